@@ -1,0 +1,127 @@
+"""Decay rules, optimizer names, and the exact arithmetic between conventions.
+
+"AdamW" means one update in the paper and another in PyTorch. An optimizer here is a family (how a gradient
+becomes a step) and a decay rule (how λ enters), and its name says both: `FAMILY[w][:RULE]`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+from lrwd_sweep.errors import UnknownName, UsageError
+
+
+class DecayRule(StrEnum):
+    """How the decay hyperparameter enters an update; λ′, λ and w are the three meanings of `weight_decay`."""
+
+    COUPLED = "coupled"  # g ← g + λ′θ                 L2; torch.optim.SGD and Adam
+    INDEPENDENT = "independent"  # θ ← θ − η λ θ       Loshchilov & Hutter, Algorithms 1 and 2
+    LR_SCALED = "lr-scaled"  # θ ← θ − η α w θ         torch.optim.AdamW, Keras, timm, optax
+
+    @property
+    def symbol(self) -> str:
+        """The letter for this rule's hyperparameter."""
+        return {"coupled": "λ′", "independent": "λ", "lr-scaled": "w"}[self.value]
+
+
+class Family(StrEnum):
+    """How a gradient becomes a step."""
+
+    SGD = "sgd"  # m ← β₁m + ηαg ; step m              Algorithm 1: α inside the momentum buffer
+    ADAM = "adam"  # m̂/(√v̂ + ε) ; step ηα m̂/(√v̂ + ε)   Algorithm 2
+
+
+_FORMULA = {
+    (Family.SGD, DecayRule.COUPLED): "m ← β₁m + ηα(g + λ′θ) ; θ ← θ − m",
+    (Family.SGD, DecayRule.INDEPENDENT): "m ← β₁m + ηαg ; θ ← θ − m − ηλθ",
+    (Family.SGD, DecayRule.LR_SCALED): "m ← β₁m + ηαg ; θ ← θ − m − ηαwθ",
+    (Family.ADAM, DecayRule.COUPLED): "g ← g + λ′θ ; θ ← θ − ηα m̂/(√v̂+ε)",
+    (Family.ADAM, DecayRule.INDEPENDENT): "θ ← θ − η(α m̂/(√v̂+ε) + λθ)",
+    (Family.ADAM, DecayRule.LR_SCALED): "θ ← θ − ηα(m̂/(√v̂+ε) + wθ)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Optimizer:
+    """A family and a decay rule: `adam` is Adam with L2, `adamw` the paper's, `adamw:lr-scaled` PyTorch's."""
+
+    family: Family
+    rule: DecayRule
+
+    @classmethod
+    def parse(cls, name: str) -> Optimizer:
+        """Read `FAMILY[w][:RULE]`. Raises UnknownName (with the near names) or UsageError.
+
+        >>> str(Optimizer.parse("adamw:independent"))
+        'adamw'
+        """
+        text = name.strip().lower()
+        stem, colon, rule_text = text.partition(":")
+        decoupled = stem.endswith("w")
+        try:
+            family = Family(stem.removesuffix("w"))
+        except ValueError:
+            raise UnknownName("optimizer", name, optimizer_names()) from None
+        if not colon:
+            return cls(family, DecayRule.INDEPENDENT if decoupled else DecayRule.COUPLED)
+        try:
+            rule = DecayRule(rule_text)
+        except ValueError:
+            raise UnknownName("decay rule", rule_text, DecayRule) from None
+        if decoupled is (rule is DecayRule.COUPLED):
+            remedy = f"{family}w:{rule}" if not decoupled else str(family)
+            raise UsageError(f"optimizer {name!r} contradicts itself; write {remedy!r} for the {rule} rule")
+        return cls(family, rule)
+
+    def __str__(self) -> str:
+        if self.rule is DecayRule.COUPLED:
+            return str(self.family)
+        return f"{self.family}w" + ("" if self.rule is DecayRule.INDEPENDENT else f":{self.rule}")
+
+    @property
+    def formula(self) -> str:
+        """The update that the name stands for, in the paper's letters."""
+        return _FORMULA[self.family, self.rule]
+
+
+def optimizer_names() -> list[str]:
+    """Every canonical optimizer name."""
+    return [str(Optimizer(family, rule)) for family in Family for rule in DecayRule]
+
+
+@dataclass(frozen=True, slots=True)
+class Conventions:
+    """One decay strength in every convention; None where no constant value does the same (Proposition 2)."""
+
+    independent: float | None
+    lr_scaled: float | None
+    coupled: float | None
+    normalized: float | None
+
+    @property
+    def timescale_steps(self) -> float | None:
+        """τ = 1/λ = 1/(αw): the number of steps over which decay averages the updates; None without decay."""
+        return 1 / self.independent if self.independent else None
+
+
+def conventions(
+    optimizer: Optimizer, lr: float, weight_decay: float, steps: int, momentum: float = 0.0
+) -> Conventions:
+    """The same decay in the other conventions, at base learning rate α = `lr` over N = `steps` updates.
+
+    λ = αw exactly under any schedule; λ = λ_norm/√N (paper, appendix B.1). Coupled SGD: λ = αλ′ without
+    momentum (Proposition 1), asymptotically αλ′/(1−μ) with it. Adam has no λ′ (Proposition 2): None.
+    """
+    rule = optimizer.rule
+    if optimizer.family is Family.ADAM and rule is DecayRule.COUPLED:
+        return Conventions(None, None, weight_decay, None)
+    gain = lr / (1 - momentum)  # λ per λ′, for SGD
+    lam = weight_decay * {DecayRule.INDEPENDENT: 1.0, DecayRule.LR_SCALED: lr, DecayRule.COUPLED: gain}[rule]
+    return Conventions(
+        independent=lam,
+        lr_scaled=lam / lr,
+        coupled=lam / gain if optimizer.family is Family.SGD else None,
+        normalized=lam * math.sqrt(steps),
+    )

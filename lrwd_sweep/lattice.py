@@ -1,0 +1,162 @@
+"""The lattice: log-spaced values of the learning rate α and the weight decay λ, and their product.
+
+A value's identity is its 12 significant digits, so that a lattice written as powers of two, as a range or
+as a list of decimals finds the same cells again.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lrwd_sweep.errors import UsageError
+
+
+def canonical(value: float) -> float:
+    """`value` at the 12 significant digits that are a cell's identity.
+
+    >>> canonical(0.1 + 0.2)
+    0.3
+    """
+    return float(f"{value:.12g}")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Cell:
+    """One (α, λ) point, canonical in both values."""
+
+    lr: float
+    weight_decay: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lr", canonical(self.lr))
+        object.__setattr__(self, "weight_decay", canonical(self.weight_decay))
+
+
+@dataclass(frozen=True, slots=True)
+class Lattice:
+    """The product of two axes, each ascending and canonical; λ may begin with 0, the baseline column."""
+
+    lr: tuple[float, ...]  # (I,)
+    weight_decay: tuple[float, ...]  # (J,)
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "weight_decay"):
+            values = getattr(self, name)
+            object.__setattr__(self, name, tuple(sorted({canonical(value) for value in values})))
+
+    def cells(self) -> Iterator[Cell]:
+        """All I·J cells, row by row (α outside, λ inside)."""
+        return (Cell(lr, weight_decay) for lr in self.lr for weight_decay in self.weight_decay)
+
+    def __len__(self) -> int:
+        return len(self.lr) * len(self.weight_decay)
+
+    def union(self, other: Lattice) -> Lattice:
+        """The smallest lattice that holds the cells of both."""
+        return Lattice(self.lr + other.lr, self.weight_decay + other.weight_decay)
+
+
+_POWER = re.compile(r"2\^([+-]?\d+(?:\.\d+)?)\Z")
+
+
+def _number(text: str, axis: str) -> float:
+    power = _POWER.match(text)
+    try:
+        value = 2.0 ** float(power[1]) if power else float(text)
+    except (ValueError, OverflowError):
+        raise UsageError(
+            f"--{axis} {text!r} is not a number; write 1e-3, 0.01 or a power of two such as 2^-7.5"
+        ) from None
+    if not math.isfinite(value) or value < 0 or (value == 0 and (axis == "lr" or power)):
+        remedy = "use values above 0" + (
+            "" if axis == "lr" else "; 0 itself may stand in a list as a baseline"
+        )
+        raise UsageError(f"--{axis} {text!r} is not a positive number; {remedy}")
+    return value
+
+
+def _range(text: str, axis: str) -> list[float]:
+    parts = text.split(":")
+    if len(parts) not in (2, 3):
+        raise UsageError(f"--{axis} {text!r} has too many ':'; write LOW:HIGH or LOW:HIGH:COUNT")
+    low, high = _number(parts[0], axis), _number(parts[1], axis)
+    if low == 0:
+        raise UsageError(f"--{axis} {text!r} starts at 0, where a log axis has no step; write 0,LOW:HIGH")
+    if low >= high:
+        raise UsageError(f"--{axis} {text!r} is empty or reversed; write the smaller value first")
+    start, stop = math.log2(low), math.log2(high)
+    if len(parts) == 3:
+        if not parts[2].isdecimal() or int(parts[2]) < 2:
+            raise UsageError(f"--{axis} {text!r}: the count {parts[2]!r} is not a whole number of at least 2")
+        count = int(parts[2])
+    else:
+        if not all(_POWER.match(part) for part in parts[:2]):
+            raise UsageError(
+                f"--{axis} {text!r} has no count; write {text}:9 for nine log-spaced values, or powers of two"
+            )
+        if (stop - start) % 1:
+            raise UsageError(f"--{axis} {text!r} is no whole number of octaves; give a count as in {text}:9")
+        count = round(stop - start) + 1
+    return [2.0 ** (start + (stop - start) * k / (count - 1)) for k in range(count)]
+
+
+def parse_axis(text: str, axis: str) -> tuple[float, ...]:
+    """An axis as the command line writes it, ascending: `2^-12:2^-2`, `1e-4:1e-1:9`, `0,1e-4,2^-3:2^1`.
+
+    `axis` is the option's name ("lr" or "wd"), used in messages; 0 is a value of "wd" only.
+    Raises UsageError for an empty, reversed, single-valued, duplicated or non-positive axis.
+
+    >>> parse_axis("2^-3:2^-1", "lr")
+    (0.125, 0.25, 0.5)
+    """
+    items = [item.strip() for item in text.split(",")]
+    if not text.strip() or not all(items):
+        raise UsageError(f"--{axis} {text!r} has an empty value; write for example 2^-12:2^-2 or 1e-4,1e-3")
+    values = [
+        canonical(value)
+        for item in items
+        for value in (_range(item, axis) if ":" in item else [_number(item, axis)])
+    ]
+    if duplicates := sorted({value for value in values if values.count(value) > 1}):
+        raise UsageError(f"--{axis} {text!r} names {duplicates[0]:g} twice; leave one out")
+    if len(items) > 1 and values != sorted(values):
+        raise UsageError(f"--{axis} {text!r} is reversed or unordered; write the smaller value first")
+    if len([value for value in values if value > 0]) < 2:
+        raise UsageError(f"--{axis} {text!r} is a single value; an axis needs at least two above 0")
+    return tuple(values)
+
+
+def format_value(value: float) -> str:
+    """Power of two where it is one (half powers included), short decimal otherwise; `parse_axis` reads both.
+
+    >>> format_value(2 ** -7.5), format_value(0.001), format_value(0.0)
+    ('2^-7.5', '0.001', '0')
+    """
+    if value > 0:
+        doubled = 2 * math.log2(value)
+        if abs(doubled - round(doubled)) < 1e-9:
+            return f"2^{round(doubled) / 2:g}"
+    return f"{value:.12g}"
+
+
+def format_axis(values: tuple[float, ...]) -> str:
+    """An axis as `parse_axis` reads it, as a range where it is one.
+
+    >>> format_axis((0.125, 0.25, 0.5))
+    '2^-3:2^-1'
+    """
+    zero, positive = [v for v in values if v == 0], [v for v in values if v > 0]
+    text = ",".join(format_value(value) for value in positive)
+    if len(positive) > 2:
+        low, high = format_value(positive[0]), format_value(positive[-1])
+        for shorthand in (f"{low}:{high}", f"{low}:{high}:{len(positive)}"):
+            try:
+                if parse_axis(shorthand, "wd") == tuple(positive):
+                    text = shorthand
+                    break
+            except UsageError:
+                continue
+    return ",".join(["0"] * len(zero) + [text])

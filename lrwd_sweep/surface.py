@@ -1,0 +1,137 @@
+"""A surface: a study's cells with seed means and standard errors, ready for `separability`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrwd_sweep.decay import DecayRule
+from lrwd_sweep.lattice import Cell, Lattice
+from lrwd_sweep.trial import Status, Trial
+
+Float = NDArray[np.float64]
+Bool = NDArray[np.bool_]
+
+
+class CellStatus(StrEnum):
+    """The worst that happened to a cell's seeds, in this order."""
+
+    COMPLETE = "complete"
+    MISSING = "missing"  # a seed was not trained yet
+    FAILED = "failed"
+    DIVERGED = "diverged"
+
+
+_SEVERITY = {status: rank for rank, status in enumerate(CellStatus)}
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """One metric (lower is better) over a lattice, seed by seed. All arrays are float64."""
+
+    lr: Float  # (I,) ascending, above 0
+    weight_decay: Float  # (J,) ascending; may begin with 0, the baseline column
+    seeds: tuple[int, ...]  # (R,)
+    values: Float  # (I, J, R); NaN where the lane did not complete
+    lanes: NDArray[np.str_]  # (I, J, R) the CellStatus of every lane
+    rule: DecayRule
+    metric: str = "value"
+    cap: float | None = None  # the metric's chance level, if it has one
+
+    @classmethod
+    def from_trials(
+        cls,
+        trials: Iterable[Trial],
+        lattice: Lattice,
+        seeds: tuple[int, ...],
+        *,
+        metric: str,
+        rule: DecayRule,
+        cap: float | None = None,
+    ) -> Surface:
+        """Lay trials out on a lattice; trials of other cells or seeds are left aside."""
+        rows = {value: i for i, value in enumerate(lattice.lr)}
+        columns = {value: j for j, value in enumerate(lattice.weight_decay)}
+        layers = {seed: r for r, seed in enumerate(seeds)}
+        shape = (len(rows), len(columns), len(layers))
+        values = np.full(shape, np.nan)
+        lanes = np.full(shape, CellStatus.MISSING.value, dtype="U8")
+        for trial in trials:
+            place = (
+                rows.get(trial.cell.lr),
+                columns.get(trial.cell.weight_decay),
+                layers.get(trial.seed),
+            )
+            if None in place:
+                continue
+            value = trial.metrics.get(metric)
+            if trial.status is Status.COMPLETE and value is None:
+                continue
+            lanes[place] = CellStatus(trial.status.value).value
+            if trial.status is Status.COMPLETE:
+                values[place] = value
+        return cls(
+            np.array(lattice.lr), np.array(lattice.weight_decay), seeds, values, lanes, rule, metric, cap
+        )
+
+    @property
+    def mean(self) -> Float:
+        """Seed mean y, (I, J); NaN unless every seed of the cell is complete."""
+        return self.values.mean(axis=2) if self.seeds else np.full(self.values.shape[:2], np.nan)
+
+    @property
+    def sem(self) -> Float:
+        """Standard error of the seed mean, (I, J), in the metric's units; NaN with fewer than two seeds."""
+        if len(self.seeds) < 2:
+            return np.full(self.values.shape[:2], np.nan)
+        return np.asarray(self.values.std(axis=2, ddof=1) / np.sqrt(len(self.seeds)))
+
+    @property
+    def inside(self) -> Bool:
+        """Cells that count, (I, J): every seed complete and the mean below the cap."""
+        mean = self.mean
+        finite = np.isfinite(mean)
+        return finite if self.cap is None else finite & (np.where(finite, mean, np.inf) < self.cap)
+
+    def status(self, i: int, j: int) -> CellStatus:
+        """The worst that happened to the seeds of cell (i, j)."""
+        found = [CellStatus(str(name)) for name in self.lanes[i, j]] or [CellStatus.MISSING]
+        return max(found, key=_SEVERITY.__getitem__)
+
+    def counts(self) -> dict[str, int]:
+        """Cells by status, and their total as "cells"."""
+        rows, columns = self.values.shape[:2]
+        every = [self.status(i, j) for i in range(rows) for j in range(columns)]
+        return {"cells": len(every)} | {status.value: every.count(status) for status in CellStatus}
+
+    def best(self) -> tuple[int, int] | None:
+        """Index (i, j) of the smallest mean among the cells that count; ties go to the smaller index."""
+        inside = self.inside
+        if not inside.any():
+            return None
+        flat = int(np.argmin(np.where(inside, self.mean, np.inf)))
+        return divmod(flat, len(self.weight_decay))
+
+    def cell(self, i: int, j: int) -> Cell:
+        """The cell at row i, column j."""
+        return Cell(float(self.lr[i]), float(self.weight_decay[j]))
+
+    def without_baseline(self) -> Surface:
+        """The same surface without its λ = 0 column, which has no place on a log axis."""
+        keep = self.weight_decay > 0
+        if keep.all():
+            return self
+        return Surface(
+            self.lr,
+            self.weight_decay[keep],
+            self.seeds,
+            self.values[:, keep],
+            self.lanes[:, keep],
+            self.rule,
+            self.metric,
+            self.cap,
+        )

@@ -1,0 +1,29 @@
+"""A trial: the outcome of one lane, that is of one cell and one seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from lrwd_sweep.lattice import Cell
+
+
+class Status(StrEnum):
+    """How a lane ended."""
+
+    COMPLETE = "complete"  # trained to the last step, every metric finite
+    DIVERGED = "diverged"  # a loss became NaN or infinite: an outcome, never retried
+    FAILED = "failed"  # an error outside the mathematics, such as no memory; retried by the next run
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What one lane left behind; `metrics` is empty unless it is complete."""
+
+    cell: Cell
+    seed: int
+    status: Status
+    metrics: Mapping[str, float] = field(default_factory=dict)  # final value by name, e.g. val_loss
+    curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # one value per epoch, by name
+    detail: str = ""  # where it diverged, or why it failed
