@@ -43,12 +43,23 @@ _FORMULA = {
 }
 
 
+_RULE_FORMULA = {
+    DecayRule.COUPLED: "g ← g + λ′θ",
+    DecayRule.INDEPENDENT: "θ ← θ − ηλθ",
+    DecayRule.LR_SCALED: "θ ← θ − ηαwθ",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Optimizer:
-    """A family and a decay rule: `adam` is Adam with L2, `adamw` the paper's, `adamw:lr-scaled` PyTorch's."""
+    """A family and a decay rule: `adam` is Adam with L2, `adamw` the paper's, `adamw:lr-scaled` PyTorch's.
 
-    family: Family
+    An imported sweep may carry an optimizer that is none of ours: a `label` and its rule, without a family.
+    """
+
+    family: Family | None
     rule: DecayRule
+    label: str = ""
 
     @classmethod
     def parse(cls, name: str) -> Optimizer:
@@ -76,14 +87,16 @@ class Optimizer:
         return cls(family, rule)
 
     def __str__(self) -> str:
+        if self.family is None:
+            return self.label
         if self.rule is DecayRule.COUPLED:
             return str(self.family)
         return f"{self.family}w" + ("" if self.rule is DecayRule.INDEPENDENT else f":{self.rule}")
 
     @property
     def formula(self) -> str:
-        """The update that the name stands for, in the paper's letters."""
-        return _FORMULA[self.family, self.rule]
+        """The update that the name stands for, in the paper's letters; for a foreign one its decay alone."""
+        return _RULE_FORMULA[self.rule] if self.family is None else _FORMULA[self.family, self.rule]
 
 
 def optimizer_names() -> list[str]:
@@ -111,11 +124,12 @@ def conventions(
 ) -> Conventions:
     """The same decay in the other conventions, at base learning rate α = `lr` over N = `steps` updates.
 
+    `steps` = 0 means that N is not known: no normalised value.
     λ = αw exactly under any schedule; λ = λ_norm/√N (paper, appendix B.1). Coupled SGD: λ = αλ′ without
     momentum (Proposition 1), asymptotically αλ′/(1−μ) with it. Adam has no λ′ (Proposition 2): None.
     """
     rule = optimizer.rule
-    if optimizer.family is Family.ADAM and rule is DecayRule.COUPLED:
+    if rule is DecayRule.COUPLED and optimizer.family is not Family.SGD:
         return Conventions(None, None, weight_decay, None)
     gain = lr / (1 - momentum)  # λ per λ′, for SGD
     lam = weight_decay * {DecayRule.INDEPENDENT: 1.0, DecayRule.LR_SCALED: lr, DecayRule.COUPLED: gain}[rule]
@@ -123,5 +137,5 @@ def conventions(
         independent=lam,
         lr_scaled=lam / lr,
         coupled=lam / gain if optimizer.family is Family.SGD else None,
-        normalized=lam * math.sqrt(steps),
+        normalized=lam * math.sqrt(steps) if steps else None,
     )
