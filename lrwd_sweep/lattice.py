@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from lrwd_sweep.errors import UsageError
 
+MAX_COUNT = 10_000  # values of one range
+
 
 def canonical(value: float) -> float:
     """`value` at the 12 significant digits that are a cell's identity.
@@ -20,7 +22,7 @@ def canonical(value: float) -> float:
     >>> canonical(0.1 + 0.2)
     0.3
     """
-    return float(f"{value:.12g}")
+    return float(f"{value:.12g}") + 0.0  # −0 is 0
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -92,15 +94,19 @@ def _range(text: str, axis: str) -> list[float]:
         if not parts[2].isdecimal() or int(parts[2]) < 2:
             raise UsageError(f"--{axis} {text!r}: the count {parts[2]!r} is not a whole number of at least 2")
         count = int(parts[2])
+        if count > MAX_COUNT:
+            raise UsageError(f"--{axis} {text!r}: the count {count} is too large; choose at most {MAX_COUNT}")
     else:
         if not all(_POWER.match(part) for part in parts[:2]):
             raise UsageError(
                 f"--{axis} {text!r} has no count; write {text}:9 for nine log-spaced values, or powers of two"
             )
-        if (stop - start) % 1:
+        octaves = round(stop - start)
+        if abs(stop - start - octaves) > 1e-9:
             raise UsageError(f"--{axis} {text!r} is no whole number of octaves; give a count as in {text}:9")
-        count = round(stop - start) + 1
-    return [2.0 ** (start + (stop - start) * k / (count - 1)) for k in range(count)]
+        count = octaves + 1
+    # The fraction comes first, so that a finer range rounds to the very same values where it meets this one.
+    return [2.0 ** (start + (stop - start) * (k / (count - 1))) for k in range(count)]
 
 
 def parse_axis(text: str, axis: str) -> tuple[float, ...]:
@@ -136,9 +142,9 @@ def format_value(value: float) -> str:
     ('2^-7.5', '0.001', '0')
     """
     if value > 0:
-        doubled = 2 * math.log2(value)
-        if abs(doubled - round(doubled)) < 1e-9:
-            return f"2^{round(doubled) / 2:g}"
+        power = round(2 * math.log2(value)) / 2
+        if power < 1024 and canonical(2.0**power) == canonical(value):
+            return f"2^{power:g}"
     return f"{value:.12g}"
 
 
@@ -159,4 +165,4 @@ def format_axis(values: tuple[float, ...]) -> str:
                     break
             except UsageError:
                 continue
-    return ",".join(["0"] * len(zero) + [text])
+    return ",".join(["0"] * len(zero) + [text] * bool(positive))

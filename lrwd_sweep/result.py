@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from lrwd_sweep.decay import Conventions, conventions
+from lrwd_sweep.errors import UnknownName
 from lrwd_sweep.lattice import Cell, Lattice
 from lrwd_sweep.separability import Comparison, Separability, analyse, compare
 from lrwd_sweep.spec import Kind, StudySpec
 from lrwd_sweep.surface import Surface
 from lrwd_sweep.trial import Status, Trial
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One point of a study with its seed mean in the metric that chooses, and in that of the test split."""
+
+    cell: Cell
+    value: float
+    sem: float | None  # standard error of `value`; None with fewer than two seeds
+    test_value: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,12 +40,29 @@ class Result:
 
     @property
     def best(self) -> Cell | None:
-        """The cell with the smallest seed mean, or None when no cell counts."""
-        index = self.surface.best()
-        return None if index is None else self.surface.cell(*index)
+        """The point with the smallest seed mean, or None when none counts."""
+        found = self.ranked(1)
+        return found[0].cell if found else None
+
+    def ranked(self, count: int) -> list[Candidate]:
+        """The `count` best points that count, best first; of a TPE search its own points, not their cells."""
+        metric, seeds = self.surface.metric, self.spec.seeds
+        points: dict[Cell, dict[int, float]] = {}
+        for trial in self.trials:
+            if trial.status is Status.COMPLETE and metric in trial.metrics:
+                points.setdefault(trial.cell, {})[trial.seed] = trial.metrics[metric]
+        limit = math.inf if self.surface.cap is None else self.surface.cap
+        found = []
+        for cell, values in points.items():
+            if all(seed in values for seed in seeds):
+                value, sem = _mean_and_error([values[seed] for seed in seeds])
+                if value < limit:
+                    found.append(Candidate(cell, value, sem, None))
+        best = sorted(found, key=lambda candidate: (candidate.value, candidate.cell))[:count]
+        return [replace(candidate, test_value=self.test_value(candidate.cell)) for candidate in best]
 
     def test_value(self, cell: Cell) -> float | None:
-        """The seed mean of the metric's counterpart on the test split, which chose nothing; None if unknown."""
+        """The seed mean of the same measure on the test split, which chose nothing; None if unknown."""
         metric = self.surface.metric.replace("val_", "test_").replace("train_", "test_")
         found = [
             trial.metrics[metric]
@@ -48,8 +79,75 @@ class Result:
         return conventions(self.spec.optimizer, cell.lr, cell.weight_decay, t.steps, t.momentum)
 
 
+def _mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and its standard error; None with fewer than two values."""
+    array = np.array(values)
+    error = float(array.std(ddof=1) / np.sqrt(len(array))) if len(array) > 1 else None
+    return float(array.mean()), error
+
+
+@dataclass(frozen=True, eq=False)
+class ComparedResults:
+    """Two results and what separates them."""
+
+    a: Result
+    b: Result
+    comparison: Comparison
+
+
 def result(
     name: str, spec: StudySpec, created: str, trials: Sequence[Trial], *, metric: str | None = None
 ) -> Result:
-    """Lay a study's trials out as a surface and analyse it."""
-    raise AssertionError
+    """Lay a study's trials out as a surface in `metric` (default: the spec's) and analyse it.
+
+    Raises UnknownName when neither the task nor any trial has the metric.
+    """
+    if metric is not None and metric != spec.metric:
+        known = {name for trial in trials for name in trial.metrics}
+        if spec.training is None and metric not in known:
+            raise UnknownName("metric", metric, known)
+        spec = replace(spec, metric=metric)
+    laid_out = on_lattice(trials, spec.lattice, spec.metric) if spec.kind is Kind.TPE else trials
+    surface = Surface.from_trials(
+        laid_out, spec.lattice, spec.seeds, metric=spec.metric, rule=spec.optimizer.rule, cap=spec.cap
+    )
+    return Result(name, spec, created, tuple(trials), surface, analyse(surface))
+
+
+def on_lattice(trials: Sequence[Trial], lattice: Lattice, metric: str) -> list[Trial]:
+    """Trials of a continuous search moved to their nearest lattice cells in log distance.
+
+    Per cell and seed the completed ones are averaged; without any, the cell shows what became of the first.
+    """
+    groups: dict[tuple[Cell, int], list[Trial]] = {}
+    for trial in trials:
+        cell = Cell(
+            _nearest(trial.cell.lr, lattice.lr), _nearest(trial.cell.weight_decay, lattice.weight_decay)
+        )
+        groups.setdefault((cell, trial.seed), []).append(trial)
+    moved = []
+    for (cell, seed), group in groups.items():
+        values = [trial.metrics[metric] for trial in group if metric in trial.metrics]
+        if values:
+            moved.append(Trial(cell, seed, Status.COMPLETE, {metric: sum(values) / len(values)}))
+        else:
+            moved.append(replace(group[0], cell=cell))
+    return moved
+
+
+def _nearest(value: float, axis: Sequence[float]) -> float:
+    """The axis value at the smallest log distance; 0 is near to 0 alone."""
+    if value <= 0:
+        return min(axis)
+    return min((at for at in axis if at > 0), key=lambda at: abs(math.log(at / value)))
+
+
+def comparison(a: Result, b: Result) -> ComparedResults:
+    """The paired comparison of two results, each named by its optimizer (or study) and its formula."""
+    names = [str(result.spec.optimizer) for result in (a, b)]
+    if names[0] == names[1]:
+        names = [a.name, b.name]
+    name_a, name_b = (
+        f"{name} ({result.spec.optimizer.formula})" for name, result in zip(names, (a, b), strict=True)
+    )
+    return ComparedResults(a, b, compare(a.surface, b.surface, name_a=name_a, name_b=name_b))

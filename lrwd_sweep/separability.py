@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 
-from lrwd_sweep.surface import Bool, Surface
+import numpy as np
 
+from lrwd_sweep.analysis import NOISE, Analysis
+from lrwd_sweep.basin import is_flat
+from lrwd_sweep.bootstrap import Estimate
+from lrwd_sweep.comparison import Comparison, compare
+from lrwd_sweep.decay import DecayRule
+from lrwd_sweep.replicates import CROSS_SCORED_SEEDS
+from lrwd_sweep.surface import Bool, Float, Surface
+from lrwd_sweep.verdict import Verdict, point_verdict
 
-class Verdict(StrEnum):
-    """What the interval of the ridge slope s allows to be said."""
+__all__ = [
+    "AtBasin",
+    "Comparison",
+    "Estimate",
+    "Separability",
+    "TransferRegret",
+    "Verdict",
+    "analyse",
+    "compare",
+    "top_tilt",
+]
 
-    SEPARABLE = "separable"  # s within (−0.25, 0.25)
-    PRODUCT_COUPLED = "product-coupled"  # s within (−1.25, −0.75): only the product αλ matters
-    COUPLED = "coupled"  # s excludes (−0.25, 0.25) otherwise
-    UNDETERMINED = "undetermined"
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A number with its 90 % interval; None where undetermined, and then `reason` says why."""
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    reason: str = ""
+TOP = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +43,20 @@ class TransferRegret:
 
 
 @dataclass(frozen=True, slots=True)
+class AtBasin:
+    """The verdict at another size of the basin."""
+
+    basin: float  # its quantile; its tolerance, where the analysis was given one
+    verdict: Verdict
+    ridge_slope: Estimate
+
+
+@dataclass(frozen=True, slots=True)
 class Separability:
-    """Every metric of one surface. Indices (i, j) are those of the surface given, baseline column included."""
+    """Every metric of one surface. Indices (i, j) are those of the surface given, baseline column included.
+
+    The baseline λ = 0 takes part in `baseline_gain` alone.
+    """
 
     verdict: Verdict
     point_verdict: Verdict
@@ -58,16 +74,9 @@ class Separability:
     basin: Bool  # (I, J)
     basin_tolerance: float | None  # τ, in the metric's units
     on_edge: tuple[str, ...]  # sides of the lattice the best cell lies on: "lr:low", "weight_decay:high", …
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Two surfaces, resampled by the same seeds; differences are b − a, the ratio is b/a."""
-
-    slope_difference: Estimate
-    regret_ratio: Estimate
-    best_difference: Estimate
-    verdict: str  # one plain sentence that claims no more than the intervals do
+    basin_on_edge: tuple[str, ...]  # sides that the basin touches
+    baseline_gain: Estimate  # best λ = 0 mean minus best λ > 0 mean: above 0, decay helps
+    robustness: tuple[AtBasin, ...]  # at half and at double the basin
 
 
 def analyse(
@@ -77,10 +86,139 @@ def analyse(
     basin_tolerance: float | None = None,
     resamples: int = 1000,
 ) -> Separability:
-    """All metrics of `surface` with their intervals."""
-    raise AssertionError
+    """All metrics of `surface` with their 90 % intervals.
+
+    The basin is the best `basin_quantile` of the cells that count, or all within `basin_tolerance` (in the
+    metric's units) of the best. The same surface always gives the same numbers. Where something cannot be
+    said the value is None and its `reason` tells why; nothing is raised.
+    """
+    with np.errstate(all="ignore"):  # absurdly large values overflow; the estimates catch what is not finite
+        analysis = Analysis.of(
+            surface, quantile=basin_quantile, tolerance=basin_tolerance, resamples=resamples
+        )
+        return _report(analysis)
 
 
-def compare(a: Surface, b: Surface, *, basin_quantile: float = 0.5, resamples: int = 1000) -> Comparison:
-    """The paired comparison of two surfaces."""
-    raise AssertionError
+def _report(analysis: Analysis) -> Separability:
+    surface, offset = analysis.surface, analysis.offset
+    slope, ridge = analysis.ridge_slope(), analysis.ridge()
+    edge = _sides(_best_mask(analysis))
+    robustness = tuple(_at_other_basins(analysis))
+    top = analysis.top(TOP)
+    mask = np.zeros(surface.inside.shape, dtype=bool)
+    mask[:, offset:] = analysis.basin.mask
+    return Separability(
+        verdict=analysis.verdict(),
+        point_verdict=point_verdict(slope),
+        reason=_reason(analysis, edge, robustness),
+        ridge_slope=slope,
+        ridge_rows=len(ridge),
+        reverse_slope=analysis.reverse_slope(),
+        ridge=ridge,
+        slope_by_convention=_slope_by_convention(surface.rule, slope.value),
+        curvature_coupling=analysis.curvature_coupling(),
+        transfer_regret=_transfer_regret(analysis),
+        interaction_share=analysis.interaction_share(),
+        top10_tilt=top_tilt(analysis.log_lr, analysis.log_decay, top),
+        top10=tuple((i, j + offset) for i, j in top),
+        basin=mask,
+        basin_tolerance=analysis.basin.tolerance,
+        on_edge=edge,
+        basin_on_edge=_sides(analysis.basin.mask),
+        baseline_gain=analysis.baseline_gain(),
+        robustness=robustness,
+    )
+
+
+def _best_mask(analysis: Analysis) -> Bool:
+    """The best cell with λ > 0; none on a surface that is flat, where any cell is as good."""
+    inside = analysis.positive.inside
+    mask = np.zeros_like(inside)
+    if not is_flat(analysis.positive.mean[inside]):
+        mask[analysis.top(1)[0]] = True
+    return mask
+
+
+def _sides(mask: Bool) -> tuple[str, ...]:
+    """The sides of the λ > 0 lattice that a mask touches."""
+    touched = {
+        "lr:low": mask[:1],
+        "lr:high": mask[-1:],
+        "weight_decay:low": mask[:, :1],
+        "weight_decay:high": mask[:, -1:],
+    }
+    return tuple(side for side, cells in touched.items() if cells.any())
+
+
+def _slope_by_convention(rule: DecayRule, slope: float | None) -> dict[str, float | None]:
+    """s with λ and with w = λ/α on the axis: s_w = s_λ − 1 exactly; a coupled λ′ is neither."""
+    shift = {DecayRule.INDEPENDENT: 0.0, DecayRule.LR_SCALED: 1.0}.get(rule)
+    if slope is None or shift is None:
+        return {"independent": None, "lr-scaled": None}
+    return {"independent": slope + shift, "lr-scaled": slope + shift - 1}
+
+
+def _transfer_regret(analysis: Analysis) -> tuple[TransferRegret, ...]:
+    """T(Δ) at every distance of which at least one pair's transferred cell was trained."""
+    found = analysis.replicates
+    in_sample = len(analysis.surface.seeds) < CROSS_SCORED_SEEDS
+    return tuple(
+        TransferRegret(octaves, estimate, counted, out, in_sample)
+        for octaves, estimate, counted, out in zip(
+            found.pairs.octaves, analysis.regrets(), found.pairs_in, found.pairs_out, strict=True
+        )
+        if counted or out
+    )
+
+
+def top_tilt(
+    log_lr: Float,  # (I,)
+    log_decay: Float,  # (J,)
+    cells: list[tuple[int, int]],
+) -> Estimate:
+    """Pearson r of (log2 α, log2 λ) over the ten best cells, the paper's black circles.
+
+    Dimensionless, −1 to 1; invariant to shifting and stretching either axis and to any increasing map of
+    y. For comparison with the paper only: it lies near a border, which cuts the circles off, and where the
+    basin holds many more than ten cells.
+    """
+    if len(cells) < TOP:
+        return Estimate(None, reason=f"only {len(cells)} cells count, the tilt needs {TOP}")
+    x, y = (
+        axis[list(index)] for axis, index in zip((log_lr, log_decay), zip(*cells, strict=True), strict=True)
+    )
+    x, y = x - x.mean(), y - y.mean()
+    size = float(np.sqrt((x @ x) * (y @ y)))
+    if size == 0:
+        return Estimate(None, reason=f"the {TOP} best cells lie in one row or column")
+    return Estimate(float(np.clip(x @ y / size, -1, 1)))
+
+
+def _at_other_basins(analysis: Analysis) -> Iterator[AtBasin]:
+    """The verdict at half and at double the basin, whose quantile ends at 1."""
+    for factor in (0.5, 2.0):
+        quantile = min(analysis.quantile * factor, 1.0)
+        tolerance = None if analysis.tolerance is None else analysis.tolerance * factor
+        other = analysis.with_basin(quantile, tolerance)
+        size = quantile if tolerance is None else tolerance
+        yield AtBasin(size, other.verdict(), other.ridge_slope())
+
+
+def _reason(analysis: Analysis, edge: tuple[str, ...], robustness: tuple[AtBasin, ...]) -> str:
+    """Why the verdict is undetermined, then what to be careful about."""
+    verdict = analysis.verdict()
+    parts = [_why_undetermined(analysis)] if verdict is Verdict.UNDETERMINED else []
+    if edge:
+        parts.append(f"the best cell is on the edge of the lattice ({', '.join(edge)})")
+    changed = [other for other in robustness if other.verdict is not verdict]
+    parts += [f"with the basin at {other.basin:.3g} the verdict is {other.verdict}" for other in changed]
+    return "; ".join(parts)
+
+
+def _why_undetermined(analysis: Analysis) -> str:
+    slope = analysis.ridge_slope()
+    if slope.value is not None and analysis.is_noise():
+        return NOISE
+    if slope.low is None or slope.high is None:
+        return slope.reason
+    return f"noise: the slope's interval {slope.low:.2f} to {slope.high:.2f} allows more than one verdict"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -91,11 +91,17 @@ class Surface:
         return np.asarray(self.values.std(axis=2, ddof=1) / np.sqrt(len(self.seeds)))
 
     @property
+    def out(self) -> Bool:
+        """Cells that are known to be bad, (I, J): a seed diverged or reached the cap."""
+        diverged = (self.lanes == CellStatus.DIVERGED.value).any(axis=2)
+        if self.cap is not None:
+            diverged = diverged | (self.values >= self.cap).any(axis=2)
+        return np.asarray(diverged)
+
+    @property
     def inside(self) -> Bool:
-        """Cells that count, (I, J): every seed complete and the mean below the cap."""
-        mean = self.mean
-        finite = np.isfinite(mean)
-        return finite if self.cap is None else finite & (np.where(finite, mean, np.inf) < self.cap)
+        """Cells that count, (I, J): every seed complete and below the cap."""
+        return np.isfinite(self.mean) & ~self.out
 
     def status(self, i: int, j: int) -> CellStatus:
         """The worst that happened to the seeds of cell (i, j)."""
@@ -125,13 +131,13 @@ class Surface:
         keep = self.weight_decay > 0
         if keep.all():
             return self
-        return Surface(
-            self.lr,
-            self.weight_decay[keep],
-            self.seeds,
-            self.values[:, keep],
-            self.lanes[:, keep],
-            self.rule,
-            self.metric,
-            self.cap,
+        return replace(
+            self, weight_decay=self.weight_decay[keep], values=self.values[:, keep], lanes=self.lanes[:, keep]
         )
+
+    def with_seeds(self, seeds: tuple[int, ...]) -> Surface:
+        """The same surface with these of its seeds alone, in this order."""
+        if seeds == self.seeds:
+            return self
+        layers = [self.seeds.index(seed) for seed in seeds]
+        return replace(self, seeds=seeds, values=self.values[..., layers], lanes=self.lanes[..., layers])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -27,3 +27,12 @@ class Trial:
     metrics: Mapping[str, float] = field(default_factory=dict)  # final value by name, e.g. val_loss
     curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # one value per epoch, by name
     detail: str = ""  # where it diverged, or why it failed
+
+
+def unfinished(
+    cells: Iterable[Cell], seeds: Sequence[int], finished: Container[tuple[Cell, int]]
+) -> dict[int, list[Cell]]:
+    """By seed, the cells whose lane is not finished; seeds that have none are left out."""
+    cells = list(cells)
+    todo = {seed: [cell for cell in cells if (cell, seed) not in finished] for seed in seeds}
+    return {seed: missing for seed, missing in todo.items() if missing}

@@ -1,0 +1,70 @@
+"""`lrwd-sweep bench`: how fast, against the plain way, in one run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from lrwd_sweep.decay import Optimizer
+from lrwd_sweep.preset import DEFAULT, find_preset
+from lrwd_sweep.view import consoles
+
+
+def bench(
+    lanes: Annotated[
+        int, typer.Option("--lanes", metavar="N", min=1, help="Lanes of the engine: cells × seeds.")
+    ] = 363,
+    plain_lanes: Annotated[
+        int,
+        typer.Option("--plain-lanes", metavar="N", min=1, help="Networks the plain way trains, one by one."),
+    ] = 24,
+    epochs: Annotated[
+        int,
+        typer.Option("--epochs", metavar="N", min=1, help="Epochs of every lane, each with its validation."),
+    ] = 10,
+    repeats: Annotated[
+        int, typer.Option("--repeats", metavar="N", min=1, help="Runs of every contender, in random order.")
+    ] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Measure the engine against an Optuna study over torch.nn and torch.optim, one network at a time.
+
+    Same task, data and steps, on the CPU; every run in a process of its own, after a warm-up. The ratio is
+    what carries over to another machine, not the rates.
+    """
+    from rich import box
+    from rich.table import Table
+
+    from lrwd_sweep.bench.race import ENGINE, PLAIN, Contender, race
+
+    preset = find_preset(DEFAULT)
+    timings = race(
+        [Contender(ENGINE, lanes), Contender(PLAIN, plain_lanes)],
+        replace(preset.training, epochs=epochs),
+        preset.lattice(Optimizer.parse("adamw:lr-scaled")),
+        repeats=repeats,
+        seed=0,
+        on_run=lambda name, rate: consoles.stderr().print(
+            f"{name}: {rate:,.0f} lane-steps/s", soft_wrap=True
+        ),
+    )
+    if as_json:
+        typer.echo(json.dumps({"schema_version": 1, "contenders": [timing.summary() for timing in timings]}))
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("contender", "lanes", "lane-steps/s", "lrwd-sweep is faster by"):
+        table.add_column(heading, justify="left" if heading == "contender" else "right")
+    for timing in timings:
+        ratio = "" if timing.name == ENGINE else _spread(timing.lead, ".1f", "×")
+        table.add_row(timing.name, str(timing.lanes), _spread(timing.rates, ",.0f"), ratio)
+    consoles.stdout().print(table)
+
+
+def _spread(values: tuple[float, ...], form: str, unit: str = "") -> str:
+    from statistics import median
+
+    low, high = min(values), max(values)
+    return f"{median(values):{form}}{unit} ({low:{form}} – {high:{form}})"

@@ -1,0 +1,172 @@
+"""From options to a trained study: the part that grid, compare and tpe share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from lrwd_sweep.cli.signals import Interrupted, stop_on_signals
+from lrwd_sweep.decay import Optimizer
+from lrwd_sweep.errors import DeviceError, UsageError
+from lrwd_sweep.lattice import Lattice, parse_axis
+from lrwd_sweep.preset import find_preset
+from lrwd_sweep.spec import Kind, StudySpec
+from lrwd_sweep.view import consoles
+
+if TYPE_CHECKING:
+    from lrwd_sweep.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What the command line says of a study besides its optimizer; None means: as in the preset."""
+
+    preset: str
+    lr: str | None = None
+    wd: str | None = None
+    seeds: int | None = None
+    metric: str | None = None
+    overrides: tuple[tuple[str, Any], ...] = ()  # of `spec.Training`, by field
+
+    @classmethod
+    def of(
+        cls,
+        preset: str,
+        lr: str | None,
+        wd: str | None,
+        seeds: int | None,
+        metric: str | None,
+        **overrides: Any,
+    ) -> Task:
+        """From the options as they are given."""
+        given = tuple((name, value) for name, value in overrides.items() if value is not None)
+        return cls(preset, lr, wd, seeds, metric, given)
+
+    def variants(self) -> tuple[Optimizer, ...]:
+        """The optimizers that the preset compares. Raises UsageError when it names none."""
+        preset = find_preset(self.preset)
+        if not preset.variants:
+            raise UsageError(f"preset {preset.name!r} names no variants; name two optimizers to compare")
+        return preset.variants
+
+    def spec(self, optimizer: Optimizer, kind: Kind = Kind.GRID) -> StudySpec:
+        """The complete specification. Raises UsageError or UnknownName."""
+        preset = find_preset(self.preset)
+        if self.lr is None or self.wd is None:
+            default = preset.lattice(optimizer)
+        lattice = Lattice(
+            default.lr if self.lr is None else parse_axis(self.lr, "lr"),
+            default.weight_decay if self.wd is None else parse_axis(self.wd, "wd"),
+        )
+        seeds = preset.seeds if self.seeds is None else self.seeds
+        if seeds < 1:
+            raise UsageError(f"--seeds {seeds} trains nothing; choose at least 1, or 3 for intervals")
+        training = replace(preset.training, **dict(self.overrides))
+        metric = self.metric or preset.metric
+        return StudySpec(kind, optimizer, lattice, tuple(range(seeds)), metric, training)
+
+
+@dataclass(frozen=True, slots=True)
+class Trainer:
+    """Where and how studies train."""
+
+    store: Store
+    device: str
+    max_lanes: int | None
+
+    def grid(self, name: str, spec: StudySpec) -> None:
+        """Train what the lattice misses, and say so. Raises Interrupted after a signal."""
+        from lrwd_sweep.trial import unfinished
+
+        known = self.store.find_study(name)
+        if known is not None:
+            known = self.store.begin_study(name, spec)
+            cells = list(spec.lattice.cells())
+            missing = sum(map(len, unfinished(cells, spec.seeds, self.store.finished(name)).values()))
+            kept = len(cells) * len(spec.seeds) - missing
+            note(f"{name}: {kept} of {len(cells) * len(spec.seeds)} lanes are in the store", and_(missing))
+            if not missing:
+                return
+        self._train(name, spec, None)
+
+    def tpe(self, name: str, spec: StudySpec, points: int) -> None:
+        """Search until there are `points` points, and say so. Raises Interrupted after a signal."""
+        if self.store.find_study(name) is not None:
+            self.store.begin_study(name, spec)
+            finished = self.store.finished(name)
+            cells = {trial.cell for trial in self.store.trials(name)}
+            whole = sum(all((cell, seed) in finished for seed in spec.seeds) for cell in cells)
+            note(f"{name}: {whole} of {points} points are in the store", and_(max(points - whole, 0)))
+            if whole >= points and whole == len(cells):
+                return
+        self._train(name, spec, points)
+
+    def _train(self, name: str, spec: StudySpec, points: int | None) -> None:
+        from lrwd_sweep.engine import Pool, Stopped
+        from lrwd_sweep.sweep import Sweep
+        from lrwd_sweep.view.live import Progress
+
+        assert spec.training is not None, "an imported study does not train"
+        pool = Pool(spec.training, self.device)
+        self.store.begin_study(name, spec)
+        known = self.store.trials(name)
+        with stop_on_signals() as stop, Progress(consoles.stderr(), spec, known) as progress:
+            sweep = Sweep(name, spec, self.store, pool, progress, self.max_lanes, stop)
+            try:
+                if points is None:
+                    sweep.grid()
+                else:
+                    sweep.tpe(points)
+            except Stopped:
+                raise Interrupted(stop.signal) from None
+
+
+def check_device(name: str) -> None:
+    """Refuse a device that is not there before anything is opened or stored."""
+    if name not in ("auto", "cpu"):
+        from lrwd_sweep.engine.device import choose
+
+        choose(name)
+
+
+def note(*parts: str) -> None:
+    """One line on stderr."""
+    from lrwd_sweep.view.plain import plain
+
+    consoles.stderr().print(plain("; ".join(parts)), soft_wrap=True)
+
+
+def and_(missing: int) -> str:
+    """What follows from what is missing."""
+    return f"training the {missing} that are missing" if missing else "nothing to train"
+
+
+def show(store: Store, names: Sequence[str], metric: str | None, form: str = "table") -> None:
+    """Print the report of studies of the store on stdout."""
+    from lrwd_sweep.result import comparison, result
+    from lrwd_sweep.view.report import Format, render
+
+    results = []
+    for name in names:
+        record = store.get_study(name)
+        results.append(
+            result(record.name, record.spec, record.created, store.trials(record.name), metric=metric)
+        )
+    comparisons = [comparison(results[0], other) for other in results[1:]]
+    report = render(results, comparisons, Format(form))
+    if isinstance(report, str):
+        print(report, end="")  # noqa: T201 - text for a file or a program, not for a console
+    else:
+        consoles.stdout().print(report)
+
+
+def refuse_failed(store: Store, names: Sequence[str]) -> None:
+    """Raise DeviceError when lanes failed for want of memory; the report is out by now."""
+    from lrwd_sweep.trial import Status
+
+    failed = [trial for name in names for trial in store.trials(name) if trial.status is Status.FAILED]
+    if failed:
+        raise DeviceError(
+            f"{len(failed)} lanes failed: {failed[0].detail}; the same command tries them again"
+        )

@@ -1,0 +1,63 @@
+"""`lrwd-sweep tpe`: Optuna's TPE over the continuous box of the same axes."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from lrwd_sweep.cli import options
+from lrwd_sweep.cli.study_run import Task, Trainer, check_device, refuse_failed, show
+from lrwd_sweep.decay import Optimizer
+from lrwd_sweep.errors import UsageError
+from lrwd_sweep.spec import Kind
+
+
+def tpe(
+    optimizer: options.OptimizerName = "adamw",
+    trials: Annotated[
+        int, typer.Option("--trials", metavar="N", help="Points in all, counting those of earlier runs.")
+    ] = 64,
+    preset: options.Preset = options.DEFAULT_PRESET,
+    lr: options.Lr = None,
+    wd: options.Wd = None,
+    seeds: options.Seeds = None,
+    epochs: options.Epochs = None,
+    batch_size: options.BatchSize = None,
+    schedule: options.ScheduleName = None,
+    net: options.Net = None,
+    data: options.Data = None,
+    metric: options.Metric = None,
+    device: options.Device = "auto",
+    max_lanes: options.MaxLanes = None,
+    study_name: options.StudyName = None,
+    storage: options.Storage = None,
+) -> None:
+    """Search (α, λ) with Optuna's TPE inside the box of the axes, a batch of points at a time.
+
+    Every point trains all seeds. The result is drawn on the lattice, each point in its nearest cell, with
+    the best points listed.
+    """
+    if trials < 1:
+        raise UsageError(f"--trials {trials} searches nothing; choose at least 1")
+    task = Task.of(
+        preset,
+        lr,
+        wd,
+        seeds,
+        metric,
+        epochs=epochs,
+        batch_size=batch_size,
+        schedule=schedule,
+        net=net,
+        data=data,
+    )
+    spec = task.spec(Optimizer.parse(optimizer), Kind.TPE)
+    check_device(device)
+    from lrwd_sweep.store import open_store
+
+    with open_store(storage, write=True) as store:
+        name = study_name or spec.default_name
+        Trainer(store, device, max_lanes).tpe(name, spec, trials)
+        show(store, [name], spec.metric)
+        refuse_failed(store, [name])

@@ -1,0 +1,50 @@
+"""The UCI handwritten digits that ship inside scikit-learn: 1,797 images of 8×8, few-shot split."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lrwd_sweep.catalog import DATA_SETS
+from lrwd_sweep.data.splits import Split, Splits
+from lrwd_sweep.errors import DataError
+
+SPLIT_SEED = 0
+
+
+def _read() -> np.ndarray:
+    """The table (1797, 65): 64 pixels and the label.
+
+    Read from scikit-learn's folder: importing scikit-learn itself would double the start-up time.
+    """
+    found = importlib.util.find_spec("sklearn")
+    path = Path(found.origin or "").parent / "datasets" / "data" / "digits.csv.gz" if found else None
+    if path is not None and path.is_file():
+        return np.loadtxt(path, delimiter=",")
+    try:
+        from sklearn.datasets import load_digits  # noqa: PLC0415 - where its files have moved
+    except ImportError:
+        raise DataError(
+            "the digits ship inside scikit-learn, which is missing; pip install scikit-learn"
+        ) from None
+    x, y = load_digits(return_X_y=True)
+    return np.column_stack([x, y])
+
+
+def load() -> Splits:
+    """400 training, 697 validation and 700 test images (n, 64), standardised with the training statistics.
+
+    Pixels that never vary in the training split are left at zero. Raises DataError without scikit-learn.
+    """
+    table = _read()
+    sizes = DATA_SETS["digits"]
+    table = table[np.random.default_rng(SPLIT_SEED).permutation(len(table))]
+    x, y = torch.from_numpy(table[:, :-1]), torch.from_numpy(table[:, -1]).long()
+    train = x[: sizes.train]
+    spread = train.std(dim=0, correction=0)
+    x = torch.where(spread > 0, (x - train.mean(dim=0)) / spread.clamp_min(1e-12), 0.0)
+    bounds = [sizes.train, sizes.validation, sizes.test]
+    return Splits(*(Split(a, b) for a, b in zip(torch.split(x, bounds), torch.split(y, bounds), strict=True)))

@@ -1,0 +1,75 @@
+"""Devices: which one, and what it has free."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+
+import torch
+
+from lrwd_sweep.errors import DeviceError, UnknownName
+
+NAMES = ("auto", "cpu", "cuda")
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc malloc.h
+
+
+def choose(name: str) -> torch.device:
+    """The device of that name; "auto" takes CUDA where there is one. Raises UnknownName or DeviceError."""
+    kind, _, index = name.partition(":")
+    if kind not in NAMES or (index and not (kind == "cuda" and index.isdecimal())):
+        raise UnknownName("device", name, NAMES)
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "cpu"
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        raise DeviceError(
+            f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices that torch can use; "
+            "use --device cpu"
+        )
+    return torch.device(kind, int(index or 0)) if kind == "cuda" else torch.device("cpu")
+
+
+def prepare(device: torch.device) -> int:
+    """Set this process up for training; the number of packs to train at a time.
+
+    On glibc freed blocks stay in the process: the same few megabytes come and go at every step, and
+    returning them to the system costs more than the arithmetic done in them.
+    """
+    if device.type != "cpu":
+        return 1
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+            mallopt(_M_TRIM_THRESHOLD, 1 << 30)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(1)
+    return cores
+
+
+def prepare_thread(device: torch.device) -> None:
+    """Set the calling thread up: without subnormal numbers, which make high-decay corners ten times slower."""
+    if device.type == "cpu":
+        torch.set_flush_denormal(True)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that the device has no room."""
+    text = str(error)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that an allocation could have now, in bytes."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            table = dict(line.split(":", 1) for line in lines)
+        return int(table["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):
+        pages = (
+            os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4 << 30
+        )
+        return pages // 2

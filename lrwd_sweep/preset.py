@@ -1,0 +1,122 @@
+"""Presets: named TOML files with a task, its axes for every optimizer, and the variants to compare."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from lrwd_sweep.catalog import METRICS
+from lrwd_sweep.decay import Optimizer
+from lrwd_sweep.errors import UnknownName, UsageError
+from lrwd_sweep.lattice import Lattice, parse_axis
+from lrwd_sweep.spec import Training
+
+DEFAULT = "digits"
+
+_HERE = Path(__file__).parent
+FOLDER = _HERE / "presets" if (_HERE / "presets").is_dir() else _HERE.parent / "presets"  # wheel, or checkout
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A task with everything that a command line may leave out."""
+
+    name: str
+    about: str
+    training: Training
+    seeds: int
+    metric: str
+    axes: Mapping[str, Lattice]  # by canonical optimizer name
+    variants: tuple[Optimizer, ...]
+
+    def lattice(self, optimizer: Optimizer) -> Lattice:
+        """The optimizer's default lattice. Raises UsageError when the preset has none."""
+        try:
+            return self.axes[str(optimizer)]
+        except KeyError:
+            raise UsageError(
+                f"preset {self.name!r} has no axes for {optimizer}; give --lr and --wd, or choose "
+                f"{', '.join(self.axes)}"
+            ) from None
+
+
+def preset_names() -> list[str]:
+    """The presets that come with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def find_preset(name: str) -> Preset:
+    """The preset of that name, or of that file when it is a path. Raises UnknownName or UsageError."""
+    path = Path(name)
+    if path.suffix != ".toml":
+        if name not in preset_names():
+            raise UnknownName("preset", name, preset_names())
+        path = FOLDER / f"{name}.toml"
+    return read_preset(path)
+
+
+def read_preset(path: Path) -> Preset:
+    """The preset in a file. Raises UsageError naming the file, the key and the remedy."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"preset {path}: {error.strerror}; name a preset or a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"preset {path} is not TOML: {error}") from None
+    try:
+        return _preset(path.stem, table)
+    except UsageError as error:
+        raise UsageError(f"preset {path}: {error}") from None
+
+
+def _preset(name: str, table: dict[str, Any]) -> Preset:
+    _only(table, "key", ("about", "variants", "training", "study", "axes"))
+    training = _section(table, "training")
+    _only(training, "key of [training]", (field.name for field in fields(Training)))
+    study = _section(table, "study")
+    _only(study, "key of [study]", ("seeds", "metric"))
+    seeds = study.get("seeds", 3)
+    if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
+        raise UsageError(f"seeds {seeds!r} is not a whole number of at least 1")
+    metric = study.get("metric", "val_loss")
+    if metric not in METRICS:
+        raise UnknownName("metric", str(metric), METRICS)
+    variants = table.get("variants", [])
+    if not isinstance(variants, list) or not all(isinstance(variant, str) for variant in variants):
+        raise UsageError(f'variants {variants!r} is not a list of names; write ["adam", "adamw"]')
+    axes = {}
+    for optimizer, section in _section(table, "axes").items():
+        if not isinstance(section, dict):
+            raise UsageError(f"[axes] {optimizer!r} is not a table; write [axes.{optimizer}]")
+        _only(section, f"key of [axes.{optimizer}]", ("lr", "wd"))
+        for axis in ("lr", "wd"):
+            if not isinstance(section.get(axis), str):
+                raise UsageError(f'[axes.{optimizer}] needs {axis} as text, such as {axis} = "2^-9:2^1"')
+        lattice = Lattice(parse_axis(section["lr"], "lr"), parse_axis(section["wd"], "wd"))
+        axes[str(Optimizer.parse(optimizer))] = lattice
+    return Preset(
+        name=name,
+        about=str(table.get("about", "")),
+        training=Training(**training),
+        seeds=seeds,
+        metric=metric,
+        axes=axes,
+        variants=tuple(map(Optimizer.parse, variants)),
+    )
+
+
+def _section(table: Mapping[str, Any], name: str) -> dict[str, Any]:
+    section = table.get(name, {})
+    if not isinstance(section, dict):
+        raise UsageError(f"{name!r} is not a table; write [{name}]")
+    return section
+
+
+def _only(table: Mapping[str, Any], kind: str, known: Iterable[str]) -> None:
+    known = tuple(known)
+    for name in table:
+        if name not in known:
+            raise UnknownName(kind, name, known)

@@ -1,0 +1,159 @@
+"""The SQLite file: where it is, how it is opened, and what its errors mean to a person."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
+
+from lrwd_sweep.errors import NothingToReport, StoreError
+from lrwd_sweep.store.migrations import MIGRATIONS, migrate, schema_version
+
+DEFAULT_FILE = "lrwd-sweep.db"
+VARIABLE = "LRWD_STORAGE"
+BUSY_SECONDS = 30.0
+
+IMMEDIATE = {"begin": "BEGIN IMMEDIATE"}  # execution option of a write: takes its lock before it reads
+
+_MEANING = {  # by the beginning of SQLite's error name
+    "SQLITE_BUSY": "is locked by another process; wait until that has finished, then repeat the command",
+    "SQLITE_NOTADB": "is not an SQLite database; choose another file with --storage",
+    "SQLITE_CORRUPT": "is damaged; restore it from a copy, or choose another file with --storage",
+    "SQLITE_READONLY_ROLLBACK": "was left in the middle of a write; open it once where it can be written",
+    "SQLITE_READONLY": "cannot be written; make it writable, or choose another file with --storage",
+    "SQLITE_CANTOPEN": "cannot be opened; check its permissions, or choose another file with --storage",
+    "SQLITE_FULL": "has no room: the disk is full; free some, then repeat the command to continue",
+}
+
+
+def locate(url: str | None) -> Path:
+    """The file that `--storage`, else LRWD_STORAGE, else the default names: a path or `sqlite:///PATH`.
+
+    Raises StoreError for another scheme, or when no file is named.
+    """
+    text = (os.environ.get(VARIABLE) or DEFAULT_FILE) if url is None else url
+    if "://" not in text:
+        if not text.strip() or text == ":memory:":
+            raise StoreError(f"--storage {text!r} names no file; write a path such as runs/a.db")
+        return Path(text).expanduser()
+    scheme = text.split("://")[0]
+    if scheme not in ("sqlite", "sqlite+pysqlite"):
+        # The rest of the URL may hold a password.
+        raise StoreError(f"storage scheme {scheme!r} is not known; write sqlite:///FILE.db or a plain path")
+    try:
+        parsed = make_url(text)
+    except ArgumentError:
+        raise StoreError(f"--storage {text!r} is no URL; write sqlite:///FILE.db or a plain path") from None
+    if parsed.database in (None, "", ":memory:") or parsed.host or parsed.query:
+        raise StoreError(
+            f"--storage {text!r} does not name just a file; write sqlite:///FILE.db (three slashes) or a path"
+        )
+    return Path(str(parsed.database)).expanduser()
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn database errors into a StoreError of one line that names the file and the remedy."""
+    try:
+        yield
+    except (DBAPIError, sqlite3.Error) as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        name = getattr(cause, "sqlite_errorname", "")
+        meaning = next((text for start, text in _MEANING.items() if name.startswith(start)), None)
+        raise StoreError(f"store {str(path)!r} {meaning or f'failed: {cause}'}") from error
+
+
+def open_database(url: str | None, *, write: bool) -> tuple[Path, Engine]:
+    """The file and an engine on it, at the newest schema; the file is created only when `write`.
+
+    Raises StoreError when it cannot be opened (or written, if asked), and NothingToReport when it is to be
+    read but the default file is not there yet, or holds nothing.
+    """
+    path = locate(url)
+    _check_place(path, url, write=write)
+    engine = _engine(path, write=write)
+    current = None
+    try:
+        with explained(path):
+            current = _at_newest_schema(path, engine, write=write)
+    finally:
+        if current is not engine:
+            engine.dispose()
+    return path, current
+
+
+def _check_place(path: Path, url: str | None, *, write: bool) -> None:
+    directory = path.parent
+    if not directory.is_dir():
+        raise StoreError(f"store {str(path)!r}: there is no directory {str(directory)!r}; create it first")
+    if path.is_dir():
+        raise StoreError(f"store {str(path)!r} is a directory; name a file in it, such as {DEFAULT_FILE}")
+    # SQLite itself would notice only when the first pack is stored; its journal stands beside the file.
+    if write and path.exists() and not os.access(path, os.W_OK):
+        raise StoreError(f"store {str(path)!r} {_MEANING['SQLITE_READONLY']}")
+    if write and not os.access(directory, os.W_OK):
+        raise StoreError(f"store {str(path)!r}: its directory cannot be written; choose another --storage")
+    if not write and not path.exists():
+        if url is None and not os.environ.get(VARIABLE):
+            raise NothingToReport(
+                f"there is no {DEFAULT_FILE} here yet; run lrwd-sweep compare, or name a store with --storage"
+            )
+        raise StoreError(f"store {str(path)!r} does not exist; check --storage and {VARIABLE}")
+
+
+def _engine(path: Path, *, write: bool) -> Engine:
+    mode = "rwc" if write else "rw"  # SQLite opens a write-protected file under "rw" too, for reading
+    place = f"file:{quote(str(path.resolve()))}"
+    url = URL.create("sqlite", database=place, query={"mode": mode, "uri": "true"})
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
+
+    @event.listens_for(engine, "connect")
+    def _set_up(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+        connection.isolation_level = (
+            None  # transactions begin where _begin says, not where the driver guesses
+        )
+        pragmas = ["foreign_keys = ON"]
+        pragmas += ["journal_mode = DELETE", "synchronous = EXTRA"] if write else ["query_only = ON"]
+        for pragma in pragmas:
+            connection.cursor().execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+
+    return engine
+
+
+def _at_newest_schema(path: Path, engine: Engine, *, write: bool) -> Engine:
+    """`engine` itself, migrated if it may write; to read an old schema, one on a migrated copy in memory."""
+    try:
+        if write:
+            with engine.execution_options(**IMMEDIATE).begin() as connection:
+                migrate(connection)
+            return engine
+        with engine.connect() as connection:
+            version = schema_version(connection)
+            if version == 0:
+                raise NothingToReport(f"store {str(path)!r} is empty; run lrwd-sweep compare first")
+            return engine if version == len(MIGRATIONS) else _migrated_copy(connection)
+    except StoreError as error:
+        raise StoreError(f"store {str(path)!r} {error}") from None
+
+
+def _migrated_copy(source: Connection) -> Engine:
+    copy = create_engine("sqlite://", poolclass=StaticPool)
+    with copy.begin() as target:
+        original, memory = source.connection.driver_connection, target.connection.driver_connection
+        assert isinstance(original, sqlite3.Connection)
+        assert isinstance(memory, sqlite3.Connection)
+        original.backup(memory)
+        migrate(target)
+    return copy

@@ -1,0 +1,205 @@
+"""The store: studies and their trials, one transaction per finished pack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+
+from sqlalchemy import Engine, delete, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from lrwd_sweep.errors import SpecMismatch, StoreError, UnknownName, UsageError
+from lrwd_sweep.spec import StudySpec
+from lrwd_sweep.store.database import IMMEDIATE, explained, open_database
+from lrwd_sweep.store.schema import ComparisonRow, StudyRow
+from lrwd_sweep.store.summary import StudySummary, outcomes_by_study
+from lrwd_sweep.store.trials import Lane, finished_lanes, insert_trials, select_trials
+from lrwd_sweep.trial import Trial
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRecord:
+    """A study as the store knows it."""
+
+    name: str
+    spec: StudySpec
+    created: str  # ISO 8601, UTC
+    lanes_per_pack: int | None  # None until `set_lanes_per_pack`
+
+
+def open_store(url: str | None = None, *, write: bool) -> Store:
+    """The store at a path or `sqlite:///PATH`; None means LRWD_STORAGE, else `lrwd-sweep.db` here.
+
+    Only `write` creates the file. Raises StoreError when it cannot be opened (or written, if asked), and
+    NothingToReport when the default file is to be read but is not there yet.
+    """
+    return Store(*open_database(url, write=write))
+
+
+class Store:
+    """An open store; a context manager. Every method is one transaction and may raise StoreError."""
+
+    def __init__(self, path: Path, engine: Engine) -> None:
+        self.path = path
+        self._reader = engine
+        self._writer = engine.execution_options(**IMMEDIATE)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._reader.dispose()
+
+    def find_study(self, name: str) -> StudyRecord | None:
+        """The study of that name, or None."""
+        with self._reading() as session:
+            row = _find_row(session, name)
+            return None if row is None else self._record(row)
+
+    def get_study(self, name: str) -> StudyRecord:
+        """The study of that name. Raises UnknownName with the near names."""
+        with self._reading() as session:
+            return self._record(_get_row(session, name))
+
+    def begin_study(self, name: str, spec: StudySpec) -> StudyRecord:
+        """Create the study, or extend the one that is there by `spec`'s cells and seeds; it is then `latest`.
+
+        Raises SpecMismatch, naming the difference, when the name stands for another identity.
+        """
+        if not name.strip() or not _is_text(name):
+            raise UsageError(f"--study-name {name!r} is not a name; write for example --study-name my-sweep")
+        with self._writing() as session:
+            row = _find_row(session, name)
+            if row is None:
+                row = StudyRow(name=name, spec=spec.to_dict(), created=_now())
+                session.add(row)
+            else:
+                row.spec = _extended(self._record(row), spec).to_dict()
+            session.add(ComparisonRow(names=[name]))
+            session.flush()
+            return self._record(row)
+
+    def set_lanes_per_pack(self, name: str, lanes: int) -> None:
+        """Keep the pack size, so that a resume cuts what is missing into the same packs."""
+        with self._writing() as session:
+            _get_row(session, name).lanes_per_pack = lanes
+
+    def delete_study(self, name: str) -> None:
+        """Remove a study with all its trials. Raises UnknownName."""
+        with self._writing() as session:
+            session.execute(delete(StudyRow).where(StudyRow.id == _get_row(session, name).id))
+
+    def studies(self) -> list[StudySummary]:
+        """Every study, oldest first."""
+        with self._reading() as session:
+            outcomes = outcomes_by_study(session)
+            rows = session.scalars(select(StudyRow).order_by(StudyRow.id))
+            records = [(self._record(row), outcomes.get(row.id, {})) for row in rows]
+        return [StudySummary.of(known.name, known.spec, known.created, cells) for known, cells in records]
+
+    def record_comparison(self, names: Sequence[str]) -> None:
+        """Remember that these studies are looked at together. Raises UnknownName."""
+        with self._writing() as session:
+            session.add(ComparisonRow(names=[_get_row(session, name).name for name in names]))
+
+    def latest(self) -> list[str]:
+        """The names of the study or comparison that was begun last; [] when there is none."""
+        with self._reading() as session:
+            existing = set(session.scalars(select(StudyRow.name)))
+            asked = session.scalars(select(ComparisonRow.names).order_by(ComparisonRow.id.desc()))
+            return next((names for names in asked if existing.issuperset(names)), [])
+
+    def finished(self, name: str) -> set[Lane]:
+        """The lanes that need no training: complete or diverged. Raises UnknownName."""
+        with self._reading() as session:
+            return finished_lanes(session, _get_row(session, name).id)
+
+    def add_trials(self, name: str, trials: Iterable[Trial]) -> None:
+        """Store a pack's trials with their curves, all or none; a failed trial of the same lane is replaced.
+
+        Raises UnknownName, or StoreError when a lane is there already, complete or diverged.
+        """
+        pack = list(trials)
+        with self._writing() as session:
+            study = _get_row(session, name).id
+            try:
+                with session.begin_nested():
+                    insert_trials(session, study, pack)
+            except IntegrityError:
+                raise _already_there(name, pack, finished_lanes(session, study)) from None
+
+    def trials(self, name: str, *, curves: bool = False) -> list[Trial]:
+        """The study's trials in the order of storing; `curves` adds learning curves. Raises UnknownName."""
+        with self._reading() as session:
+            return select_trials(session, _get_row(session, name).id, curves=curves)
+
+    @contextmanager
+    def _reading(self) -> Iterator[Session]:
+        with explained(self.path), Session(self._reader) as session:
+            yield session
+
+    @contextmanager
+    def _writing(self) -> Iterator[Session]:
+        with explained(self.path), Session(self._writer) as session, session.begin():
+            yield session
+
+    def _record(self, row: StudyRow) -> StudyRecord:
+        try:
+            spec = StudySpec.from_dict(row.spec)
+        except (UsageError, KeyError, TypeError, ValueError) as error:
+            raise StoreError(
+                f"store {str(self.path)!r}: study {row.name!r} has a specification that makes no sense here "
+                f"({error}); use the lrwd-sweep that wrote it"
+            ) from error
+        return StudyRecord(row.name, spec, row.created, row.lanes_per_pack)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _is_text(name: str) -> bool:
+    """False when the command line held bytes that are no text: SQLite cannot keep them."""
+    return name.isascii() or name.encode(errors="ignore").decode() == name
+
+
+def _find_row(session: Session, name: str) -> StudyRow | None:
+    return session.scalar(select(StudyRow).where(StudyRow.name == name)) if _is_text(name) else None
+
+
+def _get_row(session: Session, name: str) -> StudyRow:
+    row = _find_row(session, name)
+    if row is None:
+        raise UnknownName("study", name, session.scalars(select(StudyRow.name)))
+    return row
+
+
+def _extended(stored: StudyRecord, spec: StudySpec) -> StudySpec:
+    if differences := stored.spec.differences(spec):
+        raise SpecMismatch(
+            f"study {stored.name!r} was begun otherwise ({'; '.join(differences)}: stored, asked for); "
+            "give this one a name of its own with --study-name"
+        )
+    return stored.spec.extended(spec)
+
+
+def _already_there(name: str, pack: Sequence[Trial], kept: set[Lane]) -> StoreError:
+    known = set(kept)
+    for trial in pack:
+        lane = (trial.cell, trial.seed)
+        if lane in known:
+            return StoreError(
+                f"study {name!r} already has lr {trial.cell.lr!r}, weight decay {trial.cell.weight_decay!r}, "
+                f"seed {trial.seed}, which is kept; run the same command again for what is still missing"
+            )
+        known.add(lane)
+    raise AssertionError(f"a trial for study {name!r} breaks a constraint other than uniqueness")

@@ -1,0 +1,63 @@
+"""The story in one page: spec → cells to do → packs → engine → store, with progress."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from lrwd_sweep.engine import Pool
+from lrwd_sweep.lattice import Cell
+from lrwd_sweep.progress import PackDone, Watcher
+from lrwd_sweep.sampler import grid_cells, propose_cells
+from lrwd_sweep.spec import StudySpec
+from lrwd_sweep.store import Store
+from lrwd_sweep.trial import unfinished
+
+MIN_ROUNDS = 4  # of a TPE search: in fewer it would be a random search
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """One study being trained: its spec under its name, the store, the device's pool, and who looks on."""
+
+    name: str
+    spec: StudySpec
+    store: Store
+    pool: Pool
+    watcher: Watcher
+    max_lanes: int | None = None
+    should_stop: Callable[[], bool] = lambda: False
+
+    def grid(self) -> None:
+        """Train every lane of the lattice that is not finished. Raises Stopped when asked to stop."""
+        self._train(grid_cells(self.spec.lattice))
+
+    def tpe(self, points: int) -> None:
+        """Search on until there are `points` points, in rounds that fill the device. Raises Stopped."""
+        room = self.pool.lanes_at_once(self.max_lanes) // len(self.spec.seeds)
+        batch = max(1, min(room, math.ceil(points / MIN_ROUNDS)))
+        while True:
+            trials = self.store.trials(self.name)
+            known = list(dict.fromkeys(trial.cell for trial in trials))
+            self._train(known)  # points that an interruption left without some of their seeds
+            if len(known) >= points:
+                return
+            trials = self.store.trials(self.name)
+            count = min(batch, points - len(known))
+            self._train(
+                propose_cells(
+                    self.spec.lattice, trials, count, seeds=self.spec.seeds, metric=self.spec.metric
+                )
+            )
+
+    def _train(self, cells: Sequence[Cell]) -> None:
+        todo = unfinished(cells, self.spec.seeds, self.store.finished(self.name))
+        if not todo:
+            return
+        packs = self.pool.plan(todo, self.max_lanes)
+        self.watcher.begin(packs)
+        for event in self.pool.train(self.spec.optimizer, packs, self.should_stop):
+            if isinstance(event, PackDone):
+                self.store.add_trials(self.name, event.trials)
+            self.watcher.happened(event)

@@ -1,0 +1,63 @@
+"""The two consoles: stdout carries results, stderr everything else.
+
+Colour and cursor control go to terminals only, also under CI services. `NO_COLOR` forbids colour;
+`FORCE_COLOR` asks for it anywhere (3 for true colour; 0 or false forbids it); `TERM=dumb` is plain text;
+`COLUMNS` is the width, which off a terminal is 100 otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+from rich.console import Console
+
+_WIDTH_OFF_TERMINAL = 100
+_DUMB = ("dumb", "unknown")
+
+
+def stdout() -> Console:
+    """A console on standard output."""
+    return console_on(sys.stdout, os.environ)
+
+
+def stderr() -> Console:
+    """A console on standard error."""
+    return console_on(sys.stderr, os.environ)
+
+
+def console_on(stream: TextIO, environ: Mapping[str, str]) -> Console:
+    """A console on `stream` as `environ` wants it; text is never taken for markup."""
+    terminal = stream.isatty()
+    dumb = environ.get("TERM", "").lower() in _DUMB
+    forced = environ.get("FORCE_COLOR", "")
+    refused = bool(environ.get("NO_COLOR")) or forced.lower() in ("0", "false")
+    system: Any = "auto" if terminal and not dumb else None
+    if forced and not refused and not terminal and not dumb:
+        true_colour = forced == "3" or environ.get("COLORTERM", "").lower() in ("truecolor", "24bit")
+        system = "truecolor" if true_colour else "256"
+    columns = environ.get("COLUMNS", "")
+    width = int(columns) if columns.isdecimal() and int(columns) > 0 else None
+    if width is None and not terminal:
+        width = _WIDTH_OFF_TERMINAL
+    _never_unencodable(stream)
+    return Console(
+        file=stream,
+        force_terminal=terminal and not dumb,
+        color_system=system,
+        no_color=refused,
+        width=width,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        _environ=environ,
+    )
+
+
+def _never_unencodable(stream: TextIO) -> None:
+    """Let a stream of another encoding than UTF-8 write escapes for characters it does not have."""
+    reconfigure = getattr(stream, "reconfigure", None)
+    if reconfigure and not (stream.encoding or "").lower().startswith("utf"):
+        reconfigure(errors="backslashreplace")

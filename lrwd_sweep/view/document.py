@@ -1,0 +1,151 @@
+"""The JSON document: results and comparisons as one strict, deterministic text of `schema_version` 1."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from lrwd_sweep.result import ComparedResults, Result
+from lrwd_sweep.separability import Estimate, Separability
+
+SCHEMA_VERSION = 1
+
+Document = dict[str, Any]
+
+
+def document(results: Sequence[Result], comparisons: Sequence[ComparedResults] = ()) -> Document:
+    """Everything as plain values; what is not a number is null, and a status or a reason says why."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "studies": [_study(result) for result in results],
+        "comparisons": [_comparison(compared) for compared in comparisons],
+    }
+
+
+def dumps(content: Document) -> str:
+    """`content` as text, all ASCII. Raises ValueError for NaN and infinity, which JSON does not have."""
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def _interval(estimate: Estimate) -> Document:
+    return {
+        "value": _number(estimate.value),
+        "low": _number(estimate.low),
+        "high": _number(estimate.high),
+    }
+
+
+def _study(result: Result) -> Document:
+    spec, training = result.spec, result.spec.training
+    return {
+        "study_name": result.name,
+        "optimizer": str(spec.optimizer),
+        "family": spec.optimizer.family and str(spec.optimizer.family),
+        "decay_rule": str(spec.optimizer.rule),
+        "formula": spec.optimizer.formula,
+        "metric": result.surface.metric,
+        "schedule": training and str(training.schedule),
+        "net": training and training.net,
+        "data": training and training.data,
+        "epochs": training and training.epochs,
+        "seeds": list(result.surface.seeds),
+        "axes": {
+            "lr": [float(value) for value in result.surface.lr],
+            "weight_decay": [float(value) for value in result.surface.weight_decay],
+        },
+        "counts": {
+            name: result.surface.counts()[name]
+            for name in ("cells", "complete", "diverged", "failed", "missing")
+        },
+        "best": _best(result),
+        "separability": _separability(result.separability),
+        "cells": _cells(result),
+    }
+
+
+def _best(result: Result) -> Document | None:
+    found = result.ranked(1)
+    if not found:
+        return None
+    best, training = found[0], result.spec.training
+    decay = result.conventions(best.cell)
+    steps = decay.timescale_steps
+    return {
+        "lr": best.cell.lr,
+        "weight_decay": best.cell.weight_decay,
+        "value": best.value,
+        "sem": _number(best.sem),
+        "on_edge": list(result.separability.on_edge),
+        "test_value": _number(best.test_value),
+        "conventions": {
+            "independent": _number(decay.independent),
+            "lr-scaled": _number(decay.lr_scaled),
+            "coupled": _number(decay.coupled),
+            "normalized": _number(decay.normalized),
+        },
+        "timescale_epochs": _number(steps / training.steps_per_epoch) if steps and training else None,
+    }
+
+
+def _separability(found: Separability) -> Document:
+    return {
+        "verdict": str(found.verdict),
+        "point_verdict": str(found.point_verdict),
+        "reason": found.reason,
+        "ridge_slope": _interval(found.ridge_slope) | {"rows": found.ridge_rows},
+        "curvature_coupling": _interval(found.curvature_coupling),
+        "transfer_regret": [
+            {"octaves": regret.octaves}
+            | _interval(regret.estimate)
+            | {"pairs": regret.pairs, "pairs_out": regret.pairs_out}
+            for regret in found.transfer_regret
+        ],
+        "interaction_share": _interval(found.interaction_share),
+        "top10_tilt": {"value": _number(found.top10_tilt.value)},
+        "basin": {"cells": int(np.sum(found.basin)), "tolerance": _number(found.basin_tolerance)},
+        "slope_by_convention": {rule: _number(slope) for rule, slope in found.slope_by_convention.items()},
+    }
+
+
+def _cells(result: Result) -> list[Document]:
+    surface = result.surface
+    mean, sem = surface.mean, surface.sem
+    return [
+        {
+            "lr": float(surface.lr[i]),
+            "weight_decay": float(surface.weight_decay[j]),
+            "value": _number(float(mean[i, j])),
+            "sem": _number(float(sem[i, j])),
+            "status": str(surface.status(i, j)),
+            "seeds": [
+                {
+                    "seed": seed,
+                    "value": _number(float(surface.values[i, j, r])),
+                    "status": str(surface.lanes[i, j, r]),
+                }
+                for r, seed in enumerate(surface.seeds)
+            ],
+        }
+        for i in range(len(surface.lr))
+        for j in range(len(surface.weight_decay))
+    ]
+
+
+def _comparison(compared: ComparedResults) -> Document:
+    found = compared.comparison
+    return {
+        "a": compared.a.name,
+        "b": compared.b.name,
+        "slope_difference": _interval(found.slope_difference),
+        "regret_ratio": _number(found.regret_ratio.value),
+        "best_difference": _interval(found.best_difference),
+        "verdict": found.verdict,
+    }

@@ -1,0 +1,232 @@
+"""What a report says about studies and comparisons, as rows of text: a label and one entry per study."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from lrwd_sweep.lattice import format_value
+from lrwd_sweep.result import Candidate, ComparedResults, Result
+from lrwd_sweep.separability import Estimate, Separability, TransferRegret
+from lrwd_sweep.view.notation import UNICODE, axis_labels, short_decimal
+from lrwd_sweep.view.plain import plain
+
+Row = tuple[str, ...]  # a label and its entries
+_NOTHING = "–"
+
+
+def title(result: Result, among: Sequence[Result]) -> str:
+    """The optimizer's name, or the study's where another study has the same optimizer."""
+    name = str(result.spec.optimizer)
+    alike = [other for other in among if str(other.spec.optimizer) == name]
+    return plain(name if len(alike) < 2 else result.name)
+
+
+def task(result: Result) -> str:
+    """What was trained, and how far it is."""
+    t = result.spec.training
+    parts = []
+    if t is not None:
+        parts.append(f"{t.data}, {t.net}, {t.schedule} schedule, {t.epochs} epochs, batch {t.batch_size}")
+    counts = result.surface.counts()
+    seeds = len(result.surface.seeds)
+    parts.append(f"{counts['cells']} cells × {seeds} seed{'s' * (seeds != 1)}")
+    parts.append(", ".join(f"{n} {status}" for status, n in counts.items() if n and status != "cells"))
+    return "; ".join(part for part in parts if part)
+
+
+def lattice_value(value: float) -> str:
+    """A power of two with its decimal, or the decimal alone."""
+    label = axis_labels([value], UNICODE)[0]
+    decimal = short_decimal(value)
+    return f"{label} = {decimal}" if format_value(value).startswith("2^") else decimal
+
+
+def with_error(candidate: Candidate) -> str:
+    """Value ± standard error, to the error's second digit."""
+    if candidate.sem is None or candidate.sem == 0:
+        return short_decimal(candidate.value, 4)
+    places = min(max(1 - int(np.floor(np.log10(candidate.sem))), 0), 12)
+    return f"{candidate.value:.{places}f} ± {candidate.sem:.{places}f}"
+
+
+def estimate_text(estimate: Estimate, places: int | None = 2) -> str:
+    """Value and 90 % interval to `places` decimals, or why there is none.
+
+    Without `places`, as for numbers in the metric's units, three digits of the largest of the three.
+    """
+    if estimate.value is None:
+        return f"undetermined: {estimate.reason}" if estimate.reason else "undetermined"
+    numbers = [x for x in (estimate.value, estimate.low, estimate.high) if x is not None]
+    text, *interval = _alike(numbers, places)
+    if len(interval) == 2:
+        text += f" [{', '.join(interval)}]"
+    return text + (f" ({estimate.reason})" if estimate.reason else "")
+
+
+def _alike(numbers: Sequence[float], places: int | None) -> list[str]:
+    """Numbers to the same decimal place, with a true minus and no minus before zero."""
+    if places is None:
+        largest = max(map(abs, numbers)) or 1.0
+        places = 2 - math.floor(math.log10(largest))
+        if not 0 <= places <= 7:
+            return [short_decimal(number).replace("-", "−", 1) for number in numbers]
+    texts = [f"{number:.{places}f}" for number in numbers]
+    return [text.replace("-", "−" if text.strip("-0.") else "") for text in texts]
+
+
+def best_rows(results: Sequence[Result]) -> list[Row]:
+    """The best cell of each study: where, how good, and its decay in every convention."""
+    return [
+        ("learning rate α", *(_of_best(result, _lr) for result in results)),
+        ("weight decay as swept", *(_of_best(result, _decay) for result in results)),
+        *(
+            (f"  {label}", *(_of_best(result, _converted(name)) for result in results))
+            for label, name in (
+                ("λ independent", "independent"),
+                ("w lr-scaled", "lr_scaled"),
+                ("λ′ coupled", "coupled"),
+                ("λ normalised", "normalized"),
+            )
+        ),
+        ("averaging time scale", *(_of_best(result, _timescale) for result in results)),
+        (_metric_label(results), *(_of_best(result, lambda _, best: with_error(best)) for result in results)),
+        ("on the test split", *(_of_best(result, _test) for result in results)),
+        ("on the lattice's edge", *(", ".join(r.separability.on_edge) or "no" for r in results)),
+    ]
+
+
+def _metric_label(results: Sequence[Result]) -> str:
+    return " / ".join(dict.fromkeys(plain(result.surface.metric) for result in results))
+
+
+def _of_best(result: Result, show: Callable[[Result, Candidate], str]) -> str:
+    best = result.ranked(1)
+    return show(result, best[0]) if best else _NOTHING
+
+
+def _lr(_: Result, best: Candidate) -> str:
+    return lattice_value(best.cell.lr)
+
+
+def _decay(result: Result, best: Candidate) -> str:
+    return f"{result.spec.optimizer.rule.symbol} {lattice_value(best.cell.weight_decay)}"
+
+
+def _converted(name: str) -> Callable[[Result, Candidate], str]:
+    def show(result: Result, best: Candidate) -> str:
+        value: float | None = getattr(result.conventions(best.cell), name)
+        return _NOTHING if value is None else short_decimal(value)
+
+    return show
+
+
+def _timescale(result: Result, best: Candidate) -> str:
+    steps, t = result.conventions(best.cell).timescale_steps, result.spec.training
+    if steps is None:
+        return _NOTHING
+    return (
+        f"{short_decimal(steps)} steps" if t is None else f"{short_decimal(steps / t.steps_per_epoch)} epochs"
+    )
+
+
+def _test(_: Result, best: Candidate) -> str:
+    return _NOTHING if best.test_value is None else short_decimal(best.test_value, 4)
+
+
+def separability_rows(results: Sequence[Result]) -> list[Row]:
+    """Every metric of each study with its interval or its reason."""
+    found = [result.separability for result in results]
+    rows: list[Row] = [
+        ("verdict", *(str(s.verdict) for s in found)),
+        ("by the point estimate", *(str(s.point_verdict) for s in found)),
+        *(
+            (f"  with the basin at {size:.3g}", *(_verdict_at(s, size) for s in found))
+            for size in dict.fromkeys(other.basin for s in found for other in s.robustness)
+        ),
+        ("ridge slope s", *(estimate_text(s.ridge_slope) for s in found)),
+        ("  from rows", *(str(s.ridge_rows) for s in found)),
+    ]
+    rows += [
+        (f"  as {rule}", *(_slope(s.slope_by_convention.get(rule)) for s in found))
+        for rule in dict.fromkeys(rule for s in found for rule in s.slope_by_convention)
+    ]
+    rows += [
+        ("reverse slope s′", *(estimate_text(s.reverse_slope) for s in found)),
+        ("curvature coupling ρ", *(estimate_text(s.curvature_coupling) for s in found)),
+        *_regret_rows(results),
+        ("interaction share", *(estimate_text(s.interaction_share) for s in found)),
+        ("top-10 tilt", *(estimate_text(s.top10_tilt) for s in found)),
+        ("basin", *(_basin(result) for result in results)),
+    ]
+    if any(result.surface.weight_decay[0] == 0 for result in results):
+        rows.append(("gain over λ = 0", *map(_baseline_gain, results)))
+    if any(s.reason for s in found):
+        rows.append(("remark", *(s.reason or _NOTHING for s in found)))
+    return rows
+
+
+def _verdict_at(found: Separability, basin: float) -> str:
+    return next((str(other.verdict) for other in found.robustness if other.basin == basin), _NOTHING)
+
+
+def _slope(value: float | None) -> str:
+    return _NOTHING if value is None else _alike([value], 2)[0]
+
+
+def _regret_rows(results: Sequence[Result]) -> list[Row]:
+    """Transfer regret by distance."""
+    tables = [{regret.octaves: regret for regret in r.separability.transfer_regret} for r in results]
+    rows = []
+    for octaves in sorted({octaves for table in tables for octaves in table}):
+        entries = []
+        for table in tables:
+            regret = table.get(octaves)
+            if regret is None:
+                entries.append(_NOTHING)
+                continue
+            out = f"; {regret.pairs_out} pairs out" * bool(regret.pairs_out)
+            entries.append(estimate_text(regret.estimate, None) + out)
+        plural = "s" * (octaves != 1)
+        rows.append((f"transfer regret, {octaves:g} octave{plural}", *entries))
+    if rows:
+        rows.append(("  scored", *(" / ".join(dict.fromkeys(_scored(table.values()))) for table in tables)))
+    return rows
+
+
+def _scored(regrets: Iterable[TransferRegret]) -> list[str]:
+    """Whether λ was chosen and scored on the same seeds."""
+    return ["in sample" if regret.in_sample else "on the other seeds" for regret in regrets]
+
+
+def _baseline_gain(result: Result) -> str:
+    if result.surface.weight_decay[0] > 0:
+        return _NOTHING
+    return estimate_text(result.separability.baseline_gain, None)
+
+
+def _basin(result: Result) -> str:
+    s = result.separability
+    if s.basin_tolerance is None:
+        return _NOTHING
+    return f"{int(np.sum(s.basin))} cells within {short_decimal(s.basin_tolerance)} of the best"
+
+
+def comparison_rows(compared: ComparedResults) -> list[Row]:
+    """The paired differences of two studies."""
+    found = compared.comparison
+    return [
+        ("slope difference", estimate_text(found.slope_difference)),
+        ("transfer regret ratio", estimate_text(found.regret_ratio, None)),
+        ("difference of the best values", estimate_text(found.best_difference, None)),
+    ]
+
+
+def candidate_rows(result: Result, count: int = 10) -> list[Row]:
+    """The best points of a study: rank, α, decay, value ± standard error, test value."""
+    return [
+        (str(k), _lr(result, c), _decay(result, c), with_error(c), _test(result, c))
+        for k, c in enumerate(result.ranked(count), 1)
+    ]

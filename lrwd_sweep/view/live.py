@@ -1,0 +1,141 @@
+"""Progress on stderr: a live picture on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from lrwd_sweep.progress import EpochDone, Pack, PackDone
+from lrwd_sweep.result import on_lattice
+from lrwd_sweep.spec import Kind, StudySpec
+from lrwd_sweep.surface import Surface
+from lrwd_sweep.trial import Status, Trial
+from lrwd_sweep.view.heatmap import Gallery, Heatmap
+from lrwd_sweep.view.plain import plain
+
+SECONDS_BETWEEN_PICTURES = 0.5
+SECONDS_BETWEEN_LINES = 30.0
+_LINES_BESIDE_ROWS = 8  # of the picture: heading, axis, legend, bar and the cursor's line
+
+
+class Progress:
+    """Watches one study train; a context manager that leaves nothing on the screen but its last line."""
+
+    def __init__(self, console: Console, spec: StudySpec, known: Iterable[Trial] = ()) -> None:
+        assert spec.training is not None, "an imported study does not train"
+        self.console, self.spec, self.training = console, spec, spec.training
+        self.lanes = {(trial.cell, trial.seed): trial for trial in known}
+        self.packs: list[Pack] = []
+        self.epochs: dict[Pack, int] = {}  # epochs passed by each pack that has begun
+        self.finished = 0  # packs
+        self.began = self.shown = time.monotonic()
+        self.live: Live | None = None
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self.live = Live(self, console=self.console, transient=True, auto_refresh=False)
+            self.live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.live is not None:
+            self.live.stop()
+        if self.finished:
+            self._line(f"trained {self._lanes_done()} lanes in {_clock(self._seconds())}, {self._rate()}")
+
+    def begin(self, packs: Sequence[Pack]) -> None:
+        """These packs train next."""
+        if not self.packs:
+            lanes = sum(len(pack.cells) for pack in packs)
+            self._line(f"training {lanes} lanes in {len(packs)} packs for {self.training.epochs} epochs")
+        self.packs += packs
+        self._show()
+
+    def happened(self, event: EpochDone | PackDone) -> None:
+        """Take note, and show it when it is time."""
+        if isinstance(event, PackDone):
+            self.finished += 1
+            self.epochs[event.pack] = self.training.epochs
+            self.lanes |= {(trial.cell, trial.seed): trial for trial in event.trials}
+        else:
+            self.epochs[event.pack] = event.epoch
+            for cell, value in zip(event.pack.cells, event.metrics[self.spec.metric], strict=True):
+                metrics = {self.spec.metric: value}
+                status = Status.COMPLETE if abs(value) < float("inf") else Status.DIVERGED
+                self.lanes[cell, event.pack.seed] = Trial(cell, event.pack.seed, status, metrics)
+        self._show()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        bar = Table.grid(padding=(0, 1, 0, 0))
+        done, total = self._lane_steps()
+        bar.add_row(ProgressBar(total=max(total, 1), completed=done, width=24), self._text())
+        yield bar
+        if self.lanes:
+            rows = max(3, console.height - _LINES_BESIDE_ROWS)
+            yield Gallery([self._heatmap()], max_rows=rows)
+
+    def _heatmap(self) -> Heatmap:
+        spec = self.spec
+        trials: Sequence[Trial] = list(self.lanes.values())
+        if spec.kind is Kind.TPE:
+            trials = on_lattice(trials, spec.lattice, spec.metric)
+        optimizer = spec.optimizer
+        surface = Surface.from_trials(
+            trials, spec.lattice, spec.seeds, metric=spec.metric, rule=optimizer.rule, cap=spec.cap
+        )
+        return Heatmap(surface, str(optimizer), optimizer.formula, partial=True)
+
+    def _text(self) -> Text:
+        done, total = self._lane_steps()
+        left = self._seconds() * (total - done) / done if done else None
+        parts = [f"pack {self.finished}/{len(self.packs)}"]
+        running = [epochs for epochs in self.epochs.values() if epochs < self.training.epochs]
+        if running:
+            parts.append(f"epoch {min(running)}/{self.training.epochs}")
+        parts += [self._rate()] if done else []
+        parts += [f"{_clock(left)} left"] if left is not None else []
+        return Text(" · ".join(parts), no_wrap=True, overflow="ellipsis")
+
+    def _show(self) -> None:
+        now = time.monotonic()
+        if self.live is not None:
+            if now - self.shown >= SECONDS_BETWEEN_PICTURES:
+                self.shown = now
+                self.live.refresh()
+        elif now - self.shown >= SECONDS_BETWEEN_LINES:
+            self.shown = now
+            self._line(self._text().plain)
+
+    def _line(self, text: str) -> None:
+        if self.live is None:
+            self.console.print(Text(f"{plain(str(self.spec.optimizer))}: {text}"), soft_wrap=True)
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self.began
+
+    def _lanes_done(self) -> int:
+        epochs = self.training.epochs
+        return sum(len(pack.cells) for pack, passed in self.epochs.items() if passed == epochs)
+
+    def _lane_steps(self) -> tuple[int, int]:
+        per_epoch = self.training.steps_per_epoch
+        done = sum(len(pack.cells) * passed for pack, passed in self.epochs.items()) * per_epoch
+        return done, sum(len(pack.cells) for pack in self.packs) * self.training.steps
+
+    def _rate(self) -> str:
+        return f"{self._lane_steps()[0] / max(self._seconds(), 1e-9):,.0f} lane-steps/s"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"

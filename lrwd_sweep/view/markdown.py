@@ -1,0 +1,103 @@
+"""The report in GitHub-flavoured markdown: a section per study with its formula, numbers and lattice."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from lrwd_sweep.result import ComparedResults, Result
+from lrwd_sweep.spec import Kind
+from lrwd_sweep.view.fields import (
+    Row,
+    best_rows,
+    candidate_rows,
+    comparison_rows,
+    separability_rows,
+    task,
+    title,
+)
+from lrwd_sweep.view.notation import UNICODE, axis_labels
+from lrwd_sweep.view.plain import plain
+from lrwd_sweep.view.scale import Numbers, Scale
+from lrwd_sweep.view.tiles import Mark, Tile, Tiles
+
+_SPECIAL = re.compile(r"([\\`*_\[\]#~|$])")
+
+
+def markdown(results: Sequence[Result], comparisons: Sequence[ComparedResults] = ()) -> str:
+    """The whole report as one text."""
+    blocks = [block for result in results for block in _study(result, results)]
+    for compared in comparisons:
+        a, b = title(compared.a, results), title(compared.b, results)
+        blocks += [
+            f"## {code(b)} against {code(a)}",
+            escaped(compared.comparison.verdict),
+            pipe_table(["paired, by seed", "value [90 % interval]"], _escaped(comparison_rows(compared))),
+        ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def code(text: str) -> str:
+    """`text` as a code span, where neither markup, HTML nor @mentions mean anything."""
+    harmless = plain(text)
+    fence = "`" * (1 + max(map(len, re.findall("`+", harmless)), default=0))
+    pad = " " if len(fence) > 1 or not harmless.strip() else ""
+    return f"{fence}{pad}{harmless}{pad}{fence}"
+
+
+def escaped(text: str) -> str:
+    """`text` as running text that means nothing but itself, HTML and @mentions included."""
+    harmless = _SPECIAL.sub(r"\\\1", plain(text))
+    return harmless.replace("&", "&amp;").replace("<", "&lt;").replace("@", "@<!-- -->")
+
+
+def pipe_table(head: Sequence[str], rows: Iterable[Sequence[str]], align: str = "---") -> str:
+    """A table of markdown; a bar inside an entry is escaped by whoever wrote the entry."""
+    lines = [head, ["---", *[align] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _escaped(rows: Iterable[Row]) -> list[Row]:
+    return [tuple(map(escaped, row)) for row in rows]
+
+
+def _study(result: Result, among: Sequence[Result]) -> list[str]:
+    """One study's section."""
+    name = title(result, among)
+    blocks = [
+        f"## {code(name)}",
+        f"{code(result.spec.optimizer.formula)}  \nstudy {code(result.name)}: {escaped(task(result))}",
+        pipe_table(["best cell", ""], _escaped(best_rows([result]))),
+        pipe_table(["separability", "value [90 % interval]"], _escaped(separability_rows([result]))),
+    ]
+    if result.spec.kind is Kind.TPE:
+        head = ["best", "learning rate α", "weight decay", escaped(result.surface.metric), "test split"]
+        blocks.append(pipe_table(head, _escaped(candidate_rows(result))))
+    return [*blocks, *_lattice(result)]
+
+
+def _lattice(result: Result) -> list[str]:
+    """The lattice as a table, numbers to the digits that tell the basin apart, with its legend."""
+    tiles = Tiles.of(result.surface, result.separability)
+    scale = Scale.of([result.surface])
+    decimals = max(scale.decimals, 0) if scale else 0
+    symbol = result.spec.optimizer.rule.symbol
+    rows = [
+        [label, *(_entry(tile, decimals) for tile in row)]
+        for label, row in zip(axis_labels(tiles.row_values, UNICODE), tiles.rows, strict=True)
+    ]
+    seeds = len(result.surface.seeds)
+    legend = (
+        f"{escaped(result.surface.metric)}, mean of {seeds} seed{'s' * (seeds != 1)}; "
+        "★ best, ○ ten best, **bold** best of its row, × diverged, ! failed, · missing"
+    )
+    head = [f"α ↑, {symbol} →", *axis_labels(tiles.column_values, UNICODE)]
+    return [pipe_table(head, rows, align="--:"), legend]
+
+
+def _entry(tile: Tile, decimals: int) -> str:
+    if tile.value is None:
+        return {Mark.DIVERGED: "×", Mark.FAILED: "!"}.get(tile.mark, "·")
+    number = Numbers(12, decimals).text(tile.value)
+    mark = {Mark.BEST: " ★", Mark.TOP: " ○"}.get(tile.mark, "")
+    return (f"**{number}**" if tile.ridge.marked else number) + mark

@@ -1,0 +1,36 @@
+"""Small studies and trials to put into a store."""
+
+from __future__ import annotations
+
+from lrwd_sweep.decay import Optimizer
+from lrwd_sweep.lattice import Cell, Lattice
+from lrwd_sweep.spec import Kind, StudySpec, Training
+from lrwd_sweep.trial import Status, Trial
+
+
+def spec(
+    optimizer: str = "adamw",
+    *,
+    kind: Kind = Kind.GRID,
+    lr: tuple[float, ...] = (0.01, 0.1),
+    weight_decay: tuple[float, ...] = (0.0, 0.001),
+    seeds: int = 2,
+    epochs: int = 60,
+    metric: str = "val_loss",
+) -> StudySpec:
+    lattice = Lattice(lr, weight_decay)
+    training = Training(epochs=epochs)
+    return StudySpec(kind, Optimizer.parse(optimizer), lattice, tuple(range(seeds)), metric, training)
+
+
+def complete(cell: Cell, seed: int = 0, value: float = 0.1) -> Trial:
+    """A complete trial with a curve of three epochs, its numbers not exact in float32."""
+    curves = {"val_loss": (2.3, 1.1, value), "train_loss": (2.2, 1.0, value / 3)}
+    return Trial(cell, seed, Status.COMPLETE, {"val_loss": value, "val_error": value / 7}, curves)
+
+
+def lattice_trials(of: StudySpec) -> list[Trial]:
+    """Every lane of a spec, complete."""
+    return [
+        complete(cell, seed, 0.1 + cell.lr + seed / 3) for cell in of.lattice.cells() for seed in of.seeds
+    ]

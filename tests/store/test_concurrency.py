@@ -1,0 +1,126 @@
+"""Several processes on one store, and processes that die in it. The children are real."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lrwd_sweep.store import Store, open_store
+from lrwd_sweep.trial import Trial
+from tests.store.sample import complete, spec
+
+SPEC = spec(lr=(0.01, 0.02), weight_decay=(0.001, 0.002), seeds=10)
+
+PREAMBLE = """
+import os, signal, sys
+from sqlalchemy import Engine, event
+from lrwd_sweep.store import open_store
+from tests.store.test_concurrency import SPEC, pack
+path, number = sys.argv[1], int(sys.argv[2])
+"""
+
+WRITE_TEN_PACKS = """
+with open_store(path, write=True) as store:
+    store.begin_study("a", SPEC)
+    for k in range(10):
+        store.add_trials("a", pack(10 * number + k))
+"""
+
+WRITE_UNTIL_KILLED = """
+with open_store(path, write=True) as store:
+    store.begin_study("a", SPEC)
+    k = 0
+    while True:
+        store.add_trials("a", pack(k))
+        k += 1
+        print(k, flush=True)
+"""
+
+DIE_BETWEEN_TRIALS_AND_CURVES = """
+@event.listens_for(Engine, "begin")
+def tiny_cache(connection):  # so that pages reach the file before the commit, as those of a large pack do
+    connection.exec_driver_sql("PRAGMA cache_size = 1")
+
+@event.listens_for(Engine, "after_cursor_execute")
+def die(connection, cursor, statement, *_):
+    if statement.startswith("INSERT INTO curves"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+with open_store(path, write=True) as store:
+    store.add_trials("a", pack(number))
+"""
+
+
+def pack(number: int) -> list[Trial]:
+    """A pack of lanes of its own, all cells of SPEC with ten seeds."""
+    return [complete(cell, 10 * number + k, 0.5) for cell in SPEC.lattice.cells() for k in range(10)]
+
+
+def child(code: str, path: Path, number: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-W", "error", "-c", PREAMBLE + code, str(path), str(number)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def whole_packs(store: Store) -> int:
+    """The number of packs in the store, each of which must be there with all its lanes and curves."""
+    trials = store.trials("a", curves=True)
+    numbers = sorted({trial.seed // 10 for trial in trials})
+    expected = [trial for number in numbers for trial in pack(number)]
+    assert sorted(trials, key=lambda t: (t.seed, t.cell)) == sorted(expected, key=lambda t: (t.seed, t.cell))
+    return len(numbers)
+
+
+def test_two_processes_create_and_fill_one_store(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    writers = [child(WRITE_TEN_PACKS, path, number) for number in range(2)]
+    assert [writer.communicate(timeout=60) for writer in writers] == [("", ""), ("", "")]
+    with open_store(str(path), write=False) as store:
+        assert whole_packs(store) == 20
+
+
+def test_killed_process_leaves_whole_packs(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    writer = child(WRITE_UNTIL_KILLED, path, 0)
+    assert writer.stdout is not None
+    for _ in range(5):
+        stored = int(writer.stdout.readline())
+    with open_store(str(path), write=False) as store:  # a reader beside the writer sees whole packs too
+        assert whole_packs(store) >= stored
+    writer.kill()
+    writer.communicate(timeout=60)
+    assert writer.returncode == -signal.SIGKILL
+    with open_store(str(path), write=True) as store:
+        assert whole_packs(store) >= stored
+        store.add_trials("a", pack(9999))
+
+
+class TestDeathWithinATransaction:
+    """The file is left half written, with the journal that undoes it beside it."""
+
+    @pytest.fixture
+    def torn(self, tmp_path: Path) -> Path:
+        path = tmp_path / "a.db"
+        with open_store(str(path), write=True) as store:
+            store.begin_study("a", SPEC)
+            store.add_trials("a", pack(0))
+        before = path.read_bytes()
+        writer = child(DIE_BETWEEN_TRIALS_AND_CURVES, path, 1)
+        writer.communicate(timeout=60)
+        assert writer.returncode == -signal.SIGKILL
+        assert path.read_bytes() != before
+        assert path.with_name("a.db-journal").stat().st_size > 0
+        return path
+
+    @pytest.mark.parametrize("write", [True, False])
+    def test_next_one_to_open_it_finds_the_packs_before(self, torn: Path, write: bool) -> None:
+        with open_store(str(torn), write=write) as store:
+            assert whole_packs(store) == 1
+
+    def test_interrupted_pack_can_be_stored_again(self, torn: Path) -> None:
+        with open_store(str(torn), write=True) as store:
+            store.add_trials("a", pack(1))
+            assert whole_packs(store) == 2
