@@ -15,6 +15,7 @@ from lrwd_sweep.lattice import Lattice, parse_axis
 from lrwd_sweep.spec import Training
 
 DEFAULT = "digits"
+MOST_SEEDS = 10_000
 
 _HERE = Path(__file__).parent
 FOLDER = _HERE / "presets" if (_HERE / "presets").is_dir() else _HERE.parent / "presets"  # wheel, or checkout
@@ -37,9 +38,9 @@ class Preset:
         try:
             return self.axes[str(optimizer)]
         except KeyError:
+            others = f", or choose {', '.join(self.axes)}" if self.axes else ""
             raise UsageError(
-                f"preset {self.name!r} has no axes for {optimizer}; give --lr and --wd, or choose "
-                f"{', '.join(self.axes)}"
+                f"preset {self.name!r} has no axes for {optimizer}; give --lr and --wd{others}"
             ) from None
 
 
@@ -63,49 +64,58 @@ def read_preset(path: Path) -> Preset:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"preset {path}: {error.strerror}; name a preset or a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"preset {path} is not TOML: {error}") from None
+        raise UsageError(f"preset {str(path)!r}: {error.strerror}; name a preset or a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(f"preset {str(path)!r} is not TOML: {error}") from None
     try:
         return _preset(path.stem, table)
     except UsageError as error:
-        raise UsageError(f"preset {path}: {error}") from None
+        raise UsageError(f"preset {str(path)!r}: {error}") from None
 
 
 def _preset(name: str, table: dict[str, Any]) -> Preset:
     _only(table, "key", ("about", "variants", "training", "study", "axes"))
     training = _section(table, "training")
     _only(training, "key of [training]", (field.name for field in fields(Training)))
-    study = _section(table, "study")
+    for key in {"net", "data", "schedule"} & training.keys():
+        _text(training, key)
+    study = {"seeds": 3, "metric": "val_loss"} | _section(table, "study")
     _only(study, "key of [study]", ("seeds", "metric"))
-    seeds = study.get("seeds", 3)
-    if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
-        raise UsageError(f"seeds {seeds!r} is not a whole number of at least 1")
-    metric = study.get("metric", "val_loss")
+    seeds = study["seeds"]
+    if isinstance(seeds, bool) or not isinstance(seeds, int) or not 1 <= seeds <= MOST_SEEDS:
+        raise UsageError(f"seeds {seeds!r} is not a whole number from 1 to {MOST_SEEDS}")
+    metric = _text(study, "metric")
     if metric not in METRICS:
-        raise UnknownName("metric", str(metric), METRICS)
+        raise UnknownName("metric", metric, METRICS)
     variants = table.get("variants", [])
     if not isinstance(variants, list) or not all(isinstance(variant, str) for variant in variants):
         raise UsageError(f'variants {variants!r} is not a list of names; write ["adam", "adamw"]')
-    axes = {}
-    for optimizer, section in _section(table, "axes").items():
-        if not isinstance(section, dict):
-            raise UsageError(f"[axes] {optimizer!r} is not a table; write [axes.{optimizer}]")
-        _only(section, f"key of [axes.{optimizer}]", ("lr", "wd"))
-        for axis in ("lr", "wd"):
-            if not isinstance(section.get(axis), str):
-                raise UsageError(f'[axes.{optimizer}] needs {axis} as text, such as {axis} = "2^-9:2^1"')
-        lattice = Lattice(parse_axis(section["lr"], "lr"), parse_axis(section["wd"], "wd"))
-        axes[str(Optimizer.parse(optimizer))] = lattice
     return Preset(
         name=name,
-        about=str(table.get("about", "")),
+        about=_text({"about": ""} | table, "about"),
         training=Training(**training),
         seeds=seeds,
         metric=metric,
-        axes=axes,
+        axes=_axes(_section(table, "axes")),
         variants=tuple(map(Optimizer.parse, variants)),
     )
+
+
+def _axes(sections: Mapping[str, Any]) -> dict[str, Lattice]:
+    """The lattice of every optimizer, by canonical name."""
+    axes: dict[str, Lattice] = {}
+    for name, section in sections.items():
+        if not isinstance(section, dict):
+            raise UsageError(f"[axes] {name!r} is not a table; write [axes.{name}]")
+        optimizer = str(Optimizer.parse(name))
+        if optimizer in axes:
+            raise UsageError(f"[axes.{name}] is {optimizer} again; leave one out")
+        _only(section, f"key of [axes.{name}]", ("lr", "wd"))
+        for axis in ("lr", "wd"):
+            if not isinstance(section.get(axis), str):
+                raise UsageError(f'[axes.{name}] needs {axis} as text, such as {axis} = "2^-9:2^1"')
+        axes[optimizer] = Lattice(parse_axis(section["lr"], "lr"), parse_axis(section["wd"], "wd"))
+    return axes
 
 
 def _section(table: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -113,6 +123,13 @@ def _section(table: Mapping[str, Any], name: str) -> dict[str, Any]:
     if not isinstance(section, dict):
         raise UsageError(f"{name!r} is not a table; write [{name}]")
     return section
+
+
+def _text(table: Mapping[str, Any], key: str) -> str:
+    value = table[key]
+    if not isinstance(value, str):
+        raise UsageError(f'{key} {value!r} is not text; write {key} = "…"')
+    return value
 
 
 def _only(table: Mapping[str, Any], kind: str, known: Iterable[str]) -> None:

@@ -80,7 +80,9 @@ def export_to_optuna(trials: Sequence[Trial], path: Path, study_name: str, *, me
             f"{str(path)!r}: {str(path.parent)!r} is no directory that can be written; name another"
         )
     if set("?%") & set(str(path)):
-        raise UsageError(f"{str(path)!r} has a ? or % in it, which Optuna's storage URLs take apart; name another")
+        raise UsageError(
+            f"{str(path)!r} has a ? or % in it, which Optuna's storage URLs take apart; name another"
+        )
     if not trials:
         raise NothingToReport(f"study {study_name!r} has no trials to export")
     box = _box_around(trials)

@@ -130,7 +130,7 @@ class TestParsing:
         ],
     )
     def test_decay_axis_that_makes_no_sense_is_refused(self, text: str, complaint: str) -> None:
-        with pytest.raises(UsageError, match="^--wd ") as error:
+        with pytest.raises(UsageError, match=r"^--wd ") as error:
             parse_axis(text, "wd")
         assert complaint in str(error.value)
 

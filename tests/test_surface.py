@@ -9,7 +9,7 @@ from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.lattice import Cell, Lattice
 from lrwd_sweep.surface import CellStatus, Surface
 from lrwd_sweep.trial import Status, Trial
-from tests.surfaces import BOWL, repeated, surface
+from tests.separability.surfaces import BOWL, repeated, surface
 
 LATTICE = Lattice((0.1, 0.2), (0.0, 0.01, 0.02))
 

@@ -15,30 +15,35 @@ from lrwd_sweep import __version__
 from lrwd_sweep.cli.bench import bench
 from lrwd_sweep.cli.compare import compare
 from lrwd_sweep.cli.grid import grid
+from lrwd_sweep.cli.group import group, show_help
 from lrwd_sweep.cli.preset import presets
 from lrwd_sweep.cli.report import report
 from lrwd_sweep.cli.signals import Interrupted
 from lrwd_sweep.cli.study import studies
 from lrwd_sweep.cli.tpe import tpe
-from lrwd_sweep.errors import LrwdError
+from lrwd_sweep.errors import HostError, LrwdError
 from lrwd_sweep.view import consoles
 
 OUR_BUG = 5
 
-app = typer.Typer(
-    name="lrwd-sweep",
-    help="Train a lattice of learning rates and weight decays at once, and say whether they can be tuned apart.",
-    epilog="Begin with:  lrwd-sweep compare adam adamw",
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+app = group(
+    "lrwd-sweep",
+    """Train a lattice of learning rates and weight decays at once, and say whether they can be tuned apart.
+
+    Begin with
+
+    \b
+      lrwd-sweep compare adam adamw   trains two lattices on handwritten digits
+      lrwd-sweep report               shows them again, from the store
+    """,
 )
-for command in (grid, compare, tpe, report):
-    app.command()(command)
+app.command(short_help="Train several optimizers' lattices and compare them.")(compare)
+app.command(short_help="Train one optimizer's lattice.")(grid)
+app.command(short_help="Search the lattice's box with Optuna's TPE.")(tpe)
+app.command(short_help="Show what the store holds, without training.")(report)
 app.add_typer(studies)
 app.add_typer(presets)
-app.command()(bench)
+app.command(short_help="Measure the engine's speed against plain torch.")(bench)
 
 
 def _version(wanted: bool) -> None:
@@ -47,30 +52,36 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(invoke_without_command=True)
+@app.callback()
 def _root(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+    show_help(context)
 
 
 def main() -> None:
     """Run the command line and exit: 0, 2 usage, 3 host, 4 nothing to report, 5 our bug, 130, 141, 143."""
-    sys.exit(_run())
+    try:
+        code = run()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        _close_output()
+        code = 128 + signal.SIGPIPE
+    sys.exit(code)
 
 
-def _run() -> int:  # noqa: PLR0911 - one return for each way to end
+def run() -> int:  # noqa: PLR0911 - one return for each way to end
+    """Run the command of `sys.argv`; the exit code. Raises BrokenPipeError when nobody reads any more."""
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()
     except TyperException as error:
         context = getattr(error, "ctx", None)
-        hint = f" See {context.command_path} --help" if context is not None else ""
-        return _fail(error.format_message() + hint, error.exit_code)
+        command = "lrwd-sweep" if context is None else context.command_path
+        return _fail(f"{error.format_message()} See {command} --help", error.exit_code)
     except LrwdError as error:
         return _fail(str(error), error.exit_code)
     except Interrupted as error:
@@ -78,15 +89,27 @@ def _run() -> int:  # noqa: PLR0911 - one return for each way to end
     except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", 128 + signal.SIGINT)
     except BrokenPipeError:
-        # What is left in the buffer has no reader; without this, Python would complain while it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        raise
+    except OSError as error:
+        _close_output()
+        where = "" if error.filename is None else f": {str(error.filename)!r}"
+        return _fail(f"{error.strerror or error}{where}; make room, or write elsewhere", HostError.exit_code)
     except Exception as error:
         if os.environ.get("LRWD_DEBUG"):
             traceback.print_exc()
         what = f"{type(error).__name__}: {error}"
         return _fail(f"this is a fault of lrwd-sweep: {what} (LRWD_DEBUG=1 shows where)", OUR_BUG)
     return code if isinstance(code, int) else 0
+
+
+def _close_output() -> None:
+    """What is left in a buffer cannot be written; without this, Python would complain while it exits."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(nowhere, stream.fileno())
 
 
 def _fail(text: str, code: int) -> int:

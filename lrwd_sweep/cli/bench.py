@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from lrwd_sweep.cli.parse import whole
 from lrwd_sweep.decay import Optimizer
 from lrwd_sweep.preset import DEFAULT, find_preset
 from lrwd_sweep.view import consoles
@@ -15,20 +16,44 @@ from lrwd_sweep.view import consoles
 
 def bench(
     lanes: Annotated[
-        int, typer.Option("--lanes", metavar="N", min=1, help="Lanes of the engine: cells × seeds.")
+        int,
+        typer.Option(
+            "--lanes",
+            metavar="N",
+            parser=whole("--lanes"),
+            help="Networks that the engine trains: cells × seeds.",
+        ),
     ] = 363,
     plain_lanes: Annotated[
         int,
-        typer.Option("--plain-lanes", metavar="N", min=1, help="Networks the plain way trains, one by one."),
+        typer.Option(
+            "--plain-lanes",
+            metavar="N",
+            parser=whole("--plain-lanes"),
+            help="Networks that the plain way trains, one by one.",
+        ),
     ] = 24,
     epochs: Annotated[
         int,
-        typer.Option("--epochs", metavar="N", min=1, help="Epochs of every lane, each with its validation."),
+        typer.Option(
+            "--epochs",
+            metavar="N",
+            parser=whole("--epochs"),
+            help="Passes over the training set, each with its validation.",
+        ),
     ] = 10,
     repeats: Annotated[
-        int, typer.Option("--repeats", metavar="N", min=1, help="Runs of every contender, in random order.")
+        int,
+        typer.Option(
+            "--repeats",
+            metavar="N",
+            parser=whole("--repeats"),
+            help="Timed runs of every contender, in random order.",
+        ),
     ] = 3,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON, in lane-steps per second, instead of a table.")
+    ] = False,
 ) -> None:
     """Measure the engine against an Optuna study over torch.nn and torch.optim, one network at a time.
 

@@ -16,8 +16,9 @@ def compare(
     optimizers: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[A B …]",
-            help="Two or more optimizers, named as for `grid --optimizer` (default: the preset's).",
+            metavar="OPTIMIZER",
+            help="Two or more, named as for `grid --optimizer`, the first being what the others are compared "
+            "with (default: the preset's; digits: adam adamw).",
             show_default=False,
         ),
     ] = None,
@@ -37,8 +38,8 @@ def compare(
 ) -> None:
     """Train the lattices of several optimizers and compare them seed by seed: heatmaps, numbers, verdict.
 
-    The first is what the others are compared with. The same seed is the same initialisation and data order
-    in every cell and every optimizer.
+    The same seed is the same initialisation and data order in every cell and every optimizer. What the
+    store already holds is not trained again; `report` shows the comparison again later.
     """
     task = Task.of(
         preset,
@@ -61,10 +62,12 @@ def compare(
     from lrwd_sweep.store import open_store
 
     with open_store(storage, write=True) as store:
-        trainer = Trainer(store, device, max_lanes)
-        for spec in specs:
-            trainer.grid(spec.default_name, spec)
         names = [spec.default_name for spec in specs]
+        for name, spec in zip(names, specs, strict=True):
+            store.check_study(name, spec)  # before any of them trains
+        trainer = Trainer(store, device, max_lanes)
+        for name, spec in zip(names, specs, strict=True):
+            trainer.grid(name, spec)
         store.record_comparison(names)
         show(store, names, specs[0].metric)
         refuse_failed(store, names)

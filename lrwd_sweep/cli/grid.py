@@ -8,7 +8,7 @@ from lrwd_sweep.decay import Optimizer
 
 
 def grid(
-    optimizer: options.OptimizerName = "adamw",
+    optimizer: options.OptimizerName = options.DEFAULT_OPTIMIZER,
     preset: options.Preset = options.DEFAULT_PRESET,
     lr: options.Lr = None,
     wd: options.Wd = None,
@@ -43,10 +43,11 @@ def grid(
     )
     spec = task.spec(Optimizer.parse(optimizer))
     check_device(device)
-    from lrwd_sweep.store import open_store
+    from lrwd_sweep.store import check_name, open_store
 
+    name = spec.default_name if study_name is None else study_name
+    check_name(name)
     with open_store(storage, write=True) as store:
-        name = study_name or spec.default_name
         Trainer(store, device, max_lanes).grid(name, spec)
         show(store, [name], spec.metric)
         refuse_failed(store, [name])

@@ -6,27 +6,31 @@ from typing import Annotated
 
 import typer
 
+from lrwd_sweep.cli.group import group
 from lrwd_sweep.lattice import format_axis
-from lrwd_sweep.preset import Preset, find_preset, preset_names
+from lrwd_sweep.preset import DEFAULT, Preset, find_preset, preset_names
 from lrwd_sweep.view import consoles
+from lrwd_sweep.view.plain import plain
 
-presets = typer.Typer(name="preset", help="Show the presets.", no_args_is_help=True, rich_markup_mode=None)
+presets = group("preset", "List and show the presets: tasks with their axes.")
 
 
-@presets.command("list")
+@presets.command("list", short_help="List every preset.")
 def list_() -> None:
     """Name every preset with what it is about."""
     for name in preset_names():
-        consoles.stdout().print(f"{name}  {find_preset(name).about}", soft_wrap=True)
+        consoles.stdout().print(plain(f"{name}  {find_preset(name).about}"), soft_wrap=True)
 
 
-@presets.command()
+@presets.command(short_help="Show one preset.")
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME|FILE.toml", show_default=False)] = "digits",
+    name: Annotated[
+        str, typer.Argument(metavar="NAME|FILE.toml", help="A name from `preset list`, or a file.")
+    ] = DEFAULT,
 ) -> None:
     """Print all that a preset says, and how much there is to train."""
     for line in _lines(find_preset(name)):
-        consoles.stdout().print(line, soft_wrap=True)
+        consoles.stdout().print(plain(line), soft_wrap=True)
 
 
 def _lines(preset: Preset) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lrwd_sweep.cli import options
+from lrwd_sweep.cli.parse import one_of
 from lrwd_sweep.cli.study_run import show
 from lrwd_sweep.errors import NothingToReport
 
@@ -25,17 +26,26 @@ def report(
     studies: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[STUDY…]",
-            help="Studies to report, the first compared with the others (default: what was asked for last).",
+            metavar="STUDY",
+            help="Names from `study list`; several are compared with the first (default: the study or "
+            "comparison that was trained or imported last).",
             show_default=False,
         ),
     ] = None,
     form: Annotated[
-        ReportFormat, typer.Option("--format", metavar="NAME", help="table, markdown, json or csv.")
+        ReportFormat,
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            parser=one_of("format", ReportFormat),
+            help="table, markdown, json or csv.",
+        ),
     ] = ReportFormat.TABLE,
     metric: Annotated[
         str | None,
-        typer.Option("--metric", metavar="NAME", help="Any stored metric (default: the study's own)."),
+        typer.Option(
+            "--metric", metavar="NAME", help="Any metric of the store to judge by (default: the study's own)."
+        ),
     ] = None,
     storage: options.Storage = None,
 ) -> None:

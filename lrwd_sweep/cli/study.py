@@ -10,16 +10,13 @@ from typing import Annotated
 import typer
 
 from lrwd_sweep.cli import options
+from lrwd_sweep.cli.group import group
+from lrwd_sweep.cli.parse import one_of
 from lrwd_sweep.cli.study_run import note, show
 from lrwd_sweep.errors import NothingToReport, UsageError
 from lrwd_sweep.view import consoles
 
-studies = typer.Typer(
-    name="study",
-    help="List, show, delete, import and export studies.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+studies = group("study", "List, show, delete, import and export studies.")
 
 Name = Annotated[str, typer.Argument(metavar="STUDY", help="A name from `study list`.", show_default=False)]
 
@@ -38,10 +35,11 @@ class ExportFormat(StrEnum):
     OPTUNA = "optuna"
 
 
-@studies.command("list")
+@studies.command("list", short_help="List every study.")
 def list_(
     form: Annotated[
-        ListFormat, typer.Option("--format", metavar="NAME", help="table or json.")
+        ListFormat,
+        typer.Option("--format", metavar="NAME", parser=one_of("format", ListFormat), help="table or json."),
     ] = ListFormat.TABLE,
     storage: options.Storage = None,
 ) -> None:
@@ -52,14 +50,14 @@ def list_(
     with open_store(storage, write=False) as store:
         summaries = store.studies()
     if form is ListFormat.JSON:
-        typer.echo(json.dumps(study_document(summaries), ensure_ascii=True, indent=1))
+        typer.echo(json.dumps(study_document(summaries), indent=2, allow_nan=False))
     elif summaries:
         consoles.stdout().print(study_table(summaries))
     else:
         raise NothingToReport("the store holds no study yet; run lrwd-sweep compare adam adamw first")
 
 
-@studies.command("show")
+@studies.command("show", short_help="Show one study, as `report STUDY` does.")
 def show_(name: Name, storage: options.Storage = None) -> None:
     """Show one study: the same as `report STUDY`."""
     from lrwd_sweep.store import open_store
@@ -68,27 +66,35 @@ def show_(name: Name, storage: options.Storage = None) -> None:
         show(store, [name], None)
 
 
-@studies.command()
+@studies.command(short_help="Delete a study with all its trials.")
 def delete(
     name: Name,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")] = False,
     storage: options.Storage = None,
 ) -> None:
     """Delete a study with all its trials; asks first."""
     from lrwd_sweep.store import open_store
     from lrwd_sweep.view.plain import plain
 
+    with open_store(storage, write=False) as store:
+        lanes = len(store.trials(name))
+    if not yes and not typer.confirm(f"Delete {plain(name)} with {lanes} lanes?", err=True):
+        raise typer.Abort
     with open_store(storage, write=True) as store:
-        lanes = len(store.trials(store.get_study(name).name))
-        if not yes and not typer.confirm(f"Delete {plain(name)} with {lanes} lanes?", err=True):
-            raise typer.Abort
         store.delete_study(name)
     note(f"deleted {name} with {lanes} lanes")
 
 
-@studies.command("import")
+@studies.command("import", short_help="Bring in anyone's sweep from a CSV file.")
 def import_(
-    file: Annotated[Path, typer.Argument(metavar="FILE.csv", help="One row per run.", show_default=False)],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE.csv",
+            help="Header lr,weight_decay,seed,value and one row per run; nan is a run that diverged.",
+            show_default=False,
+        ),
+    ],
     study_name: Annotated[
         str,
         typer.Option(
@@ -101,14 +107,16 @@ def import_(
             "--optimizer",
             "-o",
             metavar="NAME",
-            help="As for `grid`, or any label with --decay-rule.",
+            help="What was swept, named as for `grid`; any other label takes a --decay-rule.",
             show_default=False,
         ),
     ],
     decay_rule: Annotated[
         str | None,
         typer.Option(
-            "--decay-rule", metavar="RULE", help="coupled, independent or lr-scaled (default: the name's)."
+            "--decay-rule",
+            metavar="RULE",
+            help="coupled, independent or lr-scaled (default: the optimizer's).",
         ),
     ] = None,
     columns: Annotated[
@@ -116,8 +124,8 @@ def import_(
         typer.Option(
             "--columns",
             metavar="OURS=THEIRS,…",
-            help="The file's column names, as in lr=learning_rate,weight_decay=wd,value=val_err,seed=run "
-            "(default: lr,weight_decay,seed,value).",
+            help="The file's own column names, joined by commas: lr=learning_rate,value=val_err "
+            "(default: lr, weight_decay, seed and value; without a seed column, one seed).",
         ),
     ] = None,
     metric: Annotated[
@@ -126,9 +134,10 @@ def import_(
     storage: options.Storage = None,
 ) -> None:
     """Bring in anyone's sweep from a CSV file, so that `report` judges it."""
-    from lrwd_sweep.store import open_store
+    from lrwd_sweep.store import check_name, open_store
     from lrwd_sweep.store.csv_import import import_spec, read_csv
 
+    check_name(study_name)
     trials = read_csv(file, _columns(columns), metric=metric)
     spec = import_spec(trials, optimizer, decay_rule=decay_rule, metric=metric)
     with open_store(storage, write=True) as store:
@@ -138,18 +147,21 @@ def import_(
             )
         store.begin_study(study_name, spec)
         store.add_trials(study_name, trials)
-    cells = len(spec.lattice)
-    note(
-        f"imported {len(trials)} lanes as {study_name}: {cells} cells × {len(spec.seeds)} seeds, {spec.optimizer}"
-    )
+    size = f"{len(spec.lattice)} cells × {len(spec.seeds)} seeds"
+    note(f"imported {len(trials)} lanes as {study_name}: {size}, {spec.optimizer}")
 
 
-@studies.command()
+@studies.command(short_help="Write a study as CSV, or for Optuna.")
 def export(
     name: Name,
     form: Annotated[
         ExportFormat,
-        typer.Option("--format", metavar="NAME", help="csv, or optuna: a database for Optuna's dashboard."),
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            parser=one_of("format", ExportFormat),
+            help="csv, or optuna: a database for Optuna's dashboard.",
+        ),
     ] = ExportFormat.CSV,
     output: Annotated[
         Path | None,

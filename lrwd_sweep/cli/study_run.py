@@ -60,8 +60,6 @@ class Task:
             default.weight_decay if self.wd is None else parse_axis(self.wd, "wd"),
         )
         seeds = preset.seeds if self.seeds is None else self.seeds
-        if seeds < 1:
-            raise UsageError(f"--seeds {seeds} trains nothing; choose at least 1, or 3 for intervals")
         training = replace(preset.training, **dict(self.overrides))
         metric = self.metric or preset.metric
         return StudySpec(kind, optimizer, lattice, tuple(range(seeds)), metric, training)
@@ -156,7 +154,7 @@ def show(store: Store, names: Sequence[str], metric: str | None, form: str = "ta
     comparisons = [comparison(results[0], other) for other in results[1:]]
     report = render(results, comparisons, Format(form))
     if isinstance(report, str):
-        print(report, end="")  # noqa: T201 - text for a file or a program, not for a console
+        consoles.write(report)
     else:
         consoles.stdout().print(report)
 

@@ -7,16 +7,24 @@ from typing import Annotated
 import typer
 
 from lrwd_sweep.cli import options
+from lrwd_sweep.cli.parse import whole
 from lrwd_sweep.cli.study_run import Task, Trainer, check_device, refuse_failed, show
 from lrwd_sweep.decay import Optimizer
-from lrwd_sweep.errors import UsageError
 from lrwd_sweep.spec import Kind
+
+MOST_TRIALS = 100_000
 
 
 def tpe(
-    optimizer: options.OptimizerName = "adamw",
+    optimizer: options.OptimizerName = options.DEFAULT_OPTIMIZER,
     trials: Annotated[
-        int, typer.Option("--trials", metavar="N", help="Points in all, counting those of earlier runs.")
+        int,
+        typer.Option(
+            "--trials",
+            metavar="N",
+            parser=whole("--trials", most=MOST_TRIALS),
+            help="Points (α, λ) in all, those of earlier runs included; each trains all seeds.",
+        ),
     ] = 64,
     preset: options.Preset = options.DEFAULT_PRESET,
     lr: options.Lr = None,
@@ -35,11 +43,9 @@ def tpe(
 ) -> None:
     """Search (α, λ) with Optuna's TPE inside the box of the axes, a batch of points at a time.
 
-    Every point trains all seeds. The result is drawn on the lattice, each point in its nearest cell, with
-    the best points listed.
+    The result is drawn on the lattice, each point in its nearest cell, with the best points listed. The
+    same command with a larger --trials searches on from there.
     """
-    if trials < 1:
-        raise UsageError(f"--trials {trials} searches nothing; choose at least 1")
     task = Task.of(
         preset,
         lr,
@@ -54,10 +60,11 @@ def tpe(
     )
     spec = task.spec(Optimizer.parse(optimizer), Kind.TPE)
     check_device(device)
-    from lrwd_sweep.store import open_store
+    from lrwd_sweep.store import check_name, open_store
 
+    name = spec.default_name if study_name is None else study_name
+    check_name(name)
     with open_store(storage, write=True) as store:
-        name = study_name or spec.default_name
         Trainer(store, device, max_lanes).tpe(name, spec, trials)
         show(store, [name], spec.metric)
         refuse_failed(store, [name])

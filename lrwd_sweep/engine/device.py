@@ -49,7 +49,7 @@ def prepare(device: torch.device) -> int:
 
 
 def prepare_thread(device: torch.device) -> None:
-    """Set the calling thread up: without subnormal numbers, which make high-decay corners ten times slower."""
+    """Set the calling thread up: no subnormal numbers, which make high-decay corners ten times slower."""
     if device.type == "cpu":
         torch.set_flush_denormal(True)
 

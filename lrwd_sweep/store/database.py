@@ -117,9 +117,7 @@ def _engine(path: Path, *, write: bool) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _set_up(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
-        connection.isolation_level = (
-            None  # transactions begin where _begin says, not where the driver guesses
-        )
+        connection.isolation_level = None  # or the driver would begin transactions where it guesses
         pragmas = ["foreign_keys = ON"]
         pragmas += ["journal_mode = DELETE", "synchronous = EXTRA"] if write else ["query_only = ON"]
         for pragma in pragmas:

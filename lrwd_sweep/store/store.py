@@ -70,13 +70,17 @@ class Store:
         with self._reading() as session:
             return self._record(_get_row(session, name))
 
+    def check_study(self, name: str, spec: StudySpec) -> None:
+        """Raise SpecMismatch, as `begin_study` would, when the name stands for another identity."""
+        if (found := self.find_study(name)) is not None:
+            _extended(found, spec)
+
     def begin_study(self, name: str, spec: StudySpec) -> StudyRecord:
         """Create the study, or extend the one that is there by `spec`'s cells and seeds; it is then `latest`.
 
         Raises SpecMismatch, naming the difference, when the name stands for another identity.
         """
-        if not name.strip() or not _is_text(name):
-            raise UsageError(f"--study-name {name!r} is not a name; write for example --study-name my-sweep")
+        check_name(name)
         with self._writing() as session:
             row = _find_row(session, name)
             if row is None:
@@ -161,6 +165,12 @@ class Store:
                 f"({error}); use the lrwd-sweep that wrote it"
             ) from error
         return StudyRecord(row.name, spec, row.created, row.lanes_per_pack)
+
+
+def check_name(name: str) -> None:
+    """Raise UsageError when no study can have this name."""
+    if not name.strip() or not _is_text(name):
+        raise UsageError(f"--study-name {name!r} is not a name; write for example --study-name my-sweep")
 
 
 def _now() -> str:

@@ -28,6 +28,19 @@ def stderr() -> Console:
     return console_on(sys.stderr, os.environ)
 
 
+def write(text: str) -> None:
+    """Text for a file or another program, on standard output as it is."""
+    _never_unencodable(sys.stdout)
+    sys.stdout.write(text)
+
+
+class _Console(Console):
+    """A console that lets a broken pipe through; rich itself would exit with code 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise  # noqa: PLE0704 - rich calls this where it caught the BrokenPipeError
+
+
 def console_on(stream: TextIO, environ: Mapping[str, str]) -> Console:
     """A console on `stream` as `environ` wants it; text is never taken for markup."""
     terminal = stream.isatty()
@@ -43,7 +56,7 @@ def console_on(stream: TextIO, environ: Mapping[str, str]) -> Console:
     if width is None and not terminal:
         width = _WIDTH_OFF_TERMINAL
     _never_unencodable(stream)
-    return Console(
+    return _Console(
         file=stream,
         force_terminal=terminal and not dumb,
         color_system=system,

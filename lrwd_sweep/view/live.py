@@ -27,7 +27,7 @@ _LINES_BESIDE_ROWS = 8  # of the picture: heading, axis, legend, bar and the cur
 
 
 class Progress:
-    """Watches one study train; a context manager that leaves nothing on the screen but its last line."""
+    """Watches one study train; a context manager that leaves one line on the screen."""
 
     def __init__(self, console: Console, spec: StudySpec, known: Iterable[Trial] = ()) -> None:
         assert spec.training is not None, "an imported study does not train"
@@ -50,6 +50,7 @@ class Progress:
     ) -> None:
         if self.live is not None:
             self.live.stop()
+            self.live = None
         if self.finished:
             self._line(f"trained {self._lanes_done()} lanes in {_clock(self._seconds())}, {self._rate()}")
 

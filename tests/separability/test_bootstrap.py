@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from lrwd_sweep.bootstrap import Estimate, Resamples, t95
+from lrwd_sweep.separability.bootstrap import Estimate, Resamples, t95
 
 
 @pytest.mark.parametrize(("nu", "t"), [(2, 2.920), (3, 2.353), (4, 2.132), (9, 1.833), (30, 1.697)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from lrwd_sweep.bootstrap import Estimate
+from lrwd_sweep.separability.bootstrap import Estimate
 
 
 class Verdict(StrEnum):

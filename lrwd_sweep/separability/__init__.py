@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lrwd_sweep.analysis import NOISE, Analysis
-from lrwd_sweep.basin import is_flat
-from lrwd_sweep.bootstrap import Estimate
-from lrwd_sweep.comparison import Comparison, compare
 from lrwd_sweep.decay import DecayRule
-from lrwd_sweep.replicates import CROSS_SCORED_SEEDS
+from lrwd_sweep.separability.analysis import NOISE, Analysis
+from lrwd_sweep.separability.basin import is_flat
+from lrwd_sweep.separability.bootstrap import Estimate
+from lrwd_sweep.separability.comparison import Comparison, compare
+from lrwd_sweep.separability.replicates import CROSS_SCORED_SEEDS
+from lrwd_sweep.separability.verdict import Verdict, point_verdict
 from lrwd_sweep.surface import Bool, Float, Surface
-from lrwd_sweep.verdict import Verdict, point_verdict
 
 __all__ = [
     "AtBasin",

@@ -7,10 +7,10 @@ from math import exp
 
 import numpy as np
 
-from lrwd_sweep.analysis import Analysis
-from lrwd_sweep.bootstrap import MIN_SEEDS, Estimate
-from lrwd_sweep.regret import SAME_DISTANCE
-from lrwd_sweep.ridge import ridge_slope
+from lrwd_sweep.separability.analysis import Analysis
+from lrwd_sweep.separability.bootstrap import MIN_SEEDS, Estimate
+from lrwd_sweep.separability.regret import SAME_DISTANCE
+from lrwd_sweep.separability.ridge import ridge_slope
 from lrwd_sweep.surface import Float, Surface
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lrwd_sweep.basin import Basin
-from lrwd_sweep.bootstrap import Resamples
-from lrwd_sweep.regret import Pairs, Transfers, halves, transfer_regret, transfers
-from lrwd_sweep.ridge import Minima, row_minima
+from lrwd_sweep.separability.basin import Basin
+from lrwd_sweep.separability.bootstrap import Resamples
+from lrwd_sweep.separability.regret import Pairs, Transfers, halves, transfer_regret, transfers
+from lrwd_sweep.separability.ridge import Minima, row_minima
 from lrwd_sweep.surface import Bool, Float, Surface
 
 CROSS_SCORED_SEEDS = 4  # with as many, transfer regret chooses λ on half of the seeds and scores on the rest

@@ -9,7 +9,7 @@ import pytest
 
 from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.separability import Verdict, analyse
-from tests.surfaces import (
+from tests.separability.surfaces import (
     BOWL,
     RIDGE,
     A,
@@ -117,6 +117,15 @@ def test_surface_falling_to_the_border_is_undetermined_for_want_of_rows() -> Non
     assert found.ridge_rows == 0
     assert "interior in 0 of" in found.reason
     assert "weight_decay:high" in found.reason
+
+
+def test_rows_weigh_in_the_slope_by_their_squared_curvature() -> None:
+    rng = np.random.default_rng(0)
+    position, curvature = rng.uniform(-3, 3, 11), rng.uniform(0.1, 2, 11)
+    y = curvature[:, None] * (L - position[:, None]) ** 2
+    found = analyse(surface(y), basin_quantile=1)
+    assert [l_star for _, l_star in found.ridge] == pytest.approx(position)
+    assert value(found.ridge_slope) == pytest.approx(np.polyfit(A[:, 0], position, 1, w=curvature)[0])
 
 
 def test_uneven_axes_keep_the_slope_of_a_quadratic_exact() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lrwd_sweep.basin import ROUNDING
+from lrwd_sweep.separability.basin import ROUNDING
 
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]

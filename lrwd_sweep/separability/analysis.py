@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lrwd_sweep.basin import MIN_CELLS, Basin, find_basin, is_flat
-from lrwd_sweep.bootstrap import Estimate, Resamples
-from lrwd_sweep.curvature import curvature_coupling
-from lrwd_sweep.interaction import interaction_share, signal
-from lrwd_sweep.replicates import Replicates
-from lrwd_sweep.ridge import MIN_ROWS, Minima, ridge_slope
+from lrwd_sweep.separability.basin import MIN_CELLS, Basin, find_basin, is_flat
+from lrwd_sweep.separability.bootstrap import Estimate, Resamples
+from lrwd_sweep.separability.curvature import curvature_coupling
+from lrwd_sweep.separability.interaction import interaction_share, signal
+from lrwd_sweep.separability.replicates import Replicates
+from lrwd_sweep.separability.ridge import MIN_ROWS, Minima, ridge_slope
+from lrwd_sweep.separability.verdict import Verdict, interval_verdict
 from lrwd_sweep.surface import Bool, Float, Surface
-from lrwd_sweep.verdict import Verdict, interval_verdict
 
 NOISE = "noise: the basin's cells differ by no more than their noise"
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lrwd_sweep.separability import analyse, compare
-from tests.surfaces import BOWL, RIDGE, A, L, noisy, repeated, surface
+from tests.separability.surfaces import BOWL, RIDGE, A, L, noisy, repeated, surface
 
 TILTED = (L + A) ** 2 + 0.2 * A**2
 

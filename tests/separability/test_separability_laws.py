@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.separability import Estimate, Verdict, analyse
 from lrwd_sweep.surface import CellStatus, Float, Surface
-from tests.surfaces import (
+from tests.separability.surfaces import (
     BOWL,
     A,
     L,

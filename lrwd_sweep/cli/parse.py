@@ -1,0 +1,42 @@
+"""What the values of options may be, refused in one line that names option, value and remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import TypeVar
+
+from lrwd_sweep.errors import UnknownName, UsageError
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+MOST = 10**9  # of anything that is counted
+
+
+def whole(option: str, least: int = 1, most: int = MOST) -> Callable[[str | int], int]:
+    """A parser of whole numbers from `least` to `most`; it raises UsageError."""
+
+    def parse(text: str | int) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise UsageError(f"{option} {text!r} is not a whole number; choose at least {least}") from None
+        if value < least:
+            raise UsageError(f"{option} {value} is too small; choose at least {least}")
+        if value > most:
+            raise UsageError(f"{option} {value} is too large; choose at most {most}")
+        return value
+
+    return parse
+
+
+def one_of(kind: str, choices: type[Choice]) -> Callable[[str], Choice]:
+    """A parser of the names in `choices`; it raises UnknownName."""
+
+    def parse(text: str) -> Choice:
+        try:
+            return choices(text)
+        except ValueError:
+            raise UnknownName(kind, text, choices) from None
+
+    return parse

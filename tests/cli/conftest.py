@@ -1,0 +1,87 @@
+"""The command line, run in this process or in one of its own, in an empty directory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from lrwd_sweep.cli import app
+
+TINY = ("--lr", "2^-8:2^-6", "--wd", "2^-8:2^-6", "--epochs", "2", "--seeds", "1")  # 9 lanes
+ADAM, ADAMW = "digits-mlp-norm-adam-cosine-2ep-b64", "digits-mlp-norm-adamw-cosine-2ep-b64"
+STORE = "lrwd-sweep.db"
+
+_OURS = ("LRWD_STORAGE", "LRWD_DEBUG", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM", "COLORTERM")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture(autouse=True)
+def _empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in _OURS:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in this process."""
+
+    def run_here(*arguments: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["lrwd-sweep", *arguments])
+        code = app.run()
+        captured = capfd.readouterr()
+        return Ended(code, captured.out, captured.err)
+
+    return run_here
+
+
+@pytest.fixture(scope="session")
+def _compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("compared")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(directory)
+        patch.setattr(sys, "argv", ["lrwd-sweep", "compare", "adam", "adamw", *TINY])
+        assert app.run() == 0
+    return directory / STORE
+
+
+@pytest.fixture
+def compared(_compared: Path, tmp_path: Path) -> Path:
+    """A store in this directory after `compare adam adamw` on tiny lattices."""
+    return Path(shutil.copy(_compared, tmp_path / STORE))
+
+
+def process(*arguments: str, **environ: str) -> subprocess.Popen[str]:
+    """The same command in a process of its own, its output in pipes."""
+    return subprocess.Popen(
+        [sys.executable, "-c", "from lrwd_sweep.cli import main; main()", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | environ,
+        text=True,
+    )
+
+
+def ended(started: subprocess.Popen[str]) -> Ended:
+    """Wait for it."""
+    out, err = started.communicate(timeout=120)
+    return Ended(started.returncode, out, err)

@@ -1,0 +1,201 @@
+"""Bad input: one line with the value and the remedy, nothing trained, nothing stored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import ADAMW, STORE, TINY, Run
+
+GRID = ("grid", "-o", "adamw")
+
+USAGE = [
+    (("grid", "-o", "adamm"), ("'adamm'", "adam", "adamw")),
+    (("grid", "-o", "lion"), ("'lion'", "sgdw:lr-scaled")),
+    (("grid", "-o", ""), ("''", "adamw")),
+    (("grid", "-o", "adamw:lrscaled"), ("'lrscaled'", "lr-scaled")),
+    (("grid", "-o", "adam:independent"), ("'adam:independent'", "'adamw:independent'")),
+    ((*GRID, "--schedule", "cosin"), ("'cosin'", "cosine")),
+    ((*GRID, "--net", "mlpnorm"), ("'mlpnorm'", "mlp-norm")),
+    ((*GRID, "--data", "digit"), ("'digit'", "digits")),
+    ((*GRID, "--preset", "digit"), ("'digit'", "digits")),
+    ((*GRID, "--preset", "no.toml"), ("'no.toml'", "name a preset or a TOML file")),
+    ((*GRID, "--metric", "accuracy"), ("'accuracy'", "val_error")),
+    ((*GRID, "--lr", ""), ("--lr ''", "2^-12:2^-2")),
+    ((*GRID, "--lr", "1e-3,,1e-2"), ("'1e-3,,1e-2'", "empty")),
+    ((*GRID, "--lr", "2^-2:2^-5"), ("'2^-2:2^-5'", "smaller value first")),
+    ((*GRID, "--wd", "1e-2,1e-3"), ("'1e-2,1e-3'", "smaller value first")),
+    ((*GRID, "--lr", "0.1"), ("'0.1'", "at least two")),
+    ((*GRID, "--wd", "0,0.1"), ("'0,0.1'", "at least two")),
+    ((*GRID, "--wd", "0.1,0.1"), ("0.1 twice", "leave one out")),
+    ((*GRID, "--lr", "0,0.1"), ("'0'", "above 0")),
+    ((*GRID, "--lr=-1,1"), ("'-1'", "above 0")),
+    ((*GRID, "--wd", "nan,1"), ("'nan'", "above 0")),
+    ((*GRID, "--wd", "x:y"), ("'x'", "1e-3")),
+    ((*GRID, "--epochs", "0"), ("--epochs 0", "at least 1")),
+    ((*GRID, "--epochs", "-3"), ("--epochs -3", "at least 1")),
+    ((*GRID, "--epochs", "2.5"), ("--epochs '2.5'", "whole number")),
+    ((*GRID, "--seeds", "0"), ("--seeds 0", "at least 1")),
+    ((*GRID, "--seeds", "1000000000"), ("--seeds 1000000000", "at most")),
+    ((*GRID, "--batch-size", "0"), ("--batch-size 0", "at least 2")),
+    ((*GRID, "--batch-size", "1"), ("--batch-size 1", "at least 2")),
+    ((*GRID, "--batch-size", "401"), ("--batch-size 401", "at most 400")),
+    ((*GRID, "--max-lanes", "0"), ("--max-lanes 0", "at least 1")),
+    ((*GRID, "--device", "gpu"), ("'gpu'", "cpu")),
+    ((*GRID, "--study-name", " "), ("' '", "--study-name my-sweep")),
+    ((*GRID, "--frobnicate"), ("--frobnicate", "lrwd-sweep grid --help")),
+    ((*GRID, "--lr"), ("--lr", "lrwd-sweep --help")),
+    (("tpe", "--trials", "0"), ("--trials 0", "at least 1")),
+    (("tpe", "--study-name", ""), ("''", "--study-name my-sweep")),
+    (("compare", "adam"), ("compare adam:", "two or more different")),
+    (("compare", "adam", "adam"), ("compare adam adam:", "two or more different")),
+    (("compare", "adamw", "adamw:independent"), ("two or more different",)),
+    (("compare", "adam", "adamx"), ("'adamx'", "adamw")),
+    (("report", "--format", "xml"), ("'xml'", "json")),
+    (("study", "list", "--format", "xml"), ("'xml'", "json")),
+    (("study", "export", "x", "--format", "xls"), ("'xls'", "csv")),
+    (("study", "import", "no.csv", "--study-name", "x", "-o", "adamw"), ("no.csv", "can be read")),
+    (("study", "import", "no.csv", "--study-name", "", "-o", "adamw"), ("''", "--study-name my-sweep")),
+    (
+        ("study", "import", "no.csv", "--study-name", "x", "-o", "adamw", "--columns", "lr"),
+        ("'lr'", "OURS=THEIRS"),
+    ),
+    (("study", "import", "no.csv"), ("--study-name", "lrwd-sweep study import --help")),
+    (("preset", "show", "digitss"), ("'digitss'", "digits")),
+    (("bench", "--lanes", "0"), ("--lanes 0", "at least 1")),
+    (("gird",), ("gird", "lrwd-sweep --help")),
+]
+
+HOST = [
+    ((*GRID, "--device", "cuda:99"), ("--device cuda:99", "--device cpu")),
+    ((*GRID, "--storage", "postgresql://me:secret@host/x"), ("'postgresql'", "sqlite:///FILE.db")),
+    ((*GRID, "--storage", ""), ("''", "runs/a.db")),
+    ((*GRID, "--storage", "no/such/directory.db"), ("no/such", "create it first")),
+    ((*GRID, "--storage", "."), ("'.'", "name a file in it")),
+    (("report", "--storage", "other.db"), ("'other.db'", "check --storage")),
+]
+
+NOTHING = [("report",), ("report", "x"), ("study", "list"), ("study", "show", "x"), ("study", "delete", "x")]
+
+
+def _name(case: object) -> str:
+    return " ".join(case) if isinstance(case, tuple) else ""
+
+
+def _check_refusal(run: Run, arguments: tuple[str, ...], code: int, parts: tuple[str, ...]) -> None:
+    found = run(*arguments)
+    assert found.code == code
+    assert found.out == ""
+    assert found.err.startswith("lrwd-sweep: ")
+    assert found.err.count("\n") == 1
+    for part in parts:
+        assert part in found.err
+    assert "fault of lrwd-sweep" not in found.err
+    assert "secret" not in found.err
+
+
+@pytest.mark.parametrize(("arguments", "parts"), USAGE, ids=_name)
+def test_bad_usage_is_one_line_and_leaves_no_store(
+    run: Run, tmp_path: Path, arguments: tuple[str, ...], parts: tuple[str, ...]
+) -> None:
+    _check_refusal(run, arguments, 2, parts)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("arguments", "parts"), HOST, ids=_name)
+def test_a_bad_store_or_device_is_one_line_and_leaves_no_store(
+    run: Run, tmp_path: Path, arguments: tuple[str, ...], parts: tuple[str, ...]
+) -> None:
+    _check_refusal(run, arguments, 3, parts)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("arguments", NOTHING, ids=_name)
+def test_without_a_store_there_is_nothing_to_report(
+    run: Run, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    _check_refusal(run, arguments, 4, ("lrwd-sweep compare",))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "command", [("report",), ("study", "show"), ("study", "delete"), ("study", "export")]
+)
+def test_an_unknown_study_suggests_the_near_ones(run: Run, compared: Path, command: tuple[str, ...]) -> None:
+    before = compared.read_bytes()
+    _check_refusal(run, (*command, ADAMW[:-1]), 2, (f"'{ADAMW[:-1]}'", ADAMW))
+    assert compared.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "parts"),
+    [
+        ("--epochs", "3", ("epochs: 2, 3",)),
+        ("--batch-size", "32", ("batch_size: 64, 32",)),
+        ("--schedule", "fixed", ("schedule: cosine, fixed",)),
+        ("--net", "mlp", ("net: mlp-norm, mlp",)),
+        ("-o", "adam", ("optimizer: adamw, adam", "decay_rule: independent, coupled")),
+    ],
+)
+def test_another_spec_under_the_same_name_is_refused_with_the_difference(
+    run: Run, compared: Path, option: str, value: str, parts: tuple[str, ...]
+) -> None:
+    before = compared.read_bytes()
+    arguments = ("grid", *TINY, "--study-name", ADAMW, option, value)
+    _check_refusal(run, arguments, 2, (f"'{ADAMW}'", "--study-name", *parts))
+    assert compared.read_bytes() == before
+
+
+def test_compare_refuses_before_it_trains_anything(run: Run, tmp_path: Path) -> None:
+    assert run("grid", "-o", "sgd", *TINY, "--study-name", ADAMW).code == 0
+    before = (tmp_path / STORE).read_bytes()
+    _check_refusal(run, ("compare", "adam", "adamw", *TINY), 2, (f"'{ADAMW}'", "optimizer: sgd, adamw"))
+    assert (tmp_path / STORE).read_bytes() == before
+
+
+def test_a_file_that_is_no_store_is_refused_and_kept(run: Run, tmp_path: Path) -> None:
+    (tmp_path / STORE).write_bytes(b"not a database, " * 100)
+    _check_refusal(run, ("grid", *TINY), 3, (STORE, "not an SQLite database"))
+    assert (tmp_path / STORE).read_bytes() == b"not a database, " * 100
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("[training]\nepoch = 3", "unknown key of [training] 'epoch'; did you mean epochs"),
+        ("[training]\nnet = [1]", "net [1] is not text"),
+        ("[training]\nbatch_size = 5000", "5000"),
+        ("[study]\nseeds = 'three'", "seeds 'three' is not a whole number"),
+        ("variants = ['adamm']", "'adamm'; did you mean adam or adamw"),
+        ("= 3", "is not TOML"),
+    ],
+)
+def test_a_preset_file_with_a_fault_is_one_line(run: Run, tmp_path: Path, text: str, line: str) -> None:
+    (tmp_path / "mine.toml").write_text(text)
+    _check_refusal(run, (*GRID, "--preset", "mine.toml"), 2, ("'mine.toml'", line))
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.toml"]
+
+
+def test_every_fault_of_a_csv_file_is_one_line(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "bad.csv").write_text("lr,weight_decay,seed,value\n-1,0.1,0,1\n0.1,x,0,1\n0.1,0.1,0,\n")
+    found = run("study", "import", "bad.csv", "--study-name", "x", "-o", "adamw")
+    assert (found.code, found.out) == (2, "")
+    lines = found.err.splitlines()
+    assert len(lines) == 3
+    for number, line in enumerate(lines, start=2):
+        assert line.startswith(f"lrwd-sweep: bad.csv: line {number}: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.csv"]
+
+
+def test_our_own_fault_is_one_line_with_code_5(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> list[str]:
+        raise ZeroDivisionError("ours\x1b[31m")
+
+    monkeypatch.setattr("lrwd_sweep.cli.preset.preset_names", broken)
+    found = run("preset", "list")
+    assert (found.code, found.out) == (5, "")
+    assert found.err == (
+        "lrwd-sweep: this is a fault of lrwd-sweep: ZeroDivisionError: ours\\x1b[31m"
+        " (LRWD_DEBUG=1 shows where)\n"
+    )

@@ -1,0 +1,146 @@
+"""`compare` draws what `report` shows again from the store alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import ADAM, ADAMW, STORE, TINY, Run, ended, process
+
+STUDY_KEYS = {
+    "study_name", "optimizer", "family", "decay_rule", "formula", "metric", "schedule", "net", "data",
+    "epochs", "seeds", "axes", "counts", "best", "separability", "cells",
+}  # fmt: skip
+SEPARABILITY_KEYS = {
+    "verdict", "point_verdict", "reason", "ridge_slope", "curvature_coupling", "transfer_regret",
+    "interaction_share", "top10_tilt", "basin", "slope_by_convention",
+}  # fmt: skip
+COUNTS = {"cells": 9, "complete": 9, "diverged": 0, "failed": 0, "missing": 0}
+
+
+def strict(text: str) -> Any:
+    """Parsed JSON, which has no NaN and no Infinity."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_compare_again_trains_nothing_and_shows_the_same(run: Run, compared: Path) -> None:
+    found = run("compare", "adam", "adamw", *TINY)
+    assert found.code == 0
+    assert found.err.splitlines() == [
+        f"{name}: 9 of 9 lanes are in the store; nothing to train" for name in (ADAM, ADAMW)
+    ]
+    assert found.out == run("report", ADAM, ADAMW).out
+
+
+def test_compare_names_both_formulas(run: Run, compared: Path) -> None:
+    text = " ".join(run("report").out.split())
+    for formula in ("g ← g + λ′θ ; θ ← θ − ηα m̂/(√v̂+ε)", "θ ← θ − η(α m̂/(√v̂+ε) + λθ)"):
+        assert text.count(formula) >= 2  # over its heatmap, and in the verdict
+
+
+def test_compare_adds_to_what_is_there(run: Run, compared: Path) -> None:
+    found = run("compare", "adamw", "sgdw", *TINY)
+    assert found.code == 0
+    assert f"{ADAMW}: 9 of 9 lanes" in found.err
+    assert "sgdw: training 9 lanes" in found.err
+
+
+def test_report_alone_shows_the_latest_comparison_or_study(run: Run, compared: Path) -> None:
+    assert run("report").out == run("report", ADAM, ADAMW).out
+    run("grid", "-o", "adam", *TINY)
+    assert run("report").out == run("report", ADAM).out
+    run("compare", "adamw", "adam", *TINY)
+    assert run("report").out == run("report", ADAMW, ADAM).out
+
+
+def test_report_of_a_deleted_study_falls_back_to_one_that_is_there(run: Run, compared: Path) -> None:
+    assert run("study", "delete", ADAMW, "--yes").code == 0
+    assert run("report").out == run("report", ADAM).out
+
+
+@pytest.mark.parametrize("form", ["table", "markdown", "json", "csv"])
+def test_a_report_is_the_same_every_time_and_changes_nothing(run: Run, compared: Path, form: str) -> None:
+    before = compared.read_bytes()
+    first, second = run("report", "--format", form), run("report", "--format", form)
+    assert (first.code, first.err) == (0, "")
+    assert first == second
+    assert compared.read_bytes() == before
+    assert [path.name for path in compared.parent.iterdir()] == [STORE]
+
+
+def test_report_as_json_keeps_its_contract(run: Run, compared: Path) -> None:
+    document = strict(run("report", "--format", "json").out)
+    assert document.keys() == {"schema_version", "studies", "comparisons"}
+    assert document["schema_version"] == 1
+    for study, optimizer in zip(document["studies"], ("adam", "adamw"), strict=True):
+        assert study.keys() == STUDY_KEYS
+        assert study["separability"].keys() == SEPARABILITY_KEYS
+        assert study["optimizer"] == optimizer
+        assert study["counts"] == COUNTS
+        assert study["axes"] == dict.fromkeys(("lr", "weight_decay"), [2**-8, 2**-7, 2**-6])
+        assert len(study["cells"]) == 9
+    (found,) = document["comparisons"]
+    assert (found["a"], found["b"]) == (ADAM, ADAMW)
+
+
+def test_study_list_as_json_keeps_its_contract(run: Run, compared: Path) -> None:
+    document = strict(run("study", "list", "--format", "json").out)
+    assert document.keys() == {"schema_version", "studies"}
+    assert document["schema_version"] == 1
+    for study, name, optimizer in zip(document["studies"], (ADAM, ADAMW), ("adam", "adamw"), strict=True):
+        assert study.keys() == {"study_name", "optimizer", "created", "counts"}
+        assert (study["study_name"], study["optimizer"], study["counts"]) == (name, optimizer, COUNTS)
+
+
+def test_report_as_csv_has_one_row_per_lane(run: Run, compared: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO(run("report", ADAMW, "--format", "csv").out)))
+    assert list(rows[0])[:4] == ["lr", "weight_decay", "seed", "value"]
+    assert len(rows) == 9
+    assert all(math.isfinite(float(row["value"])) for row in rows)
+
+
+def test_report_judges_by_another_metric(run: Run, compared: Path) -> None:
+    document = strict(run("report", ADAMW, "--format", "json", "--metric", "val_error").out)
+    assert document["studies"][0]["metric"] == "val_error"
+    refused = run("report", ADAMW, "--metric", "val_eror")
+    assert refused.code == 2
+    assert "val_error" in refused.err
+
+
+def test_a_write_protected_store_is_reported(run: Run, compared: Path) -> None:
+    expected = run("report").out
+    compared.chmod(0o444)
+    compared.parent.chmod(0o555)
+    try:
+        assert run("report").out == expected
+        assert run("study", "list").code == 0
+    finally:
+        compared.parent.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "absent"),
+    [
+        (("--help",), "torch numpy sqlalchemy optuna sklearn"),
+        (("grid", "--help"), "torch numpy sqlalchemy optuna sklearn"),
+        (("report",), "torch optuna sklearn"),
+    ],
+)
+def test_a_command_loads_nothing_that_it_does_not_need(
+    compared: Path, arguments: tuple[str, ...], absent: str
+) -> None:
+    found = ended(process(*arguments, PYTHONPROFILEIMPORTTIME="1"))
+    assert found.code == 0
+    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in found.err.splitlines()}
+    assert "lrwd_sweep" in loaded
+    assert not loaded & set(absent.split())

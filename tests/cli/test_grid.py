@@ -1,0 +1,108 @@
+"""`grid`: the same command trains once, and a larger one extends what is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lrwd_sweep.store import open_store
+from lrwd_sweep.trial import Trial
+from tests.cli.conftest import ADAMW, STORE, TINY, Run
+
+GRID = ("grid", *TINY)
+
+
+def trials(path: str = STORE, name: str = ADAMW) -> dict[object, Trial]:
+    """Every lane of a study, with its curves."""
+    with open_store(path, write=False) as store:
+        return {(trial.cell, trial.seed): trial for trial in store.trials(name, curves=True)}
+
+
+def test_the_result_is_on_stdout_and_the_rest_on_stderr(run: Run) -> None:
+    found = run(*GRID)
+    assert found.code == 0
+    assert "best cell" in found.out
+    assert "training 9 lanes" in found.err
+    assert "training" not in found.out
+
+
+def test_the_same_command_trains_nothing_and_shows_the_same(run: Run, tmp_path: Path) -> None:
+    first, stored = run(*GRID), trials()
+    second = run(*GRID)
+    assert second.code == 0
+    assert second.err == f"{ADAMW}: 9 of 9 lanes are in the store; nothing to train\n"
+    assert second.out == first.out
+    assert trials() == stored
+
+
+@pytest.mark.parametrize(
+    ("larger", "lanes"), [(("--lr", "2^-9:2^-6"), 12), (("--seeds", "2"), 18), (("--wd", "2^-8:2^-6:5"), 15)]
+)
+def test_a_larger_lattice_or_more_seeds_train_what_is_missing(
+    run: Run, larger: tuple[str, str], lanes: int
+) -> None:
+    run(*GRID)
+    before = trials()
+    found = run(*GRID, *larger)
+    assert found.code == 0
+    assert f"9 of {lanes} lanes are in the store; training the {lanes - 9} that are missing" in found.err
+    after = trials()
+    assert len(after) == lanes
+    assert {lane: after[lane] for lane in before} == before
+
+
+def test_an_extended_study_equals_one_trained_at_once(run: Run) -> None:
+    run(*GRID)
+    run(*GRID, "--seeds", "2", "--lr", "2^-9:2^-6")
+    run(*GRID, "--seeds", "2", "--lr", "2^-9:2^-6", "--storage", "once.db")
+    assert trials() == trials("once.db")
+
+
+def test_the_size_of_packs_does_not_change_a_result(run: Run) -> None:
+    run(*GRID)
+    run(*GRID, "--max-lanes", "2", "--storage", "small.db")
+    assert trials() == trials("small.db")
+
+
+def test_the_store_is_where_the_variable_says(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LRWD_STORAGE", f"sqlite:///{tmp_path}/elsewhere.db")
+    run(*GRID)
+    assert [path.name for path in tmp_path.iterdir()] == ["elsewhere.db"]
+    assert run("report").code == 0
+
+
+def test_a_zero_decay_is_a_baseline_column(run: Run) -> None:
+    found = run(*GRID, "--wd", "0,2^-8:2^-6")
+    assert found.code == 0
+    assert {cell.weight_decay for cell, _ in trials()} == {0.0, 2**-8, 2**-7, 2**-6}  # type: ignore[misc]
+
+
+def test_a_preset_file_defines_the_task(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(
+        'variants = ["sgd", "sgdw"]\n[training]\nepochs = 2\n[study]\nseeds = 1\nmetric = "val_error"\n'
+        '[axes.sgd]\nlr = "2^-8:2^-6"\nwd = "2^-8:2^-6"\n[axes.sgdw]\nlr = "2^-8:2^-6"\nwd = "2^-8:2^-6"\n'
+    )
+    found = run("compare", "--preset", "mine.toml")
+    assert found.code == 0
+    assert "digits-mlp-norm-sgd-cosine-2ep-b64" in found.out
+    assert "val_error" in found.out
+
+
+def test_lanes_that_failed_are_exit_3_and_tried_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lrwd_sweep.engine import trainer
+
+    def no_room(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.PackTrainer, "run", no_room)
+        found = run(*GRID)
+    assert found.code == 3
+    assert "9 lanes failed" in found.err
+    assert "the same command tries them again" in found.err
+    again = run(*GRID)
+    assert again.code == 0
+    assert {trial.status.value for trial in trials().values()} == {"complete"}

@@ -1,0 +1,114 @@
+"""A lone run as anyone would write it: torch.nn, and the paper's algorithms line by line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from lrwd_sweep.nets.mlp import LOGIT_SCALE
+
+Rule = Callable[[Tensor, Tensor, float, int], Tensor]  # θ, g, η_t, t = 1, 2, … → the new θ
+
+
+class Network(nn.Module):
+    """`mlp-norm` or `mlp` of 64-128-128-10 in torch.nn."""
+
+    def __init__(self, norm_logits: bool) -> None:
+        super().__init__()
+        self.hidden = nn.ModuleList([nn.Linear(64, 128, bias=False), nn.Linear(128, 128, bias=False)])
+        self.norms = nn.ModuleList([nn.BatchNorm1d(128, affine=False), nn.BatchNorm1d(128, affine=False)])
+        self.last = nn.Linear(128, 10, bias=False)
+        self.last_norm = nn.BatchNorm1d(10, affine=False) if norm_logits else None
+        self.bias = nn.Parameter(torch.zeros(10))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for linear, norm in zip(self.hidden, self.norms, strict=True):
+            x = torch.relu(norm(linear(x)))
+        x = self.last(x)
+        if self.last_norm is not None:
+            x = LOGIT_SCALE * self.last_norm(x)
+        return x + self.bias
+
+    def load(self, init: dict[str, Tensor]) -> None:
+        """Take the parameters of a lane's initialisation, by position."""
+        with torch.no_grad():
+            targets = [self.hidden[0].weight, self.hidden[1].weight, self.last.weight, self.bias]
+            for target, value in zip(targets, init.values(), strict=True):
+                assert isinstance(target, Tensor)
+                target.copy_(value)
+
+    def flat(self) -> Tensor:
+        """All parameters in a lane's order, (P,)."""
+        targets = [self.hidden[0].weight, self.hidden[1].weight, self.last.weight, self.bias]
+        return torch.cat([target.detach().flatten() for target in targets if isinstance(target, Tensor)])
+
+
+def eta(schedule: str, t: int, n: int) -> float:
+    """η of batch t = 0, 1, … of n."""
+    if schedule == "fixed":
+        return 1.0
+    if schedule == "step":
+        return 0.1 ** ((t / n >= 0.3) + (t / n >= 0.6) + (t / n >= 0.8))
+    return 0.5 * (1 + math.cos(math.pi * t / n))
+
+
+def paper_sgd(alpha: float, lam: float, rule: str, beta1: float = 0.9) -> Rule:
+    """Algorithm 1: SGD with L2 (line 6) or SGDW (line 9), never both."""
+    m: Tensor | float = 0.0
+
+    def step(theta: Tensor, g: Tensor, eta_t: float, t: int) -> Tensor:
+        nonlocal m
+        if rule == "coupled":
+            g = g + lam * theta
+        m = beta1 * m + eta_t * alpha * g
+        decay = {"coupled": 0.0, "independent": eta_t * lam, "lr-scaled": eta_t * alpha * lam}[rule]
+        return theta - m - decay * theta
+
+    return step
+
+
+def paper_adam(alpha: float, lam: float, rule: str, betas: tuple[float, float] = (0.9, 0.999)) -> Rule:
+    """Algorithm 2: Adam with L2 (line 6) or AdamW (line 12), never both; ε = 1e-8 beside √v̂."""
+    m: Tensor | float = 0.0
+    v: Tensor | float = 0.0
+
+    def step(theta: Tensor, g: Tensor, eta_t: float, t: int) -> Tensor:
+        nonlocal m, v
+        if rule == "coupled":
+            g = g + lam * theta
+        m = betas[0] * m + (1 - betas[0]) * g
+        v = betas[1] * v + (1 - betas[1]) * g * g
+        assert isinstance(m, Tensor)
+        assert isinstance(v, Tensor)
+        m_hat, v_hat = m / (1 - betas[0] ** t), v / (1 - betas[1] ** t)
+        decay = {"coupled": 0.0, "independent": lam, "lr-scaled": alpha * lam}[rule]
+        return theta - eta_t * (alpha * m_hat / (v_hat.sqrt() + 1e-8) + decay * theta)
+
+    return step
+
+
+def follow(
+    net: Network, batches: list[tuple[Tensor, Tensor]], schedule: str, steps: int, rule: Rule
+) -> Iterator[float]:
+    """Train `net` by `rule`; the loss of every batch before its update."""
+    parameters = [net.hidden[0].weight, net.hidden[1].weight, net.last.weight, net.bias]
+    for t, (x, y) in enumerate(batches):
+        net.zero_grad()
+        loss = nn.functional.cross_entropy(net(x), y)
+        loss.backward()  # type: ignore[no-untyped-call]
+        g = torch.cat([p.grad.flatten() for p in parameters if isinstance(p, Tensor) and p.grad is not None])
+        theta = rule(net.flat(), g, eta(schedule, t, steps), t + 1)
+        _write(parameters, theta)
+        yield loss.item()
+
+
+@torch.no_grad()
+def _write(parameters: list[Tensor | nn.Module], theta: Tensor) -> None:
+    at = 0
+    for parameter in parameters:
+        assert isinstance(parameter, Tensor)
+        parameter.copy_(theta[at : at + parameter.numel()].view_as(parameter))
+        at += parameter.numel()
