@@ -75,13 +75,19 @@ def main() -> None:
 
 def run() -> int:  # noqa: PLR0911 - one return for each way to end
     """Run the command of `sys.argv`; the exit code. Raises BrokenPipeError when nobody reads any more."""
+    command = typer.main.get_command(app)
     try:
-        code = app(standalone_mode=False)
+        # Typer's own way to run it would make a broken pipe exit code 1.
+        with command.make_context("lrwd-sweep", sys.argv[1:]) as context:
+            command.invoke(context)
         sys.stdout.flush()
+    except typer.Exit as end:
+        return end.exit_code
     except TyperException as error:
-        context = getattr(error, "ctx", None)
-        command = "lrwd-sweep" if context is None else context.command_path
-        return _fail(f"{error.format_message()} See {command} --help", error.exit_code)
+        at = getattr(error, "ctx", None)
+        return _fail(
+            f"{error.format_message()} See {at.command_path if at else 'lrwd-sweep'} --help", error.exit_code
+        )
     except LrwdError as error:
         return _fail(str(error), error.exit_code)
     except Interrupted as error:
@@ -99,7 +105,7 @@ def run() -> int:  # noqa: PLR0911 - one return for each way to end
             traceback.print_exc()
         what = f"{type(error).__name__}: {error}"
         return _fail(f"this is a fault of lrwd-sweep: {what} (LRWD_DEBUG=1 shows where)", OUR_BUG)
-    return code if isinstance(code, int) else 0
+    return 0
 
 
 def _close_output() -> None:

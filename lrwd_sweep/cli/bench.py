@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,44 +14,27 @@ from lrwd_sweep.decay import Optimizer
 from lrwd_sweep.preset import DEFAULT, find_preset
 from lrwd_sweep.view import consoles
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from lrwd_sweep.bench.race import Timing
+
+
+def _count(option: str, text: str) -> typer.models.OptionInfo:
+    """A whole number of at least 1."""
+    found: typer.models.OptionInfo = typer.Option(option, metavar="N", parser=whole(option), help=text)
+    return found
+
 
 def bench(
-    lanes: Annotated[
-        int,
-        typer.Option(
-            "--lanes",
-            metavar="N",
-            parser=whole("--lanes"),
-            help="Networks that the engine trains: cells × seeds.",
-        ),
-    ] = 363,
+    lanes: Annotated[int, _count("--lanes", "Networks that the engine trains: cells × seeds.")] = 363,
     plain_lanes: Annotated[
-        int,
-        typer.Option(
-            "--plain-lanes",
-            metavar="N",
-            parser=whole("--plain-lanes"),
-            help="Networks that the plain way trains, one by one.",
-        ),
+        int, _count("--plain-lanes", "Networks that the plain way trains, one by one.")
     ] = 24,
     epochs: Annotated[
-        int,
-        typer.Option(
-            "--epochs",
-            metavar="N",
-            parser=whole("--epochs"),
-            help="Passes over the training set, each with its validation.",
-        ),
+        int, _count("--epochs", "Passes over the training set, each with its validation.")
     ] = 10,
-    repeats: Annotated[
-        int,
-        typer.Option(
-            "--repeats",
-            metavar="N",
-            parser=whole("--repeats"),
-            help="Timed runs of every contender, in random order.",
-        ),
-    ] = 3,
+    repeats: Annotated[int, _count("--repeats", "Timed runs of every contender, in random order.")] = 3,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON, in lane-steps per second, instead of a table.")
     ] = False,
@@ -60,9 +44,6 @@ def bench(
     Same task, data and steps, on the CPU; every run in a process of its own, after a warm-up. The ratio is
     what carries over to another machine, not the rates.
     """
-    from rich import box
-    from rich.table import Table
-
     from lrwd_sweep.bench.race import ENGINE, PLAIN, Contender, race
 
     preset = find_preset(DEFAULT)
@@ -78,14 +59,22 @@ def bench(
     )
     if as_json:
         typer.echo(json.dumps({"schema_version": 1, "contenders": [timing.summary() for timing in timings]}))
-        return
+    else:
+        consoles.stdout().print(_table(timings))
+
+
+def _table(timings: Sequence[Timing]) -> Table:
+    """One row per contender, the engine first."""
+    from rich import box
+    from rich.table import Table
+
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("contender", "lanes", "lane-steps/s", "lrwd-sweep is faster by"):
         table.add_column(heading, justify="left" if heading == "contender" else "right")
-    for timing in timings:
-        ratio = "" if timing.name == ENGINE else _spread(timing.lead, ".1f", "×")
+    for k, timing in enumerate(timings):
+        ratio = _spread(timing.lead, ".1f", "×") if k else ""
         table.add_row(timing.name, str(timing.lanes), _spread(timing.rates, ",.0f"), ratio)
-    consoles.stdout().print(table)
+    return table
 
 
 def _spread(values: tuple[float, ...], form: str, unit: str = "") -> str:

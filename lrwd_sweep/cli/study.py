@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +16,7 @@ from lrwd_sweep.cli.parse import one_of
 from lrwd_sweep.cli.study_run import note, show
 from lrwd_sweep.errors import NothingToReport, UsageError
 from lrwd_sweep.view import consoles
+from lrwd_sweep.view.plain import plain
 
 studies = group("study", "List, show, delete, import and export studies.")
 
@@ -74,12 +76,12 @@ def delete(
 ) -> None:
     """Delete a study with all its trials; asks first."""
     from lrwd_sweep.store import open_store
-    from lrwd_sweep.view.plain import plain
 
     with open_store(storage, write=False) as store:
         lanes = len(store.trials(name))
-    if not yes and not typer.confirm(f"Delete {plain(name)} with {lanes} lanes?", err=True):
-        raise typer.Abort
+    if not yes and not _agreed(f"delete {name} with {lanes} lanes?"):
+        note(f"kept {name}")
+        return
     with open_store(storage, write=True) as store:
         store.delete_study(name)
     note(f"deleted {name} with {lanes} lanes")
@@ -191,6 +193,15 @@ def export(
         text = csv_table([result(record.name, record.spec, record.created, trials)])
         write_file(output, text)
     note(f"wrote {len(trials)} lanes to {output}")
+
+
+def _agreed(question: str) -> bool:
+    """Ask on stderr. Raises UsageError when nobody is there to answer."""
+    consoles.stderr().print(f"{plain(question)} [y/N] ", end="", soft_wrap=True)
+    answer = sys.stdin.readline()
+    if not answer:
+        raise UsageError("nobody answered; add --yes to delete without being asked")
+    return answer.strip().lower() in ("y", "yes")
 
 
 def write_file(path: Path, text: str) -> None:

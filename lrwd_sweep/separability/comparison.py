@@ -60,7 +60,7 @@ def compare(
             regret_ratio=pair.regret_ratio(),
             best_difference=pair.best_difference(),
             verdict=f"{_standing(name_a, own_a)} and {_standing(name_b, own_b)}; "
-            f"{_difference(slopes, pair.distance_difference(), name_a, name_b)}",
+            f"{_difference(slopes, pair.distance_difference())}",
         )
 
 
@@ -138,7 +138,7 @@ def _standing(name: str, analysis: Analysis) -> str:
     return f"{name} is {analysis.verdict()} ({number})"
 
 
-def _difference(slopes: Estimate, distance: Estimate, name_a: str, name_b: str) -> str:
+def _difference(slopes: Estimate, distance: Estimate) -> str:
     """What the interval of the slope difference allows to be said."""
     if slopes.value is None or slopes.low is None or slopes.high is None:
         return f"whether their slopes differ is undetermined: {slopes.reason}"
@@ -148,8 +148,8 @@ def _difference(slopes: Estimate, distance: Estimate, name_a: str, name_b: str) 
     text = f"their slopes differ by {_number(slopes.value)} ({interval})"
     if not distance.excludes(0):
         return text
-    closer = name_b if distance.high is not None and distance.high < 0 else name_a
-    return f"{text}, {closer} is the closer to separable"
+    closer = "latter" if distance.high is not None and distance.high < 0 else "former"
+    return f"{text}, the {closer} is the closer to separable"
 
 
 def _number(value: float) -> str:

@@ -10,6 +10,7 @@ from typing import Self
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.progress_bar import ProgressBar
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -23,7 +24,9 @@ from lrwd_sweep.view.plain import plain
 
 SECONDS_BETWEEN_PICTURES = 0.5
 SECONDS_BETWEEN_LINES = 30.0
-_LINES_BESIDE_ROWS = 8  # of the picture: heading, axis, legend, bar and the cursor's line
+_LINES_BESIDE_PICTURE = 2  # the bar's and the cursor's
+_LINES_BESIDE_ROWS = 6  # of the picture, with its legend: heading, axis, four of legend
+_FEWEST_ROWS = 3
 
 
 class Progress:
@@ -82,8 +85,19 @@ class Progress:
         bar.add_row(ProgressBar(total=max(total, 1), completed=done, width=24), self._text())
         yield bar
         if self.lanes:
-            rows = max(3, console.height - _LINES_BESIDE_ROWS)
-            yield Gallery([self._heatmap()], max_rows=rows)
+            for line in self._picture(console, options):
+                yield from line
+                yield Segment.line()
+
+    def _picture(self, console: Console, options: ConsoleOptions) -> list[list[Segment]]:
+        """The lattice in the lines that the terminal has, without its legend where they are few."""
+        heatmap, room = self._heatmap(), console.height - _LINES_BESIDE_PICTURE
+        rows = max(_FEWEST_ROWS, room - _LINES_BESIDE_ROWS)
+        lines = console.render_lines(Gallery([heatmap], max_rows=rows), options, pad=False)
+        if len(lines) > room:
+            bare = Gallery([heatmap], legend=False, max_rows=rows)
+            lines = console.render_lines(bare, options, pad=False)[:room]
+        return lines
 
     def _heatmap(self) -> Heatmap:
         spec = self.spec

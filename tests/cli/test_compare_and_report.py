@@ -21,6 +21,7 @@ SEPARABILITY_KEYS = {
     "verdict", "point_verdict", "reason", "ridge_slope", "curvature_coupling", "transfer_regret",
     "interaction_share", "top10_tilt", "basin", "slope_by_convention",
 }  # fmt: skip
+AXIS = [2**-8, 2**-7, 2**-6]
 COUNTS = {"cells": 9, "complete": 9, "diverged": 0, "failed": 0, "missing": 0}
 
 
@@ -87,7 +88,7 @@ def test_report_as_json_keeps_its_contract(run: Run, compared: Path) -> None:
         assert study["separability"].keys() == SEPARABILITY_KEYS
         assert study["optimizer"] == optimizer
         assert study["counts"] == COUNTS
-        assert study["axes"] == dict.fromkeys(("lr", "weight_decay"), [2**-8, 2**-7, 2**-6])
+        assert study["axes"] == {"lr": AXIS, "weight_decay": AXIS}
         assert len(study["cells"]) == 9
     (found,) = document["comparisons"]
     assert (found["a"], found["b"]) == (ADAM, ADAMW)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lrwd_sweep.lattice import Cell
 from lrwd_sweep.store import open_store
 from lrwd_sweep.trial import Trial
 from tests.cli.conftest import ADAMW, STORE, TINY, Run
@@ -13,7 +14,7 @@ from tests.cli.conftest import ADAMW, STORE, TINY, Run
 GRID = ("grid", *TINY)
 
 
-def trials(path: str = STORE, name: str = ADAMW) -> dict[object, Trial]:
+def trials(path: str = STORE, name: str = ADAMW) -> dict[tuple[Cell, int], Trial]:
     """Every lane of a study, with its curves."""
     with open_store(path, write=False) as store:
         return {(trial.cell, trial.seed): trial for trial in store.trials(name, curves=True)}
@@ -77,7 +78,7 @@ def test_the_store_is_where_the_variable_says(
 def test_a_zero_decay_is_a_baseline_column(run: Run) -> None:
     found = run(*GRID, "--wd", "0,2^-8:2^-6")
     assert found.code == 0
-    assert {cell.weight_decay for cell, _ in trials()} == {0.0, 2**-8, 2**-7, 2**-6}  # type: ignore[misc]
+    assert {cell.weight_decay for cell, _ in trials()} == {0.0, 2**-8, 2**-7, 2**-6}
 
 
 def test_a_preset_file_defines_the_task(run: Run, tmp_path: Path) -> None:

@@ -86,16 +86,18 @@ def test_hostile_names_are_harmless_everywhere(run: Run, sweep: str) -> None:
     assert run("study", "show", HOSTILE).err.count("\n") == 1
 
 
-@pytest.mark.parametrize(("answer", "gone"), [("y\n", True), ("n\n", False), ("", False)])
+@pytest.mark.parametrize(
+    ("answer", "gone", "code"), [("y\n", True, 0), ("n\n", False, 0), ("\n", False, 0), ("", False, 2)]
+)
 def test_delete_asks_first(
-    run: Run, compared: Path, monkeypatch: pytest.MonkeyPatch, answer: str, gone: bool
+    run: Run, compared: Path, monkeypatch: pytest.MonkeyPatch, answer: str, gone: bool, code: int
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
     found = run("study", "delete", ADAM)
     assert found.out == ""
-    assert f"Delete {ADAM} with 9 lanes?" in found.err
+    assert f"delete {ADAM} with 9 lanes? [y/N]" in found.err
     assert (ADAM not in run("study", "list").out) is gone
-    assert found.code == (0 if gone else 130)
+    assert found.code == code
 
 
 def test_delete_keeps_the_other_studies(run: Run, compared: Path) -> None:

@@ -19,7 +19,7 @@ def test_ridge_against_bowl_is_told_apart_and_the_closer_one_named() -> None:
     assert "adam is product-coupled (ridge slope −" in found.verdict
     assert "adamw is separable" in found.verdict
     assert "their slopes differ by" in found.verdict
-    assert found.verdict.endswith("adamw is the closer to separable")
+    assert found.verdict.endswith("the latter is the closer to separable")
 
 
 def test_swapping_the_two_swaps_the_signs() -> None:

@@ -1,0 +1,143 @@
+"""stdout carries the result, stderr the rest, and neither ever an escape code that nobody asked for."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+
+from lrwd_sweep.cli import app
+from tests.cli.conftest import ADAMW, TINY, Run, ended, process
+
+OUTPUTS = [
+    ("--help",),
+    ("report",),
+    ("report", "--format", "markdown"),
+    ("report", "--format", "json"),
+    ("study", "list"),
+    ("study", "export", ADAMW),
+    ("preset", "show"),
+    ("grid", "-o", "λ"),
+]
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """What a command prints on a terminal of the given environment."""
+
+    def printed(*arguments: str, **environ: str) -> str:
+        stream = Terminal()
+        monkeypatch.setattr(sys, "stdout", stream)
+        monkeypatch.setattr(sys, "argv", ["lrwd-sweep", *arguments])
+        for name, value in ({"TERM": "xterm-256color", "COLUMNS": "120"} | environ).items():
+            monkeypatch.setenv(name, value)
+        assert app.run() == 0
+        return stream.getvalue()
+
+    return printed
+
+
+@pytest.mark.parametrize("arguments", OUTPUTS, ids=" ".join)
+def test_a_pipe_gets_no_escape_codes_even_under_a_ci_service(
+    run: Run, compared: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    found = run(*arguments)
+    assert found.out or found.err
+    assert "\x1b" not in found.out + found.err
+
+
+def test_training_into_a_pipe_redraws_nothing(run: Run) -> None:
+    found = run("grid", *TINY)
+    assert not set("\x1b\r") & set(found.out + found.err)
+    assert len(found.err.splitlines()) == 2  # begun, and done
+
+
+@pytest.mark.parametrize("arguments", OUTPUTS, ids=" ".join)
+def test_a_stream_that_knows_only_ascii_gets_escapes_instead_of_an_error(
+    compared: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="ascii") for _ in range(2))
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    monkeypatch.setattr(sys, "argv", ["lrwd-sweep", *arguments])
+    assert app.run() in (0, 2)
+    err.flush()
+    out.flush()
+    written = out.buffer.getvalue() + err.buffer.getvalue()
+    assert written.isascii()
+    assert b"fault of lrwd-sweep" not in written
+
+
+def test_a_process_in_the_c_locale_reports_in_ascii(compared: Path) -> None:
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    found = ended(process("report", **locale))
+    assert (found.code, found.err) == (0, "")
+    assert found.out.isascii()
+    assert "theta <- theta" in found.out
+
+
+def test_a_terminal_gets_colour(compared: Path, on_terminal: Callable[..., str]) -> None:
+    assert "\x1b[38;5;" in on_terminal("report")
+
+
+def test_no_color_and_a_dumb_terminal_get_none(compared: Path, on_terminal: Callable[..., str]) -> None:
+    assert "[38;5;" not in on_terminal("report", NO_COLOR="1")
+    assert "\x1b" not in on_terminal("report", TERM="dumb")
+
+
+@pytest.mark.parametrize("columns", [40, 80, 170])
+def test_a_report_keeps_to_the_width(compared: Path, on_terminal: Callable[..., str], columns: int) -> None:
+    text = on_terminal("report", TERM="dumb", COLUMNS=str(columns))
+    assert max(map(cell_len, text.splitlines())) <= columns
+
+
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_a_reader_that_leaves_ends_it_quietly(compared: Path, form: str) -> None:
+    started = process("report", "--format", form)
+    assert started.stdout is not None
+    started.stdout.close()
+    assert started.stderr is not None
+    with started.stderr:
+        assert started.stderr.read() == ""
+    assert started.wait() == 141
+
+
+def test_nobody_listening_to_an_error_is_no_error_of_ours() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stderr:
+        code = "from lrwd_sweep.cli import main; main()"
+        assert (
+            subprocess.run([sys.executable, "-c", code, "gird"], stderr=stderr, check=False).returncode == 141
+        )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device without room")
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_a_full_disk_is_one_line_and_exit_3(compared: Path, form: str) -> None:
+    with open("/dev/full", "w") as full:
+        found = subprocess.run(
+            [sys.executable, "-c", "from lrwd_sweep.cli import main; main()", "report", "--format", form],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert found.returncode == 3
+    assert found.stderr.startswith("lrwd-sweep: No space left on device")
+    assert found.stderr.count("\n") == 1
