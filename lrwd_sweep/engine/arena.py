@@ -16,7 +16,7 @@ class Arena:
 
     theta: Tensor  # (L, P)
     grad: Tensor  # (L, P)
-    named: dict[str, Tensor]  # leaves (L, *shape), views of theta
+    named: dict[str, Tensor]  # (L, *shape), views of theta
     named_grad: dict[str, Tensor]  # views of grad
 
     @classmethod
@@ -28,13 +28,7 @@ class Arena:
         theta = flat.repeat(lanes, 1)
         grad = torch.zeros_like(theta)
         shapes = {name: tuple(value.shape) for name, value in init.items()}
-        leaves = {name: view.detach().requires_grad_() for name, view in _views(theta, shapes).items()}
-        return cls(theta, grad, leaves, _views(grad, shapes))
-
-    def backward(self, loss: Tensor) -> None:
-        """Write ∂loss/∂θ into `grad`."""
-        grads = torch.autograd.grad(loss, list(self.named.values()))
-        torch._foreach_copy_(list(self.named_grad.values()), list(grads))
+        return cls(theta, grad, _views(theta, shapes), _views(grad, shapes))
 
 
 def _views(flat: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from lrwd_sweep.nets import NATIVE
 from lrwd_sweep.progress import Pack
 from lrwd_sweep.spec import Training
 
-CPU_LANES = 32  # beyond this the working set leaves the cache and a lane-step becomes dearer
+CPU_LANES = 16  # enough to hide the interpreter; with more the working set leaves the cache
 MEMORY_SHARE = 0.8  # of what is free
 
 

@@ -12,7 +12,7 @@ from lrwd_sweep.data import Split, Splits
 from lrwd_sweep.decay import Family, Optimizer
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.lattice import Cell
-from lrwd_sweep.nets import NATIVE
+from lrwd_sweep.nets import NATIVE, MlpLanes
 from lrwd_sweep.optim import Adam, Sgd, StepFamily, Update
 from lrwd_sweep.spec import Training
 from lrwd_sweep.trial import Status, Trial
@@ -38,11 +38,11 @@ class PackTrainer:
     ) -> None:
         x, lanes = splits.train.x, len(cells)
         self.training, self.cells, self.seed, self.splits = training, list(cells), seed, splits
-        self.net = NATIVE[training.net]
+        net = NATIVE[training.net]
         self.arena = Arena.stack(
-            self.net.init(generator(seed, "parameters")), lanes, device=x.device, dtype=x.dtype
+            net.init(generator(seed, "parameters")), lanes, device=x.device, dtype=x.dtype
         )
-        self.norms = self.net.norms(lanes, x)
+        self.lanes = MlpLanes(net, self.arena.named, self.arena.named_grad, training.batch_size)
         self.update = Update(
             _family(optimizer, training, self.arena.theta),
             optimizer.rule,
@@ -50,6 +50,7 @@ class PackTrainer:
             lam=torch.tensor([[cell.weight_decay] for cell in cells], device=x.device, dtype=x.dtype),
         )
         self.died_at = torch.full((lanes,), -1, device=x.device)  # batch of divergence; −1 while alive
+        self.any_died = False
         self.curves: dict[str, list[list[float]]] = {}  # name → epoch → lane
 
     def run(
@@ -84,37 +85,32 @@ class PackTrainer:
             "val_error": error.tolist(),
         }
 
+    @torch.inference_mode()
     def step(self, x: Tensor, y: Tensor, t: int) -> Tensor:  # (L,)
         """One update on the batch x (B, features), y (B,) at t = 0, 1, …; every lane's loss before it."""
-        logits = self.net.forward(self.arena.named, x, self.norms)
-        losses = _cross_entropy(logits, y).mean(dim=1)
-        self.arena.backward(losses.sum())
-        losses = losses.detach()
+        losses = self.lanes.gradient(x, y)
         self._freeze_diverged(losses, t)
         eta = self.training.schedule.eta(t, self.training.steps)
-        with torch.no_grad():
-            self.update.apply(self.arena.theta, self.arena.grad, eta, t + 1)
+        self.update.apply(self.arena.theta, self.arena.grad, eta, t + 1)
         return losses
 
     def _freeze_diverged(self, losses: Tensor, t: int) -> None:
         """Stop lanes at their first loss that is not finite: select, never multiply (0·NaN is NaN)."""
-        died = ~torch.isfinite(losses) & (self.died_at < 0)
-        self.died_at = torch.where(died, t, self.died_at)
-        alive = self.died_at < 0
-        if losses.device.type == "cpu" and bool(
-            alive.all()
-        ):  # elsewhere the question costs more than the work
-            return
-        row = alive.unsqueeze(1)
+        finite = torch.isfinite(losses)
+        if finite.is_cpu and not self.any_died and bool(finite.all()):
+            return  # on other devices the question would cost more than the work below
+        self.any_died = True
+        self.died_at = torch.where(finite | (self.died_at >= 0), self.died_at, t)
+        row = (self.died_at < 0).unsqueeze(1)
         for state in (self.arena.grad, self.update.alpha, self.update.lam, *self.update.family.moments()):
             torch.where(row, state, torch.zeros_like(row, dtype=state.dtype), out=state)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def evaluate(self, split: Split) -> tuple[Tensor, Tensor]:
         """Mean cross-entropy and misclassified share of every lane, each (L,), with running statistics."""
         loss = torch.zeros_like(self.update.alpha[:, 0])
         wrong = torch.zeros_like(loss)
-        network = self.net.folded(self.arena.named, self.norms)
+        network = self.lanes.folded()
         for x, y in zip(*(torch.split(part, EVAL_BATCH) for part in (split.x, split.y)), strict=True):
             logits = network.predict(x)
             loss += _cross_entropy(logits, y).sum(dim=1)

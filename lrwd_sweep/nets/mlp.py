@@ -1,4 +1,4 @@
-"""Multilayer perceptrons, written once with a lane axis; one lane is the ordinary network."""
+"""Multilayer perceptrons with a lane axis, their gradient written out; one lane is the ordinary network."""
 
 from __future__ import annotations
 
@@ -8,36 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lrwd_sweep.nets.layers import RunningNorm, batch_norm, fold, linear
+from lrwd_sweep.nets.batch_norm import BatchNorm
 
 LOGIT_SCALE = 2.0  # normalised logits have unit variance; this lets the softmax become confident
-
-
-@dataclass(frozen=True, slots=True)
-class Folded:
-    """A network for evaluation: h ← max(W h, floor) in every hidden layer, then W h + bias.
-
-    relu(W h + b) = max(W h, −b) + b, and that last b is moved into the next layer: one pass per activation.
-    """
-
-    weights: list[Tensor]  # (L, out, in)
-    floors: list[Tensor]  # (L, out, 1), one per hidden layer
-    bias: Tensor  # (L, classes, 1)
-
-    @classmethod
-    def of(cls, layers: list[tuple[Tensor, Tensor]]) -> Folded:
-        """From (W, b) of every layer, ReLU between them."""
-        biases = [layers[0][1]]
-        for weight, bias in layers[1:]:
-            biases.append(bias + (weight * biases[-1].transpose(1, 2)).sum(dim=2, keepdim=True))
-        return cls([weight for weight, _ in layers], [-bias for bias in biases[:-1]], biases[-1])
-
-    def predict(self, x: Tensor) -> Tensor:  # (L, classes, B)
-        """The logits on x (B, features)."""
-        h = x.t()
-        for weight, floor in zip(self.weights, self.floors, strict=False):
-            h = linear(weight, h).clamp_min_(floor)
-        return linear(self.weights[-1], h).add_(self.bias)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,37 +41,91 @@ class Mlp:
             for name, shape in self.shapes.items()
         }
 
-    def norms(self, lanes: int, like: Tensor) -> list[RunningNorm]:
-        """Fresh running statistics, one per normalisation."""
-        normed = self.widths[1:] if self.norm_logits else self.widths[1:-1]
-        return [RunningNorm.fresh(lanes, width, like) for width in normed]
 
-    def forward(
+class MlpLanes:
+    """L networks in training: their parameters and gradients (views of an arena) and their buffers."""
+
+    def __init__(self, net: Mlp, theta: Mapping[str, Tensor], grad: Mapping[str, Tensor], batch: int) -> None:
+        weights = [name for name in net.shapes if name.startswith("weight")]
+        self.net = net
+        self.weights, self.bias = [theta[name] for name in weights], theta["bias"]
+        self.weight_grads, self.bias_grad = [grad[name] for name in weights], grad["bias"]
+        like, lanes = self.bias, self.bias.shape[0]
+        self.z = [like.new_empty(lanes, width, batch) for width in net.widths[1:]]
+        self.h = [torch.empty_like(z) for z in self.z[:-1]]
+        normed = net.widths[1:] if net.norm_logits else net.widths[1:-1]
+        self.norms = [BatchNorm(lanes, width, batch, like) for width in normed]
+        self.one_hot = torch.eye(net.widths[-1], dtype=like.dtype, device=like.device)
+
+    def gradient(
         self,
-        theta: Mapping[str, Tensor],  # each (L, *shape)
         x: Tensor,  # (B, features), the same batch in every lane
-        norms: list[RunningNorm],
-    ) -> Tensor:  # (L, classes, B)
-        """The logits of every lane by batch statistics; keeps `norms` up to date. For training."""
-        h = x.t()
-        for weight, norm in zip(self._weights(theta)[:-1], norms, strict=False):
-            h = batch_norm(linear(weight, h), norm).relu_()
-        z = linear(self._weights(theta)[-1], h)
-        if self.norm_logits:
-            z = batch_norm(z, norms[-1]) * LOGIT_SCALE
-        return z + theta["bias"].unsqueeze(2)
+        y: Tensor,  # (B,) int64
+    ) -> Tensor:  # (L,)
+        """Every lane's mean cross-entropy on the batch; its gradient by that lane's parameters is written."""
+        batch = x.shape[0]
+        log_p = torch.log_softmax(self._logits(x), dim=1)
+        losses = -log_p.gather(1, y.expand(len(log_p), 1, -1)).mean(dim=(1, 2))
+        dz = log_p.exp_().sub_(self.one_hot.index_select(1, y)).div_(batch)  # of the logits
+        torch.sum(dz, dim=2, out=self.bias_grad)
+        if self.net.norm_logits:
+            dz = self.norms[-1].backward(self.z[-1], dz.mul_(LOGIT_SCALE))
+        for k in range(len(self.h), 0, -1):
+            h = self.h[k - 1]
+            self.weight_grads[k].copy_(torch.bmm(dz, h.transpose(1, 2)))
+            dh = torch.bmm(self.weights[k].transpose(1, 2), dz)
+            torch.ops.aten.threshold_backward.grad_input(dh, h, 0, grad_input=dh)
+            dz = self.norms[k - 1].backward(self.z[k - 1], dh)
+        self.weight_grads[0].copy_(torch.bmm(dz, x.expand(len(dz), -1, -1)))
+        return losses
 
-    def folded(self, theta: Mapping[str, Tensor], norms: list[RunningNorm]) -> Folded:
-        """The network by running statistics, each normalisation part of its layer."""
-        *hidden, last = self._weights(theta)
-        layers = [fold(weight, norm) for weight, norm in zip(hidden, norms, strict=False)]
-        bias = theta["bias"].unsqueeze(2)
-        if self.norm_logits:
-            weight, shift = fold(last, norms[-1])
+    def _logits(self, x: Tensor) -> Tensor:  # (L, classes, B)
+        """By batch statistics; leaves z and h of every layer in their buffers."""
+        h = x.t().expand(self.bias.shape[0], -1, -1)
+        for k, (weight, z) in enumerate(zip(self.weights, self.z, strict=True)):
+            torch.bmm(weight, h, out=z)
+            if k < len(self.h):
+                h = torch.clamp_min(self.norms[k].forward(z), 0, out=self.h[k])
+        bias = self.bias.unsqueeze(2)
+        if self.net.norm_logits:
+            return torch.add(bias, self.norms[-1].forward(self.z[-1]), alpha=LOGIT_SCALE)
+        return self.z[-1] + bias
+
+    def folded(self) -> Folded:
+        """The networks by running statistics, each normalisation part of its layer."""
+        *hidden, last = self.weights
+        layers = [norm.fold(weight) for weight, norm in zip(hidden, self.norms, strict=False)]
+        bias = self.bias.unsqueeze(2)
+        if self.net.norm_logits:
+            weight, shift = self.norms[-1].fold(last)
             layers.append((weight * LOGIT_SCALE, shift * LOGIT_SCALE + bias))
         else:
             layers.append((last, bias))
         return Folded.of(layers)
 
-    def _weights(self, theta: Mapping[str, Tensor]) -> list[Tensor]:
-        return [theta[name] for name in self.shapes if name.startswith("weight")]
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """Networks for evaluation: h ← max(W h, floor) in every hidden layer, then W h + bias.
+
+    relu(W h + b) = max(W h, −b) + b, and that last b is moved into the next layer: one pass per activation.
+    """
+
+    weights: list[Tensor]  # (L, out, in)
+    floors: list[Tensor]  # (L, out, 1), one per hidden layer
+    bias: Tensor  # (L, classes, 1)
+
+    @classmethod
+    def of(cls, layers: list[tuple[Tensor, Tensor]]) -> Folded:
+        """From (W, b) of every layer, ReLU between them."""
+        biases = [layers[0][1]]
+        for weight, bias in layers[1:]:
+            biases.append(bias + (weight * biases[-1].transpose(1, 2)).sum(dim=2, keepdim=True))
+        return cls([weight for weight, _ in layers], [-bias for bias in biases[:-1]], biases[-1])
+
+    def predict(self, x: Tensor) -> Tensor:  # (L, classes, B)
+        """The logits on x (B, features)."""
+        h = x.t().expand(self.bias.shape[0], -1, -1)
+        for weight, floor in zip(self.weights, self.floors, strict=False):
+            h = torch.bmm(weight, h).clamp_min_(floor)
+        return torch.bmm(self.weights[-1], h).add_(self.bias)
