@@ -14,7 +14,7 @@ MOMENTUM = 0.1
 
 
 class BatchNorm:
-    """n = (z − mean)/√(var + ε) over the batch, no affine parameters; running statistics as torch keeps them."""
+    """n = (z − mean)/√(var + ε) over the batch, without affine parameters; statistics run as torch's do."""
 
     def __init__(self, lanes: int, width: int, batch: int, like: Tensor) -> None:
         self.n = like.new_empty(lanes, width, batch)
