@@ -12,6 +12,8 @@ from lrwd_sweep.errors import DeviceError, UnknownName
 
 NAMES = ("auto", "cpu", "cuda")
 
+MAX_WORKERS = 16  # threads of one interpreter, each of which needs it for a few hundredths of its time
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc malloc.h
 
 
@@ -42,10 +44,12 @@ def prepare(device: torch.device) -> int:
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt is not None:
             mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-            mallopt(_M_TRIM_THRESHOLD, 1 << 30)
+            mallopt(MAX_WORKERS = 16  # threads of one interpreter, each of which needs it for a few hundredths of its time
+
+_M_TRIM_THRESHOLD, 1 << 30)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads(1)
-    return cores
+    return min(cores, MAX_WORKERS)
 
 
 def prepare_thread(device: torch.device) -> None:
