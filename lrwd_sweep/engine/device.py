@@ -44,9 +44,7 @@ def prepare(device: torch.device) -> int:
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt is not None:
             mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-            mallopt(MAX_WORKERS = 16  # threads of one interpreter, each of which needs it for a few hundredths of its time
-
-_M_TRIM_THRESHOLD, 1 << 30)
+            mallopt(_M_TRIM_THRESHOLD, 1 << 30)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads(1)
     return min(cores, MAX_WORKERS)
