@@ -1,4 +1,4 @@
-"""Decay rules, optimizer names, and the exact arithmetic between conventions.
+"""Decay rules and the optimizer names that say them.
 
 "AdamW" means one update in the paper and another in PyTorch. An optimizer here is a family (how a gradient
 becomes a step) and a decay rule (how λ enters), and its name says both: `FAMILY[w][:RULE]`.
@@ -6,7 +6,6 @@ becomes a step) and a decay rule (how λ enters), and its name says both: `FAMIL
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -102,40 +101,3 @@ class Optimizer:
 def optimizer_names() -> list[str]:
     """Every canonical optimizer name."""
     return [str(Optimizer(family, rule)) for family in Family for rule in DecayRule]
-
-
-@dataclass(frozen=True, slots=True)
-class Conventions:
-    """One decay strength in every convention; None where no constant value does the same (Proposition 2)."""
-
-    independent: float | None
-    lr_scaled: float | None
-    coupled: float | None
-    normalized: float | None
-
-    @property
-    def timescale_steps(self) -> float | None:
-        """τ = 1/λ = 1/(αw): the number of steps over which decay averages the updates; None without decay."""
-        return 1 / self.independent if self.independent else None
-
-
-def conventions(
-    optimizer: Optimizer, lr: float, weight_decay: float, steps: int, momentum: float = 0.0
-) -> Conventions:
-    """The same decay in the other conventions, at base learning rate α = `lr` over N = `steps` updates.
-
-    `steps` = 0 means that N is not known: no normalised value.
-    λ = αw exactly under any schedule; λ = λ_norm/√N (paper, appendix B.1). Coupled SGD: λ = αλ′ without
-    momentum (Proposition 1), asymptotically αλ′/(1−μ) with it. Adam has no λ′ (Proposition 2): None.
-    """
-    rule = optimizer.rule
-    if rule is DecayRule.COUPLED and optimizer.family is not Family.SGD:
-        return Conventions(None, None, weight_decay, None)
-    gain = lr / (1 - momentum)  # λ per λ′, for SGD
-    lam = weight_decay * {DecayRule.INDEPENDENT: 1.0, DecayRule.LR_SCALED: lr, DecayRule.COUPLED: gain}[rule]
-    return Conventions(
-        independent=lam,
-        lr_scaled=lam / lr,
-        coupled=lam / gain if optimizer.family is Family.SGD else None,
-        normalized=lam * math.sqrt(steps) if steps else None,
-    )

@@ -8,7 +8,8 @@ LrwdError
 │   ├── StoreError
 │   ├── DataError
 │   └── DeviceError
-└── NothingToReport     exit 4
+├── NothingToReport     exit 4
+└── GateFailed          exit 1   the report is out, and does not hold what was asked of it
 
 A training run whose loss becomes NaN is none of these: it is an outcome (`trial.Status.DIVERGED`).
 """
@@ -72,3 +73,9 @@ class NothingToReport(LrwdError):
     """The store holds nothing that the report was asked for."""
 
     exit_code = 4
+
+
+class GateFailed(LrwdError):
+    """A report does not hold what was asked of it; nothing else ends with this code."""
+
+    exit_code = 1

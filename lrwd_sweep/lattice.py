@@ -64,7 +64,8 @@ class Lattice:
 _POWER = re.compile(r"2\^([+-]?\d+(?:\.\d+)?)\Z")
 
 
-def _number(text: str, axis: str) -> float:
+def parse_value(text: str, axis: str) -> float:
+    """One value as an axis writes it, `1e-3` or `2^-7.5`. Raises UsageError; `axis` is the option's name."""
     power = _POWER.match(text)
     try:
         value = 2.0 ** float(power[1]) if power else float(text)
@@ -84,7 +85,7 @@ def _range(text: str, axis: str) -> list[float]:
     parts = text.split(":")
     if len(parts) not in (2, 3):
         raise UsageError(f"--{axis} {text!r} has too many ':'; write LOW:HIGH or LOW:HIGH:COUNT")
-    low, high = _number(parts[0], axis), _number(parts[1], axis)
+    low, high = parse_value(parts[0], axis), parse_value(parts[1], axis)
     if low == 0:
         raise UsageError(f"--{axis} {text!r} starts at 0, where a log axis has no step; write 0,LOW:HIGH")
     if low >= high:
@@ -124,7 +125,7 @@ def parse_axis(text: str, axis: str) -> tuple[float, ...]:
     values = [
         canonical(value)
         for item in items
-        for value in (_range(item, axis) if ":" in item else [_number(item, axis)])
+        for value in (_range(item, axis) if ":" in item else [parse_value(item, axis)])
     ]
     if duplicates := sorted({value for value in values if values.count(value) > 1}):
         raise UsageError(f"--{axis} {text!r} names {duplicates[0]:g} twice; leave one out")

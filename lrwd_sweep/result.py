@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lrwd_sweep.decay import Conventions, conventions
+from lrwd_sweep.conversion import Conventions, conventions
 from lrwd_sweep.errors import UnknownName
 from lrwd_sweep.lattice import Cell, Lattice
 from lrwd_sweep.separability import Comparison, Separability, analyse, compare
@@ -37,6 +37,7 @@ class Result:
     trials: tuple[Trial, ...]
     surface: Surface
     separability: Separability
+    storage: str | None = None  # where its store is, unless that is the default file here
 
     @property
     def best(self) -> Cell | None:
@@ -72,10 +73,10 @@ class Result:
         return sum(found) / len(found) if found and metric.startswith("test_") else None
 
     def conventions(self, cell: Cell) -> Conventions:
-        """The cell's decay in every convention."""
+        """The cell's decay in every convention, as far as the study's task is known."""
         t = self.spec.training
         if t is None:
-            return conventions(self.spec.optimizer, cell.lr, cell.weight_decay, 0)
+            return conventions(self.spec.optimizer, cell.lr, cell.weight_decay, None, None)
         return conventions(self.spec.optimizer, cell.lr, cell.weight_decay, t.steps, t.momentum)
 
 
@@ -96,7 +97,13 @@ class ComparedResults:
 
 
 def result(
-    name: str, spec: StudySpec, created: str, trials: Sequence[Trial], *, metric: str | None = None
+    name: str,
+    spec: StudySpec,
+    created: str,
+    trials: Sequence[Trial],
+    *,
+    metric: str | None = None,
+    storage: str | None = None,
 ) -> Result:
     """Lay a study's trials out as a surface in `metric` (default: the spec's) and analyse it.
 
@@ -111,7 +118,7 @@ def result(
     surface = Surface.from_trials(
         laid_out, spec.lattice, spec.seeds, metric=spec.metric, rule=spec.optimizer.rule, cap=spec.cap
     )
-    return Result(name, spec, created, tuple(trials), surface, analyse(surface))
+    return Result(name, spec, created, tuple(trials), surface, analyse(surface), storage)
 
 
 def on_lattice(trials: Sequence[Trial], lattice: Lattice, metric: str) -> list[Trial]:

@@ -1,19 +1,13 @@
-"""Optimizer names say their update, and conversions are exact."""
+"""Optimizer names say their update."""
 
 from __future__ import annotations
 
-import math
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from lrwd_sweep.decay import Conventions, DecayRule, Family, Optimizer, conventions, optimizer_names
+from lrwd_sweep.decay import DecayRule, Family, Optimizer, optimizer_names
 from lrwd_sweep.errors import UnknownName, UsageError
 
 parse = Optimizer.parse
-alphas, lambdas, steps = st.floats(1e-6, 10), st.floats(1e-8, 1), st.integers(1, 10**6)
-momenta = st.floats(0, 0.99)
 
 
 class TestNames:
@@ -90,57 +84,3 @@ class TestFormulas:
         assert optimizer.rule.symbol in formula
         for other in set(DecayRule) - {optimizer.rule}:
             assert f"{other.symbol}θ" not in formula
-
-
-class TestConventions:
-    """One strength of decay in every convention."""
-
-    @given(st.sampled_from(optimizer_names()), alphas, lambdas, steps, momenta)
-    def test_own_convention_is_unchanged(
-        self, name: str, lr: float, weight_decay: float, n: int, momentum: float
-    ) -> None:
-        optimizer = parse(name)
-        found = conventions(optimizer, lr, weight_decay, n, momentum)
-        own = {
-            DecayRule.COUPLED: found.coupled,
-            DecayRule.INDEPENDENT: found.independent,
-            DecayRule.LR_SCALED: found.lr_scaled,
-        }[optimizer.rule]
-        assert own == pytest.approx(weight_decay, rel=1e-12)
-
-    @given(alphas, lambdas, steps, momenta)
-    def test_translation_there_and_back_is_the_identity(
-        self, lr: float, lam: float, n: int, momentum: float
-    ) -> None:
-        sgd = conventions(parse("sgdw"), lr, lam, n, momentum)
-        for name, value in (("sgdw:lr-scaled", sgd.lr_scaled), ("sgd", sgd.coupled)):
-            assert value is not None
-            back = conventions(parse(name), lr, value, n, momentum)
-            assert back.independent == pytest.approx(lam, rel=1e-12)
-            assert back.normalized == pytest.approx(lam * math.sqrt(n), rel=1e-12)
-
-    @given(alphas, lambdas)
-    def test_proposition_1(self, lr: float, lam: float) -> None:
-        assert conventions(parse("sgdw"), lr, lam, 0).coupled == pytest.approx(lam / lr, rel=1e-12)
-
-    @given(alphas, lambdas, steps)
-    def test_adam_has_no_constant_coupled_decay(self, lr: float, weight_decay: float, n: int) -> None:
-        assert conventions(parse("adamw"), lr, weight_decay, n).coupled is None
-        assert conventions(parse("adam"), lr, weight_decay, n) == Conventions(None, None, weight_decay, None)
-
-    def test_worked_example_of_the_paper(self) -> None:
-        batches = 391
-        lam = 1 / 20 / math.sqrt(100 * batches)
-        assert lam == pytest.approx(2.53e-4, rel=2e-3)
-        found = conventions(parse("adamw"), 0.001, 3.264e-5, 1500 * batches)
-        assert found.normalized == pytest.approx(0.025, rel=1e-3)
-        assert found.lr_scaled == pytest.approx(0.0326, rel=2e-3)
-        assert found.timescale_steps == pytest.approx(1 / 3.264e-5)
-
-    def test_without_decay_nothing_is_averaged(self) -> None:
-        found = conventions(parse("sgdw"), 0.1, 0.0, 100, 0.9)
-        assert found == Conventions(0.0, 0.0, 0.0, 0.0)
-        assert found.timescale_steps is None
-
-    def test_unknown_budget_has_no_normalised_value(self) -> None:
-        assert conventions(parse("adamw"), 0.1, 0.01, 0).normalized is None

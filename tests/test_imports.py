@@ -33,12 +33,12 @@ DOORS = {
 LAYERS = (
     {"cli"},
     {"sweep", "bench"},
-    {"view", "store", "preset"},
-    {"result"},
+    {"view", "store", "recommend", "advice", "command", "preset"},
+    {"result", "recipe", "gates", "earlier_report"},
     {"sampler", "engine", "progress"},
     {"optim", "nets", "data"},
     {"spec"},
-    {"lattice", "decay", "schedule", "catalog", "trial", "surface", "separability"},
+    {"lattice", "decay", "conversion", "schedule", "catalog", "trial", "surface", "separability"},
     {"errors", "__init__"},
 )
 PURE = LAYERS[-2] | LAYERS[-1]

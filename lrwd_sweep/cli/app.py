@@ -14,6 +14,7 @@ from typer.exceptions import TyperException
 from lrwd_sweep import __version__
 from lrwd_sweep.cli.bench import bench
 from lrwd_sweep.cli.compare import compare
+from lrwd_sweep.cli.convert import convert
 from lrwd_sweep.cli.grid import grid
 from lrwd_sweep.cli.group import group, show_help
 from lrwd_sweep.cli.preset import presets
@@ -43,6 +44,7 @@ app.command(short_help="Search the lattice's box with Optuna's TPE.")(tpe)
 app.command(short_help="Show what the store holds, without training.")(report)
 app.add_typer(studies)
 app.add_typer(presets)
+app.command(short_help="Convert a weight decay between conventions.")(convert)
 app.command(short_help="Measure the engine's speed against plain torch.")(bench)
 
 

@@ -15,6 +15,7 @@ from lrwd_sweep.spec import Kind, StudySpec
 from lrwd_sweep.view import consoles
 
 if TYPE_CHECKING:
+    from lrwd_sweep.result import ComparedResults, Result
     from lrwd_sweep.store import Store
 
 
@@ -140,23 +141,27 @@ def and_(missing: int) -> str:
     return f"training the {missing} that are missing" if missing else "nothing to train"
 
 
-def show(store: Store, names: Sequence[str], metric: str | None, form: str = "table") -> None:
-    """Print the report of studies of the store on stdout."""
+def read_results(
+    store: Store, names: Sequence[str], metric: str | None, *, curves: bool = False
+) -> tuple[list[Result], list[ComparedResults]]:
+    """Studies of the store as they stand, and each further one compared with the first."""
     from lrwd_sweep.result import comparison, result
-    from lrwd_sweep.view.report import Format, render
 
     results = []
     for name in names:
         record = store.get_study(name)
+        trials = store.trials(record.name, curves=curves)
         results.append(
-            result(record.name, record.spec, record.created, store.trials(record.name), metric=metric)
+            result(record.name, record.spec, record.created, trials, metric=metric, storage=store.storage)
         )
-    comparisons = [comparison(results[0], other) for other in results[1:]]
-    report = render(results, comparisons, Format(form))
-    if isinstance(report, str):
-        consoles.write(report)
-    else:
-        consoles.stdout().print(report)
+    return results, [comparison(results[0], other) for other in results[1:]]
+
+
+def show(store: Store, names: Sequence[str], metric: str | None) -> None:
+    """Print the report of studies of the store on stdout."""
+    from lrwd_sweep.view.tables import Report
+
+    consoles.stdout().print(Report(*read_results(store, names, metric)))
 
 
 def refuse_failed(store: Store, names: Sequence[str]) -> None:

@@ -10,8 +10,10 @@ import typer
 
 from lrwd_sweep.cli import options
 from lrwd_sweep.cli.parse import one_of
-from lrwd_sweep.cli.study_run import note, show
+from lrwd_sweep.cli.study_run import note
 from lrwd_sweep.errors import UsageError
+from lrwd_sweep.view import consoles
+from lrwd_sweep.view.files import write_file
 
 Name = Annotated[str, typer.Argument(metavar="STUDY", help="A name from `study list`.", show_default=False)]
 File = Annotated[
@@ -80,13 +82,9 @@ def import_(
     trials = read_csv(file, _columns(columns), metric=metric)
     spec = import_spec(trials, optimizer, decay_rule=decay_rule, metric=metric)
     with open_store(storage, write=True) as store:
-        if store.find_study(study_name) is not None:
-            raise UsageError(
-                f"study {study_name!r} exists; delete it first (study delete) or choose another --study-name"
-            )
-        store.begin_study(study_name, spec)
-        store.add_trials(study_name, trials)
-    size = f"{len(spec.lattice)} cells × {len(spec.seeds)} seeds"
+        store.import_study(study_name, spec, trials)
+    seeds = len(spec.seeds)
+    size = f"{len(spec.lattice)} cells × {seeds} seed{'s' * (seeds != 1)}"
     note(f"imported {len(trials)} lanes as {study_name}: {size}, {spec.optimizer}")
 
 
@@ -110,15 +108,12 @@ def export(
     """Write a study for other programs; `study import` reads the CSV again without loss."""
     from lrwd_sweep.store import open_store
 
+    if form is ExportFormat.OPTUNA and output is None:
+        raise UsageError("--format optuna writes a database; name it with --output FILE.db")
     with open_store(storage, write=False) as store:
         record = store.get_study(name)
-        if form is ExportFormat.CSV and output is None:
-            show(store, [name], None, "csv")
-            return
-        trials = store.trials(record.name, curves=True)
-    if output is None:
-        raise UsageError("--format optuna writes a database; name it with --output FILE.db")
-    if form is ExportFormat.OPTUNA:
+        trials = store.trials(record.name, curves=form is ExportFormat.OPTUNA)
+    if form is ExportFormat.OPTUNA and output is not None:
         from lrwd_sweep.sampler import export_to_optuna
 
         export_to_optuna(trials, output, record.name, metric=record.spec.metric)
@@ -127,18 +122,11 @@ def export(
         from lrwd_sweep.view.csv_table import csv_table
 
         text = csv_table([result(record.name, record.spec, record.created, trials)])
+        if output is None:
+            consoles.write(text)
+            return
         write_file(output, text)
     note(f"wrote {len(trials)} lanes to {output}")
-
-
-def write_file(path: Path, text: str) -> None:
-    """Write to a temporary name beside it, then rename: the file is whole or not there."""
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        temporary.write_text(text, encoding="utf-8", newline="")
-        temporary.replace(path)
-    except OSError as error:
-        raise UsageError(f"--output {path}: {error.strerror}; name a file that can be written") from None
 
 
 def _columns(text: str | None) -> dict[str, str]:

@@ -116,6 +116,7 @@ class PackTrainer:
             loss += _cross_entropy(logits, y).sum(dim=1)
             chosen = logits.gather(1, y.expand(len(self.cells), 1, -1)).squeeze(1)
             wrong += (chosen < logits.amax(dim=1)).sum(dim=1)
+        wrong = torch.where(loss.isnan(), loss, wrong)  # NaN logits are not right either
         return loss / len(split), wrong / len(split)
 
     def _trials(self) -> list[Trial]:

@@ -18,6 +18,7 @@ from lrwd_sweep.trial import Status, Trial
 REQUIRED = ("lr", "weight_decay", "value")
 OPTIONAL = ("seed", "status", "detail")
 SHOWN_FAULTS = 10
+MOST_LANES_PER_ROW = 2  # a lattice that lacks more than half is none; a random search would lack millions
 
 
 def read_csv(path: Path, columns: Mapping[str, str] | None = None, *, metric: str = "value") -> list[Trial]:
@@ -164,12 +165,19 @@ def _check_lattice(path: Path, rows: list[Row]) -> None:
     lattice = Lattice(tuple(cell.lr for cell in cells), tuple(cell.weight_decay for cell in cells))
     seeds = sorted({row.seed for row in rows})
     there = {(row.cell, row.seed) for row in rows}
+    lanes = len(lattice) * len(seeds)
+    if lanes > MOST_LANES_PER_ROW * len(there) + SHOWN_FAULTS:
+        raise UsageError(
+            f"{path}: {len(there)} rows are not a lattice, {len(lattice.lr)} learning rates and "
+            f"{len(lattice.weight_decay)} weight decays at {len(seeds)} seed{'s' * (len(seeds) != 1)} make "
+            f"{lanes} runs; import a grid, a random search has no surface to judge"
+        )
     lacking = ((cell, seed) for cell in lattice.cells() for seed in seeds if (cell, seed) not in there)
     faults = [
         f"there is no row for {_lane(*lane)}; a lattice needs every combination"
-        for lane in islice(lacking, SHOWN_FAULTS)  # a random search would lack millions
+        for lane in islice(lacking, SHOWN_FAULTS)
     ]
-    _refuse(path, faults, len(lattice) * len(seeds) - len(there))
+    _refuse(path, faults, lanes - len(there))
 
 
 def _lane(cell: Cell, seed: int) -> str:

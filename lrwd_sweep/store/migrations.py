@@ -27,8 +27,7 @@ def m001_initial(connection: Connection) -> None:
             id INTEGER NOT NULL PRIMARY KEY,
             name VARCHAR NOT NULL UNIQUE,
             spec JSON NOT NULL,
-            created VARCHAR NOT NULL,
-            lanes_per_pack INTEGER
+            created VARCHAR NOT NULL
         )""",
         """CREATE TABLE trials (
             id INTEGER NOT NULL PRIMARY KEY,

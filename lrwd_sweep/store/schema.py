@@ -28,7 +28,6 @@ class StudyRow(Base):
     name: Mapped[str] = mapped_column(unique=True)
     spec: Mapped[dict[str, Any]]  # StudySpec.to_dict()
     created: Mapped[str]  # ISO 8601, UTC
-    lanes_per_pack: Mapped[int | None]  # as first chosen, so that a resume cuts the same packs
 
 
 class TrialRow(Base):

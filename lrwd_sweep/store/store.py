@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from lrwd_sweep.errors import SpecMismatch, StoreError, UnknownName, UsageError
 from lrwd_sweep.spec import StudySpec
-from lrwd_sweep.store.database import IMMEDIATE, explained, open_database
+from lrwd_sweep.store.database import DEFAULT_FILE, IMMEDIATE, explained, open_database
 from lrwd_sweep.store.schema import ComparisonRow, StudyRow
 from lrwd_sweep.store.summary import StudySummary, outcomes_by_study
 from lrwd_sweep.store.trials import Lane, finished_lanes, insert_trials, select_trials
@@ -29,7 +29,6 @@ class StudyRecord:
     name: str
     spec: StudySpec
     created: str  # ISO 8601, UTC
-    lanes_per_pack: int | None  # None until `set_lanes_per_pack`
 
 
 def open_store(url: str | None = None, *, write: bool) -> Store:
@@ -59,6 +58,11 @@ class Store:
         """Let go of the file."""
         self._reader.dispose()
 
+    @property
+    def storage(self) -> str | None:
+        """What finds this store again; None where it is the default file here."""
+        return None if self.path == Path(DEFAULT_FILE) else str(self.path)
+
     def find_study(self, name: str) -> StudyRecord | None:
         """The study of that name, or None."""
         with self._reading() as session:
@@ -84,18 +88,23 @@ class Store:
         with self._writing() as session:
             row = _find_row(session, name)
             if row is None:
-                row = StudyRow(name=name, spec=spec.to_dict(), created=_now())
-                session.add(row)
-            else:
-                row.spec = _extended(self._record(row), spec).to_dict()
+                return self._record(_new_row(session, name, spec))
+            row.spec = _extended(self._record(row), spec).to_dict()
             session.add(ComparisonRow(names=[name]))
-            session.flush()
             return self._record(row)
 
-    def set_lanes_per_pack(self, name: str, lanes: int) -> None:
-        """Keep the pack size, so that a resume cuts what is missing into the same packs."""
+    def import_study(self, name: str, spec: StudySpec, trials: Iterable[Trial]) -> None:
+        """Create a study with all its trials, or nothing; it is then `latest`.
+
+        Raises UsageError when the name is taken, StoreError when a lane comes twice.
+        """
+        check_name(name)
         with self._writing() as session:
-            _get_row(session, name).lanes_per_pack = lanes
+            if _find_row(session, name) is not None:
+                raise UsageError(
+                    f"study {name!r} exists; delete it first (study delete) or choose another --study-name"
+                )
+            _insert(session, _new_row(session, name, spec), list(trials))
 
     def delete_study(self, name: str) -> None:
         """Remove a study with all its trials. Raises UnknownName."""
@@ -132,14 +141,8 @@ class Store:
 
         Raises UnknownName, or StoreError when a lane is there already, complete or diverged.
         """
-        pack = list(trials)
         with self._writing() as session:
-            study = _get_row(session, name).id
-            try:
-                with session.begin_nested():
-                    insert_trials(session, study, pack)
-            except IntegrityError:
-                raise _already_there(name, pack, finished_lanes(session, study)) from None
+            _insert(session, _get_row(session, name), list(trials))
 
     def trials(self, name: str, *, curves: bool = False) -> list[Trial]:
         """The study's trials in the order of storing; `curves` adds learning curves. Raises UnknownName."""
@@ -164,7 +167,7 @@ class Store:
                 f"store {str(self.path)!r}: study {row.name!r} has a specification that makes no sense here "
                 f"({error}); use the lrwd-sweep that wrote it"
             ) from error
-        return StudyRecord(row.name, spec, row.created, row.lanes_per_pack)
+        return StudyRecord(row.name, spec, row.created)
 
 
 def check_name(name: str) -> None:
@@ -191,6 +194,23 @@ def _get_row(session: Session, name: str) -> StudyRow:
     if row is None:
         raise UnknownName("study", name, session.scalars(select(StudyRow.name)))
     return row
+
+
+def _new_row(session: Session, name: str, spec: StudySpec) -> StudyRow:
+    """A study that was not there, as what was asked for last."""
+    row = StudyRow(name=name, spec=spec.to_dict(), created=_now())
+    session.add_all([row, ComparisonRow(names=[name])])
+    session.flush()
+    return row
+
+
+def _insert(session: Session, row: StudyRow, trials: Sequence[Trial]) -> None:
+    """Add trials to a study. Raises StoreError when a lane is there already."""
+    try:
+        with session.begin_nested():
+            insert_trials(session, row.id, trials)
+    except IntegrityError:
+        raise _already_there(row.name, trials, finished_lanes(session, row.id)) from None
 
 
 def _extended(stored: StudyRecord, spec: StudySpec) -> StudySpec:

@@ -1,4 +1,7 @@
-"""The JSON document: results and comparisons as one strict, deterministic text of `schema_version` 1."""
+"""The JSON document: results and comparisons as one strict, deterministic text of `schema_version` 1.
+
+`report.schema.json` beside this file describes it. Keys are only ever added within one version.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from lrwd_sweep.gates import Outcome
 from lrwd_sweep.result import ComparedResults, Result
 from lrwd_sweep.separability import Estimate, Separability
 
@@ -17,13 +21,21 @@ SCHEMA_VERSION = 1
 Document = dict[str, Any]
 
 
-def document(results: Sequence[Result], comparisons: Sequence[ComparedResults] = ()) -> Document:
-    """Everything as plain values; what is not a number is null, and a status or a reason says why."""
+def document(
+    results: Sequence[Result],
+    comparisons: Sequence[ComparedResults] = (),
+    outcomes: Sequence[Outcome] = (),
+) -> Document:
+    """Everything as plain values; what is not a number is null, and a status or a reason says why.
+
+    "gates" is there when the report was asked for any.
+    """
+    gates = {"gates": [_gate(outcome) for outcome in outcomes]} if outcomes else {}
     return {
         "schema_version": SCHEMA_VERSION,
         "studies": [_study(result) for result in results],
         "comparisons": [_comparison(compared) for compared in comparisons],
-    }
+    } | gates
 
 
 def dumps(content: Document) -> str:
@@ -112,6 +124,13 @@ def _separability(found: Separability) -> Document:
         "top10_tilt": {"value": _number(found.top10_tilt.value)},
         "basin": {"cells": int(np.sum(found.basin)), "tolerance": _number(found.basin_tolerance)},
         "slope_by_convention": {rule: _number(slope) for rule, slope in found.slope_by_convention.items()},
+        "reverse_slope": _interval(found.reverse_slope),
+        "baseline_gain": _interval(found.baseline_gain),
+        "basin_on_edge": list(found.basin_on_edge),
+        "robustness": [
+            {"basin": other.basin, "verdict": str(other.verdict), "ridge_slope": _interval(other.ridge_slope)}
+            for other in found.robustness
+        ],
     }
 
 
@@ -146,6 +165,19 @@ def _comparison(compared: ComparedResults) -> Document:
         "b": compared.b.name,
         "slope_difference": _interval(found.slope_difference),
         "regret_ratio": _number(found.regret_ratio.value),
+        "regret_ratio_interval": _interval(found.regret_ratio),
         "best_difference": _interval(found.best_difference),
         "verdict": found.verdict,
+    }
+
+
+def _gate(outcome: Outcome) -> Document:
+    value = outcome.value
+    return {
+        "gate": outcome.gate,
+        "study_name": outcome.study,
+        "value": value if isinstance(value, str) else _number(value),
+        "limit": outcome.limit,
+        "passed": outcome.passed,
+        "reason": outcome.reason,
     }

@@ -60,8 +60,9 @@ class Progress:
     def begin(self, packs: Sequence[Pack]) -> None:
         """These packs train next."""
         if not self.packs:
-            lanes = sum(len(pack.cells) for pack in packs)
-            self._line(f"training {lanes} lanes in {len(packs)} packs for {self.training.epochs} epochs")
+            lanes = _counted(sum(len(pack.cells) for pack in packs), "lane")
+            epochs = _counted(self.training.epochs, "epoch")
+            self._line(f"training {lanes} in {_counted(len(packs), 'pack')} for {epochs}")
         self.packs += packs
         self._show()
 
@@ -149,6 +150,10 @@ class Progress:
 
     def _rate(self) -> str:
         return f"{self._lane_steps()[0] / max(self._seconds(), 1e-9):,.0f} lane-steps/s"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _clock(seconds: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from lrwd_sweep.recommend import recommendations
 from lrwd_sweep.result import ComparedResults, Result
 from lrwd_sweep.spec import Kind
 from lrwd_sweep.view.fields import (
@@ -18,6 +19,7 @@ from lrwd_sweep.view.fields import (
 )
 from lrwd_sweep.view.notation import UNICODE, axis_labels
 from lrwd_sweep.view.plain import plain
+from lrwd_sweep.view.recommended import snippet
 from lrwd_sweep.view.scale import Numbers, Scale
 from lrwd_sweep.view.tiles import Mark, Tile, Tiles
 
@@ -43,6 +45,13 @@ def code(text: str) -> str:
     fence = "`" * (1 + max(map(len, re.findall("`+", harmless)), default=0))
     pad = " " if len(fence) > 1 or not harmless.strip() else ""
     return f"{fence}{pad}{harmless}{pad}{fence}"
+
+
+def code_block(text: str, language: str) -> str:
+    """Lines of code in a fence that no run of backticks in them can close."""
+    harmless = "\n".join(map(plain, text.splitlines()))
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", harmless)), default=0))
+    return f"{fence}{language}\n{harmless}\n{fence}"
 
 
 def escaped(text: str) -> str:
@@ -73,7 +82,20 @@ def _study(result: Result, among: Sequence[Result]) -> list[str]:
     if result.spec.kind is Kind.TPE:
         head = ["best", "learning rate α", "weight decay", escaped(result.surface.metric), "test split"]
         blocks.append(pipe_table(head, _escaped(candidate_rows(result))))
-    return [*blocks, *_lattice(result)]
+    return [*blocks, *_lattice(result), *_recommended(result)]
+
+
+def _recommended(result: Result) -> list[str]:
+    """The recommended values as a block of Python, and what to do next with its commands."""
+    found = recommendations(result)
+    blocks = [code_block(snippet(result, found), "python")] if found.cells else []
+    if found.why_not_forgiving:
+        blocks.append(f"most forgiving cell: {escaped(found.why_not_forgiving)}")
+    for advice in found.next:
+        blocks.append(f"**Next**: {escaped(advice.why)}")
+        if advice.command_line is not None:
+            blocks.append(code_block(advice.command_line, "sh"))
+    return blocks
 
 
 def _lattice(result: Result) -> list[str]:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from enum import StrEnum
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 
+from lrwd_sweep.gates import Outcome
 from lrwd_sweep.result import ComparedResults, Result
+from lrwd_sweep.view.consoles import console_on
 from lrwd_sweep.view.csv_table import csv_table
 from lrwd_sweep.view.document import document, dumps
-from lrwd_sweep.view.markdown import markdown
+from lrwd_sweep.view.html import html
+from lrwd_sweep.view.junit import junit
+from lrwd_sweep.view.markdown import escaped, markdown, pipe_table
+from lrwd_sweep.view.outcomes import OUTCOME_HEAD, OutcomeTable, outcome_rows
+from lrwd_sweep.view.size_limit import fitted
 from lrwd_sweep.view.tables import Report
 
 
@@ -21,21 +28,48 @@ class Format(StrEnum):
     MARKDOWN = "markdown"
     JSON = "json"
     CSV = "csv"
+    JUNIT = "junit"
+    HTML = "html"
 
 
 def render(
-    results: Sequence[Result], comparisons: Sequence[ComparedResults], form: Format
+    results: Sequence[Result],
+    comparisons: Sequence[ComparedResults],
+    form: Format,
+    outcomes: Sequence[Outcome] = (),
 ) -> RenderableType | str:
     """The report: a renderable for a console as a table, else text that ends in a newline.
 
-    The same input gives the same bytes.
+    The same input gives the same bytes. CSV, which `study import` reads again, holds no gates.
     """
     match form:
         case Format.TABLE:
-            return Report(results, comparisons)
+            gates = [OutcomeTable(outcomes, results)] if outcomes else []
+            return Group(Report(results, comparisons), *gates)
         case Format.MARKDOWN:
-            return markdown(results, comparisons)
+            return fitted(_gates(outcomes, results) + markdown(results, comparisons))
         case Format.JSON:
-            return dumps(document(results, comparisons))
+            return dumps(document(results, comparisons, outcomes))
         case Format.CSV:
             return csv_table(results)
+        case Format.JUNIT:
+            return junit(results, outcomes)
+        case Format.HTML:
+            return html(results, comparisons, outcomes)
+
+
+def text_of(report: RenderableType | str) -> str:
+    """A rendered report as text for a file: a table as a console off a terminal would print it."""
+    if isinstance(report, str):
+        return report
+    stream = io.StringIO()
+    console_on(stream, {}).print(report)
+    return stream.getvalue()
+
+
+def _gates(outcomes: Sequence[Outcome], results: Sequence[Result]) -> str:
+    """The gates as a section of markdown, to stand first; nothing without any."""
+    if not outcomes:
+        return ""
+    rows = [tuple(map(escaped, row)) for row in outcome_rows(outcomes, results)]
+    return f"## Gates\n\n{pipe_table(OUTCOME_HEAD, rows)}\n\n"

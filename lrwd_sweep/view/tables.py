@@ -10,6 +10,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from lrwd_sweep.recommend import recommendations
 from lrwd_sweep.result import ComparedResults, Result
 from lrwd_sweep.spec import Kind
 from lrwd_sweep.view.fields import (
@@ -24,6 +25,7 @@ from lrwd_sweep.view.fields import (
 from lrwd_sweep.view.heatmap import Gallery, Heatmap
 from lrwd_sweep.view.notation import ascii_formula, to_ascii
 from lrwd_sweep.view.plain import plain
+from lrwd_sweep.view.recommended import Recipes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +58,9 @@ class Report:
                 headings = ["learning rate α", "weight decay", plain(result.surface.metric), "test split"]
                 yield table(f"best of {name}", headings, candidate_rows(result), ascii_only)
         yield _text("brackets: 90 % interval from resampling seeds", ascii_only)
+        for name, result in zip(titles, self.results, strict=True):
+            yield Text()
+            yield Recipes(name, result, recommendations(result))
 
 
 def heatmaps(results: Sequence[Result]) -> list[Heatmap]:

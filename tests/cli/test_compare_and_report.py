@@ -85,7 +85,7 @@ def test_report_as_json_keeps_its_contract(run: Run, compared: Path) -> None:
     assert document["schema_version"] == 1
     for study, optimizer in zip(document["studies"], ("adam", "adamw"), strict=True):
         assert study.keys() == STUDY_KEYS
-        assert study["separability"].keys() == SEPARABILITY_KEYS
+        assert study["separability"].keys() >= SEPARABILITY_KEYS
         assert study["optimizer"] == optimizer
         assert study["counts"] == COUNTS
         assert study["axes"] == {"lr": AXIS, "weight_decay": AXIS}

@@ -62,7 +62,7 @@ def test_columns_of_other_names_are_read(run: Run, tmp_path: Path) -> None:
     columns = "lr=learning_rate, weight_decay=wd,value=val_err"
     found = run("study", "import", "wandb.csv", "--study-name", "x", "-o", "sgd", "--columns", columns)
     assert found.code == 0
-    assert "4 cells × 1 seeds" in found.err
+    assert "4 cells × 1 seed," in found.err
 
 
 def test_a_name_that_is_taken_is_not_imported_over(run: Run, sweep: str, compared: Path) -> None:

@@ -22,11 +22,10 @@ CREATE TABLE studies (
             id INTEGER NOT NULL PRIMARY KEY,
             name VARCHAR NOT NULL UNIQUE,
             spec JSON NOT NULL,
-            created VARCHAR NOT NULL,
-            lanes_per_pack INTEGER
+            created VARCHAR NOT NULL
         );
-INSERT INTO "studies" VALUES(1,'digits-adamw','{"kind": "grid", "optimizer": {"family": "adam", "rule": "independent", "label": ""}, "lr": [0.01, 0.1], "weight_decay": [0.0, 0.001], "seeds": [0, 1], "metric": "val_loss", "training": {"net": "mlp-norm", "data": "digits", "epochs": 60, "batch_size": 64, "schedule": "cosine", "momentum": 0.9, "beta1": 0.9, "beta2": 0.999, "eps": 1e-08}}','2026-11-20T10:10:21+00:00',44);
-INSERT INTO "studies" VALUES(2,'digits-adam','{"kind": "grid", "optimizer": {"family": "adam", "rule": "coupled", "label": ""}, "lr": [0.01, 0.1], "weight_decay": [0.0, 0.001], "seeds": [0, 1], "metric": "val_loss", "training": {"net": "mlp-norm", "data": "digits", "epochs": 60, "batch_size": 64, "schedule": "cosine", "momentum": 0.9, "beta1": 0.9, "beta2": 0.999, "eps": 1e-08}}','2026-11-20T10:10:21+00:00',NULL);
+INSERT INTO "studies" VALUES(1,'digits-adamw','{"kind": "grid", "optimizer": {"family": "adam", "rule": "independent", "label": ""}, "lr": [0.01, 0.1], "weight_decay": [0.0, 0.001], "seeds": [0, 1], "metric": "val_loss", "training": {"net": "mlp-norm", "data": "digits", "epochs": 60, "batch_size": 64, "schedule": "cosine", "momentum": 0.9, "beta1": 0.9, "beta2": 0.999, "eps": 1e-08}}','2026-11-20T10:10:21+00:00');
+INSERT INTO "studies" VALUES(2,'digits-adam','{"kind": "grid", "optimizer": {"family": "adam", "rule": "coupled", "label": ""}, "lr": [0.01, 0.1], "weight_decay": [0.0, 0.001], "seeds": [0, 1], "metric": "val_loss", "training": {"net": "mlp-norm", "data": "digits", "epochs": 60, "batch_size": 64, "schedule": "cosine", "momentum": 0.9, "beta1": 0.9, "beta2": 0.999, "eps": 1e-08}}','2026-11-20T10:10:21+00:00');
 CREATE TABLE trials (
             id INTEGER NOT NULL PRIMARY KEY,
             study_id INTEGER NOT NULL,

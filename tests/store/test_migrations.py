@@ -57,8 +57,7 @@ def test_every_version_has_its_dump() -> None:
 @pytest.mark.parametrize("write", [True, False])
 def test_store_of_a_released_version_opens(dump: Path, tmp_path: Path, write: bool) -> None:
     with open_store(str(restored(dump, tmp_path / "a.db")), write=write) as store:
-        study = store.get_study("digits-adamw")
-        assert (study.spec, study.lanes_per_pack) == (spec(), 44)
+        assert store.get_study("digits-adamw").spec == spec()
         assert store.latest() == ["digits-adam", "digits-adamw"]
         assert store.trials("digits-adamw", curves=True) == [
             complete(Cell(0.1, 0.001)),

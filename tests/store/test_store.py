@@ -107,10 +107,23 @@ class TestStudies:
             count = session.connection().exec_driver_sql("SELECT count(*) FROM curves").scalar_one()
         assert count == 2 * 8
 
-    def test_pack_size_is_kept_for_a_resume(self, store: Store) -> None:
-        assert store.begin_study("a", spec()).lanes_per_pack is None
-        store.set_lanes_per_pack("a", 44)
-        assert store.begin_study("a", spec()).lanes_per_pack == 44
+    def test_an_import_that_is_refused_leaves_nothing(self, store: Store) -> None:
+        with pytest.raises(StoreError, match=r"already has lr 0\.1"):
+            store.import_study("a", spec(), [complete(CELL), complete(CELL)])
+        assert store.studies() == []
+        assert store.latest() == []
+
+    def test_an_import_brings_study_and_trials_at_once(self, store: Store) -> None:
+        store.import_study("a", spec(), lattice_trials(spec()))
+        assert store.get_study("a").spec == spec()
+        assert store.trials("a", curves=True) == lattice_trials(spec())
+        assert store.latest() == ["a"]
+
+    def test_an_import_under_a_name_that_is_taken_is_refused(self, store: Store) -> None:
+        store.begin_study("a", spec())
+        with pytest.raises(UsageError, match="study 'a' exists"):
+            store.import_study("a", spec(), lattice_trials(spec()))
+        assert store.trials("a") == []
 
     def test_unreadable_spec_says_which_study(self, store: Store) -> None:
         store.begin_study("a", spec())

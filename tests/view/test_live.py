@@ -110,7 +110,7 @@ def test_off_a_terminal_a_line_comes_at_most_every_thirty_seconds(clock: Clock) 
             progress.happened(epoch(pack, number))
     lines = written(on).splitlines()
     assert lines == [
-        "adamw: training 9 lanes in 1 packs for 10 epochs",
+        "adamw: training 9 lanes in 1 pack for 10 epochs",
         "adamw: pack 0/1 · epoch 4/10 · 6 lane-steps/s · 0:54 left",
         "adamw: pack 0/1 · epoch 8/10 · 6 lane-steps/s · 0:18 left",
     ]

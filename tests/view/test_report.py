@@ -5,25 +5,38 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
-from lrwd_sweep.decay import DecayRule, Optimizer
-from lrwd_sweep.lattice import Cell
+from lrwd_sweep.cli.report import ReportFormat
+from lrwd_sweep.gates import Gate, MaxAbsSlope, MaxBest, MaxFailed, Outcome
+from lrwd_sweep.lattice import Cell, Lattice
 from lrwd_sweep.result import Result, comparison, result
 from lrwd_sweep.spec import Kind
 from lrwd_sweep.trial import Status, Trial
 from lrwd_sweep.view.csv_table import csv_table
 from lrwd_sweep.view.markdown import code, escaped
+from lrwd_sweep.view.outcomes import value_text
 from lrwd_sweep.view.report import Format, render
-from tests.view.examples import HOSTILE, drawn, study
+from lrwd_sweep.view.report import text_of as text_for_file
+from lrwd_sweep.view.size_limit import LEFT_OUT
+from tests.view.examples import drawn, study
 
 
-def text_of(results: list[Result], form: Format, encoding: str = "utf-8", width: int = 100) -> str:
-    """A report of all results, compared pair by pair."""
-    found = render(results, [comparison(a, b) for a, b in pairwise(results)], form)
+def text_of(
+    results: list[Result],
+    form: Format,
+    encoding: str = "utf-8",
+    width: int = 100,
+    gates: Sequence[Gate] = (),
+) -> str:
+    """A report of all results, compared pair by pair and judged by gates."""
+    outcomes = [gate.check(result) for result in results for gate in gates]
+    found = render(results, [comparison(a, b) for a, b in pairwise(results)], form, outcomes)
     return found if isinstance(found, str) else drawn(found, width, encoding)
 
 
@@ -32,11 +45,54 @@ def test_the_same_results_give_the_same_bytes(form: Format) -> None:
     assert text_of([study("a", "adam"), study("b")], form) == text_of([study("a", "adam"), study("b")], form)
 
 
-@pytest.mark.parametrize("form", list(Format))
-def test_hostile_names_come_out_harmless(form: Format) -> None:
-    hostile = study(HOSTILE, Optimizer(None, DecayRule.COUPLED, HOSTILE), kind=Kind.IMPORT)
-    text = text_of([hostile, study()], form)
-    assert not set("\x1b\x07\x9b\u202e") & set(text)
+@pytest.mark.parametrize("form", [Format.TABLE, Format.MARKDOWN, Format.JSON, Format.JUNIT, Format.HTML])
+def test_every_gate_is_reported_with_its_value_and_limit(form: Format) -> None:
+    found = study("a")
+    gates: list[Gate] = [MaxBest(0.0625), MaxAbsSlope(0.1), MaxFailed(3)]
+    text = text_of([found], form, width=300, gates=gates)
+    (best,) = found.ranked(1)
+    for part in ("max-best", "0.0625", f"{best.value:.6g}"[:6], "max-abs-slope", "0.1", "max-failed", "3"):
+        assert part in text
+    without = text_of([found], form, width=300)
+    assert "max-failed" not in without
+
+
+def test_a_value_that_rounds_to_the_other_side_of_its_limit_is_shown_in_full() -> None:
+    near = Outcome("max-best", "a", 0.15000000001, 0.15, passed=False)
+    assert value_text(near) == "0.15000000001"
+    assert value_text(replace(near, value=0.14999999999, passed=True)) == "0.15"
+    assert value_text(replace(near, value=0.2)) == "0.2"
+    assert value_text(replace(near, value=None)) == "undetermined"
+
+
+def test_gates_stand_first_in_markdown_so_that_no_cut_loses_them() -> None:
+    text = text_of([study("a")], Format.MARKDOWN, gates=[MaxFailed(0)])
+    assert text.startswith("## Gates\n\n| gate | limit | study | value | result | ")
+    assert "| max-failed | 0 | adamw | 1 | FAILED | " in text
+
+
+def test_markdown_of_a_huge_lattice_keeps_its_numbers_and_says_what_is_missing() -> None:
+    lattice = Lattice(tuple(1.0 + np.arange(120)), tuple(1.0 + np.arange(120)))
+    spec = replace(study().spec, lattice=lattice, seeds=(0,))
+    trials = [
+        Trial(c, 0, Status.COMPLETE, {"val_loss": 0.1 + c.lr + c.weight_decay}) for c in lattice.cells()
+    ]
+    huge = result("huge", spec, "", trials)
+    text = text_of([huge, study()], Format.MARKDOWN)
+    assert len(text) <= 65_536
+    assert LEFT_OUT in text
+    assert "ridge slope s" in text
+    assert "slope difference" in text
+
+
+def test_a_table_for_a_file_is_what_a_pipe_would_get() -> None:
+    report = render([study()], [], Format.TABLE)
+    assert not isinstance(report, str)
+    assert text_for_file(report) == drawn(report, 100)
+
+
+def test_the_command_line_knows_every_format() -> None:
+    assert [form.value for form in ReportFormat] == [form.value for form in Format]
 
 
 @pytest.mark.parametrize("form", [Format.TABLE, Format.MARKDOWN])

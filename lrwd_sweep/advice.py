@@ -1,0 +1,240 @@
+"""What to do next: finish, extend the lattice, make it finer, or add seeds, and by which command."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+
+from lrwd_sweep.command import command
+from lrwd_sweep.lattice import Lattice, canonical, format_value, parse_axis
+from lrwd_sweep.preset import MOST_SEEDS
+from lrwd_sweep.result import Result
+from lrwd_sweep.separability import Verdict
+from lrwd_sweep.separability.basin import MIN_CELLS, is_flat
+from lrwd_sweep.separability.bootstrap import MIN_SEEDS
+from lrwd_sweep.separability.ridge import MIN_ROWS
+from lrwd_sweep.spec import Kind, StudySpec
+from lrwd_sweep.surface import CellStatus
+from lrwd_sweep.trial import Status
+
+OCTAVES = 2.0  # that an axis is extended by, at least
+MIN_EXTENSION = 2  # values that it is extended by, at least
+ENOUGH_SEEDS = 5  # for a first interval that is not mostly expansion
+
+_DIRECTION = {"low": "downward", "high": "upward"}
+_OPTION = {"lr": "lr", "weight_decay": "wd"}
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """One thing to do, and why; the words of the command that does it, where there is one."""
+
+    why: str
+    command: tuple[str, ...] | None = None
+
+    @property
+    def command_line(self) -> str | None:
+        """The command on one line."""
+        return None if self.command is None else " ".join(self.command)
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    why: str
+    spec: StudySpec
+    searches_on: bool = False  # a search needs more points for it
+
+
+def advice(result: Result) -> tuple[Advice, ...]:
+    """What to do next with a study, in order; each command holds what those before it train.
+
+    A study with missing lanes is to be finished first: what else there is to say of it may change. Then the
+    lattice is extended past a best cell on its edge, or to where the best λ of its rows lies; made finer
+    where too few rows or cells carry the ridge; and given more seeds where noise leaves it undetermined.
+    """
+    points = len({trial.cell for trial in result.trials}) if result.spec.kind is Kind.TPE else 0
+    found: list[Advice] = []
+    spec = result.spec
+    for change in _changes(result):
+        spec = spec.extended(change.spec)
+        points += math.ceil(points / 2) * change.searches_on
+        found.append(Advice(change.why, command(spec, result.name, result.storage, points)))
+    return tuple(found) or (Advice(_nothing(result)),)
+
+
+def _nothing(result: Result) -> str:
+    if result.separability.verdict is Verdict.UNDETERMINED:
+        return f"nothing that more of the same would settle; {result.separability.reason}"
+    without = result.best is not None and result.best.weight_decay == 0
+    best = "has no decay" if without else "is inside the lattice"
+    return f"nothing; the best cell {best}, and the verdict has its interval"
+
+
+def _changes(result: Result) -> Iterator[_Change]:
+    lost = _unfinished(result)
+    if lost:
+        yield _Change(lost, result.spec)
+        return
+    if not result.surface.inside.any():
+        yield _elsewhere(result)
+        return
+    sides = {**_edges_of_best(result), **_edges_of_rows(result)}
+    if sides:
+        yield _extension(result.spec, sides)
+    elif result.separability.ridge_slope.value is None:
+        yield from _finer(result)
+    yield from _more_seeds(result)
+
+
+def _unfinished(result: Result) -> str:
+    """What is missing, in words, or nothing."""
+    if result.spec.kind is Kind.TPE:
+        done: dict[object, set[int]] = {}
+        for trial in result.trials:
+            lanes = done.setdefault(trial.cell, set())
+            lanes.update({trial.seed} if trial.status is not Status.FAILED else ())
+        lost = sum(not lanes.issuperset(result.spec.seeds) for lanes in done.values())
+        what = "points"
+    else:
+        counts = result.surface.counts()
+        lost, what = counts[CellStatus.MISSING.value] + counts[CellStatus.FAILED.value], "cells"
+    if not lost:
+        return ""
+    if result.spec.kind is Kind.IMPORT:
+        return f"{lost} cells have missing or failed runs: add them to the file"
+    return f"{lost} {what} have missing or failed lanes: the same command trains those alone"
+
+
+def _elsewhere(result: Result) -> _Change:
+    """Where no cell counts at all."""
+    if (result.surface.lanes == CellStatus.DIVERGED.value).any():
+        change = _extension(result.spec, {"lr:low": ""})
+        return replace(change, why="no cell counts, and some diverged: extend lr downward")
+    change = _extension(result.spec, {"lr:low": "", "lr:high": ""})
+    return replace(change, why="no cell is better than chance: extend lr, or train longer")
+
+
+def _edges_of_best(result: Result) -> dict[str, str]:
+    """Sides of the lattice that the best cell lies on, with the reason to go on there."""
+    best = result.best
+    without = best is not None and best.weight_decay == 0  # nothing is below no decay
+    return {
+        side: "the best cell is on the edge"
+        for side in result.separability.on_edge
+        if not (without and side == "weight_decay:low")
+    }
+
+
+def _edges_of_rows(result: Result) -> dict[str, str]:
+    """Sides of the λ axis that hold the best λ of the basin's rows, where too few rows carry the slope."""
+    found = result.separability
+    surface = result.surface.without_baseline()
+    rows = found.basin.any(axis=1)
+    if found.ridge_slope.value is not None or _is_flat(result) or result.spec.kind is Kind.TPE:
+        return {}  # the rows of a search are too sparse for their best λ to say where to look
+    best = np.where(surface.inside, surface.mean, np.inf)[rows].argmin(axis=1)
+    last = len(surface.weight_decay) - 1
+    return {
+        side: f"the best wd of {count} of {len(best)} rows is on the edge"
+        for side, count in (
+            ("weight_decay:low", int((best == 0).sum())),
+            ("weight_decay:high", int((best == last).sum())),
+        )
+        if 4 * count > len(best)
+    }
+
+
+def _extension(spec: StudySpec, sides: dict[str, str]) -> _Change:
+    """The lattice extended past these of its sides."""
+    axes = {"lr": spec.lattice.lr, "weight_decay": spec.lattice.weight_decay}
+    words = []
+    for side in sides:
+        axis, end = side.split(":")
+        axes[axis] = extended(axes[axis], end)
+        words.append(f"{_OPTION[axis]} {_DIRECTION[end]}")
+    reasons = ", ".join(dict.fromkeys(filter(None, sides.values())))
+    why = f"{reasons}: extend {' and '.join(words)}"
+    return _Change(why, replace(spec, lattice=Lattice(axes["lr"], axes["weight_decay"])), searches_on=True)
+
+
+def extended(axis: tuple[float, ...], end: str) -> tuple[float, ...]:
+    """An axis with further values at its "low" or "high" end, at about the spacing it has there.
+
+    By at least two octaves and two values, but not by more values than it has.
+
+    >>> extended((0.25, 0.5, 1.0), "high")
+    (0.25, 0.5, 1.0, 2.0, 4.0)
+    """
+    positive = [value for value in axis if value > 0]
+    if len(positive) < 2:
+        ratio = 2.0
+    else:
+        ratio = positive[1] / positive[0] if end == "low" else positive[-1] / positive[-2]
+    count = math.ceil(round(OCTAVES / math.log2(ratio), 6))
+    count = max(MIN_EXTENSION, min(count, len(positive)))
+    value, step = (positive[0], 1 / ratio) if end == "low" else (positive[-1], ratio)
+    further = [value := value * step for _ in range(count)]
+    return tuple(sorted({*axis, *(_readable(value, ratio) for value in further if 0 < value < math.inf)}))
+
+
+def finer(axis: Sequence[float]) -> tuple[float, ...]:
+    """An axis with about the geometric mean between every two of its values.
+
+    >>> finer((0.0, 0.25, 1.0))
+    (0.0, 0.25, 0.5, 1.0)
+    """
+    positive = [value for value in axis if value > 0]
+    low, high, count = positive[0], positive[-1], 2 * len(positive) - 1
+    if count > 2:
+        even = parse_axis(f"{low!r}:{high!r}:{count}", "wd")  # meets an even axis in all its values
+        if set(positive) <= set(even):
+            return tuple(sorted({*axis, *even}))
+    between = [_readable(math.sqrt(a) * math.sqrt(b), math.sqrt(b / a)) for a, b in pairwise(positive)]
+    return tuple(sorted({*axis, *between}))
+
+
+def _readable(value: float, ratio: float) -> float:
+    """A new value for an axis: a power of two if it is one, else rounded to a hundredth of the axis' step."""
+    exact = canonical(value)
+    if format_value(exact).startswith("2^"):
+        return exact
+    places = min(max(2 - math.floor(math.log10(min(ratio - 1, 9.0))), 2), 11)
+    return float(f"{value:.{places}e}")
+
+
+def _finer(result: Result) -> Iterator[_Change]:
+    """A finer or longer lattice, or a longer search, where too few cells or rows carry the ridge."""
+    spec, lattice = result.spec, result.spec.lattice
+    inside = int(result.surface.without_baseline().inside.sum())
+    few = inside < MIN_CELLS
+    why = f"{inside} cells count, {MIN_CELLS} are needed" if few else "too few rows carry the ridge"
+    if _is_flat(result):
+        return
+    if spec.kind is Kind.TPE:
+        yield _Change(f"{why}: search on", spec, searches_on=True)
+    elif len(lattice.lr) < MIN_ROWS:
+        yield _extension(spec, {"lr:low": why, "lr:high": why})
+    else:
+        axes = Lattice(finer(lattice.lr), finer(lattice.weight_decay) if few else lattice.weight_decay)
+        yield _Change(f"{why}: halve the steps of lr{' and wd' * few}", replace(spec, lattice=axes))
+
+
+def _is_flat(result: Result) -> bool:
+    """Whether the basin has cells, all with the same value."""
+    basin = result.separability.basin
+    return bool(basin.any()) and is_flat(result.surface.mean[basin])
+
+
+def _more_seeds(result: Result) -> Iterator[_Change]:
+    """More seeds, where the point estimate exists and its interval leaves the verdict open."""
+    found, seeds = result.separability, len(result.spec.seeds)
+    more = min(max(2 * seeds, ENOUGH_SEEDS), MOST_SEEDS)
+    if found.verdict is not Verdict.UNDETERMINED or found.ridge_slope.value is None or more <= seeds:
+        return
+    few = f"{seeds} of the {MIN_SEEDS} seeds that an interval needs"
+    why = few if seeds < MIN_SEEDS else "the verdict is undetermined for noise"
+    yield _Change(f"{why}: add seeds", replace(result.spec, seeds=tuple(range(more))))

@@ -1,0 +1,259 @@
+"""`lrwd-sweep convert`: a weight decay in another convention, with the arithmetic."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from lrwd_sweep.cli.parse import one_of, whole
+from lrwd_sweep.conversion import Convention, Run, timescale
+from lrwd_sweep.decay import Family, Optimizer
+from lrwd_sweep.errors import UsageError
+from lrwd_sweep.lattice import parse_value
+from lrwd_sweep.view import consoles
+from lrwd_sweep.view.notation import ASCII, UNICODE, Glyphs, to_ascii, written
+
+MOMENTUM = 0.9
+
+_CONVENTIONS = f"{', '.join(list(Convention)[:-1])} or {list(Convention)[-1]}"
+
+
+class ConvertFormat(StrEnum):
+    """What `convert` writes."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+Swept = Annotated[
+    str,
+    typer.Option(
+        "--optimizer",
+        "-o",
+        metavar="NAME",
+        help="Whose decay it is, named as for `grid`.",
+        show_default=False,
+    ),
+]
+Rate = Annotated[
+    str,
+    typer.Option(
+        "--lr", metavar="VALUE", help="Base learning rate α, such as 1e-3 or 2^-10.", show_default=False
+    ),
+]
+Decay = Annotated[
+    str,
+    typer.Option("--wd", metavar="VALUE", help="Weight decay, in the convention --from.", show_default=False),
+]
+Source = Annotated[
+    Convention | None,
+    typer.Option(
+        "--from",
+        metavar="NAME",
+        parser=one_of("convention", Convention),
+        help=f"What --wd means: {_CONVENTIONS} (default: what the optimizer's name says).",
+    ),
+]
+Target = Annotated[
+    Convention | None,
+    typer.Option(
+        "--to",
+        metavar="NAME",
+        parser=one_of("convention", Convention),
+        help="What to convert it to, a name as for --from (default: all of them).",
+    ),
+]
+
+
+def _count(option: str, text: str) -> Any:
+    return typer.Option(option, metavar="N", parser=whole(option), help=text)
+
+
+def convert(
+    optimizer: Swept,
+    lr: Rate,
+    wd: Decay,
+    source: Source = None,
+    target: Target = None,
+    steps: Annotated[
+        int | None,
+        _count("--steps", "Steps of the whole run, for normalized (default: from the next three)."),
+    ] = None,
+    epochs: Annotated[int | None, _count("--epochs", "Epochs of the run (default: unknown).")] = None,
+    batch_size: Annotated[int | None, _count("--batch-size", "Samples per step (default: unknown).")] = None,
+    train_size: Annotated[
+        int | None, _count("--train-size", "Samples in the training set (default: unknown).")
+    ] = None,
+    drop_last: Annotated[
+        bool, typer.Option("--drop-last", help="An epoch drops its incomplete last batch, as `grid` does.")
+    ] = False,
+    momentum: Annotated[
+        float | None,
+        typer.Option(
+            "--momentum", metavar="VALUE", help=f"Momentum β₁ of sgd, for coupled (default: {MOMENTUM})."
+        ),
+    ] = None,
+    form: Annotated[
+        ConvertFormat,
+        typer.Option(
+            "--format", metavar="NAME", parser=one_of("format", ConvertFormat), help="text or json."
+        ),
+    ] = ConvertFormat.TEXT,
+) -> None:
+    """Say one weight decay in another convention, with the formula and how far it holds.
+
+    torch.optim.AdamW's 0.05 at a learning rate of 1e-3, as the paper writes it:
+
+    \b
+      lrwd-sweep convert --optimizer adamw --lr 1e-3 --wd 0.05
+          --from lr-scaled --to independent
+    """
+    named = Optimizer.parse(optimizer)
+    batches, total = _budget(steps, epochs, batch_size, train_size, drop_last=drop_last)
+    run = Run(named.family, parse_value(lr, "lr"), total, _momentum(named, momentum))
+    asked = Asked(run, parse_value(wd, "wd"), source or Convention(named.rule.value), target, batches)
+    asked.check()
+    if form is ConvertFormat.JSON:
+        import json
+
+        consoles.write(json.dumps(asked.document(), indent=2) + "\n")
+        return
+    console = consoles.stdout()
+    for line in asked.lines(ASCII if console.options.ascii_only else UNICODE):
+        console.print(line, soft_wrap=True)
+
+
+def _momentum(optimizer: Optimizer, given: float | None) -> float | None:
+    if optimizer.family is not Family.SGD:
+        if given is not None:
+            raise UsageError(f"--momentum {given:g} belongs to sgd; leave it out for {optimizer}")
+        return None
+    found = MOMENTUM if given is None else given
+    if not 0 <= found < 1:
+        raise UsageError(f"--momentum {found:g} is out of range; choose at least 0 and below 1")
+    return found
+
+
+def _budget(
+    steps: int | None, epochs: int | None, batch_size: int | None, train_size: int | None, *, drop_last: bool
+) -> tuple[int | None, int | None]:
+    """Steps per epoch and in all, each None where not known."""
+    given = {"--epochs": epochs, "--batch-size": batch_size, "--train-size": train_size}
+    if steps is not None and any(given.values()):
+        raise UsageError(f"--steps {steps} says it all; leave out --epochs, --batch-size and --train-size")
+    if epochs is None or batch_size is None or train_size is None:
+        if any(given.values()):
+            missing = " and ".join(name for name, value in given.items() if value is None)
+            raise UsageError(f"the number of steps needs {missing} too; or give --steps")
+        return None, steps
+    if batch_size > train_size:
+        raise UsageError(f"--batch-size {batch_size} is larger than --train-size {train_size}")
+    per_epoch = train_size // batch_size if drop_last else math.ceil(train_size / batch_size)
+    return per_epoch, epochs * per_epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One weight decay to be said in another convention, or in all."""
+
+    run: Run
+    value: float
+    source: Convention
+    target: Convention | None
+    steps_per_epoch: int | None
+
+    def check(self) -> None:
+        """Raise UsageError where the target has no value, or none that a number can hold."""
+        for target in Convention if self.target is None else [self.target]:
+            found = self.run.convert(self.value, self.source, target)
+            if found is None and self.target is not None:
+                raise UsageError(f"{self.source} to {target}: {self._why_not(target)}")
+            if found is not None and (not math.isfinite(found) or (found == 0) is not (self.value == 0)):
+                raise UsageError(f"--wd {self.value:g} at --lr {self.run.lr:g} is no number as {target}")
+
+    def lines(self, glyphs: Glyphs) -> list[str]:
+        """For a person, in characters that the console has."""
+        given, *rest = self._lines()
+        lines = [given, *(f"  {written(text, glyphs) if '←' in text else text}" for text in rest)]
+        return [to_ascii(line) for line in lines] if glyphs.ascii else lines
+
+    def _lines(self) -> list[str]:
+        given = f"{self.source} {self.source.symbol} = {self.value:.6g} at α = {self.run.lr:.6g}"
+        if self.target is None:
+            rows, notes = [self._row(target) for target in Convention], self._notes()
+            return [given, self.source.update, *rows, *notes, *self._timescale()]
+        found = self.run.convert(self.value, self.source, self.target)
+        holds = self._limits(self.target) or "exact under any schedule"
+        return [
+            f"{given} is {self.target} {self.target.symbol} = {found:.6g}",
+            *self.run.arithmetic(self.value, self.source, self.target),
+            *dict.fromkeys([self.source.update, self.target.update]),
+            holds,
+            *self._timescale(),
+        ]
+
+    def document(self) -> dict[str, Any]:
+        """For a program, schema_version 1."""
+        tau = self._tau()
+        return {
+            "schema_version": 1,
+            "family": str(self.run.family),
+            "lr": self.run.lr,
+            "momentum": self.run.momentum,
+            "steps": self.run.steps,
+            "from": {"convention": str(self.source), "value": self.value},
+            "conventions": [
+                {
+                    "convention": str(target),
+                    "value": self.run.convert(self.value, self.source, target),
+                    "update": target.update,
+                    "arithmetic": list(self.run.arithmetic(self.value, self.source, target)),
+                    "exact": not self._limits(target),
+                    "remark": self._limits(target),
+                }
+                for target in (Convention if self.target is None else [self.target])
+            ],
+            "timescale_steps": tau,
+            "timescale_epochs": tau / self.steps_per_epoch if tau and self.steps_per_epoch else None,
+        }
+
+    def _row(self, target: Convention) -> str:
+        found = self.run.convert(self.value, self.source, target)
+        number = "none" if found is None else f"{found:.6g}"
+        return f"{target:<12} {target.symbol:<7}{number:<12} {target.users}"
+
+    def _notes(self) -> list[str]:
+        """Every limit once, after the conventions that it is about."""
+        about: dict[str, list[str]] = {}
+        for target in Convention:
+            about.setdefault(self._limits(target), []).append(str(target))
+        return [f"{', '.join(targets)}: {limits}" for limits, targets in about.items() if limits]
+
+    def _limits(self, target: Convention) -> str:
+        """Why there is no value, or how far it holds; empty where it is exact."""
+        if target is self.source or self.value == 0:
+            return ""
+        if self.run.convert(self.value, self.source, target) is None:
+            return self._why_not(target)
+        return "; ".join(filter(None, map(self.run.limits, (self.source, target))))
+
+    def _why_not(self, target: Convention) -> str:
+        conventions = [one for one in (self.source, target) if self.run.gain(one) is None]
+        why = self.run.obstacle(conventions[0])
+        if conventions[0] is Convention.NORMALIZED:
+            return f"{why}; give --steps, or --epochs, --batch-size and --train-size"
+        return f"{why}; sweep both: lrwd-sweep compare adam adamw"
+
+    def _timescale(self) -> list[str]:
+        tau = self._tau()
+        if tau is None:
+            return []
+        epochs = f" = {tau / self.steps_per_epoch:.4g} epochs" if self.steps_per_epoch else ""
+        return [f"decay averages over 1/λ = {tau:.6g} steps{epochs}"]
+
+    def _tau(self) -> float | None:
+        return timescale(self.run.convert(self.value, self.source, Convention.INDEPENDENT))

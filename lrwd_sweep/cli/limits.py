@@ -1,0 +1,181 @@
+"""The options that set limits to a report, and the gates that they ask for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lrwd_sweep.cli.parse import whole
+from lrwd_sweep.errors import UnknownName, UsageError
+
+if TYPE_CHECKING:
+    from lrwd_sweep.gates import Gate
+
+
+def _number(option: str, least: float = -math.inf) -> Callable[[str | float], float]:
+    """A parser of finite numbers of at least `least`; it raises UsageError."""
+
+    def parse(text: str | float) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise UsageError(f"{option} {text!r} is not a number; write for example {option} 0.25") from None
+        if not math.isfinite(value):
+            raise UsageError(f"{option} {text!r} is not finite; leave the option out for no limit")
+        if value < least:
+            raise UsageError(f"{option} {text} is too small; choose at least {least:g}")
+        return value
+
+    return parse
+
+
+def _gate(
+    option: str, metavar: str, text: str, parser: Callable[[str], float] | None = None
+) -> typer.models.OptionInfo:
+    """An option whose help says that it is a gate."""
+    found: typer.models.OptionInfo = typer.Option(
+        option, metavar=metavar, parser=parser, help=f"Gate: {text} (default: no gate).", show_default=False
+    )
+    return found
+
+
+MaxBest = Annotated[
+    float | None,
+    _gate(
+        "--max-best",
+        "V",
+        "the best seed mean is at most V, in the metric's units",
+        _number("--max-best"),
+    ),
+]
+MaxAbsSlope = Annotated[
+    float | None,
+    _gate(
+        "--max-abs-slope",
+        "V",
+        "the ridge slope's whole 90 % interval lies within ±V; without an interval it fails",
+        _number("--max-abs-slope", 0),
+    ),
+]
+MaxTransferRegret = Annotated[
+    float | None,
+    _gate(
+        "--max-transfer-regret",
+        "V",
+        "moving α by --octaves without retuning λ costs at most V on average, in the metric's units",
+        _number("--max-transfer-regret", 0),
+    ),
+]
+Octaves = Annotated[
+    float | None,
+    typer.Option(
+        "--octaves",
+        metavar="N",
+        parser=_number("--octaves"),
+        help="How far α moves for --max-transfer-regret, in factors of two (default: 1).",
+    ),
+]
+Required = Annotated[
+    str | None,
+    _gate("--require", "VERDICT", "the verdict is separable, product-coupled, coupled or undetermined"),
+]
+NoEdge = Annotated[
+    bool,
+    typer.Option("--no-edge", help="Gate: the best cell with λ > 0 is not on the edge of the lattice."),
+]
+MaxFailed = Annotated[
+    int | None,
+    _gate(
+        "--max-failed",
+        "N",
+        "at most N lanes failed, for want of memory say; a diverged lane did not fail",
+        whole("--max-failed", least=0),
+    ),
+]
+MinSeeds = Annotated[
+    int | None,
+    _gate(
+        "--min-seeds",
+        "N",
+        "every cell was trained to its end with at least N seeds",
+        whole("--min-seeds"),
+    ),
+]
+MaxRegression = Annotated[
+    float | None,
+    _gate(
+        "--max-regression",
+        "V",
+        "the best seed mean is at most V above that of --baseline, in the metric's units",
+        _number("--max-regression", 0),
+    ),
+]
+Baseline = Annotated[
+    Path | None,
+    typer.Option(
+        "--baseline",
+        metavar="OLD.json",
+        help="An earlier `report --format json` for --max-regression, matched by study name (default: none).",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits as the command line gives them; None and False set none."""
+
+    max_best: float | None = None
+    max_abs_slope: float | None = None
+    max_transfer_regret: float | None = None
+    octaves: float | None = None
+    require: str | None = None
+    no_edge: bool = False
+    max_failed: int | None = None
+    min_seeds: int | None = None
+    max_regression: float | None = None
+    baseline: Path | None = None
+
+    def gates(self) -> list[Gate]:
+        """The gates asked for, in the order of the options. Raises UsageError or UnknownName."""
+        if self.octaves is not None and self.max_transfer_regret is None:
+            raise UsageError(f"--octaves {self.octaves:g} limits nothing; add --max-transfer-regret V")
+        if self.octaves is not None and self.octaves <= 0:
+            raise UsageError(f"--octaves {self.octaves:g} is no distance; choose more than 0")
+        if self.baseline is not None and self.max_regression is None:
+            raise UsageError(f"--baseline {str(self.baseline)!r} limits nothing; add --max-regression V")
+        if self.max_regression is not None and self.baseline is None:
+            raise UsageError(
+                f"--max-regression {self.max_regression:g} has nothing to compare with; "
+                "add --baseline OLD.json, written by report --format json"
+            )
+        return list(self._gates())
+
+    def _gates(self) -> Iterator[Gate]:
+        from lrwd_sweep import gates
+        from lrwd_sweep.earlier_report import read_earlier_report
+        from lrwd_sweep.separability import Verdict
+
+        if self.max_best is not None:
+            yield gates.MaxBest(self.max_best)
+        if self.max_abs_slope is not None:
+            yield gates.MaxAbsSlope(self.max_abs_slope)
+        if self.max_transfer_regret is not None:
+            octaves = 1.0 if self.octaves is None else self.octaves
+            yield gates.MaxTransferRegret(self.max_transfer_regret, octaves)
+        if self.require is not None:
+            if self.require not in list(Verdict):
+                raise UnknownName("verdict", self.require, Verdict)
+            yield gates.Require(Verdict(self.require))
+        if self.no_edge:
+            yield gates.NoEdge()
+        if self.max_failed is not None:
+            yield gates.MaxFailed(self.max_failed)
+        if self.min_seeds is not None:
+            yield gates.MinSeeds(self.min_seeds)
+        if self.baseline is not None and self.max_regression is not None:
+            yield gates.MaxRegression(self.max_regression, read_earlier_report(self.baseline))

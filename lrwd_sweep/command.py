@@ -1,0 +1,92 @@
+"""The command line that trains a study: what a report prints, and what the options give back."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+
+from lrwd_sweep.lattice import Lattice, format_axis, format_value
+from lrwd_sweep.preset import DEFAULT, Preset, find_preset
+from lrwd_sweep.spec import Kind, StudySpec, Training
+
+_OPTIONS = {  # of `spec.Training`, by field; a preset file alone sets the others
+    "net": "--net",
+    "data": "--data",
+    "epochs": "--epochs",
+    "batch_size": "--batch-size",
+    "schedule": "--schedule",
+}
+_BESIDE = 9  # values on one side of a range, and one
+_HARMLESS = re.compile(r"[A-Za-z0-9_@%+=:,./^-]+\Z")  # to any shell; shlex would quote 2^-3
+
+
+def command(
+    spec: StudySpec, name: str, storage: str | None = None, points: int = 0
+) -> tuple[str, ...] | None:
+    """The words of the `lrwd-sweep` call that trains `spec` under `name`, each option joined with its value.
+
+    What the default preset says anyway is left out. `points` is the total of a search. None where no
+    command line says this: an imported study, a preset file's own settings, a name that cannot be typed.
+    """
+    t = spec.training
+    preset = find_preset(DEFAULT)
+    if t is None or not _sayable(t, preset.training, spec.lattice) or not f"{name}{storage}".isprintable():
+        return None
+    words = [
+        "lrwd-sweep tpe" if spec.kind is Kind.TPE else "lrwd-sweep grid",
+        f"--optimizer {spec.optimizer}",
+    ]
+    if spec.kind is Kind.TPE:
+        words.append(f"--trials {points}")
+    words += _extent(spec, preset)
+    for field, option in _OPTIONS.items():
+        if getattr(t, field) != getattr(preset.training, field):
+            words.append(f"{option} {getattr(t, field)}")
+    if name != spec.default_name:
+        words.append(f"--study-name {_quoted(name)}")
+    if storage is not None:
+        words.append(f"--storage {_quoted(storage)}")
+    return tuple(words)
+
+
+def _sayable(training: Training, default: Training, lattice: Lattice) -> bool:
+    """Whether options can say all of it; an axis on the command line has two values above 0."""
+    fixed = set(Training.__dataclass_fields__) - set(_OPTIONS)
+    long = min(sum(value > 0 for value in axis) for axis in (lattice.lr, lattice.weight_decay)) > 1
+    return long and all(getattr(training, field) == getattr(default, field) for field in fixed)
+
+
+def _extent(spec: StudySpec, preset: Preset) -> Iterator[str]:
+    usual = preset.axes.get(str(spec.optimizer))
+    lattice, seeds = spec.lattice, max(spec.seeds) + 1
+    if usual is None or lattice.lr != usual.lr:
+        yield f"--lr {axis_text(lattice.lr)}"
+    if usual is None or lattice.weight_decay != usual.weight_decay:
+        yield f"--wd {axis_text(lattice.weight_decay)}"
+    if seeds != preset.seeds:
+        yield f"--seeds {seeds}"
+    if spec.metric != preset.metric:
+        yield f"--metric {spec.metric}"
+
+
+def axis_text(values: tuple[float, ...]) -> str:
+    """`format_axis`, but a range with a few values before and after it where that is what the axis is."""
+    text = format_axis(values)
+    zero = [value for value in values if value == 0]
+    positive = values[len(zero) :]
+    if text.count(",") == len(zero):
+        return text
+    ends = sorted(
+        ((i, j) for i in range(_BESIDE) for j in range(_BESIDE)), key=lambda ends: (sum(ends), ends)
+    )
+    for before, after in ends:
+        middle = positive[before : len(positive) - after]
+        if len(middle) > 2 and "," not in (range_text := format_axis(middle)):
+            head, tail = positive[:before], positive[len(positive) - after :]
+            return ",".join([*map(format_value, [*zero, *head]), range_text, *map(format_value, tail)])
+    return text
+
+
+def _quoted(text: str) -> str:
+    return text if _HARMLESS.match(text) else shlex.quote(text)

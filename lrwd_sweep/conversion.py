@@ -1,0 +1,180 @@
+"""One strength of decay in every convention: λ = gain × number, where the gain depends on the run alone.
+
+λ = αw and λ = λ_norm/√N are exact under any schedule. For SGD L2 is decay with λ = αλ′ without momentum
+(Proposition 1); with it the two agree asymptotically at λ = αλ′/(1−β₁). For Adam no constant λ′ does what
+decay does (Proposition 2). What the schedule leaves alone, or squares, agrees with the rest while η = 1.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+from lrwd_sweep.decay import Family, Optimizer
+
+
+class Convention(StrEnum):
+    """What a number called weight decay can mean."""
+
+    INDEPENDENT = "independent"
+    LR_SCALED = "lr-scaled"
+    COUPLED = "coupled"
+    NORMALIZED = "normalized"
+    FIXED = "fixed"
+    CORRECTED = "corrected"
+
+    @property
+    def symbol(self) -> str:
+        """The letter for this convention's number."""
+        return _ABOUT[self][0]
+
+    @property
+    def update(self) -> str:
+        """The decay of one step."""
+        return _ABOUT[self][1]
+
+    @property
+    def users(self) -> str:
+        """Who means this by weight decay."""
+        return _ABOUT[self][2]
+
+
+_ABOUT = {
+    Convention.INDEPENDENT: ("λ", "θ ← θ − ηλθ", "AdamW paper, Composer, optimi decouple_lr"),
+    Convention.LR_SCALED: ("w", "θ ← θ − ηαwθ", "torch.optim.AdamW, Keras, timm, optax"),
+    Convention.COUPLED: ("λ′", "g ← g + λ′θ", "L2; torch.optim.SGD and Adam"),
+    Convention.NORMALIZED: ("λ_norm", "θ ← θ − ηλθ", "AdamW paper, appendix B.1: λ = λ_norm/√N"),
+    Convention.FIXED: ("d", "θ ← θ − dθ", "TF Addons, pytorch_optimizer fixed_decay"),
+    Convention.CORRECTED: ("c", "θ ← θ − η²αcθ", "AdamC, timm corrected_weight_decay"),
+}
+
+# In α, N, β₁ and the number itself, x; with letters put in it is a formula, with numbers an arithmetic.
+_TO_LAMBDA = {
+    Convention.LR_SCALED: "{α} × {x}",
+    Convention.COUPLED: "{α} × {x} / (1 − {β1})",
+    Convention.NORMALIZED: "{x} / √{N}",
+    Convention.FIXED: "{x}",
+    Convention.CORRECTED: "{α} × {x}",
+}
+_FROM_LAMBDA = {
+    Convention.LR_SCALED: "{x} / {α}",
+    Convention.COUPLED: "{x} × (1 − {β1}) / {α}",
+    Convention.NORMALIZED: "{x} × √{N}",
+    Convention.FIXED: "{x}",
+    Convention.CORRECTED: "{x} / {α}",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a conversion depends on besides the number itself."""
+
+    family: Family | None  # None: an optimizer that is none of ours
+    lr: float  # α
+    steps: int | None = None  # N; None where not known
+    momentum: float | None = None  # β₁ of SGD; None where not known
+
+    def gain(self, convention: Convention) -> float | None:
+        """λ per unit of the convention's number, or None where there is no equivalent or it is not known."""
+        match convention:
+            case Convention.INDEPENDENT | Convention.FIXED:
+                return 1.0
+            case Convention.LR_SCALED | Convention.CORRECTED:
+                return self.lr
+            case Convention.NORMALIZED:
+                return 1 / math.sqrt(self.steps) if self.steps else None
+            case Convention.COUPLED:
+                if self.family is not Family.SGD or self.momentum is None:
+                    return None
+                return self.lr / (1 - self.momentum)
+
+    def obstacle(self, convention: Convention) -> str:
+        """Why the convention has no gain here; empty where it has one."""
+        if self.gain(convention) is not None:
+            return ""
+        if convention is Convention.NORMALIZED:
+            return "the number of steps N is not known"
+        if self.family is Family.SGD:
+            return "the momentum is not known"
+        name = "Adam" if self.family is Family.ADAM else "this optimizer"
+        return f"no constant λ′ makes {name} do what decoupled decay does (Proposition 2)"
+
+    def limits(self, convention: Convention) -> str:
+        """When the convention's relation to λ holds no more; empty where it is exact under any schedule."""
+        if convention is Convention.COUPLED and self.momentum:
+            return "L2 under momentum is decay asymptotically, not step by step"
+        if convention in (Convention.FIXED, Convention.CORRECTED):
+            return "agrees with scheduled decay at a constant learning rate only"
+        return ""
+
+    def convert(self, value: float, source: Convention, target: Convention) -> float | None:
+        """The number of `source` as a number of `target`; None where there is no equivalent.
+
+        No decay is no decay in every convention.
+        """
+        if source is target or value == 0:
+            return value
+        to_lambda, to_target = self.gain(source), self.gain(target)
+        return None if to_lambda is None or to_target is None else value * to_lambda / to_target
+
+    def arithmetic(self, value: float, source: Convention, target: Convention) -> tuple[str, ...]:
+        """The steps of a conversion, by way of λ, each as letters, numbers, result; none where it fails."""
+        lam = self.convert(value, source, Convention.INDEPENDENT)
+        found = self.convert(value, source, target)
+        if lam is None or found is None or source is target:
+            return ()
+        there = self._step("λ", _TO_LAMBDA.get(source), source.symbol, value, lam)
+        back = self._step(target.symbol, _FROM_LAMBDA.get(target), "λ", lam, found)
+        return (*there, *back)
+
+    def _step(
+        self, result: str, template: str | None, letter: str, x: float, value: float
+    ) -> tuple[str, ...]:
+        if template is None:
+            return ()
+        letters = template.format(x=letter, α="α", N="N", β1="β₁")
+        numbers = template.format(
+            x=f"{x:.6g}", α=f"{self.lr:.6g}", N=self.steps, β1=f"{self.momentum or 0:.6g}"
+        )
+        return (f"{result} = {letters} = {numbers} = {value:.6g}",)
+
+
+@dataclass(frozen=True, slots=True)
+class Conventions:
+    """One decay strength in every convention; None where there is no equivalent, or nobody knows."""
+
+    independent: float | None
+    lr_scaled: float | None
+    coupled: float | None
+    normalized: float | None
+
+    @property
+    def timescale_steps(self) -> float | None:
+        """τ = 1/λ = 1/(αw): the number of steps over which decay averages the updates; None without decay."""
+        return timescale(self.independent)
+
+
+def timescale(lam: float | None) -> float | None:
+    """τ = 1/λ in steps; None without decay, or where λ is too small for a number."""
+    tau = 1 / lam if lam else math.inf
+    return tau if math.isfinite(tau) else None
+
+
+def conventions(
+    optimizer: Optimizer, lr: float, weight_decay: float, steps: int | None, momentum: float | None
+) -> Conventions:
+    """The same decay in the other conventions, at base learning rate α = `lr` over N = `steps` updates."""
+    run = Run(optimizer.family, lr, steps, momentum)
+    source = Convention(optimizer.rule.value)
+    return Conventions(
+        *(
+            run.convert(weight_decay, source, target)
+            for target in (
+                Convention.INDEPENDENT,
+                Convention.LR_SCALED,
+                Convention.COUPLED,
+                Convention.NORMALIZED,
+            )
+        )
+    )

@@ -1,0 +1,56 @@
+"""What the command line makes of a command that a report prints, without training."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from lrwd_sweep.cli import app
+from lrwd_sweep.spec import StudySpec
+
+
+@dataclass
+class Understood:
+    """What would be trained, and where it would be stored."""
+
+    name: str = ""
+    spec: StudySpec | None = None
+    storage: str | None = None
+    points: int = 0
+
+
+def understood(command_line: str) -> Understood:
+    """Run a `grid` or `tpe` command as a shell would, up to where it opens the store and trains."""
+    found = Understood()
+
+    @contextmanager
+    def open_store(storage: str | None, *, write: bool) -> Iterator[None]:
+        found.storage = storage
+        yield
+
+    class Trainer:
+        def __init__(self, *_: object) -> None:
+            pass
+
+        def grid(self, name: str, spec: StudySpec) -> None:
+            found.name, found.spec = name, spec
+
+        def tpe(self, name: str, spec: StudySpec, points: int) -> None:
+            found.name, found.spec, found.points = name, spec, points
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lrwd_sweep.store.open_store", open_store)
+        for module in ("grid", "tpe"):
+            # The modules' names are those of their functions in the package.
+            commands = sys.modules[f"lrwd_sweep.cli.{module}"]
+            patch.setattr(commands, "Trainer", Trainer)
+            patch.setattr(commands, "show", lambda *_: None)
+            patch.setattr(commands, "refuse_failed", lambda *_: None)
+        patch.setattr(sys, "argv", shlex.split(command_line))
+        assert app.run() == 0, command_line
+    return found

@@ -1,0 +1,55 @@
+"""Studies whose surface is a formula."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from lrwd_sweep.decay import Optimizer
+from lrwd_sweep.lattice import Lattice
+from lrwd_sweep.result import Result, result
+from lrwd_sweep.spec import Kind, StudySpec, Training
+from lrwd_sweep.trial import Status, Trial
+
+Height = Callable[[float, float], float]  # of the surface at (log2 α, log2 λ), from the lattice's centre
+
+
+def bowl(a: float, b: float) -> float:
+    """Least at the centre; separable."""
+    return 0.1 + 0.01 * (a**2 + b**2)
+
+
+def ridge(a: float, b: float) -> float:
+    """Least at the centre, along a valley of slope −1."""
+    return 0.1 + 0.01 * (a + b) ** 2 + 1e-4 * a**2
+
+
+def study(
+    height: Height = bowl,
+    name: str = "mine",
+    *,
+    seeds: int = 3,
+    lost: Mapping[tuple[int, int, int], Status] | None = None,  # by (i, j, seed)
+    kind: Kind = Kind.GRID,
+) -> Result:
+    """A 7×7 study of `height`, each seed a little above the one before; MISSING lanes have no trial."""
+    lattice = Lattice(tuple(2.0 ** np.arange(-9, -2)), tuple(2.0 ** np.arange(-7, 0)))
+    trials = []
+    for k, cell in enumerate(lattice.cells()):
+        i, j = divmod(k, 7)
+        for seed in range(seeds):
+            status = (lost or {}).get((i, j, seed), Status.COMPLETE)
+            value = height(i - 3, j - 3) + 1e-4 * seed
+            metrics = {"val_loss": value} if status is Status.COMPLETE else {}
+            trials.append(Trial(cell, seed, status, metrics, detail="" if metrics else "no memory"))
+    spec = StudySpec(kind, Optimizer.parse("adamw"), lattice, tuple(range(seeds)), "val_loss", Training())
+    return result(name, spec, "", trials)
+
+
+def without(found: Result, *lanes: tuple[int, int, int]) -> Result:
+    """The same study before those lanes were trained."""
+    cells = list(found.spec.lattice.cells())
+    gone = {(cells[7 * i + j], seed) for i, j, seed in lanes}
+    left = [trial for trial in found.trials if (trial.cell, trial.seed) not in gone]
+    return result(found.name, found.spec, found.created, left)

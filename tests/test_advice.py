@@ -1,0 +1,260 @@
+"""What to do next follows from what is there, and the command does it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lrwd_sweep.advice import Advice, advice, extended, finer
+from lrwd_sweep.decay import Optimizer
+from lrwd_sweep.lattice import Cell, Lattice, canonical
+from lrwd_sweep.result import Result, result
+from lrwd_sweep.separability import Verdict
+from lrwd_sweep.spec import Kind, StudySpec, Training
+from lrwd_sweep.trial import Status, Trial
+from tests.command_line import understood
+
+Value = Callable[[float, float, int], float]  # of x = log2 α, y = log2 λ (−inf without decay) and the seed
+LATTICE = Lattice(tuple(2.0 ** np.arange(-9, -2)), tuple(2.0 ** np.arange(-9, -2)))
+CENTRE = -6
+
+
+def separable(x: float, y: float, seed: int) -> float:
+    """A bowl in the middle of the lattice."""
+    return 0.1 + 0.01 * (x - CENTRE) ** 2 + 0.02 * (y - CENTRE) ** 2 + 0.001 * seed
+
+
+def trained(
+    value: Value,
+    *,
+    lattice: Lattice = LATTICE,
+    seeds: int = 3,
+    kind: Kind = Kind.GRID,
+    name: str | None = None,
+    storage: str | None = None,
+) -> Result:
+    """A study of the digits whose lanes have these values; NaN diverges, infinity is missing."""
+    training = None if kind is Kind.IMPORT else Training()
+    spec = StudySpec(kind, Optimizer.parse("adamw"), lattice, tuple(range(seeds)), "val_loss", training)
+    trials = []
+    for cell in lattice.cells():
+        for seed in spec.seeds:
+            decay = math.log2(cell.weight_decay) if cell.weight_decay else -math.inf
+            found = value(math.log2(cell.lr), decay, seed)
+            if math.isnan(found):
+                trials.append(Trial(cell, seed, Status.DIVERGED))
+            elif math.isfinite(found):
+                trials.append(Trial(cell, seed, Status.COMPLETE, {"val_loss": found}))
+    return result(name or spec.default_name, spec, "", trials, storage=storage)
+
+
+def follow(result: Result, given: Advice) -> StudySpec:
+    """The spec that the advised command trains: of the same study, holding all that is there."""
+    assert given.command_line is not None
+    found = understood(given.command_line)
+    assert found.name == result.name
+    assert found.storage == result.storage
+    assert found.spec is not None
+    assert result.spec.differences(found.spec) == []
+    assert set(result.spec.lattice.cells()) <= set(found.spec.lattice.cells())
+    assert set(result.spec.seeds) <= set(found.spec.seeds)
+    return found.spec
+
+
+def test_a_settled_study_needs_nothing() -> None:
+    (only,) = advice(trained(separable))
+    assert only.why.startswith("nothing; the best cell is inside the lattice")
+    assert only.command is None
+
+
+@pytest.mark.parametrize(
+    ("shift_a", "shift_l", "words"),
+    [
+        (5, 0, ["lr upward"]),
+        (-5, 0, ["lr downward"]),
+        (0, 5, ["wd upward"]),
+        (5, -5, ["lr upward", "wd downward"]),
+    ],
+)
+@pytest.mark.parametrize("study_name", [None, "it's mine"])
+def test_best_on_the_edge_extends_the_lattice_there(
+    shift_a: int, shift_l: int, words: list[str], study_name: str | None
+) -> None:
+    found = trained(
+        lambda x, y, seed: separable(x - shift_a, y - shift_l, seed), name=study_name, storage="runs/a b.db"
+    )
+    first = advice(found)[0]
+    assert first.why.endswith(f"extend {' and '.join(words)}")
+    lattice = follow(found, first).lattice
+    assert (max(lattice.lr) > max(LATTICE.lr)) is (shift_a > 0)
+    assert (min(lattice.lr) < min(LATTICE.lr)) is (shift_a < 0)
+    assert (max(lattice.weight_decay) > max(LATTICE.weight_decay)) is (shift_l > 0)
+    assert (min(lattice.weight_decay) < min(LATTICE.weight_decay)) is (shift_l < 0)
+
+
+def test_noise_adds_seeds() -> None:
+    rng = np.random.default_rng(0)
+    found = trained(lambda x, y, seed: 0.3 + 0.01 * rng.standard_normal() + separable(x, y, seed) / 50)
+    assert found.separability.verdict is Verdict.UNDETERMINED
+    last = advice(found)[-1]
+    assert last.why.endswith("add seeds")
+    assert len(follow(found, last).seeds) == 6
+
+
+def test_too_few_seeds_for_an_interval_adds_seeds() -> None:
+    found = trained(separable, seeds=1)
+    (only,) = advice(found)
+    assert only.why == "1 of the 3 seeds that an interval needs: add seeds"
+    assert len(follow(found, only).seeds) == 5
+
+
+def test_each_command_holds_what_those_before_it_train() -> None:
+    found = trained(lambda x, y, seed: separable(x - 5, y, seed), seeds=1)
+    extend, seeds = advice(found)
+    first, second = follow(found, extend), follow(found, seeds)
+    assert len(first.seeds) == 1
+    assert second.lattice == first.lattice
+    assert len(second.seeds) == 5
+
+
+def test_seeds_are_not_blamed_where_rows_are_too_few() -> None:
+    found = trained(separable, lattice=Lattice(LATTICE.lr[2:5], LATTICE.weight_decay[2:5]))
+    (only,) = advice(found)
+    assert only.why == "9 cells count, 10 are needed: halve the steps of lr and wd"
+    lattice = follow(found, only).lattice
+    assert (len(lattice.lr), len(lattice.weight_decay)) == (5, 5)
+
+
+def test_two_rows_extend_the_learning_rate() -> None:
+    found = trained(separable, lattice=Lattice((2.0**CENTRE, 2.0 ** (CENTRE + 1)), LATTICE.weight_decay))
+    assert any("extend lr" in each.why for each in advice(found))
+
+
+def test_rows_with_their_best_decay_on_the_edge_extend_it() -> None:
+    def valley(x: float, y: float, seed: int) -> float:
+        return 0.1 + 0.01 * (x - CENTRE) ** 2 + 0.02 * (y + 12 + (x == CENTRE) * 7) ** 2
+
+    found = trained(valley)
+    assert found.separability.ridge_slope.value is None
+    first = advice(found)[0]
+    assert "extend wd downward" in first.why
+    assert min(follow(found, first).lattice.weight_decay) < min(LATTICE.weight_decay)
+
+
+def test_missing_lanes_come_first_and_by_the_same_command() -> None:
+    found = trained(lambda x, y, seed: math.inf if (x, seed) == (-9, 2) else separable(x - 5, y, seed))
+    (only,) = advice(found)
+    assert only.why.startswith("7 cells have missing or failed lanes")
+    assert follow(found, only) == found.spec
+
+
+def test_no_decay_being_best_asks_for_no_smaller_decay() -> None:
+    lattice = Lattice(LATTICE.lr, (0.0, *LATTICE.weight_decay))
+    found = trained(lambda x, y, seed: separable(x, CENTRE, seed) + 0.01 * 2.0**y, lattice=lattice)
+    assert found.best is not None
+    assert found.best.weight_decay == 0
+    assert "weight_decay:low" in found.separability.on_edge
+    assert not any("best cell is on the edge" in each.why for each in advice(found))
+
+
+def test_where_all_diverged_the_learning_rate_goes_down() -> None:
+    found = trained(lambda x, y, seed: math.nan)
+    (only,) = advice(found)
+    assert "some diverged: extend lr downward" in only.why
+    assert min(follow(found, only).lattice.lr) < min(LATTICE.lr)
+
+
+def test_a_flat_basin_is_no_matter_of_more_training() -> None:
+    (only,) = advice(trained(lambda x, y, seed: 0.5))
+    assert only.why.startswith("nothing that more of the same would settle; the basin is flat")
+    assert only.command is None
+
+
+@pytest.mark.parametrize("shift", [0, 5])
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_an_imported_study_gets_words_alone(shift: int, seeds: int) -> None:
+    found = trained(lambda x, y, seed: separable(x - shift, y, seed), seeds=seeds, kind=Kind.IMPORT)
+    assert all(each.command is None and each.why for each in advice(found))
+
+
+def test_a_search_goes_on_with_more_points_in_a_larger_box() -> None:
+    grid = trained(lambda x, y, seed: separable(x - 5, y, seed))
+    spec = replace(grid.spec, kind=Kind.TPE)
+    found = result(spec.default_name, spec, "", grid.trials)
+    first = advice(found)[0]
+    assert first.command_line is not None
+    command = understood(first.command_line)
+    assert command.spec is not None
+    assert (command.spec.kind, command.name) == (Kind.TPE, found.name)
+    assert command.points == math.ceil(49 * 1.5)
+    assert max(command.spec.lattice.lr) > max(LATTICE.lr)
+
+
+def test_a_search_too_sparse_for_a_ridge_goes_on() -> None:
+    grid = trained(separable)
+    spec = replace(grid.spec, kind=Kind.TPE)
+    diagonal = set(zip(LATTICE.lr, LATTICE.weight_decay, strict=True))
+    sparse = [t for t in grid.trials if (t.cell.lr, t.cell.weight_decay) in diagonal]
+    (only,) = advice(result(spec.default_name, spec, "", sparse))
+    assert only.why == "7 cells count, 10 are needed: search on"
+    assert only.command_line is not None
+    command = understood(only.command_line)
+    assert (command.spec, command.points) == (spec, 11)
+
+
+def test_a_point_without_all_its_seeds_is_finished_first() -> None:
+    grid = trained(separable)
+    spec = replace(grid.spec, kind=Kind.TPE)
+    found = result(spec.default_name, spec, "", [*grid.trials, Trial(Cell(0.01, 0.01), 0, Status.FAILED)])
+    (only,) = advice(found)
+    assert only.why.startswith("1 points have missing or failed lanes")
+
+
+axes = st.lists(st.floats(1e-12, 1e6), min_size=2, max_size=8, unique_by=lambda v: f"{v:.12g}").map(
+    lambda values: Lattice(tuple(values), (1.0,)).lr
+)
+
+
+@given(axes, st.sampled_from(["low", "high"]))
+def test_an_extended_axis_goes_on_at_its_end_alone(axis: tuple[float, ...], end: str) -> None:
+    longer = extended(axis, end)
+    new = set(longer) - set(axis)
+    assert set(axis) <= set(longer)
+    assert all(value == canonical(value) for value in longer)
+    assert all(value < axis[0] if end == "low" else value > axis[-1] for value in new)
+
+
+@pytest.mark.parametrize(
+    ("axis", "longer"),
+    [
+        ((0.25, 0.5, 1.0), (0.25, 0.5, 1.0, 2.0, 4.0)),
+        ((1e-3, 1e-2, 1e-1), (1e-3, 1e-2, 1e-1, 1.0, 10.0)),
+        ((0.0, 0.5, 1.0), (0.0, 0.5, 1.0, 2.0, 4.0)),
+        ((1.0, 1.001), (1.0, 1.001, 1.002, 1.003)),
+    ],
+)
+def test_an_axis_is_extended_at_its_spacing(axis: tuple[float, ...], longer: tuple[float, ...]) -> None:
+    assert extended(axis, "high") == pytest.approx(longer, rel=1e-5)
+
+
+@given(axes)
+def test_a_finer_axis_has_a_value_between_every_two(axis: tuple[float, ...]) -> None:
+    result = finer(axis)
+    assert set(axis) <= set(result)
+    assert (result[0], result[-1]) == (axis[0], axis[-1])
+    assert len(result) <= 2 * len(axis) - 1
+    for low, high in pairwise(axis):
+        assert high / low < 1 + 1e-9 or any(low < value < high for value in result)
+
+
+def test_an_absurdly_coarse_axis_is_no_problem() -> None:
+    axis = (1e-300, 1e300)
+    assert extended(axis, "high") == extended(axis, "low") == axis
+    assert finer(axis) == (1e-300, 1.0, 1e300)

@@ -1,0 +1,103 @@
+"""A printed command trains the study that it was printed for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lrwd_sweep.catalog import METRICS, NETWORKS
+from lrwd_sweep.command import axis_text, command
+from lrwd_sweep.decay import Optimizer, optimizer_names
+from lrwd_sweep.lattice import Lattice, parse_axis
+from lrwd_sweep.preset import DEFAULT, find_preset
+from lrwd_sweep.schedule import Schedule
+from lrwd_sweep.spec import Kind, StudySpec, Training
+from tests.command_line import understood
+
+values = st.floats(1e-9, 1e3)
+axes = st.lists(values, min_size=2, max_size=6, unique_by=lambda v: f"{v:.12g}").map(tuple)
+ranges = st.sampled_from(["2^-9:2^1", "1e-4:1e-1:9", "2^-3:2^-2:5", "0.1,0.3,0.5"]).map(
+    lambda text: parse_axis(text, "lr")
+)
+decays = st.builds(lambda zero, axis: (0.0,) * zero + axis, st.booleans(), axes | ranges)
+trainings = st.builds(
+    Training,
+    net=st.sampled_from(sorted(NETWORKS)),
+    epochs=st.integers(1, 2000),
+    batch_size=st.integers(2, 400),
+    schedule=st.sampled_from(Schedule),
+)
+specs = st.builds(
+    StudySpec,
+    st.sampled_from([Kind.GRID, Kind.TPE]),
+    st.sampled_from(optimizer_names()).map(Optimizer.parse),
+    st.builds(Lattice, axes | ranges, decays),
+    st.integers(1, 9).map(lambda count: tuple(range(count))),
+    st.sampled_from(sorted(METRICS)),
+    trainings,
+)
+printable = st.text(min_size=1).filter(lambda text: text.isprintable() and bool(text.strip()))
+
+
+def default(optimizer: str = "adamw") -> StudySpec:
+    """What `grid --optimizer` alone trains."""
+    preset, chosen = find_preset(DEFAULT), Optimizer.parse(optimizer)
+    seeds = tuple(range(preset.seeds))
+    return StudySpec(Kind.GRID, chosen, preset.lattice(chosen), seeds, preset.metric, preset.training)
+
+
+@settings(deadline=None, max_examples=60)
+@given(specs, st.none() | printable, st.none() | printable)
+def test_the_command_is_understood_as_the_same_study(
+    spec: StudySpec, name: str | None, storage: str | None
+) -> None:
+    words = command(spec, name or spec.default_name, storage, points=12)
+    assert words is not None
+    found = understood(" ".join(words))
+    assert found.spec == spec
+    assert found.name == (name or spec.default_name)
+    assert found.storage == storage
+    assert found.points == (12 if spec.kind is Kind.TPE else 0)
+
+
+@pytest.mark.parametrize("name", optimizer_names())
+def test_what_the_default_preset_says_is_left_out(name: str) -> None:
+    spec = default(name)
+    assert command(spec, spec.default_name) == ("lrwd-sweep grid", f"--optimizer {name}")
+
+
+@pytest.mark.parametrize("name", ["$(reboot)", "a; b", "it's", "-x", "--lr", "~", "*"])
+def test_a_name_means_nothing_to_the_shell(name: str) -> None:
+    words = command(default(), name, name)
+    assert words is not None
+    found = understood(" ".join(words))
+    assert (found.name, found.storage) == (name, name)
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        (replace(default(), training=None, kind=Kind.IMPORT), "mine"),
+        (replace(default(), training=Training(momentum=0.5)), "mine"),
+        (replace(default(), lattice=Lattice((0.1,), (0.1, 0.2))), "mine"),
+        (default(), "a\x1b[31m"),
+        (default(), "a\nlrwd-sweep study delete x"),
+    ],
+    ids=["import", "momentum", "one row", "escape", "newline"],
+)
+def test_what_no_command_line_can_say_has_none(spec: StudySpec, name: str) -> None:
+    assert command(spec, name) is None
+
+
+@given(decays)
+def test_an_axis_is_read_as_it_was(axis: tuple[float, ...]) -> None:
+    (lattice,) = [Lattice((1.0,), axis)]
+    assert parse_axis(axis_text(lattice.weight_decay), "wd") == lattice.weight_decay
+
+
+def test_a_range_with_values_beside_it_stays_a_range() -> None:
+    text = "0,0.001,0.01:0.9:9,2.5,6"
+    assert axis_text(parse_axis(text, "wd")) == text
