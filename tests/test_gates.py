@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrwd_sweep.earlier_report import EarlierBest, EarlierReport, read_earlier_report
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.gates import (
     Gate,
@@ -25,6 +24,7 @@ from lrwd_sweep.gates import (
     NoEdge,
     Require,
 )
+from lrwd_sweep.gates.earlier_report import EarlierBest, EarlierReport, read_earlier_report
 from lrwd_sweep.lattice import Cell
 from lrwd_sweep.result import Result, result
 from lrwd_sweep.separability import Estimate, Verdict

@@ -157,7 +157,7 @@ class Limits:
 
     def _gates(self) -> Iterator[Gate]:
         from lrwd_sweep import gates
-        from lrwd_sweep.earlier_report import read_earlier_report
+        from lrwd_sweep.gates.earlier_report import read_earlier_report
         from lrwd_sweep.separability import Verdict
 
         if self.max_best is not None:

@@ -11,8 +11,8 @@ from rich.padding import Padding
 from rich.text import Text
 
 from lrwd_sweep.decay import Optimizer, optimizer_names
-from lrwd_sweep.recipe import Line
 from lrwd_sweep.recommend import Recommendations, Recommended
+from lrwd_sweep.recommend.recipe import Line
 from lrwd_sweep.result import Result
 from lrwd_sweep.view.fields import lattice_value
 from lrwd_sweep.view.notation import ascii_formula, short_decimal, to_ascii

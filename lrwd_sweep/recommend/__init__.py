@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from lrwd_sweep.advice import Advice, advice
 from lrwd_sweep.lattice import Cell
-from lrwd_sweep.recipe import Line, recipe
+from lrwd_sweep.recommend.advice import Advice, advice
+from lrwd_sweep.recommend.recipe import Line, recipe
 from lrwd_sweep.result import Result
 from lrwd_sweep.spec import Kind
 from lrwd_sweep.surface import Float, Surface

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrwd_sweep.advice import Advice, advice, extended, finer
 from lrwd_sweep.decay import Optimizer
 from lrwd_sweep.lattice import Cell, Lattice, canonical
+from lrwd_sweep.recommend.advice import Advice, advice, extended, finer
 from lrwd_sweep.result import Result, result
 from lrwd_sweep.separability import Verdict
 from lrwd_sweep.spec import Kind, StudySpec, Training

@@ -9,9 +9,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from lrwd_sweep.command import command
 from lrwd_sweep.lattice import Lattice, canonical, format_value, parse_axis
 from lrwd_sweep.preset import MOST_SEEDS
+from lrwd_sweep.recommend.command import command
 from lrwd_sweep.result import Result
 from lrwd_sweep.separability import Verdict
 from lrwd_sweep.separability.basin import MIN_CELLS, is_flat

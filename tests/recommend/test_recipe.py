@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from lrwd_sweep.conversion import Convention, Run, conventions
 from lrwd_sweep.decay import DecayRule, Family, Optimizer, optimizer_names
 from lrwd_sweep.lattice import Cell, canonical
-from lrwd_sweep.recipe import Line, recipe
+from lrwd_sweep.recommend.recipe import Line, recipe
 from lrwd_sweep.schedule import Schedule
 from lrwd_sweep.spec import Kind, StudySpec, Training
-from tests.test_command import default
+from tests.recommend.test_command import default
 
 cells = st.builds(Cell, st.floats(1e-6, 10), st.floats(1e-6, 10))
 CELL = Cell(2**-7.5, 2**-9)

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrwd_sweep.catalog import METRICS, NETWORKS
-from lrwd_sweep.command import axis_text, command
 from lrwd_sweep.decay import Optimizer, optimizer_names
 from lrwd_sweep.lattice import Lattice, parse_axis
 from lrwd_sweep.preset import DEFAULT, find_preset
+from lrwd_sweep.recommend.command import axis_text, command
 from lrwd_sweep.schedule import Schedule
 from lrwd_sweep.spec import Kind, StudySpec, Training
 from tests.command_line import understood

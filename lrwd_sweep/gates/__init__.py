@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import hypot
 from typing import ClassVar, Protocol
 
-from lrwd_sweep.earlier_report import EarlierBest, EarlierReport
+from lrwd_sweep.gates.earlier_report import EarlierBest, EarlierReport
 from lrwd_sweep.lattice import Cell
 from lrwd_sweep.result import Candidate, Result
 from lrwd_sweep.separability import Estimate, TransferRegret, Verdict
