@@ -50,7 +50,7 @@ def bench(
     timings = race(
         [Contender(ENGINE, lanes), Contender(PLAIN, plain_lanes)],
         replace(preset.training, epochs=epochs),
-        preset.lattice(Optimizer.parse("adamw:lr-scaled")),
+        preset.lattice(Optimizer.parse("adamw")),
         repeats=repeats,
         seed=0,
         on_run=lambda name, rate: consoles.stderr().print(
