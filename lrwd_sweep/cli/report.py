@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,21 +15,11 @@ from lrwd_sweep.cli.study_run import note, read_results
 from lrwd_sweep.errors import GateFailed, NothingToReport
 from lrwd_sweep.view import consoles
 from lrwd_sweep.view.files import replaced, write_file
+from lrwd_sweep.view.formats import Format
 
 if TYPE_CHECKING:
     from lrwd_sweep.gates import Gate, Outcome
     from lrwd_sweep.result import ComparedResults, Result
-
-
-class ReportFormat(StrEnum):
-    """`view.report.Format`, known before the views are loaded."""
-
-    TABLE = "table"
-    MARKDOWN = "markdown"
-    JSON = "json"
-    CSV = "csv"
-    JUNIT = "junit"
-    HTML = "html"
 
 
 def report(
@@ -44,14 +33,14 @@ def report(
         ),
     ] = None,
     form: Annotated[
-        ReportFormat,
+        Format,
         typer.Option(
             "--format",
             metavar="NAME",
-            parser=one_of("format", ReportFormat),
+            parser=one_of("format", Format),
             help="table, markdown (fits a pull request's comment), json, csv, junit or html.",
         ),
-    ] = ReportFormat.TABLE,
+    ] = Format.TABLE,
     output: Annotated[
         Path | None,
         typer.Option("--output", metavar="FILE", help="Where to write it (default: standard output)."),
@@ -98,7 +87,7 @@ def report(
 class Written:
     """What is written, and where; None is standard output, and no figure."""
 
-    form: ReportFormat
+    form: Format
     output: Path | None
     figure: Path | None
 
@@ -109,9 +98,9 @@ class Written:
         outcomes: Sequence[Outcome],
     ) -> None:
         """Files first: where one cannot be written, standard output stays empty."""
-        from lrwd_sweep.view.report import Format, render, text_of
+        from lrwd_sweep.view.report import render, text_of
 
-        report = render(results, comparisons, Format(self.form), outcomes)
+        report = render(results, comparisons, self.form, outcomes)
         if self.figure is not None:
             from lrwd_sweep.view.figure import save_figure
 
@@ -138,7 +127,7 @@ def _report(
         names = list(dict.fromkeys(studies or store.latest()))
         if not names:
             raise NothingToReport(f"{store.path} holds no study yet; run lrwd-sweep compare adam adamw first")
-        curves = written.form is ReportFormat.HTML
+        curves = written.form is Format.HTML
         results, comparisons = read_results(store, names, metric, curves=curves)
     outcomes = [gate.check(result) for result in results for gate in gates]
     written.write(results, comparisons, outcomes)
@@ -156,11 +145,11 @@ def _name_unmatched(gates: Sequence[Gate], names: Sequence[str]) -> None:
                 note(f"study {name!r} of {gate.earlier.source} is not in this report")
 
 
-def _tell(outcomes: Sequence[Outcome], form: ReportFormat) -> None:
+def _tell(outcomes: Sequence[Outcome], form: Format) -> None:
     """On stderr, the gates where the format holds none. Raises GateFailed with those that failed."""
     from lrwd_sweep.view.outcomes import sentence
 
-    if form is ReportFormat.CSV:
+    if form is Format.CSV:
         for outcome in outcomes:
             if outcome.passed:
                 note(sentence(outcome))

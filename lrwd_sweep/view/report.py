@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from enum import StrEnum
 
 from rich.console import Group, RenderableType
 
@@ -13,23 +12,13 @@ from lrwd_sweep.result import ComparedResults, Result
 from lrwd_sweep.view.consoles import console_on
 from lrwd_sweep.view.csv_table import csv_table
 from lrwd_sweep.view.document import document, dumps
+from lrwd_sweep.view.formats import Format
 from lrwd_sweep.view.html import html
 from lrwd_sweep.view.junit import junit
 from lrwd_sweep.view.markdown import escaped, markdown, pipe_table
 from lrwd_sweep.view.outcomes import OUTCOME_HEAD, OutcomeTable, outcome_rows
 from lrwd_sweep.view.size_limit import fitted
 from lrwd_sweep.view.tables import Report
-
-
-class Format(StrEnum):
-    """The formats of a report; all but the table are text for a file or another program."""
-
-    TABLE = "table"
-    MARKDOWN = "markdown"
-    JSON = "json"
-    CSV = "csv"
-    JUNIT = "junit"
-    HTML = "html"
 
 
 def render(

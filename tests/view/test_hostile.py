@@ -24,7 +24,8 @@ from lrwd_sweep.separability import Verdict
 from lrwd_sweep.spec import Kind
 from lrwd_sweep.store.csv_import import import_spec, read_csv
 from lrwd_sweep.trial import Status
-from lrwd_sweep.view.report import Format, render, text_of
+from lrwd_sweep.view.formats import Format
+from lrwd_sweep.view.report import render, text_of
 from tests.studies import study
 
 NAMES = {

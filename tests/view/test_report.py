@@ -11,17 +11,19 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import typer
 
-from lrwd_sweep.cli.report import ReportFormat
+from lrwd_sweep.cli.app import app
 from lrwd_sweep.gates import Gate, MaxAbsSlope, MaxBest, MaxFailed, Outcome
 from lrwd_sweep.lattice import Cell, Lattice
 from lrwd_sweep.result import Result, comparison, result
 from lrwd_sweep.spec import Kind
 from lrwd_sweep.trial import Status, Trial
 from lrwd_sweep.view.csv_table import csv_table
+from lrwd_sweep.view.formats import Format
 from lrwd_sweep.view.markdown import code, escaped
 from lrwd_sweep.view.outcomes import value_text
-from lrwd_sweep.view.report import Format, render
+from lrwd_sweep.view.report import render
 from lrwd_sweep.view.report import text_of as text_for_file
 from lrwd_sweep.view.size_limit import LEFT_OUT
 from tests.view.examples import drawn, study
@@ -91,8 +93,10 @@ def test_a_table_for_a_file_is_what_a_pipe_would_get() -> None:
     assert text_for_file(report) == drawn(report, 100)
 
 
-def test_the_command_line_knows_every_format() -> None:
-    assert [form.value for form in ReportFormat] == [form.value for form in Format]
+def test_the_help_of_report_names_every_format() -> None:
+    command = typer.main.get_command(app).commands["report"]  # type: ignore[attr-defined]
+    option = next(parameter for parameter in command.params if parameter.name == "form")
+    assert not [form for form in Format if str(form) not in option.help]
 
 
 @pytest.mark.parametrize("form", [Format.TABLE, Format.MARKDOWN])
