@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
-from lrwd_sweep.decay import Family, Optimizer
+from lrwd_sweep.optimizer import Family, Optimizer
 
 
 class Convention(StrEnum):
@@ -66,6 +66,15 @@ _FROM_LAMBDA = {
 }
 
 
+_NAMES = {
+    Family.ADAM: "Adam",
+    Family.AMSGRAD: "AMSGrad",
+    Family.ADAGRAD: "AdaGrad",
+    Family.RMSPROP: "RMSProp",
+    Family.ADAMP: "AdamP",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """What a conversion depends on besides the number itself."""
@@ -80,6 +89,8 @@ class Run:
         match convention:
             case Convention.INDEPENDENT | Convention.FIXED:
                 return 1.0
+            case Convention.LR_SCALED if self.family is Family.SGDP:  # its authors divide by 1 − β₁
+                return None if self.momentum is None else self.lr / (1 - self.momentum)
             case Convention.LR_SCALED | Convention.CORRECTED:
                 return self.lr
             case Convention.NORMALIZED:
@@ -95,9 +106,11 @@ class Run:
             return ""
         if convention is Convention.NORMALIZED:
             return "the number of steps N is not known"
-        if self.family is Family.SGD:
+        if self.family is Family.SGD or (self.family is Family.SGDP and convention is Convention.LR_SCALED):
             return "the momentum is not known"
-        name = "Adam" if self.family is Family.ADAM else "this optimizer"
+        if self.family is Family.SGDP:
+            return "SGDP's decay is decoupled"
+        name = _NAMES[self.family] if self.family else "this optimizer"
         return f"no constant λ′ makes {name} do what decoupled decay does (Proposition 2)"
 
     def limits(self, convention: Convention) -> str:
@@ -167,6 +180,10 @@ def conventions(
     """The same decay in the other conventions, at base learning rate α = `lr` over N = `steps` updates."""
     run = Run(optimizer.family, lr, steps, momentum)
     source = Convention(optimizer.rule.value)
+    if optimizer.normalized and weight_decay:
+        if not steps:
+            return Conventions(None, None, None, weight_decay)
+        weight_decay /= math.sqrt(steps)  # whatever the rule, its number is λ_norm/√N
     return Conventions(
         *(
             run.convert(weight_decay, source, target)

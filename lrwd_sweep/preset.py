@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from lrwd_sweep.catalog import METRICS
-from lrwd_sweep.decay import Optimizer
 from lrwd_sweep.errors import UnknownName, UsageError
 from lrwd_sweep.lattice import Lattice, parse_axis
+from lrwd_sweep.optimizer import Optimizer, asks_for_restarts
+from lrwd_sweep.schedule import Schedule
 from lrwd_sweep.spec import Training
 
 DEFAULT = "digits"
@@ -19,6 +21,22 @@ MOST_SEEDS = 10_000
 
 _HERE = Path(__file__).parent
 FOLDER = _HERE / "presets" if (_HERE / "presets").is_dir() else _HERE.parent / "presets"  # wheel, or checkout
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One study of a comparison: an optimizer, and what sets its training and its axes apart."""
+
+    optimizer: Optimizer
+    training: Mapping[str, Any] = field(default_factory=dict)  # of `spec.Training`, by field
+    lr: str | None = None  # axes, as on the command line; None: the preset's for the optimizer
+    wd: str | None = None
+
+    @classmethod
+    def named(cls, name: str) -> Variant:
+        """The variant that an optimizer's name asks for: `adamwr` is `adamw:normalized` under restarts."""
+        restarts = {"schedule": Schedule.RESTARTS} if asks_for_restarts(name) else {}
+        return cls(Optimizer.parse(name), restarts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +49,9 @@ class Preset:
     seeds: int
     metric: str
     axes: Mapping[str, Lattice]  # by canonical optimizer name
-    variants: tuple[Optimizer, ...]
+    variants: tuple[Variant, ...]
+    restates: str = ""  # which figure of which paper
+    claim: str = ""  # what the paper says there
 
     def lattice(self, optimizer: Optimizer) -> Lattice:
         """The optimizer's default lattice. Raises UsageError when the preset has none."""
@@ -74,11 +94,8 @@ def read_preset(path: Path) -> Preset:
 
 
 def _preset(name: str, table: dict[str, Any]) -> Preset:
-    _only(table, "key", ("about", "variants", "training", "study", "axes"))
-    training = _section(table, "training")
-    _only(training, "key of [training]", (field.name for field in fields(Training)))
-    for key in {"net", "data", "schedule"} & training.keys():
-        _text(training, key)
+    _only(table, "key", ("about", "restates", "claim", "variants", "training", "study", "axes"))
+    training = _training(_section(table, "training"), "key of [training]")
     study = {"seeds": 3, "metric": "val_loss"} | _section(table, "study")
     _only(study, "key of [study]", ("seeds", "metric"))
     seeds = study["seeds"]
@@ -87,18 +104,54 @@ def _preset(name: str, table: dict[str, Any]) -> Preset:
     metric = _text(study, "metric")
     if metric not in METRICS:
         raise UnknownName("metric", metric, METRICS)
-    variants = table.get("variants", [])
-    if not isinstance(variants, list) or not all(isinstance(variant, str) for variant in variants):
-        raise UsageError(f'variants {variants!r} is not a list of names; write ["adam", "adamw"]')
+    task = Training().changed(**training)
     return Preset(
         name=name,
         about=_text({"about": ""} | table, "about"),
-        training=Training(**training),
+        restates=_text({"restates": ""} | table, "restates"),
+        claim=_text({"claim": ""} | table, "claim"),
+        training=task,
         seeds=seeds,
         metric=metric,
         axes=_axes(_section(table, "axes")),
-        variants=tuple(map(Optimizer.parse, variants)),
+        variants=tuple(_variants(table.get("variants", []), task)),
     )
+
+
+def _variants(entries: Any, task: Training) -> Iterator[Variant]:
+    """Names, or tables with `optimizer`, keys of [training], `lr` and `wd`; a list stands for each of its
+    values, several lists for their product.
+    """
+    if not isinstance(entries, list):
+        raise UsageError(f'variants {entries!r} is not a list; write ["adam", "adamw"] or [[variants]]')
+    for entry in entries:
+        if isinstance(entry, str):
+            yield Variant.named(entry)
+        elif isinstance(entry, dict) and entry.get("optimizer"):
+            columns = [value if isinstance(value, list) else [value] for value in entry.values()]
+            for values in product(*columns):
+                yield _variant(dict(zip(entry, values, strict=True)), task)
+        else:
+            raise UsageError(f'variant {entry!r} names no optimizer; write optimizer = "adamw"')
+
+
+def _variant(entry: dict[str, Any], task: Training) -> Variant:
+    named = Variant.named(_text(entry, "optimizer"))
+    axes = {axis: _text(entry, axis) for axis in ("lr", "wd") if axis in entry}
+    for axis, text in axes.items():
+        parse_axis(text, axis)
+    training = {key: value for key, value in entry.items() if key not in ("optimizer", "lr", "wd")}
+    training = {**named.training, **_training(training, "key of a variant")}
+    task.changed(**training)
+    return Variant(named.optimizer, training, axes.get("lr"), axes.get("wd"))
+
+
+def _training(values: dict[str, Any], kind: str) -> dict[str, Any]:
+    """Checked keys; the values are checked by Training itself."""
+    _only(values, kind, (name for name in Training.__dataclass_fields__ if name != "sizes"))
+    for key in {"net", "data", "schedule", "augment", "momentum_form"} & values.keys():
+        _text(values, key)
+    return values
 
 
 def _axes(sections: Mapping[str, Any]) -> dict[str, Lattice]:

@@ -12,7 +12,7 @@ from lrwd_sweep.conversion import Conventions, conventions
 from lrwd_sweep.errors import UnknownName
 from lrwd_sweep.lattice import Cell, Lattice
 from lrwd_sweep.separability import Comparison, Separability, analyse, compare
-from lrwd_sweep.spec import Kind, StudySpec
+from lrwd_sweep.spec import Kind, StudySpec, labels
 from lrwd_sweep.surface import Surface
 from lrwd_sweep.trial import Status, Trial
 
@@ -77,7 +77,7 @@ class Result:
         t = self.spec.training
         if t is None:
             return conventions(self.spec.optimizer, cell.lr, cell.weight_decay, None, None)
-        return conventions(self.spec.optimizer, cell.lr, cell.weight_decay, t.steps, t.momentum)
+        return conventions(self.spec.optimizer, cell.lr, cell.weight_decay, t.decay_steps, t.momentum)
 
 
 def _mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
@@ -116,7 +116,13 @@ def result(
         spec = replace(spec, metric=metric)
     laid_out = on_lattice(trials, spec.lattice, spec.metric) if spec.kind is Kind.TPE else trials
     surface = Surface.from_trials(
-        laid_out, spec.lattice, spec.seeds, metric=spec.metric, rule=spec.optimizer.rule, cap=spec.cap
+        laid_out,
+        spec.lattice,
+        spec.seeds,
+        metric=spec.metric,
+        rule=spec.optimizer.rule,
+        cap=spec.cap,
+        normalized=spec.optimizer.normalized,
     )
     return Result(name, spec, created, tuple(trials), surface, analyse(surface), storage)
 
@@ -149,12 +155,14 @@ def _nearest(value: float, axis: Sequence[float]) -> float:
     return min((at for at in axis if at > 0), key=lambda at: abs(math.log(at / value)))
 
 
+def titles(results: Sequence[Result]) -> list[str]:
+    """A title for every result: its optimizer, and what of its task differs; its name where nothing does."""
+    found = labels([result.spec for result in results])
+    return [r.name if found.count(label) > 1 else label for r, label in zip(results, found, strict=True)]
+
+
 def comparison(a: Result, b: Result) -> ComparedResults:
     """The paired comparison of two results, each named by its optimizer (or study) and its formula."""
-    names = [str(result.spec.optimizer) for result in (a, b)]
-    if names[0] == names[1]:
-        names = [a.name, b.name]
-    name_a, name_b = (
-        f"{name} ({result.spec.optimizer.formula})" for name, result in zip(names, (a, b), strict=True)
-    )
+    names = titles([a, b])
+    name_a, name_b = (f"{name} ({result.spec.formula})" for name, result in zip(names, (a, b), strict=True))
     return ComparedResults(a, b, compare(a.surface, b.surface, name_a=name_a, name_b=name_b))

@@ -3,24 +3,96 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
+from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
+from itertools import pairwise
 
 
 class Schedule(StrEnum):
-    """How η_t moves over a run of N batches; t counts from 0."""
+    """How η_t moves over a run."""
 
     FIXED = "fixed"  # 1
-    STEP = "step"  # ×0.1 at 30 %, 60 % and 80 % of the run   (paper, Figure 1)
+    STEP = "step"  # ×0.1 at 30 %, 60 % and 80 % of the run   (AdamW paper, Figure 1)
     COSINE = "cosine"  # 0.5 + 0.5 cos(π t/N)
+    LINEAR = "linear"  # 1 − t/N
+    RESTARTS = "restarts"  # cosine from 1 again after T₀, T₀·T_mult, … epochs   (SGDR; AdamW paper, B.2)
 
-    def eta(self, t: int, n: int) -> float:
-        """η_t for batch t of n, in [0, 1].
 
-        >>> Schedule.COSINE.eta(0, 100), Schedule.STEP.eta(30, 100)
+@dataclass(frozen=True)
+class Timetable:
+    """A schedule over a run of a known length; epochs of `steps_per_epoch` batches, t counts batches from 0.
+
+    The first `warmup` epochs rise linearly to 1, and the schedule has what is left. η falls to `eta_min`
+    instead of 0. Under restarts a cycle i lasts T_i = T₀·T_mult^i epochs.
+    """
+
+    schedule: Schedule
+    epochs: int
+    steps_per_epoch: int
+    warmup: int = 0
+    t_0: int = 1
+    t_mult: int = 1
+    eta_min: float = 0.0
+
+    def eta(self, t: int) -> float:
+        """η_t for batch t, in [0, 1].
+
+        >>> Timetable(Schedule.COSINE, 100, 1).eta(0), Timetable(Schedule.STEP, 100, 1).eta(30)
         (1.0, 0.1)
         """
-        if self is Schedule.COSINE:
-            return 0.5 + 0.5 * math.cos(math.pi * t / n)
-        if self is Schedule.STEP:
-            return (1.0, 0.1, 0.01, 0.001)[sum(10 * t >= mark * n for mark in (3, 6, 8))]
-        return 1.0
+        warm = self.warmup * self.steps_per_epoch
+        if t < warm:
+            return (t + 1) / warm
+        start, end = self._cycle(t)
+        return self.eta_min + (1 - self.eta_min) * self._fall(t - start, end - start)
+
+    def _fall(self, t: int, n: int) -> float:
+        """From 1 towards 0 over n batches, but for the step schedule's last plateau."""
+        match self.schedule:
+            case Schedule.FIXED:
+                return 1.0
+            case Schedule.STEP:
+                return (1.0, 0.1, 0.01, 0.001)[sum(10 * t >= mark * n for mark in (3, 6, 8))]
+            case Schedule.LINEAR:
+                return 1 - t / n
+            case _:
+                return 0.5 + 0.5 * math.cos(math.pi * t / n)
+
+    def steps_of_cycle(self, t: int) -> int:
+        """N for normalised decay at batch t: the batches of the current cycle, of the whole run without any.
+
+        AdamW paper, B.1 and B.2: under warm restarts the T in λ = λ_norm·√(b/(BT)) is that of the cycle.
+        """
+        if self.schedule is not Schedule.RESTARTS:
+            return self.epochs * self.steps_per_epoch
+        start, end = self._cycle(t)
+        return end - start
+
+    def _cycle(self, t: int) -> tuple[int, int]:
+        """First batch of the cycle that batch t is in, and the first behind it, be it past the run's end."""
+        found = bisect_right(self._bounds[1:-1], t)
+        return self._bounds[found], self._bounds[found + 1]
+
+    @cached_property
+    def _bounds(self) -> tuple[int, ...]:
+        ends = [self.warmup, self.epochs]
+        if self.schedule is Schedule.RESTARTS:
+            ends, length = [self.warmup], self.t_0
+            while ends[-1] < self.epochs:
+                ends.append(ends[-1] + length)
+                length *= self.t_mult
+        return tuple(epoch * self.steps_per_epoch for epoch in ends)
+
+    @property
+    def snapshots(self) -> tuple[int, ...]:
+        """The epochs, from 1, at whose end η has come down and restarts: the solutions to keep.
+
+        >>> Timetable(Schedule.RESTARTS, 1800, 1, t_0=100, t_mult=2).snapshots
+        (100, 300, 700, 1500)
+        """
+        if self.schedule is not Schedule.RESTARTS:
+            return ()
+        ends = (end // self.steps_per_epoch for _, end in pairwise(self._bounds))
+        return tuple(end for end in ends if end <= self.epochs)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any, Self
 
-from lrwd_sweep.catalog import DATA_SETS, METRICS, NETWORKS, DataSet, chance_level
-from lrwd_sweep.decay import DecayRule, Family, Optimizer
+from lrwd_sweep.catalog import AUGMENTATIONS, METRICS, DataSet, chance_level, find_data_set, find_network
+from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.errors import UnknownName, UsageError
 from lrwd_sweep.lattice import Lattice
-from lrwd_sweep.schedule import Schedule
+from lrwd_sweep.optimizer import Family, Optimizer, formula, users_of
+from lrwd_sweep.schedule import Schedule, Timetable
 
 
 class Kind(StrEnum):
@@ -22,62 +24,187 @@ class Kind(StrEnum):
     IMPORT = "import"  # somebody else's sweep
 
 
+class MomentumForm(StrEnum):
+    """Where α stands in SGD with momentum; the two agree while η_t is constant."""
+
+    PAPER = "paper"  # m ← β₁m + η_t α g ; θ ← θ − m      Algorithm 1 of the AdamW paper
+    TORCH = "torch"  # m ← β₁m + g ; θ ← θ − η_t α m      torch.optim.SGD
+
+
 @dataclass(frozen=True, slots=True)
 class Training:
-    """All that decides a lane's result besides optimizer, α, λ and seed. Raises UsageError if impossible."""
+    """All that decides a lane's result besides optimizer, α, λ and seed. Raises UsageError if impossible.
+
+    Hyperparameters that are None are left to the optimizer's family, which `of` puts in.
+    """
 
     net: str = "mlp-norm"
     data: str = "digits"
+    augment: str = "none"
     epochs: int = 60
     batch_size: int = 64
     schedule: Schedule = Schedule.COSINE
-    momentum: float = 0.9  # β₁ of SGD
-    beta1: float = 0.9  # of Adam
-    beta2: float = 0.999
-    eps: float = 1e-8
+    warmup: int = 0  # epochs in front of the schedule, in which η rises linearly
+    t_0: int | None = None  # epochs of the first cycle of restarts; None: a fifteenth of the run
+    t_mult: int = 2  # each further cycle is this many times as long
+    eta_min: float = 0.0  # what η falls to
+    momentum: float | None = None  # β₁ of SGD and SGDP; of RMSProp
+    nesterov: bool = False
+    momentum_form: MomentumForm = MomentumForm.PAPER  # of SGD
+    beta1: float | None = None  # of Adam and its kin
+    beta2: float | None = None  # of the same, and of RMSProp
+    eps: float | None = None
+    decay_all: bool = True  # biases and parameters of normalisation too, as in the paper
+    sizes: DataSet | None = None  # of the data; None: as the catalog has them
 
     def __post_init__(self) -> None:
+        set_ = object.__setattr__
+        set_(self, "net", find_network(self.net))
+        if self.sizes is None:
+            set_(self, "sizes", find_data_set(self.data))
         for kind, name, known in (
-            ("network", self.net, NETWORKS),
-            ("data set", self.data, DATA_SETS),
             ("schedule", self.schedule, list(Schedule)),
+            ("momentum form", self.momentum_form, list(MomentumForm)),
+            ("augmentation", self.augment, AUGMENTATIONS),
         ):
             if name not in known:
                 raise UnknownName(kind, str(name), map(str, known))
-        object.__setattr__(self, "schedule", Schedule(self.schedule))
-        for name in ("epochs", "batch_size"):
+        set_(self, "schedule", Schedule(self.schedule))
+        set_(self, "momentum_form", MomentumForm(self.momentum_form))
+        for name, least in (("epochs", 1), ("batch_size", 1), ("warmup", 0), ("t_0", 1), ("t_mult", 1)):
             value = getattr(self, name)
-            option = "--" + name.replace("_", "-")
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise UsageError(f"{option} {value!r} is not a whole number of at least 1")
-        if self.batch_size > self.sizes.train:
+            if name == "t_0" and value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise UsageError(f"{option(name)} {value!r} is not a whole number of at least {least}")
+        self._refuse_impossible_sizes()
+        for name, top in (
+            ("momentum", 1.0),
+            ("beta1", 1.0),
+            ("beta2", 1.0),
+            ("eps", float("inf")),
+            ("eta_min", 1.0),
+        ):
+            value = getattr(self, name)
+            if value is None and name != "eta_min":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < top:
+                raise UsageError(f"{name} {value!r} is out of range; choose at least 0 and below {top:g}")
+        for name in ("nesterov", "decay_all"):
+            if not isinstance(getattr(self, name), bool):
+                raise UsageError(f"{name} {getattr(self, name)!r} is neither true nor false")
+
+    def _refuse_impossible_sizes(self) -> None:
+        sizes = self.data_set
+        if self.batch_size > sizes.train:
             raise UsageError(
                 f"--batch-size {self.batch_size} is larger than the training set of {self.data} "
-                f"({self.sizes.train}); choose at most {self.sizes.train}"
+                f"({sizes.train}); choose at most {sizes.train}"
             )
         if self.batch_size < 2:
             raise UsageError(
                 "--batch-size 1 leaves batch normalisation nothing to average; choose at least 2"
             )
-        for name, top in (("momentum", 1.0), ("beta1", 1.0), ("beta2", 1.0), ("eps", float("inf"))):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < top:
-                raise UsageError(f"{name} {value!r} is out of range; choose at least 0 and below {top:g}")
+        if self.augment != "none" and len(sizes.shape) != 3:
+            raise UsageError(f"--augment {self.augment}: {self.data} holds no images; choose none")
+        if self.warmup >= self.epochs:
+            raise UsageError(
+                f"--warmup {self.warmup} leaves nothing of {self.epochs} epochs; "
+                f"choose less than {self.epochs}"
+            )
 
     @property
-    def sizes(self) -> DataSet:
+    def data_set(self) -> DataSet:
         """The data set's sizes."""
-        return DATA_SETS[self.data]
+        assert self.sizes is not None, "set by __post_init__"
+        return self.sizes
 
     @property
     def steps_per_epoch(self) -> int:
         """Batches per epoch; the incomplete last batch is dropped."""
-        return self.sizes.train // self.batch_size
+        return self.data_set.train // self.batch_size
 
     @property
     def steps(self) -> int:
         """N, the number of updates in the run."""
         return self.epochs * self.steps_per_epoch
+
+    @property
+    def timetable(self) -> Timetable:
+        """η_t at every batch of the run."""
+        t_0 = self.t_0 or max(1, (self.epochs - self.warmup) // 15)  # cycles 1 + 2 + 4 + 8
+        return Timetable(
+            self.schedule, self.epochs, self.steps_per_epoch, self.warmup, t_0, self.t_mult, self.eta_min
+        )
+
+    @property
+    def decay_steps(self) -> int:
+        """N of normalised decay for what the run hands over: its last whole cycle, or all of it."""
+        snapshots = self.timetable.snapshots
+        last = (snapshots[-1] if snapshots else self.epochs) * self.steps_per_epoch
+        return self.timetable.steps_of_cycle(last - 1)
+
+    def of(self, optimizer: Optimizer) -> Training:
+        """This for one optimizer: what is open as its family has it, and what it does not use as it ever was.
+
+        So studies of one command differ in nothing that makes no difference.
+        """
+        own: dict[str, Any] = {} if optimizer.family is None else optimizer.family.hyperparameters
+        given = {n: getattr(self, n) for n in _HYPERPARAMETERS if n in own and getattr(self, n) is not None}
+        return replace(self, **_HYPERPARAMETERS | own | given)
+
+    def changed(self, **overrides: Any) -> Training:
+        """This with other values; another data set has other sizes."""
+        return replace(self, **({"sizes": None} if "data" in overrides else {}) | overrides)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; sizes that the catalog knows are left to it."""
+        values = {n: str(v) if isinstance(v, StrEnum) else v for n, v in asdict(self).items()}
+        known = DataSet.known(self.data) == self.sizes
+        return {name: value for name, value in values.items() if name != "sizes" or not known}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """What `to_dict` wrote. Raises UsageError when a value no longer makes sense."""
+        sizes = values.get("sizes")
+        return cls(**{**values, "sizes": sizes and DataSet(**{**sizes, "shape": tuple(sizes["shape"])})})
+
+
+# Hyperparameters that not every family has, as they stand in the study of a family that has them not.
+_HYPERPARAMETERS: dict[str, Any] = {
+    "momentum": 0.9,
+    "nesterov": False,
+    "momentum_form": MomentumForm.PAPER,
+    "beta1": 0.9,
+    "beta2": 0.999,
+    "eps": 1e-8,
+}
+OPTION = {
+    "t_0": "--t0",
+    "t_mult": "--tmult",
+    "beta1": "--betas",
+    "beta2": "--betas",
+    "decay_all": "--decay-all",
+}
+
+
+def option(field: str) -> str:
+    """The command-line option that sets a field of Training."""
+    return OPTION.get(field, "--" + field.replace("_", "-"))
+
+
+def refuse_unused(given: Mapping[str, Any], optimizers: list[Optimizer]) -> None:
+    """Raise UsageError when a hyperparameter was asked for that none of the optimizers has."""
+    for name in given:
+        users = users_of(name)
+        if users and not any(optimizer.family in users for optimizer in optimizers):
+            families = ", ".join(dict.fromkeys(str(optimizer.family) for optimizer in optimizers))
+            raise UsageError(
+                f"{option(name)} means nothing to {families}; it is for {', '.join(users)}: leave it out"
+            )
+    for name, schedule in (("t_0", Schedule.RESTARTS), ("t_mult", Schedule.RESTARTS)):
+        if name in given and given.get("schedule", schedule) != schedule:
+            raise UsageError(f"{option(name)} is for --schedule {schedule} alone: leave it out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +223,17 @@ class StudySpec:
     training: Training | None  # None for an imported study: nobody told us
 
     def __post_init__(self) -> None:
-        if self.training is not None and self.metric not in METRICS:
-            raise UnknownName("metric", self.metric, METRICS)
+        if self.training is not None:
+            object.__setattr__(self, "training", self.training.of(self.optimizer))
+            if self.metric not in METRICS:
+                raise UnknownName("metric", self.metric, METRICS)
         if not self.seeds:
             raise UsageError("--seeds 0 trains nothing; choose at least 1")
 
     @property
     def cap(self) -> float | None:
         """The metric's chance level, where the task is known."""
-        return None if self.training is None else chance_level(self.metric, self.training.sizes.classes)
+        return None if self.training is None else chance_level(self.metric, self.training.data_set.classes)
 
     @property
     def default_name(self) -> str:
@@ -113,22 +242,40 @@ class StudySpec:
         if t is None:
             return f"imported-{self.optimizer}".replace(":", "-")
         parts = [t.data, t.net, str(self.optimizer), str(t.schedule), f"{t.epochs}ep", f"b{t.batch_size}"]
-        defaults = Training()
-        for letter, name in (("mu", "momentum"), ("b1-", "beta1"), ("b2-", "beta2"), ("eps", "eps")):
-            if getattr(t, name) != getattr(defaults, name):
-                parts.append(f"{letter}{getattr(t, name):g}")
+        usual = Training(data=t.data, sizes=t.sizes).of(self.optimizer)
+        for name, mark in _MARKS.items():
+            value = getattr(t, name)
+            if value != getattr(usual, name):
+                parts.append(mark.format(value))
         if self.kind is not Kind.GRID:
             parts.append(str(self.kind))
-        return "-".join(parts).replace(":", "-")
+        return re.sub(r"[^a-z0-9_.-]+", "-", "-".join(parts).lower()).strip("-")
+
+    @property
+    def title(self) -> str:
+        """The optimizer's name; that of its variant with restarts where this is what trains."""
+        o, t = self.optimizer, self.training
+        if o.family and o.normalized and o.rule is DecayRule.INDEPENDENT and t is not None:
+            return f"{o.family}wr" if t.schedule is Schedule.RESTARTS else str(o)
+        return str(o)
+
+    @property
+    def formula(self) -> str:
+        """The update that trains, in the paper's letters."""
+        t = self.training
+        if t is None:
+            return self.optimizer.formula
+        return formula(
+            self.optimizer, momentum=t.momentum, nesterov=t.nesterov, momentum_form=t.momentum_form
+        )
 
     def identity(self) -> dict[str, Any]:
         """What may not change under one study name, flat, JSON-ready."""
-        training = {} if self.training is None else asdict(self.training)
         return {
             "kind": str(self.kind),
             "optimizer": str(self.optimizer),
             "decay_rule": str(self.optimizer.rule),
-        } | ({name: str(v) if isinstance(v, StrEnum) else v for name, v in training.items()})
+        } | ({} if self.training is None else self.training.to_dict())
 
     def differences(self, other: StudySpec) -> list[str]:
         """Where `other` differs in identity, each as `name: mine, theirs`."""
@@ -158,13 +305,13 @@ class StudySpec:
                 "family": self.optimizer.family and str(self.optimizer.family),
                 "rule": str(self.optimizer.rule),
                 "label": self.optimizer.label,
-            },
+            }
+            | ({"normalized": True} if self.optimizer.normalized else {}),
             "lr": list(self.lattice.lr),
             "weight_decay": list(self.lattice.weight_decay),
             "seeds": list(self.seeds),
             "metric": self.metric,
-            "training": self.training
-            and {n: str(v) if isinstance(v, StrEnum) else v for n, v in asdict(self.training).items()},
+            "training": self.training and self.training.to_dict(),
         }
 
     @classmethod
@@ -178,9 +325,48 @@ class StudySpec:
                 optimizer["family"] and Family(optimizer["family"]),
                 DecayRule(optimizer["rule"]),
                 optimizer["label"],
+                optimizer.get("normalized", False),
             ),
             Lattice(tuple(values["lr"]), tuple(values["weight_decay"])),
             tuple(values["seeds"]),
             values["metric"],
-            training and Training(**training),
+            training and Training.from_dict(training),
         )
+
+
+def labels(specs: Sequence[StudySpec]) -> list[str]:
+    """What to call studies side by side: the optimizer, and where that is not enough what else differs."""
+    titles = [spec.title for spec in specs]
+    found = []
+    for spec, title in zip(specs, titles, strict=True):
+        mine = spec.training
+        alike = [other.training for other in specs if other.title == title and other.training is not None]
+        differing = (
+            []
+            if mine is None
+            else [
+                name
+                for name in Training.__dataclass_fields__
+                if name != "sizes" and any(getattr(other, name) != getattr(mine, name) for other in alike)
+            ]
+        )
+        words = [_WORDS.get(name, f"{name} {{}}").format(getattr(mine, name)) for name in differing]
+        found.append(", ".join([title, *words]))
+    return found
+
+
+_WORDS = {"schedule": "{}", "epochs": "{} epochs", "net": "{}", "data": "{}", "batch_size": "batch {}"}
+_MARKS = {  # what a default name says of a field of Training that is not as usual
+    "augment": "{}",
+    "warmup": "warm{}",
+    "t_0": "t{}",
+    "t_mult": "x{}",
+    "eta_min": "min{:g}",
+    "momentum": "mu{:g}",
+    "nesterov": "nesterov",
+    "momentum_form": "{}-momentum",
+    "beta1": "b1-{:g}",
+    "beta2": "b2-{:g}",
+    "eps": "eps{:g}",
+    "decay_all": "weights-only",
+}

@@ -41,6 +41,7 @@ class Surface:
     rule: DecayRule
     metric: str = "value"
     cap: float | None = None  # the metric's chance level, if it has one
+    normalized: bool = False  # whether the decay is λ_norm, to be divided by √N
 
     @classmethod
     def from_trials(
@@ -52,6 +53,7 @@ class Surface:
         metric: str,
         rule: DecayRule,
         cap: float | None = None,
+        normalized: bool = False,
     ) -> Surface:
         """Lay trials out on a lattice; trials of other cells or seeds are left aside."""
         rows = {value: i for i, value in enumerate(lattice.lr)}
@@ -74,9 +76,13 @@ class Surface:
             lanes[place] = CellStatus(trial.status.value).value
             if trial.status is Status.COMPLETE:
                 values[place] = value
-        return cls(
-            np.array(lattice.lr), np.array(lattice.weight_decay), seeds, values, lanes, rule, metric, cap
-        )
+        axes = np.array(lattice.lr), np.array(lattice.weight_decay)
+        return cls(*axes, seeds, values, lanes, rule, metric, cap, normalized)
+
+    @property
+    def symbol(self) -> str:
+        """The letter for what the decay axis holds."""
+        return "λ_norm" if self.normalized else self.rule.symbol
 
     @property
     def mean(self) -> Float:

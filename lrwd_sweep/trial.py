@@ -19,14 +19,18 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What one lane left behind; `metrics` is empty unless it is complete."""
+    """What one lane left behind; `metrics` is empty unless it is complete.
+
+    Under warm restarts `metrics` are those of the newest snapshot, which is what such a run hands over.
+    """
 
     cell: Cell
     seed: int
     status: Status
-    metrics: Mapping[str, float] = field(default_factory=dict)  # final value by name, e.g. val_loss
+    metrics: Mapping[str, float] = field(default_factory=dict)  # by name, e.g. val_loss
     curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # one value per epoch, by name
     detail: str = ""  # where it diverged, or why it failed
+    snapshots: Mapping[int, Mapping[str, float]] = field(default_factory=dict)  # metrics by epoch of restart
 
 
 def unfinished(

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from lrwd_sweep.decay import Optimizer
 from lrwd_sweep.lattice import Lattice
+from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.result import Result, result
 from lrwd_sweep.spec import Kind, StudySpec, Training
 from lrwd_sweep.trial import Status, Trial

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrwd_sweep.conversion import Convention, Conventions, Run, conventions, timescale
-from lrwd_sweep.decay import DecayRule, Family, Optimizer, optimizer_names
+from lrwd_sweep.decay import DecayRule
+from lrwd_sweep.optimizer import Family, Optimizer, optimizer_names
 
 parse = Optimizer.parse
 alphas, lambdas, steps = st.floats(1e-6, 10), st.floats(1e-8, 1), st.integers(1, 10**6)

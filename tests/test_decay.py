@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from lrwd_sweep.decay import DecayRule, Family, Optimizer, optimizer_names
+from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.errors import UnknownName, UsageError
+from lrwd_sweep.optimizer import Family, Optimizer, optimizer_names
 
 parse = Optimizer.parse
 

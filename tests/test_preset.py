@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lrwd_sweep.decay import Optimizer, optimizer_names
 from lrwd_sweep.errors import UnknownName, UsageError
+from lrwd_sweep.optimizer import Optimizer, optimizer_names
 from lrwd_sweep.preset import DEFAULT, FOLDER, find_preset, preset_names, read_preset
 from lrwd_sweep.spec import Kind, StudySpec, Training
 

@@ -14,8 +14,8 @@ import typer
 from lrwd_sweep.bench import race
 from lrwd_sweep.bench.race import Contender, Timing
 from lrwd_sweep.cli import app
-from lrwd_sweep.decay import optimizer_names
 from lrwd_sweep.lattice import Cell
+from lrwd_sweep.optimizer import optimizer_names
 from lrwd_sweep.preset import preset_names
 from lrwd_sweep.sampler import propose_cells
 from lrwd_sweep.sweep import Sweep

@@ -6,8 +6,9 @@ import math
 
 import pytest
 
-from lrwd_sweep.decay import DecayRule, Optimizer
+from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.errors import UnknownName
+from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.result import result
 from lrwd_sweep.spec import Kind
 from lrwd_sweep.trial import Status

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrwd_sweep.catalog import METRICS, NETWORKS
-from lrwd_sweep.decay import DecayRule, Optimizer, optimizer_names
+from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.errors import UnknownName, UsageError
 from lrwd_sweep.lattice import Lattice
+from lrwd_sweep.optimizer import Optimizer, optimizer_names
 from lrwd_sweep.schedule import Schedule
 from lrwd_sweep.spec import Kind, StudySpec, Training
 

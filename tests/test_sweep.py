@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lrwd_sweep.decay import Optimizer
 from lrwd_sweep.engine import Pool, Stopped
 from lrwd_sweep.lattice import Lattice
+from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.progress import EpochDone, Pack, PackDone
 from lrwd_sweep.spec import Kind, StudySpec, Training
 from lrwd_sweep.store import Store, open_store

@@ -45,9 +45,7 @@ def train_one(training: Training, splits: Splits, lr: float, weight_decay: float
     torch.manual_seed(seed)
     net = PlainMlp((64, 128, 128, 10), norm_logits=training.net == "mlp-norm")
     optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda t: training.schedule.eta(t, training.steps)
-    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, training.timetable.eta)
     x, y = splits.train.x, splits.train.y
     loss = float("nan")
     for _ in range(training.epochs):

@@ -93,8 +93,8 @@ def _seconds_in_fresh_process(contender: Contender, training: Training, lattice:
 
 
 def _engine_sweep(training: Training, lattice: Lattice, lanes: int) -> None:
-    from lrwd_sweep.decay import Optimizer
     from lrwd_sweep.engine import Pool
+    from lrwd_sweep.optimizer import Optimizer
 
     cells = list(lattice.cells())
     seeds = -(-lanes // len(cells))

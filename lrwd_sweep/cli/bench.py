@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lrwd_sweep.cli.parse import whole
-from lrwd_sweep.decay import Optimizer
+from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.preset import DEFAULT, find_preset
 from lrwd_sweep.view import consoles
 

@@ -11,9 +11,9 @@ import typer
 
 from lrwd_sweep.cli.parse import one_of, whole
 from lrwd_sweep.conversion import Convention, Run, timescale
-from lrwd_sweep.decay import Family, Optimizer
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.lattice import parse_value
+from lrwd_sweep.optimizer import Family, Optimizer
 from lrwd_sweep.view import consoles
 from lrwd_sweep.view.notation import ASCII, UNICODE, Glyphs, to_ascii, written
 

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from lrwd_sweep.cli import options
-from lrwd_sweep.cli.study_run import Task, Trainer, check_device, refuse_failed, show
-from lrwd_sweep.decay import Optimizer
+from lrwd_sweep.cli.study_run import Trainer, check_device, refuse_failed, show
+from lrwd_sweep.cli.task import Task, takes_task
 
 
+@takes_task
 def grid(
     optimizer: options.OptimizerName = options.DEFAULT_OPTIMIZER,
-    preset: options.Preset = options.DEFAULT_PRESET,
-    lr: options.Lr = None,
-    wd: options.Wd = None,
-    seeds: options.Seeds = None,
-    epochs: options.Epochs = None,
-    batch_size: options.BatchSize = None,
-    schedule: options.ScheduleName = None,
-    net: options.Net = None,
-    data: options.Data = None,
-    metric: options.Metric = None,
+    task: Task = Task(),  # noqa: B008 - never the default: takes_task puts it in
     device: options.Device = "auto",
     max_lanes: options.MaxLanes = None,
     study_name: options.StudyName = None,
@@ -29,19 +21,8 @@ def grid(
     What the store already holds is not trained again: the same command finishes what is missing, and a
     larger lattice or more seeds extend the study.
     """
-    task = Task.of(
-        preset,
-        lr,
-        wd,
-        seeds,
-        metric,
-        epochs=epochs,
-        batch_size=batch_size,
-        schedule=schedule,
-        net=net,
-        data=data,
-    )
-    spec = task.spec(Optimizer.parse(optimizer))
+    (variant,) = task.variants([optimizer])
+    spec = task.spec(variant)
     check_device(device)
     from lrwd_sweep.store import check_name, open_store
 

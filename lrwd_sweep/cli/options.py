@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from lrwd_sweep.catalog import DATA_SETS, METRICS, NETWORKS
-from lrwd_sweep.cli.parse import whole
-from lrwd_sweep.decay import Optimizer
+from lrwd_sweep.catalog import AUGMENTATIONS, DATA_SETS, METRICS, NETWORKS
+from lrwd_sweep.cli.parse import fraction, pair, whole
 from lrwd_sweep.lattice import format_axis
+from lrwd_sweep.optimizer import Family, Optimizer, users_of
 from lrwd_sweep.preset import DEFAULT, MOST_SEEDS, find_preset
 from lrwd_sweep.schedule import Schedule
+from lrwd_sweep.spec import MomentumForm
 
 DEFAULT_PRESET = DEFAULT
 DEFAULT_OPTIMIZER = "adamw"
@@ -37,8 +39,10 @@ OptimizerName = Annotated[
         "--optimizer",
         "-o",
         metavar="NAME",
-        help="FAMILY[w][:RULE]. adam: Adam with L2; adamw: the AdamW paper's decay, independent of α; "
-        "adamw:lr-scaled: PyTorch's AdamW, decay times α; likewise sgd, sgdw, sgdw:lr-scaled.",
+        help=f"FAMILY[w][:RULE][:normalized]; FAMILY: {', '.join(Family)}. adam: Adam with L2; adamw: "
+        "the AdamW paper's decay, independent of α; adamw:lr-scaled: PyTorch's AdamW, decay times α; further "
+        "rules are fixed and corrected. adamp and sgdp are their authors'. adamwr and sgdwr: warm restarts "
+        "and normalised decay, λ = λ_norm/√N.",
     ),
 ]
 Preset = Annotated[
@@ -115,6 +119,112 @@ Metric = Annotated[
         "--metric", metavar="NAME", help=f"What is minimised. {_described(METRICS)} {_else(_preset.metric)}."
     ),
 ]
+Augment = Annotated[
+    str | None,
+    typer.Option(
+        "--augment",
+        metavar="NAME",
+        help=f"Changes of the training images. {_described(AUGMENTATIONS)} {_else(_training.augment)}.",
+    ),
+]
+Warmup = Annotated[
+    int | None,
+    typer.Option(
+        "--warmup",
+        metavar="N",
+        parser=whole("--warmup", least=0),
+        help=f"Epochs of linear rise in front of the schedule {_else(_training.warmup)}.",
+    ),
+]
+T0 = Annotated[
+    int | None,
+    typer.Option(
+        "--t0",
+        metavar="N",
+        parser=whole("--t0"),
+        help="Epochs until the first restart (default: the preset's, else a fifteenth of the run: cycles of "
+        "1, 2, 4 and 8).",
+    ),
+]
+TMult = Annotated[
+    int | None,
+    typer.Option(
+        "--tmult",
+        metavar="N",
+        parser=whole("--tmult"),
+        help=f"Each cycle of restarts is N times as long as the last {_else(_training.t_mult)}.",
+    ),
+]
+EtaMin = Annotated[
+    float | None,
+    typer.Option(
+        "--eta-min",
+        metavar="X",
+        parser=fraction("--eta-min"),
+        help=f"What η falls to, as a share of its highest value {_else(f'{_training.eta_min:g}')}.",
+    ),
+]
+
+
+def _usual(name: str) -> str:
+    """The defaults of an optimizer's hyperparameter, family by family."""
+    users: dict[object, list[str]] = {}
+    for family in users_of(name):
+        users.setdefault(family.hyperparameters[name], []).append(family)
+    return "; ".join(f"{value} for {', '.join(families)}" for value, families in users.items())
+
+
+Momentum = Annotated[
+    float | None,
+    typer.Option(
+        "--momentum",
+        metavar="X",
+        parser=fraction("--momentum"),
+        help=f"β₁ of a momentum buffer (default: {_usual('momentum')}).",
+    ),
+]
+Nesterov = Annotated[
+    bool | None,
+    typer.Option(
+        "--nesterov/--no-nesterov",
+        help=f"Nesterov's momentum, for {', '.join(users_of('nesterov'))} (default: without).",
+    ),
+]
+MomentumFormName = Annotated[
+    str | None,
+    typer.Option(
+        "--momentum-form",
+        metavar="|".join(MomentumForm),
+        help="Where α stands in SGD: paper has it inside the buffer, torch outside as torch.optim.SGD; they "
+        f"agree while η is constant (default: {MomentumForm.PAPER}).",
+    ),
+]
+Betas = Annotated[
+    str | None,  # after parsing a pair
+    typer.Option(
+        "--betas",
+        metavar="B1,B2",
+        parser=pair("--betas"),
+        help=f"Averaging of g and of g² (default: {_usual('beta1')}; {_usual('beta2')}).",
+    ),
+]
+Eps = Annotated[
+    float | None,
+    typer.Option(
+        "--eps",
+        metavar="X",
+        parser=fraction("--eps", below=math.inf),
+        help=f"ε in the denominator (default: {_usual('eps')}).",
+    ),
+]
+DecayAll = Annotated[
+    bool | None,
+    typer.Option(
+        "--decay-all/--no-decay-norm-bias",
+        help="Decay every parameter, as the paper does, or leave out biases and parameters of normalisation "
+        "(default: every one).",
+    ),
+]
 Device = Annotated[
     str,
     typer.Option("--device", metavar="NAME", help="auto takes CUDA where there is one; cpu, cuda or cuda:N."),
@@ -145,3 +255,27 @@ Storage = Annotated[
         "in this directory).",
     ),
 ]
+
+TASK: dict[str, tuple[Any, Any]] = {  # what there is to train: parameter, type, default
+    "preset": (Preset, DEFAULT_PRESET),
+    "lr": (Lr, None),
+    "wd": (Wd, None),
+    "seeds": (Seeds, None),
+    "epochs": (Epochs, None),
+    "batch_size": (BatchSize, None),
+    "schedule": (ScheduleName, None),
+    "warmup": (Warmup, None),
+    "t_0": (T0, None),
+    "t_mult": (TMult, None),
+    "eta_min": (EtaMin, None),
+    "net": (Net, None),
+    "data": (Data, None),
+    "augment": (Augment, None),
+    "metric": (Metric, None),
+    "momentum": (Momentum, None),
+    "nesterov": (Nesterov, None),
+    "momentum_form": (MomentumFormName, None),
+    "betas": (Betas, None),
+    "eps": (Eps, None),
+    "decay_all": (DecayAll, None),
+}

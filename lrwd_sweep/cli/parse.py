@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from enum import StrEnum
 from typing import TypeVar
@@ -26,6 +27,34 @@ def whole(option: str, least: int = 1, most: int = MOST) -> Callable[[str | int]
         if value > most:
             raise UsageError(f"{option} {value} is too large; choose at most {most}")
         return value
+
+    return parse
+
+
+def fraction(option: str, below: float = 1.0) -> Callable[[str | float], float]:
+    """A parser of numbers from 0 to less than `below`; it raises UsageError."""
+
+    def parse(text: str | float) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not 0 <= value < below:
+            raise UsageError(f"{option} {text!r} is no number from 0 to below {below:g}; write it as in 0.9")
+        return value
+
+    return parse
+
+
+def pair(option: str) -> Callable[[str], tuple[float, float]]:
+    """A parser of two numbers with a comma between them; it raises UsageError."""
+    number = fraction(option)
+
+    def parse(text: str) -> tuple[float, float]:
+        first, comma, second = text.partition(",")
+        if not comma:
+            raise UsageError(f"{option} {text!r} is not two numbers; write {option} 0.9,0.999")
+        return number(first), number(second)
 
     return parse
 

@@ -34,13 +34,14 @@ def show(
 
 
 def _lines(preset: Preset) -> list[str]:
-    t = preset.training
+    t, sizes = preset.training, preset.training.data_set
+    variants = [str(variant.optimizer) for variant in preset.variants]
     lines = [
         f"{preset.name}: {preset.about}",
-        f"task      {t.data} ({t.sizes.train} train, {t.sizes.validation} validation, {t.sizes.test} test), "
+        f"task      {t.data} ({sizes.train} train, {sizes.validation} validation, {sizes.test} test), "
         f"{t.net}, {t.epochs} epochs of {t.steps_per_epoch} batches of {t.batch_size}, {t.schedule} schedule",
         f"seeds     {preset.seeds} per cell; metric {preset.metric}",
-        f"compares  {', '.join(map(str, preset.variants)) or 'nothing by default'}",
+        f"compares  {', '.join(variants) or 'nothing by default'}",
         "axes",
     ]
     width = max(map(len, preset.axes), default=0)

@@ -1,69 +1,19 @@
-"""From options to a trained study: the part that grid, compare and tpe share."""
+"""From a specification to a trained and shown study: the part that grid, compare and tpe share."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lrwd_sweep.cli.signals import Interrupted, stop_on_signals
-from lrwd_sweep.decay import Optimizer
-from lrwd_sweep.errors import DeviceError, UsageError
-from lrwd_sweep.lattice import Lattice, parse_axis
-from lrwd_sweep.preset import find_preset
-from lrwd_sweep.spec import Kind, StudySpec
+from lrwd_sweep.errors import DeviceError
+from lrwd_sweep.spec import StudySpec
 from lrwd_sweep.view import consoles
 
 if TYPE_CHECKING:
     from lrwd_sweep.result import ComparedResults, Result
     from lrwd_sweep.store import Store
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What the command line says of a study besides its optimizer; None means: as in the preset."""
-
-    preset: str
-    lr: str | None = None
-    wd: str | None = None
-    seeds: int | None = None
-    metric: str | None = None
-    overrides: tuple[tuple[str, Any], ...] = ()  # of `spec.Training`, by field
-
-    @classmethod
-    def of(
-        cls,
-        preset: str,
-        lr: str | None,
-        wd: str | None,
-        seeds: int | None,
-        metric: str | None,
-        **overrides: Any,
-    ) -> Task:
-        """From the options as they are given."""
-        given = tuple((name, value) for name, value in overrides.items() if value is not None)
-        return cls(preset, lr, wd, seeds, metric, given)
-
-    def variants(self) -> tuple[Optimizer, ...]:
-        """The optimizers that the preset compares. Raises UsageError when it names none."""
-        preset = find_preset(self.preset)
-        if not preset.variants:
-            raise UsageError(f"preset {preset.name!r} names no variants; name two optimizers to compare")
-        return preset.variants
-
-    def spec(self, optimizer: Optimizer, kind: Kind = Kind.GRID) -> StudySpec:
-        """The complete specification. Raises UsageError or UnknownName."""
-        preset = find_preset(self.preset)
-        if self.lr is None or self.wd is None:
-            default = preset.lattice(optimizer)
-        lattice = Lattice(
-            default.lr if self.lr is None else parse_axis(self.lr, "lr"),
-            default.weight_decay if self.wd is None else parse_axis(self.wd, "wd"),
-        )
-        seeds = preset.seeds if self.seeds is None else self.seeds
-        training = replace(preset.training, **dict(self.overrides))
-        metric = self.metric or preset.metric
-        return StudySpec(kind, optimizer, lattice, tuple(range(seeds)), metric, training)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,14 @@ import typer
 
 from lrwd_sweep.cli import options
 from lrwd_sweep.cli.parse import whole
-from lrwd_sweep.cli.study_run import Task, Trainer, check_device, refuse_failed, show
-from lrwd_sweep.decay import Optimizer
+from lrwd_sweep.cli.study_run import Trainer, check_device, refuse_failed, show
+from lrwd_sweep.cli.task import Task, takes_task
 from lrwd_sweep.spec import Kind
 
 MOST_TRIALS = 100_000
 
 
+@takes_task
 def tpe(
     optimizer: options.OptimizerName = options.DEFAULT_OPTIMIZER,
     trials: Annotated[
@@ -26,16 +27,7 @@ def tpe(
             help="Points (α, λ) in all, those of earlier runs included; each trains all seeds.",
         ),
     ] = 64,
-    preset: options.Preset = options.DEFAULT_PRESET,
-    lr: options.Lr = None,
-    wd: options.Wd = None,
-    seeds: options.Seeds = None,
-    epochs: options.Epochs = None,
-    batch_size: options.BatchSize = None,
-    schedule: options.ScheduleName = None,
-    net: options.Net = None,
-    data: options.Data = None,
-    metric: options.Metric = None,
+    task: Task = Task(),  # noqa: B008 - never the default: takes_task puts it in
     device: options.Device = "auto",
     max_lanes: options.MaxLanes = None,
     study_name: options.StudyName = None,
@@ -46,19 +38,8 @@ def tpe(
     The result is drawn on the lattice, each point in its nearest cell, with the best points listed. The
     same command with a larger --trials searches on from there.
     """
-    task = Task.of(
-        preset,
-        lr,
-        wd,
-        seeds,
-        metric,
-        epochs=epochs,
-        batch_size=batch_size,
-        schedule=schedule,
-        net=net,
-        data=data,
-    )
-    spec = task.spec(Optimizer.parse(optimizer), Kind.TPE)
+    (variant,) = task.variants([optimizer])
+    spec = task.spec(variant, Kind.TPE)
     check_device(device)
     from lrwd_sweep.store import check_name, open_store
 

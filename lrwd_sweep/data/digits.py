@@ -35,7 +35,7 @@ def _read() -> np.ndarray:
 
 
 def load() -> Splits:
-    """400 training, 697 validation and 700 test images (n, 64), standardised with the training statistics.
+    """400 training, 697 validation, 700 test images (n, 1, 8, 8), standardised with the training statistics.
 
     One mean and one deviation for the one channel there is, as the paper normalises its images: pixels at
     the rim, dark in nearly every image, stay small. Raises DataError without scikit-learn.
@@ -43,7 +43,7 @@ def load() -> Splits:
     table = _read()
     sizes = DATA_SETS["digits"]
     table = table[np.random.default_rng(SPLIT_SEED).permutation(len(table))]
-    x, y = torch.from_numpy(table[:, :-1]), torch.from_numpy(table[:, -1]).long()
+    x, y = torch.from_numpy(table[:, :-1]).reshape(-1, *sizes.shape), torch.from_numpy(table[:, -1]).long()
     train = x[: sizes.train]
     x = (x - train.mean()) / train.std(correction=0)
     bounds = [sizes.train, sizes.validation, sizes.test]

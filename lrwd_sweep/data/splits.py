@@ -13,7 +13,7 @@ from torch import Tensor
 class Split:
     """Inputs and labels of one split."""
 
-    x: Tensor  # (n, features) float
+    x: Tensor  # (n, *shape) float
     y: Tensor  # (n,) int64
 
     def __len__(self) -> int:

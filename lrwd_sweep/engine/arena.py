@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
+
+from lrwd_sweep.optim import Segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +21,7 @@ class Arena:
     grad: Tensor  # (L, P)
     named: dict[str, Tensor]  # (L, *shape), views of theta
     named_grad: dict[str, Tensor]  # views of grad
+    layout: tuple[Segment, ...]  # where each parameter lies in a lane's row
 
     @classmethod
     def stack(
@@ -28,10 +32,13 @@ class Arena:
         theta = flat.repeat(lanes, 1)
         grad = torch.zeros_like(theta)
         shapes = {name: tuple(value.shape) for name, value in init.items()}
-        return cls(theta, grad, _views(theta, shapes), _views(grad, shapes))
+        ends = accumulate(math.prod(shape) for shape in shapes.values())
+        layout = tuple(
+            Segment(name, end - math.prod(shape), end, shape)
+            for (name, shape), end in zip(shapes.items(), ends, strict=True)
+        )
+        return cls(theta, grad, _views(theta, layout), _views(grad, layout), layout)
 
 
-def _views(flat: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    sizes = [math.prod(shape) for shape in shapes.values()]
-    pieces = torch.split(flat, sizes, dim=1)
-    return {name: piece.view(-1, *shape) for (name, shape), piece in zip(shapes.items(), pieces, strict=True)}
+def _views(flat: Tensor, layout: Sequence[Segment]) -> dict[str, Tensor]:
+    return {part.name: flat[:, part.start : part.stop].view(-1, *part.shape) for part in layout}

@@ -12,7 +12,7 @@ from lrwd_sweep.engine.device import free_bytes
 from lrwd_sweep.engine.trainer import EVAL_BATCH
 from lrwd_sweep.errors import DeviceError
 from lrwd_sweep.lattice import Cell
-from lrwd_sweep.nets import NATIVE
+from lrwd_sweep.nets import build
 from lrwd_sweep.progress import Pack
 from lrwd_sweep.spec import Training
 
@@ -21,15 +21,11 @@ MEMORY_SHARE = 0.8  # of what is free
 
 
 def lane_bytes(training: Training) -> int:
-    """Memory of one fp32 lane at its peak: θ, g, two moments, a gradient and a spare, and the activations.
-
-    Six (width, B) tensors per layer are alive in a training step; an evaluation batch needs two.
-    """
-    shapes = NATIVE[training.net].shapes.values()
-    parameters = sum(math.prod(shape) for shape in shapes)
-    widths = [shape[0] for shape in shapes if len(shape) == 2]
-    activations = max(6 * sum(widths) * training.batch_size, 2 * max(widths) * EVAL_BATCH)
-    return 4 * (6 * parameters + activations)
+    """Memory of one fp32 lane at its peak: θ, g, two moments, a gradient and a spare, and the activations."""
+    sizes = training.data_set
+    net = build(training.net, sizes.shape, sizes.classes)
+    parameters = sum(map(math.prod, net.shapes.values()))
+    return 4 * (6 * parameters + net.activations(training.batch_size, EVAL_BATCH))
 
 
 def lanes_that_fit(training: Training, *, device: torch.device, workers: int, max_lanes: int | None) -> int:

@@ -16,11 +16,11 @@ from dataclasses import replace
 import torch
 
 from lrwd_sweep.data import LOADERS, Splits
-from lrwd_sweep.decay import Optimizer
 from lrwd_sweep.engine import device as devices
 from lrwd_sweep.engine.packing import lanes_that_fit, plan
 from lrwd_sweep.engine.trainer import OnEpoch, PackTrainer, Stopped
 from lrwd_sweep.lattice import Cell
+from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.progress import EpochDone, Pack, PackDone
 from lrwd_sweep.spec import Training
 from lrwd_sweep.trial import Status, Trial

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -9,14 +10,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from lrwd_sweep.data import Split, Splits
-from lrwd_sweep.decay import Family, Optimizer
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.lattice import Cell
-from lrwd_sweep.nets import NATIVE, MlpLanes
-from lrwd_sweep.optim import Adam, Sgd, StepFamily, Update
+from lrwd_sweep.nets import build
+from lrwd_sweep.optim import make_update
+from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.spec import Training
 from lrwd_sweep.trial import Status, Trial
 
+MEASURES = ("loss", "error", "top5_error")  # of every split: cross-entropy, and the two errors
 EVAL_BATCH = 256  # the same for every pack, so that no lane's rounding depends on its pack
 
 
@@ -36,22 +38,27 @@ class PackTrainer:
     def __init__(
         self, optimizer: Optimizer, training: Training, cells: Sequence[Cell], seed: int, splits: Splits
     ) -> None:
-        x, lanes = splits.train.x, len(cells)
+        x, lanes, sizes = splits.train.x, len(cells), training.data_set
         self.training, self.cells, self.seed, self.splits = training, list(cells), seed, splits
-        net = NATIVE[training.net]
+        self.timetable = training.timetable
+        net = build(training.net, sizes.shape, sizes.classes)
         self.arena = Arena.stack(
             net.init(generator(seed, "parameters")), lanes, device=x.device, dtype=x.dtype
         )
-        self.lanes = MlpLanes(net, self.arena.named, self.arena.named_grad, training.batch_size)
-        self.update = Update(
-            _family(optimizer, training, self.arena.theta),
-            optimizer.rule,
+        self.lanes = net.lanes(self.arena.named, self.arena.named_grad, training.batch_size)
+        self.update = make_update(
+            optimizer,
+            training,
+            self.arena.theta,
+            self.arena.layout,
             alpha=torch.tensor([[cell.lr] for cell in cells], device=x.device, dtype=x.dtype),
             lam=torch.tensor([[cell.weight_decay] for cell in cells], device=x.device, dtype=x.dtype),
         )
+        self.noise = generator(seed, "noise", x.device)
         self.died_at = torch.full((lanes,), -1, device=x.device)  # batch of divergence; −1 while alive
         self.any_died = False
         self.curves: dict[str, list[list[float]]] = {}  # name → epoch → lane
+        self.snapshots: dict[int, dict[str, list[float]]] = {}  # epoch → name → lane
 
     def run(
         self,
@@ -64,6 +71,8 @@ class PackTrainer:
             metrics = self._epoch(epoch, order, should_stop)
             for name, values in metrics.items():
                 self.curves.setdefault(name, []).append(values)
+            if epoch in self.timetable.snapshots:
+                self.snapshots[epoch] = metrics | _named("test", self.evaluate(self.splits.test))
             on_epoch(epoch, metrics)
         return self._trials()
 
@@ -73,26 +82,21 @@ class PackTrainer:
         train, steps = self.splits.train, self.training.steps_per_epoch
         shuffled = torch.randperm(len(train), generator=order).to(train.x.device)
         batches = torch.split(shuffled, self.training.batch_size)
-        total = torch.zeros_like(self.update.alpha[:, 0])
+        total = torch.zeros(len(MEASURES), len(self.cells), device=train.x.device, dtype=train.x.dtype)
         for k, batch in enumerate(batches[:steps]):
             if should_stop():
                 raise Stopped
             total += self.step(train.x[batch], train.y[batch], (epoch - 1) * steps + k)
-        loss, error = self.evaluate(self.splits.validation)
-        return {
-            "train_loss": (total / steps).tolist(),
-            "val_loss": loss.tolist(),
-            "val_error": error.tolist(),
-        }
+        return _named("train", total / steps) | _named("val", self.evaluate(self.splits.validation))
 
     @torch.inference_mode()
-    def step(self, x: Tensor, y: Tensor, t: int) -> Tensor:  # (L,)
-        """One update on the batch x (B, features), y (B,) at t = 0, 1, …; every lane's loss before it."""
-        losses = self.lanes.gradient(x, y)
+    def step(self, x: Tensor, y: Tensor, t: int) -> Tensor:  # (MEASURES, L)
+        """One update on the batch x (B, *shape), y (B,) at t = 0, 1, …; what every lane had before it."""
+        losses, logits = self.lanes.gradient(x, y, self.noise)
         self._freeze_diverged(losses, t)
-        eta = self.training.schedule.eta(t, self.training.steps)
-        self.update.apply(self.arena.theta, self.arena.grad, eta, t + 1)
-        return losses
+        eta, n = self.timetable.eta(t), self.timetable.steps_of_cycle(t)
+        self.update.apply(self.arena.theta, self.arena.grad, eta, t + 1, n)
+        return torch.stack([losses, *_errors(logits, y)])
 
     def _freeze_diverged(self, losses: Tensor, t: int) -> None:
         """Stop lanes at their first loss that is not finite: select, never multiply (0·NaN is NaN)."""
@@ -106,30 +110,35 @@ class PackTrainer:
             torch.where(row, state, torch.zeros_like(row, dtype=state.dtype), out=state)
 
     @torch.inference_mode()
-    def evaluate(self, split: Split) -> tuple[Tensor, Tensor]:
-        """Mean cross-entropy and misclassified share of every lane, each (L,), with running statistics."""
-        loss = torch.zeros_like(self.update.alpha[:, 0])
-        wrong = torch.zeros_like(loss)
-        network = self.lanes.folded()
+    def evaluate(self, split: Split) -> Tensor:  # (MEASURES, L)
+        """The measures of every lane on a split, with running statistics."""
+        total = torch.zeros(len(MEASURES), len(self.cells), device=split.x.device, dtype=split.x.dtype)
+        network = self.lanes.predictor()
         for x, y in zip(*(torch.split(part, EVAL_BATCH) for part in (split.x, split.y)), strict=True):
             logits = network.predict(x)
-            loss += _cross_entropy(logits, y).sum(dim=1)
-            chosen = logits.gather(1, y.expand(len(self.cells), 1, -1)).squeeze(1)
-            wrong += (chosen < logits.amax(dim=1)).sum(dim=1)
-        wrong = torch.where(loss.isnan(), loss, wrong)  # NaN logits are not right either
-        return loss / len(split), wrong / len(split)
+            total += torch.stack([_cross_entropy(logits, y).mean(dim=1), *_errors(logits, y)]) * len(y)
+        return total / len(split)
 
     def _trials(self) -> list[Trial]:
-        test_loss, test_error = (values.tolist() for values in self.evaluate(self.splits.test))
+        newest = max(self.snapshots, default=None)
+        if newest is None:
+            last = {name: values[-1] for name, values in self.curves.items()}
+            last |= _named("test", self.evaluate(self.splits.test))
+        else:
+            last = self.snapshots[newest]  # what the run hands over
         died_at = self.died_at.tolist()
         trials = []
         for lane, cell in enumerate(self.cells):
             curves = {name: tuple(e[lane] for e in epochs) for name, epochs in self.curves.items()}
-            metrics = {name: curve[-1] for name, curve in curves.items()}
-            metrics |= {"test_loss": test_loss[lane], "test_error": test_error[lane]}
-            finite = all(abs(value) < float("inf") for value in metrics.values())
+            metrics = {name: values[lane] for name, values in last.items()}
+            snapshots = {
+                epoch: {name: values[lane] for name, values in found.items()}
+                for epoch, found in self.snapshots.items()
+            }
+            ends = [*metrics.values(), *(curve[-1] for curve in curves.values())]
+            finite = all(math.isfinite(value) for value in ends)
             if died_at[lane] < 0 and finite:
-                trials.append(Trial(cell, self.seed, Status.COMPLETE, metrics, curves))
+                trials.append(Trial(cell, self.seed, Status.COMPLETE, metrics, curves, snapshots=snapshots))
             else:
                 where = (
                     f"step {died_at[lane]} of {self.training.steps}"
@@ -141,18 +150,26 @@ class PackTrainer:
         return trials
 
 
-def generator(seed: int, purpose: str) -> torch.Generator:
-    """A stream of its own for every seed and purpose, on the CPU: every device sees the same numbers."""
-    return torch.Generator().manual_seed((seed << 8) + ("parameters", "data order").index(purpose))
+def generator(seed: int, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
+    """A stream of its own for every seed and purpose; those on the CPU are the same for every device."""
+    purposes = ("parameters", "data order", "noise", "augmentation")
+    return torch.Generator(device).manual_seed((seed << 8) + purposes.index(purpose))
+
+
+def _named(split: str, values: Tensor) -> dict[str, list[float]]:  # (MEASURES, L)
+    """By metric name, every lane's value."""
+    return {f"{split}_{name}": row for name, row in zip(MEASURES, values.tolist(), strict=True)}
+
+
+def _errors(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:  # (L, C, B), (B,) → (L,), (L,)
+    """Share whose class is not the likeliest, and not among the five likeliest; NaN is never right."""
+    chosen = logits.gather(1, y.expand(logits.shape[0], 1, -1))
+    rank = (logits > chosen).sum(dim=1)
+    lost = logits.sum(dim=(1, 2)).isnan()
+    return tuple(  # type: ignore[return-value]
+        torch.where(lost, torch.nan, (rank >= places).to(logits.dtype).mean(dim=1)) for places in (1, 5)
+    )
 
 
 def _cross_entropy(logits: Tensor, y: Tensor) -> Tensor:  # (L, C, B), (B,) → (L, B)
     return functional.cross_entropy(logits, y.expand(logits.shape[0], -1), reduction="none")
-
-
-def _family(optimizer: Optimizer, training: Training, theta: Tensor) -> StepFamily:
-    if optimizer.family is Family.SGD:
-        return Sgd(training.momentum, torch.zeros_like(theta))
-    return Adam(
-        training.beta1, training.beta2, training.eps, torch.zeros_like(theta), torch.zeros_like(theta)
-    )

@@ -25,6 +25,12 @@ class Mlp:
     norm_logits: bool = True
 
     @property
+    def scale_invariant(self) -> tuple[str, ...]:
+        """The matrices with a normalisation behind them."""
+        weights = tuple(name for name in self.shapes if name.startswith("weight"))
+        return weights if self.norm_logits else weights[:-1]
+
+    @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every parameter of one network."""
         pairs = zip(self.widths[1:], self.widths, strict=False)
@@ -40,6 +46,15 @@ class Mlp:
             else torch.zeros(shape, dtype=torch.float64)
             for name, shape in self.shapes.items()
         }
+
+    def lanes(self, theta: Mapping[str, Tensor], grad: Mapping[str, Tensor], batch: int) -> MlpLanes:
+        """As many networks as `theta` holds, which train on batches of `batch`."""
+        return MlpLanes(self, theta, grad, batch)
+
+    def activations(self, batch: int, eval_batch: int) -> int:
+        """Six (width, B) tensors per layer are alive in a training step; an evaluation batch needs two."""
+        widths = self.widths[1:]
+        return max(6 * sum(widths) * batch, 2 * max(widths) * eval_batch)
 
 
 class MlpLanes:
@@ -59,12 +74,14 @@ class MlpLanes:
 
     def gradient(
         self,
-        x: Tensor,  # (B, features), the same batch in every lane
+        x: Tensor,  # (B, *shape), the same batch in every lane
         y: Tensor,  # (B,) int64
-    ) -> Tensor:  # (L,)
-        """Every lane's mean cross-entropy on the batch; its gradient by that lane's parameters is written."""
-        batch = x.shape[0]
-        log_p = torch.log_softmax(self._logits(x), dim=1)
+        noise: torch.Generator,  # not used
+    ) -> tuple[Tensor, Tensor]:  # (L,), (L, C, B)
+        """Every lane's mean cross-entropy on the batch, and its logits; the gradients are written."""
+        batch, x = x.shape[0], x.flatten(1)
+        logits = self._logits(x)
+        log_p = torch.log_softmax(logits, dim=1)
         losses = -log_p.gather(1, y.expand(len(log_p), 1, -1)).mean(dim=(1, 2))
         dz = log_p.exp_().sub_(self.one_hot.index_select(1, y)).div_(batch)  # of the logits
         torch.sum(dz, dim=2, out=self.bias_grad)
@@ -77,7 +94,7 @@ class MlpLanes:
             torch.ops.aten.threshold_backward.grad_input(dh, h, 0, grad_input=dh)
             dz = self.norms[k - 1].backward(self.z[k - 1], dh)
         self.weight_grads[0].copy_(torch.bmm(dz, x.expand(len(dz), -1, -1)))
-        return losses
+        return losses, logits
 
     def _logits(self, x: Tensor) -> Tensor:  # (L, classes, B)
         """By batch statistics; leaves z and h of every layer in their buffers."""
@@ -91,7 +108,7 @@ class MlpLanes:
             return torch.add(bias, self.norms[-1].forward(self.z[-1]), alpha=LOGIT_SCALE)
         return self.z[-1] + bias
 
-    def folded(self) -> Folded:
+    def predictor(self) -> Folded:
         """The networks by running statistics, each normalisation part of its layer."""
         *hidden, last = self.weights
         layers = [norm.fold(weight) for weight, norm in zip(hidden, self.norms, strict=False)]
@@ -124,8 +141,8 @@ class Folded:
         return cls([weight for weight, _ in layers], [-bias for bias in biases[:-1]], biases[-1])
 
     def predict(self, x: Tensor) -> Tensor:  # (L, classes, B)
-        """The logits on x (B, features)."""
-        h = x.t().expand(self.bias.shape[0], -1, -1)
+        """The logits on x (B, *shape)."""
+        h = x.flatten(1).t().expand(self.bias.shape[0], -1, -1)
         for weight, floor in zip(self.weights, self.floors, strict=False):
             h = torch.bmm(weight, h).clamp_min_(floor)
         return torch.bmm(self.weights[-1], h).add_(self.bias)

@@ -31,7 +31,7 @@ class Update:
     alpha: Tensor  # (L, 1) base learning rate
     lam: Tensor  # (L, 1) decay: λ′, λ or w by the rule
 
-    def apply(self, theta: Tensor, g: Tensor, eta: float, t: int) -> None:
+    def apply(self, theta: Tensor, g: Tensor, eta: float, t: int, n: int) -> None:
         """Update θ (L, P) in place at step t = 1, 2, …; g (L, P) is used up."""
         if self.rule is DecayRule.COUPLED:
             g.addcmul_(theta, self.lam)

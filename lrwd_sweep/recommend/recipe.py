@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lrwd_sweep.conversion import Conventions
-from lrwd_sweep.decay import DecayRule, Family, Optimizer
+from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.lattice import Cell
+from lrwd_sweep.optimizer import Family, Optimizer
 from lrwd_sweep.schedule import Schedule
 from lrwd_sweep.spec import StudySpec, Training
 
@@ -160,7 +161,7 @@ def _decoupled_step(constructor: str, w: float) -> str:
 
 def _paper_sgd(spec: StudySpec, cell: Cell, decay: Conventions) -> Iterator[Line]:
     if spec.optimizer.rule is DecayRule.COUPLED:
-        yield Line(_values(cell, cell.weight_decay), f"the paper's SGD: {spec.optimizer.formula}")
+        yield Line(_values(cell, cell.weight_decay), f"the paper's SGD: {spec.formula}")
     if decay.independent is None:
         yield Line("", "no line for SGDW: its λ takes the momentum, which an imported study does not tell")
     else:
@@ -170,7 +171,7 @@ def _paper_sgd(spec: StudySpec, cell: Cell, decay: Conventions) -> Iterator[Line
 
 
 def _foreign(spec: StudySpec, cell: Cell, decay: Conventions) -> Iterator[Line]:
-    yield Line(_values(cell, cell.weight_decay), f"as swept: {spec.optimizer.formula}")
+    yield Line(_values(cell, cell.weight_decay), f"as swept: {spec.formula}")
     for rule, value in ((DecayRule.INDEPENDENT, decay.independent), (DecayRule.LR_SCALED, decay.lr_scaled)):
         if value is not None and rule is not spec.optimizer.rule:
             yield Line(_values(cell, value), f"the same, {rule}: exact under any schedule")
@@ -190,6 +191,6 @@ def _length(spec: StudySpec) -> str:
     t = spec.training
     assert t is not None, "an imported study has no normalised decay"
     return (
-        f"T epochs at batch b, N = T·⌊{t.sizes.train}/b⌋ steps (here {t.steps}): λ = λ_norm/√N, "
+        f"T epochs at batch b, N = T·⌊{t.data_set.train}/b⌋ steps (here {t.steps}): λ = λ_norm/√N, "
         "as the paper proposes"
     )

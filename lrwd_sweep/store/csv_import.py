@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
-from lrwd_sweep.decay import DecayRule, Optimizer
+from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.errors import UnknownName, UsageError
 from lrwd_sweep.lattice import Cell, Lattice
+from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.spec import Kind, StudySpec
 from lrwd_sweep.store.csv_row import Fields, Row, is_number, number
 from lrwd_sweep.trial import Status, Trial

@@ -59,6 +59,12 @@ def m001_initial(connection: Connection) -> None:
         connection.exec_driver_sql(statement)
 
 
+@migration
+def m002_snapshots(connection: Connection) -> None:
+    """Metrics at every warm restart, by epoch."""
+    connection.exec_driver_sql("ALTER TABLE trials ADD COLUMN snapshots JSON NOT NULL DEFAULT '{}'")
+
+
 def schema_version(connection: Connection) -> int:
     """How many migrations this database has seen; 0 for an empty one.
 

@@ -49,6 +49,7 @@ class TrialRow(Base):
     status: Mapped[str]
     metrics: Mapped[dict[str, float]]
     detail: Mapped[str]
+    snapshots: Mapped[dict[str, Any]]  # metrics by epoch of a warm restart
 
 
 class CurveRow(Base):

@@ -48,6 +48,7 @@ def insert_trials(session: Session, study: int, trials: Sequence[Trial]) -> None
                 "status": trial.status.value,
                 "metrics": dict(trial.metrics),
                 "detail": trial.detail,
+                "snapshots": {str(epoch): dict(found) for epoch, found in trial.snapshots.items()},
             }
             for key, trial in enumerate(trials, start=first)
         ],
@@ -82,14 +83,23 @@ def select_trials(session: Session, study: int, *, curves: bool) -> list[Trial]:
             TrialRow.status,
             TrialRow.metrics,
             TrialRow.detail,
+            TrialRow.snapshots,
         )
         .where(TrialRow.study_id == study)
         .order_by(TrialRow.id)
     )
     curves_of = _select_curves(session, study) if curves else {}
     return [
-        Trial(Cell(lr, weight_decay), seed, Status(status), metrics, curves_of.get(key, {}), detail)
-        for key, lr, weight_decay, seed, status, metrics, detail in rows
+        Trial(
+            Cell(lr, weight_decay),
+            seed,
+            Status(status),
+            metrics,
+            curves_of.get(key, {}),
+            detail,
+            {int(epoch): found for epoch, found in snapshots.items()},
+        )
+        for key, lr, weight_decay, seed, status, metrics, detail, snapshots in rows
     ]
 
 

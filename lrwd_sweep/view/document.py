@@ -62,7 +62,7 @@ def _study(result: Result) -> Document:
         "optimizer": str(spec.optimizer),
         "family": spec.optimizer.family and str(spec.optimizer.family),
         "decay_rule": str(spec.optimizer.rule),
-        "formula": spec.optimizer.formula,
+        "formula": spec.formula,
         "metric": result.surface.metric,
         "schedule": training and str(training.schedule),
         "net": training and training.net,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from lrwd_sweep.lattice import format_value
-from lrwd_sweep.result import Candidate, ComparedResults, Result
+from lrwd_sweep.result import Candidate, ComparedResults, Result, titles
 from lrwd_sweep.separability import Estimate, Separability, TransferRegret
 from lrwd_sweep.view.notation import UNICODE, axis_labels, short_decimal
 from lrwd_sweep.view.plain import plain
@@ -18,10 +18,8 @@ _NOTHING = "–"
 
 
 def title(result: Result, among: Sequence[Result]) -> str:
-    """The optimizer's name, or the study's where another study has the same optimizer."""
-    name = str(result.spec.optimizer)
-    alike = [other for other in among if str(other.spec.optimizer) == name]
-    return plain(name if len(alike) < 2 else result.name)
+    """The optimizer's name, with what sets the study apart from others of the same optimizer."""
+    return plain(titles(among)[list(among).index(result)] if result in among else result.spec.title)
 
 
 def task(result: Result) -> str:
@@ -112,7 +110,7 @@ def _lr(_: Result, best: Candidate) -> str:
 
 
 def _decay(result: Result, best: Candidate) -> str:
-    return f"{result.spec.optimizer.rule.symbol} {lattice_value(best.cell.weight_decay)}"
+    return f"{result.spec.optimizer.symbol} {lattice_value(best.cell.weight_decay)}"
 
 
 def _converted(name: str) -> Callable[[Result, Candidate], str]:

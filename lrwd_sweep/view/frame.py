@@ -117,7 +117,7 @@ class Frame:
 
 def corner(surface: Surface, glyphs: Glyphs) -> str:
     """The names of both axes and where they grow, as in `α↑λ→`."""
-    return f"{glyphs.alpha}{glyphs.up}{glyphs.symbol(surface.rule)}{glyphs.right}"
+    return f"{glyphs.alpha}{glyphs.up}{glyphs.symbol(surface.symbol)}{glyphs.right}"
 
 
 def frames(scale: Scale | None, glyphs: Glyphs, coloured: bool) -> Iterator[Frame]:

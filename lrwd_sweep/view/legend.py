@@ -76,7 +76,7 @@ def _axes(surfaces: Sequence[Surface], frame: Frame) -> Text:
     glyphs = frame.glyphs
     rules: dict[str, dict[str, None]] = {}
     for surface in surfaces:
-        rules.setdefault(glyphs.symbol(surface.rule), {})[str(surface.rule)] = None
+        rules.setdefault(glyphs.symbol(surface.symbol), {})[str(surface.rule)] = None
     decays = ", ".join(f"{symbol} ({', '.join(names)})" for symbol, names in rules.items())
     return Text(f"rows: learning rate {glyphs.alpha}; columns: weight decay {decays}")
 

@@ -109,7 +109,7 @@ class Progress:
         surface = Surface.from_trials(
             trials, spec.lattice, spec.seeds, metric=spec.metric, rule=optimizer.rule, cap=spec.cap
         )
-        return Heatmap(surface, str(optimizer), optimizer.formula, partial=True)
+        return Heatmap(surface, spec.title, spec.formula, partial=True)
 
     def _text(self) -> Text:
         done, total = self._lane_steps()

@@ -75,7 +75,7 @@ def _study(result: Result, among: Sequence[Result]) -> list[str]:
     name = title(result, among)
     blocks = [
         f"## {code(name)}",
-        f"{code(result.spec.optimizer.formula)}  \nstudy {code(result.name)}: {escaped(task(result))}",
+        f"{code(result.spec.formula)}  \nstudy {code(result.name)}: {escaped(task(result))}",
         pipe_table(["best cell", ""], _escaped(best_rows([result]))),
         pipe_table(["separability", "value [90 % interval]"], _escaped(separability_rows([result]))),
     ]
@@ -103,7 +103,7 @@ def _lattice(result: Result) -> list[str]:
     tiles = Tiles.of(result.surface, result.separability)
     scale = Scale.of([result.surface])
     decimals = max(scale.decimals, 0) if scale else 0
-    symbol = result.spec.optimizer.rule.symbol
+    symbol = result.spec.optimizer.symbol
     rows = [
         [label, *(_entry(tile, decimals) for tile in row)]
         for label, row in zip(axis_labels(tiles.row_values, UNICODE), tiles.rows, strict=True)

@@ -7,7 +7,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.lattice import format_value
 
 
@@ -26,9 +25,9 @@ class Glyphs:
     right: str
     ascii: bool
 
-    def symbol(self, rule: DecayRule) -> str:
+    def symbol(self, letter: str) -> str:
         """The letter of a rule's decay."""
-        return "wd" if self.ascii else rule.symbol
+        return "wd" if self.ascii else letter
 
     @property
     def alpha(self) -> str:

@@ -10,7 +10,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.padding import Padding
 from rich.text import Text
 
-from lrwd_sweep.decay import Optimizer, optimizer_names
+from lrwd_sweep.optimizer import Optimizer, optimizer_names
 from lrwd_sweep.recommend import Recommendations, Recommended
 from lrwd_sweep.recommend.recipe import Line
 from lrwd_sweep.result import Result
@@ -23,7 +23,7 @@ _DIM = "dim"
 
 def headline(result: Result, found: Recommended) -> str:
     """A recommended cell, its value, and what becomes of it one step off."""
-    symbol, metric = result.spec.optimizer.rule.symbol, plain(result.surface.metric)
+    symbol, metric = result.spec.optimizer.symbol, plain(result.surface.metric)
     text = (
         f"{found.role}: α = {lattice_value(found.cell.lr)}, {symbol} = "
         f"{lattice_value(found.cell.weight_decay)}; {metric} {short_decimal(found.value, 4)}"

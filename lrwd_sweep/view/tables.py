@@ -65,7 +65,7 @@ class Report:
 
 def heatmaps(results: Sequence[Result]) -> list[Heatmap]:
     """One heatmap per result."""
-    return [Heatmap(r.surface, title(r, results), r.spec.optimizer.formula, r.separability) for r in results]
+    return [Heatmap(r.surface, title(r, results), r.spec.formula, r.separability) for r in results]
 
 
 def _galleries(results: Sequence[Result]) -> Iterable[Gallery]:
@@ -90,7 +90,7 @@ def _verdict(compared: ComparedResults, ascii_only: bool) -> str:
     """The comparison's sentence, its formulas in letters that the console has."""
     sentence = compared.comparison.verdict
     for result in (compared.a, compared.b) if ascii_only else ():
-        formula = result.spec.optimizer.formula
+        formula = result.spec.formula
         sentence = sentence.replace(formula, ascii_formula(formula))
     return sentence
 

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrwd_sweep.data import Splits
-from lrwd_sweep.decay import Optimizer
 from lrwd_sweep.engine import Pool, Stopped, device, packing
 from lrwd_sweep.engine.packing import lane_bytes, lanes_that_fit, plan
 from lrwd_sweep.engine.trainer import OnEpoch, PackTrainer
 from lrwd_sweep.errors import DeviceError, UnknownName
 from lrwd_sweep.lattice import Cell, Lattice
+from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.progress import EpochDone, PackDone
 from lrwd_sweep.spec import Training
 from lrwd_sweep.trial import Status, Trial

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from lrwd_sweep.data import Splits
-from lrwd_sweep.decay import Optimizer
 from lrwd_sweep.engine.trainer import PackTrainer, Stopped, generator
 from lrwd_sweep.lattice import Cell
 from lrwd_sweep.nets import NATIVE
+from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.schedule import Schedule
 from lrwd_sweep.spec import Training
 from lrwd_sweep.trial import Status

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrwd_sweep.decay import Optimizer
 from lrwd_sweep.lattice import Cell, Lattice, canonical
+from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.recommend.advice import Advice, advice, extended, finer
 from lrwd_sweep.result import Result, result
 from lrwd_sweep.separability import Verdict

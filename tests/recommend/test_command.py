@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrwd_sweep.catalog import METRICS, NETWORKS
-from lrwd_sweep.decay import Optimizer, optimizer_names
 from lrwd_sweep.lattice import Lattice, parse_axis
+from lrwd_sweep.optimizer import Optimizer, optimizer_names
 from lrwd_sweep.preset import DEFAULT, find_preset
 from lrwd_sweep.recommend.command import axis_text, command
 from lrwd_sweep.schedule import Schedule

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrwd_sweep.conversion import Convention, Run, conventions
-from lrwd_sweep.decay import DecayRule, Family, Optimizer, optimizer_names
+from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.lattice import Cell, canonical
+from lrwd_sweep.optimizer import Family, Optimizer, optimizer_names
 from lrwd_sweep.recommend.recipe import Line, recipe
 from lrwd_sweep.schedule import Schedule
 from lrwd_sweep.spec import Kind, StudySpec, Training

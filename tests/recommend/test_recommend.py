@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrwd_sweep.decay import DecayRule, Optimizer
+from lrwd_sweep.decay import DecayRule
+from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.recommend import blocks, most_forgiving, recommendations
 from lrwd_sweep.result import Result, result
 from lrwd_sweep.spec import Kind

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrwd_sweep.decay import DecayRule, Family, Optimizer
+from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.errors import UnknownName, UsageError
 from lrwd_sweep.lattice import Cell, Lattice
+from lrwd_sweep.optimizer import Family, Optimizer
 from lrwd_sweep.spec import Kind
 from lrwd_sweep.store import open_store
 from lrwd_sweep.store.csv_import import import_spec, read_csv

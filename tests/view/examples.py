@@ -7,8 +7,9 @@ import io
 import numpy as np
 from rich.console import Console, RenderableType
 
-from lrwd_sweep.decay import DecayRule, Optimizer
+from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.lattice import Lattice
+from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.result import Result, result
 from lrwd_sweep.spec import Kind, StudySpec, Training
 from lrwd_sweep.surface import CellStatus, Float, Surface

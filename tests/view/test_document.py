@@ -9,9 +9,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lrwd_sweep.decay import DecayRule, Optimizer
+from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.gates import Gate, MaxAbsSlope, MaxBest, MinSeeds, NoEdge, Require
 from lrwd_sweep.lattice import Cell, Lattice
+from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.result import Result, comparison, result
 from lrwd_sweep.separability import Verdict
 from lrwd_sweep.spec import Kind

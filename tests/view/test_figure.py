@@ -14,9 +14,10 @@ from matplotlib.collections import PathCollection, QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.mathtext import MathTextParser
 
-from lrwd_sweep.decay import DecayRule, Optimizer, optimizer_names
+from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.errors import HostError, NothingToReport, UsageError
 from lrwd_sweep.lattice import Cell, Lattice
+from lrwd_sweep.optimizer import Optimizer, optimizer_names
 from lrwd_sweep.result import Result, result
 from lrwd_sweep.spec import Kind
 from lrwd_sweep.trial import Status, Trial

@@ -12,7 +12,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.measure import Measurement
 
-from lrwd_sweep.decay import DecayRule, Optimizer
+from lrwd_sweep.decay import DecayRule
+from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.separability import analyse
 from lrwd_sweep.surface import CellStatus
 from lrwd_sweep.view.heatmap import Gallery, Heatmap

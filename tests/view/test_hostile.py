@@ -16,9 +16,10 @@ import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from lrwd_sweep.decay import DecayRule, Optimizer
+from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.gates import Gate, MaxBest, MaxRegression, NoEdge, Require
 from lrwd_sweep.gates.earlier_report import EarlierReport
+from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.result import Result, comparison, result
 from lrwd_sweep.separability import Verdict
 from lrwd_sweep.spec import Kind

@@ -22,9 +22,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrwd_sweep.decay import DecayRule, Optimizer
+from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.gates import Outcome
 from lrwd_sweep.lattice import Lattice
+from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.result import Result, comparison, result
 from lrwd_sweep.spec import Kind
 from lrwd_sweep.trial import Status, Trial

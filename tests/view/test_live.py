@@ -9,8 +9,8 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from lrwd_sweep.decay import Optimizer
 from lrwd_sweep.lattice import Cell, Lattice
+from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.progress import EpochDone, Pack, PackDone
 from lrwd_sweep.spec import Kind, StudySpec, Training
 from lrwd_sweep.trial import Status, Trial

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrwd_sweep.decay import Optimizer, optimizer_names
+from lrwd_sweep.optimizer import Optimizer, optimizer_names
 from lrwd_sweep.view.notation import (
     ASCII,
     UNICODE,

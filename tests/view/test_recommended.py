@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from lrwd_sweep.decay import DecayRule, Optimizer, optimizer_names
+from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.lattice import Cell
+from lrwd_sweep.optimizer import Optimizer, optimizer_names
 from lrwd_sweep.recommend import Recommendations, recommendations
 from lrwd_sweep.recommend.advice import Advice
 from lrwd_sweep.result import Result, result

@@ -214,7 +214,7 @@ def _series(
 ) -> Series:
     cell = result.surface.cell(*place)
     words = {"best": "best cell", "worst": "worst cell that counts", "centre": "centre of the lattice"}
-    symbol = result.spec.optimizer.rule.symbol
+    symbol = result.spec.optimizer.symbol
     return Series(
         name,
         f"{words[name]}: α {lattice_value(cell.lr)}, {symbol} {lattice_value(cell.weight_decay)}",

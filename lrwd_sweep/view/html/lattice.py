@@ -103,7 +103,7 @@ class Drawing:
             row_names=rows,
             column_names=columns,
             ridge=tuple(_ridge(result, grid)),
-            symbol=result.spec.optimizer.rule.symbol,
+            symbol=result.spec.optimizer.symbol,
             rule=str(result.spec.optimizer.rule),
         )
 
@@ -186,7 +186,7 @@ def reading(result: Result, i: int, j: int, tile: Tile) -> str:
     """All that is known of a cell, in lines: where it is, its value, what stands out, and every seed."""
     surface = result.surface
     cell = surface.cell(i, j)
-    symbol = result.spec.optimizer.rule.symbol
+    symbol = result.spec.optimizer.symbol
     notes = [
         {Mark.BEST: "the best cell", Mark.TOP: "one of the ten best"}.get(tile.mark, ""),
         {Ridge.CARRIES: "best of its row", Ridge.APART: "best of its row, not in the slope"}.get(

@@ -51,7 +51,7 @@ class SlopeAxis:
             tuple(
                 Slope(
                     title=title(result, results),
-                    formula=result.spec.optimizer.formula,
+                    formula=result.spec.formula,
                     verdict=str(result.separability.verdict),
                     value=_place(s.value, low, high),
                     low=_place(s.low, low, high),
