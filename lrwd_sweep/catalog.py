@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from lrwd_sweep import image_folder
 from lrwd_sweep.errors import UnknownName
 
 
@@ -24,14 +25,38 @@ class DataSet:
         return DATA_SETS.get(name)
 
 
-DATA_SETS = {"digits": DataSet(train=400, validation=697, test=700, classes=10, shape=(1, 8, 8))}
+DATA_SETS = {  # validation images are held out of the published training part by a fixed seed
+    "digits": DataSet(train=400, validation=697, test=700, classes=10, shape=(1, 8, 8)),
+    "mnist": DataSet(train=55_000, validation=5_000, test=10_000, classes=10, shape=(1, 28, 28)),
+    "fashion-mnist": DataSet(train=55_000, validation=5_000, test=10_000, classes=10, shape=(1, 28, 28)),
+    "svhn": DataSet(train=68_257, validation=5_000, test=26_032, classes=10, shape=(3, 32, 32)),
+    "cifar10": DataSet(train=45_000, validation=5_000, test=10_000, classes=10, shape=(3, 32, 32)),
+    "cifar100": DataSet(train=45_000, validation=5_000, test=10_000, classes=100, shape=(3, 32, 32)),
+    "imagenet32": DataSet(
+        train=1_231_167, validation=50_000, test=50_000, classes=1000, shape=(3, 32, 32)
+    ),  # its test labels are nobody's: the published validation images are the test split
+}
 
 NETWORKS = {
     "mlp-norm": "128-128, batch norm without affine parameters after every layer: scale-invariant",
     "mlp": "128-128, batch norm after the hidden layers, an ordinary output layer",
+    "cnn-norm": "three convolutions, 16-32-32, normalised like mlp-norm: scale-invariant",
+    "cnn": "the same with an ordinary output layer",
+    "resnet20": "residual network for small images, 0.27M parameters",
+    "resnet32": "the same deeper, 0.46M",
+    "resnet56": "and deeper, 0.85M",
+    "wrn-28-10": "wide residual network, 36.5M",
+    "shake26-2x32d": "Shake-Shake-Image of depth 26, 2.9M",
+    "shake26-2x64d": "the same wider, 11.6M: the AdamW paper's",
+    "shake26-2x96d": "wider still, 26.2M: the AdamW paper's for its longest runs",
+    "torchvision:NAME": "any classifier of torchvision.models, as torchvision:resnet18",
 }
 
-AUGMENTATIONS = {"none": "every image as it is"}
+AUGMENTATIONS = {
+    "none": "every image as it is",
+    "crop-flip": "shifted by up to an eighth of its side, mirrored at random",
+    "crop-flip-cutout": "the same, and a square of half its side blanked",
+}
 
 METRICS = {
     "val_loss": "cross-entropy on the validation split, nats",
@@ -42,17 +67,31 @@ METRICS = {
     "train_top5_error": "the same for the five most likely classes, 0 to 1",
 }
 
+DIAGNOSTICS = {  # of the tensors whose scale makes no difference, at the last update of every epoch
+    "norm": "‖θ‖ of the scale-invariant tensors together",
+    "rotation": "angle by which an update turns a scale-invariant tensor w, radians, mean over them",
+    "effective_lr": "ηα/‖w‖² for sgd and sgdp, ηα/‖w‖ for the others, mean over the same",
+    "projection": "share of an epoch's updates whose radial part was removed; adamp and sgdp alone",
+}
+
 
 def find_data_set(name: str) -> DataSet:
-    """Sizes by name. Raises UnknownName."""
+    """Sizes by name; those of an image folder are counted. Raises UnknownName, UsageError or DataError."""
+    if name.startswith(image_folder.PREFIX):
+        found = image_folder.scan(name)
+        sizes = (len(found.train), len(found.validation), len(found.test), len(found.classes))
+        return DataSet(*sizes, shape=(3, found.side, found.side))
     if name not in DATA_SETS:
-        raise UnknownName("data set", name, DATA_SETS)
+        raise UnknownName("data set", name, [*DATA_SETS, f"{image_folder.PREFIX}PATH"])
     return DATA_SETS[name]
 
 
 def find_network(name: str) -> str:
-    """The canonical name of a network. Raises UnknownName."""
-    if name not in NETWORKS:
+    """The canonical name of a network; whether torchvision knows its own is seen when it is built.
+
+    Raises UnknownName.
+    """
+    if name not in NETWORKS and not name.startswith("torchvision:"):
         raise UnknownName("network", name, NETWORKS)
     return name
 

@@ -1,8 +1,9 @@
 """One strength of decay in every convention: λ = gain × number, where the gain depends on the run alone.
 
 λ = αw and λ = λ_norm/√N are exact under any schedule. For SGD L2 is decay with λ = αλ′ without momentum
-(Proposition 1); with it the two agree asymptotically at λ = αλ′/(1−β₁). For Adam no constant λ′ does what
-decay does (Proposition 2). What the schedule leaves alone, or squares, agrees with the rest while η = 1.
+(Proposition 1); with it the two agree asymptotically at λ = αλ′/(1−β₁). For a family that scales every
+parameter's step by itself no constant λ′ does what decay does (Proposition 2). SGDP's authors divide their
+lr-scaled decay by 1−β₁ too. What the schedule leaves alone, or squares, agrees with the rest while η = 1.
 """
 
 from __future__ import annotations
@@ -49,6 +50,9 @@ _ABOUT = {
     Convention.CORRECTED: ("c", "θ ← θ − η²αcθ", "AdamC, timm corrected_weight_decay"),
 }
 
+_OF_SGDP = ("θ ← θ − ηαwθ/(1−β₁)", "SGDP of the adamp package")  # lr-scaled, in SGDP
+_UNSCHEDULED = {Convention.FIXED, Convention.CORRECTED}  # decay that does not go as η does
+
 # In α, N, β₁ and the number itself, x; with letters put in it is a formula, with numbers an arithmetic.
 _TO_LAMBDA = {
     Convention.LR_SCALED: "{α} × {x}",
@@ -65,12 +69,13 @@ _FROM_LAMBDA = {
     Convention.CORRECTED: "{x} / {α}",
 }
 
-
-_NAMES = {
+NAMES = {
+    Family.SGD: "SGD",
     Family.ADAM: "Adam",
     Family.AMSGRAD: "AMSGrad",
     Family.ADAGRAD: "AdaGrad",
     Family.RMSPROP: "RMSProp",
+    Family.SGDP: "SGDP",
     Family.ADAMP: "AdamP",
 }
 
@@ -82,23 +87,40 @@ class Run:
     family: Family | None  # None: an optimizer that is none of ours
     lr: float  # α
     steps: int | None = None  # N; None where not known
-    momentum: float | None = None  # β₁ of SGD; None where not known
+    momentum: float | None = None  # β₁ of SGD and SGDP; None where not known
+    constant: bool = False  # whether η = 1 at every step
 
     def gain(self, convention: Convention) -> float | None:
         """λ per unit of the convention's number, or None where there is no equivalent or it is not known."""
         match convention:
             case Convention.INDEPENDENT | Convention.FIXED:
                 return 1.0
-            case Convention.LR_SCALED if self.family is Family.SGDP:  # its authors divide by 1 − β₁
+            case Convention.NORMALIZED:
+                return 1 / math.sqrt(self.steps) if self.steps else None
+            case _ if self._takes_momentum(convention):
                 return None if self.momentum is None else self.lr / (1 - self.momentum)
             case Convention.LR_SCALED | Convention.CORRECTED:
                 return self.lr
-            case Convention.NORMALIZED:
-                return 1 / math.sqrt(self.steps) if self.steps else None
             case Convention.COUPLED:
-                if self.family is not Family.SGD or self.momentum is None:
-                    return None
-                return self.lr / (1 - self.momentum)
+                return None
+
+    def _takes_momentum(self, convention: Convention) -> bool:
+        """Whether λ is α/(1−β₁) times the number: a buffer sums L2 up, and SGDP's authors do the same."""
+        return (self.family, convention) in {
+            (Family.SGD, Convention.COUPLED),
+            (Family.SGDP, Convention.LR_SCALED),
+        }
+
+    def update(self, convention: Convention) -> str:
+        """The decay of one step."""
+        return _OF_SGDP[0] if self._of_sgdp(convention) else convention.update
+
+    def users(self, convention: Convention) -> str:
+        """Who means this by weight decay."""
+        return _OF_SGDP[1] if self._of_sgdp(convention) else convention.users
+
+    def _of_sgdp(self, convention: Convention) -> bool:
+        return self.family is Family.SGDP and convention is Convention.LR_SCALED
 
     def obstacle(self, convention: Convention) -> str:
         """Why the convention has no gain here; empty where it has one."""
@@ -106,20 +128,24 @@ class Run:
             return ""
         if convention is Convention.NORMALIZED:
             return "the number of steps N is not known"
-        if self.family is Family.SGD or (self.family is Family.SGDP and convention is Convention.LR_SCALED):
+        if self._takes_momentum(convention):
             return "the momentum is not known"
         if self.family is Family.SGDP:
             return "SGDP's decay is decoupled"
-        name = _NAMES[self.family] if self.family else "this optimizer"
+        name = NAMES[self.family] if self.family else "this optimizer"
         return f"no constant λ′ makes {name} do what decoupled decay does (Proposition 2)"
 
     def limits(self, convention: Convention) -> str:
         """When the convention's relation to λ holds no more; empty where it is exact under any schedule."""
         if convention is Convention.COUPLED and self.momentum:
             return "L2 under momentum is decay asymptotically, not step by step"
-        if convention in (Convention.FIXED, Convention.CORRECTED):
-            return "agrees with scheduled decay at a constant learning rate only"
+        if convention in _UNSCHEDULED and not self.constant:
+            return "the same at a constant learning rate only"
         return ""
+
+    def holds(self, source: Convention, target: Convention) -> bool:
+        """Whether one number can say the other all along the run, and not only where η = 1."""
+        return source is target or self.constant or not {source, target} & _UNSCHEDULED
 
     def convert(self, value: float, source: Convention, target: Convention) -> float | None:
         """The number of `source` as a number of `target`; None where there is no equivalent.
@@ -137,9 +163,12 @@ class Run:
         found = self.convert(value, source, target)
         if lam is None or found is None or source is target:
             return ()
-        there = self._step("λ", _TO_LAMBDA.get(source), source.symbol, value, lam)
-        back = self._step(target.symbol, _FROM_LAMBDA.get(target), "λ", lam, found)
+        there = self._step("λ", self._template(_TO_LAMBDA, source), source.symbol, value, lam)
+        back = self._step(target.symbol, self._template(_FROM_LAMBDA, target), "λ", lam, found)
         return (*there, *back)
+
+    def _template(self, templates: dict[Convention, str], convention: Convention) -> str | None:
+        return templates.get(Convention.COUPLED if self._takes_momentum(convention) else convention)
 
     def _step(
         self, result: str, template: str | None, letter: str, x: float, value: float
@@ -161,11 +190,8 @@ class Conventions:
     lr_scaled: float | None
     coupled: float | None
     normalized: float | None
-
-    @property
-    def timescale_steps(self) -> float | None:
-        """τ = 1/λ = 1/(αw): the number of steps over which decay averages the updates; None without decay."""
-        return timescale(self.independent)
+    timescale_steps: float | None = None  # τ: over how many steps decay averages the updates, where η = 1
+    steps: int | None = None  # N of normalised decay
 
 
 def timescale(lam: float | None) -> float | None:
@@ -175,23 +201,34 @@ def timescale(lam: float | None) -> float | None:
 
 
 def conventions(
-    optimizer: Optimizer, lr: float, weight_decay: float, steps: int | None, momentum: float | None
+    optimizer: Optimizer,
+    lr: float,
+    weight_decay: float,
+    steps: int | None,
+    momentum: float | None,
+    *,
+    constant: bool = False,
 ) -> Conventions:
-    """The same decay in the other conventions, at base learning rate α = `lr` over N = `steps` updates."""
-    run = Run(optimizer.family, lr, steps, momentum)
+    """The same decay in the other conventions, at base learning rate α = `lr` over N = `steps` updates.
+
+    Of a normalised optimizer `weight_decay` is λ_norm, and whatever the rule its number is λ_norm/√N. Fixed
+    and corrected decay has no number in these conventions unless the rate is `constant`; what it has is τ.
+    """
+    run = Run(optimizer.family, lr, steps, momentum, constant)
     source = Convention(optimizer.rule.value)
-    if optimizer.normalized and weight_decay:
-        if not steps:
-            return Conventions(None, None, None, weight_decay)
-        weight_decay /= math.sqrt(steps)  # whatever the rule, its number is λ_norm/√N
+
+    def said(number: float, target: Convention) -> float | None:
+        return run.convert(number, source, target) if number == 0 or run.holds(source, target) else None
+
+    if optimizer.normalized and not steps and weight_decay:
+        return Conventions(None, None, None, said(weight_decay, Convention.INDEPENDENT))
+    if optimizer.normalized and steps:
+        weight_decay /= math.sqrt(steps)
     return Conventions(
-        *(
-            run.convert(weight_decay, source, target)
-            for target in (
-                Convention.INDEPENDENT,
-                Convention.LR_SCALED,
-                Convention.COUPLED,
-                Convention.NORMALIZED,
-            )
-        )
+        independent=said(weight_decay, Convention.INDEPENDENT),
+        lr_scaled=said(weight_decay, Convention.LR_SCALED),
+        coupled=said(weight_decay, Convention.COUPLED),
+        normalized=said(weight_decay, Convention.NORMALIZED),
+        timescale_steps=timescale(run.convert(weight_decay, source, Convention.INDEPENDENT)),
+        steps=steps,
     )

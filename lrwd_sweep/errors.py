@@ -16,7 +16,7 @@ A training run whose loss becomes NaN is none of these: it is an outcome (`trial
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from difflib import get_close_matches
 
 
@@ -36,10 +36,10 @@ class UnknownName(UsageError):
     """A name that does not exist; the message names the near ones, or all when none is near."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        names = sorted(known)
+        names = sorted(known) if isinstance(known, Set) else list(known)
         near = get_close_matches(name, names, n=3, cutoff=0.6)
         if near:
-            hint = f"did you mean {' or '.join(near)}?"
+            hint = f"did you mean {' or '.join(filter(None, [', '.join(near[:-1]), near[-1]]))}?"
         elif names:
             hint = f"known: {', '.join(names[:12])}" + (", …" if len(names) > 12 else "")
         else:

@@ -20,7 +20,7 @@ class Family(StrEnum):
 
     SGD = "sgd"  # m ← β₁m + ηαg                       Algorithm 1 of the AdamW paper: α inside the buffer
     ADAM = "adam"  # m̂/(√v̂ + ε)                        Algorithm 2
-    AMSGRAD = "amsgrad"  # m̂/(√max v̂ + ε)              Reddi et al. 2018
+    AMSGRAD = "amsgrad"  # m̂/(√(max v/(1−β₂ᵗ)) + ε)    Reddi et al. 2018, with the corrections of torch.optim
     ADAGRAD = "adagrad"  # g/(√Σg² + ε)                Duchi et al. 2011
     RMSPROP = "rmsprop"  # g/(√v + ε)                  Tieleman & Hinton 2012
     SGDP = "sgdp"  # Π(m), m ← β₁m + g                 Heo et al. 2021: Π removes the radial part of the step
@@ -140,8 +140,8 @@ def optimizer_names() -> list[str]:
 
 _DIRECTION = {
     "adam": "m̂/(√v̂+ε)",
-    "amsgrad": "m̂/(√max v̂+ε)",
-    "adagrad": "g/(√Σg²+ε)",
+    "amsgrad": "m̂/(√(max v/(1−β₂ᵗ))+ε)",
+    "adagrad": "g/(√v+ε)",
     "rmsprop": "g/(√v+ε)",
     "adamp": "Π(m̂/(√v̂+ε))",
 }
@@ -169,6 +169,8 @@ def formula(
         first = "m ← β₁m + g ; "
         step = "g + β₁m" if nesterov else "m"
         direction = f"Π({step})" if family is Family.SGDP else f"({step})" if nesterov else step
+    elif family is Family.ADAGRAD:
+        first = "v ← v + g² ; "
     elif family is Family.RMSPROP and momentum:
         first, direction = f"m ← β₁m + {direction} ; ", "m"
     elif family is Family.ADAMP and nesterov:

@@ -9,7 +9,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from lrwd_sweep.catalog import METRICS
+from lrwd_sweep.axes import default_lattice
+from lrwd_sweep.catalog import DIAGNOSTICS, METRICS
 from lrwd_sweep.errors import UnknownName, UsageError
 from lrwd_sweep.lattice import Lattice, parse_axis
 from lrwd_sweep.optimizer import Optimizer, asks_for_restarts
@@ -18,6 +19,8 @@ from lrwd_sweep.spec import Training
 
 DEFAULT = "digits"
 MOST_SEEDS = 10_000
+PICTURES = ("heatmap", "curves", "scatter", *DIAGNOSTICS)
+_KEYS = ("like", "about", "restates", "claim", "show", "variants", "training", "study", "axes")
 
 _HERE = Path(__file__).parent
 FOLDER = _HERE / "presets" if (_HERE / "presets").is_dir() else _HERE.parent / "presets"  # wheel, or checkout
@@ -29,8 +32,8 @@ class Variant:
 
     optimizer: Optimizer
     training: Mapping[str, Any] = field(default_factory=dict)  # of `spec.Training`, by field
-    lr: str | None = None  # axes, as on the command line; None: the preset's for the optimizer
-    wd: str | None = None
+    lr: tuple[float, ...] | None = None  # its axes; None: the preset's for the optimizer
+    wd: tuple[float, ...] | None = None
 
     @classmethod
     def named(cls, name: str) -> Variant:
@@ -52,16 +55,15 @@ class Preset:
     variants: tuple[Variant, ...]
     restates: str = ""  # which figure of which paper
     claim: str = ""  # what the paper says there
+    show: tuple[str, ...] = PICTURES[:1]  # what draws it
 
     def lattice(self, optimizer: Optimizer) -> Lattice:
-        """The optimizer's default lattice. Raises UsageError when the preset has none."""
-        try:
-            return self.axes[str(optimizer)]
-        except KeyError:
+        """The optimizer's default lattice, its own or its kin's. Raises UsageError when there is none."""
+        found = default_lattice(self.axes, optimizer, self.training.steps)
+        if found is None:
             others = f", or choose {', '.join(self.axes)}" if self.axes else ""
-            raise UsageError(
-                f"preset {self.name!r} has no axes for {optimizer}; give --lr and --wd{others}"
-            ) from None
+            raise UsageError(f"preset {self.name!r} has no axes for {optimizer}; give --lr and --wd{others}")
+        return found
 
 
 def preset_names() -> list[str]:
@@ -81,20 +83,39 @@ def find_preset(name: str) -> Preset:
 
 def read_preset(path: Path) -> Preset:
     """The preset in a file. Raises UsageError naming the file, the key and the remedy."""
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"preset {str(path)!r}: {error.strerror}; name a preset or a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"preset {str(path)!r} is not TOML: {error}") from None
+    table = _table(path)
     try:
         return _preset(path.stem, table)
     except UsageError as error:
         raise UsageError(f"preset {str(path)!r}: {error}") from None
 
 
+def _table(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"preset {str(path)!r}: {error.strerror}; name a preset or a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(f"preset {str(path)!r} is not TOML: {error}") from None
+
+
+def _with_inherited(table: dict[str, Any]) -> dict[str, Any]:
+    """The table with what it does not say as the preset that it is `like` says it, section by section."""
+    if "like" not in table:
+        return table
+    name = _text(table, "like")
+    if name not in preset_names():
+        raise UnknownName("preset", name, preset_names())
+    whole = _with_inherited(_table(FOLDER / f"{name}.toml"))
+    for key, value in table.items():
+        both = isinstance(value, dict) and isinstance(whole.get(key), dict)
+        whole[key] = whole[key] | value if both else value
+    return whole
+
+
 def _preset(name: str, table: dict[str, Any]) -> Preset:
-    _only(table, "key", ("about", "restates", "claim", "variants", "training", "study", "axes"))
+    _only(table, "key", _KEYS)
+    table = _with_inherited(table)
     training = _training(_section(table, "training"), "key of [training]")
     study = {"seeds": 3, "metric": "val_loss"} | _section(table, "study")
     _only(study, "key of [study]", ("seeds", "metric"))
@@ -115,12 +136,23 @@ def _preset(name: str, table: dict[str, Any]) -> Preset:
         metric=metric,
         axes=_axes(_section(table, "axes")),
         variants=tuple(_variants(table.get("variants", []), task)),
+        show=_pictures(table.get("show", [PICTURES[0]])),
     )
 
 
+def _pictures(names: Any) -> tuple[str, ...]:
+    if not isinstance(names, list) or not names:
+        raise UsageError(f'show {names!r} is not a list of pictures; write show = ["{PICTURES[0]}"]')
+    pictures = tuple(str(name).replace("-", "_") for name in names)
+    for name, picture in zip(names, pictures, strict=True):
+        if picture not in PICTURES:
+            raise UnknownName("picture", str(name), PICTURES)
+    return pictures
+
+
 def _variants(entries: Any, task: Training) -> Iterator[Variant]:
-    """Names, or tables with `optimizer`, keys of [training], `lr` and `wd`; a list stands for each of its
-    values, several lists for their product.
+    """Names, or tables with `optimizer`, keys of [training], `lr` and `wd` (one value alone is held fixed);
+    a list stands for each of its values, several lists for their product.
     """
     if not isinstance(entries, list):
         raise UsageError(f'variants {entries!r} is not a list; write ["adam", "adamw"] or [[variants]]')
@@ -137,9 +169,7 @@ def _variants(entries: Any, task: Training) -> Iterator[Variant]:
 
 def _variant(entry: dict[str, Any], task: Training) -> Variant:
     named = Variant.named(_text(entry, "optimizer"))
-    axes = {axis: _text(entry, axis) for axis in ("lr", "wd") if axis in entry}
-    for axis, text in axes.items():
-        parse_axis(text, axis)
+    axes = {axis: parse_axis(_text(entry, axis), axis, least=0) for axis in ("lr", "wd") if axis in entry}
     training = {key: value for key, value in entry.items() if key not in ("optimizer", "lr", "wd")}
     training = {**named.training, **_training(training, "key of a variant")}
     task.changed(**training)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lrwd_sweep.conversion import Conventions, conventions
-from lrwd_sweep.errors import UnknownName
+from lrwd_sweep.errors import UnknownName, UsageError
 from lrwd_sweep.lattice import Cell, Lattice
 from lrwd_sweep.separability import Comparison, Separability, analyse, compare
 from lrwd_sweep.spec import Kind, StudySpec, labels
@@ -27,6 +27,17 @@ class Candidate:
     test_value: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The end of a cycle of warm restarts, where η has come down."""
+
+    restart: int  # from 1
+    epoch: int
+
+    def __str__(self) -> str:
+        return f"at restart {self.restart} (epoch {self.epoch})"
+
+
 @dataclass(frozen=True, eq=False)
 class Result:
     """One study's results in one metric."""
@@ -38,6 +49,7 @@ class Result:
     surface: Surface
     separability: Separability
     storage: str | None = None  # where its store is, unless that is the default file here
+    snapshot: Snapshot | None = None  # what the metrics are of, under warm restarts
 
     @property
     def best(self) -> Cell | None:
@@ -73,11 +85,16 @@ class Result:
         return sum(found) / len(found) if found and metric.startswith("test_") else None
 
     def conventions(self, cell: Cell) -> Conventions:
-        """The cell's decay in every convention, as far as the study's task is known."""
+        """The cell's decay in every convention, as far as the study's task is known.
+
+        N is that of the run, or of the cycle that ends at the snapshot.
+        """
         t = self.spec.training
         if t is None:
             return conventions(self.spec.optimizer, cell.lr, cell.weight_decay, None, None)
-        return conventions(self.spec.optimizer, cell.lr, cell.weight_decay, t.decay_steps, t.momentum)
+        end = t.epochs if self.snapshot is None else self.snapshot.epoch
+        n = t.timetable.steps_of_cycle(end * t.steps_per_epoch - 1)
+        return conventions(self.spec.optimizer, cell.lr, cell.weight_decay, n, t.momentum)
 
 
 def _mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
@@ -104,11 +121,16 @@ def result(
     *,
     metric: str | None = None,
     storage: str | None = None,
+    at_restart: int | None = None,
 ) -> Result:
     """Lay a study's trials out as a surface in `metric` (default: the spec's) and analyse it.
 
-    Raises UnknownName when neither the task nor any trial has the metric.
+    Under warm restarts the metrics are those of the snapshot `at_restart` (default: the newest). Raises
+    UnknownName when neither the task nor any trial has the metric, UsageError without such a snapshot.
     """
+    snapshot = _snapshot(name, spec, at_restart)
+    if at_restart is not None and snapshot is not None:
+        trials = [_at(snapshot, trial) for trial in trials]
     if metric is not None and metric != spec.metric:
         known = {name for trial in trials for name in trial.metrics}
         if spec.training is None and metric not in known:
@@ -124,7 +146,34 @@ def result(
         cap=spec.cap,
         normalized=spec.optimizer.normalized,
     )
-    return Result(name, spec, created, tuple(trials), surface, analyse(surface), storage)
+    return Result(name, spec, created, tuple(trials), surface, analyse(surface), storage, snapshot)
+
+
+def _snapshot(name: str, spec: StudySpec, at_restart: int | None) -> Snapshot | None:
+    """The snapshot asked for, or the newest; None for a study without warm restarts that none is asked of."""
+    epochs = () if spec.training is None else spec.training.timetable.snapshots
+    if at_restart is None:
+        return Snapshot(len(epochs), epochs[-1]) if epochs else None
+    if not epochs:
+        raise UsageError(
+            f"--at-restart {at_restart}: study {name!r} has no snapshot of a restart; leave it out"
+        )
+    if at_restart > len(epochs):
+        known = ", ".join(map(str, epochs))
+        raise UsageError(
+            f"--at-restart {at_restart}: study {name!r} has {len(epochs)}, at the end of epoch {known}; "
+            f"choose 1 to {len(epochs)}"
+        )
+    return Snapshot(at_restart, epochs[at_restart - 1])
+
+
+def _at(snapshot: Snapshot, trial: Trial) -> Trial:
+    """A trial as it stood at a snapshot; one that had diverged or failed by then stays what it is."""
+    curves = {name: values[: snapshot.epoch] for name, values in trial.curves.items()}
+    found = trial.snapshots.get(snapshot.epoch)
+    if found is None:
+        return replace(trial, metrics={}, curves=curves)
+    return replace(trial, status=Status.COMPLETE, metrics=found, curves=curves, detail="")
 
 
 def on_lattice(trials: Sequence[Trial], lattice: Lattice, metric: str) -> list[Trial]:
@@ -134,10 +183,7 @@ def on_lattice(trials: Sequence[Trial], lattice: Lattice, metric: str) -> list[T
     """
     groups: dict[tuple[Cell, int], list[Trial]] = {}
     for trial in trials:
-        cell = Cell(
-            _nearest(trial.cell.lr, lattice.lr), _nearest(trial.cell.weight_decay, lattice.weight_decay)
-        )
-        groups.setdefault((cell, trial.seed), []).append(trial)
+        groups.setdefault((nearest(trial.cell, lattice), trial.seed), []).append(trial)
     moved = []
     for (cell, seed), group in groups.items():
         values = [trial.metrics[metric] for trial in group if metric in trial.metrics]
@@ -146,6 +192,11 @@ def on_lattice(trials: Sequence[Trial], lattice: Lattice, metric: str) -> list[T
         else:
             moved.append(replace(group[0], cell=cell))
     return moved
+
+
+def nearest(cell: Cell, lattice: Lattice) -> Cell:
+    """The cell of a lattice at the smallest log distance, axis by axis."""
+    return Cell(_nearest(cell.lr, lattice.lr), _nearest(cell.weight_decay, lattice.weight_decay))
 
 
 def _nearest(value: float, axis: Sequence[float]) -> float:

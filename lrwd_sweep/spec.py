@@ -151,7 +151,8 @@ class Training:
         """
         own: dict[str, Any] = {} if optimizer.family is None else optimizer.family.hyperparameters
         given = {n: getattr(self, n) for n in _HYPERPARAMETERS if n in own and getattr(self, n) is not None}
-        return replace(self, **_HYPERPARAMETERS | own | given)
+        restarts = {} if self.schedule is Schedule.RESTARTS else _OF_RESTARTS
+        return replace(self, **_HYPERPARAMETERS | own | given | restarts)
 
     def changed(self, **overrides: Any) -> Training:
         """This with other values; another data set has other sizes."""
@@ -179,6 +180,7 @@ _HYPERPARAMETERS: dict[str, Any] = {
     "beta2": 0.999,
     "eps": 1e-8,
 }
+_OF_RESTARTS: dict[str, Any] = {"t_0": None, "t_mult": 2}
 OPTION = {
     "t_0": "--t0",
     "t_mult": "--tmult",
@@ -193,8 +195,10 @@ def option(field: str) -> str:
     return OPTION.get(field, "--" + field.replace("_", "-"))
 
 
-def refuse_unused(given: Mapping[str, Any], optimizers: list[Optimizer]) -> None:
-    """Raise UsageError when a hyperparameter was asked for that none of the optimizers has."""
+def refuse_unused(
+    given: Mapping[str, Any], optimizers: Sequence[Optimizer], schedules: Sequence[str]
+) -> None:
+    """Raise UsageError when something was asked for that none of the optimizers, or schedules, has."""
     for name in given:
         users = users_of(name)
         if users and not any(optimizer.family in users for optimizer in optimizers):
@@ -202,9 +206,9 @@ def refuse_unused(given: Mapping[str, Any], optimizers: list[Optimizer]) -> None
             raise UsageError(
                 f"{option(name)} means nothing to {families}; it is for {', '.join(users)}: leave it out"
             )
-    for name, schedule in (("t_0", Schedule.RESTARTS), ("t_mult", Schedule.RESTARTS)):
-        if name in given and given.get("schedule", schedule) != schedule:
-            raise UsageError(f"{option(name)} is for --schedule {schedule} alone: leave it out")
+        if name in _OF_RESTARTS and Schedule.RESTARTS not in schedules:
+            found = ", ".join(dict.fromkeys(schedules))
+            raise UsageError(f"{option(name)} means nothing to schedule {found}; add --schedule restarts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,14 +246,20 @@ class StudySpec:
         if t is None:
             return f"imported-{self.optimizer}".replace(":", "-")
         parts = [t.data, t.net, str(self.optimizer), str(t.schedule), f"{t.epochs}ep", f"b{t.batch_size}"]
-        usual = Training(data=t.data, sizes=t.sizes).of(self.optimizer)
-        for name, mark in _MARKS.items():
-            value = getattr(t, name)
-            if value != getattr(usual, name):
-                parts.append(mark.format(value))
+        parts += [_MARKS[name].format(value) for name, value in self.particulars.items()]
         if self.kind is not Kind.GRID:
             parts.append(str(self.kind))
         return re.sub(r"[^a-z0-9_.-]+", "-", "-".join(parts).lower()).strip("-")
+
+    @property
+    def particulars(self) -> dict[str, Any]:
+        """What of the training is not as usual, besides network, data, length, batch and schedule."""
+        if self.training is None:
+            return {}
+        t = self.training
+        usual = Training(data=t.data, sizes=t.sizes, batch_size=t.batch_size).of(self.optimizer)
+        values = {name: getattr(self.training, name) for name in _MARKS}
+        return {name: value for name, value in values.items() if value != getattr(usual, name)}
 
     @property
     def title(self) -> str:

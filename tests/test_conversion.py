@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrwd_sweep.conversion import Convention, Conventions, Run, conventions, timescale
+from lrwd_sweep.conversion import NAMES, Convention, Conventions, Run, conventions, timescale
 from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.optimizer import Family, Optimizer, optimizer_names
 
@@ -16,6 +17,8 @@ parse = Optimizer.parse
 alphas, lambdas, steps = st.floats(1e-6, 10), st.floats(1e-8, 1), st.integers(1, 10**6)
 momenta = st.floats(0, 0.99)
 each = st.sampled_from(Convention)
+SGD, SGDP = Family.SGD, Family.SGDP
+UNSCHEDULED = (":fixed", ":corrected")
 EXACT = (Convention.INDEPENDENT, Convention.LR_SCALED, Convention.NORMALIZED)
 
 
@@ -32,12 +35,40 @@ class TestRun:
         direct, detour = run.convert(x, a, c), run.convert(by_way_of_b, b, c)
         assert direct == pytest.approx(detour, rel=1e-12)
 
+    @pytest.mark.parametrize("family", [family for family in NAMES if family not in (SGD, SGDP)])
     @given(alphas, lambdas, steps, st.sampled_from(EXACT))
-    def test_adam_has_no_constant_coupled_decay(self, lr: float, x: float, n: int, other: Convention) -> None:
-        run = Run(Family.ADAM, lr, n)
+    def test_what_scales_every_step_by_itself_has_no_constant_coupled_decay(
+        self, family: Family, lr: float, x: float, n: int, other: Convention
+    ) -> None:
+        run = Run(family, lr, n)
         assert run.convert(x, Convention.COUPLED, other) is None
         assert run.convert(x, other, Convention.COUPLED) is None
+        assert f"makes {NAMES[family]} do" in run.obstacle(Convention.COUPLED)
         assert "Proposition 2" in run.obstacle(Convention.COUPLED)
+
+    def test_every_family_has_its_name(self) -> None:
+        assert set(NAMES) == set(Family)
+
+    @given(alphas, lambdas, momenta)
+    def test_sgdp_divides_its_lr_scaled_decay_alone_by_what_momentum_sums_up(
+        self, lr: float, x: float, mu: float
+    ) -> None:
+        sgdp, adamp = Run(SGDP, lr, 9, mu), Run(Family.ADAMP, lr, 9, mu)
+        for convention in Convention:
+            number = sgdp.convert(x, Convention.INDEPENDENT, convention)
+            other = adamp.convert(x, Convention.INDEPENDENT, convention)
+            if convention is Convention.LR_SCALED:
+                assert number == pytest.approx(x * (1 - mu) / lr)
+            else:
+                assert number == other
+        assert "1−β₁" in sgdp.update(Convention.LR_SCALED)
+        assert "adamp" in sgdp.users(Convention.LR_SCALED)
+        assert Run(SGDP, lr).obstacle(Convention.LR_SCALED) == "the momentum is not known"
+        assert "decoupled" in sgdp.obstacle(Convention.COUPLED)
+
+    def test_the_update_of_sgdp_is_the_one_of_its_formula(self) -> None:
+        decay = Run(SGDP, 0.1).update(Convention.LR_SCALED).removeprefix("θ ← θ − ηα")
+        assert parse("sgdp").formula.endswith(f" + {decay})")
 
     @pytest.mark.parametrize("family", [*Family, None])
     @given(source=each, target=each)
@@ -61,24 +92,50 @@ class TestRun:
             assert "constant learning rate only" in without.limits(convention)
         assert not any(with_momentum.limits(convention) for convention in EXACT)
 
+    @given(each, each)
+    def test_what_the_schedule_treats_otherwise_lasts_at_a_constant_rate_alone(
+        self, source: Convention, target: Convention
+    ) -> None:
+        moving, constant = Run(SGD, 0.1, 9, 0.0), Run(SGD, 0.1, 9, 0.0, constant=True)
+        assert constant.holds(source, target)
+        assert not constant.limits(target)
+        unscheduled = {Convention.FIXED, Convention.CORRECTED}
+        assert moving.holds(source, target) is (source is target or not unscheduled & {source, target})
+
     def test_arithmetic_shows_letters_numbers_and_result(self) -> None:
         run = Run(Family.SGD, 0.1, 100, 0.9)
         assert run.arithmetic(0.02, Convention.COUPLED, Convention.NORMALIZED) == (
             "λ = α × λ′ / (1 − β₁) = 0.1 × 0.02 / (1 − 0.9) = 0.02",
             "λ_norm = λ × √N = 0.02 × √100 = 0.2",
         )
+        assert Run(SGDP, 0.1, 100, 0.9).arithmetic(0.02, Convention.LR_SCALED, Convention.CORRECTED) == (
+            "λ = α × w / (1 − β₁) = 0.1 × 0.02 / (1 − 0.9) = 0.02",
+            "c = λ / α = 0.02 / 0.1 = 0.2",
+        )
 
+    @pytest.mark.parametrize("family", Family)
     @given(alphas, lambdas, steps, momenta, each, each)
-    def test_arithmetic_ends_in_the_converted_number(
-        self, lr: float, x: float, n: int, mu: float, source: Convention, target: Convention
+    def test_arithmetic_is_right_and_ends_in_the_converted_number(
+        self,
+        family: Family,
+        lr: float,
+        x: float,
+        n: int,
+        mu: float,
+        source: Convention,
+        target: Convention,
     ) -> None:
-        run = Run(Family.SGD, lr, n, mu)
+        run = Run(family, lr, n, mu)
         lines = run.arithmetic(x, source, target)
-        if source is target:
+        found = run.convert(x, source, target)
+        if source is target or found is None:
             assert lines == ()
             return
-        found = run.convert(x, source, target)
         assert lines[-1].endswith(f" = {found:.6g}")
+        for line in lines:
+            _, _, numbers, result = line.split(" = ")
+            python = re.sub(r"√(\d+)", r"\1**0.5", numbers).replace("×", "*").replace("−", "-")
+            assert float(result) == pytest.approx(eval(python), rel=1e-4)
 
     @pytest.mark.parametrize("rule", DecayRule)
     def test_every_decay_rule_is_a_convention_with_its_letter(self, rule: DecayRule) -> None:
@@ -94,12 +151,42 @@ class TestConventions:
     ) -> None:
         optimizer = parse(name)
         found = conventions(optimizer, lr, weight_decay, n, momentum)
+        if optimizer.rule in (DecayRule.FIXED, DecayRule.CORRECTED):
+            found = conventions(optimizer, lr, weight_decay, n, momentum, constant=True)
         own = {
             DecayRule.COUPLED: found.coupled,
             DecayRule.INDEPENDENT: found.independent,
             DecayRule.LR_SCALED: found.lr_scaled,
-        }[optimizer.rule]
-        assert own == weight_decay
+            DecayRule.FIXED: found.independent,  # which is where η = 1
+        }
+        if optimizer.rule is DecayRule.CORRECTED:
+            assert found.independent == pytest.approx(lr * weight_decay)
+        else:
+            assert own[optimizer.rule] == weight_decay
+
+    @given(st.sampled_from(optimizer_names()), alphas, lambdas, steps, momenta)
+    def test_normalised_decay_is_the_plain_one_over_the_root_of_n(
+        self, name: str, lr: float, weight_decay: float, n: int, momentum: float
+    ) -> None:
+        plain, normalized = parse(name), parse(f"{name}:normalized")
+        found = conventions(normalized, lr, weight_decay, n, momentum)
+        assert found == conventions(plain, lr, weight_decay / math.sqrt(n), n, momentum)
+        if normalized.rule is DecayRule.INDEPENDENT:
+            assert found.normalized == pytest.approx(weight_decay)
+        unknown = conventions(normalized, lr, weight_decay, None, momentum)
+        assert (unknown.independent, unknown.lr_scaled, unknown.coupled) == (None, None, None)
+        assert unknown.normalized == (found.normalized and pytest.approx(found.normalized))
+
+    @pytest.mark.parametrize("name", [name for name in optimizer_names() if name.endswith(UNSCHEDULED)])
+    @given(lr=alphas, weight_decay=lambdas, n=steps)
+    def test_what_is_not_scheduled_has_no_number_beside_scheduled_decay_but_a_time_scale(
+        self, name: str, lr: float, weight_decay: float, n: int
+    ) -> None:
+        found = conventions(parse(name), lr, weight_decay, n, 0.9)
+        assert (found.independent, found.lr_scaled, found.coupled, found.normalized) == (None,) * 4
+        lam = weight_decay * (lr if name.endswith("corrected") else 1)
+        assert found.timescale_steps == pytest.approx(1 / lam)
+        assert conventions(parse(name), lr, 0.0, n, 0.9).lr_scaled == 0
 
     @given(alphas, lambdas)
     def test_proposition_1(self, lr: float, lam: float) -> None:
@@ -108,7 +195,7 @@ class TestConventions:
     @given(alphas, lambdas, steps)
     def test_adam_with_l2_is_itself_alone(self, lr: float, weight_decay: float, n: int) -> None:
         assert conventions(parse("adam"), lr, weight_decay, n, 0.9) == Conventions(
-            None, None, weight_decay, None
+            None, None, weight_decay, None, steps=n
         )
 
     def test_worked_example_of_the_paper(self) -> None:
@@ -123,7 +210,7 @@ class TestConventions:
 
     def test_without_decay_nothing_is_averaged(self) -> None:
         found = conventions(parse("sgdw"), 0.1, 0.0, 100, 0.9)
-        assert found == Conventions(0.0, 0.0, 0.0, 0.0)
+        assert found == Conventions(0.0, 0.0, 0.0, 0.0, steps=100)
         assert found.timescale_steps is None
 
     def test_a_decay_too_small_for_a_number_of_steps_has_no_time_scale(self) -> None:

@@ -20,8 +20,10 @@ MODULES = {
 
 # Who may import a library, by a module's first names below lrwd_sweep. bench/plain is the plain contender.
 DOORS = {
-    "torch": {"engine", "optim", "nets", "data", "bench"},
+    "torch": {"engine", "optim", "nets", "data", "bench", "verify"},
+    "torchvision": {"data", "nets"},
     "sklearn": {"data"},
+    "scipy": {"data"},
     "sqlalchemy": {"store"},
     "optuna": {"sampler", "bench.plain"},
     "rich": {"view", "cli"},
@@ -34,14 +36,15 @@ DOORS = {
 # within a part there is still no circle.
 LAYERS = (
     {"cli"},
-    {"sweep", "bench"},
+    {"sweep", "estimate", "bench", "verify"},
     {"view", "store", "recommend", "preset"},
     {"result", "gates"},
     {"sampler", "engine", "progress"},
     {"optim", "nets", "data"},
     {"spec"},
-    {"lattice", "decay", "conversion", "schedule", "catalog", "trial", "surface", "separability"},
-    {"errors", "__init__"},
+    {"lattice", "axes", "decay", "optimizer", "conversion", "schedule", "catalog"}
+    | {"trial", "surface", "separability", "evidence"},
+    {"errors", "__init__", "image_folder"},
 )
 PURE = LAYERS[-2] | LAYERS[-1]
 KEPT_APART = [  # that no arrow joins, directly or not

@@ -10,41 +10,99 @@ from pathlib import Path
 
 import pytest
 
+from lrwd_sweep.cli.task import Task
 from lrwd_sweep.errors import UnknownName, UsageError
 from lrwd_sweep.optimizer import Optimizer, optimizer_names
-from lrwd_sweep.preset import DEFAULT, FOLDER, find_preset, preset_names, read_preset
-from lrwd_sweep.spec import Kind, StudySpec, Training
+from lrwd_sweep.preset import DEFAULT, FOLDER, PICTURES, Preset, find_preset, preset_names, read_preset
+from lrwd_sweep.spec import StudySpec, Training
 
 PROJECT = Path(__file__).parents[1]
+MINIS = [name for name in preset_names() if name.endswith("-mini")]
+PAPERS = [name for name in preset_names() if name.startswith("fig") and name not in MINIS]
+MOST_LANE_STEPS = 1_200_000  # of a -mini: minutes
+
+
+def training(spec: StudySpec) -> Training:
+    """What a study trains."""
+    assert spec.training is not None
+    return spec.training
+
+
+def studies(name: str) -> list[StudySpec]:
+    """What `compare --preset NAME` trains."""
+    task = Task(preset=name)
+    return [task.spec(variant) for variant in task.variants(())]
+
+
+def read(tmp_path: Path, text: str) -> Preset:
+    """The preset of a file of this text."""
+    path = tmp_path / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    return read_preset(path)
 
 
 def refusal(tmp_path: Path, text: str) -> str:
     """The line that refuses a preset file of this text."""
-    path = tmp_path / "mine.toml"
-    path.write_text(text, encoding="utf-8")
     with pytest.raises(UsageError) as caught:
-        read_preset(path)
+        read(tmp_path, text)
     line = str(caught.value)
-    assert line.startswith(f"preset '{path}'")
+    assert line.startswith(f"preset '{tmp_path / 'mine.toml'}'")
     assert "\n" not in line
     return line
 
 
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_is_whole(name: str) -> None:
-    preset = find_preset(name)
+    preset, specs = find_preset(name), studies(name)
     assert preset.name == name
     assert preset.about
-    for optimizer in preset.variants:
-        lattice = preset.lattice(optimizer)
-        StudySpec(Kind.GRID, optimizer, lattice, tuple(range(preset.seeds)), preset.metric, preset.training)
+    assert len({spec.default_name for spec in specs}) == len(specs) > 0
+    assert all(picture in PICTURES for picture in preset.show)
 
 
-def test_the_default_preset_has_axes_for_every_optimizer() -> None:
-    preset = find_preset(DEFAULT)
-    for name in optimizer_names():
-        lattice = preset.lattice(Optimizer.parse(name))
-        assert (len(lattice.lr), len(lattice.weight_decay)) == (11, 11)
+@pytest.mark.parametrize("name", [name for name in preset_names() if name != DEFAULT])
+def test_a_preset_of_a_paper_says_which_and_what_is_claimed_there(name: str) -> None:
+    preset = find_preset(name)
+    part, of, paper = preset.restates.partition(" of ")
+    assert part
+    assert of
+    assert paper.startswith(("Loshchilov & Hutter, ", "Heo et al., "))
+    assert preset.claim.endswith(".")
+
+
+def test_every_figure_of_the_paper_is_there_at_its_own_scale_and_as_a_mini() -> None:
+    figures = [f"fig{k}" for k in (1, 2, 3, 4, "s1", "s2", "s3", "s4", "s5", "s6")]
+    assert sorted([*figures, "fig4-imagenet", "figs3-imagenet"]) == PAPERS
+    assert sorted(f"{name}-mini" for name in figures) == MINIS
+
+
+@pytest.mark.parametrize("name", MINIS)
+def test_a_mini_is_the_same_question_on_the_digits_in_minutes(name: str) -> None:
+    specs, own = studies(name), studies(name.removesuffix("-mini"))
+    assert {training(spec).data for spec in specs} == {"digits"}
+    assert sum(len(s.lattice) * len(s.seeds) * training(s).steps for s in specs) <= MOST_LANE_STEPS
+    assert [(s.title, training(s).schedule) for s in specs] == [(s.title, training(s).schedule) for s in own]
+    assert {len(spec.seeds) for spec in specs} == {3}
+
+
+@pytest.mark.parametrize("name", ["fig1", "fig2", "fig3", "fig4", "figs1", "figs2", "figs3", "figs5"])
+def test_a_mini_keeps_the_ratios_of_budgets(name: str) -> None:
+    for mini, own in zip(studies(f"{name}-mini"), studies(name), strict=True):
+        few, many = training(mini), training(own)
+        assert few.epochs * 100 == many.epochs * 60
+        assert few.timetable.t_mult == many.timetable.t_mult
+        if few.t_0 is not None or many.t_0 is not None:
+            assert (few.t_0, many.t_0) == (60, 100)
+
+
+NAMES = [*optimizer_names(), *(f"{name}:normalized" for name in optimizer_names()), "sgdwr", "adamwr"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_default_preset_has_axes_for_every_optimizer(name: str) -> None:
+    lattice = find_preset(DEFAULT).lattice(Optimizer.parse(name))
+    assert (len(lattice.lr), len(lattice.weight_decay)) == (11, 11)
+    assert lattice.lr[0] * 2**10 == lattice.lr[-1]
 
 
 def test_a_preset_that_says_nothing_is_the_default_task(tmp_path: Path) -> None:
@@ -79,8 +137,17 @@ def test_an_unknown_preset_suggests_the_near_ones() -> None:
             "[axes.adam]\nlr = '1,2'\nwd = '1,2'\nweight_decay = '1,2'",
             "unknown key of [axes.adam] 'weight_dec",
         ),
-        ("[axes.adamm]\nlr = '1,2'\nwd = '1,2'", "unknown optimizer 'adamm'; did you mean adam or adamw?"),
-        ("variants = ['adamm']", "unknown optimizer 'adamm'; did you mean adam or adamw?"),
+        (
+            "[axes.adamm]\nlr = '1,2'\nwd = '1,2'",
+            "unknown optimizer 'adamm'; did you mean adam, adamw or adamp?",
+        ),
+        ("variants = ['adamm']", "unknown optimizer 'adamm'; did you mean adam, adamw or adamp?"),
+        ("show = ['curve']", "unknown picture 'curve'; did you mean curves?"),
+        ("like = 'digist'", "unknown preset 'digist'; did you mean digits?"),
+        (
+            "[[variants]]\noptimizer = 'adam'\nepoch = 3",
+            "unknown key of a variant 'epoch'; did you mean epochs",
+        ),
         ("[training]\nnet = 'mpl'", "unknown network 'mpl'; did you mean mlp"),
         ("[study]\nmetric = 'val_los'", "unknown metric 'val_los'; did you mean val_loss"),
     ],
@@ -93,8 +160,20 @@ def test_an_unknown_name_in_a_preset_names_the_near_ones(tmp_path: Path, text: s
     ("text", "part"),
     [
         ("about = 3", "about 3 is not text"),
-        ("variants = 'adam'", "variants 'adam' is not a list of names"),
-        ("variants = [3]", "variants [3] is not a list of names"),
+        (
+            "variants = 'adam'",
+            """variants 'adam' is not a list; write ["adam", "adamw"] or [[variants]]""",
+        ),
+        ("variants = [3]", "variant 3 names no optimizer; write optimizer ="),
+        ("[[variants]]\nlr = '1,2'", "variant {'lr': '1,2'} names no optimizer"),
+        ("[[variants]]\noptimizer = 'adam'\nlr = 0.1", "lr 0.1 is not text"),
+        ("[[variants]]\noptimizer = 'adam'\nlr = '0'", "--lr '0' is not a positive number"),
+        ("[[variants]]\noptimizer = 'adam'\nepochs = [60, 0]", "--epochs 0 is not a whole number"),
+        ("show = 'curves'", """show 'curves' is not a list of pictures; write show = ["heatmap"]"""),
+        ("show = []", "show [] is not a list of pictures"),
+        ("show = [3]", "unknown picture '3'"),
+        ("like = 3", "like 3 is not text"),
+        ("like = 'digits'\naxes = 3", "'axes' is not a table"),
         ("training = 3", "'training' is not a table; write [training]"),
         ("axes = 3", "'axes' is not a table; write [axes]"),
         ("[axes]\nadam = 3", "'adam' is not a table; write [axes.adam]"),
@@ -122,6 +201,33 @@ def test_an_unknown_name_in_a_preset_names_the_near_ones(tmp_path: Path, text: s
 )
 def test_a_wrong_value_in_a_preset_is_one_clear_line(tmp_path: Path, text: str, part: str) -> None:
     assert part in refusal(tmp_path, text)
+
+
+def test_lists_in_a_variant_are_multiplied_in_the_order_they_stand_in(tmp_path: Path) -> None:
+    preset = read(tmp_path, '[[variants]]\nschedule = ["fixed", "cosine"]\noptimizer = ["adam", "adamw"]\n')
+    found = [(str(variant.optimizer), variant.training["schedule"]) for variant in preset.variants]
+    assert found == [("adam", "fixed"), ("adamw", "fixed"), ("adam", "cosine"), ("adamw", "cosine")]
+
+
+def test_a_variant_may_hold_an_axis_fixed(tmp_path: Path) -> None:
+    text = '[[variants]]\noptimizer = "adam"\nlr = "0.001"\nwd = ["0", "0.1"]\n'
+    assert [(v.lr, v.wd) for v in read(tmp_path, text).variants] == [((0.001,), (0.0,)), ((0.001,), (0.1,))]
+
+
+def test_a_preset_is_like_another_but_for_what_it_says(tmp_path: Path) -> None:
+    changes = '[training]\nbatch_size = 32\n[axes.sgd]\nlr = "1,2"\nwd = "1,2"\n'
+    text = f'like = "fig1-mini"\nclaim = "none"\n{changes}'
+    mine, base = read(tmp_path, text), find_preset("fig1-mini")
+    assert (mine.name, mine.claim, mine.about) == ("mine", "none", base.about)
+    assert mine.training == base.training.changed(batch_size=32)
+    assert mine.axes["sgd"].lr == (1.0, 2.0)
+    assert {**mine.axes, "sgd": None} == {**base.axes, "sgd": None}
+    assert mine.variants == base.variants
+
+
+def test_a_picture_may_be_written_as_report_writes_it(tmp_path: Path) -> None:
+    assert read(tmp_path, 'show = ["effective-lr", "norm"]').show == ("effective_lr", "norm")
+    assert read(tmp_path, "").show == ("heatmap",)
 
 
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:

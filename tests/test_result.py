@@ -7,11 +7,14 @@ import math
 import pytest
 
 from lrwd_sweep.decay import DecayRule
-from lrwd_sweep.errors import UnknownName
+from lrwd_sweep.errors import UnknownName, UsageError
+from lrwd_sweep.lattice import Cell, Lattice
 from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.result import result
-from lrwd_sweep.spec import Kind
-from lrwd_sweep.trial import Status
+from lrwd_sweep.result import Result, Snapshot, result
+from lrwd_sweep.schedule import Schedule
+from lrwd_sweep.spec import Kind, StudySpec, Training
+from lrwd_sweep.surface import CellStatus
+from lrwd_sweep.trial import Status, Trial
 from tests.view.examples import study
 
 
@@ -41,3 +44,61 @@ def test_a_study_without_a_complete_cell_has_no_best() -> None:
     found = study()
     lost = [trial for trial in found.trials if trial.status is not Status.COMPLETE]
     assert result("x", found.spec, "", lost).best is None
+
+
+def restarted(at_restart: int | None = None) -> Result:
+    """AdamWR of 7 epochs in cycles of 1, 2 and 4, whose loss is 3, 2 and 1 times λ at their ends.
+
+    The lane of the smallest λ diverged after the second, that of the largest before the first.
+    """
+    lattice = Lattice((0.01,), (0.1, 0.2, 0.4))
+    training = Training(epochs=7, schedule=Schedule.RESTARTS, t_0=1, t_mult=2)
+    trials = []
+    for cell, cycles in zip(lattice.cells(), (2, 3, 0), strict=True):
+        ends = dict(zip((1, 3, 7), (3.0, 2.0, 1.0), strict=True))
+        snapshots = {e: {"val_loss": k * cell.weight_decay} for e, k in list(ends.items())[:cycles]}
+        status = Status.COMPLETE if cycles == 3 else Status.DIVERGED
+        metrics = snapshots[7] if cycles == 3 else {}
+        curves = {"val_loss": tuple(range(7))}
+        trials.append(Trial(cell, 0, status, metrics, curves, "lost", snapshots))
+    spec = StudySpec(Kind.GRID, Optimizer.parse("adamwr"), lattice, (0,), "val_loss", training)
+    return result("wr", spec, "", trials, at_restart=at_restart)
+
+
+def test_a_study_under_restarts_is_read_at_its_newest_snapshot_unless_asked() -> None:
+    assert restarted().snapshot == Snapshot(3, 7)
+    assert restarted().surface.values[0, 1] == pytest.approx([0.2])
+    assert study().snapshot is None
+
+
+@pytest.mark.parametrize(("k", "epoch", "factor"), [(1, 1, 3), (2, 3, 2), (3, 7, 1)])
+def test_at_a_restart_metrics_and_curves_are_those_of_its_snapshot(k: int, epoch: int, factor: int) -> None:
+    found = restarted(k)
+    assert found.snapshot == Snapshot(k, epoch)
+    assert str(found.snapshot) == f"at restart {k} (epoch {epoch})"
+    assert found.surface.values[0, 1] == pytest.approx([0.2 * factor])
+    assert {len(trial.curves["val_loss"]) for trial in found.trials} == {epoch}
+    assert found.best is not None
+
+
+def test_a_lane_counts_at_the_restarts_that_it_lived_to_see() -> None:
+    for k, status in ((1, CellStatus.COMPLETE), (2, CellStatus.COMPLETE), (3, CellStatus.DIVERGED)):
+        surface = restarted(k).surface
+        assert surface.status(0, 0) is status
+        assert surface.status(0, 2) is CellStatus.DIVERGED
+
+
+@pytest.mark.parametrize(("k", "epochs"), [(1, 1), (2, 2), (3, 4), (None, 4)])
+def test_conversions_at_a_restart_use_its_cycles_steps(k: int | None, epochs: int) -> None:
+    found = restarted(k)
+    assert found.spec.training is not None
+    n = epochs * found.spec.training.steps_per_epoch
+    assert found.conventions(Cell(0.01, 0.2)).independent == pytest.approx(0.2 / math.sqrt(n))
+
+
+def test_a_restart_that_never_was_is_refused_naming_those_that_were() -> None:
+    with pytest.raises(UsageError, match=r"--at-restart 4: study 'wr' has 3, at .* 1, 3, 7; choose 1 to 3"):
+        restarted(4)
+    found = study()
+    with pytest.raises(UsageError, match=r"--at-restart 1: study 'study' has no snapshot"):
+        result(found.name, found.spec, "", found.trials, at_restart=1)

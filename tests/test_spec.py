@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrwd_sweep.catalog import METRICS, NETWORKS
+from lrwd_sweep.catalog import METRICS, NETWORKS, DataSet
 from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.errors import UnknownName, UsageError
 from lrwd_sweep.lattice import Lattice
-from lrwd_sweep.optimizer import Optimizer, optimizer_names
+from lrwd_sweep.optimizer import Optimizer, optimizer_names, users_of
 from lrwd_sweep.schedule import Schedule
-from lrwd_sweep.spec import Kind, StudySpec, Training
+from lrwd_sweep.spec import Kind, MomentumForm, StudySpec, Training, labels, option, refuse_unused
 
 LATTICE = Lattice((0.1, 0.2), (0.0, 0.01))
 
@@ -29,10 +30,27 @@ trainings = st.builds(
     epochs=st.integers(1, 2000),
     batch_size=st.integers(2, 400),
     schedule=st.sampled_from(Schedule),
-    momentum=st.floats(0, 0.999),
-    eps=st.floats(0, 1),
+    t_0=st.none() | st.integers(1, 50),
+    eta_min=st.floats(0, 0.5),
+    momentum=st.none() | st.floats(0, 0.999),
+    momentum_form=st.sampled_from(MomentumForm),
+    nesterov=st.booleans(),
+    beta2=st.none() | st.floats(0, 0.999),
+    eps=st.none() | st.floats(0, 1),
+    decay_all=st.booleans(),
+    data=st.just("digits"),
 )
-optimizers = st.sampled_from(optimizer_names()).map(Optimizer.parse)
+elsewhere = st.builds(
+    Training,
+    net=st.just("mlp"),
+    data=st.just("folder:/nowhere"),
+    sizes=st.just(DataSet(500, 9, 9, 3, (3, 4, 5))),
+)
+optimizers = st.builds(
+    lambda name, end: Optimizer.parse(name + end),
+    st.sampled_from(optimizer_names()),
+    st.sampled_from(["", ":normalized"]),
+)
 ours = st.builds(
     StudySpec,
     st.sampled_from([Kind.GRID, Kind.TPE]),
@@ -40,7 +58,7 @@ ours = st.builds(
     lattices,
     seeds,
     st.sampled_from(sorted(METRICS)),
-    trainings,
+    trainings | elsewhere,
 )
 imported = st.builds(
     StudySpec,
@@ -69,7 +87,12 @@ IDENTITY_CHANGES = [
     {"epochs": 61},
     {"batch_size": 32},
     {"schedule": Schedule.STEP},
-    {"momentum": 0.8},
+    {"warmup": 3},
+    {"t_0": 5},
+    {"t_mult": 3},
+    {"eta_min": 0.1},
+    {"decay_all": False},
+    {"augment": "crop-flip"},
     {"beta1": 0.8},
     {"beta2": 0.99},
     {"eps": 1e-6},
@@ -92,6 +115,14 @@ class TestTraining:
             ({"batch_size": -3}, "--batch-size -3 is not a whole number of at least 1"),
             ({"batch_size": 1}, "--batch-size 1 leaves batch normalisation nothing to average"),
             ({"batch_size": 401}, "larger than the training set of digits (400); choose at most 400"),
+            ({"warmup": -1}, "--warmup -1 is not a whole number of at least 0"),
+            ({"warmup": 60}, "--warmup 60 leaves nothing of 60 epochs; choose less than 60"),
+            ({"t_0": 0}, "--t0 0 is not a whole number of at least 1"),
+            ({"t_mult": 1.5}, "--tmult 1.5 is not a whole number of at least 1"),
+            ({"eta_min": 1.0}, "eta_min 1.0 is out of range"),
+            ({"nesterov": "yes"}, "nesterov 'yes' is neither true nor false"),
+            ({"momentum_form": "keras"}, "unknown momentum form 'keras'; known: paper, torch"),
+            ({"augment": "flop"}, "unknown augmentation 'flop'"),
             ({"momentum": 1.0}, "momentum 1.0 is out of range"),
             ({"momentum": -0.1}, "momentum -0.1 is out of range"),
             ({"momentum": float("nan")}, "momentum nan is out of range"),
@@ -109,6 +140,93 @@ class TestTraining:
         assert complaint in str(error.value)
         assert "\n" not in str(error.value)
 
+    def test_each_family_has_its_papers_hyperparameters(self) -> None:
+        def found(name: str, **given: Any) -> tuple[float | None, ...]:
+            t = Training(**given).of(Optimizer.parse(name))
+            return t.momentum, t.beta1, t.beta2, t.eps
+
+        assert found("sgdw") == (0.9, 0.9, 0.999, 1e-8)
+        assert found("rmsprop") == (0.0, 0.9, 0.99, 1e-8)
+        assert found("adagradw") == (0.9, 0.9, 0.999, 1e-10)
+        assert found("adamp", beta2=0.95, momentum=0.5) == (0.9, 0.9, 0.95, 1e-8)
+
+    @given(trainings, optimizers)
+    def test_resolving_twice_is_resolving_once(self, training: Training, optimizer: Optimizer) -> None:
+        resolved = training.of(optimizer)
+        assert resolved.of(optimizer) == resolved
+        assert None not in (resolved.momentum, resolved.beta1, resolved.beta2, resolved.eps)
+
+    def test_another_data_set_has_other_sizes(self) -> None:
+        mine = Training(data="folder:/nowhere", sizes=DataSet(500, 9, 9, 3, (3, 4, 5)))
+        assert mine.changed(epochs=5).data_set.train == 500
+        assert mine.changed(data="digits").data_set.train == 400
+
+    def test_normalised_decay_takes_the_newest_whole_cycle(self) -> None:
+        assert Training().decay_steps == 360
+        restarts = Training(schedule=Schedule.RESTARTS)
+        assert restarts.timetable.snapshots == (4, 12, 28, 60)
+        assert restarts.decay_steps == 32 * 6
+        assert restarts.changed(epochs=50, t_0=4).decay_steps == 16 * 6
+        assert (
+            restarts.changed(epochs=50, t_0=60).decay_steps == 60 * 6
+        )  # never comes down: the cycle it is in
+
+
+class TestUnused:
+    """An option that none of the optimizers has is refused: a flag that is accepted works."""
+
+    @pytest.mark.parametrize(
+        ("given", "names", "complaint"),
+        [
+            ({"nesterov": True}, ["adam"], "--nesterov means nothing to adam; it is for sgd, sgdp, adamp"),
+            (
+                {"momentum": 0.5},
+                ["adam", "adamw"],
+                "--momentum means nothing to adam; it is for sgd, rmsprop",
+            ),
+            ({"beta1": 0.5}, ["sgdw"], "--betas means nothing to sgd; it is for adam, amsgrad, adamp"),
+            ({"t_0": 5}, ["sgdw"], "--t0 means nothing to schedule cosine; add --schedule restarts"),
+        ],
+    )
+    def test_option_without_a_user_is_refused(
+        self, given: dict[str, Any], names: list[str], complaint: str
+    ) -> None:
+        with pytest.raises(UsageError, match=f"^{complaint}"):
+            refuse_unused(given, [Optimizer.parse(name) for name in names], ["cosine"])
+
+    def test_one_user_is_enough(self) -> None:
+        both = [Optimizer.parse(name) for name in ("sgd", "adam")]
+        refuse_unused({"nesterov": True, "eps": 1e-6, "epochs": 5}, both, ["cosine"])
+        refuse_unused({"t_0": 5}, both, ["cosine", "restarts"])
+
+    def test_fields_have_the_names_of_their_options(self) -> None:
+        assert [option(n) for n in ("batch_size", "t_0", "beta2")] == ["--batch-size", "--t0", "--betas"]
+
+
+class TestLabels:
+    """What studies are called side by side."""
+
+    def test_restarts_with_normalised_decay_are_called_by_their_name(self) -> None:
+        restarted = spec(optimizer="adamwr", schedule=Schedule.RESTARTS)
+        assert restarted.title == "adamwr"
+        assert spec(optimizer="adamwr").title == "adamw:normalized"
+        assert spec(optimizer="adamw:fixed:normalized", schedule=Schedule.RESTARTS).title != "adamwr"
+
+    def test_what_differs_is_named_where_the_optimizer_is_not_enough(self) -> None:
+        found = labels(
+            [
+                spec(optimizer="adam"),
+                spec(optimizer="adam", schedule=Schedule.STEP),
+                spec(optimizer="adam", epochs=20),
+                spec(optimizer="sgd", epochs=9),
+            ]
+        )
+        assert found == ["adam, 60 epochs, cosine", "adam, 60 epochs, step", "adam, 20 epochs, cosine", "sgd"]
+
+    def test_formula_is_that_of_the_training(self) -> None:
+        assert "m ← β₁m + g" in spec(optimizer="sgdw", momentum_form="torch").formula
+        assert spec(optimizer="adamw", nesterov=True).formula == spec(optimizer="adamw").formula
+
 
 class TestSpec:
     """Identity and extent."""
@@ -117,15 +235,37 @@ class TestSpec:
     def test_spec_survives_json(self, spec: StudySpec) -> None:
         assert StudySpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
 
+    @given(ours)
+    def test_hyperparameters_of_other_families_make_no_difference(self, spec: StudySpec) -> None:
+        assert spec.training is not None
+        changed = {
+            n: 0.123
+            for n in ("momentum", "beta1", "beta2", "eps")
+            if spec.optimizer.family not in users_of(n)
+        }
+        other = replace(spec, training=spec.training.changed(**changed))
+        assert spec.differences(other) == []
+        assert spec.default_name == other.default_name
+
+    def test_cycles_make_no_difference_without_restarts(self) -> None:
+        assert spec().differences(spec(t_0=5, t_mult=3)) == []
+
+    def test_spec_of_an_earlier_version_is_the_same_study(self) -> None:
+        written = spec().to_dict()
+        known = ("net", "data", "epochs", "batch_size", "schedule", "momentum", "beta1", "beta2", "eps")
+        written["training"] = {name: written["training"][name] for name in known}
+        assert StudySpec.from_dict(written) == spec()
+
     @pytest.mark.parametrize("change", IDENTITY_CHANGES, ids=str)
     def test_change_of_identity_shows_and_has_another_name(self, change: dict[str, Any]) -> None:
         (name,) = change
-        changed = spec(**change)
-        differences = spec().differences(changed)
+        common = {"schedule": Schedule.RESTARTS} if name in ("t_0", "t_mult") else {}
+        before, changed = spec(**common), spec(**common | change)
+        differences = before.differences(changed)
         assert any(difference.startswith(f"{name}: ") for difference in differences)
-        assert changed.default_name != spec().default_name
+        assert changed.default_name != before.default_name
         assert [text.split(": ")[1].split(", ")[::-1] for text in differences] == [
-            text.split(": ")[1].split(", ") for text in changed.differences(spec())
+            text.split(": ")[1].split(", ") for text in changed.differences(before)
         ]
 
     @pytest.mark.parametrize(
@@ -137,8 +277,8 @@ class TestSpec:
 
     def test_default_name_is_readable(self) -> None:
         assert spec().default_name == "digits-mlp-norm-adamw-cosine-60ep-b64"
-        changed = spec(optimizer="adamw:lr-scaled", momentum=0.5, kind=Kind.TPE)
-        assert changed.default_name == "digits-mlp-norm-adamw-lr-scaled-cosine-60ep-b64-mu0.5-tpe"
+        changed = spec(optimizer="sgdw:lr-scaled", momentum=0.5, kind=Kind.TPE)
+        assert changed.default_name == "digits-mlp-norm-sgdw-lr-scaled-cosine-60ep-b64-mu0.5-tpe"
 
     @given(ours, lattices, seeds, st.sampled_from(sorted(METRICS)))
     def test_extension_holds_both_and_is_read_by_the_new_metric(

@@ -36,7 +36,7 @@ class PlainMlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, features) → (B, classes)
         """The logits."""
-        logits: Tensor = self.body(x) * self.scale + self.bias
+        logits: Tensor = self.body(x.flatten(1)) * self.scale + self.bias
         return logits
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import median
 
 from lrwd_sweep.lattice import Lattice
@@ -83,7 +83,7 @@ def _seconds_in_fresh_process(contender: Contender, training: Training, lattice:
         {
             "name": contender.name,
             "lanes": contender.lanes,
-            "training": asdict(training),
+            "training": training.to_dict(),
             "lr": lattice.lr,
             "weight_decay": lattice.weight_decay,
         }
@@ -108,7 +108,7 @@ def _main(order: str) -> None:
     from dataclasses import replace
 
     asked = json.loads(order)
-    training = Training(**asked["training"])
+    training = Training.from_dict(asked["training"])
     lattice = Lattice(tuple(asked["lr"]), tuple(asked["weight_decay"]))
     if asked["name"] == ENGINE:
         run = _engine_sweep

@@ -22,6 +22,7 @@ from lrwd_sweep.cli.report import report
 from lrwd_sweep.cli.signals import Interrupted
 from lrwd_sweep.cli.study import studies
 from lrwd_sweep.cli.tpe import tpe
+from lrwd_sweep.cli.verify import verify
 from lrwd_sweep.errors import HostError, LrwdError
 from lrwd_sweep.view import consoles
 
@@ -45,6 +46,7 @@ app.command(short_help="Show what the store holds, without training.")(report)
 app.add_typer(studies)
 app.add_typer(presets)
 app.command(short_help="Convert a weight decay between conventions.")(convert)
+app.command(short_help="Show that propositions and update rules hold in numbers.")(verify)
 app.command(short_help="Measure the engine's speed against plain torch.")(bench)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from lrwd_sweep.cli import options
+from lrwd_sweep.cli.data_files import DataFiles
 from lrwd_sweep.cli.study_run import Trainer, check_device, refuse_failed, show
 from lrwd_sweep.cli.task import Task, takes_task
 from lrwd_sweep.errors import UsageError
@@ -26,6 +27,8 @@ def compare(
     task: Task = Task(),  # noqa: B008 - never the default: takes_task puts it in
     device: options.Device = "auto",
     max_lanes: options.MaxLanes = None,
+    data_dir: options.DataDir = None,
+    download: options.Download = False,
     storage: options.Storage = None,
 ) -> None:
     """Train the lattices of several optimizers and compare them seed by seed: heatmaps, numbers, verdict.
@@ -35,16 +38,18 @@ def compare(
     """
     specs = [task.spec(variant) for variant in task.variants(optimizers or ())]
     names = [spec.default_name for spec in specs]
-    if len(names) < 2 or len(set(names)) < len(names):
+    if len(set(names)) < max(len(names), 2 if optimizers else 1):
         given = " ".join(spec.title for spec in specs)
         raise UsageError(f"compare {given}: name two or more different optimizers, as in compare adam adamw")
+    files = DataFiles(data_dir, download)
+    files.check(specs)
     check_device(device)
     from lrwd_sweep.store import open_store
 
     with open_store(storage, write=True) as store:
         for name, spec in zip(names, specs, strict=True):
             store.check_study(name, spec)  # before any of them trains
-        trainer = Trainer(store, device, max_lanes)
+        trainer = Trainer(store, device, max_lanes, files)
         for name, spec in zip(names, specs, strict=True):
             trainer.grid(name, spec)
         store.record_comparison(names)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -19,6 +19,7 @@ from lrwd_sweep.view.notation import ASCII, UNICODE, Glyphs, to_ascii, written
 
 MOMENTUM = 0.9
 
+_GIVE_STEPS = "give --steps, or --epochs, --batch-size and --train-size"
 _CONVENTIONS = f"{', '.join(list(Convention)[:-1])} or {list(Convention)[-1]}"
 
 
@@ -81,7 +82,7 @@ def convert(
     target: Target = None,
     steps: Annotated[
         int | None,
-        _count("--steps", "Steps of the whole run, for normalized (default: from the next three)."),
+        _count("--steps", "Steps of the run, under restarts of one cycle (default: from the next three)."),
     ] = None,
     epochs: Annotated[int | None, _count("--epochs", "Epochs of the run (default: unknown).")] = None,
     batch_size: Annotated[int | None, _count("--batch-size", "Samples per step (default: unknown).")] = None,
@@ -94,7 +95,9 @@ def convert(
     momentum: Annotated[
         float | None,
         typer.Option(
-            "--momentum", metavar="VALUE", help=f"Momentum β₁ of sgd, for coupled (default: {MOMENTUM})."
+            "--momentum",
+            metavar="VALUE",
+            help=f"Momentum β₁ of sgd, for coupled; of sgdp, for lr-scaled (default: {MOMENTUM}).",
         ),
     ] = None,
     form: Annotated[
@@ -115,7 +118,10 @@ def convert(
     named = Optimizer.parse(optimizer)
     batches, total = _budget(steps, epochs, batch_size, train_size, drop_last=drop_last)
     run = Run(named.family, parse_value(lr, "lr"), total, _momentum(named, momentum))
-    asked = Asked(run, parse_value(wd, "wd"), source or Convention(named.rule.value), target, batches)
+    value = parse_value(wd, "wd")
+    asked = Asked(run, value, source or Convention(named.rule.value), target, batches)
+    if named.normalized and source is None:
+        asked = asked.normalized()
     asked.check()
     if form is ConvertFormat.JSON:
         import json
@@ -128,9 +134,9 @@ def convert(
 
 
 def _momentum(optimizer: Optimizer, given: float | None) -> float | None:
-    if optimizer.family is not Family.SGD:
+    if optimizer.family not in (Family.SGD, Family.SGDP):
         if given is not None:
-            raise UsageError(f"--momentum {given:g} belongs to sgd; leave it out for {optimizer}")
+            raise UsageError(f"--momentum {given:g} belongs to sgd and sgdp; leave it out for {optimizer}")
         return None
     found = MOMENTUM if given is None else given
     if not 0 <= found < 1:
@@ -165,6 +171,18 @@ class Asked:
     source: Convention
     target: Convention | None
     steps_per_epoch: int | None
+    lambda_norm: float | None = None  # what was given, where the source's number is that over √N
+
+    def normalized(self) -> Asked:
+        """The same of an optimizer whose number is λ_norm. Raises UsageError where N is not known."""
+        if self.source is Convention.INDEPENDENT:
+            return replace(self, source=Convention.NORMALIZED)
+        if self.value == 0:  # which is so in every convention
+            return self
+        if not self.run.steps:
+            why = self.run.obstacle(Convention.NORMALIZED)
+            raise UsageError(f"--wd {self.value:g} is λ_norm, and {why}; {_GIVE_STEPS}")
+        return replace(self, value=self.value / math.sqrt(self.run.steps), lambda_norm=self.value)
 
     def check(self) -> None:
         """Raise UsageError where the target has no value, or none that a number can hold."""
@@ -182,16 +200,23 @@ class Asked:
         return [to_ascii(line) for line in lines] if glyphs.ascii else lines
 
     def _lines(self) -> list[str]:
-        given = f"{self.source} {self.source.symbol} = {self.value:.6g} at α = {self.run.lr:.6g}"
+        update, symbol = self.run.update, self.source.symbol
+        given = f"{self.source} {symbol} = {self.value:.6g} at α = {self.run.lr:.6g}"
+        divided = (
+            []
+            if self.lambda_norm is None
+            else [f"{symbol} = λ_norm / √N = {self.lambda_norm:.6g} / √{self.run.steps} = {self.value:.6g}"]
+        )
         if self.target is None:
             rows, notes = [self._row(target) for target in Convention], self._notes()
-            return [given, self.source.update, *rows, *notes, *self._timescale()]
+            return [given, *divided, update(self.source), *rows, *notes, *self._timescale()]
         found = self.run.convert(self.value, self.source, self.target)
         holds = self._limits(self.target) or "exact under any schedule"
         return [
             f"{given} is {self.target} {self.target.symbol} = {found:.6g}",
+            *divided,
             *self.run.arithmetic(self.value, self.source, self.target),
-            *dict.fromkeys([self.source.update, self.target.update]),
+            *dict.fromkeys([update(self.source), update(self.target)]),
             holds,
             *self._timescale(),
         ]
@@ -205,12 +230,13 @@ class Asked:
             "lr": self.run.lr,
             "momentum": self.run.momentum,
             "steps": self.run.steps,
-            "from": {"convention": str(self.source), "value": self.value},
+            "from": {"convention": str(self.source), "value": self.value}
+            | ({} if self.lambda_norm is None else {"lambda_norm": self.lambda_norm}),
             "conventions": [
                 {
                     "convention": str(target),
                     "value": self.run.convert(self.value, self.source, target),
-                    "update": target.update,
+                    "update": self.run.update(target),
                     "arithmetic": list(self.run.arithmetic(self.value, self.source, target)),
                     "exact": not self._limits(target),
                     "remark": self._limits(target),
@@ -224,7 +250,7 @@ class Asked:
     def _row(self, target: Convention) -> str:
         found = self.run.convert(self.value, self.source, target)
         number = "none" if found is None else f"{found:.6g}"
-        return f"{target:<12} {target.symbol:<7}{number:<12} {target.users}"
+        return f"{target:<12} {target.symbol:<7}{number:<12} {self.run.users(target)}"
 
     def _notes(self) -> list[str]:
         """Every limit once, after the conventions that it is about."""
@@ -239,14 +265,17 @@ class Asked:
             return ""
         if self.run.convert(self.value, self.source, target) is None:
             return self._why_not(target)
-        return "; ".join(filter(None, map(self.run.limits, (self.source, target))))
+        return "; ".join(filter(None, dict.fromkeys(map(self.run.limits, (self.source, target)))))
 
     def _why_not(self, target: Convention) -> str:
         conventions = [one for one in (self.source, target) if self.run.gain(one) is None]
         why = self.run.obstacle(conventions[0])
         if conventions[0] is Convention.NORMALIZED:
-            return f"{why}; give --steps, or --epochs, --batch-size and --train-size"
-        return f"{why}; sweep both: lrwd-sweep compare adam adamw"
+            return f"{why}; {_GIVE_STEPS}"
+        family = self.run.family
+        if family is None or family.projected:
+            return f"{why}; sweep it as it is: lrwd-sweep grid --optimizer {family}"
+        return f"{why}; sweep both: lrwd-sweep compare {family} {family}w"
 
     def _timescale(self) -> list[str]:
         tau = self._tau()

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from lrwd_sweep.cli import options
+from lrwd_sweep.cli.data_files import DataFiles
 from lrwd_sweep.cli.study_run import Trainer, check_device, refuse_failed, show
 from lrwd_sweep.cli.task import Task, takes_task
 
 
 @takes_task
 def grid(
-    optimizer: options.OptimizerName = options.DEFAULT_OPTIMIZER,
+    optimizer: options.OptimizerName = None,
     task: Task = Task(),  # noqa: B008 - never the default: takes_task puts it in
     device: options.Device = "auto",
     max_lanes: options.MaxLanes = None,
+    data_dir: options.DataDir = None,
+    download: options.Download = False,
     study_name: options.StudyName = None,
     storage: options.Storage = None,
 ) -> None:
@@ -21,14 +24,16 @@ def grid(
     What the store already holds is not trained again: the same command finishes what is missing, and a
     larger lattice or more seeds extend the study.
     """
-    (variant,) = task.variants([optimizer])
+    variant = task.variant(optimizer)
     spec = task.spec(variant)
+    files = DataFiles(data_dir, download)
+    files.check([spec])
     check_device(device)
     from lrwd_sweep.store import check_name, open_store
 
     name = spec.default_name if study_name is None else study_name
     check_name(name)
     with open_store(storage, write=True) as store:
-        Trainer(store, device, max_lanes).grid(name, spec)
+        Trainer(store, device, max_lanes, files).grid(name, spec)
         show(store, [name], spec.metric)
         refuse_failed(store, [name])

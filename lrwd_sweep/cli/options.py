@@ -34,7 +34,7 @@ def _described(names: Mapping[str, str]) -> str:
 
 
 OptimizerName = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--optimizer",
         "-o",
@@ -42,7 +42,8 @@ OptimizerName = Annotated[
         help=f"FAMILY[w][:RULE][:normalized]; FAMILY: {', '.join(Family)}. adam: Adam with L2; adamw: "
         "the AdamW paper's decay, independent of α; adamw:lr-scaled: PyTorch's AdamW, decay times α; further "
         "rules are fixed and corrected. adamp and sgdp are their authors'. adamwr and sgdwr: warm restarts "
-        "and normalised decay, λ = λ_norm/√N.",
+        "and normalised decay, λ = λ_norm/√N (default: the only one that the preset names, else "
+        f"{DEFAULT_OPTIMIZER}).",
     ),
 ]
 Preset = Annotated[
@@ -76,7 +77,25 @@ Net = Annotated[
 ]
 Data = Annotated[
     str | None,
-    typer.Option("--data", metavar="NAME", help=f"Data set: {', '.join(DATA_SETS)} {_else(_training.data)}."),
+    typer.Option(
+        "--data",
+        metavar="NAME",
+        help=f"Data set: {', '.join(DATA_SETS)}; or folder:PATH for images in PATH/train/CLASS, resized to "
+        f"32×32, folder:PATH@64 to 64×64 {_else(_training.data)}.",
+    ),
+]
+DataDir = Annotated[
+    str | None,
+    typer.Option(
+        "--data-dir",
+        metavar="PATH",
+        help="Where the files of data sets are, laid out as torchvision does it (default: $LRWD_DATA, else "
+        "~/.cache/lrwd-sweep).",
+    ),
+]
+Download = Annotated[
+    bool,
+    typer.Option("--download", help="Download what is missing of the data set (default: say what is)."),
 ]
 Epochs = Annotated[
     int | None,

@@ -7,19 +7,21 @@ from typing import Annotated
 import typer
 
 from lrwd_sweep.cli.group import group
-from lrwd_sweep.lattice import format_axis
-from lrwd_sweep.preset import DEFAULT, Preset, find_preset, preset_names
+from lrwd_sweep.cli.task import Task
+from lrwd_sweep.errors import DeviceError
+from lrwd_sweep.preset import DEFAULT, find_preset, preset_names
+from lrwd_sweep.spec import StudySpec
 from lrwd_sweep.view import consoles
-from lrwd_sweep.view.plain import plain
 
-presets = group("preset", "List and show the presets: tasks with their axes.")
+presets = group("preset", "List and show the presets: tasks with their axes, and figures of papers.")
 
 
 @presets.command("list", short_help="List every preset.")
 def list_() -> None:
-    """Name every preset with what it is about."""
-    for name in preset_names():
-        consoles.stdout().print(plain(f"{name}  {find_preset(name).about}"), soft_wrap=True)
+    """Name every preset with what it is about, and with what it restates."""
+    from lrwd_sweep.view.preset_list import PresetList
+
+    consoles.stdout().print(PresetList([find_preset(name) for name in preset_names()]))
 
 
 @presets.command(short_help="Show one preset.")
@@ -27,28 +29,39 @@ def show(
     name: Annotated[
         str, typer.Argument(metavar="NAME|FILE.toml", help="A name from `preset list`, or a file.")
     ] = DEFAULT,
+    with_estimate: Annotated[
+        bool,
+        typer.Option(
+            "--estimate/--no-estimate",
+            help="Train a few steps on made-up data, for about ten seconds at most, to say how long all of "
+            "it would take here.",
+        ),
+    ] = True,
 ) -> None:
-    """Print all that a preset says, and how much there is to train."""
-    for line in _lines(find_preset(name)):
-        consoles.stdout().print(plain(line), soft_wrap=True)
+    """Print what a preset restates, all that it would train, for how long, and its schedules as charts.
+
+    Nothing is stored, and the data set need not be there.
+    """
+    preset, task = find_preset(name), Task(preset=name)
+    specs = [task.spec(variant) for variant in preset.variants]
+    time = _time(specs) if with_estimate and specs else ""
+    from lrwd_sweep.view.preset_page import PresetPage
+
+    consoles.stdout().print(PresetPage(preset, name, specs, time))
 
 
-def _lines(preset: Preset) -> list[str]:
-    t, sizes = preset.training, preset.training.data_set
-    variants = [str(variant.optimizer) for variant in preset.variants]
-    lines = [
-        f"{preset.name}: {preset.about}",
-        f"task      {t.data} ({sizes.train} train, {sizes.validation} validation, {sizes.test} test), "
-        f"{t.net}, {t.epochs} epochs of {t.steps_per_epoch} batches of {t.batch_size}, {t.schedule} schedule",
-        f"seeds     {preset.seeds} per cell; metric {preset.metric}",
-        f"compares  {', '.join(variants) or 'nothing by default'}",
-        "axes",
-    ]
-    width = max(map(len, preset.axes), default=0)
-    for name, lattice in preset.axes.items():
-        lanes = len(lattice) * preset.seeds
-        lines.append(
-            f"  {name:{width}}  --lr {format_axis(lattice.lr)} --wd {format_axis(lattice.weight_decay)}  "
-            f"{len(lattice)} cells, {lanes} lanes, {lanes * t.steps:,} lane-steps"
-        )
-    return lines
+def _time(specs: list[StudySpec]) -> str:
+    """How long the studies take here, and how that is known."""
+    from lrwd_sweep.estimate import estimate
+    from lrwd_sweep.view.preset_page import duration
+
+    try:
+        found = estimate(specs)
+    except DeviceError as error:
+        return f"unknown: {error}"
+    how = (
+        "measured on full packs of made-up data"
+        if found.whole
+        else "extrapolated from one network on small batches of made-up data"
+    )
+    return f"about {duration(found.seconds)} on this machine as busy as it is now, {how}"

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lrwd_sweep.catalog import DIAGNOSTICS
 from lrwd_sweep.cli import limits, options
-from lrwd_sweep.cli.parse import one_of
+from lrwd_sweep.cli.parse import one_of, whole
 from lrwd_sweep.cli.study_run import note, read_results
-from lrwd_sweep.errors import GateFailed, NothingToReport
+from lrwd_sweep.errors import GateFailed, NothingToReport, UsageError
 from lrwd_sweep.view import consoles
 from lrwd_sweep.view.files import replaced, write_file
 from lrwd_sweep.view.formats import Format
@@ -22,43 +23,72 @@ if TYPE_CHECKING:
     from lrwd_sweep.result import ComparedResults, Result
 
 
+Studies = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="STUDY",
+        help="Names from `study list`; several are compared with the first (default: the study or "
+        "comparison that was trained or imported last).",
+        show_default=False,
+    ),
+]
+FormatName = Annotated[
+    Format,
+    typer.Option(
+        "--format",
+        metavar="NAME",
+        parser=one_of("format", Format),
+        help="table, markdown (fits a pull request's comment), json, csv, junit or html.",
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", metavar="FILE", help="Where to write it (default: standard output)."),
+]
+Figure = Annotated[
+    Path | None,
+    typer.Option(
+        "--figure",
+        metavar="FILE",
+        help="Draw the lattices too, as .pdf, .svg or .png (default: no figure).",
+    ),
+]
+Metric = Annotated[
+    str | None,
+    typer.Option(
+        "--metric", metavar="NAME", help="Any metric of the store to judge by (default: the study's own)."
+    ),
+]
+Show = Annotated[
+    str | None,
+    typer.Option(
+        "--show",
+        metavar="NAME[,NAME…]",
+        help=f"Draw these too: {', '.join(DIAGNOSTICS).replace('_', '-')} or any metric, as heatmaps and "
+        "by epoch; curves: error and training loss by epoch; scatter: test error against training loss "
+        "(default: none of them).",
+    ),
+]
+AtRestart = Annotated[
+    int | None,
+    typer.Option(
+        "--at-restart",
+        metavar="K",
+        parser=whole("--at-restart"),
+        help="Under warm restarts, read what the run was at the end of its K-th cycle (default: of its "
+        "newest).",
+    ),
+]
+
+
 def report(
-    studies: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="STUDY",
-            help="Names from `study list`; several are compared with the first (default: the study or "
-            "comparison that was trained or imported last).",
-            show_default=False,
-        ),
-    ] = None,
-    form: Annotated[
-        Format,
-        typer.Option(
-            "--format",
-            metavar="NAME",
-            parser=one_of("format", Format),
-            help="table, markdown (fits a pull request's comment), json, csv, junit or html.",
-        ),
-    ] = Format.TABLE,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", metavar="FILE", help="Where to write it (default: standard output)."),
-    ] = None,
-    figure: Annotated[
-        Path | None,
-        typer.Option(
-            "--figure",
-            metavar="FILE",
-            help="Draw the lattices too, as .pdf, .svg or .png (default: no figure).",
-        ),
-    ] = None,
-    metric: Annotated[
-        str | None,
-        typer.Option(
-            "--metric", metavar="NAME", help="Any metric of the store to judge by (default: the study's own)."
-        ),
-    ] = None,
+    studies: Studies = None,
+    form: FormatName = Format.TABLE,
+    output: Output = None,
+    figure: Figure = None,
+    metric: Metric = None,
+    show: Show = None,
+    at_restart: AtRestart = None,
     max_best: limits.MaxBest = None,
     max_abs_slope: limits.MaxAbsSlope = None,
     max_transfer_regret: limits.MaxTransferRegret = None,
@@ -80,7 +110,42 @@ def report(
         max_best, max_abs_slope, max_transfer_regret, octaves, require, no_edge, max_failed, min_seeds,
         max_regression, baseline,
     )  # fmt: skip
-    _report(studies or [], metric, storage, asked, Written(form, output, figure))
+    read = Read(tuple(studies or ()), metric, at_restart, storage)
+    _report(read, asked, Written(form, output, figure, _names(show, form)))
+
+
+def _names(show: str | None, form: Format) -> tuple[str, ...]:
+    """The pictures asked for. Raises UsageError where the format has none, or for an empty name."""
+    if show is None:
+        return ()
+    if form in (Format.CSV, Format.JUNIT):
+        raise UsageError(f"--show {show}: {form} holds no pictures; choose table, markdown, json or html")
+    names = tuple(name.strip() for name in show.split(","))
+    if not all(names):
+        raise UsageError(f"--show {show!r} has an empty name; write for example --show norm,rotation")
+    return names
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What is read, and from where."""
+
+    studies: tuple[str, ...]
+    metric: str | None
+    at_restart: int | None
+    storage: str | None
+
+    def results(self, *, curves: bool) -> tuple[list[Result], list[ComparedResults]]:
+        """The studies as they stand. Raises NothingToReport."""
+        from lrwd_sweep.store import open_store
+
+        with open_store(self.storage, write=False) as store:
+            names = list(dict.fromkeys(self.studies or store.latest()))
+            if not names:
+                raise NothingToReport(
+                    f"{store.path} holds no study yet; run lrwd-sweep compare adam adamw first"
+                )
+            return read_results(store, names, self.metric, curves=curves, at_restart=self.at_restart)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +155,12 @@ class Written:
     form: Format
     output: Path | None
     figure: Path | None
+    show: tuple[str, ...] = ()  # pictures besides those of every report
+
+    @property
+    def needs_curves(self) -> bool:
+        """Whether anything of it is drawn from learning curves."""
+        return self.form is Format.HTML or bool(self.show)
 
     def write(
         self,
@@ -100,7 +171,7 @@ class Written:
         """Files first: where one cannot be written, standard output stays empty."""
         from lrwd_sweep.view.report import render, text_of
 
-        report = render(results, comparisons, self.form, outcomes)
+        report = render(results, comparisons, self.form, outcomes, self.show)
         if self.figure is not None:
             from lrwd_sweep.view.figure import save_figure
 
@@ -116,22 +187,13 @@ class Written:
             consoles.stdout().print(report)
 
 
-def _report(
-    studies: Sequence[str], metric: str | None, storage: str | None, asked: limits.Limits, written: Written
-) -> None:
+def _report(read: Read, asked: limits.Limits, written: Written) -> None:
     """Read, judge, write. Raises NothingToReport, or GateFailed when the report is out."""
-    from lrwd_sweep.store import open_store
-
     gates = asked.gates()  # before anything is opened
-    with open_store(storage, write=False) as store:
-        names = list(dict.fromkeys(studies or store.latest()))
-        if not names:
-            raise NothingToReport(f"{store.path} holds no study yet; run lrwd-sweep compare adam adamw first")
-        curves = written.form is Format.HTML
-        results, comparisons = read_results(store, names, metric, curves=curves)
+    results, comparisons = read.results(curves=written.needs_curves)
     outcomes = [gate.check(result) for result in results for gate in gates]
     written.write(results, comparisons, outcomes)
-    _name_unmatched(gates, names)
+    _name_unmatched(gates, [result.name for result in results])
     _tell(outcomes, written.form)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lrwd_sweep.cli.data_files import DataFiles
 from lrwd_sweep.cli.signals import Interrupted, stop_on_signals
 from lrwd_sweep.errors import DeviceError
 from lrwd_sweep.spec import StudySpec
@@ -23,6 +24,7 @@ class Trainer:
     store: Store
     device: str
     max_lanes: int | None
+    files: DataFiles
 
     def grid(self, name: str, spec: StudySpec) -> None:
         """Train what the lattice misses, and say so. Raises Interrupted after a signal."""
@@ -57,7 +59,7 @@ class Trainer:
         from lrwd_sweep.view.live import Progress
 
         assert spec.training is not None, "an imported study does not train"
-        pool = Pool(spec.training, self.device)
+        pool = Pool(spec.training, self.device, files=self.files.open())
         self.store.begin_study(name, spec)
         known = self.store.trials(name)
         with stop_on_signals() as stop, Progress(consoles.stderr(), spec, known) as progress:
@@ -92,7 +94,12 @@ def and_(missing: int) -> str:
 
 
 def read_results(
-    store: Store, names: Sequence[str], metric: str | None, *, curves: bool = False
+    store: Store,
+    names: Sequence[str],
+    metric: str | None,
+    *,
+    curves: bool = False,
+    at_restart: int | None = None,
 ) -> tuple[list[Result], list[ComparedResults]]:
     """Studies of the store as they stand, and each further one compared with the first."""
     from lrwd_sweep.result import comparison, result
@@ -102,7 +109,15 @@ def read_results(
         record = store.get_study(name)
         trials = store.trials(record.name, curves=curves)
         results.append(
-            result(record.name, record.spec, record.created, trials, metric=metric, storage=store.storage)
+            result(
+                record.name,
+                record.spec,
+                record.created,
+                trials,
+                metric=metric,
+                storage=store.storage,
+                at_restart=at_restart,
+            )
         )
     return results, [comparison(results[0], other) for other in results[1:]]
 

@@ -26,13 +26,24 @@ class Task:
     metric: str | None = None
     overrides: tuple[tuple[str, Any], ...] = ()  # of `spec.Training`, by field
 
+    def variant(self, name: str | None) -> Variant:
+        """The named optimizer, or the only one that the preset names. Raises UsageError or UnknownName."""
+        named = find_preset(self.preset).variants
+        if name is None and len(named) == 1:
+            return self.variants([])[0]
+        return self.variants([options.DEFAULT_OPTIMIZER if name is None else name])[0]
+
     def variants(self, names: Sequence[str]) -> list[Variant]:
         """The named optimizers, or all that the preset compares. Raises UsageError or UnknownName."""
         preset = find_preset(self.preset)
         chosen = [Variant.named(name) for name in names] or list(preset.variants)
         if not chosen:
             raise UsageError(f"preset {preset.name!r} names no variants; name an optimizer")
-        refuse_unused(dict(self.overrides), [variant.optimizer for variant in chosen])
+        overrides = dict(self.overrides)
+        schedules = [
+            {"schedule": preset.training.schedule, **v.training, **overrides}["schedule"] for v in chosen
+        ]
+        refuse_unused(overrides, [variant.optimizer for variant in chosen], schedules)
         return chosen
 
     def spec(self, variant: Variant, kind: Kind = Kind.GRID) -> StudySpec:
@@ -41,17 +52,15 @@ class Task:
         Raises UsageError or UnknownName.
         """
         preset = find_preset(self.preset)
-        lr, wd = self.lr or variant.lr, self.wd or variant.wd
+        lr = variant.lr if self.lr is None else parse_axis(self.lr, "lr")
+        wd = variant.wd if self.wd is None else parse_axis(self.wd, "wd")
         if lr is None or wd is None:
             default = preset.lattice(variant.optimizer)
-        lattice = Lattice(
-            default.lr if lr is None else parse_axis(lr, "lr"),
-            default.weight_decay if wd is None else parse_axis(wd, "wd"),
-        )
+            lr, wd = lr or default.lr, wd or default.weight_decay
         seeds = preset.seeds if self.seeds is None else self.seeds
         training = preset.training.changed(**{**variant.training, **dict(self.overrides)})
         metric = self.metric or preset.metric
-        return StudySpec(kind, variant.optimizer, lattice, tuple(range(seeds)), metric, training)
+        return StudySpec(kind, variant.optimizer, Lattice(lr, wd), tuple(range(seeds)), metric, training)
 
 
 def takes_task(command: Callable[..., None]) -> Callable[..., None]:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from lrwd_sweep.cli import options
+from lrwd_sweep.cli.data_files import DataFiles
 from lrwd_sweep.cli.parse import whole
 from lrwd_sweep.cli.study_run import Trainer, check_device, refuse_failed, show
 from lrwd_sweep.cli.task import Task, takes_task
@@ -17,7 +18,7 @@ MOST_TRIALS = 100_000
 
 @takes_task
 def tpe(
-    optimizer: options.OptimizerName = options.DEFAULT_OPTIMIZER,
+    optimizer: options.OptimizerName = None,
     trials: Annotated[
         int,
         typer.Option(
@@ -30,6 +31,8 @@ def tpe(
     task: Task = Task(),  # noqa: B008 - never the default: takes_task puts it in
     device: options.Device = "auto",
     max_lanes: options.MaxLanes = None,
+    data_dir: options.DataDir = None,
+    download: options.Download = False,
     study_name: options.StudyName = None,
     storage: options.Storage = None,
 ) -> None:
@@ -38,14 +41,16 @@ def tpe(
     The result is drawn on the lattice, each point in its nearest cell, with the best points listed. The
     same command with a larger --trials searches on from there.
     """
-    (variant,) = task.variants([optimizer])
+    variant = task.variant(optimizer)
     spec = task.spec(variant, Kind.TPE)
+    files = DataFiles(data_dir, download)
+    files.check([spec])
     check_device(device)
     from lrwd_sweep.store import check_name, open_store
 
     name = spec.default_name if study_name is None else study_name
     check_name(name)
     with open_store(storage, write=True) as store:
-        Trainer(store, device, max_lanes).tpe(name, spec, trials)
+        Trainer(store, device, max_lanes, files).tpe(name, spec, trials)
         show(store, [name], spec.metric)
         refuse_failed(store, [name])

@@ -3,10 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
-from lrwd_sweep.data import digits
-from lrwd_sweep.data.splits import Split, Splits
+from lrwd_sweep.catalog import DataSet
+from lrwd_sweep.data import digits, folder, imagenet32, svhn
+from lrwd_sweep.data.augment import Augment, augmentation
+from lrwd_sweep.data.cifar import CIFAR10, CIFAR100
+from lrwd_sweep.data.files import Files
+from lrwd_sweep.data.mnist import FASHION_MNIST, MNIST
+from lrwd_sweep.data.splits import Pixels, Split, Splits
+from lrwd_sweep.image_folder import PREFIX
 
-LOADERS: dict[str, Callable[[], Splits]] = {"digits": digits.load}
+LOADERS: dict[str, Callable[..., Splits]] = {  # each takes Files and the DataSet to expect, or what is usual
+    "digits": digits.load,
+    "mnist": MNIST.load,
+    "fashion-mnist": FASHION_MNIST.load,
+    "svhn": svhn.load,
+    "cifar10": CIFAR10.load,
+    "cifar100": CIFAR100.load,
+    "imagenet32": imagenet32.load,
+}
 
-__all__ = ["LOADERS", "Split", "Splits"]
+__all__ = ["LOADERS", "Augment", "Files", "Pixels", "Split", "Splits", "augmentation", "load"]
+
+
+def load(name: str, sizes: DataSet, files: Files | None = None) -> Splits:
+    """The data set of a name that the catalog knows, of those sizes. Raises DataError."""
+    loader = partial(folder.load, name) if name.startswith(PREFIX) else LOADERS[name]
+    return loader(files, sizes)

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lrwd_sweep.catalog import DATA_SETS
+from lrwd_sweep.catalog import DATA_SETS, DataSet
+from lrwd_sweep.data.files import Files
 from lrwd_sweep.data.splits import Split, Splits
 from lrwd_sweep.errors import DataError
 
@@ -34,14 +35,14 @@ def _read() -> np.ndarray:
     return np.column_stack([x, y])
 
 
-def load() -> Splits:
+def load(files: Files | None = None, sizes: DataSet | None = None) -> Splits:
     """400 training, 697 validation, 700 test images (n, 1, 8, 8), standardised with the training statistics.
 
     One mean and one deviation for the one channel there is, as the paper normalises its images: pixels at
-    the rim, dark in nearly every image, stay small. Raises DataError without scikit-learn.
+    the rim, dark in nearly every image, stay small. Needs no `files`. Raises DataError without scikit-learn.
     """
     table = _read()
-    sizes = DATA_SETS["digits"]
+    sizes = sizes or DATA_SETS["digits"]
     table = table[np.random.default_rng(SPLIT_SEED).permutation(len(table))]
     x, y = torch.from_numpy(table[:, :-1]).reshape(-1, *sizes.shape), torch.from_numpy(table[:, -1]).long()
     train = x[: sizes.train]

@@ -12,32 +12,53 @@ from lrwd_sweep.engine.device import free_bytes
 from lrwd_sweep.engine.trainer import EVAL_BATCH
 from lrwd_sweep.errors import DeviceError
 from lrwd_sweep.lattice import Cell
-from lrwd_sweep.nets import build
+from lrwd_sweep.nets import Network, build
 from lrwd_sweep.progress import Pack
 from lrwd_sweep.spec import Training
 
 CPU_LANES = 16  # enough to hide the interpreter; with more the working set leaves the cache
+LOOP_LANES = 4  # of lanes that train one after another: more gain nothing and finish later
 MEMORY_SHARE = 0.8  # of what is free
 
 
 def lane_bytes(training: Training) -> int:
-    """Memory of one fp32 lane at its peak: θ, g, two moments, a gradient and a spare, and the activations."""
-    sizes = training.data_set
-    net = build(training.net, sizes.shape, sizes.classes)
+    """Memory that every fp32 lane adds: θ, g, up to three moments and two spare ones; stacked activations."""
+    net = _network(training)
     parameters = sum(map(math.prod, net.shapes.values()))
-    return 4 * (6 * parameters + net.activations(training.batch_size, EVAL_BATCH))
+    return 4 * (7 * parameters + (_activations(net, training) if net.stacked else 0))
+
+
+def pack_bytes(training: Training) -> int:
+    """Memory of a pack whatever its lanes: activations, where lanes train one after another."""
+    net = _network(training)
+    return 0 if net.stacked else 4 * _activations(net, training)
+
+
+def _network(training: Training) -> Network:
+    sizes = training.data_set
+    return build(training.net, sizes.shape, sizes.classes)
+
+
+def _activations(net: Network, training: Training) -> int:
+    return net.activations(training.batch_size, EVAL_BATCH)
 
 
 def lanes_that_fit(training: Training, *, device: torch.device, workers: int, max_lanes: int | None) -> int:
     """The most lanes of a pack when `workers` packs train at a time. Raises DeviceError if none fits."""
     free = free_bytes(device)
-    room = int(MEMORY_SHARE * free / lane_bytes(training) / workers)
+    lane, pack = lane_bytes(training), pack_bytes(training)
+    room = int((MEMORY_SHARE * free / workers - pack) / lane)
     if room < 1:
-        needed = lane_bytes(training) * workers / MEMORY_SHARE / 2**20
+        needed = (lane + pack) * workers / MEMORY_SHARE / 2**20
         raise DeviceError(
-            f"{device} has {free >> 20} MiB free and {workers} lanes need {needed:.0f}; free some memory"
+            f"{device} has {free >> 20} MiB free and {workers} lanes of {training.net} need {needed:.0f}; "
+            "free some memory or take a smaller --batch-size"
         )
-    limits = [room, CPU_LANES if device.type == "cpu" else room, max_lanes or room]
+    limits = [room, max_lanes or room]
+    if not _network(training).stacked:
+        limits.append(LOOP_LANES)
+    elif device.type == "cpu":
+        limits.append(CPU_LANES)
     return min(limits)
 
 

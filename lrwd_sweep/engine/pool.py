@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import torch
 
-from lrwd_sweep.data import LOADERS, Splits
+from lrwd_sweep.data import Files, Splits, load
 from lrwd_sweep.engine import device as devices
 from lrwd_sweep.engine.packing import lanes_that_fit, plan
 from lrwd_sweep.engine.trainer import OnEpoch, PackTrainer, Stopped
@@ -29,13 +29,23 @@ _POLL = 0.1  # seconds; how soon a signal is noticed while nothing happens
 
 
 class Pool:
-    """A device with its data set, ready to train packs. Raises UnknownName, DeviceError or DataError."""
+    """A device with its data set, ready to train packs.
 
-    def __init__(self, training: Training, device: str = "auto", dtype: torch.dtype = torch.float32) -> None:
+    Raises UnknownName, DeviceError or DataError, and UsageError for a network that does not take the data.
+    """
+
+    def __init__(
+        self,
+        training: Training,
+        device: str = "auto",
+        dtype: torch.dtype = torch.float32,
+        files: Files | None = None,  # None: where data sets usually are
+    ) -> None:
         self.training = training
         self.device = devices.choose(device)
         self.workers = devices.prepare(self.device)
-        self.splits: Splits = LOADERS[training.data]().to(self.device, dtype)
+        self.lanes_at_once()  # a network that cannot be built, or has no room, is refused at once
+        self.splits: Splits = load(training.data, training.data_set, files).to(self.device, dtype)
 
     def lanes_at_once(self, max_lanes: int | None = None) -> int:
         """Lanes of all the packs that train at a time. Raises DeviceError when not one fits."""

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lrwd_sweep.data import Split, Splits
+from lrwd_sweep.data import Split, Splits, augmentation
 from lrwd_sweep.engine.arena import Arena
+from lrwd_sweep.engine.diagnostics import Diagnostics
 from lrwd_sweep.lattice import Cell
 from lrwd_sweep.nets import build
 from lrwd_sweep.optim import make_update
@@ -38,12 +39,12 @@ class PackTrainer:
     def __init__(
         self, optimizer: Optimizer, training: Training, cells: Sequence[Cell], seed: int, splits: Splits
     ) -> None:
-        x, lanes, sizes = splits.train.x, len(cells), training.data_set
+        train, lanes, sizes = splits.train, len(cells), training.data_set
         self.training, self.cells, self.seed, self.splits = training, list(cells), seed, splits
         self.timetable = training.timetable
         net = build(training.net, sizes.shape, sizes.classes)
         self.arena = Arena.stack(
-            net.init(generator(seed, "parameters")), lanes, device=x.device, dtype=x.dtype
+            net.init(generator(seed, "parameters")), lanes, device=train.device, dtype=train.dtype
         )
         self.lanes = net.lanes(self.arena.named, self.arena.named_grad, training.batch_size)
         self.update = make_update(
@@ -51,11 +52,13 @@ class PackTrainer:
             training,
             self.arena.theta,
             self.arena.layout,
-            alpha=torch.tensor([[cell.lr] for cell in cells], device=x.device, dtype=x.dtype),
-            lam=torch.tensor([[cell.weight_decay] for cell in cells], device=x.device, dtype=x.dtype),
+            alpha=torch.tensor([[cell.lr] for cell in cells], device=train.device, dtype=train.dtype),
+            lam=torch.tensor([[cell.weight_decay] for cell in cells], device=train.device, dtype=train.dtype),
         )
-        self.noise = generator(seed, "noise", x.device)
-        self.died_at = torch.full((lanes,), -1, device=x.device)  # batch of divergence; −1 while alive
+        self.diagnostics = Diagnostics(self.arena, net.scale_invariant, self.update, optimizer.family)
+        self.noise = generator(seed, "noise", train.device)
+        self.augment = augmentation(training.augment, generator(seed, "augmentation", train.device))
+        self.died_at = torch.full((lanes,), -1, device=train.device)  # batch of divergence; −1 while alive
         self.any_died = False
         self.curves: dict[str, list[list[float]]] = {}  # name → epoch → lane
         self.snapshots: dict[int, dict[str, list[float]]] = {}  # epoch → name → lane
@@ -80,13 +83,14 @@ class PackTrainer:
         self, epoch: int, order: torch.Generator, should_stop: Callable[[], bool]
     ) -> dict[str, list[float]]:
         train, steps = self.splits.train, self.training.steps_per_epoch
-        shuffled = torch.randperm(len(train), generator=order).to(train.x.device)
+        shuffled = torch.randperm(len(train), generator=order).to(train.device)
         batches = torch.split(shuffled, self.training.batch_size)
-        total = torch.zeros(len(MEASURES), len(self.cells), device=train.x.device, dtype=train.x.dtype)
+        total = torch.zeros(len(MEASURES), len(self.cells), device=train.device, dtype=train.dtype)
         for k, batch in enumerate(batches[:steps]):
             if should_stop():
                 raise Stopped
-            total += self.step(train.x[batch], train.y[batch], (epoch - 1) * steps + k)
+            x, y = train.batch(batch)
+            total += self.step(self.augment(x), y, (epoch - 1) * steps + k)
         return _named("train", total / steps) | _named("val", self.evaluate(self.splits.validation))
 
     @torch.inference_mode()
@@ -95,7 +99,11 @@ class PackTrainer:
         losses, logits = self.lanes.gradient(x, y, self.noise)
         self._freeze_diverged(losses, t)
         eta, n = self.timetable.eta(t), self.timetable.steps_of_cycle(t)
+        measured = (t + 1) % self.training.steps_per_epoch == 0
+        theta = self.diagnostics.before() if measured else None
         self.update.apply(self.arena.theta, self.arena.grad, eta, t + 1, n)
+        if measured:
+            self.diagnostics.after(theta, eta, self.died_at < 0)
         return torch.stack([losses, *_errors(logits, y)])
 
     def _freeze_diverged(self, losses: Tensor, t: int) -> None:
@@ -112,9 +120,9 @@ class PackTrainer:
     @torch.inference_mode()
     def evaluate(self, split: Split) -> Tensor:  # (MEASURES, L)
         """The measures of every lane on a split, with running statistics."""
-        total = torch.zeros(len(MEASURES), len(self.cells), device=split.x.device, dtype=split.x.dtype)
+        total = torch.zeros(len(MEASURES), len(self.cells), device=split.device, dtype=split.dtype)
         network = self.lanes.predictor()
-        for x, y in zip(*(torch.split(part, EVAL_BATCH) for part in (split.x, split.y)), strict=True):
+        for x, y in split.batches(EVAL_BATCH):
             logits = network.predict(x)
             total += torch.stack([_cross_entropy(logits, y).mean(dim=1), *_errors(logits, y)]) * len(y)
         return total / len(split)
@@ -128,14 +136,15 @@ class PackTrainer:
             last = self.snapshots[newest]  # what the run hands over
         died_at = self.died_at.tolist()
         trials = []
+        every = self.curves | self.diagnostics.curves
         for lane, cell in enumerate(self.cells):
-            curves = {name: tuple(e[lane] for e in epochs) for name, epochs in self.curves.items()}
+            curves = {name: tuple(e[lane] for e in epochs) for name, epochs in every.items()}
             metrics = {name: values[lane] for name, values in last.items()}
             snapshots = {
                 epoch: {name: values[lane] for name, values in found.items()}
                 for epoch, found in self.snapshots.items()
             }
-            ends = [*metrics.values(), *(curve[-1] for curve in curves.values())]
+            ends = [*metrics.values(), *(curves[name][-1] for name in self.curves)]
             finite = all(math.isfinite(value) for value in ends)
             if died_at[lane] < 0 and finite:
                 trials.append(Trial(cell, self.seed, Status.COMPLETE, metrics, curves, snapshots=snapshots))
@@ -146,7 +155,8 @@ class PackTrainer:
                     else "the last step"
                 )
                 detail = f"the loss was not finite at {where}"
-                trials.append(Trial(cell, self.seed, Status.DIVERGED, {}, curves, detail))
+                before = {epoch: m for epoch, m in snapshots.items() if all(map(math.isfinite, m.values()))}
+                trials.append(Trial(cell, self.seed, Status.DIVERGED, {}, curves, detail, before))
         return trials
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -20,6 +21,8 @@ class Mlp:
     With `norm_logits` the logits are normalised too, times LOGIT_SCALE: every matrix is then
     scale-invariant and its decay acts through the effective learning rate alone.
     """
+
+    stacked: ClassVar[bool] = True
 
     widths: tuple[int, ...] = (64, 128, 128, 10)
     norm_logits: bool = True

@@ -41,6 +41,11 @@ class Network(Protocol):
     """One architecture, for inputs of one shape and a number of classes."""
 
     @property
+    def stacked(self) -> bool:
+        """Whether lanes train in one program; else one after another, with one's activations at a time."""
+        ...
+
+    @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every parameter of one network, in the arena's order."""
         ...

@@ -1,20 +1,29 @@
-"""Update rules over the arena of a pack: one family per file, the decay rule written once."""
+"""Update rules over the arena of a pack: one family per file, decay rule and projection written once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from lrwd_sweep.optim.adagrad import Adagrad
 from lrwd_sweep.optim.adam import Adam
-from lrwd_sweep.optim.layout import Segment
-from lrwd_sweep.optim.sgd import Sgd
-from lrwd_sweep.optim.update import StepFamily, Update
+from lrwd_sweep.optim.adamp import Adamp
+from lrwd_sweep.optim.amsgrad import Amsgrad
+from lrwd_sweep.optim.decay import Decay
+from lrwd_sweep.optim.layout import Segment, columns
+from lrwd_sweep.optim.projection import Projection
+from lrwd_sweep.optim.rmsprop import Rmsprop
+from lrwd_sweep.optim.sgd import Sgd, TorchSgd
+from lrwd_sweep.optim.sgdp import Sgdp
+from lrwd_sweep.optim.step import StepFamily
+from lrwd_sweep.optim.update import Update
 from lrwd_sweep.optimizer import Family, Optimizer
-from lrwd_sweep.spec import Training
+from lrwd_sweep.spec import MomentumForm, Training
 
-__all__ = ["Adam", "Segment", "Sgd", "StepFamily", "Update", "make_update"]
+__all__ = ["Segment", "Update", "make_update"]
 
 
 def make_update(
@@ -27,14 +36,53 @@ def make_update(
     lam: Tensor,  # (L, 1)
 ) -> Update:
     """The update of every lane, with fresh moments."""
-    t = training.of(optimizer)
-    assert t.momentum is not None
-    assert t.beta1 is not None
-    assert t.beta2 is not None
-    assert t.eps is not None
-    family: StepFamily
-    if optimizer.family is Family.SGD:
-        family = Sgd(t.momentum, torch.zeros_like(theta))
-    else:
-        family = Adam(t.beta1, t.beta2, t.eps, torch.zeros_like(theta), torch.zeros_like(theta))
-    return Update(family, optimizer.rule, alpha, lam)
+    family, training = optimizer.family, training.of(optimizer)
+    assert family is not None, "an imported study is never trained"
+    momentum, eps = training.momentum, training.eps
+    assert momentum is not None, "set by Training.of, like every hyperparameter"
+    assert eps is not None
+    matrices = tuple(segment for segment in layout if segment.is_matrix)
+    watched = matrices if family.projected else ()
+    projection = Projection(watched, theta.new_zeros(len(theta), dtype=torch.float64), eps)
+    decay = Decay(
+        optimizer.rule,
+        optimizer.normalized,
+        columns(s for s in (layout if training.decay_all else matrices) if s not in watched),
+        tuple(segment.columns for segment in watched),
+        gain=1 / (1 - momentum) if family is Family.SGDP else 1.0,
+    )
+    return Update(
+        _family(family, training, theta, projection),
+        decay,
+        alpha,
+        lam,
+        projection if family.projected else None,
+    )
+
+
+def _family(family: Family, training: Training, theta: Tensor, projection: Projection) -> StepFamily:
+    """The family with its hyperparameters and fresh moments."""
+    momentum, beta1, beta2, eps = training.momentum, training.beta1, training.beta2, training.eps
+    assert momentum is not None
+    assert beta1 is not None
+    assert beta2 is not None
+    assert eps is not None
+    zeros = partial(torch.zeros_like, theta)
+    made: StepFamily
+    match family:
+        case Family.SGD:
+            sgd = Sgd if training.momentum_form is MomentumForm.PAPER else TorchSgd
+            made = sgd(momentum, training.nesterov, zeros())
+        case Family.ADAM:
+            made = Adam(beta1, beta2, eps, zeros(), zeros())
+        case Family.AMSGRAD:
+            made = Amsgrad(beta1, beta2, eps, zeros(), zeros(), zeros())
+        case Family.ADAGRAD:
+            made = Adagrad(eps, zeros())
+        case Family.RMSPROP:
+            made = Rmsprop(momentum, beta2, eps, zeros(), zeros() if momentum else None)
+        case Family.SGDP:
+            made = Sgdp(momentum, training.nesterov, zeros(), projection)
+        case Family.ADAMP:
+            made = Adamp(beta1, beta2, eps, training.nesterov, zeros(), zeros(), projection)
+    return made

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lrwd_sweep.optim.step import Step
+
 
 @dataclass(frozen=True, slots=True)
 class Adam:
@@ -19,7 +21,7 @@ class Adam:
     m: Tensor  # (L, P)
     v: Tensor  # (L, P)
 
-    def step(self, g: Tensor, alpha: Tensor, eta: float, t: int) -> tuple[Tensor, Tensor]:
+    def step(self, theta: Tensor, g: Tensor, alpha: Tensor, eta: float, t: int) -> Step:
         """Lines 7 to 12 of Algorithm 2, with m̂ = m/(1−β₁ᵗ) and v̂ = v/(1−β₂ᵗ).
 
         m̂/(√v̂ + ε) = m/(√v + ε√(1−β₂ᵗ)) · √(1−β₂ᵗ)/(1−β₁ᵗ): the corrections cost no pass over the arena.
@@ -28,7 +30,8 @@ class Adam:
         self.v.mul_(self.beta2).addcmul_(g, g, value=1 - self.beta2)
         correction = math.sqrt(1 - self.beta2**t)
         denominator = torch.sqrt(self.v, out=g).add_(self.eps * correction)
-        return torch.div(self.m, denominator, out=g), alpha * (eta * correction / (1 - self.beta1**t))
+        scale = alpha * (eta * correction / (1 - self.beta1**t))
+        return Step(torch.div(self.m, denominator, out=g), scale)
 
     def moments(self) -> list[Tensor]:
         """m and v."""

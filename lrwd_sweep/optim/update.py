@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 from torch import Tensor
 
 from lrwd_sweep.decay import DecayRule
-
-
-class StepFamily(Protocol):
-    """How a gradient becomes a step; moments live inside, shaped like the arena."""
-
-    def step(self, g: Tensor, alpha: Tensor, eta: float, t: int) -> tuple[Tensor, Tensor | None]:
-        """Direction d (L, P) and scale c (L, 1; None for 1) of update t = 1, 2, …: θ ← θ − c d. Uses up g."""
-        ...
-
-    def moments(self) -> list[Tensor]:
-        """The state, each (L, P)."""
-        ...
+from lrwd_sweep.optim.decay import Decay
+from lrwd_sweep.optim.projection import Projection
+from lrwd_sweep.optim.step import StepFamily
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,21 +17,31 @@ class Update:
     """θ ← θ·(decoupled factor) − step(g + [λ′θ]); one α and one λ per lane."""
 
     family: StepFamily
-    rule: DecayRule
+    decay: Decay
     alpha: Tensor  # (L, 1) base learning rate
-    lam: Tensor  # (L, 1) decay: λ′, λ or w by the rule
+    lam: Tensor  # (L, 1) decay: λ′, λ, w, d or c by the rule; λ_norm where it is normalised
+    projection: Projection | None = None  # that of the family, if it has one
 
     def apply(self, theta: Tensor, g: Tensor, eta: float, t: int, n: int) -> None:
-        """Update θ (L, P) in place at step t = 1, 2, …; g (L, P) is used up."""
-        if self.rule is DecayRule.COUPLED:
-            g.addcmul_(theta, self.lam)
-        direction, scale = self.family.step(g, self.alpha, eta, t)
-        match self.rule:
-            case DecayRule.INDEPENDENT:
-                theta.mul_(1 - eta * self.lam)
-            case DecayRule.LR_SCALED:
-                theta.mul_(1 - eta * self.alpha * self.lam)
-        if scale is None:
-            theta.sub_(direction)
+        """Update θ (L, P) in place at step t = 1, 2, …; g (L, P) is used up.
+
+        n is the N of normalised decay: the steps of the run, or of the current cycle under restarts.
+        """
+        rate = self.decay.rate(self.alpha, self.lam, eta, n)
+        coupled = self.decay.rule is DecayRule.COUPLED
+        if coupled:
+            self.decay.add_to(g, theta, rate)
+        step = self.family.step(theta, g, self.alpha, eta, t)
+        if not coupled:
+            self.decay.shrink(theta, rate, step.projected)
+        if step.scale is None:
+            theta.sub_(step.direction)
         else:
-            theta.addcmul_(direction, scale, value=-1)
+            theta.addcmul_(step.direction, step.scale, value=-1)
+
+    def projection_rate(self) -> Tensor | None:  # (L,)
+        """How often the projection acted since this was last asked; None for a family without one.
+
+        The share of (tensor, step) pairs, over the tensors of more than one dimension.
+        """
+        return None if self.projection is None else self.projection.take_rate()

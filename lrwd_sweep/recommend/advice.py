@@ -82,7 +82,10 @@ def _changes(result: Result) -> Iterator[_Change]:
     if not result.surface.inside.any():
         yield _elsewhere(result)
         return
-    sides = {**_edges_of_best(result), **_edges_of_rows(result)}
+    if not any(result.spec.lattice.weight_decay):
+        yield _Change("no cell has decay: sweep wd too", result.spec)
+        return
+    sides = {**_edges_of_best(result), **_edges_of_rows(result), **_ends_of_single(result.spec.lattice)}
     if sides:
         yield _extension(result.spec, sides)
     elif result.separability.ridge_slope.value is None:
@@ -126,6 +129,17 @@ def _edges_of_best(result: Result) -> dict[str, str]:
         side: "the best cell is on the edge"
         for side in result.separability.on_edge
         if not (without and side == "weight_decay:low")
+    }
+
+
+def _ends_of_single(lattice: Lattice) -> dict[str, str]:
+    """Both sides of an axis with one value above 0, along which nothing can have a shape."""
+    axes = {"lr": lattice.lr, "weight_decay": lattice.weight_decay}
+    return {
+        f"{axis}:{end}": f"{_OPTION[axis]} has one value"
+        for axis, values in axes.items()
+        if sum(value > 0 for value in values) == 1
+        for end in _DIRECTION
     }
 
 

@@ -6,16 +6,15 @@ import re
 import shlex
 from collections.abc import Iterator
 
+from lrwd_sweep.catalog import DataSet
+from lrwd_sweep.errors import UsageError
 from lrwd_sweep.lattice import Lattice, format_axis, format_value
-from lrwd_sweep.preset import DEFAULT, Preset, find_preset
-from lrwd_sweep.spec import Kind, StudySpec, Training
+from lrwd_sweep.preset import DEFAULT, Preset, Variant, find_preset
+from lrwd_sweep.spec import Kind, StudySpec, Training, option
 
-_OPTIONS = {  # of `spec.Training`, by field; a preset file alone sets the others
-    "net": "--net",
-    "data": "--data",
-    "epochs": "--epochs",
-    "batch_size": "--batch-size",
-    "schedule": "--schedule",
+_SWITCHES = {  # fields of `spec.Training` that are two options, for True and for False
+    "nesterov": ("--nesterov", "--no-nesterov"),
+    "decay_all": ("--decay-all", "--no-decay-norm-bias"),
 }
 _BESIDE = 9  # values on one side of a range, and one
 _HARMLESS = re.compile(r"[A-Za-z0-9_@%+=:,./^-]+\Z")  # to any shell; shlex would quote 2^-3
@@ -26,23 +25,23 @@ def command(
 ) -> tuple[str, ...] | None:
     """The words of the `lrwd-sweep` call that trains `spec` under `name`, each option joined with its value.
 
-    What the default preset says anyway is left out. `points` is the total of a search. None where no
-    command line says this: an imported study, a preset file's own settings, a name that cannot be typed.
+    What the default preset and the optimizer say anyway is left out. `points` is the total of a search.
+    None where no command line says this: an imported study, an axis of one value, data that is no more what
+    it was, a name that cannot be typed.
     """
     t = spec.training
-    preset = find_preset(DEFAULT)
-    if t is None or not _sayable(t, preset.training, spec.lattice) or not f"{name}{storage}".isprintable():
+    if t is None or not _sayable(t, spec.lattice) or not f"{name}{storage}".isprintable():
         return None
+    preset, optimizer = find_preset(DEFAULT), spec.title
     words = [
         "lrwd-sweep tpe" if spec.kind is Kind.TPE else "lrwd-sweep grid",
-        f"--optimizer {spec.optimizer}",
+        f"--optimizer {optimizer}",
     ]
     if spec.kind is Kind.TPE:
         words.append(f"--trials {points}")
     words += _extent(spec, preset)
-    for field, option in _OPTIONS.items():
-        if getattr(t, field) != getattr(preset.training, field):
-            words.append(f"{option} {getattr(t, field)}")
+    usual = preset.training.changed(**Variant.named(optimizer).training)
+    words += dict.fromkeys(_settings(t, usual.of(spec.optimizer)))
     if name != spec.default_name:
         words.append(f"--study-name {_quoted(name)}")
     if storage is not None:
@@ -50,15 +49,31 @@ def command(
     return tuple(words)
 
 
-def _sayable(training: Training, default: Training, lattice: Lattice) -> bool:
+def _sayable(training: Training, lattice: Lattice) -> bool:
     """Whether options can say all of it; an axis on the command line has two values above 0."""
-    fixed = set(Training.__dataclass_fields__) - set(_OPTIONS)
     long = min(sum(value > 0 for value in axis) for axis in (lattice.lr, lattice.weight_decay)) > 1
-    return long and all(getattr(training, field) == getattr(default, field) for field in fixed)
+    return long and DataSet.known(training.data) in (training.sizes, None)
+
+
+def _settings(training: Training, usual: Training) -> Iterator[str]:
+    """An option for everything that is not as usual; both betas are one."""
+    for field in Training.__dataclass_fields__:
+        value = getattr(training, field)
+        if field == "sizes" or value == getattr(usual, field):
+            continue
+        if field in _SWITCHES:
+            yield _SWITCHES[field][not value]
+        elif field in ("beta1", "beta2"):
+            yield f"{option(field)} {training.beta1!r},{training.beta2!r}"
+        else:
+            yield f"{option(field)} {_quoted(str(value))}"
 
 
 def _extent(spec: StudySpec, preset: Preset) -> Iterator[str]:
-    usual = preset.axes.get(str(spec.optimizer))
+    try:
+        usual: Lattice | None = preset.lattice(spec.optimizer)
+    except UsageError:  # it has none for this optimizer
+        usual = None
     lattice, seeds = spec.lattice, max(spec.seeds) + 1
     if usual is None or lattice.lr != usual.lr:
         yield f"--lr {axis_text(lattice.lr)}"

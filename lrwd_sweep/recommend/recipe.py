@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lrwd_sweep.conversion import Conventions
+from lrwd_sweep.conversion import NAMES, Convention, Conventions
 from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.lattice import Cell
-from lrwd_sweep.optimizer import Family, Optimizer
-from lrwd_sweep.schedule import Schedule
-from lrwd_sweep.spec import StudySpec, Training
+from lrwd_sweep.optimizer import Family
+from lrwd_sweep.recommend.constructor import (
+    WEIGHTS_ALONE,
+    beside,
+    by_hand,
+    coupled,
+    decoupled,
+    digits,
+    without_decay,
+)
+from lrwd_sweep.recommend.remark import (
+    EXACT,
+    NO_SCHEDULED,
+    PACKAGE,
+    about_n,
+    about_steps,
+    joined,
+    l2_is_decay,
+    update,
+)
+from lrwd_sweep.recommend.strength import Strength
+from lrwd_sweep.spec import StudySpec
 
-_TORCH_DEFAULTS = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
+_SCHEDULED = (DecayRule.INDEPENDENT, DecayRule.LR_SCALED)  # rules that are one another under any schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,172 +43,167 @@ class Line:
 
 
 def recipe(spec: StudySpec, cell: Cell, decay: Conventions) -> tuple[Line, ...]:
-    """The lines for one cell of a study, whose decay in every convention is `decay`."""
+    """The lines for one cell of a study, whose N of normalised decay is that of `decay`."""
     if cell.weight_decay == 0:
-        lines = _without_decay(spec, cell)
-    elif spec.optimizer.family is None:
-        lines = _foreign(spec, cell, decay)
-    elif spec.optimizer.family is Family.SGD:
-        lines = _sgd(spec, cell, decay)
+        return (_without_decay(spec, cell),)
+    strength = Strength(spec, cell, decay.steps)
+    if spec.optimizer.family is None:
+        return tuple(_foreign(strength))
+    every, family = _every(spec), spec.optimizer.family
+    weights = "params of these lines: biases and parameters of normalisation do not decay in this study"
+    groups = [] if every else [Line(WEIGHTS_ALONE, weights)]
+    if spec.optimizer.rule is DecayRule.COUPLED:
+        lines = [*_l2(strength, family), *_instead_of_l2(strength, family)]
     else:
-        lines = _adam(spec, cell, decay)
-    return tuple(lines)
+        own = _scheduled if spec.optimizer.rule in _SCHEDULED else _unscheduled
+        lines = [*own(strength, family)]
+    return (*groups, *lines, *_other_length(strength, family))
 
 
-def digits(value: float) -> str:
-    """A number with all the digits that are a cell's identity.
-
-    >>> digits(2**-6), digits(1e-3)
-    ('0.015625', '0.001')
-    """
-    return f"{value:.12g}"
+def _every(spec: StudySpec) -> bool:
+    """Whether every parameter decays."""
+    return spec.training is None or spec.training.decay_all
 
 
-def _joined(*remarks: str) -> str:
-    return "; ".join(filter(None, remarks))
+def _values(cell: Cell, weight_decay: str) -> str:
+    return f"dict(lr={digits(cell.lr)}, weight_decay={weight_decay})"
 
 
-def _call(name: str, cell: Cell, **arguments: str | None) -> str:
-    """A constructor's line; arguments that are None are left out."""
-    given = {"lr": digits(cell.lr)} | arguments
-    return f"{name}(params, {', '.join(f'{key}={value}' for key, value in given.items() if value)})"
+def _without_decay(spec: StudySpec, cell: Cell) -> Line:
+    remark, family = "no decay, which is the same in every convention", spec.optimizer.family
+    if family is None:
+        return Line(_values(cell, "0"), remark)
+    code = without_decay(family, spec.training).call(cell)
+    return Line(code, joined(remark, about_steps(spec, family)))
 
 
-def _values(cell: Cell, weight_decay: float) -> str:
-    return f"dict(lr={digits(cell.lr)}, weight_decay={digits(weight_decay)})"
+def _renewed(s: Strength, constructor: str, number: str) -> str:
+    """A constructor, and its decay's new number at each restart where that changes it."""
+    if not s.open or not s.restarts:
+        return constructor
+    body = [f'group["weight_decay"] = {number}']
+    return beside(constructor, "at each restart, with the new N", body, every=_every(s.spec))
 
 
-def _without_decay(spec: StudySpec, cell: Cell) -> Iterator[Line]:
-    remark = "no decay, which is the same in every convention"
-    match spec.optimizer.family:
-        case Family.ADAM:
-            yield Line(_call("torch.optim.Adam", cell, **_moments(spec.training)), remark)
-        case Family.SGD:
-            code = _call("torch.optim.SGD", cell, momentum=_momentum(spec))
-            yield Line(code, _joined(remark, _momentum_remark(spec)))
-        case _:
-            yield Line(_values(cell, 0.0), remark)
+def _l2(s: Strength, family: Family) -> Iterator[Line]:
+    found = coupled(family, s.spec.training)
+    assert found is not None, "SGDP and AdamP have no coupled rule"
+    code = _renewed(s, found.call(s.cell, s.given), s.given)
+    own = f"L2, the rule of this study: {DecayRule.COUPLED.update}"
+    yield Line(code, joined(own, about_n(s), about_steps(s.spec, family)))
 
 
-def _adam(spec: StudySpec, cell: Cell, decay: Conventions) -> Iterator[Line]:
-    moments, own = _moments(spec.training), "" if spec.training else "betas and ε as in your sweep"
-    if decay.lr_scaled is None or decay.independent is None:
-        code = _call("torch.optim.Adam", cell, weight_decay=digits(cell.weight_decay), **moments)
-        yield Line(code, _joined("L2, the rule of this study: g ← g + λ′θ", own))
+def _instead_of_l2(s: Strength, family: Family) -> Iterator[Line]:
+    if family is not Family.SGD:
+        what = "AdamW" if family in (Family.ADAM, Family.AMSGRAD) else "decoupled decay"
         yield Line(
             "",
-            "no line for AdamW: no constant decay does what this λ′ does (Proposition 2); sweep adamw",
+            f"no line for {what}: no constant decay does what this λ′ does in {NAMES[family]} "
+            f"(Proposition 2); sweep {family}w",
         )
         return
-    code = _call("torch.optim.AdamW", cell, weight_decay=digits(decay.lr_scaled), **moments)
-    exact = "w = λ/α: exact under any schedule, which multiplies the decay too"
-    yield Line(code, _joined(exact, own))
-    yield Line(
-        _values(cell, decay.independent),
-        f"the paper's AdamW: {Optimizer(Family.ADAM, DecayRule.INDEPENDENT).formula}",
-    )
-    if decay.normalized:
-        w = _other_length(spec, decay.lr_scaled)
-        yield Line(_call("torch.optim.AdamW", cell, weight_decay=w, **moments), _length(spec))
-
-
-def _moments(training: Training | None) -> dict[str, str | None]:
-    """Adam's further arguments where they are not PyTorch's defaults."""
-    if training is None:
-        return {}
-    own = {name: getattr(training, name) for name in _TORCH_DEFAULTS}
-    betas = f"({own['beta1']!r}, {own['beta2']!r})"
-    differs = {name for name, value in own.items() if value != _TORCH_DEFAULTS[name]}
-    return {
-        "betas": betas if differs & {"beta1", "beta2"} else None,
-        "eps": repr(own["eps"]) if "eps" in differs else None,
-    }
-
-
-def _sgd(spec: StudySpec, cell: Cell, decay: Conventions) -> Iterator[Line]:
-    torch, momentum, form = "torch.optim.SGD", _momentum(spec), _momentum_remark(spec)
-    coupled = spec.optimizer.rule is DecayRule.COUPLED
-    if not coupled and decay.lr_scaled is not None:
-        step = _decoupled_step(_call(torch, cell, momentum=momentum), decay.lr_scaled)
-        yield Line(step, _joined("decoupled by hand, w = λ/α: exact under any schedule", form))
-    if decay.coupled is not None:
-        code = _call(torch, cell, momentum=momentum, weight_decay=digits(decay.coupled))
-        if coupled:
-            yield Line(code, _joined("L2, the rule of this study", form))
-        else:
-            yield Line(code, f"L2 instead of decay: {_l2_is_decay(spec)}")
-    yield from _paper_sgd(spec, cell, decay)
-    if decay.normalized and decay.coupled:
-        l2 = _other_length(spec, decay.coupled)
-        yield Line(_call(torch, cell, momentum=momentum, weight_decay=l2), _length(spec))
-
-
-def _momentum(spec: StudySpec) -> str:
-    """The momentum as code: a name where nobody told us."""
-    return "momentum" if spec.training is None else repr(spec.training.momentum)
-
-
-def _l2_is_decay(spec: StudySpec) -> str:
-    """How far L2 in SGD is decay."""
-    if spec.training is not None and spec.training.momentum == 0:
-        return "λ = α·λ′ is exact without momentum (Proposition 1)"
-    return "λ = α·λ′/(1−β₁) holds asymptotically, not step by step"
-
-
-def _momentum_remark(spec: StudySpec) -> str:
-    """Where PyTorch's SGD, with α outside its momentum buffer, is the paper's."""
-    t = spec.training
-    if t is None:
-        return "momentum as in your sweep"
-    if t.momentum == 0:
-        return ""
-    if t.schedule is Schedule.FIXED:
-        return "the paper's steps, as the rate is constant"
-    return "PyTorch has α outside the momentum: the paper's steps while the rate is constant"
-
-
-def _decoupled_step(constructor: str, w: float) -> str:
-    return (
-        f"optimizer = {constructor}\n"
-        "# before each optimizer.step():\n"
-        "for group in optimizer.param_groups:\n"
-        '    for p in group["params"]:\n'
-        f'        p.data.mul_(1 - group["lr"] * {digits(w)})'
-    )
-
-
-def _paper_sgd(spec: StudySpec, cell: Cell, decay: Conventions) -> Iterator[Line]:
-    if spec.optimizer.rule is DecayRule.COUPLED:
-        yield Line(_values(cell, cell.weight_decay), f"the paper's SGD: {spec.formula}")
-    if decay.independent is None:
+    yield Line(_values(s.cell, s.given), update(s, family, DecayRule.COUPLED))
+    lam = s.number(Convention.INDEPENDENT)
+    if lam is None:
         yield Line("", "no line for SGDW: its λ takes the momentum, which an imported study does not tell")
+        return
+    named = update(s, family, DecayRule.INDEPENDENT)
+    yield Line(_values(s.cell, lam), joined(named, l2_is_decay(s.spec)))
+
+
+def _scheduled(s: Strength, family: Family) -> Iterator[Line]:
+    """Decay that goes as the rate does: as the library decays or by hand, as L2, as the paper writes it."""
+    w, l2, lam = map(s.number, (Convention.LR_SCALED, Convention.COUPLED, Convention.INDEPENDENT))
+    if w is None:
+        why = "its w takes the momentum, which an imported study does not tell"
+        yield Line("", f"no line for {NAMES[family]} of the adamp package: {why}")
     else:
-        near = _l2_is_decay(spec) if spec.optimizer.rule is DecayRule.COUPLED else ""
-        update = f"the paper's SGDW: {Optimizer(Family.SGD, DecayRule.INDEPENDENT).formula}"
-        yield Line(_values(cell, decay.independent), _joined(update, near))
+        yield _decoupled(s, family, w)
+    if l2 is not None:
+        found = coupled(family, s.spec.training)
+        assert found is not None, "what L2 is decay in has a coupled rule"
+        code = _renewed(s, found.call(s.cell, l2), l2)
+        yield Line(code, f"L2 instead of decay: {l2_is_decay(s.spec)}")
+    if lam is not None:
+        yield Line(_values(s.cell, lam), update(s, family, DecayRule.INDEPENDENT))
 
 
-def _foreign(spec: StudySpec, cell: Cell, decay: Conventions) -> Iterator[Line]:
-    yield Line(_values(cell, cell.weight_decay), f"as swept: {spec.formula}")
-    for rule, value in ((DecayRule.INDEPENDENT, decay.independent), (DecayRule.LR_SCALED, decay.lr_scaled)):
-        if value is not None and rule is not spec.optimizer.rule:
-            yield Line(_values(cell, value), f"the same, {rule}: exact under any schedule")
-    if decay.independent is None:
+def _decoupled(s: Strength, family: Family, w: str) -> Line:
+    found, about = decoupled(family, s.spec.training), (about_n(s), about_steps(s.spec, family))
+    if found is not None:
+        return Line(_renewed(s, found.call(s.cell, w), w), joined(PACKAGE.get(family, EXACT), *about))
+    constructor = without_decay(family, s.spec.training).call(s.cell)
+    code = by_hand(constructor, f'group["lr"] * {w}', every=_every(s.spec))
+    return Line(code, joined("decoupled by hand, w = λ/α: exact under any schedule", *about))
+
+
+def _unscheduled(s: Strength, family: Family) -> Iterator[Line]:
+    """Decay that the schedule leaves alone, or squares, by hand; and what else it is at a constant rate."""
+    fixed = s.own is Convention.FIXED
+    constructor = without_decay(family, s.spec.training).call(s.cell)
+    lr, every = digits(s.cell.lr), _every(s.spec)
+    if family.projected:  # and decays less where it projects, so that it must decay itself
+        share = s.given + ' * (1 - group["momentum"])' * (family is Family.SGDP)
+        of_lr = '/ group["lr"]' if fixed else f'* group["lr"] / {lr}'
+        body = [f"decay = {share}", f'group["weight_decay"] = decay {of_lr}']
+        code = beside(constructor, "before each optimizer.step(), for lr above 0", body, every=every)
+    else:
+        code = by_hand(constructor, s.given if fixed else f'group["lr"] ** 2 / {lr} * {s.given}', every=every)
+    about = "d whatever the schedule" if fixed else "η²αc, where lr = ηα"
+    does = "pytorch_optimizer's fixed_decay" if fixed else "timm's corrected_weight_decay"
+    remark = f"decoupled by hand, {about}: what {does} does"
+    yield Line(code, joined(remark, about_n(s), about_steps(s.spec, family)))
+    yield from _where_constant(s, family)
+
+
+def _where_constant(s: Strength, family: Family) -> Iterator[Line]:
+    """What fixed and corrected decay is in other conventions, where the rate is constant."""
+    lam, w = s.number(Convention.INDEPENDENT), s.number(Convention.LR_SCALED)
+    if lam is None or w is None:
+        yield Line("", NO_SCHEDULED)
+        return
+    same, found = "the same while the rate is constant, as here", decoupled(family, s.spec.training)
+    if found is not None:
+        yield Line(found.call(s.cell, w), same)
+    yield Line(_values(s.cell, lam), f"{same}; {update(s, family, DecayRule.INDEPENDENT)}")
+
+
+def _foreign(s: Strength) -> Iterator[Line]:
+    yield Line(_values(s.cell, s.given), joined(f"as swept: {s.spec.formula}", about_n(s)))
+    if s.own is Convention.COUPLED:
         yield Line(
             "", "no line for decoupled decay: what L2 does to an unknown optimizer has no constant equivalent"
         )
+        return
+    if s.spec.optimizer.rule not in _SCHEDULED:
+        yield Line("", NO_SCHEDULED)
+        return
+    other = Convention.LR_SCALED if s.own is Convention.INDEPENDENT else Convention.INDEPENDENT
+    number = s.number(other)
+    assert number is not None, "w = λ/α, whatever the optimizer"
+    yield Line(_values(s.cell, number), f"the same, {other}: exact under any schedule")
 
 
-def _other_length(spec: StudySpec, weight_decay: float) -> str:
-    """A weight decay as an expression in the number N of steps of another run."""
-    assert spec.training is not None, "an imported study has no normalised decay"
-    return f"{digits(weight_decay * math.sqrt(spec.training.steps))} / N**0.5"
-
-
-def _length(spec: StudySpec) -> str:
-    t = spec.training
-    assert t is not None, "an imported study has no normalised decay"
-    return (
-        f"T epochs at batch b, N = T·⌊{t.data_set.train}/b⌋ steps (here {t.steps}): λ = λ_norm/√N, "
-        "as the paper proposes"
+def _other_length(s: Strength, family: Family) -> Iterator[Line]:
+    """The cell for a run of N steps, as the paper proposes for λ; L2 alone is no λ, unless it is SGD's."""
+    rule, t = s.spec.optimizer.rule, s.spec.training
+    is_lambda = rule in _SCHEDULED or (family is Family.SGD and rule is DecayRule.COUPLED)
+    found = None
+    if rule is DecayRule.COUPLED:
+        found, convention = coupled(family, t), Convention.COUPLED
+    elif rule in _SCHEDULED:
+        found = decoupled(family, t)
+        convention = Convention.INDEPENDENT if found is None else Convention.LR_SCALED
+    else:
+        convention = s.own
+    number = s.for_length(convention)
+    if t is None or number is None or not (is_lambda or s.spec.optimizer.normalized):
+        return
+    proposal = "λ = λ_norm/√N, as the paper proposes"
+    if not is_lambda:
+        proposal = f"{rule.symbol} = λ_norm/√N, as the paper proposes for λ"
+    remark = (
+        f"{'a last cycle of ' * s.restarts}T epochs at batch b, N = T·⌊{t.data_set.train}/b⌋ steps "
+        f"(here {s.steps}): {proposal}"
     )
+    yield Line(_values(s.cell, number) if found is None else found.call(s.cell, number), remark)

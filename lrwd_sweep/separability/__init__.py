@@ -151,7 +151,11 @@ def _sides(mask: Bool) -> tuple[str, ...]:
 
 
 def _slope_by_convention(rule: DecayRule, slope: float | None) -> dict[str, float | None]:
-    """s with λ and with w = λ/α on the axis: s_w = s_λ − 1 exactly; a coupled λ′ is neither."""
+    """s with λ and with w = λ/α on the axis: s_w = s_λ − 1 exactly, under any schedule.
+
+    The factors that stand beside α, 1/√N of normalised decay and 1/(1−β₁) of SGDP, shift the axis alone. A
+    coupled λ′ is neither λ nor w; nor is what the schedule leaves alone or squares, unless η = 1 throughout.
+    """
     shift = {DecayRule.INDEPENDENT: 0.0, DecayRule.LR_SCALED: 1.0}.get(rule)
     if slope is None or shift is None:
         return {"independent": None, "lr-scaled": None}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ import numpy as np
 from lrwd_sweep.gates import Outcome
 from lrwd_sweep.result import ComparedResults, Result
 from lrwd_sweep.separability import Estimate, Separability
+from lrwd_sweep.surface import Surface
+from lrwd_sweep.view.quantity import Quantity
 
 SCHEMA_VERSION = 1
 
@@ -25,15 +28,16 @@ def document(
     results: Sequence[Result],
     comparisons: Sequence[ComparedResults] = (),
     outcomes: Sequence[Outcome] = (),
+    shown: Sequence[Quantity] = (),
 ) -> Document:
     """Everything as plain values; what is not a number is null, and a status or a reason says why.
 
-    "gates" is there when the report was asked for any.
+    "gates" is there when the report was asked for any, and so is every study's "shown".
     """
     gates = {"gates": [_gate(outcome) for outcome in outcomes]} if outcomes else {}
     return {
         "schema_version": SCHEMA_VERSION,
-        "studies": [_study(result) for result in results],
+        "studies": [_study(result) | _shown(result, shown) for result in results],
         "comparisons": [_comparison(compared) for compared in comparisons],
     } | gates
 
@@ -80,7 +84,35 @@ def _study(result: Result) -> Document:
         "best": _best(result),
         "separability": _separability(result.separability),
         "cells": _cells(result),
-    }
+    } | ({"snapshot": asdict(result.snapshot)} if result.snapshot else {})
+
+
+def _shown(result: Result, quantities: Sequence[Quantity]) -> Document:
+    """Seed means of further quantities, cell by cell; no cells where the study has none, and why."""
+    found = []
+    for quantity in quantities:
+        surface = quantity.surface(result)
+        found.append(
+            {
+                "name": quantity.name,
+                "meaning": quantity.label,
+                "reason": quantity.absence(result) if surface is None else "",
+                "cells": [] if surface is None else _means(surface),
+            }
+        )
+    return {"shown": found} if quantities else {}
+
+
+def _means(surface: Surface) -> list[Document]:
+    return [
+        {
+            "lr": float(surface.lr[i]),
+            "weight_decay": float(surface.weight_decay[j]),
+            "value": _number(float(mean)),
+            "sem": _number(float(surface.sem[i, j])),
+        }
+        for (i, j), mean in np.ndenumerate(surface.mean)
+    ]
 
 
 def _best(result: Result) -> Document | None:

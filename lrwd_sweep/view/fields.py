@@ -10,6 +10,7 @@ import numpy as np
 from lrwd_sweep.lattice import format_value
 from lrwd_sweep.result import Candidate, ComparedResults, Result, titles
 from lrwd_sweep.separability import Estimate, Separability, TransferRegret
+from lrwd_sweep.spec import StudySpec
 from lrwd_sweep.view.notation import UNICODE, axis_labels, short_decimal
 from lrwd_sweep.view.plain import plain
 
@@ -28,11 +29,35 @@ def task(result: Result) -> str:
     parts = []
     if t is not None:
         parts.append(f"{t.data}, {t.net}, {t.schedule} schedule, {t.epochs} epochs, batch {t.batch_size}")
+        parts.append(", ".join(_particulars(result.spec)))
+    if result.snapshot is not None:
+        parts.append(str(result.snapshot))
     counts = result.surface.counts()
     seeds = len(result.surface.seeds)
     parts.append(f"{counts['cells']} cells × {seeds} seed{'s' * (seeds != 1)}")
     parts.append(", ".join(f"{n} {status}" for status, n in counts.items() if n and status != "cells"))
     return "; ".join(part for part in parts if part)
+
+
+def _particulars(spec: StudySpec) -> list[str]:
+    """What is not as usual in a study's training, in words."""
+    return [_PARTICULARS[name].format(value) for name, value in spec.particulars.items()]
+
+
+_PARTICULARS = {
+    "augment": "augmented by {}",
+    "warmup": "{} epochs of warm-up",
+    "t_0": "first cycle of {} epochs",
+    "t_mult": "each cycle {} times the last",
+    "eta_min": "η down to {:g}",
+    "momentum": "momentum {:g}",
+    "nesterov": "Nesterov's momentum",
+    "momentum_form": "momentum as in {}",
+    "beta1": "β₁ {:g}",
+    "beta2": "β₂ {:g}",
+    "eps": "ε {:g}",
+    "decay_all": "biases and normalisation not decayed",
+}
 
 
 def lattice_value(value: float) -> str:

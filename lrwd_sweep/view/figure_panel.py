@@ -41,6 +41,9 @@ _LETTERS = {
     "′": r"^{\prime}",
     "₁": "_1",
     "₂": "_2",
+    "²": "^2",
+    "Π": r"\Pi",
+    "λ_norm": r"\lambda_{norm}",
     "←": r"\leftarrow",
     "−": "-",
     ";": r",\quad",
@@ -54,7 +57,8 @@ def mathematics(formula: str) -> str:
     >>> mathematics("θ ← θ − ηα m̂/(√v̂+ε)")
     '$\\theta  \\leftarrow  \\theta  - \\eta \\alpha  \\hat{m}/(\\sqrt{\\hat{v}}+\\epsilon )$'
     """
-    rooted = re.sub("√(v̂|[a-z])", r"\\sqrt{\1}", formula)
+    rooted = re.sub("√max v̂", r"\\sqrt{\\max v̂}", formula)
+    rooted = re.sub("√(v̂|[a-zN])", r"\\sqrt{\1}", rooted)
 
     def letter(found: re.Match[str]) -> str:
         written = _LETTERS[found[0]]

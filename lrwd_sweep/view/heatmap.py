@@ -32,6 +32,7 @@ class Heatmap:
     formula: str = ""
     separability: Separability | None = None  # tells the rows that carry the ridge slope from the others
     partial: bool = False  # draw the mean of the seeds that are there, for a lattice that is still filling in
+    ranked: bool = True  # lower is better: mark the best cells and every row's
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield Gallery((self,))
@@ -41,7 +42,7 @@ class Heatmap:
 
     def tiles(self, pool: tuple[int, int]) -> Tiles:
         """What is drawn of the surface when `pool` = (rows, columns) cells share a tile."""
-        return Tiles.of(self.surface, self.separability, partial=self.partial, pool=pool)
+        return Tiles.of(self.surface, self.separability, partial=self.partial, pool=pool, ranked=self.ranked)
 
     def heading(self, frame: Frame) -> Text:
         """The optimizer's name and, set off from it, its formula."""
@@ -120,7 +121,9 @@ class Gallery:
 
     def _frames(self, console: Console, options: ConsoleOptions) -> list[Frame]:
         partial = any(heatmap.partial for heatmap in self.heatmaps)
-        scale = self.scale or Scale.of([heatmap.surface for heatmap in self.heatmaps], partial=partial)
+        ranked = all(heatmap.ranked for heatmap in self.heatmaps)
+        surfaces = [heatmap.surface for heatmap in self.heatmaps]
+        scale = self.scale or Scale.of(surfaces, partial=partial, ranked=ranked)
         coloured = console.color_system in ("256", "truecolor") and not console.no_color
         rows = max(len(heatmap.surface.lr) for heatmap in self.heatmaps)
         pool = (-(-rows // self.max_rows) if self.max_rows else 1, 1)

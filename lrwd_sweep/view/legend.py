@@ -25,7 +25,8 @@ def legend(
     if frame.pool != (1, 1):
         rows, columns = frame.pool
         block = f"{rows}×{columns} cells"
-        items.append(Text(f"thinned: each tile is the best of {block}, labelled by the smallest"))
+        lowest = frame.scale.lowest if frame.scale else "best"
+        items.append(Text(f"thinned: each tile is the {lowest} of {block}, labelled by the smallest"))
     if frame.glyphs.ascii:
         items = [_in_ascii(item) for item in items]
     return _packed(items, width)
@@ -49,7 +50,7 @@ def _numbers(surfaces: Sequence[Surface], frame: Frame, partial: bool) -> Text:
     if frame.scale is None:
         return Text(f"{metric}: no cell has a value yet")
     if frame.numbers is None:
-        return Text(f"digits: tenths of the scale of {metric}, 0 the best, {seeds}")
+        return Text(f"digits: tenths of the scale of {metric}, 0 the {frame.scale.lowest}, {seeds}")
     return Text(f"{frame.numbers.meaning(metric, frame.scale, frame.glyphs)}, {seeds}")
 
 

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Sequence
 
 from lrwd_sweep.recommend import recommendations
 from lrwd_sweep.result import ComparedResults, Result
+from lrwd_sweep.separability import Separability
 from lrwd_sweep.spec import Kind
+from lrwd_sweep.surface import Surface
 from lrwd_sweep.view.fields import (
     Row,
     best_rows,
@@ -18,6 +20,7 @@ from lrwd_sweep.view.fields import (
     title,
 )
 from lrwd_sweep.view.notation import UNICODE, axis_labels
+from lrwd_sweep.view.pictures import Picture
 from lrwd_sweep.view.plain import plain
 from lrwd_sweep.view.recommended import snippet
 from lrwd_sweep.view.scale import Numbers, Scale
@@ -26,8 +29,12 @@ from lrwd_sweep.view.tiles import Mark, Tile, Tiles
 _SPECIAL = re.compile(r"([\\`*_\[\]#~|$])")
 
 
-def markdown(results: Sequence[Result], comparisons: Sequence[ComparedResults] = ()) -> str:
-    """The whole report as one text."""
+def markdown(
+    results: Sequence[Result],
+    comparisons: Sequence[ComparedResults] = (),
+    shown: Sequence[Picture] = (),
+) -> str:
+    """The whole report as one text, the heatmaps of further pictures as tables behind it."""
     blocks = [block for result in results for block in _study(result, results)]
     for compared in comparisons:
         a, b = title(compared.a, results), title(compared.b, results)
@@ -36,6 +43,7 @@ def markdown(results: Sequence[Result], comparisons: Sequence[ComparedResults] =
             escaped(compared.comparison.verdict),
             pipe_table(["paired, by seed", "value [90 % interval]"], _escaped(comparison_rows(compared))),
         ]
+    blocks += [block for picture in shown for block in _picture(picture)]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -82,7 +90,16 @@ def _study(result: Result, among: Sequence[Result]) -> list[str]:
     if result.spec.kind is Kind.TPE:
         head = ["best", "learning rate α", "weight decay", escaped(result.surface.metric), "test split"]
         blocks.append(pipe_table(head, _escaped(candidate_rows(result))))
-    return [*blocks, *_lattice(result), *_recommended(result)]
+    return [*blocks, *_lattice(result.surface, result.separability), *_recommended(result)]
+
+
+def _picture(picture: Picture) -> list[str]:
+    """A further picture's section."""
+    blocks = [f"## {code(picture.name)}", escaped(picture.about)]
+    for _, heatmap in picture.heatmaps:
+        blocks.append(f"### {code(heatmap.title)}")
+        blocks += _lattice(heatmap.surface, heatmap.separability, ranked=heatmap.ranked)
+    return [block for block in blocks if block] + list(map(escaped, picture.notes))
 
 
 def _recommended(result: Result) -> list[str]:
@@ -98,22 +115,21 @@ def _recommended(result: Result) -> list[str]:
     return blocks
 
 
-def _lattice(result: Result) -> list[str]:
+def _lattice(surface: Surface, separability: Separability | None, *, ranked: bool = True) -> list[str]:
     """The lattice as a table, numbers to the digits that tell the basin apart, with its legend."""
-    tiles = Tiles.of(result.surface, result.separability)
-    scale = Scale.of([result.surface])
+    tiles = Tiles.of(surface, separability, ranked=ranked)
+    scale = Scale.of([surface], ranked=ranked)
     decimals = max(scale.decimals, 0) if scale else 0
-    symbol = result.spec.optimizer.symbol
     rows = [
         [label, *(_entry(tile, decimals) for tile in row)]
         for label, row in zip(axis_labels(tiles.row_values, UNICODE), tiles.rows, strict=True)
     ]
-    seeds = len(result.surface.seeds)
+    seeds = len(surface.seeds)
     legend = (
-        f"{escaped(result.surface.metric)}, mean of {seeds} seed{'s' * (seeds != 1)}; "
-        "★ best, ○ ten best, **bold** best of its row, × diverged, ! failed, · missing"
+        f"{escaped(surface.metric)}, mean of {seeds} seed{'s' * (seeds != 1)}; "
+        f"{'★ best, ○ ten best, **bold** best of its row, ' * ranked}× diverged, ! failed, · missing"
     )
-    head = [f"α ↑, {symbol} →", *axis_labels(tiles.column_values, UNICODE)]
+    head = [f"α ↑, {escaped(surface.symbol)} →", *axis_labels(tiles.column_values, UNICODE)]
     return [pipe_table(head, rows, align="--:"), legend]
 
 

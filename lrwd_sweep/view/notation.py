@@ -118,9 +118,14 @@ _WORDS = {
     "β₂": "beta2",
     "ε": "eps",
     "m̂": "m_hat",
+    "m̂′": "m_hat'",
     "v̂": "v_hat",
+    "Π": "proj",
+    "λ_norm": "lambda_norm",
+    "η²": "eta^2",
+    "g²": "g^2",
 }
-_TOKEN = re.compile("|".join(sorted(_WORDS, key=len, reverse=True)) + r"|√(?:v̂|v)|[a-z]|.")
+_TOKEN = re.compile("|".join(sorted(_WORDS, key=len, reverse=True)) + r"|√(?:max v̂|v̂|v|N)|[a-z]|.")
 
 
 def ascii_formula(formula: str) -> str:
@@ -137,11 +142,11 @@ def ascii_formula(formula: str) -> str:
             continue
         word = _WORDS.get(token, token)
         if token.startswith("√"):
-            word = f"sqrt({_WORDS.get(token[1:], token[1:])})"
+            word = f"sqrt({token[1:].replace('v̂', 'v_hat')})"
         starts_factor = word[0].isalpha() or word == "("
         out += "*" if factor and starts_factor else " " * spaced
         out += word
-        factor, spaced = word[0].isalpha(), False
+        factor, spaced = word[0].isalpha() and token != "Π", False
     return out if out.isascii() else out.encode("ascii", "backslashreplace").decode()
 
 

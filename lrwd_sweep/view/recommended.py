@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.padding import Padding
 from rich.text import Text
 
-from lrwd_sweep.optimizer import Optimizer, optimizer_names
+from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.recommend import Recommendations, Recommended
 from lrwd_sweep.recommend.recipe import Line
 from lrwd_sweep.result import Result
+from lrwd_sweep.spec import StudySpec
 from lrwd_sweep.view.fields import lattice_value
 from lrwd_sweep.view.notation import ascii_formula, short_decimal, to_ascii
 from lrwd_sweep.view.plain import plain
@@ -39,12 +40,16 @@ def headline(result: Result, found: Recommended) -> str:
 
 
 def new_remarks(found: Sequence[Recommended]) -> list[list[Line]]:
-    """The lines of every cell, every remark only where it is first made."""
+    """The lines of every cell, code and remarks only where they first appear."""
     seen: set[str] = set()
+
+    def new(text: str) -> str:
+        return "" if text in seen else text
+
     cells = []
     for cell in found:
-        lines = [Line(line.code, "" if line.remark in seen else line.remark) for line in cell.lines]
-        seen |= {line.remark for line in cell.lines}
+        lines = [Line(new(line.code), new(line.remark)) for line in cell.lines]
+        seen |= {text for line in cell.lines for text in (line.code, line.remark)}
         cells.append([line for line in lines if line.code or line.remark])
     return cells
 
@@ -70,7 +75,7 @@ class Recipes:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         def prose(text: str, indent: int, style: str = "") -> Padding:
             harmless = plain(text)
-            shown = _ascii(harmless) if options.ascii_only else harmless
+            shown = _ascii(harmless, self.result.spec) if options.ascii_only else harmless
             return Padding(Text(shown, style=style), (0, 0, 0, indent))
 
         def code(text: str) -> Text:
@@ -92,9 +97,11 @@ class Recipes:
                 yield from map(code, shell_lines(advice.command, width, "   "))
 
 
-def _ascii(text: str) -> str:
-    """Running text in ASCII, with the products that stand in its formulas."""
-    for formula in (Optimizer.parse(name).formula for name in optimizer_names()):
+def _ascii(text: str, spec: StudySpec) -> str:
+    """Running text in ASCII, with the products that stand in a study's formulas, by whatever rule."""
+    kin = [replace(spec.optimizer, rule=rule, normalized=of) for rule in DecayRule for of in (False, True)]
+    formulas = {replace(spec, optimizer=each).formula for each in kin} | {rule.update for rule in DecayRule}
+    for formula in sorted(formulas, key=len, reverse=True):  # a formula may begin with a rule's update
         text = text.replace(formula, ascii_formula(formula))
     return to_ascii(text)
 

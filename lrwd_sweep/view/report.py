@@ -17,6 +17,8 @@ from lrwd_sweep.view.html import html
 from lrwd_sweep.view.junit import junit
 from lrwd_sweep.view.markdown import escaped, markdown, pipe_table
 from lrwd_sweep.view.outcomes import OUTCOME_HEAD, OutcomeTable, outcome_rows
+from lrwd_sweep.view.pictures import pictures
+from lrwd_sweep.view.quantity import quantities, resolved
 from lrwd_sweep.view.size_limit import fitted
 from lrwd_sweep.view.tables import Report
 
@@ -26,25 +28,30 @@ def render(
     comparisons: Sequence[ComparedResults],
     form: Format,
     outcomes: Sequence[Outcome] = (),
+    show: Sequence[str] = (),
 ) -> RenderableType | str:
     """The report: a renderable for a console as a table, else text that ends in a newline.
 
-    The same input gives the same bytes. CSV, which `study import` reads again, holds no gates.
+    The same input gives the same bytes. CSV, which `study import` reads again, holds no gates. `show` names
+    further pictures, or in markdown and JSON the numbers behind them; CSV and JUnit have none. Raises
+    UnknownName.
     """
+    measured = quantities(resolved(show, results))
     match form:
         case Format.TABLE:
             gates = [OutcomeTable(outcomes, results)] if outcomes else []
-            return Group(Report(results, comparisons), *gates)
+            return Group(Report(results, comparisons), *pictures(results, show), *gates)
         case Format.MARKDOWN:
-            return fitted(_gates(outcomes, results) + markdown(results, comparisons))
+            shown = pictures(results, [quantity.name for quantity in measured])
+            return fitted(_gates(outcomes, results) + markdown(results, comparisons, shown))
         case Format.JSON:
-            return dumps(document(results, comparisons, outcomes))
+            return dumps(document(results, comparisons, outcomes, measured))
         case Format.CSV:
             return csv_table(results)
         case Format.JUNIT:
             return junit(results, outcomes)
         case Format.HTML:
-            return html(results, comparisons, outcomes)
+            return html(results, comparisons, outcomes, pictures(results, show))
 
 
 def text_of(report: RenderableType | str) -> str:

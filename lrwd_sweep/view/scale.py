@@ -40,16 +40,21 @@ class Scale:
     low: float
     high: float
     clipped: bool = False  # there are values above `high`: they share its colour
+    ranked: bool = True  # lower is better
 
     @classmethod
-    def of(cls, surfaces: Iterable[Surface], *, partial: bool = False) -> Scale | None:
+    def of(cls, surfaces: Iterable[Surface], *, partial: bool = False, ranked: bool = True) -> Scale | None:
         """One scale for several surfaces, from the best value of all; None when no cell has a value.
 
         `high` is the largest over the surfaces of min + 2·(median − min), so that each basin, the better
         half of a surface's cells, spreads over half of the ramp or more wherever the surfaces are alike.
+        Where values are not `ranked` there is no basin: from the lowest to the highest.
         """
         drawn = [(surface, seed_means(surface, partial)) for surface in surfaces]
         finite = [values[np.isfinite(values)] for _, values in drawn]
+        if not ranked:
+            every = np.concatenate([np.empty(0), *finite])
+            return cls(float(every.min()), float(every.max()), ranked=False) if every.size else None
         known = [values[counting(surface, values)] for surface, values in drawn]
         known = [v for v in known if v.size] or [v for v in finite if v.size]
         if not known:
@@ -60,6 +65,11 @@ class Scale:
         if high <= low:  # half of the cells are equally good
             high = top
         return cls(low, min(high, top), top > high)
+
+    @property
+    def lowest(self) -> str:
+        """What the lowest value is to be called."""
+        return "best" if self.ranked else "lowest"
 
     def goodness(self, value: float) -> float:
         """1 at the best value, 0 at the dark end and beyond."""
@@ -120,4 +130,5 @@ class Numbers:
         if self.origin is None:
             return f"numbers: {metric}"
         unit = power_of_ten(-self.decimals, glyphs)
-        return f"numbers: {metric} above the best ({scale.written(self.origin, 1)}) in units of {unit}"
+        lowest = f"the {scale.lowest} ({scale.written(self.origin, 1)})"
+        return f"numbers: {metric} above {lowest} in units of {unit}"

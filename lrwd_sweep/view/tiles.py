@@ -69,9 +69,15 @@ class Tiles:
         *,
         partial: bool = False,
         pool: tuple[int, int] = (1, 1),
+        ranked: bool = True,
     ) -> Tiles:
-        """Tile `surface`, pooling `pool` = (rows, columns) cells into one; λ = 0 is never pooled."""
+        """Tile `surface`, pooling `pool` = (rows, columns) cells into one; λ = 0 is never pooled.
+
+        Unless values are `ranked`, lower being better, neither good cells nor the rows' best are marked.
+        """
         cells = _Cells.of(surface, partial)
+        if not ranked:
+            cells = replace(cells, marks={})
         baseline = bool(len(surface.weight_decay) and surface.weight_decay[0] == 0)
         row_groups = _groups(len(surface.lr), pool[0])[::-1]
         column_groups = _groups(len(surface.weight_decay), pool[1], int(baseline))
@@ -80,7 +86,7 @@ class Tiles:
         for group in row_groups:
             tiles = [cells.tile(group, columns) for columns in column_groups]
             place = cells.ridge(group, column_groups[baseline:])
-            if place is not None:
+            if ranked and place is not None:
                 ridge = Ridge.CARRIES if carrying & set(group) else Ridge.APART
                 tiles[place + baseline] = replace(tiles[place + baseline], ridge=ridge)
             rows.append(tuple(tiles))

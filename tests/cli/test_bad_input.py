@@ -167,7 +167,7 @@ def test_a_file_that_is_no_store_is_refused_and_kept(run: Run, tmp_path: Path) -
         ("[training]\nnet = [1]", "net [1] is not text"),
         ("[training]\nbatch_size = 5000", "5000"),
         ("[study]\nseeds = 'three'", "seeds 'three' is not a whole number"),
-        ("variants = ['adamm']", "'adamm'; did you mean adam or adamw"),
+        ("variants = ['adamm']", "'adamm'; did you mean adam, adamw or adamp"),
         ("= 3", "is not TOML"),
     ],
 )

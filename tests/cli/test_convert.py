@@ -81,6 +81,8 @@ def test_adam_with_l2_is_shown_to_have_no_equivalent(run: Run) -> None:
 def test_no_decay_is_no_decay_even_for_adam(run: Run) -> None:
     found = run("convert", "-o", "adam", "--lr", "1e-3", "--wd", "0", "--to", "lr-scaled")
     assert found.out.startswith("coupled λ′ = 0 at α = 0.001 is lr-scaled w = 0\n")
+    found = run("convert", "-o", "adam:normalized", "--lr", "1e-3", "--wd", "0", "--to", "lr-scaled")
+    assert found.out.startswith("coupled λ′ = 0 at α = 0.001 is lr-scaled w = 0\n")
 
 
 def test_what_a_schedule_does_not_scale_is_equal_at_a_constant_rate_only(run: Run) -> None:
@@ -89,7 +91,76 @@ def test_what_a_schedule_does_not_scale_is_equal_at_a_constant_rate_only(run: Ru
     assert "constant learning rate only" in entry["remark"]
 
 
+def test_between_two_that_no_schedule_scales_the_limit_is_said_once(run: Run) -> None:
+    arguments = ("convert", "-o", "adamw:fixed", "--lr", "0.1", "--wd", "0.01", "--to", "corrected")
+    (entry,) = document(run, *arguments)["conventions"]
+    assert entry["value"] == pytest.approx(0.1)
+    assert entry["remark"].count("constant learning rate only") == 1
+
+
+def test_the_optimizers_name_says_what_wd_is(run: Run) -> None:
+    for name, source in (
+        ("adamw:fixed", "fixed"),
+        ("rmspropw:corrected", "corrected"),
+        ("adamwr", "normalized"),
+        ("sgdw:normalized", "normalized"),
+        ("adamp", "lr-scaled"),
+        ("amsgrad", "coupled"),
+    ):
+        found = document(run, "convert", "-o", name, "--lr", "0.1", "--wd", "0.2", "--steps", "100")
+        assert found["from"] == {"convention": source, "value": 0.2}
+
+
+def test_adamwrs_number_is_over_the_root_of_its_steps(run: Run) -> None:
+    arguments = ("convert", "-o", "adamwr", "--lr", "1e-3", "--wd", "0.05", "--to", "independent")
+    assert values(run, *arguments, "--epochs", "100", *CIFAR)["independent"] == pytest.approx(
+        2.53e-4, rel=1e-3
+    )
+
+
+def test_a_normalised_number_of_another_rule_is_divided_first(run: Run) -> None:
+    arguments = (
+        "convert",
+        "-o",
+        "adamw:lr-scaled:normalized",
+        "--lr",
+        "0.1",
+        "--wd",
+        "0.2",
+        "--steps",
+        "100",
+    )
+    assert run(*arguments, "--to", "independent").out.splitlines()[:3] == [
+        "lr-scaled w = 0.02 at α = 0.1 is independent λ = 0.002",
+        "  w = λ_norm / √N = 0.2 / √100 = 0.02",
+        "  λ = α × w = 0.1 × 0.02 = 0.002",
+    ]
+    assert "  w = λ_norm / √N = 0.2 / √100 = 0.02\n" in run(*arguments).out
+    given = document(run, *arguments)["from"]
+    assert given == {"convention": "lr-scaled", "value": pytest.approx(0.02), "lambda_norm": 0.2}
+    given = document(run, *arguments, "--from", "lr-scaled")["from"]
+    assert given == {"convention": "lr-scaled", "value": 0.2}
+
+
+def test_sgdps_lr_scaled_decay_takes_the_momentum(run: Run) -> None:
+    arguments = ("convert", "-o", "sgdp", "--lr", "0.1", "--wd", "0.02", "--to", "independent")
+    assert run(*arguments).out.splitlines()[:3] == [
+        "lr-scaled w = 0.02 at α = 0.1 is independent λ = 0.02",
+        "  λ = α × w / (1 − β₁) = 0.1 × 0.02 / (1 − 0.9) = 0.02",
+        "  θ ← θ − ηαwθ/(1−β₁)",
+    ]
+    assert values(run, *arguments, "--momentum", "0.5")["independent"] == pytest.approx(0.004)
+    assert "exact under any schedule" in run(*arguments).out
+
+
 REFUSED = [
+    (("convert", "-o", "rmsprop", "--lr", "1", "--wd", "1", "--to", "lr-scaled"), ("RMSProp", "rmspropw")),
+    (("convert", "-o", "adagradw", "--lr", "1", "--wd", "1", "--to", "coupled"), ("AdaGrad", "adagradw")),
+    (("convert", "-o", "adamp", "--lr", "1", "--wd", "1", "--to", "coupled"), ("AdamP", "-optimizer adamp")),
+    (("convert", "-o", "sgdp", "--lr", "1", "--wd", "1", "--to", "coupled"), ("SGDP", "decoupled")),
+    (("convert", "-o", "adam:normalized", "--lr", "1", "--wd", "1"), ("λ_norm", "give --steps")),
+    (("convert", "-o", "adamwr", "--lr", "1", "--wd", "1", "--to", "fixed"), ("N is not known", "--steps")),
+    (("convert", "-o", "rmsprop", "--lr", "1", "--wd", "1", "--momentum", "0"), ("sgd and sgdp", "leave")),
     (
         ("convert", "-o", "adam", "--lr", "1", "--wd", "1", "--to", "lr-scaled"),
         ("Proposition 2", "compare adam"),

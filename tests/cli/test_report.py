@@ -167,7 +167,7 @@ class TestBaseline:
         (("--max-transfer-regret", "1", "--octaves", "0"), ("--octaves 0", "more than 0")),
         (("--octaves", "1"), ("--octaves 1", "add --max-transfer-regret")),
         (("--require", "seperable"), ("'seperable'", "did you mean separable?")),
-        (("--require", "x"), ("'x'", "known: coupled, product-coupled, separable, undetermined")),
+        (("--require", "x"), ("'x'", "known: separable, product-coupled, coupled, undetermined")),
         (("--max-failed", "-1"), ("--max-failed -1", "at least 0")),
         (("--max-failed", "1.5"), ("--max-failed '1.5'", "whole number")),
         (("--min-seeds", "0"), ("--min-seeds 0", "at least 1")),
@@ -180,6 +180,13 @@ class TestBaseline:
         (("--format", "pdf"), ("'pdf'", "html")),
         (("--output", "no/such/file"), ("--output no/such/file", "can be written")),
         (("--output", "."), ("--output .", "can be written")),
+        (("--show", "nrm"), ("'nrm'", "did you mean norm?")),
+        (("--show", "norm,"), ("--show 'norm,'", "empty name")),
+        (("--show", "norm", "--format", "csv"), ("--show norm", "csv holds no pictures")),
+        (("--show", "norm", "--format", "junit"), ("junit holds no pictures", "html")),
+        (("--at-restart", "1"), ("--at-restart 1", "no snapshot of a restart")),
+        (("--at-restart", "0"), ("--at-restart 0", "at least 1")),
+        (("--at-restart", "last"), ("--at-restart 'last'", "whole number")),
         (("--figure", "figure.doc"), ("'.doc'", ".svg")),
         (("--figure", "figure"), ("'figure'", ".svg")),
         (("--figure", "no/such/figure.pdf"), ("--figure no/such/figure.pdf", "can be written")),
@@ -256,6 +263,77 @@ class TestOutput:
 
     def test_html_carries_the_learning_curves(self, run: Run, compared: Path) -> None:
         assert "learning curves" in run("report", "--format", "html").out
+
+
+class TestShow:
+    """Further pictures, from what every lane left in the store."""
+
+    def test_diagnostics_of_a_real_run_are_drawn(self, run: Run, compared: Path) -> None:
+        plain = run("report").out
+        found = run("report", "--show", "norm,effective-lr")
+        assert (found.code, found.err) == (0, "")
+        assert found.out.startswith(plain.rstrip("\n"))
+        drawn = found.out[len(plain) :]
+        for part in ("norm: ‖θ‖", "effective_lr, mean over the epochs", "by epoch, one seed", "adamw, best:"):
+            assert part in drawn
+
+    @pytest.mark.parametrize("form", ["table", "markdown", "json", "html"])
+    def test_every_format_tells_of_each(self, run: Run, compared: Path, form: str) -> None:
+        names = "rotation,projection,scatter,curves,val-error"
+        found = run("report", "--show", names, "--format", form)
+        assert (found.code, found.err) == (0, "")
+        assert "rotation" in found.out
+        assert "no projection: only adamp and sgdp have one" in found.out
+        if form == "json":
+            document = json.loads(found.out)
+            assert faults(document, "report") == []
+            cells = document["studies"][0]["shown"][0]["cells"]
+            assert all(0 < cell["value"] < 2 for cell in cells)
+        else:
+            assert run("report", "--format", form).out != found.out
+
+    def test_gates_stand_last(self, run: Run, compared: Path) -> None:
+        found = run("report", "--show", "norm", "--max-best", "0")
+        assert found.code == 1
+        assert found.out.index("by epoch") < found.out.index("FAILED")
+
+
+@pytest.fixture
+def restarted(run: Run, tmp_path: Path) -> Path:
+    """A store with a tiny AdamWR study of two cycles."""
+    axes = ("--lr", "2^-8:2^-6", "--wd", "2^-8:2^-6", "--seeds", "1", "--epochs", "3", "--t0", "1")
+    assert run("grid", "-o", "adamwr", *axes).code == 0
+    return tmp_path / STORE
+
+
+class TestAtRestart:
+    """One run is a surface per cycle."""
+
+    def test_the_report_says_which_and_how_far(self, run: Run, restarted: Path) -> None:
+        assert "at restart 2 (epoch 3)" in " ".join(run("report").out.split())
+        assert "at restart 1 (epoch 1)" in " ".join(run("report", "--at-restart", "1").out.split())
+
+    def test_metrics_are_those_of_the_snapshot(self, run: Run, restarted: Path) -> None:
+        documents = {
+            k: json.loads(run("report", "--format", "json", *(("--at-restart", k) if k else ())).out)
+            for k in ("1", "2", "")
+        }
+        assert faults(documents["1"], "report") == []
+        assert documents["2"] == documents[""]
+        first, second = (documents[k]["studies"][0] for k in ("1", "2"))
+        assert (first["snapshot"], second["snapshot"]) == (
+            {"restart": 1, "epoch": 1},
+            {"restart": 2, "epoch": 3},
+        )
+        assert first["best"]["value"] > second["best"]["value"]
+        decay = {k: found["best"]["conventions"] for k, found in (("1", first), ("2", second))}
+        for found, steps in ((decay["1"], 6), (decay["2"], 12)):
+            assert found["normalized"] == pytest.approx(found["independent"] * steps**0.5)
+
+    def test_a_cycle_too_many_is_refused(self, run: Run, restarted: Path) -> None:
+        found = run("report", "--at-restart", "3")
+        assert (found.code, found.out) == (2, "")
+        assert "has 2, at the end of epoch 1, 3; choose 1 to 2" in found.err
 
 
 class TestContract:

@@ -19,7 +19,7 @@ def test_splits_have_the_catalogued_sizes_and_are_disjoint() -> None:
     parts = (splits.train, splits.validation, splits.test)
     assert [len(part) for part in parts] == [sizes.train, sizes.validation, sizes.test]
     rows = torch.cat([part.x for part in parts])
-    assert rows.shape == (1797, 64)
+    assert rows.shape == (1797, 1, 8, 8)
     assert len(torch.unique(rows, dim=0)) == 1797  # no image stands in two splits
     assert torch.cat([part.y for part in parts]).bincount().tolist() == [
         178, 182, 177, 183, 181, 182, 181, 179, 174, 180

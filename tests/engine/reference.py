@@ -25,6 +25,7 @@ class Network(nn.Module):
         self.bias = nn.Parameter(torch.zeros(10))
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(1)
         for linear, norm in zip(self.hidden, self.norms, strict=True):
             x = torch.relu(norm(linear(x)))
         x = self.last(x)
@@ -52,6 +53,12 @@ def eta(schedule: str, t: int, n: int) -> float:
         return 1.0
     if schedule == "step":
         return 0.1 ** ((t / n >= 0.3) + (t / n >= 0.6) + (t / n >= 0.8))
+    if schedule == "linear":
+        return 1 - t / n
+    if schedule == "restarts":  # nine epochs: cycles of 1, 2, 4 and the beginning of one of 8
+        epoch = 9 * t / n
+        start, length = next((a, b - a) for a, b in ((0, 1), (1, 3), (3, 7), (7, 15)) if epoch < b - 1e-9)
+        return 0.5 * (1 + math.cos(math.pi * (epoch - start) / length))
     return 0.5 * (1 + math.cos(math.pi * t / n))
 
 

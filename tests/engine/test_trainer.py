@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.trainer import PackTrainer, Stopped, generator
 from lrwd_sweep.lattice import Cell
-from lrwd_sweep.nets import NATIVE
+from lrwd_sweep.nets import build
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.schedule import Schedule
 from lrwd_sweep.spec import Training
@@ -46,7 +46,7 @@ def _batches(splits: Splits, seed: int, training: Training) -> list[tuple[Tensor
 
 def _lone(net: str, seed: int) -> Network:
     network = Network(norm_logits=net == "mlp-norm").double()
-    network.load(NATIVE[net].init(generator(seed, "parameters")))
+    network.load(build(net, (1, 8, 8), 10).init(generator(seed, "parameters")))
     return network
 
 
@@ -136,6 +136,44 @@ def test_evaluation_is_that_of_torch_nn_in_eval_mode(net: str, digits64: Splits)
         )
         wrong = (logits.argmax(dim=1) != split.y).double().mean().item()
         assert trial.metrics[f"{name}_error"] == pytest.approx(wrong, abs=1e-12)
+        five = (logits.topk(5, dim=1).indices == split.y.unsqueeze(1)).any(dim=1)
+        assert trial.metrics[f"{name}_top5_error"] == pytest.approx(1 - five.double().mean().item(), abs=1e-12)
+
+
+def test_training_errors_are_those_of_the_batches_before_their_updates(digits64: Splits) -> None:
+    cell, training = CELLS["sgd"][0], _training(epochs=1)
+    trial = PackTrainer(Optimizer.parse("sgd"), training, [cell], 0, digits64).run()[0]
+    network, wrong, missed = _lone("mlp-norm", 0), 0, 0
+    batches = _batches(digits64, 0, training)
+    seen: list[Tensor] = []
+    network.register_forward_hook(lambda module, inputs, logits: seen.append(logits.detach()))
+    assert list(follow(network, batches, "cosine", 6, paper_sgd(cell.lr, cell.weight_decay, "coupled")))
+    for logits, (_, y) in zip(seen, batches, strict=True):
+        wrong += int((logits.argmax(dim=1) != y).sum())
+        missed += int((logits.topk(5, dim=1).indices != y.unsqueeze(1)).all(dim=1).sum())
+    assert trial.curves["train_error"][0] == pytest.approx(wrong / 384)
+    assert trial.curves["train_top5_error"][0] == pytest.approx(missed / 384)
+
+
+def test_every_restart_leaves_a_snapshot_and_the_newest_is_handed_over(digits32: Splits) -> None:
+    training = Training(epochs=8, schedule=Schedule.RESTARTS, t_0=2, t_mult=2)  # zeros at 2 and 6
+    optimizer, cells = Optimizer.parse("adamwr"), [Cell(0.02, 0.3), Cell(0.01, 0.1)]
+    whole = PackTrainer(optimizer, training, cells, 0, digits32).run()
+    stopped = PackTrainer(optimizer, training.changed(epochs=6), cells, 0, digits32).run()
+    for trial, short in zip(whole, stopped, strict=True):
+        assert list(trial.snapshots) == [2, 6]
+        assert trial.metrics == trial.snapshots[6]
+        assert trial.metrics == short.metrics
+        assert len(trial.curves["val_loss"]) == 8
+        for epoch, found in trial.snapshots.items():
+            assert found["val_loss"] == trial.curves["val_loss"][epoch - 1]
+            assert {"test_loss", "test_error", "test_top5_error"} <= found.keys()
+    assert whole[0].snapshots[2] != whole[0].snapshots[6]
+
+
+def test_a_run_without_restarts_has_no_snapshots(digits32: Splits) -> None:
+    trial = PackTrainer(Optimizer.parse("adamw"), Training(epochs=2), WELL[:1], 0, digits32).run()[0]
+    assert trial.snapshots == {}
 
 
 WELL = [Cell(0.1, 1e-3), Cell(0.2, 1e-2), Cell(0.05, 1e-4), Cell(0.01, 0.0), Cell(0.3, 1e-3)]
@@ -164,7 +202,7 @@ def test_diverged_lane_stays_where_it_diverged(name: str, digits32: Splits) -> N
     trainer = PackTrainer(Optimizer.parse(name), training, [ILL, WELL[0]], 0, digits32)
     x, y = digits32.train.x[:64], digits32.train.y[:64]
     t = 0
-    while t < 50 and torch.isfinite(trainer.step(x, y, t)[0]):
+    while t < 50 and torch.isfinite(trainer.step(x, y, t)[0, 0]):
         t += 1
     frozen = trainer.arena.theta[0].clone()
     moving = trainer.arena.theta[1].clone()
@@ -205,7 +243,7 @@ def test_result_does_not_depend_on_the_size_of_the_pack(net: str, digits32: Spli
 def test_seeds_differ_and_are_the_same_for_every_optimizer(digits32: Splits) -> None:
     training, cell = Training(epochs=1), Cell(1e-30, 0.0)  # too small to move: what is left is the seed
     losses = {
-        (name, seed): PackTrainer(Optimizer.parse(name), training, [cell], seed, digits32).run()[0].curves
+        (name, seed): PackTrainer(Optimizer.parse(name), training, [cell], seed, digits32).run()[0].metrics
         for name in ("sgd", "adamw")
         for seed in (0, 1)
     }

@@ -13,6 +13,7 @@ from lrwd_sweep.nets.batch_norm import BatchNorm
 from lrwd_sweep.nets.mlp import LOGIT_SCALE, Mlp, MlpLanes
 
 F64 = torch.float64
+NOISE = torch.Generator()  # not used
 
 
 def _lanes(net: Mlp, count: int, batch: int, seed: int = 0) -> tuple[Arena, MlpLanes]:
@@ -56,7 +57,8 @@ def test_gradient_is_autograds(
     net = Mlp(tuple(widths), norm_logits)
     arena, lanes = _lanes(net, count, batch, seed)
     x, y = _batch(net, batch, seed)
-    losses = lanes.gradient(x, y)
+    losses, logits = lanes.gradient(x, y, NOISE)
+    assert logits.shape == (count, widths[-1], batch)
     for lane in range(count):
         theta = {name: value[lane].clone().requires_grad_() for name, value in arena.named.items()}
         loss = _loss_by_autograd(net, theta, x, y)
@@ -81,7 +83,7 @@ def test_batch_norm_keeps_the_statistics_of_torch_nn() -> None:
 def test_gradient_is_orthogonal_to_scale_invariant_matrices(norm_logits: bool, invariant: bool) -> None:
     net = Mlp(norm_logits=norm_logits)
     arena, lanes = _lanes(net, 2, 64)
-    lanes.gradient(*_batch(net, 64))
+    lanes.gradient(*_batch(net, 64), NOISE)
     for k in (1, 2, 3):
         theta, g = arena.named[f"weight{k}"], arena.named_grad[f"weight{k}"]
         cosine = (theta * g).sum() / (theta.norm() * g.norm())
@@ -95,7 +97,7 @@ def test_wide_logits_give_a_finite_loss_where_softmax_is_saturated() -> None:
     net = Mlp((4, 6, 3), norm_logits=False)
     arena, lanes = _lanes(net, 1, 8)
     arena.named["weight2"].mul_(1e6)
-    losses = lanes.gradient(*_batch(net, 8))
+    losses, _ = lanes.gradient(*_batch(net, 8), NOISE)
     assert torch.isfinite(losses).all()
     assert losses[0] > 1e4
     assert torch.isfinite(arena.grad).all()
@@ -105,9 +107,9 @@ def test_predictions_of_the_folded_network_are_the_networks() -> None:
     net = Mlp((5, 8, 8, 3))
     arena, lanes = _lanes(net, 2, 16)
     for seed in range(30):
-        lanes.gradient(*_batch(net, 16, seed))
+        lanes.gradient(*_batch(net, 16, seed), NOISE)
     x, _ = _batch(net, 9, 99)
-    logits = lanes.folded().predict(x)
+    logits = lanes.predictor().predict(x)
     for lane in range(2):
         h = x
         for k, norm in enumerate(lanes.norms, 1):

@@ -16,8 +16,9 @@ from lrwd_sweep.lattice import Cell, Lattice, canonical
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.recommend.advice import Advice, advice, extended, finer
 from lrwd_sweep.result import Result, result
+from lrwd_sweep.schedule import Schedule
 from lrwd_sweep.separability import Verdict
-from lrwd_sweep.spec import Kind, StudySpec, Training
+from lrwd_sweep.spec import Kind, MomentumForm, StudySpec, Training
 from lrwd_sweep.trial import Status, Trial
 from tests.command_line import understood
 
@@ -39,10 +40,12 @@ def trained(
     kind: Kind = Kind.GRID,
     name: str | None = None,
     storage: str | None = None,
+    optimizer: str = "adamw",
+    training: Training | None = None,
 ) -> Result:
     """A study of the digits whose lanes have these values; NaN diverges, infinity is missing."""
-    training = None if kind is Kind.IMPORT else Training()
-    spec = StudySpec(kind, Optimizer.parse("adamw"), lattice, tuple(range(seeds)), "val_loss", training)
+    training = None if kind is Kind.IMPORT else training or Training()
+    spec = StudySpec(kind, Optimizer.parse(optimizer), lattice, tuple(range(seeds)), "val_loss", training)
     trials = []
     for cell in lattice.cells():
         for seed in spec.seeds:
@@ -137,6 +140,43 @@ def test_two_rows_extend_the_learning_rate() -> None:
     assert any("extend lr" in each.why for each in advice(found))
 
 
+@pytest.mark.parametrize(
+    ("lattice", "words"),
+    [
+        (Lattice((2.0**CENTRE,), tuple(2.0 ** np.arange(-12, 0))), "lr has one value: extend lr"),
+        (Lattice(tuple(2.0 ** np.arange(-12, 0)), (2.0**CENTRE,)), "wd has one value: extend wd"),
+    ],
+)
+def test_a_single_row_or_column_is_extended_both_ways(lattice: Lattice, words: str) -> None:
+    found = trained(separable, lattice=lattice)
+    first = advice(found)[0]
+    assert first.why == f"{words} downward and {words[-2:]} upward"
+    longer = follow(found, first).lattice
+    assert min(len(longer.lr), len(longer.weight_decay)) >= 5
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "training"),
+    [
+        ("adamw:normalized", Training(schedule=Schedule.RESTARTS, t_0=3, warmup=2)),
+        ("sgd", Training(momentum=0.5, nesterov=True, momentum_form=MomentumForm.TORCH)),
+        ("amsgradw:corrected:normalized", Training(beta1=0.8, eps=1e-6, decay_all=False)),
+        ("adagradw:fixed", Training(schedule=Schedule.LINEAR, eta_min=0.1)),
+        ("rmsprop", Training(momentum=0.3, augment="crop-flip")),
+        ("sgdpw", Training(nesterov=True)),
+    ],
+)
+def test_the_advised_command_trains_the_same_study_of_any_optimizer(
+    optimizer: str, training: Training
+) -> None:
+    found = trained(
+        lambda x, y, seed: separable(x - 5, y, seed), seeds=1, optimizer=optimizer, training=training
+    )
+    extend, seeds = advice(found)
+    assert max(follow(found, extend).lattice.lr) > max(LATTICE.lr)
+    assert len(follow(found, seeds).seeds) == 5
+
+
 def test_rows_with_their_best_decay_on_the_edge_extend_it() -> None:
     def valley(x: float, y: float, seed: int) -> float:
         return 0.1 + 0.01 * (x - CENTRE) ** 2 + 0.02 * (y + 12 + (x == CENTRE) * 7) ** 2
@@ -182,6 +222,12 @@ def test_a_flat_basin_is_no_matter_of_more_training() -> None:
 def test_an_imported_study_gets_words_alone(shift: int, seeds: int) -> None:
     found = trained(lambda x, y, seed: separable(x - shift, y, seed), seeds=seeds, kind=Kind.IMPORT)
     assert all(each.command is None and each.why for each in advice(found))
+
+
+def test_an_imported_study_without_decay_is_to_have_some() -> None:
+    lattice = Lattice(LATTICE.lr, (0.0,))
+    (only,) = advice(trained(lambda x, y, seed: separable(x, 0, seed), lattice=lattice, kind=Kind.IMPORT))
+    assert only == Advice("no cell has decay: sweep wd too")
 
 
 def test_a_search_goes_on_with_more_points_in_a_larger_box() -> None:

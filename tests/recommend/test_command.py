@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrwd_sweep.catalog import METRICS, NETWORKS
+from lrwd_sweep.catalog import AUGMENTATIONS, DATA_SETS, METRICS, NETWORKS, DataSet
 from lrwd_sweep.lattice import Lattice, parse_axis
 from lrwd_sweep.optimizer import Optimizer, optimizer_names
 from lrwd_sweep.preset import DEFAULT, find_preset
 from lrwd_sweep.recommend.command import axis_text, command
 from lrwd_sweep.schedule import Schedule
-from lrwd_sweep.spec import Kind, StudySpec, Training
+from lrwd_sweep.spec import Kind, MomentumForm, StudySpec, Training
 from tests.command_line import understood
 
 values = st.floats(1e-9, 1e3)
@@ -23,17 +24,39 @@ ranges = st.sampled_from(["2^-9:2^1", "1e-4:1e-1:9", "2^-3:2^-2:5", "0.1,0.3,0.5
     lambda text: parse_axis(text, "lr")
 )
 decays = st.builds(lambda zero, axis: (0.0,) * zero + axis, st.booleans(), axes | ranges)
+
+
+def training(*, epochs: int, warmup: int, **others: Any) -> Training:
+    """One whose warm-up leaves something of its epochs."""
+    return Training(epochs=epochs, warmup=warmup % epochs, **others)
+
+
+shares = st.none() | st.floats(0, 0.999)
 trainings = st.builds(
-    Training,
-    net=st.sampled_from(sorted(NETWORKS)),
+    training,
+    net=st.sampled_from([name.replace("NAME", "resnet18") for name in sorted(NETWORKS)]),
+    data=st.sampled_from(sorted(DATA_SETS)),
+    augment=st.sampled_from(sorted(AUGMENTATIONS)),
     epochs=st.integers(1, 2000),
     batch_size=st.integers(2, 400),
     schedule=st.sampled_from(Schedule),
+    warmup=st.integers(0, 5),
+    t_0=st.none() | st.integers(1, 50),
+    t_mult=st.integers(1, 3),
+    eta_min=st.floats(0, 0.999),
+    momentum=shares,
+    nesterov=st.booleans(),
+    momentum_form=st.sampled_from(MomentumForm),
+    beta1=shares,
+    beta2=shares,
+    eps=st.none() | st.floats(0, 1),
+    decay_all=st.booleans(),
 )
+names = st.builds("{}{}".format, st.sampled_from(optimizer_names()), st.sampled_from(["", ":normalized"]))
 specs = st.builds(
     StudySpec,
     st.sampled_from([Kind.GRID, Kind.TPE]),
-    st.sampled_from(optimizer_names()).map(Optimizer.parse),
+    names.map(Optimizer.parse),
     st.builds(Lattice, axes | ranges, decays),
     st.integers(1, 9).map(lambda count: tuple(range(count))),
     st.sampled_from(sorted(METRICS)),
@@ -49,7 +72,7 @@ def default(optimizer: str = "adamw") -> StudySpec:
     return StudySpec(Kind.GRID, chosen, preset.lattice(chosen), seeds, preset.metric, preset.training)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=150)
 @given(specs, st.none() | printable, st.none() | printable)
 def test_the_command_is_understood_as_the_same_study(
     spec: StudySpec, name: str | None, storage: str | None
@@ -69,6 +92,31 @@ def test_what_the_default_preset_says_is_left_out(name: str) -> None:
     assert command(spec, spec.default_name) == ("lrwd-sweep grid", f"--optimizer {name}")
 
 
+@pytest.mark.parametrize("name", ["adamwr", "sgdwr", "rmspropwr"])
+def test_a_name_with_restarts_says_schedule_and_normalised_decay(name: str) -> None:
+    plain = default(f"{name.removesuffix('r')}:normalized")
+    assert plain.training is not None
+    spec = replace(plain, training=plain.training.changed(schedule=Schedule.RESTARTS))
+    assert command(spec, spec.default_name) == ("lrwd-sweep grid", f"--optimizer {name}")
+
+
+@pytest.mark.parametrize(
+    ("name", "own", "words"),
+    [
+        ("sgd", Training(momentum=0.9, nesterov=True), ("--nesterov",)),
+        ("rmsprop", Training(momentum=0.5, eps=1e-8), ("--momentum 0.5",)),
+        ("rmsprop", Training(beta2=0.9), ("--betas 0.9,0.9",)),
+        ("adam", Training(beta1=0.8, eps=1e-6), ("--betas 0.8,0.999", "--eps 1e-06")),
+        ("adamp", Training(momentum=0.5, decay_all=False), ("--no-decay-norm-bias",)),
+    ],
+)
+def test_what_differs_from_the_optimizers_own_defaults_is_said_alone(
+    name: str, own: Training, words: tuple[str, ...]
+) -> None:
+    spec = replace(default(name), training=own)
+    assert command(spec, spec.default_name) == ("lrwd-sweep grid", f"--optimizer {name}", *words)
+
+
 @pytest.mark.parametrize("name", ["$(reboot)", "a; b", "it's", "-x", "--lr", "~", "*"])
 def test_a_name_means_nothing_to_the_shell(name: str) -> None:
     words = command(default(), name, name)
@@ -81,12 +129,12 @@ def test_a_name_means_nothing_to_the_shell(name: str) -> None:
     ("spec", "name"),
     [
         (replace(default(), training=None, kind=Kind.IMPORT), "mine"),
-        (replace(default(), training=Training(momentum=0.5)), "mine"),
+        (replace(default(), training=Training(sizes=DataSet(300, 9, 9, 10, (1, 8, 8)))), "mine"),
         (replace(default(), lattice=Lattice((0.1,), (0.1, 0.2))), "mine"),
         (default(), "a\x1b[31m"),
         (default(), "a\nlrwd-sweep study delete x"),
     ],
-    ids=["import", "momentum", "one row", "escape", "newline"],
+    ids=["import", "other sizes", "one row", "escape", "newline"],
 )
 def test_what_no_command_line_can_say_has_none(spec: StudySpec, name: str) -> None:
     assert command(spec, name) is None

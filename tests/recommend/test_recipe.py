@@ -3,32 +3,42 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import importlib
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrwd_sweep.conversion import Convention, Run, conventions
 from lrwd_sweep.decay import DecayRule
-from lrwd_sweep.lattice import Cell, canonical
+from lrwd_sweep.lattice import Cell, Lattice, canonical
 from lrwd_sweep.optimizer import Family, Optimizer, optimizer_names
 from lrwd_sweep.recommend.recipe import Line, recipe
 from lrwd_sweep.schedule import Schedule
-from lrwd_sweep.spec import Kind, StudySpec, Training
-from tests.recommend.test_command import default
+from lrwd_sweep.spec import Kind, MomentumForm, StudySpec, Training
+from tests.recommend.pasted import Pasted, by_study
 
 cells = st.builds(Cell, st.floats(1e-6, 10), st.floats(1e-6, 10))
 CELL = Cell(2**-7.5, 2**-9)
 
 
+def default(optimizer: str = "adamw", training: Training | None = None) -> StudySpec:
+    """A study of the digits."""
+    lattice, seeds = Lattice((0.1, 0.2), (0.1, 0.2)), (0, 1, 2)
+    return StudySpec(
+        Kind.GRID, Optimizer.parse(optimizer), lattice, seeds, "val_loss", training or Training()
+    )
+
+
 def lines(spec: StudySpec, cell: Cell = CELL) -> tuple[Line, ...]:
     """The recipe of a cell."""
     t = spec.training
-    known = (t.steps, t.momentum) if t else (None, None)
+    known = (t.decay_steps, t.momentum) if t else (None, None)
     return recipe(spec, cell, conventions(spec.optimizer, cell.lr, cell.weight_decay, *known))
 
 
@@ -39,6 +49,13 @@ def imported(optimizer: str | Optimizer) -> StudySpec:
     return replace(default(), kind=Kind.IMPORT, optimizer=optimizer, training=None)
 
 
+CLASSES = {
+    "torch.optim": ("SGD", "Adam", "AdamW", "Adagrad", "RMSprop"),
+    "adamp": ("SGDP", "AdamP"),
+}
+MEANT = {"AdamW": Convention.LR_SCALED, "SGDP": Convention.LR_SCALED, "AdamP": Convention.LR_SCALED}
+
+
 def arguments(code: str, steps: int = 0) -> tuple[str, dict[str, Any]]:
     """What a pasted constructor is, and what it is called with."""
     called: list[tuple[str, dict[str, Any]]] = []
@@ -46,10 +63,18 @@ def arguments(code: str, steps: int = 0) -> tuple[str, dict[str, Any]]:
     def constructor(name: str) -> Any:
         return lambda *_, **given: called.append((name, given))
 
-    optim = SimpleNamespace(**{name: constructor(name) for name in ("SGD", "Adam", "AdamW")})
-    names = {"torch": SimpleNamespace(optim=optim), "params": [], "dict": constructor("dict"), "N": steps}
-    code = code.splitlines()[0]
-    exec(code, names | {"momentum": None})
+    def library(name: str) -> SimpleNamespace:
+        return SimpleNamespace(**{each: constructor(each) for each in CLASSES[name]})
+
+    names = {
+        "torch": SimpleNamespace(optim=library("torch.optim")),
+        "adamp": library("adamp"),
+        "params": [],
+        "dict": constructor("dict"),
+        "N": steps,
+        "momentum": None,
+    }
+    exec(code.splitlines()[0], names)
     (found,) = called
     return found
 
@@ -67,13 +92,160 @@ def test_every_line_is_the_same_cell(name: str, cell: Cell) -> None:
         assert canonical(given["lr"]) == cell.lr
         if "weight_decay" not in given:
             continue
-        meant = {"SGD": Convention.COUPLED, "Adam": Convention.COUPLED, "AdamW": Convention.LR_SCALED}.get(
-            constructor, Convention.COUPLED if "SGD: " in line.remark else Convention.INDEPENDENT
-        )
+        meant = MEANT.get(constructor, Convention.COUPLED)
+        if constructor == "dict" and "SGD: " not in line.remark:
+            meant = Convention.INDEPENDENT
         back = run.convert(given["weight_decay"], meant, Convention(spec.optimizer.rule.value))
         assert back == pytest.approx(cell.weight_decay, rel=1e-11)
         if str(meant) == str(spec.optimizer.rule) and "N**0.5" not in line.code:
             assert canonical(given["weight_decay"]) == cell.weight_decay
+
+
+# --- executed ----------------------------------------------------------------------------------------------
+
+
+def packages() -> dict[str, Any]:
+    """What lines may be of: PyTorch, and the authors' adamp where it is installed."""
+    found: dict[str, Any] = {"torch": torch}
+    with contextlib.suppress(ImportError):
+        found["adamp"] = importlib.import_module("adamp")
+    return found
+
+
+PACKAGES = packages()
+trainings = st.builds(
+    Training,
+    epochs=st.integers(8, 12),
+    batch_size=st.just(200),  # two steps an epoch
+    schedule=st.sampled_from(Schedule),
+    warmup=st.integers(0, 2),
+    t_0=st.integers(1, 3),
+    t_mult=st.integers(1, 2),
+    eta_min=st.sampled_from([0.0, 0.1]),
+    momentum=st.sampled_from([None, 0.0, 0.5]),
+    nesterov=st.booleans(),
+    momentum_form=st.sampled_from(MomentumForm),
+    beta1=st.sampled_from([None, 0.8]),
+    beta2=st.sampled_from([None, 0.95]),
+    eps=st.sampled_from([None, 1e-4]),
+    decay_all=st.booleans(),
+)
+steady_cells = st.builds(Cell, st.floats(0.01, 0.1), st.floats(0.01, 0.2))
+
+
+def same_steps(spec: StudySpec) -> bool:
+    """Whether PyTorch makes the study's steps, besides decay."""
+    t = spec.training
+    assert t is not None
+    if spec.optimizer.family is not Family.SGD or not t.momentum:
+        return True
+    constant = t.schedule is Schedule.FIXED and not t.warmup
+    return constant or t.momentum_form is MomentumForm.TORCH
+
+
+def formula_by(spec: StudySpec, rule: DecayRule) -> str:
+    """The study's formula with another rule."""
+    return replace(spec, optimizer=Optimizer(spec.optimizer.family, rule)).formula
+
+
+def same(found: torch.Tensor, expected: torch.Tensor) -> bool:
+    """Whether two runs end where they should, to the digits that lines have."""
+    return torch.allclose(found, expected, rtol=1e-8, atol=1e-8)
+
+
+def check_by_execution(spec: StudySpec, cell: Cell) -> int:
+    """Run every line that claims to be the cell beside the study's own update; how many ran."""
+    t, family = spec.training, spec.optimizer.family
+    assert t is not None
+    assert family is not None
+    expected = by_study(spec.optimizer, t, cell)
+    found = lines(spec, cell)
+    groups = "" if t.decay_all else found[0].code
+    assert bool(groups) is groups.startswith("weights = ")
+    first, *others = [line for line in found if line.code not in ("", groups)]
+    assert same_steps(spec) is ("while the rate is constant" not in first.remark)
+    ran = 0
+    for line in [first, *others]:
+        if "N = T·" in line.remark or "asymptotically" in line.remark:
+            continue
+        if line.code.startswith("dict("):
+            (rule,) = [
+                rule
+                for rule in (DecayRule.COUPLED, DecayRule.INDEPENDENT)
+                if f": {formula_by(spec, rule)};" in f"{line.remark};"
+            ]
+            _, given = arguments(line.code, steps=1)
+            alike = Optimizer(family, rule, normalized="N**0.5" in line.code)
+            assert same(by_study(alike, t, Cell(given["lr"], given["weight_decay"])), expected), line
+        elif same_steps(spec) and ("adamp" in PACKAGES or "adamp." not in line.code):
+            pasted = Pasted.of(line.code, groups, PACKAGES, N=t.timetable.steps_of_cycle(0))
+            assert same(pasted.after(t, cell), expected), line
+            ran += 1
+    return ran
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.sampled_from(optimizer_names()), st.booleans(), trainings, steady_cells)
+def test_pasted_code_makes_the_steps_of_the_study(
+    name: str, normalized: bool, training: Training, cell: Cell
+) -> None:
+    check_by_execution(default(name + ":normalized" * normalized, training), cell)
+
+
+@pytest.mark.parametrize("decay_all", [True, False])
+@pytest.mark.parametrize("normalized", ["", ":normalized"])
+@pytest.mark.parametrize("name", optimizer_names())
+def test_pasted_code_follows_warm_restarts(name: str, normalized: str, decay_all: bool) -> None:
+    training = Training(
+        epochs=9,
+        batch_size=200,
+        schedule=Schedule.RESTARTS,
+        t_0=1,
+        momentum_form=MomentumForm.TORCH,
+        decay_all=decay_all,
+    )
+    ran = check_by_execution(default(name + normalized, training), Cell(0.05, 0.1))
+    assert ran == ("adamp" in PACKAGES or not name.startswith(("sgdp", "adamp")))
+
+
+UNSCHEDULED = [name for name in optimizer_names() if name.endswith((":fixed", ":corrected"))]
+
+
+@pytest.mark.parametrize("name", UNSCHEDULED)
+def test_decay_that_the_schedule_does_not_scale_is_no_other_decay_under_a_schedule(name: str) -> None:
+    for moving in (Training(), Training(schedule=Schedule.FIXED, warmup=1)):
+        own, *rest = lines(default(name, moving))
+        assert own.code.startswith("optimizer = ")
+        assert "while the rate is constant, as here" not in own.remark
+        assert [line.code for line in rest] == [""]
+        assert rest[0].remark.startswith("no line for decay that the schedule scales")
+    _, *rest = lines(default(name, Training(schedule=Schedule.FIXED)))
+    assert rest
+    assert all(line.code and "the same while the rate is constant" in line.remark for line in rest)
+
+
+def test_a_normalised_studys_number_is_over_the_root_of_its_steps() -> None:
+    first, _, longer = lines(default("adamw:lr-scaled:normalized"), Cell(0.1, 0.6))
+    assert arguments(first.code)[1]["weight_decay"] == pytest.approx(0.6 / 360**0.5)
+    assert arguments(longer.code, 900)[1]["weight_decay"] == pytest.approx(0.6 / 30)
+    (values,) = [line for line in lines(imported("adamw:normalized"), Cell(0.1, 0.6)) if "dict" in line.code]
+    assert arguments(values.code, 900)[1]["weight_decay"] == pytest.approx(0.6 / 30)
+
+
+def test_hyperparameters_that_are_not_the_librarys_are_passed_on() -> None:
+    training = Training(momentum=0.5, nesterov=True, beta1=0.8, beta2=0.95, eps=1e-6)
+    given = {family: arguments(lines(default(str(family), training))[0].code)[1] for family in Family}
+    for family, names in {
+        Family.SGD: {"momentum": 0.5, "nesterov": True},
+        Family.ADAM: {"betas": (0.8, 0.95), "eps": 1e-6},
+        Family.AMSGRAD: {"betas": (0.8, 0.95), "eps": 1e-6, "amsgrad": True},
+        Family.ADAGRAD: {"eps": 1e-6},
+        Family.RMSPROP: {"alpha": 0.95, "eps": 1e-6, "momentum": 0.5},
+        Family.SGDP: {"momentum": 0.5, "nesterov": True},
+        Family.ADAMP: {"betas": (0.8, 0.95), "eps": 1e-6, "nesterov": True},
+    }.items():
+        values = {name: value for name, value in given[family].items() if name not in ("lr", "weight_decay")}
+        assert values == names
 
 
 @pytest.mark.parametrize("optimizer", ["adam", Optimizer(None, DecayRule.COUPLED, "lion")])
@@ -98,6 +270,7 @@ def test_an_imported_sgd_gets_no_number_that_its_momentum_would_decide() -> None
 
 def test_an_unknown_length_of_run_has_no_normalised_line() -> None:
     for name in optimizer_names():
+        assert lines(imported(name))
         assert not any("N**0.5" in line.code for line in lines(imported(name)))
     assert any("N**0.5" in line.code for line in lines(default("adamw")))
 
@@ -163,5 +336,13 @@ def test_pasted_decoupled_sgd_makes_the_papers_steps_at_a_constant_rate() -> Non
 
 
 def test_every_family_has_a_constructor_of_its_own() -> None:
-    constructors = {family: lines(default(str(family)))[0].code.split("(")[0] for family in Family}
-    assert constructors == {Family.SGD: "torch.optim.SGD", Family.ADAM: "torch.optim.Adam"}
+    constructors = {family: lines(default(str(family)))[0].code.split("(params")[0] for family in Family}
+    assert constructors == {
+        Family.SGD: "torch.optim.SGD",
+        Family.ADAM: "torch.optim.Adam",
+        Family.AMSGRAD: "torch.optim.Adam",
+        Family.ADAGRAD: "torch.optim.Adagrad",
+        Family.RMSPROP: "torch.optim.RMSprop",
+        Family.SGDP: "adamp.SGDP",
+        Family.ADAMP: "adamp.AdamP",
+    }

@@ -158,6 +158,8 @@ def test_interaction_share_is_that_of_the_row_and_column_fit() -> None:
         (DecayRule.INDEPENDENT, -1, -2),
         (DecayRule.LR_SCALED, 0, -1),
         (DecayRule.COUPLED, None, None),
+        (DecayRule.FIXED, None, None),
+        (DecayRule.CORRECTED, None, None),
     ],
 )
 def test_slope_by_convention_is_a_shear(

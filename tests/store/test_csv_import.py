@@ -290,7 +290,7 @@ class TestSpec:
         assert (str(optimizer), optimizer.rule, optimizer.family) == ("Lion v2", DecayRule.LR_SCALED, None)
 
     def test_typo_names_the_near_optimizer(self) -> None:
-        with pytest.raises(UsageError, match=r"did you mean adam or adamw\?"):
+        with pytest.raises(UsageError, match=r"did you mean adam, adamw or adamp\?"):
             import_spec(TRIALS, "adamv")
 
     @pytest.mark.parametrize(

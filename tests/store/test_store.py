@@ -129,7 +129,7 @@ class TestStudies:
         store.begin_study("a", spec())
         with store._writing() as session:
             session.connection().exec_driver_sql(
-                "UPDATE studies SET spec = json_set(spec, '$.training.warmup', 3)"
+                "UPDATE studies SET spec = json_set(spec, '$.training.warm_up', 3)"
             )
         with pytest.raises(StoreError, match="study 'a' has a specification that makes no sense here"):
             store.get_study("a")
@@ -174,6 +174,13 @@ class TestTrials:
         trials = [
             *lattice_trials(spec()),
             Trial(Cell(1.0, 0.1), 0, Status.DIVERGED, curves={"val_loss": (2.3,)}, detail="epoch 2"),
+            Trial(
+                Cell(1.0, 1.0),
+                0,
+                Status.COMPLETE,
+                {"val_loss": 0.1},
+                snapshots={4: {"val_loss": 0.3}, 12: {"val_loss": 0.1, "test_loss": 1 / 3}},
+            ),
             Trial(Cell(1.0, 0.1), 1, Status.FAILED, detail="no memory"),
         ]
         store.begin_study("a", spec())

@@ -84,7 +84,7 @@ def test_no_file_says_when_it_was_made(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["figure.gif", "figure"])
 def test_another_suffix_is_refused_with_the_known_ones(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match=r"known: \.pdf, \.png, \.svg"):
+    with pytest.raises(UsageError, match=r"known: \.svg, \.pdf, \.png"):
         save_figure([study()], tmp_path / name)
     assert not list(tmp_path.iterdir())
 

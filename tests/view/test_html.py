@@ -30,9 +30,9 @@ from lrwd_sweep.result import Result, comparison, result
 from lrwd_sweep.spec import Kind
 from lrwd_sweep.trial import Status, Trial
 from lrwd_sweep.view.html import html
-from lrwd_sweep.view.html.curves import SIZE, Range
 from lrwd_sweep.view.html.page import raised
 from lrwd_sweep.view.ramp import colour, luminance
+from lrwd_sweep.view.range import SIZE, Range
 from tests.view.examples import HOSTILE, study
 
 LOADERS = {"link", "img", "iframe", "object", "embed", "image", "use", "video", "audio", "base", "form"}

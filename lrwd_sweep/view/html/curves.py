@@ -6,7 +6,6 @@ the file cannot differ.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,71 +15,13 @@ from lrwd_sweep.result import Result
 from lrwd_sweep.surface import Float
 from lrwd_sweep.trial import Status
 from lrwd_sweep.view.fields import lattice_value
-from lrwd_sweep.view.notation import short_decimal
+from lrwd_sweep.view.range import SIZE, Range, even_ticks
 
-SIZE = 1000  # a panel's width and height in the units of its curves
 _POINTS = 400_000  # of all curves of a report together, some 4 bytes each
 _FEWEST = 12  # points of a curve that still has a shape
-_SHOWN = 0.98  # share of the points below the upper end of a panel; the rest lies on its rim
 
 Lane = Mapping[str, Float]  # one training run's curves by name, cut where the first is not finite
 Place = tuple[int, int]  # (row, column) of a surface
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """What a panel's height stands for; logarithmic where every value is above 0."""
-
-    low: float
-    high: float
-    log: bool
-
-    @classmethod
-    def of(cls, lanes: Sequence[Float]) -> Range | None:
-        """From the lowest of all points to where nearly all lie below; None without a point."""
-        values = np.concatenate([np.empty(0), *lanes])
-        if not values.size:
-            return None
-        low, high = float(values.min()), float(np.quantile(values, _SHOWN))
-        if high <= low:
-            high = low + (abs(low) or 1.0)
-        return cls(low, high, low > 0)
-
-    def heights(self, values: Float) -> list[int]:
-        """Distance from the panel's upper rim, 0 to SIZE, (E,) each."""
-        low, high = self._map(np.array([self.low, self.high]))
-        share = (high - self._map(np.clip(values, self.low, self.high))) / (high - low)
-        return [int(y) for y in np.rint(SIZE * share)]
-
-    def _map(self, values: Float) -> Float:
-        return np.asarray(np.log(values)) if self.log else values
-
-    def ticks(self) -> list[tuple[int, str]]:
-        """Heights and labels of round values."""
-        found = _log_ticks(self.low, self.high) if self.log else _even_ticks(self.low, self.high)
-        if len(found) < 2:
-            found = _even_ticks(self.low, self.high)
-        return list(zip(self.heights(np.array(found)), map(short_decimal, found), strict=True))
-
-
-def _log_ticks(low: float, high: float) -> list[float]:
-    """1, 2, 5 times powers of ten; powers of ten alone, or some of them, where those are many."""
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    leading = (1, 2, 5) if len(powers) <= 4 else (1,)
-    return [
-        x
-        for power in powers[:: math.ceil(len(powers) / 8)]
-        for k in leading
-        if low <= (x := k * 10.0**power) <= high
-    ]
-
-
-def _even_ticks(low: float, high: float) -> list[float]:
-    """About five values, 1, 2 or 5 times a power of ten apart."""
-    rough = (high - low) / 5
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(k * power for k in (1, 2, 5, 10) if k * power >= rough * (1 - 1e-9))
-    return [k * step for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +45,7 @@ class Curves:
     @property
     def epoch_ticks(self) -> list[tuple[int, str]]:
         """Places and labels along the panels."""
-        every = [round(tick) for tick in _even_ticks(0, self.epochs) if tick == round(tick)]
+        every = [round(tick) for tick in even_ticks(0, self.epochs) if tick == round(tick)]
         return [(round(SIZE * tick / self.epochs), str(tick)) for tick in every]
 
 
@@ -119,20 +60,20 @@ class _Lanes:
     @classmethod
     def of(cls, result: Result) -> _Lanes:
         surface = result.surface
+        names = dict.fromkeys((surface.metric, "train_loss"))
         found: dict[Place, list[Lane]] = {}
         epochs = 0
         known: set[str] = set()
         for trial in result.trials:
-            if not trial.curves or trial.status is Status.FAILED:
+            arrays = {name: np.array(trial.curves[name]) for name in names if name in trial.curves}
+            if not arrays or trial.status is Status.FAILED:
                 continue
-            arrays = {name: np.array(values) for name, values in trial.curves.items()}
             end = min(map(_first_not_finite, arrays.values()))
             cell = trial.cell
             place = (_nearest(cell.lr, surface.lr), _nearest(cell.weight_decay, surface.weight_decay))
             found.setdefault(place, []).append({name: values[:end] for name, values in arrays.items()})
             epochs, known = max(epochs, end), known | arrays.keys()
-        names = dict.fromkeys(name for name in (surface.metric, "train_loss") if name in known)
-        return cls(found, tuple(names), epochs)
+        return cls(found, tuple(name for name in names if name in known), epochs)
 
     @property
     def count(self) -> int:

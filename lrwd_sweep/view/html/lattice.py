@@ -81,8 +81,13 @@ class Drawing:
     rule: str
 
     @classmethod
-    def of(cls, result: Result, scale: Scale | None, numbers: Numbers | None) -> Drawing:
-        """Lay out a result's lattice on a colour scale that it may share with others."""
+    def of(
+        cls, result: Result, scale: Scale | None, numbers: Numbers | None, *, ranked: bool = True
+    ) -> Drawing:
+        """Lay out a result's lattice on a colour scale that it may share with others.
+
+        Unless lower values are better, no cell is marked and there is no ridge.
+        """
         surface = result.surface
         grid = _Grid.of(surface)
         rows, columns = (_names(axis) for axis in (surface.lr, surface.weight_decay))
@@ -94,7 +99,7 @@ class Drawing:
             square_width=grid.width,
             square_height=grid.height,
             numbered=grid.numbered,
-            squares=tuple(_squares(result, grid, scale, numbers)),
+            squares=tuple(_squares(result, grid, scale, numbers, ranked)),
             row_labels=tuple(
                 Label(grid.left - 6, grid.y(i) + grid.height / 2 + 4, rows[i])
                 for i in range(0, grid.rows, math.ceil(_LINE / grid.height))
@@ -102,7 +107,7 @@ class Drawing:
             column_labels=tuple(_column_labels(columns, grid)),
             row_names=rows,
             column_names=columns,
-            ridge=tuple(_ridge(result, grid)),
+            ridge=tuple(_ridge(result, grid)) if ranked else (),
             symbol=result.spec.optimizer.symbol,
             rule=str(result.spec.optimizer.rule),
         )
@@ -155,8 +160,10 @@ def hexadecimal(rgb: Rgb) -> str:
     return "#{:02x}{:02x}{:02x}".format(*rgb)
 
 
-def _squares(result: Result, grid: _Grid, scale: Scale | None, numbers: Numbers | None) -> Iterator[Square]:
-    tiles = Tiles.of(result.surface, result.separability)
+def _squares(
+    result: Result, grid: _Grid, scale: Scale | None, numbers: Numbers | None, ranked: bool
+) -> Iterator[Square]:
+    tiles = Tiles.of(result.surface, result.separability, ranked=ranked)
     for place, row in enumerate(tiles.rows):
         i = grid.rows - 1 - place
         for j, tile in enumerate(row):

@@ -26,19 +26,19 @@ from lrwd_sweep.view.fields import (
     title,
 )
 from lrwd_sweep.view.html.curves import Curves, curves
-from lrwd_sweep.view.html.lattice import Drawing, hexadecimal
+from lrwd_sweep.view.html.lattice import Drawing
+from lrwd_sweep.view.html.legend import Legend, metrics_of, numbers_of, scale_of
+from lrwd_sweep.view.html.shown import Shown
 from lrwd_sweep.view.html.slopes import SlopeAxis
-from lrwd_sweep.view.notation import UNICODE, short_decimal
+from lrwd_sweep.view.notation import short_decimal
 from lrwd_sweep.view.outcomes import OUTCOME_HEAD, outcome_rows
+from lrwd_sweep.view.pictures import Picture
 from lrwd_sweep.view.plain import plain
-from lrwd_sweep.view.ramp import colour
-from lrwd_sweep.view.scale import Numbers, Scale
 
 if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
-_RAMP = 17  # colours along the legend's ramp
 _RAISED = re.compile("[⁻⁰¹²³⁴⁵⁶⁷⁸⁹][⁻⁰¹²³⁴⁵⁶⁷⁸⁹·]*")
 _LOWERED = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹·", "−0123456789.")
 
@@ -47,10 +47,11 @@ def html(
     results: Sequence[Result],
     comparisons: Sequence[ComparedResults] = (),
     outcomes: Sequence[Outcome] = (),
+    shown: Sequence[Picture] = (),
 ) -> str:
     """The whole report as one file without any reference to another; the same input gives the same text.
 
-    Learning curves are in it where the results' trials carry them.
+    Learning curves are in it where the results' trials carry them, and further pictures that are to be shown.
     """
     environment = _environment()
     style, script = (environment.get_template(name).render() for name in ("style.css", "script.js"))
@@ -60,13 +61,14 @@ def html(
         style_hash=_hash(style),
         script_hash=_hash(script),
         studies=_studies(results),
-        legends=[_Legend.of(metric, results) for metric in _metrics(results)],
+        legends=[Legend.of(metric, results) for metric in metrics_of(results)],
         slopes=SlopeAxis.of(results),
         gates=outcome_rows(outcomes, results),
         gate_headings=OUTCOME_HEAD,
         advised=[(title(result, results), result, recommendations(result)) for result in results],
         best=best_rows(results),
         separability=separability_rows(results),
+        shown=[Shown.of(picture) for picture in shown],
         comparisons=[_Comparison.of(compared, results) for compared in comparisons],
         paired=_side_by_side([comparison_rows(compared) for compared in comparisons]),
     )
@@ -129,19 +131,6 @@ def _with_exponents(text: str, begin: str, end: str) -> Markup:
     return Markup(_RAISED.sub(lambda found: f"{begin}{found[0].translate(_LOWERED)}{end}", harmless))
 
 
-def _metrics(results: Sequence[Result]) -> list[str]:
-    return list(dict.fromkeys(result.surface.metric for result in results))
-
-
-def _scale(metric: str, results: Sequence[Result]) -> Scale | None:
-    """The scale that all lattices of one metric share."""
-    return Scale.of([result.surface for result in results if result.surface.metric == metric])
-
-
-def _numbers(scale: Scale | None) -> Numbers | None:
-    return None if scale is None else Numbers.absolute(scale) or Numbers.relative(scale)
-
-
 @dataclass(frozen=True, slots=True)
 class _Study:
     """One study's section."""
@@ -160,48 +149,18 @@ class _Study:
 
 
 def _studies(results: Sequence[Result]) -> list[_Study]:
-    scales = {metric: _scale(metric, results) for metric in _metrics(results)}
+    scales = {metric: scale_of(metric, results) for metric in metrics_of(results)}
     return [
         _Study(
             result,
             title(result, results),
             task(result),
-            Drawing.of(result, scale := scales[result.surface.metric], _numbers(scale)),
+            Drawing.of(result, scale := scales[result.surface.metric], numbers_of(scale)),
             drawn,
             candidate_rows(result) if result.spec.kind is Kind.TPE else [],
         )
         for result, drawn in zip(results, curves(results), strict=True)
     ]
-
-
-@dataclass(frozen=True, slots=True)
-class _Legend:
-    """What colours and numbers mean for the studies of one metric."""
-
-    metric: str
-    seeds: str
-    colours: tuple[str, ...]  # from the best to the dark end
-    low: str
-    high: str
-    clipped: bool
-    numbers: str
-
-    @classmethod
-    def of(cls, metric: str, results: Sequence[Result]) -> _Legend:
-        scale = _scale(metric, results)
-        numbers = _numbers(scale)
-        counts = sorted({len(r.surface.seeds) for r in results if r.surface.metric == metric})
-        return cls(
-            metric,
-            "one seed" if counts == [1] else f"mean of {' or '.join(map(str, counts))} seeds",
-            tuple(hexadecimal(colour(1 - k / (_RAMP - 1))) for k in range(_RAMP)) if scale else (),
-            scale.written(scale.low) if scale else "",
-            scale.written(scale.high) if scale else "",
-            bool(scale and scale.clipped),
-            numbers.meaning(metric, scale, UNICODE)
-            if scale and numbers
-            else f"{metric}: no cell has a value",
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,49 @@
+"""`lrwd-sweep verify`: what the papers prove and what other libraries compute, held against this code."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from lrwd_sweep.cli import options
+from lrwd_sweep.errors import GateFailed
+from lrwd_sweep.view import consoles
+
+
+def verify(
+    device: options.Device = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Show in numbers what the papers prove, and that each update is what other libraries compute.
+
+    The AdamW paper's Propositions 1 to 3 and its view of decay as filtering; the rotation in equilibrium of
+    scale-invariant tensors; and every update against torch.optim, and against adamp, timm,
+    pytorch_optimizer and torch-optimi where they are installed. All in float64. Exit code 1 where one fails.
+    """
+    from lrwd_sweep.engine.device import choose, prepare
+    from lrwd_sweep.verify import demonstrate
+    from lrwd_sweep.view.verification import Shown, summary
+
+    chosen = choose(device)
+    prepare(chosen)
+    console, sections = consoles.stdout(), []
+    for section in demonstrate(chosen):
+        sections.append(section)
+        if not as_json:
+            console.print(Shown(section))
+    failures = [line for section in sections for line in section.failures]
+    if as_json:
+        document = {
+            "schema_version": 1,
+            "device": str(chosen),
+            "passed": not failures,
+            "sections": [section.to_dict() for section in sections],
+        }
+        consoles.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
+    else:
+        console.print(summary(sections, str(chosen)), soft_wrap=True)
+    if failures:
+        more = f" (and {len(failures) - 1} more)" if failures[1:] else ""
+        raise GateFailed(failures[0] + more)

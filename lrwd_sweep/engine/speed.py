@@ -1,0 +1,119 @@
+"""How fast this machine trains a task: a few steps on made-up data of the right shape."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+
+from lrwd_sweep.data import Split, Splits
+from lrwd_sweep.engine import device as devices
+from lrwd_sweep.engine.packing import lanes_that_fit
+from lrwd_sweep.engine.trainer import EVAL_BATCH, PackTrainer
+from lrwd_sweep.lattice import Cell
+from lrwd_sweep.optimizer import Optimizer
+from lrwd_sweep.spec import Training
+
+_CELL = Cell(1e-3, 1e-3)
+_SMALLEST_BATCH = 2  # for batch normalisation
+_GROWTH = 4  # of the batch from one trial to the next
+_STEPS = 4  # what a trial costs at the least, as steps: a first one, a timed one, an evaluation
+_SLICES = 20  # a trial goes on for this share of the time allowed
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """What training costs with every worker of the device at work."""
+
+    step: float  # seconds per lane and step
+    sample: float  # seconds per lane and sample evaluated
+    whole: bool  # measured on whole packs, one per worker; else extrapolated from one that is smaller
+
+    def seconds(self, training: Training) -> float:
+        """Of one lane from its first step to its last evaluation."""
+        sizes, snapshots = training.data_set, len(training.timetable.snapshots) or 1
+        evaluated = training.epochs * sizes.validation + snapshots * sizes.test
+        return training.steps * self.step + evaluated * self.sample
+
+
+def measure(
+    optimizer: Optimizer, training: Training, lanes: int, seconds: float, device: str = "auto"
+) -> Speed:
+    """Time larger and larger packs until one is as those that would train `lanes` lanes, or time is up.
+
+    Takes about `seconds`, longer where one lane's step on a handful of samples does. Raises DeviceError
+    when not one lane fits.
+    """
+    place = devices.choose(device)
+    workers = devices.prepare(place)
+    room = lanes_that_fit(training, device=place, workers=workers, max_lanes=None)
+    most = min(room, math.ceil(lanes / workers))
+    ends = time.perf_counter() + seconds
+    found: Speed | None = None
+    for count, batch in _sizes(most, training.batch_size):
+        share = count * batch / training.batch_size  # in steps of one lane
+        if found is not None and time.perf_counter() + _STEPS * workers * share * found.step > ends:
+            break
+        smaller, whole = training.changed(batch_size=batch), (count, batch) == (most, training.batch_size)
+        crew = workers if whole else 1
+        try:
+            step, sample = _timed(optimizer, smaller, count, seconds / _SLICES, place, crew)
+        except (MemoryError, RuntimeError) as error:
+            if found is not None and devices.is_out_of_memory(error):
+                break  # others took the room meanwhile
+            raise
+        found = Speed(step / share / workers, sample / count / workers, whole)
+    assert found is not None, "there is a smallest size"
+    return found
+
+
+def _sizes(most: int, batch: int) -> Iterator[tuple[int, int]]:
+    """Lanes and batch of every trial, from one lane on a few samples to whole packs."""
+    few = min(_SMALLEST_BATCH, batch)
+    while few < batch:
+        yield 1, few
+        few *= _GROWTH
+    if most > 1:
+        yield 1, batch
+    yield most, batch
+
+
+def _timed(
+    optimizer: Optimizer, training: Training, lanes: int, seconds: float, place: torch.device, workers: int
+) -> tuple[float, float]:
+    """Seconds of one step and of one evaluated sample of a pack while `workers` train one each."""
+
+    def work(seed: int) -> tuple[float, float]:
+        devices.prepare_thread(place)
+        splits = _made_up(training, place)
+        pack = PackTrainer(optimizer, training, [_CELL] * lanes, seed, splits)
+        x, y = splits.train.x, splits.train.y
+        pack.step(x, y, 0).sum().item()  # buffers are made, kernels chosen; and `item` waits for the device
+        began, steps = time.perf_counter(), 0
+        while not steps or time.perf_counter() - began < seconds:
+            pack.step(x, y, steps % training.steps).sum().item()
+            steps += 1
+        trained = time.perf_counter()
+        pack.evaluate(splits.validation).sum().item()
+        return (trained - began) / steps, (time.perf_counter() - trained) / len(splits.validation)
+
+    with ThreadPoolExecutor(workers) as threads:
+        times = list(threads.map(work, range(workers)))
+    step, sample = (sum(column) / workers for column in zip(*times, strict=True))
+    return step, sample
+
+
+def _made_up(training: Training, place: torch.device) -> Splits:
+    """One batch to train on, and two to evaluate, or as much as is evaluated at a time."""
+    sizes, stream = training.data_set, torch.Generator().manual_seed(0)
+
+    def split(count: int) -> Split:
+        x = torch.randn(count, *sizes.shape, generator=stream)
+        return Split(x, torch.randint(sizes.classes, (count,), generator=stream)).to(place, torch.float32)
+
+    evaluated = split(min(EVAL_BATCH, 2 * training.batch_size))
+    return Splits(split(training.batch_size), evaluated, evaluated)

@@ -1,0 +1,96 @@
+"""Anyone's nn.Module as lanes: one module per lane on the arena's memory, lane after lane.
+
+Where one lane fills the device already (convolutions on a CPU, wide networks on a GPU), nothing is gained by
+stacking the arithmetic of several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lrwd_sweep.nets.noise import Noisy
+
+
+class ModuleLanes:
+    """L modules in training; parameters and gradients are views of an arena, buffers their own."""
+
+    def __init__(self, module: nn.Module, theta: Mapping[str, Tensor], grad: Mapping[str, Tensor]) -> None:
+        """`module` gives the architecture, and its buffers' first values."""
+        lanes = len(next(iter(theta.values())))
+        self.lanes = [_lane(module, theta, grad, lane) for lane in range(lanes)]
+        self.grads = list(grad.values())
+        self.noisy = [part for lane in self.lanes for part in lane.modules() if isinstance(part, Noisy)]
+
+    def gradient(
+        self,
+        x: Tensor,  # (B, *shape), the same batch in every lane
+        y: Tensor,  # (B,) int64
+        noise: torch.Generator,
+    ) -> tuple[Tensor, Tensor]:  # (L,), (L, C, B)
+        """Every lane's mean cross-entropy on the batch, and its logits; the gradients are written."""
+        losses, found = [], []
+        with torch.inference_mode(mode=False):  # which records for autograd again
+            x, y = _ordered(x), y.clone()  # tensors from inference mode cannot be recorded; these can
+            for part in self.noisy:
+                part.noise = noise
+            state = noise.get_state()
+            for grad in self.grads:
+                grad.zero_()
+            for lane in self.lanes:
+                if self.noisy:
+                    noise.set_state(state)
+                logits = lane(x)
+                loss = functional.cross_entropy(logits, y)
+                torch.autograd.backward(loss)
+                losses.append(loss.detach())
+                found.append(logits.detach().t())
+        return torch.stack(losses), torch.stack(found)
+
+    def predictor(self) -> ModulePredictor:
+        """The modules themselves: what they predict follows their training."""
+        return ModulePredictor(self.lanes)
+
+
+@dataclass(frozen=True, slots=True)
+class ModulePredictor:
+    """Modules in evaluation: running statistics, nothing random."""
+
+    lanes: Sequence[nn.Module]
+
+    def predict(self, x: Tensor) -> Tensor:  # (L, classes, B)
+        """The logits on x (B, *shape)."""
+        x = _ordered(x)
+        return torch.stack([_evaluated(lane, x).t() for lane in self.lanes])
+
+
+def _evaluated(lane: nn.Module, x: Tensor) -> Tensor:  # (B, classes)
+    lane.eval()
+    with torch.no_grad():
+        logits: Tensor = lane(x)
+    lane.train()
+    return logits
+
+
+def _ordered(x: Tensor) -> Tensor:
+    """A copy of the batch; images with their channels last, a fifth faster for convolutions on a CPU."""
+    return x.clone(memory_format=torch.channels_last if x.dim() == 4 else torch.contiguous_format)
+
+
+def _lane(module: nn.Module, theta: Mapping[str, Tensor], grad: Mapping[str, Tensor], lane: int) -> nn.Module:
+    """A copy of `module` on one lane's memory."""
+    copies: dict[int, object] = {}  # what deepcopy puts in the place of a tensor, by its id
+    for name, hollow in module.named_parameters():
+        parameter = nn.Parameter(theta[name][lane])
+        parameter.grad = grad[name][lane]
+        copies[id(hollow)] = parameter
+    like = next(iter(theta.values()))
+    for buffer in module.buffers():
+        dtype = like.dtype if buffer.is_floating_point() else buffer.dtype
+        copies[id(buffer)] = buffer.to(like.device, dtype, copy=True)
+    return deepcopy(module, copies).train()

@@ -1,0 +1,179 @@
+"""`--data`, `--data-dir`, `--download`, `--augment`: what they find, and one line where they do not."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from lrwd_sweep import catalog
+from lrwd_sweep.cli.data_files import _Shown
+from lrwd_sweep.errors import DataError
+from lrwd_sweep.store import open_store
+from lrwd_sweep.view.consoles import console_on
+from tests.cli.conftest import STORE, Run
+from tests.data.formats import COLOUR, write_cifar10
+from tests.data.test_folder import write_images
+
+AXES = ("--lr", "2^-8:2^-7", "--wd", "2^-8:2^-7", "--epochs", "2", "--seeds", "1", "--net", "mlp")
+CIFAR = ("grid", *AXES, "--data", "cifar10", "--batch-size", "16")
+
+
+@pytest.fixture(autouse=True)
+def _no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LRWD_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tiny CIFAR-10, which the catalog takes for the whole one."""
+    monkeypatch.setitem(catalog.DATA_SETS, "cifar10", COLOUR)
+    write_cifar10(tmp_path / "data")
+    return tmp_path / "data"
+
+
+def _refused(run: Run, arguments: tuple[str, ...], code: int, *parts: str) -> None:
+    found = run(*arguments)
+    assert (found.code, found.out) == (code, "")
+    assert found.err.startswith("lrwd-sweep: ")
+    assert found.err.count("\n") == 1
+    for part in parts:
+        assert part in found.err
+
+
+def test_missing_files_are_one_line_that_says_where_and_how(run: Run, tmp_path: Path) -> None:
+    where = tmp_path / "cache" / "lrwd-sweep"
+    _refused(
+        run,
+        CIFAR,
+        3,
+        f"lrwd-sweep: cifar10 is not in {where} (no cifar-10-batches-py/data_batch_1); add --download, or "
+        "put cifar-10-python.tar.gz there\n",
+    )
+    assert not where.exists()
+
+
+@pytest.mark.parametrize("command", ["grid", "tpe"])
+def test_nothing_is_in_the_store_of_a_study_without_its_data(run: Run, command: str) -> None:
+    assert run(command, *CIFAR[1:]).code == 3
+    with open_store(STORE, write=False) as store:
+        assert store.studies() == []
+
+
+def test_the_folder_is_the_options_else_the_environments(
+    run: Run, cifar: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _refused(run, (*CIFAR, "--data-dir", "elsewhere"), 3, "is not in elsewhere")
+    assert run(*CIFAR, "--data-dir", str(cifar)).code == 0
+    monkeypatch.setenv("LRWD_DATA", str(cifar))
+    found = run(*CIFAR, "--seeds", "2")
+    assert (found.code, "4 of 8 lanes are in the store" in found.err) == (0, True)
+
+
+def test_augmented_training_is_another_study(run: Run, cifar: Path) -> None:
+    for augment in ("crop-flip", "crop-flip-cutout"):
+        assert run(*CIFAR, "--data-dir", str(cifar), "--augment", augment).code == 0
+    with open_store(STORE, write=False) as store:
+        names = [study.name for study in store.studies()]
+        assert sorted(names) == [
+            "cifar10-mlp-adamw-cosine-2ep-b16-crop-flip",
+            "cifar10-mlp-adamw-cosine-2ep-b16-crop-flip-cutout",
+        ]
+        a, b = ({t.cell: t.metrics["val_loss"] for t in store.trials(name)} for name in names)
+    assert a.keys() == b.keys()
+    assert all(a[cell] != b[cell] for cell in a)
+
+
+def test_a_broken_file_is_one_line_and_nothing_trains(run: Run, cifar: Path) -> None:
+    path = cifar / "cifar-10-batches-py" / "data_batch_2"
+    path.write_bytes(path.read_bytes()[:-1])
+    _refused(run, (*CIFAR, "--data-dir", str(cifar)), 3, f"{path} is no whole pickle")
+
+
+def test_an_image_folder_trains_and_is_refused_once_it_has_changed(run: Run, tmp_path: Path) -> None:
+    for label in ("cat", "dog"):
+        write_images(tmp_path / "mine" / "train" / label, 20, side=8, seed=ord(label[0]))
+    folder = ("grid", *AXES, "--data", "folder:mine@8", "--batch-size", "8")
+    assert run(*folder).code == 0
+    assert run("report").code == 0
+    write_images(tmp_path / "mine" / "train" / "cat", 30, side=8, seed=9)
+    _refused(run, folder, 2, "folder-mine-8-mlp-adamw-cosine-2ep-b8", "sizes: ", "'train': 32", "'train': 40")
+
+
+def test_a_folder_that_is_not_there_is_one_line_and_leaves_no_store(run: Run, tmp_path: Path) -> None:
+    _refused(run, ("grid", *AXES, "--data", "folder:nowhere"), 3, "--data folder:nowhere", "train/CLASS")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (("--download",), ("--download means nothing to digits", "leave it out")),
+        (("--data-dir", "x"), ("--data-dir means nothing to digits",)),
+        (("--data", "cifar10", "--data-dir", ""), ("--data-dir ''",)),
+        (("--data", "imagenet32", "--download"), ("account at image-net.org", "leave it out")),
+        (("--data", "cifar"), ("'cifar'", "cifar10")),
+        (("--data", "folder:"), ("folder:PATH@SIZE",)),
+        (("--augment", "flip"), ("'flip'", "crop-flip")),
+    ],
+)
+def test_an_option_that_cannot_be_meant_is_refused(
+    run: Run, arguments: tuple[str, ...], parts: tuple[str, ...]
+) -> None:
+    _refused(run, ("grid", *AXES, *arguments), 2, *parts)
+    assert not Path(STORE).exists()
+
+
+def test_imagenet32_says_how_to_get_it(run: Run) -> None:
+    _refused(run, ("grid", *AXES, "--data", "imagenet32"), 3, "image-net.org", "lrwd-sweep/imagenet32")
+
+
+def test_download_is_passed_on_and_no_network_is_one_line(
+    run: Run, cifar: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Path] = []
+
+    def offline(file: object, to: Path, on_bytes: object) -> None:
+        asked.append(to)
+        raise DataError(f"cannot download {to.name}")
+
+    monkeypatch.setattr("lrwd_sweep.data.files.download", offline)
+    (cifar / "cifar-10-batches-py" / "data_batch_1").unlink()
+    _refused(
+        run, (*CIFAR, "--data-dir", str(cifar), "--download"), 3, "cannot download cifar-10-python.tar.gz"
+    )
+    assert asked == [cifar / "cifar-10-python.tar.gz"]
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def _shown(stream: io.StringIO, *seen: tuple[str, int, int]) -> str:
+    shown = _Shown(console_on(stream, {"TERM": "xterm"}))
+    for one in seen:
+        shown(*one)
+    return stream.getvalue()
+
+
+STEPS = [("a.gz", 10**6 * k, 4 * 10**6) for k in range(1, 5)]
+
+
+def test_a_download_into_a_pipe_says_when_it_begins_and_ends() -> None:
+    assert _shown(io.StringIO(), *STEPS).splitlines() == [
+        "a.gz: 1.0 MB of 4.0, 25%",
+        "a.gz: 4.0 MB of 4.0, 100%",
+    ]
+    assert _shown(io.StringIO(), ("a.gz", 500_000, 0)) == "a.gz: 0.5 MB\n"
+
+
+def test_a_download_on_a_terminal_is_one_line_that_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(100))
+    monkeypatch.setattr("lrwd_sweep.cli.data_files.time.monotonic", lambda: next(clock))
+    text = _shown(_Terminal(), *STEPS, ("b.gz", 1, 1))
+    assert text.split("\n")[0].count("\r") == 3
+    assert "50%" in text
+    assert text.endswith("b.gz: 0.0 MB of 0.0, 100%\n")

@@ -1,0 +1,94 @@
+"""`verify` prints what holds, and ends with 1 and one line where something does not."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+
+from lrwd_sweep.optim import Update, make_update
+from lrwd_sweep.verify.references import REFERENCES
+from tests.cli.conftest import Run
+
+
+@pytest.fixture(autouse=True)
+def _few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the long ones, which tests/verify runs."""
+    monkeypatch.setattr("lrwd_sweep.verify.rotation.EQUILIBRIA", ())
+    monkeypatch.setattr("lrwd_sweep.verify.parity.REFERENCES", REFERENCES[:3])
+
+
+@pytest.fixture
+def _broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Updates that decay by a hundredth more than they were told."""
+
+    def broken(*arguments: Any, alpha: torch.Tensor, lam: torch.Tensor) -> Update:
+        return make_update(*arguments, alpha=alpha, lam=1.01 * lam)
+
+    monkeypatch.setattr("lrwd_sweep.verify.problem.make_update", broken)
+
+
+def test_it_shows_every_section_and_ends_with_0(run: Run) -> None:
+    shown = run("verify", "--device", "cpu")
+    assert (shown.code, shown.err) == (0, "")
+    for title in ("Proposition 1", "Proposition 2", "Proposition 3", "Filtering", "Rotation", "Parity with"):
+        assert f"{title}" in shown.out
+    assert "FAILED" not in shown.out
+    assert "\x1b" not in shown.out
+    assert shown.out.splitlines()[-1].endswith("differ as they must")
+
+
+@pytest.mark.usefixtures("_broken")
+def test_a_broken_update_is_one_line_and_exit_code_1(run: Run) -> None:
+    shown = run("verify", "--device", "cpu")
+    assert shown.code == 1
+    assert shown.err.count("\n") == 1
+    assert shown.err.startswith("lrwd-sweep: Proposition 3: ")
+    assert "more)" in shown.err
+    assert "FAILED" in shown.out
+
+
+def strict(text: str) -> Any:
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_json_is_strict_and_complete(run: Run) -> None:
+    shown = run("verify", "--device", "cpu", "--json")
+    assert (shown.code, shown.err) == (0, "")
+    document = strict(shown.out)
+    assert (document["schema_version"], document["device"], document["passed"]) == (1, "cpu", True)
+    checks = [check for section in document["sections"] for check in section["checks"]]
+    assert all(check["passed"] for check in checks)
+    assert checks[-1]["about"] == {
+        "theirs": "SGD(momentum=0.9, weight_decay=λ′)",
+        "ours": "sgd",
+        "schedules": "cosine, restarts",
+    }
+    assert checks[-1]["relation"] == "differ"
+
+
+def test_json_stays_strict_where_an_update_leaves_the_numbers(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverging(*arguments: Any, alpha: torch.Tensor, lam: torch.Tensor) -> Update:
+        return make_update(*arguments, alpha=alpha * torch.nan, lam=lam)
+
+    monkeypatch.setattr("lrwd_sweep.verify.problem.make_update", diverging)
+    shown = run("verify", "--device", "cpu", "--json")
+    assert shown.code == 1
+    document = strict(shown.out)
+    assert document["passed"] is False
+    errors = [check["error"] for section in document["sections"] for check in section["checks"]]
+    assert None in errors
+
+
+def test_a_device_that_is_not_there_is_refused(run: Run) -> None:
+    shown = run("verify", "--device", "cuda:99")
+    assert shown.code == 3
+    assert "--device cuda:99" in shown.err
+    assert shown.out == ""

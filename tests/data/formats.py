@@ -1,0 +1,176 @@
+"""Tiny data sets in the formats that the real ones are published in, with the images and labels they hold."""
+
+from __future__ import annotations
+
+import gzip
+import pickle
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import io  # type: ignore[import-untyped]
+
+from lrwd_sweep.catalog import DataSet
+from lrwd_sweep.data import LOADERS, Files, Splits
+
+Array = np.ndarray[Any, Any]
+Images = tuple[Array, Array]  # (n, C, H, W) uint8, and (n,) from 0
+COLOUR = DataSet(train=50, validation=10, test=20, classes=5, shape=(3, 32, 32))
+GREY = DataSet(train=50, validation=10, test=20, classes=5, shape=(1, 28, 28))
+DIGITS = DataSet(train=100, validation=20, test=40, classes=10, shape=(3, 32, 32))
+
+
+def images(count: int, sizes: DataSet, seed: int) -> Images:
+    """Random images, their classes in turn."""
+    x = np.random.default_rng(seed).integers(0, 256, (count, *sizes.shape), np.uint8)
+    return x, np.arange(count) % sizes.classes
+
+
+def parts(sizes: DataSet, files: int) -> tuple[list[Images], Images]:
+    """The training images, file by file, and the test images."""
+    each = (sizes.train + sizes.validation) // files
+    return [images(each, sizes, seed) for seed in range(files)], images(sizes.test, sizes, files)
+
+
+def python2_pickle(table: dict[str, Any]) -> bytes:
+    """What Python 2 wrote at protocol 2: its strings are bytes, also the content of an array."""
+    body = b"".join(_string(key) + _python2(value) for key, value in table.items())
+    return b"\x80\x02}(" + body + b"u."
+
+
+def _string(text: bytes | str) -> bytes:
+    raw = text.encode() if isinstance(text, str) else text
+    return b"T" + struct.pack("<i", len(raw)) + raw
+
+
+def _number(value: int) -> bytes:
+    return b"J" + struct.pack("<i", value)
+
+
+def _python2(value: Any) -> bytes:
+    if isinstance(value, np.ndarray):
+        kind = value.dtype.str
+        dtype = b"cnumpy\ndtype\n" + _string(kind[1:]) + b"K\x00K\x01\x87R(K\x03" + _string(kind[0])
+        dtype += b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+        shape = b"(" + b"".join(map(_number, value.shape)) + b"t"
+        empty = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+        return empty + b"(K\x01" + shape + dtype + b"\x89" + _string(value.tobytes()) + b"tb"
+    if isinstance(value, list):
+        return b"](" + b"".join(map(_python2, value)) + b"e"
+    return _number(value) if isinstance(value, int) else _string(value)
+
+
+def write_cifar10(root: Path, sizes: DataSet = COLOUR) -> tuple[list[Images], Images]:
+    """Five batches and the test batch, as Python 2 pickled them."""
+    train, test = parts(sizes, 5)
+    folder = root / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    for name, (x, y) in zip(
+        [*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"], [*train, test], strict=True
+    ):
+        names = [f"{k}.png" for k in range(len(y))]
+        table = {"batch_label": name, "labels": y.tolist(), "data": x.reshape(len(x), -1), "filenames": names}
+        (folder / name).write_bytes(python2_pickle(table))
+    return train, test
+
+
+def write_cifar100(root: Path, sizes: DataSet = COLOUR) -> tuple[list[Images], Images]:
+    """Both parts in Python 2's pickles, each image with two labels."""
+    train, test = parts(sizes, 1)
+    folder = root / "cifar-100-python"
+    folder.mkdir(parents=True)
+    for name, (x, y) in (("train", train[0]), ("test", test)):
+        coarse = [int(label) // 5 for label in y]
+        table = {"data": x.reshape(len(x), -1), "coarse_labels": coarse, "fine_labels": y.tolist()}
+        (folder / name).write_bytes(python2_pickle(table))
+    return train, test
+
+
+def write_idx(path: Path, array: Array) -> None:
+    """An IDX file of bytes; packed where it is named `.gz`."""
+    header = bytes((0, 0, 8, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape)
+    content = header + array.astype(np.uint8).tobytes()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+def write_mnist(root: Path, sizes: DataSet = GREY) -> tuple[list[Images], Images]:
+    """Four IDX files: those of the training part unpacked, the others not."""
+    return _write_mnist(root / "MNIST" / "raw", sizes)
+
+
+def write_fashion_mnist(root: Path, sizes: DataSet = GREY) -> tuple[list[Images], Images]:
+    """The same, elsewhere."""
+    return _write_mnist(root / "FashionMNIST" / "raw", sizes)
+
+
+def _write_mnist(folder: Path, sizes: DataSet) -> tuple[list[Images], Images]:
+    train, test = parts(sizes, 1)
+    for stem, end, (x, y) in (("train", "", train[0]), ("t10k", ".gz", test)):
+        write_idx(folder / f"{stem}-images-idx3-ubyte{end}", x[:, 0])
+        write_idx(folder / f"{stem}-labels-idx1-ubyte{end}", y)
+    return train, test
+
+
+def write_svhn(root: Path, sizes: DataSet = DIGITS) -> tuple[list[Images], Images]:
+    """Two MATLAB files, compressed as the published ones are; the digit 0 has the label 10."""
+    train, test = parts(sizes, 1)
+    root.mkdir(parents=True, exist_ok=True)
+    for name, (x, y) in (("train", train[0]), ("test", test)):
+        table = {"X": x.transpose(2, 3, 1, 0), "y": np.where(y == 0, 10, y).astype(np.uint8)[:, None]}
+        io.savemat(root / f"{name}_32x32.mat", table, do_compression=True)
+    return train, test
+
+
+def write_imagenet32(root: Path, sizes: DataSet = COLOUR) -> tuple[list[Images], Images]:
+    """Ten batches and `val_data`, pickled; labels from 1."""
+    train, test = parts(sizes, 10)
+    for name, part in _imagenet32(train, test, root / "imagenet32"):
+        name.write_bytes(pickle.dumps(part, protocol=4))
+    return train, test
+
+
+def write_imagenet32_npz(root: Path, sizes: DataSet = COLOUR) -> tuple[list[Images], Images]:
+    """The same as npz files."""
+    train, test = parts(sizes, 10)
+    for name, part in _imagenet32(train, test, root / "Imagenet32_train_npz"):
+        table: dict[str, Any] = {key: np.asarray(value) for key, value in part.items()}
+        np.savez_compressed(name.with_name(f"{name.name}.npz"), **table)
+    return train, test
+
+
+def _imagenet32(train: list[Images], test: Images, folder: Path) -> list[tuple[Path, dict[str, Any]]]:
+    folder.mkdir(parents=True)
+    names = [*(f"train_data_batch_{k}" for k in range(1, 11)), "val_data"]
+    mean = np.mean([x.mean(axis=0).reshape(-1) for x, _ in train], axis=0)
+    return [
+        (folder / name, {"data": x.reshape(len(x), -1), "labels": (y + 1).tolist(), "mean": mean})
+        for name, (x, y) in zip(names, [*train, test], strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A data set, its writer here, and what there is of it."""
+
+    name: str
+    write: Callable[[Path], tuple[list[Images], Images]]
+    sizes: DataSet
+
+    def read(self, root: Path) -> Splits:
+        """By the loader that users get."""
+        return LOADERS[self.name](Files(root), self.sizes)
+
+
+FORMATS = {
+    "cifar10": Format("cifar10", write_cifar10, COLOUR),
+    "cifar100": Format("cifar100", write_cifar100, COLOUR),
+    "mnist": Format("mnist", write_mnist, GREY),
+    "fashion-mnist": Format("fashion-mnist", write_fashion_mnist, GREY),
+    "svhn": Format("svhn", write_svhn, DIGITS),
+    "imagenet32": Format("imagenet32", write_imagenet32, COLOUR),
+    "imagenet32-npz": Format("imagenet32", write_imagenet32_npz, COLOUR),
+}

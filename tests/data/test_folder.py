@@ -1,0 +1,205 @@
+"""Somebody's own folder of images: counted without opening a file, split by a fixed seed, read as it is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torchvision.transforms import functional
+
+from lrwd_sweep.catalog import DataSet, find_data_set
+from lrwd_sweep.data import Splits, load
+from lrwd_sweep.errors import DataError, UsageError
+from lrwd_sweep.image_folder import scan
+from lrwd_sweep.optimizer import Optimizer
+from lrwd_sweep.spec import StudySpec, Training
+from tests.test_spec import spec
+
+Write = Callable[..., Path]
+
+
+def write_images(folder: Path, count: int, *, side: int = 32, ending: str = "png", seed: int = 0) -> Path:
+    """Random images, none like another."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stream = np.random.default_rng(seed)
+    for k in range(count):
+        pixels = torch.from_numpy(stream.integers(0, 256, (3, side, side), np.uint8))
+        functional.to_pil_image(pixels).save(folder / f"{k:03}.{ending}")
+    return folder
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Twenty cats and thirty dogs, all for training."""
+    write_images(tmp_path / "images" / "train" / "cat", 20, seed=1)
+    write_images(tmp_path / "images" / "train" / "dog", 30, seed=2)
+    return tmp_path / "images"
+
+
+def _load(name: str) -> Splits:
+    return load(name, find_data_set(name))
+
+
+def _rows(splits: Splits) -> list[list[bytes]]:
+    return [[x.numpy().tobytes() for x in s.x] for s in (splits.train, splits.validation, splits.test)]
+
+
+def test_sizes_are_counted_class_by_class(root: Path) -> None:
+    assert find_data_set(f"folder:{root}") == DataSet(40, 5, 5, 2, (3, 32, 32))
+    assert find_data_set(f"folder:{root}@64").shape == (3, 64, 64)
+    write_images(root / "val" / "dog", 7, seed=3)
+    assert find_data_set(f"folder:{root}") == DataSet(45, 7, 5, 2, (3, 32, 32))
+    write_images(root / "test" / "cat", 4, seed=4)
+    assert find_data_set(f"folder:{root}") == DataSet(50, 7, 4, 2, (3, 32, 32))
+
+
+def test_every_image_is_in_one_split_with_the_class_of_its_folder(root: Path) -> None:
+    splits = _load(f"folder:{root}")
+    rows = _rows(splits)
+    assert len({row for part in rows for row in part}) == 50
+    labels = [s.y.bincount(minlength=2).tolist() for s in (splits.train, splits.validation, splits.test)]
+    assert labels == [[16, 24], [2, 3], [2, 3]]
+    dogs = {functional.pil_to_tensor(image).numpy().tobytes() for image in _opened(root / "train" / "dog")}
+    x, y = splits.train.x, splits.train.y
+    assert {row.numpy().tobytes() for row in x[y == 1]} <= dogs
+
+
+def _opened(folder: Path) -> Sequence[object]:
+    from torchvision.datasets.folder import pil_loader
+
+    return [pil_loader(str(path)) for path in sorted(folder.iterdir())]
+
+
+def test_the_split_does_not_depend_on_where_the_folder_is(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root, tmp_path / "elsewhere")
+    assert _rows(_load(f"folder:{root}")) == _rows(_load(f"folder:{tmp_path / 'elsewhere'}"))
+
+
+def test_torchvision_finds_the_same_images_and_classes(root: Path) -> None:
+    from torchvision.datasets import ImageFolder
+
+    write_images(root / "train" / "cat" / "more", 3, ending="JPEG", seed=5)
+    (root / "train" / "cat" / "notes.txt").touch()
+    found, theirs = scan(f"folder:{root}"), ImageFolder(str(root / "train"))
+    assert list(found.classes) == theirs.classes
+    assert sorted(found.train + found.validation + found.test) == sorted(theirs.samples)
+
+
+def test_images_of_any_kind_become_squares_in_three_channels(tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        folder = write_images(tmp_path / "train" / label, 6, side=50, ending="jpg", seed=ord(label))
+        grey = torch.arange(40 * 20, dtype=torch.int32).reshape(1, 40, 20).to(torch.uint8)
+        functional.to_pil_image(grey).save(folder / "grey.png")
+    splits = _load(f"folder:{tmp_path}@16")
+    assert splits.train.x.shape == (10, 3, 16, 16)
+    assert splits.train.x.dtype == torch.uint8
+    x, _ = splits.train.batch(torch.arange(10))
+    assert x.mean(dim=(0, 2, 3)).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("name", ["folder:", "folder:@32", "folder:x@3", "folder:x@1025", "folder:x@99999"])
+def test_a_name_that_says_nothing_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="write folder:PATH, or folder:PATH@SIZE with 4 to 1024 pixels"):
+        find_data_set(name)
+
+
+def test_a_folder_may_be_called_like_a_size(root: Path) -> None:
+    assert find_data_set(f"folder:{root.rename(root.with_name('images@2x'))}").classes == 2
+
+
+def _without_train(root: Path) -> None:
+    (root / "train").rename(root / "training")
+
+
+def _one_class(root: Path) -> None:
+    shutil.rmtree(root / "train" / "cat")
+
+
+def _empty_class(root: Path) -> None:
+    (root / "train" / "eel").mkdir()
+
+
+def _few(root: Path) -> None:
+    write_images(root / "train" / "eel", 2)
+
+
+def _strange_class(root: Path) -> None:
+    write_images(root / "val" / "wolf", 2)
+
+
+def _empty_split(root: Path) -> None:
+    (root / "test").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "line"),
+    [
+        (_without_train, "there is no folder .*train'; put the images of a class in train/CLASS"),
+        (_one_class, "train' holds 1 classes; put the images of each in a folder"),
+        (_empty_class, "eel' holds no images"),
+        (_few, "eel' has too few images to hold any out; add some, or a folder 'test'"),
+        (_strange_class, "wolf' is a class that train has not"),
+        (_empty_split, "test' holds no images; put some in it, or remove it"),
+    ],
+)
+def test_a_folder_that_is_no_data_set_is_refused_in_one_line(
+    root: Path, spoil: Callable[[Path], None], line: str
+) -> None:
+    spoil(root)
+    with pytest.raises(DataError, match=line) as error:
+        find_data_set(f"folder:{root}")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n" + b"x" * 50])
+def test_a_file_that_is_no_image_is_named(root: Path, content: bytes) -> None:
+    path = root / "train" / "cat" / "004.png"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"004\.png is no image that can be read"):
+        _load(f"folder:{root}")
+
+
+def test_a_truncated_image_is_refused(root: Path) -> None:
+    path = root / "train" / "dog" / "011.png"
+    path.write_bytes(path.read_bytes()[:-900])
+    with pytest.raises(DataError, match=r"011\.png is no image that can be read"):
+        _load(f"folder:{root}")
+
+
+def test_a_folder_that_changes_under_way_is_refused(root: Path) -> None:
+    sizes = find_data_set(f"folder:{root}")
+    with pytest.raises(DataError, match="has changed while it was read"):
+        load(f"folder:{root}", replace(sizes, train=41))
+
+
+def test_a_spec_knows_its_sizes_on_a_machine_without_the_folder(root: Path) -> None:
+    mine = spec(data=f"folder:{root}", batch_size=16)
+    shutil.rmtree(root)
+    again = StudySpec.from_dict(json.loads(json.dumps(mine.to_dict())))
+    assert again == mine
+    assert again.training is not None
+    assert again.training.steps_per_epoch == 40 // 16
+    assert again.default_name == mine.default_name
+    assert again.training.of(Optimizer.parse("sgd")).data_set == again.training.data_set
+
+
+def test_another_content_is_another_study(root: Path) -> None:
+    before = spec(data=f"folder:{root}", batch_size=16)
+    write_images(root / "train" / "cat", 40, seed=9)
+    (difference,) = before.differences(spec(data=f"folder:{root}", batch_size=16))
+    assert difference.startswith("sizes: ")
+    assert "'train': 40" in difference
+    assert "'train': 56" in difference
+
+
+def test_a_default_name_stays_readable(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root.parent)
+    name = spec(data="folder:images@16", batch_size=16, augment="crop-flip").default_name
+    assert name == "folder-images-16-mlp-norm-adamw-cosine-60ep-b16-crop-flip"
+    assert Training(data="folder:images", batch_size=40).steps_per_epoch == 1

@@ -1,0 +1,54 @@
+"""What a report says about a study in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lrwd_sweep.lattice import Lattice
+from lrwd_sweep.optimizer import Optimizer
+from lrwd_sweep.result import result
+from lrwd_sweep.schedule import Schedule
+from lrwd_sweep.spec import Kind, StudySpec, Training
+from lrwd_sweep.view.fields import task, title
+
+LATTICE = Lattice((0.1, 0.2), (0.01, 0.02))
+
+
+def spec(optimizer: str, **training: Any) -> StudySpec:
+    return StudySpec(Kind.GRID, Optimizer.parse(optimizer), LATTICE, (0,), "val_loss", Training(**training))
+
+
+def described(optimizer: str, **training: Any) -> str:
+    return task(result("a", spec(optimizer, **training), "", []))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "training", "words"),
+    [
+        ("adamw", {"warmup": 3}, "3 epochs of warm-up"),
+        ("adamwr", {"schedule": Schedule.RESTARTS, "t_0": 5}, "first cycle of 5 epochs"),
+        ("adamwr", {"schedule": Schedule.RESTARTS, "t_mult": 3}, "each cycle 3 times the last"),
+        ("adamw", {"eta_min": 0.01}, "η down to 0.01"),
+        ("sgd", {"momentum": 0.5, "nesterov": True}, "momentum 0.5, Nesterov's momentum"),
+        ("sgd", {"momentum_form": "torch"}, "momentum as in torch"),
+        ("adam", {"beta1": 0.8, "beta2": 0.95, "eps": 1e-6}, "β₁ 0.8, β₂ 0.95, ε 1e-06"),
+        ("adam", {"decay_all": False}, "biases and normalisation not decayed"),
+        ("adam", {"augment": "crop-flip"}, "augmented by crop-flip"),
+    ],
+)
+def test_what_is_not_as_usual_is_said(optimizer: str, training: dict[str, Any], words: str) -> None:
+    assert f"; {words}; " in described(optimizer, **training)
+
+
+def test_what_is_as_usual_is_not_said() -> None:
+    assert described("rmsprop") == (
+        "digits, mlp-norm, cosine schedule, 60 epochs, batch 64; 4 cells × 1 seed; 4 missing"
+    )
+
+
+def test_studies_of_one_optimizer_are_told_apart_by_what_differs() -> None:
+    specs = [spec("adam"), spec("adam", schedule=Schedule.STEP), spec("adamw")]
+    results = [result(f"study {k}", one, "", []) for k, one in enumerate(specs)]
+    assert [title(found, results) for found in results] == ["adam, cosine", "adam, step", "adamw"]
