@@ -23,7 +23,7 @@ class Family(StrEnum):
     AMSGRAD = "amsgrad"  # m̂/(√(max v/(1−β₂ᵗ)) + ε)    Reddi et al. 2018, with the corrections of torch.optim
     ADAGRAD = "adagrad"  # g/(√Σg² + ε)                Duchi et al. 2011
     RMSPROP = "rmsprop"  # g/(√v + ε)                  Tieleman & Hinton 2012
-    SGDP = "sgdp"  # Π(m), m ← β₁m + g                 Heo et al. 2021: Π removes the radial part of the step
+    SGDP = "sgdp"  # m ← Π(β₁m + g)                    Heo et al. 2021: Π removes the radial part of the step
     ADAMP = "adamp"  # Π(m̂/(√v̂ + ε))                   Heo et al. 2021
 
     @property
@@ -165,10 +165,11 @@ def formula(
         step = f"(β₁m + ηα{g})" if nesterov else "m"
         tail = "" if rule is DecayRule.COUPLED else f" − {_decay(rule)}"
         return f"m ← β₁m + ηα{g} ; θ ← θ − {step}{tail}{end}"
-    if family in (Family.SGD, Family.SGDP):
-        first = "m ← β₁m + g ; "
-        step = "g + β₁m" if nesterov else "m"
-        direction = f"Π({step})" if family is Family.SGDP else f"({step})" if nesterov else step
+    if family is Family.SGDP and not nesterov:
+        first, direction = "m ← Π(β₁m + g) ; ", "m"
+    elif family in (Family.SGD, Family.SGDP):
+        first, step = "m ← β₁m + g ; ", "(g + β₁m)" if nesterov else "m"
+        direction = f"Π{step}" if family is Family.SGDP else step
     elif family is Family.ADAGRAD:
         first = "v ← v + g² ; "
     elif family is Family.RMSPROP and momentum:

@@ -11,6 +11,7 @@ import numpy as np
 from lrwd_sweep.conversion import Conventions, conventions
 from lrwd_sweep.errors import UnknownName, UsageError
 from lrwd_sweep.lattice import Cell, Lattice
+from lrwd_sweep.schedule import Schedule
 from lrwd_sweep.separability import Comparison, Separability, analyse, compare
 from lrwd_sweep.spec import Kind, StudySpec, labels
 from lrwd_sweep.surface import Surface
@@ -94,7 +95,8 @@ class Result:
             return conventions(self.spec.optimizer, cell.lr, cell.weight_decay, None, None)
         end = t.epochs if self.snapshot is None else self.snapshot.epoch
         n = t.timetable.steps_of_cycle(end * t.steps_per_epoch - 1)
-        return conventions(self.spec.optimizer, cell.lr, cell.weight_decay, n, t.momentum)
+        constant = t.schedule is Schedule.FIXED and not t.warmup
+        return conventions(self.spec.optimizer, cell.lr, cell.weight_decay, n, t.momentum, constant=constant)
 
 
 def _mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:

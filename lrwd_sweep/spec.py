@@ -200,7 +200,8 @@ def refuse_unused(
 ) -> None:
     """Raise UsageError when something was asked for that none of the optimizers, or schedules, has."""
     for name in given:
-        users = users_of(name)
+        alike = [other for other in given if option(other) == option(name)]  # both betas are one option
+        users = list(dict.fromkeys(user for other in alike for user in users_of(other)))
         if users and not any(optimizer.family in users for optimizer in optimizers):
             families = ", ".join(dict.fromkeys(str(optimizer.family) for optimizer in optimizers))
             raise UsageError(
@@ -249,7 +250,7 @@ class StudySpec:
         parts += [_MARKS[name].format(value) for name, value in self.particulars.items()]
         if self.kind is not Kind.GRID:
             parts.append(str(self.kind))
-        return re.sub(r"[^a-z0-9_.-]+", "-", "-".join(parts).lower()).strip("-")
+        return tidy("-".join(parts))
 
     @property
     def particulars(self) -> dict[str, Any]:
@@ -342,6 +343,15 @@ class StudySpec:
             values["metric"],
             training and Training.from_dict(training),
         )
+
+
+def tidy(name: str) -> str:
+    """A name in letters, digits and dashes that needs no quotes anywhere.
+
+    >>> tidy("digits-adamw:lr-scaled")
+    'digits-adamw-lr-scaled'
+    """
+    return re.sub(r"[^a-z0-9_.-]+", "-", name.lower()).strip("-")
 
 
 def labels(specs: Sequence[StudySpec]) -> list[str]:

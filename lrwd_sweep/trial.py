@@ -21,7 +21,8 @@ class Status(StrEnum):
 class Trial:
     """What one lane left behind; `metrics` is empty unless it is complete.
 
-    Under warm restarts `metrics` are those of the newest snapshot, which is what such a run hands over.
+    Under warm restarts `metrics` are those of the newest snapshot, which is what such a run hands over. A
+    diverged lane keeps the snapshots from before.
     """
 
     cell: Cell

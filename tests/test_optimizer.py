@@ -137,7 +137,7 @@ class TestFormulas:
             ("sgdw", {"nesterov": True}, "m ← β₁m + ηαg ; θ ← θ − (β₁m + ηαg) − ηλθ"),
             ("rmspropw", {"momentum": 0.0}, "θ ← θ − η(α g/(√v+ε) + λθ)"),
             ("rmspropw", {"momentum": 0.9}, "m ← β₁m + g/(√v+ε) ; θ ← θ − η(α m + λθ)"),
-            ("sgdp", {}, "m ← β₁m + g ; θ ← θ − ηα(Π(m) + wθ/(1−β₁))"),
+            ("sgdp", {}, "m ← Π(β₁m + g) ; θ ← θ − ηα(m + wθ/(1−β₁))"),
             ("sgdp", {"nesterov": True}, "m ← β₁m + g ; θ ← θ − ηα(Π(g + β₁m) + wθ/(1−β₁))"),
             ("adamw:corrected", {}, "θ ← θ − ηα m̂/(√v̂+ε) − η²αcθ"),
         ],

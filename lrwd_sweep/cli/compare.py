@@ -11,6 +11,7 @@ from lrwd_sweep.cli.data_files import DataFiles
 from lrwd_sweep.cli.study_run import Trainer, check_device, refuse_failed, show
 from lrwd_sweep.cli.task import Task, takes_task
 from lrwd_sweep.errors import UsageError
+from lrwd_sweep.spec import labels
 
 
 @takes_task
@@ -37,7 +38,12 @@ def compare(
     store already holds is not trained again; `report` shows the comparison again later.
     """
     specs = [task.spec(variant) for variant in task.variants(optimizers or ())]
-    names = [spec.default_name for spec in specs]
+    names = [task.name(spec) for spec in specs]
+    if len(set(names)) < len(names) and not optimizers:
+        raise UsageError(
+            f"--preset {task.preset}: with these options some of its variants are the same study; "
+            "leave out what they differ in"
+        )
     if len(set(names)) < max(len(names), 2 if optimizers else 1):
         given = " ".join(spec.title for spec in specs)
         raise UsageError(f"compare {given}: name two or more different optimizers, as in compare adam adamw")
@@ -50,8 +56,8 @@ def compare(
         for name, spec in zip(names, specs, strict=True):
             store.check_study(name, spec)  # before any of them trains
         trainer = Trainer(store, device, max_lanes, files)
-        for name, spec in zip(names, specs, strict=True):
-            trainer.grid(name, spec)
+        for name, spec, title in zip(names, specs, labels(specs), strict=True):
+            trainer.grid(name, spec, title)
         store.record_comparison(names)
-        show(store, names, specs[0].metric)
+        show(store, names, specs[0].metric, task.pictures)
         refuse_failed(store, names)

@@ -26,8 +26,8 @@ class Trainer:
     max_lanes: int | None
     files: DataFiles
 
-    def grid(self, name: str, spec: StudySpec) -> None:
-        """Train what the lattice misses, and say so. Raises Interrupted after a signal."""
+    def grid(self, name: str, spec: StudySpec, title: str = "") -> None:
+        """Train what the lattice misses, and say so under this title. Raises Interrupted after a signal."""
         from lrwd_sweep.trial import unfinished
 
         known = self.store.find_study(name)
@@ -39,7 +39,7 @@ class Trainer:
             note(f"{name}: {kept} of {len(cells) * len(spec.seeds)} lanes are in the store", and_(missing))
             if not missing:
                 return
-        self._train(name, spec, None)
+        self._train(name, spec, None, title)
 
     def tpe(self, name: str, spec: StudySpec, points: int) -> None:
         """Search until there are `points` points, and say so. Raises Interrupted after a signal."""
@@ -53,7 +53,7 @@ class Trainer:
                 return
         self._train(name, spec, points)
 
-    def _train(self, name: str, spec: StudySpec, points: int | None) -> None:
+    def _train(self, name: str, spec: StudySpec, points: int | None, title: str = "") -> None:
         from lrwd_sweep.engine import Pool, Stopped
         from lrwd_sweep.sweep import Sweep
         from lrwd_sweep.view.live import Progress
@@ -62,7 +62,7 @@ class Trainer:
         pool = Pool(spec.training, self.device, files=self.files.open())
         self.store.begin_study(name, spec)
         known = self.store.trials(name)
-        with stop_on_signals() as stop, Progress(consoles.stderr(), spec, known) as progress:
+        with stop_on_signals() as stop, Progress(consoles.stderr(), spec, known, title) as progress:
             sweep = Sweep(name, spec, self.store, pool, progress, self.max_lanes, stop)
             try:
                 if points is None:
@@ -122,11 +122,14 @@ def read_results(
     return results, [comparison(results[0], other) for other in results[1:]]
 
 
-def show(store: Store, names: Sequence[str], metric: str | None) -> None:
-    """Print the report of studies of the store on stdout."""
+def show(store: Store, names: Sequence[str], metric: str | None, pictures: Sequence[str] = ()) -> None:
+    """Print the report of studies of the store on stdout, and further pictures by name."""
+    from lrwd_sweep.view.pictures import show_renderables
     from lrwd_sweep.view.tables import Report
 
-    consoles.stdout().print(Report(*read_results(store, names, metric)))
+    results, comparisons = read_results(store, names, metric, curves=bool(pictures))
+    for part in (Report(results, comparisons), *show_renderables(results, pictures)):
+        consoles.stdout().print(part)
 
 
 def refuse_failed(store: Store, names: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from lrwd_sweep.cli import options
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.lattice import Lattice, parse_axis
 from lrwd_sweep.preset import Variant, find_preset
-from lrwd_sweep.spec import Kind, StudySpec, refuse_unused
+from lrwd_sweep.spec import Kind, StudySpec, refuse_unused, tidy
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,11 @@ class Task:
     seeds: int | None = None
     metric: str | None = None
     overrides: tuple[tuple[str, Any], ...] = ()  # of `spec.Training`, by field
+
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        """What draws the preset's answer, besides the report."""
+        return find_preset(self.preset).show
 
     def variant(self, name: str | None) -> Variant:
         """The named optimizer, or the only one that the preset names. Raises UsageError or UnknownName."""
@@ -61,6 +66,15 @@ class Task:
         training = preset.training.changed(**{**variant.training, **dict(self.overrides)})
         metric = self.metric or preset.metric
         return StudySpec(kind, variant.optimizer, Lattice(lr, wd), tuple(range(seeds)), metric, training)
+
+    def name(self, spec: StudySpec) -> str:
+        """The study's name unless one is given: made of the spec, behind the preset's name but the default's.
+
+        Presets ask different questions, so that one's lattice is none of another's.
+        """
+        preset = find_preset(self.preset).name
+        name = spec.default_name
+        return name if preset == options.DEFAULT_PRESET else f"{tidy(preset)}-{name}"
 
 
 def takes_task(command: Callable[..., None]) -> Callable[..., None]:

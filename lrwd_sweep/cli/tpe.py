@@ -48,7 +48,7 @@ def tpe(
     check_device(device)
     from lrwd_sweep.store import check_name, open_store
 
-    name = spec.default_name if study_name is None else study_name
+    name = task.name(spec) if study_name is None else study_name
     check_name(name)
     with open_store(storage, write=True) as store:
         Trainer(store, device, max_lanes, files).tpe(name, spec, trials)

@@ -56,14 +56,14 @@ class Diagnostics:
         end = self._norms(self.arena.theta)
         alpha = self.update.alpha[:, 0].to(torch.float64)
         return {
-            "norm": end.square().sum(dim=0).sqrt(),
-            "rotation": angle(start, end, moved).mean(dim=0),
-            "effective_lr": (eta * alpha / start**self.power).mean(dim=0),
+            "norm": end.square().sum(dim=1).sqrt(),
+            "rotation": angle(start, end, moved).mean(dim=1),
+            "effective_lr": (eta * alpha.unsqueeze(1) / start**self.power).mean(dim=1),
         }
 
-    def _norms(self, theta: Tensor) -> Tensor:  # (L, P) → (tensors, L) float64
+    def _norms(self, theta: Tensor) -> Tensor:  # (L, P) → (L, tensors) float64; a lane sums along its row
         norms = [torch.linalg.vector_norm(theta[:, part], dim=1) for part in self.parts]
-        return torch.stack(norms).to(torch.float64)
+        return torch.stack(norms, dim=1).to(torch.float64)
 
 
 def angle(a: Tensor, b: Tensor, c: Tensor) -> Tensor:

@@ -140,14 +140,17 @@ def _best_mask(analysis: Analysis) -> Bool:
 
 
 def _sides(mask: Bool) -> tuple[str, ...]:
-    """The sides of the λ > 0 lattice that a mask touches."""
-    touched = {
-        "lr:low": mask[:1],
-        "lr:high": mask[-1:],
-        "weight_decay:low": mask[:, :1],
-        "weight_decay:high": mask[:, -1:],
+    """The sides of the λ > 0 lattice that a mask touches; an axis that was held fixed has none."""
+    sides = {
+        "lr": (mask[:1], mask[-1:]),
+        "weight_decay": (mask[:, :1], mask[:, -1:]),
     }
-    return tuple(side for side, cells in touched.items() if cells.any())
+    return tuple(
+        f"{axis}:{side}"
+        for axis, ends, size in zip(sides, sides.values(), mask.shape, strict=True)
+        for side, cells in zip(("low", "high"), ends, strict=True)
+        if size > 1 and cells.any()
+    )
 
 
 def _slope_by_convention(rule: DecayRule, slope: float | None) -> dict[str, float | None]:

@@ -49,7 +49,7 @@ class TrialRow(Base):
     status: Mapped[str]
     metrics: Mapped[dict[str, float]]
     detail: Mapped[str]
-    snapshots: Mapped[dict[str, Any]] = mapped_column(server_default="{}")  # metrics by epoch of a warm restart
+    snapshots: Mapped[dict[str, Any]] = mapped_column(server_default="{}")  # metrics by epoch
 
 
 class CurveRow(Base):

@@ -42,6 +42,7 @@ _LETTERS = {
     "₁": "_1",
     "₂": "_2",
     "²": "^2",
+    "ᵗ": "^t",
     "Π": r"\Pi",
     "λ_norm": r"\lambda_{norm}",
     "←": r"\leftarrow",
@@ -57,7 +58,7 @@ def mathematics(formula: str) -> str:
     >>> mathematics("θ ← θ − ηα m̂/(√v̂+ε)")
     '$\\theta  \\leftarrow  \\theta  - \\eta \\alpha  \\hat{m}/(\\sqrt{\\hat{v}}+\\epsilon )$'
     """
-    rooted = re.sub("√max v̂", r"\\sqrt{\\max v̂}", formula)
+    rooted = formula.replace("√(max v/(1−β₂ᵗ))", r"\sqrt{\max v/(1−β₂ᵗ)}")
     rooted = re.sub("√(v̂|[a-zN])", r"\\sqrt{\1}", rooted)
 
     def letter(found: re.Match[str]) -> str:

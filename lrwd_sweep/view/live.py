@@ -32,9 +32,12 @@ _FEWEST_ROWS = 3
 class Progress:
     """Watches one study train; a context manager that leaves one line on the screen."""
 
-    def __init__(self, console: Console, spec: StudySpec, known: Iterable[Trial] = ()) -> None:
+    def __init__(
+        self, console: Console, spec: StudySpec, known: Iterable[Trial] = (), title: str = ""
+    ) -> None:
         assert spec.training is not None, "an imported study does not train"
         self.console, self.spec, self.training = console, spec, spec.training
+        self.title = title or spec.title
         self.lanes = {(trial.cell, trial.seed): trial for trial in known}
         self.packs: list[Pack] = []
         self.epochs: dict[Pack, int] = {}  # epochs passed by each pack that has begun
@@ -107,9 +110,15 @@ class Progress:
             trials = on_lattice(trials, spec.lattice, spec.metric)
         optimizer = spec.optimizer
         surface = Surface.from_trials(
-            trials, spec.lattice, spec.seeds, metric=spec.metric, rule=optimizer.rule, cap=spec.cap
+            trials,
+            spec.lattice,
+            spec.seeds,
+            metric=spec.metric,
+            rule=optimizer.rule,
+            cap=spec.cap,
+            normalized=optimizer.normalized,
         )
-        return Heatmap(surface, spec.title, spec.formula, partial=True)
+        return Heatmap(surface, self.title, spec.formula, partial=True)
 
     def _text(self) -> Text:
         done, total = self._lane_steps()
@@ -134,7 +143,7 @@ class Progress:
 
     def _line(self, text: str) -> None:
         if self.live is None:
-            self.console.print(Text(f"{plain(str(self.spec.optimizer))}: {text}"), soft_wrap=True)
+            self.console.print(Text(f"{plain(self.title)}: {text}"), soft_wrap=True)
 
     def _seconds(self) -> float:
         return time.monotonic() - self.began

@@ -121,11 +121,14 @@ _WORDS = {
     "m̂′": "m_hat'",
     "v̂": "v_hat",
     "Π": "proj",
+    "√": "sqrt",
+    "max": "max",
+    "ᵗ": "^t",
     "λ_norm": "lambda_norm",
     "η²": "eta^2",
     "g²": "g^2",
 }
-_TOKEN = re.compile("|".join(sorted(_WORDS, key=len, reverse=True)) + r"|√(?:max v̂|v̂|v|N)|[a-z]|.")
+_TOKEN = re.compile(r"√(?:v̂|v|N)|" + "|".join(sorted(_WORDS, key=len, reverse=True)) + "|[a-z]|.")
 
 
 def ascii_formula(formula: str) -> str:
@@ -136,17 +139,18 @@ def ascii_formula(formula: str) -> str:
     """
     out = ""
     factor, spaced = False, False  # the last token was a factor; a space came since
+    functions = ("Π", "√", "max")
     for token in _TOKEN.findall(formula.replace("←", "<-").replace("−", "-")):
         if token == " ":
             spaced = True
             continue
         word = _WORDS.get(token, token)
-        if token.startswith("√"):
+        if token.startswith("√") and len(token) > 1:
             word = f"sqrt({token[1:].replace('v̂', 'v_hat')})"
         starts_factor = word[0].isalpha() or word == "("
         out += "*" if factor and starts_factor else " " * spaced
         out += word
-        factor, spaced = word[0].isalpha() and token != "Π", False
+        factor, spaced = word[0].isalpha() and token not in functions, False
     return out if out.isascii() else out.encode("ascii", "backslashreplace").decode()
 
 

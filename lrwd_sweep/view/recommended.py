@@ -107,14 +107,17 @@ def _ascii(text: str, spec: StudySpec) -> str:
 
 
 def python_lines(code: str, width: int, indent: str = "") -> list[str]:
-    """Code whose call is broken after commas, as Python allows, to lines of at most `width` where it can."""
+    """Code whose calls are broken after commas, as Python allows, to lines of `width` where it can."""
     lines: list[str] = []
-    for piece in [code] if "\n" in code else re.split(r"(?<=,) (?=\w+=)", code):
-        if lines and len(lines[-1]) + 1 + len(piece) <= width:
-            lines[-1] += f" {piece}"
-        else:
-            lines.append("    " * bool(lines) + piece)
-    return [indent + line for text in lines for line in text.splitlines()]
+    for line in code.splitlines():
+        first, *pieces = re.split(r"(?<=,) (?=\w+=)", line)
+        lines.append(first)
+        for piece in pieces:
+            if len(lines[-1]) + 1 + len(piece) <= width:
+                lines[-1] += f" {piece}"
+            else:
+                lines.append(f"    {piece}")
+    return [indent + line for line in lines]
 
 
 def shell_lines(words: Sequence[str], width: int, indent: str = "") -> list[str]:

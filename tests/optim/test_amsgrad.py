@@ -8,12 +8,14 @@ from torch import Tensor
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.spec import Training
 from tests.optim import reference
-from tests.optim.problem import SHAPES, smooth, start, train
+from tests.optim.problem import smooth, start, train
+
+SMOOTH = smooth(60)
 
 
 def _fading(k: int, t: int, theta: Tensor) -> Tensor:
     """Large at first, so that the maximum is kept for long."""
-    return smooth(60)(k, t, theta) / (1 + t) ** 2
+    return SMOOTH(k, t, theta) / (1 + t) ** 2
 
 
 def test_amsgrad_is_torchs_and_not_that_of_the_paper() -> None:
@@ -33,4 +35,3 @@ def test_preconditioner_never_falls() -> None:
     _, update = train(optimizer, training, start(), _fading, [(0.01, 0.0)])
     _, v, largest = update.family.moments()
     assert (largest > v).all()
-    assert len(v[0]) == sum(x.numel() for x in start(SHAPES))

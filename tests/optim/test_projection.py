@@ -80,6 +80,13 @@ def test_a_step_is_left_alone_where_the_gradient_has_a_radial_part(size: tuple[i
     assert torch.equal(after, p)
 
 
+def test_a_weight_whose_norm_overflows_leaves_the_step_alone() -> None:
+    theta = torch.full((1, 2, 3), 1e200, dtype=torch.float64)
+    after, found = _apply(theta, theta, theta)
+    assert not found.any()
+    assert torch.equal(after, theta)
+
+
 @settings(deadline=None)
 @given(st.floats(0, 2), sizes)
 def test_threshold_is_delta_over_the_root_of_the_row_length(times: float, size: tuple[int, int]) -> None:

@@ -6,6 +6,8 @@ import ast
 import re
 import shlex
 import subprocess
+import textwrap
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -13,12 +15,13 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from lrwd_sweep.decay import DecayRule
-from lrwd_sweep.lattice import Cell
+from lrwd_sweep.lattice import Cell, Lattice
 from lrwd_sweep.optimizer import Optimizer, optimizer_names
 from lrwd_sweep.recommend import Recommendations, recommendations
 from lrwd_sweep.recommend.advice import Advice
 from lrwd_sweep.result import Result, result
-from lrwd_sweep.spec import Kind
+from lrwd_sweep.schedule import Schedule
+from lrwd_sweep.spec import Kind, MomentumForm, Training
 from lrwd_sweep.trial import Status, Trial
 from lrwd_sweep.view.markdown import code_block, markdown
 from lrwd_sweep.view.recommended import Recipes, new_remarks, python_lines, shell_lines, snippet
@@ -55,6 +58,61 @@ def test_code_is_python_at_every_width(name: str, width: int) -> None:
             assert ast.dump(ast.parse("\n".join(folded))) == ast.dump(ast.parse(line.code))
             if "\n" not in line.code:
                 assert max(map(len, folded), default=0) <= width
+            else:
+                assert max(map(len, folded)) <= max(width, 80)
+
+
+TRAININGS = [
+    Training(),
+    Training(schedule=Schedule.FIXED, momentum=0.5, nesterov=True, decay_all=False),
+    Training(schedule=Schedule.RESTARTS, momentum_form=MomentumForm.TORCH, decay_all=False, beta1=0.85),
+]
+
+
+def with_training(optimizer: str, training: Training) -> Result:
+    """The same of another training, at rates and decays that take all their digits."""
+    found = complete(optimizer)
+    axis = tuple(1.23456789012e-5 * 3**k for k in range(4))
+    spec = replace(found.spec, training=training, lattice=Lattice(axis, axis))
+    trials = [
+        Trial(cell, seed, Status.COMPLETE, {"val_loss": cell.lr + cell.weight_decay})
+        for cell in spec.lattice.cells()
+        for seed in spec.seeds
+    ]
+    return result("study", spec, "", trials)
+
+
+@pytest.mark.parametrize("normalized", ["", ":normalized"])
+@pytest.mark.parametrize("training", TRAININGS, ids=lambda training: str(training.schedule))
+@pytest.mark.parametrize("name", optimizer_names())
+def test_code_survives_being_copied_from_a_terminal_of_80_columns(
+    name: str, training: Training, normalized: str
+) -> None:
+    found = with_training(name + normalized, training)
+    for cell in recommendations(found).cells:
+        for line in cell.lines:
+            folded = python_lines(line.code, 77, "   ")
+            assert max(map(len, folded), default=0) <= 80
+            ast.parse(textwrap.dedent("\n".join(folded)))
+
+
+@pytest.mark.parametrize("training", TRAININGS, ids=lambda training: str(training.schedule))
+@pytest.mark.parametrize("name", optimizer_names())
+def test_a_plain_console_knows_every_formula(name: str, training: Training) -> None:
+    text = recipes(with_training(name, training), 400, "ascii")
+    for line in text.splitlines():
+        if " theta <- " in line:
+            assert not re.search(r"(?<!\w)(?:beta1m|etaalpha|lambdatheta|lambda'theta|wtheta)", line)
+
+
+def test_groups_of_parameters_are_shown_once() -> None:
+    found = with_training("adamw", TRAININGS[1])
+    given = recommendations(found)
+    assert len(given.cells) == 2
+    assert snippet(found, given).count("weights = ") == 1
+    text = recipes(found)
+    assert text.count("weights = ") == 1
+    assert text.count("AdamW(params") == 3  # two of the first cell, and the second's own
 
 
 @pytest.mark.parametrize("width", WIDTHS)
