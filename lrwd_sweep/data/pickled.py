@@ -8,11 +8,12 @@ module; no other name is looked up, nothing is imported, and no operation can ca
 from __future__ import annotations
 
 import math
+import mmap
 import pickletools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -175,8 +176,9 @@ def read_pickle(path: Path) -> dict[str, Any]:
     """The dictionary in a file, its keys as text and its arrays as numpy's. Raises DataError."""
     machine = _Machine()
     try:
-        with path.open("rb") as file:
-            for operation, argument, _ in pickletools.genops(file):
+        # A map, unlike a file, sets aside no more for a length that the file only claims.
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            for operation, argument, _ in pickletools.genops(cast("IO[bytes]", content)):
                 machine.do(operation.name, argument)
         (table,) = machine.stack
         return {

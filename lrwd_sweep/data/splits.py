@@ -68,7 +68,7 @@ class Split:
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:  # (B,) → (B, *shape), (B,)
         """The inputs and labels at `index`."""
-        return self._numbers(self.x[index]), self.y[index]
+        return self._numbers(self.x.index_select(0, index)), self.y.index_select(0, index)
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All of it in order, at most `size` at a time."""

@@ -91,11 +91,12 @@ class PackTrainer:
                 raise Stopped
             x, y = train.batch(batch)
             total += self.step(self.augment(x), y, (epoch - 1) * steps + k)
-        return _named("train", total / steps) | _named("val", self.evaluate(self.splits.validation))
+        size = steps * self.training.batch_size
+        return _named("train", _means(total, size)) | _named("val", self.evaluate(self.splits.validation))
 
     @torch.inference_mode()
     def step(self, x: Tensor, y: Tensor, t: int) -> Tensor:  # (MEASURES, L)
-        """One update on the batch x (B, *shape), y (B,) at t = 0, 1, …; what every lane had before it."""
+        """One update on the batch x (B, *shape), y (B,) at t = 0, 1, …; sums of what every lane had."""
         losses, logits = self.lanes.gradient(x, y, self.noise)
         self._freeze_diverged(losses, t)
         eta, n = self.timetable.eta(t), self.timetable.steps_of_cycle(t)
@@ -104,7 +105,7 @@ class PackTrainer:
         self.update.apply(self.arena.theta, self.arena.grad, eta, t + 1, n)
         if measured:
             self.diagnostics.after(theta, eta, self.died_at < 0)
-        return torch.stack([losses, *_errors(logits, y)])
+        return torch.cat([(losses * len(y)).unsqueeze(0), _errors(logits, y)])
 
     def _freeze_diverged(self, losses: Tensor, t: int) -> None:
         """Stop lanes at their first loss that is not finite: select, never multiply (0·NaN is NaN)."""
@@ -124,8 +125,9 @@ class PackTrainer:
         network = self.lanes.predictor()
         for x, y in split.batches(EVAL_BATCH):
             logits = network.predict(x)
-            total += torch.stack([_cross_entropy(logits, y).mean(dim=1), *_errors(logits, y)]) * len(y)
-        return total / len(split)
+            losses = _cross_entropy(logits, y).sum(dim=1, keepdim=True)
+            total += torch.cat([losses.t(), _errors(logits, y)])
+        return _means(total, len(split))
 
     def _trials(self) -> list[Trial]:
         newest = max(self.snapshots, default=None)
@@ -171,14 +173,17 @@ def _named(split: str, values: Tensor) -> dict[str, list[float]]:  # (MEASURES, 
     return {f"{split}_{name}": row for name, row in zip(MEASURES, values.tolist(), strict=True)}
 
 
-def _errors(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:  # (L, C, B), (B,) → (L,), (L,)
-    """Share whose class is not the likeliest, and not among the five likeliest; NaN is never right."""
+def _errors(logits: Tensor, y: Tensor) -> Tensor:  # (L, C, B), (B,) → (2, L)
+    """How many have a class that is not the likeliest, and not among the five likeliest."""
     chosen = logits.gather(1, y.expand(logits.shape[0], 1, -1))
-    rank = (logits > chosen).sum(dim=1)
-    lost = logits.sum(dim=(1, 2)).isnan()
-    return tuple(  # type: ignore[return-value]
-        torch.where(lost, torch.nan, (rank >= places).to(logits.dtype).mean(dim=1)) for places in (1, 5)
-    )
+    rank = (logits > chosen).sum(dim=1, dtype=torch.int32)
+    return torch.stack([rank >= 1, rank >= 5]).sum(dim=2, dtype=logits.dtype)
+
+
+def _means(total: Tensor, size: int) -> Tensor:  # (MEASURES, L)
+    """Sums as means; where the loss is NaN no prediction is right either."""
+    means = total / size
+    return torch.where(means[0].isnan(), means[0], means)
 
 
 def _cross_entropy(logits: Tensor, y: Tensor) -> Tensor:  # (L, C, B), (B,) → (L, B)
