@@ -56,6 +56,7 @@ class Preset:
     restates: str = ""  # which figure of which paper
     claim: str = ""  # what the paper says there
     show: tuple[str, ...] = PICTURES[:1]  # what draws it
+    owner: str = ""  # the preset after which its studies are named
 
     def lattice(self, optimizer: Optimizer) -> Lattice:
         """The optimizer's default lattice, its own or its kin's. Raises UsageError when there is none."""
@@ -113,9 +114,16 @@ def _with_inherited(table: dict[str, Any]) -> dict[str, Any]:
     return whole
 
 
+def _owner(name: str, table: dict[str, Any]) -> str:
+    """Whose studies these are: one that is `like` another and trains nothing else shares the other's."""
+    if "like" not in table or table.keys() & {"variants", "training", "axes"}:
+        return name
+    return find_preset(table["like"]).owner
+
+
 def _preset(name: str, table: dict[str, Any]) -> Preset:
     _only(table, "key", _KEYS)
-    table = _with_inherited(table)
+    table, said = _with_inherited(table), table
     training = _training(_section(table, "training"), "key of [training]")
     study = {"seeds": 3, "metric": "val_loss"} | _section(table, "study")
     _only(study, "key of [study]", ("seeds", "metric"))
@@ -137,6 +145,7 @@ def _preset(name: str, table: dict[str, Any]) -> Preset:
         axes=_axes(_section(table, "axes")),
         variants=tuple(_variants(table.get("variants", []), task)),
         show=_pictures(table.get("show", [PICTURES[0]])),
+        owner=_owner(name, said),
     )
 
 

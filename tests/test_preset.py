@@ -239,6 +239,25 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
         read_preset(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("text", "owner"),
+    [
+        ("", "mine"),
+        ('like = "fig3-mini"\nabout = "the same"\nshow = ["scatter"]', "fig3-mini"),
+        ('like = "figs4-mini"\n[study]\nseeds = 5', "fig3-mini"),
+        ('like = "digits"\nshow = ["norm"]', "digits"),
+        ('like = "fig3-mini"\n[training]\nepochs = 5', "mine"),
+        ('like = "fig3-mini"\nvariants = ["adam", "adamw"]', "mine"),
+    ],
+)
+def test_a_preset_that_trains_what_another_does_shares_its_studies(
+    tmp_path: Path, text: str, owner: str
+) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    assert read_preset(path).owner == owner
+
+
 def test_the_build_takes_the_presets_into_the_wheel() -> None:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
     included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]

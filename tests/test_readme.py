@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from lrwd_sweep import verify
 from lrwd_sweep.bench import race
 from lrwd_sweep.bench.race import Contender, Timing
 from lrwd_sweep.cli import app
@@ -35,11 +36,14 @@ def _commands() -> list[list[str]]:
 def _pretend(sweep: Sweep, cells: Sequence[Cell]) -> None:
     todo = unfinished(cells, sweep.spec.seeds, sweep.store.finished(sweep.name))
     value = {sweep.spec.metric: 0.5, "test_loss": 0.5}
-    lanes = [
-        Trial(cell, seed, Status.COMPLETE, {n: v + cell.lr + cell.weight_decay for n, v in value.items()})
-        for seed, missing in todo.items()
-        for cell in missing
-    ]
+    assert sweep.spec.training is not None
+    restarts = sweep.spec.training.timetable.snapshots
+    lanes = []
+    for seed, missing in todo.items():
+        for cell in missing:
+            found = {name: v + cell.lr + cell.weight_decay for name, v in value.items()}
+            snapshots = dict.fromkeys(restarts, found)
+            lanes.append(Trial(cell, seed, Status.COMPLETE, found, snapshots=snapshots))
     sweep.store.add_trials(sweep.name, lanes)
 
 
@@ -64,6 +68,7 @@ def test_every_shell_line_runs(
     monkeypatch.setattr(Sweep, "grid", _pretend_grid)
     monkeypatch.setattr(Sweep, "tpe", _pretend_tpe)
     monkeypatch.setattr(race, "race", _pretend_race)
+    monkeypatch.setattr(verify, "demonstrate", lambda device: iter(()))
     assert len(_commands()) > 10
     for command in _commands():
         monkeypatch.setattr(sys, "argv", command)

@@ -68,13 +68,12 @@ class Task:
         return StudySpec(kind, variant.optimizer, Lattice(lr, wd), tuple(range(seeds)), metric, training)
 
     def name(self, spec: StudySpec) -> str:
-        """The study's name unless one is given: made of the spec, behind the preset's name but the default's.
+        """The study's name unless one is given: made of the spec, behind the preset's but for the default.
 
         Presets ask different questions, so that one's lattice is none of another's.
         """
-        preset = find_preset(self.preset).name
-        name = spec.default_name
-        return name if preset == options.DEFAULT_PRESET else f"{tidy(preset)}-{name}"
+        owner, name = find_preset(self.preset).owner, spec.default_name
+        return name if owner == options.DEFAULT_PRESET else f"{tidy(owner)}-{name}"
 
 
 def takes_task(command: Callable[..., None]) -> Callable[..., None]:

@@ -124,8 +124,8 @@ class Panel:
         self._ridge(y)
         self.axes.set_xticks(*x.ticks(round(0.8 * self.width / _LABEL)))
         self.axes.set_yticks(*y.ticks())
-        symbol = {"λ′": r"\lambda^{\prime}", "λ": r"\lambda", "w": "w"}[self.result.spec.optimizer.symbol]
-        self.axes.set_xlabel(f"weight decay ${symbol}$ ({self.result.spec.optimizer.rule})")
+        symbol = mathematics(self.result.spec.optimizer.symbol)
+        self.axes.set_xlabel(f"weight decay {symbol} ({self.result.spec.optimizer.rule})")
         self.axes.spines[:].set_visible(False)
         self.axes.set_title(mathematics(self.result.spec.formula), fontsize=8, pad=4)
         above = self.axes.annotate(

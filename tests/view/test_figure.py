@@ -183,9 +183,20 @@ def test_a_long_axis_keeps_few_labels() -> None:
     assert places == pytest.approx(range(0, 40, 5))
 
 
+@pytest.mark.parametrize(
+    "name", ["adam", "adamw", "adamw:lr-scaled", "adamw:fixed", "adamw:corrected", "adamw:normalized"]
+)
+def test_every_decay_has_its_axis(name: str) -> None:
+    figure = draw([study("one", name)])
+    (panel,) = [axes for axes in figure.axes if axes.get_xlabel().startswith("weight decay")]
+    letter = mathematics(Optimizer.parse(name).symbol)
+    assert panel.get_xlabel() == f"weight decay {letter} ({Optimizer.parse(name).rule})"
+
+
+@pytest.mark.parametrize("end", ["", ":normalized"])
 @pytest.mark.parametrize("name", optimizer_names())
-def test_every_formula_is_mathematics(name: str) -> None:
-    written = mathematics(Optimizer.parse(name).formula)
+def test_every_formula_is_mathematics(name: str, end: str) -> None:
+    written = mathematics(Optimizer.parse(name + end).formula)
     assert written.isascii()
     MathTextParser("path").parse(written)
 

@@ -24,9 +24,10 @@ def test_ascii_formula_writes_every_product() -> None:
     )
 
 
+@pytest.mark.parametrize("end", ["", ":normalized"])
 @pytest.mark.parametrize("name", optimizer_names())
-def test_every_formula_has_an_ascii_form(name: str) -> None:
-    formula = ascii_formula(Optimizer.parse(name).formula)
+def test_every_formula_has_an_ascii_form(name: str, end: str) -> None:
+    formula = ascii_formula(Optimizer.parse(name + end).formula)
     assert formula.isascii()
     assert "\\" not in formula
 
