@@ -1,3 +1,40 @@
-"""lrwd-sweep: can the learning rate and the weight decay be tuned one at a time?"""
+"""lrwd-sweep: can the learning rate and the weight decay be tuned one at a time?
 
-__version__ = "0.1.0"
+From Python, `sweep` and `compare` train what the command line's `grid` and `compare` train, `load` reads it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from lrwd_sweep.version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from lrwd_sweep.api import compare, load, studies, sweep
+    from lrwd_sweep.errors import LrwdError
+    from lrwd_sweep.study import Comparison, Study
+
+__all__ = ["sweep", "compare", "load", "studies", "Study", "Comparison", "LrwdError"]  # noqa: RUF022
+
+_HOMES = {
+    "sweep": "api",
+    "compare": "api",
+    "load": "api",
+    "studies": "api",
+    "Study": "study",
+    "Comparison": "study",
+    "LrwdError": "errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """What `__all__` names, imported when it is first asked for: numpy, torch and the store are heavy."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from lrwd_sweep import image_folder
+from lrwd_sweep import image_folder, own_code
 from lrwd_sweep.errors import UnknownName
 
 
@@ -15,7 +15,7 @@ class DataSet:
 
     train: int
     validation: int
-    test: int
+    test: int  # 0 where there is no test split
     classes: int
     shape: tuple[int, ...]  # of one input: (features,), or (channels, height, width)
 
@@ -58,6 +58,15 @@ AUGMENTATIONS = {
     "crop-flip-cutout": "the same, and a square of half its side blanked",
 }
 
+CROSS_ENTROPY = "cross-entropy"
+
+ENGINES = {
+    "auto": "the fastest of the others, measured",
+    "native": "all lanes in one program written for the network; mlp-norm and mlp alone",
+    "vmap": "all lanes in one program made by torch.func.vmap",
+    "loop": "one lane after another",
+}
+
 METRICS = {
     "val_loss": "cross-entropy on the validation split, nats",
     "val_error": "share of the validation split that is misclassified, 0 to 1",
@@ -82,17 +91,27 @@ def find_data_set(name: str) -> DataSet:
         sizes = (len(found.train), len(found.validation), len(found.test), len(found.classes))
         return DataSet(*sizes, shape=(3, found.side, found.side))
     if name not in DATA_SETS:
-        raise UnknownName("data set", name, [*DATA_SETS, f"{image_folder.PREFIX}PATH"])
+        own = ("package.module:NAME", "./file.py:NAME")
+        raise UnknownName("data set", name, [*DATA_SETS, f"{image_folder.PREFIX}PATH", *own])
     return DATA_SETS[name]
 
 
 def find_network(name: str) -> str:
     """The canonical name of a network; whether torchvision knows its own is seen when it is built.
 
-    Raises UnknownName.
+    Raises UnknownName, or UsageError for a name of somebody's own code that is not written as one.
     """
-    if name not in NETWORKS and not name.startswith("torchvision:"):
-        raise UnknownName("network", name, NETWORKS)
+    name = own_code.canonical("--net", name)
+    if name not in NETWORKS and not name.startswith("torchvision:") and not own_code.is_own(name):
+        raise UnknownName("network", name, [*NETWORKS, "package.module:NAME", "./file.py:NAME"])
+    return name
+
+
+def find_loss(name: str) -> str:
+    """The canonical name of a loss. Raises UnknownName or UsageError, as `find_network` does."""
+    name = own_code.canonical("--loss", name)
+    if name != CROSS_ENTROPY and not own_code.is_own(name):
+        raise UnknownName("loss", name, [CROSS_ENTROPY, "package.module:NAME", "./file.py:NAME"])
     return name
 
 

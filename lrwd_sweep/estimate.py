@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lrwd_sweep.engine.choice import chosen
+from lrwd_sweep.engine.device import choose, prepare
 from lrwd_sweep.engine.speed import measure
 from lrwd_sweep.spec import StudySpec, Training
 
@@ -25,10 +27,12 @@ def estimate(specs: Sequence[StudySpec], seconds: float = SECONDS) -> Estimate:
     kinds: dict[tuple[object, ...], list[int]] = {}  # studies whose steps cost the same
     for k, spec in enumerate(specs):
         kinds.setdefault((spec.optimizer.family, *_step(_training(spec))), []).append(k)
-    total, whole = 0.0, True
+    place, total, whole = choose("auto"), 0.0, True
+    prepare(place)
     for alike in kinds.values():
         first = specs[alike[0]]
-        speed = measure(first.optimizer, _training(first), max(lanes[k] for k in alike), seconds / len(kinds))
+        training = chosen(_training(first), place)
+        speed = measure(first.optimizer, training, max(lanes[k] for k in alike), seconds / len(kinds))
         total += sum(lanes[k] * speed.seconds(_training(specs[k])) for k in alike)
         whole = whole and speed.whole
     return Estimate(total, whole)
@@ -41,4 +45,4 @@ def _training(spec: StudySpec) -> Training:
 
 def _step(training: Training) -> tuple[object, ...]:
     """What one step's cost depends on."""
-    return training.net, training.data_set, training.batch_size
+    return training.net, training.net_options, training.loss, training.data_set, training.batch_size

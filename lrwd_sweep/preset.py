@@ -15,12 +15,12 @@ from lrwd_sweep.errors import UnknownName, UsageError
 from lrwd_sweep.lattice import Lattice, parse_axis
 from lrwd_sweep.optimizer import Optimizer, asks_for_restarts
 from lrwd_sweep.schedule import Schedule
-from lrwd_sweep.spec import Training
+from lrwd_sweep.spec import BESIDE_THE_TASK, Training, options_text
 
 DEFAULT = "digits"
 MOST_SEEDS = 10_000
 PICTURES = ("heatmap", "curves", "scatter", *DIAGNOSTICS)
-_KEYS = ("like", "about", "restates", "claim", "show", "variants", "training", "study", "axes")
+_KEYS = ("like", "about", "restates", "claim", "show", "variants", "training", "net", "study", "axes")
 
 _HERE = Path(__file__).parent
 FOLDER = _HERE / "presets" if (_HERE / "presets").is_dir() else _HERE.parent / "presets"  # wheel, or checkout
@@ -116,7 +116,7 @@ def _with_inherited(table: dict[str, Any]) -> dict[str, Any]:
 
 def _owner(name: str, table: dict[str, Any]) -> str:
     """Whose studies these are: one that is `like` another and trains nothing else shares the other's."""
-    if "like" not in table or table.keys() & {"variants", "training", "axes"}:
+    if "like" not in table or table.keys() & {"variants", "training", "net", "axes"}:
         return name
     return find_preset(table["like"]).owner
 
@@ -125,6 +125,9 @@ def _preset(name: str, table: dict[str, Any]) -> Preset:
     _only(table, "key", _KEYS)
     table, said = _with_inherited(table), table
     training = _training(_section(table, "training"), "key of [training]")
+    net = _section(table, "net")
+    _only(net, "key of [net]", ("options",))
+    options = options_text(_section(net, "options", "net.options"))
     study = {"seeds": 3, "metric": "val_loss"} | _section(table, "study")
     _only(study, "key of [study]", ("seeds", "metric"))
     seeds = study["seeds"]
@@ -133,7 +136,7 @@ def _preset(name: str, table: dict[str, Any]) -> Preset:
     metric = _text(study, "metric")
     if metric not in METRICS:
         raise UnknownName("metric", metric, METRICS)
-    task = Training().changed(**training)
+    task = Training().changed(**training, net_options=options)
     return Preset(
         name=name,
         about=_text({"about": ""} | table, "about"),
@@ -187,8 +190,9 @@ def _variant(entry: dict[str, Any], task: Training) -> Variant:
 
 def _training(values: dict[str, Any], kind: str) -> dict[str, Any]:
     """Checked keys; the values are checked by Training itself."""
-    _only(values, kind, (name for name in Training.__dataclass_fields__ if name != "sizes"))
-    for key in {"net", "data", "schedule", "augment", "momentum_form"} & values.keys():
+    beside = (*BESIDE_THE_TASK, "net_options")
+    _only(values, kind, (name for name in Training.__dataclass_fields__ if name not in beside))
+    for key in {"net", "data", "loss", "schedule", "augment", "momentum_form"} & values.keys():
         _text(values, key)
     return values
 
@@ -210,8 +214,8 @@ def _axes(sections: Mapping[str, Any]) -> dict[str, Lattice]:
     return axes
 
 
-def _section(table: Mapping[str, Any], name: str) -> dict[str, Any]:
-    section = table.get(name, {})
+def _section(table: Mapping[str, Any], key: str, name: str = "") -> dict[str, Any]:
+    section, name = table.get(key, {}), name or key
     if not isinstance(section, dict):
         raise UsageError(f"{name!r} is not a table; write [{name}]")
     return section

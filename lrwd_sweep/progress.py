@@ -43,3 +43,13 @@ class Watcher(Protocol):
 
     def happened(self, event: EpochDone | PackDone) -> None:
         """A pack passed an epoch, or is finished and stored."""
+
+
+class Unwatched:
+    """Nobody looks on."""
+
+    def begin(self, packs: Sequence[Pack]) -> None:
+        """These packs train next."""
+
+    def happened(self, event: EpochDone | PackDone) -> None:
+        """A pack passed an epoch, or is finished and stored."""

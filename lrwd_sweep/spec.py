@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Self
 
-from lrwd_sweep.catalog import AUGMENTATIONS, METRICS, DataSet, chance_level, find_data_set, find_network
+from lrwd_sweep.catalog import (
+    AUGMENTATIONS,
+    CROSS_ENTROPY,
+    ENGINES,
+    METRICS,
+    DataSet,
+    chance_level,
+    find_data_set,
+    find_loss,
+    find_network,
+)
 from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.errors import UnknownName, UsageError
 from lrwd_sweep.lattice import Lattice
 from lrwd_sweep.optimizer import Family, Optimizer, formula, users_of
+from lrwd_sweep.own_code import canonical, is_own, short
 from lrwd_sweep.schedule import Schedule, Timetable
 
 
@@ -55,17 +67,24 @@ class Training:
     beta2: float | None = None  # of the same, and of RMSProp
     eps: float | None = None
     decay_all: bool = True  # biases and parameters of normalisation too, as in the paper
-    sizes: DataSet | None = None  # of the data; None: as the catalog has them
+    loss: str = CROSS_ENTROPY
+    net_options: str = ""  # of somebody's own network, as `options_text` writes them
+    code: tuple[tuple[str, str], ...] = ()  # somebody's own: name and digest of net, data and loss
+    engine: str = field(default="auto", compare=False)  # results differ by rounding alone
+    sizes: DataSet | None = None  # of the data; None: as the catalog has them, or nobody has looked yet
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
         set_(self, "net", find_network(self.net))
-        if self.sizes is None:
+        set_(self, "data", canonical("--data", self.data))
+        set_(self, "loss", find_loss(self.loss))
+        if self.sizes is None and not is_own(self.data):  # which only who trains may import
             set_(self, "sizes", find_data_set(self.data))
         for kind, name, known in (
             ("schedule", self.schedule, list(Schedule)),
             ("momentum form", self.momentum_form, list(MomentumForm)),
             ("augmentation", self.augment, AUGMENTATIONS),
+            ("engine", self.engine, ENGINES),
         ):
             if name not in known:
                 raise UnknownName(kind, str(name), map(str, known))
@@ -77,7 +96,7 @@ class Training:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise UsageError(f"{option(name)} {value!r} is not a whole number of at least {least}")
-        self._refuse_impossible_sizes()
+        self._refuse_impossible()
         for name, top in (
             ("momentum", 1.0),
             ("beta1", 1.0),
@@ -94,8 +113,18 @@ class Training:
             if not isinstance(getattr(self, name), bool):
                 raise UsageError(f"{name} {getattr(self, name)!r} is neither true nor false")
 
-    def _refuse_impossible_sizes(self) -> None:
-        sizes = self.data_set
+    def _refuse_impossible(self) -> None:
+        if self.warmup >= self.epochs:
+            raise UsageError(
+                f"--warmup {self.warmup} leaves nothing of {self.epochs} epochs; "
+                f"choose less than {self.epochs}"
+            )
+        if self.net_options and not is_own(self.net):
+            raise UsageError(f"[net.options] means nothing to {self.net}; it is for somebody's own network")
+        if self.sizes is not None:
+            self._refuse_impossible_sizes(self.sizes)
+
+    def _refuse_impossible_sizes(self, sizes: DataSet) -> None:
         if self.batch_size > sizes.train:
             raise UsageError(
                 f"--batch-size {self.batch_size} is larger than the training set of {self.data} "
@@ -107,17 +136,19 @@ class Training:
             )
         if self.augment != "none" and len(sizes.shape) != 3:
             raise UsageError(f"--augment {self.augment}: {self.data} holds no images; choose none")
-        if self.warmup >= self.epochs:
-            raise UsageError(
-                f"--warmup {self.warmup} leaves nothing of {self.epochs} epochs; "
-                f"choose less than {self.epochs}"
-            )
 
     @property
     def data_set(self) -> DataSet:
-        """The data set's sizes."""
-        assert self.sizes is not None, "set by __post_init__"
+        """The data set's sizes. Raises UsageError where that is somebody's own and was not looked at."""
+        if self.sizes is None:
+            raise UsageError(f"the sizes of {self.data} are not known; they are once it has been loaded")
         return self.sizes
+
+    @property
+    def own_code(self) -> dict[str, str]:
+        """What is somebody's own: its name by the option that names it."""
+        named = {"--net": self.net, "--data": self.data, "--loss": self.loss}
+        return {option: name for option, name in named.items() if is_own(name)}
 
     @property
     def steps_per_epoch(self) -> int:
@@ -155,20 +186,33 @@ class Training:
         return replace(self, **_HYPERPARAMETERS | own | given | restarts)
 
     def changed(self, **overrides: Any) -> Training:
-        """This with other values; another data set has other sizes."""
-        return replace(self, **({"sizes": None} if "data" in overrides else {}) | overrides)
+        """This with other values; what belongs to a data set or network does not outlast it."""
+        gone: dict[str, Any] = {"sizes": None} if "data" in overrides else {}
+        if "net" in overrides:
+            gone["net_options"] = ""
+        if overrides.keys() & {"net", "data", "loss"}:
+            gone["code"] = ()
+        return replace(self, **gone | overrides)
+
+    def resuming(self, begun: Training | None) -> Training:
+        """This by the engine by which a study was begun, unless one is asked for."""
+        return self if begun is None or self.engine != "auto" else replace(self, engine=begun.engine)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; sizes that the catalog knows are left to it."""
+        """JSON-ready; sizes that the catalog knows are left to it, and so is what few studies have."""
         values = {n: str(v) if isinstance(v, StrEnum) else v for n, v in asdict(self).items()}
-        known = DataSet.known(self.data) == self.sizes
-        return {name: value for name, value in values.items() if name != "sizes" or not known}
+        values["code"] = dict(self.code)
+        usual = [name for name, value in _RARE.items() if values[name] == value]
+        if DataSet.known(self.data) == self.sizes:
+            usual.append("sizes")
+        return {name: value for name, value in values.items() if name not in usual}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """What `to_dict` wrote. Raises UsageError when a value no longer makes sense."""
-        sizes = values.get("sizes")
-        return cls(**{**values, "sizes": sizes and DataSet(**{**sizes, "shape": tuple(sizes["shape"])})})
+        sizes, code = values.get("sizes"), tuple(values.get("code", {}).items())
+        found = sizes and DataSet(**{**sizes, "shape": tuple(sizes["shape"])})
+        return cls(**{**values, "sizes": found, "code": code})
 
 
 # Hyperparameters that not every family has, as they stand in the study of a family that has them not.
@@ -181,6 +225,8 @@ _HYPERPARAMETERS: dict[str, Any] = {
     "eps": 1e-8,
 }
 _OF_RESTARTS: dict[str, Any] = {"t_0": None, "t_mult": 2}
+_RARE: dict[str, Any] = {"loss": CROSS_ENTROPY, "net_options": "", "code": {}, "engine": "auto"}
+BESIDE_THE_TASK = ("sizes", "code", "engine")  # fields of Training that nobody asks for by name
 OPTION = {
     "t_0": "--t0",
     "t_mult": "--tmult",
@@ -193,6 +239,20 @@ OPTION = {
 def option(field: str) -> str:
     """The command-line option that sets a field of Training."""
     return OPTION.get(field, "--" + field.replace("_", "-"))
+
+
+def options_text(options: Mapping[str, Any]) -> str:
+    """A network's options as Training holds them. Raises UsageError for what JSON has not.
+
+    >>> options_text({"width": 64, "act": "relu"})
+    '{"act": "relu", "width": 64}'
+    """
+    try:
+        return json.dumps(dict(options), sort_keys=True, allow_nan=False) if options else ""
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"[net.options] {dict(options)!r}: {error}; give text, numbers, true or false, lists and tables"
+        ) from None
 
 
 def refuse_unused(
@@ -232,13 +292,17 @@ class StudySpec:
             object.__setattr__(self, "training", self.training.of(self.optimizer))
             if self.metric not in METRICS:
                 raise UnknownName("metric", self.metric, METRICS)
+            _ = self.training.data_set  # which is known by now, or refused
         if not self.seeds:
             raise UsageError("--seeds 0 trains nothing; choose at least 1")
 
     @property
     def cap(self) -> float | None:
-        """The metric's chance level, where the task is known."""
-        return None if self.training is None else chance_level(self.metric, self.training.data_set.classes)
+        """The metric's chance level, where task and loss are known."""
+        t = self.training
+        if t is None or (t.loss != CROSS_ENTROPY and not self.metric.endswith("_error")):
+            return None
+        return chance_level(self.metric, t.data_set.classes)
 
     @property
     def default_name(self) -> str:
@@ -246,8 +310,10 @@ class StudySpec:
         t = self.training
         if t is None:
             return f"imported-{self.optimizer}".replace(":", "-")
-        parts = [t.data, t.net, str(self.optimizer), str(t.schedule), f"{t.epochs}ep", f"b{t.batch_size}"]
-        parts += [_MARKS[name].format(value) for name, value in self.particulars.items()]
+        parts = [short(t.data), short(t.net), str(self.optimizer), str(t.schedule)]
+        parts += [f"{t.epochs}ep", f"b{t.batch_size}"]
+        marks = [_MARKS[name].format(value) for name, value in self.particulars.items()]
+        parts += [tidy(short(mark)) for mark in marks]
         if self.kind is not Kind.GRID:
             parts.append(str(self.kind))
         return tidy("-".join(parts))
@@ -282,11 +348,16 @@ class StudySpec:
 
     def identity(self) -> dict[str, Any]:
         """What may not change under one study name, flat, JSON-ready."""
+        training = {} if self.training is None else self.training.to_dict()
+        code = {f"code of {name}": digest for name, digest in training.pop("code", {}).items()}
+        training.pop("engine", None)
         return {
             "kind": str(self.kind),
             "optimizer": str(self.optimizer),
             "decay_rule": str(self.optimizer.rule),
-        } | ({} if self.training is None else self.training.to_dict())
+            **training,
+            **code,
+        }
 
     def differences(self, other: StudySpec) -> list[str]:
         """Where `other` differs in identity, each as `name: mine, theirs`."""
@@ -367,7 +438,8 @@ def labels(specs: Sequence[StudySpec]) -> list[str]:
             else [
                 name
                 for name in Training.__dataclass_fields__
-                if name != "sizes" and any(getattr(other, name) != getattr(mine, name) for other in alike)
+                if name not in BESIDE_THE_TASK
+                and any(getattr(other, name) != getattr(mine, name) for other in alike)
             ]
         )
         words = [_WORDS.get(name, f"{name} {{}}").format(getattr(mine, name)) for name in differing]
@@ -389,4 +461,6 @@ _MARKS = {  # what a default name says of a field of Training that is not as usu
     "beta2": "b2-{:g}",
     "eps": "eps{:g}",
     "decay_all": "weights-only",
+    "loss": "{}",
+    "net_options": "{}",
 }

@@ -13,14 +13,15 @@ import typer
 
 from lrwd_sweep import verify
 from lrwd_sweep.bench import race
-from lrwd_sweep.bench.race import Contender, Timing
+from lrwd_sweep.bench.race import Race
 from lrwd_sweep.cli import app
 from lrwd_sweep.lattice import Cell
 from lrwd_sweep.optimizer import optimizer_names
 from lrwd_sweep.preset import preset_names
 from lrwd_sweep.sampler import propose_cells
-from lrwd_sweep.sweep import Sweep
+from lrwd_sweep.sweeping import Sweep
 from lrwd_sweep.trial import Status, Trial, unfinished
+from tests.bench import made_up
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -56,8 +57,8 @@ def _pretend_tpe(sweep: Sweep, points: int) -> None:
     _pretend(sweep, propose_cells(spec.lattice, [], points, seeds=spec.seeds, metric=spec.metric))
 
 
-def _pretend_race(contenders: list[Contender], *_: object, **__: object) -> list[Timing]:
-    return [Timing(contender.name, contender.lanes, (1.0, 2.0), (1.0, 1.0)) for contender in contenders]
+def _pretend_race(*_: object, **__: object) -> Race:
+    return made_up.race()
 
 
 def test_every_shell_line_runs(

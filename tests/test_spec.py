@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,16 @@ from lrwd_sweep.errors import UnknownName, UsageError
 from lrwd_sweep.lattice import Lattice
 from lrwd_sweep.optimizer import Optimizer, optimizer_names, users_of
 from lrwd_sweep.schedule import Schedule
-from lrwd_sweep.spec import Kind, MomentumForm, StudySpec, Training, labels, option, refuse_unused
+from lrwd_sweep.spec import (
+    Kind,
+    MomentumForm,
+    StudySpec,
+    Training,
+    labels,
+    option,
+    options_text,
+    refuse_unused,
+)
 
 LATTICE = Lattice((0.1, 0.2), (0.0, 0.01))
 
@@ -79,6 +89,13 @@ def spec(**changes: Any) -> StudySpec:
     return StudySpec(optimizer=optimizer, training=Training(**changes), **parts | mine)
 
 
+OWN = {
+    "net": "./my_net.py:Net",
+    "data": "package.data:load",
+    "sizes": DataSet(500, 90, 0, 3, (4,)),
+    "net_options": '{"width": 3}',
+    "code": (("./my_net.py:Net", "0123456789ab"), ("package.data:load", "ba9876543210")),
+}
 IDENTITY_CHANGES = [
     {"kind": Kind.TPE},
     {"optimizer": "adam"},
@@ -303,3 +320,62 @@ class TestSpec:
         assert spec(metric="val_error").cap == 0.9
         foreign = StudySpec(Kind.IMPORT, Optimizer.parse("adam"), LATTICE, (0,), "perplexity", None)
         assert foreign.cap is None
+
+
+class TestOwnCode:
+    """Somebody's own network, data and loss, by name: nothing of it is imported here."""
+
+    def test_it_survives_being_stored(self) -> None:
+        mine = spec(**OWN, loss="./my_loss.py:f", engine="vmap")
+        found = StudySpec.from_dict(json.loads(json.dumps(mine.to_dict())))
+        assert found == mine
+        assert found.training is not None
+        assert found.training.engine == "vmap"
+
+    def test_what_few_studies_have_is_not_in_the_others(self) -> None:
+        rare = {"loss", "net_options", "code", "engine", "sizes"}
+        assert not rare & Training(net="cnn").to_dict().keys()
+        assert not rare & spec(net="cnn").identity().keys()
+
+    def test_its_name_leaves_folders_out(self) -> None:
+        mine = spec(**OWN | {"net": "../nets/my_net.py:Net"}, loss="./my_loss.py:f")
+        assert mine.default_name == "package.data-load-my_net-net-adamw-cosine-60ep-b64-my_loss-f-width-3"
+
+    def test_other_code_is_another_study_and_is_named(self) -> None:
+        code = (("./my_net.py:Net", "0123456789ab"), ("package.data:load", "000000000000"))
+        assert spec(**OWN).differences(spec(**OWN | {"code": code})) == [
+            "code of package.data:load: ba9876543210, 000000000000"
+        ]
+
+    def test_the_engine_makes_no_other_study(self) -> None:
+        assert spec(engine="loop") == spec(engine="vmap")
+        assert not spec(engine="loop").differences(spec())
+
+    def test_a_study_goes_on_by_the_engine_it_began_with_unless_one_is_asked_for(self) -> None:
+        begun = Training(engine="vmap")
+        assert Training().resuming(begun).engine == "vmap"
+        assert Training(engine="loop").resuming(begun).engine == "loop"
+
+    def test_a_stored_study_without_its_sizes_is_refused_and_imports_nothing(self) -> None:
+        values = spec(**OWN).to_dict()
+        del values["training"]["sizes"]
+        with pytest.raises(UsageError, match=r"the sizes of package\.data:load are not known"):
+            StudySpec.from_dict(values)
+
+    def test_options_and_code_do_not_outlast_their_network(self) -> None:
+        changed = Training(**OWN).changed(net="mlp")  # type: ignore[arg-type]
+        assert (changed.net_options, changed.code) == ("", ())
+        assert changed.sizes == OWN["sizes"]
+        assert Training(**OWN).changed(data="digits").sizes == DataSet.known("digits")  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match=r"\[net.options\] means nothing to mlp"):
+            Training(net="mlp", net_options='{"width": 3}')
+
+    def test_a_loss_of_ones_own_has_no_chance_level(self) -> None:
+        assert spec(**OWN).cap == pytest.approx(math.log(3))
+        assert spec(**OWN, loss="./my_loss.py:f").cap is None
+        assert spec(**OWN, loss="./my_loss.py:f", metric="val_error").cap == pytest.approx(2 / 3)
+
+    @pytest.mark.parametrize("value", [float("nan"), b"x", {1, 2}, DataSet])
+    def test_options_that_no_preset_could_say_are_refused(self, value: object) -> None:
+        with pytest.raises(UsageError, match=r"give text, numbers, true or false, lists and tables"):
+            options_text({"width": value})

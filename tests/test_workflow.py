@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from lrwd_sweep.cli import app
-from lrwd_sweep.sweep import Sweep
+from lrwd_sweep.sweeping import Sweep
 from lrwd_sweep.trial import Status, Trial
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")

@@ -2,80 +2,106 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Callable, Sequence
 
 import optuna
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 
-from lrwd_sweep.data import LOADERS, Split, Splits
-from lrwd_sweep.lattice import Lattice
-from lrwd_sweep.nets.mlp import LOGIT_SCALE
+from lrwd_sweep.bench.task import (
+    EVAL_BATCH,
+    Curves,
+    Lane,
+    Outcome,
+    begin,
+    choose_threads,
+    data,
+    epochs,
+    module,
+)
+from lrwd_sweep.data import Split, Splits
+from lrwd_sweep.lattice import Cell
 from lrwd_sweep.spec import Training
 
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # it announces every new study on stderr
 
-class PlainMlp(nn.Module):
-    """`mlp-norm` (or `mlp`) as anyone would write it."""
-
-    def __init__(self, widths: tuple[int, ...], norm_logits: bool) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        for fan_in, fan_out in pairwise(widths[:-1]):
-            layers += [
-                nn.Linear(fan_in, fan_out, bias=False),
-                nn.BatchNorm1d(fan_out, affine=False),
-                nn.ReLU(),
-            ]
-        layers.append(nn.Linear(widths[-2], widths[-1], bias=False))
-        if norm_logits:
-            layers.append(nn.BatchNorm1d(widths[-1], affine=False))
-        self.body = nn.Sequential(*layers)
-        self.bias = nn.Parameter(torch.zeros(widths[-1]))
-        self.scale = LOGIT_SCALE if norm_logits else 1.0
-
-    def forward(self, x: Tensor) -> Tensor:  # (B, features) → (B, classes)
-        """The logits."""
-        logits: Tensor = self.body(x.flatten(1)) * self.scale + self.bias
-        return logits
+TrainLane = Callable[[Lane], list[float]]
 
 
-def train_one(training: Training, splits: Splits, lr: float, weight_decay: float, seed: int) -> float:
-    """Train one network with torch.optim.AdamW, validated after every epoch; the last validation loss."""
-    torch.manual_seed(seed)
-    net = PlainMlp((64, 128, 128, 10), norm_logits=training.net == "mlp-norm")
-    optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=weight_decay)
+def run(training: Training, lanes: Sequence[Lane]) -> Outcome:
+    """Train lane after lane with torch.optim.AdamW as it comes."""
+    splits = data(training)
+
+    def train(asked: Training, chosen: Sequence[Lane]) -> Curves:
+        return study(lambda lane: train_lane(asked, splits, lane), chosen)
+
+    choose_threads(train, training, lanes)
+    return Outcome.timed(train, training, lanes)
+
+
+def train_lane(training: Training, splits: Splits, lane: Lane) -> list[float]:
+    """Train a network of its own."""
+    net = module(training)
+    begin(net, training, lane[1])
+    return fit(net, adamw(net, lane), training, splits, lane[1])
+
+
+def adamw(net: nn.Module, lane: Lane, fused: bool = False) -> torch.optim.AdamW:
+    """The lane's optimizer."""
+    cell, _ = lane
+    return torch.optim.AdamW(net.parameters(), lr=cell.lr, weight_decay=cell.weight_decay, fused=fused)
+
+
+def fit(
+    net: nn.Module, optimizer: torch.optim.Optimizer, training: Training, splits: Splits, seed: int
+) -> list[float]:
+    """Train a network; its validation loss after every epoch."""
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, training.timetable.eta)
-    x, y = splits.train.x, splits.train.y
-    loss = float("nan")
-    for _ in range(training.epochs):
+    curve = []
+    for batches in epochs(training, splits.train, seed):
         net.train()
-        for batch in torch.randperm(len(x)).split(training.batch_size)[: training.steps_per_epoch]:  # type: ignore[no-untyped-call]
+        for x, y in batches:
             optimizer.zero_grad()
-            functional.cross_entropy(net(x[batch]), y[batch]).backward()  # type: ignore[no-untyped-call]
+            functional.cross_entropy(net(x), y).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
-        loss = _validate(net, splits.validation)
-    return loss
+        curve.append(validate(net, splits.validation))
+    return curve
 
 
 @torch.no_grad()
-def _validate(net: nn.Module, split: Split) -> float:
+def validate(net: nn.Module, split: Split) -> float:
+    """The loss on a split, by running statistics."""
     net.eval()
-    return functional.cross_entropy(net(split.x), split.y).item()
+    losses = [
+        functional.cross_entropy(net(x), y, reduction="sum").item() for x, y in split.batches(EVAL_BATCH)
+    ]
+    return sum(losses) / len(split)
 
 
-def plain_sweep(training: Training, lattice: Lattice, lanes: int) -> None:
-    """`lanes` trials of the lattice as an Optuna user would run them."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    splits = LOADERS[training.data]().to(torch.device("cpu"), torch.float32)
-    axes = {"lr": lattice.lr, "weight_decay": lattice.weight_decay}
-    study = optuna.create_study(sampler=optuna.samplers.GridSampler(axes, seed=0))
+def study(train: TrainLane, lanes: Sequence[Lane]) -> Curves:
+    """The lanes as the trials of a study in memory."""
+    found = optuna.create_study(sampler=optuna.samplers.RandomSampler())
+    enqueue(found, lanes)
+    return optimize(found, train, len(lanes))
+
+
+def enqueue(study: optuna.Study, lanes: Sequence[Lane]) -> None:
+    """Have the study try these lanes; a GridSampler, which every `tell` makes slower, is spared."""
+    for cell, seed in lanes:
+        study.enqueue_trial({"lr": cell.lr, "weight_decay": cell.weight_decay, "seed": seed})
+
+
+def optimize(study: optuna.Study, train: TrainLane, count: int) -> Curves:
+    """Run the next `count` trials of a study."""
+    curves = Curves()
 
     def objective(trial: optuna.Trial) -> float:
-        lr, weight_decay = (
-            trial.suggest_float(name, min(values), max(values)) for name, values in axes.items()
-        )
-        return train_one(training, splits, lr, weight_decay, seed=0)
+        cell = Cell(trial.suggest_float("lr", 0, 1e3), trial.suggest_float("weight_decay", 0, 1e3))
+        lane = (cell, trial.suggest_int("seed", 0, 10**6))
+        curves[lane] = train(lane)
+        return curves[lane][-1]
 
-    study.optimize(objective, n_trials=lanes)
+    study.optimize(objective, n_trials=count)
+    return curves

@@ -2,123 +2,117 @@
 
 from __future__ import annotations
 
-import json
 import random
-import subprocess
-import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import median
+from typing import Any
 
+from lrwd_sweep.bench.contenders import ENGINE, Entry
+from lrwd_sweep.bench.order import Order
+from lrwd_sweep.bench.spread import Spread
+from lrwd_sweep.errors import HostError
 from lrwd_sweep.lattice import Lattice
 from lrwd_sweep.spec import Training
 
-ENGINE, PLAIN = "lrwd-sweep", "plain Optuna + torch"
-
-
-@dataclass(frozen=True, slots=True)
-class Contender:
-    """One way to run the task, and how many lanes of it are timed."""
-
-    name: str
-    lanes: int
+FLOOR = "floor"  # the matrix products alone, which run among the contenders
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """What one contender reached, in lane-steps per second, and the engine's lead over it."""
+    """What one contender reached; or why it did not run."""
 
-    name: str
-    lanes: int
-    rates: tuple[float, ...]  # one per repeat
-    lead: tuple[float, ...]  # engine's rate over this one's, repeat by repeat
+    entry: Entry
+    lanes: int = 0
+    rate: Spread | None = None  # lane-steps per second
+    lead: Spread | None = None  # the engine's rate over this one's
+    absent: str = ""
 
-    def summary(self) -> dict[str, object]:
-        """JSON-ready, medians with smallest and largest."""
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
         return {
-            "name": self.name,
+            "name": self.entry.name,
+            "about": self.entry.about,
+            "available": not self.absent,
+            "reason": self.absent or None,
             "lanes": self.lanes,
-            "lane_steps_per_second": {
-                "median": median(self.rates),
-                "low": min(self.rates),
-                "high": max(self.rates),
-            },
-            "engine_ratio": {"median": median(self.lead), "low": min(self.lead), "high": max(self.lead)},
+            "lane_steps_per_second": self.rate and self.rate.to_dict(),
+            "engine_ratio": self.lead and self.lead.to_dict(),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """The matrix products of training alone, on all cores, and how near the engine comes."""
+
+    flop: float  # of a lane's step with its share of the validation
+    validation: float  # that share
+    rate: Spread  # lane-steps per second
+    reached: Spread  # the engine's rate over it
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "flop_per_lane_step": self.flop,
+            "flop_of_validation": self.validation,
+            "flop_per_second": self.rate.times(self.flop).to_dict(),
+            "lane_steps_per_second": self.rate.to_dict(),
+            "fraction_reached": self.reached.to_dict(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Race:
+    """How it ended; the engine comes first."""
+
+    timings: tuple[Timing, ...]
+    floor: Floor
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        contenders = [timing.to_dict() for timing in self.timings]
+        return {"contenders": contenders, "floor": self.floor.to_dict()}
 
 
 def race(
-    contenders: list[Contender],
+    entries: Sequence[Entry],
     training: Training,
     lattice: Lattice,
     *,
+    lanes: int,  # of the engine
+    other_lanes: int,  # of everyone else
     repeats: int,
     seed: int,
-    on_run: Callable[[str, float], None],
-) -> list[Timing]:
-    """Lane-steps per second of every contender; the first one is the engine."""
-    rates: dict[str, list[float]] = {contender.name: [] for contender in contenders}
-    order = random.Random(seed)
+    on_run: Callable[[str, float], None],  # who, and lane-steps per second
+) -> Race:
+    """Every contender that can run here does so `repeats` times. Raises HostError where the engine cannot."""
+    absent = {entry.name: entry.missing for entry in entries if entry.missing}
+    orders = {}
+    for entry in entries:
+        if entry.name not in absent:
+            count = lanes if entry.name == ENGINE else other_lanes
+            orders[entry.name] = Order(entry.module, training, lattice, (count,))
+    orders[FLOOR] = Order(FLOOR, training, lattice)
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in orders}
+    shuffler = random.Random(seed)
     for _ in range(repeats):
-        for contender in order.sample(contenders, len(contenders)):
-            rate = contender.lanes * training.steps / _seconds_in_fresh_process(contender, training, lattice)
-            rates[contender.name].append(rate)
-            on_run(contender.name, rate)
-    engine = rates[contenders[0].name]
-    return [
-        Timing(
-            c.name,
-            c.lanes,
-            tuple(rates[c.name]),
-            tuple(a / b for a, b in zip(engine, rates[c.name], strict=True)),
-        )
-        for c in contenders
-    ]
-
-
-def _seconds_in_fresh_process(contender: Contender, training: Training, lattice: Lattice) -> float:
-    """A process of its own: no contender inherits another's threads or memory settings."""
-    order = json.dumps(
-        {
-            "name": contender.name,
-            "lanes": contender.lanes,
-            "training": training.to_dict(),
-            "lr": lattice.lr,
-            "weight_decay": lattice.weight_decay,
-        }
+        for name in shuffler.sample(list(orders), len(orders)):
+            try:
+                result = orders[name].carried_out()
+            except HostError as error:
+                if name in (ENGINE, FLOOR):
+                    raise
+                absent[name] = str(error)
+                del orders[name]
+                continue
+            found[name].append(result)
+            on_run(name, result["rate"])
+    rates = {name: Spread(tuple(result["rate"] for result in found[name])) for name in orders}
+    engine, floor = rates[ENGINE], rates[FLOOR]
+    timings = (
+        Timing(entry, absent=absent[entry.name])
+        if entry.name in absent
+        else Timing(entry, orders[entry.name].lanes[0], rates[entry.name], engine.over(rates[entry.name]))
+        for entry in entries
     )
-    command = [sys.executable, "-m", "lrwd_sweep.bench.race", order]
-    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-
-
-def _engine_sweep(training: Training, lattice: Lattice, lanes: int) -> None:
-    from lrwd_sweep.engine import Pool
-    from lrwd_sweep.optimizer import Optimizer
-
-    cells = list(lattice.cells())
-    seeds = -(-lanes // len(cells))
-    todo = {seed: cells[: lanes - seed * len(cells)] for seed in range(seeds)}
-    pool = Pool(training, "cpu")
-    for _ in pool.train(Optimizer.parse("adamw:lr-scaled"), pool.plan(todo)):
-        pass
-
-
-def _main(order: str) -> None:
-    from dataclasses import replace
-
-    asked = json.loads(order)
-    training = Training.from_dict(asked["training"])
-    lattice = Lattice(tuple(asked["lr"]), tuple(asked["weight_decay"]))
-    if asked["name"] == ENGINE:
-        run = _engine_sweep
-    else:
-        from lrwd_sweep.bench.plain import plain_sweep as run
-    run(replace(training, epochs=1), lattice, min(asked["lanes"], 8))  # warm-up
-    began = time.perf_counter()
-    run(training, lattice, asked["lanes"])
-    print(time.perf_counter() - began)  # noqa: T201 - to the parent process
-
-
-if __name__ == "__main__":
-    _main(sys.argv[1])
+    work = found[FLOOR][0]
+    return Race(tuple(timings), Floor(work["flop"], work["validation"], floor, engine.over(floor)))

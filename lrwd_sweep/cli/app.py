@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from lrwd_sweep import __version__
 from lrwd_sweep.cli.bench import bench
 from lrwd_sweep.cli.compare import compare
 from lrwd_sweep.cli.convert import convert
@@ -19,11 +18,12 @@ from lrwd_sweep.cli.grid import grid
 from lrwd_sweep.cli.group import group, show_help
 from lrwd_sweep.cli.preset import presets
 from lrwd_sweep.cli.report import report
-from lrwd_sweep.cli.signals import Interrupted
 from lrwd_sweep.cli.study import studies
 from lrwd_sweep.cli.tpe import tpe
 from lrwd_sweep.cli.verify import verify
 from lrwd_sweep.errors import HostError, LrwdError
+from lrwd_sweep.signals import Interrupted
+from lrwd_sweep.version import __version__
 from lrwd_sweep.view import consoles
 
 OUR_BUG = 5

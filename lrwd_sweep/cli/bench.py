@@ -1,23 +1,33 @@
-"""`lrwd-sweep bench`: how fast, against the plain way, in one run."""
+"""`lrwd-sweep bench`: how fast, against other ways to do the same, in one run."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lrwd_sweep.cli.parse import whole
+from lrwd_sweep.errors import UsageError
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.preset import DEFAULT, find_preset
 from lrwd_sweep.view import consoles
+from lrwd_sweep.view.files import replaced
+from lrwd_sweep.view.plain import plain
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from lrwd_sweep.bench.overhead import Overhead
+    from lrwd_sweep.bench.race import Race
+    from lrwd_sweep.bench.scaling import Scaling
+    from lrwd_sweep.lattice import Lattice
+    from lrwd_sweep.spec import Training
 
-    from lrwd_sweep.bench.race import Timing
+EPOCHS, SCALING_EPOCHS = 30, 10
+LANES, OTHER_LANES = 363, 16
+_BUSY = 0.5  # processes that want to run already
 
 
 def _count(option: str, text: str) -> typer.models.OptionInfo:
@@ -27,58 +37,179 @@ def _count(option: str, text: str) -> typer.models.OptionInfo:
 
 
 def bench(
-    lanes: Annotated[int, _count("--lanes", "Networks that the engine trains: cells × seeds.")] = 363,
-    plain_lanes: Annotated[
-        int, _count("--plain-lanes", "Networks that the plain way trains, one by one.")
-    ] = 24,
-    epochs: Annotated[
-        int, _count("--epochs", "Passes over the training set, each with its validation.")
-    ] = 10,
-    repeats: Annotated[int, _count("--repeats", "Timed runs of every contender, in random order.")] = 3,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON, in lane-steps per second, instead of a table.")
-    ] = False,
-) -> None:
-    """Measure the engine against an Optuna study over torch.nn and torch.optim, one network at a time.
-
-    Same task, data and steps, on the CPU; every run in a process of its own, after a warm-up. The ratio is
-    what carries over to another machine, not the rates.
-    """
-    from lrwd_sweep.bench.race import ENGINE, PLAIN, Contender, race
-
-    preset = find_preset(DEFAULT)
-    timings = race(
-        [Contender(ENGINE, lanes), Contender(PLAIN, plain_lanes)],
-        replace(preset.training, epochs=epochs),
-        preset.lattice(Optimizer.parse("adamw")),
-        repeats=repeats,
-        seed=0,
-        on_run=lambda name, rate: consoles.stderr().print(
-            f"{name}: {rate:,.0f} lane-steps/s", soft_wrap=True
+    contenders: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,…",
+            help="Whom to race, of plain, compiled, processes, ray, vmap (default: all that can run here).",
         ),
-    )
-    if as_json:
-        typer.echo(json.dumps({"schema_version": 1, "contenders": [timing.summary() for timing in timings]}))
+    ] = None,
+    net: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A network that comes along (default: mlp-norm).")
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        _count(
+            "--epochs",
+            "Passes over the training set, each with its validation "
+            f"(default: {EPOCHS}; {SCALING_EPOCHS} with --scaling).",
+        ),
+    ] = None,
+    lanes: Annotated[
+        int | None,
+        _count(
+            "--lanes",
+            "Networks that the engine trains: cells × seeds "
+            f"(default: {LANES}; up to 2,000 with --scaling; 10,000 with --overhead).",
+        ),
+    ] = None,
+    other_lanes: Annotated[
+        int | None,
+        _count("--other-lanes", f"Networks that each of the others trains (default: {OTHER_LANES})."),
+    ] = None,
+    repeats: Annotated[int, _count("--repeats", "How often everything is timed.")] = 3,
+    scaling: Annotated[
+        bool, typer.Option("--scaling", help="Instead, time the engine on one lane, on two, on five, ….")
+    ] = False,
+    overhead: Annotated[
+        bool,
+        typer.Option("--overhead", help="Instead, time start-up, and sampler and store for very many lanes."),
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Draw --scaling into an svg, png or pdf file too (default: no file)."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """Race the engine against other ways to train the same lanes, on the CPU.
+
+    Everyone trains the same network on the same digits: the same first weights, the same batches in the same
+    order, AdamW as torch.optim has it, a cosine schedule moving at every batch, the validation loss after
+    every epoch. Tests hold all of them to the engine's curves.
+
+    Every run has a process of its own, in random order, several times. Before its clock starts, imports,
+    data, worker processes and compiled code are ready, and it has trained for an epoch; plain, compiled and
+    vmap take one thread or all, whichever is faster then. The engine's time includes writing its results to
+    a store. The ratio is taken within each repeat; it carries over to other machines, the rates do not.
+
+    The floor is what the matrix products of training and validation take on all cores, and nothing else.
+    """
+    if scaling and overhead:
+        raise UsageError("--scaling and --overhead are two measurements; choose one")
+    of_race = {"--contenders": contenders, "--other-lanes": other_lanes}
+    of_task = {"--net": net, "--epochs": epochs}
+    if scaling:
+        _refuse("--scaling", of_race)
+    elif overhead:
+        _refuse("--overhead", of_race | of_task | {"--output": output})
     else:
-        consoles.stdout().print(_table(timings))
+        _refuse("a race", {"--output": output})
+    asked = Asked.of(net, epochs or (SCALING_EPOCHS if scaling else EPOCHS), repeats)
+    if scaling:
+        _scaling(asked, lanes, output, as_json)
+    elif overhead:
+        _overhead(asked, lanes, as_json)
+    else:
+        names = None if contenders is None else [name.strip() for name in contenders.split(",")]
+        _race(asked, names, lanes or LANES, other_lanes or OTHER_LANES, as_json)
 
 
-def _table(timings: Sequence[Timing]) -> Table:
-    """One row per contender, the engine first."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("contender", "lanes", "lane-steps/s", "lrwd-sweep is faster by"):
-        table.add_column(heading, justify="left" if heading == "contender" else "right")
-    for k, timing in enumerate(timings):
-        ratio = _spread(timing.lead, ".1f", "×") if k else ""
-        table.add_row(timing.name, str(timing.lanes), _spread(timing.rates, ",.0f"), ratio)
-    return table
+def _refuse(measurement: str, given: Mapping[str, object]) -> None:
+    """Raise UsageError for an option that the measurement has no use for."""
+    for option, value in given.items():
+        if value is not None:
+            raise UsageError(f"{option} means nothing to {measurement}; leave it out")
 
 
-def _spread(values: tuple[float, ...], form: str, unit: str = "") -> str:
-    from statistics import median
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is trained, how often, and on what: the same for every measurement."""
 
-    low, high = min(values), max(values)
-    return f"{median(values):{form}}{unit} ({low:{form}} – {high:{form}})"
+    training: Training
+    lattice: Lattice
+    repeats: int
+    machine: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, net: str | None, epochs: int, repeats: int) -> Asked:
+        """The default task; says so on stderr where the machine has other things to do."""
+        from lrwd_sweep.bench.machine import machine
+
+        preset, on = find_preset(DEFAULT), machine()
+        training = preset.training.changed(epochs=epochs, **({} if net is None else {"net": net}))
+        if (load := on["load"]) is not None and load > _BUSY:
+            _note(
+                f"the machine is busy, load {load:g} on {on['cores']} cores: no figure of this run is sound"
+            )
+        return cls(training, preset.lattice(Optimizer.parse("adamw")), repeats, on)
+
+    def repeated(self, repeat: int) -> None:
+        """Say how far it is."""
+        _note(f"measured {repeat} of {self.repeats} times")
+
+    def print(self, result: Race | Scaling | Overhead, as_json: bool) -> None:
+        """The result on stdout."""
+        if as_json:
+            document = {
+                "schema_version": 1,
+                "machine": self.machine,
+                "task": self.training.to_dict() | {"steps": self.training.steps, "repeats": self.repeats},
+                **result.to_dict(),
+            }
+            consoles.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
+            return
+        from lrwd_sweep.cli.bench_shown import shown
+
+        for part in shown(result, self.training, self.machine):
+            consoles.stdout().print(part)
+
+
+def _race(asked: Asked, names: Sequence[str] | None, lanes: int, other_lanes: int, as_json: bool) -> None:
+    from lrwd_sweep.bench import race
+    from lrwd_sweep.bench.contenders import entries
+
+    result = race.race(
+        entries(names),
+        asked.training,
+        asked.lattice,
+        lanes=lanes,
+        other_lanes=other_lanes,
+        repeats=asked.repeats,
+        seed=0,
+        on_run=lambda name, rate: _note(f"{name}: {rate:,.0f} lane-steps/s"),
+    )
+    asked.print(result, as_json)
+
+
+def _scaling(asked: Asked, most: int | None, output: Path | None, as_json: bool) -> None:
+    from lrwd_sweep.bench.scaling import MOST, scale
+    from lrwd_sweep.view.figure import figure_format, write_figure
+
+    if output is not None:
+        figure_format(output)  # a name that cannot be written is refused before minutes have passed
+    result = scale(
+        asked.training, asked.lattice, most=most or MOST, repeats=asked.repeats, on_repeat=asked.repeated
+    )
+    asked.print(result, as_json)
+    if output is not None:
+        from lrwd_sweep.bench.figure import draw
+
+        with replaced(output) as temporary:
+            write_figure(temporary, lambda: draw(result))
+        _note(f"wrote {output}")
+
+
+def _overhead(asked: Asked, lanes: int | None, as_json: bool) -> None:
+    from lrwd_sweep.bench.overhead import LANES, overhead
+
+    result = overhead(
+        asked.training, asked.lattice, lanes=lanes or LANES, repeats=asked.repeats, on_repeat=asked.repeated
+    )
+    asked.print(result, as_json)
+
+
+def _note(text: str) -> None:
+    """One line on stderr."""
+    consoles.stderr().print(plain(text), soft_wrap=True)

@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from lrwd_sweep.cli import options
-from lrwd_sweep.cli.data_files import DataFiles
-from lrwd_sweep.cli.study_run import Trainer, check_device, refuse_failed, show
-from lrwd_sweep.cli.task import Task, takes_task
-from lrwd_sweep.errors import UsageError
-from lrwd_sweep.spec import labels
+from lrwd_sweep.cli.study_run import refuse_failed, show
+from lrwd_sweep.cli.task import takes_task
+from lrwd_sweep.data_files import DataFiles
+from lrwd_sweep.task import Task
+from lrwd_sweep.trainer import Trainer, check_device
 
 
 @takes_task
@@ -37,27 +37,13 @@ def compare(
     The same seed is the same initialisation and data order in every cell and every optimizer. What the
     store already holds is not trained again; `report` shows the comparison again later.
     """
-    specs = [task.spec(variant) for variant in task.variants(optimizers or ())]
-    names = [task.name(spec) for spec in specs]
-    if len(set(names)) < len(names) and not optimizers:
-        raise UsageError(
-            f"--preset {task.preset}: with these options some of its variants are the same study; "
-            "leave out what they differ in"
-        )
-    if len(set(names)) < max(len(names), 2 if optimizers else 1):
-        given = " ".join(spec.title for spec in specs)
-        raise UsageError(f"compare {given}: name two or more different optimizers, as in compare adam adamw")
+    specs = task.compared(optimizers or ())
     files = DataFiles(data_dir, download)
-    files.check(specs)
+    files.check(specs.values())
     check_device(device)
     from lrwd_sweep.store import open_store
 
     with open_store(storage, write=True) as store:
-        for name, spec in zip(names, specs, strict=True):
-            store.check_study(name, spec)  # before any of them trains
-        trainer = Trainer(store, device, max_lanes, files)
-        for name, spec, title in zip(names, specs, labels(specs), strict=True):
-            trainer.grid(name, spec, title)
-        store.record_comparison(names)
-        show(store, names, specs[0].metric, task.pictures)
-        refuse_failed(store, names)
+        Trainer(store, device, max_lanes, files).compare(specs)
+        show(store, list(specs), next(iter(specs.values())).metric, task.pictures)
+        refuse_failed(store, list(specs))

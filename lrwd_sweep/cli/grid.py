@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from lrwd_sweep.cli import options
-from lrwd_sweep.cli.data_files import DataFiles
-from lrwd_sweep.cli.study_run import Trainer, check_device, refuse_failed, show
-from lrwd_sweep.cli.task import Task, takes_task
+from lrwd_sweep.cli.study_run import refuse_failed, show
+from lrwd_sweep.cli.task import takes_task
+from lrwd_sweep.data_files import DataFiles
+from lrwd_sweep.task import Task
+from lrwd_sweep.trainer import Trainer, check_device
 
 
 @takes_task

@@ -8,16 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
-from lrwd_sweep.catalog import AUGMENTATIONS, DATA_SETS, METRICS, NETWORKS
+from lrwd_sweep.catalog import AUGMENTATIONS, DATA_SETS, ENGINES, METRICS, NETWORKS
 from lrwd_sweep.cli.parse import fraction, pair, whole
 from lrwd_sweep.lattice import format_axis
 from lrwd_sweep.optimizer import Family, Optimizer, users_of
 from lrwd_sweep.preset import DEFAULT, MOST_SEEDS, find_preset
 from lrwd_sweep.schedule import Schedule
 from lrwd_sweep.spec import MomentumForm
+from lrwd_sweep.task import DEFAULT_OPTIMIZER
 
 DEFAULT_PRESET = DEFAULT
-DEFAULT_OPTIMIZER = "adamw"
 
 _preset = find_preset(DEFAULT)
 _training = _preset.training
@@ -73,15 +73,34 @@ Wd = Annotated[
     ),
 ]
 Net = Annotated[
-    str | None, typer.Option("--net", metavar="NAME", help=f"{_described(NETWORKS)} {_else(_training.net)}.")
+    str | None,
+    typer.Option(
+        "--net",
+        metavar="NAME",
+        help=f"{_described(NETWORKS)}; or your own: package.module:NAME or ./file.py:NAME, called without "
+        "arguments, or with num_classes and input_shape where it takes them, and what a preset says under "
+        f"[net.options], returns a torch.nn.Module {_else(_training.net)}.",
+    ),
 ]
 Data = Annotated[
     str | None,
     typer.Option(
         "--data",
         metavar="NAME",
-        help=f"Data set: {', '.join(DATA_SETS)}; or folder:PATH for images in PATH/train/CLASS, resized to "
-        f"32×32, folder:PATH@64 to 64×64 {_else(_training.data)}.",
+        help=f"Data set: {', '.join(DATA_SETS)}; folder:PATH for images in PATH/train/CLASS, resized to "
+        "32×32, folder:PATH@64 to 64×64; or your own: package.module:NAME or ./file.py:NAME, called without "
+        "arguments, returns train, validation and, if there is one, test, each tensors (x, y) or a data set "
+        f"{_else(_training.data)}.",
+    ),
+]
+Loss = Annotated[
+    str | None,
+    typer.Option(
+        "--loss",
+        metavar="NAME",
+        help=f"What training lowers and val_loss is: {_training.loss}, or your own: package.module:NAME or "
+        "./file.py:NAME, called with logits (B, classes) and classes (B,), returns their mean loss "
+        f"{_else(_training.loss)}.",
     ),
 ]
 DataDir = Annotated[
@@ -248,6 +267,14 @@ Device = Annotated[
     str,
     typer.Option("--device", metavar="NAME", help="auto takes CUDA where there is one; cpu, cuda or cuda:N."),
 ]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        metavar="|".join(ENGINES),
+        help=f"How networks train side by side, to debug them. {_described(ENGINES)} (default: auto).",
+    ),
+]
 MaxLanes = Annotated[
     int | None,
     typer.Option(
@@ -289,6 +316,7 @@ TASK: dict[str, tuple[Any, Any]] = {  # what there is to train: parameter, type,
     "eta_min": (EtaMin, None),
     "net": (Net, None),
     "data": (Data, None),
+    "loss": (Loss, None),
     "augment": (Augment, None),
     "metric": (Metric, None),
     "momentum": (Momentum, None),
@@ -297,4 +325,5 @@ TASK: dict[str, tuple[Any, Any]] = {  # what there is to train: parameter, type,
     "betas": (Betas, None),
     "eps": (Eps, None),
     "decay_all": (DecayAll, None),
+    "engine": (Engine, None),
 }

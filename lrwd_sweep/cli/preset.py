@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
 from lrwd_sweep.cli.group import group
-from lrwd_sweep.cli.task import Task
 from lrwd_sweep.errors import DeviceError
 from lrwd_sweep.preset import DEFAULT, find_preset, preset_names
 from lrwd_sweep.spec import StudySpec
+from lrwd_sweep.task import Task, looked_up
 from lrwd_sweep.view import consoles
 
 presets = group("preset", "List and show the presets: tasks with their axes, and figures of papers.")
@@ -43,6 +44,7 @@ def show(
     Nothing is stored, and the data set need not be there.
     """
     preset, task = find_preset(name), Task(preset=name)
+    preset = replace(preset, training=looked_up(preset.training))
     specs = [task.spec(variant) for variant in preset.variants]
     time = _time(specs) if with_estimate and specs else ""
     from lrwd_sweep.view.preset_page import PresetPage

@@ -12,9 +12,9 @@ import typer
 from lrwd_sweep.catalog import DIAGNOSTICS
 from lrwd_sweep.cli import limits, options
 from lrwd_sweep.cli.parse import one_of, whole
-from lrwd_sweep.cli.study_run import note, read_results
 from lrwd_sweep.errors import GateFailed, NothingToReport, UsageError
 from lrwd_sweep.view import consoles
+from lrwd_sweep.view.consoles import note
 from lrwd_sweep.view.files import replaced, write_file
 from lrwd_sweep.view.formats import Format
 
@@ -137,7 +137,7 @@ class Read:
 
     def results(self, *, curves: bool) -> tuple[list[Result], list[ComparedResults]]:
         """The studies as they stand. Raises NothingToReport."""
-        from lrwd_sweep.store import open_store
+        from lrwd_sweep.store import open_store, read_results
 
         with open_store(self.storage, write=False) as store:
             names = list(dict.fromkeys(self.studies or store.latest()))

@@ -12,10 +12,11 @@ import typer
 from lrwd_sweep.cli import options
 from lrwd_sweep.cli.group import group
 from lrwd_sweep.cli.parse import one_of
-from lrwd_sweep.cli.study_run import note, show
+from lrwd_sweep.cli.study_run import show
 from lrwd_sweep.cli.transfer import Name, export, import_
 from lrwd_sweep.errors import NothingToReport, UsageError
 from lrwd_sweep.view import consoles
+from lrwd_sweep.view.consoles import note
 from lrwd_sweep.view.plain import plain
 
 studies = group("study", "List, show, delete, import and export studies.")

@@ -10,9 +10,9 @@ import typer
 
 from lrwd_sweep.cli import options
 from lrwd_sweep.cli.parse import one_of
-from lrwd_sweep.cli.study_run import note
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.view import consoles
+from lrwd_sweep.view.consoles import note
 from lrwd_sweep.view.files import write_file
 
 Name = Annotated[str, typer.Argument(metavar="STUDY", help="A name from `study list`.", show_default=False)]

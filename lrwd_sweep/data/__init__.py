@@ -6,13 +6,14 @@ from collections.abc import Callable
 from functools import partial
 
 from lrwd_sweep.catalog import DataSet
-from lrwd_sweep.data import digits, folder, imagenet32, svhn
+from lrwd_sweep.data import digits, folder, imagenet32, own_data, svhn
 from lrwd_sweep.data.augment import Augment, augmentation
 from lrwd_sweep.data.cifar import CIFAR10, CIFAR100
 from lrwd_sweep.data.files import Files
 from lrwd_sweep.data.mnist import FASHION_MNIST, MNIST
 from lrwd_sweep.data.splits import Pixels, Split, Splits
 from lrwd_sweep.image_folder import PREFIX
+from lrwd_sweep.own_code import is_own
 
 LOADERS: dict[str, Callable[..., Splits]] = {  # each takes Files and the DataSet to expect, or what is usual
     "digits": digits.load,
@@ -28,6 +29,11 @@ __all__ = ["LOADERS", "Augment", "Files", "Pixels", "Split", "Splits", "augmenta
 
 
 def load(name: str, sizes: DataSet, files: Files | None = None) -> Splits:
-    """The data set of a name that the catalog knows, of those sizes. Raises DataError."""
+    """The data set of a name that the catalog knows, or somebody's own, of those sizes.
+
+    Raises DataError, and UsageError or UnknownName where somebody's own code is not there.
+    """
+    if is_own(name):
+        return own_data.load(name, files, sizes)
     loader = partial(folder.load, name) if name.startswith(PREFIX) else LOADERS[name]
     return loader(files, sizes)

@@ -91,7 +91,7 @@ class Splits:
 
     train: Split
     validation: Split
-    test: Split
+    test: Split  # empty where there is none
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Self:
         """Every split on a device."""

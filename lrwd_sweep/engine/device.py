@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -75,3 +77,13 @@ def free_bytes(device: torch.device) -> int:
             os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4 << 30
         )
         return pages // 2
+
+
+@contextmanager
+def threads_kept() -> Iterator[None]:
+    """Leave torch with as many threads as it had: what `prepare` sets would slow down a host program."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from heapq import heappop, heappush
 from itertools import pairwise
 
 import torch
@@ -12,31 +13,27 @@ from lrwd_sweep.engine.device import free_bytes
 from lrwd_sweep.engine.trainer import EVAL_BATCH
 from lrwd_sweep.errors import DeviceError
 from lrwd_sweep.lattice import Cell
-from lrwd_sweep.nets import Network, build
+from lrwd_sweep.nets import Network, network
 from lrwd_sweep.progress import Pack
 from lrwd_sweep.spec import Training
 
 CPU_LANES = 16  # enough to hide the interpreter; with more the working set leaves the cache
 LOOP_LANES = 4  # of lanes that train one after another: more gain nothing and finish later
+_PACK = 2  # what a pack costs besides its lanes, in lanes: the interpreter's share of its steps
 MEMORY_SHARE = 0.8  # of what is free
 
 
 def lane_bytes(training: Training) -> int:
     """Memory that every fp32 lane adds: θ, g, up to three moments and two spare ones; stacked activations."""
-    net = _network(training)
+    net = network(training)
     parameters = sum(map(math.prod, net.shapes.values()))
     return 4 * (7 * parameters + (_activations(net, training) if net.stacked else 0))
 
 
 def pack_bytes(training: Training) -> int:
     """Memory of a pack whatever its lanes: activations, where lanes train one after another."""
-    net = _network(training)
+    net = network(training)
     return 0 if net.stacked else 4 * _activations(net, training)
-
-
-def _network(training: Training) -> Network:
-    sizes = training.data_set
-    return build(training.net, sizes.shape, sizes.classes)
 
 
 def _activations(net: Network, training: Training) -> int:
@@ -55,18 +52,48 @@ def lanes_that_fit(training: Training, *, device: torch.device, workers: int, ma
             "free some memory or take a smaller --batch-size"
         )
     limits = [room, max_lanes or room]
-    if not _network(training).stacked:
+    if not network(training).stacked:
         limits.append(LOOP_LANES)
     elif device.type == "cpu":
         limits.append(CPU_LANES)
     return min(limits)
 
 
-def plan(todo: Mapping[int, Sequence[Cell]], lanes: int) -> list[Pack]:
-    """Every seed's cells in as few packs of at most `lanes` as there can be, of nearly equal size."""
+def plan(todo: Mapping[int, Sequence[Cell]], lanes: int, workers: int = 1) -> list[Pack]:
+    """Every seed's cells in as few packs of at most `lanes` as there can be, the largest first.
+
+    A few of them are halved where some workers would wait for others that have a whole pack to do.
+    """
+    packs = _packs(todo, lanes)
+    plans = [_halved(packs, count) for count in range(min(workers, len(packs)) + 1)]
+    return min(plans, key=lambda plan: _time(plan, workers))
+
+
+def _packs(todo: Mapping[int, Sequence[Cell]], lanes: int) -> list[Pack]:
+    """Of nearly equal size, seed by seed."""
     packs = []
     for seed, cells in todo.items():
         count = math.ceil(len(cells) / lanes)
         bounds = [len(cells) * k // count for k in range(count + 1)]
         packs += [Pack(tuple(cells[low:high]), seed) for low, high in pairwise(bounds)]
     return packs
+
+
+def _halved(packs: Sequence[Pack], count: int) -> list[Pack]:
+    """The last `count` packs in two halves each; the largest first."""
+    whole, halved = packs[: len(packs) - count], packs[len(packs) - count :]
+    halves = [
+        Pack(part, pack.seed)
+        for pack in halved
+        for part in (pack.cells[: len(pack.cells) // 2], pack.cells[len(pack.cells) // 2 :])
+        if part
+    ]
+    return sorted([*whole, *halves], key=lambda pack: -len(pack.cells))
+
+
+def _time(packs: Sequence[Pack], workers: int) -> int:
+    """Of the busiest worker, in lanes, each taking the next pack when it is free."""
+    loads = [0] * workers
+    for pack in packs:
+        heappush(loads, heappop(loads) + len(pack.cells) + _PACK)
+    return max(loads)

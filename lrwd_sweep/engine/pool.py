@@ -17,9 +17,11 @@ import torch
 
 from lrwd_sweep.data import Files, Splits, load
 from lrwd_sweep.engine import device as devices
+from lrwd_sweep.engine.choice import chosen
 from lrwd_sweep.engine.packing import lanes_that_fit, plan
 from lrwd_sweep.engine.trainer import OnEpoch, PackTrainer, Stopped
 from lrwd_sweep.lattice import Cell
+from lrwd_sweep.nets.own_network import blamed
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.progress import EpochDone, Pack, PackDone
 from lrwd_sweep.spec import Training
@@ -46,6 +48,7 @@ class Pool:
         self.workers = devices.prepare(self.device)
         self.lanes_at_once()  # a network that cannot be built, or has no room, is refused at once
         self.splits: Splits = load(training.data, training.data_set, files).to(self.device, dtype)
+        self.training = chosen(training, self.device)
 
     def lanes_at_once(self, max_lanes: int | None = None) -> int:
         """Lanes of all the packs that train at a time. Raises DeviceError when not one fits."""
@@ -54,7 +57,7 @@ class Pool:
     def plan(self, todo: dict[int, list[Cell]], max_lanes: int | None = None) -> list[Pack]:
         """Packs for the cells to do of every seed. Raises DeviceError when not one lane fits."""
         share = math.ceil(sum(map(len, todo.values())) / self.workers)
-        return plan(todo, min(share, self._lanes_that_fit(max_lanes)))
+        return plan(todo, min(share, self._lanes_that_fit(max_lanes)), self.workers)
 
     def _lanes_that_fit(self, max_lanes: int | None) -> int:
         return lanes_that_fit(self.training, device=self.device, workers=self.workers, max_lanes=max_lanes)
@@ -77,7 +80,7 @@ class Pool:
                 )
                 events.put(PackDone(pack, trials))
             except BaseException as error:
-                events.put(error)
+                events.put(blamed(self.training.net, error) or error)
 
         with ThreadPoolExecutor(self.workers, "lanes") as threads:
             try:

@@ -61,7 +61,7 @@ def measure(
         smaller, whole = training.changed(batch_size=batch), (count, batch) == (most, training.batch_size)
         crew = workers if whole else 1
         try:
-            step, sample = _timed(optimizer, smaller, count, seconds / _SLICES, place, crew)
+            step, sample = timed(optimizer, smaller, count, seconds / _SLICES, place, crew)
         except (MemoryError, RuntimeError) as error:
             if found is not None and devices.is_out_of_memory(error):
                 break  # others took the room meanwhile
@@ -82,14 +82,14 @@ def _sizes(most: int, batch: int) -> Iterator[tuple[int, int]]:
     yield most, batch
 
 
-def _timed(
+def timed(
     optimizer: Optimizer, training: Training, lanes: int, seconds: float, place: torch.device, workers: int
 ) -> tuple[float, float]:
     """Seconds of one step and of one evaluated sample of a pack while `workers` train one each."""
 
     def work(seed: int) -> tuple[float, float]:
         devices.prepare_thread(place)
-        splits = _made_up(training, place)
+        splits = made_up(training, place)
         pack = PackTrainer(optimizer, training, [_CELL] * lanes, seed, splits)
         x, y = splits.train.x, splits.train.y
         pack.step(x, y, 0).sum().item()  # buffers are made, kernels chosen; and `item` waits for the device
@@ -107,12 +107,12 @@ def _timed(
     return step, sample
 
 
-def _made_up(training: Training, place: torch.device) -> Splits:
+def made_up(training: Training, place: torch.device) -> Splits:
     """One batch to train on, and two to evaluate, or as much as is evaluated at a time."""
     sizes, stream = training.data_set, torch.Generator().manual_seed(0)
 
     def split(count: int) -> Split:
-        x = torch.randn(count, *sizes.shape, generator=stream)
+        x = torch.rand(count, *sizes.shape, generator=stream)  # 0 as a whole number, a token that all know
         return Split(x, torch.randint(sizes.classes, (count,), generator=stream)).to(place, torch.float32)
 
     evaluated = split(min(EVAL_BATCH, 2 * training.batch_size))

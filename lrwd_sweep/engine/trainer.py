@@ -13,7 +13,7 @@ from lrwd_sweep.data import Split, Splits, augmentation
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.diagnostics import Diagnostics
 from lrwd_sweep.lattice import Cell
-from lrwd_sweep.nets import build
+from lrwd_sweep.nets import Loss, loss_of, network, of_seed
 from lrwd_sweep.optim import make_update
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.spec import Training
@@ -39,10 +39,10 @@ class PackTrainer:
     def __init__(
         self, optimizer: Optimizer, training: Training, cells: Sequence[Cell], seed: int, splits: Splits
     ) -> None:
-        train, lanes, sizes = splits.train, len(cells), training.data_set
+        train, lanes = splits.train, len(cells)
         self.training, self.cells, self.seed, self.splits = training, list(cells), seed, splits
         self.timetable = training.timetable
-        net = build(training.net, sizes.shape, sizes.classes)
+        net = of_seed(network(training), generator(seed, "parameters"))
         self.arena = Arena.stack(
             net.init(generator(seed, "parameters")), lanes, device=train.device, dtype=train.dtype
         )
@@ -55,6 +55,7 @@ class PackTrainer:
             alpha=torch.tensor([[cell.lr] for cell in cells], device=train.device, dtype=train.dtype),
             lam=torch.tensor([[cell.weight_decay] for cell in cells], device=train.device, dtype=train.dtype),
         )
+        self.loss = loss_of(net)
         self.diagnostics = Diagnostics(self.arena, net.scale_invariant, self.update, optimizer.family)
         self.noise = generator(seed, "noise", train.device)
         self.augment = augmentation(training.augment, generator(seed, "augmentation", train.device))
@@ -75,7 +76,7 @@ class PackTrainer:
             for name, values in metrics.items():
                 self.curves.setdefault(name, []).append(values)
             if epoch in self.timetable.snapshots:
-                self.snapshots[epoch] = metrics | _named("test", self.evaluate(self.splits.test))
+                self.snapshots[epoch] = metrics | self._tested()
             on_epoch(epoch, metrics)
         return self._trials()
 
@@ -125,15 +126,18 @@ class PackTrainer:
         network = self.lanes.predictor()
         for x, y in split.batches(EVAL_BATCH):
             logits = network.predict(x)
-            losses = _cross_entropy(logits, y).sum(dim=1, keepdim=True)
-            total += torch.cat([losses.t(), _errors(logits, y)])
+            total += torch.cat([_losses(self.loss, logits, y).unsqueeze(0), _errors(logits, y)])
         return _means(total, len(split))
+
+    def _tested(self) -> dict[str, list[float]]:
+        """The measures on the test split, if there is one."""
+        return _named("test", self.evaluate(self.splits.test)) if len(self.splits.test) else {}
 
     def _trials(self) -> list[Trial]:
         newest = max(self.snapshots, default=None)
         if newest is None:
             last = {name: values[-1] for name, values in self.curves.items()}
-            last |= _named("test", self.evaluate(self.splits.test))
+            last |= self._tested()
         else:
             last = self.snapshots[newest]  # what the run hands over
         died_at = self.died_at.tolist()
@@ -186,5 +190,8 @@ def _means(total: Tensor, size: int) -> Tensor:  # (MEASURES, L)
     return torch.where(means[0].isnan(), means[0], means)
 
 
-def _cross_entropy(logits: Tensor, y: Tensor) -> Tensor:  # (L, C, B), (B,) → (L, B)
-    return functional.cross_entropy(logits, y.expand(logits.shape[0], -1), reduction="none")
+def _losses(loss: Loss, logits: Tensor, y: Tensor) -> Tensor:  # (L, C, B), (B,) → (L,)
+    """Every lane's loss, summed over the batch."""
+    if loss is functional.cross_entropy:
+        return functional.cross_entropy(logits, y.expand(len(logits), -1), reduction="none").sum(dim=1)
+    return torch.stack([loss(lane.t(), y) for lane in logits]) * len(y)

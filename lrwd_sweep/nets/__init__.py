@@ -6,18 +6,27 @@ import math
 from collections.abc import Callable
 from functools import cache, partial
 
+import torch
 from torch import nn
+from torch.nn import functional
 
+from lrwd_sweep import own_code
+from lrwd_sweep.catalog import CROSS_ENTROPY
 from lrwd_sweep.errors import UsageError
+from lrwd_sweep.nets import own_network
 from lrwd_sweep.nets.cnn import Cnn
+from lrwd_sweep.nets.loss import Loss, find_loss
 from lrwd_sweep.nets.mlp import Mlp, MlpLanes
-from lrwd_sweep.nets.module_network import ModuleNetwork
+from lrwd_sweep.nets.mlp_module import MlpNetwork
+from lrwd_sweep.nets.module_network import ModuleNetwork, Way
 from lrwd_sweep.nets.network import Lanes, Network, Predictor
 from lrwd_sweep.nets.resnet import ResNet
 from lrwd_sweep.nets.shake_shake import ShakeShake
 from lrwd_sweep.nets.wide_resnet import WideResNet
+from lrwd_sweep.spec import Training
 
 HIDDEN = (128, 128)
+NATIVE = ("mlp-norm", "mlp")
 SMALLEST = 8  # pixels; the residual networks halve the image twice
 
 CONVOLUTIONAL: dict[str, Callable[[int, int], nn.Module]] = {  # of image channels and classes
@@ -32,26 +41,92 @@ CONVOLUTIONAL: dict[str, Callable[[int, int], nn.Module]] = {  # of image channe
     "shake26-2x96d": partial(ShakeShake, width=96),
 }
 
-__all__ = ["Lanes", "Mlp", "MlpLanes", "ModuleNetwork", "Network", "Predictor", "build"]
+__all__ = [
+    "Lanes",
+    "Loss",
+    "Mlp",
+    "MlpLanes",
+    "ModuleNetwork",
+    "Network",
+    "Predictor",
+    "build",
+    "is_native",
+    "loss_of",
+    "network",
+    "of_seed",
+]
+
+
+def network(training: Training) -> Network:
+    """The network that a training asks for, in the way that its engine names.
+
+    Raises UsageError where it cannot be built or trained, UnknownName for a name that is nobody's.
+    """
+    sizes, code = training.data_set, training.code
+    if not code and training.own_code:  # nobody has noted it
+        code = tuple((name, own_code.find(option, name).digest) for option, name in training.own_code.items())
+    return build(
+        training.net,
+        sizes.shape,
+        sizes.classes,
+        options=training.net_options,
+        loss=training.loss,
+        engine=training.engine,
+        code=code,
+    )
+
+
+def is_native(name: str, loss: str = CROSS_ENTROPY) -> bool:
+    """Whether all lanes of a network can train in one program written for it, its gradient written out."""
+    return name in NATIVE and loss == CROSS_ENTROPY
+
+
+def of_seed(net: Network, generator: torch.Generator) -> Network:
+    """A network with what does not train as it is initialised where `init` is given such a generator."""
+    return net.of_seed(generator) if isinstance(net, ModuleNetwork) else net
+
+
+def loss_of(net: Network) -> Loss:
+    """What a network's training lowers."""
+    return net.way.loss if isinstance(net, ModuleNetwork) else functional.cross_entropy
 
 
 @cache
-def build(name: str, shape: tuple[int, ...], classes: int) -> Network:
-    """The network of that name in the catalog, for inputs of `shape`.
+def build(
+    name: str,
+    shape: tuple[int, ...],
+    classes: int,
+    *,
+    options: str = "",
+    loss: str = CROSS_ENTROPY,
+    engine: str = "auto",
+    code: tuple[tuple[str, str], ...] = (),  # digests of somebody's own: other code is another network
+) -> Network:
+    """The network of that name in the catalog, or somebody's own, for inputs of `shape`.
 
-    Raises UnknownName for a name that torchvision does not know, UsageError where the shape does not fit.
+    Raises UnknownName for a name that torchvision does not know, UsageError where the shape does not fit, and
+    for whatever is wrong with somebody's own code.
     """
+    native = engine in ("auto", "native") and is_native(name, loss)
+    if engine == "native" and not native:
+        what = f"a loss other than {CROSS_ENTROPY}" if is_native(name) else name
+        raise UsageError(f"--engine native is not written for {what}; choose auto, vmap or loop")
+    own = own_code.is_own(name)
+    way = Way(find_loss(loss), stacked=engine == "vmap", careful=own or loss != CROSS_ENTROPY)
+    if own:
+        return own_network.build(name, shape, classes, options, way)
     if name.startswith("torchvision:"):
         from lrwd_sweep.nets import torchvision_models  # noqa: PLC0415  # slow to load
 
-        return torchvision_models.build(name.removeprefix("torchvision:"), shape, classes)
-    if name not in CONVOLUTIONAL:
+        return torchvision_models.build(name.removeprefix("torchvision:"), shape, classes, way)
+    if name in NATIVE:
         widths = (math.prod(shape), *HIDDEN, classes)
-        return Mlp(widths, norm_logits=name == "mlp-norm")
+        mlp = Mlp(widths, norm_logits=name == "mlp-norm")
+        return mlp if native else MlpNetwork(mlp, shape, way)
     if len(shape) != 3 or min(shape[1:]) < SMALLEST:
         size = "×".join(map(str, shape))
         raise UsageError(
             f"--net {name} takes images of at least {SMALLEST}×{SMALLEST}, not inputs of {size}; "
             "choose --net mlp-norm"
         )
-    return ModuleNetwork(partial(CONVOLUTIONAL[name], shape[0], classes), shape, classes)
+    return ModuleNetwork(partial(CONVOLUTIONAL[name], shape[0], classes), shape, classes, way)

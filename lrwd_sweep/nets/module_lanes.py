@@ -14,18 +14,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lrwd_sweep.nets.loss import Loss
 from lrwd_sweep.nets.noise import Noisy
 
 
 class ModuleLanes:
-    """L modules in training; parameters and gradients are views of an arena, buffers their own."""
+    """L modules in training; parameters and gradients are views of an arena, all else is their own."""
 
-    def __init__(self, module: nn.Module, theta: Mapping[str, Tensor], grad: Mapping[str, Tensor]) -> None:
-        """`module` gives the architecture, and its buffers' first values."""
+    def __init__(
+        self,
+        module: nn.Module,  # the architecture, with the first values of all that is not in `theta`
+        theta: Mapping[str, Tensor],
+        grad: Mapping[str, Tensor],
+        loss: Loss = functional.cross_entropy,
+        layout: torch.memory_format | None = None,  # of the inputs; None: channels last for images
+    ) -> None:
         lanes = len(next(iter(theta.values())))
         self.lanes = [_lane(module, theta, grad, lane) for lane in range(lanes)]
         self.grads = list(grad.values())
         self.noisy = [part for lane in self.lanes for part in lane.modules() if isinstance(part, Noisy)]
+        self.loss, self.layout = loss, layout
 
     def gradient(
         self,
@@ -33,10 +41,10 @@ class ModuleLanes:
         y: Tensor,  # (B,) int64
         noise: torch.Generator,
     ) -> tuple[Tensor, Tensor]:  # (L,), (L, C, B)
-        """Every lane's mean cross-entropy on the batch, and its logits; the gradients are written."""
+        """Every lane's mean loss on the batch, and its logits; the gradients are written."""
         losses, found = [], []
-        with torch.inference_mode(mode=False):  # which records for autograd again
-            x, y = _ordered(x), y.clone()  # tensors from inference mode cannot be recorded; these can
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            x, y = _ordered(x, self.layout), y.clone()  # copies: what inference mode makes is not recorded
             for part in self.noisy:
                 part.noise = noise
             state = noise.get_state()
@@ -46,7 +54,7 @@ class ModuleLanes:
                 if self.noisy:
                     noise.set_state(state)
                 logits = lane(x)
-                loss = functional.cross_entropy(logits, y)
+                loss = self.loss(logits, y)
                 torch.autograd.backward(loss)
                 losses.append(loss.detach())
                 found.append(logits.detach().t())
@@ -54,7 +62,7 @@ class ModuleLanes:
 
     def predictor(self) -> ModulePredictor:
         """The modules themselves: what they predict follows their training."""
-        return ModulePredictor(self.lanes)
+        return ModulePredictor(self.lanes, self.layout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +70,11 @@ class ModulePredictor:
     """Modules in evaluation: running statistics, nothing random."""
 
     lanes: Sequence[nn.Module]
+    layout: torch.memory_format | None
 
     def predict(self, x: Tensor) -> Tensor:  # (L, classes, B)
         """The logits on x (B, *shape)."""
-        x = _ordered(x)
+        x = _ordered(x, self.layout)
         return torch.stack([_evaluated(lane, x).t() for lane in self.lanes])
 
 
@@ -77,20 +86,33 @@ def _evaluated(lane: nn.Module, x: Tensor) -> Tensor:  # (B, classes)
     return logits
 
 
-def _ordered(x: Tensor) -> Tensor:
-    """A copy of the batch; images with their channels last, a fifth faster for convolutions on a CPU."""
-    return x.clone(memory_format=torch.channels_last if x.dim() == 4 else torch.contiguous_format)
+def _ordered(x: Tensor, layout: torch.memory_format | None) -> Tensor:
+    """A copy of the batch."""
+    if layout is None:
+        layout = torch.channels_last if x.dim() == 4 else torch.contiguous_format
+    return x.clone(memory_format=layout)
 
 
 def _lane(module: nn.Module, theta: Mapping[str, Tensor], grad: Mapping[str, Tensor], lane: int) -> nn.Module:
     """A copy of `module` on one lane's memory."""
-    copies: dict[int, object] = {}  # what deepcopy puts in the place of a tensor, by its id
+    copies = untrained(module, theta)
     for name, hollow in module.named_parameters():
-        parameter = nn.Parameter(theta[name][lane])
-        parameter.grad = grad[name][lane]
-        copies[id(hollow)] = parameter
+        if name in theta:
+            parameter = nn.Parameter(theta[name][lane])
+            parameter.grad = grad[name][lane]
+            copies[id(hollow)] = parameter
+    return deepcopy(module, copies).train()
+
+
+def untrained(module: nn.Module, theta: Mapping[str, Tensor]) -> dict[int, object]:
+    """Copies of the tensors that `theta` has not, on its device and in its precision, by their ids."""
     like = next(iter(theta.values()))
+    copies: dict[int, object] = {}
+    for name, value in module.named_parameters():
+        if name not in theta:
+            frozen = value.detach().to(like.device, like.dtype, copy=True)
+            copies[id(value)] = nn.Parameter(frozen, requires_grad=False)
     for buffer in module.buffers():
         dtype = like.dtype if buffer.is_floating_point() else buffer.dtype
         copies[id(buffer)] = buffer.to(like.device, dtype, copy=True)
-    return deepcopy(module, copies).train()
+    return copies

@@ -2,54 +2,96 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
-from copy import deepcopy
+from copy import copy, deepcopy
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from lrwd_sweep.errors import UsageError
 from lrwd_sweep.nets.invariance import scale_invariant
+from lrwd_sweep.nets.loss import Loss
 from lrwd_sweep.nets.module_lanes import ModuleLanes
-from lrwd_sweep.nets.probe import examine
+from lrwd_sweep.nets.network import Lanes
+from lrwd_sweep.nets.probe import Footprint, examine
+from lrwd_sweep.nets.seeded import seeded
+from lrwd_sweep.nets.vmap_lanes import VmapLanes
 
-_global_generator = threading.Lock()  # modules initialise themselves from it, and packs start in threads
+Make = Callable[[], nn.Module]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a module's lanes train."""
+
+    loss: Loss = functional.cross_entropy
+    stacked: bool = False  # by vmap; else one after another
+    careful: bool = False  # nobody knows the module: it may look at values, and begin with random buffers
 
 
 class ModuleNetwork:
     """The classifier that `make` builds. Raises UsageError where its lanes could not be told apart by seed,
     and what the module raises on inputs of `shape`.
+
+    What is frozen, or what the loss does not depend on, does not train: it is part of the module, like a
+    buffer, as torch.optim leaves it alone.
     """
 
-    stacked = False
-
-    def __init__(self, make: Callable[[], nn.Module], shape: tuple[int, ...], classes: int) -> None:
-        self.make, self.shape = make, shape
+    def __init__(self, make: Make, shape: tuple[int, ...], classes: int, way: Way = Way()) -> None:
+        self.make, self.shape, self.way = make, shape, way
         module = _initialised(make, seed=0)
-        hollow = {id(value): nn.Parameter(value.to("meta")) for value in module.parameters()}
-        self.module = deepcopy(module, hollow)  # the architecture: parameters without values, and buffers
-        self.footprint = examine(self.module, shape, classes)
+        self.footprint, self.layout = _examined(module, shape, classes, way)
+        self.trained = [
+            name
+            for name, value in module.named_parameters()
+            if value.requires_grad and name in self.footprint.reached
+        ]
+        self.module = self._hollow(module)
+        self.by_seed = way.careful and _differ(self.module, self._hollow(_initialised(make, seed=1)))
+
+    @property
+    def stacked(self) -> bool:
+        """Whether lanes train in one program."""
+        return self.way.stacked
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Name and shape of every parameter, as the module names and orders them."""
-        return {name: tuple(value.shape) for name, value in self.module.named_parameters()}
+        """Name and shape of every parameter that trains, as the module names and orders them."""
+        found = dict(self.module.named_parameters())
+        return {name: tuple(found[name].shape) for name in self.trained}
 
     @cached_property
     def scale_invariant(self) -> tuple[str, ...]:
         """The weights with a normalisation behind them; found by one pass in float64."""
-        return scale_invariant(self.module, self.init(torch.Generator().manual_seed(0)), self.shape)
+        try:
+            return scale_invariant(self.module, self.init(torch.Generator().manual_seed(0)), self.shape)
+        except Exception:
+            if self.way.careful:  # somebody's module need not know float64
+                return ()
+            raise
 
     def init(self, generator: torch.Generator) -> dict[str, Tensor]:
         """The module's own initialisation, seeded by the generator, in float64."""
-        seed = int(torch.randint(2**62, (), generator=generator))
-        module = _initialised(self.make, seed)
-        return {name: value.detach().double() for name, value in module.named_parameters()}
+        found = dict(self._seeded(generator).named_parameters())
+        return {name: found[name].detach().double() for name in self.trained}
 
-    def lanes(self, theta: Mapping[str, Tensor], grad: Mapping[str, Tensor], batch: int) -> ModuleLanes:
+    def of_seed(self, generator: torch.Generator) -> Self:
+        """This with what does not train as it is initialised where `init` is given such a generator."""
+        if not self.by_seed:
+            return self
+        network = copy(self)
+        network.module = self._hollow(self._seeded(generator))
+        return network
+
+    def lanes(self, theta: Mapping[str, Tensor], grad: Mapping[str, Tensor], batch: int) -> Lanes:
         """As many modules as `theta` holds; `batch` does not matter to them."""
-        return ModuleLanes(self.module, theta, grad)
+        if self.way.stacked:
+            return VmapLanes(self.module, theta, grad, self.way.loss)
+        return ModuleLanes(self.module, theta, grad, self.way.loss, self.layout)
 
     def activations(self, batch: int, eval_batch: int) -> int:
         """What is kept for the backward pass and six more tensors; an evaluation batch needs ten.
@@ -60,13 +102,45 @@ class ModuleNetwork:
         kept, largest = self.footprint.kept, self.footprint.largest
         return int(max((1.25 * kept + 6 * largest) * batch, 10 * largest * eval_batch))
 
+    def _seeded(self, generator: torch.Generator) -> nn.Module:
+        return _initialised(self.make, int(torch.randint(2**62, (), generator=generator)))
 
-def _initialised(make: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """A new module as it initialises itself after `seed`; the global generator is left as it was."""
-    with _global_generator, torch.inference_mode(mode=False):
-        before = torch.get_rng_state()
-        torch.default_generator.manual_seed(seed)
+    def _hollow(self, module: nn.Module) -> nn.Module:
+        """The architecture: a copy whose trained parameters have no values."""
+        found = dict(module.named_parameters())
+        hollow = {id(found[name]): nn.Parameter(found[name].to("meta")) for name in self.trained}
+        return deepcopy(module, hollow)
+
+
+def _initialised(make: Make, seed: int) -> nn.Module:
+    """A new module as it initialises itself after `seed`; the global generators are left as they were."""
+    with seeded(seed):
+        return make()
+
+
+def _examined(
+    module: nn.Module, shape: tuple[int, ...], classes: int, way: Way
+) -> tuple[Footprint, torch.memory_format]:
+    """What a pass shows, and the layout of its inputs.
+
+    For images that is channels last, a fifth faster for convolutions on a CPU. `view` fails in that layout:
+    whoever uses it gets contiguous images.
+    """
+    plain, last = torch.contiguous_format, torch.channels_last
+    images = len(shape) == 3
+    if not way.careful:
+        return examine(module, shape, classes, way.loss), last if images else plain
+    if images:
         try:
-            return make()
-        finally:
-            torch.set_rng_state(before)
+            return examine(module, shape, classes, way.loss, device="cpu", layout=last), last
+        except UsageError:
+            raise
+        except Exception:  # it is asked again, and what it says then is its own fault
+            pass
+    return examine(module, shape, classes, way.loss, device="cpu"), plain
+
+
+def _differ(a: nn.Module, b: nn.Module) -> bool:
+    """Whether two modules differ in what does not train."""
+    pairs = zip([*a.parameters(), *a.buffers()], [*b.parameters(), *b.buffers()], strict=True)
+    return any(not one.is_meta and not torch.equal(one, other) for one, other in pairs)

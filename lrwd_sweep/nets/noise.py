@@ -35,7 +35,8 @@ class Dropout(Noisy):
             return x
         dims = x.dim() if self.dims is None else self.dims
         shape = (*x.shape[:dims], *[1] * (x.dim() - dims))
-        kept = x.new_empty(shape).bernoulli_(1 - self.p, generator=self.noise)
+        # not `new_empty` of x: under vmap all lanes share the draw
+        kept = torch.empty(shape, dtype=x.dtype, device=x.device).bernoulli_(1 - self.p, generator=self.noise)
         return x * (kept.div_(1 - self.p) if self.p < 1 else kept)
 
 

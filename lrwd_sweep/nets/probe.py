@@ -1,21 +1,25 @@
-"""A pass without arithmetic: what a module keeps for its backward pass, and what it draws.
+"""One pass before any training: what a module keeps for its backward pass, what it draws, what it trains.
 
-It runs on torch's meta device, where tensors have shapes and no values.
+It runs on torch's meta device, where tensors have shapes and no values, or on the CPU for a module that may
+look at values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
+from torch.autograd.graph import Node, saved_tensors_hooks
+from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lrwd_sweep.errors import UsageError
+from lrwd_sweep.nets.loss import Loss
 from lrwd_sweep.nets.noise import Noisy
 
 BATCH = 8
@@ -23,10 +27,11 @@ BATCH = 8
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Floats that a pass holds per image."""
+    """What a pass shows."""
 
-    kept: float  # for the backward pass
-    largest: float  # the largest single tensor
+    kept: float  # floats per image that it holds for the backward pass
+    largest: float  # floats per image of the largest single tensor
+    reached: frozenset[str]  # the parameters that the loss depends on
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -35,21 +40,28 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, weights: Collection[int]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.weights = weights  # by address; what only looks at them grows with no batch
-        self.layer = ""
+        self.layers: list[str] = []  # whose forward passes are under way
         self.largest = 0
 
-    def entered(self, name: str, layer: nn.Module) -> None:
-        """A layer's forward pass begins."""
-        self.layer = f"{name} ({type(layer).__name__})"
+    def follow(self, module: nn.Module) -> None:
+        """Learn where in the module an operator stands."""
+        for name, layer in module.named_modules():
+            label = f"the layer {name} ({type(layer).__name__})" if name else f"{type(layer).__name__} itself"
+            layer.register_forward_pre_hook(lambda *_, label=label: self.layers.append(label))
+            layer.register_forward_hook(self._left)
+
+    def _left(self, *_: object) -> None:
+        self.layers.pop()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         if torch.Tag.nondeterministic_seeded in func.tags and kwargs.get("generator") is None:
+            where = self.layers[-1] if self.layers else "the loss"
             raise UsageError(
-                f"the layer {self.layer} draws random numbers from torch's global generator, which lanes "
-                "cannot share; build the network with that layer's randomness set to 0"
+                f"{where} draws random numbers from torch's global generator, which lanes cannot share; use "
+                "torch.nn.Dropout as a layer for it, or set its randomness to 0"
             )
         out = func(*args, **kwargs)
         for tensor in out if isinstance(out, tuple | list) else (out,):
@@ -58,32 +70,82 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
 
-def examine(module: nn.Module, shape: tuple[int, ...], classes: int) -> Footprint:
-    """One training pass over BATCH inputs of `shape`. Raises UsageError, and whatever the module raises."""
-    module = _without_values(module)
-    weights = {_address(parameter) for parameter in module.parameters()}
-    watch = _Watch(weights)
-    for name, layer in module.named_modules():
-        layer.register_forward_pre_hook(lambda layer, _, name=name: watch.entered(name, layer))
+def examine(
+    module: nn.Module,
+    shape: tuple[int, ...],
+    classes: int,
+    loss: Loss = functional.cross_entropy,
+    *,
+    device: str = "meta",
+    layout: torch.memory_format = torch.contiguous_format,
+) -> Footprint:
+    """One training pass over BATCH inputs of `shape`, of a copy of the module.
+
+    Raises UsageError, and whatever the module raises, with a note of the layer.
+    """
+    module = _copy(module, device)
+    watch = _Watch({_address(parameter) for parameter in module.parameters()})
+    watch.follow(module)
+    for layer in module.modules():
         if isinstance(layer, Noisy):
             layer.noise = torch.Generator()
     kept: dict[int, torch.UntypedStorage] = {}  # by address; held, so that no address comes twice
 
     def keep(tensor: Tensor) -> Tensor:
-        if _address(tensor) not in weights:
+        if _address(tensor) not in watch.weights:
             kept[_address(tensor)] = tensor.untyped_storage()
         return tensor
 
-    x = torch.empty(BATCH, *shape, device="meta")
-    with torch.inference_mode(mode=False), saved_tensors_hooks(keep, lambda tensor: tensor), watch:
-        logits = module(x)
-    if not isinstance(logits, Tensor) or logits.shape != (BATCH, classes):
-        raise UsageError(
-            f"the network gives {getattr(logits, 'shape', type(logits).__name__)}, not one number for each "
-            f"of {BATCH} inputs and {classes} classes; choose a classifier"
-        )
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        x = torch.linspace(0, 0.9, BATCH * math.prod(shape), device=device).reshape(BATCH, *shape)
+        x, y = x.to(memory_format=layout), torch.arange(BATCH, device=device) % classes
+        with saved_tensors_hooks(keep, lambda tensor: tensor), watch:
+            logits = _passed(module, x, watch)
+            if not isinstance(logits, Tensor) or logits.shape != (BATCH, classes):
+                raise UsageError(
+                    f"the network gives {getattr(logits, 'shape', type(logits).__name__)}, not one number "
+                    f"for each of {BATCH} inputs and {classes} classes; choose a classifier"
+                )
+        with watch:
+            mean = loss(logits, y)
+        _check(mean)
+        leaves = {id(leaf) for leaf in _leaves(mean.grad_fn)}
+        if device != "meta":
+            _passed(module.eval(), x, watch)  # which may go another way
+    reached = frozenset(name for name, value in module.named_parameters() if id(value) in leaves)
     size = sum(storage.nbytes() for storage in kept.values()) / 4
-    return Footprint(size / BATCH, watch.largest / BATCH)
+    return Footprint(size / BATCH, watch.largest / BATCH, reached)
+
+
+def _passed(module: nn.Module, x: Tensor, watch: _Watch) -> object:
+    try:
+        return module(x)
+    except Exception as error:
+        if watch.layers and not isinstance(error, UsageError):
+            error.add_note(f"in {watch.layers[-1]}")
+        raise
+
+
+def _check(mean: object) -> None:
+    if not isinstance(mean, Tensor) or mean.shape != ():
+        found = f"a tensor of shape {tuple(mean.shape)}" if isinstance(mean, Tensor) else type(mean).__name__
+        raise UsageError(f"the loss is {found}, not one number for a batch; return its mean")
+    if not mean.requires_grad:
+        raise UsageError("the loss does not depend on any parameter that trains; there is nothing to sweep")
+
+
+def _leaves(end: Node | None) -> Iterator[Tensor]:
+    """What a graph begins with and gradients are for."""
+    seen: set[Node] = set()
+    left = [end]
+    while left:
+        node = left.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if (leaf := getattr(node, "variable", None)) is not None:
+            yield leaf
+        left += [before for before, _ in node.next_functions]
 
 
 def _address(tensor: Tensor) -> int:
@@ -91,6 +153,11 @@ def _address(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
 
 
-def _without_values(module: nn.Module) -> nn.Module:
-    tensors = [*module.parameters(), *module.buffers()]
-    return deepcopy(module, {id(tensor): tensor.to("meta") for tensor in tensors}).train()
+def _copy(module: nn.Module, device: str) -> nn.Module:
+    """The module in training; on the meta device without values."""
+    if device != "meta":
+        return deepcopy(module).train()
+    copies: dict[int, Any] = {id(buffer): buffer.to(device) for buffer in module.buffers()}
+    for value in module.parameters():
+        copies[id(value)] = nn.Parameter(value.detach().to(device), value.requires_grad)
+    return deepcopy(module, copies).train()

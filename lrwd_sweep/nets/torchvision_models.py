@@ -10,11 +10,11 @@ from torchvision import models
 from torchvision.ops import StochasticDepth
 
 from lrwd_sweep.errors import UnknownName, UsageError
-from lrwd_sweep.nets.module_network import ModuleNetwork
+from lrwd_sweep.nets.module_network import ModuleNetwork, Way
 from lrwd_sweep.nets.noise import Dropout, replace_dropout, replace_layers
 
 
-def build(name: str, shape: tuple[int, ...], classes: int) -> ModuleNetwork:
+def build(name: str, shape: tuple[int, ...], classes: int, way: Way) -> ModuleNetwork:
     """torchvision.models.`name` for inputs of `shape`. Raises UnknownName, UsageError if it cannot work."""
     known = models.list_models(module=models)
     if name not in known:
@@ -25,7 +25,7 @@ def build(name: str, shape: tuple[int, ...], classes: int) -> ModuleNetwork:
             f"--net torchvision:{name} takes images of 1 or 3 channels, not {size}; choose --net mlp"
         )
     try:
-        return ModuleNetwork(partial(_make, name, shape, classes), shape, classes)
+        return ModuleNetwork(partial(_make, name, shape, classes), shape, classes, way)
     except UsageError:
         raise
     except Exception as error:  # whatever it says of images that it cannot take

@@ -10,7 +10,7 @@ from lrwd_sweep.catalog import DataSet
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.lattice import Lattice, format_axis, format_value
 from lrwd_sweep.preset import DEFAULT, Preset, Variant, find_preset
-from lrwd_sweep.spec import Kind, StudySpec, Training, option
+from lrwd_sweep.spec import BESIDE_THE_TASK, Kind, StudySpec, Training, option
 
 _SWITCHES = {  # fields of `spec.Training` that are two options, for True and for False
     "nesterov": ("--nesterov", "--no-nesterov"),
@@ -27,7 +27,7 @@ def command(
 
     What the default preset and the optimizer say anyway is left out. `points` is the total of a search.
     None where no command line says this: an imported study, an axis of one value, data that is no more what
-    it was, a name that cannot be typed.
+    it was, options of a network, a name that cannot be typed.
     """
     t = spec.training
     if t is None or not _sayable(t, spec.lattice) or not f"{name}{storage}".isprintable():
@@ -52,14 +52,14 @@ def command(
 def _sayable(training: Training, lattice: Lattice) -> bool:
     """Whether options can say all of it; an axis on the command line has two values above 0."""
     long = min(sum(value > 0 for value in axis) for axis in (lattice.lr, lattice.weight_decay)) > 1
-    return long and DataSet.known(training.data) in (training.sizes, None)
+    return long and not training.net_options and DataSet.known(training.data) in (training.sizes, None)
 
 
 def _settings(training: Training, usual: Training) -> Iterator[str]:
     """An option for everything that is not as usual; both betas are one."""
     for field in Training.__dataclass_fields__:
         value = getattr(training, field)
-        if field == "sizes" or value == getattr(usual, field):
+        if field in BESIDE_THE_TASK or value == getattr(usual, field):
             continue
         if field in _SWITCHES:
             yield _SWITCHES[field][not value]

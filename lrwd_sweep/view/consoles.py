@@ -14,6 +14,8 @@ from typing import Any, TextIO
 
 from rich.console import Console
 
+from lrwd_sweep.view.plain import plain
+
 _WIDTH_OFF_TERMINAL = 100
 _DUMB = ("dumb", "unknown")
 
@@ -32,6 +34,11 @@ def write(text: str) -> None:
     """Text for a file or another program, on standard output as it is."""
     _never_unencodable(sys.stdout)
     sys.stdout.write(text)
+
+
+def note(*parts: str) -> None:
+    """One line on standard error, harmless whatever names are in it."""
+    stderr().print(plain("; ".join(parts)), soft_wrap=True)
 
 
 class _Console(Console):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,20 +50,35 @@ _SINGLE, _DOUBLE = 3.4, 7.0  # inches: one column of a paper, and both
 def save_figure(results: Sequence[Result], path: Path) -> None:
     """Draw one panel per result, all on one colour scale, into an svg, png or pdf file.
 
-    It is drawn in memory first, so that a failure leaves no file; the same results give the same bytes.
-    Raises UnknownName for another suffix, HostError without matplotlib, NothingToReport without results,
-    UsageError where they are in different metrics, OSError where the file cannot be written.
+    Raises what `write_figure` does, NothingToReport without results, UsageError where they are in different
+    metrics.
     """
-    form = path.suffix.lower().removeprefix(".")
-    if form not in _METADATA:
-        raise UnknownName("figure format", path.suffix or path.name, [f".{name}" for name in _METADATA])
+    figure_format(path)
     if not results:
         raise NothingToReport("there is no study to draw; name one that lrwd-sweep study list shows")
     if len({result.surface.metric for result in results}) > 1:
         raise UsageError("studies in different metrics share no colour scale; choose one with --metric")
+    write_figure(path, lambda: draw(results))
+
+
+def figure_format(path: Path) -> str:
+    """What a file's suffix asks for. Raises UnknownName for none that can be written."""
+    form = path.suffix.lower().removeprefix(".")
+    if form not in _METADATA:
+        raise UnknownName("figure format", path.suffix or path.name, [f".{name}" for name in _METADATA])
+    return form
+
+
+def write_figure(path: Path, draw: Callable[[], Figure]) -> None:
+    """Write what `draw` makes, in our style, as the file's suffix says.
+
+    It is drawn in memory first, so that a failure leaves no file; the same results give the same bytes.
+    Raises UnknownName for another suffix, HostError without matplotlib, OSError where it cannot be written.
+    """
+    form = figure_format(path)
     drawn = io.BytesIO()
     with _style():
-        draw(results).savefig(drawn, format=form, metadata=_METADATA[form])
+        draw().savefig(drawn, format=form, metadata=_METADATA[form])
     path.write_bytes(drawn.getvalue())
 
 

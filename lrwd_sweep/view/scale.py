@@ -129,6 +129,6 @@ class Numbers:
         """What the numbers are, for the legend."""
         if self.origin is None:
             return f"numbers: {metric}"
-        unit = power_of_ten(-self.decimals, glyphs)
+        unit = f" in units of {power_of_ten(-self.decimals, glyphs)}" if self.decimals else ""
         lowest = f"the {scale.lowest} ({scale.written(self.origin, 1)})"
-        return f"numbers: {metric} above {lowest} in units of {unit}"
+        return f"numbers: {metric} above {lowest}{unit}"

@@ -27,6 +27,9 @@ from lrwd_sweep.view.notation import ascii_formula, to_ascii
 from lrwd_sweep.view.plain import plain
 from lrwd_sweep.view.recommended import Recipes
 
+_LABEL = 28  # characters that the first column takes
+_READABLE = 17  # characters that a study's column should have
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Report:
@@ -47,8 +50,12 @@ class Report:
             yield _text(f"{name}: {task(result)}", ascii_only)
             if plain(result.name) != name:
                 yield _text(f"  study {plain(result.name)}", ascii_only)
-        yield table("best cell", titles, best_rows(self.results), ascii_only)
-        yield table("separability", titles, separability_rows(self.results), ascii_only)
+        for corner, rows in (
+            ("best cell", best_rows(self.results)),
+            ("separability", separability_rows(self.results)),
+        ):
+            for some, part in _side_by_side(titles, list(rows), options.max_width):
+                yield table(corner, some, part, ascii_only)
         for compared in self.comparisons:
             pair = [title(compared.a, self.results), title(compared.b, self.results)]
             heading = f"{pair[1]} against {pair[0]}"
@@ -73,6 +80,16 @@ def _galleries(results: Sequence[Result]) -> Iterable[Gallery]:
     for metric in dict.fromkeys(result.surface.metric for result in results):
         drawn = zip(results, heatmaps(results), strict=True)
         yield Gallery([heatmap for result, heatmap in drawn if result.surface.metric == metric])
+
+
+def _side_by_side(
+    titles: Sequence[str], rows: Sequence[Row], width: int
+) -> Iterable[tuple[Sequence[str], Sequence[Row]]]:
+    """As many studies to a table as have room to be read."""
+    room = max(1, (width - _LABEL) // _READABLE)
+    for first in range(0, len(titles), room):
+        some = slice(first, first + room)
+        yield titles[some], [(label, *entries[some]) for label, *entries in rows]
 
 
 def table(corner: str, headings: Sequence[str], rows: Iterable[Row], ascii_only: bool) -> Table:

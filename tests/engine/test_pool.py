@@ -37,16 +37,26 @@ def _by_lane(trials: list[Trial]) -> dict[tuple[Cell, int], Trial]:
 
 
 @given(st.dictionaries(st.integers(0, 9), st.integers(1, 200), min_size=1, max_size=5), st.integers(1, 64))
-def test_plan_holds_every_lane_once_in_few_packs_of_like_size(sizes: dict[int, int], lanes: int) -> None:
+def test_plan_holds_every_lane_once_in_packs_of_like_size(sizes: dict[int, int], lanes: int) -> None:
     todo = {seed: [Cell(1 + k, 1) for k in range(size)] for seed, size in sizes.items()}
     packs = plan(todo, lanes)
     planned = [(cell, pack.seed) for pack in packs for cell in pack.cells]
-    assert planned == [(cell, seed) for seed, cells in todo.items() for cell in cells]
+    assert sorted(planned) == sorted((cell, seed) for seed, cells in todo.items() for cell in cells)
+    assert [len(pack.cells) for pack in packs] == sorted((len(pack.cells) for pack in packs), reverse=True)
     for seed, size in sizes.items():
         of_seed = [len(pack.cells) for pack in packs if pack.seed == seed]
-        assert len(of_seed) == ceil(size / lanes)
+        assert ceil(size / lanes) <= len(of_seed) <= ceil(size / lanes) + 1
         assert max(of_seed) <= lanes
-        assert max(of_seed) - min(of_seed) <= 1
+        assert max(of_seed) <= 2 * min(of_seed) + 1
+
+
+@pytest.mark.parametrize(("cells", "most"), [(9, 14), (7, 11), (12, 18), (121, 182), (1, 2)])
+def test_no_worker_waits_for_another_that_has_a_whole_pack_to_do(cells: int, most: int) -> None:
+    todo = {seed: [Cell(1 + k, 1) for k in range(cells)] for seed in range(3)}
+    loads = [0, 0]
+    for pack in plan(todo, min(16, ceil(3 * cells / 2)), workers=2):
+        loads[loads.index(min(loads))] += len(pack.cells)
+    assert max(loads) == most
 
 
 def test_packs_never_exceed_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,6 +57,6 @@ def test_what_was_measured_stands_when_the_room_for_more_is_gone(monkeypatch: py
             raise MemoryError
         return 1e-6, 1e-9
 
-    monkeypatch.setattr("lrwd_sweep.engine.speed._timed", timed)
+    monkeypatch.setattr("lrwd_sweep.engine.speed.timed", timed)
     speed = measure(Optimizer.parse("adam"), Training(), lanes=100, seconds=600.0, device="cpu")
     assert not speed.whole

@@ -128,7 +128,9 @@ class _Dropping(nn.Module):
 def _lanes(network: ModuleNetwork, count: int) -> tuple[Arena, ModuleLanes]:
     init = network.init(torch.Generator().manual_seed(0))
     arena = Arena.stack(init, count, device=torch.device("cpu"), dtype=torch.float32)
-    return arena, network.lanes(arena.named, arena.named_grad, 16)
+    lanes = network.lanes(arena.named, arena.named_grad, 16)
+    assert isinstance(lanes, ModuleLanes)
+    return arena, lanes
 
 
 def test_every_lane_of_a_seed_draws_the_same_and_every_step_anew(tiny32: Splits) -> None:

@@ -53,9 +53,9 @@ def html(
 
     Learning curves are in it where the results' trials carry them, and further pictures that are to be shown.
     """
-    environment = _environment()
-    style, script = (environment.get_template(name).render() for name in ("style.css", "script.js"))
-    return environment.get_template("page.html").render(
+    templates = environment()
+    style, script = (templates.get_template(name).render() for name in ("style.css", "script.js"))
+    return templates.get_template("page.html").render(
         style=style,
         script=script,
         style_hash=_hash(style),
@@ -75,11 +75,11 @@ def html(
 
 
 @lru_cache(maxsize=1)
-def _environment() -> Environment:
+def environment() -> Environment:
     """Templates of this package, everything escaped that is not marked as markup."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(
+    made = Environment(
         loader=PackageLoader("lrwd_sweep.view.html"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -87,7 +87,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {
+    made.filters |= {
         "plain": plain,
         "plain_lines": _plain_lines,
         "raised": raised,
@@ -96,7 +96,7 @@ def _environment() -> Environment:
         "lattice_value": lattice_value,
         "decimal": short_decimal,
     }
-    return environment
+    return made
 
 
 def _hash(text: str) -> str:

@@ -1,24 +1,20 @@
-"""Where a command finds the files of its data set, and how it shows their download."""
+"""Where the files of a data set are found, and whether what is missing is downloaded."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.image_folder import PREFIX
+from lrwd_sweep.own_code import is_own
 from lrwd_sweep.spec import StudySpec
 from lrwd_sweep.view import consoles
+from lrwd_sweep.view.download import Download
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from lrwd_sweep.data import Files
-
-_SECONDS_BETWEEN_LINES = 30.0
-_SECONDS_BETWEEN_PICTURES = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +29,7 @@ class DataFiles:
         if self.folder == "":
             raise UsageError("--data-dir '' is no folder; name one, as in --data-dir ~/data")
         names = dict.fromkeys(spec.training.data for spec in specs if spec.training)
-        own = [name for name in names if name == "digits" or name.startswith(PREFIX)]
+        own = [name for name in names if name == "digits" or name.startswith(PREFIX) or is_own(name)]
         if len(own) == len(names) and (self.download or self.folder is not None):
             option = "--download" if self.download else "--data-dir"
             raise UsageError(
@@ -45,30 +41,12 @@ class DataFiles:
                 "out, and the same command says where to put the files"
             )
 
-    def open(self) -> Files:
-        """For the engine."""
+    def open(self, *, shown: bool = True) -> Files:
+        """For the engine; a download is `shown` on stderr."""
         from lrwd_sweep.data import Files
+        from lrwd_sweep.data.download import unseen
         from lrwd_sweep.data.files import data_folder
 
-        return Files(data_folder(self.folder), self.download, _Shown(consoles.stderr()))
-
-
-@dataclass(slots=True)
-class _Shown:
-    """A download on stderr: one line that moves on a terminal, a line now and then elsewhere."""
-
-    console: Console
-    name: str = ""
-    shown: float = field(default=0.0)
-
-    def __call__(self, name: str, done: int, total: int) -> None:
-        now, ended = time.monotonic(), done == total
-        moves = self.console.is_terminal
-        wait = _SECONDS_BETWEEN_PICTURES if moves else _SECONDS_BETWEEN_LINES
-        if name == self.name and not ended and now - self.shown < wait:
-            return
-        self.name, self.shown = name, now
-        text = f"{name}: {done / 1e6:,.1f} MB"
-        if total:
-            text += f" of {total / 1e6:,.1f}, {done / total:.0%}"
-        self.console.print(text, end="\r" if moves and not ended else "\n", soft_wrap=True)
+        return Files(
+            data_folder(self.folder), self.download, Download(consoles.stderr()) if shown else unseen
+        )

@@ -1,0 +1,187 @@
+"""The command line's studies from Python: train, load, list. What is stored by either is there for both."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Unpack
+
+from lrwd_sweep.data_files import DataFiles
+from lrwd_sweep.keywords import (
+    TrainingOptions,
+    in_keywords,
+    refuse_other_than_text,
+    training_fields,
+    whole,
+)
+from lrwd_sweep.preset import DEFAULT, MOST_SEEDS
+from lrwd_sweep.signals import Interrupted
+from lrwd_sweep.spec import StudySpec
+from lrwd_sweep.store import Store, StudySummary, check_name, open_store, read_results
+from lrwd_sweep.study import Comparison, Study
+from lrwd_sweep.task import Axis, Task, axis
+from lrwd_sweep.trainer import Trainer, check_device
+
+Storage = str | os.PathLike[str]
+
+
+def sweep(
+    optimizer: str | None = None,
+    *,
+    lr: Axis | None = None,
+    weight_decay: Axis | None = None,
+    seeds: int | None = None,
+    metric: str | None = None,
+    preset: str = DEFAULT,
+    study_name: str | None = None,
+    storage: Storage | None = None,
+    device: str = "auto",
+    max_lanes: int | None = None,
+    data_dir: Storage | None = None,
+    download: bool = False,
+    progress: bool = True,
+    **training: Unpack[TrainingOptions],
+) -> Study:
+    """Train one optimizer's (α, λ) lattice, several seeds per cell: `lrwd-sweep grid` in this process.
+
+    Everything that is None is as in the preset, `optimizer` where that names one alone, else "adamw". An axis
+    is text, as "2^-12:2^-2", or its values. `storage` is a file, by default $LRWD_STORAGE, else
+    `lrwd-sweep.db` here, as for the command line: what it holds is not trained again, and a larger lattice or
+    more seeds extend the study. `progress` is told on stderr. Ctrl-C is KeyboardInterrupt between two steps;
+    every finished pack is kept, and the same call continues.
+
+    Raises UsageError (of which UnknownName and SpecMismatch), StoreError, DataError or DeviceError.
+    """
+    with in_keywords():
+        refuse_other_than_text(optimizer=optimizer, study_name=study_name)
+        task = _task(preset, lr, weight_decay, seeds, metric, training)
+        spec = task.spec(task.variant(optimizer))
+        name = task.name(spec) if study_name is None else study_name
+        check_name(name)
+        place = _Place(storage, device, max_lanes, _files(data_dir, download), not progress)
+        with place.trainer([spec]) as trainer:
+            trainer.grid(name, spec)
+            return _read(trainer.store, [name], spec.metric)[0]
+
+
+def compare(
+    optimizers: Sequence[str] = (),
+    *,
+    lr: Axis | None = None,
+    weight_decay: Axis | None = None,
+    seeds: int | None = None,
+    metric: str | None = None,
+    preset: str = DEFAULT,
+    storage: Storage | None = None,
+    device: str = "auto",
+    max_lanes: int | None = None,
+    data_dir: Storage | None = None,
+    download: bool = False,
+    progress: bool = True,
+    **training: Unpack[TrainingOptions],
+) -> Comparison:
+    """Train the lattices of several optimizers (default: the preset's) and compare each with the first.
+
+    Arguments and errors are those of `sweep`; on the command line this is `lrwd-sweep compare`.
+    """
+    with in_keywords():
+        names = (optimizers,) if isinstance(optimizers, str) else tuple(optimizers)
+        for name in names:
+            refuse_other_than_text(optimizer=name)
+        specs = _task(preset, lr, weight_decay, seeds, metric, training).compared(names)
+        place = _Place(storage, device, max_lanes, _files(data_dir, download), not progress)
+        with place.trainer(list(specs.values())) as trainer:
+            trainer.compare(specs)
+            return Comparison(*_read(trainer.store, list(specs), next(iter(specs.values())).metric))
+
+
+def load(
+    study_name: str,
+    *,
+    storage: Storage | None = None,
+    metric: str | None = None,
+    at_restart: int | None = None,
+) -> Study:
+    """A study of the store as it stands, in any metric that it has (default: its own).
+
+    Under warm restarts its metrics are those at the end of the run's K-th cycle, `at_restart`, by default the
+    newest. Raises UnknownName, UsageError, StoreError, or NothingToReport where there is no store yet.
+    """
+    with in_keywords():
+        refuse_other_than_text(study_name=study_name, metric=metric)
+        restart = None if at_restart is None else whole("at_restart", at_restart)
+        with open_store(_path(storage), write=False) as store:
+            return _read(store, [study_name], metric, restart)[0]
+
+
+def studies(storage: Storage | None = None) -> list[StudySummary]:
+    """Every study of the store, oldest first: name, optimizer, created, counts of cells.
+
+    Raises StoreError, or NothingToReport where there is no store yet.
+    """
+    with in_keywords(), open_store(_path(storage), write=False) as store:
+        return store.studies()
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where and how a call trains."""
+
+    storage: Storage | None
+    device: str
+    max_lanes: int | None
+    files: DataFiles
+    quiet: bool
+
+    @contextmanager
+    def trainer(self, specs: Sequence[StudySpec]) -> Iterator[Trainer]:
+        """A trainer on an open store. Raises KeyboardInterrupt where a signal ended its training."""
+        self.files.check(specs)
+        refuse_other_than_text(device=self.device)
+        lanes = None if self.max_lanes is None else whole("max_lanes", self.max_lanes)
+        check_device(self.device)
+        try:
+            with open_store(_path(self.storage), write=True) as store:
+                yield Trainer(store, self.device, lanes, self.files, self.quiet)
+        except Interrupted as stopped:
+            if stopped.signal != signal.SIGINT:
+                signal.raise_signal(stopped.signal)  # it ends this process, unless the caller has other plans
+            raise KeyboardInterrupt("every finished pack is kept; the same call continues") from None
+
+
+def _task(
+    preset: str,
+    lr: Axis | None,
+    weight_decay: Axis | None,
+    seeds: int | None,
+    metric: str | None,
+    training: Mapping[str, Any],
+) -> Task:
+    """What is asked for, in plain Python values."""
+    refuse_other_than_text(preset=preset, metric=metric)
+    return Task(
+        preset,
+        None if lr is None else axis(lr, "lr"),
+        None if weight_decay is None else axis(weight_decay, "wd"),
+        None if seeds is None else whole("seeds", seeds, MOST_SEEDS),
+        metric,
+        tuple(training_fields(training).items()),
+    )
+
+
+def _path(storage: Storage | None) -> str | None:
+    return None if storage is None else os.fspath(storage)
+
+
+def _files(data_dir: Storage | None, download: bool) -> DataFiles:
+    return DataFiles(_path(data_dir), download)
+
+
+def _read(
+    store: Store, names: Sequence[str], metric: str | None, at_restart: int | None = None
+) -> list[Study]:
+    results, _ = read_results(store, names, metric, at_restart=at_restart)
+    return [Study(result, store.path.resolve()) for result in results]

@@ -1,0 +1,44 @@
+"""The machine that a measurement was made on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine() -> dict[str, Any]:
+    """JSON-ready: what else a figure depends on, and when it was measured."""
+    return {
+        "cpu": _cpu(),
+        "cores": cores(),
+        "load": load(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": version("torch"),
+        "optuna": version("optuna"),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def load() -> float | None:
+    """How many processes wanted to run in the last minute, on average; None where nobody counts them."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
+def _cpu() -> str:
+    """The processor's own name, where the system tells it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            found = dict(line.split(":", 1) for line in lines if ":" in line)
+        names = {key.strip(): value.strip() for key, value in found.items()}
+        return names["model name"]
+    except (OSError, KeyError):
+        return platform.processor() or platform.machine()

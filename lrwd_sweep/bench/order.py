@@ -1,0 +1,47 @@
+"""What is to be measured in a process of its own, so that nothing inherits another's threads or memory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Any, Self
+
+from lrwd_sweep.errors import HostError
+from lrwd_sweep.lattice import Lattice
+from lrwd_sweep.spec import Training
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A module of the benchmark, the task, the lattice that lanes are taken from, and how many."""
+
+    module: str  # below lrwd_sweep.bench
+    training: Training
+    lattice: Lattice
+    lanes: tuple[int, ...] = ()
+
+    def to_json(self) -> str:
+        """For a command line."""
+        axes = {"lr": self.lattice.lr, "weight_decay": self.lattice.weight_decay}
+        task = {"module": self.module, "training": self.training.to_dict(), "lanes": self.lanes}
+        return json.dumps(task | axes)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """What `to_json` wrote."""
+        found = json.loads(text)
+        lattice = Lattice(tuple(found["lr"]), tuple(found["weight_decay"]))
+        return cls(found["module"], Training.from_dict(found["training"]), lattice, tuple(found["lanes"]))
+
+    def carried_out(self) -> dict[str, Any]:
+        """What the measurement gave. Raises HostError with the last line of what it complained of."""
+        command = [sys.executable, "-m", "lrwd_sweep.bench.process", self.to_json()]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            lines = [line for line in done.stderr.splitlines() if line.strip()]
+            reason = lines[-1].strip() if lines else f"exit code {done.returncode}"
+            raise HostError(f"bench {self.module}: {reason}")
+        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return found

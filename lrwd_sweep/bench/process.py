@@ -1,0 +1,28 @@
+"""One measurement, in a process that was started for it: the order on the command line, JSON to stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib import import_module
+from typing import Any
+
+from lrwd_sweep.bench.contenders import ENTRIES
+from lrwd_sweep.bench.order import Order
+
+
+def measured(order: Order) -> dict[str, Any]:
+    """JSON-ready."""
+    module = import_module(f"lrwd_sweep.bench.{order.module}")
+    if order.module not in {entry.module for entry in ENTRIES}:
+        found: dict[str, Any] = module.measure(order)
+        return found
+    from lrwd_sweep.bench.task import choose_lanes  # noqa: PLC0415  # torch is loaded by now
+
+    lanes = choose_lanes(order.lattice, *order.lanes)
+    outcome = module.run(order.training, lanes)
+    return {"rate": len(lanes) * order.training.steps / outcome.seconds}
+
+
+if __name__ == "__main__":
+    print(json.dumps(measured(Order.from_json(sys.argv[1]))))  # noqa: T201 - to the process that ordered it

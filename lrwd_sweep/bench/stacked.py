@@ -1,0 +1,104 @@
+"""`vmap` written by hand: a seed's networks stacked, `torch.func` for the gradient, AdamW on the stacks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+from torch.nn import functional
+
+from lrwd_sweep.bench.task import (
+    EVAL_BATCH,
+    Curves,
+    Lane,
+    Outcome,
+    choose_threads,
+    data,
+    epochs,
+    initial,
+    module,
+)
+from lrwd_sweep.data import Splits
+from lrwd_sweep.lattice import Cell
+from lrwd_sweep.spec import Training
+
+MOST = 64  # networks in one stack
+BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # of torch.optim.AdamW
+
+Stack = dict[str, Tensor]  # name → (L, *shape)
+
+
+def run(training: Training, lanes: Sequence[Lane]) -> Outcome:
+    """Train stack after stack."""
+    splits, net = data(training), module(training)
+
+    def train(asked: Training, chosen: Sequence[Lane]) -> Curves:
+        curves = Curves()
+        for seed in dict.fromkeys(seed for _, seed in chosen):
+            cells = [cell for cell, own in chosen if own == seed]
+            for first in range(0, len(cells), MOST):
+                some = cells[first : first + MOST]
+                found = _fit(net, asked, splits, some, seed)
+                curves |= {(cell, seed): curve for cell, curve in zip(some, found, strict=True)}
+        return curves
+
+    choose_threads(train, training, lanes)
+    return Outcome.timed(train, training, lanes)
+
+
+def _fit(
+    net: nn.Module, training: Training, splits: Splits, cells: Sequence[Cell], seed: int
+) -> list[list[float]]:
+    """Train a stack; every lane's validation loss after every epoch."""
+    count = len(cells)
+    names = [name for name, _ in net.named_parameters()]
+    theta = {n: v.repeat(count, *[1] * v.dim()) for n, v in zip(names, initial(training, seed), strict=True)}
+    buffers = {n: v.repeat(count, *[1] * v.dim()) for n, v in net.named_buffers()}
+    update = AdamW(theta, cells)
+    bare = deepcopy(net).to("meta")
+
+    def loss(theta: Stack, buffers: Stack, x: Tensor, y: Tensor) -> Tensor:
+        return functional.cross_entropy(functional_call(bare, (theta, buffers), (x,)), y)
+
+    gradient = vmap(grad(loss), in_dims=(0, 0, None, None), randomness="different")
+    evaluated = vmap(loss, in_dims=(0, 0, None, None))
+    curves, t = [], 0
+    for batches in epochs(training, splits.train, seed):
+        bare.train()
+        for x, y in batches:
+            update.step(gradient(theta, buffers, x, y), training.timetable.eta(t), t + 1)
+            t += 1
+        bare.eval()
+        with torch.no_grad():
+            sums = [
+                evaluated(theta, buffers, x, y) * len(y) for x, y in splits.validation.batches(EVAL_BATCH)
+            ]
+        curves.append((torch.stack(sums).sum(dim=0) / len(splits.validation)).tolist())
+    return [list(curve) for curve in zip(*curves, strict=True)]
+
+
+class AdamW:
+    """torch.optim.AdamW on stacks, with a learning rate and a decay for every lane."""
+
+    def __init__(self, theta: Stack, cells: Sequence[Cell]) -> None:
+        self.theta = theta
+        self.m = {name: torch.zeros_like(value) for name, value in theta.items()}
+        self.v = {name: torch.zeros_like(value) for name, value in theta.items()}
+        self.lr = torch.tensor([cell.lr for cell in cells])
+        self.weight_decay = torch.tensor([cell.weight_decay for cell in cells])
+
+    @torch.no_grad()
+    def step(self, gradients: Mapping[str, Tensor], eta: float, t: int) -> None:
+        """Update number t = 1, 2, …, at the schedule's η."""
+        alpha = eta * self.lr
+        decay, size = 1 - alpha * self.weight_decay, -alpha / (1 - BETA1**t)
+        for name, theta in self.theta.items():
+            g, m, v = gradients[name], self.m[name], self.v[name]
+            shape = (-1, *[1] * (theta.dim() - 1))
+            m.lerp_(g, 1 - BETA1)
+            v.mul_(BETA2).addcmul_(g, g, value=1 - BETA2)
+            denominator = v.sqrt().div_((1 - BETA2**t) ** 0.5).add_(EPS)
+            theta.mul_(decay.view(shape)).addcmul_(m / denominator, size.view(shape))

@@ -1,0 +1,100 @@
+"""What `bench` measured, for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich import box
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from lrwd_sweep.bench.chart import chart
+from lrwd_sweep.bench.overhead import Overhead
+from lrwd_sweep.bench.race import Floor, Race
+from lrwd_sweep.bench.scaling import Scaling
+from lrwd_sweep.bench.spread import Spread
+from lrwd_sweep.spec import Training
+from lrwd_sweep.view.plain import plain
+
+
+def shown(
+    result: Race | Scaling | Overhead, training: Training, machine: Mapping[str, Any]
+) -> Iterator[RenderableType]:
+    """The figures, and below them what they were measured on."""
+    match result:
+        case Race():
+            yield from _race(result)
+        case Scaling():
+            yield from _scaling(result)
+        case Overhead():
+            yield _overhead(result)
+    yield Text(
+        f"{training.data}, {training.net}, AdamW, {training.epochs} epochs of {training.steps_per_epoch} "
+        f"batches of {training.batch_size}; {plain(machine['cpu'])}, {machine['cores']} cores, "
+        f"torch {machine['torch']}, {machine['date'][:10]}"
+    )
+
+
+def _race(race: Race) -> Iterator[RenderableType]:
+    """One row per contender, the engine first; the floor; who did not run, and why."""
+    table = _table("contender", "lanes", "lane-steps/s", "lrwd-sweep is faster by")
+    for k, timing in enumerate(race.timings):
+        name = f"{timing.entry.name}: {timing.entry.about}"
+        if timing.rate is None or timing.lead is None:
+            table.add_row(name, "", "not available", "")
+        else:
+            lead = timing.lead.text(".1f", "×") if k else ""
+            table.add_row(name, str(timing.lanes), timing.rate.text(",.0f"), lead)
+    yield table
+    for timing in race.timings:
+        if timing.absent:
+            yield Text(plain(f"{timing.entry.name} is not available: {timing.absent}"))
+    yield Text(_floor(race.floor))
+
+
+def _floor(floor: Floor) -> str:
+    speed, share = floor.rate.times(floor.flop / 1e9), floor.validation / floor.flop
+    return (
+        f"floor: the matrix products of a lane-step, {floor.flop / 1e6:.1f} MFLOP, {share:.0%} of them for "
+        f"validation, at {speed.text('.0f')} GFLOP/s: {floor.rate.text(',.0f')} lane-steps/s; "
+        f"lrwd-sweep reaches {floor.reached.times(100).text('.0f', ' %')} of that"
+    )
+
+
+def _scaling(scaling: Scaling) -> Iterator[RenderableType]:
+    """The chart, its points, and the line through them."""
+    drawn = chart(scaling)
+    assert drawn is not None, "there are points"
+    yield drawn
+    table = _table("lanes", "seconds", "ms per lane and step")
+    for point in scaling.points:
+        cost = point.seconds.times(1e3 / (point.lanes * scaling.steps))
+        table.add_row(str(point.lanes), point.seconds.text(".3g"), cost.text(".3g"))
+    yield table
+    if line := scaling.line:
+        lanes, share = scaling.furthest
+        yield Text(
+            f"{scaling.at_once} lanes train at a time; from {scaling.fitted[0].lanes} on they take "
+            f"{line.text}; {lanes} lanes are furthest from that, by {share:+.1%}"
+        )
+
+
+def _overhead(overhead: Overhead) -> Table:
+    """What is paid once, and what for every lane."""
+    both = Spread(tuple(map(sum, zip(overhead.sampler.values, overhead.store.values, strict=True))))
+    per_lane = f"per lane, of {overhead.lanes:,}"
+    table = _table("what is paid besides training", "")
+    table.add_row("from the start of the process to the end of an epoch", overhead.start.text(".2f", " s"))
+    for name, seconds in (("sampler", overhead.sampler), ("store", overhead.store), ("both", both)):
+        table.add_row(f"{name}, {per_lane}", seconds.times(1e3).text(".3f", " ms"))
+    return table
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(first)
+    for heading in others:
+        table.add_column(heading, justify="right")
+    return table

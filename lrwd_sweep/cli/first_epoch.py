@@ -1,0 +1,33 @@
+"""A command up to the end of the first epoch, the time of which goes to stdout: for `bench --overhead`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from lrwd_sweep.cli import app
+from lrwd_sweep.progress import EpochDone
+
+
+def stop_at_first_epoch() -> None:
+    """Have the engine end this process there, whatever trains."""
+    from lrwd_sweep.engine import Pool
+
+    train = Pool.train
+
+    def until_first(*arguments: Any, **options: Any) -> Iterator[Any]:
+        for event in train(*arguments, **options):
+            if isinstance(event, EpochDone):
+                os.write(1, repr(time.time()).encode())
+                os._exit(0)
+            yield event
+
+    Pool.train = until_first  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    stop_at_first_epoch()
+    sys.exit(app.run())

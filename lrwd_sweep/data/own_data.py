@@ -1,0 +1,200 @@
+"""Somebody's own data: what their function returns, looked through once and held as tensors."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+from lrwd_sweep import own_code
+from lrwd_sweep.catalog import DataSet
+from lrwd_sweep.data.files import Files
+from lrwd_sweep.data.splits import Pixels, Split, Splits
+from lrwd_sweep.errors import DataError, UsageError
+from lrwd_sweep.nets.seeded import seeded
+from lrwd_sweep.spec import Training
+
+NAMES = ("train", "validation", "test")
+SEED = 0  # of the generators while the function runs: a split drawn at random is the same every time
+_READ_TWICE = 8  # items, to see whether an item is always the same
+
+Pair = tuple[Tensor, Tensor]
+_ARRAYS = (Tensor, np.ndarray)
+
+
+def completed(training: Training) -> Training:
+    """A training with what has to be looked up in somebody's own code: the data's sizes, all digests.
+
+    Raises UsageError, UnknownName or DataError.
+    """
+    named = training.own_code.items()
+    code = {name: own_code.find(option, name).digest for option, name in named}
+    sizes = _sizes(load(training.data)) if training.data in code else training.sizes
+    return replace(training, code=tuple(code.items()), sizes=sizes)
+
+
+def load(name: str, files: Files | None = None, sizes: DataSet | None = None) -> Splits:
+    """What the function `name` returns; needs no `files`. Raises UsageError, UnknownName or DataError."""
+    splits = _loaded(name, own_code.find("--data", name).digest, os.getcwd())
+    if sizes not in (None, _sizes(splits)):
+        raise DataError(f"--data {name} gives other data than a moment ago; run the same command again")
+    return splits
+
+
+def _sizes(splits: Splits) -> DataSet:
+    counts = (len(splits.train), len(splits.validation), len(splits.test))
+    return DataSet(*counts, classes=int(splits.train.y.max()) + 1, shape=tuple(splits.train.x.shape[1:]))
+
+
+@lru_cache(maxsize=1)
+def _loaded(name: str, digest: str, folder: str) -> Splits:
+    """Loaded once for the code `digest` in a `folder`: to see its sizes and to train are one reading."""
+    code = own_code.find("--data", name)
+    arguments = code.arguments({}, {})
+    try:
+        with seeded(SEED), redirect_stdout(sys.stderr):
+            parts = _parts(code(**arguments))
+            return _splits({split: _pair(split, part) for split, part in parts.items()})
+    except DataError as error:
+        raise DataError(f"--data {name}: {error}") from error
+    except UsageError as error:  # whatever the function raised
+        raise DataError(str(error)) from error
+    except Exception as error:
+        raise DataError(f"--data {name} cannot be read: {code.told(error)}") from error
+
+
+def _parts(found: Any) -> dict[str, Any]:
+    """The splits by name. Raises DataError."""
+    if isinstance(found, Mapping):
+        parts = dict(found)
+        if not {"train", "validation"} <= parts.keys() <= set(NAMES):
+            raise DataError(f"it returns {', '.join(map(str, parts))}; name {', '.join(NAMES)} (or no test)")
+    elif isinstance(found, tuple | list) and len(found) in (2, 3) and not isinstance(found[0], _ARRAYS):
+        parts = dict(zip(NAMES, found, strict=False))
+    else:
+        raise DataError(
+            f"it returns {_kind(found)}; return train, validation and, if there is one, test, each a pair of "
+            "tensors (x, y) or a data set"
+        )
+    if parts.get("test") is None:
+        parts.pop("test", None)
+    return parts
+
+
+def _pair(name: str, part: Any) -> Pair:
+    """A split as x (n, *shape) and y (n,). Raises DataError, and what a data set raises."""
+    if isinstance(part, TensorDataset):
+        part = part.tensors
+    if isinstance(part, tuple | list) and len(part) == 2 and all(isinstance(v, _ARRAYS) for v in part):
+        return _inputs(name, _tensor(part[0])), _labels(name, _tensor(part[1]))
+    if not hasattr(part, "__getitem__") or not hasattr(part, "__len__") or isinstance(part, str | Mapping):
+        raise DataError(f"{name} is {_kind(part)}; give tensors (x, y), or a data set with a length")
+    items = [_item(name, k, part[k]) for k in range(len(part))]
+    if not items:
+        raise DataError(f"{name} is empty; give it items")
+    for k, (x, _) in enumerate(items):
+        if x.shape != items[0][0].shape:
+            raise DataError(
+                f"item {k} of {name} has shape {tuple(x.shape)}, item 0 has {tuple(items[0][0].shape)}; make "
+                "them equal"
+            )
+    for k, (x, y) in enumerate(items[:_READ_TWICE]):
+        again = _item(name, k, part[k])
+        if not torch.equal(x, again[0]) or y != again[1]:
+            raise DataError(
+                f"item {k} of {name} is another every time; it is read once, so leave random transforms out "
+                "and take --augment"
+            )
+    return _inputs(name, torch.stack([x for x, _ in items])), torch.tensor([y for _, y in items])
+
+
+def _item(name: str, k: int, item: Any) -> tuple[Tensor, int]:
+    if not isinstance(item, tuple | list) or len(item) != 2:
+        raise DataError(f"item {k} of {name} is {_kind(item)}; make it a pair (x, class)")
+    x, y = item
+    if not isinstance(x, _ARRAYS):
+        raise DataError(f"item {k} of {name} holds {_kind(x)}; make it a tensor, as by ToTensor()")
+    try:
+        label = y.item() if isinstance(y, Tensor | np.ndarray | np.generic) else y
+    except (RuntimeError, ValueError):  # several numbers
+        label = None
+    if isinstance(label, bool) or not isinstance(label, int):
+        raise DataError(f"item {k} of {name} has the label {y!r}; make it a class, a whole number from 0")
+    return _tensor(x), label
+
+
+def _tensor(values: Tensor | np.ndarray) -> Tensor:
+    if isinstance(values, Tensor):
+        return values.detach().cpu()
+    return torch.from_numpy(np.require(values, requirements=["C", "W"]))
+
+
+def _inputs(name: str, x: Tensor) -> Tensor:
+    if x.dim() < 2 or not x.numel():
+        raise DataError(f"x of {name} has shape {tuple(x.shape)}; give it one row per item")
+    if x.dtype == torch.uint8 and x.dim() == 4:
+        return x
+    if not x.is_floating_point():
+        raise DataError(
+            f"x of {name} is {_dtype(x)}; give floating-point numbers (a network of tokens calls x.long()), "
+            "or images as uint8 (n, channels, height, width)"
+        )
+    if not bool(torch.isfinite(x).all()):
+        rows = torch.isfinite(x.flatten(1)).all(dim=1)
+        raise DataError(f"item {int(rows.to(torch.uint8).argmin())} of {name} is not finite; leave it out")
+    return x
+
+
+def _labels(name: str, y: Tensor) -> Tensor:
+    if y.dim() != 1 or y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
+        raise DataError(
+            f"y of {name} is {_dtype(y)} of shape {tuple(y.shape)}; give each item one class, a whole number "
+            "from 0"
+        )
+    return y.long()
+
+
+def _splits(pairs: Mapping[str, Pair]) -> Splits:
+    """Checked against each other. Raises DataError."""
+    x, y = pairs["train"]
+    present = torch.unique(y).tolist()
+    if len(present) < 2:
+        raise DataError("train has no two classes; there is nothing to tell apart")
+    for expected, label in enumerate(present):
+        if label != expected:
+            raise DataError(
+                f"train has the label {label} and none that is {expected}; count classes from 0 without gaps"
+            )
+    for name, (inputs, labels) in pairs.items():
+        if len(inputs) != len(labels):
+            raise DataError(f"{name} has {len(inputs)} inputs and {len(labels)} labels; give one for each")
+        if inputs.shape[1:] != x.shape[1:] or inputs.dtype != x.dtype:
+            raise DataError(
+                f"x of {name} is {_dtype(inputs)} of {tuple(inputs.shape[1:])}, that of train {_dtype(x)} of "
+                f"{tuple(x.shape[1:])}; make them equal"
+            )
+        for label in (int(labels.min()), int(labels.max())):
+            if not 0 <= label <= present[-1]:
+                raise DataError(f"{name} has the label {label}, train has 0 to {present[-1]}; leave it out")
+    pixels = Pixels.of(x) if x.dtype == torch.uint8 else None
+    made = {name: Split(inputs, labels, pixels) for name, (inputs, labels) in pairs.items()}
+    return Splits(made["train"], made["validation"], made.get("test", Split(x[:0], y[:0], pixels)))
+
+
+def _dtype(x: Tensor) -> str:
+    return str(x.dtype).removeprefix("torch.")
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"of type {type(value).__name__}"

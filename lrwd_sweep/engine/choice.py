@@ -1,0 +1,149 @@
+"""How a network's lanes train, native, by vmap or in a loop: chosen by measuring a few steps.
+
+A network written for lanes trains natively. For a module, vmap is taken where it is faster than the loop,
+gives what the loop gives, and on a CPU gives a lane the same bits in packs of every size. What was chosen is
+kept with the study and in the user's cache, so that a study goes on as it began.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from lrwd_sweep.data import Splits
+from lrwd_sweep.engine.arena import Arena
+from lrwd_sweep.engine.choice_cache import ChoiceCache
+from lrwd_sweep.engine.packing import lanes_that_fit
+from lrwd_sweep.engine.speed import made_up, timed
+from lrwd_sweep.errors import DeviceError, UsageError
+from lrwd_sweep.nets import Network, is_native, network, of_seed
+from lrwd_sweep.optimizer import Optimizer
+from lrwd_sweep.spec import Training
+from lrwd_sweep.version import __version__
+
+SECONDS = 0.1  # of each measurement
+REPEATS = 3
+GAIN = 0.85  # of the loop's time per lane; what is not clearly faster is not worth another rounding
+LONG = 0.02  # seconds: a lane whose step takes this fills the device alone
+TOLERANCE = 1e-8  # relative, in float64: rounding is far below, and what another lane leaves behind above
+_ADAMW = Optimizer.parse("adamw")
+
+
+def chosen(training: Training, device: torch.device, cache: ChoiceCache | None = None) -> Training:
+    """`training` with its engine named, unless its network has but one; measured where nobody knows.
+
+    Raises UsageError for an engine that cannot train the network, DeviceError where there is no room.
+    """
+    if training.engine == "vmap":
+        why = obstacle(training, device)
+        if why:
+            raise UsageError(f"--engine vmap: {training.net} {why}; choose auto or loop")
+    if training.engine != "auto" or is_native(training.net, training.loss):
+        network(training)  # which refuses what it cannot be
+        return training
+    cache = cache or ChoiceCache()
+    key = _key(training, device)
+    engine = cache.find(key)
+    if engine not in ("vmap", "loop"):
+        engine = _fastest(training, device)
+        cache.keep(key, engine)
+    return replace(training, engine=engine)
+
+
+def obstacle(training: Training, device: torch.device) -> str:
+    """Why vmap cannot train a network as the loop does; empty where it can."""
+    loop, stacked = (replace(training, engine=engine) for engine in ("loop", "vmap"))
+    splits = made_up(training, device).to(device, torch.float64)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            expected, found = (_passed(network(one), splits, 3) for one in (loop, stacked))
+        except Exception as error:  # whatever torch has no rule for; or the module does not take float64
+            return f"cannot be vectorised ({' '.join(str(error).split())[:160]})"
+    slow = [str(one.message) for one in told if "batching rule" in str(one.message)]
+    if slow:
+        return f"has a layer that vmap runs one by one ({' '.join(slow[0].split())[:160]})"
+    for one, other in zip(expected, found, strict=True):
+        if not torch.allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE * float(one.abs().max())):
+            return "is not the same when vectorised (one of its layers looks past its lane)"
+    return ""
+
+
+def _fastest(training: Training, device: torch.device) -> str:
+    loop, stacked = (replace(training, engine=engine) for engine in ("loop", "vmap"))
+    if _is_long(loop, device) or obstacle(training, device):
+        return "loop"
+    try:
+        lanes = [lanes_that_fit(one, device=device, workers=1, max_lanes=None) for one in (loop, stacked)]
+    except DeviceError:  # no room for stacked activations
+        return "loop"
+    if device.type == "cpu" and not _same_bits(stacked, device, lanes[1]):
+        return "loop"
+    times = [math.inf, math.inf]
+    for _ in range(REPEATS):
+        for k, one in enumerate((loop, stacked)):
+            step, _ = timed(_ADAMW, one, lanes[k], SECONDS, device, 1)
+            times[k] = min(times[k], step / lanes[k])
+    return "vmap" if times[1] < GAIN * times[0] else "loop"
+
+
+def _is_long(training: Training, device: torch.device) -> bool:
+    """Whether a step of one lane takes so long that nothing beside it counts; seen on small batches first."""
+    batch = training.batch_size
+    return any(
+        timed(_ADAMW, training.changed(batch_size=few), 1, 0.0, device, 1)[0] > LONG
+        for few in (min(2, batch), min(16, batch), batch)
+    )
+
+
+def _same_bits(training: Training, device: torch.device, most: int) -> bool:
+    """Whether the first lane's bits are the same in packs of several sizes."""
+    splits, net = made_up(training, device), network(training)
+    whole = _passed(net, splits, most)
+    return all(
+        torch.equal(one[0], other[0])
+        for lanes in {1, 2, 3, 5, most // 2} - {0, most}
+        for one, other in zip(whole, _passed(net, splits, lanes), strict=True)
+    )
+
+
+def _passed(net: Network, splits: Splits, lanes: int) -> Sequence[Tensor]:
+    """Losses, logits, gradients and predictions of lanes that differ, after two steps."""
+    stream = torch.Generator().manual_seed(0)
+    net = of_seed(net, stream)
+    x, y = splits.train.x, splits.train.y
+    arena = Arena.stack(net.init(stream), lanes, device=x.device, dtype=x.dtype)
+    arena.theta.mul_(torch.linspace(1, 1.5, lanes).to(x).unsqueeze(1))
+    train = net.lanes(arena.named, arena.named_grad, len(y))
+    noise = torch.Generator(x.device).manual_seed(0)
+    for _ in range(2):
+        losses, logits = train.gradient(x, y, noise)
+        arena.theta.sub_(arena.grad, alpha=0.01)
+    with torch.inference_mode():
+        predicted = train.predictor().predict(splits.validation.x)
+    return losses, logits, arena.grad, predicted
+
+
+def _key(training: Training, device: torch.device) -> str:
+    """What the choice depends on."""
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    sizes = training.data_set
+    parts = (
+        platform.node(),
+        where,
+        f"torch {torch.__version__}",
+        f"lrwd-sweep {__version__}",
+        training.net,
+        training.net_options,
+        training.loss,
+        *(digest for name, digest in training.code if name != training.data),
+        str((*sizes.shape, sizes.classes)),
+        f"batch {training.batch_size}",
+    )
+    return "; ".join(part for part in parts if part)

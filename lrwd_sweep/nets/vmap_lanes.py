@@ -1,0 +1,92 @@
+"""Anyone's nn.Module as lanes in one program: torch.func.vmap over stacked parameters and buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from lrwd_sweep.nets.loss import Loss
+from lrwd_sweep.nets.module_lanes import untrained
+from lrwd_sweep.nets.noise import Noisy
+
+State = Mapping[str, Tensor]
+
+
+class VmapLanes:
+    """L modules in training; parameters and gradients are views of an arena, buffers stacked likewise."""
+
+    def __init__(
+        self,
+        module: nn.Module,  # the architecture, with the first values of all that is not in `theta`
+        theta: Mapping[str, Tensor],
+        grad: Mapping[str, Tensor],
+        loss: Loss,
+    ) -> None:
+        lanes = len(next(iter(theta.values())))
+        self.module = deepcopy(module, untrained(module, theta)).train()  # its own: a call changes it
+        self.noisy = [part for part in self.module.modules() if isinstance(part, Noisy)]
+        self.theta = {name: nn.Parameter(value) for name, value in theta.items()}
+        self.grads = [grad[name] for name in theta]
+        self.buffers: State = {
+            name: value.repeat(lanes, *[1] * value.dim()) for name, value in self.module.named_buffers()
+        }
+        self.loss = loss
+
+    def gradient(
+        self,
+        x: Tensor,  # (B, *shape), the same batch in every lane
+        y: Tensor,  # (B,) int64
+        noise: torch.Generator,  # drawn from once for all lanes
+    ) -> tuple[Tensor, Tensor]:  # (L,), (L, C, B)
+        """Every lane's mean loss on the batch, and its logits; the gradients are written."""
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            x, y = x.clone(), y.clone()  # what inference mode makes is not recorded
+            for part in self.noisy:
+                part.noise = noise
+            losses, logits, buffers = vmap(self._pass, (0, 0, None, None), randomness="same")(
+                self.theta, self.buffers, x, y
+            )
+            # no lane's loss depends on another's parameters
+            found = torch.autograd.grad(losses.sum(), list(self.theta.values()), materialize_grads=True)
+            for grad, value in zip(self.grads, found, strict=True):
+                grad.copy_(value)
+            for name, value in buffers.items():
+                if value is not self.buffers[name]:  # not changed in place, but put in its place
+                    self.buffers[name].copy_(value.detach())
+        return losses.detach(), logits.detach().transpose(1, 2)
+
+    def _pass(self, theta: State, buffers: State, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, State]:
+        """One lane's loss, logits (B, C) and buffers."""
+        state = {**theta, **buffers}
+        logits = functional_call(self.module, state, (x,))
+        return self.loss(logits, y), logits, {name: state[name] for name in buffers}
+
+    def predictor(self) -> VmapPredictor:
+        """The networks themselves: what they predict follows their training."""
+        return VmapPredictor(self.module, self.theta, self.buffers)
+
+
+@dataclass(frozen=True, slots=True)
+class VmapPredictor:
+    """Modules in evaluation: running statistics, nothing random."""
+
+    module: nn.Module
+    theta: State
+    buffers: State
+
+    def predict(self, x: Tensor) -> Tensor:  # (L, classes, B)
+        """The logits on x (B, *shape)."""
+        self.module.eval()
+        with torch.inference_mode(mode=False), torch.no_grad():
+            logits: Tensor = vmap(self._pass, (0, 0, None))(self.theta, self.buffers, x.clone())
+        self.module.train()
+        return logits.transpose(1, 2)
+
+    def _pass(self, theta: State, buffers: State, x: Tensor) -> Tensor:  # (B, classes)
+        logits: Tensor = functional_call(self.module, {**theta, **buffers}, (x,))
+        return logits

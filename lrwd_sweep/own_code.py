@@ -1,0 +1,232 @@
+"""Somebody's own network, data or loss: `package.module:NAME` or `./file.py:NAME`, imported when needed.
+
+A name alone is never imported: a store or a report may hold anybody's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from functools import cache, cached_property
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from traceback import walk_tb
+from types import ModuleType
+from typing import Any
+
+from lrwd_sweep.errors import LrwdError, UnknownName, UsageError
+from lrwd_sweep.image_folder import PREFIX
+
+_NOT_OURS = (PREFIX, "torchvision:")
+_NAME = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
+_OWN = re.compile(rf"(?P<where>.+\.py|{_NAME}):(?P<what>{_NAME})")
+_DIGITS = 12  # of a digest: one in 10¹⁴ is the same by chance
+_LONGEST = 200  # characters of somebody's complaint
+
+
+def is_own(name: str) -> bool:
+    """Whether a network, data set or loss of that name is somebody's own code.
+
+    >>> is_own("./my_net.py:Net"), is_own("package.module:make"), is_own("torchvision:resnet18")
+    (True, True, False)
+    """
+    return not name.startswith(_NOT_OURS) and name.isprintable() and _OWN.fullmatch(name) is not None
+
+
+def canonical(option: str, name: str) -> str:
+    """The one way to write a name; one that is nobody's own is as it was.
+
+    Raises UsageError for what looks like a file or a module and does not say what to call in it.
+
+    >>> canonical("--net", "nets/../my_net.py:Net")
+    './my_net.py:Net'
+    """
+    if not is_own(name):
+        if name.partition(":")[0].endswith(".py") or (":" in name and not name.startswith(_NOT_OURS)):
+            raise UsageError(
+                f"{option} {name!r}: write package.module:NAME or ./file.py:NAME, NAME being what is to be "
+                "called in it"
+            )
+        return name
+    where, _, what = name.rpartition(":")
+    if where.endswith(".py"):
+        where = os.path.normpath(where)
+        where = where if os.path.isabs(where) or where.startswith("..") else f".{os.sep}{where}"
+    return f"{where}:{what}"
+
+
+def short(name: str) -> str:
+    """What a study's name says of it: a file without its folder.
+
+    >>> short("./nets/my_net.py:Net"), short("package.module:make"), short("resnet20")
+    ('my_net-Net', 'package.module-make', 'resnet20')
+    """
+    if not is_own(name):
+        return name
+    where, _, what = name.rpartition(":")
+    return f"{Path(where).stem if where.endswith('.py') else where}-{what}"
+
+
+@dataclass(frozen=True)
+class OwnCode:
+    """What a name stands for, imported. Called, it raises UsageError whatever it raises itself."""
+
+    option: str  # that names it, for messages
+    name: str
+    thing: Callable[..., Any]
+    sources: Mapping[str, bytes]  # of the file that the name leads to, and of the one that defines it
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the sources; what they import is not looked at."""
+        whole = hashlib.sha256()
+        for source in sorted(self.sources.values()):
+            whole.update(hashlib.sha256(source).digest())
+        return whole.hexdigest()[:_DIGITS]
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        try:
+            return self.thing(*args, **options)
+        except LrwdError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise UsageError(f"{self.option} {self.name} raised {self.told(error)}") from error
+
+    def told(self, error: BaseException) -> str:
+        """An exception in one line: its type, what it says, and the last line of the sources on its way."""
+        return _told(error, self.sources)
+
+    def arguments(self, offered: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+        """`options`, and what it takes of `offered`.
+
+        Raises UnknownName for an option that it does not take, UsageError where it takes more.
+        """
+        try:
+            parameters = inspect.signature(self.thing).parameters.values()
+        except (TypeError, ValueError):  # built in, and silent about it
+            return dict(options)
+        named = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            for option in options:
+                if option not in named:
+                    raise UnknownName(f"option of {self.option} {self.name}", option, named)
+        given = {name: value for name, value in offered.items() if name in named} | dict(options)
+        for name, p in named.items():
+            if name not in given and p.default is p.empty:
+                raise UsageError(
+                    f"{self.option} {self.name} wants {name!r}, which nothing gives; give it a default"
+                    + (", or a value under [net.options] of a preset" if self.option == "--net" else "")
+                )
+        return given
+
+
+def find(option: str, name: str) -> OwnCode:
+    """Import what a name stands for; what it prints goes to stderr. Raises UsageError or UnknownName."""
+    where, _, what = name.rpartition(":")
+    with redirect_stdout(sys.stderr):
+        load = _from_file if where.endswith(".py") else _imported
+        module, executed = load(option, name, where)
+    thing: Any = module
+    for part in what.split("."):
+        if not hasattr(thing, part):
+            known = [other for other in dir(thing) if not other.startswith("_")]
+            raise UnknownName(f"name in {where}", part, known)
+        thing = getattr(thing, part)
+    if not callable(thing):
+        raise UsageError(f"{option} {name} is of type {type(thing).__name__}; name a function or a class")
+    paths = [getattr(module, "__file__", None) or "", _definition(thing)]
+    read = {path: _source(path, thing if thing.__hash__ else None) for path in paths if path not in executed}
+    return OwnCode(option, name, thing, executed | read)
+
+
+def _from_file(option: str, name: str, path: str) -> tuple[ModuleType, dict[str, bytes]]:
+    try:
+        source = Path(path).expanduser().read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"{option} {name}: {path!r} cannot be read ({error.strerror}); a path is looked up from "
+            f"{os.getcwd()!r}"
+        ) from None
+    path = os.path.abspath(os.path.expanduser(path))
+    with _explained(option, name, {path: source}):
+        return _executed(path, source), {path: source}
+
+
+@cache
+def _executed(path: str, source: bytes) -> ModuleType:
+    """A file as a module, of exactly this source; the files beside it can be imported, as in a script."""
+    folder, stem = os.path.dirname(path), Path(path).stem
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    taken = sys.modules.get(stem)
+    alone = stem not in sys.stdlib_module_names and getattr(taken, "__file__", path) == path
+    label = stem if alone else f"{stem}_{hashlib.sha256(path.encode()).hexdigest()[:_DIGITS]}"
+    spec = spec_from_file_location(label, path)
+    assert spec is not None, "the name ends in .py"
+    module = module_from_spec(spec)
+    sys.modules[label] = module  # dataclasses and pickle look a class's module up there
+    try:
+        exec(compile(source, path, "exec"), module.__dict__)
+    except BaseException:
+        del sys.modules[label]
+        raise
+    return module
+
+
+def _imported(option: str, name: str, label: str) -> tuple[ModuleType, dict[str, bytes]]:
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    with _explained(option, name, {}):
+        try:
+            return importlib.import_module(label), {}
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{label}.".startswith(f"{error.name}."):
+                raise  # something that it imports
+            raise UsageError(
+                f"{option} {name}: there is no module {error.name!r}; install it, or run this in the folder "
+                "that holds it"
+            ) from None
+
+
+def _definition(thing: Callable[..., Any]) -> str:
+    """The file where it is written, which need not be the one that names it; empty where that is none."""
+    try:
+        return inspect.getsourcefile(inspect.unwrap(thing)) or ""
+    except TypeError:  # an object, or built in
+        return ""
+
+
+@cache
+def _source(path: str, thing: object) -> bytes:
+    """A file's bytes when `thing` was first asked for: what is imported does not change with its file."""
+    try:
+        return Path(path).read_bytes()
+    except OSError:
+        return b""
+
+
+@contextmanager
+def _explained(option: str, name: str, sources: Mapping[str, bytes]) -> Iterator[None]:
+    try:
+        yield
+    except LrwdError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"{option} {name} cannot be imported: {_told(error, sources)}") from error
+
+
+def _told(error: BaseException, sources: Mapping[str, bytes]) -> str:
+    text = " ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
+    lines = [
+        f" ({Path(frame.f_code.co_filename).name}, line {line})"
+        for frame, line in walk_tb(error.__traceback__)
+        if frame.f_code.co_filename in sources
+    ]
+    return " ".join(text.split())[:_LONGEST] + "".join(lines[-1:])

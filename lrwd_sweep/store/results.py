@@ -1,0 +1,38 @@
+"""Studies of the store as they stand, analysed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lrwd_sweep.result import ComparedResults, Result, comparison, result
+from lrwd_sweep.store.store import Store
+
+
+def read_results(
+    store: Store,
+    names: Sequence[str],
+    metric: str | None = None,
+    *,
+    curves: bool = False,
+    at_restart: int | None = None,
+) -> tuple[list[Result], list[ComparedResults]]:
+    """Each study's result, and each further one compared with the first.
+
+    Raises UnknownName for a study or a metric, UsageError without such a snapshot.
+    """
+    results = []
+    for name in names:
+        record = store.get_study(name)
+        trials = store.trials(record.name, curves=curves)
+        results.append(
+            result(
+                record.name,
+                record.spec,
+                record.created,
+                trials,
+                metric=metric,
+                storage=store.storage,
+                at_restart=at_restart,
+            )
+        )
+    return results, [comparison(results[0], other) for other in results[1:]]

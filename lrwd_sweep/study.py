@@ -1,0 +1,169 @@
+"""Studies as Python has them: numbers, frames, lines to paste, and themselves as a picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lrwd_sweep.errors import UsageError
+from lrwd_sweep.recommend import recommendations
+from lrwd_sweep.result import Result, comparison, titles
+from lrwd_sweep.separability import Comparison as Differences
+from lrwd_sweep.separability import Separability
+from lrwd_sweep.store import open_store
+from lrwd_sweep.surface import Surface
+from lrwd_sweep.view.data_frame import curve_frame, lane_frame
+from lrwd_sweep.view.notebook import fragment
+from lrwd_sweep.view.plain import plain
+from lrwd_sweep.view.recommended import snippet
+from lrwd_sweep.view.report import text_of
+from lrwd_sweep.view.tables import Report
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The best point of a study: the smallest mean over all seeds, in the metric's units."""
+
+    lr: float
+    weight_decay: float  # in the study's own decay convention
+    value: float
+    sem: float | None  # standard error of `value`; None with fewer than two seeds
+    test_value: float | None  # the same measure on the test split, which chose nothing
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Study:
+    """One study as it stood when it was read: its picture in a notebook, its report when printed."""
+
+    result: Result  # all that is known, for the modules below
+    store: Path  # the file that it was read from
+
+    @property
+    def name(self) -> str:
+        """Its name in the store, which `load` finds."""
+        return self.result.name
+
+    @property
+    def optimizer(self) -> str:
+        """Family and decay rule, as `sweep` takes them."""
+        return self.result.spec.title
+
+    @property
+    def formula(self) -> str:
+        """The update that trained, in the paper's letters."""
+        return self.result.spec.formula
+
+    @property
+    def metric(self) -> str:
+        """What was minimised."""
+        return self.result.surface.metric
+
+    @property
+    def surface(self) -> Surface:
+        """Arrays: `lr` (I,), `weight_decay` (J,), `values` (I, J, R) by seed, `mean` and `sem` (I, J).
+
+        `values` is NaN where a lane did not complete, `mean` where one of the seeds did not.
+        """
+        return self.result.surface
+
+    @property
+    def separability(self) -> Separability:
+        """Verdict, ridge slope and the other metrics, each with its 90 % interval."""
+        return self.result.separability
+
+    @property
+    def best(self) -> Best | None:
+        """The best point; None when none counts."""
+        for found in self.result.ranked(1):
+            at = found.cell
+            return Best(at.lr, at.weight_decay, found.value, found.sem, found.test_value)
+        return None
+
+    @cached_property
+    def frame(self) -> DataFrame:
+        """One row per lane: lr, weight_decay, seed, status, detail, then every metric. Raises HostError."""
+        return lane_frame({self.name: self.result.trials}, self.metric)
+
+    def curves(self) -> DataFrame:
+        """One row per lane and epoch: lr, weight_decay, seed, epoch, then every curve, read from the store.
+
+        Raises HostError, also without pandas, and UnknownName when the study is no longer there.
+        """
+        with open_store(str(self.store), write=False) as store:
+            return curve_frame({self.name: store.trials(self.name, curves=True)})
+
+    @property
+    def recipe(self) -> str:
+        """The best and the most forgiving cell as lines of Python to paste; empty when none counts."""
+        return snippet(self.result, recommendations(self.result))
+
+    def __repr__(self) -> str:
+        surface, best, counts = self.surface, self.best, self.surface.counts()
+        wrong = "".join(f", {counts[s]} {s}" for s in ("diverged", "failed", "missing") if counts[s])
+        parts = [
+            f"{len(surface.lr)}×{len(surface.weight_decay)} cells × {len(surface.seeds)} seeds{wrong}",
+            str(self.separability.verdict),
+        ]
+        if best is not None:
+            at = f"lr={best.lr:.4g}, weight_decay={best.weight_decay:.4g}"
+            parts.append(f"best {plain(self.metric)} {best.value:.4g} at {at}")
+        return f"<Study {self.name!r} of {plain(self.optimizer)}: {'; '.join(parts)}>"
+
+    def __str__(self) -> str:
+        return text_of(self.__rich__()).rstrip()
+
+    def __rich__(self) -> Report:
+        return Report([self.result])
+
+    def _repr_html_(self) -> str:
+        return fragment([self.result])
+
+
+class Comparison:
+    """Studies side by side, the first being what the others are compared with, seed by seed.
+
+    The same seed is the same initialisation and data order in all of them. Raises UsageError without a study,
+    or with one of them twice.
+    """
+
+    def __init__(self, *studies: Study) -> None:
+        self._results = [study.result for study in studies]
+        self.studies: dict[str, Study] = dict(zip(titles(self._results), studies, strict=True))
+        if not studies or len(self.studies) < len(studies):
+            raise UsageError("a comparison needs different studies, as in Comparison(load('a'), load('b'))")
+        self._compared = [comparison(self._results[0], other) for other in self._results[1:]]
+
+    @property
+    def differences(self) -> dict[str, Differences]:
+        """Slope and best value of every further study minus those of the first, paired by seed; by title."""
+        _, *others = self.studies
+        return {title: compared.comparison for title, compared in zip(others, self._compared, strict=True)}
+
+    @property
+    def verdict(self) -> str:
+        """A sentence for every further study, claiming no more than the intervals do."""
+        return "\n".join(found.verdict for found in self.differences.values())
+
+    @cached_property
+    def frame(self) -> DataFrame:
+        """The frames of all studies as one, with `study`, their titles, in front. Raises HostError."""
+        trials = {title: study.result.trials for title, study in self.studies.items()}
+        return lane_frame(trials, self._results[0].surface.metric)
+
+    def __repr__(self) -> str:
+        found = (f"{plain(title)} {study.separability.verdict}" for title, study in self.studies.items())
+        return f"<Comparison: {', '.join(found)}>"
+
+    def __str__(self) -> str:
+        return text_of(self.__rich__()).rstrip()
+
+    def __rich__(self) -> Report:
+        return Report(self._results, self._compared)
+
+    def _repr_html_(self) -> str:
+        return fragment(self._results, self._compared)

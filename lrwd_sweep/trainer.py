@@ -1,0 +1,107 @@
+"""Trainer: from specifications to trained studies in a store. Loads torch only where there is work."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from lrwd_sweep.data_files import DataFiles
+from lrwd_sweep.progress import Unwatched, Watcher
+from lrwd_sweep.signals import Interrupted, stop_on_signals
+from lrwd_sweep.spec import StudySpec, labels
+from lrwd_sweep.trial import Trial, unfinished
+from lrwd_sweep.view import consoles
+
+if TYPE_CHECKING:
+    from lrwd_sweep.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Trainer:
+    """Where and how studies train; unless `quiet`, what happens is told on stderr."""
+
+    store: Store
+    device: str
+    max_lanes: int | None
+    files: DataFiles
+    quiet: bool = False
+
+    def grid(self, name: str, spec: StudySpec, title: str = "") -> None:
+        """Train what the lattice misses, and say so under this title. Raises Interrupted after a signal."""
+        if self.store.find_study(name) is not None:
+            self.store.begin_study(name, spec)
+            cells = list(spec.lattice.cells())
+            missing = sum(map(len, unfinished(cells, spec.seeds, self.store.finished(name)).values()))
+            kept = len(cells) * len(spec.seeds) - missing
+            self._note(f"{name}: {kept} of {len(cells) * len(spec.seeds)} lanes are in the store", missing)
+            if not missing:
+                return
+        self._train(name, spec, None, title)
+
+    def compare(self, specs: Mapping[str, StudySpec]) -> None:
+        """Train several studies, by name, and remember that they are looked at together.
+
+        Raises SpecMismatch before any of them trains, Interrupted after a signal.
+        """
+        for name, spec in specs.items():
+            self.store.check_study(name, spec)
+        for (name, spec), title in zip(specs.items(), labels(list(specs.values())), strict=True):
+            self.grid(name, spec, title)
+        self.store.record_comparison(list(specs))
+
+    def tpe(self, name: str, spec: StudySpec, points: int) -> None:
+        """Search until there are `points` points, and say so. Raises Interrupted after a signal."""
+        if self.store.find_study(name) is not None:
+            self.store.begin_study(name, spec)
+            finished = self.store.finished(name)
+            cells = {trial.cell for trial in self.store.trials(name)}
+            whole = sum(all((cell, seed) in finished for seed in spec.seeds) for cell in cells)
+            self._note(f"{name}: {whole} of {points} points are in the store", max(points - whole, 0))
+            if whole >= points and whole == len(cells):
+                return
+        self._train(name, spec, points)
+
+    def _train(self, name: str, spec: StudySpec, points: int | None, title: str = "") -> None:
+        from lrwd_sweep.engine import Pool, Stopped
+        from lrwd_sweep.engine.device import threads_kept
+        from lrwd_sweep.sweeping import Sweep
+
+        assert spec.training is not None, "an imported study does not train"
+        begun = self.store.find_study(name)
+        training = spec.training if begun is None else spec.training.resuming(begun.spec.training)
+        with threads_kept(), redirect_stdout(sys.stderr):  # whatever somebody's network prints
+            pool = Pool(training, self.device, files=self.files.open(shown=not self.quiet))
+            self.store.begin_study(name, replace(spec, training=pool.training))
+            known = self.store.trials(name)
+            with stop_on_signals() as stop, self._progress(spec, known, title) as progress:
+                sweep = Sweep(name, spec, self.store, pool, progress, self.max_lanes, stop)
+                try:
+                    if points is None:
+                        sweep.grid()
+                    else:
+                        sweep.tpe(points)
+                except Stopped:
+                    raise Interrupted(stop.signal) from None
+
+    def _progress(self, spec: StudySpec, known: list[Trial], title: str) -> AbstractContextManager[Watcher]:
+        if self.quiet:
+            return nullcontext(Unwatched())
+        from lrwd_sweep.view.live import Progress
+
+        return Progress(consoles.stderr(), spec, known, title)
+
+    def _note(self, found: str, missing: int) -> None:
+        if not self.quiet:
+            left = f"training the {missing} that are missing" if missing else "nothing to train"
+            consoles.note(found, left)
+
+
+def check_device(name: str) -> None:
+    """Refuse a device that is not there before anything is opened or stored."""
+    if name not in ("auto", "cpu"):
+        from lrwd_sweep.engine.device import choose
+
+        choose(name)

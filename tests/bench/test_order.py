@@ -1,0 +1,25 @@
+"""An order reaches a process of its own, and comes back as what was measured or as one line."""
+
+from __future__ import annotations
+
+import pytest
+
+from lrwd_sweep.bench.order import Order
+from lrwd_sweep.errors import HostError
+from tests.bench.made_up import LATTICE, TRAINING
+
+
+def test_an_order_survives_the_command_line() -> None:
+    order = Order("plain", TRAINING.changed(net="cnn"), LATTICE, (3, 5))
+    assert Order.from_json(order.to_json()) == order
+
+
+def test_a_contender_is_timed_in_a_process_of_its_own() -> None:
+    found = Order("plain", TRAINING.changed(epochs=1), LATTICE, (1,)).carried_out()
+    assert found.keys() == {"rate"}
+    assert found["rate"] > 0
+
+
+def test_what_went_wrong_there_is_one_line() -> None:
+    with pytest.raises(HostError, match=r"^bench nobody: ModuleNotFoundError: [^\n]*nobody'$"):
+        Order("nobody", TRAINING, LATTICE).carried_out()

@@ -1,0 +1,204 @@
+"""A network, data and a loss of one's own on the command line, from their files to a report elsewhere."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lrwd_sweep.store import open_store
+from tests.cli.conftest import STORE, Ended, Run
+from tests.command_line import understood
+
+NET = """
+from torch import nn
+
+print("loading the network")
+
+class Net(nn.Module):
+    def __init__(self, num_classes, input_shape, width=8):
+        super().__init__()
+        self.body = nn.Linear(input_shape[0], width, bias=False)
+        self.norm = nn.BatchNorm1d(width)
+        self.head = nn.Linear(width, num_classes)
+
+    def forward(self, x):
+        return self.head(self.norm(self.body(x)).relu())
+"""
+DATA = """
+import torch
+
+def load():
+    print("loading the data")
+    x = torch.randn(96, 5)
+    y = (x[:, 0] > 0).long()
+    return (x[:64], y[:64]), (x[64:], y[64:])
+"""
+LOSS = """
+from torch.nn.functional import cross_entropy
+
+def smooth(logits, y):
+    return cross_entropy(logits, y, label_smoothing=0.1)
+"""
+AXES = ("--lr", "2^-4:2^-3", "--wd", "2^-8:2^-7", "--epochs", "2", "--seeds", "1", "--batch-size", "16")
+OWN = ("--net", "./my_net.py:Net", "--data", "my_data.py:load")
+NAME = "my_data-load-my_net-net-adamw-cosine-2ep-b16"
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with the three files."""
+    for name, text in (("my_net", NET), ("my_data", DATA), ("my_loss", LOSS)):
+        (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if name.startswith("my_"):
+            del sys.modules[name]
+
+
+def _refused(found: Ended, code: int, *parts: str) -> None:
+    assert (found.code, found.out) == (code, "")
+    last = found.err.splitlines()[-1]
+    assert last.startswith("lrwd-sweep: ")
+    for part in parts:
+        assert part in last
+    assert "Traceback" not in found.err
+
+
+def test_it_trains_repeats_nothing_and_is_reported_without_its_files(
+    run: Run, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = run("grid", *OWN, *AXES)
+    assert found.code == 0, found.err
+    assert "loading" not in found.out
+    assert found.err.count("loading the data") == 1
+    assert "4 of 4 lanes are in the store; nothing to train" in run("grid", *OWN, *AXES).err
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    shutil.move(project / STORE, elsewhere / STORE)
+    monkeypatch.chdir(elsewhere)
+    for name in ("my_net.py", "my_data.py"):
+        (project / name).write_text("raise SystemExit('a report imports nothing')")
+    assert "my_data.py:load, ./my_net.py:Net" in run("report").out
+    shown = json.loads(run("report", "--format", "json").out)["studies"][0]
+    assert (shown["study_name"], shown["net"], shown["data"]) == (
+        NAME,
+        "./my_net.py:Net",
+        "./my_data.py:load",
+    )
+    assert shown["best"]["test_value"] is None
+    for form in ("markdown", "csv", "html", "junit"):
+        assert run("report", "--format", form).code == 0
+
+
+def test_the_command_that_a_report_prints_trains_the_same_study(run: Run) -> None:
+    assert run("grid", *OWN, *AXES, "--loss", "./my_loss.py:smooth").code == 0
+    lines = run("report").out.splitlines()
+    start = next(k for k, line in enumerate(lines) if line.strip().startswith("lrwd-sweep grid"))
+    words = []
+    for line in lines[start:]:
+        words.append(line.strip().removesuffix("\\"))
+        if not line.strip().endswith("\\"):
+            break
+    found = understood(" ".join(words))
+    with open_store(STORE, write=False) as store:
+        stored = store.get_study(f"{NAME}-my_loss-smooth")
+    assert found.name == stored.name
+    assert found.spec is not None
+    assert not stored.spec.differences(found.spec)
+
+
+def test_an_interrupted_or_extended_study_goes_on_by_the_engine_it_began_with(run: Run) -> None:
+    assert run("grid", *OWN, *AXES, "--engine", "vmap").code == 0
+    assert run("grid", *OWN, *AXES, "--seeds", "2").code == 0
+    with open_store(STORE, write=False) as store:
+        training = store.get_study(NAME).spec.training
+        assert training is not None
+        assert training.engine == "vmap"
+
+
+def test_every_engine_gives_the_same_study(run: Run) -> None:
+    values = {}
+    for engine in ("loop", "vmap"):
+        name = f"by-{engine}"
+        assert run("grid", *OWN, *AXES, "--engine", engine, "--study-name", name).code == 0
+        with open_store(STORE, write=False) as store:
+            values[engine] = {trial.cell: trial.metrics for trial in store.trials(name)}
+    assert values["loop"].keys() == values["vmap"].keys()
+    for cell, one in values["loop"].items():
+        assert one == pytest.approx(values["vmap"][cell], rel=1e-3)
+        assert set(one) == {f"{s}_{m}" for s in ("train", "val") for m in ("loss", "error", "top5_error")}
+
+
+@pytest.mark.parametrize("file", ["my_net.py", "my_data.py", "my_loss.py"])
+def test_other_code_under_the_same_name_is_refused_with_the_difference(
+    run: Run, project: Path, file: str
+) -> None:
+    mine = (*OWN, "--loss", "./my_loss.py:smooth", *AXES)
+    assert run("grid", *mine).code == 0
+    (project / file).write_text((project / file).read_text() + "\n# changed\n")
+    found = run("grid", *mine)
+    _refused(found, 2, "was begun otherwise", f"code of ./{file}:", "--study-name")
+    assert run("grid", *mine, "--study-name", "another").code == 0
+
+
+def test_options_of_the_network_come_from_the_preset(run: Run, project: Path) -> None:
+    preset = project / "mine.toml"
+    text = '[training]\nnet = "./my_net.py:Net"\ndata = "./my_data.py:load"\nepochs = 2\nbatch_size = 16\n'
+    preset.write_text(f"{text}[net.options]\nwidth = 3\n")
+    assert run("grid", "--preset", "mine.toml", *AXES).code == 0
+    with open_store(STORE, write=False) as store:
+        (study,) = store.studies()
+        training = store.get_study(study.name).spec.training
+        assert training is not None
+        assert study.name.endswith("-width-3")
+        assert training.net_options == '{"width": 3}'
+    assert "network's options" in run("report").out
+    shown = run("preset", "show", "mine.toml", "--no-estimate")
+    assert (shown.code, "(64 train, 32 validation, 0 test)" in shown.out) == (0, True)
+    preset.write_text(f"{text}[net.options]\nwidht = 3\n")
+    _refused(run("grid", "--preset", "mine.toml", *AXES), 2, "unknown option", "'widht'; did you mean width?")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "parts"),
+    [
+        (("--net", "./my_net.py"), 2, ("write package.module:NAME or ./file.py:NAME",)),
+        (("--net", "./nothere.py:Net"), 2, ("'./nothere.py' cannot be read",)),
+        (("--net", "./my_net.py:Nett"), 2, ("unknown name in ./my_net.py 'Nett'; did you mean Net?",)),
+        (("--net", "no_such_package:Net"), 2, ("there is no module 'no_such_package'",)),
+        (("--net", "./my_data.py:load"), 2, ("it returns tuple; return a torch.nn.Module",)),
+        (("--data", "./my_data.py:lod"), 2, ("did you mean load?",)),
+        (("--data", "./my_net.py:Net"), 2, ("wants 'num_classes', which nothing gives",)),
+        (("--data", "./my_loss.py:smooth"), 2, ("wants 'logits'",)),
+        (("--loss", "./my_data.py:load"), 2, ("--loss ./my_data.py:load raised TypeError",)),
+        (("--loss", "hinge"), 2, ("unknown loss 'hinge'; known: cross-entropy",)),
+        (("--batch-size", "65"), 2, ("larger than the training set of ./my_data.py:load (64)",)),
+        (("--engine", "native"), 2, ("not written for ./my_net.py:Net; choose auto, vmap or loop",)),
+        (("--engine", "vmpa"), 2, ("unknown engine 'vmpa'; did you mean vmap?",)),
+        (("--data-dir", "x"), 2, ("--data-dir means nothing to ./my_data.py:load",)),
+        (("--augment", "crop-flip"), 2, ("./my_data.py:load holds no images",)),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line_and_leaves_no_study(
+    run: Run, arguments: tuple[str, ...], code: int, parts: tuple[str, ...]
+) -> None:
+    _refused(run("grid", *OWN, *AXES, *arguments), code, *parts)
+    assert (
+        not Path(STORE).exists()
+        or run("study", "list").code == 4
+        or "my_data" not in run("study", "list").out
+    )
+
+
+def test_data_that_fail_are_the_hosts_matter(run: Run, project: Path) -> None:
+    (project / "my_data.py").write_text("def load():\n    return open('missing.pt')\n")
+    _refused(
+        run("grid", *OWN, *AXES), 3, "--data ./my_data.py:load raised FileNotFoundError", "my_data.py, line 2"
+    )

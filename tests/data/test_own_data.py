@@ -1,0 +1,226 @@
+"""Anyone's data: tensors, arrays or data sets, split as they say, and what is wrong with them in one line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, TensorDataset, random_split
+
+from lrwd_sweep.catalog import DataSet
+from lrwd_sweep.data import load
+from lrwd_sweep.data.own_data import completed
+from lrwd_sweep.errors import DataError, UsageError
+from lrwd_sweep.spec import Training
+
+HERE = "tests.data.test_own_data"
+returned: list[Callable[[], Any]] = []  # what `data` calls
+
+
+def data() -> Any:
+    """What a test wants."""
+    return returned[-1]()
+
+
+@pytest.fixture(autouse=True)
+def _read_anew(tmp_path: os.PathLike[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where data was not loaded before
+
+
+def _completed(make: Callable[[], Any], **options: Any) -> Training:
+    returned.append(make)
+    return completed(Training(data=f"{HERE}:data", batch_size=4, **options))
+
+
+def _pair(count: int = 12, classes: int = 3, *shape: int) -> tuple[Tensor, Tensor]:
+    stream = torch.Generator().manual_seed(count)
+    return torch.randn(count, *(shape or (5,)), generator=stream), torch.arange(count) % classes
+
+
+class Items(Dataset[tuple[Tensor, int]]):
+    """A map-style data set."""
+
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        self.x, self.y = x, y
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, k: int) -> tuple[Tensor, int]:
+        return self.x[k], int(self.y[k])
+
+
+FORMS: dict[str, Callable[[Any], Any]] = {
+    "tensors": lambda pair: pair,
+    "arrays": lambda pair: tuple(value.numpy() for value in pair),
+    "read-only arrays": lambda pair: tuple(np.broadcast_to(v.numpy(), v.shape) for v in pair),
+    "a TensorDataset": lambda pair: TensorDataset(*pair),
+    "a map-style data set": lambda pair: Items(*pair),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_gives_the_same_tensors(form: str) -> None:
+    pairs = [_pair(12), _pair(6), _pair(9)]
+    training = _completed(lambda: [FORMS[form](pair) for pair in pairs])
+    assert training.sizes == DataSet(12, 6, 9, 3, (5,))
+    splits = load(training.data, training.data_set)
+    for split, (x, y) in zip((splits.train, splits.validation, splits.test), pairs, strict=True):
+        assert torch.equal(split.x, x)
+        assert torch.equal(split.y, y)
+
+
+@pytest.mark.parametrize(
+    "splits",
+    [
+        lambda: (_pair(), _pair(6)),
+        lambda: {"validation": _pair(6), "train": _pair()},
+        lambda: {"train": _pair(), "validation": _pair(6), "test": None},
+    ],
+)
+def test_the_test_split_may_be_missing(splits: Callable[[], Any]) -> None:
+    training = _completed(splits)
+    assert training.data_set.test == 0
+    assert len(load(training.data, training.data_set).test) == 0
+
+
+def test_bytes_are_images_normalised_as_the_catalogs_are() -> None:
+    x = torch.arange(4 * 3 * 8 * 8).reshape(4, 3, 8, 8).to(torch.uint8)
+    training = _completed(lambda: ((x, torch.arange(4) % 2), (x, torch.arange(4) % 2)))
+    batch, _ = (
+        load(training.data, training.data_set)
+        .train.to(torch.device("cpu"), torch.float64)
+        .batch(torch.arange(4))
+    )
+    assert batch.mean(dim=(0, 2, 3)).abs().max() < 1e-12
+    assert batch.std(dim=(0, 2, 3), correction=0).sub(1).abs().max() < 1e-12
+
+
+def test_a_split_drawn_at_random_is_the_same_every_time(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def splits() -> Any:
+        x = torch.arange(40.0).reshape(20, 2) + np.random.rand()  # as people write
+        return random_split(Items(x, torch.arange(20) % 2), [12, 8])
+
+    found = []
+    for k in range(2):
+        (tmp_path / str(k)).mkdir()
+        monkeypatch.chdir(tmp_path / str(k))  # a reading of its own
+        torch.manual_seed(k)
+        before = torch.get_rng_state()
+        found.append(load(f"{HERE}:data", _completed(splits).data_set).train.x)
+        assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(*found)
+
+
+def test_to_see_its_sizes_and_to_train_is_one_reading() -> None:
+    calls = []
+
+    def counted() -> Any:
+        calls.append(1)
+        return _pair(), _pair(6)
+
+    training = _completed(counted)
+    load(training.data, training.data_set)
+    assert completed(training) == training
+    assert len(calls) == 1
+
+
+def test_other_sizes_than_expected_are_refused() -> None:
+    training = _completed(lambda: (_pair(), _pair(6)))
+    with pytest.raises(DataError, match="gives other data than a moment ago"):
+        load(training.data, DataSet(13, 6, 0, 3, (5,)))
+
+
+class Random(Items):
+    """Another every time."""
+
+    def __getitem__(self, k: int) -> tuple[Tensor, int]:
+        return self.x[k] + torch.rand(()), int(self.y[k])
+
+
+class Raising(Items):
+    """A file that is not there."""
+
+    def __getitem__(self, k: int) -> tuple[Tensor, int]:
+        raise FileNotFoundError(f"no image {k}")
+
+
+def _ragged() -> Any:
+    return [(torch.zeros(3 + (k == 4)), k % 2) for k in range(6)]
+
+
+X, Y = _pair()
+NAN = torch.where(torch.arange(12).unsqueeze(1) == 7, torch.nan, X)
+V = _pair(6)
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (lambda: (X, Y), "it returns a tuple of 2; return train, validation and, if there is one, test"),
+        (lambda: X, "it returns of type Tensor; return train, validation"),
+        (lambda: ((X, Y),), "it returns a tuple of 1; return train, validation"),
+        (
+            lambda: {"train": (X, Y), "val": V},
+            "it returns train, val; name train, validation, test (or no test)",
+        ),
+        (lambda: ((X, Y[:-1]), V), "train has 12 inputs and 11 labels; give one for each"),
+        (
+            lambda: ((X, Y), (V[0][:, :4], V[1])),
+            "x of validation is float32 of (4,), that of train float32 of (5,)",
+        ),
+        (lambda: ((X, Y), (V[0], V[1] + 1)), "validation has the label 3, train has 0 to 2; leave it out"),
+        (lambda: ((X, Y), (V[0], V[1] - 1)), "validation has the label -1, train has 0 to 2"),
+        (lambda: ((X, Y + 1), V), "train has the label 1 and none that is 0; count classes from 0"),
+        (lambda: ((X, Y * 2), V), "train has the label 2 and none that is 1"),
+        (lambda: ((X, Y * 0), V), "train has no two classes; there is nothing to tell apart"),
+        (lambda: ((X, Y.float()), V), "y of train is float32 of shape (12,); give each item one class"),
+        (
+            lambda: ((X, torch.eye(3)[Y].long()), V),
+            "y of train is int64 of shape (12, 3); give each item one class",
+        ),
+        (lambda: ((X.long(), Y), V), "x of train is int64; give floating-point numbers"),
+        (lambda: ((X[:, 0], Y), V), "x of train has shape (12,); give it one row per item"),
+        (lambda: ((X[:0], Y[:0]), V), "x of train has shape (0, 5); give it one row per item"),
+        (lambda: ((NAN, Y), V), "item 7 of train is not finite; leave it out"),
+        (
+            lambda: (Items(X, Y), 3),
+            "validation is of type int; give tensors (x, y), or a data set with a length",
+        ),
+        (lambda: (iter([]), V), "train is of type list_iterator; give tensors"),
+        (lambda: (_ragged(), V), "item 4 of train has shape (4,), item 0 has (3,); make them equal"),
+        (
+            lambda: (Random(X, Y), V),
+            "item 0 of train is another every time; it is read once, so leave random",
+        ),
+        (lambda: ([(1, 2)] * 3, V), "item 0 of train holds of type int; make it a tensor, as by ToTensor()"),
+        (lambda: ([X[0]] * 3, V), "item 0 of train is of type Tensor; make it a pair (x, class)"),
+        (lambda: ([(X[0], 0.5)] * 3, V), "item 0 of train has the label 0.5; make it a class"),
+        (lambda: (Raising(X, Y), V), "cannot be read: FileNotFoundError: no image 0 (test_own_data.py, line"),
+        (lambda: 1 / 0, "raised ZeroDivisionError: division by zero (test_own_data.py, line"),
+    ],
+)
+def test_what_is_wrong_is_one_line(make: Callable[[], Any], complaint: str) -> None:
+    with pytest.raises(DataError) as refused:
+        _completed(make)
+    text = str(refused.value)
+    assert text.startswith(f"--data {HERE}:data")
+    assert complaint in text
+    assert "\n" not in text
+
+
+def needing(folder: str) -> Any:
+    """Takes what nobody gives."""
+    return folder
+
+
+def test_a_function_that_wants_arguments_is_refused() -> None:
+    with pytest.raises(UsageError, match=r":needing wants 'folder', which nothing gives; give it a default$"):
+        completed(Training(data=f"{HERE}:needing"))

@@ -1,0 +1,152 @@
+"""The engine is chosen by what was measured, the same every time, and only where it changes nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from lrwd_sweep.engine import choice
+from lrwd_sweep.engine.choice import chosen, obstacle
+from lrwd_sweep.engine.choice_cache import FILE, ChoiceCache, cache_folder
+from lrwd_sweep.engine.pool import Pool
+from lrwd_sweep.errors import UsageError
+from lrwd_sweep.nets.module_lanes import ModuleLanes
+from lrwd_sweep.spec import Training
+
+CPU = torch.device("cpu")
+CNN = Training(net="cnn", batch_size=16)
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A cache of its own, one thread."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def _times(monkeypatch: pytest.MonkeyPatch, loop: float, vmap: float) -> list[str]:
+    """Let every step take so long per lane; the engines that are asked."""
+    asked: list[str] = []
+
+    def timed(_: object, training: Training, lanes: int, *rest: object) -> tuple[float, float]:
+        asked.append(training.engine)
+        return lanes * {"loop": loop, "vmap": vmap}[training.engine], 1e-6
+
+    monkeypatch.setattr(choice, "timed", timed)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("loop", "vmap", "expected"),
+    [
+        (1e-3, 0.5e-3, "vmap"),
+        (1e-3, 0.95e-3, "loop"),  # not worth another rounding
+        (1e-3, 2e-3, "loop"),
+        (1.0, 0.1, "loop"),  # one lane fills the device: vmap is not even tried
+    ],
+)
+def test_the_clearly_faster_is_chosen(
+    loop: float, vmap: float, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice, "_same_bits", lambda *_: True)
+    asked = _times(monkeypatch, loop, vmap)
+    assert chosen(CNN, CPU).engine == expected
+    assert ("vmap" in asked) is (loop < 1)
+
+
+def test_vmap_is_not_chosen_where_bits_depend_on_the_pack(monkeypatch: pytest.MonkeyPatch) -> None:
+    _times(monkeypatch, 1e-3, 1e-4)
+    monkeypatch.setattr(choice, "_same_bits", lambda *_: False)
+    assert chosen(CNN, CPU).engine == "loop"
+
+
+def test_vmap_is_not_chosen_where_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    _times(monkeypatch, 1e-3, 1e-4)
+    training = Training(net="tests.nets.awkward:AveragedForever", batch_size=16)
+    assert "cannot be vectorised" in obstacle(training, CPU)
+    assert chosen(training, CPU).engine == "loop"
+
+
+def test_a_choice_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "_same_bits", lambda *_: True)
+    _times(monkeypatch, 1e-3, 1e-4)
+    assert chosen(CNN, CPU).engine == "vmap"
+    asked = _times(monkeypatch, 1e-4, 1e-3)
+    assert chosen(CNN, CPU).engine == "vmap"
+    assert asked == []
+    assert chosen(replace(CNN, batch_size=32), CPU).engine == "loop"  # that is another question
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"x": 3}', "\x00", "null"])
+def test_a_cache_that_makes_no_sense_is_none(content: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _times(monkeypatch, 1e-3, 1e-2)
+    monkeypatch.setattr(choice, "_same_bits", lambda *_: True)
+    cache_folder().mkdir(parents=True)
+    (cache_folder() / FILE).write_text(content)
+    assert chosen(CNN, CPU).engine == "loop"
+    assert ChoiceCache().find(choice._key(CNN, CPU)) == "loop"
+    assert [path.name for path in cache_folder().iterdir()] == [FILE]
+
+
+def test_a_wrong_entry_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    _times(monkeypatch, 1e-3, 1e-2)
+    ChoiceCache().keep(choice._key(CNN, CPU), "fastest")
+    assert chosen(CNN, CPU).engine == "loop"
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _times(monkeypatch, 1e-3, 1e-2)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert chosen(CNN, CPU).engine == "loop"
+    assert ChoiceCache().find(choice._key(CNN, CPU)) is None
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_networks_written_for_lanes_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = _times(monkeypatch, 1.0, 1.0)
+    assert chosen(Training(), CPU) == Training()
+    assert chosen(Training(), CPU).engine == "auto"
+    assert asked == []
+
+
+@pytest.mark.parametrize("engine", ["loop", "vmap"])
+def test_what_is_forced_is_taken(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = _times(monkeypatch, 1.0, 1.0)
+    assert chosen(replace(CNN, engine=engine), CPU).engine == engine
+    assert asked == []
+
+
+def test_native_is_refused_where_it_is_not_written() -> None:
+    with pytest.raises(UsageError, match="--engine native is not written for cnn; choose auto, vmap or loop"):
+        chosen(replace(CNN, engine="native"), CPU)
+
+
+class _Leaking(ModuleLanes):
+    """Lanes that leave something behind for the next."""
+
+    def gradient(self, *arguments: object) -> tuple[torch.Tensor, torch.Tensor]:
+        losses, logits = super().gradient(*arguments)  # type: ignore[arg-type]
+        for grad in self.grads:
+            grad.add_(1e-5 * grad.mean(dim=0, keepdim=True))
+        return losses, logits
+
+
+def test_lanes_that_see_each_other_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert obstacle(CNN, CPU) == ""
+    monkeypatch.setattr("lrwd_sweep.nets.module_network.VmapLanes", _Leaking)
+    assert "looks past its lane" in obstacle(CNN, CPU)
+
+
+def test_the_pool_says_what_it_trains_by() -> None:
+    assert Pool(replace(CNN, engine="vmap"), "cpu").training.engine == "vmap"
+    assert Pool(CNN, "cpu").training.engine in ("loop", "vmap")
+    assert Pool(Training(), "cpu").training.engine == "auto"

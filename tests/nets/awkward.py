@@ -1,0 +1,210 @@
+"""Networks that a stacked program could get wrong, each with inputs (1, 8, 8) and four classes."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Normed(nn.Module):
+    """Batch normalisation with affine parameters, running statistics and a count."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            1, 6, 3, padding=1, bias=False
+        )  # normalised away; Adam would follow its rounding
+        self.norm = nn.BatchNorm2d(6)
+        self.hidden = nn.Linear(6 * 16, 12, bias=False)
+        self.flat_norm = nn.BatchNorm1d(12, momentum=0.3)
+        self.head = nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Any:
+        h = nn.functional.max_pool2d(self.norm(self.conv(x)).tanh(), 2)
+        return self.head(self.flat_norm(self.hidden(h.view(len(h), -1))).tanh())  # `view`, as people write
+
+
+class EvalByDefault(Normed):
+    """Handed over in evaluation mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.eval()
+
+
+class AveragedForever(nn.Module):
+    """Statistics averaged over all batches: the count becomes a number in Python."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(64, momentum=None)
+        self.head = nn.Linear(64, 4)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.head(self.norm(x.flatten(1)))
+
+
+class Dropping(nn.Module):
+    """Dropout as a layer, twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Flatten(), nn.Dropout(0.2), nn.Linear(64, 12), nn.Tanh(), nn.Dropout(0.5)
+        )
+        self.head = nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.head(self.body(x))
+
+
+class Tied(nn.Module):
+    """One matrix in two places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.up = nn.Linear(64, 8, bias=False), nn.Linear(8, 8)
+        self.again = nn.Linear(8, 8)
+        self.again.weight = self.up.weight
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.head(self.again(self.up(self.down(x.flatten(1))).tanh()).tanh())
+
+
+class Frozen(nn.Module):
+    """A random layer that does not train, another for every seed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Linear(64, 20).requires_grad_(False)
+        self.register_buffer("phase", torch.rand(20))
+        self.head = nn.Linear(20, 4)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.head((self.features(x.flatten(1)) + self.phase).cos())
+
+
+class Unused(nn.Module):
+    """A layer that no output depends on: torch.optim neither moves nor decays it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spare, self.head = nn.Linear(64, 4), nn.Linear(64, 4)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.head(x.flatten(1))
+
+
+class Remembering(nn.Module):
+    """Buffers of every kind: put in place of the old one, counted, of whole numbers, of truths."""
+
+    mean: Tensor
+    steps: Tensor
+    order: Tensor
+    kept: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(64, 4)
+        self.register_buffer("mean", torch.zeros(64))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("order", torch.arange(63, -1, -1), persistent=False)
+        self.register_buffer("kept", torch.ones(64, dtype=torch.bool))
+
+    def forward(self, x: Tensor) -> Any:
+        x = x.flatten(1)[:, self.order] * self.kept
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * x.mean(0).detach()
+            self.steps += 1
+        return self.head(x - self.mean)
+
+
+class NamedOutputs(nn.Module):
+    """Several outputs, the logits by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(64, 4), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Any:
+        h = self.body(x.flatten(1)).tanh()
+        return {"hidden": h, "logits": self.head(h)}
+
+
+class AttributeOutputs(NamedOutputs):
+    """The same as attributes."""
+
+    def forward(self, x: Tensor) -> Any:
+        return SimpleNamespace(**super().forward(x))
+
+
+class AuxiliaryOutput(nn.Module):
+    """A tuple in training, the logits alone in evaluation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.extra = nn.Linear(64, 4), nn.Linear(64, 7)
+
+    def forward(self, x: Tensor) -> Any:
+        logits = self.head(x.flatten(1))
+        return (self.extra(x.flatten(1)), logits) if self.training else logits
+
+
+class LookingAtValues(nn.Module):
+    """Its path depends on numbers, which no stacked program can follow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(64, 4), nn.Linear(64, 4)
+
+    def forward(self, x: Tensor) -> Any:
+        x = x.flatten(1)
+        a = self.a(x)
+        return a + self.b(x) if a.sum() > -1e9 else self.b(x)
+
+
+class OfTokens(nn.Module):
+    """Whole numbers that index a table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(9, 6)
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.head(self.table(x.flatten(1).long().abs()).mean(1))
+
+
+class Lazy(nn.Module):
+    """Shapes that only an input tells."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Flatten(), nn.LazyLinear(12, bias=False), nn.LazyBatchNorm1d(), nn.Tanh()
+        )
+        self.head = nn.LazyLinear(4)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.head(self.body(x))
+
+
+VECTORISED = (
+    Normed,
+    EvalByDefault,
+    Dropping,
+    Tied,
+    Frozen,
+    Unused,
+    Remembering,
+    NamedOutputs,
+    AttributeOutputs,
+    AuxiliaryOutput,
+    OfTokens,
+    Lazy,
+)
+LOOPED = (AveragedForever, LookingAtValues)

@@ -1,0 +1,66 @@
+"""Stacked lanes of a module do not see each other, and neither predicting nor a neighbour changes them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lrwd_sweep.data import Splits
+from lrwd_sweep.engine.trainer import PackTrainer
+from lrwd_sweep.lattice import Cell
+from lrwd_sweep.nets.vmap_lanes import VmapLanes
+from lrwd_sweep.optimizer import Optimizer
+from lrwd_sweep.spec import Training
+from lrwd_sweep.trial import Status
+from tests.nets.conftest import training
+
+SGDW = Optimizer.parse("sgdw")
+WELL = [Cell(0.1, 1e-3), Cell(0.02, 1e-2), Cell(0.05, 0.0)]
+NETS = ["mlp", "cnn", "tests.nets.awkward:Normed", "tests.nets.awkward:Dropping"]
+
+
+def _task(net: str) -> Training:
+    return training(net, 3, engine="vmap")
+
+
+def _lanes(trainer: PackTrainer) -> VmapLanes:
+    assert isinstance(trainer.lanes, VmapLanes)
+    return trainer.lanes
+
+
+@pytest.mark.parametrize("place", range(3))
+@pytest.mark.parametrize("net", NETS)
+def test_neighbours_of_a_diverged_lane_keep_every_bit(net: str, place: int, tiny32: Splits) -> None:
+    mixed = [Cell(1e38, 1e-3) if lane == place else cell for lane, cell in enumerate(WELL)]
+    with_ill, without = (PackTrainer(SGDW, _task(net), cells, 0, tiny32) for cells in (mixed, WELL))
+    trials, expected = with_ill.run(), without.run()
+    assert trials[place].status is Status.DIVERGED
+    for lane in {0, 1, 2} - {place}:
+        assert trials[lane] == expected[lane]
+        assert torch.equal(with_ill.arena.theta[lane], without.arena.theta[lane])
+        for name, value in _lanes(without).buffers.items():
+            assert torch.equal(_lanes(with_ill).buffers[name][lane], value[lane])
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_the_same_twice_gives_the_same_bits(net: str, tiny32: Splits) -> None:
+    first, again = (PackTrainer(SGDW, _task(net), WELL, 2, tiny32).run() for _ in range(2))
+    assert first == again
+
+
+def test_prediction_changes_nothing(tiny32: Splits) -> None:
+    trainer = PackTrainer(SGDW, _task("tests.nets.awkward:Normed"), WELL, 0, tiny32)
+    trainer.run()
+    before = {name: value.clone() for name, value in _lanes(trainer).buffers.items()}
+    first = trainer.lanes.predictor().predict(tiny32.test.x)
+    assert first.shape == (3, 4, 20)
+    assert torch.equal(first, trainer.lanes.predictor().predict(tiny32.test.x))
+    assert all(torch.equal(value, before[name]) for name, value in _lanes(trainer).buffers.items())
+
+
+def test_packs_share_no_module(tiny32: Splits) -> None:
+    a, b = (PackTrainer(SGDW, _task("cnn"), WELL, 0, tiny32) for _ in range(2))
+    assert _lanes(a).module is not _lanes(b).module
+    assert not {id(layer) for layer in _lanes(a).module.modules()} & {
+        id(layer) for layer in _lanes(b).module.modules()
+    }

@@ -1,0 +1,149 @@
+"""A name says what to call, and is imported by nobody who does not ask; what goes wrong is one line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lrwd_sweep.errors import UnknownName, UsageError
+from lrwd_sweep.own_code import canonical, find, is_own, short
+
+names = st.from_regex(r"[a-z_][a-z0-9_]{0,8}", fullmatch=True)
+paths = st.lists(names | st.sampled_from([".", ".."]), min_size=1, max_size=4).map("/".join)
+
+
+@pytest.fixture(autouse=True)
+def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An empty folder; what is imported from it is forgotten."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+@given(paths, names, names)
+def test_a_path_has_one_way_to_be_written(path: str, file: str, name: str) -> None:
+    found = canonical("--net", f"{path}/{file}.py:{name}")
+    assert found == canonical("--net", found)
+    assert is_own(found)
+    assert Path(found.rpartition(":")[0]).resolve() == Path(f"{path}/{file}.py").resolve()
+    assert short(found) == f"{file}-{name}"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["my_net.py", "./my_net.py:", "./my_net.py:Net()", "my net:Net", ":Net", "a.b:c d", "x\x1b.py:Net"],
+)
+def test_what_is_half_written_is_told_how(name: str) -> None:
+    with pytest.raises(UsageError, match=r"write package.module:NAME or ./file.py:NAME"):
+        canonical("--net", name)
+
+
+@pytest.mark.parametrize("name", ["resnet20", "torchvision:resnet18", "folder:mine/x.py@8"])
+def test_other_names_are_left_alone(name: str) -> None:
+    assert canonical("--net", name) == name == short(name)
+    assert not is_own(name)
+
+
+def test_a_file_is_imported_with_its_neighbours_and_says_what_it_prints_elsewhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "beside_it.py").write_text("VALUE = 3\n")
+    (tmp_path / "sub" / "mine.py").write_text(
+        "from beside_it import VALUE\nprint('loading')\nclass Made:\n    number = lambda: VALUE\n"
+    )
+    assert find("--net", "./sub/mine.py:Made.number")() == 3
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "loading\n")
+
+
+def test_a_file_called_like_a_module_of_python_takes_nobodys_place(tmp_path: Path) -> None:
+    import random
+
+    (tmp_path / "random.py").write_text("def make():\n    return 'mine'\n")
+    assert find("--net", "./random.py:make")() == "mine"
+    assert sys.modules["random"] is random
+
+
+def test_other_code_has_another_digest_and_is_what_runs(tmp_path: Path) -> None:
+    file = tmp_path / "changing.py"
+    file.write_text("def make():\n    return 1\n")
+    first = find("--net", "./changing.py:make")
+    file.write_text("def make():\n    return 2\n")
+    second = find("--net", "./changing.py:make")
+    assert (first(), second()) == (1, 2)
+    assert first.digest != second.digest
+    file.write_text("def make():\n    return 1\n")
+    assert find("--net", "./changing.py:make").digest == first.digest
+
+
+def test_a_module_has_the_digest_of_what_was_imported(tmp_path: Path) -> None:
+    (tmp_path / "pkg_of_mine").mkdir()
+    (tmp_path / "pkg_of_mine" / "__init__.py").write_text("from pkg_of_mine.nets import make\n")
+    nets = tmp_path / "pkg_of_mine" / "nets.py"
+    nets.write_text("def make():\n    return 1\n")
+    first = find("--net", "pkg_of_mine:make")
+    assert {Path(path).name for path in first.sources} == {"__init__.py", "nets.py"}
+    nets.write_text("def make():\n    return 2\n")
+    again = find("--net", "pkg_of_mine:make")
+    assert again() == 1  # Python imports a module once
+    assert again.digest == first.digest
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "complaint"),
+    [
+        (
+            None,
+            "./absent.py:Net",
+            "'./absent.py' cannot be read (No such file or directory); a path is looked",
+        ),
+        (None, "absent_package.nets:Net", "there is no module 'absent_package'; install it, or run this in"),
+        ("def Nett(): pass", "./mine.py:Net", "unknown name in ./mine.py 'Net'; did you mean Nett?"),
+        ("Net = 3", "./mine.py:Net", "--net ./mine.py:Net is of type int; name a function or a class"),
+        (
+            "x = 1\n1/0",
+            "./mine.py:Net",
+            "cannot be imported: ZeroDivisionError: division by zero (mine.py, line 2)",
+        ),
+        (
+            "import absent_thing",
+            "./mine.py:Net",
+            "ModuleNotFoundError: No module named 'absent_thing' (mine.py",
+        ),
+        ("def f(:", "./mine.py:Net", "cannot be imported: SyntaxError: invalid syntax (mine.py, line 1)"),
+        ("import sys; sys.exit(3)", "./mine.py:Net", "cannot be imported: SystemExit: 3 (mine.py, line 1)"),
+    ],
+)
+def test_what_cannot_be_imported_is_one_line(
+    source: str | None, name: str, complaint: str, tmp_path: Path
+) -> None:
+    if source is not None:
+        (tmp_path / "mine.py").write_text(source)
+    with pytest.raises(UsageError) as refused:
+        find("--net", name)
+    assert complaint in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_it_is_given_what_it_takes(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "def some(b, *, c=2): return b, c\ndef any_(**options): return options\ndef none(): return ()\n"
+    )
+    some, any_, none = (find("--net", f"./mine.py:{name}") for name in ("some", "any_", "none"))
+    offered = {"a": 1, "b": 2}
+    assert some.arguments(offered, {"c": 3}) == {"b": 2, "c": 3}
+    assert any_.arguments(offered, {"c": 3}) == {"c": 3}
+    assert none.arguments(offered, {}) == {}
+    with pytest.raises(UnknownName, match=r"unknown option of --net \./mine\.py:some 'd'"):
+        some.arguments(offered, {"d": 3})
+    with pytest.raises(UsageError, match="wants 'b', which nothing gives"):
+        some.arguments({}, {})
