@@ -36,37 +36,48 @@ def _count(option: str, text: str) -> typer.models.OptionInfo:
     return found
 
 
+Contenders = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME,…",
+        help="Whom to race, of plain, compiled, processes, ray, vmap (default: all that can run here).",
+    ),
+]
+Net = Annotated[
+    str | None, typer.Option(metavar="NAME", help="A network that comes along (default: mlp-norm).")
+]
+Epochs = Annotated[
+    int | None,
+    _count(
+        "--epochs",
+        "Passes over the training set, each with its validation "
+        f"(default: {EPOCHS}; {SCALING_EPOCHS} with --scaling).",
+    ),
+]
+Lanes = Annotated[
+    int | None,
+    _count(
+        "--lanes",
+        "Networks that the engine trains: cells × seeds "
+        f"(default: {LANES}; up to 2,000 with --scaling; 10,000 with --overhead).",
+    ),
+]
+OtherLanes = Annotated[
+    int | None,
+    _count("--other-lanes", f"Networks that each of the others trains (default: {OTHER_LANES})."),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Draw --scaling into an svg, png or pdf file too (default: no file)."),
+]
+
+
 def bench(
-    contenders: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME,…",
-            help="Whom to race, of plain, compiled, processes, ray, vmap (default: all that can run here).",
-        ),
-    ] = None,
-    net: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A network that comes along (default: mlp-norm).")
-    ] = None,
-    epochs: Annotated[
-        int | None,
-        _count(
-            "--epochs",
-            "Passes over the training set, each with its validation "
-            f"(default: {EPOCHS}; {SCALING_EPOCHS} with --scaling).",
-        ),
-    ] = None,
-    lanes: Annotated[
-        int | None,
-        _count(
-            "--lanes",
-            "Networks that the engine trains: cells × seeds "
-            f"(default: {LANES}; up to 2,000 with --scaling; 10,000 with --overhead).",
-        ),
-    ] = None,
-    other_lanes: Annotated[
-        int | None,
-        _count("--other-lanes", f"Networks that each of the others trains (default: {OTHER_LANES})."),
-    ] = None,
+    contenders: Contenders = None,
+    net: Net = None,
+    epochs: Epochs = None,
+    lanes: Lanes = None,
+    other_lanes: OtherLanes = None,
     repeats: Annotated[int, _count("--repeats", "How often everything is timed.")] = 3,
     scaling: Annotated[
         bool, typer.Option("--scaling", help="Instead, time the engine on one lane, on two, on five, ….")
@@ -75,12 +86,7 @@ def bench(
         bool,
         typer.Option("--overhead", help="Instead, time start-up, and sampler and store for very many lanes."),
     ] = False,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Draw --scaling into an svg, png or pdf file too (default: no file)."
-        ),
-    ] = None,
+    output: Output = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Race the engine against other ways to train the same lanes, on the CPU.
@@ -100,12 +106,10 @@ def bench(
         raise UsageError("--scaling and --overhead are two measurements; choose one")
     of_race = {"--contenders": contenders, "--other-lanes": other_lanes}
     of_task = {"--net": net, "--epochs": epochs}
-    if scaling:
-        _refuse("--scaling", of_race)
-    elif overhead:
-        _refuse("--overhead", of_race | of_task | {"--output": output})
-    else:
-        _refuse("a race", {"--output": output})
+    measurement = "--scaling" if scaling else "--overhead" if overhead else "a race"
+    _refuse(measurement, of_race if scaling or overhead else {})
+    _refuse(measurement, of_task if overhead else {})
+    _refuse(measurement, {} if scaling else {"--output": output})
     asked = Asked.of(net, epochs or (SCALING_EPOCHS if scaling else EPOCHS), repeats)
     if scaling:
         _scaling(asked, lanes, output, as_json)
