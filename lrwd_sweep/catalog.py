@@ -67,6 +67,14 @@ ENGINES = {
     "loop": "one lane after another",
 }
 
+FLOAT32, BFLOAT16 = "float32", "bfloat16"
+
+PRECISIONS = {
+    FLOAT32: "all in single precision",
+    BFLOAT16: "matrix products and convolutions to 8 significant bits, while parameters, gradients, moments "
+    "and statistics stay float32",
+}
+
 METRICS = {
     "val_loss": "cross-entropy on the validation split, nats",
     "val_error": "share of the validation split that is misclassified, 0 to 1",

@@ -45,4 +45,5 @@ def _training(spec: StudySpec) -> Training:
 
 def _step(training: Training) -> tuple[object, ...]:
     """What one step's cost depends on."""
-    return training.net, training.net_options, training.loss, training.data_set, training.batch_size
+    t = training
+    return t.net, t.net_options, t.loss, t.data_set, t.batch_size, t.precision

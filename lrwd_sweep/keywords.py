@@ -36,6 +36,7 @@ class TrainingOptions(TypedDict, total=False):
     beta2: float
     eps: float
     decay_all: bool
+    precision: str
     engine: str
 
 

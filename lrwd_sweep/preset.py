@@ -192,7 +192,7 @@ def _training(values: dict[str, Any], kind: str) -> dict[str, Any]:
     """Checked keys; the values are checked by Training itself."""
     beside = (*BESIDE_THE_TASK, "net_options")
     _only(values, kind, (name for name in Training.__dataclass_fields__ if name not in beside))
-    for key in {"net", "data", "loss", "schedule", "augment", "momentum_form"} & values.keys():
+    for key in {"net", "data", "loss", "schedule", "augment", "momentum_form", "precision"} & values.keys():
         _text(values, key)
     return values
 

@@ -13,7 +13,9 @@ from lrwd_sweep.catalog import (
     AUGMENTATIONS,
     CROSS_ENTROPY,
     ENGINES,
+    FLOAT32,
     METRICS,
+    PRECISIONS,
     DataSet,
     chance_level,
     find_data_set,
@@ -67,6 +69,7 @@ class Training:
     beta2: float | None = None  # of the same, and of RMSProp
     eps: float | None = None
     decay_all: bool = True  # biases and parameters of normalisation too, as in the paper
+    precision: str = FLOAT32  # of matrix products and convolutions; parameters and moments stay float32
     loss: str = CROSS_ENTROPY
     net_options: str = ""  # of somebody's own network, as `options_text` writes them
     code: tuple[tuple[str, str], ...] = ()  # somebody's own: name and digest of net, data and loss
@@ -84,6 +87,7 @@ class Training:
             ("schedule", self.schedule, list(Schedule)),
             ("momentum form", self.momentum_form, list(MomentumForm)),
             ("augmentation", self.augment, AUGMENTATIONS),
+            ("precision", self.precision, PRECISIONS),
             ("engine", self.engine, ENGINES),
         ):
             if name not in known:
@@ -447,7 +451,14 @@ def labels(specs: Sequence[StudySpec]) -> list[str]:
     return found
 
 
-_WORDS = {"schedule": "{}", "epochs": "{} epochs", "net": "{}", "data": "{}", "batch_size": "batch {}"}
+_WORDS = {
+    "schedule": "{}",
+    "epochs": "{} epochs",
+    "net": "{}",
+    "data": "{}",
+    "batch_size": "batch {}",
+    "precision": "{}",
+}
 _MARKS = {  # what a default name says of a field of Training that is not as usual
     "augment": "{}",
     "warmup": "warm{}",
@@ -461,6 +472,7 @@ _MARKS = {  # what a default name says of a field of Training that is not as usu
     "beta2": "b2-{:g}",
     "eps": "eps{:g}",
     "decay_all": "weights-only",
+    "precision": "{}",
     "loss": "{}",
     "net_options": "{}",
 }

@@ -34,6 +34,12 @@ def test_plain_values_pass_as_they_are_and_none_is_left_to_the_preset() -> None:
     assert training_fields(given) == {"epochs": 3, "net": "mlp", "eps": 1e-6, "nesterov": False}
 
 
+def test_a_precision_is_asked_for_by_its_name() -> None:
+    assert training_fields({"precision": "bfloat16"}) == {"precision": "bfloat16"}
+    with pytest.raises(UsageError, match="precision 16 is not text"):
+        training_fields({"precision": 16})
+
+
 def test_numbers_of_numpy_become_pythons_own() -> None:
     fields = training_fields({"epochs": np.int64(3), "momentum": np.float32(0.5), "nesterov": np.True_})
     assert [type(value) for value in fields.values()] == [int, float, bool]

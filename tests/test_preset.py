@@ -250,6 +250,8 @@ def test_options_of_ones_own_network_stand_in_a_table_of_their_own(tmp_path: Pat
         (f'{MINE}engine = "vmap"', "unknown key of [training] 'engine'"),
         ('[training]\nnet = "./mine.py"', "write package.module:NAME or ./file.py:NAME"),
         ("[training]\nloss = 3", 'loss 3 is not text; write loss = "…"'),
+        ("[training]\nprecision = 16", 'precision 16 is not text; write precision = "…"'),
+        ('[training]\nprecision = "bf16"', "unknown precision 'bf16'"),
     ],
 )
 def test_options_that_make_no_sense_are_one_clear_line(tmp_path: Path, text: str, part: str) -> None:
@@ -257,6 +259,13 @@ def test_options_that_make_no_sense_are_one_clear_line(tmp_path: Path, text: str
         read(tmp_path, text)
     assert part in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_precision_is_of_the_task_or_sets_variants_apart(tmp_path: Path) -> None:
+    rounded = read(tmp_path, '[training]\nprecision = "bfloat16"')
+    assert rounded.training == Training(precision="bfloat16")
+    both = read(tmp_path, '[[variants]]\noptimizer = "adamw"\nprecision = ["float32", "bfloat16"]')
+    assert [variant.training["precision"] for variant in both.variants] == ["float32", "bfloat16"]
 
 
 def test_a_picture_may_be_written_as_report_writes_it(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrwd_sweep.catalog import METRICS, NETWORKS, DataSet
+from lrwd_sweep.catalog import METRICS, NETWORKS, PRECISIONS, DataSet
 from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.errors import UnknownName, UsageError
 from lrwd_sweep.lattice import Lattice
@@ -48,6 +48,7 @@ trainings = st.builds(
     beta2=st.none() | st.floats(0, 0.999),
     eps=st.none() | st.floats(0, 1),
     decay_all=st.booleans(),
+    precision=st.sampled_from(sorted(PRECISIONS)),
     data=st.just("digits"),
 )
 elsewhere = st.builds(
@@ -113,6 +114,7 @@ IDENTITY_CHANGES = [
     {"beta1": 0.8},
     {"beta2": 0.99},
     {"eps": 1e-6},
+    {"precision": "bfloat16"},
 ]
 
 
@@ -140,6 +142,8 @@ class TestTraining:
             ({"nesterov": "yes"}, "nesterov 'yes' is neither true nor false"),
             ({"momentum_form": "keras"}, "unknown momentum form 'keras'; known: paper, torch"),
             ({"augment": "flop"}, "unknown augmentation 'flop'"),
+            ({"precision": "bfloat"}, "unknown precision 'bfloat'; did you mean bfloat16 or float32?"),
+            ({"precision": "float16"}, "unknown precision 'float16'; did you mean bfloat16 or float32?"),
             ({"momentum": 1.0}, "momentum 1.0 is out of range"),
             ({"momentum": -0.1}, "momentum -0.1 is out of range"),
             ({"momentum": float("nan")}, "momentum nan is out of range"),
@@ -272,6 +276,12 @@ class TestSpec:
         known = ("net", "data", "epochs", "batch_size", "schedule", "momentum", "beta1", "beta2", "eps")
         written["training"] = {name: written["training"][name] for name in known}
         assert StudySpec.from_dict(written) == spec()
+
+    def test_a_study_of_another_precision_is_another_and_both_are_named(self) -> None:
+        rounded = spec(precision="bfloat16")
+        assert spec().differences(rounded) == ["precision: float32, bfloat16"]
+        assert rounded.default_name == f"{spec().default_name}-bfloat16"
+        assert labels([spec(), rounded]) == ["adamw, float32", "adamw, bfloat16"]
 
     @pytest.mark.parametrize("change", IDENTITY_CHANGES, ids=str)
     def test_change_of_identity_shows_and_has_another_name(self, change: dict[str, Any]) -> None:

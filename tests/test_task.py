@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.lattice import canonical, format_axis
-from lrwd_sweep.task import axis
+from lrwd_sweep.task import Task, axis
 
 VALUES = st.lists(st.floats(1e-12, 1e12).map(canonical), min_size=2, max_size=8, unique=True)
 
@@ -43,3 +43,10 @@ def test_what_is_no_axis_is_refused_in_one_line(given: object, said: str) -> Non
     with pytest.raises(UsageError, match=said) as raised:
         axis(given, "lr")  # type: ignore[arg-type]
     assert "\n" not in str(raised.value)
+
+
+def test_a_precision_that_is_asked_for_is_in_the_specification_and_the_name() -> None:
+    plain, rounded = Task(), Task(overrides=(("precision", "bfloat16"),))
+    specs = [task.spec(task.variant("adam")) for task in (plain, rounded)]
+    assert [spec.training and spec.training.precision for spec in specs] == ["float32", "bfloat16"]
+    assert rounded.name(specs[1]) == f"{plain.name(specs[0])}-bfloat16"

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lrwd_sweep.catalog import AUGMENTATIONS, DATA_SETS, ENGINES, METRICS, NETWORKS
+from lrwd_sweep.catalog import AUGMENTATIONS, DATA_SETS, ENGINES, METRICS, NETWORKS, PRECISIONS
 from lrwd_sweep.cli.parse import fraction, pair, whole
 from lrwd_sweep.lattice import format_axis
 from lrwd_sweep.optimizer import Family, Optimizer, users_of
@@ -263,6 +263,14 @@ DecayAll = Annotated[
         "(default: every one).",
     ),
 ]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        metavar="|".join(PRECISIONS),
+        help=f"What networks compute in. {_described(PRECISIONS)} {_else(_training.precision)}.",
+    ),
+]
 Device = Annotated[
     str,
     typer.Option("--device", metavar="NAME", help="auto takes CUDA where there is one; cpu, cuda or cuda:N."),
@@ -325,5 +333,6 @@ TASK: dict[str, tuple[Any, Any]] = {  # what there is to train: parameter, type,
     "betas": (Betas, None),
     "eps": (Eps, None),
     "decay_all": (DecayAll, None),
+    "precision": (Precision, None),
     "engine": (Engine, None),
 }

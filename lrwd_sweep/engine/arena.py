@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from lrwd_sweep.optim import Segment
 
@@ -25,11 +26,24 @@ class Arena:
 
     @classmethod
     def stack(
-        cls, init: Mapping[str, Tensor], lanes: int, *, device: torch.device, dtype: torch.dtype
+        cls,
+        init: Mapping[str, Tensor],
+        lanes: int,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        align: int = 1,
     ) -> Arena:
-        """Every lane begins with the same parameters: seeds are common random numbers."""
-        flat = torch.cat([value.flatten() for value in init.values()]).to(device, dtype)
-        theta = flat.repeat(lanes, 1)
+        """Every lane begins with the same parameters: seeds are common random numbers.
+
+        A row is filled up with zeros, which nobody's parameters are, to a multiple of `align` columns.
+
+        What is channels last in `init`, the weights of convolutions, lies so in the arena: a row per output
+        channel either way, and its views need no reordering where the images are channels last too.
+        """
+        flat = torch.cat([_as_it_lies(value).flatten() for value in init.values()]).to(device, dtype)
+        last = {name for name, value in init.items() if _is_channels_last(value)}
+        theta = functional.pad(flat, (0, -len(flat) % align)).repeat(lanes, 1)
         grad = torch.zeros_like(theta)
         shapes = {name: tuple(value.shape) for name, value in init.items()}
         ends = accumulate(math.prod(shape) for shape in shapes.values())
@@ -37,8 +51,28 @@ class Arena:
             Segment(name, end - math.prod(shape), end, shape)
             for (name, shape), end in zip(shapes.items(), ends, strict=True)
         )
-        return cls(theta, grad, _views(theta, layout), _views(grad, layout), layout)
+        return cls(theta, grad, _views(theta, layout, last), _views(grad, layout, last), layout)
 
 
-def _views(flat: Tensor, layout: Sequence[Segment]) -> dict[str, Tensor]:
-    return {part.name: flat[:, part.start : part.stop].view(-1, *part.shape) for part in layout}
+def _is_channels_last(value: Tensor) -> bool:
+    """Whether it is, and not at the same time as it is in plain order, as with one input channel."""
+    if value.dim() != 4 or value.is_contiguous():
+        return False
+    return value.is_contiguous(memory_format=torch.channels_last)
+
+
+def _as_it_lies(value: Tensor) -> Tensor:  # (O, I, H, W) → (O, H, W, I) where that is its order in memory
+    return value.permute(0, 2, 3, 1) if _is_channels_last(value) else value
+
+
+def _views(flat: Tensor, layout: Sequence[Segment], last: Collection[str]) -> dict[str, Tensor]:
+    """By name; those of `last` have their channels last in memory."""
+    found = {}
+    for part in layout:
+        row, shape = flat[:, part.columns], part.shape
+        if part.name in last:
+            outputs, inputs, height, width = shape
+            found[part.name] = row.view(-1, outputs, height, width, inputs).permute(0, 1, 4, 2, 3)
+        else:
+            found[part.name] = row.view(-1, *shape)
+    return found

@@ -1,8 +1,9 @@
 """How a network's lanes train, native, by vmap or in a loop: chosen by measuring a few steps.
 
-A network written for lanes trains natively. For a module, vmap is taken where it is faster than the loop,
-gives what the loop gives, and on a CPU gives a lane the same bits in packs of every size. What was chosen is
-kept with the study and in the user's cache, so that a study goes on as it began.
+Perceptrons train natively. For other networks their rival, native where that is written and else vmap, is
+taken where it is faster than the loop and on a CPU gives a lane the same bits in packs of every size; vmap
+must also be seen to give what the loop gives. What was chosen is kept with the study and in the user's cache,
+so that a study goes on as it began.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from lrwd_sweep.catalog import FLOAT32
 from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.choice_cache import ChoiceCache
 from lrwd_sweep.engine.packing import lanes_that_fit
 from lrwd_sweep.engine.speed import made_up, timed
 from lrwd_sweep.errors import DeviceError, UsageError
-from lrwd_sweep.nets import Network, is_native, network, of_seed
+from lrwd_sweep.nets import PERCEPTRONS, Network, is_native, network, of_seed
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.spec import Training
 from lrwd_sweep.version import __version__
@@ -44,14 +46,15 @@ def chosen(training: Training, device: torch.device, cache: ChoiceCache | None =
         why = obstacle(training, device)
         if why:
             raise UsageError(f"--engine vmap: {training.net} {why}; choose auto or loop")
-    if training.engine != "auto" or is_native(training.net, training.loss):
+    native = is_native(training.net, training.loss)
+    if training.engine != "auto" or (native and training.net in PERCEPTRONS):
         network(training)  # which refuses what it cannot be
         return training
     cache = cache or ChoiceCache()
     key = _key(training, device)
-    engine = cache.find(key)
-    if engine not in ("vmap", "loop"):
-        engine = _fastest(training, device)
+    engine, rival = cache.find(key), "native" if native else "vmap"
+    if engine not in (rival, "loop"):
+        engine = _fastest(training, device, rival)
         cache.keep(key, engine)
     return replace(training, engine=engine)
 
@@ -72,12 +75,17 @@ def obstacle(training: Training, device: torch.device) -> str:
     for one, other in zip(expected, found, strict=True):
         if not torch.allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE * float(one.abs().max())):
             return "is not the same when vectorised (one of its layers looks past its lane)"
+    if training.precision != FLOAT32:  # of which float64 says nothing
+        try:
+            _passed(network(stacked), made_up(training, device), 3)
+        except Exception as error:
+            return f"cannot be vectorised in {training.precision} ({' '.join(str(error).split())[:160]})"
     return ""
 
 
-def _fastest(training: Training, device: torch.device) -> str:
-    loop, stacked = (replace(training, engine=engine) for engine in ("loop", "vmap"))
-    if _is_long(loop, device) or obstacle(training, device):
+def _fastest(training: Training, device: torch.device, rival: str) -> str:
+    loop, stacked = (replace(training, engine=engine) for engine in ("loop", rival))
+    if _is_long(loop, device) or (rival == "vmap" and obstacle(training, device)):
         return "loop"
     try:
         lanes = [lanes_that_fit(one, device=device, workers=1, max_lanes=None) for one in (loop, stacked)]
@@ -90,7 +98,7 @@ def _fastest(training: Training, device: torch.device) -> str:
         for k, one in enumerate((loop, stacked)):
             step, _ = timed(_ADAMW, one, lanes[k], SECONDS, device, 1)
             times[k] = min(times[k], step / lanes[k])
-    return "vmap" if times[1] < GAIN * times[0] else "loop"
+    return rival if times[1] < GAIN * times[0] else "loop"
 
 
 def _is_long(training: Training, device: torch.device) -> bool:
@@ -145,5 +153,6 @@ def _key(training: Training, device: torch.device) -> str:
         *(digest for name, digest in training.code if name != training.data),
         str((*sizes.shape, sizes.classes)),
         f"batch {training.batch_size}",
+        training.precision,
     )
     return "; ".join(part for part in parts if part)

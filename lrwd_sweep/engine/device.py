@@ -14,7 +14,7 @@ from lrwd_sweep.errors import DeviceError, UnknownName
 
 NAMES = ("auto", "cpu", "cuda")
 
-MAX_WORKERS = 16  # threads of one interpreter, each of which needs it for a few hundredths of its time
+MAX_WORKERS = 64  # packs at a time on one machine
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc malloc.h
 
@@ -50,6 +50,18 @@ def prepare(device: torch.device) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads(1)
     return min(cores, MAX_WORKERS)
+
+
+def places(name: str) -> tuple[torch.device, ...]:
+    """Where packs of a device name train at a time: each GPU, if no number is given, or each core.
+
+    Sets this process up for training. Raises UnknownName or DeviceError.
+    """
+    device = choose(name)
+    workers = prepare(device)
+    if device.type == "cuda" and ":" not in name:
+        return tuple(torch.device("cuda", index) for index in range(torch.cuda.device_count()))
+    return (device,) * workers
 
 
 def prepare_thread(device: torch.device) -> None:

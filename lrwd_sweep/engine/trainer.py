@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from lrwd_sweep.data import Split, Splits, augmentation
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.diagnostics import Diagnostics
+from lrwd_sweep.engine.graph import begun, current, recorder
+from lrwd_sweep.engine.measures import MEASURES, losses_of, means, named, summed
+from lrwd_sweep.engine.program import Program
 from lrwd_sweep.lattice import Cell
-from lrwd_sweep.nets import Loss, loss_of, network, of_seed
-from lrwd_sweep.optim import make_update
+from lrwd_sweep.nets import loss_of, network, of_seed
+from lrwd_sweep.optim import DeviceUpdate, TabledUpdate, fastest, make_update, table
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.spec import Training
 from lrwd_sweep.trial import Status, Trial
 
-MEASURES = ("loss", "error", "top5_error")  # of every split: cross-entropy, and the two errors
+ALIGNED = 32  # numbers, so that a GPU reads every row in its widest words
 EVAL_BATCH = 256  # the same for every pack, so that no lane's rounding depends on its pack
 
 
@@ -33,36 +36,50 @@ OnEpoch = Callable[[int, dict[str, list[float]]], None]  # epoch from 1; metric 
 class PackTrainer:
     """L lanes of one seed under one optimizer: same initialisation, same batches, their own α and λ.
 
-    `splits` decides device and compute type; both parameters and moments live in them.
+    `splits` decides device and compute type; both parameters and moments live in them. On a CPU the host
+    takes step after step. To any other device it hands a program of steps, and waits for it once an epoch.
     """
 
     def __init__(
         self, optimizer: Optimizer, training: Training, cells: Sequence[Cell], seed: int, splits: Splits
     ) -> None:
-        train, lanes = splits.train, len(cells)
-        self.training, self.cells, self.seed, self.splits = training, list(cells), seed, splits
+        self.optimizer, self.training = optimizer, training
+        self.cells, self.seed, self.splits = list(cells), seed, splits
         self.timetable = training.timetable
+        self.curves: dict[str, list[list[float]]] = {}  # name → epoch → lane
+        self.snapshots: dict[int, dict[str, list[float]]] = {}  # epoch → name → lane
+        self.on_host = splits.train.device.type == "cpu"
+        self.record = recorder(training, splits.train.device)
+        self.program: Program | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        """The state before the first step."""
+        training, train, seed, lanes = self.training, self.splits.train, self.seed, len(self.cells)
         net = of_seed(network(training), generator(seed, "parameters"))
         self.arena = Arena.stack(
-            net.init(generator(seed, "parameters")), lanes, device=train.device, dtype=train.dtype
+            net.init(generator(seed, "parameters")),
+            lanes,
+            device=train.device,
+            dtype=train.dtype,
+            align=1 if train.device.type == "cpu" else ALIGNED,
         )
         self.lanes = net.lanes(self.arena.named, self.arena.named_grad, training.batch_size)
         self.update = make_update(
-            optimizer,
+            self.optimizer,
             training,
             self.arena.theta,
             self.arena.layout,
-            alpha=torch.tensor([[cell.lr] for cell in cells], device=train.device, dtype=train.dtype),
-            lam=torch.tensor([[cell.weight_decay] for cell in cells], device=train.device, dtype=train.dtype),
+            alpha=self.arena.theta.new_tensor([[cell.lr] for cell in self.cells]),
+            lam=self.arena.theta.new_tensor([[cell.weight_decay] for cell in self.cells]),
         )
         self.loss = loss_of(net)
-        self.diagnostics = Diagnostics(self.arena, net.scale_invariant, self.update, optimizer.family)
+        self.diagnostics = Diagnostics(self.arena, net.scale_invariant, self.update, self.optimizer.family)
         self.noise = generator(seed, "noise", train.device)
-        self.augment = augmentation(training.augment, generator(seed, "augmentation", train.device))
+        self.shakes = generator(seed, "augmentation", train.device)
+        self.augment = augmentation(training.augment, self.shakes)
         self.died_at = torch.full((lanes,), -1, device=train.device)  # batch of divergence; −1 while alive
         self.any_died = False
-        self.curves: dict[str, list[list[float]]] = {}  # name → epoch → lane
-        self.snapshots: dict[int, dict[str, list[float]]] = {}  # epoch → name → lane
 
     def run(
         self,
@@ -71,29 +88,40 @@ class PackTrainer:
     ) -> list[Trial]:
         """Train to the end; one trial per cell, in order. Raises Stopped at a step boundary when asked to."""
         order = generator(self.seed, "data order")
-        for epoch in range(1, self.training.epochs + 1):
-            metrics = self._epoch(epoch, order, should_stop)
-            for name, values in metrics.items():
-                self.curves.setdefault(name, []).append(values)
-            if epoch in self.timetable.snapshots:
-                self.snapshots[epoch] = metrics | self._tested()
-            on_epoch(epoch, metrics)
+        try:
+            for epoch in range(1, self.training.epochs + 1):
+                with current(self.splits.train.device):
+                    metrics = self._epoch(epoch, order, should_stop)
+                for name, values in metrics.items():
+                    self.curves.setdefault(name, []).append(values)
+                if epoch in self.timetable.snapshots:
+                    self.snapshots[epoch] = metrics | self._tested()
+                on_epoch(epoch, metrics)
+        finally:
+            self.program = None  # which knows this trainer: neither would leave its memory to the next pack
         return self._trials()
 
     def _epoch(
         self, epoch: int, order: torch.Generator, should_stop: Callable[[], bool]
     ) -> dict[str, list[float]]:
+        shuffled = torch.randperm(len(self.splits.train), generator=order).to(self.splits.train.device)
+        train = self._step_by_step if self.on_host else self._as_program
+        total = train(shuffled, epoch, should_stop)
+        trained = means(total, self.training.steps_per_epoch * self.training.batch_size)
+        validated = self.evaluate(self.splits.validation)
+        return named("train", trained) | named("val", validated)
+
+    def _step_by_step(self, shuffled: Tensor, epoch: int, should_stop: Callable[[], bool]) -> Tensor:
+        """An epoch in this order (n,); sums (MEASURES, L) of what every lane had."""
         train, steps = self.splits.train, self.training.steps_per_epoch
-        shuffled = torch.randperm(len(train), generator=order).to(train.device)
         batches = torch.split(shuffled, self.training.batch_size)
-        total = torch.zeros(len(MEASURES), len(self.cells), device=train.device, dtype=train.dtype)
+        total = self._zeros()
         for k, batch in enumerate(batches[:steps]):
             if should_stop():
                 raise Stopped
             x, y = train.batch(batch)
             total += self.step(self.augment(x), y, (epoch - 1) * steps + k)
-        size = steps * self.training.batch_size
-        return _named("train", _means(total, size)) | _named("val", self.evaluate(self.splits.validation))
+        return total
 
     @torch.inference_mode()
     def step(self, x: Tensor, y: Tensor, t: int) -> Tensor:  # (MEASURES, L)
@@ -106,7 +134,7 @@ class PackTrainer:
         self.update.apply(self.arena.theta, self.arena.grad, eta, t + 1, n)
         if measured:
             self.diagnostics.after(theta, eta, self.died_at < 0)
-        return torch.cat([(losses * len(y)).unsqueeze(0), _errors(logits, y)])
+        return summed(losses * len(y), logits, y)
 
     def _freeze_diverged(self, losses: Tensor, t: int) -> None:
         """Stop lanes at their first loss that is not finite: select, never multiply (0·NaN is NaN)."""
@@ -115,23 +143,68 @@ class PackTrainer:
             return  # on other devices the question would cost more than the work below
         self.any_died = True
         self.died_at = torch.where(finite | (self.died_at >= 0), self.died_at, t)
-        row = (self.died_at < 0).unsqueeze(1)
-        for state in (self.arena.grad, self.update.alpha, self.update.lam, *self.update.family.moments()):
-            torch.where(row, state, torch.zeros_like(row, dtype=state.dtype), out=state)
+        self.update.freeze(self.arena.grad, self.died_at < 0)
+
+    def _as_program(self, shuffled: Tensor, epoch: int, should_stop: Callable[[], bool]) -> Tensor:
+        """The same epoch with nothing asked of the device before its last step, which is measured."""
+        if self.program is None:
+            self.program = begun(self._again, shuffled, self.record)
+        else:
+            self.program.begin(shuffled)
+        program, last = self.program, self.training.steps_per_epoch - 1
+        while program.done < last:
+            if should_stop():
+                raise Stopped
+            program.go(last)
+        if should_stop():
+            raise Stopped
+        with torch.inference_mode():
+            theta = self.diagnostics.before()
+            program.go(last + 1)
+            eta = self.timetable.eta((epoch - 1) * len(program.order) + last)
+            self.diagnostics.after(theta, eta, self.died_at < 0)
+        return program.total
+
+    def _again(self) -> Program:
+        """All steps from the first one on, with a state that takes the place of the one there was."""
+        del self.arena, self.lanes, self.update, self.diagnostics  # there is room for one
+        self._begin()
+        tabled = TabledUpdate(self.update, table(self.timetable, self.update.betas, self.arena.theta))
+        return Program(
+            partial(self._counted_step, fastest(tabled, self.arena.theta)),
+            self.arena.theta,
+            self._zeros(),
+            (self.noise, self.shakes),
+            steps=self.training.steps_per_epoch,
+            batch_size=self.training.batch_size,
+        )
+
+    def _counted_step(self, update: DeviceUpdate, batch: Tensor, t: Tensor) -> Tensor:  # (B,), (1,)
+        """As `step`, on a batch of the training split, with t on the device; nothing is measured."""
+        x, y = self.splits.train.batch(batch)
+        losses, logits = self.lanes.gradient(self.augment(x), y, self.noise)
+        kept = torch.isfinite(losses) | (self.died_at >= 0)
+        torch.where(kept, self.died_at, t, out=self.died_at)
+        update.apply(self.arena.theta, self.arena.grad, t, self.died_at)
+        return summed(losses * len(y), logits, y)
+
+    def _zeros(self) -> Tensor:
+        theta = self.arena.theta
+        return theta.new_zeros(len(MEASURES), len(theta))
 
     @torch.inference_mode()
     def evaluate(self, split: Split) -> Tensor:  # (MEASURES, L)
         """The measures of every lane on a split, with running statistics."""
-        total = torch.zeros(len(MEASURES), len(self.cells), device=split.device, dtype=split.dtype)
+        total = self._zeros()
         network = self.lanes.predictor()
         for x, y in split.batches(EVAL_BATCH):
             logits = network.predict(x)
-            total += torch.cat([_losses(self.loss, logits, y).unsqueeze(0), _errors(logits, y)])
-        return _means(total, len(split))
+            total += summed(losses_of(self.loss, logits, y), logits, y)
+        return means(total, len(split))
 
     def _tested(self) -> dict[str, list[float]]:
         """The measures on the test split, if there is one."""
-        return _named("test", self.evaluate(self.splits.test)) if len(self.splits.test) else {}
+        return named("test", self.evaluate(self.splits.test)) if len(self.splits.test) else {}
 
     def _trials(self) -> list[Trial]:
         newest = max(self.snapshots, default=None)
@@ -170,28 +243,3 @@ def generator(seed: int, purpose: str, device: torch.device | str = "cpu") -> to
     """A stream of its own for every seed and purpose; those on the CPU are the same for every device."""
     purposes = ("parameters", "data order", "noise", "augmentation")
     return torch.Generator(device).manual_seed((seed << 8) + purposes.index(purpose))
-
-
-def _named(split: str, values: Tensor) -> dict[str, list[float]]:  # (MEASURES, L)
-    """By metric name, every lane's value."""
-    return {f"{split}_{name}": row for name, row in zip(MEASURES, values.tolist(), strict=True)}
-
-
-def _errors(logits: Tensor, y: Tensor) -> Tensor:  # (L, C, B), (B,) → (2, L)
-    """How many have a class that is not the likeliest, and not among the five likeliest."""
-    chosen = logits.gather(1, y.expand(logits.shape[0], 1, -1))
-    rank = (logits > chosen).sum(dim=1, dtype=torch.int32)
-    return torch.stack([rank >= 1, rank >= 5]).sum(dim=2, dtype=logits.dtype)
-
-
-def _means(total: Tensor, size: int) -> Tensor:  # (MEASURES, L)
-    """Sums as means; where the loss is NaN no prediction is right either."""
-    means = total / size
-    return torch.where(means[0].isnan(), means[0], means)
-
-
-def _losses(loss: Loss, logits: Tensor, y: Tensor) -> Tensor:  # (L, C, B), (B,) → (L,)
-    """Every lane's loss, summed over the batch."""
-    if loss is functional.cross_entropy:
-        return functional.cross_entropy(logits, y.expand(len(logits), -1), reduction="none").sum(dim=1)
-    return torch.stack([loss(lane.t(), y) for lane in logits]) * len(y)

@@ -11,10 +11,11 @@ from torch import nn
 from torch.nn import functional
 
 from lrwd_sweep import own_code
-from lrwd_sweep.catalog import CROSS_ENTROPY
+from lrwd_sweep.catalog import CROSS_ENTROPY, FLOAT32
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.nets import own_network
 from lrwd_sweep.nets.cnn import Cnn
+from lrwd_sweep.nets.cnn_lanes import CnnNetwork
 from lrwd_sweep.nets.loss import Loss, find_loss
 from lrwd_sweep.nets.mlp import Mlp, MlpLanes
 from lrwd_sweep.nets.mlp_module import MlpNetwork
@@ -26,7 +27,8 @@ from lrwd_sweep.nets.wide_resnet import WideResNet
 from lrwd_sweep.spec import Training
 
 HIDDEN = (128, 128)
-NATIVE = ("mlp-norm", "mlp")
+PERCEPTRONS = ("mlp-norm", "mlp")
+NATIVE = (*PERCEPTRONS, "cnn-norm", "cnn")  # written for lanes
 SMALLEST = 8  # pixels; the residual networks halve the image twice
 
 CONVOLUTIONAL: dict[str, Callable[[int, int], nn.Module]] = {  # of image channels and classes
@@ -42,6 +44,7 @@ CONVOLUTIONAL: dict[str, Callable[[int, int], nn.Module]] = {  # of image channe
 }
 
 __all__ = [
+    "PERCEPTRONS",
     "Lanes",
     "Loss",
     "Mlp",
@@ -72,6 +75,7 @@ def network(training: Training) -> Network:
         options=training.net_options,
         loss=training.loss,
         engine=training.engine,
+        precision=training.precision,
         code=code,
     )
 
@@ -100,6 +104,7 @@ def build(
     options: str = "",
     loss: str = CROSS_ENTROPY,
     engine: str = "auto",
+    precision: str = FLOAT32,
     code: tuple[tuple[str, str], ...] = (),  # digests of somebody's own: other code is another network
 ) -> Network:
     """The network of that name in the catalog, or somebody's own, for inputs of `shape`.
@@ -112,16 +117,17 @@ def build(
         what = f"a loss other than {CROSS_ENTROPY}" if is_native(name) else name
         raise UsageError(f"--engine native is not written for {what}; choose auto, vmap or loop")
     own = own_code.is_own(name)
-    way = Way(find_loss(loss), stacked=engine == "vmap", careful=own or loss != CROSS_ENTROPY)
+    careful = own or loss != CROSS_ENTROPY
+    way = Way(find_loss(loss), stacked=engine == "vmap", precision=precision, careful=careful)
     if own:
         return own_network.build(name, shape, classes, options, way)
     if name.startswith("torchvision:"):
         from lrwd_sweep.nets import torchvision_models  # noqa: PLC0415  # slow to load
 
         return torchvision_models.build(name.removeprefix("torchvision:"), shape, classes, way)
-    if name in NATIVE:
+    if name in PERCEPTRONS:
         widths = (math.prod(shape), *HIDDEN, classes)
-        mlp = Mlp(widths, norm_logits=name == "mlp-norm")
+        mlp = Mlp(widths, norm_logits=name == "mlp-norm", precision=precision)
         return mlp if native else MlpNetwork(mlp, shape, way)
     if len(shape) != 3 or min(shape[1:]) < SMALLEST:
         size = "×".join(map(str, shape))
@@ -129,4 +135,5 @@ def build(
             f"--net {name} takes images of at least {SMALLEST}×{SMALLEST}, not inputs of {size}; "
             "choose --net mlp-norm"
         )
-    return ModuleNetwork(partial(CONVOLUTIONAL[name], shape[0], classes), shape, classes, way)
+    kind = CnnNetwork if native else ModuleNetwork
+    return kind(partial(CONVOLUTIONAL[name], shape[0], classes), shape, classes, way)

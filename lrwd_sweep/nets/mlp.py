@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from lrwd_sweep.catalog import FLOAT32
 from lrwd_sweep.nets.batch_norm import BatchNorm
+from lrwd_sweep.nets.precision import compute_type
+from lrwd_sweep.nets.products import multiply, relu
 
 LOGIT_SCALE = 2.0  # normalised logits have unit variance; this lets the softmax become confident
 
@@ -26,6 +29,7 @@ class Mlp:
 
     widths: tuple[int, ...] = (64, 128, 128, 10)
     norm_logits: bool = True
+    precision: str = FLOAT32  # of the products; sums, statistics and losses keep the parameters'
 
     @property
     def scale_invariant(self) -> tuple[str, ...]:
@@ -69,8 +73,9 @@ class MlpLanes:
         self.weights, self.bias = [theta[name] for name in weights], theta["bias"]
         self.weight_grads, self.bias_grad = [grad[name] for name in weights], grad["bias"]
         like, lanes = self.bias, self.bias.shape[0]
+        self.dtype = compute_type(net.precision, like)  # of what is multiplied
         self.z = [like.new_empty(lanes, width, batch) for width in net.widths[1:]]
-        self.h = [torch.empty_like(z) for z in self.z[:-1]]
+        self.h = [torch.empty_like(z, dtype=self.dtype) for z in self.z[:-1]]
         normed = net.widths[1:] if net.norm_logits else net.widths[1:-1]
         self.norms = [BatchNorm(lanes, width, batch, like) for width in normed]
         self.one_hot = torch.eye(net.widths[-1], dtype=like.dtype, device=like.device)
@@ -82,8 +87,9 @@ class MlpLanes:
         noise: torch.Generator,  # not used
     ) -> tuple[Tensor, Tensor]:  # (L,), (L, C, B)
         """Every lane's mean cross-entropy on the batch, and its logits; the gradients are written."""
-        batch, x = x.shape[0], x.flatten(1)
-        logits = self._logits(x)
+        batch, x = x.shape[0], x.flatten(1).to(self.dtype)
+        weights = [weight.to(self.dtype) for weight in self.weights]  # once per step, or as they are
+        logits = self._logits(weights, x)
         log_p = torch.log_softmax(logits, dim=1)
         losses = -log_p.gather(1, y.expand(len(log_p), 1, -1)).mean(dim=(1, 2))
         dz = log_p.exp_().sub_(self.one_hot.index_select(1, y)).div_(batch)  # of the logits
@@ -91,21 +97,21 @@ class MlpLanes:
         if self.net.norm_logits:
             dz = self.norms[-1].backward(self.z[-1], dz.mul_(LOGIT_SCALE))
         for k in range(len(self.h), 0, -1):
-            h = self.h[k - 1]
+            h, dz = self.h[k - 1], dz.to(self.dtype)
             self.weight_grads[k].copy_(torch.bmm(dz, h.transpose(1, 2)))
-            dh = torch.bmm(self.weights[k].transpose(1, 2), dz)
+            dh = torch.bmm(weights[k].transpose(1, 2), dz)
             torch.ops.aten.threshold_backward.grad_input(dh, h, 0, grad_input=dh)
-            dz = self.norms[k - 1].backward(self.z[k - 1], dh)
-        self.weight_grads[0].copy_(torch.bmm(dz, x.expand(len(dz), -1, -1)))
+            dz = self.norms[k - 1].backward(self.z[k - 1], dh.to(self.bias.dtype))
+        self.weight_grads[0].copy_(torch.bmm(dz.to(self.dtype), x.expand(len(dz), -1, -1)))
         return losses, logits
 
-    def _logits(self, x: Tensor) -> Tensor:  # (L, classes, B)
+    def _logits(self, weights: Sequence[Tensor], x: Tensor) -> Tensor:  # (L, classes, B)
         """By batch statistics; leaves z and h of every layer in their buffers."""
         h = x.t().expand(self.bias.shape[0], -1, -1)
-        for k, (weight, z) in enumerate(zip(self.weights, self.z, strict=True)):
-            torch.bmm(weight, h, out=z)
+        for k, (weight, z) in enumerate(zip(weights, self.z, strict=True)):
+            multiply(weight, h, out=z)
             if k < len(self.h):
-                h = torch.clamp_min(self.norms[k].forward(z), 0, out=self.h[k])
+                h = relu(self.norms[k].forward(z), out=self.h[k])
         bias = self.bias.unsqueeze(2)
         if self.net.norm_logits:
             return torch.add(bias, self.norms[-1].forward(self.z[-1]), alpha=LOGIT_SCALE)
@@ -121,7 +127,7 @@ class MlpLanes:
             layers.append((weight * LOGIT_SCALE, shift * LOGIT_SCALE + bias))
         else:
             layers.append((last, bias))
-        return Folded.of(layers)
+        return Folded.of(layers, self.dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,21 +137,27 @@ class Folded:
     relu(W h + b) = max(W h, −b) + b, and that last b is moved into the next layer: one pass per activation.
     """
 
-    weights: list[Tensor]  # (L, out, in)
-    floors: list[Tensor]  # (L, out, 1), one per hidden layer
+    weights: list[Tensor]  # (L, out, in), of the type of what is multiplied
+    floors: list[Tensor]  # (L, out, 1), one per hidden layer, likewise
     bias: Tensor  # (L, classes, 1)
 
     @classmethod
-    def of(cls, layers: list[tuple[Tensor, Tensor]]) -> Folded:
-        """From (W, b) of every layer, ReLU between them."""
-        biases = [layers[0][1]]
+    def of(cls, layers: list[tuple[Tensor, Tensor]], dtype: torch.dtype) -> Folded:
+        """From (W, b) of every layer, ReLU between them.
+
+        What is moved on is b as it was rounded, so that a unit that is off adds nothing.
+        """
+        weights, floors, moved = [layers[0][0].to(dtype)], [], layers[0][1]
         for weight, bias in layers[1:]:
-            biases.append(bias + (weight * biases[-1].transpose(1, 2)).sum(dim=2, keepdim=True))
-        return cls([weight for weight, _ in layers], [-bias for bias in biases[:-1]], biases[-1])
+            floors.append((-moved).to(dtype))
+            weights.append(weight.to(dtype))
+            off = weights[-1].to(bias.dtype) * floors[-1].to(bias.dtype).transpose(1, 2)
+            moved = bias - off.sum(dim=2, keepdim=True)
+        return cls(weights, floors, moved)
 
     def predict(self, x: Tensor) -> Tensor:  # (L, classes, B)
         """The logits on x (B, *shape)."""
-        h = x.flatten(1).t().expand(self.bias.shape[0], -1, -1)
+        h = x.flatten(1).t().to(self.weights[0].dtype).expand(self.bias.shape[0], -1, -1)
         for weight, floor in zip(self.weights, self.floors, strict=False):
             h = torch.bmm(weight, h).clamp_min_(floor)
-        return torch.bmm(self.weights[-1], h).add_(self.bias)
+        return torch.bmm(self.weights[-1], h).to(self.bias.dtype).add_(self.bias)

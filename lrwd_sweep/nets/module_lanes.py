@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lrwd_sweep.catalog import FLOAT32
 from lrwd_sweep.nets.loss import Loss
 from lrwd_sweep.nets.noise import Noisy
+from lrwd_sweep.nets.precision import compute_type, computing
 
 
 class ModuleLanes:
@@ -28,8 +30,10 @@ class ModuleLanes:
         grad: Mapping[str, Tensor],
         loss: Loss = functional.cross_entropy,
         layout: torch.memory_format | None = None,  # of the inputs; None: channels last for images
+        precision: str = FLOAT32,
     ) -> None:
-        lanes = len(next(iter(theta.values())))
+        like = next(iter(theta.values()))
+        lanes, self.dtype = len(like), compute_type(precision, like)
         self.lanes = [_lane(module, theta, grad, lane) for lane in range(lanes)]
         self.grads = list(grad.values())
         self.noisy = [part for lane in self.lanes for part in lane.modules() if isinstance(part, Noisy)]
@@ -47,13 +51,14 @@ class ModuleLanes:
             x, y = _ordered(x, self.layout), y.clone()  # copies: what inference mode makes is not recorded
             for part in self.noisy:
                 part.noise = noise
-            state = noise.get_state()
+            state = noise.get_state() if self.noisy else None
             for grad in self.grads:
                 grad.zero_()
             for lane in self.lanes:
-                if self.noisy:
+                if state is not None:
                     noise.set_state(state)
-                logits = lane(x)
+                with computing(self.dtype, x.device):
+                    logits = lane(x).to(x.dtype)
                 loss = self.loss(logits, y)
                 torch.autograd.backward(loss)
                 losses.append(loss.detach())
@@ -62,7 +67,7 @@ class ModuleLanes:
 
     def predictor(self) -> ModulePredictor:
         """The modules themselves: what they predict follows their training."""
-        return ModulePredictor(self.lanes, self.layout)
+        return ModulePredictor(self.lanes, self.layout, self.dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +76,18 @@ class ModulePredictor:
 
     lanes: Sequence[nn.Module]
     layout: torch.memory_format | None
+    dtype: torch.dtype  # what products are computed in
 
     def predict(self, x: Tensor) -> Tensor:  # (L, classes, B)
         """The logits on x (B, *shape)."""
         x = _ordered(x, self.layout)
-        return torch.stack([_evaluated(lane, x).t() for lane in self.lanes])
+        return torch.stack([_evaluated(lane, x, self.dtype).t() for lane in self.lanes])
 
 
-def _evaluated(lane: nn.Module, x: Tensor) -> Tensor:  # (B, classes)
+def _evaluated(lane: nn.Module, x: Tensor, dtype: torch.dtype) -> Tensor:  # (B, classes)
     lane.eval()
-    with torch.no_grad():
-        logits: Tensor = lane(x)
+    with torch.no_grad(), computing(dtype, x.device):
+        logits: Tensor = lane(x).to(x.dtype)
     lane.train()
     return logits
 

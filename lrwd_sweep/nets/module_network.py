@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lrwd_sweep.catalog import FLOAT32
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.nets.invariance import scale_invariant
 from lrwd_sweep.nets.loss import Loss
 from lrwd_sweep.nets.module_lanes import ModuleLanes
 from lrwd_sweep.nets.network import Lanes
+from lrwd_sweep.nets.precision import compute_type
 from lrwd_sweep.nets.probe import Footprint, examine
 from lrwd_sweep.nets.seeded import seeded
 from lrwd_sweep.nets.vmap_lanes import VmapLanes
@@ -30,6 +32,7 @@ class Way:
 
     loss: Loss = functional.cross_entropy
     stacked: bool = False  # by vmap; else one after another
+    precision: str = FLOAT32  # of its products
     careful: bool = False  # nobody knows the module: it may look at values, and begin with random buffers
 
 
@@ -42,7 +45,7 @@ class ModuleNetwork:
     """
 
     def __init__(self, make: Make, shape: tuple[int, ...], classes: int, way: Way = Way()) -> None:
-        self.make, self.shape, self.way = make, shape, way
+        self.make, self.shape, self.classes, self.way = make, shape, classes, way
         module = _initialised(make, seed=0)
         self.footprint, self.layout = _examined(module, shape, classes, way)
         self.trained = [
@@ -75,9 +78,9 @@ class ModuleNetwork:
             raise
 
     def init(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """The module's own initialisation, seeded by the generator, in float64."""
+        """The module's own initialisation, seeded by the generator: float64, in the network's layout."""
         found = dict(self._seeded(generator).named_parameters())
-        return {name: found[name].detach().double() for name in self.trained}
+        return {name: _laid_out(found[name].detach().double(), self.layout) for name in self.trained}
 
     def of_seed(self, generator: torch.Generator) -> Self:
         """This with what does not train as it is initialised where `init` is given such a generator."""
@@ -87,11 +90,19 @@ class ModuleNetwork:
         network.module = self._hollow(self._seeded(generator))
         return network
 
+    def check_precision(self) -> None:
+        """Compute once in the network's precision, on the CPU. Raises what the module raises."""
+        module, dtype = _initialised(self.make, seed=0), compute_type(self.way.precision, torch.zeros(0))
+        examine(
+            module, self.shape, self.classes, self.way.loss, device="cpu", layout=self.layout, dtype=dtype
+        )
+
     def lanes(self, theta: Mapping[str, Tensor], grad: Mapping[str, Tensor], batch: int) -> Lanes:
         """As many modules as `theta` holds; `batch` does not matter to them."""
         if self.way.stacked:
-            return VmapLanes(self.module, theta, grad, self.way.loss)
-        return ModuleLanes(self.module, theta, grad, self.way.loss, self.layout)
+            return VmapLanes(self.module, theta, grad, self.way.loss, precision=self.way.precision)
+        layout, precision = self.layout, self.way.precision
+        return ModuleLanes(self.module, theta, grad, self.way.loss, layout, precision=precision)
 
     def activations(self, batch: int, eval_batch: int) -> int:
         """What is kept for the backward pass and six more tensors; an evaluation batch needs ten.
@@ -121,10 +132,10 @@ def _initialised(make: Make, seed: int) -> nn.Module:
 def _examined(
     module: nn.Module, shape: tuple[int, ...], classes: int, way: Way
 ) -> tuple[Footprint, torch.memory_format]:
-    """What a pass shows, and the layout of its inputs.
+    """What a pass shows, and the layout of its inputs and of the weights of its convolutions.
 
     For images that is channels last, a fifth faster for convolutions on a CPU. `view` fails in that layout:
-    whoever uses it gets contiguous images.
+    whoever uses it gets contiguous images and weights.
     """
     plain, last = torch.contiguous_format, torch.channels_last
     images = len(shape) == 3
@@ -138,6 +149,11 @@ def _examined(
         except Exception:  # it is asked again, and what it says then is its own fault
             pass
     return examine(module, shape, classes, way.loss, device="cpu"), plain
+
+
+def _laid_out(value: Tensor, layout: torch.memory_format) -> Tensor:
+    """The weight of a convolution in the layout of its images; anything else as it is."""
+    return value.contiguous(memory_format=layout) if value.dim() == 4 else value
 
 
 def _differ(a: nn.Module, b: nn.Module) -> bool:

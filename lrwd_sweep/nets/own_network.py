@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from lrwd_sweep import own_code
+from lrwd_sweep.catalog import FLOAT32
 from lrwd_sweep.errors import LrwdError, UsageError
 from lrwd_sweep.nets.module_network import ModuleNetwork, Way
 from lrwd_sweep.nets.noise import replace_dropout
@@ -28,13 +29,20 @@ def build(name: str, shape: tuple[int, ...], classes: int, options: str, way: Wa
     offered = {"num_classes": classes, "input_shape": shape}
     factory = _Factory(code, code.arguments(offered, json.loads(options or "{}")), shape, classes)
     try:
-        return ModuleNetwork(factory, shape, classes, way)
+        made = ModuleNetwork(factory, shape, classes, way)
     except LrwdError as error:
         text = str(error)
         raise UsageError(text if text.startswith("--") else f"--net {name}: {text}") from error
     except Exception as error:
         size = "×".join(map(str, shape))
         raise UsageError(f"--net {name} does not take inputs of {size}: {code.told(error)}") from error
+    if way.precision != FLOAT32:
+        try:
+            made.check_precision()
+        except Exception as error:
+            told = f"{code.told(error)}; choose --precision {FLOAT32}"
+            raise UsageError(f"--net {name} cannot compute in {way.precision}: {told}") from error
+    return made
 
 
 def blamed(name: str, error: BaseException) -> UsageError | None:

@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.nets.loss import Loss
 from lrwd_sweep.nets.noise import Noisy
+from lrwd_sweep.nets.precision import computing
 
 BATCH = 8
 
@@ -77,13 +78,17 @@ def examine(
     loss: Loss = functional.cross_entropy,
     *,
     device: str = "meta",
-    layout: torch.memory_format = torch.contiguous_format,
+    layout: torch.memory_format = torch.contiguous_format,  # of images, and of the weights of convolutions
+    dtype: torch.dtype = torch.float32,  # what products are computed in
 ) -> Footprint:
     """One training pass over BATCH inputs of `shape`, of a copy of the module.
 
     Raises UsageError, and whatever the module raises, with a note of the layer.
     """
     module = _copy(module, device)
+    for parameter in module.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=layout)
     watch = _Watch({_address(parameter) for parameter in module.parameters()})
     watch.follow(module)
     for layer in module.modules():
@@ -100,18 +105,20 @@ def examine(
         x = torch.linspace(0, 0.9, BATCH * math.prod(shape), device=device).reshape(BATCH, *shape)
         x, y = x.to(memory_format=layout), torch.arange(BATCH, device=device) % classes
         with saved_tensors_hooks(keep, lambda tensor: tensor), watch:
-            logits = _passed(module, x, watch)
+            with computing(dtype, x.device):
+                logits = _passed(module, x, watch)
             if not isinstance(logits, Tensor) or logits.shape != (BATCH, classes):
                 raise UsageError(
                     f"the network gives {getattr(logits, 'shape', type(logits).__name__)}, not one number "
                     f"for each of {BATCH} inputs and {classes} classes; choose a classifier"
                 )
         with watch:
-            mean = loss(logits, y)
+            mean = loss(logits.to(x.dtype), y)
         _check(mean)
         leaves = {id(leaf) for leaf in _leaves(mean.grad_fn)}
         if device != "meta":
-            _passed(module.eval(), x, watch)  # which may go another way
+            with computing(dtype, x.device):
+                _passed(module.eval(), x, watch)  # which may go another way
     reached = frozenset(name for name, value in module.named_parameters() if id(value) in leaves)
     size = sum(storage.nbytes() for storage in kept.values()) / 4
     return Footprint(size / BATCH, watch.largest / BATCH, reached)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lrwd_sweep.nets.convolution import convolution
-from lrwd_sweep.nets.noise import Noisy
+from lrwd_sweep.nets.noise import Noisy, drawn_as
 
 BLOCKS = 4  # of each of the three stages: 1 + 3·4·2 + 1 layers
 
@@ -39,9 +39,9 @@ class Shake(Noisy):
         """One tensor of a's and b's shape (B, C, H, W)."""
         if not self.training:
             return (a + b) / 2
-        alpha, beta = torch.rand(
-            (2, a.shape[0], 1, 1, 1), generator=self.noise, dtype=a.dtype, device=a.device
-        )
+        shape = (2, a.shape[0], 1, 1, 1)
+        drawn = torch.rand(shape, generator=self.noise, dtype=drawn_as(a), device=a.device)
+        alpha, beta = drawn.to(a.dtype)
         mixed: Tensor = _Mix.apply(a, b, alpha, beta)
         return mixed
 

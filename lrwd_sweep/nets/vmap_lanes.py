@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from lrwd_sweep.catalog import FLOAT32
 from lrwd_sweep.nets.loss import Loss
 from lrwd_sweep.nets.module_lanes import untrained
 from lrwd_sweep.nets.noise import Noisy
+from lrwd_sweep.nets.precision import compute_type, computing
 
 State = Mapping[str, Tensor]
 
@@ -26,8 +28,10 @@ class VmapLanes:
         theta: Mapping[str, Tensor],
         grad: Mapping[str, Tensor],
         loss: Loss,
+        precision: str = FLOAT32,
     ) -> None:
-        lanes = len(next(iter(theta.values())))
+        like = next(iter(theta.values()))
+        lanes, self.dtype = len(like), compute_type(precision, like)
         self.module = deepcopy(module, untrained(module, theta)).train()  # its own: a call changes it
         self.noisy = [part for part in self.module.modules() if isinstance(part, Noisy)]
         self.theta = {name: nn.Parameter(value) for name, value in theta.items()}
@@ -63,12 +67,13 @@ class VmapLanes:
     def _pass(self, theta: State, buffers: State, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, State]:
         """One lane's loss, logits (B, C) and buffers."""
         state = {**theta, **buffers}
-        logits = functional_call(self.module, state, (x,))
+        with computing(self.dtype, x.device, stacked=True):
+            logits = functional_call(self.module, state, (x,)).to(x.dtype)
         return self.loss(logits, y), logits, {name: state[name] for name in buffers}
 
     def predictor(self) -> VmapPredictor:
         """The networks themselves: what they predict follows their training."""
-        return VmapPredictor(self.module, self.theta, self.buffers)
+        return VmapPredictor(self.module, self.theta, self.buffers, self.dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,7 @@ class VmapPredictor:
     module: nn.Module
     theta: State
     buffers: State
+    dtype: torch.dtype  # what products are computed in
 
     def predict(self, x: Tensor) -> Tensor:  # (L, classes, B)
         """The logits on x (B, *shape)."""
@@ -88,5 +94,6 @@ class VmapPredictor:
         return logits.transpose(1, 2)
 
     def _pass(self, theta: State, buffers: State, x: Tensor) -> Tensor:  # (B, classes)
-        logits: Tensor = functional_call(self.module, {**theta, **buffers}, (x,))
+        with computing(self.dtype, x.device, stacked=True):
+            logits: Tensor = functional_call(self.module, {**theta, **buffers}, (x,)).to(x.dtype)
         return logits

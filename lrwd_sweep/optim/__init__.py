@@ -13,17 +13,20 @@ from lrwd_sweep.optim.adam import Adam
 from lrwd_sweep.optim.adamp import Adamp
 from lrwd_sweep.optim.amsgrad import Amsgrad
 from lrwd_sweep.optim.decay import Decay
+from lrwd_sweep.optim.fused import fastest
 from lrwd_sweep.optim.layout import Segment, columns
+from lrwd_sweep.optim.now import table
 from lrwd_sweep.optim.projection import Projection
 from lrwd_sweep.optim.rmsprop import Rmsprop
 from lrwd_sweep.optim.sgd import Sgd, TorchSgd
 from lrwd_sweep.optim.sgdp import Sgdp
 from lrwd_sweep.optim.step import StepFamily
+from lrwd_sweep.optim.tabled import DeviceUpdate, TabledUpdate
 from lrwd_sweep.optim.update import Update
 from lrwd_sweep.optimizer import Family, Optimizer
 from lrwd_sweep.spec import MomentumForm, Training
 
-__all__ = ["Segment", "Update", "make_update"]
+__all__ = ["DeviceUpdate", "Segment", "TabledUpdate", "Update", "fastest", "make_update", "table"]
 
 
 def make_update(
@@ -38,9 +41,7 @@ def make_update(
     """The update of every lane, with fresh moments."""
     family, training = optimizer.family, training.of(optimizer)
     assert family is not None, "an imported study is never trained"
-    momentum, eps = training.momentum, training.eps
-    assert momentum is not None, "set by Training.of, like every hyperparameter"
-    assert eps is not None
+    momentum, eps = _known(training.momentum), _known(training.eps)
     matrices = tuple(segment for segment in layout if segment.is_matrix)
     watched = matrices if family.projected else ()
     projection = Projection(watched, theta.new_zeros(len(theta), dtype=torch.float64), eps)
@@ -56,17 +57,15 @@ def make_update(
         decay,
         alpha,
         lam,
+        (_known(training.beta1), _known(training.beta2)),
         projection if family.projected else None,
     )
 
 
 def _family(family: Family, training: Training, theta: Tensor, projection: Projection) -> StepFamily:
     """The family with its hyperparameters and fresh moments."""
-    momentum, beta1, beta2, eps = training.momentum, training.beta1, training.beta2, training.eps
-    assert momentum is not None
-    assert beta1 is not None
-    assert beta2 is not None
-    assert eps is not None
+    momentum, eps = _known(training.momentum), _known(training.eps)
+    beta1, beta2 = _known(training.beta1), _known(training.beta2)
     zeros = partial(torch.zeros_like, theta)
     made: StepFamily
     match family:
@@ -86,3 +85,9 @@ def _family(family: Family, training: Training, theta: Tensor, projection: Proje
         case Family.ADAMP:
             made = Adamp(beta1, beta2, eps, training.nesterov, zeros(), zeros(), projection)
     return made
+
+
+def _known(hyperparameter: float | None) -> float:
+    """One of those that `Training.of` sets."""
+    assert hyperparameter is not None
+    return hyperparameter

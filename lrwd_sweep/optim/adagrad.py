@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lrwd_sweep.optim.now import Now
 from lrwd_sweep.optim.step import Step
 
 
@@ -17,10 +18,10 @@ class Adagrad:
     eps: float
     v: Tensor  # (L, P)
 
-    def step(self, theta: Tensor, g: Tensor, alpha: Tensor, eta: float, t: int) -> Step:
+    def step(self, theta: Tensor, g: Tensor, alpha: Tensor, now: Now) -> Step:
         """θ and t do not matter."""
         self.v.addcmul_(g, g)
-        return Step(g.div_(torch.sqrt(self.v).add_(self.eps)), eta * alpha)
+        return Step(g.div_(torch.sqrt(self.v).add_(self.eps)), now.eta * alpha)
 
     def moments(self) -> list[Tensor]:
         """v."""

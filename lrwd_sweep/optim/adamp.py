@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from lrwd_sweep.optim.now import Now
 from lrwd_sweep.optim.projection import Projection
 from lrwd_sweep.optim.step import Step
 
@@ -27,15 +27,14 @@ class Adamp:
     v: Tensor  # (L, P)
     projection: Projection
 
-    def step(self, theta: Tensor, g: Tensor, alpha: Tensor, eta: float, t: int) -> Step:
+    def step(self, theta: Tensor, g: Tensor, alpha: Tensor, now: Now) -> Step:
         """Adam's step, projected; Π is linear, so that the corrections cost no pass here either."""
         self.m.lerp_(g, 1 - self.beta1)
         self.v.mul_(self.beta2).addcmul_(g, g, value=1 - self.beta2)
-        correction = math.sqrt(1 - self.beta2**t)
-        p = torch.sqrt(self.v).add_(self.eps * correction)
+        p = torch.sqrt(self.v).add_(self.eps * now.root2)
         torch.div(torch.lerp(self.m, g, 1 - self.beta1) if self.nesterov else self.m, p, out=p)
         projected = self.projection.apply(theta, g, p)
-        return Step(p, alpha * (eta * correction / (1 - self.beta1**t)), projected)
+        return Step(p, alpha * (now.eta * now.root2 / now.rest1), projected)
 
     def moments(self) -> list[Tensor]:
         """m and v."""

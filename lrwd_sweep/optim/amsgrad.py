@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from lrwd_sweep.optim.now import Now
 from lrwd_sweep.optim.step import Step
 
 
@@ -26,14 +26,13 @@ class Amsgrad:
     v: Tensor  # (L, P)
     u: Tensor  # (L, P) the largest v so far
 
-    def step(self, theta: Tensor, g: Tensor, alpha: Tensor, eta: float, t: int) -> Step:
+    def step(self, theta: Tensor, g: Tensor, alpha: Tensor, now: Now) -> Step:
         """Adam's step with u for v; as there the corrections cost no pass over the arena."""
         self.m.lerp_(g, 1 - self.beta1)
         self.v.mul_(self.beta2).addcmul_(g, g, value=1 - self.beta2)
         torch.maximum(self.u, self.v, out=self.u)
-        correction = math.sqrt(1 - self.beta2**t)
-        denominator = torch.sqrt(self.u, out=g).add_(self.eps * correction)
-        scale = alpha * (eta * correction / (1 - self.beta1**t))
+        denominator = torch.sqrt(self.u, out=g).add_(self.eps * now.root2)
+        scale = alpha * (now.eta * now.root2 / now.rest1)
         return Step(torch.div(self.m, denominator, out=g), scale)
 
     def moments(self) -> list[Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lrwd_sweep.decay import DecayRule
+from lrwd_sweep.optim.now import Now
 
 WD_RATIO = 0.1  # of its rate is what a tensor decays by whose step was projected (Heo et al. 2021)
 
@@ -24,17 +24,17 @@ class Decay:
     watched: tuple[slice, ...] = ()  # the tensors that a projection watches, one by one
     gain: float = 1.0  # of the lr-scaled rate: 1/(1−β₁) in SGDP
 
-    def rate(self, alpha: Tensor, lam: Tensor, eta: float, n: int) -> Tensor:  # each (L, 1)
+    def rate(self, alpha: Tensor, lam: Tensor, now: Now) -> Tensor:  # each (L, 1)
         """What share of θ one step takes away; of the coupled rule, what share the gradient gets."""
         if self.normalized:
-            lam = lam / math.sqrt(n)
+            lam = lam / now.root_n
         match self.rule:
             case DecayRule.INDEPENDENT:
-                return eta * lam
+                return now.eta * lam
             case DecayRule.LR_SCALED:
-                return eta * self.gain * alpha * lam
+                return now.eta * self.gain * alpha * lam
             case DecayRule.CORRECTED:
-                return eta**2 * alpha * lam
+                return now.eta**2 * alpha * lam
             case _:  # coupled, fixed
                 return lam
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -27,7 +27,10 @@ class Projection:
     tensors: tuple[Segment, ...]  # those of more than one dimension
     found: Tensor  # (L,) how many were projected since `take_rate`
     eps: float
-    seen: int = 0  # how many were looked at since then
+    seen: Tensor = field(init=False)  # () how many were looked at since then; replayed steps count too
+
+    def __post_init__(self) -> None:
+        self.seen = self.found.new_zeros(())
 
     def apply(self, theta: Tensor, g: Tensor, p: Tensor) -> list[Tensor]:
         """Take the radial part from the step p (L, P) in place; whether it was, (L, 1) by tensor."""
@@ -60,7 +63,8 @@ class Projection:
     def take_rate(self) -> Tensor:  # (L,)
         """The share of (tensor, step) pairs that were projected since this was last asked."""
         rate = self.found / self.seen
-        self.found, self.seen = torch.zeros_like(self.found), 0
+        self.found.zero_()
+        self.seen.zero_()
         return rate
 
 

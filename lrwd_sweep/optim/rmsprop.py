@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lrwd_sweep.optim.now import Now
 from lrwd_sweep.optim.step import Step
 
 
@@ -23,13 +24,13 @@ class Rmsprop:
     v: Tensor  # (L, P)
     m: Tensor | None  # (L, P); None without momentum
 
-    def step(self, theta: Tensor, g: Tensor, alpha: Tensor, eta: float, t: int) -> Step:
+    def step(self, theta: Tensor, g: Tensor, alpha: Tensor, now: Now) -> Step:
         """v starts at 0 and is not corrected for it; θ and t do not matter."""
         self.v.mul_(self.beta2).addcmul_(g, g, value=1 - self.beta2)
         denominator = torch.sqrt(self.v).add_(self.eps)
         if self.m is None:
-            return Step(g.div_(denominator), eta * alpha)
-        return Step(self.m.mul_(self.beta1).addcdiv_(g, denominator), eta * alpha)
+            return Step(g.div_(denominator), now.eta * alpha)
+        return Step(self.m.mul_(self.beta1).addcdiv_(g, denominator), now.eta * alpha)
 
     def moments(self) -> list[Tensor]:
         """v, and m with momentum."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from lrwd_sweep.optim.now import Now
 from lrwd_sweep.optim.step import Step
 
 
@@ -20,11 +21,11 @@ class Sgd:
     nesterov: bool
     m: Tensor  # (L, P)
 
-    def step(self, theta: Tensor, g: Tensor, alpha: Tensor, eta: float, t: int) -> Step:
+    def step(self, theta: Tensor, g: Tensor, alpha: Tensor, now: Now) -> Step:
         """Line 8 of Algorithm 1; θ and t do not matter."""
         if not self.nesterov:
-            return Step(self.m.mul_(self.beta1).addcmul_(g, eta * alpha))
-        g.mul_(eta * alpha)
+            return Step(self.m.mul_(self.beta1).addcmul_(g, now.eta * alpha))
+        g.mul_(now.eta * alpha)
         self.m.mul_(self.beta1).add_(g)
         return Step(g.add_(self.m, alpha=self.beta1))
 
@@ -41,10 +42,10 @@ class TorchSgd:
     nesterov: bool
     m: Tensor  # (L, P)
 
-    def step(self, theta: Tensor, g: Tensor, alpha: Tensor, eta: float, t: int) -> Step:
+    def step(self, theta: Tensor, g: Tensor, alpha: Tensor, now: Now) -> Step:
         """α and η_t act on the whole buffer; θ and t do not matter."""
         self.m.mul_(self.beta1).add_(g)
-        return Step(g.add_(self.m, alpha=self.beta1) if self.nesterov else self.m, eta * alpha)
+        return Step(g.add_(self.m, alpha=self.beta1) if self.nesterov else self.m, now.eta * alpha)
 
     def moments(self) -> list[Tensor]:
         """m."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lrwd_sweep.optim.now import Now
 from lrwd_sweep.optim.projection import Projection
 from lrwd_sweep.optim.step import Step
 
@@ -24,12 +25,12 @@ class Sgdp:
     m: Tensor  # (L, P)
     projection: Projection
 
-    def step(self, theta: Tensor, g: Tensor, alpha: Tensor, eta: float, t: int) -> Step:
+    def step(self, theta: Tensor, g: Tensor, alpha: Tensor, now: Now) -> Step:
         """α and η_t act on the whole buffer; t does not matter."""
         self.m.mul_(self.beta1).add_(g)
         p = torch.add(g, self.m, alpha=self.beta1) if self.nesterov else self.m
         projected = self.projection.apply(theta, g, p)
-        return Step(p, eta * alpha, projected)
+        return Step(p, now.eta * alpha, projected)
 
     def moments(self) -> list[Tensor]:
         """m."""

@@ -8,6 +8,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from lrwd_sweep.optim.now import Now
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -26,10 +28,9 @@ class StepFamily(Protocol):
         theta: Tensor,  # (L, P), left as it is
         g: Tensor,  # (L, P), used up
         alpha: Tensor,  # (L, 1)
-        eta: float,
-        t: int,  # 1, 2, …
+        now: Now,
     ) -> Step:
-        """The step of update t."""
+        """The step of one update."""
         ...
 
     def moments(self) -> list[Tensor]:

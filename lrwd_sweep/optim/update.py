@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.optim.decay import Decay
+from lrwd_sweep.optim.now import Now
 from lrwd_sweep.optim.projection import Projection
 from lrwd_sweep.optim.step import StepFamily
 
@@ -20,6 +22,7 @@ class Update:
     decay: Decay
     alpha: Tensor  # (L, 1) base learning rate
     lam: Tensor  # (L, 1) decay: λ′, λ, w, d or c by the rule; λ_norm where it is normalised
+    betas: tuple[float, float]  # β₁ and β₂ of the bias corrections, for families that have them
     projection: Projection | None = None  # that of the family, if it has one
 
     def apply(self, theta: Tensor, g: Tensor, eta: float, t: int, n: int) -> None:
@@ -27,17 +30,30 @@ class Update:
 
         n is the N of normalised decay: the steps of the run, or of the current cycle under restarts.
         """
-        rate = self.decay.rate(self.alpha, self.lam, eta, n)
+        self.move(theta, g, Now.at(eta, t, n, self.betas))
+
+    def move(self, theta: Tensor, g: Tensor, now: Now) -> None:
+        """The same, with the numbers of the step worked out."""
+        rate = self.decay.rate(self.alpha, self.lam, now)
         coupled = self.decay.rule is DecayRule.COUPLED
         if coupled:
             self.decay.add_to(g, theta, rate)
-        step = self.family.step(theta, g, self.alpha, eta, t)
+        step = self.family.step(theta, g, self.alpha, now)
         if not coupled:
             self.decay.shrink(theta, rate, step.projected)
         if step.scale is None:
             theta.sub_(step.direction)
         else:
             theta.addcmul_(step.direction, step.scale, value=-1)
+
+    def freeze(self, g: Tensor, alive: Tensor) -> None:  # (L, P), (L,)
+        """Make the next update leave all but these lanes where they are, and the later ones too.
+
+        Selected, never multiplied: 0·NaN is NaN.
+        """
+        row = alive.unsqueeze(1)
+        for state in (g, self.alpha, self.lam, *self.family.moments()):
+            torch.where(row, state, torch.zeros_like(row, dtype=state.dtype), out=state)
 
     def projection_rate(self) -> Tensor | None:  # (L,)
         """How often the projection acted since this was last asked; None for a family without one.

@@ -57,6 +57,7 @@ _PARTICULARS = {
     "beta2": "β₂ {:g}",
     "eps": "ε {:g}",
     "decay_all": "biases and normalisation not decayed",
+    "precision": "computed in {}",
     "loss": "loss {}",
     "net_options": "network's options {}",
 }

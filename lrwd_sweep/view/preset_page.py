@@ -11,6 +11,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from lrwd_sweep.catalog import FLOAT32
 from lrwd_sweep.lattice import Lattice, format_axis
 from lrwd_sweep.preset import Preset
 from lrwd_sweep.spec import StudySpec, Training, labels
@@ -68,7 +69,9 @@ class PresetPage:
             "task",
             f"{t.data} ({sizes.train:,} train, {sizes.validation:,} validation, {sizes.test:,} test), "
             f"{t.net}, {t.epochs} epochs of {t.steps_per_epoch:,} batches of {t.batch_size}, "
-            f"{t.schedule} schedule" + (f", augmented by {t.augment}" if t.augment != "none" else ""),
+            f"{t.schedule} schedule"
+            + (f", augmented by {t.augment}" if t.augment != "none" else "")
+            + (f", computed in {t.precision}" if t.precision != FLOAT32 else ""),
         )
         yield "seeds", f"{preset.seeds} per cell; metric {preset.metric}; shown as {', '.join(preset.show)}"
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import typer
 
-from lrwd_sweep.catalog import METRICS, NETWORKS
+from lrwd_sweep.catalog import METRICS, NETWORKS, PRECISIONS
 from lrwd_sweep.cli.app import app
 from lrwd_sweep.schedule import Schedule
 from tests.cli.conftest import Run
@@ -73,7 +73,7 @@ def test_every_option_says_what_it_is_and_its_default(run: Run, path: tuple[str,
 
 def test_every_name_that_an_option_takes_is_in_its_help(run: Run) -> None:
     text = run("grid", "--help").out
-    for name in (*Schedule, *NETWORKS, *METRICS):
+    for name in (*Schedule, *NETWORKS, *METRICS, *PRECISIONS):
         assert name in text
 
 

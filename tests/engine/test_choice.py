@@ -19,6 +19,7 @@ from lrwd_sweep.nets.module_lanes import ModuleLanes
 from lrwd_sweep.spec import Training
 
 CPU = torch.device("cpu")
+NET = Training(net="resnet20", batch_size=16)
 CNN = Training(net="cnn", batch_size=16)
 
 
@@ -32,13 +33,13 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def _times(monkeypatch: pytest.MonkeyPatch, loop: float, vmap: float) -> list[str]:
+def _times(monkeypatch: pytest.MonkeyPatch, loop: float, rival: float) -> list[str]:
     """Let every step take so long per lane; the engines that are asked."""
     asked: list[str] = []
 
     def timed(_: object, training: Training, lanes: int, *rest: object) -> tuple[float, float]:
         asked.append(training.engine)
-        return lanes * {"loop": loop, "vmap": vmap}[training.engine], 1e-6
+        return lanes * (loop if training.engine == "loop" else rival), 1e-6
 
     monkeypatch.setattr(choice, "timed", timed)
     return asked
@@ -58,14 +59,14 @@ def test_the_clearly_faster_is_chosen(
 ) -> None:
     monkeypatch.setattr(choice, "_same_bits", lambda *_: True)
     asked = _times(monkeypatch, loop, vmap)
-    assert chosen(CNN, CPU).engine == expected
+    assert chosen(NET, CPU).engine == expected
     assert ("vmap" in asked) is (loop < 1)
 
 
 def test_vmap_is_not_chosen_where_bits_depend_on_the_pack(monkeypatch: pytest.MonkeyPatch) -> None:
     _times(monkeypatch, 1e-3, 1e-4)
     monkeypatch.setattr(choice, "_same_bits", lambda *_: False)
-    assert chosen(CNN, CPU).engine == "loop"
+    assert chosen(NET, CPU).engine == "loop"
 
 
 def test_vmap_is_not_chosen_where_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,14 +76,24 @@ def test_vmap_is_not_chosen_where_it_cannot_run(monkeypatch: pytest.MonkeyPatch)
     assert chosen(training, CPU).engine == "loop"
 
 
+def test_vmap_is_not_chosen_where_it_cannot_compute_in_the_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    _times(monkeypatch, 1e-3, 1e-4)
+    monkeypatch.setattr("lrwd_sweep.nets.precision._NORMALISATIONS", ())
+    rounded = replace(NET, precision="bfloat16")
+    assert obstacle(NET, CPU) == ""
+    assert "cannot be vectorised in bfloat16" in obstacle(rounded, CPU)
+    assert chosen(rounded, CPU).engine == "loop"
+
+
 def test_a_choice_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "_same_bits", lambda *_: True)
     _times(monkeypatch, 1e-3, 1e-4)
-    assert chosen(CNN, CPU).engine == "vmap"
+    assert chosen(NET, CPU).engine == "vmap"
     asked = _times(monkeypatch, 1e-4, 1e-3)
-    assert chosen(CNN, CPU).engine == "vmap"
+    assert chosen(NET, CPU).engine == "vmap"
     assert asked == []
-    assert chosen(replace(CNN, batch_size=32), CPU).engine == "loop"  # that is another question
+    for other in ({"batch_size": 32}, {"precision": "bfloat16"}):  # those are other questions
+        assert chosen(replace(NET, **other), CPU).engine == "loop"
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"x": 3}', "\x00", "null"])
@@ -91,27 +102,37 @@ def test_a_cache_that_makes_no_sense_is_none(content: str, monkeypatch: pytest.M
     monkeypatch.setattr(choice, "_same_bits", lambda *_: True)
     cache_folder().mkdir(parents=True)
     (cache_folder() / FILE).write_text(content)
-    assert chosen(CNN, CPU).engine == "loop"
-    assert ChoiceCache().find(choice._key(CNN, CPU)) == "loop"
+    assert chosen(NET, CPU).engine == "loop"
+    assert ChoiceCache().find(choice._key(NET, CPU)) == "loop"
     assert [path.name for path in cache_folder().iterdir()] == [FILE]
 
 
 def test_a_wrong_entry_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
     _times(monkeypatch, 1e-3, 1e-2)
-    ChoiceCache().keep(choice._key(CNN, CPU), "fastest")
-    assert chosen(CNN, CPU).engine == "loop"
+    ChoiceCache().keep(choice._key(NET, CPU), "fastest")
+    assert chosen(NET, CPU).engine == "loop"
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _times(monkeypatch, 1e-3, 1e-2)
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert chosen(CNN, CPU).engine == "loop"
-    assert ChoiceCache().find(choice._key(CNN, CPU)) is None
+    assert chosen(NET, CPU).engine == "loop"
+    assert ChoiceCache().find(choice._key(NET, CPU)) is None
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_networks_written_for_lanes_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("native", "expected"), [(0.5e-3, "native"), (0.95e-3, "loop")])
+def test_what_is_written_for_lanes_is_measured_in_the_place_of_vmap(
+    native: float, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = _times(monkeypatch, 1e-3, native)
+    assert chosen(CNN, CPU).engine == expected
+    assert set(asked) == {"loop", "native"}
+    assert ChoiceCache().find(choice._key(CNN, CPU)) == expected
+
+
+def test_perceptrons_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = _times(monkeypatch, 1.0, 1.0)
     assert chosen(Training(), CPU) == Training()
     assert chosen(Training(), CPU).engine == "auto"
@@ -121,13 +142,13 @@ def test_networks_written_for_lanes_are_not_measured(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("engine", ["loop", "vmap"])
 def test_what_is_forced_is_taken(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = _times(monkeypatch, 1.0, 1.0)
-    assert chosen(replace(CNN, engine=engine), CPU).engine == engine
+    assert chosen(replace(NET, engine=engine), CPU).engine == engine
     assert asked == []
 
 
 def test_native_is_refused_where_it_is_not_written() -> None:
-    with pytest.raises(UsageError, match="--engine native is not written for cnn; choose auto, vmap or loop"):
-        chosen(replace(CNN, engine="native"), CPU)
+    with pytest.raises(UsageError, match="native is not written for resnet20; choose auto, vmap or loop"):
+        chosen(replace(NET, engine="native"), CPU)
 
 
 class _Leaking(ModuleLanes):
@@ -141,12 +162,12 @@ class _Leaking(ModuleLanes):
 
 
 def test_lanes_that_see_each_other_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert obstacle(CNN, CPU) == ""
+    assert obstacle(NET, CPU) == ""
     monkeypatch.setattr("lrwd_sweep.nets.module_network.VmapLanes", _Leaking)
-    assert "looks past its lane" in obstacle(CNN, CPU)
+    assert "looks past its lane" in obstacle(NET, CPU)
 
 
 def test_the_pool_says_what_it_trains_by() -> None:
-    assert Pool(replace(CNN, engine="vmap"), "cpu").training.engine == "vmap"
-    assert Pool(CNN, "cpu").training.engine in ("loop", "vmap")
+    assert Pool(replace(NET, engine="vmap"), "cpu").training.engine == "vmap"
+    assert Pool(NET, "cpu").training.engine in ("loop", "vmap")
     assert Pool(Training(), "cpu").training.engine == "auto"

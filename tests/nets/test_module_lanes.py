@@ -26,7 +26,7 @@ ADAMW = Optimizer.parse("adamw")
 
 
 def _network(name: str) -> ModuleNetwork:
-    network = build(name, SIZES.shape, SIZES.classes)
+    network = build(name, SIZES.shape, SIZES.classes, engine="loop")
     assert isinstance(network, ModuleNetwork)
     return network
 
@@ -66,7 +66,8 @@ def _train_alone(module: nn.Module, cell: Cell, batches: list[tuple[Tensor, Tens
 @pytest.mark.parametrize("name", ["cnn-norm", "cnn", "resnet20", "shake26-2x32d"])
 def test_lane_is_the_module_alone_under_torch_optim(name: str, tiny64: Splits) -> None:
     # 51 steps; three of Shake-Shake, which takes a second for each in float64
-    task = training(name, epochs=1 if name.startswith("shake") else 17, schedule="fixed")
+    epochs = 1 if name.startswith("shake") else 17
+    task = training(name, epochs=epochs, schedule="fixed", engine="loop")
     cells = CELLS[:2]
     network = _network(name)
     trainer = PackTrainer(Optimizer.parse("adamw:lr-scaled"), task, cells, 3, tiny64)
@@ -74,8 +75,10 @@ def test_lane_is_the_module_alone_under_torch_optim(name: str, tiny64: Splits) -
     for lane, cell in enumerate(cells):
         module = _lone(network, 3)
         _train_alone(module, cell, _batches(tiny64, 3, task), 3)
-        flat = torch.cat([value.detach().flatten() for value in module.parameters()])
-        assert (trainer.arena.theta[lane] - flat).abs().max() < 1e-10
+        alone = dict(module.named_parameters())
+        assert trainer.arena.named.keys() == alone.keys()
+        for part, value in trainer.arena.named.items():
+            assert (value[lane] - alone[part]).abs().max() < 1e-10
         module.eval()
         with torch.no_grad():
             loss = functional.cross_entropy(module(tiny64.test.x), tiny64.test.y).item()
@@ -84,7 +87,7 @@ def test_lane_is_the_module_alone_under_torch_optim(name: str, tiny64: Splits) -
 
 @pytest.mark.parametrize("name", ["cnn-norm", "resnet20", "shake26-2x32d", "torchvision:shufflenet_v2_x0_5"])
 def test_lane_keeps_every_bit_in_packs_of_any_size(name: str, tiny32: Splits) -> None:
-    task = training(name, epochs=1)
+    task = training(name, epochs=1, engine="loop")
     whole = PackTrainer(ADAMW, task, CELLS, 0, tiny32)
     trials = whole.run()
     for lane, cell in enumerate(CELLS):
@@ -95,7 +98,7 @@ def test_lane_keeps_every_bit_in_packs_of_any_size(name: str, tiny32: Splits) ->
 
 @pytest.mark.parametrize("place", range(3))
 def test_neighbours_of_a_diverged_lane_keep_every_bit(place: int, tiny32: Splits) -> None:
-    task, sgd = training("cnn", epochs=3), Optimizer.parse("sgdw")
+    task, sgd = training("cnn", epochs=3, engine="loop"), Optimizer.parse("sgdw")
     well = [Cell(0.1, 1e-3), Cell(0.02, 1e-2), Cell(0.05, 0.0)]
     mixed = [Cell(1e38, 1e-3) if lane == place else cell for lane, cell in enumerate(well)]
     with_ill, without = (PackTrainer(sgd, task, cells, 0, tiny32) for cells in (mixed, well))

@@ -253,9 +253,9 @@ def test_an_option_that_it_does_not_take_gets_the_near_names() -> None:
 
 def test_native_is_refused_where_nobody_wrote_it() -> None:
     with pytest.raises(
-        UsageError, match=r"--engine native is not written for cnn; choose auto, vmap or loop"
+        UsageError, match=r"--engine native is not written for resnet20; choose auto, vmap or loop"
     ):
-        network(_own("cnn", "native"))
+        network(_own("resnet20", "native"))
     with pytest.raises(UsageError, match="not written for a loss other than cross-entropy"):
         network(_own("mlp", "native", loss=f"{HERE}:smoothed"))
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrwd_sweep.catalog import AUGMENTATIONS, DATA_SETS, METRICS, NETWORKS, DataSet
+from lrwd_sweep.catalog import AUGMENTATIONS, DATA_SETS, METRICS, NETWORKS, PRECISIONS, DataSet
 from lrwd_sweep.lattice import Lattice, parse_axis
 from lrwd_sweep.optimizer import Optimizer, optimizer_names
 from lrwd_sweep.preset import DEFAULT, find_preset
@@ -51,6 +51,7 @@ trainings = st.builds(
     beta2=shares,
     eps=st.none() | st.floats(0, 1),
     decay_all=st.booleans(),
+    precision=st.sampled_from(sorted(PRECISIONS)),
 )
 names = st.builds("{}{}".format, st.sampled_from(optimizer_names()), st.sampled_from(["", ":normalized"]))
 specs = st.builds(
@@ -108,6 +109,7 @@ def test_a_name_with_restarts_says_schedule_and_normalised_decay(name: str) -> N
         ("rmsprop", Training(beta2=0.9), ("--betas 0.9,0.9",)),
         ("adam", Training(beta1=0.8, eps=1e-6), ("--betas 0.8,0.999", "--eps 1e-06")),
         ("adamp", Training(momentum=0.5, decay_all=False), ("--no-decay-norm-bias",)),
+        ("adam", Training(precision="bfloat16"), ("--precision bfloat16",)),
     ],
 )
 def test_what_differs_from_the_optimizers_own_defaults_is_said_alone(

@@ -36,6 +36,7 @@ def described(optimizer: str, **training: Any) -> str:
         ("adam", {"beta1": 0.8, "beta2": 0.95, "eps": 1e-6}, "β₁ 0.8, β₂ 0.95, ε 1e-06"),
         ("adam", {"decay_all": False}, "biases and normalisation not decayed"),
         ("adam", {"augment": "crop-flip"}, "augmented by crop-flip"),
+        ("adam", {"precision": "bfloat16"}, "computed in bfloat16"),
     ],
 )
 def test_what_is_not_as_usual_is_said(optimizer: str, training: dict[str, Any], words: str) -> None:

@@ -53,6 +53,14 @@ def test_each_distinct_schedule_is_drawn_once() -> None:
     assert drawn(page("fig2"), 80).count("┤") == 6
 
 
+def test_a_precision_that_is_not_as_usual_is_said() -> None:
+    preset = find_preset("fig2-mini")
+    rounded = replace(preset, training=preset.training.changed(precision="bfloat16"))
+    texts = [flat(drawn(replace(page("fig2-mini"), preset=one), 100)) for one in (preset, rounded)]
+    assert ["computed in bfloat16" in text for text in texts] == [False, True]
+    assert "float32" not in texts[0]
+
+
 def test_a_time_that_was_not_measured_is_left_out() -> None:
     assert "time" not in flat(drawn(replace(page("fig1"), time=""), 80)).split("in all")[1].split("run")[0]
 

@@ -1,0 +1,100 @@
+"""How fast the update moves numbers, beside a plain copy: on a GPU nothing else limits it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lrwd_sweep.errors import DeviceError
+from lrwd_sweep.optim import Segment, TabledUpdate, Update, fastest, make_update, table
+from lrwd_sweep.optimizer import Optimizer
+from lrwd_sweep.spec import Training
+
+OPTIMIZERS = ("sgdw", "adamw", "amsgradw", "adagradw", "rmspropw")
+LANES, COLUMNS = 256, 1 << 18  # 256 MiB for each of θ, g and the moments: no cache holds it
+REPEATS = 20
+CALLS = 10  # timed together
+
+
+@dataclass(frozen=True, slots=True)
+class Bandwidth:
+    """Of one optimizer's update on one device."""
+
+    optimizer: str
+    fused: bool  # else by torch's operators, one pass each
+    rate: float  # bytes per second, as if every number were read and written once
+    copy: float  # bytes per second of a copy, read and written
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready, with the share of the copy's rate that the update reaches."""
+        return {
+            "optimizer": self.optimizer,
+            "fused": self.fused,
+            "bytes_per_second": self.rate,
+            "copy_bytes_per_second": self.copy,
+            "share": self.rate / self.copy,
+        }
+
+
+def measure(name: str = "cuda") -> list[Bandwidth]:
+    """Of every family that has a kernel, on a CUDA device. Raises DeviceError where there is none."""
+    if not torch.cuda.is_available():
+        raise DeviceError("the update's bandwidth is measured on a CUDA device, and torch finds none here")
+    device = torch.device(name)
+    with torch.cuda.device(device):
+        return measured(device, LANES, COLUMNS)
+
+
+@torch.inference_mode()
+def measured(device: torch.device, lanes: int, columns: int) -> list[Bandwidth]:
+    """The same for an arena of any size, on any device."""
+    theta, g = (torch.randn(lanes, columns, device=device) for _ in range(2))
+    copy = 2 * theta.nbytes / _seconds(lambda: g.copy_(theta), device)
+    return [_of(name, theta, g, copy) for name in OPTIMIZERS]
+
+
+def moved(update: Update, theta: Tensor) -> int:
+    """Bytes that an update cannot help moving: it reads θ, g and the moments, and writes all but g."""
+    return theta.nbytes * (2 * (1 + len(update.family.moments())) + 1)
+
+
+def _of(name: str, theta: Tensor, g: Tensor, copy: float) -> Bandwidth:
+    training, optimizer = Training(epochs=1), Optimizer.parse(name)
+    lanes, columns = theta.shape
+    update = make_update(
+        optimizer,
+        training,
+        theta,
+        [Segment("θ", 0, columns, (columns,))],
+        alpha=theta.new_full((lanes, 1), 1e-6),  # nothing gets far
+        lam=theta.new_full((lanes, 1), 1e-6),
+    )
+    chosen = fastest(TabledUpdate(update, table(training.timetable, update.betas, theta)), theta)
+    t = torch.zeros(1, dtype=torch.int64, device=theta.device)
+    died_at = torch.full((lanes,), -1, device=theta.device)
+    seconds = _seconds(lambda: chosen.apply(theta, g, t, died_at), theta.device)
+    return Bandwidth(name, not isinstance(chosen, TabledUpdate), moved(update, theta) / seconds, copy)
+
+
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Of one call: the median of several rounds, the first of which is not counted."""
+    found = []
+    for _ in range(REPEATS + 1):
+        _wait(device)
+        began = time.perf_counter()
+        for _ in range(CALLS):
+            work()
+        _wait(device)
+        found.append((time.perf_counter() - began) / CALLS)
+    return median(found[1:])
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,41 @@
+"""What is measured on every split: the loss, the error and the top-5 error of every lane."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lrwd_sweep.nets import Loss
+
+MEASURES = ("loss", "error", "top5_error")
+
+
+def summed(losses: Tensor, logits: Tensor, y: Tensor) -> Tensor:  # (L,), (L, C, B), (B,) → (MEASURES, L)
+    """The measures of a batch, summed over it; `losses` are sums already."""
+    return torch.cat([losses.unsqueeze(0), _errors(logits, y)])
+
+
+def means(total: Tensor, size: int) -> Tensor:  # (MEASURES, L)
+    """Sums as means; where the loss is NaN no prediction is right either."""
+    found = total / size
+    return torch.where(found[0].isnan(), found[0], found)
+
+
+def losses_of(loss: Loss, logits: Tensor, y: Tensor) -> Tensor:  # (L, C, B), (B,) → (L,)
+    """Every lane's loss, summed over the batch."""
+    if loss is functional.cross_entropy:
+        return functional.cross_entropy(logits, y.expand(len(logits), -1), reduction="none").sum(dim=1)
+    return torch.stack([loss(lane.t(), y) for lane in logits]) * len(y)
+
+
+def named(split: str, values: Tensor) -> dict[str, list[float]]:  # (MEASURES, L)
+    """By metric name, every lane's value; waits for the device."""
+    return {f"{split}_{name}": row for name, row in zip(MEASURES, values.tolist(), strict=True)}
+
+
+def _errors(logits: Tensor, y: Tensor) -> Tensor:  # (L, C, B), (B,) → (2, L)
+    """How many have a class that is not the likeliest, and not among the five likeliest."""
+    chosen = logits.gather(1, y.expand(logits.shape[0], 1, -1))
+    rank = (logits > chosen).sum(dim=1, dtype=torch.int32)
+    return torch.stack([rank >= 1, rank >= 5]).sum(dim=2, dtype=logits.dtype)

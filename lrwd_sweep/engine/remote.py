@@ -1,0 +1,149 @@
+"""Processes that train packs for this one, seen from here: started, kept for the next study, buried."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from multiprocessing import Pipe
+from typing import Self
+
+from lrwd_sweep.engine.here import ShouldStop
+from lrwd_sweep.engine.messages import IDLE, Failed, Job, Left, Passed, Ready, Stop, Trained
+from lrwd_sweep.engine.trainer import OnEpoch, Stopped
+from lrwd_sweep.trial import Trial
+
+_POLL = 0.1  # seconds; how soon a wish to stop is passed on
+_SPARE = 5.0  # seconds before its end in which an idle process is given nothing any more
+_PATIENCE = 5.0  # seconds that a process has to end by itself
+
+_idle: list[Remote] = []
+_lock = threading.Lock()
+
+
+class Lost(MemoryError):
+    """The process ended in the middle of a pack, most likely killed for want of memory."""
+
+
+class Remote:
+    """One process. Not to be shared by threads."""
+
+    @classmethod
+    def hire(cls) -> Self | Remote:
+        """One that has nothing to do, or a new one. Raises OSError where the system gives none."""
+        with _lock:
+            while _idle:
+                remote = _idle.pop()
+                if remote.is_usable():
+                    return remote
+                remote.dismiss()
+        return cls()
+
+    def __init__(self) -> None:
+        if os.name != "posix" or not sys.executable:
+            raise OSError("a process of its own needs a POSIX system and a Python to start it with")
+        self.connection, theirs = Pipe()
+        self.said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `dismiss`
+        command = [sys.executable, "-m", "lrwd_sweep.engine.worker", str(theirs.fileno())]
+        with theirs:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,  # what a network prints, the lanes that train here print too
+                stderr=self.said,
+                pass_fds=[theirs.fileno()],
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                start_new_session=True,  # Ctrl-C is for this process, which knows what to do
+            )
+        self.known_ready = False
+        self.since = time.monotonic()
+
+    def is_ready(self) -> bool:
+        """Whether it has come up."""
+        if not self.known_ready and self.connection.poll():
+            self.known_ready = isinstance(self._heard(), Ready)
+        return self.known_ready
+
+    def await_ready(self, should_stop: ShouldStop) -> None:
+        """Wait until it has come up. Raises Lost if it does not, Stopped when asked to stop."""
+        while not self.is_ready():
+            if should_stop():
+                raise Stopped
+            self.connection.poll(_POLL)
+
+    def is_usable(self) -> bool:
+        """Whether it lives and will for a while, though it has nothing to do."""
+        return self.process.poll() is None and time.monotonic() - self.since < IDLE - _SPARE
+
+    def train(self, job: Job, on_epoch: OnEpoch, should_stop: ShouldStop) -> list[Trial]:
+        """Have it train a pack. Raises what training raises there, Lost, and Stopped when asked to stop."""
+        self._say(job)
+        asked = False
+        while True:
+            if not self.connection.poll(_POLL):
+                if not asked and should_stop():
+                    self._say(Stop())
+                    asked = True
+                continue
+            match self._heard():
+                case Passed(epoch, metrics):
+                    on_epoch(epoch, metrics)
+                case Trained(trials):
+                    return trials
+                case Left():
+                    raise Stopped
+                case Failed(error):
+                    raise error
+
+    def rest(self) -> None:
+        """Nothing to do for now."""
+        self.since = time.monotonic()
+        with _lock:
+            _idle.append(self)
+
+    def dismiss(self) -> None:
+        """End it."""
+        self.connection.close()  # which it sees at its next step
+        try:
+            self.process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.said.close()
+
+    def _say(self, message: Job | Stop) -> None:
+        try:
+            self.connection.send(message)
+        except OSError:
+            raise self._lost() from None
+
+    def _heard(self) -> object:
+        try:
+            return self.connection.recv()
+        except (EOFError, OSError):
+            raise self._lost() from None
+
+    def _lost(self) -> Lost:
+        try:
+            code = self.process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            return Lost("a process that trained lanes does not answer")
+        end = signal.Signals(-code).name if code < 0 else f"exit status {code}"
+        self.said.seek(0)
+        last = self.said.read().decode(errors="replace").strip().rpartition("\n")[2]
+        return Lost(f"a process that trained lanes ended ({end}{': ' * bool(last)}{last})")
+
+
+@atexit.register
+def dismiss_idle() -> None:
+    """End the processes that have nothing to do."""
+    with _lock:
+        for remote in _idle:
+            remote.connection.close()
+        while _idle:
+            _idle.pop().dismiss()

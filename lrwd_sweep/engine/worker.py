@@ -1,0 +1,65 @@
+"""A process that trains packs for another one: `python -m lrwd_sweep.engine.worker FD`.
+
+It ends when nothing has come for a while, and when the other one has gone, be it in the middle of a pack.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from dataclasses import dataclass
+from functools import lru_cache
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import torch
+
+from lrwd_sweep.data import Splits, shelf
+from lrwd_sweep.engine import device as devices
+from lrwd_sweep.engine.here import Here, halving
+from lrwd_sweep.engine.messages import IDLE, Failed, Job, Left, Passed, Ready, Trained
+from lrwd_sweep.engine.trainer import Stopped
+from lrwd_sweep.errors import LrwdError, UsageError
+from lrwd_sweep.nets.own_network import blamed
+
+
+def serve(connection: Connection) -> None:
+    """Train what comes until nothing comes any more."""
+    try:
+        connection.send(Ready())
+        while connection.poll(IDLE):
+            job = connection.recv()
+            if isinstance(job, Job):  # else it is a Stop that came too late
+                connection.send(_Answer(connection).to(job))
+    except (EOFError, OSError):
+        return  # nobody is left to work for
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    connection: Connection
+
+    def to(self, job: Job) -> Trained | Left | Failed:
+        training, place = job.training, job.device
+        try:
+            devices.prepare(place)
+            here = Here(job.optimizer, training, _splits(job.data, place, job.dtype))
+            return Trained(halving(here, job.pack, self._tell, self.connection.poll, place, training.net))
+        except Stopped:
+            return Left()
+        except LrwdError as error:
+            return Failed(UsageError(str(error)))
+        except Exception as error:
+            return Failed(blamed(training.net, error) or RuntimeError(traceback.format_exc()))
+
+    def _tell(self, epoch: int, metrics: dict[str, list[float]]) -> None:
+        self.connection.send(Passed(epoch, metrics))
+
+
+@lru_cache(maxsize=1)
+def _splits(data: Path, place: torch.device, dtype: torch.dtype) -> Splits:
+    return shelf.take(data).to(place, dtype)
+
+
+if __name__ == "__main__":
+    serve(Connection(int(sys.argv[1])))

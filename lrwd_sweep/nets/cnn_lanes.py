@@ -1,0 +1,181 @@
+"""Cnn with a lane axis, its gradient written out: every convolution is a product of matrices per lane.
+
+Activations are (L, C, H·W·B), the batch last, so that normalisation is that of contiguous rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lrwd_sweep.nets.batch_norm import BatchNorm
+from lrwd_sweep.nets.cnn import LAYERS, Cnn
+from lrwd_sweep.nets.mlp import LOGIT_SCALE
+from lrwd_sweep.nets.module_network import Make, ModuleNetwork, Way
+from lrwd_sweep.nets.precision import compute_type
+from lrwd_sweep.nets.products import multiply, relu
+from lrwd_sweep.nets.windows import SIDE, Windows
+
+
+class CnnNetwork(ModuleNetwork):
+    """Cnn whose lanes train in one program."""
+
+    def __init__(self, make: Make, shape: tuple[int, ...], classes: int, way: Way) -> None:
+        super().__init__(make, shape, classes, way)
+        self.layout = torch.contiguous_format  # a filter is a row of a matrix
+
+    @property
+    def stacked(self) -> bool:
+        """They do."""
+        return True
+
+    def lanes(self, theta: Mapping[str, Tensor], grad: Mapping[str, Tensor], batch: int) -> CnnLanes:
+        """As many networks as `theta` holds, which train on batches of `batch`."""
+        assert isinstance(self.module, Cnn)
+        norm_logits = isinstance(self.module.norm, nn.BatchNorm1d)
+        return CnnLanes(theta, grad, (*self.shape, batch), norm_logits, self.way.precision)
+
+    def activations(self, batch: int, eval_batch: int) -> int:
+        """Windows, their gradient and five tensors per layer; an evaluation batch needs one layer's."""
+        (channels, *size), windows, outputs = self.shape, [], []
+        for width, stride in LAYERS:
+            bordered = (size[0] + 2) * (size[1] + 2)
+            size = [-(-side // stride) for side in size]
+            windows.append(channels * (bordered + SIDE**2 * size[0] * size[1]))
+            outputs.append(width * size[0] * size[1])
+            channels = width
+        training = 2 * sum(windows) + 5 * sum(outputs)
+        return max(training * batch, (max(windows) + 3 * max(outputs)) * eval_batch)
+
+
+class CnnLanes:
+    """L networks in training: their parameters and gradients (views of an arena) and their buffers."""
+
+    def __init__(
+        self,
+        theta: Mapping[str, Tensor],
+        grad: Mapping[str, Tensor],
+        images: tuple[int, ...],  # C, H, W, B
+        norm_logits: bool,
+        precision: str,
+    ) -> None:
+        self.bias, self.bias_grad = theta["bias"], grad["bias"]
+        self.head, self.head_grad = theta["head.weight"], grad["head.weight"]
+        lanes, classes = self.bias.shape
+        self.dtype = compute_type(precision, self.bias)  # of what is multiplied
+        self.layers: list[_Convolution] = []
+        sizes = images
+        for name, (width, stride) in zip((name for name in theta if "body" in name), LAYERS, strict=True):
+            shape = (lanes if self.layers else 1, *sizes)  # the batch is the same for all
+            windows = Windows(shape, stride, self.bias.new_empty(0, dtype=self.dtype))
+            self.layers.append(_Convolution(theta[name], grad[name], windows))
+            sizes = (width, *windows.size, sizes[-1])
+        self.z = self.bias.new_empty(lanes, classes, images[-1])
+        self.norm = BatchNorm(lanes, classes, images[-1], self.bias) if norm_logits else None
+        self.one_hot = torch.eye(classes, dtype=self.bias.dtype, device=self.bias.device)
+
+    def gradient(
+        self,
+        x: Tensor,  # (B, C, H, W), the same batch in every lane
+        y: Tensor,  # (B,) int64
+        noise: torch.Generator,  # not used
+    ) -> tuple[Tensor, Tensor]:  # (L,), (L, classes, B)
+        """Every lane's mean cross-entropy on the batch, and its logits; the gradients are written."""
+        h = _batch_last(x).to(self.dtype)
+        for layer in self.layers:
+            h = layer.forward(h)
+        pixels = h.view(*h.shape[:2], -1, len(x))  # (L, C, H·W, B)
+        h = pixels.mean(dim=2)
+        head = self.head.to(self.dtype)
+        multiply(head, h, out=self.z)
+        bias = self.bias.unsqueeze(2)
+        logits = (
+            self.z + bias
+            if self.norm is None
+            else torch.add(bias, self.norm.forward(self.z), alpha=LOGIT_SCALE)
+        )
+        log_p = torch.log_softmax(logits, dim=1)
+        losses = -log_p.gather(1, y.expand(len(log_p), 1, -1)).mean(dim=(1, 2))
+        dz = log_p.exp_().sub_(self.one_hot.index_select(1, y)).div_(len(x))  # of the logits
+        torch.sum(dz, dim=2, out=self.bias_grad)
+        if self.norm is not None:
+            dz = self.norm.backward(self.z, dz.mul_(LOGIT_SCALE))
+        dz = dz.to(self.dtype)
+        self.head_grad.copy_(torch.bmm(dz, h.transpose(1, 2)))
+        dh = torch.bmm(head.transpose(1, 2), dz).div_(pixels.shape[2])
+        dh = dh.unsqueeze(2).expand_as(pixels).flatten(2)
+        for layer in reversed(self.layers[1:]):
+            dh = layer.backward(dh)
+        self.layers[0].backward_last(dh)
+        return losses, logits
+
+    def predictor(self) -> FoldedCnn:
+        """The networks by running statistics, each normalisation part of its layer."""
+        layers = [(*layer.folded(), layer.windows.stride) for layer in self.layers]
+        bias = self.bias.unsqueeze(2)
+        if self.norm is None:
+            return FoldedCnn(layers, self.head.to(self.dtype), bias)
+        weight, shift = self.norm.fold(self.head)
+        return FoldedCnn(layers, (weight * LOGIT_SCALE).to(self.dtype), shift * LOGIT_SCALE + bias)
+
+
+class _Convolution:
+    """One layer of all lanes: convolution, normalisation, ReLU."""
+
+    def __init__(self, weight: Tensor, grad: Tensor, windows: Windows) -> None:
+        rows = (*weight.shape[:2], -1)
+        self.weight, self.grad = weight.view(rows), grad.view(rows)  # (L, out, in·9)
+        self.windows = windows
+        lanes, width, _ = self.weight.shape
+        pixels = windows.columns.shape[4:].numel()  # H′·W′·B
+        self.z = weight.new_empty(lanes, width, pixels)
+        self.h = torch.empty_like(self.z, dtype=windows.columns.dtype)
+        self.norm = BatchNorm(lanes, width, pixels, weight)
+
+    def forward(self, x: Tensor) -> Tensor:  # (L, out, H′·W′·B), in a buffer
+        lanes = len(self.weight)
+        self.columns = self.windows.of(x).expand(lanes, -1, -1)
+        multiply(self.weight.to(x.dtype), self.columns, out=self.z)
+        return relu(self.norm.forward(self.z), out=self.h)
+
+    def backward(self, dh: Tensor) -> Tensor:
+        """The gradient of the layer's input; that of the weights is written. `dh` is used up."""
+        dz = self.backward_last(dh)
+        return self.windows.sum(torch.bmm(self.weight.to(dz.dtype).transpose(1, 2), dz)).flatten(2)
+
+    def backward_last(self, dh: Tensor) -> Tensor:
+        """Write the gradient of the weights alone; that of the product, for who wants more."""
+        torch.ops.aten.threshold_backward.grad_input(dh, self.h, 0, grad_input=dh)
+        dz = self.norm.backward(self.z, dh.to(self.z.dtype)).to(dh.dtype)
+        self.grad.copy_(torch.bmm(dz, self.columns.transpose(1, 2)))
+        return dz
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        weight, shift = self.norm.fold(self.weight)
+        return weight.to(self.h.dtype), shift.to(self.h.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class FoldedCnn:
+    """Networks for evaluation: h ← relu(W ∗ h + b) in every layer, then W mean(h) + b."""
+
+    layers: list[tuple[Tensor, Tensor, int]]  # (L, out, in·9), (L, out, 1), stride
+    head: Tensor  # (L, classes, in)
+    bias: Tensor  # (L, classes, 1)
+
+    def predict(self, x: Tensor) -> Tensor:  # (L, classes, B)
+        """The logits on x (B, C, H, W)."""
+        h = _batch_last(x).to(self.head.dtype)
+        for weight, shift, stride in self.layers:
+            windows = Windows(h.shape, stride, h)
+            columns = windows.of(h).expand(len(weight), -1, -1)
+            h = torch.bmm(weight, columns).add_(shift).clamp_min_(0)
+            h = h.view(*h.shape[:2], *windows.size, -1)
+        return torch.bmm(self.head, h.flatten(2, 3).mean(dim=2)).to(self.bias.dtype).add_(self.bias)
+
+
+def _batch_last(x: Tensor) -> Tensor:  # (B, C, H, W) → (1, C, H, W, B)
+    return x.permute(1, 2, 3, 0).unsqueeze(0)

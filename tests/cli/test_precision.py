@@ -1,0 +1,108 @@
+"""`--precision`: part of the study, named wherever a study is, and refused where it would change one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lrwd_sweep.store import open_store
+from tests.cli.conftest import ADAMW, STORE, TINY, Run
+
+ROUNDED = ("--precision", "bfloat16")
+NAME = f"{ADAMW}-bfloat16"
+NET = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(64, 10)
+
+    def forward(self, x):
+        logits = torch.zeros(len(x), 10, dtype=x.dtype)
+        logits[torch.arange(len(x))] = self.head(x.flatten(1))
+        return logits
+"""
+
+
+def test_a_study_of_its_own_with_its_precision_in_every_answer(run: Run) -> None:
+    trained = run("grid", *TINY, *ROUNDED)
+    assert trained.code == 0
+    assert "computed in bfloat16" in trained.out
+    assert "--precision bfloat16" in trained.out  # in what to do next
+    for kind in ("markdown", "html"):
+        assert "computed in bfloat16" in run("report", "--format", kind).out
+    assert json.loads(run("report", "--format", "json").out)["studies"][0]["study_name"] == NAME
+    assert run("grid", *TINY).code == 0
+    with open_store(STORE, write=False) as store:
+        plain, rounded = store.get_study(ADAMW).spec, store.get_study(NAME).spec
+        values = [{trial.cell: trial.metrics for trial in store.trials(name)} for name in (ADAMW, NAME)]
+    assert rounded.training is not None
+    assert rounded.training.precision == "bfloat16"
+    assert plain.differences(rounded) == ["precision: float32, bfloat16"]
+    assert values[0].keys() == values[1].keys()
+    assert values[0] != values[1]
+
+
+def test_the_same_again_trains_nothing_and_another_size_of_pack_gives_the_same(run: Run) -> None:
+    first = run("grid", *TINY, *ROUNDED)
+    again = run("grid", *TINY, *ROUNDED)
+    assert again.err == f"{NAME}: 9 of 9 lanes are in the store; nothing to train\n"
+    assert again.out == first.out
+    run("grid", *TINY, *ROUNDED, "--max-lanes", "2", "--storage", "small.db")
+    with open_store(STORE, write=False) as whole, open_store("small.db", write=False) as small:
+        lanes = [{(t.cell, t.seed): t for t in store.trials(NAME, curves=True)} for store in (whole, small)]
+    assert len(lanes[0]) == 9
+    assert lanes[0] == lanes[1]
+
+
+@pytest.mark.parametrize("begun", [(), ROUNDED])
+def test_a_study_is_not_continued_in_another_precision(run: Run, begun: tuple[str, ...]) -> None:
+    other = () if begun else ROUNDED
+    assert run("grid", *TINY, *begun, "--study-name", "mine").code == 0
+    found = run("grid", *TINY, *other, "--study-name", "mine")
+    assert (found.code, found.out) == (2, "")
+    known = ["float32", "bfloat16"]
+    assert f"precision: {', '.join(known if not begun else known[::-1])}" in found.err
+    assert found.err.count("\n") == 1
+
+
+def test_compare_tells_precisions_of_one_optimizer_apart(run: Run, tmp_path: Path) -> None:
+    axes = 'lr = "2^-8:2^-6"\nwd = "2^-8:2^-6"\n'
+    (tmp_path / "mine.toml").write_text(
+        "[training]\nepochs = 1\n[study]\nseeds = 1\n"
+        f'[[variants]]\noptimizer = "adamw"\nprecision = ["float32", "bfloat16"]\n{axes}'
+    )
+    assert "adamw, bfloat16" in run("preset", "show", "mine.toml", "--no-estimate").out
+    found = run("compare", "--preset", "mine.toml")
+    assert found.code == 0
+    assert "adamw, float32" in found.out
+    assert "adamw, bfloat16" in found.out
+
+
+def test_a_search_takes_it_too(run: Run) -> None:
+    assert run("tpe", *TINY, *ROUNDED, "--trials", "2").code == 0
+    with open_store(STORE, write=False) as store:
+        assert store.latest() == [f"{NAME}-tpe"]
+
+
+def test_what_is_none_is_one_line(run: Run) -> None:
+    found = run("grid", *TINY, "--precision", "bfloat")
+    assert (found.code, found.out) == (2, "")
+    assert "unknown precision 'bfloat'; did you mean bfloat16 or float32?" in found.err
+
+
+def test_a_network_that_cannot_compute_in_it_is_refused_with_the_way_out(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "my_net.py").write_text(NET)
+    found = run("grid", *TINY, *ROUNDED, "--net", "./my_net.py:Net")
+    assert (found.code, found.out) == (2, "")
+    assert "--net ./my_net.py:Net cannot compute in bfloat16: RuntimeError" in found.err
+    assert "my_net.py, line 13" in found.err
+    assert found.err.endswith("; choose --precision float32\n")
+    assert found.err.count("\n") == 1
+    assert not (tmp_path / STORE).exists() or run("study", "list").out.count("my_net") == 0
+    assert run("grid", *TINY, "--net", "./my_net.py:Net").code == 0

@@ -1,0 +1,24 @@
+"""Splits in a file for other processes: the same numbers, bytes still bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from lrwd_sweep.data import LOADERS, Pixels, Split, Splits, shelf
+
+
+def test_splits_come_back_as_they_were(tmp_path: Path) -> None:
+    stream = torch.Generator().manual_seed(0)
+    x = torch.randint(256, (7, 3, 4, 4), generator=stream, dtype=torch.uint8)
+    images = Split(x, torch.arange(7), Pixels.of(x)).to(torch.device("cpu"), torch.float32)
+    digits = LOADERS["digits"]()
+    shelf.put(Splits(images, digits.validation, digits.test), tmp_path / "splits")
+    found = shelf.take(tmp_path / "splits")
+    for split, before in ((found.train, images), (found.validation, digits.validation)):
+        assert split.x.dtype == before.x.dtype
+        for (x, y), (x_before, y_before) in zip(split.batches(5), before.batches(5), strict=True):
+            assert torch.equal(x, x_before)
+            assert torch.equal(y, y_before)
+    assert len(found.test) == len(digits.test)

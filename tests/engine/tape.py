@@ -1,0 +1,86 @@
+"""A CUDA graph in the host's memory: what a program does is recorded once, and replayed without Python.
+
+Every operator is written down with its arguments. A replay carries the operators out again on the same
+tensors, random numbers from the same generators, and puts what they give where it lay. Recording leaves all
+as it was, and refuses what CUDA refuses: to tell the host a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from lrwd_sweep.engine.program import Program
+
+TELLS = ("_local_scalar_dense", "nonzero", "equal", "is_nonzero", "masked_select", "_unique2", "item")
+
+
+class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """What is done while it is entered."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.calls: list[tuple[Any, tuple[Any, ...], dict[str, Any], list[Tensor]]] = []
+        self.own: list[Tensor] = []  # what came into being here; kept, so that no address is used twice
+        self.places: set[int] = set()
+        self.before: dict[int, tuple[Tensor, Tensor]] = {}  # address → tensor, and what it held
+        self.states: dict[torch.Generator, Tensor] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func.__name__.split(".")[0] in TELLS:
+            raise RuntimeError(f"the host asked for a value: {func}")
+        given = dict(kwargs or {})
+        leaves = tree_leaves((args, given))
+        for leaf in leaves:
+            if isinstance(leaf, Tensor) and leaf.untyped_storage().data_ptr() not in self.places:
+                whole = leaf.as_strided((leaf.untyped_storage().nbytes() // leaf.itemsize,), (1,), 0)
+                self.before.setdefault(leaf.untyped_storage().data_ptr(), (whole, whole.clone()))
+            if isinstance(leaf, torch.Generator):
+                self.states.setdefault(leaf, leaf.get_state())
+        out = func(*args, **given)
+        held = {leaf.untyped_storage().data_ptr() for leaf in leaves if isinstance(leaf, Tensor)}
+        made = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
+        new = [leaf for leaf in made if leaf.untyped_storage().data_ptr() not in held]
+        self.own += new
+        self.places |= {leaf.untyped_storage().data_ptr() for leaf in new}
+        self.calls.append((func, args, given, made))
+        return out
+
+    def undo(self) -> None:
+        """Leave all as it was before."""
+        for tensor, value in self.before.values():
+            tensor.copy_(value)
+        for stream, state in self.states.items():
+            stream.set_state(state)
+
+    def replay(self) -> None:
+        """The same once more, on what the memory holds now."""
+        for func, args, kwargs, made in self.calls:
+            found = [leaf for leaf in tree_leaves(func(*args, **kwargs)) if isinstance(leaf, Tensor)]
+            for place, value in zip(made, found, strict=True):
+                if place.untyped_storage().data_ptr() != value.untyped_storage().data_ptr():
+                    place.copy_(value)
+
+
+@torch.inference_mode()
+def record(program: Program) -> Callable[[int], None]:
+    """As `graph.capture`."""
+    tapes: dict[int, Tape] = {}
+    for count in {program.size, 1}:
+        tapes[count] = Tape()
+        with tapes[count]:
+            program.steps(count)
+        tapes[count].undo()
+
+    def advance(count: int) -> None:
+        with torch.inference_mode():
+            tapes[count].replay()
+
+    return advance

@@ -1,0 +1,196 @@
+"""Seats with processes of their own: the same results, whatever becomes of a process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lrwd_sweep.engine import Pool, Stopped, crew, remote
+from lrwd_sweep.engine.remote import Remote
+from lrwd_sweep.errors import UsageError
+from lrwd_sweep.lattice import Cell, Lattice
+from lrwd_sweep.optimizer import Optimizer
+from lrwd_sweep.progress import EpochDone, PackDone
+from lrwd_sweep.spec import Training
+from lrwd_sweep.trial import Status, Trial
+from tests.engine import strange
+
+ADAMW = Optimizer.parse("adamw")
+CELLS = list(Lattice((0.01, 0.02, 0.04), (0.001, 0.01)).cells())
+TODO = dict.fromkeys(range(4), CELLS)
+
+Lane = tuple[Cell, int]
+
+
+@pytest.fixture
+def processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """A process waits for the second seat, which hires it in the first epoch; who was hired."""
+    numbers: list[int] = []
+    hire = Remote.hire
+
+    def hired() -> Remote:
+        found = hire()
+        numbers.append(found.process.pid)
+        return found
+
+    monkeypatch.setattr(crew, "SURE", 0.0)
+    monkeypatch.setattr(crew, "LONG", 0.0)
+    monkeypatch.setattr(Remote, "hire", hired)
+    monkeypatch.setenv(strange.HOME, str(os.getpid()))
+    first = Remote()
+    first.await_ready(lambda: False)
+    first.rest()
+    yield numbers
+    remote.dismiss_idle()
+
+
+@pytest.fixture
+def trained_there(processes: list[int], monkeypatch: pytest.MonkeyPatch) -> list[Lane]:
+    """The lanes that come to be trained in a process."""
+    lanes: list[Lane] = []
+    train = Remote.train
+
+    def noted(self: Remote, *args: object) -> list[Trial]:
+        trials = train(self, *args)  # type: ignore[arg-type]
+        lanes.extend((trial.cell, trial.seed) for trial in trials)
+        return trials
+
+    monkeypatch.setattr(Remote, "train", noted)
+    return lanes
+
+
+def _pool(net: str = "mlp-norm", epochs: int = 3) -> Pool:
+    pool = Pool(Training(net=net, epochs=epochs, engine="auto" if net == "mlp-norm" else "loop"), "cpu")
+    pool.places = pool.places[:1] * 2
+    return pool
+
+
+def _trained(pool: Pool, should_stop: Callable[[], bool] = lambda: False) -> dict[Lane, Trial]:
+    events = pool.train(ADAMW, pool.plan(TODO, max_lanes=3), should_stop)
+    done = [event for event in events if isinstance(event, PackDone)]
+    return {(trial.cell, trial.seed): trial for event in done for trial in event.trials}
+
+
+def _dies(pid: int) -> bool:
+    """Whether a process, of which nobody asks the exit status, ends within a while."""
+    for _ in range(300):
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_processes_are_for_long_work_alone() -> None:
+    assert len(_trained(_pool())) == len(TODO) * len(CELLS)
+    assert not remote._idle
+
+
+def test_lanes_become_the_same_in_a_process(
+    trained_there: list[Lane], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = _trained(_pool())
+    assert trained_there
+    monkeypatch.setattr(crew, "LONG", 1e9)
+    assert found == _trained(_pool())
+
+
+def test_epochs_are_told_from_there_too(processes: list[int]) -> None:
+    pool = _pool()
+    packs = pool.plan(TODO, max_lanes=3)
+    seen: dict[object, list[int]] = {}
+    for event in pool.train(ADAMW, packs):
+        if isinstance(event, EpochDone):
+            seen.setdefault(event.pack, []).append(event.epoch)
+    assert seen == {pack: [1, 2, 3] for pack in packs}
+    assert processes
+
+
+def test_the_next_study_finds_the_process_waiting(processes: list[int]) -> None:
+    _trained(_pool())
+    _trained(_pool(epochs=2))
+    assert len(processes) == 2
+    assert len(set(processes)) == 1
+
+
+def test_killed_process_costs_nothing_but_time(processes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crew, "LONG", 1e9)
+    expected = _trained(_pool("tests.engine.strange:Mortal"))
+    monkeypatch.setattr(crew, "LONG", 0.0)
+    assert _trained(_pool("tests.engine.strange:Mortal")) == expected
+    assert {trial.status for trial in expected.values()} == {Status.COMPLETE}
+    assert len(processes) == 1
+    assert not remote._idle
+
+
+def test_fault_of_a_network_there_is_told_as_one_here(processes: list[int]) -> None:
+    with pytest.raises(UsageError, match=r"Faulty raised in training: RuntimeError.*strange\.py"):
+        _trained(_pool("tests.engine.strange:Faulty"))
+
+
+def test_stop_reaches_the_process_which_remains_of_use(
+    processes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = _pool(epochs=10_000)
+    with pytest.raises(Stopped):
+        _trained(pool, lambda: bool(processes))
+    assert len(_trained(_pool())) == len(TODO) * len(CELLS)
+    assert len(set(processes)) == 1
+
+
+def test_pack_of_which_most_is_left_moves_to_the_process(trained_there: list[Lane]) -> None:
+    pool = _pool(epochs=100)
+    seen: dict[object, list[int]] = {}
+    packs = pool.plan({0: CELLS}, max_lanes=3)
+    for event in pool.train(ADAMW, packs):
+        if isinstance(event, EpochDone):
+            seen.setdefault(event.pack, []).append(event.epoch)
+    assert len(packs) == 2  # both are begun before a process is hired
+    assert seen == {pack: list(range(1, 101)) for pack in packs}
+    assert len(trained_there) == 3
+
+
+def test_process_that_cannot_start_is_done_without(
+    processes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote.dismiss_idle()
+    monkeypatch.setattr(sys, "executable", "")
+    assert len(_trained(_pool())) == len(TODO) * len(CELLS)
+    assert not processes
+
+
+def test_process_ends_when_idle_ones_are_dismissed(processes: list[int]) -> None:
+    _trained(_pool())
+    remote.dismiss_idle()
+    assert _dies(processes[0])
+
+
+PROGRAM = """
+from tests.engine.test_crew import ADAMW, CELLS, _pool
+from lrwd_sweep.engine.messages import Job
+from lrwd_sweep.engine.remote import Remote
+from lrwd_sweep.progress import Pack
+pool, remote = _pool(epochs=100_000), Remote()
+job = Job(ADAMW, pool.training, pool.device, pool.splits.train.dtype, pool._shelf, Pack(tuple(CELLS), 0))
+remote.train(job, lambda epoch, _: print(remote.process.pid, flush=True), lambda: False)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_processes_end_with_the_program(number: int) -> None:
+    command = [sys.executable, "-c", PROGRAM]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        pid = int(program.stdout.readline())
+        program.send_signal(number)
+    assert _dies(pid)
