@@ -19,6 +19,7 @@ from lrwd_sweep.view.files import replaced
 from lrwd_sweep.view.plain import plain
 
 if TYPE_CHECKING:
+    from lrwd_sweep.bench.bandwidth import Bandwidths
     from lrwd_sweep.bench.overhead import Overhead
     from lrwd_sweep.bench.race import Race
     from lrwd_sweep.bench.scaling import Scaling
@@ -86,6 +87,12 @@ def bench(
         bool,
         typer.Option("--overhead", help="Instead, time start-up, and sampler and store for very many lanes."),
     ] = False,
+    bandwidth: Annotated[
+        bool,
+        typer.Option(
+            "--bandwidth", help="Instead, time the fused update beside a copy of its memory, on a GPU."
+        ),
+    ] = False,
     output: Output = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
@@ -102,19 +109,29 @@ def bench(
 
     The floor is what the matrix products of training and validation take on all cores, and nothing else.
     """
-    if scaling and overhead:
-        raise UsageError("--scaling and --overhead are two measurements; choose one")
-    of_race = {"--contenders": contenders, "--other-lanes": other_lanes}
-    of_task = {"--net": net, "--epochs": epochs}
-    measurement = "--scaling" if scaling else "--overhead" if overhead else "a race"
-    _refuse(measurement, of_race if scaling or overhead else {})
-    _refuse(measurement, of_task if overhead else {})
+    chosen = [
+        option
+        for option, is_given in (
+            ("--scaling", scaling),
+            ("--overhead", overhead),
+            ("--bandwidth", bandwidth),
+        )
+        if is_given
+    ]
+    if len(chosen) > 1:
+        raise UsageError(f"{chosen[0]} and {chosen[1]} are two measurements; choose one")
+    measurement = chosen[0] if chosen else "a race"
+    _refuse(measurement, {"--contenders": contenders, "--other-lanes": other_lanes} if chosen else {})
+    _refuse(measurement, {"--net": net, "--epochs": epochs} if overhead or bandwidth else {})
+    _refuse(measurement, {"--lanes": lanes} if bandwidth else {})
     _refuse(measurement, {} if scaling else {"--output": output})
     asked = Asked.of(net, epochs or (SCALING_EPOCHS if scaling else EPOCHS), repeats)
     if scaling:
         _scaling(asked, lanes, output, as_json)
     elif overhead:
         _overhead(asked, lanes, as_json)
+    elif bandwidth:
+        _bandwidth(asked, as_json)
     else:
         names = None if contenders is None else [name.strip() for name in contenders.split(",")]
         _race(asked, names, lanes or LANES, other_lanes or OTHER_LANES, as_json)
@@ -153,7 +170,7 @@ class Asked:
         """Say how far it is."""
         _note(f"measured {repeat} of {self.repeats} times")
 
-    def print(self, result: Race | Scaling | Overhead, as_json: bool) -> None:
+    def print(self, result: Race | Scaling | Overhead | Bandwidths, as_json: bool) -> None:
         """The result on stdout."""
         if as_json:
             document = {
@@ -212,6 +229,12 @@ def _overhead(asked: Asked, lanes: int | None, as_json: bool) -> None:
         asked.training, asked.lattice, lanes=lanes or LANES, repeats=asked.repeats, on_repeat=asked.repeated
     )
     asked.print(result, as_json)
+
+
+def _bandwidth(asked: Asked, as_json: bool) -> None:
+    from lrwd_sweep.bench.bandwidth import measure
+
+    asked.print(measure(asked.repeats), as_json)
 
 
 def _note(text: str) -> None:

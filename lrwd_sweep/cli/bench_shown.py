@@ -10,6 +10,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from lrwd_sweep.bench.bandwidth import Bandwidths
 from lrwd_sweep.bench.chart import chart
 from lrwd_sweep.bench.overhead import Overhead
 from lrwd_sweep.bench.race import Floor, Race
@@ -20,7 +21,7 @@ from lrwd_sweep.view.plain import plain
 
 
 def shown(
-    result: Race | Scaling | Overhead, training: Training, machine: Mapping[str, Any]
+    result: Race | Scaling | Overhead | Bandwidths, training: Training, machine: Mapping[str, Any]
 ) -> Iterator[RenderableType]:
     """The figures, and below them what they were measured on."""
     match result:
@@ -30,6 +31,10 @@ def shown(
             yield from _scaling(result)
         case Overhead():
             yield _overhead(result)
+        case Bandwidths():
+            yield _bandwidths(result)
+            yield Text(f"{plain(result.device)}, torch {machine['torch']}, {machine['date'][:10]}")
+            return
     yield Text(
         f"{training.data}, {training.net}, AdamW, {training.epochs} epochs of {training.steps_per_epoch} "
         f"batches of {training.batch_size}; {plain(machine['cpu'])}, {machine['cores']} cores, "
@@ -89,6 +94,15 @@ def _overhead(overhead: Overhead) -> Table:
     table.add_row("from the start of the process to the end of an epoch", overhead.start.text(".2f", " s"))
     for name, seconds in (("sampler", overhead.sampler), ("store", overhead.store), ("both", both)):
         table.add_row(f"{name}, {per_lane}", seconds.times(1e3).text(".3f", " ms"))
+    return table
+
+
+def _bandwidths(result: Bandwidths) -> Table:
+    """One row per optimizer: what it has to move, per second, and what share of a copy's rate that is."""
+    table = _table("update", "by", "GB/s", "of a copy")
+    for one in result.found:
+        by = "one kernel" if one.fused else "torch's operators"
+        table.add_row(one.optimizer, by, f"{one.rate / 1e9:,.0f}", f"{one.share:.0%}")
     return table
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from lrwd_sweep.nets.batch_norm import BatchNorm
 from lrwd_sweep.nets.cnn import LAYERS, Cnn
@@ -112,18 +113,18 @@ class CnnLanes:
         self.layers[0].backward_last(dh)
         return losses, logits
 
-    def predictor(self) -> FoldedCnn:
+    def predictor(self) -> CnnPredictor:
         """The networks by running statistics, each normalisation part of its layer."""
-        layers = [(*layer.folded(), layer.windows.stride) for layer in self.layers]
+        layers = [(layer, *layer.folded()) for layer in self.layers]
         bias = self.bias.unsqueeze(2)
         if self.norm is None:
-            return FoldedCnn(layers, self.head.to(self.dtype), bias)
+            return CnnPredictor(layers, self.head.to(self.dtype), bias)
         weight, shift = self.norm.fold(self.head)
-        return FoldedCnn(layers, (weight * LOGIT_SCALE).to(self.dtype), shift * LOGIT_SCALE + bias)
+        return CnnPredictor(layers, (weight * LOGIT_SCALE).to(self.dtype), shift * LOGIT_SCALE + bias)
 
 
 class _Convolution:
-    """One layer of all lanes: convolution, normalisation, ReLU."""
+    """One layer of all lanes: convolution, normalisation, ReLU. What it returns lies in its buffers."""
 
     def __init__(self, weight: Tensor, grad: Tensor, windows: Windows) -> None:
         rows = (*weight.shape[:2], -1)
@@ -135,16 +136,16 @@ class _Convolution:
         self.h = torch.empty_like(self.z, dtype=windows.columns.dtype)
         self.norm = BatchNorm(lanes, width, pixels, weight)
 
-    def forward(self, x: Tensor) -> Tensor:  # (L, out, H′·W′·B), in a buffer
-        lanes = len(self.weight)
-        self.columns = self.windows.of(x).expand(lanes, -1, -1)
+    def forward(self, x: Tensor) -> Tensor:  # (L, out, H′·W′·B)
+        self.columns = self.windows.of(x).expand(len(self.weight), -1, -1)
         multiply(self.weight.to(x.dtype), self.columns, out=self.z)
         return relu(self.norm.forward(self.z), out=self.h)
 
     def backward(self, dh: Tensor) -> Tensor:
         """The gradient of the layer's input; that of the weights is written. `dh` is used up."""
         dz = self.backward_last(dh)
-        return self.windows.sum(torch.bmm(self.weight.to(dz.dtype).transpose(1, 2), dz)).flatten(2)
+        torch.bmm(self.weight.to(dz.dtype).transpose(1, 2), dz, out=self.windows.gradient)
+        return self.windows.sum()
 
     def backward_last(self, dh: Tensor) -> Tensor:
         """Write the gradient of the weights alone; that of the product, for who wants more."""
@@ -157,24 +158,36 @@ class _Convolution:
         weight, shift = self.norm.fold(self.weight)
         return weight.to(self.h.dtype), shift.to(self.h.dtype)
 
+    def predict(self, x: Tensor, weight: Tensor, shift: Tensor) -> Tensor:
+        """relu(W ∗ x + b) as (L, out, H′·W′·B)."""
+        columns = self.windows.of(x).expand(len(weight), -1, -1)
+        return torch.bmm(weight, columns, out=self.h).add_(shift).clamp_min_(0)
+
 
 @dataclass(frozen=True, slots=True)
-class FoldedCnn:
-    """Networks for evaluation: h ← relu(W ∗ h + b) in every layer, then W mean(h) + b."""
+class CnnPredictor:
+    """Networks for evaluation: h ← relu(W ∗ h + b) in every layer, then W mean(h) + b.
 
-    layers: list[tuple[Tensor, Tensor, int]]  # (L, out, in·9), (L, out, 1), stride
+    As many images at a time as in training, in the buffers of training: more would leave the cache.
+    """
+
+    layers: list[tuple[_Convolution, Tensor, Tensor]]  # with W (L, out, in·9) and b (L, out, 1)
     head: Tensor  # (L, classes, in)
     bias: Tensor  # (L, classes, 1)
 
     def predict(self, x: Tensor) -> Tensor:  # (L, classes, B)
         """The logits on x (B, C, H, W)."""
+        batch = self.layers[0][0].windows.images[-1]
+        filled = functional.pad(x, (0, 0, 0, 0, 0, 0, 0, -len(x) % batch))
+        logits = torch.cat([self._logits(part) for part in torch.split(filled, batch)], dim=2)
+        return logits[:, :, : len(x)]
+
+    def _logits(self, x: Tensor) -> Tensor:
         h = _batch_last(x).to(self.head.dtype)
-        for weight, shift, stride in self.layers:
-            windows = Windows(h.shape, stride, h)
-            columns = windows.of(h).expand(len(weight), -1, -1)
-            h = torch.bmm(weight, columns).add_(shift).clamp_min_(0)
-            h = h.view(*h.shape[:2], *windows.size, -1)
-        return torch.bmm(self.head, h.flatten(2, 3).mean(dim=2)).to(self.bias.dtype).add_(self.bias)
+        for layer, weight, shift in self.layers:
+            h = layer.predict(h, weight, shift)
+        pixels = h.view(*h.shape[:2], -1, len(x))
+        return torch.bmm(self.head, pixels.mean(dim=2)).to(self.bias.dtype).add_(self.bias)
 
 
 def _batch_last(x: Tensor) -> Tensor:  # (B, C, H, W) → (1, C, H, W, B)

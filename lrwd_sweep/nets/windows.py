@@ -6,6 +6,8 @@ copying it costs little beside the product (im2col; Chellapilla et al. 2006).
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
@@ -13,7 +15,11 @@ SIDE = 3
 
 
 class Windows:
-    """Of images (L, C, H, W, B) with a border of zeros, every `stride` pixels; L may be 1 for all lanes."""
+    """Of images (L, C, H, W, B) with a border of zeros, every `stride` pixels; L may be 1 for all lanes.
+
+    What is returned lies in buffers that the next call of the same method overwrites: memory that was used
+    before is in the cache.
+    """
 
     def __init__(self, images: tuple[int, ...], stride: int, like: Tensor) -> None:
         lanes, channels, height, width, batch = images
@@ -23,20 +29,32 @@ class Windows:
         self.columns = like.new_empty(lanes, channels, SIDE, SIDE, *self.size, batch)
 
     def of(self, x: Tensor) -> Tensor:  # (L, C·9, H′·W′·B)
-        """The windows of images x, in a buffer that the next call overwrites."""
+        """The windows of images x."""
         self.padded[:, :, 1:-1, 1:-1].copy_(x.view(self.images))
         for (i, j), window in self._shifts(self.padded):
             self.columns[:, :, i, j].copy_(window)
-        lanes, channels = self.images[:2]
-        return self.columns.view(lanes, channels * SIDE**2, -1)
+        return self._as_matrices(self.columns)
 
-    def sum(self, columns: Tensor) -> Tensor:  # (L, C·9, H′·W′·B) → (L, C, H, W, B)
-        """What every pixel has in all windows together: the gradient behind `of`."""
-        columns = columns.view(self.columns.shape)
-        padded = torch.zeros_like(self.padded, dtype=columns.dtype)
-        for (i, j), window in self._shifts(padded):
+    @cached_property
+    def gradient(self) -> Tensor:  # (L, C·9, H′·W′·B)
+        """Room for a gradient of the windows, which `sum` takes from there."""
+        return self._as_matrices(torch.empty_like(self.columns))
+
+    def sum(self) -> Tensor:  # (L, C, H·W·B)
+        """What every pixel has in all windows of `gradient` together."""
+        columns = self.gradient.view(self.columns.shape)
+        self._summed.zero_()
+        for (i, j), window in self._shifts(self._summed):
             window.add_(columns[:, :, i, j])
-        return padded[:, :, 1:-1, 1:-1]
+        return self._summed[:, :, 1:-1, 1:-1].flatten(2)
+
+    @cached_property
+    def _summed(self) -> Tensor:
+        return torch.empty_like(self.padded)
+
+    def _as_matrices(self, columns: Tensor) -> Tensor:
+        lanes, channels = self.images[:2]
+        return columns.view(lanes, channels * SIDE**2, -1)
 
     def _shifts(self, padded: Tensor) -> list[tuple[tuple[int, int], Tensor]]:
         """The pixel (i, j) of every window, (L, C, H′, W′, B) views of padded images."""

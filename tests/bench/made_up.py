@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lrwd_sweep.bench.bandwidth import Bandwidth, Bandwidths
 from lrwd_sweep.bench.contenders import ENGINE, entries
 from lrwd_sweep.bench.overhead import Overhead
 from lrwd_sweep.bench.race import Floor, Race, Timing
@@ -40,3 +41,9 @@ def scaling(most: int = 2000) -> Scaling:
 def overhead() -> Overhead:
     """Within what is wanted."""
     return Overhead(Spread((2.0, 2.5)), 10_000, Spread((1e-4, 1e-4)), Spread((6e-4, 4e-4)))
+
+
+def bandwidths() -> Bandwidths:
+    """A card on which one update is fused."""
+    found = (Bandwidth("sgdw", False, 1e12, 4e12), Bandwidth("adamw", True, 3.6e12, 4e12))
+    return Bandwidths("A card of 80 GB", found)

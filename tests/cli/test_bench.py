@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lrwd_sweep.bench import machine, overhead, race, scaling
+from lrwd_sweep.bench import bandwidth, machine, overhead, race, scaling
 from tests.bench import made_up
 from tests.cli.conftest import Run
 
@@ -30,6 +30,7 @@ def _nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(race, "race", pretend(made_up.race()))
     monkeypatch.setattr(scaling, "scale", pretend(made_up.scaling()))
     monkeypatch.setattr(overhead, "overhead", pretend(made_up.overhead()))
+    monkeypatch.setattr(bandwidth, "measure", pretend(made_up.bandwidths()))
     monkeypatch.setattr(machine, "load", lambda: 0.1)
 
 
@@ -128,6 +129,18 @@ def test_overhead_shows_start_sampler_and_store(run: Run) -> None:
     assert ASKED["lanes"] == 10_000
 
 
+def test_bandwidth_shows_every_update_beside_a_copy(run: Run) -> None:
+    shown = run("bench", "--bandwidth", "--repeats", "5")
+    assert (shown.code, shown.err) == (0, "")
+    rows = [" ".join(line.split()) for line in shown.out.splitlines()]
+    assert "adamw one kernel 3,600 90%" in rows
+    assert "sgdw torch's operators 1,000 25%" in rows
+    assert rows[-1].startswith("A card of 80 GB, torch ")
+    assert ASKED["arguments"] == (5,)
+    found = strict(run("bench", "--bandwidth", "--json").out)["bandwidth"]
+    assert [one["share"] for one in found["optimizers"]] == [0.25, 0.9]
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
@@ -135,6 +148,8 @@ def test_overhead_shows_start_sampler_and_store(run: Run) -> None:
         (("--scaling", "--contenders", "plain"), "--contenders means nothing to --scaling; leave it out"),
         (("--scaling", "--other-lanes", "3"), "--other-lanes means nothing to --scaling; leave it out"),
         (("--overhead", "--epochs", "3"), "--epochs means nothing to --overhead; leave it out"),
+        (("--bandwidth", "--lanes", "3"), "--lanes means nothing to --bandwidth; leave it out"),
+        (("--bandwidth", "--overhead"), "--overhead and --bandwidth are two measurements; choose one"),
         (("--overhead", "--net", "cnn"), "--net means nothing to --overhead; leave it out"),
         (("--output", "a.svg"), "--output means nothing to a race; leave it out"),
         (("--contenders", "plane"), "unknown contender 'plane'; did you mean plain?"),

@@ -18,7 +18,6 @@ from lrwd_sweep.spec import Training
 
 OPTIMIZERS = ("sgdw", "adamw", "amsgradw", "adagradw", "rmspropw")
 LANES, COLUMNS = 256, 1 << 18  # 256 MiB for each of θ, g and the moments: no cache holds it
-REPEATS = 20
 CALLS = 10  # timed together
 
 
@@ -31,32 +30,50 @@ class Bandwidth:
     rate: float  # bytes per second, as if every number were read and written once
     copy: float  # bytes per second of a copy, read and written
 
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-ready, with the share of the copy's rate that the update reaches."""
+    @property
+    def share(self) -> float:
+        """Of the copy's rate."""
+        return self.rate / self.copy
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
         return {
             "optimizer": self.optimizer,
             "fused": self.fused,
             "bytes_per_second": self.rate,
             "copy_bytes_per_second": self.copy,
-            "share": self.rate / self.copy,
+            "share": self.share,
         }
 
 
-def measure(name: str = "cuda") -> list[Bandwidth]:
-    """Of every family that has a kernel, on a CUDA device. Raises DeviceError where there is none."""
+@dataclass(frozen=True, slots=True)
+class Bandwidths:
+    """Of every family that has a kernel."""
+
+    device: str
+    found: tuple[Bandwidth, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {"bandwidth": {"device": self.device, "optimizers": [one.to_dict() for one in self.found]}}
+
+
+def measure(repeats: int) -> Bandwidths:
+    """On the first CUDA device. Raises DeviceError where there is none."""
     if not torch.cuda.is_available():
-        raise DeviceError("the update's bandwidth is measured on a CUDA device, and torch finds none here")
-    device = torch.device(name)
+        raise DeviceError("--bandwidth is measured on a CUDA device, and torch finds none here; leave it out")
+    device = torch.device("cuda", 0)
     with torch.cuda.device(device):
-        return measured(device, LANES, COLUMNS)
+        found = measured(device, LANES, COLUMNS, repeats)
+    return Bandwidths(torch.cuda.get_device_name(device), tuple(found))
 
 
 @torch.inference_mode()
-def measured(device: torch.device, lanes: int, columns: int) -> list[Bandwidth]:
+def measured(device: torch.device, lanes: int, columns: int, repeats: int) -> list[Bandwidth]:
     """The same for an arena of any size, on any device."""
     theta, g = (torch.randn(lanes, columns, device=device) for _ in range(2))
-    copy = 2 * theta.nbytes / _seconds(lambda: g.copy_(theta), device)
-    return [_of(name, theta, g, copy) for name in OPTIMIZERS]
+    copy = 2 * theta.nbytes / _seconds(lambda: g.copy_(theta), device, repeats)
+    return [_of(name, theta, g, copy, repeats) for name in OPTIMIZERS]
 
 
 def moved(update: Update, theta: Tensor) -> int:
@@ -64,7 +81,7 @@ def moved(update: Update, theta: Tensor) -> int:
     return theta.nbytes * (2 * (1 + len(update.family.moments())) + 1)
 
 
-def _of(name: str, theta: Tensor, g: Tensor, copy: float) -> Bandwidth:
+def _of(name: str, theta: Tensor, g: Tensor, copy: float, repeats: int) -> Bandwidth:
     training, optimizer = Training(epochs=1), Optimizer.parse(name)
     lanes, columns = theta.shape
     update = make_update(
@@ -78,14 +95,14 @@ def _of(name: str, theta: Tensor, g: Tensor, copy: float) -> Bandwidth:
     chosen = fastest(TabledUpdate(update, table(training.timetable, update.betas, theta)), theta)
     t = torch.zeros(1, dtype=torch.int64, device=theta.device)
     died_at = torch.full((lanes,), -1, device=theta.device)
-    seconds = _seconds(lambda: chosen.apply(theta, g, t, died_at), theta.device)
+    seconds = _seconds(lambda: chosen.apply(theta, g, t, died_at), theta.device, repeats)
     return Bandwidth(name, not isinstance(chosen, TabledUpdate), moved(update, theta) / seconds, copy)
 
 
-def _seconds(work: Callable[[], object], device: torch.device) -> float:
+def _seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:
     """Of one call: the median of several rounds, the first of which is not counted."""
     found = []
-    for _ in range(REPEATS + 1):
+    for _ in range(repeats + 1):
         _wait(device)
         began = time.perf_counter()
         for _ in range(CALLS):
