@@ -273,7 +273,11 @@ Precision = Annotated[
 ]
 Device = Annotated[
     str,
-    typer.Option("--device", metavar="NAME", help="auto takes CUDA where there is one; cpu, cuda or cuda:N."),
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        help="cpu; cuda, which is every GPU; cuda:N, one of them. auto takes GPUs where there are any.",
+    ),
 ]
 Engine = Annotated[
     str | None,

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -9,7 +14,31 @@ from torch import Tensor
 
 from lrwd_sweep.data.splits import Pixels, Split, Splits
 
+_PREFIX = "lrwd-sweep-"
 _SPLITS = ("train", "validation", "test")
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """A temporary folder; those of programs that were killed are cleared away first. Raises OSError."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        if not _is_alive(left.name.removeprefix(_PREFIX).partition("-")[0]):
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-") as name:
+        yield Path(name)
+
+
+def _is_alive(pid: str) -> bool:
+    """Whether there is such a process, be it another person's."""
+    if os.name != "posix":
+        return True  # there a signal of 0 is not a question
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (ValueError, OSError):
+        return True
+    return True
 
 
 def put(splits: Splits, file: Path) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import shutil
-import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 
@@ -72,7 +71,8 @@ class Pool:
     @cached_property
     def _shelf(self) -> Path:
         """The splits in a file, for other processes, as long as this pool is there."""
-        folder = tempfile.mkdtemp(prefix="lrwd-sweep-")
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        shelf.put(self.splits, Path(folder, "splits"))
-        return Path(folder, "splits")
+        lasting = ExitStack()
+        file = lasting.enter_context(shelf.folder()) / "splits"
+        weakref.finalize(self, lasting.close)
+        shelf.put(self.splits, file)
+        return file

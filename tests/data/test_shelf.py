@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from lrwd_sweep.data import LOADERS, Pixels, Split, Splits, shelf
@@ -22,3 +26,18 @@ def test_splits_come_back_as_they_were(tmp_path: Path) -> None:
             assert torch.equal(x, x_before)
             assert torch.equal(y, y_before)
     assert len(found.test) == len(digits.test)
+
+
+def test_what_killed_programs_left_is_cleared_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    for name in (f"{ended.pid}-left", f"{os.getpid()}-held", "notes"):
+        (tmp_path / f"lrwd-sweep-{name}").mkdir()
+    with shelf.folder() as mine:
+        assert mine.is_dir()
+        assert not (tmp_path / f"lrwd-sweep-{ended.pid}-left").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"lrwd-sweep-{os.getpid()}-held",
+        "lrwd-sweep-notes",
+    }
