@@ -35,7 +35,7 @@ class Sweep:
 
     def tpe(self, points: int) -> None:
         """Search on until there are `points` points, in rounds that fill the device. Raises Stopped."""
-        room = self.pool.lanes_at_once(self.max_lanes) // len(self.spec.seeds)
+        room = self.pool.lanes_at_once(self.max_lanes, self.spec.optimizer) // len(self.spec.seeds)
         batch = max(1, min(room, math.ceil(points / MIN_ROUNDS)))
         while True:
             trials = self.store.trials(self.name)
@@ -55,7 +55,7 @@ class Sweep:
         todo = unfinished(cells, self.spec.seeds, self.store.finished(self.name))
         if not todo:
             return
-        packs = self.pool.plan(todo, self.max_lanes)
+        packs = self.pool.plan(todo, self.max_lanes, self.spec.optimizer)
         self.watcher.begin(packs)
         for event in self.pool.train(self.spec.optimizer, packs, self.should_stop):
             if isinstance(event, PackDone):

@@ -12,7 +12,7 @@ from lrwd_sweep.data_files import DataFiles
 from lrwd_sweep.progress import Unwatched, Watcher
 from lrwd_sweep.signals import Interrupted, stop_on_signals
 from lrwd_sweep.spec import StudySpec, labels
-from lrwd_sweep.trial import Trial, unfinished
+from lrwd_sweep.trial import unfinished
 from lrwd_sweep.view import consoles
 
 if TYPE_CHECKING:
@@ -75,8 +75,7 @@ class Trainer:
         with threads_kept(), redirect_stdout(sys.stderr):  # whatever somebody's network prints
             pool = Pool(training, self.device, files=self.files.open(shown=not self.quiet))
             self.store.begin_study(name, replace(spec, training=pool.training))
-            known = self.store.trials(name)
-            with stop_on_signals() as stop, self._progress(spec, known, title) as progress:
+            with stop_on_signals() as stop, self._progress(name, spec, title) as progress:
                 sweep = Sweep(name, spec, self.store, pool, progress, self.max_lanes, stop)
                 try:
                     if points is None:
@@ -86,12 +85,12 @@ class Trainer:
                 except Stopped:
                     raise Interrupted(stop.signal) from None
 
-    def _progress(self, spec: StudySpec, known: list[Trial], title: str) -> AbstractContextManager[Watcher]:
+    def _progress(self, name: str, spec: StudySpec, title: str) -> AbstractContextManager[Watcher]:
         if self.quiet:
             return nullcontext(Unwatched())
         from lrwd_sweep.view.live import Progress
 
-        return Progress(consoles.stderr(), spec, known, title)
+        return Progress(consoles.stderr(), spec, self.store.trials(name), title)
 
     def _note(self, found: str, missing: int) -> None:
         if not self.quiet:

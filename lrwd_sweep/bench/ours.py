@@ -34,7 +34,7 @@ def ready(training: Training) -> Iterator[Callable[[Sequence[Lane]], Curves]]:
         def train(lanes: Sequence[Lane]) -> Curves:
             name, curves = next(names), Curves()
             store.begin_study(name, _spec(optimizer, training, lanes))
-            for event in pool.train(optimizer, pool.plan(_by_seed(lanes))):
+            for event in pool.train(optimizer, pool.plan(_by_seed(lanes), optimizer=optimizer)):
                 if isinstance(event, PackDone):
                     store.add_trials(name, event.trials)
                     curves |= {(t.cell, t.seed): list(t.curves["val_loss"]) for t in event.trials}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -67,6 +67,17 @@ OtherLanes = Annotated[
     int | None,
     _count("--other-lanes", f"Networks that each of the others trains (default: {OTHER_LANES})."),
 ]
+Scaled = Annotated[
+    bool, typer.Option("--scaling", help="Instead, time the engine on one lane, on two, on five, ….")
+]
+PaidBesides = Annotated[
+    bool,
+    typer.Option("--overhead", help="Instead, time start-up, and sampler and store for very many lanes."),
+]
+Moved = Annotated[
+    bool,
+    typer.Option("--bandwidth", help="Instead, time the fused update beside a copy of its memory, on a GPU."),
+]
 Output = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Draw --scaling into an svg, png or pdf file too (default: no file)."),
@@ -80,19 +91,9 @@ def bench(
     lanes: Lanes = None,
     other_lanes: OtherLanes = None,
     repeats: Annotated[int, _count("--repeats", "How often everything is timed.")] = 3,
-    scaling: Annotated[
-        bool, typer.Option("--scaling", help="Instead, time the engine on one lane, on two, on five, ….")
-    ] = False,
-    overhead: Annotated[
-        bool,
-        typer.Option("--overhead", help="Instead, time start-up, and sampler and store for very many lanes."),
-    ] = False,
-    bandwidth: Annotated[
-        bool,
-        typer.Option(
-            "--bandwidth", help="Instead, time the fused update beside a copy of its memory, on a GPU."
-        ),
-    ] = False,
+    scaling: Scaled = False,
+    overhead: PaidBesides = False,
+    bandwidth: Moved = False,
     output: Output = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
@@ -109,15 +110,8 @@ def bench(
 
     The floor is what the matrix products of training and validation take on all cores, and nothing else.
     """
-    chosen = [
-        option
-        for option, is_given in (
-            ("--scaling", scaling),
-            ("--overhead", overhead),
-            ("--bandwidth", bandwidth),
-        )
-        if is_given
-    ]
+    given = {"--scaling": scaling, "--overhead": overhead, "--bandwidth": bandwidth}
+    chosen = [option for option, is_given in given.items() if is_given]
     if len(chosen) > 1:
         raise UsageError(f"{chosen[0]} and {chosen[1]} are two measurements; choose one")
     measurement = chosen[0] if chosen else "a race"
@@ -133,8 +127,7 @@ def bench(
     elif bandwidth:
         _bandwidth(asked, as_json)
     else:
-        names = None if contenders is None else [name.strip() for name in contenders.split(",")]
-        _race(asked, names, lanes or LANES, other_lanes or OTHER_LANES, as_json)
+        _race(asked, contenders, lanes or LANES, other_lanes or OTHER_LANES, as_json)
 
 
 def _refuse(measurement: str, given: Mapping[str, object]) -> None:
@@ -187,10 +180,11 @@ class Asked:
             consoles.stdout().print(part)
 
 
-def _race(asked: Asked, names: Sequence[str] | None, lanes: int, other_lanes: int, as_json: bool) -> None:
+def _race(asked: Asked, contenders: str | None, lanes: int, other_lanes: int, as_json: bool) -> None:
     from lrwd_sweep.bench import race
     from lrwd_sweep.bench.contenders import entries
 
+    names = None if contenders is None else [name.strip() for name in contenders.split(",")]
     result = race.race(
         entries(names),
         asked.training,

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from functools import partial
 from heapq import heappop, heappush
 from itertools import pairwise
 
 import torch
 
 from lrwd_sweep.engine.device import free_bytes
-from lrwd_sweep.engine.trainer import EVAL_BATCH
+from lrwd_sweep.engine.memory import HUNGRIEST, pack_bytes
 from lrwd_sweep.errors import DeviceError
 from lrwd_sweep.lattice import Cell
-from lrwd_sweep.nets import Network, network
+from lrwd_sweep.nets import network
+from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.progress import Pack
 from lrwd_sweep.spec import Training
 
@@ -21,42 +24,34 @@ CPU_LANES = 16  # enough to hide the interpreter; with more the working set leav
 LOOP_LANES = 4  # of lanes that train one after another: more gain nothing and finish later
 _PACK = 2  # what a pack costs besides its lanes, in lanes: the interpreter's share of its steps
 MEMORY_SHARE = 0.8  # of what is free
+MOST_LANES = 1 << 20  # of a pack, whatever is free
 
 
-def lane_bytes(training: Training) -> int:
-    """Memory that every fp32 lane adds: θ, g, up to three moments and two spare ones; stacked activations."""
-    net = network(training)
-    parameters = sum(map(math.prod, net.shapes.values()))
-    return 4 * (7 * parameters + (_activations(net, training) if net.stacked else 0))
-
-
-def pack_bytes(training: Training) -> int:
-    """Memory of a pack whatever its lanes: activations, where lanes train one after another."""
-    net = network(training)
-    return 0 if net.stacked else 4 * _activations(net, training)
-
-
-def _activations(net: Network, training: Training) -> int:
-    return net.activations(training.batch_size, EVAL_BATCH)
-
-
-def lanes_that_fit(training: Training, *, device: torch.device, workers: int, max_lanes: int | None) -> int:
+def lanes_that_fit(
+    training: Training,
+    *,
+    device: torch.device,
+    workers: int,
+    max_lanes: int | None,
+    optimizer: Optimizer = HUNGRIEST,
+) -> int:
     """The most lanes of a pack when `workers` packs train at a time. Raises DeviceError if none fits."""
     free = free_bytes(device)
-    lane, pack = lane_bytes(training), pack_bytes(training)
-    room = int((MEMORY_SHARE * free / workers - pack) / lane)
-    if room < 1:
-        needed = (lane + pack) * workers / MEMORY_SHARE / 2**20
-        raise DeviceError(
-            f"{device} has {free >> 20} MiB free and {workers} lanes of {training.net} need {needed:.0f}; "
-            "free some memory or take a smaller --batch-size"
-        )
-    limits = [room, max_lanes or room]
+    share = MEMORY_SHARE * free / workers
+    limits = [max_lanes or MOST_LANES]
     if not network(training).stacked:
         limits.append(LOOP_LANES)
     elif device.type == "cpu":
         limits.append(CPU_LANES)
-    return min(limits)
+    needed = partial(pack_bytes, training, device=device, optimizer=optimizer)
+    room = bisect_right(range(1, min(limits) + 1), share, key=needed)
+    if room < 1:
+        least = needed(1) * workers / MEMORY_SHARE / 2**20
+        raise DeviceError(
+            f"{device} has {free >> 20} MiB free and {workers} lanes of {training.net} need {least:.0f}; "
+            "free some memory or take a smaller --batch-size"
+        )
+    return room
 
 
 def plan(todo: Mapping[int, Sequence[Cell]], lanes: int, workers: int = 1) -> list[Pack]:

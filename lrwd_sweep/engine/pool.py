@@ -16,6 +16,7 @@ from lrwd_sweep.engine import device as devices
 from lrwd_sweep.engine.choice import chosen
 from lrwd_sweep.engine.crew import Crew
 from lrwd_sweep.engine.here import Here
+from lrwd_sweep.engine.memory import HUNGRIEST
 from lrwd_sweep.engine.packing import lanes_that_fit, plan
 from lrwd_sweep.lattice import Cell
 from lrwd_sweep.optimizer import Optimizer
@@ -43,14 +44,16 @@ class Pool:
         self.splits: Splits = load(training.data, training.data_set, files).to(self.device, dtype)
         self.training = chosen(training, self.device)
 
-    def lanes_at_once(self, max_lanes: int | None = None) -> int:
+    def lanes_at_once(self, max_lanes: int | None = None, optimizer: Optimizer = HUNGRIEST) -> int:
         """Lanes of all the packs that train at a time. Raises DeviceError when not one fits."""
-        return len(self.places) * self._lanes_that_fit(max_lanes)
+        return len(self.places) * self._lanes_that_fit(max_lanes, optimizer)
 
-    def plan(self, todo: dict[int, list[Cell]], max_lanes: int | None = None) -> list[Pack]:
+    def plan(
+        self, todo: dict[int, list[Cell]], max_lanes: int | None = None, optimizer: Optimizer = HUNGRIEST
+    ) -> list[Pack]:
         """Packs for the cells to do of every seed. Raises DeviceError when not one lane fits."""
         share = math.ceil(sum(map(len, todo.values())) / len(self.places))
-        return plan(todo, min(share, self._lanes_that_fit(max_lanes)), len(self.places))
+        return plan(todo, min(share, self._lanes_that_fit(max_lanes, optimizer)), len(self.places))
 
     def train(
         self,
@@ -62,9 +65,15 @@ class Pool:
         here = Here(optimizer, self.training, self.splits)
         return Crew(here, self.places, lambda: self._shelf).train(packs, should_stop)
 
-    def _lanes_that_fit(self, max_lanes: int | None) -> int:
+    def _lanes_that_fit(self, max_lanes: int | None, optimizer: Optimizer) -> int:
         return min(
-            lanes_that_fit(self.training, device=place, workers=self.places.count(place), max_lanes=max_lanes)
+            lanes_that_fit(
+                self.training,
+                device=place,
+                workers=self.places.count(place),
+                max_lanes=max_lanes,
+                optimizer=optimizer,
+            )
             for place in set(self.places)
         )
 

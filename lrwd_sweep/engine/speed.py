@@ -50,7 +50,7 @@ def measure(
     """
     place = devices.choose(device)
     workers = devices.prepare(place)
-    room = lanes_that_fit(training, device=place, workers=workers, max_lanes=None)
+    room = lanes_that_fit(training, device=place, workers=workers, max_lanes=None, optimizer=optimizer)
     most = min(room, math.ceil(lanes / workers))
     ends = time.perf_counter() + seconds
     found: Speed | None = None

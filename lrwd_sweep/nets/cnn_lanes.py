@@ -18,7 +18,7 @@ from lrwd_sweep.nets.mlp import LOGIT_SCALE
 from lrwd_sweep.nets.module_network import Make, ModuleNetwork, Way
 from lrwd_sweep.nets.precision import compute_type
 from lrwd_sweep.nets.products import multiply, relu
-from lrwd_sweep.nets.windows import SIDE, Windows
+from lrwd_sweep.nets.windows import Windows
 
 
 class CnnNetwork(ModuleNetwork):
@@ -38,18 +38,6 @@ class CnnNetwork(ModuleNetwork):
         assert isinstance(self.module, Cnn)
         norm_logits = isinstance(self.module.norm, nn.BatchNorm1d)
         return CnnLanes(theta, grad, (*self.shape, batch), norm_logits, self.way.precision)
-
-    def activations(self, batch: int, eval_batch: int) -> int:
-        """Windows, their gradient and five tensors per layer; an evaluation batch needs one layer's."""
-        (channels, *size), windows, outputs = self.shape, [], []
-        for width, stride in LAYERS:
-            bordered = (size[0] + 2) * (size[1] + 2)
-            size = [-(-side // stride) for side in size]
-            windows.append(channels * (bordered + SIDE**2 * size[0] * size[1]))
-            outputs.append(width * size[0] * size[1])
-            channels = width
-        training = 2 * sum(windows) + 5 * sum(outputs)
-        return max(training * batch, (max(windows) + 3 * max(outputs)) * eval_batch)
 
 
 class CnnLanes:

@@ -58,11 +58,6 @@ class Mlp:
         """As many networks as `theta` holds, which train on batches of `batch`."""
         return MlpLanes(self, theta, grad, batch)
 
-    def activations(self, batch: int, eval_batch: int) -> int:
-        """Six (width, B) tensors per layer are alive in a training step; an evaluation batch needs two."""
-        widths = self.widths[1:]
-        return max(6 * sum(widths) * batch, 2 * max(widths) * eval_batch)
-
 
 class MlpLanes:
     """L networks in training: their parameters and gradients (views of an arena) and their buffers."""

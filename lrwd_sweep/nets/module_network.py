@@ -104,15 +104,6 @@ class ModuleNetwork:
         layout, precision = self.layout, self.way.precision
         return ModuleLanes(self.module, theta, grad, self.way.loss, layout, precision=precision)
 
-    def activations(self, batch: int, eval_batch: int) -> int:
-        """What is kept for the backward pass and six more tensors; an evaluation batch needs ten.
-
-        A quarter and those numbers of tensors are what resident memory showed on a CPU, fragments and the
-        convolutions' scratch included.
-        """
-        kept, largest = self.footprint.kept, self.footprint.largest
-        return int(max((1.25 * kept + 6 * largest) * batch, 10 * largest * eval_batch))
-
     def _seeded(self, generator: torch.Generator) -> nn.Module:
         return _initialised(self.make, int(torch.randint(2**62, (), generator=generator)))
 

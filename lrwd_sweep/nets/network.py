@@ -62,7 +62,3 @@ class Network(Protocol):
     def lanes(self, theta: Mapping[str, Tensor], grad: Mapping[str, Tensor], batch: int) -> Lanes:
         """As many networks as `theta` holds, which train on batches of `batch`."""
         ...
-
-    def activations(self, batch: int, eval_batch: int) -> int:
-        """Numbers, not bytes, that one lane holds at its peak besides parameters, gradient and moments."""
-        ...

@@ -104,12 +104,12 @@ class Store:
                 raise UsageError(
                     f"study {name!r} exists; delete it first (study delete) or choose another --study-name"
                 )
-            _insert(session, _new_row(session, name, spec), list(trials))
+            _insert(session, _new_row(session, name, spec).id, name, list(trials))
 
     def delete_study(self, name: str) -> None:
         """Remove a study with all its trials. Raises UnknownName."""
         with self._writing() as session:
-            session.execute(delete(StudyRow).where(StudyRow.id == _get_row(session, name).id))
+            session.execute(delete(StudyRow).where(StudyRow.id == _get_id(session, name)))
 
     def studies(self) -> list[StudySummary]:
         """Every study, oldest first."""
@@ -134,7 +134,7 @@ class Store:
     def finished(self, name: str) -> set[Lane]:
         """The lanes that need no training: complete or diverged. Raises UnknownName."""
         with self._reading() as session:
-            return finished_lanes(session, _get_row(session, name).id)
+            return finished_lanes(session, _get_id(session, name))
 
     def add_trials(self, name: str, trials: Iterable[Trial]) -> None:
         """Store a pack's trials with their curves, all or none; a failed trial of the same lane is replaced.
@@ -142,12 +142,12 @@ class Store:
         Raises UnknownName, or StoreError when a lane is there already, complete or diverged.
         """
         with self._writing() as session:
-            _insert(session, _get_row(session, name), list(trials))
+            _insert(session, _get_id(session, name), name, list(trials))
 
     def trials(self, name: str, *, curves: bool = False) -> list[Trial]:
         """The study's trials in the order of storing; `curves` adds learning curves. Raises UnknownName."""
         with self._reading() as session:
-            return select_trials(session, _get_row(session, name).id, curves=curves)
+            return select_trials(session, _get_id(session, name), curves=curves)
 
     @contextmanager
     def _reading(self) -> Iterator[Session]:
@@ -196,6 +196,12 @@ def _get_row(session: Session, name: str) -> StudyRow:
     return row
 
 
+def _get_id(session: Session, name: str) -> int:
+    """That of the study of this name, without its specification, which can be long. Raises UnknownName."""
+    found = session.scalar(select(StudyRow.id).where(StudyRow.name == name)) if _is_text(name) else None
+    return _get_row(session, name).id if found is None else found
+
+
 def _new_row(session: Session, name: str, spec: StudySpec) -> StudyRow:
     """A study that was not there, as what was asked for last."""
     row = StudyRow(name=name, spec=spec.to_dict(), created=_now())
@@ -204,13 +210,13 @@ def _new_row(session: Session, name: str, spec: StudySpec) -> StudyRow:
     return row
 
 
-def _insert(session: Session, row: StudyRow, trials: Sequence[Trial]) -> None:
+def _insert(session: Session, study: int, name: str, trials: Sequence[Trial]) -> None:
     """Add trials to a study. Raises StoreError when a lane is there already."""
     try:
         with session.begin_nested():
-            insert_trials(session, row.id, trials)
+            insert_trials(session, study, trials)
     except IntegrityError:
-        raise _already_there(row.name, trials, finished_lanes(session, row.id)) from None
+        raise _already_there(name, trials, finished_lanes(session, study)) from None
 
 
 def _extended(stored: StudyRecord, spec: StudySpec) -> StudySpec:

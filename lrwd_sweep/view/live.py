@@ -14,6 +14,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from lrwd_sweep.lattice import Cell
 from lrwd_sweep.progress import EpochDone, Pack, PackDone
 from lrwd_sweep.result import on_lattice
 from lrwd_sweep.spec import Kind, StudySpec
@@ -21,6 +22,9 @@ from lrwd_sweep.surface import Surface
 from lrwd_sweep.trial import Status, Trial
 from lrwd_sweep.view.heatmap import Gallery, Heatmap
 from lrwd_sweep.view.plain import plain
+
+Lane = tuple[Cell, int]  # cell and seed
+Outcome = tuple[Status, float | None]  # as far as it has come, in the metric that chooses
 
 SECONDS_BETWEEN_PICTURES = 0.5
 SECONDS_BETWEEN_LINES = 30.0
@@ -38,7 +42,9 @@ class Progress:
         assert spec.training is not None, "an imported study does not train"
         self.console, self.spec, self.training = console, spec, spec.training
         self.title = title or spec.title
-        self.lanes = {(trial.cell, trial.seed): trial for trial in known}
+        self.lanes: dict[Lane, Outcome] = {}  # what the picture needs; curves would be most of all memory
+        for trial in known:
+            self._note(trial)
         self.packs: list[Pack] = []
         self.epochs: dict[Pack, int] = {}  # epochs passed by each pack that has begun
         self.finished = 0  # packs
@@ -74,14 +80,17 @@ class Progress:
         if isinstance(event, PackDone):
             self.finished += 1
             self.epochs[event.pack] = self.training.epochs
-            self.lanes |= {(trial.cell, trial.seed): trial for trial in event.trials}
+            for trial in event.trials:
+                self._note(trial)
         else:
             self.epochs[event.pack] = event.epoch
             for cell, value in zip(event.pack.cells, event.metrics[self.spec.metric], strict=True):
-                metrics = {self.spec.metric: value}
                 status = Status.COMPLETE if abs(value) < float("inf") else Status.DIVERGED
-                self.lanes[cell, event.pack.seed] = Trial(cell, event.pack.seed, status, metrics)
+                self.lanes[cell, event.pack.seed] = status, value
         self._show()
+
+    def _note(self, trial: Trial) -> None:
+        self.lanes[trial.cell, trial.seed] = trial.status, trial.metrics.get(self.spec.metric)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         bar = Table.grid(padding=(0, 1, 0, 0))
@@ -105,7 +114,10 @@ class Progress:
 
     def _heatmap(self) -> Heatmap:
         spec = self.spec
-        trials: Sequence[Trial] = list(self.lanes.values())
+        trials: Sequence[Trial] = [
+            Trial(cell, seed, status, {} if value is None else {spec.metric: value})
+            for (cell, seed), (status, value) in self.lanes.items()
+        ]
         if spec.kind is Kind.TPE:
             trials = on_lattice(trials, spec.lattice, spec.metric)
         optimizer = spec.optimizer

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from lrwd_sweep.data import Splits
 from lrwd_sweep.engine import Pool, Stopped, device, packing
-from lrwd_sweep.engine.packing import lane_bytes, lanes_that_fit, plan
+from lrwd_sweep.engine.memory import pack_bytes
+from lrwd_sweep.engine.packing import lanes_that_fit, plan
 from lrwd_sweep.engine.trainer import OnEpoch, PackTrainer
 from lrwd_sweep.errors import DeviceError, UnknownName
 from lrwd_sweep.lattice import Cell, Lattice
@@ -62,7 +63,7 @@ def test_no_worker_waits_for_another_that_has_a_whole_pack_to_do(cells: int, mos
 def test_packs_never_exceed_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     training = Training()
     for lanes in (1, 3, 12):
-        free = int(lanes * 2 * lane_bytes(training) / packing.MEMORY_SHARE) + 100
+        free = int(2 * pack_bytes(training, lanes, CPU) / packing.MEMORY_SHARE) + 100
         monkeypatch.setattr(packing, "free_bytes", lambda _, free=free: free)
         assert lanes_that_fit(training, device=CPU, workers=2, max_lanes=None) == lanes
     monkeypatch.setattr(packing, "free_bytes", lambda _: 1000)
@@ -76,7 +77,7 @@ def test_memory_model_covers_what_a_pack_allocates(digits32: Splits) -> None:
     trainer = PackTrainer(ADAMW, training, CELLS, 0, digits32)
     held = [trainer.arena.theta, trainer.arena.grad, *trainer.update.family.moments()]
     counted = sum(tensor.numel() * tensor.element_size() for tensor in held)
-    assert counted < len(CELLS) * lane_bytes(training) < 3 * counted
+    assert counted < pack_bytes(training, len(CELLS), CPU) < 3 * counted
 
 
 def test_max_lanes_bounds_the_packs_and_changes_no_result() -> None:

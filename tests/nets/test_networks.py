@@ -35,8 +35,7 @@ def test_catalog_and_builders_name_the_same_networks() -> None:
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name != "torchvision:NAME"])
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 9, 12)])
 def test_every_network_takes_grey_and_colour_down_to_8_pixels(name: str, shape: tuple[int, int, int]) -> None:
-    net = build(name, shape, 7)  # a pass without arithmetic is part of building
-    assert net.activations(16, 32) > 0
+    assert build(name, shape, 7).shapes  # a pass without arithmetic is part of building
 
 
 @pytest.mark.parametrize("shape", [(30,), (1, 7, 8)])

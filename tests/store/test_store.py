@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sqlite3
 import struct
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from subprocess import run
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import Engine, event
 
 from lrwd_sweep.errors import LrwdError, SpecMismatch, StoreError, UnknownName, UsageError
 from lrwd_sweep.lattice import Cell
@@ -32,6 +35,21 @@ def one_line(error: pytest.ExceptionInfo[LrwdError]) -> str:
     text = str(error.value)
     assert "\n" not in text
     return text
+
+
+@contextmanager
+def deletions_noted(seen: list[str]) -> Iterator[None]:
+    """Note the statements that delete."""
+
+    def note(connection: object, cursor: object, statement: str, *_: object) -> None:
+        if statement.strip().startswith("DELETE"):
+            seen.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
 
 
 class TestStudies:
@@ -217,6 +235,17 @@ class TestTrials:
         outcomes = (Status.COMPLETE, Status.DIVERGED, Status.FAILED)
         store.add_trials("a", [Trial(CELL, seed, status) for seed, status in enumerate(outcomes)])
         assert store.finished("a") == {(CELL, 0), (CELL, 1)}
+
+    def test_a_pack_looks_only_for_its_own_lanes_among_what_failed(self, store: Store) -> None:
+        store.begin_study("a", spec())
+        seen: list[str] = []
+        with deletions_noted(seen):
+            store.add_trials("a", lattice_trials(spec()))
+        (statement,) = seen
+        with sqlite3.connect(store.path) as plain:
+            plan = plain.execute(f"EXPLAIN QUERY PLAN {statement}", (1, 0.1, 0.1, 0)).fetchall()
+        plain.close()
+        assert "(study_id=? AND lr=? AND weight_decay=? AND seed=?)" in plan[0][-1]
 
     def test_retry_replaces_what_failed(self, store: Store) -> None:
         store.begin_study("a", spec())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import math
+import tracemalloc
+from dataclasses import replace
 
 import pytest
 from rich.cells import cell_len
@@ -246,3 +248,22 @@ def test_hours_are_written_as_hours() -> None:
         "1:00:00",
         "10:01:01",
     ]
+
+
+def test_a_finished_lane_leaves_a_number_behind_and_no_curves() -> None:
+    spec = a_spec(20, 20)
+    progress = Progress(console(), spec)
+    tracemalloc.start()
+    try:
+        for pack in packs_of(spec):
+            trials = [
+                replace(trial, curves={"val_loss": tuple(float(k) for k in range(1000))})  # 32 kB
+                for trial in done(pack).trials
+            ]
+            progress.happened(PackDone(pack, trials))
+        del trials
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 1000 * len(progress.lanes)
+    assert len(progress.lanes) == 800

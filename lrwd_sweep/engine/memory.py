@@ -1,0 +1,167 @@
+"""How much memory a pack takes: its phases are gone through once, and what is alive in each is counted.
+
+That takes no memory and little time: on torch's meta device tensors have shapes and no values. What is no
+module is so small that it is counted on the CPU, without the second of imports that meta tensors may cost; a
+module that looks at values is counted there on few images.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+import weakref
+from contextlib import suppress
+from dataclasses import astuple, dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from lrwd_sweep.engine.arena import Arena
+from lrwd_sweep.engine.trainer import EVAL_BATCH
+from lrwd_sweep.nets import ModuleNetwork, network
+from lrwd_sweep.optim import make_update
+from lrwd_sweep.optimizer import Optimizer
+from lrwd_sweep.spec import Training
+
+HUNGRIEST = Optimizer.parse("adamp")  # whose steps need the most, where nobody knows whose they will be
+HEAP = 1.08  # of what is counted: gaps between blocks, and scratch that no operator shows
+UNSEEN = 1.15  # of passes by vmap, whose rules for operators copy within
+MADE = 12  # bytes of a parameter while it is drawn: float32 of the module, and float64
+FEW = (16, 32)  # images to count on where values are needed
+
+
+@dataclass(frozen=True, slots=True)
+class Phases:
+    """Bytes of a pack: what it holds from beginning to end, and at the peaks of its phases besides."""
+
+    held: float  # parameters, gradients, moments, buffers
+    trained: float  # by a gradient
+    updated: float  # by an update and its diagnostics
+    evaluated: float  # by an evaluated batch
+
+    def beyond(self, other: Phases, steps: float) -> Phases:
+        """On the line from the other one, so many times as far as from there to here."""
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return Phases(*(start + steps * (end - start) for end, start in pairs))
+
+
+def pack_bytes(training: Training, lanes: int, device: torch.device, optimizer: Optimizer = HUNGRIEST) -> int:
+    """Memory of a pack at its peak, with all that its process or device keeps for it.
+
+    The buffers of a network written for lanes, and a GPU's allocator, leave the room of one phase to the
+    next. On a CPU a module's passes leave blocks of other sizes than an update takes, so that both add up;
+    they have the room in which the parameters were made. Not measured on a GPU.
+    """
+    one, two = _counted(training, training.engine, optimizer)
+    found = two.beyond(one, lanes - 1)
+    if device.type != "cpu" or _is_native(training):
+        return int(HEAP * (found.held + max(found.trained, found.updated, found.evaluated)))
+    net = network(training)
+    copies = UNSEEN if net.stacked else 1.0
+    passes = copies * (found.trained + found.evaluated)
+    made = MADE * sum(map(math.prod, net.shapes.values()))
+    return int(HEAP * (found.held + max(passes, made) + found.updated))
+
+
+def _is_native(training: Training) -> bool:
+    """Whether its lanes train in a program written for them."""
+    return network(training).stacked and training.engine != "vmap"
+
+
+@lru_cache(maxsize=64)
+def _counted(
+    training: Training,
+    engine: str,  # which makes no difference where trainings are compared
+    optimizer: Optimizer,
+) -> tuple[Phases, Phases]:
+    """Of packs of one lane and of two, between which and beyond lies a line."""
+    one, two = (_of_lanes(training, optimizer, lanes) for lanes in (1, 2))
+    return one, two
+
+
+def _of_lanes(training: Training, optimizer: Optimizer, lanes: int) -> Phases:
+    sizes = training.data_set
+    images = training.batch_size, min(EVAL_BATCH, max(sizes.validation, sizes.test))
+    if not isinstance(network(training), ModuleNetwork):
+        return _gone_through(training, optimizer, lanes, images, "cpu")
+    with suppress(Exception):
+        return _gone_through(training, optimizer, lanes, images, "meta")
+    try:
+        few, more = (_gone_through(training, optimizer, lanes, (count, count), "cpu") for count in FEW)
+    except Exception:  # whoever trains it is told what is wrong
+        return Phases(0, 0, 0, 0)
+    trained, evaluated = (more.beyond(few, (count - FEW[0]) / (FEW[1] - FEW[0])) for count in images)
+    return Phases(trained.held, trained.trained, trained.updated, evaluated.evaluated)
+
+
+def _gone_through(
+    training: Training, optimizer: Optimizer, lanes: int, images: tuple[int, int], device: str
+) -> Phases:
+    """A step on a batch, and an evaluation of another, as `PackTrainer` takes them."""
+    net, place, noise = network(training), torch.device(device), torch.Generator()
+    shape = training.data_set.shape
+    with warnings.catch_warnings(), _Alive() as alive:
+        warnings.simplefilter("ignore")
+        zeros = {name: torch.zeros(of_one, device=place) for name, of_one in net.shapes.items()}
+        arena = Arena.stack(zeros, lanes, device=place, dtype=torch.float32)
+        del zeros
+        rates = arena.theta.new_zeros(2, lanes, 1)
+        update = make_update(optimizer, training, arena.theta, arena.layout, alpha=rates[0], lam=rates[1])
+        pack = net.lanes(arena.named, arena.named_grad, training.batch_size)
+        held = alive.now
+        alive.take_peak()
+        with torch.inference_mode():
+            x = torch.zeros(images[0], *shape, device=place)
+            pack.gradient(x, torch.zeros(len(x), dtype=torch.int64, device=place), noise)
+            trained = alive.take_peak() - held
+            before = arena.theta.clone()  # as the diagnostics do
+            update.apply(arena.theta, arena.grad, 1.0, 1, 1)
+            del before
+            updated = alive.take_peak() - held
+            pack.predictor().predict(torch.zeros(images[1], *shape, device=place))
+            evaluated = alive.take_peak() - held
+    return Phases(held, trained, updated, evaluated)
+
+
+class _Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of all tensors that operators make while it is on, until they are freed."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.peak = 0
+        self.seen: dict[int, weakref.ref[torch.UntypedStorage]] = {}  # by address
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: nothing here is compiled, and to skip the compiler torch would import it, a second's work."""
+        return False
+
+    def take_peak(self) -> int:
+        """The most that was alive since this was last asked."""
+        peak, self.peak = self.peak, self.now
+        return peak
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, tuple | list) else (out,):
+            if isinstance(tensor, Tensor):
+                self._see(tensor.untyped_storage())
+        return out
+
+    def _see(self, storage: torch.UntypedStorage) -> None:
+        address, size = storage._cdata, storage.nbytes()
+        if address in self.seen:
+            return
+
+        def freed(_: object) -> None:
+            self.now -= size
+            del self.seen[address]
+
+        self.seen[address] = weakref.ref(storage, freed)
+        self.now += size
+        self.peak = max(self.peak, self.now)
