@@ -28,7 +28,7 @@ from lrwd_sweep.progress import EpochDone, Pack, PackDone
 Event = EpochDone | PackDone
 
 _POLL = 0.1  # seconds; how soon a signal is noticed while nothing happens
-SURE = 1.0  # seconds of training, after which what is done tells how long the rest will take
+SURE = 0.3  # seconds of training, after which what is done tells how long the rest will take
 PROCESS = 1 << 30  # bytes that must be free for each of them, twice what one takes
 LONG = 20.0  # seconds that must be left for more processes to be worth their start
 

@@ -20,8 +20,9 @@ from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.progress import Pack
 from lrwd_sweep.spec import Training
 
-CPU_LANES = 16  # enough to hide the interpreter; with more the working set leaves the cache
-LOOP_LANES = 4  # of lanes that train one after another: more gain nothing and finish later
+CPU_LANES = 16  # enough to hide the interpreter
+CPU_BYTES = 24 << 20  # of a pack whose lanes train in one program: more would leave the cache
+FEW = 4  # lanes, as many as train one after another: more would gain nothing and finish later
 _PACK = 2  # what a pack costs besides its lanes, in lanes: the interpreter's share of its steps
 MEMORY_SHARE = 0.8  # of what is free
 MOST_LANES = 1 << 20  # of a pack, whatever is free
@@ -40,10 +41,10 @@ def lanes_that_fit(
     share = MEMORY_SHARE * free / workers
     limits = [max_lanes or MOST_LANES]
     if not network(training).stacked:
-        limits.append(LOOP_LANES)
-    elif device.type == "cpu":
-        limits.append(CPU_LANES)
+        limits.append(FEW)
     needed = partial(pack_bytes, training, device=device, optimizer=optimizer)
+    if device.type == "cpu" and network(training).stacked:
+        limits.append(max(FEW, bisect_right(range(1, CPU_LANES + 1), CPU_BYTES, key=needed)))
     room = bisect_right(range(1, min(limits) + 1), share, key=needed)
     if room < 1:
         least = needed(1) * workers / MEMORY_SHARE / 2**20

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 import pytest
 import torch
 
@@ -56,9 +59,19 @@ def test_an_optimizer_of_fewer_moments_leaves_room_for_more_lanes(monkeypatch: p
 
 
 def test_lanes_in_a_loop_stay_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _fit(monkeypatch, "resnet20", 1e12) == packing.LOOP_LANES
+    assert _fit(monkeypatch, "resnet20", 1e12) == packing.FEW
     assert _fit(monkeypatch, "resnet20", 1e12, max_lanes=1) == 1
-    assert _fit(monkeypatch, "mlp-norm", 1e12) == packing.CPU_LANES
+
+
+def test_lanes_of_one_program_are_as_many_as_the_cache_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "free_bytes", lambda _: 1 << 40)
+    fit = partial(lanes_that_fit, device=CPU, workers=2, max_lanes=None, optimizer=ADAMW)
+    assert fit(Training()) == packing.CPU_LANES
+    convolutional = Training(net="cnn-norm", engine="native")
+    lanes = fit(replace(convolutional, batch_size=16))
+    assert packing.FEW < lanes < packing.CPU_LANES
+    assert pack_bytes(replace(convolutional, batch_size=16), lanes, CPU, ADAMW) <= packing.CPU_BYTES
+    assert fit(convolutional) == fit(replace(convolutional, batch_size=400)) == packing.FEW
 
 
 @pytest.mark.parametrize("net", ["torchvision:resnet81", "torchvision:squeezenet1_1"])
