@@ -106,7 +106,8 @@ def bench(
     Every run has a process of its own, in random order, several times. Before its clock starts, imports,
     data, worker processes and compiled code are ready, and it has trained for an epoch; plain, compiled and
     vmap take one thread or all, whichever is faster then. The engine's time includes writing its results to
-    a store. The ratio is taken within each repeat; it carries over to other machines, the rates do not.
+    a store and the start of its processes. The ratio is taken within each repeat; it carries over to other
+    machines, the rates do not.
 
     The floor is what the matrix products of training and validation take on all cores, and nothing else.
     """
