@@ -39,8 +39,10 @@ class Seat:
         return halving(self._train, pack, on_epoch, should_stop, self.place, self.here.training.net)
 
     def leave(self) -> None:
-        """Nothing comes any more."""
-        if self.remote is not None:
+        """Nothing comes any more. A process that has imported somebody's code is no use once that changes."""
+        if self.remote is not None and self.here.training.own_code:
+            self._part(self.remote)
+        elif self.remote is not None:
             self.remote.rest()
             self.remote = None
 
@@ -51,9 +53,11 @@ class Seat:
             try:
                 return self.here(pack, epochs, lambda: should_stop() or self._should_move(epochs))
             except Stopped:
-                remote = self._ready(should_stop)
-                if should_stop() or remote is None:
+                if should_stop():
                     raise
+            remote = self._ready(should_stop)
+        if remote is None:  # it came, and has gone
+            return self.here(pack, epochs, should_stop)
         try:
             return remote.train(self._job(pack), epochs, should_stop)
         except Lost:

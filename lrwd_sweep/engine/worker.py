@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from lrwd_sweep import own_code
 from lrwd_sweep.data import Splits, shelf
 from lrwd_sweep.engine import device as devices
 from lrwd_sweep.engine.here import Here, halving
@@ -21,6 +22,7 @@ from lrwd_sweep.engine.messages import IDLE, Failed, Job, Left, Passed, Ready, T
 from lrwd_sweep.engine.trainer import Stopped
 from lrwd_sweep.errors import LrwdError, UsageError
 from lrwd_sweep.nets.own_network import blamed
+from lrwd_sweep.spec import Training
 
 
 def serve(connection: Connection) -> None:
@@ -42,6 +44,7 @@ class _Answer:
     def to(self, job: Job) -> Trained | Left | Failed:
         training, place = job.training, job.device
         try:
+            _check_code(training)
             devices.prepare(place)
             here = Here(job.optimizer, training, _splits(job.data, place, job.dtype))
             return Trained(halving(here, job.pack, self._tell, self.connection.poll, place, training.net))
@@ -54,6 +57,14 @@ class _Answer:
 
     def _tell(self, epoch: int, metrics: dict[str, list[float]]) -> None:
         self.connection.send(Passed(epoch, metrics))
+
+
+def _check_code(training: Training) -> None:
+    """Raise UsageError where somebody's code is not what the training began with; data come in a file."""
+    begun = dict(training.code)  # empty where nobody has noted it
+    for option, name in training.own_code.items():
+        if option != "--data" and name in begun and own_code.find(option, name).digest != begun[name]:
+            raise UsageError(f"{option} {name} has changed since this training began; run the command again")
 
 
 @lru_cache(maxsize=1)

@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lrwd_sweep.engine import Pool, Stopped, crew, remote
 from lrwd_sweep.engine.remote import Remote
+from lrwd_sweep.engine.seat import Seat
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.lattice import Cell, Lattice
 from lrwd_sweep.optimizer import Optimizer
@@ -138,6 +140,45 @@ def test_fault_of_a_network_there_is_told_as_one_here(processes: list[int]) -> N
         _trained(_pool("tests.engine.strange:Faulty"))
 
 
+def test_code_that_changed_meanwhile_is_refused_there(trained_there: list[Lane]) -> None:
+    pool = _pool("tests.engine.strange:Net")
+    pool.training = replace(pool.training, code=(("tests.engine.strange:Net", "another"),))
+    with pytest.raises(
+        UsageError, match=r"--net tests\.engine\.strange:Net has changed since this training began"
+    ):
+        _trained(pool)
+    assert not trained_there
+
+
+def test_process_that_knows_somebodys_code_is_not_kept(processes: list[int]) -> None:
+    _trained(_pool("tests.engine.strange:Net"))
+    assert processes
+    assert not remote._idle
+    assert _dies(processes[0])
+
+
+def test_process_that_goes_before_a_pack_moves_is_done_without(
+    trained_there: list[Lane], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    should_move = Seat._should_move
+
+    def kill(self: Seat, epochs: object) -> bool:
+        moves = should_move(self, epochs)  # type: ignore[arg-type]
+        if moves and self.remote is not None:
+            self._part(self.remote)
+        return moves
+
+    monkeypatch.setattr(Seat, "_should_move", kill)
+    pool = _pool(epochs=100)
+    done = [
+        event
+        for event in pool.train(ADAMW, pool.plan({0: CELLS}, max_lanes=3))
+        if isinstance(event, PackDone)
+    ]
+    assert sum(len(event.trials) for event in done) == len(CELLS)
+    assert not trained_there
+
+
 def test_stop_reaches_the_process_which_remains_of_use(
     processes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,6 +220,7 @@ PROGRAM = """
 from tests.engine.test_crew import ADAMW, CELLS, _pool
 from lrwd_sweep.engine.messages import Job
 from lrwd_sweep.engine.remote import Remote
+from lrwd_sweep.engine.seat import Seat
 from lrwd_sweep.progress import Pack
 pool, remote = _pool(epochs=100_000), Remote()
 job = Job(ADAMW, pool.training, pool.device, pool.splits.train.dtype, pool._shelf, Pack(tuple(CELLS), 0))
