@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from lrwd_sweep.nets.batch_norm import BatchNorm
 from lrwd_sweep.nets.cnn import LAYERS, Cnn
+from lrwd_sweep.nets.loss import cross_entropy
 from lrwd_sweep.nets.mlp import LOGIT_SCALE
 from lrwd_sweep.nets.module_network import Make, ModuleNetwork, Way
 from lrwd_sweep.nets.precision import compute_type
@@ -86,9 +87,7 @@ class CnnLanes:
             if self.norm is None
             else torch.add(bias, self.norm.forward(self.z), alpha=LOGIT_SCALE)
         )
-        log_p = torch.log_softmax(logits, dim=1)
-        losses = -log_p.gather(1, y.expand(len(log_p), 1, -1)).mean(dim=(1, 2))
-        dz = log_p.exp_().sub_(self.one_hot.index_select(1, y)).div_(len(x))  # of the logits
+        losses, dz = cross_entropy(logits, y, self.one_hot)
         torch.sum(dz, dim=2, out=self.bias_grad)
         if self.norm is not None:
             dz = self.norm.backward(self.z, dz.mul_(LOGIT_SCALE))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lrwd_sweep.catalog import FLOAT32
 from lrwd_sweep.nets.batch_norm import BatchNorm
+from lrwd_sweep.nets.loss import cross_entropy
 from lrwd_sweep.nets.precision import compute_type
 from lrwd_sweep.nets.products import multiply, relu
 
@@ -82,12 +83,10 @@ class MlpLanes:
         noise: torch.Generator,  # not used
     ) -> tuple[Tensor, Tensor]:  # (L,), (L, C, B)
         """Every lane's mean cross-entropy on the batch, and its logits; the gradients are written."""
-        batch, x = x.shape[0], x.flatten(1).to(self.dtype)
+        x = x.flatten(1).to(self.dtype)
         weights = [weight.to(self.dtype) for weight in self.weights]  # once per step, or as they are
         logits = self._logits(weights, x)
-        log_p = torch.log_softmax(logits, dim=1)
-        losses = -log_p.gather(1, y.expand(len(log_p), 1, -1)).mean(dim=(1, 2))
-        dz = log_p.exp_().sub_(self.one_hot.index_select(1, y)).div_(batch)  # of the logits
+        losses, dz = cross_entropy(logits, y, self.one_hot)
         torch.sum(dz, dim=2, out=self.bias_grad)
         if self.net.norm_logits:
             dz = self.norms[-1].backward(self.z[-1], dz.mul_(LOGIT_SCALE))

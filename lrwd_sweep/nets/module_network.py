@@ -19,7 +19,7 @@ from lrwd_sweep.nets.loss import Loss
 from lrwd_sweep.nets.module_lanes import ModuleLanes
 from lrwd_sweep.nets.network import Lanes
 from lrwd_sweep.nets.precision import compute_type
-from lrwd_sweep.nets.probe import Footprint, examine
+from lrwd_sweep.nets.probe import examine
 from lrwd_sweep.nets.seeded import seeded
 from lrwd_sweep.nets.vmap_lanes import VmapLanes
 
@@ -47,11 +47,9 @@ class ModuleNetwork:
     def __init__(self, make: Make, shape: tuple[int, ...], classes: int, way: Way = Way()) -> None:
         self.make, self.shape, self.classes, self.way = make, shape, classes, way
         module = _initialised(make, seed=0)
-        self.footprint, self.layout = _examined(module, shape, classes, way)
+        reached, self.layout = _examined(module, shape, classes, way)
         self.trained = [
-            name
-            for name, value in module.named_parameters()
-            if value.requires_grad and name in self.footprint.reached
+            name for name, value in module.named_parameters() if value.requires_grad and name in reached
         ]
         self.module = self._hollow(module)
         self.by_seed = way.careful and _differ(self.module, self._hollow(_initialised(make, seed=1)))
@@ -122,8 +120,8 @@ def _initialised(make: Make, seed: int) -> nn.Module:
 
 def _examined(
     module: nn.Module, shape: tuple[int, ...], classes: int, way: Way
-) -> tuple[Footprint, torch.memory_format]:
-    """What a pass shows, and the layout of its inputs and of the weights of its convolutions.
+) -> tuple[frozenset[str], torch.memory_format]:
+    """The parameters that the loss depends on, and the layout of inputs and of convolutions' weights.
 
     For images that is channels last, a fifth faster for convolutions on a CPU. `view` fails in that layout:
     whoever uses it gets contiguous images and weights.

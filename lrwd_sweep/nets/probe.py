@@ -1,4 +1,4 @@
-"""One pass before any training: what a module keeps for its backward pass, what it draws, what it trains.
+"""One pass before any training: what a module draws, and what it trains.
 
 It runs on torch's meta device, where tensors have shapes and no values, or on the CPU for a module that may
 look at values.
@@ -7,14 +7,13 @@ look at values.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import Node, saved_tensors_hooks
+from torch.autograd.graph import Node
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -26,23 +25,12 @@ from lrwd_sweep.nets.precision import computing
 BATCH = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Footprint:
-    """What a pass shows."""
-
-    kept: float  # floats per image that it holds for the backward pass
-    largest: float  # floats per image of the largest single tensor
-    reached: frozenset[str]  # the parameters that the loss depends on
-
-
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sees every operator: the largest result, and whether random numbers come from a given generator."""
+    """Sees every operator: whether random numbers come from a given generator."""
 
-    def __init__(self, weights: Collection[int]) -> None:
+    def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.weights = weights  # by address; what only looks at them grows with no batch
         self.layers: list[str] = []  # whose forward passes are under way
-        self.largest = 0
 
     def follow(self, module: nn.Module) -> None:
         """Learn where in the module an operator stands."""
@@ -64,11 +52,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 f"{where} draws random numbers from torch's global generator, which lanes cannot share; use "
                 "torch.nn.Dropout as a layer for it, or set its randomness to 0"
             )
-        out = func(*args, **kwargs)
-        for tensor in out if isinstance(out, tuple | list) else (out,):
-            if isinstance(tensor, Tensor) and _address(tensor) not in self.weights:
-                self.largest = max(self.largest, tensor.numel())
-        return out
+        return func(*args, **kwargs)
 
 
 def examine(
@@ -80,8 +64,8 @@ def examine(
     device: str = "meta",
     layout: torch.memory_format = torch.contiguous_format,  # of images, and of the weights of convolutions
     dtype: torch.dtype = torch.float32,  # what products are computed in
-) -> Footprint:
-    """One training pass over BATCH inputs of `shape`, of a copy of the module.
+) -> frozenset[str]:
+    """The parameters that the loss depends on, by a training pass over BATCH inputs of `shape`, of a copy.
 
     Raises UsageError, and whatever the module raises, with a note of the layer.
     """
@@ -89,22 +73,15 @@ def examine(
     for parameter in module.parameters():
         if parameter.dim() == 4:
             parameter.data = parameter.data.contiguous(memory_format=layout)
-    watch = _Watch({_address(parameter) for parameter in module.parameters()})
+    watch = _Watch()
     watch.follow(module)
     for layer in module.modules():
         if isinstance(layer, Noisy):
             layer.noise = torch.Generator()
-    kept: dict[int, torch.UntypedStorage] = {}  # by address; held, so that no address comes twice
-
-    def keep(tensor: Tensor) -> Tensor:
-        if _address(tensor) not in watch.weights:
-            kept[_address(tensor)] = tensor.untyped_storage()
-        return tensor
-
     with torch.inference_mode(mode=False), torch.enable_grad():
         x = torch.linspace(0, 0.9, BATCH * math.prod(shape), device=device).reshape(BATCH, *shape)
         x, y = x.to(memory_format=layout), torch.arange(BATCH, device=device) % classes
-        with saved_tensors_hooks(keep, lambda tensor: tensor), watch:
+        with watch:
             with computing(dtype, x.device):
                 logits = _passed(module, x, watch)
             if not isinstance(logits, Tensor) or logits.shape != (BATCH, classes):
@@ -119,9 +96,7 @@ def examine(
         if device != "meta":
             with computing(dtype, x.device):
                 _passed(module.eval(), x, watch)  # which may go another way
-    reached = frozenset(name for name, value in module.named_parameters() if id(value) in leaves)
-    size = sum(storage.nbytes() for storage in kept.values()) / 4
-    return Footprint(size / BATCH, watch.largest / BATCH, reached)
+    return frozenset(name for name, value in module.named_parameters() if id(value) in leaves)
 
 
 def _passed(module: nn.Module, x: Tensor, watch: _Watch) -> object:
@@ -153,11 +128,6 @@ def _leaves(end: Node | None) -> Iterator[Tensor]:
         if (leaf := getattr(node, "variable", None)) is not None:
             yield leaf
         left += [before for before, _ in node.next_functions]
-
-
-def _address(tensor: Tensor) -> int:
-    """Of the memory that it would have; the same for a tensor and its views."""
-    return int(tensor.untyped_storage()._cdata)
 
 
 def _copy(module: nn.Module, device: str) -> nn.Module:

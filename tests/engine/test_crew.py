@@ -26,7 +26,7 @@ from tests.engine import strange
 
 ADAMW = Optimizer.parse("adamw")
 CELLS = list(Lattice((0.01, 0.02, 0.04), (0.001, 0.01)).cells())
-TODO = dict.fromkeys(range(4), CELLS)
+LANES = dict.fromkeys(range(4), CELLS)
 
 Lane = tuple[Cell, int]
 
@@ -75,7 +75,7 @@ def _pool(net: str = "mlp-norm", epochs: int = 3) -> Pool:
 
 
 def _trained(pool: Pool, should_stop: Callable[[], bool] = lambda: False) -> dict[Lane, Trial]:
-    events = pool.train(ADAMW, pool.plan(TODO, max_lanes=3), should_stop)
+    events = pool.train(ADAMW, pool.plan(LANES, max_lanes=3), should_stop)
     done = [event for event in events if isinstance(event, PackDone)]
     return {(trial.cell, trial.seed): trial for event in done for trial in event.trials}
 
@@ -94,7 +94,7 @@ def _dies(pid: int) -> bool:
 
 
 def test_processes_are_for_long_work_alone() -> None:
-    assert len(_trained(_pool())) == len(TODO) * len(CELLS)
+    assert len(_trained(_pool())) == len(LANES) * len(CELLS)
     assert not remote._idle
 
 
@@ -109,7 +109,7 @@ def test_lanes_become_the_same_in_a_process(
 
 def test_epochs_are_told_from_there_too(processes: list[int]) -> None:
     pool = _pool()
-    packs = pool.plan(TODO, max_lanes=3)
+    packs = pool.plan(LANES, max_lanes=3)
     seen: dict[object, list[int]] = {}
     for event in pool.train(ADAMW, packs):
         if isinstance(event, EpochDone):
@@ -185,7 +185,7 @@ def test_stop_reaches_the_process_which_remains_of_use(
     pool = _pool(epochs=10_000)
     with pytest.raises(Stopped):
         _trained(pool, lambda: bool(processes))
-    assert len(_trained(_pool())) == len(TODO) * len(CELLS)
+    assert len(_trained(_pool())) == len(LANES) * len(CELLS)
     assert len(set(processes)) == 1
 
 
@@ -206,7 +206,7 @@ def test_process_that_cannot_start_is_done_without(
 ) -> None:
     remote.dismiss_idle()
     monkeypatch.setattr(sys, "executable", "")
-    assert len(_trained(_pool())) == len(TODO) * len(CELLS)
+    assert len(_trained(_pool())) == len(LANES) * len(CELLS)
     assert not processes
 
 

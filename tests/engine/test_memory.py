@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from lrwd_sweep.catalog import DataSet
-from lrwd_sweep.engine.memory import Phases, pack_bytes
+from lrwd_sweep.engine.memory import Phases, alive_bytes, pack_bytes
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.spec import Training
 
@@ -47,6 +47,8 @@ def train(batch, lanes):
 task, optimizer, lanes = json.loads(sys.argv[1]), Optimizer.parse(sys.argv[2]), int(sys.argv[3])
 training = Training.from_dict(task)
 device.prepare(torch.device("cpu"))
+if sys.argv[4] == "exact":
+    ctypes.CDLL(None).mallopt(-3, 1 << 17)  # M_MMAP_THRESHOLD: what is freed is given back
 train(2, 1)  # the libraries' own pages
 gc.collect()
 ctypes.CDLL(None).malloc_trim(0)
@@ -62,19 +64,16 @@ def _training(net: str, batch_size: int, sizes: DataSet = DIGITS, engine: str = 
     return Training(net=net, batch_size=batch_size, sizes=sizes, engine=engine, epochs=1)
 
 
-def _watched(training: Training, lanes: int, optimizer: Optimizer) -> int:
+RESNET18 = _training("torchvision:resnet18", 64, IMAGES, "loop")
+
+
+def _watched(training: Training, lanes: int, optimizer: Optimizer, heap: str) -> int:
     """Bytes that the resident memory of a process grew by at the most while it trained a pack."""
     task = json.dumps(training.to_dict() | {"engine": training.engine})
-    command = [sys.executable, "-c", WATCHED, task, str(optimizer), str(lanes)]
+    command = [sys.executable, "-c", WATCHED, task, str(optimizer), str(lanes), heap]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return int(done.stdout)
-
-
-def _check(training: Training, lanes: int, optimizer: str) -> None:
-    found = Optimizer.parse(optimizer)
-    watched = _watched(training, lanes, found)
-    assert watched == pytest.approx(pack_bytes(training, lanes, CPU, found), rel=NEAR)
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells the peak of a process")
@@ -87,28 +86,36 @@ class TestPeak:
             (_training("mlp-norm", 64), 256, "adamp"),
             (_training("cnn-norm", 64, engine="vmap"), 64, "adamw"),
             (_training("resnet20", 64, IMAGES, "loop"), 4, "sgd"),
+            pytest.param(_training("mlp-norm", 64), 256, "adamw", marks=pytest.mark.slow),
+            pytest.param(_training("mlp", 64), 256, "amsgrad", marks=pytest.mark.slow),
+            pytest.param(_training("cnn-norm", 64), 64, "adamw", marks=pytest.mark.slow),
+            pytest.param(_training("resnet20", 128, IMAGES, "loop"), 1, "adamw", marks=pytest.mark.slow),
+            pytest.param(RESNET18, 2, "amsgrad", marks=pytest.mark.slow),
+            pytest.param(RESNET18, 4, "adamp", marks=pytest.mark.slow),
+            pytest.param(_training("shake26-2x32d", 64, IMAGES, "loop"), 1, "adamw", marks=pytest.mark.slow),
+            pytest.param(_training("shake26-2x32d", 32, IMAGES, "loop"), 4, "adamw", marks=pytest.mark.slow),
         ],
     )
-    def test_is_near_the_estimate(self, training: Training, lanes: int, optimizer: str) -> None:
-        _check(training, lanes, optimizer)
-
-    @pytest.mark.slow
-    @pytest.mark.parametrize(
-        ("training", "lanes", "optimizer"),
-        [
-            (_training("mlp-norm", 64), 256, "adamw"),
-            (_training("mlp", 64), 256, "amsgrad"),
-            (_training("resnet20", 128, IMAGES, "loop"), 1, "adamw"),
-            (_training("torchvision:resnet18", 128, IMAGES, "loop"), 2, "amsgrad"),
-            (_training("torchvision:resnet18", 64, IMAGES, "loop"), 4, "adamp"),
-            (_training("shake26-2x32d", 64, IMAGES, "loop"), 1, "adamw"),
-            (_training("shake26-2x32d", 32, IMAGES, "loop"), 4, "adamw"),
-        ],
-    )
-    def test_of_large_networks_is_near_the_estimate(
+    def test_of_what_is_alive_is_near_what_was_counted(
         self, training: Training, lanes: int, optimizer: str
     ) -> None:
-        _check(training, lanes, optimizer)
+        found = Optimizer.parse(optimizer)
+        watched = _watched(training, lanes, found, "exact")
+        assert watched == pytest.approx(alive_bytes(training, lanes, found), rel=NEAR)
+
+    def test_of_native_lanes_is_near_the_estimate(self) -> None:
+        training = _training("mlp-norm", 64)
+        watched = _watched(training, 256, ADAMW, "kept")
+        assert watched == pytest.approx(pack_bytes(training, 256, CPU, ADAMW), rel=NEAR)
+
+    @pytest.mark.parametrize(
+        ("training", "lanes"),
+        [(_training("cnn-norm", 64, engine="vmap"), 64), (_training("resnet20", 64, IMAGES, "loop"), 4)],
+    )
+    def test_of_modules_is_around_the_estimate(self, training: Training, lanes: int) -> None:
+        """How far depends on where the system puts the heap: 0.76 to 1.31 times in 40 processes."""
+        watched = _watched(training, lanes, ADAMW, "kept")
+        assert 0.6 < watched / pack_bytes(training, lanes, CPU, ADAMW) < 1.5
 
 
 @pytest.mark.parametrize("net", ["mlp-norm", "cnn-norm", "resnet20"])
