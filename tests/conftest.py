@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -12,3 +13,10 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture
+def without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that trains is torch's operators, as where there is no numba, and on a GPU."""
+    for name in ("lrwd_sweep.nets.mlp_compiled", "lrwd_sweep.optim.loops"):
+        monkeypatch.setitem(sys.modules, name, None)

@@ -8,7 +8,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import scipy.linalg.cython_blas  # noqa: F401  # loads the library whose threads are counted below
 import torch
+from threadpoolctl import ThreadpoolController
 
 from lrwd_sweep.errors import DeviceError, UnknownName
 
@@ -48,6 +50,7 @@ def prepare(device: torch.device) -> int:
             mallopt(_M_MMAP_THRESHOLD, 1 << 25)  # as far as glibc goes by itself
             mallopt(_M_ARENA_MAX, 1)  # a second arena of threads keeps twice the memory
             mallopt(_M_TRIM_THRESHOLD, 1 << 30)
+    _blas().limit(limits=1)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads(1)
     return min(cores, MAX_WORKERS)
@@ -94,9 +97,15 @@ def free_bytes(device: torch.device) -> int:
 
 @contextmanager
 def threads_kept() -> Iterator[None]:
-    """Leave torch with as many threads as it had: what `prepare` sets would slow down a host program."""
+    """Leave torch and BLAS with as many threads as they had: what `prepare` sets would slow a host program."""
     threads = torch.get_num_threads()
     try:
-        yield
+        with _blas().limit():
+            yield
     finally:
         torch.set_num_threads(threads)
+
+
+def _blas() -> ThreadpoolController:
+    """numpy's and scipy's."""
+    return ThreadpoolController().select(user_api="blas")

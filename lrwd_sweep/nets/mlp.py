@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from lrwd_sweep.catalog import FLOAT32
 from lrwd_sweep.nets.batch_norm import BatchNorm
 from lrwd_sweep.nets.loss import cross_entropy
+from lrwd_sweep.nets.network import Lanes
 from lrwd_sweep.nets.precision import compute_type
 from lrwd_sweep.nets.products import multiply, relu
 
@@ -55,8 +57,16 @@ class Mlp:
             for name, shape in self.shapes.items()
         }
 
-    def lanes(self, theta: Mapping[str, Tensor], grad: Mapping[str, Tensor], batch: int) -> MlpLanes:
-        """As many networks as `theta` holds, which train on batches of `batch`."""
+    def lanes(self, theta: Mapping[str, Tensor], grad: Mapping[str, Tensor], batch: int) -> Lanes:
+        """As many networks as `theta` holds, which train on batches of `batch`.
+
+        On a CPU in compiled loops, if numba is there, which some versions of Python have to wait for.
+        """
+        if theta["bias"].is_cpu and self.precision == FLOAT32:
+            with suppress(ImportError):
+                from lrwd_sweep.nets.mlp_compiled import CompiledMlpLanes  # noqa: PLC0415  # slow to load
+
+                return CompiledMlpLanes(self, theta, grad, batch)
         return MlpLanes(self, theta, grad, batch)
 
 

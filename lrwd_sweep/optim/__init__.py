@@ -16,6 +16,7 @@ from lrwd_sweep.optim.decay import Decay
 from lrwd_sweep.optim.fused import fastest
 from lrwd_sweep.optim.layout import Segment, columns
 from lrwd_sweep.optim.now import table
+from lrwd_sweep.optim.one_pass import one_pass
 from lrwd_sweep.optim.projection import Projection
 from lrwd_sweep.optim.rmsprop import Rmsprop
 from lrwd_sweep.optim.sgd import Sgd, TorchSgd
@@ -52,13 +53,15 @@ def make_update(
         tuple(segment.columns for segment in watched),
         gain=1 / (1 - momentum) if family is Family.SGDP else 1.0,
     )
+    steps = _family(family, training, theta, projection)
     return Update(
-        _family(family, training, theta, projection),
+        steps,
         decay,
         alpha,
         lam,
         (_known(training.beta1), _known(training.beta2)),
         projection if family.projected else None,
+        one_pass(steps, decay, theta),
     )
 
 

@@ -9,11 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrwd_sweep.optim.adagrad import Adagrad
-from lrwd_sweep.optim.adam import Adam
-from lrwd_sweep.optim.amsgrad import Amsgrad
-from lrwd_sweep.optim.rmsprop import Rmsprop
-from lrwd_sweep.optim.sgd import Sgd, TorchSgd
+from lrwd_sweep.optim.kernel_call import kernel_call
 from lrwd_sweep.optim.step import StepFamily
 from lrwd_sweep.optim.tabled import DeviceUpdate, TabledUpdate
 from lrwd_sweep.optim.update import Update
@@ -68,33 +64,16 @@ class FusedUpdate:
         return [*where, columns, *self.arguments]
 
 
-def _kernel(family: StepFamily) -> tuple[Any, tuple[Tensor | float, ...], dict[str, object]]:
+def _kernel(family: StepFamily) -> tuple[Any, Sequence[Tensor | float], dict[str, object]]:
     """A family's kernel, what it takes, and the modes that are the family's own."""
     from lrwd_sweep.optim import kernels  # noqa: PLC0415  # not every machine has Triton
 
-    match family:
-        case Sgd(beta1, nesterov, m) | TorchSgd(beta1, nesterov, m):
-            modes: dict[str, object] = {"INSIDE": isinstance(family, Sgd), "NESTEROV": nesterov}
-            return kernels.sgd, (m, float(beta1)), modes
-        case Adam(beta1, beta2, eps, m, v):
-            return (
-                kernels.adam,
-                (m, v, v, 1.0 - beta1, float(beta2), 1.0 - beta2, float(eps)),
-                {"AMSGRAD": False},
-            )
-        case Amsgrad(beta1, beta2, eps, m, v, u):
-            return (
-                kernels.adam,
-                (m, v, u, 1.0 - beta1, float(beta2), 1.0 - beta2, float(eps)),
-                {"AMSGRAD": True},
-            )
-        case Adagrad(eps, v):
-            return kernels.adagrad, (v, float(eps)), {}
-        case Rmsprop(beta1, beta2, eps, v, m):
-            numbers = (float(beta1), float(beta2), 1.0 - beta2, float(eps))
-            return kernels.rmsprop, (v, v if m is None else m, *numbers), {"MOMENTUM": m is not None}
-        case _:
-            raise TypeError(f"{type(family).__name__} needs sums over whole tensors")
+    call = kernel_call(family)
+    if call is None:
+        raise TypeError(f"{type(family).__name__} needs sums over whole tensors")
+    some = family.moments()[0]  # a pointer in the place of a moment that is not there, and is not read
+    arguments = [some if x is None else x for x in call.arguments]
+    return getattr(kernels, call.name), arguments, {**call.modes}
 
 
 def fastest(tabled: TabledUpdate, theta: Tensor) -> DeviceUpdate:  # (L, P)

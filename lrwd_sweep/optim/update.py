@@ -10,6 +10,7 @@ from torch import Tensor
 from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.optim.decay import Decay
 from lrwd_sweep.optim.now import Now
+from lrwd_sweep.optim.one_pass import OnePass
 from lrwd_sweep.optim.projection import Projection
 from lrwd_sweep.optim.step import StepFamily
 
@@ -24,13 +25,18 @@ class Update:
     lam: Tensor  # (L, 1) decay: λ′, λ, w, d or c by the rule; λ_norm where it is normalised
     betas: tuple[float, float]  # β₁ and β₂ of the bias corrections, for families that have them
     projection: Projection | None = None  # that of the family, if it has one
+    one_pass: OnePass | None = None  # by which the host moves faster
 
     def apply(self, theta: Tensor, g: Tensor, eta: float, t: int, n: int) -> None:
         """Update θ (L, P) in place at step t = 1, 2, …; g (L, P) is used up.
 
         n is the N of normalised decay: the steps of the run, or of the current cycle under restarts.
         """
-        self.move(theta, g, Now.at(eta, t, n, self.betas))
+        now = Now.at(eta, t, n, self.betas)
+        if self.one_pass is None:
+            self.move(theta, g, now)
+        else:
+            self.one_pass.move(theta, g, self.alpha, self.decay.rate(self.alpha, self.lam, now), now)
 
     def move(self, theta: Tensor, g: Tensor, now: Now) -> None:
         """The same, with the numbers of the step worked out."""

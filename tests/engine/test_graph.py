@@ -24,6 +24,8 @@ from lrwd_sweep.spec import Training
 from lrwd_sweep.trial import Status
 from tests.engine import tape
 
+pytestmark = pytest.mark.usefixtures("without_numba")
+
 CELLS = [Cell(0.01, 1e-3), Cell(1e300, 0.1), Cell(0.002, 0.05)]  # the second diverges within a few steps
 NAMES = ["sgd", "adamw", "amsgradw:lr-scaled", "rmspropw:corrected", "adagradw:fixed:normalized"]
 NETS = [("mlp", "auto"), ("mlp-norm", "auto"), ("mlp", "vmap"), ("cnn", "loop")]

@@ -30,6 +30,8 @@ from lrwd_sweep.trial import Status
 from tests.nets import awkward
 from tests.nets.conftest import training
 
+pytestmark = pytest.mark.usefixtures("without_numba")
+
 CPU = torch.device("cpu")
 HERE = "tests.nets.test_precision"
 CELLS = [Cell(0.004, 1e-2), Cell(0.002, 0.1), Cell(0.001, 0.0)]

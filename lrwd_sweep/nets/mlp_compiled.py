@@ -1,0 +1,91 @@
+"""Multilayer perceptrons with a lane axis, in compiled loops on a CPU: the rules of `mlp`, faster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lrwd_sweep.nets import compiled
+from lrwd_sweep.nets.batch_norm import EPS
+from lrwd_sweep.nets.mlp import LOGIT_SCALE, Mlp
+
+
+class CompiledMlpLanes:
+    """L networks in training, as `MlpLanes`: what is computed for a lane is done before the next one's turn."""
+
+    def __init__(self, net: Mlp, theta: Mapping[str, Tensor], grad: Mapping[str, Tensor], batch: int) -> None:
+        self.theta, self.grad = _rows(net, theta), _rows(net, grad)
+        like, lanes = self.theta, len(self.theta)
+        self.widths = np.array(net.widths)
+        self.normed = len(net.widths) - (1 if net.norm_logits else 2)  # layers
+        self.scale = like.new_tensor(LOGIT_SCALE if net.norm_logits else 1.0).numpy()[()]
+        units, widest = sum(net.widths[1:]), max(net.widths[1:])
+        self.losses = like.new_empty(lanes)
+        self.logits = like.new_empty(lanes, net.widths[-1], batch)
+        self.running_mean, self.running_var = like.new_zeros(lanes, units), like.new_ones(lanes, units)
+        sizes = (units * batch, units * batch, widest * batch, widest * batch, units)
+        self.scratch = [like.new_empty(size) for size in sizes]  # n, h, d, e and 1/√(var + ε) of one lane
+
+    def gradient(
+        self,
+        x: Tensor,  # (B, *shape), the same batch in every lane
+        y: Tensor,  # (B,) int64
+        noise: torch.Generator,  # not used
+    ) -> tuple[Tensor, Tensor]:  # (L,), (L, C, B)
+        """Every lane's mean cross-entropy on the batch, and its logits; the gradients are written.
+
+        Both results are buffers that the next call overwrites.
+        """
+        x = x.flatten(1)
+        compiled.gradient(
+            self.theta.numpy(),
+            self.grad.numpy(),
+            self.widths,
+            self.normed,
+            self.scale,
+            *_numbers(x.contiguous(), x.t().contiguous(), y, *self.scratch),
+            *_numbers(self.running_mean, self.running_var, self.losses, self.logits),
+        )
+        return self.losses, self.logits
+
+    def predictor(self) -> CompiledPredictor:
+        """The networks by running statistics; for as long as they are not trained on."""
+        return CompiledPredictor(self)
+
+
+class CompiledPredictor:
+    """Networks for evaluation."""
+
+    def __init__(self, lanes: CompiledMlpLanes) -> None:
+        self.lanes = lanes
+        self.running_rstd = torch.rsqrt(lanes.running_var + EPS)
+
+    def predict(self, x: Tensor) -> Tensor:  # (L, classes, B)
+        """The logits on x (B, *shape)."""
+        lanes, x = self.lanes, x.flatten(1)
+        widest = int(lanes.widths[1:].max())
+        logits = x.new_empty(len(lanes.theta), int(lanes.widths[-1]), len(x))
+        scratch = [x.new_empty(widest * len(x)) for _ in range(2)]
+        compiled.predict(
+            lanes.theta.numpy(),
+            lanes.widths,
+            lanes.normed,
+            lanes.scale,
+            *_numbers(x.t().contiguous(), *scratch, lanes.running_mean, self.running_rstd, logits),
+        )
+        return logits
+
+
+def _numbers(*tensors: Tensor) -> list[np.ndarray[Any, Any]]:
+    return [tensor.numpy() for tensor in tensors]
+
+
+def _rows(net: Mlp, views: Mapping[str, Tensor]) -> Tensor:  # (L, P)
+    """The arena that the views are of, in which they lie one after another as `net.shapes` has them."""
+    first, bias = views["weight1"], views["bias"]
+    columns = first.stride(0) if len(first) > 1 else bias.storage_offset() + net.widths[-1]
+    return first.as_strided((len(first), columns), (columns, 1), 0)
