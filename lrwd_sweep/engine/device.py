@@ -8,9 +8,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import scipy.linalg.cython_blas  # noqa: F401  # loads the library whose threads are counted below
+import scipy.linalg.cython_blas  # type: ignore[import-untyped]  # noqa: F401  # loads scipy's BLAS
 import torch
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from lrwd_sweep.errors import DeviceError, UnknownName
 
@@ -97,7 +97,7 @@ def free_bytes(device: torch.device) -> int:
 
 @contextmanager
 def threads_kept() -> Iterator[None]:
-    """Leave torch and BLAS with as many threads as they had: what `prepare` sets would slow a host program."""
+    """Leave torch and BLAS with as many threads as they had: `prepare` would slow a host program down."""
     threads = torch.get_num_threads()
     try:
         with _blas().limit():

@@ -20,7 +20,7 @@ from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.progress import Pack
 from lrwd_sweep.spec import Training
 
-CPU_LANES = 16  # enough to hide the interpreter
+CPU_LANES = 32  # enough to hide the interpreter
 CPU_BYTES = 24 << 20  # of a pack whose lanes train in one program: more would leave the cache
 FEW = 4  # lanes, as many as train one after another: more would gain nothing and finish later
 _PACK = 2  # what a pack costs besides its lanes, in lanes: the interpreter's share of its steps

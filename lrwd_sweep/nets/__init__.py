@@ -17,7 +17,7 @@ from lrwd_sweep.nets import own_network
 from lrwd_sweep.nets.cnn import Cnn
 from lrwd_sweep.nets.cnn_lanes import CnnNetwork
 from lrwd_sweep.nets.loss import Loss, find_loss
-from lrwd_sweep.nets.mlp import Mlp, MlpLanes
+from lrwd_sweep.nets.mlp import Mlp
 from lrwd_sweep.nets.mlp_module import MlpNetwork
 from lrwd_sweep.nets.module_network import ModuleNetwork, Way
 from lrwd_sweep.nets.network import Lanes, Network, Predictor
@@ -48,7 +48,6 @@ __all__ = [
     "Lanes",
     "Loss",
     "Mlp",
-    "MlpLanes",
     "ModuleNetwork",
     "Network",
     "Predictor",

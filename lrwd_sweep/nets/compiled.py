@@ -1,8 +1,7 @@
 """Multilayer perceptrons on a CPU, lane after lane: compiled loops that keep a lane in the core's cache.
 
-What lies between two products is a pass or two over numbers that are there already, and no call from Python
-is made per lane. The products are scipy's BLAS. Activations are (H, B), features by batch: rows are contiguous.
-Sums may be taken in any order and fused with products (`SUMS`); NaN and infinity are what they are elsewhere.
+What lies between two products is a pass or two over numbers that are there already, and nothing is called
+from Python for a lane. The products are scipy's BLAS. Activations are (H, B), so that rows are contiguous.
 """
 # mypy: allow-untyped-defs
 
@@ -13,7 +12,7 @@ import math
 import numpy as np
 
 from lrwd_sweep.jit import compiled, summing
-from lrwd_sweep.nets.batch_norm import EPS, MOMENTUM
+from lrwd_sweep.nets.batch_norm import EPS, MOMENTUM  # compiled in, and kept until this file changes
 
 
 @summing
@@ -196,7 +195,7 @@ def gradient(
 
 @compiled
 def predict(theta, widths, normed, scale, xt, z, h, running_mean, running_rstd, logits):
-    """The logits (L, C, B) of the inputs xt (in, B) by running statistics; z and h (widest · B,) are scratch."""
+    """The logits (L, C, B) of inputs xt (in, B) by running statistics; z and h (widest · B,) are scratch."""
     batch, last = xt.shape[1], len(widths) - 2
     for lane in range(len(theta)):
         start = row = 0

@@ -66,7 +66,9 @@ class Mlp:
             with suppress(ImportError):
                 from lrwd_sweep.nets.mlp_compiled import CompiledMlpLanes  # noqa: PLC0415  # slow to load
 
-                return CompiledMlpLanes(self, theta, grad, batch)
+                layers = len(self.widths) - 1
+                normed, scale = (layers, LOGIT_SCALE) if self.norm_logits else (layers - 1, 1.0)
+                return CompiledMlpLanes(theta, grad, batch, widths=self.widths, normed=normed, scale=scale)
         return MlpLanes(self, theta, grad, batch)
 
 

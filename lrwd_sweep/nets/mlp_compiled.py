@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,21 +11,31 @@ from torch import Tensor
 
 from lrwd_sweep.nets import compiled
 from lrwd_sweep.nets.batch_norm import EPS
-from lrwd_sweep.nets.mlp import LOGIT_SCALE, Mlp
 
 
 class CompiledMlpLanes:
-    """L networks in training, as `MlpLanes`: what is computed for a lane is done before the next one's turn."""
+    """L networks in training, as `MlpLanes`: all is computed for one lane before it is for the next.
 
-    def __init__(self, net: Mlp, theta: Mapping[str, Tensor], grad: Mapping[str, Tensor], batch: int) -> None:
-        self.theta, self.grad = _rows(net, theta), _rows(net, grad)
+    The first `normed` layers are normalised; the logits are `scale` times the last one, and a bias.
+    """
+
+    def __init__(
+        self,
+        theta: Mapping[str, Tensor],
+        grad: Mapping[str, Tensor],
+        batch: int,
+        *,
+        widths: Sequence[int],
+        normed: int,
+        scale: float,
+    ) -> None:
+        self.theta, self.grad = _rows(theta), _rows(grad)
         like, lanes = self.theta, len(self.theta)
-        self.widths = np.array(net.widths)
-        self.normed = len(net.widths) - (1 if net.norm_logits else 2)  # layers
-        self.scale = like.new_tensor(LOGIT_SCALE if net.norm_logits else 1.0).numpy()[()]
-        units, widest = sum(net.widths[1:]), max(net.widths[1:])
+        self.widths, self.normed = np.array(widths), normed
+        self.scale = like.new_tensor(scale).numpy()[()]
+        units, widest = sum(widths[1:]), max(widths[1:])
         self.losses = like.new_empty(lanes)
-        self.logits = like.new_empty(lanes, net.widths[-1], batch)
+        self.logits = like.new_empty(lanes, widths[-1], batch)
         self.running_mean, self.running_var = like.new_zeros(lanes, units), like.new_ones(lanes, units)
         sizes = (units * batch, units * batch, widest * batch, widest * batch, units)
         self.scratch = [like.new_empty(size) for size in sizes]  # n, h, d, e and 1/√(var + ε) of one lane
@@ -84,8 +94,8 @@ def _numbers(*tensors: Tensor) -> list[np.ndarray[Any, Any]]:
     return [tensor.numpy() for tensor in tensors]
 
 
-def _rows(net: Mlp, views: Mapping[str, Tensor]) -> Tensor:  # (L, P)
-    """The arena that the views are of, in which they lie one after another as `net.shapes` has them."""
+def _rows(views: Mapping[str, Tensor]) -> Tensor:  # (L, P)
+    """The arena that the views are of: the matrices one after another, then the bias."""
     first, bias = views["weight1"], views["bias"]
-    columns = first.stride(0) if len(first) > 1 else bias.storage_offset() + net.widths[-1]
+    columns = first.stride(0) if len(first) > 1 else bias.storage_offset() + bias.shape[1]
     return first.as_strided((len(first), columns), (columns, 1), 0)

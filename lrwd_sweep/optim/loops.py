@@ -18,7 +18,7 @@ from lrwd_sweep.jit import compiled
 
 @compiled
 def decayed(theta, g, share, decays, coupled):
-    """θ and g of one column with the decay in one of them: the share is λ′ where it is coupled, else what θ keeps."""
+    """θ and g of one column with the decay in one of them; the share is λ′ if coupled, else what θ keeps."""
     if not decays:
         return theta, g
     if coupled:

@@ -27,7 +27,9 @@ class OnePass:
     coupled: bool
     ends: Array  # where runs of columns that decay or do not begin, and where the last one ends
     decays: Array  # whether they do
-    arguments: Sequence[Array | float | bool | None]  # moments, hyperparameters and modes, as the loop orders them
+    arguments: Sequence[
+        Array | float | bool | None
+    ]  # moments, hyperparameters and modes, as the loop orders them
 
     def move(self, theta: Tensor, g: Tensor, alpha: Tensor, rate: Tensor, now: Now) -> None:
         """Update θ (L, P) in place; α and the rate of the decay are (L, 1)."""
@@ -56,6 +58,6 @@ def one_pass(family: StepFamily, decay: Decay, theta: Tensor) -> OnePass | None:
             decay.rule is DecayRule.COUPLED,
             np.array(ends),
             np.array([any(part.start <= start < part.stop for part in decay.whole) for start in ends[:-1]]),
-            [x.numpy() if isinstance(x, Tensor) else x for x in call.arguments] + modes,
+            [*(x.numpy() if isinstance(x, Tensor) else x for x in call.arguments), *modes],
         )
     return None
