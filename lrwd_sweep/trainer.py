@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout
@@ -75,6 +76,7 @@ class Trainer:
         with threads_kept(), redirect_stdout(sys.stderr):  # whatever somebody's network prints
             pool = Pool(training, self.device, files=self.files.open(shown=not self.quiet))
             self.store.begin_study(name, replace(spec, training=pool.training))
+            _collect_garbage()
             with stop_on_signals() as stop, self._progress(name, spec, title) as progress:
                 sweep = Sweep(name, spec, self.store, pool, progress, self.max_lanes, stop)
                 try:
@@ -96,6 +98,13 @@ class Trainer:
         if not self.quiet:
             left = f"training the {missing} that are missing" if missing else "nothing to train"
             consoles.note(found, left)
+
+
+def _collect_garbage() -> None:
+    """From now on, if nobody has so far; what is there by now stays."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
 
 
 def check_device(name: str) -> None:

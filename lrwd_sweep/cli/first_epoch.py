@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -30,4 +29,4 @@ def stop_at_first_epoch() -> None:
 
 if __name__ == "__main__":
     stop_at_first_epoch()
-    sys.exit(app.run())
+    app.main()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import gc
 import pytest
 
 from lrwd_sweep.lattice import Cell
@@ -107,3 +108,16 @@ def test_lanes_that_failed_are_exit_3_and_tried_again(run: Run, monkeypatch: pyt
     again = run(*GRID)
     assert again.code == 0
     assert {trial.status.value for trial in trials().values()} == {"complete"}
+
+
+def test_what_trains_collects_garbage(
+    run: Run, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """The command line loads its libraries without; a sweep may take hours."""
+    request.addfinalizer(gc.unfreeze)
+    request.addfinalizer(gc.enable)
+    assert gc.isenabled()
+    gc.disable()
+    assert run("grid", *TINY).code == 0
+    assert gc.isenabled()
+    assert gc.get_freeze_count() > 0
