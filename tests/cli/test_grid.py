@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
-import gc
 import pytest
 
 from lrwd_sweep.lattice import Cell
