@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from lrwd_sweep.engine.choice import chosen
 from lrwd_sweep.engine.device import choose, prepare
 from lrwd_sweep.engine.speed import measure
-from lrwd_sweep.spec import StudySpec, Training
+from lrwd_sweep.spec import StudySpec
+from lrwd_sweep.training import Training
 
 SECONDS = 10.0  # that the measuring may take
 

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from typing import Any, TypedDict, get_type_hints
 
 from lrwd_sweep.errors import LrwdError, UnknownName, UsageError
-from lrwd_sweep.spec import options_text
+from lrwd_sweep.training import options_text
 
 Named = str | Callable[..., Any]  # a name, or a function or class that has one
 
 
 class TrainingOptions(TypedDict, total=False):
-    """What a preset says of the training and a call may say otherwise; the fields of `spec.Training`."""
+    """What a preset says of the training and a call may say otherwise; the fields of `Training`."""
 
     net: Named
     data: Named
@@ -41,7 +41,7 @@ class TrainingOptions(TypedDict, total=False):
 
 
 def training_fields(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Keywords as fields of `spec.Training`, those that are None left out. Raises UsageError, UnknownName."""
+    """Keywords as fields of `Training`, those that are None left out. Raises UsageError, UnknownName."""
     kinds = get_type_hints(TrainingOptions)
     for keyword in given:
         if keyword not in kinds:

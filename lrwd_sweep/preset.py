@@ -15,7 +15,7 @@ from lrwd_sweep.errors import UnknownName, UsageError
 from lrwd_sweep.lattice import Lattice, parse_axis
 from lrwd_sweep.optimizer import Optimizer, asks_for_restarts
 from lrwd_sweep.schedule import Schedule
-from lrwd_sweep.spec import BESIDE_THE_TASK, Training, options_text
+from lrwd_sweep.training import BESIDE_THE_TASK, Training, options_text
 
 DEFAULT = "digits"
 MOST_SEEDS = 10_000
@@ -31,7 +31,7 @@ class Variant:
     """One study of a comparison: an optimizer, and what sets its training and its axes apart."""
 
     optimizer: Optimizer
-    training: Mapping[str, Any] = field(default_factory=dict)  # of `spec.Training`, by field
+    training: Mapping[str, Any] = field(default_factory=dict)  # of `Training`, by field
     lr: tuple[float, ...] | None = None  # its axes; None: the preset's for the optimizer
     wd: tuple[float, ...] | None = None
 

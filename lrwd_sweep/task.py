@@ -9,7 +9,8 @@ from typing import Any
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.lattice import Lattice, parse_axis
 from lrwd_sweep.preset import DEFAULT, Variant, find_preset
-from lrwd_sweep.spec import Kind, StudySpec, Training, refuse_unused, tidy
+from lrwd_sweep.spec import Kind, StudySpec, tidy
+from lrwd_sweep.training import Training, refuse_unused
 
 DEFAULT_OPTIMIZER = "adamw"
 
@@ -54,7 +55,7 @@ class Task:
     wd: Axis | None = None
     seeds: int | None = None
     metric: str | None = None
-    overrides: tuple[tuple[str, Any], ...] = ()  # of `spec.Training`, by field
+    overrides: tuple[tuple[str, Any], ...] = ()  # of `Training`, by field
 
     @property
     def pictures(self) -> tuple[str, ...]:

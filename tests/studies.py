@@ -9,7 +9,8 @@ import numpy as np
 from lrwd_sweep.lattice import Lattice
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.result import Result, result
-from lrwd_sweep.spec import Kind, StudySpec, Training
+from lrwd_sweep.spec import Kind, StudySpec
+from lrwd_sweep.training import Training
 from lrwd_sweep.trial import Status, Trial
 
 Height = Callable[[float, float], float]  # of the surface at (log2 α, log2 λ), from the lattice's centre

@@ -9,7 +9,8 @@ from lrwd_sweep.engine.speed import Speed
 from lrwd_sweep.estimate import estimate
 from lrwd_sweep.lattice import Lattice
 from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.spec import Kind, StudySpec, Training
+from lrwd_sweep.spec import Kind, StudySpec
+from lrwd_sweep.training import Training
 
 TWO = Lattice((0.1, 0.2), (0.0,))  # cells
 

@@ -46,7 +46,7 @@ LAYERS = (
     {"result", "gates"},
     {"sampler", "engine", "progress"},
     {"optim", "nets", "data"},
-    {"spec", "jit"},
+    {"spec", "training", "jit"},
     {"lattice", "axes", "decay", "optimizer", "conversion", "schedule", "catalog"}
     | {"trial", "surface", "separability", "evidence"},
     {"errors", "signals", "image_folder", "own_code", "version"},

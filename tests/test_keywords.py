@@ -14,7 +14,7 @@ import pytest
 from lrwd_sweep.cli.options import TASK
 from lrwd_sweep.errors import SpecMismatch, UnknownName, UsageError
 from lrwd_sweep.keywords import TrainingOptions, in_keywords, name_of, training_fields
-from lrwd_sweep.spec import BESIDE_THE_TASK, Training, option
+from lrwd_sweep.training import BESIDE_THE_TASK, Training, option
 
 
 class Net:

@@ -14,8 +14,9 @@ import pytest
 from lrwd_sweep.errors import UnknownName, UsageError
 from lrwd_sweep.optimizer import Optimizer, optimizer_names
 from lrwd_sweep.preset import DEFAULT, FOLDER, PICTURES, Preset, find_preset, preset_names, read_preset
-from lrwd_sweep.spec import StudySpec, Training
+from lrwd_sweep.spec import StudySpec
 from lrwd_sweep.task import Task
+from lrwd_sweep.training import Training
 
 PROJECT = Path(__file__).parents[1]
 MINIS = [name for name in preset_names() if name.endswith("-mini")]

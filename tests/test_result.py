@@ -12,8 +12,9 @@ from lrwd_sweep.lattice import Cell, Lattice
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.result import Result, Snapshot, result
 from lrwd_sweep.schedule import Schedule
-from lrwd_sweep.spec import Kind, StudySpec, Training
+from lrwd_sweep.spec import Kind, StudySpec
 from lrwd_sweep.surface import CellStatus
+from lrwd_sweep.training import Training
 from lrwd_sweep.trial import Status, Trial
 from tests.view.examples import study
 

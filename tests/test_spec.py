@@ -17,16 +17,8 @@ from lrwd_sweep.errors import UnknownName, UsageError
 from lrwd_sweep.lattice import Lattice
 from lrwd_sweep.optimizer import Optimizer, optimizer_names, users_of
 from lrwd_sweep.schedule import Schedule
-from lrwd_sweep.spec import (
-    Kind,
-    MomentumForm,
-    StudySpec,
-    Training,
-    labels,
-    option,
-    options_text,
-    refuse_unused,
-)
+from lrwd_sweep.spec import Kind, StudySpec, labels
+from lrwd_sweep.training import MomentumForm, Training, option, options_text, refuse_unused
 
 LATTICE = Lattice((0.1, 0.2), (0.0, 0.01))
 

@@ -12,9 +12,10 @@ from lrwd_sweep.engine import Pool, Stopped
 from lrwd_sweep.lattice import Lattice
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.progress import EpochDone, Pack, PackDone
-from lrwd_sweep.spec import Kind, StudySpec, Training
+from lrwd_sweep.spec import Kind, StudySpec
 from lrwd_sweep.store import Store, open_store
 from lrwd_sweep.sweeping import Sweep
+from lrwd_sweep.training import Training
 from lrwd_sweep.trial import Status, Trial
 
 SPEC = StudySpec(

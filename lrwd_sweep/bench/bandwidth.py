@@ -14,7 +14,7 @@ from torch import Tensor
 from lrwd_sweep.errors import DeviceError
 from lrwd_sweep.optim import Segment, TabledUpdate, Update, fastest, make_update, table
 from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 
 OPTIMIZERS = ("sgdw", "adamw", "amsgradw", "adagradw", "rmspropw")
 LANES, COLUMNS = 256, 1 << 18  # 256 MiB for each of θ, g and the moments: no cache holds it

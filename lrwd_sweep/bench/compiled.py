@@ -7,7 +7,7 @@ from functools import partial
 
 from lrwd_sweep.bench.plain import adamw, fit, study
 from lrwd_sweep.bench.task import Curves, Lane, Outcome, begin, choose_threads, data, module
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 
 
 def run(training: Training, lanes: Sequence[Lane]) -> Outcome:

@@ -17,7 +17,7 @@ from lrwd_sweep.bench.order import Order
 from lrwd_sweep.bench.task import data, module
 from lrwd_sweep.engine.trainer import EVAL_BATCH
 from lrwd_sweep.nets import network
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 
 SECONDS = 1.0
 STACK = 16  # lanes whose products are one bmm where the engine stacks lanes; else each is one of its own

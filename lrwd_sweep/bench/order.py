@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from lrwd_sweep.errors import HostError
 from lrwd_sweep.lattice import Lattice
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,9 @@ from lrwd_sweep.engine import Pool
 from lrwd_sweep.lattice import Cell, Lattice
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.progress import PackDone
-from lrwd_sweep.spec import Kind, StudySpec, Training
+from lrwd_sweep.spec import Kind, StudySpec
 from lrwd_sweep.store import open_store
+from lrwd_sweep.training import Training
 
 
 def run(training: Training, lanes: Sequence[Lane]) -> Outcome:

@@ -14,7 +14,7 @@ from lrwd_sweep.bench.order import Order
 from lrwd_sweep.bench.spread import Spread
 from lrwd_sweep.errors import HostError
 from lrwd_sweep.lattice import Lattice
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 
 LANES = 10_000
 GRID = ("grid", "--optimizer", "adamw")

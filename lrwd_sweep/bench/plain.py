@@ -22,7 +22,7 @@ from lrwd_sweep.bench.task import (
 )
 from lrwd_sweep.data import Split, Splits
 from lrwd_sweep.lattice import Cell
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # it announces every new study on stderr
 

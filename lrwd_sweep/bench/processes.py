@@ -19,7 +19,7 @@ from lrwd_sweep.bench.machine import cores
 from lrwd_sweep.bench.plain import enqueue, optimize, train_lane
 from lrwd_sweep.bench.task import Curves, Lane, Outcome, data
 from lrwd_sweep.data import Splits
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 
 
 def run(training: Training, lanes: Sequence[Lane]) -> Outcome:

@@ -12,7 +12,7 @@ from lrwd_sweep.bench.order import Order
 from lrwd_sweep.bench.spread import Spread
 from lrwd_sweep.errors import HostError
 from lrwd_sweep.lattice import Lattice
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 
 FLOOR = "floor"  # the matrix products alone, which run among the contenders
 

@@ -18,7 +18,7 @@ from lrwd_sweep.bench.machine import cores
 from lrwd_sweep.bench.plain import train_lane
 from lrwd_sweep.bench.task import Lane, Outcome, data
 from lrwd_sweep.lattice import Cell
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 
 _QUIET = {  # no log files per trial, nothing sent anywhere, nothing on the terminal
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",

@@ -11,8 +11,8 @@ import numpy as np
 from lrwd_sweep.bench.order import Order
 from lrwd_sweep.bench.spread import Spread
 from lrwd_sweep.lattice import Lattice
-from lrwd_sweep.spec import Training
 from lrwd_sweep.surface import Float
+from lrwd_sweep.training import Training
 
 MOST = 2000  # lanes
 _FEWEST_POINTS = 3  # that make a line worth drawing

@@ -23,7 +23,7 @@ from lrwd_sweep.bench.task import (
 )
 from lrwd_sweep.data import Splits
 from lrwd_sweep.lattice import Cell
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 
 MOST = 64  # networks in one stack
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # of torch.optim.AdamW

@@ -17,7 +17,7 @@ from lrwd_sweep.engine.trainer import generator
 from lrwd_sweep.lattice import Cell, Lattice
 from lrwd_sweep.nets import ModuleNetwork, network
 from lrwd_sweep.nets.mlp import LOGIT_SCALE, Mlp
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 
 OPTIMIZER = "adamw:lr-scaled"  # torch.optim.AdamW
 

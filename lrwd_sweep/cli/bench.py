@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lrwd_sweep.bench.race import Race
     from lrwd_sweep.bench.scaling import Scaling
     from lrwd_sweep.lattice import Lattice
-    from lrwd_sweep.spec import Training
+    from lrwd_sweep.training import Training
 
 EPOCHS, SCALING_EPOCHS = 30, 10
 LANES, OTHER_LANES = 363, 16

@@ -16,7 +16,7 @@ from lrwd_sweep.bench.overhead import Overhead
 from lrwd_sweep.bench.race import Floor, Race
 from lrwd_sweep.bench.scaling import Scaling
 from lrwd_sweep.bench.spread import Spread
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 from lrwd_sweep.view.plain import plain
 
 

@@ -14,8 +14,8 @@ from lrwd_sweep.lattice import format_axis
 from lrwd_sweep.optimizer import Family, Optimizer, users_of
 from lrwd_sweep.preset import DEFAULT, MOST_SEEDS, find_preset
 from lrwd_sweep.schedule import Schedule
-from lrwd_sweep.spec import MomentumForm
 from lrwd_sweep.task import DEFAULT_OPTIMIZER
+from lrwd_sweep.training import MomentumForm
 
 DEFAULT_PRESET = DEFAULT
 

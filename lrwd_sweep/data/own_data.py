@@ -21,7 +21,7 @@ from lrwd_sweep.data.files import Files
 from lrwd_sweep.data.splits import Pixels, Split, Splits
 from lrwd_sweep.errors import DataError, UsageError
 from lrwd_sweep.nets.seeded import seeded
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 
 NAMES = ("train", "validation", "test")
 SEED = 0  # of the generators while the function runs: a split drawn at random is the same every time

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lrwd_sweep.engine.program import Advance, Program
 from lrwd_sweep.own_code import is_own
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 
 TOLERANCE = 1e-3  # of the way that a lane has gone; the same kernels differ by rounding at most
 

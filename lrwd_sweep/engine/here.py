@@ -12,7 +12,7 @@ from lrwd_sweep.engine import device as devices
 from lrwd_sweep.engine.trainer import OnEpoch, PackTrainer
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.progress import Pack
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 from lrwd_sweep.trial import Status, Trial
 
 ShouldStop = Callable[[], bool]

@@ -24,7 +24,7 @@ from lrwd_sweep.engine.trainer import EVAL_BATCH
 from lrwd_sweep.nets import ModuleNetwork, network
 from lrwd_sweep.optim import make_update
 from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 
 HUNGRIEST = Optimizer.parse("adamp")  # whose steps need the most, where nobody knows whose they will be
 HEAP = 1.08  # of what is counted: gaps between blocks, and scratch that no operator shows

@@ -9,7 +9,7 @@ import torch
 
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.progress import Pack
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 from lrwd_sweep.trial import Trial
 
 IDLE = 30.0  # seconds without a job after which a process ends

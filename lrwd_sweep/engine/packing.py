@@ -18,7 +18,7 @@ from lrwd_sweep.lattice import Cell
 from lrwd_sweep.nets import network
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.progress import Pack
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 
 CPU_LANES = 32  # enough to hide the interpreter
 CPU_BYTES = 24 << 20  # of a pack whose lanes train in one program: more would leave the cache

@@ -21,7 +21,7 @@ from lrwd_sweep.engine.packing import lanes_that_fit, plan
 from lrwd_sweep.lattice import Cell
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.progress import EpochDone, Pack, PackDone
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 
 
 class Pool:

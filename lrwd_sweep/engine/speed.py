@@ -16,7 +16,7 @@ from lrwd_sweep.engine.packing import lanes_that_fit
 from lrwd_sweep.engine.trainer import EVAL_BATCH, PackTrainer
 from lrwd_sweep.lattice import Cell
 from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 
 _CELL = Cell(1e-3, 1e-3)
 _SMALLEST_BATCH = 2  # for batch normalisation

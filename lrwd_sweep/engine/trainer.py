@@ -19,7 +19,7 @@ from lrwd_sweep.lattice import Cell
 from lrwd_sweep.nets import loss_of, network, of_seed
 from lrwd_sweep.optim import DeviceUpdate, TabledUpdate, fastest, make_update, table
 from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 from lrwd_sweep.trial import Status, Trial
 
 ALIGNED = 32  # numbers, so that a GPU reads every row in its widest words

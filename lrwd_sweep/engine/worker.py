@@ -22,7 +22,7 @@ from lrwd_sweep.engine.messages import IDLE, Failed, Job, Left, Passed, Ready, T
 from lrwd_sweep.engine.trainer import Stopped
 from lrwd_sweep.errors import LrwdError, UsageError
 from lrwd_sweep.nets.own_network import blamed
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 
 
 def serve(connection: Connection) -> None:

@@ -24,7 +24,7 @@ from lrwd_sweep.nets.network import Lanes, Network, Predictor
 from lrwd_sweep.nets.resnet import ResNet
 from lrwd_sweep.nets.shake_shake import ShakeShake
 from lrwd_sweep.nets.wide_resnet import WideResNet
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 
 HIDDEN = (128, 128)
 PERCEPTRONS = ("mlp-norm", "mlp")

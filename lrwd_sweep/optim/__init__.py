@@ -25,7 +25,7 @@ from lrwd_sweep.optim.step import StepFamily
 from lrwd_sweep.optim.tabled import DeviceUpdate, TabledUpdate
 from lrwd_sweep.optim.update import Update
 from lrwd_sweep.optimizer import Family, Optimizer
-from lrwd_sweep.spec import MomentumForm, Training
+from lrwd_sweep.training import MomentumForm, Training
 
 __all__ = ["DeviceUpdate", "Segment", "TabledUpdate", "Update", "fastest", "make_update", "table"]
 

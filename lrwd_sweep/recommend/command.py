@@ -10,9 +10,10 @@ from lrwd_sweep.catalog import DataSet
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.lattice import Lattice, format_axis, format_value
 from lrwd_sweep.preset import DEFAULT, Preset, Variant, find_preset
-from lrwd_sweep.spec import BESIDE_THE_TASK, Kind, StudySpec, Training, option
+from lrwd_sweep.spec import Kind, StudySpec
+from lrwd_sweep.training import BESIDE_THE_TASK, Training, option
 
-_SWITCHES = {  # fields of `spec.Training` that are two options, for True and for False
+_SWITCHES = {  # fields of `Training` that are two options, for True and for False
     "nesterov": ("--nesterov", "--no-nesterov"),
     "decay_all": ("--decay-all", "--no-decay-norm-bias"),
 }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lrwd_sweep.lattice import Cell
 from lrwd_sweep.optimizer import Family
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 
 WEIGHTS_ALONE = (
     "weights = [p for p in model.parameters() if p.ndim > 1]\n"

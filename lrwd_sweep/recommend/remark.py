@@ -8,7 +8,8 @@ from lrwd_sweep.conversion import NAMES
 from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.optimizer import Family, Optimizer
 from lrwd_sweep.recommend.strength import Strength, constant
-from lrwd_sweep.spec import MomentumForm, StudySpec
+from lrwd_sweep.spec import StudySpec
+from lrwd_sweep.training import MomentumForm
 
 EXACT = "w = λ/α: exact under any schedule, which multiplies the decay too"
 NO_SCHEDULED = "no line for decay that the schedule scales, as AdamW's: the two agree while η = 1 alone"

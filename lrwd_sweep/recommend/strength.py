@@ -9,7 +9,8 @@ from lrwd_sweep.conversion import Convention, Run
 from lrwd_sweep.lattice import Cell
 from lrwd_sweep.recommend.constructor import digits
 from lrwd_sweep.schedule import Schedule
-from lrwd_sweep.spec import StudySpec, Training
+from lrwd_sweep.spec import StudySpec
+from lrwd_sweep.training import Training
 
 
 def constant(training: Training | None) -> bool:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lrwd_sweep.evidence import Check, Relation, Section
 from lrwd_sweep.optim import Segment
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 from lrwd_sweep.verify.problem import STEPS, Problem, error, iterates
 from lrwd_sweep.verify.propositions import APART, ROUNDING
 

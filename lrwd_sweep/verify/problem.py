@@ -12,7 +12,7 @@ from torch import Tensor
 from lrwd_sweep.optim import Segment, make_update
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.schedule import Schedule, Timetable
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 
 Gradient = Callable[[Tensor, int], Tensor]  # θ (L, P) and t = 1, 2, … → g (L, P)
 

@@ -12,7 +12,7 @@ from lrwd_sweep.evidence import Check, Relation, Section
 from lrwd_sweep.optim import Segment, make_update
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.schedule import Schedule
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 from lrwd_sweep.verify.problem import STEPS, Gradient, Problem, error, iterates
 
 ROUNDING = 1e-12  # what over a hundred steps in float64 may round away

@@ -15,7 +15,7 @@ from torch.optim import Optimizer as TorchOptimizer
 
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.schedule import Schedule
-from lrwd_sweep.spec import MomentumForm, Training
+from lrwd_sweep.training import MomentumForm, Training
 
 SCHEDULES = (Schedule.FIXED, Schedule.COSINE, Schedule.RESTARTS)
 MOVING = SCHEDULES[1:]

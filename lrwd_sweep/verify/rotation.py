@@ -12,7 +12,7 @@ from torch import Tensor
 from lrwd_sweep.evidence import Check, Section
 from lrwd_sweep.optim import Segment, make_update
 from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 
 SHAPE = (64, 32)  # large: in few dimensions random gradients are not orthogonal to each other
 SETTLING, MEASURED = 2000, 4000  # steps; the norm settles at a rate of 4λ and the measure averages its noise

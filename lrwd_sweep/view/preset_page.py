@@ -14,7 +14,8 @@ from rich.text import Text
 from lrwd_sweep.catalog import FLOAT32
 from lrwd_sweep.lattice import Lattice, format_axis
 from lrwd_sweep.preset import Preset
-from lrwd_sweep.spec import StudySpec, Training, labels
+from lrwd_sweep.spec import StudySpec, labels
+from lrwd_sweep.training import Training
 from lrwd_sweep.view.notation import ASCII, UNICODE, to_ascii, written
 from lrwd_sweep.view.plain import plain
 from lrwd_sweep.view.schedule_plot import SchedulePlot, caption

@@ -9,7 +9,7 @@ from lrwd_sweep.bench.race import Floor, Race, Timing
 from lrwd_sweep.bench.scaling import Point, Scaling
 from lrwd_sweep.bench.spread import Spread
 from lrwd_sweep.lattice import Lattice
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 
 TRAINING = Training(epochs=2)
 LATTICE = Lattice((2**-9, 2**-8, 2**-7), (1.0, 8.0, 32.0))

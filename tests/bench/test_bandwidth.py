@@ -9,7 +9,7 @@ from lrwd_sweep.bench import bandwidth
 from lrwd_sweep.errors import DeviceError
 from lrwd_sweep.optim import Segment, make_update
 from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 
 
 @pytest.mark.parametrize(("name", "most"), [("sgdw", 20), ("adamw", 28), ("amsgradw", 36), ("adagradw", 20)])

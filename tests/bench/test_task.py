@@ -22,7 +22,7 @@ from lrwd_sweep.bench.task import (
     module,
 )
 from lrwd_sweep.lattice import Lattice
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 from tests.bench.made_up import LATTICE, TRAINING
 
 

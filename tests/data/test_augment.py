@@ -15,7 +15,7 @@ from lrwd_sweep.data.augment import crop_flip, cutout
 from lrwd_sweep.engine.trainer import PackTrainer, generator
 from lrwd_sweep.lattice import Cell
 from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 
 
 def _stream(seed: int = 0) -> torch.Generator:

@@ -18,7 +18,8 @@ from lrwd_sweep.data import Splits, load
 from lrwd_sweep.errors import DataError, UsageError
 from lrwd_sweep.image_folder import scan
 from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.spec import StudySpec, Training
+from lrwd_sweep.spec import StudySpec
+from lrwd_sweep.training import Training
 from tests.test_spec import spec
 
 Write = Callable[..., Path]

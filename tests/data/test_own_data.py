@@ -16,7 +16,7 @@ from lrwd_sweep.catalog import DataSet
 from lrwd_sweep.data import load
 from lrwd_sweep.data.own_data import completed
 from lrwd_sweep.errors import DataError, UsageError
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 
 HERE = "tests.data.test_own_data"
 returned: list[Callable[[], Any]] = []  # what `data` calls

@@ -14,7 +14,7 @@ from lrwd_sweep.nets import build
 from lrwd_sweep.nets.module_lanes import ModuleLanes
 from lrwd_sweep.optim.layout import columns
 from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 
 CPU = torch.device("cpu")
 NETS = ["cnn", "resnet20", "shake26-2x32d", "torchvision:shufflenet_v2_x0_5"]

@@ -16,7 +16,7 @@ from lrwd_sweep.engine.choice_cache import FILE, ChoiceCache, cache_folder
 from lrwd_sweep.engine.pool import Pool
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.nets.module_lanes import ModuleLanes
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 
 CPU = torch.device("cpu")
 NET = Training(net="resnet20", batch_size=16)

@@ -20,7 +20,7 @@ from lrwd_sweep.errors import UsageError
 from lrwd_sweep.lattice import Cell, Lattice
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.progress import EpochDone, PackDone
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 from lrwd_sweep.trial import Status, Trial
 from tests.engine import strange
 

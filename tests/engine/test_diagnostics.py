@@ -16,7 +16,7 @@ from lrwd_sweep.engine.trainer import PackTrainer
 from lrwd_sweep.lattice import Cell
 from lrwd_sweep.optimizer import Family, Optimizer
 from lrwd_sweep.schedule import Schedule
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 from lrwd_sweep.trial import Status, Trial
 
 CELLS = [Cell(0.02, 1e-3), Cell(0.005, 0.02), Cell(0.3, 0.0)]

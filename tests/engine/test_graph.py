@@ -20,7 +20,7 @@ from lrwd_sweep.engine.trainer import PackTrainer, Stopped
 from lrwd_sweep.lattice import Cell
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.schedule import Schedule
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 from lrwd_sweep.trial import Status
 from tests.engine import tape
 

@@ -15,7 +15,7 @@ import torch
 from lrwd_sweep.catalog import DataSet
 from lrwd_sweep.engine.memory import Phases, alive_bytes, pack_bytes
 from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 NEAR = 0.15
@@ -32,7 +32,7 @@ from lrwd_sweep.engine import device
 from lrwd_sweep.engine.trainer import PackTrainer
 from lrwd_sweep.lattice import Cell
 from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 
 def resident(name):  # bytes
     with open("/proc/self/status") as lines:

@@ -14,7 +14,7 @@ from lrwd_sweep.engine.memory import pack_bytes
 from lrwd_sweep.engine.packing import lanes_that_fit
 from lrwd_sweep.errors import DeviceError, UsageError
 from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 CIFAR = DataSet(train=45_000, validation=5_000, test=10_000, classes=10, shape=(3, 32, 32))

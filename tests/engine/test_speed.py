@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lrwd_sweep.engine.speed import Speed, _sizes, measure
 from lrwd_sweep.errors import DeviceError
 from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 
 
 @given(st.integers(1, 64), st.integers(2, 1024))

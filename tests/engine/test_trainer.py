@@ -15,7 +15,7 @@ from lrwd_sweep.lattice import Cell
 from lrwd_sweep.nets import build
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.schedule import Schedule
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 from lrwd_sweep.trial import Status
 from tests.engine.reference import Network, Rule, eta, follow, paper_adam, paper_sgd
 

@@ -9,7 +9,7 @@ import torch
 
 from lrwd_sweep.catalog import DataSet
 from lrwd_sweep.data import Split, Splits
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 
 SIZES = DataSet(train=48, validation=20, test=20, classes=4, shape=(1, 8, 8))
 

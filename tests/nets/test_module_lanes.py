@@ -17,7 +17,7 @@ from lrwd_sweep.nets import ModuleNetwork, build
 from lrwd_sweep.nets.module_lanes import ModuleLanes
 from lrwd_sweep.nets.noise import Dropout, Noisy
 from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 from lrwd_sweep.trial import Status
 from tests.nets.conftest import SIZES, training
 

@@ -21,7 +21,7 @@ from lrwd_sweep.nets.noise import Noisy
 from lrwd_sweep.nets.own_network import blamed
 from lrwd_sweep.nets.seeded import seeded
 from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.spec import Training, options_text
+from lrwd_sweep.training import Training, options_text
 from tests.nets import awkward
 from tests.nets.conftest import training
 

@@ -10,7 +10,7 @@ from lrwd_sweep.engine.trainer import PackTrainer
 from lrwd_sweep.lattice import Cell
 from lrwd_sweep.nets.vmap_lanes import VmapLanes
 from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 from lrwd_sweep.trial import Status
 from tests.nets.conftest import training
 

@@ -20,7 +20,7 @@ from lrwd_sweep.optim import fused as module
 from lrwd_sweep.optim.fused import FusedUpdate, agrees
 from lrwd_sweep.optim.tabled import DeviceUpdate
 from lrwd_sweep.optimizer import Family, Optimizer
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 from tests.optim.problem import VARIANTS, layout, update_of
 
 COLUMNS = layout()[-1].stop  # 46

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lrwd_sweep.optim import Segment, Update, make_update
 from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 from tests.optim.reference import Gradient
 
 SHAPES = ((4, 3), (4,), (2, 3, 2, 2), (3, 2))  # a vector between matrices, and matrices side by side

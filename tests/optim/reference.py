@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.optimizer import Family, Optimizer
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 
 
 @dataclass(frozen=True, slots=True)

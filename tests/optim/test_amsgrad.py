@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 from tests.optim import reference
 from tests.optim.problem import smooth, start, train
 

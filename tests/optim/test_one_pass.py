@@ -11,7 +11,7 @@ import torch
 from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.optim import Update
 from lrwd_sweep.optimizer import Family, Optimizer
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 from tests.optim.problem import SHAPES, VARIANTS, start, update_of
 
 LANES = [(0.02, 0.1), (0.005, 0.3), (0.04, 0.0)]

@@ -13,7 +13,7 @@ from torch import Tensor
 from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.optim.projection import DELTA, Projection
 from lrwd_sweep.optimizer import Family, Optimizer
-from lrwd_sweep.spec import MomentumForm, Training
+from lrwd_sweep.training import MomentumForm, Training
 from tests.optim import reference
 from tests.optim.problem import across, layout, smooth, start, train, update_of
 

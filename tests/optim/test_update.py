@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.optimizer import Family, Optimizer
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 from tests.optim import reference
 from tests.optim.problem import SHAPES, VARIANTS, smooth, start, train, update_of
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from lrwd_sweep.lattice import Cell
 from lrwd_sweep.optim import Segment, make_update
 from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 
 SHAPES = ((4, 3), (4,))  # a weight and a bias
 _LAYOUT = [Segment("weight", 0, 12, (4, 3)), Segment("bias", 12, 16, (4,))]

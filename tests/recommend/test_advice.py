@@ -18,7 +18,8 @@ from lrwd_sweep.recommend.advice import Advice, advice, extended, finer
 from lrwd_sweep.result import Result, result
 from lrwd_sweep.schedule import Schedule
 from lrwd_sweep.separability import Verdict
-from lrwd_sweep.spec import Kind, MomentumForm, StudySpec, Training
+from lrwd_sweep.spec import Kind, StudySpec
+from lrwd_sweep.training import MomentumForm, Training
 from lrwd_sweep.trial import Status, Trial
 from tests.command_line import understood
 

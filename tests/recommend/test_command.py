@@ -15,7 +15,8 @@ from lrwd_sweep.optimizer import Optimizer, optimizer_names
 from lrwd_sweep.preset import DEFAULT, find_preset
 from lrwd_sweep.recommend.command import axis_text, command
 from lrwd_sweep.schedule import Schedule
-from lrwd_sweep.spec import Kind, MomentumForm, StudySpec, Training
+from lrwd_sweep.spec import Kind, StudySpec
+from lrwd_sweep.training import MomentumForm, Training
 from tests.command_line import understood
 
 values = st.floats(1e-9, 1e3)

@@ -20,7 +20,8 @@ from lrwd_sweep.lattice import Cell, Lattice, canonical
 from lrwd_sweep.optimizer import Family, Optimizer, optimizer_names
 from lrwd_sweep.recommend.recipe import Line, recipe
 from lrwd_sweep.schedule import Schedule
-from lrwd_sweep.spec import Kind, MomentumForm, StudySpec, Training
+from lrwd_sweep.spec import Kind, StudySpec
+from lrwd_sweep.training import MomentumForm, Training
 from tests.recommend.pasted import Pasted, by_study
 
 cells = st.builds(Cell, st.floats(1e-6, 10), st.floats(1e-6, 10))

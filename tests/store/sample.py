@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from lrwd_sweep.lattice import Cell, Lattice
 from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.spec import Kind, StudySpec, Training
+from lrwd_sweep.spec import Kind, StudySpec
+from lrwd_sweep.training import Training
 from lrwd_sweep.trial import Status, Trial
 
 

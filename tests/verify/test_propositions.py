@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lrwd_sweep.evidence import Relation, Section
 from lrwd_sweep.schedule import Schedule
-from lrwd_sweep.spec import Training
+from lrwd_sweep.training import Training
 from lrwd_sweep.verify import propositions
 from lrwd_sweep.verify.filtering import filtering_identity
 from lrwd_sweep.verify.problem import Problem, error, iterates

@@ -11,8 +11,9 @@ from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.lattice import Lattice
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.result import Result, result
-from lrwd_sweep.spec import Kind, StudySpec, Training
+from lrwd_sweep.spec import Kind, StudySpec
 from lrwd_sweep.surface import CellStatus, Float, Surface
+from lrwd_sweep.training import Training
 from lrwd_sweep.trial import Status, Trial
 
 HOSTILE = "\x1b]0;gone\x07[/x] |`<script>\n\u202e=cmd() @all \x9b31m"

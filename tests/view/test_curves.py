@@ -8,7 +8,8 @@ import pytest
 from lrwd_sweep.lattice import Lattice
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.result import result
-from lrwd_sweep.spec import Kind, StudySpec, Training
+from lrwd_sweep.spec import Kind, StudySpec
+from lrwd_sweep.training import Training
 from lrwd_sweep.trial import Status, Trial
 from lrwd_sweep.view.curves import curves
 from lrwd_sweep.view.quantity import Quantity

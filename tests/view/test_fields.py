@@ -10,7 +10,8 @@ from lrwd_sweep.lattice import Lattice
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.result import result
 from lrwd_sweep.schedule import Schedule
-from lrwd_sweep.spec import Kind, StudySpec, Training
+from lrwd_sweep.spec import Kind, StudySpec
+from lrwd_sweep.training import Training
 from lrwd_sweep.view.fields import task, title
 
 LATTICE = Lattice((0.1, 0.2), (0.01, 0.02))

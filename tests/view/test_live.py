@@ -14,7 +14,8 @@ from rich.console import Console
 from lrwd_sweep.lattice import Cell, Lattice
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.progress import EpochDone, Pack, PackDone
-from lrwd_sweep.spec import Kind, StudySpec, Training
+from lrwd_sweep.spec import Kind, StudySpec
+from lrwd_sweep.training import Training
 from lrwd_sweep.trial import Status, Trial
 from lrwd_sweep.view import live
 from lrwd_sweep.view.live import Progress

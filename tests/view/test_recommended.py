@@ -21,7 +21,8 @@ from lrwd_sweep.recommend import Recommendations, recommendations
 from lrwd_sweep.recommend.advice import Advice
 from lrwd_sweep.result import Result, result
 from lrwd_sweep.schedule import Schedule
-from lrwd_sweep.spec import Kind, MomentumForm, Training
+from lrwd_sweep.spec import Kind
+from lrwd_sweep.training import MomentumForm, Training
 from lrwd_sweep.trial import Status, Trial
 from lrwd_sweep.view.markdown import code_block, markdown
 from lrwd_sweep.view.recommended import Recipes, new_remarks, python_lines, shell_lines, snippet
