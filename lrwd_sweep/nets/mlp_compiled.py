@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lrwd_sweep.nets import compiled
+from lrwd_sweep.nets import mlp_loops
 from lrwd_sweep.nets.batch_norm import EPS
 
 
@@ -51,7 +51,7 @@ class CompiledMlpLanes:
         Both results are buffers that the next call overwrites.
         """
         x = x.flatten(1)
-        compiled.gradient(
+        mlp_loops.gradient(
             self.theta.numpy(),
             self.grad.numpy(),
             self.widths,
@@ -80,7 +80,7 @@ class CompiledPredictor:
         widest = int(lanes.widths[1:].max())
         logits = x.new_empty(len(lanes.theta), int(lanes.widths[-1]), len(x))
         scratch = [x.new_empty(widest * len(x)) for _ in range(2)]
-        compiled.predict(
+        mlp_loops.predict(
             lanes.theta.numpy(),
             lanes.widths,
             lanes.normed,

@@ -27,9 +27,7 @@ class OnePass:
     coupled: bool
     ends: Array  # where runs of columns that decay or do not begin, and where the last one ends
     decays: Array  # whether they do
-    arguments: Sequence[
-        Array | float | bool | None
-    ]  # moments, hyperparameters and modes, as the loop orders them
+    arguments: Sequence[Array | float | bool | None]  # moments, hyperparameters, modes, in the loop's order
 
     def move(self, theta: Tensor, g: Tensor, alpha: Tensor, rate: Tensor, now: Now) -> None:
         """Update θ (L, P) in place; α and the rate of the decay are (L, 1)."""
