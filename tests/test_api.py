@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from threadpoolctl import ThreadpoolController, threadpool_info  # type: ignore[import-untyped]
 
 import lrwd_sweep
 from lrwd_sweep import Comparison, LrwdError, Study
@@ -248,12 +249,15 @@ def test_progress_is_told_on_stderr_or_not_at_all(capfd: pytest.CaptureFixture[s
     assert capfd.readouterr() == ("", "")
 
 
-def test_torch_keeps_the_threads_that_it_had() -> None:
+def test_torch_and_blas_keep_the_threads_that_they_had() -> None:
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
-        tiny()
+        with ThreadpoolController().limit(limits=2, user_api="blas"):
+            tiny()
+            found = {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
         assert torch.get_num_threads() == 3
+        assert found == {2}
     finally:
         torch.set_num_threads(before)
 

@@ -20,7 +20,7 @@ from lrwd_sweep.image_folder import scan
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.spec import StudySpec
 from lrwd_sweep.training import Training
-from tests.test_spec import spec
+from tests.specs import spec
 
 Write = Callable[..., Path]
 
