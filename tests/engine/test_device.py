@@ -1,0 +1,49 @@
+"""A process that trains uses one thread per pack, in torch and in BLAS, and gives the others back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from threadpoolctl import threadpool_info  # type: ignore[import-untyped]
+
+from lrwd_sweep.engine import device
+from lrwd_sweep.errors import DeviceError, UnknownName
+
+CPU = torch.device("cpu")
+
+
+def _blas_threads() -> set[int]:
+    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+
+def test_products_are_of_one_thread_while_packs_train() -> None:
+    threads, before = torch.get_num_threads(), _blas_threads()
+    with device.threads_kept():
+        assert device.prepare(CPU) >= 1
+        assert torch.get_num_threads() == 1
+        assert _blas_threads() == {1}
+    assert torch.get_num_threads() == threads
+    assert _blas_threads() == before
+
+
+def test_compiled_loops_take_no_pains_over_subnormal_numbers() -> None:
+    """They make high-decay corners ten times slower; torch's switch is the processor's, of the thread."""
+    from lrwd_sweep.jit import compiled
+
+    half = compiled(lambda x: x * np.float32(0.5))
+    tiny = np.float32(2.0**-126)  # the smallest that is normal
+    assert half(tiny) > 0
+    try:
+        device.prepare_thread(CPU)
+        assert half(tiny) == 0
+    finally:
+        torch.set_flush_denormal(False)
+
+
+@pytest.mark.parametrize(
+    ("name", "error"), [("tpu", UnknownName), ("cpu:1", UnknownName), ("cuda:99", DeviceError)]
+)
+def test_a_device_that_is_not_there_is_refused(name: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        device.choose(name)
