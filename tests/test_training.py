@@ -116,6 +116,8 @@ class TestUnused:
         both = [Optimizer.parse(name) for name in ("sgd", "adam")]
         refuse_unused({"nesterov": True, "eps": 1e-6, "epochs": 5}, both, ["cosine"])
         refuse_unused({"t_0": 5}, both, ["cosine", "restarts"])
+        with pytest.raises(UsageError, match="--nesterov means nothing to adam"):
+            refuse_unused({"nesterov": True}, both[1:], ["cosine"])
 
     def test_fields_have_the_names_of_their_options(self) -> None:
         assert [option(n) for n in ("batch_size", "t_0", "beta2")] == ["--batch-size", "--t0", "--betas"]

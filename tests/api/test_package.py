@@ -1,0 +1,106 @@
+"""The package's names, its one-line errors, and the README's Python as written."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lrwd_sweep
+from lrwd_sweep import LrwdError, Study
+from lrwd_sweep.errors import NothingToReport, StoreError, UnknownName, UsageError
+from tests.api.sweeps import NAME, tiny
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    code = "import sys, lrwd_sweep; lrwd_sweep.LrwdError; dir(lrwd_sweep); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0] for name in done.stdout.split()}
+    assert not loaded & {"torch", "sqlalchemy", "rich", "numpy", "pandas", "optuna", "jinja2", "typer"}
+
+
+def test_reading_a_study_loads_no_torch(swept: Study) -> None:
+    code = f"import sys, lrwd_sweep; lrwd_sweep.load({NAME!r}, storage={str(swept.store)!r})._repr_html_()"
+    code += "; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_public_name_is_there_and_no_other() -> None:
+    for name in lrwd_sweep.__all__:
+        assert getattr(lrwd_sweep, name).__name__ == name
+        assert name in dir(lrwd_sweep)
+    with pytest.raises(AttributeError, match="'lrwd_sweep' has no attribute 'sweeps'"):
+        lrwd_sweep.sweeps  # noqa: B018
+
+
+def test_no_module_takes_the_place_of_a_public_name() -> None:
+    """Importing a module of that name would put it where the function is."""
+    modules = {path.stem for path in Path(lrwd_sweep.__file__).parent.iterdir()}
+    assert not modules & set(lrwd_sweep.__all__)
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind", "said"),
+    [
+        ({"epoch": 3}, UnknownName, "unknown keyword 'epoch'; did you mean epochs?"),
+        ({"optimizer": "admw"}, UnknownName, "unknown optimizer 'admw'; did you mean adamw"),
+        ({"optimizer": 3}, UsageError, "optimizer 3 is not text"),
+        ({"preset": "digit"}, UnknownName, "did you mean digits?"),
+        ({"batch_size": 1}, UsageError, "^batch_size 1 leaves"),
+        ({"epochs": 0}, UsageError, "^epochs 0 is not a whole number"),
+        ({"lr": 0.1}, UsageError, "^lr 0.1 is no axis"),
+        ({"weight_decay": [0.1]}, UsageError, "^weight_decay '0.1' is a single value"),
+        ({"seeds": 0}, UsageError, "^seeds 0 is not a whole number"),
+        ({"seeds": True}, UsageError, "^seeds True is not a whole number"),
+        ({"seeds": (1, 2)}, UsageError, "^seeds .* is not a whole number"),
+        ({"max_lanes": 0}, UsageError, "^max_lanes 0 is not a whole number"),
+        ({"metric": "loss"}, UnknownName, "unknown metric 'loss'"),
+        ({"t_0": 3}, UsageError, "^t_0 means nothing to schedule cosine"),
+        ({"momentum": 0.5}, UsageError, "^momentum means nothing to adam"),
+        ({"download": True}, UsageError, "^download=True means nothing to digits"),
+        ({"device": "tpu"}, UnknownName, "unknown device 'tpu'"),
+        ({"device": 0}, UsageError, "^device 0 is not text"),
+        ({"study_name": " "}, UsageError, "^study_name ' ' is not a name"),
+        ({"storage": ":memory:"}, StoreError, "^storage ':memory:' names no file"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_a_mistake_is_one_line_in_words_of_the_call(
+    asked: dict[str, Any], kind: type[LrwdError], said: str
+) -> None:
+    with pytest.raises(kind, match=said) as raised:
+        lrwd_sweep.sweep(**asked)
+    assert "\n" not in str(raised.value)
+    assert "--" not in str(raised.value)
+    assert not Path("lrwd-sweep.db").exists()
+
+
+def test_a_study_that_is_not_there_names_the_near_one() -> None:
+    with pytest.raises(NothingToReport):
+        lrwd_sweep.load(NAME)
+    tiny(study_name="mine")
+    with pytest.raises(UnknownName, match="did you mean mine"):
+        lrwd_sweep.load("mien")
+
+
+def test_every_python_block_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other in one folder, as written; one that begins with a file's name is that file."""
+    assert BLOCKS, "README.md has no ```python block"
+    monkeypatch.syspath_prepend(tmp_path)
+    modules = set(sys.modules)
+    for block in BLOCKS:
+        if named := re.match(r"# (\w+\.py)\n", block):
+            Path(named[1]).write_text(block, encoding="utf-8")
+        else:
+            exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
+    for path in tmp_path.glob("*.py"):
+        assert path.stem in set(sys.modules) - modules, f"nothing imports {path.name}"
+        monkeypatch.delitem(sys.modules, path.stem)

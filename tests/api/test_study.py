@@ -1,0 +1,116 @@
+"""What a sweep gives from Python: a study with its frame, surface and picture, and comparisons of them."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any, assert_type
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+import lrwd_sweep
+from lrwd_sweep import Comparison, Study
+from lrwd_sweep.errors import UsageError
+from lrwd_sweep.result import comparison, result
+from lrwd_sweep.store import open_store
+from lrwd_sweep.study import Best
+from tests.api.sweeps import LR, NAME, WEIGHT_DECAY, stored
+from tests.view.examples import HOSTILE, study
+from tests.view.test_notebook import elements, parsed
+
+
+def test_the_frame_is_what_the_store_holds(swept: Study) -> None:
+    frame, trials = swept.frame, stored(str(swept.store))
+    assert len(frame) == len(trials) == 2 * 2 * 2
+    for (_, row), trial in zip(frame.iterrows(), trials, strict=True):
+        assert (row["lr"], row["weight_decay"]) == (trial.cell.lr, trial.cell.weight_decay)
+        assert (row["seed"], row["status"], row["detail"]) == (trial.seed, trial.status, trial.detail)
+        assert {name: row[name] for name in trial.metrics} == trial.metrics
+    assert set(frame) == {"lr", "weight_decay", "seed", "status", "detail", *trials[0].metrics}
+    assert list(frame)[5] == swept.metric == "val_loss"
+
+
+def test_curves_are_what_the_store_holds(swept: Study) -> None:
+    frame, trials = swept.curves(), stored(str(swept.store))
+    assert len(frame) == 2 * len(trials)
+    for name in trials[0].curves:
+        assert frame[name].tolist() == [value for trial in trials for value in trial.curves[name]]
+
+
+def test_the_surface_and_the_best_cell_are_means_of_the_frame(swept: Study) -> None:
+    means = swept.frame.groupby(["lr", "weight_decay"])["val_loss"].mean()
+    np.testing.assert_allclose(swept.surface.mean.ravel(), means, rtol=1e-14)
+    best = swept.best
+    assert_type(best, Best | None)
+    assert best is not None
+    assert (best.lr, best.weight_decay) == means.idxmin()
+    assert best.value == pytest.approx(means.min(), rel=1e-14)
+    assert best.sem is not None
+    assert best.test_value is not None
+
+
+def test_a_study_without_a_value_has_no_best_cell_and_says_so() -> None:
+    found = study()
+    lost = Study(result("lost", found.spec, "", []), Path("lost.db"))
+    assert lost.best is None
+    assert lost.recipe == ""
+    assert "25 missing" in repr(lost)
+    assert "lattice" in lost._repr_html_()
+
+
+def test_it_shows_itself_everywhere(swept: Study) -> None:
+    assert repr(swept).startswith(
+        f"<Study '{NAME}' of adamw: 2×2 cells × 2 seeds; undetermined; best val_loss "
+    )
+    assert "torch.optim.AdamW(params" in swept.recipe
+    assert "★" in str(swept)
+    assert swept.formula in str(swept)
+    console = Console(file=io.StringIO(), width=100, force_terminal=True, color_system="truecolor")
+    console.print(swept)
+    assert "\x1b[" in console.file.getvalue()  # type: ignore[attr-defined]
+    squares = [
+        n for tag, n in elements(parsed(swept._repr_html_())) if tag == "g" and "cell" in n.get("class", "")
+    ]
+    assert len(squares) == 4
+
+
+def test_hostile_names_are_harmless_in_every_form() -> None:
+    found = Study(study(HOSTILE), Path("x.db"))
+    both = Comparison(found, Study(study("other", "adam"), Path("x.db")))
+    for shown in (found, both):
+        for text in (repr(shown), str(shown), shown._repr_html_()):
+            assert not [c for c in text if c != "\n" and not c.isprintable()]
+        assert "script" not in {tag for tag, _ in elements(parsed(shown._repr_html_()))}
+
+
+def test_a_comparison_is_that_of_the_results() -> None:
+    axes: dict[str, Any] = {"lr": LR, "weight_decay": WEIGHT_DECAY, "epochs": 2, "seeds": 3}
+    found = lrwd_sweep.compare(["adam", "adamw"], progress=False, **axes)
+    assert_type(found, Comparison)
+    assert list(found.studies) == ["adam", "adamw"]
+    a, b = found.studies.values()
+    assert found.differences == {"adamw": comparison(a.result, b.result).comparison}
+    assert found.verdict == found.differences["adamw"].verdict
+    assert found.frame["study"].value_counts().to_dict() == {"adam": 12, "adamw": 12}
+    assert found.frame[found.frame["study"] == "adamw"]["val_loss"].tolist() == b.frame["val_loss"].tolist()
+    assert repr(found) == "<Comparison: adam undetermined, adamw undetermined>"
+    assert found.verdict.split()[0] in str(found)
+    assert len([1 for tag, n in elements(parsed(found._repr_html_())) if n.get("class") == "study"]) == 2
+    loaded = Comparison(lrwd_sweep.load(a.name), lrwd_sweep.load(b.name))
+    assert loaded.differences == found.differences
+    with open_store(write=False) as store:
+        assert store.latest() == [a.name, b.name]  # what `lrwd-sweep report` shows
+
+
+@pytest.mark.parametrize("names", [["adam"], "adam", ["adam", "adam"]])
+def test_one_optimizer_is_no_comparison(names: Any) -> None:
+    with pytest.raises(UsageError, match="two or more different optimizers"):
+        lrwd_sweep.compare(names)
+
+
+def test_a_study_is_not_compared_with_itself(swept: Study) -> None:
+    for studies in ((), (swept, swept)):
+        with pytest.raises(UsageError, match="different studies"):
+            Comparison(*studies)

@@ -1,0 +1,174 @@
+"""From Python a sweep is what it is on the command line: the same store, the same bits."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from threadpoolctl import ThreadpoolController, threadpool_info  # type: ignore[import-untyped]
+
+import lrwd_sweep
+from lrwd_sweep import Study
+from lrwd_sweep.cli import app
+from lrwd_sweep.engine import Pool
+from lrwd_sweep.errors import SpecMismatch, UsageError
+from lrwd_sweep.optimizer import optimizer_names
+from lrwd_sweep.store import Store
+from lrwd_sweep.sweeping import Sweep
+from tests.api.sweeps import NAME, stored, tiny
+
+
+def test_it_is_the_study_that_the_command_line_trains(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tiny()
+    options = "--lr 2^-7:2^-6 --wd 0.01,0.1 --epochs 2 --seeds 2 --storage other.db"
+    monkeypatch.setattr(sys, "argv", ["lrwd-sweep", "grid", *options.split()])
+    assert app.run() == 0
+    assert stored() == stored("other.db")
+
+
+def test_the_same_call_trains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = tiny()
+    monkeypatch.delattr(Pool, "train")
+    again = tiny()
+    assert again.frame.equals(first.frame)
+    assert lrwd_sweep.load(NAME).frame.equals(first.frame)
+
+
+def test_more_seeds_and_cells_extend_a_study_and_keep_its_bits() -> None:
+    first = tiny().frame
+    more = tiny(weight_decay=[0.001, 0.01, 0.1], seeds=3).frame
+    assert len(more) == 2 * 3 * 3
+    kept = more.merge(first[["lr", "weight_decay", "seed"]])
+    assert kept.equals(first)
+
+
+def test_another_task_under_the_same_name_is_refused_by_its_keyword() -> None:
+    tiny(study_name="mine")
+    with pytest.raises(SpecMismatch, match=r"epochs: 2, 3.*study_name$"):
+        tiny(study_name="mine", epochs=3)
+
+
+def test_a_store_is_named_by_text_by_path_or_by_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.db"
+    tiny(storage=path)
+    monkeypatch.setenv("LRWD_STORAGE", str(path))
+    for storage in (path, str(path), f"sqlite:///{path}", None):
+        assert [found.name for found in lrwd_sweep.studies(storage)] == [NAME]
+    assert not Path("lrwd-sweep.db").exists()
+
+
+def test_curves_are_found_from_another_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = tiny()
+    (tmp_path / "else").mkdir()
+    monkeypatch.chdir(tmp_path / "else")
+    assert len(found.curves()) == 2 * len(found.frame)
+
+
+def test_a_study_is_read_in_any_metric_and_at_any_restart() -> None:
+    tiny("adamwr", t_0=1, t_mult=1, epochs=3, study_name="wr")
+    by_error = lrwd_sweep.load("wr", metric="val_error")
+    assert by_error.metric == "val_error"
+    first, last = (lrwd_sweep.load("wr", at_restart=k) for k in (1, 3))
+    assert lrwd_sweep.load("wr").frame.equals(last.frame)
+    assert not first.frame.equals(last.frame)
+    with pytest.raises(UsageError, match=r"^at_restart 4: study 'wr' has 3"):
+        lrwd_sweep.load("wr", at_restart=4)
+
+
+def test_a_preset_says_what_a_call_leaves_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Sweep, "grid", lambda sweep: None)
+    Path("mine.toml").write_text('like = "digits"\nvariants = ["sgd"]\n[training]\nepochs = 3\n')
+    found = lrwd_sweep.sweep(preset="mine.toml", seeds=5, progress=False)
+    assert found.name == "mine-digits-mlp-norm-sgd-cosine-3ep-b64"
+    assert found.surface.values.shape == (11, 11, 5)
+    assert lrwd_sweep.sweep(progress=False).optimizer == "adamw"
+    assert list(lrwd_sweep.compare(progress=False).studies) == ["adam", "adamw"]
+
+
+def test_every_optimizer_that_the_command_line_names_is_swept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Sweep, "grid", lambda sweep: None)
+    for name in optimizer_names():
+        assert lrwd_sweep.sweep(name, progress=False).optimizer == name
+
+
+def test_progress_is_told_on_stderr_or_not_at_all(capfd: pytest.CaptureFixture[str]) -> None:
+    tiny(progress=True)
+    told = capfd.readouterr()
+    assert told.out == ""
+    assert "trained 8 lanes" in told.err
+    tiny("adam")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_torch_and_blas_keep_the_threads_that_they_had() -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        with ThreadpoolController().limit(limits=2, user_api="blas"):
+            tiny()
+            found = {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+        assert torch.get_num_threads() == 3
+        assert found == {2}
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_sweep_runs_in_any_thread() -> None:
+    found: list[Study] = []
+    thread = threading.Thread(target=lambda: found.append(tiny()))
+    thread.start()
+    thread.join()
+    assert len(found[0].frame) == 8
+
+
+@pytest.fixture
+def interrupting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A signal comes when the first pack is stored; put its number into the list."""
+    add, numbers = Store.add_trials, list[int]()
+
+    def add_and_signal(*given: Any) -> None:
+        add(*given)
+        if numbers:
+            signal.raise_signal(numbers.pop())
+
+    monkeypatch.setattr(Store, "add_trials", add_and_signal)
+    return numbers
+
+
+def test_ctrl_c_keeps_what_is_finished_and_the_same_call_continues(interrupting: list[int]) -> None:
+    interrupting.append(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt, match="every finished pack is kept; the same call continues"):
+        tiny(max_lanes=1)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    kept = stored()
+    assert 0 < len(kept) < 8
+    tiny(max_lanes=1)
+    tiny(max_lanes=1, storage="whole.db")
+    assert [trial for trial in stored() if trial in kept] == kept
+    assert stored() == stored("whole.db")
+
+
+def test_sigterm_does_what_the_program_around_has_it_do(interrupting: list[int]) -> None:
+    class Ended(Exception):
+        pass
+
+    def end(number: int, _: object) -> None:
+        raise Ended(number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        interrupting.append(signal.SIGTERM)
+        with pytest.raises(Ended):
+            tiny(max_lanes=1)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert 0 < len(stored()) < 8
