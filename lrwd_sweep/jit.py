@@ -8,21 +8,15 @@ from typing import Any
 
 import numba
 
-SUMS = {"reassoc", "contract", "nsz"}  # sums in any order; NaN and infinity are what they are elsewhere
 
-
-def compiled(function: Callable[..., Any], **options: object) -> Any:
+def compiled(function: Callable[..., Any]) -> Any:
     """Compiled for the types of its arguments when first called with them, and kept on disk if it can be.
 
-    It runs without the interpreter's lock, and divides as the processor does.
+    It runs without the interpreter's lock, and divides as the processor does. Every operation is carried out
+    as written: with sums in any order (`fastmath`) two compilations of one function differ in their rounding.
     """
-    compiler = partial(numba.njit, nogil=True, error_model="numpy", **options)
+    compiler = partial(numba.njit, nogil=True, error_model="numpy")
     try:
         return compiler(cache=True)(function)
     except RuntimeError:  # neither the package's folder nor the user's can be written to
         return compiler()(function)
-
-
-def summing(function: Callable[..., Any]) -> Any:
-    """The same, where sums may be taken in any order."""
-    return compiled(function, fastmath=SUMS)

@@ -11,49 +11,81 @@ import math
 
 import numpy as np
 
-from lrwd_sweep.jit import compiled, summing
+from lrwd_sweep.jit import compiled
 from lrwd_sweep.nets.batch_norm import EPS, MOMENTUM  # compiled in, and kept until this file changes
 
 
-@summing
-def normalise(z, rstd, running_mean, running_var):
+@compiled
+def total(row, sums):
+    """The sum of a row, as 16 sums side by side, (16,) scratch: in this order on every machine."""
+    zero = row.dtype.type(0)
+    for k in range(16):
+        sums[k] = zero
+    whole = len(row) // 16 * 16
+    for b in range(0, whole, 16):
+        part = row[b : b + 16]
+        for k in range(16):
+            sums[k] += part[k]
+    found = zero
+    for k in range(16):
+        found += sums[k]
+    for b in range(whole, len(row)):
+        found += row[b]
+    return found
+
+
+@compiled
+def dot(one, other, sums):
+    """The scalar product of two rows, summed likewise."""
+    zero = one.dtype.type(0)
+    for k in range(16):
+        sums[k] = zero
+    whole = len(one) // 16 * 16
+    for b in range(0, whole, 16):
+        part, beside = one[b : b + 16], other[b : b + 16]
+        for k in range(16):
+            sums[k] += part[k] * beside[k]
+    found = zero
+    for k in range(16):
+        found += sums[k]
+    for b in range(whole, len(one)):
+        found += one[b] * other[b]
+    return found
+
+
+@compiled
+def normalise(z, rstd, running_mean, running_var, sums):
     """z (H, B) ← (z − mean)/√(var + ε) in place; 1/√(var + ε) is kept, the running statistics move along."""
     kind = z.dtype.type
     rows, batch = z.shape
     for j in range(rows):
         row = z[j]
-        total = kind(0)
-        for b in range(batch):
-            total += row[b]
-        mean = total / kind(batch)
-        squares = kind(0)
+        mean = total(row, sums) / kind(batch)
         for b in range(batch):
             row[b] -= mean
-            squares += row[b] * row[b]
-        rstd[j] = kind(1) / math.sqrt(squares / kind(batch) + kind(EPS))
+        squares = dot(row, row, sums)
+        scale = kind(1) / math.sqrt(squares / kind(batch) + kind(EPS))
         for b in range(batch):
-            row[b] *= rstd[j]
+            row[b] *= scale
+        rstd[j] = scale
         running_mean[j] += kind(MOMENTUM) * (mean - running_mean[j])
         running_var[j] += kind(MOMENTUM) * (squares / kind(batch - 1) - running_var[j])
 
 
-@summing
-def denormalise(n, rstd, dn):
+@compiled
+def denormalise(n, rstd, dn, sums):
     """dn (H, B) ← dz = (dn − mean(dn) − n mean(dn·n)) rstd, in place; n as `normalise` left it."""
     kind = n.dtype.type
     rows, batch = n.shape
     for j in range(rows):
-        row, d = n[j], dn[j]
-        total, along = kind(0), kind(0)
+        row, d, scale = n[j], dn[j], rstd[j]
+        mean = total(d, sums) / kind(batch)
+        slope = dot(d, row, sums) / kind(batch)
         for b in range(batch):
-            total += d[b]
-            along += d[b] * row[b]
-        mean, slope = total / kind(batch), along / kind(batch)
-        for b in range(batch):
-            d[b] = (d[b] - mean - row[b] * slope) * rstd[j]
+            d[b] = (d[b] - mean - row[b] * slope) * scale
 
 
-@summing
+@compiled
 def apply_running(z, running_mean, running_rstd):
     """z (H, B) ← (z − running mean) · running 1/√(var + ε), in place."""
     for j in range(len(z)):
@@ -82,7 +114,7 @@ def rectify_backward(n, dh):
             d[b] = d[b] if row[b] > zero else zero
 
 
-@summing
+@compiled
 def output(z, scale, bias, logits):
     """logits (C, B) = scale z + bias."""
     for c in range(len(z)):
@@ -113,16 +145,14 @@ def cross_entropy(logits, y, d):
     return loss * one_of
 
 
-@summing
-def bias_backward(d, scale, db):
+@compiled
+def bias_backward(d, scale, db, sums):
     """db (C,) = the sums of d (C, B); d ← scale d."""
     for c in range(len(d)):
         row = d[c]
-        total = row.dtype.type(0)
+        db[c] = total(row, sums)
         for b in range(len(row)):
-            total += row[b]
             row[b] *= scale
-        db[c] = total
 
 
 @compiled
@@ -146,6 +176,7 @@ def gradient(
     d,  # (widest · B,), the gradient by what a layer computes
     e,  # (widest · B,), that of the layer below
     rstd,  # (units,)
+    sums,  # (16,), scratch
     running_mean,  # (L, units)
     running_var,  # (L, units)
     losses,  # (L,), written
@@ -162,7 +193,7 @@ def gradient(
             np.dot(matrix(theta[lane], start, units, fan_in), below, z)
             if k < normed:
                 here = slice(row, row + units)
-                normalise(z, rstd[here], running_mean[lane, here], running_var[lane, here])
+                normalise(z, rstd[here], running_mean[lane, here], running_var[lane, here], sums)
             if k < last:
                 below = matrix(h, row * batch, units, batch)
                 rectify(z, below)
@@ -173,14 +204,14 @@ def gradient(
         output(z, scale, theta[lane, bias : bias + classes], logits[lane])
         dz = matrix(d, 0, classes, batch)
         losses[lane] = cross_entropy(logits[lane], y, dz)
-        bias_backward(dz, scale, grad[lane, bias : bias + classes])
+        bias_backward(dz, scale, grad[lane, bias : bias + classes], sums)
         for k in range(last, -1, -1):
             fan_in, units = widths[k], widths[k + 1]
             z = matrix(n, row * batch, units, batch)
             if k < last:
                 rectify_backward(z, dz)
             if k < normed:
-                denormalise(z, rstd[row : row + units], dz)
+                denormalise(z, rstd[row : row + units], dz, sums)
             dw = matrix(grad[lane], start, units, fan_in)
             if k == 0:
                 np.dot(dz, x, dw)
