@@ -37,8 +37,8 @@ class CompiledMlpLanes:
         self.losses = like.new_empty(lanes)
         self.logits = like.new_empty(lanes, widths[-1], batch)
         self.running_mean, self.running_var = like.new_zeros(lanes, units), like.new_ones(lanes, units)
-        sizes = (units * batch, units * batch, widest * batch, widest * batch, units, 16)
-        self.scratch = [like.new_empty(size) for size in sizes]  # n, h, d, e, rstd and sums of one lane
+        sizes = (units * batch, units * batch, widest * batch, widest * batch, units)
+        self.scratch = [like.new_empty(size) for size in sizes]  # n, h, d, e and 1/√(var + ε) of one lane
 
     def gradient(
         self,

@@ -16,54 +16,54 @@ from lrwd_sweep.nets.batch_norm import EPS, MOMENTUM  # compiled in, and kept un
 
 
 @compiled
-def total(row, sums):
-    """The sum of a row, as 16 sums side by side, (16,) scratch: in this order on every machine."""
-    zero = row.dtype.type(0)
-    for k in range(16):
-        sums[k] = zero
-    whole = len(row) // 16 * 16
-    for b in range(0, whole, 16):
-        part = row[b : b + 16]
-        for k in range(16):
-            sums[k] += part[k]
-    found = zero
-    for k in range(16):
-        found += sums[k]
-    for b in range(whole, len(row)):
-        found += row[b]
-    return found
+def total(row):
+    """The sum of a row, as eight sums side by side: in this order on every machine."""
+    a = b = c = d = e = f = g = h = row.dtype.type(0)
+    whole = len(row) // 8 * 8
+    for i in range(0, whole, 8):
+        a += row[i]
+        b += row[i + 1]
+        c += row[i + 2]
+        d += row[i + 3]
+        e += row[i + 4]
+        f += row[i + 5]
+        g += row[i + 6]
+        h += row[i + 7]
+    for i in range(whole, len(row)):
+        a += row[i]
+    return ((a + b) + (c + d)) + ((e + f) + (g + h))
 
 
 @compiled
-def dot(one, other, sums):
+def dot(one, other):
     """The scalar product of two rows, summed likewise."""
-    zero = one.dtype.type(0)
-    for k in range(16):
-        sums[k] = zero
-    whole = len(one) // 16 * 16
-    for b in range(0, whole, 16):
-        part, beside = one[b : b + 16], other[b : b + 16]
-        for k in range(16):
-            sums[k] += part[k] * beside[k]
-    found = zero
-    for k in range(16):
-        found += sums[k]
-    for b in range(whole, len(one)):
-        found += one[b] * other[b]
-    return found
+    a = b = c = d = e = f = g = h = one.dtype.type(0)
+    whole = len(one) // 8 * 8
+    for i in range(0, whole, 8):
+        a += one[i] * other[i]
+        b += one[i + 1] * other[i + 1]
+        c += one[i + 2] * other[i + 2]
+        d += one[i + 3] * other[i + 3]
+        e += one[i + 4] * other[i + 4]
+        f += one[i + 5] * other[i + 5]
+        g += one[i + 6] * other[i + 6]
+        h += one[i + 7] * other[i + 7]
+    for i in range(whole, len(one)):
+        a += one[i] * other[i]
+    return ((a + b) + (c + d)) + ((e + f) + (g + h))
 
 
 @compiled
-def normalise(z, rstd, running_mean, running_var, sums):
+def normalise(z, rstd, running_mean, running_var):
     """z (H, B) ← (z − mean)/√(var + ε) in place; 1/√(var + ε) is kept, the running statistics move along."""
     kind = z.dtype.type
     rows, batch = z.shape
     for j in range(rows):
         row = z[j]
-        mean = total(row, sums) / kind(batch)
+        mean = total(row) / kind(batch)
         for b in range(batch):
             row[b] -= mean
-        squares = dot(row, row, sums)
+        squares = dot(row, row)
         scale = kind(1) / math.sqrt(squares / kind(batch) + kind(EPS))
         for b in range(batch):
             row[b] *= scale
@@ -73,14 +73,14 @@ def normalise(z, rstd, running_mean, running_var, sums):
 
 
 @compiled
-def denormalise(n, rstd, dn, sums):
+def denormalise(n, rstd, dn):
     """dn (H, B) ← dz = (dn − mean(dn) − n mean(dn·n)) rstd, in place; n as `normalise` left it."""
     kind = n.dtype.type
     rows, batch = n.shape
     for j in range(rows):
         row, d, scale = n[j], dn[j], rstd[j]
-        mean = total(d, sums) / kind(batch)
-        slope = dot(d, row, sums) / kind(batch)
+        mean = total(d) / kind(batch)
+        slope = dot(d, row) / kind(batch)
         for b in range(batch):
             d[b] = (d[b] - mean - row[b] * slope) * scale
 
@@ -146,11 +146,11 @@ def cross_entropy(logits, y, d):
 
 
 @compiled
-def bias_backward(d, scale, db, sums):
+def bias_backward(d, scale, db):
     """db (C,) = the sums of d (C, B); d ← scale d."""
     for c in range(len(d)):
         row = d[c]
-        db[c] = total(row, sums)
+        db[c] = total(row)
         for b in range(len(row)):
             row[b] *= scale
 
@@ -176,7 +176,6 @@ def gradient(
     d,  # (widest · B,), the gradient by what a layer computes
     e,  # (widest · B,), that of the layer below
     rstd,  # (units,)
-    sums,  # (16,), scratch
     running_mean,  # (L, units)
     running_var,  # (L, units)
     losses,  # (L,), written
@@ -193,7 +192,7 @@ def gradient(
             np.dot(matrix(theta[lane], start, units, fan_in), below, z)
             if k < normed:
                 here = slice(row, row + units)
-                normalise(z, rstd[here], running_mean[lane, here], running_var[lane, here], sums)
+                normalise(z, rstd[here], running_mean[lane, here], running_var[lane, here])
             if k < last:
                 below = matrix(h, row * batch, units, batch)
                 rectify(z, below)
@@ -204,14 +203,14 @@ def gradient(
         output(z, scale, theta[lane, bias : bias + classes], logits[lane])
         dz = matrix(d, 0, classes, batch)
         losses[lane] = cross_entropy(logits[lane], y, dz)
-        bias_backward(dz, scale, grad[lane, bias : bias + classes], sums)
+        bias_backward(dz, scale, grad[lane, bias : bias + classes])
         for k in range(last, -1, -1):
             fan_in, units = widths[k], widths[k + 1]
             z = matrix(n, row * batch, units, batch)
             if k < last:
                 rectify_backward(z, dz)
             if k < normed:
-                denormalise(z, rstd[row : row + units], dz, sums)
+                denormalise(z, rstd[row : row + units], dz)
             dw = matrix(grad[lane], start, units, fan_in)
             if k == 0:
                 np.dot(dz, x, dw)
