@@ -13,7 +13,8 @@ def compiled(function: Callable[..., Any]) -> Any:
     """Compiled for the types of its arguments when first called with them, and kept on disk if it can be.
 
     It runs without the interpreter's lock, and divides as the processor does. Every operation is carried out
-    as written: with sums in any order (`fastmath`) two compilations of one function differ in their rounding.
+    as written: with sums in any order (`fastmath`) a function that was compiled here and the same one from
+    disk gave other bits.
     """
     compiler = partial(numba.njit, nogil=True, error_model="numpy")
     try:

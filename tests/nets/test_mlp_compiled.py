@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -137,3 +139,30 @@ def test_where_nothing_can_be_kept_it_is_compiled_all_the_same(
 
     monkeypatch.setattr(caching.CompileResultCacheImpl, "_locator_classes", [])
     assert compiled(twice)(21) == 42
+
+
+BITS = """
+import hashlib, torch
+from lrwd_sweep.engine.arena import Arena
+from lrwd_sweep.nets.mlp import Mlp
+net, stream = Mlp(), torch.Generator().manual_seed(0)
+arena = Arena.stack(net.init(stream), 2, device=torch.device("cpu"), dtype=torch.float32)
+lanes = net.lanes(arena.named, arena.named_grad, 50)
+x, y = torch.randn(50, 64, generator=stream), torch.arange(50) % 10
+with torch.inference_mode():
+    lanes.gradient(x, y, stream)
+    predicted = lanes.predictor().predict(x)
+print(hashlib.sha256(arena.grad.numpy().tobytes() + predicted.numpy().tobytes()).hexdigest())
+"""
+
+
+def test_no_bit_depends_on_whether_a_loop_was_compiled_here_or_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    found = []
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", BITS], capture_output=True, text=True, check=True)
+        found.append(done.stdout)
+        assert list(tmp_path.rglob("mlp_loops.gradient*.nbc"))
+    assert found[0] == found[1]
