@@ -39,8 +39,6 @@ class CompiledMlpLanes:
         self.running_mean, self.running_var = like.new_zeros(lanes, units), like.new_ones(lanes, units)
         sizes = (units * batch, units * batch, widest * batch, widest * batch, units)
         self.scratch = [like.new_empty(size) for size in sizes]  # n, h, d, e and 1/√(var + ε) of one lane
-        self.scratch += [like.new_full((batch,), 1 / batch)]
-        self.scratch += [like.new_empty(size) for size in (widest, widest, widest * batch)]
 
     def gradient(
         self,

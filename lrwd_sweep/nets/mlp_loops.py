@@ -16,38 +16,71 @@ from lrwd_sweep.nets.batch_norm import EPS, MOMENTUM  # compiled in, and kept un
 
 
 @compiled
-def normalise(z, rstd, running_mean, running_var, share, means, products):
-    """z (H, B) ← (z − mean)/√(var + ε) in place; 1/√(var + ε) is kept, the running statistics move along."""
-    kind = z.dtype.type
-    rows, batch = z.shape
-    np.dot(z, share, means)
-    for j in range(rows):
-        row, squares, mean = z[j], products[j], means[j]
-        for b in range(batch):
-            row[b] -= mean
-            squares[b] = row[b] * row[b]
-        running_mean[j] += kind(MOMENTUM) * (mean - running_mean[j])
-    np.dot(products, share, means)  # the variance, of the batch
-    for j in range(rows):
-        row, scale = z[j], kind(1) / math.sqrt(means[j] + kind(EPS))
-        for b in range(batch):
-            row[b] *= scale
-        rstd[j] = scale
-        running_var[j] += kind(MOMENTUM) * (means[j] * (kind(batch) / kind(batch - 1)) - running_var[j])
+def total(row):
+    """The sum of a row, as eight sums side by side: in this order on every machine."""
+    a = b = c = d = e = f = g = h = row.dtype.type(0)
+    whole = len(row) // 8 * 8
+    for i in range(0, whole, 8):
+        a += row[i]
+        b += row[i + 1]
+        c += row[i + 2]
+        d += row[i + 3]
+        e += row[i + 4]
+        f += row[i + 5]
+        g += row[i + 6]
+        h += row[i + 7]
+    for i in range(whole, len(row)):
+        a += row[i]
+    return ((a + b) + (c + d)) + ((e + f) + (g + h))
 
 
 @compiled
-def denormalise(n, rstd, dn, share, means, slopes, products):
-    """dn (H, B) ← dz = (dn − mean(dn) − n mean(dn·n)) rstd, in place; n as `normalise` left it."""
-    rows, batch = n.shape
-    np.dot(dn, share, means)
+def dot(one, other):
+    """The scalar product of two rows, summed likewise."""
+    a = b = c = d = e = f = g = h = one.dtype.type(0)
+    whole = len(one) // 8 * 8
+    for i in range(0, whole, 8):
+        a += one[i] * other[i]
+        b += one[i + 1] * other[i + 1]
+        c += one[i + 2] * other[i + 2]
+        d += one[i + 3] * other[i + 3]
+        e += one[i + 4] * other[i + 4]
+        f += one[i + 5] * other[i + 5]
+        g += one[i + 6] * other[i + 6]
+        h += one[i + 7] * other[i + 7]
+    for i in range(whole, len(one)):
+        a += one[i] * other[i]
+    return ((a + b) + (c + d)) + ((e + f) + (g + h))
+
+
+@compiled
+def normalise(z, rstd, running_mean, running_var):
+    """z (H, B) ← (z − mean)/√(var + ε) in place; 1/√(var + ε) is kept, the running statistics move along."""
+    kind = z.dtype.type
+    rows, batch = z.shape
     for j in range(rows):
-        row, d, product = n[j], dn[j], products[j]
+        row = z[j]
+        mean = total(row) / kind(batch)
         for b in range(batch):
-            product[b] = d[b] * row[b]
-    np.dot(products, share, slopes)
+            row[b] -= mean
+        squares = dot(row, row)
+        scale = kind(1) / math.sqrt(squares / kind(batch) + kind(EPS))
+        for b in range(batch):
+            row[b] *= scale
+        rstd[j] = scale
+        running_mean[j] += kind(MOMENTUM) * (mean - running_mean[j])
+        running_var[j] += kind(MOMENTUM) * (squares / kind(batch - 1) - running_var[j])
+
+
+@compiled
+def denormalise(n, rstd, dn):
+    """dn (H, B) ← dz = (dn − mean(dn) − n mean(dn·n)) rstd, in place; n as `normalise` left it."""
+    kind = n.dtype.type
+    rows, batch = n.shape
     for j in range(rows):
-        row, d, mean, slope, scale = n[j], dn[j], means[j], slopes[j], rstd[j]
+        row, d, scale = n[j], dn[j], rstd[j]
+        mean = total(d) / kind(batch)
+        slope = dot(d, row) / kind(batch)
         for b in range(batch):
             d[b] = (d[b] - mean - row[b] * slope) * scale
 
@@ -117,11 +150,9 @@ def bias_backward(d, scale, db):
     """db (C,) = the sums of d (C, B); d ← scale d."""
     for c in range(len(d)):
         row = d[c]
-        total = row.dtype.type(0)
+        db[c] = total(row)
         for b in range(len(row)):
-            total += row[b]
             row[b] *= scale
-        db[c] = total
 
 
 @compiled
@@ -145,10 +176,6 @@ def gradient(
     d,  # (widest · B,), the gradient by what a layer computes
     e,  # (widest · B,), that of the layer below
     rstd,  # (units,)
-    share,  # (B,), 1/B
-    means,  # (widest,), scratch
-    slopes,  # (widest,), scratch
-    products,  # (widest · B,), scratch
     running_mean,  # (L, units)
     running_var,  # (L, units)
     losses,  # (L,), written
@@ -165,9 +192,7 @@ def gradient(
             np.dot(matrix(theta[lane], start, units, fan_in), below, z)
             if k < normed:
                 here = slice(row, row + units)
-                room = matrix(products, 0, units, batch)
-                mean, var = running_mean[lane, here], running_var[lane, here]
-                normalise(z, rstd[here], mean, var, share, means[:units], room)
+                normalise(z, rstd[here], running_mean[lane, here], running_var[lane, here])
             if k < last:
                 below = matrix(h, row * batch, units, batch)
                 rectify(z, below)
@@ -185,8 +210,7 @@ def gradient(
             if k < last:
                 rectify_backward(z, dz)
             if k < normed:
-                room = matrix(products, 0, units, batch)
-                denormalise(z, rstd[row : row + units], dz, share, means[:units], slopes[:units], room)
+                denormalise(z, rstd[row : row + units], dz)
             dw = matrix(grad[lane], start, units, fan_in)
             if k == 0:
                 np.dot(dz, x, dw)
