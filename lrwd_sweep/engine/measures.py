@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -17,9 +19,9 @@ def summed(losses: Tensor, logits: Tensor, y: Tensor) -> Tensor:  # (L,), (L, C,
 
 
 def means(total: Tensor, size: int) -> Tensor:  # (MEASURES, L)
-    """Sums as means; where the loss is NaN no prediction is right either."""
+    """Sums as means; all NaN where the loss is not finite, which makes no prediction right either."""
     found = total / size
-    return torch.where(found[0].isnan(), found[0], found)
+    return torch.where(found[0].isfinite(), found, math.nan)
 
 
 def losses_of(loss: Loss, logits: Tensor, y: Tensor) -> Tensor:  # (L, C, B), (B,) → (L,)

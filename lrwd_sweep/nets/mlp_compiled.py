@@ -37,8 +37,9 @@ class CompiledMlpLanes:
         self.losses = like.new_empty(lanes)
         self.logits = like.new_empty(lanes, widths[-1], batch)
         self.running_mean, self.running_var = like.new_zeros(lanes, units), like.new_ones(lanes, units)
-        sizes = (units * batch, units * batch, widest * batch, widest * batch, units)
-        self.scratch = [like.new_empty(size) for size in sizes]  # n, h, d, e and 1/√(var + ε) of one lane
+        sizes = (units * batch, units * batch, widest * batch, widest * batch, units, widest, widest)
+        rooms = [like.new_empty(size) for size in sizes]
+        self.scratch = mlp_loops.Scratch(*_numbers(*rooms, like.new_full((batch,), 1 / batch)))
 
     def gradient(
         self,
@@ -57,7 +58,8 @@ class CompiledMlpLanes:
             self.widths,
             self.normed,
             self.scale,
-            *_numbers(x.contiguous(), x.t().contiguous(), y, *self.scratch),
+            *_numbers(x.contiguous(), x.t().contiguous(), y),
+            self.scratch,
             *_numbers(self.running_mean, self.running_var, self.losses, self.logits),
         )
         return self.losses, self.logits
@@ -79,13 +81,13 @@ class CompiledPredictor:
         lanes, x = self.lanes, x.flatten(1)
         widest = int(lanes.widths[1:].max())
         logits = x.new_empty(len(lanes.theta), int(lanes.widths[-1]), len(x))
-        scratch = [x.new_empty(widest * len(x)) for _ in range(2)]
+        rooms = [x.new_empty(size) for size in (x.numel(), *[widest * mlp_loops.COLUMNS] * 2)]
         mlp_loops.predict(
             lanes.theta.numpy(),
             lanes.widths,
             lanes.normed,
             lanes.scale,
-            *_numbers(x.t().contiguous(), *scratch, lanes.running_mean, self.running_rstd, logits),
+            *_numbers(x.contiguous(), *rooms, lanes.running_mean, self.running_rstd, logits),
         )
         return logits
 

@@ -8,79 +8,71 @@ from Python for a lane. The products are scipy's BLAS. Activations are (H, B), s
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
 from lrwd_sweep.jit import compiled
 from lrwd_sweep.nets.batch_norm import EPS, MOMENTUM  # compiled in, and kept until this file changes
 
+COLUMNS = 48  # inputs predicted at a time: products of such a width with 128 × 128 are OpenBLAS's fastest
 
-@compiled
-def total(row):
-    """The sum of a row, as eight sums side by side: in this order on every machine."""
-    a = b = c = d = e = f = g = h = row.dtype.type(0)
-    whole = len(row) // 8 * 8
-    for i in range(0, whole, 8):
-        a += row[i]
-        b += row[i + 1]
-        c += row[i + 2]
-        d += row[i + 3]
-        e += row[i + 4]
-        f += row[i + 5]
-        g += row[i + 6]
-        h += row[i + 7]
-    for i in range(whole, len(row)):
-        a += row[i]
-    return ((a + b) + (c + d)) + ((e + f) + (g + h))
+
+class Scratch(NamedTuple):
+    """Room for one lane's step on a batch of B."""
+
+    n: np.ndarray  # (units · B,), of all layers: as the forward pass left it, for the backward pass
+    h: np.ndarray  # likewise, rectified
+    d: np.ndarray  # (widest · B,), the gradient by what a layer computes
+    e: np.ndarray  # (widest · B,), that of the layer below
+    rstd: np.ndarray  # (units,), 1/√(var + ε)
+    means: np.ndarray  # (widest,)
+    slopes: np.ndarray  # (widest,)
+    share: np.ndarray  # (B,), 1/B
 
 
 @compiled
-def dot(one, other):
-    """The scalar product of two rows, summed likewise."""
-    a = b = c = d = e = f = g = h = one.dtype.type(0)
-    whole = len(one) // 8 * 8
-    for i in range(0, whole, 8):
-        a += one[i] * other[i]
-        b += one[i + 1] * other[i + 1]
-        c += one[i + 2] * other[i + 2]
-        d += one[i + 3] * other[i + 3]
-        e += one[i + 4] * other[i + 4]
-        f += one[i + 5] * other[i + 5]
-        g += one[i + 6] * other[i + 6]
-        h += one[i + 7] * other[i + 7]
-    for i in range(whole, len(one)):
-        a += one[i] * other[i]
-    return ((a + b) + (c + d)) + ((e + f) + (g + h))
+def row_means(a, share, means):
+    """means (rows,) of a (rows, B); share is (B,), 1/B."""
+    means[:] = 0  # BLAS adds to 0 times what is there, which may be NaN
+    np.dot(a, share, means)
 
 
 @compiled
-def normalise(z, rstd, running_mean, running_var):
+def normalise(z, rstd, running_mean, running_var, share, means, products):
     """z (H, B) ← (z − mean)/√(var + ε) in place; 1/√(var + ε) is kept, the running statistics move along."""
     kind = z.dtype.type
     rows, batch = z.shape
+    row_means(z, share, means)
     for j in range(rows):
-        row = z[j]
-        mean = total(row) / kind(batch)
+        row, square, mean = z[j], products[j], means[j]
         for b in range(batch):
             row[b] -= mean
-        squares = dot(row, row)
-        scale = kind(1) / math.sqrt(squares / kind(batch) + kind(EPS))
+            square[b] = row[b] * row[b]
+        running_mean[j] += kind(MOMENTUM) * (mean - running_mean[j])
+    row_means(products, share, means)
+    unbiased = kind(batch) / kind(batch - 1)
+    for j in range(rows):
+        running_var[j] += kind(MOMENTUM) * (means[j] * unbiased - running_var[j])
+        rstd[j] = kind(1) / math.sqrt(means[j] + kind(EPS))
+    for j in range(rows):
+        row, scale = z[j], rstd[j]
         for b in range(batch):
             row[b] *= scale
-        rstd[j] = scale
-        running_mean[j] += kind(MOMENTUM) * (mean - running_mean[j])
-        running_var[j] += kind(MOMENTUM) * (squares / kind(batch - 1) - running_var[j])
 
 
 @compiled
-def denormalise(n, rstd, dn):
+def denormalise(n, rstd, dn, share, means, slopes, products):
     """dn (H, B) ← dz = (dn − mean(dn) − n mean(dn·n)) rstd, in place; n as `normalise` left it."""
-    kind = n.dtype.type
     rows, batch = n.shape
     for j in range(rows):
-        row, d, scale = n[j], dn[j], rstd[j]
-        mean = total(d) / kind(batch)
-        slope = dot(d, row) / kind(batch)
+        row, d, product = n[j], dn[j], products[j]
+        for b in range(batch):
+            product[b] = d[b] * row[b]
+    row_means(dn, share, means)
+    row_means(products, share, slopes)
+    for j in range(rows):
+        row, d, mean, slope, scale = n[j], dn[j], means[j], slopes[j], rstd[j]
         for b in range(batch):
             d[b] = (d[b] - mean - row[b] * slope) * scale
 
@@ -92,6 +84,17 @@ def apply_running(z, running_mean, running_rstd):
         row, mean, rstd = z[j], running_mean[j], running_rstd[j]
         for b in range(len(row)):
             row[b] = (row[b] - mean) * rstd
+
+
+@compiled
+def apply_running_and_rectify(z, running_mean, running_rstd):
+    """The same, and z ← max(z, 0); NaN stays NaN."""
+    zero = z.dtype.type(0)
+    for j in range(len(z)):
+        row, mean, rstd = z[j], running_mean[j], running_rstd[j]
+        for b in range(len(row)):
+            n = (row[b] - mean) * rstd
+            row[b] = zero if n < zero else n
 
 
 @compiled
@@ -125,10 +128,10 @@ def output(z, scale, bias, logits):
 
 @compiled
 def cross_entropy(logits, y, d):
-    """The mean over the batch of logits (C, B) and classes (B,); d is its gradient, (softmax − one-hot)/B."""
+    """The mean over the batch of logits (C, B) and classes (B,); d ← softmax − one-hot, its gradient · B."""
     kind = logits.dtype.type
     classes, batch = logits.shape
-    loss, one_of = kind(0), kind(1) / kind(batch)
+    loss = kind(0)
     for b in range(batch):
         top = logits[0, b]
         for c in range(1, classes):
@@ -140,19 +143,19 @@ def cross_entropy(logits, y, d):
             total += d[c, b]
         loss += top + math.log(total) - logits[y[b], b]
         for c in range(classes):
-            d[c, b] *= one_of / total
-        d[y[b], b] -= one_of
-    return loss * one_of
+            d[c, b] /= total
+        d[y[b], b] -= kind(1)
+    return loss / kind(batch)
 
 
 @compiled
-def bias_backward(d, scale, db):
-    """db (C,) = the sums of d (C, B); d ← scale d."""
+def output_backward(d, scale, share, db):
+    """db (C,) = the means of d (C, B); d ← scale/B d."""
+    row_means(d, share, db)
     for c in range(len(d)):
         row = d[c]
-        db[c] = total(row)
         for b in range(len(row)):
-            row[b] *= scale
+            row[b] *= scale * share[0]
 
 
 @compiled
@@ -171,11 +174,7 @@ def gradient(
     x,  # (B, in)
     xt,  # (in, B)
     y,  # (B,)
-    n,  # (units · B,), of all layers: as the forward pass left it, for the backward pass
-    h,  # likewise, rectified
-    d,  # (widest · B,), the gradient by what a layer computes
-    e,  # (widest · B,), that of the layer below
-    rstd,  # (units,)
+    scratch,
     running_mean,  # (L, units)
     running_var,  # (L, units)
     losses,  # (L,), written
@@ -183,6 +182,7 @@ def gradient(
 ):
     """Every lane's loss on a batch, and its gradient."""
     batch, last = len(x), len(widths) - 2
+    n, h, d, e, rstd, means, slopes, share = scratch
     for lane in range(len(theta)):
         start = row = 0
         below = xt
@@ -190,12 +190,14 @@ def gradient(
             fan_in, units = widths[k], widths[k + 1]
             z = matrix(n, row * batch, units, batch)
             np.dot(matrix(theta[lane], start, units, fan_in), below, z)
+            room = matrix(h, row * batch, units, batch)
             if k < normed:
                 here = slice(row, row + units)
-                normalise(z, rstd[here], running_mean[lane, here], running_var[lane, here])
+                mean, var = running_mean[lane, here], running_var[lane, here]
+                normalise(z, rstd[here], mean, var, share, means[:units], room)
             if k < last:
-                below = matrix(h, row * batch, units, batch)
-                rectify(z, below)
+                rectify(z, room)
+                below = room
                 start += units * fan_in
                 row += units
         classes = widths[last + 1]
@@ -203,14 +205,15 @@ def gradient(
         output(z, scale, theta[lane, bias : bias + classes], logits[lane])
         dz = matrix(d, 0, classes, batch)
         losses[lane] = cross_entropy(logits[lane], y, dz)
-        bias_backward(dz, scale, grad[lane, bias : bias + classes])
+        output_backward(dz, scale, share, grad[lane, bias : bias + classes])
         for k in range(last, -1, -1):
             fan_in, units = widths[k], widths[k + 1]
             z = matrix(n, row * batch, units, batch)
             if k < last:
                 rectify_backward(z, dz)
             if k < normed:
-                denormalise(z, rstd[row : row + units], dz)
+                room = matrix(h, row * batch, units, batch)  # what was there is used up
+                denormalise(z, rstd[row : row + units], dz, share, means[:units], slopes[:units], room)
             dw = matrix(grad[lane], start, units, fan_in)
             if k == 0:
                 np.dot(dz, x, dw)
@@ -224,22 +227,32 @@ def gradient(
 
 
 @compiled
-def predict(theta, widths, normed, scale, xt, z, h, running_mean, running_rstd, logits):
-    """The logits (L, C, B) of inputs xt (in, B) by running statistics; z and h (widest · B,) are scratch."""
-    batch, last = xt.shape[1], len(widths) - 2
+def predict(theta, widths, normed, scale, x, xt, z, h, running_mean, running_rstd, logits):
+    """The logits (L, C, B) of inputs x (B, in) by running statistics.
+
+    xt (in · B,) is scratch, as are z and h (widest · COLUMNS,).
+    """
+    batch, last = len(x), len(widths) - 2
+    starts = range(0, batch, COLUMNS)
+    for begin in starts:
+        end = min(begin + COLUMNS, batch)
+        matrix(xt, begin * widths[0], widths[0], end - begin)[:] = x[begin:end].T
     for lane in range(len(theta)):
-        start = row = 0
-        below = xt
-        for k in range(last + 1):
-            fan_in, units = widths[k], widths[k + 1]
-            above = matrix(z, 0, units, batch)
-            np.dot(matrix(theta[lane], start, units, fan_in), below, above)
-            start += units * fan_in
-            if k < normed:
+        for begin in starts:
+            end = min(begin + COLUMNS, batch)
+            below = matrix(xt, begin * widths[0], widths[0], end - begin)
+            start = row = 0
+            for k in range(last + 1):
+                fan_in, units = widths[k], widths[k + 1]
+                above = matrix(z, 0, units, end - begin)
+                np.dot(matrix(theta[lane], start, units, fan_in), below, above)
+                start += units * fan_in
                 here = slice(row, row + units)
-                apply_running(above, running_mean[lane, here], running_rstd[lane, here])
-            if k < last:
-                rectify(above, above)
-                below, z, h = above, h, z
-                row += units
-        output(above, scale, theta[lane, start : start + len(logits[lane])], logits[lane])
+                if k < last:
+                    apply_running_and_rectify(above, running_mean[lane, here], running_rstd[lane, here])
+                    below, z, h = above, h, z
+                    row += units
+                elif k < normed:
+                    apply_running(above, running_mean[lane, here], running_rstd[lane, here])
+            found = logits[lane, :, begin:end]
+            output(above, scale, theta[lane, start : start + len(found)], found)
