@@ -41,3 +41,12 @@ class Spread:
         """
         low, high = min(self.values), max(self.values)
         return f"{self.median:{form}}{unit} ({low:{form}} – {high:{form}})"
+
+
+def rate_form(rate: float) -> str:
+    """The format of a rate: whole, unless that would hide what there is to see.
+
+    >>> [f"{rate:{rate_form(rate)}}" for rate in (8204.3, 0.724)]
+    ['8,204', '0.72']
+    """
+    return ",.0f" if rate >= 10 else ".2f"

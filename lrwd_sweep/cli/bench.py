@@ -184,6 +184,7 @@ class Asked:
 def _race(asked: Asked, contenders: str | None, lanes: int, other_lanes: int, as_json: bool) -> None:
     from lrwd_sweep.bench import race
     from lrwd_sweep.bench.contenders import entries
+    from lrwd_sweep.bench.spread import rate_form
 
     names = None if contenders is None else [name.strip() for name in contenders.split(",")]
     result = race.race(
@@ -194,7 +195,7 @@ def _race(asked: Asked, contenders: str | None, lanes: int, other_lanes: int, as
         other_lanes=other_lanes,
         repeats=asked.repeats,
         seed=0,
-        on_run=lambda name, rate: _note(f"{name}: {rate:,.0f} lane-steps/s"),
+        on_run=lambda name, rate: _note(f"{name}: {rate:{rate_form(rate)}} lane-steps/s"),
     )
     asked.print(result, as_json)
 

@@ -15,7 +15,7 @@ from lrwd_sweep.bench.chart import chart
 from lrwd_sweep.bench.overhead import Overhead
 from lrwd_sweep.bench.race import Floor, Race
 from lrwd_sweep.bench.scaling import Scaling
-from lrwd_sweep.bench.spread import Spread
+from lrwd_sweep.bench.spread import Spread, rate_form
 from lrwd_sweep.training import Training
 from lrwd_sweep.view.plain import plain
 
@@ -51,7 +51,8 @@ def _race(race: Race) -> Iterator[RenderableType]:
             table.add_row(name, "", "not available", "")
         else:
             lead = timing.lead.text(".1f", "×") if k else ""
-            table.add_row(name, str(timing.lanes), timing.rate.text(",.0f"), lead)
+            rate = timing.rate.text(rate_form(timing.rate.median))
+            table.add_row(name, str(timing.lanes), rate, lead)
     yield table
     for timing in race.timings:
         if timing.absent:
@@ -61,9 +62,10 @@ def _race(race: Race) -> Iterator[RenderableType]:
 
 def _floor(floor: Floor) -> str:
     speed, share = floor.rate.times(floor.flop / 1e9), floor.validation / floor.flop
+    rate = floor.rate.text(rate_form(floor.rate.median))
     return (
         f"floor: the matrix products of a lane-step, {floor.flop / 1e6:.1f} MFLOP, {share:.0%} of them for "
-        f"validation, at {speed.text('.0f')} GFLOP/s: {floor.rate.text(',.0f')} lane-steps/s; "
+        f"validation, at {speed.text('.0f')} GFLOP/s: {rate} lane-steps/s; "
         f"lrwd-sweep reaches {floor.reached.times(100).text('.0f', ' %')} of that"
     )
 

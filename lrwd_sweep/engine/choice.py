@@ -124,8 +124,8 @@ def _same_bits(training: Training, device: torch.device, most: int) -> bool:
 def _passed(net: Network, splits: Splits, lanes: int) -> Sequence[Tensor]:
     """Losses, logits, gradients and predictions of lanes that differ, after two steps."""
     stream = torch.Generator().manual_seed(0)
-    net = of_seed(net, stream)
     x, y = splits.train.x, splits.train.y
+    net = of_seed(net, stream, x.device)
     arena = Arena.stack(net.init(stream), lanes, device=x.device, dtype=x.dtype)
     arena.theta.mul_(torch.linspace(1, 1.5, lanes).to(x).unsqueeze(1))
     train = net.lanes(arena.named, arena.named_grad, len(y))

@@ -56,7 +56,7 @@ class PackTrainer:
     def _begin(self) -> None:
         """The state before the first step."""
         training, train, seed, lanes = self.training, self.splits.train, self.seed, len(self.cells)
-        net = of_seed(network(training), generator(seed, "parameters"))
+        net = of_seed(network(training), generator(seed, "parameters"), train.device)
         self.arena = Arena.stack(
             net.init(generator(seed, "parameters")),
             lanes,

@@ -84,9 +84,9 @@ def is_native(name: str, loss: str = CROSS_ENTROPY) -> bool:
     return name in NATIVE and loss == CROSS_ENTROPY
 
 
-def of_seed(net: Network, generator: torch.Generator) -> Network:
-    """A network with what does not train as it is initialised where `init` is given such a generator."""
-    return net.of_seed(generator) if isinstance(net, ModuleNetwork) else net
+def of_seed(net: Network, generator: torch.Generator, device: torch.device) -> Network:
+    """A network for training there, with what does not train as `init` initialises it by such a generator."""
+    return net.of_seed(generator, device) if isinstance(net, ModuleNetwork) else net
 
 
 def loss_of(net: Network) -> Loss:

@@ -40,7 +40,10 @@ def row_means(a, share, means):
 
 @compiled
 def normalise(z, rstd, running_mean, running_var, share, means, products):
-    """z (H, B) ← (z − mean)/√(var + ε) in place; 1/√(var + ε) is kept, the running statistics move along."""
+    """z (H, B) ← (z − mean)/√(var + ε) in place; 1/√(var + ε) is kept, the running statistics move along.
+
+    means (H,) and products (H, B) are scratch.
+    """
     kind = z.dtype.type
     rows, batch = z.shape
     row_means(z, share, means)
@@ -63,7 +66,10 @@ def normalise(z, rstd, running_mean, running_var, share, means, products):
 
 @compiled
 def denormalise(n, rstd, dn, share, means, slopes, products):
-    """dn (H, B) ← dz = (dn − mean(dn) − n mean(dn·n)) rstd, in place; n as `normalise` left it."""
+    """dn (H, B) ← dz = (dn − mean(dn) − n mean(dn·n)) rstd, in place; n as `normalise` left it.
+
+    means and slopes (H,) and products (H, B) are scratch.
+    """
     rows, batch = n.shape
     for j in range(rows):
         row, d, product = n[j], dn[j], products[j]

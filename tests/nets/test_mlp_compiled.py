@@ -19,6 +19,7 @@ from lrwd_sweep.engine.trainer import PackTrainer
 from lrwd_sweep.lattice import Cell
 from lrwd_sweep.nets.mlp import Mlp, MlpLanes
 from lrwd_sweep.nets.mlp_compiled import CompiledMlpLanes
+from lrwd_sweep.nets.mlp_loops import COLUMNS
 from lrwd_sweep.nets.network import Lanes
 from lrwd_sweep.optimizer import Optimizer
 from tests.nets.conftest import training
@@ -67,7 +68,7 @@ def test_gradients_statistics_and_predictions_are_those_of_torch(
         for one, two in zip(expected.gradient(x, y, NOISE), found.gradient(x, y, NOISE), strict=True):
             torch.testing.assert_close(two, one, rtol=1e-10, atol=1e-12)
         torch.testing.assert_close(other.grad, arena.grad, rtol=1e-8, atol=1e-10)
-    images, _ = _batch(net, 7, 99)
+    images, _ = _batch(net, 2 * COLUMNS + 7, 99)
     predictions = (lanes.predictor().predict(images) for lanes in (found, expected))
     torch.testing.assert_close(*predictions, rtol=1e-9, atol=1e-11)
 

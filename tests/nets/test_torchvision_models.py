@@ -9,7 +9,7 @@ from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.trainer import PackTrainer
 from lrwd_sweep.errors import UnknownName, UsageError
 from lrwd_sweep.lattice import Cell
-from lrwd_sweep.nets import ModuleNetwork, build
+from lrwd_sweep.nets import ModuleNetwork, build, of_seed
 from lrwd_sweep.nets.noise import Dropout
 from lrwd_sweep.optimizer import Optimizer
 from tests.nets.conftest import training
@@ -83,3 +83,19 @@ def test_lanes_with_dropout_repeat_and_keep_apart(tiny32: Splits) -> None:
         runs += list(trainer.arena.theta)
     assert torch.equal(runs[0], runs[1])
     assert torch.equal(runs[0], runs[2])
+
+
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [
+        ("resnet18", torch.contiguous_format),
+        ("resnext50_32x4d", torch.channels_last),  # as wide, in groups
+        ("squeezenet1_1", torch.channels_last),
+    ],
+)
+def test_wide_dense_convolutions_are_channels_first_on_a_cpu(name: str, layout: torch.memory_format) -> None:
+    net = _network(name, (3, 32, 32))
+    for device, expected in (("cpu", layout), ("cuda", torch.channels_last)):
+        placed = of_seed(net, torch.Generator().manual_seed(0), torch.device(device))
+        weights = [value for value in placed.init(torch.Generator()).values() if value.dim() == 4]
+        assert any(not weight.is_contiguous() for weight in weights) == (expected is torch.channels_last)
