@@ -16,6 +16,7 @@ from lrwd_sweep.jit import compiled
 from lrwd_sweep.nets.batch_norm import EPS, MOMENTUM  # compiled in, and kept until this file changes
 
 COLUMNS = 48  # inputs predicted at a time: products of such a width with 128 × 128 are OpenBLAS's fastest
+SMALL = 1_000_000  # multiplications in a product, up to which OpenBLAS on AVX-512 copies no matrix first
 
 
 class Scratch(NamedTuple):
@@ -171,6 +172,21 @@ def matrix(flat, start, rows, columns):
 
 
 @compiled
+def multiply_transposed(a, b, c, room):
+    """c (K, N) = aᵀ b of a (M, K) and b (M, N), as two sums where each is small; room (K, N) is scratch."""
+    if not SMALL < len(a) * c.size <= 2 * SMALL:
+        np.dot(a.T, b, c)
+        return
+    half = len(a) // 2
+    np.dot(a[:half].T, b[:half], c)
+    np.dot(a[half:].T, b[half:], room)
+    for k in range(len(c)):
+        one, other = c[k], room[k]
+        for i in range(len(one)):
+            one[i] += other[i]
+
+
+@compiled
 def gradient(
     theta,  # (L, P), the matrices (out, in) one after another, then the bias
     grad,  # (L, P), written
@@ -225,9 +241,10 @@ def gradient(
                 np.dot(dz, x, dw)
                 break
             row -= fan_in
-            np.dot(dz, matrix(h, row * batch, fan_in, batch).T, dw)
+            below = matrix(h, row * batch, fan_in, batch)
+            np.dot(dz, below.T, dw)
             dh = matrix(e, 0, fan_in, batch)
-            np.dot(matrix(theta[lane], start, units, fan_in).T, dz, dh)
+            multiply_transposed(matrix(theta[lane], start, units, fan_in), dz, dh, below)
             dz, d, e = dh, e, d
             start -= fan_in * widths[k - 1]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -58,6 +58,7 @@ def _both(net: Mlp, lanes: int, batch: int) -> list[tuple[Arena, Lanes]]:
     st.integers(1, 4),
     st.integers(3, 12),
 )
+@example([5, 129, 128, 3], True, 2, 64)  # whose products are multiplied in halves, one of them odd
 def test_gradients_statistics_and_predictions_are_those_of_torch(
     widths: list[int], norm_logits: bool, lanes: int, batch: int
 ) -> None:
