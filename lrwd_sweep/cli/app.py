@@ -91,9 +91,8 @@ def run() -> int:  # noqa: PLR0911 - one return for each way to end
         return end.exit_code
     except TyperException as error:
         at = getattr(error, "ctx", None)
-        return _fail(
-            f"{error.format_message()} See {at.command_path if at else 'lrwd-sweep'} --help", error.exit_code
-        )
+        what = error.format_message().removesuffix(".")
+        return _fail(f"{what}; see {at.command_path if at else 'lrwd-sweep'} --help", error.exit_code)
     except LrwdError as error:
         return _fail(str(error), error.exit_code)
     except Interrupted as error:
