@@ -187,6 +187,14 @@ def multiply_transposed(a, b, c, room):
 
 
 @compiled
+def transpose(a, b):
+    """b (K, M) = aᵀ of a (M, K)."""
+    for k in range(len(b)):
+        for m in range(len(a)):
+            b[k, m] = a[m, k]
+
+
+@compiled
 def gradient(
     theta,  # (L, P), the matrices (out, in) one after another, then the bias
     grad,  # (L, P), written
@@ -259,7 +267,7 @@ def predict(theta, widths, normed, scale, x, xt, z, h, running_mean, running_rst
     starts = range(0, batch, COLUMNS)
     for begin in starts:
         end = min(begin + COLUMNS, batch)
-        matrix(xt, begin * widths[0], widths[0], end - begin)[:] = x[begin:end].T
+        transpose(x[begin:end], matrix(xt, begin * widths[0], widths[0], end - begin))
     for lane in range(len(theta)):
         for begin in starts:
             end = min(begin + COLUMNS, batch)
