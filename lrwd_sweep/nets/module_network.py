@@ -85,11 +85,11 @@ class ModuleNetwork:
 
     def of_seed(self, generator: torch.Generator, device: torch.device) -> Self:
         """This for training there, with what does not train as `init` initialises it by such a generator."""
-        network = copy(self)
-        if self.by_seed:
-            network.module = self._hollow(self._seeded(generator))
-        if self.wide and device.type == "cpu":
-            network.layout = torch.contiguous_format
+        network = self._channels_first if self.wide and device.type == "cpu" else self
+        if not self.by_seed:
+            return network
+        network = copy(network)
+        network.module = self._hollow(self._seeded(generator))
         return network
 
     def check_precision(self) -> None:
@@ -105,6 +105,12 @@ class ModuleNetwork:
             return VmapLanes(self.module, theta, grad, self.way.loss, precision=self.way.precision)
         layout, precision = self.layout, self.way.precision
         return ModuleLanes(self.module, theta, grad, self.way.loss, layout, precision=precision)
+
+    @cached_property
+    def _channels_first(self) -> Self:
+        network = copy(self)
+        network.layout = torch.contiguous_format
+        return network
 
     def _seeded(self, generator: torch.Generator) -> nn.Module:
         return _initialised(self.make, int(torch.randint(2**62, (), generator=generator)))

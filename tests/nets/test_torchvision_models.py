@@ -99,3 +99,4 @@ def test_wide_dense_convolutions_are_channels_first_on_a_cpu(name: str, layout: 
         placed = of_seed(net, torch.Generator().manual_seed(0), torch.device(device))
         weights = [value for value in placed.init(torch.Generator()).values() if value.dim() == 4]
         assert any(not weight.is_contiguous() for weight in weights) == (expected is torch.channels_last)
+        assert of_seed(net, torch.Generator(), torch.device(device)) is placed  # what it has found out stays
