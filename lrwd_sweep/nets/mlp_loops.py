@@ -43,7 +43,7 @@ def row_means(a, share, means):
 def normalise(z, rstd, running_mean, running_var, share, means, products):
     """z (H, B) ← (z − mean)/√(var + ε) in place; 1/√(var + ε) is kept, the running statistics move along.
 
-    means (H,) and products (H, B) are scratch.
+    share is (B,), 1/B; means (H,) and products (H, B) are scratch.
     """
     kind = z.dtype.type
     rows, batch = z.shape
@@ -69,7 +69,7 @@ def normalise(z, rstd, running_mean, running_var, share, means, products):
 def denormalise(n, rstd, dn, share, means, slopes, products):
     """dn (H, B) ← dz = (dn − mean(dn) − n mean(dn·n)) rstd, in place; n as `normalise` left it.
 
-    means and slopes (H,) and products (H, B) are scratch.
+    share is (B,), 1/B; means and slopes (H,) and products (H, B) are scratch.
     """
     rows, batch = n.shape
     for j in range(rows):
@@ -95,7 +95,7 @@ def apply_running(z, running_mean, running_rstd):
 
 @compiled
 def apply_running_and_rectify(z, running_mean, running_rstd):
-    """The same, and z ← max(z, 0); NaN stays NaN."""
+    """What `apply_running` does, and z ← max(z, 0); NaN stays NaN."""
     zero = z.dtype.type(0)
     for j in range(len(z)):
         row, mean, rstd = z[j], running_mean[j], running_rstd[j]
@@ -157,7 +157,7 @@ def cross_entropy(logits, y, d):
 
 @compiled
 def output_backward(d, scale, share, db):
-    """db (C,) = the means of d (C, B); d ← scale/B d."""
+    """db (C,) = the means of d (C, B); d ← scale/B d. share is (B,), 1/B."""
     row_means(d, share, db)
     for c in range(len(d)):
         row = d[c]
@@ -173,7 +173,7 @@ def matrix(flat, start, rows, columns):
 
 @compiled
 def multiply_transposed(a, b, c, room):
-    """c (K, N) = aᵀ b of a (M, K) and b (M, N), as two sums where each is small; room (K, N) is scratch."""
+    """c (K, N) = aᵀ b of a (M, K) and b (M, N), in halves of M if those are small; room (K, N) is scratch."""
     if not SMALL < len(a) * c.size <= 2 * SMALL:
         np.dot(a.T, b, c)
         return
