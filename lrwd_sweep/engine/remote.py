@@ -85,10 +85,10 @@ class Remote:
         self._say(job)
         asked = False
         while True:
+            if not asked and should_stop():  # whether or not epochs come faster than it is polled
+                self._say(Stop())
+                asked = True
             if not self.connection.poll(_POLL):
-                if not asked and should_stop():
-                    self._say(Stop())
-                    asked = True
                 continue
             match self._heard():
                 case Passed(epoch, metrics):
