@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrwd_sweep.bench.machine import cores
 from lrwd_sweep.bench.order import Order
 from lrwd_sweep.bench.task import data, module
 from lrwd_sweep.engine.trainer import EVAL_BATCH
+from lrwd_sweep.host import cores
 from lrwd_sweep.nets import network
 from lrwd_sweep.training import Training
 

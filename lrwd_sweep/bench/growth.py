@@ -6,11 +6,11 @@ import random
 import time
 from typing import Any
 
-from lrwd_sweep.bench.machine import cores
 from lrwd_sweep.bench.order import Order
 from lrwd_sweep.bench.ours import ready
 from lrwd_sweep.bench.task import choose_lanes
 from lrwd_sweep.engine import Pool
+from lrwd_sweep.host import cores
 
 
 def measure(order: Order) -> dict[str, Any]:

@@ -15,10 +15,10 @@ import torch
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from lrwd_sweep.bench.machine import cores
 from lrwd_sweep.bench.plain import enqueue, optimize, train_lane
 from lrwd_sweep.bench.task import Curves, Lane, Outcome, data
 from lrwd_sweep.data import Splits
+from lrwd_sweep.host import cores
 from lrwd_sweep.training import Training
 
 

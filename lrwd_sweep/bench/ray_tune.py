@@ -14,9 +14,9 @@ import ray
 import torch
 from ray import tune
 
-from lrwd_sweep.bench.machine import cores
 from lrwd_sweep.bench.plain import train_lane
 from lrwd_sweep.bench.task import Lane, Outcome, data
+from lrwd_sweep.host import cores
 from lrwd_sweep.lattice import Cell
 from lrwd_sweep.training import Training
 

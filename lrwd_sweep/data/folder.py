@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +15,7 @@ from lrwd_sweep.data.files import Files
 from lrwd_sweep.data.images import Images, as_splits, broken
 from lrwd_sweep.data.splits import Splits
 from lrwd_sweep.errors import DataError
+from lrwd_sweep.host import cores
 
 
 def load(name: str, files: Files | None = None, sizes: DataSet | None = None) -> Splits:
@@ -37,7 +37,7 @@ def load(name: str, files: Files | None = None, sizes: DataSet | None = None) ->
 def _read(samples: Sequence[image_folder.Sample], sizes: DataSet) -> Images:
     images = Images.empty(len(samples), sizes)
     side = sizes.shape[-1]
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with ThreadPoolExecutor(cores()) as threads:
         for k, pixels in enumerate(threads.map(lambda sample: _pixels(sample[0], side), samples)):
             images.x[k], images.y[k] = pixels, samples[k][1]
     return images

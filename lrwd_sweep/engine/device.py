@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ import scipy.linalg.cython_blas  # type: ignore[import-untyped]  # noqa: F401  #
 import torch
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
+from lrwd_sweep import host
 from lrwd_sweep.errors import DeviceError, UnknownName
 
 NAMES = ("auto", "cpu", "cuda")
@@ -51,9 +51,8 @@ def prepare(device: torch.device) -> int:
             mallopt(_M_ARENA_MAX, 1)  # a second arena of threads keeps twice the memory
             mallopt(_M_TRIM_THRESHOLD, 1 << 30)
     _blas().limit(limits=1)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads(1)
-    return min(cores, MAX_WORKERS)
+    return min(host.cores(), MAX_WORKERS)
 
 
 def places(name: str) -> tuple[torch.device, ...]:
@@ -84,15 +83,7 @@ def free_bytes(device: torch.device) -> int:
     """Memory that an allocation could have now, in bytes."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            table = dict(line.split(":", 1) for line in lines)
-        return int(table["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError):
-        pages = (
-            os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4 << 30
-        )
-        return pages // 2
+    return host.free_bytes()
 
 
 @contextmanager

@@ -1,0 +1,97 @@
+"""What of this machine is this process's own: a container has less of it than the machine itself says.
+
+Linux limits processes by control groups, of version 2 or 1 (cgroups(7)); every group is within its parent's
+limits. Elsewhere, and where a file cannot be read, nothing is limited.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+MEMORY = "/proc/meminfo"
+GROUPS = "/proc/self/cgroup"  # a line per hierarchy: number, its controllers, this process's group
+MOUNTED = "/sys/fs/cgroup"  # version 2 itself; of version 1 a folder for every controller
+
+
+def cores() -> int:
+    """How many cores can compute for this process at a time, at least one."""
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([here, *(math.ceil(quota) for quota in _limits("cpu", _quota))]))
+
+
+def free_bytes() -> int:
+    """Memory that an allocation could have now, in bytes."""
+    return max(0, min([_free_here(), *(int(room) for room in _limits("memory", _room))]))
+
+
+def _free_here() -> int:
+    """Of the whole machine."""
+    try:
+        with open(MEMORY, encoding="ascii") as lines:
+            table = dict(line.split(":", 1) for line in lines)
+        return int(table["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):
+        known = hasattr(os, "sysconf")
+        return (os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if known else 4 << 30) // 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """A control group."""
+
+    folder: Path
+    version: int
+
+    def number(self, name: str, key: str = "") -> float:
+        """The number in a file, or behind a key of it; "max" is infinite. Raises OSError or ValueError."""
+        text = (self.folder / name).read_text(encoding="ascii")
+        if key:
+            text = dict(line.split() for line in text.splitlines())[key]
+        return math.inf if text.strip() == "max" else float(text)
+
+
+def _limits(controller: str, limit: Callable[[_Group], float]) -> Iterator[float]:
+    """What the group of this process has of something, and all those that it is in."""
+    for group in _groups(controller):
+        with suppress(OSError, ValueError, KeyError):
+            if math.isfinite(found := limit(group)):
+                yield found
+
+
+def _groups(controller: str) -> Iterator[_Group]:
+    """From the process's own to the root; those that a container does not show have no folder."""
+    with suppress(OSError, ValueError), open(GROUPS, encoding="utf-8") as lines:
+        for line in lines:
+            _, controllers, path = line.rstrip("\n").split(":", 2)
+            if controllers and controller not in controllers.split(","):
+                continue
+            version = 1 if controllers else 2
+            root = Path(MOUNTED, controller) if controllers else Path(MOUNTED)
+            inner = root / path.lstrip("/")
+            for folder in (inner, *inner.parents):
+                yield _Group(folder, version)
+                if folder == root:
+                    break
+
+
+def _quota(group: _Group) -> float:
+    """Seconds of computing per second."""
+    if group.version == 2:
+        quota, period = (group.folder / "cpu.max").read_text(encoding="ascii").split()
+        return math.inf if quota == "max" else float(quota) / float(period)
+    quota_us = group.number("cpu.cfs_quota_us")
+    return math.inf if quota_us < 0 else quota_us / group.number("cpu.cfs_period_us")
+
+
+def _room(group: _Group) -> float:
+    """Bytes up to the limit, those counted in of files that are kept as long as nobody needs the memory."""
+    if group.version == 2:
+        limit, used, kept = "memory.max", "memory.current", "inactive_file"
+    else:
+        limit, used, kept = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+    return group.number(limit) - group.number(used) + group.number("memory.stat", kept)
