@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from lrwd_sweep.gates import Outcome
+from lrwd_sweep.recommend import Recommended, recommendations
 from lrwd_sweep.result import ComparedResults, Result
 from lrwd_sweep.separability import Estimate, Separability
 from lrwd_sweep.surface import Surface
@@ -83,6 +84,7 @@ def _study(result: Result) -> Document:
         },
         "best": _best(result),
         "separability": _separability(result.separability),
+        "recommended": _recommended(result),
         "cells": _cells(result),
     } | ({"snapshot": asdict(result.snapshot)} if result.snapshot else {})
 
@@ -136,6 +138,28 @@ def _best(result: Result) -> Document | None:
             "normalized": _number(decay.normalized),
         },
         "timescale_epochs": _number(steps / training.steps_per_epoch) if steps and training else None,
+    }
+
+
+def _recommended(result: Result) -> Document:
+    found = recommendations(result)
+    return {
+        "cells": [_cell_to_use(cell) for cell in found.cells],
+        "why_not_forgiving": found.why_not_forgiving,
+        "next": [{"why": advice.why, "command": advice.command_line} for advice in found.next],
+    }
+
+
+def _cell_to_use(found: Recommended) -> Document:
+    around = found.around
+    return {
+        "role": found.role,
+        "lr": found.cell.lr,
+        "weight_decay": found.cell.weight_decay,
+        "value": found.value,
+        "around": around and {"mean": _number(around.mean), "worst": _number(around.worst)},
+        "timescale_steps": _number(found.timescale_steps),
+        "lines": [asdict(line) for line in found.lines],
     }
 
 

@@ -13,6 +13,7 @@ from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.gates import Gate, MaxAbsSlope, MaxBest, MinSeeds, NoEdge, Require
 from lrwd_sweep.lattice import Cell, Lattice
 from lrwd_sweep.optimizer import Optimizer
+from lrwd_sweep.recommend import recommendations
 from lrwd_sweep.result import Result, comparison, result
 from lrwd_sweep.separability import Verdict
 from lrwd_sweep.spec import Kind
@@ -199,3 +200,22 @@ def test_half_and_double_the_basin_are_in_the_document() -> None:
     found = document([grid(11, 11)])["studies"][0]["separability"]
     assert [other["basin"] for other in found["robustness"]] == [0.25, 1.0]
     assert found["baseline_gain"]["value"] is not None
+
+
+def test_what_to_use_and_what_to_do_next_is_what_the_report_prints() -> None:
+    study_of = grid(5, 5, seeds=2)
+    found = document([study_of])["studies"][0]["recommended"]
+    expected = recommendations(study_of)
+    assert [(cell["role"], cell["lr"], cell["weight_decay"]) for cell in found["cells"]] == [
+        (cell.role, cell.cell.lr, cell.cell.weight_decay) for cell in expected.cells
+    ]
+    assert found["cells"][0]["lines"][0]["code"].startswith("torch.optim.AdamW(")
+    assert found["next"][0]["command"] == expected.next[0].command_line
+    assert "lrwd-sweep grid --optimizer adamw" in found["next"][0]["command"]
+
+
+def test_where_nothing_counts_nothing_is_recommended_but_a_next_step() -> None:
+    found = document([diverged()])["studies"][0]["recommended"]
+    assert found["cells"] == []
+    assert found["why_not_forgiving"] == "no cell counts"
+    assert "extend lr downward" in found["next"][0]["why"]
