@@ -1,6 +1,7 @@
 """lrwd-sweep: can the learning rate and the weight decay be tuned one at a time?
 
-From Python, `sweep` and `compare` train what the command line's `grid` and `compare` train, `load` reads it.
+From Python, `sweep`, `compare` and `tpe` train what the command line's `grid`, `compare` and `tpe` train, and
+`load` reads it.
 """
 
 from __future__ import annotations
@@ -11,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 from lrwd_sweep.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from lrwd_sweep.api import compare, load, studies, sweep
+    from lrwd_sweep.api import compare, load, studies, sweep, tpe
     from lrwd_sweep.errors import LrwdError
     from lrwd_sweep.study import Comparison, Study
 
-__all__ = ["sweep", "compare", "load", "studies", "Study", "Comparison", "LrwdError"]  # noqa: RUF022
+__all__ = ["sweep", "compare", "tpe", "load", "studies", "Study", "Comparison", "LrwdError"]  # noqa: RUF022
 
 _HOMES = {
     "sweep": "api",
     "compare": "api",
+    "tpe": "api",
     "load": "api",
     "studies": "api",
     "Study": "study",

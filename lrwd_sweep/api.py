@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Unpack
 
 from lrwd_sweep.data_files import DataFiles
@@ -17,9 +18,9 @@ from lrwd_sweep.keywords import (
     training_fields,
     whole,
 )
-from lrwd_sweep.preset import DEFAULT, MOST_SEEDS
+from lrwd_sweep.preset import DEFAULT, MOST_SEEDS, MOST_TRIALS, TRIALS
 from lrwd_sweep.signals import Interrupted
-from lrwd_sweep.spec import StudySpec
+from lrwd_sweep.spec import Kind, StudySpec
 from lrwd_sweep.store import Store, StudySummary, check_name, open_store, read_results
 from lrwd_sweep.study import Comparison, Study
 from lrwd_sweep.task import Axis, Task, axis
@@ -56,15 +57,40 @@ def sweep(
     Raises UsageError (of which UnknownName and SpecMismatch), StoreError, DataError or DeviceError.
     """
     with in_keywords():
-        refuse_other_than_text(optimizer=optimizer, study_name=study_name)
         task = _task(preset, lr, weight_decay, seeds, metric, training)
-        spec = task.spec(task.variant(optimizer))
-        name = task.name(spec) if study_name is None else study_name
-        check_name(name)
         place = _Place(storage, device, max_lanes, _files(data_dir, download), not progress)
-        with place.trainer([spec]) as trainer:
-            trainer.grid(name, spec)
-            return _read(trainer.store, [name], spec.metric)[0]
+        return _trained(task, Kind.GRID, optimizer, study_name, place, Trainer.grid)
+
+
+def tpe(
+    optimizer: str | None = None,
+    *,
+    trials: int = TRIALS,
+    lr: Axis | None = None,
+    weight_decay: Axis | None = None,
+    seeds: int | None = None,
+    metric: str | None = None,
+    preset: str = DEFAULT,
+    study_name: str | None = None,
+    storage: Storage | None = None,
+    device: str = "auto",
+    max_lanes: int | None = None,
+    data_dir: Storage | None = None,
+    download: bool = False,
+    progress: bool = True,
+    **training: Unpack[TrainingOptions],
+) -> Study:
+    """Search the box of the axes with Optuna's TPE: `lrwd-sweep tpe` in this process.
+
+    `trials` are points (α, λ) in all, those of earlier calls included; each trains all seeds. Everything else
+    is as for `sweep`.
+    """
+    with in_keywords():
+        task = _task(preset, lr, weight_decay, seeds, metric, training)
+        place = _Place(storage, device, max_lanes, _files(data_dir, download), not progress)
+        points = whole("trials", trials, MOST_TRIALS)
+        search = partial(Trainer.tpe, points=points)
+        return _trained(task, Kind.TPE, optimizer, study_name, place, search)
 
 
 def compare(
@@ -150,6 +176,24 @@ class _Place:
             if stopped.signal != signal.SIGINT:
                 signal.raise_signal(stopped.signal)  # it ends this process, unless the caller has other plans
             raise KeyboardInterrupt("every finished pack is kept; the same call continues") from None
+
+
+def _trained(
+    task: Task,
+    kind: Kind,
+    optimizer: str | None,
+    study_name: str | None,
+    place: _Place,
+    train: Callable[[Trainer, str, StudySpec], None],
+) -> Study:
+    """One study, once it has trained."""
+    refuse_other_than_text(optimizer=optimizer, study_name=study_name)
+    spec = task.spec(task.variant(optimizer), kind)
+    name = task.name(spec) if study_name is None else study_name
+    check_name(name)
+    with place.trainer([spec]) as trainer:
+        train(trainer, name, spec)
+        return _read(trainer.store, [name], spec.metric)[0]
 
 
 def _task(

@@ -19,6 +19,7 @@ from lrwd_sweep.training import BESIDE_THE_TASK, Training, options_text
 
 DEFAULT = "digits"
 MOST_SEEDS = 10_000
+TRIALS, MOST_TRIALS = 64, 100_000  # points of a search
 PICTURES = ("heatmap", "curves", "scatter", *DIAGNOSTICS)
 _KEYS = ("like", "about", "restates", "claim", "show", "variants", "training", "net", "study", "axes")
 

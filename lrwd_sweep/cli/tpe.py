@@ -11,11 +11,10 @@ from lrwd_sweep.cli.parse import whole
 from lrwd_sweep.cli.study_run import refuse_failed, show
 from lrwd_sweep.cli.task import takes_task
 from lrwd_sweep.data_files import DataFiles
+from lrwd_sweep.preset import MOST_TRIALS, TRIALS
 from lrwd_sweep.spec import Kind
 from lrwd_sweep.task import Task
 from lrwd_sweep.trainer import Trainer, check_device
-
-MOST_TRIALS = 100_000
 
 
 @takes_task
@@ -29,7 +28,7 @@ def tpe(
             parser=whole("--trials", most=MOST_TRIALS),
             help="Points (α, λ) in all, those of earlier runs included; each trains all seeds.",
         ),
-    ] = 64,
+    ] = TRIALS,
     task: Task = Task(),  # noqa: B008 - never the default: takes_task puts it in
     device: options.Device = "auto",
     max_lanes: options.MaxLanes = None,

@@ -1,0 +1,48 @@
+"""A search from Python is the command line's: the same points, and the same call searches on."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+
+import lrwd_sweep
+from lrwd_sweep import Study
+from lrwd_sweep.cli import app
+from lrwd_sweep.engine import Pool
+from lrwd_sweep.errors import UsageError
+from tests.api.sweeps import stored
+
+
+def search(trials: int, **others: Any) -> Study:
+    """Of a small box."""
+    asked: dict[str, Any] = {"lr": "2^-7:2^-3", "weight_decay": "2^-7:2^-3", "epochs": 1, "seeds": 2}
+    return lrwd_sweep.tpe(trials=trials, progress=False, **{**asked, **others})
+
+
+def test_it_is_the_search_of_the_command_line(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    found = search(6)
+    options = "--trials 6 --lr 2^-7:2^-3 --wd 2^-7:2^-3 --epochs 1 --seeds 2 --storage other.db"
+    monkeypatch.setattr(sys, "argv", ["lrwd-sweep", "tpe", *options.split()])
+    assert app.run() == 0
+    assert len(stored(name=found.name)) == 12
+    assert stored(name=found.name) == stored("other.db", found.name)
+
+
+def test_more_trials_search_on_and_the_same_train_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = search(4).frame
+    assert len(search(6).frame) == 12
+    monkeypatch.delattr(Pool, "train")
+    again = search(6).frame
+    assert first.merge(again).equals(first)  # not a bit of a lane differs
+    with pytest.raises(AttributeError):
+        search(7)
+
+
+@pytest.mark.parametrize("trials", [0, 1.5, True, 100_001])
+def test_a_number_of_trials_that_is_none_is_refused(trials: Any) -> None:
+    with pytest.raises(UsageError, match=f"^trials {trials} is not a whole number"):
+        search(trials)
