@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +20,7 @@ from lrwd_sweep.view.plain import plain
 
 if TYPE_CHECKING:
     from lrwd_sweep.bench.bandwidth import Bandwidths
+    from lrwd_sweep.bench.contenders import Entry
     from lrwd_sweep.bench.overhead import Overhead
     from lrwd_sweep.bench.race import Race
     from lrwd_sweep.bench.scaling import Scaling
@@ -120,6 +121,7 @@ def bench(
     _refuse(measurement, {"--net": net, "--epochs": epochs} if overhead or bandwidth else {})
     _refuse(measurement, {"--lanes": lanes} if bandwidth else {})
     _refuse(measurement, {} if scaling else {"--output": output})
+    racers = [] if chosen else _entries(contenders)
     asked = Asked.of(net, epochs or (SCALING_EPOCHS if scaling else EPOCHS), repeats)
     if scaling:
         _scaling(asked, lanes, output, as_json)
@@ -128,7 +130,7 @@ def bench(
     elif bandwidth:
         _bandwidth(asked, as_json)
     else:
-        _race(asked, contenders, lanes or LANES, other_lanes or OTHER_LANES, as_json)
+        _race(asked, racers, lanes or LANES, other_lanes or OTHER_LANES, as_json)
 
 
 def _refuse(measurement: str, given: Mapping[str, object]) -> None:
@@ -181,14 +183,19 @@ class Asked:
             consoles.stdout().print(part)
 
 
-def _race(asked: Asked, contenders: str | None, lanes: int, other_lanes: int, as_json: bool) -> None:
-    from lrwd_sweep.bench import race
+def _entries(contenders: str | None) -> list[Entry]:
+    """Who races. Raises UnknownName or UsageError."""
     from lrwd_sweep.bench.contenders import entries
+
+    return entries(None if contenders is None else [name.strip() for name in contenders.split(",")])
+
+
+def _race(asked: Asked, racers: Sequence[Entry], lanes: int, other_lanes: int, as_json: bool) -> None:
+    from lrwd_sweep.bench import race
     from lrwd_sweep.bench.spread import rate_form
 
-    names = None if contenders is None else [name.strip() for name in contenders.split(",")]
     result = race.race(
-        entries(names),
+        racers,
         asked.training,
         asked.lattice,
         lanes=lanes,
