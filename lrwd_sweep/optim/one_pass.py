@@ -1,20 +1,25 @@
-"""The whole update in one pass over the arena on a CPU, by compiled loops."""
+"""The whole update in compiled loops on a CPU: one pass over the arena, or a tensor at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 
 from lrwd_sweep.decay import DecayRule
+from lrwd_sweep.optim.adamp import Adamp
 from lrwd_sweep.optim.decay import Decay
 from lrwd_sweep.optim.kernel_call import kernel_call
 from lrwd_sweep.optim.now import Now
+from lrwd_sweep.optim.sgdp import Sgdp
 from lrwd_sweep.optim.step import StepFamily
+
+if TYPE_CHECKING:
+    from lrwd_sweep.optim.projected_pass import ProjectedPass
 
 Array = np.ndarray[Any, Any]
 
@@ -41,21 +46,31 @@ class OnePass:
         )
 
 
-def one_pass(family: StepFamily, decay: Decay, theta: Tensor) -> OnePass | None:
-    """For the arena θ (L, P), if it is on a CPU, the family has a loop, and numba is there."""
-    call = kernel_call(family)
-    if call is None or not theta.is_cpu:
+def one_pass(family: StepFamily, decay: Decay, theta: Tensor) -> OnePass | ProjectedPass | None:
+    """For the arena θ (L, P), if it is on a CPU and numba is there."""
+    if not theta.is_cpu:
         return None
     with suppress(ImportError):
-        from lrwd_sweep.optim.loops import LOOPS  # noqa: PLC0415  # slow to load
+        if isinstance(family, Sgdp | Adamp):
+            from lrwd_sweep.optim.projected_pass import ProjectedPass  # noqa: PLC0415  # slow to load
 
-        modes = list(call.modes.values()) if call.name == "sgd" else []  # the others show by their moments
-        ends = sorted({0, theta.shape[1], *(end for part in decay.whole for end in (part.start, part.stop))})
-        return OnePass(
-            LOOPS[call.name],
-            decay.rule is DecayRule.COUPLED,
-            np.array(ends),
-            np.array([any(part.start <= start < part.stop for part in decay.whole) for start in ends[:-1]]),
-            [*(x.numpy() if isinstance(x, Tensor) else x for x in call.arguments), *modes],
-        )
+            return ProjectedPass.of(family, decay, theta)
+        return _elementwise(family, decay, theta)
     return None
+
+
+def _elementwise(family: StepFamily, decay: Decay, theta: Tensor) -> OnePass:
+    """For a family whose every number needs no other."""
+    from lrwd_sweep.optim.loops import LOOPS  # noqa: PLC0415  # slow to load
+
+    call = kernel_call(family)
+    assert call is not None, "every other family has a loop"
+    modes = list(call.modes.values()) if call.name == "sgd" else []  # the others show by their moments
+    ends = sorted({0, theta.shape[1], *(end for part in decay.whole for end in (part.start, part.stop))})
+    return OnePass(
+        LOOPS[call.name],
+        decay.rule is DecayRule.COUPLED,
+        np.array(ends),
+        np.array([any(part.start <= start < part.stop for part in decay.whole) for start in ends[:-1]]),
+        [*(x.numpy() if isinstance(x, Tensor) else x for x in call.arguments), *modes],
+    )

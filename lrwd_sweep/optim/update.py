@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,6 +14,9 @@ from lrwd_sweep.optim.now import Now
 from lrwd_sweep.optim.one_pass import OnePass
 from lrwd_sweep.optim.projection import Projection
 from lrwd_sweep.optim.step import StepFamily
+
+if TYPE_CHECKING:
+    from lrwd_sweep.optim.projected_pass import ProjectedPass
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +29,7 @@ class Update:
     lam: Tensor  # (L, 1) decay: λ′, λ, w, d or c by the rule; λ_norm where it is normalised
     betas: tuple[float, float]  # β₁ and β₂ of the bias corrections, for families that have them
     projection: Projection | None = None  # that of the family, if it has one
-    one_pass: OnePass | None = None  # by which the host moves faster
+    one_pass: OnePass | ProjectedPass | None = None  # by which the host moves faster
 
     def apply(self, theta: Tensor, g: Tensor, eta: float, t: int, n: int) -> None:
         """Update θ (L, P) in place at step t = 1, 2, …; g (L, P) is used up.

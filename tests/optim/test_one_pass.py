@@ -55,11 +55,6 @@ def test_it_moves_as_torch_does(variant: str, rule: DecayRule, decay_all: bool, 
         torch.testing.assert_close(found, moment, rtol=near, atol=near)
 
 
-@pytest.mark.parametrize("variant", ["sgdp", "adamp nesterov"])
-def test_a_projection_needs_torch(variant: str) -> None:
-    assert _made(variant, DecayRule.INDEPENDENT, torch.float32)[1].one_pass is None
-
-
 @pytest.mark.usefixtures("without_numba")
 def test_without_numba_torch_updates() -> None:
     assert _made("adam", DecayRule.COUPLED, torch.float32)[1].one_pass is None
