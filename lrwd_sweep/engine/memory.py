@@ -26,7 +26,7 @@ from lrwd_sweep.optim import make_update
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.training import Training
 
-HUNGRIEST = Optimizer.parse("adamp")  # whose steps need the most, where nobody knows whose they will be
+HUNGRIEST = Optimizer.parse("adamp")  # by torch's operators, whose steps need the most
 HEAP = 1.08  # of what is counted: gaps between blocks, and scratch that no operator shows
 UNSEEN = 1.15  # of passes by vmap, whose rules for operators copy within
 MADE = 12  # bytes of a parameter while it is drawn: float32 of the module, and float64
@@ -48,8 +48,12 @@ class Phases:
         return Phases(*(start + steps * (end - start) for end, start in pairs))
 
 
-def pack_bytes(training: Training, lanes: int, device: torch.device, optimizer: Optimizer = HUNGRIEST) -> int:
+def pack_bytes(
+    training: Training, lanes: int, device: torch.device, optimizer: Optimizer | None = None
+) -> int:
     """Memory of a pack at its peak, with all that its process or device keeps for it.
+
+    Without an optimizer, what any may need.
 
     The buffers of a network written for lanes, and a GPU's allocator, leave the room of one phase to the
     next. On a CPU a module's passes leave blocks of other sizes than an update takes, so that both add up;
@@ -63,7 +67,7 @@ def pack_bytes(training: Training, lanes: int, device: torch.device, optimizer: 
     return int(HEAP * (found.held + max(found.trained + found.evaluated, made) + found.updated))
 
 
-def alive_bytes(training: Training, lanes: int, optimizer: Optimizer) -> int:
+def alive_bytes(training: Training, lanes: int, optimizer: Optimizer | None) -> int:
     """Memory of all tensors of a pack that are alive at a time, at the most."""
     found = _counted(training, lanes, optimizer)
     return int(found.held + max(found.trained, found.updated, found.evaluated))
@@ -74,7 +78,7 @@ def _is_native(training: Training) -> bool:
     return network(training).stacked and training.engine != "vmap"
 
 
-def _counted(training: Training, lanes: int, optimizer: Optimizer) -> Phases:
+def _counted(training: Training, lanes: int, optimizer: Optimizer | None) -> Phases:
     """Of so many lanes: on the line through packs of one and of two."""
     one, two = _of_one_and_two(training, training.engine, optimizer)
     found = two.beyond(one, lanes - 1)
@@ -87,13 +91,13 @@ def _counted(training: Training, lanes: int, optimizer: Optimizer) -> Phases:
 def _of_one_and_two(
     training: Training,
     engine: str,  # which makes no difference where trainings are compared
-    optimizer: Optimizer,
+    optimizer: Optimizer | None,
 ) -> tuple[Phases, Phases]:
     one, two = (_of_lanes(training, optimizer, lanes) for lanes in (1, 2))
     return one, two
 
 
-def _of_lanes(training: Training, optimizer: Optimizer, lanes: int) -> Phases:
+def _of_lanes(training: Training, optimizer: Optimizer | None, lanes: int) -> Phases:
     sizes = training.data_set
     images = training.batch_size, min(EVAL_BATCH, max(sizes.validation, sizes.test))
     if not isinstance(network(training), ModuleNetwork):
@@ -109,7 +113,7 @@ def _of_lanes(training: Training, optimizer: Optimizer, lanes: int) -> Phases:
 
 
 def _gone_through(
-    training: Training, optimizer: Optimizer, lanes: int, images: tuple[int, int], device: str
+    training: Training, optimizer: Optimizer | None, lanes: int, images: tuple[int, int], device: str
 ) -> Phases:
     """A step on a batch, and an evaluation of another, as `PackTrainer` takes them."""
     net, place, noise = network(training), torch.device(device), torch.Generator()
@@ -120,7 +124,10 @@ def _gone_through(
         arena = Arena.stack(zeros, lanes, device=place, dtype=torch.float32)
         del zeros
         rates = arena.theta.new_zeros(2, lanes, 1)
-        update = make_update(optimizer, training, arena.theta, arena.layout, alpha=rates[0], lam=rates[1])
+        update = make_update(
+            optimizer or HUNGRIEST, training, arena.theta, arena.layout, alpha=rates[0], lam=rates[1]
+        )
+        update = update if optimizer else replace(update, one_pass=None)
         pack = net.lanes(arena.named, arena.named_grad, training.batch_size)
         held = alive.now
         alive.take_peak()

@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch
 
 from lrwd_sweep.engine.device import free_bytes
-from lrwd_sweep.engine.memory import HUNGRIEST, pack_bytes
+from lrwd_sweep.engine.memory import pack_bytes
 from lrwd_sweep.errors import DeviceError
 from lrwd_sweep.lattice import Cell
 from lrwd_sweep.nets import network
@@ -34,7 +34,7 @@ def lanes_that_fit(
     device: torch.device,
     workers: int,
     max_lanes: int | None,
-    optimizer: Optimizer = HUNGRIEST,
+    optimizer: Optimizer | None = None,
 ) -> int:
     """The most lanes of a pack when `workers` packs train at a time. Raises DeviceError if none fits."""
     free = free_bytes(device)

@@ -16,7 +16,6 @@ from lrwd_sweep.engine import device as devices
 from lrwd_sweep.engine.choice import chosen
 from lrwd_sweep.engine.crew import Crew
 from lrwd_sweep.engine.here import Here
-from lrwd_sweep.engine.memory import HUNGRIEST
 from lrwd_sweep.engine.packing import lanes_that_fit, plan
 from lrwd_sweep.lattice import Cell
 from lrwd_sweep.optimizer import Optimizer
@@ -44,12 +43,12 @@ class Pool:
         self.splits: Splits = load(training.data, training.data_set, files).to(self.device, dtype)
         self.training = chosen(training, self.device)
 
-    def lanes_at_once(self, max_lanes: int | None = None, optimizer: Optimizer = HUNGRIEST) -> int:
+    def lanes_at_once(self, max_lanes: int | None = None, optimizer: Optimizer | None = None) -> int:
         """Lanes of all the packs that train at a time. Raises DeviceError when not one fits."""
         return len(self.places) * self._lanes_that_fit(max_lanes, optimizer)
 
     def plan(
-        self, todo: dict[int, list[Cell]], max_lanes: int | None = None, optimizer: Optimizer = HUNGRIEST
+        self, todo: dict[int, list[Cell]], max_lanes: int | None = None, optimizer: Optimizer | None = None
     ) -> list[Pack]:
         """Packs for the cells to do of every seed. Raises DeviceError when not one lane fits."""
         share = math.ceil(sum(map(len, todo.values())) / len(self.places))
@@ -65,7 +64,7 @@ class Pool:
         here = Here(optimizer, self.training, self.splits)
         return Crew(here, self.places, lambda: self._shelf).train(packs, should_stop)
 
-    def _lanes_that_fit(self, max_lanes: int | None, optimizer: Optimizer) -> int:
+    def _lanes_that_fit(self, max_lanes: int | None, optimizer: Optimizer | None) -> int:
         return min(
             lanes_that_fit(
                 self.training,
