@@ -18,5 +18,5 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture
 def without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     """All that trains is torch's operators, as where there is no numba, and on a GPU."""
-    for name in ("lrwd_sweep.nets.mlp_compiled", "lrwd_sweep.optim.loops", "lrwd_sweep.optim.projected_pass"):
+    for name in ("lrwd_sweep.nets.mlp_compiled", "lrwd_sweep.optim.loops"):
         monkeypatch.setitem(sys.modules, name, None)

@@ -12,7 +12,7 @@ import warnings
 import weakref
 from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -22,11 +22,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.trainer import EVAL_BATCH
 from lrwd_sweep.nets import ModuleNetwork, network
-from lrwd_sweep.optim import make_update
+from lrwd_sweep.optim import compiled_on, make_update
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.training import Training
 
-HUNGRIEST = Optimizer.parse("adamp")  # by torch's operators, whose steps need the most
+HUNGRIEST = Optimizer.parse("adamp")  # whose steps need the most, by torch's operators
 HEAP = 1.08  # of what is counted: gaps between blocks, and scratch that no operator shows
 UNSEEN = 1.15  # of passes by vmap, whose rules for operators copy within
 MADE = 12  # bytes of a parameter while it is drawn: float32 of the module, and float64
@@ -61,15 +61,17 @@ def pack_bytes(
     process: peaks of modules were 0.76 to 1.31 times this. Not measured on a GPU.
     """
     if device.type != "cpu" or _is_native(training):
-        return int(HEAP * alive_bytes(training, lanes, optimizer))
-    found = _counted(training, lanes, optimizer)
+        return int(HEAP * alive_bytes(training, lanes, device, optimizer))
+    found = _counted(training, lanes, device, optimizer)
     made = MADE * sum(map(math.prod, network(training).shapes.values()))
     return int(HEAP * (found.held + max(found.trained + found.evaluated, made) + found.updated))
 
 
-def alive_bytes(training: Training, lanes: int, optimizer: Optimizer | None) -> int:
+def alive_bytes(
+    training: Training, lanes: int, device: torch.device, optimizer: Optimizer | None = None
+) -> int:
     """Memory of all tensors of a pack that are alive at a time, at the most."""
-    found = _counted(training, lanes, optimizer)
+    found = _counted(training, lanes, device, optimizer)
     return int(found.held + max(found.trained, found.updated, found.evaluated))
 
 
@@ -78,9 +80,10 @@ def _is_native(training: Training) -> bool:
     return network(training).stacked and training.engine != "vmap"
 
 
-def _counted(training: Training, lanes: int, optimizer: Optimizer | None) -> Phases:
+def _counted(training: Training, lanes: int, device: torch.device, optimizer: Optimizer | None) -> Phases:
     """Of so many lanes: on the line through packs of one and of two."""
-    one, two = _of_one_and_two(training, training.engine, optimizer)
+    loops = optimizer is not None and compiled_on(device)
+    one, two = _of_one_and_two(training, training.engine, optimizer or HUNGRIEST, loops)
     found = two.beyond(one, lanes - 1)
     if _is_native(training) or not network(training).stacked:
         return found
@@ -91,21 +94,23 @@ def _counted(training: Training, lanes: int, optimizer: Optimizer | None) -> Pha
 def _of_one_and_two(
     training: Training,
     engine: str,  # which makes no difference where trainings are compared
-    optimizer: Optimizer | None,
+    optimizer: Optimizer,
+    loops: bool,
 ) -> tuple[Phases, Phases]:
-    one, two = (_of_lanes(training, optimizer, lanes) for lanes in (1, 2))
+    one, two = (_of_lanes(training, optimizer, loops, lanes) for lanes in (1, 2))
     return one, two
 
 
-def _of_lanes(training: Training, optimizer: Optimizer | None, lanes: int) -> Phases:
+def _of_lanes(training: Training, optimizer: Optimizer, loops: bool, lanes: int) -> Phases:
     sizes = training.data_set
     images = training.batch_size, min(EVAL_BATCH, max(sizes.validation, sizes.test))
+    go_through = partial(_gone_through, training, optimizer, loops, lanes)
     if not isinstance(network(training), ModuleNetwork):
-        return _gone_through(training, optimizer, lanes, images, "cpu")
+        return go_through(images, "cpu")
     with suppress(Exception):
-        return _gone_through(training, optimizer, lanes, images, "meta")
+        return go_through(images, "meta")
     try:
-        few, more = (_gone_through(training, optimizer, lanes, (count, count), "cpu") for count in FEW)
+        few, more = (go_through((count, count), "cpu") for count in FEW)
     except Exception:  # whoever trains it is told what is wrong
         return Phases(0, 0, 0, 0)
     trained, evaluated = (more.beyond(few, (count - FEW[0]) / (FEW[1] - FEW[0])) for count in images)
@@ -113,7 +118,7 @@ def _of_lanes(training: Training, optimizer: Optimizer | None, lanes: int) -> Ph
 
 
 def _gone_through(
-    training: Training, optimizer: Optimizer | None, lanes: int, images: tuple[int, int], device: str
+    training: Training, optimizer: Optimizer, loops: bool, lanes: int, images: tuple[int, int], device: str
 ) -> Phases:
     """A step on a batch, and an evaluation of another, as `PackTrainer` takes them."""
     net, place, noise = network(training), torch.device(device), torch.Generator()
@@ -124,10 +129,7 @@ def _gone_through(
         arena = Arena.stack(zeros, lanes, device=place, dtype=torch.float32)
         del zeros
         rates = arena.theta.new_zeros(2, lanes, 1)
-        update = make_update(
-            optimizer or HUNGRIEST, training, arena.theta, arena.layout, alpha=rates[0], lam=rates[1]
-        )
-        update = update if optimizer else replace(update, one_pass=None)
+        update = make_update(optimizer, training, arena.theta, arena.layout, alpha=rates[0], lam=rates[1])
         pack = net.lanes(arena.named, arena.named_grad, training.batch_size)
         held = alive.now
         alive.take_peak()
@@ -136,7 +138,8 @@ def _gone_through(
             pack.gradient(x, torch.zeros(len(x), dtype=torch.int64, device=place), noise)
             trained = alive.take_peak() - held
             before = arena.theta.clone()  # as the diagnostics do
-            update.apply(arena.theta, arena.grad, 1.0, 1, 1)
+            if not loops:
+                replace(update, one_pass=None).apply(arena.theta, arena.grad, 1.0, 1, 1)
             del before
             updated = alive.take_peak() - held
             pack.predictor().predict(torch.zeros(images[1], *shape, device=place))

@@ -16,7 +16,7 @@ from lrwd_sweep.optim.decay import Decay
 from lrwd_sweep.optim.fused import fastest
 from lrwd_sweep.optim.layout import Segment, columns
 from lrwd_sweep.optim.now import table
-from lrwd_sweep.optim.one_pass import one_pass
+from lrwd_sweep.optim.one_pass import compiled_on, one_pass
 from lrwd_sweep.optim.projection import Projection
 from lrwd_sweep.optim.rmsprop import Rmsprop
 from lrwd_sweep.optim.sgd import Sgd, TorchSgd
@@ -27,7 +27,16 @@ from lrwd_sweep.optim.update import Update
 from lrwd_sweep.optimizer import Family, Optimizer
 from lrwd_sweep.training import MomentumForm, Training
 
-__all__ = ["DeviceUpdate", "Segment", "TabledUpdate", "Update", "fastest", "make_update", "table"]
+__all__ = [
+    "DeviceUpdate",
+    "Segment",
+    "TabledUpdate",
+    "Update",
+    "compiled_on",
+    "fastest",
+    "make_update",
+    "table",
+]
 
 
 def make_update(

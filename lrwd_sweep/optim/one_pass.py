@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from lrwd_sweep.decay import DecayRule
@@ -46,22 +47,30 @@ class OnePass:
         )
 
 
+def compiled_on(device: torch.device) -> bool:
+    """Whether updates there are compiled loops, which need no memory besides θ, g and moments."""
+    if device.type == "cpu":
+        with suppress(ImportError):
+            import lrwd_sweep.optim.loops  # noqa: F401, PLC0415  # slow to load
+
+            return True
+    return False
+
+
 def one_pass(family: StepFamily, decay: Decay, theta: Tensor) -> OnePass | ProjectedPass | None:
     """For the arena θ (L, P), if it is on a CPU and numba is there."""
-    if not theta.is_cpu:
+    if not compiled_on(theta.device):
         return None
-    with suppress(ImportError):
-        if isinstance(family, Sgdp | Adamp):
-            from lrwd_sweep.optim.projected_pass import ProjectedPass  # noqa: PLC0415  # slow to load
+    if isinstance(family, Sgdp | Adamp):
+        from lrwd_sweep.optim.projected_pass import ProjectedPass  # noqa: PLC0415
 
-            return ProjectedPass.of(family, decay, theta)
-        return _elementwise(family, decay, theta)
-    return None
+        return ProjectedPass.of(family, decay, theta)
+    return _elementwise(family, decay, theta)
 
 
 def _elementwise(family: StepFamily, decay: Decay, theta: Tensor) -> OnePass:
     """For a family whose every number needs no other."""
-    from lrwd_sweep.optim.loops import LOOPS  # noqa: PLC0415  # slow to load
+    from lrwd_sweep.optim.loops import LOOPS  # noqa: PLC0415
 
     call = kernel_call(family)
     assert call is not None, "every other family has a loop"

@@ -101,7 +101,7 @@ class TestPeak:
     ) -> None:
         found = Optimizer.parse(optimizer)
         watched = _watched(training, lanes, found, "exact")
-        assert watched == pytest.approx(alive_bytes(training, lanes, found), rel=NEAR)
+        assert watched == pytest.approx(alive_bytes(training, lanes, CPU, found), rel=NEAR)
 
     def test_of_native_lanes_is_near_the_estimate(self) -> None:
         training = _training("mlp-norm", 64)
