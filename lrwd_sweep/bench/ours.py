@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import count
@@ -16,6 +17,7 @@ from lrwd_sweep.progress import PackDone
 from lrwd_sweep.spec import Kind, StudySpec
 from lrwd_sweep.store import open_store
 from lrwd_sweep.training import Training
+from lrwd_sweep.trial import Trial
 
 
 def run(training: Training, lanes: Sequence[Lane]) -> Outcome:
@@ -38,10 +40,14 @@ def ready(training: Training) -> Iterator[Callable[[Sequence[Lane]], Curves]]:
             for event in pool.train(optimizer, pool.plan(_by_seed(lanes), optimizer=optimizer)):
                 if isinstance(event, PackDone):
                     store.add_trials(name, event.trials)
-                    curves |= {(t.cell, t.seed): list(t.curves["val_loss"]) for t in event.trials}
+                    curves |= {(t.cell, t.seed): _curve(t) for t in event.trials}
             return curves
 
         yield train
+
+
+def _curve(trial: Trial) -> list[float]:
+    return [*trial.curves["val_loss"], trial.metrics.get("test_loss", math.nan)]
 
 
 def _by_seed(lanes: Sequence[Lane]) -> dict[int, list[Cell]]:

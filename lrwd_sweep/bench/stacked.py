@@ -21,7 +21,7 @@ from lrwd_sweep.bench.task import (
     initial,
     module,
 )
-from lrwd_sweep.data import Splits
+from lrwd_sweep.data import Split, Splits
 from lrwd_sweep.lattice import Cell
 from lrwd_sweep.training import Training
 
@@ -52,7 +52,7 @@ def run(training: Training, lanes: Sequence[Lane]) -> Outcome:
 def _fit(
     net: nn.Module, training: Training, splits: Splits, cells: Sequence[Cell], seed: int
 ) -> list[list[float]]:
-    """Train a stack; every lane's validation loss after every epoch."""
+    """Train a stack; every lane's validation loss after every epoch, and its test loss at the end."""
     count = len(cells)
     names = [name for name, _ in net.named_parameters()]
     theta = {n: v.repeat(count, *[1] * v.dim()) for n, v in zip(names, initial(training, seed), strict=True)}
@@ -65,18 +65,22 @@ def _fit(
 
     gradient = vmap(grad(loss), in_dims=(0, 0, None, None), randomness="different")
     evaluated = vmap(loss, in_dims=(0, 0, None, None))
+
+    @torch.no_grad()
+    def evaluate(split: Split) -> list[float]:
+        bare.eval()
+        sums = [evaluated(theta, buffers, x, y) * len(y) for x, y in split.batches(EVAL_BATCH)]
+        found: list[float] = (torch.stack(sums).sum(dim=0) / len(split)).tolist()
+        return found
+
     curves, t = [], 0
     for batches in epochs(training, splits.train, seed):
         bare.train()
         for x, y in batches:
             update.step(gradient(theta, buffers, x, y), training.timetable.eta(t), t + 1)
             t += 1
-        bare.eval()
-        with torch.no_grad():
-            sums = [
-                evaluated(theta, buffers, x, y) * len(y) for x, y in splits.validation.batches(EVAL_BATCH)
-            ]
-        curves.append((torch.stack(sums).sum(dim=0) / len(splits.validation)).tolist())
+        curves.append(evaluate(splits.validation))
+    curves.append(evaluate(splits.test))
     return [list(curve) for curve in zip(*curves, strict=True)]
 
 

@@ -24,7 +24,7 @@ OPTIMIZER = "adamw:lr-scaled"  # torch.optim.AdamW
 EVAL_BATCH = 1024  # all of the digits' validation split at once; what the engine takes is its own affair
 
 Lane = tuple[Cell, int]  # a cell and a seed
-Curves = dict[Lane, list[float]]  # the validation loss after every epoch
+Curves = dict[Lane, list[float]]  # the validation loss after every epoch, and the test loss at the end
 
 
 def choose_lanes(lattice: Lattice, count: int) -> list[Lane]:

@@ -102,7 +102,7 @@ def bench(
 
     Everyone trains the same network on the same digits: the same first weights, the same batches in the same
     order, AdamW as torch.optim has it, a cosine schedule moving at every batch, the validation loss after
-    every epoch. Tests hold all of them to the engine's curves.
+    every epoch and the test loss at the end. Tests hold all of them to the engine's figures.
 
     Every run has a process of its own, in random order, several times. Before its clock starts, imports,
     data, worker processes and compiled code are ready, and it has trained for an epoch; plain, compiled and
