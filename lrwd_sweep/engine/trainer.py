@@ -107,7 +107,7 @@ class PackTrainer:
         shuffled = torch.randperm(len(self.splits.train), generator=order).to(self.splits.train.device)
         train = self._step_by_step if self.on_host else self._as_program
         total = train(shuffled, epoch, should_stop)
-        trained = means(total, self.training.steps_per_epoch * self.training.batch_size)
+        trained = self._means(total, self.training.steps_per_epoch * self.training.batch_size)
         validated = self.evaluate(self.splits.validation)
         return named("train", trained) | named("val", validated)
 
@@ -200,7 +200,11 @@ class PackTrainer:
         for x, y in split.batches(EVAL_BATCH):
             logits = network.predict(x)
             total += summed(losses_of(self.loss, logits, y), logits, y)
-        return means(total, len(split))
+        return self._means(total, len(split))
+
+    def _means(self, total: Tensor, size: int) -> Tensor:  # (MEASURES, L)
+        """Sums as means; NaN for a lane that has diverged, though where it stopped its loss may be finite."""
+        return torch.where(self.died_at < 0, means(total, size), math.nan)
 
     def _tested(self) -> dict[str, list[float]]:
         """The measures on the test split, if there is one."""

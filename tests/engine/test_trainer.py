@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -221,6 +222,23 @@ def test_diverged_trial_has_no_metrics_and_says_where(digits32: Splits) -> None:
     assert "of 18" in trial.detail
     assert all(len(curve) == 3 for curve in trial.curves.values())
     assert all(math.isnan(curve[-1]) for curve in trial.curves.values())
+
+
+def test_a_lane_that_stopped_at_one_bad_batch_has_no_figures_from_there_on(digits32: Splits) -> None:
+    """It stays where its weights were finite, and what they give on other images is finite too."""
+    training = _training(
+        net="tests.engine.looking:Plain", schedule=Schedule.RESTARTS, epochs=3, t_0=1, t_mult=1
+    )
+    x = digits32.train.x.clone()
+    first = torch.randperm(len(x), generator=generator(0, "data order"))[0]
+    x[first] = 3e38
+    splits = replace(digits32, train=replace(digits32.train, x=x))
+    trainer = PackTrainer(Optimizer.parse("sgd"), training, [WELL[0]], 0, splits)
+    (trial,) = trainer.run()
+    assert trial.status is Status.DIVERGED
+    assert trainer.arena.theta.isfinite().all()
+    assert trial.snapshots == {}
+    assert all(map(math.isnan, trial.curves["val_loss"]))
 
 
 @pytest.mark.parametrize("name", NAMES)
