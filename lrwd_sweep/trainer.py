@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import sys
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from lrwd_sweep.trial import unfinished
 from lrwd_sweep.view import consoles
 
 if TYPE_CHECKING:
+    from lrwd_sweep.engine import Pool
     from lrwd_sweep.store import Store
 
 
@@ -75,6 +77,7 @@ class Trainer:
         training = spec.training if begun is None else spec.training.resuming(begun.spec.training)
         with threads_kept(), redirect_stdout(sys.stderr):  # whatever somebody's network prints
             pool = Pool(training, self.device, files=self.files.open(shown=not self.quiet))
+            self._tell_idle(pool, spec)
             self.store.begin_study(name, replace(spec, training=pool.training))
             _collect_garbage()
             with stop_on_signals() as stop, self._progress(name, spec, title) as progress:
@@ -86,6 +89,14 @@ class Trainer:
                         sweep.tpe(points)
                 except Stopped:
                     raise Interrupted(stop.signal) from None
+
+    def _tell_idle(self, pool: Pool, spec: StudySpec) -> None:
+        """Say so where memory keeps cores from training."""
+        seats, places = len(pool.seats_for(spec.optimizer)), len(pool.places)
+        if seats < places and not self.quiet:
+            lanes = f"{seats} lane{'s' * (seats > 1)} of {pool.training.net}"
+            idle = f"{places - seats} of {places} cores stay idle"
+            consoles.note(f"there is memory for {lanes} at a time", idle)
 
     def _progress(self, name: str, spec: StudySpec, title: str) -> AbstractContextManager[Watcher]:
         if self.quiet:
@@ -104,7 +115,17 @@ def _collect_garbage() -> None:
     """From now on, if nobody has so far; what is there by now stays."""
     if not gc.isenabled():
         gc.freeze()
+        atexit.register(_thaw)
         gc.enable()
+
+
+def _thaw() -> None:
+    """Let the interpreter clear away what is frozen as it ends, for a second, where somebody minds.
+
+    Triton, which torch loads for modules, calls what is left of it leaks, in forty lines on stderr.
+    """
+    if "triton" in sys.modules:
+        gc.unfreeze()
 
 
 def check_device(name: str) -> None:

@@ -28,6 +28,14 @@ MEMORY_SHARE = 0.8  # of what is free
 MOST_LANES = 1 << 20  # of a pack, whatever is free
 
 
+def workers_that_fit(
+    training: Training, *, device: torch.device, workers: int, optimizer: Optimizer | None = None
+) -> int:
+    """How many of the workers have room for a lane each; one, where nobody has."""
+    needed = max(1, pack_bytes(training, 1, device, optimizer))
+    return max(1, min(workers, int(MEMORY_SHARE * free_bytes(device) / needed)))
+
+
 def lanes_that_fit(
     training: Training,
     *,
@@ -48,8 +56,9 @@ def lanes_that_fit(
     room = bisect_right(range(1, min(limits) + 1), share, key=needed)
     if room < 1:
         least = needed(1) * workers / MEMORY_SHARE / 2**20
+        need = "a lane of {} needs" if workers == 1 else f"{workers} lanes of {{}} need"
         raise DeviceError(
-            f"{device} has {free >> 20} MiB free and {workers} lanes of {training.net} need {least:.0f}; "
+            f"{device} has {free >> 20} MiB free and {need.format(training.net)} {least:.0f}; "
             "free some memory or take a smaller --batch-size"
         )
     return room

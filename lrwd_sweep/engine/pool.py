@@ -16,7 +16,7 @@ from lrwd_sweep.engine import device as devices
 from lrwd_sweep.engine.choice import chosen
 from lrwd_sweep.engine.crew import Crew
 from lrwd_sweep.engine.here import Here
-from lrwd_sweep.engine.packing import lanes_that_fit, plan
+from lrwd_sweep.engine.packing import lanes_that_fit, plan, workers_that_fit
 from lrwd_sweep.lattice import Cell
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.progress import EpochDone, Pack, PackDone
@@ -42,17 +42,30 @@ class Pool:
         self.lanes_at_once()  # a network that cannot be built, or has no room, is refused at once
         self.splits: Splits = load(training.data, training.data_set, files).to(self.device, dtype)
         self.training = chosen(training, self.device)
+        self.seats = self.places
 
     def lanes_at_once(self, max_lanes: int | None = None, optimizer: Optimizer | None = None) -> int:
         """Lanes of all the packs that train at a time. Raises DeviceError when not one fits."""
-        return len(self.places) * self._lanes_that_fit(max_lanes, optimizer)
+        seats = self.seats_for(optimizer)
+        return len(seats) * self._lanes_that_fit(seats, max_lanes, optimizer)
+
+    def seats_for(self, optimizer: Optimizer | None = None) -> tuple[torch.device, ...]:
+        """The places that have room for a lane at a time, the first at least."""
+        found = []
+        for place in dict.fromkeys(self.places):
+            workers = self.places.count(place)
+            fit = workers_that_fit(self.training, device=place, workers=workers, optimizer=optimizer)
+            found += [place] * fit
+        return tuple(found)
 
     def plan(
         self, todo: dict[int, list[Cell]], max_lanes: int | None = None, optimizer: Optimizer | None = None
     ) -> list[Pack]:
         """Packs for the cells to do of every seed. Raises DeviceError when not one lane fits."""
-        share = math.ceil(sum(map(len, todo.values())) / len(self.places))
-        return plan(todo, min(share, self._lanes_that_fit(max_lanes, optimizer)), len(self.places))
+        self.seats = self.seats_for(optimizer)
+        share = math.ceil(sum(map(len, todo.values())) / len(self.seats))
+        most = self._lanes_that_fit(self.seats, max_lanes, optimizer)
+        return plan(todo, min(share, most), len(self.seats))
 
     def train(
         self,
@@ -62,18 +75,20 @@ class Pool:
     ) -> Iterator[EpochDone | PackDone]:
         """Train the packs; yields what happens, in the calling thread. Raises Stopped when asked to."""
         here = Here(optimizer, self.training, self.splits)
-        return Crew(here, self.places, lambda: self._shelf).train(packs, should_stop)
+        return Crew(here, self.seats, lambda: self._shelf).train(packs, should_stop)
 
-    def _lanes_that_fit(self, max_lanes: int | None, optimizer: Optimizer | None) -> int:
+    def _lanes_that_fit(
+        self, seats: Sequence[torch.device], max_lanes: int | None, optimizer: Optimizer | None
+    ) -> int:
         return min(
             lanes_that_fit(
                 self.training,
                 device=place,
-                workers=self.places.count(place),
+                workers=seats.count(place),
                 max_lanes=max_lanes,
                 optimizer=optimizer,
             )
-            for place in set(self.places)
+            for place in set(seats)
         )
 
     @cached_property

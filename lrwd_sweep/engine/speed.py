@@ -12,7 +12,7 @@ import torch
 
 from lrwd_sweep.data import Split, Splits
 from lrwd_sweep.engine import device as devices
-from lrwd_sweep.engine.packing import lanes_that_fit
+from lrwd_sweep.engine.packing import lanes_that_fit, workers_that_fit
 from lrwd_sweep.engine.trainer import EVAL_BATCH, PackTrainer
 from lrwd_sweep.lattice import Cell
 from lrwd_sweep.optimizer import Optimizer
@@ -49,7 +49,8 @@ def measure(
     when not one lane fits.
     """
     place = devices.choose(device)
-    workers = devices.prepare(place)
+    cores = devices.prepare(place)
+    workers = workers_that_fit(training, device=place, workers=cores, optimizer=optimizer)
     room = lanes_that_fit(training, device=place, workers=workers, max_lanes=None, optimizer=optimizer)
     most = min(room, math.ceil(lanes / workers))
     ends = time.perf_counter() + seconds

@@ -141,3 +141,10 @@ def test_a_full_disk_is_one_line_and_exit_3(compared: Path, form: str) -> None:
     assert found.returncode == 3
     assert found.stderr.startswith("lrwd-sweep: No space left on device")
     assert found.stderr.count("\n") == 1
+
+
+def test_a_library_of_a_module_says_nothing_as_the_process_ends(tmp_path: Path) -> None:
+    storage = ("--storage", str(tmp_path / "a.db"))
+    found = ended(process("grid", "--net", "cnn-norm", "--engine", "vmap", *TINY, *storage))
+    assert found.code == 0
+    assert [line.partition(":")[0] for line in found.err.splitlines()] == ["adamw", "adamw"]
