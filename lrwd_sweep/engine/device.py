@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import scipy.linalg.cython_blas  # type: ignore[import-untyped]  # noqa: F401  # loads scipy's BLAS
@@ -44,12 +44,10 @@ def prepare(device: torch.device) -> int:
     """
     if device.type != "cpu":
         return 1
-    if sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-        if mallopt is not None:
-            mallopt(_M_MMAP_THRESHOLD, 1 << 25)  # as far as glibc goes by itself
-            mallopt(_M_ARENA_MAX, 1)  # a second arena of threads keeps twice the memory
-            mallopt(_M_TRIM_THRESHOLD, 1 << 30)
+    if (mallopt := _of_libc("mallopt")) is not None:
+        mallopt(_M_MMAP_THRESHOLD, 1 << 25)  # as far as glibc goes by itself
+        mallopt(_M_ARENA_MAX, 1)  # a second arena of threads keeps twice the memory
+        mallopt(_M_TRIM_THRESHOLD, 1 << 30)
     _blas().limit(limits=1)
     torch.set_num_threads(1)
     return min(host.cores(), MAX_WORKERS)
@@ -80,10 +78,18 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that an allocation could have now, in bytes."""
+    """Memory that an allocation could have now, in bytes; what this process keeps unused is given back."""
     if device.type == "cuda":
+        torch.cuda.empty_cache()
         return int(torch.cuda.mem_get_info(device)[0])
+    if (trim := _of_libc("malloc_trim")) is not None:
+        trim(0)
     return host.free_bytes()
+
+
+def _of_libc(name: str) -> Callable[..., int] | None:
+    """A function of glibc; None where the system's library has none of that name."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
 
 
 @contextmanager

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -47,3 +51,28 @@ def test_compiled_loops_take_no_pains_over_subnormal_numbers() -> None:
 def test_a_device_that_is_not_there_is_refused(name: str, error: type[Exception]) -> None:
     with pytest.raises(error):
         device.choose(name)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux tells what is resident")
+def test_memory_that_this_process_only_keeps_counts_as_free() -> None:
+    """glibc keeps freed blocks, so that a study after another would find no room beside the first one's."""
+    code = """
+import torch
+from lrwd_sweep.engine import device
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) << 12
+
+device.prepare(torch.device("cpu"))
+blocks = [torch.ones(1 << 20) for _ in range(100)]  # 4 MiB each
+last = torch.ones(1 << 20)  # which keeps the heap from shrinking by itself
+full = resident()
+del blocks
+kept = resident()
+device.free_bytes(torch.device("cpu"))
+print(full - kept, full - resident())
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    before, after = map(int, found.stdout.split())
+    assert before < 40 << 20
+    assert after > 390 << 20
