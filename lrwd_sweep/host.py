@@ -48,7 +48,7 @@ class _Group:
     version: int
 
     def number(self, name: str, key: str = "") -> float:
-        """The number in a file, or behind a key of it; "max" is infinite. Raises OSError or ValueError."""
+        """The number in a file, or behind a key. Raises OSError, ValueError or KeyError."""
         text = (self.folder / name).read_text(encoding="ascii")
         if key:
             text = dict(line.split() for line in text.splitlines())[key]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -24,6 +24,12 @@ class Segment:
     def is_matrix(self) -> bool:
         """Whether it has more than one dimension: neither a bias nor a parameter of normalisation."""
         return len(self.shape) > 1
+
+
+def runs(parts: Sequence[slice], count: int) -> tuple[list[int], list[bool]]:
+    """Where the runs of `count` columns begin that lie in a part or in none, and `count`; whether they do."""
+    ends = sorted({0, count, *(end for part in parts for end in (part.start, part.stop))})
+    return ends, [any(part.start <= start < part.stop for part in parts) for start in ends[:-1]]
 
 
 def columns(segments: Iterable[Segment]) -> tuple[slice, ...]:

@@ -15,6 +15,7 @@ from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.optim.adamp import Adamp
 from lrwd_sweep.optim.decay import Decay
 from lrwd_sweep.optim.kernel_call import kernel_call
+from lrwd_sweep.optim.layout import runs
 from lrwd_sweep.optim.now import Now
 from lrwd_sweep.optim.sgdp import Sgdp
 from lrwd_sweep.optim.step import StepFamily
@@ -75,11 +76,11 @@ def _elementwise(family: StepFamily, decay: Decay, theta: Tensor) -> OnePass:
     call = kernel_call(family)
     assert call is not None, "every other family has a loop"
     modes = list(call.modes.values()) if call.name == "sgd" else []  # the others show by their moments
-    ends = sorted({0, theta.shape[1], *(end for part in decay.whole for end in (part.start, part.stop))})
+    ends, decays = runs(decay.whole, theta.shape[1])
     return OnePass(
         LOOPS[call.name],
         decay.rule is DecayRule.COUPLED,
         np.array(ends),
-        np.array([any(part.start <= start < part.stop for part in decay.whole) for start in ends[:-1]]),
+        np.array(decays),
         [*(x.numpy() if isinstance(x, Tensor) else x for x in call.arguments), *modes],
     )

@@ -12,6 +12,7 @@ from torch import Tensor
 from lrwd_sweep.optim import projected_loops
 from lrwd_sweep.optim.adamp import Adamp
 from lrwd_sweep.optim.decay import WD_RATIO, Decay
+from lrwd_sweep.optim.layout import runs
 from lrwd_sweep.optim.now import Now
 from lrwd_sweep.optim.projected_loops import BLOCK, Runs, Scratch
 from lrwd_sweep.optim.projection import DELTA, Projection
@@ -32,9 +33,9 @@ class ProjectedPass:
     def of(cls, family: Sgdp | Adamp, decay: Decay, theta: Tensor) -> ProjectedPass:
         """For the arena θ (L, P)."""
         loop, arguments = _call(family)
-        runs = _runs(family.projection, decay, theta.shape[1])
-        scratch = _scratch(runs, theta.numpy().dtype)
-        return cls(loop, family.projection, runs, scratch, arguments)
+        watched = _watched(family.projection, decay, theta.shape[1])
+        scratch = _scratch(watched, theta.numpy().dtype)
+        return cls(loop, family.projection, watched, scratch, arguments)
 
     def move(self, theta: Tensor, g: Tensor, alpha: Tensor, rate: Tensor, now: Now) -> None:
         """Update θ (L, P) in place; α and the rate of the decay are (L, 1)."""
@@ -60,12 +61,10 @@ def _call(family: Sgdp | Adamp) -> tuple[Any, list[np.ndarray[Any, Any] | float]
             return projected_loops.adamp, [m.numpy(), v.numpy(), *numbers, nesterov]
 
 
-def _runs(projection: Projection, decay: Decay, columns: int) -> Runs:
+def _watched(projection: Projection, decay: Decay, columns: int) -> Runs:
     """Of the watched tensors and what lies between them."""
     rows = {tensor.start: tensor.shape[0] for tensor in projection.tensors}
-    parts = [*decay.whole, *decay.watched]
-    ends = sorted({0, columns, *(end for part in parts for end in (part.start, part.stop))})
-    decays = [any(part.start <= start < part.stop for part in parts) for start in ends[:-1]]
+    ends, decays = runs([*decay.whole, *decay.watched], columns)
     return Runs(np.array(ends), np.array(decays), np.array([rows.get(start, 0) for start in ends[:-1]]))
 
 

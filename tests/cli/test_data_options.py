@@ -34,7 +34,7 @@ def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "data"
 
 
-def _refused(run: Run, arguments: tuple[str, ...], code: int, *parts: str) -> None:
+def _assert_refused(run: Run, arguments: tuple[str, ...], code: int, *parts: str) -> None:
     found = run(*arguments)
     assert (found.code, found.out) == (code, "")
     assert found.err.startswith("lrwd-sweep: ")
@@ -45,7 +45,7 @@ def _refused(run: Run, arguments: tuple[str, ...], code: int, *parts: str) -> No
 
 def test_missing_files_are_one_line_that_says_where_and_how(run: Run, tmp_path: Path) -> None:
     where = tmp_path / "cache" / "lrwd-sweep"
-    _refused(
+    _assert_refused(
         run,
         CIFAR,
         3,
@@ -65,7 +65,7 @@ def test_nothing_is_in_the_store_of_a_study_without_its_data(run: Run, command: 
 def test_the_folder_is_the_options_else_the_environments(
     run: Run, cifar: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _refused(run, (*CIFAR, "--data-dir", "elsewhere"), 3, "is not in elsewhere")
+    _assert_refused(run, (*CIFAR, "--data-dir", "elsewhere"), 3, "is not in elsewhere")
     assert run(*CIFAR, "--data-dir", str(cifar)).code == 0
     monkeypatch.setenv("LRWD_DATA", str(cifar))
     found = run(*CIFAR, "--seeds", "2")
@@ -89,7 +89,7 @@ def test_augmented_training_is_another_study(run: Run, cifar: Path) -> None:
 def test_a_broken_file_is_one_line_and_nothing_trains(run: Run, cifar: Path) -> None:
     path = cifar / "cifar-10-batches-py" / "data_batch_2"
     path.write_bytes(path.read_bytes()[:-1])
-    _refused(run, (*CIFAR, "--data-dir", str(cifar)), 3, f"{path} is no whole pickle")
+    _assert_refused(run, (*CIFAR, "--data-dir", str(cifar)), 3, f"{path} is no whole pickle")
 
 
 def test_an_image_folder_trains_and_is_refused_once_it_has_changed(run: Run, tmp_path: Path) -> None:
@@ -99,11 +99,15 @@ def test_an_image_folder_trains_and_is_refused_once_it_has_changed(run: Run, tmp
     assert run(*folder).code == 0
     assert run("report").code == 0
     write_images(tmp_path / "mine" / "train" / "cat", 30, side=8, seed=9)
-    _refused(run, folder, 2, "folder-mine-8-mlp-adamw-cosine-2ep-b8", "sizes: ", "'train': 32", "'train': 40")
+    _assert_refused(
+        run, folder, 2, "folder-mine-8-mlp-adamw-cosine-2ep-b8", "sizes: ", "'train': 32", "'train': 40"
+    )
 
 
 def test_a_folder_that_is_not_there_is_one_line_and_leaves_no_store(run: Run, tmp_path: Path) -> None:
-    _refused(run, ("grid", *AXES, "--data", "folder:nowhere"), 3, "--data folder:nowhere", "train/CLASS")
+    _assert_refused(
+        run, ("grid", *AXES, "--data", "folder:nowhere"), 3, "--data folder:nowhere", "train/CLASS"
+    )
     assert not list(tmp_path.iterdir())
 
 
@@ -122,12 +126,12 @@ def test_a_folder_that_is_not_there_is_one_line_and_leaves_no_store(run: Run, tm
 def test_an_option_that_cannot_be_meant_is_refused(
     run: Run, arguments: tuple[str, ...], parts: tuple[str, ...]
 ) -> None:
-    _refused(run, ("grid", *AXES, *arguments), 2, *parts)
+    _assert_refused(run, ("grid", *AXES, *arguments), 2, *parts)
     assert not Path(STORE).exists()
 
 
 def test_imagenet32_says_how_to_get_it(run: Run) -> None:
-    _refused(run, ("grid", *AXES, "--data", "imagenet32"), 3, "image-net.org", "lrwd-sweep/imagenet32")
+    _assert_refused(run, ("grid", *AXES, "--data", "imagenet32"), 3, "image-net.org", "lrwd-sweep/imagenet32")
 
 
 def test_download_is_passed_on_and_no_network_is_one_line(
@@ -141,7 +145,7 @@ def test_download_is_passed_on_and_no_network_is_one_line(
 
     monkeypatch.setattr("lrwd_sweep.data.files.download", offline)
     (cifar / "cifar-10-batches-py" / "data_batch_1").unlink()
-    _refused(
+    _assert_refused(
         run, (*CIFAR, "--data-dir", str(cifar), "--download"), 3, "cannot download cifar-10-python.tar.gz"
     )
     assert asked == [cifar / "cifar-10-python.tar.gz"]

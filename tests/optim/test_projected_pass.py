@@ -64,7 +64,7 @@ def _move(theta: Tensor, update: Update, shapes: Sequence[tuple[int, ...]], step
         update.apply(theta, g, 0.5 + 0.02 * t, t + 1, steps)
 
 
-def _same(both: list[tuple[Tensor, Update]], near: float) -> None:
+def _assert_same(both: list[tuple[Tensor, Update]], near: float) -> None:
     (theta, by_loops), (expected, by_torch) = both
     torch.testing.assert_close(theta, expected, rtol=near, atol=near)
     for found, moment in zip(by_loops.family.moments(), by_torch.family.moments(), strict=True):
@@ -81,7 +81,7 @@ def test_it_moves_and_projects_as_torch_does(
     both = _both(variant, rule, dtype, decay_all=decay_all)
     for theta, update in both:
         _move(theta, update, SHAPES)
-    _same(both, 1e-13 if dtype is torch.float64 else 1e-5)
+    _assert_same(both, 1e-13 if dtype is torch.float64 else 1e-5)
     rate, expected = (update.projection_rate() for _, update in both)
     assert rate is not None
     assert expected is not None
@@ -94,7 +94,7 @@ def test_long_rows_and_many_rows_are_summed_whole(variant: str) -> None:
     both = _both(variant, DecayRule.LR_SCALED, torch.float64, LARGE)
     for theta, update in both:
         _move(theta, update, LARGE, steps=6)
-    _same(both, 1e-12)
+    _assert_same(both, 1e-12)
 
 
 @pytest.mark.parametrize("variant", PROJECTED)
@@ -116,7 +116,7 @@ def test_weights_of_zero_are_projected_as_torch_does() -> None:
     for theta, update in both:
         theta.zero_()
         update.apply(theta, torch.ones_like(theta), 1.0, 1, 9)
-    _same(both, 1e-13)
+    _assert_same(both, 1e-13)
 
 
 @pytest.mark.usefixtures("without_numba")
