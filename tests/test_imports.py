@@ -34,7 +34,7 @@ DOORS = {
     "jinja2": {"view"},
     "matplotlib": {"view", "bench.figure"},
     "pandas": {"view", "study"},
-    "triton": {"optim.kernels"},
+    "triton": {"optim.kernels", "optim.projected_kernels"},
 }
 
 # The layers, from the top; a part imports parts of its own layer and of those below it. Within a layer and

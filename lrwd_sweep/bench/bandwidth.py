@@ -16,8 +16,9 @@ from lrwd_sweep.optim import Segment, TabledUpdate, Update, fastest, make_update
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.training import Training
 
-OPTIMIZERS = ("sgdw", "adamw", "amsgradw", "adagradw", "rmspropw")
+OPTIMIZERS = ("sgdw", "adamw", "amsgradw", "adagradw", "rmspropw", "sgdp", "adamp")
 LANES, COLUMNS = 256, 1 << 18  # 256 MiB for each of θ, g and the moments: no cache holds it
+ROW = 64  # weights of a unit, over which SGDP and AdamP take sums: as many as a digit has pixels
 CALLS = 10  # timed together
 
 
@@ -48,7 +49,7 @@ class Bandwidth:
 
 @dataclass(frozen=True, slots=True)
 class Bandwidths:
-    """Of every family that has a kernel."""
+    """Of every family."""
 
     device: str
     found: tuple[Bandwidth, ...]
@@ -77,7 +78,10 @@ def measured(device: torch.device, lanes: int, columns: int, repeats: int) -> li
 
 
 def moved(update: Update, theta: Tensor) -> int:
-    """Bytes that an update cannot help moving: it reads θ, g and the moments, and writes all but g."""
+    """Bytes that an update cannot help moving: it reads θ, g and the moments, and writes all but g.
+
+    SGDP and AdamP read and write more, since they need sums first; that shows in their rate.
+    """
     return theta.nbytes * (2 * (1 + len(update.family.moments())) + 1)
 
 
@@ -88,7 +92,7 @@ def _of(name: str, theta: Tensor, g: Tensor, copy: float, repeats: int) -> Bandw
         optimizer,
         training,
         theta,
-        [Segment("θ", 0, columns, (columns,))],
+        [Segment("θ", 0, columns, (columns // ROW, ROW))],
         alpha=theta.new_full((lanes, 1), 1e-6),  # nothing gets far
         lam=theta.new_full((lanes, 1), 1e-6),
     )

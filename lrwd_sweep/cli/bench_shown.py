@@ -103,7 +103,7 @@ def _bandwidths(result: Bandwidths) -> Table:
     """One row per optimizer: what it has to move, per second, and what share of a copy's rate that is."""
     table = _table("update", "by", "GB/s", "of a copy")
     for one in result.found:
-        by = "one kernel" if one.fused else "torch's operators"
+        by = "kernels" if one.fused else "torch's operators"
         table.add_row(one.optimizer, by, f"{one.rate / 1e9:,.0f}", f"{one.share:.0%}")
     return table
 

@@ -13,7 +13,7 @@ from lrwd_sweep.optim.adam import Adam
 from lrwd_sweep.optim.adamp import Adamp
 from lrwd_sweep.optim.amsgrad import Amsgrad
 from lrwd_sweep.optim.decay import Decay
-from lrwd_sweep.optim.fused import fastest
+from lrwd_sweep.optim.fastest import fastest
 from lrwd_sweep.optim.layout import Segment, columns
 from lrwd_sweep.optim.now import table
 from lrwd_sweep.optim.one_pass import compiled_on, one_pass

@@ -25,14 +25,14 @@ def _place(died_at_ptr, P, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _rate(alpha, lam, eta, root_n, RULE: tl.constexpr, NORMALIZED: tl.constexpr):
+def rate_of(alpha, lam, eta, root_n, gain, RULE: tl.constexpr, NORMALIZED: tl.constexpr):
     """As `Decay.rate`."""
     if NORMALIZED:
         lam = lam / root_n
     if RULE == "independent":
         rate = eta * lam
     elif RULE == "lr-scaled":
-        rate = eta * alpha * lam
+        rate = eta * gain * alpha * lam
     elif RULE == "corrected":
         rate = eta * eta * alpha * lam
     else:  # coupled, fixed
@@ -50,7 +50,7 @@ def _begin(
     row = table_ptr + 4 * tl.load(t_ptr)
     eta, root_n, rest1, root2 = tl.load(row), tl.load(row + 1), tl.load(row + 2), tl.load(row + 3)
     alpha, lam = tl.load(alpha_ptr + lane), tl.load(lam_ptr + lane)
-    rate = _rate(alpha, lam, eta, root_n, RULE, NORMALIZED)
+    rate = rate_of(alpha, lam, eta, root_n, 1.0, RULE, NORMALIZED)
     if not ALL:
         rate = tl.where(tl.load(decays_ptr + columns, acts, other=0) != 0, rate, 0.0)
     at = lane.to(tl.int64) * P + columns  # L·P may be more than 32 bits hold

@@ -133,7 +133,7 @@ def test_bandwidth_shows_every_update_beside_a_copy(run: Run) -> None:
     shown = run("bench", "--bandwidth", "--repeats", "5")
     assert (shown.code, shown.err) == (0, "")
     rows = [" ".join(line.split()) for line in shown.out.splitlines()]
-    assert "adamw one kernel 3,600 90%" in rows
+    assert "adamw kernels 3,600 90%" in rows
     assert "sgdw torch's operators 1,000 25%" in rows
     assert rows[-1].startswith("A card of 80 GB, torch ")
     assert ASKED["arguments"] == (5,)

@@ -8,26 +8,30 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import replace
-from itertools import product
 
+import pytest
 import torch
 from torch import Tensor
 
 from lrwd_sweep.decay import DecayRule
-from lrwd_sweep.optim import TabledUpdate, table
-from lrwd_sweep.optim import fused as module
-from lrwd_sweep.optim.fused import FusedUpdate, agrees
+from lrwd_sweep.optim import TabledUpdate, fused_projection, table
+from lrwd_sweep.optim.fastest import agrees, by_kernels
+from lrwd_sweep.optim.fused import Launch
 from lrwd_sweep.optim.tabled import DeviceUpdate
 from lrwd_sweep.optimizer import Family, Optimizer
 from lrwd_sweep.training import Training
-from tests.optim.problem import VARIANTS, layout, update_of
+from tests.optim.problem import VARIANTS, layout, smooth, update_of
 
 COLUMNS = layout()[-1].stop  # 46
 BLOCK = 32  # one whole block and a part of one
 STEPS = 3
 LANES = [(0.02, 0.3), (0.5, 0.3), (0.1, 0.0)]  # the one in the middle dies at the second step
-ELEMENTWISE = [name for name, (family, _) in VARIANTS.items() if not Family(family).projected]
+CASES = [
+    (variant, rule)
+    for variant, (family, _) in VARIANTS.items()
+    for rule in DecayRule
+    if not Family(family).projected or rule in (DecayRule.LR_SCALED, DecayRule.INDEPENDENT)
+]
 
 
 def tabled(variant: str, rule: DecayRule, *, other: bool) -> TabledUpdate:
@@ -42,11 +46,16 @@ def tabled(variant: str, rule: DecayRule, *, other: bool) -> TabledUpdate:
 
 def trained(update: DeviceUpdate, *, ill: bool) -> list[Tensor]:
     """θ ahead of every step and at the end; whether a lane dies of NaN in the middle."""
-    stream = torch.Generator().manual_seed(0)
-    theta, *gradients = torch.randn(STEPS + 1, len(LANES), COLUMNS, generator=stream)
+    theta = torch.randn(len(LANES), COLUMNS, generator=torch.Generator().manual_seed(0))
+    gradient = smooth(STEPS)
     died_at = torch.full((len(LANES),), -1)
     found = [theta.clone()]
-    for t, g in enumerate(gradients):
+    for t in range(STEPS):
+        pieces = [
+            gradient(k, t, theta[:, s.columns].view(-1, *s.shape).double()).flatten(1)
+            for k, s in enumerate(layout())
+        ]
+        g = torch.cat(pieces, dim=1).float()
         if ill and t >= 1:
             died_at[1] = 1
             g[1] = torch.nan
@@ -58,7 +67,7 @@ def trained(update: DeviceUpdate, *, ill: bool) -> list[Tensor]:
 def case(variant: str, rule: DecayRule, *, other: bool) -> dict[str, object]:
     """How far the kernel is from torch, relative to the largest number, and what a lane that dies does."""
     by_torch, by_kernel, alone = (tabled(variant, rule, other=other) for _ in range(3))
-    fused, fused_alone = (FusedUpdate.of(one, COLUMNS, BLOCK) for one in (by_kernel, alone))
+    fused, fused_alone = (by_kernels(one, COLUMNS, BLOCK) for one in (by_kernel, alone))
     expected, found, well = (
         trained(by_torch, ill=True),
         trained(fused, ill=True),
@@ -67,41 +76,57 @@ def case(variant: str, rule: DecayRule, *, other: bool) -> dict[str, object]:
     pairs = [(expected[-1], found[-1])]
     moments = zip(by_torch.update.family.moments(), by_kernel.update.family.moments(), strict=True)
     pairs += [(one[::2], another[::2]) for one, another in moments]  # of lanes that live
+    rates = [one.update.projection_rate() for one in (by_torch, by_kernel)]
     return {
         "error": max(float((a - b).abs().max() / a.abs().max()) for a, b in pairs),
         "moved": float((expected[-1] - expected[0]).abs().min()),
         "stays": torch.equal(found[1][1], found[-1][1]),
         "apart": torch.equal(found[-1][::2], well[-1][::2]),
+        "projected": [None if rate is None else rate[::2].tolist() for rate in rates],
     }
 
 
 def check() -> dict[str, bool]:
-    """What the comparison on the user's own machine says of a good kernel and of wrong ones."""
-    good = tabled("adam", DecayRule.INDEPENDENT, other=False)
-    found = {"good": agrees(good, COLUMNS, BLOCK)}
-    of = FusedUpdate.of
+    """What the comparison on the user's own machine says of good kernels and of wrong ones."""
+    one = tabled("adam", DecayRule.INDEPENDENT, other=False)
+    projected = tabled("adamp", DecayRule.LR_SCALED, other=False)
+    run = Launch.run
 
-    def with_(**changes: object) -> bool:
-        def wrong(*arguments: object) -> FusedUpdate:
-            made = of(*arguments)  # type: ignore[arg-type]
-            return replace(made, modes=made.modes | changes)
+    def with_(update: TabledUpdate, **changes: object) -> bool:
+        def wrong(launch: Launch) -> None:
+            known = {name: value for name, value in changes.items() if name in launch.modes}
+            run(launch._replace(modes={**launch.modes, **known}))
 
-        module.FusedUpdate.of = wrong  # type: ignore[assignment, method-assign]
-        try:
-            return agrees(good, COLUMNS, BLOCK)
-        finally:
-            module.FusedUpdate.of = of  # type: ignore[method-assign]
+        return _agrees_where(Launch, "run", wrong, update)
 
-    return found | {
-        "other rule": with_(RULE="fixed"),
-        "normalised": with_(NORMALIZED=True),
-        "raises": with_(BLOCK=3),
+    return {
+        "good": with_(one),
+        "projected": with_(projected),
+        "other rule": with_(one, RULE="fixed"),
+        "normalised": with_(one, NORMALIZED=True),
+        "raises": with_(one, BLOCK=3),
+        "projected, other rule": with_(projected, RULE="fixed"),
+        "projected, no bias corrections": with_(projected, CORRECTED=False),
+        "projected, Nesterov": with_(projected, NESTEROV=True),
+        "projected, raises": with_(projected, BLOCK=3),
+        "never projected": _agrees_where(fused_projection, "DELTA", 0.0, projected),
     }
+
+
+def _agrees_where(thing: object, name: str, value: object, update: TabledUpdate) -> bool:
+    """What the comparison says where a thing's attribute has another value."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(thing, name, value)
+        return agrees(update, COLUMNS, BLOCK)
 
 
 if __name__ == "__main__":
     assert os.environ["TRITON_INTERPRET"] == "1"
     torch.set_num_threads(1)
-    pairs = product(enumerate(ELEMENTWISE), enumerate(DecayRule))
-    cases = {f"{name} {rule}": case(name, rule, other=(j + k) % 2 == 1) for (j, name), (k, rule) in pairs}
+    cases = {
+        f"{variant} {rule}": case(variant, rule, other=(j + k) % 2 == 1)
+        for j, variant in enumerate(VARIANTS)
+        for k, rule in enumerate(DecayRule)
+        if (variant, rule) in CASES
+    }
     sys.stdout.write(json.dumps({"cases": cases, "check": check()}))

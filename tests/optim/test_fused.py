@@ -14,11 +14,15 @@ import torch
 
 from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.optim import fastest
-from lrwd_sweep.optim.fused import FusedUpdate, agrees
-from tests.optim.interpreted import COLUMNS, ELEMENTWISE, tabled
+from lrwd_sweep.optim.fastest import agrees, by_kernels
+from lrwd_sweep.optim.fused import FusedUpdate
+from lrwd_sweep.optim.fused_projection import FusedProjection
+from tests.optim.interpreted import CASES, COLUMNS, tabled
+from tests.optim.problem import VARIANTS
 
 pytest.importorskip("triton")
-CASES = [f"{variant} {rule}" for variant in ELEMENTWISE for rule in DecayRule]
+NAMES = [f"{variant} {rule}" for variant, rule in CASES]
+PROJECTED = [name for name in NAMES if name.startswith(("sgdp", "adamp"))]
 
 
 @pytest.fixture(scope="module")
@@ -34,17 +38,17 @@ def interpreted() -> dict[str, Any]:
     )
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
-    assert sorted(found["cases"]) == sorted(CASES)
+    assert sorted(found["cases"]) == sorted(NAMES)
     return found
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_kernel_follows_torch_under_every_rule(name: str, interpreted: dict[str, Any]) -> None:
     assert interpreted["cases"][name]["error"] < 1e-6
     assert interpreted["cases"][name]["moved"] > 0  # every number of every lane
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_lane_that_dies_stays_and_changes_no_bit_of_its_neighbours(
     name: str, interpreted: dict[str, Any]
 ) -> None:
@@ -52,12 +56,20 @@ def test_a_lane_that_dies_stays_and_changes_no_bit_of_its_neighbours(
     assert interpreted["cases"][name]["apart"]
 
 
-def test_the_comparison_knows_a_good_kernel_from_a_wrong_one(interpreted: dict[str, Any]) -> None:
-    wrong = dict.fromkeys(("other rule", "normalised", "raises"), False)
-    assert interpreted["check"] == {"good": True, **wrong}
+@pytest.mark.parametrize("name", PROJECTED)
+def test_kernels_project_as_often_as_torch(name: str, interpreted: dict[str, Any]) -> None:
+    by_torch, by_kernels = interpreted["cases"][name]["projected"]
+    assert by_kernels == by_torch
+    assert 0 < by_torch[0] < 1
 
 
-@pytest.mark.parametrize("variant", ELEMENTWISE)
+def test_the_comparison_knows_good_kernels_from_wrong_ones(interpreted: dict[str, Any]) -> None:
+    said = interpreted["check"]
+    assert {name for name, agrees in said.items() if agrees} == {"good", "projected"}
+    assert len(said) == 10
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_every_kernel_compiles_for_a_gpu(
     variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,22 +77,24 @@ def test_every_kernel_compiles_for_a_gpu(
     from triton.compiler import ASTSource, compile  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    update = tabled(variant, DecayRule.CORRECTED, other=True)
-    fused = FusedUpdate.of(update, COLUMNS)
+    update = by_kernels(tabled(variant, DecayRule.CORRECTED, other=True), COLUMNS)
+    assert isinstance(update, FusedUpdate | FusedProjection)
     theta = torch.zeros(3, COLUMNS)
     died_at, t = torch.zeros(3, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
-    arguments = fused.arguments_of(theta, theta, t, died_at)
-    modes = {name: value for name, value in fused.modes.items() if name in fused.kernel.arg_names}
-    signature = dict(zip(fused.kernel.arg_names, map(_kind, arguments), strict=False))
-    source = ASTSource(fused.kernel, signature | dict.fromkeys(modes, "constexpr"), modes)
-    made = compile(source, GPUTarget("cuda", 80, 32), {"enable_fp_fusion": True})
-    assert "ld.global" in made.asm["ptx"]
+    for kernel, _, arguments, modes in update.launches(theta, theta, t, died_at):
+        constants = {name: value for name, value in modes.items() if name in kernel.arg_names}
+        signature = dict(zip(kernel.arg_names, map(_kind, arguments), strict=False))
+        source = ASTSource(kernel, signature | dict.fromkeys(constants, "constexpr"), constants)
+        options = {"enable_fp_fusion": True, "num_warps": modes.get("num_warps", 4)}
+        made = compile(source, GPUTarget("cuda", 80, 32), options)
+        assert "ld.global" in made.asm["ptx"]
 
 
 def _kind(argument: object) -> str:
     """A type as Triton writes it."""
     if isinstance(argument, torch.Tensor):
-        return {torch.float32: "*fp32", torch.int64: "*i64", torch.uint8: "*u8"}[argument.dtype]
+        kinds = {torch.float32: "fp32", torch.float64: "fp64", torch.int64: "i64", torch.uint8: "u8"}
+        return f"*{kinds[argument.dtype]}"
     return "i32" if isinstance(argument, int) else "fp32"
 
 
@@ -90,8 +104,10 @@ def test_without_a_gpu_torch_is_taken() -> None:
     assert not agrees(update, COLUMNS)  # nothing to run the kernel on: an answer, not an error
 
 
+@pytest.mark.parametrize("variant", ["adam", "adamp"])
 @pytest.mark.parametrize("name", ["triton", "lrwd_sweep.optim.kernels"])
-def test_without_triton_torch_is_taken(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "lrwd_sweep.optim.kernels", raising=False)
+def test_without_triton_torch_is_taken(name: str, variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("lrwd_sweep.optim.kernels", "lrwd_sweep.optim.projected_kernels"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.setitem(sys.modules, name, None)
-    assert not agrees(tabled("adam", DecayRule.COUPLED, other=False), COLUMNS)
+    assert not agrees(tabled(variant, DecayRule.INDEPENDENT, other=False), COLUMNS)
