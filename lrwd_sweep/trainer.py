@@ -91,11 +91,12 @@ class Trainer:
                     raise Interrupted(stop.signal) from None
 
     def _tell_idle(self, pool: Pool, spec: StudySpec) -> None:
-        """Say so where memory keeps cores from training."""
+        """Say so where memory keeps cores or GPUs from training."""
         seats, places = len(pool.seats_for(spec.optimizer)), len(pool.places)
         if seats < places and not self.quiet:
             lanes = f"{seats} lane{'s' * (seats > 1)} of {pool.training.net}"
-            idle = f"{places - seats} of {places} cores stay idle"
+            what = "cores" if pool.device.type == "cpu" else "GPUs"
+            idle = f"{places - seats} of {places} {what} stay idle"
             consoles.note(f"there is memory for {lanes} at a time", idle)
 
     def _progress(self, name: str, spec: StudySpec, title: str) -> AbstractContextManager[Watcher]:

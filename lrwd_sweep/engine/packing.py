@@ -31,9 +31,9 @@ MOST_LANES = 1 << 20  # of a pack, whatever is free
 def workers_that_fit(
     training: Training, *, device: torch.device, workers: int, optimizer: Optimizer | None = None
 ) -> int:
-    """How many of the workers have room for a lane each; one, where nobody has."""
+    """How many of the workers have room for a lane each."""
     needed = max(1, pack_bytes(training, 1, device, optimizer))
-    return max(1, min(workers, int(MEMORY_SHARE * free_bytes(device) / needed)))
+    return min(workers, int(MEMORY_SHARE * free_bytes(device) / needed))
 
 
 def lanes_that_fit(

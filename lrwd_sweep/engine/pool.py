@@ -38,7 +38,7 @@ class Pool:
     ) -> None:
         self.training = training
         self.places = devices.places(device)
-        self.device = self.places[0]
+        self.device = next(filter(self._workers, dict.fromkeys(self.places)), self.places[0])
         self.lanes_at_once()  # a network that cannot be built, or has no room, is refused at once
         self.splits: Splits = load(training.data, training.data_set, files).to(self.device, dtype)
         self.training = chosen(training, self.device)
@@ -50,13 +50,10 @@ class Pool:
         return len(seats) * self._lanes_that_fit(seats, max_lanes, optimizer)
 
     def seats_for(self, optimizer: Optimizer | None = None) -> tuple[torch.device, ...]:
-        """The places that have room for a lane at a time, the first at least."""
-        found = []
-        for place in dict.fromkeys(self.places):
-            workers = self.places.count(place)
-            fit = workers_that_fit(self.training, device=place, workers=workers, optimizer=optimizer)
-            found += [place] * fit
-        return tuple(found)
+        """The places that have room for a lane at a time; first, and at least, one where the data are."""
+        here = [self.device] * (self._workers(self.device, optimizer) or 1)
+        others = [place for place in dict.fromkeys(self.places) if place != self.device]
+        return (*here, *(place for place in others for _ in range(self._workers(place, optimizer))))
 
     def plan(
         self, todo: dict[int, list[Cell]], max_lanes: int | None = None, optimizer: Optimizer | None = None
@@ -76,6 +73,11 @@ class Pool:
         """Train the packs; yields what happens, in the calling thread. Raises Stopped when asked to."""
         here = Here(optimizer, self.training, self.splits)
         return Crew(here, self.seats, lambda: self._shelf).train(packs, should_stop)
+
+    def _workers(self, place: torch.device, optimizer: Optimizer | None = None) -> int:
+        """How many lanes have room there at a time, as many as train there at most."""
+        workers = self.places.count(place)
+        return workers_that_fit(self.training, device=place, workers=workers, optimizer=optimizer)
 
     def _lanes_that_fit(
         self, seats: Sequence[torch.device], max_lanes: int | None, optimizer: Optimizer | None

@@ -50,7 +50,7 @@ def measure(
     """
     place = devices.choose(device)
     cores = devices.prepare(place)
-    workers = workers_that_fit(training, device=place, workers=cores, optimizer=optimizer)
+    workers = workers_that_fit(training, device=place, workers=cores, optimizer=optimizer) or 1
     room = lanes_that_fit(training, device=place, workers=workers, max_lanes=None, optimizer=optimizer)
     most = min(room, math.ceil(lanes / workers))
     ends = time.perf_counter() + seconds

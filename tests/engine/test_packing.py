@@ -111,3 +111,20 @@ def test_no_more_cores_train_than_have_room_for_a_lane(
     assert found.surface.counts()["complete"] == 4
     told = "there is memory for 1 lane of mlp-norm at a time; 7 of 8 cores stay idle"
     assert told in capsys.readouterr().err
+
+
+def test_a_place_without_room_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    places = tuple(torch.device("cpu", k) for k in range(3))  # as GPUs are, each with memory of its own
+    monkeypatch.setattr("lrwd_sweep.engine.device.places", lambda _: places)
+    free = [1000, 1 << 40, 1 << 40]
+    monkeypatch.setattr(packing, "free_bytes", lambda place: free[place.index])
+    pool = Pool(Training(epochs=1), "cpu")
+    assert pool.device == places[1]
+    assert pool.seats_for() == places[1:]
+    free[:] = 1 << 40, 1 << 40, 1000
+    assert pool.seats_for() == (places[1], places[0])  # where the data are comes first
+    free[:] = [1000] * 3
+    with pytest.raises(DeviceError, match="free some memory"):
+        pool.plan({0: [Cell(1, 1)]})
+    with pytest.raises(DeviceError, match=r"^cpu:0 has 0 MiB free"):
+        Pool(Training(epochs=1), "cpu")
