@@ -68,12 +68,16 @@ class Progress:
 
     def begin(self, packs: Sequence[Pack]) -> None:
         """These packs train next."""
-        if not self.packs:
+        first = not self.packs
+        self.packs += packs
+        if not first:
+            self._show()
+        elif self.live is not None:
+            self.live.refresh()  # the first epoch may be a long one
+        else:
             lanes = _counted(sum(len(pack.cells) for pack in packs), "lane")
             epochs = _counted(self.training.epochs, "epoch")
             self._line(f"training {lanes} in {_counted(len(packs), 'pack')} for {epochs}")
-        self.packs += packs
-        self._show()
 
     def happened(self, event: EpochDone | PackDone) -> None:
         """Take note, and show it when it is time."""
@@ -137,8 +141,8 @@ class Progress:
         left = self._seconds() * (total - done) / done if done else None
         parts = [f"pack {self.finished}/{len(self.packs)}"]
         running = [epochs for epochs in self.epochs.values() if epochs < self.training.epochs]
-        if running:
-            parts.append(f"epoch {min(running)}/{self.training.epochs}")
+        if running or not self.epochs:
+            parts.append(f"epoch {min(running, default=0)}/{self.training.epochs}")
         parts += [self._rate()] if done else []
         parts += [f"{_clock(left)} left"] if left is not None else []
         return Text(" · ".join(parts), no_wrap=True, overflow="ellipsis")

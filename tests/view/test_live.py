@@ -103,6 +103,14 @@ def test_off_a_terminal_there_are_two_lines_and_no_escape_codes(clock: Clock) ->
     ]
 
 
+def test_on_a_terminal_the_first_picture_waits_for_no_epoch(clock: Clock) -> None:
+    on, spec = console(terminal=True), a_spec()
+    with Progress(on, spec) as progress:
+        assert "pack" not in written(on)
+        progress.begin(packs_of(spec))
+        assert "pack 0/2 · epoch 0/10" in written(on)
+
+
 def test_off_a_terminal_a_line_comes_at_most_every_thirty_seconds(clock: Clock) -> None:
     on, spec = console(), a_spec()
     pack = packs_of(spec)[0]
@@ -208,7 +216,7 @@ def test_the_bar_counts_packs_and_tells_the_time_left(clock: Clock) -> None:
     progress = Progress(console(width=120), spec)
     first, second = packs_of(spec)
     progress.begin([first, second])
-    assert picture(progress)[0].endswith("pack 0/2")
+    assert picture(progress)[0].endswith("pack 0/2 · epoch 0/10")
     clock.now = 60
     progress.happened(done(first))
     assert picture(progress)[0].endswith("pack 1/2 · 9 lane-steps/s · 1:00 left")
