@@ -16,6 +16,7 @@ from lrwd_sweep.signals import Interrupted, stop_on_signals
 from lrwd_sweep.spec import StudySpec, labels
 from lrwd_sweep.trial import unfinished
 from lrwd_sweep.view import consoles
+from lrwd_sweep.view.notation import counted
 
 if TYPE_CHECKING:
     from lrwd_sweep.engine import Pool
@@ -94,7 +95,7 @@ class Trainer:
         """Say so where memory keeps cores or GPUs from training."""
         seats, places = len(pool.seats_for(spec.optimizer)), len(pool.places)
         if seats < places and not self.quiet:
-            lanes = f"{seats} lane{'s' * (seats > 1)} of {pool.training.net}"
+            lanes = f"{counted(seats, 'lane')} of {pool.training.net}"
             what = "cores" if pool.device.type == "cpu" else "GPUs"
             idle = f"{places - seats} of {places} {what} stay idle"
             consoles.note(f"there is memory for {lanes} at a time", idle)

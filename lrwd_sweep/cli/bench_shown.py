@@ -17,6 +17,7 @@ from lrwd_sweep.bench.race import Floor, Race
 from lrwd_sweep.bench.scaling import Scaling
 from lrwd_sweep.bench.spread import Spread, rate_form
 from lrwd_sweep.training import Training
+from lrwd_sweep.view.notation import counted
 from lrwd_sweep.view.plain import plain
 
 
@@ -36,9 +37,9 @@ def shown(
             yield Text(f"{plain(result.device)}, torch {machine['torch']}, {machine['date'][:10]}")
             return
     yield Text(
-        f"{training.data}, {training.net}, AdamW, {training.epochs} epochs of {training.steps_per_epoch} "
-        f"batches of {training.batch_size}; {plain(machine['cpu'])}, {machine['cores']} cores, "
-        f"torch {machine['torch']}, {machine['date'][:10]}"
+        f"{training.data}, {training.net}, AdamW, {counted(training.epochs, 'epoch')} of "
+        f"{training.steps_per_epoch} batches of {training.batch_size}; {plain(machine['cpu'])}, "
+        f"{counted(machine['cores'], 'core')}, torch {machine['torch']}, {machine['date'][:10]}"
     )
 
 

@@ -14,6 +14,7 @@ from lrwd_sweep.errors import UsageError
 from lrwd_sweep.view import consoles
 from lrwd_sweep.view.consoles import note
 from lrwd_sweep.view.files import write_file
+from lrwd_sweep.view.notation import counted
 
 Name = Annotated[str, typer.Argument(metavar="STUDY", help="A name from `study list`.", show_default=False)]
 File = Annotated[
@@ -83,9 +84,8 @@ def import_(
     spec = import_spec(trials, optimizer, decay_rule=decay_rule, metric=metric)
     with open_store(storage, write=True) as store:
         store.import_study(study_name, spec, trials)
-    seeds = len(spec.seeds)
-    size = f"{len(spec.lattice)} cells × {seeds} seed{'s' * (seeds != 1)}"
-    note(f"imported {len(trials)} lanes as {study_name}: {size}, {spec.optimizer}")
+    size = f"{counted(len(spec.lattice), 'cell')} × {counted(len(spec.seeds), 'seed')}"
+    note(f"imported {counted(len(trials), 'lane')} as {study_name}: {size}, {spec.optimizer}")
 
 
 def export(

@@ -38,8 +38,8 @@ class Files:
         missing = [file for file, path in zip(published, found, strict=True) if path is None]
         if missing and not self.may_download:
             raise DataError(
-                f"{data_set} is not in {self.root} (no {absent or missing[0].path}); add --download, or put "
-                f"{_listed([file.path for file in missing])} there"
+                f"{data_set} is not in {self.root} (no {absent or missing[0].path}); add --download, put "
+                f"{_listed([file.path for file in missing])} there, or name another folder by --data-dir"
             )
         for file in missing:
             download(file, self.root / file.path, self.on_bytes)

@@ -48,7 +48,8 @@ def _find(root: Path, name: str) -> Path:
                 return path
     raise DataError(
         f"imagenet32 is not in {root} (no {name}); get Imagenet32_train and Imagenet32_val, or their npz "
-        f"files, from image-net.org, which asks for an account, and unpack them in {root / FOLDERS[0]}"
+        f"files, from image-net.org, which asks for an account, and unpack them in {root / FOLDERS[0]}, or "
+        "name another folder by --data-dir"
     )
 
 

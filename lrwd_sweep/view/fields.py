@@ -11,7 +11,7 @@ from lrwd_sweep.lattice import format_value
 from lrwd_sweep.result import Candidate, ComparedResults, Result, titles
 from lrwd_sweep.separability import Estimate, Separability, TransferRegret
 from lrwd_sweep.spec import StudySpec
-from lrwd_sweep.view.notation import UNICODE, axis_labels, short_decimal
+from lrwd_sweep.view.notation import UNICODE, axis_labels, counted, short_decimal
 from lrwd_sweep.view.plain import plain
 
 Row = tuple[str, ...]  # a label and its entries
@@ -28,26 +28,31 @@ def task(result: Result) -> str:
     t = result.spec.training
     parts = []
     if t is not None:
-        parts.append(f"{t.data}, {t.net}, {t.schedule} schedule, {t.epochs} epochs, batch {t.batch_size}")
+        parts.append(
+            f"{t.data}, {t.net}, {t.schedule} schedule, {counted(t.epochs, 'epoch')}, batch {t.batch_size}"
+        )
         parts.append(", ".join(_particulars(result.spec)))
     if result.snapshot is not None:
         parts.append(str(result.snapshot))
     counts = result.surface.counts()
-    seeds = len(result.surface.seeds)
-    parts.append(f"{counts['cells']} cells × {seeds} seed{'s' * (seeds != 1)}")
+    parts.append(f"{counted(counts['cells'], 'cell')} × {counted(len(result.surface.seeds), 'seed')}")
     parts.append(", ".join(f"{n} {status}" for status, n in counts.items() if n and status != "cells"))
     return "; ".join(part for part in parts if part)
 
 
 def _particulars(spec: StudySpec) -> list[str]:
     """What is not as usual in a study's training, in words."""
-    return [_PARTICULARS[name].format(value) for name, value in spec.particulars.items()]
+    return [
+        _PARTICULARS[name].format(counted(value, "epoch") if name in _IN_EPOCHS else value)
+        for name, value in spec.particulars.items()
+    ]
 
 
+_IN_EPOCHS = ("warmup", "t_0")
 _PARTICULARS = {
     "augment": "augmented by {}",
-    "warmup": "{} epochs of warm-up",
-    "t_0": "first cycle of {} epochs",
+    "warmup": "{} of warm-up",
+    "t_0": "first cycle of {}",
     "t_mult": "each cycle {} times the last",
     "eta_min": "η down to {:g}",
     "momentum": "momentum {:g}",
@@ -215,8 +220,7 @@ def _regret_rows(results: Sequence[Result]) -> list[Row]:
                 continue
             out = f"; {regret.pairs_out} pairs out" * bool(regret.pairs_out)
             entries.append(estimate_text(regret.estimate, None) + out)
-        plural = "s" * (octaves != 1)
-        rows.append((f"transfer regret, {octaves:g} octave{plural}", *entries))
+        rows.append((f"transfer regret, {counted(octaves, 'octave')}", *entries))
     if rows:
         rows.append(("  scored", *(" / ".join(dict.fromkeys(_scored(table.values()))) for table in tables)))
     return rows

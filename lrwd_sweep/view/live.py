@@ -21,6 +21,7 @@ from lrwd_sweep.spec import Kind, StudySpec
 from lrwd_sweep.surface import Surface
 from lrwd_sweep.trial import Status, Trial
 from lrwd_sweep.view.heatmap import Gallery, Heatmap
+from lrwd_sweep.view.notation import counted
 from lrwd_sweep.view.plain import plain
 
 Lane = tuple[Cell, int]  # cell and seed
@@ -75,9 +76,9 @@ class Progress:
         elif self.live is not None:
             self.live.refresh()  # the first epoch may be a long one
         else:
-            lanes = _counted(sum(len(pack.cells) for pack in packs), "lane")
-            epochs = _counted(self.training.epochs, "epoch")
-            self._line(f"training {lanes} in {_counted(len(packs), 'pack')} for {epochs}")
+            lanes = counted(sum(len(pack.cells) for pack in packs), "lane")
+            epochs = counted(self.training.epochs, "epoch")
+            self._line(f"training {lanes} in {counted(len(packs), 'pack')} for {epochs}")
 
     def happened(self, event: EpochDone | PackDone) -> None:
         """Take note, and show it when it is time."""
@@ -175,10 +176,6 @@ class Progress:
 
     def _rate(self) -> str:
         return f"{self._lane_steps()[0] / max(self._seconds(), 1e-9):,.0f} lane-steps/s"
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _clock(seconds: float) -> str:

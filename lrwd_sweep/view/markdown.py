@@ -19,7 +19,7 @@ from lrwd_sweep.view.fields import (
     task,
     title,
 )
-from lrwd_sweep.view.notation import UNICODE, axis_labels
+from lrwd_sweep.view.notation import UNICODE, axis_labels, counted
 from lrwd_sweep.view.pictures import Picture
 from lrwd_sweep.view.plain import plain
 from lrwd_sweep.view.recommended import snippet
@@ -124,9 +124,8 @@ def _lattice(surface: Surface, separability: Separability | None, *, ranked: boo
         [label, *(_entry(tile, decimals) for tile in row)]
         for label, row in zip(axis_labels(tiles.row_values, UNICODE), tiles.rows, strict=True)
     ]
-    seeds = len(surface.seeds)
     legend = (
-        f"{escaped(surface.metric)}, mean of {seeds} seed{'s' * (seeds != 1)}; "
+        f"{escaped(surface.metric)}, mean of {counted(len(surface.seeds), 'seed')}; "
         f"{'★ best, ○ ten best, **bold** best of its row, ' * ranked}× diverged, ! failed, · missing"
     )
     head = [f"α ↑, {escaped(surface.symbol)} →", *axis_labels(tiles.column_values, UNICODE)]

@@ -41,6 +41,15 @@ ASCII = Glyphs("*", "o", "|", ":", "x", ".", "!", "^", ">", ascii=True)
 _SUPERSCRIPT = str.maketrans("-0123456789.", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹·")
 
 
+def counted(number: float, noun: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "seed"), counted(3, "seed"), counted(0.5, "octave")
+    ('1 seed', '3 seeds', '0.5 octaves')
+    """
+    return f"{number:.12g} {noun}{'s' * (number != 1)}"
+
+
 def superscript(text: str) -> str:
     """Digits, sign and decimal point raised.
 

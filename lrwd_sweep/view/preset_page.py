@@ -16,7 +16,7 @@ from lrwd_sweep.lattice import Lattice, format_axis
 from lrwd_sweep.preset import Preset
 from lrwd_sweep.spec import StudySpec, labels
 from lrwd_sweep.training import Training
-from lrwd_sweep.view.notation import ASCII, UNICODE, to_ascii, written
+from lrwd_sweep.view.notation import ASCII, UNICODE, counted, to_ascii, written
 from lrwd_sweep.view.plain import plain
 from lrwd_sweep.view.schedule_plot import SchedulePlot, caption
 
@@ -69,7 +69,7 @@ class PresetPage:
         yield (
             "task",
             f"{t.data} ({sizes.train:,} train, {sizes.validation:,} validation, {sizes.test:,} test), "
-            f"{t.net}, {t.epochs} epochs of {t.steps_per_epoch:,} batches of {t.batch_size}, "
+            f"{t.net}, {counted(t.epochs, 'epoch')} of {t.steps_per_epoch:,} batches of {t.batch_size}, "
             f"{t.schedule} schedule"
             + (f", augmented by {t.augment}" if t.augment != "none" else "")
             + (f", computed in {t.precision}" if t.precision != FLOAT32 else ""),
@@ -106,8 +106,7 @@ def duration(seconds: float) -> str:
     """
     for name, length, end in _UNITS:
         if seconds < end:
-            count = max(round(seconds / length), 1)
-            return f"{count} {name}{'s' * (count != 1)}"
+            return counted(max(round(seconds / length), 1), name)
     return f"{round(seconds / _YEAR):,} years"
 
 

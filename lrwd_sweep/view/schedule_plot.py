@@ -11,6 +11,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from lrwd_sweep.schedule import Schedule, Timetable
+from lrwd_sweep.view.notation import counted
 
 _HEIGHT = 6  # lines
 _WIDEST = 80  # characters
@@ -68,7 +69,7 @@ class SchedulePlot:
 def caption(timetable: Timetable, *, ascii_only: bool = False) -> str:
     """The schedule in words."""
     t, mark = timetable, _ASCII_MARK if ascii_only else _MARK
-    parts = [f"{t.schedule} over {t.epochs} epoch{'s' * (t.epochs > 1)}"]
+    parts = [f"{t.schedule} over {counted(t.epochs, 'epoch')}"]
     if t.warmup:
         parts.append(f"{t.warmup} of them warm-up")
     if t.schedule is Schedule.RESTARTS:

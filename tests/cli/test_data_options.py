@@ -49,8 +49,8 @@ def test_missing_files_are_one_line_that_says_where_and_how(run: Run, tmp_path: 
         run,
         CIFAR,
         3,
-        f"lrwd-sweep: cifar10 is not in {where} (no cifar-10-batches-py/data_batch_1); add --download, or "
-        "put cifar-10-python.tar.gz there\n",
+        f"lrwd-sweep: cifar10 is not in {where} (no cifar-10-batches-py/data_batch_1); add --download, "
+        "put cifar-10-python.tar.gz there, or name another folder by --data-dir\n",
     )
     assert not where.exists()
 

@@ -52,7 +52,8 @@ def test_nothing_is_downloaded_unasked(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(DataError) as error:
         Files(tmp_path).obtain("x", FILES)
     assert str(error.value) == (
-        f"x is not in {tmp_path} (no a/one.gz); add --download, or put a/one.gz and two.mat there"
+        f"x is not in {tmp_path} (no a/one.gz); add --download, put a/one.gz and two.mat "
+        "there, or name another folder by --data-dir"
     )
     assert not list(tmp_path.iterdir())
 

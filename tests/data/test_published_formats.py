@@ -350,7 +350,8 @@ def test_a_missing_file_is_one_line_that_says_what_where_and_how(tmp_path: Path,
     line = str(error.value)
     assert line.startswith(f"{FORMATS[name].name} is not in {tmp_path} (no ")
     assert "\n" not in line
-    assert ("image-net.org" if "imagenet" in name else "add --download, or put") in line
+    assert ("image-net.org" if "imagenet" in name else "add --download, put") in line
+    assert line.endswith("name another folder by --data-dir")
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "svhn"])

@@ -29,6 +29,7 @@ def described(optimizer: str, **training: Any) -> str:
     ("optimizer", "training", "words"),
     [
         ("adamw", {"warmup": 3}, "3 epochs of warm-up"),
+        ("adamw", {"warmup": 1}, "1 epoch of warm-up"),
         ("adamwr", {"schedule": Schedule.RESTARTS, "t_0": 5}, "first cycle of 5 epochs"),
         ("adamwr", {"schedule": Schedule.RESTARTS, "t_mult": 3}, "each cycle 3 times the last"),
         ("adamw", {"eta_min": 0.01}, "η down to 0.01"),
