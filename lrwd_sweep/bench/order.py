@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Self
 
-from lrwd_sweep.errors import HostError
+from lrwd_sweep.errors import HostError, UsageError
 from lrwd_sweep.lattice import Lattice
 from lrwd_sweep.training import Training
 
@@ -36,12 +36,14 @@ class Order:
         return cls(found["module"], Training.from_dict(found["training"]), lattice, tuple(found["lanes"]))
 
     def carried_out(self) -> dict[str, Any]:
-        """What the measurement gave. Raises HostError with the last line of what it complained of."""
+        """What the measurement gave. Raises UsageError, HostError, with the last line of its complaint."""
         command = [sys.executable, "-m", "lrwd_sweep.bench.process", self.to_json()]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             lines = [line for line in done.stderr.splitlines() if line.strip()]
             reason = lines[-1].strip() if lines else f"exit code {done.returncode}"
+            if done.returncode == UsageError.exit_code:
+                raise UsageError(reason)
             raise HostError(f"bench {self.module}: {reason}")
         found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return found

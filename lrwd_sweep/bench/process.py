@@ -9,6 +9,7 @@ from typing import Any
 
 from lrwd_sweep.bench.contenders import ENTRIES
 from lrwd_sweep.bench.order import Order
+from lrwd_sweep.errors import LrwdError
 
 
 def measured(order: Order) -> dict[str, Any]:
@@ -25,4 +26,8 @@ def measured(order: Order) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measured(Order.from_json(sys.argv[1]))))  # noqa: T201 - to the process that ordered it
+    try:
+        print(json.dumps(measured(Order.from_json(sys.argv[1]))))  # noqa: T201 - to who ordered it
+    except LrwdError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        sys.exit(error.exit_code)

@@ -10,7 +10,7 @@ from typing import Any
 from lrwd_sweep.bench.contenders import ENGINE, Entry
 from lrwd_sweep.bench.order import Order
 from lrwd_sweep.bench.spread import Spread
-from lrwd_sweep.errors import HostError
+from lrwd_sweep.errors import HostError, UsageError
 from lrwd_sweep.lattice import Lattice
 from lrwd_sweep.training import Training
 
@@ -84,7 +84,10 @@ def race(
     seed: int,
     on_run: Callable[[str, float], None],  # who, and lane-steps per second
 ) -> Race:
-    """Every contender that can run here does so `repeats` times. Raises HostError where the engine cannot."""
+    """Every contender that can run here does so `repeats` times.
+
+    Raises UsageError, HostError where the engine cannot.
+    """
     absent = {entry.name: entry.missing for entry in entries if entry.missing}
     orders = {}
     for entry in entries:
@@ -98,7 +101,7 @@ def race(
         for name in shuffler.sample(list(orders), len(orders)):
             try:
                 result = orders[name].carried_out()
-            except HostError as error:
+            except (UsageError, HostError) as error:
                 if name in (ENGINE, FLOOR):
                     raise
                 absent[name] = str(error)

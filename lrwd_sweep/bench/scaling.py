@@ -124,7 +124,7 @@ def log_spaced(most: int) -> tuple[int, ...]:
 def scale(
     training: Training, lattice: Lattice, *, most: int, repeats: int, on_repeat: Callable[[int], None]
 ) -> Scaling:
-    """Measure 1 to `most` lanes, `repeats` times, each time in a fresh process. Raises HostError."""
+    """Measure 1 to `most` lanes, each `repeats` times in a fresh process. Raises UsageError, HostError."""
     lanes = log_spaced(most)
     order = Order("growth", training, lattice, lanes)
     found = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lrwd_sweep.bench.order import Order
-from lrwd_sweep.errors import HostError
+from lrwd_sweep.errors import HostError, UsageError
 from tests.bench.made_up import LATTICE, TRAINING
 
 
@@ -23,3 +23,9 @@ def test_a_contender_is_timed_in_a_process_of_its_own() -> None:
 def test_what_went_wrong_there_is_one_line() -> None:
     with pytest.raises(HostError, match=r"^bench nobody: ModuleNotFoundError: [^\n]*nobody'$"):
         Order("nobody", TRAINING, LATTICE).carried_out()
+
+
+def test_what_the_command_line_asks_wrongly_is_said_as_it_is_elsewhere() -> None:
+    training = TRAINING.changed(net="torchvision:squeezenet1_1")
+    with pytest.raises(UsageError, match=r"^--net torchvision:squeezenet1_1 does not take images of [^\n]*$"):
+        Order("floor", training, LATTICE).carried_out()
