@@ -35,12 +35,12 @@ CASES = [
 ]
 
 
-def tabled(variant: str, rule: DecayRule, *, other: bool) -> TabledUpdate:
+def tabled(variant: str, rule: DecayRule, *, other: bool, device: str = "cpu") -> TabledUpdate:
     """An update with its table; `other` for normalised decay, of matrices alone."""
     family, options = VARIANTS[variant]
     training = Training(**{"epochs": 3, "schedule": "restarts", "decay_all": not other, **options})  # type: ignore[arg-type]
     optimizer = Optimizer(Family(family), rule, normalized=other)
-    theta = torch.zeros(len(LANES), COLUMNS)
+    theta = torch.zeros(len(LANES), COLUMNS, device=device)
     update = update_of(optimizer, training, theta, LANES)
     return TabledUpdate(update, table(training.timetable, update.betas, theta))
 

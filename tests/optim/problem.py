@@ -82,7 +82,7 @@ def update_of(
     shapes: Sequence[tuple[int, ...]] = SHAPES,
 ) -> Update:
     """The update of lanes (α, λ)."""
-    alpha, lam = (torch.tensor(column, dtype=theta.dtype)[:, None] for column in zip(*lanes, strict=True))
+    alpha, lam = (theta.new_tensor(column)[:, None] for column in zip(*lanes, strict=True))
     return make_update(optimizer, training, theta, layout(shapes), alpha=alpha, lam=lam)
 
 

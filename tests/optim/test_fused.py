@@ -98,6 +98,14 @@ def _kind(argument: object) -> str:
     return "i32" if isinstance(argument, int) else "fp32"
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(("variant", "rule"), CASES)
+def test_on_a_gpu_kernels_are_taken(variant: str, rule: DecayRule) -> None:
+    update = tabled(variant, rule, other=True, device="cuda")
+    theta = torch.zeros(3, COLUMNS, device="cuda")
+    assert isinstance(fastest(update, theta), FusedUpdate | FusedProjection)
+
+
 def test_without_a_gpu_torch_is_taken() -> None:
     update = tabled("adam", DecayRule.COUPLED, other=False)
     assert fastest(update, torch.zeros(3, COLUMNS)) is update
