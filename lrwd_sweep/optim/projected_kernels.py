@@ -30,6 +30,19 @@ def _row(died_at_ptr, rows_ptr, P, R):
 
 
 @triton.jit
+def _block(start, first, end, BLOCK: tl.constexpr):
+    """Where the next columns of a row lie, and which of them are in it."""
+    columns = first + tl.arange(0, BLOCK)
+    return start + columns, columns < end
+
+
+@triton.jit
+def _add(inner, square, square_g, radial, theta, g, p):
+    """The sums with these columns."""
+    return inner + theta * g, square + theta * theta, square_g + g * g, radial + theta * p
+
+
+@triton.jit
 def _keep_sums(sums_ptr, inner, square, square_g, radial):
     """θ·g, θ·θ, g·g and θ·p of one row."""
     tl.store(sums_ptr, tl.sum(inner, 0))
@@ -49,9 +62,7 @@ def sgdp(
     inner = tl.zeros((BLOCK,), tl.float32)
     square, square_g, radial = inner, inner, inner
     for first in range(begin, end, BLOCK):
-        columns = first + tl.arange(0, BLOCK)
-        acts = columns < end
-        at = start + columns
+        at, acts = _block(start, first, end, BLOCK)
         theta, g = tl.load(theta_ptr + at, acts, other=0), tl.load(g_ptr + at, acts, other=0)
         m = beta1 * tl.load(m_ptr + at, acts, other=0) + g
         tl.store(m_ptr + at, m, acts)
@@ -59,9 +70,7 @@ def sgdp(
         if NESTEROV:
             p = g + beta1 * m
             tl.store(g_ptr + at, p, acts)
-        inner, square, square_g, radial = (
-            inner + theta * g, square + theta * theta, square_g + g * g, radial + theta * p
-        )  # fmt: skip
+        inner, square, square_g, radial = _add(inner, square, square_g, radial, theta, g, p)
     _keep_sums(sums_ptr + 4 * (lane * R + row), inner, square, square_g, radial)
 
 
@@ -77,9 +86,7 @@ def adamp(
     inner = tl.zeros((BLOCK,), tl.float32)
     square, square_g, radial = inner, inner, inner
     for first in range(begin, end, BLOCK):
-        columns = first + tl.arange(0, BLOCK)
-        acts = columns < end
-        at = start + columns
+        at, acts = _block(start, first, end, BLOCK)
         theta, g = tl.load(theta_ptr + at, acts, other=0), tl.load(g_ptr + at, acts, other=0)
         m = tl.load(m_ptr + at, acts, other=0)
         m += rest_of_beta1 * (g - m)
@@ -90,9 +97,7 @@ def adamp(
             m += rest_of_beta1 * (g - m)
         p = tl.where(acts, tl.div_rn(m, tl.sqrt_rn(v) + later), 0)
         tl.store(g_ptr + at, p, acts)
-        inner, square, square_g, radial = (
-            inner + theta * g, square + theta * theta, square_g + g * g, radial + theta * p
-        )  # fmt: skip
+        inner, square, square_g, radial = _add(inner, square, square_g, radial, theta, g, p)
     _keep_sums(sums_ptr + 4 * (lane * R + row), inner, square, square_g, radial)
 
 
@@ -163,9 +168,7 @@ def move(
     if CORRECTED:
         scale = alpha * (eta * root2 / rest1)
     for first in range(begin, end, BLOCK):
-        columns = first + tl.arange(0, BLOCK)
-        acts = columns < end
-        at = start + columns
+        at, acts = _block(start, first, end, BLOCK)
         theta, p = tl.load(theta_ptr + at, acts), tl.load(p_ptr + at, acts)
         p -= along * theta
         if KEEP:
