@@ -129,7 +129,7 @@ def _passed(net: Network, splits: Splits, lanes: int) -> Sequence[Tensor]:
     arena = Arena.stack(net.init(stream), lanes, device=x.device, dtype=x.dtype)
     arena.theta.mul_(torch.linspace(1, 1.5, lanes).to(x).unsqueeze(1))
     train = net.lanes(arena.named, arena.named_grad, len(y))
-    noise = torch.Generator(x.device).manual_seed(0)
+    noise = [torch.Generator(x.device).manual_seed(0) for _ in range(lanes)]
     for _ in range(2):
         losses, logits = train.gradient(x, y, noise)
         arena.theta.sub_(arena.grad, alpha=0.01)

@@ -121,7 +121,7 @@ def _gone_through(
     training: Training, optimizer: Optimizer, loops: bool, lanes: int, images: tuple[int, int], device: str
 ) -> Phases:
     """A step on a batch, and an evaluation of another, as `PackTrainer` takes them."""
-    net, place, noise = network(training), torch.device(device), torch.Generator()
+    net, place, noise = network(training), torch.device(device), [torch.Generator()] * lanes
     shape = training.data_set.shape
     with warnings.catch_warnings(), _Alive() as alive:
         warnings.simplefilter("ignore")

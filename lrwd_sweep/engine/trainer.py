@@ -75,7 +75,8 @@ class PackTrainer:
         )
         self.loss = loss_of(net)
         self.diagnostics = Diagnostics(self.arena, net.scale_invariant, self.update, self.optimizer.family)
-        self.noise = generator(seed, "noise", train.device)
+        streams = 1 if net.stacked else lanes
+        self.noise = [generator(seed, "noise", train.device) for _ in range(streams)]
         self.shakes = generator(seed, "augmentation", train.device)
         self.augment = augmentation(training.augment, self.shakes)
         self.died_at = torch.full((lanes,), -1, device=train.device)  # batch of divergence; −1 while alive
@@ -174,7 +175,7 @@ class PackTrainer:
             partial(self._counted_step, fastest(tabled, self.arena.theta)),
             self.arena.theta,
             self._zeros(),
-            (self.noise, self.shakes),
+            (*self.noise, self.shakes),
             steps=self.training.steps_per_epoch,
             batch_size=self.training.batch_size,
         )

@@ -5,7 +5,7 @@ Activations are (L, C, H·W·B), the batch last, so that normalisation is that o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -71,7 +71,7 @@ class CnnLanes:
         self,
         x: Tensor,  # (B, C, H, W), the same batch in every lane
         y: Tensor,  # (B,) int64
-        noise: torch.Generator,  # not used
+        noise: Sequence[torch.Generator],  # not used
     ) -> tuple[Tensor, Tensor]:  # (L,), (L, classes, B)
         """Every lane's mean cross-entropy on the batch, and its logits; the gradients are written."""
         h = _batch_last(x).to(self.dtype)

@@ -92,7 +92,7 @@ class MlpLanes:
         self,
         x: Tensor,  # (B, *shape), the same batch in every lane
         y: Tensor,  # (B,) int64
-        noise: torch.Generator,  # not used
+        noise: Sequence[torch.Generator],  # not used
     ) -> tuple[Tensor, Tensor]:  # (L,), (L, C, B)
         """Every lane's mean cross-entropy on the batch, and its logits; the gradients are written."""
         x = x.flatten(1).to(self.dtype)

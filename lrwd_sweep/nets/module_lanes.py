@@ -36,27 +36,24 @@ class ModuleLanes:
         lanes, self.dtype = len(like), compute_type(precision, like)
         self.lanes = [_lane(module, theta, grad, lane) for lane in range(lanes)]
         self.grads = list(grad.values())
-        self.noisy = [part for lane in self.lanes for part in lane.modules() if isinstance(part, Noisy)]
+        self.noisy = [[part for part in lane.modules() if isinstance(part, Noisy)] for lane in self.lanes]
         self.loss, self.layout = loss, layout
 
     def gradient(
         self,
         x: Tensor,  # (B, *shape), the same batch in every lane
         y: Tensor,  # (B,) int64
-        noise: torch.Generator,
+        noise: Sequence[torch.Generator],  # alike, one for each lane
     ) -> tuple[Tensor, Tensor]:  # (L,), (L, C, B)
         """Every lane's mean loss on the batch, and its logits; the gradients are written."""
         losses, found = [], []
         with torch.inference_mode(mode=False), torch.enable_grad():
             x, y = _ordered(x, self.layout), y.clone()  # copies: what inference mode makes is not recorded
-            for part in self.noisy:
-                part.noise = noise
-            state = noise.get_state() if self.noisy else None
             for grad in self.grads:
                 grad.zero_()
-            for lane in self.lanes:
-                if state is not None:
-                    noise.set_state(state)
+            for lane, noisy, stream in zip(self.lanes, self.noisy, noise, strict=True):
+                for part in noisy:
+                    part.noise = stream
                 with computing(self.dtype, x.device):
                     logits = lane(x).to(x.dtype)
                 loss = self.loss(logits, y)

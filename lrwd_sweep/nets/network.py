@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -24,7 +24,7 @@ class Lanes(Protocol):
         self,
         x: Tensor,  # (B, *shape), the same batch in every lane
         y: Tensor,  # (B,) int64
-        noise: torch.Generator,  # every lane draws the same numbers from it
+        noise: Sequence[torch.Generator],  # alike: each for one of the lanes, or one for all
     ) -> tuple[Tensor, Tensor]:  # (L,), (L, C, B)
         """Every lane's mean cross-entropy on the batch, and its logits; the gradients are written.
 

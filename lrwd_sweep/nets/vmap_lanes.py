@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -45,13 +45,13 @@ class VmapLanes:
         self,
         x: Tensor,  # (B, *shape), the same batch in every lane
         y: Tensor,  # (B,) int64
-        noise: torch.Generator,  # drawn from once for all lanes
+        noise: Sequence[torch.Generator],  # the first is drawn from, once for all lanes
     ) -> tuple[Tensor, Tensor]:  # (L,), (L, C, B)
         """Every lane's mean loss on the batch, and its logits; the gradients are written."""
         with torch.inference_mode(mode=False), torch.enable_grad():
             x, y = x.clone(), y.clone()  # what inference mode makes is not recorded
             for part in self.noisy:
-                part.noise = noise
+                part.noise = noise[0]
             losses, logits, buffers = vmap(self._pass, (0, 0, None, None), randomness="same")(
                 self.theta, self.buffers, x, y
             )

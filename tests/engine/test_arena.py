@@ -79,7 +79,7 @@ def test_autograd_adds_to_the_arena_in_place(net: str) -> None:
     x, y = torch.randn(8, *SHAPE), torch.arange(8) % 4
     for _ in range(2):
         with torch.inference_mode():
-            lanes.gradient(x, y, torch.Generator())
+            lanes.gradient(x, y, [torch.Generator(), torch.Generator()])
         for lane, module in enumerate(lanes.lanes):
             for name, parameter in module.named_parameters():
                 assert parameter.data_ptr() == arena.named[name][lane].data_ptr()
@@ -94,7 +94,7 @@ def test_a_module_alone_has_the_same_gradient() -> None:
     init = network.init(torch.Generator().manual_seed(0))
     arena = _stacked(init, 2)
     x, y = torch.randn(8, *SHAPE, dtype=torch.float64), torch.arange(8) % 4
-    network.lanes(arena.named, arena.named_grad, 8).gradient(x, y, torch.Generator())
+    network.lanes(arena.named, arena.named_grad, 8).gradient(x, y, [torch.Generator(), torch.Generator()])
     module = network.make().double()  # type: ignore[attr-defined]
     module.load_state_dict({name: value.contiguous() for name, value in init.items()}, strict=False)
     nn.functional.cross_entropy(module(x), y).backward()  # type: ignore[no-untyped-call]

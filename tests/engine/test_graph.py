@@ -178,7 +178,7 @@ def quarters(digits64: Splits) -> Splits:
     ("net", "engine", "kept"),
     [
         ("Dropping", "vmap", True),
-        ("Dropping", "loop", False),  # the host sets the generator back for every lane
+        ("Dropping", "loop", True),
         ("LookingAtValues", "loop", False),
     ],
 )

@@ -13,7 +13,7 @@ from lrwd_sweep.nets.batch_norm import BatchNorm
 from lrwd_sweep.nets.mlp import LOGIT_SCALE, Mlp, MlpLanes
 
 F64 = torch.float64
-NOISE = torch.Generator()  # not used
+NOISE = [torch.Generator()]  # not used
 
 
 def _lanes(net: Mlp, count: int, batch: int, seed: int = 0) -> tuple[Arena, MlpLanes]:

@@ -25,7 +25,7 @@ from lrwd_sweep.optimizer import Optimizer
 from tests.nets.conftest import training
 
 CPU = torch.device("cpu")
-NOISE = torch.Generator()  # not used
+NOISE = [torch.Generator()]  # not used
 
 
 def _arena(net: Mlp, lanes: int, dtype: torch.dtype = torch.float64) -> Arena:
@@ -152,7 +152,7 @@ arena = Arena.stack(net.init(stream), 2, device=torch.device("cpu"), dtype=torch
 lanes = net.lanes(arena.named, arena.named_grad, 50)
 x, y = torch.randn(50, 64, generator=stream), torch.arange(50) % 10
 with torch.inference_mode():
-    lanes.gradient(x, y, stream)
+    lanes.gradient(x, y, [stream])
     predicted = lanes.predictor().predict(x)
 print(hashlib.sha256(arena.grad.numpy().tobytes() + predicted.numpy().tobytes()).hexdigest())
 """

@@ -139,7 +139,7 @@ def _lanes(network: ModuleNetwork, count: int) -> tuple[Arena, ModuleLanes]:
 def test_every_lane_of_a_seed_draws_the_same_and_every_step_anew(tiny32: Splits) -> None:
     _, lanes = _lanes(ModuleNetwork(_Dropping, (1, 8, 8), 4), 3)
     x, y = tiny32.train.x[:16], tiny32.train.y[:16]
-    noise = torch.Generator().manual_seed(5)
+    noise = [torch.Generator().manual_seed(5) for _ in range(3)]
     first, _ = lanes.gradient(x, y, noise)
     second, _ = lanes.gradient(x, y, noise)
     assert len(set(first.tolist())) == len(set(second.tolist())) == 1
@@ -154,14 +154,14 @@ def test_draws_do_not_depend_on_the_global_generator_nor_move_it(tiny32: Splits)
         before = torch.get_rng_state()
         _, lanes = _lanes(network, 1)
         noise = torch.Generator().manual_seed(5)
-        found.append(lanes.gradient(tiny32.train.x[:16], tiny32.train.y[:16], noise)[0])
+        found.append(lanes.gradient(tiny32.train.x[:16], tiny32.train.y[:16], [noise])[0])
         assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(*found)
 
 
 def test_batches_from_inference_mode_are_taken(tiny32: Splits) -> None:
     arena, lanes = _lanes(_network("cnn-norm"), 2)
-    noise = torch.Generator()
+    noise = [torch.Generator(), torch.Generator()]
     x, y = tiny32.train.x[:16], tiny32.train.y[:16]
     lanes.gradient(x, y, noise)
     expected = arena.grad.clone()

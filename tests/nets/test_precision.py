@@ -63,7 +63,8 @@ def _passed(arena: Arena, lanes: Lanes, splits: Splits) -> dict[str, Tensor]:
     x, y = splits.train.x[:16], splits.train.y[:16]
     with torch.inference_mode():
         for _ in range(3):  # for the running statistics
-            losses, logits = lanes.gradient(x, y, torch.Generator().manual_seed(0))
+            noise = [torch.Generator().manual_seed(0) for _ in range(3)]
+            losses, logits = lanes.gradient(x, y, noise)
         predicted = lanes.predictor().predict(splits.test.x)
     return {"gradient": arena.grad, "losses": losses, "logits": logits, "predicted": predicted}
 

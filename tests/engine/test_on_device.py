@@ -1,0 +1,146 @@
+"""A GPU's epoch on tensors that are told they are there: all a step touches is on the device.
+
+Fake tensors have shapes and a device, no values: who asks for one, or mixes devices, raises. What autograd
+and the kernels do on a real device is not seen here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from lrwd_sweep.catalog import DataSet
+from lrwd_sweep.data import Split, Splits
+from lrwd_sweep.engine import trainer
+from lrwd_sweep.engine.program import Program
+from lrwd_sweep.engine.trainer import PackTrainer
+from lrwd_sweep.lattice import Cell
+from lrwd_sweep.nets import ModuleNetwork, network
+from lrwd_sweep.optimizer import Optimizer
+from lrwd_sweep.training import Training
+
+GPU = torch.device("cuda", 0)
+CELLS = [Cell(0.01, 1e-3), Cell(0.002, 0.05)]
+SIZES = DataSet(train=48, validation=20, test=20, classes=10, shape=(3, 8, 8))  # 3 steps of 16
+NAMES = ["sgd", "adamw", "amsgradw:lr-scaled", "rmspropw:corrected", "adagradw:fixed:normalized"]
+
+
+class _Here(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Raises where an operator takes or gives what is not on the GPU."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        leaves = tree_leaves((args, kwargs, out))
+        places = {leaf.device for leaf in leaves if isinstance(leaf, Tensor)}
+        if not places <= {GPU}:
+            raise AssertionError(f"{func} sees {places}")
+        return out
+
+
+def _no_backward(loss: Tensor) -> None:
+    """Autograd needs streams of a real device."""
+    assert loss.requires_grad
+
+
+def _no_gradients(loss: Tensor, inputs: Sequence[Tensor], *, materialize_grads: bool) -> list[Tensor]:
+    assert loss.requires_grad
+    return [torch.zeros_like(value) for value in inputs]
+
+
+@pytest.fixture
+def unreal(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """No device is there to draw on, to differentiate on, or to compare kernels on."""
+    drawn = trainer.generator
+    monkeypatch.setattr(trainer, "generator", lambda seed, purpose, device="cpu": drawn(seed, purpose))
+    monkeypatch.setattr(trainer, "fastest", lambda tabled, theta: tabled)
+    monkeypatch.setattr(torch.autograd, "backward", _no_backward)
+    monkeypatch.setattr(torch.autograd, "grad", _no_gradients)
+    return monkeypatch
+
+
+def _split(size: int) -> Split:
+    x = torch.zeros(size, *SIZES.shape, device=GPU)
+    return Split(x, torch.zeros(size, dtype=torch.int64, device=GPU))
+
+
+def _one_epoch(name: str, patch: pytest.MonkeyPatch, **options: object) -> Program:
+    task = Training(**{"epochs": 2, "sizes": SIZES, "batch_size": 16, **options})  # type: ignore[arg-type]
+    net = network(task)
+    if isinstance(net, ModuleNetwork):  # whose values are drawn on the host
+        init, _ = net.init(torch.Generator()), net.scale_invariant
+        patch.setattr(net, "init", lambda stream: init)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        pack = PackTrainer(
+            Optimizer.parse(name), task, CELLS, 0, Splits(*map(_split, (48, SIZES.validation, SIZES.test)))
+        )
+        assert not pack.on_host
+        program = pack._again()
+        program.begin(torch.arange(48, device=GPU))
+        with _Here(), torch.inference_mode():  # type: ignore[no-untyped-call]
+            theta = pack.diagnostics.before()
+            while program.done < task.steps_per_epoch:
+                program.go(task.steps_per_epoch)
+            if theta is not None:
+                pack.diagnostics._turned(theta, 0.5)
+            pack.evaluate(pack.splits.validation)
+    return program
+
+
+def _is_on_the_gpu(program: Program) -> bool:
+    places = {x.device for x in (program.theta, program.total, program.order, program.k, program.t)}
+    return places == {GPU} and program.done == 3
+
+
+@pytest.mark.parametrize("name", [*NAMES, "adamp", "sgdp"])
+def test_updates_stay_on_the_device(name: str, unreal: pytest.MonkeyPatch) -> None:
+    assert _is_on_the_gpu(_one_epoch(name, unreal, net="mlp-norm"))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("net", ["mlp", "cnn", "cnn-norm"])
+def test_networks_written_for_lanes_stay_on_the_device(
+    net: str, precision: str, unreal: pytest.MonkeyPatch
+) -> None:
+    assert _is_on_the_gpu(_one_epoch("adamw", unreal, net=net, precision=precision))
+
+
+@pytest.mark.parametrize(
+    ("net", "engine"),
+    [
+        ("mlp-norm", "loop"),
+        ("mlp-norm", "vmap"),
+        ("cnn-norm", "loop"),
+        ("cnn-norm", "vmap"),
+        ("resnet20", "vmap"),
+        ("shake26-2x32d", "loop"),
+        ("torchvision:mobilenet_v3_small", "loop"),
+    ],
+)
+def test_modules_stay_on_the_device(net: str, engine: str, unreal: pytest.MonkeyPatch) -> None:
+    assert _is_on_the_gpu(_one_epoch("adamw", unreal, net=net, engine=engine))
+
+
+@pytest.mark.parametrize("augment", ["crop-flip", "crop-flip-cutout"])
+def test_augmentation_stays_on_the_device(augment: str, unreal: pytest.MonkeyPatch) -> None:
+    assert _is_on_the_gpu(_one_epoch("adamw", unreal, net="mlp-norm", augment=augment))
+
+
+def test_who_asks_for_a_value_is_found(unreal: pytest.MonkeyPatch) -> None:
+    unreal.setattr("lrwd_sweep.engine.trainer.summed", lambda losses, *_: losses.sum().item())
+    with pytest.raises(Exception, match="_local_scalar_dense"):
+        _one_epoch("adamw", unreal, net="mlp-norm")
+
+
+def test_what_comes_from_the_host_is_found(unreal: pytest.MonkeyPatch) -> None:
+    unreal.setattr("lrwd_sweep.engine.trainer.summed", lambda losses, *_: losses + torch.zeros(3, 2))
+    with pytest.raises((AssertionError, RuntimeError), match="cpu"):
+        _one_epoch("adamw", unreal, net="mlp-norm")
