@@ -16,7 +16,9 @@ from lrwd_sweep.engine.program import Advance, Program
 from lrwd_sweep.own_code import is_own
 from lrwd_sweep.training import Training
 
-TOLERANCE = 1e-3  # of the way that a lane has gone; the same kernels differ by rounding at most
+TOLERANCE = 1e-3  # of the way that a lane has gone
+ROUNDING = 1e-6  # relative, to see what a lane makes of it: more than summing in another order leaves
+MARGIN = 3  # times that the recording may be off
 
 Capture = Callable[[Program], Advance]
 
@@ -55,7 +57,8 @@ def begun(begin: Callable[[], Program], shuffled: Tensor, record: Capture | None
 
     `begin` gives a program before its first step, always the same one, whose memory is that of the one
     before. The first steps are taken as they are written, which also makes ready what is made once, such as
-    kernels; then from the recording. A recording that fails, or does otherwise, is given up.
+    kernels; so again, but for rounding; then from the recording. A recording that fails, or does otherwise,
+    is given up.
     """
     program = begin()
     if record is None or program.size < 1:
@@ -65,9 +68,13 @@ def begun(begin: Callable[[], Program], shuffled: Tensor, record: Capture | None
     expected = _first_steps(program, shuffled)
     del program
     program = begin()
+    program.theta[:, ::2].mul_(1 + ROUNDING)  # not of all: a scale may make no difference
+    rounded = _first_steps(program, shuffled)
+    del program
+    program = begin()
     try:
         program.replay = record(program)
-        if _agree(start, expected, _first_steps(program, shuffled)):
+        if _agree(start, expected, rounded, _first_steps(program, shuffled)):
             return program
     except Exception:  # a network that asks the host, or no room for the recording
         pass
@@ -86,11 +93,23 @@ def _first_steps(program: Program, shuffled: Tensor) -> tuple[Tensor, Tensor]:
     return program.theta.cpu(), program.total.cpu()
 
 
-def _agree(start: Tensor, expected: tuple[Tensor, Tensor], found: tuple[Tensor, Tensor]) -> bool:
-    """Whether most lanes went the same way; one that is about to diverge makes much of any rounding."""
-    (theta, sums), (other, other_sums) = expected, found
-    way, apart = ((x - y).norm(dim=1) for x, y in ((theta, start.cpu()), (other, theta)))
-    finite, other_finite = (x.isfinite().all(dim=1) for x in (theta, other))
-    same = (apart <= TOLERANCE * way) | ~(finite | other_finite)
-    same &= torch.isclose(other_sums, sums, rtol=TOLERANCE, equal_nan=True).all(dim=0)
+def _agree(
+    start: Tensor,
+    expected: tuple[Tensor, Tensor],  # (L, P), (MEASURES, L)
+    rounded: tuple[Tensor, Tensor],  # the same, from a start that is a little off
+    found: tuple[Tensor, Tensor],
+) -> bool:
+    """Whether most lanes went the same way, as far as each is sure of it.
+
+    A deep network in training makes much of little: on a CPU, 1e-7 of every gradient was up to half of the
+    way after nine steps of a residual network; and a GPU may take a sum in another order each time.
+    """
+    theta, sums = expected
+    way = (theta - start.cpu()).norm(dim=1)
+    apart, unsure = ((other - theta).norm(dim=1) for other, _ in (found, rounded))
+    finite, other_finite = (x.isfinite().all(dim=1) for x in (theta, found[0]))
+    same = (apart <= TOLERANCE * way) | (apart <= MARGIN * unsure) | ~(finite | other_finite)
+    off, unsure = ((other - sums).abs() for _, other in (found, rounded))
+    close = torch.isclose(found[1], sums, rtol=TOLERANCE, equal_nan=True) | (off <= MARGIN * unsure)
+    same &= close.all(dim=0)
     return bool(2 * same.sum() > len(same))
