@@ -12,6 +12,7 @@ import torch
 
 from lrwd_sweep.data import Split, Splits
 from lrwd_sweep.engine import device as devices
+from lrwd_sweep.engine.graph import current
 from lrwd_sweep.engine.packing import lanes_that_fit, workers_that_fit
 from lrwd_sweep.engine.trainer import EVAL_BATCH, PackTrainer
 from lrwd_sweep.lattice import Cell
@@ -22,6 +23,9 @@ _CELL = Cell(1e-3, 1e-3)
 _SMALLEST_BATCH = 2  # for batch normalisation
 _GROWTH = 4  # of the batch from one trial to the next
 _STEPS = 4  # what a trial costs at the least, as steps: a first one, a timed one, an evaluation
+_STEPS_RECORDED = (
+    50  # the same on a GPU: nine as written, twice, and recorded, and eight at a time after that
+)
 _SLICES = 20  # a trial goes on for this share of the time allowed
 
 
@@ -53,11 +57,12 @@ def measure(
     workers = workers_that_fit(training, device=place, workers=cores, optimizer=optimizer) or 1
     room = lanes_that_fit(training, device=place, workers=workers, max_lanes=None, optimizer=optimizer)
     most = min(room, math.ceil(lanes / workers))
+    steps = _STEPS if place.type == "cpu" else _STEPS_RECORDED
     ends = time.perf_counter() + seconds
     found: Speed | None = None
     for count, batch in _sizes(most, training.batch_size):
         share = count * batch / training.batch_size  # in steps of one lane
-        if found is not None and time.perf_counter() + _STEPS * workers * share * found.step > ends:
+        if found is not None and time.perf_counter() + steps * workers * share * found.step > ends:
             break
         smaller, whole = training.changed(batch_size=batch), (count, batch) == (most, training.batch_size)
         crew = workers if whole else 1
@@ -92,20 +97,52 @@ def timed(
         devices.prepare_thread(place)
         splits = made_up(training, place)
         pack = PackTrainer(optimizer, training, [_CELL] * lanes, seed, splits)
-        x, y = splits.train.x, splits.train.y
-        pack.step(x, y, 0).sum().item()  # buffers are made, kernels chosen; and `item` waits for the device
-        began, steps = time.perf_counter(), 0
-        while not steps or time.perf_counter() - began < seconds:
-            pack.step(x, y, steps % training.steps).sum().item()
-            steps += 1
-        trained = time.perf_counter()
-        pack.evaluate(splits.validation).sum().item()
-        return (trained - began) / steps, (time.perf_counter() - trained) / len(splits.validation)
+        with current(place):
+            step = (_on_host if pack.on_host else _on_device)(pack, seconds)
+            began = time.perf_counter()
+            pack.evaluate(splits.validation).sum().item()
+        return step, (time.perf_counter() - began) / len(splits.validation)
 
     with ThreadPoolExecutor(workers) as threads:
         times = list(threads.map(work, range(workers)))
     step, sample = (sum(column) / workers for column in zip(*times, strict=True))
     return step, sample
+
+
+def _on_host(pack: PackTrainer, seconds: float) -> float:
+    """Seconds of a step as `PackTrainer` takes it on a CPU."""
+    x, y = pack.splits.train.x, pack.splits.train.y
+    pack.step(x, y, 0)  # buffers are made
+    began, steps = time.perf_counter(), 0
+    while not steps or time.perf_counter() - began < seconds:
+        pack.step(x, y, steps % pack.training.steps)
+        steps += 1
+    return (time.perf_counter() - began) / steps
+
+
+def _on_device(pack: PackTrainer, seconds: float) -> float:
+    """Seconds of a step as a program, recorded where it is in training."""
+    training, x = pack.training, pack.splits.train.x
+    order = torch.arange(len(x), device=x.device).repeat(training.steps_per_epoch)
+
+    def advance() -> int:
+        if program.done == training.steps_per_epoch:
+            program.begin(order)
+            program.t.zero_()  # the run may be shorter than the time
+        before = program.done
+        program.go(training.steps_per_epoch)
+        program.total.sum().item()  # waits
+        return program.done - before
+
+    try:
+        program = pack.prepared(order)
+        advance()  # kernels are chosen
+        began, steps = time.perf_counter(), 0
+        while not steps or time.perf_counter() - began < seconds:
+            steps += advance()
+        return (time.perf_counter() - began) / steps
+    finally:
+        pack.program = None  # which knows the pack: together they would keep their memory
 
 
 def made_up(training: Training, place: torch.device) -> Splits:

@@ -148,11 +148,7 @@ class PackTrainer:
 
     def _as_program(self, shuffled: Tensor, epoch: int, should_stop: Callable[[], bool]) -> Tensor:
         """The same epoch with nothing asked of the device before its last step, which is measured."""
-        if self.program is None:
-            self.program = begun(self._again, shuffled, self.record)
-        else:
-            self.program.begin(shuffled)
-        program, last = self.program, self.training.steps_per_epoch - 1
+        program, last = self.prepared(shuffled), self.training.steps_per_epoch - 1
         while program.done < last:
             if should_stop():
                 raise Stopped
@@ -165,6 +161,14 @@ class PackTrainer:
             eta = self.timetable.eta((epoch - 1) * len(program.order) + last)
             self.diagnostics.after(theta, eta, self.died_at < 0)
         return program.total
+
+    def prepared(self, shuffled: Tensor) -> Program:
+        """The steps for a device, at the beginning of an epoch in this order (n,) or not far behind it."""
+        if self.program is None:
+            self.program = begun(self._again, shuffled, self.record)
+        else:
+            self.program.begin(shuffled)
+        return self.program
 
     def _again(self) -> Program:
         """All steps from the first one on, with a state that takes the place of the one there was."""

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from typing import Any
+
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
-from lrwd_sweep.engine.speed import Speed, _sizes, measure
+from lrwd_sweep.engine.program import Program
+from lrwd_sweep.engine.speed import Speed, _sizes, measure, timed
+from lrwd_sweep.engine.trainer import PackTrainer
 from lrwd_sweep.errors import DeviceError
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.training import Training
+from tests.engine import tape
 
 
 @given(st.integers(1, 64), st.integers(2, 1024))
@@ -60,3 +69,35 @@ def test_what_was_measured_stands_when_the_room_for_more_is_gone(monkeypatch: py
     monkeypatch.setattr("lrwd_sweep.engine.speed.timed", timed)
     speed = measure(Optimizer.parse("adam"), Training(), lanes=100, seconds=600.0, device="cpu")
     assert not speed.whole
+
+
+@pytest.mark.usefixtures("without_numba")
+@pytest.mark.parametrize(("batch_size", "recorded"), [(40, True), (130, True), (200, False), (400, False)])
+def test_on_a_device_what_trains_is_timed(
+    batch_size: int, recorded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packs: list[weakref.ref[PackTrainer]] = []
+    replayed: list[bool] = []
+
+    class OnDevice(PackTrainer):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            self.on_host, self.record = False, tape.record
+            packs.append(weakref.ref(self))
+
+        def prepared(self, shuffled: Tensor) -> Program:
+            program = super().prepared(shuffled)
+            replayed.append(program.replay is not None)
+            return program
+
+    monkeypatch.setattr("lrwd_sweep.engine.speed.PackTrainer", OnDevice)
+    training = Training(epochs=1, batch_size=batch_size)  # fewer steps than are timed
+    gc.disable()
+    try:
+        step, sample = timed(Optimizer.parse("adamw"), training, 2, 0.05, torch.device("cpu"), 1)
+        assert step > 0
+        assert sample > 0
+        assert replayed == [recorded]
+        assert packs[0]() is None  # its memory is free again
+    finally:
+        gc.enable()
