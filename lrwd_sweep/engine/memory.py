@@ -1,8 +1,8 @@
 """How much memory a pack takes: its phases are gone through once, and what is alive in each is counted.
 
 That takes no memory and little time: on torch's meta device tensors have shapes and no values. What is no
-module is so small that it is counted on the CPU, without the second of imports that meta tensors may cost; a
-module that looks at values is counted there on few images.
+module and trains on a CPU is so small that it is counted there, without the second of imports that meta
+tensors may cost; a module that looks at values is counted there on few images.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lrwd_sweep.engine.arena import Arena
+from lrwd_sweep.engine.graph import recorder
 from lrwd_sweep.engine.trainer import EVAL_BATCH
 from lrwd_sweep.nets import ModuleNetwork, network
 from lrwd_sweep.optim import compiled_on, make_update
@@ -56,13 +57,16 @@ def pack_bytes(
     Without an optimizer, what any may need.
 
     The buffers of a network written for lanes, and a GPU's allocator, leave the room of one phase to the
-    next. On a CPU a module's passes leave blocks of other sizes than an update takes, so that both add up;
-    they have the room in which the parameters were made. How the heap breaks up differs from process to
-    process: peaks of modules were 0.76 to 1.31 times this. Not measured on a GPU.
+    next; a recording of steps keeps its own. On a CPU a module's passes leave blocks of other sizes than an
+    update takes, so that both add up; they have the room in which the parameters were made. How the heap
+    breaks up differs from process to process: peaks of modules were 0.76 to 1.31 times this. Not measured on
+    a GPU.
     """
+    found = _counted(training, lanes, device, optimizer)
+    if recorder(training, device) is not None:
+        return int(HEAP * (found.held + max(found.trained, found.updated) + found.evaluated))
     if device.type != "cpu" or _is_native(training):
         return int(HEAP * alive_bytes(training, lanes, device, optimizer))
-    found = _counted(training, lanes, device, optimizer)
     made = MADE * sum(map(math.prod, network(training).shapes.values()))
     return int(HEAP * (found.held + max(found.trained + found.evaluated, made) + found.updated))
 
@@ -82,8 +86,9 @@ def _is_native(training: Training) -> bool:
 
 def _counted(training: Training, lanes: int, device: torch.device, optimizer: Optimizer | None) -> Phases:
     """Of so many lanes: on the line through packs of one and of two."""
-    loops = optimizer is not None and compiled_on(device)
-    one, two = _of_one_and_two(training, training.engine, optimizer or HUNGRIEST, loops)
+    place = torch.device(device.type)  # all of a kind are alike
+    loops = optimizer is not None and compiled_on(place)
+    one, two = _of_one_and_two(training, training.engine, optimizer or HUNGRIEST, place, loops)
     found = two.beyond(one, lanes - 1)
     if _is_native(training) or not network(training).stacked:
         return found
@@ -95,18 +100,21 @@ def _of_one_and_two(
     training: Training,
     engine: str,  # which makes no difference where trainings are compared
     optimizer: Optimizer,
+    place: torch.device,
     loops: bool,
 ) -> tuple[Phases, Phases]:
-    one, two = (_of_lanes(training, optimizer, loops, lanes) for lanes in (1, 2))
+    one, two = (_of_lanes(training, optimizer, place, loops, lanes) for lanes in (1, 2))
     return one, two
 
 
-def _of_lanes(training: Training, optimizer: Optimizer, loops: bool, lanes: int) -> Phases:
+def _of_lanes(
+    training: Training, optimizer: Optimizer, place: torch.device, loops: bool, lanes: int
+) -> Phases:
     sizes = training.data_set
     images = training.batch_size, min(EVAL_BATCH, max(sizes.validation, sizes.test))
     go_through = partial(_gone_through, training, optimizer, loops, lanes)
     if not isinstance(network(training), ModuleNetwork):
-        return go_through(images, "cpu")
+        return go_through(images, "cpu" if place.type == "cpu" else "meta")
     with suppress(Exception):
         return go_through(images, "meta")
     try:

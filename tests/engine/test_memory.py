@@ -155,6 +155,20 @@ def test_a_module_that_looks_at_values_is_counted_on_few_images() -> None:
     assert looking == pytest.approx(plain, rel=0.02)
 
 
+@pytest.mark.usefixtures("without_numba")
+@pytest.mark.parametrize("net", ["mlp-norm", "mlp", "cnn-norm"])
+def test_on_a_gpu_tensors_are_those_of_torchs_operators(net: str) -> None:
+    here, there = (alive_bytes(_training(net, 40), 64, device, ADAMW) for device in (CPU, CUDA))
+    assert there == pytest.approx(here, rel=1e-3)
+
+
+def test_a_recording_keeps_its_room_beside_an_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+    training = _training("cnn-norm", 40)
+    recorded = pack_bytes(training, 64, CUDA, ADAMW)
+    monkeypatch.setattr("lrwd_sweep.engine.memory.recorder", lambda training, device: None)
+    assert 1.1 < recorded / pack_bytes(training, 64, CUDA, ADAMW) < 1.5
+
+
 def test_what_cannot_be_gone_through_is_left_to_whoever_trains_it() -> None:
     assert pack_bytes(_training("tests.engine.looking:Breaking", 64), 2, CPU) >= 0
 
