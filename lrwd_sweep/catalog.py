@@ -62,7 +62,7 @@ CROSS_ENTROPY = "cross-entropy"
 
 ENGINES = {
     "auto": "the fastest of the others, measured",
-    "native": "all lanes in one program written for the network; mlp-norm and mlp alone",
+    "native": "all lanes in one program written for the network: mlp and cnn, with -norm or without",
     "vmap": "all lanes in one program made by torch.func.vmap",
     "loop": "one lane after another",
 }

@@ -20,6 +20,7 @@ class Entry:
     name: str
     about: str
     module: str  # below lrwd_sweep.bench; its `run` is a task.Contender
+    only: str = ""  # the kind of device that it is for; empty where it is for any
 
     @property
     def missing(self) -> str:
@@ -31,20 +32,27 @@ ENTRIES = (
     Entry(ENGINE, "as grid runs it", "ours"),
     Entry("plain", "Optuna + torch, eager", "plain"),
     Entry("compiled", "torch.compile, fused", "compiled"),
-    Entry("processes", "Optuna, one per core", "processes"),
-    Entry("ray", "Tune, a trial per core", "ray_tune"),
+    Entry("graphs", "CUDA graphs, fused", "graphed", only="cuda"),
+    Entry("processes", "Optuna, one per core", "processes", only="cpu"),
+    Entry("ray", "Tune, a trial per core", "ray_tune", only="cpu"),
     Entry("vmap", "by hand, in stacks", "stacked"),
 )
 
 
-def entries(names: Sequence[str] | None = None) -> list[Entry]:
-    """The engine, and the contenders of these names; None: all. Raises UnknownName or UsageError."""
+def entries(names: Sequence[str] | None = None, kind: str = "cpu") -> list[Entry]:
+    """The engine, and the contenders of these names on that kind of device; None: all that are for it.
+
+    Raises UnknownName or UsageError.
+    """
     if names is None:
-        return list(ENTRIES)
-    known = [entry.name for entry in ENTRIES]
+        return [entry for entry in ENTRIES if entry.only in ("", kind)]
+    known = {entry.name: entry for entry in ENTRIES}
     for name in names:
         if name not in known:
-            raise UnknownName("contender", name, known)
+            raise UnknownName("contender", name, list(known))
+        only = known[name].only
+        if only not in ("", kind):
+            raise UsageError(f"--contenders {name} races on {only} alone, not on {kind}; leave it out")
         if names.count(name) > 1:
             raise UsageError(f"--contenders names {name} twice; leave one out")
     return [entry for entry in ENTRIES if entry.name in (ENGINE, *names)]

@@ -1,10 +1,10 @@
-"""The floor: how fast the matrix products of training alone run, on all cores."""
+"""The floor: how fast the matrix products of training alone run, on all cores or on a GPU."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -13,14 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from lrwd_sweep.bench.order import Order
-from lrwd_sweep.bench.task import data, module
+from lrwd_sweep.bench.recorded import Work, recorded
+from lrwd_sweep.bench.task import module
+from lrwd_sweep.engine.graph import current
 from lrwd_sweep.engine.trainer import EVAL_BATCH
 from lrwd_sweep.host import cores
 from lrwd_sweep.nets import network
+from lrwd_sweep.nets.precision import compute_type
 from lrwd_sweep.training import Training
 
 SECONDS = 1.0
-STACK = 16  # lanes whose products are one bmm where the engine stacks lanes; else each is one of its own
+STACK = {"cpu": 16, "cuda": 128}  # lanes with one bmm where the engine stacks them; else each has its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +53,13 @@ class Epoch:
     validation: tuple[Product, ...]
 
     @classmethod
-    def of(cls, training: Training, net: nn.Module, train: Tensor, validation: Tensor) -> Epoch:
-        """Of a network on the inputs of its two splits; the data has no gradient."""
-        forward = products(net, train[: training.batch_size])
+    def of(cls, training: Training) -> Epoch:
+        """Of a training's network; the data has no gradient."""
+        net, sizes = module(training).to("meta"), training.data_set
+        forward = products(net, torch.empty(training.batch_size, *sizes.shape, device="meta"))
         backward = [product for each in forward for product in each.backward()]
         del backward[1]
+        validation = torch.empty(sizes.validation, *sizes.shape, device="meta")
         evaluated = [product for x in validation.split(EVAL_BATCH) for product in products(net, x)]  # type: ignore[no-untyped-call]
         return cls(training.steps_per_epoch, (*forward, *backward), tuple(evaluated))
 
@@ -90,35 +95,38 @@ def products(net: nn.Module, x: Tensor) -> list[Product]:
 
 def measure(order: Order) -> dict[str, Any]:
     """Lane-steps per second of the products, a thread per core, and their number of operations."""
-    training, splits = order.training, data(order.training)
-    stack = STACK if network(training).stacked else 1
-    epoch = Epoch.of(training, module(training), splits.train.x, splits.validation.x)
+    training, device = order.training, torch.device(order.device)
+    like = torch.empty(0, device=device, dtype=compute_type(training.precision, torch.zeros(0)))
+    stack = STACK[device.type] if network(training).stacked else 1
+    epoch, threads = Epoch.of(training), cores() if device.type == "cpu" else 1
     torch.set_num_threads(1)
-    with ThreadPoolExecutor(cores()) as threads:
-        rates = threads.map(lambda _: _rate(epoch, stack), range(cores()))
+    with ThreadPoolExecutor(threads) as pool:
+        rates = pool.map(lambda _: _rate(epoch, stack, like), range(threads))
         return {"rate": sum(rates), "flop": epoch.flop, "validation": epoch.validation_flop}
 
 
-def _rate(epoch: Epoch, stack: int) -> float:
+def _rate(epoch: Epoch, stack: int, like: Tensor) -> float:
     """Lane-steps per second of one thread."""
-    step = _program(epoch.step, stack)
-    validation = _program(epoch.validation, stack)
+    with current(like.device):
+        step, validation = (_program(part, stack, like) for part in (epoch.step, epoch.validation))
     done, began = -1, 0.0
     while done < 1 or time.perf_counter() - began < SECONDS:
         for _ in range(epoch.steps):
             step()
         validation()
+        if like.is_cuda:
+            torch.cuda.synchronize(like.device)
         done += 1
         if not done:  # the first one was to warm up
             began = time.perf_counter()
     return done * epoch.steps * stack / (time.perf_counter() - began)
 
 
-def _program(chosen: Sequence[Product], stack: int) -> Callable[[], None]:
+def _program(chosen: Sequence[Product], stack: int, like: Tensor) -> Work:
     """What carries the products out, one after another, in the same memory: it stays in the cache."""
-    left = torch.ones(stack * max(p.m * p.k for p in chosen))
-    right = torch.ones(stack * max(p.k * p.n for p in chosen))
-    out = torch.empty(stack * max(p.m * p.n for p in chosen))
+    left = like.new_ones(stack * max(p.m * p.k for p in chosen))
+    right = like.new_ones(stack * max(p.k * p.n for p in chosen))
+    out = like.new_empty(stack * max(p.m * p.n for p in chosen))
     shaped = [
         (_view(left, stack, p.m, p.k), _view(right, stack, p.k, p.n), _view(out, stack, p.m, p.n))
         for p in chosen
@@ -129,7 +137,7 @@ def _program(chosen: Sequence[Product], stack: int) -> Callable[[], None]:
         for a, b, c in shaped:
             torch.bmm(a, b, out=c)
 
-    return run
+    return recorded(run, like.device)
 
 
 def _view(flat: Tensor, *shape: int) -> Tensor:

@@ -16,12 +16,12 @@ from lrwd_sweep.host import cores
 def measure(order: Order) -> dict[str, Any]:
     """Seconds of every number of lanes, in random order after a warm-up; and how many train at a time."""
     seconds = {}
-    with ready(order.training) as train:
+    with ready(order.training, order.device) as train:
         train(choose_lanes(order.lattice, cores()))
         for count in random.sample(order.lanes, len(order.lanes)):
             lanes = choose_lanes(order.lattice, count)
             began = time.perf_counter()
             train(lanes)
             seconds[count] = time.perf_counter() - began
-    at_once = Pool(order.training, "cpu").lanes_at_once()
+    at_once = Pool(order.training, order.device).lanes_at_once()
     return {"seconds": [seconds[count] for count in order.lanes], "at_once": at_once}

@@ -11,9 +11,10 @@ from typing import Any
 from lrwd_sweep.host import cores
 
 
-def machine() -> dict[str, Any]:
-    """JSON-ready: what else a figure depends on, and when it was measured."""
+def machine(gpu: str | None = None) -> dict[str, Any]:
+    """JSON-ready: what else a figure depends on, and when it was measured; `gpu` if it is a GPU's."""
     return {
+        "gpu": gpu,
         "cpu": _cpu(),
         "cores": cores(),
         "load": load(),

@@ -21,19 +21,21 @@ class Order:
     training: Training
     lattice: Lattice
     lanes: tuple[int, ...] = ()
+    device: str = "cpu"
 
     def to_json(self) -> str:
         """For a command line."""
         axes = {"lr": self.lattice.lr, "weight_decay": self.lattice.weight_decay}
         task = {"module": self.module, "training": self.training.to_dict(), "lanes": self.lanes}
-        return json.dumps(task | axes)
+        return json.dumps(task | axes | {"device": self.device})
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         """What `to_json` wrote."""
         found = json.loads(text)
         lattice = Lattice(tuple(found["lr"]), tuple(found["weight_decay"]))
-        return cls(found["module"], Training.from_dict(found["training"]), lattice, tuple(found["lanes"]))
+        training, lanes = Training.from_dict(found["training"]), tuple(found["lanes"])
+        return cls(found["module"], training, lattice, lanes, found["device"])
 
     def carried_out(self) -> dict[str, Any]:
         """What the measurement gave. Raises UsageError, HostError, with the last line of its complaint."""

@@ -9,6 +9,8 @@ from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import torch
+
 from lrwd_sweep.bench.task import OPTIMIZER, Curves, Lane, Outcome
 from lrwd_sweep.engine import Pool
 from lrwd_sweep.lattice import Cell, Lattice
@@ -20,17 +22,18 @@ from lrwd_sweep.training import Training
 from lrwd_sweep.trial import Trial
 
 
-def run(training: Training, lanes: Sequence[Lane]) -> Outcome:
+def run(training: Training, lanes: Sequence[Lane], device: torch.device) -> Outcome:
     """Train packs of lanes."""
     with ExitStack() as stack:
-        trains = {each: stack.enter_context(ready(each)) for each in (training.changed(epochs=1), training)}
+        both = (training.changed(epochs=1), training)
+        trains = {each: stack.enter_context(ready(each, str(device))) for each in both}
         return Outcome.timed(lambda asked, chosen: trains[asked](chosen), training, lanes)
 
 
 @contextmanager
-def ready(training: Training) -> Iterator[Callable[[Sequence[Lane]], Curves]]:
+def ready(training: Training, device: str) -> Iterator[Callable[[Sequence[Lane]], Curves]]:
     """What trains lanes, with the data loaded and an empty store open; every call is a study of its own."""
-    optimizer, pool = Optimizer.parse(OPTIMIZER), Pool(training, "cpu")
+    optimizer, pool = Optimizer.parse(OPTIMIZER), Pool(training, device)
     names = map("study-{}".format, count())
     with TemporaryDirectory() as folder, open_store(str(Path(folder) / "bench.db"), write=True) as store:
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import optuna
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from lrwd_sweep.bench.task import (
@@ -15,10 +15,11 @@ from lrwd_sweep.bench.task import (
     Lane,
     Outcome,
     begin,
-    choose_threads,
+    computed,
     data,
     epochs,
     module,
+    raced,
 )
 from lrwd_sweep.data import Split, Splits
 from lrwd_sweep.lattice import Cell
@@ -27,24 +28,24 @@ from lrwd_sweep.training import Training
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # it announces every new study on stderr
 
 TrainLane = Callable[[Lane], list[float]]
+Step = Callable[[Tensor, Tensor], None]  # batch (B, *shape), (B,)
 
 
-def run(training: Training, lanes: Sequence[Lane]) -> Outcome:
+def run(training: Training, lanes: Sequence[Lane], device: torch.device) -> Outcome:
     """Train lane after lane with torch.optim.AdamW as it comes."""
-    splits = data(training)
+    splits = data(training, device)
 
     def train(asked: Training, chosen: Sequence[Lane]) -> Curves:
         return study(lambda lane: train_lane(asked, splits, lane), chosen)
 
-    choose_threads(train, training, lanes)
-    return Outcome.timed(train, training, lanes)
+    return raced(train, training, lanes, device)
 
 
 def train_lane(training: Training, splits: Splits, lane: Lane) -> list[float]:
     """Train a network of its own."""
-    net = module(training)
+    net = module(training).to(splits.train.device)
     begin(net, training, lane[1])
-    return fit(net, adamw(net, lane), training, splits, lane[1])
+    return fit(net, steps(net, adamw(net, lane), training), training, splits, lane[1])
 
 
 def adamw(net: nn.Module, lane: Lane, fused: bool = False) -> torch.optim.AdamW:
@@ -53,31 +54,43 @@ def adamw(net: nn.Module, lane: Lane, fused: bool = False) -> torch.optim.AdamW:
     return torch.optim.AdamW(net.parameters(), lr=cell.lr, weight_decay=cell.weight_decay, fused=fused)
 
 
-def fit(
-    net: nn.Module, optimizer: torch.optim.Optimizer, training: Training, splits: Splits, seed: int
-) -> list[float]:
-    """Train a network; its validation loss after every epoch, and its test loss at the end."""
+def steps(net: nn.Module, optimizer: torch.optim.Optimizer, training: Training) -> Step:
+    """What takes one step after another, with the schedule that moves at each."""
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, training.timetable.eta)
+
+    def step(x: Tensor, y: Tensor) -> None:
+        optimizer.zero_grad()
+        loss(net, training, x, y).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+
+    return step
+
+
+def loss(net: nn.Module, training: Training, x: Tensor, y: Tensor, reduction: str = "mean") -> Tensor:
+    """Of a batch, in the precision that is asked for."""
+    with computed(training, x.device):
+        logits = net(x)
+    return functional.cross_entropy(logits.float(), y, reduction=reduction)
+
+
+def fit(net: nn.Module, step: Step, training: Training, splits: Splits, seed: int) -> list[float]:
+    """Train a network; its validation loss after every epoch, and its test loss at the end."""
     curve = []
     for batches in epochs(training, splits.train, seed):
         net.train()
         for x, y in batches:
-            optimizer.zero_grad()
-            functional.cross_entropy(net(x), y).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-        curve.append(evaluate(net, splits.validation))
-    return [*curve, evaluate(net, splits.test)]
+            step(x, y)
+        curve.append(evaluate(net, training, splits.validation))
+    return [*curve, evaluate(net, training, splits.test)]
 
 
 @torch.no_grad()
-def evaluate(net: nn.Module, split: Split) -> float:
+def evaluate(net: nn.Module, training: Training, split: Split) -> float:
     """The loss on a split, by running statistics."""
     net.eval()
-    losses = [
-        functional.cross_entropy(net(x), y, reduction="sum").item() for x, y in split.batches(EVAL_BATCH)
-    ]
-    return sum(losses) / len(split)
+    losses = [loss(net, training, x, y, reduction="sum") for x, y in split.batches(EVAL_BATCH)]
+    return torch.stack(losses).sum().item() / len(split)
 
 
 def study(train: TrainLane, lanes: Sequence[Lane]) -> Curves:

@@ -15,14 +15,19 @@ from lrwd_sweep.errors import LrwdError
 def measured(order: Order) -> dict[str, Any]:
     """JSON-ready."""
     module = import_module(f"lrwd_sweep.bench.{order.module}")
-    if order.module not in {entry.module for entry in ENTRIES}:
-        found: dict[str, Any] = module.measure(order)
-        return found
-    from lrwd_sweep.bench.task import choose_lanes  # noqa: PLC0415  # torch is loaded by now
+    import torch  # noqa: PLC0415  # is loaded by now
 
-    lanes = choose_lanes(order.lattice, *order.lanes)
-    outcome = module.run(order.training, lanes)
-    return {"rate": len(lanes) * order.training.steps / outcome.seconds}
+    from lrwd_sweep.bench.task import choose_lanes  # noqa: PLC0415
+    from lrwd_sweep.engine.graph import current  # noqa: PLC0415
+
+    device = torch.device(order.device)
+    with current(device):
+        if order.module not in {entry.module for entry in ENTRIES}:
+            found: dict[str, Any] = module.measure(order)
+            return found
+        lanes = choose_lanes(order.lattice, *order.lanes)
+        outcome = module.run(order.training, lanes, device)
+        return {"rate": len(lanes) * order.training.steps / outcome.seconds}
 
 
 if __name__ == "__main__":

@@ -22,12 +22,12 @@ from lrwd_sweep.host import cores
 from lrwd_sweep.training import Training
 
 
-def run(training: Training, lanes: Sequence[Lane]) -> Outcome:
+def run(training: Training, lanes: Sequence[Lane], device: torch.device) -> Outcome:
     """Train as many lanes at a time as there are cores, in processes that have torch and the data loaded."""
     workers = cores()
     with (
         TemporaryDirectory() as folder,
-        ProcessPoolExecutor(workers, get_context("spawn"), _start, (training,)) as pool,
+        ProcessPoolExecutor(workers, get_context("spawn"), _start, (training, device)) as pool,
     ):
         files = (Path(folder) / f"{k}.log" for k in count())
 
@@ -53,9 +53,9 @@ class _Worker:
     splits: Splits
 
 
-def _start(training: Training) -> None:
+def _start(training: Training, device: torch.device) -> None:
     torch.set_num_threads(1)
-    _Worker.splits = data(training)
+    _Worker.splits = data(training, device)
 
 
 def _work(training: Training, file: str, trials: int) -> Curves:

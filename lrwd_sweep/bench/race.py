@@ -82,6 +82,7 @@ def race(
     other_lanes: int,  # of everyone else
     repeats: int,
     seed: int,
+    device: str = "cpu",
     on_run: Callable[[str, float], None],  # who, and lane-steps per second
 ) -> Race:
     """Every contender that can run here does so `repeats` times.
@@ -93,8 +94,8 @@ def race(
     for entry in entries:
         if entry.name not in absent:
             count = lanes if entry.name == ENGINE else other_lanes
-            orders[entry.name] = Order(entry.module, training, lattice, (count,))
-    orders[FLOOR] = Order(FLOOR, training, lattice)
+            orders[entry.name] = Order(entry.module, training, lattice, (count,), device)
+    orders[FLOOR] = Order(FLOOR, training, lattice, device=device)
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in orders}
     shuffler = random.Random(seed)
     for _ in range(repeats):

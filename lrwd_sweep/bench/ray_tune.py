@@ -29,7 +29,7 @@ _QUIET = {  # no log files per trial, nothing sent anywhere, nothing on the term
 _data = cache(data)  # an actor that is used again loads it once
 
 
-def run(training: Training, lanes: Sequence[Lane]) -> Outcome:
+def run(training: Training, lanes: Sequence[Lane], device: torch.device) -> Outcome:
     """Train a trial per lane, actors being used again.
 
     Tune starts its actors in every `fit`, so a lane per core comes first in the same one, to warm up. The
@@ -41,7 +41,7 @@ def run(training: Training, lanes: Sequence[Lane]) -> Outcome:
     try:
         with TemporaryDirectory() as folder:
             tuner = tune.Tuner(
-                tune.with_resources(partial(_trial, training), {"cpu": 1}),
+                tune.with_resources(partial(_trial, training, device), {"cpu": 1}),
                 param_space={"lane": tune.grid_search([_plain(lane) for lane in (*warm_up, *lanes)])},
                 tune_config=tune.TuneConfig(reuse_actors=True),
                 run_config=tune.RunConfig(storage_path=folder, verbose=0),
@@ -59,9 +59,9 @@ def _plain(lane: Lane) -> tuple[float, float, int]:
     return cell.lr, cell.weight_decay, seed
 
 
-def _trial(training: Training, config: Mapping[str, Any]) -> None:
+def _trial(training: Training, device: torch.device, config: Mapping[str, Any]) -> None:
     torch.set_num_threads(1)
-    splits = _data(training)
+    splits = _data(training, device)
     lr, weight_decay, seed = config["lane"]
     began = time.time()
     curve = train_lane(training, splits, (Cell(lr, weight_decay), seed))

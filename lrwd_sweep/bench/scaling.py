@@ -122,11 +122,17 @@ def log_spaced(most: int) -> tuple[int, ...]:
 
 
 def scale(
-    training: Training, lattice: Lattice, *, most: int, repeats: int, on_repeat: Callable[[int], None]
+    training: Training,
+    lattice: Lattice,
+    *,
+    most: int,
+    repeats: int,
+    device: str = "cpu",
+    on_repeat: Callable[[int], None],
 ) -> Scaling:
     """Measure 1 to `most` lanes, each `repeats` times in a fresh process. Raises UsageError, HostError."""
     lanes = log_spaced(most)
-    order = Order("growth", training, lattice, lanes)
+    order = Order("growth", training, lattice, lanes, device)
     found = []
     for repeat in range(repeats):
         found.append(order.carried_out())

@@ -15,53 +15,55 @@ from lrwd_sweep.bench.task import (
     Curves,
     Lane,
     Outcome,
-    choose_threads,
+    computed,
     data,
     epochs,
     initial,
     module,
+    raced,
 )
 from lrwd_sweep.data import Split, Splits
 from lrwd_sweep.lattice import Cell
 from lrwd_sweep.training import Training
 
-MOST = 64  # networks in one stack
+MOST = {"cpu": 64, "cuda": 1024}  # networks in one stack
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # of torch.optim.AdamW
 
 Stack = dict[str, Tensor]  # name → (L, *shape)
 
 
-def run(training: Training, lanes: Sequence[Lane]) -> Outcome:
+def run(training: Training, lanes: Sequence[Lane], device: torch.device) -> Outcome:
     """Train stack after stack."""
-    splits, net = data(training), module(training)
+    splits, net, most = data(training, device), module(training).to(device), MOST[device.type]
 
     def train(asked: Training, chosen: Sequence[Lane]) -> Curves:
         curves = Curves()
         for seed in dict.fromkeys(seed for _, seed in chosen):
             cells = [cell for cell, own in chosen if own == seed]
-            for first in range(0, len(cells), MOST):
-                some = cells[first : first + MOST]
+            for first in range(0, len(cells), most):
+                some = cells[first : first + most]
                 found = _fit(net, asked, splits, some, seed)
                 curves |= {(cell, seed): curve for cell, curve in zip(some, found, strict=True)}
         return curves
 
-    choose_threads(train, training, lanes)
-    return Outcome.timed(train, training, lanes)
+    return raced(train, training, lanes, device)
 
 
 def _fit(
     net: nn.Module, training: Training, splits: Splits, cells: Sequence[Cell], seed: int
 ) -> list[list[float]]:
     """Train a stack; every lane's validation loss after every epoch, and its test loss at the end."""
-    count = len(cells)
-    names = [name for name, _ in net.named_parameters()]
-    theta = {n: v.repeat(count, *[1] * v.dim()) for n, v in zip(names, initial(training, seed), strict=True)}
-    buffers = {n: v.repeat(count, *[1] * v.dim()) for n, v in net.named_buffers()}
+    device = splits.train.device
+    begun = zip(net.named_parameters(), initial(training, seed), strict=True)
+    theta = {name: _stacked(value.to(device), len(cells)) for (name, _), value in begun}
+    buffers = {name: _stacked(value, len(cells)) for name, value in net.named_buffers()}
     update = AdamW(theta, cells)
     bare = deepcopy(net).to("meta")
 
     def loss(theta: Stack, buffers: Stack, x: Tensor, y: Tensor) -> Tensor:
-        return functional.cross_entropy(functional_call(bare, (theta, buffers), (x,)), y)
+        with computed(training, device, stacked=True):
+            logits = functional_call(bare, (theta, buffers), (x,))
+        return functional.cross_entropy(logits.float(), y)
 
     gradient = vmap(grad(loss), in_dims=(0, 0, None, None), randomness="different")
     evaluated = vmap(loss, in_dims=(0, 0, None, None))
@@ -84,6 +86,10 @@ def _fit(
     return [list(curve) for curve in zip(*curves, strict=True)]
 
 
+def _stacked(value: Tensor, count: int) -> Tensor:
+    return value.repeat(count, *[1] * value.dim())
+
+
 class AdamW:
     """torch.optim.AdamW on stacks, with a learning rate and a decay for every lane."""
 
@@ -91,8 +97,9 @@ class AdamW:
         self.theta = theta
         self.m = {name: torch.zeros_like(value) for name, value in theta.items()}
         self.v = {name: torch.zeros_like(value) for name, value in theta.items()}
-        self.lr = torch.tensor([cell.lr for cell in cells])
-        self.weight_decay = torch.tensor([cell.weight_decay for cell in cells])
+        device = next(iter(theta.values())).device
+        self.lr = torch.tensor([cell.lr for cell in cells], device=device)
+        self.weight_decay = torch.tensor([cell.weight_decay for cell in cells], device=device)
 
     @torch.no_grad()
     def step(self, gradients: Mapping[str, Tensor], eta: float, t: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -12,11 +13,13 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from lrwd_sweep.catalog import BFLOAT16
 from lrwd_sweep.data import Split, Splits, load
 from lrwd_sweep.engine.trainer import generator
 from lrwd_sweep.lattice import Cell, Lattice
 from lrwd_sweep.nets import ModuleNetwork, network
 from lrwd_sweep.nets.mlp import LOGIT_SCALE, Mlp
+from lrwd_sweep.nets.precision import computing
 from lrwd_sweep.training import Training
 
 OPTIMIZER = "adamw:lr-scaled"  # torch.optim.AdamW
@@ -54,7 +57,14 @@ class Outcome:
         return cls(curves, time.perf_counter() - began)
 
 
-Contender = Callable[[Training, Sequence[Lane]], Outcome]
+Contender = Callable[[Training, Sequence[Lane], torch.device], Outcome]
+
+
+def raced(train: Train, training: Training, lanes: Sequence[Lane], device: torch.device) -> Outcome:
+    """How `train` does in one process: on a CPU with as many threads as suit it."""
+    if device.type == "cpu":
+        choose_threads(train, training, lanes)
+    return Outcome.timed(train, training, lanes)
 
 
 def choose_threads(train: Train, training: Training, lanes: Sequence[Lane]) -> None:
@@ -118,14 +128,24 @@ def begin(net: nn.Module, training: Training, seed: int) -> None:
         parameter.copy_(value)
 
 
-def data(training: Training) -> Splits:
-    """All of the data, in memory."""
-    return load(training.data, training.data_set).to(torch.device("cpu"), torch.float32)
+def data(training: Training, device: torch.device) -> Splits:
+    """All of the data, in the device's memory."""
+    return load(training.data, training.data_set).to(device, torch.float32)
+
+
+def computed(
+    training: Training, device: torch.device, *, stacked: bool = False
+) -> AbstractContextManager[None]:
+    """Within this a network's products are computed in the precision that is asked for."""
+    if training.precision != BFLOAT16:
+        return nullcontext()
+    return computing(torch.bfloat16, device, stacked=stacked)
 
 
 def epochs(training: Training, train: Split, seed: int) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
     """The batches of every epoch, in the order that the seed gives them."""
     order = generator(seed, "data order")
     for _ in range(training.epochs):
-        batches = torch.randperm(len(train), generator=order).split(training.batch_size)  # type: ignore[no-untyped-call]
+        shuffled = torch.randperm(len(train), generator=order).to(train.device)
+        batches = shuffled.split(training.batch_size)  # type: ignore[no-untyped-call]
         yield (train.batch(index) for index in batches[: training.steps_per_epoch])

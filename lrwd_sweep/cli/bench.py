@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lrwd_sweep.catalog import DATA_SETS, FLOAT32, PRECISIONS
 from lrwd_sweep.cli.parse import whole
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.preset import DEFAULT, find_preset
+from lrwd_sweep.task import looked_up
 from lrwd_sweep.view import consoles
 from lrwd_sweep.view.files import replaced
 from lrwd_sweep.view.plain import plain
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 EPOCHS, SCALING_EPOCHS = 30, 10
 LANES, OTHER_LANES = 363, 16
+PUBLISHED = tuple(name for name in DATA_SETS if name != "digits")
 _BUSY = 0.5  # processes that want to run already
 
 
@@ -42,11 +45,36 @@ Contenders = Annotated[
     str | None,
     typer.Option(
         metavar="NAME,…",
-        help="Whom to race, of plain, compiled, processes, ray, vmap (default: all that can run here).",
+        help="Whom to race, of plain, compiled, vmap; processes, ray on a CPU; graphs on a GPU (default: all "
+        "that can run here).",
     ),
 ]
 Net = Annotated[
     str | None, typer.Option(metavar="NAME", help="A network that comes along (default: mlp-norm).")
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help=f"digits; {', '.join(PUBLISHED)}: noise in their shape, since no step costs more or less for "
+        "what it sees; or your own, as for `grid` (default: digits).",
+    ),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(metavar="N", parser=whole("--batch-size", least=2), help="Samples per step (default: 64)."),
+]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        metavar="|".join(PRECISIONS), help=f"What everyone's networks compute in (default: {FLOAT32})."
+    ),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="cpu, cuda or cuda:N: one GPU (default: a GPU where there is one, else the CPU)."
+    ),
 ]
 Epochs = Annotated[
     int | None,
@@ -88,6 +116,10 @@ Output = Annotated[
 def bench(
     contenders: Contenders = None,
     net: Net = None,
+    data: Data = None,
+    batch_size: BatchSize = None,
+    precision: Precision = None,
+    device: Device = None,
     epochs: Epochs = None,
     lanes: Lanes = None,
     other_lanes: OtherLanes = None,
@@ -98,31 +130,36 @@ def bench(
     output: Output = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
-    """Race the engine against other ways to train the same lanes, on the CPU.
+    """Race the engine against other ways to train the same lanes, on the CPU or on one GPU.
 
-    Everyone trains the same network on the same digits: the same first weights, the same batches in the same
+    Everyone trains the same network on the same data: the same first weights, the same batches in the same
     order, AdamW as torch.optim has it, a cosine schedule moving at every batch, the validation loss after
     every epoch and the test loss at the end. Tests hold all of them to the engine's figures.
 
     Every run has a process of its own, in random order, several times. Before its clock starts, imports,
-    data, worker processes and compiled code are ready, and it has trained for an epoch; plain, compiled and
-    vmap take one thread or all, whichever is faster then. The engine's time includes writing its results to
-    a store and the start of its processes. The ratio is taken within each repeat; it carries over to other
-    machines, the rates do not.
+    data, worker processes and compiled code are ready, and it has trained for an epoch; on a CPU plain,
+    compiled and vmap take one thread or all, whichever is faster then. The engine's time includes writing
+    its results to a store and the start of its processes. The ratio is taken within each repeat; it carries
+    over to other machines, the rates do not.
 
-    The floor is what the matrix products of training and validation take on all cores, and nothing else.
+    The floor is what the matrix products of training and validation take on all cores, or on the GPU from a
+    CUDA graph, and nothing else.
     """
-    given = {"--scaling": scaling, "--overhead": overhead, "--bandwidth": bandwidth}
-    chosen = [option for option, is_given in given.items() if is_given]
+    measurements = {"--scaling": scaling, "--overhead": overhead, "--bandwidth": bandwidth}
+    chosen = [option for option, is_given in measurements.items() if is_given]
     if len(chosen) > 1:
         raise UsageError(f"{chosen[0]} and {chosen[1]} are two measurements; choose one")
     measurement = chosen[0] if chosen else "a race"
     _refuse(measurement, {"--contenders": contenders, "--other-lanes": other_lanes} if chosen else {})
-    _refuse(measurement, {"--net": net, "--epochs": epochs} if overhead or bandwidth else {})
+    task = {"--net": net, "--data": data, "--batch-size": batch_size, "--precision": precision}
+    _refuse(measurement, {**task, "--device": device, "--epochs": epochs} if overhead or bandwidth else {})
     _refuse(measurement, {"--lanes": lanes} if bandwidth else {})
     _refuse(measurement, {} if scaling else {"--output": output})
-    racers = [] if chosen else _entries(contenders)
-    asked = Asked.of(net, epochs or (SCALING_EPOCHS if scaling else EPOCHS), repeats)
+    place, gpu = _place("cpu" if overhead or bandwidth else device)
+    racers = [] if chosen else _entries(contenders, place)
+    given = {"net": net, "data": _stand_in(data), "batch_size": batch_size, "precision": precision}
+    changes = {name: value for name, value in given.items() if value is not None}
+    asked = Asked.of(changes, epochs or (SCALING_EPOCHS if scaling else EPOCHS), repeats, place, gpu)
     if scaling:
         _scaling(asked, lanes, output, as_json)
     elif overhead:
@@ -147,20 +184,21 @@ class Asked:
     training: Training
     lattice: Lattice
     repeats: int
+    device: str
     machine: Mapping[str, Any]
 
     @classmethod
-    def of(cls, net: str | None, epochs: int, repeats: int) -> Asked:
-        """The default task; says so on stderr where the machine has other things to do."""
+    def of(cls, changes: Mapping[str, Any], epochs: int, repeats: int, device: str, gpu: str | None) -> Asked:
+        """The default task, changed; says so on stderr where the machine has other things to do."""
         from lrwd_sweep.bench.machine import machine
 
-        preset, on = find_preset(DEFAULT), machine()
-        training = preset.training.changed(epochs=epochs, **({} if net is None else {"net": net}))
+        preset, on = find_preset(DEFAULT), machine(gpu)
+        training = looked_up(preset.training.changed(epochs=epochs, **changes))
         if (load := on["load"]) is not None and load > _BUSY:
             _note(
                 f"the machine is busy, load {load:g} on {on['cores']} cores: no figure of this run is sound"
             )
-        return cls(training, preset.lattice(Optimizer.parse("adamw")), repeats, on)
+        return cls(training, preset.lattice(Optimizer.parse("adamw")), repeats, device, on)
 
     def repeated(self, repeat: int) -> None:
         """Say how far it is."""
@@ -183,11 +221,27 @@ class Asked:
             consoles.stdout().print(part)
 
 
-def _entries(contenders: str | None) -> list[Entry]:
-    """Who races. Raises UnknownName or UsageError."""
+def _stand_in(data: str | None) -> str | None:
+    """What has the shape of a data set that would have to be fetched."""
+    return f"lrwd_sweep.bench.made_up:{data.replace('-', '_')}" if data in PUBLISHED else data
+
+
+def _place(device: str | None) -> tuple[str, str | None]:
+    """One device with its number, and a GPU's name. Raises UnknownName or DeviceError."""
+    if device == "cpu":
+        return device, None
+    from lrwd_sweep.engine.device import choose, gpu_name
+
+    place = choose(device or "auto")
+    return str(place), gpu_name(place)
+
+
+def _entries(contenders: str | None, device: str) -> list[Entry]:
+    """Who races there. Raises UnknownName or UsageError."""
     from lrwd_sweep.bench.contenders import entries
 
-    return entries(None if contenders is None else [name.strip() for name in contenders.split(",")])
+    names = None if contenders is None else [name.strip() for name in contenders.split(",")]
+    return entries(names, device.partition(":")[0])
 
 
 def _race(asked: Asked, racers: Sequence[Entry], lanes: int, other_lanes: int, as_json: bool) -> None:
@@ -202,6 +256,7 @@ def _race(asked: Asked, racers: Sequence[Entry], lanes: int, other_lanes: int, a
         other_lanes=other_lanes,
         repeats=asked.repeats,
         seed=0,
+        device=asked.device,
         on_run=lambda name, rate: _note(f"{name}: {rate:{rate_form(rate)}} lane-steps/s"),
     )
     asked.print(result, as_json)
@@ -214,7 +269,12 @@ def _scaling(asked: Asked, most: int | None, output: Path | None, as_json: bool)
     if output is not None:
         figure_format(output)  # a name that cannot be written is refused before minutes have passed
     result = scale(
-        asked.training, asked.lattice, most=most or MOST, repeats=asked.repeats, on_repeat=asked.repeated
+        asked.training,
+        asked.lattice,
+        most=most or MOST,
+        repeats=asked.repeats,
+        device=asked.device,
+        on_repeat=asked.repeated,
     )
     asked.print(result, as_json)
     if output is not None:

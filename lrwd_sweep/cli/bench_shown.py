@@ -16,6 +16,7 @@ from lrwd_sweep.bench.overhead import Overhead
 from lrwd_sweep.bench.race import Floor, Race
 from lrwd_sweep.bench.scaling import Scaling
 from lrwd_sweep.bench.spread import Spread, rate_form
+from lrwd_sweep.catalog import FLOAT32
 from lrwd_sweep.training import Training
 from lrwd_sweep.view.notation import counted
 from lrwd_sweep.view.plain import plain
@@ -36,10 +37,12 @@ def shown(
             yield _bandwidths(result)
             yield Text(f"{plain(result.device)}, torch {machine['torch']}, {machine['date'][:10]}")
             return
+    where = plain(machine["gpu"] or f"{machine['cpu']}, {counted(machine['cores'], 'core')}")
+    rounded = "" if training.precision == FLOAT32 else f"{training.precision}, "
     yield Text(
-        f"{training.data}, {training.net}, AdamW, {counted(training.epochs, 'epoch')} of "
-        f"{training.steps_per_epoch} batches of {training.batch_size}; {plain(machine['cpu'])}, "
-        f"{counted(machine['cores'], 'core')}, torch {machine['torch']}, {machine['date'][:10]}"
+        f"{plain(training.data)}, {training.net}, {rounded}AdamW, {counted(training.epochs, 'epoch')} of "
+        f"{training.steps_per_epoch} batches of {training.batch_size}; {where}, torch {machine['torch']}, "
+        f"{machine['date'][:10]}"
     )
 
 
@@ -64,10 +67,11 @@ def _race(race: Race) -> Iterator[RenderableType]:
 def _floor(floor: Floor) -> str:
     speed, share = floor.rate.times(floor.flop / 1e9), floor.validation / floor.flop
     rate = floor.rate.text(rate_form(floor.rate.median))
+    reached = floor.reached.median * speed.median
     return (
-        f"floor: the matrix products of a lane-step, {floor.flop / 1e6:.1f} MFLOP, {share:.0%} of them for "
-        f"validation, at {speed.text('.0f')} GFLOP/s: {rate} lane-steps/s; "
-        f"lrwd-sweep reaches {floor.reached.times(100).text('.0f', ' %')} of that"
+        f"floor: the matrix products of a lane-step, {floor.flop / 1e6:,.1f} MFLOP, {share:.0%} of them for "
+        f"validation, at {speed.text(',.0f')} GFLOP/s: {rate} lane-steps/s; lrwd-sweep reaches "
+        f"{floor.reached.times(100).text('.0f', ' %')} of that, {reached:,.0f} GFLOP/s"
     )
 
 

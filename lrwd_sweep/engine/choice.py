@@ -21,6 +21,7 @@ from lrwd_sweep.catalog import FLOAT32
 from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.choice_cache import ChoiceCache
+from lrwd_sweep.engine.device import gpu_name
 from lrwd_sweep.engine.packing import lanes_that_fit
 from lrwd_sweep.engine.speed import made_up, timed
 from lrwd_sweep.errors import DeviceError, UsageError
@@ -140,7 +141,7 @@ def _passed(net: Network, splits: Splits, lanes: int) -> Sequence[Tensor]:
 
 def _key(training: Training, device: torch.device) -> str:
     """What the choice depends on."""
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    where = gpu_name(device) or platform.machine()
     sizes = training.data_set
     parts = (
         platform.node(),

@@ -36,6 +36,11 @@ def choose(name: str) -> torch.device:
     return torch.device(kind, int(index or 0)) if kind == "cuda" else torch.device("cpu")
 
 
+def gpu_name(device: torch.device) -> str | None:
+    """What a GPU is called by its maker; None for a CPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else None
+
+
 def prepare(device: torch.device) -> int:
     """Set this process up for training; the number of packs to train at a time.
 

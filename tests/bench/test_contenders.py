@@ -7,16 +7,22 @@ import shutil
 from importlib import import_module
 
 import pytest
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from lrwd_sweep.bench import contenders
 from lrwd_sweep.bench.contenders import ENGINE, ENTRIES, entries
+from lrwd_sweep.bench.made_up import cifar10
 from lrwd_sweep.bench.task import Contender, Curves, Lane
+from lrwd_sweep.catalog import DATA_SETS
 from lrwd_sweep.errors import UnknownName, UsageError
 from lrwd_sweep.lattice import Cell
+from lrwd_sweep.task import looked_up
+from lrwd_sweep.training import Training
 from tests.bench.made_up import TRAINING
 
 LANES: list[Lane] = [(Cell(2**-11, 128.0), 0), (Cell(2**-10, 16.0), 0), (Cell(2**-11, 128.0), 1)]
+CPU = torch.device("cpu")
 TOLERANCE = 1e-3  # of a loss after twelve float32 steps; other lanes are further apart
 
 
@@ -26,8 +32,8 @@ def run(name: str) -> Contender:
     return found
 
 
-def curves(name: str, net: str = "mlp-norm") -> Curves:
-    outcome = run(name)(TRAINING.changed(net=net), LANES)
+def curves(name: str, training: Training = TRAINING) -> Curves:
+    outcome = run(name)(training, LANES, CPU)
     assert outcome.seconds > 0
     return outcome.curves
 
@@ -40,9 +46,34 @@ def distance(a: Curves, b: Curves) -> float:
 
 
 @pytest.mark.parametrize("net", ["mlp-norm", "mlp", "cnn-norm"])
-@pytest.mark.parametrize("name", ["plain", "vmap"])
+@pytest.mark.parametrize("name", ["plain", "graphs", "vmap"])
 def test_it_trains_what_the_engine_trains(name: str, net: str) -> None:
-    assert distance(curves(ENGINE, net), curves(name, net)) < TOLERANCE
+    training = TRAINING.changed(net=net)
+    assert distance(curves(ENGINE, training), curves(name, training)) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["plain", "graphs", "vmap"])
+def test_it_computes_in_the_precision_that_is_asked_for(name: str) -> None:
+    rounded = TRAINING.changed(precision="bfloat16")
+    found = curves(name, rounded)
+    assert distance(curves(name), found) > TOLERANCE / 10
+    assert distance(curves(ENGINE, rounded), found) < 2 * TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "svhn", "cifar10", "cifar100"])
+def test_published_data_have_a_stand_in(name: str) -> None:
+    training = looked_up(TRAINING.changed(data=f"lrwd_sweep.bench.made_up:{name.replace('-', '_')}"))
+    assert training.data_set == DATA_SETS[name]
+
+
+def test_images_in_bytes_are_trained_on_as_well() -> None:
+    training = looked_up(TRAINING.changed(data=f"{__name__}:pictures", net="cnn", epochs=1))
+    assert distance(curves(ENGINE, training), curves("plain", training)) < TOLERANCE
+
+
+def pictures() -> list[tuple[Tensor, Tensor]]:
+    """A few of those that are made up."""
+    return [(x[:count], y[:count]) for (x, y), count in zip(cifar10(), (256, 64, 64), strict=True)]
 
 
 def test_a_process_per_core_trains_what_the_engine_trains() -> None:
@@ -69,7 +100,7 @@ def test_ray_trains_what_the_engine_trains() -> None:
 
 def test_the_tolerance_tells_lanes_seeds_and_decays_apart() -> None:
     first, other, again = (curves(ENGINE)[lane] for lane in LANES)
-    (decayed_less,) = run(ENGINE)(TRAINING, [(Cell(2**-11, 16.0), 0)]).curves.values()
+    (decayed_less,) = run(ENGINE)(TRAINING, [(Cell(2**-11, 16.0), 0)], CPU).curves.values()
     for one in (other, again, decayed_less):
         assert max(abs(x - y) / x for x, y in zip(first, one, strict=True)) > 5 * TOLERANCE
 
@@ -77,7 +108,14 @@ def test_the_tolerance_tells_lanes_seeds_and_decays_apart() -> None:
 def test_the_engine_always_takes_part_and_comes_first() -> None:
     assert [entry.name for entry in entries(["vmap", "plain"])] == [ENGINE, "plain", "vmap"]
     assert entries()[0].name == ENGINE
-    assert len(entries()) == 6
+    assert [entry.name for entry in entries()] == [ENGINE, "plain", "compiled", "processes", "ray", "vmap"]
+    assert [entry.name for entry in entries(None, "cuda")] == [ENGINE, "plain", "compiled", "graphs", "vmap"]
+
+
+@pytest.mark.parametrize(("name", "kind", "only"), [("graphs", "cpu", "cuda"), ("ray", "cuda", "cpu")])
+def test_who_cannot_race_on_a_device_is_refused(name: str, kind: str, only: str) -> None:
+    with pytest.raises(UsageError, match=f"--contenders {name} races on {only} alone, not on {kind}; leave"):
+        entries(["plain", name], kind)
 
 
 def test_a_contender_nobody_knows_or_named_twice_is_refused() -> None:

@@ -10,7 +10,7 @@ from tests.bench.made_up import LATTICE, TRAINING
 
 
 def test_an_order_survives_the_command_line() -> None:
-    order = Order("plain", TRAINING.changed(net="cnn"), LATTICE, (3, 5))
+    order = Order("plain", TRAINING.changed(net="cnn"), LATTICE, (3, 5), "cuda:1")
     assert Order.from_json(order.to_json()) == order
 
 

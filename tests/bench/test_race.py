@@ -17,6 +17,7 @@ from lrwd_sweep.errors import HostError
 from tests.bench.made_up import LATTICE, TRAINING
 
 RUN: list[tuple[str, tuple[int, ...]]] = []
+PLACES: dict[str, str] = {}
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +27,7 @@ def _nobody_trains(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def pretend(order: Order) -> dict[str, Any]:
         RUN.append((order.module, order.lanes))
+        PLACES[order.module] = order.device
         if order.module == "stacked":
             raise HostError("bench stacked: RuntimeError: no batching rule")
         if order.module == FLOOR:
@@ -34,6 +36,7 @@ def _nobody_trains(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Order, "carried_out", pretend)
     RUN.clear()
+    PLACES.clear()
 
 
 def run(names: list[str], seed: int = 0, repeats: int = 3) -> Race:
@@ -67,6 +70,19 @@ def test_every_repeat_has_everyone_in_an_order_that_the_seed_decides() -> None:
     RUN.clear()
     run(["plain", "processes"], repeats=8)
     assert before == RUN
+
+
+def test_everyone_races_on_the_same_device() -> None:
+    race(
+        *(entries(["plain"]), TRAINING, LATTICE),
+        lanes=2,
+        other_lanes=1,
+        repeats=1,
+        seed=0,
+        device="cuda:1",
+        on_run=lambda name, rate: None,
+    )
+    assert PLACES == {"ours": "cuda:1", "plain": "cuda:1", "floor": "cuda:1"}
 
 
 def test_a_contender_that_fails_is_out_with_the_reason_and_the_others_go_on() -> None:

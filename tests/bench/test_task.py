@@ -48,7 +48,7 @@ def test_a_network_begins_with_the_seeds_values() -> None:
 
 
 def test_an_epoch_has_every_whole_batch_once() -> None:
-    train = data(TRAINING).train
+    train = data(TRAINING, torch.device("cpu")).train
     found = [[y for _, y in batches] for batches in epochs(TRAINING, train, 0)]
     assert [len(batches) for batches in found] == [TRAINING.steps_per_epoch] * TRAINING.epochs
     assert {len(y) for batches in found for y in batches} == {TRAINING.batch_size}

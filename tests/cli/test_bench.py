@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from lrwd_sweep.bench import bandwidth, machine, overhead, race, scaling
+from lrwd_sweep.catalog import DATA_SETS
+from lrwd_sweep.errors import DeviceError
 from tests.bench import made_up
 from tests.cli.conftest import Run
 
@@ -43,7 +46,7 @@ def test_a_race_shows_rates_ratios_and_the_floor(run: Run) -> None:
     assert rows["vmap"].endswith("not available")
     assert "vmap is not available: RuntimeError: [/x] is no batching rule" in shown.out
     assert "15.0 MFLOP, 40% of them for validation, at 240 (240 – 240) GFLOP/s" in " ".join(shown.out.split())
-    assert "reaches 52 % (50 – 55) of that" in " ".join(shown.out.split())
+    assert "reaches 52 % (50 – 55) of that, 126 GFLOP/s" in " ".join(shown.out.split())
     assert "digits, mlp-norm, AdamW, 30 epochs of 6 batches of 64" in shown.out
 
 
@@ -67,6 +70,41 @@ def test_contenders_network_and_numbers_can_be_chosen(run: Run) -> None:
     assert (ASKED["lanes"], ASKED["other_lanes"], ASKED["repeats"]) == (5, 4, 2)
 
 
+def test_task_and_device_can_be_chosen(run: Run) -> None:
+    done = run(
+        *("bench", "--device", "cpu", "--data", "cifar10", "--net", "resnet20"),
+        *("--batch-size", "128", "--precision", "bfloat16", "--epochs", "1"),
+    )
+    assert (done.code, done.err) == (0, "")
+    training = ASKED["arguments"][1]
+    assert (training.data_set, training.steps_per_epoch) == (DATA_SETS["cifar10"], 351)
+    assert (training.net, training.precision, ASKED["device"]) == ("resnet20", "bfloat16", "cpu")
+    said = "made_up:cifar10, resnet20, bfloat16, AdamW, 1 epoch of 351 batches of 128"
+    assert said in " ".join(done.out.split())
+
+
+@pytest.mark.parametrize("scaling", [(), ("--scaling",)])
+def test_on_a_gpu_it_is_the_gpu_that_is_named(
+    run: Run, monkeypatch: pytest.MonkeyPatch, scaling: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("lrwd_sweep.engine.device.choose", lambda name: torch.device("cuda", 1))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda place: f"A card [of] {80 * place.index} GB")
+    shown = run("bench", *scaling)
+    assert (shown.code, shown.err) == (0, "")
+    assert "; A card [of] 80 GB, torch " in " ".join(shown.out.split())
+    assert ASKED["device"] == "cuda:1"
+    assert strict(run("bench", *scaling, "--json").out)["machine"]["gpu"] == "A card [of] 80 GB"
+    if not scaling:
+        assert [entry.name for entry in ASKED["arguments"][0]][3] == "graphs"
+
+
+def test_without_a_gpu_none_can_be_raced_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    shown = run("bench", "--device", "cuda")
+    assert shown.code == DeviceError.exit_code
+    assert shown.err.startswith("lrwd-sweep: --device cuda: this machine has 0 CUDA devices")
+
+
 def strict(text: str) -> Any:
     def refuse(constant: str) -> None:
         raise ValueError(constant)
@@ -80,6 +118,7 @@ def test_json_is_strict_and_says_where_and_what(run: Run) -> None:
     document = strict(shown.out)
     assert document["schema_version"] == 1
     assert document["machine"].keys() >= {"cpu", "cores", "torch", "date", "load"}
+    assert document["machine"]["gpu"] is None
     assert (document["task"]["epochs"], document["task"]["steps"], document["task"]["repeats"]) == (
         30,
         180,
@@ -149,6 +188,14 @@ def test_bandwidth_shows_every_update_beside_a_copy(run: Run) -> None:
         (("--scaling", "--other-lanes", "3"), "--other-lanes means nothing to --scaling; leave it out"),
         (("--overhead", "--epochs", "3"), "--epochs means nothing to --overhead; leave it out"),
         (("--bandwidth", "--lanes", "3"), "--lanes means nothing to --bandwidth; leave it out"),
+        (("--bandwidth", "--device", "cuda"), "--device means nothing to --bandwidth; leave it out"),
+        (("--overhead", "--data", "svhn"), "--data means nothing to --overhead; leave it out"),
+        (
+            ("--device", "cpu", "--contenders", "graphs"),
+            "--contenders graphs races on cuda alone",
+        ),
+        (("--precision", "float16"), "unknown precision 'float16'"),
+        (("--batch-size", "401"), "--batch-size 401 is larger than the training set of digits"),
         (("--bandwidth", "--overhead"), "--overhead and --bandwidth are two measurements; choose one"),
         (("--overhead", "--net", "cnn"), "--net means nothing to --overhead; leave it out"),
         (("--output", "a.svg"), "--output means nothing to a race; leave it out"),
