@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import optuna
@@ -87,7 +88,9 @@ def fit(net: nn.Module, step: Step, training: Training, splits: Splits, seed: in
 
 @torch.no_grad()
 def evaluate(net: nn.Module, training: Training, split: Split) -> float:
-    """The loss on a split, by running statistics."""
+    """The loss on a split, by running statistics; NaN where there is none."""
+    if not len(split):
+        return math.nan
     net.eval()
     losses = [loss(net, training, x, y, reduction="sum") for x, y in split.batches(EVAL_BATCH)]
     return torch.stack(losses).sum().item() / len(split)

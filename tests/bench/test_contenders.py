@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from importlib import import_module
@@ -69,6 +70,19 @@ def test_published_data_have_a_stand_in(name: str) -> None:
 def test_images_in_bytes_are_trained_on_as_well() -> None:
     training = looked_up(TRAINING.changed(data=f"{__name__}:pictures", net="cnn", epochs=1))
     assert distance(curves(ENGINE, training), curves("plain", training)) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", [ENGINE, "plain", "vmap"])
+def test_without_a_test_split_there_is_no_test_loss(name: str) -> None:
+    training = looked_up(TRAINING.changed(data=f"{__name__}:untested", epochs=1))
+    for curve in curves(name, training).values():
+        assert [math.isnan(value) for value in curve] == [False, True]
+
+
+def untested() -> list[tuple[Tensor, Tensor]]:
+    """Without a test split."""
+    stream = torch.Generator().manual_seed(0)
+    return [(torch.randn(count, 1, 8, 8, generator=stream), torch.arange(count) % 10) for count in (128, 64)]
 
 
 def pictures() -> list[tuple[Tensor, Tensor]]:

@@ -244,7 +244,7 @@ Ends = tuple[Tensor, Tensor]
 
 def _ends(*ways: float) -> Ends:
     """Where lanes are that have gone so far from ones, with their sums."""
-    return torch.ones(len(ways), 5) + torch.tensor(ways).unsqueeze(1), torch.ones(3, len(ways))
+    return torch.ones(len(ways), 5) + torch.tensor(ways).unsqueeze(1), torch.full((3, len(ways)), 1e3)
 
 
 def _agree(found: Ends, expected: Ends, rounded: Ends | None = None) -> bool:
@@ -273,7 +273,9 @@ def test_most_lanes_have_to_agree(found: tuple[float, ...], agree: bool) -> None
         ((0.98, 2.0, 2.98), True),
         ((1.02, 2.0, 3.0), False),  # two lanes are sure of where they go
         ((1.002, 2.002, 3.002), False),
-        ((torch.nan, torch.inf, 3.0), False),
+        ((1.5, 2.5, 3.002), False),  # two have no say
+        ((1.5, 2.5, 3.5), True),  # nobody is sure of anything
+        ((torch.nan, torch.inf, 3.002), False),
     ],
 )
 def test_a_lane_may_be_off_as_far_as_rounding_takes_it(rounded: tuple[float, ...], agree: bool) -> None:
@@ -285,4 +287,18 @@ def test_lanes_that_diverged_either_way_agree_and_sums_have_to() -> None:
     assert _agree(expected, expected)
     theta, sums = expected
     assert not _agree((theta, 1.1 * sums), expected)
-    assert _agree((theta, 1.1 * sums), expected, (theta, 1.05 * sums))
+
+
+def test_a_lane_that_never_moved_agrees_with_itself() -> None:
+    expected = _ends(0.0, 0.0, 0.0)
+    assert _agree(expected, expected)
+    assert _agree(expected, expected, _ends(1e-6, torch.nan, 0.0))
+    assert not _agree(_ends(0.1, 0.1, 0.0), expected)
+
+
+def test_sums_may_be_off_as_far_as_the_way() -> None:
+    expected = theta, sums = _ends(1.0, 2.0, 3.0)
+    assert _agree((theta, sums + 1), expected)  # a sample
+    assert not _agree((theta, sums + 3), expected)
+    assert _agree((theta, 1.1 * sums), expected, (theta + 0.05 * theta, sums))
+    assert not _agree((theta, torch.zeros_like(sums)), expected, (theta + 0.05 * theta, sums))
