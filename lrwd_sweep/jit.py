@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numba
+from numba.core import event
+
+_log = logging.getLogger(__name__)
 
 
 def compiled(function: Callable[..., Any]) -> Any:
@@ -21,3 +25,21 @@ def compiled(function: Callable[..., Any]) -> Any:
         return compiler(cache=True)(function)
     except RuntimeError:  # neither the package's folder nor the user's can be written to
         return compiler()(function)
+
+
+class _Told(event.Listener):
+    """Logs that something of ours is compiled, which takes seconds, the first time that it is."""
+
+    told = False
+
+    def on_start(self, event: Any) -> None:
+        """Before a function is compiled; one that is found on disk is not."""
+        if not self.told and event.data["dispatcher"].py_func.__module__.startswith("lrwd_sweep."):
+            self.told = True
+            _log.info("compiling the training loops for this machine")
+
+    def on_end(self, event: Any) -> None:
+        """Of no interest."""
+
+
+event.register("numba:compile", _Told())  # type: ignore[no-untyped-call]

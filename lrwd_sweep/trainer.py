@@ -76,7 +76,8 @@ class Trainer:
         assert spec.training is not None, "an imported study does not train"
         begun = self.store.find_study(name)
         training = spec.training if begun is None else spec.training.resuming(begun.spec.training)
-        with threads_kept(), redirect_stdout(sys.stderr):  # whatever somebody's network prints
+        told = nullcontext() if self.quiet else consoles.logged("lrwd_sweep")
+        with threads_kept(), redirect_stdout(sys.stderr), told:  # whatever somebody's network prints
             pool = Pool(training, self.device, files=self.files.open(shown=not self.quiet))
             self._tell_idle(pool, spec)
             self.store.begin_study(name, replace(spec, training=pool.training))

@@ -7,9 +7,11 @@ Colour and cursor control go to terminals only, also under CI services. `NO_COLO
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -39,6 +41,25 @@ def write(text: str) -> None:
 def note(*parts: str) -> None:
     """One line on standard error, harmless whatever names are in it."""
     stderr().print(plain("; ".join(parts)), soft_wrap=True)
+
+
+@contextmanager
+def logged(name: str) -> Iterator[None]:
+    """Within, what the logger of that name has to say is noted on standard error."""
+    log, notes = logging.getLogger(name), _Notes()
+    level = log.level
+    log.addHandler(notes)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(notes)
+        log.setLevel(level)
+
+
+class _Notes(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        note(record.getMessage())
 
 
 class _Console(Console):

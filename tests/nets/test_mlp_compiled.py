@@ -144,9 +144,11 @@ def test_where_nothing_can_be_kept_it_is_compiled_all_the_same(
 
 
 BITS = """
-import hashlib, torch
+import hashlib, logging, torch
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.nets.mlp import Mlp
+logging.basicConfig(format="%(message)s")
+logging.getLogger("lrwd_sweep").setLevel("INFO")
 net, stream = Mlp(), torch.Generator().manual_seed(0)
 arena = Arena.stack(net.init(stream), 2, device=torch.device("cpu"), dtype=torch.float32)
 lanes = net.lanes(arena.named, arena.named_grad, 50)
@@ -162,9 +164,11 @@ def test_no_bit_depends_on_whether_a_loop_was_compiled_here_or_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    found = []
+    found, told = [], []
     for _ in range(2):
         done = subprocess.run([sys.executable, "-c", BITS], capture_output=True, text=True, check=True)
         found.append(done.stdout)
+        told.append(done.stderr)
         assert list(tmp_path.rglob("mlp_loops.gradient*.nbc"))
     assert found[0] == found[1]
+    assert told == ["compiling the training loops for this machine\n", ""]

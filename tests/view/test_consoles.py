@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import logging
 
 import pytest
 from rich.text import Text
 
-from lrwd_sweep.view.consoles import console_on
+from lrwd_sweep.view.consoles import console_on, logged
 
 
 class Terminal(io.StringIO):
@@ -66,3 +67,11 @@ def test_characters_that_the_stream_lacks_are_escaped() -> None:
     stream.flush()
     assert isinstance(stream.buffer, io.BytesIO)
     assert stream.buffer.getvalue() == b"na\\xefve [/x] :smile:\n"
+
+
+def test_what_is_logged_is_noted_while_somebody_listens(capsys: pytest.CaptureFixture[str]) -> None:
+    log = logging.getLogger("lrwd_sweep.anything")
+    with logged("lrwd_sweep"):
+        log.info("one [bold]thing[/]")
+    log.info("another")
+    assert capsys.readouterr() == ("", "one [bold]thing[/]\n")
