@@ -121,7 +121,8 @@ def compare(
         place = _Place(storage, device, max_lanes, _files(data_dir, download), not progress)
         with place.trainer(list(specs.values())) as trainer:
             trainer.compare(specs)
-            return Comparison(*_read(trainer.store, list(specs), next(iter(specs.values())).metric))
+            metric = next(iter(specs.values())).metric
+            return Comparison(*_read(trainer.store, list(specs), metric, files=place.files))
 
 
 def load(
@@ -193,7 +194,7 @@ def _trained(
     check_name(name)
     with place.trainer([spec]) as trainer:
         train(trainer, name, spec)
-        return _read(trainer.store, [name], spec.metric)[0]
+        return _read(trainer.store, [name], spec.metric, files=place.files)[0]
 
 
 def _task(
@@ -225,7 +226,11 @@ def _files(data_dir: Storage | None, download: bool) -> DataFiles:
 
 
 def _read(
-    store: Store, names: Sequence[str], metric: str | None, at_restart: int | None = None
+    store: Store,
+    names: Sequence[str],
+    metric: str | None,
+    at_restart: int | None = None,
+    files: DataFiles = DataFiles(),  # noqa: B008 - frozen
 ) -> list[Study]:
-    results, _ = read_results(store, names, metric, at_restart=at_restart)
+    results, _ = read_results(store, names, metric, at_restart=at_restart, data_dir=files.folder)
     return [Study(result, store.path.resolve()) for result in results]

@@ -51,6 +51,7 @@ class Result:
     separability: Separability
     storage: str | None = None  # where its store is, unless that is the default file here
     snapshot: Snapshot | None = None  # what the metrics are of, under warm restarts
+    data_dir: str | None = None  # where the files of its data set were, if that was said
 
     @property
     def best(self) -> Cell | None:
@@ -124,6 +125,7 @@ def result(
     metric: str | None = None,
     storage: str | None = None,
     at_restart: int | None = None,
+    data_dir: str | None = None,
 ) -> Result:
     """Lay a study's trials out as a surface in `metric` (default: the spec's) and analyse it.
 
@@ -148,7 +150,8 @@ def result(
         cap=spec.cap,
         normalized=spec.optimizer.normalized,
     )
-    return Result(name, spec, created, tuple(trials), surface, analyse(surface), storage, snapshot)
+    separability = analyse(surface)
+    return Result(name, spec, created, tuple(trials), surface, separability, storage, snapshot, data_dir)
 
 
 def _snapshot(name: str, spec: StudySpec, at_restart: int | None) -> Snapshot | None:

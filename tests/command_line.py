@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from lrwd_sweep.cli import app
+from lrwd_sweep.data_files import DataFiles
 from lrwd_sweep.spec import StudySpec
 
 
@@ -22,6 +23,7 @@ class Understood:
     spec: StudySpec | None = None
     storage: str | None = None
     points: int = 0
+    data_dir: str | None = None
 
 
 def understood(command_line: str) -> Understood:
@@ -34,8 +36,8 @@ def understood(command_line: str) -> Understood:
         yield
 
     class Trainer:
-        def __init__(self, *_: object) -> None:
-            pass
+        def __init__(self, store: None, device: str, max_lanes: int | None, files: DataFiles) -> None:
+            found.data_dir = files.folder
 
         def grid(self, name: str, spec: StudySpec) -> None:
             found.name, found.spec = name, spec
@@ -49,7 +51,7 @@ def understood(command_line: str) -> Understood:
             # The modules' names are those of their functions in the package.
             commands = sys.modules[f"lrwd_sweep.cli.{module}"]
             patch.setattr(commands, "Trainer", Trainer)
-            patch.setattr(commands, "show", lambda *_: None)
+            patch.setattr(commands, "show", lambda *_, **__: None)
             patch.setattr(commands, "refuse_failed", lambda *_: None)
         patch.setattr(sys, "argv", shlex.split(command_line))
         assert app.run() == 0, command_line

@@ -45,5 +45,5 @@ def compare(
 
     with open_store(storage, write=True) as store:
         Trainer(store, device, max_lanes, files).compare(specs)
-        show(store, list(specs), next(iter(specs.values())).metric, task.pictures)
+        show(store, list(specs), next(iter(specs.values())).metric, task.pictures, data_dir)
         refuse_failed(store, list(specs))

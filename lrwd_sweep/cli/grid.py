@@ -37,5 +37,5 @@ def grid(
     check_name(name)
     with open_store(storage, write=True) as store:
         Trainer(store, device, max_lanes, files).grid(name, spec)
-        show(store, [name], spec.metric, task.pictures)
+        show(store, [name], spec.metric, task.pictures, data_dir)
         refuse_failed(store, [name])

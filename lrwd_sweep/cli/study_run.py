@@ -12,13 +12,22 @@ if TYPE_CHECKING:
     from lrwd_sweep.store import Store
 
 
-def show(store: Store, names: Sequence[str], metric: str | None, pictures: Sequence[str] = ()) -> None:
-    """Print the report of studies of the store on stdout, and further pictures by name."""
+def show(
+    store: Store,
+    names: Sequence[str],
+    metric: str | None,
+    pictures: Sequence[str] = (),
+    data_dir: str | None = None,
+) -> None:
+    """Print the report of studies of the store on stdout, and further pictures by name.
+
+    The commands that it gives name the folder of the data's files, where that was given.
+    """
     from lrwd_sweep.store import read_results
     from lrwd_sweep.view.pictures import show_renderables
     from lrwd_sweep.view.tables import Report
 
-    results, comparisons = read_results(store, names, metric, curves=bool(pictures))
+    results, comparisons = read_results(store, names, metric, curves=bool(pictures), data_dir=data_dir)
     for part in (Report(results, comparisons), *show_renderables(results, pictures)):
         consoles.stdout().print(part)
 

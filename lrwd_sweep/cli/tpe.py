@@ -53,5 +53,5 @@ def tpe(
     check_name(name)
     with open_store(storage, write=True) as store:
         Trainer(store, device, max_lanes, files).tpe(name, spec, trials)
-        show(store, [name], spec.metric)
+        show(store, [name], spec.metric, data_dir=data_dir)
         refuse_failed(store, [name])

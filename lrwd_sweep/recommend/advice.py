@@ -62,7 +62,7 @@ def advice(result: Result) -> tuple[Advice, ...]:
     for change in _changes(result):
         spec = spec.extended(change.spec)
         points += math.ceil(points / 2) * change.searches_on
-        found.append(Advice(change.why, command(spec, result.name, result.storage, points)))
+        found.append(Advice(change.why, command(spec, result.name, result.storage, points, result.data_dir)))
     return tuple(found) or (Advice(_nothing(result)),)
 
 

@@ -22,7 +22,11 @@ _HARMLESS = re.compile(r"[A-Za-z0-9_@%+=:,./^-]+\Z")  # to any shell; shlex woul
 
 
 def command(
-    spec: StudySpec, name: str, storage: str | None = None, points: int = 0
+    spec: StudySpec,
+    name: str,
+    storage: str | None = None,
+    points: int = 0,
+    data_dir: str | None = None,
 ) -> tuple[str, ...] | None:
     """The words of the `lrwd-sweep` call that trains `spec` under `name`, each option joined with its value.
 
@@ -31,7 +35,7 @@ def command(
     it was, options of a network, a name that cannot be typed.
     """
     t = spec.training
-    if t is None or not _sayable(t, spec.lattice) or not f"{name}{storage}".isprintable():
+    if t is None or not _sayable(t, spec.lattice) or not f"{name}{storage}{data_dir}".isprintable():
         return None
     preset, optimizer = find_preset(DEFAULT), spec.title
     words = [
@@ -45,6 +49,8 @@ def command(
     words += dict.fromkeys(_settings(t, usual.of(spec.optimizer)))
     if name != spec.default_name:
         words.append(f"--study-name {_quoted(name)}")
+    if data_dir is not None:
+        words.append(f"--data-dir {_quoted(data_dir)}")
     if storage is not None:
         words.append(f"--storage {_quoted(storage)}")
     return tuple(words)

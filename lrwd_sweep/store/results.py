@@ -15,6 +15,7 @@ def read_results(
     *,
     curves: bool = False,
     at_restart: int | None = None,
+    data_dir: str | None = None,
 ) -> tuple[list[Result], list[ComparedResults]]:
     """Each study's result, and each further one compared with the first.
 
@@ -33,6 +34,7 @@ def read_results(
                 metric=metric,
                 storage=store.storage,
                 at_restart=at_restart,
+                data_dir=data_dir,
             )
         )
     return results, [comparison(results[0], other) for other in results[1:]]

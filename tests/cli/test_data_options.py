@@ -72,6 +72,13 @@ def test_the_folder_is_the_options_else_the_environments(
     assert (found.code, "4 of 8 lanes are in the store" in found.err) == (0, True)
 
 
+@pytest.mark.parametrize("how", [("grid",), ("tpe", "--trials", "4"), ("compare", "adam", "adamw")])
+def test_the_next_command_names_the_folder(run: Run, cifar: Path, how: tuple[str, ...]) -> None:
+    found = run(*how, *CIFAR[1:], "--data-dir", str(cifar))
+    assert found.code == 0
+    assert f"--data-dir {cifar}" in " ".join(found.out.split())
+
+
 def test_augmented_training_is_another_study(run: Run, cifar: Path) -> None:
     for augment in ("crop-flip", "crop-flip-cutout"):
         assert run(*CIFAR, "--data-dir", str(cifar), "--augment", augment).code == 0

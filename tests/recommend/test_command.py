@@ -126,6 +126,10 @@ def test_a_name_means_nothing_to_the_shell(name: str) -> None:
     assert words is not None
     found = understood(" ".join(words))
     assert (found.name, found.storage) == (name, name)
+    spec = replace(default(), training=Training(data="cifar10"))
+    words = command(spec, spec.default_name, data_dir=name)
+    assert words is not None
+    assert understood(" ".join(words)).data_dir == name
 
 
 @pytest.mark.parametrize(
