@@ -57,7 +57,7 @@ def sweep(
     Raises UsageError (of which UnknownName and SpecMismatch), StoreError, DataError or DeviceError.
     """
     with in_keywords():
-        task = _task(preset, lr, weight_decay, seeds, metric, training)
+        task = _task(sweep, preset, lr, weight_decay, seeds, metric, training)
         place = _Place(storage, device, max_lanes, _files(data_dir, download), not progress)
         return _trained(task, Kind.GRID, optimizer, study_name, place, Trainer.grid)
 
@@ -86,7 +86,7 @@ def tpe(
     is as for `sweep`.
     """
     with in_keywords():
-        task = _task(preset, lr, weight_decay, seeds, metric, training)
+        task = _task(tpe, preset, lr, weight_decay, seeds, metric, training)
         place = _Place(storage, device, max_lanes, _files(data_dir, download), not progress)
         points = whole("trials", trials, MOST_TRIALS)
         search = partial(Trainer.tpe, points=points)
@@ -117,7 +117,7 @@ def compare(
         names = (optimizers,) if isinstance(optimizers, str) else tuple(optimizers)
         for name in names:
             refuse_other_than_text(optimizer=name)
-        specs = _task(preset, lr, weight_decay, seeds, metric, training).compared(names)
+        specs = _task(compare, preset, lr, weight_decay, seeds, metric, training).compared(names)
         place = _Place(storage, device, max_lanes, _files(data_dir, download), not progress)
         with place.trainer(list(specs.values())) as trainer:
             trainer.compare(specs)
@@ -198,6 +198,7 @@ def _trained(
 
 
 def _task(
+    call: Callable[..., object],
     preset: str,
     lr: Axis | None,
     weight_decay: Axis | None,
@@ -213,7 +214,7 @@ def _task(
         None if weight_decay is None else axis(weight_decay, "wd"),
         None if seeds is None else whole("seeds", seeds, MOST_SEEDS),
         metric,
-        tuple(training_fields(training).items()),
+        tuple(training_fields(training, call).items()),
     )
 
 

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any, TypedDict, get_type_hints
 
 from lrwd_sweep.errors import LrwdError, UnknownName, UsageError
@@ -40,12 +41,17 @@ class TrainingOptions(TypedDict, total=False):
     engine: str
 
 
-def training_fields(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Keywords as fields of `Training`, those that are None left out. Raises UsageError, UnknownName."""
+def training_fields(given: Mapping[str, Any], call: Callable[..., Any]) -> dict[str, Any]:
+    """Keywords as fields of `Training`, those that are None left out.
+
+    Raises UsageError, and UnknownName with what `call`, which they were given to, takes besides.
+    """
     kinds = get_type_hints(TrainingOptions)
     for keyword in given:
         if keyword not in kinds:
-            raise UnknownName("keyword", keyword, kinds)
+            parameters = signature(call).parameters.values()
+            own = [one.name for one in parameters if one.kind is not one.VAR_KEYWORD]
+            raise UnknownName("keyword", keyword, [*own, *kinds])
     return {
         keyword: _field(keyword, value, kinds[keyword])
         for keyword, value in given.items()

@@ -6,7 +6,7 @@ import functools
 import sys
 import types
 from fractions import Fraction
-from typing import Any, get_type_hints
+from typing import Any, Unpack, get_type_hints
 
 import numpy as np
 import pytest
@@ -24,6 +24,10 @@ class Net:
         """A method."""
 
 
+def call(lr: str, *, seeds: int = 3, **training: Unpack[TrainingOptions]) -> None:
+    """What keywords are given to."""
+
+
 def test_every_field_of_training_that_a_call_may_set_is_a_keyword() -> None:
     fields = set(Training.__dataclass_fields__) - {"sizes", "code"}
     assert set(get_type_hints(TrainingOptions)) == fields
@@ -31,32 +35,36 @@ def test_every_field_of_training_that_a_call_may_set_is_a_keyword() -> None:
 
 def test_plain_values_pass_as_they_are_and_none_is_left_to_the_preset() -> None:
     given = {"epochs": 3, "net": "mlp", "eps": 1e-6, "nesterov": False, "schedule": None}
-    assert training_fields(given) == {"epochs": 3, "net": "mlp", "eps": 1e-6, "nesterov": False}
+    assert training_fields(given, call) == {"epochs": 3, "net": "mlp", "eps": 1e-6, "nesterov": False}
 
 
 def test_a_precision_is_asked_for_by_its_name() -> None:
-    assert training_fields({"precision": "bfloat16"}) == {"precision": "bfloat16"}
+    assert training_fields({"precision": "bfloat16"}, call) == {"precision": "bfloat16"}
     with pytest.raises(UsageError, match="precision 16 is not text"):
-        training_fields({"precision": 16})
+        training_fields({"precision": 16}, call)
 
 
 def test_numbers_of_numpy_become_pythons_own() -> None:
-    fields = training_fields({"epochs": np.int64(3), "momentum": np.float32(0.5), "nesterov": np.True_})
+    fields = training_fields({"epochs": np.int64(3), "momentum": np.float32(0.5), "nesterov": np.True_}, call)
     assert [type(value) for value in fields.values()] == [int, float, bool]
 
 
 def test_options_of_a_network_are_held_as_the_preset_holds_them() -> None:
-    assert training_fields({"net_options": {"width": 8}}) == {"net_options": '{"width": 8}'}
+    assert training_fields({"net_options": {"width": 8}}, call) == {"net_options": '{"width": 8}'}
 
 
 def test_an_unknown_keyword_names_the_near_one() -> None:
     with pytest.raises(UnknownName, match="unknown keyword 'epoch'; did you mean epochs"):
-        training_fields({"epoch": 3})
+        training_fields({"epoch": 3}, call)
+    with pytest.raises(UnknownName, match="unknown keyword 'seed'; did you mean seeds"):
+        training_fields({"seed": 3}, call)
+    with pytest.raises(UnknownName, match="unknown keyword 'wd'; known: lr, seeds, net, data, "):
+        training_fields({"wd": 3}, call)
 
 
 def test_text_is_text() -> None:
     with pytest.raises(UsageError, match="schedule 3 is not text"):
-        training_fields({"schedule": 3})
+        training_fields({"schedule": 3}, call)
 
 
 @pytest.mark.parametrize(
