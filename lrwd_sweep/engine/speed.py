@@ -23,9 +23,7 @@ _CELL = Cell(1e-3, 1e-3)
 _SMALLEST_BATCH = 2  # for batch normalisation
 _GROWTH = 4  # of the batch from one trial to the next
 _STEPS = 4  # what a trial costs at the least, as steps: a first one, a timed one, an evaluation
-_STEPS_RECORDED = (
-    50  # the same on a GPU: nine as written, twice, and recorded, and eight at a time after that
-)
+_STEPS_RECORDED = 50  # the same on a GPU: three times nine before the first replay, and the recording
 _SLICES = 20  # a trial goes on for this share of the time allowed
 
 
