@@ -34,13 +34,17 @@ class Spread:
         return {"median": self.median, "low": min(self.values), "high": max(self.values)}
 
     def text(self, form: str, unit: str = "") -> str:
-        """Median, smallest and largest.
+        """Median, smallest and largest; of one value, that.
 
         >>> Spread((6.0, 8.0, 7.0)).text(".1f", "×")
         '7.0× (6.0 – 8.0)'
+        >>> Spread((7.0,)).text(".1f", "×")
+        '7.0×'
         """
-        low, high = min(self.values), max(self.values)
-        return f"{self.median:{form}}{unit} ({low:{form}} – {high:{form}})"
+        median = f"{self.median:{form}}{unit}"
+        if len(self.values) == 1:
+            return median
+        return f"{median} ({min(self.values):{form}} – {max(self.values):{form}})"
 
 
 def rate_form(rate: float) -> str:

@@ -50,6 +50,17 @@ def test_a_race_shows_rates_ratios_and_the_floor(run: Run) -> None:
     assert "digits, mlp-norm, AdamW, 30 epochs of 6 batches of 64" in shown.out
 
 
+@pytest.mark.parametrize("measurement", [(), ("--scaling",), ("--overhead",), ("--bandwidth",)])
+def test_a_narrow_terminal_hides_nothing(
+    run: Run, monkeypatch: pytest.MonkeyPatch, measurement: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    shown = run("bench", *measurement)
+    assert (shown.code, shown.err) == (0, "")
+    assert "…" not in shown.out
+    assert max(map(len, shown.out.splitlines())) <= 30
+
+
 def test_the_default_race_is_the_whole_lattice_against_everyone(run: Run) -> None:
     run("bench")
     entries, training, lattice = ASKED["arguments"]
