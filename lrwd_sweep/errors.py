@@ -19,6 +19,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Set
 from difflib import get_close_matches
 
+_BRIEF = 160  # characters
+
+
+def brief(text: object) -> str:
+    """The beginning of what a library had to say, on one line.
+
+    >>> brief(ValueError("no\\n  room"))
+    'no room'
+    """
+    return " ".join(str(text).split())[:_BRIEF]
+
 
 class LrwdError(Exception):
     """Base of every error that a person can cause; its text is one line with the value and the remedy."""

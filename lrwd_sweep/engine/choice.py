@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 import platform
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -21,10 +22,10 @@ from lrwd_sweep.catalog import FLOAT32
 from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.choice_cache import ChoiceCache
-from lrwd_sweep.engine.device import gpu_name
+from lrwd_sweep.engine.device import gpu_name, is_out_of_memory
 from lrwd_sweep.engine.packing import lanes_that_fit
 from lrwd_sweep.engine.speed import made_up, timed
-from lrwd_sweep.errors import DeviceError, UsageError
+from lrwd_sweep.errors import DeviceError, UsageError, brief
 from lrwd_sweep.nets import PERCEPTRONS, Network, is_native, network, of_seed
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.training import Training
@@ -33,6 +34,7 @@ from lrwd_sweep.version import __version__
 SECONDS = 0.1  # of each measurement
 REPEATS = 3
 GAIN = 0.85  # of the loop's time per lane; what is not clearly faster is not worth another rounding
+LANES = 64  # at most: they fill any device, and tell per lane what more would
 LONG = 0.02  # seconds: a lane whose step takes this fills the device alone
 TOLERANCE = 1e-8  # relative, in float64: rounding is far below, and what another lane leaves behind above
 _ADAMW = Optimizer.parse("adamw")
@@ -44,7 +46,8 @@ def chosen(training: Training, device: torch.device, cache: ChoiceCache | None =
     Raises UsageError for an engine that cannot train the network, DeviceError where there is no room.
     """
     if training.engine == "vmap":
-        why = obstacle(training, device)
+        with _room(training, device):
+            why = obstacle(training, device)
         if why:
             raise UsageError(f"--engine vmap: {training.net} {why}; choose auto or loop")
     native = is_native(training.net, training.loss)
@@ -55,13 +58,35 @@ def chosen(training: Training, device: torch.device, cache: ChoiceCache | None =
     key = _key(training, device)
     engine, rival = cache.find(key), "native" if native else "vmap"
     if engine not in (rival, "loop"):
-        engine = _fastest(training, device, rival)
-        cache.keep(key, engine)
+        try:
+            with _room(training, device):
+                engine = _fastest(training, device, rival)
+        except DeviceError:  # of which nothing is kept: there may be room another time
+            engine = "loop"
+        else:
+            cache.keep(key, engine)
     return replace(training, engine=engine)
 
 
+@contextmanager
+def _room(training: Training, device: torch.device) -> Iterator[None]:
+    """Raise DeviceError where something within says that there is no room; of the network it says nothing."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise DeviceError(
+            f"{device} has no room to try out how {training.net} trains; free some memory, or take a smaller "
+            "--batch-size or --engine loop"
+        ) from None
+
+
 def obstacle(training: Training, device: torch.device) -> str:
-    """Why vmap cannot train a network as the loop does; empty where it can."""
+    """Why vmap cannot train a network as the loop does; empty where it can.
+
+    Raises what torch raises for want of room.
+    """
     loop, stacked = (replace(training, engine=engine) for engine in ("loop", "vmap"))
     splits = made_up(training, device).to(device, torch.float64)
     with warnings.catch_warnings(record=True) as told:
@@ -69,10 +94,12 @@ def obstacle(training: Training, device: torch.device) -> str:
         try:
             expected, found = (_passed(network(one), splits, 3) for one in (loop, stacked))
         except Exception as error:  # whatever torch has no rule for; or the module does not take float64
-            return f"cannot be vectorised ({' '.join(str(error).split())[:160]})"
+            if is_out_of_memory(error):
+                raise
+            return f"cannot be vectorised ({brief(error)})"
     slow = [str(one.message) for one in told if "batching rule" in str(one.message)]
     if slow:
-        return f"has a layer that vmap runs one by one ({' '.join(slow[0].split())[:160]})"
+        return f"has a layer that vmap runs one by one ({brief(slow[0])})"
     for one, other in zip(expected, found, strict=True):
         if not torch.allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE * float(one.abs().max())):
             return "is not the same when vectorised (one of its layers looks past its lane)"
@@ -80,7 +107,9 @@ def obstacle(training: Training, device: torch.device) -> str:
         try:
             _passed(network(stacked), made_up(training, device), 3)
         except Exception as error:
-            return f"cannot be vectorised in {training.precision} ({' '.join(str(error).split())[:160]})"
+            if is_out_of_memory(error):
+                raise
+            return f"cannot be vectorised in {training.precision} ({brief(error)})"
     return ""
 
 
@@ -88,10 +117,7 @@ def _fastest(training: Training, device: torch.device, rival: str) -> str:
     loop, stacked = (replace(training, engine=engine) for engine in ("loop", rival))
     if _is_long(loop, device) or (rival == "vmap" and obstacle(training, device)):
         return "loop"
-    try:
-        lanes = [lanes_that_fit(one, device=device, workers=1, max_lanes=None) for one in (loop, stacked)]
-    except DeviceError:  # no room for stacked activations
-        return "loop"
+    lanes = [lanes_that_fit(one, device=device, workers=1, max_lanes=LANES) for one in (loop, stacked)]
     if device.type == "cpu" and not _same_bits(stacked, device, lanes[1]):
         return "loop"
     times = [math.inf, math.inf]

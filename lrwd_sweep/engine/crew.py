@@ -7,6 +7,7 @@ where there is work for long, every seat but the first gets a process.
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
@@ -26,6 +27,8 @@ from lrwd_sweep.nets.own_network import blamed
 from lrwd_sweep.progress import EpochDone, Pack, PackDone
 
 Event = EpochDone | PackDone
+
+_log = logging.getLogger(__name__)
 
 _POLL = 0.1  # seconds; how soon a signal is noticed while nothing happens
 SURE = 0.3  # seconds of training, after which what is done tells how long the rest will take
@@ -53,8 +56,7 @@ class Crew:
         todo: queue.SimpleQueue[Pack] = queue.SimpleQueue()
         for pack in packs:
             todo.put(pack)
-        if any(seat.place != self.seats[0].place for seat in self.seats):
-            self._hire()
+        self._man_elsewhere()
         outlook = _Outlook(sum(len(pack.cells) for pack in packs) * self.here.training.epochs)
         missing = len(packs)
         with ThreadPoolExecutor(len(self.seats), "lanes") as threads:
@@ -71,7 +73,7 @@ class Crew:
                     if isinstance(event, BaseException):
                         raise event
                     if isinstance(event, EpochDone) and outlook.turns_out_long(event):
-                        self._hire()
+                        self._hire([seat for seat in self.seats[1:] if not seat.is_elsewhere])
                     missing -= isinstance(event, PackDone)
                     yield event
             finally:
@@ -93,12 +95,22 @@ class Crew:
     def _tell(self, pack: Pack, epoch: int, metrics: dict[str, list[float]]) -> None:
         self.events.put(EpochDone(pack, epoch, metrics))
 
-    def _hire(self) -> None:
-        """Have processes come for all seats but the first, as far as there is room."""
+    def _man_elsewhere(self) -> None:
+        """Have a process come for every seat that needs one, or do without that seat."""
+        elsewhere = [seat for seat in self.seats if seat.is_elsewhere]
+        if elsewhere:
+            self._hire(elsewhere)
+        for seat in elsewhere:
+            if seat.remote is None:
+                self.seats.remove(seat)
+                _log.info("%s is not used: no process could be started for it", seat.place)
+
+    def _hire(self, seats: Sequence[Seat]) -> None:
+        """Have processes come for the seats, as far as there is room."""
         room = free_bytes(torch.device("cpu")) // PROCESS
         with suppress(OSError):
             data = self.data()
-            for seat in self.seats[1 : 1 + room]:
+            for seat in seats[:room]:
                 seat.hire(data)
 
 

@@ -18,6 +18,9 @@ NAMES = ("auto", "cpu", "cuda")
 
 MAX_WORKERS = 64  # packs at a time on one machine
 
+# torch on a CPU; CUDA and Triton; cuBLAS and cuDNN
+_NO_ROOM = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # glibc malloc.h
 
 
@@ -78,14 +81,20 @@ def prepare_thread(device: torch.device) -> None:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that the device has no room."""
-    text = str(error)
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text
+    said = any(sign in str(error) for sign in _NO_ROOM)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or said
+
+
+def give_back(device: torch.device) -> None:
+    """Leave what this process keeps unused of a GPU to others."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def free_bytes(device: torch.device) -> int:
     """Memory that an allocation could have now, in bytes; what this process keeps unused is given back."""
     if device.type == "cuda":
-        torch.cuda.empty_cache()
+        give_back(device)
         return int(torch.cuda.mem_get_info(device)[0])
     if (trim := _of_libc("malloc_trim")) is not None:
         trim(0)

@@ -6,22 +6,29 @@ is gained is not measured on a GPU yet.
 
 from __future__ import annotations
 
+import logging
+from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from lrwd_sweep.engine.program import Advance, Program
+from lrwd_sweep.errors import brief
 from lrwd_sweep.own_code import is_own
 from lrwd_sweep.training import Training
 
 TOLERANCE = 1e-3  # of the way that a lane has gone
 ROUNDING = 1e-6  # relative, to see what a lane makes of it: more than summing in another order leaves
 MARGIN = 3  # times that the recording may be off
+AHEAD = 2  # recordings that the host has launched and not seen the end of: enough to keep a GPU busy
 SURE = 0.1  # of the way: lanes that rounding takes further have no say beside others
 
 Capture = Callable[[Program], Advance]
+
+_log = logging.getLogger(__name__)
 
 
 def capture(program: Program) -> Advance:
@@ -34,9 +41,26 @@ def capture(program: Program) -> Advance:
             graphs[count] = torch.cuda.CUDAGraph()
             for stream in program.streams:
                 graphs[count].register_generator_state(stream)  # every replay draws new numbers
-            with torch.cuda.graph(graphs[count], pool=pool):
+            # other threads of this process may ask CUDA for memory meanwhile
+            with torch.cuda.graph(graphs[count], pool, _side(device), "thread_local"):
                 program.steps(count)
-    return lambda count: graphs[count].replay()
+    launched: deque[torch.cuda.Event] = deque()
+
+    def replay(count: int) -> None:
+        """Not far ahead of the device: who wants to stop would wait for all that was launched."""
+        graphs[count].replay()
+        launched.append(torch.cuda.Event())  # type: ignore[no-untyped-call]
+        launched[-1].record()
+        if len(launched) > AHEAD:
+            launched.popleft().synchronize()
+
+    return replay
+
+
+@lru_cache
+def _side(device: torch.device) -> torch.cuda.Stream:
+    """The stream to record on; torch's own is one for all GPUs, on whichever recorded first."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def recorder(training: Training, device: torch.device) -> Capture | None:
@@ -77,8 +101,10 @@ def begun(begin: Callable[[], Program], shuffled: Tensor, record: Capture | None
         program.replay = record(program)
         if _agree(start, expected, rounded, _first_steps(program, shuffled)):
             return program
-    except Exception:  # a network that asks the host, or no room for the recording
-        pass
+        given_up = "replayed, they go another way"
+    except Exception as error:  # a network that asks the host, or no room for the recording
+        given_up = brief(error)
+    _log.info("steps are not replayed from CUDA graphs, which is slower: %s", given_up)
     del program
     program = begin()
     program.begin(shuffled)

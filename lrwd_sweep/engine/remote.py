@@ -13,6 +13,8 @@ import time
 from multiprocessing import Pipe
 from typing import Self
 
+import torch
+
 from lrwd_sweep.engine.here import ShouldStop
 from lrwd_sweep.engine.messages import IDLE, Failed, Job, Left, Passed, Ready, Stop, Trained
 from lrwd_sweep.engine.trainer import OnEpoch, Stopped
@@ -34,19 +36,23 @@ class Remote:
     """One process. Not to be shared by threads."""
 
     @classmethod
-    def hire(cls) -> Self | Remote:
-        """One that has nothing to do, or a new one. Raises OSError where the system gives none."""
+    def hire(cls, place: torch.device) -> Self | Remote:
+        """One for that device that has nothing to do, or a new one: on a GPU a process keeps what it had.
+
+        Raises OSError where the system gives none.
+        """
         with _lock:
-            while _idle:
-                remote = _idle.pop()
+            for remote in [one for one in reversed(_idle) if one.place == place]:
+                _idle.remove(remote)
                 if remote.is_usable():
                     return remote
                 remote.dismiss()
-        return cls()
+        return cls(place)
 
-    def __init__(self) -> None:
+    def __init__(self, place: torch.device) -> None:
         if os.name != "posix" or not sys.executable:
             raise OSError("a process of its own needs a POSIX system and a Python to start it with")
+        self.place = place
         self.connection, theirs = Pipe()
         self.said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `dismiss`
         command = [sys.executable, "-m", "lrwd_sweep.engine.worker", str(theirs.fileno())]

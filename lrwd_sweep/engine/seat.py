@@ -29,10 +29,15 @@ class Seat:
         self.remote: Remote | None = None
         self.data: Path | None = None
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether its packs need a process: the device of this one has room for no further pack."""
+        return self.place != self.here.splits.train.device
+
     def hire(self, data: Path) -> None:
         """Have a process come, if the system gives one; `data` is the file that it takes the splits from."""
         with suppress(OSError):
-            self.data, self.remote = data, Remote.hire()
+            self.data, self.remote = data, Remote.hire(self.place)
 
     def train(self, pack: Pack, on_epoch: OnEpoch, should_stop: ShouldStop) -> list[Trial]:
         """One trial per cell, in order. Raises Stopped when asked to stop."""
@@ -74,16 +79,25 @@ class Seat:
         return self.remote is not None and epochs.left > MOVE and self._ready(lambda: False) is not None
 
     def _ready(self, should_stop: ShouldStop) -> Remote | None:
-        """The process, if it has come; on a device that is not this process's own it is waited for."""
+        """The process, if it has come; elsewhere it is waited for, and another one comes where it has gone.
+
+        Raises Lost where none does.
+        """
+        if self.is_elsewhere and self.remote is None and self.data is not None:
+            self.hire(self.data)
         remote = self.remote
         if remote is None:
+            if self.is_elsewhere:
+                raise Lost(f"no process could be started for {self.place}")
             return None
         try:
-            if self.place != self.here.splits.train.device:
+            if self.is_elsewhere:
                 remote.await_ready(should_stop)
             return remote if remote.is_ready() else None
         except Lost:
             self._part(remote)
+            if self.is_elsewhere:
+                raise
             return None
 
     def _part(self, remote: Remote) -> None:

@@ -54,6 +54,8 @@ class _Answer:
             return Failed(UsageError(str(error)))
         except Exception as error:
             return Failed(blamed(training.net, error) or RuntimeError(traceback.format_exc()))
+        finally:
+            devices.give_back(place)  # whoever plans the next packs asks how much is free
 
     def _tell(self, epoch: int, metrics: dict[str, list[float]]) -> None:
         self.connection.send(Passed(epoch, metrics))

@@ -137,7 +137,7 @@ class _Convolution:
     def backward_last(self, dh: Tensor) -> Tensor:
         """Write the gradient of the weights alone; that of the product, for who wants more."""
         torch.ops.aten.threshold_backward.grad_input(dh, self.h, 0, grad_input=dh)
-        dz = self.norm.backward(self.z, dh.to(self.z.dtype)).to(dh.dtype)
+        dz = self.norm.backward(self.z, dh.to(self.z.dtype)).to(self.h.dtype)
         self.grad.copy_(torch.bmm(dz, self.columns.transpose(1, 2)))
         return dz
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.ops import StochasticDepth
 
-from lrwd_sweep.errors import UnknownName, UsageError
+from lrwd_sweep.errors import UnknownName, UsageError, brief
 from lrwd_sweep.nets.module_network import ModuleNetwork, Way
 from lrwd_sweep.nets.noise import Dropout, replace_dropout, replace_layers
 
@@ -29,7 +29,7 @@ def build(name: str, shape: tuple[int, ...], classes: int, way: Way) -> ModuleNe
     except UsageError:
         raise
     except Exception as error:  # whatever it says of images that it cannot take
-        reason = " ".join(str(error).split())[:160]
+        reason = brief(error)
         raise UsageError(
             f"--net torchvision:{name} does not take images of {size} ({reason}); choose larger images or a "
             "network for small ones, such as --net resnet20"

@@ -41,7 +41,7 @@ class Windows:
         return self._as_matrices(torch.empty_like(self.columns))
 
     def sum(self) -> Tensor:  # (L, C, H·W·B)
-        """What every pixel has in all windows of `gradient` together."""
+        """What every pixel has in all windows of `gradient` together, rounded to no less than float32."""
         columns = self.gradient.view(self.columns.shape)
         self._summed.zero_()
         for (i, j), window in self._shifts(self._summed):
@@ -50,7 +50,8 @@ class Windows:
 
     @cached_property
     def _summed(self) -> Tensor:
-        return torch.empty_like(self.padded)
+        exact = torch.promote_types(self.padded.dtype, torch.float32)
+        return torch.empty_like(self.padded, dtype=exact)
 
     def _as_matrices(self, columns: Tensor) -> Tensor:
         lanes, channels = self.images[:2]

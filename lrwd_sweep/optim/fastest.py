@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import fields, replace
 
 import torch
 from torch import Tensor
 
+from lrwd_sweep.errors import brief
 from lrwd_sweep.optim.fused import FusedUpdate
 from lrwd_sweep.optim.fused_projection import FusedProjection
 from lrwd_sweep.optim.projection import Projection
@@ -14,6 +16,8 @@ from lrwd_sweep.optim.tabled import DeviceUpdate, TabledUpdate
 from lrwd_sweep.optim.update import Update
 
 TOLERANCE = 1e-5  # of the largest number; rounding makes a tenth of it, a wrong letter far more
+
+_log = logging.getLogger(__name__)
 
 
 def fastest(tabled: TabledUpdate, theta: Tensor) -> DeviceUpdate:  # (L, P)
@@ -36,12 +40,16 @@ def agrees(tabled: TabledUpdate, columns: int, block: int | None = None) -> bool
     try:
         expected = _made_up(tabled, columns)
         found = _made_up(tabled, columns, block, kernels=True)
-    except Exception:  # no Triton, no compiler for what it generates, a device it does not know, no room
+    except Exception as error:  # no Triton, no compiler for its launcher, an unknown device, no room
+        _log.info("updates are torch's operators, which is slower: no kernels (%s)", brief(error))
         return False
-    return all(
+    agree = all(
         bool((one - other).abs().max() <= TOLERANCE * one.abs().max())
         for one, other in zip(expected, found, strict=True)
     )
+    if not agree:
+        _log.info("updates are torch's operators, which is slower: the kernels give something else")
+    return agree
 
 
 def _made_up(

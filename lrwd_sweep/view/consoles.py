@@ -58,8 +58,16 @@ def logged(name: str) -> Iterator[None]:
 
 
 class _Notes(logging.Handler):
+    """Everything once: what holds for a pack is said anew of the next."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: set[str] = set()
+
     def emit(self, record: logging.LogRecord) -> None:
-        note(record.getMessage())
+        if (text := record.getMessage()) not in self.said:
+            self.said.add(text)
+            note(text)
 
 
 class _Console(Console):

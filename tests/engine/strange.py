@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 HOME = "LRWD_SWEEP_TEST_HOME"  # the environment variable that holds that number
+DIED = "LRWD_SWEEP_TEST_DIED"  # and one for a file that tells that a network has ended its process
 
 
 class Net(nn.Module):
@@ -34,6 +36,14 @@ class Net(nn.Module):
 class Mortal(Net):
     def elsewhere(self) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+class MortalOnce(Net):
+    def elsewhere(self) -> None:
+        died = Path(os.environ[DIED])
+        if not died.exists():
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Faulty(Net):

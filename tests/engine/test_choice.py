@@ -14,7 +14,7 @@ from lrwd_sweep.engine import choice
 from lrwd_sweep.engine.choice import chosen, obstacle
 from lrwd_sweep.engine.choice_cache import FILE, ChoiceCache, cache_folder
 from lrwd_sweep.engine.pool import Pool
-from lrwd_sweep.errors import UsageError
+from lrwd_sweep.errors import DeviceError, UsageError
 from lrwd_sweep.nets.module_lanes import ModuleLanes
 from lrwd_sweep.training import Training
 
@@ -130,6 +130,24 @@ def test_what_is_written_for_lanes_is_measured_in_the_place_of_vmap(
     assert chosen(CNN, CPU).engine == expected
     assert set(asked) == {"loop", "native"}
     assert ChoiceCache().find(choice._key(CNN, CPU)) == expected
+
+
+@pytest.mark.parametrize("where", ["timed", "_passed"])
+def test_a_choice_for_want_of_room_is_not_kept(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "_same_bits", lambda *_: True)
+    _times(monkeypatch, 1e-3, 1e-4)
+
+    def no_room(*_: object) -> None:
+        raise RuntimeError("CUDA error: out of memory")
+
+    with monkeypatch.context() as full:
+        full.setattr(choice, where, no_room)
+        assert chosen(NET, CPU).engine == "loop"
+        if where == "_passed":
+            with pytest.raises(DeviceError, match="no room to try out how resnet20 trains"):
+                chosen(replace(NET, engine="vmap"), CPU)
+    assert ChoiceCache().find(choice._key(NET, CPU)) is None
+    assert chosen(NET, CPU).engine == "vmap"
 
 
 def test_perceptrons_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:

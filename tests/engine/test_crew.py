@@ -6,14 +6,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from lrwd_sweep.engine import Pool, Stopped, crew, remote
+from lrwd_sweep.engine.here import Here
 from lrwd_sweep.engine.remote import Remote
 from lrwd_sweep.engine.seat import Seat
 from lrwd_sweep.errors import UsageError
@@ -37,8 +40,8 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     numbers: list[int] = []
     hire = Remote.hire
 
-    def hired() -> Remote:
-        found = hire()
+    def hired(place: torch.device) -> Remote:
+        found = hire(place)
         numbers.append(found.process.pid)
         return found
 
@@ -46,7 +49,7 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     monkeypatch.setattr(crew, "LONG", 0.0)
     monkeypatch.setattr(Remote, "hire", hired)
     monkeypatch.setenv(strange.HOME, str(os.getpid()))
-    first = Remote()
+    first = Remote(torch.device("cpu"))
     first.await_ready(lambda: False)
     first.rest()
     yield numbers
@@ -210,19 +213,78 @@ def test_process_that_cannot_start_is_done_without(
     assert not processes
 
 
+@pytest.fixture
+def elsewhere(processes: list[int]) -> Pool:
+    """A seat here, and one on a device that is not that of this process."""
+    pool = _pool("tests.engine.strange:MortalOnce")
+    pool.places = (pool.device, torch.device("cpu", 0))
+    return pool
+
+
+def test_device_elsewhere_has_one_process_however_long_it_takes(
+    elsewhere: Pool, processes: list[int]
+) -> None:
+    elsewhere.training = replace(elsewhere.training, net="mlp-norm")
+    assert len(_trained(elsewhere)) == len(LANES) * len(CELLS)
+    assert len(processes) == 1
+
+
+def test_nothing_for_a_device_elsewhere_is_trained_here(
+    elsewhere: Pool, processes: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a process is lost another one takes its place: no two packs share the device that is here."""
+    monkeypatch.setenv(strange.DIED, str(tmp_path / "died"))
+    at_once: list[int] = []
+    train = Here.__call__
+
+    def noted(self: Here, *args: object) -> list[Trial]:
+        at_once.append(threading.get_ident())
+        return train(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Here, "__call__", noted)
+    found = _trained(elsewhere)
+    assert {trial.status for trial in found.values()} == {Status.COMPLETE}
+    assert len(set(at_once)) == 1
+    assert (tmp_path / "died").exists()
+    assert len(processes) == 2
+
+
+def test_device_whose_process_cannot_start_is_left_out_with_a_word(
+    elsewhere: Pool, processes: list[int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "executable", "")
+    with caplog.at_level("INFO", "lrwd_sweep"):
+        found = _trained(elsewhere)
+    assert {trial.status for trial in found.values()} == {Status.COMPLETE}
+    assert not processes
+    assert "cpu:0 is not used: no process could be started for it" in caplog.text
+
+
+def test_idle_process_is_for_its_own_device(processes: list[int]) -> None:
+    other = Remote.hire(torch.device("cpu", 0))
+    own = Remote.hire(torch.device("cpu"))
+    assert other.process.pid != own.process.pid
+    for one in (own, other):
+        one.rest()
+    assert Remote.hire(torch.device("cpu")) is own
+    for one in (own, other):
+        one.dismiss()
+    remote._idle.clear()
+
+
 def test_process_ends_when_idle_ones_are_dismissed(processes: list[int]) -> None:
     _trained(_pool())
     remote.dismiss_idle()
     assert _dies(processes[0])
 
 
-PROGRAM = """
+PROGRAM = """import torch
 from tests.engine.test_crew import ADAMW, CELLS, _pool
 from lrwd_sweep.engine.messages import Job
 from lrwd_sweep.engine.remote import Remote
 from lrwd_sweep.engine.seat import Seat
 from lrwd_sweep.progress import Pack
-pool, remote = _pool(epochs=100_000), Remote()
+pool, remote = _pool(epochs=100_000), Remote(torch.device("cpu"))
 job = Job(ADAMW, pool.training, pool.device, pool.splits.train.dtype, pool._shelf, Pack(tuple(CELLS), 0))
 remote.train(job, lambda epoch, _: print(remote.process.pid, flush=True), lambda: False)
 """

@@ -54,6 +54,23 @@ def test_a_device_that_is_not_there_is_refused(name: str, error: type[Exception]
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux tells what is resident")
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("Triton Error [CUDA]: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+    ],
+)
+def test_what_says_that_there_is_no_room_is_known(error: Exception, expected: bool) -> None:
+    assert device.is_out_of_memory(error) is expected
+
+
 def test_memory_that_this_process_only_keeps_counts_as_free() -> None:
     """glibc keeps freed blocks, so that a study after another would find no room beside the first one's."""
     code = """

@@ -39,6 +39,7 @@ def _trainer(task: Training, splits: Splits, device: torch.device, name: str = "
     return PackTrainer(Optimizer.parse(name), task, CELLS, 0, splits.to(device, splits.train.dtype))
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")  # is a prototype, it says
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize(("net", "engine"), NETS)
 def test_an_epoch_is_replayed_and_waits_for_nobody(

@@ -38,3 +38,11 @@ def test_sum_is_the_adjoint(sizes: tuple[int, ...], stride: int) -> None:
     other = torch.randn(columns.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     windows.gradient.copy_(other)
     torch.testing.assert_close((columns * other).sum(), (x.flatten(2) * windows.sum()).sum())
+
+
+def test_nine_windows_of_bfloat16_are_added_without_rounding() -> None:
+    windows = Windows((1, 1, 3, 3, 1), 1, torch.empty(0, dtype=torch.bfloat16))
+    windows.gradient.fill_(1 + 2**-7)
+    found = windows.sum()
+    assert found.dtype is torch.float32
+    assert float(found[0, 0, 4]) == 9 * (1 + 2**-7)
