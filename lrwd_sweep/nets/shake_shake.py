@@ -54,24 +54,19 @@ class Shortcut(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
-        self.straight = convolution(inputs, outputs // 2, size=1)
-        self.moved = convolution(inputs, outputs // 2, size=1)
+        self.straight = convolution(inputs, outputs // 2, size=1, stride=stride)
+        self.moved = convolution(inputs, outputs // 2, size=1, stride=stride)
         self.norm = nn.BatchNorm2d(outputs)
-        self.stride = stride
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, h: Tensor) -> Tensor:
         """(B, inputs, H, W) → (B, outputs, H/stride, W/stride)."""
-        h = torch.relu(x)
-        moved = functional.pad(h, (1, -1, 1, -1))
-        s = self.stride
-        paths = [self.straight(h[:, :, ::s, ::s]), self.moved(moved[:, :, ::s, ::s])]
+        paths = [self.straight(h), self.moved(functional.pad(h, (1, -1, 1, -1)))]
         out: Tensor = self.norm(torch.cat(paths, dim=1))
         return out
 
 
 def _branch(inputs: int, outputs: int, stride: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.ReLU(),
         convolution(inputs, outputs, stride=stride),
         nn.BatchNorm2d(outputs),
         nn.ReLU(),
@@ -81,17 +76,19 @@ def _branch(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 
 
 class Block(nn.Module):
-    """x + shake(F₁(x), F₂(x)); where the width grows, a Shortcut takes the place of x."""
+    """x + shake(F₁(h), F₂(h)), h = relu(x); where the width grows, a Shortcut of h takes the place of x."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.first, self.second = _branch(inputs, outputs, stride), _branch(inputs, outputs, stride)
         self.shake = Shake()
-        self.shortcut = nn.Identity() if inputs == outputs else Shortcut(inputs, outputs, stride)
+        self.shortcut = None if inputs == outputs else Shortcut(inputs, outputs, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) → (B, outputs, H/stride, W/stride)."""
-        out: Tensor = self.shortcut(x) + self.shake(self.first(x), self.second(x))
+        h = torch.relu(x)
+        past = x if self.shortcut is None else self.shortcut(h)
+        out: Tensor = past + self.shake(self.first(h), self.second(h))
         return out
 
 

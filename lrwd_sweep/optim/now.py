@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import astuple, dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -35,6 +36,12 @@ class Now:
 
 def table(timetable: Timetable, betas: tuple[float, float], like: Tensor) -> Tensor:  # (steps, 4)
     """Every step's numbers, computed in float64, on the device and in the precision of `like`."""
+    return _numbers(timetable, betas).to(like.device, like.dtype, copy=True)
+
+
+@lru_cache(maxsize=4)
+def _numbers(timetable: Timetable, betas: tuple[float, float]) -> Tensor:
+    """The same for all packs of a study: long runs have hundreds of thousands of steps."""
     steps = range(timetable.epochs * timetable.steps_per_epoch)
     rows = [astuple(Now.at(timetable.eta(t), t + 1, timetable.steps_of_cycle(t), betas)) for t in steps]
-    return torch.tensor(rows, dtype=torch.float64).to(like.device, like.dtype)
+    return torch.tensor(rows, dtype=torch.float64)
