@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 import torch
@@ -72,9 +72,22 @@ def recorder(training: Training, device: torch.device) -> Capture | None:
     return capture if device.type == "cuda" and not own else None
 
 
-def current(device: torch.device) -> AbstractContextManager[object]:
-    """Make a GPU the current one, without which neither graphs nor Triton's kernels would find it."""
-    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+@contextmanager
+def current(device: torch.device) -> Iterator[None]:
+    """Make a GPU the current one, without which neither graphs nor Triton's kernels would find it.
+
+    There cuDNN may try its algorithms, in the steps before the first that is recorded.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    cudnn = torch.backends.cudnn
+    tries, cudnn.benchmark = cudnn.benchmark, True
+    try:
+        with torch.cuda.device(device):
+            yield
+    finally:
+        cudnn.benchmark = tries
 
 
 def begun(begin: Callable[[], Program], shuffled: Tensor, record: Capture | None) -> Program:
