@@ -64,11 +64,22 @@ class Lattice:
 _POWER = re.compile(r"2\^([+-]?\d+(?:\.\d+)?)\Z")
 
 
+def plain_float(text: str) -> float:
+    """A number as every program writes it: float() reads "1_0" too, digits of any script, and 1e-400 as 0.
+
+    Raises ValueError.
+    """
+    value = float(text) if text.isascii() and "_" not in text else float("")
+    if value == 0 and any(digit in "123456789" for digit in text.lower().partition("e")[0]):
+        raise ValueError(f"{text!r} is too small")
+    return value
+
+
 def parse_value(text: str, axis: str) -> float:
     """One value as an axis writes it, `1e-3` or `2^-7.5`. Raises UsageError; `axis` is the option's name."""
     power = _POWER.match(text)
     try:
-        value = 2.0 ** float(power[1]) if power else float(text)
+        value = 2.0 ** float(power[1]) if power else plain_float(text)
     except (ValueError, OverflowError):
         raise UsageError(
             f"--{axis} {text!r} is not a number; write 1e-3, 0.01 or a power of two such as 2^-7.5"
@@ -92,11 +103,13 @@ def _range(text: str, axis: str) -> list[float]:
         raise UsageError(f"--{axis} {text!r} is empty or reversed; write the smaller value first")
     start, stop = math.log2(low), math.log2(high)
     if len(parts) == 3:
-        if not parts[2].isdecimal() or int(parts[2]) < 2:
+        if not parts[2].isdecimal() or float(parts[2]) < 2:
             raise UsageError(f"--{axis} {text!r}: the count {parts[2]!r} is not a whole number of at least 2")
+        if float(parts[2]) > MAX_COUNT:
+            raise UsageError(
+                f"--{axis} {text!r}: the count {parts[2]} is too large; choose at most {MAX_COUNT}"
+            )
         count = int(parts[2])
-        if count > MAX_COUNT:
-            raise UsageError(f"--{axis} {text!r}: the count {count} is too large; choose at most {MAX_COUNT}")
     else:
         if not all(_POWER.match(part) for part in parts[:2]):
             raise UsageError(

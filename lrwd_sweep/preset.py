@@ -173,6 +173,8 @@ def _variants(entries: Any, task: Training) -> Iterator[Variant]:
         if isinstance(entry, str):
             yield Variant.named(entry)
         elif isinstance(entry, dict) and entry.get("optimizer"):
+            if empty := [key for key, value in entry.items() if value == []]:
+                raise UsageError(f"variant {entry!r} has no {empty[0]}; name one value or leave it out")
             columns = [value if isinstance(value, list) else [value] for value in entry.values()]
             for values in product(*columns):
                 yield _variant(dict(zip(entry, values, strict=True)), task)

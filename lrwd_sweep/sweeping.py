@@ -59,5 +59,5 @@ class Sweep:
         self.watcher.begin(packs)
         for event in self.pool.train(self.spec.optimizer, packs, self.should_stop):
             if isinstance(event, PackDone):
-                self.store.add_trials(self.name, event.trials)
+                self.store.add_trials(self.name, event.trials, self.spec)
             self.watcher.happened(event)

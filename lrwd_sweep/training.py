@@ -24,6 +24,8 @@ from lrwd_sweep.optimizer import Optimizer, users_of
 from lrwd_sweep.own_code import canonical, is_own
 from lrwd_sweep.schedule import Schedule, Timetable
 
+LARGEST_EPS = 1e30  # which float32 holds, and products with it
+
 
 class MomentumForm(StrEnum):
     """Where α stands in SGD with momentum; the two agree while η_t is constant."""
@@ -92,7 +94,7 @@ class Training:
             ("momentum", 1.0),
             ("beta1", 1.0),
             ("beta2", 1.0),
-            ("eps", float("inf")),
+            ("eps", LARGEST_EPS),
             ("eta_min", 1.0),
         ):
             value = getattr(self, name)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lrwd_sweep.engine import Pool, Stopped
+from lrwd_sweep.errors import StoreError
 from lrwd_sweep.lattice import Lattice
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.progress import EpochDone, Pack, PackDone
@@ -26,6 +28,12 @@ SPEC = StudySpec(
     "val_loss",
     Training(epochs=2),
 )
+
+
+def _beginning_otherwise(store: Store, spec: StudySpec | None) -> None:
+    store.delete_study("study")
+    if spec is not None:
+        store.begin_study("study", spec)
 
 
 class Log:
@@ -156,3 +164,35 @@ def test_tpe_asks_in_several_rounds_that_share_the_device(store: Store) -> None:
     of_first_seed = [pack for pack in log.packs if pack.seed == 0]
     assert sum(len(pack.cells) for pack in of_first_seed) == 8
     assert max(len(pack.cells) for pack in of_first_seed) == 2  # a quarter of the points at a time
+
+
+OTHERWISE = replace(SPEC, training=Training(epochs=1))
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "said"), [(None, "was deleted while"), (OTHERWISE, r"was begun otherwise \(epochs: 1, 2:")]
+)
+def test_a_study_that_became_another_meanwhile_gets_nothing(
+    store: Store, meanwhile: StudySpec | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep, _ = _sweep(store)
+    train = sweep.pool.train
+
+    def interrupted(*arguments: Any) -> Iterator[EpochDone | PackDone]:
+        _beginning_otherwise(store, meanwhile)
+        yield from train(*arguments)
+
+    monkeypatch.setattr(sweep.pool, "train", interrupted)
+    with pytest.raises(StoreError, match=said):
+        sweep.grid()
+    assert meanwhile is None or store.trials("study") == []
+
+
+def test_a_study_that_was_begun_anew_meanwhile_has_room_for_all_lanes(store: Store) -> None:
+    sweep, _ = _sweep(store)
+    _beginning_otherwise(store, replace(SPEC, lattice=Lattice((0.005, 0.01), (0.001, 0.01)), seeds=(1,)))
+    trials = [Trial(cell, 0, Status.DIVERGED) for cell in SPEC.lattice.cells()]
+    store.add_trials("study", trials, sweep.spec)
+    assert store.trials("study") == trials
+    assert store.get_study("study").spec.lattice == SPEC.lattice
+    assert store.get_study("study").spec.seeds == (0, 1)

@@ -70,12 +70,16 @@ def _root(
 def main() -> None:
     """Run the command line and exit: 0, 2 usage, 3 host, 4 nothing to report, 5 our bug, 130, 141, 143."""
     gc.disable()  # libraries load a fifth faster; what trains turns it on again, all else is short
+    consoles.prepare()
+    code = HostError.exit_code
     try:
         code = run()
         sys.stderr.flush()
     except BrokenPipeError:
         _close_output()
         code = 128 + signal.SIGPIPE
+    except OSError:  # no room for what is told on stderr
+        _close_output()
     sys.exit(code)
 
 
@@ -124,9 +128,15 @@ def _close_output() -> None:
 
 
 def _fail(text: str, code: int) -> int:
-    """Every line of `text` on stderr, harmless whatever names are in it."""
+    """Every line of `text` on stderr, harmless whatever names are in it. The code, room or not."""
     from lrwd_sweep.view.plain import plain
 
-    for line in text.splitlines() or [""]:
-        consoles.stderr().print(f"lrwd-sweep: {plain(line)}", soft_wrap=True)
+    try:
+        for line in text.splitlines() or [""]:
+            consoles.stderr().print(f"lrwd-sweep: {plain(line)}", soft_wrap=True)
+        sys.stderr.flush()
+    except BrokenPipeError:
+        raise
+    except OSError:  # no room there
+        _close_output()
     return code

@@ -148,6 +148,10 @@ def _budget(
 ) -> tuple[int | None, int | None]:
     """Steps per epoch and in all, each None where not known."""
     given = {"--epochs": epochs, "--batch-size": batch_size, "--train-size": train_size}
+    if drop_last and train_size is None:
+        raise UsageError(
+            "--drop-last needs --train-size, --batch-size and --epochs; add them or leave it out"
+        )
     if steps is not None and any(given.values()):
         raise UsageError(f"--steps {steps} says it all; leave out --epochs, --batch-size and --train-size")
     if epochs is None or batch_size is None or train_size is None:

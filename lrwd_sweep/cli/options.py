@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -15,7 +14,7 @@ from lrwd_sweep.optimizer import Family, Optimizer, users_of
 from lrwd_sweep.preset import DEFAULT, MOST_SEEDS, find_preset
 from lrwd_sweep.schedule import Schedule
 from lrwd_sweep.task import DEFAULT_OPTIMIZER
-from lrwd_sweep.training import MomentumForm
+from lrwd_sweep.training import LARGEST_EPS, MomentumForm
 
 DEFAULT_PRESET = DEFAULT
 
@@ -251,7 +250,7 @@ Eps = Annotated[
     typer.Option(
         "--eps",
         metavar="X",
-        parser=fraction("--eps", below=math.inf),
+        parser=fraction("--eps", below=LARGEST_EPS, like="1e-8"),
         help=f"ε in the denominator (default: {_usual('eps')}).",
     ),
 ]

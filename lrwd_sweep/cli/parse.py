@@ -19,7 +19,7 @@ def whole(option: str, least: int = 1, most: int = MOST) -> Callable[[str | int]
 
     def parse(text: str | int) -> int:
         try:
-            value = int(text)
+            value = int(text) if str(text).isascii() and "_" not in str(text) else int("")
         except ValueError:
             raise UsageError(f"{option} {text!r} is not a whole number; choose at least {least}") from None
         if value < least:
@@ -31,7 +31,7 @@ def whole(option: str, least: int = 1, most: int = MOST) -> Callable[[str | int]
     return parse
 
 
-def fraction(option: str, below: float = 1.0) -> Callable[[str | float], float]:
+def fraction(option: str, below: float = 1.0, like: str = "0.9") -> Callable[[str | float], float]:
     """A parser of numbers from 0 to less than `below`; it raises UsageError."""
 
     def parse(text: str | float) -> float:
@@ -40,7 +40,9 @@ def fraction(option: str, below: float = 1.0) -> Callable[[str | float], float]:
         except ValueError:
             value = math.nan
         if not 0 <= value < below:
-            raise UsageError(f"{option} {text!r} is no number from 0 to below {below:g}; write it as in 0.9")
+            raise UsageError(
+                f"{option} {text!r} is no number from 0 to below {below:g}; write one like {like}"
+            )
         return value
 
     return parse

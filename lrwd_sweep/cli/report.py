@@ -106,6 +106,8 @@ def report(
     Every gate applies to every study shown. The report says what each found; when a study fails one, the
     exit code is 1. What is undetermined fails.
     """
+    if output is not None and figure is not None and output.resolve() == figure.resolve():
+        raise UsageError(f"--output and --figure are both {output}; name two files")
     asked = limits.Limits(
         max_best, max_abs_slope, max_transfer_regret, octaves, require, no_edge, max_failed, min_seeds,
         max_regression, baseline,

@@ -10,6 +10,7 @@ import typer
 
 from lrwd_sweep.cli import options
 from lrwd_sweep.cli.parse import one_of
+from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.view import consoles
 from lrwd_sweep.view.consoles import note
@@ -41,9 +42,7 @@ Swept = Annotated[
 ]
 Rule = Annotated[
     str | None,
-    typer.Option(
-        "--decay-rule", metavar="RULE", help="coupled, independent or lr-scaled (default: the optimizer's)."
-    ),
+    typer.Option("--decay-rule", metavar="RULE", help=f"{', '.join(DecayRule)} (default: the optimizer's)."),
 ]
 Columns = Annotated[
     str | None,
@@ -80,6 +79,8 @@ def import_(
     from lrwd_sweep.store.csv_import import import_spec, read_csv
 
     check_name(study_name)
+    if not metric.strip():
+        raise UsageError(f"--metric {metric!r} is no name; write for example --metric val_loss")
     trials = read_csv(file, _columns(columns), metric=metric)
     spec = import_spec(trials, optimizer, decay_rule=decay_rule, metric=metric)
     with open_store(storage, write=True) as store:
@@ -105,7 +106,7 @@ def export(
     ] = None,
     storage: options.Storage = None,
 ) -> None:
-    """Write a study for other programs; `study import` reads the CSV again without loss."""
+    """Write a study for other programs; `study import` reads the CSV of a finished lattice without loss."""
     from lrwd_sweep.store import open_store
 
     if form is ExportFormat.OPTUNA and output is None:
@@ -137,4 +138,7 @@ def _columns(text: str | None) -> dict[str, str]:
         raise UsageError(
             f"--columns {text!r} is no list of OURS=THEIRS; write lr=learning_rate,value=val_err"
         )
-    return {ours.strip(): theirs.strip() for ours, theirs in pairs}
+    names = {ours.strip(): theirs.strip() for ours, theirs in pairs}
+    if len(names) < len(pairs):
+        raise UsageError(f"--columns {text!r} names a column of ours twice; leave one out")
+    return names

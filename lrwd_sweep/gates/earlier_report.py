@@ -45,7 +45,7 @@ def read_earlier_report(path: Path) -> EarlierReport:
         )
     try:
         studies = {_text(study["study_name"]): _best(study) for study in document["studies"]}
-    except (TypeError, KeyError, ValueError):
+    except (TypeError, KeyError, ValueError, OverflowError):
         raise UsageError(f"--baseline {str(path)!r} is no report; {remedy}") from None
     return EarlierReport(str(path), studies)
 

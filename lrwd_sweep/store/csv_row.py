@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from lrwd_sweep.lattice import Cell
+from lrwd_sweep.lattice import Cell, plain_float
 from lrwd_sweep.trial import Status, Trial
 
 T = TypeVar("T")
@@ -79,8 +79,7 @@ def number(text: str) -> float:
     if not text:
         raise ValueError("is empty; it needs a number")
     try:
-        # float() would read "1_000" and digits of any script.
-        return float(text) if text.isascii() and "_" not in text else float("")
+        return plain_float(text)
     except ValueError:
         raise ValueError("is not a number") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ _MEANING = {  # by the beginning of SQLite's error name
     "SQLITE_READONLY_ROLLBACK": "was left in the middle of a write; open it once where it can be written",
     "SQLITE_READONLY": "cannot be written; make it writable, or choose another file with --storage",
     "SQLITE_CANTOPEN": "cannot be opened; check its permissions, or choose another file with --storage",
+    "SQLITE_IOERR": "met a disk I/O error; check the disk, or choose another file with --storage",
     "SQLITE_FULL": "has no room: the disk is full; free some, then repeat the command to continue",
 }
 
@@ -64,11 +66,20 @@ def explained(path: Path) -> Iterator[None]:
     """Turn database errors into a StoreError of one line that names the file and the remedy."""
     try:
         yield
+    except json.JSONDecodeError as error:
+        raise StoreError(f"store {str(path)!r} {_MEANING['SQLITE_CORRUPT']}") from error
     except (DBAPIError, sqlite3.Error) as error:
-        cause = error.orig if isinstance(error, DBAPIError) else error
+        cause = _first(error)
         name = getattr(cause, "sqlite_errorname", "")
         meaning = next((text for start, text in _MEANING.items() if name.startswith(start)), None)
         raise StoreError(f"store {str(path)!r} {meaning or f'failed: {cause}'}") from error
+
+
+def _first(error: BaseException) -> BaseException:
+    """What SQLite complained of first: where it undoes a write by itself, undoing it again fails too."""
+    while isinstance(error.__context__, DBAPIError | sqlite3.Error):
+        error = error.__context__
+    return error
 
 
 def open_database(url: str | None, *, write: bool) -> tuple[Path, Engine]:
@@ -92,6 +103,10 @@ def open_database(url: str | None, *, write: bool) -> tuple[Path, Engine]:
 
 def _check_place(path: Path, url: str | None, *, write: bool) -> None:
     directory = path.parent
+    try:
+        path.resolve()
+    except (OSError, RuntimeError):
+        raise StoreError(f"store {str(path)!r} is a link that leads to itself; choose another file") from None
     if not directory.is_dir():
         raise StoreError(f"store {str(path)!r}: there is no directory {str(directory)!r}; create it first")
     if path.is_dir():

@@ -75,7 +75,9 @@ def schema_version(connection: Connection) -> int:
         return 0
     if "lrwd_sweep_schema" not in tables:
         raise StoreError("is the database of another program; choose another file with --storage")
-    version = int(connection.exec_driver_sql("SELECT max(version) FROM lrwd_sweep_schema").scalar_one())
+    version = connection.exec_driver_sql("SELECT max(version) FROM lrwd_sweep_schema").scalar_one()
+    if not isinstance(version, int):
+        raise StoreError("is damaged; restore it from a copy, or choose another file with --storage")
     if version > len(MIGRATIONS):
         raise StoreError(
             f"has schema version {version} of a newer lrwd-sweep, this one knows {len(MIGRATIONS)}; "

@@ -136,13 +136,30 @@ class Store:
         with self._reading() as session:
             return finished_lanes(session, _get_id(session, name))
 
-    def add_trials(self, name: str, trials: Iterable[Trial]) -> None:
+    def add_trials(self, name: str, trials: Iterable[Trial], spec: StudySpec | None = None) -> None:
         """Store a pack's trials with their curves, all or none; a failed trial of the same lane is replaced.
 
-        Raises UnknownName, or StoreError when a lane is there already, complete or diverged.
+        `spec` is what they were trained for. Raises UnknownName, or StoreError when a lane is there already,
+        complete or diverged, or the study is no more what it was when training began.
         """
         with self._writing() as session:
+            if spec is not None:
+                self._check_still(session, name, spec)
             _insert(session, _get_id(session, name), name, list(trials))
+
+    def _check_still(self, session: Session, name: str, spec: StudySpec) -> None:
+        """Raise StoreError when the study was deleted meanwhile, and perhaps begun otherwise."""
+        row = _find_row(session, name)
+        if row is None:
+            raise StoreError(
+                f"study {name!r} was deleted while it was being trained; run the same command to begin anew"
+            )
+        try:
+            whole = _extended(known := self._record(row), spec)
+        except SpecMismatch as error:
+            raise StoreError(f"while it was being trained, {error}") from None
+        if (whole.lattice, whole.seeds) != (known.spec.lattice, known.spec.seeds):  # begun again with fewer
+            row.spec = whole.to_dict()
 
     def trials(self, name: str, *, curves: bool = False) -> list[Trial]:
         """The study's trials in the order of storing; `curves` adds learning curves. Raises UnknownName."""

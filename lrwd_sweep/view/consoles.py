@@ -19,6 +19,7 @@ from rich.console import Console
 from lrwd_sweep.view.plain import plain
 
 _WIDTH_OFF_TERMINAL = 100
+_WIDEST = 10_000
 _DUMB = ("dumb", "unknown")
 
 
@@ -88,7 +89,7 @@ def console_on(stream: TextIO, environ: Mapping[str, str]) -> Console:
         true_colour = forced == "3" or environ.get("COLORTERM", "").lower() in ("truecolor", "24bit")
         system = "truecolor" if true_colour else "256"
     columns = environ.get("COLUMNS", "")
-    width = int(columns) if columns.isdecimal() and int(columns) > 0 else None
+    width = min(int(columns), _WIDEST) if columns.isdecimal() and int(columns) > 0 else None
     if width is None and not terminal:
         width = _WIDTH_OFF_TERMINAL
     _never_unencodable(stream)
@@ -103,6 +104,21 @@ def console_on(stream: TextIO, environ: Mapping[str, str]) -> Console:
         emoji=False,
         _environ=environ,
     )
+
+
+def prepare() -> None:
+    """Before anything is written: streams that this process was started without lead nowhere.
+
+    A file opened later would get the number of a missing one, and what libraries write to it.
+    """
+    while (nowhere := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(nowhere)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - to the end
+    for stream in (sys.stdout, sys.stderr):
+        _never_unencodable(stream)
 
 
 def _never_unencodable(stream: TextIO) -> None:

@@ -9,6 +9,8 @@ from tempfile import TemporaryDirectory
 
 from lrwd_sweep.errors import UsageError
 
+_SQLITE = b"SQLite format 3\0"  # how its files begin
+
 
 @contextmanager
 def replaced(path: Path, option: str = "--output") -> Iterator[Path]:
@@ -22,6 +24,8 @@ def replaced(path: Path, option: str = "--output") -> Iterator[Path]:
             yield path
             return
         target = path.resolve()  # a link stays a link
+        if _is_database(target):
+            raise UsageError(f"{option} {path} is a database, perhaps a store; name another file")
         with TemporaryDirectory(dir=target.parent, prefix=".lrwd-sweep-") as folder:
             temporary = Path(folder) / target.name
             yield temporary
@@ -30,6 +34,14 @@ def replaced(path: Path, option: str = "--output") -> Iterator[Path]:
         raise
     except OSError as error:
         raise UsageError(f"{option} {path}: {error.strerror}; name a file that can be written") from None
+
+
+def _is_database(path: Path) -> bool:
+    """Whether a file that is there would be the loss of somebody's trials."""
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(_SQLITE)) == _SQLITE
 
 
 def write_file(path: Path, text: str, option: str = "--output") -> None:

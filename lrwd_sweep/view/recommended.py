@@ -20,6 +20,7 @@ from lrwd_sweep.view.notation import ascii_formula, short_decimal, to_ascii
 from lrwd_sweep.view.plain import plain
 
 _DIM = "dim"
+_NARROWEST = 12  # columns that a command is broken for
 
 
 def headline(result: Result, found: Recommended) -> str:
@@ -126,6 +127,7 @@ def shell_lines(words: Sequence[str], width: int, indent: str = "") -> list[str]
     A word that is longer goes on at the left margin, where a shell puts it together again; a quoted one
     stays whole.
     """
+    width = max(width, _NARROWEST)
     lines = [indent]
     for k, word in enumerate(words):
         if k and len(lines[-1]) + len(word) + 3 > width:

@@ -32,6 +32,11 @@ USAGE = [
     ((*GRID, "--lr", "0,0.1"), ("'0'", "above 0")),
     ((*GRID, "--lr=-1,1"), ("'-1'", "above 0")),
     ((*GRID, "--wd", "nan,1"), ("'nan'", "above 0")),
+    ((*GRID, "--wd", "1e-400,1"), ("'1e-400'", "is not a number")),
+    ((*GRID, "--lr", "1_0e-4,1"), ("'1_0e-4'", "is not a number")),
+    ((*GRID, "--lr", f"1e-4:1:{'9' * 5000}"), ("too large",)),
+    ((*GRID, "--epochs", "1_0"), ("--epochs '1_0'", "whole number")),
+    (("grid", "-o", "adam", "--eps", "1e300"), ("--eps '1e300'", "1e-8")),
     ((*GRID, "--wd", "x:y"), ("'x'", "1e-3")),
     ((*GRID, "--epochs", "0"), ("--epochs 0", "at least 1")),
     ((*GRID, "--epochs", "-3"), ("--epochs -3", "at least 1")),
@@ -60,6 +65,19 @@ USAGE = [
     (
         ("study", "import", "no.csv", "--study-name", "x", "-o", "adamw", "--columns", "lr"),
         ("'lr'", "OURS=THEIRS"),
+    ),
+    (
+        ("study", "import", "no.csv", "--study-name", "x", "-o", "adamw", "--columns", "lr=a,lr=b"),
+        ("'lr=a,lr=b'", "twice"),
+    ),
+    (
+        ("study", "import", "no.csv", "--study-name", "x", "-o", "adamw", "--metric", ""),
+        ("''", "--metric val_loss"),
+    ),
+    (("report", "--output", "a.svg", "--figure", "./a.svg"), ("both a.svg", "name two files")),
+    (
+        ("convert", "-o", "adamw", "--lr", "1", "--wd", "1", "--to", "lr-scaled", "--drop-last"),
+        ("--drop-last", "--train-size"),
     ),
     (("study", "import", "no.csv"), ("--study-name", "lrwd-sweep study import --help")),
     (("preset", "show", "digitss"), ("'digitss'", "digits")),
@@ -152,6 +170,17 @@ def test_compare_refuses_before_it_trains_anything(run: Run, tmp_path: Path) -> 
     before = (tmp_path / STORE).read_bytes()
     _check_refusal(run, ("compare", "adam", "adamw", *TINY), 2, (f"'{ADAMW}'", "optimizer: sgd, adamw"))
     assert (tmp_path / STORE).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "command", [("report",), ("study", "export", "digits-mlp-norm-adamw-cosine-2ep-b64")]
+)
+def test_a_store_is_not_written_over(run: Run, compared: Path, command: tuple[str, ...]) -> None:
+    before = compared.read_bytes()
+    found = run(*command, "--output", str(compared))
+    assert (found.code, found.out) == (2, "")
+    assert "is a database, perhaps a store; name another file" in found.err
+    assert compared.read_bytes() == before
 
 
 def test_a_file_that_is_no_store_is_refused_and_kept(run: Run, tmp_path: Path) -> None:

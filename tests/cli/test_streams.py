@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -141,6 +142,65 @@ def test_a_full_disk_is_one_line_and_exit_3(compared: Path, form: str) -> None:
     assert found.returncode == 3
     assert found.stderr.startswith("lrwd-sweep: No space left on device")
     assert found.stderr.count("\n") == 1
+
+
+CLOSED = [
+    (("report",), 0),
+    (("report", "--format", "json"), 0),
+    (("report", "--max-best", "9"), 0),
+    (("report", "--max-best", "0"), 1),
+    (("study", "list"), 0),
+    (("report", "nope"), 2),
+    (("study", "delete", ADAMW), 2),
+    (("grid", "-o", "adamw", *TINY), 0),
+    (("grid", "-o", "sgd", *TINY), 0),
+    (("--help",), 0),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code"), CLOSED, ids=str)
+@pytest.mark.parametrize("redirection", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_change_no_exit_code(
+    compared: Path, redirection: str, arguments: tuple[str, ...], code: int
+) -> None:
+    main = [sys.executable, "-c", "from lrwd_sweep.cli import main; main()", *arguments]
+    found = subprocess.run(
+        f"{shlex.join(main)} {redirection}", shell=True, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == code
+    assert "fault of lrwd-sweep" not in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device without room")
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(("report", "nope"), 2), (("report", "--max-best", "0"), 1), (("report",), 0)],
+    ids=str,
+)
+def test_an_error_that_has_no_room_keeps_its_exit_code(
+    compared: Path, arguments: tuple[str, ...], code: int
+) -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-c", "from lrwd_sweep.cli import main; main()", *arguments]
+        found = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=full, check=False)
+    assert found.returncode == code
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "cp437"])
+def test_help_is_shown_whatever_the_encoding(encoding: str) -> None:
+    command = [sys.executable, "-c", "from lrwd_sweep.cli import main; main()", "grid", "--help"]
+    environ = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    found = subprocess.run(command, env=environ, capture_output=True, check=False)
+    assert (found.returncode, found.stderr) == (0, b"")
+    assert b"--optimizer" in found.stdout
+
+
+def test_a_terminal_of_no_width_gets_a_report(compared: Path) -> None:
+    for columns in ("1", "3", "99999999"):
+        found = ended(process("report", COLUMNS=columns))
+        assert (found.code, found.err) == (0, "")
+        assert len(found.out) < 10**6
 
 
 def test_a_library_of_a_module_says_nothing_as_the_process_ends(tmp_path: Path) -> None:

@@ -161,6 +161,7 @@ class TestFaults:
         [
             ("0,0.01,0,1", "lr '0' is not a learning rate; it must be positive and finite"),
             ("-0.1,0.01,0,1", "lr '-0.1' is not a learning rate; it must be positive and finite"),
+            ("0.1,1e-400,0,1", "weight_decay '1e-400' is not a number"),
             ("inf,0.01,0,1", "lr 'inf' is not a learning rate; it must be positive and finite"),
             ("nan,0.01,0,1", "lr 'nan' is not a learning rate; it must be positive and finite"),
             ("0.1x,0.01,0,1", "lr '0.1x' is not a number"),

@@ -18,6 +18,7 @@ from lrwd_sweep.errors import NothingToReport, StoreError
 from lrwd_sweep.store import database, open_store
 from lrwd_sweep.store.database import locate
 from lrwd_sweep.store.schema import StudyRow
+from lrwd_sweep.trial import Trial
 from tests.store.sample import lattice_trials, spec
 
 
@@ -259,3 +260,43 @@ class TestPermissions:
         open_directory.chmod(0o555)
         said = self.opened(open_directory / "copy.db", write=False)
         assert "was left in the middle of a write; open it once where it can be written" in said
+
+
+def _all_of(path: Path) -> object:
+    with open_store(str(path), write=False) as store:
+        return store.get_study("a"), store.trials("a")
+
+
+def test_damaged_rows_are_told_as_damage(tmp_path: Path) -> None:
+    for statement in (
+        "UPDATE studies SET spec = 'x'",
+        "UPDATE trials SET metrics = '{'",
+        "DELETE FROM lrwd_sweep_schema",
+    ):
+        path = filled(tmp_path / "damaged.db")
+        with sqlite3.connect(path) as connection:
+            connection.execute(statement)
+        connection.close()
+        with pytest.raises(StoreError, match="is damaged; restore it"):
+            _all_of(path)
+        path.unlink()
+
+
+def test_link_that_leads_to_itself_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "loop.db").symlink_to("loop.db")
+    assert "leads to itself" in refusal("loop.db", write=True)
+
+
+def test_full_disk_is_told_though_undoing_fails_too(tmp_path: Path) -> None:
+    path = tmp_path / "small.db"
+    with open_store(str(path), write=True) as store:
+        store.begin_study("a", spec())
+        with store._writer.connect() as connection:
+            pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+            connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+        trials = [
+            Trial(trial.cell, trial.seed, trial.status, trial.metrics, {"val_loss": (0.5,) * 10_000})
+            for trial in lattice_trials(spec())
+        ]
+        with pytest.raises(StoreError, match="the disk is full; free some"):
+            store.add_trials("a", trials)
