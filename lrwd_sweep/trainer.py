@@ -63,7 +63,8 @@ class Trainer:
             finished = self.store.finished(name)
             cells = {trial.cell for trial in self.store.trials(name)}
             whole = sum(all((cell, seed) in finished for seed in spec.seeds) for cell in cells)
-            self._note(f"{name}: {whole} of {points} points are in the store", max(points - whole, 0))
+            seeds = f" with all {len(spec.seeds)} seeds" * (len(spec.seeds) > 1)
+            self._note(f"{name}: {whole} of {points} points are in the store{seeds}", max(points - whole, 0))
             if whole >= points and whole == len(cells):
                 return
         self._train(name, spec, points)

@@ -117,7 +117,7 @@ def convert(
     named = Optimizer.parse(optimizer)
     batches, total = _budget(steps, epochs, batch_size, train_size, drop_last=drop_last)
     run = Run(named.family, parse_value(lr, "lr"), total, _momentum(named, momentum))
-    value = parse_value(wd, "wd")
+    value = abs(parse_value(wd, "wd"))  # which may be -0
     asked = Asked(run, value, source or Convention(named.rule.value), target, batches)
     if named.normalized and source is None:
         asked = asked.normalized()

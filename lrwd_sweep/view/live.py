@@ -65,7 +65,9 @@ class Progress:
             self.live.stop()
             self.live = None
         if self.finished:
-            self._line(f"trained {self._lanes_done()} lanes in {_clock(self._seconds())}, {self._rate()}")
+            self._line(
+                f"trained {counted(self._lanes_done(), 'lane')} in {_clock(self._seconds())}, {self._rate()}"
+            )
 
     def begin(self, packs: Sequence[Pack]) -> None:
         """These packs train next."""

@@ -107,6 +107,7 @@ def resolved(names: Iterable[str], results: Sequence[Result]) -> list[str]:
     trials = [trial for result in results for trial in result.trials]
     known = {SCATTER, CURVES, *DIAGNOSTICS, *(name for trial in trials for name in trial.metrics)}
     known |= {name for trial in trials for name in trial.curves}
+    known |= {part for parts in DRAWN_FROM.values() for part in parts}  # where all diverged, none is measured
     found = [name if name in known else name.replace("-", "_") for name in names]
     for name in found:
         if name not in known:

@@ -292,6 +292,13 @@ class TestShow:
         else:
             assert run("report", "--format", form).out != found.out
 
+    @pytest.mark.parametrize("form", ["table", "markdown", "json", "html"])
+    def test_where_all_diverged_there_is_little_to_draw(self, run: Run, form: str) -> None:
+        axes = ("--lr", "1e35,1e36", "--wd", "1e35,1e36", "--seeds", "1", "--epochs", "1")
+        assert run("grid", "-o", "adamw", *axes).code == 0
+        found = run("report", "--show", "scatter,curves,norm", "--format", form)
+        assert (found.code, found.err) == (0, "")
+
     def test_gates_stand_last(self, run: Run, compared: Path) -> None:
         found = run("report", "--show", "norm", "--max-best", "0")
         assert found.code == 1

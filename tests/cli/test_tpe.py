@@ -35,6 +35,12 @@ def test_the_same_search_again_trains_nothing(run: Run) -> None:
     assert second.out == first.out
 
 
+def test_points_that_lack_a_seed_are_said_to(run: Run) -> None:
+    run("tpe", *TINY, "--trials", "4")
+    more = run("tpe", *TINY, "--trials", "5", "--seeds", "2")
+    assert f"{NAME}: 0 of 5 points are in the store with all 2 seeds; training the 5 that" in more.err
+
+
 def test_points_lie_in_the_box_of_the_axes(run: Run) -> None:
     run("tpe", *TINY, "--trials", "6", "--wd", "0,2^-8:2^-6")
     for cell in points():
