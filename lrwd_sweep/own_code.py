@@ -11,7 +11,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -23,6 +23,7 @@ from typing import Any
 
 from lrwd_sweep.errors import LrwdError, UnknownName, UsageError
 from lrwd_sweep.image_folder import PREFIX
+from lrwd_sweep.own_imports import Source, imported
 
 _NOT_OURS = (PREFIX, "torchvision:")
 _NAME = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
@@ -82,13 +83,18 @@ class OwnCode:
     name: str
     thing: Callable[..., Any]
     sources: Mapping[str, bytes]  # of the file that the name leads to, and of the one that defines it
+    helpers: Sequence[Source] = ()  # their own modules that these import
 
     @cached_property
     def digest(self) -> str:
-        """Of the sources; what they import is not looked at."""
+        """Of the sources, and of the helpers with their names, if there are any."""
         whole = hashlib.sha256()
         for source in sorted(self.sources.values()):
             whole.update(hashlib.sha256(source).digest())
+        for helper in self.helpers:
+            if helper.text.strip():  # many a package's own file is empty
+                whole.update(hashlib.sha256(helper.name.encode()).digest())
+                whole.update(hashlib.sha256(helper.text).digest())
         return whole.hexdigest()[:_DIGITS]
 
     def __call__(self, *args: Any, **options: Any) -> Any:
@@ -101,7 +107,7 @@ class OwnCode:
 
     def told(self, error: BaseException) -> str:
         """An exception in one line: its type, what it says, and the last line of the sources on its way."""
-        return _told(error, self.sources)
+        return _told(error, {*self.sources, *(helper.path for helper in self.helpers)})
 
     def arguments(self, offered: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
         """`options`, and what it takes of `offered`.
@@ -142,8 +148,20 @@ def find(option: str, name: str) -> OwnCode:
     if not callable(thing):
         raise UsageError(f"{option} {name} is of type {type(thing).__name__}; name a function or a class")
     paths = [getattr(module, "__file__", None) or "", _definition(thing)]
+    written_in = getattr(inspect.unwrap(thing), "__module__", None) or ""
+    labels = [Path(where).stem if executed else where, written_in]
     read = {path: _source(path, thing if thing.__hash__ else None) for path in paths if path not in executed}
-    return OwnCode(option, name, thing, executed | read)
+    sources = executed | read
+    starts = [Source(label, path, sources[path]) for label, path in zip(labels, paths, strict=True) if path]
+    return OwnCode(option, name, thing, sources, _helpers(starts))
+
+
+def _helpers(starts: Iterable[Source]) -> list[Source]:
+    """What comes with these sources, by name; not they themselves."""
+    starts = list(starts)
+    known = {start.path for start in starts}
+    found = {helper.name: helper for start in starts for helper in imported(start)}
+    return [found[name] for name in sorted(found) if found[name].path not in known]
 
 
 def _from_file(option: str, name: str, path: str) -> tuple[ModuleType, dict[str, bytes]]:
@@ -213,7 +231,7 @@ def _source(path: str, thing: object) -> bytes:
 
 
 @contextmanager
-def _explained(option: str, name: str, sources: Mapping[str, bytes]) -> Iterator[None]:
+def _explained(option: str, name: str, sources: Container[str]) -> Iterator[None]:
     try:
         yield
     except LrwdError:
@@ -222,7 +240,7 @@ def _explained(option: str, name: str, sources: Mapping[str, bytes]) -> Iterator
         raise UsageError(f"{option} {name} cannot be imported: {_told(error, sources)}") from error
 
 
-def _told(error: BaseException, sources: Mapping[str, bytes]) -> str:
+def _told(error: BaseException, sources: Container[str]) -> str:
     text = " ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
     lines = [
         f" ({Path(frame.f_code.co_filename).name}, line {line})"

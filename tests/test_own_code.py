@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,73 @@ def test_a_module_has_the_digest_of_what_was_imported(tmp_path: Path) -> None:
     again = find("--net", "pkg_of_mine:make")
     assert again() == 1  # Python imports a module once
     assert again.digest == first.digest
+
+
+def _written(files: Mapping[str, str]) -> None:
+    for name, text in files.items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(text)
+
+
+FILES = {
+    "mine.py": "import random, json as js\nfrom near import VALUE\ndef make(): return VALUE\n",
+    "near.py": "import far.deep.below\nfrom lrwd_sweep.errors import LrwdError\nVALUE = 1\n",
+    "far/__init__.py": "",
+    "far/deep/__init__.py": "ABOUT = 'deep'\n",
+    "far/deep/below.py": "def late():\n    from ..beside import thing\n",
+    "far/beside.py": "from . import further\nfrom json import loads\nthing = 1\n",
+    "far/further.py": "import mine, far.absent, absent\n",
+    "far/other.py": "",
+    "unrelated.py": "",
+}
+
+
+@pytest.mark.parametrize("name", ["./mine.py:make", "mine:make"])
+def test_what_it_imports_of_ones_own_has_a_part_in_its_digest(name: str) -> None:
+    _written(FILES)
+    first = find("--net", name)
+    helpers = ["far", "far.beside", "far.deep", "far.deep.below", "far.further", "near"]
+    assert [helper.name for helper in first.helpers] == helpers
+    assert find("--net", name).digest == first.digest
+    for file in ("near.py", "far/deep/__init__.py", "far/deep/below.py", "far/beside.py", "far/further.py"):
+        Path(file).write_text(FILES[file] + "# changed\n")
+        assert find("--net", name).digest != first.digest, file
+        Path(file).write_text(FILES[file])
+    for file in ("far/other.py", "unrelated.py"):
+        Path(file).write_text("changed = True\n")
+    assert find("--net", name).digest == first.digest
+
+
+def test_helpers_are_found_elsewhere_on_the_path_and_libraries_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "lib" / "site-packages"
+    _written(
+        {
+            "nets/mine.py": "import of_a_library\nfrom common import thing\ndef make(): return 1\n",
+            "src/common/__init__.py": "",
+            "src/common/thing.py": "",
+            f"{installed}/of_a_library.py": "",
+        }
+    )
+    for folder in (tmp_path / "src", installed):
+        monkeypatch.syspath_prepend(folder)
+    code = find("--net", "./nets/mine.py:make")
+    assert [helper.name for helper in code.helpers] == ["common", "common.thing"]
+
+
+@pytest.mark.parametrize("name", ["./alone.py:make", "alone:make", "pkg_of_mine.alone:make"])
+def test_without_helpers_the_digest_is_that_of_the_source(name: str) -> None:
+    source = "import json\ndef make(): return 1\n"
+    _written({"alone.py": source, "pkg_of_mine/__init__.py": "", "pkg_of_mine/alone.py": source})
+    inner = hashlib.sha256(source.encode()).digest()
+    assert find("--net", name).digest == hashlib.sha256(inner).hexdigest()[:12]
+
+
+def test_a_fault_in_a_helper_is_told_with_its_line(tmp_path: Path) -> None:
+    _written({"mine.py": "from near import make\n", "near.py": "def other():\n    1/0\n\n\nmake = other\n"})
+    with pytest.raises(UsageError, match=r"division by zero \(near\.py, line 2\)$"):
+        find("--net", "./mine.py:make")()
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,16 @@ def test_other_code_under_the_same_name_is_refused_with_the_difference(
     assert run("grid", *mine, "--study-name", "another").code == 0
 
 
+def test_a_helper_that_has_changed_is_other_code(run: Run, project: Path) -> None:
+    network = project / "my_net.py"
+    network.write_text(network.read_text() + "\nfrom my_blocks import WIDTH\n")
+    (project / "my_blocks.py").write_text("WIDTH = 8\n")
+    assert run("grid", *OWN, *AXES).code == 0
+    assert "nothing to train" in run("grid", *OWN, *AXES).err
+    (project / "my_blocks.py").write_text("WIDTH = 9\n")
+    _refused(run("grid", *OWN, *AXES), 2, "was begun otherwise", "code of ./my_net.py:Net", "--study-name")
+
+
 def test_options_of_the_network_come_from_the_preset(run: Run, project: Path) -> None:
     preset = project / "mine.toml"
     text = '[training]\nnet = "./my_net.py:Net"\ndata = "./my_data.py:load"\nepochs = 2\nbatch_size = 16\n'
