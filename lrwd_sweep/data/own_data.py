@@ -17,6 +17,7 @@ from torch.utils.data import TensorDataset
 
 from lrwd_sweep import own_code
 from lrwd_sweep.catalog import DataSet
+from lrwd_sweep.data.digest import digest
 from lrwd_sweep.data.files import Files
 from lrwd_sweep.data.splits import Pixels, Split, Splits
 from lrwd_sweep.errors import DataError, UsageError
@@ -31,33 +32,47 @@ Pair = tuple[Tensor, Tensor]
 _ARRAYS = (Tensor, np.ndarray)
 
 
-def completed(training: Training) -> Training:
+def completed(training: Training, *, anew: bool = False) -> Training:
     """A training with what has to be looked up in somebody's own code: the data's sizes, all digests.
 
+    With `anew` data are read again, though this process has read them: their files may hold others by now.
     Raises UsageError, UnknownName or DataError.
     """
     named = training.own_code.items()
     code = {name: own_code.find(option, name).digest for option, name in named}
-    sizes = _sizes(load(training.data)) if training.data in code else training.sizes
+    sizes = training.sizes
+    if training.data in code:
+        if anew:
+            _read.cache_clear()
+        sizes = _read(training.data, code[training.data], os.getcwd())[1]
     return replace(training, code=tuple(code.items()), sizes=sizes)
 
 
 def load(name: str, files: Files | None = None, sizes: DataSet | None = None) -> Splits:
     """What the function `name` returns; needs no `files`. Raises UsageError, UnknownName or DataError."""
-    splits = _loaded(name, own_code.find("--data", name).digest, os.getcwd())
-    if sizes not in (None, _sizes(splits)):
-        raise DataError(f"--data {name} gives other data than a moment ago; run the same command again")
+    splits, found = _read(name, own_code.find("--data", name).digest, os.getcwd())
+    if sizes is not None and (sizes != found or sizes.digest not in ("", found.digest)):
+        raise DataError(
+            f"--data {name} gives other data than a moment ago; run the same command again, and seed what it "
+            "draws"
+        )
     return splits
 
 
 def _sizes(splits: Splits) -> DataSet:
     counts = (len(splits.train), len(splits.validation), len(splits.test))
-    return DataSet(*counts, classes=int(splits.train.y.max()) + 1, shape=tuple(splits.train.x.shape[1:]))
+    classes, shape = int(splits.train.y.max()) + 1, tuple(splits.train.x.shape[1:])
+    return DataSet(*counts, classes, shape, digest(splits))
 
 
 @lru_cache(maxsize=1)
-def _loaded(name: str, digest: str, folder: str) -> Splits:
-    """Loaded once for the code `digest` in a `folder`: to see its sizes and to train are one reading."""
+def _read(name: str, code: str, folder: str) -> tuple[Splits, DataSet]:
+    """Read once for the code of that digest in a `folder`: to see its sizes and to train are one reading."""
+    splits = _loaded(name)
+    return splits, _sizes(splits)
+
+
+def _loaded(name: str) -> Splits:
     code = own_code.find("--data", name)
     arguments = code.arguments({}, {})
     try:

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset, random_split
 
 from lrwd_sweep.catalog import DataSet
-from lrwd_sweep.data import load
+from lrwd_sweep.data import Split, Splits, load
+from lrwd_sweep.data.digest import digest
 from lrwd_sweep.data.own_data import completed
 from lrwd_sweep.errors import DataError, UsageError
 from lrwd_sweep.training import Training
@@ -132,9 +133,49 @@ def test_to_see_its_sizes_and_to_train_is_one_reading() -> None:
     assert len(calls) == 1
 
 
+def test_it_is_read_again_where_that_is_asked_for() -> None:
+    made = iter([(_pair(), _pair(6)), ((_pair()[0] + 1, _pair()[1]), _pair(6))])
+    training = _completed(lambda: next(made))
+    again = completed(training, anew=True)
+    assert again.data_set.digest != training.data_set.digest
+    assert load(training.data, again.data_set).train.x.sub(_pair()[0]).sub(1).abs().max() < 1e-6
+    with pytest.raises(DataError, match=r"gives other data than a moment ago; .* and seed what it draws"):
+        load(training.data, training.data_set)
+
+
+def test_its_digest_is_that_of_every_number_and_its_type() -> None:
+    def found(x: Tensor, y: Tensor, *others: tuple[Tensor, Tensor]) -> str:
+        returned.append(lambda: ((x, y), *others))
+        return completed(Training(data=f"{HERE}:data", batch_size=4), anew=True).data_set.digest
+
+    x, y = _pair()
+    other, label = x.clone(), y.clone()
+    other[7, 3] = other[7, 3].nextafter(torch.tensor(9.0))
+    label[[4, 5]] = label[[5, 4]]
+    v = _pair(6)
+    flat, deep = (v[0].reshape(6, 1, 5), v[1]), x.reshape(12, 1, 5)
+    first = found(x, y, v)
+    assert len(first) == 12
+    assert first == found(x.t().contiguous().t(), y.int(), v)
+    digests = [found(other, y, v), found(x, label, v), found(x, y, (-v[0], v[1])), found(x, y, v, v)]
+    digests += [found(x[:6], y[:6], (x[6:], y[6:])), found(deep, y, flat)]
+    digests += [found(x.to(kind), y, (v[0].to(kind), v[1])) for kind in (torch.float64, torch.bfloat16)]
+    assert len({first, *digests}) == 9
+
+
+def test_what_does_not_fit_a_chunk_has_its_part_in_the_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lrwd_sweep.data.digest._CHUNK", 100)
+    x, y = torch.arange(60.0).reshape(12, 5), torch.arange(12)
+
+    def found(x: Tensor) -> str:
+        return digest(Splits(Split(x, y), Split(x[:2], y[:2]), Split(x[:0], y[:0])))
+
+    assert len({found(x + 99 * torch.eye(60)[k].reshape(12, 5)) for k in range(0, 60, 7)}) == 9
+
+
 def test_other_sizes_than_expected_are_refused() -> None:
     training = _completed(lambda: (_pair(), _pair(6)))
-    with pytest.raises(DataError, match="gives other data than a moment ago"):
+    with pytest.raises(DataError, match=r"gives other data than a moment ago"):
         load(training.data, DataSet(13, 6, 0, 3, (5,)))
 
 
