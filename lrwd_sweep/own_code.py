@@ -58,7 +58,7 @@ def canonical(option: str, name: str) -> str:
         return name
     where, _, what = name.rpartition(":")
     if where.endswith(".py"):
-        where = os.path.normpath(where)
+        where = os.path.normpath(os.path.expanduser(where))
         where = where if os.path.isabs(where) or where.startswith("..") else f".{os.sep}{where}"
     return f"{where}:{what}"
 

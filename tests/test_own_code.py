@@ -38,6 +38,14 @@ def test_a_path_has_one_way_to_be_written(path: str, file: str, name: str) -> No
     assert short(found) == f"{file}-{name}"
 
 
+def test_a_path_may_begin_with_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    _written({"home/mine.py": "def make(): return 1\n"})
+    name = canonical("--net", "~/mine.py:make")
+    assert name == f"{tmp_path}/home/mine.py:make"
+    assert find("--net", name)() == 1
+
+
 @pytest.mark.parametrize(
     "name",
     ["my_net.py", "./my_net.py:", "./my_net.py:Net()", "my net:Net", ":Net", "a.b:c d", "x\x1b.py:Net"],
