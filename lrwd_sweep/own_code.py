@@ -174,7 +174,25 @@ def _from_file(option: str, name: str, path: str) -> tuple[ModuleType, dict[str,
         ) from None
     path = os.path.abspath(os.path.expanduser(path))
     with _explained(option, name, {path: source}):
-        return _executed(path, source), {path: source}
+        try:
+            return _executed(path, source), {path: source}
+        except ImportError as error:
+            if "no known parent package" not in str(error):
+                raise
+            raise UsageError(
+                f"{option} {name} cannot be imported: {_told(error, {path})}; name it "
+                f"{_in_its_package(path)}:{name.rpartition(':')[2]}, in the folder that holds the package"
+            ) from None
+
+
+def _in_its_package(path: str) -> str:
+    """What a file is called as a part of the folders around it that are packages, which the first is."""
+    folder = Path(path).parent
+    parts = [folder.name, Path(path).stem]
+    while (folder.parent / "__init__.py").exists():
+        folder = folder.parent
+        parts.insert(0, folder.name)
+    return ".".join(parts).removesuffix(".__init__")
 
 
 @cache

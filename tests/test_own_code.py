@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -166,6 +167,20 @@ def test_without_helpers_the_digest_is_that_of_the_source(name: str) -> None:
     _written({"alone.py": source, "pkg_of_mine/__init__.py": "", "pkg_of_mine/alone.py": source})
     inner = hashlib.sha256(source.encode()).digest()
     assert find("--net", name).digest == hashlib.sha256(inner).hexdigest()[:12]
+
+
+@pytest.mark.parametrize(
+    ("file", "label"),
+    [("pkg/rel.py", "pkg.rel"), ("outer/pkg/rel.py", "outer.pkg.rel"), ("pkg/__init__.py", "pkg")],
+)
+def test_a_relative_import_is_told_the_name_that_works(file: str, label: str) -> None:
+    for package in Path(file).parents[:-1]:
+        _written({f"{package}/__init__.py": ""})
+    source = "from .near import VALUE\ndef make(): return VALUE\n"
+    _written({file: source, f"{Path(file).parent}/near.py": "VALUE = 3"})
+    with pytest.raises(UsageError, match=rf"relative import.*; name it {re.escape(label)}:make, in the fold"):
+        find("--net", f"./{file}:make")
+    assert find("--net", f"{label}:make")() == 3
 
 
 def test_a_fault_in_a_helper_is_told_with_its_line(tmp_path: Path) -> None:
