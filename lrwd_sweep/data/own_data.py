@@ -26,6 +26,7 @@ from lrwd_sweep.training import Training
 
 NAMES = ("train", "validation", "test")
 SEED = 0  # of the generators while the function runs: a split drawn at random is the same every time
+_INSTEAD = {"train": "there is nothing to learn", "validation": "hold some out", "test": "leave test out"}
 _READ_TWICE = 8  # items, to see whether an item is always the same
 
 Pair = tuple[Tensor, Tensor]
@@ -97,7 +98,7 @@ def _parts(found: Any) -> dict[str, Any]:
         parts = dict(zip(NAMES, found, strict=False))
     else:
         raise DataError(
-            f"it returns {_kind(found)}; return train, validation and, if there is one, test, each a pair of "
+            f"it returns {_what(found)}; return train, validation and, if there is one, test, each a pair of "
             "tensors (x, y) or a data set"
         )
     if parts.get("test") is None:
@@ -109,6 +110,8 @@ def _pair(name: str, part: Any) -> Pair:
     """A split as x (n, *shape) and y (n,). Raises DataError, and what a data set raises."""
     if isinstance(part, TensorDataset):
         part = part.tensors
+    if isinstance(part, tuple) and len(part) != 2 and all(isinstance(v, _ARRAYS) for v in part):
+        raise DataError(f"{name} holds {_kind(part)}; make it the two tensors x and y")
     if isinstance(part, tuple | list) and len(part) == 2 and all(isinstance(v, _ARRAYS) for v in part):
         return _inputs(name, _tensor(part[0])), _labels(name, _tensor(part[1]))
     if not hasattr(part, "__getitem__") or not hasattr(part, "__len__") or isinstance(part, str | Mapping):
@@ -137,7 +140,7 @@ def _item(name: str, k: int, item: Any) -> tuple[Tensor, int]:
         raise DataError(f"item {k} of {name} is {_kind(item)}; make it a pair (x, class)")
     x, y = item
     if not isinstance(x, _ARRAYS):
-        raise DataError(f"item {k} of {name} holds {_kind(x)}; make it a tensor, as by ToTensor()")
+        raise DataError(f"item {k} of {name} holds {_what(x)} as x; make it a tensor, as by ToTensor()")
     try:
         label = y.item() if isinstance(y, Tensor | np.ndarray | np.generic) else y
     except (RuntimeError, ValueError):  # several numbers
@@ -155,7 +158,8 @@ def _tensor(values: Tensor | np.ndarray) -> Tensor:
 
 def _inputs(name: str, x: Tensor) -> Tensor:
     if x.dim() < 2 or not x.numel():
-        raise DataError(f"x of {name} has shape {tuple(x.shape)}; give it one row per item")
+        none = "" if len(x) else f", of which there is none: {_INSTEAD[name]}"
+        raise DataError(f"x of {name} has shape {tuple(x.shape)}; give it one row per item{none}")
     if x.dtype == torch.uint8 and x.dim() == 4:
         return x
     if not x.is_floating_point():
@@ -207,6 +211,11 @@ def _splits(pairs: Mapping[str, Pair]) -> Splits:
 
 def _dtype(x: Tensor) -> str:
     return str(x.dtype).removeprefix("torch.")
+
+
+def _what(value: object) -> str:
+    kind = _kind(value)
+    return kind if kind.startswith("a ") else f"a value {kind}"
 
 
 def _kind(value: object) -> str:

@@ -206,7 +206,7 @@ V = _pair(6)
     ("make", "complaint"),
     [
         (lambda: (X, Y), "it returns a tuple of 2; return train, validation and, if there is one, test"),
-        (lambda: X, "it returns of type Tensor; return train, validation"),
+        (lambda: X, "it returns a value of type Tensor; return train, validation"),
         (lambda: ((X, Y),), "it returns a tuple of 1; return train, validation"),
         (
             lambda: {"train": (X, Y), "val": V},
@@ -230,6 +230,15 @@ V = _pair(6)
         (lambda: ((X.long(), Y), V), "x of train is int64; give floating-point numbers"),
         (lambda: ((X[:, 0], Y), V), "x of train has shape (12,); give it one row per item"),
         (lambda: ((X[:0], Y[:0]), V), "x of train has shape (0, 5); give it one row per item"),
+        (lambda: ((X, Y), (X[:0], Y[:0])), "give it one row per item, of which there is none: hold some out"),
+        (
+            lambda: ((X, Y), V, (X[:0], Y[:0])),
+            "x of test has shape (0, 5); give it one row per item, of which",
+        ),
+        (lambda: (TensorDataset(X, Y, Y), V), "train holds a tuple of 3; make it the two tensors x and y"),
+        (lambda: (TensorDataset(X), V), "train holds a tuple of 1; make it the two tensors x and y"),
+        (lambda: ((X, Y, Y), V), "train holds a tuple of 3; make it the two tensors x and y"),
+        (lambda: ((X, Y), [((X, X), 0)]), "item 0 of validation holds a tuple of 2 as x; make it a tensor"),
         (lambda: ((NAN, Y), V), "item 7 of train is not finite; leave it out"),
         (
             lambda: (Items(X, Y), 3),
@@ -241,7 +250,10 @@ V = _pair(6)
             lambda: (Random(X, Y), V),
             "item 0 of train is another every time; it is read once, so leave random",
         ),
-        (lambda: ([(1, 2)] * 3, V), "item 0 of train holds of type int; make it a tensor, as by ToTensor()"),
+        (
+            lambda: ([(1, 2)] * 3, V),
+            "item 0 of train holds a value of type int as x; make it a tensor, as by ToTensor()",
+        ),
         (lambda: ([X[0]] * 3, V), "item 0 of train is of type Tensor; make it a pair (x, class)"),
         (lambda: ([(X[0], 0.5)] * 3, V), "item 0 of train has the label 0.5; make it a class"),
         (lambda: (Raising(X, Y), V), "cannot be read: FileNotFoundError: no image 0 (test_own_data.py, line"),
