@@ -100,9 +100,9 @@ class OwnCode:
     def __call__(self, *args: Any, **options: Any) -> Any:
         try:
             return self.thing(*args, **options)
-        except LrwdError:
+        except (LrwdError, KeyboardInterrupt):
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # SystemExit and its like would end us in their own way
             raise UsageError(f"{self.option} {self.name} raised {self.told(error)}") from error
 
     def told(self, error: BaseException) -> str:
@@ -252,9 +252,9 @@ def _source(path: str, thing: object) -> bytes:
 def _explained(option: str, name: str, sources: Container[str]) -> Iterator[None]:
     try:
         yield
-    except LrwdError:
+    except (LrwdError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise UsageError(f"{option} {name} cannot be imported: {_told(error, sources)}") from error
 
 

@@ -211,6 +211,7 @@ def test_a_fault_in_a_helper_is_told_with_its_line(tmp_path: Path) -> None:
             "ModuleNotFoundError: No module named 'absent_thing' (mine.py",
         ),
         ("def f(:", "./mine.py:Net", "cannot be imported: SyntaxError: invalid syntax (mine.py, line 1)"),
+        ("raise BaseException(3)", "./mine.py:Net", "cannot be imported: BaseException: 3 (mine.py, line 1)"),
         ("import sys; sys.exit(3)", "./mine.py:Net", "cannot be imported: SystemExit: 3 (mine.py, line 1)"),
     ],
 )

@@ -84,7 +84,9 @@ def _loaded(name: str) -> Splits:
         raise DataError(f"--data {name}: {error}") from error
     except UsageError as error:  # whatever the function raised
         raise DataError(str(error)) from error
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise DataError(f"--data {name} cannot be read: {code.told(error)}") from error
 
 

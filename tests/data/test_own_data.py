@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -186,6 +187,21 @@ class Random(Items):
         return self.x[k] + torch.rand(()), int(self.y[k])
 
 
+class Leaving(BaseException):
+    """As libraries have that want nobody to catch it."""
+
+
+def _leaving() -> Any:
+    raise Leaving("out of here")
+
+
+class LeavingItems(Items):
+    """The same, one by one."""
+
+    def __getitem__(self, k: int) -> tuple[Tensor, int]:
+        return self.x[k], _leaving()
+
+
 class Raising(Items):
     """A file that is not there."""
 
@@ -257,6 +273,9 @@ V = _pair(6)
         (lambda: ([X[0]] * 3, V), "item 0 of train is of type Tensor; make it a pair (x, class)"),
         (lambda: ([(X[0], 0.5)] * 3, V), "item 0 of train has the label 0.5; make it a class"),
         (lambda: (Raising(X, Y), V), "cannot be read: FileNotFoundError: no image 0 (test_own_data.py, line"),
+        (lambda: (LeavingItems(X, Y), V), "cannot be read: Leaving: out of here (test_own_data.py, line"),
+        (_leaving, "raised Leaving: out of here (test_own_data.py, line"),
+        (lambda: sys.exit(1), "raised SystemExit: 1 (test_own_data.py, line"),
         (lambda: 1 / 0, "raised ZeroDivisionError: division by zero (test_own_data.py, line"),
     ],
 )
@@ -267,6 +286,14 @@ def test_what_is_wrong_is_one_line(make: Callable[[], Any], complaint: str) -> N
     assert text.startswith(f"--data {HERE}:data")
     assert complaint in text
     assert "\n" not in text
+
+
+def test_ctrl_c_is_nobodys_fault() -> None:
+    def interrupted() -> Any:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _completed(interrupted)
 
 
 def needing(folder: str) -> Any:
