@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -187,6 +189,145 @@ def test_a_fault_in_a_helper_is_told_with_its_line(tmp_path: Path) -> None:
     _written({"mine.py": "from near import make\n", "near.py": "def other():\n    1/0\n\n\nmake = other\n"})
     with pytest.raises(UsageError, match=r"division by zero \(near\.py, line 2\)$"):
         find("--net", "./mine.py:make")()
+
+
+def test_every_file_has_its_own_neighbours_though_they_share_a_name() -> None:
+    for folder, value in (("one", 1), ("two", 22)):
+        _written(
+            {
+                f"{folder}/mine_{value}.py": "from near.it import value\ndef make():\n    import near.late\n"
+                "    return value(), near.late.VALUE\n",
+                f"{folder}/near/__init__.py": "",
+                f"{folder}/near/it.py": f"def value(): return {value}\n",
+                f"{folder}/near/late.py": f"VALUE = {value}\n",
+            }
+        )
+    one, two = (find("--net", name) for name in ("./one/mine_1.py:make", "./two/mine_22.py:make"))
+    for _ in range(2):
+        assert (one(), two()) == ((1, 1), (22, 22))
+    assert sys.modules["near.it"].__file__ == f"{os.getcwd()}/one/near/it.py"
+    for code in (one, two):
+        code.refuse_stale()
+
+
+def test_a_file_is_executed_again_with_a_neighbour_that_has_changed() -> None:
+    _written({"mine.py": "import far\ndef make(): return far.VALUE\n", "far.py": "from near import VALUE\n"})
+    found = []
+    for value in (1, 22, 333, 1):
+        Path("near.py").write_text(f"VALUE = {value}\n")
+        code = find("--net", "./mine.py:make")
+        code.refuse_stale()
+        found.append(code.digest)
+        assert code() == value
+    assert find("--net", "./mine.py:make").thing is code.thing
+    assert found[0] == found[3]
+    assert len(set(found)) == 3
+
+
+CODE = """
+from dataclasses import dataclass
+from functools import wraps
+
+import blocks_of_mine
+from blocks_of_mine import body
+
+WIDTH = 8
+
+def told(function):
+    @wraps(function)
+    def around(*arguments):
+        return function(*arguments)
+    return around
+
+@dataclass
+class Net:
+    width: int = WIDTH
+
+    @property
+    def double(self):
+        return {"a", "b"} and 2 * self.width
+
+    @staticmethod
+    @told
+    def forward(x):
+        # what it does
+        class Inner:
+            depth = 1
+        return [x + 1 for _ in "ab" if Inner], body
+
+def make():
+    return Net()
+"""
+
+
+@pytest.fixture
+def imported_before(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A module that a notebook has imported, with a helper, before anybody asked for it."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.syspath_prepend(os.getcwd())
+    _written({"net_of_mine.py": CODE, "blocks_of_mine.py": "def body(x):\n    return x\n"})
+    importlib.import_module("net_of_mine")
+    return Path("net_of_mine.py")
+
+
+CHANGES = {
+    "a method": ("and 2 * self", "and 3 * self"),
+    "a decorated function": ("x + 1 for", "x + 2 for"),
+    "a function": ("return Net()", "return Net(3)"),
+    "a decorator": ("return function(*arguments)", "return function(*arguments), 1"),
+    "a number": ("WIDTH = 8", "WIDTH = 16"),
+    "a default": ("int = WIDTH", "int = WIDTH + 1"),
+    "no Python any more": ("def make", "def def make"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_module_that_changed_since_it_was_imported_is_refused(
+    change: str, asked: bool, imported_before: Path
+) -> None:
+    if asked:
+        find("--net", "net_of_mine:make").refuse_stale()
+    imported_before.write_text(CODE.replace(*CHANGES[change]))
+    with pytest.raises(
+        UsageError, match=r"net_of_mine:make: '.*net_of_mine\.py' has changed on disk since it "
+    ):
+        find("--net", "net_of_mine:make").refuse_stale()
+    imported_before.write_text(CODE)
+    find("--net", "net_of_mine:make").refuse_stale()
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_other_comments_change_nothing(asked: bool, imported_before: Path) -> None:
+    first = find("--net", "net_of_mine:make").digest if asked else ""
+    imported_before.write_text('"""Mine."""\n\n# more of it\n' + CODE.replace("# what it does", "\n\n"))
+    again = find("--net", "net_of_mine:make")
+    again.refuse_stale()
+    assert again.digest != first  # as on the command line
+
+
+def test_what_was_imported_anew_is_not_refused(imported_before: Path) -> None:
+    find("--net", "net_of_mine:make").refuse_stale()
+    for width in (16, 160):
+        imported_before.write_text(CODE.replace("WIDTH = 8", f"WIDTH = {width}"))
+        importlib.reload(sys.modules["net_of_mine"])
+        code = find("--net", "net_of_mine:make")
+        code.refuse_stale()
+        assert code().width == width
+
+
+def test_a_helper_that_changed_is_refused_until_nothing_holds_what_it_was(imported_before: Path) -> None:
+    helper = Path("blocks_of_mine.py")
+    helper.write_text("def body(x):\n    return x + 1\n")
+    for again in ([], ["blocks_of_mine"]):
+        for name in again:
+            importlib.reload(sys.modules[name])
+        with pytest.raises(
+            UsageError, match=r"blocks_of_mine\.py' has changed on disk since it was imported"
+        ):
+            find("--net", "net_of_mine:make").refuse_stale()
+    importlib.reload(sys.modules["net_of_mine"])
+    find("--net", "net_of_mine:make").refuse_stale()
 
 
 @pytest.mark.parametrize(

@@ -39,8 +39,10 @@ def completed(training: Training, *, anew: bool = False) -> Training:
     With `anew` data are read again, though this process has read them: their files may hold others by now.
     Raises UsageError, UnknownName or DataError.
     """
-    named = training.own_code.items()
-    code = {name: own_code.find(option, name).digest for option, name in named}
+    found = [own_code.find(option, name) for option, name in training.own_code.items()]
+    for one in found:
+        one.refuse_stale()
+    code = {one.name: one.digest for one in found}
     sizes = training.sizes
     if training.data in code:
         if anew:

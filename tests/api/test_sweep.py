@@ -207,3 +207,18 @@ def test_every_call_reads_ones_own_data_once(tmp_path: Path, monkeypatch: pytest
     other = swept(lrwd_sweep.sweep, 0.02, study_name="other")
     assert not other.frame["val_loss"].equals(first.frame["val_loss"])
     swept(lrwd_sweep.compare, 0.01, optimizers=["sgdw", "adamw"])
+
+
+def test_a_network_whose_file_changed_since_its_import_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    source = "from torch import nn\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
+    Path("net_for_calls.py").write_text(source)
+    from net_for_calls import make  # type: ignore[import-not-found]
+
+    Path("net_for_calls.py").write_text(source.replace("64, 10)", "64, 10, bias=False)"))
+    with pytest.raises(
+        UsageError, match=r"^net net_for_calls:make: '.*' has changed on disk since it was imp"
+    ):
+        tiny(net=make)
