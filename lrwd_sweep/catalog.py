@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lrwd_sweep import image_folder, own_code
 from lrwd_sweep.errors import UnknownName
@@ -18,6 +18,7 @@ class DataSet:
     test: int  # 0 where there is no test split
     classes: int
     shape: tuple[int, ...]  # of one input: (features,), or (channels, height, width)
+    digest: str = field(default="", compare=False)  # of somebody's own, once they have been read
 
     @classmethod
     def known(cls, name: str) -> DataSet | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Self
 
@@ -105,6 +105,8 @@ class StudySpec:
         training = {} if self.training is None else self.training.to_dict()
         code = {f"code of {name}": digest for name, digest in training.pop("code", {}).items()}
         training.pop("engine", None)
+        if digest := training.get("sizes", {}).pop("digest", ""):
+            code[f"{_DATA} {training['data']}, which changed or, unless seeded, is other every time"] = digest
         return {
             "kind": str(self.kind),
             "optimizer": str(self.optimizer),
@@ -114,23 +116,27 @@ class StudySpec:
         }
 
     def differences(self, other: StudySpec) -> list[str]:
-        """Where `other` differs in identity, each as `name: mine, theirs`."""
+        """Where `other` differs in identity, each as `name: mine, theirs`; of unknown data in nothing."""
         mine, theirs = self.identity(), other.identity()
         return [
             f"{name}: {mine.get(name, 'none')}, {theirs.get(name, 'none')}"
             for name in dict.fromkeys([*mine, *theirs])
             if mine.get(name) != theirs.get(name)
+            and not (name.startswith(_DATA) and None in (mine.get(name), theirs.get(name)))
         ]
 
     def extended(self, other: StudySpec) -> StudySpec:
         """This study with `other`'s cells and seeds added, read by `other`'s metric."""
+        mine, theirs = self.training, other.training
+        if mine is not None and theirs is not None and not mine.data_set.digest:
+            mine = replace(mine, sizes=theirs.sizes)  # whose digest may be known by now
         return StudySpec(
             self.kind,
             self.optimizer,
             self.lattice.union(other.lattice),
             tuple(sorted({*self.seeds, *other.seeds})),
             other.metric,
-            self.training,
+            mine,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -201,6 +207,7 @@ def labels(specs: Sequence[StudySpec]) -> list[str]:
     return found
 
 
+_DATA = "data of"  # how the digest of somebody's own data is called in a difference
 _WORDS = {
     "schedule": "{}",
     "epochs": "{} epochs",

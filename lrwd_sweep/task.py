@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lrwd_sweep.errors import UsageError
@@ -34,8 +34,8 @@ def axis(given: Axis, name: str) -> tuple[float, ...]:
     return parse_axis(",".join(map(repr, values)), name)
 
 
-def looked_up(training: Training) -> Training:
-    """A training with the sizes of somebody's own data and the digests of their code.
+def looked_up(training: Training, *, anew: bool = True) -> Training:
+    """A training with what is to be known of somebody's own data, read `anew`, and the digests of their code.
 
     Raises UsageError, UnknownName or DataError.
     """
@@ -43,7 +43,7 @@ def looked_up(training: Training) -> Training:
         return training
     from lrwd_sweep.data import own_data  # noqa: PLC0415  # slow to load
 
-    return own_data.completed(training)
+    return own_data.completed(training, anew=anew)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,7 @@ class Task:
     seeds: int | None = None
     metric: str | None = None
     overrides: tuple[tuple[str, Any], ...] = ()  # of `Training`, by field
+    read: set[str] = field(default_factory=set, compare=False, repr=False)  # somebody's data, once for all
 
     @property
     def pictures(self) -> tuple[str, ...]:
@@ -88,15 +89,20 @@ class Task:
         Raises UsageError or UnknownName.
         """
         preset = find_preset(self.preset)
-        training = looked_up(preset.training.changed(**{**variant.training, **dict(self.overrides)}))
+        training = self._looked_up(preset.training.changed(**{**variant.training, **dict(self.overrides)}))
         lr = variant.lr if self.lr is None else axis(self.lr, "lr")
         wd = variant.wd if self.wd is None else axis(self.wd, "wd")
         if lr is None or wd is None:
-            default = replace(preset, training=looked_up(preset.training)).lattice(variant.optimizer)
+            default = replace(preset, training=self._looked_up(preset.training)).lattice(variant.optimizer)
             lr, wd = lr or default.lr, wd or default.weight_decay
         seeds = preset.seeds if self.seeds is None else self.seeds
         metric = self.metric or preset.metric
         return StudySpec(kind, variant.optimizer, Lattice(lr, wd), tuple(range(seeds)), metric, training)
+
+    def _looked_up(self, training: Training) -> Training:
+        found = looked_up(training, anew=training.data not in self.read)
+        self.read.add(training.data)
+        return found
 
     def name(self, spec: StudySpec) -> str:
         """The study's name unless one is given: made of the spec, behind the preset's but for the default.

@@ -195,6 +195,8 @@ class Training:
         """JSON-ready; sizes that the catalog knows are left to it, and so is what few studies have."""
         values = {n: str(v) if isinstance(v, StrEnum) else v for n, v in asdict(self).items()}
         values["code"] = dict(self.code)
+        if self.sizes is not None:
+            values["sizes"] = {n: v for n, v in asdict(self.sizes).items() if n != "digest" or v}
         usual = [name for name, value in _RARE.items() if values[name] == value]
         if DataSet.known(self.data) == self.sizes:
             usual.append("sizes")

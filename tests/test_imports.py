@@ -49,7 +49,17 @@ LAYERS = (
     {"spec", "training", "jit"},
     {"lattice", "axes", "decay", "optimizer", "conversion", "schedule", "catalog"}
     | {"trial", "surface", "separability", "evidence"},
-    {"errors", "signals", "image_folder", "own_code", "host", "version"},
+    {
+        "errors",
+        "signals",
+        "image_folder",
+        "own_code",
+        "own_imports",
+        "live_code",
+        "neighbours",
+        "host",
+        "version",
+    },
 )
 PURE = LAYERS[-2] | LAYERS[-1]
 KEPT_APART = [  # that no arrow joins, directly or not

@@ -181,6 +181,19 @@ class TestOwnCode:
             "code of package.data:load: ba9876543210, 000000000000"
         ]
 
+    def test_other_data_are_another_study_unless_nobody_has_noted_them(self) -> None:
+        unknown, one, two = (
+            spec(**OWN | {"sizes": DataSet(500, 90, 0, 3, (4,), d)}) for d in ("", "1a", "2b")
+        )
+        assert one.differences(two) == [
+            "data of package.data:load, which changed or, unless seeded, is other every time: 1a, 2b"
+        ]
+        assert not one.differences(unknown)
+        assert not unknown.differences(one)
+        for kept in (unknown.extended(one), one.extended(unknown), one.extended(one)):
+            assert StudySpec.from_dict(json.loads(json.dumps(kept.to_dict()))).differences(two)
+        assert "digest" not in unknown.to_dict()["training"]["sizes"]
+
     def test_the_engine_makes_no_other_study(self) -> None:
         assert spec(engine="loop") == spec(engine="vmap")
         assert not spec(engine="loop").differences(spec())

@@ -17,6 +17,7 @@ from torch.utils.data import TensorDataset
 
 from lrwd_sweep import own_code
 from lrwd_sweep.catalog import DataSet
+from lrwd_sweep.data.digest import digest
 from lrwd_sweep.data.files import Files
 from lrwd_sweep.data.splits import Pixels, Split, Splits
 from lrwd_sweep.errors import DataError, UsageError
@@ -25,39 +26,56 @@ from lrwd_sweep.training import Training
 
 NAMES = ("train", "validation", "test")
 SEED = 0  # of the generators while the function runs: a split drawn at random is the same every time
+_INSTEAD = {"train": "there is nothing to learn", "validation": "hold some out", "test": "leave test out"}
 _READ_TWICE = 8  # items, to see whether an item is always the same
 
 Pair = tuple[Tensor, Tensor]
 _ARRAYS = (Tensor, np.ndarray)
 
 
-def completed(training: Training) -> Training:
+def completed(training: Training, *, anew: bool = False) -> Training:
     """A training with what has to be looked up in somebody's own code: the data's sizes, all digests.
 
+    With `anew` data are read again, though this process has read them: their files may hold others by now.
     Raises UsageError, UnknownName or DataError.
     """
-    named = training.own_code.items()
-    code = {name: own_code.find(option, name).digest for option, name in named}
-    sizes = _sizes(load(training.data)) if training.data in code else training.sizes
+    found = [own_code.find(option, name) for option, name in training.own_code.items()]
+    for one in found:
+        one.refuse_stale()
+    code = {one.name: one.digest for one in found}
+    sizes = training.sizes
+    if training.data in code:
+        if anew:
+            _read.cache_clear()
+        sizes = _read(training.data, code[training.data], os.getcwd())[1]
     return replace(training, code=tuple(code.items()), sizes=sizes)
 
 
 def load(name: str, files: Files | None = None, sizes: DataSet | None = None) -> Splits:
     """What the function `name` returns; needs no `files`. Raises UsageError, UnknownName or DataError."""
-    splits = _loaded(name, own_code.find("--data", name).digest, os.getcwd())
-    if sizes not in (None, _sizes(splits)):
-        raise DataError(f"--data {name} gives other data than a moment ago; run the same command again")
+    splits, found = _read(name, own_code.find("--data", name).digest, os.getcwd())
+    if sizes is not None and (sizes != found or sizes.digest not in ("", found.digest)):
+        raise DataError(
+            f"--data {name} gives other data than a moment ago; run the same command again, and seed what it "
+            "draws"
+        )
     return splits
 
 
 def _sizes(splits: Splits) -> DataSet:
     counts = (len(splits.train), len(splits.validation), len(splits.test))
-    return DataSet(*counts, classes=int(splits.train.y.max()) + 1, shape=tuple(splits.train.x.shape[1:]))
+    classes, shape = int(splits.train.y.max()) + 1, tuple(splits.train.x.shape[1:])
+    return DataSet(*counts, classes, shape, digest(splits))
 
 
 @lru_cache(maxsize=1)
-def _loaded(name: str, digest: str, folder: str) -> Splits:
-    """Loaded once for the code `digest` in a `folder`: to see its sizes and to train are one reading."""
+def _read(name: str, code: str, folder: str) -> tuple[Splits, DataSet]:
+    """Read once for the code of that digest in a `folder`: to see its sizes and to train are one reading."""
+    splits = _loaded(name)
+    return splits, _sizes(splits)
+
+
+def _loaded(name: str) -> Splits:
     code = own_code.find("--data", name)
     arguments = code.arguments({}, {})
     try:
@@ -68,7 +86,9 @@ def _loaded(name: str, digest: str, folder: str) -> Splits:
         raise DataError(f"--data {name}: {error}") from error
     except UsageError as error:  # whatever the function raised
         raise DataError(str(error)) from error
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise DataError(f"--data {name} cannot be read: {code.told(error)}") from error
 
 
@@ -82,7 +102,7 @@ def _parts(found: Any) -> dict[str, Any]:
         parts = dict(zip(NAMES, found, strict=False))
     else:
         raise DataError(
-            f"it returns {_kind(found)}; return train, validation and, if there is one, test, each a pair of "
+            f"it returns {_what(found)}; return train, validation and, if there is one, test, each a pair of "
             "tensors (x, y) or a data set"
         )
     if parts.get("test") is None:
@@ -94,6 +114,8 @@ def _pair(name: str, part: Any) -> Pair:
     """A split as x (n, *shape) and y (n,). Raises DataError, and what a data set raises."""
     if isinstance(part, TensorDataset):
         part = part.tensors
+    if isinstance(part, tuple) and len(part) != 2 and all(isinstance(v, _ARRAYS) for v in part):
+        raise DataError(f"{name} holds {_kind(part)}; make it the two tensors x and y")
     if isinstance(part, tuple | list) and len(part) == 2 and all(isinstance(v, _ARRAYS) for v in part):
         return _inputs(name, _tensor(part[0])), _labels(name, _tensor(part[1]))
     if not hasattr(part, "__getitem__") or not hasattr(part, "__len__") or isinstance(part, str | Mapping):
@@ -122,7 +144,7 @@ def _item(name: str, k: int, item: Any) -> tuple[Tensor, int]:
         raise DataError(f"item {k} of {name} is {_kind(item)}; make it a pair (x, class)")
     x, y = item
     if not isinstance(x, _ARRAYS):
-        raise DataError(f"item {k} of {name} holds {_kind(x)}; make it a tensor, as by ToTensor()")
+        raise DataError(f"item {k} of {name} holds {_what(x)} as x; make it a tensor, as by ToTensor()")
     try:
         label = y.item() if isinstance(y, Tensor | np.ndarray | np.generic) else y
     except (RuntimeError, ValueError):  # several numbers
@@ -140,7 +162,8 @@ def _tensor(values: Tensor | np.ndarray) -> Tensor:
 
 def _inputs(name: str, x: Tensor) -> Tensor:
     if x.dim() < 2 or not x.numel():
-        raise DataError(f"x of {name} has shape {tuple(x.shape)}; give it one row per item")
+        none = "" if len(x) else f", of which there is none: {_INSTEAD[name]}"
+        raise DataError(f"x of {name} has shape {tuple(x.shape)}; give it one row per item{none}")
     if x.dtype == torch.uint8 and x.dim() == 4:
         return x
     if not x.is_floating_point():
@@ -192,6 +215,11 @@ def _splits(pairs: Mapping[str, Pair]) -> Splits:
 
 def _dtype(x: Tensor) -> str:
     return str(x.dtype).removeprefix("torch.")
+
+
+def _what(value: object) -> str:
+    kind = _kind(value)
+    return kind if kind.startswith("a ") else f"a value {kind}"
 
 
 def _kind(value: object) -> str:

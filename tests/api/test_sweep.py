@@ -172,3 +172,53 @@ def test_sigterm_does_what_the_program_around_has_it_do(interrupting: list[int])
     finally:
         signal.signal(signal.SIGTERM, before)
     assert 0 < len(stored()) < 8
+
+
+OWN_DATA = """
+import torch
+
+calls = []
+
+def load():
+    calls.append(1)
+    x = torch.load("x.pt")
+    y = (torch.arange(len(x)) % 2)
+    return (x[:40], y[:40]), (x[40:], y[40:])
+"""
+
+
+def test_every_call_reads_ones_own_data_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    Path("data_for_calls.py").write_text(OWN_DATA)
+    import data_for_calls  # type: ignore[import-not-found]
+
+    def swept(call: Any, scale: float, **options: Any) -> Any:
+        torch.save(scale * torch.arange(120.0).reshape(60, 2), "x.pt")
+        asked: dict[str, Any] = {"lr": "2^-7:2^-6", "weight_decay": [0.01, 0.1], "epochs": 1, "seeds": 1}
+        data_for_calls.calls.clear()
+        asked |= {"batch_size": 8, "progress": False, "data": "data_for_calls:load", **options}
+        found = call(**asked)
+        assert len(data_for_calls.calls) == 1
+        return found
+
+    first = swept(lrwd_sweep.sweep, 0.01)
+    with pytest.raises(SpecMismatch, match="data of data_for_calls:load, which changed"):
+        swept(lrwd_sweep.sweep, 0.02)
+    other = swept(lrwd_sweep.sweep, 0.02, study_name="other")
+    assert not other.frame["val_loss"].equals(first.frame["val_loss"])
+    swept(lrwd_sweep.compare, 0.01, optimizers=["sgdw", "adamw"])
+
+
+def test_a_network_whose_file_changed_since_its_import_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    source = "from torch import nn\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
+    Path("net_for_calls.py").write_text(source)
+    from net_for_calls import make  # type: ignore[import-not-found]
+
+    Path("net_for_calls.py").write_text(source.replace("64, 10)", "64, 10, bias=False)"))
+    with pytest.raises(
+        UsageError, match=r"^net net_for_calls:make: '.*' has changed on disk since it was imp"
+    ):
+        tiny(net=make)

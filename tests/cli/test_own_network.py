@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+import torch
 
 from lrwd_sweep.store import open_store
 from tests.cli.conftest import STORE, Ended, Run
@@ -146,6 +149,65 @@ def test_other_code_under_the_same_name_is_refused_with_the_difference(
     found = run("grid", *mine)
     _refused(found, 2, "was begun otherwise", f"code of ./{file}:", "--study-name")
     assert run("grid", *mine, "--study-name", "another").code == 0
+
+
+def test_a_helper_that_has_changed_is_other_code(run: Run, project: Path) -> None:
+    network = project / "my_net.py"
+    network.write_text(network.read_text() + "\nfrom my_blocks import WIDTH\n")
+    (project / "my_blocks.py").write_text("WIDTH = 8\n")
+    assert run("grid", *OWN, *AXES).code == 0
+    assert "nothing to train" in run("grid", *OWN, *AXES).err
+    (project / "my_blocks.py").write_text("WIDTH = 9\n")
+    _refused(run("grid", *OWN, *AXES), 2, "was begun otherwise", "code of ./my_net.py:Net", "--study-name")
+
+
+READING = """
+import torch
+
+def load():
+    x, y = torch.load("d.pt")
+    return (x[:64], y[:64]), (x[64:], y[64:])
+"""
+
+
+def _data(seed: int) -> None:
+    x = torch.randn(96, 5, generator=torch.Generator().manual_seed(seed))
+    torch.save((x, (x[:, 0] > 0).long()), "d.pt")
+
+
+def test_data_that_have_changed_under_a_name_are_refused(run: Run, project: Path) -> None:
+    (project / "my_data.py").write_text(READING)
+    _data(0)
+    assert run("grid", *OWN, *AXES).code == 0
+    assert "nothing to train" in run("grid", *OWN, *AXES).err
+    _data(1)
+    _refused(run("grid", *OWN, *AXES), 2, "data of ./my_data.py:load, which changed or", "--study-name")
+    _data(0)
+    assert "nothing to train" in run("grid", *OWN, *AXES).err
+
+
+def test_data_that_are_random_at_every_call_are_told_to_be_seeded(run: Run, project: Path) -> None:
+    text = DATA.replace("torch.randn(96, 5)", "torch.randn(96, 5, generator=fresh)")
+    fresh = "    fresh = torch.Generator()\n    fresh.seed()\n    x ="
+    (project / "my_data.py").write_text(text.replace("    x =", fresh))
+    assert run("grid", *OWN, *AXES).code == 0
+    _refused(run("grid", *OWN, *AXES), 2, "which changed or, unless seeded, is other every time")
+
+
+def test_a_study_whose_data_nobody_noted_goes_on_with_those_that_it_finds(run: Run) -> None:
+    assert run("grid", *OWN, *AXES).code == 0
+    with closing(sqlite3.connect(STORE)) as store:
+        (text,) = store.execute("select spec from studies").fetchone()
+        spec = json.loads(text)
+        del spec["training"]["sizes"]["digest"]
+        store.execute("update studies set spec = ?", [json.dumps(spec)])
+        store.commit()
+    assert run("report").code == 0
+    assert "nothing to train" in run("grid", *OWN, *AXES).err
+    with open_store(STORE, write=False) as opened:
+        training = opened.get_study(NAME).spec.training
+        assert training is not None
+        assert training.data_set.digest
 
 
 def test_options_of_the_network_come_from_the_preset(run: Run, project: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset, random_split
 
 from lrwd_sweep.catalog import DataSet
-from lrwd_sweep.data import load
+from lrwd_sweep.data import Split, Splits, load
+from lrwd_sweep.data.digest import digest
 from lrwd_sweep.data.own_data import completed
 from lrwd_sweep.errors import DataError, UsageError
 from lrwd_sweep.training import Training
@@ -132,9 +134,49 @@ def test_to_see_its_sizes_and_to_train_is_one_reading() -> None:
     assert len(calls) == 1
 
 
+def test_it_is_read_again_where_that_is_asked_for() -> None:
+    made = iter([(_pair(), _pair(6)), ((_pair()[0] + 1, _pair()[1]), _pair(6))])
+    training = _completed(lambda: next(made))
+    again = completed(training, anew=True)
+    assert again.data_set.digest != training.data_set.digest
+    assert load(training.data, again.data_set).train.x.sub(_pair()[0]).sub(1).abs().max() < 1e-6
+    with pytest.raises(DataError, match=r"gives other data than a moment ago; .* and seed what it draws"):
+        load(training.data, training.data_set)
+
+
+def test_its_digest_is_that_of_every_number_and_its_type() -> None:
+    def found(x: Tensor, y: Tensor, *others: tuple[Tensor, Tensor]) -> str:
+        returned.append(lambda: ((x, y), *others))
+        return completed(Training(data=f"{HERE}:data", batch_size=4), anew=True).data_set.digest
+
+    x, y = _pair()
+    other, label = x.clone(), y.clone()
+    other[7, 3] = other[7, 3].nextafter(torch.tensor(9.0))
+    label[[4, 5]] = label[[5, 4]]
+    v = _pair(6)
+    flat, deep = (v[0].reshape(6, 1, 5), v[1]), x.reshape(12, 1, 5)
+    first = found(x, y, v)
+    assert len(first) == 12
+    assert first == found(x.t().contiguous().t(), y.int(), v)
+    digests = [found(other, y, v), found(x, label, v), found(x, y, (-v[0], v[1])), found(x, y, v, v)]
+    digests += [found(x[:6], y[:6], (x[6:], y[6:])), found(deep, y, flat)]
+    digests += [found(x.to(kind), y, (v[0].to(kind), v[1])) for kind in (torch.float64, torch.bfloat16)]
+    assert len({first, *digests}) == 9
+
+
+def test_what_does_not_fit_a_chunk_has_its_part_in_the_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lrwd_sweep.data.digest._CHUNK", 100)
+    x, y = torch.arange(60.0).reshape(12, 5), torch.arange(12)
+
+    def found(x: Tensor) -> str:
+        return digest(Splits(Split(x, y), Split(x[:2], y[:2]), Split(x[:0], y[:0])))
+
+    assert len({found(x + 99 * torch.eye(60)[k].reshape(12, 5)) for k in range(0, 60, 7)}) == 9
+
+
 def test_other_sizes_than_expected_are_refused() -> None:
     training = _completed(lambda: (_pair(), _pair(6)))
-    with pytest.raises(DataError, match="gives other data than a moment ago"):
+    with pytest.raises(DataError, match=r"gives other data than a moment ago"):
         load(training.data, DataSet(13, 6, 0, 3, (5,)))
 
 
@@ -143,6 +185,21 @@ class Random(Items):
 
     def __getitem__(self, k: int) -> tuple[Tensor, int]:
         return self.x[k] + torch.rand(()), int(self.y[k])
+
+
+class Leaving(BaseException):
+    """As libraries have that want nobody to catch it."""
+
+
+def _leaving() -> Any:
+    raise Leaving("out of here")
+
+
+class LeavingItems(Items):
+    """The same, one by one."""
+
+    def __getitem__(self, k: int) -> tuple[Tensor, int]:
+        return self.x[k], _leaving()
 
 
 class Raising(Items):
@@ -165,7 +222,7 @@ V = _pair(6)
     ("make", "complaint"),
     [
         (lambda: (X, Y), "it returns a tuple of 2; return train, validation and, if there is one, test"),
-        (lambda: X, "it returns of type Tensor; return train, validation"),
+        (lambda: X, "it returns a value of type Tensor; return train, validation"),
         (lambda: ((X, Y),), "it returns a tuple of 1; return train, validation"),
         (
             lambda: {"train": (X, Y), "val": V},
@@ -189,6 +246,15 @@ V = _pair(6)
         (lambda: ((X.long(), Y), V), "x of train is int64; give floating-point numbers"),
         (lambda: ((X[:, 0], Y), V), "x of train has shape (12,); give it one row per item"),
         (lambda: ((X[:0], Y[:0]), V), "x of train has shape (0, 5); give it one row per item"),
+        (lambda: ((X, Y), (X[:0], Y[:0])), "give it one row per item, of which there is none: hold some out"),
+        (
+            lambda: ((X, Y), V, (X[:0], Y[:0])),
+            "x of test has shape (0, 5); give it one row per item, of which",
+        ),
+        (lambda: (TensorDataset(X, Y, Y), V), "train holds a tuple of 3; make it the two tensors x and y"),
+        (lambda: (TensorDataset(X), V), "train holds a tuple of 1; make it the two tensors x and y"),
+        (lambda: ((X, Y, Y), V), "train holds a tuple of 3; make it the two tensors x and y"),
+        (lambda: ((X, Y), [((X, X), 0)]), "item 0 of validation holds a tuple of 2 as x; make it a tensor"),
         (lambda: ((NAN, Y), V), "item 7 of train is not finite; leave it out"),
         (
             lambda: (Items(X, Y), 3),
@@ -200,10 +266,16 @@ V = _pair(6)
             lambda: (Random(X, Y), V),
             "item 0 of train is another every time; it is read once, so leave random",
         ),
-        (lambda: ([(1, 2)] * 3, V), "item 0 of train holds of type int; make it a tensor, as by ToTensor()"),
+        (
+            lambda: ([(1, 2)] * 3, V),
+            "item 0 of train holds a value of type int as x; make it a tensor, as by ToTensor()",
+        ),
         (lambda: ([X[0]] * 3, V), "item 0 of train is of type Tensor; make it a pair (x, class)"),
         (lambda: ([(X[0], 0.5)] * 3, V), "item 0 of train has the label 0.5; make it a class"),
         (lambda: (Raising(X, Y), V), "cannot be read: FileNotFoundError: no image 0 (test_own_data.py, line"),
+        (lambda: (LeavingItems(X, Y), V), "cannot be read: Leaving: out of here (test_own_data.py, line"),
+        (_leaving, "raised Leaving: out of here (test_own_data.py, line"),
+        (lambda: sys.exit(1), "raised SystemExit: 1 (test_own_data.py, line"),
         (lambda: 1 / 0, "raised ZeroDivisionError: division by zero (test_own_data.py, line"),
     ],
 )
@@ -214,6 +286,14 @@ def test_what_is_wrong_is_one_line(make: Callable[[], Any], complaint: str) -> N
     assert text.startswith(f"--data {HERE}:data")
     assert complaint in text
     assert "\n" not in text
+
+
+def test_ctrl_c_is_nobodys_fault() -> None:
+    def interrupted() -> Any:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _completed(interrupted)
 
 
 def needing(folder: str) -> Any:

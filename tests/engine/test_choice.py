@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lrwd_sweep.data.own_data import completed
 from lrwd_sweep.engine import choice
 from lrwd_sweep.engine.choice import chosen, obstacle
 from lrwd_sweep.engine.choice_cache import FILE, ChoiceCache, cache_folder
@@ -94,6 +96,26 @@ def test_a_choice_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked == []
     for other in ({"batch_size": 32}, {"precision": "bfloat16"}):  # those are other questions
         assert chosen(replace(NET, **other), CPU).engine == "loop"
+
+
+def test_a_choice_is_made_again_for_a_helper_that_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(choice, "_same_bits", lambda *_: True)
+    helper = tmp_path / "blocks_of_one.py"
+    (tmp_path / "net_of_one.py").write_text(
+        "from blocks_of_one import WIDTH\nfrom torch import nn\ndef make():\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, WIDTH), nn.Linear(WIDTH, 10))\n"
+    )
+    asked = []
+    for text in ("WIDTH = 5\n", "WIDTH = 6\n", "WIDTH = 5\n"):
+        helper.write_text(text)
+        timed = _times(monkeypatch, 1e-3, 1e-4)
+        training = completed(Training(net=f"{tmp_path}/net_of_one.py:make", batch_size=16))
+        assert chosen(training, CPU).engine == "vmap"
+        asked.append(bool(timed))
+    assert asked == [True, True, False]
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"x": 3}', "\x00", "null"])
