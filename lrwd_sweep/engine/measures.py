@@ -28,7 +28,9 @@ def losses_of(loss: Loss, logits: Tensor, y: Tensor) -> Tensor:  # (L, C, B), (B
     """Every lane's loss, summed over the batch."""
     if loss is functional.cross_entropy:
         return functional.cross_entropy(logits, y.expand(len(logits), -1), reduction="none").sum(dim=1)
-    return torch.stack([loss(lane.t(), y) for lane in logits]) * len(y)
+    with torch.inference_mode(mode=False), torch.no_grad():  # it may keep a tensor for training
+        found = [loss(lane.t().clone(), y.clone()) for lane in logits]  # or change what it is given
+    return torch.stack(found) * len(y)
 
 
 def named(split: str, values: Tensor) -> dict[str, list[float]]:  # (MEASURES, L)

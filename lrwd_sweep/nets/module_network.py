@@ -18,6 +18,7 @@ from lrwd_sweep.nets.invariance import scale_invariant
 from lrwd_sweep.nets.loss import Loss
 from lrwd_sweep.nets.module_lanes import ModuleLanes
 from lrwd_sweep.nets.network import Lanes
+from lrwd_sweep.nets.own_lanes import OwnLanes
 from lrwd_sweep.nets.precision import compute_type
 from lrwd_sweep.nets.probe import examine
 from lrwd_sweep.nets.seeded import seeded
@@ -103,8 +104,9 @@ class ModuleNetwork:
         """As many modules as `theta` holds; `batch` does not matter to them."""
         if self.way.stacked:
             return VmapLanes(self.module, theta, grad, self.way.loss, precision=self.way.precision)
+        kind = OwnLanes if self.way.careful else ModuleLanes
         layout, precision = self.layout, self.way.precision
-        return ModuleLanes(self.module, theta, grad, self.way.loss, layout, precision=precision)
+        return kind(self.module, theta, grad, self.way.loss, layout, precision=precision)
 
     @cached_property
     def _channels_first(self) -> Self:

@@ -69,7 +69,7 @@ class VmapLanes:
         state = {**theta, **buffers}
         with computing(self.dtype, x.device, stacked=True):
             logits = functional_call(self.module, state, (x,)).to(x.dtype)
-        return self.loss(logits, y), logits, {name: state[name] for name in buffers}
+        return self.loss(logits.clone(), y), logits, {name: state[name] for name in buffers}
 
     def predictor(self) -> VmapPredictor:
         """The networks themselves: what they predict follows their training."""

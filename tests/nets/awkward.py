@@ -193,7 +193,20 @@ class Lazy(nn.Module):
         return self.head(self.body(x))
 
 
+class ChangingItsInput(nn.Module):
+    """What comes in is changed in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.ReLU(inplace=True), nn.Linear(64, 4))
+
+    def forward(self, x: Tensor) -> Any:
+        x += 0.1
+        return self.body(x.mul_(2))
+
+
 VECTORISED = (
+    ChangingItsInput,
     Normed,
     EvalByDefault,
     Dropping,

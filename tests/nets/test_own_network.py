@@ -99,7 +99,7 @@ def test_lane_is_the_module_alone_under_torch_optim(
             assert (value[lane] - parameters[name]).abs().max() < 1e-10
         for name, split in (("val", tiny64.validation), ("test", tiny64.test)):
             with torch.no_grad():
-                logits = _logits(module(split.x))
+                logits = _logits(module(split.x.clone()))
             loss = functional.cross_entropy(logits, split.y).item()
             assert trials[lane].metrics[f"{name}_loss"] == pytest.approx(loss, abs=1e-10)
 
@@ -280,6 +280,16 @@ def noisy(logits: Tensor, y: Tensor) -> Tensor:
     return smoothed(logits + torch.randn_like(logits), y)
 
 
+def changing(logits: Tensor, y: Tensor) -> Tensor:
+    """The next class, in place."""
+    return smoothed(logits.mul_(-2), y.add_(1).remainder_(4))
+
+
+def pure(logits: Tensor, y: Tensor) -> Tensor:
+    """The same in new tensors."""
+    return smoothed(logits * -2, (y + 1) % 4)
+
+
 def broken(logits: Tensor, y: Tensor) -> Tensor:
     """Raises."""
     raise KeyError(len(y))
@@ -301,6 +311,17 @@ def test_a_loss_of_ones_own_trains_and_measures(net: str, engine: str, tiny64: S
     for lane, trial in zip(logits, trials, strict=True):
         expected = smoothed(lane.t(), tiny64.validation.y).item()
         assert trial.metrics["val_loss"] == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("engine", ["loop", "vmap"])
+def test_a_loss_that_changes_what_it_is_given_changes_nothing_else(engine: str, tiny64: Splits) -> None:
+    labels = tiny64.validation.y.clone()
+    changed, pristine = (
+        PackTrainer(Optimizer.parse("adamw"), _own("mlp", engine, 2, loss=f"{HERE}:{loss}"), CELLS, 0, tiny64)
+        for loss in ("changing", "pure")
+    )
+    assert changed.run() == pristine.run()
+    assert torch.equal(tiny64.validation.y, labels)
 
 
 @pytest.mark.parametrize(
