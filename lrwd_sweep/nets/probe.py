@@ -24,6 +24,8 @@ from lrwd_sweep.nets.precision import computing
 
 BATCH = 8
 
+_ATTENTION = "aten::_scaled_dot_product"  # operators that say that they draw, though most drop nothing
+
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sees every operator: whether random numbers come from a given generator."""
@@ -46,13 +48,21 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if torch.Tag.nondeterministic_seeded in func.tags and kwargs.get("generator") is None:
+        if torch.Tag.nondeterministic_seeded in func.tags and _draws(func, args, kwargs):
             where = self.layers[-1] if self.layers else "the loss"
             raise UsageError(
                 f"{where} draws random numbers from torch's global generator, which lanes cannot share; use "
-                "torch.nn.Dropout as a layer for it, or set its randomness to 0"
+                "torch.nn.Dropout as a layer for it, or set its randomness to 0 (dropout=0 for attention and "
+                "recurrent layers)"
             )
         return func(*args, **kwargs)
+
+
+def _draws(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a call of an operator that may draw does so, and from the global generator."""
+    given = dict(zip((argument.name for argument in func._schema.arguments), args, strict=False)) | kwargs
+    idle = func._schema.name.startswith(_ATTENTION) and not given.get("dropout_p")
+    return not idle and given.get("generator") is None
 
 
 def examine(

@@ -205,6 +205,38 @@ class ChangingItsInput(nn.Module):
         return self.body(x.mul_(2))
 
 
+class Keeping(nn.Module):
+    """A tensor of the longest batch so far, which is one of evaluation, and its own gradient as a feature."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(64, 8), nn.Linear(64, 4)
+        self.scale = torch.ones(0, 1)
+
+    def forward(self, x: Tensor) -> Any:
+        if len(self.scale) < len(x):
+            self.scale = torch.linspace(0.9, 1.1, 20)[: len(x), None].to(x)
+        with torch.enable_grad():
+            x = x.flatten(1).requires_grad_()
+            (slope,) = torch.autograd.grad(self.body(x).tanh().sum(), x, create_graph=True)
+        return self.head(slope * self.scale[: len(x)])
+
+
+class Attending(nn.Module):
+    """Attention that drops nothing, as a function and in torch's layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(8, 2, 12, dropout=0.0, batch_first=True)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Any:
+        h = self.layer(x.flatten(1, 2))
+        h = h + self.attention(h, h, h, need_weights=False)[0]
+        return self.head(nn.functional.scaled_dot_product_attention(h, h, h).mean(1))
+
+
 VECTORISED = (
     ChangingItsInput,
     Normed,
@@ -220,4 +252,9 @@ VECTORISED = (
     OfTokens,
     Lazy,
 )
-LOOPED = (AveragedForever, LookingAtValues)
+LOOPED = {  # and why
+    Attending: "has a layer that vmap runs one by one",
+    AveragedForever: "cannot be vectorised",
+    Keeping: "cannot be vectorised",
+    LookingAtValues: "cannot be vectorised",
+}

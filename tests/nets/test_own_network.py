@@ -84,9 +84,8 @@ def test_lane_is_the_module_alone_under_torch_optim(
 ) -> None:
     task = _awkward(kind, engine)  # 51 steps
     if engine == "vmap" and kind in awkward.LOOPED:
-        with pytest.raises(
-            UsageError, match=r"--engine vmap: .* cannot be vectorised \(.*\); choose auto or loop"
-        ):
+        why = awkward.LOOPED[kind]
+        with pytest.raises(UsageError, match=rf"--engine vmap: .* {why} \(.*\); choose auto or loop"):
             chosen(task, CPU)
         return
     trainer = PackTrainer(Optimizer.parse("adamw:lr-scaled"), task, CELLS, 3, tiny64)
@@ -210,6 +209,18 @@ class Hidden(nn.Module):
         return functional.dropout(self.body(x), 0.5, self.training)
 
 
+class Recurrent(nn.Module):
+    """Drops between its layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.GRU(8, 6, 2, dropout=0.1, batch_first=True), nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.body(x[:, 0])[0][:, -1])
+        return logits
+
+
 class WrongInTraining(Hidden):
     """Raises under a layer."""
 
@@ -235,6 +246,7 @@ READY = regression()
         ("all_frozen", r"does not depend on any parameter that trains"),
         ("complex_valued", r"parameter phase is complex64 \(2,\); make it real"),
         ("Hidden", r"Hidden itself draws random numbers .*; use torch.nn.Dropout as a layer"),
+        ("Recurrent", r"the layer body \(GRU\) draws .*\(dropout=0 for attention and recurrent layers\)"),
         ("WrongInTraining", r"RuntimeError: .* in WrongInTraining itself \(test_own_network.py, line \d+\)"),
         ("READY", r"it is a network already, the same for every seed; name what makes it"),
         ("HERE", r"is of type str; name a function or a class"),
