@@ -307,6 +307,21 @@ def broken(logits: Tensor, y: Tensor) -> Tensor:
     raise KeyError(len(y))
 
 
+class Focal(nn.Module):
+    """A loss as a class, of which there may be an instance with a parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, logits: Tensor, y: Tensor) -> Tensor:
+        p = logits.softmax(1).gather(1, y.unsqueeze(1))
+        return -((1 - p) ** self.gamma * p.log()).mean()
+
+
+FOCAL = Focal()
+
+
 @pytest.mark.parametrize("engine", ["loop", "vmap"])
 @pytest.mark.parametrize("net", ["mlp", "tests.nets.awkward:Normed"])
 def test_a_loss_of_ones_own_trains_and_measures(net: str, engine: str, tiny64: Splits) -> None:
@@ -343,13 +358,16 @@ def test_a_loss_that_changes_what_it_is_given_changes_nothing_else(engine: str, 
         ("detached", "does not depend on any parameter"),
         ("noisy", "the loss draws random numbers"),
         ("broken", rf"--loss {HERE}:broken raised KeyError: 8 \(test_own_network.py, line \d+\)"),
+        ("Focal", "Focal is a class; name an instance, or a function of logits and labels"),
+        ("FOCAL", "FOCAL has parameters, which would not train; let the network have them"),
         ("absent", f"unknown name in {HERE} 'absent'"),
     ],
 )
 @pytest.mark.parametrize("net", ["mlp", "cnn", "tests.nets.awkward:Normed"])
 def test_a_loss_that_is_none_is_refused_in_one_line(net: str, loss: str, complaint: str) -> None:
-    with pytest.raises(UsageError, match=complaint):
+    with pytest.raises(UsageError, match=complaint) as refused:
         network(_own(net, loss=f"{HERE}:{loss}"))
+    assert loss == "absent" or str(refused.value).startswith(f"--loss {HERE}:{loss}")
 
 
 def test_an_error_in_training_is_the_networks_where_it_passed_through_it() -> None:
