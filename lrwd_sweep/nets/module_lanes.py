@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lrwd_sweep.catalog import FLOAT32
+from lrwd_sweep.errors import UsageError
 from lrwd_sweep.nets.loss import Loss
 from lrwd_sweep.nets.noise import Noisy
 from lrwd_sweep.nets.precision import compute_type, computing
@@ -121,9 +122,22 @@ def untrained(module: nn.Module, theta: Mapping[str, Tensor]) -> dict[int, objec
     copies: dict[int, object] = {}
     for name, value in module.named_parameters():
         if name not in theta:
-            frozen = value.detach().to(like.device, like.dtype, copy=True)
-            copies[id(value)] = nn.Parameter(frozen, requires_grad=False)
+            alike = value.detach().to(like.device, like.dtype, copy=True)
+            copies[id(value)] = nn.Parameter(alike, value.requires_grad)
     for buffer in module.buffers():
         dtype = like.dtype if buffer.is_floating_point() else buffer.dtype
         copies[id(buffer)] = buffer.to(like.device, dtype, copy=True)
     return copies
+
+
+def sometimes_trained(module: nn.Module, new: Sequence[str], missing: Sequence[str]) -> UsageError:
+    """What to say where parameters have a gradient that they had not, or have none where they had one."""
+    what = (
+        f"{new[0]} of {type(module).__name__} has a gradient, and had none when the network was tried out"
+        if new
+        else f"{missing[0]} of {type(module).__name__} has no gradient at a step, at which torch.optim would "
+        "leave it alone"
+    )
+    return UsageError(
+        f"the parameter {what}; let it take part in every step, such as by 0 * parameter.sum() in the logits"
+    )

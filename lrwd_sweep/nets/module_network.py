@@ -105,9 +105,8 @@ class ModuleNetwork:
         """As many modules as `theta` holds; `batch` does not matter to them."""
         if self.way.stacked:
             return VmapLanes(self.module, theta, grad, self.way.loss, precision=self.way.precision)
-        kind = OwnLanes if self.way.careful else ModuleLanes
-        layout, precision = self.layout, self.way.precision
-        return kind(self.module, theta, grad, self.way.loss, layout, precision=precision)
+        way = self.module, theta, grad, self.way.loss, self.layout, self.way.precision
+        return OwnLanes(*way, self.classes) if self.way.careful else ModuleLanes(*way)
 
     @cached_property
     def _channels_first(self) -> Self:

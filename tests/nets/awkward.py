@@ -326,7 +326,8 @@ class TopOne(nn.Module):
         weight, chosen = self.gate(x).softmax(1).max(1)
         out = x.new_zeros(len(x), 4)
         for place, expert in enumerate(self.experts):
-            out[chosen == place] = expert(x[chosen == place]) * weight[chosen == place, None]
+            mine = chosen == place
+            out[mine] = (expert(x[mine]) * weight[mine, None]).to(out.dtype)
         return out
 
 
