@@ -29,8 +29,17 @@ def losses_of(loss: Loss, logits: Tensor, y: Tensor) -> Tensor:  # (L, C, B), (B
     if loss is functional.cross_entropy:
         return functional.cross_entropy(logits, y.expand(len(logits), -1), reduction="none").sum(dim=1)
     with torch.inference_mode(mode=False), torch.no_grad():  # it may keep a tensor for training
-        found = [loss(lane.t().clone(), y.clone()) for lane in logits]  # or change what it is given
-    return torch.stack(found) * len(y)
+        return torch.stack([_loss_of(loss, lane.t(), y) for lane in logits]) * len(y)
+
+
+def _loss_of(loss: Loss, logits: Tensor, y: Tensor) -> Tensor:  # (B, C), (B,) → ()
+    """The mean loss of copies, which it may change; NaN if it raises over what is not finite."""
+    try:
+        return loss(logits.clone(), y.clone())
+    except Exception:
+        if logits.isfinite().all():
+            raise
+        return logits.new_tensor(math.nan)
 
 
 def named(split: str, values: Tensor) -> dict[str, list[float]]:  # (MEASURES, L)
