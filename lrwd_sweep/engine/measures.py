@@ -28,7 +28,18 @@ def losses_of(loss: Loss, logits: Tensor, y: Tensor) -> Tensor:  # (L, C, B), (B
     """Every lane's loss, summed over the batch."""
     if loss is functional.cross_entropy:
         return functional.cross_entropy(logits, y.expand(len(logits), -1), reduction="none").sum(dim=1)
-    return torch.stack([loss(lane.t(), y) for lane in logits]) * len(y)
+    with torch.inference_mode(mode=False), torch.no_grad():  # it may keep a tensor for training
+        return torch.stack([_loss_of(loss, lane.t(), y) for lane in logits]) * len(y)
+
+
+def _loss_of(loss: Loss, logits: Tensor, y: Tensor) -> Tensor:  # (B, C), (B,) → ()
+    """The mean loss of copies, which it may change; NaN if it raises over what is not finite."""
+    try:
+        return loss(logits.clone(), y.clone())
+    except Exception:
+        if logits.isfinite().all():
+            raise
+        return logits.new_tensor(math.nan)
 
 
 def named(split: str, values: Tensor) -> dict[str, list[float]]:  # (MEASURES, L)

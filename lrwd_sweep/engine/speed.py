@@ -148,7 +148,8 @@ def made_up(training: Training, place: torch.device) -> Splits:
     sizes, stream = training.data_set, torch.Generator().manual_seed(0)
 
     def split(count: int) -> Split:
-        x = torch.rand(count, *sizes.shape, generator=stream)  # 0 as a whole number, a token that all know
+        x = torch.rand(count, *sizes.shape, generator=stream)  # 0 as whole numbers, the filling of sentences
+        x.flatten(1)[:, 0] = 1  # of one word
         return Split(x, torch.randint(sizes.classes, (count,), generator=stream)).to(place, torch.float32)
 
     evaluated = split(min(EVAL_BATCH, 2 * training.batch_size))

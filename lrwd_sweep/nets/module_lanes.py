@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lrwd_sweep.catalog import FLOAT32
+from lrwd_sweep.errors import UsageError
 from lrwd_sweep.nets.loss import Loss
 from lrwd_sweep.nets.noise import Noisy
 from lrwd_sweep.nets.precision import compute_type, computing
@@ -51,42 +52,50 @@ class ModuleLanes:
             x, y = _ordered(x, self.layout), y.clone()  # copies: what inference mode makes is not recorded
             for grad in self.grads:
                 grad.zero_()
-            for lane, noisy, stream in zip(self.lanes, self.noisy, noise, strict=True):
+            for k, (noisy, stream) in enumerate(zip(self.noisy, noise, strict=True)):
                 for part in noisy:
                     part.noise = stream
-                with computing(self.dtype, x.device):
-                    logits = lane(x).to(x.dtype)
-                loss = self.loss(logits, y)
-                torch.autograd.backward(loss)
-                losses.append(loss.detach())
-                found.append(logits.detach().t())
+                loss, logits = self.trained(k, x, y)
+                losses.append(loss)
+                found.append(logits.t())
         return torch.stack(losses), torch.stack(found)
+
+    def trained(self, k: int, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:  # (), (B, C)
+        """The loss and logits of lane k, whose gradients are added to what is there."""
+        with computing(self.dtype, x.device):
+            logits = self.lanes[k](x).to(x.dtype)
+        loss = self.lowered(logits, y)
+        torch.autograd.backward(loss)
+        return loss.detach(), logits.detach()
+
+    def lowered(self, logits: Tensor, y: Tensor) -> Tensor:  # (B, C), (B,) → ()
+        """The loss that a lane's training lowers."""
+        return self.loss(logits, y)
+
+    def evaluated(self, k: int, x: Tensor) -> Tensor:  # (B, C)
+        """The logits of lane k by its running statistics, nothing random."""
+        lane = self.lanes[k].eval()
+        with computing(self.dtype, x.device):
+            logits: Tensor = lane(x).to(x.dtype)
+        lane.train()
+        return logits.detach()
 
     def predictor(self) -> ModulePredictor:
         """The modules themselves: what they predict follows their training."""
-        return ModulePredictor(self.lanes, self.layout, self.dtype)
+        return ModulePredictor(self)
 
 
 @dataclass(frozen=True, slots=True)
 class ModulePredictor:
-    """Modules in evaluation: running statistics, nothing random."""
+    """Modules in evaluation."""
 
-    lanes: Sequence[nn.Module]
-    layout: torch.memory_format | None
-    dtype: torch.dtype  # what products are computed in
+    of: ModuleLanes
 
     def predict(self, x: Tensor) -> Tensor:  # (L, classes, B)
         """The logits on x (B, *shape)."""
-        x = _ordered(x, self.layout)
-        return torch.stack([_evaluated(lane, x, self.dtype).t() for lane in self.lanes])
-
-
-def _evaluated(lane: nn.Module, x: Tensor, dtype: torch.dtype) -> Tensor:  # (B, classes)
-    lane.eval()
-    with torch.no_grad(), computing(dtype, x.device):
-        logits: Tensor = lane(x).to(x.dtype)
-    lane.train()
-    return logits
+        lanes, layout = range(len(self.of.lanes)), self.of.layout
+        with torch.inference_mode(mode=False), torch.no_grad():  # a module may keep a tensor for its training
+            return torch.stack([self.of.evaluated(k, _ordered(x, layout)).t() for k in lanes])
 
 
 def _ordered(x: Tensor, layout: torch.memory_format | None) -> Tensor:
@@ -113,9 +122,22 @@ def untrained(module: nn.Module, theta: Mapping[str, Tensor]) -> dict[int, objec
     copies: dict[int, object] = {}
     for name, value in module.named_parameters():
         if name not in theta:
-            frozen = value.detach().to(like.device, like.dtype, copy=True)
-            copies[id(value)] = nn.Parameter(frozen, requires_grad=False)
+            alike = value.detach().to(like.device, like.dtype, copy=True)
+            copies[id(value)] = nn.Parameter(alike, value.requires_grad)
     for buffer in module.buffers():
         dtype = like.dtype if buffer.is_floating_point() else buffer.dtype
         copies[id(buffer)] = buffer.to(like.device, dtype, copy=True)
     return copies
+
+
+def sometimes_trained(module: nn.Module, new: Sequence[str], missing: Sequence[str]) -> UsageError:
+    """What to say where parameters have a gradient that they had not, or have none where they had one."""
+    what = (
+        f"{new[0]} of {type(module).__name__} has a gradient, and had none when the network was tried out"
+        if new
+        else f"{missing[0]} of {type(module).__name__} has no gradient at a step, at which torch.optim would "
+        "leave it alone"
+    )
+    return UsageError(
+        f"the parameter {what}; let it take part in every step, such as by 0 * parameter.sum() in the logits"
+    )

@@ -49,8 +49,8 @@ def drawn_as(x: Tensor) -> torch.dtype:
 def replace_layers(module: nn.Module, kind: type[nn.Module], make: Callable[[nn.Module], nn.Module]) -> None:
     """Put `make(layer)` where `module` has a layer of that kind."""
     for parent in list(module.modules()):
-        for name, layer in list(parent.named_children()):
-            if isinstance(layer, kind):
+        for name, layer in list(parent._modules.items()):  # each place, though a layer may stand in several
+            if type(layer) is kind:  # others need not do what it does
                 setattr(parent, name, make(layer))
 
 

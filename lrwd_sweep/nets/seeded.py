@@ -27,3 +27,9 @@ def seeded(seed: int) -> Iterator[None]:
             torch.set_rng_state(states[0])
             np.random.set_state(states[1])
             random.setstate(states[2])
+
+
+def python_state() -> tuple[object, ...]:
+    """Where the global generators of numpy and random stand; equal as long as nobody draws."""
+    name, keys, *rest = np.random.get_state(legacy=True)
+    return name, np.asarray(keys).tobytes(), *rest, random.getstate()

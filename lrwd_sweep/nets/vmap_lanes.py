@@ -12,7 +12,7 @@ from torch.func import functional_call, vmap
 
 from lrwd_sweep.catalog import FLOAT32
 from lrwd_sweep.nets.loss import Loss
-from lrwd_sweep.nets.module_lanes import untrained
+from lrwd_sweep.nets.module_lanes import sometimes_trained, untrained
 from lrwd_sweep.nets.noise import Noisy
 from lrwd_sweep.nets.precision import compute_type, computing
 
@@ -36,6 +36,11 @@ class VmapLanes:
         self.noisy = [part for part in self.module.modules() if isinstance(part, Noisy)]
         self.theta = {name: nn.Parameter(value) for name, value in theta.items()}
         self.grads = [grad[name] for name in theta]
+        self.left_out = {
+            name: one
+            for name, one in self.module.named_parameters()
+            if name not in theta and one.requires_grad
+        }
         self.buffers: State = {
             name: value.repeat(lanes, *[1] * value.dim()) for name, value in self.module.named_buffers()
         }
@@ -56,7 +61,7 @@ class VmapLanes:
                 self.theta, self.buffers, x, y
             )
             # no lane's loss depends on another's parameters
-            found = torch.autograd.grad(losses.sum(), list(self.theta.values()), materialize_grads=True)
+            found = self._gradients(losses.sum())
             for grad, value in zip(self.grads, found, strict=True):
                 grad.copy_(value)
             for name, value in buffers.items():
@@ -64,12 +69,23 @@ class VmapLanes:
                     self.buffers[name].copy_(value.detach())
         return losses.detach(), logits.detach().transpose(1, 2)
 
+    def _gradients(self, loss: Tensor) -> list[Tensor]:  # one of each in `theta`
+        """Raises UsageError where one is missing, or another parameter has one."""
+        every = {**self.theta, **self.left_out}
+        values = torch.autograd.grad(loss, list(every.values()), allow_unused=True)
+        found: dict[str, Tensor | None] = dict(zip(every, values, strict=True))
+        new = [name for name in self.left_out if found[name] is not None]
+        trained = {name: one for name in self.theta if (one := found[name]) is not None}
+        if new or len(trained) < len(self.theta):
+            raise sometimes_trained(self.module, new, [name for name in self.theta if name not in trained])
+        return list(trained.values())
+
     def _pass(self, theta: State, buffers: State, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, State]:
         """One lane's loss, logits (B, C) and buffers."""
         state = {**theta, **buffers}
         with computing(self.dtype, x.device, stacked=True):
             logits = functional_call(self.module, state, (x,)).to(x.dtype)
-        return self.loss(logits, y), logits, {name: state[name] for name in buffers}
+        return self.loss(logits.clone(), y), logits, {name: state[name] for name in buffers}
 
     def predictor(self) -> VmapPredictor:
         """The networks themselves: what they predict follows their training."""

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from lrwd_sweep.data.own_data import completed
 from lrwd_sweep.engine import choice
 from lrwd_sweep.engine.choice import chosen, obstacle
 from lrwd_sweep.engine.choice_cache import FILE, ChoiceCache, cache_folder
 from lrwd_sweep.engine.pool import Pool
+from lrwd_sweep.engine.speed import made_up
 from lrwd_sweep.errors import DeviceError, UsageError
 from lrwd_sweep.nets.module_lanes import ModuleLanes
 from lrwd_sweep.training import Training
@@ -75,6 +77,55 @@ def test_vmap_is_not_chosen_where_it_cannot_run(monkeypatch: pytest.MonkeyPatch)
     _times(monkeypatch, 1e-3, 1e-4)
     training = Training(net="tests.nets.awkward:AveragedForever", batch_size=16)
     assert "cannot be vectorised" in obstacle(training, CPU)
+    assert chosen(training, CPU).engine == "loop"
+
+
+class OfWholeBatches(nn.Module):
+    """Takes no batch that is smaller than those of its training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(64, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training and len(x) == 2:
+            raise ValueError("two")
+        logits: torch.Tensor = self.layer(x.flatten(1))
+        return logits
+
+
+class OfWords(OfWholeBatches):
+    """Takes no sentence without a word."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        assert (x.flatten(1).long() > 0).any(1).all()
+        return super().forward(x)
+
+
+def not_a_number(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """A loss that nobody can lower."""
+    return logits.mean() * torch.nan
+
+
+@pytest.mark.parametrize("kind", [OfWholeBatches, OfWords])
+def test_a_network_that_cannot_be_measured_trains_by_the_loop_and_nothing_is_kept(
+    kind: type[nn.Module],
+) -> None:
+    training = Training(net=f"{__name__}:{kind.__name__}", batch_size=16)
+    assert chosen(training, CPU).engine == "loop"
+    assert ChoiceCache().find(choice._key(training, CPU)) is None
+
+
+def test_sentences_of_made_up_data_have_a_word() -> None:
+    data = made_up(Training(batch_size=16), CPU)
+    for split in (data.train, data.validation):
+        assert set(split.x.flatten(1).long().sum(1).tolist()) == {1}
+
+
+def test_a_loss_that_is_no_number_is_no_reason_to_vectorise(monkeypatch: pytest.MonkeyPatch) -> None:
+    _times(monkeypatch, 1e-3, 1e-4)
+    training = Training(net="mlp", batch_size=16, loss=f"{__name__}:not_a_number")
+    assert "gives NaN on made-up data" in obstacle(training, CPU)
     assert chosen(training, CPU).engine == "loop"
 
 

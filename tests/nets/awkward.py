@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 class Normed(nn.Module):
@@ -193,7 +195,146 @@ class Lazy(nn.Module):
         return self.head(self.body(x))
 
 
+class ChangingItsInput(nn.Module):
+    """What comes in is changed in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.ReLU(inplace=True), nn.Linear(64, 4))
+
+    def forward(self, x: Tensor) -> Any:
+        x += 0.1
+        return self.body(x.mul_(2))
+
+
+class Keeping(nn.Module):
+    """A tensor of the longest batch so far, which is one of evaluation, and its own gradient as a feature."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(64, 8), nn.Linear(64, 4)
+        self.scale = torch.ones(0, 1)
+
+    def forward(self, x: Tensor) -> Any:
+        if len(self.scale) < len(x):
+            self.scale = torch.linspace(0.9, 1.1, 20)[: len(x), None].to(x)
+        with torch.enable_grad():
+            x = x.flatten(1).requires_grad_()
+            (slope,) = torch.autograd.grad(self.body(x).tanh().sum(), x, create_graph=True)
+        return self.head(slope * self.scale[: len(x)])
+
+
+class Attending(nn.Module):
+    """Attention that drops nothing, as a function and in torch's layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(8, 2, 12, dropout=0.0, batch_first=True)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Any:
+        h = self.layer(x.flatten(1, 2))
+        h = h + self.attention(h, h, h, need_weights=False)[0]
+        return self.head(nn.functional.scaled_dot_product_attention(h, h, h).mean(1))
+
+
+class _Shrinking(nn.Dropout):
+    """Called dropout, and takes away the same of every number."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (1 - self.p)
+
+
+class OtherDropout(nn.Module):
+    """One layer in two places, and one that drops nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        drop = nn.Dropout(0.3)
+        self.body = nn.Sequential(
+            nn.Flatten(), drop, nn.Linear(64, 12), nn.Tanh(), drop, _Shrinking(0.5), nn.Linear(12, 4)
+        )
+
+    def forward(self, x: Tensor) -> Any:
+        return self.body(x)
+
+
+class Choosing(nn.Module):
+    """Random numbers from its seed that are neither parameters nor buffers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.phase, self.columns = torch.rand(16), random.sample(range(64), 16)
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.head((x.flatten(1)[:, self.columns] + self.phase.to(x)).cos())
+
+
+class Strided(nn.Module):
+    """Looks at memory, in the order that images have by default."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 3, 3, padding=1)
+        self.head = nn.Linear(48, 4)
+
+    def forward(self, x: Tensor) -> Any:
+        h = torch.as_strided(self.conv(x).tanh(), (len(x), 3, 16), (192, 64, 4))
+        return self.head(h.flatten(1))
+
+
+class OfSentences(nn.Module):
+    """Tokens up to the first 0 of the filling, which no sentence begins with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.body = nn.Embedding(9, 6, padding_idx=0), nn.GRU(6, 5, batch_first=True)
+        self.head = nn.Linear(5, 4)
+
+    def forward(self, x: Tensor) -> Any:
+        tokens = x.flatten(1).long().abs()
+        packed = nn.utils.rnn.pack_padded_sequence(
+            self.table(tokens), (tokens > 0).sum(1).cpu(), batch_first=True, enforce_sorted=False
+        )
+        return self.head(self.body(packed)[1][-1])
+
+
+class ComputedAgain(nn.Module):
+    """A part whose activations are not kept, in the way that hides its graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(64, 12), nn.Linear(12, 4)
+        self.body = nn.Sequential(nn.Linear(12, 12), nn.Tanh())
+
+    def forward(self, x: Tensor) -> Any:
+        h = self.first(x.flatten(1))
+        return self.last(checkpoint(self.body, h, use_reentrant=True) if self.training else self.body(h))
+
+
+class TopOne(nn.Module):
+    """The better of two layers for each input, which all made-up inputs of one sign leave the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.experts = nn.Linear(64, 2), nn.ModuleList([nn.Linear(64, 4), nn.Linear(64, 4)])
+
+    def forward(self, x: Tensor) -> Any:
+        x = x.flatten(1)
+        weight, chosen = self.gate(x).softmax(1).max(1)
+        out = x.new_zeros(len(x), 4)
+        for place, expert in enumerate(self.experts):
+            mine = chosen == place
+            out[mine] = (expert(x[mine]) * weight[mine, None]).to(out.dtype)
+        return out
+
+
 VECTORISED = (
+    Choosing,
+    OtherDropout,
+    ChangingItsInput,
     Normed,
     EvalByDefault,
     Dropping,
@@ -207,4 +348,13 @@ VECTORISED = (
     OfTokens,
     Lazy,
 )
-LOOPED = (AveragedForever, LookingAtValues)
+LOOPED = {  # and why
+    ComputedAgain: "cannot be vectorised",
+    OfSentences: "cannot be vectorised",
+    Strided: "is not the same when vectorised",
+    TopOne: "cannot be vectorised",
+    Attending: "has a layer that vmap runs one by one",
+    AveragedForever: "cannot be vectorised",
+    Keeping: "cannot be vectorised",
+    LookingAtValues: "cannot be vectorised",
+}

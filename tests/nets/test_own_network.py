@@ -84,9 +84,8 @@ def test_lane_is_the_module_alone_under_torch_optim(
 ) -> None:
     task = _awkward(kind, engine)  # 51 steps
     if engine == "vmap" and kind in awkward.LOOPED:
-        with pytest.raises(
-            UsageError, match=r"--engine vmap: .* cannot be vectorised \(.*\); choose auto or loop"
-        ):
+        why = awkward.LOOPED[kind]
+        with pytest.raises(UsageError, match=rf"--engine vmap: .* {why} \(.*\); choose auto or loop"):
             chosen(task, CPU)
         return
     trainer = PackTrainer(Optimizer.parse("adamw:lr-scaled"), task, CELLS, 3, tiny64)
@@ -99,7 +98,7 @@ def test_lane_is_the_module_alone_under_torch_optim(
             assert (value[lane] - parameters[name]).abs().max() < 1e-10
         for name, split in (("val", tiny64.validation), ("test", tiny64.test)):
             with torch.no_grad():
-                logits = _logits(module(split.x))
+                logits = _logits(module(split.x.clone()))
             loss = functional.cross_entropy(logits, split.y).item()
             assert trials[lane].metrics[f"{name}_loss"] == pytest.approx(loss, abs=1e-10)
 
@@ -210,6 +209,18 @@ class Hidden(nn.Module):
         return functional.dropout(self.body(x), 0.5, self.training)
 
 
+class Recurrent(nn.Module):
+    """Drops between its layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.GRU(8, 6, 2, dropout=0.1, batch_first=True), nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.body(x[:, 0])[0][:, -1])
+        return logits
+
+
 class WrongInTraining(Hidden):
     """Raises under a layer."""
 
@@ -235,6 +246,7 @@ READY = regression()
         ("all_frozen", r"does not depend on any parameter that trains"),
         ("complex_valued", r"parameter phase is complex64 \(2,\); make it real"),
         ("Hidden", r"Hidden itself draws random numbers .*; use torch.nn.Dropout as a layer"),
+        ("Recurrent", r"the layer body \(GRU\) draws .*\(dropout=0 for attention and recurrent layers\)"),
         ("WrongInTraining", r"RuntimeError: .* in WrongInTraining itself \(test_own_network.py, line \d+\)"),
         ("READY", r"it is a network already, the same for every seed; name what makes it"),
         ("HERE", r"is of type str; name a function or a class"),
@@ -280,9 +292,34 @@ def noisy(logits: Tensor, y: Tensor) -> Tensor:
     return smoothed(logits + torch.randn_like(logits), y)
 
 
+def changing(logits: Tensor, y: Tensor) -> Tensor:
+    """The next class, in place."""
+    return smoothed(logits.mul_(-2), y.add_(1).remainder_(4))
+
+
+def pure(logits: Tensor, y: Tensor) -> Tensor:
+    """The same in new tensors."""
+    return smoothed(logits * -2, (y + 1) % 4)
+
+
 def broken(logits: Tensor, y: Tensor) -> Tensor:
     """Raises."""
     raise KeyError(len(y))
+
+
+class Focal(nn.Module):
+    """A loss as a class, of which there may be an instance with a parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, logits: Tensor, y: Tensor) -> Tensor:
+        p = logits.softmax(1).gather(1, y.unsqueeze(1))
+        return -((1 - p) ** self.gamma * p.log()).mean()
+
+
+FOCAL = Focal()
 
 
 @pytest.mark.parametrize("engine", ["loop", "vmap"])
@@ -303,6 +340,17 @@ def test_a_loss_of_ones_own_trains_and_measures(net: str, engine: str, tiny64: S
         assert trial.metrics["val_loss"] == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("engine", ["loop", "vmap"])
+def test_a_loss_that_changes_what_it_is_given_changes_nothing_else(engine: str, tiny64: Splits) -> None:
+    labels = tiny64.validation.y.clone()
+    changed, pristine = (
+        PackTrainer(Optimizer.parse("adamw"), _own("mlp", engine, 2, loss=f"{HERE}:{loss}"), CELLS, 0, tiny64)
+        for loss in ("changing", "pure")
+    )
+    assert changed.run() == pristine.run()
+    assert torch.equal(tiny64.validation.y, labels)
+
+
 @pytest.mark.parametrize(
     ("loss", "complaint"),
     [
@@ -310,13 +358,16 @@ def test_a_loss_of_ones_own_trains_and_measures(net: str, engine: str, tiny64: S
         ("detached", "does not depend on any parameter"),
         ("noisy", "the loss draws random numbers"),
         ("broken", rf"--loss {HERE}:broken raised KeyError: 8 \(test_own_network.py, line \d+\)"),
+        ("Focal", "Focal is a class; name an instance, or a function of logits and labels"),
+        ("FOCAL", "FOCAL has parameters, which would not train; let the network have them"),
         ("absent", f"unknown name in {HERE} 'absent'"),
     ],
 )
 @pytest.mark.parametrize("net", ["mlp", "cnn", "tests.nets.awkward:Normed"])
 def test_a_loss_that_is_none_is_refused_in_one_line(net: str, loss: str, complaint: str) -> None:
-    with pytest.raises(UsageError, match=complaint):
+    with pytest.raises(UsageError, match=complaint) as refused:
         network(_own(net, loss=f"{HERE}:{loss}"))
+    assert loss == "absent" or str(refused.value).startswith(f"--loss {HERE}:{loss}")
 
 
 def test_an_error_in_training_is_the_networks_where_it_passed_through_it() -> None:
