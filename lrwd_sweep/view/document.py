@@ -159,6 +159,7 @@ def _cell_to_use(found: Recommended) -> Document:
         "value": found.value,
         "around": around and {"mean": _number(around.mean), "worst": _number(around.worst)},
         "timescale_steps": _number(found.timescale_steps),
+        "timescale_steps_projected": _number(found.timescale_steps_projected),
         "lines": [asdict(line) for line in found.lines],
     }
 

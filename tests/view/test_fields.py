@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from lrwd_sweep.lattice import Lattice
 from lrwd_sweep.optimizer import Optimizer
+from lrwd_sweep.recommend import recommendations
 from lrwd_sweep.result import result
 from lrwd_sweep.schedule import Schedule
 from lrwd_sweep.spec import Kind, StudySpec
 from lrwd_sweep.training import Training
-from lrwd_sweep.view.fields import task, title
+from lrwd_sweep.view.fields import best_rows, task, title
+from lrwd_sweep.view.recommended import headline
+from tests.view.examples import study
 
 LATTICE = Lattice((0.1, 0.2), (0.01, 0.02))
 
@@ -49,6 +53,27 @@ def test_what_is_as_usual_is_not_said() -> None:
     assert described("rmsprop") == (
         "digits, mlp-norm, cosine schedule, 60 epochs, batch 64; 4 cells × 1 seed; 4 missing"
     )
+
+
+@pytest.mark.parametrize(
+    ("curves", "scale", "often"),
+    [
+        ({"projection": (1.0,)}, "53.3 epochs", "acts in 100% of steps"),
+        ({"projection": (0.5, 0.0)}, "6.88 epochs", "acts in 25% of steps"),
+        ({}, "5.33 to 53.3 epochs", "–"),
+    ],
+)
+def test_time_scale_of_projected_decay_says_how_often_it_was(
+    curves: dict[str, tuple[float, ...]], scale: str, often: str
+) -> None:
+    plain, found = study(optimizer="adamw"), study(optimizer="adampw")
+    found = result("x", found.spec, "", [replace(trial, curves=curves) for trial in found.trials])
+    rows = {label: entries for label, *entries in best_rows([plain, found])}
+    assert rows["averaging time scale, η = 1"] == ["5.33 epochs", scale]
+    assert rows["κ: 0.1 where Π acts, else 1"] == ["–", often]
+    assert not any(row[0].startswith("κ") for row in best_rows([plain]))
+    (cell, *_) = recommendations(found).cells
+    assert headline(found, cell).endswith(f"; decay averages over {scale} where η = 1")
 
 
 def test_studies_of_one_optimizer_are_told_apart_by_what_differs() -> None:
