@@ -176,12 +176,12 @@ def _projected_row(results: Sequence[Result]) -> Iterator[Row]:
     """What κ is in the formulas of SGDP and AdamP, and how often it was not 1."""
     families = [result.spec.optimizer.family for result in results]
     if any(family and family.projected for family in families):
-        yield (f"κ: {WD_RATIO} where Π acts, else 1", *(_of_best(result, _projected) for result in results))
+        yield (f"κ: {WD_RATIO} where Π acts", *(_of_best(result, _projected) for result in results))
 
 
 def _projected(result: Result, best: Candidate) -> str:
     share = result.projected(best.cell)
-    return _NOTHING if share is None else f"acts in {share:.0%} of steps"
+    return _NOTHING if share is None else f"in {share:.0%} of steps, else 1"
 
 
 def _test(_: Result, best: Candidate) -> str:
