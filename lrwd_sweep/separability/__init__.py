@@ -12,7 +12,6 @@ from lrwd_sweep.separability.analysis import NOISE, Analysis
 from lrwd_sweep.separability.basin import is_flat
 from lrwd_sweep.separability.bootstrap import Estimate
 from lrwd_sweep.separability.comparison import Comparison, compare
-from lrwd_sweep.separability.replicates import CROSS_SCORED_SEEDS
 from lrwd_sweep.separability.verdict import Verdict, point_verdict
 from lrwd_sweep.surface import Bool, Float, Surface
 
@@ -39,7 +38,7 @@ class TransferRegret:
     estimate: Estimate
     pairs: int  # ordered pairs of rows in the mean
     pairs_out: int  # pairs left out because the transferred cell diverged or reached its cap
-    in_sample: bool  # λ was chosen and scored on the same seeds
+    in_sample: bool  # λ was chosen and scored on the same seeds: it lies high, and has no interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,12 +166,11 @@ def _slope_by_convention(rule: DecayRule, slope: float | None) -> dict[str, floa
 
 def _transfer_regret(analysis: Analysis) -> tuple[TransferRegret, ...]:
     """T(Δ) at every distance of which at least one pair's transferred cell was trained."""
-    found = analysis.replicates
-    in_sample = len(analysis.surface.seeds) < CROSS_SCORED_SEEDS
+    found = analysis.replicates.regrets
     return tuple(
-        TransferRegret(octaves, estimate, counted, out, in_sample)
+        TransferRegret(octaves, estimate, counted, out, found.in_sample)
         for octaves, estimate, counted, out in zip(
-            found.pairs.octaves, analysis.regrets(), found.pairs_in, found.pairs_out, strict=True
+            found.pairs.octaves, found.estimates(), found.pairs_in, found.pairs_out, strict=True
         )
         if counted or out
     )

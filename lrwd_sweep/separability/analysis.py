@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -110,13 +109,6 @@ class Analysis:
         if len(self.surface.seeds) == 1 and found.value is not None:
             return replace(found, reason="one seed: an upper bound, noise counts as interaction")
         return found
-
-    def regrets(self) -> Iterator[Estimate]:
-        """T(Δ) at each distance of `replicates.pairs`, see `regret.transfer_regret`."""
-        for replicates in self.replicates.regret.T:
-            yield self.resamples.estimate(
-                replicates, "at this distance no transferred cell is complete and below the cap"
-            )
 
     def baseline_gain(self) -> Estimate:
         """The best λ = 0 mean minus the best λ > 0 mean: what decay gains, in the metric's units.

@@ -174,7 +174,7 @@ def _separability(found: Separability) -> Document:
         "transfer_regret": [
             {"octaves": regret.octaves}
             | _interval(regret.estimate)
-            | {"pairs": regret.pairs, "pairs_out": regret.pairs_out}
+            | {"pairs": regret.pairs, "pairs_out": regret.pairs_out, "in_sample": regret.in_sample}
             for regret in found.transfer_regret
         ],
         "interaction_share": _interval(found.interaction_share),

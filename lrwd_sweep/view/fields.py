@@ -11,6 +11,7 @@ from lrwd_sweep.decay import WD_RATIO
 from lrwd_sweep.lattice import Cell, format_value
 from lrwd_sweep.result import Candidate, ComparedResults, Result, titles
 from lrwd_sweep.separability import Estimate, Separability, TransferRegret
+from lrwd_sweep.separability.replicates import CROSS_SCORED_SEEDS
 from lrwd_sweep.spec import StudySpec
 from lrwd_sweep.view.notation import UNICODE, axis_labels, counted, short_decimal
 from lrwd_sweep.view.plain import plain
@@ -249,7 +250,8 @@ def _regret_rows(results: Sequence[Result]) -> list[Row]:
 
 def _scored(regrets: Iterable[TransferRegret]) -> list[str]:
     """Whether λ was chosen and scored on the same seeds."""
-    return ["in sample" if regret.in_sample else "on the other seeds" for regret in regrets]
+    in_sample = f"in sample: no interval below {CROSS_SCORED_SEEDS} seeds"
+    return [in_sample if regret.in_sample else "on the other seeds" for regret in regrets]
 
 
 def _baseline_gain(result: Result) -> str:

@@ -269,6 +269,8 @@ def test_same_surface_gives_the_same_numbers() -> None:
 def test_transfer_regret_is_scored_in_sample_below_four_seeds_only() -> None:
     flat = [analyse(surface(noisy(BOWL, seeds, 1.0))).transfer_regret[0] for seeds in (3, 4)]
     assert [each.in_sample for each in flat] == [True, False]
+    assert [each.estimate.has_interval for each in flat] == [False, True]
+    assert flat[0].estimate.reason == "in sample: lies high"
 
 
 def test_scoring_on_other_seeds_takes_the_optimism_out_of_transfer_regret() -> None:

@@ -16,6 +16,7 @@ from lrwd_sweep.separability import Estimate, Verdict, analyse
 from lrwd_sweep.surface import CellStatus, Float, Surface
 from tests.separability.surfaces import (
     BOWL,
+    RIDGE,
     A,
     L,
     centred,
@@ -229,3 +230,20 @@ def test_interval_covers_the_truth_nine_times_in_ten(metric: str, seeds: int, no
 @pytest.mark.parametrize("noise", [0.02, 0.1, 0.3, 1.0, 2.0])
 def test_interval_covers_the_truth_at_every_noise_and_number_of_seeds(seeds: int, noise: float) -> None:
     assert 0.83 <= coverage("ridge_slope", seeds, noise, 600) <= 0.97
+
+
+def regret_coverage(seeds: int, runs: int) -> float:
+    """How often the interval of T(1) holds the truth where every row's best λ is beyond doubt."""
+    y = RIDGE[3:8, 3:8]
+    found = (regret(analyse(surface(noisy(y, seeds, 0.05, stream))), 1).estimate for stream in range(runs))
+    return sum(estimate.has_interval and not estimate.excludes(1.0) for estimate in found) / runs
+
+
+def test_interval_of_transfer_regret_has_the_noise_of_half_the_seeds() -> None:
+    assert 0.85 <= regret_coverage(4, 300) <= 0.95
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [4, 5, 6, 7, 8])
+def test_interval_of_transfer_regret_covers_the_truth_nine_times_in_ten(seeds: int) -> None:
+    assert 0.87 <= regret_coverage(seeds, 2000) <= 0.93

@@ -14,7 +14,7 @@ from lrwd_sweep.result import result
 from lrwd_sweep.schedule import Schedule
 from lrwd_sweep.spec import Kind, StudySpec
 from lrwd_sweep.training import Training
-from lrwd_sweep.view.fields import best_rows, task, title
+from lrwd_sweep.view.fields import best_rows, separability_rows, task, title
 from lrwd_sweep.view.recommended import headline
 from tests.view.examples import study
 
@@ -74,6 +74,15 @@ def test_time_scale_of_projected_decay_says_how_often_it_was(
     assert not any(row[0].startswith("κ") for row in best_rows([plain]))
     (cell, *_) = recommendations(found).cells
     assert headline(found, cell).endswith(f"; decay averages over {scale} where η = 1")
+
+
+def test_transfer_regret_scored_in_sample_has_no_interval() -> None:
+    rows = {label: entries for label, *entries in separability_rows([study(seeds=3), study(seeds=4)])}
+    in_sample, cross_scored = rows["transfer regret, 1 octave"]
+    assert in_sample.endswith(" (in sample: lies high)")
+    assert "[" not in in_sample
+    assert "[" in cross_scored
+    assert rows["  scored"] == ["in sample: no interval below 4 seeds", "on the other seeds"]
 
 
 def test_studies_of_one_optimizer_are_told_apart_by_what_differs() -> None:
