@@ -74,6 +74,7 @@ class Separability:
     basin_tolerance: float | None  # τ, in the metric's units
     on_edge: tuple[str, ...]  # sides of the lattice the best cell lies on: "lr:low", "weight_decay:high", …
     basin_on_edge: tuple[str, ...]  # sides that the basin touches
+    rows_on_edge: dict[str, int]  # by side, how many of the basin's rows have their best λ there, if many
     baseline_gain: Estimate  # best λ = 0 mean minus best λ > 0 mean: above 0, decay helps
     robustness: tuple[AtBasin, ...]  # at half and at double the basin
 
@@ -124,6 +125,7 @@ def _report(analysis: Analysis) -> Separability:
         basin_tolerance=analysis.basin.tolerance,
         on_edge=edge,
         basin_on_edge=_sides(analysis.basin.mask),
+        rows_on_edge=analysis.rows_on_edge(),
         baseline_gain=analysis.baseline_gain(),
         robustness=robustness,
     )
@@ -215,9 +217,20 @@ def _reason(analysis: Analysis, edge: tuple[str, ...], robustness: tuple[AtBasin
     parts = [_why_undetermined(analysis)] if verdict is Verdict.UNDETERMINED else []
     if edge:
         parts.append(f"the best cell is on the edge of the lattice ({', '.join(edge)})")
+    if analysis.ridge_slope().value is not None:
+        parts += _leaves_the_axis(analysis)
     changed = [other for other in robustness if other.verdict is not verdict]
     parts += [f"with the basin at {other.basin:.3g} the verdict is {other.verdict}" for other in changed]
     return "; ".join(parts)
+
+
+def _leaves_the_axis(analysis: Analysis) -> Iterator[str]:
+    """That much of the ridge lies on the λ axis' ends, or beyond."""
+    if found := analysis.rows_on_edge():
+        yield (
+            f"the best wd of {sum(found.values())} of {np.sum(analysis.basin.rows)} rows is on the edge "
+            f"({', '.join(found)}), which draws the slope towards 0: a longer axis there would tell"
+        )
 
 
 def _why_undetermined(analysis: Analysis) -> str:

@@ -228,8 +228,27 @@ def test_interval_covers_the_truth_nine_times_in_ten(metric: str, seeds: int, no
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [3, 4, 5, 7, 10])
 @pytest.mark.parametrize("noise", [0.02, 0.1, 0.3, 1.0, 2.0])
-def test_interval_covers_the_truth_at_every_noise_and_number_of_seeds(seeds: int, noise: float) -> None:
+def test_slopes_interval_covers_a_truth_of_a_half_at_every_noise_and_number_of_seeds(
+    seeds: int, noise: float
+) -> None:
     assert 0.83 <= coverage("ridge_slope", seeds, noise, 600) <= 0.97
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("truth", [-1.0, 0.0, 1.0])
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+@pytest.mark.parametrize("noise", [0.1, 1.0])
+def test_slopes_interval_covers_the_slope_of_a_ridge_that_stays_within_the_axis(
+    truth: float, seeds: int, noise: float
+) -> None:
+    a, b = np.meshgrid(centred(11), centred(15), indexing="ij")
+    y = 0.02 * a**2 + 0.5 * (b - truth * a) ** 2
+    held = 0
+    for stream in range(400):
+        found = analyse(surface(noisy(y, seeds, noise, stream)))
+        assert "best wd of" not in found.reason
+        held += found.ridge_slope.has_interval and not found.ridge_slope.excludes(truth)
+    assert 0.83 <= held / 400 <= 0.97
 
 
 def regret_coverage(seeds: int, runs: int) -> float:
