@@ -70,7 +70,7 @@ class Analysis:
         return self._slope(self.replicates.rows, self.log_lr, self.basin.rows, "weight decay", "rows")
 
     def reverse_slope(self) -> Estimate:
-        """s′, the same of the transposed surface."""
+        """s′, the same of the transposed surface; its interval is conditional on the sample's basin."""
         return self._slope(
             self.replicates.columns, self.log_decay, self.basin.columns, "learning rate", "columns"
         )
