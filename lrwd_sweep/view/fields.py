@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -210,7 +211,7 @@ def separability_rows(results: Sequence[Result]) -> list[Row]:
         ("reverse slope s′", *(estimate_text(s.reverse_slope) for s in found)),
         ("curvature coupling ρ", *(estimate_text(s.curvature_coupling) for s in found)),
         *_regret_rows(results),
-        ("interaction share", *(estimate_text(s.interaction_share) for s in found)),
+        ("interaction share", *(estimate_text(_clipped(s.interaction_share)) for s in found)),
         ("top-10 tilt", *(estimate_text(s.top10_tilt) for s in found)),
         ("basin", *(_basin(result) for result in results)),
     ]
@@ -219,6 +220,14 @@ def separability_rows(results: Sequence[Result]) -> list[Row]:
     if any(s.reason for s in found):
         rows.append(("remark", *(s.reason or _NOTHING for s in found)))
     return rows
+
+
+def _clipped(share: Estimate) -> Estimate:
+    """A share within [0, 1], where it means something; noise alone scatters the estimate beyond."""
+    value, low, high = (
+        None if x is None else min(max(x, 0.0), 1.0) for x in (share.value, share.low, share.high)
+    )
+    return replace(share, value=value, low=low, high=high)
 
 
 def _verdict_at(found: Separability, basin: float) -> str:

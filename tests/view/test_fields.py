@@ -12,8 +12,10 @@ from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.recommend import recommendations
 from lrwd_sweep.result import result
 from lrwd_sweep.schedule import Schedule
+from lrwd_sweep.separability import Estimate
 from lrwd_sweep.spec import Kind, StudySpec
 from lrwd_sweep.training import Training
+from lrwd_sweep.view.document import document
 from lrwd_sweep.view.fields import best_rows, separability_rows, task, title
 from lrwd_sweep.view.recommended import headline
 from tests.view.examples import study
@@ -83,6 +85,24 @@ def test_transfer_regret_scored_in_sample_has_no_interval() -> None:
     assert "[" not in in_sample
     assert "[" in cross_scored
     assert rows["  scored"] == ["in sample: no interval below 4 seeds", "on the other seeds"]
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (Estimate(-0.02, -2.21, 2.17), "0.00 [0.00, 1.00]"),
+        (Estimate(0.3, 0.1, 1.2), "0.30 [0.10, 1.00]"),
+        (Estimate(1.4, reason="one seed"), "1.00 (one seed)"),
+        (Estimate(None, reason="noise"), "undetermined: noise"),
+    ],
+)
+def test_interaction_share_is_shown_between_0_and_1_and_kept_as_it_is(share: Estimate, text: str) -> None:
+    found = study()
+    found = replace(found, separability=replace(found.separability, interaction_share=share))
+    rows = {label: entries for label, *entries in separability_rows([found])}
+    assert rows["interaction share"] == [text]
+    kept = document([found])["studies"][0]["separability"]["interaction_share"]
+    assert (kept["value"], kept["low"], kept["high"]) == (share.value, share.low, share.high)
 
 
 def test_studies_of_one_optimizer_are_told_apart_by_what_differs() -> None:
