@@ -156,4 +156,6 @@ def _difference(slopes: Estimate, distance: Estimate) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.2f}".replace("-", "−")
+    """Two decimals with a true minus, none before zero."""
+    text = f"{value:.2f}"
+    return text.replace("-", "−" if text.strip("-0.") else "")
