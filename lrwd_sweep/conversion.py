@@ -4,6 +4,7 @@
 (Proposition 1); with it the two agree asymptotically at λ = αλ′/(1−β₁). For a family that scales every
 parameter's step by itself no constant λ′ does what decay does (Proposition 2). SGDP's authors divide their
 lr-scaled decay by 1−β₁ too. What the schedule leaves alone, or squares, agrees with the rest while η = 1.
+λ is the rate where SGDP and AdamP do not project; where they do, decay has WD_RATIO of it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
+from lrwd_sweep.decay import WD_RATIO
 from lrwd_sweep.optimizer import Family, Optimizer
 
 
@@ -191,12 +193,17 @@ class Conventions:
     coupled: float | None
     normalized: float | None
     timescale_steps: float | None = None  # τ: over how many steps decay averages the updates, where η = 1
+    timescale_steps_projected: float | None = None  # where a step is projected, if nobody knows how often
     steps: int | None = None  # N of normalised decay
 
 
-def timescale(lam: float | None) -> float | None:
-    """τ = 1/λ in steps; None without decay, or where λ is too small for a number."""
-    tau = 1 / lam if lam else math.inf
+def timescale(lam: float | None, projected: float = 0.0) -> float | None:
+    """τ = 1/λ in steps where η = 1; None without decay, or where λ is too small for a number.
+
+    Of the steps, the share `projected` decays at WD_RATIO of the rate: τ = 1/(λ(1 − 0.9 share)).
+    """
+    rate = lam * (1 - (1 - WD_RATIO) * projected) if lam else 0.0
+    tau = 1 / rate if rate else math.inf
     return tau if math.isfinite(tau) else None
 
 
@@ -208,11 +215,13 @@ def conventions(
     momentum: float | None,
     *,
     constant: bool = False,
+    projected: float | None = None,
 ) -> Conventions:
     """The same decay in the other conventions, at base learning rate α = `lr` over N = `steps` updates.
 
     Of a normalised optimizer `weight_decay` is λ_norm, and whatever the rule its number is λ_norm/√N. Fixed
     and corrected decay has no number in these conventions unless the rate is `constant`; what it has is τ.
+    `projected` is the share of its steps that SGDP or AdamP projected, None where nobody counted.
     """
     run = Run(optimizer.family, lr, steps, momentum, constant)
     source = Convention(optimizer.rule.value)
@@ -224,11 +233,14 @@ def conventions(
         return Conventions(None, None, None, said(weight_decay, Convention.INDEPENDENT))
     if optimizer.normalized and steps:
         weight_decay /= math.sqrt(steps)
+    lam = run.convert(weight_decay, source, Convention.INDEPENDENT)
+    unknown = optimizer.family is not None and optimizer.family.projected and projected is None
     return Conventions(
         independent=said(weight_decay, Convention.INDEPENDENT),
         lr_scaled=said(weight_decay, Convention.LR_SCALED),
         coupled=said(weight_decay, Convention.COUPLED),
         normalized=said(weight_decay, Convention.NORMALIZED),
-        timescale_steps=timescale(run.convert(weight_decay, source, Convention.INDEPENDENT)),
+        timescale_steps=timescale(lam, projected or 0.0),
+        timescale_steps_projected=timescale(lam, 1.0) if unknown else None,
         steps=steps,
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+WD_RATIO = 0.1  # κ: of its rate is what a tensor decays by whose step was projected (Heo et al. 2021)
+
 
 class DecayRule(StrEnum):
     """How decay enters an update; λ′, λ, w, d and c are the five meanings of `weight_decay`."""

@@ -154,11 +154,15 @@ def formula(
     nesterov: bool = False,
     momentum_form: str = "paper",
 ) -> str:
-    """The update of one step, Π being the projection and `momentum` that of RMSProp where it has one."""
+    """The update of one step, Π being the projection and `momentum` that of RMSProp where it has one.
+
+    κ is 0.1 for a tensor whose step Π changes, else 1: decay has a tenth of its rate there.
+    """
     rule, family = optimizer.rule, optimizer.family
     end = f", {rule.symbol} = λ_norm/√N" if optimizer.normalized else ""
     if family is None:
         return rule.update + end
+    k = "κ" * family.projected
     first, direction = "", _DIRECTION.get(family.value, "")
     if family is Family.SGD and momentum_form == "paper":
         g = "(g + λ′θ)" if rule is DecayRule.COUPLED else "g"
@@ -180,12 +184,12 @@ def formula(
         case DecayRule.COUPLED:
             text = f"g ← g + λ′θ ; {first}θ ← θ − ηα {direction}"
         case DecayRule.INDEPENDENT:
-            text = f"{first}θ ← θ − η(α {direction} + λθ)"
+            text = f"{first}θ ← θ − η(α {direction} + {k}λθ)"
         case DecayRule.LR_SCALED:
             w = "wθ/(1−β₁)" if family is Family.SGDP else "wθ"
-            text = f"{first}θ ← θ − ηα({direction} + {w})"
+            text = f"{first}θ ← θ − ηα({direction} + {k}{w})"
         case _:
-            text = f"{first}θ ← θ − ηα {direction} − {_decay(rule)}"
+            text = f"{first}θ ← θ − ηα {direction} − {k}{_decay(rule)}"
     return text + end
 
 

@@ -92,12 +92,32 @@ class Result:
         N is that of the run, or of the cycle that ends at the snapshot.
         """
         t = self.spec.training
+        projected = self.projected(cell)
         if t is None:
-            return conventions(self.spec.optimizer, cell.lr, cell.weight_decay, None, None)
+            return conventions(
+                self.spec.optimizer, cell.lr, cell.weight_decay, None, None, projected=projected
+            )
         end = t.epochs if self.snapshot is None else self.snapshot.epoch
         n = t.timetable.steps_of_cycle(end * t.steps_per_epoch - 1)
         constant = t.schedule is Schedule.FIXED and not t.warmup
-        return conventions(self.spec.optimizer, cell.lr, cell.weight_decay, n, t.momentum, constant=constant)
+        return conventions(
+            self.spec.optimizer,
+            cell.lr,
+            cell.weight_decay,
+            n,
+            t.momentum,
+            constant=constant,
+            projected=projected,
+        )
+
+    def projected(self, cell: Cell) -> float | None:
+        """The share of its matrices' steps that the cell's lanes projected; None where nobody counted."""
+        found = [
+            sum(trial.curves["projection"]) / len(trial.curves["projection"])
+            for trial in self.trials
+            if trial.cell == cell and trial.status is Status.COMPLETE and trial.curves.get("projection")
+        ]
+        return sum(found) / len(found) if found else None
 
 
 def _mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:

@@ -18,6 +18,7 @@ alphas, lambdas, steps = st.floats(1e-6, 10), st.floats(1e-8, 1), st.integers(1,
 momenta = st.floats(0, 0.99)
 each = st.sampled_from(Convention)
 SGD, SGDP = Family.SGD, Family.SGDP
+PROJECTED = [name for name in optimizer_names() if name.startswith(("sgdp", "adamp"))]
 UNSCHEDULED = (":fixed", ":corrected")
 EXACT = (Convention.INDEPENDENT, Convention.LR_SCALED, Convention.NORMALIZED)
 
@@ -207,6 +208,20 @@ class TestConventions:
         assert found.normalized == pytest.approx(0.025, rel=1e-3)
         assert found.lr_scaled == pytest.approx(0.0326, rel=2e-3)
         assert found.timescale_steps == pytest.approx(1 / 3.264e-5)
+
+    @given(st.sampled_from(PROJECTED), alphas, lambdas, st.floats(0, 1))
+    def test_projected_steps_decay_at_a_tenth_of_the_rate(
+        self, name: str, lr: float, weight_decay: float, share: float
+    ) -> None:
+        never, always = (conventions(parse(name), lr, weight_decay, 9, 0.9, projected=x) for x in (0.0, 1.0))
+        assert never.timescale_steps is not None
+        assert always.timescale_steps == pytest.approx(10 * never.timescale_steps)
+        found = conventions(parse(name), lr, weight_decay, 9, 0.9, projected=share)
+        assert found.timescale_steps == pytest.approx(never.timescale_steps / (1 - 0.9 * share))
+        assert found.timescale_steps_projected is None
+        unknown = conventions(parse(name), lr, weight_decay, 9, 0.9)
+        assert unknown.timescale_steps == never.timescale_steps
+        assert unknown.timescale_steps_projected == pytest.approx(always.timescale_steps)
 
     def test_without_decay_nothing_is_averaged(self) -> None:
         found = conventions(parse("sgdw"), 0.1, 0.0, 100, 0.9)

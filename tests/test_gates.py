@@ -128,6 +128,15 @@ def test_the_far_end_of_the_slopes_interval_counts_on_either_side(low: float, hi
     assert MaxAbsSlope(0.3).check(found).passed
 
 
+@pytest.mark.parametrize(
+    ("seeds", "reason"), [(3, "at 1 octave, in sample: lies high"), (4, "octave, 0 [0, 0]")]
+)
+def test_a_transfer_scored_in_sample_is_judged_by_its_mean_alone(seeds: int, reason: str) -> None:
+    outcome = MaxTransferRegret(0.1).check(study(seeds=seeds))
+    assert outcome.passed
+    assert outcome.reason.endswith(reason)
+
+
 def test_a_transfer_that_diverges_is_worse_than_any_limit() -> None:
     """The mean over the other pairs would pass."""
     found = study(ridge, lost={(2, 3, 0): Status.DIVERGED})

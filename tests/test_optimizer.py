@@ -137,9 +137,13 @@ class TestFormulas:
             ("sgdw", {"nesterov": True}, "m ← β₁m + ηαg ; θ ← θ − (β₁m + ηαg) − ηλθ"),
             ("rmspropw", {"momentum": 0.0}, "θ ← θ − η(α g/(√v+ε) + λθ)"),
             ("rmspropw", {"momentum": 0.9}, "m ← β₁m + g/(√v+ε) ; θ ← θ − η(α m + λθ)"),
-            ("sgdp", {}, "m ← Π(β₁m + g) ; θ ← θ − ηα(m + wθ/(1−β₁))"),
-            ("sgdp", {"nesterov": True}, "m ← β₁m + g ; θ ← θ − ηα(Π(g + β₁m) + wθ/(1−β₁))"),
+            ("sgdp", {}, "m ← Π(β₁m + g) ; θ ← θ − ηα(m + κwθ/(1−β₁))"),
+            ("sgdp", {"nesterov": True}, "m ← β₁m + g ; θ ← θ − ηα(Π(g + β₁m) + κwθ/(1−β₁))"),
             ("adamw:corrected", {}, "θ ← θ − ηα m̂/(√v̂+ε) − η²αcθ"),
+            ("adamp", {}, "θ ← θ − ηα(Π(m̂/(√v̂+ε)) + κwθ)"),
+            ("adampw", {}, "θ ← θ − η(α Π(m̂/(√v̂+ε)) + κλθ)"),
+            ("adampw:fixed", {}, "θ ← θ − ηα Π(m̂/(√v̂+ε)) − κdθ"),
+            ("adampw:corrected", {}, "θ ← θ − ηα Π(m̂/(√v̂+ε)) − κη²αcθ"),
         ],
     )
     def test_formula_follows_the_hyperparameters(self, name: str, options: dict[str, Any], text: str) -> None:

@@ -95,6 +95,7 @@ class Asked:
                 for target in (Convention if self.target is None else [self.target])
             ],
             "timescale_steps": tau,
+            "timescale_steps_projected": self._tau_projected(),
             "timescale_epochs": tau / self.steps_per_epoch if tau and self.steps_per_epoch else None,
         }
 
@@ -129,11 +130,23 @@ class Asked:
         return f"{why}; sweep both: lrwd-sweep compare {family} {family}w"
 
     def _timescale(self) -> list[str]:
-        tau = self._tau()
-        if tau is None:
+        ends = [tau for tau in (self._tau(), self._tau_projected()) if tau is not None]
+        if not ends:
             return []
-        epochs = f" = {tau / self.steps_per_epoch:.4g} epochs" if self.steps_per_epoch else ""
-        return [f"decay averages over 1/λ = {tau:.6g} steps{epochs}"]
+        steps = " to ".join(f"{tau:.6g}" for tau in ends)
+        epochs = ""
+        if self.steps_per_epoch:
+            epochs = f" = {' to '.join(f'{tau / self.steps_per_epoch:.4g}' for tau in ends)} epochs"
+        longer = ", the longer where a step is projected" * (len(ends) > 1)
+        return [f"decay averages over 1/λ = {steps} steps{epochs} where η = 1{longer}"]
 
     def _tau(self) -> float | None:
-        return timescale(self.run.convert(self.value, self.source, Convention.INDEPENDENT))
+        return timescale(self._lambda())
+
+    def _tau_projected(self) -> float | None:
+        """τ where SGDP or AdamP projects; None of the other families."""
+        family = self.run.family
+        return timescale(self._lambda(), 1.0) if family and family.projected else None
+
+    def _lambda(self) -> float | None:
+        return self.run.convert(self.value, self.source, Convention.INDEPENDENT)

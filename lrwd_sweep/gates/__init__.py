@@ -87,7 +87,8 @@ class MaxAbsSlope:
 class MaxTransferRegret:
     """Moving α by `octaves` without retuning λ costs at most `limit` on average, in the metric's units.
 
-    The mean T(Δ) decides; its interval is shown. Fails where no two rows of the basin are that far apart,
+    The mean T(Δ) decides; its interval is shown. Below four seeds there is none: the mean is scored in sample
+    and lies high, so that the gate is the stricter. Fails where no two rows of the basin are that far apart,
     and where a pair is left out of the mean: that the transferred cell diverged, or is at chance level, is
     worse than any number.
     """

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lrwd_sweep.decay import DecayRule
+from lrwd_sweep.decay import WD_RATIO, DecayRule
 from lrwd_sweep.optim.now import Now
-
-WD_RATIO = 0.1  # of its rate is what a tensor decays by whose step was projected (Heo et al. 2021)
 
 
 @dataclass(frozen=True, slots=True)

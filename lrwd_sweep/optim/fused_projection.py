@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lrwd_sweep.decay import WD_RATIO
 from lrwd_sweep.optim.adamp import Adamp
-from lrwd_sweep.optim.decay import WD_RATIO, Decay
+from lrwd_sweep.optim.decay import Decay
 from lrwd_sweep.optim.fused import Launch
 from lrwd_sweep.optim.layout import Segment, runs
 from lrwd_sweep.optim.projection import DELTA, Projection

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from lrwd_sweep.decay import WD_RATIO
 from lrwd_sweep.optim import projected_loops
 from lrwd_sweep.optim.adamp import Adamp
-from lrwd_sweep.optim.decay import WD_RATIO, Decay
+from lrwd_sweep.optim.decay import Decay
 from lrwd_sweep.optim.layout import runs
 from lrwd_sweep.optim.now import Now
 from lrwd_sweep.optim.projected_loops import BLOCK, Runs, Scratch

@@ -32,8 +32,9 @@ class Recommended:
     cell: Cell
     value: float
     around: Around | None  # None where not all its neighbours are known
-    timescale_epochs: float | None  # τ over which decay averages the updates
+    timescale_epochs: float | None  # τ over which decay averages the updates, where η = 1
     timescale_steps: float | None
+    timescale_steps_projected: float | None  # where a step is projected, if nobody counted how often
     lines: tuple[Line, ...]
 
 
@@ -115,4 +116,5 @@ def _recommended(result: Result, role: str, cell: Cell, value: float, around: Ar
     decay, t = result.conventions(cell), result.spec.training
     steps = decay.timescale_steps
     epochs = None if steps is None or t is None else steps / t.steps_per_epoch
-    return Recommended(role, cell, value, around, epochs, steps, recipe(result.spec, cell, decay))
+    slowest, lines = decay.timescale_steps_projected, recipe(result.spec, cell, decay)
+    return Recommended(role, cell, value, around, epochs, steps, slowest, lines)

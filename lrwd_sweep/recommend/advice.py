@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-import numpy as np
-
 from lrwd_sweep.lattice import Lattice, canonical, format_value, parse_axis
 from lrwd_sweep.preset import MOST_SEEDS
 from lrwd_sweep.recommend.command import command
@@ -144,22 +142,12 @@ def _ends_of_single(lattice: Lattice) -> dict[str, str]:
 
 
 def _edges_of_rows(result: Result) -> dict[str, str]:
-    """Sides of the λ axis that hold the best λ of the basin's rows, where too few rows carry the slope."""
-    found = result.separability
-    surface = result.surface.without_baseline()
-    rows = found.basin.any(axis=1)
-    if found.ridge_slope.value is not None or _is_flat(result) or result.spec.kind is Kind.TPE:
+    """Sides of the λ axis that hold the best λ of too many of the basin's rows."""
+    if result.spec.kind is Kind.TPE:
         return {}  # the rows of a search are too sparse for their best λ to say where to look
-    best = np.where(surface.inside, surface.mean, np.inf)[rows].argmin(axis=1)
-    last = len(surface.weight_decay) - 1
-    return {
-        side: f"the best wd of {count} of {len(best)} rows is on the edge"
-        for side, count in (
-            ("weight_decay:low", int((best == 0).sum())),
-            ("weight_decay:high", int((best == last).sum())),
-        )
-        if 4 * count > len(best)
-    }
+    counts, basin = result.separability.rows_on_edge, result.separability.basin
+    why = f"the best wd of {sum(counts.values())} of {basin.any(axis=1).sum()} rows is on the edge"
+    return dict.fromkeys(counts, why)
 
 
 def _extension(spec: StudySpec, sides: dict[str, str]) -> _Change:

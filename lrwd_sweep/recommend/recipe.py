@@ -134,7 +134,7 @@ def _decoupled(s: Strength, family: Family, w: str) -> Line:
         return Line(_renewed(s, found.call(s.cell, w), w), joined(PACKAGE.get(family, EXACT), *about))
     constructor = without_decay(family, s.spec.training).call(s.cell)
     code = by_hand(constructor, f'group["lr"] * {w}', every=_every(s.spec))
-    return Line(code, joined("decoupled by hand, w = λ/α: exact under any schedule", *about))
+    return Line(code, joined("decoupled by hand, w = λ/α: the decay is exact under any schedule", *about))
 
 
 def _unscheduled(s: Strength, family: Family) -> Iterator[Line]:

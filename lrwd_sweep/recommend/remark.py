@@ -40,7 +40,10 @@ def about_steps(spec: StudySpec, family: Family) -> str:
         return ""
     if constant(t):
         return "the paper's steps, as the rate is constant"
-    return "PyTorch has α outside the momentum: the paper's steps while the rate is constant"
+    return (
+        "PyTorch has α outside the momentum: the paper's momentum only while the rate is constant; "
+        "--momentum-form torch sweeps PyTorch's"
+    )
 
 
 def about_n(s: Strength) -> str:

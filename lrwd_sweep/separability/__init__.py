@@ -12,7 +12,6 @@ from lrwd_sweep.separability.analysis import NOISE, Analysis
 from lrwd_sweep.separability.basin import is_flat
 from lrwd_sweep.separability.bootstrap import Estimate
 from lrwd_sweep.separability.comparison import Comparison, compare
-from lrwd_sweep.separability.replicates import CROSS_SCORED_SEEDS
 from lrwd_sweep.separability.verdict import Verdict, point_verdict
 from lrwd_sweep.surface import Bool, Float, Surface
 
@@ -39,7 +38,7 @@ class TransferRegret:
     estimate: Estimate
     pairs: int  # ordered pairs of rows in the mean
     pairs_out: int  # pairs left out because the transferred cell diverged or reached its cap
-    in_sample: bool  # λ was chosen and scored on the same seeds
+    in_sample: bool  # λ was chosen and scored on the same seeds: it lies high, and has no interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +74,7 @@ class Separability:
     basin_tolerance: float | None  # τ, in the metric's units
     on_edge: tuple[str, ...]  # sides of the lattice the best cell lies on: "lr:low", "weight_decay:high", …
     basin_on_edge: tuple[str, ...]  # sides that the basin touches
+    rows_on_edge: dict[str, int]  # by side, how many of the basin's rows have their best λ there, if many
     baseline_gain: Estimate  # best λ = 0 mean minus best λ > 0 mean: above 0, decay helps
     robustness: tuple[AtBasin, ...]  # at half and at double the basin
 
@@ -125,6 +125,7 @@ def _report(analysis: Analysis) -> Separability:
         basin_tolerance=analysis.basin.tolerance,
         on_edge=edge,
         basin_on_edge=_sides(analysis.basin.mask),
+        rows_on_edge=analysis.rows_on_edge(),
         baseline_gain=analysis.baseline_gain(),
         robustness=robustness,
     )
@@ -167,12 +168,11 @@ def _slope_by_convention(rule: DecayRule, slope: float | None) -> dict[str, floa
 
 def _transfer_regret(analysis: Analysis) -> tuple[TransferRegret, ...]:
     """T(Δ) at every distance of which at least one pair's transferred cell was trained."""
-    found = analysis.replicates
-    in_sample = len(analysis.surface.seeds) < CROSS_SCORED_SEEDS
+    found = analysis.replicates.regrets
     return tuple(
-        TransferRegret(octaves, estimate, counted, out, in_sample)
+        TransferRegret(octaves, estimate, counted, out, found.in_sample)
         for octaves, estimate, counted, out in zip(
-            found.pairs.octaves, analysis.regrets(), found.pairs_in, found.pairs_out, strict=True
+            found.pairs.octaves, found.estimates(), found.pairs_in, found.pairs_out, strict=True
         )
         if counted or out
     )
@@ -217,9 +217,20 @@ def _reason(analysis: Analysis, edge: tuple[str, ...], robustness: tuple[AtBasin
     parts = [_why_undetermined(analysis)] if verdict is Verdict.UNDETERMINED else []
     if edge:
         parts.append(f"the best cell is on the edge of the lattice ({', '.join(edge)})")
+    if analysis.ridge_slope().value is not None:
+        parts += _leaves_the_axis(analysis)
     changed = [other for other in robustness if other.verdict is not verdict]
     parts += [f"with the basin at {other.basin:.3g} the verdict is {other.verdict}" for other in changed]
     return "; ".join(parts)
+
+
+def _leaves_the_axis(analysis: Analysis) -> Iterator[str]:
+    """That much of the ridge lies on the λ axis' ends, or beyond."""
+    if found := analysis.rows_on_edge():
+        yield (
+            f"the best wd of {sum(found.values())} of {np.sum(analysis.basin.rows)} rows is on the edge "
+            f"({', '.join(found)}), which draws the slope towards 0: a longer axis there would tell"
+        )
 
 
 def _why_undetermined(analysis: Analysis) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +15,7 @@ from lrwd_sweep.separability.ridge import MIN_ROWS, Minima, ridge_slope
 from lrwd_sweep.separability.verdict import Verdict, interval_verdict
 from lrwd_sweep.surface import Bool, Float, Surface
 
+_MANY_ON_EDGE = 0.25  # share of the basin's rows
 NOISE = "noise: the basin's cells differ by no more than their noise"
 
 
@@ -70,7 +70,7 @@ class Analysis:
         return self._slope(self.replicates.rows, self.log_lr, self.basin.rows, "weight decay", "rows")
 
     def reverse_slope(self) -> Estimate:
-        """s′, the same of the transposed surface."""
+        """s′, the same of the transposed surface; its interval is conditional on the sample's basin."""
         return self._slope(
             self.replicates.columns, self.log_decay, self.basin.columns, "learning rate", "columns"
         )
@@ -88,6 +88,21 @@ class Analysis:
         minima, rows = self.replicates.rows, self.basin.rows
         carried = np.flatnonzero(rows & (minima.curvature[0] > 0))
         return tuple((int(i), float(minima.position[0, i])) for i in carried)
+
+    def rows_on_edge(self) -> dict[str, int]:
+        """How many of the basin's rows have their best λ on a side of the λ > 0 lattice, if these are many.
+
+        Rows whose optimum is just outside carry the slope only when noise pulls it in, which draws s towards
+        0. More than a quarter of the rows are many, beside a slope at least three; flat rows do not count.
+        """
+        last = self.positive.inside.shape[1] - 1
+        y = np.where(self.positive.inside, self.positive.mean, np.inf)[self.basin.rows]
+        shaped = y[[not is_flat(row[np.isfinite(row)]) for row in y]]
+        best = shaped.argmin(axis=1) if last > 0 else np.empty(0)
+        found = {f"weight_decay:{end}": int(np.sum(best == at)) for end, at in (("low", 0), ("high", last))}
+        total, least = sum(found.values()), 1 if self.ridge_slope().value is None else MIN_ROWS
+        many = total >= least and total > _MANY_ON_EDGE * len(y)
+        return {side: count for side, count in found.items() if count and many}
 
     def curvature_coupling(self) -> Estimate:
         """ρ, see `curvature.curvature_coupling`; a ridge or saddle says so as its reason."""
@@ -110,13 +125,6 @@ class Analysis:
         if len(self.surface.seeds) == 1 and found.value is not None:
             return replace(found, reason="one seed: an upper bound, noise counts as interaction")
         return found
-
-    def regrets(self) -> Iterator[Estimate]:
-        """T(Δ) at each distance of `replicates.pairs`, see `regret.transfer_regret`."""
-        for replicates in self.replicates.regret.T:
-            yield self.resamples.estimate(
-                replicates, "at this distance no transferred cell is complete and below the cap"
-            )
 
     def baseline_gain(self) -> Estimate:
         """The best λ = 0 mean minus the best λ > 0 mean: what decay gains, in the metric's units.

@@ -8,8 +8,9 @@ from math import exp
 import numpy as np
 
 from lrwd_sweep.separability.analysis import Analysis
-from lrwd_sweep.separability.bootstrap import MIN_SEEDS, Estimate
+from lrwd_sweep.separability.bootstrap import MIN_SEEDS, Estimate, Resamples
 from lrwd_sweep.separability.regret import SAME_DISTANCE
+from lrwd_sweep.separability.replicates import Regrets
 from lrwd_sweep.separability.ridge import ridge_slope
 from lrwd_sweep.surface import Float, Surface
 
@@ -85,8 +86,8 @@ class Pair:
     def regret_ratio(self) -> Estimate:
         """T_b/T_a at the smallest distance that both have; below 1 where b forgives more.
 
-        Dimensionless; the interval is that of the ratio's logarithm. Undefined unless both regrets are above
-        0, which is not so for a surface that loses nothing.
+        Dimensionless; the interval is that of the ratio's logarithm, and there is none where the regrets are
+        scored in sample. Undefined unless both are above 0, which is not so for a surface that loses nothing.
         """
         if self._metrics_differ():
             return Estimate(None, reason=self._metrics_differ())
@@ -95,7 +96,7 @@ class Pair:
             return Estimate(None, reason="the two have no row distance in common")
         regret_a, regret_b = (np.where(regret > 0, regret, np.nan) for regret in regrets)
         undefined = "a transfer regret is undetermined or not above 0"
-        found = self._estimate(np.log(regret_b / regret_a), undefined)
+        found = self._estimate(np.log(regret_b / regret_a), undefined, self.a.replicates.regrets)
         value, low, high = (None if x is None else exp(x) for x in (found.value, found.low, found.high))
         return replace(found, value=value, low=low, high=high)
 
@@ -111,19 +112,21 @@ class Pair:
 
     def _regrets_at_common_distance(self) -> tuple[Float, Float] | None:
         """T of a and of b, (1 + S,) each, at the smallest distance at which both have a pair."""
-        a, b = self.a.replicates, self.b.replicates
+        a, b = self.a.replicates.regrets, self.b.replicates.regrets
         for d, octaves in enumerate(a.pairs.octaves):
             for e, other in enumerate(b.pairs.octaves):
                 if abs(octaves - other) < SAME_DISTANCE and a.pairs_in[d] and b.pairs_in[e]:
-                    return a.regret[:, d], b.regret[:, e]
+                    return a.values[:, d], b.values[:, e]
         return None
 
     def _metrics_differ(self) -> str:
         metric_a, metric_b = self.a.surface.metric, self.b.surface.metric
         return "" if metric_a == metric_b else f"they are measured in {metric_a} and {metric_b}"
 
-    def _estimate(self, replicates: Float, undefined: str) -> Estimate:
-        found = self.a.resamples.estimate(replicates, undefined)
+    def _estimate(
+        self, replicates: Float, undefined: str, resampled: Resamples | Regrets | None = None
+    ) -> Estimate:
+        found = (resampled or self.a.resamples).estimate(replicates, undefined)
         return replace(found, reason=self.unpaired) if self.unpaired and found.value is not None else found
 
 
@@ -153,4 +156,6 @@ def _difference(slopes: Estimate, distance: Estimate) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.2f}".replace("-", "−")
+    """Two decimals with a true minus, none before zero."""
+    text = f"{value:.2f}"
+    return text.replace("-", "−" if text.strip("-0.") else "")

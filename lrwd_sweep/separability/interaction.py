@@ -52,7 +52,7 @@ def interaction_share(
     It lies where noise differs much between cells (one σ̂² serves all), low where noise rather than shape
     decides which cells are in the basin (they are chosen for their luck), high with one seed (noise counts
     as interaction: an upper bound), and it depends on how λ is written: a surface additive in
-    (α, λ) is not additive in (α, λ/α).
+    (α, λ) is not additive in (α, λ/α). Its interval is conditional on the sample's basin.
     """
     nothing = np.full(len(weights), np.nan)
     if not len(y):

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lrwd_sweep.separability.bootstrap import HALVES
+
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 Index = NDArray[np.intp]
@@ -99,15 +101,8 @@ def transfer_regret(ways: tuple[Transfers, ...], pairs: Pairs) -> Float:
 
 
 def halves(weights: Float) -> tuple[Float, Float]:
-    """The weights (S, R) split over the even and the odd seeds, each row summing to 1 again.
-
-    A half of which a resample holds no seed keeps its plain mean.
-    """
-    even = np.arange(weights.shape[1]) % 2 == 0
-    first, second = (_normalised(np.where(half, weights, 0.0), half) for half in (even, ~even))
+    """The weights (S, R) split over the even and the odd seeds, each row summing to 1 again."""
+    first, second = (np.zeros_like(weights) for _ in HALVES)
+    for part, half in zip((first, second), HALVES, strict=True):
+        part[:, half] = weights[:, half] / weights[:, half].sum(axis=1, keepdims=True)
     return first, second
-
-
-def _normalised(part: Float, half: Bool) -> Float:
-    total = part.sum(axis=1, keepdims=True)
-    return np.where(total > 0, part / np.where(total > 0, total, 1.0), half / half.sum())

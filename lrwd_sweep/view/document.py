@@ -159,6 +159,7 @@ def _cell_to_use(found: Recommended) -> Document:
         "value": found.value,
         "around": around and {"mean": _number(around.mean), "worst": _number(around.worst)},
         "timescale_steps": _number(found.timescale_steps),
+        "timescale_steps_projected": _number(found.timescale_steps_projected),
         "lines": [asdict(line) for line in found.lines],
     }
 
@@ -173,7 +174,7 @@ def _separability(found: Separability) -> Document:
         "transfer_regret": [
             {"octaves": regret.octaves}
             | _interval(regret.estimate)
-            | {"pairs": regret.pairs, "pairs_out": regret.pairs_out}
+            | {"pairs": regret.pairs, "pairs_out": regret.pairs_out, "in_sample": regret.in_sample}
             for regret in found.transfer_regret
         ],
         "interaction_share": _interval(found.interaction_share),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from lrwd_sweep.lattice import format_value
+from lrwd_sweep.decay import WD_RATIO
+from lrwd_sweep.lattice import Cell, format_value
 from lrwd_sweep.result import Candidate, ComparedResults, Result, titles
 from lrwd_sweep.separability import Estimate, Separability, TransferRegret
+from lrwd_sweep.separability.replicates import CROSS_SCORED_SEEDS
 from lrwd_sweep.spec import StudySpec
 from lrwd_sweep.view.notation import UNICODE, axis_labels, counted, short_decimal
 from lrwd_sweep.view.plain import plain
@@ -122,7 +125,8 @@ def best_rows(results: Sequence[Result]) -> list[Row]:
                 ("λ normalised", "normalized"),
             )
         ),
-        ("averaging time scale", *(_of_best(result, _timescale) for result in results)),
+        ("averaging time scale, η = 1", *(_of_best(result, _timescale) for result in results)),
+        *_projected_row(results),
         (_metric_label(results), *(_of_best(result, lambda _, best: with_error(best)) for result in results)),
         ("on the test split", *(_of_best(result, _test) for result in results)),
         ("on the lattice's edge", *(", ".join(r.separability.on_edge) or "no" for r in results)),
@@ -154,13 +158,32 @@ def _converted(name: str) -> Callable[[Result, Candidate], str]:
     return show
 
 
+def averaging(result: Result, cell: Cell) -> str:
+    """Over how long decay averages a cell's updates, where η = 1; empty where it does not.
+
+    A range where nobody counted how often SGDP or AdamP projected: ten times as long where they did.
+    """
+    decay, t = result.conventions(cell), result.spec.training
+    unit, size = ("steps", 1) if t is None else ("epochs", t.steps_per_epoch)
+    ends = (decay.timescale_steps, decay.timescale_steps_projected)
+    text = " to ".join(short_decimal(steps / size) for steps in ends if steps is not None)
+    return f"{text} {unit}" if text else ""
+
+
 def _timescale(result: Result, best: Candidate) -> str:
-    steps, t = result.conventions(best.cell).timescale_steps, result.spec.training
-    if steps is None:
-        return _NOTHING
-    return (
-        f"{short_decimal(steps)} steps" if t is None else f"{short_decimal(steps / t.steps_per_epoch)} epochs"
-    )
+    return averaging(result, best.cell) or _NOTHING
+
+
+def _projected_row(results: Sequence[Result]) -> Iterator[Row]:
+    """What κ is in the formulas of SGDP and AdamP, and how often it was not 1."""
+    families = [result.spec.optimizer.family for result in results]
+    if any(family and family.projected for family in families):
+        yield (f"κ: {WD_RATIO} where Π acts", *(_of_best(result, _projected) for result in results))
+
+
+def _projected(result: Result, best: Candidate) -> str:
+    share = result.projected(best.cell)
+    return _NOTHING if share is None else f"in {share:.0%} of steps, else 1"
 
 
 def _test(_: Result, best: Candidate) -> str:
@@ -188,7 +211,7 @@ def separability_rows(results: Sequence[Result]) -> list[Row]:
         ("reverse slope s′", *(estimate_text(s.reverse_slope) for s in found)),
         ("curvature coupling ρ", *(estimate_text(s.curvature_coupling) for s in found)),
         *_regret_rows(results),
-        ("interaction share", *(estimate_text(s.interaction_share) for s in found)),
+        ("interaction share", *(estimate_text(_clipped(s.interaction_share)) for s in found)),
         ("top-10 tilt", *(estimate_text(s.top10_tilt) for s in found)),
         ("basin", *(_basin(result) for result in results)),
     ]
@@ -197,6 +220,14 @@ def separability_rows(results: Sequence[Result]) -> list[Row]:
     if any(s.reason for s in found):
         rows.append(("remark", *(s.reason or _NOTHING for s in found)))
     return rows
+
+
+def _clipped(share: Estimate) -> Estimate:
+    """A share within [0, 1], where it means something; noise alone scatters the estimate beyond."""
+    value, low, high = (
+        None if x is None else min(max(x, 0.0), 1.0) for x in (share.value, share.low, share.high)
+    )
+    return replace(share, value=value, low=low, high=high)
 
 
 def _verdict_at(found: Separability, basin: float) -> str:
@@ -228,7 +259,8 @@ def _regret_rows(results: Sequence[Result]) -> list[Row]:
 
 def _scored(regrets: Iterable[TransferRegret]) -> list[str]:
     """Whether λ was chosen and scored on the same seeds."""
-    return ["in sample" if regret.in_sample else "on the other seeds" for regret in regrets]
+    in_sample = f"in sample: no interval below {CROSS_SCORED_SEEDS} seeds"
+    return [in_sample if regret.in_sample else "on the other seeds" for regret in regrets]
 
 
 def _baseline_gain(result: Result) -> str:

@@ -44,6 +44,7 @@ _LETTERS = {
     "²": "^2",
     "ᵗ": "^t",
     "Π": r"\Pi",
+    "κ": r"\kappa",
     "λ_norm": r"\lambda_{norm}",
     "←": r"\leftarrow",
     "−": "-",

@@ -130,6 +130,7 @@ _WORDS = {
     "m̂′": "m_hat'",
     "v̂": "v_hat",
     "Π": "proj",
+    "κ": "kappa",
     "√": "sqrt",
     "max": "max",
     "ᵗ": "^t",

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lrwd_sweep.catalog import FLOAT32
+from lrwd_sweep.decay import WD_RATIO
 from lrwd_sweep.lattice import Lattice, format_axis
 from lrwd_sweep.preset import Preset
 from lrwd_sweep.spec import StudySpec, labels
@@ -131,9 +132,12 @@ def _studies(heading: str, rows: Iterable[tuple[str, Lattice, int, Training]], a
 
 
 def _formulas(specs: Sequence[StudySpec], ascii_only: bool) -> Table:
-    """The update that each optimizer's name stands for."""
+    """The update that each optimizer's name stands for, and what κ is in it."""
     glyphs = ASCII if ascii_only else UNICODE
-    return _grid({spec.title: written(spec.formula, glyphs) for spec in specs}.items(), ascii_only)
+    rows = {spec.title: written(spec.formula, glyphs) for spec in specs}
+    if any("κ" in spec.formula for spec in specs):
+        rows["κ"] = f"{WD_RATIO} where Π acts, else 1"
+    return _grid(rows.items(), ascii_only)
 
 
 def _grid(rows: Iterable[tuple[str, str]], ascii_only: bool) -> Table:

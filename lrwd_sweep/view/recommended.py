@@ -15,7 +15,7 @@ from lrwd_sweep.recommend import Recommendations, Recommended
 from lrwd_sweep.recommend.recipe import Line
 from lrwd_sweep.result import Result
 from lrwd_sweep.spec import StudySpec
-from lrwd_sweep.view.fields import lattice_value
+from lrwd_sweep.view.fields import averaging, lattice_value
 from lrwd_sweep.view.notation import ascii_formula, short_decimal, to_ascii
 from lrwd_sweep.view.plain import plain
 
@@ -33,11 +33,8 @@ def headline(result: Result, found: Recommended) -> str:
     if found.around is not None:
         mean, worst = (short_decimal(value, 4) for value in (found.around.mean, found.around.worst))
         text += f", with its neighbours {mean} on average, {worst} at worst"
-    if found.timescale_epochs is not None:
-        return f"{text}; decay averages over {short_decimal(found.timescale_epochs)} epochs"
-    if found.timescale_steps is not None:
-        return f"{text}; decay averages over {short_decimal(found.timescale_steps)} steps"
-    return text
+    tau = averaging(result, found.cell)
+    return f"{text}; decay averages over {tau} where η = 1" if tau else text
 
 
 def new_remarks(found: Sequence[Recommended]) -> list[list[Line]]:

@@ -64,7 +64,7 @@ class Report:
             if result.spec.kind is Kind.TPE:
                 headings = ["learning rate α", "weight decay", plain(result.surface.metric), "test split"]
                 yield table(f"best of {name}", headings, candidate_rows(result), ascii_only)
-        yield _text("brackets: 90 % interval from resampling seeds", ascii_only)
+        yield _text("brackets: 90 % interval from resampling seeds, the basin kept as it is", ascii_only)
         for name, result in zip(titles, self.results, strict=True):
             yield Text()
             yield Recipes(name, result, recommendations(result))

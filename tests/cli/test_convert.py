@@ -35,8 +35,20 @@ def test_pytorchs_decay_becomes_the_papers_with_formula_and_arithmetic(run: Run)
         "  θ ← θ − ηαwθ",
         "  θ ← θ − ηλθ",
         "  exact under any schedule",
-        "  decay averages over 1/λ = 20000 steps",
+        "  decay averages over 1/λ = 20000 steps where η = 1",
     ]
+
+
+def test_projected_decay_averages_ten_times_as_long(run: Run) -> None:
+    arguments = ("convert", "-o", "adamp", "--lr", "2^-8", "--wd", "16")
+    *_, last = run(*arguments, "--epochs", "1", "--batch-size", "8", "--train-size", "64").out.splitlines()
+    assert last == (
+        "  decay averages over 1/λ = 16 to 160 steps = 2 to 20 epochs where η = 1, "
+        "the longer where a step is projected"
+    )
+    found = document(run, *arguments)
+    assert (found["timescale_steps"], found["timescale_steps_projected"]) == pytest.approx((16, 160))
+    assert document(run, *ADAMW, "--wd", "0.1")["timescale_steps_projected"] is None
 
 
 def test_worked_example_of_the_paper(run: Run) -> None:

@@ -103,6 +103,19 @@ def test_best_on_the_edge_extends_the_lattice_there(
     assert (min(lattice.weight_decay) < min(LATTICE.weight_decay)) is (shift_l < 0)
 
 
+def test_a_ridge_that_leaves_the_wd_axis_extends_it_though_a_slope_is_known() -> None:
+    def steep(x: float, y: float, seed: int) -> float:
+        return 0.1 + 0.01 * (y - CENTRE + 1.5 * (x - CENTRE)) ** 2 + 0.001 * (x - CENTRE) ** 2 + 0.001 * seed
+
+    found = trained(steep)
+    assert found.separability.verdict is Verdict.COUPLED
+    (only,) = advice(found)
+    assert only.why == "the best wd of 4 of 7 rows is on the edge: extend wd downward and wd upward"
+    lattice = follow(found, only).lattice
+    assert min(lattice.weight_decay) < min(LATTICE.weight_decay)
+    assert max(lattice.weight_decay) > max(LATTICE.weight_decay)
+
+
 def test_noise_adds_seeds() -> None:
     rng = np.random.default_rng(0)
     found = trained(lambda x, y, seed: 0.3 + 0.01 * rng.standard_normal() + separable(x, y, seed) / 50)

@@ -304,6 +304,15 @@ def test_sgd_says_when_pytorchs_momentum_is_the_papers(
     assert remark in lines(spec)[0].remark
 
 
+def test_sgdw_under_a_schedule_claims_exactness_of_its_decay_alone() -> None:
+    first, *_ = lines(default("sgdw"))
+    assert first.remark == (
+        "decoupled by hand, w = λ/α: the decay is exact under any schedule; "
+        "PyTorch has α outside the momentum: the paper's momentum only while the rate "
+        "is constant; --momentum-form torch sweeps PyTorch's"
+    )
+
+
 def test_without_momentum_l2_is_exact() -> None:
     spec = replace(default("sgdw"), training=Training(momentum=0.0))
     assert any("exact without momentum" in line.remark for line in lines(spec))

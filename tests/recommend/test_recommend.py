@@ -137,6 +137,17 @@ def test_an_imported_study_is_timed_in_steps() -> None:
     assert best.timescale_epochs == pytest.approx(1 / best.cell.weight_decay / 6)
 
 
+def test_projected_decay_is_timed_by_how_often_it_was_projected() -> None:
+    base = study(optimizer="adampw")
+    trials = [replace(trial, curves={"projection": (0.5, 1.0)}) for trial in base.trials]
+    counted, *_ = recommendations(result("x", base.spec, "", trials)).cells
+    lam = counted.cell.weight_decay
+    assert counted.timescale_steps == pytest.approx(1 / (lam * (0.25 + 0.75 * 0.1)))
+    assert counted.timescale_steps_projected is None
+    unknown, *_ = recommendations(base).cells
+    assert (unknown.timescale_steps, unknown.timescale_steps_projected) == pytest.approx((1 / lam, 10 / lam))
+
+
 def test_a_study_in_which_nothing_counts_recommends_nothing() -> None:
     base = study()
     lost = [replace(trial, status=Status.DIVERGED, metrics={}) for trial in base.trials]

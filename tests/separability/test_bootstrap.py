@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from lrwd_sweep.separability.bootstrap import Estimate, Resamples, t95
+from lrwd_sweep.separability.bootstrap import HALVES, Estimate, Resamples, t95
 
 
 @pytest.mark.parametrize(("nu", "t"), [(2, 2.920), (3, 2.353), (4, 2.132), (9, 1.833), (30, 1.697)])
@@ -28,6 +28,30 @@ def test_many_seeds_are_resampled_as_often_as_asked_and_always_alike() -> None:
     assert first.weights.shape == (1001, 10)
     assert np.array_equal(first.weights, second.weights)
     assert first.weights.sum(axis=1) == pytest.approx(1)
+
+
+def test_halves_are_resampled_each_by_itself_with_their_true_probabilities() -> None:
+    resamples = Resamples.draw(4, 1000, HALVES)
+    pairs = [np.bincount(drawn, minlength=2) / 4 for drawn in product(range(2), repeat=2)]
+    every = np.array([[even[0], odd[0], even[1], odd[1]] for even, odd in product(pairs, pairs)])
+    assert len(resamples.mass) == 9
+    for weights, mass in zip(resamples.weights[1:], resamples.mass, strict=True):
+        assert mass == pytest.approx((every == weights).all(axis=1).mean())
+    many = Resamples.draw(9, 1000, HALVES)
+    assert [many.weights[:, half].sum(axis=1) for half in HALVES] == [
+        pytest.approx(5 / 9),
+        pytest.approx(4 / 9),
+    ]
+
+
+@pytest.mark.parametrize("seeds", [4, 6])
+def test_interval_in_halves_is_the_t_interval_of_two_samples(seeds: int) -> None:
+    values = np.random.default_rng(seeds).standard_normal(seeds)
+    resamples = Resamples.draw(seeds, 1000, HALVES)
+    found = resamples.estimate(resamples.weights @ values, "")
+    pooled = sum(values[half].var(ddof=1) for half in HALVES) / 2
+    half = t95(seeds - 2) * np.sqrt(pooled / seeds)
+    assert (found.low, found.high) == pytest.approx((values.mean() - half, values.mean() + half))
 
 
 @pytest.mark.parametrize("seeds", [3, 5, 6])

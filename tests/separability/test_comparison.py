@@ -117,6 +117,12 @@ def test_verdict_of_two_failures_claims_nothing() -> None:
     )
 
 
+def test_a_slope_that_rounds_to_zero_has_no_sign() -> None:
+    tilted = 0.3 * A**2 + 0.5 * (L + 0.002 * A) ** 2
+    found = compare(surface(repeated(tilted)), surface(repeated(BOWL)))
+    assert found.verdict.startswith("a is separable (ridge slope 0.00) and b is separable (ridge slope 0.00)")
+
+
 def test_each_side_of_the_sentence_is_the_studys_own_verdict() -> None:
     a, b = surface(noisy(TILTED, 5, 0.2)), surface(noisy(BOWL, 3, 0.2, stream=1))
     text = compare(a, b, name_a="A", name_b="B").verdict

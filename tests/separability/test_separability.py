@@ -111,6 +111,19 @@ def test_every_side_has_its_name(slant: tuple[int, int], side: str) -> None:
     assert side in found.basin_on_edge
 
 
+@pytest.mark.parametrize("columns", [7, 11, 15])
+def test_ridge_that_leaves_the_axis_says_so(columns: int) -> None:
+    a, b = np.meshgrid(centred(11), centred(columns), indexing="ij")
+    found = analyse(surface(repeated(0.02 * a**2 + 0.5 * (a + b) ** 2)))
+    assert found.verdict is Verdict.PRODUCT_COUPLED
+    assert found.rows_on_edge == ({"weight_decay:low": 3, "weight_decay:high": 3} if columns == 7 else {})
+    caution = (
+        "the best wd of 6 of 11 rows is on the edge (weight_decay:low, weight_decay:high), "
+        "which draws the slope towards 0: a longer axis there would tell"
+    )
+    assert (caution in found.reason) is (columns == 7)
+
+
 def test_surface_falling_to_the_border_is_undetermined_for_want_of_rows() -> None:
     found = analyse(surface(repeated(A**2 - L)))
     assert found.ridge_slope.value is None
@@ -269,6 +282,8 @@ def test_same_surface_gives_the_same_numbers() -> None:
 def test_transfer_regret_is_scored_in_sample_below_four_seeds_only() -> None:
     flat = [analyse(surface(noisy(BOWL, seeds, 1.0))).transfer_regret[0] for seeds in (3, 4)]
     assert [each.in_sample for each in flat] == [True, False]
+    assert [each.estimate.has_interval for each in flat] == [False, True]
+    assert flat[0].estimate.reason == "in sample: lies high"
 
 
 def test_scoring_on_other_seeds_takes_the_optimism_out_of_transfer_regret() -> None:

@@ -16,6 +16,7 @@ from lrwd_sweep.separability import Estimate, Verdict, analyse
 from lrwd_sweep.surface import CellStatus, Float, Surface
 from tests.separability.surfaces import (
     BOWL,
+    RIDGE,
     A,
     L,
     centred,
@@ -227,5 +228,41 @@ def test_interval_covers_the_truth_nine_times_in_ten(metric: str, seeds: int, no
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [3, 4, 5, 7, 10])
 @pytest.mark.parametrize("noise", [0.02, 0.1, 0.3, 1.0, 2.0])
-def test_interval_covers_the_truth_at_every_noise_and_number_of_seeds(seeds: int, noise: float) -> None:
+def test_slopes_interval_covers_a_truth_of_a_half_at_every_noise_and_number_of_seeds(
+    seeds: int, noise: float
+) -> None:
     assert 0.83 <= coverage("ridge_slope", seeds, noise, 600) <= 0.97
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("truth", [-1.0, 0.0, 1.0])
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+@pytest.mark.parametrize("noise", [0.1, 1.0])
+def test_slopes_interval_covers_the_slope_of_a_ridge_that_stays_within_the_axis(
+    truth: float, seeds: int, noise: float
+) -> None:
+    a, b = np.meshgrid(centred(11), centred(15), indexing="ij")
+    y = 0.02 * a**2 + 0.5 * (b - truth * a) ** 2
+    held = 0
+    for stream in range(400):
+        found = analyse(surface(noisy(y, seeds, noise, stream)))
+        assert "best wd of" not in found.reason
+        held += found.ridge_slope.has_interval and not found.ridge_slope.excludes(truth)
+    assert 0.83 <= held / 400 <= 0.97
+
+
+def regret_coverage(seeds: int, runs: int) -> float:
+    """How often the interval of T(1) holds the truth where every row's best λ is beyond doubt."""
+    y = RIDGE[3:8, 3:8]
+    found = (regret(analyse(surface(noisy(y, seeds, 0.05, stream))), 1).estimate for stream in range(runs))
+    return sum(estimate.has_interval and not estimate.excludes(1.0) for estimate in found) / runs
+
+
+def test_interval_of_transfer_regret_has_the_noise_of_half_the_seeds() -> None:
+    assert 0.85 <= regret_coverage(4, 300) <= 0.95
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [4, 5, 6, 7, 8])
+def test_interval_of_transfer_regret_covers_the_truth_nine_times_in_ten(seeds: int) -> None:
+    assert 0.87 <= regret_coverage(seeds, 2000) <= 0.93

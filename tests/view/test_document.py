@@ -65,9 +65,9 @@ def grid(
     return result(f"{kind} {rows}×{columns}", spec, "2025-01-01T00:00:00Z", trials)
 
 
-def sloped(name: str, slope: float) -> Result:
+def sloped(name: str, slope: float, seeds: int = 4) -> Result:
     """A valley along which α may not move without λ, its noise that of the name."""
-    found = studies.study(lambda a, b: 0.1 + 0.01 * (slope * a + b) ** 2 + 1e-3 * a**2, name)
+    found = studies.study(lambda a, b: 0.1 + 0.01 * (slope * a + b) ** 2 + 1e-3 * a**2, name, seeds=seeds)
     random = np.random.default_rng(ord(name))
     noisy = [
         replace(t, metrics={"val_loss": t.metrics["val_loss"] + 1e-3 * random.normal()}) for t in found.trials
@@ -171,6 +171,16 @@ def test_a_regret_ratio_is_a_number_and_its_interval_stands_beside_it() -> None:
     assert (
         found["regret_ratio_interval"]["low"] < found["regret_ratio"] < found["regret_ratio_interval"]["high"]
     )
+
+
+def test_a_regret_scored_in_sample_says_so_and_has_no_interval() -> None:
+    found = document([sloped("a", 0.9, 3), sloped("b", 1.1, 4)])["studies"]
+    in_sample, cross_scored = (each["separability"]["transfer_regret"][0] for each in found)
+    assert (in_sample["in_sample"], in_sample["low"], in_sample["high"]) == (True, None, None)
+    assert not cross_scored["in_sample"]
+    assert cross_scored["low"] < cross_scored["value"] < cross_scored["high"]
+    few = document([], [comparison(sloped("a", 0.9, 3), sloped("b", 1.1, 3))])["comparisons"][0]
+    assert few["regret_ratio_interval"] == {"value": few["regret_ratio"], "low": None, "high": None}
 
 
 def test_cells_tell_what_became_of_every_lane() -> None:

@@ -238,7 +238,7 @@ def test_every_metric_comparison_gate_and_recommendation_is_there() -> None:
     for label in (
         "ridge slope s", "curvature coupling ρ", "transfer regret, 1 octave", "interaction share",
         "top-10 tilt", "basin", "w lr-scaled", "on the test split", "slope difference", "FAILED",
-        "torch.optim.AdamW(params, lr=", "How it was computed",
+        "torch.optim.AdamW(params, lr=", "How it was computed", "hold for this basin",
     ):  # fmt: skip
         assert label in text
 

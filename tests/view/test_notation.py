@@ -24,6 +24,12 @@ def test_ascii_formula_writes_every_product() -> None:
     )
 
 
+def test_ascii_formula_of_projected_decay_names_its_factor() -> None:
+    assert ascii_formula(Optimizer.parse("adamp").formula) == (
+        "theta <- theta - eta*alpha*(proj(m_hat/(sqrt(v_hat)+eps)) + kappa*w*theta)"
+    )
+
+
 @pytest.mark.parametrize("end", ["", ":normalized"])
 @pytest.mark.parametrize("name", optimizer_names())
 def test_every_formula_has_an_ascii_form(name: str, end: str) -> None:

@@ -48,6 +48,11 @@ def test_a_page_says_what_is_restated_and_claimed_and_how_much_there_is_to_train
     assert all(spec.formula in text for spec in specs)
 
 
+def test_the_factor_of_projected_decay_is_said_where_a_formula_has_it() -> None:
+    said = "κ 0.1 where Π acts, else 1"
+    assert [said in flat(drawn(page(name))) for name in ("adamp-compare", "fig2-mini")] == [True, False]
+
+
 def test_each_distinct_schedule_is_drawn_once() -> None:
     assert drawn(page("fig1"), 80).count("┤") == 3 * 6
     assert drawn(page("fig2"), 80).count("┤") == 6

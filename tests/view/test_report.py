@@ -121,7 +121,7 @@ def test_every_metric_is_reported(form: Format) -> None:
         "basin",
         "learning rate α",
         "w lr-scaled",
-        "averaging time scale",
+        "averaging time scale, η = 1",
         "on the test split",
         "on the lattice's edge",
         "slope difference",
