@@ -134,11 +134,7 @@ class _Finder:
             return here
         try:
             spec = find_spec(name)
-        except (
-            ImportError,
-            ValueError,
-            AttributeError,
-        ):  # of a module that was put there by hand
+        except (ImportError, ValueError, AttributeError):  # of a module that was put there by hand
             spec = None
         if spec is None:
             return here

@@ -142,7 +142,7 @@ def _gone_through(
         held = alive.now
         alive.take_peak()
         with torch.inference_mode():
-            x = torch.zeros(images[0], *shape, device=place)
+            x = _sentences(images[0], shape, place)
             pack.gradient(x, torch.zeros(len(x), dtype=torch.int64, device=place), noise)
             trained = alive.take_peak() - held
             before = arena.theta.clone()  # as the diagnostics do
@@ -150,9 +150,16 @@ def _gone_through(
                 replace(update, one_pass=None).apply(arena.theta, arena.grad, 1.0, 1, 1)
             del before
             updated = alive.take_peak() - held
-            pack.predictor().predict(torch.zeros(images[1], *shape, device=place))
+            pack.predictor().predict(_sentences(images[1], shape, place))
             evaluated = alive.take_peak() - held
     return Phases(held, trained, updated, evaluated)
+
+
+def _sentences(count: int, shape: tuple[int, ...], place: torch.device) -> Tensor:
+    """Inputs of 0, which every network knows as a token; of one word, as some refuse those of none."""
+    x = torch.zeros(count, *shape, device=place)
+    x.flatten(1)[:, 0] = 1
+    return x
 
 
 class _Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -16,6 +16,7 @@ from lrwd_sweep.catalog import DataSet
 from lrwd_sweep.engine.memory import Phases, alive_bytes, pack_bytes
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.training import Training
+from tests.nets import awkward
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 NEAR = 0.15
@@ -125,6 +126,13 @@ def test_every_lane_adds_as_much_as_the_one_before_or_more(net: str, device: tor
     added = [more - less for less, more in pairwise(needed)]
     assert added[0] > 0
     assert all(later >= earlier - 2 for earlier, later in pairwise(added))  # all but rounding
+
+
+def test_a_network_that_refuses_empty_sentences_is_counted_too() -> None:
+    sizes = replace(DIGITS, train=16, validation=8, test=8, classes=4)
+    training = Training(net="tests.nets.awkward:OfSentences", engine="loop", batch_size=8, sizes=sizes)
+    parameters = sum(p.numel() for p in awkward.OfSentences().parameters())
+    assert pack_bytes(training, 2, CPU) > 2 * 4 * 4 * parameters  # with their gradients and moments
 
 
 def test_lanes_in_a_loop_share_the_activations_of_one() -> None:
