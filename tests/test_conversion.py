@@ -69,7 +69,7 @@ class TestRun:
 
     def test_the_update_of_sgdp_is_the_one_of_its_formula(self) -> None:
         decay = Run(SGDP, 0.1).update(Convention.LR_SCALED).removeprefix("θ ← θ − ηα")
-        assert parse("sgdp").formula.endswith(f" + {decay})")
+        assert parse("sgdp").formula.endswith(f" + κ{decay})")
 
     @pytest.mark.parametrize("family", [*Family, None])
     @given(source=each, target=each)

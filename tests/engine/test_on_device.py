@@ -51,7 +51,7 @@ def _no_backward(loss: Tensor) -> None:
     assert loss.requires_grad
 
 
-def _no_gradients(loss: Tensor, inputs: Sequence[Tensor], *, materialize_grads: bool) -> list[Tensor]:
+def _no_gradients(loss: Tensor, inputs: Sequence[Tensor], *, allow_unused: bool) -> list[Tensor]:
     assert loss.requires_grad
     return [torch.zeros_like(value) for value in inputs]
 
