@@ -24,7 +24,11 @@ def read_results(
     results = []
     for name in names:
         record = store.get_study(name)
-        trials = store.trials(record.name, curves=curves)
+        family = record.spec.optimizer.family
+        counted = (
+            family is not None and family.projected
+        )  # how often, in a curve: decay's time scale needs it
+        trials = store.trials(record.name, curves=curves or counted)
         results.append(
             result(
                 record.name,

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from tests.cli.conftest import ADAM, ADAMW, STORE, Run, ended, process
+from tests.cli.conftest import ADAM, ADAMW, STORE, TINY, Run, ended, process
 from tests.studies import Height, bowl, ridge, study
 from tests.view.schema import faults
 
@@ -298,6 +298,16 @@ class TestShow:
         assert run("grid", "-o", "adamw", *axes).code == 0
         found = run("report", "--show", "scatter,curves,norm", "--format", form)
         assert (found.code, found.err) == (0, "")
+
+    @pytest.mark.parametrize("form", ["table", "markdown", "json", "html"])
+    def test_how_often_a_step_was_projected_is_told_without_asking(self, run: Run, form: str) -> None:
+        assert run("grid", "-o", "adamp", *TINY).code == 0
+        found = run("report", "--format", form)
+        assert (found.code, found.err) == (0, "")
+        if form == "json":
+            assert '"timescale_steps_projected": null' in found.out
+        else:
+            assert "in 100% of steps, else 1" in found.out
 
     def test_gates_stand_last(self, run: Run, compared: Path) -> None:
         found = run("report", "--show", "norm", "--max-best", "0")
