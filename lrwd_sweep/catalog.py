@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 from lrwd_sweep import image_folder, own_code
@@ -125,7 +124,5 @@ def find_loss(name: str) -> str:
 
 
 def chance_level(metric: str, classes: int) -> float:
-    """The metric's value for a uniform guess: ln C for a cross-entropy, 1 − k/C for the top k."""
-    if not metric.endswith("_error"):
-        return math.log(classes)
+    """An error's value for a uniform guess among `classes`: 1 − k/C for the top k."""
     return max(0.0, 1 - (5 if metric.endswith("top5_error") else 1) / classes)

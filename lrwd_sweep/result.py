@@ -15,7 +15,7 @@ from lrwd_sweep.schedule import Schedule
 from lrwd_sweep.separability import Comparison, Separability, analyse, compare
 from lrwd_sweep.spec import Kind, StudySpec, labels
 from lrwd_sweep.surface import Surface
-from lrwd_sweep.trial import Status, Trial
+from lrwd_sweep.trial import Direction, Status, Trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Result:
 
     @property
     def best(self) -> Cell | None:
-        """The point with the smallest seed mean, or None when none counts."""
+        """The point with the best seed mean, or None when none counts."""
         found = self.ranked(1)
         return found[0].cell if found else None
 
@@ -66,14 +66,15 @@ class Result:
         for trial in self.trials:
             if trial.status is Status.COMPLETE and metric in trial.metrics:
                 points.setdefault(trial.cell, {})[trial.seed] = trial.metrics[metric]
-        limit = math.inf if self.surface.cap is None else self.surface.cap
+        sign = -1 if self.surface.direction is Direction.MAXIMIZE else 1
+        limit = math.inf if self.surface.cap is None else sign * self.surface.cap
         found = []
         for cell, values in points.items():
             if all(seed in values for seed in seeds):
                 value, sem = _mean_and_error([values[seed] for seed in seeds])
-                if value < limit:
+                if sign * value < limit:
                     found.append(Candidate(cell, value, sem, None))
-        best = sorted(found, key=lambda candidate: (candidate.value, candidate.cell))[:count]
+        best = sorted(found, key=lambda candidate: (sign * candidate.value, candidate.cell))[:count]
         return [replace(candidate, test_value=self.test_value(candidate.cell)) for candidate in best]
 
     def test_value(self, cell: Cell) -> float | None:
@@ -159,7 +160,7 @@ def result(
         known = {name for trial in trials for name in trial.metrics}
         if spec.training is None and metric not in known:
             raise UnknownName("metric", metric, known)
-        spec = replace(spec, metric=metric)
+        spec = replace(spec, metric=metric, direction=Direction.MINIMIZE, given_cap=None)
     laid_out = on_lattice(trials, spec.lattice, spec.metric) if spec.kind is Kind.TPE else trials
     surface = Surface.from_trials(
         laid_out,
@@ -169,6 +170,7 @@ def result(
         rule=spec.optimizer.rule,
         cap=spec.cap,
         normalized=spec.optimizer.normalized,
+        direction=spec.direction,
     )
     separability = analyse(surface)
     return Result(name, spec, created, tuple(trials), surface, separability, storage, snapshot, data_dir)

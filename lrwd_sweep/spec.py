@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Self
 
-from lrwd_sweep.catalog import CROSS_ENTROPY, METRICS, chance_level
+from lrwd_sweep.catalog import METRICS, chance_level
 from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.errors import UnknownName, UsageError
 from lrwd_sweep.lattice import Lattice
@@ -16,6 +16,7 @@ from lrwd_sweep.optimizer import Family, Optimizer, formula
 from lrwd_sweep.own_code import short
 from lrwd_sweep.schedule import Schedule
 from lrwd_sweep.training import BESIDE_THE_TASK, Training
+from lrwd_sweep.trial import Direction
 
 
 class Kind(StrEnum):
@@ -31,7 +32,7 @@ class StudySpec:
     """One lattice (or TPE search) of one optimizer on one task.
 
     Optimizer, kind and training are the study's identity: they may not change under its name. Lattice,
-    seeds and metric are its extent: they may grow, or be read differently, and what is there stays.
+    seeds, metric, direction and cap are its extent: they may grow or be read differently, and the trials stay.
     """
 
     kind: Kind
@@ -39,7 +40,9 @@ class StudySpec:
     lattice: Lattice  # of a TPE study: its box, and the cells it is drawn on
     seeds: tuple[int, ...]
     metric: str
-    training: Training | None  # None for an imported study: nobody told us
+    training: Training | None  # None for an imported study: its task is unknown
+    direction: Direction = Direction.MINIMIZE  # which end of `metric` is better
+    given_cap: float | None = None  # a value of `metric` that counts as diverged, as anything worse does
 
     def __post_init__(self) -> None:
         if self.training is not None:
@@ -52,11 +55,13 @@ class StudySpec:
 
     @property
     def cap(self) -> float | None:
-        """The metric's chance level, where task and loss are known."""
-        t = self.training
-        if t is None or (t.loss != CROSS_ENTROPY and not self.metric.endswith("_error")):
-            return None
-        return chance_level(self.metric, t.data_set.classes)
+        """The value from which on a cell is out: `given_cap`, else the chance level of an error.
+
+        A loss has no level of its own: a network that overfits is worse than ln C and classifies well.
+        """
+        if self.given_cap is not None or self.training is None or not self.metric.endswith("_error"):
+            return self.given_cap
+        return chance_level(self.metric, self.training.data_set.classes)
 
     @property
     def default_name(self) -> str:
@@ -137,6 +142,8 @@ class StudySpec:
             tuple(sorted({*self.seeds, *other.seeds})),
             other.metric,
             mine,
+            other.direction,
+            other.given_cap,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -154,6 +161,8 @@ class StudySpec:
             "seeds": list(self.seeds),
             "metric": self.metric,
             "training": self.training and self.training.to_dict(),
+            **({} if self.direction is Direction.MINIMIZE else {"direction": str(self.direction)}),
+            **({} if self.given_cap is None else {"cap": self.given_cap}),
         }
 
     @classmethod
@@ -173,6 +182,8 @@ class StudySpec:
             tuple(values["seeds"]),
             values["metric"],
             training and Training.from_dict(training),
+            Direction(values.get("direction", Direction.MINIMIZE)),
+            values.get("cap"),
         )
 
 

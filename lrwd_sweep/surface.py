@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.lattice import Cell, Lattice
-from lrwd_sweep.trial import Status, Trial
+from lrwd_sweep.trial import Direction, Status, Trial
 
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -31,7 +31,7 @@ _SEVERITY = {status: rank for rank, status in enumerate(CellStatus)}
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """One metric (lower is better) over a lattice, seed by seed. All arrays are float64."""
+    """One metric over a lattice, seed by seed. All arrays are float64."""
 
     lr: Float  # (I,) ascending, above 0
     weight_decay: Float  # (J,) ascending; may begin with 0, the baseline column
@@ -40,8 +40,9 @@ class Surface:
     lanes: NDArray[np.str_]  # (I, J, R) the CellStatus of every lane
     rule: DecayRule
     metric: str = "value"
-    cap: float | None = None  # the metric's chance level, if it has one
+    cap: float | None = None  # the value from which on a cell is out, if there is one
     normalized: bool = False  # whether the decay is λ_norm, to be divided by √N
+    direction: Direction = Direction.MINIMIZE  # which end of the metric is better
 
     @classmethod
     def from_trials(
@@ -54,6 +55,7 @@ class Surface:
         rule: DecayRule,
         cap: float | None = None,
         normalized: bool = False,
+        direction: Direction = Direction.MINIMIZE,
     ) -> Surface:
         """Lay trials out on a lattice; trials of other cells or seeds are left aside."""
         rows = {value: i for i, value in enumerate(lattice.lr)}
@@ -77,7 +79,7 @@ class Surface:
             if trial.status is Status.COMPLETE:
                 values[place] = value
         axes = np.array(lattice.lr), np.array(lattice.weight_decay)
-        return cls(*axes, seeds, values, lanes, rule, metric, cap, normalized)
+        return cls(*axes, seeds, values, lanes, rule, metric, cap, normalized, direction)
 
     @property
     def symbol(self) -> str:
@@ -98,15 +100,16 @@ class Surface:
 
     @property
     def out(self) -> Bool:
-        """Cells that are known to be bad, (I, J): a seed diverged or reached the cap."""
+        """Cells that are known to be bad, (I, J): a seed diverged, reached the cap or went beyond it."""
         diverged = (self.lanes == CellStatus.DIVERGED.value).any(axis=2)
         if self.cap is not None:
-            diverged = diverged | (self.values >= self.cap).any(axis=2)
+            worse = np.less_equal if self.direction is Direction.MAXIMIZE else np.greater_equal
+            diverged = diverged | worse(self.values, self.cap).any(axis=2)
         return np.asarray(diverged)
 
     @property
     def inside(self) -> Bool:
-        """Cells that count, (I, J): every seed complete and below the cap."""
+        """Cells that count, (I, J): every seed complete and better than the cap."""
         return np.isfinite(self.mean) & ~self.out
 
     def status(self, i: int, j: int) -> CellStatus:
@@ -121,16 +124,23 @@ class Surface:
         return {"cells": len(every)} | {status.value: every.count(status) for status in CellStatus}
 
     def best(self) -> tuple[int, int] | None:
-        """Index (i, j) of the smallest mean among the cells that count; ties go to the smaller index."""
+        """Index (i, j) of the best mean among the cells that count; ties go to the smaller index."""
         inside = self.inside
         if not inside.any():
             return None
-        flat = int(np.argmin(np.where(inside, self.mean, np.inf)))
+        flat = int(np.argmin(np.where(inside, self.minimized().mean, np.inf)))
         return divmod(flat, len(self.weight_decay))
 
     def cell(self, i: int, j: int) -> Cell:
         """The cell at row i, column j."""
         return Cell(float(self.lr[i]), float(self.weight_decay[j]))
+
+    def minimized(self) -> Surface:
+        """The same surface with lower as better: y and the cap change sign where higher was better."""
+        if self.direction is Direction.MINIMIZE:
+            return self
+        cap = None if self.cap is None else -self.cap
+        return replace(self, values=-self.values, cap=cap, direction=Direction.MINIMIZE)
 
     def without_baseline(self) -> Surface:
         """The same surface without its λ = 0 column, which has no place on a log axis."""

@@ -17,6 +17,13 @@ class Status(StrEnum):
     FAILED = "failed"  # an error outside the mathematics, such as no memory; retried by the next run
 
 
+class Direction(StrEnum):
+    """Which end of a metric is better."""
+
+    MINIMIZE = "minimize"
+    MAXIMIZE = "maximize"
+
+
 @dataclass(frozen=True, slots=True)
 class Trial:
     """What one lane left behind; `metrics` is empty unless it is complete.

@@ -33,7 +33,11 @@ class Analysis:
 
     @classmethod
     def of(cls, surface: Surface, *, quantile: float, tolerance: float | None, resamples: int) -> Analysis:
-        """Resample the surface; `quantile` and `tolerance` are those of `find_basin`."""
+        """Resample the surface; `quantile` and `tolerance` are those of `find_basin`.
+
+        From here on lower is better: a metric of which higher is better changes its sign.
+        """
+        surface = surface.minimized()
         positive = surface.without_baseline()
         basin = find_basin(positive.mean, positive.inside, quantile, tolerance)
         drawn = Resamples.draw(len(surface.seeds), resamples)

@@ -45,7 +45,7 @@ class Quantity:
         spec = result.spec
         if spec.kind is Kind.TPE:
             trials = on_lattice(trials, spec.lattice, self.label)
-        capped = self.ranked and spec.training is not None
+        capped = self.ranked and self.name.endswith("_error")
         return Surface.from_trials(
             trials,
             spec.lattice,
