@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import sys
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -12,10 +15,15 @@ from lrwd_sweep.cli import options
 from lrwd_sweep.cli.parse import one_of
 from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.errors import UsageError
+from lrwd_sweep.lattice import plain_float
+from lrwd_sweep.trial import Direction
 from lrwd_sweep.view import consoles
 from lrwd_sweep.view.consoles import note
 from lrwd_sweep.view.files import write_file
 from lrwd_sweep.view.notation import counted
+from lrwd_sweep.view.plain import plain
+
+Answer = TypeVar("Answer")
 
 Name = Annotated[str, typer.Argument(metavar="STUDY", help="A name from `study list`.", show_default=False)]
 File = Annotated[
@@ -36,13 +44,19 @@ Swept = Annotated[
         "--optimizer",
         "-o",
         metavar="NAME",
-        help="What was swept, named as for `grid`; any other label takes a --decay-rule.",
+        help="What was swept, named as for `grid`: adamw:lr-scaled is torch.optim.AdamW, adamw:independent "
+        "the paper's rule; any other label takes a --decay-rule.",
         show_default=False,
     ),
 ]
 Rule = Annotated[
     str | None,
-    typer.Option("--decay-rule", metavar="RULE", help=f"{', '.join(DecayRule)} (default: the optimizer's)."),
+    typer.Option(
+        "--decay-rule",
+        metavar="RULE",
+        help=f"{', '.join(DecayRule)} (default: the file's column decay_rule, or the optimizer's where its "
+        "name leaves no doubt; adamw needs one).",
+    ),
 ]
 Columns = Annotated[
     str | None,
@@ -50,11 +64,47 @@ Columns = Annotated[
         "--columns",
         metavar="OURS=THEIRS,…",
         help="The file's own column names, joined by commas: lr=learning_rate,value=val_err "
-        "(default: lr, weight_decay, seed and value; without a seed column, one seed).",
+        "(default: lr, weight_decay, seed and value; without a seed column, one seed). Columns of states "
+        "(state, status, done, …) are found; status=COLUMN names one, status= reads none.",
     ),
 ]
 Measured = Annotated[
-    str, typer.Option("--metric", metavar="NAME", help="What the value measures; lower is better.")
+    str,
+    typer.Option(
+        "--metric",
+        metavar="NAME",
+        help="What the value measures; a name such as accuracy or f1 needs --maximize or --minimize.",
+    ),
+]
+Maximized = Annotated[
+    bool | None,
+    typer.Option(
+        "--maximize/--minimize",
+        help="Whether a higher or a lower value is better (default: the file's column direction, else "
+        "--minimize).",
+        show_default=False,
+    ),
+]
+
+
+def _cap(text: str | float) -> float:
+    try:
+        value = plain_float(str(text))
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UsageError(f"--cap {text!r} is not a finite number; write one like 10")
+    return value
+
+
+Cap = Annotated[
+    float | None,
+    typer.Option(
+        "--cap",
+        metavar="V",
+        parser=_cap,
+        help="A value that stands for a diverged run; it counts as diverged, as every worse one does.",
+    ),
 ]
 
 
@@ -72,21 +122,37 @@ def import_(
     decay_rule: Rule = None,
     columns: Columns = None,
     metric: Measured = "value",
+    maximize: Maximized = None,
+    cap: Cap = None,
     storage: options.Storage = None,
 ) -> None:
     """Bring in anyone's sweep from a CSV file, so that `report` judges it."""
     from lrwd_sweep.store import check_name, open_store
-    from lrwd_sweep.store.csv_import import import_spec, read_csv
+    from lrwd_sweep.store.csv_import import read_csv
+    from lrwd_sweep.store.imported_spec import import_spec, open_direction, open_rule
 
     check_name(study_name)
     if not metric.strip():
         raise UsageError(f"--metric {metric!r} is no name; write for example --metric val_loss")
-    trials = read_csv(file, _columns(columns), metric=metric)
-    spec = import_spec(trials, optimizer, decay_rule=decay_rule, metric=metric)
+    sweep = read_csv(file, _columns(columns), metric=metric)
+    direction = None if maximize is None else Direction.MAXIMIZE if maximize else Direction.MINIMIZE
+    if _on_terminal():
+        if question := open_rule(sweep, optimizer, decay_rule):
+            decay_rule = _ask(question, {str(rule): str(rule) for rule in _LIKELY_RULES})
+        if question := open_direction(sweep, direction):
+            direction = _ask(question, {"higher": Direction.MAXIMIZE, "lower": Direction.MINIMIZE})
+    spec = import_spec(sweep, optimizer, decay_rule=decay_rule, direction=direction, cap=cap)
     with open_store(storage, write=True) as store:
-        store.import_study(study_name, spec, trials)
+        store.import_study(study_name, spec, sweep.trials)
+    for line in sweep.notes:
+        note(line)
     size = f"{counted(len(spec.lattice), 'cell')} × {counted(len(spec.seeds), 'seed')}"
-    note(f"imported {counted(len(trials), 'lane')} as {study_name}: {size}, {spec.optimizer}")
+    better = "higher" if spec.direction is Direction.MAXIMIZE else "lower"
+    rule = spec.optimizer.rule
+    swept = f"{spec.optimizer}" + (f" ({rule})" if rule not in str(spec.optimizer) else "")
+    read = f"{swept}, {better} {metric} is better"
+    capped = "" if spec.given_cap is None else f", {spec.given_cap:g} and worse counts as diverged"
+    note(f"imported {counted(len(sweep.trials), 'lane')} as {study_name}: {size}, {read}{capped}")
 
 
 def export(
@@ -134,7 +200,7 @@ def _columns(text: str | None) -> dict[str, str]:
     if text is None:
         return {}
     pairs = [pair.split("=", 1) for pair in text.split(",")]
-    if not all(len(pair) == 2 and all(pair) for pair in pairs):
+    if not all(len(pair) == 2 and pair[0] for pair in pairs):
         raise UsageError(
             f"--columns {text!r} is no list of OURS=THEIRS; write lr=learning_rate,value=val_err"
         )
@@ -142,3 +208,22 @@ def _columns(text: str | None) -> dict[str, str]:
     if len(names) < len(pairs):
         raise UsageError(f"--columns {text!r} names a column of ours twice; leave one out")
     return names
+
+
+_LIKELY_RULES = (DecayRule.LR_SCALED, DecayRule.INDEPENDENT)
+
+
+def _on_terminal() -> bool:
+    """Whether a question would be seen and could be answered."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _ask(question: str, answers: Mapping[str, Answer]) -> Answer:
+    """Ask on stderr until an answer is given or begun. Raises UsageError at the end of the input."""
+    while True:
+        consoles.stderr().print(f"{plain(question)} [{'/'.join(answers)}] ", end="", soft_wrap=True)
+        if not (line := sys.stdin.readline()):
+            raise UsageError("no answer was given; give the option that answers it")
+        word = line.strip().lower()
+        if found := [answer for name, answer in answers.items() if word and name.startswith(word)]:
+            return found[0]

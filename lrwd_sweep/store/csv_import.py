@@ -1,158 +1,152 @@
-"""Somebody's sweep as a CSV file: `lr,weight_decay,seed,value`, further columns if any, one row per lane."""
+"""A user's sweep as a CSV file: `lr,weight_decay,seed,value`, further columns if any, one row per run."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
-from lrwd_sweep.decay import DecayRule
-from lrwd_sweep.errors import UnknownName, UsageError
+from lrwd_sweep.errors import UsageError
 from lrwd_sweep.lattice import Cell, Lattice
-from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.spec import Kind, StudySpec
-from lrwd_sweep.store.csv_row import Fields, Row, is_number, number
+from lrwd_sweep.store import near_rates
+from lrwd_sweep.store.csv_context import Context, higher_is_said, read_context
+from lrwd_sweep.store.csv_file import OF_A_RUN, SHOWN_FAULTS, column_names, read_records, refuse
+from lrwd_sweep.store.csv_row import Fields, Row
+from lrwd_sweep.store.csv_text import is_number, number, shown, some
+from lrwd_sweep.store.run_states import RunState, StateColumn, run_state, state_columns
 from lrwd_sweep.trial import Status, Trial
 
-REQUIRED = ("lr", "weight_decay", "value")
-OPTIONAL = ("seed", "status", "detail")
-SHOWN_FAULTS = 10
 MOST_LANES_PER_ROW = 2  # a lattice that lacks more than half is none; a random search would lack millions
 
+Lane = tuple[Cell, int]
 
-def read_csv(path: Path, columns: Mapping[str, str] | None = None, *, metric: str = "value") -> list[Trial]:
-    """The trials of a full lattice. `columns` names the file's columns, as in {"lr": "learning_rate"}.
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """A lattice and the trials of those runs that ended."""
+
+    trials: tuple[Trial, ...]
+    lattice: Lattice
+    seeds: tuple[int, ...]
+    metric: str = "value"
+    context: Context = field(default_factory=Context)  # what the file says about the sweep as a whole
+    notes: tuple[str, ...] = ()  # what was done to its rates and rows
+
+
+def read_csv(path: Path, columns: Mapping[str, str] | None = None, *, metric: str = "value") -> Sweep:
+    """The sweep over a full lattice. `columns` names the file's columns, as in {"lr": "learning_rate"}.
 
     `metric` is what the value measures; a further column is a metric of its own name when all it holds are
     numbers, and is left aside otherwise. Without a seed column every row has seed 0. A value that is not
-    finite is a diverged lane. Raises UsageError with one line for each fault of the file.
+    finite is a diverged lane. A run that did not finish, as a column of states says, has no trial. Rates that
+    are equal but for rounding are one. Raises UsageError with one line for each fault of the file.
     """
-    header, records = _read_records(path)
-    names = _column_names(path, header, columns or {})
-    faults: list[str] = []
+    columns = columns or {}
+    header, records = read_records(path)
+    names = column_names(path, header, columns)
+    texts = {
+        column: [fields[k] for _, fields in records if len(fields) == len(header)]
+        for k, column in enumerate(header)
+    }
+    context, unclear = read_context(names, texts, columns)
+    of_a_run = {name: column for name, column in names.items() if name in OF_A_RUN}
+    further = {
+        column: texts[column]
+        for column in header
+        if column and column not in {*of_a_run.values(), *context.columns}
+    }
+    states, unknown = state_columns(further, columns.get("status"))
+    refuse(path, unclear + unknown)
+    rows, placeless, faults = _rows(header, records, of_a_run, states)
+    refuse(path, faults)
+    merged, merges = _without_rounding(rows)
+    refuse(path, _repeated(rows, merged) or _contradictions(merged, metric))
+    lanes = _lanes(merged)
+    lattice, seeds = _extent(path, lanes, states)
+    there = {lane: row for lane, row in lanes.items() if lane[0] in set(lattice.cells()) and lane[1] in seeds}
+    _check_lattice(path, lattice, seeds, there)
+    kept = sorted((row for row in there.values() if row.status is not None), key=lambda row: row.line)
+    left_out = Counter(placeless) + Counter(row.word for row in rows)
+    left_out -= Counter(row.word for row in kept)
+    numeric = [
+        column
+        for column in further
+        if column not in {state.name for state in states} and _all_numbers(kept, column)
+    ]
+    return Sweep(
+        tuple(row.trial(metric, numeric) for row in kept),
+        lattice,
+        seeds,
+        metric,
+        replace(context, higher=higher_is_said(metric, of_a_run["value"], further)),
+        (*merges, *_told(states, left_out, kept)),
+    )
+
+
+def _rows(
+    header: Sequence[str],
+    records: Sequence[tuple[int, list[str]]],
+    names: Mapping[str, str],
+    states: Sequence[StateColumn],
+) -> tuple[list[Row], list[str], list[str]]:
+    """The rows; the states of runs without a result that have no place either; the faults."""
     rows: list[Row] = []
+    placeless: list[str] = []
+    faults: list[str] = []
     for line, texts in records:
         if len(texts) != len(header):
             faults.append(f"line {line}: there are {len(texts)} fields under a header of {len(header)}")
             continue
         by_column = dict(zip(header, texts, strict=True))
-        known = {name: by_column.pop(column) for name, column in names.items()}
+        known = {name: by_column[column] for name, column in names.items()}
+        state, word = run_state(states, by_column)
         fields = Fields(line, known, by_column)
-        if row := fields.row():
+        if row := fields.row(state, word):
             rows.append(row)
-        faults += fields.faults
-    _refuse(path, faults or _repeated(rows) or _contradictions(rows, metric))
-    _check_lattice(path, rows)
-    numeric = [
-        column for column in header if column and column not in names.values() and _all_numbers(rows, column)
-    ]
-    return [row.trial(metric, numeric) for row in rows]
+        elif state in (RunState.UNFINISHED, RunState.FAILED):
+            placeless.append(word)
+        else:
+            faults += fields.faults
+    return rows, placeless, faults
 
 
-def import_spec(
-    trials: Sequence[Trial], optimizer: str, *, decay_rule: str | None = None, metric: str = "value"
-) -> StudySpec:
-    """The specification of an imported study: its lattice and seeds are those of `trials`.
-
-    Raises UsageError when `optimizer` is a free label without a `decay_rule`, or contradicts it.
-    """
-    lattice = Lattice(
-        tuple(trial.cell.lr for trial in trials), tuple(trial.cell.weight_decay for trial in trials)
-    )
-    seeds = tuple(sorted({trial.seed for trial in trials}))
-    return StudySpec(Kind.IMPORT, _optimizer(optimizer, decay_rule), lattice, seeds, metric, training=None)
-
-
-def _optimizer(name: str, decay_rule: str | None) -> Optimizer:
-    if decay_rule is not None and decay_rule not in list(DecayRule):
-        raise UnknownName("decay rule", decay_rule, DecayRule)
-    if not name.strip():
-        raise UsageError(f"--optimizer {name!r} is empty; name the optimizer that was swept")
-    try:
-        known = Optimizer.parse(name)
-    except UnknownName as unknown:
-        if decay_rule is None:
-            rules = ", ".join(DecayRule)
-            raise UsageError(f"{unknown} (for any other, add --decay-rule: one of {rules})") from None
-        return Optimizer(None, DecayRule(decay_rule), name.strip())
-    if decay_rule not in (None, known.rule):
-        raise UsageError(f"--decay-rule {decay_rule} contradicts --optimizer {name}, which is {known.rule}")
-    return known
-
-
-def _read_records(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The header, and every row that is not blank with its line number (a quoted row's last)."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}; name a CSV file that can be read") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8 CSV") from None
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
-    records: list[tuple[int, list[str]]] = []
-    try:
-        for fields in lines:
-            if any(texts := [field.strip() for field in fields]):
-                records.append((lines.line_num, texts))  # noqa: PERF401 - line_num belongs to the loop
-    except csv.Error as error:
-        raise UsageError(f"{path}: line {lines.line_num}: {error}; check the quotes") from None
-    if len(records) < 2:
-        fault = "there are no rows under the header" if records else "the file is empty"
-        raise UsageError(f"{path}: {fault}; write lr,weight_decay,seed,value and one row for each run")
-    return records[0][1], records[1:]
-
-
-def _delimiter(text: str) -> str:
-    """What the header is cut by (names hold no delimiters, numbers might); a comma when in doubt."""
-    header = text.lstrip().partition("\n")[0]
-    return max(",;\t", key=header.count)
-
-
-def _column_names(path: Path, header: list[str], columns: Mapping[str, str]) -> dict[str, str]:
-    """The file's column for each thing that a row tells. Raises UsageError."""
-    for name in columns:
-        if name not in REQUIRED + OPTIONAL:
-            raise UnknownName("column", name, REQUIRED + OPTIONAL)
-    asked = {name: columns.get(name, name) for name in REQUIRED + OPTIONAL}
-    there = ", ".join(repr(name) for name in header)
-    faults = [
-        f"there is no column {column!r}, only {there}; name it with --columns {name}=COLUMN"
-        for name, column in asked.items()
-        if column not in header and (name in REQUIRED or name in columns)
-    ]
-    faults += [f"two columns are named {name!r}" for name in _doubled(header)]
-    faults += [
-        f"column {column!r} is to be two things; see --columns" for column in _doubled([*asked.values()])
-    ]
-    _refuse(path, faults)
-    return {name: column for name, column in asked.items() if column in header}
-
-
-def _doubled(names: list[str]) -> list[str]:
-    return [name for name in dict.fromkeys(names) if name and names.count(name) > 1]
-
-
-def _all_numbers(rows: list[Row], column: str) -> bool:
-    """Whether a further column can be a metric; an empty field means that a run has none."""
-    texts = [row.further[column] for row in rows if row.further[column]]
-    return bool(texts) and all(map(is_number, texts))
-
-
-def _repeated(rows: list[Row]) -> list[str]:
-    first: dict[tuple[Cell, int], int] = {}
-    return [
-        f"line {row.line}: repeats line {earlier} ({_lane(row.cell, row.seed)})"
+def _without_rounding(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
+    """The rows with one rate for those that are equal but for rounding, and what was done in words."""
+    lr = near_rates.one_for_each(row.cell.lr for row in rows)
+    weight_decay = near_rates.one_for_each(row.cell.weight_decay for row in rows)
+    merged = [
+        replace(
+            row,
+            cell=Cell(
+                lr.get(row.cell.lr, row.cell.lr),
+                weight_decay.get(row.cell.weight_decay, row.cell.weight_decay),
+            ),
+        )
         for row in rows
-        if (earlier := first.setdefault((row.cell, row.seed), row.line)) != row.line
     ]
+    axes = {"lr": lr, "weight_decay": weight_decay}
+    return merged, [near_rates.told(axis, kept) for axis, kept in axes.items() if kept]
 
 
-def _contradictions(rows: list[Row], metric: str) -> list[str]:
+def _repeated(rows: Sequence[Row], merged: Sequence[Row]) -> list[str]:
+    """Runs with a result whose lane has one already; `merged` are the `rows` without rounding."""
+    first: dict[Lane, tuple[int, Cell]] = {}
+    faults = []
+    for row, read in zip(merged, rows, strict=True):
+        if row.has_result:
+            line, cell = first.setdefault((row.cell, row.seed), (row.line, read.cell))
+            if line != row.line:
+                rounded = "" if cell == read.cell else "; the rates are equal but for rounding"
+                faults.append(f"line {row.line}: repeats line {line} ({_lane(row.cell, row.seed)}{rounded})")
+    return faults
+
+
+def _contradictions(rows: Sequence[Row], metric: str) -> list[str]:
     """Rows whose value is not what their column of the metric's own name says; an export has both."""
     return [
-        f"line {row.line}: the value is {row.value!r} but {metric} is {text}; use another --metric"
+        f"line {row.line}: the value is {row.value!r} but {metric} is {shown(text)}; use another --metric"
         for row in rows
         if row.status is Status.COMPLETE
         and (text := row.further.get(metric, ""))
@@ -160,34 +154,102 @@ def _contradictions(rows: list[Row], metric: str) -> list[str]:
     ]
 
 
-def _check_lattice(path: Path, rows: list[Row]) -> None:
-    """Refuse a file that lacks lanes of the product of its values. Rows hold no lane twice."""
-    cells = [row.cell for row in rows]
-    lattice = Lattice(tuple(cell.lr for cell in cells), tuple(cell.weight_decay for cell in cells))
-    seeds = sorted({row.seed for row in rows})
-    there = {(row.cell, row.seed) for row in rows}
+def _lanes(rows: Iterable[Row]) -> dict[Lane, Row]:
+    """One row for each lane: that with a result, else one that failed, else one that did not finish."""
+    found: dict[Lane, Row] = {}
+    for row in sorted(rows, key=_severity):
+        found.setdefault((row.cell, row.seed), row)
+    return found
+
+
+def _severity(row: Row) -> int:
+    return 0 if row.has_result else 1 if row.status is Status.FAILED else 2
+
+
+def _extent(
+    path: Path, lanes: Mapping[Lane, Row], states: Sequence[StateColumn]
+) -> tuple[Lattice, tuple[int, ...]]:
+    """The lattice of all rows where they are one, else of those with a result.
+
+    A run that failed or did not finish may lie anywhere: it was the first of a larger lattice, or a try.
+    """
+    results = [row for row in lanes.values() if row.has_result]
+    failed = [row for row in lanes.values() if row.status is Status.FAILED]
+    if not results and not failed:
+        words = some(f"{n} {shown(word)}" for word, n in Counter(row.word for row in lanes.values()).items())
+        raise UsageError(
+            f"{path}: no run has a result, says {_columns(states)} ({words}); "
+            "--columns status= takes every value"
+        )
+    seeds = {row.seed for row in results + failed}
+    every = [row for row in lanes.values() if row.seed in seeds]
+    lattice = _lattice(every)
+    if len(lattice) * len(seeds) == len(every) or not results:
+        return lattice, tuple(sorted(seeds))
+    return _lattice(results), tuple(sorted({row.seed for row in results}))
+
+
+def _lattice(rows: Sequence[Row]) -> Lattice:
+    return Lattice(tuple(row.cell.lr for row in rows), tuple(row.cell.weight_decay for row in rows))
+
+
+def _check_lattice(path: Path, lattice: Lattice, seeds: Sequence[int], there: Mapping[Lane, Row]) -> None:
+    """Refuse a file that lacks lanes of the product of its values, with rates that are nearly the same."""
     lanes = len(lattice) * len(seeds)
-    if lanes > MOST_LANES_PER_ROW * len(there) + SHOWN_FAULTS:
+    if lanes == len(there):
+        return
+    near = _near(there, lanes - len(there))
+    if near or lanes > MOST_LANES_PER_ROW * len(there) + SHOWN_FAULTS:
+        remedy = near or "import a grid, a random search has no surface to judge"
         raise UsageError(
             f"{path}: {len(there)} rows are not a lattice, {len(lattice.lr)} learning rates and "
             f"{len(lattice.weight_decay)} weight decays at {len(seeds)} seed{'s' * (len(seeds) != 1)} make "
-            f"{lanes} runs; import a grid, a random search has no surface to judge"
+            f"{lanes} runs; {remedy}"
         )
     lacking = ((cell, seed) for cell in lattice.cells() for seed in seeds if (cell, seed) not in there)
     faults = [
         f"there is no row for {_lane(*lane)}; a lattice needs every combination"
         for lane in islice(lacking, SHOWN_FAULTS)
     ]
-    _refuse(path, faults, lanes - len(there))
+    refuse(path, faults, lanes - len(there))
+
+
+def _near(there: Mapping[Lane, Row], lacking: int) -> str:
+    """The rates that are nearly the same, where with one for each the rows would be nearer to a lattice."""
+    cells = [cell for cell, _ in there]
+    lr = near_rates.grouped(cell.lr for cell in cells)
+    weight_decay = near_rates.grouped(cell.weight_decay for cell in cells)
+    rough = {(lr[cell.lr], weight_decay.get(cell.weight_decay, 0.0), seed) for cell, seed in there}
+    lanes = (
+        len({a for a, _, _ in rough}) * len({b for _, b, _ in rough}) * len({seed for _, _, seed in rough})
+    )
+    if lanes - len(rough) >= lacking or lanes > MOST_LANES_PER_ROW * len(rough) + SHOWN_FAULTS:
+        return ""
+    pairs = {"lr": near_rates.near_pairs(lr), "weight_decay": near_rates.near_pairs(weight_decay)}
+    named = "; ".join(f"{axis} {some(names, 3)}" for axis, names in pairs.items() if names)
+    return f"these are nearly the same: {named}; where they mean one rate, write it in one way"
+
+
+def _all_numbers(rows: Sequence[Row], column: str) -> bool:
+    """Whether a further column can be a metric; an empty field means that a run has none."""
+    texts = [row.further[column] for row in rows if row.status is Status.COMPLETE and row.further[column]]
+    return bool(texts) and all(map(is_number, texts))
+
+
+def _told(states: Sequence[StateColumn], left_out: Mapping[str, int], kept: Sequence[Row]) -> list[str]:
+    """What became of runs without a result, in words."""
+    failed = Counter(row.word for row in kept if row.status is Status.FAILED)
+    said = [
+        f"{some(f'{n} {word}' for word, n in counts.items())} {what}"
+        for counts, what in ((left_out, "left out, without a result"), (failed, "counted as failed"))
+        if counts
+    ]
+    return [f"{_columns(states)}: {'; '.join(said)}; --columns status= takes every value"] if said else []
+
+
+def _columns(states: Sequence[StateColumn]) -> str:
+    return f"column{'s' * (len(states) != 1)} {some(shown(state.name) for state in states)}"
 
 
 def _lane(cell: Cell, seed: int) -> str:
     return f"lr {cell.lr!r}, weight_decay {cell.weight_decay!r}, seed {seed}"
-
-
-def _refuse(path: Path, faults: list[str], total: int | None = None) -> None:
-    """Raise UsageError with the first faults, one line each, if there are any."""
-    if faults:
-        left = (total or len(faults)) - SHOWN_FAULTS
-        more = [f"and {left} more"] if left > 0 else []
-        raise UsageError("\n".join(f"{path}: {fault}" for fault in faults[:SHOWN_FAULTS] + more))

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from lrwd_sweep.lattice import Cell, plain_float
+from lrwd_sweep.lattice import Cell
+from lrwd_sweep.store.csv_text import number, shown
+from lrwd_sweep.store.run_states import RunState
 from lrwd_sweep.trial import Status, Trial
 
 T = TypeVar("T")
@@ -21,17 +23,25 @@ class Row:
     cell: Cell
     seed: int
     value: float  # means something when the status is complete
-    status: Status
+    status: Status | None  # None: the run did not finish, and has no trial
+    word: str  # what the file's column of states says
     detail: str
     further: Mapping[str, str]  # the other columns' texts, by name
 
+    @property
+    def has_result(self) -> bool:
+        """Whether the run came to an end of its own."""
+        return self.status in (Status.COMPLETE, Status.DIVERGED)
+
     def trial(self, metric: str, numeric: list[str]) -> Trial:
         """The trial: `metric` is its value, and the `numeric` further columns are metrics too."""
-        if self.status is not Status.COMPLETE:
-            return Trial(self.cell, self.seed, self.status, detail=self.detail)
+        status = self.status or Status.FAILED
+        if status is not Status.COMPLETE:
+            plain = self.word.lower() in ("", *Status)
+            return Trial(self.cell, self.seed, status, detail=self.detail or ("" if plain else self.word))
         others = {name: number(self.further[name]) for name in numeric if self.further[name]}
         finite = {name: value for name, value in others.items() if math.isfinite(value)}
-        return Trial(self.cell, self.seed, self.status, {metric: self.value} | finite, detail=self.detail)
+        return Trial(self.cell, self.seed, status, {metric: self.value} | finite, detail=self.detail)
 
 
 class Fields:
@@ -41,16 +51,19 @@ class Fields:
         self.line, self.texts, self.further = line, texts, further
         self.faults: list[str] = []
 
-    def row(self) -> Row | None:
-        """The row, or None when it has faults."""
-        value, status = self._outcome()
+    def row(self, state: RunState | None = None, word: str = "") -> Row | None:
+        """The row of a run that ended in `state`, or None when the row has faults.
+
+        A run without a result has no value to read; where its rates are none, it has no place either.
+        """
+        value, status = self._outcome(state)
         lr = self._read("lr", _lr, math.nan)
         weight_decay = self._read("weight_decay", _weight_decay, math.nan)
         seed = self._read("seed", _seed, 0)
         detail = self.texts.get("detail", "")
         if self.faults:
             return None
-        return Row(self.line, Cell(lr, weight_decay), seed, value, status, detail, self.further)
+        return Row(self.line, Cell(lr, weight_decay), seed, value, status, word, detail, self.further)
 
     def _read(self, name: str, parse: Callable[[str], T], default: T) -> T:
         text = self.texts.get(name)
@@ -59,38 +72,26 @@ class Fields:
         try:
             return parse(text)
         except ValueError as error:
-            self.faults.append(f"line {self.line}: {name} {text!r} {error}")
+            self.faults.append(f"line {self.line}: {name} {shown(text)} {error}")
             return default
 
-    def _outcome(self) -> tuple[float, Status]:
-        value = self._read("value", _value, None)
-        status = self._read("status", _status, None)
-        if not self.faults and status in (None, Status.COMPLETE):
-            if value is None:
-                self.faults.append(f"line {self.line}: value is empty; write nan for a run that diverged")
-            elif status and not math.isfinite(value):
-                self.faults.append(f"line {self.line}: status is complete, but the value is {value}")
-        found = math.nan if value is None else value
-        return found, status or (Status.COMPLETE if math.isfinite(found) else Status.DIVERGED)
+    def _outcome(self, state: RunState | None) -> tuple[float, Status | None]:
+        """The value and the status; a run that finished with NaN diverged."""
+        if state in _WITHOUT_VALUE:
+            return math.nan, _WITHOUT_VALUE[state]
+        nothing: float | None = math.nan
+        value = self._read("value", _value, nothing)
+        if value is None:
+            self.faults.append(f"line {self.line}: value is empty; write nan for a run that diverged")
+            return math.nan, None
+        return value, Status.COMPLETE if math.isfinite(value) else Status.DIVERGED
 
 
-def number(text: str) -> float:
-    """The number that `text` is, nan and inf included. Raises ValueError, saying what it is instead."""
-    if not text:
-        raise ValueError("is empty; it needs a number")
-    try:
-        return plain_float(text)
-    except ValueError:
-        raise ValueError("is not a number") from None
-
-
-def is_number(text: str) -> bool:
-    """Whether `number` reads it."""
-    try:
-        number(text)
-    except ValueError:
-        return False
-    return True
+_WITHOUT_VALUE: dict[RunState | None, Status | None] = {
+    RunState.UNFINISHED: None,
+    RunState.FAILED: Status.FAILED,
+    RunState.DIVERGED: Status.DIVERGED,
+}
 
 
 def _lr(text: str) -> float:
@@ -116,9 +117,3 @@ def _seed(text: str) -> int:
 
 def _value(text: str) -> float | None:
     return number(text) if text else None
-
-
-def _status(text: str) -> Status | None:
-    if text and text not in list(Status):
-        raise ValueError(f"is none of {', '.join(Status)}")
-    return Status(text) if text else None

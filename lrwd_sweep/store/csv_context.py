@@ -1,0 +1,112 @@
+"""What a CSV file says about its sweep as a whole: decay rule, direction and cap."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lrwd_sweep.decay import DecayRule
+from lrwd_sweep.direction import says_higher
+from lrwd_sweep.store.csv_text import is_number, number, shown, some
+from lrwd_sweep.trial import Direction
+
+Columns = Mapping[str, Sequence[str]]  # the texts of every row, by the file's name of the column
+
+_PLAIN_NAMES = {  # words of a name that does not say what was measured
+    *(
+        "value",
+        "values",
+        "metric",
+        "measure",
+        "objective",
+        "result",
+        "target",
+        "final",
+        "best",
+        "last",
+        "mean",
+    ),
+    *("avg", "average", "val", "valid", "validation", "test", "eval", "y"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the file says; None where it says nothing."""
+
+    decay_rule: DecayRule | None = None
+    direction: Direction | None = None
+    cap: float | None = None
+    higher: str = ""  # what says that higher is better, in words
+    columns: frozenset[str] = frozenset()  # the columns that were read for this
+
+
+def read_context(
+    names: Mapping[str, str], texts: Columns, asked: Mapping[str, str]
+) -> tuple[Context, list[str]]:
+    """The context, and a fault for each column that makes no sense.
+
+    `names` has the file's column for each thing. `direction` and `cap` may hold something else unless they
+    are `asked` for.
+    """
+    faults: list[str] = []
+    found = {name: _only(texts[names[name]]) for name in ("decay_rule", "direction", "cap") if name in names}
+    rule = direction = cap = None
+    if words := found.get("decay_rule"):
+        rules = {word.lower().replace("_", "-") for word in words}
+        if rules <= {*DecayRule} and len(rules) == 1:
+            rule = DecayRule(rules.pop())
+        else:
+            known = ", ".join(DecayRule)
+            faults.append(_fault("decay_rule", names, words, f"one rule ({known})"))
+    if words := found.get("direction"):
+        directions = {_direction(word) for word in words}
+        if None not in directions and len(directions) == 1:
+            direction = directions.pop()
+        elif None not in directions or "direction" in asked:
+            faults.append(_fault("direction", names, words, "minimize or maximize"))
+    if words := found.get("cap"):
+        if len(words) == 1 and is_number(words[0]) and math.isfinite(number(words[0])):
+            cap = number(words[0])
+        elif "cap" in asked:
+            faults.append(_fault("cap", names, words, "one number"))
+    read = {"decay_rule": rule, "direction": direction, "cap": cap}
+    used = frozenset(names[name] for name, value in read.items() if value is not None)
+    return Context(rule, direction, cap, columns=used), faults
+
+
+def higher_is_said(metric: str, value: str, further: Columns) -> str:
+    """What says that higher is better, in words: the metric's name, the column `value`, or a text column.
+
+    A text column counts where neither of the names says what was measured and all its rows say the same.
+    """
+    if says_higher(metric):
+        return f"metric {shown(metric)}"
+    if says_higher(value):
+        return f"column {shown(value)}"
+    if all(set(re.findall("[a-z]+", name.lower())) <= _PLAIN_NAMES for name in (metric, value)):
+        for column, texts in further.items():
+            words = _only(texts)
+            if len(words) == 1 and says_higher(words[0]):
+                return f"{shown(words[0])} in column {shown(column)}"
+    return ""
+
+
+def _fault(name: str, names: Mapping[str, str], words: Sequence[str], remedy: str) -> str:
+    return (
+        f"column {shown(names[name])} holds {some(map(shown, words))}; write {remedy} for the whole file, "
+        f"or leave the column aside with --columns {name}="
+    )
+
+
+def _only(texts: Sequence[str]) -> list[str]:
+    return [text for text in dict.fromkeys(texts) if text]
+
+
+def _direction(word: str) -> Direction | None:
+    word = word.rpartition(".")[2].lower()
+    return next(
+        (one for one in Direction if word in (one.value, one.value[:3], one.value[:-3] + "ise")), None
+    )

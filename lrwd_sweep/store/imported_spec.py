@@ -1,0 +1,119 @@
+"""The specification of an imported study, with what its file and its names leave open."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lrwd_sweep.decay import DecayRule
+from lrwd_sweep.errors import UnknownName, UsageError
+from lrwd_sweep.optimizer import NORMALIZED, Family, Optimizer
+from lrwd_sweep.spec import Kind, StudySpec
+from lrwd_sweep.store.csv_import import Sweep
+from lrwd_sweep.trial import Direction
+
+
+def import_spec(
+    sweep: Sweep,
+    optimizer: str,
+    *,
+    decay_rule: str | None = None,
+    direction: Direction | None = None,
+    cap: float | None = None,
+) -> StudySpec:
+    """The specification of the study that `sweep` becomes; what the file says need not be given.
+
+    Raises UsageError where the convention of the decay or the direction of the metric stays open, where
+    `optimizer` is a free label without a decay rule, and where two things that are said contradict.
+    """
+    open_questions = [
+        (open_rule(sweep, optimizer, decay_rule), "add --decay-rule lr-scaled or --decay-rule independent"),
+        (open_direction(sweep, direction), "add --maximize, or --minimize if lower is better"),
+    ]
+    if left := [f"{question} {remedy}" for question, remedy in open_questions if question]:
+        raise UsageError("\n".join(left))
+    stated = sweep.context.direction
+    if None not in (direction, stated) and direction is not stated:
+        raise UsageError(
+            f"--{direction} contradicts the file, whose column direction says {stated}; "
+            "leave one out (--columns direction=)"
+        )
+    return StudySpec(
+        Kind.IMPORT,
+        _optimizer(optimizer, decay_rule, sweep.context.decay_rule),
+        sweep.lattice,
+        sweep.seeds,
+        sweep.metric,
+        training=None,
+        direction=direction or stated or Direction.MINIMIZE,
+        given_cap=sweep.context.cap if cap is None else cap,
+    )
+
+
+def open_rule(sweep: Sweep, optimizer: str, decay_rule: str | None) -> str:
+    """The question that a name like `adamw` leaves open: the paper's decay or that of torch.optim.AdamW.
+
+    Empty where the name, `decay_rule` or the file answers it, and for an unknown name.
+    """
+    if decay_rule is not None or sweep.context.decay_rule is not None:
+        return ""
+    try:
+        known = Optimizer.parse(optimizer)
+    except UsageError:
+        return ""
+    if _settles(optimizer, known):
+        return ""
+    end = f":{NORMALIZED}" if known.normalized else ""
+    scaled, paper = (f"{known.family}w:{rule}{end}" for rule in (DecayRule.LR_SCALED, DecayRule.INDEPENDENT))
+    trained = {
+        Family.ADAM: "torch.optim.AdamW",
+        Family.AMSGRAD: "torch.optim.AdamW with amsgrad",
+    }.get(known.family or Family.SGD, "with a decay times the learning rate, as torch.optim.AdamW has,")
+    return f"{optimizer.strip()}: did you train {trained} ({scaled}) or the paper's rule ({paper})?"
+
+
+def open_direction(sweep: Sweep, direction: Direction | None) -> str:
+    """The question that a name like `val_acc` leaves open; empty where it is answered or does not arise."""
+    if direction is not None or sweep.context.direction is not None or not sweep.context.higher:
+        return ""
+    return f"is a higher or a lower value better? {sweep.context.higher} says higher;"
+
+
+def _settles(name: str, known: Optimizer) -> bool:
+    """Whether a name leaves no doubt about the rule: L2, its authors' own, or the rule itself."""
+    return known.rule is not DecayRule.INDEPENDENT or str(DecayRule.INDEPENDENT) in name.lower().split(":")
+
+
+def _optimizer(name: str, decay_rule: str | None, stated: DecayRule | None) -> Optimizer:
+    if decay_rule is not None and decay_rule not in list(DecayRule):
+        raise UnknownName("decay rule", decay_rule, DecayRule)
+    if not name.strip():
+        raise UsageError(f"--optimizer {name!r} is empty; name the optimizer that was swept")
+    if decay_rule is not None and stated is not None and decay_rule != stated:
+        raise UsageError(
+            f"--decay-rule {decay_rule} contradicts the file, whose column decay_rule says {stated}; "
+            "leave one out (--columns decay_rule=)"
+        )
+    rule = stated if decay_rule is None else DecayRule(decay_rule)
+    try:
+        known = Optimizer.parse(name)
+    except UnknownName as unknown:
+        if rule is None:
+            rules = ", ".join(DecayRule)
+            raise UsageError(f"{unknown} (for any other, add --decay-rule: one of {rules})") from None
+        return Optimizer(None, rule, name.strip())
+    if rule in (None, known.rule):
+        return known
+    if _settles(name, known) or rule is DecayRule.COUPLED:
+        source = "the file's column decay_rule" if decay_rule is None else "--decay-rule"
+        what = known.rule if _settles(name, known) else "decoupled"
+        raise UsageError(
+            f"{source} {rule} contradicts --optimizer {name}, which is {what}; " + _remedy(known, rule)
+        )
+    return replace(known, rule=rule)
+
+
+def _remedy(known: Optimizer, rule: DecayRule) -> str:
+    if known.family is not None and known.family.projected and rule is DecayRule.COUPLED:
+        return f"{known.family} has no L2"
+    stem = str(known.family) if rule is DecayRule.COUPLED else f"{known.family}w:{rule}"
+    return f"write --optimizer {stem}" + f":{NORMALIZED}" * known.normalized
