@@ -65,7 +65,7 @@ def read_csv(path: Path, columns: Mapping[str, str] | None = None, *, metric: st
     refuse(path, _repeated(rows, merged) or _contradictions(merged, metric))
     lanes = _lanes(merged)
     lattice, seeds = _extent(path, lanes, states)
-    there = {lane: row for lane, row in lanes.items() if lane[0] in set(lattice.cells()) and lane[1] in seeds}
+    there = _on(lattice, seeds, lanes)
     _check_lattice(path, lattice, seeds, there)
     kept = sorted((row for row in there.values() if row.status is not None), key=lambda row: row.line)
     left_out = Counter(placeless) + Counter(row.word for row in rows)
@@ -146,7 +146,8 @@ def _repeated(rows: Sequence[Row], merged: Sequence[Row]) -> list[str]:
 def _contradictions(rows: Sequence[Row], metric: str) -> list[str]:
     """Rows whose value is not what their column of the metric's own name says; an export has both."""
     return [
-        f"line {row.line}: the value is {row.value!r} but {metric} is {shown(text)}; use another --metric"
+        f"line {row.line}: the value is {row.value!r} but {metric} is {text if is_number(text) else shown(text)}; "
+        "use another --metric"
         for row in rows
         if row.status is Status.COMPLETE
         and (text := row.further.get(metric, ""))
@@ -187,6 +188,16 @@ def _extent(
     if len(lattice) * len(seeds) == len(every) or not results:
         return lattice, tuple(sorted(seeds))
     return _lattice(results), tuple(sorted({row.seed for row in results}))
+
+
+def _on(lattice: Lattice, seeds: Iterable[int], lanes: Mapping[Lane, Row]) -> dict[Lane, Row]:
+    """Those of the lanes that lie on the lattice."""
+    lr, weight_decay, seeds = {*lattice.lr}, {*lattice.weight_decay}, {*seeds}
+    return {
+        (cell, seed): row
+        for (cell, seed), row in lanes.items()
+        if cell.lr in lr and cell.weight_decay in weight_decay and seed in seeds
+    }
 
 
 def _lattice(rows: Sequence[Row]) -> Lattice:

@@ -10,13 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.errors import UnknownName, UsageError
 from lrwd_sweep.lattice import Cell, Lattice
-from lrwd_sweep.optimizer import Family, Optimizer
-from lrwd_sweep.spec import Kind
-from lrwd_sweep.store import open_store
-from lrwd_sweep.store.csv_import import import_spec, read_csv
+from lrwd_sweep.store.csv_import import Sweep, read_csv
 from lrwd_sweep.trial import Status, Trial
 
 GOOD = "lr,weight_decay,seed,value\n0.1,0,0,1.5\n0.1,0.01,0,1.25\n0.2,0,0,nan\n0.2,0.01,0,2\n"
@@ -33,11 +29,15 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "sweep.csv"
 
 
+def sweep_of(file: Path, content: str, columns: dict[str, str] | None = None, metric: str = "value") -> Sweep:
+    file.write_bytes(content.encode())
+    return read_csv(file, columns, metric=metric)
+
+
 def read(
     file: Path, content: str, columns: dict[str, str] | None = None, metric: str = "value"
 ) -> list[Trial]:
-    file.write_bytes(content.encode())
-    return read_csv(file, columns, metric=metric)
+    return [*sweep_of(file, content, columns, metric).trials]
 
 
 def faults(
@@ -116,6 +116,10 @@ class TestReading:
             ("", "diverged", Status.DIVERGED),
             ("1.5", "diverged", Status.DIVERGED),
             ("", "failed", Status.FAILED),
+            ("1.5", "finished", Status.COMPLETE),
+            ("nan", "finished", Status.DIVERGED),
+            ("inf", "complete", Status.DIVERGED),
+            ("1.5", "OUT_OF_MEMORY", Status.FAILED),
         ],
     )
     def test_status_column_is_honoured(self, file: Path, value: str, status: str, expected: Status) -> None:
@@ -189,8 +193,7 @@ class TestFaults:
     @pytest.mark.parametrize(
         ("row", "fault"),
         [
-            ("0.1,0,1,finished", "status 'finished' is none of complete, diverged, failed"),
-            ("0.1,0,inf,complete", "status is complete, but the value is inf"),
+            ("0.1,0,,finished", "value is empty; write nan for a run that diverged"),
             ("0.1,0,,complete", "value is empty; write nan for a run that diverged"),
         ],
     )
@@ -272,50 +275,228 @@ class TestFaults:
             read_csv(file)
 
 
-class TestSpec:
-    """The study that an imported sweep becomes."""
+LATTICE = "lr,weight_decay,seed,value,state\n" + "".join(
+    f"{lr},{weight_decay},0,{value},COMPLETE\n"
+    for lr, weight_decay, value in (
+        (0.1, 0.01, 0.5), (0.1, 0.02, 0.4), (0.2, 0.01, 0.3), (0.2, 0.02, 0.2)
+    )
+)  # fmt: skip
 
-    def test_spec_spans_the_file(self, file: Path) -> None:
-        spec = import_spec(read(file, GOOD), "adamw:lr-scaled")
-        assert spec.kind is Kind.IMPORT
-        assert spec.lattice == Lattice((0.1, 0.2), (0.0, 0.01))
-        assert (spec.seeds, spec.metric, spec.training) == ((0,), "value", None)
-        assert spec.optimizer == Optimizer(Family.ADAM, DecayRule.LR_SCALED)
-        assert import_spec(TRIALS, "adamw:lr-scaled", decay_rule="lr-scaled", metric="m").metric == "m"
 
-    def test_free_label_needs_its_rule(self) -> None:
-        with pytest.raises(UsageError) as error:
-            import_spec(TRIALS, "Lion v2")
-        assert "add --decay-rule: one of coupled, independent, lr-scaled" in str(error.value)
-        optimizer = import_spec(TRIALS, "Lion v2", decay_rule="lr-scaled").optimizer
-        assert (str(optimizer), optimizer.rule, optimizer.family) == ("Lion v2", DecayRule.LR_SCALED, None)
-
-    def test_typo_names_the_near_optimizer(self) -> None:
-        with pytest.raises(UsageError, match=r"did you mean adam, adamw or adamp\?"):
-            import_spec(TRIALS, "adamv")
+class TestStates:
+    """A run that did not finish has no result, whatever the tool calls that."""
 
     @pytest.mark.parametrize(
-        ("optimizer", "rule", "text"),
+        ("header", "complete", "pruned"),
         [
-            ("adam", "lr-scaled", "--decay-rule lr-scaled contradicts --optimizer adam, which is coupled"),
-            ("lion", "lr-scald", "unknown decay rule 'lr-scald'; did you mean lr-scaled"),
-            (" ", "lr-scaled", "--optimizer ' ' is empty"),
+            ("state", "COMPLETE", "PRUNED"),
+            ("state", "TrialState.COMPLETE", "TrialState.PRUNED"),
+            ("State", "finished", "killed"),
+            ("status", "TERMINATED", "RUNNING"),
+            ("trial_status", "completed", "stopped"),
+            ("State", "COMPLETED", "CANCELLED by 1000"),
+            ("done", "True", "False"),
+            ("done", "1", "0"),
+            ("is_pruned", "False", "True"),
+            ("outcome", "ok", "preempted"),
+            ("ending", "Succeeded", "Waiting"),
+            ("run.status", "FINISHED", "KILLED"),
         ],
     )
-    def test_optimizer_and_rule_that_make_no_sense(self, optimizer: str, rule: str, text: str) -> None:
-        with pytest.raises(UsageError) as error:
-            import_spec(TRIALS, optimizer, decay_rule=rule)
-        assert text in str(error.value)
+    def test_run_that_did_not_finish_is_a_missing_lane(
+        self, file: Path, header: str, complete: str, pruned: str
+    ) -> None:
+        content = LATTICE.replace("0.5,COMPLETE", "0.001,COMPLETE", 1).replace("COMPLETE", pruned, 1)
+        found = sweep_of(file, content.replace("COMPLETE", complete).replace("state", header))
+        assert found.lattice == Lattice((0.1, 0.2), (0.01, 0.02))
+        assert [trial.metrics for trial in found.trials] == [{"value": v} for v in (0.4, 0.3, 0.2)]
+        assert found.notes == (
+            f"column {header!r}: 1 {pruned} left out, without a result; --columns status= takes every value",
+        )
 
-    def test_imported_study_is_stored_like_any_other(self, tmp_path: Path) -> None:
-        with open_store(str(tmp_path / "a.db"), write=True) as store:
-            store.begin_study("theirs", import_spec(TRIALS, "lion", decay_rule="lr-scaled"))
-            store.add_trials("theirs", TRIALS)
-            assert store.trials("theirs") == TRIALS
-            assert store.studies()[0].counts == {
-                "cells": 4,
-                "complete": 3,
-                "diverged": 1,
-                "failed": 0,
-                "missing": 0,
-            }
+    @pytest.mark.parametrize("word", ["FAIL", "crashed", "ERROR", "NODE_FAIL", "failed: CUDA out of memory"])
+    def test_run_that_failed_is_a_failed_lane_with_the_word(self, file: Path, word: str) -> None:
+        found = sweep_of(file, LATTICE.replace("COMPLETE", word, 1))
+        assert found.trials[0] == Trial(Cell(0.1, 0.01), 0, Status.FAILED, detail=word)
+        assert f"1 {word} counted as failed" in found.notes[0]
+
+    def test_diverged_state_beats_the_value(self, file: Path) -> None:
+        found = sweep_of(file, LATTICE.replace("COMPLETE", "Diverged", 1))
+        assert found.trials[0] == Trial(Cell(0.1, 0.01), 0, Status.DIVERGED)
+        assert not found.notes
+
+    def test_where_columns_disagree_the_run_did_not_finish(self, file: Path) -> None:
+        rows = [row + ",False" for row in LATTICE.splitlines()]
+        rows[0], rows[1] = "lr,weight_decay,seed,value,state,pruned", rows[1].replace("False", "True")
+        found = sweep_of(file, "\n".join(rows))
+        assert len(found.trials) == 3
+        assert found.notes[0].startswith("columns 'state', 'pruned': 1 True left out")
+
+    def test_unknown_words_stop_the_import_in_one_line(self, file: Path) -> None:
+        (line,) = faults(file, LATTICE.replace("COMPLETE", "gut", 1).replace("COMPLETE", "so lala", 2))
+        assert line == (
+            "column 'state' should say how each run ended, but holds unknown words: 'gut', 'so lala'; leave "
+            "the column aside with --columns status=, or name another with --columns status=COLUMN"
+        )
+
+    def test_status_without_a_column_takes_every_value(self, file: Path) -> None:
+        content = LATTICE.replace("COMPLETE", "PRUNED", 1).replace("COMPLETE", "whatever")
+        assert len(read(file, content, {"status": ""})) == 4
+
+    def test_status_column_can_be_named(self, file: Path) -> None:
+        content = LATTICE.replace("COMPLETE", "whatever").replace("state", "state,good")
+        content = content.replace("whatever", "whatever,yes").replace("yes", "no", 1)
+        assert len(read(file, content, {"status": "good"})) == 3
+        (line,) = faults(file, content, {"status": "bad"})
+        assert line.startswith(
+            "there is no column 'bad', only 'lr', 'weight_decay', 'seed', 'value', 'state'"
+        )
+
+    @pytest.mark.parametrize(
+        ("header", "texts"),
+        [
+            ("random_state", ("0", "1")),
+            ("completed", ("2340", "10")),
+            ("nesterov", ("True", "False")),
+            ("error", ("0", "1")),
+            ("objective", ("error", "error")),
+            ("finished", ("2024-01-01 10:00", "2024-01-02 10:00")),
+            ("state_dim", ("17", "18")),
+            ("phase", ("grid", "grid")),
+            ("notes", ("failed at first", "good")),
+        ],
+    )
+    def test_other_columns_are_no_states(self, file: Path, header: str, texts: tuple[str, str]) -> None:
+        content = LATTICE.replace("state", header).replace("COMPLETE", texts[0], 1)
+        found = sweep_of(file, content.replace("COMPLETE", texts[1]))
+        assert [trial.status for trial in found.trials] == [Status.COMPLETE] * 4
+        assert not found.notes
+
+    def test_state_column_of_numbers_is_no_metric(self, file: Path) -> None:
+        assert read(file, LATTICE.replace("state", "done").replace("COMPLETE", "1"))[0].metrics == {
+            "value": 0.5
+        }
+
+    def test_run_that_did_not_finish_needs_no_rates_and_no_value(self, file: Path) -> None:
+        found = sweep_of(file, LATTICE + ",,,,WAITING\n0.1,,x,,RUNNING\n")
+        assert len(found.trials) == 4
+        assert found.notes[0].startswith("column 'state': 1 WAITING, 1 RUNNING left out")
+
+    def test_finished_run_replaces_one_that_crashed_or_was_killed(self, file: Path) -> None:
+        found = sweep_of(file, LATTICE + "0.1,0.01,0,9,crashed\n0.1,0.01,0,9,killed\n")
+        assert [trial.metrics["value"] for trial in found.trials] == [0.5, 0.4, 0.3, 0.2]
+
+    def test_unfinished_runs_beside_the_lattice_are_left_out(self, file: Path) -> None:
+        found = sweep_of(file, LATTICE + "0.4,0.01,0,9,RUNNING\n0.1,0.01,7,9,RUNNING\n5,5,0,9,FAIL\n")
+        assert (found.lattice, found.seeds) == (Lattice((0.1, 0.2), (0.01, 0.02)), (0,))
+        assert found.notes[0].startswith("column 'state': 2 RUNNING, 1 FAIL left out")
+
+    def test_row_of_unfinished_runs_that_completes_the_lattice_belongs_to_it(self, file: Path) -> None:
+        found = sweep_of(file, LATTICE + "0.4,0.01,0,9,PRUNED\n0.4,0.02,0,9,PRUNED\n")
+        assert found.lattice == Lattice((0.1, 0.2, 0.4), (0.01, 0.02))
+        assert len(found.trials) == 4
+
+    def test_file_without_any_result_is_refused_in_one_line(self, file: Path) -> None:
+        assert faults(file, LATTICE.replace("COMPLETE", "RUNNING")) == [
+            "no run has a result, says column 'state' (4 'RUNNING'); --columns status= takes every value"
+        ]
+
+
+class TestRates:
+    """Rates that are equal but for rounding are one rate."""
+
+    def test_float32_rates_are_those_they_came_from(self, file: Path) -> None:
+        rows = "".join(
+            f"{lr},{weight_decay},{seed},{seed + lr}\n"
+            for seed, third, tenth in (
+                (0, 0.00031622776601683794, 0.1),
+                (1, 0.0003162277571391314, 0.10000000149),
+            )
+            for lr in (third, 0.001)
+            for weight_decay in (0.0, tenth)
+        )
+        found = sweep_of(file, "lr,weight_decay,seed,value\n" + rows)
+        assert found.lattice == Lattice((0.00031622776601683794, 0.001), (0.0, 0.1))
+        assert (found.seeds, len(found.trials)) == ((0, 1), 8)
+        assert found.notes == (
+            "lr equal but for rounding: 0.000316227757139 is read as 0.000316227766017",
+            "weight_decay equal but for rounding: 0.10000000149 is read as 0.1",
+        )
+
+    def test_two_rows_that_become_one_lane_are_refused(self, file: Path) -> None:
+        assert faults(file, GOOD + "0.10000000149,0,0,7\n") == [
+            "line 6: repeats line 2 (lr 0.1, weight_decay 0.0, seed 0; the rates are equal but for rounding)"
+        ]
+
+    def test_rates_nearby_that_were_meant_stay_apart(self, file: Path) -> None:
+        found = sweep_of(file, GOOD.replace("0.2", "0.1001"))
+        assert found.lattice.lr == (0.1, 0.1001)
+        assert not found.notes
+
+    def test_table_that_is_no_lattice_is_refused_with_its_near_rates(self, file: Path) -> None:
+        half = {"0.1": "0.0999755859375", "0.2": "0.199951171875"}  # float16
+        rows = "".join(
+            f"{half[lr] if seed else lr},{weight_decay},{seed},1\n"
+            for seed in (0, 1)
+            for lr in ("0.1", "0.2")
+            for weight_decay in ("0.01", "0.02")
+        )
+        (line,) = faults(file, "lr,weight_decay,seed,value\n" + rows)
+        assert line == (
+            "8 rows are not a lattice, 4 learning rates and 2 weight decays at 2 seeds make 16 runs; these "
+            "are nearly the same: lr 0.0999755859375 and 0.1, 0.199951171875 and 0.2; where they mean one rate, "
+            "write it in one way"
+        )
+
+
+class TestContext:
+    """What a file says about the sweep as a whole."""
+
+    def test_decay_rule_direction_and_cap_are_read(self, file: Path) -> None:
+        found = sweep_of(
+            file, "lr,weight_decay,value,decay_rule,direction,cap\n0.1,0,1.5,LR_Scaled,MAX,2.5\n"
+        )
+        context = found.context
+        assert (context.decay_rule, context.direction, context.cap) == ("lr-scaled", "maximize", 2.5)
+        assert found.trials[0].metrics == {"value": 1.5}
+
+    @pytest.mark.parametrize(
+        ("texts", "fault"),
+        [
+            (("lr-scaled", "coupled"), "column 'decay_rule' holds 'lr-scaled', 'coupled'; write one rule"),
+            (("l2", ""), "column 'decay_rule' holds 'l2'; write one rule (coupled, independent, lr-scaled"),
+        ],
+    )
+    def test_several_or_unknown_rules_are_refused_in_one_line(
+        self, file: Path, texts: tuple[str, str], fault: str
+    ) -> None:
+        content = "lr,weight_decay,value,decay_rule\n0.1,0,1.5,{}\n0.2,0,1,{}\n".format(*texts)
+        (line,) = faults(file, content)
+        assert line.startswith(fault)
+        assert "--columns decay_rule=" in line
+        assert sweep_of(file, content, {"decay_rule": ""}).context.decay_rule is None
+
+    def test_direction_and_cap_of_other_meaning_are_further_columns(self, file: Path) -> None:
+        found = sweep_of(file, "lr,weight_decay,value,direction,cap\n0.1,0,1.5,north,1\n0.2,0,1.5,east,2\n")
+        assert (found.context.direction, found.context.cap) == (None, None)
+        assert [trial.metrics["cap"] for trial in found.trials] == [1.0, 2.0]
+
+    @pytest.mark.parametrize(
+        ("header", "metric", "higher"),
+        [
+            ("lr,weight_decay,value,note", "val_acc", "metric 'val_acc'"),
+            ("lr,weight_decay,f1_macro,note", "value", "column 'f1_macro'"),
+            ("lr,weight_decay,value,key", "value", "'best.f1_macro' in column 'key'"),
+            ("lr,weight_decay,val_loss,key", "val_loss", ""),
+        ],
+    )
+    def test_names_that_say_higher_are_noticed(
+        self, file: Path, header: str, metric: str, higher: str
+    ) -> None:
+        key = "best.f1_macro" if "key" in header else "first"
+        found = sweep_of(file, f"{header}\n0.1,0,0.5,{key}\n", {"value": header.split(",")[2]}, metric)
+        assert found.context.higher == higher
+
+    def test_values_of_the_file_are_cut_to_one_line(self, file: Path) -> None:
+        (line,) = faults(file, GOOD + "x" * 500 + ",0,0,1\n")
+        assert line == f"line 6: lr '{'x' * 60}…' is not a number"

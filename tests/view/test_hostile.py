@@ -23,7 +23,8 @@ from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.result import Result, comparison, result
 from lrwd_sweep.separability import Verdict
 from lrwd_sweep.spec import Kind
-from lrwd_sweep.store.csv_import import import_spec, read_csv
+from lrwd_sweep.store.csv_import import read_csv
+from lrwd_sweep.store.imported_spec import import_spec
 from lrwd_sweep.trial import Status
 from lrwd_sweep.view.formats import Format
 from lrwd_sweep.view.report import render, text_of
@@ -160,9 +161,9 @@ def test_a_hostile_file_is_harmless(tmp_path: Path, name: str, form: Format) -> 
     )]  # fmt: skip
     with open(tmp_path / "sweep.csv", "w", encoding="utf-8", errors="replace", newline="") as file:
         csv.writer(file).writerows(rows)
-    trials = read_csv(tmp_path / "sweep.csv")
-    spec = import_spec(trials, name, decay_rule="coupled")
-    found = [result(name, spec, "", trials), study()]
+    sweep = read_csv(tmp_path / "sweep.csv")
+    spec = import_spec(sweep, name, decay_rule="coupled")
+    found = [result(name, spec, "", sweep.trials), study()]
     text = text_of(render(found, [comparison(*found)], form))
     assert not {c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")} - {"\n"}
     if form is not Format.HTML:

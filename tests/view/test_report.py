@@ -162,7 +162,7 @@ def rows_of(text: str) -> list[dict[str, str]]:
 def test_csv_floats_come_back_bit_for_bit_and_missing_lanes_have_no_row() -> None:
     found = study()
     rows = rows_of(csv_table([found]))
-    assert list(rows[0]) == ["lr", "weight_decay", "seed", "value", "status", "test_loss"]
+    assert list(rows[0]) == ["lr", "weight_decay", "seed", "value", "status", "decay_rule", "test_loss"]
     assert len(rows) == len(found.trials) == 74
     complete = {(t.cell, t.seed): t.metrics["val_loss"] for t in found.trials if t.status is Status.COMPLETE}
     read = {
