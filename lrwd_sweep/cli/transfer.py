@@ -103,7 +103,8 @@ Cap = Annotated[
         "--cap",
         metavar="V",
         parser=_cap,
-        help="A value that stands for a diverged run; it counts as diverged, as every worse one does.",
+        help="A value that stands for a diverged run; it counts as diverged, as every worse one does "
+        "(default: the file's column cap, else none).",
     ),
 ]
 

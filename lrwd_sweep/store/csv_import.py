@@ -146,7 +146,7 @@ def _repeated(rows: Sequence[Row], merged: Sequence[Row]) -> list[str]:
 def _contradictions(rows: Sequence[Row], metric: str) -> list[str]:
     """Rows whose value is not what their column of the metric's own name says; an export has both."""
     return [
-        f"line {row.line}: the value is {row.value!r} but {metric} is {text if is_number(text) else shown(text)}; "
+        f"line {row.line}: the value is {row.value!r} but {metric} is {shown(text)[1:-1]}; "
         "use another --metric"
         for row in rows
         if row.status is Status.COMPLETE

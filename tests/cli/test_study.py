@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import lrwd_sweep
+from lrwd_sweep.cli import transfer
 from tests.cli.conftest import ADAM, ADAMW, Run
 
 SWEEP = "lr,weight_decay,seed,value\n" + "".join(
@@ -27,9 +29,11 @@ def sweep(tmp_path: Path) -> str:
 
 
 def test_an_imported_sweep_is_judged(run: Run, sweep: str) -> None:
-    found = run("study", "import", sweep, "--study-name", "theirs", "-o", "adamw")
+    found = run("study", "import", sweep, "--study-name", "theirs", "-o", "adamw:independent")
     assert (found.code, found.out) == (0, "")
-    assert found.err == "imported 12 lanes as theirs: 6 cells × 2 seeds, adamw\n"
+    assert found.err == (
+        "imported 12 lanes as theirs: 6 cells × 2 seeds, adamw (independent), lower value is better\n"
+    )
     report = run("report")
     assert report.code == 0
     assert "θ ← θ − η(α m̂/(√v̂+ε) + λθ)" in report.out
@@ -53,6 +57,74 @@ def test_a_foreign_sweep_with_diverged_lanes_survives_the_round_trip(
     assert run("study", "import", "first.csv", "--study-name", "b", *foreign).code == 0
     assert run("study", "export", "b", "--output", "second.csv").code == 0
     assert (tmp_path / "first.csv").read_bytes() == (tmp_path / "second.csv").read_bytes()
+
+
+@pytest.mark.parametrize("option", ["--maximize", "--minimize"])
+def test_direction_cap_and_gaps_survive_the_round_trip(run: Run, tmp_path: Path, option: str) -> None:
+    rows = [f"{lr},{wd},{lr + wd},COMPLETE\n" for lr in (0.1, 0.2) for wd in (0, 0.1, 0.2)]
+    rows[2] = rows[2].replace("COMPLETE", "PRUNED")
+    rows[3] = rows[3].replace("COMPLETE", "FAIL")
+    (tmp_path / "f1.csv").write_text("lr,weight_decay,f1,state\n" + "".join(rows))
+    how = ("-o", "adamw:lr-scaled", "--columns", "value=f1", option, "--cap", "0.15")
+    assert run("study", "import", "f1.csv", "--study-name", "a", "--metric", "f1", *how).code == 0
+    assert run("study", "export", "a", "--output", "first.csv").code == 0
+    back = run("study", "import", "first.csv", "--study-name", "b", "--metric", "f1", "-o", "adamw")
+    assert back.code == 0
+    assert run("study", "export", "b", "--output", "second.csv").code == 0
+    assert (tmp_path / "first.csv").read_bytes() == (tmp_path / "second.csv").read_bytes()
+    surfaces = [lrwd_sweep.load(name).surface for name in "ab"]
+    assert surfaces[0].direction == surfaces[1].direction == option.removeprefix("--")
+    assert surfaces[0].cap == surfaces[1].cap == 0.15
+    assert (surfaces[0].lanes == surfaces[1].lanes).all()
+
+
+def test_the_best_cell_is_the_highest_where_higher_is_better(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "acc.csv").write_text(
+        "lr,weight_decay,acc\n0.1,0.1,0.5\n0.1,0.2,0.9\n0.2,0.1,0.3\n0.2,0.2,0.4\n"
+    )
+    asked = ("study", "import", "acc.csv", "--study-name", "x", "-o", "adam", "--columns", "value=acc")
+    refused = run(*asked)
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "--maximize, or --minimize" in refused.err
+    assert "higher value is better" in run(*asked, "--maximize").err
+    assert lrwd_sweep.load("x").best.value == 0.9
+
+
+def test_decoupled_name_needs_its_convention_off_a_terminal(run: Run, sweep: str) -> None:
+    found = run("study", "import", sweep, "--study-name", "x", "-o", "adamw")
+    assert (found.code, found.out) == (2, "")
+    assert found.err == (
+        "lrwd-sweep: adamw: did you train torch.optim.AdamW (adamw:lr-scaled) or the paper's rule "
+        "(adamw:independent)? add --decay-rule lr-scaled or --decay-rule independent\n"
+    )
+    assert (
+        run("study", "import", sweep, "--study-name", "x", "-o", "adamw", "--decay-rule", "lr-scaled").code
+        == 0
+    )
+    assert "torch.optim.AdamW(" in run("report", "x").out
+
+
+def test_open_questions_are_asked_on_a_terminal(
+    run: Run, sweep: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "_on_terminal", lambda: True)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\nwhat\nlr\nHigher\n"))
+    asked = ("study", "import", sweep, "-o", "adamw", "--metric", "acc", "--study-name")
+    found = run(*asked, "x")
+    assert found.code == 0
+    assert found.err.count("(adamw:independent)? [lr-scaled/independent] ") == 3
+    assert found.err.count("[higher/lower] ") == 1
+    assert "adamw:lr-scaled, higher acc is better" in found.err
+    assert run(*asked, "y").code == 2  # the input has ended
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "ten"])
+def test_cap_is_a_finite_number(run: Run, sweep: str, value: str) -> None:
+    found = run("study", "import", sweep, "--study-name", "x", "-o", "adam", "--cap", value)
+    assert (found.code, found.err) == (
+        2,
+        f"lrwd-sweep: --cap '{value}' is not a finite number; write one like 10\n",
+    )
 
 
 def test_columns_of_other_names_are_read(run: Run, tmp_path: Path) -> None:

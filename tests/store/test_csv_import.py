@@ -444,8 +444,8 @@ class TestRates:
         (line,) = faults(file, "lr,weight_decay,seed,value\n" + rows)
         assert line == (
             "8 rows are not a lattice, 4 learning rates and 2 weight decays at 2 seeds make 16 runs; these "
-            "are nearly the same: lr 0.0999755859375 and 0.1, 0.199951171875 and 0.2; where they mean one rate, "
-            "write it in one way"
+            "are nearly the same: lr 0.0999755859375 and 0.1, 0.199951171875 and 0.2; where they mean one "
+            "rate, write it in one way"
         )
 
 
