@@ -75,7 +75,7 @@ def open_direction(sweep: Sweep, direction: Direction | None) -> str:
     """The question that a name like `val_acc` leaves open; empty where it is answered or does not arise."""
     if direction is not None or sweep.context.direction is not None or not sweep.context.higher:
         return ""
-    return f"is a higher or a lower value better? {sweep.context.higher} says higher;"
+    return f"is a higher or a lower value better ({sweep.context.higher} says higher)?"
 
 
 def _settles(name: str, known: Optimizer) -> bool:

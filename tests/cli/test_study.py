@@ -87,7 +87,9 @@ def test_the_best_cell_is_the_highest_where_higher_is_better(run: Run, tmp_path:
     assert (refused.code, refused.err.count("\n")) == (2, 1)
     assert "--maximize, or --minimize" in refused.err
     assert "higher value is better" in run(*asked, "--maximize").err
-    assert lrwd_sweep.load("x").best.value == 0.9
+    best = lrwd_sweep.load("x").best
+    assert best is not None
+    assert best.value == 0.9
 
 
 def test_decoupled_name_needs_its_convention_off_a_terminal(run: Run, sweep: str) -> None:

@@ -117,7 +117,7 @@ def test_file_and_options_that_contradict() -> None:
 def test_name_that_says_higher_stops_the_import_until_the_direction_is_given() -> None:
     sweep = stated(higher="metric 'f1'")
     assert refusal(sweep, "adam") == (
-        "is a higher or a lower value better? metric 'f1' says higher; "
+        "is a higher or a lower value better (metric 'f1' says higher)? "
         "add --maximize, or --minimize if lower is better"
     )
     for direction in Direction:
