@@ -48,13 +48,14 @@ def noise_test(
 ) -> NoiseTest | None:
     """F = [R Σ m²/(n−I′)] / [Σ (d−m)²/((R−1)(n−I′))] over the n cells that count, in I′ rows.
 
-    d_rij is y_rij less the mean of y_r over row i's cells that count, m_ij the mean of d_rij over the R seeds.
+    d_rij is y_rij less the mean of y_r over row i's cells that count, m_ij the mean of d_rij over the seeds.
     Levels of rows drop out of d. So do row × seed offsets, which are no noise: they move no argmin over λ.
     Dimensionless; invariant to y → cy + d with c > 0, to adding any f(α) to a seed, and to how λ is spaced.
     About 1 for y = f(α) + noise.
 
     None where nothing can be tested: one seed, no row with two cells, or seeds that agree within rows to
-    rounding. It lies high where a few cells are much noisier than the others: one variance serves all.
+    rounding. One variance serves all cells: F lies low where training is unstable in some rows, whose noise
+    then hides the others (a cap takes them out), and high where a few cells are noisier than their rows.
     """
     seeds = y.shape[2]
     cells = int(inside.sum())

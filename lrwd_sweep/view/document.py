@@ -193,7 +193,9 @@ def _separability(found: Separability) -> Document:
 
 
 def _noise_test(found: NoiseTest | None) -> Document | None:
-    return found and {
+    if found is None:
+        return None
+    return {
         "f": found.f,
         "freedom": list(found.freedom),
         "needed": found.needed,
