@@ -26,9 +26,8 @@ class Replicates:
     Held fixed at the sample's: which cells count, the basin's cells, and so the rows that may carry the
     ridge, and how much each row weighs in the slope. A basin found anew in each resample changed no interval
     of the slope in simulation. A fixed one makes its fits linear in the seeds: one fit serves all resamples.
-    The intervals of the interaction
-    share and of the reverse slope are therefore conditional on the sample's basin: that other seeds would
-    have another one is not in them.
+    The intervals of the interaction share and of the reverse slope are therefore conditional on the sample's
+    basin: that other seeds would have another one is not in them.
     """
 
     rows: Minima  # (1 + S, I) the optimum λ* of every row
