@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from lrwd_sweep.decay import DecayRule
-from lrwd_sweep.separability.analysis import NOISE, Analysis
+from lrwd_sweep.separability.analysis import Analysis
 from lrwd_sweep.separability.basin import is_flat
 from lrwd_sweep.separability.bootstrap import Estimate
 from lrwd_sweep.separability.comparison import Comparison, compare
+from lrwd_sweep.separability.noise import NoiseTest
 from lrwd_sweep.separability.verdict import Verdict, point_verdict
 from lrwd_sweep.surface import Bool, Float, Surface
 
@@ -19,6 +20,7 @@ __all__ = [
     "AtBasin",
     "Comparison",
     "Estimate",
+    "NoiseTest",
     "Separability",
     "TransferRegret",
     "Verdict",
@@ -60,6 +62,9 @@ class Separability:
     verdict: Verdict
     point_verdict: Verdict
     reason: str  # why undetermined; or a caution; may be empty
+    noise_test: (
+        NoiseTest | None
+    )  # where it does not pass, the verdict is undetermined; None where there is none
     ridge_slope: Estimate  # s = d log2 λ* / d log2 α
     ridge_rows: int  # rows that carried s
     reverse_slope: Estimate  # s′ = d log2 α* / d log2 λ
@@ -111,6 +116,7 @@ def _report(analysis: Analysis) -> Separability:
         verdict=analysis.verdict(),
         point_verdict=point_verdict(slope),
         reason=_reason(analysis, edge, robustness),
+        noise_test=analysis.noise,
         ridge_slope=slope,
         ridge_rows=len(ridge),
         reverse_slope=analysis.reverse_slope(),
@@ -214,7 +220,7 @@ def _at_other_basins(analysis: Analysis) -> Iterator[AtBasin]:
 def _reason(analysis: Analysis, edge: tuple[str, ...], robustness: tuple[AtBasin, ...]) -> str:
     """Why the verdict is undetermined, then what to be careful about."""
     verdict = analysis.verdict()
-    parts = [_why_undetermined(analysis)] if verdict is Verdict.UNDETERMINED else []
+    parts = [_why_undetermined(analysis.ridge_slope())] if verdict is Verdict.UNDETERMINED else []
     if edge:
         parts.append(f"the best cell is on the edge of the lattice ({', '.join(edge)})")
     if analysis.ridge_slope().value is not None:
@@ -233,10 +239,8 @@ def _leaves_the_axis(analysis: Analysis) -> Iterator[str]:
         )
 
 
-def _why_undetermined(analysis: Analysis) -> str:
-    slope = analysis.ridge_slope()
-    if slope.value is not None and analysis.is_noise():
-        return NOISE
-    if slope.low is None or slope.high is None:
+def _why_undetermined(slope: Estimate) -> str:
+    """What the slope lacks for a verdict: an interval, an effect of λ, or an interval that decides."""
+    if slope.reason or slope.low is None or slope.high is None:
         return slope.reason
     return f"noise: the slope's interval {slope.low:.2f} to {slope.high:.2f} allows more than one verdict"

@@ -10,13 +10,13 @@ from lrwd_sweep.separability.basin import MIN_CELLS, Basin, find_basin, is_flat
 from lrwd_sweep.separability.bootstrap import Estimate, Resamples
 from lrwd_sweep.separability.curvature import curvature_coupling
 from lrwd_sweep.separability.interaction import interaction_share, signal
+from lrwd_sweep.separability.noise import NoiseTest, noise_test
 from lrwd_sweep.separability.replicates import Replicates
 from lrwd_sweep.separability.ridge import MIN_ROWS, Minima, ridge_slope
 from lrwd_sweep.separability.verdict import Verdict, interval_verdict
 from lrwd_sweep.surface import Bool, Float, Surface
 
 _MANY_ON_EDGE = 0.25  # share of the basin's rows
-NOISE = "noise: the basin's cells differ by no more than their noise"
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +30,7 @@ class Analysis:
     basin: Basin
     resamples: Resamples
     replicates: Replicates
+    noise: NoiseTest | None  # of the λ > 0 part; None where there is nothing to test against
 
     @classmethod
     def of(cls, surface: Surface, *, quantile: float, tolerance: float | None, resamples: int) -> Analysis:
@@ -42,7 +43,8 @@ class Analysis:
         basin = find_basin(positive.mean, positive.inside, quantile, tolerance)
         drawn = Resamples.draw(len(surface.seeds), resamples)
         found = Replicates.of(surface, basin, drawn)
-        return cls(surface, positive, quantile, tolerance, basin, drawn, found)
+        noise = noise_test(positive.values, positive.inside)
+        return cls(surface, positive, quantile, tolerance, basin, drawn, found, noise)
 
     def with_basin(self, quantile: float, tolerance: float | None) -> Analysis:
         """The same analysis with another basin; the transfer regret keeps the pairs of the first."""
@@ -70,8 +72,10 @@ class Analysis:
         return self.positive.values[self.basin.mask]
 
     def ridge_slope(self) -> Estimate:
-        """s, see `ridge.ridge_slope`."""
-        return self._slope(self.replicates.rows, self.log_lr, self.basin.rows, "weight decay", "rows")
+        """s, see `ridge.ridge_slope`; where λ has no measurable effect within rows its reason says so."""
+        found = self._slope(self.replicates.rows, self.log_lr, self.basin.rows, "weight decay", "rows")
+        noise = "" if self.noise is None or self.nothing_to_fit() else self.noise.reason
+        return replace(found, reason="; ".join(filter(None, (noise, found.reason))))
 
     def reverse_slope(self) -> Estimate:
         """s′, the same of the transposed surface; its interval is conditional on the sample's basin."""
@@ -123,7 +127,9 @@ class Analysis:
         i, j = np.nonzero(self.basin.mask)
         share = interaction_share(self.values, i, j, self.resamples.weights)
         undefined = self.nothing_to_fit() or (
-            NOISE if self.is_noise() else "the basin has no more cells than the additive fit has terms"
+            "the basin has no more cells than the additive fit has terms"
+            if signal(self.values, self.resamples.weights[:1])[0] > 0
+            else "noise: the basin's means spread no more than the seeds' residual variance spreads them"
         )
         found = self.resamples.estimate(share, undefined)
         if len(self.surface.seeds) == 1 and found.value is not None:
@@ -155,15 +161,6 @@ class Analysis:
         chosen = order[: min(count, int(inside.sum()))]
         return [divmod(int(k), inside.shape[1]) for k in chosen]
 
-    def is_noise(self) -> bool:
-        """Whether the basin's cells differ by no more than their noise; with one seed nobody knows."""
-        sample = self.resamples.weights[:1]
-        return (
-            len(self.surface.seeds) > 1
-            and bool(self.basin.mask.any())
-            and signal(self.values, sample)[0] <= 0
-        )
-
     def nothing_to_fit(self) -> str:
         """Why no metric of the basin exists at all, or nothing."""
         cells = int(self.positive.inside.sum())
@@ -176,6 +173,10 @@ class Analysis:
             return "the basin is flat: all its cells have the same value"
         return ""
 
+    def lost_in_noise(self) -> bool:
+        """Whether λ has no measurable effect within rows; the verdict is then undetermined."""
+        return self.noise is not None and not self.noise.passed
+
     def verdict(self) -> Verdict:
-        """The verdict on the interval of s; undetermined where the basin is noise."""
-        return Verdict.UNDETERMINED if self.is_noise() else interval_verdict(self.ridge_slope())
+        """The verdict on the interval of s; undetermined where λ has no measurable effect within rows."""
+        return Verdict.UNDETERMINED if self.lost_in_noise() else interval_verdict(self.ridge_slope())

@@ -9,6 +9,7 @@ import numpy as np
 
 from lrwd_sweep.separability.analysis import Analysis
 from lrwd_sweep.separability.bootstrap import MIN_SEEDS, Estimate, Resamples
+from lrwd_sweep.separability.noise import NO_EFFECT
 from lrwd_sweep.separability.regret import SAME_DISTANCE
 from lrwd_sweep.separability.replicates import Regrets
 from lrwd_sweep.separability.ridge import ridge_slope
@@ -138,7 +139,8 @@ def _standing(name: str, analysis: Analysis) -> str:
     """`adamw is separable (ridge slope 0.05)`."""
     slope = analysis.ridge_slope().value
     number = "no ridge slope" if slope is None else f"ridge slope {_number(slope)}"
-    return f"{name} is {analysis.verdict()} ({number})"
+    effect = f"; {NO_EFFECT}" if analysis.lost_in_noise() else ""
+    return f"{name} is {analysis.verdict()} ({number}{effect})"
 
 
 def _difference(slopes: Estimate, distance: Estimate) -> str:

@@ -24,10 +24,10 @@ class Replicates:
 
     Every resample recomputes the seed means and from them each statistic whole: row minima, ĵ, best cells.
     Held fixed at the sample's: which cells count, the basin's cells, and so the rows that may carry the
-    ridge. Found anew in each resample they changed no interval of the slope in simulation, and fixed they
-    make the basin's fits linear in the seeds: one fit serves all resamples. The intervals of the interaction
-    share and of the reverse slope are therefore conditional on the sample's basin: that other seeds would
-    have another one is not in them.
+    ridge, and how much each row weighs in the slope. A basin found anew in each resample changed no interval
+    of the slope in simulation. A fixed one makes its fits linear in the seeds: one fit serves all resamples.
+    The intervals of the interaction share and of the reverse slope are therefore conditional on the sample's
+    basin: that other seeds would have another one is not in them.
     """
 
     rows: Minima  # (1 + S, I) the optimum λ* of every row

@@ -14,6 +14,7 @@ Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 
 MIN_ROWS = 3
+REACH = 2  # neighbours on either side whose curvatures are smoothed
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +70,11 @@ def ridge_slope(
     axis: Float,  # (I,) a = log2 α
     rows: Bool,  # (I,) rows with a cell in the basin
 ) -> Float:
-    """s = d l*/d a: the least-squares slope of l* on a with weight c², (S,); NaN with fewer than three rows.
+    """s = d l*/d a: the least-squares slope of l* on a with weight c̄², (S,); NaN with fewer than three rows.
+
+    c̄ is the curvature smoothed over neighbouring rows, see `smoothed_curvature`: that of the sample, the same
+    in every resample, in which a row without an interior minimum has no weight. Var l* ∝ 1/c², but c from
+    three cells is nearly as noisy as l*, so weights c² would let a lucky row decide.
 
     Octaves of λ per octave of α. Any real number: 0 separable, −1 only the product αλ matters, +1 only the
     ratio. Invariant to shifting either axis and to y → cy + d with c > 0; under w = λ/α it becomes s − 1
@@ -80,9 +85,9 @@ def ridge_slope(
     optimum is just outside enter only when noise pulls it in, which draws s towards 0), and on a metric in
     coarse steps (ties go to the smaller index).
     """
-    weight = np.where(rows, minima.curvature, 0.0)
-    weight = weight / np.maximum(weight.max(axis=1, keepdims=True, initial=0.0), np.finfo(float).tiny)
-    weight = weight**2
+    smooth = smoothed_curvature(minima.curvature[0], rows)
+    smooth = smooth / np.maximum(smooth.max(initial=0.0), np.finfo(float).tiny)
+    weight = np.where(minima.curvature > 0, smooth**2, 0.0)
     enough = np.count_nonzero(weight, axis=1) >= MIN_ROWS
     total = np.where(enough, weight.sum(axis=1), 1.0)
     da = axis - ((weight @ axis) / total)[:, None]
@@ -90,3 +95,24 @@ def ridge_slope(
     enough &= spread > 0
     slope = (weight * da * minima.position).sum(axis=1) / np.where(enough, spread, 1.0)
     return np.where(enough, slope, np.nan)
+
+
+def smoothed_curvature(
+    curvature: Float,  # (I,) of one sample; 0 where a row has no interior minimum
+    rows: Bool,  # (I,) rows with a cell in the basin
+) -> Float:
+    """c̄: the median of the positive curvatures of a basin's row and its two neighbours on either side, (I,).
+
+    Neighbours are the next rows of the basin, fewer at its ends. 0 outside of the basin, and where none of
+    these rows has an interior minimum.
+
+    >>> smoothed_curvature(np.array([3.0, 1.0, 0.0, 2.0, 9.0, 9.0]), np.array([True] * 5 + [False]))
+    array([2. , 2. , 2.5, 2. , 5.5, 0. ])
+    """
+    smooth = np.zeros_like(curvature)
+    basin = np.flatnonzero(rows)
+    for k, row in enumerate(basin):
+        near = curvature[basin[max(k - REACH, 0) : k + REACH + 1]]
+        if (near > 0).any():
+            smooth[row] = np.median(near[near > 0])
+    return smooth

@@ -8,7 +8,10 @@ from lrwd_sweep.separability.bootstrap import Estimate
 
 
 class Verdict(StrEnum):
-    """What the interval of the ridge slope s allows to be said."""
+    """What the interval of the ridge slope s allows to be said, given that λ has an effect within rows.
+
+    Without a measurable effect the verdict is undetermined whatever the interval, see `noise.noise_test`.
+    """
 
     SEPARABLE = "separable"  # s within (−0.25, 0.25)
     PRODUCT_COUPLED = "product-coupled"  # s within (−1.25, −0.75): only the product αλ matters

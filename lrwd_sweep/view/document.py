@@ -16,7 +16,7 @@ import numpy as np
 from lrwd_sweep.gates import Outcome
 from lrwd_sweep.recommend import Recommended, recommendations
 from lrwd_sweep.result import ComparedResults, Result
-from lrwd_sweep.separability import Estimate, Separability
+from lrwd_sweep.separability import Estimate, NoiseTest, Separability
 from lrwd_sweep.surface import Surface
 from lrwd_sweep.view.quantity import Quantity
 
@@ -184,10 +184,22 @@ def _separability(found: Separability) -> Document:
         "reverse_slope": _interval(found.reverse_slope),
         "baseline_gain": _interval(found.baseline_gain),
         "basin_on_edge": list(found.basin_on_edge),
+        "noise_test": _noise_test(found.noise_test),
         "robustness": [
             {"basin": other.basin, "verdict": str(other.verdict), "ridge_slope": _interval(other.ridge_slope)}
             for other in found.robustness
         ],
+    }
+
+
+def _noise_test(found: NoiseTest | None) -> Document | None:
+    if found is None:
+        return None
+    return {
+        "f": found.f,
+        "freedom": list(found.freedom),
+        "needed": found.needed,
+        "passed": found.passed,
     }
 
 

@@ -202,6 +202,7 @@ def separability_rows(results: Sequence[Result]) -> list[Row]:
         ),
         ("ridge slope s", *(estimate_text(s.ridge_slope) for s in found)),
         ("  from rows", *(str(s.ridge_rows) for s in found)),
+        ("effect of λ within rows", *(s.noise_test.text if s.noise_test else _NOTHING for s in found)),
     ]
     rows += [
         (f"  as {rule}", *(_slope(s.slope_by_convention.get(rule)) for s in found))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lrwd_sweep.separability import analyse, compare
-from tests.separability.surfaces import BOWL, RIDGE, A, L, noisy, repeated, surface
+from tests.separability.surfaces import BOWL, RIDGE, A, L, noisy, repeated, surface, value
 
 TILTED = (L + A) ** 2 + 0.2 * A**2
 
@@ -20,6 +20,17 @@ def test_ridge_against_bowl_is_told_apart_and_the_closer_one_named() -> None:
     assert "adamw is separable" in found.verdict
     assert "their slopes differ by" in found.verdict
     assert found.verdict.endswith("the latter is the closer to separable")
+
+
+def test_slope_difference_is_that_of_the_two_ridge_slopes() -> None:
+    a, b = surface(noisy(TILTED, 3, 1.0)), surface(noisy(BOWL, 3, 1.0, stream=1))
+    slope_a, slope_b = (value(analyse(each).ridge_slope) for each in (a, b))
+    assert value(compare(a, b).slope_difference) == pytest.approx(slope_b - slope_a)
+
+
+def test_a_surface_without_an_effect_of_decay_is_called_so() -> None:
+    found = compare(surface(noisy(0.3 * A**2, 3, 1.0)), surface(noisy(BOWL, 3, 0.1)))
+    assert "; λ has no measurable effect within rows) and b is separable (ridge slope" in found.verdict
 
 
 def test_swapping_the_two_swaps_the_signs() -> None:

@@ -9,6 +9,8 @@ import pytest
 
 from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.separability import Verdict, analyse
+from lrwd_sweep.separability.ridge import Minima, ridge_slope, smoothed_curvature
+from lrwd_sweep.surface import Float
 from tests.separability.surfaces import (
     BOWL,
     RIDGE,
@@ -65,7 +67,7 @@ def test_pure_noise_is_undetermined_and_says_noise(seeds: int) -> None:
     for stream in range(20):
         found = analyse(surface(noisy(np.zeros((11, 11)), seeds, 1.0, stream)))
         assert found.verdict is Verdict.UNDETERMINED
-        assert "noise" in found.reason
+        assert "noise" in found.reason or "λ has no measurable effect within rows" in found.reason
 
 
 def test_capping_an_additive_surface_makes_no_interaction() -> None:
@@ -132,13 +134,67 @@ def test_surface_falling_to_the_border_is_undetermined_for_want_of_rows() -> Non
     assert "weight_decay:high" in found.reason
 
 
-def test_rows_weigh_in_the_slope_by_their_squared_curvature() -> None:
+def parabolas(position: Float, curvature: Float) -> Float:
+    """Rows of the given λ* and half second derivatives, (11, 11)."""
+    return np.asarray(curvature[:, None] * (L - position[:, None]) ** 2)
+
+
+def smoothed(curvature: Float) -> list[float]:
+    """The median of every row's curvature and its two neighbours' on either side."""
+    return [float(np.median(curvature[max(k - 2, 0) : k + 3])) for k in range(len(curvature))]
+
+
+def test_rows_weigh_in_the_slope_by_their_smoothed_squared_curvature() -> None:
     rng = np.random.default_rng(0)
     position, curvature = rng.uniform(-3, 3, 11), rng.uniform(0.1, 2, 11)
-    y = curvature[:, None] * (L - position[:, None]) ** 2
-    found = analyse(surface(y), basin_quantile=1)
+    found = analyse(surface(parabolas(position, curvature)), basin_quantile=1)
     assert [l_star for _, l_star in found.ridge] == pytest.approx(position)
-    assert value(found.ridge_slope) == pytest.approx(np.polyfit(A[:, 0], position, 1, w=curvature)[0])
+    weighted = np.polyfit(A[:, 0], position, 1, w=smoothed(curvature))
+    assert value(found.ridge_slope) == pytest.approx(weighted[0])
+
+
+def test_columns_weigh_likewise_in_the_reverse_slope() -> None:
+    rng = np.random.default_rng(1)
+    position, curvature = rng.uniform(-3, 3, 11), rng.uniform(0.1, 2, 11)
+    found = analyse(surface(parabolas(position, curvature).T), basin_quantile=1)
+    weighted = np.polyfit(A[:, 0], position, 1, w=smoothed(curvature))
+    assert value(found.reverse_slope) == pytest.approx(weighted[0])
+
+
+def test_one_steep_row_does_not_outvote_the_others() -> None:
+    position, curvature = np.zeros(11), np.ones(11)
+    position[10], curvature[10] = 4.0, 100.0
+    assert value(analyse(surface(parabolas(position, curvature)), basin_quantile=1).ridge_slope) == (
+        pytest.approx(np.polyfit(A[:, 0], position, 1)[0])
+    )
+
+
+def test_row_without_an_interior_minimum_lends_no_curvature_and_has_no_weight() -> None:
+    rng = np.random.default_rng(2)
+    position, curvature = rng.uniform(-3, 3, 11), rng.uniform(0.1, 2, 11)
+    y = parabolas(position, curvature)
+    y[4] = np.arange(11.0)  # falls to the lowest λ
+    found = analyse(surface(y), basin_quantile=1)
+    rest = np.delete(np.arange(11), 4)
+    weights = [np.median([curvature[k] for k in range(i - 2, i + 3) if k in rest]) for i in rest]
+    assert [row for row, _ in found.ridge] == list(rest)
+    assert value(found.ridge_slope) == pytest.approx(
+        np.polyfit(A[rest, 0], position[rest], 1, w=np.asarray(weights))[0]
+    )
+
+
+def test_weights_are_those_of_the_sample_in_every_resample() -> None:
+    position, curvature = np.zeros((2, 5)), np.array([[1.0, 1, 1, 1, 1], [1, 50, 1, 0, 1]])
+    axis = np.arange(5.0)
+    position[1] = [0.0, 3, 1, 9, 2]
+    slopes = ridge_slope(Minima(position, curvature), axis, np.ones(5, dtype=bool))
+    carrying = [0, 1, 2, 4]
+    assert slopes == pytest.approx([0, np.polyfit(axis[carrying], position[1, carrying], 1)[0]])
+
+
+def test_neighbours_are_the_next_rows_of_the_basin() -> None:
+    curvature, rows = np.array([3.0, 7, 1, 0, 2, 9, 9]), np.array([1, 0, 1, 1, 1, 1, 0], dtype=bool)
+    assert list(smoothed_curvature(curvature, rows)) == [2, 0, 2, 2.5, 2, 5.5, 0]
 
 
 def test_uneven_axes_keep_the_slope_of_a_quadratic_exact() -> None:

@@ -91,6 +91,19 @@ def test_conventions_differ_by_one_whatever_the_surface(stream: int) -> None:
 
 
 @law
+@given(stream=st.integers(0, 1000), tilt=st.floats(-0.4, 0.4))
+def test_slope_of_the_sheared_surface_is_less_by_one(stream: int, tilt: float) -> None:
+    a, b = np.meshgrid(centred(7), centred(23), indexing="ij")
+    wide = noisy((b - tilt * a) ** 2 + 0.3 * a**2 + 0.1 * a * b**2 * (b > 0), 3, 0.3, stream)
+    independent = wide[:, 4:19]  # columns λ, and below w = λ/α: the same cells, a step further in every row
+    lr_scaled = np.stack([row[4 + shift : 19 + shift] for shift, row in zip(range(-3, 4), wide, strict=True)])
+    mine, sheared = (analyse(surface(y), basin_quantile=1).ridge_slope for y in (independent, lr_scaled))
+    assert (sheared.value, sheared.low, sheared.high) == pytest.approx(
+        tuple(x - 1 for x in (mine.value, mine.low, mine.high) if x is not None)
+    )
+
+
+@law
 @given(
     y=arrays(np.float64, (6, 7), elements=st.floats(0, 1)),
     f=arrays(np.float64, (6, 1), elements=st.floats(0, 1)),
