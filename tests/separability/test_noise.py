@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrwd_sweep.separability import Verdict, analyse
-from lrwd_sweep.separability.noise import NoiseTest, noise_test
+from lrwd_sweep.separability.noise import NoiseTest, _ranks, noise_test
 from lrwd_sweep.separability.verdict import interval_verdict
 from lrwd_sweep.surface import Bool, Float
 from tests.separability.surfaces import BOWL, RIDGE, A, L, noisy, repeated, surface, value
@@ -164,7 +164,7 @@ def test_reason_says_that_the_test_and_not_the_interval_left_the_verdict_open() 
     test = found.noise_test
     assert test is not None
     assert found.reason.startswith(
-        f"λ has no measurable effect within rows: F(110, 440) = {test.f:.2f}, {test.needed:.2f} needed"
+        f"λ has no measurable effect within rows: F(110, 440) = {test.f:.2f}, of ranks {test.f_of_ranks:.2f}"
     )
     assert "allows more than one verdict" not in found.reason
     assert {other.verdict for other in found.robustness} == {Verdict.UNDETERMINED}
@@ -194,9 +194,35 @@ def test_interval_within_the_band_decides_where_the_basins_means_spread_little()
     assert "noise" not in found.reason
 
 
+def test_unstable_row_does_not_hide_what_decay_does_in_the_others() -> None:
+    calm = noisy(BOWL, 3, 0.3)
+    wild = calm.copy()
+    wild[-1] += 1e3 * np.abs(np.random.default_rng(2).standard_normal((11, 3)))
+    found = analyse(surface(wild))
+    test = found.noise_test
+    assert test is not None
+    assert test.f < test.needed <= test.f_of_ranks
+    assert found.verdict is analyse(surface(calm)).verdict is Verdict.SEPARABLE
+
+
+def test_ranks_are_taken_within_row_and_seed_and_ties_share_theirs() -> None:
+    y = np.array([[[0.1], [0.3], [0.3], [9.0]]])
+    inside = np.array([[True, True, True, False]])
+    assert _ranks(y, inside)[0, :3, 0].tolist() == [0.0, 1.5, 1.5]
+
+
+def test_seeds_that_order_all_cells_alike_pass() -> None:
+    y = noisy(BOWL, 3, 0.0) * np.array([1.0, 2.0, 3.0])
+    found = f_of(y)
+    assert found.f_of_ranks == np.inf
+    assert found.passed
+
+
 def test_text_keeps_apart_what_two_decimals_would_not() -> None:
-    assert NoiseTest(0.912, (110, 220), 1.4548).text == "F(110, 220) = 0.91, 1.45 needed"
-    assert NoiseTest(1.4544, (110, 220), 1.4548).text == "F(110, 220) = 1.454, 1.455 needed"
+    text = NoiseTest(0.912, 1.02, (110, 220), 1.4548).text
+    assert text == "F(110, 220) = 0.91, of ranks 1.02, 1.45 needed"
+    text = NoiseTest(1.02, 1.4544, (110, 220), 1.4548).text
+    assert text == "F(110, 220) = 1.020, of ranks 1.454, 1.455 needed"
 
 
 @pytest.mark.slow
@@ -213,6 +239,8 @@ def test_false_verdicts_on_noise_are_one_in_a_hundred_at_most(draw: Draw, seeds:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("draw", NO_EFFECT[:1] + NO_EFFECT[2:])
-def test_noise_passes_in_one_of_a_hundred_lattices(draw: Draw) -> None:
+def test_noise_passes_in_one_or_two_of_a_hundred_lattices(draw: Draw) -> None:
     tests = [f_of(draw(np.random.default_rng(stream), 3)) for stream in range(2000)]
-    assert 0.004 <= np.mean([test.passed for test in tests]) <= 0.018
+    assert 0.004 <= np.mean([test.f >= test.needed for test in tests]) <= 0.018
+    assert 0.004 <= np.mean([test.f_of_ranks >= test.needed for test in tests]) <= 0.018
+    assert np.mean([test.passed for test in tests]) <= 0.025
