@@ -7,9 +7,55 @@ import re
 from lrwd_sweep.errors import UsageError, brief
 from lrwd_sweep.trial import Direction
 
-_HIGHER = set("acc accuracy f1 auc ap map bleu rouge r2 score top1 top5 iou dice reward return".split())
-_HIGHER |= set("accuracies auroc auprc precision recall miou psnr ssim mrr ndcg mcc".split())
-_LOWER = set("loss losses error errors err nll mse rmse mae brier fid perplexity ppl wer cer regret".split())
+_HIGHER = {
+    "acc",
+    "accuracy",
+    "f1",
+    "auc",
+    "ap",
+    "map",
+    "bleu",
+    "rouge",
+    "r2",
+    "score",
+    "top1",
+    "top5",
+    "iou",
+    "dice",
+    "reward",
+    "return",
+}
+_HIGHER |= {
+    "accuracies",
+    "auroc",
+    "auprc",
+    "precision",
+    "recall",
+    "miou",
+    "psnr",
+    "ssim",
+    "mrr",
+    "ndcg",
+    "mcc",
+}
+_LOWER = {
+    "loss",
+    "losses",
+    "error",
+    "errors",
+    "err",
+    "nll",
+    "mse",
+    "rmse",
+    "mae",
+    "brier",
+    "fid",
+    "perplexity",
+    "ppl",
+    "wer",
+    "cer",
+    "regret",
+}
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])\d*|[A-Z]?[a-z]+\d*|\d+")
 
