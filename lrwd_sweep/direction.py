@@ -74,16 +74,22 @@ def says_higher(metric: str) -> bool:
     return bool(words & _HIGHER)
 
 
+def given(*, maximize: bool, minimize: bool) -> Direction | None:
+    """The direction that was asked for, or None. Raises UsageError for both."""
+    if maximize and minimize:
+        raise UsageError("--maximize and --minimize exclude each other; give the one that is meant")
+    return Direction.MAXIMIZE if maximize else Direction.MINIMIZE if minimize else None
+
+
 def chosen(metric: str, *, maximize: bool, minimize: bool) -> Direction:
     """The direction that --maximize or --minimize gives, else minimize.
 
     Raises UsageError for both of them, and for neither where the metric's name says that higher is better.
     """
-    if maximize and minimize:
-        raise UsageError("--maximize and --minimize exclude each other; give the one that is meant")
-    if not maximize and not minimize and says_higher(metric):
+    asked = given(maximize=maximize, minimize=minimize)
+    if asked is None and says_higher(metric):
         raise UsageError(
             f"is a higher or a lower {brief(metric)!r} better? its name says higher; "
             "add --maximize, or --minimize if lower is better"
         )
-    return Direction.MAXIMIZE if maximize else Direction.MINIMIZE
+    return asked or Direction.MINIMIZE

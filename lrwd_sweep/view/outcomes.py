@@ -49,7 +49,8 @@ def value_text(outcome: Outcome) -> str:
     text = scalar_text(value)
     if isinstance(value, str) or isinstance(limit, str):
         return text
-    hidden = (float(text) > limit) is not (value > limit)
+    shown = float(text)
+    hidden = (shown > limit, shown < limit) != (value > limit, value < limit)
     return repr(value) if hidden else text
 
 
