@@ -48,7 +48,7 @@ LAYERS = (
     {"optim", "nets", "data"},
     {"spec", "training", "jit"},
     {"lattice", "axes", "decay", "optimizer", "conversion", "schedule", "catalog"}
-    | {"trial", "surface", "separability", "evidence"},
+    | {"trial", "direction", "surface", "separability", "evidence"},
     {
         "errors",
         "signals",

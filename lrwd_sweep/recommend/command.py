@@ -7,11 +7,10 @@ import shlex
 from collections.abc import Iterator, Mapping
 
 from lrwd_sweep.catalog import DataSet
-from lrwd_sweep.errors import LrwdError, UsageError
+from lrwd_sweep.errors import UsageError
 from lrwd_sweep.lattice import Lattice, format_axis, format_value
 from lrwd_sweep.preset import DEFAULT, Preset, Variant, find_preset, preset_names
 from lrwd_sweep.spec import Kind, StudySpec, tidy
-from lrwd_sweep.task import Task
 from lrwd_sweep.training import BESIDE_THE_TASK, Training, option
 
 _SWITCHES = {  # fields of `Training` that are two options, for True and for False
@@ -85,19 +84,24 @@ def report_command(name: str, metric: str, storage: str | None) -> tuple[str, ..
 def _compared_by(specs: Mapping[str, StudySpec]) -> str | None:
     """The preset, other than the default, that compares these and nothing else; None where none does."""
     for name in preset_names():
-        if name == DEFAULT or not all(study.startswith(f"{tidy(name)}-") for study in specs):
-            continue
-        task = Task(preset=name)
-        try:
-            planned = task.compared(())
-        except LrwdError:  # its data are not here
-            continue
-        if list(planned) == list(specs) and all(
-            not planned[study].differences(spec) and _extents(planned[study]) == _extents(spec)
-            for study, spec in specs.items()
-        ):
-            return name
+        if name != DEFAULT and all(study.startswith(f"{tidy(name)}-") for study in specs):
+            planned = list(_planned(find_preset(name)))
+            if len(planned) == len(specs) and all(
+                not plan.differences(spec) and _extents(plan) == _extents(spec)
+                for plan, spec in zip(planned, specs.values(), strict=True)
+            ):
+                return name
     return None
+
+
+def _planned(preset: Preset) -> Iterator[StudySpec]:
+    """What a preset compares when nothing else is asked for."""
+    for variant in preset.variants:
+        usual = preset.lattice(variant.optimizer)
+        lattice = Lattice(variant.lr or usual.lr, variant.wd or usual.weight_decay)
+        training = preset.training.changed(**variant.training)
+        seeds = tuple(range(preset.seeds))
+        yield StudySpec(Kind.GRID, variant.optimizer, lattice, seeds, preset.metric, training)
 
 
 def _extents(spec: StudySpec) -> tuple[object, ...]:

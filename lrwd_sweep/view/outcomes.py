@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -49,8 +50,8 @@ def value_text(outcome: Outcome) -> str:
     text = scalar_text(value)
     if isinstance(value, str) or isinstance(limit, str):
         return text
-    shown = float(text)
-    hidden = (shown > limit, shown < limit) != (value > limit, value < limit)
+    fails = operator.lt if outcome.gate.startswith("min-") else operator.gt
+    hidden = fails(float(text), limit) is not fails(value, limit)
     return repr(value) if hidden else text
 
 

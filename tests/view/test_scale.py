@@ -17,7 +17,7 @@ def test_one_far_value_does_not_flatten_the_basin() -> None:
     scale = Scale.of([surface(values)])
     assert scale is not None
     assert scale.clipped
-    assert scale.high < 1
+    assert scale.dark < 1
 
 
 def test_a_scale_without_far_values_ends_at_the_largest() -> None:
@@ -40,7 +40,7 @@ def test_a_constant_surface_has_a_scale() -> None:
 def test_shared_scale_begins_at_the_best_of_all() -> None:
     scale = Scale.of([surface(valley()), surface(valley() - 0.05)])
     assert scale is not None
-    assert scale.low == pytest.approx(float(valley().min()) - 0.05)
+    assert scale.bright == pytest.approx(float(valley().min()) - 0.05)
 
 
 @given(st.floats(-1e3, 1e3), st.floats(1e-6, 1e3), st.floats(0, 1), st.floats(0, 1))
