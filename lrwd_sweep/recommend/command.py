@@ -97,11 +97,13 @@ def _compared_by(specs: Mapping[str, StudySpec]) -> str | None:
 def _planned(preset: Preset) -> Iterator[StudySpec]:
     """What a preset compares when nothing else is asked for."""
     for variant in preset.variants:
-        usual = preset.lattice(variant.optimizer)
-        lattice = Lattice(variant.lr or usual.lr, variant.wd or usual.weight_decay)
+        lr, wd = variant.lr, variant.wd
+        if lr is None or wd is None:
+            usual = preset.lattice(variant.optimizer)
+            lr, wd = lr or usual.lr, wd or usual.weight_decay
         training = preset.training.changed(**variant.training)
         seeds = tuple(range(preset.seeds))
-        yield StudySpec(Kind.GRID, variant.optimizer, lattice, seeds, preset.metric, training)
+        yield StudySpec(Kind.GRID, variant.optimizer, Lattice(lr, wd), seeds, preset.metric, training)
 
 
 def _extents(spec: StudySpec) -> tuple[object, ...]:

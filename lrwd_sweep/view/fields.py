@@ -248,13 +248,13 @@ def separability_rows(results: Sequence[Result]) -> list[Row]:
 
 
 def _said_once(found: Separability) -> Separability:
-    """The same without the reasons that its remark gives anyway."""
+    """The same without the reasons that its remark gives anyway, as for everything with too few cells."""
     names = ("ridge_slope", "reverse_slope", "curvature_coupling", "interaction_share", "top10_tilt")
     estimates: dict[str, Estimate] = {name: getattr(found, name) for name in names}
     shorter: dict[str, Any] = {
         name: replace(estimate, reason="")
         for name, estimate in estimates.items()
-        if estimate.value is None and estimate.reason and estimate.reason in found.reason
+        if estimate.value is None and (estimate.reason in found.reason or found.basin_tolerance is None)
     }
     return replace(found, **shorter)
 

@@ -21,7 +21,7 @@ _SEPARATOR = "   "  # between two items
 def legend(surfaces: Sequence[Surface], drawn: Sequence[Tiles], frame: Frame, *, width: int) -> Text:
     """The legend as lines of at most `width` characters where words allow it."""
     items = [_numbers(surfaces, frame), *_ramp(frame), _axes(surfaces, frame)]
-    items += [*_partial(surfaces, drawn, frame), *_marks(drawn, frame)]
+    items += [*_partial(surfaces, drawn, frame), *_marks(drawn, frame), *_far(drawn, frame)]
     if frame.pool != (1, 1):
         rows, columns = frame.pool
         block = f"{rows}×{columns} cells"
@@ -114,6 +114,14 @@ def _marks(drawn: Sequence[Tiles], frame: Frame) -> Iterable[Text]:
     ):
         if present:
             yield Text(f"{glyph} {meaning}")
+
+
+def _far(drawn: Sequence[Tiles], frame: Frame) -> Iterable[Text]:
+    """What stands for a number that has no room."""
+    values = [tile.value for tiles in drawn for row in tiles.rows for tile in row if tile.value is not None]
+    written = {frame.numbers.text(value) for value in values} if frame.numbers else set()
+    for glyph in sorted(written & {"<", ">"}):
+        yield Text(f"{glyph} too long to write")
 
 
 def _packed(items: Sequence[Text], width: int) -> Text:

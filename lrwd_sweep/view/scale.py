@@ -167,5 +167,7 @@ class Numbers:
         if self.origin is None:
             return f"numbers: {metric}"
         unit = f" in units of {power_of_ten(-self.decimals, glyphs)}" if self.decimals else ""
-        origin = f"the {scale.brightest} ({scale.written(self.origin, 1)})"
+        origin = scale.written(self.origin, 1)
+        if not scale.clipped_bright:
+            origin = f"the {scale.brightest} ({origin})"
         return f"numbers: {metric} {scale.beyond[1]} {origin}{unit}"
