@@ -11,8 +11,10 @@ from functools import partial
 from typing import Any, Unpack
 
 from lrwd_sweep.data_files import DataFiles
+from lrwd_sweep.direction import given
 from lrwd_sweep.keywords import (
     TrainingOptions,
+    finite,
     in_keywords,
     refuse_other_than_text,
     training_fields,
@@ -25,6 +27,7 @@ from lrwd_sweep.store import Store, StudySummary, check_name, open_store, read_r
 from lrwd_sweep.study import Comparison, Study
 from lrwd_sweep.task import Axis, Task, axis
 from lrwd_sweep.trainer import Trainer, check_device
+from lrwd_sweep.trial import Direction
 
 Storage = str | os.PathLike[str]
 
@@ -36,6 +39,7 @@ def sweep(
     weight_decay: Axis | None = None,
     seeds: int | None = None,
     metric: str | None = None,
+    cap: float | None = None,
     preset: str = DEFAULT,
     study_name: str | None = None,
     storage: Storage | None = None,
@@ -49,7 +53,8 @@ def sweep(
     """Train one optimizer's (α, λ) lattice, several seeds per cell: `lrwd-sweep grid` in this process.
 
     Everything that is None is as in the preset, `optimizer` where that names one alone, else "adamw". An axis
-    is text, as "2^-12:2^-2", or its values. `storage` is a file, by default $LRWD_STORAGE, else
+    is text, as "2^-12:2^-2", or its values. From the value `cap` of the metric on a cell is out, as if it had
+    diverged. `storage` is a file, by default $LRWD_STORAGE, else
     `lrwd-sweep.db` here, as for the command line: what it holds is not trained again, and a larger lattice or
     more seeds extend the study. `progress` is told on stderr. Ctrl-C is KeyboardInterrupt between two steps;
     every finished pack is kept, and the same call continues.
@@ -57,7 +62,7 @@ def sweep(
     Raises UsageError (of which UnknownName and SpecMismatch), StoreError, DataError or DeviceError.
     """
     with in_keywords():
-        task = _task(sweep, preset, lr, weight_decay, seeds, metric, training)
+        task = _task(sweep, preset, lr, weight_decay, seeds, metric, cap, training)
         place = _Place(storage, device, max_lanes, _files(data_dir, download), not progress)
         return _trained(task, Kind.GRID, optimizer, study_name, place, Trainer.grid)
 
@@ -70,6 +75,7 @@ def tpe(
     weight_decay: Axis | None = None,
     seeds: int | None = None,
     metric: str | None = None,
+    cap: float | None = None,
     preset: str = DEFAULT,
     study_name: str | None = None,
     storage: Storage | None = None,
@@ -86,7 +92,7 @@ def tpe(
     is as for `sweep`.
     """
     with in_keywords():
-        task = _task(tpe, preset, lr, weight_decay, seeds, metric, training)
+        task = _task(tpe, preset, lr, weight_decay, seeds, metric, cap, training)
         place = _Place(storage, device, max_lanes, _files(data_dir, download), not progress)
         points = whole("trials", trials, MOST_TRIALS)
         search = partial(Trainer.tpe, points=points)
@@ -100,6 +106,7 @@ def compare(
     weight_decay: Axis | None = None,
     seeds: int | None = None,
     metric: str | None = None,
+    cap: float | None = None,
     preset: str = DEFAULT,
     storage: Storage | None = None,
     device: str = "auto",
@@ -117,7 +124,7 @@ def compare(
         names = (optimizers,) if isinstance(optimizers, str) else tuple(optimizers)
         for name in names:
             refuse_other_than_text(optimizer=name)
-        specs = _task(compare, preset, lr, weight_decay, seeds, metric, training).compared(names)
+        specs = _task(compare, preset, lr, weight_decay, seeds, metric, cap, training).compared(names)
         place = _Place(storage, device, max_lanes, _files(data_dir, download), not progress)
         with place.trainer(list(specs.values())) as trainer:
             trainer.compare(specs)
@@ -131,17 +138,31 @@ def load(
     storage: Storage | None = None,
     metric: str | None = None,
     at_restart: int | None = None,
+    maximize: bool = False,
+    minimize: bool = False,
+    cap: float | None = None,
 ) -> Study:
     """A study of the store as it stands, in any metric that it has (default: its own).
 
-    Under warm restarts its metrics are those at the end of the run's K-th cycle, `at_restart`, by default the
-    newest. Raises UnknownName, UsageError, StoreError, or NothingToReport where there is no store yet.
+    `maximize` and `minimize` say which end of the metric is better, `cap` from which value on a cell is out;
+    by default what is stored with the study's own metric, else minimize. A metric of an imported study whose
+    name says that higher is better needs one of the two. Under warm restarts its metrics are those at the end
+    of the run's K-th cycle, `at_restart`, by default the newest.
+
+    Raises UnknownName, UsageError, StoreError, or NothingToReport where there is no store yet.
     """
     with in_keywords():
         refuse_other_than_text(study_name=study_name, metric=metric)
         restart = None if at_restart is None else whole("at_restart", at_restart)
         with open_store(_path(storage), write=False) as store:
-            return _read(store, [study_name], metric, restart)[0]
+            return _read(
+                store,
+                [study_name],
+                metric,
+                restart,
+                direction=given(maximize=maximize, minimize=minimize),
+                cap=None if cap is None else finite("cap", cap),
+            )[0]
 
 
 def studies(storage: Storage | None = None) -> list[StudySummary]:
@@ -204,6 +225,7 @@ def _task(
     weight_decay: Axis | None,
     seeds: int | None,
     metric: str | None,
+    cap: float | None,
     training: Mapping[str, Any],
 ) -> Task:
     """What is asked for, in plain Python values."""
@@ -214,6 +236,7 @@ def _task(
         None if weight_decay is None else axis(weight_decay, "wd"),
         None if seeds is None else whole("seeds", seeds, MOST_SEEDS),
         metric,
+        None if cap is None else finite("cap", cap),
         tuple(training_fields(training, call).items()),
     )
 
@@ -232,6 +255,10 @@ def _read(
     metric: str | None,
     at_restart: int | None = None,
     files: DataFiles = DataFiles(),  # noqa: B008 - frozen
+    direction: Direction | None = None,
+    cap: float | None = None,
 ) -> list[Study]:
-    results, _ = read_results(store, names, metric, at_restart=at_restart, data_dir=files.folder)
+    results, _ = read_results(
+        store, names, metric, direction=direction, cap=cap, at_restart=at_restart, data_dir=files.folder
+    )
     return [Study(result, store.path.resolve()) for result in results]

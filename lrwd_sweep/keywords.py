@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from inspect import signature
 from typing import Any, TypedDict, get_type_hints
 
-from lrwd_sweep.errors import LrwdError, UnknownName, UsageError
+from lrwd_sweep.errors import LrwdError, UnknownName, UsageError, brief
 from lrwd_sweep.training import options_text
 
 Named = str | Callable[..., Any]  # a name, or a function or class that has one
@@ -109,6 +110,14 @@ def whole(name: str, value: Any, most: int = 10**9) -> int:
     return found
 
 
+def finite(name: str, value: Any) -> float:
+    """A finite number. Raises UsageError for anything else."""
+    found = number(value)
+    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
+        raise UsageError(f"{name} {brief(repr(value))} is not a finite number; write for example {name}=2.5")
+    return float(found)
+
+
 def number(value: Any) -> Any:
     """A number of numpy as Python's own."""
     return value.item() if hasattr(value, "item") else value
@@ -121,6 +130,8 @@ _KEYWORD = {  # where an option is not its keyword with dashes
     "--tmult": "t_mult",
     "--betas": "beta1, beta2",
     "--download": "download=True",
+    "--maximize": "maximize=True",
+    "--minimize": "minimize=True",
     "--no-decay-norm-bias": "decay_all=False",
 }
 

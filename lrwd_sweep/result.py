@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lrwd_sweep.conversion import Conventions, conventions
-from lrwd_sweep.errors import UnknownName, UsageError
+from lrwd_sweep.direction import chosen
+from lrwd_sweep.errors import UnknownName, UsageError, brief
 from lrwd_sweep.lattice import Cell, Lattice
 from lrwd_sweep.schedule import Schedule
 from lrwd_sweep.separability import Comparison, Separability, analyse, compare
@@ -70,9 +71,9 @@ class Result:
         limit = math.inf if self.surface.cap is None else sign * self.surface.cap
         found = []
         for cell, values in points.items():
-            if all(seed in values for seed in seeds):
+            if all(sign * values.get(seed, math.nan) < limit for seed in seeds):
                 value, sem = _mean_and_error([values[seed] for seed in seeds])
-                if sign * value < limit:
+                if math.isfinite(value):
                     found.append(Candidate(cell, value, sem, None))
         best = sorted(found, key=lambda candidate: (sign * candidate.value, candidate.cell))[:count]
         return [replace(candidate, test_value=self.test_value(candidate.cell)) for candidate in best]
@@ -144,14 +145,18 @@ def result(
     trials: Sequence[Trial],
     *,
     metric: str | None = None,
+    direction: Direction | None = None,
+    cap: float | None = None,
     storage: str | None = None,
     at_restart: int | None = None,
     data_dir: str | None = None,
 ) -> Result:
     """Lay a study's trials out as a surface in `metric` (default: the spec's) and analyse it.
 
-    Under warm restarts the metrics are those of the snapshot `at_restart` (default: the newest). Raises
-    UnknownName when neither the task nor any trial has the metric, UsageError without such a snapshot.
+    `direction` and `cap` are the metric's; by default the spec's for its own metric. Under warm restarts the
+    metrics are those of the snapshot `at_restart` (default: the newest). Raises UnknownName when neither the
+    task nor any trial has the metric, UsageError without such a snapshot, or where the name of another metric
+    says that higher is better and no direction is given.
     """
     snapshot = _snapshot(name, spec, at_restart)
     if at_restart is not None and snapshot is not None:
@@ -160,7 +165,8 @@ def result(
         known = {name for trial in trials for name in trial.metrics}
         if spec.training is None and metric not in known:
             raise UnknownName("metric", metric, known)
-        spec = replace(spec, metric=metric, direction=Direction.MINIMIZE, given_cap=None)
+        spec = _in_other_metric(spec, metric, direction)
+    spec = _as_asked(name, spec, direction, cap)
     laid_out = on_lattice(trials, spec.lattice, spec.metric) if spec.kind is Kind.TPE else trials
     surface = Surface.from_trials(
         laid_out,
@@ -174,6 +180,54 @@ def result(
     )
     separability = analyse(surface)
     return Result(name, spec, created, tuple(trials), surface, separability, storage, snapshot, data_dir)
+
+
+def _in_other_metric(spec: StudySpec, metric: str, direction: Direction | None) -> StudySpec:
+    """The spec judged by a metric whose direction it does not tell; lrwd-sweep's own are all minimised."""
+    if spec.training is None:
+        maximize, minimize = direction is Direction.MAXIMIZE, direction is Direction.MINIMIZE
+        direction = chosen(metric, maximize=maximize, minimize=minimize)
+    return replace(spec, metric=metric, direction=direction or Direction.MINIMIZE, given_cap=None)
+
+
+def _as_asked(name: str, spec: StudySpec, direction: Direction | None, cap: float | None) -> StudySpec:
+    """The spec with the direction and the cap that a report gives to its metric."""
+    if direction is Direction.MAXIMIZE and spec.training is not None:
+        raise UsageError(
+            f"--maximize: a lower {spec.metric} is better, which lrwd-sweep measured in study {name!r}; "
+            "leave the option out"
+        )
+    if cap is not None:
+        spec = replace(spec, given_cap=cap)
+    return spec if direction is None else replace(spec, direction=direction)
+
+
+def at_cap(result: Result, surface: Surface) -> str:
+    """What a cell has reached that is out and did not diverge, in words; the surface may be another metric's.
+
+    Empty where there is no cap.
+    """
+    if surface.cap is None:
+        return ""
+    spec = result.spec
+    if spec.given_cap is None or surface.metric != spec.metric:
+        return "at chance level"
+    return (
+        f"at or {'below' if spec.direction is Direction.MAXIMIZE else 'above'} the cap of {spec.given_cap:g}"
+    )
+
+
+def refuse_two_directions(results: Sequence[Result]) -> None:
+    """Raise UsageError where higher is better in one result and lower in another, of the same metric."""
+    first: dict[str, Result] = {}
+    for each in results:
+        other = first.setdefault(each.surface.metric, each)
+        if other.surface.direction is not each.surface.direction:
+            higher, lower = (each, other) if each.surface.direction is Direction.MAXIMIZE else (other, each)
+            raise UsageError(
+                f"a higher {brief(each.surface.metric)} is better in study {higher.name!r}, a lower one in "
+                f"{lower.name!r}; give --maximize or --minimize for both, or report one at a time"
+            )
 
 
 def _snapshot(name: str, spec: StudySpec, at_restart: int | None) -> Snapshot | None:
@@ -240,7 +294,11 @@ def titles(results: Sequence[Result]) -> list[str]:
 
 
 def comparison(a: Result, b: Result) -> ComparedResults:
-    """The paired comparison of two results, each named by its optimizer (or study) and its formula."""
+    """The paired comparison of two results, each named by its optimizer (or study) and its formula.
+
+    Raises UsageError where higher is better in the one and lower in the other.
+    """
+    refuse_two_directions([a, b])
     names = titles([a, b])
     name_a, name_b = (f"{name} ({result.spec.formula})" for name, result in zip(names, (a, b), strict=True))
     return ComparedResults(a, b, compare(a.surface, b.surface, name_a=name_a, name_b=name_b))

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import optuna
 from optuna.distributions import FloatDistribution
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from lrwd_sweep.errors import NothingToReport, UsageError
 from lrwd_sweep.lattice import Cell, Lattice
-from lrwd_sweep.trial import Status, Trial
+from lrwd_sweep.trial import Direction, Status, Trial
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # it announces every new study on stderr
 
@@ -67,7 +68,14 @@ def propose_cells(
     return batch
 
 
-def export_to_optuna(trials: Sequence[Trial], path: Path, study_name: str, *, metric: str) -> None:
+def export_to_optuna(
+    trials: Sequence[Trial],
+    path: Path,
+    study_name: str,
+    *,
+    metric: str,
+    direction: Direction = Direction.MINIMIZE,
+) -> None:
     """Write trials into a new SQLite file as a study in Optuna's own format, one Optuna trial for each lane.
 
     A lane that did not complete is a failed trial. Seed, status and all metrics are user attributes, the
@@ -90,7 +98,9 @@ def export_to_optuna(trials: Sequence[Trial], path: Path, study_name: str, *, me
     draft.unlink(missing_ok=True)
     try:
         storage = optuna.storages.RDBStorage(f"sqlite:///{draft}")
-        study = optuna.create_study(storage=storage, study_name=study_name)
+        study = optuna.create_study(
+            storage=storage, study_name=study_name, direction=StudyDirection[direction.name]
+        )
         study.set_user_attr("metric", metric)
         study.add_trials(_exported(trial, box, metric) for trial in trials)
         storage.remove_session()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,7 +33,7 @@ class StudySpec:
     """One lattice (or TPE search) of one optimizer on one task.
 
     Optimizer, kind and training are the study's identity: they may not change under its name. Lattice,
-    seeds, metric, direction and cap are its extent: they may grow or be read differently, and the trials stay.
+    seeds, metric, direction and cap are its extent: they may grow or be read differently; the trials stay.
     """
 
     kind: Kind
@@ -50,6 +51,8 @@ class StudySpec:
             if self.metric not in METRICS:
                 raise UnknownName("metric", self.metric, METRICS)
             _ = self.training.data_set  # which is known by now, or refused
+        if self.given_cap is not None and not math.isfinite(self.given_cap):
+            raise UsageError(f"--cap {self.given_cap} is not finite; leave the option out for no cap")
         if not self.seeds:
             raise UsageError("--seeds 0 trains nothing; choose at least 1")
 
@@ -135,6 +138,8 @@ class StudySpec:
         mine, theirs = self.training, other.training
         if mine is not None and theirs is not None and not mine.data_set.digest:
             mine = replace(mine, sizes=theirs.sizes)  # whose digest may be known by now
+        if mine is not None and theirs is not None:
+            mine = mine.resuming(theirs)  # whose engine may be chosen by now
         return StudySpec(
             self.kind,
             self.optimizer,

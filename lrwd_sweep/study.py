@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.recommend import recommendations
-from lrwd_sweep.result import Result, comparison, titles
+from lrwd_sweep.result import Result, comparison, refuse_two_directions, titles
 from lrwd_sweep.separability import Comparison as Differences
 from lrwd_sweep.separability import Separability
 from lrwd_sweep.store import open_store
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """The best point of a study: the smallest mean over all seeds, in the metric's units."""
+    """The best point of a study by its mean over all seeds, in the metric's units."""
 
     lr: float
     weight_decay: float  # in the study's own decay convention
@@ -60,8 +60,13 @@ class Study:
 
     @property
     def metric(self) -> str:
-        """What was minimised."""
+        """What is judged by."""
         return self.result.surface.metric
+
+    @property
+    def direction(self) -> str:
+        """Which end of the metric is better: minimize or maximize."""
+        return str(self.result.surface.direction)
 
     @property
     def surface(self) -> Surface:
@@ -128,7 +133,7 @@ class Comparison:
     """Studies side by side, the first being what the others are compared with, seed by seed.
 
     The same seed is the same initialisation and data order in all of them. Raises UsageError without a study,
-    or with one of them twice.
+    with one of them twice, or with higher as better in one and lower in another of the same metric.
     """
 
     def __init__(self, *studies: Study) -> None:
@@ -136,6 +141,7 @@ class Comparison:
         self.studies: dict[str, Study] = dict(zip(titles(self._results), studies, strict=True))
         if not studies or len(self.studies) < len(studies):
             raise UsageError("a comparison needs different studies, as in Comparison(load('a'), load('b'))")
+        refuse_two_directions(self._results)
         self._compared = [comparison(self._results[0], other) for other in self._results[1:]]
 
     @property

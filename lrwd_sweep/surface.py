@@ -92,6 +92,27 @@ class Surface:
         return self.values.mean(axis=2) if self.seeds else np.full(self.values.shape[:2], np.nan)
 
     @property
+    def mean_so_far(self) -> Float:
+        """Mean of the seeds there are, (I, J); NaN without one, and where a seed diverged or failed."""
+        known = np.isfinite(self.values)
+        lost = np.isin(self.lanes, (CellStatus.DIVERGED.value, CellStatus.FAILED.value)).any(axis=2)
+        count = np.where(lost, 0, known.sum(axis=2))
+        total = np.where(known, self.values, 0.0).sum(axis=2)
+        mean = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+        return np.where(np.isfinite(self.mean), self.mean, mean)  # the same bits where every seed is there
+
+    @property
+    def partial(self) -> Bool:
+        """Cells of which some seeds have a value and others are missing, (I, J)."""
+        return np.isfinite(self.mean_so_far) & ~np.isfinite(self.mean)
+
+    @property
+    def runs(self) -> tuple[int, int]:
+        """How many lanes were trained to their end, diverged ones included, and how many there are."""
+        ended = np.isin(self.lanes, (CellStatus.COMPLETE.value, CellStatus.DIVERGED.value))
+        return int(ended.sum()), self.lanes.size
+
+    @property
     def sem(self) -> Float:
         """Standard error of the seed mean, (I, J), in the metric's units; NaN with fewer than two seeds."""
         if len(self.seeds) < 2:

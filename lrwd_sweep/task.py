@@ -48,13 +48,14 @@ def looked_up(training: Training, *, anew: bool = True) -> Training:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is asked of a study besides its optimizer; None means: as in the preset."""
+    """What is asked of a study besides its optimizer; None means: as in the preset, and no `cap`."""
 
     preset: str = DEFAULT
     lr: Axis | None = None
     wd: Axis | None = None
     seeds: int | None = None
     metric: str | None = None
+    cap: float | None = None  # of the metric
     overrides: tuple[tuple[str, Any], ...] = ()  # of `Training`, by field
     read: set[str] = field(default_factory=set, compare=False, repr=False)  # somebody's data, once for all
 
@@ -97,7 +98,10 @@ class Task:
             lr, wd = lr or default.lr, wd or default.weight_decay
         seeds = preset.seeds if self.seeds is None else self.seeds
         metric = self.metric or preset.metric
-        return StudySpec(kind, variant.optimizer, Lattice(lr, wd), tuple(range(seeds)), metric, training)
+        lattice, cap = Lattice(lr, wd), self.cap
+        return StudySpec(
+            kind, variant.optimizer, lattice, tuple(range(seeds)), metric, training, given_cap=cap
+        )
 
     def _looked_up(self, training: Training) -> Training:
         found = looked_up(training, anew=training.data not in self.read)

@@ -33,27 +33,35 @@ class Trainer:
     files: DataFiles
     quiet: bool = False
 
-    def grid(self, name: str, spec: StudySpec, title: str = "") -> None:
-        """Train what the lattice misses, and say so under this title. Raises Interrupted after a signal."""
+    def grid(
+        self, name: str, spec: StudySpec, title: str = "", together: Mapping[str, StudySpec] | None = None
+    ) -> None:
+        """Train what the lattice misses, and say so under this title; `together` is its comparison.
+
+        Raises Interrupted after a signal.
+        """
         if self.store.find_study(name) is not None:
             self.store.begin_study(name, spec)
             cells = list(spec.lattice.cells())
             missing = sum(map(len, unfinished(cells, spec.seeds, self.store.finished(name)).values()))
             kept = len(cells) * len(spec.seeds) - missing
-            self._note(f"{name}: {kept} of {len(cells) * len(spec.seeds)} lanes are in the store", missing)
+            if kept or not together:
+                self._note(
+                    f"{name}: {kept} of {len(cells) * len(spec.seeds)} lanes are in the store", missing
+                )
             if not missing:
                 return
-        self._train(name, spec, None, title)
+        self._train(name, spec, None, title, together)
 
     def compare(self, specs: Mapping[str, StudySpec]) -> None:
-        """Train several studies, by name, and remember that they are looked at together.
+        """Train several studies, by name, and remember that they are looked at together, also if interrupted.
 
         Raises SpecMismatch before any of them trains, Interrupted after a signal.
         """
         for name, spec in specs.items():
             self.store.check_study(name, spec)
         for (name, spec), title in zip(specs.items(), labels(list(specs.values())), strict=True):
-            self.grid(name, spec, title)
+            self.grid(name, spec, title, specs)
         self.store.record_comparison(list(specs))
 
     def tpe(self, name: str, spec: StudySpec, points: int) -> None:
@@ -69,7 +77,14 @@ class Trainer:
                 return
         self._train(name, spec, points)
 
-    def _train(self, name: str, spec: StudySpec, points: int | None, title: str = "") -> None:
+    def _train(
+        self,
+        name: str,
+        spec: StudySpec,
+        points: int | None,
+        title: str = "",
+        together: Mapping[str, StudySpec] | None = None,
+    ) -> None:
         from lrwd_sweep.engine import Pool, Stopped
         from lrwd_sweep.engine.device import threads_kept
         from lrwd_sweep.sweeping import Sweep
@@ -82,6 +97,7 @@ class Trainer:
             pool = Pool(training, self.device, files=self.files.open(shown=not self.quiet))
             self._tell_idle(pool, spec)
             self.store.begin_study(name, replace(spec, training=pool.training))
+            self._begin_others(together or {})
             _collect_garbage()
             with stop_on_signals() as stop, self._progress(name, spec, title) as progress:
                 sweep = Sweep(name, spec, self.store, pool, progress, self.max_lanes, stop)
@@ -92,6 +108,14 @@ class Trainer:
                         sweep.tpe(points)
                 except Stopped:
                     raise Interrupted(stop.signal) from None
+
+    def _begin_others(self, together: Mapping[str, StudySpec]) -> None:
+        """Store what is compared, so that an interrupted comparison is reported as one."""
+        for name, spec in together.items():
+            if self.store.find_study(name) is None:
+                self.store.begin_study(name, spec)
+        if together:
+            self.store.record_comparison(list(together))
 
     def _tell_idle(self, pool: Pool, spec: StudySpec) -> None:
         """Say so where memory keeps cores or GPUs from training."""

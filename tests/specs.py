@@ -13,6 +13,7 @@ from lrwd_sweep.optimizer import Optimizer, optimizer_names
 from lrwd_sweep.schedule import Schedule
 from lrwd_sweep.spec import Kind, StudySpec
 from lrwd_sweep.training import MomentumForm, Training
+from lrwd_sweep.trial import Direction
 
 LATTICE = Lattice((0.1, 0.2), (0.0, 0.01))
 
@@ -56,6 +57,7 @@ ours = st.builds(
     seeds,
     st.sampled_from(sorted(METRICS)),
     trainings | elsewhere,
+    given_cap=st.none() | st.floats(allow_nan=False, allow_infinity=False),
 )
 imported = st.builds(
     StudySpec,
@@ -65,6 +67,8 @@ imported = st.builds(
     seeds,
     st.text(min_size=1),
     st.none(),
+    st.sampled_from(Direction),
+    st.none() | st.floats(allow_nan=False, allow_infinity=False),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.result import Result, result
 from lrwd_sweep.spec import Kind, StudySpec
 from lrwd_sweep.training import Training
-from lrwd_sweep.trial import Status, Trial
+from lrwd_sweep.trial import Direction, Status, Trial
 
 Height = Callable[[float, float], float]  # of the surface at (log2 α, log2 λ), from the lattice's centre
 
@@ -54,3 +55,18 @@ def without(found: Result, *lanes: tuple[int, int, int]) -> Result:
     gone = {(cells[7 * i + j], seed) for i, j, seed in lanes}
     left = [trial for trial in found.trials if (trial.cell, trial.seed) not in gone]
     return result(found.name, found.spec, found.created, left)
+
+
+def mirrored(found: Result) -> Result:
+    """The same study in a metric of which higher is better: every value is the negative."""
+    trials = [
+        replace(trial, metrics={name: -value for name, value in trial.metrics.items()})
+        for trial in found.trials
+    ]
+    spec = replace(found.spec, kind=Kind.IMPORT, training=None, direction=Direction.MAXIMIZE)
+    return result(found.name, spec, found.created, trials)
+
+
+def plain(found: Result) -> Result:
+    """The same study as an import, of which nothing but the runs is known."""
+    return result(found.name, replace(found.spec, kind=Kind.IMPORT, training=None), "", found.trials)

@@ -20,6 +20,7 @@ from lrwd_sweep.gates import (
     MaxFailed,
     MaxRegression,
     MaxTransferRegret,
+    MinBest,
     MinSeeds,
     NoEdge,
     Require,
@@ -29,9 +30,9 @@ from lrwd_sweep.lattice import Cell
 from lrwd_sweep.result import Result, result
 from lrwd_sweep.separability import Estimate, Verdict
 from lrwd_sweep.spec import Kind
-from lrwd_sweep.trial import Status
+from lrwd_sweep.trial import Direction, Status
 from lrwd_sweep.view.document import document, dumps
-from tests.studies import bowl, ridge, study, without
+from tests.studies import bowl, mirrored, ridge, study, without
 
 
 def nothing() -> Result:
@@ -238,3 +239,51 @@ def test_no_value_is_json_of_its_own() -> None:
     outcomes = [gate.check(nothing()) for gate in (MaxFailed(0), Require(Verdict.COUPLED), MaxBest(1))]
     values = [gate["value"] for gate in json.loads(dumps(document([nothing()], (), outcomes)))["gates"]]
     assert values == [0, "undetermined", None]
+
+
+@pytest.mark.parametrize(("limit", "passed"), [(-BEST, True), (-BEST - 0.01, True), (-BEST + 0.01, False)])
+def test_the_best_of_a_metric_of_which_higher_is_better_is_at_least_the_limit(
+    limit: float, passed: bool
+) -> None:
+    outcome = MinBest(limit).check(mirrored(study()))
+    assert (outcome.gate, outcome.limit) == ("min-best", limit)
+    assert outcome.value == pytest.approx(-BEST)
+    assert outcome.passed is passed
+
+
+def test_a_limit_on_the_wrong_side_of_a_metric_names_the_other_gate() -> None:
+    with pytest.raises(
+        UsageError, match=r"--max-best 0.5: in study 'mine' a higher val_loss is .* --min-best 0.5"
+    ):
+        MaxBest(0.5).check(mirrored(study()))
+    with pytest.raises(
+        UsageError, match=r"--min-best 0.5: in study 'mine' a lower val_loss is .* --max-best 0.5"
+    ):
+        MinBest(0.5).check(study())
+
+
+def test_a_regression_counts_how_much_worse_whichever_end_is_better() -> None:
+    then = EarlierBest("val_loss", -BEST + 0.01, 0.001, Direction.MAXIMIZE)
+    found = MaxRegression(0.011, EarlierReport("old.json", {"mine": then})).check(mirrored(study()))
+    assert found.value == pytest.approx(0.01)
+    assert found.passed
+    assert not MaxRegression(0.009, EarlierReport("old.json", {"mine": then})).check(mirrored(study())).passed
+    better = replace(then, value=-BEST - 0.01)
+    assert MaxRegression(0, EarlierReport("old.json", {"mine": better})).check(mirrored(study())).passed
+
+
+def test_an_earlier_report_of_the_other_direction_is_no_baseline(tmp_path: Path) -> None:
+    path = tmp_path / "old.json"
+    path.write_text(dumps(document([mirrored(study())])))
+    assert read_earlier_report(path).studies["mine"].direction is Direction.MAXIMIZE
+    outcome = MaxRegression(9, read_earlier_report(path)).check(study())
+    assert not outcome.passed
+    assert "has val_loss maximized, this report minimized; see --maximize and --minimize" in outcome.reason
+    older = json.loads(path.read_text())
+    del older["studies"][0]["direction"]
+    path.write_text(json.dumps(older))
+    assert read_earlier_report(path).studies["mine"].direction is Direction.MINIMIZE
+    older["studies"][0]["direction"] = "upward"
+    path.write_text(json.dumps(older))
+    with pytest.raises(UsageError, match="is no report"):
+        read_earlier_report(path)

@@ -21,9 +21,13 @@ from tests.view.examples import study
 
 def test_cap_is_that_of_the_metric_asked() -> None:
     found = study()
-    assert found.surface.cap == pytest.approx(math.log(10))
+    assert found.surface.cap is None
+    capped = result(found.name, found.spec, found.created, found.trials, cap=0.3)
+    assert (capped.surface.cap, capped.spec.given_cap) == (0.3, 0.3)
     other = result(found.name, found.spec, found.created, found.trials, metric="val_error")
     assert other.surface.cap == pytest.approx(0.9)
+    again = result(found.name, capped.spec, found.created, found.trials, metric="val_error")
+    assert again.surface.cap == pytest.approx(0.9), "a stored cap belongs to the study's own metric"
     assert other.spec.metric == "val_error"
 
 

@@ -15,7 +15,7 @@ from lrwd_sweep import sampler
 from lrwd_sweep.errors import NothingToReport, UsageError
 from lrwd_sweep.lattice import Cell, Lattice
 from lrwd_sweep.sampler import export_to_optuna, grid_cells, propose_cells
-from lrwd_sweep.trial import Status, Trial
+from lrwd_sweep.trial import Direction, Status, Trial
 
 LATTICE = Lattice(tuple(2.0**k for k in range(-13, -2)), (0.0, *(2.0**k for k in range(-11, 0))))
 SEEDS = (0, 1)
@@ -184,6 +184,13 @@ class TestExport:
         assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 6 + ["FAIL"]
         assert study.trials[-1].user_attrs == {"seed": 1, "status": "diverged"}
         assert [entry.name for entry in tmp_path.iterdir()] == ["optuna.db"]
+
+    def test_what_is_maximised_here_is_maximised_there(self, tmp_path: Path) -> None:
+        path = tmp_path / "optuna.db"
+        export_to_optuna(self.trials(), path, "f1", metric="val_loss", direction=Direction.MAXIMIZE)
+        study = optuna.load_study(study_name="f1", storage=f"sqlite:///{path}")
+        assert study.direction.name == "MAXIMIZE"
+        assert study.best_value == 6.0
 
     def test_existing_file_is_left_alone(self, tmp_path: Path) -> None:
         path = tmp_path / "optuna.db"

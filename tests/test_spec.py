@@ -18,6 +18,7 @@ from lrwd_sweep.optimizer import Optimizer, users_of
 from lrwd_sweep.schedule import Schedule
 from lrwd_sweep.spec import Kind, StudySpec, labels
 from lrwd_sweep.training import Training, options_text
+from lrwd_sweep.trial import Direction
 from tests.specs import LATTICE, imported, lattices, ours, seeds, spec
 
 OWN = {
@@ -149,9 +150,11 @@ class TestSpec:
         with pytest.raises(UsageError, match="--seeds 0 trains nothing"):
             spec(seeds=())
 
-    def test_cap_is_the_chance_level_of_a_known_task(self) -> None:
-        assert spec().cap == pytest.approx(2.302585)
+    def test_errors_are_capped_at_chance_and_losses_only_where_a_cap_is_given(self) -> None:
+        assert spec().cap is None
+        assert replace(spec(), given_cap=2.5).cap == 2.5
         assert spec(metric="val_error").cap == 0.9
+        assert replace(spec(metric="val_error"), given_cap=0.5).cap == 0.5
         foreign = StudySpec(Kind.IMPORT, Optimizer.parse("adam"), LATTICE, (0,), "perplexity", None)
         assert foreign.cap is None
 
@@ -217,8 +220,25 @@ class TestOwnCode:
         with pytest.raises(UsageError, match=r"\[net.options\] means nothing to mlp"):
             Training(net="mlp", net_options='{"width": 3}')
 
-    def test_a_loss_of_ones_own_has_no_chance_level(self) -> None:
-        assert spec(**OWN).cap == pytest.approx(math.log(3))
+    @pytest.mark.parametrize("cap", [math.nan, math.inf, -math.inf])
+    def test_a_cap_that_is_not_finite_is_refused(self, cap: float) -> None:
+        with pytest.raises(UsageError, match=r"--cap .* is not finite; leave the option out for no cap"):
+            replace(spec(), given_cap=cap)
+
+    def test_direction_and_cap_belong_to_the_extent(self) -> None:
+        other = replace(spec(), given_cap=2.5, direction=Direction.MAXIMIZE)
+        assert spec().differences(other) == []
+        assert (spec().extended(other).given_cap, spec().extended(other).direction) == (2.5, "maximize")
+        assert spec().default_name == other.default_name
+        assert StudySpec.from_dict(json.loads(json.dumps(other.to_dict()))) == other
+
+    def test_extending_keeps_the_engine_that_was_chosen(self) -> None:
+        begun, again = spec(), spec(engine="native")
+        assert begun.extended(again).training == again.training
+        assert again.extended(begun).training == again.training
+
+    def test_no_loss_has_a_chance_level(self) -> None:
+        assert spec(**OWN).cap is None
         assert spec(**OWN, loss="./my_loss.py:f").cap is None
         assert spec(**OWN, loss="./my_loss.py:f", metric="val_error").cap == pytest.approx(2 / 3)
 

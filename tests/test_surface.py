@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.lattice import Cell, Lattice
 from lrwd_sweep.surface import CellStatus, Surface
-from lrwd_sweep.trial import Status, Trial
+from lrwd_sweep.trial import Direction, Status, Trial
 from tests.separability.surfaces import BOWL, repeated, surface
 
 LATTICE = Lattice((0.1, 0.2), (0.0, 0.01, 0.02))
@@ -115,3 +117,28 @@ def test_with_seeds_keeps_these_seeds_in_this_order() -> None:
     some = whole.with_seeds((7, 5))
     assert some.seeds == (7, 5)
     assert np.array_equal(some.values, whole.values[..., [2, 0]])
+
+
+def test_the_mean_so_far_is_that_of_the_seeds_there_are() -> None:
+    found = laid_out(
+        trial(0.1, 0.0, 0, 1.0),
+        trial(0.1, 0.0, 1, 2.0),
+        trial(0.1, 0.01, 1, 4.0),
+        trial(0.2, 0.0, 0, 5.0),
+        trial(0.2, 0.0, 1, None),
+    )
+    assert found.mean_so_far[0].tolist()[:2] == [1.5, 4.0]
+    assert np.isnan(found.mean_so_far[1, 0])
+    assert found.partial.tolist() == [[False, True, False], [False, False, False]]
+    assert found.runs == (5, 12)
+    assert found.best() == (0, 0)
+    assert not found.inside[0, 1]
+
+
+def test_where_higher_is_better_the_cap_is_a_lower_limit() -> None:
+    found = replace(laid_out(trial(0.1, 0.0, 0, 0.5), seeds=(0,), cap=0.5), direction=Direction.MAXIMIZE)
+    assert found.out[0, 0]
+    above = replace(found, values=found.values + 0.1)
+    assert not above.out[0, 0]
+    assert above.inside[0, 0]
+    assert above.minimized().cap == -0.5

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,28 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lrwd_sweep.cli.parse import whole
+from lrwd_sweep.cli.parse import number, whole
 from lrwd_sweep.errors import UnknownName, UsageError
 
 if TYPE_CHECKING:
     from lrwd_sweep.gates import Gate
-
-
-def _number(option: str, least: float = -math.inf) -> Callable[[str | float], float]:
-    """A parser of finite numbers of at least `least`; it raises UsageError."""
-
-    def parse(text: str | float) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            raise UsageError(f"{option} {text!r} is not a number; write for example {option} 0.25") from None
-        if not math.isfinite(value):
-            raise UsageError(f"{option} {text!r} is not finite; leave the option out for no limit")
-        if value < least:
-            raise UsageError(f"{option} {text} is too small; choose at least {least:g}")
-        return value
-
-    return parse
 
 
 def _gate(
@@ -49,8 +31,17 @@ MaxBest = Annotated[
     _gate(
         "--max-best",
         "V",
-        "the best seed mean is at most V, in the metric's units",
-        _number("--max-best"),
+        "the best seed mean is at most V, of a metric of which lower is better",
+        number("--max-best"),
+    ),
+]
+MinBest = Annotated[
+    float | None,
+    _gate(
+        "--min-best",
+        "V",
+        "the best seed mean is at least V, of a metric of which higher is better",
+        number("--min-best"),
     ),
 ]
 MaxAbsSlope = Annotated[
@@ -59,7 +50,7 @@ MaxAbsSlope = Annotated[
         "--max-abs-slope",
         "V",
         "the ridge slope's whole 90 % interval lies within ±V; without an interval it fails",
-        _number("--max-abs-slope", 0),
+        number("--max-abs-slope", 0),
     ),
 ]
 MaxTransferRegret = Annotated[
@@ -68,7 +59,7 @@ MaxTransferRegret = Annotated[
         "--max-transfer-regret",
         "V",
         "moving α by --octaves without retuning λ costs at most V on average, in the metric's units",
-        _number("--max-transfer-regret", 0),
+        number("--max-transfer-regret", 0),
     ),
 ]
 Octaves = Annotated[
@@ -76,7 +67,7 @@ Octaves = Annotated[
     typer.Option(
         "--octaves",
         metavar="N",
-        parser=_number("--octaves"),
+        parser=number("--octaves"),
         help="How far α moves for --max-transfer-regret, in factors of two (default: 1).",
     ),
 ]
@@ -111,8 +102,8 @@ MaxRegression = Annotated[
     _gate(
         "--max-regression",
         "V",
-        "the best seed mean is at most V above that of --baseline, in the metric's units",
-        _number("--max-regression", 0),
+        "the best seed mean is at most V worse than that of --baseline, in the metric's units",
+        number("--max-regression", 0),
     ),
 ]
 Baseline = Annotated[
@@ -130,6 +121,7 @@ class Limits:
     """The limits as the command line gives them; None and False set none."""
 
     max_best: float | None = None
+    min_best: float | None = None
     max_abs_slope: float | None = None
     max_transfer_regret: float | None = None
     octaves: float | None = None
@@ -162,6 +154,8 @@ class Limits:
 
         if self.max_best is not None:
             yield gates.MaxBest(self.max_best)
+        if self.min_best is not None:
+            yield gates.MinBest(self.min_best)
         if self.max_abs_slope is not None:
             yield gates.MaxAbsSlope(self.max_abs_slope)
         if self.max_transfer_regret is not None:

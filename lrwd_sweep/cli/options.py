@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from lrwd_sweep.catalog import AUGMENTATIONS, DATA_SETS, ENGINES, METRICS, NETWORKS, PRECISIONS
-from lrwd_sweep.cli.parse import fraction, pair, whole
+from lrwd_sweep.cli.parse import fraction, number, pair, whole
 from lrwd_sweep.lattice import format_axis
 from lrwd_sweep.optimizer import Family, Optimizer, users_of
 from lrwd_sweep.preset import DEFAULT, MOST_SEEDS, find_preset
@@ -154,6 +154,17 @@ Metric = Annotated[
     str | None,
     typer.Option(
         "--metric", metavar="NAME", help=f"What is minimised. {_described(METRICS)} {_else(_preset.metric)}."
+    ),
+]
+Cap = Annotated[
+    float | None,
+    typer.Option(
+        "--cap",
+        metavar="V",
+        parser=number("--cap"),
+        help="A value of the metric from which on a cell is out, as if it had diverged (default: chance "
+        "level for an error; none for a loss).",
+        show_default=False,
     ),
 ]
 Augment = Annotated[
@@ -330,6 +341,7 @@ TASK: dict[str, tuple[Any, Any]] = {  # what there is to train: parameter, type,
     "loss": (Loss, None),
     "augment": (Augment, None),
     "metric": (Metric, None),
+    "cap": (Cap, None),
     "momentum": (Momentum, None),
     "nesterov": (Nesterov, None),
     "momentum_form": (MomentumFormName, None),

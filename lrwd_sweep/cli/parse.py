@@ -7,7 +7,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import TypeVar
 
-from lrwd_sweep.errors import UnknownName, UsageError
+from lrwd_sweep.errors import UnknownName, UsageError, brief
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -26,6 +26,25 @@ def whole(option: str, least: int = 1, most: int = MOST) -> Callable[[str | int]
             raise UsageError(f"{option} {value} is too small; choose at least {least}")
         if value > most:
             raise UsageError(f"{option} {value} is too large; choose at most {most}")
+        return value
+
+    return parse
+
+
+def number(option: str, least: float = -math.inf) -> Callable[[str | float], float]:
+    """A parser of finite numbers of at least `least`; it raises UsageError."""
+
+    def parse(text: str | float) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise UsageError(
+                f"{option} {brief(text)!r} is not a number; write for example {option} 0.25"
+            ) from None
+        if not math.isfinite(value):
+            raise UsageError(f"{option} {text!r} is not finite; leave the option out for no limit")
+        if value < least:
+            raise UsageError(f"{option} {text} is too small; choose at least {least:g}")
         return value
 
     return parse

@@ -11,8 +11,10 @@ import typer
 
 from lrwd_sweep.catalog import DIAGNOSTICS
 from lrwd_sweep.cli import limits, options
-from lrwd_sweep.cli.parse import one_of, whole
+from lrwd_sweep.cli.parse import number, one_of, whole
+from lrwd_sweep.direction import given
 from lrwd_sweep.errors import GateFailed, NothingToReport, UsageError
+from lrwd_sweep.trial import Direction
 from lrwd_sweep.view import consoles
 from lrwd_sweep.view.consoles import note
 from lrwd_sweep.view.files import replaced, write_file
@@ -59,6 +61,23 @@ Metric = Annotated[
         "--metric", metavar="NAME", help="Any metric of the store to judge by (default: the study's own)."
     ),
 ]
+Maximize = Annotated[
+    bool, typer.Option("--maximize", help="A higher value of the metric is better (default: as stored).")
+]
+Minimize = Annotated[
+    bool, typer.Option("--minimize", help="A lower value of the metric is better (default: as stored).")
+]
+Cap = Annotated[
+    float | None,
+    typer.Option(
+        "--cap",
+        metavar="V",
+        parser=number("--cap"),
+        help="A value of the metric from which on a cell is out, as if it had diverged (default: as stored "
+        "with the study's own metric; chance level for an error).",
+        show_default=False,
+    ),
+]
 Show = Annotated[
     str | None,
     typer.Option(
@@ -87,9 +106,13 @@ def report(
     output: Output = None,
     figure: Figure = None,
     metric: Metric = None,
+    maximize: Maximize = False,
+    minimize: Minimize = False,
+    cap: Cap = None,
     show: Show = None,
     at_restart: AtRestart = None,
     max_best: limits.MaxBest = None,
+    min_best: limits.MinBest = None,
     max_abs_slope: limits.MaxAbsSlope = None,
     max_transfer_regret: limits.MaxTransferRegret = None,
     octaves: limits.Octaves = None,
@@ -109,10 +132,11 @@ def report(
     if output is not None and figure is not None and output.resolve() == figure.resolve():
         raise UsageError(f"--output and --figure are both {output}; name two files")
     asked = limits.Limits(
-        max_best, max_abs_slope, max_transfer_regret, octaves, require, no_edge, max_failed, min_seeds,
-        max_regression, baseline,
+        max_best, min_best, max_abs_slope, max_transfer_regret, octaves, require, no_edge, max_failed,
+        min_seeds, max_regression, baseline,
     )  # fmt: skip
-    read = Read(tuple(studies or ()), metric, at_restart, storage)
+    direction = given(maximize=maximize, minimize=minimize)
+    read = Read(tuple(studies or ()), metric, direction, cap, at_restart, storage)
     _report(read, asked, Written(form, output, figure, _names(show, form)))
 
 
@@ -134,6 +158,8 @@ class Read:
 
     studies: tuple[str, ...]
     metric: str | None
+    direction: Direction | None
+    cap: float | None
     at_restart: int | None
     storage: str | None
 
@@ -147,7 +173,15 @@ class Read:
                 raise NothingToReport(
                     f"{store.path} holds no study yet; run lrwd-sweep compare adam adamw first"
                 )
-            return read_results(store, names, self.metric, curves=curves, at_restart=self.at_restart)
+            return read_results(
+                store,
+                names,
+                self.metric,
+                direction=self.direction,
+                cap=self.cap,
+                curves=curves,
+                at_restart=self.at_restart,
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ def takes_task(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def with_options(**given: Any) -> None:
         task = {name: given.pop(name) for name in options.TASK}
-        own = {name: task.pop(name) for name in ("preset", "lr", "wd", "seeds", "metric")}
+        own = {name: task.pop(name) for name in ("preset", "lr", "wd", "seeds", "metric", "cap")}
         task |= dict(zip(("beta1", "beta2"), task.pop("betas") or (None, None), strict=True))
         overrides = tuple((name, value) for name, value in task.items() if value is not None)
         command(task=Task(**own, overrides=overrides), **given)

@@ -184,7 +184,8 @@ def export(
     if form is ExportFormat.OPTUNA and output is not None:
         from lrwd_sweep.sampler import export_to_optuna
 
-        export_to_optuna(trials, output, record.name, metric=record.spec.metric)
+        spec = record.spec
+        export_to_optuna(trials, output, record.name, metric=spec.metric, direction=spec.direction)
     else:
         from lrwd_sweep.result import result
         from lrwd_sweep.view.csv_table import csv_table

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import hypot
 from typing import ClassVar, Protocol
 
+from lrwd_sweep.errors import UsageError, brief
 from lrwd_sweep.gates.earlier_report import EarlierBest, EarlierReport
 from lrwd_sweep.lattice import Cell
 from lrwd_sweep.result import Candidate, Result
@@ -18,10 +19,10 @@ from lrwd_sweep.separability import Estimate, TransferRegret, Verdict
 from lrwd_sweep.separability.basin import is_flat
 from lrwd_sweep.separability.regret import SAME_DISTANCE
 from lrwd_sweep.spec import Kind
-from lrwd_sweep.trial import Status
+from lrwd_sweep.trial import Direction, Status
 
 INSIDE = "inside"  # where the best cell is when it lies on no side of the lattice
-_NO_BEST = "no cell counts: each has a lane that is missing, failed, diverged or at chance level"
+_NO_BEST = "no cell counts: each has a lane that is missing, failed, diverged or reached the cap"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Gate(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class MaxBest:
-    """The best point's seed mean is at most `limit`, in the metric's units.
+    """The best point's seed mean is at most `limit`, in the units of a metric of which lower is better.
 
     The mean alone decides; its standard error is shown. Fails when no point counts.
     """
@@ -56,12 +57,23 @@ class MaxBest:
     name: ClassVar[str] = "max-best"
 
     def check(self, result: Result) -> Outcome:
-        """Whether a study holds it."""
-        best = _best(result)
-        if best is None:
-            return _at_most(self.name, result, None, self.limit, _NO_BEST)
-        reason = f"{result.surface.metric}{_error(best.sem)}"
-        return _at_most(self.name, result, best.value, self.limit, reason)
+        """Whether a study holds it. Raises UsageError where higher is better."""
+        return _of_best(self.name, result, self.limit, Direction.MINIMIZE, "min-best")
+
+
+@dataclass(frozen=True, slots=True)
+class MinBest:
+    """The best point's seed mean is at least `limit`, in the units of a metric of which higher is better.
+
+    Everything else is as for `MaxBest`.
+    """
+
+    limit: float
+    name: ClassVar[str] = "min-best"
+
+    def check(self, result: Result) -> Outcome:
+        """Whether a study holds it. Raises UsageError where lower is better."""
+        return _of_best(self.name, result, self.limit, Direction.MAXIMIZE, "max-best")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +101,7 @@ class MaxTransferRegret:
 
     The mean T(Δ) decides; its interval is shown. Below four seeds there is none: the mean is scored in sample
     and lies high, so that the gate is the stricter. Fails where no two rows of the basin are that far apart,
-    and where a pair is left out of the mean: that the transferred cell diverged, or is at chance level, is
+    and where a pair is left out of the mean: that the transferred cell diverged, or reached the cap, is
     worse than any number.
     """
 
@@ -114,7 +126,7 @@ class MaxTransferRegret:
             return _at_most(self.name, result, None, self.limit, f"{at}, {regret.estimate.reason}")
         if out:
             reason = (
-                f"{at}, {out} of {out + regret.pairs} transfers diverge or reach chance level, "
+                f"{at}, {out} of {out + regret.pairs} transfers diverge or reach the cap, "
                 "which is worse than any number"
             )
             return Outcome(self.name, result.name, value, self.limit, False, reason)
@@ -191,12 +203,12 @@ class MinSeeds:
 
 @dataclass(frozen=True, slots=True)
 class MaxRegression:
-    """The best point's seed mean is at most `limit` above that of an earlier report, in the metric's units.
+    """The best point's seed mean is at most `limit` worse than an earlier report's, in the metric's units.
 
     Studies are matched by name. The difference of the means alone decides: a margin that grew with the noise
     would pass a study for having few seeds. Its standard error, √(sem² + earlier sem²), is shown, so that
     `limit` can be chosen above it; equal seeds make it smaller than that. Fails when the earlier report lacks
-    the study or has it in another metric, and when either has no point that counts.
+    the study or has it in another metric or direction, and when either has no point that counts.
     """
 
     limit: float
@@ -212,7 +224,10 @@ class MaxRegression:
         both = then.sem is not None and now.sem is not None
         error = _error(hypot(then.sem or 0.0, now.sem or 0.0) if both else None)
         reason = f"{now.value:.6g} now, {then.value:.6g} in {self.earlier.source}, {then.metric}{error}"
-        return _at_most(self.name, result, now.value - then.value, self.limit, reason)
+        worse = now.value - then.value
+        if result.surface.direction is Direction.MAXIMIZE:
+            worse = -worse
+        return _at_most(self.name, result, worse, self.limit, reason)
 
     def _mismatch(self, then: EarlierBest | None, result: Result) -> str:
         """Why the earlier report has nothing to compare the study with; empty when it has."""
@@ -221,11 +236,33 @@ class MaxRegression:
             return f"{source} has no study {result.name!r}, only {_some(list(self.earlier.studies))}"
         if then.metric != metric:
             return f"{source} is in {then.metric}, this report in {metric}; see --metric"
+        if then.direction is not result.surface.direction:
+            return (
+                f"{source} has {metric} {then.direction}d, this report {result.surface.direction}d; "
+                "see --maximize and --minimize"
+            )
         return f"in {source} no cell counts" if then.value is None else ""
 
 
 def _at_most(gate: str, result: Result, value: float | None, limit: float, reason: str) -> Outcome:
     return Outcome(gate, result.name, value, limit, value is not None and value <= limit, reason)
+
+
+def _of_best(gate: str, result: Result, limit: float, direction: Direction, other: str) -> Outcome:
+    """How the best point stands to a limit of a metric of this direction; `other` is the other's gate."""
+    if result.surface.direction is not direction:
+        better = "higher" if direction is Direction.MINIMIZE else "lower"
+        metric = brief(result.surface.metric)
+        raise UsageError(
+            f"--{gate} {limit:g}: in study {result.name!r} a {better} {metric} is better; "
+            f"give --{other} {limit:g}"
+        )
+    best = _best(result)
+    if best is None:
+        return Outcome(gate, result.name, None, limit, False, _NO_BEST)
+    passed = best.value <= limit if direction is Direction.MINIMIZE else best.value >= limit
+    reason = f"{result.surface.metric}{_error(best.sem)}"
+    return Outcome(gate, result.name, best.value, limit, passed, reason)
 
 
 def _best(result: Result) -> Candidate | None:

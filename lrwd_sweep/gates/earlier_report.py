@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lrwd_sweep.errors import UsageError
+from lrwd_sweep.trial import Direction
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class EarlierBest:
     metric: str
     value: float | None  # seed mean; None when no point counted
     sem: float | None  # its standard error; None with fewer than two seeds
+    direction: Direction = Direction.MINIMIZE  # which end of the metric was better
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +53,12 @@ def read_earlier_report(path: Path) -> EarlierReport:
 
 
 def _best(study: Mapping[str, Any]) -> EarlierBest:
-    best = study["best"]
+    best, metric = study["best"], _text(study["metric"])
+    direction = Direction(study.get("direction", Direction.MINIMIZE))
     if best is None:
-        return EarlierBest(_text(study["metric"]), None, None)
-    sem = best["sem"]
-    return EarlierBest(_text(study["metric"]), _number(best["value"]), None if sem is None else _number(sem))
+        return EarlierBest(metric, None, None, direction)
+    value, sem = _number(best["value"]), best["sem"]
+    return EarlierBest(metric, value, None if sem is None else _number(sem), direction)
 
 
 def _text(value: object) -> str:

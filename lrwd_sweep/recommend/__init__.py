@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from lrwd_sweep.recommend.recipe import Line, recipe
 from lrwd_sweep.result import Result
 from lrwd_sweep.spec import Kind
 from lrwd_sweep.surface import Float, Surface
+from lrwd_sweep.trial import Direction
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,32 +68,33 @@ def blocks(surface: Surface) -> Blocks:
     mean, worst = np.full_like(y, np.nan), np.full_like(y, np.nan)
     if min(y.shape) >= 3:
         nine = sliding_window_view(y, (3, 3))
+        farthest = nine.min if surface.direction is Direction.MAXIMIZE else nine.max
         with np.errstate(over="ignore"):
-            mean[1:-1, 1:-1], worst[1:-1, 1:-1] = nine.mean(axis=(2, 3)), nine.max(axis=(2, 3))
+            mean[1:-1, 1:-1], worst[1:-1, 1:-1] = nine.mean(axis=(2, 3)), farthest(axis=(2, 3))
     return Blocks(mean, worst)
 
 
 def most_forgiving(surface: Surface) -> tuple[int, int] | None:
-    """Index (i, j) of the cell with the smallest mean over its 3×3 block; ties go to the smaller index.
+    """Index (i, j) of the cell with the best mean over its 3×3 block; ties go to the smaller index.
 
     It is what to use where α and λ cannot be set exactly, or the task will differ a little. None where no
     cell has all its neighbours.
     """
-    mean = blocks(surface).mean
+    mean = blocks(surface.minimized()).mean
     if np.isnan(mean).all():
         return None
     i, j = divmod(int(np.nanargmin(mean)), mean.shape[1])
     return i, j
 
 
-def recommendations(result: Result) -> Recommendations:
-    """The best cell and the most forgiving one as code, and what to do next."""
+def recommendations(result: Result, among: Sequence[Result] = ()) -> Recommendations:
+    """The best cell and the most forgiving one as code, and what to do next with it, or with all `among`."""
     best = result.ranked(1)
     if not best:
-        return Recommendations((), "no cell counts", advice(result))
+        return Recommendations((), "no cell counts", advice(result, among))
     if result.spec.kind is Kind.TPE:
         found = (_recommended(result, "best", best[0].cell, best[0].value, None),)
-        return Recommendations(found, "the points of a search have no neighbours", advice(result))
+        return Recommendations(found, "the points of a search have no neighbours", advice(result, among))
     around = blocks(result.surface)
     forgiving = most_forgiving(result.surface)
     roles: dict[tuple[int, int], list[str]] = {}
@@ -109,7 +112,7 @@ def recommendations(result: Result) -> Recommendations:
         for index, names in roles.items()
     )
     why_not = "" if forgiving else "no cell has all eight neighbours within the lattice and counting"
-    return Recommendations(cells, why_not, advice(result))
+    return Recommendations(cells, why_not, advice(result, among))
 
 
 def _recommended(result: Result, role: str, cell: Cell, value: float, around: Around | None) -> Recommended:

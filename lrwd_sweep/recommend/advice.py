@@ -7,17 +7,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from lrwd_sweep.lattice import Lattice, canonical, format_value, parse_axis
+import numpy as np
+
+from lrwd_sweep.catalog import CROSS_ENTROPY, chance_level
+from lrwd_sweep.lattice import Cell, Lattice, canonical, format_value, parse_axis
 from lrwd_sweep.preset import MOST_SEEDS
-from lrwd_sweep.recommend.command import command
-from lrwd_sweep.result import Result
+from lrwd_sweep.recommend.command import command, compare_command, report_command
+from lrwd_sweep.result import Result, at_cap
 from lrwd_sweep.separability import Verdict
 from lrwd_sweep.separability.basin import MIN_CELLS, is_flat
 from lrwd_sweep.separability.bootstrap import MIN_SEEDS
 from lrwd_sweep.separability.ridge import MIN_ROWS
 from lrwd_sweep.spec import Kind, StudySpec
 from lrwd_sweep.surface import CellStatus
-from lrwd_sweep.trial import Status
+from lrwd_sweep.trial import Status, Trial
 
 OCTAVES = 2.0  # that an axis is extended by, at least
 MIN_EXTENSION = 2  # values that it is extended by, at least
@@ -45,10 +48,14 @@ class _Change:
     why: str
     spec: StudySpec
     searches_on: bool = False  # a search needs more points for it
+    command: tuple[str, ...] | None = None  # where it is no training; empty where there is none
 
 
-def advice(result: Result) -> tuple[Advice, ...]:
+def advice(result: Result, among: Sequence[Result] = ()) -> tuple[Advice, ...]:
     """What to do next with a study, in order; each command holds what those before it train.
+
+    Where it is one of those `among` which it is reported, the command is that of their comparison wherever it
+    is the lattices as they are that should be trained, or more seeds of them.
 
     A study with missing lanes is to be finished first: what else there is to say of it may change. Then the
     lattice is extended past a best cell on its edge, or to where the best λ of its rows lies; made finer
@@ -58,10 +65,23 @@ def advice(result: Result) -> tuple[Advice, ...]:
     found: list[Advice] = []
     spec = result.spec
     for change in _changes(result):
+        if change.command is not None:
+            found.append(Advice(change.why, change.command or None))
+            continue
         spec = spec.extended(change.spec)
         points += math.ceil(points / 2) * change.searches_on
-        found.append(Advice(change.why, command(spec, result.name, result.storage, points, result.data_dir)))
+        words = _of_all(spec, result, among)
+        words = words or command(spec, result.name, result.storage, points, result.data_dir)
+        found.append(Advice(change.why, words))
     return tuple(found) or (Advice(_nothing(result)),)
+
+
+def _of_all(spec: StudySpec, result: Result, among: Sequence[Result]) -> tuple[str, ...] | None:
+    """The command that trains a study's spec together with the others; None where there is none."""
+    if result not in among or spec.lattice != result.spec.lattice:
+        return None
+    specs = {each.name: spec if each is result else replace(each.spec, seeds=spec.seeds) for each in among}
+    return compare_command(specs, result.storage, result.data_dir)
 
 
 def _nothing(result: Result) -> str:
@@ -80,10 +100,15 @@ def _changes(result: Result) -> Iterator[_Change]:
     if not result.surface.inside.any():
         yield _elsewhere(result)
         return
+    overfits = _overfits(result)
+    if overfits is not None:
+        yield overfits
     if not any(result.spec.lattice.weight_decay):
         yield _Change("no cell has decay: sweep wd too", result.spec)
         return
     sides = {**_edges_of_best(result), **_edges_of_rows(result), **_ends_of_single(result.spec.lattice)}
+    if overfits is not None:  # another learning rate only hides it
+        sides = {side: why for side, why in sides.items() if not side.startswith("lr:")}
     if sides:
         yield _extension(result.spec, sides)
     elif result.separability.ridge_slope.value is None:
@@ -112,11 +137,40 @@ def _unfinished(result: Result) -> str:
 
 def _elsewhere(result: Result) -> _Change:
     """Where no cell counts at all."""
+    cap = result.spec.given_cap
+    if cap is not None and np.isfinite(result.surface.values).any():
+        why = (
+            f"every cell diverged or is {at_cap(result, result.surface)}: give another --cap, or train longer"
+        )
+        return _Change(why, result.spec, command=())
     if (result.surface.lanes == CellStatus.DIVERGED.value).any():
         change = _extension(result.spec, {"lr:low": ""})
         return replace(change, why="no cell counts, and some diverged: extend lr downward")
     change = _extension(result.spec, {"lr:low": "", "lr:high": ""})
-    return replace(change, why="no cell is better than chance: extend lr, or train longer")
+    why = f"no cell has a {result.surface.metric} better than chance: extend lr, or train longer"
+    return replace(change, why=why)
+
+
+def _overfits(result: Result) -> _Change | None:
+    """Where the best cell classifies well and has a cross-entropy above that of a uniform guess."""
+    best, t = result.surface.best(), result.spec.training
+    if best is None or t is None or result.surface.metric != "val_loss" or t.loss != CROSS_ENTROPY:
+        return None
+    uniform, chance = math.log(t.data_set.classes), chance_level("val_error", t.data_set.classes)
+    cell, loss = result.surface.cell(*best), float(result.surface.mean[best])
+    errors = [trial.metrics["val_error"] for trial in result.trials if _is_of(trial, cell, "val_error")]
+    error = sum(errors) / len(errors) if errors else math.inf
+    if loss <= uniform or error >= chance:
+        return None
+    why = (
+        f"the best val_loss, {loss:.3g}, is above that of a uniform guess, {uniform:.3g}, though val_error "
+        f"is {error:.3g} there: the networks overfit; judge them by their errors too"
+    )
+    return _Change(why, result.spec, command=report_command(result.name, "val_error", result.storage))
+
+
+def _is_of(trial: Trial, cell: Cell, metric: str) -> bool:
+    return trial.cell == cell and metric in trial.metrics
 
 
 def _edges_of_best(result: Result) -> dict[str, str]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from lrwd_sweep.catalog import DataSet
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.lattice import Lattice, format_axis, format_value
-from lrwd_sweep.preset import DEFAULT, Preset, Variant, find_preset
-from lrwd_sweep.spec import Kind, StudySpec
+from lrwd_sweep.preset import DEFAULT, Preset, Variant, find_preset, preset_names
+from lrwd_sweep.spec import Kind, StudySpec, tidy
 from lrwd_sweep.training import BESIDE_THE_TASK, Training, option
 
 _SWITCHES = {  # fields of `Training` that are two options, for True and for False
@@ -37,23 +37,91 @@ def command(
     t = spec.training
     if t is None or not _sayable(t, spec.lattice) or not f"{name}{storage}{data_dir}".isprintable():
         return None
-    preset, optimizer = find_preset(DEFAULT), spec.title
     words = [
         "lrwd-sweep tpe" if spec.kind is Kind.TPE else "lrwd-sweep grid",
-        f"--optimizer {optimizer}",
+        f"--optimizer {spec.title}",
     ]
     if spec.kind is Kind.TPE:
         words.append(f"--trials {points}")
-    words += _extent(spec, preset)
-    usual = preset.training.changed(**Variant.named(optimizer).training)
-    words += dict.fromkeys(_settings(t, usual.of(spec.optimizer)))
+    words += _task(spec, t)
     if name != spec.default_name:
         words.append(f"--study-name {_quoted(name)}")
+    return (*words, *_place(storage, data_dir))
+
+
+def compare_command(
+    specs: Mapping[str, StudySpec],  # by study name
+    storage: str | None = None,
+    data_dir: str | None = None,
+) -> tuple[str, ...] | None:
+    """The words of the `lrwd-sweep compare` call that trains all of `specs`; None where none does.
+
+    That is so where the studies differ in more than their optimizer, or have names of their own.
+    """
+    if len(specs) < 2 or any(spec.kind is not Kind.GRID for spec in specs.values()):
+        return None
+    if (preset := _compared_by(specs)) is not None:
+        return (f"lrwd-sweep compare --preset {preset}", *_place(storage, data_dir))
+    tasks = []
+    for name, spec in specs.items():
+        if command(spec, name, storage, data_dir=data_dir) is None or name != spec.default_name:
+            return None
+        assert spec.training is not None, "an imported study has no command"
+        tasks.append(_task(spec, spec.training))
+    if any(task != tasks[0] for task in tasks):
+        return None
+    optimizers = " ".join(spec.title for spec in specs.values())
+    return (f"lrwd-sweep compare {optimizers}", *tasks[0], *_place(storage, data_dir))
+
+
+def report_command(name: str, metric: str, storage: str | None) -> tuple[str, ...]:
+    """The words of the `lrwd-sweep report` call that judges a study by `metric`; none where none can."""
+    if not f"{name}{storage}".isprintable():
+        return ()
+    return (f"lrwd-sweep report {_quoted(name)}", f"--metric {metric}", *_place(storage, None))
+
+
+def _compared_by(specs: Mapping[str, StudySpec]) -> str | None:
+    """The preset, other than the default, that compares these and nothing else; None where none does."""
+    for name in preset_names():
+        if name != DEFAULT and all(study.startswith(f"{tidy(name)}-") for study in specs):
+            planned = list(_planned(find_preset(name)))
+            if len(planned) == len(specs) and all(
+                not plan.differences(spec) and _extents(plan) == _extents(spec)
+                for plan, spec in zip(planned, specs.values(), strict=True)
+            ):
+                return name
+    return None
+
+
+def _planned(preset: Preset) -> Iterator[StudySpec]:
+    """What a preset compares when nothing else is asked for."""
+    for variant in preset.variants:
+        lr, wd = variant.lr, variant.wd
+        if lr is None or wd is None:
+            usual = preset.lattice(variant.optimizer)
+            lr, wd = lr or usual.lr, wd or usual.weight_decay
+        training = preset.training.changed(**variant.training)
+        seeds = tuple(range(preset.seeds))
+        yield StudySpec(Kind.GRID, variant.optimizer, Lattice(lr, wd), seeds, preset.metric, training)
+
+
+def _extents(spec: StudySpec) -> tuple[object, ...]:
+    return spec.lattice, spec.seeds, spec.metric, spec.given_cap
+
+
+def _task(spec: StudySpec, training: Training) -> list[str]:
+    """What is to be trained, but for the optimizer."""
+    preset = find_preset(DEFAULT)
+    usual = preset.training.changed(**Variant.named(spec.title).training)
+    return [*_extent(spec, preset), *dict.fromkeys(_settings(training, usual.of(spec.optimizer)))]
+
+
+def _place(storage: str | None, data_dir: str | None) -> Iterator[str]:
     if data_dir is not None:
-        words.append(f"--data-dir {_quoted(data_dir)}")
+        yield f"--data-dir {_quoted(data_dir)}"
     if storage is not None:
-        words.append(f"--storage {_quoted(storage)}")
-    return tuple(words)
+        yield f"--storage {_quoted(storage)}"
 
 
 def _sayable(training: Training, lattice: Lattice) -> bool:
@@ -90,6 +158,8 @@ def _extent(spec: StudySpec, preset: Preset) -> Iterator[str]:
         yield f"--seeds {seeds}"
     if spec.metric != preset.metric:
         yield f"--metric {spec.metric}"
+    if spec.given_cap is not None:
+        yield f"--cap {spec.given_cap!r}"
 
 
 def axis_text(values: tuple[float, ...]) -> str:

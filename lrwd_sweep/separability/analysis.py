@@ -167,7 +167,7 @@ class Analysis:
         if cells < MIN_CELLS:
             return (
                 f"too few cells: {cells} of {self.positive.inside.size} with weight decay above 0 "
-                f"are complete and below the cap, at least {MIN_CELLS} are needed"
+                f"count, at least {MIN_CELLS} are needed"
             )
         if is_flat(self.positive.mean[self.basin.mask]):
             return "the basin is flat: all its cells have the same value"

@@ -14,6 +14,7 @@ from lrwd_sweep.separability.regret import SAME_DISTANCE
 from lrwd_sweep.separability.replicates import Regrets
 from lrwd_sweep.separability.ridge import ridge_slope
 from lrwd_sweep.surface import Float, Surface
+from lrwd_sweep.trial import Direction
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +57,15 @@ def compare(
         else:
             unpaired = f"too few common seeds for an interval: {len(common)}, at least {MIN_SEEDS} are needed"
             pair = Pair(analysed(a, 0), analysed(b, 0), unpaired)
-        slopes = pair.slope_difference()
+        slopes, best = pair.slope_difference(), pair.best_difference()
+        if a.direction is not b.direction and best.value is not None:
+            best = Estimate(None, reason="higher is better in one of them, lower in the other")
+        elif a.direction is Direction.MAXIMIZE:
+            best = _negated(best)
         return Comparison(
             slope_difference=slopes,
             regret_ratio=pair.regret_ratio(),
-            best_difference=pair.best_difference(),
+            best_difference=best,
             verdict=f"{_standing(name_a, own_a)} and {_standing(name_b, own_b)}; "
             f"{_difference(slopes, pair.distance_difference())}",
         )
@@ -129,6 +134,12 @@ class Pair:
     ) -> Estimate:
         found = (resampled or self.a.resamples).estimate(replicates, undefined)
         return replace(found, reason=self.unpaired) if self.unpaired and found.value is not None else found
+
+
+def _negated(estimate: Estimate) -> Estimate:
+    """The same of the negative quantity."""
+    low, high = (None if end is None else -end for end in (estimate.high, estimate.low))
+    return replace(estimate, value=None if estimate.value is None else -estimate.value, low=low, high=high)
 
 
 def _slope(side: Analysis) -> Float:

@@ -85,9 +85,7 @@ class Regrets:
     def estimates(self) -> Iterator[Estimate]:
         """T(Δ) at each distance, see `regret.transfer_regret`."""
         for replicates in self.values.T:
-            yield self.estimate(
-                replicates, "at this distance no transferred cell is complete and below the cap"
-            )
+            yield self.estimate(replicates, "at this distance no transferred cell counts")
 
     def estimate(self, replicates: Float, undefined: str) -> Estimate:
         """A statistic of regrets with its interval; in sample its value alone."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lrwd_sweep.result import ComparedResults, Result, comparison, result
+from lrwd_sweep.errors import UsageError
+from lrwd_sweep.result import ComparedResults, Result, comparison, refuse_two_directions, result
 from lrwd_sweep.store.store import Store
+from lrwd_sweep.trial import Direction
 
 
 def read_results(
@@ -13,13 +15,16 @@ def read_results(
     names: Sequence[str],
     metric: str | None = None,
     *,
+    direction: Direction | None = None,
+    cap: float | None = None,
     curves: bool = False,
     at_restart: int | None = None,
     data_dir: str | None = None,
 ) -> tuple[list[Result], list[ComparedResults]]:
     """Each study's result, and each further one compared with the first.
 
-    Raises UnknownName for a study or a metric, UsageError without such a snapshot.
+    Raises UnknownName for a study or a metric, UsageError without such a snapshot, where higher is better in
+    one study and lower in another of the same metric, and where `result` does.
     """
     results = []
     for name in names:
@@ -36,9 +41,14 @@ def read_results(
                 record.created,
                 trials,
                 metric=metric,
+                direction=direction,
+                cap=cap,
                 storage=store.storage,
                 at_restart=at_restart,
                 data_dir=data_dir,
             )
         )
+    refuse_two_directions(results)
+    if cap is not None and len({result.surface.metric for result in results}) > 1:
+        raise UsageError(f"--cap {cap:g}: the studies are in different metrics; choose one with --metric")
     return results, [comparison(results[0], other) for other in results[1:]]

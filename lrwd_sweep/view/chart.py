@@ -61,7 +61,7 @@ class Chart:
     def of(
         cls, about: str, y_name: str, x_name: str, series: Sequence[Series], *, joined: bool
     ) -> Chart | None:
-        """Axes that hold all that is finite, logarithmic over a decade; a line's x, epochs, never are.
+        """Axes that hold all that is usual, logarithmic over a decade; a line's x, epochs, never are.
 
         None without a point.
         """
@@ -73,7 +73,9 @@ class Chart:
         x, y = Range.of([s.x for s in kept], shown=1), Range.of([s.y for s in kept], shown=1)
         if x is None or y is None:
             return None
-        x = Range(x.low, x.high, False) if joined else x
+        if joined:
+            epochs = np.concatenate([s.x for s in kept])
+            x = Range(float(epochs.min()), max(float(epochs.max()), float(epochs.min()) + 1), False)
         return cls(about, y_name, x_name, tuple(kept), x, y, joined)
 
     def places(self, series: Series) -> Float:
@@ -95,7 +97,13 @@ class Chart:
     @property
     def title(self) -> str:
         """What the axes hold."""
-        return f"{self.y_name}{' (log)' * self.y.log} by {self.x_name}{' (log)' * self.x.log}, {self.about}"
+        names = f"{self.y_name}{' (log)' * self.y.log} by {self.x_name}{' (log)' * self.x.log}"
+        return f"{names}, {self.about}" + "; points far off are drawn on the rim" * self.clipped
+
+    @property
+    def clipped(self) -> bool:
+        """Whether points lie beyond the axes."""
+        return self.x.clipped or self.y.clipped
 
     @property
     def x_ticks(self) -> list[tuple[float, str]]:

@@ -38,7 +38,7 @@ def document(
     gates = {"gates": [_gate(outcome) for outcome in outcomes]} if outcomes else {}
     return {
         "schema_version": SCHEMA_VERSION,
-        "studies": [_study(result) | _shown(result, shown) for result in results],
+        "studies": [_study(result, results) | _shown(result, shown) for result in results],
         "comparisons": [_comparison(compared) for compared in comparisons],
     } | gates
 
@@ -60,7 +60,7 @@ def _interval(estimate: Estimate) -> Document:
     }
 
 
-def _study(result: Result) -> Document:
+def _study(result: Result, among: Sequence[Result]) -> Document:
     spec, training = result.spec, result.spec.training
     return {
         "study_name": result.name,
@@ -69,6 +69,8 @@ def _study(result: Result) -> Document:
         "decay_rule": str(spec.optimizer.rule),
         "formula": spec.formula,
         "metric": result.surface.metric,
+        "direction": str(result.surface.direction),
+        "cap": _number(result.surface.cap),
         "schedule": training and str(training.schedule),
         "net": training and training.net,
         "data": training and training.data,
@@ -82,9 +84,10 @@ def _study(result: Result) -> Document:
             name: result.surface.counts()[name]
             for name in ("cells", "complete", "diverged", "failed", "missing")
         },
+        "runs": dict(zip(("done", "all"), result.surface.runs, strict=True)),
         "best": _best(result),
         "separability": _separability(result.separability),
-        "recommended": _recommended(result),
+        "recommended": _recommended(result, among),
         "cells": _cells(result),
     } | ({"snapshot": asdict(result.snapshot)} if result.snapshot else {})
 
@@ -141,8 +144,8 @@ def _best(result: Result) -> Document | None:
     }
 
 
-def _recommended(result: Result) -> Document:
-    found = recommendations(result)
+def _recommended(result: Result, among: Sequence[Result]) -> Document:
+    found = recommendations(result, among)
     return {
         "cells": [_cell_to_use(cell) for cell in found.cells],
         "why_not_forgiving": found.why_not_forgiving,
@@ -207,11 +210,13 @@ def _noise_test(found: NoiseTest | None) -> Document | None:
 def _cells(result: Result) -> list[Document]:
     surface = result.surface
     mean, sem = surface.mean, surface.sem
+    so_far = np.where(surface.partial, surface.mean_so_far, np.nan)
     return [
         {
             "lr": float(surface.lr[i]),
             "weight_decay": float(surface.weight_decay[j]),
             "value": _number(float(mean[i, j])),
+            "partial_value": _number(float(so_far[i, j])),
             "sem": _number(float(sem[i, j])),
             "status": str(surface.status(i, j)),
             "seeds": [

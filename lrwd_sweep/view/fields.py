@@ -5,15 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from lrwd_sweep.decay import WD_RATIO
+from lrwd_sweep.direction import says_higher
 from lrwd_sweep.lattice import Cell, format_value
-from lrwd_sweep.result import Candidate, ComparedResults, Result, titles
+from lrwd_sweep.result import Candidate, ComparedResults, Result, at_cap, titles
 from lrwd_sweep.separability import Estimate, Separability, TransferRegret
 from lrwd_sweep.separability.replicates import CROSS_SCORED_SEEDS
 from lrwd_sweep.spec import StudySpec
+from lrwd_sweep.surface import CellStatus
+from lrwd_sweep.trial import Direction
+from lrwd_sweep.view.legend import runs_of
 from lrwd_sweep.view.notation import UNICODE, axis_labels, counted, short_decimal
 from lrwd_sweep.view.plain import plain
 
@@ -39,8 +44,24 @@ def task(result: Result) -> str:
         parts.append(str(result.snapshot))
     counts = result.surface.counts()
     parts.append(f"{counted(counts['cells'], 'cell')} × {counted(len(result.surface.seeds), 'seed')}")
+    if CellStatus.MISSING.value in result.surface.lanes:
+        parts.append(runs_of([result.surface]))
     parts.append(", ".join(f"{n} {status}" for status, n in counts.items() if n and status != "cells"))
+    parts.append(direction_text(result))
     return "; ".join(part for part in parts if part)
+
+
+def direction_text(result: Result) -> str:
+    """Which end of the metric is better, unless it is the lower as the name says; and the cap."""
+    surface, parts = result.surface, []
+    metric, cap = plain(surface.metric), result.spec.given_cap
+    if surface.direction is Direction.MAXIMIZE:
+        parts.append(f"a higher {metric} is better")
+    elif says_higher(surface.metric):
+        parts.append(f"a lower {metric} is better")
+    if cap is not None:
+        parts.append(f"cells {at_cap(result, surface)} are out")
+    return ", ".join(parts)
 
 
 def _particulars(spec: StudySpec) -> list[str]:
@@ -129,8 +150,12 @@ def best_rows(results: Sequence[Result]) -> list[Row]:
         *_projected_row(results),
         (_metric_label(results), *(_of_best(result, lambda _, best: with_error(best)) for result in results)),
         ("on the test split", *(_of_best(result, _test) for result in results)),
-        ("on the lattice's edge", *(", ".join(r.separability.on_edge) or "no" for r in results)),
+        ("on the lattice's edge", *(_of_best(result, _edge) for result in results)),
     ]
+
+
+def _edge(result: Result, _: Candidate) -> str:
+    return ", ".join(result.separability.on_edge) or "no"
 
 
 def _metric_label(results: Sequence[Result]) -> str:
@@ -192,7 +217,7 @@ def _test(_: Result, best: Candidate) -> str:
 
 def separability_rows(results: Sequence[Result]) -> list[Row]:
     """Every metric of each study with its interval or its reason."""
-    found = [result.separability for result in results]
+    found = [_said_once(result.separability) for result in results]
     rows: list[Row] = [
         ("verdict", *(str(s.verdict) for s in found)),
         ("by the point estimate", *(str(s.point_verdict) for s in found)),
@@ -221,6 +246,18 @@ def separability_rows(results: Sequence[Result]) -> list[Row]:
     if any(s.reason for s in found):
         rows.append(("remark", *(s.reason or _NOTHING for s in found)))
     return rows
+
+
+def _said_once(found: Separability) -> Separability:
+    """The same without the reasons that its remark gives anyway, as for everything with too few cells."""
+    names = ("ridge_slope", "reverse_slope", "curvature_coupling", "interaction_share", "top10_tilt")
+    estimates: dict[str, Estimate] = {name: getattr(found, name) for name in names}
+    shorter: dict[str, Any] = {
+        name: replace(estimate, reason="")
+        for name, estimate in estimates.items()
+        if estimate.value is None and (estimate.reason in found.reason or found.basin_tolerance is None)
+    }
+    return replace(found, **shorter)
 
 
 def _clipped(share: Estimate) -> Estimate:
@@ -280,10 +317,11 @@ def _basin(result: Result) -> str:
 def comparison_rows(compared: ComparedResults) -> list[Row]:
     """The paired differences of two studies."""
     found = compared.comparison
+    higher = " (higher is better)" * (compared.a.surface.direction is Direction.MAXIMIZE)
     return [
         ("slope difference", estimate_text(found.slope_difference)),
         ("transfer regret ratio", estimate_text(found.regret_ratio, None)),
-        ("difference of the best values", estimate_text(found.best_difference, None)),
+        (f"difference of the best values{higher}", estimate_text(found.best_difference, None)),
     ]
 
 

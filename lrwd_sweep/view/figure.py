@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from lrwd_sweep.errors import HostError, NothingToReport, UnknownName, UsageError
 from lrwd_sweep.result import Result
+from lrwd_sweep.trial import Direction
 from lrwd_sweep.view.fields import title
 from lrwd_sweep.view.figure_panel import Colours, Panel, legend_handles, write
+from lrwd_sweep.view.legend import seeds_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -124,7 +126,7 @@ def _explain(figure: Figure, every: Sequence[Axes], colours: Colours, results: S
     bar = figure.colorbar(
         ScalarMappable(colours.norm(), colours.ramp()),
         ax=every,
-        extend="max" if colours.clipped else "neither",
+        extend=colours.extend,
         fraction=0.05,
         pad=0.02,
         aspect=30,
@@ -142,7 +144,7 @@ def _explain(figure: Figure, every: Sequence[Axes], colours: Colours, results: S
 
 
 def _metric(results: Sequence[Result]) -> str:
-    """The metric, and over how many seeds it is averaged."""
-    counts = sorted({len(result.surface.seeds) for result in results})
-    seeds = "one seed" if counts == [1] else f"mean of {' or '.join(map(str, counts))} seeds"
-    return f"{results[0].surface.metric}, {seeds}"
+    """The metric, over how many seeds it is averaged, and which end is better unless it is the lower."""
+    surfaces = [result.surface for result in results]
+    higher = ", higher is better" * (surfaces[0].direction is Direction.MAXIMIZE)
+    return f"{surfaces[0].metric}, {seeds_of(surfaces)}{higher}"

@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from lrwd_sweep.result import Result
 from lrwd_sweep.surface import Surface
+from lrwd_sweep.trial import Direction
 from lrwd_sweep.view.figure_axis import LogAxis
 from lrwd_sweep.view.plain import plain
 from lrwd_sweep.view.ramp import colour
@@ -28,6 +29,7 @@ _LABEL = 0.25  # inches that one takes along the horizontal axis
 _CHARACTER = 0.08  # inches that one of a name takes
 _MANY = 400  # cells, from which on white lines between them would cover them
 _EMPTY = "#e4e4e8"  # of a cell without a value
+_PALE = 0.45  # opacity of a cell that lacks seeds
 _RIDGE = "#c2143f"
 _LETTERS = {
     "θ": r"\theta",
@@ -85,14 +87,24 @@ class Colours:
 
     low: float
     high: float
-    clipped: bool
+    clipped: tuple[bool, bool]  # whether values lie below, and above
+    reversed: bool  # the highest is the best
 
     @classmethod
     def of(cls, surfaces: Sequence[Surface]) -> Colours:
         """The scale of several surfaces; 0 to 1 where none has a value."""
         scale = Scale.of(surfaces) or Scale(0.0, 1.0)
-        high = scale.high if scale.high > scale.low else scale.low + (abs(scale.low) or 1.0)
-        return cls(scale.low, high, scale.clipped)
+        low, high = sorted((scale.bright, scale.dark))
+        clipped = scale.clipped_bright, scale.clipped
+        maximized = scale.direction is Direction.MAXIMIZE
+        high = high if high > low else low + (abs(low) or 1.0)
+        return cls(low, high, clipped[::-1] if maximized else clipped, maximized)
+
+    @property
+    def extend(self) -> Literal["neither", "min", "max", "both"]:
+        """At which ends of the colour bar values are clipped."""
+        below, above = self.clipped
+        return "both" if below and above else "min" if below else "max" if above else "neither"
 
     def norm(self) -> Normalize:
         """Values as shares of the scale."""
@@ -105,6 +117,7 @@ class Colours:
         from matplotlib.colors import ListedColormap
 
         ramp = [tuple(channel / 255 for channel in colour(1 - k / 255)) for k in range(256)]
+        ramp = ramp[::-1] if self.reversed else ramp
         return ListedColormap(ramp).with_extremes(bad=_EMPTY)
 
 
@@ -142,15 +155,19 @@ class Panel:
         write(above, name, self.width)
 
     def _colour(self, x: LogAxis, y: LogAxis, colours: Colours) -> None:
-        mean = np.ma.masked_invalid(self.result.surface.mean)
-        blocks = [(x.edges, mean[:, x.zeros :])] + [(x.zero_edges, mean[:, :1])] * x.zeros
-        for edges, values in blocks:
+        mean = np.ma.masked_invalid(self.result.surface.mean_so_far)
+        pale = np.where(self.result.surface.partial, _PALE, 1.0)
+        alike = bool((pale == 1).all())
+        first = slice(None, 1)
+        blocks = [(x.edges, slice(x.zeros, None))] + [(x.zero_edges, first)] * x.zeros
+        for edges, columns in blocks:
             self.axes.pcolormesh(
                 edges,
                 y.edges,
-                values,
+                mean[:, columns],
                 cmap=colours.ramp(),
                 norm=colours.norm(),
+                alpha=None if alike else pale[:, columns],  # type: ignore[arg-type]  # or one for each cell
                 edgecolors="white" if mean.size <= _MANY else "face",
                 linewidth=0.4 if mean.size <= _MANY else 0.1,
             )
@@ -213,6 +230,7 @@ class Panel:
 _MARKS: dict[Mark, tuple[str, float, dict[str, object]]] = {  # shape, size as a share of the cell, style
     Mark.TOP: ("o", 0.78, {"facecolors": "none", "edgecolors": "black", "linewidths": 1.1}),
     Mark.BEST: ("*", 0.62, {"facecolors": "black", "edgecolors": "white", "linewidths": 0.3}),
+    Mark.PARTIAL: (r"$\sim$", 0.4, {"c": "#55555c", "linewidths": 0.0}),
     Mark.DIVERGED: ("x", 0.36, {"c": "#55555c", "linewidths": 0.8}),
     Mark.FAILED: ("_", 0.36, {"c": "#55555c", "linewidths": 0.8}),
     Mark.MISSING: (".", 0.2, {"c": "#55555c", "linewidths": 0.0}),
@@ -220,6 +238,7 @@ _MARKS: dict[Mark, tuple[str, float, dict[str, object]]] = {  # shape, size as a
 _MEANINGS = {
     Mark.BEST: "best",
     Mark.TOP: "ten best",
+    Mark.PARTIAL: "some seeds missing",
     Mark.DIVERGED: "diverged",
     Mark.FAILED: "failed",
     Mark.MISSING: "missing",

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from lrwd_sweep.surface import Surface
 from lrwd_sweep.view.notation import Glyphs, axis_labels
-from lrwd_sweep.view.ramp import colour, text_on
+from lrwd_sweep.view.ramp import colour, dimmed, text_on
 from lrwd_sweep.view.scale import Numbers, Scale
 from lrwd_sweep.view.tiles import Mark, Ridge, Tile, Tiles
 
@@ -68,9 +68,12 @@ class Frame:
 
     def _style(self, tile: Tile) -> Style:
         bold = tile.ridge is not Ridge.NONE or tile.mark in (Mark.BEST, Mark.TOP)
+        dim = tile.mark is Mark.PARTIAL
         if tile.value is None or self.scale is None or not self.coloured:
-            return Style(bold=bold or None)
+            return Style(bold=bold or None, dim=dim or None)
         background = colour(self.scale.goodness(tile.value))
+        if dim:
+            background = dimmed(background)
         red, green, blue = text_on(background)
         return Style(
             color=f"rgb({red},{green},{blue})",
@@ -81,10 +84,12 @@ class Frame:
     def _written(self, tile: Tile) -> str:
         """The characters of one tile, `width` of them: ridge, number or digit, mark."""
         ridge = {Ridge.CARRIES: self.glyphs.ridge, Ridge.APART: self.glyphs.ridge_apart}.get(tile.ridge, "")
-        mark = {Mark.BEST: self.glyphs.best, Mark.TOP: self.glyphs.top}.get(tile.mark, "")
+        glyphs = self.glyphs
+        marks = {Mark.BEST: glyphs.best, Mark.TOP: glyphs.top, Mark.PARTIAL: glyphs.partial}
+        mark = marks.get(tile.mark, "")
         body = self._body(tile)
         if self.width == 1:
-            return mark or ridge or body
+            return body if tile.mark is Mark.PARTIAL else mark or ridge or body
         if self.width == 2:
             return body + (mark or ridge or " ")
         room = self.width - 2

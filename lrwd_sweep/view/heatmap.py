@@ -31,8 +31,7 @@ class Heatmap:
     title: str = ""
     formula: str = ""
     separability: Separability | None = None  # tells the rows that carry the ridge slope from the others
-    partial: bool = False  # draw the mean of the seeds that are there, for a lattice that is still filling in
-    ranked: bool = True  # lower is better: mark the best cells and every row's
+    ranked: bool = True  # one end is better: mark the best cells and every row's
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield Gallery((self,))
@@ -42,7 +41,7 @@ class Heatmap:
 
     def tiles(self, pool: tuple[int, int]) -> Tiles:
         """What is drawn of the surface when `pool` = (rows, columns) cells share a tile."""
-        return Tiles.of(self.surface, self.separability, partial=self.partial, pool=pool, ranked=self.ranked)
+        return Tiles.of(self.surface, self.separability, pool=pool, ranked=self.ranked)
 
     def heading(self, frame: Frame) -> Text:
         """The optimizer's name and, set off from it, its formula."""
@@ -105,8 +104,7 @@ class Gallery:
         yield grid
         if self.legend:
             surfaces = [heatmap.surface for heatmap in self.heatmaps]
-            partial = any(heatmap.partial for heatmap in self.heatmaps)
-            yield legend(surfaces, drawn, frame, partial=partial, width=width)
+            yield legend(surfaces, drawn, frame, width=width)
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         if not self.heatmaps:
@@ -120,10 +118,9 @@ class Gallery:
         return Measurement(least, max(least, most - _BETWEEN)).with_maximum(options.max_width)
 
     def _frames(self, console: Console, options: ConsoleOptions) -> list[Frame]:
-        partial = any(heatmap.partial for heatmap in self.heatmaps)
         ranked = all(heatmap.ranked for heatmap in self.heatmaps)
         surfaces = [heatmap.surface for heatmap in self.heatmaps]
-        scale = self.scale or Scale.of(surfaces, partial=partial, ranked=ranked)
+        scale = self.scale or Scale.of(surfaces, ranked=ranked)
         coloured = console.color_system in ("256", "truecolor") and not console.no_color
         rows = max(len(heatmap.surface.lr) for heatmap in self.heatmaps)
         pool = (-(-rows // self.max_rows) if self.max_rows else 1, 1)

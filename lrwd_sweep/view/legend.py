@@ -8,6 +8,7 @@ from rich.style import Style
 from rich.text import Text
 
 from lrwd_sweep.surface import Surface
+from lrwd_sweep.trial import Direction
 from lrwd_sweep.view.frame import Frame
 from lrwd_sweep.view.plain import plain
 from lrwd_sweep.view.ramp import colour
@@ -17,16 +18,15 @@ _RAMP = 16  # characters of the colour ramp
 _SEPARATOR = "   "  # between two items
 
 
-def legend(
-    surfaces: Sequence[Surface], drawn: Sequence[Tiles], frame: Frame, *, partial: bool, width: int
-) -> Text:
+def legend(surfaces: Sequence[Surface], drawn: Sequence[Tiles], frame: Frame, *, width: int) -> Text:
     """The legend as lines of at most `width` characters where words allow it."""
-    items = [_numbers(surfaces, frame, partial), *_ramp(frame), _axes(surfaces, frame), *_marks(drawn, frame)]
+    items = [_numbers(surfaces, frame), *_ramp(frame), _axes(surfaces, frame)]
+    items += [*_partial(surfaces, drawn, frame), *_marks(drawn, frame), *_far(drawn, frame)]
     if frame.pool != (1, 1):
         rows, columns = frame.pool
         block = f"{rows}×{columns} cells"
-        lowest = frame.scale.lowest if frame.scale else "best"
-        items.append(Text(f"thinned: each tile is the {lowest} of {block}, labelled by the smallest"))
+        brightest = frame.scale.brightest if frame.scale else "best"
+        items.append(Text(f"thinned: each tile is the {brightest} of {block}, labelled by the smallest"))
     if frame.glyphs.ascii:
         items = [_in_ascii(item) for item in items]
     return _packed(items, width)
@@ -38,19 +38,29 @@ def _in_ascii(item: Text) -> Text:
     return item
 
 
-def _numbers(surfaces: Sequence[Surface], frame: Frame, partial: bool) -> Text:
-    metric = plain(surfaces[0].metric)
+def seeds_of(surfaces: Sequence[Surface]) -> str:
+    """What a cell's value is the mean of."""
     counts = sorted({len(surface.seeds) for surface in surfaces})
-    if partial:
-        seeds = "mean of the seeds so far"
-    elif counts == [1]:
-        seeds = "one seed"
-    else:
-        seeds = f"mean of {' or '.join(map(str, counts))} seeds"
+    if any(surface.partial.any() for surface in surfaces):
+        return "mean of the seeds so far"
+    return "one seed" if counts == [1] else f"mean of {' or '.join(map(str, counts))} seeds"
+
+
+def runs_of(surfaces: Sequence[Surface]) -> str:
+    """How many of the runs are there, as in `62 of 363 runs`."""
+    done, every = (sum(part) for part in zip(*(surface.runs for surface in surfaces), strict=True))
+    return f"{done} of {every} runs"
+
+
+def _numbers(surfaces: Sequence[Surface], frame: Frame) -> Text:
+    metric = plain(surfaces[0].metric)
+    seeds = seeds_of(surfaces)
+    if surfaces[0].direction is Direction.MAXIMIZE:
+        seeds += ", higher is better"
     if frame.scale is None:
         return Text(f"{metric}: no cell has a value yet")
     if frame.numbers is None:
-        return Text(f"digits: tenths of the scale of {metric}, 0 the {frame.scale.lowest}, {seeds}")
+        return Text(f"digits: tenths of the scale of {metric}, 0 the {frame.scale.brightest}, {seeds}")
     return Text(f"{frame.numbers.meaning(metric, frame.scale, frame.glyphs)}, {seeds}")
 
 
@@ -59,17 +69,23 @@ def _ramp(frame: Frame) -> Iterable[Text]:
     scale = frame.scale
     if scale is None or not (frame.coloured or frame.numbers is None):
         return
-    text = Text(f"{scale.written(scale.low)} ")
+    bright, dark = scale.ends
+    text = Text(f"{bright} ")
     if frame.coloured:
         for k in range(_RAMP):
             rgb = "rgb({},{},{})".format(*colour(1 - k / (_RAMP - 1)))
             text.append(" " if not frame.glyphs.ascii else "=", Style(color=rgb, bgcolor=rgb))
     else:
         text.append("0123456789")
-    text.append(f" {scale.written(scale.high)}")
-    if scale.clipped:
-        text.append(" and above (clipped)")
+    text.append(f" {dark}")
     yield text
+
+
+def _partial(surfaces: Sequence[Surface], drawn: Sequence[Tiles], frame: Frame) -> Iterable[Text]:
+    """How tiles that lack seeds are told from the others, and how many runs there are."""
+    if any(tile.mark is Mark.PARTIAL for tiles in drawn for row in tiles.rows for tile in row):
+        glyph = "dim:" if frame.width == 1 else f"{frame.glyphs.partial} dim:"
+        yield Text(f"{glyph} some seeds are missing ({runs_of(surfaces)})")
 
 
 def _axes(surfaces: Sequence[Surface], frame: Frame) -> Text:
@@ -98,6 +114,14 @@ def _marks(drawn: Sequence[Tiles], frame: Frame) -> Iterable[Text]:
     ):
         if present:
             yield Text(f"{glyph} {meaning}")
+
+
+def _far(drawn: Sequence[Tiles], frame: Frame) -> Iterable[Text]:
+    """What stands for a number that has no room."""
+    values = [tile.value for tiles in drawn for row in tiles.rows for tile in row if tile.value is not None]
+    written = {frame.numbers.text(value) for value in values} if frame.numbers else set()
+    for glyph in sorted(written & {"<", ">"}):
+        yield Text(f"{glyph} too long to write")
 
 
 def _packed(items: Sequence[Text], width: int) -> Text:

@@ -136,8 +136,9 @@ class Progress:
             rule=optimizer.rule,
             cap=spec.cap,
             normalized=optimizer.normalized,
+            direction=spec.direction,
         )
-        return Heatmap(surface, self.title, spec.formula, partial=True)
+        return Heatmap(surface, self.title, spec.formula)
 
     def _text(self) -> Text:
         done, total = self._lane_steps()

@@ -10,6 +10,7 @@ from lrwd_sweep.result import ComparedResults, Result
 from lrwd_sweep.separability import Separability
 from lrwd_sweep.spec import Kind
 from lrwd_sweep.surface import Surface
+from lrwd_sweep.trial import Direction
 from lrwd_sweep.view.fields import (
     Row,
     best_rows,
@@ -19,7 +20,8 @@ from lrwd_sweep.view.fields import (
     task,
     title,
 )
-from lrwd_sweep.view.notation import UNICODE, axis_labels, counted
+from lrwd_sweep.view.legend import runs_of, seeds_of
+from lrwd_sweep.view.notation import UNICODE, axis_labels
 from lrwd_sweep.view.pictures import Picture
 from lrwd_sweep.view.plain import plain
 from lrwd_sweep.view.recommended import snippet
@@ -90,7 +92,7 @@ def _study(result: Result, among: Sequence[Result]) -> list[str]:
     if result.spec.kind is Kind.TPE:
         head = ["best", "learning rate α", "weight decay", escaped(result.surface.metric), "test split"]
         blocks.append(pipe_table(head, _escaped(candidate_rows(result))))
-    return [*blocks, *_lattice(result.surface, result.separability), *_recommended(result)]
+    return [*blocks, *_lattice(result.surface, result.separability), *_recommended(result, among)]
 
 
 def _picture(picture: Picture) -> list[str]:
@@ -102,9 +104,9 @@ def _picture(picture: Picture) -> list[str]:
     return [block for block in blocks if block] + list(map(escaped, picture.notes))
 
 
-def _recommended(result: Result) -> list[str]:
+def _recommended(result: Result, among: Sequence[Result]) -> list[str]:
     """The recommended values as a block of Python, and what to do next with its commands."""
-    found = recommendations(result)
+    found = recommendations(result, among)
     blocks = [code_block(snippet(result, found), "python")] if found.cells else []
     if found.why_not_forgiving:
         blocks.append(f"most forgiving cell: {escaped(found.why_not_forgiving)}")
@@ -124,8 +126,10 @@ def _lattice(surface: Surface, separability: Separability | None, *, ranked: boo
         [label, *(_entry(tile, decimals) for tile in row)]
         for label, row in zip(axis_labels(tiles.row_values, UNICODE), tiles.rows, strict=True)
     ]
+    higher = ", higher is better" * (ranked and surface.direction is Direction.MAXIMIZE)
+    so_far = f"~ some seeds are missing ({runs_of([surface])}), " * bool(surface.partial.any())
     legend = (
-        f"{escaped(surface.metric)}, mean of {counted(len(surface.seeds), 'seed')}; "
+        f"{escaped(surface.metric)}, {seeds_of([surface])}{higher}; {so_far}"
         f"{'★ best, ○ ten best, **bold** best of its row, ' * ranked}× diverged, ! failed, · missing"
     )
     head = [f"α ↑, {escaped(surface.symbol)} →", *axis_labels(tiles.column_values, UNICODE)]
@@ -136,5 +140,5 @@ def _entry(tile: Tile, decimals: int) -> str:
     if tile.value is None:
         return {Mark.DIVERGED: "×", Mark.FAILED: "!"}.get(tile.mark, "·")
     number = Numbers(12, decimals).text(tile.value)
-    mark = {Mark.BEST: " ★", Mark.TOP: " ○"}.get(tile.mark, "")
+    mark = {Mark.BEST: " ★", Mark.TOP: " ○", Mark.PARTIAL: "~"}.get(tile.mark, "")
     return (f"**{number}**" if tile.ridge.marked else number) + mark

@@ -21,6 +21,7 @@ class Glyphs:
     diverged: str
     missing: str
     failed: str
+    partial: str  # some seeds are missing
     up: str
     right: str
     ascii: bool
@@ -35,8 +36,8 @@ class Glyphs:
         return "lr" if self.ascii else "α"
 
 
-UNICODE = Glyphs("★", "○", "┃", "│", "×", "·", "!", "↑", "→", ascii=False)
-ASCII = Glyphs("*", "o", "|", ":", "x", ".", "!", "^", ">", ascii=True)
+UNICODE = Glyphs("★", "○", "┃", "│", "×", "·", "!", "~", "↑", "→", ascii=False)
+ASCII = Glyphs("*", "o", "|", ":", "x", ".", "!", "~", "^", ">", ascii=True)
 
 _SUPERSCRIPT = str.maketrans("-0123456789.", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹·")
 

@@ -36,7 +36,7 @@ def fragment(results: Sequence[Result], comparisons: Sequence[ComparedResults] =
                     result,
                     title(result, results),
                     Drawing.of(result, scale := scales[result.surface.metric], numbers_of(scale)),
-                    recommendations(result),
+                    recommendations(result, results),
                 )
                 for result in results
             ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -49,7 +50,8 @@ def value_text(outcome: Outcome) -> str:
     text = scalar_text(value)
     if isinstance(value, str) or isinstance(limit, str):
         return text
-    hidden = (float(text) > limit) is not (value > limit)
+    fails = operator.lt if outcome.gate.startswith("min-") else operator.gt
+    hidden = fails(float(text), limit) is not fails(value, limit)
     return repr(value) if hidden else text
 
 

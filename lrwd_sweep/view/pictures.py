@@ -20,6 +20,7 @@ from lrwd_sweep.view.heatmap import Gallery, Heatmap
 from lrwd_sweep.view.notation import to_ascii
 from lrwd_sweep.view.plain import plain
 from lrwd_sweep.view.quantity import CURVES, ERROR, LOSS, SCATTER, Quantity, X, Y, resolved
+from lrwd_sweep.view.range import usual
 from lrwd_sweep.view.scatter import scatter
 
 _WIDE = 100  # from this ratio of largest to smallest on, a diagnostic is drawn by its logarithm
@@ -105,7 +106,10 @@ def _spans_decades(surfaces: Sequence[Surface]) -> bool:
     """Whether everything is above 0 and the largest value a hundred times the smallest."""
     values = np.concatenate([np.empty(0), *(surface.values.ravel() for surface in surfaces)])
     values = values[np.isfinite(values)]
-    return bool(values.size and values.min() > 0 and values.max() > _WIDE * values.min())
+    if not values.size:
+        return False
+    low, high = usual(values)
+    return bool(values.min() > 0 and high > _WIDE * low)
 
 
 def _by_logarithm(surface: Surface) -> Surface:

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lrwd_sweep.catalog import DIAGNOSTICS, chance_level
+from lrwd_sweep.direction import says_higher
 from lrwd_sweep.errors import UnknownName
 from lrwd_sweep.result import Result, nearest, on_lattice
-from lrwd_sweep.spec import Kind
+from lrwd_sweep.spec import Kind, StudySpec
 from lrwd_sweep.surface import Float, Surface
-from lrwd_sweep.trial import Status, Trial
+from lrwd_sweep.trial import Direction, Status, Trial
 
 SCATTER, CURVES = "scatter", "curves"  # pictures that are no quantity of their own
 X, Y = "train_loss", "test_error"  # of the scatter
@@ -29,7 +30,7 @@ class Quantity:
 
     @property
     def ranked(self) -> bool:
-        """Whether a lower value is a better one."""
+        """Whether one end is better."""
         return self.name not in DIAGNOSTICS
 
     @property
@@ -45,16 +46,28 @@ class Quantity:
         spec = result.spec
         if spec.kind is Kind.TPE:
             trials = on_lattice(trials, spec.lattice, self.label)
-        capped = self.ranked and self.name.endswith("_error")
+        direction, cap = self._reading(spec)
         return Surface.from_trials(
             trials,
             spec.lattice,
             spec.seeds,
             metric=self.label,
             rule=spec.optimizer.rule,
-            cap=chance_level(self.name, spec.training.data_set.classes) if capped and spec.training else None,
+            cap=cap,
             normalized=spec.optimizer.normalized,
+            direction=direction,
         )
+
+    def _reading(self, spec: StudySpec) -> tuple[Direction, float | None]:
+        """Which end is better, and from where on a cell is out: the study's own, or by the metric's name."""
+        if self.name == spec.metric:
+            return spec.direction, spec.cap
+        if not self.ranked or spec.training is None:
+            higher = self.ranked and says_higher(self.name)
+            return Direction.MAXIMIZE if higher else Direction.MINIMIZE, None
+        if not self.name.endswith("_error"):
+            return Direction.MINIMIZE, None
+        return Direction.MINIMIZE, chance_level(self.name, spec.training.data_set.classes)
 
     def _metrics(self, trial: Trial) -> Mapping[str, float]:
         if trial.status is not Status.COMPLETE:

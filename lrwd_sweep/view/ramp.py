@@ -55,6 +55,12 @@ def colour(goodness: float) -> Rgb:
     return _step(round(_STEPS * min(max(goodness, 0.0), 1.0)))
 
 
+def dimmed(rgb: Rgb) -> Rgb:
+    """A colour halfway to grey."""
+    red, green, blue = ((channel + 128) // 2 for channel in rgb)
+    return red, green, blue
+
+
 def luminance(rgb: Rgb) -> float:
     """Relative luminance of WCAG 2, 0 (black) to 1 (white)."""
     red, green, blue = (

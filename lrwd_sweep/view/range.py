@@ -13,7 +13,26 @@ from lrwd_sweep.view.notation import short_decimal
 
 SIZE = 1000  # a side's length
 _DECADE = 10
+_FAR = 10.0  # heights of the middle half of the values: what lies farther is absurd
 _SHOWN = 0.98  # share of the points below the upper end of a panel; the rest lies on its rim
+
+
+def usual(values: Float, *, log: bool = False) -> tuple[float, float]:
+    """The lowest and the highest of the values that are not absurdly far from the middle half of them.
+
+    Far is ten times the height of that half; where it has none, of the middle four fifths. Heights are those
+    of the logarithms where `log`.
+
+    >>> usual(np.array([1.0, 2.0, 3.0, 4.0, 6e15]))
+    (1.0, 4.0)
+    """
+    heights = np.log(values) if log else values
+    for share in (0.25, 0.1):
+        low, high = (float(x) for x in np.quantile(heights, [share, 1 - share]))
+        if reach := _FAR * (high - low):
+            values = values[(heights >= low - reach) & (heights <= high + reach)]
+            break
+    return float(values.min()), float(values.max())
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +42,24 @@ class Range:
     low: float
     high: float
     log: bool
+    clipped: bool = False  # some points lie beyond, and are drawn on the rim
 
     @classmethod
     def of(cls, lanes: Sequence[Float], shown: float = _SHOWN) -> Range | None:
-        """From the lowest of all points to where this share of them lies below; None without a point."""
+        """From the lowest of all points to where this share of them lies below; None without a point.
+
+        A few points out of all proportion are left out, those of a logarithmic axis by their logarithms.
+        """
         values = np.concatenate([np.empty(0), *lanes])
         if not values.size:
             return None
-        low, high = float(values.min()), float(np.quantile(values, shown))
+        lowest, highest = float(values.min()), float(values.max())
+        low, high = usual(values, log=0 < _DECADE * lowest <= highest)
+        high = min(high, max(float(np.quantile(values, shown)), low))
+        clipped = lowest < low or highest > high
         if math.isclose(low, high):
             high = low + (abs(low) or 1.0)
-        return cls(low, high, 0 < _DECADE * low <= high)
+        return cls(low, high, 0 < _DECADE * low <= high, clipped)
 
     def heights(self, values: Float) -> list[int]:
         """Distance from the panel's upper rim, 0 to SIZE, (E,) each."""

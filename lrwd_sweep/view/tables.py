@@ -67,7 +67,7 @@ class Report:
         yield _text("brackets: 90 % interval from resampling seeds, the basin kept as it is", ascii_only)
         for name, result in zip(titles, self.results, strict=True):
             yield Text()
-            yield Recipes(name, result, recommendations(result))
+            yield Recipes(name, result, recommendations(result, self.results))
 
 
 def heatmaps(results: Sequence[Result]) -> list[Heatmap]:

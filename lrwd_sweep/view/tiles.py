@@ -9,8 +9,7 @@ from enum import Enum, auto
 import numpy as np
 
 from lrwd_sweep.separability import Separability
-from lrwd_sweep.surface import CellStatus, Float, Surface
-from lrwd_sweep.view.scale import counting, seed_means
+from lrwd_sweep.surface import Bool, CellStatus, Float, Surface
 
 _TOP = 10  # the paper's black circles
 
@@ -21,6 +20,7 @@ class Mark(Enum):
     NONE = auto()
     BEST = auto()
     TOP = auto()  # one of the ten best
+    PARTIAL = auto()  # the mean of some of its seeds; the others are missing
     DIVERGED = auto()
     FAILED = auto()
     MISSING = auto()
@@ -67,15 +67,15 @@ class Tiles:
         surface: Surface,
         separability: Separability | None = None,
         *,
-        partial: bool = False,
         pool: tuple[int, int] = (1, 1),
         ranked: bool = True,
     ) -> Tiles:
         """Tile `surface`, pooling `pool` = (rows, columns) cells into one; λ = 0 is never pooled.
 
-        Unless values are `ranked`, lower being better, neither good cells nor the rows' best are marked.
+        Unless values are `ranked`, one end being better, neither good cells nor the rows' best are marked. A
+        cell that lacks some of its seeds is drawn and counts for nothing.
         """
-        cells = _Cells.of(surface, partial)
+        cells = _Cells.of(surface)
         if not ranked:
             cells = replace(cells, marks={})
         baseline = bool(len(surface.weight_decay) and surface.weight_decay[0] == 0)
@@ -111,28 +111,32 @@ class _Cells:
 
     surface: Surface
     values: Float  # (I, J) what is drawn; NaN where there is nothing
+    partial: Bool  # (I, J) whether it is the mean of some of the seeds
+    height: Float  # (I, J) the values, lower being better
     ranked: Float  # (I, J) the same where it counts; infinite elsewhere
     marks: dict[tuple[int, int], Mark]  # of the best cell and, where more than ten count, of the ten best
 
     @classmethod
-    def of(cls, surface: Surface, partial: bool) -> _Cells:
+    def of(cls, surface: Surface) -> _Cells:
         """Rank the cells; ties go to the smaller index."""
-        values = seed_means(surface, partial)
-        counts = counting(surface, values)
-        ranked = np.where(counts, values, np.inf)
+        values, counts = surface.mean_so_far, surface.inside
+        height = surface.minimized().mean_so_far
+        ranked = np.where(counts, height, np.inf)
         order = np.argsort(ranked, axis=None, kind="stable")[: min(int(counts.sum()), _TOP)]
         best = [divmod(int(k), ranked.shape[1]) for k in order]
         top = dict.fromkeys(best, Mark.TOP) if counts.sum() > _TOP else {}
-        return cls(surface, values, ranked, top | dict.fromkeys(best[:1], Mark.BEST))
+        marks = top | dict.fromkeys(best[:1], Mark.BEST)
+        return cls(surface, values, surface.partial, height, ranked, marks)
 
     def tile(self, rows: Sequence[int], columns: Sequence[int]) -> Tile:
-        """The tile of a block: its best value, else one at the cap, else what became of its cells."""
+        """The tile of a block: its best value, else one that does not count, else what became of it."""
         block = [(i, j) for i in rows for j in columns]
         known = [cell for cell in block if np.isfinite(self.values[cell])]
         if known:
-            cell = min(known, key=lambda cell: (self.ranked[cell], self.values[cell]))
+            cell = min(known, key=lambda cell: (self.ranked[cell], self.height[cell]))
             found = [self.marks[cell] for cell in block if cell in self.marks]
-            return Tile(float(self.values[cell]), min(found, key=_rank, default=Mark.NONE))
+            plain = Mark.PARTIAL if self.partial[cell] else Mark.NONE
+            return Tile(float(self.values[cell]), min(found, key=_rank, default=plain))
         lost = [_MARK_OF.get(self.surface.status(i, j), Mark.MISSING) for i, j in block]
         return Tile(None, min(lost, key=_rank))
 

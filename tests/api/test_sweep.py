@@ -18,7 +18,8 @@ from lrwd_sweep.cli import app
 from lrwd_sweep.engine import Pool
 from lrwd_sweep.errors import SpecMismatch, UsageError
 from lrwd_sweep.optimizer import optimizer_names
-from lrwd_sweep.store import Store
+from lrwd_sweep.recommend.advice import advice
+from lrwd_sweep.store import Store, open_store, read_results
 from lrwd_sweep.sweeping import Sweep
 from tests.api.sweeps import NAME, stored, tiny
 
@@ -155,6 +156,39 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_call_continues(interrupting:
     tiny(max_lanes=1, storage="whole.db")
     assert [trial for trial in stored() if trial in kept] == kept
     assert stored() == stored("whole.db")
+
+
+def test_an_interrupted_comparison_is_remembered_as_one(interrupting: list[int]) -> None:
+    interrupting.append(signal.SIGINT)
+    asked: dict[str, Any] = {"lr": "2^-7:2^-6", "weight_decay": [0.01, 0.1], "epochs": 2, "seeds": 2}
+    with pytest.raises(KeyboardInterrupt):
+        lrwd_sweep.compare(["adam", "adamw"], max_lanes=1, progress=False, **asked)
+    names = [NAME.replace("adamw", "adam"), NAME]
+    with open_store(None, write=False) as store:
+        assert store.latest() == names
+        results, _ = read_results(store, names)
+    begun, waiting = results
+    assert 0 < begun.surface.runs[0] < 8
+    assert waiting.surface.runs == (0, 8)
+    (only,) = advice(waiting, results)
+    assert only.command is not None
+    assert only.command[0] == "lrwd-sweep compare adam adamw"
+    whole = lrwd_sweep.compare(["adam", "adamw"], max_lanes=1, progress=False, **asked)
+    assert [len(study.frame) for study in whole.studies.values()] == [8, 8]
+
+
+def test_a_cap_is_given_by_keyword() -> None:
+    study = tiny(cap=2.5)
+    assert study.surface.cap == 2.5
+    assert lrwd_sweep.load(NAME).surface.cap == 2.5
+    assert lrwd_sweep.load(NAME, cap=1.5).surface.cap == 1.5
+    assert lrwd_sweep.load(NAME, metric="val_error").surface.cap == 0.9
+    assert study.direction == "minimize"
+    for wrong in ("2", float("nan"), True):
+        with pytest.raises(UsageError, match=r"cap .* is not a finite number; write for example cap=2.5"):
+            tiny(cap=wrong)
+    with pytest.raises(UsageError, match="maximize=True: a lower val_loss is better"):
+        lrwd_sweep.load(NAME, maximize=True)
 
 
 def test_sigterm_does_what_the_program_around_has_it_do(interrupting: list[int]) -> None:

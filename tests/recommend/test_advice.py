@@ -318,3 +318,68 @@ def test_an_absurdly_coarse_axis_is_no_problem() -> None:
     axis = (1e-300, 1e300)
     assert extended(axis, "high") == extended(axis, "low") == axis
     assert finer(axis) == (1e-300, 1.0, 1e300)
+
+
+def overfitting(x: float, y: float, seed: int) -> float:
+    """A cross-entropy above that of a uniform guess among ten, best at the smallest rate."""
+    return 3.0 + 0.1 * (x - CENTRE) + 0.02 * (y - CENTRE) ** 2 + 0.001 * seed
+
+
+def with_error(found: Result, error: float) -> Result:
+    """The same study, with this val_error in every lane."""
+    trials = [replace(t, metrics={**t.metrics, "val_error": error}) for t in found.trials]
+    return result(found.name, found.spec, "", trials)
+
+
+def test_a_network_that_overfits_is_not_sent_to_other_learning_rates() -> None:
+    found = with_error(trained(overfitting), 0.3)
+    assert found.best is not None
+    assert found.separability.on_edge == ("lr:low",)
+    first, *others = advice(found)
+    assert (
+        "the best val_loss, 2.7, is above that of a uniform guess, 2.3, though val_error is 0.3" in first.why
+    )
+    assert first.command == (f"lrwd-sweep report {found.name}", "--metric val_error")
+    assert not any("lr " in each.why for each in others)
+
+
+def test_a_network_that_knows_no_better_than_chance_does_not_overfit() -> None:
+    (first, *_) = advice(with_error(trained(overfitting), 0.9))
+    assert "extend lr downward" in first.why
+
+
+def test_no_cell_better_than_chance_is_said_of_errors_alone() -> None:
+    found = with_error(trained(overfitting), 0.9)
+    judged = result(found.name, found.spec, "", found.trials, metric="val_error")
+    (only,) = advice(judged)
+    assert only.why == "no cell has a val_error better than chance: extend lr, or train longer"
+
+
+def test_where_no_cell_is_better_than_the_given_cap_the_cap_is_named() -> None:
+    found = trained(lambda x, y, seed: math.nan if x > CENTRE else 3.0)
+    capped = result(found.name, replace(found.spec, given_cap=2.5), "", found.trials)
+    (only,) = advice(capped)
+    assert only == Advice(
+        "every cell diverged or is at or above the cap of 2.5: give another --cap, or train longer"
+    )
+
+
+def test_an_interrupted_comparison_is_continued_by_the_comparison() -> None:
+    adam = trained(separable, optimizer="adam")
+    adamw = trained(lambda x, y, seed: math.inf if seed else 0.1)
+    (only,) = advice(adamw, [adam, adamw])
+    assert only.command is not None
+    assert only.command[0] == "lrwd-sweep compare adam adamw"
+    (alone,) = advice(adamw)
+    assert alone.command is not None
+    assert alone.command[0] == "lrwd-sweep grid"
+
+
+def test_more_seeds_of_compared_studies_are_trained_by_the_comparison() -> None:
+    rng = np.random.default_rng(0)
+    noisy = trained(lambda x, y, seed: separable(x, y, seed) + rng.normal(0, 0.02), seeds=1)
+    adam = trained(separable, optimizer="adam", seeds=1)
+    (more,) = (each for each in advice(noisy, [adam, noisy]) if "add seeds" in each.why)
+    assert more.command is not None
+    assert more.command[0] == "lrwd-sweep compare adam adamw"
+    assert "--seeds 5" in more.command

@@ -13,9 +13,10 @@ from lrwd_sweep.catalog import AUGMENTATIONS, DATA_SETS, METRICS, NETWORKS, PREC
 from lrwd_sweep.lattice import Lattice, parse_axis
 from lrwd_sweep.optimizer import Optimizer, optimizer_names
 from lrwd_sweep.preset import DEFAULT, find_preset
-from lrwd_sweep.recommend.command import axis_text, command
+from lrwd_sweep.recommend.command import axis_text, command, compare_command, report_command
 from lrwd_sweep.schedule import Schedule
 from lrwd_sweep.spec import Kind, StudySpec
+from lrwd_sweep.task import Task
 from lrwd_sweep.training import MomentumForm, Training
 from tests.command_line import understood
 
@@ -63,6 +64,7 @@ specs = st.builds(
     st.integers(1, 9).map(lambda count: tuple(range(count))),
     st.sampled_from(sorted(METRICS)),
     trainings,
+    given_cap=st.none() | st.floats(allow_nan=False, allow_infinity=False),
 )
 printable = st.text(min_size=1).filter(lambda text: text.isprintable() and bool(text.strip()))
 
@@ -156,3 +158,43 @@ def test_an_axis_is_read_as_it_was(axis: tuple[float, ...]) -> None:
 def test_a_range_with_values_beside_it_stays_a_range() -> None:
     text = "0,0.001,0.01:0.9:9,2.5,6"
     assert axis_text(parse_axis(text, "wd")) == text
+
+
+def test_studies_that_differ_in_their_optimizer_are_compared_by_one_command() -> None:
+    lattice = Lattice((0.1, 0.2), (0.25, 0.5))
+    specs = [replace(default(name), lattice=lattice, given_cap=2.5) for name in ("sgd", "sgdw")]
+    found = compare_command({spec.default_name: spec for spec in specs}, "my store.db", "data")
+    assert found is not None
+    assert " ".join(found) == (
+        "lrwd-sweep compare sgd sgdw --lr 0.1,0.2 --wd 2^-2,2^-1 --cap 2.5 --data-dir data "
+        "--storage 'my store.db'"
+    )
+
+
+def test_default_axes_are_left_out_of_a_comparison() -> None:
+    specs = {spec.default_name: spec for spec in map(default, ("adam", "adamw"))}
+    assert compare_command(specs) == ("lrwd-sweep compare adam adamw",)
+
+
+def test_a_preset_is_compared_by_its_name() -> None:
+    task = Task(preset="fig2-mini")
+    assert compare_command(task.compared(())) == ("lrwd-sweep compare --preset fig2-mini",)
+
+
+def test_no_command_compares_what_differs_otherwise_or_is_named() -> None:
+    adam, adamw = default("adam"), default("adamw")
+    assert compare_command({adam.default_name: adam}) is None
+    longer = replace(adamw, seeds=tuple(range(9)))
+    assert compare_command({adam.default_name: adam, longer.default_name: longer}) is None
+    assert compare_command({adam.default_name: adam, "mine": adamw}) is None
+    search = replace(adamw, kind=Kind.TPE)
+    assert compare_command({adam.default_name: adam, search.default_name: search}) is None
+
+
+def test_a_report_in_another_metric_has_a_command() -> None:
+    assert report_command("a b", "val_error", "s.db") == (
+        "lrwd-sweep report 'a b'",
+        "--metric val_error",
+        "--storage s.db",
+    )
+    assert report_command("a\nb", "val_error", None) == ()

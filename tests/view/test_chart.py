@@ -112,3 +112,15 @@ def test_hostile_names_are_harmless(encoding: str) -> None:
     found = Chart.of(HOSTILE, HOSTILE, HOSTILE, [Series(HOSTILE, EPOCHS, EPOCHS)], joined=True)
     assert found is not None
     assert not {"\x1b", "\u202e", "\x9b"} & set(drawn(found, 200, encoding))
+
+
+@pytest.mark.parametrize("absurd", [6e15, -6e15])
+def test_one_absurd_point_leaves_the_axis_to_the_others(absurd: float) -> None:
+    losses = 2.0 / EPOCHS
+    losses[3] = absurd
+    found = Chart.of("one seed", "val_loss", "epoch", [Series("a", EPOCHS, losses)], joined=True)
+    assert found is not None
+    assert found.y.high <= 2.0
+    assert found.y.low > 0
+    assert found.title.endswith("one seed; points far off are drawn on the rim")
+    assert (found.x.low, found.x.high) == (1.0, 30.0)

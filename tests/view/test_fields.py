@@ -53,7 +53,7 @@ def test_what_is_not_as_usual_is_said(optimizer: str, training: dict[str, Any], 
 
 def test_what_is_as_usual_is_not_said() -> None:
     assert described("rmsprop") == (
-        "digits, mlp-norm, cosine schedule, 60 epochs, batch 64; 4 cells × 1 seed; 4 missing"
+        "digits, mlp-norm, cosine schedule, 60 epochs, batch 64; 4 cells × 1 seed; 0 of 4 runs; 4 missing"
     )
 
 

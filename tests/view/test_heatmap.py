@@ -136,8 +136,11 @@ def test_partial_lattice_shows_the_mean_of_the_seeds_that_are_there() -> None:
     values = np.full((2, 2, 2), np.nan)
     values[1, 0] = [0.25, np.nan]
     values[0, 1] = [0.5, 0.7]
-    assert ".250" in drawn(Heatmap(surface(values), "t", partial=True))
-    assert ".250" not in drawn(Heatmap(surface(values), "t"))
+    text = drawn(Heatmap(surface(values), "t"))
+    assert ".250~" in text
+    assert ".600★" in text, "the better cell lacks a seed and counts for nothing"
+    assert "mean of the seeds so far" in text
+    assert "~ dim: some seeds are missing (3 of 8 runs)" in text
 
 
 def test_numbers_too_long_for_a_cell_are_written_above_the_best() -> None:

@@ -183,6 +183,8 @@ def test_marks_are_signs_and_not_colours_alone() -> None:
     ink = all_of(parsed(page([study()])), "g", "ink")[0]
     assert len(all_of(ink, "path", "star")) == 1
     assert len(all_of(ink, "rect", "ring")) == 10
+    assert [node.text for node in all_of(ink, "text") if str(node.text).endswith("~")] == [".415~"]
+    ink = all_of(parsed(page([study(seeds=1)])), "g", "ink")[0]
     glyphs = [node.text for node in all_of(ink, "text", "none")]
     assert sorted(str(glyph) for glyph in glyphs) == ["!", "·", "×"]
 

@@ -151,7 +151,7 @@ def test_markdown_lattice_has_one_row_per_learning_rate_and_a_star() -> None:
     rows = [line for line in text.splitlines() if line.startswith("| 2⁻")]
     assert [row.count("|") for row in rows] == [7] * 5
     assert sum(row.count("★") for row in rows) == 1
-    assert rows[-1].split(" | ")[1:4] == ["×", "!", "·"]
+    assert rows[-1].split(" | ")[1:4] == ["×", "!", ".41~"]
 
 
 def rows_of(text: str) -> list[dict[str, str]]:

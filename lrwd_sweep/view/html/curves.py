@@ -145,7 +145,7 @@ def _chosen(result: Result) -> Iterator[tuple[str, Place]]:
     yield "centre", (len(surface.lr) // 2, first + (len(surface.weight_decay) - first) // 2)
     best = surface.best()
     if best is not None:
-        worst = int(np.argmax(np.where(surface.inside, surface.mean, -np.inf)))
+        worst = int(np.argmax(np.where(surface.inside, surface.minimized().mean, -np.inf)))
         yield "worst", divmod(worst, len(surface.weight_decay))
         yield "best", best
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lrwd_sweep.result import Candidate, Result
+from lrwd_sweep.result import Candidate, Result, at_cap
 from lrwd_sweep.surface import Float, Surface
 from lrwd_sweep.view.fields import lattice_value, with_error
 from lrwd_sweep.view.notation import UNICODE, axis_labels, short_decimal
 from lrwd_sweep.view.plain import plain
-from lrwd_sweep.view.ramp import Rgb, colour, text_on
+from lrwd_sweep.view.ramp import Rgb, colour, dimmed, text_on
 from lrwd_sweep.view.scale import Numbers, Scale
 from lrwd_sweep.view.tiles import Mark, Ridge, Tile, Tiles
 
@@ -27,6 +27,7 @@ _LETTER, _LINE = 6.6, 14  # room that a label takes
 _MARKS = {
     Mark.BEST: "best",
     Mark.TOP: "top",
+    Mark.PARTIAL: "partial",
     Mark.DIVERGED: "diverged",
     Mark.FAILED: "failed",
     Mark.MISSING: "missing",
@@ -86,7 +87,7 @@ class Drawing:
     ) -> Drawing:
         """Lay out a result's lattice on a colour scale that it may share with others.
 
-        Unless lower values are better, no cell is marked and there is no ridge.
+        Unless values are `ranked`, one end being better, no cell is marked and there is no ridge.
         """
         surface = result.surface
         grid = _Grid.of(surface)
@@ -168,6 +169,8 @@ def _squares(
         i = grid.rows - 1 - place
         for j, tile in enumerate(row):
             rgb = None if tile.value is None or scale is None else colour(scale.goodness(tile.value))
+            if rgb is not None and tile.mark is Mark.PARTIAL:
+                rgb = dimmed(rgb)
             yield Square(
                 row=i,
                 column=j,
@@ -186,7 +189,7 @@ def _squares(
 def _value(tile: Tile, numbers: Numbers | None) -> str:
     if tile.value is None:
         return _GLYPHS[tile.mark]
-    return numbers.text(tile.value) if numbers else ""
+    return numbers.text(tile.value) + UNICODE.partial * (tile.mark is Mark.PARTIAL) if numbers else ""
 
 
 def reading(result: Result, i: int, j: int, tile: Tile) -> str:
@@ -199,7 +202,8 @@ def reading(result: Result, i: int, j: int, tile: Tile) -> str:
         {Ridge.CARRIES: "best of its row", Ridge.APART: "best of its row, not in the slope"}.get(
             tile.ridge, ""
         ),
-        "does not count: at chance level" if tile.value is not None and surface.out[i, j] else "",
+        f"does not count: {at_cap(result, surface)}" if tile.value is not None and surface.out[i, j] else "",
+        "some seeds are missing" if tile.mark is Mark.PARTIAL else "",
     ]
     if tile.value is None:
         value = str(surface.status(i, j))

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lrwd_sweep.result import Result
+from lrwd_sweep.trial import Direction
 from lrwd_sweep.view.html.lattice import hexadecimal
+from lrwd_sweep.view.legend import runs_of, seeds_of
 from lrwd_sweep.view.notation import UNICODE
 from lrwd_sweep.view.ramp import colour
 from lrwd_sweep.view.scale import Numbers, Scale
@@ -37,24 +39,26 @@ class Legend:
     metric: str
     seeds: str
     colours: tuple[str, ...]  # from the best to the dark end
-    low: str
-    high: str
-    clipped: bool
+    bright: str  # what stands at either end
+    dark: str
     numbers: str
+    partial: str  # how many of the runs are there, where some cells lack seeds
 
     @classmethod
     def of(cls, metric: str, results: Sequence[Result], *, ranked: bool = True) -> Legend:
         scale = scale_of(metric, results, ranked=ranked)
         numbers = numbers_of(scale)
-        counts = sorted({len(r.surface.seeds) for r in results if r.surface.metric == metric})
+        surfaces = [result.surface for result in results if result.surface.metric == metric]
+        bright, dark = scale.ends if scale else ("", "")
+        higher = ranked and surfaces[0].direction is Direction.MAXIMIZE
         return cls(
             metric,
-            "one seed" if counts == [1] else f"mean of {' or '.join(map(str, counts))} seeds",
+            seeds_of(surfaces) + ", higher is better" * higher,
             tuple(hexadecimal(colour(1 - k / (_RAMP - 1))) for k in range(_RAMP)) if scale else (),
-            scale.written(scale.low) if scale else "",
-            scale.written(scale.high) if scale else "",
-            bool(scale and scale.clipped),
+            bright,
+            dark,
             numbers.meaning(metric, scale, UNICODE)
             if scale and numbers
             else f"{metric}: no cell has a value",
+            runs_of(surfaces) if any(surface.partial.any() for surface in surfaces) else "",
         )

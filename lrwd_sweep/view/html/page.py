@@ -65,7 +65,7 @@ def html(
         slopes=SlopeAxis.of(results),
         gates=outcome_rows(outcomes, results),
         gate_headings=OUTCOME_HEAD,
-        advised=[(title(result, results), result, recommendations(result)) for result in results],
+        advised=[(title(result, results), result, recommendations(result, results)) for result in results],
         best=best_rows(results),
         separability=separability_rows(results),
         shown=[Shown.of(picture) for picture in shown],
