@@ -14,7 +14,7 @@ from lrwd_sweep.cli.group import group
 from lrwd_sweep.cli.parse import one_of
 from lrwd_sweep.cli.study_run import show
 from lrwd_sweep.cli.transfer import Name, export, import_
-from lrwd_sweep.errors import NothingToReport, UsageError
+from lrwd_sweep.errors import NothingToReport, StoreError, UsageError
 from lrwd_sweep.view import consoles
 from lrwd_sweep.view.consoles import note
 from lrwd_sweep.view.plain import plain
@@ -37,7 +37,7 @@ def list_(
     ] = ListFormat.TABLE,
     storage: options.Storage = None,
 ) -> None:
-    """List every study with its optimizer and the state of its cells."""
+    """List every study with its optimizer and the state of its cells, or why it cannot be read."""
     from lrwd_sweep.cli.listing import study_document, study_table
     from lrwd_sweep.store import open_store
 
@@ -49,6 +49,9 @@ def list_(
         consoles.stdout().print(study_table(summaries))
     else:
         raise NothingToReport("the store holds no study yet; run lrwd-sweep compare adam adamw first")
+    if damaged := [summary.unreadable for summary in summaries if summary.damaged]:
+        more = f" (and {len(damaged) - 1} more, see the list)" * (len(damaged) > 1)
+        raise StoreError(damaged[0] + more)
 
 
 @studies.command("show", short_help="Show one study, as `report STUDY` does.")
@@ -70,7 +73,7 @@ def delete(
     from lrwd_sweep.store import open_store
 
     with open_store(storage, write=False) as store:
-        lanes = len(store.trials(name))
+        lanes = store.count_lanes(name)
     if not yes and not _agreed(f"delete {name} with {lanes} lanes?"):
         note(f"kept {name}")
         return
