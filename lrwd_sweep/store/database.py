@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -28,6 +29,14 @@ IMMEDIATE = {"begin": "BEGIN IMMEDIATE"}  # execution option of a write: takes i
 
 _log = logging.getLogger(__name__)
 
+_WRITE = "write sqlite:///FILE.db (three slashes) or a path such as runs/a.db"
+_SCHEME = re.compile(r"\s*(?P<name>[A-Za-z][A-Za-z0-9+.-]+):/")  # one letter is a drive of Windows
+# Where a URL that lost its scheme or slashes has user and password, or settings of a connection say them.
+_SECRET = re.compile(
+    r"^[\s'\"/]*(?:[^/]*:[^/]*(?:@|:/)|[^/]*@[^/]*:\d)|:/+[^/]*@"
+    r"|(?:^|[?&;,\s])(?:user(?:name)?|pass(?:word|wd)?|pwd|token|secret)\s*=",
+    re.IGNORECASE,
+)
 _RESTORE = "restore it from a copy, or choose another file with --storage"
 _SMALL_TABLES = ("lrwd_sweep_schema", "studies", "comparisons")  # whose pages are looked through at opening
 
@@ -46,26 +55,33 @@ _MEANING = {  # by the beginning of SQLite's error name
 def locate(url: str | None) -> Path:
     """The file that `--storage`, else LRWD_STORAGE, else the default names: a path or `sqlite:///PATH`.
 
-    Raises StoreError for another scheme, or when no file is named.
+    Raises StoreError for another scheme, or when no file is named. What may hold a password is not shown.
     """
     text = (os.environ.get(VARIABLE) or DEFAULT_FILE) if url is None else url
-    if "://" not in text:
-        if not text.strip() or text == ":memory:":
-            raise StoreError(f"--storage {text!r} names no file; write a path such as runs/a.db")
-        return Path(text).expanduser()
-    scheme = text.split("://")[0]
-    if scheme not in ("sqlite", "sqlite+pysqlite"):
-        # The rest of the URL may hold a password.
-        raise StoreError(f"storage scheme {scheme!r} is not known; write sqlite:///FILE.db or a plain path")
+    given = VARIABLE if url is None else "--storage"
+    plain = unquote(unquote(text))  # as it is meant where somebody encoded it
+    path = text
+    if scheme := _SCHEME.match(plain):
+        if scheme["name"].lower() not in ("sqlite", "sqlite+pysqlite"):
+            raise StoreError(f"storage scheme {scheme['name']!r} is not known; {_WRITE}")
+        path = _path_of(text, given)
+    elif "://" in plain or not text.strip() or text == ":memory:":
+        raise StoreError(f"{given} names no file; {_WRITE}")
+    if _SECRET.search(unquote(unquote(path))):
+        raise StoreError(f"{given} holds a user or a password and names no file; {_WRITE}")
+    return Path(path).expanduser()
+
+
+def _path_of(url: str, given: str) -> str:
+    """The file of an SQLite URL. Raises StoreError."""
     try:
-        parsed = make_url(text)
-    except ArgumentError:
-        raise StoreError(f"--storage {text!r} is no URL; write sqlite:///FILE.db or a plain path") from None
-    if parsed.database in (None, "", ":memory:") or parsed.host or parsed.query:
-        raise StoreError(
-            f"--storage {text!r} does not name just a file; write sqlite:///FILE.db (three slashes) or a path"
-        )
-    return Path(str(parsed.database)).expanduser()
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise StoreError(f"{given} is no URL of a file; {_WRITE}") from None
+    beside = (parsed.host, parsed.username, parsed.password, parsed.query)
+    if parsed.database in (None, "", ":memory:") or any(beside):
+        raise StoreError(f"{given} does not name just a file; {_WRITE}")
+    return str(parsed.database)
 
 
 @contextmanager

@@ -106,11 +106,15 @@ class Store:
 
     def delete_study(self, name: str) -> None:
         """Remove a study with all its trials, readable or not. Raises UnknownName."""
-        with self._writing() as session:
-            row = studies.get_listed(session, name)
-            if summary(session, row).damaged:
+        try:
+            with self._writing() as session:
+                row = studies.get_listed(session, name)
+                session.execute(delete(StudyRow).where(StudyRow.id == row.id))
+        except StoreError:  # damaged indexes do not lead to all that goes with it
+            with self._writing() as session:
+                row = studies.get_listed(session, name)
                 trials.remove_lanes(session, row.id)
-            session.execute(delete(StudyRow).where(StudyRow.id == row.id))
+                session.execute(delete(StudyRow).where(StudyRow.id == row.id))
 
     def drop_damaged(self, name: str) -> int:
         """Remove a study's damaged lanes, curves included, so that they are missing; how many these are.

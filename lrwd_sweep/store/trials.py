@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -25,7 +25,7 @@ from lrwd_sweep.store.studies import Row, update_study
 from lrwd_sweep.trial import Status, Trial
 
 Lane = tuple[Cell, int]  # what a trial is unique by within its study: cell and seed
-Curves = list[tuple[bytes, bytes]]  # name and values, in the order of the names
+Curves = list[tuple[bytes, bytes]]  # name and values
 
 # Written out: SQLAlchemy takes longer to make up ten thousand rows of these than SQLite to store them.
 FIND_LANE = """
@@ -115,10 +115,9 @@ def insert_trials(session: Session, study: Row, trials: Sequence[Trial]) -> list
 
 def drop_damaged(session: Session, study: Row) -> int:
     """Remove the lanes that are not what was stored, curves included; how many the study lacks by that."""
-    found = _find(session, TrialRow.study_id + 0 == study.id, _trial, curves=True)  # by no index
-    if found.is_all_of(study):
-        return 0
-    remove(session, [row.id for row in found.damaged])
+    mine = TrialRow.study_id + 0 == study.id  # which no index can answer; these may be damaged too
+    found = _find(session, mine, _trial, _read_curves(session, CurveRow.trial_id + 0 == TrialRow.id, mine))
+    _remove(session, [row.id for row in found.damaged])
     lanes, whole = len(found.sound), checksums.total(found.checksums)
     update_study(session, replace(study, lanes=lanes, lanes_checksum=whole))
     return max(len(found.damaged), study.lanes - lanes)
@@ -132,11 +131,12 @@ def count_lanes(session: Session, study: int) -> int:
 
 def remove_lanes(session: Session, study: int) -> None:
     """Remove all the trials of a study, damaged as they may be."""
-    remove(session, list(session.scalars(select(TrialRow.id).where(TrialRow.study_id + 0 == study))))
+    _remove(session, list(session.scalars(select(TrialRow.id).where(TrialRow.study_id + 0 == study))))
 
 
-def remove(session: Session, keys: Sequence[int]) -> None:
-    """Remove trials by row, though the indexes may no longer say where they are."""
+def _remove(session: Session, keys: Sequence[int]) -> None:
+    """Remove trials by row, though indexes may not say what the rows do; they are made anew."""
+    mended = _reindexed(session)  # unless a damaged row has the lane of another one
     run = session.connection().exec_driver_sql
     run("PRAGMA writable_schema = ON")  # otherwise an index without the row's entry ends the deletion
     try:
@@ -144,11 +144,19 @@ def remove(session: Session, keys: Sequence[int]) -> None:
         run("DELETE FROM curves WHERE trial_id NOT IN (SELECT id FROM trials)")
     finally:
         run("PRAGMA writable_schema = OFF")
+    if not mended and not _reindexed(session):
+        raise Damaged("more than this study is damaged; study list says what, remove that first")
+
+
+def _reindexed(session: Session) -> bool:
+    """Whether the indexes could be made anew, each key being there once."""
     try:
-        for table in ("studies", "trials", "curves"):
-            run(f"REINDEX {table}")
+        with session.begin_nested():
+            for table in ("studies", "trials", "curves"):
+                session.connection().exec_driver_sql(f"REINDEX {table}")
     except IntegrityError:
-        raise Damaged("more than this study is damaged; study list says what, remove that first") from None
+        return False
+    return True
 
 
 def _stored_lanes(session: Session, study: Row, trials: Sequence[Trial]) -> dict[Lane, tuple[int, int, int]]:
@@ -198,7 +206,9 @@ def _read_all(
     session: Session, study: Row, read: Callable[[_Row, Curves], _Read], *, curves: bool = False
 ) -> list[_Read]:
     """What `read` makes of every lane. Raises Damaged, naming a lane."""
-    found = _find(session, TrialRow.study_id == study.id, read, curves=curves)
+    mine = TrialRow.study_id == study.id
+    curves_of = _read_curves(session, CurveRow.trial_id == TrialRow.id, mine) if curves else None
+    found = _find(session, mine, read, curves_of)
     if found.is_all_of(study):
         return found.sound
     if not found.damaged:
@@ -218,19 +228,22 @@ def _damaged(study: Row, what: str) -> Damaged:
 
 
 def _find(
-    session: Session, where: ColumnElement[bool], read: Callable[[_Row, Curves], _Read], *, curves: bool
+    session: Session,
+    where: ColumnElement[bool],
+    read: Callable[[_Row, Curves], _Read],
+    curves_of: Mapping[int, Curves] | None,
 ) -> _Found[_Read]:
-    """The lanes in the order of storing, told apart by their checksums."""
+    """The lanes in the order of storing, told apart by their checksums, and by those of curves if given."""
     found: _Found[_Read] = _Found([], [], [])
-    curves_of = _read_curves(session, where) if curves else {}
     for values in session.execute(select(*_COLUMNS).where(where).order_by(TrialRow.id)):
         row = _Row(*values)
-        mine = curves_of.get(row.id, [])
+        curves = [] if curves_of is None else sorted(curves_of.get(row.id, []))
         try:
-            if not _is_sound(row) or (curves and row.curves_checksum != checksums.of_curves(mine)):
+            right = curves_of is None or row.curves_checksum == checksums.of_curves(curves)
+            if not right or not _is_sound(row):
                 found.damaged.append(row)
                 continue
-            found.sound.append(read(row, mine))
+            found.sound.append(read(row, curves))
             found.checksums.append(row.checksum)
         except _SENSELESS:
             found.damaged.append(row)
@@ -259,12 +272,12 @@ def _trial(row: _Row, curves: Curves) -> Trial:
     )
 
 
-def _read_curves(session: Session, where: ColumnElement[bool]) -> dict[int, Curves]:
+def _read_curves(session: Session, *where: ColumnElement[bool]) -> dict[int, Curves]:
+    """Curves by trial; `where` joins the two tables."""
     rows = session.execute(
-        select(CurveRow.trial_id, cast(CurveRow.name, LargeBinary), CurveRow.values)
-        .join(TrialRow, TrialRow.id == CurveRow.trial_id)
-        .where(where)
-        .order_by(CurveRow.trial_id, CurveRow.name)
+        select(CurveRow.trial_id, cast(CurveRow.name, LargeBinary), cast(CurveRow.values, LargeBinary)).where(
+            *where
+        )
     )
     found: dict[int, Curves] = {}
     for trial, name, values in rows:
