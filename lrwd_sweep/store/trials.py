@@ -144,7 +144,7 @@ def _remove(session: Session, keys: Sequence[int]) -> None:
         run("DELETE FROM curves WHERE trial_id NOT IN (SELECT id FROM trials)")
     finally:
         run("PRAGMA writable_schema = OFF")
-    if not mended and not _reindexed(session):
+    if keys and not mended and not _reindexed(session):
         raise Damaged("more than this study is damaged; study list says what, remove that first")
 
 

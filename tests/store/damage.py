@@ -15,10 +15,9 @@ from lrwd_sweep.store import studies as rows
 
 def execute(path: Path, *statements: str) -> None:
     """Change a store behind its back."""
-    connection = sqlite3.connect(path)
+    connection = sqlite3.connect(path, isolation_level=None)
     for statement in statements:
         connection.execute(statement)
-    connection.commit()
     connection.close()
 
 
