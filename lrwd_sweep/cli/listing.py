@@ -31,7 +31,7 @@ def study_document(summaries: Sequence[StudySummary]) -> dict[str, Any]:
 
 
 def study_table(summaries: Sequence[StudySummary]) -> Table:
-    """One row per study; of one that cannot be read, the reason."""
+    """One row per study, also for one that cannot be read."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("study", overflow="fold")
     for name in ("optimizer", "created", "cells"):
@@ -42,7 +42,7 @@ def study_table(summaries: Sequence[StudySummary]) -> Table:
         )
         cells = f"{summary.counts['cells']}: {states or 'none trained'}"
         if summary.unreadable:
-            cells = f"unreadable: {plain(summary.unreadable)}"
+            cells = "damaged" if summary.damaged else "unreadable"
         table.add_row(
             *map(Text, (plain(summary.name), plain(summary.optimizer), summary.created[:16], cells))
         )

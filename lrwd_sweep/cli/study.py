@@ -37,7 +37,7 @@ def list_(
     ] = ListFormat.TABLE,
     storage: options.Storage = None,
 ) -> None:
-    """List every study with its optimizer and the state of its cells, or why it cannot be read."""
+    """List every study with its optimizer and the state of its cells, or say why it cannot be read."""
     from lrwd_sweep.cli.listing import study_document, study_table
     from lrwd_sweep.store import open_store
 
@@ -47,11 +47,14 @@ def list_(
         typer.echo(json.dumps(study_document(summaries), indent=2, allow_nan=False))
     elif summaries:
         consoles.stdout().print(study_table(summaries))
+        for summary in summaries:
+            if summary.unreadable and not summary.damaged:
+                note(summary.unreadable)
     else:
         raise NothingToReport("the store holds no study yet; run lrwd-sweep compare adam adamw first")
+    # Told last of all, and by the exit code: what is listed is right.
     if damaged := [summary.unreadable for summary in summaries if summary.damaged]:
-        more = f" (and {len(damaged) - 1} more, see the list)" * (len(damaged) > 1)
-        raise StoreError(damaged[0] + more)
+        raise StoreError("\n".join(damaged))
 
 
 @studies.command("show", short_help="Show one study, as `report STUDY` does.")

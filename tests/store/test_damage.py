@@ -73,8 +73,9 @@ def one_read(store: Store, read: Callable[[Store], object]) -> object:
         return one_line(refusal)
 
 
-def one_line(refusal: LrwdError) -> None:
+def one_line(refusal: LrwdError) -> object:
     assert "\n" not in str(refusal)
+    return None
 
 
 def agrees(found: list[object], expected: list[object]) -> bool:
