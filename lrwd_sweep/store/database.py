@@ -65,7 +65,9 @@ def locate(url: str | None) -> Path:
         if scheme["name"].lower() not in ("sqlite", "sqlite+pysqlite"):
             raise StoreError(f"storage scheme {scheme['name']!r} is not known; {_WRITE}")
         path = _path_of(text, given)
-    elif "://" in plain or not text.strip() or text == ":memory:":
+    elif not text.strip() or text == ":memory:":
+        raise StoreError(f"{given} {text!r} names no file; {_WRITE}")
+    elif "://" in plain:
         raise StoreError(f"{given} names no file; {_WRITE}")
     if _SECRET.search(unquote(unquote(path))):
         raise StoreError(f"{given} holds a user or a password and names no file; {_WRITE}")
