@@ -48,6 +48,7 @@ def sweep(
     data_dir: Storage | None = None,
     download: bool = False,
     progress: bool = True,
+    retrain_damaged: bool = False,
     **training: Unpack[TrainingOptions],
 ) -> Study:
     """Train one optimizer's (α, λ) lattice, several seeds per cell: `lrwd-sweep grid` in this process.
@@ -56,14 +57,15 @@ def sweep(
     is text, as "2^-12:2^-2", or its values. From the value `cap` of the metric on a cell is out, as if it had
     diverged. `storage` is a file, by default $LRWD_STORAGE, else
     `lrwd-sweep.db` here, as for the command line: what it holds is not trained again, and a larger lattice or
-    more seeds extend the study. `progress` is told on stderr. Ctrl-C is KeyboardInterrupt between two steps;
+    more seeds extend the study. `retrain_damaged` trains lanes again whose stored results are damaged, which
+    otherwise is a StoreError. `progress` is told on stderr. Ctrl-C is KeyboardInterrupt between two steps;
     every finished pack is kept, and the same call continues.
 
     Raises UsageError (of which UnknownName and SpecMismatch), StoreError, DataError or DeviceError.
     """
     with in_keywords():
         task = _task(sweep, preset, lr, weight_decay, seeds, metric, cap, training)
-        place = _Place(storage, device, max_lanes, _files(data_dir, download), not progress)
+        place = _Place(storage, device, max_lanes, _files(data_dir, download), not progress, retrain_damaged)
         return _trained(task, Kind.GRID, optimizer, study_name, place, Trainer.grid)
 
 
@@ -84,6 +86,7 @@ def tpe(
     data_dir: Storage | None = None,
     download: bool = False,
     progress: bool = True,
+    retrain_damaged: bool = False,
     **training: Unpack[TrainingOptions],
 ) -> Study:
     """Search the box of the axes with Optuna's TPE: `lrwd-sweep tpe` in this process.
@@ -93,7 +96,7 @@ def tpe(
     """
     with in_keywords():
         task = _task(tpe, preset, lr, weight_decay, seeds, metric, cap, training)
-        place = _Place(storage, device, max_lanes, _files(data_dir, download), not progress)
+        place = _Place(storage, device, max_lanes, _files(data_dir, download), not progress, retrain_damaged)
         points = whole("trials", trials, MOST_TRIALS)
         search = partial(Trainer.tpe, points=points)
         return _trained(task, Kind.TPE, optimizer, study_name, place, search)
@@ -114,6 +117,7 @@ def compare(
     data_dir: Storage | None = None,
     download: bool = False,
     progress: bool = True,
+    retrain_damaged: bool = False,
     **training: Unpack[TrainingOptions],
 ) -> Comparison:
     """Train the lattices of several optimizers (default: the preset's) and compare each with the first.
@@ -125,7 +129,7 @@ def compare(
         for name in names:
             refuse_other_than_text(optimizer=name)
         specs = _task(compare, preset, lr, weight_decay, seeds, metric, cap, training).compared(names)
-        place = _Place(storage, device, max_lanes, _files(data_dir, download), not progress)
+        place = _Place(storage, device, max_lanes, _files(data_dir, download), not progress, retrain_damaged)
         with place.trainer(list(specs.values())) as trainer:
             trainer.compare(specs)
             metric = next(iter(specs.values())).metric
@@ -183,6 +187,7 @@ class _Place:
     max_lanes: int | None
     files: DataFiles
     quiet: bool
+    retrain_damaged: bool
 
     @contextmanager
     def trainer(self, specs: Sequence[StudySpec]) -> Iterator[Trainer]:
@@ -193,7 +198,7 @@ class _Place:
         check_device(self.device)
         try:
             with open_store(_path(self.storage), write=True) as store:
-                yield Trainer(store, self.device, lanes, self.files, self.quiet)
+                yield Trainer(store, self.device, lanes, self.files, self.quiet, self.retrain_damaged)
         except Interrupted as stopped:
             if stopped.signal != signal.SIGINT:
                 signal.raise_signal(stopped.signal)  # it ends this process, unless the caller has other plans

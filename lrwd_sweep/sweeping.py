@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lrwd_sweep.engine import Pool
 from lrwd_sweep.lattice import Cell
-from lrwd_sweep.progress import PackDone, Watcher
+from lrwd_sweep.progress import Pack, PackDone, Watcher
 from lrwd_sweep.sampler import grid_cells, propose_cells
 from lrwd_sweep.spec import StudySpec
 from lrwd_sweep.store import Store
 from lrwd_sweep.trial import unfinished
+
+_log = logging.getLogger(__name__)
 
 MIN_ROUNDS = 4  # of a TPE search: in fewer it would be a random search
 
@@ -52,12 +55,29 @@ class Sweep:
             )
 
     def _train(self, cells: Sequence[Cell]) -> None:
-        todo = unfinished(cells, self.spec.seeds, self.store.finished(self.name))
-        if not todo:
-            return
-        packs = self.pool.plan(todo, self.max_lanes, self.spec.optimizer)
+        """Train what is missing of these cells, beside other processes that do the same."""
+        overtaken = False
+        while todo := unfinished(cells, self.spec.seeds, self.store.finished(self.name)):
+            packs = self.pool.plan(todo, self.max_lanes, self.spec.optimizer)
+            if overtaken:  # begin where the other process ends
+                packs = packs[::-1]
+            overtaken = self._train_packs(packs)
+            if not overtaken:
+                return
+
+    def _train_packs(self, packs: Sequence[Pack]) -> bool:
+        """Train and store the packs; True as soon as another process has stored lanes of one of them."""
         self.watcher.begin(packs)
         for event in self.pool.train(self.spec.optimizer, packs, self.should_stop):
+            kept = []
             if isinstance(event, PackDone):
-                self.store.add_trials(self.name, event.trials, self.spec)
+                kept = self.store.add_trials(self.name, event.trials, self.spec)
             self.watcher.happened(event)
+            if kept:
+                _log.info(
+                    "another process trains %s too: what it has stored is kept, this one goes on with what "
+                    "is missing",
+                    self.name,
+                )
+                return True
+        return False

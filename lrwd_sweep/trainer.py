@@ -32,6 +32,7 @@ class Trainer:
     max_lanes: int | None
     files: DataFiles
     quiet: bool = False
+    retrain_damaged: bool = False  # else a damaged lane is refused
 
     def grid(
         self, name: str, spec: StudySpec, title: str = "", together: Mapping[str, StudySpec] | None = None
@@ -42,6 +43,7 @@ class Trainer:
         """
         if self.store.find_study(name) is not None:
             self.store.begin_study(name, spec)
+            self._drop_damaged(name)
             cells = list(spec.lattice.cells())
             missing = sum(map(len, unfinished(cells, spec.seeds, self.store.finished(name)).values()))
             kept = len(cells) * len(spec.seeds) - missing
@@ -68,6 +70,7 @@ class Trainer:
         """Search until there are `points` points, and say so. Raises Interrupted after a signal."""
         if self.store.find_study(name) is not None:
             self.store.begin_study(name, spec)
+            self._drop_damaged(name)
             finished = self.store.finished(name)
             cells = {trial.cell for trial in self.store.trials(name)}
             whole = sum(all((cell, seed) in finished for seed in spec.seeds) for cell in cells)
@@ -76,6 +79,11 @@ class Trainer:
             if whole >= points and whole == len(cells):
                 return
         self._train(name, spec, points)
+
+    def _drop_damaged(self, name: str) -> None:
+        """Make damaged lanes missing ones, where that was asked for, and say so."""
+        if self.retrain_damaged and (dropped := self.store.drop_damaged(name)) and not self.quiet:
+            consoles.note(f"{name}: dropped {counted(dropped, 'damaged lane')}")
 
     def _train(
         self,

@@ -20,6 +20,7 @@ from lrwd_sweep.catalog import (
     find_network,
 )
 from lrwd_sweep.errors import UnknownName, UsageError
+from lrwd_sweep.image_folder import PREFIX
 from lrwd_sweep.optimizer import Optimizer, users_of
 from lrwd_sweep.own_code import canonical, is_own
 from lrwd_sweep.schedule import Schedule, Timetable
@@ -204,7 +205,10 @@ class Training:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """What `to_dict` wrote. Raises UsageError when a value no longer makes sense."""
+        """What `to_dict` wrote. Looks at no path that it names. Raises UsageError for a senseless value."""
+        data = str(values.get("data", ""))
+        if not values.get("sizes") and data.startswith(PREFIX):  # or they would be counted
+            raise UsageError(f"the sizes of {data} are not stored")
         sizes, code = values.get("sizes"), tuple(values.get("code", {}).items())
         found = sizes and DataSet(**{**sizes, "shape": tuple(sizes["shape"])})
         return cls(**{**values, "sizes": found, "code": code})

@@ -36,7 +36,9 @@ def understood(command_line: str) -> Understood:
         yield
 
     class Trainer:
-        def __init__(self, store: None, device: str, max_lanes: int | None, files: DataFiles) -> None:
+        def __init__(
+            self, store: None, device: str, max_lanes: int | None, files: DataFiles, *, retrain_damaged: bool
+        ) -> None:
             found.data_dir = files.folder
 
         def grid(self, name: str, spec: StudySpec) -> None:

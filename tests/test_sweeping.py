@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from lrwd_sweep.engine import Pool, Stopped
 from lrwd_sweep.errors import StoreError
-from lrwd_sweep.lattice import Lattice
+from lrwd_sweep.lattice import Cell, Lattice
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.progress import EpochDone, Pack, PackDone
 from lrwd_sweep.spec import Kind, StudySpec
@@ -69,7 +70,7 @@ def _sweep(
     return Sweep(name, spec, store, Pool(spec.training, "cpu"), log, max_lanes), log
 
 
-def _results(store: Store, name: str = "study") -> dict[object, Trial]:
+def _results(store: Store, name: str = "study") -> dict[tuple[Cell, int], Trial]:
     return {(trial.cell, trial.seed): trial for trial in store.trials(name, curves=True)}
 
 
@@ -127,6 +128,64 @@ def test_interrupted_sweep_continues_to_the_same_bits(store: Store, packs_before
     resumed.grid()
     assert log.lanes == 12 - kept
     assert _results(store) == _results(store, "whole")
+
+
+def _beside(
+    sweep: Sweep, others: dict[int, Sequence[Trial]], monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    """Let another process store lanes before the sweep's n-th pack is stored."""
+    add, number = sweep.store.add_trials, itertools.count()
+
+    def add_beside(*given: Any) -> list[Any]:
+        add(sweep.name, others.get(next(number), []))
+        return add(*given)
+
+    monkeypatch.setattr(sweep.store, "add_trials", add_beside)
+    caplog.set_level("INFO", "lrwd_sweep")
+
+
+def _marked(cells: Sequence[Cell], seed: int) -> list[Trial]:
+    """Lanes as another process trained them, by their detail."""
+    return [Trial(cell, seed, Status.DIVERGED, detail="theirs") for cell in cells]
+
+
+def test_lanes_that_another_process_stores_meanwhile_are_kept_and_the_rest_is_trained(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _sweep(store, name="alone")[0].grid()
+    sweep, _ = _sweep(store, max_lanes=2)
+    cells = list(SPEC.lattice.cells())
+    theirs = _marked(cells[:3], 0)
+    _beside(sweep, {0: theirs}, monkeypatch, caplog)
+    sweep.grid()
+    found, alone = _results(store), _results(store, "alone")
+    lanes = {(trial.cell, trial.seed) for trial in theirs}
+    assert [found[lane].detail for lane in lanes] == ["theirs"] * 3
+    assert found.keys() == alone.keys()
+    assert all(found[lane] == alone[lane] for lane in found.keys() - lanes)
+    said = [text for text in caplog.messages if "another process trains study too" in text]
+    assert len(said) == 1
+
+
+def test_a_sweep_whose_last_lanes_another_process_stores_ends(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    sweep, _ = _sweep(store)
+    theirs = [trial for seed in SPEC.seeds for trial in _marked(list(SPEC.lattice.cells()), seed)]
+    _beside(sweep, {0: theirs}, monkeypatch, caplog)
+    sweep.grid()
+    assert {trial.detail for trial in store.trials("study")} == {"theirs"}
+
+
+def test_a_search_goes_on_beside_another_process(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    sweep, _ = _tpe(store)
+    _beside(sweep, {1: _marked([Cell(0.01, 0.005)], 0)}, monkeypatch, caplog)
+    sweep.tpe(6)
+    points = {cell: {s for c, s in _results(store) if c == cell} for cell, _ in _results(store)}
+    assert len(points) >= 6
+    assert all(seeds == {0, 1} for seeds in points.values())
 
 
 def _tpe(store: Store, should_stop: Callable[[], bool] = lambda: False) -> tuple[Sweep, Log]:

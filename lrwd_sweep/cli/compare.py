@@ -31,6 +31,7 @@ def compare(
     data_dir: options.DataDir = None,
     download: options.Download = False,
     storage: options.Storage = None,
+    retrain_damaged: options.RetrainDamaged = False,
 ) -> None:
     """Train the lattices of several optimizers and compare them seed by seed: heatmaps, numbers, verdict.
 
@@ -44,6 +45,6 @@ def compare(
     from lrwd_sweep.store import open_store
 
     with open_store(storage, write=True) as store:
-        Trainer(store, device, max_lanes, files).compare(specs)
+        Trainer(store, device, max_lanes, files, retrain_damaged=retrain_damaged).compare(specs)
         show(store, list(specs), next(iter(specs.values())).metric, task.pictures, data_dir)
         refuse_failed(store, list(specs))

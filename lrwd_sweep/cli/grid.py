@@ -20,6 +20,7 @@ def grid(
     download: options.Download = False,
     study_name: options.StudyName = None,
     storage: options.Storage = None,
+    retrain_damaged: options.RetrainDamaged = False,
 ) -> None:
     """Train one optimizer's (α, λ) lattice, several seeds per cell, and report it.
 
@@ -36,6 +37,6 @@ def grid(
     name = task.name(spec) if study_name is None else study_name
     check_name(name)
     with open_store(storage, write=True) as store:
-        Trainer(store, device, max_lanes, files).grid(name, spec)
+        Trainer(store, device, max_lanes, files, retrain_damaged=retrain_damaged).grid(name, spec)
         show(store, [name], spec.metric, task.pictures, data_dir)
         refuse_failed(store, [name])

@@ -23,6 +23,7 @@ def study_document(summaries: Sequence[StudySummary]) -> dict[str, Any]:
                 "optimizer": summary.optimizer,
                 "created": summary.created,
                 "counts": dict(summary.counts),
+                **({"unreadable": summary.unreadable} if summary.unreadable else {}),
             }
             for summary in summaries
         ],
@@ -30,7 +31,7 @@ def study_document(summaries: Sequence[StudySummary]) -> dict[str, Any]:
 
 
 def study_table(summaries: Sequence[StudySummary]) -> Table:
-    """One row per study."""
+    """One row per study, also for one that cannot be read."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("study", overflow="fold")
     for name in ("optimizer", "created", "cells"):
@@ -40,6 +41,8 @@ def study_table(summaries: Sequence[StudySummary]) -> Table:
             f"{count} {state}" for state, count in summary.counts.items() if count and state != "cells"
         )
         cells = f"{summary.counts['cells']}: {states or 'none trained'}"
+        if summary.unreadable:
+            cells = "damaged" if summary.damaged else "unreadable"
         table.add_row(
             *map(Text, (plain(summary.name), plain(summary.optimizer), summary.created[:16], cells))
         )

@@ -306,6 +306,13 @@ MaxLanes = Annotated[
         help="At most N networks trained together as one pack (default: what suits cache and memory).",
     ),
 ]
+RetrainDamaged = Annotated[
+    bool,
+    typer.Option(
+        "--retrain-damaged",
+        help="Train lanes again whose stored results are damaged (default: such a study is refused).",
+    ),
+]
 StudyName = Annotated[
     str | None,
     typer.Option(

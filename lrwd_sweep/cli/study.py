@@ -14,7 +14,7 @@ from lrwd_sweep.cli.group import group
 from lrwd_sweep.cli.parse import one_of
 from lrwd_sweep.cli.study_run import show
 from lrwd_sweep.cli.transfer import Name, export, import_
-from lrwd_sweep.errors import NothingToReport, UsageError
+from lrwd_sweep.errors import NothingToReport, StoreError, UsageError
 from lrwd_sweep.view import consoles
 from lrwd_sweep.view.consoles import note
 from lrwd_sweep.view.plain import plain
@@ -37,7 +37,7 @@ def list_(
     ] = ListFormat.TABLE,
     storage: options.Storage = None,
 ) -> None:
-    """List every study with its optimizer and the state of its cells."""
+    """List every study with its optimizer and the state of its cells, or say why it cannot be read."""
     from lrwd_sweep.cli.listing import study_document, study_table
     from lrwd_sweep.store import open_store
 
@@ -47,8 +47,14 @@ def list_(
         typer.echo(json.dumps(study_document(summaries), indent=2, allow_nan=False))
     elif summaries:
         consoles.stdout().print(study_table(summaries))
+        for summary in summaries:
+            if summary.unreadable and not summary.damaged:
+                note(summary.unreadable)
     else:
         raise NothingToReport("the store holds no study yet; run lrwd-sweep compare adam adamw first")
+    # Told last of all, and by the exit code: what is listed is right.
+    if damaged := [summary.unreadable for summary in summaries if summary.damaged]:
+        raise StoreError("\n".join(damaged))
 
 
 @studies.command("show", short_help="Show one study, as `report STUDY` does.")
@@ -70,7 +76,7 @@ def delete(
     from lrwd_sweep.store import open_store
 
     with open_store(storage, write=False) as store:
-        lanes = len(store.trials(name))
+        lanes = store.count_lanes(name)
     if not yes and not _agreed(f"delete {name} with {lanes} lanes?"):
         note(f"kept {name}")
         return

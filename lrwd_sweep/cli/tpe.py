@@ -36,6 +36,7 @@ def tpe(
     download: options.Download = False,
     study_name: options.StudyName = None,
     storage: options.Storage = None,
+    retrain_damaged: options.RetrainDamaged = False,
 ) -> None:
     """Search (α, λ) with Optuna's TPE inside the box of the axes, a batch of points at a time.
 
@@ -52,6 +53,6 @@ def tpe(
     name = task.name(spec) if study_name is None else study_name
     check_name(name)
     with open_store(storage, write=True) as store:
-        Trainer(store, device, max_lanes, files).tpe(name, spec, trials)
+        Trainer(store, device, max_lanes, files, retrain_damaged=retrain_damaged).tpe(name, spec, trials)
         show(store, [name], spec.metric, data_dir=data_dir)
         refuse_failed(store, [name])

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import json
+import itertools
+import logging
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 
-from lrwd_sweep.errors import NothingToReport, StoreError
+from lrwd_sweep.errors import NothingToReport, StoreError, brief
+from lrwd_sweep.store.checksums import Damaged, Unreadable
 from lrwd_sweep.store.migrations import MIGRATIONS, migrate, schema_version
 
 DEFAULT_FILE = "lrwd-sweep.db"
@@ -24,10 +27,23 @@ BUSY_SECONDS = 30.0
 
 IMMEDIATE = {"begin": "BEGIN IMMEDIATE"}  # execution option of a write: takes its lock before it reads
 
+_log = logging.getLogger(__name__)
+
+_WRITE = "write sqlite:///FILE.db (three slashes) or a path such as runs/a.db"
+_SCHEME = re.compile(r"\s*(?P<name>[A-Za-z][A-Za-z0-9+.-]+):/")  # one letter is a drive of Windows
+# Where a URL that lost its scheme or slashes has user and password, or settings of a connection say them.
+_SECRET = re.compile(
+    r"^[\s'\"/]*(?:[^/]*:[^/]*(?:@|:/)|[^/]*@[^/]*:\d)|:/+[^/]*@"
+    r"|(?:^|[?&;,\s])(?:user(?:name)?|pass(?:word|wd)?|pwd|token|secret)\s*=",
+    re.IGNORECASE,
+)
+_RESTORE = "restore it from a copy, or choose another file with --storage"
+_SMALL_TABLES = ("lrwd_sweep_schema", "studies", "comparisons")  # whose pages are looked through at opening
+
 _MEANING = {  # by the beginning of SQLite's error name
     "SQLITE_BUSY": "is locked by another process; wait until that has finished, then repeat the command",
     "SQLITE_NOTADB": "is not an SQLite database; choose another file with --storage",
-    "SQLITE_CORRUPT": "is damaged; restore it from a copy, or choose another file with --storage",
+    "SQLITE_CORRUPT": f"is damaged; {_RESTORE}",
     "SQLITE_READONLY_ROLLBACK": "was left in the middle of a write; open it once where it can be written",
     "SQLITE_READONLY": "cannot be written; make it writable, or choose another file with --storage",
     "SQLITE_CANTOPEN": "cannot be opened; check its permissions, or choose another file with --storage",
@@ -39,26 +55,35 @@ _MEANING = {  # by the beginning of SQLite's error name
 def locate(url: str | None) -> Path:
     """The file that `--storage`, else LRWD_STORAGE, else the default names: a path or `sqlite:///PATH`.
 
-    Raises StoreError for another scheme, or when no file is named.
+    Raises StoreError for another scheme, or when no file is named. What may hold a password is not shown.
     """
     text = (os.environ.get(VARIABLE) or DEFAULT_FILE) if url is None else url
-    if "://" not in text:
-        if not text.strip() or text == ":memory:":
-            raise StoreError(f"--storage {text!r} names no file; write a path such as runs/a.db")
-        return Path(text).expanduser()
-    scheme = text.split("://")[0]
-    if scheme not in ("sqlite", "sqlite+pysqlite"):
-        # The rest of the URL may hold a password.
-        raise StoreError(f"storage scheme {scheme!r} is not known; write sqlite:///FILE.db or a plain path")
+    given = VARIABLE if url is None else "--storage"
+    plain = unquote(unquote(text))  # as it is meant where somebody encoded it
+    path = text
+    if scheme := _SCHEME.match(plain):
+        if scheme["name"].lower() not in ("sqlite", "sqlite+pysqlite"):
+            raise StoreError(f"storage scheme {scheme['name']!r} is not known; {_WRITE}")
+        path = _path_of(text, given)
+    elif not text.strip() or text == ":memory:":
+        raise StoreError(f"{given} {text!r} names no file; {_WRITE}")
+    elif "://" in plain:
+        raise StoreError(f"{given} names no file; {_WRITE}")
+    if _SECRET.search(unquote(unquote(path))):
+        raise StoreError(f"{given} holds a user or a password and names no file; {_WRITE}")
+    return Path(path).expanduser()
+
+
+def _path_of(url: str, given: str) -> str:
+    """The file of an SQLite URL. Raises StoreError."""
     try:
-        parsed = make_url(text)
-    except ArgumentError:
-        raise StoreError(f"--storage {text!r} is no URL; write sqlite:///FILE.db or a plain path") from None
-    if parsed.database in (None, "", ":memory:") or parsed.host or parsed.query:
-        raise StoreError(
-            f"--storage {text!r} does not name just a file; write sqlite:///FILE.db (three slashes) or a path"
-        )
-    return Path(str(parsed.database)).expanduser()
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise StoreError(f"{given} is no URL of a file; {_WRITE}") from None
+    beside = (parsed.host, parsed.username, parsed.password, parsed.query)
+    if parsed.database in (None, "", ":memory:") or any(beside):
+        raise StoreError(f"{given} does not name just a file; {_WRITE}")
+    return str(parsed.database)
 
 
 @contextmanager
@@ -66,13 +91,15 @@ def explained(path: Path) -> Iterator[None]:
     """Turn database errors into a StoreError of one line that names the file and the remedy."""
     try:
         yield
-    except json.JSONDecodeError as error:
+    except (Damaged, Unreadable) as error:
+        raise type(error)(f"store {str(path)!r}: {error}") from None
+    except UnicodeDecodeError as error:  # SQLite quotes what is damaged
         raise StoreError(f"store {str(path)!r} {_MEANING['SQLITE_CORRUPT']}") from error
     except (DBAPIError, sqlite3.Error) as error:
         cause = _first(error)
         name = getattr(cause, "sqlite_errorname", "")
         meaning = next((text for start, text in _MEANING.items() if name.startswith(start)), None)
-        raise StoreError(f"store {str(path)!r} {meaning or f'failed: {cause}'}") from error
+        raise StoreError(f"store {str(path)!r} {meaning or f'failed: {brief(cause)}; {_RESTORE}'}") from error
 
 
 def _first(error: BaseException) -> BaseException:
@@ -124,10 +151,13 @@ def _check_place(path: Path, url: str | None, *, write: bool) -> None:
         raise StoreError(f"store {str(path)!r} does not exist; check --storage and {VARIABLE}")
 
 
+def _place(path: Path) -> str:
+    return f"file:{quote(str(path.resolve()))}"
+
+
 def _engine(path: Path, *, write: bool) -> Engine:
     mode = "rwc" if write else "rw"  # SQLite opens a write-protected file under "rw" too, for reading
-    place = f"file:{quote(str(path.resolve()))}"
-    url = URL.create("sqlite", database=place, query={"mode": mode, "uri": "true"})
+    url = URL.create("sqlite", database=_place(path), query={"mode": mode, "uri": "true"})
     engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
 
     @event.listens_for(engine, "connect")
@@ -150,15 +180,53 @@ def _at_newest_schema(path: Path, engine: Engine, *, write: bool) -> Engine:
     try:
         if write:
             with engine.execution_options(**IMMEDIATE).begin() as connection:
+                version = schema_version(connection)
+                _look_through(connection, version)
+                if 0 < version < len(MIGRATIONS):
+                    _keep_copy(path, connection, version)
                 migrate(connection)
             return engine
         with engine.connect() as connection:
             version = schema_version(connection)
             if version == 0:
                 raise NothingToReport(f"store {str(path)!r} is empty; run lrwd-sweep compare first")
+            _look_through(connection, version)
             return engine if version == len(MIGRATIONS) else _migrated_copy(connection)
     except StoreError as error:
         raise StoreError(f"store {str(path)!r} {error}") from None
+
+
+def _look_through(connection: Connection, version: int) -> None:
+    """Raise StoreError when a small table has lost rows, which no checksum of a row can tell."""
+    for table in _SMALL_TABLES if version else ():
+        found = connection.exec_driver_sql(f"PRAGMA quick_check({table})").scalars().all()
+        if found != ["ok"]:
+            raise StoreError(_MEANING["SQLITE_CORRUPT"])
+
+
+def _keep_copy(path: Path, connection: Connection, version: int) -> None:
+    """Keep the store as it is beside itself, before it is migrated. The write lock is held."""
+    if connection.exec_driver_sql("PRAGMA quick_check").scalars().all() != ["ok"]:
+        raise StoreError(_MEANING["SQLITE_CORRUPT"])  # what is damaged would get checksums
+    stem = f"{path.resolve()}.schema{version}.backup"
+    names = itertools.chain([stem], (f"{stem}{n}" for n in itertools.count(2)))
+    kept = next(Path(name) for name in names if not os.path.lexists(name))
+    draft = Path(f"{stem}.part")  # a copy that was interrupted must not look like a whole one
+    draft.unlink(missing_ok=True)
+    try:
+        # By a connection of its own: one that is in a write cannot be copied from.
+        with (
+            closing(sqlite3.connect(f"{_place(path)}?mode=ro", uri=True)) as source,
+            closing(sqlite3.connect(draft)) as copy,
+        ):
+            source.backup(copy)
+        draft.rename(kept)
+    finally:
+        draft.unlink(missing_ok=True)
+    _log.warning(
+        "store %r is brought from schema %d to %d; as it was it is kept as %r",
+        *(str(path), version, len(MIGRATIONS), str(kept)),
+    )
 
 
 def _migrated_copy(source: Connection) -> Engine:

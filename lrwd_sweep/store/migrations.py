@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
+from itertools import groupby
 
 from sqlalchemy import Connection, inspect
 
 from lrwd_sweep.errors import StoreError
+from lrwd_sweep.store import checksums
 
 Migration = Callable[[Connection], None]
 
 MIGRATIONS: list[Migration] = []
+
+_DAMAGED = "is damaged; restore it from a copy, or choose another file with --storage"
 
 
 def migration(step: Migration) -> Migration:
@@ -65,6 +70,62 @@ def m002_snapshots(connection: Connection) -> None:
     connection.exec_driver_sql("ALTER TABLE trials ADD COLUMN snapshots JSON NOT NULL DEFAULT '{}'")
 
 
+@migration
+def m003_checksums(connection: Connection) -> None:
+    """A checksum for everything that is there, and the version that began a study."""
+    for table, column in (
+        ("studies", "version VARCHAR NOT NULL DEFAULT ''"),
+        ("studies", "lanes INTEGER NOT NULL DEFAULT 0"),
+        ("studies", "lanes_checksum BIGINT NOT NULL DEFAULT 0"),
+        ("studies", "checksum BIGINT NOT NULL DEFAULT 0"),
+        ("trials", "curves_checksum BIGINT NOT NULL DEFAULT 0"),
+        ("trials", "checksum BIGINT NOT NULL DEFAULT 0"),
+        ("comparisons", "checksum BIGINT NOT NULL DEFAULT 0"),
+    ):
+        connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {column}")
+    try:
+        _add_checksums(connection)
+    except (TypeError, struct.error):  # a value is not of its column's type
+        raise StoreError(_DAMAGED) from None
+
+
+def _add_checksums(connection: Connection) -> None:
+    read = connection.exec_driver_sql
+    curves = read('SELECT trial_id, CAST(name AS BLOB), CAST("values" AS BLOB) FROM curves ORDER BY trial_id')
+    of_curves = {
+        trial: checksums.of_curves((name, values) for _, name, values in found)
+        for trial, found in groupby(curves, key=lambda row: row[0])
+    }
+    without = checksums.of_curves([])
+    lanes: dict[int, list[int]] = {}
+    trials = []
+    for key, study, lr, weight_decay, seed, *texts in read(
+        """SELECT id, study_id, lr, weight_decay, seed, CAST(status AS BLOB), CAST(metrics AS BLOB),
+            CAST(detail AS BLOB), CAST(snapshots AS BLOB) FROM trials ORDER BY id"""
+    ):
+        curve = of_curves.get(key, without)
+        trials.append((curve, checksums.of_trial(key, study, lr, weight_decay, seed, curve, *texts), key))
+        lanes.setdefault(study, []).append(trials[-1][1])
+    studies = []
+    for key, *texts in read(
+        "SELECT id, CAST(name AS BLOB), CAST(spec AS BLOB), CAST(created AS BLOB) FROM studies"
+    ):
+        mine = lanes.get(key, [])
+        whole = checksums.total(mine)
+        studies.append((len(mine), whole, checksums.of_study(key, len(mine), whole, *texts, b""), key))
+    comparisons = [
+        (checksums.of_comparison(key, names), key)
+        for key, names in read("SELECT id, CAST(names AS BLOB) FROM comparisons")
+    ]
+    for statement, rows in (
+        ("UPDATE trials SET curves_checksum = ?, checksum = ? WHERE id = ?", trials),
+        ("UPDATE studies SET lanes = ?, lanes_checksum = ?, checksum = ? WHERE id = ?", studies),
+        ("UPDATE comparisons SET checksum = ? WHERE id = ?", comparisons),
+    ):
+        if rows:
+            connection.exec_driver_sql(statement, rows)
+
+
 def schema_version(connection: Connection) -> int:
     """How many migrations this database has seen; 0 for an empty one.
 
@@ -77,7 +138,7 @@ def schema_version(connection: Connection) -> int:
         raise StoreError("is the database of another program; choose another file with --storage")
     version = connection.exec_driver_sql("SELECT max(version) FROM lrwd_sweep_schema").scalar_one()
     if not isinstance(version, int):
-        raise StoreError("is damaged; restore it from a copy, or choose another file with --storage")
+        raise StoreError(_DAMAGED)
     if version > len(MIGRATIONS):
         raise StoreError(
             f"has schema version {version} of a newer lrwd-sweep, this one knows {len(MIGRATIONS)}; "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, CheckConstraint, Double, ForeignKey, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Double, ForeignKey, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -19,6 +19,10 @@ class Base(DeclarativeBase):
     }
 
 
+def _checksum() -> Mapped[int]:
+    return mapped_column(BigInteger, server_default=text("0"))  # 0: not written by this program
+
+
 class StudyRow(Base):
     """One study with its complete specification."""
 
@@ -28,6 +32,10 @@ class StudyRow(Base):
     name: Mapped[str] = mapped_column(unique=True)
     spec: Mapped[dict[str, Any]]  # StudySpec.to_dict()
     created: Mapped[str]  # ISO 8601, UTC
+    version: Mapped[str] = mapped_column(server_default="")  # of lrwd-sweep, which began it; "" before 3
+    lanes: Mapped[int] = mapped_column(server_default=text("0"))  # how many trials there are
+    lanes_checksum: Mapped[int] = _checksum()  # the sum of theirs
+    checksum: Mapped[int] = _checksum()
 
 
 class TrialRow(Base):
@@ -50,6 +58,8 @@ class TrialRow(Base):
     metrics: Mapped[dict[str, float]]
     detail: Mapped[str]
     snapshots: Mapped[dict[str, Any]] = mapped_column(server_default="{}")  # metrics by epoch
+    curves_checksum: Mapped[int] = _checksum()
+    checksum: Mapped[int] = _checksum()
 
 
 class CurveRow(Base):
@@ -69,3 +79,4 @@ class ComparisonRow(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     names: Mapped[list[str]]
+    checksum: Mapped[int] = _checksum()

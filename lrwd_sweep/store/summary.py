@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, field
 
-from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from lrwd_sweep.lattice import Cell
 from lrwd_sweep.spec import Kind, StudySpec
-from lrwd_sweep.store.schema import TrialRow
+from lrwd_sweep.store.checksums import Damaged, Unreadable
+from lrwd_sweep.store.studies import Row
+from lrwd_sweep.store.trials import read_outcomes
 from lrwd_sweep.trial import Status
 
 Outcomes = Mapping[Status, int]  # of one cell: how many of its seeds ended so
+
+
+_STATES = ("complete", "diverged", "failed", "missing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,19 +26,30 @@ class StudySummary:
     """One line of `study list`; `counts` are cells by the worst of their seeds, as a surface counts them."""
 
     name: str
-    optimizer: str
-    created: str  # ISO 8601, UTC
-    counts: Mapping[str, int]  # cells, complete, diverged, failed, missing
+    optimizer: str = ""  # and no counts, where it is unreadable
+    created: str = ""  # ISO 8601, UTC
+    counts: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(("cells", *_STATES), 0))
+    unreadable: str = ""  # why it cannot be read, and the remedy
+    damaged: bool = False  # because what is stored is not what was written
 
-    @classmethod
-    def of(cls, name: str, spec: StudySpec, created: str, cells: Mapping[Cell, Outcomes]) -> Self:
-        """Summarise a study whose trials ended as `cells` says; a TPE study has only the cells it visited."""
-        expected = cells if spec.kind is Kind.TPE else list(spec.lattice.cells())
-        found = Counter(_state(cells.get(cell, {}), len(spec.seeds)) for cell in expected)
-        counts = {"cells": len(expected)} | {
-            s: found[s] for s in ("complete", "diverged", "failed", "missing")
-        }
-        return cls(name, str(spec.optimizer), created, counts)
+
+def summary(session: Session, row: Row) -> StudySummary:
+    """A study as the list shows it, whether it can be read or not."""
+    try:
+        record = row.record()
+        cells: dict[Cell, Counter[Status]] = {}
+        for cell, _, status in read_outcomes(session, row):
+            cells.setdefault(cell, Counter())[status] += 1
+    except (Damaged, Unreadable) as error:
+        return StudySummary(row.shown, unreadable=str(error), damaged=isinstance(error, Damaged))
+    return StudySummary(record.name, str(record.spec.optimizer), record.created, _counts(record.spec, cells))
+
+
+def _counts(spec: StudySpec, cells: Mapping[Cell, Outcomes]) -> dict[str, int]:
+    """Cells in all and by state; a TPE study has only the cells it visited."""
+    expected = cells if spec.kind is Kind.TPE else list(spec.lattice.cells())
+    found = Counter(_state(cells.get(cell, {}), len(spec.seeds)) for cell in expected)
+    return {"cells": len(expected)} | {state: found[state] for state in _STATES}
 
 
 def _state(outcomes: Outcomes, seeds: int) -> str:
@@ -43,12 +57,3 @@ def _state(outcomes: Outcomes, seeds: int) -> str:
         if outcomes.get(worst):
             return worst.value
     return "complete" if outcomes.get(Status.COMPLETE, 0) >= seeds else "missing"
-
-
-def outcomes_by_study(session: Session) -> dict[int, dict[Cell, dict[Status, int]]]:
-    """Trials counted by study id, cell and status."""
-    key = (TrialRow.study_id, TrialRow.lr, TrialRow.weight_decay, TrialRow.status)
-    found: dict[int, dict[Cell, dict[Status, int]]] = {}
-    for study, lr, weight_decay, status, count in session.execute(select(*key, func.count()).group_by(*key)):
-        found.setdefault(study, {}).setdefault(Cell(lr, weight_decay), {})[Status(status)] = count
-    return found

@@ -70,9 +70,10 @@ class Progress:
             )
 
     def begin(self, packs: Sequence[Pack]) -> None:
-        """These packs train next."""
+        """These packs train next; those that were begun and not finished were given up."""
         first = not self.packs
-        self.packs += packs
+        self.epochs = {pack: n for pack, n in self.epochs.items() if n == self.training.epochs}
+        self.packs = [*self.epochs, *packs]
         if not first:
             self._show()
         elif self.live is not None:

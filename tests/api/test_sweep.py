@@ -19,7 +19,7 @@ from lrwd_sweep.engine import Pool
 from lrwd_sweep.errors import SpecMismatch, UsageError
 from lrwd_sweep.optimizer import optimizer_names
 from lrwd_sweep.recommend.advice import advice
-from lrwd_sweep.store import Store, open_store, read_results
+from lrwd_sweep.store import Lane, Store, open_store, read_results
 from lrwd_sweep.sweeping import Sweep
 from tests.api.sweeps import NAME, stored, tiny
 
@@ -136,10 +136,11 @@ def interrupting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A signal comes when the first pack is stored; put its number into the list."""
     add, numbers = Store.add_trials, list[int]()
 
-    def add_and_signal(*given: Any) -> None:
-        add(*given)
+    def add_and_signal(*given: Any) -> list[Lane]:
+        kept = add(*given)
         if numbers:
             signal.raise_signal(numbers.pop())
+        return kept
 
     monkeypatch.setattr(Store, "add_trials", add_and_signal)
     return numbers

@@ -19,6 +19,7 @@ from lrwd_sweep.store import database, open_store
 from lrwd_sweep.store.database import locate
 from lrwd_sweep.store.schema import StudyRow
 from lrwd_sweep.trial import Trial
+from tests.store.damage import execute
 from tests.store.sample import lattice_trials, spec
 
 
@@ -79,10 +80,57 @@ class TestPlace:
     def test_url_that_is_no_plain_file_is_refused(self, url: str) -> None:
         assert "sqlite:///FILE.db" in refusal(url, write=True)
 
-    def test_other_scheme_is_refused_without_its_password(self) -> None:
-        text = refusal("postgresql://me:secret@host/db", write=True)
+    def test_other_scheme_is_refused(self) -> None:
+        text = refusal("postgresql://host/db", write=True)
         assert "'postgresql' is not known; write sqlite:///FILE.db" in text
-        assert "secret" not in text
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "postgresql://jane:hunter2@host/db",
+            "mysql+pymysql://jane:hunter2@host:3306/db?charset=utf8",
+            "postgresql://jane:hun/ter2@host/db",
+            "postgresql:/jane:hunter2@host/db",
+            "postgresql:jane:hunter2@host/db",
+            "postgresql:\\\\jane:hunter2@host/db",
+            "postgres:///db?user=jane&password=hunter2",
+            "jdbc:postgresql://host/db?user=jane&password=hunter2",
+            "sqlite://jane:hunter2@host/a.db",
+            "sqlite://jane:hunter2@/a.db",
+            "sqlite:///jane:hunter2@host/a.db",
+            "sqlite:////jane:hunter2@host/a.db",
+            "sqlite:/jane:hunter2@host/a.db",
+            "sqlite://jane:hunter2@host:port/a.db",
+            "sqlite://[jane:hunter2@host/a.db",
+            "sqlite:///a.db?password=hunter2",
+            "a.db?password=hunter2",
+            "host=h user=jane password=hunter2",
+            "jane:hunter2@host/db",
+            "//jane:hunter2@host/db",
+            "://jane:hunter2@host/db",
+            "jane:hunter2://host/db",
+            " 'postgresql://jane:hunter2@host/db'",
+            "postgresql%3A%2F%2Fjane%3Ahunter2%40host%2Fdb",
+            "postgresql%253A%252F%252Fjane%253Ahunter2%2540host",
+            "jane%3Ahunter2%40host",
+        ],
+    )
+    def test_user_and_password_of_a_url_are_never_shown(
+        self, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv(database.VARIABLE, url)
+        for given, name in ((url, "--storage"), (None, database.VARIABLE), (str(Path(url)), "--storage")):
+            for write in (True, False):
+                text = refusal(given, write=write)
+                assert "jane" not in text
+                assert "hun" not in text
+                assert "write sqlite:///FILE.db" in text
+                assert name in text or "scheme" in text
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize("path", ["runs/user=me/a.db", "me@host/a.db", "runs/a:b@c.db", "C:/runs/a.db"])
+    def test_path_that_only_looks_like_a_url_is_a_path(self, path: str) -> None:
+        assert locate(path) == Path(path)
 
     def test_odd_file_names_are_taken_as_they_are(self, tmp_path: Path) -> None:
         path = tmp_path / "a?b #1 100%41&x=y.db"
@@ -262,24 +310,10 @@ class TestPermissions:
         assert "was left in the middle of a write; open it once where it can be written" in said
 
 
-def _all_of(path: Path) -> object:
-    with open_store(str(path), write=False) as store:
-        return store.get_study("a"), store.trials("a")
-
-
-def test_damaged_rows_are_told_as_damage(tmp_path: Path) -> None:
-    for statement in (
-        "UPDATE studies SET spec = 'x'",
-        "UPDATE trials SET metrics = '{'",
-        "DELETE FROM lrwd_sweep_schema",
-    ):
-        path = filled(tmp_path / "damaged.db")
-        with sqlite3.connect(path) as connection:
-            connection.execute(statement)
-        connection.close()
-        with pytest.raises(StoreError, match="is damaged; restore it"):
-            _all_of(path)
-        path.unlink()
+def test_store_without_its_version_is_told_as_damaged(tmp_path: Path) -> None:
+    path = filled(tmp_path / "damaged.db")
+    execute(path, "DELETE FROM lrwd_sweep_schema")
+    assert "is damaged; restore it" in refusal(str(path), write=False)
 
 
 def test_link_that_leads_to_itself_is_refused(tmp_path: Path) -> None:

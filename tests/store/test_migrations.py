@@ -66,6 +66,60 @@ def test_store_of_a_released_version_opens(dump: Path, tmp_path: Path, write: bo
         ]
 
 
+@pytest.mark.parametrize("dump", DUMPS[:2], ids=lambda dump: dump.stem)
+class TestBackup:
+    """Before a store is migrated it is kept as it was."""
+
+    def test_migrated_store_is_kept_as_it_was(
+        self, dump: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        path, old = restored(dump, tmp_path / "a.db"), int(dump.stem[-1])
+        before = content(path)
+        with open_store(str(path), write=True) as store:
+            assert store.get_study("digits-adamw").version == ""
+            store.begin_study("digits-adamw", spec(seeds=3))
+        kept = tmp_path / f"a.db.schema{old}.backup"
+        assert content(kept) == before
+        (note,) = caplog.messages
+        assert f"from schema {old} to {len(MIGRATIONS)}; as it was it is kept as '{kept}'" in note
+        open_store(str(path), write=True).close()
+        assert sorted(tmp_path.iterdir()) == [path, kept]
+
+    def test_a_backup_that_is_there_is_never_overwritten(self, dump: Path, tmp_path: Path) -> None:
+        path, old = restored(dump, tmp_path / "a.db"), int(dump.stem[-1])
+        first = tmp_path / f"a.db.schema{old}.backup"
+        first.write_text("mine")
+        before = content(path)
+        open_store(str(path), write=True).close()
+        assert first.read_text() == "mine"
+        assert content(tmp_path / f"a.db.schema{old}.backup2") == before
+
+    def test_reading_leaves_no_backup(self, dump: Path, tmp_path: Path) -> None:
+        path = restored(dump, tmp_path / "a.db")
+        open_store(str(path), write=False).close()
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_damaged_store_is_not_migrated(self, dump: Path, tmp_path: Path) -> None:
+        path = restored(dump, tmp_path / "a.db")
+        connection = sqlite3.connect(path)
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'curves'").fetchone()
+        connection.close()
+        damaged = bytearray(path.read_bytes())
+        damaged[(page - 1) * 4096 + 4] ^= 1  # one row fewer, or more
+        path.write_bytes(damaged)
+        with pytest.raises(StoreError, match="is damaged; restore it from a copy"):
+            open_store(str(path), write=True)
+        assert path.read_bytes() == damaged
+        assert list(tmp_path.iterdir()) == [path]
+
+
+def content(path: Path) -> list[str]:
+    connection = sqlite3.connect(path)
+    dump = list(connection.iterdump())
+    connection.close()
+    return dump
+
+
 def test_migrations_make_the_tables_of_the_code() -> None:
     made, declared = create_engine("sqlite://"), create_engine("sqlite://")
     with made.begin() as connection:

@@ -6,20 +6,21 @@ import sqlite3
 import struct
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from subprocess import run
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, event
 
 from lrwd_sweep.errors import LrwdError, SpecMismatch, StoreError, UnknownName, UsageError
 from lrwd_sweep.lattice import Cell
 from lrwd_sweep.spec import Kind
 from lrwd_sweep.store import Store, open_store
+from lrwd_sweep.store.trials import FIND_LANE
 from lrwd_sweep.trial import Status, Trial
+from lrwd_sweep.version import __version__
+from tests.store.damage import rewrite_spec_in
 from tests.store.sample import complete, lattice_trials, spec
 
 CELL = Cell(0.1, 0.001)
@@ -35,21 +36,6 @@ def one_line(error: pytest.ExceptionInfo[LrwdError]) -> str:
     text = str(error.value)
     assert "\n" not in text
     return text
-
-
-@contextmanager
-def deletions_noted(seen: list[str]) -> Iterator[None]:
-    """Note the statements that delete."""
-
-    def note(connection: object, cursor: object, statement: str, *_: object) -> None:
-        if statement.strip().startswith("DELETE"):
-            seen.append(statement)
-
-    event.listen(Engine, "before_cursor_execute", note)
-    try:
-        yield
-    finally:
-        event.remove(Engine, "before_cursor_execute", note)
 
 
 class TestStudies:
@@ -126,7 +112,7 @@ class TestStudies:
         assert count == 2 * 8
 
     def test_an_import_that_is_refused_leaves_nothing(self, store: Store) -> None:
-        with pytest.raises(StoreError, match=r"already has lr 0\.1"):
+        with pytest.raises(StoreError, match=r"lr 0\.1, weight decay 0\.001, seed 0 comes twice"):
             store.import_study("a", spec(), [complete(CELL), complete(CELL)])
         assert store.studies() == []
         assert store.latest() == []
@@ -145,12 +131,18 @@ class TestStudies:
 
     def test_unreadable_spec_says_which_study(self, store: Store) -> None:
         store.begin_study("a", spec())
-        with store._writing() as session:
-            session.connection().exec_driver_sql(
-                "UPDATE studies SET spec = json_set(spec, '$.training.warm_up', 3)"
-            )
+        rewrite_spec_in(store, "a", lambda found: found["training"].update(warm_up=3))
         with pytest.raises(StoreError, match="study 'a' has a specification that makes no sense here"):
             store.get_study("a")
+
+    def test_study_keeps_the_version_that_began_it(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert store.begin_study("a", spec()).version == __version__
+        monkeypatch.setattr("lrwd_sweep.store.studies.__version__", "99")
+        assert store.begin_study("a", spec(seeds=3)).version == __version__
+        assert store.begin_study("b", spec()).version == "99"
+        assert store.get_study("b").version == "99"
 
 
 class TestSummaries:
@@ -236,14 +228,9 @@ class TestTrials:
         store.add_trials("a", [Trial(CELL, seed, status) for seed, status in enumerate(outcomes)])
         assert store.finished("a") == {(CELL, 0), (CELL, 1)}
 
-    def test_a_pack_looks_only_for_its_own_lanes_among_what_failed(self, store: Store) -> None:
-        store.begin_study("a", spec())
-        seen: list[str] = []
-        with deletions_noted(seen):
-            store.add_trials("a", lattice_trials(spec()))
-        (statement,) = seen
+    def test_a_pack_looks_only_for_its_own_lanes(self, store: Store) -> None:
         with sqlite3.connect(store.path) as plain:
-            plan = plain.execute(f"EXPLAIN QUERY PLAN {statement}", (1, 0.1, 0.1, 0)).fetchall()
+            plan = plain.execute(f"EXPLAIN QUERY PLAN {FIND_LANE}", (1, 0.1, 0.1, 0)).fetchall()
         plain.close()
         assert "(study_id=? AND lr=? AND weight_decay=? AND seed=?)" in plan[0][-1]
 
@@ -257,18 +244,25 @@ class TestTrials:
         ]
 
     @pytest.mark.parametrize("status", [Status.COMPLETE, Status.DIVERGED])
-    def test_lane_that_is_there_refuses_the_whole_pack(self, store: Store, status: Status) -> None:
+    def test_first_result_of_a_lane_is_kept(self, store: Store, status: Status) -> None:
         store.begin_study("a", spec())
-        store.add_trials("a", [Trial(CELL, 1, status), Trial(CELL, 0, Status.FAILED)])
-        before = store.trials("a", curves=True)
-        with pytest.raises(StoreError) as error:
-            store.add_trials("a", [complete(CELL, 0), complete(CELL, 2), complete(CELL, 1)])
-        assert "already has lr 0.1, weight decay 0.001, seed 1" in one_line(error)
-        assert store.trials("a", curves=True) == before
+        first = Trial(CELL, 1, status, curves={"val_loss": (2.0,)})
+        store.add_trials("a", [first, Trial(CELL, 0, Status.FAILED)])
+        pack = [complete(CELL, seed) for seed in (0, 2, 1)]
+        assert store.add_trials("a", pack) == [(CELL, 1)]
+        assert store.trials("a", curves=True) == [first, *pack[:2]]
+        assert store.add_trials("a", pack) == [(CELL, 0), (CELL, 2), (CELL, 1)]
+        assert store.trials("a", curves=True) == [first, *pack[:2]]
+
+    def test_failed_lane_does_not_replace_a_complete_one(self, store: Store) -> None:
+        store.begin_study("a", spec())
+        store.add_trials("a", [complete(CELL)])
+        assert store.add_trials("a", [Trial(CELL, 0, Status.FAILED)]) == [(CELL, 0)]
+        assert store.trials("a", curves=True) == [complete(CELL)]
 
     def test_pack_with_one_lane_twice_is_refused(self, store: Store) -> None:
         store.begin_study("a", spec())
-        with pytest.raises(StoreError, match="already has lr"):
+        with pytest.raises(StoreError, match="seed 0 comes twice for study 'a'"):
             store.add_trials("a", [complete(CELL), complete(Cell(0.1 + 1e-16, 0.001))])
         assert store.trials("a") == []
 
@@ -291,8 +285,7 @@ class TestTrials:
     def test_negative_zero_is_the_baseline_column(self, store: Store) -> None:
         store.begin_study("a", spec())
         store.add_trials("a", [complete(Cell(0.1, -0.0))])
-        with pytest.raises(StoreError, match="already has"):
-            store.add_trials("a", [complete(Cell(0.1, 0.0))])
+        assert store.add_trials("a", [complete(Cell(0.1, 0.0))]) == [(Cell(0.1, 0.0), 0)]
 
     def test_trials_of_an_unknown_study(self, store: Store) -> None:
         for act in (store.trials, store.finished, lambda name: store.add_trials(name, [complete(CELL)])):
