@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from inspect import signature
 from typing import Any, TypedDict, get_type_hints
 
-from lrwd_sweep.errors import LrwdError, UnknownName, UsageError
+from lrwd_sweep.errors import LrwdError, UnknownName, UsageError, shown
 from lrwd_sweep.training import options_text
 
 Named = str | Callable[..., Any]  # a name, or a function or class that has one
@@ -98,20 +98,23 @@ def refuse_other_than_text(**given: object) -> None:
     """Raise UsageError for an argument that is neither text nor None."""
     for name, value in given.items():
         if value is not None and not isinstance(value, str):
-            raise UsageError(f"{name} {value!r} is not text; write {name}='…'")
+            raise UsageError(f"{name} {shown(value)} is not text; write {name}='…'")
 
 
 def whole(name: str, value: Any, most: int = 10**9) -> int:
     """A whole number from 1 to `most`. Raises UsageError for anything else."""
     found = number(value)
     if isinstance(found, bool) or not isinstance(found, int) or not 1 <= found <= most:
-        raise UsageError(f"{name} {value!r} is not a whole number from 1 to {most}")
+        raise UsageError(f"{name} {shown(value)} is not a whole number from 1 to {most}")
     return found
 
 
 def number(value: Any) -> Any:
-    """A number of numpy as Python's own."""
-    return value.item() if hasattr(value, "item") else value
+    """A number of numpy or torch as Python's own; anything else as it is."""
+    try:
+        return value.item() if hasattr(value, "item") else value
+    except (TypeError, ValueError, RuntimeError):  # several numbers
+        return value
 
 
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")

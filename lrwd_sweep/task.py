@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lrwd_sweep.errors import UsageError
+from lrwd_sweep.errors import UsageError, shown
 from lrwd_sweep.lattice import Lattice, parse_axis
 from lrwd_sweep.preset import DEFAULT, Variant, find_preset
 from lrwd_sweep.spec import Kind, StudySpec, tidy
@@ -27,9 +27,9 @@ def axis(given: Axis, name: str) -> tuple[float, ...]:
         return parse_axis(given, name)
     try:
         values = sorted(float(value) for value in given)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):
         raise UsageError(
-            f"--{name} {given!r} is no axis; write it as in '2^-12:2^-2', or give several numbers"
+            f"--{name} {shown(given)} is no axis; write it as in '2^-12:2^-2', or give several numbers"
         ) from None
     return parse_axis(",".join(map(repr, values)), name)
 

@@ -19,7 +19,7 @@ from lrwd_sweep.catalog import (
     find_loss,
     find_network,
 )
-from lrwd_sweep.errors import UnknownName, UsageError
+from lrwd_sweep.errors import UnknownName, UsageError, shown
 from lrwd_sweep.optimizer import Optimizer, users_of
 from lrwd_sweep.own_code import canonical, is_own
 from lrwd_sweep.schedule import Schedule, Timetable
@@ -88,7 +88,7 @@ class Training:
             if name == "t_0" and value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise UsageError(f"{option(name)} {value!r} is not a whole number of at least {least}")
+                raise UsageError(f"{option(name)} {shown(value)} is not a whole number of at least {least}")
         self._refuse_impossible()
         for name, top in (
             ("momentum", 1.0),
@@ -101,10 +101,12 @@ class Training:
             if value is None and name != "eta_min":
                 continue
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < top:
-                raise UsageError(f"{name} {value!r} is out of range; choose at least 0 and below {top:g}")
+                raise UsageError(
+                    f"{name} {shown(value)} is out of range; choose at least 0 and below {top:g}"
+                )
         for name in ("nesterov", "decay_all"):
             if not isinstance(getattr(self, name), bool):
-                raise UsageError(f"{name} {getattr(self, name)!r} is neither true nor false")
+                raise UsageError(f"{name} {shown(getattr(self, name))} is neither true nor false")
 
     def _refuse_impossible(self) -> None:
         if self.warmup >= self.epochs:
@@ -246,7 +248,8 @@ def options_text(options: Mapping[str, Any]) -> str:
         return json.dumps(dict(options), sort_keys=True, allow_nan=False) if options else ""
     except (TypeError, ValueError) as error:
         raise UsageError(
-            f"[net.options] {dict(options)!r}: {error}; give text, numbers, true or false, lists and tables"
+            f"[net.options] {shown(dict(options))}: {error}; give text, numbers, true or false, lists and "
+            "tables"
         ) from None
 
 
