@@ -110,6 +110,8 @@ class StudySpec:
         training = {} if self.training is None else self.training.to_dict()
         code = {f"code of {name}": digest for name, digest in training.pop("code", {}).items()}
         training.pop("engine", None)
+        if training.pop("whole_loss", False):
+            code[_LOSSES] = "the loss of all items at once"
         if digest := training.get("sizes", {}).pop("digest", ""):
             code[f"{_DATA} {training['data']}, which changed or, unless seeded, is other every time"] = digest
         return {
@@ -124,10 +126,10 @@ class StudySpec:
         """Where `other` differs in identity, each as `name: mine, theirs`; of unknown data in nothing."""
         mine, theirs = self.identity(), other.identity()
         return [
-            f"{name}: {mine.get(name, 'none')}, {theirs.get(name, 'none')}"
+            f"{name}: {stored}, {asked}"
             for name in dict.fromkeys([*mine, *theirs])
-            if mine.get(name) != theirs.get(name)
-            and not (name.startswith(_DATA) and None in (mine.get(name), theirs.get(name)))
+            for stored, asked in [[said.get(name, _UNSAID.get(name, "none")) for said in (mine, theirs)]]
+            if stored != asked and not (name.startswith(_DATA) and None in (mine.get(name), theirs.get(name)))
         ]
 
     def extended(self, other: StudySpec) -> StudySpec:
@@ -219,6 +221,8 @@ def labels(specs: Sequence[StudySpec]) -> list[str]:
 
 
 _DATA = "data of"  # how the digest of somebody's own data is called in a difference
+_LOSSES = "val_loss and test_loss"
+_UNSAID = {_LOSSES: "averaged over batches"}  # what studies are that say nothing
 _WORDS = {
     "schedule": "{}",
     "epochs": "{} epochs",

@@ -62,6 +62,7 @@ class Training:
     loss: str = CROSS_ENTROPY
     net_options: str = ""  # of somebody's own network, as `options_text` writes them
     code: tuple[tuple[str, str], ...] = ()  # somebody's own: name and digest of net, data and loss
+    whole_loss: bool = False  # the loss is no mean over items: a split is scored at once, not in batches
     engine: str = field(default="auto", compare=False)  # results differ by rounding alone
     sizes: DataSet | None = None  # of the data; None: as the catalog has them, or nobody has looked yet
 
@@ -186,7 +187,7 @@ class Training:
         if "net" in overrides:
             gone["net_options"] = ""
         if overrides.keys() & {"net", "data", "loss"}:
-            gone["code"] = ()
+            gone |= {"code": (), "whole_loss": False}
         return replace(self, **gone | overrides)
 
     def resuming(self, begun: Training | None) -> Training:
@@ -222,8 +223,14 @@ _HYPERPARAMETERS: dict[str, Any] = {
     "eps": 1e-8,
 }
 _OF_RESTARTS: dict[str, Any] = {"t_0": None, "t_mult": 2}
-_RARE: dict[str, Any] = {"loss": CROSS_ENTROPY, "net_options": "", "code": {}, "engine": "auto"}
-BESIDE_THE_TASK = ("sizes", "code", "engine")  # fields of Training that nobody asks for by name
+_RARE: dict[str, Any] = {
+    "loss": CROSS_ENTROPY,
+    "net_options": "",
+    "code": {},
+    "whole_loss": False,
+    "engine": "auto",
+}
+BESIDE_THE_TASK = ("sizes", "code", "whole_loss", "engine")  # fields of Training that nobody asks for by name
 OPTION = {
     "t_0": "--t0",
     "t_mult": "--tmult",

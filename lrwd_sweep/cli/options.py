@@ -98,8 +98,8 @@ Loss = Annotated[
         "--loss",
         metavar="NAME",
         help=f"What training lowers and val_loss is: {_training.loss}, or your own: package.module:NAME or "
-        "./file.py:NAME, called with logits (B, classes) and classes (B,), returns their mean loss "
-        f"{_else(_training.loss)}.",
+        "./file.py:NAME, called with logits (B, classes) and classes (B,), returns one number; val_loss is "
+        f"that of the whole split {_else(_training.loss)}.",
     ),
 ]
 DataDir = Annotated[

@@ -19,8 +19,9 @@ from lrwd_sweep import own_code
 from lrwd_sweep.catalog import DataSet
 from lrwd_sweep.data.digest import digest
 from lrwd_sweep.data.files import Files
-from lrwd_sweep.data.splits import Pixels, Split, Splits
+from lrwd_sweep.data.splits import EVAL_BATCH, Pixels, Split, Splits
 from lrwd_sweep.errors import DataError, UsageError, shown
+from lrwd_sweep.nets.loss import find_loss, is_mean_over_items
 from lrwd_sweep.nets.seeded import seeded
 from lrwd_sweep.training import Training
 
@@ -37,7 +38,7 @@ _ARRAYS = (Tensor, np.ndarray)
 
 
 def completed(training: Training, *, anew: bool = False) -> Training:
-    """A training with what has to be looked up in somebody's own code: the data's sizes, all digests.
+    """A training with what has to be looked up in user code: the data's sizes, all digests, the loss's kind.
 
     With `anew` data are read again, though this process has read them: their files may hold others by now.
     Raises UsageError, UnknownName or DataError.
@@ -51,7 +52,16 @@ def completed(training: Training, *, anew: bool = False) -> Training:
         if anew:
             _read.cache_clear()
         sizes = _read(training.data, code[training.data], os.getcwd())[1]
-    return replace(training, code=tuple(code.items()), sizes=sizes)
+    whole = sizes is not None and _is_scored_whole(training.loss, sizes)
+    return replace(training, code=tuple(code.items()), sizes=sizes, whole_loss=whole)
+
+
+def _is_scored_whole(name: str, sizes: DataSet) -> bool:
+    """Whether batches of a split would give another loss than the split does."""
+    if max(sizes.validation, sizes.test) <= EVAL_BATCH:
+        return False
+    with redirect_stdout(sys.stderr):
+        return not is_mean_over_items(find_loss(name), sizes.classes)
 
 
 def load(name: str, files: Files | None = None, sizes: DataSet | None = None) -> Splits:

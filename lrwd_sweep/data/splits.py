@@ -9,6 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+EVAL_BATCH = 256  # items evaluated at a time: for every pack alike, so that no rounding depends on it
 _CHUNK = 10_000  # images counted at a time
 
 
