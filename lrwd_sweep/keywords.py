@@ -22,6 +22,7 @@ class TrainingOptions(TypedDict, total=False):
     data: Named
     loss: Named
     net_options: Mapping[str, Any]  # of somebody's own network
+    standardize: bool  # images of bytes of user data
     augment: str
     epochs: int
     batch_size: int

@@ -135,8 +135,10 @@ class StudySpec:
     def extended(self, other: StudySpec) -> StudySpec:
         """This study with `other`'s cells and seeds added, read by `other`'s metric."""
         mine, theirs = self.training, other.training
-        if mine is not None and theirs is not None and not mine.data_set.digest:
-            mine = replace(mine, sizes=theirs.sizes)  # whose digest may be known by now
+        if mine is not None and theirs is not None:  # what may be known by now
+            sizes = mine.sizes if mine.data_set.digest else theirs.sizes
+            standardize = theirs.standardize if mine.standardize is None else mine.standardize
+            mine = replace(mine, sizes=sizes, standardize=standardize)
         return StudySpec(
             self.kind,
             self.optimizer,
@@ -222,7 +224,10 @@ def labels(specs: Sequence[StudySpec]) -> list[str]:
 
 _DATA = "data of"  # how the digest of somebody's own data is called in a difference
 _LOSSES = "val_loss and test_loss"
-_UNSAID = {_LOSSES: "averaged over batches"}  # what studies are that say nothing
+_UNSAID = {  # what studies are that were begun before they said so
+    _LOSSES: "averaged over batches",
+    "standardize": True,  # of images of bytes; of other data nobody says it
+}
 _WORDS = {
     "schedule": "{}",
     "epochs": "{} epochs",

@@ -43,6 +43,7 @@ class Training:
 
     net: str = "mlp-norm"
     data: str = "digits"
+    standardize: bool | None = None  # images of bytes that are the user's; None: there are none
     augment: str = "none"
     epochs: int = 60
     batch_size: int = 64
@@ -105,7 +106,9 @@ class Training:
                 raise UsageError(
                     f"{name} {shown(value)} is out of range; choose at least 0 and below {top:g}"
                 )
-        for name in ("nesterov", "decay_all"):
+        for name in ("nesterov", "decay_all", "standardize"):
+            if name == "standardize" and self.standardize is None:
+                continue
             if not isinstance(getattr(self, name), bool):
                 raise UsageError(f"{name} {shown(getattr(self, name))} is neither true nor false")
 
@@ -117,6 +120,11 @@ class Training:
             )
         if self.net_options and not is_own(self.net):
             raise UsageError(f"[net.options] means nothing to {self.net}; it is for somebody's own network")
+        if self.standardize is not None and not is_own(self.data):
+            raise UsageError(
+                f"--standardize is for images of your own; {self.data} is standardised whatever it says: "
+                "leave it out"
+            )
         if self.sizes is not None:
             self._refuse_impossible_sizes(self.sizes)
 
@@ -183,7 +191,7 @@ class Training:
 
     def changed(self, **overrides: Any) -> Training:
         """This with other values; what belongs to a data set or network does not outlast it."""
-        gone: dict[str, Any] = {"sizes": None} if "data" in overrides else {}
+        gone: dict[str, Any] = {"sizes": None, "standardize": None} if "data" in overrides else {}
         if "net" in overrides:
             gone["net_options"] = ""
         if overrides.keys() & {"net", "data", "loss"}:
@@ -227,6 +235,7 @@ _RARE: dict[str, Any] = {
     "loss": CROSS_ENTROPY,
     "net_options": "",
     "code": {},
+    "standardize": None,
     "whole_loss": False,
     "engine": "auto",
 }

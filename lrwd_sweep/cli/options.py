@@ -87,9 +87,18 @@ Data = Annotated[
         "--data",
         metavar="NAME",
         help=f"Data set: {', '.join(DATA_SETS)}; folder:PATH for images in PATH/train/CLASS, resized to "
-        "32×32, folder:PATH@64 to 64×64; or your own: package.module:NAME or ./file.py:NAME, called without "
-        "arguments, returns train, validation and, if there is one, test, each tensors (x, y) or a data set "
+        "32×32, folder:PATH@64 to 64×64, all of these standardised; or your own, as given: "
+        "package.module:NAME or ./file.py:NAME, called without arguments, returns train, "
+        "validation and, if there is one, test, each tensors (x, y) or a data set "
         f"{_else(_training.data)}.",
+    ),
+]
+Standardize = Annotated[
+    bool | None,
+    typer.Option(
+        "--standardize/--no-standardize",
+        help="Standardise images of bytes of your own --data, each channel by the training split's mean and "
+        "deviation (default: they reach the network as given, 0 to 255).",
     ),
 ]
 Loss = Annotated[
@@ -328,6 +337,7 @@ TASK: dict[str, tuple[Any, Any]] = {  # what there is to train: parameter, type,
     "net": (Net, None),
     "data": (Data, None),
     "loss": (Loss, None),
+    "standardize": (Standardize, None),
     "augment": (Augment, None),
     "metric": (Metric, None),
     "momentum": (Momentum, None),

@@ -38,7 +38,7 @@ _ARRAYS = (Tensor, np.ndarray)
 
 
 def completed(training: Training, *, anew: bool = False) -> Training:
-    """A training with what has to be looked up in user code: the data's sizes, all digests, the loss's kind.
+    """A training with what user code tells: its digests, sizes and kind of the data, kind of the loss.
 
     With `anew` data are read again, though this process has read them: their files may hold others by now.
     Raises UsageError, UnknownName or DataError.
@@ -47,13 +47,19 @@ def completed(training: Training, *, anew: bool = False) -> Training:
     for one in found:
         one.refuse_stale()
     code = {one.name: one.digest for one in found}
-    sizes = training.sizes
+    sizes, standardize = training.sizes, training.standardize
     if training.data in code:
         if anew:
             _read.cache_clear()
-        sizes = _read(training.data, code[training.data], os.getcwd())[1]
+        splits, sizes = _read(training.data, code[training.data], os.getcwd())
+        if standardize and not splits.of_bytes:
+            raise UsageError(
+                f"--standardize is for images as uint8 (n, channels, height, width); x of {training.data} is "
+                f"{_dtype(splits.train.x)}: leave it out, and standardise in the function"
+            )
+        standardize = bool(standardize) if splits.of_bytes else None
     whole = sizes is not None and _is_scored_whole(training.loss, sizes)
-    return replace(training, code=tuple(code.items()), sizes=sizes, whole_loss=whole)
+    return replace(training, code=tuple(code.items()), sizes=sizes, standardize=standardize, whole_loss=whole)
 
 
 def _is_scored_whole(name: str, sizes: DataSet) -> bool:
@@ -64,15 +70,20 @@ def _is_scored_whole(name: str, sizes: DataSet) -> bool:
         return not is_mean_over_items(find_loss(name), sizes.classes)
 
 
-def load(name: str, files: Files | None = None, sizes: DataSet | None = None) -> Splits:
-    """What the function `name` returns; needs no `files`. Raises UsageError, UnknownName or DataError."""
+def load(
+    name: str, files: Files | None = None, sizes: DataSet | None = None, *, standardize: bool = False
+) -> Splits:
+    """What the function `name` returns, images of bytes standardised where that is asked for.
+
+    Needs no `files`. Raises UsageError, UnknownName or DataError.
+    """
     splits, found = _read(name, own_code.find("--data", name).digest, os.getcwd())
     if sizes is not None and (sizes != found or sizes.digest not in ("", found.digest)):
         raise DataError(
             f"--data {name} gives other data than a moment ago; run the same command again, and seed what it "
             "draws"
         )
-    return splits
+    return splits.standardized() if standardize and splits.of_bytes else splits
 
 
 def _sizes(splits: Splits) -> DataSet:
@@ -257,7 +268,7 @@ def _splits(pairs: Mapping[str, Pair]) -> Splits:
         for label in (int(labels.min()), int(labels.max())):
             if not 0 <= label <= present[-1]:
                 raise DataError(f"{name} has the label {label}, train has 0 to {present[-1]}; leave it out")
-    pixels = Pixels.of(x) if x.dtype == torch.uint8 else None
+    pixels = Pixels.as_given(x.shape[1]) if x.dtype == torch.uint8 else None
     made = {name: Split(inputs, labels, pixels) for name, (inputs, labels) in pairs.items()}
     return Splits(made["train"], made["validation"], made.get("test", Split(x[:0], y[:0], pixels)))
 

@@ -91,16 +91,41 @@ def test_the_test_split_may_be_missing(splits: Callable[[], Any]) -> None:
     assert len(load(training.data, training.data_set).test) == 0
 
 
-def test_bytes_are_images_normalised_as_the_catalogs_are() -> None:
-    x = torch.arange(4 * 3 * 8 * 8).reshape(4, 3, 8, 8).to(torch.uint8)
-    training = _completed(lambda: ((x, torch.arange(4) % 2), (x, torch.arange(4) % 2)))
-    batch, _ = (
-        load(training.data, training.data_set)
-        .train.to(torch.device("cpu"), torch.float64)
-        .batch(torch.arange(4))
-    )
+BYTES = torch.arange(4 * 3 * 8 * 8).reshape(4, 3, 8, 8).to(torch.uint8)
+
+
+def _batch(training: Training, dtype: torch.dtype) -> Tensor:
+    splits = load(training.data, training.data_set, standardize=training.standardize)
+    return splits.train.to(torch.device("cpu"), dtype).batch(torch.arange(4))[0]
+
+
+def _of_bytes() -> Any:
+    return (BYTES, torch.arange(4) % 2), (BYTES, torch.arange(4) % 2)
+
+
+@pytest.mark.parametrize("asked", [None, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_images_of_bytes_reach_the_network_as_given(dtype: torch.dtype, asked: bool | None) -> None:
+    training = _completed(_of_bytes, standardize=asked)
+    assert training.standardize is False
+    assert torch.equal(_batch(training, dtype), BYTES.to(dtype))
+
+
+def test_images_of_bytes_are_standardised_where_that_is_asked_for() -> None:
+    training = _completed(_of_bytes, standardize=True)
+    assert training.standardize is True
+    batch = _batch(training, torch.float64)
     assert batch.mean(dim=(0, 2, 3)).abs().max() < 1e-12
     assert batch.std(dim=(0, 2, 3), correction=0).sub(1).abs().max() < 1e-12
+
+
+def test_of_other_data_the_question_is_not_asked() -> None:
+    assert _completed(lambda: (_pair(), _pair(6))).standardize is None
+    assert _completed(lambda: (_pair(), _pair(6)), standardize=False).standardize is None
+    with pytest.raises(
+        UsageError, match=r"^--standardize is for images as uint8 .*; x of .* is float32: leave"
+    ):
+        _completed(lambda: (_pair(), _pair(6)), standardize=True)
 
 
 def test_a_split_drawn_at_random_is_the_same_every_time(
