@@ -38,6 +38,7 @@ class TrainingOptions(TypedDict, total=False):
     beta2: float
     eps: float
     decay_all: bool
+    no_decay: str  # a regular expression
     precision: str
     engine: str
 

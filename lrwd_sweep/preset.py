@@ -195,7 +195,8 @@ def _training(values: dict[str, Any], kind: str) -> dict[str, Any]:
     """Checked keys; the values are checked by Training itself."""
     beside = (*BESIDE_THE_TASK, "net_options")
     _only(values, kind, (name for name in Training.__dataclass_fields__ if name not in beside))
-    for key in {"net", "data", "loss", "schedule", "augment", "momentum_form", "precision"} & values.keys():
+    texts = {"net", "data", "loss", "no_decay", "schedule", "augment", "momentum_form", "precision"}
+    for key in texts & values.keys():
         _text(values, key)
     return values
 

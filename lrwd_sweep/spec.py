@@ -110,6 +110,8 @@ class StudySpec:
         training = {} if self.training is None else self.training.to_dict()
         code = {f"code of {name}": digest for name, digest in training.pop("code", {}).items()}
         training.pop("engine", None)
+        if "undecayed" in training:
+            training["undecayed"] = ", ".join(training["undecayed"])
         if training.pop("whole_loss", False):
             code[_LOSSES] = "the loss of all items at once"
         if digest := training.get("sizes", {}).pop("digest", ""):
@@ -249,6 +251,7 @@ _MARKS = {  # what a default name says of a field of Training that is not as usu
     "beta2": "b2-{:g}",
     "eps": "eps{:g}",
     "decay_all": "weights-only",
+    "no_decay": "spare-{}",
     "precision": "{}",
     "loss": "{}",
     "net_options": "{}",

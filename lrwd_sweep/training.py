@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
@@ -19,7 +20,7 @@ from lrwd_sweep.catalog import (
     find_loss,
     find_network,
 )
-from lrwd_sweep.errors import UnknownName, UsageError, shown
+from lrwd_sweep.errors import UnknownName, UsageError, brief, shown
 from lrwd_sweep.optimizer import Optimizer, users_of
 from lrwd_sweep.own_code import canonical, is_own
 from lrwd_sweep.schedule import Schedule, Timetable
@@ -59,6 +60,8 @@ class Training:
     beta2: float | None = None  # of the same, and of RMSProp
     eps: float | None = None
     decay_all: bool = True  # biases and parameters of normalisation too, as in the paper
+    no_decay: str = ""  # a regular expression: parameters whose names it finds do not decay
+    undecayed: tuple[str, ...] = ()  # what does not decay; with decay_all False, besides vectors
     precision: str = FLOAT32  # of matrix products and convolutions; parameters and moments stay float32
     loss: str = CROSS_ENTROPY
     net_options: str = ""  # of somebody's own network, as `options_text` writes them
@@ -113,6 +116,15 @@ class Training:
                 raise UsageError(f"{name} {shown(getattr(self, name))} is neither true nor false")
 
     def _refuse_impossible(self) -> None:
+        try:
+            if not isinstance(self.no_decay, str) or not self.no_decay.isprintable():
+                raise UsageError(f"--no-decay {shown(self.no_decay)} is no text that can be printed")
+            re.compile(self.no_decay)
+        except (re.error, RecursionError, OverflowError) as error:
+            raise UsageError(
+                f"--no-decay {shown(self.no_decay)} is no regular expression ({brief(error)}); write one as "
+                "in 'cls_token|pos_embed'"
+            ) from None
         if self.warmup >= self.epochs:
             raise UsageError(
                 f"--warmup {self.warmup} leaves nothing of {self.epochs} epochs; "
@@ -193,7 +205,7 @@ class Training:
         """This with other values; what belongs to a data set or network does not outlast it."""
         gone: dict[str, Any] = {"sizes": None, "standardize": None} if "data" in overrides else {}
         if "net" in overrides:
-            gone["net_options"] = ""
+            gone |= {"net_options": "", "undecayed": ()}
         if overrides.keys() & {"net", "data", "loss"}:
             gone |= {"code": (), "whole_loss": False}
         return replace(self, **gone | overrides)
@@ -205,7 +217,7 @@ class Training:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; sizes that the catalog knows are left to it, and so is what few studies have."""
         values = {n: str(v) if isinstance(v, StrEnum) else v for n, v in asdict(self).items()}
-        values["code"] = dict(self.code)
+        values |= {"code": dict(self.code), "undecayed": list(self.undecayed)}
         if self.sizes is not None:
             values["sizes"] = {n: v for n, v in asdict(self.sizes).items() if n != "digest" or v}
         usual = [name for name, value in _RARE.items() if values[name] == value]
@@ -218,7 +230,8 @@ class Training:
         """What `to_dict` wrote. Raises UsageError when a value no longer makes sense."""
         sizes, code = values.get("sizes"), tuple(values.get("code", {}).items())
         found = sizes and DataSet(**{**sizes, "shape": tuple(sizes["shape"])})
-        return cls(**{**values, "sizes": found, "code": code})
+        undecayed = tuple(values.get("undecayed", ()))
+        return cls(**{**values, "sizes": found, "code": code, "undecayed": undecayed})
 
 
 # Hyperparameters that not every family has, as they stand in the study of a family that has them not.
@@ -236,10 +249,18 @@ _RARE: dict[str, Any] = {
     "net_options": "",
     "code": {},
     "standardize": None,
+    "no_decay": "",
+    "undecayed": [],
     "whole_loss": False,
     "engine": "auto",
 }
-BESIDE_THE_TASK = ("sizes", "code", "whole_loss", "engine")  # fields of Training that nobody asks for by name
+BESIDE_THE_TASK = (
+    "sizes",
+    "code",
+    "undecayed",
+    "whole_loss",
+    "engine",
+)  # fields of Training that nobody asks for by name
 OPTION = {
     "t_0": "--t0",
     "t_mult": "--tmult",

@@ -267,8 +267,18 @@ DecayAll = Annotated[
     bool | None,
     typer.Option(
         "--decay-all/--no-decay-norm-bias",
-        help="Decay every parameter, as the paper does, or leave out biases and parameters of normalisation "
-        "(default: every one).",
+        help="Decay every parameter, as the paper does, or leave out biases, parameters of normalisation and "
+        "all vectors. Embeddings, class tokens and positions decay unless --no-decay names them (default: "
+        "every one).",
+    ),
+]
+NoDecay = Annotated[
+    str | None,
+    typer.Option(
+        "--no-decay",
+        metavar="REGEX",
+        help="Leave out parameters in whose names this regular expression is found, as in "
+        "'cls_token|pos_embed'; goes with --no-decay-norm-bias too (default: none).",
     ),
 ]
 Precision = Annotated[
@@ -346,6 +356,7 @@ TASK: dict[str, tuple[Any, Any]] = {  # what there is to train: parameter, type,
     "betas": (Betas, None),
     "eps": (Eps, None),
     "decay_all": (DecayAll, None),
+    "no_decay": (NoDecay, None),
     "precision": (Precision, None),
     "engine": (Engine, None),
 }

@@ -69,6 +69,7 @@ _PARTICULARS = {
     "beta2": "β₂ {:g}",
     "eps": "ε {:g}",
     "decay_all": "biases and normalisation not decayed",
+    "no_decay": "parameters that match {} not decayed",
     "precision": "computed in {}",
     "loss": "loss {}",
     "net_options": "network's options {}",
