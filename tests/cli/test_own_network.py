@@ -282,6 +282,77 @@ def test_a_study_of_floats_goes_on_as_ever(run: Run) -> None:
     assert "nothing to train" in run("grid", *OWN, *AXES).err
 
 
+BROADCAST = """
+import torch
+from torch import nn
+
+class Norm(nn.Module):
+    def __init__(self, *shape):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(shape)), nn.Parameter(torch.zeros(shape))
+
+    def forward(self, x):
+        return self.weight * nn.functional.layer_norm(x, x.shape[1:]) + self.bias
+
+class Net(nn.Module):
+    def __init__(self, *shape):
+        super().__init__()
+        self.body, self.norm, self.head = nn.Linear(5, 8), Norm(*shape), nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.head(self.norm(self.body(x)).relu())
+
+def lead():
+    return Net(1, 8)
+
+def flat():
+    return Net(8)
+"""
+STRONG = (
+    "--lr",
+    "2^-4:2^-3",
+    "--wd",
+    "2^-2:2^-1",
+    *AXES[4:],
+    "--data",
+    "my_data.py:load",
+    "--engine",
+    "loop",
+)
+
+
+def test_gains_of_any_shape_are_spared_alike(run: Run, project: Path) -> None:
+    (project / "my_norms.py").write_text(BROADCAST)
+    for name in ("flat", "lead"):
+        words = ("--net", f"./my_norms.py:{name}", *STRONG)
+        assert run("grid", *words, "--study-name", f"{name}-all").code == 0
+        found = run("grid", *words, "--no-decay-norm-bias", "--study-name", name)
+        assert "2 of 6 tensors decay: body.weight, head.weight; without decay: body.bias, norm" in found.err
+        found = run("grid", *words, "--no-decay", "norm|bias", "--study-name", f"{name}-named")
+        assert "2 of 6 tensors decay: body.weight, head.weight; without decay: body.bias, norm" in found.err
+    assert _values("lead") == _values("flat") == _values("lead-named") == _values("flat-named")
+    assert _values("lead-all") != _values("lead")
+    assert "spared = {'norm.weight', 'norm.bias'}" in run("report", "lead").out
+
+
+def test_a_study_in_which_gains_decayed_is_told_apart_and_no_other(run: Run, project: Path) -> None:
+    (project / "my_norms.py").write_text(BROADCAST)
+    for name in ("flat", "lead"):
+        assert run("grid", "--net", f"./my_norms.py:{name}", *STRONG, "--no-decay-norm-bias").code == 0
+    with closing(sqlite3.connect(STORE)) as store:  # as it was before
+        for name, text in store.execute("select name, spec from studies").fetchall():
+            spec = json.loads(text)
+            spec["training"].pop("undecayed", None)
+            store.execute("update studies set spec = ? where name = ?", [json.dumps(spec), name])
+        store.commit()
+    flat, lead = (
+        run("grid", "--net", f"./my_norms.py:{name}", *STRONG, "--no-decay-norm-bias")
+        for name in ("flat", "lead")
+    )
+    assert "nothing to train" in flat.err
+    _refused(lead, 2, "was begun otherwise (undecayed: none, norm.weight, norm.bias: stored, asked for)")
+
+
 def test_options_of_the_network_come_from_the_preset(run: Run, project: Path) -> None:
     preset = project / "mine.toml"
     text = '[training]\nnet = "./my_net.py:Net"\ndata = "./my_data.py:load"\nepochs = 2\nbatch_size = 16\n'
@@ -318,6 +389,12 @@ def test_options_of_the_network_come_from_the_preset(run: Run, project: Path) ->
         (("--engine", "vmpa"), 2, ("unknown engine 'vmpa'; did you mean vmap?",)),
         (("--data-dir", "x"), 2, ("--data-dir means nothing to ./my_data.py:load",)),
         (("--augment", "crop-flip"), 2, ("./my_data.py:load holds no images",)),
+        (("--no-decay", "("), 2, ("--no-decay '(' is no regular expression",)),
+        (
+            ("--no-decay", "gain"),
+            2,
+            ("--no-decay 'gain' matches no parameter", "they are body.weight, norm.w"),
+        ),
         (("--standardize",), 2, ("--standardize is for images as uint8", "my_data.py:load is float32")),
         (("--data", "digits", "--standardize"), 2, ("digits is standardised whatever it says: leave it",)),
     ],
