@@ -20,6 +20,7 @@ from collections.abc import Iterable, Set
 from difflib import get_close_matches
 
 _BRIEF = 160  # characters
+_SHOWN = 80
 
 
 def brief(text: object) -> str:
@@ -29,6 +30,22 @@ def brief(text: object) -> str:
     'no room'
     """
     return " ".join(str(text).split())[:_BRIEF]
+
+
+def shown(value: object) -> str:
+    """A value of the user for a message: its `repr` on one line, cut; of a tensor or an array its shape.
+
+    >>> shown("adamv"), shown(list(range(99)))
+    ("'adamv'", '[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, …')
+    """
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple) and shape:
+        return f"a {type(value).__name__} of shape {tuple(shape)}"
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # it is the user's class
+        return f"a value of type {type(value).__name__}"
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
 class LrwdError(Exception):
@@ -55,7 +72,7 @@ class UnknownName(UsageError):
             hint = f"known: {', '.join(names[:12])}" + (", …" if len(names) > 12 else "")
         else:
             hint = "there is none yet"
-        super().__init__(f"unknown {kind} {name!r}; {hint}")
+        super().__init__(f"unknown {kind} {shown(name)}; {hint}")
 
 
 class SpecMismatch(UsageError):

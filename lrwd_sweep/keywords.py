@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from inspect import signature
 from typing import Any, TypedDict, get_type_hints
 
-from lrwd_sweep.errors import LrwdError, UnknownName, UsageError, brief
+from lrwd_sweep.errors import LrwdError, UnknownName, UsageError, shown
 from lrwd_sweep.training import options_text
 
 Named = str | Callable[..., Any]  # a name, or a function or class that has one
@@ -23,6 +23,7 @@ class TrainingOptions(TypedDict, total=False):
     data: Named
     loss: Named
     net_options: Mapping[str, Any]  # of somebody's own network
+    standardize: bool  # images of bytes of user data
     augment: str
     epochs: int
     batch_size: int
@@ -38,6 +39,7 @@ class TrainingOptions(TypedDict, total=False):
     beta2: float
     eps: float
     decay_all: bool
+    no_decay: str  # a regular expression
     precision: str
     engine: str
 
@@ -99,14 +101,14 @@ def refuse_other_than_text(**given: object) -> None:
     """Raise UsageError for an argument that is neither text nor None."""
     for name, value in given.items():
         if value is not None and not isinstance(value, str):
-            raise UsageError(f"{name} {value!r} is not text; write {name}='…'")
+            raise UsageError(f"{name} {shown(value)} is not text; write {name}='…'")
 
 
 def whole(name: str, value: Any, most: int = 10**9) -> int:
     """A whole number from 1 to `most`. Raises UsageError for anything else."""
     found = number(value)
     if isinstance(found, bool) or not isinstance(found, int) or not 1 <= found <= most:
-        raise UsageError(f"{name} {value!r} is not a whole number from 1 to {most}")
+        raise UsageError(f"{name} {shown(value)} is not a whole number from 1 to {most}")
     return found
 
 
@@ -114,13 +116,16 @@ def finite(name: str, value: Any) -> float:
     """A finite number. Raises UsageError for anything else."""
     found = number(value)
     if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
-        raise UsageError(f"{name} {brief(repr(value))} is not a finite number; write for example {name}=2.5")
+        raise UsageError(f"{name} {shown(value)} is not a finite number; write for example {name}=2.5")
     return float(found)
 
 
 def number(value: Any) -> Any:
-    """A number of numpy as Python's own."""
-    return value.item() if hasattr(value, "item") else value
+    """A number of numpy or torch as Python's own; anything else as it is."""
+    try:
+        return value.item() if hasattr(value, "item") else value
+    except (TypeError, ValueError, RuntimeError):  # several numbers
+        return value
 
 
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")

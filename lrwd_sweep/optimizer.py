@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from lrwd_sweep.decay import DecayRule
-from lrwd_sweep.errors import UnknownName, UsageError
+from lrwd_sweep.errors import UnknownName, UsageError, shown
 
 NORMALIZED = "normalized"
 
@@ -94,10 +94,14 @@ class Optimizer:
         except ValueError:
             raise UnknownName("decay rule", ":".join(marks), [*DecayRule, NORMALIZED]) from None
         if family.projected and rule is DecayRule.COUPLED:
-            raise UsageError(f"optimizer {name!r}: the decay of {family} is decoupled; write {str(family)!r}")
+            raise UsageError(
+                f"optimizer {shown(name)}: the decay of {family} is decoupled; write {str(family)!r}"
+            )
         if not family.projected and decoupled is (rule is DecayRule.COUPLED):
             remedy = f"{family}w:{rule}" if not decoupled else str(family)
-            raise UsageError(f"optimizer {name!r} contradicts itself; write {remedy!r} for the {rule} rule")
+            raise UsageError(
+                f"optimizer {shown(name)} contradicts itself; write {remedy!r} for the {rule} rule"
+            )
         return cls(family, rule, normalized=normalized)
 
     def __str__(self) -> str:

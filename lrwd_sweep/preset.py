@@ -11,7 +11,7 @@ from typing import Any
 
 from lrwd_sweep.axes import default_lattice
 from lrwd_sweep.catalog import DIAGNOSTICS, METRICS
-from lrwd_sweep.errors import UnknownName, UsageError
+from lrwd_sweep.errors import UnknownName, UsageError, shown
 from lrwd_sweep.lattice import Lattice, parse_axis
 from lrwd_sweep.optimizer import Optimizer, asks_for_restarts
 from lrwd_sweep.schedule import Schedule
@@ -133,7 +133,7 @@ def _preset(name: str, table: dict[str, Any]) -> Preset:
     _only(study, "key of [study]", ("seeds", "metric"))
     seeds = study["seeds"]
     if isinstance(seeds, bool) or not isinstance(seeds, int) or not 1 <= seeds <= MOST_SEEDS:
-        raise UsageError(f"seeds {seeds!r} is not a whole number from 1 to {MOST_SEEDS}")
+        raise UsageError(f"seeds {shown(seeds)} is not a whole number from 1 to {MOST_SEEDS}")
     metric = _text(study, "metric")
     if metric not in METRICS:
         raise UnknownName("metric", metric, METRICS)
@@ -155,7 +155,7 @@ def _preset(name: str, table: dict[str, Any]) -> Preset:
 
 def _pictures(names: Any) -> tuple[str, ...]:
     if not isinstance(names, list) or not names:
-        raise UsageError(f'show {names!r} is not a list of pictures; write show = ["{PICTURES[0]}"]')
+        raise UsageError(f'show {shown(names)} is not a list of pictures; write show = ["{PICTURES[0]}"]')
     pictures = tuple(str(name).replace("-", "_") for name in names)
     for name, picture in zip(names, pictures, strict=True):
         if picture not in PICTURES:
@@ -168,18 +168,18 @@ def _variants(entries: Any, task: Training) -> Iterator[Variant]:
     a list stands for each of its values, several lists for their product.
     """
     if not isinstance(entries, list):
-        raise UsageError(f'variants {entries!r} is not a list; write ["adam", "adamw"] or [[variants]]')
+        raise UsageError(f'variants {shown(entries)} is not a list; write ["adam", "adamw"] or [[variants]]')
     for entry in entries:
         if isinstance(entry, str):
             yield Variant.named(entry)
         elif isinstance(entry, dict) and entry.get("optimizer"):
             if empty := [key for key, value in entry.items() if value == []]:
-                raise UsageError(f"variant {entry!r} has no {empty[0]}; name one value or leave it out")
+                raise UsageError(f"variant {shown(entry)} has no {empty[0]}; name one value or leave it out")
             columns = [value if isinstance(value, list) else [value] for value in entry.values()]
             for values in product(*columns):
                 yield _variant(dict(zip(entry, values, strict=True)), task)
         else:
-            raise UsageError(f'variant {entry!r} names no optimizer; write optimizer = "adamw"')
+            raise UsageError(f'variant {shown(entry)} names no optimizer; write optimizer = "adamw"')
 
 
 def _variant(entry: dict[str, Any], task: Training) -> Variant:
@@ -195,7 +195,8 @@ def _training(values: dict[str, Any], kind: str) -> dict[str, Any]:
     """Checked keys; the values are checked by Training itself."""
     beside = (*BESIDE_THE_TASK, "net_options")
     _only(values, kind, (name for name in Training.__dataclass_fields__ if name not in beside))
-    for key in {"net", "data", "loss", "schedule", "augment", "momentum_form", "precision"} & values.keys():
+    texts = {"net", "data", "loss", "no_decay", "schedule", "augment", "momentum_form", "precision"}
+    for key in texts & values.keys():
         _text(values, key)
     return values
 
@@ -227,7 +228,7 @@ def _section(table: Mapping[str, Any], key: str, name: str = "") -> dict[str, An
 def _text(table: Mapping[str, Any], key: str) -> str:
     value = table[key]
     if not isinstance(value, str):
-        raise UsageError(f'{key} {value!r} is not text; write {key} = "…"')
+        raise UsageError(f'{key} {shown(value)} is not text; write {key} = "…"')
     return value
 
 

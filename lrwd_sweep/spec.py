@@ -113,6 +113,10 @@ class StudySpec:
         training = {} if self.training is None else self.training.to_dict()
         code = {f"code of {name}": digest for name, digest in training.pop("code", {}).items()}
         training.pop("engine", None)
+        if "undecayed" in training:
+            training["undecayed"] = ", ".join(training["undecayed"])
+        if training.pop("whole_loss", False):
+            code[_LOSSES] = "the loss of all items at once"
         if digest := training.get("sizes", {}).pop("digest", ""):
             code[f"{_DATA} {training['data']}, which changed or, unless seeded, is other every time"] = digest
         return {
@@ -127,19 +131,19 @@ class StudySpec:
         """Where `other` differs in identity, each as `name: mine, theirs`; of unknown data in nothing."""
         mine, theirs = self.identity(), other.identity()
         return [
-            f"{name}: {mine.get(name, 'none')}, {theirs.get(name, 'none')}"
+            f"{name}: {stored}, {asked}"
             for name in dict.fromkeys([*mine, *theirs])
-            if mine.get(name) != theirs.get(name)
-            and not (name.startswith(_DATA) and None in (mine.get(name), theirs.get(name)))
+            for stored, asked in [[said.get(name, _UNSAID.get(name, "none")) for said in (mine, theirs)]]
+            if stored != asked and not (name.startswith(_DATA) and None in (mine.get(name), theirs.get(name)))
         ]
 
     def extended(self, other: StudySpec) -> StudySpec:
         """This study with `other`'s cells and seeds added, read by `other`'s metric."""
         mine, theirs = self.training, other.training
-        if mine is not None and theirs is not None and not mine.data_set.digest:
-            mine = replace(mine, sizes=theirs.sizes)  # whose digest may be known by now
-        if mine is not None and theirs is not None:
-            mine = mine.resuming(theirs)  # whose engine may be chosen by now
+        if mine is not None and theirs is not None:  # what may be known by now
+            sizes = mine.sizes if mine.data_set.digest else theirs.sizes
+            standardize = theirs.standardize if mine.standardize is None else mine.standardize
+            mine = replace(mine, sizes=sizes, standardize=standardize).resuming(theirs)
         return StudySpec(
             self.kind,
             self.optimizer,
@@ -224,6 +228,11 @@ def labels(specs: Sequence[StudySpec]) -> list[str]:
 
 
 _DATA = "data of"  # how the digest of somebody's own data is called in a difference
+_LOSSES = "val_loss and test_loss"
+_UNSAID = {  # what studies are that were begun before they said so
+    _LOSSES: "averaged over batches",
+    "standardize": True,  # of images of bytes; of other data nobody says it
+}
 _WORDS = {
     "schedule": "{}",
     "epochs": "{} epochs",
@@ -245,6 +254,7 @@ _MARKS = {  # what a default name says of a field of Training that is not as usu
     "beta2": "b2-{:g}",
     "eps": "eps{:g}",
     "decay_all": "weights-only",
+    "no_decay": "spare-{}",
     "precision": "{}",
     "loss": "{}",
     "net_options": "{}",

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lrwd_sweep.errors import UsageError
+from lrwd_sweep.errors import UsageError, shown
 from lrwd_sweep.lattice import Lattice, parse_axis
+from lrwd_sweep.own_code import is_own
 from lrwd_sweep.preset import DEFAULT, Variant, find_preset
 from lrwd_sweep.spec import Kind, StudySpec, tidy
 from lrwd_sweep.training import Training, refuse_unused
@@ -27,23 +28,27 @@ def axis(given: Axis, name: str) -> tuple[float, ...]:
         return parse_axis(given, name)
     try:
         values = sorted(float(value) for value in given)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):
         raise UsageError(
-            f"--{name} {given!r} is no axis; write it as in '2^-12:2^-2', or give several numbers"
+            f"--{name} {shown(given)} is no axis; write it as in '2^-12:2^-2', or give several numbers"
         ) from None
     return parse_axis(",".join(map(repr, values)), name)
 
 
 def looked_up(training: Training, *, anew: bool = True) -> Training:
-    """A training with what is to be known of somebody's own data, read `anew`, and the digests of their code.
+    """A training with what is to be known of user data, read `anew`, of user code, and of decay.
 
     Raises UsageError, UnknownName or DataError.
     """
-    if not training.own_code:
-        return training
-    from lrwd_sweep.data import own_data  # noqa: PLC0415  # slow to load
+    if training.own_code:
+        from lrwd_sweep.data import own_data  # noqa: PLC0415  # slow to load
 
-    return own_data.completed(training, anew=anew)
+        training = own_data.completed(training, anew=anew)
+    if training.no_decay or (is_own(training.net) and not training.decay_all):  # in ours only vectors are
+        from lrwd_sweep.nets import undecayed  # noqa: PLC0415  # slow to load
+
+        return replace(training, undecayed=undecayed(training))
+    return replace(training, undecayed=())
 
 
 @dataclass(frozen=True, slots=True)

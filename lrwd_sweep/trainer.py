@@ -16,7 +16,7 @@ from lrwd_sweep.signals import Interrupted, stop_on_signals
 from lrwd_sweep.spec import StudySpec, labels
 from lrwd_sweep.trial import unfinished
 from lrwd_sweep.view import consoles
-from lrwd_sweep.view.notation import counted
+from lrwd_sweep.view.notation import counted, in_patterns
 
 if TYPE_CHECKING:
     from lrwd_sweep.engine import Pool
@@ -104,6 +104,7 @@ class Trainer:
         with threads_kept(), redirect_stdout(sys.stderr), told:  # whatever somebody's network prints
             pool = Pool(training, self.device, files=self.files.open(shown=not self.quiet))
             self._tell_idle(pool, spec)
+            self._tell_undecayed(pool)
             self.store.begin_study(name, replace(spec, training=pool.training))
             self._begin_others(together or {})
             _collect_garbage()
@@ -133,6 +134,19 @@ class Trainer:
             what = "cores" if pool.device.type == "cpu" else "GPUs"
             idle = f"{places - seats} of {places} {what} stay idle"
             consoles.note(f"there is memory for {lanes} at a time", idle)
+
+    def _tell_undecayed(self, pool: Pool) -> None:
+        """Say which parameters decay, where not all do."""
+        from lrwd_sweep.nets import decaying
+
+        found = decaying(pool.training)
+        rest = [name for name, decays in found.items() if not decays]
+        if rest and not self.quiet:
+            acts = [name for name, decays in found.items() if decays]
+            consoles.note(
+                f"{len(acts)} of {counted(len(found), 'tensor')} decay: {in_patterns(acts, rest)}",
+                f"without decay: {in_patterns(rest, acts)}",
+            )
 
     def _progress(self, name: str, spec: StudySpec, title: str) -> AbstractContextManager[Watcher]:
         if self.quiet:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
@@ -19,7 +20,7 @@ from lrwd_sweep.catalog import (
     find_loss,
     find_network,
 )
-from lrwd_sweep.errors import UnknownName, UsageError
+from lrwd_sweep.errors import UnknownName, UsageError, brief, shown
 from lrwd_sweep.image_folder import PREFIX
 from lrwd_sweep.optimizer import Optimizer, users_of
 from lrwd_sweep.own_code import canonical, is_own
@@ -44,6 +45,7 @@ class Training:
 
     net: str = "mlp-norm"
     data: str = "digits"
+    standardize: bool | None = None  # images of bytes that are the user's; None: there are none
     augment: str = "none"
     epochs: int = 60
     batch_size: int = 64
@@ -59,10 +61,13 @@ class Training:
     beta2: float | None = None  # of the same, and of RMSProp
     eps: float | None = None
     decay_all: bool = True  # biases and parameters of normalisation too, as in the paper
+    no_decay: str = ""  # a regular expression: parameters whose names it finds do not decay
+    undecayed: tuple[str, ...] = ()  # what does not decay; with decay_all False, besides vectors
     precision: str = FLOAT32  # of matrix products and convolutions; parameters and moments stay float32
     loss: str = CROSS_ENTROPY
     net_options: str = ""  # of somebody's own network, as `options_text` writes them
     code: tuple[tuple[str, str], ...] = ()  # somebody's own: name and digest of net, data and loss
+    whole_loss: bool = False  # the loss is no mean over items: a split is scored at once, not in batches
     engine: str = field(default="auto", compare=False)  # results differ by rounding alone
     sizes: DataSet | None = None  # of the data; None: as the catalog has them, or nobody has looked yet
 
@@ -89,7 +94,7 @@ class Training:
             if name == "t_0" and value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise UsageError(f"{option(name)} {value!r} is not a whole number of at least {least}")
+                raise UsageError(f"{option(name)} {shown(value)} is not a whole number of at least {least}")
         self._refuse_impossible()
         for name, top in (
             ("momentum", 1.0),
@@ -102,12 +107,25 @@ class Training:
             if value is None and name != "eta_min":
                 continue
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < top:
-                raise UsageError(f"{name} {value!r} is out of range; choose at least 0 and below {top:g}")
-        for name in ("nesterov", "decay_all"):
+                raise UsageError(
+                    f"{name} {shown(value)} is out of range; choose at least 0 and below {top:g}"
+                )
+        for name in ("nesterov", "decay_all", "standardize"):
+            if name == "standardize" and self.standardize is None:
+                continue
             if not isinstance(getattr(self, name), bool):
-                raise UsageError(f"{name} {getattr(self, name)!r} is neither true nor false")
+                raise UsageError(f"{name} {shown(getattr(self, name))} is neither true nor false")
 
     def _refuse_impossible(self) -> None:
+        try:
+            if not isinstance(self.no_decay, str) or not self.no_decay.isprintable():
+                raise UsageError(f"--no-decay {shown(self.no_decay)} is no text that can be printed")
+            re.compile(self.no_decay)
+        except (re.error, RecursionError, OverflowError) as error:
+            raise UsageError(
+                f"--no-decay {shown(self.no_decay)} is no regular expression ({brief(error)}); write one as "
+                "in 'cls_token|pos_embed'"
+            ) from None
         if self.warmup >= self.epochs:
             raise UsageError(
                 f"--warmup {self.warmup} leaves nothing of {self.epochs} epochs; "
@@ -115,6 +133,11 @@ class Training:
             )
         if self.net_options and not is_own(self.net):
             raise UsageError(f"[net.options] means nothing to {self.net}; it is for somebody's own network")
+        if self.standardize is not None and not is_own(self.data):
+            raise UsageError(
+                f"--standardize is for images of your own; {self.data} is standardised whatever it says: "
+                "leave it out"
+            )
         if self.sizes is not None:
             self._refuse_impossible_sizes(self.sizes)
 
@@ -181,11 +204,11 @@ class Training:
 
     def changed(self, **overrides: Any) -> Training:
         """This with other values; what belongs to a data set or network does not outlast it."""
-        gone: dict[str, Any] = {"sizes": None} if "data" in overrides else {}
+        gone: dict[str, Any] = {"sizes": None, "standardize": None} if "data" in overrides else {}
         if "net" in overrides:
-            gone["net_options"] = ""
+            gone |= {"net_options": "", "undecayed": ()}
         if overrides.keys() & {"net", "data", "loss"}:
-            gone["code"] = ()
+            gone |= {"code": (), "whole_loss": False}
         return replace(self, **gone | overrides)
 
     def resuming(self, begun: Training | None) -> Training:
@@ -195,7 +218,7 @@ class Training:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; sizes that the catalog knows are left to it, and so is what few studies have."""
         values = {n: str(v) if isinstance(v, StrEnum) else v for n, v in asdict(self).items()}
-        values["code"] = dict(self.code)
+        values |= {"code": dict(self.code), "undecayed": list(self.undecayed)}
         if self.sizes is not None:
             values["sizes"] = {n: v for n, v in asdict(self.sizes).items() if n != "digest" or v}
         usual = [name for name, value in _RARE.items() if values[name] == value]
@@ -211,7 +234,8 @@ class Training:
             raise UsageError(f"the sizes of {data} are not stored")
         sizes, code = values.get("sizes"), tuple(values.get("code", {}).items())
         found = sizes and DataSet(**{**sizes, "shape": tuple(sizes["shape"])})
-        return cls(**{**values, "sizes": found, "code": code})
+        undecayed = tuple(values.get("undecayed", ()))
+        return cls(**{**values, "sizes": found, "code": code, "undecayed": undecayed})
 
 
 # Hyperparameters that not every family has, as they stand in the study of a family that has them not.
@@ -224,8 +248,23 @@ _HYPERPARAMETERS: dict[str, Any] = {
     "eps": 1e-8,
 }
 _OF_RESTARTS: dict[str, Any] = {"t_0": None, "t_mult": 2}
-_RARE: dict[str, Any] = {"loss": CROSS_ENTROPY, "net_options": "", "code": {}, "engine": "auto"}
-BESIDE_THE_TASK = ("sizes", "code", "engine")  # fields of Training that nobody asks for by name
+_RARE: dict[str, Any] = {
+    "loss": CROSS_ENTROPY,
+    "net_options": "",
+    "code": {},
+    "standardize": None,
+    "no_decay": "",
+    "undecayed": [],
+    "whole_loss": False,
+    "engine": "auto",
+}
+BESIDE_THE_TASK = (
+    "sizes",
+    "code",
+    "undecayed",
+    "whole_loss",
+    "engine",
+)  # fields of Training that nobody asks for by name
 OPTION = {
     "t_0": "--t0",
     "t_mult": "--tmult",
@@ -250,7 +289,8 @@ def options_text(options: Mapping[str, Any]) -> str:
         return json.dumps(dict(options), sort_keys=True, allow_nan=False) if options else ""
     except (TypeError, ValueError) as error:
         raise UsageError(
-            f"[net.options] {dict(options)!r}: {error}; give text, numbers, true or false, lists and tables"
+            f"[net.options] {shown(dict(options))}: {error}; give text, numbers, true or false, lists and "
+            "tables"
         ) from None
 
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from lrwd_sweep.bench.order import Order
 from lrwd_sweep.bench.recorded import Work, recorded
 from lrwd_sweep.bench.task import module
+from lrwd_sweep.data import EVAL_BATCH
 from lrwd_sweep.engine.graph import current
-from lrwd_sweep.engine.trainer import EVAL_BATCH
 from lrwd_sweep.host import cores
 from lrwd_sweep.nets import network
 from lrwd_sweep.nets.precision import compute_type

@@ -130,7 +130,8 @@ def begin(net: nn.Module, training: Training, seed: int) -> None:
 
 def data(training: Training, device: torch.device) -> Splits:
     """All of the data, in the device's memory."""
-    return load(training.data, training.data_set).to(device, torch.float32)
+    splits = load(training.data, training.data_set, standardize=training.standardize)
+    return splits.to(device, torch.float32)
 
 
 def computed(

@@ -87,9 +87,18 @@ Data = Annotated[
         "--data",
         metavar="NAME",
         help=f"Data set: {', '.join(DATA_SETS)}; folder:PATH for images in PATH/train/CLASS, resized to "
-        "32×32, folder:PATH@64 to 64×64; or your own: package.module:NAME or ./file.py:NAME, called without "
-        "arguments, returns train, validation and, if there is one, test, each tensors (x, y) or a data set "
+        "32×32, folder:PATH@64 to 64×64, all of these standardised; or your own, as given: "
+        "package.module:NAME or ./file.py:NAME, called without arguments, returns train, "
+        "validation and, if there is one, test, each tensors (x, y) or a data set "
         f"{_else(_training.data)}.",
+    ),
+]
+Standardize = Annotated[
+    bool | None,
+    typer.Option(
+        "--standardize/--no-standardize",
+        help="Standardise images of bytes of your own --data, each channel by the training split's mean and "
+        "deviation (default: they reach the network as given, 0 to 255).",
     ),
 ]
 Loss = Annotated[
@@ -98,8 +107,8 @@ Loss = Annotated[
         "--loss",
         metavar="NAME",
         help=f"What training lowers and val_loss is: {_training.loss}, or your own: package.module:NAME or "
-        "./file.py:NAME, called with logits (B, classes) and classes (B,), returns their mean loss "
-        f"{_else(_training.loss)}.",
+        "./file.py:NAME, called with logits (B, classes) and classes (B,), returns one number; val_loss is "
+        f"that of the whole split {_else(_training.loss)}.",
     ),
 ]
 DataDir = Annotated[
@@ -269,8 +278,18 @@ DecayAll = Annotated[
     bool | None,
     typer.Option(
         "--decay-all/--no-decay-norm-bias",
-        help="Decay every parameter, as the paper does, or leave out biases and parameters of normalisation "
-        "(default: every one).",
+        help="Decay every parameter, as the paper does, or leave out biases, parameters of normalisation and "
+        "all vectors. Embeddings, class tokens and positions decay unless --no-decay names them (default: "
+        "every one).",
+    ),
+]
+NoDecay = Annotated[
+    str | None,
+    typer.Option(
+        "--no-decay",
+        metavar="REGEX",
+        help="Leave out parameters in whose names this regular expression is found, as in "
+        "'cls_token|pos_embed'; goes with --no-decay-norm-bias too (default: none).",
     ),
 ]
 Precision = Annotated[
@@ -346,6 +365,7 @@ TASK: dict[str, tuple[Any, Any]] = {  # what there is to train: parameter, type,
     "net": (Net, None),
     "data": (Data, None),
     "loss": (Loss, None),
+    "standardize": (Standardize, None),
     "augment": (Augment, None),
     "metric": (Metric, None),
     "cap": (Cap, None),
@@ -355,6 +375,7 @@ TASK: dict[str, tuple[Any, Any]] = {  # what there is to train: parameter, type,
     "betas": (Betas, None),
     "eps": (Eps, None),
     "decay_all": (DecayAll, None),
+    "no_decay": (NoDecay, None),
     "precision": (Precision, None),
     "engine": (Engine, None),
 }

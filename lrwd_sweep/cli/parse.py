@@ -7,7 +7,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import TypeVar
 
-from lrwd_sweep.errors import UnknownName, UsageError, brief
+from lrwd_sweep.errors import UnknownName, UsageError, shown
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -21,7 +21,9 @@ def whole(option: str, least: int = 1, most: int = MOST) -> Callable[[str | int]
         try:
             value = int(text) if str(text).isascii() and "_" not in str(text) else int("")
         except ValueError:
-            raise UsageError(f"{option} {text!r} is not a whole number; choose at least {least}") from None
+            raise UsageError(
+                f"{option} {shown(text)} is not a whole number; choose at least {least}"
+            ) from None
         if value < least:
             raise UsageError(f"{option} {value} is too small; choose at least {least}")
         if value > most:
@@ -39,7 +41,7 @@ def number(option: str, least: float = -math.inf) -> Callable[[str | float], flo
             value = float(text)
         except ValueError:
             raise UsageError(
-                f"{option} {brief(text)!r} is not a number; write for example {option} 0.25"
+                f"{option} {shown(text)} is not a number; write for example {option} 0.25"
             ) from None
         if not math.isfinite(value):
             raise UsageError(f"{option} {text!r} is not finite; leave the option out for no limit")
@@ -60,7 +62,7 @@ def fraction(option: str, below: float = 1.0, like: str = "0.9") -> Callable[[st
             value = math.nan
         if not 0 <= value < below:
             raise UsageError(
-                f"{option} {text!r} is no number from 0 to below {below:g}; write one like {like}"
+                f"{option} {shown(text)} is no number from 0 to below {below:g}; write one like {like}"
             )
         return value
 
@@ -74,7 +76,7 @@ def pair(option: str) -> Callable[[str], tuple[float, float]]:
     def parse(text: str) -> tuple[float, float]:
         first, comma, second = text.partition(",")
         if not comma:
-            raise UsageError(f"{option} {text!r} is not two numbers; write {option} 0.9,0.999")
+            raise UsageError(f"{option} {shown(text)} is not two numbers; write {option} 0.9,0.999")
         return number(first), number(second)
 
     return parse

@@ -11,7 +11,7 @@ from lrwd_sweep.data.augment import Augment, augmentation
 from lrwd_sweep.data.cifar import CIFAR10, CIFAR100
 from lrwd_sweep.data.files import Files
 from lrwd_sweep.data.mnist import FASHION_MNIST, MNIST
-from lrwd_sweep.data.splits import Pixels, Split, Splits
+from lrwd_sweep.data.splits import EVAL_BATCH, Pixels, Split, Splits
 from lrwd_sweep.image_folder import PREFIX
 from lrwd_sweep.own_code import is_own
 
@@ -25,15 +25,17 @@ LOADERS: dict[str, Callable[..., Splits]] = {  # each takes Files and the DataSe
     "imagenet32": imagenet32.load,
 }
 
-__all__ = ["LOADERS", "Augment", "Files", "Pixels", "Split", "Splits", "augmentation", "load"]
+__all__ = ["EVAL_BATCH", "LOADERS", "Augment", "Files", "Pixels", "Split", "Splits", "augmentation", "load"]
 
 
-def load(name: str, sizes: DataSet, files: Files | None = None) -> Splits:
-    """The data set of a name that the catalog knows, or somebody's own, of those sizes.
+def load(name: str, sizes: DataSet, files: Files | None = None, *, standardize: bool | None = None) -> Splits:
+    """The data set of a name that the catalog knows, standardised, or user data of those sizes, as given.
+
+    Images of bytes among user data are standardised where that is asked for.
 
     Raises DataError, and UsageError or UnknownName where somebody's own code is not there.
     """
     if is_own(name):
-        return own_data.load(name, files, sizes)
+        return own_data.load(name, files, sizes, standardize=bool(standardize))
     loader = partial(folder.load, name) if name.startswith(PREFIX) else LOADERS[name]
     return loader(files, sizes)

@@ -28,4 +28,6 @@ def digest(splits: Splits) -> str:
 
 
 def _hashed(values: Tensor) -> bytes:
-    return hashlib.sha256(values.contiguous().flatten().view(torch.uint8).numpy().data).digest()
+    # A clone, as `contiguous` leaves the strides of empty tensors and of single rows as they are.
+    flat = values.clone(memory_format=torch.contiguous_format).view(-1)
+    return hashlib.sha256(flat.view(torch.uint8).numpy().data).digest()

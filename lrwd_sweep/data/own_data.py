@@ -19,14 +19,18 @@ from lrwd_sweep import own_code
 from lrwd_sweep.catalog import DataSet
 from lrwd_sweep.data.digest import digest
 from lrwd_sweep.data.files import Files
-from lrwd_sweep.data.splits import Pixels, Split, Splits
-from lrwd_sweep.errors import DataError, UsageError
+from lrwd_sweep.data.splits import EVAL_BATCH, Pixels, Split, Splits
+from lrwd_sweep.errors import DataError, UsageError, shown
+from lrwd_sweep.nets.loss import find_loss, is_mean_over_items
 from lrwd_sweep.nets.seeded import seeded
 from lrwd_sweep.training import Training
 
 NAMES = ("train", "validation", "test")
 SEED = 0  # of the generators while the function runs: a split drawn at random is the same every time
 _INSTEAD = {"train": "there is nothing to learn", "validation": "hold some out", "test": "leave test out"}
+_ONE_TENSOR = "one tensor of inputs per item is supported so far"
+_CLASSES_ONLY = "only classification is supported so far"
+_NUMERIC = "biufc"  # kinds of numpy's types that torch has
 _READ_TWICE = 8  # items, to see whether an item is always the same
 
 Pair = tuple[Tensor, Tensor]
@@ -34,7 +38,7 @@ _ARRAYS = (Tensor, np.ndarray)
 
 
 def completed(training: Training, *, anew: bool = False) -> Training:
-    """A training with what has to be looked up in somebody's own code: the data's sizes, all digests.
+    """A training with what user code tells: its digests, sizes and kind of the data, kind of the loss.
 
     With `anew` data are read again, though this process has read them: their files may hold others by now.
     Raises UsageError, UnknownName or DataError.
@@ -43,23 +47,43 @@ def completed(training: Training, *, anew: bool = False) -> Training:
     for one in found:
         one.refuse_stale()
     code = {one.name: one.digest for one in found}
-    sizes = training.sizes
+    sizes, standardize = training.sizes, training.standardize
     if training.data in code:
         if anew:
             _read.cache_clear()
-        sizes = _read(training.data, code[training.data], os.getcwd())[1]
-    return replace(training, code=tuple(code.items()), sizes=sizes)
+        splits, sizes = _read(training.data, code[training.data], os.getcwd())
+        if standardize and not splits.of_bytes:
+            raise UsageError(
+                f"--standardize is for images as uint8 (n, channels, height, width); x of {training.data} is "
+                f"{_dtype(splits.train.x)}: leave it out, and standardise in the function"
+            )
+        standardize = bool(standardize) if splits.of_bytes else None
+    whole = sizes is not None and _is_scored_whole(training.loss, sizes)
+    return replace(training, code=tuple(code.items()), sizes=sizes, standardize=standardize, whole_loss=whole)
 
 
-def load(name: str, files: Files | None = None, sizes: DataSet | None = None) -> Splits:
-    """What the function `name` returns; needs no `files`. Raises UsageError, UnknownName or DataError."""
+def _is_scored_whole(name: str, sizes: DataSet) -> bool:
+    """Whether batches of a split would give another loss than the split does."""
+    if max(sizes.validation, sizes.test) <= EVAL_BATCH:
+        return False
+    with redirect_stdout(sys.stderr):
+        return not is_mean_over_items(find_loss(name), sizes.classes)
+
+
+def load(
+    name: str, files: Files | None = None, sizes: DataSet | None = None, *, standardize: bool = False
+) -> Splits:
+    """What the function `name` returns, images of bytes standardised where that is asked for.
+
+    Needs no `files`. Raises UsageError, UnknownName or DataError.
+    """
     splits, found = _read(name, own_code.find("--data", name).digest, os.getcwd())
     if sizes is not None and (sizes != found or sizes.digest not in ("", found.digest)):
         raise DataError(
             f"--data {name} gives other data than a moment ago; run the same command again, and seed what it "
             "draws"
         )
-    return splits
+    return splits.standardized() if standardize and splits.of_bytes else splits
 
 
 def _sizes(splits: Splits) -> DataSet:
@@ -115,9 +139,12 @@ def _pair(name: str, part: Any) -> Pair:
     if isinstance(part, TensorDataset):
         part = part.tensors
     if isinstance(part, tuple) and len(part) != 2 and all(isinstance(v, _ARRAYS) for v in part):
-        raise DataError(f"{name} holds {_kind(part)}; make it the two tensors x and y")
-    if isinstance(part, tuple | list) and len(part) == 2 and all(isinstance(v, _ARRAYS) for v in part):
-        return _inputs(name, _tensor(part[0])), _labels(name, _tensor(part[1]))
+        raise DataError(f"{name} holds {_kind(part)}; make it the two tensors x and y ({_ONE_TENSOR})")
+    if isinstance(part, tuple | list) and len(part) == 2 and any(isinstance(v, _ARRAYS) for v in part):
+        x, y = part
+        if not isinstance(x, _ARRAYS):
+            raise DataError(f"x of {name} is {_kind(x)}; make it one tensor ({_ONE_TENSOR})")
+        return _inputs(name, _numbers(name, x)), _labels(name, _classes(name, y))
     if not hasattr(part, "__getitem__") or not hasattr(part, "__len__") or isinstance(part, str | Mapping):
         raise DataError(f"{name} is {_kind(part)}; give tensors (x, y), or a data set with a length")
     items = [_item(name, k, part[k]) for k in range(len(part))]
@@ -144,25 +171,58 @@ def _item(name: str, k: int, item: Any) -> tuple[Tensor, int]:
         raise DataError(f"item {k} of {name} is {_kind(item)}; make it a pair (x, class)")
     x, y = item
     if not isinstance(x, _ARRAYS):
-        raise DataError(f"item {k} of {name} holds {_what(x)} as x; make it a tensor, as by ToTensor()")
+        several = f" ({_ONE_TENSOR})" if isinstance(x, tuple | list | Mapping) else ""
+        raise DataError(
+            f"item {k} of {name} holds {_what(x)} as x; make it a tensor, as by ToTensor(){several}"
+        )
     try:
         label = y.item() if isinstance(y, Tensor | np.ndarray | np.generic) else y
     except (RuntimeError, ValueError):  # several numbers
         label = None
     if isinstance(label, bool) or not isinstance(label, int):
-        raise DataError(f"item {k} of {name} has the label {y!r}; make it a class, a whole number from 0")
-    return _tensor(x), label
+        raise _no_class(name, k, y)
+    return _numbers(name, x), label
+
+
+def _no_class(name: str, k: int, label: object) -> DataError:
+    return DataError(
+        f"item {k} of {name} has the label {shown(label)}; make it a class, a whole number from 0 "
+        f"({_CLASSES_ONLY})"
+    )
+
+
+def _numbers(name: str, x: Tensor | np.ndarray) -> Tensor:
+    if isinstance(x, np.ndarray) and x.dtype.kind not in _NUMERIC:
+        raise DataError(f"x of {name} is an array of type {x.dtype}; give floating-point numbers")
+    return _tensor(x)
+
+
+def _classes(name: str, y: Any) -> Tensor:
+    """Labels of any kind as a tensor. Raises DataError for what is no number, such as text."""
+    if isinstance(y, Tensor):
+        return _tensor(y)
+    if not isinstance(y, np.ndarray | list | tuple):
+        raise DataError(f"y of {name} is {_kind(y)}; make it a tensor")
+    values = np.asarray(y.tolist() if isinstance(y, np.ndarray) and y.dtype.kind == "O" else y)
+    if values.dtype.kind not in _NUMERIC:
+        labels = list(y)
+        k = next((k for k, one in enumerate(labels) if not isinstance(one, int | np.integer)), 0)
+        raise _no_class(name, k, labels[k].item() if isinstance(labels[k], np.generic) else labels[k])
+    return _tensor(values)
 
 
 def _tensor(values: Tensor | np.ndarray) -> Tensor:
     if isinstance(values, Tensor):
-        return values.detach().cpu()
-    return torch.from_numpy(np.require(values, requirements=["C", "W"]))
+        return values.detach().cpu().resolve_neg()
+    native = values.astype(values.dtype.newbyteorder("="), copy=False)
+    if min(native.strides, default=0) < 0:  # also where numpy takes a single row for contiguous
+        native = native.copy(order="C")
+    return torch.from_numpy(np.require(native, requirements=["C", "W"]))
 
 
 def _inputs(name: str, x: Tensor) -> Tensor:
     if x.dim() < 2 or not x.numel():
-        none = "" if len(x) else f", of which there is none: {_INSTEAD[name]}"
+        none = f", of which there is none: {_INSTEAD[name]}" if x.dim() and not len(x) else ""
         raise DataError(f"x of {name} has shape {tuple(x.shape)}; give it one row per item{none}")
     if x.dtype == torch.uint8 and x.dim() == 4:
         return x
@@ -181,7 +241,7 @@ def _labels(name: str, y: Tensor) -> Tensor:
     if y.dim() != 1 or y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
         raise DataError(
             f"y of {name} is {_dtype(y)} of shape {tuple(y.shape)}; give each item one class, a whole number "
-            "from 0"
+            f"from 0 ({_CLASSES_ONLY})"
         )
     return y.long()
 
@@ -208,7 +268,7 @@ def _splits(pairs: Mapping[str, Pair]) -> Splits:
         for label in (int(labels.min()), int(labels.max())):
             if not 0 <= label <= present[-1]:
                 raise DataError(f"{name} has the label {label}, train has 0 to {present[-1]}; leave it out")
-    pixels = Pixels.of(x) if x.dtype == torch.uint8 else None
+    pixels = Pixels.as_given(x.shape[1]) if x.dtype == torch.uint8 else None
     made = {name: Split(inputs, labels, pixels) for name, (inputs, labels) in pairs.items()}
     return Splits(made["train"], made["validation"], made.get("test", Split(x[:0], y[:0], pixels)))
 

@@ -9,6 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+EVAL_BATCH = 256  # items evaluated at a time: for every pack alike, so that no rounding depends on it
 _CHUNK = 10_000  # images counted at a time
 
 
@@ -33,6 +34,11 @@ class Pixels:
         deviation = torch.where(deviation > 0, deviation, 1.0)  # a channel that never changes stays 0
         return cls(mean.reshape(-1, 1, 1), deviation.reshape(-1, 1, 1))
 
+    @classmethod
+    def as_given(cls, channels: int) -> Self:
+        """For images that stay the numbers that they are, 0 to 255."""
+        return cls(torch.zeros(channels, 1, 1), torch.ones(channels, 1, 1))
+
     def numbers(self, x: Tensor) -> Tensor:
         """Bytes (B, C, H, W), normalised, in the statistics' type."""
         return x.to(self.mean.dtype).sub_(self.mean).div_(self.deviation)
@@ -46,7 +52,7 @@ class Pixels:
 class Split:
     """Inputs and labels of one split.
 
-    Images stay bytes, a quarter of their size as float32, and are normalised a batch at a time.
+    Images stay bytes, a quarter of their size as float32, and become numbers a batch at a time.
     """
 
     x: Tensor  # (n, *shape), numbers as they are, or uint8 where there are `pixels`
@@ -92,6 +98,17 @@ class Splits:
     train: Split
     validation: Split
     test: Split  # empty where there is none
+
+    @property
+    def of_bytes(self) -> bool:
+        """Whether their inputs are images of bytes."""
+        return self.train.pixels is not None
+
+    def standardized(self) -> Self:
+        """The same images of bytes, by the training split's mean and deviation of every channel."""
+        pixels = Pixels.of(self.train.x)
+        every = (self.train, self.validation, self.test)
+        return type(self)(*(Split(split.x, split.y, pixels) for split in every))
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Self:
         """Every split on a device."""

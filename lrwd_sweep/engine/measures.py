@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lrwd_sweep.engine.device import is_out_of_memory
 from lrwd_sweep.nets import Loss
 
 MEASURES = ("loss", "error", "top5_error")
@@ -35,11 +36,29 @@ def losses_of(loss: Loss, logits: Tensor, y: Tensor) -> Tensor:  # (L, C, B), (B
 def _loss_of(loss: Loss, logits: Tensor, y: Tensor) -> Tensor:  # (B, C), (B,) → ()
     """The mean loss of copies, which it may change; NaN if it raises over what is not finite."""
     try:
-        return loss(logits.clone(), y.clone())
-    except Exception:
+        return loss(logits.clone(memory_format=torch.contiguous_format), y.clone())
+    except Exception as error:
+        if error.__cause__ is not None and is_out_of_memory(error.__cause__):
+            raise error.__cause__ from None  # for those who make smaller packs then
         if logits.isfinite().all():
             raise
         return logits.new_tensor(math.nan)
+
+
+class Joined:
+    """The logits of a split, put together batch by batch; room is taken once, when the first ones come."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.filled = count, 0
+        self.logits = torch.empty(0)
+
+    def add(self, logits: Tensor) -> None:  # (L, C, B)
+        """Those of the next batch."""
+        if not self.filled:
+            self.logits = logits.new_empty(*logits.shape[:2], self.count)
+        end = self.filled + logits.shape[2]
+        self.logits[:, :, self.filled : end] = logits
+        self.filled = end
 
 
 def named(split: str, values: Tensor) -> dict[str, list[float]]:  # (MEASURES, L)

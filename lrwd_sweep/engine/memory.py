@@ -19,10 +19,11 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from lrwd_sweep.data import EVAL_BATCH
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.graph import recorder
-from lrwd_sweep.engine.trainer import EVAL_BATCH
-from lrwd_sweep.nets import ModuleNetwork, network
+from lrwd_sweep.engine.measures import losses_of
+from lrwd_sweep.nets import Loss, ModuleNetwork, loss_of, network
 from lrwd_sweep.optim import compiled_on, make_update
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.training import Training
@@ -32,6 +33,7 @@ HEAP = 1.08  # of what is counted: gaps between blocks, and scratch that no oper
 UNSEEN = 1.15  # of passes by vmap, whose rules for operators copy within
 MADE = 12  # bytes of a parameter while it is drawn: float32 of the module, and float64
 FEW = (16, 32)  # images to count on where values are needed
+TRIED = (64, 128, 192)  # items whose loss is counted; of a ranking the memory grows with their square
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,33 @@ def _of_one_and_two(
 def _of_lanes(
     training: Training, optimizer: Optimizer, place: torch.device, loops: bool, lanes: int
 ) -> Phases:
+    found = _by_batches(training, optimizer, place, loops, lanes)
+    if not training.whole_loss:
+        return found
+    sizes, loss = training.data_set, loss_of(network(training))
+    count = max(sizes.validation, sizes.test)
+    logits = lanes * sizes.classes * count * torch.float32.itemsize
+    scored = _loss_bytes(loss, sizes.classes, count)
+    return replace(found, evaluated=logits + max(found.evaluated, scored))
+
+
+def _loss_bytes(loss: Loss, classes: int, count: int) -> float:
+    """What a loss of so many items at once needs besides their logits, on the parabola through few items."""
+    found: list[float] = []
+    for few in TRIED:
+        logits, y = torch.zeros(1, classes, few), torch.arange(few) % classes
+        with suppress(Exception), _Alive() as alive:
+            losses_of(loss, logits, y)
+        found.append(alive.peak)
+    one, two, three = found
+    step = (count - TRIED[0]) / (TRIED[1] - TRIED[0])
+    return max(0.0, one + step * (two - one) + step * (step - 1) / 2 * (three - 2 * two + one))
+
+
+def _by_batches(
+    training: Training, optimizer: Optimizer, place: torch.device, loops: bool, lanes: int
+) -> Phases:
+    """All that a loss which is a mean over items needs."""
     sizes = training.data_set
     images = training.batch_size, min(EVAL_BATCH, max(sizes.validation, sizes.test))
     go_through = partial(_gone_through, training, optimizer, loops, lanes)

@@ -57,9 +57,15 @@ def lanes_that_fit(
     if room < 1:
         least = needed(1) * workers / MEMORY_SHARE / 2**20
         need = "a lane of {} needs" if workers == 1 else f"{workers} lanes of {{}} need"
+        remedy = "free some memory or take a smaller --batch-size"
+        if training.whole_loss:
+            items = max(training.data_set.validation, training.data_set.test)
+            remedy = (
+                f"--loss {training.loss} is no mean over items, so that {items} are scored at once: free "
+                "some memory, hold fewer out, or give a loss that is a mean over items"
+            )
         raise DeviceError(
-            f"{device} has {free >> 20} MiB free and {need.format(training.net)} {least:.0f}; "
-            "free some memory or take a smaller --batch-size"
+            f"{device} has {free >> 20} MiB free and {need.format(training.net)} {least:.0f}; {remedy}"
         )
     return room
 

@@ -40,7 +40,8 @@ class Pool:
         self.places = devices.places(device)
         self.device = next(filter(self._workers, dict.fromkeys(self.places)), self.places[0])
         self.lanes_at_once()  # a network that cannot be built, or has no room, is refused at once
-        self.splits: Splits = load(training.data, training.data_set, files).to(self.device, dtype)
+        splits = load(training.data, training.data_set, files, standardize=training.standardize)
+        self.splits: Splits = splits.to(self.device, dtype)
         self.training = chosen(training, self.device)
         self.seats = self.places
 

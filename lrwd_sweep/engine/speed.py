@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import torch
 
-from lrwd_sweep.data import Split, Splits
+from lrwd_sweep.data import EVAL_BATCH, Split, Splits
 from lrwd_sweep.engine import device as devices
 from lrwd_sweep.engine.graph import current
 from lrwd_sweep.engine.packing import lanes_that_fit, workers_that_fit
-from lrwd_sweep.engine.trainer import EVAL_BATCH, PackTrainer
+from lrwd_sweep.engine.trainer import PackTrainer
 from lrwd_sweep.lattice import Cell
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.training import Training

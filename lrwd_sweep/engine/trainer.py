@@ -9,11 +9,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lrwd_sweep.data import Split, Splits, augmentation
+from lrwd_sweep.data import EVAL_BATCH, Split, Splits, augmentation
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.diagnostics import Diagnostics
 from lrwd_sweep.engine.graph import begun, current, recorder
-from lrwd_sweep.engine.measures import MEASURES, losses_of, means, named, summed
+from lrwd_sweep.engine.measures import MEASURES, Joined, losses_of, means, named, summed
 from lrwd_sweep.engine.program import Program
 from lrwd_sweep.lattice import Cell
 from lrwd_sweep.nets import loss_of, network, of_seed
@@ -23,7 +23,6 @@ from lrwd_sweep.training import Training
 from lrwd_sweep.trial import Status, Trial
 
 ALIGNED = 32  # numbers, so that a GPU reads every row in its widest words
-EVAL_BATCH = 256  # the same for every pack, so that no lane's rounding depends on its pack
 
 
 class Stopped(Exception):
@@ -199,12 +198,20 @@ class PackTrainer:
 
     @torch.inference_mode()
     def evaluate(self, split: Split) -> Tensor:  # (MEASURES, L)
-        """The measures of every lane on a split, with running statistics."""
-        total = self._zeros()
-        network = self.lanes.predictor()
+        """The measures of every lane on a split, with running statistics.
+
+        A loss that is no mean over items sees the logits of the whole split at once.
+        """
+        total, whole = self._zeros(), self.training.whole_loss
+        network, found = self.lanes.predictor(), Joined(len(split))
         for x, y in split.batches(EVAL_BATCH):
             logits = network.predict(x)
-            total += summed(losses_of(self.loss, logits, y), logits, y)
+            losses = total[0].new_zeros(len(total[0])) if whole else losses_of(self.loss, logits, y)
+            total += summed(losses, logits, y)
+            if whole:
+                found.add(logits)
+        if whole:
+            total[0] = losses_of(self.loss, found.logits, split.y)
         return self._means(total, len(split))
 
     def _means(self, total: Tensor, size: int) -> Tensor:  # (MEASURES, L)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from functools import cache, partial
 
@@ -12,7 +13,7 @@ from torch.nn import functional
 
 from lrwd_sweep import own_code
 from lrwd_sweep.catalog import CROSS_ENTROPY, FLOAT32
-from lrwd_sweep.errors import UsageError
+from lrwd_sweep.errors import UsageError, brief, shown
 from lrwd_sweep.nets import own_network
 from lrwd_sweep.nets.cnn import Cnn
 from lrwd_sweep.nets.cnn_lanes import CnnNetwork
@@ -52,10 +53,12 @@ __all__ = [
     "Network",
     "Predictor",
     "build",
+    "decaying",
     "is_native",
     "loss_of",
     "network",
     "of_seed",
+    "undecayed",
 ]
 
 
@@ -82,6 +85,35 @@ def network(training: Training) -> Network:
 def is_native(name: str, loss: str = CROSS_ENTROPY) -> bool:
     """Whether all lanes of a network can train in one program written for it, its gradient written out."""
     return name in NATIVE and loss == CROSS_ENTROPY
+
+
+def undecayed(training: Training) -> tuple[str, ...]:
+    """The parameters that do not decay; without `decay_all` besides vectors, of which then none does.
+
+    Raises UsageError where a pattern names none, or nothing would decay.
+    """
+    net, pattern = network(training), training.no_decay
+    spared = {name for name in net.shapes if pattern and re.search(pattern, name)}
+    if pattern and not spared:
+        raise UsageError(
+            f"--no-decay {shown(pattern)} matches no parameter of {training.net} that trains; they are "
+            f"{brief(', '.join(net.shapes))}"
+        )
+    if not training.decay_all and isinstance(net, ModuleNetwork):
+        spared |= net.norm_and_bias
+    open_ = [name for name, shape in net.shapes.items() if training.decay_all or len(shape) > 1]
+    if spared.issuperset(open_):
+        asked = f"--no-decay {shown(pattern)}" if pattern else "--no-decay-norm-bias"
+        raise UsageError(f"{asked} leaves no parameter of {training.net} that decays; leave it out")
+    return tuple(name for name in open_ if name in spared)
+
+
+def decaying(training: Training) -> dict[str, bool]:
+    """Every parameter that trains, by name, and whether it decays."""
+    return {
+        name: (training.decay_all or len(shape) > 1) and name not in training.undecayed
+        for name, shape in network(training).shapes.items()
+    }
 
 
 def of_seed(net: Network, generator: torch.Generator, device: torch.device) -> Network:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -11,7 +12,10 @@ from torch.nn import functional
 from lrwd_sweep import own_code
 from lrwd_sweep.catalog import CROSS_ENTROPY
 from lrwd_sweep.errors import UsageError
+from lrwd_sweep.nets.seeded import seeded
 
+LEAST, NUMBERS = 96, 1 << 22  # items that a loss is tried on at least, and numbers in their logits at most
+TOLERANCE = 1e-5  # relative: float32 sums in another order are below
 Loss = Callable[[Tensor, Tensor], Tensor]  # logits (B, C) and classes (B,) → their mean loss, one number
 
 
@@ -30,6 +34,56 @@ def find_loss(name: str) -> Loss:
 def label(loss: Loss) -> str:
     """What a complaint about it begins with; nothing where it is nobody's own."""
     return f"{loss.option} {loss.name}: " if isinstance(loss, own_code.OwnCode) else ""
+
+
+def is_mean_over_items(loss: Loss, classes: int) -> bool:
+    """Whether a batch's loss is the mean of its items' losses, so that a split may be scored in batches.
+
+    Then any parts give the whole: L(whole) = Σ nₚ L(p)/n. This is tried on made-up logits, sure and unsure,
+    of all classes: on parts by class, and by how well items are classified; on a batch doubled and permuted.
+    Weights of classes, labels that are left out, sums, rankings and random losses fail.
+    """
+    if loss is functional.cross_entropy:
+        return True
+    logits, y = _made_up(classes)
+    count = len(y)
+    by_class = y.argsort(stable=True)
+    by_fit = functional.cross_entropy(logits, y, reduction="none").argsort(stable=True)
+    mixed = torch.randperm(count, generator=torch.Generator().manual_seed(1))
+    third = count // 3
+    sizes = [1, third, count - third - 1]
+    with seeded(0), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            whole = _value(loss, logits, y)
+            again = [_value(loss, logits.repeat(2, 1), y.repeat(2)), _value(loss, logits[mixed], y[mixed])]
+            parts = [
+                [_value(loss, logits[part], y[part]) for part in order.split(sizes)]  # type: ignore[no-untyped-call]
+                for order in (by_class, by_class.flip(0), by_fit)
+            ]
+        except Exception:  # of a part that it does not take; what it does not take at all is refused later
+            return False
+    scale = abs(whole)
+    for values in parts:
+        again.append(sum(n * value for n, value in zip(sizes, values, strict=True)) / count)
+        scale = max(scale, sum(n * abs(value) for n, value in zip(sizes, values, strict=True)) / count)
+    return all(abs(value - whole) <= TOLERANCE * scale for value in again)  # NaN is not
+
+
+def _made_up(classes: int) -> tuple[Tensor, Tensor]:  # (n, C), (n,)
+    """Logits on several scales, many of them right, and labels of which some are more frequent."""
+    stream = torch.Generator().manual_seed(0)
+    count = max(LEAST, min(3 * classes, NUMBERS // classes))
+    spread = torch.linspace(0, classes - 1, min(classes, count // 2)).round().long()  # all, or some of all
+    y = torch.cat([spread, torch.randint(classes, (count - len(spread),), generator=stream)])
+    scale = torch.logspace(-1, 1, count)[torch.randperm(count, generator=stream)].unsqueeze(1)
+    right = functional.one_hot(y, classes) * torch.randint(2, (count, 1), generator=stream)
+    return scale * (torch.randn(count, classes, generator=stream) + 2 * right), y
+
+
+def _value(loss: Loss, logits: Tensor, y: Tensor) -> float:
+    """Of copies, which it may change."""
+    return float(loss(logits.clone(), y.clone()))
 
 
 def cross_entropy(logits: Tensor, y: Tensor, one_hot: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,6 +23,7 @@ from lrwd_sweep.nets.precision import compute_type
 from lrwd_sweep.nets.probe import examine
 from lrwd_sweep.nets.seeded import seeded
 from lrwd_sweep.nets.tried import Tried, copied, try_out
+from lrwd_sweep.nets.undecayed import norm_and_bias
 from lrwd_sweep.nets.vmap_lanes import VmapLanes
 
 Make = Callable[[], nn.Module]
@@ -56,6 +57,7 @@ class ModuleNetwork:
         self.trained = [
             name for name, value in module.named_parameters() if value.requires_grad and name in reached
         ]
+        self.norm_and_bias = norm_and_bias(module)
         self.module = self._hollow(module)
         if way.careful and _initialised(make, seed=1) is module:
             raise UsageError("it returns the same network at every call; make a new one for every seed")

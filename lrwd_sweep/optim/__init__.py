@@ -54,12 +54,13 @@ def make_update(
     momentum, eps = _known(training.momentum), _known(training.eps)
     matrices = tuple(segment for segment in layout if segment.is_matrix)
     watched = matrices if family.projected else ()
+    decaying = [s for s in (layout if training.decay_all else matrices) if s.name not in training.undecayed]
     projection = Projection(watched, theta.new_zeros(len(theta), dtype=torch.float64), eps)
     decay = Decay(
         optimizer.rule,
         optimizer.normalized,
-        columns(s for s in (layout if training.decay_all else matrices) if s not in watched),
-        tuple(segment.columns for segment in watched),
+        columns(s for s in decaying if s not in watched),
+        tuple(segment.columns if segment in decaying else None for segment in watched),
         gain=1 / (1 - momentum) if family is Family.SGDP else 1.0,
     )
     steps = _family(family, training, theta, projection)

@@ -19,8 +19,13 @@ class Decay:
     rule: DecayRule
     normalized: bool  # λ is given as λ_norm = λ√n
     whole: tuple[slice, ...]  # columns that no projection watches, neighbours merged
-    watched: tuple[slice, ...] = ()  # the tensors that a projection watches, one by one
+    watched: tuple[slice | None, ...] = ()  # tensors that a projection watches; None: it does not decay
     gain: float = 1.0  # of the lr-scaled rate: 1/(1−β₁) in SGDP
+
+    @property
+    def parts(self) -> list[slice]:
+        """All columns that decay."""
+        return [*self.whole, *(columns for columns in self.watched if columns is not None)]
 
     def rate(self, alpha: Tensor, lam: Tensor, now: Now) -> Tensor:  # each (L, 1)
         """What share of θ one step takes away; of the coupled rule, what share the gradient gets."""
@@ -38,15 +43,16 @@ class Decay:
 
     def add_to(self, g: Tensor, theta: Tensor, rate: Tensor) -> None:
         """g ← g + λ′θ: the coupled rule."""
-        for columns in (*self.whole, *self.watched):
+        for columns in self.parts:
             _part(g, columns).addcmul_(_part(theta, columns), rate)
 
     def shrink(self, theta: Tensor, rate: Tensor, projected: Sequence[Tensor]) -> None:
         """θ ← θ·(1 − rate), with WD_RATIO of it for the watched tensors that were projected, (L, 1) each."""
         for columns in self.whole:
             _part(theta, columns).mul_(1 - rate)
-        for columns, found in zip(self.watched, projected, strict=True):
-            _part(theta, columns).mul_(1 - torch.where(found, WD_RATIO * rate, rate))
+        for tensor, found in zip(self.watched, projected, strict=True):
+            if tensor is not None:
+                _part(theta, tensor).mul_(1 - torch.where(found, WD_RATIO * rate, rate))
 
 
 def _part(x: Tensor, columns: slice) -> Tensor:

@@ -103,7 +103,7 @@ def _rows(
 ) -> tuple[list[tuple[int, int, bool]], list[tuple[int, int, int]]]:
     """All columns in rows, of at most so many where nothing watches; the rows that tensors have."""
     by_start = {segment.start: segment for segment in watched}
-    ends, decays = runs([*decay.whole, *decay.watched], columns)
+    ends, decays = runs(decay.parts, columns, [segment.columns for segment in watched])
     rows: list[tuple[int, int, bool]] = []
     tensors = []
     for begin, end, does in zip(ends, ends[1:], decays, strict=False):

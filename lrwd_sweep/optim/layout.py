@@ -26,9 +26,12 @@ class Segment:
         return len(self.shape) > 1
 
 
-def runs(parts: Sequence[slice], count: int) -> tuple[list[int], list[bool]]:
-    """Where the runs of `count` columns begin that lie in a part or in none, and `count`; whether they do."""
-    ends = sorted({0, count, *(end for part in parts for end in (part.start, part.stop))})
+def runs(parts: Sequence[slice], count: int, alone: Sequence[slice] = ()) -> tuple[list[int], list[bool]]:
+    """Where the runs of `count` columns begin that lie in a part or in none, and `count`; whether they do.
+
+    Each slice of `alone` is a run of its own.
+    """
+    ends = sorted({0, count, *(end for part in (*parts, *alone) for end in (part.start, part.stop))})
     return ends, [any(part.start <= start < part.stop for part in parts) for start in ends[:-1]]
 
 

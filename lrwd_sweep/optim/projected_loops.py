@@ -119,9 +119,9 @@ def sgdp(
                 p = scratch.step[: len(x)]
                 for i in range(len(x)):
                     p[i] = d[i] + beta1 * mean[i]
-            share = shares[lane, 0] if runs.decays[k] else kind(1)
+            share, less = (shares[lane, 0], kept[lane, 0]) if runs.decays[k] else (kind(1), kind(1))
             scale = kind(eta) * alpha[lane, 0]
-            found[lane] += move(x, d, p, runs.rows[k], share, kept[lane, 0], scale, delta, eps, scratch)
+            found[lane] += move(x, d, p, runs.rows[k], share, less, scale, delta, eps, scratch)
 
 
 @compiled
@@ -145,6 +145,6 @@ def adamp(
                 if nesterov:
                     first += rest_of_beta1 * (d[i] - first)
                 p[i] = first / (math.sqrt(second) + later)
-            share = shares[lane, 0] if runs.decays[k] else kind(1)
+            share, less = (shares[lane, 0], kept[lane, 0]) if runs.decays[k] else (kind(1), kind(1))
             scale = kind(eta * root2 / rest1) * alpha[lane, 0]
-            found[lane] += move(x, d, p, runs.rows[k], share, kept[lane, 0], scale, delta, eps, scratch)
+            found[lane] += move(x, d, p, runs.rows[k], share, less, scale, delta, eps, scratch)

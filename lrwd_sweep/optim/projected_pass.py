@@ -65,7 +65,7 @@ def _call(family: Sgdp | Adamp) -> tuple[Any, list[np.ndarray[Any, Any] | float]
 def _watched(projection: Projection, decay: Decay, columns: int) -> Runs:
     """Of the watched tensors and what lies between them."""
     rows = {tensor.start: tensor.shape[0] for tensor in projection.tensors}
-    ends, decays = runs([*decay.whole, *decay.watched], columns)
+    ends, decays = runs(decay.parts, columns, [tensor.columns for tensor in projection.tensors])
     return Runs(np.array(ends), np.array(decays), np.array([rows.get(start, 0) for start in ends[:-1]]))
 
 

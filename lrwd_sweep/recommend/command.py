@@ -136,7 +136,9 @@ def _settings(training: Training, usual: Training) -> Iterator[str]:
         value = getattr(training, field)
         if field in BESIDE_THE_TASK or value == getattr(usual, field):
             continue
-        if field in _SWITCHES:
+        if field == "standardize":
+            yield from ["--standardize"] * bool(value)  # without it images are as given
+        elif field in _SWITCHES:
             yield _SWITCHES[field][not value]
         elif field in ("beta1", "beta2"):
             yield f"{option(field)} {training.beta1!r},{training.beta2!r}"

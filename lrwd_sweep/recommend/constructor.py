@@ -15,6 +15,24 @@ WEIGHTS_ALONE = (
     "params = [dict(params=weights), dict(params=others, weight_decay=0.0)]"
 )
 
+
+def groups(training: Training) -> str:
+    """The parameters in two groups, of which the first decays, for a study in which not all do."""
+    if not training.undecayed:
+        return WEIGHTS_ALONE
+    decays, others = "name not in spared", "name in spared"
+    if not training.decay_all:
+        decays, others = f"p.ndim > 1 and {decays}", f"p.ndim <= 1 or {others}"
+    return "\n".join(
+        [
+            f"spared = {{{', '.join(map(repr, training.undecayed))}}}",
+            f"weights = [p for name, p in model.named_parameters() if {decays}]",
+            f"others = [p for name, p in model.named_parameters() if {others}]",
+            WEIGHTS_ALONE.rpartition("\n")[2],
+        ]
+    )
+
+
 _COUPLED = {  # whose weight_decay is L2, λ′
     Family.SGD: "torch.optim.SGD",
     Family.ADAM: "torch.optim.Adam",

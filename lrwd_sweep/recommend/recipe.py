@@ -10,12 +10,12 @@ from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.lattice import Cell
 from lrwd_sweep.optimizer import Family
 from lrwd_sweep.recommend.constructor import (
-    WEIGHTS_ALONE,
     beside,
     by_hand,
     coupled,
     decoupled,
     digits,
+    groups,
     without_decay,
 )
 from lrwd_sweep.recommend.remark import (
@@ -30,6 +30,7 @@ from lrwd_sweep.recommend.remark import (
 )
 from lrwd_sweep.recommend.strength import Strength
 from lrwd_sweep.spec import StudySpec
+from lrwd_sweep.training import Training
 
 _SCHEDULED = (DecayRule.INDEPENDENT, DecayRule.LR_SCALED)  # rules that are one another under any schedule
 
@@ -50,19 +51,25 @@ def recipe(spec: StudySpec, cell: Cell, decay: Conventions) -> tuple[Line, ...]:
     if spec.optimizer.family is None:
         return tuple(_foreign(strength))
     every, family = _every(spec), spec.optimizer.family
-    weights = "params of these lines: biases and parameters of normalisation do not decay in this study"
-    groups = [] if every else [Line(WEIGHTS_ALONE, weights)]
+    first = [] if every or spec.training is None else [_in_groups(spec.training)]
     if spec.optimizer.rule is DecayRule.COUPLED:
         lines = [*_l2(strength, family), *_instead_of_l2(strength, family)]
     else:
         own = _scheduled if spec.optimizer.rule in _SCHEDULED else _unscheduled
         lines = [*own(strength, family)]
-    return (*groups, *lines, *_other_length(strength, family))
+    return (*first, *lines, *_other_length(strength, family))
 
 
 def _every(spec: StudySpec) -> bool:
     """Whether every parameter decays."""
-    return spec.training is None or spec.training.decay_all
+    return spec.training is None or (spec.training.decay_all and not spec.training.undecayed)
+
+
+def _in_groups(training: Training) -> Line:
+    """The parameters that decay and those that do not."""
+    found = [] if training.decay_all else ["biases and parameters of normalisation"]
+    found += ["parameters that --no-decay names"] if training.no_decay else []
+    return Line(groups(training), f"params of these lines: {' and '.join(found)} do not decay in this study")
 
 
 def _values(cell: Cell, weight_decay: str) -> str:

@@ -65,10 +65,14 @@ def direction_text(result: Result) -> str:
 
 
 def _particulars(spec: StudySpec) -> list[str]:
-    """What is not as usual in a study's training, in words."""
+    """What is not as usual in a study's training, and how it reads the user's images of bytes, in words."""
+    images = None if spec.training is None else spec.training.standardize
     return [
-        _PARTICULARS[name].format(counted(value, "epoch") if name in _IN_EPOCHS else value)
-        for name, value in spec.particulars.items()
+        *([] if images is None else [f"byte images {'standardised' if images else 'as given'}"]),
+        *(
+            _PARTICULARS[name].format(counted(value, "epoch") if name in _IN_EPOCHS else value)
+            for name, value in spec.particulars.items()
+        ),
     ]
 
 
@@ -86,6 +90,7 @@ _PARTICULARS = {
     "beta2": "β₂ {:g}",
     "eps": "ε {:g}",
     "decay_all": "biases and normalisation not decayed",
+    "no_decay": "parameters that match {} not decayed",
     "precision": "computed in {}",
     "loss": "loss {}",
     "net_options": "network's options {}",

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lrwd_sweep.lattice import format_value
+
+_NUMBER = re.compile(r"\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,3 +208,18 @@ def to_ascii(text: str) -> str:
     """
     flat = _RAISED.sub(lambda raised: "^" + raised[0].translate(_LOWERED), text).translate(_PLAIN_LETTERS)
     return flat.encode("ascii", "backslashreplace").decode()
+
+
+def in_patterns(names: Sequence[str], others: Sequence[str]) -> str:
+    """Names in a row, those that differ in numbers alone as one with a star, unless `others` are called so.
+
+    >>> in_patterns(["blocks.0.norm", "blocks.1.norm", "layers.0"], ["layers.1"])
+    'blocks.*.norm, layers.0'
+    """
+    taken = {_NUMBER.sub("*", name) for name in others}
+    alike = Counter(_NUMBER.sub("*", name) for name in names)
+    found = []
+    for name in names:
+        pattern = _NUMBER.sub("*", name)
+        found.append(pattern if alike[pattern] > 1 and pattern not in taken else name)
+    return ", ".join(dict.fromkeys(found))

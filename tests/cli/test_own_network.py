@@ -6,7 +6,7 @@ import json
 import shutil
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -210,6 +210,149 @@ def test_a_study_whose_data_nobody_noted_goes_on_with_those_that_it_finds(run: R
         assert training.data_set.digest
 
 
+IMAGES = """
+import torch
+
+def load():
+    x = torch.randint(0, 256, (96, 1, 4, 4), dtype=torch.uint8)
+    y = (x[:, 0, 0, 0] > 99).long()
+    return (x[:64], y[:64]), (x[64:], y[64:])
+
+def floats():
+    return tuple((x.float(), y) for x, y in load())
+"""
+FLAT = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+
+    def forward(self, x):
+        return self.layers(x / 255)
+"""
+
+
+def _forget_how_bytes_were_read() -> None:
+    """Make the store one of before, when all images of bytes were standardised."""
+    with closing(sqlite3.connect(STORE)) as store:
+        for name, text in store.execute("select name, spec from studies").fetchall():
+            spec = json.loads(text)
+            spec["training"].pop("standardize", None)
+            store.execute("update studies set spec = ? where name = ?", [json.dumps(spec), name])
+        store.commit()
+
+
+def _values(name: str) -> list[Mapping[str, float]]:
+    with open_store(STORE, write=False) as store:
+        return [trial.metrics for trial in sorted(store.trials(name), key=lambda trial: trial.cell)]
+
+
+def test_images_of_bytes_train_as_the_same_numbers_do(run: Run, project: Path) -> None:
+    (project / "my_images.py").write_text(IMAGES + FLAT)
+    images = ("--net", "./my_images.py:Net", *AXES, "--engine", "loop")
+    assert run("grid", "--data", "./my_images.py:load", *images, "--study-name", "b").code == 0
+    assert run("grid", "--data", "./my_images.py:floats", *images, "--study-name", "f").code == 0
+    assert (
+        run("grid", "--data", "./my_images.py:load", *images, "--standardize", "--study-name", "s").code == 0
+    )
+    assert _values("b") == _values("f") != _values("s")
+    given, standardised = (" ".join(run("report", name).out.split()) for name in ("b", "s"))
+    assert "byte images as given" in given
+    assert "--standardize" not in given
+    assert "byte images standardised" in standardised
+    assert "--standardize" in standardised
+
+
+def test_a_study_of_images_that_were_standardised_unasked_is_told_apart(run: Run, project: Path) -> None:
+    (project / "my_images.py").write_text(IMAGES + FLAT)
+    images = ("--data", "./my_images.py:load", "--net", "./my_images.py:Net", *AXES)
+    assert run("grid", *images, "--standardize").code == 0
+    _forget_how_bytes_were_read()
+    _refused(run("grid", *images), 2, "was begun otherwise (standardize: True, False: stored, asked for)")
+    found = run("grid", *images, "--standardize")
+    assert "nothing to train" in found.err
+    assert run("report").code == 0
+
+
+def test_a_study_of_floats_goes_on_as_ever(run: Run) -> None:
+    assert run("grid", *OWN, *AXES).code == 0
+    _forget_how_bytes_were_read()
+    assert "nothing to train" in run("grid", *OWN, *AXES).err
+
+
+BROADCAST = """
+import torch
+from torch import nn
+
+class Norm(nn.Module):
+    def __init__(self, *shape):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(shape)), nn.Parameter(torch.zeros(shape))
+
+    def forward(self, x):
+        return self.weight * nn.functional.layer_norm(x, x.shape[1:]) + self.bias
+
+class Net(nn.Module):
+    def __init__(self, *shape):
+        super().__init__()
+        self.body, self.norm, self.head = nn.Linear(5, 8), Norm(*shape), nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.head(self.norm(self.body(x)).relu())
+
+def lead():
+    return Net(1, 8)
+
+def flat():
+    return Net(8)
+"""
+STRONG = (
+    "--lr",
+    "2^-4:2^-3",
+    "--wd",
+    "2^-2:2^-1",
+    *AXES[4:],
+    "--data",
+    "my_data.py:load",
+    "--engine",
+    "loop",
+)
+
+
+def test_gains_of_any_shape_are_spared_alike(run: Run, project: Path) -> None:
+    (project / "my_norms.py").write_text(BROADCAST)
+    for name in ("flat", "lead"):
+        words = ("--net", f"./my_norms.py:{name}", *STRONG)
+        assert run("grid", *words, "--study-name", f"{name}-all").code == 0
+        found = run("grid", *words, "--no-decay-norm-bias", "--study-name", name)
+        assert "2 of 6 tensors decay: body.weight, head.weight; without decay: body.bias, norm" in found.err
+        found = run("grid", *words, "--no-decay", "norm|bias", "--study-name", f"{name}-named")
+        assert "2 of 6 tensors decay: body.weight, head.weight; without decay: body.bias, norm" in found.err
+    assert _values("lead") == _values("flat") == _values("lead-named") == _values("flat-named")
+    assert _values("lead-all") != _values("lead")
+    assert "spared = {'norm.weight', 'norm.bias'}" in run("report", "lead").out
+
+
+def test_a_study_in_which_gains_decayed_is_told_apart_and_no_other(run: Run, project: Path) -> None:
+    (project / "my_norms.py").write_text(BROADCAST)
+    for name in ("flat", "lead"):
+        assert run("grid", "--net", f"./my_norms.py:{name}", *STRONG, "--no-decay-norm-bias").code == 0
+    with closing(sqlite3.connect(STORE)) as store:  # as it was before
+        for name, text in store.execute("select name, spec from studies").fetchall():
+            spec = json.loads(text)
+            spec["training"].pop("undecayed", None)
+            store.execute("update studies set spec = ? where name = ?", [json.dumps(spec), name])
+        store.commit()
+    flat, lead = (
+        run("grid", "--net", f"./my_norms.py:{name}", *STRONG, "--no-decay-norm-bias")
+        for name in ("flat", "lead")
+    )
+    assert "nothing to train" in flat.err
+    _refused(lead, 2, "was begun otherwise (undecayed: none, norm.weight, norm.bias: stored, asked for)")
+
+
 def test_options_of_the_network_come_from_the_preset(run: Run, project: Path) -> None:
     preset = project / "mine.toml"
     text = '[training]\nnet = "./my_net.py:Net"\ndata = "./my_data.py:load"\nepochs = 2\nbatch_size = 16\n'
@@ -246,6 +389,14 @@ def test_options_of_the_network_come_from_the_preset(run: Run, project: Path) ->
         (("--engine", "vmpa"), 2, ("unknown engine 'vmpa'; did you mean vmap?",)),
         (("--data-dir", "x"), 2, ("--data-dir means nothing to ./my_data.py:load",)),
         (("--augment", "crop-flip"), 2, ("./my_data.py:load holds no images",)),
+        (("--no-decay", "("), 2, ("--no-decay '(' is no regular expression",)),
+        (
+            ("--no-decay", "gain"),
+            2,
+            ("--no-decay 'gain' matches no parameter", "they are body.weight, norm.w"),
+        ),
+        (("--standardize",), 2, ("--standardize is for images as uint8", "my_data.py:load is float32")),
+        (("--data", "digits", "--standardize"), 2, ("digits is standardised whatever it says: leave it",)),
     ],
 )
 def test_what_cannot_be_meant_is_one_line_and_leaves_no_study(

@@ -91,16 +91,41 @@ def test_the_test_split_may_be_missing(splits: Callable[[], Any]) -> None:
     assert len(load(training.data, training.data_set).test) == 0
 
 
-def test_bytes_are_images_normalised_as_the_catalogs_are() -> None:
-    x = torch.arange(4 * 3 * 8 * 8).reshape(4, 3, 8, 8).to(torch.uint8)
-    training = _completed(lambda: ((x, torch.arange(4) % 2), (x, torch.arange(4) % 2)))
-    batch, _ = (
-        load(training.data, training.data_set)
-        .train.to(torch.device("cpu"), torch.float64)
-        .batch(torch.arange(4))
-    )
+BYTES = torch.arange(4 * 3 * 8 * 8).reshape(4, 3, 8, 8).to(torch.uint8)
+
+
+def _batch(training: Training, dtype: torch.dtype) -> Tensor:
+    splits = load(training.data, training.data_set, standardize=training.standardize)
+    return splits.train.to(torch.device("cpu"), dtype).batch(torch.arange(4))[0]
+
+
+def _of_bytes() -> Any:
+    return (BYTES, torch.arange(4) % 2), (BYTES, torch.arange(4) % 2)
+
+
+@pytest.mark.parametrize("asked", [None, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_images_of_bytes_reach_the_network_as_given(dtype: torch.dtype, asked: bool | None) -> None:
+    training = _completed(_of_bytes, standardize=asked)
+    assert training.standardize is False
+    assert torch.equal(_batch(training, dtype), BYTES.to(dtype))
+
+
+def test_images_of_bytes_are_standardised_where_that_is_asked_for() -> None:
+    training = _completed(_of_bytes, standardize=True)
+    assert training.standardize is True
+    batch = _batch(training, torch.float64)
     assert batch.mean(dim=(0, 2, 3)).abs().max() < 1e-12
     assert batch.std(dim=(0, 2, 3), correction=0).sub(1).abs().max() < 1e-12
+
+
+def test_of_other_data_the_question_is_not_asked() -> None:
+    assert _completed(lambda: (_pair(), _pair(6))).standardize is None
+    assert _completed(lambda: (_pair(), _pair(6)), standardize=False).standardize is None
+    with pytest.raises(
+        UsageError, match=r"^--standardize is for images as uint8 .*; x of .* is float32: leave"
+    ):
+        _completed(lambda: (_pair(), _pair(6)), standardize=True)
 
 
 def test_a_split_drawn_at_random_is_the_same_every_time(
@@ -162,6 +187,37 @@ def test_its_digest_is_that_of_every_number_and_its_type() -> None:
     digests += [found(x[:6], y[:6], (x[6:], y[6:])), found(deep, y, flat)]
     digests += [found(x.to(kind), y, (v[0].to(kind), v[1])) for kind in (torch.float64, torch.bfloat16)]
     assert len({first, *digests}) == 9
+
+
+TABLE = torch.randn(18, 5).neg()
+LABELS = torch.arange(18 * 17).reshape(18, 17) % 3  # its last column is no contiguous tensor
+
+
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [
+        (TABLE, LABELS[:, -1]),
+        (TABLE.t().contiguous().t(), LABELS[:, -1]),
+        (TABLE[::1, 1:4], LABELS.t()[-1]),
+        (TABLE[:, :1].expand(18, 5), LABELS[:, -1]),
+        (TABLE.numpy()[::-1], LABELS.numpy()[:, -1][::-1]),
+        (TABLE.numpy().astype(">f8"), LABELS.numpy()[:, -1].astype(">i4")),
+        (TABLE, LABELS.numpy()[:, -1].astype(object)),
+        (torch.imag(torch.complex(TABLE, TABLE).conj()), LABELS[:, -1].tolist()),
+    ],
+)
+@pytest.mark.parametrize("test", [0, 1, 6])
+def test_tensors_of_any_strides_are_the_data_that_their_numbers_are(x: Any, y: Any, test: int) -> None:
+    ends = {"train": (0, 6), "validation": (6, 18 - test), "test": (18 - test, 18)}
+    if not test:
+        del ends["test"]
+    training = _completed(lambda: {name: (x[low:high], y[low:high]) for name, (low, high) in ends.items()})
+    found = load(training.data, training.data_set)
+    assert len(found.test) == test
+    for name, (low, high) in ends.items():
+        split = getattr(found, name)
+        assert split.x.tolist() == x[low:high].tolist()
+        assert split.y.tolist() == list(map(int, y[low:high]))
 
 
 def test_what_does_not_fit_a_chunk_has_its_part_in_the_digest(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,6 +328,41 @@ V = _pair(6)
         ),
         (lambda: ([X[0]] * 3, V), "item 0 of train is of type Tensor; make it a pair (x, class)"),
         (lambda: ([(X[0], 0.5)] * 3, V), "item 0 of train has the label 0.5; make it a class"),
+        (lambda: ([(X[0], X)] * 3, V), "item 0 of train has the label a Tensor of shape (12, 5); make it a"),
+        (lambda: ([(X[0], list(range(999)))] * 3, V), "20, 21, …; make it a class"),
+        (
+            lambda: (((X, X), Y), V),
+            "x of train is a tuple of 2; make it one tensor (one tensor of inputs per item is supported",
+        ),
+        (
+            lambda: (({"ids": X}, Y), V),
+            "x of train is of type dict; make it one tensor (one tensor of inputs",
+        ),
+        (lambda: (TensorDataset(X, X, Y), V), "x and y (one tensor of inputs per item is supported so far)"),
+        (lambda: ([((X[0], X[0]), 1)] * 3, V), "by ToTensor() (one tensor of inputs per item is supported"),
+        (lambda: ((X, X[:, 0]), V), "a whole number from 0 (only classification is supported so far)"),
+        (
+            lambda: ((X, Y.view(12, 1, 1).expand(12, 5, 5)), V),
+            "int64 of shape (12, 5, 5); give each item one class, a whole",
+        ),
+        (
+            lambda: ((X, np.array(["cat", "dog"] * 6)), V),
+            "item 0 of train has the label 'cat'; make it a class",
+        ),
+        (lambda: ((X, ["cat", "dog"] * 6), V), "item 0 of train has the label 'cat'; make it a class"),
+        (
+            lambda: ((X, np.array([0, "dog"] * 6, object)), V),
+            "item 1 of train has the label 'dog'; make it a",
+        ),
+        (
+            lambda: ((X, np.full(12, "2026-01-01", "datetime64[D]")), V),
+            "item 0 of train has the label datetime.date(2026, 1, 1); make it a class",
+        ),
+        (
+            lambda: ((np.full((12, 5), "cat"), Y), V),
+            "x of train is an array of type <U3; give floating-point",
+        ),
+        (lambda: ((X[0, 0], Y), V), "x of train has shape (); give it one row per item"),
         (lambda: (Raising(X, Y), V), "cannot be read: FileNotFoundError: no image 0 (test_own_data.py, line"),
         (lambda: (LeavingItems(X, Y), V), "cannot be read: Leaving: out of here (test_own_data.py, line"),
         (_leaving, "raised Leaving: out of here (test_own_data.py, line"),

@@ -36,9 +36,10 @@ CASES = [
 
 
 def tabled(variant: str, rule: DecayRule, *, other: bool, device: str = "cpu") -> TabledUpdate:
-    """An update with its table; `other` for normalised decay, of matrices alone."""
+    """An update with its table; `other` for normalised decay, of some of the matrices."""
     family, options = VARIANTS[variant]
-    training = Training(**{"epochs": 3, "schedule": "restarts", "decay_all": not other, **options})  # type: ignore[arg-type]
+    decay = {"decay_all": not other, "undecayed": ("tensor2",) if other else ()}
+    training = Training(**{"epochs": 3, "schedule": "restarts", **decay, **options})  # type: ignore[arg-type]
     optimizer = Optimizer(Family(family), rule, normalized=other)
     theta = torch.zeros(len(LANES), COLUMNS, device=device)
     update = update_of(optimizer, training, theta, LANES)

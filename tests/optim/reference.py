@@ -172,7 +172,7 @@ def follow(
         eta, n = training.timetable.eta(t), training.timetable.steps_of_cycle(t)
         for k, theta in enumerate(found):
             decay = lam / math.sqrt(n) if optimizer.normalized else lam
-            if not training.decay_all and theta.dim() == 1:
+            if f"tensor{k}" in training.undecayed or (not training.decay_all and theta.dim() == 1):
                 decay = 0.0
             g = gradient(k, t, theta)
             if optimizer.rule is DecayRule.COUPLED:

@@ -29,12 +29,14 @@ def _made(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("decay_all", [False, True])
+@pytest.mark.parametrize("decay", [{"decay_all": False}, {}, {"undecayed": ("tensor1", "tensor3")}])
 @pytest.mark.parametrize("rule", DecayRule)
 @pytest.mark.parametrize("variant", ELEMENTWISE)
-def test_it_moves_as_torch_does(variant: str, rule: DecayRule, decay_all: bool, dtype: torch.dtype) -> None:
-    theta, update = _made(variant, rule, dtype, decay_all=decay_all)
-    expected, by_torch = _made(variant, rule, dtype, decay_all=decay_all)
+def test_it_moves_as_torch_does(
+    variant: str, rule: DecayRule, decay: dict[str, object], dtype: torch.dtype
+) -> None:
+    theta, update = _made(variant, rule, dtype, **decay)
+    expected, by_torch = _made(variant, rule, dtype, **decay)
     by_torch = replace(by_torch, one_pass=None)
     stream, alive = torch.Generator().manual_seed(2), torch.tensor([True, False, True])
     assert update.one_pass is not None

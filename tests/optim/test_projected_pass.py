@@ -72,13 +72,16 @@ def _assert_same(both: list[tuple[Tensor, Update]], near: float) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("decay_all", [False, True])
+@pytest.mark.parametrize(
+    ("decay_all", "undecayed"),
+    [(False, ()), (True, ()), (True, ("tensor1", "tensor2")), (False, ("tensor0",))],
+)
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("variant", PROJECTED)
 def test_it_moves_and_projects_as_torch_does(
-    variant: str, rule: DecayRule, decay_all: bool, dtype: torch.dtype
+    variant: str, rule: DecayRule, decay_all: bool, undecayed: tuple[str, ...], dtype: torch.dtype
 ) -> None:
-    both = _both(variant, rule, dtype, decay_all=decay_all)
+    both = _both(variant, rule, dtype, decay_all=decay_all, undecayed=undecayed)
     for theta, update in both:
         _move(theta, update, SHAPES)
     _assert_same(both, 1e-13 if dtype is torch.float64 else 1e-5)

@@ -54,19 +54,27 @@ def _lanes(rule: DecayRule, normalized: bool) -> list[tuple[float, float]]:
 
 
 @pytest.mark.parametrize(
-    ("normalized", "decay_all", "schedule"),
+    ("normalized", "decay_all", "schedule", "undecayed"),
     [
-        (False, True, "cosine"),
-        (False, False, "restarts"),
-        (True, True, "restarts"),
-        (True, False, "cosine"),
+        (False, True, "cosine", ()),
+        (False, False, "restarts", ()),
+        (True, True, "restarts", ()),
+        (True, False, "cosine", ()),
+        (False, True, "cosine", ("tensor0", "tensor1")),
+        (True, False, "cosine", ("tensor2",)),
     ],
 )
 @pytest.mark.parametrize(("variant", "rule"), CASES)
 def test_lanes_follow_the_written_out_algorithm(
-    variant: str, rule: DecayRule, normalized: bool, decay_all: bool, schedule: str
+    variant: str,
+    rule: DecayRule,
+    normalized: bool,
+    decay_all: bool,
+    schedule: str,
+    undecayed: tuple[str, ...],
 ) -> None:
-    optimizer, training = _case(variant, rule, normalized=normalized, decay_all=decay_all, schedule=schedule)
+    decay = {"normalized": normalized, "decay_all": decay_all, "undecayed": undecayed}
+    optimizer, training = _case(variant, rule, schedule=schedule, **decay)
     assert training.steps == 102
     lanes, gradient = _lanes(rule, normalized), smooth(training.steps)
     theta, _ = train(optimizer, training, start(), gradient, lanes)

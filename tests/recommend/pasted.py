@@ -59,7 +59,9 @@ class Pasted:
     def of(cls, code: str, groups: str, packages: Mapping[str, Any], **names: Any) -> Pasted:
         """What a line makes, after the line that groups the parameters where there is one."""
         parameters = [p.requires_grad_() for p in start()]
-        found = {"params": parameters, "model": SimpleNamespace(parameters=lambda: parameters)}
+        named = [(segment.name, p) for segment, p in zip(_LAYOUT, parameters, strict=True)]
+        model = SimpleNamespace(parameters=lambda: parameters, named_parameters=lambda: named)
+        found = {"params": parameters, "model": model}
         everything = {**packages, **found, **names}
         exec(groups, everything)
         first, _, beside = code.partition("\n")

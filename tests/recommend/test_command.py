@@ -112,6 +112,7 @@ def test_a_name_with_restarts_says_schedule_and_normalised_decay(name: str) -> N
         ("rmsprop", Training(beta2=0.9), ("--betas 0.9,0.9",)),
         ("adam", Training(beta1=0.8, eps=1e-6), ("--betas 0.8,0.999", "--eps 1e-06")),
         ("adamp", Training(momentum=0.5, decay_all=False), ("--no-decay-norm-bias",)),
+        ("adam", Training(no_decay="cls_token|pos", undecayed=("x",)), ("--no-decay 'cls_token|pos'",)),
         ("adam", Training(precision="bfloat16"), ("--precision bfloat16",)),
     ],
 )

@@ -161,8 +161,8 @@ def check_by_execution(spec: StudySpec, cell: Cell) -> int:
     assert family is not None
     expected = by_study(spec.optimizer, t, cell)
     found = lines(spec, cell)
-    groups = "" if t.decay_all else found[0].code
-    assert bool(groups) is groups.startswith("weights = ")
+    groups = "" if t.decay_all and not t.undecayed else found[0].code
+    assert bool(groups) is ("\nparams = [dict(params=weights), " in groups)
     first, *others = [line for line in found if line.code not in ("", groups)]
     assert same_steps(spec) is ("while the rate is constant" not in first.remark)
     ran = 0
@@ -191,6 +191,18 @@ def test_pasted_code_makes_the_steps_of_the_study(
     name: str, normalized: bool, training: Training, cell: Cell
 ) -> None:
     check_by_execution(default(name + ":normalized" * normalized, training), cell)
+
+
+@pytest.mark.parametrize("undecayed", [("weight",), ("bias",), ("weight", "bias")])
+@pytest.mark.parametrize("decay_all", [True, False])
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgdw:fixed", "sgdp", "adamp:corrected"])
+def test_pasted_code_spares_what_the_study_does(
+    name: str, decay_all: bool, undecayed: tuple[str, ...]
+) -> None:
+    training = Training(epochs=4, batch_size=200, decay_all=decay_all, undecayed=undecayed, no_decay=".")
+    check_by_execution(default(name, training), Cell(0.05, 0.1))
+    (first, *_) = lines(default(name, training))
+    assert "parameters that --no-decay names do not decay" in first.remark
 
 
 @pytest.mark.parametrize("decay_all", [True, False])

@@ -1,0 +1,207 @@
+"""What weight decay leaves out: biases and normalisation of any shape, and what a pattern names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lrwd_sweep.catalog import NETWORKS, DataSet
+from lrwd_sweep.errors import UsageError
+from lrwd_sweep.nets import decaying, network, undecayed
+from lrwd_sweep.nets.undecayed import norm_and_bias
+from lrwd_sweep.task import looked_up
+from lrwd_sweep.training import Training
+
+
+class ChannelNorm(nn.Module):
+    """Gain and shift as wide as images."""
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(shape)), nn.Parameter(torch.zeros(shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Without statistics."""
+        return x * self.weight + self.bias
+
+
+class Grn(nn.Module):
+    """ConvNeXt V2's, whose name does not tell."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.zeros(1, 1, 1, width))
+        self.beta = nn.Parameter(torch.zeros(1, 1, 1, width))
+
+
+class NormedLinear(nn.Module):
+    """A matrix of a cosine classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 3))
+
+
+class PreNorm(nn.Module):
+    """Normalises ahead of what it holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.fn = nn.LayerNorm(4), nn.Linear(4, 4)
+
+
+class ClassToken(nn.Module):
+    """One row and nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, 4))
+
+
+class Row(nn.Module):
+    """A matrix of one row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(1, 4))
+
+
+class Biases(nn.Module):
+    """Biases of every kind beside matrices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q_bias = nn.Parameter(torch.randn(2, 4))
+        self.bias_k = nn.Parameter(torch.randn(1, 1, 4))
+        self.attention_biases = nn.Parameter(torch.randn(2, 9))
+        self.biases = nn.ParameterList([torch.randn(2, 3), torch.randn(1, 3)])
+        self.relative_position_bias_table = nn.Parameter(torch.randn(9, 2))
+        self.debiased_weight = nn.Parameter(torch.randn(3, 2))
+
+
+class Norm(nn.Module):
+    """A network that is called as a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, 4))
+        self.matrix = nn.Parameter(torch.ones(4, 4))
+        self.head = nn.Linear(4, 1)
+
+
+@pytest.mark.parametrize(
+    ("make", "spared"),
+    [
+        (lambda: ChannelNorm(1, 8), {"0.weight", "0.bias"}),
+        (lambda: ChannelNorm(1, 8, 1, 1), {"0.weight", "0.bias"}),
+        (lambda: ChannelNorm(8, 4, 4), {"0.weight", "0.bias"}),
+        (lambda: nn.LayerNorm((8, 4, 4)), {"0.weight", "0.bias"}),
+        (lambda: nn.BatchNorm2d(4), {"0.weight", "0.bias"}),
+        (lambda: nn.GroupNorm(2, 4), {"0.weight", "0.bias"}),
+        (lambda: Grn(8), {"0.gamma", "0.beta"}),
+        (NormedLinear, set()),
+        (PreNorm, {"0.norm.weight", "0.norm.bias", "0.fn.bias"}),
+        (ClassToken, set()),
+        (Row, set()),
+        (lambda: nn.Linear(4, 1), {"0.bias"}),
+        (lambda: nn.Conv2d(1, 8, 1), {"0.bias"}),
+        (lambda: nn.Embedding(9, 4), set()),
+        (lambda: nn.Embedding(1, 4, _weight=torch.zeros(1, 4)), set()),
+        (
+            lambda: nn.MultiheadAttention(4, 2, add_bias_kv=True),
+            {"0.in_proj_bias", "0.bias_k", "0.bias_v", "0.out_proj.bias"},
+        ),
+        (Biases, {"0.q_bias", "0.bias_k", "0.attention_biases", "0.biases.0", "0.biases.1"}),
+    ],
+)
+def test_biases_and_normalisation_are_told_by_type_and_name(
+    make: Callable[[], nn.Module], spared: set[str]
+) -> None:
+    assert norm_and_bias(nn.Sequential(make())) == spared
+
+
+def test_a_network_is_no_layer_of_normalisation() -> None:
+    assert norm_and_bias(Norm()) == {"head.bias"}
+
+
+SIZES = DataSet(400, 100, 100, 10, (3, 32, 32))
+
+
+@pytest.mark.parametrize(
+    "name", [*(name for name in NETWORKS if ":" not in name), "torchvision:resnet18", "torchvision:vit_b_16"]
+)
+def test_in_networks_of_the_catalog_they_are_vectors(name: str) -> None:
+    sizes = DataSet(400, 100, 100, 10, (3, 224, 224)) if "vit" in name else SIZES
+    training = Training(net=name, sizes=sizes, decay_all=False, data="folder:/nowhere")
+    assert undecayed(training) == ()
+    assert looked_up(training).undecayed == ()
+
+
+class Own(nn.Module):
+    """What a user brings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cls_token = nn.Parameter(torch.zeros(1, 4))
+        self.stem, self.norm, self.head = nn.Linear(64, 4), ChannelNorm(1, 4), nn.Linear(4, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits."""
+        logits: Tensor = self.head(self.norm(self.stem(x.flatten(1)) + self.cls_token))
+        return logits
+
+
+OWN = f"{__name__}:Own"
+EVERY = ["cls_token", *(f"{name}.{part}" for name in ("stem", "norm", "head") for part in ("weight", "bias"))]
+
+
+@pytest.mark.parametrize(
+    ("options", "spared"),
+    [
+        ({}, []),
+        ({"decay_all": False}, ["stem.bias", "norm.weight", "norm.bias", "head.bias"]),
+        ({"no_decay": "cls_token|head"}, ["cls_token", "head.weight", "head.bias"]),
+        (
+            {"decay_all": False, "no_decay": "^cls"},
+            ["cls_token", "stem.bias", "norm.weight", "norm.bias", "head.bias"],
+        ),
+    ],
+)
+@pytest.mark.parametrize("engine", ["loop", "vmap"])
+def test_every_way_of_naming_them_spares_those(
+    options: dict[str, object], spared: list[str], engine: str
+) -> None:
+    training = looked_up(Training(net=OWN, engine=engine, **options))  # type: ignore[arg-type]
+    found = decaying(training)
+    assert list(found) == EVERY == list(network(training).shapes)
+    assert [name for name, decays in found.items() if not decays] == spared
+
+
+def test_ours_are_named_too() -> None:
+    training = looked_up(Training(no_decay="weight3", decay_all=False))
+    assert [name for name, decays in decaying(training).items() if decays] == ["weight1", "weight2"]
+
+
+@pytest.mark.parametrize(
+    ("net", "options", "complaint"),
+    [
+        (
+            OWN,
+            {"no_decay": "zzz"},
+            "'zzz' matches no parameter of .* that trains; they are cls_token, stem.w",
+        ),
+        (OWN, {"no_decay": "."}, r"--no-decay '.' leaves no parameter of .* that decays; leave it out"),
+        ("mlp", {"no_decay": "weight", "decay_all": False}, "--no-decay 'weight' leaves no parameter of mlp"),
+        ("mlp", {"no_decay": "("}, r"--no-decay '\(' is no regular expression \(missing \), unterminated"),
+        ("mlp", {"no_decay": 3}, "--no-decay 3 is no text"),
+        ("mlp", {"no_decay": "a\nb"}, r"--no-decay 'a\\nb' is no text that can be printed"),
+    ],
+)
+def test_a_pattern_that_means_nothing_is_refused(
+    net: str, options: dict[str, object], complaint: str
+) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        looked_up(Training(net=net, **options))  # type: ignore[arg-type]
