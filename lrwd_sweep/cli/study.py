@@ -54,7 +54,9 @@ def list_(
         raise NothingToReport("the store holds no study yet; run lrwd-sweep compare adam adamw first")
     # Told last of all, and by the exit code: what is listed is right.
     if damaged := [summary.unreadable for summary in summaries if summary.damaged]:
-        raise StoreError("\n".join(damaged))
+        raise StoreError(
+            damaged[0] + f"; {len(damaged) - 1} more are damaged, see the list" * (len(damaged) > 1)
+        )
 
 
 @studies.command("show", short_help="Show one study, as `report STUDY` does.")

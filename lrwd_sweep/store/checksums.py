@@ -25,8 +25,7 @@ class Damaged(StoreError):
 
 def checksum(numbers: bytes, *texts: bytes) -> int:
     """64 bits of BLAKE2b over packed numbers and texts, each with its length, as SQLite's signed integer."""
-    lengths = struct.pack(f"<{len(texts)}q", *map(len, texts))
-    whole = b"".join((lengths, numbers, *texts))
+    whole = b"".join((struct.pack(f"<{len(texts)}q", *map(len, texts)), numbers, *texts))
     return int.from_bytes(blake2b(whole, digest_size=8).digest(), "little", signed=True)
 
 

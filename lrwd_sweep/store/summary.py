@@ -12,7 +12,7 @@ from lrwd_sweep.lattice import Cell
 from lrwd_sweep.spec import Kind, StudySpec
 from lrwd_sweep.store.checksums import Damaged, Unreadable
 from lrwd_sweep.store.studies import Row
-from lrwd_sweep.store.trials import read_outcomes
+from lrwd_sweep.store.trials import count_outcomes
 from lrwd_sweep.trial import Status
 
 Outcomes = Mapping[Status, int]  # of one cell: how many of its seeds ended so
@@ -37,9 +37,7 @@ def summary(session: Session, row: Row) -> StudySummary:
     """A study as the list shows it, whether it can be read or not."""
     try:
         record = row.record()
-        cells: dict[Cell, Counter[Status]] = {}
-        for cell, _, status in read_outcomes(session, row):
-            cells.setdefault(cell, Counter())[status] += 1
+        cells = count_outcomes(session, row)
     except (Damaged, Unreadable) as error:
         return StudySummary(row.shown, unreadable=str(error), damaged=isinstance(error, Damaged))
     return StudySummary(record.name, str(record.spec.optimizer), record.created, _counts(record.spec, cells))

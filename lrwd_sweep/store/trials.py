@@ -43,8 +43,9 @@ _COLUMNS: tuple[Any, ...] = (
     *(cast(c, LargeBinary) for c in (TrialRow.status, TrialRow.metrics, TrialRow.detail, TrialRow.snapshots)),
 )
 # What a value of another type raises, and one that makes no sense, written before there were checksums.
-_SENSELESS = (TypeError, ValueError, AttributeError, ArithmeticError, struct.error)
+_SENSELESS = (TypeError, ValueError, KeyError, AttributeError, ArithmeticError, struct.error)
 
+_STATUS = {status.value.encode(): status for status in Status}
 _Read = TypeVar("_Read")
 
 
@@ -83,15 +84,19 @@ def read_trials(session: Session, study: Row, *, curves: bool) -> list[Trial]:
     return _read_all(session, study, _trial, curves=curves)
 
 
-def read_outcomes(session: Session, study: Row) -> list[tuple[Cell, int, Status]]:
-    """How every lane ended. Raises Damaged."""
-    return _read_all(session, study, _outcome)
-
-
 def finished_lanes(session: Session, study: Row) -> set[Lane]:
     """The lanes that are complete or diverged. Raises Damaged."""
-    lanes = read_outcomes(session, study)
-    return {(cell, seed) for cell, seed, status in lanes if status is not Status.FAILED}
+    lanes = _read_all(session, study, _outcome)
+    return {(Cell(lr, wd), seed) for lr, wd, seed, status in lanes if status is not Status.FAILED}
+
+
+def count_outcomes(session: Session, study: Row) -> dict[Cell, dict[Status, int]]:
+    """How many seeds of every cell ended in which way. Raises Damaged."""
+    points: dict[tuple[float, float], dict[Status, int]] = {}
+    for lr, weight_decay, _, status in _read_all(session, study, _outcome):
+        counts = points.setdefault((lr, weight_decay), {})
+        counts[status] = counts.get(status, 0) + 1
+    return {Cell(*point): counts for point, counts in points.items()}
 
 
 def insert_trials(session: Session, study: Row, trials: Sequence[Trial]) -> list[Lane]:
@@ -235,8 +240,8 @@ def _find(
 ) -> _Found[_Read]:
     """The lanes in the order of storing, told apart by their checksums, and by those of curves if given."""
     found: _Found[_Read] = _Found([], [], [])
-    for values in session.execute(select(*_COLUMNS).where(where).order_by(TrialRow.id)):
-        row = _Row(*values)
+    rows = session.connection().execute(select(*_COLUMNS).where(where).order_by(TrialRow.id))
+    for row in map(_Row._make, rows):
         curves = [] if curves_of is None else sorted(curves_of.get(row.id, []))
         try:
             right = curves_of is None or row.curves_checksum == checksums.of_curves(curves)
@@ -255,17 +260,17 @@ def _is_sound(row: _Row) -> bool:
     return row.checksum == checksums.of_trial(*numbers, row.status, row.metrics, row.detail, row.snapshots)
 
 
-def _outcome(row: _Row, _: Curves) -> tuple[Cell, int, Status]:
-    return Cell(row.lr, row.weight_decay), row.seed, Status(row.status.decode())
+def _outcome(row: _Row, _: Curves) -> tuple[float, float, int, Status]:
+    return row.lr, row.weight_decay, row.seed, _STATUS[row.status]
 
 
 def _trial(row: _Row, curves: Curves) -> Trial:
-    snapshots = json.loads(row.snapshots)
+    snapshots = json.loads(row.snapshots.decode())
     return Trial(
         Cell(row.lr, row.weight_decay),
         row.seed,
-        Status(row.status.decode()),
-        json.loads(row.metrics),
+        _STATUS[row.status],
+        json.loads(row.metrics.decode()),
         {name.decode(): _from_blob(values) for name, values in curves},
         row.detail.decode(),
         {int(epoch): found for epoch, found in snapshots.items()},

@@ -380,7 +380,7 @@ def test_an_import_is_one_transaction(run: Run, tmp_path: Path, monkeypatch: pyt
         raise sqlite3.OperationalError("pulled the plug")
 
     (tmp_path / "x.csv").write_text("lr,weight_decay,value\n1,1,1\n1,2,1\n2,1,1\n2,2,1\n")
-    monkeypatch.setattr("lrwd_sweep.store.store.insert_trials", broken)
+    monkeypatch.setattr("lrwd_sweep.store.trials.insert_trials", broken)
     assert run("study", "import", "x.csv", "--study-name", "x", "-o", "adamw").code != 0
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
