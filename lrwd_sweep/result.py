@@ -53,6 +53,9 @@ class Result:
     storage: str | None = None  # where its store is, unless that is the default file here
     snapshot: Snapshot | None = None  # what the metrics are of, under warm restarts
     data_dir: str | None = None  # where the files of its data set were, if that was said
+    older: bool = (
+        False  # begun before its version was stored: earlier reports computed some numbers otherwise
+    )
 
     @property
     def best(self) -> Cell | None:
@@ -150,6 +153,7 @@ def result(
     storage: str | None = None,
     at_restart: int | None = None,
     data_dir: str | None = None,
+    older: bool = False,
 ) -> Result:
     """Lay a study's trials out as a surface in `metric` (default: the spec's) and analyse it.
 
@@ -179,7 +183,9 @@ def result(
         direction=spec.direction,
     )
     separability = analyse(surface)
-    return Result(name, spec, created, tuple(trials), surface, separability, storage, snapshot, data_dir)
+    return Result(
+        name, spec, created, tuple(trials), surface, separability, storage, snapshot, data_dir, older
+    )
 
 
 def _in_other_metric(spec: StudySpec, metric: str, direction: Direction | None) -> StudySpec:

@@ -87,7 +87,9 @@ def _local() -> type:
 
 
 @pytest.mark.parametrize(
-    "given", [lambda: None, functools.partial(Net), Net(), Net().again, _local(), 5, None], ids=repr
+    "given",
+    [lambda: None, functools.partial(Net), Net(), Net().again, _local(), 5, None],
+    ids=["lambda", "partial", "object", "method", "local", "number", "none"],
 )
 def test_what_no_name_finds_again_is_refused_with_the_way_out(given: Any) -> None:
     with pytest.raises(UsageError, match=r"net='\./my\.py:NAME'") as raised:

@@ -12,6 +12,7 @@ import typer
 from lrwd_sweep.catalog import DIAGNOSTICS
 from lrwd_sweep.cli import limits, options
 from lrwd_sweep.cli.parse import number, one_of, whole
+from lrwd_sweep.cli.study_run import tell_what_changed
 from lrwd_sweep.direction import given
 from lrwd_sweep.errors import GateFailed, NothingToReport, UsageError
 from lrwd_sweep.trial import Direction
@@ -173,7 +174,7 @@ class Read:
                 raise NothingToReport(
                     f"{store.path} holds no study yet; run lrwd-sweep compare adam adamw first"
                 )
-            return read_results(
+            found = read_results(
                 store,
                 names,
                 self.metric,
@@ -182,6 +183,8 @@ class Read:
                 curves=curves,
                 at_restart=self.at_restart,
             )
+        tell_what_changed(found[0])
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from lrwd_sweep.errors import DeviceError
 from lrwd_sweep.view import consoles
+from lrwd_sweep.view.notation import counted
 
 if TYPE_CHECKING:
+    from lrwd_sweep.result import Result
     from lrwd_sweep.store import Store
 
 
@@ -28,8 +30,36 @@ def show(
     from lrwd_sweep.view.tables import Report
 
     results, comparisons = read_results(store, names, metric, curves=bool(pictures), data_dir=data_dir)
+    tell_what_changed(results)
     for part in (Report(results, comparisons), *show_renderables(results, pictures)):
         consoles.stdout().print(part)
+
+
+def tell_what_changed(results: Sequence[Result]) -> None:
+    """Say once, on stderr, why studies of an earlier version have other numbers than in earlier reports."""
+    older = [result for result in results if result.older]
+    if not older:
+        return
+    names = ", ".join(result.name for result in older)
+    above = sum(map(_above_chance, older))
+    losses = f", and {counted(above, 'cell')} with a loss above chance count" if above else ""
+    consoles.note(
+        f"{names}: begun by an earlier lrwd-sweep. Stored values are the same; slopes and verdicts differ, "
+        f"since rows weigh by smoothed curvature, an F test within rows replaces the noise guard{losses}"
+    )
+
+
+def _above_chance(result: Result) -> int:
+    """How many cells count in a cross-entropy that is not below ln C; earlier versions left them out."""
+    import numpy as np
+
+    from lrwd_sweep.catalog import CROSS_ENTROPY
+
+    training, surface = result.spec.training, result.surface
+    if training is None or training.loss != CROSS_ENTROPY or not surface.metric.endswith("_loss"):
+        return 0
+    chance = np.log(training.data_set.classes)
+    return int((surface.inside & (surface.values >= chance).any(axis=2)).sum())
 
 
 def refuse_failed(store: Store, names: Sequence[str]) -> None:

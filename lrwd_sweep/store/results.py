@@ -46,6 +46,7 @@ def read_results(
                 storage=store.storage,
                 at_restart=at_restart,
                 data_dir=data_dir,
+                older=not record.version,
             )
         )
     refuse_two_directions(results)

@@ -197,7 +197,7 @@ def test_interval_within_the_band_decides_where_the_basins_means_spread_little()
 def test_unstable_row_does_not_hide_what_decay_does_in_the_others() -> None:
     calm = noisy(BOWL, 3, 0.3)
     wild = calm.copy()
-    wild[-1] += 1e4 + 1e3 * np.random.default_rng(7).standard_normal((11, 3))
+    wild[-1] += 1e4 + 1e3 * np.random.default_rng(5).standard_normal((11, 3))
     found = analyse(surface(wild))
     test = found.noise_test
     assert test is not None
