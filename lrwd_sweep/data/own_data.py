@@ -20,7 +20,7 @@ from lrwd_sweep.catalog import DataSet
 from lrwd_sweep.data.digest import digest
 from lrwd_sweep.data.files import Files
 from lrwd_sweep.data.splits import EVAL_BATCH, Pixels, Split, Splits
-from lrwd_sweep.errors import DataError, UsageError, shown
+from lrwd_sweep.errors import DataError, UsageError, brief, shown
 from lrwd_sweep.nets.loss import find_loss, is_mean_over_items
 from lrwd_sweep.nets.seeded import seeded
 from lrwd_sweep.training import Training
@@ -121,7 +121,8 @@ def _parts(found: Any) -> dict[str, Any]:
     if isinstance(found, Mapping):
         parts = dict(found)
         if not {"train", "validation"} <= parts.keys() <= set(NAMES):
-            raise DataError(f"it returns {', '.join(map(str, parts))}; name {', '.join(NAMES)} (or no test)")
+            found = brief(", ".join(map(str, parts)))
+            raise DataError(f"it returns {found}; name {', '.join(NAMES)} (or no test)")
     elif isinstance(found, tuple | list) and len(found) in (2, 3) and not isinstance(found[0], _ARRAYS):
         parts = dict(zip(NAMES, found, strict=False))
     else:
