@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,14 +21,16 @@ class NoiseTest:
     """The F test of cells within rows against seed × cell within rows, of values and of their ranks."""
 
     f: float
-    f_of_ranks: float  # the same of each value's rank within its row and seed
+    f_of_ranks: (
+        float | None
+    )  # of each value's rank within its row and seed; None where all seeds agree on them
     freedom: tuple[int, int]  # degrees of freedom of numerator and denominator
     needed: float  # the 99 % quantile of F with this freedom
 
     @property
     def passed(self) -> bool:
         """Whether λ has a measurable effect; where it has none the verdict is undetermined."""
-        return max(self.f, self.f_of_ranks) >= self.needed
+        return self.f_of_ranks is None or max(self.f, self.f_of_ranks) >= self.needed
 
     @property
     def reason(self) -> str:
@@ -45,7 +46,8 @@ class NoiseTest:
         return f"F({first}, {second}) = {f}, of ranks {ranks}, {self.needed:.{places}f} needed"
 
     def _rounded(self, places: int) -> tuple[str, str]:
-        return f"{self.f:.{places}f}", f"{self.f_of_ranks:.{places}f}"
+        ranks = "∞" if self.f_of_ranks is None else f"{self.f_of_ranks:.{places}f}"
+        return f"{self.f:.{places}f}", ranks
 
 
 def noise_test(
@@ -79,7 +81,7 @@ def noise_test(
         return None
     ranked_between, ranked_noise = _spreads(_ranks(within, inside), inside)
     first, second = freedom, (seeds - 1) * freedom
-    f_of_ranks = (seeds - 1) * ranked_between / ranked_noise if ranked_noise else math.inf
+    f_of_ranks = (seeds - 1) * ranked_between / ranked_noise if ranked_noise else None
     return NoiseTest((seeds - 1) * between / noise, f_of_ranks, (first, second), _quantile(first, second))
 
 

@@ -200,7 +200,7 @@ def _noise_test(found: NoiseTest | None) -> Document | None:
         return None
     return {
         "f": found.f,
-        "f_of_ranks": _number(found.f_of_ranks),
+        "f_of_ranks": found.f_of_ranks,
         "freedom": list(found.freedom),
         "needed": found.needed,
         "passed": found.passed,

@@ -201,6 +201,7 @@ def test_unstable_row_does_not_hide_what_decay_does_in_the_others() -> None:
     found = analyse(surface(wild))
     test = found.noise_test
     assert test is not None
+    assert test.f_of_ranks is not None
     assert test.f < test.needed <= test.f_of_ranks
     assert found.verdict is analyse(surface(calm)).verdict is Verdict.SEPARABLE
 
@@ -214,7 +215,7 @@ def test_ranks_are_taken_within_row_and_seed_and_ties_share_theirs() -> None:
 def test_seeds_that_order_all_cells_alike_pass() -> None:
     y = noisy(BOWL, 3, 0.0) * np.array([1.0, 2.0, 3.0])
     found = f_of(y)
-    assert found.f_of_ranks == np.inf
+    assert found.f_of_ranks is None
     assert found.passed
 
 
@@ -242,5 +243,5 @@ def test_false_verdicts_on_noise_are_one_in_a_hundred_at_most(draw: Draw, seeds:
 def test_noise_passes_in_one_or_two_of_a_hundred_lattices(draw: Draw) -> None:
     tests = [f_of(draw(np.random.default_rng(stream), 3)) for stream in range(2000)]
     assert 0.004 <= np.mean([test.f >= test.needed for test in tests]) <= 0.018
-    assert 0.004 <= np.mean([test.f_of_ranks >= test.needed for test in tests]) <= 0.018
+    assert 0.004 <= np.mean([(test.f_of_ranks or 0) >= test.needed for test in tests]) <= 0.018
     assert np.mean([test.passed for test in tests]) <= 0.025
