@@ -108,11 +108,7 @@ def _refused(function: Callable[..., Any], error: Exception) -> tuple[str, Excep
 
 def _tell_unkept(folder: str, error: Exception, what: str = "written") -> None:
     """Say once that nothing is kept, wherever in the folders of the cache that was noticed."""
-    reason = (
-        error.strerror
-        if isinstance(error, OSError) and error.strerror
-        else brief(f"{type(error).__name__}: {error}")
-    )
+    reason = (isinstance(error, OSError) and error.strerror) or brief(f"{type(error).__name__}: {error}")
     again = "the training loops are compiled in every run; NUMBA_CACHE_DIR names another folder"
     _tell(f"numba's cache {folder!r} cannot be {what} ({reason}); {again}", "cache")
 

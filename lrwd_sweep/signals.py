@@ -85,7 +85,7 @@ _ending = _Ending()
 
 
 def end_on_signals() -> None:
-    """Have SIGINT and SIGTERM end this process, though its parent ignores them (a shell in the background)."""
+    """Have SIGINT and SIGTERM end this process, though it may have been started with them ignored."""
     for number in _NUMBERS:
         signal.signal(number, _ending)
     unraisable = sys.unraisablehook

@@ -88,7 +88,7 @@ class Remote:
             self.connection.poll(_POLL)
 
     def is_usable(self) -> bool:
-        """Whether it lives and will for a while, though it has nothing to do, and finds what is found here."""
+        """Whether it lives, will for a while though it has nothing to do, and finds what is found here."""
         lasts = self.process.poll() is None and time.monotonic() - self.since < IDLE - _SPARE
         return lasts and self.begun == _surroundings()
 
