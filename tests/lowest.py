@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from pathlib import Path
 
@@ -11,11 +12,7 @@ PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 
 
 def constraints(pyproject: str) -> list[str]:
-    """One line a requirement, of the package and of its extras, at its lower bound.
-
-    >>> constraints('[project]\\nname = "a"\\ndependencies = ["numpy>=1.26"]')
-    ['numpy==1.26']
-    """
+    """One line for each requirement of the package and its extras. Raises ValueError without a bound."""
     project = tomllib.loads(pyproject)["project"]
     extras = project.get("optional-dependencies", {}).values()
     asked = [Requirement(text) for texts in (project["dependencies"], *extras) for text in texts]
@@ -23,11 +20,13 @@ def constraints(pyproject: str) -> list[str]:
 
 
 def _lowest(asked: Requirement) -> str:
-    """The requirement with only its lower bound, and that exactly; a constraint names no extras."""
-    (bound,) = (one.version for one in asked.specifier if one.operator == ">=")
+    """Its lower bound as the only version; a constraint names no extras."""
+    bounds = [one.version for one in asked.specifier if one.operator == ">="]
+    if not bounds:
+        raise ValueError(f"{asked.name} has no lower bound; write >= in pyproject.toml")
     marker = f"; {asked.marker}" if asked.marker else ""
-    return f"{asked.name}=={bound}{marker}"
+    return f"{asked.name}=={bounds[0]}{marker}"
 
 
 if __name__ == "__main__":
-    print("\n".join(constraints(PYPROJECT.read_text(encoding="utf-8"))))  # noqa: T201
+    sys.stdout.write("\n".join([*constraints(PYPROJECT.read_text(encoding="utf-8")), ""]))
