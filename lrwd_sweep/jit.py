@@ -50,9 +50,10 @@ def compiled(function: Callable[..., Any]) -> Any:
     """
     import numba  # noqa: PLC0415  # slow to load, and not everywhere
 
-    if numba.config.DISABLE_JIT:
+    config: Any = numba.config
+    if config.DISABLE_JIT:
         raise RuntimeError("NUMBA_DISABLE_JIT is set")
-    dispatcher = numba.njit(nogil=True, error_model="numpy")(function)
+    dispatcher: Any = numba.njit(nogil=True, error_model="numpy")(function)
     try:
         dispatcher.enable_caching()
     except (RuntimeError, OSError) as error:  # neither the package's folder nor the user's can be written to

@@ -135,9 +135,11 @@ def stop_on_signals() -> Iterator[Stop]:
         return
     before = {number: signal.getsignal(number) for number in _NUMBERS}
 
+    handles = _ending in before.values()
+
     def note(number: int, _: FrameType | None) -> None:
         stop.signal = number
-        if before[number] is _ending:
+        if handles:
             _ending.asked = number
         for each, handler in before.items():
             signal.signal(each, handler)

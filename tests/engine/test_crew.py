@@ -301,7 +301,13 @@ def test_processes_end_with_the_program(number: int) -> None:
 
 
 STRAY = "open({marker!r}, 'a').write(__name__)\nraise SystemExit\n"
-OWN = "from torch import nn\nfrom own_layers import last\ndef make():\n    return nn.Sequential(nn.Flatten(), last())\n"
+OWN = """
+from torch import nn
+from own_layers import last
+
+def make():
+    return nn.Sequential(nn.Flatten(), last())
+"""
 LAYERS = "from torch import nn\ndef last():\n    return nn.Linear(64, 10)\n"
 
 
