@@ -1,12 +1,27 @@
-"""Ctrl-C and SIGTERM while lanes train: stop between two steps, keep every finished pack."""
+"""Ctrl-C and SIGTERM: one line and exit code 130 or 143 in every phase; training keeps every finished pack.
+
+From the first import to the last line of a command a signal is one of three things:
+
+    while modules are imported, at the very end, or for the second time   the process ends at once
+    while lanes train (`stop_on_signals`)                                 training stops between two steps
+    else                                                                  `Ended` is raised
+"""
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Any
+
+_NUMBERS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
+_IMPORT = "<frozen importlib._bootstrap>"
+_DUMB = ("dumb", "unknown")
+_SHOW_CURSOR = "\x1b[?25h"  # which a picture of progress has hidden
 
 
 class Interrupted(Exception):
@@ -16,6 +31,19 @@ class Interrupted(Exception):
         self.signal = number
         name = signal.Signals(number).name
         super().__init__(f"stopped by {name}; every finished pack is kept, the same command continues")
+
+
+class Ended(KeyboardInterrupt):
+    """A signal ended the command where no lane trains."""
+
+    def __init__(self, number: int) -> None:
+        self.signal = number
+        super().__init__(told(number))
+
+
+def told(number: int) -> str:
+    """What a signal does, in a word."""
+    return "interrupted" if number == signal.SIGINT else "terminated"
 
 
 class Stop:
@@ -28,6 +56,73 @@ class Stop:
         return bool(self.signal)
 
 
+class _Ending:
+    """The handler of a process that is one command."""
+
+    def __init__(self) -> None:
+        self.asked = 0  # the first signal that came
+        self.raises = False
+        self.quiet = False  # all is said
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Raise Ended if that can be relied on, else end the process."""
+        if self.asked or not self.raises or _importing(frame):
+            self.leave(number)
+        self.asked = number
+        raise Ended(number)
+
+    def leave(self, number: int) -> None:
+        """End the process now: no cleaning up, which could fail in as many ways as there are libraries."""
+        with suppress(OSError):
+            if os.isatty(2) and os.environ.get("TERM", "").lower() not in _DUMB:
+                os.write(2, _SHOW_CURSOR.encode())
+            if not self.quiet:
+                os.write(2, f"lrwd-sweep: {told(number)}\n".encode())
+        os._exit(128 + number)
+
+
+_ending = _Ending()
+
+
+def end_on_signals() -> None:
+    """Have SIGINT and SIGTERM end this process, though it may have been started with them ignored."""
+    for number in _NUMBERS:
+        signal.signal(number, _ending)
+    unraisable = sys.unraisablehook
+
+    def hook(args: Any) -> None:
+        """Where Python drops exceptions, as in a destructor, a signal is not to be dropped."""
+        if isinstance(args.exc_value, Ended):
+            _ending.leave(args.exc_value.signal)
+        unraisable(args)
+
+    sys.unraisablehook = hook
+
+
+@contextmanager
+def raised() -> Iterator[None]:
+    """Within, the first signal raises Ended; afterwards all is said, and one ends the process silently."""
+    try:
+        _ending.raises = True
+        yield
+    finally:
+        _ending.raises, _ending.quiet = False, True
+
+
+def asked() -> int:
+    """The signal that this process was sent, where `Ended` may have become another error; else 0."""
+    return _ending.asked
+
+
+def _importing(frame: FrameType | None) -> bool:
+    """Whether a module is being imported, which may make anything of an exception."""
+    while frame is not None:
+        if frame.f_code.co_filename == _IMPORT:
+            return True
+        frame = frame.f_back
+    return False
+
+
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:
     """Turn the first SIGINT or SIGTERM into a `Stop`; a second one acts as it always does.
@@ -38,12 +133,16 @@ def stop_on_signals() -> Iterator[Stop]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    numbers: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: signal.getsignal(number) for number in _NUMBERS}
+
+    handles = _ending in before.values()
 
     def note(number: int, _: FrameType | None) -> None:
         stop.signal = number
-        signal.signal(number, before[number])
+        if handles:
+            _ending.asked = number
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
     for number in before:
         signal.signal(number, note)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -18,5 +17,4 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture
 def without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     """All that trains is torch's operators, as where there is no numba, and on a GPU."""
-    for name in ("lrwd_sweep.nets.mlp_compiled", "lrwd_sweep.optim.loops"):
-        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setattr("lrwd_sweep.jit.usable", lambda: False)

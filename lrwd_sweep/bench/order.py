@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from dataclasses import dataclass
 from typing import Any, Self
 
+from lrwd_sweep import interpreter
 from lrwd_sweep.errors import HostError, UsageError
 from lrwd_sweep.lattice import Lattice
 from lrwd_sweep.training import Training
@@ -39,7 +39,7 @@ class Order:
 
     def carried_out(self) -> dict[str, Any]:
         """What the measurement gave. Raises UsageError, HostError, with the last line of its complaint."""
-        command = [sys.executable, "-m", "lrwd_sweep.bench.process", self.to_json()]
+        command = interpreter.command("lrwd_sweep.bench.process", self.to_json())
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             lines = [line for line in done.stderr.splitlines() if line.strip()]

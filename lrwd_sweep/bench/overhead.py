@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from lrwd_sweep import interpreter
 from lrwd_sweep.bench.order import Order
 from lrwd_sweep.bench.spread import Spread
 from lrwd_sweep.errors import HostError
@@ -63,7 +63,7 @@ def until_first_epoch() -> float:
     """Seconds from the start of a process that runs GRID to the end of the first epoch. Raises HostError."""
     with TemporaryDirectory() as folder:
         began = time.time()
-        command = [sys.executable, "-m", _RUNNER, *GRID, "--storage", "bench.db"]
+        command = interpreter.command(_RUNNER, *GRID, "--storage", "bench.db")
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     try:
         return float(done.stdout) - began

@@ -30,9 +30,10 @@ def measured(order: Order) -> dict[str, Any]:
         return {"rate": len(lanes) * order.training.steps / outcome.seconds}
 
 
-if __name__ == "__main__":
+def main(order: str) -> None:
+    """Carry out an order in JSON and exit."""
     try:
-        print(json.dumps(measured(Order.from_json(sys.argv[1]))))  # noqa: T201 - to who ordered it
+        print(json.dumps(measured(Order.from_json(order))))  # noqa: T201 - to who ordered it
     except LrwdError as error:
         print(error, file=sys.stderr)  # noqa: T201
         sys.exit(error.exit_code)

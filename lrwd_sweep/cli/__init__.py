@@ -1,5 +1,13 @@
 """The command line. One file per command; whatever is slow to import is imported when a command runs."""
 
-from lrwd_sweep.cli.app import main
+from __future__ import annotations
 
-__all__ = ["main"]
+from lrwd_sweep.signals import end_on_signals
+
+
+def main() -> None:
+    """Run the command line and exit. Signals are obeyed from here on, before anything slow is imported."""
+    end_on_signals()
+    from lrwd_sweep.cli import app
+
+    app.main()

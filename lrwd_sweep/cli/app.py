@@ -23,7 +23,7 @@ from lrwd_sweep.cli.study import studies
 from lrwd_sweep.cli.tpe import tpe
 from lrwd_sweep.cli.verify import verify
 from lrwd_sweep.errors import HostError, LrwdError
-from lrwd_sweep.signals import Interrupted
+from lrwd_sweep.signals import Ended, Interrupted, asked, raised, told
 from lrwd_sweep.version import __version__
 from lrwd_sweep.view import consoles
 
@@ -73,8 +73,11 @@ def main() -> None:
     consoles.prepare()
     code = HostError.exit_code
     try:
-        code = run()
-        sys.stderr.flush()
+        with raised():
+            code = run()
+            sys.stderr.flush()
+    except Ended as error:  # while the end of `run` was told
+        code = _ended(error.signal)
     except BrokenPipeError:
         _close_output()
         code = 128 + signal.SIGPIPE
@@ -102,7 +105,7 @@ def run() -> int:  # noqa: PLR0911 - one return for each way to end
     except Interrupted as error:
         return _fail(str(error), 128 + error.signal)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted", 128 + signal.SIGINT)
+        return _ended(asked() or signal.SIGINT)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -110,11 +113,17 @@ def run() -> int:  # noqa: PLR0911 - one return for each way to end
         where = "" if error.filename is None else f": {str(error.filename)!r}"
         return _fail(f"{error.strerror or error}{where}; make room, or write elsewhere", HostError.exit_code)
     except Exception as error:
+        if asked():  # what a library made of it
+            return _ended(asked())
         if os.environ.get("LRWD_DEBUG"):
             traceback.print_exc()
         what = f"{type(error).__name__}: {error}"
         return _fail(f"this is a fault of lrwd-sweep: {what} (LRWD_DEBUG=1 shows where)", OUR_BUG)
     return 0
+
+
+def _ended(number: int) -> int:
+    return _fail(told(number), 128 + number)
 
 
 def _close_output() -> None:

@@ -27,6 +27,7 @@ def stop_at_first_epoch() -> None:
     Pool.train = until_first  # type: ignore[method-assign]
 
 
-if __name__ == "__main__":
+def main(*arguments: str) -> None:
+    """Run the command of these arguments, as `sys.argv` has them, up to there."""
     stop_at_first_epoch()
     app.main()

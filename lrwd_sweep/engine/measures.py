@@ -46,19 +46,26 @@ def _loss_of(loss: Loss, logits: Tensor, y: Tensor) -> Tensor:  # (B, C), (B,) â
 
 
 class Joined:
-    """The logits of a split, put together batch by batch; room is taken once, when the first ones come."""
+    """The logits of a split, joined batch by batch; memory is taken once, with the first batch."""
 
     def __init__(self, count: int) -> None:
         self.count, self.filled = count, 0
-        self.logits = torch.empty(0)
+        self._logits: Tensor | None = None
 
     def add(self, logits: Tensor) -> None:  # (L, C, B)
-        """Those of the next batch."""
-        if not self.filled:
-            self.logits = logits.new_empty(*logits.shape[:2], self.count)
+        """Append the next batch."""
+        if self._logits is None:
+            self._logits = logits.new_empty(*logits.shape[:2], self.count)
         end = self.filled + logits.shape[2]
-        self.logits[:, :, self.filled : end] = logits
+        self._logits[:, :, self.filled : end] = logits
         self.filled = end
+
+    @property
+    def logits(self) -> Tensor:  # (L, C, count)
+        """The logits of every item, in the split's order."""
+        assert self._logits is not None
+        assert self.filled == self.count
+        return self._logits
 
 
 def named(split: str, values: Tensor) -> dict[str, list[float]]:  # (MEASURES, L)

@@ -15,9 +15,11 @@ from typing import Self
 
 import torch
 
+from lrwd_sweep import interpreter
 from lrwd_sweep.engine.here import ShouldStop
 from lrwd_sweep.engine.messages import IDLE, Failed, Job, Left, Passed, Ready, Stop, Trained
 from lrwd_sweep.engine.trainer import OnEpoch, Stopped
+from lrwd_sweep.errors import brief
 from lrwd_sweep.trial import Trial
 
 _POLL = 0.1  # seconds; how soon a wish to stop is passed on
@@ -52,20 +54,23 @@ class Remote:
     def __init__(self, place: torch.device) -> None:
         if os.name != "posix" or not sys.executable:
             raise OSError("a process of its own needs a POSIX system and a Python to start it with")
-        self.place = place
+        self.place, self.begun = place, _surroundings()
         self.connection, theirs = Pipe()
         self.said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `dismiss`
-        command = [sys.executable, "-m", "lrwd_sweep.engine.worker", str(theirs.fileno())]
-        with theirs:
-            self.process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,  # what a network prints, the lanes that train here print too
-                stderr=self.said,
-                pass_fds=[theirs.fileno()],
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-                start_new_session=True,  # Ctrl-C is for this process, which knows what to do
-            )
+        try:
+            with theirs:
+                self.process = subprocess.Popen(
+                    interpreter.command("lrwd_sweep.engine.worker", str(theirs.fileno())),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,  # what a network prints, the lanes that train here print too
+                    stderr=self.said,
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,  # Ctrl-C is for this process, which knows what to do
+                )
+        except OSError:
+            self.connection.close()
+            self.said.close()
+            raise
         self.known_ready = False
         self.since = time.monotonic()
 
@@ -83,8 +88,9 @@ class Remote:
             self.connection.poll(_POLL)
 
     def is_usable(self) -> bool:
-        """Whether it lives and will for a while, though it has nothing to do."""
-        return self.process.poll() is None and time.monotonic() - self.since < IDLE - _SPARE
+        """Whether it lives, will for a while though it has nothing to do, and finds what is found here."""
+        lasts = self.process.poll() is None and time.monotonic() - self.since < IDLE - _SPARE
+        return lasts and self.begun == _surroundings()
 
     def train(self, job: Job, on_epoch: OnEpoch, should_stop: ShouldStop) -> list[Trial]:
         """Have it train a pack. Raises what training raises there, Lost, and Stopped when asked to stop."""
@@ -142,7 +148,16 @@ class Remote:
         end = signal.Signals(-code).name if code < 0 else f"exit status {code}"
         self.said.seek(0)
         last = self.said.read().decode(errors="replace").strip().rpartition("\n")[2]
-        return Lost(f"a process that trained lanes ended ({end}{': ' * bool(last)}{last})")
+        when = "that trained lanes ended" if self.known_ready else "for lanes ended at its start"
+        return Lost(f"a process {when} ({end}{': ' * bool(last)}{brief(last)})")
+
+
+def _surroundings() -> tuple[str, list[str]]:
+    """Where user code is looked for; in a folder that has been deleted nothing is found."""
+    try:
+        return os.getcwd(), list(sys.path)
+    except OSError:
+        return "", list(sys.path)
 
 
 @atexit.register

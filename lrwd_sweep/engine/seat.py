@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import logging
 from pathlib import Path
 
 import torch
@@ -11,8 +11,12 @@ from lrwd_sweep.engine.here import Here, ShouldStop, halving
 from lrwd_sweep.engine.messages import Job
 from lrwd_sweep.engine.remote import Lost, Remote
 from lrwd_sweep.engine.trainer import OnEpoch, Stopped
+from lrwd_sweep.errors import brief
 from lrwd_sweep.progress import Pack
 from lrwd_sweep.trial import Trial
+
+_log = logging.getLogger(__name__)
+_SLOWER = "its lanes train in this one, which is slower"
 
 MOVE = 10.0  # times what is done of a pack must be left for it to begin anew where it trains faster
 
@@ -36,8 +40,12 @@ class Seat:
 
     def hire(self, data: Path) -> None:
         """Have a process come, if the system gives one; `data` is the file that it takes the splits from."""
-        with suppress(OSError):
-            self.data, self.remote = data, Remote.hire(self.place)
+        self.data = data
+        try:
+            self.remote = Remote.hire(self.place)
+        except OSError as error:
+            if not self.is_elsewhere:  # else the seat is left out, with a word
+                _log.info("no further process could be started (%s); %s", brief(error), _SLOWER)
 
     def train(self, pack: Pack, on_epoch: OnEpoch, should_stop: ShouldStop) -> list[Trial]:
         """One trial per cell, in order. Raises Stopped when asked to stop."""
@@ -45,6 +53,8 @@ class Seat:
 
     def leave(self) -> None:
         """Nothing comes any more. A process that has imported somebody's code is no use once that changes."""
+        if not self.is_elsewhere:
+            self._ready(lambda: False)  # which says so if it has ended
         if self.remote is not None and self.here.training.own_code:
             self._part(self.remote)
         elif self.remote is not None:
@@ -94,10 +104,11 @@ class Seat:
             if self.is_elsewhere:
                 remote.await_ready(should_stop)
             return remote if remote.is_ready() else None
-        except Lost:
+        except Lost as lost:
             self._part(remote)
             if self.is_elsewhere:
                 raise
+            _log.info("%s; %s", lost, _SLOWER)
             return None
 
     def _part(self, remote: Remote) -> None:

@@ -1,11 +1,10 @@
-"""A process that trains packs for another one: `python -m lrwd_sweep.engine.worker FD`.
+"""A process that trains packs for another one.
 
 It ends when nothing has come for a while, and when the other one has gone, be it in the middle of a pack.
 """
 
 from __future__ import annotations
 
-import sys
 import traceback
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from lrwd_sweep import own_code
+from lrwd_sweep import interpreter, own_code
 from lrwd_sweep.data import Splits, shelf
 from lrwd_sweep.engine import device as devices
 from lrwd_sweep.engine.here import Here, halving
@@ -74,5 +73,7 @@ def _splits(data: Path, place: torch.device, dtype: torch.dtype) -> Splits:
     return shelf.take(data).to(place, dtype)
 
 
-if __name__ == "__main__":
-    serve(Connection(int(sys.argv[1])))
+def main(descriptor: str) -> None:
+    """Serve whoever is at the other end of the pipe with this number."""
+    interpreter.take_path()  # user code is found as there
+    serve(Connection(int(descriptor)))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from lrwd_sweep import jit
 from lrwd_sweep.catalog import FLOAT32
 from lrwd_sweep.nets.batch_norm import BatchNorm
 from lrwd_sweep.nets.loss import cross_entropy
@@ -60,15 +60,14 @@ class Mlp:
     def lanes(self, theta: Mapping[str, Tensor], grad: Mapping[str, Tensor], batch: int) -> Lanes:
         """As many networks as `theta` holds, which train on batches of `batch`.
 
-        On a CPU in compiled loops, if numba is there, which some versions of Python have to wait for.
+        On a CPU in compiled loops, if numba can be used, which some versions of Python have to wait for.
         """
-        if theta["bias"].is_cpu and self.precision == FLOAT32:
-            with suppress(ImportError):
-                from lrwd_sweep.nets.mlp_compiled import CompiledMlpLanes  # noqa: PLC0415  # slow to load
+        if theta["bias"].is_cpu and self.precision == FLOAT32 and jit.usable():
+            from lrwd_sweep.nets.mlp_compiled import CompiledMlpLanes  # noqa: PLC0415  # slow to load
 
-                layers = len(self.widths) - 1
-                normed, scale = (layers, LOGIT_SCALE) if self.norm_logits else (layers - 1, 1.0)
-                return CompiledMlpLanes(theta, grad, batch, widths=self.widths, normed=normed, scale=scale)
+            layers = len(self.widths) - 1
+            normed, scale = (layers, LOGIT_SCALE) if self.norm_logits else (layers - 1, 1.0)
+            return CompiledMlpLanes(theta, grad, batch, widths=self.widths, normed=normed, scale=scale)
         return MlpLanes(self, theta, grad, batch)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lrwd_sweep import jit
 from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.optim.adamp import Adamp
 from lrwd_sweep.optim.decay import Decay
@@ -50,16 +50,11 @@ class OnePass:
 
 def compiled_on(device: torch.device) -> bool:
     """Whether updates there are compiled loops, which need no memory besides θ, g and moments."""
-    if device.type == "cpu":
-        with suppress(ImportError):
-            import lrwd_sweep.optim.loops  # noqa: F401, PLC0415  # slow to load
-
-            return True
-    return False
+    return device.type == "cpu" and jit.usable()
 
 
 def one_pass(family: StepFamily, decay: Decay, theta: Tensor) -> OnePass | ProjectedPass | None:
-    """For the arena θ (L, P), if it is on a CPU and numba is there."""
+    """For the arena θ (L, P), if it is on a CPU and numba can be used."""
     if not compiled_on(theta.device):
         return None
     if isinstance(family, Sgdp | Adamp):
@@ -71,7 +66,7 @@ def one_pass(family: StepFamily, decay: Decay, theta: Tensor) -> OnePass | Proje
 
 def _elementwise(family: StepFamily, decay: Decay, theta: Tensor) -> OnePass:
     """For a family whose every number needs no other."""
-    from lrwd_sweep.optim.loops import LOOPS  # noqa: PLC0415
+    from lrwd_sweep.optim.loops import LOOPS  # noqa: PLC0415  # slow to load
 
     call = kernel_call(family)
     assert call is not None, "every other family has a loop"

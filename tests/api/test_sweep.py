@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -132,8 +133,11 @@ def test_a_sweep_runs_in_any_thread() -> None:
 
 
 @pytest.fixture
-def interrupting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A signal comes when the first pack is stored; put its number into the list."""
+def interrupting(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """A signal comes when the first pack is stored; put its number into the list.
+
+    SIGINT does what it does in a Python program, though whoever runs the tests may have it ignored.
+    """
     add, numbers = Store.add_trials, list[int]()
 
     def add_and_signal(*given: Any) -> list[Lane]:
@@ -143,7 +147,9 @@ def interrupting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return kept
 
     monkeypatch.setattr(Store, "add_trials", add_and_signal)
-    return numbers
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield numbers
+    signal.signal(signal.SIGINT, before)
 
 
 def test_ctrl_c_keeps_what_is_finished_and_the_same_call_continues(interrupting: list[int]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+from functools import cache
 from importlib import import_module
 
 import pytest
@@ -16,6 +17,7 @@ from lrwd_sweep.bench.contenders import ENGINE, ENTRIES, entries
 from lrwd_sweep.bench.made_up import cifar10
 from lrwd_sweep.bench.task import Contender, Curves, Lane
 from lrwd_sweep.catalog import DATA_SETS
+from lrwd_sweep.data import LOADERS
 from lrwd_sweep.errors import UnknownName, UsageError
 from lrwd_sweep.lattice import Cell
 from lrwd_sweep.task import looked_up
@@ -24,7 +26,8 @@ from tests.bench.made_up import TRAINING
 
 LANES: list[Lane] = [(Cell(2**-11, 128.0), 0), (Cell(2**-10, 16.0), 0), (Cell(2**-11, 128.0), 1)]
 CPU = torch.device("cpu")
-TOLERANCE = 1e-3  # of a loss after twelve float32 steps; other lanes are further apart
+TOLERANCE = 1e-5  # of a loss after twelve float32 steps, which differ by 2e-7; other lanes are further apart
+ROUNDED = 2e-3  # the same in bfloat16, whose products have eight bits
 
 
 def run(name: str) -> Contender:
@@ -33,8 +36,25 @@ def run(name: str) -> Contender:
     return found
 
 
-def curves(name: str, training: Training = TRAINING) -> Curves:
-    outcome = run(name)(training, LANES, CPU)
+def noisy() -> list[tuple[Tensor, Tensor]]:
+    """The digits with noise on every pixel.
+
+    Where a pixel is the same in every image, its weights have no gradient but the rounding of a sum, which
+    Adam divides by itself: there two ways to sum differ by 1e-3 of a loss after a few steps.
+    """
+    stream, clean = torch.Generator().manual_seed(0), LOADERS["digits"]()
+    splits = (clean.train, clean.validation, clean.test)
+    return [(split.x + 0.1 * torch.randn(split.x.shape, generator=stream), split.y) for split in splits]
+
+
+@cache
+def task() -> Training:
+    """What is raced, on these."""
+    return looked_up(TRAINING.changed(data=f"{__name__}:noisy"))
+
+
+def curves(name: str, training: Training | None = None) -> Curves:
+    outcome = run(name)(training or task(), LANES, CPU)
     assert outcome.seconds > 0
     return outcome.curves
 
@@ -49,16 +69,16 @@ def distance(a: Curves, b: Curves) -> float:
 @pytest.mark.parametrize("net", ["mlp-norm", "mlp", "cnn-norm"])
 @pytest.mark.parametrize("name", ["plain", "graphs", "vmap"])
 def test_it_trains_what_the_engine_trains(name: str, net: str) -> None:
-    training = TRAINING.changed(net=net)
+    training = task().changed(net=net)
     assert distance(curves(ENGINE, training), curves(name, training)) < TOLERANCE
 
 
 @pytest.mark.parametrize("name", ["plain", "graphs", "vmap"])
 def test_it_computes_in_the_precision_that_is_asked_for(name: str) -> None:
-    rounded = TRAINING.changed(precision="bfloat16")
+    rounded = task().changed(precision="bfloat16")
     found = curves(name, rounded)
-    assert distance(curves(name), found) > TOLERANCE / 10
-    assert distance(curves(ENGINE, rounded), found) < 2 * TOLERANCE
+    assert distance(curves(name), found) > 5 * TOLERANCE
+    assert distance(curves(ENGINE, rounded), found) < ROUNDED
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "svhn", "cifar10", "cifar100"])
@@ -114,7 +134,7 @@ def test_ray_trains_what_the_engine_trains() -> None:
 
 def test_the_tolerance_tells_lanes_seeds_and_decays_apart() -> None:
     first, other, again = (curves(ENGINE)[lane] for lane in LANES)
-    (decayed_less,) = run(ENGINE)(TRAINING, [(Cell(2**-11, 16.0), 0)], CPU).curves.values()
+    (decayed_less,) = run(ENGINE)(task(), [(Cell(2**-11, 16.0), 0)], CPU).curves.values()
     for one in (other, again, decayed_less):
         assert max(abs(x - y) / x for x, y in zip(first, one, strict=True)) > 5 * TOLERANCE
 

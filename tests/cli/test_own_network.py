@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-import sqlite3
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +15,7 @@ import torch
 from lrwd_sweep.store import open_store
 from tests.cli.conftest import STORE, Ended, Run
 from tests.command_line import understood
+from tests.store.damage import rewrite_spec
 
 NET = """
 from torch import nn
@@ -196,12 +196,7 @@ def test_data_that_are_random_at_every_call_are_told_to_be_seeded(run: Run, proj
 
 def test_a_study_whose_data_nobody_noted_goes_on_with_those_that_it_finds(run: Run) -> None:
     assert run("grid", *OWN, *AXES).code == 0
-    with closing(sqlite3.connect(STORE)) as store:
-        (text,) = store.execute("select spec from studies").fetchone()
-        spec = json.loads(text)
-        del spec["training"]["sizes"]["digest"]
-        store.execute("update studies set spec = ?", [json.dumps(spec)])
-        store.commit()
+    _rewrite(lambda spec: spec["training"]["sizes"].pop("digest"))
     assert run("report").code == 0
     assert "nothing to train" in run("grid", *OWN, *AXES).err
     with open_store(STORE, write=False) as opened:
@@ -234,14 +229,17 @@ class Net(nn.Module):
 """
 
 
+def _rewrite(change: Callable[[dict[str, Any]], object]) -> None:
+    """Change every study's specification."""
+    with open_store(STORE, write=True) as store:
+        names = [study.name for study in store.studies()]
+    for name in names:
+        rewrite_spec(Path(STORE), name, change)
+
+
 def _forget_how_bytes_were_read() -> None:
     """Make the store one of before, when all images of bytes were standardised."""
-    with closing(sqlite3.connect(STORE)) as store:
-        for name, text in store.execute("select name, spec from studies").fetchall():
-            spec = json.loads(text)
-            spec["training"].pop("standardize", None)
-            store.execute("update studies set spec = ? where name = ?", [json.dumps(spec), name])
-        store.commit()
+    _rewrite(lambda spec: spec["training"].pop("standardize", None))
 
 
 def _values(name: str) -> list[Mapping[str, float]]:
@@ -339,12 +337,7 @@ def test_a_study_in_which_gains_decayed_is_told_apart_and_no_other(run: Run, pro
     (project / "my_norms.py").write_text(BROADCAST)
     for name in ("flat", "lead"):
         assert run("grid", "--net", f"./my_norms.py:{name}", *STRONG, "--no-decay-norm-bias").code == 0
-    with closing(sqlite3.connect(STORE)) as store:  # as it was before
-        for name, text in store.execute("select name, spec from studies").fetchall():
-            spec = json.loads(text)
-            spec["training"].pop("undecayed", None)
-            store.execute("update studies set spec = ? where name = ?", [json.dumps(spec), name])
-        store.commit()
+    _rewrite(lambda spec: spec["training"].pop("undecayed", None))  # as it was before
     flat, lead = (
         run("grid", "--net", f"./my_norms.py:{name}", *STRONG, "--no-decay-norm-bias")
         for name in ("flat", "lead")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sqlite3
 import subprocess
+import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -72,3 +73,132 @@ def test_an_interrupted_sweep_keeps_its_packs_and_continues_to_the_same_values(
     assert {lane: completed[lane] for lane in kept} == kept
     assert run(*LONG, "--storage", "whole.db").code == 0
     assert completed == trials("whole.db")
+
+
+WAITS = """
+import os, sys, time
+
+def reached(*_, **__):
+    os.write(1, b"reached\\n")
+    time.sleep(600)
+"""
+
+IMPORTING = """
+class Finder:
+    def find_spec(self, name, *_):
+        if name == {name!r}:
+            reached()
+
+sys.meta_path.insert(0, Finder())
+"""
+
+# Where a command may be: what the child does first, so that it says when it is there, and the command.
+PHASES = {
+    "importing the command line": (IMPORTING.format(name="typer"), ("study", "list")),
+    "importing torch": (IMPORTING.format(name="torch"), LONG),
+    "choosing an engine": ("import lrwd_sweep.engine.pool as pool; pool.chosen = reached", LONG),
+    "reading": ("import lrwd_sweep.store as store; store.open_store = reached", ("study", "list")),
+}
+IGNORING = ("sh", "-c", "trap '' INT TERM; exec \"$@\"", "sh")  # as a shell's job in the background
+NUMBERS = [signal.SIGINT, signal.SIGTERM]
+WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+
+
+def waiting(code: str, *command: str, ignoring: bool = False) -> subprocess.Popen[str]:
+    """A child that runs this and then the command, when it has said that it is where it waits."""
+    whole = f"{WAITS}{code}\nfrom lrwd_sweep.cli import main\nmain()"
+    started = subprocess.Popen(
+        [*IGNORING[: len(IGNORING) * ignoring], sys.executable, "-c", whole, *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_until_reached(started)
+    return started
+
+
+def wait_until_reached(started: subprocess.Popen[str], word: str = "reached") -> None:
+    """Return when the child has said so."""
+    assert started.stdout is not None
+    if f"{word}\n" not in iter(started.stdout.readline, ""):
+        pytest.fail(f"it ended before it was there: {ended(started).err}")
+
+
+@pytest.mark.parametrize(("number", "ignoring"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_signal_ends_every_phase_by_one_line(phase: str, number: signal.Signals, ignoring: bool) -> None:
+    code, command = PHASES[phase]
+    started = waiting(code, *command, ignoring=ignoring)
+    started.send_signal(number)
+    found = ended(started)
+    assert (found.code, found.err) == (128 + number, f"lrwd-sweep: {WORDS[number]}\n")
+
+
+TRAINING = """
+from lrwd_sweep.engine.here import Here
+
+def train(here, pack, on_epoch, should_stop):
+    os.write(1, b"reached\\n")
+    while not should_stop():
+        time.sleep(0.01)
+    os.write(1, b"stopping\\n")
+    time.sleep(600)
+
+Here.__call__ = train
+"""
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_second_signal_ends_training_at_once(number: signal.Signals) -> None:
+    started = waiting(TRAINING, "grid", *AXES, "--max-lanes", "16")
+    started.send_signal(signal.SIGINT)
+    wait_until_reached(started, "stopping")
+    started.send_signal(number)
+    found = ended(started)
+    assert found.code == 128 + number
+    assert found.err.splitlines()[-1] == f"lrwd-sweep: {WORDS[number]}"
+    assert "Traceback" not in found.err
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_signal_at_the_very_end_says_nothing(number: signal.Signals) -> None:
+    started = waiting("import atexit; atexit.register(reached)", "convert", "--help")
+    started.send_signal(number)
+    found = ended(started)
+    assert (found.code, found.err) == (128 + number, "")
+
+
+def test_a_signal_in_a_destructor_is_not_dropped() -> None:
+    code = """
+class Slow:
+    def __del__(self):
+        reached()
+
+def report(*_, **__):
+    Slow()
+    time.sleep(600)
+
+import lrwd_sweep.store as store
+store.open_store = report
+"""
+    started = waiting(code, "study", "list")
+    started.send_signal(signal.SIGINT)
+    found = ended(started)
+    assert (found.code, found.err) == (130, "lrwd-sweep: interrupted\n")
+
+
+def test_what_a_library_makes_of_a_signal_is_no_fault_of_ours() -> None:
+    code = """
+def convert(*_, **__):
+    try:
+        reached()
+    except KeyboardInterrupt:
+        raise RuntimeError("a callback failed") from None
+
+import lrwd_sweep.store as store
+store.open_store = convert
+"""
+    started = waiting(code, "study", "list")
+    started.send_signal(signal.SIGTERM)
+    found = ended(started)
+    assert (found.code, found.err) == (143, "lrwd-sweep: terminated\n")

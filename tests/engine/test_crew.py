@@ -298,3 +298,82 @@ def test_processes_end_with_the_program(number: int) -> None:
         pid = int(program.stdout.readline())
         program.send_signal(number)
     assert _dies(pid)
+
+
+STRAY = "open({marker!r}, 'a').write(__name__)\nraise SystemExit\n"
+OWN = """
+from torch import nn
+from own_layers import last
+
+def make():
+    return nn.Sequential(nn.Flatten(), last())
+"""
+LAYERS = "from torch import nn\ndef last():\n    return nn.Linear(64, 10)\n"
+
+
+@pytest.fixture
+def strays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current directory has files with the names of libraries, which leave a mark when they run."""
+    marker = tmp_path / "ran"
+    for name in ("random", "json", "numpy", "torch", "numba", "lrwd_sweep"):
+        (tmp_path / f"{name}.py").write_text(STRAY.format(marker=str(marker)))
+    monkeypatch.chdir(tmp_path)
+    return marker
+
+
+@pytest.mark.parametrize("on_path", [False, True])  # as it is once user code has been imported from there
+def test_process_imports_no_library_from_the_current_directory(
+    on_path: bool, strays: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if on_path:
+        monkeypatch.syspath_prepend(strays.parent)
+    started = Remote(torch.device("cpu"))
+    started.await_ready(lambda: False)
+    started.dismiss()
+    assert not strays.exists()
+
+
+def test_process_finds_user_code_in_the_current_directory(
+    tmp_path: Path, trained_there: list[Lane], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_net.py").write_text(OWN)
+    (tmp_path / "own_layers.py").write_text(LAYERS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    pool = _pool("own_net:make")
+    found_here = Remote(torch.device("cpu"))
+    found_here.await_ready(lambda: False)
+    found_here.rest()
+    assert len(_trained(pool)) == len(LANES) * len(CELLS)
+    assert trained_there
+
+
+def test_process_that_dies_at_its_start_is_told_of_once(
+    processes: list[int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    remote.dismiss_idle()
+    dying = [sys.executable, "-c", "raise ImportError('libgomp is missing')"]
+    monkeypatch.setattr("lrwd_sweep.interpreter.command", lambda *_: dying)
+    with caplog.at_level("INFO", "lrwd_sweep"):
+        assert len(_trained(_pool())) == len(LANES) * len(CELLS)
+    told = [record.getMessage() for record in caplog.records if "process" in record.getMessage()]
+    assert told == [
+        "a process for lanes ended at its start (exit status 1: ImportError: libgomp is missing); its lanes "
+        "train in this one, which is slower"
+    ]
+
+
+def test_no_further_process_is_told_of(
+    processes: list[int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    remote.dismiss_idle()
+    monkeypatch.setattr("lrwd_sweep.engine.remote.subprocess.Popen", refuse)
+    with caplog.at_level("INFO", "lrwd_sweep"):
+        assert len(_trained(_pool())) == len(LANES) * len(CELLS)
+    assert (
+        "no further process could be started ([Errno 11] Resource temporarily unavailable); its"
+        in caplog.text
+    )

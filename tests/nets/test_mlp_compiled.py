@@ -120,8 +120,7 @@ def test_a_training_by_torch_goes_the_same_way(tiny64: Splits, monkeypatch: pyte
     task, cells = training("mlp", epochs=3), [Cell(0.002, 0.01), Cell(0.001, 0.1)]
     compiled = PackTrainer(Optimizer.parse("adamw"), task, cells, 0, tiny64)
     trials = compiled.run()
-    monkeypatch.setitem(sys.modules, "lrwd_sweep.nets.mlp_compiled", None)
-    monkeypatch.setitem(sys.modules, "lrwd_sweep.optim.loops", None)
+    monkeypatch.setattr("lrwd_sweep.jit.usable", lambda: False)
     by_torch = PackTrainer(Optimizer.parse("adamw"), task, cells, 0, tiny64)
     assert isinstance(by_torch.lanes, MlpLanes)
     assert by_torch.update.one_pass is None
@@ -172,3 +171,19 @@ def test_no_bit_depends_on_whether_a_loop_was_compiled_here_or_kept(
         assert list(tmp_path.rglob("mlp_loops.gradient*.nbc"))
     assert found[0] == found[1]
     assert told == ["compiling the training loops for this machine\n", ""]
+
+
+def test_no_bit_depends_on_whether_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))"  # no file may hold anything
+    found, told = [], []
+    for code in (f"{full}{BITS}", BITS):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        found.append(done.stdout)
+        told.append(done.stderr.splitlines())
+    assert found[0] == found[1]
+    compiling, unkept = told[0]
+    assert compiling == "compiling the training loops for this machine"
+    assert unkept.startswith(f"numba's cache '{tmp_path}")
+    assert "cannot be written (File too large); the training loops are compiled in every run" in unkept
+    assert told[1] == [compiling]

@@ -28,13 +28,13 @@ def flip(path: Path, bit: int) -> None:
     path.write_bytes(content)
 
 
-def rewrite_spec(path: Path, name: str, change: Callable[[dict[str, Any]], None]) -> None:
+def rewrite_spec(path: Path, name: str, change: Callable[[dict[str, Any]], object]) -> None:
     """Give a study another specification, whatever it says, and the checksum that belongs to it."""
     with open_store(str(path), write=True) as store:
         rewrite_spec_in(store, name, change)
 
 
-def rewrite_spec_in(store: Store, name: str, change: Callable[[dict[str, Any]], None]) -> None:
+def rewrite_spec_in(store: Store, name: str, change: Callable[[dict[str, Any]], object]) -> None:
     """The same in an open store."""
     with store._writing() as session:
         row = rows.get_row(session, name)
