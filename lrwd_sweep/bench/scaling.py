@@ -33,7 +33,7 @@ class Line:
         Line(fixed=1.0, per_lane=0.05)
         """
         n, t = np.array(lanes, dtype=float), np.array(seconds)
-        fixed, per_lane = np.linalg.lstsq(np.stack([1 / t, n / t], axis=1), np.ones_like(t))[0]
+        fixed, per_lane = np.linalg.lstsq(np.stack([1 / t, n / t], axis=1), np.ones_like(t), rcond=None)[0]
         return cls(round(float(fixed), 12), round(float(per_lane), 12))
 
     @overload

