@@ -69,8 +69,10 @@ def read_csv(path: Path, columns: Mapping[str, str] | None = None, *, metric: st
     rows, placeless, faults = _rows(header, records, of_a_run, states)
     refuse(path, told_once(faults))
     merged, merges = _without_rounding(rows)
-    seeded = "" if "seed" in names else "; name the column of seeds with --columns seed=COLUMN"
-    refuse(path, told_once(_repeated(rows, merged, seeded) or _contradictions(merged, metric)))
+    remedy = "keep one row of each run"
+    if "seed" not in names:
+        remedy = "name the column of seeds with --columns seed=COLUMN"
+    refuse(path, told_once(_repeated(rows, merged, remedy) or _contradictions(merged, metric)))
     lanes = _lanes(merged)
     lattice, seeds = _extent(path, lanes, states)
     there = _on(lattice, seeds, lanes)
@@ -148,7 +150,7 @@ def _repeated(rows: Sequence[Row], merged: Sequence[Row], remedy: str) -> list[F
             line, cell = first.setdefault((row.cell, row.seed), (row.line, read.cell))
             if line != row.line:
                 rounded = "" if cell == read.cell else "; the rates are equal but for rounding"
-                what = f"repeats line {line} ({_lane(row.cell, row.seed)}{rounded}){remedy}"
+                what = f"repeats line {line} ({_lane(row.cell, row.seed)}{rounded}); {remedy}"
                 faults.append(Fault(row.line, what, "repeats"))
     return faults
 
@@ -226,6 +228,8 @@ def _check_lattice(path: Path, lattice: Lattice, seeds: Sequence[int], there: Ma
     near = _near(there, lanes - len(there))
     if near or lanes > MOST_LANES_PER_ROW * len(there) + SHOWN_FAULTS:
         remedy = near or "import a grid, a random search has no surface to judge"
+        if not near and len({cell for cell, _ in there}) == len(lattice):
+            remedy = "the cells do not share their seeds: number them 0, 1, … in each cell"
         raise UsageError(
             f"{path}: {len(there)} rows are not a lattice, {len(lattice.lr)} learning rates and "
             f"{len(lattice.weight_decay)} weight decays at {len(seeds)} seed{'s' * (len(seeds) != 1)} make "

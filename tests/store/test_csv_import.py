@@ -239,7 +239,7 @@ class TestFaults:
 
     def test_repeated_lane_names_both_lines(self, file: Path) -> None:
         assert faults(file, GOOD + "0.10000000000000001,0,0,7\n") == [
-            "line 6: repeats line 2 (lr 0.1, weight_decay 0.0, seed 0)"
+            "line 6: repeats line 2 (lr 0.1, weight_decay 0.0, seed 0); keep one row of each run"
         ]
 
     def test_missing_lane_is_named(self, file: Path) -> None:
@@ -256,6 +256,12 @@ class TestFaults:
         found = sweep_of(file, mended.replace("1.25,", ",missing"))
         assert len(found.trials) == 3
         assert len(found.lattice) == 4
+
+    def test_a_lattice_whose_runs_have_seeds_of_their_own_is_no_random_search(self, file: Path) -> None:
+        cells = [(lr, decay) for lr in (0.1, 0.2, 0.4) for decay in (0.01, 0.02, 0.04) for _ in range(3)]
+        rows = "".join(f"{lr},{decay},{k},1\n" for k, (lr, decay) in enumerate(cells))
+        (line,) = faults(file, "lr,weight_decay,seed,value\n" + rows)
+        assert line.endswith("the cells do not share their seeds: number them 0, 1, … in each cell")
 
     def test_random_search_is_refused_in_one_line(self, file: Path) -> None:
         rows = "".join(f"{k + 1},{k},1\n" for k in range(3000))
@@ -374,8 +380,9 @@ class TestStates:
     def test_unknown_words_stop_the_import_in_one_line(self, file: Path) -> None:
         (line,) = faults(file, LATTICE.replace("COMPLETE", "gut", 1).replace("COMPLETE", "so lala", 2))
         assert line == (
-            "column 'state' should say how each run ended, but holds unknown words: 'gut', 'so lala'; leave "
-            "the column aside with --columns status=, or name another with --columns status=COLUMN"
+            "column 'state' should say how each run ended, but holds unknown words: 'gut', 'so lala'; write "
+            "complete, failed or missing for them, leave the column aside with --columns status=, "
+            "or name another with --columns status=COLUMN"
         )
 
     def test_status_without_a_column_takes_every_value(self, file: Path) -> None:
@@ -464,7 +471,8 @@ class TestRates:
 
     def test_two_rows_that_become_one_lane_are_refused(self, file: Path) -> None:
         assert faults(file, GOOD + "0.10000000149,0,0,7\n") == [
-            "line 6: repeats line 2 (lr 0.1, weight_decay 0.0, seed 0; the rates are equal but for rounding)"
+            "line 6: repeats line 2 (lr 0.1, weight_decay 0.0, seed 0; the rates are equal but for "
+            "rounding); keep one row of each run"
         ]
 
     def test_rates_nearby_that_were_meant_stay_apart(self, file: Path) -> None:
