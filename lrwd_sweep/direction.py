@@ -27,17 +27,42 @@ _HIGHER = {
 }
 _HIGHER |= {
     "accuracies",
+    "accs",
+    "scores",
+    "rewards",
+    "returns",
+    "rew",
     "auroc",
     "auprc",
+    "rocauc",
     "precision",
     "recall",
+    "sensitivity",
+    "specificity",
+    "fbeta",
+    "jaccard",
     "miou",
+    "dsc",
     "psnr",
     "ssim",
     "mrr",
     "ndcg",
     "mcc",
+    "kappa",
+    "pearson",
+    "spearman",
+    "chrf",
+    "meteor",
+    "likelihood",
+    "elbo",
+    "rsquared",
 }
+_ENDS = ("acc", "auc", "score", "reward")  # valacc, bertscore
+_PHRASES = (  # across words: top-5, R^2, R@10, hits@1, pass@1, exact match
+    r"(?<![a-z])top[-_ ]?\d|(?<![a-z])r(\^2|_?squared|@\d)|(hits?|pass)@"
+    r"|exact[-_ ]?match|(success|win|hit)[-_ ]?rate"
+)
+_NEGATED = {"neg", "negative"}
 _LOWER = {
     "loss",
     "losses",
@@ -67,11 +92,14 @@ def says_higher(metric: str) -> bool:
     [True, True, True, False, False]
     """
     words = set()
-    for word in _WORD.findall(metric.replace("IoU", "Iou")):
+    for word in _WORD.findall(re.sub("(?<=[a-z])IoU|nDCG", lambda found: found[0].title(), metric)):
         words |= {word.lower(), word.lower().rstrip("0123456789")}  # ap50, rouge2
+    negated = bool(words & _NEGATED)
     if words & _LOWER:
-        return "neg" in words  # neg_log_loss, neg_mean_squared_error
-    return bool(words & _HIGHER)
+        return negated  # neg_log_loss, neg_mean_squared_error
+    if words & _HIGHER or any(word.endswith(_ENDS) for word in words):
+        return not negated or "likelihood" not in words
+    return re.search(_PHRASES, metric.lower()) is not None
 
 
 def given(*, maximize: bool, minimize: bool) -> Direction | None:

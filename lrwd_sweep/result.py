@@ -15,7 +15,7 @@ from lrwd_sweep.lattice import Cell, Lattice
 from lrwd_sweep.schedule import Schedule
 from lrwd_sweep.separability import Comparison, Separability, analyse, compare
 from lrwd_sweep.spec import Kind, StudySpec, labels
-from lrwd_sweep.surface import Surface
+from lrwd_sweep.surface import Surface, mean_and_error
 from lrwd_sweep.trial import Direction, Status, Trial
 
 
@@ -127,9 +127,8 @@ class Result:
 
 def _mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
     """Mean and its standard error; None with fewer than two values."""
-    array = np.array(values)
-    error = float(array.std(ddof=1) / np.sqrt(len(array))) if len(array) > 1 else None
-    return float(array.mean()), error
+    mean, error = mean_and_error(np.array(values))
+    return float(mean), float(error) if len(values) > 1 else None
 
 
 @dataclass(frozen=True, eq=False)

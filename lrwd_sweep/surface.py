@@ -29,6 +29,23 @@ class CellStatus(StrEnum):
 _SEVERITY = {status: rank for rank, status in enumerate(CellStatus)}
 
 
+def mean_and_error(
+    values: Float,  # (…, R)
+) -> tuple[Float, Float]:
+    """Mean and its standard error over the last axis, (…); the error is NaN with fewer than two values.
+
+    Each set of R values is first divided by a power of two, which is exact: sums and squares of absurdly
+    large values overflow.
+    """
+    count = values.shape[-1]
+    _, exponent = np.frexp(np.abs(values).max(axis=-1))
+    scaled = np.ldexp(values, -exponent[..., None])
+    mean = np.ldexp(scaled.mean(axis=-1), exponent)
+    if count < 2:
+        return mean, np.full(mean.shape, np.nan)
+    return mean, np.ldexp(scaled.std(axis=-1, ddof=1) / np.sqrt(count), exponent)
+
+
 @dataclass(frozen=True, eq=False)
 class Surface:
     """One metric over a lattice, seed by seed. All arrays are float64."""
@@ -89,7 +106,7 @@ class Surface:
     @property
     def mean(self) -> Float:
         """Seed mean y, (I, J); NaN unless every seed of the cell is complete."""
-        return self.values.mean(axis=2) if self.seeds else np.full(self.values.shape[:2], np.nan)
+        return mean_and_error(self.values)[0] if self.seeds else np.full(self.values.shape[:2], np.nan)
 
     @property
     def mean_so_far(self) -> Float:
@@ -97,8 +114,8 @@ class Surface:
         known = np.isfinite(self.values)
         lost = np.isin(self.lanes, (CellStatus.DIVERGED.value, CellStatus.FAILED.value)).any(axis=2)
         count = np.where(lost, 0, known.sum(axis=2))
-        total = np.where(known, self.values, 0.0).sum(axis=2)
-        mean = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+        share = np.where(known, self.values, 0.0) / np.maximum(count, 1)[..., None]  # no sum overflows
+        mean = np.where(count > 0, share.sum(axis=2), np.nan)
         return np.where(np.isfinite(self.mean), self.mean, mean)  # the same bits where every seed is there
 
     @property
@@ -117,7 +134,7 @@ class Surface:
         """Standard error of the seed mean, (I, J), in the metric's units; NaN with fewer than two seeds."""
         if len(self.seeds) < 2:
             return np.full(self.values.shape[:2], np.nan)
-        return np.asarray(self.values.std(axis=2, ddof=1) / np.sqrt(len(self.seeds)))
+        return mean_and_error(self.values)[1]
 
     @property
     def out(self) -> Bool:

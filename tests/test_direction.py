@@ -14,10 +14,13 @@ HIGHER = [
     "macroF1", "rocAUC", "AP", "AP50", "mAP", "map", "bleu4", "ROUGE-L", "rougeL", "r2", "R2_score", "score",
     "top1", "val_top5",
     "iou", "mIoU", "meanIoU", "dice_coef", "mean_reward", "episode return", "neg_log_loss",
+    "valacc", "accs", "ep_rew_mean", "bertscore", "ROCAUC", "nDCG@10", "R@10", "hits@1", "top-5", "val_top_1",
+    "R^2", "r_squared", "log_likelihood", "exact_match", "win_rate", "neg_acc",
 ]  # fmt: skip
 LOWER = [
     "value", "loss", "val_loss", "top1_error", "acc_err", "diceLoss", "perplexity", "mapping", "inaccuracy",
     "accident", "fraction", "scoreboardless", "score_loss", "log_loss", "", "…",
+    "neg_log_likelihood", "error_rate", "lr@10", "stop 5", "miss_rate", "laptop1", "err_rate", "stop1",
 ]  # fmt: skip
 
 

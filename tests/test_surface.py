@@ -142,3 +142,19 @@ def test_where_higher_is_better_the_cap_is_a_lower_limit() -> None:
     assert not above.out[0, 0]
     assert above.inside[0, 0]
     assert above.minimized().cap == -0.5
+
+
+def test_absurdly_large_values_have_a_mean_and_a_standard_error() -> None:
+    values = np.array([[[1e300, 0.3, 0.4], [1.7e308, 1.7e308, 1.7e308], [0.1, 0.2, 0.6]]])
+    found = surface(values)
+    assert found.mean[0] == pytest.approx([1e300 / 3, 1.7e308, 0.3])
+    assert found.sem[0, [0, 2]] == pytest.approx([1e300 / 3, np.std([0.1, 0.2, 0.6], ddof=1) / np.sqrt(3)])
+    assert found.sem[0, 1] < 1e300
+    assert found.mean_so_far[0] == pytest.approx(found.mean[0])
+
+
+def test_means_and_errors_are_those_of_numpy_to_the_bit() -> None:
+    values = np.random.default_rng(0).lognormal(size=(5, 4, 3))
+    found = surface(values)
+    assert np.array_equal(found.mean, values.mean(axis=2))
+    assert np.array_equal(found.sem, values.std(axis=2, ddof=1) / np.sqrt(3))

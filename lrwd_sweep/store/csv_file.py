@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from lrwd_sweep.errors import UnknownName, UsageError
@@ -58,11 +60,18 @@ def column_names(path: Path, header: list[str], columns: Mapping[str, str]) -> d
         if columns.get(name, name) and (name in REQUIRED or name in columns or name not in taken)
     }
     there = some(map(shown, header), _SHOWN_COLUMNS)
-    faults = [
-        f"there is no column {shown(column)}, only {there}; name it with --columns {name}=COLUMN"
+    lacking = {
+        name: column
         for name, column in asked.items()
         if column not in header and (name in REQUIRED or name in columns)
-    ]
+    }
+    faults = []
+    if lacking:
+        named = ",".join(f"{name}={_likely(name, header)}" for name in lacking)
+        faults.append(
+            f"there is no column {' or '.join(map(shown, lacking.values()))}, only {there}; "
+            f"name {'it' if len(lacking) == 1 else 'them'} with --columns {named}"
+        )
     faults += [f"two columns are named {shown(name)}" for name in _doubled(header)]
     faults += [
         f"column {shown(column)} is to be two things; see --columns" for column in _doubled([*asked.values()])
@@ -71,10 +80,34 @@ def column_names(path: Path, header: list[str], columns: Mapping[str, str]) -> d
     return {name: column for name, column in asked.items() if column in header}
 
 
-def refuse(path: Path, faults: Sequence[str], total: int | None = None) -> None:
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault of one line of the file."""
+
+    line: int
+    what: str  # with the line's own values
+    kind: str  # the same for all faults that one remedy mends
+
+
+def told_once(faults: Sequence[Fault]) -> list[str]:
+    """A line for each kind of fault: the first of the kind, and how many more there are."""
+    first: dict[str, Fault] = {}
+    for fault in faults:
+        first.setdefault(fault.kind, fault)
+    counts = Counter(fault.kind for fault in faults)
+    return [
+        f"line {fault.line}: {fault.what}{_more(counts[kind] - 1, 'line')}" for kind, fault in first.items()
+    ]
+
+
+def _more(count: int, what: str) -> str:
+    return f" (and {count} more {what}{'s' * (count != 1)})" if count else ""
+
+
+def refuse(path: Path, faults: Sequence[str]) -> None:
     """Raise UsageError with the first faults, one line each, if there are any."""
     if faults:
-        left = (total or len(faults)) - SHOWN_FAULTS
+        left = len(faults) - SHOWN_FAULTS
         more = [f"and {left} more"] if left > 0 else []
         raise UsageError("\n".join(f"{path}: {fault}" for fault in [*faults[:SHOWN_FAULTS], *more]))
 
@@ -83,6 +116,16 @@ def _delimiter(text: str) -> str:
     """What the header is cut by (names hold no delimiters, numbers might); a comma when in doubt."""
     header = text.lstrip().partition("\n")[0]
     return max(",;\t", key=header.count)
+
+
+def _likely(name: str, header: Sequence[str]) -> str:
+    """The one column that is spelt like `name` but for case and punctuation, else a placeholder."""
+    found = [column for column in header if _letters(column) == _letters(name)]
+    return found[0] if len(found) == 1 and "," not in found[0] else "COLUMN"
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, text.lower()))
 
 
 def _doubled(names: list[str]) -> list[str]:

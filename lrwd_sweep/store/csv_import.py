@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.lattice import Cell, Lattice
 from lrwd_sweep.store import near_rates
 from lrwd_sweep.store.csv_context import Context, higher_is_said, read_context
-from lrwd_sweep.store.csv_file import OF_A_RUN, SHOWN_FAULTS, column_names, read_records, refuse
+from lrwd_sweep.store.csv_file import (
+    OF_A_RUN,
+    SHOWN_FAULTS,
+    Fault,
+    column_names,
+    read_records,
+    refuse,
+    told_once,
+)
 from lrwd_sweep.store.csv_row import Fields, Row
 from lrwd_sweep.store.csv_text import is_number, number, shown, some
 from lrwd_sweep.store.run_states import RunState, StateColumn, run_state, state_columns
@@ -41,7 +48,7 @@ def read_csv(path: Path, columns: Mapping[str, str] | None = None, *, metric: st
     `metric` is what the value measures; a further column is a metric of its own name when all it holds are
     numbers, and is left aside otherwise. Without a seed column every row has seed 0. A value that is not
     finite is a diverged lane. A run that did not finish, as a column of states says, has no trial. Rates that
-    are equal but for rounding are one. Raises UsageError with one line for each fault of the file.
+    are equal but for rounding are one. Raises UsageError with one line for each kind of fault.
     """
     columns = columns or {}
     header, records = read_records(path)
@@ -60,9 +67,12 @@ def read_csv(path: Path, columns: Mapping[str, str] | None = None, *, metric: st
     states, unknown = state_columns(further, columns.get("status"))
     refuse(path, unclear + unknown)
     rows, placeless, faults = _rows(header, records, of_a_run, states)
-    refuse(path, faults)
+    refuse(path, told_once(faults))
     merged, merges = _without_rounding(rows)
-    refuse(path, _repeated(rows, merged) or _contradictions(merged, metric))
+    remedy = "keep one row of each run"
+    if "seed" not in names:
+        remedy = "name the column of seeds with --columns seed=COLUMN"
+    refuse(path, told_once(_repeated(rows, merged, remedy) or _contradictions(merged, metric)))
     lanes = _lanes(merged)
     lattice, seeds = _extent(path, lanes, states)
     there = _on(lattice, seeds, lanes)
@@ -90,14 +100,15 @@ def _rows(
     records: Sequence[tuple[int, list[str]]],
     names: Mapping[str, str],
     states: Sequence[StateColumn],
-) -> tuple[list[Row], list[str], list[str]]:
+) -> tuple[list[Row], list[str], list[Fault]]:
     """The rows; the states of runs without a result that have no place either; the faults."""
     rows: list[Row] = []
     placeless: list[str] = []
-    faults: list[str] = []
+    faults: list[Fault] = []
     for line, texts in records:
         if len(texts) != len(header):
-            faults.append(f"line {line}: there are {len(texts)} fields under a header of {len(header)}")
+            fields_there = f"there are {len(texts)} fields under a header of {len(header)}"
+            faults.append(Fault(line, fields_there, "fields"))
             continue
         by_column = dict(zip(header, texts, strict=True))
         known = {name: by_column[column] for name, column in names.items()}
@@ -130,7 +141,7 @@ def _without_rounding(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
     return merged, [near_rates.told(axis, kept) for axis, kept in axes.items() if kept]
 
 
-def _repeated(rows: Sequence[Row], merged: Sequence[Row]) -> list[str]:
+def _repeated(rows: Sequence[Row], merged: Sequence[Row], remedy: str) -> list[Fault]:
     """Runs with a result whose lane has one already; `merged` are the `rows` without rounding."""
     first: dict[Lane, tuple[int, Cell]] = {}
     faults = []
@@ -139,15 +150,20 @@ def _repeated(rows: Sequence[Row], merged: Sequence[Row]) -> list[str]:
             line, cell = first.setdefault((row.cell, row.seed), (row.line, read.cell))
             if line != row.line:
                 rounded = "" if cell == read.cell else "; the rates are equal but for rounding"
-                faults.append(f"line {row.line}: repeats line {line} ({_lane(row.cell, row.seed)}{rounded})")
+                what = f"repeats line {line} ({_lane(row.cell, row.seed)}{rounded}); {remedy}"
+                faults.append(Fault(row.line, what, "repeats"))
     return faults
 
 
-def _contradictions(rows: Sequence[Row], metric: str) -> list[str]:
+def _contradictions(rows: Sequence[Row], metric: str) -> list[Fault]:
     """Rows whose value is not what their column of the metric's own name says; an export has both."""
     return [
-        f"line {row.line}: the value is {row.value!r} but {metric} is {shown(text)[1:-1]}; "
-        "use another --metric"
+        Fault(
+            row.line,
+            f"the value is {row.value!r} but {shown(metric)[1:-1]} is {shown(text)[1:-1]}; "
+            "use another --metric",
+            "contradicts",
+        )
         for row in rows
         if row.status is Status.COMPLETE
         and (text := row.further.get(metric, ""))
@@ -212,17 +228,20 @@ def _check_lattice(path: Path, lattice: Lattice, seeds: Sequence[int], there: Ma
     near = _near(there, lanes - len(there))
     if near or lanes > MOST_LANES_PER_ROW * len(there) + SHOWN_FAULTS:
         remedy = near or "import a grid, a random search has no surface to judge"
+        if not near and len({cell for cell, _ in there}) == len(lattice):
+            remedy = "the cells do not share their seeds: number them 0, 1, … in each cell"
         raise UsageError(
             f"{path}: {len(there)} rows are not a lattice, {len(lattice.lr)} learning rates and "
             f"{len(lattice.weight_decay)} weight decays at {len(seeds)} seed{'s' * (len(seeds) != 1)} make "
             f"{lanes} runs; {remedy}"
         )
-    lacking = ((cell, seed) for cell in lattice.cells() for seed in seeds if (cell, seed) not in there)
-    faults = [
-        f"there is no row for {_lane(*lane)}; a lattice needs every combination"
-        for lane in islice(lacking, SHOWN_FAULTS)
-    ]
-    refuse(path, faults, lanes - len(there))
+    lacking = next((cell, seed) for cell in lattice.cells() for seed in seeds if (cell, seed) not in there)
+    others = lanes - len(there) - 1
+    more = f" (and {others} more)" if others else ""
+    raise UsageError(
+        f"{path}: there is no row for {_lane(*lacking)}{more}; a lattice needs every combination: "
+        "for a run that did not finish, write a row with missing in a column status"
+    )
 
 
 def _near(there: Mapping[Lane, Row], lacking: int) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from lrwd_sweep.lattice import Cell
+from lrwd_sweep.store.csv_file import Fault
 from lrwd_sweep.store.csv_text import number, shown
 from lrwd_sweep.store.run_states import RunState
 from lrwd_sweep.trial import Status, Trial
@@ -49,7 +50,7 @@ class Fields:
 
     def __init__(self, line: int, texts: Mapping[str, str], further: Mapping[str, str]) -> None:
         self.line, self.texts, self.further = line, texts, further
-        self.faults: list[str] = []
+        self.faults: list[Fault] = []
 
     def row(self, state: RunState | None = None, word: str = "") -> Row | None:
         """The row of a run that ended in `state`, or None when the row has faults.
@@ -72,8 +73,11 @@ class Fields:
         try:
             return parse(text)
         except ValueError as error:
-            self.faults.append(f"line {self.line}: {name} {shown(text)} {error}")
+            self._refuse(f"{name} {shown(text)} {error}", f"{name} {error}")
             return default
+
+    def _refuse(self, what: str, kind: str) -> None:
+        self.faults.append(Fault(self.line, what, kind))
 
     def _outcome(self, state: RunState | None) -> tuple[float, Status | None]:
         """The value and the status; a run that finished with NaN diverged."""
@@ -82,7 +86,7 @@ class Fields:
         nothing: float | None = math.nan
         value = self._read("value", _value, nothing)
         if value is None:
-            self.faults.append(f"line {self.line}: value is empty; write nan for a run that diverged")
+            self._refuse("value is empty; write nan for a run that diverged", "value is empty")
             return math.nan, None
         return value, Status.COMPLETE if math.isfinite(value) else Status.DIVERGED
 
@@ -115,5 +119,12 @@ def _seed(text: str) -> int:
     return int(value)
 
 
+_NOTHING = {"", "none", "null", "na", "nil", "missing", "undefined", "empty"}  # letters of a placeholder
+
+
 def _value(text: str) -> float | None:
+    if text and "".join(filter(str.isalnum, text.lower())) in _NOTHING:
+        raise ValueError(
+            "is not a number; write nan for a run that diverged, or add a column status that says missing"
+        )
     return number(text) if text else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from lrwd_sweep.lattice import plain_float
@@ -17,7 +18,7 @@ def number(text: str) -> float:
     try:
         return plain_float(text)
     except ValueError:
-        raise ValueError("is not a number") from None
+        raise ValueError("is not a number" + _remedy(text)) from None
 
 
 def is_number(text: str) -> bool:
@@ -27,6 +28,14 @@ def is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _remedy(text: str) -> str:
+    if text.endswith("%"):
+        return "; leave out the %"
+    if re.fullmatch(r"[+-]?[\d.]*,\d+(e[+-]?\d+)?", text, re.IGNORECASE):
+        return "; write it with a decimal point, in the whole file"
+    return ""
 
 
 def shown(text: str) -> str:

@@ -123,8 +123,8 @@ def state_columns(
         if unknown := [text for text in distinct if text not in states]:
             faults.append(
                 f"column {shown(name)} should say how each run ended, but holds unknown words: "
-                f"{some(map(shown, unknown))}; leave the column aside with --columns status=, or name "
-                "another with --columns status=COLUMN"
+                f"{some(map(shown, unknown))}; write complete, failed or missing for them, leave the column "
+                "aside with --columns status=, or name another with --columns status=COLUMN"
             )
         found.append(StateColumn(name, states))
     return found, faults

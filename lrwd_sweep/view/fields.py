@@ -96,6 +96,8 @@ _PARTICULARS = {
     "net_options": "network's options {}",
 }
 
+_MANY_DIGITS = 1e7  # a number as large is written in short
+
 
 def lattice_value(value: float) -> str:
     """A power of two with its decimal, or the decimal alone."""
@@ -105,9 +107,11 @@ def lattice_value(value: float) -> str:
 
 
 def with_error(candidate: Candidate) -> str:
-    """Value ± standard error, to the error's second digit."""
+    """Value ± standard error, to the error's second digit; absurdly large numbers in short."""
     if candidate.sem is None or candidate.sem == 0:
         return short_decimal(candidate.value, 4)
+    if max(abs(candidate.value), candidate.sem) >= _MANY_DIGITS:
+        return f"{short_decimal(candidate.value, 4)} ± {short_decimal(candidate.sem, 2)}"
     places = min(max(1 - int(np.floor(np.log10(candidate.sem))), 0), 12)
     return f"{candidate.value:.{places}f} ± {candidate.sem:.{places}f}"
 

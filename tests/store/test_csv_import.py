@@ -160,7 +160,7 @@ class TestReading:
 
 
 class TestFaults:
-    """One line each, with the line of the file and the value."""
+    """One line for each kind, with the line of the file and the value."""
 
     @pytest.mark.parametrize(
         ("row", "fault"),
@@ -202,27 +202,66 @@ class TestFaults:
     def test_fault_of_a_status(self, file: Path, row: str, fault: str) -> None:
         assert faults(file, f"lr,weight_decay,value,status\n{row}\n") == [f"line 2: {fault}"]
 
-    def test_all_faults_are_listed_up_to_ten(self, file: Path) -> None:
-        listed = faults(file, GOOD + "x,-1,0.5,y\n" + "0.1,0,0\n" * 20)
-        assert listed[:5] == [
-            "line 6: value 'y' is not a number",
+    def test_each_kind_of_fault_is_told_once_with_the_number_of_lines(self, file: Path) -> None:
+        assert faults(file, GOOD + "x,-1,0.5,y\n" + "0.1,0,0\n" * 20 + "0.1,0,0,z\n") == [
+            "line 6: value 'y' is not a number (and 1 more line)",
             "line 6: lr 'x' is not a number",
             "line 6: weight_decay '-1' is not a weight decay; it must be finite and not negative",
             "line 6: seed '0.5' is not a seed; it must be a whole number",
-            "line 7: there are 3 fields under a header of 4",
+            "line 7: there are 3 fields under a header of 4 (and 19 more lines)",
         ]
-        assert len(listed) == 11
-        assert listed[-1] == "and 14 more"
+
+    @pytest.mark.parametrize(
+        ("text", "remedy"),
+        [
+            ('"0,496"', "write it with a decimal point, in the whole file"),
+            ('"1.234,5"', "write it with a decimal point, in the whole file"),
+            ("87.5%", "leave out the %"),
+            ("None", "write nan for a run that diverged, or add a column status that says missing"),
+            ("N/A", "write nan for a run that diverged, or add a column status that says missing"),
+            ("--", "write nan for a run that diverged, or add a column status that says missing"),
+        ],
+    )
+    def test_numbers_written_for_a_spreadsheet_have_their_remedy(
+        self, file: Path, text: str, remedy: str
+    ) -> None:
+        rows = "".join(f"{lr},0.01,0,{text}\n" for lr in (0.1, 0.2, 0.3))
+        assert faults(file, f"lr,weight_decay,seed,value\n{rows}") == [
+            f"line 2: value {text.strip(chr(34))!r} is not a number; {remedy} (and 2 more lines)"
+        ]
+
+    def test_seeds_in_a_column_of_another_name_are_told_once(self, file: Path) -> None:
+        rows = "".join(f"0.1,{decay},{seed},1\n" for decay in (0.01, 0.02) for seed in (1, 2, 3))
+        assert faults(file, f"lr,weight_decay,rng,value\n{rows}") == [
+            "line 3: repeats line 2 (lr 0.1, weight_decay 0.01, seed 0); "
+            "name the column of seeds with --columns seed=COLUMN (and 3 more lines)"
+        ]
 
     def test_repeated_lane_names_both_lines(self, file: Path) -> None:
         assert faults(file, GOOD + "0.10000000000000001,0,0,7\n") == [
-            "line 6: repeats line 2 (lr 0.1, weight_decay 0.0, seed 0)"
+            "line 6: repeats line 2 (lr 0.1, weight_decay 0.0, seed 0); keep one row of each run"
         ]
 
     def test_missing_lane_is_named(self, file: Path) -> None:
         assert faults(file, GOOD + "0.1,0,1,1\n0.1,0.01,1,1\n0.2,0.01,1,1\n") == [
-            "there is no row for lr 0.2, weight_decay 0.0, seed 1; a lattice needs every combination"
+            "there is no row for lr 0.2, weight_decay 0.0, seed 1; a lattice needs every combination: "
+            "for a run that did not finish, write a row with missing in a column status"
         ]
+
+    def test_missing_lanes_are_told_in_one_line_whose_remedy_works(self, file: Path) -> None:
+        rows = "".join(f"{lr},{decay},0,1\n" for lr in (0.1, 0.2, 0.3, 0.4) for decay in (0.01, 0.02))
+        (line,) = faults(file, "lr,weight_decay,seed,value\n0.5,0.03,0,1\n" + rows)
+        assert "there is no row for lr 0.1, weight_decay 0.03, seed 0 (and 5 more); a lattice" in line
+        mended = GOOD.replace("\n", ",\n").replace("value,", "value,status", 1)
+        found = sweep_of(file, mended.replace("1.25,", ",missing"))
+        assert len(found.trials) == 3
+        assert len(found.lattice) == 4
+
+    def test_a_lattice_whose_runs_have_seeds_of_their_own_is_no_random_search(self, file: Path) -> None:
+        cells = [(lr, decay) for lr in (0.1, 0.2, 0.4) for decay in (0.01, 0.02, 0.04) for _ in range(3)]
+        rows = "".join(f"{lr},{decay},{k},1\n" for k, (lr, decay) in enumerate(cells))
+        (line,) = faults(file, "lr,weight_decay,seed,value\n" + rows)
+        assert line.endswith("the cells do not share their seeds: number them 0, 1, … in each cell")
 
     def test_random_search_is_refused_in_one_line(self, file: Path) -> None:
         rows = "".join(f"{k + 1},{k},1\n" for k in range(3000))
@@ -250,9 +289,13 @@ class TestFaults:
 
     def test_missing_columns_are_named_beside_those_there_are(self, file: Path) -> None:
         assert faults(file, "lr,wd,val\n1,1,1\n", {"weight_decay": "wd", "seed": "run"}) == [
-            "there is no column 'value', only 'lr', 'wd', 'val'; name it with --columns value=COLUMN",
-            "there is no column 'run', only 'lr', 'wd', 'val'; name it with --columns seed=COLUMN",
+            "there is no column 'value' or 'run', only 'lr', 'wd', 'val'; "
+            "name them with --columns value=COLUMN,seed=COLUMN",
         ]
+
+    def test_a_column_of_the_same_letters_is_proposed(self, file: Path) -> None:
+        (line,) = faults(file, "LR,Weight Decay,seed,value\n1,1,1,1\n")
+        assert line.endswith("name them with --columns lr=LR,weight_decay=Weight Decay")
 
     def test_column_for_two_things_is_refused(self, file: Path) -> None:
         listed = faults(file, "lr,weight_decay,value\n1,1,1\n", {"value": "lr"})
@@ -337,8 +380,9 @@ class TestStates:
     def test_unknown_words_stop_the_import_in_one_line(self, file: Path) -> None:
         (line,) = faults(file, LATTICE.replace("COMPLETE", "gut", 1).replace("COMPLETE", "so lala", 2))
         assert line == (
-            "column 'state' should say how each run ended, but holds unknown words: 'gut', 'so lala'; leave "
-            "the column aside with --columns status=, or name another with --columns status=COLUMN"
+            "column 'state' should say how each run ended, but holds unknown words: 'gut', 'so lala'; write "
+            "complete, failed or missing for them, leave the column aside with --columns status=, "
+            "or name another with --columns status=COLUMN"
         )
 
     def test_status_without_a_column_takes_every_value(self, file: Path) -> None:
@@ -427,7 +471,8 @@ class TestRates:
 
     def test_two_rows_that_become_one_lane_are_refused(self, file: Path) -> None:
         assert faults(file, GOOD + "0.10000000149,0,0,7\n") == [
-            "line 6: repeats line 2 (lr 0.1, weight_decay 0.0, seed 0; the rates are equal but for rounding)"
+            "line 6: repeats line 2 (lr 0.1, weight_decay 0.0, seed 0; the rates are equal but for "
+            "rounding); keep one row of each run"
         ]
 
     def test_rates_nearby_that_were_meant_stay_apart(self, file: Path) -> None:

@@ -215,3 +215,15 @@ def test_a_search_lists_its_own_best_points() -> None:
     assert found.best.lr == pytest.approx(0.9 * found.spec.lattice.lr[2])
     assert "best of adamw" in text_of([found], Format.TABLE)
     assert "| 3 | " in text_of([found], Format.MARKDOWN)
+
+
+@pytest.mark.parametrize("form", list(Format))
+@pytest.mark.parametrize("absurd", [1e300, -1e300])
+def test_one_absurdly_large_value_is_reported_in_every_format(form: Format, absurd: float) -> None:
+    found = study()
+    trials = [
+        replace(trial, metrics={**trial.metrics, "val_loss": absurd}) if k == 40 else trial
+        for k, trial in enumerate(found.trials)
+    ]
+    text = text_of([result(found.name, found.spec, found.created, trials)], form)
+    assert "0" * 30 not in text
