@@ -21,7 +21,7 @@ from lrwd_sweep.data.digest import digest
 from lrwd_sweep.data.files import Files
 from lrwd_sweep.data.splits import EVAL_BATCH, Pixels, Split, Splits
 from lrwd_sweep.errors import DataError, UsageError, brief, shown
-from lrwd_sweep.nets.loss import find_loss, is_mean_over_items
+from lrwd_sweep.nets.loss import find_loss, is_mean_over_items, refuse_state
 from lrwd_sweep.nets.seeded import seeded
 from lrwd_sweep.training import Training
 
@@ -58,6 +58,9 @@ def completed(training: Training, *, anew: bool = False) -> Training:
                 f"{_dtype(splits.train.x)}: leave it out, and standardise in the function"
             )
         standardize = bool(standardize) if splits.of_bytes else None
+    if training.loss in code and sizes is not None:
+        with redirect_stdout(sys.stderr):
+            refuse_state(find_loss(training.loss), training.loss, sizes.classes)
     whole = sizes is not None and _is_scored_whole(training.loss, sizes)
     return replace(training, code=tuple(code.items()), sizes=sizes, standardize=standardize, whole_loss=whole)
 
