@@ -64,10 +64,8 @@ def test_the_trial_leaves_global_generators_as_they_were() -> None:
 
 @pytest.mark.parametrize("loss", [losses.annealed, losses.remembering])
 def test_a_loss_that_changes_from_call_to_call_is_refused(loss: Loss) -> None:
-    before = losses.random.getstate()
     with pytest.raises(UsageError, match=r"--loss \./a\.py:f gives another value when the same batch comes"):
         refuse_state(loss, "./a.py:f", 10)
-    assert losses.random.getstate() == before
 
 
 @pytest.mark.parametrize("loss", [losses.weighted, losses.counting, losses.not_a_number, losses.all_classes])
