@@ -21,7 +21,8 @@ from lrwd_sweep.data.digest import digest
 from lrwd_sweep.data.files import Files
 from lrwd_sweep.data.splits import EVAL_BATCH, Pixels, Split, Splits
 from lrwd_sweep.errors import DataError, UsageError, brief, shown
-from lrwd_sweep.nets.loss import find_loss, is_mean_over_items
+from lrwd_sweep.nets import is_by_item, network
+from lrwd_sweep.nets.loss import find_loss, is_mean_over_items, refuse_state
 from lrwd_sweep.nets.seeded import seeded
 from lrwd_sweep.training import Training
 
@@ -58,16 +59,23 @@ def completed(training: Training, *, anew: bool = False) -> Training:
                 f"{_dtype(splits.train.x)}: leave it out, and standardise in the function"
             )
         standardize = bool(standardize) if splits.of_bytes else None
-    whole = sizes is not None and _is_scored_whole(training.loss, sizes)
-    return replace(training, code=tuple(code.items()), sizes=sizes, standardize=standardize, whole_loss=whole)
+    if training.loss in code and sizes is not None:
+        with redirect_stdout(sys.stderr):
+            refuse_state(find_loss(training.loss), training.loss, sizes.classes)
+    known = replace(
+        training, code=tuple(code.items()), sizes=sizes, standardize=standardize, whole_loss=False
+    )
+    return replace(known, whole_loss=sizes is not None and _is_scored_whole(known, sizes))
 
 
-def _is_scored_whole(name: str, sizes: DataSet) -> bool:
+def _is_scored_whole(training: Training, sizes: DataSet) -> bool:
     """Whether batches of a split would give another loss than the split does."""
     if max(sizes.validation, sizes.test) <= EVAL_BATCH:
         return False
     with redirect_stdout(sys.stderr):
-        return not is_mean_over_items(find_loss(name), sizes.classes)
+        if not is_mean_over_items(find_loss(training.loss), sizes.classes):
+            return True
+        return own_code.is_own(training.net) and not is_by_item(network(training))
 
 
 def load(

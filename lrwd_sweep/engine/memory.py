@@ -23,7 +23,7 @@ from lrwd_sweep.data import EVAL_BATCH
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.graph import recorder
 from lrwd_sweep.engine.measures import losses_of
-from lrwd_sweep.nets import Loss, ModuleNetwork, loss_of, network
+from lrwd_sweep.nets import Loss, ModuleNetwork, is_by_item, loss_of, network
 from lrwd_sweep.optim import compiled_on, make_update
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.training import Training
@@ -140,7 +140,9 @@ def _by_batches(
 ) -> Phases:
     """All that a loss which is a mean over items needs."""
     sizes = training.data_set
-    images = training.batch_size, min(EVAL_BATCH, max(sizes.validation, sizes.test))
+    largest = max(sizes.validation, sizes.test)
+    at_once = min(EVAL_BATCH, largest) if is_by_item(network(training)) else largest
+    images = training.batch_size, at_once
     go_through = partial(_gone_through, training, optimizer, loops, lanes)
     if not isinstance(network(training), ModuleNetwork):
         return go_through(images, "cpu" if place.type == "cpu" else "meta")

@@ -15,7 +15,7 @@ from lrwd_sweep.engine.device import free_bytes
 from lrwd_sweep.engine.memory import pack_bytes
 from lrwd_sweep.errors import DeviceError
 from lrwd_sweep.lattice import Cell
-from lrwd_sweep.nets import network
+from lrwd_sweep.nets import is_by_item, network
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.progress import Pack
 from lrwd_sweep.training import Training
@@ -60,9 +60,13 @@ def lanes_that_fit(
         remedy = "free some memory or take a smaller --batch-size"
         if training.whole_loss:
             items = max(training.data_set.validation, training.data_set.test)
+            why = f"--loss {training.loss} is no mean over items"
+            way_out = "give a loss that is a mean over items"
+            if not is_by_item(network(training)):
+                why = f"in evaluation {training.net} makes an item's logits depend on its batch"
+                way_out = "let its normalisation keep running statistics"
             remedy = (
-                f"--loss {training.loss} is no mean over items, so that {items} are scored at once: free "
-                "some memory, hold fewer out, or give a loss that is a mean over items"
+                f"{why}, so that {items} are scored at once: free some memory, hold fewer out, or {way_out}"
             )
         raise DeviceError(
             f"{device} has {free >> 20} MiB free and {need.format(training.net)} {least:.0f}; {remedy}"

@@ -16,7 +16,7 @@ from lrwd_sweep.engine.graph import begun, current, recorder
 from lrwd_sweep.engine.measures import MEASURES, Joined, losses_of, means, named, summed
 from lrwd_sweep.engine.program import Program
 from lrwd_sweep.lattice import Cell
-from lrwd_sweep.nets import loss_of, network, of_seed
+from lrwd_sweep.nets import is_by_item, loss_of, network, of_seed
 from lrwd_sweep.optim import DeviceUpdate, TabledUpdate, fastest, make_update, table
 from lrwd_sweep.optimizer import Optimizer
 from lrwd_sweep.training import Training
@@ -73,6 +73,7 @@ class PackTrainer:
             lam=self.arena.theta.new_tensor([[cell.weight_decay] for cell in self.cells]),
         )
         self.loss = loss_of(net)
+        self.by_item = is_by_item(net)
         self.diagnostics = Diagnostics(self.arena, net.scale_invariant, self.update, self.optimizer.family)
         streams = 1 if net.stacked else lanes
         self.noise = [generator(seed, "noise", train.device) for _ in range(streams)]
@@ -200,11 +201,12 @@ class PackTrainer:
     def evaluate(self, split: Split) -> Tensor:  # (MEASURES, L)
         """The measures of every lane on a split, with running statistics.
 
-        A loss that is no mean over items sees the logits of the whole split at once.
+        A loss that is no mean over items sees the logits of the whole split at once, and a network whose
+        logits depend on their batch all its items.
         """
         total, whole = self._zeros(), self.training.whole_loss
         network, found = self.lanes.predictor(), Joined(len(split))
-        for x, y in split.batches(EVAL_BATCH):
+        for x, y in split.batches(EVAL_BATCH if self.by_item else len(split)):
             logits = network.predict(x)
             losses = total[0].new_zeros(len(total[0])) if whole else losses_of(self.loss, logits, y)
             total += summed(losses, logits, y)

@@ -54,6 +54,7 @@ __all__ = [
     "Predictor",
     "build",
     "decaying",
+    "is_by_item",
     "is_native",
     "loss_of",
     "network",
@@ -119,6 +120,11 @@ def decaying(training: Training) -> dict[str, bool]:
 def of_seed(net: Network, generator: torch.Generator, device: torch.device) -> Network:
     """A network for training there, with what does not train as `init` initialises it by such a generator."""
     return net.of_seed(generator, device) if isinstance(net, ModuleNetwork) else net
+
+
+def is_by_item(net: Network) -> bool:
+    """Whether in evaluation an item's logits do not depend on the others of its batch."""
+    return not isinstance(net, ModuleNetwork) or net.by_item
 
 
 def loss_of(net: Network) -> Loss:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +16,8 @@ from lrwd_sweep.catalog import CROSS_ENTROPY
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.nets.seeded import seeded
 
-LEAST, NUMBERS = 96, 1 << 22  # items that a loss is tried on at least, and numbers in their logits at most
+LEAST, MANY = 96, 768  # items that a loss is tried on: few, which show a small weight, and as a split has
+NUMBERS = 1 << 22  # in their logits at most
 TOLERANCE = 1e-5  # relative: float32 sums in another order are below
 Loss = Callable[[Tensor, Tensor], Tensor]  # logits (B, C) and classes (B,) → their mean loss, one number
 
@@ -45,8 +48,13 @@ def is_mean_over_items(loss: Loss, classes: int) -> bool:
     """
     if loss is functional.cross_entropy:
         return True
-    logits, y = _made_up(classes)
-    count = len(y)
+    most = max(LEAST, NUMBERS // classes)
+    return all(_adds_up(loss, classes, min(most, count)) for count in (max(LEAST, 3 * classes), MANY))
+
+
+def _adds_up(loss: Loss, classes: int, count: int) -> bool:
+    """Whether parts of so many made-up items give the loss of all."""
+    logits, y = _made_up(classes, count)
     by_class = y.argsort(stable=True)
     by_fit = functional.cross_entropy(logits, y, reduction="none").argsort(stable=True)
     mixed = torch.randperm(count, generator=torch.Generator().manual_seed(1))
@@ -70,10 +78,29 @@ def is_mean_over_items(loss: Loss, classes: int) -> bool:
     return all(abs(value - whole) <= TOLERANCE * scale for value in again)  # NaN is not
 
 
-def _made_up(classes: int) -> tuple[Tensor, Tensor]:  # (n, C), (n,)
+def refuse_state(loss: Loss, name: str, classes: int) -> None:
+    """Raise UsageError where a batch has another loss when it comes again: all lanes share the loss.
+
+    In between it sees another batch, which a memory would keep. What it does not take is refused later.
+    """
+    logits, y = _made_up(classes, LEAST)
+    values = []
+    with torch.no_grad(), warnings.catch_warnings(), suppress(Exception):
+        warnings.simplefilter("ignore")
+        for batch in ((logits, y), (logits.flip(0) - 1, y.flip(0)), (logits, y)):
+            with seeded(0):
+                values.append(_value(loss, *batch))
+    values = [value for value in values if not math.isnan(value)]
+    if len(values) == 3 and not math.isclose(values[0], values[2], rel_tol=TOLERANCE):
+        raise UsageError(
+            f"--loss {name} gives another value when the same batch comes again, and all lanes share it; "
+            "keep no counter, average or memory in it, and draw nothing at random"
+        )
+
+
+def _made_up(classes: int, count: int) -> tuple[Tensor, Tensor]:  # (n, C), (n,)
     """Logits on several scales, many of them right, and labels of which some are more frequent."""
     stream = torch.Generator().manual_seed(0)
-    count = max(LEAST, min(3 * classes, NUMBERS // classes))
     spread = torch.linspace(0, classes - 1, min(classes, count // 2)).round().long()  # all, or some of all
     y = torch.cat([spread, torch.randint(classes, (count - len(spread),), generator=stream)])
     scale = torch.logspace(-1, 1, count)[torch.randperm(count, generator=stream)].unsqueeze(1)

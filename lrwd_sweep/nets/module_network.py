@@ -53,7 +53,7 @@ class ModuleNetwork:
     def __init__(self, make: Make, shape: tuple[int, ...], classes: int, way: Way = Way()) -> None:
         self.make, self.shape, self.classes, self.way = make, shape, classes, way
         module = _initialised(make, seed=0)
-        reached, self.layout = _examined(module, shape, classes, way)
+        reached, self.layout, self.by_item = _examined(module, shape, classes, way)
         self.trained = [
             name for name, value in module.named_parameters() if value.requires_grad and name in reached
         ]
@@ -135,8 +135,9 @@ def _initialised(make: Make, seed: int) -> nn.Module:
 
 def _examined(
     module: nn.Module, shape: tuple[int, ...], classes: int, way: Way
-) -> tuple[frozenset[str], torch.memory_format]:
-    """The parameters that the loss depends on, and the layout of inputs and of convolutions' weights.
+) -> tuple[frozenset[str], torch.memory_format, bool]:
+    """The parameters that the loss depends on, the layout of inputs and of convolutions' weights, and whether
+    the evaluation of an item is its own.
 
     For images that is channels last, a fifth faster for narrow convolutions on a CPU. `view` fails in that
     layout, and `as_strided` computes something else: whoever uses them gets contiguous images and weights.
@@ -144,9 +145,10 @@ def _examined(
     plain, last = torch.contiguous_format, torch.channels_last
     images = len(shape) == 3
     if not way.careful:
-        return examine(module, shape, classes, way.loss), last if images else plain
+        return examine(module, shape, classes, way.loss), last if images else plain, True
     found = try_out(module, shape, classes, way.loss)
-    return found.trained, last if images and _takes(module, shape, classes, way, last, found) else plain
+    layout = last if images and _takes(module, shape, classes, way, last, found) else plain
+    return found.trained, layout, found.by_item
 
 
 def _takes(

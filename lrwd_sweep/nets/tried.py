@@ -16,6 +16,7 @@ from lrwd_sweep.nets.precision import computing
 from lrwd_sweep.nets.probe import BATCH, Watch, check_logits, check_loss, passed
 from lrwd_sweep.nets.seeded import python_state, seeded
 
+ALIKE = 1e-3  # of logits' scale: float32 summed in another order is below
 MOST, NUMBERS = 256, 1 << 16  # inputs of the second batch, and numbers in it
 
 
@@ -25,6 +26,7 @@ class Tried:
 
     trained: frozenset[str]  # the parameters that had a gradient on one batch or the other
     logits: Tensor  # (BATCH, classes), of the first batch
+    by_item: bool  # in evaluation an item's logits do not depend on the others of its batch
 
 
 def try_out(
@@ -71,14 +73,26 @@ def try_out(
             pass
         watch.layers.clear()
         with watch, computing(dtype, first.device):
-            passed(mine.eval(), first, watch)  # which may go another way
+            evaluated = passed(mine.eval(), first, watch)  # which may go another way
+            by_item = _is_by_item(mine, first, evaluated)
         if python_state() != before:
             raise UsageError(
                 "it draws random numbers from the global generator of numpy or random, which lanes cannot "
                 "share; let __init__ make a generator of its own, such as numpy.random.default_rng()"
             )
     _check_closures(module)
-    return Tried(frozenset(name for name, one in mine.named_parameters() if one.grad is not None), logits)
+    trained = frozenset(name for name, one in mine.named_parameters() if one.grad is not None)
+    return Tried(trained, logits, by_item)
+
+
+def _is_by_item(module: nn.Module, x: Tensor, logits: object) -> bool:
+    """Whether parts of a batch have the logits that they have in it; what they do not take is told later."""
+    try:
+        parts = torch.cat([module(part.clone()) for part in (x[:3], x[3:])]).detach()
+        scale = float(parts.nan_to_num(posinf=0, neginf=0).abs().max())
+        return torch.allclose(parts, logits, rtol=0, atol=ALIKE * scale, equal_nan=True)  # type: ignore[arg-type]
+    except Exception:
+        return True
 
 
 def _batches(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:

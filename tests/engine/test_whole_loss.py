@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lrwd_sweep.catalog import DataSet
 from lrwd_sweep.data import Split, Splits, load
@@ -72,6 +74,46 @@ def test_an_image_folder_which_lies_by_class_is_scored_at_once(tmp_path: Path) -
         len(part) * losses.weighted(logits[part], y[part]).item() for part in (range(256), range(256, 300))
     ]
     assert trial.metrics["val_loss"] != pytest.approx(sum(parts) / 300, rel=1e-2)  # as it would be in batches
+
+
+class OfItsBatch(nn.Module):
+    """Normalised by the batch at hand in evaluation too."""
+
+    def __init__(self, input_shape: tuple[int, ...], num_classes: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(math.prod(input_shape), 12),
+            nn.BatchNorm1d(12, track_running_stats=False),
+            nn.Linear(12, num_classes),
+        )
+
+    def forward(self, x: Tensor) -> Any:
+        return self.body(x)
+
+
+@pytest.mark.parametrize("engine", ["loop", "vmap"])
+def test_a_network_that_looks_at_its_batch_sees_the_whole_split(engine: str) -> None:
+    training = completed(Training(net=f"{__name__}:OfItsBatch", epochs=1, engine=engine))
+    assert training.whole_loss
+    splits = load(training.data, training.data_set).to(CPU, torch.float32)
+    sorted_ = Splits(splits.train, _by_class(splits.validation), _by_class(splits.test))
+    one, other = (
+        [trial.metrics for trial in PackTrainer(ADAMW, training, CELLS, 0, found).run()]
+        for found in (splits, sorted_)
+    )
+    for mine, theirs in zip(one, other, strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-4)
+
+
+def test_a_network_without_room_for_the_split_is_refused_with_the_way_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(packing, "free_bytes", lambda _: 1 << 28)
+    sizes = DataSet(400, 900_000, 0, 10, (1, 8, 8))
+    training = completed(replace(Training(net=f"{__name__}:OfItsBatch", engine="loop"), sizes=sizes))
+    with pytest.raises(DeviceError, match=r"depend on its batch, so that 900000 are scored at once: free"):
+        lanes_that_fit(training, device=CPU, workers=1, max_lanes=None, optimizer=ADAMW)
 
 
 def test_only_losses_that_need_it_are_scored_at_once() -> None:

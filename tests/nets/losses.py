@@ -100,3 +100,34 @@ def all_classes(logits: Tensor, y: Tensor) -> Tensor:
 def not_a_number(logits: Tensor, y: Tensor) -> Tensor:
     """NaN."""
     return cross_entropy(logits, y) * torch.nan
+
+
+def weighted_in_large_batches(logits: Tensor, y: Tensor) -> Tensor:
+    """A mean over items in batches of up to 200 items only."""
+    return weighted(logits, y) if len(y) > 200 else cross_entropy(logits, y)
+
+
+class Remembering:
+    """Pulls logits to their average so far."""
+
+    def __init__(self) -> None:
+        self.average = torch.zeros(())
+
+    def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Another value where other batches came in between."""
+        self.average = 0.9 * self.average + 0.1 * logits.detach().mean()
+        return cross_entropy(logits, y) + (logits.mean() - self.average) ** 2
+
+
+remembering = Remembering()
+
+
+def binary(logits: Tensor, y: Tensor) -> Tensor:
+    """One class against all others, with targets that are float32 whatever the logits are."""
+    return functional.binary_cross_entropy_with_logits(logits, functional.one_hot(y, logits.shape[1]).float())
+
+
+def counting(logits: Tensor, y: Tensor) -> Tensor:
+    """Counts its calls, which changes nothing."""
+    next(_calls)
+    return cross_entropy(logits, y)

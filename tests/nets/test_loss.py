@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lrwd_sweep.nets.loss import is_mean_over_items
+from lrwd_sweep.errors import UsageError
+from lrwd_sweep.nets.loss import is_mean_over_items, refuse_state
 from tests.nets import losses
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -41,6 +42,7 @@ def test_means_over_items_are_told(loss: Loss, classes: int) -> None:
         losses.drawing,
         losses.all_classes,
         losses.not_a_number,
+        losses.weighted_in_large_batches,
     ],
 )
 def test_all_others_are_told_too(loss: Loss, classes: int) -> None:
@@ -58,3 +60,14 @@ def test_the_trial_leaves_global_generators_as_they_were() -> None:
     before = torch.get_rng_state()
     is_mean_over_items(losses.drawing, 4)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("loss", [losses.annealed, losses.remembering])
+def test_a_loss_that_changes_from_call_to_call_is_refused(loss: Loss) -> None:
+    with pytest.raises(UsageError, match=r"--loss \./a\.py:f gives another value when the same batch comes"):
+        refuse_state(loss, "./a.py:f", 10)
+
+
+@pytest.mark.parametrize("loss", [losses.weighted, losses.counting, losses.not_a_number, losses.all_classes])
+def test_a_loss_that_gives_the_same_again_is_not_refused(loss: Loss) -> None:
+    refuse_state(loss, "./a.py:f", 10)

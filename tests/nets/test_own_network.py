@@ -108,6 +108,12 @@ def test_nothing_stands_in_the_way_of_vmap(kind: type[nn.Module]) -> None:
     assert obstacle(_awkward(kind), CPU) == ""
 
 
+def test_a_loss_with_targets_of_its_own_precision_can_be_vectorised() -> None:
+    binary = _awkward(awkward.Tied, loss="tests.nets.losses:binary")
+    assert obstacle(binary, CPU) == ""
+    assert chosen(replace(binary, engine="auto"), CPU).engine in ("loop", "vmap")
+
+
 @pytest.mark.parametrize(
     ("kind", "trained"),
     [
