@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import replace
 from functools import lru_cache
@@ -32,6 +32,7 @@ _INSTEAD = {"train": "there is nothing to learn", "validation": "hold some out",
 _ONE_TENSOR = "one tensor of inputs per item is supported so far"
 _CLASSES_ONLY = "only classification is supported so far"
 _NUMERIC = "biufc"  # kinds of numpy's types that torch has
+MOST_CHANNELS = 4  # of an image, with transparency
 _READ_TWICE = 8  # items, to see whether an item is always the same
 
 Pair = tuple[Tensor, Tensor]
@@ -58,6 +59,11 @@ def completed(training: Training, *, anew: bool = False) -> Training:
                 f"--standardize is for images as uint8 (n, channels, height, width); x of {training.data} is "
                 f"{_dtype(splits.train.x)}: leave it out, and standardise in the function"
             )
+        if standardize and _is_channels_last(splits.train.x.shape):
+            raise UsageError(
+                f"--standardize takes images as (n, channels, height, width); x of {training.data} has shape "
+                f"{tuple(splits.train.x.shape)}, channels last: give x.permute(0, 3, 1, 2), or leave it out"
+            )
         standardize = bool(standardize) if splits.of_bytes else None
     if training.loss in code and sizes is not None:
         with redirect_stdout(sys.stderr):
@@ -66,6 +72,11 @@ def completed(training: Training, *, anew: bool = False) -> Training:
         training, code=tuple(code.items()), sizes=sizes, standardize=standardize, whole_loss=False
     )
     return replace(known, whole_loss=sizes is not None and _is_scored_whole(known, sizes))
+
+
+def _is_channels_last(shape: Sequence[int]) -> bool:
+    """Whether images (n, C, H, W) of that shape are (n, H, W, C): each row would be taken for a channel."""
+    return shape[1] > MOST_CHANNELS >= shape[3]
 
 
 def _is_scored_whole(training: Training, sizes: DataSet) -> bool:

@@ -34,7 +34,9 @@ _SCHEME = re.compile(r"\s*(?P<name>[A-Za-z][A-Za-z0-9+.-]+):/")  # one letter is
 # Where a URL that lost its scheme or slashes has user and password, or settings of a connection say them.
 _SECRET = re.compile(
     r"^[\s'\"/]*(?:[^/]*:[^/]*(?:@|:/)|[^/]*@[^/]*:\d)|:/+[^/]*@"
-    r"|(?:^|[?&;,\s])(?:user(?:name)?|pass(?:word|wd)?|pwd|token|secret)\s*=",
+    r"|//[^/]*:[^/]*@|/[^/]*@[^/]*:\d"
+    r"|(?:^|[?&;,\s])(?:user(?:name)?|pass(?:word|wd)?|pwd|token|secret)\s*="
+    r"|[?&;][^=&;]*(?:key|auth|token|pass|secret)[^=&;]*=",
     re.IGNORECASE,
 )
 _RESTORE = "restore it from a copy, or choose another file with --storage"

@@ -111,6 +111,13 @@ def test_images_of_bytes_reach_the_network_as_given(dtype: torch.dtype, asked: b
     assert torch.equal(_batch(training, dtype), BYTES.to(dtype))
 
 
+def test_channels_that_come_last_are_not_standardised_row_by_row() -> None:
+    pair = (BYTES.permute(0, 2, 3, 1), torch.arange(4) % 2)
+    assert _completed(lambda: (pair, pair)).standardize is False
+    with pytest.raises(UsageError, match=r"has shape \(4, 8, 8, 3\), channels last: give x\.permute"):
+        _completed(lambda: (pair, pair), standardize=True)
+
+
 def test_images_of_bytes_are_standardised_where_that_is_asked_for() -> None:
     training = _completed(_of_bytes, standardize=True)
     assert training.standardize is True

@@ -61,6 +61,15 @@ class ClassToken(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, 4))
 
 
+class PreNormBlock(nn.Module):
+    """Weights of its own, of which one begins with zeros."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(4)
+        self.w1, self.w2 = nn.Parameter(torch.randn(4, 4)), nn.Parameter(torch.zeros(4, 4))
+
+
 class Row(nn.Module):
     """A matrix of one row."""
 
@@ -104,6 +113,12 @@ class Norm(nn.Module):
         (lambda: Grn(8), {"0.gamma", "0.beta"}),
         (NormedLinear, set()),
         (PreNorm, {"0.norm.weight", "0.norm.bias", "0.fn.bias"}),
+        (PreNormBlock, {"0.norm.weight", "0.norm.bias"}),
+        (
+            lambda: nn.utils.parametrizations.weight_norm(nn.Conv1d(4, 4, 3)),
+            {"0.bias", "0.parametrizations.weight.original0"},
+        ),
+        (lambda: nn.ParameterDict({"bias": torch.randn(1, 4), "w": torch.randn(4, 4)}), {"0.bias"}),
         (ClassToken, set()),
         (Row, set()),
         (lambda: nn.Linear(4, 1), {"0.bias"}),

@@ -113,6 +113,9 @@ class TestPlace:
             "postgresql%3A%2F%2Fjane%3Ahunter2%40host%2Fdb",
             "postgresql%253A%252F%252Fjane%253Ahunter2%2540host",
             "jane%3Ahunter2%40host",
+            "jane/hunter2@host:1521/db",
+            "file:a.db?key=hunter2",
+            "libsql:a.db?authToken=hunter2",
         ],
     )
     def test_user_and_password_of_a_url_are_never_shown(
@@ -127,6 +130,10 @@ class TestPlace:
                 assert "write sqlite:///FILE.db" in text
                 assert name in text or "scheme" in text
         assert not list(tmp_path.iterdir())
+
+    def test_a_url_without_its_colon_is_not_shown(self) -> None:
+        text = refusal("postgres//jane:hunter2@host/db", write=True)
+        assert "hunter2" not in text
 
     @pytest.mark.parametrize("path", ["runs/user=me/a.db", "me@host/a.db", "runs/a:b@c.db", "C:/runs/a.db"])
     def test_path_that_only_looks_like_a_url_is_a_path(self, path: str) -> None:
