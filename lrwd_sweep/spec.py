@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from lrwd_sweep.catalog import METRICS, chance_level
 from lrwd_sweep.decay import DecayRule
-from lrwd_sweep.errors import UnknownName, UsageError
+from lrwd_sweep.errors import UnknownName, UsageError, shown
 from lrwd_sweep.lattice import Lattice
 from lrwd_sweep.optimizer import Family, Optimizer, formula
 from lrwd_sweep.own_code import short
@@ -55,6 +55,9 @@ class StudySpec:
             raise UsageError(f"--cap {self.given_cap} is not finite; leave the option out for no cap")
         if not self.seeds:
             raise UsageError("--seeds 0 trains nothing; choose at least 1")
+        for seed in self.seeds:
+            if isinstance(seed, bool) or not isinstance(seed, int):
+                raise UsageError(f"seed {shown(seed)} is not a whole number")
 
     @property
     def cap(self) -> float | None:

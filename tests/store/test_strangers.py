@@ -137,6 +137,14 @@ def test_any_specification_is_told_in_one_line(path: Path, text: str) -> None:
         assert [bool(summary.unreadable) for summary in store.studies()] == [False, True]
 
 
+def test_seeds_that_are_no_numbers_make_a_study_unreadable(path: Path) -> None:
+    rewrite_spec(path, "odd", lambda found: found.update(seeds=["a"]))
+    with open_store(str(path), write=False) as store:
+        with pytest.raises(Unreadable, match=r"seed 'a' is not a whole number"):
+            read_results(store, ["odd"])
+        assert [bool(summary.unreadable) for summary in store.studies()] == [False, True]
+
+
 def test_study_that_another_program_wrote_is_listed_as_unreadable(path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute(
