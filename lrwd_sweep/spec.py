@@ -116,6 +116,7 @@ class StudySpec:
         training = {} if self.training is None else self.training.to_dict()
         code = {f"code of {name}": digest for name, digest in training.pop("code", {}).items()}
         training.pop("engine", None)
+        training.pop("tensors", None)
         if "undecayed" in training:
             training["undecayed"] = ", ".join(training["undecayed"])
         if training.pop("whole_loss", False):
@@ -146,7 +147,8 @@ class StudySpec:
         if mine is not None and theirs is not None:  # what may be known by now
             sizes = mine.sizes if mine.data_set.digest else theirs.sizes
             standardize = theirs.standardize if mine.standardize is None else mine.standardize
-            mine = replace(mine, sizes=sizes, standardize=standardize).resuming(theirs)
+            tensors = theirs.tensors or mine.tensors
+            mine = replace(mine, sizes=sizes, standardize=standardize, tensors=tensors).resuming(theirs)
         return StudySpec(
             self.kind,
             self.optimizer,

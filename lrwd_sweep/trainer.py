@@ -104,8 +104,8 @@ class Trainer:
         with threads_kept(), redirect_stdout(sys.stderr), told:  # whatever somebody's network prints
             pool = Pool(training, self.device, files=self.files.open(shown=not self.quiet))
             self._tell_idle(pool, spec)
-            self._tell_undecayed(pool)
-            self.store.begin_study(name, replace(spec, training=pool.training))
+            tensors = self._tensors(pool)
+            self.store.begin_study(name, replace(spec, training=replace(pool.training, tensors=tensors)))
             self._begin_others(together or {})
             _collect_garbage()
             with stop_on_signals() as stop, self._progress(name, spec, title) as progress:
@@ -135,18 +135,20 @@ class Trainer:
             idle = f"{places - seats} of {places} {what} stay idle"
             consoles.note(f"there is memory for {lanes} at a time", idle)
 
-    def _tell_undecayed(self, pool: Pool) -> None:
-        """Say which parameters decay, where not all do."""
+    def _tensors(self, pool: Pool) -> str:
+        """Which parameters decay, in words; where not all do, say so."""
         from lrwd_sweep.nets import decaying
 
         found = decaying(pool.training)
         rest = [name for name, decays in found.items() if not decays]
-        if rest and not self.quiet:
-            acts = [name for name, decays in found.items() if decays]
-            consoles.note(
-                f"{len(acts)} of {counted(len(found), 'tensor')} decay: {in_patterns(acts, rest)}",
-                f"without decay: {in_patterns(rest, acts)}",
-            )
+        acts = [name for name, decays in found.items() if decays]
+        decay = f"{len(acts)} of {counted(len(found), 'tensor')} decay: {in_patterns(acts, rest)}"
+        if not rest:
+            return decay
+        no_decay = f"without decay: {in_patterns(rest, acts)}"
+        if not self.quiet:
+            consoles.note(decay, no_decay)
+        return f"{decay}; {no_decay}"
 
     def _progress(self, name: str, spec: StudySpec, title: str) -> AbstractContextManager[Watcher]:
         if self.quiet:

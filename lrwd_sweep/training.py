@@ -69,6 +69,7 @@ class Training:
     code: tuple[tuple[str, str], ...] = ()  # somebody's own: name and digest of net, data and loss
     whole_loss: bool = False  # the loss is no mean over items: a split is scored at once, not in batches
     engine: str = field(default="auto", compare=False)  # results differ by rounding alone
+    tensors: str = field(default="", compare=False)  # which parameters decay, in words; "" before it trains
     sizes: DataSet | None = None  # of the data; None: as the catalog has them, or nobody has looked yet
 
     def __post_init__(self) -> None:
@@ -232,6 +233,8 @@ class Training:
         data = str(values.get("data", ""))
         if not values.get("sizes") and data.startswith(PREFIX):  # or they would be counted
             raise UsageError(f"the sizes of {data} are not stored")
+        if not isinstance(tensors := values.get("tensors", ""), str):
+            raise UsageError(f"tensors {shown(tensors)} is not text")
         sizes, code = values.get("sizes"), tuple(values.get("code", {}).items())
         found = sizes and DataSet(**{**sizes, "shape": tuple(sizes["shape"])})
         undecayed = tuple(values.get("undecayed", ()))
@@ -257,9 +260,11 @@ _RARE: dict[str, Any] = {
     "undecayed": [],
     "whole_loss": False,
     "engine": "auto",
+    "tensors": "",
 }
 BESIDE_THE_TASK = (
     "sizes",
+    "tensors",
     "code",
     "undecayed",
     "whole_loss",

@@ -29,7 +29,7 @@ def call(lr: str, *, seeds: int = 3, **training: Unpack[TrainingOptions]) -> Non
 
 
 def test_every_field_of_training_that_a_call_may_set_is_a_keyword() -> None:
-    fields = set(Training.__dataclass_fields__) - {"sizes", "code", "whole_loss", "undecayed"}
+    fields = set(Training.__dataclass_fields__) - {"sizes", "code", "whole_loss", "undecayed", "tensors"}
     assert set(get_type_hints(TrainingOptions)) == fields
 
 

@@ -89,6 +89,10 @@ Show = Annotated[
         "(default: none of them).",
     ),
 ]
+Full = Annotated[
+    bool,
+    typer.Option("--full", help="Say of every study which of its parameters decay, in a table or markdown."),
+]
 AtRestart = Annotated[
     int | None,
     typer.Option(
@@ -112,6 +116,7 @@ def report(
     cap: Cap = None,
     show: Show = None,
     at_restart: AtRestart = None,
+    full: Full = False,
     max_best: limits.MaxBest = None,
     min_best: limits.MinBest = None,
     max_abs_slope: limits.MaxAbsSlope = None,
@@ -138,7 +143,9 @@ def report(
     )  # fmt: skip
     direction = given(maximize=maximize, minimize=minimize)
     read = Read(tuple(studies or ()), metric, direction, cap, at_restart, storage)
-    _report(read, asked, Written(form, output, figure, _names(show, form)))
+    if full and form not in (Format.TABLE, Format.MARKDOWN):
+        raise UsageError(f"--full adds nothing to {form}; choose table or markdown")
+    _report(read, asked, Written(form, output, figure, _names(show, form), full))
 
 
 def _names(show: str | None, form: Format) -> tuple[str, ...]:
@@ -195,6 +202,7 @@ class Written:
     output: Path | None
     figure: Path | None
     show: tuple[str, ...] = ()  # pictures besides those of every report
+    full: bool = False
 
     @property
     def needs_curves(self) -> bool:
@@ -210,7 +218,7 @@ class Written:
         """Files first: where one cannot be written, standard output stays empty."""
         from lrwd_sweep.view.report import render, text_of
 
-        report = render(results, comparisons, self.form, outcomes, self.show)
+        report = render(results, comparisons, self.form, outcomes, self.show, full=self.full)
         if self.figure is not None:
             from lrwd_sweep.view.figure import save_figure
 

@@ -75,6 +75,7 @@ def _study(result: Result, among: Sequence[Result]) -> Document:
         "net": training and training.net,
         "data": training and training.data,
         "epochs": training and training.epochs,
+        "tensors": (training and training.tensors) or None,
         "seeds": list(result.surface.seeds),
         "axes": {
             "lr": [float(value) for value in result.surface.lr],

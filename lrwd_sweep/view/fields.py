@@ -51,6 +51,12 @@ def task(result: Result) -> str:
     return "; ".join(part for part in parts if part)
 
 
+def tensors(result: Result) -> str:
+    """Which parameters decay, as the study says that trained them."""
+    t = result.spec.training
+    return "which tensors decay is not stored" if t is None or not t.tensors else t.tensors
+
+
 def direction_text(result: Result) -> str:
     """Which end of the metric is better, unless it is the lower as the name says; and the cap."""
     surface, parts = result.surface, []

@@ -18,6 +18,7 @@ from lrwd_sweep.view.fields import (
     comparison_rows,
     separability_rows,
     task,
+    tensors,
     title,
 )
 from lrwd_sweep.view.legend import runs_of, seeds_of
@@ -35,9 +36,14 @@ def markdown(
     results: Sequence[Result],
     comparisons: Sequence[ComparedResults] = (),
     shown: Sequence[Picture] = (),
+    *,
+    full: bool = False,
 ) -> str:
-    """The whole report as one text, the heatmaps of further pictures as tables behind it."""
-    blocks = [block for result in results for block in _study(result, results)]
+    """The whole report as one text, the heatmaps of further pictures as tables behind it.
+
+    `full` adds the parameters that decay.
+    """
+    blocks = [block for result in results for block in _study(result, results, full)]
     for compared in comparisons:
         a, b = title(compared.a, results), title(compared.b, results)
         blocks += [
@@ -80,12 +86,13 @@ def _escaped(rows: Iterable[Row]) -> list[Row]:
     return [tuple(map(escaped, row)) for row in rows]
 
 
-def _study(result: Result, among: Sequence[Result]) -> list[str]:
+def _study(result: Result, among: Sequence[Result], full: bool) -> list[str]:
     """One study's section."""
     name = title(result, among)
     blocks = [
         f"## {code(name)}",
         f"{code(result.spec.formula)}  \nstudy {code(result.name)}: {escaped(task(result))}",
+        *([escaped(tensors(result))] if full else []),
         pipe_table(["best cell", ""], _escaped(best_rows([result]))),
         pipe_table(["separability", "value [90 % interval]"], _escaped(separability_rows([result]))),
     ]

@@ -29,21 +29,23 @@ def render(
     form: Format,
     outcomes: Sequence[Outcome] = (),
     show: Sequence[str] = (),
+    *,
+    full: bool = False,
 ) -> RenderableType | str:
     """The report: a renderable for a console as a table, else text that ends in a newline.
 
     The same input gives the same bytes. CSV, which `study import` reads again, holds no gates. `show` names
-    further pictures, or in markdown and JSON the numbers behind them; CSV and JUnit have none. Raises
-    UnknownName.
+    further pictures, or in markdown and JSON the numbers behind them; CSV and JUnit have none. `full` adds to
+    table and markdown which parameters decay. Raises UnknownName.
     """
     measured = quantities(resolved(show, results))
     match form:
         case Format.TABLE:
             gates = [OutcomeTable(outcomes, results)] if outcomes else []
-            return Group(Report(results, comparisons), *pictures(results, show), *gates)
+            return Group(Report(results, comparisons, full), *pictures(results, show), *gates)
         case Format.MARKDOWN:
             shown = pictures(results, [quantity.name for quantity in measured])
-            return fitted(_gates(outcomes, results) + markdown(results, comparisons, shown))
+            return fitted(_gates(outcomes, results) + markdown(results, comparisons, shown, full=full))
         case Format.JSON:
             return dumps(document(results, comparisons, outcomes, measured))
         case Format.CSV:

@@ -20,6 +20,7 @@ from lrwd_sweep.view.fields import (
     comparison_rows,
     separability_rows,
     task,
+    tensors,
     title,
 )
 from lrwd_sweep.view.heatmap import Gallery, Heatmap
@@ -37,6 +38,7 @@ class Report:
 
     results: Sequence[Result]
     comparisons: Sequence[ComparedResults] = ()
+    full: bool = False  # with the parameters that decay
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         ascii_only = options.ascii_only
@@ -50,6 +52,8 @@ class Report:
             yield _text(f"{name}: {task(result)}", ascii_only)
             if plain(result.name) != name:
                 yield _text(f"  study {plain(result.name)}", ascii_only)
+            if self.full:
+                yield _text(f"  {tensors(result)}", ascii_only)
         for corner, rows in (
             ("best cell", best_rows(self.results)),
             ("separability", separability_rows(self.results)),

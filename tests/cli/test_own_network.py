@@ -333,6 +333,33 @@ def test_gains_of_any_shape_are_spared_alike(run: Run, project: Path) -> None:
     assert "spared = {'norm.weight', 'norm.bias'}" in run("report", "lead").out
 
 
+def test_full_report_says_which_parameters_decay(run: Run, project: Path) -> None:
+    (project / "my_norms.py").write_text(BROADCAST)
+    words = ("--net", "./my_norms.py:lead", *STRONG)
+    assert run("grid", *words, "--study-name", "all").code == 0
+    assert run("grid", *words, "--no-decay-norm-bias", "--study-name", "some").code == 0
+    every = "6 of 6 tensors decay: body.weight, body.bias, norm.weight, norm.bias, head.weight, head.bias"
+    some = "2 of 6 tensors decay: body.weight, head.weight; without decay: body.bias, norm.weight"
+    for form in ("table", "markdown"):
+        text = " ".join(
+            run("report", "all", "some", "--full", "--format", form).out.replace("\\", "").split()
+        )
+        assert every in text
+        assert some in text
+    assert "tensors decay" not in run("report", "all", "some").out
+    studies = json.loads(run("report", "all", "some", "--format", "json").out)["studies"]
+    assert studies[0]["tensors"] == every
+    refused = run("report", "all", "--full", "--format", "csv")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+
+
+def test_full_report_of_an_older_study_says_that_the_list_is_not_stored(run: Run) -> None:
+    assert run("grid", *OWN, *AXES).code == 0
+    _rewrite(lambda spec: spec["training"].pop("tensors"))
+    assert "which tensors decay is not stored" in run("report", "--full").out
+    assert "nothing to train" in run("grid", *OWN, *AXES).err
+
+
 def test_a_study_in_which_gains_decayed_is_told_apart_and_no_other(run: Run, project: Path) -> None:
     (project / "my_norms.py").write_text(BROADCAST)
     for name in ("flat", "lead"):
