@@ -88,5 +88,5 @@ def test_ci_runs_the_readmes_test_command() -> None:
     assert "<!-- test command -->" in script
     assert README.count("<!-- test command -->") == 1
     command = README.split("<!-- test command -->\n```sh\n")[1].split("\n```")[0]
-    assert command.endswith("-m pytest")
+    assert command.endswith("-m pytest -n 2 --dist worksteal")
     assert "\n" not in command
