@@ -16,7 +16,7 @@ from tests.cli.conftest import ADAM, ADAMW, STORE, TINY, Run, ended, process
 STUDY_KEYS = {
     "study_name", "optimizer", "family", "decay_rule", "formula", "metric", "schedule", "net", "data",
     "epochs", "seeds", "axes", "counts", "best", "separability", "recommended", "cells", "direction", "cap",
-    "runs",
+    "runs", "tensors",
 }  # fmt: skip
 SEPARABILITY_KEYS = {
     "verdict", "point_verdict", "reason", "ridge_slope", "curvature_coupling", "transfer_regret",

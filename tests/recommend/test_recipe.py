@@ -131,7 +131,8 @@ trainings = st.builds(
     eps=st.sampled_from([None, 1e-4]),
     decay_all=st.booleans(),
 )
-steady_cells = st.builds(Cell, st.floats(0.01, 0.1), st.floats(0.01, 0.2))
+# Rates at which rounding grows 16 times at most; at 0.06 it grows 25,000 times and no two orders of sums agree.
+steady_cells = st.builds(Cell, st.floats(0.01, 0.04), st.floats(0.01, 0.2))
 
 
 def same_steps(spec: StudySpec) -> bool:
