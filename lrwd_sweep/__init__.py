@@ -9,12 +9,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from lrwd_sweep.version import __version__ as __version__
-
 if TYPE_CHECKING:
     from lrwd_sweep.api import compare, load, studies, sweep, tpe
     from lrwd_sweep.errors import LrwdError
     from lrwd_sweep.study import Comparison, Study
+
+__version__ = "0.1.0"
 
 __all__ = ["sweep", "compare", "tpe", "load", "studies", "Study", "Comparison", "LrwdError"]  # noqa: RUF022
 

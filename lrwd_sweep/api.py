@@ -10,24 +10,25 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Unpack
 
-from lrwd_sweep.data_files import DataFiles
-from lrwd_sweep.direction import given
-from lrwd_sweep.keywords import (
-    TrainingOptions,
+from lrwd_sweep.report.results import read_results
+from lrwd_sweep.runner.data_files import DataFiles
+from lrwd_sweep.runner.signals import Interrupted
+from lrwd_sweep.runner.trainer import Trainer, check_device
+from lrwd_sweep.science.direction import given
+from lrwd_sweep.science.trial import Direction
+from lrwd_sweep.spec.keywords import (
+    TaskOptions,
     finite,
     in_keywords,
     refuse_other_than_text,
     training_fields,
     whole,
 )
-from lrwd_sweep.preset import DEFAULT, MOST_SEEDS, MOST_TRIALS, TRIALS
-from lrwd_sweep.signals import Interrupted
-from lrwd_sweep.spec import Kind, StudySpec
-from lrwd_sweep.store import Store, StudySummary, check_name, open_store, read_results
+from lrwd_sweep.spec.preset import DEFAULT, MOST_SEEDS, MOST_TRIALS, TRIALS
+from lrwd_sweep.spec.request import Axis, Request, axis
+from lrwd_sweep.spec.study import Kind, StudySpec
+from lrwd_sweep.store import Store, StudySummary, check_name, open_store
 from lrwd_sweep.study import Comparison, Study
-from lrwd_sweep.task import Axis, Task, axis
-from lrwd_sweep.trainer import Trainer, check_device
-from lrwd_sweep.trial import Direction
 
 Storage = str | os.PathLike[str]
 
@@ -49,7 +50,7 @@ def sweep(
     download: bool = False,
     progress: bool = True,
     retrain_damaged: bool = False,
-    **training: Unpack[TrainingOptions],
+    **task: Unpack[TaskOptions],
 ) -> Study:
     """Train one optimizer's (α, λ) lattice, several seeds per cell: `lrwd-sweep grid` in this process.
 
@@ -64,9 +65,9 @@ def sweep(
     Raises UsageError (of which UnknownName and SpecMismatch), StoreError, DataError or DeviceError.
     """
     with in_keywords():
-        task = _task(sweep, preset, lr, weight_decay, seeds, metric, cap, training)
+        request = _task(sweep, preset, lr, weight_decay, seeds, metric, cap, task)
         place = _Place(storage, device, max_lanes, _files(data_dir, download), not progress, retrain_damaged)
-        return _trained(task, Kind.GRID, optimizer, study_name, place, Trainer.grid)
+        return _trained(request, Kind.GRID, optimizer, study_name, place, Trainer.grid)
 
 
 def tpe(
@@ -87,7 +88,7 @@ def tpe(
     download: bool = False,
     progress: bool = True,
     retrain_damaged: bool = False,
-    **training: Unpack[TrainingOptions],
+    **task: Unpack[TaskOptions],
 ) -> Study:
     """Search the box of the axes with Optuna's TPE: `lrwd-sweep tpe` in this process.
 
@@ -95,11 +96,11 @@ def tpe(
     is as for `sweep`.
     """
     with in_keywords():
-        task = _task(tpe, preset, lr, weight_decay, seeds, metric, cap, training)
+        request = _task(tpe, preset, lr, weight_decay, seeds, metric, cap, task)
         place = _Place(storage, device, max_lanes, _files(data_dir, download), not progress, retrain_damaged)
         points = whole("trials", trials, MOST_TRIALS)
         search = partial(Trainer.tpe, points=points)
-        return _trained(task, Kind.TPE, optimizer, study_name, place, search)
+        return _trained(request, Kind.TPE, optimizer, study_name, place, search)
 
 
 def compare(
@@ -118,7 +119,7 @@ def compare(
     download: bool = False,
     progress: bool = True,
     retrain_damaged: bool = False,
-    **training: Unpack[TrainingOptions],
+    **task: Unpack[TaskOptions],
 ) -> Comparison:
     """Train the lattices of several optimizers (default: the preset's) and compare each with the first.
 
@@ -128,7 +129,7 @@ def compare(
         names = (optimizers,) if isinstance(optimizers, str) else tuple(optimizers)
         for name in names:
             refuse_other_than_text(optimizer=name)
-        specs = _task(compare, preset, lr, weight_decay, seeds, metric, cap, training).compared(names)
+        specs = _task(compare, preset, lr, weight_decay, seeds, metric, cap, task).compared(names)
         place = _Place(storage, device, max_lanes, _files(data_dir, download), not progress, retrain_damaged)
         with place.trainer(list(specs.values())) as trainer:
             trainer.compare(specs)
@@ -206,7 +207,7 @@ class _Place:
 
 
 def _trained(
-    task: Task,
+    request: Request,
     kind: Kind,
     optimizer: str | None,
     study_name: str | None,
@@ -215,8 +216,8 @@ def _trained(
 ) -> Study:
     """One study, once it has trained."""
     refuse_other_than_text(optimizer=optimizer, study_name=study_name)
-    spec = task.spec(task.variant(optimizer), kind)
-    name = task.name(spec) if study_name is None else study_name
+    spec = request.spec(request.variant(optimizer), kind)
+    name = request.name(spec) if study_name is None else study_name
     check_name(name)
     with place.trainer([spec]) as trainer:
         train(trainer, name, spec)
@@ -231,18 +232,18 @@ def _task(
     seeds: int | None,
     metric: str | None,
     cap: float | None,
-    training: Mapping[str, Any],
-) -> Task:
+    task: Mapping[str, Any],
+) -> Request:
     """What is asked for, in plain Python values."""
     refuse_other_than_text(preset=preset, metric=metric)
-    return Task(
+    return Request(
         preset,
         None if lr is None else axis(lr, "lr"),
         None if weight_decay is None else axis(weight_decay, "wd"),
         None if seeds is None else whole("seeds", seeds, MOST_SEEDS),
         metric,
         None if cap is None else finite("cap", cap),
-        tuple(training_fields(training, call).items()),
+        tuple(training_fields(task, call).items()),
     )
 
 

@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lrwd_sweep.errors import UsageError
-from lrwd_sweep.recommend import recommendations
-from lrwd_sweep.result import Result, comparison, refuse_two_directions, titles
-from lrwd_sweep.separability import Comparison as Differences
-from lrwd_sweep.separability import Separability
+from lrwd_sweep.report.recommend import recommendations
+from lrwd_sweep.report.result import Result, comparison, refuse_two_directions, titles
+from lrwd_sweep.report.view.data_frame import curve_frame, lane_frame
+from lrwd_sweep.report.view.notebook import fragment
+from lrwd_sweep.report.view.plain import plain
+from lrwd_sweep.report.view.recommended import snippet
+from lrwd_sweep.report.view.report import text_of
+from lrwd_sweep.report.view.tables import Report
+from lrwd_sweep.science.separability import Comparison as Differences
+from lrwd_sweep.science.separability import Separability
+from lrwd_sweep.science.surface import Surface
 from lrwd_sweep.store import open_store
-from lrwd_sweep.surface import Surface
-from lrwd_sweep.view.data_frame import curve_frame, lane_frame
-from lrwd_sweep.view.notebook import fragment
-from lrwd_sweep.view.plain import plain
-from lrwd_sweep.view.recommended import snippet
-from lrwd_sweep.view.report import text_of
-from lrwd_sweep.view.tables import Report
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import pytest
 
 from lrwd_sweep.cli import app
-from lrwd_sweep.data_files import DataFiles
-from lrwd_sweep.spec import StudySpec
+from lrwd_sweep.runner.data_files import DataFiles
+from lrwd_sweep.spec.study import StudySpec
 
 
 @dataclass

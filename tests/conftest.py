@@ -21,4 +21,4 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture
 def without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     """All that trains is torch's operators, as where there is no numba, and on a GPU."""
-    monkeypatch.setattr("lrwd_sweep.jit.usable", lambda: False)
+    monkeypatch.setattr("lrwd_sweep.optim.jit.usable", lambda: False)

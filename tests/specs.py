@@ -6,14 +6,14 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from lrwd_sweep.catalog import METRICS, NETWORKS, PRECISIONS, DataSet
-from lrwd_sweep.decay import DecayRule
-from lrwd_sweep.lattice import Lattice
-from lrwd_sweep.optimizer import Optimizer, optimizer_names
-from lrwd_sweep.schedule import Schedule
-from lrwd_sweep.spec import Kind, StudySpec
-from lrwd_sweep.training import MomentumForm, Training
-from lrwd_sweep.trial import Direction
+from lrwd_sweep.science.decay import DecayRule
+from lrwd_sweep.science.lattice import Lattice
+from lrwd_sweep.science.optimizer import Optimizer, optimizer_names
+from lrwd_sweep.science.schedule import Schedule
+from lrwd_sweep.science.trial import Direction
+from lrwd_sweep.spec.catalog import METRICS, NETWORKS, PRECISIONS, DataSet
+from lrwd_sweep.spec.study import Kind, StudySpec
+from lrwd_sweep.spec.task import MomentumForm, Task
 
 LATTICE = Lattice((0.1, 0.2), (0.0, 0.01))
 
@@ -22,7 +22,7 @@ axes = st.lists(positive, min_size=1, max_size=4).map(tuple)
 lattices = st.builds(Lattice, axes, axes)
 seeds = st.sets(st.integers(0, 20), min_size=1, max_size=4).map(lambda found: tuple(sorted(found)))
 trainings = st.builds(
-    Training,
+    Task,
     net=st.sampled_from(sorted(NETWORKS)),
     epochs=st.integers(1, 2000),
     batch_size=st.integers(2, 400),
@@ -39,7 +39,7 @@ trainings = st.builds(
     data=st.just("digits"),
 )
 elsewhere = st.builds(
-    Training,
+    Task,
     net=st.just("mlp"),
     data=st.just("folder:/nowhere"),
     sizes=st.just(DataSet(500, 9, 9, 3, (3, 4, 5))),
@@ -77,4 +77,4 @@ def spec(**changes: Any) -> StudySpec:
     mine = {name: changes.pop(name) for name in ("kind", "lattice", "seeds", "metric") if name in changes}
     optimizer = Optimizer.parse(changes.pop("optimizer", "adamw"))
     parts: dict[str, Any] = {"kind": Kind.GRID, "lattice": LATTICE, "seeds": (0, 1), "metric": "val_loss"}
-    return StudySpec(optimizer=optimizer, training=Training(**changes), **parts | mine)
+    return StudySpec(optimizer=optimizer, task=Task(**changes), **parts | mine)

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from lrwd_sweep.lattice import Lattice
-from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.result import Result, result
-from lrwd_sweep.spec import Kind, StudySpec
-from lrwd_sweep.training import Training
-from lrwd_sweep.trial import Direction, Status, Trial
+from lrwd_sweep.report.result import Result, result
+from lrwd_sweep.science.lattice import Lattice
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.science.trial import Direction, Status, Trial
+from lrwd_sweep.spec.study import Kind, StudySpec
+from lrwd_sweep.spec.task import Task
 
 Height = Callable[[float, float], float]  # of the surface at (log2 α, log2 λ), from the lattice's centre
 
@@ -45,7 +45,7 @@ def study(
             value = height(i - 3, j - 3) + 1e-4 * seed
             metrics = {"val_loss": value} if status is Status.COMPLETE else {}
             trials.append(Trial(cell, seed, status, metrics, detail="" if metrics else "no memory"))
-    spec = StudySpec(kind, Optimizer.parse("adamw"), lattice, tuple(range(seeds)), "val_loss", Training())
+    spec = StudySpec(kind, Optimizer.parse("adamw"), lattice, tuple(range(seeds)), "val_loss", Task())
     return result(name, spec, "", trials)
 
 
@@ -63,10 +63,10 @@ def mirrored(found: Result) -> Result:
         replace(trial, metrics={name: -value for name, value in trial.metrics.items()})
         for trial in found.trials
     ]
-    spec = replace(found.spec, kind=Kind.IMPORT, training=None, direction=Direction.MAXIMIZE)
+    spec = replace(found.spec, kind=Kind.IMPORT, task=None, direction=Direction.MAXIMIZE)
     return result(found.name, spec, found.created, trials)
 
 
 def plain(found: Result) -> Result:
     """The same study as an import, of which nothing but the runs is known."""
-    return result(found.name, replace(found.spec, kind=Kind.IMPORT, training=None), "", found.trials)
+    return result(found.name, replace(found.spec, kind=Kind.IMPORT, task=None), "", found.trials)

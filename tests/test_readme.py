@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 import typer
 
-from lrwd_sweep import verify
-from lrwd_sweep.bench import race
-from lrwd_sweep.bench.race import Race
 from lrwd_sweep.cli import app
-from lrwd_sweep.lattice import Cell
-from lrwd_sweep.optimizer import optimizer_names
-from lrwd_sweep.preset import preset_names
-from lrwd_sweep.sampler import propose_cells
-from lrwd_sweep.sweeping import Sweep
-from lrwd_sweep.trial import Status, Trial, unfinished
-from tests.bench import made_up
+from lrwd_sweep.lab import verify
+from lrwd_sweep.lab.bench import race
+from lrwd_sweep.lab.bench.race import Race
+from lrwd_sweep.runner.sampler import propose_cells
+from lrwd_sweep.runner.sweeping import Sweep
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.optimizer import optimizer_names
+from lrwd_sweep.science.trial import Status, Trial, unfinished
+from lrwd_sweep.spec.preset import preset_names
+from tests.lab.bench import made_up
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -37,8 +37,8 @@ def _commands() -> list[list[str]]:
 def _pretend(sweep: Sweep, cells: Sequence[Cell]) -> None:
     todo = unfinished(cells, sweep.spec.seeds, sweep.store.finished(sweep.name))
     value = {sweep.spec.metric: 0.5, "test_loss": 0.5}
-    assert sweep.spec.training is not None
-    restarts = sweep.spec.training.timetable.snapshots
+    assert sweep.spec.task is not None
+    restarts = sweep.spec.task.timetable.snapshots
     lanes = []
     for seed, missing in todo.items():
         for cell in missing:

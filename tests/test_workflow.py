@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from lrwd_sweep.cli import app
-from lrwd_sweep.sweeping import Sweep
-from lrwd_sweep.trial import Status, Trial
+from lrwd_sweep.runner.sweeping import Sweep
+from lrwd_sweep.science.trial import Status, Trial
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 SECTION = README.split("\n## In CI\n")[1].split("\n## ")[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lrwd_sweep.signals import end_on_signals
+from lrwd_sweep.runner.signals import end_on_signals
 
 
 def main() -> None:

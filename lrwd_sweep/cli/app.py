@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
+from lrwd_sweep import __version__
 from lrwd_sweep.cli.bench import bench
 from lrwd_sweep.cli.compare import compare
 from lrwd_sweep.cli.convert import convert
@@ -23,9 +24,8 @@ from lrwd_sweep.cli.study import studies
 from lrwd_sweep.cli.tpe import tpe
 from lrwd_sweep.cli.verify import verify
 from lrwd_sweep.errors import HostError, LrwdError
-from lrwd_sweep.signals import Ended, Interrupted, asked, raised, told
-from lrwd_sweep.version import __version__
-from lrwd_sweep.view import consoles
+from lrwd_sweep.report.view import consoles
+from lrwd_sweep.runner.signals import Ended, Interrupted, asked, raised, told
 
 OUR_BUG = 5
 
@@ -138,7 +138,7 @@ def _close_output() -> None:
 
 def _fail(text: str, code: int) -> int:
     """Every line of `text` on stderr, harmless whatever names are in it. The code, room or not."""
-    from lrwd_sweep.view.plain import plain
+    from lrwd_sweep.report.view.plain import plain
 
     try:
         for line in text.splitlines() or [""]:

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lrwd_sweep.conversion import Convention, Run, timescale
 from lrwd_sweep.errors import UsageError
-from lrwd_sweep.view.notation import Glyphs, to_ascii, written
+from lrwd_sweep.report.view.notation import Glyphs, to_ascii, written
+from lrwd_sweep.science.conversion import Convention, Run, timescale
 
 _GIVE_STEPS = "give --steps, or --epochs, --batch-size and --train-size"
 

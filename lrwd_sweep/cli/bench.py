@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lrwd_sweep.catalog import DATA_SETS, FLOAT32, PRECISIONS
 from lrwd_sweep.cli.parse import whole
 from lrwd_sweep.errors import UsageError
-from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.preset import DEFAULT, find_preset
-from lrwd_sweep.task import looked_up
-from lrwd_sweep.view import consoles
-from lrwd_sweep.view.files import replaced
-from lrwd_sweep.view.plain import plain
+from lrwd_sweep.report.view import consoles
+from lrwd_sweep.report.view.files import replaced
+from lrwd_sweep.report.view.plain import plain
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.spec.catalog import DATA_SETS, FLOAT32, PRECISIONS
+from lrwd_sweep.spec.preset import DEFAULT, find_preset
+from lrwd_sweep.spec.request import looked_up
 
 if TYPE_CHECKING:
-    from lrwd_sweep.bench.bandwidth import Bandwidths
-    from lrwd_sweep.bench.contenders import Entry
-    from lrwd_sweep.bench.overhead import Overhead
-    from lrwd_sweep.bench.race import Race
-    from lrwd_sweep.bench.scaling import Scaling
-    from lrwd_sweep.lattice import Lattice
-    from lrwd_sweep.training import Training
+    from lrwd_sweep.lab.bench.bandwidth import Bandwidths
+    from lrwd_sweep.lab.bench.contenders import Entry
+    from lrwd_sweep.lab.bench.overhead import Overhead
+    from lrwd_sweep.lab.bench.race import Race
+    from lrwd_sweep.lab.bench.scaling import Scaling
+    from lrwd_sweep.science.lattice import Lattice
+    from lrwd_sweep.spec.task import Task
 
 EPOCHS, SCALING_EPOCHS = 30, 10
 LANES, OTHER_LANES = 363, 16
@@ -151,8 +151,8 @@ def bench(
         raise UsageError(f"{chosen[0]} and {chosen[1]} are two measurements; choose one")
     measurement = chosen[0] if chosen else "a race"
     _refuse(measurement, {"--contenders": contenders, "--other-lanes": other_lanes} if chosen else {})
-    task = {"--net": net, "--data": data, "--batch-size": batch_size, "--precision": precision}
-    _refuse(measurement, {**task, "--device": device, "--epochs": epochs} if overhead or bandwidth else {})
+    request = {"--net": net, "--data": data, "--batch-size": batch_size, "--precision": precision}
+    _refuse(measurement, {**request, "--device": device, "--epochs": epochs} if overhead or bandwidth else {})
     _refuse(measurement, {"--lanes": lanes} if bandwidth else {})
     _refuse(measurement, {} if scaling else {"--output": output})
     place, gpu = _place("cpu" if overhead or bandwidth else device)
@@ -181,7 +181,7 @@ def _refuse(measurement: str, given: Mapping[str, object]) -> None:
 class Asked:
     """What is trained, how often, and on what: the same for every measurement."""
 
-    training: Training
+    task: Task
     lattice: Lattice
     repeats: int
     device: str
@@ -190,15 +190,15 @@ class Asked:
     @classmethod
     def of(cls, changes: Mapping[str, Any], epochs: int, repeats: int, device: str, gpu: str | None) -> Asked:
         """The default task, changed; says so on stderr where the machine has other things to do."""
-        from lrwd_sweep.bench.machine import machine
+        from lrwd_sweep.lab.bench.machine import machine
 
         preset, on = find_preset(DEFAULT), machine(gpu)
-        training = looked_up(preset.training.changed(epochs=epochs, **changes))
+        task = looked_up(preset.task.changed(epochs=epochs, **changes))
         if (load := on["load"]) is not None and load > _BUSY:
             _note(
                 f"the machine is busy, load {load:g} on {on['cores']} cores: no figure of this run is sound"
             )
-        return cls(training, preset.lattice(Optimizer.parse("adamw")), repeats, device, on)
+        return cls(task, preset.lattice(Optimizer.parse("adamw")), repeats, device, on)
 
     def repeated(self, repeat: int) -> None:
         """Say how far it is."""
@@ -210,20 +210,20 @@ class Asked:
             document = {
                 "schema_version": 1,
                 "machine": self.machine,
-                "task": self.training.to_dict() | {"steps": self.training.steps, "repeats": self.repeats},
+                "task": self.task.to_dict() | {"steps": self.task.steps, "repeats": self.repeats},
                 **result.to_dict(),
             }
             consoles.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
             return
         from lrwd_sweep.cli.bench_shown import shown
 
-        for part in shown(result, self.training, self.machine):
+        for part in shown(result, self.task, self.machine):
             consoles.stdout().print(part)
 
 
 def _stand_in(data: str | None) -> str | None:
     """What has the shape of a data set that would have to be fetched."""
-    return f"lrwd_sweep.bench.made_up:{data.replace('-', '_')}" if data in PUBLISHED else data
+    return f"lrwd_sweep.lab.bench.made_up:{data.replace('-', '_')}" if data in PUBLISHED else data
 
 
 def _place(device: str | None) -> tuple[str, str | None]:
@@ -238,19 +238,19 @@ def _place(device: str | None) -> tuple[str, str | None]:
 
 def _entries(contenders: str | None, device: str) -> list[Entry]:
     """Who races there. Raises UnknownName or UsageError."""
-    from lrwd_sweep.bench.contenders import entries
+    from lrwd_sweep.lab.bench.contenders import entries
 
     names = None if contenders is None else [name.strip() for name in contenders.split(",")]
     return entries(names, device.partition(":")[0])
 
 
 def _race(asked: Asked, racers: Sequence[Entry], lanes: int, other_lanes: int, as_json: bool) -> None:
-    from lrwd_sweep.bench import race
-    from lrwd_sweep.bench.spread import rate_form
+    from lrwd_sweep.lab.bench import race
+    from lrwd_sweep.lab.bench.spread import rate_form
 
     result = race.race(
         racers,
-        asked.training,
+        asked.task,
         asked.lattice,
         lanes=lanes,
         other_lanes=other_lanes,
@@ -263,13 +263,13 @@ def _race(asked: Asked, racers: Sequence[Entry], lanes: int, other_lanes: int, a
 
 
 def _scaling(asked: Asked, most: int | None, output: Path | None, as_json: bool) -> None:
-    from lrwd_sweep.bench.scaling import MOST, scale
-    from lrwd_sweep.view.figure import figure_format, write_figure
+    from lrwd_sweep.lab.bench.scaling import MOST, scale
+    from lrwd_sweep.report.view.figure import figure_format, write_figure
 
     if output is not None:
         figure_format(output)  # a name that cannot be written is refused before minutes have passed
     result = scale(
-        asked.training,
+        asked.task,
         asked.lattice,
         most=most or MOST,
         repeats=asked.repeats,
@@ -278,7 +278,7 @@ def _scaling(asked: Asked, most: int | None, output: Path | None, as_json: bool)
     )
     asked.print(result, as_json)
     if output is not None:
-        from lrwd_sweep.bench.figure import draw
+        from lrwd_sweep.lab.bench.figure import draw
 
         with replaced(output) as temporary:
             write_figure(temporary, lambda: draw(result))
@@ -286,16 +286,16 @@ def _scaling(asked: Asked, most: int | None, output: Path | None, as_json: bool)
 
 
 def _overhead(asked: Asked, lanes: int | None, as_json: bool) -> None:
-    from lrwd_sweep.bench.overhead import LANES, overhead
+    from lrwd_sweep.lab.bench.overhead import LANES, overhead
 
     result = overhead(
-        asked.training, asked.lattice, lanes=lanes or LANES, repeats=asked.repeats, on_repeat=asked.repeated
+        asked.task, asked.lattice, lanes=lanes or LANES, repeats=asked.repeats, on_repeat=asked.repeated
     )
     asked.print(result, as_json)
 
 
 def _bandwidth(asked: Asked, as_json: bool) -> None:
-    from lrwd_sweep.bench.bandwidth import measure
+    from lrwd_sweep.lab.bench.bandwidth import measure
 
     asked.print(measure(asked.repeats), as_json)
 

@@ -10,20 +10,20 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lrwd_sweep.bench.bandwidth import Bandwidths
-from lrwd_sweep.bench.chart import chart
-from lrwd_sweep.bench.overhead import Overhead
-from lrwd_sweep.bench.race import Floor, Race
-from lrwd_sweep.bench.scaling import Scaling
-from lrwd_sweep.bench.spread import Spread, rate_form
-from lrwd_sweep.catalog import FLOAT32
-from lrwd_sweep.training import Training
-from lrwd_sweep.view.notation import counted
-from lrwd_sweep.view.plain import plain
+from lrwd_sweep.lab.bench.bandwidth import Bandwidths
+from lrwd_sweep.lab.bench.chart import chart
+from lrwd_sweep.lab.bench.overhead import Overhead
+from lrwd_sweep.lab.bench.race import Floor, Race
+from lrwd_sweep.lab.bench.scaling import Scaling
+from lrwd_sweep.lab.bench.spread import Spread, rate_form
+from lrwd_sweep.report.view.notation import counted
+from lrwd_sweep.report.view.plain import plain
+from lrwd_sweep.spec.catalog import FLOAT32
+from lrwd_sweep.spec.task import Task
 
 
 def shown(
-    result: Race | Scaling | Overhead | Bandwidths, training: Training, machine: Mapping[str, Any]
+    result: Race | Scaling | Overhead | Bandwidths, task: Task, machine: Mapping[str, Any]
 ) -> Iterator[RenderableType]:
     """The figures, and below them what they were measured on."""
     match result:
@@ -38,10 +38,10 @@ def shown(
             yield Text(f"{plain(result.device)}, torch {machine['torch']}, {machine['date'][:10]}")
             return
     where = plain(machine["gpu"] or f"{machine['cpu']}, {counted(machine['cores'], 'core')}")
-    rounded = "" if training.precision == FLOAT32 else f"{training.precision}, "
+    rounded = "" if task.precision == FLOAT32 else f"{task.precision}, "
     yield Text(
-        f"{plain(training.data)}, {training.net}, {rounded}AdamW, {counted(training.epochs, 'epoch')} of "
-        f"{training.steps_per_epoch} batches of {training.batch_size}; {where}, torch {machine['torch']}, "
+        f"{plain(task.data)}, {task.net}, {rounded}AdamW, {counted(task.epochs, 'epoch')} of "
+        f"{task.steps_per_epoch} batches of {task.batch_size}; {where}, torch {machine['torch']}, "
         f"{machine['date'][:10]}"
     )
 

@@ -9,9 +9,9 @@ import typer
 from lrwd_sweep.cli import options
 from lrwd_sweep.cli.study_run import refuse_failed, show
 from lrwd_sweep.cli.task import takes_task
-from lrwd_sweep.data_files import DataFiles
-from lrwd_sweep.task import Task
-from lrwd_sweep.trainer import Trainer, check_device
+from lrwd_sweep.runner.data_files import DataFiles
+from lrwd_sweep.runner.trainer import Trainer, check_device
+from lrwd_sweep.spec.request import Request
 
 
 @takes_task
@@ -25,7 +25,7 @@ def compare(
             show_default=False,
         ),
     ] = None,
-    task: Task = Task(),  # noqa: B008 - never the default: takes_task puts it in
+    request: Request = Request(),  # noqa: B008 - never the default: takes_task puts it in
     device: options.Device = "auto",
     max_lanes: options.MaxLanes = None,
     data_dir: options.DataDir = None,
@@ -38,7 +38,7 @@ def compare(
     The same seed is the same initialisation and data order in every cell and every optimizer. What the
     store already holds is not trained again; `report` shows the comparison again later.
     """
-    specs = task.compared(optimizers or ())
+    specs = request.compared(optimizers or ())
     files = DataFiles(data_dir, download)
     files.check(specs.values())
     check_device(device)
@@ -46,5 +46,5 @@ def compare(
 
     with open_store(storage, write=True) as store:
         Trainer(store, device, max_lanes, files, retrain_damaged=retrain_damaged).compare(specs)
-        show(store, list(specs), next(iter(specs.values())).metric, task.pictures, data_dir)
+        show(store, list(specs), next(iter(specs.values())).metric, request.pictures, data_dir)
         refuse_failed(store, list(specs))

@@ -10,12 +10,12 @@ import typer
 
 from lrwd_sweep.cli.asked import Asked
 from lrwd_sweep.cli.parse import one_of, whole
-from lrwd_sweep.conversion import Convention, Run
 from lrwd_sweep.errors import UsageError
-from lrwd_sweep.lattice import parse_value
-from lrwd_sweep.optimizer import Family, Optimizer
-from lrwd_sweep.view import consoles
-from lrwd_sweep.view.notation import ASCII, UNICODE
+from lrwd_sweep.report.view import consoles
+from lrwd_sweep.report.view.notation import ASCII, UNICODE
+from lrwd_sweep.science.conversion import Convention, Run
+from lrwd_sweep.science.lattice import parse_value
+from lrwd_sweep.science.optimizer import Family, Optimizer
 
 MOMENTUM = 0.9
 

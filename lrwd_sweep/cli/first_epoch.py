@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lrwd_sweep.cli import app
-from lrwd_sweep.progress import EpochDone
+from lrwd_sweep.spec.progress import EpochDone
 
 
 def stop_at_first_epoch() -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from lrwd_sweep.cli import options
 from lrwd_sweep.cli.study_run import refuse_failed, show
 from lrwd_sweep.cli.task import takes_task
-from lrwd_sweep.data_files import DataFiles
-from lrwd_sweep.task import Task
-from lrwd_sweep.trainer import Trainer, check_device
+from lrwd_sweep.runner.data_files import DataFiles
+from lrwd_sweep.runner.trainer import Trainer, check_device
+from lrwd_sweep.spec.request import Request
 
 
 @takes_task
 def grid(
     optimizer: options.OptimizerName = None,
-    task: Task = Task(),  # noqa: B008 - never the default: takes_task puts it in
+    request: Request = Request(),  # noqa: B008 - never the default: takes_task puts it in
     device: options.Device = "auto",
     max_lanes: options.MaxLanes = None,
     data_dir: options.DataDir = None,
@@ -27,16 +27,16 @@ def grid(
     What the store already holds is not trained again: the same command finishes what is missing, and a
     larger lattice or more seeds extend the study.
     """
-    variant = task.variant(optimizer)
-    spec = task.spec(variant)
+    variant = request.variant(optimizer)
+    spec = request.spec(variant)
     files = DataFiles(data_dir, download)
     files.check([spec])
     check_device(device)
     from lrwd_sweep.store import check_name, open_store
 
-    name = task.name(spec) if study_name is None else study_name
+    name = request.name(spec) if study_name is None else study_name
     check_name(name)
     with open_store(storage, write=True) as store:
         Trainer(store, device, max_lanes, files, retrain_damaged=retrain_damaged).grid(name, spec)
-        show(store, [name], spec.metric, task.pictures, data_dir)
+        show(store, [name], spec.metric, request.pictures, data_dir)
         refuse_failed(store, [name])

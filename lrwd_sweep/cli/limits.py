@@ -13,7 +13,7 @@ from lrwd_sweep.cli.parse import number, whole
 from lrwd_sweep.errors import UnknownName, UsageError
 
 if TYPE_CHECKING:
-    from lrwd_sweep.gates import Gate
+    from lrwd_sweep.report.gates import Gate
 
 
 def _gate(
@@ -148,9 +148,9 @@ class Limits:
         return list(self._gates())
 
     def _gates(self) -> Iterator[Gate]:
-        from lrwd_sweep import gates
-        from lrwd_sweep.gates.earlier_report import read_earlier_report
-        from lrwd_sweep.separability import Verdict
+        from lrwd_sweep.report import gates
+        from lrwd_sweep.report.gates.earlier_report import read_earlier_report
+        from lrwd_sweep.science.separability import Verdict
 
         if self.max_best is not None:
             yield gates.MaxBest(self.max_best)

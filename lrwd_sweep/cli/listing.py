@@ -9,8 +9,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from lrwd_sweep.report.view.plain import plain
 from lrwd_sweep.store import StudySummary
-from lrwd_sweep.view.plain import plain
 
 
 def study_document(summaries: Sequence[StudySummary]) -> dict[str, Any]:

@@ -7,19 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
-from lrwd_sweep.catalog import AUGMENTATIONS, DATA_SETS, ENGINES, METRICS, NETWORKS, PRECISIONS
 from lrwd_sweep.cli.parse import fraction, number, pair, whole
-from lrwd_sweep.lattice import format_axis
-from lrwd_sweep.optimizer import Family, Optimizer, users_of
-from lrwd_sweep.preset import DEFAULT, MOST_SEEDS, find_preset
-from lrwd_sweep.schedule import Schedule
-from lrwd_sweep.task import DEFAULT_OPTIMIZER
-from lrwd_sweep.training import LARGEST_EPS, MomentumForm
+from lrwd_sweep.science.lattice import format_axis
+from lrwd_sweep.science.optimizer import Family, Optimizer, users_of
+from lrwd_sweep.science.schedule import Schedule
+from lrwd_sweep.spec.catalog import AUGMENTATIONS, DATA_SETS, ENGINES, METRICS, NETWORKS, PRECISIONS
+from lrwd_sweep.spec.preset import DEFAULT, MOST_SEEDS, find_preset
+from lrwd_sweep.spec.request import DEFAULT_OPTIMIZER
+from lrwd_sweep.spec.task import LARGEST_EPS, MomentumForm
 
 DEFAULT_PRESET = DEFAULT
 
 _preset = find_preset(DEFAULT)
-_training = _preset.training
+_training = _preset.task
 _lattice = _preset.lattice(Optimizer.parse(DEFAULT_OPTIMIZER))
 
 

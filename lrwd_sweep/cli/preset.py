@@ -9,10 +9,10 @@ import typer
 
 from lrwd_sweep.cli.group import group
 from lrwd_sweep.errors import DeviceError
-from lrwd_sweep.preset import DEFAULT, find_preset, preset_names
-from lrwd_sweep.spec import StudySpec
-from lrwd_sweep.task import Task, looked_up
-from lrwd_sweep.view import consoles
+from lrwd_sweep.report.view import consoles
+from lrwd_sweep.spec.preset import DEFAULT, find_preset, preset_names
+from lrwd_sweep.spec.request import Request, looked_up
+from lrwd_sweep.spec.study import StudySpec
 
 presets = group("preset", "List and show the presets: tasks with their axes, and figures of papers.")
 
@@ -20,7 +20,7 @@ presets = group("preset", "List and show the presets: tasks with their axes, and
 @presets.command("list", short_help="List every preset.")
 def list_() -> None:
     """Name every preset with what it is about, and with what it restates."""
-    from lrwd_sweep.view.preset_list import PresetList
+    from lrwd_sweep.report.view.preset_list import PresetList
 
     consoles.stdout().print(PresetList([find_preset(name) for name in preset_names()]))
 
@@ -43,19 +43,19 @@ def show(
 
     Nothing is stored, and the data set need not be there.
     """
-    preset, task = find_preset(name), Task(preset=name)
-    preset = replace(preset, training=looked_up(preset.training))
-    specs = [task.spec(variant) for variant in preset.variants]
+    preset, request = find_preset(name), Request(preset=name)
+    preset = replace(preset, task=looked_up(preset.task))
+    specs = [request.spec(variant) for variant in preset.variants]
     time = _time(specs) if with_estimate and specs else ""
-    from lrwd_sweep.view.preset_page import PresetPage
+    from lrwd_sweep.report.view.preset_page import PresetPage
 
     consoles.stdout().print(PresetPage(preset, name, specs, time))
 
 
 def _time(specs: list[StudySpec]) -> str:
     """How long the studies take here, and how that is known."""
-    from lrwd_sweep.estimate import estimate
-    from lrwd_sweep.view.preset_page import duration
+    from lrwd_sweep.report.view.preset_page import duration
+    from lrwd_sweep.runner.estimate import estimate
 
     try:
         found = estimate(specs)

@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lrwd_sweep.catalog import DIAGNOSTICS
 from lrwd_sweep.cli import limits, options
 from lrwd_sweep.cli.parse import number, one_of, whole
 from lrwd_sweep.cli.study_run import tell_what_changed
-from lrwd_sweep.direction import given
 from lrwd_sweep.errors import GateFailed, NothingToReport, UsageError
-from lrwd_sweep.trial import Direction
-from lrwd_sweep.view import consoles
-from lrwd_sweep.view.consoles import note
-from lrwd_sweep.view.files import replaced, write_file
-from lrwd_sweep.view.formats import Format
+from lrwd_sweep.report.view import consoles
+from lrwd_sweep.report.view.consoles import note
+from lrwd_sweep.report.view.files import replaced, write_file
+from lrwd_sweep.report.view.formats import Format
+from lrwd_sweep.science.direction import given
+from lrwd_sweep.science.trial import Direction
+from lrwd_sweep.spec.catalog import DIAGNOSTICS
 
 if TYPE_CHECKING:
-    from lrwd_sweep.gates import Gate, Outcome
-    from lrwd_sweep.result import ComparedResults, Result
+    from lrwd_sweep.report.gates import Gate, Outcome
+    from lrwd_sweep.report.result import ComparedResults, Result
 
 
 Studies = Annotated[
@@ -173,7 +173,8 @@ class Read:
 
     def results(self, *, curves: bool) -> tuple[list[Result], list[ComparedResults]]:
         """The studies as they stand. Raises NothingToReport."""
-        from lrwd_sweep.store import open_store, read_results
+        from lrwd_sweep.report.results import read_results
+        from lrwd_sweep.store import open_store
 
         with open_store(self.storage, write=False) as store:
             names = list(dict.fromkeys(self.studies or store.latest()))
@@ -216,11 +217,11 @@ class Written:
         outcomes: Sequence[Outcome],
     ) -> None:
         """Files first: where one cannot be written, standard output stays empty."""
-        from lrwd_sweep.view.report import render, text_of
+        from lrwd_sweep.report.view.report import render, text_of
 
         report = render(results, comparisons, self.form, outcomes, self.show, full=self.full)
         if self.figure is not None:
-            from lrwd_sweep.view.figure import save_figure
+            from lrwd_sweep.report.view.figure import save_figure
 
             with replaced(self.figure, "--figure") as temporary:
                 save_figure(results, temporary)
@@ -246,7 +247,7 @@ def _report(read: Read, asked: limits.Limits, written: Written) -> None:
 
 def _name_unmatched(gates: Sequence[Gate], names: Sequence[str]) -> None:
     """Say which studies of the baseline nothing was compared with."""
-    from lrwd_sweep.gates import MaxRegression
+    from lrwd_sweep.report.gates import MaxRegression
 
     for gate in gates:
         if isinstance(gate, MaxRegression):
@@ -256,7 +257,7 @@ def _name_unmatched(gates: Sequence[Gate], names: Sequence[str]) -> None:
 
 def _tell(outcomes: Sequence[Outcome], form: Format) -> None:
     """On stderr, the gates where the format holds none. Raises GateFailed with those that failed."""
-    from lrwd_sweep.view.outcomes import sentence
+    from lrwd_sweep.report.view.outcomes import sentence
 
     if form is Format.CSV:
         for outcome in outcomes:

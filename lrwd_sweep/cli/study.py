@@ -15,9 +15,9 @@ from lrwd_sweep.cli.parse import one_of
 from lrwd_sweep.cli.study_run import show
 from lrwd_sweep.cli.transfer import Name, export, import_
 from lrwd_sweep.errors import NothingToReport, StoreError, UsageError
-from lrwd_sweep.view import consoles
-from lrwd_sweep.view.consoles import note
-from lrwd_sweep.view.plain import plain
+from lrwd_sweep.report.view import consoles
+from lrwd_sweep.report.view.consoles import note
+from lrwd_sweep.report.view.plain import plain
 
 studies = group("study", "List, show, delete, import and export studies.")
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lrwd_sweep.errors import DeviceError
-from lrwd_sweep.view import consoles
-from lrwd_sweep.view.notation import counted
+from lrwd_sweep.report.view import consoles
+from lrwd_sweep.report.view.notation import counted
 
 if TYPE_CHECKING:
-    from lrwd_sweep.result import Result
+    from lrwd_sweep.report.result import Result
     from lrwd_sweep.store import Store
 
 
@@ -25,9 +25,9 @@ def show(
 
     The commands that it gives name the folder of the data's files, where that was given.
     """
-    from lrwd_sweep.store import read_results
-    from lrwd_sweep.view.pictures import show_renderables
-    from lrwd_sweep.view.tables import Report
+    from lrwd_sweep.report.results import read_results
+    from lrwd_sweep.report.view.pictures import show_renderables
+    from lrwd_sweep.report.view.tables import Report
 
     results, comparisons = read_results(store, names, metric, curves=bool(pictures), data_dir=data_dir)
     tell_what_changed(results)
@@ -53,18 +53,18 @@ def _above_chance(result: Result) -> int:
     """How many cells count in a cross-entropy that is not below ln C; earlier versions left them out."""
     import numpy as np
 
-    from lrwd_sweep.catalog import CROSS_ENTROPY
+    from lrwd_sweep.spec.catalog import CROSS_ENTROPY
 
-    training, surface = result.spec.training, result.surface
-    if training is None or training.loss != CROSS_ENTROPY or not surface.metric.endswith("_loss"):
+    task, surface = result.spec.task, result.surface
+    if task is None or task.loss != CROSS_ENTROPY or not surface.metric.endswith("_loss"):
         return 0
-    chance = np.log(training.data_set.classes)
+    chance = np.log(task.data_set.classes)
     return int((surface.inside & (surface.values >= chance).any(axis=2)).sum())
 
 
 def refuse_failed(store: Store, names: Sequence[str]) -> None:
     """Raise DeviceError when lanes failed for want of memory; the report is out by now."""
-    from lrwd_sweep.trial import Status
+    from lrwd_sweep.science.trial import Status
 
     failed = [trial for name in names for trial in store.trials(name) if trial.status is Status.FAILED]
     if failed:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, get_type_hints
 
 from lrwd_sweep.cli import options
-from lrwd_sweep.task import Task
+from lrwd_sweep.spec.request import Request
 
 
 def takes_task(command: Callable[..., None]) -> Callable[..., None]:
@@ -17,7 +17,7 @@ def takes_task(command: Callable[..., None]) -> Callable[..., None]:
     hints = get_type_hints(command, include_extras=True)
     parameters = []
     for parameter in signature.parameters.values():
-        if parameter.name != "task":
+        if parameter.name != "request":
             parameters.append(parameter.replace(annotation=hints[parameter.name]))
             continue
         for name, (annotation, default) in options.TASK.items():
@@ -27,11 +27,11 @@ def takes_task(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def with_options(**given: Any) -> None:
-        task = {name: given.pop(name) for name in options.TASK}
-        own = {name: task.pop(name) for name in ("preset", "lr", "wd", "seeds", "metric", "cap")}
-        task |= dict(zip(("beta1", "beta2"), task.pop("betas") or (None, None), strict=True))
-        overrides = tuple((name, value) for name, value in task.items() if value is not None)
-        command(task=Task(**own, overrides=overrides), **given)
+        request = {name: given.pop(name) for name in options.TASK}
+        own = {name: request.pop(name) for name in ("preset", "lr", "wd", "seeds", "metric", "cap")}
+        request |= dict(zip(("beta1", "beta2"), request.pop("betas") or (None, None), strict=True))
+        overrides = tuple((name, value) for name, value in request.items() if value is not None)
+        command(request=Request(**own, overrides=overrides), **given)
 
     with_options.__signature__ = signature.replace(parameters=positional)  # type: ignore[attr-defined]
     with_options.__annotations__ = {p.name: p.annotation for p in positional}

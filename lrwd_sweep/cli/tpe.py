@@ -10,11 +10,11 @@ from lrwd_sweep.cli import options
 from lrwd_sweep.cli.parse import whole
 from lrwd_sweep.cli.study_run import refuse_failed, show
 from lrwd_sweep.cli.task import takes_task
-from lrwd_sweep.data_files import DataFiles
-from lrwd_sweep.preset import MOST_TRIALS, TRIALS
-from lrwd_sweep.spec import Kind
-from lrwd_sweep.task import Task
-from lrwd_sweep.trainer import Trainer, check_device
+from lrwd_sweep.runner.data_files import DataFiles
+from lrwd_sweep.runner.trainer import Trainer, check_device
+from lrwd_sweep.spec.preset import MOST_TRIALS, TRIALS
+from lrwd_sweep.spec.request import Request
+from lrwd_sweep.spec.study import Kind
 
 
 @takes_task
@@ -29,7 +29,7 @@ def tpe(
             help="Points (α, λ) in all, those of earlier runs included; each trains all seeds.",
         ),
     ] = TRIALS,
-    task: Task = Task(),  # noqa: B008 - never the default: takes_task puts it in
+    request: Request = Request(),  # noqa: B008 - never the default: takes_task puts it in
     device: options.Device = "auto",
     max_lanes: options.MaxLanes = None,
     data_dir: options.DataDir = None,
@@ -43,14 +43,14 @@ def tpe(
     The result is drawn on the lattice, each point in its nearest cell, with the best points listed. The
     same command with a larger --trials searches on from there.
     """
-    variant = task.variant(optimizer)
-    spec = task.spec(variant, Kind.TPE)
+    variant = request.variant(optimizer)
+    spec = request.spec(variant, Kind.TPE)
     files = DataFiles(data_dir, download)
     files.check([spec])
     check_device(device)
     from lrwd_sweep.store import check_name, open_store
 
-    name = task.name(spec) if study_name is None else study_name
+    name = request.name(spec) if study_name is None else study_name
     check_name(name)
     with open_store(storage, write=True) as store:
         Trainer(store, device, max_lanes, files, retrain_damaged=retrain_damaged).tpe(name, spec, trials)

@@ -13,15 +13,15 @@ import typer
 
 from lrwd_sweep.cli import options
 from lrwd_sweep.cli.parse import one_of
-from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.errors import UsageError
-from lrwd_sweep.lattice import plain_float
-from lrwd_sweep.trial import Direction
-from lrwd_sweep.view import consoles
-from lrwd_sweep.view.consoles import note
-from lrwd_sweep.view.files import write_file
-from lrwd_sweep.view.notation import counted
-from lrwd_sweep.view.plain import plain
+from lrwd_sweep.report.view import consoles
+from lrwd_sweep.report.view.consoles import note
+from lrwd_sweep.report.view.files import write_file
+from lrwd_sweep.report.view.notation import counted
+from lrwd_sweep.report.view.plain import plain
+from lrwd_sweep.science.decay import DecayRule
+from lrwd_sweep.science.lattice import plain_float
+from lrwd_sweep.science.trial import Direction
 
 Answer = TypeVar("Answer")
 
@@ -182,13 +182,13 @@ def export(
         record = store.get_study(name)
         trials = store.trials(record.name, curves=form is ExportFormat.OPTUNA)
     if form is ExportFormat.OPTUNA and output is not None:
-        from lrwd_sweep.sampler import export_to_optuna
+        from lrwd_sweep.runner.sampler import export_to_optuna
 
         spec = record.spec
         export_to_optuna(trials, output, record.name, metric=spec.metric, direction=spec.direction)
     else:
-        from lrwd_sweep.result import result
-        from lrwd_sweep.view.csv_table import csv_table
+        from lrwd_sweep.report.result import result
+        from lrwd_sweep.report.view.csv_table import csv_table
 
         text = csv_table([result(record.name, record.spec, record.created, trials)])
         if output is None:

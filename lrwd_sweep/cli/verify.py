@@ -9,7 +9,7 @@ import typer
 
 from lrwd_sweep.cli import options
 from lrwd_sweep.errors import GateFailed
-from lrwd_sweep.view import consoles
+from lrwd_sweep.report.view import consoles
 
 
 def verify(
@@ -23,8 +23,8 @@ def verify(
     pytorch_optimizer and torch-optimi where they are installed. All in float64. Exit code 1 where one fails.
     """
     from lrwd_sweep.engine.device import choose, prepare
-    from lrwd_sweep.verify import demonstrate
-    from lrwd_sweep.view.verification import Shown, summary
+    from lrwd_sweep.lab.verify import demonstrate
+    from lrwd_sweep.report.view.verification import Shown, summary
 
     chosen = choose(device)
     prepare(chosen)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from lrwd_sweep.catalog import DataSet
 from lrwd_sweep.data import digits, folder, imagenet32, own_data, svhn
 from lrwd_sweep.data.augment import Augment, augmentation
 from lrwd_sweep.data.cifar import CIFAR10, CIFAR100
 from lrwd_sweep.data.files import Files
 from lrwd_sweep.data.mnist import FASHION_MNIST, MNIST
 from lrwd_sweep.data.splits import EVAL_BATCH, Pixels, Split, Splits
-from lrwd_sweep.image_folder import PREFIX
-from lrwd_sweep.own_code import is_own
+from lrwd_sweep.spec.catalog import DataSet
+from lrwd_sweep.spec.image_folder import PREFIX
+from lrwd_sweep.spec.own_code import is_own
 
 LOADERS: dict[str, Callable[..., Splits]] = {  # each takes Files and the DataSet to expect, or what is usual
     "digits": digits.load,

@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from lrwd_sweep.catalog import DATA_SETS, DataSet
 from lrwd_sweep.data.download import Published
 from lrwd_sweep.data.files import Files
 from lrwd_sweep.data.images import Images, as_splits, broken, held_out
 from lrwd_sweep.data.pickled import read_pickle
 from lrwd_sweep.data.splits import Splits
+from lrwd_sweep.spec.catalog import DATA_SETS, DataSet
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lrwd_sweep.catalog import DATA_SETS, DataSet
 from lrwd_sweep.data.files import Files
 from lrwd_sweep.data.splits import Split, Splits
 from lrwd_sweep.errors import DataError
+from lrwd_sweep.spec.catalog import DATA_SETS, DataSet
 
 SPLIT_SEED = 0
 

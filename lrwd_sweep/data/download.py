@@ -10,8 +10,8 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
+from lrwd_sweep import __version__
 from lrwd_sweep.errors import DataError
-from lrwd_sweep.version import __version__
 
 OnBytes = Callable[[str, int, int], None]  # file name, bytes so far, bytes in all (0 where nobody said)
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lrwd_sweep import image_folder
-from lrwd_sweep.catalog import DataSet
 from lrwd_sweep.data.files import Files
 from lrwd_sweep.data.images import Images, as_splits, broken
 from lrwd_sweep.data.splits import Splits
+from lrwd_sweep.engine.host import cores
 from lrwd_sweep.errors import DataError
-from lrwd_sweep.host import cores
+from lrwd_sweep.spec import image_folder
+from lrwd_sweep.spec.catalog import DataSet
 
 
 def load(name: str, files: Files | None = None, sizes: DataSet | None = None) -> Splits:

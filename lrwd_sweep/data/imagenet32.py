@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
-from lrwd_sweep.catalog import DATA_SETS, DataSet
 from lrwd_sweep.data.files import Files
 from lrwd_sweep.data.images import Images, as_splits, broken, held_out
 from lrwd_sweep.data.pickled import read_pickle
 from lrwd_sweep.data.splits import Splits
 from lrwd_sweep.errors import DataError
+from lrwd_sweep.spec.catalog import DATA_SETS, DataSet
 
 TRAIN = tuple(f"train_data_batch_{k}" for k in range(1, 11))
 TEST = "val_data"

@@ -10,9 +10,9 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from lrwd_sweep.catalog import DataSet
 from lrwd_sweep.data.splits import Pixels, Split, Splits
 from lrwd_sweep.errors import DataError
+from lrwd_sweep.spec.catalog import DataSet
 
 HOLD_OUT_SEED = 0
 _LONGEST = 300  # characters of a complaint, which may quote the file

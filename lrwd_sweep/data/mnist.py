@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from lrwd_sweep.catalog import DATA_SETS, DataSet
 from lrwd_sweep.data.download import Published
 from lrwd_sweep.data.files import Files
 from lrwd_sweep.data.images import Bytes, Images, as_splits, broken, held_out
 from lrwd_sweep.data.splits import Splits
+from lrwd_sweep.spec.catalog import DATA_SETS, DataSet
 
 _UNSIGNED_BYTES = 8  # third byte of an IDX file's magic number; the fourth is its dimensions
 

@@ -15,8 +15,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from lrwd_sweep import own_code
-from lrwd_sweep.catalog import DataSet
 from lrwd_sweep.data.digest import digest
 from lrwd_sweep.data.files import Files
 from lrwd_sweep.data.splits import EVAL_BATCH, Pixels, Split, Splits
@@ -24,7 +22,9 @@ from lrwd_sweep.errors import DataError, UsageError, brief, shown
 from lrwd_sweep.nets import is_by_item, network
 from lrwd_sweep.nets.loss import find_loss, is_mean_over_items, refuse_state
 from lrwd_sweep.nets.seeded import seeded
-from lrwd_sweep.training import Training
+from lrwd_sweep.spec import own_code
+from lrwd_sweep.spec.catalog import DataSet
+from lrwd_sweep.spec.task import Task
 
 NAMES = ("train", "validation", "test")
 SEED = 0  # of the generators while the function runs: a split drawn at random is the same every time
@@ -39,38 +39,36 @@ Pair = tuple[Tensor, Tensor]
 _ARRAYS = (Tensor, np.ndarray)
 
 
-def completed(training: Training, *, anew: bool = False) -> Training:
+def completed(task: Task, *, anew: bool = False) -> Task:
     """A training with what user code tells: its digests, sizes and kind of the data, kind of the loss.
 
     With `anew` data are read again, though this process has read them: their files may hold others by now.
     Raises UsageError, UnknownName or DataError.
     """
-    found = [own_code.find(option, name) for option, name in training.own_code.items()]
+    found = [own_code.find(option, name) for option, name in task.own_code.items()]
     for one in found:
         one.refuse_stale()
     code = {one.name: one.digest for one in found}
-    sizes, standardize = training.sizes, training.standardize
-    if training.data in code:
+    sizes, standardize = task.sizes, task.standardize
+    if task.data in code:
         if anew:
             _read.cache_clear()
-        splits, sizes = _read(training.data, code[training.data], os.getcwd())
+        splits, sizes = _read(task.data, code[task.data], os.getcwd())
         if standardize and not splits.of_bytes:
             raise UsageError(
-                f"--standardize is for images as uint8 (n, channels, height, width); x of {training.data} is "
+                f"--standardize is for images as uint8 (n, channels, height, width); x of {task.data} is "
                 f"{_dtype(splits.train.x)}: leave it out, and standardise in the function"
             )
         if standardize and _is_channels_last(splits.train.x.shape):
             raise UsageError(
-                f"--standardize takes images as (n, channels, height, width); x of {training.data} has shape "
+                f"--standardize takes images as (n, channels, height, width); x of {task.data} has shape "
                 f"{tuple(splits.train.x.shape)}, channels last: give x.permute(0, 3, 1, 2), or leave it out"
             )
         standardize = bool(standardize) if splits.of_bytes else None
-    if training.loss in code and sizes is not None:
+    if task.loss in code and sizes is not None:
         with redirect_stdout(sys.stderr):
-            refuse_state(find_loss(training.loss), training.loss, sizes.classes)
-    known = replace(
-        training, code=tuple(code.items()), sizes=sizes, standardize=standardize, whole_loss=False
-    )
+            refuse_state(find_loss(task.loss), task.loss, sizes.classes)
+    known = replace(task, code=tuple(code.items()), sizes=sizes, standardize=standardize, whole_loss=False)
     return replace(known, whole_loss=sizes is not None and _is_scored_whole(known, sizes))
 
 
@@ -79,14 +77,14 @@ def _is_channels_last(shape: Sequence[int]) -> bool:
     return shape[1] > MOST_CHANNELS >= shape[3]
 
 
-def _is_scored_whole(training: Training, sizes: DataSet) -> bool:
+def _is_scored_whole(task: Task, sizes: DataSet) -> bool:
     """Whether batches of a split would give another loss than the split does."""
     if max(sizes.validation, sizes.test) <= EVAL_BATCH:
         return False
     with redirect_stdout(sys.stderr):
-        if not is_mean_over_items(find_loss(training.loss), sizes.classes):
+        if not is_mean_over_items(find_loss(task.loss), sizes.classes):
             return True
-        return own_code.is_own(training.net) and not is_by_item(network(training))
+        return own_code.is_own(task.net) and not is_by_item(network(task))
 
 
 def load(

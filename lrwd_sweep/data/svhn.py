@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from lrwd_sweep.catalog import DATA_SETS, DataSet
 from lrwd_sweep.data.download import Published
 from lrwd_sweep.data.files import Files
 from lrwd_sweep.data.images import Images, as_splits, broken, held_out
 from lrwd_sweep.data.splits import Splits
+from lrwd_sweep.spec.catalog import DATA_SETS, DataSet
 
 _SITE = "http://ufldl.stanford.edu/housenumbers"
 _SHA256 = {

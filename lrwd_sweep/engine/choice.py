@@ -18,7 +18,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from lrwd_sweep.catalog import FLOAT32
+from lrwd_sweep import __version__
 from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.choice_cache import ChoiceCache
@@ -28,9 +28,9 @@ from lrwd_sweep.engine.speed import made_up, timed
 from lrwd_sweep.errors import DeviceError, UsageError, brief
 from lrwd_sweep.nets import PERCEPTRONS, Network, is_native, network, of_seed
 from lrwd_sweep.nets.own_network import blamed
-from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.training import Training
-from lrwd_sweep.version import __version__
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.spec.catalog import FLOAT32
+from lrwd_sweep.spec.task import Task
 
 SECONDS = 0.1  # of each measurement
 REPEATS = 3
@@ -42,39 +42,39 @@ ROUNDED = 1e-5  # the same in float32
 _ADAMW = Optimizer.parse("adamw")
 
 
-def chosen(training: Training, device: torch.device, cache: ChoiceCache | None = None) -> Training:
+def chosen(task: Task, device: torch.device, cache: ChoiceCache | None = None) -> Task:
     """`training` with its engine named, unless its network has but one; measured where nobody knows.
 
     Raises UsageError for an engine that cannot train the network, DeviceError where there is no room.
     """
-    if training.engine == "vmap":
-        with _room(training, device):
-            why = obstacle(training, device)
+    if task.engine == "vmap":
+        with _room(task, device):
+            why = obstacle(task, device)
         if why:
-            raise UsageError(f"--engine vmap: {training.net} {why}; choose auto or loop")
-    native = is_native(training.net, training.loss)
-    if training.engine != "auto" or (native and training.net in PERCEPTRONS):
-        network(training)  # which refuses what it cannot be
-        return training
+            raise UsageError(f"--engine vmap: {task.net} {why}; choose auto or loop")
+    native = is_native(task.net, task.loss)
+    if task.engine != "auto" or (native and task.net in PERCEPTRONS):
+        network(task)  # which refuses what it cannot be
+        return task
     cache = cache or ChoiceCache()
-    key = _key(training, device)
+    key = _key(task, device)
     engine, rival = cache.find(key), "native" if native else "vmap"
     if engine not in (rival, "loop"):
         try:
-            with _room(training, device):
-                engine = _fastest(training, device, rival)
+            with _room(task, device):
+                engine = _fastest(task, device, rival)
         except Exception as error:  # of which nothing is kept: there may be room another time
-            if not isinstance(error, DeviceError | UsageError) and blamed(training.net, error) is None:
+            if not isinstance(error, DeviceError | UsageError) and blamed(task.net, error) is None:
                 raise
             engine = "loop"  # on which training tells what is wrong, if it is so on other than made-up data
-            network(replace(training, engine=engine))
+            network(replace(task, engine=engine))
         else:
             cache.keep(key, engine)
-    return replace(training, engine=engine)
+    return replace(task, engine=engine)
 
 
 @contextmanager
-def _room(training: Training, device: torch.device) -> Iterator[None]:
+def _room(task: Task, device: torch.device) -> Iterator[None]:
     """Raise DeviceError where something within says that there is no room; of the network it says nothing."""
     try:
         yield
@@ -82,18 +82,18 @@ def _room(training: Training, device: torch.device) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise DeviceError(
-            f"{device} has no room to try out how {training.net} trains; free some memory, or take a smaller "
+            f"{device} has no room to try out how {task.net} trains; free some memory, or take a smaller "
             "--batch-size or --engine loop"
         ) from None
 
 
-def obstacle(training: Training, device: torch.device) -> str:
+def obstacle(task: Task, device: torch.device) -> str:
     """Why vmap cannot train a network as the loop does; empty where it can.
 
     Raises what torch raises for want of room.
     """
-    loop, stacked = (replace(training, engine=engine) for engine in ("loop", "vmap"))
-    splits = made_up(training, device).to(device, torch.float64)
+    loop, stacked = (replace(task, engine=engine) for engine in ("loop", "vmap"))
+    splits = made_up(task, device).to(device, torch.float64)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         try:
@@ -114,19 +114,19 @@ def obstacle(training: Training, device: torch.device) -> str:
         scale = float(one.nan_to_num(posinf=0, neginf=0).abs().max())
         if not torch.allclose(one, other, rtol=tolerance, atol=tolerance * scale):
             return "is not the same when vectorised (one of its layers looks past its lane)"
-    if training.precision != FLOAT32:  # of which float64 says nothing
+    if task.precision != FLOAT32:  # of which float64 says nothing
         try:
-            _passed(network(stacked), made_up(training, device), 3)
+            _passed(network(stacked), made_up(task, device), 3)
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            return f"cannot be vectorised in {training.precision} ({brief(error)})"
+            return f"cannot be vectorised in {task.precision} ({brief(error)})"
     return ""
 
 
-def _fastest(training: Training, device: torch.device, rival: str) -> str:
-    loop, stacked = (replace(training, engine=engine) for engine in ("loop", rival))
-    if _is_long(loop, device) or (rival == "vmap" and obstacle(training, device)):
+def _fastest(task: Task, device: torch.device, rival: str) -> str:
+    loop, stacked = (replace(task, engine=engine) for engine in ("loop", rival))
+    if _is_long(loop, device) or (rival == "vmap" and obstacle(task, device)):
         return "loop"
     lanes = [lanes_that_fit(one, device=device, workers=1, max_lanes=LANES) for one in (loop, stacked)]
     if device.type == "cpu" and not _same_bits(stacked, device, lanes[1]):
@@ -139,18 +139,18 @@ def _fastest(training: Training, device: torch.device, rival: str) -> str:
     return rival if times[1] < GAIN * times[0] else "loop"
 
 
-def _is_long(training: Training, device: torch.device) -> bool:
+def _is_long(task: Task, device: torch.device) -> bool:
     """Whether a step of one lane takes so long that nothing beside it counts; seen on small batches first."""
-    batch = training.batch_size
+    batch = task.batch_size
     return any(
-        timed(_ADAMW, training.changed(batch_size=few), 1, 0.0, device, 1)[0] > LONG
+        timed(_ADAMW, task.changed(batch_size=few), 1, 0.0, device, 1)[0] > LONG
         for few in (min(2, batch), min(16, batch), batch)
     )
 
 
-def _same_bits(training: Training, device: torch.device, most: int) -> bool:
+def _same_bits(task: Task, device: torch.device, most: int) -> bool:
     """Whether the first lane's bits are the same in packs of several sizes."""
-    splits, net = made_up(training, device), network(training)
+    splits, net = made_up(task, device), network(task)
     whole = _passed(net, splits, most)
     return all(
         torch.equal(one[0], other[0])
@@ -176,21 +176,21 @@ def _passed(net: Network, splits: Splits, lanes: int) -> Sequence[Tensor]:
     return losses, logits, arena.grad, predicted
 
 
-def _key(training: Training, device: torch.device) -> str:
+def _key(task: Task, device: torch.device) -> str:
     """What the choice depends on."""
     where = gpu_name(device) or platform.machine()
-    sizes = training.data_set
+    sizes = task.data_set
     parts = (
         platform.node(),
         where,
         f"torch {torch.__version__}",
         f"lrwd-sweep {__version__}",
-        training.net,
-        training.net_options,
-        training.loss,
-        *(digest for name, digest in training.code if name != training.data),
+        task.net,
+        task.net_options,
+        task.loss,
+        *(digest for name, digest in task.code if name != task.data),
         str((*sizes.shape, sizes.classes)),
-        f"batch {training.batch_size}",
-        training.precision,
+        f"batch {task.batch_size}",
+        task.precision,
     )
     return "; ".join(part for part in parts if part)

@@ -24,7 +24,7 @@ from lrwd_sweep.engine.here import Here
 from lrwd_sweep.engine.seat import Seat
 from lrwd_sweep.engine.trainer import Stopped
 from lrwd_sweep.nets.own_network import blamed
-from lrwd_sweep.progress import EpochDone, Pack, PackDone
+from lrwd_sweep.spec.progress import EpochDone, Pack, PackDone
 
 Event = EpochDone | PackDone
 
@@ -57,7 +57,7 @@ class Crew:
         for pack in packs:
             todo.put(pack)
         self._man_elsewhere()
-        outlook = _Outlook(sum(len(pack.cells) for pack in packs) * self.here.training.epochs)
+        outlook = _Outlook(sum(len(pack.cells) for pack in packs) * self.here.task.epochs)
         missing = len(packs)
         with ThreadPoolExecutor(len(self.seats), "lanes") as threads:
             try:
@@ -90,7 +90,7 @@ class Crew:
                     trials = seat.train(pack, partial(self._tell, pack), self.leave.is_set)
                     self.events.put(PackDone(pack, trials))
         except BaseException as error:
-            self.events.put(blamed(self.here.training.net, error) or error)
+            self.events.put(blamed(self.here.task.net, error) or error)
 
     def _tell(self, pack: Pack, epoch: int, metrics: dict[str, list[float]]) -> None:
         self.events.put(EpochDone(pack, epoch, metrics))

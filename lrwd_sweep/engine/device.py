@@ -11,7 +11,7 @@ import scipy.linalg.cython_blas  # type: ignore[import-untyped]  # noqa: F401  #
 import torch
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
-from lrwd_sweep import host
+from lrwd_sweep.engine import host
 from lrwd_sweep.errors import DeviceError, UnknownName
 
 NAMES = ("auto", "cpu", "cuda")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.optim import Update
-from lrwd_sweep.optimizer import Family
+from lrwd_sweep.science.optimizer import Family
 
 
 class Diagnostics:

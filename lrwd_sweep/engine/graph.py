@@ -17,8 +17,8 @@ from torch import Tensor
 
 from lrwd_sweep.engine.program import Advance, Program
 from lrwd_sweep.errors import brief
-from lrwd_sweep.own_code import is_own
-from lrwd_sweep.training import Training
+from lrwd_sweep.spec.own_code import is_own
+from lrwd_sweep.spec.task import Task
 
 TOLERANCE = 1e-3  # of the way that a lane has gone
 ROUNDING = 1e-6  # relative, to see what a lane makes of it: more than summing in another order leaves
@@ -63,12 +63,12 @@ def _side(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
-def recorder(training: Training, device: torch.device) -> Capture | None:
+def recorder(task: Task, device: torch.device) -> Capture | None:
     """What records the steps of a training: nothing on a CPU, nor where a module may count its calls.
 
     Replayed, somebody's own code is not called any more; what it keeps besides tensors would stand still.
     """
-    own = is_own(training.net) or is_own(training.loss)
+    own = is_own(task.net) or is_own(task.loss)
     return capture if device.type == "cuda" and not own else None
 
 

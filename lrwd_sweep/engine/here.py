@@ -10,10 +10,10 @@ import torch
 from lrwd_sweep.data import Splits
 from lrwd_sweep.engine import device as devices
 from lrwd_sweep.engine.trainer import OnEpoch, PackTrainer
-from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.progress import Pack
-from lrwd_sweep.training import Training
-from lrwd_sweep.trial import Status, Trial
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.science.trial import Status, Trial
+from lrwd_sweep.spec.progress import Pack
+from lrwd_sweep.spec.task import Task
 
 ShouldStop = Callable[[], bool]
 TrainPack = Callable[[Pack, OnEpoch, ShouldStop], list[Trial]]
@@ -24,13 +24,13 @@ class Here:
     """What trains packs on the device that holds `splits`, in the thread that calls."""
 
     optimizer: Optimizer
-    training: Training
+    task: Task
     splits: Splits
 
     def __call__(self, pack: Pack, on_epoch: OnEpoch, should_stop: ShouldStop) -> list[Trial]:
         """One trial per cell, in order. Raises Stopped when asked to stop."""
         devices.prepare_thread(self.splits.train.device)
-        trainer = PackTrainer(self.optimizer, self.training, pack.cells, pack.seed, self.splits)
+        trainer = PackTrainer(self.optimizer, self.task, pack.cells, pack.seed, self.splits)
         return trainer.run(on_epoch, should_stop)
 
 

@@ -25,8 +25,8 @@ from lrwd_sweep.engine.graph import recorder
 from lrwd_sweep.engine.measures import losses_of
 from lrwd_sweep.nets import Loss, ModuleNetwork, is_by_item, loss_of, network
 from lrwd_sweep.optim import compiled_on, make_update
-from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.training import Training
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.spec.task import Task
 
 HUNGRIEST = Optimizer.parse("adamp")  # whose steps need the most, by torch's operators
 HEAP = 1.08  # of what is counted: gaps between blocks, and scratch that no operator shows
@@ -51,9 +51,7 @@ class Phases:
         return Phases(*(start + steps * (end - start) for end, start in pairs))
 
 
-def pack_bytes(
-    training: Training, lanes: int, device: torch.device, optimizer: Optimizer | None = None
-) -> int:
+def pack_bytes(task: Task, lanes: int, device: torch.device, optimizer: Optimizer | None = None) -> int:
     """Memory of a pack at its peak, with all that its process or device keeps for it.
 
     Without an optimizer, what any may need.
@@ -64,58 +62,54 @@ def pack_bytes(
     breaks up differs from process to process: peaks of modules were 0.76 to 1.31 times this. Not measured on
     a GPU.
     """
-    found = _counted(training, lanes, device, optimizer)
-    if recorder(training, device) is not None:
+    found = _counted(task, lanes, device, optimizer)
+    if recorder(task, device) is not None:
         return int(HEAP * (found.held + max(found.trained, found.updated) + found.evaluated))
-    if device.type != "cpu" or _is_native(training):
-        return int(HEAP * alive_bytes(training, lanes, device, optimizer))
-    made = MADE * sum(map(math.prod, network(training).shapes.values()))
+    if device.type != "cpu" or _is_native(task):
+        return int(HEAP * alive_bytes(task, lanes, device, optimizer))
+    made = MADE * sum(map(math.prod, network(task).shapes.values()))
     return int(HEAP * (found.held + max(found.trained + found.evaluated, made) + found.updated))
 
 
-def alive_bytes(
-    training: Training, lanes: int, device: torch.device, optimizer: Optimizer | None = None
-) -> int:
+def alive_bytes(task: Task, lanes: int, device: torch.device, optimizer: Optimizer | None = None) -> int:
     """Memory of all tensors of a pack that are alive at a time, at the most."""
-    found = _counted(training, lanes, device, optimizer)
+    found = _counted(task, lanes, device, optimizer)
     return int(found.held + max(found.trained, found.updated, found.evaluated))
 
 
-def _is_native(training: Training) -> bool:
+def _is_native(task: Task) -> bool:
     """Whether its lanes train in a program written for them."""
-    return network(training).stacked and training.engine != "vmap"
+    return network(task).stacked and task.engine != "vmap"
 
 
-def _counted(training: Training, lanes: int, device: torch.device, optimizer: Optimizer | None) -> Phases:
+def _counted(task: Task, lanes: int, device: torch.device, optimizer: Optimizer | None) -> Phases:
     """Of so many lanes: on the line through packs of one and of two."""
     place = torch.device(device.type)  # all of a kind are alike
     loops = optimizer is not None and compiled_on(place)
-    one, two = _of_one_and_two(training, training.engine, optimizer or HUNGRIEST, place, loops)
+    one, two = _of_one_and_two(task, task.engine, optimizer or HUNGRIEST, place, loops)
     found = two.beyond(one, lanes - 1)
-    if _is_native(training) or not network(training).stacked:
+    if _is_native(task) or not network(task).stacked:
         return found
     return replace(found, trained=UNSEEN * found.trained, evaluated=UNSEEN * found.evaluated)
 
 
 @lru_cache(maxsize=64)
 def _of_one_and_two(
-    training: Training,
+    task: Task,
     engine: str,  # which makes no difference where trainings are compared
     optimizer: Optimizer,
     place: torch.device,
     loops: bool,
 ) -> tuple[Phases, Phases]:
-    one, two = (_of_lanes(training, optimizer, place, loops, lanes) for lanes in (1, 2))
+    one, two = (_of_lanes(task, optimizer, place, loops, lanes) for lanes in (1, 2))
     return one, two
 
 
-def _of_lanes(
-    training: Training, optimizer: Optimizer, place: torch.device, loops: bool, lanes: int
-) -> Phases:
-    found = _by_batches(training, optimizer, place, loops, lanes)
-    if not training.whole_loss:
+def _of_lanes(task: Task, optimizer: Optimizer, place: torch.device, loops: bool, lanes: int) -> Phases:
+    found = _by_batches(task, optimizer, place, loops, lanes)
+    if not task.whole_loss:
         return found
-    sizes, loss = training.data_set, loss_of(network(training))
+    sizes, loss = task.data_set, loss_of(network(task))
     count = max(sizes.validation, sizes.test)
     logits = lanes * sizes.classes * count * torch.float32.itemsize
     scored = _loss_bytes(loss, sizes.classes, count)
@@ -135,16 +129,14 @@ def _loss_bytes(loss: Loss, classes: int, count: int) -> float:
     return max(0.0, one + step * (two - one) + step * (step - 1) / 2 * (three - 2 * two + one))
 
 
-def _by_batches(
-    training: Training, optimizer: Optimizer, place: torch.device, loops: bool, lanes: int
-) -> Phases:
+def _by_batches(task: Task, optimizer: Optimizer, place: torch.device, loops: bool, lanes: int) -> Phases:
     """All that a loss which is a mean over items needs."""
-    sizes = training.data_set
+    sizes = task.data_set
     largest = max(sizes.validation, sizes.test)
-    at_once = min(EVAL_BATCH, largest) if is_by_item(network(training)) else largest
-    images = training.batch_size, at_once
-    go_through = partial(_gone_through, training, optimizer, loops, lanes)
-    if not isinstance(network(training), ModuleNetwork):
+    at_once = min(EVAL_BATCH, largest) if is_by_item(network(task)) else largest
+    images = task.batch_size, at_once
+    go_through = partial(_gone_through, task, optimizer, loops, lanes)
+    if not isinstance(network(task), ModuleNetwork):
         return go_through(images, "cpu" if place.type == "cpu" else "meta")
     with suppress(Exception):
         return go_through(images, "meta")
@@ -157,19 +149,19 @@ def _by_batches(
 
 
 def _gone_through(
-    training: Training, optimizer: Optimizer, loops: bool, lanes: int, images: tuple[int, int], device: str
+    task: Task, optimizer: Optimizer, loops: bool, lanes: int, images: tuple[int, int], device: str
 ) -> Phases:
     """A step on a batch, and an evaluation of another, as `PackTrainer` takes them."""
-    net, place, noise = network(training), torch.device(device), [torch.Generator()] * lanes
-    shape = training.data_set.shape
+    net, place, noise = network(task), torch.device(device), [torch.Generator()] * lanes
+    shape = task.data_set.shape
     with warnings.catch_warnings(), _Alive() as alive:
         warnings.simplefilter("ignore")
         zeros = {name: torch.zeros(of_one, device=place) for name, of_one in net.shapes.items()}
         arena = Arena.stack(zeros, lanes, device=place, dtype=torch.float32)
         del zeros
         rates = arena.theta.new_zeros(2, lanes, 1)
-        update = make_update(optimizer, training, arena.theta, arena.layout, alpha=rates[0], lam=rates[1])
-        pack = net.lanes(arena.named, arena.named_grad, training.batch_size)
+        update = make_update(optimizer, task, arena.theta, arena.layout, alpha=rates[0], lam=rates[1])
+        pack = net.lanes(arena.named, arena.named_grad, task.batch_size)
         held = alive.now
         alive.take_peak()
         with torch.inference_mode():

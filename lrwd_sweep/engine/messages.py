@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.progress import Pack
-from lrwd_sweep.training import Training
-from lrwd_sweep.trial import Trial
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.science.trial import Trial
+from lrwd_sweep.spec.progress import Pack
+from lrwd_sweep.spec.task import Task
 
 IDLE = 30.0  # seconds without a job after which a process ends
 
@@ -20,7 +20,7 @@ class Job:
     """Train this pack; `Stop` sent meanwhile ends it."""
 
     optimizer: Optimizer
-    training: Training
+    task: Task
     device: torch.device
     dtype: torch.dtype
     data: Path  # a file for `data.shelf`

@@ -14,11 +14,11 @@ import torch
 from lrwd_sweep.engine.device import free_bytes
 from lrwd_sweep.engine.memory import pack_bytes
 from lrwd_sweep.errors import DeviceError
-from lrwd_sweep.lattice import Cell
 from lrwd_sweep.nets import is_by_item, network
-from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.progress import Pack
-from lrwd_sweep.training import Training
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.spec.progress import Pack
+from lrwd_sweep.spec.task import Task
 
 CPU_LANES = 32  # enough to hide the interpreter
 CPU_BYTES = 24 << 20  # of a pack whose lanes train in one program: more would leave the cache
@@ -29,15 +29,15 @@ MOST_LANES = 1 << 20  # of a pack, whatever is free
 
 
 def workers_that_fit(
-    training: Training, *, device: torch.device, workers: int, optimizer: Optimizer | None = None
+    task: Task, *, device: torch.device, workers: int, optimizer: Optimizer | None = None
 ) -> int:
     """How many of the workers have room for a lane each."""
-    needed = max(1, pack_bytes(training, 1, device, optimizer))
+    needed = max(1, pack_bytes(task, 1, device, optimizer))
     return min(workers, int(MEMORY_SHARE * free_bytes(device) / needed))
 
 
 def lanes_that_fit(
-    training: Training,
+    task: Task,
     *,
     device: torch.device,
     workers: int,
@@ -48,28 +48,28 @@ def lanes_that_fit(
     free = free_bytes(device)
     share = MEMORY_SHARE * free / workers
     limits = [max_lanes or MOST_LANES]
-    if not network(training).stacked:
+    if not network(task).stacked:
         limits.append(FEW)
-    needed = partial(pack_bytes, training, device=device, optimizer=optimizer)
-    if device.type == "cpu" and network(training).stacked:
+    needed = partial(pack_bytes, task, device=device, optimizer=optimizer)
+    if device.type == "cpu" and network(task).stacked:
         limits.append(max(FEW, bisect_right(range(1, CPU_LANES + 1), CPU_BYTES, key=needed)))
     room = bisect_right(range(1, min(limits) + 1), share, key=needed)
     if room < 1:
         least = needed(1) * workers / MEMORY_SHARE / 2**20
         need = "a lane of {} needs" if workers == 1 else f"{workers} lanes of {{}} need"
         remedy = "free some memory or take a smaller --batch-size"
-        if training.whole_loss:
-            items = max(training.data_set.validation, training.data_set.test)
-            why = f"--loss {training.loss} is no mean over items"
+        if task.whole_loss:
+            items = max(task.data_set.validation, task.data_set.test)
+            why = f"--loss {task.loss} is no mean over items"
             way_out = "give a loss that is a mean over items"
-            if not is_by_item(network(training)):
-                why = f"in evaluation {training.net} makes an item's logits depend on its batch"
+            if not is_by_item(network(task)):
+                why = f"in evaluation {task.net} makes an item's logits depend on its batch"
                 way_out = "let its normalisation keep running statistics"
             remedy = (
                 f"{why}, so that {items} are scored at once: free some memory, hold fewer out, or {way_out}"
             )
         raise DeviceError(
-            f"{device} has {free >> 20} MiB free and {need.format(training.net)} {least:.0f}; {remedy}"
+            f"{device} has {free >> 20} MiB free and {need.format(task.net)} {least:.0f}; {remedy}"
         )
     return room
 

@@ -17,10 +17,10 @@ from lrwd_sweep.engine.choice import chosen
 from lrwd_sweep.engine.crew import Crew
 from lrwd_sweep.engine.here import Here
 from lrwd_sweep.engine.packing import lanes_that_fit, plan, workers_that_fit
-from lrwd_sweep.lattice import Cell
-from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.progress import EpochDone, Pack, PackDone
-from lrwd_sweep.training import Training
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.spec.progress import EpochDone, Pack, PackDone
+from lrwd_sweep.spec.task import Task
 
 
 class Pool:
@@ -31,18 +31,18 @@ class Pool:
 
     def __init__(
         self,
-        training: Training,
+        task: Task,
         device: str = "auto",
         dtype: torch.dtype = torch.float32,
         files: Files | None = None,  # None: where data sets usually are
     ) -> None:
-        self.training = training
+        self.task = task
         self.places = devices.places(device)
         self.device = next(filter(self._workers, dict.fromkeys(self.places)), self.places[0])
         self.lanes_at_once()  # a network that cannot be built, or has no room, is refused at once
-        splits = load(training.data, training.data_set, files, standardize=training.standardize)
+        splits = load(task.data, task.data_set, files, standardize=task.standardize)
         self.splits: Splits = splits.to(self.device, dtype)
-        self.training = chosen(training, self.device)
+        self.task = chosen(task, self.device)
         self.seats = self.places
 
     def lanes_at_once(self, max_lanes: int | None = None, optimizer: Optimizer | None = None) -> int:
@@ -72,20 +72,20 @@ class Pool:
         should_stop: Callable[[], bool] = lambda: False,
     ) -> Iterator[EpochDone | PackDone]:
         """Train the packs; yields what happens, in the calling thread. Raises Stopped when asked to."""
-        here = Here(optimizer, self.training, self.splits)
+        here = Here(optimizer, self.task, self.splits)
         return Crew(here, self.seats, lambda: self._shelf).train(packs, should_stop)
 
     def _workers(self, place: torch.device, optimizer: Optimizer | None = None) -> int:
         """How many lanes have room there at a time, as many as train there at most."""
         workers = self.places.count(place)
-        return workers_that_fit(self.training, device=place, workers=workers, optimizer=optimizer)
+        return workers_that_fit(self.task, device=place, workers=workers, optimizer=optimizer)
 
     def _lanes_that_fit(
         self, seats: Sequence[torch.device], max_lanes: int | None, optimizer: Optimizer | None
     ) -> int:
         return min(
             lanes_that_fit(
-                self.training,
+                self.task,
                 device=place,
                 workers=seats.count(place),
                 max_lanes=max_lanes,

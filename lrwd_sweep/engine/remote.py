@@ -15,12 +15,12 @@ from typing import Self
 
 import torch
 
-from lrwd_sweep import interpreter
 from lrwd_sweep.engine.here import ShouldStop
 from lrwd_sweep.engine.messages import IDLE, Failed, Job, Left, Passed, Ready, Stop, Trained
 from lrwd_sweep.engine.trainer import OnEpoch, Stopped
 from lrwd_sweep.errors import brief
-from lrwd_sweep.trial import Trial
+from lrwd_sweep.runner import interpreter
+from lrwd_sweep.science.trial import Trial
 
 _POLL = 0.1  # seconds; how soon a wish to stop is passed on
 _SPARE = 5.0  # seconds before its end in which an idle process is given nothing any more

@@ -12,8 +12,8 @@ from lrwd_sweep.engine.messages import Job
 from lrwd_sweep.engine.remote import Lost, Remote
 from lrwd_sweep.engine.trainer import OnEpoch, Stopped
 from lrwd_sweep.errors import brief
-from lrwd_sweep.progress import Pack
-from lrwd_sweep.trial import Trial
+from lrwd_sweep.science.trial import Trial
+from lrwd_sweep.spec.progress import Pack
 
 _log = logging.getLogger(__name__)
 _SLOWER = "its lanes train in this one, which is slower"
@@ -49,20 +49,20 @@ class Seat:
 
     def train(self, pack: Pack, on_epoch: OnEpoch, should_stop: ShouldStop) -> list[Trial]:
         """One trial per cell, in order. Raises Stopped when asked to stop."""
-        return halving(self._train, pack, on_epoch, should_stop, self.place, self.here.training.net)
+        return halving(self._train, pack, on_epoch, should_stop, self.place, self.here.task.net)
 
     def leave(self) -> None:
         """Nothing comes any more. A process that has imported somebody's code is no use once that changes."""
         if not self.is_elsewhere:
             self._ready(lambda: False)  # which says so if it has ended
-        if self.remote is not None and self.here.training.own_code:
+        if self.remote is not None and self.here.task.own_code:
             self._part(self.remote)
         elif self.remote is not None:
             self.remote.rest()
             self.remote = None
 
     def _train(self, pack: Pack, on_epoch: OnEpoch, should_stop: ShouldStop) -> list[Trial]:
-        epochs = _Epochs(self.here.training.epochs, on_epoch)
+        epochs = _Epochs(self.here.task.epochs, on_epoch)
         remote = self._ready(should_stop)
         if remote is None:
             try:
@@ -82,7 +82,7 @@ class Seat:
     def _job(self, pack: Pack) -> Job:
         here = self.here
         assert self.data is not None, "it came with the process"
-        return Job(here.optimizer, here.training, self.place, here.splits.train.dtype, self.data, pack)
+        return Job(here.optimizer, here.task, self.place, here.splits.train.dtype, self.data, pack)
 
     def _should_move(self, epochs: _Epochs) -> bool:
         """Whether a process has come that may as well begin this pack anew, so much of it is left."""

@@ -15,9 +15,9 @@ from lrwd_sweep.engine import device as devices
 from lrwd_sweep.engine.graph import current
 from lrwd_sweep.engine.packing import lanes_that_fit, workers_that_fit
 from lrwd_sweep.engine.trainer import PackTrainer
-from lrwd_sweep.lattice import Cell
-from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.training import Training
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.spec.task import Task
 
 _CELL = Cell(1e-3, 1e-3)
 _SMALLEST_BATCH = 2  # for batch normalisation
@@ -35,16 +35,14 @@ class Speed:
     sample: float  # seconds per lane and sample evaluated
     whole: bool  # measured on whole packs, one per worker; else extrapolated from one that is smaller
 
-    def seconds(self, training: Training) -> float:
+    def seconds(self, task: Task) -> float:
         """Of one lane from its first step to its last evaluation."""
-        sizes, snapshots = training.data_set, len(training.timetable.snapshots) or 1
-        evaluated = training.epochs * sizes.validation + snapshots * sizes.test
-        return training.steps * self.step + evaluated * self.sample
+        sizes, snapshots = task.data_set, len(task.timetable.snapshots) or 1
+        evaluated = task.epochs * sizes.validation + snapshots * sizes.test
+        return task.steps * self.step + evaluated * self.sample
 
 
-def measure(
-    optimizer: Optimizer, training: Training, lanes: int, seconds: float, device: str = "auto"
-) -> Speed:
+def measure(optimizer: Optimizer, task: Task, lanes: int, seconds: float, device: str = "auto") -> Speed:
     """Time larger and larger packs until one is as those that would train `lanes` lanes, or time is up.
 
     Takes about `seconds`, longer where one lane's step on a handful of samples does. Raises DeviceError
@@ -52,17 +50,17 @@ def measure(
     """
     place = devices.choose(device)
     cores = devices.prepare(place)
-    workers = workers_that_fit(training, device=place, workers=cores, optimizer=optimizer) or 1
-    room = lanes_that_fit(training, device=place, workers=workers, max_lanes=None, optimizer=optimizer)
+    workers = workers_that_fit(task, device=place, workers=cores, optimizer=optimizer) or 1
+    room = lanes_that_fit(task, device=place, workers=workers, max_lanes=None, optimizer=optimizer)
     most = min(room, math.ceil(lanes / workers))
     steps = _STEPS if place.type == "cpu" else _STEPS_RECORDED
     ends = time.perf_counter() + seconds
     found: Speed | None = None
-    for count, batch in _sizes(most, training.batch_size):
-        share = count * batch / training.batch_size  # in steps of one lane
+    for count, batch in _sizes(most, task.batch_size):
+        share = count * batch / task.batch_size  # in steps of one lane
         if found is not None and time.perf_counter() + steps * workers * share * found.step > ends:
             break
-        smaller, whole = training.changed(batch_size=batch), (count, batch) == (most, training.batch_size)
+        smaller, whole = task.changed(batch_size=batch), (count, batch) == (most, task.batch_size)
         crew = workers if whole else 1
         try:
             step, sample = timed(optimizer, smaller, count, seconds / _SLICES, place, crew)
@@ -87,14 +85,14 @@ def _sizes(most: int, batch: int) -> Iterator[tuple[int, int]]:
 
 
 def timed(
-    optimizer: Optimizer, training: Training, lanes: int, seconds: float, place: torch.device, workers: int
+    optimizer: Optimizer, task: Task, lanes: int, seconds: float, place: torch.device, workers: int
 ) -> tuple[float, float]:
     """Seconds of one step and of one evaluated sample of a pack while `workers` train one each."""
 
     def work(seed: int) -> tuple[float, float]:
         devices.prepare_thread(place)
-        splits = made_up(training, place)
-        pack = PackTrainer(optimizer, training, [_CELL] * lanes, seed, splits)
+        splits = made_up(task, place)
+        pack = PackTrainer(optimizer, task, [_CELL] * lanes, seed, splits)
         with current(place):
             step = (_on_host if pack.on_host else _on_device)(pack, seconds)
             began = time.perf_counter()
@@ -113,22 +111,22 @@ def _on_host(pack: PackTrainer, seconds: float) -> float:
     pack.step(x, y, 0)  # buffers are made
     began, steps = time.perf_counter(), 0
     while not steps or time.perf_counter() - began < seconds:
-        pack.step(x, y, steps % pack.training.steps)
+        pack.step(x, y, steps % pack.task.steps)
         steps += 1
     return (time.perf_counter() - began) / steps
 
 
 def _on_device(pack: PackTrainer, seconds: float) -> float:
     """Seconds of a step as a program, recorded where it is in training."""
-    training, x = pack.training, pack.splits.train.x
-    order = torch.arange(len(x), device=x.device).repeat(training.steps_per_epoch)
+    task, x = pack.task, pack.splits.train.x
+    order = torch.arange(len(x), device=x.device).repeat(task.steps_per_epoch)
 
     def advance() -> int:
-        if program.done == training.steps_per_epoch:
+        if program.done == task.steps_per_epoch:
             program.begin(order)
             program.t.zero_()  # the run may be shorter than the time
         before = program.done
-        program.go(training.steps_per_epoch)
+        program.go(task.steps_per_epoch)
         program.total.sum().item()  # waits
         return program.done - before
 
@@ -143,14 +141,14 @@ def _on_device(pack: PackTrainer, seconds: float) -> float:
         pack.program = None  # which knows the pack: together they would keep their memory
 
 
-def made_up(training: Training, place: torch.device) -> Splits:
+def made_up(task: Task, place: torch.device) -> Splits:
     """One batch to train on, and two to evaluate, or as much as is evaluated at a time."""
-    sizes, stream = training.data_set, torch.Generator().manual_seed(0)
+    sizes, stream = task.data_set, torch.Generator().manual_seed(0)
 
     def split(count: int) -> Split:
         x = torch.rand(count, *sizes.shape, generator=stream)  # 0 as whole numbers, the filling of sentences
         x.flatten(1)[:, 0] = 1  # of one word
         return Split(x, torch.randint(sizes.classes, (count,), generator=stream)).to(place, torch.float32)
 
-    evaluated = split(min(EVAL_BATCH, 2 * training.batch_size))
-    return Splits(split(training.batch_size), evaluated, evaluated)
+    evaluated = split(min(EVAL_BATCH, 2 * task.batch_size))
+    return Splits(split(task.batch_size), evaluated, evaluated)

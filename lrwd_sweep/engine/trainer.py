@@ -15,12 +15,12 @@ from lrwd_sweep.engine.diagnostics import Diagnostics
 from lrwd_sweep.engine.graph import begun, current, recorder
 from lrwd_sweep.engine.measures import MEASURES, Joined, losses_of, means, named, summed
 from lrwd_sweep.engine.program import Program
-from lrwd_sweep.lattice import Cell
 from lrwd_sweep.nets import is_by_item, loss_of, network, of_seed
 from lrwd_sweep.optim import DeviceUpdate, TabledUpdate, fastest, make_update, table
-from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.training import Training
-from lrwd_sweep.trial import Status, Trial
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.science.trial import Status, Trial
+from lrwd_sweep.spec.task import Task
 
 ALIGNED = 32  # numbers, so that a GPU reads every row in its widest words
 
@@ -40,22 +40,22 @@ class PackTrainer:
     """
 
     def __init__(
-        self, optimizer: Optimizer, training: Training, cells: Sequence[Cell], seed: int, splits: Splits
+        self, optimizer: Optimizer, task: Task, cells: Sequence[Cell], seed: int, splits: Splits
     ) -> None:
-        self.optimizer, self.training = optimizer, training
+        self.optimizer, self.task = optimizer, task
         self.cells, self.seed, self.splits = list(cells), seed, splits
-        self.timetable = training.timetable
+        self.timetable = task.timetable
         self.curves: dict[str, list[list[float]]] = {}  # name → epoch → lane
         self.snapshots: dict[int, dict[str, list[float]]] = {}  # epoch → name → lane
         self.on_host = splits.train.device.type == "cpu"
-        self.record = recorder(training, splits.train.device)
+        self.record = recorder(task, splits.train.device)
         self.program: Program | None = None
         self._begin()
 
     def _begin(self) -> None:
         """The state before the first step."""
-        training, train, seed, lanes = self.training, self.splits.train, self.seed, len(self.cells)
-        net = of_seed(network(training), generator(seed, "parameters"), train.device)
+        task, train, seed, lanes = self.task, self.splits.train, self.seed, len(self.cells)
+        net = of_seed(network(task), generator(seed, "parameters"), train.device)
         self.arena = Arena.stack(
             net.init(generator(seed, "parameters")),
             lanes,
@@ -63,10 +63,10 @@ class PackTrainer:
             dtype=train.dtype,
             align=1 if train.device.type == "cpu" else ALIGNED,
         )
-        self.lanes = net.lanes(self.arena.named, self.arena.named_grad, training.batch_size)
+        self.lanes = net.lanes(self.arena.named, self.arena.named_grad, task.batch_size)
         self.update = make_update(
             self.optimizer,
-            training,
+            task,
             self.arena.theta,
             self.arena.layout,
             alpha=self.arena.theta.new_tensor([[cell.lr] for cell in self.cells]),
@@ -78,7 +78,7 @@ class PackTrainer:
         streams = 1 if net.stacked else lanes
         self.noise = [generator(seed, "noise", train.device) for _ in range(streams)]
         self.shakes = generator(seed, "augmentation", train.device)
-        self.augment = augmentation(training.augment, self.shakes)
+        self.augment = augmentation(task.augment, self.shakes)
         self.died_at = torch.full((lanes,), -1, device=train.device)  # batch of divergence; −1 while alive
         self.any_died = False
 
@@ -90,7 +90,7 @@ class PackTrainer:
         """Train to the end; one trial per cell, in order. Raises Stopped at a step boundary when asked to."""
         order = generator(self.seed, "data order")
         try:
-            for epoch in range(1, self.training.epochs + 1):
+            for epoch in range(1, self.task.epochs + 1):
                 with current(self.splits.train.device):
                     metrics = self._epoch(epoch, order, should_stop)
                 for name, values in metrics.items():
@@ -108,14 +108,14 @@ class PackTrainer:
         shuffled = torch.randperm(len(self.splits.train), generator=order).to(self.splits.train.device)
         train = self._step_by_step if self.on_host else self._as_program
         total = train(shuffled, epoch, should_stop)
-        trained = self._means(total, self.training.steps_per_epoch * self.training.batch_size)
+        trained = self._means(total, self.task.steps_per_epoch * self.task.batch_size)
         validated = self.evaluate(self.splits.validation)
         return named("train", trained) | named("val", validated)
 
     def _step_by_step(self, shuffled: Tensor, epoch: int, should_stop: Callable[[], bool]) -> Tensor:
         """An epoch in this order (n,); sums (MEASURES, L) of what every lane had."""
-        train, steps = self.splits.train, self.training.steps_per_epoch
-        batches = torch.split(shuffled, self.training.batch_size)
+        train, steps = self.splits.train, self.task.steps_per_epoch
+        batches = torch.split(shuffled, self.task.batch_size)
         total = self._zeros()
         for k, batch in enumerate(batches[:steps]):
             if should_stop():
@@ -130,7 +130,7 @@ class PackTrainer:
         losses, logits = self.lanes.gradient(x, y, self.noise)
         self._freeze_diverged(losses, t)
         eta, n = self.timetable.eta(t), self.timetable.steps_of_cycle(t)
-        measured = (t + 1) % self.training.steps_per_epoch == 0
+        measured = (t + 1) % self.task.steps_per_epoch == 0
         theta = self.diagnostics.before() if measured else None
         self.update.apply(self.arena.theta, self.arena.grad, eta, t + 1, n)
         if measured:
@@ -148,7 +148,7 @@ class PackTrainer:
 
     def _as_program(self, shuffled: Tensor, epoch: int, should_stop: Callable[[], bool]) -> Tensor:
         """The same epoch with nothing asked of the device before its last step, which is measured."""
-        program, last = self.prepared(shuffled), self.training.steps_per_epoch - 1
+        program, last = self.prepared(shuffled), self.task.steps_per_epoch - 1
         while program.done < last:
             if should_stop():
                 raise Stopped
@@ -180,8 +180,8 @@ class PackTrainer:
             self.arena.theta,
             self._zeros(),
             (*self.noise, self.shakes),
-            steps=self.training.steps_per_epoch,
-            batch_size=self.training.batch_size,
+            steps=self.task.steps_per_epoch,
+            batch_size=self.task.batch_size,
         )
 
     def _counted_step(self, update: DeviceUpdate, batch: Tensor, t: Tensor) -> Tensor:  # (B,), (1,)
@@ -204,7 +204,7 @@ class PackTrainer:
         A loss that is no mean over items sees the logits of the whole split at once, and a network whose
         logits depend on their batch all its items.
         """
-        total, whole = self._zeros(), self.training.whole_loss
+        total, whole = self._zeros(), self.task.whole_loss
         network, found = self.lanes.predictor(), Joined(len(split))
         for x, y in split.batches(EVAL_BATCH if self.by_item else len(split)):
             logits = network.predict(x)
@@ -247,9 +247,7 @@ class PackTrainer:
                 trials.append(Trial(cell, self.seed, Status.COMPLETE, metrics, curves, snapshots=snapshots))
             else:
                 where = (
-                    f"step {died_at[lane]} of {self.training.steps}"
-                    if died_at[lane] >= 0
-                    else "the last step"
+                    f"step {died_at[lane]} of {self.task.steps}" if died_at[lane] >= 0 else "the last step"
                 )
                 detail = f"the loss was not finite at {where}"
                 before = {epoch: m for epoch, m in snapshots.items() if all(map(math.isfinite, m.values()))}

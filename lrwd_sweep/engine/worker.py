@@ -13,7 +13,6 @@ from pathlib import Path
 
 import torch
 
-from lrwd_sweep import interpreter, own_code
 from lrwd_sweep.data import Splits, shelf
 from lrwd_sweep.engine import device as devices
 from lrwd_sweep.engine.here import Here, halving
@@ -21,7 +20,9 @@ from lrwd_sweep.engine.messages import IDLE, Failed, Job, Left, Passed, Ready, T
 from lrwd_sweep.engine.trainer import Stopped
 from lrwd_sweep.errors import LrwdError, UsageError
 from lrwd_sweep.nets.own_network import blamed
-from lrwd_sweep.training import Training
+from lrwd_sweep.runner import interpreter
+from lrwd_sweep.spec import own_code
+from lrwd_sweep.spec.task import Task
 
 
 def serve(connection: Connection) -> None:
@@ -41,18 +42,18 @@ class _Answer:
     connection: Connection
 
     def to(self, job: Job) -> Trained | Left | Failed:
-        training, place = job.training, job.device
+        task, place = job.task, job.device
         try:
-            _check_code(training)
+            _check_code(task)
             devices.prepare(place)
-            here = Here(job.optimizer, training, _splits(job.data, place, job.dtype))
-            return Trained(halving(here, job.pack, self._tell, self.connection.poll, place, training.net))
+            here = Here(job.optimizer, task, _splits(job.data, place, job.dtype))
+            return Trained(halving(here, job.pack, self._tell, self.connection.poll, place, task.net))
         except Stopped:
             return Left()
         except LrwdError as error:
             return Failed(UsageError(str(error)))
         except Exception as error:
-            return Failed(blamed(training.net, error) or RuntimeError(traceback.format_exc()))
+            return Failed(blamed(task.net, error) or RuntimeError(traceback.format_exc()))
         finally:
             devices.give_back(place)  # whoever plans the next packs asks how much is free
 
@@ -60,10 +61,10 @@ class _Answer:
         self.connection.send(Passed(epoch, metrics))
 
 
-def _check_code(training: Training) -> None:
+def _check_code(task: Task) -> None:
     """Raise UsageError where somebody's code is not what the training began with; data come in a file."""
-    begun = dict(training.code)  # empty where nobody has noted it
-    for option, name in training.own_code.items():
+    begun = dict(task.code)  # empty where nobody has noted it
+    for option, name in task.own_code.items():
         if option != "--data" and name in begun and own_code.find(option, name).digest != begun[name]:
             raise UsageError(f"{option} {name} has changed since this training began; run the command again")
 

@@ -11,8 +11,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lrwd_sweep import own_code
-from lrwd_sweep.catalog import CROSS_ENTROPY, FLOAT32
 from lrwd_sweep.errors import UsageError, brief, shown
 from lrwd_sweep.nets import own_network
 from lrwd_sweep.nets.cnn import Cnn
@@ -25,7 +23,9 @@ from lrwd_sweep.nets.network import Lanes, Network, Predictor
 from lrwd_sweep.nets.resnet import ResNet
 from lrwd_sweep.nets.shake_shake import ShakeShake
 from lrwd_sweep.nets.wide_resnet import WideResNet
-from lrwd_sweep.training import Training
+from lrwd_sweep.spec import own_code
+from lrwd_sweep.spec.catalog import CROSS_ENTROPY, FLOAT32
+from lrwd_sweep.spec.task import Task
 
 HIDDEN = (128, 128)
 PERCEPTRONS = ("mlp-norm", "mlp")
@@ -63,22 +63,22 @@ __all__ = [
 ]
 
 
-def network(training: Training) -> Network:
+def network(task: Task) -> Network:
     """The network that a training asks for, in the way that its engine names.
 
     Raises UsageError where it cannot be built or trained, UnknownName for a name that is nobody's.
     """
-    sizes, code = training.data_set, training.code
-    if not code and training.own_code:  # nobody has noted it
-        code = tuple((name, own_code.find(option, name).digest) for option, name in training.own_code.items())
+    sizes, code = task.data_set, task.code
+    if not code and task.own_code:  # nobody has noted it
+        code = tuple((name, own_code.find(option, name).digest) for option, name in task.own_code.items())
     return build(
-        training.net,
+        task.net,
         sizes.shape,
         sizes.classes,
-        options=training.net_options,
-        loss=training.loss,
-        engine=training.engine,
-        precision=training.precision,
+        options=task.net_options,
+        loss=task.loss,
+        engine=task.engine,
+        precision=task.precision,
         code=code,
     )
 
@@ -88,32 +88,32 @@ def is_native(name: str, loss: str = CROSS_ENTROPY) -> bool:
     return name in NATIVE and loss == CROSS_ENTROPY
 
 
-def undecayed(training: Training) -> tuple[str, ...]:
+def undecayed(task: Task) -> tuple[str, ...]:
     """The parameters that do not decay; without `decay_all` besides vectors, of which then none does.
 
     Raises UsageError where a pattern names none, or nothing would decay.
     """
-    net, pattern = network(training), training.no_decay
+    net, pattern = network(task), task.no_decay
     spared = {name for name in net.shapes if pattern and re.search(pattern, name)}
     if pattern and not spared:
         raise UsageError(
-            f"--no-decay {shown(pattern)} matches no parameter of {training.net} that trains; they are "
+            f"--no-decay {shown(pattern)} matches no parameter of {task.net} that trains; they are "
             f"{brief(', '.join(net.shapes))}"
         )
-    if not training.decay_all and isinstance(net, ModuleNetwork):
+    if not task.decay_all and isinstance(net, ModuleNetwork):
         spared |= net.norm_and_bias
-    open_ = [name for name, shape in net.shapes.items() if training.decay_all or len(shape) > 1]
+    open_ = [name for name, shape in net.shapes.items() if task.decay_all or len(shape) > 1]
     if spared.issuperset(open_):
         asked = f"--no-decay {shown(pattern)}" if pattern else "--no-decay-norm-bias"
-        raise UsageError(f"{asked} leaves no parameter of {training.net} that decays; leave it out")
+        raise UsageError(f"{asked} leaves no parameter of {task.net} that decays; leave it out")
     return tuple(name for name in open_ if name in spared)
 
 
-def decaying(training: Training) -> dict[str, bool]:
+def decaying(task: Task) -> dict[str, bool]:
     """Every parameter that trains, by name, and whether it decays."""
     return {
-        name: (training.decay_all or len(shape) > 1) and name not in training.undecayed
-        for name, shape in network(training).shapes.items()
+        name: (task.decay_all or len(shape) > 1) and name not in task.undecayed
+        for name, shape in network(task).shapes.items()
     }
 
 

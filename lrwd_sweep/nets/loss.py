@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lrwd_sweep import own_code
-from lrwd_sweep.catalog import CROSS_ENTROPY
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.nets.seeded import seeded
+from lrwd_sweep.spec import own_code
+from lrwd_sweep.spec.catalog import CROSS_ENTROPY
 
 LEAST, MANY = 96, 768  # items that a loss is tried on: few, which show a small weight, and as a split has
 NUMBERS = 1 << 22  # in their logits at most

@@ -9,13 +9,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lrwd_sweep import jit
-from lrwd_sweep.catalog import FLOAT32
 from lrwd_sweep.nets.batch_norm import BatchNorm
 from lrwd_sweep.nets.loss import cross_entropy
 from lrwd_sweep.nets.network import Lanes
 from lrwd_sweep.nets.precision import compute_type
 from lrwd_sweep.nets.products import multiply, relu
+from lrwd_sweep.optim import jit
+from lrwd_sweep.spec.catalog import FLOAT32
 
 LOGIT_SCALE = 2.0  # normalised logits have unit variance; this lets the softmax become confident
 

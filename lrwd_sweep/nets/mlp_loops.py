@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lrwd_sweep.jit import compiled
 from lrwd_sweep.nets.batch_norm import EPS, MOMENTUM  # compiled in, and kept until this file changes
+from lrwd_sweep.optim.jit import compiled
 
 COLUMNS = 48  # inputs predicted at a time: products of such a width with 128 × 128 are OpenBLAS's fastest
 SMALL = 1_000_000  # multiplications in a product, up to which OpenBLAS on AVX-512 copies no matrix first

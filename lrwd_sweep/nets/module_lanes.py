@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lrwd_sweep.catalog import FLOAT32
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.nets.loss import Loss
 from lrwd_sweep.nets.noise import Noisy
 from lrwd_sweep.nets.precision import compute_type, computing
+from lrwd_sweep.spec.catalog import FLOAT32
 
 
 class ModuleLanes:

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lrwd_sweep.catalog import FLOAT32
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.nets.invariance import scale_invariant
 from lrwd_sweep.nets.loss import Loss
@@ -25,6 +24,7 @@ from lrwd_sweep.nets.seeded import seeded
 from lrwd_sweep.nets.tried import Tried, copied, try_out
 from lrwd_sweep.nets.undecayed import norm_and_bias
 from lrwd_sweep.nets.vmap_lanes import VmapLanes
+from lrwd_sweep.spec.catalog import FLOAT32
 
 Make = Callable[[], nn.Module]
 

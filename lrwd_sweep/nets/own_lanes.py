@@ -53,7 +53,7 @@ class OwnLanes(ModuleLanes):
             for grad in self.grads:
                 grad[k].zero_()
             return x.new_tensor(nan), x.new_full((len(x), self.classes), nan)
-        self._check_place(k, training=True)
+        self._check_place(k, task=True)
         missing = arena._version - before < len(self.grads)
         if missing or any(one.grad is not None for one in self.left_out[k].values()):
             self._refuse(k, loss=found[0])
@@ -71,7 +71,7 @@ class OwnLanes(ModuleLanes):
         found = self._unless_diverged(k, lambda: super(OwnLanes, self).evaluated(k, x))
         if found is None:
             return x.new_full((len(x), self.classes), nan)
-        self._check_place(k, training=False)
+        self._check_place(k, task=False)
         return found
 
     def _unless_diverged(self, k: int, work: Callable[[], Found]) -> Found | None:
@@ -86,10 +86,10 @@ class OwnLanes(ModuleLanes):
             self.diverged.add(k)
             return None
 
-    def _check_place(self, k: int, *, training: bool) -> None:
-        if (k, training) in self.in_place:
+    def _check_place(self, k: int, *, task: bool) -> None:
+        if (k, task) in self.in_place:
             return
-        self.in_place.add((k, training))
+        self.in_place.add((k, task))
         lane = self.lanes[k]
         found = dict(lane.named_parameters())
         for name, theta in self.theta.items():

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from lrwd_sweep import own_code
-from lrwd_sweep.catalog import FLOAT32
 from lrwd_sweep.errors import LrwdError, UsageError
 from lrwd_sweep.nets.module_network import ModuleNetwork, Way
 from lrwd_sweep.nets.noise import replace_dropout
+from lrwd_sweep.spec import own_code
+from lrwd_sweep.spec.catalog import FLOAT32
 
 
 def build(name: str, shape: tuple[int, ...], classes: int, options: str, way: Way) -> ModuleNetwork:

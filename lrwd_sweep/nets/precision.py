@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from lrwd_sweep.catalog import BFLOAT16
+from lrwd_sweep.spec.catalog import BFLOAT16
 
 _NORMALISATIONS = (
     functional.batch_norm,

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from lrwd_sweep.catalog import FLOAT32
 from lrwd_sweep.nets.loss import Loss
 from lrwd_sweep.nets.module_lanes import sometimes_trained, untrained
 from lrwd_sweep.nets.noise import Noisy
 from lrwd_sweep.nets.precision import compute_type, computing
+from lrwd_sweep.spec.catalog import FLOAT32
 
 State = Mapping[str, Tensor]
 

@@ -24,8 +24,8 @@ from lrwd_sweep.optim.sgdp import Sgdp
 from lrwd_sweep.optim.step import StepFamily
 from lrwd_sweep.optim.tabled import DeviceUpdate, TabledUpdate
 from lrwd_sweep.optim.update import Update
-from lrwd_sweep.optimizer import Family, Optimizer
-from lrwd_sweep.training import MomentumForm, Training
+from lrwd_sweep.science.optimizer import Family, Optimizer
+from lrwd_sweep.spec.task import MomentumForm, Task
 
 __all__ = [
     "DeviceUpdate",
@@ -41,7 +41,7 @@ __all__ = [
 
 def make_update(
     optimizer: Optimizer,
-    training: Training,
+    task: Task,
     theta: Tensor,  # (L, P)
     layout: Sequence[Segment],
     *,
@@ -49,12 +49,12 @@ def make_update(
     lam: Tensor,  # (L, 1)
 ) -> Update:
     """The update of every lane, with fresh moments."""
-    family, training = optimizer.family, training.of(optimizer)
+    family, task = optimizer.family, task.of(optimizer)
     assert family is not None, "an imported study is never trained"
-    momentum, eps = _known(training.momentum), _known(training.eps)
+    momentum, eps = _known(task.momentum), _known(task.eps)
     matrices = tuple(segment for segment in layout if segment.is_matrix)
     watched = matrices if family.projected else ()
-    decaying = [s for s in (layout if training.decay_all else matrices) if s.name not in training.undecayed]
+    decaying = [s for s in (layout if task.decay_all else matrices) if s.name not in task.undecayed]
     projection = Projection(watched, theta.new_zeros(len(theta), dtype=torch.float64), eps)
     decay = Decay(
         optimizer.rule,
@@ -63,28 +63,28 @@ def make_update(
         tuple(segment.columns if segment in decaying else None for segment in watched),
         gain=1 / (1 - momentum) if family is Family.SGDP else 1.0,
     )
-    steps = _family(family, training, theta, projection)
+    steps = _family(family, task, theta, projection)
     return Update(
         steps,
         decay,
         alpha,
         lam,
-        (_known(training.beta1), _known(training.beta2)),
+        (_known(task.beta1), _known(task.beta2)),
         projection if family.projected else None,
         one_pass(steps, decay, theta),
     )
 
 
-def _family(family: Family, training: Training, theta: Tensor, projection: Projection) -> StepFamily:
+def _family(family: Family, task: Task, theta: Tensor, projection: Projection) -> StepFamily:
     """The family with its hyperparameters and fresh moments."""
-    momentum, eps = _known(training.momentum), _known(training.eps)
-    beta1, beta2 = _known(training.beta1), _known(training.beta2)
+    momentum, eps = _known(task.momentum), _known(task.eps)
+    beta1, beta2 = _known(task.beta1), _known(task.beta2)
     zeros = partial(torch.zeros_like, theta)
     made: StepFamily
     match family:
         case Family.SGD:
-            sgd = Sgd if training.momentum_form is MomentumForm.PAPER else TorchSgd
-            made = sgd(momentum, training.nesterov, zeros())
+            sgd = Sgd if task.momentum_form is MomentumForm.PAPER else TorchSgd
+            made = sgd(momentum, task.nesterov, zeros())
         case Family.ADAM:
             made = Adam(beta1, beta2, eps, zeros(), zeros())
         case Family.AMSGRAD:
@@ -94,9 +94,9 @@ def _family(family: Family, training: Training, theta: Tensor, projection: Proje
         case Family.RMSPROP:
             made = Rmsprop(momentum, beta2, eps, zeros(), zeros() if momentum else None)
         case Family.SGDP:
-            made = Sgdp(momentum, training.nesterov, zeros(), projection)
+            made = Sgdp(momentum, task.nesterov, zeros(), projection)
         case Family.ADAMP:
-            made = Adamp(beta1, beta2, eps, training.nesterov, zeros(), zeros(), projection)
+            made = Adamp(beta1, beta2, eps, task.nesterov, zeros(), zeros(), projection)
     return made
 
 

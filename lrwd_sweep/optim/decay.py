@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lrwd_sweep.decay import WD_RATIO, DecayRule
 from lrwd_sweep.optim.now import Now
+from lrwd_sweep.science.decay import WD_RATIO, DecayRule
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrwd_sweep.decay import WD_RATIO
 from lrwd_sweep.optim.adamp import Adamp
 from lrwd_sweep.optim.decay import Decay
 from lrwd_sweep.optim.fused import Launch
@@ -18,6 +17,7 @@ from lrwd_sweep.optim.projection import DELTA, Projection
 from lrwd_sweep.optim.sgdp import Sgdp
 from lrwd_sweep.optim.tabled import TabledUpdate
 from lrwd_sweep.optim.update import Update
+from lrwd_sweep.science.decay import WD_RATIO
 
 BLOCK = 256  # numbers that a program has at a time: 8 for each thread of its one warp; not tuned on a GPU yet
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from lrwd_sweep.jit import compiled
+from lrwd_sweep.optim.jit import compiled
 
 # All arguments begin with θ (L, P), g (L, P), α (L, 1), the share of the decay (L, 1), whether it is coupled,
 # where runs of columns that decay or do not begin and end, (runs + 1,), whether they do, (runs,), and η_t,

@@ -9,7 +9,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from lrwd_sweep.schedule import Timetable
+from lrwd_sweep.science.schedule import Timetable
 
 Number = float | Tensor  # (), on the device
 

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lrwd_sweep import jit
-from lrwd_sweep.decay import DecayRule
+from lrwd_sweep.optim import jit
 from lrwd_sweep.optim.adamp import Adamp
 from lrwd_sweep.optim.decay import Decay
 from lrwd_sweep.optim.kernel_call import kernel_call
@@ -19,6 +18,7 @@ from lrwd_sweep.optim.layout import runs
 from lrwd_sweep.optim.now import Now
 from lrwd_sweep.optim.sgdp import Sgdp
 from lrwd_sweep.optim.step import StepFamily
+from lrwd_sweep.science.decay import DecayRule
 
 if TYPE_CHECKING:
     from lrwd_sweep.optim.projected_pass import ProjectedPass

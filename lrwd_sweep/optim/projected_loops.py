@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lrwd_sweep.jit import compiled
+from lrwd_sweep.optim.jit import compiled
 
 # The updates' arguments begin with θ (L, P), g (L, P), α (L, 1), what decay leaves of θ, and what where a
 # step was projected, each (L, 1), and `Runs`; then come how many of a lane's tensors were projected, (L,),

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from lrwd_sweep.decay import WD_RATIO
 from lrwd_sweep.optim import projected_loops
 from lrwd_sweep.optim.adamp import Adamp
 from lrwd_sweep.optim.decay import Decay
@@ -18,6 +17,7 @@ from lrwd_sweep.optim.now import Now
 from lrwd_sweep.optim.projected_loops import BLOCK, Runs, Scratch
 from lrwd_sweep.optim.projection import DELTA, Projection
 from lrwd_sweep.optim.sgdp import Sgdp
+from lrwd_sweep.science.decay import WD_RATIO
 
 
 @dataclass(frozen=True, slots=True)

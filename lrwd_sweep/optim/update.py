@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.optim.decay import Decay
 from lrwd_sweep.optim.now import Now
 from lrwd_sweep.optim.one_pass import OnePass
 from lrwd_sweep.optim.projection import Projection
 from lrwd_sweep.optim.step import StepFamily
+from lrwd_sweep.science.decay import DecayRule
 
 if TYPE_CHECKING:
     from lrwd_sweep.optim.projected_pass import ProjectedPass

@@ -7,10 +7,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lrwd_sweep.decay import DecayRule
-from lrwd_sweep.direction import says_higher
+from lrwd_sweep.science.decay import DecayRule
+from lrwd_sweep.science.direction import says_higher
+from lrwd_sweep.science.trial import Direction
 from lrwd_sweep.store.csv_text import is_number, number, shown, some
-from lrwd_sweep.trial import Direction
 
 Columns = Mapping[str, Sequence[str]]  # the texts of every row, by the file's name of the column
 

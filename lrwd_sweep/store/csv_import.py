@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lrwd_sweep.errors import UsageError
-from lrwd_sweep.lattice import Cell, Lattice
+from lrwd_sweep.science.lattice import Cell, Lattice
+from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.store import near_rates
 from lrwd_sweep.store.csv_context import Context, higher_is_said, read_context
 from lrwd_sweep.store.csv_file import (
@@ -23,7 +24,6 @@ from lrwd_sweep.store.csv_file import (
 from lrwd_sweep.store.csv_row import Fields, Row
 from lrwd_sweep.store.csv_text import is_number, number, shown, some
 from lrwd_sweep.store.run_states import RunState, StateColumn, run_state, state_columns
-from lrwd_sweep.trial import Status, Trial
 
 MOST_LANES_PER_ROW = 2  # a lattice that lacks more than half is none; a random search would lack millions
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from lrwd_sweep.lattice import Cell
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.store.csv_file import Fault
 from lrwd_sweep.store.csv_text import number, shown
 from lrwd_sweep.store.run_states import RunState
-from lrwd_sweep.trial import Status, Trial
 
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from lrwd_sweep.lattice import plain_float
+from lrwd_sweep.science.lattice import plain_float
 
 _LONGEST = 60  # characters of a value that is shown
 _MOST = 5  # values that are listed

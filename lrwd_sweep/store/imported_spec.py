@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.errors import UnknownName, UsageError
-from lrwd_sweep.optimizer import NORMALIZED, Family, Optimizer
-from lrwd_sweep.spec import Kind, StudySpec
+from lrwd_sweep.science.decay import DecayRule
+from lrwd_sweep.science.optimizer import NORMALIZED, Family, Optimizer
+from lrwd_sweep.science.trial import Direction
+from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.store.csv_import import Sweep
-from lrwd_sweep.trial import Direction
 
 
 def import_spec(
@@ -43,7 +43,7 @@ def import_spec(
         sweep.lattice,
         sweep.seeds,
         sweep.metric,
-        training=None,
+        task=None,
         direction=direction or stated or Direction.MINIMIZE,
         given_cap=sweep.context.cap if cap is None else cap,
     )

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import groupby, pairwise
 
-from lrwd_sweep.lattice import canonical
+from lrwd_sweep.science.lattice import canonical
 from lrwd_sweep.store.csv_text import some
 
 FLOAT32 = 1e-6  # some float32 steps of 1.2e-7, relative

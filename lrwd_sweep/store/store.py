@@ -11,14 +11,14 @@ from sqlalchemy import Engine, delete
 from sqlalchemy.orm import Session
 
 from lrwd_sweep.errors import SpecMismatch, StoreError, UsageError
-from lrwd_sweep.spec import StudySpec
+from lrwd_sweep.science.trial import Trial
+from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.store import studies, trials
 from lrwd_sweep.store.database import DEFAULT_FILE, IMMEDIATE, explained, open_database
 from lrwd_sweep.store.schema import StudyRow
 from lrwd_sweep.store.studies import Row, StudyRecord
 from lrwd_sweep.store.summary import StudySummary, summary
 from lrwd_sweep.store.trials import Lane
-from lrwd_sweep.trial import Trial
 
 
 def open_store(url: str | None = None, *, write: bool) -> Store:

@@ -12,12 +12,12 @@ from typing import Any
 from sqlalchemy import LargeBinary, cast, select
 from sqlalchemy.orm import Session
 
+from lrwd_sweep import __version__
 from lrwd_sweep.errors import LrwdError, UnknownName, brief
-from lrwd_sweep.spec import Kind, StudySpec
+from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.store import checksums
 from lrwd_sweep.store.checksums import Damaged, Unreadable
 from lrwd_sweep.store.schema import ComparisonRow, StudyRow
-from lrwd_sweep.version import __version__
 
 _INSERT = """
     INSERT INTO studies (name, spec, created, version, lanes, lanes_checksum, checksum)

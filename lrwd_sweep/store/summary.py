@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.orm import Session
 
-from lrwd_sweep.lattice import Cell
-from lrwd_sweep.spec import Kind, StudySpec
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.trial import Status
+from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.store.checksums import Damaged, Unreadable
 from lrwd_sweep.store.studies import Row
 from lrwd_sweep.store.trials import count_outcomes
-from lrwd_sweep.trial import Status
 
 Outcomes = Mapping[Status, int]  # of one cell: how many of its seeds ended so
 

@@ -17,12 +17,12 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from lrwd_sweep.errors import brief
-from lrwd_sweep.lattice import Cell
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.store import checksums
 from lrwd_sweep.store.checksums import Damaged
 from lrwd_sweep.store.schema import CurveRow, TrialRow
 from lrwd_sweep.store.studies import Row, update_study
-from lrwd_sweep.trial import Status, Trial
 
 Lane = tuple[Cell, int]  # what a trial is unique by within its study: cell and seed
 Curves = list[tuple[bytes, bytes]]  # name and values

@@ -6,8 +6,8 @@ from typing import Any
 
 import lrwd_sweep
 from lrwd_sweep import Study
+from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.store import open_store
-from lrwd_sweep.trial import Trial
 
 LR, WEIGHT_DECAY = "2^-7:2^-6", [0.01, 0.1]
 NAME = "digits-mlp-norm-adamw-cosine-2ep-b64"

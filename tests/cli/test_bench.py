@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from lrwd_sweep.bench import bandwidth, machine, overhead, race, scaling
-from lrwd_sweep.catalog import DATA_SETS
 from lrwd_sweep.errors import DeviceError
-from tests.bench import made_up
+from lrwd_sweep.lab.bench import bandwidth, machine, overhead, race, scaling
+from lrwd_sweep.spec.catalog import DATA_SETS
 from tests.cli.conftest import Run
+from tests.lab.bench import made_up
 
 ASKED: dict[str, Any] = {}
 
@@ -63,10 +63,10 @@ def test_a_narrow_terminal_hides_nothing(
 
 def test_the_default_race_is_the_whole_lattice_against_everyone(run: Run) -> None:
     run("bench")
-    entries, training, lattice = ASKED["arguments"]
+    entries, task, lattice = ASKED["arguments"]
     assert len(entries) == 6
     assert (ASKED["lanes"], ASKED["other_lanes"], ASKED["repeats"]) == (3 * len(lattice), 16, 3)
-    assert (training.net, training.data) == ("mlp-norm", "digits")
+    assert (task.net, task.data) == ("mlp-norm", "digits")
 
 
 def test_contenders_network_and_numbers_can_be_chosen(run: Run) -> None:
@@ -75,9 +75,9 @@ def test_contenders_network_and_numbers_can_be_chosen(run: Run) -> None:
         *("--lanes", "5", "--other-lanes", "4", "--repeats", "2"),
     )
     assert done.code == 0
-    entries, training, _ = ASKED["arguments"]
+    entries, task, _ = ASKED["arguments"]
     assert [entry.name for entry in entries] == ["lrwd-sweep", "plain", "vmap"]
-    assert (training.net, training.epochs) == ("cnn-norm", 3)
+    assert (task.net, task.epochs) == ("cnn-norm", 3)
     assert (ASKED["lanes"], ASKED["other_lanes"], ASKED["repeats"]) == (5, 4, 2)
 
 
@@ -87,9 +87,9 @@ def test_task_and_device_can_be_chosen(run: Run) -> None:
         *("--batch-size", "128", "--precision", "bfloat16", "--epochs", "1"),
     )
     assert (done.code, done.err) == (0, "")
-    training = ASKED["arguments"][1]
-    assert (training.data_set, training.steps_per_epoch) == (DATA_SETS["cifar10"], 351)
-    assert (training.net, training.precision, ASKED["device"]) == ("resnet20", "bfloat16", "cpu")
+    task = ASKED["arguments"][1]
+    assert (task.data_set, task.steps_per_epoch) == (DATA_SETS["cifar10"], 351)
+    assert (task.net, task.precision, ASKED["device"]) == ("resnet20", "bfloat16", "cpu")
     said = "made_up:cifar10, resnet20, bfloat16, AdamW, 1 epoch of 351 batches of 128"
     assert said in " ".join(done.out.split())
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from lrwd_sweep.science.trial import Direction
 from lrwd_sweep.store import open_store
-from lrwd_sweep.trial import Direction
 from tests.cli.conftest import ADAMW, STORE, TINY, Run
 from tests.studies import bowl, mirrored, plain, study
 

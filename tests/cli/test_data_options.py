@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from lrwd_sweep import catalog
 from lrwd_sweep.errors import DataError
+from lrwd_sweep.report.view.consoles import console_on
+from lrwd_sweep.report.view.download import Download
+from lrwd_sweep.spec import catalog
 from lrwd_sweep.store import open_store
-from lrwd_sweep.view.consoles import console_on
-from lrwd_sweep.view.download import Download
 from tests.cli.conftest import STORE, Run
 from tests.data.formats import COLOUR, write_cifar10
 from tests.data.test_folder import write_images
@@ -183,7 +183,7 @@ def test_a_download_into_a_pipe_says_when_it_begins_and_ends() -> None:
 
 def test_a_download_on_a_terminal_is_one_line_that_moves(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(100))
-    monkeypatch.setattr("lrwd_sweep.view.download.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("lrwd_sweep.report.view.download.time.monotonic", lambda: next(clock))
     text = _shown(_Terminal(), *STEPS, ("b.gz", 1, 1))
     assert text.split("\n")[0].count("\r") == 3
     assert "50%" in text

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lrwd_sweep.lattice import Cell
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.store import open_store
-from lrwd_sweep.trial import Trial
 from tests.cli.conftest import ADAMW, STORE, TINY, Run
 
 GRID = ("grid", *TINY)

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import typer
 
-from lrwd_sweep.catalog import METRICS, NETWORKS, PRECISIONS
 from lrwd_sweep.cli.app import app
-from lrwd_sweep.schedule import Schedule
+from lrwd_sweep.science.schedule import Schedule
+from lrwd_sweep.spec.catalog import METRICS, NETWORKS, PRECISIONS
 from tests.cli.conftest import Run
 
 ROOT: Any = typer.main.get_command(app)  # the types of its parts are private to Typer

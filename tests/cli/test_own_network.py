@@ -121,9 +121,9 @@ def test_an_interrupted_or_extended_study_goes_on_by_the_engine_it_began_with(ru
     assert run("grid", *OWN, *AXES, "--engine", "vmap").code == 0
     assert run("grid", *OWN, *AXES, "--seeds", "2").code == 0
     with open_store(STORE, write=False) as store:
-        training = store.get_study(NAME).spec.training
-        assert training is not None
-        assert training.engine == "vmap"
+        task = store.get_study(NAME).spec.task
+        assert task is not None
+        assert task.engine == "vmap"
 
 
 def test_every_engine_gives_the_same_study(run: Run) -> None:
@@ -200,9 +200,9 @@ def test_a_study_whose_data_nobody_noted_goes_on_with_those_that_it_finds(run: R
     assert run("report").code == 0
     assert "nothing to train" in run("grid", *OWN, *AXES).err
     with open_store(STORE, write=False) as opened:
-        training = opened.get_study(NAME).spec.training
-        assert training is not None
-        assert training.data_set.digest
+        task = opened.get_study(NAME).spec.task
+        assert task is not None
+        assert task.data_set.digest
 
 
 IMAGES = """
@@ -380,10 +380,10 @@ def test_options_of_the_network_come_from_the_preset(run: Run, project: Path) ->
     assert run("grid", "--preset", "mine.toml", *AXES).code == 0
     with open_store(STORE, write=False) as store:
         (study,) = store.studies()
-        training = store.get_study(study.name).spec.training
-        assert training is not None
+        task = store.get_study(study.name).spec.task
+        assert task is not None
         assert study.name.endswith("-width-3")
-        assert training.net_options == '{"width": 3}'
+        assert task.net_options == '{"width": 3}'
     assert "network's options" in run("report").out
     shown = run("preset", "show", "mine.toml", "--no-estimate")
     assert (shown.code, "(64 train, 32 validation, 0 test)" in shown.out) == (0, True)

@@ -41,8 +41,8 @@ def test_a_study_of_its_own_with_its_precision_in_every_answer(run: Run) -> None
     with open_store(STORE, write=False) as store:
         plain, rounded = store.get_study(ADAMW).spec, store.get_study(NAME).spec
         values = [{trial.cell: trial.metrics for trial in store.trials(name)} for name in (ADAMW, NAME)]
-    assert rounded.training is not None
-    assert rounded.training.precision == "bfloat16"
+    assert rounded.task is not None
+    assert rounded.task.precision == "bfloat16"
     assert plain.differences(rounded) == ["precision: float32, bfloat16"]
     assert values[0].keys() == values[1].keys()
     assert values[0] != values[1]

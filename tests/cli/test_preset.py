@@ -8,8 +8,8 @@ import pytest
 
 from lrwd_sweep.engine.speed import Speed
 from lrwd_sweep.errors import DeviceError
-from lrwd_sweep.lattice import format_axis
-from lrwd_sweep.preset import find_preset, preset_names
+from lrwd_sweep.science.lattice import format_axis
+from lrwd_sweep.spec.preset import find_preset, preset_names
 from tests.cli.conftest import Run
 
 
@@ -31,7 +31,7 @@ def test_show_prints_axes_as_options_and_how_much_there_is_to_train(run: Run) ->
         )
         lanes = len(lattice) * preset.seeds
         axes = [format_axis(axis) for axis in (lattice.lr, lattice.weight_decay)]
-        assert line.split()[1:] == [*axes, f"{lanes:,}", f"{lanes * preset.training.steps:,}"]
+        assert line.split()[1:] == [*axes, f"{lanes:,}", f"{lanes * preset.task.steps:,}"]
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -59,7 +59,7 @@ def test_show_estimates_the_time_unless_told_not_to(run: Run, tmp_path: Path) ->
 
 def test_show_says_when_the_time_is_extrapolated(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     speed = Speed(step=3600.0, sample=0.0, whole=False)
-    monkeypatch.setattr("lrwd_sweep.estimate.measure", lambda *_: speed)
+    monkeypatch.setattr("lrwd_sweep.runner.estimate.measure", lambda *_: speed)
     words = " ".join(run("preset", "show", "fig1").out.split())
     assert "years on this machine as busy as it is now, extrapolated from one network" in words
 
@@ -68,7 +68,7 @@ def test_show_says_why_there_is_no_estimate(run: Run, monkeypatch: pytest.Monkey
     def measure(*_: object) -> Speed:
         raise DeviceError("no room; free some memory")
 
-    monkeypatch.setattr("lrwd_sweep.estimate.measure", measure)
+    monkeypatch.setattr("lrwd_sweep.runner.estimate.measure", measure)
     found = run("preset", "show", "digits")
     assert found.code == 0
     assert "unknown: no room; free some memory" in found.out

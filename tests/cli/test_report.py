@@ -11,8 +11,8 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from tests.cli.conftest import ADAM, ADAMW, STORE, TINY, Run, ended, process
+from tests.report.view.schema import faults
 from tests.studies import Height, bowl, ridge, study
-from tests.view.schema import faults
 
 FORMATS = ["table", "markdown", "json", "csv", "junit", "html"]
 PASSED = (
@@ -37,7 +37,7 @@ def judged(run: Run, tmp_path: Path) -> Path:
 
 
 def import_(run: Run, directory: Path, name: str, height: Height) -> None:
-    from lrwd_sweep.view.csv_table import csv_table
+    from lrwd_sweep.report.view.csv_table import csv_table
 
     (directory / f"{name}.csv").write_text(csv_table([study(height, name)]))
     found = run("study", "import", f"{name}.csv", "--study-name", name, "-o", "adamw", "--metric", "val_loss")

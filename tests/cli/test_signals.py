@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from lrwd_sweep.lattice import Cell
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.store import open_store
-from lrwd_sweep.trial import Trial
 from tests.cli.conftest import STORE, Run, ended
 
 LANES = 32
@@ -75,7 +75,7 @@ def wait_until_reached(started: subprocess.Popen[str], word: str = "reached") ->
 
 
 STORING = """
-from lrwd_sweep import signals
+from lrwd_sweep.runner import signals
 from lrwd_sweep.store import Store
 add = Store.add_trials
 

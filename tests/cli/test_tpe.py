@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lrwd_sweep.lattice import Cell
+from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.store import open_store
 from tests.cli.conftest import ADAMW, STORE, TINY, Run
 

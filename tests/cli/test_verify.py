@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 import torch
 
+from lrwd_sweep.lab.verify.references import REFERENCES
 from lrwd_sweep.optim import Update, make_update
-from lrwd_sweep.verify.references import REFERENCES
 from tests.cli.conftest import Run
 
 
 @pytest.fixture(autouse=True)
 def _few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the long ones, which tests/verify runs."""
-    monkeypatch.setattr("lrwd_sweep.verify.rotation.EQUILIBRIA", ())
-    monkeypatch.setattr("lrwd_sweep.verify.parity.REFERENCES", REFERENCES[:3])
+    monkeypatch.setattr("lrwd_sweep.lab.verify.rotation.EQUILIBRIA", ())
+    monkeypatch.setattr("lrwd_sweep.lab.verify.parity.REFERENCES", REFERENCES[:3])
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def _broken(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*arguments: Any, alpha: torch.Tensor, lam: torch.Tensor) -> Update:
         return make_update(*arguments, alpha=alpha, lam=1.01 * lam)
 
-    monkeypatch.setattr("lrwd_sweep.verify.problem.make_update", broken)
+    monkeypatch.setattr("lrwd_sweep.lab.verify.problem.make_update", broken)
 
 
 def test_it_shows_every_section_and_ends_with_0(run: Run) -> None:
@@ -78,7 +78,7 @@ def test_json_stays_strict_where_an_update_leaves_the_numbers(
     def diverging(*arguments: Any, alpha: torch.Tensor, lam: torch.Tensor) -> Update:
         return make_update(*arguments, alpha=alpha * torch.nan, lam=lam)
 
-    monkeypatch.setattr("lrwd_sweep.verify.problem.make_update", diverging)
+    monkeypatch.setattr("lrwd_sweep.lab.verify.problem.make_update", diverging)
     shown = run("verify", "--device", "cpu", "--json")
     assert shown.code == 1
     document = strict(shown.out)

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from scipy import io  # type: ignore[import-untyped]
 
-from lrwd_sweep.catalog import DataSet
 from lrwd_sweep.data import LOADERS, Files, Splits
+from lrwd_sweep.spec.catalog import DataSet
 
 Array = np.ndarray[Any, Any]
 Images = tuple[Array, Array]  # (n, C, H, W) uint8, and (n,) from 0

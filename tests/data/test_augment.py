@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lrwd_sweep.catalog import AUGMENTATIONS, DataSet
 from lrwd_sweep.data import Pixels, Split, Splits, augmentation
 from lrwd_sweep.data.augment import crop_flip, cutout
 from lrwd_sweep.engine.trainer import PackTrainer, generator
-from lrwd_sweep.lattice import Cell
-from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.training import Training
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.spec.catalog import AUGMENTATIONS, DataSet
+from lrwd_sweep.spec.task import Task
 
 
 def _stream(seed: int = 0) -> torch.Generator:
@@ -112,11 +112,11 @@ def splits() -> Splits:
 def _batches(
     splits: Splits, lanes: int, seed: int, augment: str, patch: pytest.MonkeyPatch
 ) -> tuple[list[Tensor], Callable[[], list[float]]]:
-    training = Training(net="mlp", augment=augment, epochs=2, batch_size=20).changed(
+    task = Task(net="mlp", augment=augment, epochs=2, batch_size=20).changed(
         sizes=DataSet(40, 10, 10, 10, (3, 8, 8))
     )
     trainer = PackTrainer(
-        Optimizer.parse("sgd"), training, [Cell(0.1, 0.01 * k) for k in range(lanes)], seed, splits
+        Optimizer.parse("sgd"), task, [Cell(0.1, 0.01 * k) for k in range(lanes)], seed, splits
     )
     seen: list[Tensor] = []
     step = trainer.step

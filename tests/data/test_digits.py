@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from lrwd_sweep.catalog import DATA_SETS
 from lrwd_sweep.data import LOADERS, digits
 from lrwd_sweep.errors import DataError
+from lrwd_sweep.spec.catalog import DATA_SETS
 
 
 def test_splits_have_the_catalogued_sizes_and_are_disjoint() -> None:

@@ -13,13 +13,13 @@ import pytest
 import torch
 from torchvision.transforms import functional
 
-from lrwd_sweep.catalog import DataSet, find_data_set
 from lrwd_sweep.data import Splits, load
 from lrwd_sweep.errors import DataError, UsageError
-from lrwd_sweep.image_folder import scan
-from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.spec import StudySpec
-from lrwd_sweep.training import Training
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.spec.catalog import DataSet, find_data_set
+from lrwd_sweep.spec.image_folder import scan
+from lrwd_sweep.spec.study import StudySpec
+from lrwd_sweep.spec.task import Task
 from tests.specs import spec
 
 Write = Callable[..., Path]
@@ -184,10 +184,10 @@ def test_a_spec_knows_its_sizes_on_a_machine_without_the_folder(root: Path) -> N
     shutil.rmtree(root)
     again = StudySpec.from_dict(json.loads(json.dumps(mine.to_dict())))
     assert again == mine
-    assert again.training is not None
-    assert again.training.steps_per_epoch == 40 // 16
+    assert again.task is not None
+    assert again.task.steps_per_epoch == 40 // 16
     assert again.default_name == mine.default_name
-    assert again.training.of(Optimizer.parse("sgd")).data_set == again.training.data_set
+    assert again.task.of(Optimizer.parse("sgd")).data_set == again.task.data_set
 
 
 def test_another_content_is_another_study(root: Path) -> None:
@@ -203,4 +203,4 @@ def test_a_default_name_stays_readable(root: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(root.parent)
     name = spec(data="folder:images@16", batch_size=16, augment="crop-flip").default_name
     assert name == "folder-images-16-mlp-norm-adamw-cosine-60ep-b16-crop-flip"
-    assert Training(data="folder:images", batch_size=40).steps_per_epoch == 1
+    assert Task(data="folder:images", batch_size=40).steps_per_epoch == 1

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset, random_split
 
-from lrwd_sweep.catalog import DataSet
 from lrwd_sweep.data import Split, Splits, load
 from lrwd_sweep.data.digest import digest
 from lrwd_sweep.data.own_data import completed
 from lrwd_sweep.errors import DataError, UsageError
-from lrwd_sweep.training import Training
+from lrwd_sweep.spec.catalog import DataSet
+from lrwd_sweep.spec.task import Task
 
 HERE = "tests.data.test_own_data"
 returned: list[Callable[[], Any]] = []  # what `data` calls
@@ -34,9 +34,9 @@ def _read_anew(tmp_path: os.PathLike[str], monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.chdir(tmp_path)  # where data was not loaded before
 
 
-def _completed(make: Callable[[], Any], **options: Any) -> Training:
+def _completed(make: Callable[[], Any], **options: Any) -> Task:
     returned.append(make)
-    return completed(Training(data=f"{HERE}:data", batch_size=4, **options))
+    return completed(Task(data=f"{HERE}:data", batch_size=4, **options))
 
 
 def _pair(count: int = 12, classes: int = 3, *shape: int) -> tuple[Tensor, Tensor]:
@@ -69,9 +69,9 @@ FORMS: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_gives_the_same_tensors(form: str) -> None:
     pairs = [_pair(12), _pair(6), _pair(9)]
-    training = _completed(lambda: [FORMS[form](pair) for pair in pairs])
-    assert training.sizes == DataSet(12, 6, 9, 3, (5,))
-    splits = load(training.data, training.data_set)
+    task = _completed(lambda: [FORMS[form](pair) for pair in pairs])
+    assert task.sizes == DataSet(12, 6, 9, 3, (5,))
+    splits = load(task.data, task.data_set)
     for split, (x, y) in zip((splits.train, splits.validation, splits.test), pairs, strict=True):
         assert torch.equal(split.x, x)
         assert torch.equal(split.y, y)
@@ -86,16 +86,16 @@ def test_every_form_gives_the_same_tensors(form: str) -> None:
     ],
 )
 def test_the_test_split_may_be_missing(splits: Callable[[], Any]) -> None:
-    training = _completed(splits)
-    assert training.data_set.test == 0
-    assert len(load(training.data, training.data_set).test) == 0
+    task = _completed(splits)
+    assert task.data_set.test == 0
+    assert len(load(task.data, task.data_set).test) == 0
 
 
 BYTES = torch.arange(4 * 3 * 8 * 8).reshape(4, 3, 8, 8).to(torch.uint8)
 
 
-def _batch(training: Training, dtype: torch.dtype) -> Tensor:
-    splits = load(training.data, training.data_set, standardize=training.standardize)
+def _batch(task: Task, dtype: torch.dtype) -> Tensor:
+    splits = load(task.data, task.data_set, standardize=task.standardize)
     return splits.train.to(torch.device("cpu"), dtype).batch(torch.arange(4))[0]
 
 
@@ -106,9 +106,9 @@ def _of_bytes() -> Any:
 @pytest.mark.parametrize("asked", [None, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_images_of_bytes_reach_the_network_as_given(dtype: torch.dtype, asked: bool | None) -> None:
-    training = _completed(_of_bytes, standardize=asked)
-    assert training.standardize is False
-    assert torch.equal(_batch(training, dtype), BYTES.to(dtype))
+    task = _completed(_of_bytes, standardize=asked)
+    assert task.standardize is False
+    assert torch.equal(_batch(task, dtype), BYTES.to(dtype))
 
 
 def test_channels_that_come_last_are_not_standardised_row_by_row() -> None:
@@ -119,9 +119,9 @@ def test_channels_that_come_last_are_not_standardised_row_by_row() -> None:
 
 
 def test_images_of_bytes_are_standardised_where_that_is_asked_for() -> None:
-    training = _completed(_of_bytes, standardize=True)
-    assert training.standardize is True
-    batch = _batch(training, torch.float64)
+    task = _completed(_of_bytes, standardize=True)
+    assert task.standardize is True
+    batch = _batch(task, torch.float64)
     assert batch.mean(dim=(0, 2, 3)).abs().max() < 1e-12
     assert batch.std(dim=(0, 2, 3), correction=0).sub(1).abs().max() < 1e-12
 
@@ -160,26 +160,26 @@ def test_to_see_its_sizes_and_to_train_is_one_reading() -> None:
         calls.append(1)
         return _pair(), _pair(6)
 
-    training = _completed(counted)
-    load(training.data, training.data_set)
-    assert completed(training) == training
+    task = _completed(counted)
+    load(task.data, task.data_set)
+    assert completed(task) == task
     assert len(calls) == 1
 
 
 def test_it_is_read_again_where_that_is_asked_for() -> None:
     made = iter([(_pair(), _pair(6)), ((_pair()[0] + 1, _pair()[1]), _pair(6))])
-    training = _completed(lambda: next(made))
-    again = completed(training, anew=True)
-    assert again.data_set.digest != training.data_set.digest
-    assert load(training.data, again.data_set).train.x.sub(_pair()[0]).sub(1).abs().max() < 1e-6
+    task = _completed(lambda: next(made))
+    again = completed(task, anew=True)
+    assert again.data_set.digest != task.data_set.digest
+    assert load(task.data, again.data_set).train.x.sub(_pair()[0]).sub(1).abs().max() < 1e-6
     with pytest.raises(DataError, match=r"gives other data than a moment ago; .* and seed what it draws"):
-        load(training.data, training.data_set)
+        load(task.data, task.data_set)
 
 
 def test_its_digest_is_that_of_every_number_and_its_type() -> None:
     def found(x: Tensor, y: Tensor, *others: tuple[Tensor, Tensor]) -> str:
         returned.append(lambda: ((x, y), *others))
-        return completed(Training(data=f"{HERE}:data", batch_size=4), anew=True).data_set.digest
+        return completed(Task(data=f"{HERE}:data", batch_size=4), anew=True).data_set.digest
 
     x, y = _pair()
     other, label = x.clone(), y.clone()
@@ -218,8 +218,8 @@ def test_tensors_of_any_strides_are_the_data_that_their_numbers_are(x: Any, y: A
     ends = {"train": (0, 6), "validation": (6, 18 - test), "test": (18 - test, 18)}
     if not test:
         del ends["test"]
-    training = _completed(lambda: {name: (x[low:high], y[low:high]) for name, (low, high) in ends.items()})
-    found = load(training.data, training.data_set)
+    task = _completed(lambda: {name: (x[low:high], y[low:high]) for name, (low, high) in ends.items()})
+    found = load(task.data, task.data_set)
     assert len(found.test) == test
     for name, (low, high) in ends.items():
         split = getattr(found, name)
@@ -238,9 +238,9 @@ def test_what_does_not_fit_a_chunk_has_its_part_in_the_digest(monkeypatch: pytes
 
 
 def test_other_sizes_than_expected_are_refused() -> None:
-    training = _completed(lambda: (_pair(), _pair(6)))
+    task = _completed(lambda: (_pair(), _pair(6)))
     with pytest.raises(DataError, match=r"gives other data than a moment ago"):
-        load(training.data, DataSet(13, 6, 0, 3, (5,)))
+        load(task.data, DataSet(13, 6, 0, 3, (5,)))
 
 
 class Random(Items):
@@ -401,4 +401,4 @@ def needing(folder: str) -> Any:
 
 def test_a_function_that_wants_arguments_is_refused() -> None:
     with pytest.raises(UsageError, match=r":needing wants 'folder', which nothing gives; give it a default$"):
-        completed(Training(data=f"{HERE}:needing"))
+        completed(Task(data=f"{HERE}:needing"))

@@ -17,9 +17,9 @@ import torch
 import torchvision
 from scipy import io  # type: ignore[import-untyped]
 
-from lrwd_sweep.catalog import DATA_SETS
 from lrwd_sweep.data import LOADERS, Split
 from lrwd_sweep.errors import DataError
+from lrwd_sweep.spec.catalog import DATA_SETS
 from tests.data.formats import COLOUR, FORMATS, Images, python2_pickle, write_idx
 
 NAMES = list(FORMATS)

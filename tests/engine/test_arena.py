@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.trainer import PackTrainer
-from lrwd_sweep.lattice import Cell
 from lrwd_sweep.nets import build
 from lrwd_sweep.nets.module_lanes import ModuleLanes
 from lrwd_sweep.optim.layout import columns
-from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.training import Training
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.spec.task import Task
 
 CPU = torch.device("cpu")
 NETS = ["cnn", "resnet20", "shake26-2x32d", "torchvision:shufflenet_v2_x0_5"]
@@ -107,11 +107,11 @@ def test_a_module_alone_has_the_same_gradient() -> None:
 def test_columns_that_fill_a_row_up_change_nothing(
     optimizer: str, digits32: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task, cells = Training(epochs=2), [Cell(0.01, 0.01), Cell(0.02, 0.1)]
-    narrow = PackTrainer(Optimizer.parse(optimizer), task, cells, 0, digits32)
+    request, cells = Task(epochs=2), [Cell(0.01, 0.01), Cell(0.02, 0.1)]
+    narrow = PackTrainer(Optimizer.parse(optimizer), request, cells, 0, digits32)
     stack = Arena.stack
     monkeypatch.setattr(Arena, "stack", lambda *given, **options: stack(*given, **options | {"align": 1000}))
-    wide = PackTrainer(Optimizer.parse(optimizer), task, cells, 0, digits32)
+    wide = PackTrainer(Optimizer.parse(optimizer), request, cells, 0, digits32)
     assert wide.arena.theta.shape[1] % 1000 == 0
     assert wide.run() == narrow.run()
     assert wide.arena.theta[:, narrow.arena.theta.shape[1] :].abs().max() == 0

@@ -20,11 +20,11 @@ from lrwd_sweep.engine.pool import Pool
 from lrwd_sweep.engine.speed import made_up
 from lrwd_sweep.errors import DeviceError, UsageError
 from lrwd_sweep.nets.module_lanes import ModuleLanes
-from lrwd_sweep.training import Training
+from lrwd_sweep.spec.task import Task
 
 CPU = torch.device("cpu")
-NET = Training(net="resnet20", batch_size=16)
-CNN = Training(net="cnn", batch_size=16)
+NET = Task(net="resnet20", batch_size=16)
+CNN = Task(net="cnn", batch_size=16)
 
 
 @pytest.fixture(autouse=True)
@@ -41,9 +41,9 @@ def _times(monkeypatch: pytest.MonkeyPatch, loop: float, rival: float) -> list[s
     """Let every step take so long per lane; the engines that are asked."""
     asked: list[str] = []
 
-    def timed(_: object, training: Training, lanes: int, *rest: object) -> tuple[float, float]:
-        asked.append(training.engine)
-        return lanes * (loop if training.engine == "loop" else rival), 1e-6
+    def timed(_: object, task: Task, lanes: int, *rest: object) -> tuple[float, float]:
+        asked.append(task.engine)
+        return lanes * (loop if task.engine == "loop" else rival), 1e-6
 
     monkeypatch.setattr(choice, "timed", timed)
     return asked
@@ -75,9 +75,9 @@ def test_vmap_is_not_chosen_where_bits_depend_on_the_pack(monkeypatch: pytest.Mo
 
 def test_vmap_is_not_chosen_where_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
     _times(monkeypatch, 1e-3, 1e-4)
-    training = Training(net="tests.nets.awkward:AveragedForever", batch_size=16)
-    assert "cannot be vectorised" in obstacle(training, CPU)
-    assert chosen(training, CPU).engine == "loop"
+    task = Task(net="tests.nets.awkward:AveragedForever", batch_size=16)
+    assert "cannot be vectorised" in obstacle(task, CPU)
+    assert chosen(task, CPU).engine == "loop"
 
 
 class OfWholeBatches(nn.Module):
@@ -111,22 +111,22 @@ def not_a_number(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 def test_a_network_that_cannot_be_measured_trains_by_the_loop_and_nothing_is_kept(
     kind: type[nn.Module],
 ) -> None:
-    training = Training(net=f"{__name__}:{kind.__name__}", batch_size=16)
-    assert chosen(training, CPU).engine == "loop"
-    assert ChoiceCache().find(choice._key(training, CPU)) is None
+    task = Task(net=f"{__name__}:{kind.__name__}", batch_size=16)
+    assert chosen(task, CPU).engine == "loop"
+    assert ChoiceCache().find(choice._key(task, CPU)) is None
 
 
 def test_sentences_of_made_up_data_have_a_word() -> None:
-    data = made_up(Training(batch_size=16), CPU)
+    data = made_up(Task(batch_size=16), CPU)
     for split in (data.train, data.validation):
         assert set(split.x.flatten(1).long().sum(1).tolist()) == {1}
 
 
 def test_a_loss_that_is_no_number_is_no_reason_to_vectorise(monkeypatch: pytest.MonkeyPatch) -> None:
     _times(monkeypatch, 1e-3, 1e-4)
-    training = Training(net="mlp", batch_size=16, loss=f"{__name__}:not_a_number")
-    assert "gives NaN on made-up data" in obstacle(training, CPU)
-    assert chosen(training, CPU).engine == "loop"
+    task = Task(net="mlp", batch_size=16, loss=f"{__name__}:not_a_number")
+    assert "gives NaN on made-up data" in obstacle(task, CPU)
+    assert chosen(task, CPU).engine == "loop"
 
 
 def test_vmap_is_not_chosen_where_it_cannot_compute_in_the_precision(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,8 +163,8 @@ def test_a_choice_is_made_again_for_a_helper_that_has_changed(
     for text in ("WIDTH = 5\n", "WIDTH = 6\n", "WIDTH = 5\n"):
         helper.write_text(text)
         timed = _times(monkeypatch, 1e-3, 1e-4)
-        training = completed(Training(net=f"{tmp_path}/net_of_one.py:make", batch_size=16))
-        assert chosen(training, CPU).engine == "vmap"
+        task = completed(Task(net=f"{tmp_path}/net_of_one.py:make", batch_size=16))
+        assert chosen(task, CPU).engine == "vmap"
         asked.append(bool(timed))
     assert asked == [True, True, False]
 
@@ -225,8 +225,8 @@ def test_a_choice_for_want_of_room_is_not_kept(where: str, monkeypatch: pytest.M
 
 def test_perceptrons_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = _times(monkeypatch, 1.0, 1.0)
-    assert chosen(Training(), CPU) == Training()
-    assert chosen(Training(), CPU).engine == "auto"
+    assert chosen(Task(), CPU) == Task()
+    assert chosen(Task(), CPU).engine == "auto"
     assert asked == []
 
 
@@ -259,6 +259,6 @@ def test_lanes_that_see_each_other_are_found_out(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_pool_says_what_it_trains_by() -> None:
-    assert Pool(replace(NET, engine="vmap"), "cpu").training.engine == "vmap"
-    assert Pool(NET, "cpu").training.engine in ("loop", "vmap")
-    assert Pool(Training(), "cpu").training.engine == "auto"
+    assert Pool(replace(NET, engine="vmap"), "cpu").task.engine == "vmap"
+    assert Pool(NET, "cpu").task.engine in ("loop", "vmap")
+    assert Pool(Task(), "cpu").task.engine == "auto"

@@ -20,11 +20,11 @@ from lrwd_sweep.engine.here import Here
 from lrwd_sweep.engine.remote import Remote
 from lrwd_sweep.engine.seat import Seat
 from lrwd_sweep.errors import UsageError
-from lrwd_sweep.lattice import Cell, Lattice
-from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.progress import EpochDone, PackDone
-from lrwd_sweep.training import Training
-from lrwd_sweep.trial import Status, Trial
+from lrwd_sweep.science.lattice import Cell, Lattice
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.science.trial import Status, Trial
+from lrwd_sweep.spec.progress import EpochDone, PackDone
+from lrwd_sweep.spec.task import Task
 from tests.engine import strange
 
 ADAMW = Optimizer.parse("adamw")
@@ -72,7 +72,7 @@ def trained_there(processes: list[int], monkeypatch: pytest.MonkeyPatch) -> list
 
 
 def _pool(net: str = "mlp-norm", epochs: int = 3) -> Pool:
-    pool = Pool(Training(net=net, epochs=epochs, engine="auto" if net == "mlp-norm" else "loop"), "cpu")
+    pool = Pool(Task(net=net, epochs=epochs, engine="auto" if net == "mlp-norm" else "loop"), "cpu")
     pool.places = pool.places[:1] * 2
     return pool
 
@@ -146,7 +146,7 @@ def test_fault_of_a_network_there_is_told_as_one_here(processes: list[int]) -> N
 
 def test_code_that_changed_meanwhile_is_refused_there(trained_there: list[Lane]) -> None:
     pool = _pool("tests.engine.strange:Net")
-    pool.training = replace(pool.training, code=(("tests.engine.strange:Net", "another"),))
+    pool.task = replace(pool.task, code=(("tests.engine.strange:Net", "another"),))
     with pytest.raises(
         UsageError, match=r"--net tests\.engine\.strange:Net has changed since this training began"
     ):
@@ -225,7 +225,7 @@ def elsewhere(processes: list[int]) -> Pool:
 def test_device_elsewhere_has_one_process_however_long_it_takes(
     elsewhere: Pool, processes: list[int]
 ) -> None:
-    elsewhere.training = replace(elsewhere.training, net="mlp-norm")
+    elsewhere.task = replace(elsewhere.task, net="mlp-norm")
     assert len(_trained(elsewhere)) == len(LANES) * len(CELLS)
     assert len(processes) == 1
 
@@ -284,7 +284,7 @@ from tests.engine.test_crew import ADAMW, CELLS, _pool
 from lrwd_sweep.engine.messages import Job
 from lrwd_sweep.engine.remote import Remote
 from lrwd_sweep.engine.seat import Seat
-from lrwd_sweep.progress import Pack
+from lrwd_sweep.spec.progress import Pack
 pool, remote = _pool(epochs=100_000), Remote(torch.device("cpu"))
 job = Job(ADAMW, pool.training, pool.device, pool.splits.train.dtype, pool._shelf, Pack(tuple(CELLS), 0))
 remote.train(job, lambda epoch, _: print(remote.process.pid, flush=True), lambda: False)
@@ -354,7 +354,7 @@ def test_process_that_dies_at_its_start_is_told_of_once(
 ) -> None:
     remote.dismiss_idle()
     dying = [sys.executable, "-c", "raise ImportError('libgomp is missing')"]
-    monkeypatch.setattr("lrwd_sweep.interpreter.command", lambda *_: dying)
+    monkeypatch.setattr("lrwd_sweep.runner.interpreter.command", lambda *_: dying)
     with caplog.at_level("INFO", "lrwd_sweep"):
         assert len(_trained(_pool())) == len(LANES) * len(CELLS)
     told = [record.getMessage() for record in caplog.records if "process" in record.getMessage()]

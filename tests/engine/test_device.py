@@ -33,7 +33,7 @@ def test_products_are_of_one_thread_while_packs_train() -> None:
 
 def test_compiled_loops_take_no_pains_over_subnormal_numbers() -> None:
     """They make high-decay corners ten times slower; torch's switch is the processor's, of the thread."""
-    from lrwd_sweep.jit import compiled
+    from lrwd_sweep.optim.jit import compiled
 
     half = compiled(lambda x: x * np.float32(0.5))
     tiny = np.float32(2.0**-126)  # the smallest that is normal

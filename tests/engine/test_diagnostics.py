@@ -13,11 +13,11 @@ from torch import Tensor
 from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.diagnostics import Diagnostics, angle
 from lrwd_sweep.engine.trainer import PackTrainer
-from lrwd_sweep.lattice import Cell
-from lrwd_sweep.optimizer import Family, Optimizer
-from lrwd_sweep.schedule import Schedule
-from lrwd_sweep.training import Training
-from lrwd_sweep.trial import Status, Trial
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.optimizer import Family, Optimizer
+from lrwd_sweep.science.schedule import Schedule
+from lrwd_sweep.science.trial import Status, Trial
+from lrwd_sweep.spec.task import Task
 
 CELLS = [Cell(0.02, 1e-3), Cell(0.005, 0.02), Cell(0.3, 0.0)]
 ILL = Cell(1e38, 1e-3)  # the loss overflows within a few steps
@@ -62,8 +62,8 @@ def _stepped(trainer: PackTrainer, splits: Splits, steps: int) -> list[tuple[lis
 
 @pytest.mark.parametrize(("name", "power"), [("sgdw", 2), ("sgdp", 2), ("adam", 1), ("adamp", 1)])
 def test_measures_are_those_of_the_epochs_last_update(name: str, power: int, digits64: Splits) -> None:
-    training = Training(epochs=9, schedule=Schedule.COSINE)
-    trainer = PackTrainer(Optimizer.parse(name), training, CELLS, 0, digits64)
+    task = Task(epochs=9, schedule=Schedule.COSINE)
+    trainer = PackTrainer(Optimizer.parse(name), task, CELLS, 0, digits64)
     turned = _stepped(trainer, digits64, 6)
     eta = trainer.timetable.eta(5)
     curves = {found: values[0] for found, values in trainer.diagnostics.curves.items()}
@@ -77,8 +77,8 @@ def test_measures_are_those_of_the_epochs_last_update(name: str, power: int, dig
 
 
 def _trials(name: str, splits: Splits, cells: list[Cell] = CELLS, **options: object) -> list[Trial]:
-    training = Training(**{"epochs": 3, **options})  # type: ignore[arg-type]
-    return PackTrainer(Optimizer.parse(name), training, cells, 0, splits).run()
+    task = Task(**{"epochs": 3, **options})  # type: ignore[arg-type]
+    return PackTrainer(Optimizer.parse(name), task, cells, 0, splits).run()
 
 
 @pytest.mark.parametrize("net", ["mlp-norm", "mlp"])
@@ -125,15 +125,15 @@ def test_a_diverged_lane_has_no_measures_and_its_neighbours_keep_theirs(name: st
 
 
 def test_a_network_without_scale_invariant_tensors_has_none_of_the_measures(digits32: Splits) -> None:
-    trainer = PackTrainer(Optimizer.parse("adamp"), Training(epochs=3), CELLS, 0, digits32)
+    trainer = PackTrainer(Optimizer.parse("adamp"), Task(epochs=3), CELLS, 0, digits32)
     trainer.diagnostics = Diagnostics(trainer.arena, (), trainer.update, Family.ADAMP)
     assert set(trainer.run()[0].curves) & {*NAMES, "projection"} == {"projection"}
 
 
 def test_a_lane_that_diverges_keeps_the_snapshots_before(digits32: Splits) -> None:
-    training = Training(epochs=3, schedule=Schedule.RESTARTS, t_0=1, t_mult=2)
-    expected = PackTrainer(Optimizer.parse("adamw"), training, CELLS, 0, digits32).run()
-    trainer = PackTrainer(Optimizer.parse("adamw"), training, CELLS, 0, digits32)
+    task = Task(epochs=3, schedule=Schedule.RESTARTS, t_0=1, t_mult=2)
+    expected = PackTrainer(Optimizer.parse("adamw"), task, CELLS, 0, digits32).run()
+    trainer = PackTrainer(Optimizer.parse("adamw"), task, CELLS, 0, digits32)
 
     def poison(epoch: int, metrics: dict[str, list[float]]) -> None:
         trainer.arena.theta[0] = torch.nan

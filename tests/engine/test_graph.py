@@ -11,17 +11,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from lrwd_sweep.catalog import DataSet
 from lrwd_sweep.data import Split, Splits
 from lrwd_sweep.engine import graph, program
 from lrwd_sweep.engine.graph import TOLERANCE, Capture
 from lrwd_sweep.engine.program import Program
 from lrwd_sweep.engine.trainer import PackTrainer, Stopped
-from lrwd_sweep.lattice import Cell
-from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.schedule import Schedule
-from lrwd_sweep.training import Training
-from lrwd_sweep.trial import Status
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.science.schedule import Schedule
+from lrwd_sweep.science.trial import Status
+from lrwd_sweep.spec.catalog import DataSet
+from lrwd_sweep.spec.task import Task
 from tests.engine import tape
 
 pytestmark = pytest.mark.usefixtures("without_numba")
@@ -32,13 +32,13 @@ NETS = [("mlp", "auto"), ("mlp-norm", "auto"), ("mlp", "vmap"), ("cnn", "loop")]
 WAYS: dict[str, Capture | None] = {"as written": None, "replayed": tape.record}
 
 
-def _task(**options: object) -> Training:
-    return Training(**{"epochs": 2, "schedule": Schedule.RESTARTS, **options})  # type: ignore[arg-type]
+def _task(**options: object) -> Task:
+    return Task(**{"epochs": 2, "schedule": Schedule.RESTARTS, **options})  # type: ignore[arg-type]
 
 
-def _on_device(name: str, task: Training, splits: Splits, record: Capture | None) -> PackTrainer:
+def _on_device(name: str, request: Task, splits: Splits, record: Capture | None) -> PackTrainer:
     """As it trains where the device is not the host's memory."""
-    trainer = PackTrainer(Optimizer.parse(name), task, CELLS, 0, splits)
+    trainer = PackTrainer(Optimizer.parse(name), request, CELLS, 0, splits)
     trainer.on_host, trainer.record = False, record
     return trainer
 
@@ -56,10 +56,10 @@ def _trained(trainer: PackTrainer) -> tuple[str, bool]:
     return found, all(seen)
 
 
-def _same(name: str, task: Training, splits: Splits, record: Capture | None) -> bool:
+def _same(name: str, request: Task, splits: Splits, record: Capture | None) -> bool:
     """Whether every number is that of the host's steps, and a recording is used if there is one."""
-    host = PackTrainer(Optimizer.parse(name), task, CELLS, 0, splits)
-    device = _on_device(name, task, splits, record)
+    host = PackTrainer(Optimizer.parse(name), request, CELLS, 0, splits)
+    device = _on_device(name, request, splits, record)
     expected, (found, replayed) = repr(host.run()), _trained(device)
     theta, other = (trainer.arena.theta.nan_to_num(0, 0, 0) for trainer in (host, device))
     return expected == found and torch.equal(theta, other) and replayed is (record is not None)
@@ -95,9 +95,9 @@ def test_any_number_of_steps_is_recorded_together(
 
 @pytest.mark.parametrize("batch_size", [200, 400])  # 2 steps and 1
 def test_of_fewer_than_three_steps_none_is_recorded(batch_size: int, digits64: Splits) -> None:
-    task = _task(net="mlp", epochs=6, batch_size=batch_size)
-    trainer = _on_device("sgdw", task, digits64, tape.record)
-    expected = PackTrainer(Optimizer.parse("sgdw"), task, CELLS, 0, digits64).run()
+    request = _task(net="mlp", epochs=6, batch_size=batch_size)
+    trainer = _on_device("sgdw", request, digits64, tape.record)
+    expected = PackTrainer(Optimizer.parse("sgdw"), request, CELLS, 0, digits64).run()
     assert _trained(trainer) == (repr(expected), False)
 
 
@@ -137,8 +137,8 @@ BROKEN: dict[str, Capture] = {
 
 @pytest.mark.parametrize("fault", BROKEN)
 def test_a_recording_that_does_otherwise_is_given_up(fault: str, digits32: Splits) -> None:
-    task = _task(net="mlp", augment="crop-flip", warmup=1)
-    plain, trainer = (_on_device("adamw", task, digits32, way) for way in (None, BROKEN[fault]))
+    request = _task(net="mlp", augment="crop-flip", warmup=1)
+    plain, trainer = (_on_device("adamw", request, digits32, way) for way in (None, BROKEN[fault]))
     assert _trained(trainer) == _trained(plain)
 
 
@@ -159,11 +159,11 @@ def _rounding_otherwise(program: Program) -> Callable[[int], None]:
 
 def test_a_recording_may_round_otherwise_even_where_a_network_makes_much_of_it(digits64: Splits) -> None:
     """In float64, where this machine's own rounding, which such a network multiplies too, does not count."""
-    task = _task(net="resnet20", engine="loop", epochs=1, batch_size=40)
+    request = _task(net="resnet20", engine="loop", epochs=1, batch_size=40)
     cells = [Cell(0.03, 1e-3), Cell(0.1, 1e-3)]
     ends: list[Tensor] = []
     for record in (None, _rounding_otherwise):
-        trainer = PackTrainer(Optimizer.parse("sgdw"), task, cells, 0, digits64)
+        trainer = PackTrainer(Optimizer.parse("sgdw"), request, cells, 0, digits64)
         trainer.on_host, trainer.record = False, record
         start = trainer.arena.theta.clone()
         _, replayed = _trained(trainer)
@@ -217,9 +217,9 @@ def test_a_network_that_needs_the_host_trains_without_a_recording(
     net: str, engine: str, kept: bool, quarters: Splits
 ) -> None:
     sizes = DataSet(train=400, validation=697, test=700, classes=4, shape=(1, 8, 8))
-    task = _task(net=f"tests.nets.awkward:{net}", engine=engine, sizes=sizes)
-    trainer = _on_device("sgd", task, quarters, tape.record)
-    expected = PackTrainer(Optimizer.parse("sgd"), task, CELLS, 0, quarters).run()
+    request = _task(net=f"tests.nets.awkward:{net}", engine=engine, sizes=sizes)
+    trainer = _on_device("sgd", request, quarters, tape.record)
+    expected = PackTrainer(Optimizer.parse("sgd"), request, CELLS, 0, quarters).run()
     assert _trained(trainer) == (repr(expected), kept)
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from lrwd_sweep.catalog import DataSet
 from lrwd_sweep.engine.memory import Phases, alive_bytes, pack_bytes
-from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.training import Training
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.spec.catalog import DataSet
+from lrwd_sweep.spec.task import Task
 from tests.nets import awkward
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
@@ -31,9 +31,9 @@ import torch
 from lrwd_sweep.data import Split, Splits
 from lrwd_sweep.engine import device
 from lrwd_sweep.engine.trainer import PackTrainer
-from lrwd_sweep.lattice import Cell
-from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.training import Training
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.spec.task import Training
 
 def resident(name):  # bytes
     with open("/proc/self/status") as lines:
@@ -61,17 +61,17 @@ print(resident("VmHWM") - before)
 """
 
 
-def _training(net: str, batch_size: int, sizes: DataSet = DIGITS, engine: str = "auto") -> Training:
-    return Training(net=net, batch_size=batch_size, sizes=sizes, engine=engine, epochs=1)
+def _training(net: str, batch_size: int, sizes: DataSet = DIGITS, engine: str = "auto") -> Task:
+    return Task(net=net, batch_size=batch_size, sizes=sizes, engine=engine, epochs=1)
 
 
 RESNET18 = _training("torchvision:resnet18", 64, IMAGES, "loop")
 
 
-def _watched(training: Training, lanes: int, optimizer: Optimizer, heap: str) -> int:
+def _watched(task: Task, lanes: int, optimizer: Optimizer, heap: str) -> int:
     """Bytes that the resident memory of a process grew by at the most while it trained a pack."""
-    task = json.dumps(training.to_dict() | {"engine": training.engine})
-    command = [sys.executable, "-c", WATCHED, task, str(optimizer), str(lanes), heap]
+    request = json.dumps(task.to_dict() | {"engine": task.engine})
+    command = [sys.executable, "-c", WATCHED, request, str(optimizer), str(lanes), heap]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return int(done.stdout)
@@ -97,26 +97,24 @@ class TestPeak:
             pytest.param(_training("shake26-2x32d", 32, IMAGES, "loop"), 4, "adamw", marks=pytest.mark.slow),
         ],
     )
-    def test_of_what_is_alive_is_near_what_was_counted(
-        self, training: Training, lanes: int, optimizer: str
-    ) -> None:
+    def test_of_what_is_alive_is_near_what_was_counted(self, task: Task, lanes: int, optimizer: str) -> None:
         found = Optimizer.parse(optimizer)
-        watched = _watched(training, lanes, found, "exact")
-        assert watched == pytest.approx(alive_bytes(training, lanes, CPU, found), rel=NEAR)
+        watched = _watched(task, lanes, found, "exact")
+        assert watched == pytest.approx(alive_bytes(task, lanes, CPU, found), rel=NEAR)
 
     def test_of_native_lanes_is_near_the_estimate(self) -> None:
-        training = _training("mlp-norm", 64)
-        watched = _watched(training, 256, ADAMW, "kept")
-        assert watched == pytest.approx(pack_bytes(training, 256, CPU, ADAMW), rel=NEAR)
+        task = _training("mlp-norm", 64)
+        watched = _watched(task, 256, ADAMW, "kept")
+        assert watched == pytest.approx(pack_bytes(task, 256, CPU, ADAMW), rel=NEAR)
 
     @pytest.mark.parametrize(
         ("training", "lanes"),
         [(_training("cnn-norm", 64, engine="vmap"), 64), (_training("resnet20", 64, IMAGES, "loop"), 4)],
     )
-    def test_of_modules_is_around_the_estimate(self, training: Training, lanes: int) -> None:
+    def test_of_modules_is_around_the_estimate(self, task: Task, lanes: int) -> None:
         """How far depends on where the system puts the heap: 0.76 to 1.31 times in 40 processes."""
-        watched = _watched(training, lanes, ADAMW, "kept")
-        assert 0.6 < watched / pack_bytes(training, lanes, CPU, ADAMW) < 1.5
+        watched = _watched(task, lanes, ADAMW, "kept")
+        assert 0.6 < watched / pack_bytes(task, lanes, CPU, ADAMW) < 1.5
 
 
 @pytest.mark.parametrize("net", ["mlp-norm", "cnn-norm", "resnet20"])
@@ -130,9 +128,9 @@ def test_every_lane_adds_as_much_as_the_one_before_or_more(net: str, device: tor
 
 def test_a_network_that_refuses_empty_sentences_is_counted_too() -> None:
     sizes = replace(DIGITS, train=16, validation=8, test=8, classes=4)
-    training = Training(net="tests.nets.awkward:OfSentences", engine="loop", batch_size=8, sizes=sizes)
+    task = Task(net="tests.nets.awkward:OfSentences", engine="loop", batch_size=8, sizes=sizes)
     parameters = sum(p.numel() for p in awkward.OfSentences().parameters())
-    assert pack_bytes(training, 2, CPU) > 2 * 4 * 4 * parameters  # with their gradients and moments
+    assert pack_bytes(task, 2, CPU) > 2 * 4 * 4 * parameters  # with their gradients and moments
 
 
 def test_lanes_in_a_loop_share_the_activations_of_one() -> None:
@@ -143,10 +141,8 @@ def test_lanes_in_a_loop_share_the_activations_of_one() -> None:
 
 @pytest.mark.parametrize("rows", [1, 2])
 def test_moments_are_those_of_the_optimizer(rows: int) -> None:
-    training = _training("mlp", 2, replace(DIGITS, validation=1, test=1))  # parameters alone count
-    needs = {
-        name: pack_bytes(training, rows, CPU, Optimizer.parse(name)) for name in ("sgd", "adamw", "amsgrad")
-    }
+    task = _training("mlp", 2, replace(DIGITS, validation=1, test=1))  # parameters alone count
+    needs = {name: pack_bytes(task, rows, CPU, Optimizer.parse(name)) for name in ("sgd", "adamw", "amsgrad")}
     assert needs["amsgrad"] - needs["adamw"] == pytest.approx(needs["adamw"] - needs["sgd"], rel=0.01)
     assert needs["adamw"] > 1.2 * needs["sgd"]
 
@@ -171,10 +167,10 @@ def test_on_a_gpu_tensors_are_those_of_torchs_operators(net: str) -> None:
 
 
 def test_a_recording_keeps_its_room_beside_an_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
-    training = _training("cnn-norm", 40)
-    recorded = pack_bytes(training, 64, CUDA, ADAMW)
-    monkeypatch.setattr("lrwd_sweep.engine.memory.recorder", lambda training, device: None)
-    assert 1.1 < recorded / pack_bytes(training, 64, CUDA, ADAMW) < 1.5
+    task = _training("cnn-norm", 40)
+    recorded = pack_bytes(task, 64, CUDA, ADAMW)
+    monkeypatch.setattr("lrwd_sweep.engine.memory.recorder", lambda task, device: None)
+    assert 1.1 < recorded / pack_bytes(task, 64, CUDA, ADAMW) < 1.5
 
 
 def test_what_cannot_be_gone_through_is_left_to_whoever_trains_it() -> None:

@@ -17,15 +17,15 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from lrwd_sweep.catalog import DataSet
 from lrwd_sweep.data import Split, Splits
 from lrwd_sweep.engine import trainer
 from lrwd_sweep.engine.program import Program
 from lrwd_sweep.engine.trainer import PackTrainer
-from lrwd_sweep.lattice import Cell
 from lrwd_sweep.nets import ModuleNetwork, network
-from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.training import Training
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.spec.catalog import DataSet
+from lrwd_sweep.spec.task import Task
 
 GPU = torch.device("cuda", 0)
 CELLS = [Cell(0.01, 1e-3), Cell(0.002, 0.05)]
@@ -87,22 +87,22 @@ def _split(size: int) -> Split:
 
 
 def _one_epoch(name: str, patch: pytest.MonkeyPatch, **options: object) -> Program:
-    task = Training(**{"epochs": 2, "sizes": SIZES, "batch_size": 16, **options})  # type: ignore[arg-type]
-    net = network(task)
+    request = Task(**{"epochs": 2, "sizes": SIZES, "batch_size": 16, **options})  # type: ignore[arg-type]
+    net = network(request)
     if isinstance(net, ModuleNetwork):  # whose values are drawn on the host
         init, _ = net.init(torch.Generator()), net.scale_invariant
         patch.setattr(net, "init", lambda stream: init)
     with FakeTensorMode(allow_non_fake_inputs=True):
         pack = PackTrainer(
-            Optimizer.parse(name), task, CELLS, 0, Splits(*map(_split, (48, SIZES.validation, SIZES.test)))
+            Optimizer.parse(name), request, CELLS, 0, Splits(*map(_split, (48, SIZES.validation, SIZES.test)))
         )
         assert not pack.on_host
         program = pack._again()
         program.begin(torch.arange(48, device=GPU))
         with _Here(), torch.inference_mode():  # type: ignore[no-untyped-call]
             theta = pack.diagnostics.before()
-            while program.done < task.steps_per_epoch:
-                program.go(task.steps_per_epoch)
+            while program.done < request.steps_per_epoch:
+                program.go(request.steps_per_epoch)
             if theta is not None:
                 pack.diagnostics._turned(theta, 0.5)
             pack.evaluate(pack.splits.validation)

@@ -10,9 +10,9 @@ import torch
 from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.graph import current
 from lrwd_sweep.engine.trainer import PackTrainer
-from lrwd_sweep.lattice import Cell
-from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.training import Training
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.spec.task import Task
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -35,8 +35,8 @@ def no_waiting() -> Iterator[None]:
     torch.cuda.set_sync_debug_mode("default")
 
 
-def _trainer(task: Training, splits: Splits, device: torch.device, name: str = "adamw") -> PackTrainer:
-    return PackTrainer(Optimizer.parse(name), task, CELLS, 0, splits.to(device, splits.train.dtype))
+def _trainer(request: Task, splits: Splits, device: torch.device, name: str = "adamw") -> PackTrainer:
+    return PackTrainer(Optimizer.parse(name), request, CELLS, 0, splits.to(device, splits.train.dtype))
 
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")  # is a prototype, it says
@@ -45,24 +45,24 @@ def _trainer(task: Training, splits: Splits, device: torch.device, name: str = "
 def test_an_epoch_is_replayed_and_waits_for_nobody(
     net: str, engine: str, precision: str, digits32: Splits, no_waiting: None
 ) -> None:
-    task = Training(net=net, engine=engine, precision=precision, batch_size=20, augment="crop-flip")
-    pack, order = _trainer(task, digits32, GPU), torch.arange(400, device=GPU)
+    request = Task(net=net, engine=engine, precision=precision, batch_size=20, augment="crop-flip")
+    pack, order = _trainer(request, digits32, GPU), torch.arange(400, device=GPU)
     with current(GPU):
         program = pack.prepared(order)
         assert program.replay is not None
         torch.cuda.set_sync_debug_mode("error")
-        while program.done < task.steps_per_epoch:
-            program.go(task.steps_per_epoch)
+        while program.done < request.steps_per_epoch:
+            program.go(request.steps_per_epoch)
         torch.cuda.set_sync_debug_mode("default")
         assert bool(program.theta.isfinite().all())
-        assert int(program.t) == task.steps_per_epoch
+        assert int(program.t) == request.steps_per_epoch
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "amsgradw", "adagradw", "rmspropw", "sgdp", "adamp"])
 @pytest.mark.parametrize(("net", "engine"), [("mlp-norm", "native"), ("cnn-norm", "native"), ("cnn", "loop")])
 def test_a_lane_is_that_of_the_cpu(net: str, engine: str, name: str, digits64: Splits) -> None:
-    task = Training(net=net, engine=engine, epochs=2)
-    here, there = (_trainer(task, digits64, device, name).run() for device in (torch.device("cpu"), GPU))
+    request = Task(net=net, engine=engine, epochs=2)
+    here, there = (_trainer(request, digits64, device, name).run() for device in (torch.device("cpu"), GPU))
     for one, other in zip(here, there, strict=True):
         for metric, value in one.metrics.items():
             assert other.metrics[metric] == pytest.approx(value, rel=1e-6)

@@ -10,22 +10,22 @@ import pytest
 import torch
 
 import lrwd_sweep
-from lrwd_sweep.catalog import DataSet
 from lrwd_sweep.engine import Pool, packing
 from lrwd_sweep.engine.memory import pack_bytes
 from lrwd_sweep.engine.packing import lanes_that_fit
 from lrwd_sweep.errors import DeviceError, UsageError
-from lrwd_sweep.lattice import Cell
-from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.training import Training
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.spec.catalog import DataSet
+from lrwd_sweep.spec.task import Task
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 CIFAR = DataSet(train=45_000, validation=5_000, test=10_000, classes=10, shape=(3, 32, 32))
 ADAMW, SGD = Optimizer.parse("adamw"), Optimizer.parse("sgd")
 
 
-def _training(net: str, batch_size: int = 128) -> Training:
-    return Training(net=net, batch_size=batch_size, sizes=CIFAR)
+def _training(net: str, batch_size: int = 128) -> Task:
+    return Task(net=net, batch_size=batch_size, sizes=CIFAR)
 
 
 def _fit(
@@ -69,8 +69,8 @@ def test_lanes_in_a_loop_stay_few(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_lanes_of_one_program_are_as_many_as_the_cache_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packing, "free_bytes", lambda _: 1 << 40)
     fit = partial(lanes_that_fit, device=CPU, workers=2, max_lanes=None, optimizer=ADAMW)
-    assert fit(Training()) == packing.CPU_LANES
-    convolutional = Training(net="cnn-norm", engine="native")
+    assert fit(Task()) == packing.CPU_LANES
+    convolutional = Task(net="cnn-norm", engine="native")
     lanes = fit(replace(convolutional, batch_size=16))
     assert packing.FEW < lanes < packing.CPU_LANES
     assert pack_bytes(replace(convolutional, batch_size=16), lanes, CPU, ADAMW) <= packing.CPU_BYTES
@@ -80,7 +80,7 @@ def test_lanes_of_one_program_are_as_many_as_the_cache_holds(monkeypatch: pytest
 @pytest.mark.parametrize("net", ["torchvision:resnet81", "torchvision:squeezenet1_1"])
 def test_pool_refuses_a_network_before_there_is_anything_to_train(net: str) -> None:
     with pytest.raises(UsageError):
-        Pool(Training(net=net), "cpu")
+        Pool(Task(net=net), "cpu")
 
 
 def test_no_room_for_one_lane_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,16 +95,16 @@ def test_no_room_for_one_lane_is_one_line(monkeypatch: pytest.MonkeyPatch) -> No
 def test_no_more_cores_train_than_have_room_for_a_lane(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("lrwd_sweep.host.cores", lambda: 8)
-    needed = pack_bytes(Training(epochs=1), 1, CPU) / packing.MEMORY_SHARE
+    monkeypatch.setattr("lrwd_sweep.engine.host.cores", lambda: 8)
+    needed = pack_bytes(Task(epochs=1), 1, CPU) / packing.MEMORY_SHARE
     for room, seats in ((0.9 * 8, 7), (3.5, 3), (1.1, 1), (100, 8)):
         free = int(room * needed)
         monkeypatch.setattr(packing, "free_bytes", lambda _, free=free: free)
-        pool = Pool(Training(epochs=1), "cpu")
+        pool = Pool(Task(epochs=1), "cpu")
         assert len(pool.seats_for()) == seats
         packs = pool.plan({0: [Cell(1 + k, 1) for k in range(100)]})
         assert (len(pool.seats), len(pool.places)) == (seats, 8)
-        assert seats * pack_bytes(Training(epochs=1), len(packs[0].cells), CPU) < free
+        assert seats * pack_bytes(Task(epochs=1), len(packs[0].cells), CPU) < free
     monkeypatch.setattr(packing, "free_bytes", lambda _: int(1.1 * needed))
     storage = tmp_path / "a.db"
     found = lrwd_sweep.sweep(lr="2^-7:2^-6", weight_decay="0.01,0.1", seeds=1, epochs=1, storage=storage)
@@ -118,7 +118,7 @@ def test_a_place_without_room_is_left_out(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("lrwd_sweep.engine.device.places", lambda _: places)
     free = [1000, 1 << 40, 1 << 40]
     monkeypatch.setattr(packing, "free_bytes", lambda place: free[place.index])
-    pool = Pool(Training(epochs=1), "cpu")
+    pool = Pool(Task(epochs=1), "cpu")
     assert pool.device == places[1]
     assert pool.seats_for() == places[1:]
     free[:] = 1 << 40, 1 << 40, 1000
@@ -127,4 +127,4 @@ def test_a_place_without_room_is_left_out(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(DeviceError, match="free some memory"):
         pool.plan({0: [Cell(1, 1)]})
     with pytest.raises(DeviceError, match=r"^cpu:0 has 0 MiB free"):
-        Pool(Training(epochs=1), "cpu")
+        Pool(Task(epochs=1), "cpu")

@@ -17,11 +17,11 @@ from lrwd_sweep.engine.memory import pack_bytes
 from lrwd_sweep.engine.packing import lanes_that_fit, plan
 from lrwd_sweep.engine.trainer import OnEpoch, PackTrainer
 from lrwd_sweep.errors import DeviceError, UnknownName
-from lrwd_sweep.lattice import Cell, Lattice
-from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.progress import EpochDone, PackDone
-from lrwd_sweep.training import Training
-from lrwd_sweep.trial import Status, Trial
+from lrwd_sweep.science.lattice import Cell, Lattice
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.science.trial import Status, Trial
+from lrwd_sweep.spec.progress import EpochDone, PackDone
+from lrwd_sweep.spec.task import Task
 
 ADAMW = Optimizer.parse("adamw")
 CELLS = list(Lattice((0.01, 0.02, 0.04), (0.001, 0.01)).cells())
@@ -61,34 +61,34 @@ def test_no_worker_waits_for_another_that_has_a_whole_pack_to_do(cells: int, mos
 
 
 def test_packs_never_exceed_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    training = Training()
+    task = Task()
     for lanes in (1, 3, 12):
-        free = int(2 * pack_bytes(training, lanes, CPU) / packing.MEMORY_SHARE) + 100
+        free = int(2 * pack_bytes(task, lanes, CPU) / packing.MEMORY_SHARE) + 100
         monkeypatch.setattr(packing, "free_bytes", lambda _, free=free: free)
-        assert lanes_that_fit(training, device=CPU, workers=2, max_lanes=None) == lanes
+        assert lanes_that_fit(task, device=CPU, workers=2, max_lanes=None) == lanes
     monkeypatch.setattr(packing, "free_bytes", lambda _: 1000)
     with pytest.raises(DeviceError, match="free some memory"):
-        lanes_that_fit(training, device=CPU, workers=2, max_lanes=None)
+        lanes_that_fit(task, device=CPU, workers=2, max_lanes=None)
 
 
 def test_memory_model_covers_what_a_pack_allocates(digits32: Splits) -> None:
     # The parameters, gradients and moments alone are a lower bound that can be counted.
-    training = Training()
-    trainer = PackTrainer(ADAMW, training, CELLS, 0, digits32)
+    task = Task()
+    trainer = PackTrainer(ADAMW, task, CELLS, 0, digits32)
     held = [trainer.arena.theta, trainer.arena.grad, *trainer.update.family.moments()]
     counted = sum(tensor.numel() * tensor.element_size() for tensor in held)
-    assert counted < pack_bytes(training, len(CELLS), CPU) < 3 * counted
+    assert counted < pack_bytes(task, len(CELLS), CPU) < 3 * counted
 
 
 def test_max_lanes_bounds_the_packs_and_changes_no_result() -> None:
-    pool = Pool(Training(epochs=2), "cpu")
+    pool = Pool(Task(epochs=2), "cpu")
     todo = {0: CELLS, 1: CELLS}
     assert max(len(pack.cells) for pack in pool.plan(todo, max_lanes=2)) == 2
     assert _by_lane(_trials(pool, todo, max_lanes=2)) == _by_lane(_trials(pool, todo))
 
 
 def test_events_come_to_the_calling_thread_in_order() -> None:
-    pool = Pool(Training(epochs=3), "cpu")
+    pool = Pool(Task(epochs=3), "cpu")
     packs = pool.plan({0: CELLS})
     seen: dict[object, list[int]] = {}
     for event in pool.train(ADAMW, packs):
@@ -102,7 +102,7 @@ def test_events_come_to_the_calling_thread_in_order() -> None:
 
 
 def test_stop_keeps_what_was_yielded_and_ends_every_thread() -> None:
-    pool = Pool(Training(epochs=40), "cpu")
+    pool = Pool(Task(epochs=40), "cpu")
     packs = pool.plan(dict.fromkeys(range(6), CELLS), max_lanes=3)
     done: list[PackDone] = []
     events = pool.train(ADAMW, packs, lambda: bool(done))
@@ -124,14 +124,14 @@ def _out_of_memory_above(lanes: int) -> Callable[..., list[Trial]]:
 
 
 def test_pack_without_room_is_halved_and_gives_the_same_results(monkeypatch: pytest.MonkeyPatch) -> None:
-    pool = Pool(Training(epochs=2), "cpu")
+    pool = Pool(Task(epochs=2), "cpu")
     whole = _trials(pool, {0: CELLS})
     monkeypatch.setattr(PackTrainer, "run", _out_of_memory_above(1))
     assert _by_lane(_trials(pool, {0: CELLS})) == _by_lane(whole)
 
 
 def test_lane_without_room_fails_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    pool = Pool(Training(epochs=2), "cpu")
+    pool = Pool(Task(epochs=2), "cpu")
     monkeypatch.setattr(PackTrainer, "run", _out_of_memory_above(0))
     trials = _trials(pool, {0: CELLS})
     assert {trial.status for trial in trials} == {Status.FAILED}
@@ -144,7 +144,7 @@ def test_fault_in_a_thread_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(PackTrainer, "run", broken)
     with pytest.raises(RuntimeError, match="a shape is wrong"):
-        _trials(Pool(Training(epochs=2), "cpu"), {0: CELLS})
+        _trials(Pool(Task(epochs=2), "cpu"), {0: CELLS})
 
 
 def test_device_names_are_checked() -> None:
@@ -158,6 +158,6 @@ def test_device_names_are_checked() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_follows_the_cpu() -> None:
-    on = {name: _by_lane(_trials(Pool(Training(epochs=2), name), {0: CELLS})) for name in ("cpu", "cuda")}
+    on = {name: _by_lane(_trials(Pool(Task(epochs=2), name), {0: CELLS})) for name in ("cpu", "cuda")}
     for lane, trial in on["cpu"].items():
         assert on["cuda"][lane].metrics["val_loss"] == pytest.approx(trial.metrics["val_loss"], rel=1e-3)

@@ -16,8 +16,8 @@ from lrwd_sweep.engine.program import Program
 from lrwd_sweep.engine.speed import Speed, _sizes, measure, timed
 from lrwd_sweep.engine.trainer import PackTrainer
 from lrwd_sweep.errors import DeviceError
-from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.training import Training
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.spec.task import Task
 from tests.engine import tape
 
 
@@ -32,7 +32,7 @@ def test_trials_grow_up_to_the_pack_that_would_train(most: int, batch: int) -> N
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgdp"])
 def test_whole_packs_are_measured_where_they_are_small(optimizer: str) -> None:
-    smallest = Training(batch_size=2)  # nothing is smaller, however little time there is
+    smallest = Task(batch_size=2)  # nothing is smaller, however little time there is
     speed = measure(Optimizer.parse(optimizer), smallest, lanes=1, seconds=0.0, device="cpu")
     assert speed.whole
     assert speed.step > 0
@@ -41,7 +41,7 @@ def test_whole_packs_are_measured_where_they_are_small(optimizer: str) -> None:
 
 @pytest.mark.parametrize("net", ["mlp-norm", "cnn-norm"])
 def test_without_time_one_network_on_a_few_samples_has_to_do(net: str) -> None:
-    cifar = Training(net=net, data="cifar10", augment="crop-flip")  # its files need not be there
+    cifar = Task(net=net, data="cifar10", augment="crop-flip")  # its files need not be there
     speed = measure(Optimizer.parse("adam"), cifar, lanes=100, seconds=0.0, device="cpu")
     assert not speed.whole
     assert speed.step > 0
@@ -49,25 +49,25 @@ def test_without_time_one_network_on_a_few_samples_has_to_do(net: str) -> None:
 
 def test_a_lane_costs_its_steps_and_its_evaluations() -> None:
     speed = Speed(step=1.0, sample=0.001, whole=True)
-    assert speed.seconds(Training(epochs=60)) == pytest.approx(60 * 6 + 0.001 * (60 * 697 + 700))
-    restarted = Training(epochs=60, schedule="restarts", t_0=4)  # type: ignore[arg-type]
+    assert speed.seconds(Task(epochs=60)) == pytest.approx(60 * 6 + 0.001 * (60 * 697 + 700))
+    restarted = Task(epochs=60, schedule="restarts", t_0=4)  # type: ignore[arg-type]
     assert speed.seconds(restarted) == pytest.approx(60 * 6 + 0.001 * (60 * 697 + 4 * 700))
 
 
 def test_no_room_is_said_before_anything_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lrwd_sweep.engine.packing.free_bytes", lambda device: 0)
     with pytest.raises(DeviceError, match="free some memory"):
-        measure(Optimizer.parse("adam"), Training(), lanes=1, seconds=0.0, device="cpu")
+        measure(Optimizer.parse("adam"), Task(), lanes=1, seconds=0.0, device="cpu")
 
 
 def test_what_was_measured_stands_when_the_room_for_more_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    def timed(optimizer: Optimizer, training: Training, lanes: int, *_: object) -> tuple[float, float]:
-        if lanes * training.batch_size > 2:
+    def timed(optimizer: Optimizer, task: Task, lanes: int, *_: object) -> tuple[float, float]:
+        if lanes * task.batch_size > 2:
             raise MemoryError
         return 1e-6, 1e-9
 
     monkeypatch.setattr("lrwd_sweep.engine.speed.timed", timed)
-    speed = measure(Optimizer.parse("adam"), Training(), lanes=100, seconds=600.0, device="cpu")
+    speed = measure(Optimizer.parse("adam"), Task(), lanes=100, seconds=600.0, device="cpu")
     assert not speed.whole
 
 
@@ -91,10 +91,10 @@ def test_on_a_device_what_trains_is_timed(
             return program
 
     monkeypatch.setattr("lrwd_sweep.engine.speed.PackTrainer", OnDevice)
-    training = Training(epochs=1, batch_size=batch_size)  # fewer steps than are timed
+    task = Task(epochs=1, batch_size=batch_size)  # fewer steps than are timed
     gc.disable()
     try:
-        step, sample = timed(Optimizer.parse("adamw"), training, 2, 0.05, torch.device("cpu"), 1)
+        step, sample = timed(Optimizer.parse("adamw"), task, 2, 0.05, torch.device("cpu"), 1)
         assert step > 0
         assert sample > 0
         assert replayed == [recorded]

@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lrwd_sweep.catalog import DataSet
 from lrwd_sweep.data import Split, Splits, load
 from lrwd_sweep.data.own_data import completed
 from lrwd_sweep.engine import packing
@@ -19,9 +18,10 @@ from lrwd_sweep.engine.memory import alive_bytes
 from lrwd_sweep.engine.packing import lanes_that_fit
 from lrwd_sweep.engine.trainer import PackTrainer
 from lrwd_sweep.errors import DeviceError
-from lrwd_sweep.lattice import Cell
-from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.training import Training
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.spec.catalog import DataSet
+from lrwd_sweep.spec.task import Task
 from tests.data.test_folder import write_images
 from tests.nets import losses
 from tests.specs import spec
@@ -31,9 +31,9 @@ CPU = torch.device("cpu")
 ADAMW = Optimizer.parse("adamw")
 
 
-def _training(loss: str = "weighted", **options: object) -> Training:
+def _training(loss: str = "weighted", **options: object) -> Task:
     options = {"net": "mlp", "epochs": 1, "loss": f"{losses.ITEMS}:{loss}", **options}
-    return completed(Training(**options))  # type: ignore[arg-type]
+    return completed(Task(**options))  # type: ignore[arg-type]
 
 
 def _by_class(split: Split) -> Split:
@@ -44,12 +44,12 @@ def _by_class(split: Split) -> Split:
 @pytest.mark.parametrize("engine", ["loop", "vmap"])
 @pytest.mark.parametrize("loss", ["weighted", "total", "hardest", "ranking", "dice"])
 def test_the_order_of_a_split_makes_no_difference(loss: str, engine: str) -> None:
-    training = _training(loss, engine=engine)
-    splits = load(training.data, training.data_set).to(CPU, torch.float32)
+    task = _training(loss, engine=engine)
+    splits = load(task.data, task.data_set).to(CPU, torch.float32)
     sorted_ = Splits(splits.train, _by_class(splits.validation), _by_class(splits.test))
     metrics = []
     for found in (splits, sorted_):
-        pack = PackTrainer(ADAMW, training, CELLS, 0, found)
+        pack = PackTrainer(ADAMW, task, CELLS, 0, found)
         metrics.append([trial.metrics for trial in pack.run()])
         logits = pack.lanes.predictor().predict(found.validation.x)
         for lane, trial in zip(logits, metrics[-1], strict=True):
@@ -63,9 +63,9 @@ def test_an_image_folder_which_lies_by_class_is_scored_at_once(tmp_path: Path) -
     for k, name in enumerate(("cat", "dog")):
         write_images(tmp_path / "train" / name, 6, side=8, seed=k)
         write_images(tmp_path / "val" / name, (270, 30)[k], side=8, seed=2 + k)
-    training = _training(data=f"folder:{tmp_path}@8", batch_size=4)
-    splits = load(training.data, training.data_set).to(CPU, torch.float32)
-    pack = PackTrainer(ADAMW, training, CELLS, 0, splits)
+    task = _training(data=f"folder:{tmp_path}@8", batch_size=4)
+    splits = load(task.data, task.data_set).to(CPU, torch.float32)
+    pack = PackTrainer(ADAMW, task, CELLS, 0, splits)
     (trial, _) = pack.run()
     x, y = next(splits.validation.batches(300))
     logits = pack.lanes.predictor().predict(x)[0].t()
@@ -94,12 +94,12 @@ class OfItsBatch(nn.Module):
 
 @pytest.mark.parametrize("engine", ["loop", "vmap"])
 def test_a_network_that_looks_at_its_batch_sees_the_whole_split(engine: str) -> None:
-    training = completed(Training(net=f"{__name__}:OfItsBatch", epochs=1, engine=engine))
-    assert training.whole_loss
-    splits = load(training.data, training.data_set).to(CPU, torch.float32)
+    task = completed(Task(net=f"{__name__}:OfItsBatch", epochs=1, engine=engine))
+    assert task.whole_loss
+    splits = load(task.data, task.data_set).to(CPU, torch.float32)
     sorted_ = Splits(splits.train, _by_class(splits.validation), _by_class(splits.test))
     one, other = (
-        [trial.metrics for trial in PackTrainer(ADAMW, training, CELLS, 0, found).run()]
+        [trial.metrics for trial in PackTrainer(ADAMW, task, CELLS, 0, found).run()]
         for found in (splits, sorted_)
     )
     for mine, theirs in zip(one, other, strict=True):
@@ -111,23 +111,23 @@ def test_a_network_without_room_for_the_split_is_refused_with_the_way_out(
 ) -> None:
     monkeypatch.setattr(packing, "free_bytes", lambda _: 1 << 28)
     sizes = DataSet(400, 900_000, 0, 10, (1, 8, 8))
-    training = completed(replace(Training(net=f"{__name__}:OfItsBatch", engine="loop"), sizes=sizes))
+    task = completed(replace(Task(net=f"{__name__}:OfItsBatch", engine="loop"), sizes=sizes))
     with pytest.raises(DeviceError, match=r"depend on its batch, so that 900000 are scored at once: free"):
-        lanes_that_fit(training, device=CPU, workers=1, max_lanes=None, optimizer=ADAMW)
+        lanes_that_fit(task, device=CPU, workers=1, max_lanes=None, optimizer=ADAMW)
 
 
 def test_only_losses_that_need_it_are_scored_at_once() -> None:
     assert not _training("smooth").whole_loss
     assert _training("weighted").whole_loss
-    small = replace(Training(), loss=f"{losses.ITEMS}:weighted", sizes=DataSet(400, 256, 256, 10, (1, 8, 8)))
+    small = replace(Task(), loss=f"{losses.ITEMS}:weighted", sizes=DataSet(400, 256, 256, 10, (1, 8, 8)))
     assert not completed(small).whole_loss
     assert not _training("weighted").changed(loss="cross-entropy").whole_loss
 
 
 def test_a_study_whose_batches_were_averaged_is_another_one() -> None:
-    training = _training("weighted")
-    now = replace(spec(), training=training)
-    before = replace(spec(), training=replace(training, whole_loss=False))
+    task = _training("weighted")
+    now = replace(spec(), task=task)
+    before = replace(spec(), task=replace(task, whole_loss=False))
     assert before.differences(now) == [
         "val_loss and test_loss: averaged over batches, the loss of all items at once"
     ]
@@ -151,18 +151,18 @@ def test_a_split_too_large_to_be_scored_at_once_is_refused_with_the_way_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(packing, "free_bytes", lambda _: 1 << 30)
-    training = _training("ranking", sizes=DataSet(400, 50_000, 0, 10, (1, 8, 8)))
+    task = _training("ranking", sizes=DataSet(400, 50_000, 0, 10, (1, 8, 8)))
     with pytest.raises(DeviceError, match=r"is no mean over items, so that 50000 are scored at once: free"):
-        lanes_that_fit(training, device=CPU, workers=1, max_lanes=None, optimizer=ADAMW)
+        lanes_that_fit(task, device=CPU, workers=1, max_lanes=None, optimizer=ADAMW)
 
 
 def test_a_loss_without_room_for_the_split_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(logits: Tensor, y: Tensor) -> Tensor:
         raise torch.OutOfMemoryError if len(y) > 256 else ValueError
 
-    training = _training("weighted", net="mlp")
-    splits = load(training.data, training.data_set).to(CPU, torch.float32)
-    pack = PackTrainer(ADAMW, training, CELLS, 0, splits)
+    task = _training("weighted", net="mlp")
+    splits = load(task.data, task.data_set).to(CPU, torch.float32)
+    pack = PackTrainer(ADAMW, task, CELLS, 0, splits)
     monkeypatch.setattr(losses, "weighted", full)
     pack.loss = replace(pack.loss, thing=full)  # type: ignore[type-var]
     with pytest.raises(torch.OutOfMemoryError):

@@ -7,16 +7,16 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from lrwd_sweep.catalog import DataSet
 from lrwd_sweep.data import Split, Splits
-from lrwd_sweep.training import Training
+from lrwd_sweep.spec.catalog import DataSet
+from lrwd_sweep.spec.task import Task
 
 SIZES = DataSet(train=48, validation=20, test=20, classes=4, shape=(1, 8, 8))
 
 
-def training(net: str, epochs: int = 2, **options: object) -> Training:
+def task(net: str, epochs: int = 2, **options: object) -> Task:
     """Three steps of 16 images per epoch."""
-    return Training(**{"net": net, "epochs": epochs, "batch_size": 16, "sizes": SIZES, **options})  # type: ignore[arg-type]
+    return Task(**{"net": net, "epochs": epochs, "batch_size": 16, "sizes": SIZES, **options})  # type: ignore[arg-type]
 
 
 def _splits(dtype: torch.dtype) -> Splits:

@@ -7,15 +7,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lrwd_sweep.catalog import DataSet
 from lrwd_sweep.data import Split, Splits
 from lrwd_sweep.engine.trainer import PackTrainer
-from lrwd_sweep.lattice import Cell
 from lrwd_sweep.nets.cnn_lanes import CnnLanes
 from lrwd_sweep.nets.module_lanes import ModuleLanes
-from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.trial import Status
-from tests.nets.conftest import training
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.science.trial import Status
+from lrwd_sweep.spec.catalog import DataSet
+from tests.nets.conftest import task
 
 CELLS = [Cell(0.002, 1e-2), Cell(0.001, 0.1), Cell(0.0005, 0.0)]
 ADAMW, SGDW = Optimizer.parse("adamw"), Optimizer.parse("sgdw")
@@ -35,10 +35,10 @@ def _splits(shape: tuple[int, ...], dtype: torch.dtype) -> Splits:
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("net", ["cnn-norm", "cnn"])
 def test_lanes_are_the_modules(net: str, shape: tuple[int, ...]) -> None:
-    task = training(net, epochs=5, sizes=DataSet(train=48, validation=20, test=20, classes=4, shape=shape))
+    request = task(net, epochs=5, sizes=DataSet(train=48, validation=20, test=20, classes=4, shape=shape))
     splits = _splits(shape, torch.float64)
     native, loop = (
-        PackTrainer(ADAMW, replace(task, engine=engine), CELLS, 3, splits) for engine in ("native", "loop")
+        PackTrainer(ADAMW, replace(request, engine=engine), CELLS, 3, splits) for engine in ("native", "loop")
     )
     assert isinstance(native.lanes, CnnLanes)
     assert isinstance(loop.lanes, ModuleLanes)
@@ -51,21 +51,21 @@ def test_lanes_are_the_modules(net: str, shape: tuple[int, ...]) -> None:
 
 
 def test_lane_keeps_every_bit_in_packs_of_any_size(tiny32: Splits) -> None:
-    task, cells = training("cnn-norm", engine="native"), [*CELLS, *CELLS, *CELLS]
-    whole = PackTrainer(ADAMW, task, cells, 0, tiny32)
+    request, cells = task("cnn-norm", engine="native"), [*CELLS, *CELLS, *CELLS]
+    whole = PackTrainer(ADAMW, request, cells, 0, tiny32)
     trials = whole.run()
     for lane, cell in enumerate(CELLS):
-        alone = PackTrainer(ADAMW, task, [cell], 0, tiny32)
+        alone = PackTrainer(ADAMW, request, [cell], 0, tiny32)
         assert alone.run()[0].curves == trials[lane].curves
         assert torch.equal(alone.arena.theta[0], whole.arena.theta[lane])
 
 
 @pytest.mark.parametrize("place", range(3))
 def test_neighbours_of_a_diverged_lane_keep_every_bit(place: int, tiny32: Splits) -> None:
-    task = training("cnn", epochs=3, engine="native")
+    request = task("cnn", epochs=3, engine="native")
     well = [Cell(0.1, 1e-3), Cell(0.02, 1e-2), Cell(0.05, 0.0)]
     mixed = [Cell(1e38, 1e-3) if lane == place else cell for lane, cell in enumerate(well)]
-    trials, expected = (PackTrainer(SGDW, task, cells, 0, tiny32).run() for cells in (mixed, well))
+    trials, expected = (PackTrainer(SGDW, request, cells, 0, tiny32).run() for cells in (mixed, well))
     assert trials[place].status is Status.DIVERGED
     for lane in {0, 1, 2} - {place}:
         assert trials[lane] == expected[lane]
@@ -74,8 +74,8 @@ def test_neighbours_of_a_diverged_lane_keep_every_bit(place: int, tiny32: Splits
 def test_products_of_bfloat16_follow_those_of_float32(tiny32: Splits) -> None:
     losses = {}
     for precision in ("float32", "bfloat16"):
-        task = training("cnn-norm", epochs=3, engine="native", precision=precision)
-        trainer = PackTrainer(ADAMW, task, CELLS, 0, tiny32)
+        request = task("cnn-norm", epochs=3, engine="native", precision=precision)
+        trainer = PackTrainer(ADAMW, request, CELLS, 0, tiny32)
         losses[precision] = torch.tensor([trial.metrics["val_loss"] for trial in trainer.run()])
         assert trainer.arena.theta.dtype is torch.float32
     assert not torch.equal(losses["float32"], losses["bfloat16"])

@@ -16,13 +16,13 @@ from torch import Tensor
 from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.trainer import PackTrainer
-from lrwd_sweep.lattice import Cell
 from lrwd_sweep.nets.mlp import Mlp, MlpLanes
 from lrwd_sweep.nets.mlp_compiled import CompiledMlpLanes
 from lrwd_sweep.nets.mlp_loops import COLUMNS
 from lrwd_sweep.nets.network import Lanes
-from lrwd_sweep.optimizer import Optimizer
-from tests.nets.conftest import training
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.optimizer import Optimizer
+from tests.nets.conftest import task
 
 CPU = torch.device("cpu")
 NOISE = [torch.Generator()]  # not used
@@ -117,11 +117,11 @@ def test_columns_beyond_the_parameters_are_left_alone() -> None:
 
 
 def test_a_training_by_torch_goes_the_same_way(tiny64: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
-    task, cells = training("mlp", epochs=3), [Cell(0.002, 0.01), Cell(0.001, 0.1)]
-    compiled = PackTrainer(Optimizer.parse("adamw"), task, cells, 0, tiny64)
+    request, cells = task("mlp", epochs=3), [Cell(0.002, 0.01), Cell(0.001, 0.1)]
+    compiled = PackTrainer(Optimizer.parse("adamw"), request, cells, 0, tiny64)
     trials = compiled.run()
-    monkeypatch.setattr("lrwd_sweep.jit.usable", lambda: False)
-    by_torch = PackTrainer(Optimizer.parse("adamw"), task, cells, 0, tiny64)
+    monkeypatch.setattr("lrwd_sweep.optim.jit.usable", lambda: False)
+    by_torch = PackTrainer(Optimizer.parse("adamw"), request, cells, 0, tiny64)
     assert isinstance(by_torch.lanes, MlpLanes)
     assert by_torch.update.one_pass is None
     for one, two in zip(trials, by_torch.run(), strict=True):
@@ -133,7 +133,7 @@ def test_where_nothing_can_be_kept_it_is_compiled_all_the_same(
 ) -> None:
     from numba.core import caching
 
-    from lrwd_sweep.jit import compiled
+    from lrwd_sweep.optim.jit import compiled
 
     def twice(x: int) -> int:
         return 2 * x

@@ -12,14 +12,14 @@ from torch.nn import functional
 from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.trainer import PackTrainer, generator
-from lrwd_sweep.lattice import Cell
 from lrwd_sweep.nets import ModuleNetwork, build
 from lrwd_sweep.nets.module_lanes import ModuleLanes
 from lrwd_sweep.nets.noise import Dropout, Noisy
-from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.training import Training
-from lrwd_sweep.trial import Status
-from tests.nets.conftest import SIZES, training
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.science.trial import Status
+from lrwd_sweep.spec.task import Task
+from tests.nets.conftest import SIZES, task
 
 CELLS = [Cell(0.002, 1e-2), Cell(0.001, 0.1), Cell(0.0005, 0.0)]
 ADAMW = Optimizer.parse("adamw")
@@ -41,12 +41,12 @@ def _lone(network: ModuleNetwork, seed: int) -> nn.Module:
     return module
 
 
-def _batches(splits: Splits, seed: int, task: Training) -> list[tuple[Tensor, Tensor]]:
+def _batches(splits: Splits, seed: int, request: Task) -> list[tuple[Tensor, Tensor]]:
     order = generator(seed, "data order")
     return [
         (splits.train.x[batch], splits.train.y[batch])
-        for _ in range(task.epochs)
-        for batch in torch.randperm(len(splits.train), generator=order).split(task.batch_size)  # type: ignore[no-untyped-call]
+        for _ in range(request.epochs)
+        for batch in torch.randperm(len(splits.train), generator=order).split(request.batch_size)  # type: ignore[no-untyped-call]
     ]
 
 
@@ -67,14 +67,14 @@ def _train_alone(module: nn.Module, cell: Cell, batches: list[tuple[Tensor, Tens
 def test_lane_is_the_module_alone_under_torch_optim(name: str, tiny64: Splits) -> None:
     # 51 steps; three of Shake-Shake, which takes a second for each in float64
     epochs = 1 if name.startswith("shake") else 17
-    task = training(name, epochs=epochs, schedule="fixed", engine="loop")
+    request = task(name, epochs=epochs, schedule="fixed", engine="loop")
     cells = CELLS[:2]
     network = _network(name)
-    trainer = PackTrainer(Optimizer.parse("adamw:lr-scaled"), task, cells, 3, tiny64)
+    trainer = PackTrainer(Optimizer.parse("adamw:lr-scaled"), request, cells, 3, tiny64)
     trials = trainer.run()
     for lane, cell in enumerate(cells):
         module = _lone(network, 3)
-        _train_alone(module, cell, _batches(tiny64, 3, task), 3)
+        _train_alone(module, cell, _batches(tiny64, 3, request), 3)
         alone = dict(module.named_parameters())
         assert trainer.arena.named.keys() == alone.keys()
         for part, value in trainer.arena.named.items():
@@ -87,21 +87,21 @@ def test_lane_is_the_module_alone_under_torch_optim(name: str, tiny64: Splits) -
 
 @pytest.mark.parametrize("name", ["cnn-norm", "resnet20", "shake26-2x32d", "torchvision:shufflenet_v2_x0_5"])
 def test_lane_keeps_every_bit_in_packs_of_any_size(name: str, tiny32: Splits) -> None:
-    task = training(name, epochs=1, engine="loop")
-    whole = PackTrainer(ADAMW, task, CELLS, 0, tiny32)
+    request = task(name, epochs=1, engine="loop")
+    whole = PackTrainer(ADAMW, request, CELLS, 0, tiny32)
     trials = whole.run()
     for lane, cell in enumerate(CELLS):
-        alone = PackTrainer(ADAMW, task, [cell], 0, tiny32)
+        alone = PackTrainer(ADAMW, request, [cell], 0, tiny32)
         assert alone.run()[0].metrics == trials[lane].metrics
         assert torch.equal(alone.arena.theta[0], whole.arena.theta[lane])
 
 
 @pytest.mark.parametrize("place", range(3))
 def test_neighbours_of_a_diverged_lane_keep_every_bit(place: int, tiny32: Splits) -> None:
-    task, sgd = training("cnn", epochs=3, engine="loop"), Optimizer.parse("sgdw")
+    request, sgd = task("cnn", epochs=3, engine="loop"), Optimizer.parse("sgdw")
     well = [Cell(0.1, 1e-3), Cell(0.02, 1e-2), Cell(0.05, 0.0)]
     mixed = [Cell(1e38, 1e-3) if lane == place else cell for lane, cell in enumerate(well)]
-    with_ill, without = (PackTrainer(sgd, task, cells, 0, tiny32) for cells in (mixed, well))
+    with_ill, without = (PackTrainer(sgd, request, cells, 0, tiny32) for cells in (mixed, well))
     trials, expected = with_ill.run(), without.run()
     assert trials[place].status is Status.DIVERGED
     for lane in {0, 1, 2} - {place}:

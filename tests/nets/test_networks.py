@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from lrwd_sweep.catalog import NETWORKS, find_network
 from lrwd_sweep.errors import UnknownName, UsageError
 from lrwd_sweep.nets import CONVOLUTIONAL, build
+from lrwd_sweep.spec.catalog import NETWORKS, find_network
 
 SIZES = {  # parameters on CIFAR-10, as the papers give them
     "resnet20": 0.27e6,

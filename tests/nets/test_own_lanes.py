@@ -12,10 +12,10 @@ from torch.nn import functional
 from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.trainer import PackTrainer
 from lrwd_sweep.errors import UsageError
-from lrwd_sweep.lattice import Cell
-from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.trial import Status
-from tests.nets.conftest import training
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.science.trial import Status
+from tests.nets.conftest import task
 
 WELL = [Cell(0.1, 1e-3), Cell(0.02, 1e-2)]
 SGDW = Optimizer.parse("sgdw")
@@ -102,7 +102,7 @@ class AssigningToEvaluate(Assigning):
 def test_a_parameter_that_would_not_train_as_under_torch_optim_is_named(
     kind: type[nn.Module], engine: str, complaint: str, tiny32: Splits
 ) -> None:
-    trainer = PackTrainer(SGDW, training(f"{__name__}:{kind.__name__}", engine=engine), WELL, 0, tiny32)
+    trainer = PackTrainer(SGDW, task(f"{__name__}:{kind.__name__}", engine=engine), WELL, 0, tiny32)
     with pytest.raises(UsageError, match=rf"the parameter {complaint}"):
         trainer.run()
 
@@ -130,7 +130,7 @@ class FiniteToEvaluate(Two):
 
 @pytest.mark.parametrize("kind", [Finite, FiniteToEvaluate])
 def test_a_lane_that_raises_as_it_diverges_ends_alone(kind: type[nn.Module], tiny32: Splits) -> None:
-    train = partial(PackTrainer, SGDW, training(f"{__name__}:{kind.__name__}", engine="loop"))
+    train = partial(PackTrainer, SGDW, task(f"{__name__}:{kind.__name__}", engine="loop"))
     trials = train([WELL[0], Cell(1e38, 1e-3), WELL[1]], 0, tiny32).run()
     assert trials[1].status is Status.DIVERGED
     assert [trials[0], trials[2]] == train(WELL, 0, tiny32).run()
@@ -146,6 +146,6 @@ class Faulty(Finite):
 
 
 def test_a_mistake_in_a_lane_that_is_well_is_raised(tiny32: Splits) -> None:
-    trainer = PackTrainer(SGDW, training(f"{__name__}:Faulty", engine="loop"), WELL, 0, tiny32)
+    trainer = PackTrainer(SGDW, task(f"{__name__}:Faulty", engine="loop"), WELL, 0, tiny32)
     with pytest.raises(ValueError, match="a mistake"):
         trainer.run()

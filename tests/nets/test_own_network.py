@@ -15,26 +15,26 @@ from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.choice import chosen, obstacle
 from lrwd_sweep.engine.trainer import PackTrainer, generator
 from lrwd_sweep.errors import UnknownName, UsageError
-from lrwd_sweep.lattice import Cell
 from lrwd_sweep.nets import ModuleNetwork, network
 from lrwd_sweep.nets.noise import Noisy
 from lrwd_sweep.nets.own_network import blamed
 from lrwd_sweep.nets.seeded import seeded
-from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.training import Training, options_text
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.spec.task import Task, options_text
 from tests.nets import awkward
-from tests.nets.conftest import training
+from tests.nets.conftest import task
 
 CELLS = [Cell(0.004, 1e-2), Cell(0.001, 0.1)]
 HERE = "tests.nets.test_own_network"
 CPU = torch.device("cpu")
 
 
-def _own(name: str, engine: str = "loop", epochs: int = 17, **options: Any) -> Training:
-    return training(name, epochs, schedule="fixed", engine=engine, **options)
+def _own(name: str, engine: str = "loop", epochs: int = 17, **options: Any) -> Task:
+    return task(name, epochs, schedule="fixed", engine=engine, **options)
 
 
-def _awkward(kind: type[nn.Module], engine: str = "loop", **options: Any) -> Training:
+def _awkward(kind: type[nn.Module], engine: str = "loop", **options: Any) -> Task:
     return _own(f"tests.nets.awkward:{kind.__name__}", engine, **options)
 
 
@@ -49,11 +49,11 @@ def _logits(output: Any) -> Tensor:
     return found
 
 
-def _alone(kind: type[nn.Module], cell: Cell, splits: Splits, task: Training, seed: int) -> nn.Module:
+def _alone(kind: type[nn.Module], cell: Cell, splits: Splits, request: Task, seed: int) -> nn.Module:
     """The module under torch.optim.AdamW; random layers draw as a lane of that seed does."""
     drawn = int(torch.randint(2**62, (), generator=generator(seed, "parameters")))
     if any(isinstance(layer, nn.Dropout) for layer in kind().modules()):
-        made = network(task)
+        made = network(request)
         assert isinstance(made, ModuleNetwork)
         make: Callable[[], nn.Module] = made.make  # with layers that draw from a generator of their own
     else:
@@ -68,8 +68,8 @@ def _alone(kind: type[nn.Module], cell: Cell, splits: Splits, task: Training, se
         if isinstance(layer, Noisy):
             layer.noise = noise
     optimizer = torch.optim.AdamW(module.parameters(), lr=cell.lr, weight_decay=cell.weight_decay)
-    for _ in range(task.epochs):
-        for batch in torch.randperm(len(splits.train), generator=order).split(task.batch_size):  # type: ignore[no-untyped-call]
+    for _ in range(request.epochs):
+        for batch in torch.randperm(len(splits.train), generator=order).split(request.batch_size):  # type: ignore[no-untyped-call]
             x, y = splits.train.batch(batch)
             optimizer.zero_grad()
             functional.cross_entropy(_logits(module(x)), y).backward()  # type: ignore[no-untyped-call]
@@ -82,17 +82,17 @@ def _alone(kind: type[nn.Module], cell: Cell, splits: Splits, task: Training, se
 def test_lane_is_the_module_alone_under_torch_optim(
     kind: type[nn.Module], engine: str, tiny64: Splits
 ) -> None:
-    task = _awkward(kind, engine)  # 51 steps
+    request = _awkward(kind, engine)  # 51 steps
     if engine == "vmap" and kind in awkward.LOOPED:
         why = awkward.LOOPED[kind]
         with pytest.raises(UsageError, match=rf"--engine vmap: .* {why} \(.*\); choose auto or loop"):
-            chosen(task, CPU)
+            chosen(request, CPU)
         return
-    trainer = PackTrainer(Optimizer.parse("adamw:lr-scaled"), task, CELLS, 3, tiny64)
+    trainer = PackTrainer(Optimizer.parse("adamw:lr-scaled"), request, CELLS, 3, tiny64)
     trials = trainer.run()
-    assert task.steps == 51
+    assert request.steps == 51
     for lane, cell in enumerate(CELLS):
-        module = _alone(kind, cell, tiny64, task, 3)
+        module = _alone(kind, cell, tiny64, request, 3)
         parameters = dict(module.named_parameters())
         for name, value in trainer.arena.named.items():
             assert (value[lane] - parameters[name]).abs().max() < 1e-10
@@ -132,9 +132,9 @@ def test_what_is_frozen_follows_from_the_seed_and_is_the_same_in_every_lane(
     engine: str, tiny32: Splits
 ) -> None:
     cell = CELLS[0]
-    task = _awkward(awkward.Frozen, engine, epochs=1)
+    request = _awkward(awkward.Frozen, engine, epochs=1)
     runs = [
-        PackTrainer(Optimizer.parse("adamw"), task, [cell, cell], seed, tiny32).run() for seed in (0, 0, 1)
+        PackTrainer(Optimizer.parse("adamw"), request, [cell, cell], seed, tiny32).run() for seed in (0, 0, 1)
     ]
     losses = [[trial.metrics["val_loss"] for trial in run] for run in runs]
     assert losses[0] == losses[1]
@@ -331,11 +331,11 @@ FOCAL = Focal()
 @pytest.mark.parametrize("engine", ["loop", "vmap"])
 @pytest.mark.parametrize("net", ["mlp", "tests.nets.awkward:Normed"])
 def test_a_loss_of_ones_own_trains_and_measures(net: str, engine: str, tiny64: Splits) -> None:
-    task = _own(net, engine, loss=f"{HERE}:smoothed")
-    trainer = PackTrainer(Optimizer.parse("adamw:lr-scaled"), task, CELLS, 0, tiny64)
+    request = _own(net, engine, loss=f"{HERE}:smoothed")
+    trainer = PackTrainer(Optimizer.parse("adamw:lr-scaled"), request, CELLS, 0, tiny64)
     trials = trainer.run()
     plain = PackTrainer(
-        Optimizer.parse("adamw:lr-scaled"), replace(task, loss="cross-entropy"), CELLS, 0, tiny64
+        Optimizer.parse("adamw:lr-scaled"), replace(request, loss="cross-entropy"), CELLS, 0, tiny64
     )
     plain.run()
     assert (trainer.arena.theta - plain.arena.theta).abs().max() > 1e-4

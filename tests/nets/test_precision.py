@@ -17,7 +17,6 @@ from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.choice import obstacle
 from lrwd_sweep.engine.trainer import PackTrainer
 from lrwd_sweep.errors import UsageError
-from lrwd_sweep.lattice import Cell
 from lrwd_sweep.nets import Lanes, network
 from lrwd_sweep.nets.mlp import MlpLanes
 from lrwd_sweep.nets.module_lanes import ModuleLanes
@@ -25,10 +24,11 @@ from lrwd_sweep.nets.noise import Dropout
 from lrwd_sweep.nets.precision import compute_type, computing
 from lrwd_sweep.nets.shake_shake import Shake
 from lrwd_sweep.nets.vmap_lanes import VmapLanes
-from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.trial import Status
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.science.trial import Status
 from tests.nets import awkward
-from tests.nets.conftest import training
+from tests.nets.conftest import task
 
 pytestmark = pytest.mark.usefixtures("without_numba")
 
@@ -52,7 +52,7 @@ def _lanes(
     net: str, engine: str, precision: str = "bfloat16", dtype: torch.dtype = torch.float32
 ) -> tuple[Arena, Lanes]:
     """Three lanes that differ."""
-    made = network(training(net, engine=engine, precision=precision))
+    made = network(task(net, engine=engine, precision=precision))
     arena = Arena.stack(made.init(torch.Generator().manual_seed(0)), 3, device=CPU, dtype=dtype)
     arena.theta.mul_(torch.tensor([[1.0], [1.3], [0.8]], dtype=dtype))
     return arena, made.lanes(arena.named, arena.named_grad, 16)
@@ -139,8 +139,8 @@ def test_every_product_is_of_bfloat16(net: str, engine: str, tiny32: Splits) -> 
 
 @pytest.mark.parametrize(("net", "engine"), WAYS)
 def test_all_that_lasts_or_is_handed_out_is_float32(net: str, engine: str, tiny32: Splits) -> None:
-    task = training(net, engine=engine, precision="bfloat16")
-    trainer = PackTrainer(Optimizer.parse("adamw"), task, CELLS, 0, tiny32)
+    request = task(net, engine=engine, precision="bfloat16")
+    trainer = PackTrainer(Optimizer.parse("adamw"), request, CELLS, 0, tiny32)
     assert {trial.status for trial in trainer.run()} == {Status.COMPLETE}
     lasting = [trainer.arena.theta, trainer.arena.grad, *trainer.update.family.moments()]
     lasting += [buffer for buffer in _buffers(trainer.lanes) if buffer.is_floating_point()]
@@ -160,7 +160,7 @@ def test_in_float64_nothing_is_rounded(net: str, engine: str, tiny64: Splits) ->
 
 
 def test_whether_vmap_can_train_a_network_is_seen_in_float64() -> None:
-    assert obstacle(training("cnn", precision="bfloat16"), CPU) == ""
+    assert obstacle(task("cnn", precision="bfloat16"), CPU) == ""
 
 
 @pytest.mark.parametrize("place", range(3))
@@ -181,19 +181,19 @@ def test_neighbours_of_a_lane_that_is_not_finite_keep_every_bit(
 
 @pytest.mark.parametrize(("net", "engine"), [way for way in WAYS if way[1] != "vmap"])
 def test_a_lane_keeps_every_bit_in_packs_of_any_size(net: str, engine: str, tiny32: Splits) -> None:
-    task = training(net, engine=engine, precision="bfloat16")
+    request = task(net, engine=engine, precision="bfloat16")
     cells = [Cell(2.0 ** (-6 - k / 4), 0.01) for k in range(17)]
     adamw = Optimizer.parse("adamw")
-    whole = PackTrainer(adamw, task, cells, 0, tiny32)
+    whole = PackTrainer(adamw, request, cells, 0, tiny32)
     trials = whole.run()
     for size in (1, 2, 5, 16):
-        few = PackTrainer(adamw, task, cells[:size], 0, tiny32)
+        few = PackTrainer(adamw, request, cells[:size], 0, tiny32)
         assert few.run() == trials[:size]
         assert torch.equal(few.arena.theta, whole.arena.theta[:size])
 
 
 def test_what_training_begins_with_and_draws_is_that_of_float32() -> None:
-    nets = [network(training("cnn", precision=precision)) for precision in ("float32", "bfloat16")]
+    nets = [network(task("cnn", precision=precision)) for precision in ("float32", "bfloat16")]
     first, other = (net.init(torch.Generator().manual_seed(3)) for net in nets)
     assert all(torch.equal(first[name], other[name]) for name in first)
 
@@ -231,10 +231,10 @@ def test_packs_share_no_rounded_weights() -> None:
 
 
 def test_packs_in_threads_beside_each_other_give_the_same(tiny32: Splits) -> None:
-    task = training("tests.nets.awkward:Tied", 6, engine="loop", precision="bfloat16")
+    request = task("tests.nets.awkward:Tied", 6, engine="loop", precision="bfloat16")
 
     def train(_: int) -> object:
-        return PackTrainer(Optimizer.parse("adamw"), task, CELLS, 0, tiny32).run()
+        return PackTrainer(Optimizer.parse("adamw"), request, CELLS, 0, tiny32).run()
 
     expected = train(0)
     with ThreadPoolExecutor(4) as threads:
@@ -264,8 +264,8 @@ def test_bfloat16_takes_the_place_of_float32_alone(
 def test_anyones_network_trains_in_it(kind: type[nn.Module], engine: str, tiny32: Splits) -> None:
     losses = []
     for precision in ("float32", "bfloat16"):
-        task = training(f"tests.nets.awkward:{kind.__name__}", 3, engine=engine, precision=precision)
-        trials = PackTrainer(Optimizer.parse("adamw"), task, CELLS, 0, tiny32).run()
+        request = task(f"tests.nets.awkward:{kind.__name__}", 3, engine=engine, precision=precision)
+        trials = PackTrainer(Optimizer.parse("adamw"), request, CELLS, 0, tiny32).run()
         losses.append([trial.metrics["val_loss"] for trial in trials])
     assert losses[0] != losses[1]
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
@@ -285,10 +285,10 @@ class Filling(nn.Module):
 
 
 def test_a_network_that_cannot_is_refused_in_one_line() -> None:
-    assert network(training(f"{HERE}:Filling", engine="loop")).shapes
+    assert network(task(f"{HERE}:Filling", engine="loop")).shapes
     complaint = rf"--net {HERE}:Filling cannot compute in bfloat16: RuntimeError: .* in Filling itself"
     with pytest.raises(UsageError, match=rf"{complaint}.*; choose --precision float32$") as refused:
-        network(training(f"{HERE}:Filling", engine="loop", precision="bfloat16"))
+        network(task(f"{HERE}:Filling", engine="loop", precision="bfloat16"))
     assert "\n" not in str(refused.value)
 
 
@@ -310,7 +310,7 @@ class Standardised(nn.Module):
 
 @pytest.mark.parametrize("engine", ["loop", "vmap"])
 def test_weights_keep_their_layout_where_a_network_counts_on_it(engine: str, tiny32: Splits) -> None:
-    task = training(f"{HERE}:Standardised", engine=engine)
-    trainer = PackTrainer(Optimizer.parse("adamw"), task, CELLS, 0, tiny32)
+    request = task(f"{HERE}:Standardised", engine=engine)
+    trainer = PackTrainer(Optimizer.parse("adamw"), request, CELLS, 0, tiny32)
     assert trainer.arena.named["second.weight"][0].is_contiguous()
     assert {trial.status for trial in trainer.run()} == {Status.COMPLETE}

@@ -8,11 +8,11 @@ import torch
 from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.trainer import PackTrainer
 from lrwd_sweep.errors import UnknownName, UsageError
-from lrwd_sweep.lattice import Cell
 from lrwd_sweep.nets import ModuleNetwork, build, of_seed
 from lrwd_sweep.nets.noise import Dropout
-from lrwd_sweep.optimizer import Optimizer
-from tests.nets.conftest import training
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.optimizer import Optimizer
+from tests.nets.conftest import task
 
 
 def _network(name: str, shape: tuple[int, ...]) -> ModuleNetwork:
@@ -74,11 +74,11 @@ def test_dropout_and_stochastic_depth_are_ours() -> None:
 
 def test_lanes_with_dropout_repeat_and_keep_apart(tiny32: Splits) -> None:
     # mobilenet_v3_small has dropout; two lanes of one cell are one lane twice
-    task = training("torchvision:mobilenet_v3_small", epochs=1)
+    request = task("torchvision:mobilenet_v3_small", epochs=1)
     cell = Cell(0.001, 0.01)
     runs = []
     for cells in ([cell, cell], [cell]):
-        trainer = PackTrainer(Optimizer.parse("adamw"), task, cells, 0, tiny32)
+        trainer = PackTrainer(Optimizer.parse("adamw"), request, cells, 0, tiny32)
         trainer.run()
         runs += list(trainer.arena.theta)
     assert torch.equal(runs[0], runs[1])

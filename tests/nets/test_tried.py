@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.nets import network
 from lrwd_sweep.nets.seeded import python_state
-from tests.nets.conftest import training
+from tests.nets.conftest import task
 
 HERE = "tests.nets.test_tried"
 
@@ -123,6 +123,6 @@ def same() -> nn.Module:
 def test_it_is_refused_in_one_line(name: str, complaint: str) -> None:
     before = python_state()
     with pytest.raises(UsageError, match=rf"--net {HERE}:{name}: {complaint}") as refused:
-        network(training(f"{HERE}:{name}", engine="loop"))
+        network(task(f"{HERE}:{name}", engine="loop"))
     assert "\n" not in str(refused.value)
     assert python_state() == before

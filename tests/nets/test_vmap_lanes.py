@@ -7,20 +7,20 @@ import torch
 
 from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.trainer import PackTrainer
-from lrwd_sweep.lattice import Cell
 from lrwd_sweep.nets.vmap_lanes import VmapLanes
-from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.training import Training
-from lrwd_sweep.trial import Status
-from tests.nets.conftest import training
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.science.trial import Status
+from lrwd_sweep.spec.task import Task
+from tests.nets.conftest import task
 
 SGDW = Optimizer.parse("sgdw")
 WELL = [Cell(0.1, 1e-3), Cell(0.02, 1e-2), Cell(0.05, 0.0)]
 NETS = ["mlp", "cnn", "tests.nets.awkward:Normed", "tests.nets.awkward:Dropping"]
 
 
-def _task(net: str) -> Training:
-    return training(net, 3, engine="vmap")
+def _task(net: str) -> Task:
+    return task(net, 3, engine="vmap")
 
 
 def _lanes(trainer: PackTrainer) -> VmapLanes:

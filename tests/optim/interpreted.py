@@ -13,13 +13,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.optim import TabledUpdate, fused_projection, table
 from lrwd_sweep.optim.fastest import agrees, by_kernels
 from lrwd_sweep.optim.fused import Launch
 from lrwd_sweep.optim.tabled import DeviceUpdate
-from lrwd_sweep.optimizer import Family, Optimizer
-from lrwd_sweep.training import Training
+from lrwd_sweep.science.decay import DecayRule
+from lrwd_sweep.science.optimizer import Family, Optimizer
+from lrwd_sweep.spec.task import Task
 from tests.optim.problem import VARIANTS, layout, smooth, update_of
 
 COLUMNS = layout()[-1].stop  # 46
@@ -39,11 +39,11 @@ def tabled(variant: str, rule: DecayRule, *, other: bool, device: str = "cpu") -
     """An update with its table; `other` for normalised decay, of some of the matrices."""
     family, options = VARIANTS[variant]
     decay = {"decay_all": not other, "undecayed": ("tensor2",) if other else ()}
-    training = Training(**{"epochs": 3, "schedule": "restarts", **decay, **options})  # type: ignore[arg-type]
+    task = Task(**{"epochs": 3, "schedule": "restarts", **decay, **options})  # type: ignore[arg-type]
     optimizer = Optimizer(Family(family), rule, normalized=other)
     theta = torch.zeros(len(LANES), COLUMNS, device=device)
-    update = update_of(optimizer, training, theta, LANES)
-    return TabledUpdate(update, table(training.timetable, update.betas, theta))
+    update = update_of(optimizer, task, theta, LANES)
+    return TabledUpdate(update, table(task.timetable, update.betas, theta))
 
 
 def trained(update: DeviceUpdate, *, ill: bool) -> list[Tensor]:

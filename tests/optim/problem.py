@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from lrwd_sweep.optim import Segment, Update, make_update
-from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.training import Training
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.spec.task import Task
 from tests.optim.reference import Gradient
 
 SHAPES = ((4, 3), (4,), (2, 3, 2, 2), (3, 2))  # a vector between matrices, and matrices side by side
@@ -76,19 +76,19 @@ def across(theta: Tensor, x: Tensor) -> Tensor:
 
 def update_of(
     optimizer: Optimizer,
-    training: Training,
+    task: Task,
     theta: Tensor,
     lanes: Sequence[tuple[float, float]],
     shapes: Sequence[tuple[int, ...]] = SHAPES,
 ) -> Update:
     """The update of lanes (α, λ)."""
     alpha, lam = (theta.new_tensor(column)[:, None] for column in zip(*lanes, strict=True))
-    return make_update(optimizer, training, theta, layout(shapes), alpha=alpha, lam=lam)
+    return make_update(optimizer, task, theta, layout(shapes), alpha=alpha, lam=lam)
 
 
 def train(
     optimizer: Optimizer,
-    training: Training,
+    task: Task,
     tensors: Sequence[Tensor],
     gradient: Gradient,
     lanes: Sequence[tuple[float, float]],
@@ -96,10 +96,10 @@ def train(
     """All steps of the training, every lane from `tensors`; θ (L, P) at the end, and the update."""
     shapes = [tuple(x.shape) for x in tensors]
     theta = torch.cat([x.flatten() for x in tensors]).repeat(len(lanes), 1)
-    update = update_of(optimizer, training, theta, lanes, shapes)
+    update = update_of(optimizer, task, theta, lanes, shapes)
     parts = layout(shapes)
-    for t in range(training.steps):
+    for t in range(task.steps):
         pieces = [gradient(k, t, theta[:, s.columns].view(-1, *s.shape)) for k, s in enumerate(parts)]
         g = torch.cat([piece.flatten(1) for piece in pieces], dim=1)
-        update.apply(theta, g, training.timetable.eta(t), t + 1, training.timetable.steps_of_cycle(t))
+        update.apply(theta, g, task.timetable.eta(t), t + 1, task.timetable.steps_of_cycle(t))
     return theta, update

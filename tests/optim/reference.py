@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lrwd_sweep.decay import DecayRule
-from lrwd_sweep.optimizer import Family, Optimizer
-from lrwd_sweep.training import Training
+from lrwd_sweep.science.decay import DecayRule
+from lrwd_sweep.science.optimizer import Family, Optimizer
+from lrwd_sweep.spec.task import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,9 @@ class Hyper:
     nesterov: bool
 
     @classmethod
-    def of(cls, training: Training) -> Hyper:
+    def of(cls, task: Task) -> Hyper:
         """Those of a training in which none is left open."""
-        values = {name: getattr(training, name) for name in cls.__dataclass_fields__}
+        values = {name: getattr(task, name) for name in cls.__dataclass_fields__}
         assert None not in values.values()
         return cls(**values)
 
@@ -156,23 +156,23 @@ def adamp(theta: Tensor, g: Tensor, state: State, h: Hyper, rate: float, t: int)
 def follow(
     step: Step,
     optimizer: Optimizer,
-    training: Training,
+    task: Task,
     tensors: Sequence[Tensor],
     gradient: Gradient,
     alpha: float,
     lam: float,
 ) -> list[Tensor]:
     """The tensors after all steps of the training, for one α and one λ (λ_norm where it is normalised)."""
-    training = training.of(optimizer)
-    h = Hyper.of(training)
+    task = task.of(optimizer)
+    h = Hyper.of(task)
     gain = 1 / (1 - h.momentum) if optimizer.family is Family.SGDP else 1.0
     states: list[State] = [{} for _ in tensors]
     found = list(tensors)
-    for t in range(training.steps):
-        eta, n = training.timetable.eta(t), training.timetable.steps_of_cycle(t)
+    for t in range(task.steps):
+        eta, n = task.timetable.eta(t), task.timetable.steps_of_cycle(t)
         for k, theta in enumerate(found):
             decay = lam / math.sqrt(n) if optimizer.normalized else lam
-            if f"tensor{k}" in training.undecayed or (not training.decay_all and theta.dim() == 1):
+            if f"tensor{k}" in task.undecayed or (not task.decay_all and theta.dim() == 1):
                 decay = 0.0
             g = gradient(k, t, theta)
             if optimizer.rule is DecayRule.COUPLED:

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.optim import fastest
 from lrwd_sweep.optim.fastest import agrees, by_kernels
 from lrwd_sweep.optim.fused import FusedUpdate
 from lrwd_sweep.optim.fused_projection import FusedProjection
+from lrwd_sweep.science.decay import DecayRule
 from tests.optim.interpreted import CASES, COLUMNS, tabled
 from tests.optim.problem import VARIANTS
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.optim import Update
-from lrwd_sweep.optimizer import Family, Optimizer
-from lrwd_sweep.training import Training
+from lrwd_sweep.science.decay import DecayRule
+from lrwd_sweep.science.optimizer import Family, Optimizer
+from lrwd_sweep.spec.task import Task
 from tests.optim.problem import SHAPES, VARIANTS, start, update_of
 
 LANES = [(0.02, 0.1), (0.005, 0.3), (0.04, 0.0)]
@@ -24,8 +24,8 @@ def _made(
 ) -> tuple[torch.Tensor, Update]:
     family, chosen = VARIANTS[variant]
     theta = torch.cat([x.flatten() for x in start()]).repeat(3, 1).to(dtype)
-    training = Training(**{**chosen, **options})  # type: ignore[arg-type]
-    return theta, update_of(Optimizer(Family(family), rule), training, theta, LANES)
+    task = Task(**{**chosen, **options})  # type: ignore[arg-type]
+    return theta, update_of(Optimizer(Family(family), rule), task, theta, LANES)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.optim import Update
 from lrwd_sweep.optim.projected_loops import BLOCK
-from lrwd_sweep.optimizer import Family, Optimizer
-from lrwd_sweep.training import Training
+from lrwd_sweep.science.decay import DecayRule
+from lrwd_sweep.science.optimizer import Family, Optimizer
+from lrwd_sweep.spec.task import Task
 from tests.optim.problem import SHAPES, VARIANTS, layout, smooth, start, update_of
 
 LANES = [(0.02, 0.1), (0.005, 0.3), (0.04, 0.0)]
@@ -39,11 +39,11 @@ def _both(
 ) -> list[tuple[Tensor, Update]]:
     """Lanes that begin alike, moved by loops and by torch."""
     family, chosen = VARIANTS[variant]
-    training = Training(**{**chosen, **options})  # type: ignore[arg-type]
+    task = Task(**{**chosen, **options})  # type: ignore[arg-type]
     found = []
     for _ in range(2):
         theta = torch.cat([x.flatten() for x in start(shapes)]).repeat(3, 1).to(dtype)
-        found.append((theta, update_of(Optimizer(Family(family), rule), training, theta, LANES, shapes)))
+        found.append((theta, update_of(Optimizer(Family(family), rule), task, theta, LANES, shapes)))
     (theta, by_loops), (expected, by_torch) = found
     assert by_loops.one_pass is not None
     return [(theta, by_loops), (expected, replace(by_torch, one_pass=None))]
@@ -126,6 +126,5 @@ def test_weights_of_zero_are_projected_as_torch_does() -> None:
 def test_without_numba_torch_updates() -> None:
     family = Optimizer(Family.ADAMP, DecayRule.LR_SCALED)
     assert (
-        update_of(family, Training(), start(((4, 3),))[0].view(1, -1), [(0.1, 0.1)], ((4, 3),)).one_pass
-        is None
+        update_of(family, Task(), start(((4, 3),))[0].view(1, -1), [(0.1, 0.1)], ((4, 3),)).one_pass is None
     )

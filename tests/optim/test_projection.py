@@ -10,10 +10,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.optim.projection import DELTA, Projection
-from lrwd_sweep.optimizer import Family, Optimizer
-from lrwd_sweep.training import MomentumForm, Training
+from lrwd_sweep.science.decay import DecayRule
+from lrwd_sweep.science.optimizer import Family, Optimizer
+from lrwd_sweep.spec.task import MomentumForm, Task
 from tests.optim import reference
 from tests.optim.problem import across, layout, smooth, start, train, update_of
 
@@ -144,7 +144,7 @@ def test_rate_is_the_share_of_tensors_and_steps_since_it_was_last_asked() -> Non
 def test_projected_matrices_decay_by_a_tenth_and_vectors_in_full(name: str, rule: DecayRule) -> None:
     family = Family(name)
     theta = torch.ones(1, 8, dtype=torch.float64)
-    update = update_of(Optimizer(family, rule), Training(), theta, [(0.1, 0.5)], ((2, 3), (2,)))
+    update = update_of(Optimizer(family, rule), Task(), theta, [(0.1, 0.5)], ((2, 3), (2,)))
     update.apply(theta, torch.zeros_like(theta), 0.8, 1, 100)  # no gradient stands across everything
     rate = {
         DecayRule.INDEPENDENT: 0.8 * 0.5,
@@ -157,12 +157,12 @@ def test_projected_matrices_decay_by_a_tenth_and_vectors_in_full(name: str, rule
 
 
 def test_sgdp_projects_its_buffer_as_the_package_does_and_not_a_copy_as_the_paper_does() -> None:
-    optimizer, training = Optimizer.parse("sgdp"), Training(epochs=10)
-    gradient = smooth(training.steps)
-    theta, _ = train(optimizer, training, start(), gradient, [(0.02, 0.1)])
+    optimizer, task = Optimizer.parse("sgdp"), Task(epochs=10)
+    gradient = smooth(task.steps)
+    theta, _ = train(optimizer, task, start(), gradient, [(0.02, 0.1)])
     distance = {}
     for step in (reference.sgdp_of_the_package, reference.sgdp_of_the_paper):
-        alone = reference.follow(step, optimizer, training, start(), gradient, 0.02, 0.1)
+        alone = reference.follow(step, optimizer, task, start(), gradient, 0.02, 0.1)
         distance[step] = (theta[0] - torch.cat([x.flatten() for x in alone])).abs().max().item()
     assert distance[reference.sgdp_of_the_package] < 1e-12
     assert distance[reference.sgdp_of_the_paper] > 1e-3
@@ -177,12 +177,12 @@ def _rayleigh(theta: Tensor) -> Tensor:
     return (theta @ A - theta * (theta @ A * theta).sum(-1, keepdim=True) / square) / square
 
 
-def _growth(name: str, training: Training) -> tuple[float, float]:
+def _growth(name: str, task: Task) -> tuple[float, float]:
     """Over 50 steps without decay: how far a row's ‖θ‖² ever grew by more or less than the square of its
     step, which is by how much steps were not orthogonal; and ‖θ‖ at the end.
     """
     theta = _normal(3, 1, 12)
-    update = update_of(Optimizer.parse(name), training, theta, [(0.05, 0.0)], ((2, 6),))
+    update = update_of(Optimizer.parse(name), task, theta, [(0.05, 0.0)], ((2, 6),))
     radial = 0.0
     for t in range(50):
         before, rows = theta.clone().view(2, 6), theta.view(2, 6)
@@ -197,9 +197,9 @@ def _growth(name: str, training: Training) -> tuple[float, float]:
 def test_norm_grows_by_orthogonal_steps_alone_on_a_scale_invariant_loss(
     projected: str, plain: str, nesterov: bool
 ) -> None:
-    training = Training(epochs=1, nesterov=nesterov, momentum_form=MomentumForm.TORCH)
-    radial, norm = _growth(projected, training)
-    plain_radial, plain_norm = _growth(plain, training)
+    task = Task(epochs=1, nesterov=nesterov, momentum_form=MomentumForm.TORCH)
+    radial, norm = _growth(projected, task)
+    plain_radial, plain_norm = _growth(plain, task)
     assert radial < 1e-7  # ε = 1e-8 beside ‖θ‖
     assert plain_radial > 1e-3
     assert _normal(3, 1, 12).norm() < norm < plain_norm

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.training import Training
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.spec.task import Task
 from tests.optim.problem import smooth, start, train
 
 
 def _end(name: str, **options: object) -> Tensor:
-    training = Training(epochs=17, **options)  # type: ignore[arg-type]
-    return train(Optimizer.parse(name), training, start(), smooth(training.steps), [(0.02, 0.01)])[0]
+    task = Task(epochs=17, **options)  # type: ignore[arg-type]
+    return train(Optimizer.parse(name), task, start(), smooth(task.steps), [(0.02, 0.01)])[0]
 
 
 @pytest.mark.parametrize("nesterov", [False, True])

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.optim import TabledUpdate, table
-from lrwd_sweep.optimizer import Family, Optimizer
-from lrwd_sweep.training import Training
+from lrwd_sweep.science.decay import DecayRule
+from lrwd_sweep.science.optimizer import Family, Optimizer
+from lrwd_sweep.spec.task import Task
 from tests.optim.problem import SHAPES, VARIANTS, start, update_of
 
 LANES = [(0.02, 0.1), (0.005, 0.3), (0.04, 0.0)]
@@ -22,15 +22,15 @@ COLUMNS = sum(map(math.prod, SHAPES))
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_its_steps_are_those_that_are_told_bit_for_bit(variant: str, rule: DecayRule) -> None:
     family, options = VARIANTS[variant]
-    training = Training(**{"epochs": 5, "schedule": "restarts", "warmup": 1, **options})  # type: ignore[arg-type]
-    optimizer, times = Optimizer(Family(family), rule, normalized=True), training.timetable
+    task = Task(**{"epochs": 5, "schedule": "restarts", "warmup": 1, **options})  # type: ignore[arg-type]
+    optimizer, times = Optimizer(Family(family), rule, normalized=True), task.timetable
     told, read = (torch.cat([x.flatten() for x in start()]).repeat(3, 1) for _ in range(2))
     first, second = (
-        replace(update_of(optimizer, training, theta, LANES), one_pass=None) for theta in (told, read)
+        replace(update_of(optimizer, task, theta, LANES), one_pass=None) for theta in (told, read)
     )
     tabled = TabledUpdate(second, table(times, second.betas, read))
     stream, died_at = torch.Generator().manual_seed(2), torch.full((3,), -1)
-    for t in range(training.steps):
+    for t in range(task.steps):
         g = torch.randn(3, COLUMNS, generator=stream, dtype=torch.float64)
         if t >= 8:
             died_at[1], g[1] = 8, math.nan
@@ -44,8 +44,8 @@ def test_its_steps_are_those_that_are_told_bit_for_bit(variant: str, rule: Decay
 
 
 def test_a_table_holds_every_step_computed_in_float64() -> None:
-    training = Training(epochs=4, warmup=1, schedule="restarts", t_0=1, t_mult=2)  # type: ignore[arg-type]
-    found = table(training.timetable, (0.9, 0.999), torch.zeros(1))
+    task = Task(epochs=4, warmup=1, schedule="restarts", t_0=1, t_mult=2)  # type: ignore[arg-type]
+    found = table(task.timetable, (0.9, 0.999), torch.zeros(1))
     assert found.dtype is torch.float32
     assert found.shape == (24, 4)
     eta, root_n, rest1, root2 = found.to(torch.float64).t()

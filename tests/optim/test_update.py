@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from lrwd_sweep.decay import DecayRule
-from lrwd_sweep.optimizer import Family, Optimizer
-from lrwd_sweep.training import Training
+from lrwd_sweep.science.decay import DecayRule
+from lrwd_sweep.science.optimizer import Family, Optimizer
+from lrwd_sweep.spec.task import Task
 from tests.optim import reference
 from tests.optim.problem import SHAPES, VARIANTS, smooth, start, train, update_of
 
@@ -41,11 +41,11 @@ CASES = [
 ]
 
 
-def _case(variant: str, rule: DecayRule, **others: Any) -> tuple[Optimizer, Training]:
+def _case(variant: str, rule: DecayRule, **others: Any) -> tuple[Optimizer, Task]:
     family, options = VARIANTS[variant]
     normalized = others.pop("normalized", False)
-    training = Training(**{"epochs": 17, **options, **others})
-    return Optimizer(Family(family), rule, normalized=normalized), training
+    task = Task(**{"epochs": 17, **options, **others})
+    return Optimizer(Family(family), rule, normalized=normalized), task
 
 
 def _lanes(rule: DecayRule, normalized: bool) -> list[tuple[float, float]]:
@@ -74,13 +74,13 @@ def test_lanes_follow_the_written_out_algorithm(
     undecayed: tuple[str, ...],
 ) -> None:
     decay = {"normalized": normalized, "decay_all": decay_all, "undecayed": undecayed}
-    optimizer, training = _case(variant, rule, schedule=schedule, **decay)
-    assert training.steps == 102
-    lanes, gradient = _lanes(rule, normalized), smooth(training.steps)
-    theta, _ = train(optimizer, training, start(), gradient, lanes)
+    optimizer, task = _case(variant, rule, schedule=schedule, **decay)
+    assert task.steps == 102
+    lanes, gradient = _lanes(rule, normalized), smooth(task.steps)
+    theta, _ = train(optimizer, task, start(), gradient, lanes)
     step = REFERENCES[variant.removesuffix(" nesterov").removesuffix(" momentum")]
     for row, (alpha, lam) in zip(theta, lanes, strict=True):
-        alone = reference.follow(step, optimizer, training, start(), gradient, alpha, lam)
+        alone = reference.follow(step, optimizer, task, start(), gradient, alpha, lam)
         assert (row - torch.cat([x.flatten() for x in alone])).abs().max() < 1e-12
 
 
@@ -94,9 +94,9 @@ def test_normalised_decay_is_plain_decay_divided_by_the_root_of_n(variant: str, 
     n, lam = 84, LAMBDA[rule] * 9
     found = []
     for normalized, given in ((True, lam), (False, lam / math.sqrt(n))):
-        optimizer, training = _case(variant, rule, normalized=normalized)
+        optimizer, task = _case(variant, rule, normalized=normalized)
         theta = torch.cat([x.flatten() for x in start()])[None]
-        update = update_of(optimizer, training, theta, [(0.02, given)])
+        update = update_of(optimizer, task, theta, [(0.02, given)])
         for t in range(5):
             update.apply(theta, torch.cos(theta + t), 0.7, t + 1, n)
         found.append(theta)
@@ -105,10 +105,10 @@ def test_normalised_decay_is_plain_decay_divided_by_the_root_of_n(variant: str, 
 
 @pytest.mark.parametrize(("variant", "rule"), CASES)
 def test_only_matrices_decay_without_decay_all(variant: str, rule: DecayRule) -> None:
-    optimizer, training = _case(variant, rule, decay_all=False)
+    optimizer, task = _case(variant, rule, decay_all=False)
     before = torch.cat([x.flatten() for x in start()])[None]
     theta = before.clone()
-    update = update_of(optimizer, training, theta, [(0.02, LAMBDA[rule])])
+    update = update_of(optimizer, task, theta, [(0.02, LAMBDA[rule])])
     update.apply(theta, torch.zeros_like(theta), 0.7, 1, 120)  # nothing moves but by decay
     at = 0
     for shape in SHAPES:
@@ -133,12 +133,12 @@ def _wide(lanes: int) -> tuple[Tensor, list[Tensor]]:
     return theta, gradients
 
 
-def _run(optimizer: Optimizer, training: Training, chosen: slice) -> tuple[Tensor, Tensor | None]:
+def _run(optimizer: Optimizer, task: Task, chosen: slice) -> tuple[Tensor, Tensor | None]:
     """Î¸ and the projection's rate after six steps of these of 33 lanes."""
     theta, gradients = _wide(33)
     theta, gradients = theta[chosen].clone(), [g[chosen].clone() for g in gradients]
     lanes = [(1e-3 * 1.1**k, LAMBDA[optimizer.rule] * 0.9**k) for k in range(33)][chosen]
-    update = update_of(optimizer, training, theta, lanes, WIDE)
+    update = update_of(optimizer, task, theta, lanes, WIDE)
     for t, g in enumerate(gradients):
         update.apply(theta, g, 1 - t / 6, t + 1, 6)
     return theta, update.projection_rate()
@@ -146,10 +146,10 @@ def _run(optimizer: Optimizer, training: Training, chosen: slice) -> tuple[Tenso
 
 @pytest.mark.parametrize(("variant", "rule"), CASES)
 def test_no_bit_depends_on_the_size_of_the_pack(variant: str, rule: DecayRule) -> None:
-    optimizer, training = _case(variant, rule, decay_all=False)
-    whole, rate = _run(optimizer, training, slice(None))
+    optimizer, task = _case(variant, rule, decay_all=False)
+    whole, rate = _run(optimizer, task, slice(None))
     for chosen in (slice(1), slice(2), slice(3, 8), slice(22), slice(32, 33)):
-        part, part_rate = _run(optimizer, training, chosen)
+        part, part_rate = _run(optimizer, task, chosen)
         assert torch.equal(part, whole[chosen])
         if rate is not None:
             assert part_rate is not None
@@ -165,14 +165,12 @@ ILL = {1: math.nan, 3: math.inf, 5: 1e30, 8: -3.0}  # a lane, and what all its Î
 def test_lanes_that_diverged_change_no_bit_of_their_neighbours(
     variant: str, rule: DecayRule, decay_all: bool
 ) -> None:
-    optimizer, training = _case(variant, rule, decay_all=decay_all)
+    optimizer, task = _case(variant, rule, decay_all=decay_all)
     well, gradients = _wide(9)
     mixed = well.clone()
     for lane, value in ILL.items():
         mixed[lane] = value
-    alone, beside = (
-        update_of(optimizer, training, x, [(1e-3, LAMBDA[rule])] * 9, WIDE) for x in (well, mixed)
-    )
+    alone, beside = (update_of(optimizer, task, x, [(1e-3, LAMBDA[rule])] * 9, WIDE) for x in (well, mixed))
     for t, g in enumerate(gradients):
         g_beside = g.clone()
         if t == 0:  # the step that they die of
@@ -191,11 +189,11 @@ def test_lanes_that_diverged_change_no_bit_of_their_neighbours(
 
 @pytest.mark.parametrize(("variant", "rule"), CASES)
 def test_a_frozen_lane_stays_where_it_is(variant: str, rule: DecayRule) -> None:
-    optimizer, training = _case(variant, rule)
+    optimizer, task = _case(variant, rule)
     values = [1e30, -3.0, 0.0, math.inf, math.nan]
     theta = torch.tensor(values)[:, None].repeat(1, sum(map(math.prod, WIDE)))
     before = theta.clone()
-    update = update_of(optimizer, training, theta, [(0.0, 0.0)] * len(values), WIDE)
+    update = update_of(optimizer, task, theta, [(0.0, 0.0)] * len(values), WIDE)
     for t in range(3):
         update.apply(theta, torch.zeros_like(theta), 0.9, t + 1, 6)
     assert torch.equal(theta[:3], before[:3])
@@ -204,10 +202,10 @@ def test_a_frozen_lane_stays_where_it_is(variant: str, rule: DecayRule) -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_moments_are_all_that_a_family_remembers(variant: str) -> None:
-    optimizer, training = _case(variant, DecayRule.INDEPENDENT)
-    gradient = smooth(training.steps)
-    theta, used = train(optimizer, training, start(), gradient, [(0.02, 0.01), (0.01, 0.0)])
-    fresh = update_of(optimizer, training, theta, [(0.02, 0.01), (0.01, 0.0)])
+    optimizer, task = _case(variant, DecayRule.INDEPENDENT)
+    gradient = smooth(task.steps)
+    theta, used = train(optimizer, task, start(), gradient, [(0.02, 0.01), (0.01, 0.0)])
+    fresh = update_of(optimizer, task, theta, [(0.02, 0.01), (0.01, 0.0)])
     assert all(state.shape == theta.shape for state in used.family.moments())
     assert len(used.family.moments()) == len(fresh.family.moments()) > 0
     found = []
@@ -223,6 +221,6 @@ def test_moments_are_all_that_a_family_remembers(variant: str) -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_only_projected_families_have_a_projection_rate(variant: str) -> None:
-    optimizer, training = _case(variant, DecayRule.LR_SCALED)
-    _, update = train(optimizer, training, start(), smooth(training.steps), [(0.02, 0.01)])
+    optimizer, task = _case(variant, DecayRule.LR_SCALED)
+    _, update = train(optimizer, task, start(), smooth(task.steps), [(0.02, 0.01)])
     assert (update.projection_rate() is not None) is Family(VARIANTS[variant][0]).projected

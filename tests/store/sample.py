@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from lrwd_sweep.lattice import Cell, Lattice
-from lrwd_sweep.optimizer import Optimizer
-from lrwd_sweep.spec import Kind, StudySpec
-from lrwd_sweep.training import Training
-from lrwd_sweep.trial import Status, Trial
+from lrwd_sweep.science.lattice import Cell, Lattice
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.science.trial import Status, Trial
+from lrwd_sweep.spec.study import Kind, StudySpec
+from lrwd_sweep.spec.task import Task
 
 
 def spec(
@@ -20,8 +20,8 @@ def spec(
     metric: str = "val_loss",
 ) -> StudySpec:
     lattice = Lattice(lr, weight_decay)
-    training = Training(epochs=epochs)
-    return StudySpec(kind, Optimizer.parse(optimizer), lattice, tuple(range(seeds)), metric, training)
+    task = Task(epochs=epochs)
+    return StudySpec(kind, Optimizer.parse(optimizer), lattice, tuple(range(seeds)), metric, task)
 
 
 def complete(cell: Cell, seed: int = 0, value: float = 0.1) -> Trial:

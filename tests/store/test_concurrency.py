@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.store import Store, open_store
-from lrwd_sweep.trial import Trial
 from tests.store.sample import complete, spec
 
 SPEC = spec(lr=(0.01, 0.02), weight_decay=(0.001, 0.002), seeds=10)

@@ -11,10 +11,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from lrwd_sweep.errors import UnknownName, UsageError
-from lrwd_sweep.lattice import Cell, Lattice
+from lrwd_sweep.science.lattice import Cell, Lattice
+from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.store.csv_import import Sweep, read_csv
 from lrwd_sweep.store.near_rates import one_for_each
-from lrwd_sweep.trial import Status, Trial
 
 GOOD = "lr,weight_decay,seed,value\n0.1,0,0,1.5\n0.1,0.01,0,1.25\n0.2,0,0,nan\n0.2,0.01,0,2\n"
 TRIALS = [

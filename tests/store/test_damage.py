@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from lrwd_sweep.errors import LrwdError, NothingToReport, StoreError, UnknownName
-from lrwd_sweep.lattice import Cell
-from lrwd_sweep.spec import Kind, StudySpec
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.trial import Status, Trial
+from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.store import Store, open_store
 from lrwd_sweep.store.checksums import Damaged
-from lrwd_sweep.trial import Status, Trial
 from tests.store.damage import execute, flip
 from tests.store.sample import complete, lattice_trials, spec
 
@@ -326,7 +326,7 @@ def test_adding_to_a_damaged_study_does_not_seal_the_damage(path: Path) -> None:
 
 
 def test_a_search_is_verified_as_a_lattice_is(opened: Store, path: Path) -> None:
-    searched = StudySpec(Kind.TPE, spec().optimizer, spec().lattice, (0,), "val_loss", spec().training)
+    searched = StudySpec(Kind.TPE, spec().optimizer, spec().lattice, (0,), "val_loss", spec().task)
     opened.begin_study("c", searched)
     opened.add_trials("c", [complete(Cell(0.05, 0.0005))])
     execute(path, "UPDATE trials SET lr = 0.06 WHERE id = (SELECT max(id) FROM trials)")

@@ -15,10 +15,10 @@ import pytest
 from sqlalchemy import select
 
 from lrwd_sweep.errors import NothingToReport, StoreError
+from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.store import database, open_store
 from lrwd_sweep.store.database import locate
 from lrwd_sweep.store.schema import StudyRow
-from lrwd_sweep.trial import Trial
 from tests.store.damage import execute
 from tests.store.sample import lattice_trials, spec
 

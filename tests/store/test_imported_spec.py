@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from lrwd_sweep.decay import DecayRule
 from lrwd_sweep.errors import UsageError
-from lrwd_sweep.lattice import Cell, Lattice
-from lrwd_sweep.optimizer import Family, Optimizer
-from lrwd_sweep.spec import Kind
+from lrwd_sweep.science.decay import DecayRule
+from lrwd_sweep.science.lattice import Cell, Lattice
+from lrwd_sweep.science.optimizer import Family, Optimizer
+from lrwd_sweep.science.trial import Direction, Status, Trial
+from lrwd_sweep.spec.study import Kind
 from lrwd_sweep.store import open_store
 from lrwd_sweep.store.csv_context import Context
 from lrwd_sweep.store.csv_import import Sweep
 from lrwd_sweep.store.imported_spec import import_spec
-from lrwd_sweep.trial import Direction, Status, Trial
 
 TRIALS = (
     Trial(Cell(0.1, 0.0), 0, Status.COMPLETE, {"value": 1.5}),
@@ -40,7 +40,7 @@ def refusal(sweep: Sweep, optimizer: str, **options: object) -> str:
 def test_spec_spans_the_file() -> None:
     spec = import_spec(replace(SWEEP, metric="m"), "adamw:lr-scaled")
     assert (spec.kind, spec.lattice, spec.seeds) == (Kind.IMPORT, SWEEP.lattice, (0,))
-    assert (spec.metric, spec.training) == ("m", None)
+    assert (spec.metric, spec.task) == ("m", None)
     assert spec.optimizer == Optimizer(Family.ADAM, DecayRule.LR_SCALED)
     assert (spec.direction, spec.given_cap) == (Direction.MINIMIZE, None)
 

@@ -11,11 +11,11 @@ import pytest
 from sqlalchemy import Connection, create_engine, inspect
 
 from lrwd_sweep.errors import StoreError
-from lrwd_sweep.lattice import Cell
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.store import open_store
 from lrwd_sweep.store.migrations import MIGRATIONS, Migration, migrate
 from lrwd_sweep.store.schema import Base
-from lrwd_sweep.trial import Status, Trial
 from tests.store.sample import complete, spec
 
 DUMPS = sorted(Path(__file__).parent.glob("schema_v*.sql"))

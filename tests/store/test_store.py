@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lrwd_sweep import __version__
 from lrwd_sweep.errors import LrwdError, SpecMismatch, StoreError, UnknownName, UsageError
-from lrwd_sweep.lattice import Cell
-from lrwd_sweep.spec import Kind
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.trial import Status, Trial
+from lrwd_sweep.spec.study import Kind
 from lrwd_sweep.store import Store, open_store
 from lrwd_sweep.store.trials import FIND_LANE
-from lrwd_sweep.trial import Status, Trial
-from lrwd_sweep.version import __version__
 from tests.store.damage import rewrite_spec_in
 from tests.store.sample import complete, lattice_trials, spec
 

@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 
 from lrwd_sweep.errors import StoreError
-from lrwd_sweep.store import open_store, read_results
+from lrwd_sweep.report.results import read_results
+from lrwd_sweep.report.view.formats import Format
+from lrwd_sweep.report.view.report import render, text_of
+from lrwd_sweep.store import open_store
 from lrwd_sweep.store import studies as rows
 from lrwd_sweep.store.checksums import Unreadable
-from lrwd_sweep.view.formats import Format
-from lrwd_sweep.view.report import render, text_of
 from tests.store.damage import rewrite_spec
 from tests.store.sample import lattice_trials, spec
 
@@ -106,10 +107,10 @@ SIZES = {"train": 4, "validation": 2, "test": 2, "classes": 2, "shape": [3, 32, 
     ],
 )
 def test_reading_looks_at_no_path_that_a_study_names(
-    path: Path, training: dict[str, Any], readable: bool, monkeypatch: pytest.MonkeyPatch
+    path: Path, task: dict[str, Any], readable: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = str(path.parent / MARK)
-    named = json.loads(json.dumps(training).replace("{here}", here))
+    named = json.loads(json.dumps(task).replace("{here}", here))
     rewrite_spec(path, "odd", lambda found: found["training"].update(named))
     with nothing_looked_at(monkeypatch), open_store(str(path), write=False) as store:
         good, odd = store.studies()

@@ -1,0 +1,125 @@
+"""Rotation in equilibrium: how far decay lets a scale-invariant tensor turn in a step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lrwd_sweep.optim import Segment, make_update
+from lrwd_sweep.report.evidence import Check, Section
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.spec.task import Task
+
+SHAPE = (64, 32)  # large: in few dimensions random gradients are not orthogonal to each other
+SETTLING, MEASURED = 2000, 4000  # steps; the norm settles at a rate of 4λ and the measure averages its noise
+THREE_DIGITS = 1e-3
+_D = math.prod(SHAPE)
+_BETA = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Equilibrium:
+    """What theory says of one optimizer at momentum β = 0.9; α and decay are in its own convention."""
+
+    optimizer: str
+    formula: str
+    cells: tuple[tuple[float, float], ...]  # α and decay
+    angle: Callable[[float, float], float]  # of α and decay, in radians
+    norm: Callable[[float, float], float]  # ‖θ‖ where it settles
+
+
+def _decoupled(lam: float) -> float:
+    return math.sqrt(2 * lam * (1 - _BETA) / (1 + _BETA))
+
+
+def _sgd_norm(alpha: float, lam: float) -> float:
+    """Steps of α/((1−β)‖θ‖) in all against the decay: ‖θ‖⁴ = α²/(2λ(1−β)²)."""
+    return math.sqrt(alpha / (1 - _BETA) / math.sqrt(2 * lam))
+
+
+def _adam_norm(alpha: float, lam: float) -> float:
+    """Steps of α√D whatever the norm: ‖θ‖² = α²D/(2λ)."""
+    return alpha * math.sqrt(_D / (2 * lam))
+
+
+EQUILIBRIA = (
+    Equilibrium(
+        "sgdw",
+        "√(2 λ (1−β₁)/(1+β₁))",
+        ((0.01, 1e-3), (0.04, 1e-3), (0.16, 1e-3)),
+        lambda alpha, lam: _decoupled(lam),
+        _sgd_norm,
+    ),
+    Equilibrium(
+        "sgd",
+        "√(2 α λ′/(1+β₁))",
+        ((0.01, 0.01), (0.04, 0.0025), (0.04, 0.01)),
+        lambda alpha, l2: math.sqrt(2 * alpha * l2 / (1 + _BETA)),
+        lambda alpha, l2: _sgd_norm(alpha, alpha * l2 / (1 - _BETA)),
+    ),
+    Equilibrium(
+        "adamw",
+        "√(2 λ (1−β₁)/(1+β₁))",
+        ((0.001, 1e-3), (0.004, 1e-3), (0.016, 1e-3)),
+        lambda alpha, lam: _decoupled(lam),
+        _adam_norm,
+    ),
+    Equilibrium(
+        "adamw:lr-scaled",
+        "√(2 α w (1−β₁)/(1+β₁))",
+        ((0.001, 1.0), (0.002, 1.0)),
+        lambda alpha, w: _decoupled(alpha * w),
+        lambda alpha, w: _adam_norm(alpha, alpha * w),
+    ),
+)
+
+
+def equilibrium_rotation(device: torch.device) -> Section:
+    """The mean angle between one step's θ and the next, in equilibrium, against its formula."""
+    return Section(
+        "Rotation in equilibrium: what a scale-invariant tensor turns by in a step (radians, β₁ = 0.9)",
+        ("optimizer", "α", "decay", "measured", "formula"),
+        tuple(check for case in EQUILIBRIA for check in _checks(case, device)),
+        tuple(f"{case.optimizer}: {case.formula}" for case in EQUILIBRIA),
+    )
+
+
+def _checks(case: Equilibrium, device: torch.device) -> list[Check]:
+    symbol = Optimizer.parse(case.optimizer).symbol
+    checks = []
+    for (alpha, decay), measured in zip(case.cells, measure(case, device).tolist(), strict=True):
+        expected = case.angle(alpha, decay)
+        cells = (f"{alpha:g}", f"{symbol} = {decay:g}", f"{measured:.6f}", f"{expected:.6f}")
+        difference = abs(measured - expected) / expected
+        checks.append(Check((case.optimizer, *cells), difference, THREE_DIGITS))
+    return checks
+
+
+def measure(case: Equilibrium, device: torch.device) -> Tensor:  # (L,) radians
+    """Train on f(cθ) = f(θ) with gradients in random directions of the tangent space, of length 1/‖θ‖."""
+    directions = torch.Generator().manual_seed(0)
+
+    def random() -> Tensor:
+        return torch.randn(len(case.cells), _D, generator=directions).to(device, torch.float64)
+
+    alpha, lam = torch.tensor(case.cells, dtype=torch.float64, device=device).T[:, :, None]
+    norms = [[case.norm(*cell)] for cell in case.cells]
+    theta = torch.nn.functional.normalize(random()) * torch.tensor(norms).to(alpha)
+    task = Task(momentum=_BETA, beta1=_BETA)
+    segment = Segment("θ", 0, _D, SHAPE)
+    update = make_update(Optimizer.parse(case.optimizer), task, theta, [segment], alpha=alpha, lam=lam)
+    norm = theta.norm(dim=1, keepdim=True)
+    u, turned = theta / norm, torch.zeros_like(alpha)
+    for t in range(1, SETTLING + MEASURED + 1):
+        g = random()
+        g -= (g * u).sum(dim=1, keepdim=True) * u
+        update.apply(theta, g / (g.norm(dim=1, keepdim=True) * norm), 1.0, t, SETTLING + MEASURED)
+        norm = theta.norm(dim=1, keepdim=True)
+        before, u = u, theta / norm
+        if t > SETTLING:
+            turned += torch.acos((before * u).sum(dim=1, keepdim=True))
+    return (turned / MEASURED).flatten()

@@ -1,0 +1,1 @@
+"""Results of studies: numbers, gates, recommendations, views."""

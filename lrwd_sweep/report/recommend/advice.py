@@ -1,0 +1,296 @@
+"""What to do next: finish, extend the lattice, make it finer, or add seeds, and by which command."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+
+from lrwd_sweep.report.recommend.command import command, compare_command, report_command
+from lrwd_sweep.report.result import Result, at_cap
+from lrwd_sweep.science.lattice import Cell, Lattice, canonical, format_value, parse_axis
+from lrwd_sweep.science.separability import Verdict
+from lrwd_sweep.science.separability.basin import MIN_CELLS, is_flat
+from lrwd_sweep.science.separability.bootstrap import MIN_SEEDS
+from lrwd_sweep.science.separability.ridge import MIN_ROWS
+from lrwd_sweep.science.surface import CellStatus
+from lrwd_sweep.science.trial import Status, Trial
+from lrwd_sweep.spec.catalog import CROSS_ENTROPY, chance_level
+from lrwd_sweep.spec.preset import MOST_SEEDS
+from lrwd_sweep.spec.study import Kind, StudySpec
+
+OCTAVES = 2.0  # that an axis is extended by, at least
+MIN_EXTENSION = 2  # values that it is extended by, at least
+ENOUGH_SEEDS = 5  # for a first interval that is not mostly expansion
+
+_DIRECTION = {"low": "downward", "high": "upward"}
+_OPTION = {"lr": "lr", "weight_decay": "wd"}
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """One thing to do, and why; the words of the command that does it, where there is one."""
+
+    why: str
+    command: tuple[str, ...] | None = None
+
+    @property
+    def command_line(self) -> str | None:
+        """The command on one line."""
+        return None if self.command is None else " ".join(self.command)
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    why: str
+    spec: StudySpec
+    searches_on: bool = False  # a search needs more points for it
+    command: tuple[str, ...] | None = None  # where it is no training; empty where there is none
+
+
+def advice(result: Result, among: Sequence[Result] = ()) -> tuple[Advice, ...]:
+    """What to do next with a study, in order; each command holds what those before it train.
+
+    Where it is one of those `among` which it is reported, the command is that of their comparison wherever it
+    is the lattices as they are that should be trained, or more seeds of them.
+
+    A study with missing lanes is to be finished first: what else there is to say of it may change. Then the
+    lattice is extended past a best cell on its edge, or to where the best λ of its rows lies; made finer
+    where too few rows or cells carry the ridge; and given more seeds where noise leaves it undetermined.
+    """
+    points = len({trial.cell for trial in result.trials}) if result.spec.kind is Kind.TPE else 0
+    found: list[Advice] = []
+    spec = result.spec
+    for change in _changes(result):
+        if change.command is not None:
+            found.append(Advice(change.why, change.command or None))
+            continue
+        spec = spec.extended(change.spec)
+        points += math.ceil(points / 2) * change.searches_on
+        words = _of_all(spec, result, among)
+        words = words or command(spec, result.name, result.storage, points, result.data_dir)
+        found.append(Advice(change.why, words))
+    return tuple(found) or (Advice(_nothing(result)),)
+
+
+def _of_all(spec: StudySpec, result: Result, among: Sequence[Result]) -> tuple[str, ...] | None:
+    """The command that trains a study's spec together with the others; None where there is none."""
+    if result not in among or spec.lattice != result.spec.lattice:
+        return None
+    specs = {each.name: spec if each is result else replace(each.spec, seeds=spec.seeds) for each in among}
+    return compare_command(specs, result.storage, result.data_dir)
+
+
+def _nothing(result: Result) -> str:
+    if result.separability.verdict is Verdict.UNDETERMINED:
+        return f"nothing that more of the same would settle; {result.separability.reason}"
+    without = result.best is not None and result.best.weight_decay == 0
+    best = "has no decay" if without else "is inside the lattice"
+    return f"nothing; the best cell {best}, and the verdict has its interval"
+
+
+def _changes(result: Result) -> Iterator[_Change]:
+    lost = _unfinished(result)
+    if lost:
+        yield _Change(lost, result.spec)
+        return
+    if not result.surface.inside.any():
+        yield _elsewhere(result)
+        return
+    overfits = _overfits(result)
+    if overfits is not None:
+        yield overfits
+    if not any(result.spec.lattice.weight_decay):
+        yield _Change("no cell has decay: sweep wd too", result.spec)
+        return
+    sides = {**_edges_of_best(result), **_edges_of_rows(result), **_ends_of_single(result.spec.lattice)}
+    if overfits is not None:  # another learning rate only hides it
+        sides = {side: why for side, why in sides.items() if not side.startswith("lr:")}
+    if sides:
+        yield _extension(result.spec, sides)
+    elif result.separability.ridge_slope.value is None:
+        yield from _finer(result)
+    yield from _more_seeds(result)
+
+
+def _unfinished(result: Result) -> str:
+    """What is missing, in words, or nothing."""
+    if result.spec.kind is Kind.TPE:
+        done: dict[object, set[int]] = {}
+        for trial in result.trials:
+            lanes = done.setdefault(trial.cell, set())
+            lanes.update({trial.seed} if trial.status is not Status.FAILED else ())
+        lost = sum(not lanes.issuperset(result.spec.seeds) for lanes in done.values())
+        what = "points"
+    else:
+        counts = result.surface.counts()
+        lost, what = counts[CellStatus.MISSING.value] + counts[CellStatus.FAILED.value], "cells"
+    if not lost:
+        return ""
+    if result.spec.kind is Kind.IMPORT:
+        return f"{lost} cells have missing or failed runs: add them to the file"
+    return f"{lost} {what} have missing or failed lanes: the same command trains those alone"
+
+
+def _elsewhere(result: Result) -> _Change:
+    """Where no cell counts at all."""
+    cap = result.spec.given_cap
+    if cap is not None and np.isfinite(result.surface.values).any():
+        why = (
+            f"every cell diverged or is {at_cap(result, result.surface)}: give another --cap, or train longer"
+        )
+        return _Change(why, result.spec, command=())
+    if (result.surface.lanes == CellStatus.DIVERGED.value).any():
+        change = _extension(result.spec, {"lr:low": ""})
+        return replace(change, why="no cell counts, and some diverged: extend lr downward")
+    change = _extension(result.spec, {"lr:low": "", "lr:high": ""})
+    why = f"no cell has a {result.surface.metric} better than chance: extend lr, or train longer"
+    return replace(change, why=why)
+
+
+def _overfits(result: Result) -> _Change | None:
+    """Where the best cell classifies well and has a cross-entropy above that of a uniform guess."""
+    best, t = result.surface.best(), result.spec.task
+    if best is None or t is None or result.surface.metric != "val_loss" or t.loss != CROSS_ENTROPY:
+        return None
+    uniform, chance = math.log(t.data_set.classes), chance_level("val_error", t.data_set.classes)
+    cell, loss = result.surface.cell(*best), float(result.surface.mean[best])
+    errors = [trial.metrics["val_error"] for trial in result.trials if _is_of(trial, cell, "val_error")]
+    error = sum(errors) / len(errors) if errors else math.inf
+    if loss <= uniform or error >= chance:
+        return None
+    why = (
+        f"the best val_loss, {loss:.3g}, is above that of a uniform guess, {uniform:.3g}, though val_error "
+        f"is {error:.3g} there: the networks overfit; judge them by their errors too"
+    )
+    return _Change(why, result.spec, command=report_command(result.name, "val_error", result.storage))
+
+
+def _is_of(trial: Trial, cell: Cell, metric: str) -> bool:
+    return trial.cell == cell and metric in trial.metrics
+
+
+def _edges_of_best(result: Result) -> dict[str, str]:
+    """Sides of the lattice that the best cell lies on, with the reason to go on there."""
+    best = result.best
+    without = best is not None and best.weight_decay == 0  # nothing is below no decay
+    return {
+        side: "the best cell is on the edge"
+        for side in result.separability.on_edge
+        if not (without and side == "weight_decay:low")
+    }
+
+
+def _ends_of_single(lattice: Lattice) -> dict[str, str]:
+    """Both sides of an axis with one value above 0, along which nothing can have a shape."""
+    axes = {"lr": lattice.lr, "weight_decay": lattice.weight_decay}
+    return {
+        f"{axis}:{end}": f"{_OPTION[axis]} has one value"
+        for axis, values in axes.items()
+        if sum(value > 0 for value in values) == 1
+        for end in _DIRECTION
+    }
+
+
+def _edges_of_rows(result: Result) -> dict[str, str]:
+    """Sides of the λ axis that hold the best λ of too many of the basin's rows."""
+    if result.spec.kind is Kind.TPE:
+        return {}  # the rows of a search are too sparse for their best λ to say where to look
+    counts, basin = result.separability.rows_on_edge, result.separability.basin
+    why = f"the best wd of {sum(counts.values())} of {basin.any(axis=1).sum()} rows is on the edge"
+    return dict.fromkeys(counts, why)
+
+
+def _extension(spec: StudySpec, sides: dict[str, str]) -> _Change:
+    """The lattice extended past these of its sides."""
+    axes = {"lr": spec.lattice.lr, "weight_decay": spec.lattice.weight_decay}
+    words = []
+    for side in sides:
+        axis, end = side.split(":")
+        axes[axis] = extended(axes[axis], end)
+        words.append(f"{_OPTION[axis]} {_DIRECTION[end]}")
+    reasons = ", ".join(dict.fromkeys(filter(None, sides.values())))
+    why = f"{reasons}: extend {' and '.join(words)}"
+    return _Change(why, replace(spec, lattice=Lattice(axes["lr"], axes["weight_decay"])), searches_on=True)
+
+
+def extended(axis: tuple[float, ...], end: str) -> tuple[float, ...]:
+    """An axis with further values at its "low" or "high" end, at about the spacing it has there.
+
+    By at least two octaves and two values, but not by more values than it has.
+
+    >>> extended((0.25, 0.5, 1.0), "high")
+    (0.25, 0.5, 1.0, 2.0, 4.0)
+    """
+    positive = [value for value in axis if value > 0]
+    if len(positive) < 2:
+        ratio = 2.0
+    else:
+        ratio = positive[1] / positive[0] if end == "low" else positive[-1] / positive[-2]
+    count = math.ceil(round(OCTAVES / math.log2(ratio), 6))
+    count = max(MIN_EXTENSION, min(count, len(positive)))
+    value, step = (positive[0], 1 / ratio) if end == "low" else (positive[-1], ratio)
+    further = [value := value * step for _ in range(count)]
+    return tuple(sorted({*axis, *(_readable(value, ratio) for value in further if 0 < value < math.inf)}))
+
+
+def finer(axis: Sequence[float]) -> tuple[float, ...]:
+    """An axis with about the geometric mean between every two of its values.
+
+    >>> finer((0.0, 0.25, 1.0))
+    (0.0, 0.25, 0.5, 1.0)
+    """
+    positive = [value for value in axis if value > 0]
+    low, high, count = positive[0], positive[-1], 2 * len(positive) - 1
+    if count > 2:
+        even = parse_axis(f"{low!r}:{high!r}:{count}", "wd")  # meets an even axis in all its values
+        if set(positive) <= set(even):
+            return tuple(sorted({*axis, *even}))
+    between = [_readable(math.sqrt(a) * math.sqrt(b), math.sqrt(b / a)) for a, b in pairwise(positive)]
+    return tuple(sorted({*axis, *between}))
+
+
+def _readable(value: float, ratio: float) -> float:
+    """A new value for an axis: a power of two if it is one, else rounded to a hundredth of the axis' step."""
+    exact = canonical(value)
+    if format_value(exact).startswith("2^"):
+        return exact
+    places = min(max(2 - math.floor(math.log10(min(ratio - 1, 9.0))), 2), 11)
+    return float(f"{value:.{places}e}")
+
+
+def _finer(result: Result) -> Iterator[_Change]:
+    """A finer or longer lattice, or a longer search, where too few cells or rows carry the ridge."""
+    spec, lattice = result.spec, result.spec.lattice
+    inside = int(result.surface.without_baseline().inside.sum())
+    few = inside < MIN_CELLS
+    why = f"{inside} cells count, {MIN_CELLS} are needed" if few else "too few rows carry the ridge"
+    if _is_flat(result):
+        return
+    if spec.kind is Kind.TPE:
+        yield _Change(f"{why}: search on", spec, searches_on=True)
+    elif len(lattice.lr) < MIN_ROWS:
+        yield _extension(spec, {"lr:low": why, "lr:high": why})
+    else:
+        axes = Lattice(finer(lattice.lr), finer(lattice.weight_decay) if few else lattice.weight_decay)
+        yield _Change(f"{why}: halve the steps of lr{' and wd' * few}", replace(spec, lattice=axes))
+
+
+def _is_flat(result: Result) -> bool:
+    """Whether the basin has cells, all with the same value."""
+    basin = result.separability.basin
+    return bool(basin.any()) and is_flat(result.surface.mean[basin])
+
+
+def _more_seeds(result: Result) -> Iterator[_Change]:
+    """More seeds, where the point estimate exists and its interval leaves the verdict open."""
+    found, seeds = result.separability, len(result.spec.seeds)
+    more = min(max(2 * seeds, ENOUGH_SEEDS), MOST_SEEDS)
+    if found.verdict is not Verdict.UNDETERMINED or found.ridge_slope.value is None or more <= seeds:
+        return
+    few = f"{seeds} of the {MIN_SEEDS} seeds that an interval needs"
+    why = few if seeds < MIN_SEEDS else "the verdict is undetermined for noise"
+    yield _Change(f"{why}: add seeds", replace(result.spec, seeds=tuple(range(more))))

@@ -1,0 +1,186 @@
+"""The command line that trains a study: what a report prints, and what the options give back."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+
+from lrwd_sweep.errors import UsageError
+from lrwd_sweep.science.lattice import Lattice, format_axis, format_value
+from lrwd_sweep.spec.catalog import DataSet
+from lrwd_sweep.spec.preset import DEFAULT, Preset, Variant, find_preset, preset_names
+from lrwd_sweep.spec.study import Kind, StudySpec, tidy
+from lrwd_sweep.spec.task import BESIDE_THE_TASK, Task, option
+
+_SWITCHES = {  # fields of `Training` that are two options, for True and for False
+    "nesterov": ("--nesterov", "--no-nesterov"),
+    "decay_all": ("--decay-all", "--no-decay-norm-bias"),
+}
+_BESIDE = 9  # values on one side of a range, and one
+_HARMLESS = re.compile(r"[A-Za-z0-9_@%+=:,./^-]+\Z")  # to any shell; shlex would quote 2^-3
+
+
+def command(
+    spec: StudySpec,
+    name: str,
+    storage: str | None = None,
+    points: int = 0,
+    data_dir: str | None = None,
+) -> tuple[str, ...] | None:
+    """The words of the `lrwd-sweep` call that trains `spec` under `name`, each option joined with its value.
+
+    What the default preset and the optimizer say anyway is left out. `points` is the total of a search.
+    None where no command line says this: an imported study, an axis of one value, data that is no more what
+    it was, options of a network, a name that cannot be typed.
+    """
+    t = spec.task
+    if t is None or not _sayable(t, spec.lattice) or not f"{name}{storage}{data_dir}".isprintable():
+        return None
+    words = [
+        "lrwd-sweep tpe" if spec.kind is Kind.TPE else "lrwd-sweep grid",
+        f"--optimizer {spec.title}",
+    ]
+    if spec.kind is Kind.TPE:
+        words.append(f"--trials {points}")
+    words += _task(spec, t)
+    if name != spec.default_name:
+        words.append(f"--study-name {_quoted(name)}")
+    return (*words, *_place(storage, data_dir))
+
+
+def compare_command(
+    specs: Mapping[str, StudySpec],  # by study name
+    storage: str | None = None,
+    data_dir: str | None = None,
+) -> tuple[str, ...] | None:
+    """The words of the `lrwd-sweep compare` call that trains all of `specs`; None where none does.
+
+    That is so where the studies differ in more than their optimizer, or have names of their own.
+    """
+    if len(specs) < 2 or any(spec.kind is not Kind.GRID for spec in specs.values()):
+        return None
+    if (preset := _compared_by(specs)) is not None:
+        return (f"lrwd-sweep compare --preset {preset}", *_place(storage, data_dir))
+    tasks = []
+    for name, spec in specs.items():
+        if command(spec, name, storage, data_dir=data_dir) is None or name != spec.default_name:
+            return None
+        assert spec.task is not None, "an imported study has no command"
+        tasks.append(_task(spec, spec.task))
+    if any(one != tasks[0] for one in tasks):
+        return None
+    optimizers = " ".join(spec.title for spec in specs.values())
+    return (f"lrwd-sweep compare {optimizers}", *tasks[0], *_place(storage, data_dir))
+
+
+def report_command(name: str, metric: str, storage: str | None) -> tuple[str, ...]:
+    """The words of the `lrwd-sweep report` call that judges a study by `metric`; none where none can."""
+    if not f"{name}{storage}".isprintable():
+        return ()
+    return (f"lrwd-sweep report {_quoted(name)}", f"--metric {metric}", *_place(storage, None))
+
+
+def _compared_by(specs: Mapping[str, StudySpec]) -> str | None:
+    """The preset, other than the default, that compares these and nothing else; None where none does."""
+    for name in preset_names():
+        if name != DEFAULT and all(study.startswith(f"{tidy(name)}-") for study in specs):
+            planned = list(_planned(find_preset(name)))
+            if len(planned) == len(specs) and all(
+                not plan.differences(spec) and _extents(plan) == _extents(spec)
+                for plan, spec in zip(planned, specs.values(), strict=True)
+            ):
+                return name
+    return None
+
+
+def _planned(preset: Preset) -> Iterator[StudySpec]:
+    """What a preset compares when nothing else is asked for."""
+    for variant in preset.variants:
+        lr, wd = variant.lr, variant.wd
+        if lr is None or wd is None:
+            usual = preset.lattice(variant.optimizer)
+            lr, wd = lr or usual.lr, wd or usual.weight_decay
+        task = preset.task.changed(**variant.task)
+        seeds = tuple(range(preset.seeds))
+        yield StudySpec(Kind.GRID, variant.optimizer, Lattice(lr, wd), seeds, preset.metric, task)
+
+
+def _extents(spec: StudySpec) -> tuple[object, ...]:
+    return spec.lattice, spec.seeds, spec.metric, spec.given_cap
+
+
+def _task(spec: StudySpec, task: Task) -> list[str]:
+    """What is to be trained, but for the optimizer."""
+    preset = find_preset(DEFAULT)
+    usual = preset.task.changed(**Variant.named(spec.title).task)
+    return [*_extent(spec, preset), *dict.fromkeys(_settings(task, usual.of(spec.optimizer)))]
+
+
+def _place(storage: str | None, data_dir: str | None) -> Iterator[str]:
+    if data_dir is not None:
+        yield f"--data-dir {_quoted(data_dir)}"
+    if storage is not None:
+        yield f"--storage {_quoted(storage)}"
+
+
+def _sayable(task: Task, lattice: Lattice) -> bool:
+    """Whether options can say all of it; an axis on the command line has two values above 0."""
+    long = min(sum(value > 0 for value in axis) for axis in (lattice.lr, lattice.weight_decay)) > 1
+    return long and not task.net_options and DataSet.known(task.data) in (task.sizes, None)
+
+
+def _settings(task: Task, usual: Task) -> Iterator[str]:
+    """An option for everything that is not as usual; both betas are one."""
+    for field in Task.__dataclass_fields__:
+        value = getattr(task, field)
+        if field in BESIDE_THE_TASK or value == getattr(usual, field):
+            continue
+        if field == "standardize":
+            yield from ["--standardize"] * bool(value)  # without it images are as given
+        elif field in _SWITCHES:
+            yield _SWITCHES[field][not value]
+        elif field in ("beta1", "beta2"):
+            yield f"{option(field)} {task.beta1!r},{task.beta2!r}"
+        else:
+            yield f"{option(field)} {_quoted(str(value))}"
+
+
+def _extent(spec: StudySpec, preset: Preset) -> Iterator[str]:
+    try:
+        usual: Lattice | None = preset.lattice(spec.optimizer)
+    except UsageError:  # it has none for this optimizer
+        usual = None
+    lattice, seeds = spec.lattice, max(spec.seeds) + 1
+    if usual is None or lattice.lr != usual.lr:
+        yield f"--lr {axis_text(lattice.lr)}"
+    if usual is None or lattice.weight_decay != usual.weight_decay:
+        yield f"--wd {axis_text(lattice.weight_decay)}"
+    if seeds != preset.seeds:
+        yield f"--seeds {seeds}"
+    if spec.metric != preset.metric:
+        yield f"--metric {spec.metric}"
+    if spec.given_cap is not None:
+        yield f"--cap {spec.given_cap!r}"
+
+
+def axis_text(values: tuple[float, ...]) -> str:
+    """`format_axis`, but a range with a few values before and after it where that is what the axis is."""
+    text = format_axis(values)
+    zero = [value for value in values if value == 0]
+    positive = values[len(zero) :]
+    if text.count(",") == len(zero):
+        return text
+    ends = sorted(
+        ((i, j) for i in range(_BESIDE) for j in range(_BESIDE)), key=lambda ends: (sum(ends), ends)
+    )
+    for before, after in ends:
+        middle = positive[before : len(positive) - after]
+        if len(middle) > 2 and "," not in (range_text := format_axis(middle)):
+            head, tail = positive[:before], positive[len(positive) - after :]
+            return ",".join([*map(format_value, [*zero, *head]), range_text, *map(format_value, tail)])
+    return text
+
+
+def _quoted(text: str) -> str:
+    return text if _HARMLESS.match(text) else shlex.quote(text)

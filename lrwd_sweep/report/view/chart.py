@@ -1,0 +1,180 @@
+"""A chart for a terminal: lines or points over two axes, told apart by their marks, by colour besides.
+
+Lines are drawn in the dots of Braille characters, two by four of them in a cell; in ASCII in their marks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.style import Style
+from rich.text import Text
+
+from lrwd_sweep.report.view.notation import to_ascii
+from lrwd_sweep.report.view.plain import plain
+from lrwd_sweep.report.view.range import SIZE, Range
+from lrwd_sweep.science.surface import Float
+
+MARKS = "●▲■◆○△□◇" + "abcdefghijklmnopqrstuvwxyz"
+_ASCII_MARKS = "ox#@+%*&" + MARKS[8:]
+COLOURS = (
+    "#3a84d8",
+    "#d0701a",
+    "#2f9a62",
+    "#c2559e",
+    "#8a7d1c",
+    "#7d7f87",
+)  # stand out on black and on white
+_MARKS_PER_LINE = 4
+_ROWS, _WIDEST = 14, 100  # characters
+_DOTS = (2, 4)  # of a Braille character: columns, rows
+_BRAILLE = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # by row and column of a character
+_UNICODE_FRAME, _ASCII_FRAME = ("┤", "│", "└", "┬", "─"), ("+", "|", "+", "+", "-")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Series:
+    """What one mark stands for."""
+
+    about: str
+    x: Float  # (n,) finite; ascending where points are joined
+    y: Float  # (n,)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chart:
+    """Series on common axes; the first lies on top."""
+
+    about: str  # the points, as in "mean of 3 seeds"
+    y_name: str
+    x_name: str
+    series: tuple[Series, ...]
+    x: Range
+    y: Range
+    joined: bool  # lines rather than points
+
+    @classmethod
+    def of(
+        cls, about: str, y_name: str, x_name: str, series: Sequence[Series], *, joined: bool
+    ) -> Chart | None:
+        """Axes that hold all that is usual, logarithmic over a decade; a line's x, epochs, never are.
+
+        None without a point.
+        """
+        kept = []
+        for one in series:
+            finite = np.isfinite(one.x) & np.isfinite(one.y)
+            if finite.any():
+                kept.append(Series(one.about, one.x[finite], one.y[finite]))
+        x, y = Range.of([s.x for s in kept], shown=1), Range.of([s.y for s in kept], shown=1)
+        if x is None or y is None:
+            return None
+        if joined:
+            epochs = np.concatenate([s.x for s in kept])
+            x = Range(float(epochs.min()), max(float(epochs.max()), float(epochs.min()) + 1), False)
+        return cls(about, y_name, x_name, tuple(kept), x, y, joined)
+
+    def places(self, series: Series) -> Float:
+        """Where the points lie, (n, 2): from the left and from the top, 0 to 1."""
+        x, y = self.x.heights(series.x), self.y.heights(series.y)
+        return np.stack([1 - np.array(x) / SIZE, np.array(y) / SIZE], axis=1)
+
+    def marked(self, k: int) -> Float:
+        """Where the marks of series k lie, (m, 2): at its points, or staggered along its line."""
+        places = self.places(self.series[k])
+        if not self.joined:
+            return places
+        share = (np.arange(_MARKS_PER_LINE) + (k + 0.5) / len(self.series)) / _MARKS_PER_LINE
+        share = share[(share >= places[0, 0]) & (share <= places[-1, 0])]
+        if not share.size:
+            return places[-1:]
+        return np.stack([share, np.interp(share, places[:, 0], places[:, 1])], axis=1)
+
+    @property
+    def title(self) -> str:
+        """What the axes hold."""
+        names = f"{self.y_name}{' (log)' * self.y.log} by {self.x_name}{' (log)' * self.x.log}"
+        return f"{names}, {self.about}" + "; points far off are drawn on the rim" * self.clipped
+
+    @property
+    def clipped(self) -> bool:
+        """Whether points lie beyond the axes."""
+        return self.x.clipped or self.y.clipped
+
+    @property
+    def x_ticks(self) -> list[tuple[float, str]]:
+        """Places from the left, 0 to 1, and labels; whole epochs."""
+        ticks = [(1 - height / SIZE, label) for height, label in self.x.ticks()]
+        return [(x, label) for x, label in ticks if not self.joined or "." not in label]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        ascii_only = options.ascii_only
+        marks = _ASCII_MARKS if ascii_only else MARKS
+        fine = (1, 1) if ascii_only else _DOTS
+        ticks = {_at(height / SIZE, _ROWS, fine[1]): label for height, label in reversed(self.y.ticks())}
+        margin = max(map(len, ticks.values()), default=0)
+        width = max(min(options.max_width, _WIDEST) - margin - 2, 8)
+        tick, side, corner, below, floor = _ASCII_FRAME if ascii_only else _UNICODE_FRAME
+        yield _text(self.title, ascii_only)
+        for row, drawn in enumerate(self._rows(width, fine, marks)):
+            label = ticks.get(row, "")
+            yield Text(f"{label:>{margin}} {tick if label else side}", no_wrap=True).append_text(drawn)
+        line, labels = [floor] * width, ""
+        for x, label in sorted(self.x_ticks):
+            column = _at(x, width, fine[0])
+            start = min(max(column - len(label) // 2, 0), width - len(label))
+            if not labels or start > len(labels):
+                labels = labels.ljust(start) + label
+                line[column] = below
+        yield Text(f"{'':{margin}} {corner}{''.join(line)}", no_wrap=True)
+        yield Text(f"{'':{margin + 2}}{labels}", no_wrap=True)
+        for k, series in enumerate(self.series):
+            mark = Text(marks[k % len(marks)], style=_style(k))
+            yield Text.assemble("  ", mark, " ", _text(series.about, ascii_only))
+
+    def _rows(self, width: int, fine: tuple[int, int], marks: str) -> Iterator[Text]:
+        """The plot, line by line, a character being `fine` = (columns, rows) of dots."""
+        bits = np.zeros((_ROWS, width), dtype=int)
+        owner = np.full((_ROWS, width), -1)
+        for k in reversed(range(len(self.series) if self.joined else 0)):
+            for column, row in _line(self.places(self.series[k]), width * fine[0], _ROWS * fine[1]):
+                place = row // fine[1], column // fine[0]
+                bits[place] |= _BRAILLE[row % fine[1]][column % fine[0]]
+                owner[place] = k
+        signs = np.array([*marks, " "])[np.where(owner < 0, -1, owner % len(marks))]
+        characters = np.where(bits > 0, np.vectorize(chr)(0x2800 + bits), " ") if fine == _DOTS else signs
+        for k in reversed(range(len(self.series))):
+            for x, y in self.marked(k):
+                place = _at(y, _ROWS, fine[1]), _at(x, width, fine[0])
+                characters[place], owner[place] = marks[k % len(marks)], k
+        for row, owners in zip(characters, owner, strict=True):
+            yield Text.assemble(*((str(c), _style(int(k))) for c, k in zip(row, owners, strict=True)))
+
+
+def _at(share: float, count: int, fine: int) -> int:
+    """The character, of `count` with `fine` dots each, that holds a place between 0 and 1."""
+    return round(share * (count * fine - 1)) // fine
+
+
+def _line(places: Float, width: int, height: int) -> Iterator[tuple[int, int]]:
+    """The dots (column, row) of a line through `places`, without a gap from one column to the next."""
+    x, y = places[:, 0] * (width - 1), places[:, 1] * (height - 1)
+    columns = np.arange(math.ceil(x[0]), math.floor(x[-1]) + 1)
+    rows = np.rint(np.interp(columns, x, y)).astype(int)
+    for column, row, before in zip(columns, rows, [*rows[:1], *rows[:-1]], strict=True):
+        step = 1 if row > before else -1
+        for each in range(row, before, -step) if row != before else (row,):
+            yield int(column), int(each)
+
+
+def _style(k: int) -> Style:
+    return Style() if k < 0 else Style(color=COLOURS[k % len(COLOURS)])
+
+
+def _text(text: str, ascii_only: bool) -> Text:
+    harmless = plain(text)
+    return Text(to_ascii(harmless) if ascii_only else harmless)

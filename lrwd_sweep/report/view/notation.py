@@ -1,0 +1,225 @@
+"""How marks, axis values, numbers and formulas are written, in Unicode or in plain ASCII."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lrwd_sweep.science.lattice import format_value
+
+_NUMBER = re.compile(r"\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Glyphs:
+    """The characters of a drawing."""
+
+    best: str
+    top: str  # the ten best
+    ridge: str  # best λ of a row that carries the ridge slope
+    ridge_apart: str  # best λ of any other row
+    diverged: str
+    missing: str
+    failed: str
+    partial: str  # some seeds are missing
+    up: str
+    right: str
+    ascii: bool
+
+    def symbol(self, letter: str) -> str:
+        """The letter of a rule's decay."""
+        return "wd" if self.ascii else letter
+
+    @property
+    def alpha(self) -> str:
+        """The letter of the learning rate."""
+        return "lr" if self.ascii else "α"
+
+
+UNICODE = Glyphs("★", "○", "┃", "│", "×", "·", "!", "~", "↑", "→", ascii=False)
+ASCII = Glyphs("*", "o", "|", ":", "x", ".", "!", "~", "^", ">", ascii=True)
+
+_SUPERSCRIPT = str.maketrans("-0123456789.", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹·")
+
+
+def counted(number: float, noun: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "seed"), counted(3, "seed"), counted(0.5, "octave")
+    ('1 seed', '3 seeds', '0.5 octaves')
+    """
+    return f"{number:.12g} {noun}{'s' * (number != 1)}"
+
+
+def superscript(text: str) -> str:
+    """Digits, sign and decimal point raised.
+
+    >>> superscript("-7.5")
+    '⁻⁷·⁵'
+    """
+    return text.translate(_SUPERSCRIPT)
+
+
+def power_of_ten(exponent: int, glyphs: Glyphs) -> str:
+    """10 to an integer power."""
+    return f"1e{exponent}" if glyphs.ascii else "10" + superscript(str(exponent))
+
+
+def short_decimal(value: float, digits: int = 3) -> str:
+    """`value` at `digits` significant digits, plain while that is short, else with an exponent.
+
+    >>> short_decimal(0.05), short_decimal(0.0001), short_decimal(9.765625e-5)
+    ('0.05', '1e-4', '9.77e-5')
+    """
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    if "." in mantissa:
+        mantissa = mantissa.rstrip("0").rstrip(".")
+    scientific = f"{mantissa}e{int(exponent)}"
+    decimal = f"{float(f'{value:.{digits - 1}e}'):.{max(0, digits - 1 - int(exponent))}f}"
+    if "." in decimal:
+        decimal = decimal.rstrip("0").rstrip(".")
+    return decimal if len(decimal) <= max(5, len(scientific)) else scientific
+
+
+def axis_labels(values: Sequence[float], glyphs: Glyphs) -> list[str]:
+    """One label per value: powers of two where the whole axis is (half powers too), else short decimals.
+
+    >>> axis_labels([2**-7.5, 2.0], UNICODE), axis_labels([0.0, 0.01, 0.1], UNICODE)
+    (['2⁻⁷·⁵', '2¹'], ['0', '0.01', '0.1'])
+    """
+    powers = [format_value(value) for value in values]
+    if all(text.startswith("2^") or value == 0 for text, value in zip(powers, values, strict=True)):
+        if glyphs.ascii:
+            return powers
+        return [text if text == "0" else "2" + superscript(text[2:]) for text in powers]
+    for digits in range(3, 12):
+        labels = [short_decimal(value, digits) for value in values]
+        if len(set(labels)) == len(values):
+            return labels
+    return powers
+
+
+def fit_number(value: float, decimals: int, room: int) -> str:
+    """`value` in at most `room` characters: `decimals` places or fewer, no leading zero, else an exponent.
+
+    >>> fit_number(0.1124, 3, 4), fit_number(11.234, 3, 4), fit_number(123456, 3, 4)
+    ('.112', '11.2', '1e5')
+    """
+    for places in range(max(decimals, 0), -1, -1):
+        text = re.sub(r"^(-?)0\.", r"\1.", f"{value:.{places}f}")
+        if not text.strip("-0."):
+            text = text.removeprefix("-")
+        if len(text) <= room:
+            return text
+    mantissa, exponent = f"{value:.0e}".split("e")
+    text = f"{mantissa}e{int(exponent)}"
+    return text if len(text) <= room else ">"
+
+
+_WORDS = {
+    "θ": "theta",
+    "η": "eta",
+    "α": "alpha",
+    "λ′": "lambda'",
+    "λ": "lambda",
+    "β₁": "beta1",
+    "β₂": "beta2",
+    "ε": "eps",
+    "m̂": "m_hat",
+    "m̂′": "m_hat'",
+    "v̂": "v_hat",
+    "Π": "proj",
+    "κ": "kappa",
+    "√": "sqrt",
+    "max": "max",
+    "ᵗ": "^t",
+    "λ_norm": "lambda_norm",
+    "η²": "eta^2",
+    "g²": "g^2",
+}
+_TOKEN = re.compile(r"√(?:v̂|v|N)|" + "|".join(sorted(_WORDS, key=len, reverse=True)) + "|[a-z]|.")
+
+
+def ascii_formula(formula: str) -> str:
+    """An update rule in ASCII, with the products that juxtaposition stood for.
+
+    >>> ascii_formula("θ ← θ − η(α m̂/(√v̂+ε) + λθ)")
+    'theta <- theta - eta*(alpha*m_hat/(sqrt(v_hat)+eps) + lambda*theta)'
+    """
+    out = ""
+    factor, spaced = False, False  # the last token was a factor; a space came since
+    functions = ("Π", "√", "max")
+    for token in _TOKEN.findall(formula.replace("←", "<-").replace("−", "-")):
+        if token == " ":
+            spaced = True
+            continue
+        word = _WORDS.get(token, token)
+        if token.startswith("√") and len(token) > 1:
+            word = f"sqrt({token[1:].replace('v̂', 'v_hat')})"
+        starts_factor = word[0].isalpha() or word == "("
+        out += "*" if factor and starts_factor else " " * spaced
+        out += word
+        factor, spaced = word[0].isalpha() and token not in functions, False
+    return out if out.isascii() else out.encode("ascii", "backslashreplace").decode()
+
+
+def written(formula: str, glyphs: Glyphs) -> str:
+    """A formula as `glyphs` can write it."""
+    return ascii_formula(formula) if glyphs.ascii else formula
+
+
+_PLAIN_LETTERS = str.maketrans(
+    {
+        "−": "-",
+        "–": "-",
+        "·": ".",
+        "×": "x",
+        "±": "+-",
+        "…": "...",
+        "←": "<-",
+        "→": "->",
+        "⌊": "floor(",
+        "⌋": ")",
+        "β": "beta",
+        "′": "'",
+        "√": "sqrt",
+        "\u0302": "_hat",
+        "₁": "1",
+        "₂": "2",
+        "ρ": "rho",
+        "τ": "tau",
+    }
+    | {symbol: word for symbol, word in _WORDS.items() if len(symbol) == 1}
+)
+_RAISED = re.compile("[⁻⁰¹²³⁴⁵⁶⁷⁸⁹][⁻⁰¹²³⁴⁵⁶⁷⁸⁹·]*")
+_LOWERED = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹·", "-0123456789.")
+
+
+def to_ascii(text: str) -> str:
+    """Running text in ASCII: Greek letters as words, superscripts after a caret, the rest escaped.
+
+    >>> to_ascii("α = 2⁻⁷·⁵ ± λ′")
+    "alpha = 2^-7.5 +- lambda'"
+    """
+    flat = _RAISED.sub(lambda raised: "^" + raised[0].translate(_LOWERED), text).translate(_PLAIN_LETTERS)
+    return flat.encode("ascii", "backslashreplace").decode()
+
+
+def in_patterns(names: Sequence[str], others: Sequence[str]) -> str:
+    """Names in a row, those that differ in numbers alone as one with a star, unless `others` are called so.
+
+    >>> in_patterns(["blocks.0.norm", "blocks.1.norm", "layers.0"], ["layers.1"])
+    'blocks.*.norm, layers.0'
+    """
+    taken = {_NUMBER.sub("*", name) for name in others}
+    alike = Counter(_NUMBER.sub("*", name) for name in names)
+    found = []
+    for name in names:
+        pattern = _NUMBER.sub("*", name)
+        found.append(pattern if alike[pattern] > 1 and pattern not in taken else name)
+    return ", ".join(dict.fromkeys(found))

@@ -1,0 +1,1 @@
+"""Train a study's missing lanes and store them."""

@@ -1,0 +1,176 @@
+"""Which cells next: Optuna proposes, the store remembers.
+
+Every call fills a new in-memory study, asks it and lets it go: what is proposed follows from the arguments
+alone, and the cost of telling Optuna thousands of trials one by one is never paid.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import optuna
+from optuna.distributions import FloatDistribution
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from lrwd_sweep.errors import NothingToReport, UsageError
+from lrwd_sweep.science.lattice import Cell, Lattice
+from lrwd_sweep.science.trial import Direction, Status, Trial
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # it announces every new study on stderr
+
+SEPARATION = 0.02  # least distance between cells of one batch, in log axes, the box's sides being 1
+PATIENCE = 20  # how many cells per proposal may be turned down for standing too near
+
+_Box = dict[str, FloatDistribution]
+
+
+def grid_cells(lattice: Lattice) -> list[Cell]:
+    """Every cell of the lattice once, row by row, as Optuna's GridSampler enumerates them."""
+    axes = {"lr": lattice.lr, "weight_decay": lattice.weight_decay}
+    box: _Box = {name: FloatDistribution(min(values), max(values)) for name, values in axes.items()}
+    # Never told: with every `tell` GridSampler scans all the trials there are.
+    study = optuna.create_study(sampler=optuna.samplers.GridSampler(axes, seed=0))
+    return sorted(_cell(study.ask({**box})) for _ in range(len(lattice)))
+
+
+def propose_cells(
+    lattice: Lattice, trials: Iterable[Trial], count: int, *, seeds: Sequence[int], metric: str, seed: int = 0
+) -> list[Cell]:
+    """`count` new cells, spread out, from Optuna's TPE on the lattice's log-uniform box (λ > 0).
+
+    A cell whose `seeds` are all finished is told the mean of `metric`, or, where one diverged, that it is
+    infeasible and worse than the worst; any other cell of `trials` counts as running. `trials` stand in the
+    order of storing, which TPE's weights follow. The same arguments give the same cells.
+    """
+    bounds = {
+        "lr": (min(lattice.lr), max(lattice.lr)),
+        "weight_decay": (min(v for v in lattice.weight_decay if v > 0), max(lattice.weight_decay)),
+    }
+    box: _Box = {name: FloatDistribution(low, high, log=True) for name, (low, high) in bounds.items()}
+    observed = _observed(trials, box, set(seeds), metric)
+    # Until TPE has enough to go by it draws at random: another batch needs another seed.
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=_seed(seed, len(observed))))
+    study.add_trials(observed)
+    batch: list[Cell] = []
+    turned_down = 0
+    while len(batch) < count:
+        # Taken or not, it stays "running", and the constant liar keeps the next ones away from it.
+        cell = _cell(study.ask({**box}))
+        if turned_down < PATIENCE * count and any(_distance(cell, c, bounds) < SEPARATION for c in batch):
+            turned_down += 1
+        else:
+            batch.append(cell)
+    return batch
+
+
+def export_to_optuna(
+    trials: Sequence[Trial],
+    path: Path,
+    study_name: str,
+    *,
+    metric: str,
+    direction: Direction = Direction.MINIMIZE,
+) -> None:
+    """Write trials into a new SQLite file as a study in Optuna's own format, one Optuna trial for each lane.
+
+    A lane that did not complete is a failed trial. Seed, status and all metrics are user attributes, the
+    curve of `metric` the intermediate values. Raises UsageError when the file exists or cannot be written.
+    """
+    if path.exists():
+        raise UsageError(f"{str(path)!r} exists already; name a new file")
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(
+            f"{str(path)!r}: {str(path.parent)!r} is no directory that can be written; name another"
+        )
+    if set("?%") & set(str(path)):
+        raise UsageError(
+            f"{str(path)!r} has a ? or % in it, which Optuna's storage URLs take apart; name another"
+        )
+    if not trials:
+        raise NothingToReport(f"study {study_name!r} has no trials to export")
+    box = _box_around(trials)
+    draft = path.with_name(path.name + ".part")  # an interrupted export must not look like a finished one
+    draft.unlink(missing_ok=True)
+    try:
+        storage = optuna.storages.RDBStorage(f"sqlite:///{draft}")
+        study = optuna.create_study(
+            storage=storage, study_name=study_name, direction=StudyDirection[direction.name]
+        )
+        study.set_user_attr("metric", metric)
+        study.add_trials(_exported(trial, box, metric) for trial in trials)
+        storage.remove_session()
+        storage.engine.dispose()
+        draft.rename(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _observed(trials: Iterable[Trial], box: _Box, seeds: set[int], metric: str) -> list[FrozenTrial]:
+    """One Optuna trial for each cell of `trials`."""
+    lanes: dict[Cell, dict[int, Trial]] = {}
+    for trial in trials:
+        if trial.seed in seeds:
+            lanes.setdefault(trial.cell, {})[trial.seed] = trial
+    means = {cell: _mean(found, metric) for cell, found in lanes.items() if _is_finished(found, seeds)}
+    worst = max(filter(math.isfinite, means.values()), default=0.0)
+    return [_told(cell, means.get(cell), worst, box) for cell in lanes]
+
+
+def _is_finished(lanes: Mapping[int, Trial], seeds: set[int]) -> bool:
+    return seeds == lanes.keys() and all(trial.status is not Status.FAILED for trial in lanes.values())
+
+
+def _mean(lanes: Mapping[int, Trial], metric: str) -> float:
+    """Mean over the seeds; infinite where one diverged."""
+    values = [
+        trial.metrics[metric] if trial.status is Status.COMPLETE else math.inf for trial in lanes.values()
+    ]
+    return math.fsum(values) / len(values)
+
+
+def _told(cell: Cell, mean: float | None, worst: float, box: _Box) -> FrozenTrial:
+    params = {name: min(max(getattr(cell, name), side.low), side.high) for name, side in box.items()}
+    if mean is None:
+        return create_trial(state=TrialState.RUNNING, params=params, distributions={**box})
+    if math.isfinite(mean):
+        return create_trial(value=mean, params=params, distributions={**box})
+    return create_trial(value=worst + 1, constraints={"diverged": 1.0}, params=params, distributions={**box})
+
+
+def _seed(*entropy: int) -> int:
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+
+
+def _distance(a: Cell, b: Cell, bounds: Mapping[str, tuple[float, float]]) -> float:
+    """Euclidean distance in log axes, each side of the box being 1."""
+    sides = ((getattr(a, name), getattr(b, name), high / low) for name, (low, high) in bounds.items())
+    return math.hypot(*(math.log(x / y) / math.log(ratio) for x, y, ratio in sides))
+
+
+def _box_around(trials: Sequence[Trial]) -> _Box:
+    axes = {name: [getattr(trial.cell, name) for trial in trials] for name in ("lr", "weight_decay")}
+    return {
+        name: FloatDistribution(min(values), max(values), log=min(values) > 0)
+        for name, values in axes.items()
+    }
+
+
+def _exported(trial: Trial, box: _Box, metric: str) -> FrozenTrial:
+    complete = trial.status is Status.COMPLETE
+    return create_trial(
+        state=TrialState.COMPLETE if complete else TrialState.FAIL,
+        value=trial.metrics[metric] if complete else None,
+        params={"lr": trial.cell.lr, "weight_decay": trial.cell.weight_decay},
+        distributions={**box},
+        user_attrs={"seed": trial.seed, "status": str(trial.status), **trial.metrics},
+        intermediate_values=dict(enumerate(trial.curves.get(metric, ()))),
+    )
+
+
+def _cell(trial: optuna.Trial) -> Cell:
+    return Cell(trial.params["lr"], trial.params["weight_decay"])

@@ -1,0 +1,1 @@
+"""Lattice, trial, surface, separability: numpy and scipy only."""

@@ -1,0 +1,197 @@
+"""A surface: a study's cells with seed means and standard errors, ready for `separability`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lrwd_sweep.science.decay import DecayRule
+from lrwd_sweep.science.lattice import Cell, Lattice
+from lrwd_sweep.science.trial import Direction, Status, Trial
+
+Float = NDArray[np.float64]
+Bool = NDArray[np.bool_]
+
+
+class CellStatus(StrEnum):
+    """The worst that happened to a cell's seeds, in this order."""
+
+    COMPLETE = "complete"
+    MISSING = "missing"  # a seed was not trained yet
+    FAILED = "failed"
+    DIVERGED = "diverged"
+
+
+_SEVERITY = {status: rank for rank, status in enumerate(CellStatus)}
+
+
+def mean_and_error(
+    values: Float,  # (…, R)
+) -> tuple[Float, Float]:
+    """Mean and its standard error over the last axis, (…); the error is NaN with fewer than two values.
+
+    Each set of R values is first divided by a power of two, which is exact: sums and squares of absurdly
+    large values overflow.
+    """
+    count = values.shape[-1]
+    _, exponent = np.frexp(np.abs(values).max(axis=-1))
+    scaled = np.ldexp(values, -exponent[..., None])
+    mean = np.ldexp(scaled.mean(axis=-1), exponent)
+    if count < 2:
+        return mean, np.full(mean.shape, np.nan)
+    return mean, np.ldexp(scaled.std(axis=-1, ddof=1) / np.sqrt(count), exponent)
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """One metric over a lattice, seed by seed. All arrays are float64."""
+
+    lr: Float  # (I,) ascending, above 0
+    weight_decay: Float  # (J,) ascending; may begin with 0, the baseline column
+    seeds: tuple[int, ...]  # (R,)
+    values: Float  # (I, J, R); NaN where the lane did not complete
+    lanes: NDArray[np.str_]  # (I, J, R) the CellStatus of every lane
+    rule: DecayRule
+    metric: str = "value"
+    cap: float | None = None  # the value from which on a cell is out, if there is one
+    normalized: bool = False  # whether the decay is λ_norm, to be divided by √N
+    direction: Direction = Direction.MINIMIZE  # which end of the metric is better
+
+    @classmethod
+    def from_trials(
+        cls,
+        trials: Iterable[Trial],
+        lattice: Lattice,
+        seeds: tuple[int, ...],
+        *,
+        metric: str,
+        rule: DecayRule,
+        cap: float | None = None,
+        normalized: bool = False,
+        direction: Direction = Direction.MINIMIZE,
+    ) -> Surface:
+        """Lay trials out on a lattice; trials of other cells or seeds are left aside."""
+        rows = {value: i for i, value in enumerate(lattice.lr)}
+        columns = {value: j for j, value in enumerate(lattice.weight_decay)}
+        layers = {seed: r for r, seed in enumerate(seeds)}
+        shape = (len(rows), len(columns), len(layers))
+        values = np.full(shape, np.nan)
+        lanes = np.full(shape, CellStatus.MISSING.value, dtype="U8")
+        for trial in trials:
+            place = (
+                rows.get(trial.cell.lr),
+                columns.get(trial.cell.weight_decay),
+                layers.get(trial.seed),
+            )
+            if None in place:
+                continue
+            value = trial.metrics.get(metric)
+            if trial.status is Status.COMPLETE and value is None:
+                continue
+            lanes[place] = CellStatus(trial.status.value).value
+            if trial.status is Status.COMPLETE:
+                values[place] = value
+        axes = np.array(lattice.lr), np.array(lattice.weight_decay)
+        return cls(*axes, seeds, values, lanes, rule, metric, cap, normalized, direction)
+
+    @property
+    def symbol(self) -> str:
+        """The letter for what the decay axis holds."""
+        return "λ_norm" if self.normalized else self.rule.symbol
+
+    @property
+    def mean(self) -> Float:
+        """Seed mean y, (I, J); NaN unless every seed of the cell is complete."""
+        return mean_and_error(self.values)[0] if self.seeds else np.full(self.values.shape[:2], np.nan)
+
+    @property
+    def mean_so_far(self) -> Float:
+        """Mean of the seeds there are, (I, J); NaN without one, and where a seed diverged or failed."""
+        known = np.isfinite(self.values)
+        lost = np.isin(self.lanes, (CellStatus.DIVERGED.value, CellStatus.FAILED.value)).any(axis=2)
+        count = np.where(lost, 0, known.sum(axis=2))
+        share = np.where(known, self.values, 0.0) / np.maximum(count, 1)[..., None]  # no sum overflows
+        mean = np.where(count > 0, share.sum(axis=2), np.nan)
+        return np.where(np.isfinite(self.mean), self.mean, mean)  # the same bits where every seed is there
+
+    @property
+    def partial(self) -> Bool:
+        """Cells of which some seeds have a value and others are missing, (I, J)."""
+        return np.isfinite(self.mean_so_far) & ~np.isfinite(self.mean)
+
+    @property
+    def runs(self) -> tuple[int, int]:
+        """How many lanes were trained to their end, diverged ones included, and how many there are."""
+        ended = np.isin(self.lanes, (CellStatus.COMPLETE.value, CellStatus.DIVERGED.value))
+        return int(ended.sum()), self.lanes.size
+
+    @property
+    def sem(self) -> Float:
+        """Standard error of the seed mean, (I, J), in the metric's units; NaN with fewer than two seeds."""
+        if len(self.seeds) < 2:
+            return np.full(self.values.shape[:2], np.nan)
+        return mean_and_error(self.values)[1]
+
+    @property
+    def out(self) -> Bool:
+        """Cells that are known to be bad, (I, J): a seed diverged, reached the cap or went beyond it."""
+        diverged = (self.lanes == CellStatus.DIVERGED.value).any(axis=2)
+        if self.cap is not None:
+            worse = np.less_equal if self.direction is Direction.MAXIMIZE else np.greater_equal
+            diverged = diverged | worse(self.values, self.cap).any(axis=2)
+        return np.asarray(diverged)
+
+    @property
+    def inside(self) -> Bool:
+        """Cells that count, (I, J): every seed complete and better than the cap."""
+        return np.isfinite(self.mean) & ~self.out
+
+    def status(self, i: int, j: int) -> CellStatus:
+        """The worst that happened to the seeds of cell (i, j)."""
+        found = [CellStatus(str(name)) for name in self.lanes[i, j]] or [CellStatus.MISSING]
+        return max(found, key=_SEVERITY.__getitem__)
+
+    def counts(self) -> dict[str, int]:
+        """Cells by status, and their total as "cells"."""
+        rows, columns = self.values.shape[:2]
+        every = [self.status(i, j) for i in range(rows) for j in range(columns)]
+        return {"cells": len(every)} | {status.value: every.count(status) for status in CellStatus}
+
+    def best(self) -> tuple[int, int] | None:
+        """Index (i, j) of the best mean among the cells that count; ties go to the smaller index."""
+        inside = self.inside
+        if not inside.any():
+            return None
+        flat = int(np.argmin(np.where(inside, self.minimized().mean, np.inf)))
+        return divmod(flat, len(self.weight_decay))
+
+    def cell(self, i: int, j: int) -> Cell:
+        """The cell at row i, column j."""
+        return Cell(float(self.lr[i]), float(self.weight_decay[j]))
+
+    def minimized(self) -> Surface:
+        """The same surface with lower as better: y and the cap change sign where higher was better."""
+        if self.direction is Direction.MINIMIZE:
+            return self
+        cap = None if self.cap is None else -self.cap
+        return replace(self, values=-self.values, cap=cap, direction=Direction.MINIMIZE)
+
+    def without_baseline(self) -> Surface:
+        """The same surface without its λ = 0 column, which has no place on a log axis."""
+        keep = self.weight_decay > 0
+        if keep.all():
+            return self
+        return replace(
+            self, weight_decay=self.weight_decay[keep], values=self.values[:, keep], lanes=self.lanes[:, keep]
+        )
+
+    def with_seeds(self, seeds: tuple[int, ...]) -> Surface:
+        """The same surface with these of its seeds alone, in this order."""
+        if seeds == self.seeds:
+            return self
+        layers = [self.seeds.index(seed) for seed in seeds]
+        return replace(self, seeds=seeds, values=self.values[..., layers], lanes=self.lanes[..., layers])

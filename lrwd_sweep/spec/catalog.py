@@ -1,0 +1,128 @@
+"""The names that exist, with what can be known of them without loading torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from lrwd_sweep.errors import UnknownName
+from lrwd_sweep.spec import image_folder, own_code
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """Sizes of a classification data set and its splits."""
+
+    train: int
+    validation: int
+    test: int  # 0 where there is no test split
+    classes: int
+    shape: tuple[int, ...]  # of one input: (features,), or (channels, height, width)
+    digest: str = field(default="", compare=False)  # of somebody's own, once they have been read
+
+    @classmethod
+    def known(cls, name: str) -> DataSet | None:
+        """What the catalog knows of a data set, or None."""
+        return DATA_SETS.get(name)
+
+
+DATA_SETS = {  # validation images are held out of the published training part by a fixed seed
+    "digits": DataSet(train=400, validation=697, test=700, classes=10, shape=(1, 8, 8)),
+    "mnist": DataSet(train=55_000, validation=5_000, test=10_000, classes=10, shape=(1, 28, 28)),
+    "fashion-mnist": DataSet(train=55_000, validation=5_000, test=10_000, classes=10, shape=(1, 28, 28)),
+    "svhn": DataSet(train=68_257, validation=5_000, test=26_032, classes=10, shape=(3, 32, 32)),
+    "cifar10": DataSet(train=45_000, validation=5_000, test=10_000, classes=10, shape=(3, 32, 32)),
+    "cifar100": DataSet(train=45_000, validation=5_000, test=10_000, classes=100, shape=(3, 32, 32)),
+    "imagenet32": DataSet(
+        train=1_231_167, validation=50_000, test=50_000, classes=1000, shape=(3, 32, 32)
+    ),  # its test labels are nobody's: the published validation images are the test split
+}
+
+NETWORKS = {
+    "mlp-norm": "128-128, batch norm without affine parameters after every layer: scale-invariant",
+    "mlp": "128-128, batch norm after the hidden layers, an ordinary output layer",
+    "cnn-norm": "three convolutions, 16-32-32, normalised like mlp-norm: scale-invariant",
+    "cnn": "the same with an ordinary output layer",
+    "resnet20": "residual network for small images, 0.27M parameters",
+    "resnet32": "the same deeper, 0.46M",
+    "resnet56": "and deeper, 0.85M",
+    "wrn-28-10": "wide residual network, 36.5M",
+    "shake26-2x32d": "Shake-Shake-Image of depth 26, 2.9M",
+    "shake26-2x64d": "the same wider, 11.6M: the AdamW paper's",
+    "shake26-2x96d": "wider still, 26.2M: the AdamW paper's for its longest runs",
+    "torchvision:NAME": "any classifier of torchvision.models, as torchvision:resnet18",
+}
+
+AUGMENTATIONS = {
+    "none": "every image as it is",
+    "crop-flip": "shifted by up to an eighth of its side, mirrored at random",
+    "crop-flip-cutout": "the same, and a square of half its side blanked",
+}
+
+CROSS_ENTROPY = "cross-entropy"
+
+ENGINES = {
+    "auto": "the fastest of the others, measured",
+    "native": "all lanes in one program written for the network: mlp and cnn, with -norm or without",
+    "vmap": "all lanes in one program made by torch.func.vmap",
+    "loop": "one lane after another",
+}
+
+FLOAT32, BFLOAT16 = "float32", "bfloat16"
+
+PRECISIONS = {
+    FLOAT32: "all in single precision",
+    BFLOAT16: "matrix products and convolutions to 8 significant bits, while parameters, gradients, moments "
+    "and statistics stay float32",
+}
+
+METRICS = {
+    "val_loss": "cross-entropy on the validation split, nats",
+    "val_error": "share of the validation split that is misclassified, 0 to 1",
+    "val_top5_error": "share whose class is not among the five most likely, 0 to 1",
+    "train_loss": "cross-entropy over the last epoch's training batches, nats",
+    "train_error": "misclassified share of the same, 0 to 1",
+    "train_top5_error": "the same for the five most likely classes, 0 to 1",
+}
+
+DIAGNOSTICS = {  # of the tensors whose scale makes no difference, at the last update of every epoch
+    "norm": "‖θ‖ of the scale-invariant tensors together",
+    "rotation": "angle by which an update turns a scale-invariant tensor w, radians, mean over them",
+    "effective_lr": "ηα/‖w‖² for sgd and sgdp, ηα/‖w‖ for the others, mean over the same",
+    "projection": "share of an epoch's updates whose radial part was removed; adamp and sgdp alone",
+}
+
+
+def find_data_set(name: str) -> DataSet:
+    """Sizes by name; those of an image folder are counted. Raises UnknownName, UsageError or DataError."""
+    if name.startswith(image_folder.PREFIX):
+        found = image_folder.scan(name)
+        sizes = (len(found.train), len(found.validation), len(found.test), len(found.classes))
+        return DataSet(*sizes, shape=(3, found.side, found.side))
+    if name not in DATA_SETS:
+        own = ("package.module:NAME", "./file.py:NAME")
+        raise UnknownName("data set", name, [*DATA_SETS, f"{image_folder.PREFIX}PATH", *own])
+    return DATA_SETS[name]
+
+
+def find_network(name: str) -> str:
+    """The canonical name of a network; whether torchvision knows its own is seen when it is built.
+
+    Raises UnknownName, or UsageError for a name of somebody's own code that is not written as one.
+    """
+    name = own_code.canonical("--net", name)
+    if name not in NETWORKS and not name.startswith("torchvision:") and not own_code.is_own(name):
+        raise UnknownName("network", name, [*NETWORKS, "package.module:NAME", "./file.py:NAME"])
+    return name
+
+
+def find_loss(name: str) -> str:
+    """The canonical name of a loss. Raises UnknownName or UsageError, as `find_network` does."""
+    name = own_code.canonical("--loss", name)
+    if name != CROSS_ENTROPY and not own_code.is_own(name):
+        raise UnknownName("loss", name, [CROSS_ENTROPY, "package.module:NAME", "./file.py:NAME"])
+    return name
+
+
+def chance_level(metric: str, classes: int) -> float:
+    """An error's value for a uniform guess among `classes`: 1 − k/C for the top k."""
+    return max(0.0, 1 - (5 if metric.endswith("top5_error") else 1) / classes)

@@ -1,0 +1,239 @@
+"""Presets: named TOML files with a task, its axes for every optimizer, and the variants to compare."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from lrwd_sweep.errors import UnknownName, UsageError, shown
+from lrwd_sweep.science.lattice import Lattice, parse_axis
+from lrwd_sweep.science.optimizer import Optimizer, asks_for_restarts
+from lrwd_sweep.science.schedule import Schedule
+from lrwd_sweep.spec.axes import default_lattice
+from lrwd_sweep.spec.catalog import DIAGNOSTICS, METRICS
+from lrwd_sweep.spec.task import BESIDE_THE_TASK, Task, options_text
+
+DEFAULT = "digits"
+MOST_SEEDS = 10_000
+TRIALS, MOST_TRIALS = 64, 100_000  # points of a search
+PICTURES = ("heatmap", "curves", "scatter", *DIAGNOSTICS)
+_KEYS = ("like", "about", "restates", "claim", "show", "variants", "training", "net", "study", "axes")
+
+_HERE = Path(__file__).parents[1]
+FOLDER = _HERE / "presets" if (_HERE / "presets").is_dir() else _HERE.parent / "presets"  # wheel, or checkout
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One study of a comparison: an optimizer, and what sets its training and its axes apart."""
+
+    optimizer: Optimizer
+    task: Mapping[str, Any] = field(default_factory=dict)  # fields of `Task`
+    lr: tuple[float, ...] | None = None  # its axes; None: the preset's for the optimizer
+    wd: tuple[float, ...] | None = None
+
+    @classmethod
+    def named(cls, name: str) -> Variant:
+        """The variant that an optimizer's name asks for: `adamwr` is `adamw:normalized` under restarts."""
+        restarts = {"schedule": Schedule.RESTARTS} if asks_for_restarts(name) else {}
+        return cls(Optimizer.parse(name), restarts)
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A task with everything that a command line may leave out."""
+
+    name: str
+    about: str
+    task: Task
+    seeds: int
+    metric: str
+    axes: Mapping[str, Lattice]  # by canonical optimizer name
+    variants: tuple[Variant, ...]
+    restates: str = ""  # which figure of which paper
+    claim: str = ""  # what the paper says there
+    show: tuple[str, ...] = PICTURES[:1]  # what draws it
+    owner: str = ""  # the preset after which its studies are named
+
+    def lattice(self, optimizer: Optimizer) -> Lattice:
+        """The optimizer's default lattice, its own or its kin's. Raises UsageError when there is none."""
+        found = default_lattice(self.axes, optimizer, self.task.steps)
+        if found is None:
+            others = f", or choose {', '.join(self.axes)}" if self.axes else ""
+            raise UsageError(f"preset {self.name!r} has no axes for {optimizer}; give --lr and --wd{others}")
+        return found
+
+
+def preset_names() -> list[str]:
+    """The presets that come with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def find_preset(name: str) -> Preset:
+    """The preset of that name, or of that file when it is a path. Raises UnknownName or UsageError."""
+    path = Path(name)
+    if path.suffix != ".toml":
+        if name not in preset_names():
+            raise UnknownName("preset", name, preset_names())
+        path = FOLDER / f"{name}.toml"
+    return read_preset(path)
+
+
+def read_preset(path: Path) -> Preset:
+    """The preset in a file. Raises UsageError naming the file, the key and the remedy."""
+    table = _table(path)
+    try:
+        return _preset(path.stem, table)
+    except UsageError as error:
+        raise UsageError(f"preset {str(path)!r}: {error}") from None
+
+
+def _table(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"preset {str(path)!r}: {error.strerror}; name a preset or a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(f"preset {str(path)!r} is not TOML: {error}") from None
+
+
+def _with_inherited(table: dict[str, Any]) -> dict[str, Any]:
+    """The table with what it does not say as the preset that it is `like` says it, section by section."""
+    if "like" not in table:
+        return table
+    name = _text(table, "like")
+    if name not in preset_names():
+        raise UnknownName("preset", name, preset_names())
+    whole = _with_inherited(_table(FOLDER / f"{name}.toml"))
+    for key, value in table.items():
+        both = isinstance(value, dict) and isinstance(whole.get(key), dict)
+        whole[key] = whole[key] | value if both else value
+    return whole
+
+
+def _owner(name: str, table: dict[str, Any]) -> str:
+    """Whose studies these are: one that is `like` another and trains nothing else shares the other's."""
+    if "like" not in table or table.keys() & {"variants", "training", "net", "axes"}:
+        return name
+    return find_preset(table["like"]).owner
+
+
+def _preset(name: str, table: dict[str, Any]) -> Preset:
+    _only(table, "key", _KEYS)
+    table, said = _with_inherited(table), table
+    values = _training(_section(table, "training"), "key of [training]")
+    net = _section(table, "net")
+    _only(net, "key of [net]", ("options",))
+    options = options_text(_section(net, "options", "net.options"))
+    study = {"seeds": 3, "metric": "val_loss"} | _section(table, "study")
+    _only(study, "key of [study]", ("seeds", "metric"))
+    seeds = study["seeds"]
+    if isinstance(seeds, bool) or not isinstance(seeds, int) or not 1 <= seeds <= MOST_SEEDS:
+        raise UsageError(f"seeds {shown(seeds)} is not a whole number from 1 to {MOST_SEEDS}")
+    metric = _text(study, "metric")
+    if metric not in METRICS:
+        raise UnknownName("metric", metric, METRICS)
+    task = Task().changed(**values, net_options=options)
+    return Preset(
+        name=name,
+        about=_text({"about": ""} | table, "about"),
+        restates=_text({"restates": ""} | table, "restates"),
+        claim=_text({"claim": ""} | table, "claim"),
+        task=task,
+        seeds=seeds,
+        metric=metric,
+        axes=_axes(_section(table, "axes")),
+        variants=tuple(_variants(table.get("variants", []), task)),
+        show=_pictures(table.get("show", [PICTURES[0]])),
+        owner=_owner(name, said),
+    )
+
+
+def _pictures(names: Any) -> tuple[str, ...]:
+    if not isinstance(names, list) or not names:
+        raise UsageError(f'show {shown(names)} is not a list of pictures; write show = ["{PICTURES[0]}"]')
+    pictures = tuple(str(name).replace("-", "_") for name in names)
+    for name, picture in zip(names, pictures, strict=True):
+        if picture not in PICTURES:
+            raise UnknownName("picture", str(name), PICTURES)
+    return pictures
+
+
+def _variants(entries: Any, task: Task) -> Iterator[Variant]:
+    """Names, or tables with `optimizer`, keys of [training], `lr` and `wd` (one value alone is held fixed);
+    a list stands for each of its values, several lists for their product.
+    """
+    if not isinstance(entries, list):
+        raise UsageError(f'variants {shown(entries)} is not a list; write ["adam", "adamw"] or [[variants]]')
+    for entry in entries:
+        if isinstance(entry, str):
+            yield Variant.named(entry)
+        elif isinstance(entry, dict) and entry.get("optimizer"):
+            if empty := [key for key, value in entry.items() if value == []]:
+                raise UsageError(f"variant {shown(entry)} has no {empty[0]}; name one value or leave it out")
+            columns = [value if isinstance(value, list) else [value] for value in entry.values()]
+            for values in product(*columns):
+                yield _variant(dict(zip(entry, values, strict=True)), task)
+        else:
+            raise UsageError(f'variant {shown(entry)} names no optimizer; write optimizer = "adamw"')
+
+
+def _variant(entry: dict[str, Any], task: Task) -> Variant:
+    named = Variant.named(_text(entry, "optimizer"))
+    axes = {axis: parse_axis(_text(entry, axis), axis, least=0) for axis in ("lr", "wd") if axis in entry}
+    values = {key: value for key, value in entry.items() if key not in ("optimizer", "lr", "wd")}
+    values = {**named.task, **_training(values, "key of a variant")}
+    task.changed(**values)
+    return Variant(named.optimizer, values, axes.get("lr"), axes.get("wd"))
+
+
+def _training(values: dict[str, Any], kind: str) -> dict[str, Any]:
+    """Checked keys; the values are checked by Training itself."""
+    beside = (*BESIDE_THE_TASK, "net_options")
+    _only(values, kind, (name for name in Task.__dataclass_fields__ if name not in beside))
+    texts = {"net", "data", "loss", "no_decay", "schedule", "augment", "momentum_form", "precision"}
+    for key in texts & values.keys():
+        _text(values, key)
+    return values
+
+
+def _axes(sections: Mapping[str, Any]) -> dict[str, Lattice]:
+    """The lattice of every optimizer, by canonical name."""
+    axes: dict[str, Lattice] = {}
+    for name, section in sections.items():
+        if not isinstance(section, dict):
+            raise UsageError(f"[axes] {name!r} is not a table; write [axes.{name}]")
+        optimizer = str(Optimizer.parse(name))
+        if optimizer in axes:
+            raise UsageError(f"[axes.{name}] is {optimizer} again; leave one out")
+        _only(section, f"key of [axes.{name}]", ("lr", "wd"))
+        for axis in ("lr", "wd"):
+            if not isinstance(section.get(axis), str):
+                raise UsageError(f'[axes.{name}] needs {axis} as text, such as {axis} = "2^-9:2^1"')
+        axes[optimizer] = Lattice(parse_axis(section["lr"], "lr"), parse_axis(section["wd"], "wd"))
+    return axes
+
+
+def _section(table: Mapping[str, Any], key: str, name: str = "") -> dict[str, Any]:
+    section, name = table.get(key, {}), name or key
+    if not isinstance(section, dict):
+        raise UsageError(f"{name!r} is not a table; write [{name}]")
+    return section
+
+
+def _text(table: Mapping[str, Any], key: str) -> str:
+    value = table[key]
+    if not isinstance(value, str):
+        raise UsageError(f'{key} {shown(value)} is not text; write {key} = "…"')
+    return value
+
+
+def _only(table: Mapping[str, Any], kind: str, known: Iterable[str]) -> None:
+    known = tuple(known)
+    for name in table:
+        if name not in known:
+            raise UnknownName(kind, name, known)

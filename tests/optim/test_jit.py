@@ -1,0 +1,144 @@
+"""Whether numba compiles is decided once; what it cannot keep on disk it compiles again."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from lrwd_sweep.optim import jit
+from lrwd_sweep.store import open_store
+from tests.cli.conftest import TINY, ended, process
+
+ADAMW = "digits-mlp-norm-adamw-cosine-2ep-b64"
+
+
+@pytest.fixture
+def undecided(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As in a process that has not asked yet, and has told of nothing."""
+    monkeypatch.setattr(jit, "_told", set())
+    jit._compiles.cache_clear()
+    yield
+    jit._compiles.cache_clear()
+
+
+STUBS = {
+    "ImportError: no numba": "raise ImportError('no numba')",
+    "KeyError: 'version'": "raise KeyError('version')",
+    "NotImplementedError: no llvm": (
+        "class config: DISABLE_JIT = 0\ndef njit(**_): raise NotImplementedError('no llvm')"
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", STUBS)
+def test_threads_train_without_a_numba_that_does_not_work(reason: str, tmp_path: Path) -> None:
+    (tmp_path / "stub").mkdir()
+    (tmp_path / "stub" / "numba.py").write_text(STUBS[reason])
+    path = str(tmp_path / "a.db")
+    command = ["grid", *TINY, "--max-lanes", "1", "--storage", path]
+    found = ended(process(*command, PYTHONPATH=str(tmp_path / "stub")))
+    assert found.code == 0, found.err
+    assert found.err.splitlines()[0] == (
+        f"perceptrons and updates run as torch's operators, which is slower: numba cannot be used ({reason})"
+    )
+    with open_store(path, write=False) as store:
+        assert len(store.trials(ADAMW)) == 9
+
+
+@pytest.mark.usefixtures("undecided")
+def test_threads_that_ask_at_once_get_one_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[int] = []
+    all_ask = threading.Barrier(4)
+
+    def fail(function: object) -> None:
+        tries.append(1)
+        raise ImportError("no numba")
+
+    def ask(_: int) -> bool:
+        all_ask.wait()
+        return jit.usable()
+
+    monkeypatch.setattr(jit, "compiled", fail)
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(ask, range(4))) == [False] * 4
+    assert len(tries) == 1
+
+
+@pytest.mark.usefixtures("undecided")
+def test_numba_that_is_told_not_to_compile_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import numba
+
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
+    with caplog.at_level("INFO", "lrwd_sweep"):
+        assert not jit.usable()
+    assert "numba cannot be used (RuntimeError: NUMBA_DISABLE_JIT is set)" in caplog.text
+
+
+def _double(x: float) -> float:
+    return 2 * x
+
+
+def _triple(x: float) -> float:
+    return 3 * x
+
+
+def _fails(error: Exception) -> Any:
+    def method(*_: object) -> None:
+        raise error
+
+    return method
+
+
+FAULTS = {
+    "written (No space left on device)": ("save_overload", OSError(errno.ENOSPC, "No space left on device")),
+    "written (Disk quota exceeded)": ("save_overload", OSError(errno.EDQUOT, "Disk quota exceeded")),
+    "read (Permission denied)": ("load_overload", OSError(errno.EACCES, "Permission denied")),
+    "read (EOFError: Ran out of input)": ("load_overload", EOFError("Ran out of input")),
+}
+
+
+@pytest.mark.usefixtures("undecided")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_cache_that_fails_is_done_without_and_told_of_once(
+    fault: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    method, error = FAULTS[fault]
+    with caplog.at_level("INFO", "lrwd_sweep"):
+        for function, factor in ((_double, 2), (_triple, 3)):
+            dispatcher = jit.compiled(function)
+            files = SimpleNamespace(
+                cache_path=str(tmp_path), load_overload=lambda *_: None, save_overload=lambda *_: None
+            )
+            setattr(files, method, _fails(error))
+            dispatcher._cache.files = files
+            assert dispatcher(2.0) == factor * 2.0
+    told = [record.getMessage() for record in caplog.records]
+    assert sorted(told) == [
+        "compiling the training loops for this machine",
+        f"numba's cache {str(tmp_path)!r} cannot be {fault}; the training loops are compiled in every run; "
+        "NUMBA_CACHE_DIR names another folder",
+    ]
+
+
+@pytest.mark.usefixtures("undecided")
+def test_no_folder_for_a_cache_is_told_of_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    folder = str(tmp_path / "file" / "cache")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", folder)
+    found: dict[str, Any] = {}
+    exec(compile("def half(x):\n    return x / 2", "<from nowhere>", "exec"), found)
+    with caplog.at_level("INFO", "lrwd_sweep"):
+        assert jit.compiled(found["half"])(3.0) == 1.5
+    assert f"numba's cache {folder!r} cannot be written ({os.strerror(errno.ENOTDIR)}); the" in caplog.text

@@ -1,0 +1,289 @@
+"""Every gate passes on what is shown, fails on what is not, and says why where it cannot tell."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lrwd_sweep.errors import UsageError
+from lrwd_sweep.report.gates import (
+    Gate,
+    MaxAbsSlope,
+    MaxBest,
+    MaxFailed,
+    MaxRegression,
+    MaxTransferRegret,
+    MinBest,
+    MinSeeds,
+    NoEdge,
+    Require,
+)
+from lrwd_sweep.report.gates.earlier_report import EarlierBest, EarlierReport, read_earlier_report
+from lrwd_sweep.report.result import Result, result
+from lrwd_sweep.report.view.document import document, dumps
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.separability import Estimate, Verdict
+from lrwd_sweep.science.trial import Direction, Status
+from lrwd_sweep.spec.study import Kind
+from tests.studies import bowl, mirrored, ridge, study, without
+
+
+def nothing() -> Result:
+    """A study in which every lane diverged."""
+    return study(lost=dict.fromkeys(np.ndindex(7, 7, 3), Status.DIVERGED))
+
+
+def earlier(value: float | None, sem: float | None = 0.001, metric: str = "val_loss") -> EarlierReport:
+    return EarlierReport("old.json", {"mine": EarlierBest(metric, value, sem)})
+
+
+BEST = 0.1 + 1e-4  # of every study here
+
+
+@pytest.mark.parametrize(
+    ("gate", "found", "value", "passed"),
+    [
+        (MaxBest(BEST + 1e-9), study(), BEST, True),
+        (MaxBest(BEST - 1e-9), study(), BEST, False),
+        (MaxAbsSlope(0.01), study(), 0.0, True),
+        (MaxAbsSlope(0.9), study(ridge), 1.0, False),
+        (MaxTransferRegret(1e-9), study(), 0.0, True),
+        (MaxTransferRegret(0.009), study(ridge), 0.01, False),
+        (MaxTransferRegret(0.011), study(ridge), 0.01, True),
+        (MaxTransferRegret(0.011, 2), study(ridge), 0.04, False),
+        (Require(Verdict.SEPARABLE), study(), "separable", True),
+        (Require(Verdict.SEPARABLE), study(ridge), "product-coupled", False),
+        (Require(Verdict.PRODUCT_COUPLED), study(ridge), "product-coupled", True),
+        (NoEdge(), study(), "inside", True),
+        (NoEdge(), study(lambda a, b: bowl(a - 4, b)), "lr:high", False),
+        (NoEdge(), study(lambda a, b: bowl(a + 4, b - 4)), "lr:low, weight_decay:high", False),
+        (MaxFailed(0), study(), 0, True),
+        (MaxFailed(1), study(lost={(0, 0, 0): Status.FAILED, (0, 0, 1): Status.FAILED}), 2, False),
+        (MaxFailed(2), study(lost={(0, 0, 0): Status.FAILED, (0, 0, 1): Status.FAILED}), 2, True),
+        (MaxFailed(0), study(lost={(0, 0, 0): Status.DIVERGED}), 0, True),
+        (MinSeeds(3), study(), 3, True),
+        (MinSeeds(4), study(), 3, False),
+        (MinSeeds(3), study(lost={(6, 6, 2): Status.DIVERGED}), 3, True),
+        (MinSeeds(3), study(lost={(6, 6, 2): Status.FAILED}), 2, False),
+        (MaxRegression(0.011, earlier(BEST - 0.01)), study(), 0.01, True),
+        (MaxRegression(0.009, earlier(BEST - 0.01)), study(), 0.01, False),
+        (MaxRegression(0.0, earlier(BEST + 0.01)), study(), -0.01, True),
+        (MaxRegression(0.0, earlier(BEST)), study(), 0.0, True),
+    ],
+    ids=lambda case: case.name if hasattr(case, "check") else "",
+)
+def test_gate_compares_its_value_with_its_limit(
+    gate: Gate, found: Result, value: float | str, passed: bool
+) -> None:
+    outcome = gate.check(found)
+    assert (outcome.gate, outcome.study) == (gate.name, "mine")
+    assert outcome.value == (value if isinstance(value, str) else pytest.approx(value, rel=0.02, abs=1e-9))
+    assert outcome.passed is passed
+
+
+@pytest.mark.parametrize(
+    ("gate", "found", "reason"),
+    [
+        (MaxBest(9), nothing(), "no cell counts"),
+        (MaxAbsSlope(9), study(seeds=1), "too few seeds for an interval: 1"),
+        (MaxAbsSlope(9), study(seeds=2), "too few seeds for an interval: 2"),
+        (MaxAbsSlope(9), study(lambda a, b: bowl(a, b - 9)), "interior in 0 of"),
+        (MaxAbsSlope(9), nothing(), "cells"),
+        (MaxTransferRegret(9, 2.5), study(), "at 2.5 octaves there are no two rows of the basin"),
+        (MaxTransferRegret(9), nothing(), "distances are none"),
+        (NoEdge(), nothing(), "no cell counts"),
+        (NoEdge(), study(lambda a, b: 0.1), "every cell that counts is as good"),
+        (MaxRegression(9, earlier(BEST)), nothing(), "no cell counts"),
+        (MaxRegression(9, earlier(None)), study(), "in old.json no cell counts"),
+        (MaxRegression(9, earlier(BEST, metric="val_error")), study(), "old.json is in val_error"),
+        (MaxRegression(9, EarlierReport("old.json", {})), study(), "has no study 'mine', only none"),
+    ],
+    ids=lambda case: case if isinstance(case, str) else getattr(case, "name", ""),
+)
+def test_what_is_undetermined_fails_with_the_reason(gate: Gate, found: Result, reason: str) -> None:
+    outcome = gate.check(found)
+    assert (outcome.value, outcome.passed) == (None, False)
+    assert reason in outcome.reason
+
+
+def test_an_undetermined_verdict_is_no_separable_one() -> None:
+    outcome = Require(Verdict.SEPARABLE).check(study(seeds=1))
+    assert (outcome.value, outcome.passed) == ("undetermined", False)
+    assert "too few seeds" in outcome.reason
+
+
+@pytest.mark.parametrize(("low", "high"), [(-0.3, 0.1), (-0.1, 0.3)])
+def test_the_far_end_of_the_slopes_interval_counts_on_either_side(low: float, high: float) -> None:
+    found = study()
+    separability = replace(found.separability, ridge_slope=Estimate((low + high) / 2, low, high))
+    found = replace(found, separability=separability)
+    assert MaxAbsSlope(0.25).check(found).value == 0.3
+    assert not MaxAbsSlope(0.25).check(found).passed
+    assert MaxAbsSlope(0.3).check(found).passed
+
+
+@pytest.mark.parametrize(
+    ("seeds", "reason"), [(3, "at 1 octave, in sample: lies high"), (4, "octave, 0 [0, 0]")]
+)
+def test_a_transfer_scored_in_sample_is_judged_by_its_mean_alone(seeds: int, reason: str) -> None:
+    outcome = MaxTransferRegret(0.1).check(study(seeds=seeds))
+    assert outcome.passed
+    assert outcome.reason.endswith(reason)
+
+
+def test_a_transfer_that_diverges_is_worse_than_any_limit() -> None:
+    """The mean over the other pairs would pass."""
+    found = study(ridge, lost={(2, 3, 0): Status.DIVERGED})
+    (regret,) = (r for r in found.separability.transfer_regret if r.octaves == 1)
+    assert regret.pairs_out > 0
+    outcome = MaxTransferRegret(9).check(found)
+    assert outcome.value == regret.estimate.value
+    assert not outcome.passed
+    assert f"{regret.pairs_out} of {regret.pairs_out + regret.pairs} transfers diverge" in outcome.reason
+
+
+def test_seeds_are_counted_in_the_cell_that_has_fewest() -> None:
+    found = without(study(seeds=5), (3, 3, 0), (3, 3, 4), (0, 0, 1))
+    assert MinSeeds(3).check(found).value == 3
+    assert MinSeeds(5).check(without(study(), *((0, 0, seed) for seed in range(3)))).value == 0
+
+
+def test_seeds_of_a_search_are_counted_at_its_own_points() -> None:
+    found = study(kind=Kind.TPE)
+    points = [trial for trial in found.trials if trial.cell == next(found.spec.lattice.cells())]
+    assert MinSeeds(3).check(result("tpe", found.spec, "", points)).value == 3
+    moved = [replace(trial, cell=Cell(trial.cell.lr * 1.01, trial.cell.weight_decay)) for trial in points[1:]]
+    assert MinSeeds(3).check(result("tpe", found.spec, "", [*points, *moved])).value == 2
+    assert not MinSeeds(1).check(result("tpe", found.spec, "", [])).passed
+
+
+def test_regression_shows_the_standard_error_of_the_difference() -> None:
+    outcome = MaxRegression(1, earlier(BEST, sem=3e-4)).check(study())
+    expected = math.hypot(3e-4, 1e-4 / math.sqrt(3))
+    assert f"standard error {expected:.2g}" in outcome.reason
+    assert "standard error" not in MaxRegression(1, earlier(BEST, sem=None)).check(study()).reason
+
+
+@given(st.floats(-1, 1), st.floats(-1, 1))
+@settings(max_examples=30, deadline=None)
+def test_a_looser_limit_never_fails_what_a_tighter_one_passes(a: float, b: float) -> None:
+    tight, loose = sorted((a, b))
+    found = FOUND
+    for gate in (MaxBest, MaxAbsSlope, MaxTransferRegret):
+        assert gate(loose).check(found).passed >= gate(tight).check(found).passed
+    with_baseline = [MaxRegression(limit, earlier(BEST)).check(found).passed for limit in (tight, loose)]
+    assert with_baseline == sorted(with_baseline)
+
+
+FOUND = study()
+
+
+class TestEarlierReport:
+    """What another report's JSON says, or one line about why it says nothing."""
+
+    def test_a_report_reads_itself_back(self, tmp_path: Path) -> None:
+        path = tmp_path / "old.json"
+        path.write_text(dumps(document([FOUND, replace(nothing(), name="lost")])))
+        read = read_earlier_report(path)
+        (best,) = FOUND.ranked(1)
+        assert read.studies == {
+            "mine": EarlierBest("val_loss", best.value, best.sem),
+            "lost": EarlierBest("val_loss", None, None),
+        }
+        assert MaxRegression(0, read).check(FOUND).value == 0
+
+    @pytest.mark.parametrize(
+        ("text", "fault"),
+        [
+            ("", "is not JSON"),
+            ("{", "is not JSON"),
+            ('{"a": NaN}', "is not JSON"),
+            ("[" * 100_000, "is not JSON"),
+            ("\udcff", "is not JSON"),
+            ("[]", "is no report"),
+            ("7", "is no report"),
+            ("{}", "is no report"),
+            ('{"schema_version": 2, "studies": []}', "has schema_version 2"),
+            ('{"schema_version": "1", "studies": []}', "has schema_version '1'"),
+            ('{"schema_version": 1, "studies": {"a": 1}}', "is no report"),
+            ('{"schema_version": 1, "studies": [1]}', "is no report"),
+            ('{"schema_version": 1, "studies": [{"study_name": 1}]}', "is no report"),
+            ('{"schema_version": 1, "studies": [{"study_name": "a", "created": "x"}]}', "is no report"),
+            ('{"studies": [{"study_name": "a", "metric": "m", "best": {"value": "1"}}]}', "is no report"),
+            ('{"studies": [{"study_name": "a", "metric": "m", "best": {"value": true}}]}', "is no report"),
+            ('{"studies": [{"study_name": "a", "metric": "m", "best": {"value": 1e999}}]}', "is no report"),
+        ],
+    )
+    def test_what_is_no_report_is_refused_in_one_line(self, tmp_path: Path, text: str, fault: str) -> None:
+        path = tmp_path / "old.json"
+        path.write_bytes(text.encode(errors="surrogateescape"))
+        with pytest.raises(UsageError) as error:
+            read_earlier_report(path)
+        assert str(error.value).startswith(f"--baseline {str(path)!r} {fault}")
+        assert "\n" not in str(error.value)
+
+    def test_a_file_that_is_not_there_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match=r"no\.json.*No such file or directory; name what"):
+            read_earlier_report(tmp_path / "no.json")
+
+
+def test_no_value_is_json_of_its_own() -> None:
+    """A count stays a whole number, a verdict text, and an undetermined value null."""
+    outcomes = [gate.check(nothing()) for gate in (MaxFailed(0), Require(Verdict.COUPLED), MaxBest(1))]
+    values = [gate["value"] for gate in json.loads(dumps(document([nothing()], (), outcomes)))["gates"]]
+    assert values == [0, "undetermined", None]
+
+
+@pytest.mark.parametrize(("limit", "passed"), [(-BEST, True), (-BEST - 0.01, True), (-BEST + 0.01, False)])
+def test_the_best_of_a_metric_of_which_higher_is_better_is_at_least_the_limit(
+    limit: float, passed: bool
+) -> None:
+    outcome = MinBest(limit).check(mirrored(study()))
+    assert (outcome.gate, outcome.limit) == ("min-best", limit)
+    assert outcome.value == pytest.approx(-BEST)
+    assert outcome.passed is passed
+
+
+def test_a_limit_on_the_wrong_side_of_a_metric_names_the_other_gate() -> None:
+    with pytest.raises(
+        UsageError, match=r"--max-best 0.5: in study 'mine' a higher val_loss is .* --min-best 0.5"
+    ):
+        MaxBest(0.5).check(mirrored(study()))
+    with pytest.raises(
+        UsageError, match=r"--min-best 0.5: in study 'mine' a lower val_loss is .* --max-best 0.5"
+    ):
+        MinBest(0.5).check(study())
+
+
+def test_a_regression_counts_how_much_worse_whichever_end_is_better() -> None:
+    then = EarlierBest("val_loss", -BEST + 0.01, 0.001, Direction.MAXIMIZE)
+    found = MaxRegression(0.011, EarlierReport("old.json", {"mine": then})).check(mirrored(study()))
+    assert found.value == pytest.approx(0.01)
+    assert found.passed
+    assert not MaxRegression(0.009, EarlierReport("old.json", {"mine": then})).check(mirrored(study())).passed
+    better = replace(then, value=-BEST - 0.01)
+    assert MaxRegression(0, EarlierReport("old.json", {"mine": better})).check(mirrored(study())).passed
+
+
+def test_an_earlier_report_of_the_other_direction_is_no_baseline(tmp_path: Path) -> None:
+    path = tmp_path / "old.json"
+    path.write_text(dumps(document([mirrored(study())])))
+    assert read_earlier_report(path).studies["mine"].direction is Direction.MAXIMIZE
+    outcome = MaxRegression(9, read_earlier_report(path)).check(study())
+    assert not outcome.passed
+    assert "has val_loss maximized, this report minimized; see --maximize and --minimize" in outcome.reason
+    older = json.loads(path.read_text())
+    del older["studies"][0]["direction"]
+    path.write_text(json.dumps(older))
+    assert read_earlier_report(path).studies["mine"].direction is Direction.MINIMIZE
+    older["studies"][0]["direction"] = "upward"
+    path.write_text(json.dumps(older))
+    with pytest.raises(UsageError, match="is no report"):
+        read_earlier_report(path)

@@ -1,0 +1,86 @@
+"""Surfaces, results and consoles for the tests of the views."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from rich.console import Console, RenderableType
+
+from lrwd_sweep.report.result import Result, result
+from lrwd_sweep.science.decay import DecayRule
+from lrwd_sweep.science.lattice import Lattice
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.science.surface import CellStatus, Float, Surface
+from lrwd_sweep.science.trial import Status, Trial
+from lrwd_sweep.spec.study import Kind, StudySpec
+from lrwd_sweep.spec.task import Task
+
+HOSTILE = "\x1b]0;gone\x07[/x] |`<script>\n\u202e=cmd() @all \x9b31m"
+
+
+def surface(
+    values: Float,  # (I, J) or (I, J, R)
+    *,
+    baseline: bool = False,
+    cap: float | None = None,
+    metric: str = "val_loss",
+    rule: DecayRule = DecayRule.INDEPENDENT,
+) -> Surface:
+    """A surface on powers of two; NaN is a missing lane."""
+    values = values[:, :, None] if values.ndim == 2 else values
+    rows, columns, seeds = values.shape
+    lr = 2.0 ** np.arange(-rows, 0)
+    weight_decay = 2.0 ** np.arange(-columns, 0)
+    if baseline:
+        weight_decay[0] = 0
+    lanes = np.where(np.isfinite(values), CellStatus.COMPLETE.value, CellStatus.MISSING.value).astype("U8")
+    return Surface(lr, weight_decay, tuple(range(seeds)), values, lanes, rule, metric, cap)
+
+
+def valley(rows: int = 11, columns: int = 11, *, diagonal: bool = False) -> Float:
+    """A bowl, or a diagonal valley, of a cross-entropy."""
+    a, b = np.meshgrid(np.linspace(-1, 1, rows), np.linspace(-1, 1, columns), indexing="ij")
+    across = a + b if diagonal else b - 0.1
+    return np.asarray(0.11 + 0.3 * across**2 + 0.05 * a**2 + 0.5 * np.clip(-a - 0.5, 0, 1))
+
+
+def study(
+    name: str = "study", optimizer: str | Optimizer = "adamw", *, kind: Kind = Kind.GRID, seeds: int = 3
+) -> Result:
+    """A 5×5 study of the digits in which one lane diverged, one failed and one is missing."""
+    values = valley(5, 5)
+    lattice = Lattice(tuple(2.0 ** np.arange(-9, -4)), tuple(2.0 ** np.arange(-7, -2)))
+    trials = []
+    for k, cell in enumerate(lattice.cells()):
+        for seed in range(seeds):
+            status = {0: Status.DIVERGED, 1: Status.FAILED}.get(k, Status.COMPLETE) if seed == 0 else None
+            if k == 2 and seed == 0:
+                continue
+            value = float(values.flat[k]) + 0.001 * seed
+            metrics = {"val_loss": value, "test_loss": value + 0.01}
+            status = status or Status.COMPLETE
+            trials.append(Trial(cell, seed, status, metrics if status is Status.COMPLETE else {}))
+    if isinstance(optimizer, str):
+        optimizer = Optimizer.parse(optimizer)
+    task = None if kind is Kind.IMPORT else Task()
+    spec = StudySpec(kind, optimizer, lattice, tuple(range(seeds)), "val_loss", task)
+    return result(name, spec, "2025-01-01T00:00:00Z", trials)
+
+
+def drawn(what: RenderableType, width: int = 80, encoding: str = "utf-8", **options: object) -> str:
+    """What a console of this width prints, off a terminal unless `options` force one."""
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="\n")
+    console = Console(
+        file=stream,
+        width=width,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        _environ={},
+        **options,  # type: ignore[arg-type]
+    )
+    console.print(what)
+    stream.flush()
+    assert isinstance(stream.buffer, io.BytesIO)
+    return stream.buffer.getvalue().decode(encoding)

@@ -1,0 +1,34 @@
+"""The JSON Schemas that the package ships, and how strictly the tests hold documents to them."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import Any
+
+from jsonschema import Draft202012Validator
+
+
+def shipped(name: str) -> Any:
+    """A schema as the package has it."""
+    return json.loads((files("lrwd_sweep.report.view") / f"{name}.schema.json").read_text(encoding="utf-8"))
+
+
+def faults(document: Any, name: str) -> list[str]:
+    """Where a document breaks the schema or holds a key that the schema does not name."""
+    schema = shipped(name)
+    Draft202012Validator.check_schema(schema)
+    validator = Draft202012Validator(_closed(schema))
+    return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(document)]
+
+
+def _closed(schema: Any, name: str = "") -> Any:
+    """The schema with every object closed; an estimate where it is used, for some have further keys."""
+    if isinstance(schema, list):
+        return [_closed(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {key: _closed(value, key) for key, value in schema.items()}
+    if ("properties" in schema or "$ref" in schema) and name not in ("estimate", "if", "then"):
+        closed["unevaluatedProperties"] = False
+    return closed

@@ -1,0 +1,170 @@
+"""Names that mean something to a terminal, a browser or a spreadsheet mean nothing in any report."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import unicodedata
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from lrwd_sweep.report.gates import Gate, MaxBest, MaxRegression, NoEdge, Require
+from lrwd_sweep.report.gates.earlier_report import EarlierReport
+from lrwd_sweep.report.result import Result, comparison, result
+from lrwd_sweep.report.view.formats import Format
+from lrwd_sweep.report.view.report import render, text_of
+from lrwd_sweep.science.decay import DecayRule
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.science.separability import Verdict
+from lrwd_sweep.science.trial import Status
+from lrwd_sweep.spec.study import Kind
+from lrwd_sweep.store.csv_import import read_csv
+from lrwd_sweep.store.imported_spec import import_spec
+from tests.studies import study
+
+NAMES = {
+    "colour": "\x1b[31mred\x1b[0m",
+    "title of the terminal": "\x1b]0;gone\x07 \x9b31m",
+    "rich markup": "[/x] [link=http://a]b[/link] :boom:",
+    "formula": "=cmd()",
+    "formula after a space": " +1",
+    "markup": "<script>alert(1)</script><img src=x onerror=alert(1)>",
+    "end of an attribute": "\"' onmouseover='alert(1)",
+    "template": "{{ 7 * 7 }} {% raw %} ${x}",
+    "newlines": "first\nsecond\r\n\n# third\u2028| a | b |",
+    "right to left": "\u202eabc\u2066\u200f",
+    "end of CDATA": "]]> --> </style> </script> &lt; &#60;",
+    "NUL": "\x00\x0b\ufffe",
+    "half a character": "\ud800",
+    "markdown": "`*_~~ [a](javascript:alert(1)) ![x](y) | @all #1 <!-- http://a.example",
+    "mathematics": "$\\frac{ $ \\",
+}
+
+
+def hostile_studies(name: str) -> list[Result]:
+    """A study whose name, optimizer, metrics and details are all `name`, and an ordinary one."""
+    found = study(lost={(0, 0, 0): Status.FAILED, (0, 1, 0): Status.DIVERGED})
+    trials = [
+        replace(t, metrics={name: v, f"{name}2": v} if (v := t.metrics.get("val_loss")) else {}, detail=name)
+        for t in found.trials
+    ]
+    optimizer = Optimizer(None, DecayRule.LR_SCALED, name)
+    spec = replace(found.spec, kind=Kind.IMPORT, optimizer=optimizer, metric=name, task=None)
+    return [result(name, spec, name, trials, storage=name), study(name="=ordinary")]
+
+
+def reported(results: list[Result], form: Format, name: str) -> str:
+    gates: list[Gate] = [
+        MaxBest(0.0),
+        NoEdge(),
+        Require(Verdict.COUPLED),
+        MaxRegression(0, EarlierReport(name, {})),
+    ]
+    outcomes = [gate.check(result) for result in results for gate in gates]
+    return text_of(render(results, [comparison(*results)], form, outcomes))
+
+
+def check_markdown(text: str, _: str) -> None:
+    def tokens(found: list[Token]) -> Iterator[Token]:
+        for token in found:
+            yield token
+            yield from tokens(token.children or [])
+
+    found = list(tokens(MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(text)))
+    kinds = {token.type for token in found}
+    assert not kinds & {"html_block", "link_open", "image", "s_open", "em_open"}
+    assert {token.content for token in found if token.type == "html_inline"} <= {"<!-- -->"}
+    outside_code = " ".join(token.content for token in found if token.type == "text")
+    assert "@all" not in outside_code
+
+
+def check_json(text: str, name: str) -> None:
+    document = json.loads(text)
+    assert text.isascii()
+    assert document["studies"][0]["study_name"] == name
+
+
+def check_csv(text: str, _: str) -> None:
+    for row in csv.reader(io.StringIO(text)):
+        for field in row:
+            assert not field.lstrip().startswith(("=", "+", "-", "@")) or float(field) is not None
+
+
+def check_xml(text: str, _: str) -> None:
+    root = ET.fromstring(text)
+    assert {element.tag for element in root.iter()} <= {
+        "testsuites", "testsuite", "testcase", "failure", "system-out",
+    }  # fmt: skip
+
+
+class _Page(HTMLParser):
+    """Every element with its attributes, as a browser would make them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, frozenset[str]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, frozenset(name for name, _ in attrs)))
+
+
+def elements(text: str) -> list[tuple[str, frozenset[str]]]:
+    page = _Page()
+    page.feed(text)
+    return page.elements
+
+
+def check_html(text: str, name: str) -> None:
+    """The page has the elements and attributes that it has with a harmless name."""
+    assert elements(text) == elements(reported(hostile_studies("harmless"), Format.HTML, "harmless"))
+    assert "{{ 7 * 7 }}" in text or "{{" not in name
+
+
+def check_table(text: str, _: str) -> None:
+    assert "★" in text
+
+
+CHECKS: dict[Format, Callable[[str, str], None]] = {
+    Format.TABLE: check_table,
+    Format.MARKDOWN: check_markdown,
+    Format.JSON: check_json,
+    Format.CSV: check_csv,
+    Format.JUNIT: check_xml,
+    Format.HTML: check_html,
+}
+
+
+@pytest.mark.parametrize("form", list(Format))
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def test_a_hostile_name_is_harmless(name: str, form: Format) -> None:
+    text = reported(hostile_studies(name), form, name)
+    harmful = {c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")} - {"\n"}
+    assert not harmful
+    text.encode()
+    CHECKS[form](text, name)
+
+
+@pytest.mark.parametrize("form", list(Format))
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def test_a_hostile_file_is_harmless(tmp_path: Path, name: str, form: Format) -> None:
+    """Its header names further metrics, its details say anything."""
+    rows: list[list[object]] = [["lr", "weight_decay", "value", "detail", name], *(
+        [0.1 * i, 0.01 * j, i + j, name, 7] for i in (1, 2, 3) for j in (1, 2, 3)
+    )]  # fmt: skip
+    with open(tmp_path / "sweep.csv", "w", encoding="utf-8", errors="replace", newline="") as file:
+        csv.writer(file).writerows(rows)
+    sweep = read_csv(tmp_path / "sweep.csv")
+    spec = import_spec(sweep, name, decay_rule="coupled")
+    found = [result(name, spec, "", sweep.trials), study()]
+    text = text_of(render(found, [comparison(*found)], form))
+    assert not {c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")} - {"\n"}
+    if form is not Format.HTML:
+        CHECKS[form](text, name)

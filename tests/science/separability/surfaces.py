@@ -1,0 +1,101 @@
+"""Surfaces with known answers, and what the tests read of a result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+
+import numpy as np
+import pytest
+
+from lrwd_sweep.science.decay import DecayRule
+from lrwd_sweep.science.separability import Estimate, Separability, TransferRegret
+from lrwd_sweep.science.surface import CellStatus, Float, Surface
+
+
+def centred(count: int, step: float = 1.0) -> Float:
+    """A log2 axis of equal steps around 0."""
+    return np.asarray((np.arange(count) - (count - 1) / 2) * step, dtype=np.float64)
+
+
+A, L = np.meshgrid(centred(11), centred(11), indexing="ij")  # the lattice of most known answers
+BOWL = 0.3 * A**2 + 0.5 * L**2
+RIDGE = (A + L) ** 2
+
+
+def quadratic(
+    log_lr: Float,
+    log_decay: Float,
+    angle: float,  # radians
+    *,
+    flat: float = 0.05,
+    steep: float = 0.5,
+    centre: tuple[float, float] = (0.0, 0.0),
+) -> tuple[Float, tuple[float, float, float]]:
+    """flat·u² + steep·v² in axes turned by `angle`, and its Hessian (H_aa, H_al, H_ll)."""
+    a, b = np.meshgrid(log_lr - centre[0], log_decay - centre[1], indexing="ij")
+    c, s = np.cos(angle), np.sin(angle)
+    h = (flat * c * c + steep * s * s, (flat - steep) * c * s, flat * s * s + steep * c * c)
+    return h[0] * a**2 + 2 * h[1] * a * b + h[2] * b**2, (2 * h[0], 2 * h[1], 2 * h[2])
+
+
+def surface(
+    y: Float,  # (I, J) or (I, J, R); NaN and infinity are diverged lanes
+    log_lr: Float | None = None,
+    log_decay: Float | None = None,
+    *,
+    rule: DecayRule = DecayRule.INDEPENDENT,
+    cap: float | None = None,
+    baseline: Float | None = None,  # (I, R) a λ = 0 column
+    seeds: tuple[int, ...] | None = None,
+    metric: str = "val_loss",
+) -> Surface:
+    """A surface over centred unit steps, or over the given axes."""
+    y = y[..., None] if y.ndim == 2 else y
+    log_lr = centred(y.shape[0]) if log_lr is None else log_lr
+    log_decay = centred(y.shape[1]) if log_decay is None else log_decay
+    weight_decay = 2.0**log_decay
+    if baseline is not None:
+        y = np.concatenate([baseline[:, None, :], y], axis=1)
+        weight_decay = np.concatenate([[0.0], weight_decay])
+    finite = np.isfinite(y)
+    lanes = np.where(finite, CellStatus.COMPLETE.value, CellStatus.DIVERGED.value).astype("U8")
+    seeds = tuple(range(y.shape[2])) if seeds is None else seeds
+    return Surface(2.0**log_lr, weight_decay, seeds, np.where(finite, y, np.nan), lanes, rule, metric, cap)
+
+
+def noisy(y: Float, seeds: int, noise: float, stream: int = 0, offset: float = 1.0) -> Float:
+    """y (I, J) with independent noise in every cell and seed, and a common offset per seed: (I, J, R)."""
+    rng = np.random.default_rng(stream)
+    shift = offset * rng.standard_normal(seeds)
+    return y[..., None] + noise * rng.standard_normal((*y.shape, seeds)) + shift
+
+
+def repeated(y: Float, seeds: int = 3) -> Float:
+    """y (I, J) the same for every seed."""
+    return np.repeat(y[..., None], seeds, axis=2)
+
+
+def value(estimate: Estimate) -> float:
+    """The estimate's value, which must exist."""
+    assert estimate.value is not None, estimate.reason
+    return estimate.value
+
+
+def regret(found: Separability, octaves: float) -> TransferRegret:
+    """The transfer regret at a distance."""
+    return next(each for each in found.transfer_regret if each.octaves == pytest.approx(octaves))
+
+
+def numbers(thing: object) -> Iterator[float]:
+    """Every float in a result, however deep."""
+    if is_dataclass(thing):
+        for field in fields(thing):
+            yield from numbers(getattr(thing, field.name))
+    elif isinstance(thing, dict):
+        yield from numbers(tuple(thing.values()))
+    elif isinstance(thing, tuple | list):
+        for each in thing:
+            yield from numbers(each)
+    elif isinstance(thing, float):
+        yield thing

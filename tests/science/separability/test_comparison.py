@@ -1,0 +1,141 @@
+"""The paired comparison of two surfaces."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lrwd_sweep.science.separability import analyse, compare
+from tests.science.separability.surfaces import BOWL, RIDGE, A, L, noisy, repeated, surface, value
+
+TILTED = (L + A) ** 2 + 0.2 * A**2
+
+
+def test_ridge_against_bowl_is_told_apart_and_the_closer_one_named() -> None:
+    ridge, bowl = surface(noisy(TILTED, 3, 0.1)), surface(noisy(BOWL, 3, 0.1, stream=1))
+    found = compare(ridge, bowl, name_a="adam", name_b="adamw")
+    assert found.slope_difference.value == pytest.approx(1, abs=0.1)
+    assert found.slope_difference.excludes(0)
+    assert "adam is product-coupled (ridge slope −" in found.verdict
+    assert "adamw is separable" in found.verdict
+    assert "their slopes differ by" in found.verdict
+    assert found.verdict.endswith("the latter is the closer to separable")
+
+
+def test_slope_difference_is_that_of_the_two_ridge_slopes() -> None:
+    a, b = surface(noisy(TILTED, 3, 1.0)), surface(noisy(BOWL, 3, 1.0, stream=1))
+    slope_a, slope_b = (value(analyse(each).ridge_slope) for each in (a, b))
+    assert value(compare(a, b).slope_difference) == pytest.approx(slope_b - slope_a)
+
+
+def test_a_surface_without_an_effect_of_decay_is_called_so() -> None:
+    found = compare(surface(noisy(0.3 * A**2, 3, 1.0)), surface(noisy(BOWL, 3, 0.1)))
+    assert "; λ has no measurable effect within rows) and b is separable (ridge slope" in found.verdict
+
+
+def test_swapping_the_two_swaps_the_signs() -> None:
+    a, b = surface(noisy(TILTED, 3, 0.3)), surface(noisy(RIDGE + BOWL, 3, 0.3, stream=1))
+    forth, back = compare(a, b), compare(b, a)
+    for one, other in (
+        (forth.slope_difference, back.slope_difference),
+        (forth.best_difference, back.best_difference),
+    ):
+        assert one.value is not None
+        assert one.low is not None
+        assert (one.value, one.low) == pytest.approx((-(other.value or 0), -(other.high or 0)))
+    assert forth.regret_ratio.value == pytest.approx(1 / (back.regret_ratio.value or 0))
+
+
+def test_a_surface_against_itself_does_not_differ() -> None:
+    one = surface(noisy(TILTED, 3, 0.3))
+    found = compare(one, one)
+    assert (found.slope_difference.value, found.slope_difference.low) == (0, 0)
+    assert found.regret_ratio.value == pytest.approx(1)
+    assert "a difference of their slopes is not shown" in found.verdict
+
+
+def test_pairing_cancels_what_a_seed_does_to_both() -> None:
+    offset = np.array([-3.0, 0.5, 4.0])
+    a = noisy(BOWL, 3, 0.01, offset=0) + offset
+    b = noisy(BOWL + 0.5, 3, 0.01, stream=1, offset=0) + offset
+    found = compare(surface(a), surface(b)).best_difference
+    assert found.low is not None
+    assert found.high is not None
+    assert 0.4 < found.low < found.high < 0.6
+
+
+def test_pairing_goes_by_seed_not_by_place() -> None:
+    offset = np.array([-3.0, 0.5, 4.0])
+    a = noisy(BOWL, 3, 0.01, offset=0) + offset
+    b = noisy(BOWL + 0.5, 3, 0.01, stream=1, offset=0) + offset
+    found = compare(surface(a, seeds=(0, 1, 2)), surface(b[..., ::-1], seeds=(2, 1, 0))).best_difference
+    assert found.low is not None
+    assert found.low > 0.4
+
+
+def test_only_common_seeds_are_compared() -> None:
+    a, b = noisy(TILTED, 4, 0.2), noisy(BOWL, 5, 0.2, stream=1)
+    found = compare(surface(a, seeds=(0, 1, 2, 9)), surface(b, seeds=(0, 1, 2, 7, 8)))
+    same = compare(surface(a[..., :3]), surface(b[..., :3]))
+    assert found.slope_difference == same.slope_difference
+    assert found.best_difference == same.best_difference
+
+
+@pytest.mark.parametrize("seeds", [(5, 6, 7), (1, 2, 8)])
+def test_fewer_than_three_common_seeds_give_values_without_intervals(seeds: tuple[int, ...]) -> None:
+    a, b = surface(noisy(TILTED, 3, 0.2)), surface(noisy(BOWL, 3, 0.2, stream=1), seeds=seeds)
+    found = compare(a, b)
+    for estimate in (found.slope_difference, found.best_difference):
+        assert estimate.value is not None
+        assert not estimate.has_interval
+        assert "too few common seeds" in estimate.reason
+    assert "whether their slopes differ is undetermined: too few common seeds" in found.verdict
+
+
+def test_regret_ratio_is_that_of_the_smallest_common_distance() -> None:
+    a, b = surface(repeated(RIDGE)), surface(repeated(2 * RIDGE[::2]), np.arange(-5.0, 6.0, 2), None)
+    found = compare(a, b)
+    assert found.regret_ratio.value == pytest.approx(2 * 4 / 4)
+
+
+def test_regret_ratio_against_nothing_lost_is_undetermined() -> None:
+    found = compare(surface(repeated(BOWL)), surface(repeated(RIDGE))).regret_ratio
+    assert found.value is None
+    assert "not above 0" in found.reason
+
+
+def test_best_difference_counts_the_baseline() -> None:
+    baseline = np.full((11, 3), -2.0)
+    found = compare(surface(repeated(BOWL)), surface(repeated(BOWL), baseline=baseline))
+    assert found.best_difference.value == pytest.approx(-2)
+
+
+def test_metrics_that_differ_are_not_subtracted() -> None:
+    found = compare(surface(repeated(BOWL)), surface(repeated(RIDGE), metric="val_error"))
+    assert found.best_difference.value is None
+    assert found.regret_ratio.value is None
+    assert "val_loss and val_error" in found.best_difference.reason
+    assert found.slope_difference.value == pytest.approx(-1)
+
+
+def test_verdict_of_two_failures_claims_nothing() -> None:
+    lost = surface(np.full((11, 11, 3), np.nan))
+    found = compare(lost, lost)
+    assert found.best_difference.value is None
+    assert found.verdict == (
+        "a is undetermined (no ridge slope) and b is undetermined (no ridge slope); "
+        "whether their slopes differ is undetermined: a ridge slope is undetermined"
+    )
+
+
+def test_a_slope_that_rounds_to_zero_has_no_sign() -> None:
+    tilted = 0.3 * A**2 + 0.5 * (L + 0.002 * A) ** 2
+    found = compare(surface(repeated(tilted)), surface(repeated(BOWL)))
+    assert found.verdict.startswith("a is separable (ridge slope 0.00) and b is separable (ridge slope 0.00)")
+
+
+def test_each_side_of_the_sentence_is_the_studys_own_verdict() -> None:
+    a, b = surface(noisy(TILTED, 5, 0.2)), surface(noisy(BOWL, 3, 0.2, stream=1))
+    text = compare(a, b, name_a="A", name_b="B").verdict
+    assert f"A is {analyse(a).verdict} " in text
+    assert f"B is {analyse(b).verdict} " in text

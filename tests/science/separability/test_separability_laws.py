@@ -1,0 +1,281 @@
+"""Separability: laws, coverage, and answers for surfaces that have none."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from math import isfinite, pi, sqrt
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from lrwd_sweep.science.decay import DecayRule
+from lrwd_sweep.science.separability import Estimate, Verdict, analyse
+from lrwd_sweep.science.surface import CellStatus, Float, Surface
+from tests.science.separability.surfaces import (
+    BOWL,
+    RIDGE,
+    A,
+    L,
+    centred,
+    noisy,
+    numbers,
+    quadratic,
+    regret,
+    repeated,
+    surface,
+    value,
+)
+
+law = settings(deadline=None)
+
+
+@law
+@given(
+    angle=st.floats(-0.7, 0.7),
+    anisotropy=st.floats(1.5, 20),
+    steps=st.tuples(st.floats(0.3, 1.5), st.floats(0.3, 1.5)),
+    centre=st.tuples(st.floats(-0.5, 0.5), st.floats(-0.5, 0.5)),
+)
+def test_quadratic_has_the_slopes_and_coupling_of_its_hessian(
+    angle: float, anisotropy: float, steps: tuple[float, float], centre: tuple[float, float]
+) -> None:
+    log_lr, log_decay = centred(11, steps[0]), centred(13, steps[1])
+    y, (aa, al, ll) = quadratic(log_lr, log_decay, angle, flat=0.5, steep=0.5 * anisotropy, centre=centre)
+    found = analyse(surface(y, log_lr, log_decay), basin_quantile=1)
+    assume(found.ridge_rows >= 3 and found.reverse_slope.value is not None)
+    s, reverse, rho = map(value, (found.ridge_slope, found.reverse_slope, found.curvature_coupling))
+    assert s == pytest.approx(-al / ll, abs=1e-7)
+    assert reverse == pytest.approx(-al / aa, abs=1e-7)
+    assert rho == pytest.approx(al / sqrt(aa * ll), abs=1e-7)
+    assert s * reverse == pytest.approx(rho**2, abs=1e-7)
+
+
+SHIFT = st.floats(-8, 8)
+
+
+@law
+@given(shift=st.tuples(SHIFT, SHIFT), stream=st.integers(0, 1000))
+def test_shifting_the_axes_changes_no_slope_and_no_coupling(shift: tuple[float, float], stream: int) -> None:
+    y, axis = noisy(BOWL + A * L * 0.3, 3, 0.5, stream), centred(11)
+    here, there = analyse(surface(y)), analyse(surface(y, axis + shift[0], axis + shift[1]))
+    for name in ("ridge_slope", "reverse_slope", "curvature_coupling", "interaction_share"):
+        mine, other = getattr(here, name), getattr(there, name)
+        assert (other.value, other.low, other.high) == pytest.approx((mine.value, mine.low, mine.high))
+    assert there.verdict is here.verdict
+
+
+@law
+@given(scale=st.floats(0.01, 100), level=st.floats(-10, 10), stream=st.integers(0, 1000))
+def test_scaling_and_shifting_the_metric_changes_nothing_without_units(
+    scale: float, level: float, stream: int
+) -> None:
+    y = noisy(BOWL + A * L * 0.3, 3, 0.5, stream)
+    here, there = analyse(surface(y)), analyse(surface(scale * y + level))
+    for name in ("ridge_slope", "curvature_coupling", "interaction_share", "top10_tilt"):
+        assert value(getattr(there, name)) == pytest.approx(value(getattr(here, name)), rel=1e-6, abs=1e-7)
+    for mine, other in zip(here.transfer_regret, there.transfer_regret, strict=True):
+        assert value(other.estimate) == pytest.approx(scale * value(mine.estimate), rel=1e-6, abs=1e-9)
+
+
+@law
+@given(stream=st.integers(0, 1000))
+def test_conventions_differ_by_one_whatever_the_surface(stream: int) -> None:
+    y = noisy(BOWL, 3, 0.5, stream)
+    for rule in (DecayRule.INDEPENDENT, DecayRule.LR_SCALED):
+        slopes = analyse(surface(y, rule=rule)).slope_by_convention
+        assert slopes["lr-scaled"] is not None
+        assert slopes["independent"] == pytest.approx(slopes["lr-scaled"] + 1)
+
+
+@law
+@given(stream=st.integers(0, 1000), tilt=st.floats(-0.4, 0.4))
+def test_slope_of_the_sheared_surface_is_less_by_one(stream: int, tilt: float) -> None:
+    a, b = np.meshgrid(centred(7), centred(23), indexing="ij")
+    wide = noisy((b - tilt * a) ** 2 + 0.3 * a**2 + 0.1 * a * b**2 * (b > 0), 3, 0.3, stream)
+    independent = wide[:, 4:19]  # columns λ, and below w = λ/α: the same cells, a step further in every row
+    lr_scaled = np.stack([row[4 + shift : 19 + shift] for shift, row in zip(range(-3, 4), wide, strict=True)])
+    mine, sheared = (analyse(surface(y), basin_quantile=1).ridge_slope for y in (independent, lr_scaled))
+    assert (sheared.value, sheared.low, sheared.high) == pytest.approx(
+        tuple(x - 1 for x in (mine.value, mine.low, mine.high) if x is not None)
+    )
+
+
+@law
+@given(
+    y=arrays(np.float64, (6, 7), elements=st.floats(0, 1)),
+    f=arrays(np.float64, (6, 1), elements=st.floats(0, 1)),
+    g=arrays(np.float64, (1, 7), elements=st.floats(0, 1)),
+)
+def test_adding_an_additive_surface_leaves_the_interaction_where_it_was(y: Float, f: Float, g: Float) -> None:
+    def interaction(z: Float) -> float:
+        assume(np.ptp(z) > 1e-3)
+        return value(analyse(surface(z), basin_quantile=1).interaction_share) * float(z.var())
+
+    assert interaction(y + f + g) == pytest.approx(interaction(y), abs=1e-9)
+
+
+@law
+@given(stream=st.integers(0, 1000), order=st.permutations(range(3)))
+def test_order_of_the_seeds_does_not_matter(stream: int, order: list[int]) -> None:
+    y = noisy(BOWL, 3, 0.5, stream)
+    here, there = analyse(surface(y)), analyse(surface(y[..., order]))
+    assert (there.ridge_slope.low, there.ridge_slope.high) == pytest.approx(
+        (here.ridge_slope.low, here.ridge_slope.high), abs=1e-9
+    )
+
+
+# --- out, missing, degenerate -------------------------------------------------------------------------
+
+
+def test_pair_whose_transferred_cell_is_out_is_counted_and_left_out_of_the_mean() -> None:
+    y = repeated((L + A) ** 2)
+    full = regret(analyse(surface(y)), 1)
+    y[5, 6] = np.nan  # where row 4's best λ lands in row 5
+    found = regret(analyse(surface(y)), 1)
+    assert (full.pairs, full.pairs_out) == (20, 0)
+    assert (found.pairs, found.pairs_out) == (19, 1)
+    assert value(found.estimate) == pytest.approx(1)
+
+
+def test_missing_cell_is_left_out_but_is_not_out() -> None:
+    whole = surface(repeated((L + A) ** 2))
+    lanes, values = whole.lanes.copy(), whole.values.copy()
+    lanes[5, 6, 1], values[5, 6, 1] = CellStatus.MISSING.value, np.nan
+    holed = Surface(whole.lr, whole.weight_decay, whole.seeds, values, lanes, whole.rule)
+    found = regret(analyse(holed), 1)
+    assert (found.pairs, found.pairs_out) == (19, 0)
+
+
+def test_row_whose_neighbour_is_out_carries_no_ridge() -> None:
+    y = repeated(BOWL)
+    y[5, 6] = np.inf
+    assert 5 not in [row for row, _ in analyse(surface(y)).ridge]
+
+
+@pytest.mark.parametrize(
+    ("y", "reason"),
+    [
+        (repeated(BOWL[4:7, 4:7]), "too few cells: 9 of 9"),
+        (np.full((11, 11, 3), np.nan), "too few cells: 0 of 121"),
+        (repeated(np.full((11, 11), 0.1)) + np.array([0.1, 0.2, 0.3]), "flat"),
+        (repeated(BOWL[5:6]), "interior in 1 of 1"),
+        (repeated(BOWL[:, 5:6]), "interior in 0 of"),
+        (noisy(np.ones((1, 15)), 3, 1.0), "interior in"),
+        (repeated(A**2), "interior in 0 of"),
+        (np.empty((11, 11, 0)), "too few cells"),
+    ],
+    ids=["3x3", "all diverged", "constant", "one short row", "one column", "one row", "λ idle", "no seed"],
+)
+@pytest.mark.filterwarnings("error")
+def test_degenerate_surface_is_undetermined_with_the_reason(y: Float, reason: str) -> None:
+    found = analyse(surface(y))
+    assert found.verdict is Verdict.UNDETERMINED
+    assert reason in found.reason
+    assert all(map(isfinite, numbers(found)))
+
+
+def test_constant_surface_has_no_edge_to_extend() -> None:
+    assert analyse(surface(repeated(np.ones((11, 11))))).on_edge == ()
+
+
+def test_lattice_of_the_baseline_alone_is_undetermined() -> None:
+    found = analyse(surface(np.empty((11, 0, 3)), log_decay=np.empty(0), baseline=np.ones((11, 3))))
+    assert found.verdict is Verdict.UNDETERMINED
+    assert found.baseline_gain.value is None
+
+
+def test_absurdly_large_values_give_no_warning_and_no_infinity() -> None:
+    y = noisy(BOWL, 3, 0.1)
+    y[8:] *= 1e306
+    found = analyse(surface(y), basin_quantile=1)
+    assert all(map(isfinite, numbers(found)))
+
+
+@law
+@given(
+    y=st.tuples(st.integers(1, 6), st.integers(0, 6), st.integers(0, 5)).flatmap(
+        lambda shape: arrays(np.float64, shape, elements=st.sampled_from([0.0, 0.1, 0.3, 0.5, 1.0, np.nan]))
+    ),
+    baseline=st.booleans(),
+    cap=st.sampled_from([None, 1.0]),
+    quantile=st.sampled_from([0.1, 0.5, 1.0]),
+)
+def test_whatever_the_surface_the_answer_is_finite_or_has_a_reason(
+    y: Float, baseline: bool, cap: float | None, quantile: float
+) -> None:
+    column = np.full((y.shape[0], y.shape[2]), 0.2) if baseline else None
+    found = analyse(surface(y, cap=cap, baseline=column), basin_quantile=quantile, resamples=50)
+    assert all(map(isfinite, numbers(found)))
+    estimates = [getattr(found, field.name) for field in fields(found)]
+    for estimate in estimates:
+        if isinstance(estimate, Estimate):
+            assert (estimate.low is None) == (estimate.high is None)
+            assert estimate.value is not None or estimate.reason
+    assert (found.verdict is not Verdict.UNDETERMINED) or found.reason
+
+
+# --- coverage -----------------------------------------------------------------------------------------
+
+
+def coverage(metric: str, seeds: int, noise: float, runs: int) -> float:
+    """How often the metric's interval holds the truth on a rotated quadratic."""
+    y, (aa, al, ll) = quadratic(centred(11), centred(11), pi / 6)
+    truth = {"ridge_slope": -al / ll, "curvature_coupling": al / sqrt(aa * ll)}[metric]
+    held = 0
+    for stream in range(runs):
+        estimate: Estimate = getattr(analyse(surface(noisy(y, seeds, noise, stream))), metric)
+        assert estimate.has_interval
+        held += not estimate.excludes(truth)
+    return held / runs
+
+
+@pytest.mark.parametrize("metric", ["ridge_slope", "curvature_coupling"])
+@pytest.mark.parametrize(("seeds", "noise"), [(3, 0.05), (3, 0.3), (5, 0.3)])
+def test_interval_covers_the_truth_nine_times_in_ten(metric: str, seeds: int, noise: float) -> None:
+    assert 0.83 <= coverage(metric, seeds, noise, 200) <= 0.97
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [3, 4, 5, 7, 10])
+@pytest.mark.parametrize("noise", [0.02, 0.1, 0.3, 1.0, 2.0])
+def test_slopes_interval_covers_a_truth_of_a_half_at_every_noise_and_number_of_seeds(
+    seeds: int, noise: float
+) -> None:
+    assert 0.83 <= coverage("ridge_slope", seeds, noise, 600) <= 0.97
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("truth", [-1.0, 0.0, 1.0])
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+@pytest.mark.parametrize("noise", [0.1, 1.0])
+def test_slopes_interval_covers_the_slope_of_a_ridge_that_stays_within_the_axis(
+    truth: float, seeds: int, noise: float
+) -> None:
+    a, b = np.meshgrid(centred(11), centred(15), indexing="ij")
+    y = 0.02 * a**2 + 0.5 * (b - truth * a) ** 2
+    held = 0
+    for stream in range(400):
+        found = analyse(surface(noisy(y, seeds, noise, stream)))
+        assert "best wd of" not in found.reason
+        held += found.ridge_slope.has_interval and not found.ridge_slope.excludes(truth)
+    assert 0.83 <= held / 400 <= 0.97
+
+
+def regret_coverage(seeds: int, runs: int) -> float:
+    """How often the interval of T(1) holds the truth where every row's best λ is beyond doubt."""
+    y = RIDGE[3:8, 3:8]
+    found = (regret(analyse(surface(noisy(y, seeds, 0.05, stream))), 1).estimate for stream in range(runs))
+    return sum(estimate.has_interval and not estimate.excludes(1.0) for estimate in found) / runs
+
+
+def test_interval_of_transfer_regret_has_the_noise_of_half_the_seeds() -> None:
+    assert 0.85 <= regret_coverage(4, 300) <= 0.95
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [4, 5, 6, 7, 8])
+def test_interval_of_transfer_regret_covers_the_truth_nine_times_in_ten(seeds: int) -> None:
+    assert 0.87 <= regret_coverage(seeds, 2000) <= 0.93
