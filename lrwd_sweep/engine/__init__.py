@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
+from lrwd_sweep.engine.pack import Stopped
 from lrwd_sweep.engine.pool import Pool
-from lrwd_sweep.engine.trainer import Stopped
 
 __all__ = ["Pool", "Stopped"]

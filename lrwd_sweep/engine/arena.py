@@ -34,12 +34,10 @@ class Arena:
         dtype: torch.dtype,
         align: int = 1,
     ) -> Arena:
-        """Every lane begins with the same parameters: seeds are common random numbers.
+        """Give every lane the same parameters: seeds are common random numbers.
 
-        A row is filled up with zeros, which nobody's parameters are, to a multiple of `align` columns.
-
-        What is channels last in `init`, the weights of convolutions, lies so in the arena: a row per output
-        channel either way, and its views need no reordering where the images are channels last too.
+        Rows are padded with zeros to a multiple of `align` columns. Weights that are channels last in `init`
+        stay so in the arena, with a row per output channel either way.
         """
         flat = torch.cat([_as_it_lies(value).flatten() for value in init.values()]).to(device, dtype)
         last = {name for name, value in init.items() if _is_channels_last(value)}
@@ -55,18 +53,18 @@ class Arena:
 
 
 def _is_channels_last(value: Tensor) -> bool:
-    """Whether it is, and not at the same time as it is in plain order, as with one input channel."""
+    """Return True for channels last that is not plain order too, as with one input channel."""
     if value.dim() != 4 or value.is_contiguous():
         return False
     return value.is_contiguous(memory_format=torch.channels_last)
 
 
-def _as_it_lies(value: Tensor) -> Tensor:  # (O, I, H, W) → (O, H, W, I) where that is its order in memory
+def _as_it_lies(value: Tensor) -> Tensor:  # (O, I, H, W) → (O, H, W, I) if that is its order in memory
     return value.permute(0, 2, 3, 1) if _is_channels_last(value) else value
 
 
 def _views(flat: Tensor, layout: Sequence[Segment], last: Collection[str]) -> dict[str, Tensor]:
-    """By name; those of `last` have their channels last in memory."""
+    """Make the views by name; those in `last` have their channels last in memory."""
     found = {}
     for part in layout:
         row, shape = flat[:, part.columns], part.shape

@@ -1,19 +1,23 @@
-"""How a network's lanes train, native, by vmap or in a loop: chosen by measuring a few steps.
+"""Choose how a network's lanes train, native, by vmap or in a loop, by measuring a few steps.
 
-Perceptrons train natively. For other networks their rival, native where that is written and else vmap, is
-taken where it is faster than the loop and on a CPU gives a lane the same bits in packs of every size; vmap
-must also be seen to give what the loop gives. What was chosen is kept with the study and in the user's cache,
-so that a study goes on as it began.
+Perceptrons train natively. Other networks have a rival of the loop: native if that is written, else vmap. The
+rival is chosen if it is faster than the loop and on a CPU gives a lane the same bits in packs of every size;
+vmap must also give what the loop gives. The choice is kept with the study and in the user's cache, so that a
+study continues as it began.
 """
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import platform
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import torch
 from torch import Tensor
@@ -21,7 +25,6 @@ from torch import Tensor
 from lrwd_sweep import __version__
 from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.arena import Arena
-from lrwd_sweep.engine.choice_cache import ChoiceCache
 from lrwd_sweep.engine.device import gpu_name, is_out_of_memory
 from lrwd_sweep.engine.packing import lanes_that_fit
 from lrwd_sweep.engine.speed import made_up, timed
@@ -32,20 +35,20 @@ from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.catalog import FLOAT32
 from lrwd_sweep.spec.task import Task
 
-SECONDS = 0.1  # of each measurement
+SECONDS = 0.1  # per measurement
 REPEATS = 3
-GAIN = 0.85  # of the loop's time per lane; what is not clearly faster is not worth another rounding
-LANES = 64  # at most: they fill any device, and tell per lane what more would
+GAIN = 0.85  # of the loop's time per lane; a small gain is not worth different rounding
+LANES = 64  # at most: they fill any device, and more would cost the same per lane
 LONG = 0.02  # seconds: a lane whose step takes this fills the device alone
-TOLERANCE = 1e-8  # relative, in float64: rounding is far below, and what another lane leaves behind above
+TOLERANCE = 1e-8  # relative, in float64: rounding is far below, an effect of another lane above
 ROUNDED = 1e-5  # the same in float32
 _ADAMW = Optimizer.parse("adamw")
 
 
-def chosen(task: Task, device: torch.device, cache: ChoiceCache | None = None) -> Task:
-    """`training` with its engine named, unless its network has but one; measured where nobody knows.
+def chosen(task: Task, device: torch.device) -> Task:
+    """Return the task with its engine named, unless its network has only one; measure if it is not cached.
 
-    Raises UsageError for an engine that cannot train the network, DeviceError where there is no room.
+    Raises UsageError for an engine that cannot train the network, DeviceError if there is no room.
     """
     if task.engine == "vmap":
         with _room(task, device):
@@ -54,28 +57,27 @@ def chosen(task: Task, device: torch.device, cache: ChoiceCache | None = None) -
             raise UsageError(f"--engine vmap: {task.net} {why}; choose auto or loop")
     native = is_native(task.net, task.loss)
     if task.engine != "auto" or (native and task.net in PERCEPTRONS):
-        network(task)  # which refuses what it cannot be
+        network(task)  # raises for an engine that it does not have
         return task
-    cache = cache or ChoiceCache()
     key = _key(task, device)
-    engine, rival = cache.find(key), "native" if native else "vmap"
+    engine, rival = _cached().get(key), "native" if native else "vmap"
     if engine not in (rival, "loop"):
         try:
             with _room(task, device):
                 engine = _fastest(task, device, rival)
-        except Exception as error:  # of which nothing is kept: there may be room another time
+        except Exception as error:  # not cached: there may be room another time
             if not isinstance(error, DeviceError | UsageError) and blamed(task.net, error) is None:
                 raise
-            engine = "loop"  # on which training tells what is wrong, if it is so on other than made-up data
+            engine = "loop"  # training tells if this is wrong on real data, too
             network(replace(task, engine=engine))
         else:
-            cache.keep(key, engine)
-    return replace(task, engine=engine)
+            _keep(key, engine)
+    return replace(task, engine=str(engine))
 
 
 @contextmanager
 def _room(task: Task, device: torch.device) -> Iterator[None]:
-    """Raise DeviceError where something within says that there is no room; of the network it says nothing."""
+    """Turn an out-of-memory error into a DeviceError: it says nothing about the network."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -88,9 +90,9 @@ def _room(task: Task, device: torch.device) -> Iterator[None]:
 
 
 def obstacle(task: Task, device: torch.device) -> str:
-    """Why vmap cannot train a network as the loop does; empty where it can.
+    """Say why vmap cannot train a network as the loop does; empty if it can.
 
-    Raises what torch raises for want of room.
+    Raises torch's error if there is no room.
     """
     loop, stacked = (replace(task, engine=engine) for engine in ("loop", "vmap"))
     splits = made_up(task, device).to(device, torch.float64)
@@ -98,7 +100,7 @@ def obstacle(task: Task, device: torch.device) -> str:
         warnings.simplefilter("always")
         try:
             expected, found = (_passed(network(one), splits, 3) for one in (loop, stacked))
-        except Exception as error:  # whatever torch has no rule for; or the module does not take float64
+        except Exception as error:  # torch has no rule for a layer, or the module does not take float64
             if is_out_of_memory(error):
                 raise
             return f"cannot be vectorised ({brief(error)})"
@@ -107,14 +109,14 @@ def obstacle(task: Task, device: torch.device) -> str:
         return f"has a layer that vmap runs one by one ({brief(slow[0])})"
     for one, other in zip(expected, found, strict=True):
         tolerance = TOLERANCE
-        if one.dtype != other.dtype:  # a loss with float32 of its own in it, which vmap promotes otherwise
+        if one.dtype != other.dtype:  # a loss with float32 constants, which vmap promotes differently
             one, other, tolerance = one.float(), other.float(), ROUNDED  # noqa: PLW2901
         if one.isnan().any():
             return "gives NaN on made-up data, on which vmap cannot be held to the loop"
         scale = float(one.nan_to_num(posinf=0, neginf=0).abs().max())
         if not torch.allclose(one, other, rtol=tolerance, atol=tolerance * scale):
             return "is not the same when vectorised (one of its layers looks past its lane)"
-    if task.precision != FLOAT32:  # of which float64 says nothing
+    if task.precision != FLOAT32:  # float64 says nothing about it
         try:
             _passed(network(stacked), made_up(task, device), 3)
         except Exception as error:
@@ -125,6 +127,7 @@ def obstacle(task: Task, device: torch.device) -> str:
 
 
 def _fastest(task: Task, device: torch.device, rival: str) -> str:
+    """Measure the loop and its rival."""
     loop, stacked = (replace(task, engine=engine) for engine in ("loop", rival))
     if _is_long(loop, device) or (rival == "vmap" and obstacle(task, device)):
         return "loop"
@@ -140,7 +143,7 @@ def _fastest(task: Task, device: torch.device, rival: str) -> str:
 
 
 def _is_long(task: Task, device: torch.device) -> bool:
-    """Whether a step of one lane takes so long that nothing beside it counts; seen on small batches first."""
+    """Return True if one lane's step fills the device; try small batches first."""
     batch = task.batch_size
     return any(
         timed(_ADAMW, task.changed(batch_size=few), 1, 0.0, device, 1)[0] > LONG
@@ -149,7 +152,7 @@ def _is_long(task: Task, device: torch.device) -> bool:
 
 
 def _same_bits(task: Task, device: torch.device, most: int) -> bool:
-    """Whether the first lane's bits are the same in packs of several sizes."""
+    """Compare the first lane's bits in packs of several sizes."""
     splits, net = made_up(task, device), network(task)
     whole = _passed(net, splits, most)
     return all(
@@ -160,7 +163,7 @@ def _same_bits(task: Task, device: torch.device, most: int) -> bool:
 
 
 def _passed(net: Network, splits: Splits, lanes: int) -> Sequence[Tensor]:
-    """Losses, logits, gradients and predictions of lanes that differ, after two steps."""
+    """Return losses, logits, gradients and predictions of lanes that differ, after two steps."""
     stream = torch.Generator().manual_seed(0)
     x, y = splits.train.x, splits.train.y
     net = of_seed(net, stream, x.device)
@@ -177,7 +180,7 @@ def _passed(net: Network, splits: Splits, lanes: int) -> Sequence[Tensor]:
 
 
 def _key(task: Task, device: torch.device) -> str:
-    """What the choice depends on."""
+    """Name all that the choice depends on."""
     where = gpu_name(device) or platform.machine()
     sizes = task.data_set
     parts = (
@@ -194,3 +197,29 @@ def _key(task: Task, device: torch.device) -> str:
         task.precision,
     )
     return "; ".join(part for part in parts if part)
+
+
+def cache_file() -> Path:
+    """Return the file of measured engines in the user's cache; losing it does no harm."""
+    cache = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    return Path(cache, "lrwd-sweep", "engines.json")
+
+
+def _cached() -> dict[str, object]:
+    """Read the engines by key; a file that cannot be read counts as empty."""
+    try:
+        found = json.loads(cache_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _keep(key: str, engine: str) -> None:
+    """Store a choice, if the file can be written."""
+    text = json.dumps(_cached() | {key: engine}, indent=1, sort_keys=True)
+    path = cache_file()
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
+            file.write(text)
+        os.replace(file.name, path)  # never half written, even with several writers

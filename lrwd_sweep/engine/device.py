@@ -1,4 +1,4 @@
-"""Devices: which one, and what it has free."""
+"""Devices: choice by name, set-up of the process, free memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # glibc malloc.
 
 
 def choose(name: str) -> torch.device:
-    """The device of that name; "auto" takes CUDA where there is one. Raises UnknownName or DeviceError."""
+    """Return the device of a name; "auto" prefers CUDA. Raises UnknownName or DeviceError."""
     kind, _, index = name.partition(":")
     if kind not in NAMES or (index and not (kind == "cuda" and index.isdecimal())):
         raise UnknownName("device", name, NAMES)
@@ -40,12 +40,12 @@ def choose(name: str) -> torch.device:
 
 
 def gpu_name(device: torch.device) -> str | None:
-    """What a GPU is called by its maker; None for a CPU."""
+    """Return the product name of a GPU; None for a CPU."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else None
 
 
 def prepare(device: torch.device) -> int:
-    """Set this process up for training; the number of packs to train at a time.
+    """Set this process up for training; return the number of packs to train at a time.
 
     On glibc freed blocks stay in the process: the same few megabytes come and go at every step, and
     returning them to the system costs more than the arithmetic done in them.
@@ -53,8 +53,8 @@ def prepare(device: torch.device) -> int:
     if device.type != "cpu":
         return 1
     if (mallopt := _of_libc("mallopt")) is not None:
-        mallopt(_M_MMAP_THRESHOLD, 1 << 25)  # as far as glibc goes by itself
-        mallopt(_M_ARENA_MAX, 1)  # a second arena of threads keeps twice the memory
+        mallopt(_M_MMAP_THRESHOLD, 1 << 25)  # glibc's own maximum
+        mallopt(_M_ARENA_MAX, 1)  # a second arena keeps twice the memory
         mallopt(_M_TRIM_THRESHOLD, 1 << 30)
     _blas().limit(limits=1)
     torch.set_num_threads(1)
@@ -62,9 +62,9 @@ def prepare(device: torch.device) -> int:
 
 
 def places(name: str) -> tuple[torch.device, ...]:
-    """Where packs of a device name train at a time: each GPU, if no number is given, or each core.
+    """Set this process up for training; return a device per pack trained at a time.
 
-    Sets this process up for training. Raises UnknownName or DeviceError.
+    That is every GPU, if the name has no number, or one per core. Raises UnknownName or DeviceError.
     """
     device = choose(name)
     workers = prepare(device)
@@ -74,25 +74,25 @@ def places(name: str) -> tuple[torch.device, ...]:
 
 
 def prepare_thread(device: torch.device) -> None:
-    """Set the calling thread up: no subnormal numbers, which make high-decay corners ten times slower."""
+    """Flush subnormal numbers in the calling thread: they make high-decay corners ten times slower."""
     if device.type == "cpu":
         torch.set_flush_denormal(True)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that the device has no room."""
+    """Return True if an exception says that the device has no room."""
     said = any(sign in str(error) for sign in _NO_ROOM)
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or said
 
 
 def give_back(device: torch.device) -> None:
-    """Leave what this process keeps unused of a GPU to others."""
+    """Free the GPU memory that this process caches unused."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that an allocation could have now, in bytes; what this process keeps unused is given back."""
+    """Return the bytes that an allocation could have now; free what this process caches unused."""
     if device.type == "cuda":
         give_back(device)
         return int(torch.cuda.mem_get_info(device)[0])
@@ -102,13 +102,13 @@ def free_bytes(device: torch.device) -> int:
 
 
 def _of_libc(name: str) -> Callable[..., int] | None:
-    """A function of glibc; None where the system's library has none of that name."""
+    """Return a function of glibc; None if the system's library does not have it."""
     return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
 
 
 @contextmanager
 def threads_kept() -> Iterator[None]:
-    """Leave torch and BLAS with as many threads as they had: `prepare` would slow a host program down."""
+    """Restore the threads of torch and BLAS: `prepare` would slow a host program down."""
     threads = torch.get_num_threads()
     try:
         with _blas().limit():
@@ -118,5 +118,5 @@ def threads_kept() -> Iterator[None]:
 
 
 def _blas() -> ThreadpoolController:
-    """numpy's and scipy's."""
+    """Select the BLAS of numpy and scipy."""
     return ThreadpoolController().select(user_api="blas")

@@ -9,7 +9,7 @@ import torch
 
 from lrwd_sweep.data import Splits
 from lrwd_sweep.engine import device as devices
-from lrwd_sweep.engine.trainer import OnEpoch, PackTrainer
+from lrwd_sweep.engine.pack import OnEpoch, PackTrainer
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.progress import Pack

@@ -1,7 +1,7 @@
-"""What of this machine is this process's own: a container has less of it than the machine itself says.
+"""Cores and memory of this process: a container has less than the machine reports.
 
 Linux limits processes by control groups, of version 2 or 1 (cgroups(7)); every group is within its parent's
-limits. Elsewhere, and where a file cannot be read, nothing is limited.
+limits. On other systems, or if a file cannot be read, nothing is limited.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from pathlib import Path
 
 MEMORY = "/proc/meminfo"
 GROUPS = "/proc/self/cgroup"  # a line per hierarchy: number, its controllers, this process's group
-MOUNTED = "/sys/fs/cgroup"  # version 2 itself; of version 1 a folder for every controller
+MOUNTED = "/sys/fs/cgroup"  # version 2 itself; in version 1 a folder per controller
 
 
 def cores() -> int:
-    """How many cores can compute for this process at a time, at least one."""
+    """Return the number of cores that this process can use at a time, at least one."""
     here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([here, *(math.ceil(quota) for quota in _limits("cpu", _quota))]))
 
 
 def free_bytes() -> int:
-    """Memory that an allocation could have now, in bytes."""
+    """Return the bytes that an allocation could have now."""
     return max(0, min([_free_here(), *(int(room) for room in _limits("memory", _room))]))
 
 
 def _free_here() -> int:
-    """Of the whole machine."""
+    """Return the free bytes of the whole machine."""
     try:
         with open(MEMORY, encoding="ascii") as lines:
             table = dict(line.split(":", 1) for line in lines)
@@ -48,7 +48,7 @@ class _Group:
     version: int
 
     def number(self, name: str, key: str = "") -> float:
-        """The number in a file, or behind a key. Raises OSError, ValueError or KeyError."""
+        """Read the number in a file, or after a key. Raises OSError, ValueError or KeyError."""
         text = (self.folder / name).read_text(encoding="ascii")
         if key:
             text = dict(line.split() for line in text.splitlines())[key]
@@ -56,7 +56,7 @@ class _Group:
 
 
 def _limits(controller: str, limit: Callable[[_Group], float]) -> Iterator[float]:
-    """What the group of this process has of something, and all those that it is in."""
+    """Yield the limits of this process's group and of all groups around it."""
     for group in _groups(controller):
         with suppress(OSError, ValueError, KeyError):
             if math.isfinite(found := limit(group)):
@@ -64,7 +64,7 @@ def _limits(controller: str, limit: Callable[[_Group], float]) -> Iterator[float
 
 
 def _groups(controller: str) -> Iterator[_Group]:
-    """From the process's own to the root; those that a container does not show have no folder."""
+    """Yield the groups from the process's own to the root; a container may hide some folders."""
     with suppress(OSError, ValueError), open(GROUPS, encoding="utf-8") as lines:
         for line in lines:
             _, controllers, path = line.rstrip("\n").split(":", 2)
@@ -80,7 +80,7 @@ def _groups(controller: str) -> Iterator[_Group]:
 
 
 def _quota(group: _Group) -> float:
-    """Seconds of computing per second."""
+    """Return seconds of computing per second."""
     if group.version == 2:
         quota, period = (group.folder / "cpu.max").read_text(encoding="ascii").split()
         return math.inf if quota == "max" else float(quota) / float(period)
@@ -89,7 +89,7 @@ def _quota(group: _Group) -> float:
 
 
 def _room(group: _Group) -> float:
-    """Bytes up to the limit, those counted in of files that are kept as long as nobody needs the memory."""
+    """Return the bytes up to the limit; cached files count as free, since they yield to allocations."""
     if group.version == 2:
         limit, used, kept = "memory.max", "memory.current", "inactive_file"
     else:

@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lrwd_sweep.data import EVAL_BATCH
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.graph import recorder
-from lrwd_sweep.engine.measures import losses_of
+from lrwd_sweep.engine.metrics import losses_of
 from lrwd_sweep.nets import Loss, ModuleNetwork, is_by_item, loss_of, network
 from lrwd_sweep.optim import compiled_on, make_update
 from lrwd_sweep.science.optimizer import Optimizer
@@ -170,7 +170,7 @@ def _gone_through(
             trained = alive.take_peak() - held
             before = arena.theta.clone()  # as the diagnostics do
             if not loops:
-                replace(update, one_pass=None).apply(arena.theta, arena.grad, 1.0, 1, 1)
+                replace(update, loop=None).apply(arena.theta, arena.grad, 1.0, 1, 1)
             del before
             updated = alive.take_peak() - held
             pack.predictor().predict(_sentences(images[1], shape, place))

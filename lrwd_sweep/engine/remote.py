@@ -17,7 +17,7 @@ import torch
 
 from lrwd_sweep.engine.here import ShouldStop
 from lrwd_sweep.engine.messages import IDLE, Failed, Job, Left, Passed, Ready, Stop, Trained
-from lrwd_sweep.engine.trainer import OnEpoch, Stopped
+from lrwd_sweep.engine.pack import OnEpoch, Stopped
 from lrwd_sweep.errors import brief
 from lrwd_sweep.runner import interpreter
 from lrwd_sweep.science.trial import Trial

@@ -9,8 +9,8 @@ import torch
 
 from lrwd_sweep.engine.here import Here, ShouldStop, halving
 from lrwd_sweep.engine.messages import Job
+from lrwd_sweep.engine.pack import OnEpoch, Stopped
 from lrwd_sweep.engine.remote import Lost, Remote
-from lrwd_sweep.engine.trainer import OnEpoch, Stopped
 from lrwd_sweep.errors import brief
 from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.spec.progress import Pack

@@ -1,4 +1,4 @@
-"""How fast this machine trains a task: a few steps on made-up data of the right shape."""
+"""Measure how fast this machine trains a task: a few steps on made-up data of the right shape."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import torch
 from lrwd_sweep.data import EVAL_BATCH, Split, Splits
 from lrwd_sweep.engine import device as devices
 from lrwd_sweep.engine.graph import current
+from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.engine.packing import lanes_that_fit, workers_that_fit
-from lrwd_sweep.engine.trainer import PackTrainer
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.task import Task
@@ -22,31 +22,30 @@ from lrwd_sweep.spec.task import Task
 _CELL = Cell(1e-3, 1e-3)
 _SMALLEST_BATCH = 2  # for batch normalisation
 _GROWTH = 4  # of the batch from one trial to the next
-_STEPS = 4  # what a trial costs at the least, as steps: a first one, a timed one, an evaluation
+_STEPS = 4  # least cost of a trial in steps: a first one, a timed one, an evaluation
 _STEPS_RECORDED = 50  # the same on a GPU: three times nine before the first replay, and the recording
-_SLICES = 20  # a trial goes on for this share of the time allowed
+_SLICES = 20  # a trial takes this fraction of the time allowed
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """What training costs with every worker of the device at work."""
+    """Training costs while every worker of the device trains."""
 
     step: float  # seconds per lane and step
     sample: float  # seconds per lane and sample evaluated
-    whole: bool  # measured on whole packs, one per worker; else extrapolated from one that is smaller
+    whole: bool  # measured on whole packs, one per worker; else extrapolated from a smaller pack
 
     def seconds(self, task: Task) -> float:
-        """Of one lane from its first step to its last evaluation."""
+        """Return the seconds of one lane from its first step to its last evaluation."""
         sizes, snapshots = task.data_set, len(task.timetable.snapshots) or 1
         evaluated = task.epochs * sizes.validation + snapshots * sizes.test
         return task.steps * self.step + evaluated * self.sample
 
 
 def measure(optimizer: Optimizer, task: Task, lanes: int, seconds: float, device: str = "auto") -> Speed:
-    """Time larger and larger packs until one is as those that would train `lanes` lanes, or time is up.
+    """Time larger and larger packs, up to those that would train `lanes` lanes, until time is up.
 
-    Takes about `seconds`, longer where one lane's step on a handful of samples does. Raises DeviceError
-    when not one lane fits.
+    Takes about `seconds`, or as long as one lane's step on a few samples. Raises DeviceError if no lane fits.
     """
     place = devices.choose(device)
     cores = devices.prepare(place)
@@ -66,7 +65,7 @@ def measure(optimizer: Optimizer, task: Task, lanes: int, seconds: float, device
             step, sample = timed(optimizer, smaller, count, seconds / _SLICES, place, crew)
         except (MemoryError, RuntimeError) as error:
             if found is not None and devices.is_out_of_memory(error):
-                break  # others took the room meanwhile
+                break  # another process took the room
             raise
         found = Speed(step / share / workers, sample / count / workers, whole)
     assert found is not None, "there is a smallest size"
@@ -74,7 +73,7 @@ def measure(optimizer: Optimizer, task: Task, lanes: int, seconds: float, device
 
 
 def _sizes(most: int, batch: int) -> Iterator[tuple[int, int]]:
-    """Lanes and batch of every trial, from one lane on a few samples to whole packs."""
+    """Yield lanes and batch of every trial, from one lane on a few samples to whole packs."""
     few = min(_SMALLEST_BATCH, batch)
     while few < batch:
         yield 1, few
@@ -87,7 +86,7 @@ def _sizes(most: int, batch: int) -> Iterator[tuple[int, int]]:
 def timed(
     optimizer: Optimizer, task: Task, lanes: int, seconds: float, place: torch.device, workers: int
 ) -> tuple[float, float]:
-    """Seconds of one step and of one evaluated sample of a pack while `workers` train one each."""
+    """Measure the seconds of a pack's step and evaluated sample while `workers` train one pack each."""
 
     def work(seed: int) -> tuple[float, float]:
         devices.prepare_thread(place)
@@ -106,7 +105,7 @@ def timed(
 
 
 def _on_host(pack: PackTrainer, seconds: float) -> float:
-    """Seconds of a step as `PackTrainer` takes it on a CPU."""
+    """Measure the seconds of a step on a CPU."""
     x, y = pack.splits.train.x, pack.splits.train.y
     pack.step(x, y, 0)  # buffers are made
     began, steps = time.perf_counter(), 0
@@ -117,7 +116,7 @@ def _on_host(pack: PackTrainer, seconds: float) -> float:
 
 
 def _on_device(pack: PackTrainer, seconds: float) -> float:
-    """Seconds of a step as a program, recorded where it is in training."""
+    """Measure the seconds of a step of a program, recorded as in training."""
     task, x = pack.task, pack.splits.train.x
     order = torch.arange(len(x), device=x.device).repeat(task.steps_per_epoch)
 
@@ -132,22 +131,22 @@ def _on_device(pack: PackTrainer, seconds: float) -> float:
 
     try:
         program = pack.prepared(order)
-        advance()  # kernels are chosen
+        advance()  # chooses kernels
         began, steps = time.perf_counter(), 0
         while not steps or time.perf_counter() - began < seconds:
             steps += advance()
         return (time.perf_counter() - began) / steps
     finally:
-        pack.program = None  # which knows the pack: together they would keep their memory
+        pack.program = None  # a reference cycle, which would keep the memory
 
 
 def made_up(task: Task, place: torch.device) -> Splits:
-    """One batch to train on, and two to evaluate, or as much as is evaluated at a time."""
+    """Make one batch to train on, and two to evaluate, but not more than is evaluated at a time."""
     sizes, stream = task.data_set, torch.Generator().manual_seed(0)
 
     def split(count: int) -> Split:
-        x = torch.rand(count, *sizes.shape, generator=stream)  # 0 as whole numbers, the filling of sentences
-        x.flatten(1)[:, 0] = 1  # of one word
+        x = torch.rand(count, *sizes.shape, generator=stream)  # 0 as whole numbers: padding
+        x.flatten(1)[:, 0] = 1  # sentences of one word
         return Split(x, torch.randint(sizes.classes, (count,), generator=stream)).to(place, torch.float32)
 
     evaluated = split(min(EVAL_BATCH, 2 * task.batch_size))

@@ -17,7 +17,7 @@ from lrwd_sweep.data import Splits, shelf
 from lrwd_sweep.engine import device as devices
 from lrwd_sweep.engine.here import Here, halving
 from lrwd_sweep.engine.messages import IDLE, Failed, Job, Left, Passed, Ready, Trained
-from lrwd_sweep.engine.trainer import Stopped
+from lrwd_sweep.engine.pack import Stopped
 from lrwd_sweep.errors import LrwdError, UsageError
 from lrwd_sweep.nets.own_network import blamed
 from lrwd_sweep.runner import interpreter

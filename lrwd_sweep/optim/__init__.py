@@ -1,42 +1,26 @@
-"""Update rules over the arena of a pack: one family per file, decay rule and projection written once."""
+"""Update rules over the arena of a pack: `families` in torch, `numba_loops` for a CPU."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from lrwd_sweep.optim.adagrad import Adagrad
-from lrwd_sweep.optim.adam import Adam
-from lrwd_sweep.optim.adamp import Adamp
-from lrwd_sweep.optim.amsgrad import Amsgrad
-from lrwd_sweep.optim.decay import Decay
-from lrwd_sweep.optim.fastest import fastest
+from lrwd_sweep.optim import jit
+from lrwd_sweep.optim.families import Adagrad, Adam, Adamp, Amsgrad, Rmsprop, Sgd, Sgdp, TorchSgd
 from lrwd_sweep.optim.layout import Segment, columns
-from lrwd_sweep.optim.now import table
-from lrwd_sweep.optim.one_pass import compiled_on, one_pass
 from lrwd_sweep.optim.projection import Projection
-from lrwd_sweep.optim.rmsprop import Rmsprop
-from lrwd_sweep.optim.sgd import Sgd, TorchSgd
-from lrwd_sweep.optim.sgdp import Sgdp
-from lrwd_sweep.optim.step import StepFamily
-from lrwd_sweep.optim.tabled import DeviceUpdate, TabledUpdate
-from lrwd_sweep.optim.update import Update
+from lrwd_sweep.optim.update import Decay, DeviceUpdate, StepFamily, Update
 from lrwd_sweep.science.optimizer import Family, Optimizer
 from lrwd_sweep.spec.task import MomentumForm, Task
 
-__all__ = [
-    "DeviceUpdate",
-    "Segment",
-    "TabledUpdate",
-    "Update",
-    "compiled_on",
-    "fastest",
-    "make_update",
-    "table",
-]
+if TYPE_CHECKING:
+    from lrwd_sweep.optim.numba_loops import NumbaLoop
+
+__all__ = ["DeviceUpdate", "Segment", "Update", "compiled_on", "make_update"]
 
 
 def make_update(
@@ -48,7 +32,7 @@ def make_update(
     alpha: Tensor,  # (L, 1)
     lam: Tensor,  # (L, 1)
 ) -> Update:
-    """The update of every lane, with fresh moments."""
+    """Make the update of every lane, with fresh moments."""
     family, task = optimizer.family, task.of(optimizer)
     assert family is not None, "an imported study is never trained"
     momentum, eps = _known(task.momentum), _known(task.eps)
@@ -64,19 +48,25 @@ def make_update(
         gain=1 / (1 - momentum) if family is Family.SGDP else 1.0,
     )
     steps = _family(family, task, theta, projection)
-    return Update(
-        steps,
-        decay,
-        alpha,
-        lam,
-        (_known(task.beta1), _known(task.beta2)),
-        projection if family.projected else None,
-        one_pass(steps, decay, theta),
-    )
+    betas, acting = (_known(task.beta1), _known(task.beta2)), projection if family.projected else None
+    return Update(steps, decay, alpha, lam, betas, acting, _loop(steps, decay, acting, theta))
+
+
+def compiled_on(device: torch.device) -> bool:
+    """Return True if numba runs updates on this device; they need only θ, g and the moments."""
+    return device.type == "cpu" and jit.usable()
+
+
+def _loop(steps: StepFamily, decay: Decay, projection: Projection | None, theta: Tensor) -> NumbaLoop | None:
+    if not compiled_on(theta.device):
+        return None
+    from lrwd_sweep.optim.numba_loops import NumbaLoop  # noqa: PLC0415  # slow to load
+
+    return NumbaLoop.of(steps, decay, projection, theta)
 
 
 def _family(family: Family, task: Task, theta: Tensor, projection: Projection) -> StepFamily:
-    """The family with its hyperparameters and fresh moments."""
+    """Make the family with its hyperparameters and fresh moments."""
     momentum, eps = _known(task.momentum), _known(task.eps)
     beta1, beta2 = _known(task.beta1), _known(task.beta2)
     zeros = partial(torch.zeros_like, theta)
@@ -101,6 +91,6 @@ def _family(family: Family, task: Task, theta: Tensor, projection: Projection) -
 
 
 def _known(hyperparameter: float | None) -> float:
-    """One of those that `Training.of` sets."""
+    """Return a hyperparameter that `Task.of` has set."""
     assert hyperparameter is not None
     return hyperparameter

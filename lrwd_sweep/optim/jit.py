@@ -1,4 +1,4 @@
-"""Functions compiled by numba for the CPU, if numba is there and compiles."""
+"""Compilers of the training loops: numba on a CPU, torch.compile on a GPU, and what replaces either."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryFile
+from types import FunctionType
 from typing import Any
 
+import torch
+
 from lrwd_sweep.errors import brief
+
+Backend = str | Callable[..., Any]  # of torch.compile
 
 _log = logging.getLogger(__name__)
 _deciding = threading.Lock()
@@ -19,14 +24,14 @@ _told: set[str] = set()
 
 
 def usable() -> bool:
-    """Whether numba compiles here. Decided once for the process: an import that failed is not tried again."""
+    """Return True if numba compiles here. Decide once per process; do not retry a failed import."""
     with _deciding:
         return _compiles()
 
 
 @cache
 def _compiles() -> bool:
-    """Try it on a small function, and say why not."""
+    """Compile a small function, and log why it failed."""
     try:
         return bool(compiled(_twice)(1.0) == 2.0)
     except Exception as error:  # whatever a numba that does not fit its surroundings raises
@@ -42,11 +47,11 @@ def _twice(number: float) -> float:
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Compiled for the types of its arguments when first called with them, and kept on disk if it can be.
+    """Compile with numba at the first call of each argument type, and cache on disk if possible.
 
-    It runs without the interpreter's lock, and divides as the processor does. Every operation is carried out
-    as written: with sums in any order (`fastmath`) a function that was compiled here and the same one from
-    disk gave other bits. Raises ImportError where there is no numba.
+    The code runs without the interpreter's lock, and divides as the processor does. Operations keep their
+    order: with `fastmath` a function compiled here and the same one from disk gave different bits. Raises
+    ImportError without numba.
     """
     import numba  # noqa: PLC0415  # slow to load, and not everywhere
 
@@ -65,7 +70,7 @@ def compiled(function: Callable[..., Any]) -> Any:
 
 
 class _Kept:
-    """What numba keeps on disk of one function; without it the function is compiled in every run."""
+    """numba's disk cache of one function; if it fails, the function is compiled in every run."""
 
     def __init__(self, files: Any) -> None:  # numba's own cache, or None
         self.files = files
@@ -74,14 +79,14 @@ class _Kept:
         return getattr(self.files, name)
 
     def load_overload(self, signature: Any, context: Any) -> Any:
-        """What was compiled before for these types, or None."""
+        """Load the code compiled for these types, or return None."""
         found = self._tried("read", signature, context, "load_overload")
         if found is None:
             _tell("compiling the training loops for this machine")
         return found
 
     def save_overload(self, signature: Any, data: Any) -> None:
-        """Keep what was compiled for these types."""
+        """Store the code compiled for these types."""
         self._tried("written", signature, data, "save_overload")
 
     def _tried(self, what: str, signature: Any, other: Any, method: str) -> Any:
@@ -96,7 +101,7 @@ class _Kept:
 
 
 def _refused(function: Callable[..., Any], error: Exception) -> tuple[str, Exception]:
-    """The folder in which numba wanted to keep a function, and why it cannot."""
+    """Return the folder that numba wanted to write to, and why it cannot."""
     beside = Path(function.__code__.co_filename).parent / "__pycache__"
     folder = os.environ.get("NUMBA_CACHE_DIR") or str(beside)
     try:
@@ -108,7 +113,7 @@ def _refused(function: Callable[..., Any], error: Exception) -> tuple[str, Excep
 
 
 def _tell_unkept(folder: str, error: Exception, what: str = "written") -> None:
-    """Say once that nothing is kept, wherever in the folders of the cache that was noticed."""
+    """Log once that nothing is cached, whichever folder of the cache failed."""
     reason = (isinstance(error, OSError) and error.strerror) or brief(f"{type(error).__name__}: {error}")
     again = "the training loops are compiled in every run; NUMBA_CACHE_DIR names another folder"
     _tell(f"numba's cache {folder!r} cannot be {what} ({reason}); {again}", "cache")
@@ -118,3 +123,32 @@ def _tell(text: str, key: str = "") -> None:
     if (key or text) not in _told:
         _told.add(key or text)
         _log.info("%s", text)
+
+
+@cache
+def torch_compiled(function: FunctionType, name: str, backend: Backend) -> Callable[..., None]:
+    """Compile with torch.compile at the first call; call the function as it is if that fails.
+
+    torch compiles one code object only a few times, so each name gets its own. A failure leaves the
+    arguments unchanged, because the whole function is one graph.
+    """
+    code = function.__code__.replace(co_name=f"{function.__name__}_{name}")
+    faster = torch.compile(FunctionType(code, function.__globals__), fullgraph=True, backend=backend)
+    failed = False
+
+    def call(*arguments: Any) -> None:
+        nonlocal failed
+        if not failed:
+            try:
+                faster(*arguments)
+            except Exception as error:
+                if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                    raise
+                failed = True
+                reason = brief(f"{type(error).__name__}: {error}")
+                _tell(f"updates are not compiled, which is slower: {reason}", "torch.compile")
+            else:
+                return
+        function(*arguments)
+
+    return call

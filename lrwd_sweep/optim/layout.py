@@ -1,4 +1,4 @@
-"""Where each parameter lies in the flat row of a lane."""
+"""Positions of the parameters in the flat row of a lane."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ class Segment:
 
     @property
     def is_matrix(self) -> bool:
-        """Whether it has more than one dimension: neither a bias nor a parameter of normalisation."""
+        """True for more than one dimension: neither a bias nor a parameter of normalisation."""
         return len(self.shape) > 1
 
 
 def runs(parts: Sequence[slice], count: int, alone: Sequence[slice] = ()) -> tuple[list[int], list[bool]]:
-    """Where the runs of `count` columns begin that lie in a part or in none, and `count`; whether they do.
+    """Split `count` columns into runs inside and outside the parts; return their ends and which are inside.
 
-    Each slice of `alone` is a run of its own.
+    Each slice of `alone` becomes a run of its own.
     """
     ends = sorted({0, count, *(end for part in (*parts, *alone) for end in (part.start, part.stop))})
     return ends, [any(part.start <= start < part.stop for part in parts) for start in ends[:-1]]
 
 
 def columns(segments: Iterable[Segment]) -> tuple[slice, ...]:
-    """The columns of segments in the arena's order, neighbours merged into one slice."""
+    """Return the columns of segments in the arena's order, neighbours merged into one slice."""
     found: list[slice] = []
     for segment in segments:
         if found and found[-1].stop == segment.start:

@@ -2,48 +2,154 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
-from lrwd_sweep.optim.decay import Decay
-from lrwd_sweep.optim.now import Now
-from lrwd_sweep.optim.one_pass import OnePass
+from lrwd_sweep.optim.jit import Backend, torch_compiled
 from lrwd_sweep.optim.projection import Projection
-from lrwd_sweep.optim.step import StepFamily
-from lrwd_sweep.science.decay import DecayRule
+from lrwd_sweep.science.decay import WD_RATIO, DecayRule
+from lrwd_sweep.science.schedule import Timetable
 
 if TYPE_CHECKING:
-    from lrwd_sweep.optim.projected_pass import ProjectedPass
+    from lrwd_sweep.optim.numba_loops import NumbaLoop
+
+Number = float | Tensor  # (), on the device
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """Scalars of step t = 1, 2, …, the same for every lane."""
+
+    eta: Number  # η_t
+    root_n: Number  # √N, by which normalised decay is divided
+    rest1: Number  # 1 − β₁ᵗ
+    root2: Number  # √(1 − β₂ᵗ)
+
+    @classmethod
+    def at(cls, eta: float, t: int, n: int, betas: tuple[float, float]) -> Now:
+        """Compute the scalars of step t in float64."""
+        return cls(eta, math.sqrt(n), 1 - betas[0] ** t, math.sqrt(1 - betas[1] ** t))
+
+    @classmethod
+    def of_row(cls, table: Tensor, t: Tensor) -> Now:  # (steps, 4), (1,)
+        """Read row t = 0, 1, … of a table without the host."""
+        return cls(*table.index_select(0, t)[0].unbind())
+
+
+@lru_cache(maxsize=4)
+def _rows(timetable: Timetable, betas: tuple[float, float]) -> Tensor:  # (steps, 4) float64
+    """Compute every step's scalars; the packs of a study share them."""
+    steps = range(timetable.epochs * timetable.steps_per_epoch)
+    rows = [astuple(Now.at(timetable.eta(t), t + 1, timetable.steps_of_cycle(t), betas)) for t in steps]
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """θ ← θ − scale · direction, and which matrices were projected."""
+
+    direction: Tensor  # (L, P)
+    scale: Tensor | None = None  # (L, 1); None for 1
+    projected: Sequence[Tensor] = ()  # (L, 1) bool per matrix, for a family with a projection
+
+
+class StepFamily(Protocol):
+    """An optimizer family: computes a step from a gradient and holds the moments."""
+
+    def step(
+        self,
+        theta: Tensor,  # (L, P), unchanged
+        g: Tensor,  # (L, P), overwritten
+        alpha: Tensor,  # (L, 1)
+        now: Now,
+    ) -> Step:
+        """Compute the step of one update."""
+        ...
+
+    def moments(self) -> list[Tensor]:
+        """Return the state, each (L, P)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Decay:
+    """A decay rule and the columns of the arena that it acts on."""
+
+    rule: DecayRule
+    normalized: bool  # λ is given as λ_norm = λ√n
+    whole: tuple[slice, ...]  # columns outside the projected tensors, neighbours merged
+    watched: tuple[slice | None, ...] = ()  # one per projected tensor; None if it does not decay
+    gain: float = 1.0  # of the lr-scaled rate: 1/(1−β₁) in SGDP
+
+    @property
+    def parts(self) -> list[slice]:
+        """All columns that decay."""
+        return [*self.whole, *(columns for columns in self.watched if columns is not None)]
+
+    def rate(self, alpha: Tensor, lam: Tensor, now: Now) -> Tensor:  # each (L, 1)
+        """Compute the share of θ that a step removes; for the coupled rule, that the gradient gains."""
+        if self.normalized:
+            lam = lam / now.root_n
+        match self.rule:
+            case DecayRule.INDEPENDENT:
+                return now.eta * lam
+            case DecayRule.LR_SCALED:
+                return now.eta * self.gain * alpha * lam
+            case DecayRule.CORRECTED:
+                return now.eta**2 * alpha * lam
+            case _:  # coupled, fixed
+                return lam
+
+    def add_to(self, g: Tensor, theta: Tensor, rate: Tensor) -> None:
+        """Apply the coupled rule: g ← g + λ′θ."""
+        for columns in self.parts:
+            _part(g, columns).addcmul_(_part(theta, columns), rate)
+
+    def shrink(self, theta: Tensor, rate: Tensor, projected: Sequence[Tensor]) -> None:
+        """Apply a decoupled rule: θ ← θ·(1 − rate), with WD_RATIO·rate for tensors that were projected."""
+        for columns in self.whole:
+            _part(theta, columns).mul_(1 - rate)
+        for tensor, found in zip(self.watched, projected, strict=True):
+            if tensor is not None:
+                _part(theta, tensor).mul_(1 - torch.where(found, WD_RATIO * rate, rate))
+
+
+def _part(x: Tensor, columns: slice) -> Tensor:
+    """Select columns; a slice of all columns would cost as much as a small operation."""
+    return x if columns.stop - columns.start == x.shape[1] else x[:, columns]
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """θ ← θ·(decoupled factor) − step(g + [λ′θ]); one α and one λ per lane."""
+    """θ ← θ·(decoupled factor) − step(g + [λ′θ]), with one α and one λ per lane."""
 
     family: StepFamily
     decay: Decay
     alpha: Tensor  # (L, 1) base learning rate
-    lam: Tensor  # (L, 1) decay: λ′, λ, w, d or c by the rule; λ_norm where it is normalised
-    betas: tuple[float, float]  # β₁ and β₂ of the bias corrections, for families that have them
-    projection: Projection | None = None  # that of the family, if it has one
-    one_pass: OnePass | ProjectedPass | None = None  # by which the host moves faster
+    lam: Tensor  # (L, 1) decay: λ′, λ, w, d or c by the rule; λ_norm if normalised
+    betas: tuple[float, float]  # β₁ and β₂ of the bias corrections
+    projection: Projection | None = None  # the family's, if it has one
+    loop: NumbaLoop | None = None  # replaces `move` on a CPU if numba is usable
 
     def apply(self, theta: Tensor, g: Tensor, eta: float, t: int, n: int) -> None:
-        """Update θ (L, P) in place at step t = 1, 2, …; g (L, P) is used up.
+        """Update θ (L, P) in place at step t = 1, 2, …; overwrite g (L, P).
 
         n is the N of normalised decay: the steps of the run, or of the current cycle under restarts.
         """
         now = Now.at(eta, t, n, self.betas)
-        if self.one_pass is None:
+        if self.loop is None:
             self.move(theta, g, now)
         else:
-            self.one_pass.move(theta, g, self.alpha, self.decay.rate(self.alpha, self.lam, now), now)
+            self.loop.move(theta, g, self.alpha, self.decay.rate(self.alpha, self.lam, now), now)
 
     def move(self, theta: Tensor, g: Tensor, now: Now) -> None:
-        """The same, with the numbers of the step worked out."""
+        """Update θ (L, P) in place by torch's operators."""
         rate = self.decay.rate(self.alpha, self.lam, now)
         coupled = self.decay.rule is DecayRule.COUPLED
         if coupled:
@@ -57,17 +163,54 @@ class Update:
             theta.addcmul_(step.direction, step.scale, value=-1)
 
     def freeze(self, g: Tensor, alive: Tensor) -> None:  # (L, P), (L,)
-        """Make the next update leave all but these lanes where they are, and the later ones too.
+        """Keep all lanes but these where they are, in the next update and later ones.
 
-        Selected, never multiplied: 0·NaN is NaN.
+        Select, never multiply: 0·NaN is NaN.
         """
         row = alive.unsqueeze(1)
         for state in (g, self.alpha, self.lam, *self.family.moments()):
             torch.where(row, state, torch.zeros_like(row, dtype=state.dtype), out=state)
 
     def projection_rate(self) -> Tensor | None:  # (L,)
-        """How often the projection acted since this was last asked; None for a family without one.
+        """Return the share of (matrix, step) pairs that were projected since the last call.
 
-        The share of (tensor, step) pairs, over the tensors of more than one dimension.
+        None for a family without a projection.
         """
         return None if self.projection is None else self.projection.take_rate()
+
+
+class DeviceUpdate:
+    """An update that asks the host nothing: step, per-step scalars and lane states lie on the device.
+
+    A CUDA graph that records `apply` is therefore right at every step. On a GPU the formula goes through
+    torch.compile.
+    """
+
+    def __init__(
+        self, update: Update, timetable: Timetable, theta: Tensor, backend: Backend | None = None
+    ) -> None:
+        rows = _rows(timetable, update.betas)
+        self.update, self.table = update, rows.to(theta.device, theta.dtype, copy=True)  # (steps, 4)
+        if backend is None and theta.is_cuda:
+            backend = "inductor"
+        self.step = _step if backend is None else torch_compiled(_step, _name(update, theta), backend)
+
+    def apply(
+        self,
+        theta: Tensor,  # (L, P)
+        g: Tensor,  # (L, P), overwritten
+        t: Tensor,  # (1,) int64: 0, 1, …
+        died_at: Tensor,  # (L,) int64: −1 while a lane is alive; other lanes stay where they are
+    ) -> None:
+        """Update θ in place at step t."""
+        self.step(self.update, self.table, theta, g, t, died_at)
+
+
+def _step(update: Update, table: Tensor, theta: Tensor, g: Tensor, t: Tensor, died_at: Tensor) -> None:
+    update.freeze(g, died_at < 0)
+    update.move(theta, g, Now.of_row(table, t))
+
+
+def _name(update: Update, theta: Tensor) -> str:
+    """Name what the compiler specialises on, apart from shapes and hyperparameters."""
+    return f"{type(update.family).__name__}_{update.decay.rule}_{update.decay.normalized}_{theta.device}"

@@ -94,13 +94,13 @@ def test_a_preset_file_defines_the_task(run: Run, tmp_path: Path) -> None:
 
 
 def test_lanes_that_failed_are_exit_3_and_tried_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lrwd_sweep.engine import trainer
+    from lrwd_sweep.engine import pack
 
     def no_room(*_: object) -> None:
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer.PackTrainer, "run", no_room)
+        patch.setattr(pack.PackTrainer, "run", no_room)
         found = run(*GRID)
     assert found.code == 3
     assert "9 lanes failed" in found.err

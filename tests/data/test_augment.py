@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from lrwd_sweep.data import Pixels, Split, Splits, augmentation
 from lrwd_sweep.data.augment import crop_flip, cutout
-from lrwd_sweep.engine.trainer import PackTrainer, generator
+from lrwd_sweep.engine.pack import PackTrainer, generator
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.catalog import AUGMENTATIONS, DataSet

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.arena import Arena
-from lrwd_sweep.engine.trainer import PackTrainer
+from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.nets import build
 from lrwd_sweep.nets.module_lanes import ModuleLanes
 from lrwd_sweep.optim.layout import columns

@@ -14,8 +14,7 @@ from torch import nn
 
 from lrwd_sweep.data.own_data import completed
 from lrwd_sweep.engine import choice
-from lrwd_sweep.engine.choice import chosen, obstacle
-from lrwd_sweep.engine.choice_cache import FILE, ChoiceCache, cache_folder
+from lrwd_sweep.engine.choice import cache_file, chosen, obstacle
 from lrwd_sweep.engine.pool import Pool
 from lrwd_sweep.engine.speed import made_up
 from lrwd_sweep.errors import DeviceError, UsageError
@@ -113,7 +112,7 @@ def test_a_network_that_cannot_be_measured_trains_by_the_loop_and_nothing_is_kep
 ) -> None:
     task = Task(net=f"{__name__}:{kind.__name__}", batch_size=16)
     assert chosen(task, CPU).engine == "loop"
-    assert ChoiceCache().find(choice._key(task, CPU)) is None
+    assert choice._cached().get(choice._key(task, CPU)) is None
 
 
 def test_sentences_of_made_up_data_have_a_word() -> None:
@@ -173,16 +172,16 @@ def test_a_choice_is_made_again_for_a_helper_that_has_changed(
 def test_a_cache_that_makes_no_sense_is_none(content: str, monkeypatch: pytest.MonkeyPatch) -> None:
     _times(monkeypatch, 1e-3, 1e-2)
     monkeypatch.setattr(choice, "_same_bits", lambda *_: True)
-    cache_folder().mkdir(parents=True)
-    (cache_folder() / FILE).write_text(content)
+    cache_file().parent.mkdir(parents=True)
+    cache_file().write_text(content)
     assert chosen(NET, CPU).engine == "loop"
-    assert ChoiceCache().find(choice._key(NET, CPU)) == "loop"
-    assert [path.name for path in cache_folder().iterdir()] == [FILE]
+    assert choice._cached().get(choice._key(NET, CPU)) == "loop"
+    assert list(cache_file().parent.iterdir()) == [cache_file()]
 
 
 def test_a_wrong_entry_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
     _times(monkeypatch, 1e-3, 1e-2)
-    ChoiceCache().keep(choice._key(NET, CPU), "fastest")
+    choice._keep(choice._key(NET, CPU), "fastest")
     assert chosen(NET, CPU).engine == "loop"
 
 
@@ -191,7 +190,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert chosen(NET, CPU).engine == "loop"
-    assert ChoiceCache().find(choice._key(NET, CPU)) is None
+    assert choice._cached().get(choice._key(NET, CPU)) is None
     assert os.listdir(tmp_path) == ["file"]
 
 
@@ -202,7 +201,7 @@ def test_what_is_written_for_lanes_is_measured_in_the_place_of_vmap(
     asked = _times(monkeypatch, 1e-3, native)
     assert chosen(CNN, CPU).engine == expected
     assert set(asked) == {"loop", "native"}
-    assert ChoiceCache().find(choice._key(CNN, CPU)) == expected
+    assert choice._cached().get(choice._key(CNN, CPU)) == expected
 
 
 @pytest.mark.parametrize("where", ["timed", "_passed"])
@@ -219,7 +218,7 @@ def test_a_choice_for_want_of_room_is_not_kept(where: str, monkeypatch: pytest.M
         if where == "_passed":
             with pytest.raises(DeviceError, match="no room to try out how resnet20 trains"):
                 chosen(replace(NET, engine="vmap"), CPU)
-    assert ChoiceCache().find(choice._key(NET, CPU)) is None
+    assert choice._cached().get(choice._key(NET, CPU)) is None
     assert chosen(NET, CPU).engine == "vmap"
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lrwd_sweep.data import Splits
-from lrwd_sweep.engine.diagnostics import Diagnostics, angle
-from lrwd_sweep.engine.trainer import PackTrainer
+from lrwd_sweep.engine.metrics import Diagnostics, angle
+from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Family, Optimizer
 from lrwd_sweep.science.schedule import Schedule
@@ -107,7 +107,7 @@ def test_a_measure_that_is_not_finite_makes_no_lane_diverge(
     digits32: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = _trials("adamw", digits32)
-    monkeypatch.setattr("lrwd_sweep.engine.diagnostics.angle", lambda a, b, c: a / 0)
+    monkeypatch.setattr("lrwd_sweep.engine.metrics.angle", lambda a, b, c: a / 0)
     for trial, usual in zip(_trials("adamw", digits32), expected, strict=True):
         assert trial.status is Status.COMPLETE
         assert trial.metrics == usual.metrics

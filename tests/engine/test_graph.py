@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from lrwd_sweep.data import Split, Splits
-from lrwd_sweep.engine import graph, program
-from lrwd_sweep.engine.graph import TOLERANCE, Capture
-from lrwd_sweep.engine.program import Program
-from lrwd_sweep.engine.trainer import PackTrainer, Stopped
+from lrwd_sweep.engine import graph
+from lrwd_sweep.engine.graph import TOLERANCE, Capture, Program
+from lrwd_sweep.engine.pack import PackTrainer, Stopped
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.schedule import Schedule
@@ -89,7 +88,7 @@ def test_every_step_draws_new_numbers(way: str, digits64: Splits) -> None:
 def test_any_number_of_steps_is_recorded_together(
     batch_size: int, recorded: int, digits64: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(program, "RECORDED", recorded)
+    monkeypatch.setattr(graph, "RECORDED", recorded)
     assert _same("sgdw", _task(net="mlp", epochs=3, batch_size=batch_size), digits64, tape.record)
 
 
@@ -183,7 +182,7 @@ def test_a_pack_leaves_its_memory_at_once(digits32: Splits, monkeypatch: pytest.
             super().__init__(*arguments, **options)
             made.append(weakref.ref(self))
 
-    monkeypatch.setattr("lrwd_sweep.engine.trainer.Program", Watched)
+    monkeypatch.setattr("lrwd_sweep.engine.pack.Program", Watched)
     gc.disable()
     try:
         trainer = _on_device("adamw", _task(net="mlp"), digits32, tape.record)

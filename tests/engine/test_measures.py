@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lrwd_sweep.engine.measures import losses_of, means
+from lrwd_sweep.engine.metrics import losses_of, means
 
 
 def _strict(logits: Tensor, y: Tensor) -> Tensor:

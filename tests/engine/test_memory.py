@@ -30,7 +30,7 @@ from dataclasses import replace
 import torch
 from lrwd_sweep.data import Split, Splits
 from lrwd_sweep.engine import device
-from lrwd_sweep.engine.trainer import PackTrainer
+from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.task import Training

@@ -18,9 +18,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from lrwd_sweep.data import Split, Splits
-from lrwd_sweep.engine import trainer
-from lrwd_sweep.engine.program import Program
-from lrwd_sweep.engine.trainer import PackTrainer
+from lrwd_sweep.engine import pack
+from lrwd_sweep.engine.graph import Program
+from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.nets import ModuleNetwork, network
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
@@ -73,9 +73,9 @@ def unreal(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """No device is there to draw on, to differentiate on, or to compare kernels on."""
     if not _is_possible():
         pytest.skip("this torch asks the driver for a device even if tensors are fake")
-    drawn = trainer.generator
-    monkeypatch.setattr(trainer, "generator", lambda seed, purpose, device="cpu": drawn(seed, purpose))
-    monkeypatch.setattr(trainer, "fastest", lambda tabled, theta: tabled)
+    drawn = pack.generator
+    monkeypatch.setattr(pack, "generator", lambda seed, purpose, device="cpu": drawn(seed, purpose))
+    monkeypatch.setattr("lrwd_sweep.optim.update.torch_compiled", lambda function, *_: function)
     monkeypatch.setattr(torch.autograd, "backward", _no_backward)
     monkeypatch.setattr(torch.autograd, "grad", _no_gradients)
     return monkeypatch
@@ -149,12 +149,12 @@ def test_augmentation_stays_on_the_device(augment: str, unreal: pytest.MonkeyPat
 
 
 def test_who_asks_for_a_value_is_found(unreal: pytest.MonkeyPatch) -> None:
-    unreal.setattr("lrwd_sweep.engine.trainer.summed", lambda losses, *_: losses.sum().item())
+    unreal.setattr("lrwd_sweep.engine.pack.summed", lambda losses, *_: losses.sum().item())
     with pytest.raises(Exception, match="_local_scalar_dense"):
         _one_epoch("adamw", unreal, net="mlp-norm")
 
 
 def test_what_comes_from_the_host_is_found(unreal: pytest.MonkeyPatch) -> None:
-    unreal.setattr("lrwd_sweep.engine.trainer.summed", lambda losses, *_: losses + torch.zeros(3, 2))
+    unreal.setattr("lrwd_sweep.engine.pack.summed", lambda losses, *_: losses + torch.zeros(3, 2))
     with pytest.raises((AssertionError, RuntimeError), match="cpu"):
         _one_epoch("adamw", unreal, net="mlp-norm")

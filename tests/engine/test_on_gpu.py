@@ -9,7 +9,7 @@ import torch
 
 from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.graph import current
-from lrwd_sweep.engine.trainer import PackTrainer
+from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.task import Task

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from lrwd_sweep.data import Splits
 from lrwd_sweep.engine import Pool, Stopped, device, packing
 from lrwd_sweep.engine.memory import pack_bytes
+from lrwd_sweep.engine.pack import OnEpoch, PackTrainer
 from lrwd_sweep.engine.packing import lanes_that_fit, plan
-from lrwd_sweep.engine.trainer import OnEpoch, PackTrainer
 from lrwd_sweep.errors import DeviceError, UnknownName
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.optimizer import Optimizer

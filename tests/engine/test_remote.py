@@ -10,8 +10,8 @@ from typing import cast
 import pytest
 
 from lrwd_sweep.engine.messages import Job, Left, Passed, Stop, Trained
+from lrwd_sweep.engine.pack import Stopped
 from lrwd_sweep.engine.remote import Remote
-from lrwd_sweep.engine.trainer import Stopped
 
 
 def _trains_fast(connection: Connection) -> None:

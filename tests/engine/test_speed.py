@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lrwd_sweep.engine.program import Program
+from lrwd_sweep.engine.graph import Program
+from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.engine.speed import Speed, _sizes, measure, timed
-from lrwd_sweep.engine.trainer import PackTrainer
 from lrwd_sweep.errors import DeviceError
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.task import Task

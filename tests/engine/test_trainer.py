@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lrwd_sweep.data import Splits
-from lrwd_sweep.engine.trainer import PackTrainer, Stopped, generator
+from lrwd_sweep.engine.pack import PackTrainer, Stopped, generator
 from lrwd_sweep.nets import build
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer

@@ -15,8 +15,8 @@ from lrwd_sweep.data import Split, Splits, load
 from lrwd_sweep.data.own_data import completed
 from lrwd_sweep.engine import packing
 from lrwd_sweep.engine.memory import alive_bytes
+from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.engine.packing import lanes_that_fit
-from lrwd_sweep.engine.trainer import PackTrainer
 from lrwd_sweep.errors import DeviceError
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer

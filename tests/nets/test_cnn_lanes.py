@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lrwd_sweep.data import Split, Splits
-from lrwd_sweep.engine.trainer import PackTrainer
+from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.nets.cnn_lanes import CnnLanes
 from lrwd_sweep.nets.module_lanes import ModuleLanes
 from lrwd_sweep.science.lattice import Cell

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.arena import Arena
-from lrwd_sweep.engine.trainer import PackTrainer
+from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.nets.mlp import Mlp, MlpLanes
 from lrwd_sweep.nets.mlp_compiled import CompiledMlpLanes
 from lrwd_sweep.nets.mlp_loops import COLUMNS
@@ -123,7 +123,7 @@ def test_a_training_by_torch_goes_the_same_way(tiny64: Splits, monkeypatch: pyte
     monkeypatch.setattr("lrwd_sweep.optim.jit.usable", lambda: False)
     by_torch = PackTrainer(Optimizer.parse("adamw"), request, cells, 0, tiny64)
     assert isinstance(by_torch.lanes, MlpLanes)
-    assert by_torch.update.one_pass is None
+    assert by_torch.update.loop is None
     for one, two in zip(trials, by_torch.run(), strict=True):
         assert one.curves["val_loss"] == pytest.approx(two.curves["val_loss"], rel=1e-8)
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.arena import Arena
-from lrwd_sweep.engine.trainer import PackTrainer, generator
+from lrwd_sweep.engine.pack import PackTrainer, generator
 from lrwd_sweep.nets import ModuleNetwork, build
 from lrwd_sweep.nets.module_lanes import ModuleLanes
 from lrwd_sweep.nets.noise import Dropout, Noisy

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lrwd_sweep.data import Splits
-from lrwd_sweep.engine.trainer import PackTrainer
+from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.choice import chosen, obstacle
-from lrwd_sweep.engine.trainer import PackTrainer, generator
+from lrwd_sweep.engine.pack import PackTrainer, generator
 from lrwd_sweep.errors import UnknownName, UsageError
 from lrwd_sweep.nets import ModuleNetwork, network
 from lrwd_sweep.nets.noise import Noisy

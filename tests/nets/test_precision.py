@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.choice import obstacle
-from lrwd_sweep.engine.trainer import PackTrainer
+from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.nets import Lanes, network
 from lrwd_sweep.nets.mlp import MlpLanes

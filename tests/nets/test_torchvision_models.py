@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lrwd_sweep.data import Splits
-from lrwd_sweep.engine.trainer import PackTrainer
+from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.errors import UnknownName, UsageError
 from lrwd_sweep.nets import ModuleNetwork, build, of_seed
 from lrwd_sweep.nets.noise import Dropout

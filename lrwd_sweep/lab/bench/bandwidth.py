@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lrwd_sweep.errors import DeviceError
-from lrwd_sweep.optim import Segment, TabledUpdate, Update, fastest, make_update, table
+from lrwd_sweep.optim import DeviceUpdate, Segment, Update, make_update
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.task import Task
 
@@ -27,7 +27,7 @@ class Bandwidth:
     """Of one optimizer's update on one device."""
 
     optimizer: str
-    fused: bool  # else by torch's operators, one pass each
+    fused: bool  # by torch.compile; else by torch's operators, one pass each
     rate: float  # bytes per second, as if every number were read and written once
     copy: float  # bytes per second of a copy, read and written
 
@@ -96,11 +96,11 @@ def _of(name: str, theta: Tensor, g: Tensor, copy: float, repeats: int) -> Bandw
         alpha=theta.new_full((lanes, 1), 1e-6),  # nothing gets far
         lam=theta.new_full((lanes, 1), 1e-6),
     )
-    chosen = fastest(TabledUpdate(update, table(task.timetable, update.betas, theta)), theta)
+    chosen = DeviceUpdate(update, task.timetable, theta)
     t = torch.zeros(1, dtype=torch.int64, device=theta.device)
     died_at = torch.full((lanes,), -1, device=theta.device)
     seconds = _seconds(lambda: chosen.apply(theta, g, t, died_at), theta.device, repeats)
-    return Bandwidth(name, not isinstance(chosen, TabledUpdate), moved(update, theta) / seconds, copy)
+    return Bandwidth(name, theta.is_cuda, moved(update, theta) / seconds, copy)
 
 
 def _seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:

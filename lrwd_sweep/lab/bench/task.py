@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lrwd_sweep.data import Split, Splits, load
-from lrwd_sweep.engine.trainer import generator
+from lrwd_sweep.engine.pack import generator
 from lrwd_sweep.nets import ModuleNetwork, network
 from lrwd_sweep.nets.mlp import LOGIT_SCALE, Mlp
 from lrwd_sweep.nets.precision import computing

@@ -1,4 +1,4 @@
-"""Training one pack: the lanes of one seed, stacked into one program."""
+"""Train one pack: the lanes of one seed, stacked into one program."""
 
 from __future__ import annotations
 
@@ -11,22 +11,20 @@ from torch import Tensor
 
 from lrwd_sweep.data import EVAL_BATCH, Split, Splits, augmentation
 from lrwd_sweep.engine.arena import Arena
-from lrwd_sweep.engine.diagnostics import Diagnostics
-from lrwd_sweep.engine.graph import begun, current, recorder
-from lrwd_sweep.engine.measures import MEASURES, Joined, losses_of, means, named, summed
-from lrwd_sweep.engine.program import Program
+from lrwd_sweep.engine.graph import Program, begun, current, recorder
+from lrwd_sweep.engine.metrics import MEASURES, Diagnostics, JoinedLogits, losses_of, means, named, summed
 from lrwd_sweep.nets import is_by_item, loss_of, network, of_seed
-from lrwd_sweep.optim import DeviceUpdate, TabledUpdate, fastest, make_update, table
+from lrwd_sweep.optim import DeviceUpdate, make_update
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.task import Task
 
-ALIGNED = 32  # numbers, so that a GPU reads every row in its widest words
+ALIGNED = 32  # columns of a row on a GPU, which then reads its widest words
 
 
 class Stopped(Exception):
-    """The caller asked to stop between two steps; this pack is lost, finished ones are not."""
+    """The caller asked to stop between two steps. This pack is lost, finished ones are not."""
 
 
 OnEpoch = Callable[[int, dict[str, list[float]]], None]  # epoch from 1; metric → value by lane
@@ -35,8 +33,8 @@ OnEpoch = Callable[[int, dict[str, list[float]]], None]  # epoch from 1; metric 
 class PackTrainer:
     """L lanes of one seed under one optimizer: same initialisation, same batches, their own α and λ.
 
-    `splits` decides device and compute type; both parameters and moments live in them. On a CPU the host
-    takes step after step. To any other device it hands a program of steps, and waits for it once an epoch.
+    Parameters and moments have the device and type of `splits`. On a CPU the host takes step after step. A
+    GPU gets a program of steps, and the host waits for it once per epoch.
     """
 
     def __init__(
@@ -53,7 +51,7 @@ class PackTrainer:
         self._begin()
 
     def _begin(self) -> None:
-        """The state before the first step."""
+        """Set the state before the first step."""
         task, train, seed, lanes = self.task, self.splits.train, self.seed, len(self.cells)
         net = of_seed(network(task), generator(seed, "parameters"), train.device)
         self.arena = Arena.stack(
@@ -87,7 +85,7 @@ class PackTrainer:
         on_epoch: OnEpoch = lambda epoch, metrics: None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> list[Trial]:
-        """Train to the end; one trial per cell, in order. Raises Stopped at a step boundary when asked to."""
+        """Train to the end; return one trial per cell, in order. Raises Stopped if asked to stop."""
         order = generator(self.seed, "data order")
         try:
             for epoch in range(1, self.task.epochs + 1):
@@ -99,7 +97,7 @@ class PackTrainer:
                     self.snapshots[epoch] = metrics | self._tested()
                 on_epoch(epoch, metrics)
         finally:
-            self.program = None  # which knows this trainer: neither would leave its memory to the next pack
+            self.program = None  # a reference cycle, which would keep the memory from the next pack
         return self._trials()
 
     def _epoch(
@@ -113,7 +111,7 @@ class PackTrainer:
         return named("train", trained) | named("val", validated)
 
     def _step_by_step(self, shuffled: Tensor, epoch: int, should_stop: Callable[[], bool]) -> Tensor:
-        """An epoch in this order (n,); sums (MEASURES, L) of what every lane had."""
+        """Train an epoch in this order (n,); return the sums (MEASURES, L) of every lane."""
         train, steps = self.splits.train, self.task.steps_per_epoch
         batches = torch.split(shuffled, self.task.batch_size)
         total = self._zeros()
@@ -126,7 +124,7 @@ class PackTrainer:
 
     @torch.inference_mode()
     def step(self, x: Tensor, y: Tensor, t: int) -> Tensor:  # (MEASURES, L)
-        """One update on the batch x (B, *shape), y (B,) at t = 0, 1, …; sums of what every lane had."""
+        """Update on the batch x (B, *shape), y (B,) at t = 0, 1, …; return the sums of every lane."""
         losses, logits = self.lanes.gradient(x, y, self.noise)
         self._freeze_diverged(losses, t)
         eta, n = self.timetable.eta(t), self.timetable.steps_of_cycle(t)
@@ -138,7 +136,7 @@ class PackTrainer:
         return summed(losses * len(y), logits, y)
 
     def _freeze_diverged(self, losses: Tensor, t: int) -> None:
-        """Stop lanes at their first loss that is not finite: select, never multiply (0·NaN is NaN)."""
+        """Freeze lanes at their first loss that is not finite: select, never multiply (0·NaN is NaN)."""
         finite = torch.isfinite(losses)
         if finite.is_cpu and not self.any_died and bool(finite.all()):
             return  # on other devices the question would cost more than the work below
@@ -147,7 +145,7 @@ class PackTrainer:
         self.update.freeze(self.arena.grad, self.died_at < 0)
 
     def _as_program(self, shuffled: Tensor, epoch: int, should_stop: Callable[[], bool]) -> Tensor:
-        """The same epoch with nothing asked of the device before its last step, which is measured."""
+        """Train the same epoch without waiting for the device before its last step, which is measured."""
         program, last = self.prepared(shuffled), self.task.steps_per_epoch - 1
         while program.done < last:
             if should_stop():
@@ -163,7 +161,7 @@ class PackTrainer:
         return program.total
 
     def prepared(self, shuffled: Tensor) -> Program:
-        """The steps for a device, at the beginning of an epoch in this order (n,) or not far behind it."""
+        """Return the steps for a device, at the start of an epoch in this order (n,) or a few steps later."""
         if self.program is None:
             self.program = begun(self._again, shuffled, self.record)
         else:
@@ -171,12 +169,12 @@ class PackTrainer:
         return self.program
 
     def _again(self) -> Program:
-        """All steps from the first one on, with a state that takes the place of the one there was."""
-        del self.arena, self.lanes, self.update, self.diagnostics  # there is room for one
+        """Make the program before its first step, with a fresh state in the memory of the old one."""
+        del self.arena, self.lanes, self.update, self.diagnostics  # there may be room for only one
         self._begin()
-        tabled = TabledUpdate(self.update, table(self.timetable, self.update.betas, self.arena.theta))
+        update = DeviceUpdate(self.update, self.timetable, self.arena.theta)
         return Program(
-            partial(self._counted_step, fastest(tabled, self.arena.theta)),
+            partial(self._counted_step, update),
             self.arena.theta,
             self._zeros(),
             (*self.noise, self.shakes),
@@ -185,7 +183,7 @@ class PackTrainer:
         )
 
     def _counted_step(self, update: DeviceUpdate, batch: Tensor, t: Tensor) -> Tensor:  # (B,), (1,)
-        """As `step`, on a batch of the training split, with t on the device; nothing is measured."""
+        """Do as `step` on a batch of the training split, with t on the device and without diagnostics."""
         x, y = self.splits.train.batch(batch)
         losses, logits = self.lanes.gradient(self.augment(x), y, self.noise)
         kept = torch.isfinite(losses) | (self.died_at >= 0)
@@ -199,13 +197,13 @@ class PackTrainer:
 
     @torch.inference_mode()
     def evaluate(self, split: Split) -> Tensor:  # (MEASURES, L)
-        """The measures of every lane on a split, with running statistics.
+        """Measure every lane on a split, with running statistics.
 
-        A loss that is no mean over items sees the logits of the whole split at once, and a network whose
-        logits depend on their batch all its items.
+        A loss that is not a mean over items gets the logits of the whole split at once, and a network whose
+        logits depend on their batch gets all its items.
         """
         total, whole = self._zeros(), self.task.whole_loss
-        network, found = self.lanes.predictor(), Joined(len(split))
+        network, found = self.lanes.predictor(), JoinedLogits(len(split))
         for x, y in split.batches(EVAL_BATCH if self.by_item else len(split)):
             logits = network.predict(x)
             losses = total[0].new_zeros(len(total[0])) if whole else losses_of(self.loss, logits, y)
@@ -217,11 +215,11 @@ class PackTrainer:
         return self._means(total, len(split))
 
     def _means(self, total: Tensor, size: int) -> Tensor:  # (MEASURES, L)
-        """Sums as means; NaN for a lane that has diverged, though where it stopped its loss may be finite."""
+        """Turn sums into means; NaN for a diverged lane, whose loss may be finite where it stopped."""
         return torch.where(self.died_at < 0, means(total, size), math.nan)
 
     def _tested(self) -> dict[str, list[float]]:
-        """The measures on the test split, if there is one."""
+        """Measure on the test split, if there is one."""
         return named("test", self.evaluate(self.splits.test)) if len(self.splits.test) else {}
 
     def _trials(self) -> list[Trial]:
@@ -230,7 +228,7 @@ class PackTrainer:
             last = {name: values[-1] for name, values in self.curves.items()}
             last |= self._tested()
         else:
-            last = self.snapshots[newest]  # what the run hands over
+            last = self.snapshots[newest]  # the result of the run
         died_at = self.died_at.tolist()
         trials = []
         every = self.curves | self.diagnostics.curves
@@ -256,6 +254,6 @@ class PackTrainer:
 
 
 def generator(seed: int, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
-    """A stream of its own for every seed and purpose; those on the CPU are the same for every device."""
+    """Make a separate stream for every seed and purpose; CPU streams are the same for every device."""
     purposes = ("parameters", "data order", "noise", "augmentation")
     return torch.Generator(device).manual_seed((seed << 8) + purposes.index(purpose))

@@ -1,0 +1,216 @@
+"""The optimizer families: each formula once, in torch, in the letters of its paper.
+
+Moments have the shape of the arena, (L, P). The bias corrections of Adam and its relatives cost no pass
+over the arena: m̂/(√v̂ + ε) = m/(√v + ε√(1−β₂ᵗ)) · √(1−β₂ᵗ)/(1−β₁ᵗ).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lrwd_sweep.optim.projection import Projection
+from lrwd_sweep.optim.update import Now, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Sgd:
+    """m ← β₁m + η_t α g ; the step is m, with Nesterov β₁m + η_t α g.
+
+    Algorithm 1 of Loshchilov & Hutter 2019: α and η_t act inside the buffer.
+    """
+
+    beta1: float
+    nesterov: bool
+    m: Tensor
+
+    def step(self, theta: Tensor, g: Tensor, alpha: Tensor, now: Now) -> Step:
+        """Compute line 8 of Algorithm 1."""
+        if not self.nesterov:
+            return Step(self.m.mul_(self.beta1).addcmul_(g, now.eta * alpha))
+        g.mul_(now.eta * alpha)
+        self.m.mul_(self.beta1).add_(g)
+        return Step(g.add_(self.m, alpha=self.beta1))
+
+    def moments(self) -> list[Tensor]:
+        """Return m."""
+        return [self.m]
+
+
+@dataclass(frozen=True, slots=True)
+class TorchSgd:
+    """m ← β₁m + g ; the step is η_t α m, with Nesterov η_t α (g + β₁m), as in torch.optim.SGD.
+
+    It agrees with `Sgd` while η_t is constant.
+    """
+
+    beta1: float
+    nesterov: bool
+    m: Tensor
+
+    def step(self, theta: Tensor, g: Tensor, alpha: Tensor, now: Now) -> Step:
+        """Scale the whole buffer by η_t α."""
+        self.m.mul_(self.beta1).add_(g)
+        return Step(g.add_(self.m, alpha=self.beta1) if self.nesterov else self.m, now.eta * alpha)
+
+    def moments(self) -> list[Tensor]:
+        """Return m."""
+        return [self.m]
+
+
+@dataclass(frozen=True, slots=True)
+class Sgdp:
+    """m ← Π(β₁m + g) ; the step is η_t α m. With Nesterov m ← β₁m + g ; the step is η_t α Π(g + β₁m).
+
+    Heo et al. 2021. Without Nesterov the buffer itself is projected, as in the authors' package; their
+    Algorithm 1 projects a copy.
+    """
+
+    beta1: float
+    nesterov: bool
+    m: Tensor
+    projection: Projection
+
+    def step(self, theta: Tensor, g: Tensor, alpha: Tensor, now: Now) -> Step:
+        """Scale the whole projected buffer by η_t α."""
+        self.m.mul_(self.beta1).add_(g)
+        p = torch.add(g, self.m, alpha=self.beta1) if self.nesterov else self.m
+        projected = self.projection.apply(theta, g, p)
+        return Step(p, now.eta * alpha, projected)
+
+    def moments(self) -> list[Tensor]:
+        """Return m."""
+        return [self.m]
+
+
+@dataclass(frozen=True, slots=True)
+class Adam:
+    """m ← β₁m + (1−β₁) g ; v ← β₂v + (1−β₂) g² ; the step is η_t α m̂/(√v̂ + ε).
+
+    Algorithm 2 of Loshchilov & Hutter 2019, with ε outside the bias correction as in torch.optim.
+    """
+
+    beta1: float
+    beta2: float
+    eps: float
+    m: Tensor
+    v: Tensor
+
+    def step(self, theta: Tensor, g: Tensor, alpha: Tensor, now: Now) -> Step:
+        """Compute lines 7 to 12 of Algorithm 2, with m̂ = m/(1−β₁ᵗ) and v̂ = v/(1−β₂ᵗ)."""
+        self.m.lerp_(g, 1 - self.beta1)
+        self.v.mul_(self.beta2).addcmul_(g, g, value=1 - self.beta2)
+        denominator = torch.sqrt(self.v, out=g).add_(self.eps * now.root2)
+        scale = alpha * (now.eta * now.root2 / now.rest1)
+        return Step(torch.div(self.m, denominator, out=g), scale)
+
+    def moments(self) -> list[Tensor]:
+        """Return m and v."""
+        return [self.m, self.v]
+
+
+@dataclass(frozen=True, slots=True)
+class Amsgrad:
+    """m, v as in Adam ; u ← max(u, v) ; the step is η_t α m̂/(√û + ε), û = u/(1−β₂ᵗ).
+
+    Reddi et al. 2018 in the form of torch.optim.Adam(amsgrad=True): the maximum is taken of the uncorrected
+    v. Algorithm 2 of the paper has no corrections: its step is η_t α m/√u.
+    """
+
+    beta1: float
+    beta2: float
+    eps: float
+    m: Tensor
+    v: Tensor
+    u: Tensor  # the largest v so far
+
+    def step(self, theta: Tensor, g: Tensor, alpha: Tensor, now: Now) -> Step:
+        """Compute Adam's step with u in place of v."""
+        self.m.lerp_(g, 1 - self.beta1)
+        self.v.mul_(self.beta2).addcmul_(g, g, value=1 - self.beta2)
+        torch.maximum(self.u, self.v, out=self.u)
+        denominator = torch.sqrt(self.u, out=g).add_(self.eps * now.root2)
+        scale = alpha * (now.eta * now.root2 / now.rest1)
+        return Step(torch.div(self.m, denominator, out=g), scale)
+
+    def moments(self) -> list[Tensor]:
+        """Return m, v and u."""
+        return [self.m, self.v, self.u]
+
+
+@dataclass(frozen=True, slots=True)
+class Adamp:
+    """m, v as in Adam ; the step is η_t α Π(m̂/(√v̂ + ε)). Heo et al. 2021.
+
+    With Nesterov β₁m + (1−β₁) g replaces m in the step.
+    """
+
+    beta1: float
+    beta2: float
+    eps: float
+    nesterov: bool
+    m: Tensor
+    v: Tensor
+    projection: Projection
+
+    def step(self, theta: Tensor, g: Tensor, alpha: Tensor, now: Now) -> Step:
+        """Project Adam's step; Π is linear, so the bias corrections stay in the scale."""
+        self.m.lerp_(g, 1 - self.beta1)
+        self.v.mul_(self.beta2).addcmul_(g, g, value=1 - self.beta2)
+        p = torch.sqrt(self.v).add_(self.eps * now.root2)
+        torch.div(torch.lerp(self.m, g, 1 - self.beta1) if self.nesterov else self.m, p, out=p)
+        projected = self.projection.apply(theta, g, p)
+        return Step(p, alpha * (now.eta * now.root2 / now.rest1), projected)
+
+    def moments(self) -> list[Tensor]:
+        """Return m and v."""
+        return [self.m, self.v]
+
+
+@dataclass(frozen=True, slots=True)
+class Adagrad:
+    """v ← v + g² ; the step is η_t α g/(√v + ε).
+
+    Duchi et al. 2011, with ε beside the root as in torch.optim.
+    """
+
+    eps: float
+    v: Tensor
+
+    def step(self, theta: Tensor, g: Tensor, alpha: Tensor, now: Now) -> Step:
+        """Divide g by the root of the sum of all squares."""
+        self.v.addcmul_(g, g)
+        return Step(g.div_(torch.sqrt(self.v).add_(self.eps)), now.eta * alpha)
+
+    def moments(self) -> list[Tensor]:
+        """Return v."""
+        return [self.v]
+
+
+@dataclass(frozen=True, slots=True)
+class Rmsprop:
+    """v ← β₂v + (1−β₂) g² ; d = g/(√v + ε) ; the step is η_t α d, with momentum η_t α m, m ← β₁m + d.
+
+    Tieleman & Hinton 2012, with ε beside the root and α outside the buffer as in torch.optim. v starts at 0
+    and is not corrected for it.
+    """
+
+    beta1: float
+    beta2: float
+    eps: float
+    v: Tensor
+    m: Tensor | None  # None without momentum
+
+    def step(self, theta: Tensor, g: Tensor, alpha: Tensor, now: Now) -> Step:
+        """Divide g by the root of the mean square, and average with momentum."""
+        self.v.mul_(self.beta2).addcmul_(g, g, value=1 - self.beta2)
+        denominator = torch.sqrt(self.v).add_(self.eps)
+        if self.m is None:
+            return Step(g.div_(denominator), now.eta * alpha)
+        return Step(self.m.mul_(self.beta1).addcdiv_(g, denominator), now.eta * alpha)
+
+    def moments(self) -> list[Tensor]:
+        """Return v, and m with momentum."""
+        return [self.v] if self.m is None else [self.v, self.m]
