@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -90,14 +91,14 @@ READ = {  # what is printed of each store
 
 
 def start(command: str, folder: Path) -> subprocess.Popen[str]:
-    """Start the program on a command line in `folder`, with one thread and no settings of the user."""
+    """Start the program on a command line in `folder`, on the CPU and without settings of the user."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LRWD_")}
     return subprocess.Popen(
         [sys.executable, "-m", "lrwd_sweep", *shlex.split(command)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=environment | {"OMP_NUM_THREADS": "1"},
+        env=environment | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         text=True,
         encoding="utf-8",
         cwd=folder,
@@ -132,7 +133,7 @@ def interrupt(command: str, folder: Path) -> None:
 
 def _lanes(store: Path) -> int:
     try:
-        with sqlite3.connect(f"file:{store}?mode=ro", uri=True) as connection:
+        with closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as connection:
             return int(connection.execute("SELECT COUNT(*) FROM trials").fetchone()[0])
     except sqlite3.OperationalError:  # not created yet
         return 0
