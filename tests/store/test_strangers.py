@@ -87,7 +87,7 @@ SIZES = {"train": 4, "validation": 2, "test": 2, "classes": 2, "shape": [3, 32, 
 
 
 @pytest.mark.parametrize(
-    ("training", "readable"),
+    ("task", "readable"),
     [
         ({"data": "folder:{here}"}, False),
         ({"data": "folder:{here}@16"}, False),

@@ -32,7 +32,7 @@ def described(optimizer: str, **task: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "training", "words"),
+    ("optimizer", "task", "words"),
     [
         ("adamw", {"warmup": 3}, "3 epochs of warm-up"),
         ("adamw", {"warmup": 1}, "1 epoch of warm-up"),

@@ -84,7 +84,7 @@ def with_training(optimizer: str, task: Task) -> Result:
 
 
 @pytest.mark.parametrize("normalized", ["", ":normalized"])
-@pytest.mark.parametrize("training", TRAININGS, ids=lambda task: str(task.schedule))
+@pytest.mark.parametrize("task", TRAININGS, ids=lambda task: str(task.schedule))
 @pytest.mark.parametrize("name", optimizer_names())
 def test_code_survives_being_copied_from_a_terminal_of_80_columns(
     name: str, task: Task, normalized: str
@@ -97,7 +97,7 @@ def test_code_survives_being_copied_from_a_terminal_of_80_columns(
             ast.parse(textwrap.dedent("\n".join(folded)))
 
 
-@pytest.mark.parametrize("training", TRAININGS, ids=lambda task: str(task.schedule))
+@pytest.mark.parametrize("task", TRAININGS, ids=lambda task: str(task.schedule))
 @pytest.mark.parametrize("name", optimizer_names())
 def test_a_plain_console_knows_every_formula(name: str, task: Task) -> None:
     text = recipes(with_training(name, task), 400, "ascii")
