@@ -11,11 +11,11 @@ from functools import partial
 from typing import Any, Unpack
 
 from lrwd_sweep.report.results import read_results
-from lrwd_sweep.runner.data_files import DataFiles
 from lrwd_sweep.runner.signals import Interrupted
 from lrwd_sweep.runner.trainer import Trainer, check_device
 from lrwd_sweep.science.direction import given
 from lrwd_sweep.science.trial import Direction
+from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.keywords import (
     TaskOptions,
     finite,

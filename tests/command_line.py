@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from lrwd_sweep.cli import app
-from lrwd_sweep.runner.data_files import DataFiles
+from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.study import StudySpec
 
 

@@ -9,8 +9,8 @@ import typer
 from lrwd_sweep.cli import options
 from lrwd_sweep.cli.study_run import refuse_failed, show
 from lrwd_sweep.cli.task import takes_task
-from lrwd_sweep.runner.data_files import DataFiles
 from lrwd_sweep.runner.trainer import Trainer, check_device
+from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.request import Request
 
 

@@ -10,8 +10,8 @@ from lrwd_sweep.cli import options
 from lrwd_sweep.cli.parse import whole
 from lrwd_sweep.cli.study_run import refuse_failed, show
 from lrwd_sweep.cli.task import takes_task
-from lrwd_sweep.runner.data_files import DataFiles
 from lrwd_sweep.runner.trainer import Trainer, check_device
+from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.preset import MOST_TRIALS, TRIALS
 from lrwd_sweep.spec.request import Request
 from lrwd_sweep.spec.study import Kind

@@ -23,7 +23,7 @@ from lrwd_sweep.nets.network import Lanes, Network, Predictor
 from lrwd_sweep.nets.resnet import ResNet
 from lrwd_sweep.nets.shake_shake import ShakeShake
 from lrwd_sweep.nets.wide_resnet import WideResNet
-from lrwd_sweep.spec import own_code
+from lrwd_sweep.spec import user_code
 from lrwd_sweep.spec.catalog import CROSS_ENTROPY, FLOAT32
 from lrwd_sweep.spec.task import Task
 
@@ -69,8 +69,8 @@ def network(task: Task) -> Network:
     Raises UsageError where it cannot be built or trained, UnknownName for a name that is nobody's.
     """
     sizes, code = task.data_set, task.code
-    if not code and task.own_code:  # nobody has noted it
-        code = tuple((name, own_code.find(option, name).digest) for option, name in task.own_code.items())
+    if not code and task.user_code:  # nobody has noted it
+        code = tuple((name, user_code.find(option, name).digest) for option, name in task.user_code.items())
     return build(
         task.net,
         sizes.shape,
@@ -153,7 +153,7 @@ def build(
     if engine == "native" and not native:
         what = f"a loss other than {CROSS_ENTROPY}" if is_native(name) else name
         raise UsageError(f"--engine native is not written for {what}; choose auto, vmap or loop")
-    own = own_code.is_own(name)
+    own = user_code.is_user_code(name)
     careful = own or loss != CROSS_ENTROPY
     way = Way(find_loss(loss), stacked=engine == "vmap", precision=precision, careful=careful)
     if own:

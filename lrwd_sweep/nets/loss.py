@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.nets.seeded import seeded
-from lrwd_sweep.spec import own_code
+from lrwd_sweep.spec import user_code
 from lrwd_sweep.spec.catalog import CROSS_ENTROPY
 
 LEAST, MANY = 96, 768  # items that a loss is tried on: few, which show a small weight, and as a split has
@@ -26,7 +26,7 @@ def find_loss(name: str) -> Loss:
     """The loss of that name in the catalog, or somebody's own. Raises UsageError or UnknownName."""
     if name == CROSS_ENTROPY:
         return functional.cross_entropy
-    code = own_code.find("--loss", name)
+    code = user_code.find("--loss", name)
     if isinstance(code.thing, type):
         raise UsageError(f"--loss {name} is a class; name an instance, or a function of logits and labels")
     if isinstance(code.thing, nn.Module) and any(one.requires_grad for one in code.thing.parameters()):
@@ -36,7 +36,7 @@ def find_loss(name: str) -> Loss:
 
 def label(loss: Loss) -> str:
     """What a complaint about it begins with; nothing where it is nobody's own."""
-    return f"{loss.option} {loss.name}: " if isinstance(loss, own_code.OwnCode) else ""
+    return f"{loss.option} {loss.name}: " if isinstance(loss, user_code.UserCode) else ""
 
 
 def is_mean_over_items(loss: Loss, classes: int) -> bool:

@@ -19,13 +19,13 @@ from torch.nn.parameter import is_lazy
 from lrwd_sweep.errors import LrwdError, UsageError
 from lrwd_sweep.nets.module_network import ModuleNetwork, Way
 from lrwd_sweep.nets.noise import replace_dropout
-from lrwd_sweep.spec import own_code
+from lrwd_sweep.spec import user_code
 from lrwd_sweep.spec.catalog import FLOAT32
 
 
 def build(name: str, shape: tuple[int, ...], classes: int, options: str, way: Way) -> ModuleNetwork:
     """The network that the factory `name` makes. Raises UsageError, whatever is wrong with it."""
-    code = own_code.find("--net", name)
+    code = user_code.find("--net", name)
     offered = {"num_classes": classes, "input_shape": shape}
     factory = _Factory(code, code.arguments(offered, json.loads(options or "{}")), shape, classes)
     try:
@@ -47,18 +47,18 @@ def build(name: str, shape: tuple[int, ...], classes: int, options: str, way: Wa
 
 def blamed(name: str, error: BaseException) -> UsageError | None:
     """What to say of an error in training that somebody's own network `name` raised; None of any other."""
-    if not own_code.is_own(name) or not isinstance(error, Exception) or isinstance(error, LrwdError):
+    if not user_code.is_user_code(name) or not isinstance(error, Exception) or isinstance(error, LrwdError):
         return None
     if not any(frame.f_code.co_name == "_call_impl" for frame, _ in walk_tb(error.__traceback__)):
         return None  # of torch.nn.Module
-    return UsageError(f"--net {name} raised in training: {own_code.find('--net', name).told(error)}")
+    return UsageError(f"--net {name} raised in training: {user_code.find('--net', name).told(error)}")
 
 
 @dataclass(frozen=True, slots=True)
 class _Factory:
     """Makes the module, ready to be one lane's."""
 
-    code: own_code.OwnCode
+    code: user_code.UserCode
     arguments: Mapping[str, Any]
     shape: tuple[int, ...]
     classes: int

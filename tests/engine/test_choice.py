@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from lrwd_sweep.data.own_data import completed
+from lrwd_sweep.data.user_data import completed
 from lrwd_sweep.engine import choice
 from lrwd_sweep.engine.choice import chosen, obstacle
 from lrwd_sweep.engine.choice_cache import FILE, ChoiceCache, cache_folder

@@ -1,4 +1,4 @@
-"""A network, data and a loss of one's own on the command line, from their files to a report elsewhere."""
+"""User code on the command line: a network, data and a loss, from their files to a report elsewhere."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ NAME = "my_data-load-my_net-net-adamw-cosine-2ep-b16"
 
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder with the three files."""
+    """Make a folder with the three files; forget what is imported from it."""
     for name, text in (("my_net", NET), ("my_data", DATA), ("my_loss", LOSS)):
         (tmp_path / f"{name}.py").write_text(text)
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -74,7 +74,7 @@ def _refused(found: Ended, code: int, *parts: str) -> None:
     assert "Traceback" not in found.err
 
 
-def test_it_trains_repeats_nothing_and_is_reported_without_its_files(
+def test_user_code_trains_once_and_is_reported_without_its_files(
     run: Run, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = run("grid", *OWN, *AXES)
@@ -117,7 +117,7 @@ def test_the_command_that_a_report_prints_trains_the_same_study(run: Run) -> Non
     assert not stored.spec.differences(found.spec)
 
 
-def test_an_interrupted_or_extended_study_goes_on_by_the_engine_it_began_with(run: Run) -> None:
+def test_an_extended_study_keeps_its_engine(run: Run) -> None:
     assert run("grid", *OWN, *AXES, "--engine", "vmap").code == 0
     assert run("grid", *OWN, *AXES, "--seeds", "2").code == 0
     with open_store(STORE, write=False) as store:
@@ -126,7 +126,7 @@ def test_an_interrupted_or_extended_study_goes_on_by_the_engine_it_began_with(ru
         assert task.engine == "vmap"
 
 
-def test_every_engine_gives_the_same_study(run: Run) -> None:
+def test_loop_and_vmap_give_the_same_study(run: Run) -> None:
     values = {}
     for engine in ("loop", "vmap"):
         name = f"by-{engine}"
@@ -139,25 +139,29 @@ def test_every_engine_gives_the_same_study(run: Run) -> None:
         assert set(one) == {f"{s}_{m}" for s in ("train", "val") for m in ("loss", "error", "top5_error")}
 
 
-@pytest.mark.parametrize("file", ["my_net.py", "my_data.py", "my_loss.py"])
-def test_other_code_under_the_same_name_is_refused_with_the_difference(
-    run: Run, project: Path, file: str
-) -> None:
+def test_changed_code_under_the_same_name_is_refused_with_the_difference(run: Run, project: Path) -> None:
     mine = (*OWN, "--loss", "./my_loss.py:smooth", *AXES)
     assert run("grid", *mine).code == 0
-    (project / file).write_text((project / file).read_text() + "\n# changed\n")
-    found = run("grid", *mine)
-    _refused(found, 2, "was begun otherwise", f"code of ./{file}:", "--study-name")
+    for file in ("my_net.py", "my_data.py", "my_loss.py"):
+        before = (project / file).read_text()
+        (project / file).write_text(f"{before}\n# changed\n")
+        _refused(run("grid", *mine), 2, "was begun otherwise", f"code of ./{file}:", "--study-name")
+        (project / file).write_text(before)
+    (project / "my_net.py").write_text(NET + "\n# changed\n")
     assert run("grid", *mine, "--study-name", "another").code == 0
 
 
-def test_a_helper_that_has_changed_is_other_code(run: Run, project: Path) -> None:
+def test_a_changed_helper_is_refused_in_the_same_process_and_in_a_new_one(run: Run, project: Path) -> None:
     network = project / "my_net.py"
     network.write_text(network.read_text() + "\nfrom my_blocks import WIDTH\n")
     (project / "my_blocks.py").write_text("WIDTH = 8\n")
     assert run("grid", *OWN, *AXES).code == 0
     assert "nothing to train" in run("grid", *OWN, *AXES).err
     (project / "my_blocks.py").write_text("WIDTH = 9\n")
+    _refused(
+        run("grid", *OWN, *AXES), 2, "my_blocks.py' has changed on disk since it was imported; restart Python"
+    )
+    del sys.modules["my_blocks"]  # as in a new process
     _refused(run("grid", *OWN, *AXES), 2, "was begun otherwise", "code of ./my_net.py:Net", "--study-name")
 
 
@@ -175,7 +179,7 @@ def _data(seed: int) -> None:
     torch.save((x, (x[:, 0] > 0).long()), "d.pt")
 
 
-def test_data_that_have_changed_under_a_name_are_refused(run: Run, project: Path) -> None:
+def test_changed_data_under_the_same_name_are_refused(run: Run, project: Path) -> None:
     (project / "my_data.py").write_text(READING)
     _data(0)
     assert run("grid", *OWN, *AXES).code == 0
@@ -186,7 +190,7 @@ def test_data_that_have_changed_under_a_name_are_refused(run: Run, project: Path
     assert "nothing to train" in run("grid", *OWN, *AXES).err
 
 
-def test_data_that_are_random_at_every_call_are_told_to_be_seeded(run: Run, project: Path) -> None:
+def test_unseeded_data_are_refused_with_the_reason(run: Run, project: Path) -> None:
     text = DATA.replace("torch.randn(96, 5)", "torch.randn(96, 5, generator=fresh)")
     fresh = "    fresh = torch.Generator()\n    fresh.seed()\n    x ="
     (project / "my_data.py").write_text(text.replace("    x =", fresh))
@@ -194,7 +198,7 @@ def test_data_that_are_random_at_every_call_are_told_to_be_seeded(run: Run, proj
     _refused(run("grid", *OWN, *AXES), 2, "which changed or, unless seeded, is other every time")
 
 
-def test_a_study_whose_data_nobody_noted_goes_on_with_those_that_it_finds(run: Run) -> None:
+def test_a_study_without_a_data_digest_continues_and_stores_one(run: Run) -> None:
     assert run("grid", *OWN, *AXES).code == 0
     _rewrite(lambda spec: spec["training"]["sizes"].pop("digest"))
     assert run("report").code == 0
@@ -238,7 +242,7 @@ def _rewrite(change: Callable[[dict[str, Any]], object]) -> None:
 
 
 def _forget_how_bytes_were_read() -> None:
-    """Make the store one of before, when all images of bytes were standardised."""
+    """Make the store one of a former version, which standardised all images of bytes."""
     _rewrite(lambda spec: spec["training"].pop("standardize", None))
 
 
@@ -247,7 +251,7 @@ def _values(name: str) -> list[Mapping[str, float]]:
         return [trial.metrics for trial in sorted(store.trials(name), key=lambda trial: trial.cell)]
 
 
-def test_images_of_bytes_train_as_the_same_numbers_do(run: Run, project: Path) -> None:
+def test_images_of_bytes_train_like_the_same_floats(run: Run, project: Path) -> None:
     (project / "my_images.py").write_text(IMAGES + FLAT)
     images = ("--net", "./my_images.py:Net", *AXES, "--engine", "loop")
     assert run("grid", "--data", "./my_images.py:load", *images, "--study-name", "b").code == 0
@@ -263,7 +267,9 @@ def test_images_of_bytes_train_as_the_same_numbers_do(run: Run, project: Path) -
     assert "--standardize" in standardised
 
 
-def test_a_study_of_images_that_were_standardised_unasked_is_told_apart(run: Run, project: Path) -> None:
+def test_a_former_study_of_standardised_images_continues_only_with_standardize(
+    run: Run, project: Path
+) -> None:
     (project / "my_images.py").write_text(IMAGES + FLAT)
     images = ("--data", "./my_images.py:load", "--net", "./my_images.py:Net", *AXES)
     assert run("grid", *images, "--standardize").code == 0
@@ -274,7 +280,7 @@ def test_a_study_of_images_that_were_standardised_unasked_is_told_apart(run: Run
     assert run("report").code == 0
 
 
-def test_a_study_of_floats_goes_on_as_ever(run: Run) -> None:
+def test_a_former_study_of_floats_continues(run: Run) -> None:
     assert run("grid", *OWN, *AXES).code == 0
     _forget_how_bytes_were_read()
     assert "nothing to train" in run("grid", *OWN, *AXES).err
@@ -319,7 +325,7 @@ STRONG = (
 )
 
 
-def test_gains_of_any_shape_are_spared_alike(run: Run, project: Path) -> None:
+def test_norm_gains_of_any_shape_are_excluded_from_decay(run: Run, project: Path) -> None:
     (project / "my_norms.py").write_text(BROADCAST)
     for name in ("flat", "lead"):
         words = ("--net", f"./my_norms.py:{name}", *STRONG)
@@ -353,14 +359,14 @@ def test_full_report_says_which_parameters_decay(run: Run, project: Path) -> Non
     assert (refused.code, refused.err.count("\n")) == (2, 1)
 
 
-def test_full_report_of_an_older_study_says_that_the_list_is_not_stored(run: Run) -> None:
+def test_full_report_of_a_former_study_says_that_the_list_is_not_stored(run: Run) -> None:
     assert run("grid", *OWN, *AXES).code == 0
     _rewrite(lambda spec: spec["training"].pop("tensors"))
     assert "which tensors decay is not stored" in run("report", "--full").out
     assert "nothing to train" in run("grid", *OWN, *AXES).err
 
 
-def test_a_study_in_which_gains_decayed_is_told_apart_and_no_other(run: Run, project: Path) -> None:
+def test_a_former_study_in_which_gains_decayed_is_refused_and_no_other(run: Run, project: Path) -> None:
     (project / "my_norms.py").write_text(BROADCAST)
     for name in ("flat", "lead"):
         assert run("grid", "--net", f"./my_norms.py:{name}", *STRONG, "--no-decay-norm-bias").code == 0
@@ -391,46 +397,39 @@ def test_options_of_the_network_come_from_the_preset(run: Run, project: Path) ->
     _refused(run("grid", "--preset", "mine.toml", *AXES), 2, "unknown option", "'widht'; did you mean width?")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "parts"),
-    [
-        (("--net", "./my_net.py"), 2, ("write package.module:NAME or ./file.py:NAME",)),
-        (("--net", "./nothere.py:Net"), 2, ("'./nothere.py' cannot be read",)),
-        (("--net", "./my_net.py:Nett"), 2, ("unknown name in ./my_net.py 'Nett'; did you mean Net?",)),
-        (("--net", "no_such_package:Net"), 2, ("there is no module 'no_such_package'",)),
-        (("--net", "./my_data.py:load"), 2, ("it returns tuple; return a torch.nn.Module",)),
-        (("--data", "./my_data.py:lod"), 2, ("did you mean load?",)),
-        (("--data", "./my_net.py:Net"), 2, ("wants 'num_classes', which nothing gives",)),
-        (("--data", "./my_loss.py:smooth"), 2, ("wants 'logits'",)),
-        (("--loss", "./my_data.py:load"), 2, ("--loss ./my_data.py:load raised TypeError",)),
-        (("--loss", "hinge"), 2, ("unknown loss 'hinge'; known: cross-entropy",)),
-        (("--batch-size", "65"), 2, ("larger than the training set of ./my_data.py:load (64)",)),
-        (("--engine", "native"), 2, ("not written for ./my_net.py:Net; choose auto, vmap or loop",)),
-        (("--engine", "vmpa"), 2, ("unknown engine 'vmpa'; did you mean vmap?",)),
-        (("--data-dir", "x"), 2, ("--data-dir means nothing to ./my_data.py:load",)),
-        (("--augment", "crop-flip"), 2, ("./my_data.py:load holds no images",)),
-        (("--no-decay", "("), 2, ("--no-decay '(' is no regular expression",)),
-        (
-            ("--no-decay", "gain"),
-            2,
-            ("--no-decay 'gain' matches no parameter", "they are body.weight, norm.w"),
-        ),
-        (("--standardize",), 2, ("--standardize is for images as uint8", "my_data.py:load is float32")),
-        (("--data", "digits", "--standardize"), 2, ("digits is standardised whatever it says: leave it",)),
-    ],
-)
-def test_what_cannot_be_meant_is_one_line_and_leaves_no_study(
-    run: Run, arguments: tuple[str, ...], code: int, parts: tuple[str, ...]
-) -> None:
-    _refused(run("grid", *OWN, *AXES, *arguments), code, *parts)
-    assert (
-        not Path(STORE).exists()
-        or run("study", "list").code == 4
-        or "my_data" not in run("study", "list").out
-    )
+REFUSED: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
+    (("--net", "./my_net.py"), ("write package.module:NAME or ./file.py:NAME",)),
+    (("--net", "./nothere.py:Net"), ("'./nothere.py' cannot be read",)),
+    (("--net", "./my_net.py:Nett"), ("unknown name in ./my_net.py 'Nett'; did you mean Net?",)),
+    (("--net", "no_such_package:Net"), ("there is no module 'no_such_package'",)),
+    (("--net", "./my_data.py:load"), ("it returns tuple; return a torch.nn.Module",)),
+    (("--data", "./my_data.py:lod"), ("did you mean load?",)),
+    (("--data", "./my_net.py:Net"), ("wants 'num_classes', which nothing gives",)),
+    (("--data", "./my_loss.py:smooth"), ("wants 'logits'",)),
+    (("--loss", "./my_data.py:load"), ("--loss ./my_data.py:load raised TypeError",)),
+    (("--loss", "hinge"), ("unknown loss 'hinge'; known: cross-entropy",)),
+    (("--batch-size", "65"), ("larger than the training set of ./my_data.py:load (64)",)),
+    (("--engine", "native"), ("not written for ./my_net.py:Net; choose auto, vmap or loop",)),
+    (("--engine", "vmpa"), ("unknown engine 'vmpa'; did you mean vmap?",)),
+    (("--data-dir", "x"), ("--data-dir means nothing to ./my_data.py:load",)),
+    (("--augment", "crop-flip"), ("./my_data.py:load holds no images",)),
+    (("--no-decay", "("), ("--no-decay '(' is no regular expression",)),
+    (
+        ("--no-decay", "gain"),
+        ("--no-decay 'gain' matches no parameter", "they are body.weight, norm.w"),
+    ),
+    (("--standardize",), ("--standardize is for images as uint8", "my_data.py:load is float32")),
+    (("--data", "digits", "--standardize"), ("digits is standardised whatever it says: leave it",)),
+]
 
 
-def test_data_that_fail_are_the_hosts_matter(run: Run, project: Path) -> None:
+def test_wrong_options_are_refused_in_one_line_and_leave_no_study(run: Run) -> None:
+    for arguments, parts in REFUSED:
+        _refused(run("grid", *OWN, *AXES, *arguments), 2, *parts)
+    assert not Path(STORE).exists() or run("study", "list").code == 4
+
+
+def test_a_data_function_that_raises_exits_with_3(run: Run, project: Path) -> None:
     (project / "my_data.py").write_text("def load():\n    return open('missing.pt')\n")
     _refused(
         run("grid", *OWN, *AXES), 3, "--data ./my_data.py:load raised FileNotFoundError", "my_data.py, line 2"

@@ -1,10 +1,12 @@
-"""Somebody's own data: what their function returns, looked through once and held as tensors."""
+"""User data: what the user's function returns, checked once and held as tensors."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from dataclasses import replace
 from functools import lru_cache
@@ -15,14 +17,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from lrwd_sweep.data.digest import digest
-from lrwd_sweep.data.files import Files
 from lrwd_sweep.data.splits import EVAL_BATCH, Pixels, Split, Splits
 from lrwd_sweep.errors import DataError, UsageError, brief, shown
 from lrwd_sweep.nets import is_by_item, network
 from lrwd_sweep.nets.loss import find_loss, is_mean_over_items, refuse_state
 from lrwd_sweep.nets.seeded import seeded
-from lrwd_sweep.spec import own_code
+from lrwd_sweep.spec import user_code
 from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.task import Task
 
@@ -34,18 +34,20 @@ _CLASSES_ONLY = "only classification is supported so far"
 _NUMERIC = "biufc"  # kinds of numpy's types that torch has
 MOST_CHANNELS = 4  # of an image, with transparency
 _READ_TWICE = 8  # items, to see whether an item is always the same
+_CHUNK = 2**25  # bytes hashed at a time, in parallel
+_DIGITS = 12  # of a digest: two data sets share one with probability 10⁻¹⁴
 
 Pair = tuple[Tensor, Tensor]
 _ARRAYS = (Tensor, np.ndarray)
 
 
 def completed(task: Task, *, anew: bool = False) -> Task:
-    """A training with what user code tells: its digests, sizes and kind of the data, kind of the loss.
+    """Complete a task with what its user code tells: digests, sizes and kind of the data, kind of the loss.
 
-    With `anew` data are read again, though this process has read them: their files may hold others by now.
+    With `anew`, data that this process has read are read again, because their files may have changed.
     Raises UsageError, UnknownName or DataError.
     """
-    found = [own_code.find(option, name) for option, name in task.own_code.items()]
+    found = [user_code.find(option, name) for option, name in task.user_code.items()]
     for one in found:
         one.refuse_stale()
     code = {one.name: one.digest for one in found}
@@ -73,29 +75,27 @@ def completed(task: Task, *, anew: bool = False) -> Task:
 
 
 def _is_channels_last(shape: Sequence[int]) -> bool:
-    """Whether images (n, C, H, W) of that shape are (n, H, W, C): each row would be taken for a channel."""
+    """Tell whether images of that shape are (n, H, W, C): read as (n, C, H, W), each row were a channel."""
     return shape[1] > MOST_CHANNELS >= shape[3]
 
 
 def _is_scored_whole(task: Task, sizes: DataSet) -> bool:
-    """Whether batches of a split would give another loss than the split does."""
+    """Tell whether the loss of a split differs from the mean over its batches."""
     if max(sizes.validation, sizes.test) <= EVAL_BATCH:
         return False
     with redirect_stdout(sys.stderr):
         if not is_mean_over_items(find_loss(task.loss), sizes.classes):
             return True
-        return own_code.is_own(task.net) and not is_by_item(network(task))
+        return user_code.is_user_code(task.net) and not is_by_item(network(task))
 
 
-def load(
-    name: str, files: Files | None = None, sizes: DataSet | None = None, *, standardize: bool = False
-) -> Splits:
-    """What the function `name` returns, images of bytes standardised where that is asked for.
+def load(name: str, sizes: DataSet, *, standardize: bool = False) -> Splits:
+    """Return the splits that the function `name` returns, images of bytes standardised if `standardize`.
 
-    Needs no `files`. Raises UsageError, UnknownName or DataError.
+    Raises UsageError, UnknownName or DataError.
     """
-    splits, found = _read(name, own_code.find("--data", name).digest, os.getcwd())
-    if sizes is not None and (sizes != found or sizes.digest not in ("", found.digest)):
+    splits, found = _read(name, user_code.find("--data", name).digest, os.getcwd())
+    if sizes != found or sizes.digest not in ("", found.digest):
         raise DataError(
             f"--data {name} gives other data than a moment ago; run the same command again, and seed what it "
             "draws"
@@ -103,21 +103,36 @@ def load(
     return splits.standardized() if standardize and splits.of_bytes else splits
 
 
-def _sizes(splits: Splits) -> DataSet:
-    counts = (len(splits.train), len(splits.validation), len(splits.test))
-    classes, shape = int(splits.train.y.max()) + 1, tuple(splits.train.x.shape[1:])
-    return DataSet(*counts, classes, shape, digest(splits))
-
-
 @lru_cache(maxsize=1)
 def _read(name: str, code: str, folder: str) -> tuple[Splits, DataSet]:
-    """Read once for the code of that digest in a `folder`: to see its sizes and to train are one reading."""
+    """Read the data and their sizes, once for code of that digest in a working `folder`."""
     splits = _loaded(name)
-    return splits, _sizes(splits)
+    counts = (len(splits.train), len(splits.validation), len(splits.test))
+    classes, shape = int(splits.train.y.max()) + 1, tuple(splits.train.x.shape[1:])
+    return splits, DataSet(*counts, classes, shape, digest(splits))
+
+
+def digest(splits: Splits) -> str:
+    """Hash the inputs and labels, their shapes and types: equal wherever the same numbers are read."""
+    whole = hashlib.sha256()
+    with ThreadPoolExecutor() as threads:
+        for split in (splits.train, splits.validation, splits.test):
+            for values in (split.x, split.y):
+                whole.update(f"{values.dtype} {tuple(values.shape)};".encode())
+                row = max(1, values[:1].numel() * values.element_size())
+                for part in threads.map(_hash, torch.split(values, max(1, _CHUNK // row))):
+                    whole.update(part)
+    return whole.hexdigest()[:_DIGITS]
+
+
+def _hash(values: Tensor) -> bytes:
+    # A clone, as `contiguous` leaves the strides of empty tensors and of single rows as they are.
+    flat = values.clone(memory_format=torch.contiguous_format).view(-1)
+    return hashlib.sha256(flat.view(torch.uint8).numpy().data).digest()
 
 
 def _loaded(name: str) -> Splits:
-    code = own_code.find("--data", name)
+    code = user_code.find("--data", name)
     arguments = code.arguments({}, {})
     try:
         with seeded(SEED), redirect_stdout(sys.stderr):
@@ -125,7 +140,7 @@ def _loaded(name: str) -> Splits:
             return _splits({split: _pair(split, part) for split, part in parts.items()})
     except DataError as error:
         raise DataError(f"--data {name}: {error}") from error
-    except UsageError as error:  # whatever the function raised
+    except UsageError as error:  # raised by the function itself
         raise DataError(str(error)) from error
     except KeyboardInterrupt:
         raise
@@ -134,7 +149,7 @@ def _loaded(name: str) -> Splits:
 
 
 def _parts(found: Any) -> dict[str, Any]:
-    """The splits by name. Raises DataError."""
+    """Return the splits by name. Raises DataError."""
     if isinstance(found, Mapping):
         parts = dict(found)
         if not {"train", "validation"} <= parts.keys() <= set(NAMES):
@@ -153,7 +168,7 @@ def _parts(found: Any) -> dict[str, Any]:
 
 
 def _pair(name: str, part: Any) -> Pair:
-    """A split as x (n, *shape) and y (n,). Raises DataError, and what a data set raises."""
+    """Return a split as x (n, *shape) and y (n,). Raises DataError, and what the user's data set raises."""
     if isinstance(part, TensorDataset):
         part = part.tensors
     if isinstance(part, tuple) and len(part) != 2 and all(isinstance(v, _ARRAYS) for v in part):
@@ -178,8 +193,8 @@ def _pair(name: str, part: Any) -> Pair:
         again = _item(name, k, part[k])
         if not torch.equal(x, again[0]) or y != again[1]:
             raise DataError(
-                f"item {k} of {name} is another every time; it is read once, so leave random transforms out "
-                "and take --augment"
+                f"item {k} of {name} is different every time; it is read once, so leave random transforms "
+                "out and take --augment"
             )
     return _inputs(name, torch.stack([x for x, _ in items])), torch.tensor([y for _, y in items])
 
@@ -216,7 +231,7 @@ def _numbers(name: str, x: Tensor | np.ndarray) -> Tensor:
 
 
 def _classes(name: str, y: Any) -> Tensor:
-    """Labels of any kind as a tensor. Raises DataError for what is no number, such as text."""
+    """Return labels as a tensor. Raises DataError if one is not a number."""
     if isinstance(y, Tensor):
         return _tensor(y)
     if not isinstance(y, np.ndarray | list | tuple):
@@ -265,11 +280,11 @@ def _labels(name: str, y: Tensor) -> Tensor:
 
 
 def _splits(pairs: Mapping[str, Pair]) -> Splits:
-    """Checked against each other. Raises DataError."""
+    """Check the splits against each other. Raises DataError."""
     x, y = pairs["train"]
     present = torch.unique(y).tolist()
     if len(present) < 2:
-        raise DataError("train has no two classes; there is nothing to tell apart")
+        raise DataError("train has fewer than two classes; add items of another")
     for expected, label in enumerate(present):
         if label != expected:
             raise DataError(
