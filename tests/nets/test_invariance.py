@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from lrwd_sweep.nets import CONVOLUTIONAL, ModuleNetwork, build
-from lrwd_sweep.nets.noise import Noisy
-from lrwd_sweep.nets.wide_resnet import WideResNet
+from lrwd_sweep.nets.randomness import Noisy
+from lrwd_sweep.nets.resnet import WideResNet
 
 SHAPE = (1, 8, 8)
 

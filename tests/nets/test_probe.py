@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.nets import ModuleNetwork
-from lrwd_sweep.nets.probe import examine
+from lrwd_sweep.nets.dry_run import examine
 
 
 def test_what_the_loss_depends_on_by_hand() -> None:

@@ -16,9 +16,9 @@ from lrwd_sweep.engine.choice import chosen, obstacle
 from lrwd_sweep.engine.trainer import PackTrainer, generator
 from lrwd_sweep.errors import UnknownName, UsageError
 from lrwd_sweep.nets import ModuleNetwork, network
-from lrwd_sweep.nets.noise import Noisy
-from lrwd_sweep.nets.own_network import blamed
-from lrwd_sweep.nets.seeded import seeded
+from lrwd_sweep.nets.randomness import Noisy
+from lrwd_sweep.nets.user_network import blamed
+from lrwd_sweep.nets.randomness import seeded
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.task import Task, options_text
@@ -26,7 +26,7 @@ from tests.nets import awkward
 from tests.nets.conftest import task
 
 CELLS = [Cell(0.004, 1e-2), Cell(0.001, 0.1)]
-HERE = "tests.nets.test_own_network"
+HERE = "tests.nets.test_user_network"
 CPU = torch.device("cpu")
 
 
@@ -246,14 +246,14 @@ READY = regression()
             r"wants 'channels', which nothing gives; give it a default, or a value under \[net.options\]",
         ),
         ("forgetful", r"it returns NoneType; return a torch.nn.Module"),
-        ("failing", r"raised ValueError: no weights here \(test_own_network.py, line \d+\)"),
+        ("failing", r"raised ValueError: no weights here \(test_user_network.py, line \d+\)"),
         ("regression", r"Sequential gives float32 \(8, 1\) for 8 inputs; return logits \(8, 4\)"),
         ("mismatched", r"does not take inputs of 1×8×8: RuntimeError: .*mat1 .* in the layer 1 \(Linear\)"),
         ("all_frozen", r"does not depend on any parameter that trains"),
         ("complex_valued", r"parameter phase is complex64 \(2,\); make it real"),
         ("Hidden", r"Hidden itself draws random numbers .*; use torch.nn.Dropout as a layer"),
         ("Recurrent", r"the layer body \(GRU\) draws .*\(dropout=0 for attention and recurrent layers\)"),
-        ("WrongInTraining", r"RuntimeError: .* in WrongInTraining itself \(test_own_network.py, line \d+\)"),
+        ("WrongInTraining", r"RuntimeError: .* in WrongInTraining itself \(test_user_network.py, line \d+\)"),
         ("READY", r"it is a network already, the same for every seed; name what makes it"),
         ("HERE", r"is of type str; name a function or a class"),
     ],
@@ -363,7 +363,7 @@ def test_a_loss_that_changes_what_it_is_given_changes_nothing_else(engine: str, 
         ("unreduced", r"the loss is a tensor of shape \(8,\), not one number for a batch; return its mean"),
         ("detached", "does not depend on any parameter"),
         ("noisy", "the loss draws random numbers"),
-        ("broken", rf"--loss {HERE}:broken raised KeyError: 8 \(test_own_network.py, line \d+\)"),
+        ("broken", rf"--loss {HERE}:broken raised KeyError: 8 \(test_user_network.py, line \d+\)"),
         ("Focal", "Focal is a class; name an instance, or a function of logits and labels"),
         ("FOCAL", "FOCAL has parameters, which would not train; let the network have them"),
         ("absent", f"unknown name in {HERE} 'absent'"),

@@ -7,7 +7,7 @@ import torch
 
 from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.trainer import PackTrainer
-from lrwd_sweep.nets.vmap_lanes import VmapLanes
+from lrwd_sweep.nets.vmap import VmapLanes
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status

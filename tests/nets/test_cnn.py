@@ -9,8 +9,8 @@ import torch
 
 from lrwd_sweep.data import Split, Splits
 from lrwd_sweep.engine.trainer import PackTrainer
-from lrwd_sweep.nets.cnn_lanes import CnnLanes
-from lrwd_sweep.nets.module_lanes import ModuleLanes
+from lrwd_sweep.nets.cnn import CnnLanes
+from lrwd_sweep.nets.loop import LoopLanes
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status
@@ -41,7 +41,7 @@ def test_lanes_are_the_modules(net: str, shape: tuple[int, ...]) -> None:
         PackTrainer(ADAMW, replace(request, engine=engine), CELLS, 3, splits) for engine in ("native", "loop")
     )
     assert isinstance(native.lanes, CnnLanes)
-    assert isinstance(loop.lanes, ModuleLanes)
+    assert isinstance(loop.lanes, LoopLanes)
     for one, other in zip(native.run(), loop.run(), strict=True):
         assert one.metrics == pytest.approx(other.metrics, abs=1e-9)
         for name, curve in one.curves.items():

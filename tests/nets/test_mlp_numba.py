@@ -17,8 +17,8 @@ from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.trainer import PackTrainer
 from lrwd_sweep.nets.mlp import Mlp, MlpLanes
-from lrwd_sweep.nets.mlp_compiled import CompiledMlpLanes
-from lrwd_sweep.nets.mlp_loops import COLUMNS
+from lrwd_sweep.nets.mlp_numba import NumbaMlpLanes
+from lrwd_sweep.nets.mlp_numba import COLUMNS
 from lrwd_sweep.nets.network import Lanes
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
@@ -47,7 +47,7 @@ def _both(net: Mlp, lanes: int, batch: int) -> list[tuple[Arena, Lanes]]:
     by_torch, compiled = _arena(net, lanes), _arena(net, lanes)
     found.append((by_torch, MlpLanes(net, by_torch.named, by_torch.named_grad, batch)))
     found.append((compiled, net.lanes(compiled.named, compiled.named_grad, batch)))
-    assert isinstance(found[1][1], CompiledMlpLanes)
+    assert isinstance(found[1][1], NumbaMlpLanes)
     return found
 
 
@@ -76,7 +76,7 @@ def test_gradients_statistics_and_predictions_are_those_of_torch(
 
 def test_they_are_taken_on_a_cpu_and_in_full_precision() -> None:
     arena = _arena(Mlp(), 2, torch.float32)
-    assert isinstance(Mlp().lanes(arena.named, arena.named_grad, 8), CompiledMlpLanes)
+    assert isinstance(Mlp().lanes(arena.named, arena.named_grad, 8), NumbaMlpLanes)
     assert isinstance(Mlp(precision="bfloat16").lanes(arena.named, arena.named_grad, 8), MlpLanes)
 
 
@@ -168,7 +168,7 @@ def test_no_bit_depends_on_whether_a_loop_was_compiled_here_or_kept(
         done = subprocess.run([sys.executable, "-c", BITS], capture_output=True, text=True, check=True)
         found.append(done.stdout)
         told.append(done.stderr)
-        assert list(tmp_path.rglob("mlp_loops.gradient*.nbc"))
+        assert list(tmp_path.rglob("mlp_numba.gradient*.nbc"))
     assert found[0] == found[1]
     assert told == ["compiling the training loops for this machine\n", ""]
 

@@ -13,10 +13,10 @@ from torch.utils.checkpoint import checkpoint
 
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.nets import network
-from lrwd_sweep.nets.seeded import python_state
+from lrwd_sweep.nets.randomness import python_state
 from tests.nets.conftest import task
 
-HERE = "tests.nets.test_tried"
+HERE = "tests.nets.test_dry_run"
 
 
 class Plain(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lrwd_sweep.nets.shake_shake import Shake, Shortcut
+from lrwd_sweep.nets.resnet import Shake, Shortcut
 
 F64 = torch.float64
 

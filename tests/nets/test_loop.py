@@ -13,8 +13,8 @@ from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.trainer import PackTrainer, generator
 from lrwd_sweep.nets import ModuleNetwork, build
-from lrwd_sweep.nets.module_lanes import ModuleLanes
-from lrwd_sweep.nets.noise import Dropout, Noisy
+from lrwd_sweep.nets.loop import LoopLanes
+from lrwd_sweep.nets.randomness import Dropout, Noisy
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status
@@ -107,10 +107,10 @@ def test_neighbours_of_a_diverged_lane_keep_every_bit(place: int, tiny32: Splits
     for lane in {0, 1, 2} - {place}:
         assert trials[lane] == expected[lane]
         assert torch.equal(with_ill.arena.theta[lane], without.arena.theta[lane])
-        assert isinstance(with_ill.lanes, ModuleLanes)
-        assert isinstance(without.lanes, ModuleLanes)
+        assert isinstance(with_ill.lanes, LoopLanes)
+        assert isinstance(without.lanes, LoopLanes)
         for found, wanted in zip(
-            with_ill.lanes.lanes[lane].buffers(), without.lanes.lanes[lane].buffers(), strict=True
+            with_ill.lanes.modules[lane].buffers(), without.lanes.modules[lane].buffers(), strict=True
         ):
             assert torch.equal(found, wanted)
 
@@ -128,11 +128,11 @@ class _Dropping(nn.Module):
         return logits
 
 
-def _lanes(network: ModuleNetwork, count: int) -> tuple[Arena, ModuleLanes]:
+def _lanes(network: ModuleNetwork, count: int) -> tuple[Arena, LoopLanes]:
     init = network.init(torch.Generator().manual_seed(0))
     arena = Arena.stack(init, count, device=torch.device("cpu"), dtype=torch.float32)
     lanes = network.lanes(arena.named, arena.named_grad, 16)
-    assert isinstance(lanes, ModuleLanes)
+    assert isinstance(lanes, LoopLanes)
     return arena, lanes
 
 
@@ -173,12 +173,12 @@ def test_batches_from_inference_mode_are_taken(tiny32: Splits) -> None:
 
 def test_prediction_changes_nothing(tiny32: Splits) -> None:
     arena, lanes = _lanes(_network("resnet20"), 2)
-    before = [buffer.clone() for lane in lanes.lanes for buffer in lane.buffers()]
+    before = [buffer.clone() for lane in lanes.modules for buffer in lane.buffers()]
     theta = arena.theta.clone()
     first = lanes.predictor().predict(tiny32.test.x)
     assert first.shape == (2, 4, 20)
     assert torch.equal(first, lanes.predictor().predict(tiny32.test.x))
-    after = [buffer for lane in lanes.lanes for buffer in lane.buffers()]
+    after = [buffer for lane in lanes.modules for buffer in lane.buffers()]
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     assert torch.equal(arena.theta, theta)
 

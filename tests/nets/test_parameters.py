@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.nets import decaying, network, undecayed
-from lrwd_sweep.nets.undecayed import norm_and_bias
+from lrwd_sweep.nets.parameters import norm_and_bias
 from lrwd_sweep.spec.catalog import NETWORKS, DataSet
 from lrwd_sweep.spec.request import looked_up
 from lrwd_sweep.spec.task import Task
