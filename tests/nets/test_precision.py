@@ -18,10 +18,10 @@ from lrwd_sweep.engine.choice import obstacle
 from lrwd_sweep.engine.trainer import PackTrainer
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.nets import Lanes, network
-from lrwd_sweep.nets.mlp import MlpLanes
 from lrwd_sweep.nets.loop import LoopLanes
-from lrwd_sweep.nets.randomness import Dropout
+from lrwd_sweep.nets.mlp import MlpLanes
 from lrwd_sweep.nets.precision import compute_type, computing
+from lrwd_sweep.nets.randomness import Dropout
 from lrwd_sweep.nets.resnet import Shake
 from lrwd_sweep.nets.vmap import VmapLanes
 from lrwd_sweep.science.lattice import Cell
