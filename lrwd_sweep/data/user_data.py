@@ -21,7 +21,7 @@ from lrwd_sweep.data.splits import EVAL_BATCH, Pixels, Split, Splits
 from lrwd_sweep.errors import DataError, UsageError, brief, shown
 from lrwd_sweep.nets import is_by_item, network
 from lrwd_sweep.nets.loss import find_loss, is_mean_over_items, refuse_state
-from lrwd_sweep.nets.seeded import seeded
+from lrwd_sweep.nets.randomness import seeded
 from lrwd_sweep.spec import user_code
 from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.task import Task

@@ -19,7 +19,7 @@ from lrwd_sweep.engine.here import Here, halving
 from lrwd_sweep.engine.messages import IDLE, Failed, Job, Left, Passed, Ready, Trained
 from lrwd_sweep.engine.trainer import Stopped
 from lrwd_sweep.errors import LrwdError, UsageError
-from lrwd_sweep.nets.own_network import blamed
+from lrwd_sweep.nets.user_network import blamed
 from lrwd_sweep.runner import interpreter
 from lrwd_sweep.spec import user_code
 from lrwd_sweep.spec.task import Task

@@ -1,31 +1,34 @@
-"""Multilayer perceptrons on a CPU, lane after lane: compiled loops that keep a lane in the core's cache.
+"""Multilayer perceptrons on a CPU in numba's loops, lane after lane: the rules of `mlp`, faster.
 
-What lies between two products is a pass or two over numbers that are there already, and nothing is called
-from Python for a lane. The products are scipy's BLAS. Activations are (H, B), so that rows are contiguous.
+A lane stays in the core's cache: between two products lie one or two passes over its numbers, and nothing is
+called from Python. The products are scipy's BLAS. Activations are (H, B), so that rows are contiguous.
 """
 # mypy: allow-untyped-defs
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from lrwd_sweep.nets.batch_norm import EPS, MOMENTUM  # compiled in, and kept until this file changes
+from lrwd_sweep.nets.lane_layers import EPS, MOMENTUM  # numba's cache notices changes of this file only
 from lrwd_sweep.optim.jit import compiled
 
 COLUMNS = 48  # inputs predicted at a time: products of such a width with 128 × 128 are OpenBLAS's fastest
 SMALL = 1_000_000  # multiplications in a product, up to which OpenBLAS on AVX-512 copies no matrix first
 
 
-class Scratch(NamedTuple):
-    """Room for one lane's step on a batch of B."""
+class MlpScratch(NamedTuple):
+    """Buffers for one lane's step on a batch of B."""
 
-    n: np.ndarray  # (units · B,), of all layers: as the forward pass left it, for the backward pass
-    h: np.ndarray  # likewise, rectified
-    d: np.ndarray  # (widest · B,), the gradient by what a layer computes
-    e: np.ndarray  # (widest · B,), that of the layer below
+    n: np.ndarray  # (units · B,), normalised values of all layers, from the forward pass
+    h: np.ndarray  # (units · B,), max(n, 0)
+    d: np.ndarray  # (widest · B,), gradient by a layer's output
+    e: np.ndarray  # (widest · B,), gradient by the output of the layer below
     rstd: np.ndarray  # (units,), 1/√(var + ε)
     means: np.ndarray  # (widest,)
     slopes: np.ndarray  # (widest,)
@@ -34,14 +37,14 @@ class Scratch(NamedTuple):
 
 @compiled
 def row_means(a, share, means):
-    """means (rows,) of a (rows, B); share is (B,), 1/B."""
-    means[:] = 0  # BLAS adds to 0 times what is there, which may be NaN
+    """Write means (rows,) of a (rows, B); share is (B,), 1/B."""
+    means[:] = 0  # BLAS adds to 0 times the old values, which may be NaN
     np.dot(a, share, means)
 
 
 @compiled
 def normalise(z, rstd, running_mean, running_var, share, means, products):
-    """z (H, B) ← (z − mean)/√(var + ε) in place; 1/√(var + ε) is kept, the running statistics move along.
+    """Compute z (H, B) ← (z − mean)/√(var + ε) in place; write rstd, update the running statistics.
 
     share is (B,), 1/B; means (H,) and products (H, B) are scratch.
     """
@@ -67,7 +70,7 @@ def normalise(z, rstd, running_mean, running_var, share, means, products):
 
 @compiled
 def denormalise(n, rstd, dn, share, means, slopes, products):
-    """dn (H, B) ← dz = (dn − mean(dn) − n mean(dn·n)) rstd, in place; n as `normalise` left it.
+    """Compute dn (H, B) ← dz = (dn − mean(dn) − n mean(dn·n)) rstd in place; n is from `normalise`.
 
     share is (B,), 1/B; means and slopes (H,) and products (H, B) are scratch.
     """
@@ -86,7 +89,7 @@ def denormalise(n, rstd, dn, share, means, slopes, products):
 
 @compiled
 def apply_running(z, running_mean, running_rstd):
-    """z (H, B) ← (z − running mean) · running 1/√(var + ε), in place."""
+    """Compute z (H, B) ← (z − running mean) · running 1/√(var + ε) in place."""
     for j in range(len(z)):
         row, mean, rstd = z[j], running_mean[j], running_rstd[j]
         for b in range(len(row)):
@@ -95,7 +98,7 @@ def apply_running(z, running_mean, running_rstd):
 
 @compiled
 def apply_running_and_rectify(z, running_mean, running_rstd):
-    """What `apply_running` does, and z ← max(z, 0); NaN stays NaN."""
+    """Do `apply_running`, then z ← max(z, 0); NaN stays NaN."""
     zero = z.dtype.type(0)
     for j in range(len(z)):
         row, mean, rstd = z[j], running_mean[j], running_rstd[j]
@@ -106,7 +109,7 @@ def apply_running_and_rectify(z, running_mean, running_rstd):
 
 @compiled
 def rectify(n, h):
-    """h ← max(n, 0); NaN stays NaN."""
+    """Compute h ← max(n, 0); NaN stays NaN."""
     zero = n.dtype.type(0)
     for j in range(len(n)):
         source, target = n[j], h[j]
@@ -116,7 +119,7 @@ def rectify(n, h):
 
 @compiled
 def rectify_backward(n, dh):
-    """dn = dh where n > 0, else 0; in the place of dh."""
+    """Compute dh ← dh where n > 0, else 0, in place."""
     zero = n.dtype.type(0)
     for j in range(len(n)):
         row, d = n[j], dh[j]
@@ -126,7 +129,7 @@ def rectify_backward(n, dh):
 
 @compiled
 def output(z, scale, bias, logits):
-    """logits (C, B) = scale z + bias."""
+    """Compute logits (C, B) = scale z + bias."""
     for c in range(len(z)):
         source, target, shift = z[c], logits[c], bias[c]
         for b in range(len(source)):
@@ -135,7 +138,7 @@ def output(z, scale, bias, logits):
 
 @compiled
 def cross_entropy(logits, y, d):
-    """The mean over the batch of logits (C, B) and classes (B,); d ← softmax − one-hot, its gradient · B."""
+    """Return the batch mean for logits (C, B) and classes (B,); d ← softmax − one-hot, its gradient · B."""
     kind = logits.dtype.type
     classes, batch = logits.shape
     loss = kind(0)
@@ -157,7 +160,7 @@ def cross_entropy(logits, y, d):
 
 @compiled
 def output_backward(d, scale, share, db):
-    """db (C,) = the means of d (C, B); d ← scale/B d. share is (B,), 1/B."""
+    """Compute db (C,) = means of d (C, B), and d ← scale/B d. share is (B,), 1/B."""
     row_means(d, share, db)
     for c in range(len(d)):
         row = d[c]
@@ -167,13 +170,16 @@ def output_backward(d, scale, share, db):
 
 @compiled
 def matrix(flat, start, rows, columns):
-    """The matrix (rows, columns) that begins at `start`."""
+    """Return the matrix (rows, columns) that begins at `start`."""
     return flat[start : start + rows * columns].reshape(rows, columns)
 
 
 @compiled
 def multiply_transposed(a, b, c, room):
-    """c (K, N) = aᵀ b of a (M, K) and b (M, N), in halves of M if those are small; room (K, N) is scratch."""
+    """Compute c (K, N) = aᵀ b of a (M, K) and b (M, N), in halves of M if those are small.
+
+    room (K, N) is scratch.
+    """
     if not SMALL < len(a) * c.size <= 2 * SMALL:
         np.dot(a.T, b, c)
         return
@@ -188,7 +194,7 @@ def multiply_transposed(a, b, c, room):
 
 @compiled
 def transpose(a, b):
-    """b (K, M) = aᵀ of a (M, K)."""
+    """Compute b (K, M) = aᵀ of a (M, K)."""
     for k in range(len(b)):
         for m in range(len(a)):
             b[k, m] = a[m, k]
@@ -199,8 +205,8 @@ def gradient(
     theta,  # (L, P), the matrices (out, in) one after another, then the bias
     grad,  # (L, P), written
     widths,  # of the input and of every layer
-    normed,  # how many layers are normalised
-    scale,  # of what comes out of the last one
+    normed,  # number of normalised layers
+    scale,  # of the last layer's output
     x,  # (B, in)
     xt,  # (in, B)
     y,  # (B,)
@@ -210,7 +216,7 @@ def gradient(
     losses,  # (L,), written
     logits,  # (L, C, B), written
 ):
-    """Every lane's loss on a batch, and its gradient."""
+    """Compute every lane's loss on a batch and its gradient."""
     batch, last = len(x), len(widths) - 2
     n, h, d, e, rstd, means, slopes, share = scratch
     for lane in range(len(theta)):
@@ -242,7 +248,7 @@ def gradient(
             if k < last:
                 rectify_backward(z, dz)
             if k < normed:
-                room = matrix(h, row * batch, units, batch)  # what was there is used up
+                room = matrix(h, row * batch, units, batch)  # h is not needed any more
                 denormalise(z, rstd[row : row + units], dz, share, means[:units], slopes[:units], room)
             dw = matrix(grad[lane], start, units, fan_in)
             if k == 0:
@@ -259,7 +265,7 @@ def gradient(
 
 @compiled
 def predict(theta, widths, normed, scale, x, xt, z, h, running_mean, running_rstd, logits):
-    """The logits (L, C, B) of inputs x (B, in) by running statistics.
+    """Compute logits (L, C, B) of inputs x (B, in) by running statistics.
 
     xt (in · B,) is scratch, as are z and h (widest · COLUMNS,).
     """
@@ -287,3 +293,93 @@ def predict(theta, widths, normed, scale, x, xt, z, h, running_mean, running_rst
                     apply_running(above, running_mean[lane, here], running_rstd[lane, here])
             found = logits[lane, :, begin:end]
             output(above, scale, theta[lane, start : start + len(found)], found)
+
+
+class NumbaMlpLanes:
+    """L perceptrons in training, one lane after another.
+
+    The first `normed` layers are normalised; logits are `scale` times the last layer, plus a bias.
+    """
+
+    def __init__(
+        self,
+        theta: Mapping[str, Tensor],
+        grad: Mapping[str, Tensor],
+        batch: int,
+        *,
+        widths: Sequence[int],
+        normed: int,
+        scale: float,
+    ) -> None:
+        self.theta, self.grad = _rows(theta), _rows(grad)
+        like, lanes = self.theta, len(self.theta)
+        self.widths, self.normed = np.array(widths), normed
+        self.scale = like.new_tensor(scale).numpy()[()]
+        units, widest = sum(widths[1:]), max(widths[1:])
+        self.losses = like.new_empty(lanes)
+        self.logits = like.new_empty(lanes, widths[-1], batch)
+        self.running_mean, self.running_var = like.new_zeros(lanes, units), like.new_ones(lanes, units)
+        sizes = (units * batch, units * batch, widest * batch, widest * batch, units, widest, widest)
+        buffers = [like.new_empty(size) for size in sizes]
+        self.scratch = MlpScratch(*_numbers(*buffers, like.new_full((batch,), 1 / batch)))
+
+    def gradient(
+        self,
+        x: Tensor,  # (B, *shape), the same batch in every lane
+        y: Tensor,  # (B,) int64
+        noise: Sequence[torch.Generator],  # not used
+    ) -> tuple[Tensor, Tensor]:  # (L,), (L, C, B)
+        """Return every lane's mean cross-entropy on the batch and its logits; write the gradients.
+
+        Both results are buffers that the next call overwrites.
+        """
+        x = x.flatten(1)
+        gradient(
+            self.theta.numpy(),
+            self.grad.numpy(),
+            self.widths,
+            self.normed,
+            self.scale,
+            *_numbers(x.contiguous(), x.t().contiguous(), y),
+            self.scratch,
+            *_numbers(self.running_mean, self.running_var, self.losses, self.logits),
+        )
+        return self.losses, self.logits
+
+    def predictor(self) -> NumbaMlpPredictor:
+        """Return the networks by running statistics, valid until the next step."""
+        return NumbaMlpPredictor(self)
+
+
+class NumbaMlpPredictor:
+    """Perceptrons for evaluation."""
+
+    def __init__(self, lanes: NumbaMlpLanes) -> None:
+        self.lanes = lanes
+        self.running_rstd = torch.rsqrt(lanes.running_var + EPS)
+
+    def predict(self, x: Tensor) -> Tensor:  # (L, classes, B)
+        """Return the logits on x (B, *shape)."""
+        lanes, x = self.lanes, x.flatten(1)
+        widest = int(lanes.widths[1:].max())
+        logits = x.new_empty(len(lanes.theta), int(lanes.widths[-1]), len(x))
+        buffers = [x.new_empty(size) for size in (x.numel(), *[widest * COLUMNS] * 2)]
+        predict(
+            lanes.theta.numpy(),
+            lanes.widths,
+            lanes.normed,
+            lanes.scale,
+            *_numbers(x.contiguous(), *buffers, lanes.running_mean, self.running_rstd, logits),
+        )
+        return logits
+
+
+def _numbers(*tensors: Tensor) -> list[np.ndarray[Any, Any]]:
+    return [tensor.numpy() for tensor in tensors]
+
+
+def _rows(views: Mapping[str, Tensor]) -> Tensor:  # (L, P)
+    """Return the arena of the views: the matrices one after another, then the bias."""
+    first, bias = views["weight1"], views["bias"]
+    columns = first.stride(0) if len(first) > 1 else bias.storage_offset() + bias.shape[1]
+    return first.as_strided((len(first), columns), (columns, 1), 0)

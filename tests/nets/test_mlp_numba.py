@@ -1,4 +1,4 @@
-"""Compiled loops compute what torch's operators do, lane by lane."""
+"""The numba loops give the results of torch's operators, lane by lane."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.trainer import PackTrainer
 from lrwd_sweep.nets.mlp import Mlp, MlpLanes
-from lrwd_sweep.nets.mlp_compiled import CompiledMlpLanes
-from lrwd_sweep.nets.mlp_loops import COLUMNS
-from lrwd_sweep.nets.network import Lanes
+from lrwd_sweep.nets.mlp_numba import COLUMNS, NumbaMlpLanes
+from lrwd_sweep.nets.network import Lanes, Way
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from tests.nets.conftest import task
@@ -47,7 +46,7 @@ def _both(net: Mlp, lanes: int, batch: int) -> list[tuple[Arena, Lanes]]:
     by_torch, compiled = _arena(net, lanes), _arena(net, lanes)
     found.append((by_torch, MlpLanes(net, by_torch.named, by_torch.named_grad, batch)))
     found.append((compiled, net.lanes(compiled.named, compiled.named_grad, batch)))
-    assert isinstance(found[1][1], CompiledMlpLanes)
+    assert isinstance(found[1][1], NumbaMlpLanes)
     return found
 
 
@@ -74,20 +73,20 @@ def test_gradients_statistics_and_predictions_are_those_of_torch(
     torch.testing.assert_close(*predictions, rtol=1e-9, atol=1e-11)
 
 
-def test_they_are_taken_on_a_cpu_and_in_full_precision() -> None:
+def test_numba_trains_float32_on_a_cpu() -> None:
     arena = _arena(Mlp(), 2, torch.float32)
-    assert isinstance(Mlp().lanes(arena.named, arena.named_grad, 8), CompiledMlpLanes)
-    assert isinstance(Mlp(precision="bfloat16").lanes(arena.named, arena.named_grad, 8), MlpLanes)
+    assert isinstance(Mlp().lanes(arena.named, arena.named_grad, 8), NumbaMlpLanes)
+    assert isinstance(Mlp(way=Way(precision="bfloat16")).lanes(arena.named, arena.named_grad, 8), MlpLanes)
 
 
 @pytest.mark.usefixtures("without_numba")
-def test_without_numba_torch_trains() -> None:
+def test_torch_trains_without_numba() -> None:
     arena = _arena(Mlp(), 2, torch.float32)
     assert isinstance(Mlp().lanes(arena.named, arena.named_grad, 8), MlpLanes)
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, 1e200])
-def test_a_lane_out_of_bounds_says_so_and_changes_no_bit_of_its_neighbours(number: float) -> None:
+def test_overflow_in_a_lane_changes_no_bit_of_its_neighbours(number: float) -> None:
     net = Mlp((6, 8, 4), norm_logits=False)
     results = []
     for spoilt in (False, True):
@@ -102,7 +101,7 @@ def test_a_lane_out_of_bounds_says_so_and_changes_no_bit_of_its_neighbours(numbe
     assert all(map(torch.equal, *results))
 
 
-def test_columns_beyond_the_parameters_are_left_alone() -> None:
+def test_padding_of_the_arena_stays_zero() -> None:
     net = Mlp((6, 8, 4))
     results = []
     for align in (1, 50):
@@ -116,7 +115,7 @@ def test_columns_beyond_the_parameters_are_left_alone() -> None:
     assert not wide[:, narrow.shape[1] :].any()
 
 
-def test_a_training_by_torch_goes_the_same_way(tiny64: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_by_torch_gives_the_same_curves(tiny64: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
     request, cells = task("mlp", epochs=3), [Cell(0.002, 0.01), Cell(0.001, 0.1)]
     compiled = PackTrainer(Optimizer.parse("adamw"), request, cells, 0, tiny64)
     trials = compiled.run()
@@ -128,7 +127,7 @@ def test_a_training_by_torch_goes_the_same_way(tiny64: Splits, monkeypatch: pyte
         assert one.curves["val_loss"] == pytest.approx(two.curves["val_loss"], rel=1e-8)
 
 
-def test_where_nothing_can_be_kept_it_is_compiled_all_the_same(
+def test_functions_compile_without_a_cache_folder(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from numba.core import caching
@@ -159,7 +158,7 @@ print(hashlib.sha256(arena.grad.numpy().tobytes() + predicted.numpy().tobytes())
 """
 
 
-def test_no_bit_depends_on_whether_a_loop_was_compiled_here_or_kept(
+def test_compiled_and_cached_loops_give_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
@@ -168,12 +167,12 @@ def test_no_bit_depends_on_whether_a_loop_was_compiled_here_or_kept(
         done = subprocess.run([sys.executable, "-c", BITS], capture_output=True, text=True, check=True)
         found.append(done.stdout)
         told.append(done.stderr)
-        assert list(tmp_path.rglob("mlp_loops.gradient*.nbc"))
+        assert list(tmp_path.rglob("mlp_numba.gradient*.nbc"))
     assert found[0] == found[1]
     assert told == ["compiling the training loops for this machine\n", ""]
 
 
-def test_no_bit_depends_on_whether_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_changes_no_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))"  # no file may hold anything
     found, told = [], []

@@ -1,16 +1,19 @@
-"""What weight decay leaves out: biases and normalisation of any shape, and what a pattern names."""
+"""Roles of parameters: exempt from weight decay by type or pattern, and scale-invariant."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from lrwd_sweep.errors import UsageError
-from lrwd_sweep.nets import decaying, network, undecayed
-from lrwd_sweep.nets.undecayed import norm_and_bias
+from lrwd_sweep.nets import CONVOLUTIONAL, ModuleNetwork, build, decaying, network, undecayed
+from lrwd_sweep.nets.parameters import norm_and_bias
+from lrwd_sweep.nets.randomness import Noisy
+from lrwd_sweep.nets.resnet import WideResNet
 from lrwd_sweep.spec.catalog import NETWORKS, DataSet
 from lrwd_sweep.spec.request import looked_up
 from lrwd_sweep.spec.task import Task
@@ -132,13 +135,13 @@ class Norm(nn.Module):
         (Biases, {"0.q_bias", "0.bias_k", "0.attention_biases", "0.biases.0", "0.biases.1"}),
     ],
 )
-def test_biases_and_normalisation_are_told_by_type_and_name(
+def test_biases_and_normalisation_are_found_by_type_and_name(
     make: Callable[[], nn.Module], spared: set[str]
 ) -> None:
     assert norm_and_bias(nn.Sequential(make())) == spared
 
 
-def test_a_network_is_no_layer_of_normalisation() -> None:
+def test_network_named_norm_is_not_a_normalisation_layer() -> None:
     assert norm_and_bias(Norm()) == {"head.bias"}
 
 
@@ -148,7 +151,7 @@ SIZES = DataSet(400, 100, 100, 10, (3, 32, 32))
 @pytest.mark.parametrize(
     "name", [*(name for name in NETWORKS if ":" not in name), "torchvision:resnet18", "torchvision:vit_b_16"]
 )
-def test_in_networks_of_the_catalog_they_are_vectors(name: str) -> None:
+def test_biases_and_normalisation_of_catalog_networks_are_vectors(name: str) -> None:
     sizes = DataSet(400, 100, 100, 10, (3, 224, 224)) if "vit" in name else SIZES
     task = Task(net=name, sizes=sizes, decay_all=False, data="folder:/nowhere")
     assert undecayed(task) == ()
@@ -186,16 +189,14 @@ EVERY = ["cls_token", *(f"{name}.{part}" for name in ("stem", "norm", "head") fo
     ],
 )
 @pytest.mark.parametrize("engine", ["loop", "vmap"])
-def test_every_way_of_naming_them_spares_those(
-    options: dict[str, object], spared: list[str], engine: str
-) -> None:
+def test_named_parameters_do_not_decay(options: dict[str, object], spared: list[str], engine: str) -> None:
     task = looked_up(Task(net=OWN, engine=engine, **options))  # type: ignore[arg-type]
     found = decaying(task)
     assert list(found) == EVERY == list(network(task).shapes)
     assert [name for name, decays in found.items() if not decays] == spared
 
 
-def test_ours_are_named_too() -> None:
+def test_pattern_applies_to_native_networks() -> None:
     task = looked_up(Task(no_decay="weight3", decay_all=False))
     assert [name for name, decays in decaying(task).items() if decays] == ["weight1", "weight2"]
 
@@ -215,8 +216,83 @@ def test_ours_are_named_too() -> None:
         ("mlp", {"no_decay": "a\nb"}, r"--no-decay 'a\\nb' is no text that can be printed"),
     ],
 )
-def test_a_pattern_that_means_nothing_is_refused(
-    net: str, options: dict[str, object], complaint: str
-) -> None:
+def test_invalid_pattern_is_refused(net: str, options: dict[str, object], complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint):
         looked_up(Task(net=net, **options))  # type: ignore[arg-type]
+
+
+SHAPE = (1, 8, 8)
+
+
+def _weights(network: ModuleNetwork) -> list[str]:
+    return [name for name, shape in network.shapes.items() if len(shape) > 1]
+
+
+@pytest.mark.parametrize("name", ["cnn-norm", "cnn", "resnet20", "shake26-2x32d"])
+def test_all_layers_but_the_last_are_scale_invariant(name: str) -> None:
+    network = build(name, SHAPE, 10)
+    assert isinstance(network, ModuleNetwork)
+    expected = set(_weights(network)) - (set() if name == "cnn-norm" else {"head.weight"})
+    assert set(network.scale_invariant) == expected
+
+
+def test_preactivation_leaves_the_ends_of_the_branches_free() -> None:
+    network = ModuleNetwork(partial(WideResNet, 1, 10, depth=10, k=1), SHAPE, 10)
+    found = set(network.scale_invariant)
+    assert found >= {f"blocks.{k}.conv1.weight" for k in range(3)}
+    assert not found & {"head.weight", *(f"blocks.{k}.conv2.weight" for k in range(3))}
+
+
+class _Mixed(nn.Module):
+    """A layer that begins at zero, one in front of a normalisation, and an unused one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before = nn.Linear(64, 16)
+        self.norm = nn.LayerNorm(16)
+        self.unused = nn.Linear(3, 3)
+        self.head = nn.Linear(16, 4)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.before.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(torch.relu(self.norm(self.before(x.flatten(1)))))
+        return logits
+
+
+def _logits(network: ModuleNetwork, doubled: str = "") -> Tensor:
+    module = network.make().double()
+    values = network.init(torch.Generator().manual_seed(4))
+    module.load_state_dict(
+        {name: value * (2 if name == doubled else 1) for name, value in values.items()}, strict=False
+    )
+    for layer in module.modules():
+        if hasattr(layer, "eps"):
+            layer.eps = 1e-20  # type: ignore[assignment]
+        if isinstance(layer, Noisy):
+            layer.noise = torch.Generator().manual_seed(0)
+    x = torch.randn(8, *network.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    logits = module(x)
+    assert isinstance(logits, Tensor)
+    return logits
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        partial(CONVOLUTIONAL["cnn-norm"], 1, 4),
+        partial(CONVOLUTIONAL["cnn"], 1, 4),
+        partial(WideResNet, 1, 4, depth=10, k=1),
+    ],
+)
+def test_doubling_a_weight_changes_logits_unless_it_is_scale_invariant(make: Callable[[], nn.Module]) -> None:
+    network = ModuleNetwork(make, SHAPE, 4)
+    plain = _logits(network)
+    for name in _weights(network):
+        change = (_logits(network, name) - plain).abs().max() / plain.abs().max()
+        assert (change < 1e-9) == (name in network.scale_invariant), name
+
+
+def test_zeros_and_unused_layers_are_not_mistaken() -> None:
+    # the bias, zero at first, makes a difference as soon as it is not
+    assert ModuleNetwork(_Mixed, SHAPE, 4).scale_invariant == ()

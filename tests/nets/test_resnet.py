@@ -1,11 +1,11 @@
-"""Shake-Shake-Image by hand: a coefficient per image forward, another one backward, one half at test."""
+"""Shake-Shake by hand: one coefficient per image forward, another backward, one half in evaluation."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from lrwd_sweep.nets.shake_shake import Shake, Shortcut
+from lrwd_sweep.nets.resnet import Shake, ShakeShortcut
 
 F64 = torch.float64
 
@@ -24,7 +24,7 @@ def _shaken(a: Tensor, b: Tensor, seed: int) -> Tensor:
     return out
 
 
-def test_forward_and_backward_mix_by_their_own_coefficients() -> None:
+def test_forward_and_backward_use_different_coefficients() -> None:
     a, b = _branches()
     alpha, beta = torch.rand((2, 5, 1, 1, 1), generator=torch.Generator().manual_seed(7), dtype=F64)
     out = _shaken(a, b, 7)
@@ -36,7 +36,7 @@ def test_forward_and_backward_mix_by_their_own_coefficients() -> None:
     assert (alpha - beta).abs().min() > 1e-3
 
 
-def test_every_image_has_its_own_coefficients_between_0_and_1() -> None:
+def test_each_image_has_independent_coefficients_between_0_and_1() -> None:
     a, b = torch.ones(4000, 2, 1, 1, dtype=F64).requires_grad_(), torch.zeros(4000, 2, 1, 1, dtype=F64)
     out = _shaken(a, b, 0)
     alpha = out[:, 0, 0, 0].detach()
@@ -53,8 +53,8 @@ def test_evaluation_takes_the_mean() -> None:
     torch.testing.assert_close(Shake().eval()(a, b), (a + b) / 2)
 
 
-def test_the_second_path_of_the_shortcut_sees_the_pixels_between() -> None:
-    shortcut = Shortcut(1, 2, stride=2).double().eval()
+def test_second_path_of_shortcut_sees_odd_pixels() -> None:
+    shortcut = ShakeShortcut(1, 2, stride=2).double().eval()
     torch.nn.init.ones_(shortcut.straight.weight)
     torch.nn.init.ones_(shortcut.moved.weight)
     x = torch.arange(1, 17, dtype=F64).view(1, 1, 4, 4)

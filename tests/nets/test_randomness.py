@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lrwd_sweep.nets.noise import Dropout, replace_dropout
+from lrwd_sweep.nets.randomness import Dropout, replace_dropout
 
 ONES = torch.ones(40, 50, 6, 6)
 

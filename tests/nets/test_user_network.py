@@ -1,4 +1,4 @@
-"""Anyone's module is the same in a loop, under vmap and under torch.optim alone, or refused in one line."""
+"""A user module trains by vmap or in a loop as under torch.optim, or is refused in one line."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from lrwd_sweep.engine.choice import chosen, obstacle
 from lrwd_sweep.engine.trainer import PackTrainer, generator
 from lrwd_sweep.errors import UnknownName, UsageError
 from lrwd_sweep.nets import ModuleNetwork, network
-from lrwd_sweep.nets.noise import Noisy
-from lrwd_sweep.nets.own_network import blamed
-from lrwd_sweep.nets.seeded import seeded
+from lrwd_sweep.nets.randomness import Noisy, seeded
+from lrwd_sweep.nets.user_network import blamed
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.task import Task, options_text
@@ -26,7 +25,7 @@ from tests.nets import awkward
 from tests.nets.conftest import task
 
 CELLS = [Cell(0.004, 1e-2), Cell(0.001, 0.1)]
-HERE = "tests.nets.test_own_network"
+HERE = "tests.nets.test_user_network"
 CPU = torch.device("cpu")
 
 
@@ -39,7 +38,7 @@ def _awkward(kind: type[nn.Module], engine: str = "loop", **options: Any) -> Tas
 
 
 def _logits(output: Any) -> Tensor:
-    """As a person would take them."""
+    """Pick the logits of any kind of output."""
     if isinstance(output, tuple):
         output = output[1]
     if isinstance(output, dict):
@@ -77,17 +76,9 @@ def _alone(kind: type[nn.Module], cell: Cell, splits: Splits, request: Task, see
     return module.eval()
 
 
-@pytest.mark.parametrize("engine", ["loop", "vmap"])
 @pytest.mark.parametrize("kind", [*awkward.VECTORISED, *awkward.LOOPED])
-def test_lane_is_the_module_alone_under_torch_optim(
-    kind: type[nn.Module], engine: str, tiny64: Splits
-) -> None:
-    request = _awkward(kind, engine)  # 51 steps
-    if engine == "vmap" and kind in awkward.LOOPED:
-        why = awkward.LOOPED[kind]
-        with pytest.raises(UsageError, match=rf"--engine vmap: .* {why} \(.*\); choose auto or loop"):
-            chosen(request, CPU)
-        return
+def test_lane_equals_the_lone_module_under_torch_optim(kind: type[nn.Module], tiny64: Splits) -> None:
+    request = _awkward(kind, "vmap" if kind in awkward.VECTORISED else "loop")  # 51 steps
     trainer = PackTrainer(Optimizer.parse("adamw:lr-scaled"), request, CELLS, 3, tiny64)
     trials = trainer.run()
     assert request.steps == 51
@@ -95,7 +86,7 @@ def test_lane_is_the_module_alone_under_torch_optim(
         module = _alone(kind, cell, tiny64, request, 3)
         parameters = dict(module.named_parameters())
         for name, value in trainer.arena.named.items():
-            assert (value[lane] - parameters[name]).abs().max() < 1e-10
+            assert (value[lane] - parameters[name]).abs().max() < 1e-10, name
         for name, split in (("val", tiny64.validation), ("test", tiny64.test)):
             with torch.no_grad():
                 logits = _logits(module(split.x.clone()))
@@ -103,34 +94,35 @@ def test_lane_is_the_module_alone_under_torch_optim(
             assert trials[lane].metrics[f"{name}_loss"] == pytest.approx(loss, abs=1e-10)
 
 
-@pytest.mark.parametrize("kind", awkward.VECTORISED)
-def test_nothing_stands_in_the_way_of_vmap(kind: type[nn.Module]) -> None:
-    assert obstacle(_awkward(kind), CPU) == ""
+def test_vmap_equals_the_loop_or_is_refused() -> None:
+    for kind in (*awkward.VECTORISED, *awkward.LOOPED):
+        if kind in awkward.VECTORISED:
+            assert obstacle(_awkward(kind), CPU) == "", kind
+            continue
+        complaint = rf"--engine vmap: .*:{kind.__name__} {awkward.LOOPED[kind]} \(.*\); choose auto or loop"
+        with pytest.raises(UsageError, match=complaint):
+            chosen(_awkward(kind, "vmap"), CPU)
 
 
-def test_a_loss_with_targets_of_its_own_precision_can_be_vectorised() -> None:
+def test_loss_with_float32_targets_can_be_vectorised() -> None:
     binary = _awkward(awkward.Tied, loss="tests.nets.losses:binary")
     assert obstacle(binary, CPU) == ""
     assert chosen(replace(binary, engine="auto"), CPU).engine in ("loop", "vmap")
 
 
-@pytest.mark.parametrize(
-    ("kind", "trained"),
-    [
-        (awkward.Frozen, {"head.weight", "head.bias"}),
-        (awkward.Unused, {"head.weight", "head.bias"}),
-        (awkward.AuxiliaryOutput, {"head.weight", "head.bias"}),
-        (awkward.Tied, {"down.weight", "up.weight", "up.bias", "again.bias", "head.weight", "head.bias"}),
-    ],
-)
-def test_only_what_trains_is_in_the_arena(kind: type[nn.Module], trained: set[str]) -> None:
-    assert set(network(_awkward(kind)).shapes) == trained
+def test_only_trained_parameters_are_in_the_arena() -> None:
+    head = {"head.weight", "head.bias"}
+    for kind, trained in (
+        (awkward.Frozen, head),
+        (awkward.Unused, head),
+        (awkward.AuxiliaryOutput, head),
+        (awkward.Tied, head | {"down.weight", "up.weight", "up.bias", "again.bias"}),
+    ):
+        assert set(network(_awkward(kind)).shapes) == trained, kind
 
 
 @pytest.mark.parametrize("engine", ["loop", "vmap"])
-def test_what_is_frozen_follows_from_the_seed_and_is_the_same_in_every_lane(
-    engine: str, tiny32: Splits
-) -> None:
+def test_frozen_parameters_depend_only_on_the_seed(engine: str, tiny32: Splits) -> None:
     cell = CELLS[0]
     request = _awkward(awkward.Frozen, engine, epochs=1)
     runs = [
@@ -162,13 +154,13 @@ def sized(num_classes: int, input_shape: tuple[int, ...], width: int = 3, depth:
     return nn.Sequential(nn.Flatten(), nn.Linear(inputs, width), *hidden, nn.Linear(width, num_classes))
 
 
-def test_sizes_and_options_are_passed_to_who_takes_them() -> None:
+def test_factory_gets_sizes_and_options() -> None:
     found = network(_own(f"{HERE}:sized", net_options=options_text({"width": 5, "depth": 2}))).shapes
     assert list(found.values()) == [(5, 64), (5,), (5, 5), (5,), (5, 5), (5,), (4, 5), (4,)]
 
 
 def needing(channels: int) -> nn.Module:
-    """Takes what nobody gives."""
+    """Take an argument without a default."""
     return nn.Conv2d(1, channels, 3)
 
 
@@ -246,30 +238,30 @@ READY = regression()
             r"wants 'channels', which nothing gives; give it a default, or a value under \[net.options\]",
         ),
         ("forgetful", r"it returns NoneType; return a torch.nn.Module"),
-        ("failing", r"raised ValueError: no weights here \(test_own_network.py, line \d+\)"),
+        ("failing", r"raised ValueError: no weights here \(test_user_network.py, line \d+\)"),
         ("regression", r"Sequential gives float32 \(8, 1\) for 8 inputs; return logits \(8, 4\)"),
         ("mismatched", r"does not take inputs of 1×8×8: RuntimeError: .*mat1 .* in the layer 1 \(Linear\)"),
         ("all_frozen", r"does not depend on any parameter that trains"),
         ("complex_valued", r"parameter phase is complex64 \(2,\); make it real"),
         ("Hidden", r"Hidden itself draws random numbers .*; use torch.nn.Dropout as a layer"),
         ("Recurrent", r"the layer body \(GRU\) draws .*\(dropout=0 for attention and recurrent layers\)"),
-        ("WrongInTraining", r"RuntimeError: .* in WrongInTraining itself \(test_own_network.py, line \d+\)"),
-        ("READY", r"it is a network already, the same for every seed; name what makes it"),
+        ("WrongInTraining", r"RuntimeError: .* in WrongInTraining itself \(test_user_network.py, line \d+\)"),
+        ("READY", r"it is a network instance, the same for every seed; name its class or a factory"),
         ("HERE", r"is of type str; name a function or a class"),
     ],
 )
-def test_what_cannot_be_trained_is_refused_in_one_line(name: str, complaint: str) -> None:
+def test_untrainable_networks_are_refused_in_one_line(name: str, complaint: str) -> None:
     with pytest.raises(UsageError, match=rf"--net {HERE}:{name}\b.*{complaint}") as refused:
         network(_own(f"{HERE}:{name}"))
     assert "\n" not in str(refused.value)
 
 
-def test_an_option_that_it_does_not_take_gets_the_near_names() -> None:
+def test_unknown_option_suggests_near_names() -> None:
     with pytest.raises(UnknownName, match=r"unknown option of --net .*:sized 'widht'; did you mean width\?"):
         network(_own(f"{HERE}:sized", net_options=options_text({"widht": 5})))
 
 
-def test_native_is_refused_where_nobody_wrote_it() -> None:
+def test_native_is_refused_for_networks_without_it() -> None:
     with pytest.raises(
         UsageError, match=r"--engine native is not written for resnet20; choose auto, vmap or loop"
     ):
@@ -294,7 +286,7 @@ def detached(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def noisy(logits: Tensor, y: Tensor) -> Tensor:
-    """Draws behind our back."""
+    """Draw from the global generator."""
     return smoothed(logits + torch.randn_like(logits), y)
 
 
@@ -330,7 +322,7 @@ FOCAL = Focal()
 
 @pytest.mark.parametrize("engine", ["loop", "vmap"])
 @pytest.mark.parametrize("net", ["mlp", "tests.nets.awkward:Normed"])
-def test_a_loss_of_ones_own_trains_and_measures(net: str, engine: str, tiny64: Splits) -> None:
+def test_user_loss_trains_and_measures(net: str, engine: str, tiny64: Splits) -> None:
     request = _own(net, engine, loss=f"{HERE}:smoothed")
     trainer = PackTrainer(Optimizer.parse("adamw:lr-scaled"), request, CELLS, 0, tiny64)
     trials = trainer.run()
@@ -347,7 +339,7 @@ def test_a_loss_of_ones_own_trains_and_measures(net: str, engine: str, tiny64: S
 
 
 @pytest.mark.parametrize("engine", ["loop", "vmap"])
-def test_a_loss_that_changes_what_it_is_given_changes_nothing_else(engine: str, tiny64: Splits) -> None:
+def test_loss_may_change_its_arguments_in_place(engine: str, tiny64: Splits) -> None:
     labels = tiny64.validation.y.clone()
     changed, pristine = (
         PackTrainer(Optimizer.parse("adamw"), _own("mlp", engine, 2, loss=f"{HERE}:{loss}"), CELLS, 0, tiny64)
@@ -363,20 +355,20 @@ def test_a_loss_that_changes_what_it_is_given_changes_nothing_else(engine: str, 
         ("unreduced", r"the loss is a tensor of shape \(8,\), not one number for a batch; return its mean"),
         ("detached", "does not depend on any parameter"),
         ("noisy", "the loss draws random numbers"),
-        ("broken", rf"--loss {HERE}:broken raised KeyError: 8 \(test_own_network.py, line \d+\)"),
+        ("broken", rf"--loss {HERE}:broken raised KeyError: 8 \(test_user_network.py, line \d+\)"),
         ("Focal", "Focal is a class; name an instance, or a function of logits and labels"),
-        ("FOCAL", "FOCAL has parameters, which would not train; let the network have them"),
+        ("FOCAL", "FOCAL has parameters, which would not train; move them to the network"),
         ("absent", f"unknown name in {HERE} 'absent'"),
     ],
 )
 @pytest.mark.parametrize("net", ["mlp", "cnn", "tests.nets.awkward:Normed"])
-def test_a_loss_that_is_none_is_refused_in_one_line(net: str, loss: str, complaint: str) -> None:
+def test_invalid_losses_are_refused_in_one_line(net: str, loss: str, complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint) as refused:
         network(_own(net, loss=f"{HERE}:{loss}"))
     assert loss == "absent" or str(refused.value).startswith(f"--loss {HERE}:{loss}")
 
 
-def test_an_error_in_training_is_the_networks_where_it_passed_through_it() -> None:
+def test_error_in_training_is_blamed_on_the_network_that_raised_it() -> None:
     name = f"{HERE}:WrongInTraining"
     with pytest.raises(RuntimeError) as theirs:
         WrongInTraining()(torch.zeros(2, 64))

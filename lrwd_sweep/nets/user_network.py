@@ -1,4 +1,4 @@
-"""Somebody's own network: made by their factory, and refused in one line where it cannot be trained."""
+"""User networks: made by the user's factory, and refused in one line if they cannot train."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from lrwd_sweep.errors import LrwdError, UsageError
-from lrwd_sweep.nets.module_network import ModuleNetwork, Way
-from lrwd_sweep.nets.noise import replace_dropout
+from lrwd_sweep.nets.modules import ModuleNetwork
+from lrwd_sweep.nets.network import Way
+from lrwd_sweep.nets.randomness import replace_dropout
 from lrwd_sweep.spec import user_code
 from lrwd_sweep.spec.catalog import FLOAT32
 
 
 def build(name: str, shape: tuple[int, ...], classes: int, options: str, way: Way) -> ModuleNetwork:
-    """The network that the factory `name` makes. Raises UsageError, whatever is wrong with it."""
+    """Build the network of the factory `name`. Raises UsageError for any exception of it."""
     code = user_code.find("--net", name)
     offered = {"num_classes": classes, "input_shape": shape}
     factory = _Factory(code, code.arguments(offered, json.loads(options or "{}")), shape, classes)
@@ -46,17 +47,17 @@ def build(name: str, shape: tuple[int, ...], classes: int, options: str, way: Wa
 
 
 def blamed(name: str, error: BaseException) -> UsageError | None:
-    """What to say of an error in training that somebody's own network `name` raised; None of any other."""
+    """Make the error for an exception in training, if the user's network `name` raised it; else None."""
     if not user_code.is_user_code(name) or not isinstance(error, Exception) or isinstance(error, LrwdError):
         return None
     if not any(frame.f_code.co_name == "_call_impl" for frame, _ in walk_tb(error.__traceback__)):
-        return None  # of torch.nn.Module
+        return None  # not in torch.nn.Module
     return UsageError(f"--net {name} raised in training: {user_code.find('--net', name).told(error)}")
 
 
 @dataclass(frozen=True, slots=True)
 class _Factory:
-    """Makes the module, ready to be one lane's."""
+    """Maker of the module, prepared for a lane."""
 
     code: user_code.UserCode
     arguments: Mapping[str, Any]
@@ -66,8 +67,8 @@ class _Factory:
 
     def __call__(self) -> nn.Module:
         if isinstance(self.code.thing, nn.Module):
-            raise UsageError("it is a network already, the same for every seed; name what makes it")
-        with redirect_stdout(io.StringIO() if next(self.calls) else sys.stderr):  # it is said once
+            raise UsageError("it is a network instance, the same for every seed; name its class or a factory")
+        with redirect_stdout(io.StringIO() if next(self.calls) else sys.stderr):  # print once
             module = self.code(**self.arguments)
         if not isinstance(module, nn.Module) or isinstance(module, torch.jit.ScriptModule):
             raise UsageError(f"it returns {type(module).__name__}; return a torch.nn.Module")
@@ -85,7 +86,7 @@ class _Factory:
 
 @dataclass(frozen=True, slots=True)
 class _Logits:
-    """Of several outputs the logits: what is called so, or the first of their shape."""
+    """A forward hook that picks the logits: the output of that name, or the first of their shape."""
 
     classes: int
 
@@ -104,7 +105,7 @@ class _Logits:
                 return value
         raise UsageError(
             f"{type(module).__name__} gives {', '.join(map(_type, found))} for {batch} inputs; return logits "
-            f"({batch}, {self.classes}), alone, as the first of several, or by the name logits"
+            f"({batch}, {self.classes}), as the only output, the first of their shape, or by the name logits"
         )
 
 

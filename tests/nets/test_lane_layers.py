@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from lrwd_sweep.nets.windows import Windows
+from lrwd_sweep.nets.lane_layers import Windows
 
 SIZES = st.tuples(*[st.integers(1, 3)] * 2, *[st.integers(1, 9)] * 2, st.integers(1, 4))
 
