@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.report.view import consoles
-from lrwd_sweep.report.view.download import Download
+from lrwd_sweep.report.view.consoles import Download
 from lrwd_sweep.spec.image_folder import PREFIX
 from lrwd_sweep.spec.own_code import is_own
 from lrwd_sweep.spec.study import StudySpec
