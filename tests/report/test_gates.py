@@ -25,7 +25,7 @@ from lrwd_sweep.report.gates import (
     NoEdge,
     Require,
 )
-from lrwd_sweep.report.gates.earlier_report import EarlierBest, EarlierReport, read_earlier_report
+from lrwd_sweep.report.gates import EarlierBest, EarlierReport, read_earlier_report
 from lrwd_sweep.report.result import Result, result
 from lrwd_sweep.report.view.document import document, dumps
 from lrwd_sweep.science.lattice import Cell

@@ -14,15 +14,15 @@ import pytest
 import typer
 
 from lrwd_sweep.cli.app import app
-from lrwd_sweep.report.gates import Gate, MaxAbsSlope, MaxBest, MaxFailed, Outcome
+from lrwd_sweep.report.gates import Gate, GateOutcome, MaxAbsSlope, MaxBest, MaxFailed
 from lrwd_sweep.report.result import Result, comparison, result
 from lrwd_sweep.report.view.csv_table import csv_table
-from lrwd_sweep.report.view.formats import Format
+from lrwd_sweep.report.view.output_file import Format
 from lrwd_sweep.report.view.markdown import code, escaped
-from lrwd_sweep.report.view.outcomes import value_text
+from lrwd_sweep.report.view.fields import gate_value
 from lrwd_sweep.report.view.report import render
 from lrwd_sweep.report.view.report import text_of as text_for_file
-from lrwd_sweep.report.view.size_limit import LEFT_OUT
+from lrwd_sweep.report.view.markdown import LEFT_OUT
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.study import Kind
@@ -61,10 +61,10 @@ def test_every_gate_is_reported_with_its_value_and_limit(form: Format) -> None:
 
 def test_a_value_that_rounds_to_the_other_side_of_its_limit_is_shown_in_full() -> None:
     near = Outcome("max-best", "a", 0.15000000001, 0.15, passed=False)
-    assert value_text(near) == "0.15000000001"
-    assert value_text(replace(near, value=0.14999999999, passed=True)) == "0.15"
-    assert value_text(replace(near, value=0.2)) == "0.2"
-    assert value_text(replace(near, value=None)) == "undetermined"
+    assert gate_value(near) == "0.15000000001"
+    assert gate_value(replace(near, value=0.14999999999, passed=True)) == "0.15"
+    assert gate_value(replace(near, value=0.2)) == "0.2"
+    assert gate_value(replace(near, value=None)) == "undetermined"
 
 
 def test_gates_stand_first_in_markdown_so_that_no_cut_loses_them() -> None:

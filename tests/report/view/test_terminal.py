@@ -18,8 +18,8 @@ from lrwd_sweep.report.recommend import Recommendations, recommendations
 from lrwd_sweep.report.recommend.advice import Advice
 from lrwd_sweep.report.result import Result, result
 from lrwd_sweep.report.view.markdown import code_block, markdown
-from lrwd_sweep.report.view.recommended import Recipes, new_remarks, python_lines, shell_lines, snippet
-from lrwd_sweep.report.view.tables import Report
+from lrwd_sweep.report.view.terminal import Recipes, new_lines, python_lines, shell_lines, snippet
+from lrwd_sweep.report.view.terminal import Report
 from lrwd_sweep.science.decay import DecayRule
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.optimizer import Optimizer, optimizer_names
@@ -143,7 +143,7 @@ def test_a_remark_is_made_once() -> None:
     found = complete("sgd")
     cells = recommendations(found).cells
     assert len(cells) == 2
-    first, second = new_remarks(cells)
+    first, second = new_lines(cells)
     assert all(line.remark for line in first)
     assert not any(line.remark for line in second)
 
