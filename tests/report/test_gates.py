@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.report.gates import (
+    EarlierBest,
+    EarlierReport,
     Gate,
     MaxAbsSlope,
     MaxBest,
@@ -24,8 +26,8 @@ from lrwd_sweep.report.gates import (
     MinSeeds,
     NoEdge,
     Require,
+    read_earlier_report,
 )
-from lrwd_sweep.report.gates import EarlierBest, EarlierReport, read_earlier_report
 from lrwd_sweep.report.result import Result, result
 from lrwd_sweep.report.view.document import document, dumps
 from lrwd_sweep.science.lattice import Cell

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lrwd_sweep.report.view.csv_table import spreadsheet_text
 from lrwd_sweep.report.view.notation import (
     ASCII,
     UNICODE,
@@ -18,7 +19,6 @@ from lrwd_sweep.report.view.notation import (
     short_decimal,
     to_ascii,
 )
-from lrwd_sweep.report.view.csv_table import spreadsheet_text
 from lrwd_sweep.science.optimizer import Optimizer, optimizer_names
 from tests.report.view.examples import HOSTILE
 
