@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from lrwd_sweep.errors import DataError
-from lrwd_sweep.report.view.consoles import console_on
-from lrwd_sweep.report.view.consoles import Download
+from lrwd_sweep.report.view.consoles import Download, console_on
 from lrwd_sweep.spec import catalog
 from lrwd_sweep.store import open_store
 from tests.cli.conftest import STORE, Run

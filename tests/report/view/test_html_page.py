@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
@@ -104,7 +105,7 @@ def hostile() -> Result:
     return study(HOSTILE, Optimizer(None, DecayRule.COUPLED, HOSTILE), kind=Kind.IMPORT)
 
 
-CASES = {
+CASES: dict[str, Callable[[], list[Result]]] = {
     "one": lambda: [study()],
     "two": lambda: [study("a", "adam"), study("b")],
     "curves": lambda: [with_curves(study("a", "adam")), with_curves(study("b"))],
