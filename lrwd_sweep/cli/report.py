@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from lrwd_sweep.report.gates import Gate, GateOutcome
-    from lrwd_sweep.report.result import Result
+    from lrwd_sweep.report.result import ComparedResults, Result
 
 
 Studies = Annotated[
@@ -144,29 +144,38 @@ def report(
         raise UsageError(f"--full adds nothing to {form}; choose table or markdown")
     pictures = _names(show, form)
 
-    from lrwd_sweep.report.result import read_results
     from lrwd_sweep.report.view.report import render
+
+    with_curves = form is Format.HTML or bool(pictures)
+    results, comparisons = _read(
+        studies,
+        storage,
+        metric=metric,
+        direction=direction,
+        cap=cap,
+        curves=with_curves,
+        at_restart=at_restart,
+    )
+    outcomes = [gate.check(result) for result in results for gate in gates]
+    _write(render(results, comparisons, form, outcomes, pictures, full=full), output, figure, results)
+    _name_unmatched(gates, [result.name for result in results])
+    _fail(outcomes, form)
+
+
+def _read(
+    studies: Sequence[str] | None, storage: str | None, **options: Any
+) -> tuple[list[Result], list[ComparedResults]]:
+    """Read and compare the named studies, or the latest. Raises NothingToReport for an empty store."""
+    from lrwd_sweep.report.result import read_results
     from lrwd_sweep.store import open_store
 
     with open_store(storage, write=False) as store:
         names = list(dict.fromkeys(studies or store.latest()))
         if not names:
             raise NothingToReport(f"{store.path} holds no study yet; run lrwd-sweep compare adam adamw first")
-        results, comparisons = read_results(
-            store,
-            names,
-            metric,
-            direction=direction,
-            cap=cap,
-            curves=form is Format.HTML or bool(pictures),
-            at_restart=at_restart,
-        )
-    tell_what_changed(results)
-    outcomes = [gate.check(result) for result in results for gate in gates]
-    text = render(results, comparisons, form, outcomes, pictures, full=full)
-    _write(text, output, figure, results)
-    _name_unmatched(gates, [result.name for result in results])
-    _fail(outcomes, form)
+        found = read_results(store, names, **options)
+    tell_what_changed(found[0])
+    return found
 
 
 def _names(show: str | None, form: Format) -> tuple[str, ...]:

@@ -182,7 +182,7 @@ def test_a_download_into_a_pipe_says_when_it_begins_and_ends() -> None:
 
 def test_a_download_on_a_terminal_is_one_line_that_moves(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(100))
-    monkeypatch.setattr("lrwd_sweep.report.view.download.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("lrwd_sweep.report.view.consoles.time.monotonic", lambda: next(clock))
     text = _shown(_Terminal(), *STEPS, ("b.gz", 1, 1))
     assert text.split("\n")[0].count("\r") == 3
     assert "50%" in text

@@ -54,7 +54,7 @@ class TestGates:
     def test_all_hold(self, run: Run, judged: Path) -> None:
         found = run("report", "good", *PASSED, "--max-abs-slope", "0.1", "--max-transfer-regret", "0.001")
         assert (found.code, found.err) == (0, "")
-        assert found.out.count("passed") == 6
+        assert found.out.count("passed") == 7
 
     def test_one_that_fails_ends_with_1_and_a_line_after_the_whole_report(
         self, run: Run, judged: Path
