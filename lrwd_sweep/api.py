@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Unpack
 
-from lrwd_sweep.report.results import read_results
+from lrwd_sweep.report.result import read_results
 from lrwd_sweep.runner.signals import Interrupted
 from lrwd_sweep.runner.trainer import Trainer, check_device
 from lrwd_sweep.science.direction import given

@@ -140,7 +140,7 @@ def _close_output() -> None:
 
 def _fail(text: str, code: int) -> int:
     """Every line of `text` on stderr, harmless whatever names are in it. The code, room or not."""
-    from lrwd_sweep.report.view.plain import plain
+    from lrwd_sweep.report.view.notation import plain
 
     try:
         for line in text.splitlines() or [""]:

@@ -17,7 +17,7 @@ from lrwd_sweep.cli.transfer import Name, export, import_
 from lrwd_sweep.errors import NothingToReport, StoreError, UsageError
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.consoles import note
-from lrwd_sweep.report.view.plain import plain
+from lrwd_sweep.report.view.notation import plain
 
 studies = group("study", "List, show, delete, import and export studies.")
 
