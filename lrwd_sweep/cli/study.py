@@ -93,7 +93,7 @@ studies.command("export", short_help="Write a study as CSV, or for Optuna.")(exp
 
 def _agreed(question: str) -> bool:
     """Ask on stderr. Raises UsageError when nobody is there to answer."""
-    consoles.stderr().print(f"{plain(question)} [y/N] ", end="", soft_wrap=True)
+    consoles.stderr().print(f"{plain(question)} [y/N]", end=" ", soft_wrap=True)
     answer = sys.stdin.readline()
     if not answer:
         raise UsageError("nobody answered; add --yes to delete without being asked")

@@ -222,7 +222,7 @@ def _on_terminal() -> bool:
 def _ask(question: str, answers: Mapping[str, Answer]) -> Answer:
     """Ask on stderr until an answer is given or begun. Raises UsageError at the end of the input."""
     while True:
-        consoles.stderr().print(f"{plain(question)} [{'/'.join(answers)}] ", end="", soft_wrap=True)
+        consoles.stderr().print(f"{plain(question)} [{'/'.join(answers)}]", end=" ", soft_wrap=True)
         if not (line := sys.stdin.readline()):
             raise UsageError("no answer was given; give the option that answers it")
         word = line.strip().lower()
