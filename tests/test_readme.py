@@ -16,7 +16,7 @@ from lrwd_sweep.lab import verify
 from lrwd_sweep.lab.bench import race
 from lrwd_sweep.lab.bench.race import Race
 from lrwd_sweep.runner.sampler import propose_cells
-from lrwd_sweep.runner.sweeping import Sweep
+from lrwd_sweep.runner.study_loop import StudyLoop
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import optimizer_names
 from lrwd_sweep.science.trial import Status, Trial, unfinished
@@ -34,7 +34,7 @@ def _commands() -> list[list[str]]:
     return [line[: line.index(">")] if ">" in line else line for line in words]
 
 
-def _pretend(sweep: Sweep, cells: Sequence[Cell]) -> None:
+def _pretend(sweep: StudyLoop, cells: Sequence[Cell]) -> None:
     todo = unfinished(cells, sweep.spec.seeds, sweep.store.finished(sweep.name))
     value = {sweep.spec.metric: 0.5, "test_loss": 0.5}
     assert sweep.spec.task is not None
@@ -48,11 +48,11 @@ def _pretend(sweep: Sweep, cells: Sequence[Cell]) -> None:
     sweep.store.add_trials(sweep.name, lanes)
 
 
-def _pretend_grid(sweep: Sweep) -> None:
+def _pretend_grid(sweep: StudyLoop) -> None:
     _pretend(sweep, list(sweep.spec.lattice.cells()))
 
 
-def _pretend_tpe(sweep: Sweep, points: int) -> None:
+def _pretend_tpe(sweep: StudyLoop, points: int) -> None:
     spec = sweep.spec
     _pretend(sweep, propose_cells(spec.lattice, [], points, seeds=spec.seeds, metric=spec.metric))
 
@@ -66,8 +66,8 @@ def test_every_shell_line_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LRWD_STORAGE", raising=False)
-    monkeypatch.setattr(Sweep, "grid", _pretend_grid)
-    monkeypatch.setattr(Sweep, "tpe", _pretend_tpe)
+    monkeypatch.setattr(StudyLoop, "grid", _pretend_grid)
+    monkeypatch.setattr(StudyLoop, "tpe", _pretend_tpe)
     monkeypatch.setattr(race, "race", _pretend_race)
     monkeypatch.setattr(verify, "demonstrate", lambda device: iter(()))
     assert len(_commands()) > 10

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from lrwd_sweep.cli import app
-from lrwd_sweep.runner.sweeping import Sweep
+from lrwd_sweep.runner.study_loop import StudyLoop
 from lrwd_sweep.science.trial import Status, Trial
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
@@ -32,7 +32,7 @@ def commands() -> list[str]:
     return [line for line in lines if line.startswith("lrwd-sweep ")]
 
 
-def _pretend(sweep: Sweep) -> None:
+def _pretend(sweep: StudyLoop) -> None:
     """A separable study, its best cell in the middle."""
     columns = len(sweep.spec.lattice.weight_decay)
     trials = [
@@ -53,7 +53,7 @@ def _pretend(sweep: Sweep) -> None:
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LRWD_STORAGE", raising=False)
-    monkeypatch.setattr(Sweep, "grid", _pretend)
+    monkeypatch.setattr(StudyLoop, "grid", _pretend)
     (tmp_path / ".github").mkdir()
 
     def run_here(line: str) -> int:

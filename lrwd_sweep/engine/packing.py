@@ -17,7 +17,7 @@ from lrwd_sweep.errors import DeviceError
 from lrwd_sweep.nets import is_by_item, network
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
-from lrwd_sweep.spec.progress import Pack
+from lrwd_sweep.spec.job import Pack
 from lrwd_sweep.spec.task import Task
 
 CPU_LANES = 32  # enough to hide the interpreter

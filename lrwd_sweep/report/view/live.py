@@ -21,7 +21,7 @@ from lrwd_sweep.report.view.plain import plain
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.surface import Surface
 from lrwd_sweep.science.trial import Status, Trial
-from lrwd_sweep.spec.progress import EpochDone, Pack, PackDone
+from lrwd_sweep.spec.job import EpochDone, Pack, PackDone
 from lrwd_sweep.spec.study import Kind, StudySpec
 
 Lane = tuple[Cell, int]  # cell and seed

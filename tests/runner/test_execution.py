@@ -20,7 +20,7 @@ from lrwd_sweep.errors import DeviceError, UnknownName
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status, Trial
-from lrwd_sweep.spec.progress import EpochDone, PackDone
+from lrwd_sweep.spec.job import EpochDone, PackDone
 from lrwd_sweep.spec.task import Task
 
 ADAMW = Optimizer.parse("adamw")

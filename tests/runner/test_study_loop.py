@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lrwd_sweep.runner.sweeping import Sweep
 
 from lrwd_sweep.engine import Pool, Stopped
 from lrwd_sweep.errors import StoreError
-from lrwd_sweep.runner.sweeping import Sweep
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status, Trial
-from lrwd_sweep.spec.progress import EpochDone, Pack, PackDone
+from lrwd_sweep.spec.job import EpochDone, Pack, PackDone
 from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.spec.task import Task
 from lrwd_sweep.store import Store, open_store
