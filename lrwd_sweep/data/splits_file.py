@@ -16,12 +16,12 @@ _PREFIX = "lrwd-sweep-"
 _NAMES = ("train", "validation", "test")
 
 
-def make_folder() -> tempfile.TemporaryDirectory[str]:
+def make_folder() -> Path:
     """Create a temporary folder; remove those that killed programs left. Raises OSError."""
     for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         if not _is_alive(left.name.removeprefix(_PREFIX).partition("-")[0]):
             shutil.rmtree(left, ignore_errors=True)
-    return tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-")
+    return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
 
 
 def _is_alive(pid: str) -> bool:

@@ -46,7 +46,10 @@ sys.meta_path.insert(0, Finder())
 PHASES = {
     "importing the command line": (IMPORTING.format(name="typer"), ("study", "list")),
     "importing torch": (IMPORTING.format(name="torch"), LONG),
-    "choosing an engine": ("import lrwd_sweep.runner.execution as execution; execution.chosen = reached", LONG),
+    "choosing an engine": (
+        "from lrwd_sweep.runner import execution; execution.chosen = reached",
+        LONG,
+    ),
     "reading": ("import lrwd_sweep.store as store; store.open_store = reached", ("study", "list")),
 }
 IGNORING = ("sh", "-c", "trap '' INT TERM; exec \"$@\"", "sh")  # as a shell's job in the background

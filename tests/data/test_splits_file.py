@@ -35,9 +35,10 @@ def test_what_killed_programs_left_is_cleared_away(tmp_path: Path, monkeypatch: 
         pass
     for name in (f"{ended.pid}-left", f"{os.getpid()}-held", "notes"):
         (tmp_path / f"lrwd-sweep-{name}").mkdir()
-    with make_folder() as mine:
-        assert Path(mine).is_dir()
-        assert not (tmp_path / f"lrwd-sweep-{ended.pid}-left").exists()
+    mine = make_folder()
+    assert mine.is_dir()
+    assert not (tmp_path / f"lrwd-sweep-{ended.pid}-left").exists()
+    mine.rmdir()
     assert {path.name for path in tmp_path.iterdir()} == {
         f"lrwd-sweep-{os.getpid()}-held",
         "lrwd-sweep-notes",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,6 @@ from functools import cache
 from multiprocessing import connection, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import ModuleType
 
 import lrwd_sweep
@@ -49,10 +49,10 @@ class Processes:
 
     def __init__(self) -> None:
         self._slots: list[_Slot] = []
-        self._folder: TemporaryDirectory[str] | None = None
+        self._folders: list[Path] = []  # one, once there are data
         self._splits: Splits | None = None
         self._data = ""
-        self._finalizer = weakref.finalize(self, _close_all, self._slots)
+        self._finalizer = weakref.finalize(self, _clear, self._slots, self._folders)
 
     def prepare(self, devices: Sequence[Device], splits: Splits) -> None:
         """Take these devices, one per slot, and data for the jobs to come.
@@ -62,8 +62,9 @@ class Processes:
         if os.name != "posix" or not sys.executable:
             raise OSError("a process of its own needs a POSIX system and a Python to start it with")
         if self._splits is not splits:
-            self._folder = self._folder or make_folder()
-            file = Path(self._folder.name, f"splits-{id(splits)}")
+            if not self._folders:
+                self._folders.append(make_folder())
+            file = self._folders[0] / f"splits-{id(splits)}"
             save_splits(splits, file)
             self._splits, self._data = splits, str(file)
         old = list(self._slots)
@@ -72,8 +73,8 @@ class Processes:
             kept = next((slot for slot in old if slot.device == name), None)
             if kept is not None:
                 old.remove(kept)
-            self._slots.append(kept or _Slot(name, Path(self._folder_name)))
-        _close_all(old)
+            self._slots.append(kept or _Slot(name, self._folders[0]))
+        _clear(old, [])
 
     @property
     def free(self) -> int:
@@ -104,13 +105,6 @@ class Processes:
     def close(self) -> None:
         """End the processes and delete the data."""
         self._finalizer()
-        if self._folder is not None:
-            self._folder.cleanup()
-
-    @property
-    def _folder_name(self) -> str:
-        assert self._folder is not None, "the splits are in it"
-        return self._folder.name
 
 
 class _Slot:
@@ -220,10 +214,13 @@ class _Slot:
         self.is_ready = False
 
 
-def _close_all(slots: list[_Slot]) -> None:
+def _clear(slots: list[_Slot], folders: list[Path]) -> None:
+    """End the slots' processes and delete their data."""
     for slot in slots:
         slot.kill()
     slots.clear()
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
