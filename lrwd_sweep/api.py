@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Unpack
 
-from lrwd_sweep.report.results import read_results
-from lrwd_sweep.runner.data_files import DataFiles
+from lrwd_sweep.report.result import read_results
+from lrwd_sweep.runner.runner import Runner, check_device
 from lrwd_sweep.runner.signals import Interrupted
-from lrwd_sweep.runner.trainer import Trainer, check_device
 from lrwd_sweep.science.direction import given
 from lrwd_sweep.science.trial import Direction
+from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.keywords import (
     TaskOptions,
     finite,
@@ -67,7 +67,7 @@ def sweep(
     with in_keywords():
         request = _task(sweep, preset, lr, weight_decay, seeds, metric, cap, task)
         place = _Place(storage, device, max_lanes, _files(data_dir, download), not progress, retrain_damaged)
-        return _trained(request, Kind.GRID, optimizer, study_name, place, Trainer.grid)
+        return _trained(request, Kind.GRID, optimizer, study_name, place, Runner.grid)
 
 
 def tpe(
@@ -99,7 +99,7 @@ def tpe(
         request = _task(tpe, preset, lr, weight_decay, seeds, metric, cap, task)
         place = _Place(storage, device, max_lanes, _files(data_dir, download), not progress, retrain_damaged)
         points = whole("trials", trials, MOST_TRIALS)
-        search = partial(Trainer.tpe, points=points)
+        search = partial(Runner.tpe, points=points)
         return _trained(request, Kind.TPE, optimizer, study_name, place, search)
 
 
@@ -191,7 +191,7 @@ class _Place:
     retrain_damaged: bool
 
     @contextmanager
-    def trainer(self, specs: Sequence[StudySpec]) -> Iterator[Trainer]:
+    def trainer(self, specs: Sequence[StudySpec]) -> Iterator[Runner]:
         """A trainer on an open store. Raises KeyboardInterrupt where a signal ended its training."""
         self.files.check(specs)
         refuse_other_than_text(device=self.device)
@@ -199,7 +199,7 @@ class _Place:
         check_device(self.device)
         try:
             with open_store(_path(self.storage), write=True) as store:
-                yield Trainer(store, self.device, lanes, self.files, self.quiet, self.retrain_damaged)
+                yield Runner(store, self.device, lanes, self.files, self.quiet, self.retrain_damaged)
         except Interrupted as stopped:
             if stopped.signal != signal.SIGINT:
                 signal.raise_signal(stopped.signal)  # it ends this process, unless the caller has other plans
@@ -212,7 +212,7 @@ def _trained(
     optimizer: str | None,
     study_name: str | None,
     place: _Place,
-    train: Callable[[Trainer, str, StudySpec], None],
+    train: Callable[[Runner, str, StudySpec], None],
 ) -> Study:
     """One study, once it has trained."""
     refuse_other_than_text(optimizer=optimizer, study_name=study_name)

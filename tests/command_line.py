@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from lrwd_sweep.cli import app
-from lrwd_sweep.runner.data_files import DataFiles
+from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.study import StudySpec
 
 
@@ -35,7 +35,7 @@ def understood(command_line: str) -> Understood:
         found.storage = storage
         yield
 
-    class Trainer:
+    class Runner:
         def __init__(
             self, store: None, device: str, max_lanes: int | None, files: DataFiles, *, retrain_damaged: bool
         ) -> None:
@@ -52,7 +52,7 @@ def understood(command_line: str) -> Understood:
         for module in ("grid", "tpe"):
             # The modules' names are those of their functions in the package.
             commands = sys.modules[f"lrwd_sweep.cli.{module}"]
-            patch.setattr(commands, "Trainer", Trainer)
+            patch.setattr(commands, "Runner", Runner)
             patch.setattr(commands, "show", lambda *_, **__: None)
             patch.setattr(commands, "refuse_failed", lambda *_: None)
         patch.setattr(sys, "argv", shlex.split(command_line))

@@ -9,8 +9,8 @@ import typer
 from lrwd_sweep.cli import options
 from lrwd_sweep.cli.study_run import refuse_failed, show
 from lrwd_sweep.cli.task import takes_task
-from lrwd_sweep.runner.data_files import DataFiles
-from lrwd_sweep.runner.trainer import Trainer, check_device
+from lrwd_sweep.runner.runner import Runner, check_device
+from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.request import Request
 
 
@@ -45,6 +45,6 @@ def compare(
     from lrwd_sweep.store import open_store
 
     with open_store(storage, write=True) as store:
-        Trainer(store, device, max_lanes, files, retrain_damaged=retrain_damaged).compare(specs)
+        Runner(store, device, max_lanes, files, retrain_damaged=retrain_damaged).compare(specs)
         show(store, list(specs), next(iter(specs.values())).metric, request.pictures, data_dir)
         refuse_failed(store, list(specs))

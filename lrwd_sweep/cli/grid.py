@@ -5,8 +5,8 @@ from __future__ import annotations
 from lrwd_sweep.cli import options
 from lrwd_sweep.cli.study_run import refuse_failed, show
 from lrwd_sweep.cli.task import takes_task
-from lrwd_sweep.runner.data_files import DataFiles
-from lrwd_sweep.runner.trainer import Trainer, check_device
+from lrwd_sweep.runner.runner import Runner, check_device
+from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.request import Request
 
 
@@ -37,6 +37,6 @@ def grid(
     name = request.name(spec) if study_name is None else study_name
     check_name(name)
     with open_store(storage, write=True) as store:
-        Trainer(store, device, max_lanes, files, retrain_damaged=retrain_damaged).grid(name, spec)
+        Runner(store, device, max_lanes, files, retrain_damaged=retrain_damaged).grid(name, spec)
         show(store, [name], spec.metric, request.pictures, data_dir)
         refuse_failed(store, [name])

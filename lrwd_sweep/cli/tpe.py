@@ -10,8 +10,8 @@ from lrwd_sweep.cli import options
 from lrwd_sweep.cli.parse import whole
 from lrwd_sweep.cli.study_run import refuse_failed, show
 from lrwd_sweep.cli.task import takes_task
-from lrwd_sweep.runner.data_files import DataFiles
-from lrwd_sweep.runner.trainer import Trainer, check_device
+from lrwd_sweep.runner.runner import Runner, check_device
+from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.preset import MOST_TRIALS, TRIALS
 from lrwd_sweep.spec.request import Request
 from lrwd_sweep.spec.study import Kind
@@ -53,6 +53,6 @@ def tpe(
     name = request.name(spec) if study_name is None else study_name
     check_name(name)
     with open_store(storage, write=True) as store:
-        Trainer(store, device, max_lanes, files, retrain_damaged=retrain_damaged).tpe(name, spec, trials)
+        Runner(store, device, max_lanes, files, retrain_damaged=retrain_damaged).tpe(name, spec, trials)
         show(store, [name], spec.metric, data_dir=data_dir)
         refuse_failed(store, [name])

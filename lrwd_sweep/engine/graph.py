@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from lrwd_sweep.errors import brief
-from lrwd_sweep.spec.own_code import is_own
 from lrwd_sweep.spec.task import Task
+from lrwd_sweep.spec.user_code import is_user_code
 
 RECORDED = 8  # steps per recording, at most: recording takes time and memory. Not tuned on a GPU
 AHEAD = 2  # recordings launched and not finished: enough to keep a GPU busy
@@ -120,7 +120,7 @@ def recorder(task: Task, device: torch.device) -> Capture | None:
 
     A replay does not call user code; state that it keeps besides tensors would not change.
     """
-    own = is_own(task.net) or is_own(task.loss)
+    own = is_user_code(task.net) or is_user_code(task.loss)
     return capture if device.type == "cuda" and not own else None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from lrwd_sweep.errors import UnknownName
-from lrwd_sweep.spec import image_folder, own_code
+from lrwd_sweep.spec import image_folder, user_code
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,16 +109,16 @@ def find_network(name: str) -> str:
 
     Raises UnknownName, or UsageError for a name of somebody's own code that is not written as one.
     """
-    name = own_code.canonical("--net", name)
-    if name not in NETWORKS and not name.startswith("torchvision:") and not own_code.is_own(name):
+    name = user_code.canonical("--net", name)
+    if name not in NETWORKS and not name.startswith("torchvision:") and not user_code.is_user_code(name):
         raise UnknownName("network", name, [*NETWORKS, "package.module:NAME", "./file.py:NAME"])
     return name
 
 
 def find_loss(name: str) -> str:
     """The canonical name of a loss. Raises UnknownName or UsageError, as `find_network` does."""
-    name = own_code.canonical("--loss", name)
-    if name != CROSS_ENTROPY and not own_code.is_own(name):
+    name = user_code.canonical("--loss", name)
+    if name != CROSS_ENTROPY and not user_code.is_user_code(name):
         raise UnknownName("loss", name, [CROSS_ENTROPY, "package.module:NAME", "./file.py:NAME"])
     return name
 

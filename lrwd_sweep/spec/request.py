@@ -8,10 +8,10 @@ from typing import Any
 
 from lrwd_sweep.errors import UsageError, shown
 from lrwd_sweep.science.lattice import Lattice, parse_axis
-from lrwd_sweep.spec.own_code import is_own
 from lrwd_sweep.spec.preset import DEFAULT, Variant, find_preset
 from lrwd_sweep.spec.study import Kind, StudySpec, tidy
 from lrwd_sweep.spec.task import Task, refuse_unused
+from lrwd_sweep.spec.user_code import is_user_code
 
 DEFAULT_OPTIMIZER = "adamw"
 
@@ -40,11 +40,11 @@ def looked_up(task: Task, *, anew: bool = True) -> Task:
 
     Raises UsageError, UnknownName or DataError.
     """
-    if task.own_code:
-        from lrwd_sweep.data import own_data  # noqa: PLC0415  # slow to load
+    if task.user_code:
+        from lrwd_sweep.data import user_data  # noqa: PLC0415  # slow to load
 
-        task = own_data.completed(task, anew=anew)
-    if task.no_decay or (is_own(task.net) and not task.decay_all):  # in ours only vectors are
+        task = user_data.completed(task, anew=anew)
+    if task.no_decay or (is_user_code(task.net) and not task.decay_all):  # in ours only vectors are
         from lrwd_sweep.nets import undecayed  # noqa: PLC0415  # slow to load
 
         return replace(task, undecayed=undecayed(task))

@@ -24,7 +24,7 @@ from lrwd_sweep.spec.catalog import (
     find_network,
 )
 from lrwd_sweep.spec.image_folder import PREFIX
-from lrwd_sweep.spec.own_code import canonical, is_own
+from lrwd_sweep.spec.user_code import canonical, is_user_code
 
 LARGEST_EPS = 1e30  # which float32 holds, and products with it
 
@@ -77,7 +77,7 @@ class Task:
         set_(self, "net", find_network(self.net))
         set_(self, "data", canonical("--data", self.data))
         set_(self, "loss", find_loss(self.loss))
-        if self.sizes is None and not is_own(self.data):  # which only who trains may import
+        if self.sizes is None and not is_user_code(self.data):  # which only who trains may import
             set_(self, "sizes", find_data_set(self.data))
         for kind, name, known in (
             ("schedule", self.schedule, list(Schedule)),
@@ -132,9 +132,9 @@ class Task:
                 f"--warmup {self.warmup} leaves nothing of {self.epochs} epochs; "
                 f"choose less than {self.epochs}"
             )
-        if self.net_options and not is_own(self.net):
+        if self.net_options and not is_user_code(self.net):
             raise UsageError(f"[net.options] means nothing to {self.net}; it is for somebody's own network")
-        if self.standardize is not None and not is_own(self.data):
+        if self.standardize is not None and not is_user_code(self.data):
             raise UsageError(
                 f"--standardize is for images of your own; {self.data} is standardised whatever it says: "
                 "leave it out"
@@ -163,10 +163,10 @@ class Task:
         return self.sizes
 
     @property
-    def own_code(self) -> dict[str, str]:
+    def user_code(self) -> dict[str, str]:
         """What is somebody's own: its name by the option that names it."""
         named = {"--net": self.net, "--data": self.data, "--loss": self.loss}
-        return {option: name for option, name in named.items() if is_own(name)}
+        return {option: name for option, name in named.items() if is_user_code(name)}
 
     @property
     def steps_per_epoch(self) -> int:

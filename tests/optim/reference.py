@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,7 +21,17 @@ from lrwd_sweep.spec.task import Task
 State = dict[str, Tensor]  # of one tensor
 Gradient = Callable[[int, int, Tensor], Tensor]  # tensor's number, t = 0, 1, …, its θ → g
 # θ, g, state, hyperparameters, η_t α, t = 1, 2, … → what is subtracted from θ, and the ratio of its decay
-Step = Callable[[Tensor, Tensor, State, Task, float, int], tuple[Tensor, float]]
+Step = Callable[[Tensor, Tensor, State, "Hyper", float, int], tuple[Tensor, float]]
+
+
+class Hyper(NamedTuple):
+    """The hyperparameters of a family."""
+
+    momentum: float
+    beta1: float
+    beta2: float
+    eps: float
+    nesterov: bool
 
 
 def _of(state: State, name: str, g: Tensor) -> Tensor:
@@ -28,7 +39,7 @@ def _of(state: State, name: str, g: Tensor) -> Tensor:
 
 
 def sgd_of_the_paper(
-    theta: Tensor, g: Tensor, state: State, h: Task, rate: float, t: int
+    theta: Tensor, g: Tensor, state: State, h: Hyper, rate: float, t: int
 ) -> tuple[Tensor, float]:
     """Compute Algorithm 1, line 8: α and η inside the buffer."""
     m = state["m"] = h.momentum * _of(state, "m", g) + rate * g
@@ -36,23 +47,21 @@ def sgd_of_the_paper(
 
 
 def sgd_of_torch(
-    theta: Tensor, g: Tensor, state: State, h: Task, rate: float, t: int
+    theta: Tensor, g: Tensor, state: State, h: Hyper, rate: float, t: int
 ) -> tuple[Tensor, float]:
     """Keep α and η outside the buffer."""
     m = state["m"] = h.momentum * _of(state, "m", g) + g
     return rate * (g + h.momentum * m if h.nesterov else m), 1.0
 
 
-def _moments_of_adam(g: Tensor, state: State, h: Task) -> tuple[Tensor, Tensor]:
+def _moments_of_adam(g: Tensor, state: State, h: Hyper) -> tuple[Tensor, Tensor]:
     """Compute Algorithm 2, lines 7 and 8."""
-    assert h.beta1 is not None
-    assert h.beta2 is not None
     state["m"] = h.beta1 * _of(state, "m", g) + (1 - h.beta1) * g
     state["v"] = h.beta2 * _of(state, "v", g) + (1 - h.beta2) * g**2
     return state["m"], state["v"]
 
 
-def adam(theta: Tensor, g: Tensor, state: State, h: Task, rate: float, t: int) -> tuple[Tensor, float]:
+def adam(theta: Tensor, g: Tensor, state: State, h: Hyper, rate: float, t: int) -> tuple[Tensor, float]:
     """Compute Algorithm 2, lines 9, 10 and 12."""
     m, v = _moments_of_adam(g, state, h)
     m_hat = m / (1 - h.beta1**t)
@@ -61,7 +70,7 @@ def adam(theta: Tensor, g: Tensor, state: State, h: Task, rate: float, t: int) -
 
 
 def amsgrad_of_torch(
-    theta: Tensor, g: Tensor, state: State, h: Task, rate: float, t: int
+    theta: Tensor, g: Tensor, state: State, h: Hyper, rate: float, t: int
 ) -> tuple[Tensor, float]:
     """Take the maximum of v and correct its bias when it is used."""
     m, v = _moments_of_adam(g, state, h)
@@ -71,7 +80,7 @@ def amsgrad_of_torch(
 
 
 def amsgrad_of_reddi(
-    theta: Tensor, g: Tensor, state: State, h: Task, rate: float, t: int
+    theta: Tensor, g: Tensor, state: State, h: Hyper, rate: float, t: int
 ) -> tuple[Tensor, float]:
     """Compute Algorithm 2 of Reddi et al.: no bias corrections."""
     m, v = _moments_of_adam(g, state, h)
@@ -79,13 +88,13 @@ def amsgrad_of_reddi(
     return rate * m / state["max"].sqrt(), 1.0
 
 
-def adagrad(theta: Tensor, g: Tensor, state: State, h: Task, rate: float, t: int) -> tuple[Tensor, float]:
+def adagrad(theta: Tensor, g: Tensor, state: State, h: Hyper, rate: float, t: int) -> tuple[Tensor, float]:
     """Divide by the root of the sum of all squared gradients; ε beside the root."""
     state["sum"] = _of(state, "sum", g) + g**2
     return rate * g / (state["sum"].sqrt() + h.eps), 1.0
 
 
-def rmsprop(theta: Tensor, g: Tensor, state: State, h: Task, rate: float, t: int) -> tuple[Tensor, float]:
+def rmsprop(theta: Tensor, g: Tensor, state: State, h: Hyper, rate: float, t: int) -> tuple[Tensor, float]:
     """Divide by the root of the uncorrected mean of squared gradients; average the result with momentum."""
     state["v"] = h.beta2 * _of(state, "v", g) + (1 - h.beta2) * g**2
     state["m"] = h.momentum * _of(state, "m", g) + g / (state["v"].sqrt() + h.eps)
@@ -109,7 +118,7 @@ def projected(
 
 
 def sgdp_of_the_package(
-    theta: Tensor, g: Tensor, state: State, h: Task, rate: float, t: int
+    theta: Tensor, g: Tensor, state: State, h: Hyper, rate: float, t: int
 ) -> tuple[Tensor, float]:
     """Keep the projected step as the buffer without Nesterov."""
     m = h.momentum * _of(state, "m", g) + g
@@ -119,7 +128,7 @@ def sgdp_of_the_package(
 
 
 def sgdp_of_the_paper(
-    theta: Tensor, g: Tensor, state: State, h: Task, rate: float, t: int
+    theta: Tensor, g: Tensor, state: State, h: Hyper, rate: float, t: int
 ) -> tuple[Tensor, float]:
     """Compute Algorithm 1 of Heo et al.: the projection does not change the buffer."""
     state["m"] = h.momentum * _of(state, "m", g) + g
@@ -127,7 +136,7 @@ def sgdp_of_the_paper(
     return rate * p, ratio
 
 
-def adamp(theta: Tensor, g: Tensor, state: State, h: Task, rate: float, t: int) -> tuple[Tensor, float]:
+def adamp(theta: Tensor, g: Tensor, state: State, h: Hyper, rate: float, t: int) -> tuple[Tensor, float]:
     """Compute Algorithm 2 of Heo et al., with Adam's corrections as in the package."""
     m, v = _moments_of_adam(g, state, h)
     above = h.beta1 * m + (1 - h.beta1) * g if h.nesterov else m
@@ -142,6 +151,7 @@ class Lane:
     def __init__(self, step: Step, optimizer: Optimizer, task: Task, alpha: float, lam: float) -> None:
         self.step, self.optimizer, self.task = step, optimizer, task.of(optimizer)
         self.alpha, self.lam = alpha, lam
+        self.hyper = Hyper(*(getattr(self.task, name) for name in Hyper._fields))
         self.states: dict[str, State] = {}
 
     def updated(self, name: str, theta: Tensor, g: Tensor, eta: float, t: int, n: int = 1) -> Tensor:
@@ -152,8 +162,8 @@ class Lane:
             decay = 0.0
         if rule is DecayRule.COUPLED:
             g = g + decay * theta
-        p, ratio = self.step(theta, g, self.states.setdefault(name, {}), task, eta * self.alpha, t)
-        gain = 1 / (1 - task.momentum) if self.optimizer.family is Family.SGDP else 1.0
+        p, ratio = self.step(theta, g, self.states.setdefault(name, {}), self.hyper, eta * self.alpha, t)
+        gain = 1 / (1 - self.hyper.momentum) if self.optimizer.family is Family.SGDP else 1.0
         taken = {
             DecayRule.COUPLED: 0.0,
             DecayRule.INDEPENDENT: eta * decay * ratio,
