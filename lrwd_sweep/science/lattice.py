@@ -131,12 +131,11 @@ def _range(text: str, axis: str) -> list[float]:
     return [2.0 ** (start + (stop - start) * (k / (count - 1))) for k in range(count)]
 
 
-def parse_axis(text: str, axis: str, least: int = 2) -> tuple[float, ...]:
+def parse_axis(text: str, axis: str) -> tuple[float, ...]:
     """An axis as the command line writes it, ascending: `2^-12:2^-2`, `1e-4:1e-1:9`, `0,1e-4,2^-3:2^1`.
 
-    `axis` is the option's name ("lr" or "wd"), used in messages; 0 is a value of "wd" only. At `least` so
-    many values are above 0. Raises UsageError for an empty, reversed, single-valued, duplicated or
-    non-positive axis.
+    `axis` is the option's name ("lr" or "wd"), used in messages; 0 is a value of "wd" only. Raises UsageError
+    for an empty, reversed, duplicated or non-positive axis.
 
     >>> parse_axis("2^-3:2^-1", "lr")
     (0.125, 0.25, 0.5)
@@ -155,8 +154,6 @@ def parse_axis(text: str, axis: str, least: int = 2) -> tuple[float, ...]:
         raise UsageError(f"--{axis} {shown(text)} names {duplicates[0]:g} twice; leave one out")
     if len(items) > 1 and values != sorted(values):
         raise UsageError(f"--{axis} {shown(text)} is reversed or unordered; write the smaller value first")
-    if len([value for value in values if value > 0]) < least:
-        raise UsageError(f"--{axis} {shown(text)} is a single value; an axis needs at least two above 0")
     return tuple(values)
 
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.nets import decaying, network, undecayed
 from lrwd_sweep.nets.undecayed import norm_and_bias
+from lrwd_sweep.runner.completion import complete
 from lrwd_sweep.spec.catalog import NETWORKS, DataSet
-from lrwd_sweep.spec.request import looked_up
 from lrwd_sweep.spec.task import Task
 
 
@@ -152,7 +152,7 @@ def test_in_networks_of_the_catalog_they_are_vectors(name: str) -> None:
     sizes = DataSet(400, 100, 100, 10, (3, 224, 224)) if "vit" in name else SIZES
     task = Task(net=name, sizes=sizes, decay_all=False, data="folder:/nowhere")
     assert undecayed(task) == ()
-    assert looked_up(task).undecayed == ()
+    assert complete(task).undecayed == ()
 
 
 class Own(nn.Module):
@@ -189,14 +189,14 @@ EVERY = ["cls_token", *(f"{name}.{part}" for name in ("stem", "norm", "head") fo
 def test_every_way_of_naming_them_spares_those(
     options: dict[str, object], spared: list[str], engine: str
 ) -> None:
-    task = looked_up(Task(net=OWN, engine=engine, **options))  # type: ignore[arg-type]
+    task = complete(Task(net=OWN, engine=engine, **options))  # type: ignore[arg-type]
     found = decaying(task)
     assert list(found) == EVERY == list(network(task).shapes)
     assert [name for name, decays in found.items() if not decays] == spared
 
 
 def test_ours_are_named_too() -> None:
-    task = looked_up(Task(no_decay="weight3", decay_all=False))
+    task = complete(Task(no_decay="weight3", decay_all=False))
     assert [name for name, decays in decaying(task).items() if decays] == ["weight1", "weight2"]
 
 
@@ -219,4 +219,4 @@ def test_a_pattern_that_means_nothing_is_refused(
     net: str, options: dict[str, object], complaint: str
 ) -> None:
     with pytest.raises(UsageError, match=complaint):
-        looked_up(Task(net=net, **options))  # type: ignore[arg-type]
+        complete(Task(net=net, **options))  # type: ignore[arg-type]

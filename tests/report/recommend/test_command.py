@@ -178,7 +178,7 @@ def test_default_axes_are_left_out_of_a_comparison() -> None:
 
 
 def test_a_preset_is_compared_by_its_name() -> None:
-    request = Request(preset="fig2-mini")
+    request = Request.of("fig2-mini")
     assert compare_command(request.compared(())) == ("lrwd-sweep compare --preset fig2-mini",)
 
 

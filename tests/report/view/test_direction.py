@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lrwd_sweep.api import Comparison, Study
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.report.recommend import recommendations
 from lrwd_sweep.report.result import comparison, refuse_two_directions, result
@@ -22,7 +23,6 @@ from lrwd_sweep.report.view.report import render, text_of
 from lrwd_sweep.report.view.scale import Scale
 from lrwd_sweep.report.view.tiles import Tiles
 from lrwd_sweep.science.trial import Direction
-from lrwd_sweep.study import Comparison, Study
 from tests.report.view.examples import drawn, surface, valley
 from tests.studies import bowl, mirrored, plain, ridge, study
 
