@@ -82,17 +82,17 @@ class LrwdError(Exception):
         """The message with its arguments marked."""
         return str(self.args[0]) if self.args else ""
 
-    def spelled(self, spell: Callable[[str, str | None], str]) -> str:
-        """Return the message with every argument written by `spell` of its name and value, if any."""
-        return self._written(lambda name, *value: spell(name, value[0] if value else None))
+    def spelled(self, spell: Callable[..., str]) -> str:
+        """Return the message with every argument as `spell` writes it.
 
-    def __str__(self) -> str:
-        return self._written(lambda name, *value: "=".join([name, *value[1:]]))
-
-    def _written(self, spell: Callable[..., str]) -> str:
+        `spell` takes the name and, if there is a value, its text for a shell and its `repr`.
+        """
         parts = self.text.split(_NAME)
         parts[1::2] = [spell(*part.split(_VALUE)) for part in parts[1::2]]
         return "".join(parts)
+
+    def __str__(self) -> str:
+        return self.spelled(lambda name, _="", *shown: "=".join([name, *shown]))
 
 
 class UsageError(LrwdError):

@@ -207,7 +207,7 @@ def _usual(name: str) -> str:
     return "; ".join([first.split(": ")[1], *others])
 
 
-def option_text(name: str, value: str | None) -> str:
+def option_text(name: str, value: str | None = None, _: str = "") -> str:
     """Spell an argument of an error's message as an option with its value."""
     field = ALL_FIELDS.get(name)
     option = field.option if field else f"--{name.replace('_', '-')}"

@@ -28,7 +28,7 @@ def choose(name: str) -> torch.device:
     """The device of that name; "auto" takes CUDA where there is one. Raises UnknownName or DeviceError."""
     kind, _, index = name.partition(":")
     if kind not in NAMES or (index and not (kind == "cuda" and index.isdecimal())):
-        raise UnknownName("device", name, NAMES)
+        raise UnknownName("device", name, NAMES, {"gpu": "cuda"})
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "cpu"
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():

@@ -90,7 +90,12 @@ def read_preset(path: Path) -> Preset:
     try:
         return _preset(path.stem, table)
     except UsageError as error:
-        raise UsageError(f"preset {str(path)!r}: {error}") from None
+        raise UsageError(f"preset {str(path)!r}: {error.spelled(_key)}") from None
+
+
+def _key(name: str, _: str = "", *value: str) -> str:
+    """Spell an argument of an error's message as a key of the file."""
+    return " = ".join(["wd" if name == "weight_decay" else name, *value])
 
 
 def _table(path: Path) -> dict[str, Any]:
