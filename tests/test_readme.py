@@ -1,17 +1,25 @@
-"""The README's shell lines run, its test command is what CI runs, and it names all there is."""
+"""README and guide: their commands and Python run, they name everything, and they stay short."""
 
 from __future__ import annotations
 
+import json
+import math
 import re
 import shlex
+import subprocess
 import sys
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
+import yaml
 
+import lrwd_sweep
 from lrwd_sweep.cli import app
+from lrwd_sweep.cli.docs import FOLDER
 from lrwd_sweep.lab import verify
 from lrwd_sweep.lab.bench import race
 from lrwd_sweep.lab.bench.race import Race
@@ -24,63 +32,160 @@ from lrwd_sweep.spec.preset import preset_names
 from tests.lab.bench import made_up
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-SHELL = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+PATHS = {"README": ROOT / "README.md", **{path.stem: path for path in sorted(FOLDER.glob("*.md"))}}
+PAGES = {name: path.read_text(encoding="utf-8") for name, path in PATHS.items()}
+README = PAGES["README"]
 
 
-def _commands() -> list[list[str]]:
-    lines = [line for block in SHELL for line in block.splitlines() if line.startswith("lrwd-sweep")]
-    words = [shlex.split(line, comments=True) for line in lines]
-    return [line[: line.index(">")] if ">" in line else line for line in words]
+def blocks(text: str, language: str) -> list[str]:
+    """Return the fenced blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
 
 
-def _pretend(sweep: Sweep, cells: Sequence[Cell]) -> None:
-    todo = unfinished(cells, sweep.spec.seeds, sweep.store.finished(sweep.name))
-    value = {sweep.spec.metric: 0.5, "test_loss": 0.5}
-    assert sweep.spec.task is not None
-    restarts = sweep.spec.task.timetable.snapshots
-    lanes = []
-    for seed, missing in todo.items():
+def commands(lines: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the words of each lrwd-sweep command, without comments and redirections."""
+    for line in lines:
+        if found := re.search(r"(?:^|/bin/)(lrwd-sweep .*)", line.strip()):
+            yield shlex.split(found[1].partition(">>")[0], comments=True)
+
+
+def shell_commands(text: str) -> list[list[str]]:
+    """Return the words of each command in the ```sh blocks."""
+    return list(commands([line for block in blocks(text, "sh") for line in block.splitlines()]))
+
+
+def _bowl(sweep: Sweep, cells: Sequence[Cell]) -> None:
+    """Store made-up trials of a separable surface whose best cell is in the lattice's middle."""
+    lattice, task = sweep.spec.lattice, sweep.spec.task
+    assert task is not None
+    middles = [axis[len(axis) // 2] for axis in (lattice.lr, lattice.weight_decay)]
+    trials = []
+    for seed, missing in unfinished(cells, sweep.spec.seeds, sweep.store.finished(sweep.name)).items():
         for cell in missing:
-            found = {name: v + cell.lr + cell.weight_decay for name, v in value.items()}
-            snapshots = dict.fromkeys(restarts, found)
-            lanes.append(Trial(cell, seed, Status.COMPLETE, found, snapshots=snapshots))
-    sweep.store.add_trials(sweep.name, lanes)
+            pairs = zip((cell.lr, cell.weight_decay), middles, strict=True)
+            far = sum(math.log2(x / middle) ** 2 if x else 40 for x, middle in pairs)
+            values = dict.fromkeys((sweep.spec.metric, "test_loss"), 0.1 + 0.01 * far + 1e-3 * seed)
+            snapshots = dict.fromkeys(task.timetable.snapshots, values)
+            trials.append(Trial(cell, seed, Status.COMPLETE, values, snapshots=snapshots))
+    sweep.store.add_trials(sweep.name, trials)
 
 
-def _pretend_grid(sweep: Sweep) -> None:
-    _pretend(sweep, list(sweep.spec.lattice.cells()))
+def _grid(sweep: Sweep) -> None:
+    _bowl(sweep, list(sweep.spec.lattice.cells()))
 
 
-def _pretend_tpe(sweep: Sweep, points: int) -> None:
+def _tpe(sweep: Sweep, points: int) -> None:
     spec = sweep.spec
-    _pretend(sweep, propose_cells(spec.lattice, [], points, seeds=spec.seeds, metric=spec.metric))
+    _bowl(sweep, propose_cells(spec.lattice, [], points, seeds=spec.seeds, metric=spec.metric))
 
 
-def _pretend_race(*_: object, **__: object) -> Race:
+def _race(*_: object, **__: object) -> Race:
     return made_up.race()
 
 
-def test_every_shell_line_runs(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Sequence[str]], int]:
+    """Run a command in an empty folder; training, race and demonstrations are made up."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LRWD_STORAGE", raising=False)
-    monkeypatch.setattr(Sweep, "grid", _pretend_grid)
-    monkeypatch.setattr(Sweep, "tpe", _pretend_tpe)
-    monkeypatch.setattr(race, "race", _pretend_race)
+    monkeypatch.setattr(Sweep, "grid", _grid)
+    monkeypatch.setattr(Sweep, "tpe", _tpe)
+    monkeypatch.setattr(race, "race", _race)
     monkeypatch.setattr(verify, "demonstrate", lambda device: iter(()))
-    assert len(_commands()) > 10
-    for command in _commands():
-        monkeypatch.setattr(sys, "argv", command)
-        assert app.run() == 0, (command, capsys.readouterr().err)
+
+    def run_here(words: Sequence[str]) -> int:
+        monkeypatch.setattr(sys, "argv", list(words))
+        return app.run()
+
+    return run_here
+
+
+SHELL = [
+    pytest.param(page, marks=[pytest.mark.slow] if page == "papers" else [])
+    for page, text in PAGES.items()
+    if shell_commands(text)
+]
+
+
+@pytest.mark.parametrize("page", SHELL)
+def test_every_shell_line_runs(
+    run: Callable[[Sequence[str]], int], capsys: pytest.CaptureFixture[str], page: str
+) -> None:
+    for command in shell_commands(PAGES[page]):
+        assert run(command) == 0, (command, capsys.readouterr().err)
+
+
+def run_python(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Run a page's Python blocks in order; one that begins with a file's name becomes that file.
+
+    Returns the variables at the end.
+    """
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    modules, variables = set(sys.modules), {"__name__": "readme"}
+    for block in blocks(PAGES[page], "python"):
+        if named := re.match(r"# (\w+\.py)\n", block):
+            Path(named[1]).write_text(block, encoding="utf-8")
+        else:
+            exec(compile(block, page, "exec"), variables)
+    for path in folder.glob("*.py"):
+        assert path.stem in set(sys.modules) - modules, f"nothing imports {path.name}"
+        monkeypatch.delitem(sys.modules, path.stem)
+    return variables
+
+
+PYTHON = [page for page, text in PAGES.items() if blocks(text, "python")]
+
+
+@pytest.mark.parametrize("page", PYTHON)
+def test_every_python_block_runs_with_one_epoch_and_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str
+) -> None:
+    sweep, short = lrwd_sweep.sweep, {"epochs": 1, "seeds": 1}
+    monkeypatch.setattr(lrwd_sweep, "sweep", lambda *a, **options: sweep(*a, **(options | short)))
+    run_python(page, tmp_path, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PYTHON)
+def test_every_python_block_runs_as_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str
+) -> None:
+    study = run_python(page, tmp_path, monkeypatch)["study"]
+    for verdict in re.findall(r"\.verdict\)  # (\S+)", PAGES[page]):
+        assert study.separability.verdict == verdict
 
 
 def test_every_command_optimizer_and_preset_is_named() -> None:
+    guide = "".join(PAGES.values())
+    for name in [*optimizer_names(), *preset_names()]:
+        assert name in guide, name
     root = typer.main.get_command(app.app)
-    names = list(root.commands)  # type: ignore[attr-defined]
-    for name in [*names, *optimizer_names(), *preset_names()]:
-        assert name in README, name
+    for name in root.commands:  # type: ignore[attr-defined]
+        assert f"lrwd-sweep {name}" in README, name
+
+
+def test_every_link_leads_to_a_file_and_every_page_is_linked() -> None:
+    for name, text in PAGES.items():
+        for target in re.findall(r"\]\(([^)]+)\)", text):
+            assert (PATHS[name].parent / target).is_file(), (name, target)
+    assert all(f"](lrwd_sweep/docs/{page}.md)" in README for page in PAGES if page != "README")
+
+
+def test_the_readme_has_at_most_1300_words() -> None:
+    assert len(README.split()) <= 1300
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_paragraphs_have_at_most_60_words_and_cells_80_characters(page: str) -> None:
+    text = re.sub(r"^```.*?^```", "", PAGES[page], flags=re.DOTALL | re.MULTILINE)
+    for paragraph in re.split(r"\n\n+", text):
+        if paragraph.startswith("|"):
+            cells = re.split(r"(?<!\\)\|", paragraph.replace("\n", "|"))
+            assert not [cell for cell in cells if len(re.sub(r"\]\([^)]*\)", "]", cell.strip())) > 80]
+        else:
+            for item in re.split(r"\n(?=- |\d\. )", paragraph):
+                assert len(item.split()) <= 60, item
 
 
 def test_ci_runs_the_readmes_test_command() -> None:
@@ -90,3 +195,81 @@ def test_ci_runs_the_readmes_test_command() -> None:
     command = README.split("<!-- test command -->\n```sh\n")[1].split("\n```")[0]
     assert command.endswith("-m pytest -n 2 --dist worksteal")
     assert "\n" not in command
+
+
+def steps() -> list[dict[str, Any]]:
+    """Return the steps of the workflow on the page ci."""
+    (workflow,) = blocks(PAGES["ci"], "yaml")
+    (job,) = yaml.safe_load(workflow)["jobs"].values()
+    found: list[dict[str, Any]] = job["steps"]
+    return found
+
+
+def workflow_commands() -> list[list[str]]:
+    """Return the workflow's commands: train, write the page, judge."""
+    return list(commands([line for step in steps() for line in step.get("run", "").splitlines()]))
+
+
+def baseline_command() -> list[str]:
+    """Return the command that writes the workflow's baseline."""
+    (line,) = re.findall(r"`(lrwd-sweep report [^`]*--output \.github[^`]*)`", PAGES["ci"])
+    return shlex.split(line)
+
+
+def test_every_workflow_step_uses_an_action_or_runs_a_command() -> None:
+    assert all(("uses" in step) is not ("run" in step) for step in steps())
+    assert all(re.fullmatch(r"actions/[a-z/-]+@v\d+", step["uses"]) for step in steps() if "uses" in step)
+
+
+def test_the_workflow_trains_judges_and_writes_what_it_uploads(
+    run: Callable[[Sequence[str]], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(".github").mkdir()
+    train, *report = workflow_commands()
+    assert run(train) == 0
+    assert run(baseline_command()) == 0
+    capsys.readouterr()
+    for command in report:
+        assert run(command) == 0, capsys.readouterr().err
+    assert capsys.readouterr().out.startswith("## Gates\n")
+    (upload,) = [step for step in steps() if "upload-artifact" in step.get("uses", "")]
+    assert all(Path(path).exists() for path in upload["with"]["path"].split())
+
+
+def test_the_workflows_last_command_fails_with_a_gate(run: Callable[[Sequence[str]], int]) -> None:
+    assert steps()[-2]["run"].rstrip().endswith('>> "$GITHUB_STEP_SUMMARY"')
+    Path(".github").mkdir()
+    train, *_, judge = workflow_commands()
+    run(train)
+    run(baseline_command())
+    assert run([word.replace("separable", "coupled") for word in judge]) == 1
+
+
+def test_every_gate_of_the_command_line_is_explained() -> None:
+    from lrwd_sweep.cli.report import report
+
+    options = {f"--{name.replace('_', '-')}" for name in report.__annotations__}
+    gates = [option for option in options if re.match("--(max-|min-|no|require|baseline|octaves)", option)]
+    assert len(gates) == 11
+    assert [option for option in gates if option not in PAGES["ci"]] == []
+
+
+@pytest.mark.slow
+def test_the_wheel_is_complete_and_compares(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pip", "wheel", str(ROOT), "--no-deps", "--wheel-dir", str(tmp_path)]
+    subprocess.run(command, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    installed = tmp_path / "installed"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(installed)
+    names = {path.relative_to(installed).as_posix() for path in installed.rglob("*")}
+    assert {f"lrwd_sweep/presets/{name}.toml" for name in preset_names()} <= names
+    assert {f"lrwd_sweep/docs/{page}.md" for page in PAGES if page != "README"} <= names
+    assert any(re.fullmatch(r".*\.dist-info/licenses/.*LICENSE", name) for name in names)
+    code = f"import sys; sys.path.insert(0, {str(installed)!r}); from lrwd_sweep.cli import main; main()"
+    tiny = ["--lr", "2^-8:2^-6", "--wd", "2^-8:2^-6", "--epochs", "2", "--seeds", "1"]
+    for words in (["compare", "adam", "adamw", *tiny], ["report", "--format", "json"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+    assert len(json.loads(done.stdout)["studies"]) == 2

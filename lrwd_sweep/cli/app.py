@@ -16,6 +16,7 @@ from lrwd_sweep import __version__
 from lrwd_sweep.cli.bench import bench
 from lrwd_sweep.cli.compare import compare
 from lrwd_sweep.cli.convert import convert
+from lrwd_sweep.cli.docs import docs
 from lrwd_sweep.cli.grid import grid
 from lrwd_sweep.cli.group import Headed, group, show_help
 from lrwd_sweep.cli.options import option_text
@@ -52,6 +53,7 @@ app.add_typer(presets)
 app.command(short_help="Convert a weight decay between conventions.")(convert)
 app.command(short_help="Show that propositions and update rules hold in numbers.")(verify)
 app.command(short_help="Measure the engine's speed against plain torch.")(bench)
+app.command(short_help="Show the user's guide.")(docs)
 
 
 def _version(wanted: bool) -> None:

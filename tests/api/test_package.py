@@ -1,8 +1,7 @@
-"""The package's names, its one-line errors, and the README's Python as written."""
+"""The package's public names and one-line errors."""
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +13,6 @@ import lrwd_sweep
 from lrwd_sweep import LrwdError, Study
 from lrwd_sweep.errors import NothingToReport, StoreError, UnknownName, UsageError
 from tests.api.sweeps import NAME, tiny
-
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
@@ -89,18 +84,3 @@ def test_a_study_that_is_not_there_names_the_near_one() -> None:
     tiny(study_name="mine")
     with pytest.raises(UnknownName, match="did you mean mine"):
         lrwd_sweep.load("mien")
-
-
-def test_every_python_block_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One after the other in one folder, as written; one that begins with a file's name is that file."""
-    assert BLOCKS, "README.md has no ```python block"
-    monkeypatch.syspath_prepend(tmp_path)
-    modules = set(sys.modules)
-    for block in BLOCKS:
-        if named := re.match(r"# (\w+\.py)\n", block):
-            Path(named[1]).write_text(block, encoding="utf-8")
-        else:
-            exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
-    for path in tmp_path.glob("*.py"):
-        assert path.stem in set(sys.modules) - modules, f"nothing imports {path.name}"
-        monkeypatch.delitem(sys.modules, path.stem)

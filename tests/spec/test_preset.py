@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tomllib
-import zipfile
 from fractions import Fraction
 from pathlib import Path
 
@@ -272,13 +269,3 @@ def test_the_build_includes_the_presets() -> None:
     included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
     assert included == {"presets": "lrwd_sweep/presets"}
     assert (PROJECT / "presets").resolve() == FOLDER.resolve()
-
-
-@pytest.mark.slow
-def test_the_wheel_contains_the_presets(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pip", "wheel", str(PROJECT), "--no-deps", "--wheel-dir", str(tmp_path)]
-    subprocess.run(command, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        names = set(archive.namelist())
-    assert {f"lrwd_sweep/presets/{name}.toml" for name in preset_names()} <= names
