@@ -21,6 +21,7 @@ DEFAULT = "digits"
 MOST_SEEDS = 10_000
 TRIALS, MOST_TRIALS = 64, 100_000  # points of a search
 PICTURES = ("heatmap", "curves", "scatter", *DIAGNOSTICS)
+_AXES = {"lr": "lr", "wd": "weight_decay"}  # the axes by their keys
 _KEYS = ("like", "about", "restates", "claim", "show", "variants", "training", "net", "study", "axes")
 
 _HERE = Path(__file__).parents[1]
@@ -95,7 +96,8 @@ def read_preset(path: Path) -> Preset:
 
 def _key(name: str, _: str = "", *value: str) -> str:
     """Spell an argument of an error's message as a key of the file."""
-    return " = ".join(["wd" if name == "weight_decay" else name, *value])
+    key = next((key for key, axis in _AXES.items() if axis == name), name)
+    return " = ".join([key, *value])
 
 
 def _table(path: Path) -> dict[str, Any]:
@@ -191,7 +193,7 @@ def _variants(entries: Any, task: Task) -> Iterator[Variant]:
 
 def _variant(entry: dict[str, Any], task: Task) -> Variant:
     named = Variant.named(_text(entry, "optimizer"))
-    axes = {axis: parse_axis(_text(entry, axis), axis) for axis in ("lr", "wd") if axis in entry}
+    axes = {key: parse_axis(_text(entry, key), axis) for key, axis in _AXES.items() if key in entry}
     values = {key: value for key, value in entry.items() if key not in ("optimizer", "lr", "wd")}
     values = {**named.task, **_task_values(values, "key of a variant")}
     task.changed(**values)
@@ -214,10 +216,10 @@ def _axes(sections: Mapping[str, Any]) -> dict[str, Lattice]:
         if optimizer in axes:
             raise UsageError(f"[axes.{name}] is {optimizer} again; leave one out")
         _only(section, f"key of [axes.{name}]", ("lr", "wd"))
-        for axis in ("lr", "wd"):
-            if not isinstance(section.get(axis), str):
-                raise UsageError(f'[axes.{name}] needs {axis} as text, such as {axis} = "2^-9:2^1"')
-        axes[optimizer] = Lattice(parse_axis(section["lr"], "lr"), parse_axis(section["wd"], "wd"))
+        for key in _AXES:
+            if not isinstance(section.get(key), str):
+                raise UsageError(f'[axes.{name}] needs {key} as text, such as {key} = "2^-9:2^1"')
+        axes[optimizer] = Lattice(*(parse_axis(section[key], axis) for key, axis in _AXES.items()))
     return axes
 
 

@@ -174,16 +174,15 @@ def axis(given: Axis, name: str) -> tuple[float, ...]:
     >>> axis("2^-3:2^-1", "lr") == axis([0.5, 0.25, 0.125], "lr")
     True
     """
-    short = "wd" if name == "weight_decay" else name
     if isinstance(given, str):
-        return parse_axis(given, short)
+        return parse_axis(given, name)
     try:
         values = sorted(float(value) for value in given)
     except (TypeError, ValueError, RuntimeError):
         raise UsageError(
             f"{arg(name, given)} is not an axis; write it as in '2^-12:2^-2', or give a list of numbers"
         ) from None
-    return parse_axis(",".join(map(repr, values)), short)
+    return parse_axis(",".join(map(repr, values)), name)
 
 
 def _value(name: str, given: Any) -> Any:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from lrwd_sweep.cli.options import option_text
 from lrwd_sweep.errors import UnknownName, UsageError
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.trial import Status, Trial
@@ -47,7 +48,7 @@ def faults(
     """The lines of the refusal, without the file's name that begins each."""
     with pytest.raises(UsageError) as error:
         read(file, content, columns, metric)
-    lines = str(error.value).split("\n")
+    lines = error.value.spelled(option_text).split("\n")
     assert all(line.startswith(f"{file}: ") for line in lines)
     return [line.removeprefix(f"{file}: ") for line in lines]
 
