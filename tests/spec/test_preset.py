@@ -159,7 +159,7 @@ def test_a_wrong_key_or_value_is_one_line_with_the_remedy(tmp_path: Path) -> Non
         ("variants = [3]", "variant 3 names no optimizer; write optimizer ="),
         ("[[variants]]\nlr = '1,2'", "variant {'lr': '1,2'} names no optimizer"),
         ("[[variants]]\noptimizer = 'adam'\nlr = 0.1", "lr 0.1 is not text"),
-        ("[[variants]]\noptimizer = 'adam'\nlr = '0'", "--lr '0' is not a positive number"),
+        ("[[variants]]\noptimizer = 'adam'\nlr = '0'", "lr = '0' is not a positive number"),
         ("[[variants]]\noptimizer = 'adam'\nepochs = [60, 0]", "epochs = 0 is not a whole number"),
         ("show = 'curves'", """show 'curves' is not a list of pictures; write show = ["heatmap"]"""),
         ("show = []", "show [] is not a list of pictures"),

@@ -296,7 +296,7 @@ class TestFaults:
 
     def test_a_column_of_the_same_letters_is_proposed(self, file: Path) -> None:
         (line,) = faults(file, "LR,Weight Decay,seed,value\n1,1,1,1\n")
-        assert line.endswith("name them with --columns lr=LR,weight_decay=Weight Decay")
+        assert line.endswith("name them with --columns 'lr=LR,weight_decay=Weight Decay'")
 
     def test_column_for_two_things_is_refused(self, file: Path) -> None:
         listed = faults(file, "lr,weight_decay,value\n1,1,1\n", {"value": "lr"})
