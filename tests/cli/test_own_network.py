@@ -409,14 +409,14 @@ def test_options_of_the_network_come_from_the_preset(run: Run, project: Path) ->
         (("--engine", "vmpa"), 2, ("unknown engine 'vmpa'; did you mean vmap?",)),
         (("--data-dir", "x"), 2, ("--data-dir means nothing to ./my_data.py:load",)),
         (("--augment", "crop-flip"), 2, ("./my_data.py:load holds no images",)),
-        (("--no-decay", "("), 2, ("--no-decay '(' is no regular expression",)),
+        (("--no-decay", "("), 2, ("--no-decay '(' is not a regular expression",)),
         (
             ("--no-decay", "gain"),
             2,
             ("--no-decay 'gain' matches no parameter", "they are body.weight, norm.w"),
         ),
         (("--standardize",), 2, ("--standardize is for images as uint8", "my_data.py:load is float32")),
-        (("--data", "digits", "--standardize"), 2, ("digits is standardised whatever it says: leave it",)),
+        (("--data", "digits", "--standardize"), 2, ("digits is always standardised: leave it",)),
     ],
 )
 def test_what_cannot_be_meant_is_one_line_and_leaves_no_study(
