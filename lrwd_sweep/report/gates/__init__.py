@@ -157,7 +157,8 @@ class NoEdge:
         """Whether a study holds it."""
         positive = result.surface.without_baseline()
         if positive.best() is None:
-            return Outcome(self.name, result.name, None, INSIDE, False, _NO_BEST)
+            why = _NO_BEST if any(result.spec.lattice.weight_decay) else "no cell has weight decay above 0"
+            return Outcome(self.name, result.name, None, INSIDE, False, why)
         if is_flat(positive.mean[positive.inside]):
             return Outcome(self.name, result.name, None, INSIDE, False, "every cell that counts is as good")
         edge = ", ".join(result.separability.on_edge)

@@ -140,11 +140,10 @@ def test_a_name_means_nothing_to_the_shell(name: str) -> None:
     [
         (replace(default(), task=None, kind=Kind.IMPORT), "mine"),
         (replace(default(), task=Task(sizes=DataSet(300, 9, 9, 10, (1, 8, 8)))), "mine"),
-        (replace(default(), lattice=Lattice((0.1,), (0.1, 0.2))), "mine"),
         (default(), "a\x1b[31m"),
         (default(), "a\nlrwd-sweep study delete x"),
     ],
-    ids=["import", "other sizes", "one row", "escape", "newline"],
+    ids=["import", "other sizes", "escape", "newline"],
 )
 def test_what_no_command_line_can_say_has_none(spec: StudySpec, name: str) -> None:
     assert command(spec, name) is None

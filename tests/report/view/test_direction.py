@@ -135,7 +135,7 @@ def test_a_cap_of_a_maximised_metric_leaves_out_what_is_lower() -> None:
 
 def test_another_metric_asks_for_its_direction() -> None:
     trials = [replace(t, metrics={**t.metrics, "val_acc": -t.metrics["val_loss"]}) for t in LOW.trials]
-    with pytest.raises(UsageError, match="add --maximize"):
+    with pytest.raises(UsageError, match="add maximize=True"):
         result("a", LOW.spec, "", trials, metric="val_acc")
     found = result("a", LOW.spec, "", trials, metric="val_acc", direction=Direction.MAXIMIZE)
     assert found.best == LOW.best
