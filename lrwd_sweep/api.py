@@ -15,22 +15,19 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
 
 from lrwd_sweep.errors import LrwdError, UsageError
 from lrwd_sweep.report.recommend import recommendations
-from lrwd_sweep.report.result import Result, comparison, refuse_two_directions, titles
-from lrwd_sweep.report.results import read_results
+from lrwd_sweep.report.result import Result, comparison, read_results, refuse_two_directions, titles
 from lrwd_sweep.report.view.data_frame import curve_frame, lane_frame
-from lrwd_sweep.report.view.notebook import fragment
-from lrwd_sweep.report.view.plain import plain
-from lrwd_sweep.report.view.recommended import snippet
-from lrwd_sweep.report.view.report import text_of
-from lrwd_sweep.report.view.tables import Report
+from lrwd_sweep.report.view.notation import plain
+from lrwd_sweep.report.view.report import notebook_html, text_of
+from lrwd_sweep.report.view.terminal import Report, snippet
 from lrwd_sweep.runner.completion import completion
-from lrwd_sweep.runner.data_files import DataFiles
 from lrwd_sweep.runner.signals import Interrupted
 from lrwd_sweep.runner.trainer import Trainer, check_device
 from lrwd_sweep.science.direction import given
 from lrwd_sweep.science.separability import Comparison as Differences
 from lrwd_sweep.science.separability import Separability
 from lrwd_sweep.science.surface import Surface
+from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.preset import DEFAULT, MOST_TRIALS, TRIALS
 from lrwd_sweep.spec.request import (
     Axis,
@@ -383,7 +380,7 @@ class Study:
         return Report([self.result])
 
     def _repr_html_(self) -> str:
-        return fragment([self.result])
+        return notebook_html(self.__rich__())
 
 
 class Comparison:
@@ -429,4 +426,4 @@ class Comparison:
         return Report(self._results, self._compared)
 
     def _repr_html_(self) -> str:
-        return fragment(self._results, self._compared)
+        return notebook_html(self.__rich__())

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from lrwd_sweep.cli import app
-from lrwd_sweep.runner.data_files import DataFiles
+from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.study import StudySpec
 
 
@@ -36,7 +36,9 @@ def understood(command_line: str) -> Understood:
         yield
 
     class Trainer:
-        def __init__(self, store: None, device: str, max_lanes: int | None, files: DataFiles, *_: bool) -> None:
+        def __init__(
+            self, store: None, device: str, max_lanes: int | None, files: DataFiles, *_: bool
+        ) -> None:
             found.data_dir = files.folder
 
         def grid(self, name: str, spec: StudySpec) -> None:

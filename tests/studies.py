@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
@@ -18,12 +19,12 @@ Height = Callable[[float, float], float]  # of the surface at (log2 α, log2 λ)
 
 
 def bowl(a: float, b: float) -> float:
-    """Least at the centre; separable."""
+    """Return a bowl, least at the centre; separable."""
     return 0.1 + 0.01 * (a**2 + b**2)
 
 
 def ridge(a: float, b: float) -> float:
-    """Least at the centre, along a valley of slope −1."""
+    """Return a valley of slope −1, least at the centre."""
     return 0.1 + 0.01 * (a + b) ** 2 + 1e-4 * a**2
 
 
@@ -35,13 +36,28 @@ def study(
     lost: Mapping[tuple[int, int, int], Status] | None = None,  # by (i, j, seed)
     kind: Kind = Kind.GRID,
 ) -> Result:
-    """A 7×7 study of `height`, each seed a little above the one before; MISSING lanes have no trial."""
+    """Return a 7×7 study of `height`, each seed a little above the one before; MISSING lanes have no metrics.
+
+    It is analysed once per process: do not change its trials.
+    """
+    return _study(height, name, seeds, frozenset((lost or {}).items()), kind)
+
+
+@cache
+def _study(
+    height: Height,
+    name: str,
+    seeds: int,
+    lost: frozenset[tuple[tuple[int, int, int], Status]],
+    kind: Kind,
+) -> Result:
     lattice = Lattice(tuple(2.0 ** np.arange(-9, -2)), tuple(2.0 ** np.arange(-7, 0)))
+    statuses = dict(lost)
     trials = []
     for k, cell in enumerate(lattice.cells()):
         i, j = divmod(k, 7)
         for seed in range(seeds):
-            status = (lost or {}).get((i, j, seed), Status.COMPLETE)
+            status = statuses.get((i, j, seed), Status.COMPLETE)
             value = height(i - 3, j - 3) + 1e-4 * seed
             metrics = {"val_loss": value} if status is Status.COMPLETE else {}
             trials.append(Trial(cell, seed, status, metrics, detail="" if metrics else "no memory"))
@@ -50,7 +66,7 @@ def study(
 
 
 def without(found: Result, *lanes: tuple[int, int, int]) -> Result:
-    """The same study before those lanes were trained."""
+    """Return the same study before those lanes were trained."""
     cells = list(found.spec.lattice.cells())
     gone = {(cells[7 * i + j], seed) for i, j, seed in lanes}
     left = [trial for trial in found.trials if (trial.cell, trial.seed) not in gone]
@@ -58,7 +74,7 @@ def without(found: Result, *lanes: tuple[int, int, int]) -> Result:
 
 
 def mirrored(found: Result) -> Result:
-    """The same study in a metric of which higher is better: every value is the negative."""
+    """Return the same study in a metric of which higher is better: every value is the negative."""
     trials = [
         replace(trial, metrics={name: -value for name, value in trial.metrics.items()})
         for trial in found.trials
@@ -68,5 +84,5 @@ def mirrored(found: Result) -> Result:
 
 
 def plain(found: Result) -> Result:
-    """The same study as an import, of which nothing but the runs is known."""
+    """Return the same study as an import, of which only the runs are known."""
     return result(found.name, replace(found.spec, kind=Kind.IMPORT, task=None), "", found.trials)

@@ -148,7 +148,7 @@ def _close_output() -> None:
 
 def _fail(text: str, code: int) -> int:
     """Print every line of `text` on stderr, control characters escaped, and return the code."""
-    from lrwd_sweep.report.view.plain import plain
+    from lrwd_sweep.report.view.notation import plain
 
     try:
         for line in text.splitlines() or [""]:

@@ -16,8 +16,7 @@ from lrwd_sweep.lab.bench.overhead import Overhead
 from lrwd_sweep.lab.bench.race import Floor, Race
 from lrwd_sweep.lab.bench.scaling import Scaling
 from lrwd_sweep.lab.bench.spread import Spread, rate_form
-from lrwd_sweep.report.view.notation import counted
-from lrwd_sweep.report.view.plain import plain
+from lrwd_sweep.report.view.notation import counted, plain
 from lrwd_sweep.spec.catalog import FLOAT32
 from lrwd_sweep.spec.task import Task
 

@@ -1,4 +1,4 @@
-"""The options that set limits to a report, and the gates that they ask for."""
+"""The gate options of `report`, and the gates that they request."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def _gate(
     option: str, metavar: str, text: str, parser: Callable[[str], float] | None = None
 ) -> typer.models.OptionInfo:
-    """An option whose help says that it is a gate."""
+    """Declare an option whose help marks it as a gate."""
     found: typer.models.OptionInfo = typer.Option(
         option, metavar=metavar, parser=parser, help=f"Gate: {text} (default: no gate).", show_default=False
     )
@@ -31,7 +31,7 @@ MaxBest = Annotated[
     _gate(
         "--max-best",
         "V",
-        "the best seed mean is at most V, of a metric of which lower is better",
+        "the best seed mean is at most V, for a metric of which lower is better",
         number("--max-best"),
     ),
 ]
@@ -40,7 +40,7 @@ MinBest = Annotated[
     _gate(
         "--min-best",
         "V",
-        "the best seed mean is at least V, of a metric of which higher is better",
+        "the best seed mean is at least V, for a metric of which higher is better",
         number("--min-best"),
     ),
 ]
@@ -49,7 +49,7 @@ MaxAbsSlope = Annotated[
     _gate(
         "--max-abs-slope",
         "V",
-        "the ridge slope's whole 90 % interval lies within ±V; without an interval it fails",
+        "the ridge slope's whole 90 % interval lies within ±V; fails without an interval",
         number("--max-abs-slope", 0),
     ),
 ]
@@ -68,7 +68,7 @@ Octaves = Annotated[
         "--octaves",
         metavar="N",
         parser=number("--octaves"),
-        help="How far α moves for --max-transfer-regret, in factors of two (default: 1).",
+        help="Distance that α moves for --max-transfer-regret, in factors of two (default: 1).",
     ),
 ]
 Required = Annotated[
@@ -84,25 +84,20 @@ MaxFailed = Annotated[
     _gate(
         "--max-failed",
         "N",
-        "at most N lanes failed, for want of memory say; a diverged lane did not fail",
+        "at most N lanes failed, for lack of memory for example; diverged lanes do not count",
         whole("--max-failed", least=0),
     ),
 ]
 MinSeeds = Annotated[
     int | None,
-    _gate(
-        "--min-seeds",
-        "N",
-        "every cell was trained to its end with at least N seeds",
-        whole("--min-seeds"),
-    ),
+    _gate("--min-seeds", "N", "every cell has at least N finished or diverged seeds", whole("--min-seeds")),
 ]
 MaxRegression = Annotated[
     float | None,
     _gate(
         "--max-regression",
         "V",
-        "the best seed mean is at most V worse than that of --baseline, in the metric's units",
+        "the best seed mean is at most V worse than in --baseline, in the metric's units",
         number("--max-regression", 0),
     ),
 ]
@@ -111,14 +106,14 @@ Baseline = Annotated[
     typer.Option(
         "--baseline",
         metavar="OLD.json",
-        help="An earlier `report --format json` for --max-regression, matched by study name (default: none).",
+        help="Earlier `report --format json` for --max-regression; studies match by name (default: none).",
     ),
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The limits as the command line gives them; None and False set none."""
+    """The limits as given on the command line; None and False set none."""
 
     max_best: float | None = None
     min_best: float | None = None
@@ -133,23 +128,22 @@ class Limits:
     baseline: Path | None = None
 
     def gates(self) -> list[Gate]:
-        """The gates asked for, in the order of the options. Raises UsageError or UnknownName."""
+        """Return the gates in the order of the options. Raises UsageError or UnknownName."""
         if self.octaves is not None and self.max_transfer_regret is None:
-            raise UsageError(f"--octaves {self.octaves:g} limits nothing; add --max-transfer-regret V")
+            raise UsageError(f"--octaves {self.octaves:g} requires --max-transfer-regret V; add it")
         if self.octaves is not None and self.octaves <= 0:
-            raise UsageError(f"--octaves {self.octaves:g} is no distance; choose more than 0")
+            raise UsageError(f"--octaves {self.octaves:g} is not a distance; choose more than 0")
         if self.baseline is not None and self.max_regression is None:
-            raise UsageError(f"--baseline {str(self.baseline)!r} limits nothing; add --max-regression V")
+            raise UsageError(f"--baseline {str(self.baseline)!r} requires --max-regression V; add it")
         if self.max_regression is not None and self.baseline is None:
             raise UsageError(
-                f"--max-regression {self.max_regression:g} has nothing to compare with; "
-                "add --baseline OLD.json, written by report --format json"
+                f"--max-regression {self.max_regression:g} requires --baseline OLD.json; "
+                "add a file written by report --format json"
             )
         return list(self._gates())
 
     def _gates(self) -> Iterator[Gate]:
         from lrwd_sweep.report import gates
-        from lrwd_sweep.report.gates.earlier_report import read_earlier_report
         from lrwd_sweep.science.separability import Verdict
 
         if self.max_best is not None:
@@ -159,8 +153,9 @@ class Limits:
         if self.max_abs_slope is not None:
             yield gates.MaxAbsSlope(self.max_abs_slope)
         if self.max_transfer_regret is not None:
-            octaves = 1.0 if self.octaves is None else self.octaves
-            yield gates.MaxTransferRegret(self.max_transfer_regret, octaves)
+            yield gates.MaxTransferRegret(
+                self.max_transfer_regret, 1.0 if self.octaves is None else self.octaves
+            )
         if self.require is not None:
             if self.require not in list(Verdict):
                 raise UnknownName("verdict", self.require, Verdict)
@@ -172,4 +167,4 @@ class Limits:
         if self.min_seeds is not None:
             yield gates.MinSeeds(self.min_seeds)
         if self.baseline is not None and self.max_regression is not None:
-            yield gates.MaxRegression(self.max_regression, read_earlier_report(self.baseline))
+            yield gates.MaxRegression(self.max_regression, gates.read_earlier_report(self.baseline))

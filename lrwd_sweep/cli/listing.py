@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from lrwd_sweep.report.view.plain import plain
+from lrwd_sweep.report.view.notation import plain
 from lrwd_sweep.store import StudySummary
 
 

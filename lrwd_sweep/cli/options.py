@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from lrwd_sweep.cli.parse import fraction, number, pair, whole
-from lrwd_sweep.runner.data_files import DataFiles
 from lrwd_sweep.science.optimizer import users_of
+from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.field import OPTIMIZER, STORE, TRAIN, WHERE, Field
 from lrwd_sweep.spec.preset import DEFAULT
 from lrwd_sweep.spec.request import DEFAULT_OPTIMIZER, REQUEST_FIELDS, Request

@@ -21,7 +21,7 @@ presets = group("preset", "List and show the presets: tasks with their axes, and
 @presets.command("list", short_help="List every preset.")
 def list_() -> None:
     """List every preset with its subject and the figure that it restates."""
-    from lrwd_sweep.report.view.preset_list import PresetList
+    from lrwd_sweep.report.view.preset_page import PresetList
 
     consoles.stdout().print(PresetList([find_preset(name) for name in preset_names()]))
 

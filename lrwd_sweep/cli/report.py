@@ -1,11 +1,10 @@
-"""`lrwd-sweep report`: the picture and the numbers from the store alone, and gates on them."""
+"""`lrwd-sweep report`: heatmaps and numbers of stored studies, and gates on them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,14 +14,14 @@ from lrwd_sweep.cli.study_run import tell_what_changed
 from lrwd_sweep.errors import GateFailed, NothingToReport, UsageError
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.consoles import note
-from lrwd_sweep.report.view.files import replaced, write_file
-from lrwd_sweep.report.view.formats import Format
+from lrwd_sweep.report.view.output_file import Format, replaced, write_file
 from lrwd_sweep.science.direction import given
-from lrwd_sweep.science.trial import Direction
 from lrwd_sweep.spec.catalog import DIAGNOSTICS
 
 if TYPE_CHECKING:
-    from lrwd_sweep.report.gates import Gate, Outcome
+    from rich.console import RenderableType
+
+    from lrwd_sweep.report.gates import Gate, GateOutcome
     from lrwd_sweep.report.result import ComparedResults, Result
 
 
@@ -46,20 +45,20 @@ FormatName = Annotated[
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", metavar="FILE", help="Where to write it (default: standard output)."),
+    typer.Option("--output", metavar="FILE", help="File to write (default: standard output)."),
 ]
 Figure = Annotated[
     Path | None,
     typer.Option(
         "--figure",
         metavar="FILE",
-        help="Draw the lattices too, as .pdf, .svg or .png (default: no figure).",
+        help="Also draw the lattices, as .pdf, .svg or .png (default: no figure).",
     ),
 ]
 Metric = Annotated[
     str | None,
     typer.Option(
-        "--metric", metavar="NAME", help="Any metric of the store to judge by (default: the study's own)."
+        "--metric", metavar="NAME", help="Metric of the store to rank by (default: the study's own)."
     ),
 ]
 Maximize = Annotated[
@@ -74,8 +73,8 @@ Cap = Annotated[
         "--cap",
         metavar="V",
         parser=number("--cap"),
-        help="A value of the metric from which on a cell is out, as if it had diverged (default: as stored "
-        "with the study's own metric; chance level for an error).",
+        help="Value of the metric from which on a cell counts as diverged (default: as stored for the "
+        "study's own metric; chance level for an error).",
         show_default=False,
     ),
 ]
@@ -84,14 +83,14 @@ Show = Annotated[
     typer.Option(
         "--show",
         metavar="NAME[,NAME…]",
-        help=f"Draw these too: {', '.join(DIAGNOSTICS).replace('_', '-')} or any metric, as heatmaps and "
-        "by epoch; curves: error and training loss by epoch; scatter: test error against training loss "
+        help=f"Also draw {', '.join(DIAGNOSTICS).replace('_', '-')} or any metric, as heatmaps and by epoch; "
+        "curves: error and training loss by epoch; scatter: test error against training loss "
         "(default: none of them).",
     ),
 ]
 Full = Annotated[
     bool,
-    typer.Option("--full", help="Say of every study which of its parameters decay, in a table or markdown."),
+    typer.Option("--full", help="Also list which parameters of every study decay (table, markdown)."),
 ]
 AtRestart = Annotated[
     int | None,
@@ -99,8 +98,7 @@ AtRestart = Annotated[
         "--at-restart",
         metavar="K",
         parser=whole("--at-restart"),
-        help="Under warm restarts, read what the run was at the end of its K-th cycle (default: of its "
-        "newest).",
+        help="Under warm restarts, report the end of the K-th cycle (default: of the last).",
     ),
 ]
 
@@ -130,26 +128,58 @@ def report(
     baseline: limits.Baseline = None,
     storage: options.Storage = None,
 ) -> None:
-    """Show studies from the store, without training anything; the store may be read-only.
+    """Show studies of the store without training; the store may be read-only.
 
-    Every gate applies to every study shown. The report says what each found; when a study fails one, the
-    exit code is 1. What is undetermined fails.
+    Every gate applies to every study shown; an undetermined value fails. The report lists every outcome, and
+    the exit code is 1 if one failed.
     """
     if output is not None and figure is not None and output.resolve() == figure.resolve():
         raise UsageError(f"--output and --figure are both {output}; name two files")
-    asked = limits.Limits(
+    gates = limits.Limits(
         max_best, min_best, max_abs_slope, max_transfer_regret, octaves, require, no_edge, max_failed,
         min_seeds, max_regression, baseline,
-    )  # fmt: skip
+    ).gates()  # fmt: skip
     direction = given(maximize=maximize, minimize=minimize)
-    read = Read(tuple(studies or ()), metric, direction, cap, at_restart, storage)
     if full and form not in (Format.TABLE, Format.MARKDOWN):
         raise UsageError(f"--full adds nothing to {form}; choose table or markdown")
-    _report(read, asked, Written(form, output, figure, _names(show, form), full))
+    pictures = _names(show, form)
+
+    from lrwd_sweep.report.view.report import render
+
+    with_curves = form is Format.HTML or bool(pictures)
+    results, comparisons = _read(
+        studies,
+        storage,
+        metric=metric,
+        direction=direction,
+        cap=cap,
+        curves=with_curves,
+        at_restart=at_restart,
+    )
+    outcomes = [gate.check(result) for result in results for gate in gates]
+    _write(render(results, comparisons, form, outcomes, pictures, full=full), output, figure, results)
+    _name_unmatched(gates, [result.name for result in results])
+    _fail(outcomes, form)
+
+
+def _read(
+    studies: Sequence[str] | None, storage: str | None, **options: Any
+) -> tuple[list[Result], list[ComparedResults]]:
+    """Read and compare the named studies, or the latest. Raises NothingToReport for an empty store."""
+    from lrwd_sweep.report.result import read_results
+    from lrwd_sweep.store import open_store
+
+    with open_store(storage, write=False) as store:
+        names = list(dict.fromkeys(studies or store.latest()))
+        if not names:
+            raise NothingToReport(f"{store.path} holds no study yet; run lrwd-sweep compare adam adamw first")
+        found = read_results(store, names, **options)
+    tell_what_changed(found[0])
+    return found
 
 
 def _names(show: str | None, form: Format) -> tuple[str, ...]:
-    """The pictures asked for. Raises UsageError where the format has none, or for an empty name."""
+    """Split the names of pictures. Raises UsageError if the format has none, or for an empty name."""
     if show is None:
         return ()
     if form in (Format.CSV, Format.JUNIT):
@@ -160,93 +190,29 @@ def _names(show: str | None, form: Format) -> tuple[str, ...]:
     return names
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
-    """What is read, and from where."""
+def _write(
+    text: RenderableType | str, output: Path | None, figure: Path | None, results: Sequence[Result]
+) -> None:
+    """Write figure and report; files first, so that an error leaves standard output empty."""
+    if figure is not None:
+        from lrwd_sweep.report.view.figure import save_figure
 
-    studies: tuple[str, ...]
-    metric: str | None
-    direction: Direction | None
-    cap: float | None
-    at_restart: int | None
-    storage: str | None
+        with replaced(figure, "--figure") as temporary:
+            save_figure(results, temporary)
+        note(f"wrote {figure}")
+    if output is not None:
+        from lrwd_sweep.report.view.report import text_of
 
-    def results(self, *, curves: bool) -> tuple[list[Result], list[ComparedResults]]:
-        """The studies as they stand. Raises NothingToReport."""
-        from lrwd_sweep.report.results import read_results
-        from lrwd_sweep.store import open_store
-
-        with open_store(self.storage, write=False) as store:
-            names = list(dict.fromkeys(self.studies or store.latest()))
-            if not names:
-                raise NothingToReport(
-                    f"{store.path} holds no study yet; run lrwd-sweep compare adam adamw first"
-                )
-            found = read_results(
-                store,
-                names,
-                self.metric,
-                direction=self.direction,
-                cap=self.cap,
-                curves=curves,
-                at_restart=self.at_restart,
-            )
-        tell_what_changed(found[0])
-        return found
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What is written, and where; None is standard output, and no figure."""
-
-    form: Format
-    output: Path | None
-    figure: Path | None
-    show: tuple[str, ...] = ()  # pictures besides those of every report
-    full: bool = False
-
-    @property
-    def needs_curves(self) -> bool:
-        """Whether anything of it is drawn from learning curves."""
-        return self.form is Format.HTML or bool(self.show)
-
-    def write(
-        self,
-        results: Sequence[Result],
-        comparisons: Sequence[ComparedResults],
-        outcomes: Sequence[Outcome],
-    ) -> None:
-        """Files first: where one cannot be written, standard output stays empty."""
-        from lrwd_sweep.report.view.report import render, text_of
-
-        report = render(results, comparisons, self.form, outcomes, self.show, full=self.full)
-        if self.figure is not None:
-            from lrwd_sweep.report.view.figure import save_figure
-
-            with replaced(self.figure, "--figure") as temporary:
-                save_figure(results, temporary)
-            note(f"wrote {self.figure}")
-        if self.output is not None:
-            write_file(self.output, text_of(report))
-            note(f"wrote {self.output}")
-        elif isinstance(report, str):
-            consoles.write(report)
-        else:
-            consoles.stdout().print(report)
-
-
-def _report(read: Read, asked: limits.Limits, written: Written) -> None:
-    """Read, judge, write. Raises NothingToReport, or GateFailed when the report is out."""
-    gates = asked.gates()  # before anything is opened
-    results, comparisons = read.results(curves=written.needs_curves)
-    outcomes = [gate.check(result) for result in results for gate in gates]
-    written.write(results, comparisons, outcomes)
-    _name_unmatched(gates, [result.name for result in results])
-    _tell(outcomes, written.form)
+        write_file(output, text_of(text))
+        note(f"wrote {output}")
+    elif isinstance(text, str):
+        consoles.write(text)
+    else:
+        consoles.stdout().print(text)
 
 
 def _name_unmatched(gates: Sequence[Gate], names: Sequence[str]) -> None:
-    """Say which studies of the baseline nothing was compared with."""
+    """Name the studies of a baseline that are not in the report."""
     from lrwd_sweep.report.gates import MaxRegression
 
     for gate in gates:
@@ -255,13 +221,13 @@ def _name_unmatched(gates: Sequence[Gate], names: Sequence[str]) -> None:
                 note(f"study {name!r} of {gate.earlier.source} is not in this report")
 
 
-def _tell(outcomes: Sequence[Outcome], form: Format) -> None:
-    """On stderr, the gates where the format holds none. Raises GateFailed with those that failed."""
-    from lrwd_sweep.report.view.outcomes import sentence
+def _fail(outcomes: Sequence[GateOutcome], form: Format) -> None:
+    """Raise GateFailed with the gates that failed; name passed gates if the format holds none."""
+    from lrwd_sweep.report.view.fields import gate_sentence
 
     if form is Format.CSV:
         for outcome in outcomes:
             if outcome.passed:
-                note(sentence(outcome))
+                note(gate_sentence(outcome))
     if failed := [outcome for outcome in outcomes if not outcome.passed]:
-        raise GateFailed("\n".join(map(sentence, failed)))
+        raise GateFailed("\n".join(map(gate_sentence, failed)))

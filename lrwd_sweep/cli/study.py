@@ -17,7 +17,7 @@ from lrwd_sweep.cli.transfer import Name, export, import_
 from lrwd_sweep.errors import NothingToReport, StoreError, UsageError
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.consoles import note
-from lrwd_sweep.report.view.plain import plain
+from lrwd_sweep.report.view.notation import plain
 
 studies = group("study", "List, show, delete, import and export studies.")
 
@@ -93,7 +93,7 @@ studies.command("export", short_help="Write a study as CSV, or for Optuna.")(exp
 
 def _agreed(question: str) -> bool:
     """Ask on stderr. Raises UsageError when nobody is there to answer."""
-    consoles.stderr().print(f"{plain(question)} [y/N] ", end="", soft_wrap=True)
+    consoles.stderr().print(f"{plain(question)} [y/N]", end=" ", soft_wrap=True)
     answer = sys.stdin.readline()
     if not answer:
         raise UsageError("nobody answered; add --yes to delete without being asked")

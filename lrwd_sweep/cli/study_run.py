@@ -50,9 +50,9 @@ def show(
 
     The commands that it suggests name the folder of the data's files, `data_dir`.
     """
-    from lrwd_sweep.report.results import read_results
+    from lrwd_sweep.report.result import read_results
     from lrwd_sweep.report.view.pictures import show_renderables
-    from lrwd_sweep.report.view.tables import Report
+    from lrwd_sweep.report.view.terminal import Report
 
     results, comparisons = read_results(store, names, metric, curves=bool(pictures), data_dir=data_dir)
     if not quiet:

@@ -16,9 +16,8 @@ from lrwd_sweep.cli.parse import one_of
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.consoles import note
-from lrwd_sweep.report.view.files import write_file
-from lrwd_sweep.report.view.notation import counted
-from lrwd_sweep.report.view.plain import plain
+from lrwd_sweep.report.view.notation import counted, plain
+from lrwd_sweep.report.view.output_file import write_file
 from lrwd_sweep.science.decay import DecayRule
 from lrwd_sweep.science.lattice import plain_float
 from lrwd_sweep.science.trial import Direction
@@ -223,7 +222,7 @@ def _on_terminal() -> bool:
 def _ask(question: str, answers: Mapping[str, Answer]) -> Answer:
     """Ask on stderr until an answer is given or begun. Raises UsageError at the end of the input."""
     while True:
-        consoles.stderr().print(f"{plain(question)} [{'/'.join(answers)}] ", end="", soft_wrap=True)
+        consoles.stderr().print(f"{plain(question)} [{'/'.join(answers)}]", end=" ", soft_wrap=True)
         if not (line := sys.stdin.readline()):
             raise UsageError("no answer was given; give the option that answers it")
         word = line.strip().lower()

@@ -1,4 +1,4 @@
-"""Changes of the training images, on their device: shifted, mirrored, partly blanked.
+"""Augmentation of training images on their device: shifts, mirror images, cutout.
 
 Blank is 0 in normalised images, the mean colour: the paper's CIFAR recipe comes from fb.resnet.torch by
 way of Shake-Shake, which normalises first and pads then; Cutout (DeVries and Taylor 2017) does the same.
@@ -16,7 +16,7 @@ Augment = Callable[[Tensor], Tensor]  # (B, C, H, W), normalised
 
 
 def augmentation(name: str, stream: torch.Generator) -> Augment:
-    """The augmentation of that name in the catalog; what it does to each image comes from `stream` alone."""
+    """Return the augmentation of that name in the catalog, drawing only from `stream`."""
     if name == "none":
         return lambda x: x
     if name == "crop-flip":
@@ -25,7 +25,7 @@ def augmentation(name: str, stream: torch.Generator) -> Augment:
 
 
 def crop_flip(x: Tensor, stream: torch.Generator) -> Tensor:  # (B, C, H, W)
-    """Each image shifted by −p to p pixels along each axis, p an eighth of its side, and some mirrored.
+    """Shift each image by −p to p pixels along each axis, p an eighth of its side, and mirror half of them.
 
     For 32×32 this is the paper's: a crop of 32 out of the image padded by 4.
     """
@@ -43,7 +43,7 @@ def crop_flip(x: Tensor, stream: torch.Generator) -> Tensor:  # (B, C, H, W)
 
 
 def cutout(x: Tensor, stream: torch.Generator) -> Tensor:  # (B, C, H, W)
-    """In each image a square of half its side blanked, around any of its pixels: near a border less is."""
+    """Blank a square of half the side around a random pixel of each image; the border clips it."""
     batch, _, height, width = x.shape
     rows = _near(_below(height, batch, x, stream), height)  # (B, H)
     columns = _near(_below(width, batch, x, stream), width)  # (B, W)
@@ -52,12 +52,12 @@ def cutout(x: Tensor, stream: torch.Generator) -> Tensor:  # (B, C, H, W)
 
 
 def _below(most: int, batch: int, like: Tensor, stream: torch.Generator) -> Tensor:  # (B, 1)
-    """A whole number from 0 to most − 1 for each image."""
+    """Draw a whole number from 0 to most − 1 for each image."""
     return torch.randint(most, (batch, 1), generator=stream, device=like.device)
 
 
 def _near(centre: Tensor, size: int) -> Tensor:  # (B, 1) → (B, size)
-    """Where a stretch of half the size around each centre lies."""
+    """Mark the interval of half the size around each centre."""
     distance = torch.arange(size, device=centre.device) - centre
     half = size // 2 // 2
     return (distance >= -half) & (distance < half)

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lrwd_sweep.data.files import Files
 from lrwd_sweep.data.splits import Split, Splits
 from lrwd_sweep.errors import DataError
 from lrwd_sweep.spec.catalog import DATA_SETS, DataSet
@@ -17,16 +16,16 @@ SPLIT_SEED = 0
 
 
 def _read() -> np.ndarray:
-    """The table (1797, 65): 64 pixels and the label.
+    """Read the table (1797, 65): 64 pixels and the label.
 
-    Read from scikit-learn's folder: importing scikit-learn itself would double the start-up time.
+    It lies in scikit-learn's folder; importing scikit-learn would double the start-up time.
     """
     found = importlib.util.find_spec("sklearn")
     path = Path(found.origin or "").parent / "datasets" / "data" / "digits.csv.gz" if found else None
     if path is not None and path.is_file():
         return np.loadtxt(path, delimiter=",")
     try:
-        from sklearn.datasets import load_digits  # noqa: PLC0415 - where its files have moved
+        from sklearn.datasets import load_digits  # noqa: PLC0415 - in case its files have moved
     except ImportError:
         raise DataError(
             "the digits ship inside scikit-learn, which is missing; pip install scikit-learn"
@@ -35,14 +34,13 @@ def _read() -> np.ndarray:
     return np.column_stack([x, y])
 
 
-def load(files: Files | None = None, sizes: DataSet | None = None) -> Splits:
-    """400 training, 697 validation, 700 test images (n, 1, 8, 8), standardised with the training statistics.
+def load(sizes: DataSet = DATA_SETS["digits"]) -> Splits:
+    """Read 400 training, 697 validation and 700 test images (n, 1, 8, 8), standardised by the first.
 
-    One mean and one deviation for the one channel there is, as the paper normalises its images: pixels at
-    the rim, dark in nearly every image, stay small. Needs no `files`. Raises DataError without scikit-learn.
+    The channel has one mean and one deviation, as the paper normalises its images: pixels at the rim, dark in
+    nearly every image, stay small. Raises DataError without scikit-learn.
     """
     table = _read()
-    sizes = sizes or DATA_SETS["digits"]
     table = table[np.random.default_rng(SPLIT_SEED).permutation(len(table))]
     x, y = torch.from_numpy(table[:, :-1]).reshape(-1, *sizes.shape), torch.from_numpy(table[:, -1]).long()
     train = x[: sizes.train]

@@ -27,7 +27,7 @@ from lrwd_sweep.engine.packing import lanes_that_fit
 from lrwd_sweep.engine.speed import made_up, timed
 from lrwd_sweep.errors import DeviceError, UsageError, brief
 from lrwd_sweep.nets import PERCEPTRONS, Network, is_native, network, of_seed
-from lrwd_sweep.nets.own_network import blamed
+from lrwd_sweep.nets.user_network import blamed
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.catalog import FLOAT32
 from lrwd_sweep.spec.task import Task

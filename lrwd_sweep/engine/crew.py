@@ -23,7 +23,7 @@ from lrwd_sweep.engine.device import free_bytes
 from lrwd_sweep.engine.here import Here
 from lrwd_sweep.engine.seat import Seat
 from lrwd_sweep.engine.trainer import Stopped
-from lrwd_sweep.nets.own_network import blamed
+from lrwd_sweep.nets.user_network import blamed
 from lrwd_sweep.spec.progress import EpochDone, Pack, PackDone
 
 Event = EpochDone | PackDone

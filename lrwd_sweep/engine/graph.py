@@ -17,8 +17,8 @@ from torch import Tensor
 
 from lrwd_sweep.engine.program import Advance, Program
 from lrwd_sweep.errors import brief
-from lrwd_sweep.spec.own_code import is_own
 from lrwd_sweep.spec.task import Task
+from lrwd_sweep.spec.user_code import is_user_code
 
 TOLERANCE = 1e-3  # of the way that a lane has gone
 ROUNDING = 1e-6  # relative, to see what a lane makes of it: more than summing in another order leaves
@@ -68,7 +68,7 @@ def recorder(task: Task, device: torch.device) -> Capture | None:
 
     Replayed, somebody's own code is not called any more; what it keeps besides tensors would stand still.
     """
-    own = is_own(task.net) or is_own(task.loss)
+    own = is_user_code(task.net) or is_user_code(task.loss)
     return capture if device.type == "cuda" and not own else None
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from lrwd_sweep.data import Files, Splits, load, shelf
+from lrwd_sweep.data import Splits, load, shelf
 from lrwd_sweep.engine import device as devices
 from lrwd_sweep.engine.choice import chosen
 from lrwd_sweep.engine.crew import Crew
@@ -19,6 +19,7 @@ from lrwd_sweep.engine.here import Here
 from lrwd_sweep.engine.packing import lanes_that_fit, plan, workers_that_fit
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.progress import EpochDone, Pack, PackDone
 from lrwd_sweep.spec.task import Task
 
@@ -34,7 +35,7 @@ class Pool:
         task: Task,
         device: str = "auto",
         dtype: torch.dtype = torch.float32,
-        files: Files | None = None,  # None: where data sets usually are
+        files: DataFiles | None = None,  # None: where data sets usually are
     ) -> None:
         self.task = task
         self.places = devices.places(device)

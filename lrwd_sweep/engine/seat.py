@@ -55,7 +55,7 @@ class Seat:
         """Nothing comes any more. A process that has imported somebody's code is no use once that changes."""
         if not self.is_elsewhere:
             self._ready(lambda: False)  # which says so if it has ended
-        if self.remote is not None and self.here.task.own_code:
+        if self.remote is not None and self.here.task.user_code:
             self._part(self.remote)
         elif self.remote is not None:
             self.remote.rest()

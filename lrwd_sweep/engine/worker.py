@@ -19,9 +19,9 @@ from lrwd_sweep.engine.here import Here, halving
 from lrwd_sweep.engine.messages import IDLE, Failed, Job, Left, Passed, Ready, Trained
 from lrwd_sweep.engine.trainer import Stopped
 from lrwd_sweep.errors import LrwdError, UsageError
-from lrwd_sweep.nets.own_network import blamed
+from lrwd_sweep.nets.user_network import blamed
 from lrwd_sweep.runner import interpreter
-from lrwd_sweep.spec import own_code
+from lrwd_sweep.spec import user_code
 from lrwd_sweep.spec.task import Task
 
 
@@ -64,8 +64,8 @@ class _Answer:
 def _check_code(task: Task) -> None:
     """Raise UsageError where somebody's code is not what the training began with; data come in a file."""
     begun = dict(task.code)  # empty where nobody has noted it
-    for option, name in task.own_code.items():
-        if option != "--data" and name in begun and own_code.find(option, name).digest != begun[name]:
+    for option, name in task.user_code.items():
+        if option != "--data" and name in begun and user_code.find(option, name).digest != begun[name]:
             raise UsageError(f"{option} {name} has changed since this training began; run the command again")
 
 

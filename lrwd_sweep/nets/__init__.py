@@ -1,4 +1,4 @@
-"""Networks by name."""
+"""Networks by name: the catalog's, torchvision's and the user's."""
 
 from __future__ import annotations
 
@@ -9,30 +9,25 @@ from functools import cache, partial
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from lrwd_sweep.errors import UsageError, brief, shown
-from lrwd_sweep.nets import own_network
-from lrwd_sweep.nets.cnn import Cnn
-from lrwd_sweep.nets.cnn_lanes import CnnNetwork
+from lrwd_sweep.nets import user_network
+from lrwd_sweep.nets.cnn import Cnn, CnnNetwork
 from lrwd_sweep.nets.loss import Loss, find_loss
-from lrwd_sweep.nets.mlp import Mlp
-from lrwd_sweep.nets.mlp_module import MlpNetwork
-from lrwd_sweep.nets.module_network import ModuleNetwork, Way
-from lrwd_sweep.nets.network import Lanes, Network, Predictor
-from lrwd_sweep.nets.resnet import ResNet
-from lrwd_sweep.nets.shake_shake import ShakeShake
-from lrwd_sweep.nets.wide_resnet import WideResNet
-from lrwd_sweep.spec import own_code
+from lrwd_sweep.nets.mlp import Mlp, MlpNetwork
+from lrwd_sweep.nets.modules import ModuleNetwork
+from lrwd_sweep.nets.network import Lanes, Network, Predictor, Way
+from lrwd_sweep.nets.resnet import ResNet, ShakeShake, WideResNet
+from lrwd_sweep.spec import user_code
 from lrwd_sweep.spec.catalog import CROSS_ENTROPY, FLOAT32
 from lrwd_sweep.spec.task import Task
 
 HIDDEN = (128, 128)
 PERCEPTRONS = ("mlp-norm", "mlp")
-NATIVE = (*PERCEPTRONS, "cnn-norm", "cnn")  # written for lanes
+NATIVE = (*PERCEPTRONS, "cnn-norm", "cnn")  # with a lane axis
 SMALLEST = 8  # pixels; the residual networks halve the image twice
 
-CONVOLUTIONAL: dict[str, Callable[[int, int], nn.Module]] = {  # of image channels and classes
+CONVOLUTIONAL: dict[str, Callable[[int, int], nn.Module]] = {  # by image channels and classes
     "cnn-norm": partial(Cnn, norm_logits=True),
     "cnn": partial(Cnn, norm_logits=False),
     "resnet20": partial(ResNet, depth=20),
@@ -64,13 +59,13 @@ __all__ = [
 
 
 def network(task: Task) -> Network:
-    """The network that a training asks for, in the way that its engine names.
+    """Return a task's network, which trains by the task's engine.
 
-    Raises UsageError where it cannot be built or trained, UnknownName for a name that is nobody's.
+    Raises UsageError if it cannot be built or trained, UnknownName for an unknown name.
     """
     sizes, code = task.data_set, task.code
-    if not code and task.own_code:  # nobody has noted it
-        code = tuple((name, own_code.find(option, name).digest) for option, name in task.own_code.items())
+    if not code and task.user_code:  # not looked up yet
+        code = tuple((name, user_code.find(option, name).digest) for option, name in task.user_code.items())
     return build(
         task.net,
         sizes.shape,
@@ -84,33 +79,33 @@ def network(task: Task) -> Network:
 
 
 def is_native(name: str, loss: str = CROSS_ENTROPY) -> bool:
-    """Whether all lanes of a network can train in one program written for it, its gradient written out."""
+    """Test whether a network has a program of its own for all lanes, with the gradient written out."""
     return name in NATIVE and loss == CROSS_ENTROPY
 
 
 def undecayed(task: Task) -> tuple[str, ...]:
-    """The parameters that do not decay; without `decay_all` besides vectors, of which then none does.
+    """Return the parameters exempt from decay, except vectors, which never decay without `decay_all`.
 
-    Raises UsageError where a pattern names none, or nothing would decay.
+    Raises UsageError if the pattern matches none, or nothing would decay.
     """
     net, pattern = network(task), task.no_decay
-    spared = {name for name in net.shapes if pattern and re.search(pattern, name)}
-    if pattern and not spared:
+    exempt = {name for name in net.shapes if pattern and re.search(pattern, name)}
+    if pattern and not exempt:
         raise UsageError(
             f"--no-decay {shown(pattern)} matches no parameter of {task.net} that trains; they are "
             f"{brief(', '.join(net.shapes))}"
         )
     if not task.decay_all and isinstance(net, ModuleNetwork):
-        spared |= net.norm_and_bias
+        exempt |= net.norm_and_bias
     open_ = [name for name, shape in net.shapes.items() if task.decay_all or len(shape) > 1]
-    if spared.issuperset(open_):
+    if exempt.issuperset(open_):
         asked = f"--no-decay {shown(pattern)}" if pattern else "--no-decay-norm-bias"
         raise UsageError(f"{asked} leaves no parameter of {task.net} that decays; leave it out")
-    return tuple(name for name in open_ if name in spared)
+    return tuple(name for name in open_ if name in exempt)
 
 
 def decaying(task: Task) -> dict[str, bool]:
-    """Every parameter that trains, by name, and whether it decays."""
+    """Map every trained parameter to whether it decays."""
     return {
         name: (task.decay_all or len(shape) > 1) and name not in task.undecayed
         for name, shape in network(task).shapes.items()
@@ -118,18 +113,18 @@ def decaying(task: Task) -> dict[str, bool]:
 
 
 def of_seed(net: Network, generator: torch.Generator, device: torch.device) -> Network:
-    """A network for training there, with what does not train as `init` initialises it by such a generator."""
+    """Return a network for a device, with untrained tensors initialised by the generator as in `init`."""
     return net.of_seed(generator, device) if isinstance(net, ModuleNetwork) else net
 
 
 def is_by_item(net: Network) -> bool:
-    """Whether in evaluation an item's logits do not depend on the others of its batch."""
+    """Test whether, in evaluation, an item's logits do not depend on the others of its batch."""
     return not isinstance(net, ModuleNetwork) or net.by_item
 
 
 def loss_of(net: Network) -> Loss:
-    """What a network's training lowers."""
-    return net.way.loss if isinstance(net, ModuleNetwork) else functional.cross_entropy
+    """Return a network's training loss."""
+    return net.way.loss
 
 
 @cache
@@ -142,30 +137,29 @@ def build(
     loss: str = CROSS_ENTROPY,
     engine: str = "auto",
     precision: str = FLOAT32,
-    code: tuple[tuple[str, str], ...] = (),  # digests of somebody's own: other code is another network
+    code: tuple[tuple[str, str], ...] = (),  # digests of user code: changed code is another network
 ) -> Network:
-    """The network of that name in the catalog, or somebody's own, for inputs of `shape`.
+    """Build a network of the catalog, torchvision or the user for inputs of `shape`.
 
-    Raises UnknownName for a name that torchvision does not know, UsageError where the shape does not fit, and
-    for whatever is wrong with somebody's own code.
+    Raises UnknownName for a name that torchvision does not know, UsageError if the shape does not fit, and
+    for any exception of user code.
     """
     native = engine in ("auto", "native") and is_native(name, loss)
     if engine == "native" and not native:
         what = f"a loss other than {CROSS_ENTROPY}" if is_native(name) else name
         raise UsageError(f"--engine native is not written for {what}; choose auto, vmap or loop")
-    own = own_code.is_own(name)
-    careful = own or loss != CROSS_ENTROPY
-    way = Way(find_loss(loss), stacked=engine == "vmap", precision=precision, careful=careful)
+    own = user_code.is_user_code(name)
+    way = Way(find_loss(loss), precision, vmap=engine == "vmap", user_code=own or loss != CROSS_ENTROPY)
     if own:
-        return own_network.build(name, shape, classes, options, way)
+        return user_network.build(name, shape, classes, options, way)
     if name.startswith("torchvision:"):
         from lrwd_sweep.nets import torchvision_models  # noqa: PLC0415  # slow to load
 
         return torchvision_models.build(name.removeprefix("torchvision:"), shape, classes, way)
     if name in PERCEPTRONS:
         widths = (math.prod(shape), *HIDDEN, classes)
-        mlp = Mlp(widths, norm_logits=name == "mlp-norm", precision=precision)
-        return mlp if native else MlpNetwork(mlp, shape, way)
+        mlp = Mlp(widths, norm_logits=name == "mlp-norm", way=way)
+        return mlp if native else MlpNetwork(mlp, shape)
     if len(shape) != 3 or min(shape[1:]) < SMALLEST:
         size = "×".join(map(str, shape))
         raise UsageError(

@@ -1,11 +1,23 @@
-"""A small convolutional network with batch normalisation behind every layer."""
+"""A small convolutional network: as an ordinary module, and with a lane axis and the gradient written out.
+
+With lanes every convolution is a matrix product per lane. Activations are (L, C, H·W·B), the batch last, so
+that normalisation is over contiguous rows.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from lrwd_sweep.nets.lane_layers import BatchNorm, Windows, cross_entropy, multiply, relu
 from lrwd_sweep.nets.mlp import LOGIT_SCALE
+from lrwd_sweep.nets.modules import Make, ModuleNetwork
+from lrwd_sweep.nets.network import Way
+from lrwd_sweep.nets.precision import compute_type
 
 LAYERS = ((16, 1), (32, 2), (32, 2))  # channels and stride of every 3×3 convolution
 
@@ -33,7 +45,166 @@ class Cnn(nn.Module):
         self.scale = LOGIT_SCALE if norm_logits else 1.0
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, classes) of x (B, channels, height, width)."""
+        """Return logits (B, classes) of x (B, channels, height, width)."""
         h = self.body(x).mean(dim=(2, 3))
         logits: Tensor = self.norm(self.head(h)) * self.scale + self.bias
         return logits
+
+
+class CnnNetwork(ModuleNetwork):
+    """`Cnn` whose lanes train in one program."""
+
+    def __init__(self, make: Make, shape: tuple[int, ...], classes: int, way: Way) -> None:
+        super().__init__(make, shape, classes, way)
+        self.layout = torch.contiguous_format  # a filter is a row of a matrix
+
+    @property
+    def stacked(self) -> bool:
+        """True: the lanes train in one program."""
+        return True
+
+    def lanes(self, theta: Mapping[str, Tensor], grad: Mapping[str, Tensor], batch: int) -> CnnLanes:
+        """Return as many networks as `theta` holds, for training on batches of `batch` items."""
+        assert isinstance(self.module, Cnn)
+        norm_logits = isinstance(self.module.norm, nn.BatchNorm1d)
+        return CnnLanes(theta, grad, (*self.shape, batch), norm_logits, self.way)
+
+
+class CnnLanes:
+    """L networks in training: parameters and gradients (views of an arena) and buffers."""
+
+    def __init__(
+        self,
+        theta: Mapping[str, Tensor],
+        grad: Mapping[str, Tensor],
+        images: tuple[int, ...],  # C, H, W, B
+        norm_logits: bool,
+        way: Way,
+    ) -> None:
+        self.bias, self.bias_grad = theta["bias"], grad["bias"]
+        self.head, self.head_grad = theta["head.weight"], grad["head.weight"]
+        lanes, classes = self.bias.shape
+        self.dtype = compute_type(way.precision, self.bias)
+        self.layers: list[_Convolution] = []
+        sizes = images
+        for name, (width, stride) in zip((name for name in theta if "body" in name), LAYERS, strict=True):
+            shape = (lanes if self.layers else 1, *sizes)  # the batch is the same for all
+            windows = Windows(shape, stride, self.bias.new_empty(0, dtype=self.dtype))
+            self.layers.append(_Convolution(theta[name], grad[name], windows))
+            sizes = (width, *windows.size, sizes[-1])
+        self.z = self.bias.new_empty(lanes, classes, images[-1])
+        self.norm = BatchNorm(lanes, classes, images[-1], self.bias) if norm_logits else None
+        self.one_hot = torch.eye(classes, dtype=self.bias.dtype, device=self.bias.device)
+
+    def gradient(
+        self,
+        x: Tensor,  # (B, C, H, W), the same batch in every lane
+        y: Tensor,  # (B,) int64
+        noise: Sequence[torch.Generator],  # not used
+    ) -> tuple[Tensor, Tensor]:  # (L,), (L, classes, B)
+        """Return every lane's mean cross-entropy on the batch and its logits; write the gradients."""
+        h = _batch_last(x).to(self.dtype)
+        for layer in self.layers:
+            h = layer.forward(h)
+        pixels = h.view(*h.shape[:2], -1, len(x))  # (L, C, H·W, B)
+        h = pixels.mean(dim=2)
+        head = self.head.to(self.dtype)
+        multiply(head, h, out=self.z)
+        bias = self.bias.unsqueeze(2)
+        logits = (
+            self.z + bias
+            if self.norm is None
+            else torch.add(bias, self.norm.forward(self.z), alpha=LOGIT_SCALE)
+        )
+        losses, dz = cross_entropy(logits, y, self.one_hot)
+        torch.sum(dz, dim=2, out=self.bias_grad)
+        if self.norm is not None:
+            dz = self.norm.backward(self.z, dz.mul_(LOGIT_SCALE))
+        dz = dz.to(self.dtype)
+        self.head_grad.copy_(torch.bmm(dz, h.transpose(1, 2)))
+        dh = torch.bmm(head.transpose(1, 2), dz).div_(pixels.shape[2])
+        dh = dh.unsqueeze(2).expand_as(pixels).flatten(2)
+        for layer in reversed(self.layers[1:]):
+            dh = layer.backward(dh)
+        self.layers[0].backward_last(dh)
+        return losses, logits
+
+    def predictor(self) -> CnnPredictor:
+        """Return the networks by running statistics, each normalisation folded into its layer."""
+        layers = [(layer, *layer.folded()) for layer in self.layers]
+        bias = self.bias.unsqueeze(2)
+        if self.norm is None:
+            return CnnPredictor(layers, self.head.to(self.dtype), bias)
+        weight, shift = self.norm.fold(self.head)
+        return CnnPredictor(layers, (weight * LOGIT_SCALE).to(self.dtype), shift * LOGIT_SCALE + bias)
+
+
+class _Convolution:
+    """One layer of all lanes: convolution, normalisation, ReLU. Results lie in its buffers."""
+
+    def __init__(self, weight: Tensor, grad: Tensor, windows: Windows) -> None:
+        rows = (*weight.shape[:2], -1)
+        self.weight, self.grad = weight.view(rows), grad.view(rows)  # (L, out, in·9)
+        self.windows = windows
+        lanes, width, _ = self.weight.shape
+        pixels = windows.columns.shape[4:].numel()  # H′·W′·B
+        self.z = weight.new_empty(lanes, width, pixels)
+        self.h = torch.empty_like(self.z, dtype=windows.columns.dtype)
+        self.norm = BatchNorm(lanes, width, pixels, weight)
+
+    def forward(self, x: Tensor) -> Tensor:  # (L, out, H′·W′·B)
+        self.columns = self.windows.of(x).expand(len(self.weight), -1, -1)
+        multiply(self.weight.to(x.dtype), self.columns, out=self.z)
+        return relu(self.norm.forward(self.z), out=self.h)
+
+    def backward(self, dh: Tensor) -> Tensor:
+        """Write the gradient of the weights and return that of the input. `dh` is overwritten."""
+        dz = self.backward_last(dh)
+        torch.bmm(self.weight.to(dz.dtype).transpose(1, 2), dz, out=self.windows.gradient)
+        return self.windows.sum()
+
+    def backward_last(self, dh: Tensor) -> Tensor:
+        """Write the gradient of the weights and return that of the matrix product."""
+        torch.ops.aten.threshold_backward.grad_input(dh, self.h, 0, grad_input=dh)
+        dz = self.norm.backward(self.z, dh.to(self.z.dtype)).to(self.h.dtype)
+        self.grad.copy_(torch.bmm(dz, self.columns.transpose(1, 2)))
+        return dz
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        weight, shift = self.norm.fold(self.weight)
+        return weight.to(self.h.dtype), shift.to(self.h.dtype)
+
+    def predict(self, x: Tensor, weight: Tensor, shift: Tensor) -> Tensor:
+        """Return relu(W ∗ x + b) as (L, out, H′·W′·B)."""
+        columns = self.windows.of(x).expand(len(weight), -1, -1)
+        return torch.bmm(weight, columns, out=self.h).add_(shift).clamp_min_(0)
+
+
+@dataclass(frozen=True, slots=True)
+class CnnPredictor:
+    """Networks for evaluation: h ← relu(W ∗ h + b) in every layer, then W mean(h) + b.
+
+    Images are taken in training batches, in the buffers of training: larger ones would leave the cache.
+    """
+
+    layers: list[tuple[_Convolution, Tensor, Tensor]]  # with W (L, out, in·9), b (L, out, 1)
+    head: Tensor  # (L, classes, in)
+    bias: Tensor  # (L, classes, 1)
+
+    def predict(self, x: Tensor) -> Tensor:  # (L, classes, B)
+        """Return the logits on x (B, C, H, W)."""
+        batch = self.layers[0][0].windows.images[-1]
+        filled = functional.pad(x, (0, 0, 0, 0, 0, 0, 0, -len(x) % batch))
+        logits = torch.cat([self._logits(part) for part in torch.split(filled, batch)], dim=2)
+        return logits[:, :, : len(x)]
+
+    def _logits(self, x: Tensor) -> Tensor:
+        h = _batch_last(x).to(self.head.dtype)
+        for layer, weight, shift in self.layers:
+            h = layer.predict(h, weight, shift)
+        pixels = h.view(*h.shape[:2], -1, len(x))
+        return torch.bmm(self.head, pixels.mean(dim=2)).to(self.bias.dtype).add_(self.bias)
+
+
+def _batch_last(x: Tensor) -> Tensor:  # (B, C, H, W) → (1, C, H, W, B)
+    return x.permute(1, 2, 3, 0).unsqueeze(0)

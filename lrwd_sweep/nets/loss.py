@@ -1,4 +1,4 @@
-"""The loss by name, and the cross-entropy with its gradient, for networks that write out their own."""
+"""Losses by name, and trials of what a loss does to a batch."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lrwd_sweep.errors import UsageError
-from lrwd_sweep.nets.seeded import seeded
-from lrwd_sweep.spec import own_code
+from lrwd_sweep.nets.randomness import seeded
+from lrwd_sweep.spec import user_code
 from lrwd_sweep.spec.catalog import CROSS_ENTROPY
 
-LEAST, MANY = 96, 768  # items that a loss is tried on: few, which show a small weight, and as a split has
+LEAST, MANY = 96, 768  # made-up items: few show a small weight; many are as in a split
 NUMBERS = 1 << 22  # in their logits at most
-TOLERANCE = 1e-5  # relative: float32 sums in another order are below
+TOLERANCE = 1e-5  # relative; above float32 sums in another order
 Loss = Callable[[Tensor, Tensor], Tensor]  # logits (B, C) and classes (B,) → their mean loss, one number
 
 
 def find_loss(name: str) -> Loss:
-    """The loss of that name in the catalog, or somebody's own. Raises UsageError or UnknownName."""
+    """Return the loss of the catalog or the user's. Raises UsageError or UnknownName."""
     if name == CROSS_ENTROPY:
         return functional.cross_entropy
-    code = own_code.find("--loss", name)
+    code = user_code.find("--loss", name)
     if isinstance(code.thing, type):
         raise UsageError(f"--loss {name} is a class; name an instance, or a function of logits and labels")
     if isinstance(code.thing, nn.Module) and any(one.requires_grad for one in code.thing.parameters()):
-        raise UsageError(f"--loss {name} has parameters, which would not train; let the network have them")
+        raise UsageError(f"--loss {name} has parameters, which would not train; move them to the network")
     return code
 
 
 def label(loss: Loss) -> str:
-    """What a complaint about it begins with; nothing where it is nobody's own."""
-    return f"{loss.option} {loss.name}: " if isinstance(loss, own_code.OwnCode) else ""
+    """Return the beginning of an error message about a user's loss; empty for the catalog's."""
+    return f"{loss.option} {loss.name}: " if isinstance(loss, user_code.UserCode) else ""
 
 
 def is_mean_over_items(loss: Loss, classes: int) -> bool:
-    """Whether a batch's loss is the mean of its items' losses, so that a split may be scored in batches.
+    """Test whether a batch's loss is the mean of its items' losses, so that a split may be scored in batches.
 
-    Then any parts give the whole: L(whole) = Σ nₚ L(p)/n. This is tried on made-up logits, sure and unsure,
-    of all classes: on parts by class, and by how well items are classified; on a batch doubled and permuted.
-    Weights of classes, labels that are left out, sums, rankings and random losses fail.
+    Then every partition gives the whole: L(whole) = Σ nₚ L(p)/n. Made-up logits of all classes, sure and
+    unsure, are divided by class and by how well items are classified, and the batch is doubled and permuted.
+    Class weights, ignored labels, sums, rankings and random losses fail.
     """
     if loss is functional.cross_entropy:
         return True
@@ -53,7 +53,7 @@ def is_mean_over_items(loss: Loss, classes: int) -> bool:
 
 
 def _adds_up(loss: Loss, classes: int, count: int) -> bool:
-    """Whether parts of so many made-up items give the loss of all."""
+    """Test whether parts of `count` made-up items give the loss of all."""
     logits, y = _made_up(classes, count)
     by_class = y.argsort(stable=True)
     by_fit = functional.cross_entropy(logits, y, reduction="none").argsort(stable=True)
@@ -69,19 +69,20 @@ def _adds_up(loss: Loss, classes: int, count: int) -> bool:
                 [_value(loss, logits[part], y[part]) for part in order.split(sizes)]  # type: ignore[no-untyped-call]
                 for order in (by_class, by_class.flip(0), by_fit)
             ]
-        except Exception:  # of a part that it does not take; what it does not take at all is refused later
+        except Exception:  # it rejects a part; a loss that rejects every batch is refused later
             return False
     scale = abs(whole)
     for values in parts:
         again.append(sum(n * value for n, value in zip(sizes, values, strict=True)) / count)
         scale = max(scale, sum(n * abs(value) for n, value in zip(sizes, values, strict=True)) / count)
-    return all(abs(value - whole) <= TOLERANCE * scale for value in again)  # NaN is not
+    return all(abs(value - whole) <= TOLERANCE * scale for value in again)  # False for NaN
 
 
 def refuse_state(loss: Loss, name: str, classes: int) -> None:
-    """Raise UsageError where a batch has another loss when it comes again: all lanes share the loss.
+    """Raise UsageError if a batch's loss changes when the batch comes again: all lanes share the loss.
 
-    In between it sees another batch, which a memory would keep. What it does not take is refused later.
+    Another batch comes in between, which a stateful loss would remember. The loss's own exceptions are
+    left to training.
     """
     logits, y = _made_up(classes, LEAST)
     values = []
@@ -99,9 +100,9 @@ def refuse_state(loss: Loss, name: str, classes: int) -> None:
 
 
 def _made_up(classes: int, count: int) -> tuple[Tensor, Tensor]:  # (n, C), (n,)
-    """Logits on several scales, many of them right, and labels of which some are more frequent."""
+    """Make logits on several scales, many of them right, and labels of unequal frequencies."""
     stream = torch.Generator().manual_seed(0)
-    spread = torch.linspace(0, classes - 1, min(classes, count // 2)).round().long()  # all, or some of all
+    spread = torch.linspace(0, classes - 1, min(classes, count // 2)).round().long()  # all classes, if few
     y = torch.cat([spread, torch.randint(classes, (count - len(spread),), generator=stream)])
     scale = torch.logspace(-1, 1, count)[torch.randperm(count, generator=stream)].unsqueeze(1)
     right = functional.one_hot(y, classes) * torch.randint(2, (count, 1), generator=stream)
@@ -109,15 +110,5 @@ def _made_up(classes: int, count: int) -> tuple[Tensor, Tensor]:  # (n, C), (n,)
 
 
 def _value(loss: Loss, logits: Tensor, y: Tensor) -> float:
-    """Of copies, which it may change."""
+    """Compute the loss of copies, which it may change in place."""
     return float(loss(logits.clone(), y.clone()))
-
-
-def cross_entropy(logits: Tensor, y: Tensor, one_hot: Tensor) -> tuple[Tensor, Tensor]:
-    """Every lane's mean over the batch, (L,), and its gradient by the logits: (softmax − one-hot)/B.
-
-    Of logits (L, C, B) and classes y (B,); `one_hot` is the identity (C, C) in their type.
-    """
-    log_p = torch.log_softmax(logits, dim=1)
-    losses = -log_p.gather(1, y.expand(len(log_p), 1, -1)).mean(dim=(1, 2))
-    return losses, log_p.exp_().sub_(one_hot.index_select(1, y)).div_(len(y))

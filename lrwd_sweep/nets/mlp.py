@@ -1,19 +1,19 @@
-"""Multilayer perceptrons with a lane axis, their gradient written out; one lane is the ordinary network."""
+"""Multilayer perceptrons: with a lane axis and the gradient written out, and as an ordinary module."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from lrwd_sweep.nets.batch_norm import BatchNorm
-from lrwd_sweep.nets.loss import cross_entropy
-from lrwd_sweep.nets.network import Lanes
+from lrwd_sweep.nets.lane_layers import BatchNorm, cross_entropy, multiply, relu
+from lrwd_sweep.nets.modules import ModuleNetwork
+from lrwd_sweep.nets.network import DEFAULT_WAY, Lanes, Way
 from lrwd_sweep.nets.precision import compute_type
-from lrwd_sweep.nets.products import multiply, relu
 from lrwd_sweep.optim import jit
 from lrwd_sweep.spec.catalog import FLOAT32
 
@@ -24,19 +24,19 @@ LOGIT_SCALE = 2.0  # normalised logits have unit variance; this lets the softmax
 class Mlp:
     """Linear layers with batch normalisation (no affine parameters) and ReLU between them.
 
-    With `norm_logits` the logits are normalised too, times LOGIT_SCALE: every matrix is then
-    scale-invariant and its decay acts through the effective learning rate alone.
+    With `norm_logits` the logits are normalised too, times LOGIT_SCALE: every matrix is then scale-invariant,
+    and decay acts only through the effective learning rate.
     """
 
     stacked: ClassVar[bool] = True
 
     widths: tuple[int, ...] = (64, 128, 128, 10)
     norm_logits: bool = True
-    precision: str = FLOAT32  # of the products; sums, statistics and losses keep the parameters'
+    way: Way = DEFAULT_WAY
 
     @property
     def scale_invariant(self) -> tuple[str, ...]:
-        """The matrices with a normalisation behind them."""
+        """The matrices followed by a normalisation."""
         weights = tuple(name for name in self.shapes if name.startswith("weight"))
         return weights if self.norm_logits else weights[:-1]
 
@@ -47,7 +47,7 @@ class Mlp:
         return {f"weight{k}": pair for k, pair in enumerate(pairs, 1)} | {"bias": (self.widths[-1],)}
 
     def init(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """Parameters of one network in float64: torch.nn.Linear's uniform(±1/√fan-in), bias 0."""
+        """Draw parameters of one network in float64: torch.nn.Linear's uniform(±1/√fan-in), bias 0."""
         return {
             name: torch.empty(shape, dtype=torch.float64).uniform_(
                 -(shape[1] ** -0.5), shape[1] ** -0.5, generator=generator
@@ -58,21 +58,18 @@ class Mlp:
         }
 
     def lanes(self, theta: Mapping[str, Tensor], grad: Mapping[str, Tensor], batch: int) -> Lanes:
-        """As many networks as `theta` holds, which train on batches of `batch`.
-
-        On a CPU in compiled loops, if numba can be used, which some versions of Python have to wait for.
-        """
-        if theta["bias"].is_cpu and self.precision == FLOAT32 and jit.usable():
-            from lrwd_sweep.nets.mlp_compiled import CompiledMlpLanes  # noqa: PLC0415  # slow to load
+        """Return as many networks as `theta` holds; on a CPU they train in numba's loops if numba works."""
+        if theta["bias"].is_cpu and self.way.precision == FLOAT32 and jit.usable():
+            from lrwd_sweep.nets.mlp_numba import NumbaMlpLanes  # noqa: PLC0415  # slow to load
 
             layers = len(self.widths) - 1
             normed, scale = (layers, LOGIT_SCALE) if self.norm_logits else (layers - 1, 1.0)
-            return CompiledMlpLanes(theta, grad, batch, widths=self.widths, normed=normed, scale=scale)
+            return NumbaMlpLanes(theta, grad, batch, widths=self.widths, normed=normed, scale=scale)
         return MlpLanes(self, theta, grad, batch)
 
 
 class MlpLanes:
-    """L networks in training: their parameters and gradients (views of an arena) and their buffers."""
+    """L perceptrons in training: parameters and gradients (views of an arena) and buffers."""
 
     def __init__(self, net: Mlp, theta: Mapping[str, Tensor], grad: Mapping[str, Tensor], batch: int) -> None:
         weights = [name for name in net.shapes if name.startswith("weight")]
@@ -80,7 +77,7 @@ class MlpLanes:
         self.weights, self.bias = [theta[name] for name in weights], theta["bias"]
         self.weight_grads, self.bias_grad = [grad[name] for name in weights], grad["bias"]
         like, lanes = self.bias, self.bias.shape[0]
-        self.dtype = compute_type(net.precision, like)  # of what is multiplied
+        self.dtype = compute_type(net.way.precision, like)
         self.z = [like.new_empty(lanes, width, batch) for width in net.widths[1:]]
         self.h = [torch.empty_like(z, dtype=self.dtype) for z in self.z[:-1]]
         normed = net.widths[1:] if net.norm_logits else net.widths[1:-1]
@@ -93,9 +90,9 @@ class MlpLanes:
         y: Tensor,  # (B,) int64
         noise: Sequence[torch.Generator],  # not used
     ) -> tuple[Tensor, Tensor]:  # (L,), (L, C, B)
-        """Every lane's mean cross-entropy on the batch, and its logits; the gradients are written."""
+        """Return every lane's mean cross-entropy on the batch and its logits; write the gradients."""
         x = x.flatten(1).to(self.dtype)
-        weights = [weight.to(self.dtype) for weight in self.weights]  # once per step, or as they are
+        weights = [weight.to(self.dtype) for weight in self.weights]  # rounded once per step, if at all
         logits = self._logits(weights, x)
         losses, dz = cross_entropy(logits, y, self.one_hot)
         torch.sum(dz, dim=2, out=self.bias_grad)
@@ -111,7 +108,7 @@ class MlpLanes:
         return losses, logits
 
     def _logits(self, weights: Sequence[Tensor], x: Tensor) -> Tensor:  # (L, classes, B)
-        """By batch statistics; leaves z and h of every layer in their buffers."""
+        """Compute logits by batch statistics; leave z and h of every layer in their buffers."""
         h = x.t().expand(self.bias.shape[0], -1, -1)
         for k, (weight, z) in enumerate(zip(weights, self.z, strict=True)):
             multiply(weight, h, out=z)
@@ -122,8 +119,8 @@ class MlpLanes:
             return torch.add(bias, self.norms[-1].forward(self.z[-1]), alpha=LOGIT_SCALE)
         return self.z[-1] + bias
 
-    def predictor(self) -> Folded:
-        """The networks by running statistics, each normalisation part of its layer."""
+    def predictor(self) -> FoldedMlp:
+        """Return the networks by running statistics, each normalisation folded into its layer."""
         *hidden, last = self.weights
         layers = [norm.fold(weight) for weight, norm in zip(hidden, self.norms, strict=False)]
         bias = self.bias.unsqueeze(2)
@@ -132,25 +129,25 @@ class MlpLanes:
             layers.append((weight * LOGIT_SCALE, shift * LOGIT_SCALE + bias))
         else:
             layers.append((last, bias))
-        return Folded.of(layers, self.dtype)
+        return FoldedMlp.of(layers, self.dtype)
 
 
 @dataclass(frozen=True, slots=True)
-class Folded:
-    """Networks for evaluation: h ← max(W h, floor) in every hidden layer, then W h + bias.
+class FoldedMlp:
+    """Perceptrons for evaluation: h ← max(W h, floor) in every hidden layer, then W h + bias.
 
     relu(W h + b) = max(W h, −b) + b, and that last b is moved into the next layer: one pass per activation.
     """
 
-    weights: list[Tensor]  # (L, out, in), of the type of what is multiplied
+    weights: list[Tensor]  # (L, out, in), in the dtype of products
     floors: list[Tensor]  # (L, out, 1), one per hidden layer, likewise
     bias: Tensor  # (L, classes, 1)
 
     @classmethod
-    def of(cls, layers: list[tuple[Tensor, Tensor]], dtype: torch.dtype) -> Folded:
-        """From (W, b) of every layer, ReLU between them.
+    def of(cls, layers: list[tuple[Tensor, Tensor]], dtype: torch.dtype) -> FoldedMlp:
+        """Fold layers (W, b) with ReLU between them.
 
-        What is moved on is b as it was rounded, so that a unit that is off adds nothing.
+        The moved b is the rounded one, so that a unit that is off adds nothing.
         """
         weights, floors, moved = [layers[0][0].to(dtype)], [], layers[0][1]
         for weight, bias in layers[1:]:
@@ -161,8 +158,47 @@ class Folded:
         return cls(weights, floors, moved)
 
     def predict(self, x: Tensor) -> Tensor:  # (L, classes, B)
-        """The logits on x (B, *shape)."""
+        """Return the logits on x (B, *shape)."""
         h = x.flatten(1).t().to(self.weights[0].dtype).expand(self.bias.shape[0], -1, -1)
         for weight, floor in zip(self.weights, self.floors, strict=False):
             h = torch.bmm(weight, h).clamp_min_(floor)
         return torch.bmm(self.weights[-1], h).to(self.bias.dtype).add_(self.bias)
+
+
+class MlpModule(nn.Module):
+    """`Mlp` as a module of one network, with the same parameter names, shapes and order, all zero."""
+
+    bias: nn.Parameter
+
+    def __init__(self, net: Mlp) -> None:
+        super().__init__()
+        for name, shape in net.shapes.items():
+            self.register_parameter(name, nn.Parameter(torch.zeros(shape)))
+        self.weights = [name for name in net.shapes if name.startswith("weight")]
+        normed = net.widths[1:] if net.norm_logits else net.widths[1:-1]
+        self.norms = nn.ModuleList(nn.BatchNorm1d(width, affine=False) for width in normed)
+        self.scale = LOGIT_SCALE if net.norm_logits else 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (B, classes) of x (B, *shape)."""
+        *hidden, last = [getattr(self, name) for name in self.weights]
+        h = x.flatten(1)
+        for weight, norm in zip(hidden, self.norms, strict=False):
+            h = torch.relu(norm(h @ weight.t()))
+        z = h @ last.t()
+        if len(self.norms) > len(hidden):
+            z = self.norms[-1](z) * self.scale
+        logits: Tensor = z + self.bias
+        return logits
+
+
+class MlpNetwork(ModuleNetwork):
+    """`Mlp` by its module, for vmap, loop and any loss; initialised as the native one."""
+
+    def __init__(self, net: Mlp, shape: tuple[int, ...]) -> None:
+        super().__init__(partial(MlpModule, net), shape, net.widths[-1], net.way)
+        self.net = net
+
+    def init(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the native network's initial parameters, float64."""
+        return self.net.init(generator)

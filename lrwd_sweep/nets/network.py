@@ -1,64 +1,87 @@
-"""What the engine asks of a network: its parameters, and many of it in training side by side."""
+"""The interface between a network and the engine: parameters, and many lanes that train side by side."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+from lrwd_sweep.nets.loss import Loss
+from lrwd_sweep.spec.catalog import FLOAT32
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How the lanes of a network train."""
+
+    loss: Loss = functional.cross_entropy
+    precision: str = FLOAT32  # of matrix products and convolutions
+    vmap: bool = False  # one program for all lanes of a module; else a loop over lanes
+    user_code: bool = False  # an unknown module or loss: it may branch on values or have random buffers
+
+
+DEFAULT_WAY = Way()
 
 
 class Predictor(Protocol):
-    """L networks by their running statistics."""
+    """L networks in evaluation mode: running statistics, no random layers."""
 
     def predict(self, x: Tensor) -> Tensor:
-        """Logits (L, C, B) on the inputs x (B, *shape)."""
+        """Return logits (L, C, B) of the inputs x (B, *shape)."""
         ...
 
 
 class Lanes(Protocol):
-    """L networks in training, on parameters and gradients that are views (L, *shape) of an arena."""
+    """L networks in training; parameters and gradients are views (L, *shape) of an arena."""
 
     def gradient(
         self,
         x: Tensor,  # (B, *shape), the same batch in every lane
         y: Tensor,  # (B,) int64
-        noise: Sequence[torch.Generator],  # alike: each for one of the lanes, or one for all
+        noise: Sequence[torch.Generator],  # with equal states: one per lane, or one for all
     ) -> tuple[Tensor, Tensor]:  # (L,), (L, C, B)
-        """Every lane's mean cross-entropy on the batch, and its logits; the gradients are written.
+        """Return every lane's mean loss on the batch and its logits; write the gradients.
 
-        Called without autograd recording, in inference mode.
+        Runs in inference mode, without autograd recording.
         """
         ...
 
     def predictor(self) -> Predictor:
-        """The networks as they are now, for evaluation."""
+        """Return the networks as they are now, for evaluation."""
         ...
 
 
 class Network(Protocol):
-    """One architecture, for inputs of one shape and a number of classes."""
+    """One architecture for one input shape and number of classes."""
+
+    @property
+    def way(self) -> Way:
+        """How its lanes train."""
+        ...
 
     @property
     def stacked(self) -> bool:
-        """Whether lanes train in one program; else one after another, with one's activations at a time."""
+        """True if all lanes train in one program; else one after another, with one lane's activations."""
         ...
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Name and shape of every parameter of one network, in the arena's order."""
+        """Name and shape of every trained parameter of one network, in the arena's order."""
         ...
 
     @property
     def scale_invariant(self) -> tuple[str, ...]:
-        """The parameters whose scale makes no difference to the output: f(cθ) = f(θ)."""
+        """The parameters whose scale does not change the output: f(cθ) = f(θ)."""
         ...
 
     def init(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """Parameters of one network, float64."""
+        """Return initial parameters of one network, float64."""
         ...
 
     def lanes(self, theta: Mapping[str, Tensor], grad: Mapping[str, Tensor], batch: int) -> Lanes:
-        """As many networks as `theta` holds, which train on batches of `batch`."""
+        """Return as many networks as `theta` holds, for training on batches of `batch` items."""
         ...

@@ -1,4 +1,4 @@
-"""What matrix products and convolutions are computed in; whatever lasts stays as exact as the arena."""
+"""Precision of matrix products and convolutions; parameters, gradients and statistics keep the arena's."""
 
 from __future__ import annotations
 
@@ -34,33 +34,33 @@ _CONVOLUTIONS = (
 
 
 def compute_type(precision: str, like: Tensor) -> torch.dtype:
-    """What products are computed in where parameters are as `like`.
+    """Return the dtype of products for parameters like `like`.
 
-    bfloat16 takes the place of float32 alone: in float64 networks are held to one another, to the last digit.
+    bfloat16 replaces only float32: float64 serves comparisons to the last digit.
     """
     return torch.bfloat16 if precision == BFLOAT16 and like.dtype is torch.float32 else like.dtype
 
 
 @contextmanager
 def computing(dtype: torch.dtype, device: torch.device, *, stacked: bool = False) -> Iterator[None]:
-    """Let a module's products be computed in `dtype`; all but bfloat16 is what they are in anyway.
+    """Compute a module's products in bfloat16 if `dtype` is that; otherwise change nothing.
 
-    Without autocast's cache of rounded weights, which the packs of all threads would share and clear: whether
-    the gradients of a weight that is used twice are added in bfloat16 or float32 would be a matter of time.
+    Autocast's weight cache is off: packs in several threads would share and clear it, so that timing would
+    decide whether the gradients of a weight used twice are added in bfloat16 or float32.
     """
     if dtype is not torch.bfloat16:
         yield
         return
-    rounded = torch.autocast(device.type, dtype=dtype, cache_enabled=False)
-    with rounded, _UnderVmap() if stacked else nullcontext():
+    autocast = torch.autocast(device.type, dtype=dtype, cache_enabled=False)
+    with autocast, _UnderVmap() if stacked else nullcontext():
         yield
 
 
 class _UnderVmap(TorchFunctionMode):
-    """Autocast where vmap stands in its way.
+    """The part of autocast that does not work under vmap.
 
-    vmap hides convolutions from it on a CPU, and has no rule there for the normalisation of bfloat16 by
-    statistics and parameters of float32: that is computed in float32.
+    On a CPU vmap hides convolutions from autocast, and it has no rule to normalise bfloat16 by float32
+    statistics and parameters: normalisations are computed in float32.
     """
 
     def __torch_function__(
@@ -70,19 +70,20 @@ class _UnderVmap(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
+        kwargs = kwargs or {}
         if func in _CONVOLUTIONS:
             args, kwargs = _cast(args, kwargs, torch.bfloat16)
         elif func in _NORMALISATIONS:
             args, kwargs = _cast(args, kwargs, torch.float32)
-        return func(*args, **kwargs or {})
+        return func(*args, **kwargs)
 
 
 def _cast(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any] | None, dtype: torch.dtype
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], dtype: torch.dtype
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Every tensor in `dtype`."""
+    """Convert all tensors to `dtype`."""
 
     def one(value: Any) -> Any:
         return value.to(dtype) if isinstance(value, Tensor) else value
 
-    return tuple(map(one, args)), {name: one(value) for name, value in (kwargs or {}).items()}
+    return tuple(map(one, args)), {name: one(value) for name, value in kwargs.items()}

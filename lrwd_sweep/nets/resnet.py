@@ -1,17 +1,47 @@
-"""Residual networks for small images (He et al. 2015, section 4.2)."""
+"""Residual networks for small images: ResNet, wide ResNet and Shake-Shake."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lrwd_sweep.nets.convolution import convolution
+from lrwd_sweep.nets.randomness import Noisy, drawn_as
 
-WIDTHS = (16, 32, 64)  # channels of the three stages
+MakeBlock = Callable[[int, int, int], nn.Module]  # of input channels, output channels and stride
 
 
-class Block(nn.Module):
+def _convolution(inputs: int, outputs: int, size: int = 3, stride: int = 1) -> nn.Conv2d:
+    """Make a convolution without bias, same padding, weights of variance 2/(size² outputs).
+
+    He et al. 2015, eq. 14.
+    """
+    layer = nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False)
+    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    return layer
+
+
+def _stages(block: MakeBlock, widths: Sequence[int], depth: int, inputs: int = 16) -> nn.Sequential:
+    """Make `depth` blocks per width; every stage but the first begins with stride 2."""
+    blocks = []
+    for stage, outputs in enumerate(widths):
+        for place in range(depth):
+            blocks.append(block(inputs, outputs, 2 if stage and place == 0 else 1))
+            inputs = outputs
+    return nn.Sequential(*blocks)
+
+
+def _head(inputs: int, classes: int) -> nn.Linear:
+    """Make the linear layer behind the mean over the image, its bias 0."""
+    head = nn.Linear(inputs, classes)
+    nn.init.zeros_(head.bias)
+    return head
+
+
+class BasicBlock(nn.Module):
     """relu(x + F(x)), F two 3×3 convolutions; where the width grows, x is subsampled and padded with zeros.
 
     That shortcut is the paper's option A, which has no parameters.
@@ -19,12 +49,12 @@ class Block(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
-        self.conv1, self.norm1 = convolution(inputs, outputs, stride=stride), nn.BatchNorm2d(outputs)
-        self.conv2, self.norm2 = convolution(outputs, outputs), nn.BatchNorm2d(outputs)
+        self.conv1, self.norm1 = _convolution(inputs, outputs, stride=stride), nn.BatchNorm2d(outputs)
+        self.conv2, self.norm2 = _convolution(outputs, outputs), nn.BatchNorm2d(outputs)
         self.stride, self.more = stride, outputs - inputs
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, H, W) → (B, outputs, H/stride, W/stride)."""
+        """Map (B, inputs, H, W) to (B, outputs, H/stride, W/stride)."""
         h = self.norm2(self.conv2(torch.relu(self.norm1(self.conv1(x)))))
         if self.more:
             x = functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.more))
@@ -32,22 +62,156 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Depth 6n + 2: a convolution, three stages of n blocks, mean over the image, a linear layer."""
+    """Depth 6n + 2: a convolution, three stages of n blocks, mean over the image, a linear layer.
+
+    He et al. 2015, section 4.2.
+    """
 
     def __init__(self, channels: int, classes: int, depth: int) -> None:
         super().__init__()
-        self.stem, self.norm = convolution(channels, WIDTHS[0]), nn.BatchNorm2d(WIDTHS[0])
-        blocks, inputs = [], WIDTHS[0]
-        for stage, width in enumerate(WIDTHS):
-            for k in range((depth - 2) // 6):
-                blocks.append(Block(inputs, width, stride=2 if stage and k == 0 else 1))
-                inputs = width
-        self.blocks = nn.Sequential(*blocks)
-        self.head = nn.Linear(inputs, classes)
-        nn.init.zeros_(self.head.bias)
+        self.stem, self.norm = _convolution(channels, 16), nn.BatchNorm2d(16)
+        self.blocks = _stages(BasicBlock, (16, 32, 64), (depth - 2) // 6)
+        self.head = _head(64, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, classes) of x (B, channels, height, width)."""
+        """Return logits (B, classes) of x (B, channels, height, width)."""
         h = self.blocks(torch.relu(self.norm(self.stem(x))))
+        logits: Tensor = self.head(h.mean(dim=(2, 3)))
+        return logits
+
+
+class PreActivationBlock(nn.Module):
+    """x + F(x), normalisation and ReLU in front of each of F's two 3×3 convolutions.
+
+    Where the width grows, a 1×1 convolution of the normalised input replaces x.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.norm1, self.conv1 = nn.BatchNorm2d(inputs), _convolution(inputs, outputs, stride=stride)
+        self.norm2, self.conv2 = nn.BatchNorm2d(outputs), _convolution(outputs, outputs)
+        self.shortcut = None if inputs == outputs else _convolution(inputs, outputs, size=1, stride=stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, inputs, H, W) to (B, outputs, H/stride, W/stride)."""
+        h = torch.relu(self.norm1(x))
+        if self.shortcut is not None:
+            x = self.shortcut(h)
+        out: Tensor = x + self.conv2(torch.relu(self.norm2(self.conv1(h))))
+        return out
+
+
+class WideResNet(nn.Module):
+    """WRN-d-k, d = 6n + 4: a convolution, three stages of n blocks with 16k, 32k and 64k channels.
+
+    Zagoruyko and Komodakis 2016.
+    """
+
+    def __init__(self, channels: int, classes: int, depth: int, k: int) -> None:
+        super().__init__()
+        self.stem = _convolution(channels, 16)
+        self.blocks = _stages(PreActivationBlock, (16 * k, 32 * k, 64 * k), (depth - 4) // 6)
+        self.norm = nn.BatchNorm2d(64 * k)
+        self.head = _head(64 * k, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (B, classes) of x (B, channels, height, width)."""
+        h = torch.relu(self.norm(self.blocks(self.stem(x))))
+        logits: Tensor = self.head(h.mean(dim=(2, 3)))
+        return logits
+
+
+class _Mix(torch.autograd.Function):
+    """α a + (1 − α) b, with the gradient of β a + (1 − β) b."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
+        ctx.save_for_backward(beta)
+        return torch.lerp(b, a, alpha)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        (beta,) = ctx.saved_tensors
+        of_a = beta * g
+        return of_a, g - of_a, None, None
+
+
+class Shake(Noisy):
+    """The mean of two branches; in training a random mix for every image.
+
+    α and β are uniform on (0, 1), α for the forward pass, an independent β for the backward pass.
+    """
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Mix a and b (B, C, H, W)."""
+        if not self.training:
+            return (a + b) / 2
+        shape = (2, a.shape[0], 1, 1, 1)
+        drawn = torch.rand(shape, generator=self.noise, dtype=drawn_as(a), device=a.device)
+        alpha, beta = drawn.to(a.dtype)
+        mixed: Tensor = _Mix.apply(a, b, alpha, beta)
+        return mixed
+
+
+class ShakeShortcut(nn.Module):
+    """Every second pixel and the pixels beside them, each through a 1×1 convolution to half of the channels.
+
+    The second path sees the image moved right and down by one pixel before it is subsampled.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.straight = _convolution(inputs, outputs // 2, size=1, stride=stride)
+        self.moved = _convolution(inputs, outputs // 2, size=1, stride=stride)
+        self.norm = nn.BatchNorm2d(outputs)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Map (B, inputs, H, W) to (B, outputs, H/stride, W/stride)."""
+        paths = [self.straight(h), self.moved(functional.pad(h, (1, -1, 1, -1)))]
+        out: Tensor = self.norm(torch.cat(paths, dim=1))
+        return out
+
+
+def _branch(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        _convolution(inputs, outputs, stride=stride),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+        _convolution(outputs, outputs),
+        nn.BatchNorm2d(outputs),
+    )
+
+
+class ShakeBlock(nn.Module):
+    """x + shake(F₁(h), F₂(h)), h = relu(x); where the width grows, a shortcut of h replaces x."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.first, self.second = _branch(inputs, outputs, stride), _branch(inputs, outputs, stride)
+        self.shake = Shake()
+        self.shortcut = None if inputs == outputs else ShakeShortcut(inputs, outputs, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, inputs, H, W) to (B, outputs, H/stride, W/stride)."""
+        h = torch.relu(x)
+        past = x if self.shortcut is None else self.shortcut(h)
+        out: Tensor = past + self.shake(self.first(h), self.second(h))
+        return out
+
+
+class ShakeShake(nn.Module):
+    """Shake-Shake-Image 26 2×`width`d: a convolution to 16 channels, then stages of 4 blocks with `width`,
+    2·`width` and 4·`width` channels (Gastaldi 2017).
+    """
+
+    def __init__(self, channels: int, classes: int, width: int) -> None:
+        super().__init__()
+        self.stem, self.norm = _convolution(channels, 16), nn.BatchNorm2d(16)
+        self.blocks = _stages(ShakeBlock, (width, 2 * width, 4 * width), 4)
+        self.head = _head(4 * width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (B, classes) of x (B, channels, height, width)."""
+        h = torch.relu(self.blocks(self.norm(self.stem(x))))
         logits: Tensor = self.head(h.mean(dim=(2, 3)))
         return logits

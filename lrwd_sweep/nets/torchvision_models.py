@@ -1,4 +1,4 @@
-"""The classifiers of torchvision.models, by name."""
+"""Classifiers of torchvision.models, by name."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ from torchvision import models
 from torchvision.ops import StochasticDepth
 
 from lrwd_sweep.errors import UnknownName, UsageError, brief
-from lrwd_sweep.nets.module_network import ModuleNetwork, Way
-from lrwd_sweep.nets.noise import Dropout, replace_dropout, replace_layers
+from lrwd_sweep.nets.modules import ModuleNetwork
+from lrwd_sweep.nets.network import Way
+from lrwd_sweep.nets.randomness import Dropout, replace_dropout, replace_layers
 
 
 def build(name: str, shape: tuple[int, ...], classes: int, way: Way) -> ModuleNetwork:
-    """torchvision.models.`name` for inputs of `shape`. Raises UnknownName, UsageError if it cannot work."""
+    """Build torchvision.models.`name` for inputs of `shape`.
+
+    Raises UnknownName, and UsageError if it does not take such inputs.
+    """
     known = models.list_models(module=models)
     if name not in known:
         raise UnknownName("classifier of torchvision.models", name, known)
@@ -28,7 +32,7 @@ def build(name: str, shape: tuple[int, ...], classes: int, way: Way) -> ModuleNe
         return ModuleNetwork(partial(_make, name, shape, classes), shape, classes, way)
     except UsageError:
         raise
-    except Exception as error:  # whatever it says of images that it cannot take
+    except Exception as error:
         reason = brief(error)
         raise UsageError(
             f"--net torchvision:{name} does not take images of {size} ({reason}); choose larger images or a "
@@ -39,14 +43,14 @@ def build(name: str, shape: tuple[int, ...], classes: int, way: Way) -> ModuleNe
 def _make(name: str, shape: tuple[int, ...], classes: int) -> nn.Module:
     module: nn.Module = models.get_model(name, weights=None, num_classes=classes, **_options(name, shape))
     replace_dropout(module)
-    replace_layers(module, StochasticDepth, _own_depth)
+    replace_layers(module, StochasticDepth, _depth)
     if shape[0] == 1:
         module.register_forward_pre_hook(_in_colour)
     return module
 
 
 def _options(name: str, shape: tuple[int, ...]) -> dict[str, Any]:
-    """What a constructor must be told besides the classes."""
+    """Return a constructor's arguments besides the classes."""
     if name in {"googlenet", "inception_v3"}:
         return {"aux_logits": False, "init_weights": True}  # one output; no warning about a new default
     if name.startswith("vit_"):
@@ -56,7 +60,7 @@ def _options(name: str, shape: tuple[int, ...]) -> dict[str, Any]:
     return {}
 
 
-def _own_depth(layer: nn.Module) -> Dropout:
+def _depth(layer: nn.Module) -> Dropout:
     return Dropout(layer.p, 1 if layer.mode == "row" else 0)  # type: ignore[arg-type]
 
 

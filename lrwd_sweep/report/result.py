@@ -1,10 +1,11 @@
-"""A study as it stands: specification, surface and separability, ready to be shown."""
+"""A study as it stands: specification, surface, separability; reading and comparing studies."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,10 +19,13 @@ from lrwd_sweep.science.surface import Surface, mean_and_error
 from lrwd_sweep.science.trial import Direction, Status, Trial
 from lrwd_sweep.spec.study import Kind, StudySpec, labels
 
+if TYPE_CHECKING:
+    from lrwd_sweep.store import Store
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One point of a study with its seed mean in the metric that chooses, and in that of the test split."""
+    """One point of a study with its seed means in the metric that ranks and in that of the test split."""
 
     cell: Cell
     value: float
@@ -50,21 +54,19 @@ class Result:
     trials: tuple[Trial, ...]
     surface: Surface
     separability: Separability
-    storage: str | None = None  # where its store is, unless that is the default file here
-    snapshot: Snapshot | None = None  # what the metrics are of, under warm restarts
-    data_dir: str | None = None  # where the files of its data set were, if that was said
-    older: bool = (
-        False  # begun before its version was stored: earlier reports computed some numbers otherwise
-    )
+    storage: str | None = None  # its store, unless that is the default file in the working directory
+    snapshot: Snapshot | None = None  # under warm restarts, the epoch that the metrics belong to
+    data_dir: str | None = None  # directory of the data set's files, if given
+    older: bool = False  # begun by a version that did not store its version: some numbers have changed since
 
     @property
     def best(self) -> Cell | None:
-        """The point with the best seed mean, or None when none counts."""
+        """The point with the best seed mean; None if none counts."""
         found = self.ranked(1)
         return found[0].cell if found else None
 
     def ranked(self, count: int) -> list[Candidate]:
-        """The `count` best points that count, best first; of a TPE search its own points, not their cells."""
+        """Return the `count` best points that count, best first; of a search its own points."""
         metric, seeds = self.surface.metric, self.spec.seeds
         points: dict[Cell, dict[int, float]] = {}
         for trial in self.trials:
@@ -75,14 +77,14 @@ class Result:
         found = []
         for cell, values in points.items():
             if all(sign * values.get(seed, math.nan) < limit for seed in seeds):
-                value, sem = _mean_and_error([values[seed] for seed in seeds])
-                if math.isfinite(value):
-                    found.append(Candidate(cell, value, sem, None))
+                mean, error = mean_and_error(np.array([values[seed] for seed in seeds]))
+                if math.isfinite(mean):
+                    found.append(Candidate(cell, float(mean), float(error) if len(seeds) > 1 else None, None))
         best = sorted(found, key=lambda candidate: (sign * candidate.value, candidate.cell))[:count]
         return [replace(candidate, test_value=self.test_value(candidate.cell)) for candidate in best]
 
     def test_value(self, cell: Cell) -> float | None:
-        """The seed mean of the same measure on the test split, which chose nothing; None if unknown."""
+        """Average the same measure on the test split, which ranked nothing, over seeds; None if unknown."""
         metric = self.surface.metric.replace("val_", "test_").replace("train_", "test_")
         found = [
             trial.metrics[metric]
@@ -92,31 +94,27 @@ class Result:
         return sum(found) / len(found) if found and metric.startswith("test_") else None
 
     def conventions(self, cell: Cell) -> Conventions:
-        """The cell's decay in every convention, as far as the study's task is known.
+        """Convert the cell's decay to every convention, as far as the study's task is known.
 
-        N is that of the run, or of the cycle that ends at the snapshot.
+        N is the number of steps of the run, or of the cycle that ends at the snapshot.
         """
-        t = self.spec.task
-        projected = self.projected(cell)
-        if t is None:
-            return conventions(
-                self.spec.optimizer, cell.lr, cell.weight_decay, None, None, projected=projected
-            )
-        end = t.epochs if self.snapshot is None else self.snapshot.epoch
-        n = t.timetable.steps_of_cycle(end * t.steps_per_epoch - 1)
-        constant = t.schedule is Schedule.FIXED and not t.warmup
+        t, n, momentum, constant = self.spec.task, None, None, False
+        if t is not None:
+            end = t.epochs if self.snapshot is None else self.snapshot.epoch
+            n = t.timetable.steps_of_cycle(end * t.steps_per_epoch - 1)
+            momentum, constant = t.momentum, t.schedule is Schedule.FIXED and not t.warmup
         return conventions(
             self.spec.optimizer,
             cell.lr,
             cell.weight_decay,
             n,
-            t.momentum,
+            momentum,
             constant=constant,
-            projected=projected,
+            projected=self.projected(cell),
         )
 
     def projected(self, cell: Cell) -> float | None:
-        """The share of its matrices' steps that the cell's lanes projected; None where nobody counted."""
+        """Return the share of its matrices' steps that the cell's lanes projected; None if not counted."""
         found = [
             sum(trial.curves["projection"]) / len(trial.curves["projection"])
             for trial in self.trials
@@ -125,15 +123,9 @@ class Result:
         return sum(found) / len(found) if found else None
 
 
-def _mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean and its standard error; None with fewer than two values."""
-    mean, error = mean_and_error(np.array(values))
-    return float(mean), float(error) if len(values) > 1 else None
-
-
 @dataclass(frozen=True, eq=False)
 class ComparedResults:
-    """Two results and what separates them."""
+    """Two results and their paired differences."""
 
     a: Result
     b: Result
@@ -156,23 +148,51 @@ def result(
 ) -> Result:
     """Lay a study's trials out as a surface in `metric` (default: the spec's) and analyse it.
 
-    `direction` and `cap` are the metric's; by default the spec's for its own metric. Under warm restarts the
-    metrics are those of the snapshot `at_restart` (default: the newest). Raises UnknownName when neither the
-    task nor any trial has the metric, UsageError without such a snapshot, or where the name of another metric
-    says that higher is better and no direction is given.
+    `direction` and `cap` are the metric's (default: those stored for the study's own metric). Under warm
+    restarts the metrics are those of the snapshot `at_restart` (default: the last). Raises UnknownName if
+    neither the task nor any trial has the metric, UsageError if there is no such snapshot or if the metric's
+    name implies that higher is better and no direction is given.
     """
     snapshot = _snapshot(name, spec, at_restart)
     if at_restart is not None and snapshot is not None:
         trials = [_at(snapshot, trial) for trial in trials]
     if metric is not None and metric != spec.metric:
         known = {name for trial in trials for name in trial.metrics}
-        if spec.task is None and metric not in known:
-            raise UnknownName("metric", metric, known)
-        spec = _in_other_metric(spec, metric, direction)
-    spec = _as_asked(name, spec, direction, cap)
-    laid_out = on_lattice(trials, spec.lattice, spec.metric) if spec.kind is Kind.TPE else trials
-    surface = Surface.from_trials(
-        laid_out,
+        if spec.task is None:
+            if metric not in known:
+                raise UnknownName("metric", metric, known)
+            maximize, minimize = direction is Direction.MAXIMIZE, direction is Direction.MINIMIZE
+            direction = chosen(metric, maximize=maximize, minimize=minimize)
+        spec = replace(spec, metric=metric, direction=direction or Direction.MINIMIZE, given_cap=None)
+    if direction is Direction.MAXIMIZE and spec.task is not None:
+        raise UsageError(
+            f"--maximize: a lower {spec.metric} is better, which lrwd-sweep measured in study {name!r}; "
+            "leave the option out"
+        )
+    spec = replace(
+        spec,
+        direction=direction or spec.direction,
+        given_cap=spec.given_cap if cap is None else cap,
+    )
+    surface = surface_of(trials, spec)
+    return Result(
+        name,
+        spec,
+        created,
+        tuple(trials),
+        surface,
+        analyse(surface),
+        storage,
+        snapshot,
+        data_dir,
+        older,
+    )
+
+
+def surface_of(trials: Iterable[Trial], spec: StudySpec) -> Surface:
+    """Lay trials out on the study's lattice in its metric; those of a search in their nearest cells."""
+    return Surface.from_trials(
+        on_lattice(trials, spec.lattice, spec.metric) if spec.kind is Kind.TPE else trials,
         spec.lattice,
         spec.seeds,
         metric=spec.metric,
@@ -181,36 +201,41 @@ def result(
         normalized=spec.optimizer.normalized,
         direction=spec.direction,
     )
-    separability = analyse(surface)
-    return Result(
-        name, spec, created, tuple(trials), surface, separability, storage, snapshot, data_dir, older
-    )
 
 
-def _in_other_metric(spec: StudySpec, metric: str, direction: Direction | None) -> StudySpec:
-    """The spec judged by a metric whose direction it does not tell; lrwd-sweep's own are all minimised."""
-    if spec.task is None:
-        maximize, minimize = direction is Direction.MAXIMIZE, direction is Direction.MINIMIZE
-        direction = chosen(metric, maximize=maximize, minimize=minimize)
-    return replace(spec, metric=metric, direction=direction or Direction.MINIMIZE, given_cap=None)
+def on_lattice(trials: Iterable[Trial], lattice: Lattice, metric: str) -> list[Trial]:
+    """Move trials of a continuous search to their nearest lattice cells in log distance.
+
+    Completed trials are averaged per cell and seed; without any, the cell keeps the first trial's status.
+    """
+    groups: dict[tuple[Cell, int], list[Trial]] = {}
+    for trial in trials:
+        groups.setdefault((nearest(trial.cell, lattice), trial.seed), []).append(trial)
+    moved = []
+    for (cell, seed), group in groups.items():
+        values = [trial.metrics[metric] for trial in group if metric in trial.metrics]
+        if values:
+            moved.append(Trial(cell, seed, Status.COMPLETE, {metric: sum(values) / len(values)}))
+        else:
+            moved.append(replace(group[0], cell=cell))
+    return moved
 
 
-def _as_asked(name: str, spec: StudySpec, direction: Direction | None, cap: float | None) -> StudySpec:
-    """The spec with the direction and the cap that a report gives to its metric."""
-    if direction is Direction.MAXIMIZE and spec.task is not None:
-        raise UsageError(
-            f"--maximize: a lower {spec.metric} is better, which lrwd-sweep measured in study {name!r}; "
-            "leave the option out"
-        )
-    if cap is not None:
-        spec = replace(spec, given_cap=cap)
-    return spec if direction is None else replace(spec, direction=direction)
+def nearest(cell: Cell, lattice: Lattice) -> Cell:
+    """Return the lattice cell at the smallest log distance, axis by axis; 0 is near only to 0."""
+
+    def near(value: float, axis: Sequence[float]) -> float:
+        if value <= 0:
+            return min(axis)
+        return min((at for at in axis if at > 0), key=lambda at: abs(math.log(at / value)))
+
+    return Cell(near(cell.lr, lattice.lr), near(cell.weight_decay, lattice.weight_decay))
 
 
 def at_cap(result: Result, surface: Surface) -> str:
-    """What a cell has reached that is out and did not diverge, in words; the surface may be another metric's.
+    """Describe what excludes a cell that did not diverge; empty if the surface has no cap.
 
-    Empty where there is no cap.
+    The surface may be in another metric than the study's.
     """
     if surface.cap is None:
         return ""
@@ -222,21 +247,8 @@ def at_cap(result: Result, surface: Surface) -> str:
     )
 
 
-def refuse_two_directions(results: Sequence[Result]) -> None:
-    """Raise UsageError where higher is better in one result and lower in another, of the same metric."""
-    first: dict[str, Result] = {}
-    for each in results:
-        other = first.setdefault(each.surface.metric, each)
-        if other.surface.direction is not each.surface.direction:
-            higher, lower = (each, other) if each.surface.direction is Direction.MAXIMIZE else (other, each)
-            raise UsageError(
-                f"a higher {brief(each.surface.metric)} is better in study {higher.name!r}, a lower one in "
-                f"{lower.name!r}; give --maximize or --minimize for both, or report one at a time"
-            )
-
-
 def _snapshot(name: str, spec: StudySpec, at_restart: int | None) -> Snapshot | None:
-    """The snapshot asked for, or the newest; None for a study without warm restarts that none is asked of."""
+    """Return the snapshot `at_restart` or the last one; None without warm restarts."""
     epochs = () if spec.task is None else spec.task.timetable.snapshots
     if at_restart is None:
         return Snapshot(len(epochs), epochs[-1]) if epochs else None
@@ -254,7 +266,7 @@ def _snapshot(name: str, spec: StudySpec, at_restart: int | None) -> Snapshot | 
 
 
 def _at(snapshot: Snapshot, trial: Trial) -> Trial:
-    """A trial as it stood at a snapshot; one that had diverged or failed by then stays what it is."""
+    """Return a trial as it stood at a snapshot; one that had diverged or failed by then keeps its status."""
     curves = {name: values[: snapshot.epoch] for name, values in trial.curves.items()}
     found = trial.snapshots.get(snapshot.epoch)
     if found is None:
@@ -262,48 +274,75 @@ def _at(snapshot: Snapshot, trial: Trial) -> Trial:
     return replace(trial, status=Status.COMPLETE, metrics=found, curves=curves, detail="")
 
 
-def on_lattice(trials: Sequence[Trial], lattice: Lattice, metric: str) -> list[Trial]:
-    """Trials of a continuous search moved to their nearest lattice cells in log distance.
-
-    Per cell and seed the completed ones are averaged; without any, the cell shows what became of the first.
-    """
-    groups: dict[tuple[Cell, int], list[Trial]] = {}
-    for trial in trials:
-        groups.setdefault((nearest(trial.cell, lattice), trial.seed), []).append(trial)
-    moved = []
-    for (cell, seed), group in groups.items():
-        values = [trial.metrics[metric] for trial in group if metric in trial.metrics]
-        if values:
-            moved.append(Trial(cell, seed, Status.COMPLETE, {metric: sum(values) / len(values)}))
-        else:
-            moved.append(replace(group[0], cell=cell))
-    return moved
-
-
-def nearest(cell: Cell, lattice: Lattice) -> Cell:
-    """The cell of a lattice at the smallest log distance, axis by axis."""
-    return Cell(_nearest(cell.lr, lattice.lr), _nearest(cell.weight_decay, lattice.weight_decay))
-
-
-def _nearest(value: float, axis: Sequence[float]) -> float:
-    """The axis value at the smallest log distance; 0 is near to 0 alone."""
-    if value <= 0:
-        return min(axis)
-    return min((at for at in axis if at > 0), key=lambda at: abs(math.log(at / value)))
-
-
 def titles(results: Sequence[Result]) -> list[str]:
-    """A title for every result: its optimizer, and what of its task differs; its name where nothing does."""
+    """Title every result by its optimizer and what differs in its task; by its name if nothing does."""
     found = labels([result.spec for result in results])
     return [r.name if found.count(label) > 1 else label for r, label in zip(results, found, strict=True)]
 
 
-def comparison(a: Result, b: Result) -> ComparedResults:
-    """The paired comparison of two results, each named by its optimizer (or study) and its formula.
+def refuse_two_directions(results: Sequence[Result]) -> None:
+    """Raise UsageError if higher is better in one result and lower in another, of the same metric."""
+    first: dict[str, Result] = {}
+    for each in results:
+        other = first.setdefault(each.surface.metric, each)
+        if other.surface.direction is not each.surface.direction:
+            higher, lower = (each, other) if each.surface.direction is Direction.MAXIMIZE else (other, each)
+            raise UsageError(
+                f"a higher {brief(each.surface.metric)} is better in study {higher.name!r}, a lower one in "
+                f"{lower.name!r}; give --maximize or --minimize for both, or report one at a time"
+            )
 
-    Raises UsageError where higher is better in the one and lower in the other.
+
+def comparison(a: Result, b: Result) -> ComparedResults:
+    """Compare two results paired by seed, each named by its optimizer (or study) and its formula.
+
+    Raises UsageError if higher is better in one and lower in the other.
     """
     refuse_two_directions([a, b])
-    names = titles([a, b])
-    name_a, name_b = (f"{name} ({result.spec.formula})" for name, result in zip(names, (a, b), strict=True))
+    name_a, name_b = (
+        f"{name} ({each.spec.formula})" for name, each in zip(titles([a, b]), (a, b), strict=True)
+    )
     return ComparedResults(a, b, compare(a.surface, b.surface, name_a=name_a, name_b=name_b))
+
+
+def read_results(
+    store: Store,
+    names: Sequence[str],
+    metric: str | None = None,
+    *,
+    direction: Direction | None = None,
+    cap: float | None = None,
+    curves: bool = False,
+    at_restart: int | None = None,
+    data_dir: str | None = None,
+) -> tuple[list[Result], list[ComparedResults]]:
+    """Read studies from the store, analyse each, and compare each further one with the first.
+
+    Raises UnknownName for a study or a metric, UsageError if two studies of one metric differ in direction,
+    if `cap` meets several metrics, and where `result` does.
+    """
+    results = []
+    for name in names:
+        record = store.get_study(name)
+        family = record.spec.optimizer.family
+        needs_projection = family is not None and family.projected  # the time scale of decay depends on it
+        trials = store.trials(record.name, curves=curves or needs_projection)
+        results.append(
+            result(
+                record.name,
+                record.spec,
+                record.created,
+                trials,
+                metric=metric,
+                direction=direction,
+                cap=cap,
+                storage=store.storage,
+                at_restart=at_restart,
+                data_dir=data_dir,
+                older=not record.version,
+            )
+        )
+    refuse_two_directions(results)
+    if cap is not None and len({result.surface.metric for result in results}) > 1:
+        raise UsageError(f"--cap {cap:g}: the studies are in different metrics; choose one with --metric")
+    return results, [comparison(results[0], other) for other in results[1:]]

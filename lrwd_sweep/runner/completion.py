@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from lrwd_sweep.spec.own_code import is_own
 from lrwd_sweep.spec.task import Task
+from lrwd_sweep.spec.user_code import is_user_code
 
 
 def complete(task: Task, *, anew: bool = True) -> Task:
@@ -14,12 +14,12 @@ def complete(task: Task, *, anew: bool = True) -> Task:
 
     User data is read again if `anew`. Raises UsageError, UnknownName or DataError.
     """
-    if task.own_code:
-        from lrwd_sweep.data import own_data  # noqa: PLC0415  # slow to load
+    if task.user_code:
+        from lrwd_sweep.data import user_data  # noqa: PLC0415  # slow to load
 
-        task = own_data.completed(task, anew=anew)
+        task = user_data.completed(task, anew=anew)
     if task.no_decay or (
-        is_own(task.net) and not task.decay_all
+        is_user_code(task.net) and not task.decay_all
     ):  # of our networks only vectors do not decay
         from lrwd_sweep.nets import undecayed  # noqa: PLC0415  # slow to load
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.notation import counted, in_patterns
-from lrwd_sweep.runner.data_files import DataFiles
 from lrwd_sweep.runner.signals import Interrupted, stop_on_signals
 from lrwd_sweep.science.trial import unfinished
+from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.progress import Unwatched, Watcher
 from lrwd_sweep.spec.study import StudySpec, labels
 
@@ -102,7 +102,7 @@ class Trainer:
         task = spec.task if begun is None else spec.task.resuming(begun.spec.task)
         told = nullcontext() if self.quiet else consoles.logged("lrwd_sweep")
         with threads_kept(), redirect_stdout(sys.stderr), told:  # whatever somebody's network prints
-            pool = Pool(task, self.device, files=self.files.open(shown=not self.quiet))
+            pool = Pool(task, self.device, files=replace(self.files, quiet=self.quiet))
             self._tell_idle(pool, spec)
             tensors = self._tensors(pool)
             self.store.begin_study(name, replace(spec, task=replace(pool.task, tensors=tensors)))

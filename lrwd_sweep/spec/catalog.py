@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from lrwd_sweep.errors import UnknownName, arg
-from lrwd_sweep.spec import image_folder, own_code
+from lrwd_sweep.spec import image_folder, user_code
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +125,8 @@ def find_network(name: str) -> str:
 
     Raises UnknownName, or UsageError for a malformed name of user code.
     """
-    name = own_code.canonical(arg("net"), name)
-    if name not in NETWORKS and not name.startswith("torchvision:") and not own_code.is_own(name):
+    name = user_code.canonical(arg("net"), name)
+    if name not in NETWORKS and not name.startswith("torchvision:") and not user_code.is_user_code(name):
         theirs = name.lower().startswith(_TORCHVISION)
         meant = {name.lower(): f"torchvision:{name.lower()}"} if theirs else {}
         raise UnknownName("network", name, [*NETWORKS, *_OWN], meant)
@@ -135,8 +135,8 @@ def find_network(name: str) -> str:
 
 def find_loss(name: str) -> str:
     """Return a loss's canonical name. Raises UnknownName or UsageError, as `find_network` does."""
-    name = own_code.canonical(arg("loss"), name)
-    if name != CROSS_ENTROPY and not own_code.is_own(name):
+    name = user_code.canonical(arg("loss"), name)
+    if name != CROSS_ENTROPY and not user_code.is_user_code(name):
         raise UnknownName("loss", name, [CROSS_ENTROPY, *_OWN])
     return name
 

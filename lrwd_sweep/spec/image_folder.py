@@ -1,4 +1,4 @@
-"""Somebody's own images: a folder sorted into splits and classes by a walk that opens no file."""
+"""User images: the files of a folder, listed by split and class without opening any."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pathlib import Path
 from lrwd_sweep.errors import DataError, UsageError
 
 PREFIX = "folder:"
-SIDE = 32  # pixels of an image's side, where the name does not say
+SIDE = 32  # pixels of an image's side, by default
 MOST_SIDE = 1024
-HELD_OUT = 0.1  # of every class, at least one image, for each split that has no folder of its own
+HELD_OUT = 0.1  # of every class, at least one image, for each split without a folder
 SPLIT_SEED = 0
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # as torchvision
 
@@ -23,7 +23,7 @@ Sample = tuple[str, int]  # path and class
 
 @dataclass(frozen=True, slots=True)
 class ImageFolder:
-    """`folder:PATH@SIZE`: PATH/train/CLASS/*.png, and validation/ (or val/) and test/ likewise.
+    """The images of `folder:PATH@SIZE`: PATH/train/CLASS/*.png, and validation/ (or val/) and test/ likewise.
 
     A split without a folder is taken from the training images, class by class by a fixed seed.
     """
@@ -36,7 +36,7 @@ class ImageFolder:
 
 
 def scan(name: str) -> ImageFolder:
-    """The folder that a name stands for. Raises UsageError (the name) or DataError (the folder)."""
+    """List the folder of a name. Raises UsageError (the name is wrong) or DataError (the folder is)."""
     root, side = _parsed(name)
     train = root / "train"
     if not train.is_dir():
@@ -67,14 +67,14 @@ def _parsed(name: str) -> tuple[Path, int]:
 
 
 def _split(root: Path, names: Iterable[str], classes: tuple[str, ...]) -> tuple[Sample, ...] | None:
-    """What a split's own folder holds, or None where there is no such folder."""
+    """List the folder of a split, or return None if it does not exist."""
     folder = next((root / name for name in names if (root / name).is_dir()), None)
     if folder is None:
         return None
     for name in _folders(folder):
         if name not in classes:
             raise DataError(
-                f"{str(folder / name)!r} is a class that train has not; add it there, or remove it"
+                f"{str(folder / name)!r} is a class that train does not have; add it there, or remove it"
             )
     labels = {label: folder / name for label, name in enumerate(classes) if (folder / name).is_dir()}
     found = _flat({label: _images(path) for label, path in labels.items()})
@@ -86,7 +86,7 @@ def _split(root: Path, names: Iterable[str], classes: tuple[str, ...]) -> tuple[
 def _held_out(
     left: dict[int, list[str]], train: Path, classes: tuple[str, ...], split: str
 ) -> tuple[Sample, ...]:
-    """Take a split's share out of what is left of every class."""
+    """Move a split's share out of the images that are left of every class."""
     stream = random.Random(f"{SPLIT_SEED} {split}")
     taken = {}
     for label, paths in left.items():
@@ -112,7 +112,7 @@ def _folders(folder: Path) -> list[str]:
 
 
 def _images(folder: Path) -> list[str]:
-    """The image files at any depth, sorted. Raises DataError when there is none."""
+    """Return the image files at any depth, sorted. Raises DataError if there are none."""
     found = [
         os.path.join(where, file)
         for where, _, files in os.walk(folder, followlinks=True)

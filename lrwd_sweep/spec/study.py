@@ -16,8 +16,8 @@ from lrwd_sweep.science.optimizer import Family, Optimizer, formula
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.trial import Direction
 from lrwd_sweep.spec.catalog import MEANT_METRICS, METRICS, chance_level
-from lrwd_sweep.spec.own_code import short
 from lrwd_sweep.spec.task import FIELDS, Task
+from lrwd_sweep.spec.user_code import short
 
 
 class Kind(StrEnum):

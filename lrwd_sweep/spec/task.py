@@ -25,7 +25,7 @@ from lrwd_sweep.spec.catalog import (
 )
 from lrwd_sweep.spec.field import OPTIMIZER, SCHEDULE, TRAIN, WHERE, declared, fields_of
 from lrwd_sweep.spec.image_folder import PREFIX
-from lrwd_sweep.spec.own_code import canonical, is_own
+from lrwd_sweep.spec.user_code import canonical, is_user_code
 
 LARGEST_EPS = 1e30  # which float32 holds, and products with it
 
@@ -194,7 +194,7 @@ class Task:
         set_(self, "net", find_network(self.net))
         set_(self, "data", canonical(arg("data"), self.data))
         set_(self, "loss", find_loss(self.loss))
-        if self.sizes is None and not is_own(self.data):  # user data is imported only for training
+        if self.sizes is None and not is_user_code(self.data):  # user data is imported only for training
             set_(self, "sizes", find_data_set(self.data))
         self._refuse_impossible()
         if self.sizes is not None:
@@ -216,9 +216,9 @@ class Task:
                 f"{arg('warmup', self.warmup)} leaves nothing of {self.epochs} epochs; "
                 f"choose less than {self.epochs}"
             )
-        if self.net_options and not is_own(self.net):
+        if self.net_options and not is_user_code(self.net):
             raise UsageError(f"[net.options] means nothing to {self.net}; it is for a network of your own")
-        if self.standardize is not None and not is_own(self.data):
+        if self.standardize is not None and not is_user_code(self.data):
             raise UsageError(
                 f"{arg('standardize')} is for images of your own; {self.data} is always standardised: "
                 "leave it out"
@@ -241,10 +241,10 @@ class Task:
         return self.sizes
 
     @property
-    def own_code(self) -> dict[str, str]:
+    def user_code(self) -> dict[str, str]:
         """The names of user code, by the option that names it."""
         named = {"--net": self.net, "--data": self.data, "--loss": self.loss}
-        return {option: name for option, name in named.items() if is_own(name)}
+        return {option: name for option, name in named.items() if is_user_code(name)}
 
     @property
     def steps_per_epoch(self) -> int:

@@ -19,7 +19,7 @@ from lrwd_sweep.cli import app
 from lrwd_sweep.engine import Pool
 from lrwd_sweep.errors import SpecMismatch, UsageError
 from lrwd_sweep.report.recommend.advice import advice
-from lrwd_sweep.report.results import read_results
+from lrwd_sweep.report.result import read_results
 from lrwd_sweep.runner.sweeping import Sweep
 from lrwd_sweep.science.optimizer import optimizer_names
 from lrwd_sweep.store import Lane, Store, open_store

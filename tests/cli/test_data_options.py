@@ -1,19 +1,15 @@
-"""`--data`, `--data-dir`, `--download`, `--augment`: what they find, and one line where they do not."""
+"""`--data`, `--data-dir`, `--download` and `--augment` find data, or fail in one line."""
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import pytest
 
-from lrwd_sweep.errors import DataError
-from lrwd_sweep.report.view.consoles import console_on
-from lrwd_sweep.report.view.download import Download
 from lrwd_sweep.spec import catalog
 from lrwd_sweep.store import open_store
 from tests.cli.conftest import STORE, Run
-from tests.data.formats import COLOUR, write_cifar10
+from tests.data.formats import COLOUR, publish, write_cifar10
 from tests.data.test_folder import write_images
 
 AXES = ("--lr", "2^-8:2^-7", "--wd", "2^-8:2^-7", "--epochs", "2", "--seeds", "1", "--net", "mlp")
@@ -28,9 +24,10 @@ def _no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A tiny CIFAR-10, which the catalog takes for the whole one."""
+    """Write a tiny CIFAR-10, which the catalog and torchvision take for the published one."""
     monkeypatch.setitem(catalog.DATA_SETS, "cifar10", COLOUR)
     write_cifar10(tmp_path / "data")
+    publish(monkeypatch, tmp_path / "data")
     return tmp_path / "data"
 
 
@@ -43,7 +40,9 @@ def _assert_refused(run: Run, arguments: tuple[str, ...], code: int, *parts: str
         assert part in found.err
 
 
-def test_missing_files_are_one_line_that_says_where_and_how(run: Run, tmp_path: Path) -> None:
+def test_missing_files_are_one_line_that_says_where_and_how_and_leave_no_study(
+    run: Run, tmp_path: Path
+) -> None:
     where = tmp_path / "cache" / "lrwd-sweep"
     _assert_refused(
         run,
@@ -53,16 +52,13 @@ def test_missing_files_are_one_line_that_says_where_and_how(run: Run, tmp_path: 
         "put cifar-10-python.tar.gz there, or name another folder by --data-dir\n",
     )
     assert not where.exists()
-
-
-@pytest.mark.parametrize("command", ["grid", "tpe"])
-def test_nothing_is_in_the_store_of_a_study_without_its_data(run: Run, command: str) -> None:
-    assert run(command, *CIFAR[1:]).code == 3
+    assert run("tpe", *CIFAR[1:]).code == 3
     with open_store(STORE, write=False) as store:
         assert store.studies() == []
+    _assert_refused(run, ("grid", *AXES, "--data", "imagenet32"), 3, "image-net.org", "lrwd-sweep/imagenet32")
 
 
-def test_the_folder_is_the_options_else_the_environments(
+def test_data_dir_is_taken_before_the_environment(
     run: Run, cifar: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _assert_refused(run, (*CIFAR, "--data-dir", "elsewhere"), 3, "is not in elsewhere")
@@ -72,11 +68,11 @@ def test_the_folder_is_the_options_else_the_environments(
     assert (found.code, "4 of 8 lanes are in the store" in found.err) == (0, True)
 
 
-@pytest.mark.parametrize("how", [("grid",), ("tpe", "--trials", "4"), ("compare", "adam", "adamw")])
-def test_the_next_command_names_the_folder(run: Run, cifar: Path, how: tuple[str, ...]) -> None:
-    found = run(*how, *CIFAR[1:], "--data-dir", str(cifar))
-    assert found.code == 0
-    assert f"--data-dir {cifar}" in " ".join(found.out.split())
+def test_the_next_command_names_the_folder(run: Run, cifar: Path) -> None:
+    for how in (("grid",), ("tpe", "--trials", "4"), ("compare", "adam", "adamw")):
+        found = run(*how, *CIFAR[1:], "--data-dir", str(cifar))
+        assert found.code == 0
+        assert f"--data-dir {cifar}" in " ".join(found.out.split())
 
 
 def test_augmented_training_is_another_study(run: Run, cifar: Path) -> None:
@@ -93,10 +89,10 @@ def test_augmented_training_is_another_study(run: Run, cifar: Path) -> None:
     assert all(a[cell] != b[cell] for cell in a)
 
 
-def test_a_broken_file_is_one_line_and_nothing_trains(run: Run, cifar: Path) -> None:
+def test_a_corrupt_file_is_one_line_and_nothing_trains(run: Run, cifar: Path) -> None:
     path = cifar / "cifar-10-batches-py" / "data_batch_2"
     path.write_bytes(path.read_bytes()[:-1])
-    _assert_refused(run, (*CIFAR, "--data-dir", str(cifar)), 3, f"{path} is no whole pickle")
+    _assert_refused(run, (*CIFAR, "--data-dir", str(cifar)), 3, f"{path} is not the published file")
 
 
 def test_an_image_folder_trains_and_is_refused_once_it_has_changed(run: Run, tmp_path: Path) -> None:
@@ -111,80 +107,41 @@ def test_an_image_folder_trains_and_is_refused_once_it_has_changed(run: Run, tmp
     )
 
 
-def test_a_folder_that_is_not_there_is_one_line_and_leaves_no_store(run: Run, tmp_path: Path) -> None:
+def test_a_missing_image_folder_is_one_line_and_leaves_no_store(run: Run, tmp_path: Path) -> None:
     _assert_refused(
         run, ("grid", *AXES, "--data", "folder:nowhere"), 3, "--data folder:nowhere", "train/CLASS"
     )
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    ("arguments", "parts"),
-    [
-        (("--download",), ("--download means nothing to digits", "leave it out")),
-        (("--data-dir", "x"), ("--data-dir means nothing to digits",)),
-        (("--data", "cifar10", "--data-dir", ""), ("--data-dir ''",)),
-        (("--data", "imagenet32", "--download"), ("account at image-net.org", "leave it out")),
-        (("--data", "cifar"), ("'cifar'", "cifar10")),
-        (("--data", "folder:"), ("folder:PATH@SIZE",)),
-        (("--augment", "flip"), ("'flip'", "crop-flip")),
-    ],
-)
-def test_an_option_that_cannot_be_meant_is_refused(
-    run: Run, arguments: tuple[str, ...], parts: tuple[str, ...]
-) -> None:
-    _assert_refused(run, ("grid", *AXES, *arguments), 2, *parts)
-    assert not Path(STORE).exists()
+REFUSED: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
+    (("--download",), ("--download means nothing to digits", "leave it out")),
+    (("--data-dir", "x"), ("--data-dir means nothing to digits",)),
+    (("--data", "cifar10", "--data-dir", ""), ("--data-dir ''",)),
+    (("--data", "imagenet32", "--download"), ("account at image-net.org", "leave it out")),
+    (("--data", "cifar"), ("'cifar'", "cifar10")),
+    (("--data", "folder:"), ("folder:PATH@SIZE",)),
+    (("--augment", "flip"), ("'flip'", "crop-flip")),
+]
 
 
-def test_imagenet32_says_how_to_get_it(run: Run) -> None:
-    _assert_refused(run, ("grid", *AXES, "--data", "imagenet32"), 3, "image-net.org", "lrwd-sweep/imagenet32")
+def test_an_option_without_effect_is_refused(run: Run) -> None:
+    for arguments, parts in REFUSED:
+        _assert_refused(run, ("grid", *AXES, *arguments), 2, *parts)
+        assert not Path(STORE).exists()
 
 
-def test_download_is_passed_on_and_no_network_is_one_line(
+def test_download_without_a_network_is_one_line(
     run: Run, cifar: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[Path] = []
+    from torchvision import datasets
 
-    def offline(file: object, to: Path, on_bytes: object) -> None:
-        asked.append(to)
-        raise DataError(f"cannot download {to.name}")
-
-    monkeypatch.setattr("lrwd_sweep.data.files.download", offline)
+    monkeypatch.setattr(datasets.CIFAR10, "url", "http://127.0.0.1:1/cifar-10-python.tar.gz")
     (cifar / "cifar-10-batches-py" / "data_batch_1").unlink()
-    _assert_refused(
-        run, (*CIFAR, "--data-dir", str(cifar), "--download"), 3, "cannot download cifar-10-python.tar.gz"
+    found = run(*CIFAR, "--data-dir", str(cifar), "--download")
+    assert (found.code, found.out) == (3, "")
+    assert found.err == (
+        "downloading http://127.0.0.1:1/cifar-10-python.tar.gz\n"
+        "lrwd-sweep: cannot download http://127.0.0.1:1/cifar-10-python.tar.gz: <urlopen error [Errno 111] "
+        f"Connection refused>; run the same command again, or put cifar-10-python.tar.gz in {cifar}\n"
     )
-    assert asked == [cifar / "cifar-10-python.tar.gz"]
-
-
-class _Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def _shown(stream: io.StringIO, *seen: tuple[str, int, int]) -> str:
-    shown = Download(console_on(stream, {"TERM": "xterm"}))
-    for one in seen:
-        shown(*one)
-    return stream.getvalue()
-
-
-STEPS = [("a.gz", 10**6 * k, 4 * 10**6) for k in range(1, 5)]
-
-
-def test_a_download_into_a_pipe_says_when_it_begins_and_ends() -> None:
-    assert _shown(io.StringIO(), *STEPS).splitlines() == [
-        "a.gz: 1.0 MB of 4.0, 25%",
-        "a.gz: 4.0 MB of 4.0, 100%",
-    ]
-    assert _shown(io.StringIO(), ("a.gz", 500_000, 0)) == "a.gz: 0.5 MB\n"
-
-
-def test_a_download_on_a_terminal_is_one_line_that_moves(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter(range(100))
-    monkeypatch.setattr("lrwd_sweep.report.view.download.time.monotonic", lambda: next(clock))
-    text = _shown(_Terminal(), *STEPS, ("b.gz", 1, 1))
-    assert text.split("\n")[0].count("\r") == 3
-    assert "50%" in text
-    assert text.endswith("b.gz: 0.0 MB of 0.0, 100%\n")

@@ -1,4 +1,4 @@
-"""stdout carries the result, stderr the rest, and neither ever an escape code that nobody asked for."""
+"""stdout carries the result, stderr the rest; only terminals get escape codes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OUTPUTS = [
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -37,7 +37,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """What a command prints on a terminal of the given environment."""
+    """Return a function that runs a command on a terminal of the given environment."""
 
     def printed(*arguments: str, **environ: str) -> str:
         stream = Terminal()
@@ -51,15 +51,15 @@ def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     return printed
 
 
-@pytest.mark.parametrize("arguments", OUTPUTS, ids=" ".join)
 def test_a_pipe_gets_no_escape_codes_even_under_a_ci_service(
-    run: Run, compared: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+    run: Run, compared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("TERM", "xterm-256color")
-    found = run(*arguments)
-    assert found.out or found.err
-    assert "\x1b" not in found.out + found.err
+    for arguments in OUTPUTS:
+        found = run(*arguments)
+        assert found.out or found.err, arguments
+        assert "\x1b" not in found.out + found.err, arguments
 
 
 def test_training_into_a_pipe_redraws_nothing(run: Run) -> None:
@@ -68,20 +68,20 @@ def test_training_into_a_pipe_redraws_nothing(run: Run) -> None:
     assert len(found.err.splitlines()) == 2  # begun, and done
 
 
-@pytest.mark.parametrize("arguments", OUTPUTS, ids=" ".join)
-def test_a_stream_that_knows_only_ascii_gets_escapes_instead_of_an_error(
-    compared: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+def test_an_ascii_stream_gets_escapes_instead_of_an_error(
+    compared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="ascii") for _ in range(2))
-    monkeypatch.setattr(sys, "stdout", out)
-    monkeypatch.setattr(sys, "stderr", err)
-    monkeypatch.setattr(sys, "argv", ["lrwd-sweep", *arguments])
-    assert app.run() in (0, 2)
-    err.flush()
-    out.flush()
-    written = out.buffer.getvalue() + err.buffer.getvalue()
-    assert written.isascii()
-    assert b"fault of lrwd-sweep" not in written
+    for arguments in OUTPUTS:
+        out, err = (io.TextIOWrapper(io.BytesIO(), encoding="ascii") for _ in range(2))
+        monkeypatch.setattr(sys, "stdout", out)
+        monkeypatch.setattr(sys, "stderr", err)
+        monkeypatch.setattr(sys, "argv", ["lrwd-sweep", *arguments])
+        assert app.run() in (0, 2), arguments
+        err.flush()
+        out.flush()
+        written = out.buffer.getvalue() + err.buffer.getvalue()
+        assert written.isascii(), arguments
+        assert b"fault of lrwd-sweep" not in written, arguments
 
 
 def test_a_process_in_the_c_locale_reports_in_ascii(compared: Path) -> None:
@@ -101,47 +101,42 @@ def test_no_color_and_a_dumb_terminal_get_none(compared: Path, on_terminal: Call
     assert "\x1b" not in on_terminal("report", TERM="dumb")
 
 
-@pytest.mark.parametrize("columns", [40, 80, 170])
-def test_a_report_keeps_to_the_width(compared: Path, on_terminal: Callable[..., str], columns: int) -> None:
-    text = on_terminal("report", TERM="dumb", COLUMNS=str(columns))
-    assert max(map(cell_len, text.splitlines())) <= columns
+def test_a_report_keeps_to_the_width(compared: Path, on_terminal: Callable[..., str]) -> None:
+    for columns in (40, 80, 170):
+        text = on_terminal("report", TERM="dumb", COLUMNS=str(columns))
+        assert max(map(cell_len, text.splitlines())) <= columns
 
 
-@pytest.mark.parametrize("form", ["table", "json"])
-def test_a_reader_that_leaves_ends_it_quietly(compared: Path, form: str) -> None:
-    started = process("report", "--format", form)
-    assert started.stdout is not None
-    started.stdout.close()
-    assert started.stderr is not None
-    with started.stderr:
-        assert started.stderr.read() == ""
-    assert started.wait() == 141
+def test_a_closed_pipe_ends_a_report_quietly(compared: Path) -> None:
+    for form in ("table", "json"):
+        started = process("report", "--format", form)
+        assert started.stdout is not None
+        started.stdout.close()
+        assert started.stderr is not None
+        with started.stderr:
+            assert started.stderr.read() == "", form
+        assert started.wait() == 141, form
 
 
-def test_nobody_listening_to_an_error_is_no_error_of_ours() -> None:
+MAIN = [sys.executable, "-c", "from lrwd_sweep.cli import main; main()"]
+
+
+def test_a_closed_pipe_for_an_error_is_no_error_of_ours() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "w") as stderr:
-        code = "from lrwd_sweep.cli import main; main()"
-        assert (
-            subprocess.run([sys.executable, "-c", code, "gird"], stderr=stderr, check=False).returncode == 141
-        )
+        assert subprocess.run([*MAIN, "gird"], stderr=stderr, check=False).returncode == 141
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device without room")
-@pytest.mark.parametrize("form", ["table", "json"])
-def test_a_full_disk_is_one_line_and_exit_3(compared: Path, form: str) -> None:
-    with open("/dev/full", "w") as full:
-        found = subprocess.run(
-            [sys.executable, "-c", "from lrwd_sweep.cli import main; main()", "report", "--format", form],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-    assert found.returncode == 3
-    assert found.stderr.startswith("lrwd-sweep: No space left on device")
-    assert found.stderr.count("\n") == 1
+def test_a_full_disk_is_one_line_and_exit_3(compared: Path) -> None:
+    for form in ("table", "json"):
+        with open("/dev/full", "w") as full:
+            command = [*MAIN, "report", "--format", form]
+            found = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        assert found.returncode == 3, form
+        assert found.stderr.startswith("lrwd-sweep: No space left on device"), form
+        assert found.stderr.count("\n") == 1, form
 
 
 GRID_AGAIN = ("grid", "-o", "adamw", *TINY)
@@ -158,41 +153,30 @@ CLOSED = [
 ]
 
 
-@pytest.mark.parametrize(("redirection", "arguments", "code"), CLOSED, ids=str)
-def test_streams_that_are_closed_change_no_exit_code(
-    compared: Path, redirection: str, arguments: tuple[str, ...], code: int
-) -> None:
-    main = [sys.executable, "-c", "from lrwd_sweep.cli import main; main()", *arguments]
-    found = subprocess.run(
-        f"{shlex.join(main)} {redirection}", shell=True, capture_output=True, text=True, check=False
-    )
-    assert found.returncode == code
-    assert "fault of lrwd-sweep" not in found.stderr
-    assert "Traceback" not in found.stderr
+def test_closed_streams_change_no_exit_code(compared: Path) -> None:
+    for redirection, arguments, code in CLOSED:
+        command = f"{shlex.join([*MAIN, *arguments])} {redirection}"
+        found = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+        assert found.returncode == code, command
+        assert "fault of lrwd-sweep" not in found.stderr, command
+        assert "Traceback" not in found.stderr, command
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device without room")
-@pytest.mark.parametrize(
-    ("arguments", "code"),
-    [(("report", "nope"), 2), (("report", "--max-best", "0"), 1), (("report",), 0)],
-    ids=str,
-)
-def test_an_error_that_has_no_room_keeps_its_exit_code(
-    compared: Path, arguments: tuple[str, ...], code: int
-) -> None:
-    with open("/dev/full", "w") as full:
-        command = [sys.executable, "-c", "from lrwd_sweep.cli import main; main()", *arguments]
-        found = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=full, check=False)
-    assert found.returncode == code
+def test_an_error_without_room_keeps_its_exit_code(compared: Path) -> None:
+    for arguments, code in ((("report", "nope"), 2), (("report", "--max-best", "0"), 1), (("report",), 0)):
+        with open("/dev/full", "w") as full:
+            command = [*MAIN, *arguments]
+            found = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=full, check=False)
+        assert found.returncode == code, arguments
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "cp437"])
-def test_help_is_shown_whatever_the_encoding(encoding: str) -> None:
-    command = [sys.executable, "-c", "from lrwd_sweep.cli import main; main()", "grid", "--help"]
-    environ = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
-    found = subprocess.run(command, env=environ, capture_output=True, check=False)
-    assert (found.returncode, found.stderr) == (0, b"")
-    assert b"--optimizer" in found.stdout
+def test_help_is_shown_in_every_encoding() -> None:
+    for encoding in ("latin-1", "cp1252", "cp437"):
+        environ = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+        found = subprocess.run([*MAIN, "grid", "--help"], env=environ, capture_output=True, check=False)
+        assert (found.returncode, found.stderr) == (0, b""), encoding
+        assert b"--optimizer" in found.stdout, encoding
 
 
 def test_a_terminal_of_no_width_gets_a_report(compared: Path) -> None:

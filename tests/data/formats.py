@@ -1,8 +1,9 @@
-"""Tiny data sets in the formats that the real ones are published in, with the images and labels they hold."""
+"""Tiny data sets in the formats of the published ones, with the images and labels in them."""
 
 from __future__ import annotations
 
 import gzip
+import hashlib
 import pickle
 import struct
 from collections.abc import Callable
@@ -11,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from scipy import io  # type: ignore[import-untyped]
+from torchvision import datasets
 
-from lrwd_sweep.data import LOADERS, Files, Splits
+from lrwd_sweep.data import Splits, load
 from lrwd_sweep.spec.catalog import DataSet
+from lrwd_sweep.spec.data_files import DataFiles
 
 Array = np.ndarray[Any, Any]
 Images = tuple[Array, Array]  # (n, C, H, W) uint8, and (n,) from 0
@@ -36,7 +40,7 @@ def parts(sizes: DataSet, files: int) -> tuple[list[Images], Images]:
 
 
 def python2_pickle(table: dict[str, Any]) -> bytes:
-    """What Python 2 wrote at protocol 2: its strings are bytes, also the content of an array."""
+    """Pickle as Python 2 did at protocol 2: strings are bytes, and so is the content of an array."""
     body = b"".join(_string(key) + _python2(value) for key, value in table.items())
     return b"\x80\x02}(" + body + b"u."
 
@@ -152,17 +156,42 @@ def _imagenet32(train: list[Images], test: Images, folder: Path) -> list[tuple[P
     ]
 
 
+def publish(patch: pytest.MonkeyPatch, root: Path) -> None:
+    """Make torchvision take the files below `root` for the published ones, by their MD5."""
+
+    def md5(path: Path) -> str:
+        return hashlib.md5(path.read_bytes()).hexdigest() if path.is_file() else "0" * 32
+
+    for kind in (datasets.CIFAR10, datasets.CIFAR100):
+        for name in ("train_list", "test_list"):
+            files = [[file, md5(root / kind.base_folder / file)] for file, _ in getattr(kind, name)]
+            patch.setattr(kind, name, files)
+        patch.setattr(kind, "tgz_md5", md5(root / kind.filename))
+    for kind in (datasets.MNIST, datasets.FashionMNIST):
+        raw = root / kind.__name__ / "raw"
+        patch.setattr(kind, "resources", [(file, md5(raw / file)) for file, _ in kind.resources])
+    splits = datasets.SVHN.split_list.items()
+    table = {split: [url, file, md5(root / file)] for split, (url, file, _) in splits}
+    patch.setattr(datasets.SVHN, "split_list", table)
+
+
 @dataclass(frozen=True)
 class Format:
-    """A data set, its writer here, and what there is of it."""
+    """A data set, its writer here, and its sizes."""
 
     name: str
-    write: Callable[[Path], tuple[list[Images], Images]]
+    writer: Callable[[Path], tuple[list[Images], Images]]
     sizes: DataSet
 
-    def read(self, root: Path) -> Splits:
-        """By the loader that users get."""
-        return LOADERS[self.name](Files(root), self.sizes)
+    def write(self, root: Path, patch: pytest.MonkeyPatch) -> tuple[list[Images], Images]:
+        """Write the files, and make torchvision take them for the published ones."""
+        written = self.writer(root)
+        publish(patch, root)
+        return written
+
+    def read(self, root: Path, *, download: bool = False) -> Splits:
+        """Read them as users do."""
+        return load(self.name, self.sizes, DataFiles(str(root), download))
 
 
 FORMATS = {

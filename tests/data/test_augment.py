@@ -1,4 +1,4 @@
-"""What becomes of training images: shifted, mirrored, blanked as said, and the same for the same seed."""
+"""Training images are shifted, mirrored and blanked as documented, equally for equal seeds."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def _stream(seed: int = 0) -> torch.Generator:
 
 
 def _coordinates(batch: int, side: int) -> Tensor:
-    """Images whose every pixel says where it was, from 1."""
+    """Make images whose pixels are their own positions, from 1."""
     return torch.arange(1.0, side * side + 1).reshape(1, 1, side, side).repeat(batch, 2, 1, 1)
 
 
 @pytest.mark.parametrize(("side", "pad"), [(8, 1), (28, 4), (32, 4), (64, 8)])
-def test_every_image_is_a_crop_of_itself_padded_and_maybe_mirrored(side: int, pad: int) -> None:
+def test_crop_flip_gives_crops_of_the_padded_image_half_of_them_mirrored(side: int, pad: int) -> None:
     x = _coordinates(40, side)
     padded = functional.pad(x[0], (pad, pad, pad, pad))
     crops = {
@@ -95,7 +95,7 @@ def test_same_seed_same_images_and_another_seed_others(name: str) -> None:
         assert mine.dtype == x.dtype
 
 
-def test_none_leaves_every_image_as_it_is() -> None:
+def test_augmentation_none_returns_the_images() -> None:
     x = torch.randn(3, 1, 8, 8)
     assert augmentation("none", _stream())(x) is x
 

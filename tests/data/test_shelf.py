@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from lrwd_sweep.data import LOADERS, Pixels, Split, Splits, shelf
+from lrwd_sweep.data import Pixels, Split, Splits, shelf
+from lrwd_sweep.data.digits import load
 
 
 def test_splits_come_back_as_they_were(tmp_path: Path) -> None:
     stream = torch.Generator().manual_seed(0)
     x = torch.randint(256, (7, 3, 4, 4), generator=stream, dtype=torch.uint8)
     images = Split(x, torch.arange(7), Pixels.of(x)).to(torch.device("cpu"), torch.float32)
-    digits = LOADERS["digits"]()
+    digits = load()
     shelf.put(Splits(images, digits.validation, digits.test), tmp_path / "splits")
     found = shelf.take(tmp_path / "splits")
     for split, before in ((found.train, images), (found.validation, digits.validation)):

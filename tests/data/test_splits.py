@@ -1,4 +1,4 @@
-"""Bytes become numbers a batch at a time, normalised exactly; numbers stay what they are."""
+"""Images of bytes are normalised batch by batch, exactly; other numbers are unchanged."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from lrwd_sweep.data import LOADERS, Pixels, Split
+from lrwd_sweep.data import Pixels, Split, digits
 
 CPU = torch.device("cpu")
 images = arrays.arrays(np.uint8, st.tuples(*(st.integers(1, n) for n in (6, 3, 5, 4))))
@@ -40,7 +40,7 @@ def test_a_batch_is_its_images_normalised_and_bytes_stay_bytes(dtype: torch.dtyp
     assert y.tolist() == [7, 0, 7]
 
 
-def test_batches_are_all_of_it_in_order() -> None:
+def test_batches_cover_the_split_in_order() -> None:
     x = torch.randint(0, 256, (25, 1, 2, 2), dtype=torch.uint8)
     split = Split(x, torch.arange(25), Pixels.of(x))
     parts = list(split.batches(10))
@@ -50,8 +50,8 @@ def test_batches_are_all_of_it_in_order() -> None:
     assert torch.cat([y for _, y in parts]).tolist() == list(range(25))
 
 
-def test_numbers_are_taken_as_they_are() -> None:
-    split = LOADERS["digits"]().train.to(CPU, torch.float32)
+def test_batches_of_numbers_are_views() -> None:
+    split = digits.load().train.to(CPU, torch.float32)
     index = torch.arange(63, -1, -1)
     assert torch.equal(split.batch(index)[0], split.x[index])
     assert all(x.data_ptr() == split.x[k * 256 :].data_ptr() for k, (x, _) in enumerate(split.batches(256)))

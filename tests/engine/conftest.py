@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from lrwd_sweep.data import LOADERS, Split, Splits
+from lrwd_sweep.data import Split, Splits, digits
 
 
 @pytest.fixture(scope="session")
@@ -16,7 +16,7 @@ def digits64() -> Splits:
     which Adam divides by ε = 1e-8: there torch.optim itself follows nobody to 1e-10.
     """
     stream = torch.Generator().manual_seed(0)
-    clean = LOADERS["digits"]().to(torch.device("cpu"), torch.float64)
+    clean = digits.load().to(torch.device("cpu"), torch.float64)
     return Splits(
         *(
             Split(split.x + 0.1 * torch.randn(split.x.shape, generator=stream, dtype=split.x.dtype), split.y)
@@ -28,7 +28,7 @@ def digits64() -> Splits:
 @pytest.fixture(scope="session")
 def digits32() -> Splits:
     """The digits in float32."""
-    return LOADERS["digits"]().to(torch.device("cpu"), torch.float32)
+    return digits.load().to(torch.device("cpu"), torch.float32)
 
 
 @pytest.fixture(autouse=True)

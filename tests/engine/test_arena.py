@@ -10,7 +10,7 @@ from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.trainer import PackTrainer
 from lrwd_sweep.nets import build
-from lrwd_sweep.nets.module_lanes import ModuleLanes
+from lrwd_sweep.nets.loop import LoopLanes
 from lrwd_sweep.optim.layout import columns
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
@@ -75,12 +75,12 @@ def test_autograd_adds_to_the_arena_in_place(net: str) -> None:
     network = build(net, SHAPE, 4, engine="loop")
     arena = Arena.stack(network.init(torch.Generator().manual_seed(0)), 2, device=CPU, dtype=torch.float32)
     lanes = network.lanes(arena.named, arena.named_grad, 8)
-    assert isinstance(lanes, ModuleLanes)
+    assert isinstance(lanes, LoopLanes)
     x, y = torch.randn(8, *SHAPE), torch.arange(8) % 4
     for _ in range(2):
         with torch.inference_mode():
             lanes.gradient(x, y, [torch.Generator(), torch.Generator()])
-        for lane, module in enumerate(lanes.lanes):
+        for lane, module in enumerate(lanes.modules):
             for name, parameter in module.named_parameters():
                 assert parameter.data_ptr() == arena.named[name][lane].data_ptr()
                 assert parameter.grad is not None

@@ -12,14 +12,14 @@ import pytest
 import torch
 from torch import nn
 
-from lrwd_sweep.data.own_data import completed
+from lrwd_sweep.data.user_data import completed
 from lrwd_sweep.engine import choice
 from lrwd_sweep.engine.choice import chosen, obstacle
 from lrwd_sweep.engine.choice_cache import FILE, ChoiceCache, cache_folder
 from lrwd_sweep.engine.pool import Pool
 from lrwd_sweep.engine.speed import made_up
 from lrwd_sweep.errors import DeviceError, UsageError
-from lrwd_sweep.nets.module_lanes import ModuleLanes
+from lrwd_sweep.nets.loop import LoopLanes
 from lrwd_sweep.spec.task import Task
 
 CPU = torch.device("cpu")
@@ -242,7 +242,7 @@ def test_native_is_refused_where_it_is_not_written() -> None:
         chosen(replace(NET, engine="native"), CPU)
 
 
-class _Leaking(ModuleLanes):
+class _Leaking(LoopLanes):
     """Lanes that leave something behind for the next."""
 
     def gradient(self, *arguments: object) -> tuple[torch.Tensor, torch.Tensor]:
@@ -254,7 +254,7 @@ class _Leaking(ModuleLanes):
 
 def test_lanes_that_see_each_other_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert obstacle(NET, CPU) == ""
-    monkeypatch.setattr("lrwd_sweep.nets.module_network.VmapLanes", _Leaking)
+    monkeypatch.setattr("lrwd_sweep.nets.modules.VmapLanes", _Leaking)
     assert "looks past its lane" in obstacle(NET, CPU)
 
 

@@ -97,6 +97,7 @@ def _dies(pid: int) -> bool:
 
 
 def test_processes_are_for_long_work_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    remote.dismiss_idle()  # those of other tests
     monkeypatch.setattr(crew, "LONG", 1e9)  # what takes longer than usual on a busy machine is short, too
     assert len(_trained(_pool())) == len(LANES) * len(CELLS)
     assert not remote._idle

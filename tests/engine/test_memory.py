@@ -82,7 +82,7 @@ class TestPeak:
     """Above 50 MiB, below which the allocator's own units count."""
 
     @pytest.mark.parametrize(
-        ("training", "lanes", "optimizer"),
+        ("task", "lanes", "optimizer"),
         [
             (_training("mlp-norm", 64), 256, "adamp"),
             (_training("cnn-norm", 64, engine="vmap"), 64, "adamw"),
@@ -108,7 +108,7 @@ class TestPeak:
         assert watched == pytest.approx(pack_bytes(task, 256, CPU, ADAMW), rel=NEAR)
 
     @pytest.mark.parametrize(
-        ("training", "lanes"),
+        ("task", "lanes"),
         [(_training("cnn-norm", 64, engine="vmap"), 64), (_training("resnet20", 64, IMAGES, "loop"), 4)],
     )
     def test_of_modules_is_around_the_estimate(self, task: Task, lanes: int) -> None:

@@ -59,7 +59,7 @@ def _no_gradients(loss: Tensor, inputs: Sequence[Tensor], *, allow_unused: bool)
 
 @cache
 def _is_possible() -> bool:
-    """Whether fake tensors need no driver; of torch 2.4 they do."""
+    """Tell if fake tensors need no driver; with torch 2.6 they do."""
     with FakeTensorMode():
         try:
             torch.zeros(2, 2, device=GPU)[:, :1].view(-1)

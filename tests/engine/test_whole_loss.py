@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lrwd_sweep.data import Split, Splits, load
-from lrwd_sweep.data.own_data import completed
+from lrwd_sweep.data.user_data import completed
 from lrwd_sweep.engine import packing
 from lrwd_sweep.engine.memory import alive_bytes
 from lrwd_sweep.engine.packing import lanes_that_fit

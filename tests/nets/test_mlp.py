@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lrwd_sweep.engine.arena import Arena
-from lrwd_sweep.nets.batch_norm import BatchNorm
+from lrwd_sweep.nets.lane_layers import BatchNorm
 from lrwd_sweep.nets.mlp import LOGIT_SCALE, Mlp, MlpLanes
 
 F64 = torch.float64

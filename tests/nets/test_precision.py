@@ -18,12 +18,12 @@ from lrwd_sweep.engine.choice import obstacle
 from lrwd_sweep.engine.trainer import PackTrainer
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.nets import Lanes, network
+from lrwd_sweep.nets.loop import LoopLanes
 from lrwd_sweep.nets.mlp import MlpLanes
-from lrwd_sweep.nets.module_lanes import ModuleLanes
-from lrwd_sweep.nets.noise import Dropout
 from lrwd_sweep.nets.precision import compute_type, computing
-from lrwd_sweep.nets.shake_shake import Shake
-from lrwd_sweep.nets.vmap_lanes import VmapLanes
+from lrwd_sweep.nets.randomness import Dropout
+from lrwd_sweep.nets.resnet import Shake
+from lrwd_sweep.nets.vmap import VmapLanes
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status
@@ -74,8 +74,8 @@ def _buffers(lanes: Lanes) -> list[Tensor]:
         return [buffer for norm in lanes.norms for buffer in (norm.running_mean, norm.running_var)]
     if isinstance(lanes, VmapLanes):
         return list(lanes.buffers.values())
-    assert isinstance(lanes, ModuleLanes)
-    return [buffer for lane in lanes.lanes for buffer in lane.buffers()]
+    assert isinstance(lanes, LoopLanes)
+    return [buffer for lane in lanes.modules for buffer in lane.buffers()]
 
 
 def _rounded(x: Tensor) -> Tensor:

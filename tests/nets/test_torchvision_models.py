@@ -9,7 +9,7 @@ from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.trainer import PackTrainer
 from lrwd_sweep.errors import UnknownName, UsageError
 from lrwd_sweep.nets import ModuleNetwork, build, of_seed
-from lrwd_sweep.nets.noise import Dropout
+from lrwd_sweep.nets.randomness import Dropout
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from tests.nets.conftest import task

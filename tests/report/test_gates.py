@@ -1,4 +1,4 @@
-"""Every gate passes on what is shown, fails on what is not, and says why where it cannot tell."""
+"""Every gate compares its value with its limit, and fails with a reason if it is undetermined."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.report.gates import (
+    EarlierBest,
+    EarlierReport,
     Gate,
     MaxAbsSlope,
     MaxBest,
@@ -24,8 +26,8 @@ from lrwd_sweep.report.gates import (
     MinSeeds,
     NoEdge,
     Require,
+    read_earlier_report,
 )
-from lrwd_sweep.report.gates.earlier_report import EarlierBest, EarlierReport, read_earlier_report
 from lrwd_sweep.report.result import Result, result
 from lrwd_sweep.report.view.document import document, dumps
 from lrwd_sweep.science.lattice import Cell
@@ -47,9 +49,8 @@ def earlier(value: float | None, sem: float | None = 0.001, metric: str = "val_l
 BEST = 0.1 + 1e-4  # of every study here
 
 
-@pytest.mark.parametrize(
-    ("gate", "found", "value", "passed"),
-    [
+def test_a_gate_compares_its_value_with_its_limit() -> None:
+    cases: list[tuple[Gate, Result, float | str, bool]] = [
         (MaxBest(BEST + 1e-9), study(), BEST, True),
         (MaxBest(BEST - 1e-9), study(), BEST, False),
         (MaxAbsSlope(0.01), study(), 0.0, True),
@@ -76,21 +77,17 @@ BEST = 0.1 + 1e-4  # of every study here
         (MaxRegression(0.009, earlier(BEST - 0.01)), study(), 0.01, False),
         (MaxRegression(0.0, earlier(BEST + 0.01)), study(), -0.01, True),
         (MaxRegression(0.0, earlier(BEST)), study(), 0.0, True),
-    ],
-    ids=lambda case: case.name if hasattr(case, "check") else "",
-)
-def test_gate_compares_its_value_with_its_limit(
-    gate: Gate, found: Result, value: float | str, passed: bool
-) -> None:
-    outcome = gate.check(found)
-    assert (outcome.gate, outcome.study) == (gate.name, "mine")
-    assert outcome.value == (value if isinstance(value, str) else pytest.approx(value, rel=0.02, abs=1e-9))
-    assert outcome.passed is passed
+    ]
+    for gate, found, value, passed in cases:
+        outcome = gate.check(found)
+        assert (outcome.gate, outcome.study) == (gate.name, "mine")
+        expected = value if isinstance(value, str) else pytest.approx(value, rel=0.02, abs=1e-9)
+        assert outcome.value == expected, gate
+        assert outcome.passed is passed, gate
 
 
-@pytest.mark.parametrize(
-    ("gate", "found", "reason"),
-    [
+def test_an_undetermined_value_fails_with_the_reason() -> None:
+    cases: list[tuple[Gate, Result, str]] = [
         (MaxBest(9), nothing(), "no cell counts"),
         (MaxAbsSlope(9), study(seeds=1), "too few seeds for an interval: 1"),
         (MaxAbsSlope(9), study(seeds=2), "too few seeds for an interval: 2"),
@@ -104,38 +101,30 @@ def test_gate_compares_its_value_with_its_limit(
         (MaxRegression(9, earlier(None)), study(), "in old.json no cell counts"),
         (MaxRegression(9, earlier(BEST, metric="val_error")), study(), "old.json is in val_error"),
         (MaxRegression(9, EarlierReport("old.json", {})), study(), "has no study 'mine', only none"),
-    ],
-    ids=lambda case: case if isinstance(case, str) else getattr(case, "name", ""),
-)
-def test_what_is_undetermined_fails_with_the_reason(gate: Gate, found: Result, reason: str) -> None:
-    outcome = gate.check(found)
-    assert (outcome.value, outcome.passed) == (None, False)
-    assert reason in outcome.reason
-
-
-def test_an_undetermined_verdict_is_no_separable_one() -> None:
+    ]
+    for gate, found, reason in cases:
+        outcome = gate.check(found)
+        assert (outcome.value, outcome.passed) == (None, False), gate
+        assert reason in outcome.reason, gate
     outcome = Require(Verdict.SEPARABLE).check(study(seeds=1))
     assert (outcome.value, outcome.passed) == ("undetermined", False)
     assert "too few seeds" in outcome.reason
 
 
-@pytest.mark.parametrize(("low", "high"), [(-0.3, 0.1), (-0.1, 0.3)])
-def test_the_far_end_of_the_slopes_interval_counts_on_either_side(low: float, high: float) -> None:
-    found = study()
-    separability = replace(found.separability, ridge_slope=Estimate((low + high) / 2, low, high))
-    found = replace(found, separability=separability)
-    assert MaxAbsSlope(0.25).check(found).value == 0.3
-    assert not MaxAbsSlope(0.25).check(found).passed
-    assert MaxAbsSlope(0.3).check(found).passed
+def test_the_far_end_of_the_slopes_interval_counts_on_either_side() -> None:
+    for low, high in ((-0.3, 0.1), (-0.1, 0.3)):
+        slope = Estimate((low + high) / 2, low, high)
+        found = replace(study(), separability=replace(study().separability, ridge_slope=slope))
+        assert MaxAbsSlope(0.25).check(found).value == 0.3
+        assert not MaxAbsSlope(0.25).check(found).passed
+        assert MaxAbsSlope(0.3).check(found).passed
 
 
-@pytest.mark.parametrize(
-    ("seeds", "reason"), [(3, "at 1 octave, in sample: lies high"), (4, "octave, 0 [0, 0]")]
-)
-def test_a_transfer_scored_in_sample_is_judged_by_its_mean_alone(seeds: int, reason: str) -> None:
-    outcome = MaxTransferRegret(0.1).check(study(seeds=seeds))
-    assert outcome.passed
-    assert outcome.reason.endswith(reason)
+def test_a_transfer_scored_in_sample_is_judged_by_its_mean() -> None:
+    for seeds, reason in ((3, "at 1 octave, in sample: lies high"), (4, "octave, 0 [0, 0]")):
+        outcome = MaxTransferRegret(0.1).check(study(seeds=seeds))
+        assert outcome.passed
+        assert outcome.reason.endswith(reason)
 
 
 def test_a_transfer_that_diverges_is_worse_than_any_limit() -> None:
@@ -186,7 +175,7 @@ FOUND = study()
 
 
 class TestEarlierReport:
-    """What another report's JSON says, or one line about why it says nothing."""
+    """Reading the JSON of another report, or refusing it in one line."""
 
     def test_a_report_reads_itself_back(self, tmp_path: Path) -> None:
         path = tmp_path / "old.json"
@@ -199,56 +188,43 @@ class TestEarlierReport:
         }
         assert MaxRegression(0, read).check(FOUND).value == 0
 
-    @pytest.mark.parametrize(
-        ("text", "fault"),
-        [
-            ("", "is not JSON"),
-            ("{", "is not JSON"),
-            ('{"a": NaN}', "is not JSON"),
-            ("[" * 100_000, "is not JSON"),
-            ("\udcff", "is not JSON"),
-            ("[]", "is no report"),
-            ("7", "is no report"),
-            ("{}", "is no report"),
-            ('{"schema_version": 2, "studies": []}', "has schema_version 2"),
-            ('{"schema_version": "1", "studies": []}', "has schema_version '1'"),
-            ('{"schema_version": 1, "studies": {"a": 1}}', "is no report"),
-            ('{"schema_version": 1, "studies": [1]}', "is no report"),
-            ('{"schema_version": 1, "studies": [{"study_name": 1}]}', "is no report"),
-            ('{"schema_version": 1, "studies": [{"study_name": "a", "created": "x"}]}', "is no report"),
-            ('{"studies": [{"study_name": "a", "metric": "m", "best": {"value": "1"}}]}', "is no report"),
-            ('{"studies": [{"study_name": "a", "metric": "m", "best": {"value": true}}]}', "is no report"),
-            ('{"studies": [{"study_name": "a", "metric": "m", "best": {"value": 1e999}}]}', "is no report"),
-        ],
-    )
-    def test_what_is_no_report_is_refused_in_one_line(self, tmp_path: Path, text: str, fault: str) -> None:
+    def test_other_files_are_refused_in_one_line(self, tmp_path: Path) -> None:
         path = tmp_path / "old.json"
-        path.write_bytes(text.encode(errors="surrogateescape"))
-        with pytest.raises(UsageError) as error:
-            read_earlier_report(path)
-        assert str(error.value).startswith(f"--baseline {str(path)!r} {fault}")
-        assert "\n" not in str(error.value)
+        study_of = '{{"studies": [{{"study_name": "a", "metric": "m", "best": {{"value": {}}}}}]}}'
+        one = '{"schema_version": 1, "studies": [{"study_name": %s}]}'
+        for fault, *texts in (
+            ("is not JSON", "", "{", '{"a": NaN}', "[" * 100_000, "\udcff"),
+            ("is not a report", "[]", "7", "{}", '{"schema_version": 1, "studies": {"a": 1}}'),
+            ("is not a report", '{"studies": [1]}', one % "1", one % '"a", "created": "x"'),
+            ("is not a report", *map(study_of.format, ('"1"', "true", "1e999"))),
+            ("has schema_version 2", '{"schema_version": 2, "studies": []}'),
+            ("has schema_version '1'", '{"schema_version": "1", "studies": []}'),
+        ):
+            for text in texts:
+                path.write_bytes(text.encode(errors="surrogateescape"))
+                with pytest.raises(UsageError) as error:
+                    read_earlier_report(path)
+                assert str(error.value).startswith(f"--baseline {str(path)!r} {fault}"), text[:80]
+                assert "\n" not in str(error.value)
 
-    def test_a_file_that_is_not_there_is_named(self, tmp_path: Path) -> None:
+    def test_a_missing_file_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=r"no\.json.*No such file or directory; name what"):
             read_earlier_report(tmp_path / "no.json")
 
 
-def test_no_value_is_json_of_its_own() -> None:
+def test_gate_values_keep_their_type_in_json() -> None:
     """A count stays a whole number, a verdict text, and an undetermined value null."""
     outcomes = [gate.check(nothing()) for gate in (MaxFailed(0), Require(Verdict.COUPLED), MaxBest(1))]
     values = [gate["value"] for gate in json.loads(dumps(document([nothing()], (), outcomes)))["gates"]]
     assert values == [0, "undetermined", None]
 
 
-@pytest.mark.parametrize(("limit", "passed"), [(-BEST, True), (-BEST - 0.01, True), (-BEST + 0.01, False)])
-def test_the_best_of_a_metric_of_which_higher_is_better_is_at_least_the_limit(
-    limit: float, passed: bool
-) -> None:
-    outcome = MinBest(limit).check(mirrored(study()))
-    assert (outcome.gate, outcome.limit) == ("min-best", limit)
-    assert outcome.value == pytest.approx(-BEST)
-    assert outcome.passed is passed
+def test_the_best_of_a_maximised_metric_is_at_least_the_limit() -> None:
+    for limit, passed in ((-BEST, True), (-BEST - 0.01, True), (-BEST + 0.01, False)):
+        outcome = MinBest(limit).check(mirrored(study()))
+        assert (outcome.gate, outcome.limit) == ("min-best", limit)
+        assert outcome.value == pytest.approx(-BEST)
+        assert outcome.passed is passed, limit
 
 
 def test_a_limit_on_the_wrong_side_of_a_metric_names_the_other_gate() -> None:
@@ -262,7 +238,7 @@ def test_a_limit_on_the_wrong_side_of_a_metric_names_the_other_gate() -> None:
         MinBest(0.5).check(study())
 
 
-def test_a_regression_counts_how_much_worse_whichever_end_is_better() -> None:
+def test_a_regression_is_positive_if_worse_in_either_direction() -> None:
     then = EarlierBest("val_loss", -BEST + 0.01, 0.001, Direction.MAXIMIZE)
     found = MaxRegression(0.011, EarlierReport("old.json", {"mine": then})).check(mirrored(study()))
     assert found.value == pytest.approx(0.01)
@@ -285,5 +261,5 @@ def test_an_earlier_report_of_the_other_direction_is_no_baseline(tmp_path: Path)
     assert read_earlier_report(path).studies["mine"].direction is Direction.MINIMIZE
     older["studies"][0]["direction"] = "upward"
     path.write_text(json.dumps(older))
-    with pytest.raises(UsageError, match="is no report"):
+    with pytest.raises(UsageError, match="is not a report"):
         read_earlier_report(path)

@@ -31,7 +31,7 @@ def test_cap_is_that_of_the_metric_asked() -> None:
     assert other.spec.metric == "val_error"
 
 
-def test_a_metric_that_nothing_measured_is_refused() -> None:
+def test_an_unknown_metric_is_refused() -> None:
     imported = study(optimizer=Optimizer(None, DecayRule.LR_SCALED, "lion"), kind=Kind.IMPORT)
     for found in (study(), imported):
         with pytest.raises(UnknownName, match="val_los"):
@@ -76,32 +76,32 @@ def test_a_study_under_restarts_is_read_at_its_newest_snapshot_unless_asked() ->
     assert study().snapshot is None
 
 
-@pytest.mark.parametrize(("k", "epoch", "factor"), [(1, 1, 3), (2, 3, 2), (3, 7, 1)])
-def test_at_a_restart_metrics_and_curves_are_those_of_its_snapshot(k: int, epoch: int, factor: int) -> None:
-    found = restarted(k)
-    assert found.snapshot == Snapshot(k, epoch)
-    assert str(found.snapshot) == f"at restart {k} (epoch {epoch})"
-    assert found.surface.values[0, 1] == pytest.approx([0.2 * factor])
-    assert {len(trial.curves["val_loss"]) for trial in found.trials} == {epoch}
-    assert found.best is not None
+def test_at_a_restart_metrics_and_curves_are_those_of_its_snapshot() -> None:
+    for k, epoch, factor in ((1, 1, 3), (2, 3, 2), (3, 7, 1)):
+        found = restarted(k)
+        assert found.snapshot == Snapshot(k, epoch)
+        assert str(found.snapshot) == f"at restart {k} (epoch {epoch})"
+        assert found.surface.values[0, 1] == pytest.approx([0.2 * factor])
+        assert {len(trial.curves["val_loss"]) for trial in found.trials} == {epoch}
+        assert found.best is not None
 
 
-def test_a_lane_counts_at_the_restarts_that_it_lived_to_see() -> None:
+def test_a_lane_counts_at_the_restarts_before_it_diverged() -> None:
     for k, status in ((1, CellStatus.COMPLETE), (2, CellStatus.COMPLETE), (3, CellStatus.DIVERGED)):
         surface = restarted(k).surface
         assert surface.status(0, 0) is status
         assert surface.status(0, 2) is CellStatus.DIVERGED
 
 
-@pytest.mark.parametrize(("k", "epochs"), [(1, 1), (2, 2), (3, 4), (None, 4)])
-def test_conversions_at_a_restart_use_its_cycles_steps(k: int | None, epochs: int) -> None:
-    found = restarted(k)
-    assert found.spec.task is not None
-    n = epochs * found.spec.task.steps_per_epoch
-    assert found.conventions(Cell(0.01, 0.2)).independent == pytest.approx(0.2 / math.sqrt(n))
+def test_conversions_at_a_restart_use_its_cycles_steps() -> None:
+    for k, epochs in ((1, 1), (2, 2), (3, 4), (None, 4)):
+        found = restarted(k)
+        assert found.spec.task is not None
+        n = epochs * found.spec.task.steps_per_epoch
+        assert found.conventions(Cell(0.01, 0.2)).independent == pytest.approx(0.2 / math.sqrt(n)), k
 
 
-def test_a_restart_that_never_was_is_refused_naming_those_that_were() -> None:
+def test_an_unknown_restart_is_refused_naming_the_known_ones() -> None:
     with pytest.raises(UsageError, match=r"--at-restart 4: study 'wr' has 3, at .* 1, 3, 7; choose 1 to 3"):
         restarted(4)
     found = study()

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from lrwd_sweep.errors import StoreError
-from lrwd_sweep.report.results import read_results
-from lrwd_sweep.report.view.formats import Format
+from lrwd_sweep.report.result import read_results
+from lrwd_sweep.report.view.output_file import Format
 from lrwd_sweep.report.view.report import render, text_of
 from lrwd_sweep.store import open_store
 from lrwd_sweep.store import studies as rows
@@ -87,7 +87,7 @@ SIZES = {"train": 4, "validation": 2, "test": 2, "classes": 2, "shape": [3, 32, 
 
 
 @pytest.mark.parametrize(
-    ("training", "readable"),
+    ("task", "readable"),
     [
         ({"data": "folder:{here}"}, False),
         ({"data": "folder:{here}@16"}, False),

@@ -59,7 +59,7 @@ def _numbers(text: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", text.partition("+")[0])]
 
 
-TORCH = Library("torch", "torch.optim", "2.4")
+TORCH = Library("torch", "torch.optim", "2.6")
 ADAMP = Library("adamp", "adamp", "0.3")
 TIMM = Library("timm", "timm.optim", "1.0.16")
 PYTORCH_OPTIMIZER = Library("pytorch_optimizer", "pytorch_optimizer", "4.0")  # SGDW was another before

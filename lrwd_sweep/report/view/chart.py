@@ -1,6 +1,6 @@
-"""A chart for a terminal: lines or points over two axes, told apart by their marks, by colour besides.
+"""Charts of lines or points over two axes: ranges, ticks and places for any renderer, drawn for a terminal.
 
-Lines are drawn in the dots of Braille characters, two by four of them in a cell; in ASCII in their marks.
+Lines are drawn in the dots of Braille characters, two by four of them in a cell; in ASCII with their marks.
 """
 
 from __future__ import annotations
@@ -14,21 +14,16 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.style import Style
 from rich.text import Text
 
-from lrwd_sweep.report.view.notation import to_ascii
-from lrwd_sweep.report.view.plain import plain
-from lrwd_sweep.report.view.range import SIZE, Range
+from lrwd_sweep.report.view.notation import short_decimal, styled
+from lrwd_sweep.report.view.scale import usual
 from lrwd_sweep.science.surface import Float
 
+SIZE = 1000  # length of a panel's side
 MARKS = "●▲■◆○△□◇" + "abcdefghijklmnopqrstuvwxyz"
 _ASCII_MARKS = "ox#@+%*&" + MARKS[8:]
-COLOURS = (
-    "#3a84d8",
-    "#d0701a",
-    "#2f9a62",
-    "#c2559e",
-    "#8a7d1c",
-    "#7d7f87",
-)  # stand out on black and on white
+COLOURS = ("#3a84d8", "#d0701a", "#2f9a62", "#c2559e", "#8a7d1c", "#7d7f87")  # contrast on black and white
+_DECADE = 10
+_SHOWN = 0.98  # share of the points below the upper end of a panel; the others lie on its rim
 _MARKS_PER_LINE = 4
 _ROWS, _WIDEST = 14, 100  # characters
 _DOTS = (2, 4)  # of a Braille character: columns, rows
@@ -36,12 +31,68 @@ _BRAILLE = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # by row an
 _UNICODE_FRAME, _ASCII_FRAME = ("┤", "│", "└", "┬", "─"), ("+", "|", "+", "+", "-")
 
 
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The values along one side of a panel; logarithmic if values above 0 span a decade."""
+
+    low: float
+    high: float
+    log: bool
+    clipped: bool = False  # some points lie beyond, and are drawn on the rim
+
+    @classmethod
+    def of(cls, lanes: Sequence[Float], shown: float = _SHOWN) -> Range | None:
+        """Span all points from the lowest to the quantile `shown`, without absurd ones; None if empty."""
+        values = np.concatenate([np.empty(0), *lanes])
+        if not values.size:
+            return None
+        lowest, highest = float(values.min()), float(values.max())
+        low, high = usual(values, log=0 < _DECADE * lowest <= highest)
+        high = min(high, max(float(np.quantile(values, shown)), low))
+        clipped = lowest < low or highest > high
+        if math.isclose(low, high):
+            high = low + (abs(low) or 1.0)
+        return cls(low, high, 0 < _DECADE * low <= high, clipped)
+
+    def heights(self, values: Float) -> list[int]:
+        """Return the distances from the panel's upper rim, 0 to SIZE, (E,)."""
+        low, high = self._map(np.array([self.low, self.high]))
+        share = (high - self._map(np.clip(values, self.low, self.high))) / (high - low)
+        return [int(y) for y in np.rint(SIZE * share)]
+
+    def _map(self, values: Float) -> Float:
+        return np.asarray(np.log(values)) if self.log else values
+
+    def ticks(self) -> list[tuple[int, str]]:
+        """Return heights and labels of round values."""
+        found = _log_ticks(self.low, self.high) if self.log else []
+        if len(found) < 2:
+            found = even_ticks(self.low, self.high)
+        return list(zip(self.heights(np.array(found)), map(short_decimal, found), strict=True))
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Return 1, 2, 5 times powers of ten; over many decades only powers of ten, or some of them."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    leading = (1, 2, 5) if len(powers) <= 4 else (1,)
+    ticks = [k * 10.0**power for power in powers[:: math.ceil(len(powers) / 8)] for k in leading]
+    return [tick for tick in ticks if low <= tick <= high]
+
+
+def even_ticks(low: float, high: float) -> list[float]:
+    """Return about five values, 1, 2 or 5 times a power of ten apart."""
+    rough = (high - low) / 5
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(k * power for k in (1, 2, 5, 10) if k * power >= rough * (1 - 1e-9))
+    return [k * step for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Series:
-    """What one mark stands for."""
+    """The points of one mark."""
 
     about: str
-    x: Float  # (n,) finite; ascending where points are joined
+    x: Float  # (n,) finite; ascending if points are joined
     y: Float  # (n,)
 
 
@@ -61,10 +112,7 @@ class Chart:
     def of(
         cls, about: str, y_name: str, x_name: str, series: Sequence[Series], *, joined: bool
     ) -> Chart | None:
-        """Axes that hold all that is usual, logarithmic over a decade; a line's x, epochs, never are.
-
-        None without a point.
-        """
+        """Fit axes, logarithmic over a decade (epochs, the x of lines, never are); None without a point."""
         kept = []
         for one in series:
             finite = np.isfinite(one.x) & np.isfinite(one.y)
@@ -79,12 +127,12 @@ class Chart:
         return cls(about, y_name, x_name, tuple(kept), x, y, joined)
 
     def places(self, series: Series) -> Float:
-        """Where the points lie, (n, 2): from the left and from the top, 0 to 1."""
+        """Return the points' places, (n, 2): from the left and from the top, 0 to 1."""
         x, y = self.x.heights(series.x), self.y.heights(series.y)
         return np.stack([1 - np.array(x) / SIZE, np.array(y) / SIZE], axis=1)
 
     def marked(self, k: int) -> Float:
-        """Where the marks of series k lie, (m, 2): at its points, or staggered along its line."""
+        """Return the places of series k's marks, (m, 2): its points, or staggered along its line."""
         places = self.places(self.series[k])
         if not self.joined:
             return places
@@ -96,18 +144,14 @@ class Chart:
 
     @property
     def title(self) -> str:
-        """What the axes hold."""
+        """The names of the axes, and what the points are."""
         names = f"{self.y_name}{' (log)' * self.y.log} by {self.x_name}{' (log)' * self.x.log}"
-        return f"{names}, {self.about}" + "; points far off are drawn on the rim" * self.clipped
-
-    @property
-    def clipped(self) -> bool:
-        """Whether points lie beyond the axes."""
-        return self.x.clipped or self.y.clipped
+        clipped = self.x.clipped or self.y.clipped
+        return f"{names}, {self.about}" + "; points far off are drawn on the rim" * clipped
 
     @property
     def x_ticks(self) -> list[tuple[float, str]]:
-        """Places from the left, 0 to 1, and labels; whole epochs."""
+        """Places from the left, 0 to 1, and labels; only whole epochs."""
         ticks = [(1 - height / SIZE, label) for height, label in self.x.ticks()]
         return [(x, label) for x, label in ticks if not self.joined or "." not in label]
 
@@ -119,7 +163,7 @@ class Chart:
         margin = max(map(len, ticks.values()), default=0)
         width = max(min(options.max_width, _WIDEST) - margin - 2, 8)
         tick, side, corner, below, floor = _ASCII_FRAME if ascii_only else _UNICODE_FRAME
-        yield _text(self.title, ascii_only)
+        yield styled(self.title, ascii_only)
         for row, drawn in enumerate(self._rows(width, fine, marks)):
             label = ticks.get(row, "")
             yield Text(f"{label:>{margin}} {tick if label else side}", no_wrap=True).append_text(drawn)
@@ -134,10 +178,10 @@ class Chart:
         yield Text(f"{'':{margin + 2}}{labels}", no_wrap=True)
         for k, series in enumerate(self.series):
             mark = Text(marks[k % len(marks)], style=_style(k))
-            yield Text.assemble("  ", mark, " ", _text(series.about, ascii_only))
+            yield Text.assemble("  ", mark, " ", styled(series.about, ascii_only))
 
     def _rows(self, width: int, fine: tuple[int, int], marks: str) -> Iterator[Text]:
-        """The plot, line by line, a character being `fine` = (columns, rows) of dots."""
+        """Draw the plot line by line, a character being `fine` = (columns, rows) of dots."""
         bits = np.zeros((_ROWS, width), dtype=int)
         owner = np.full((_ROWS, width), -1)
         for k in reversed(range(len(self.series) if self.joined else 0)):
@@ -156,12 +200,12 @@ class Chart:
 
 
 def _at(share: float, count: int, fine: int) -> int:
-    """The character, of `count` with `fine` dots each, that holds a place between 0 and 1."""
+    """Return the character, of `count` with `fine` dots each, that holds a place between 0 and 1."""
     return round(share * (count * fine - 1)) // fine
 
 
 def _line(places: Float, width: int, height: int) -> Iterator[tuple[int, int]]:
-    """The dots (column, row) of a line through `places`, without a gap from one column to the next."""
+    """Yield the dots (column, row) of a line through `places`, without a gap between columns."""
     x, y = places[:, 0] * (width - 1), places[:, 1] * (height - 1)
     columns = np.arange(math.ceil(x[0]), math.floor(x[-1]) + 1)
     rows = np.rint(np.interp(columns, x, y)).astype(int)
@@ -173,8 +217,3 @@ def _line(places: Float, width: int, height: int) -> Iterator[tuple[int, int]]:
 
 def _style(k: int) -> Style:
     return Style() if k < 0 else Style(color=COLOURS[k % len(COLOURS)])
-
-
-def _text(text: str, ascii_only: bool) -> Text:
-    harmless = plain(text)
-    return Text(to_ascii(harmless) if ascii_only else harmless)

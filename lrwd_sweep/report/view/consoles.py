@@ -1,8 +1,8 @@
 """The two consoles: stdout carries results, stderr everything else.
 
-Colour and cursor control go to terminals only, also under CI services. `NO_COLOR` forbids colour;
-`FORCE_COLOR` asks for it anywhere (3 for true colour; 0 or false forbids it); `TERM=dumb` is plain text;
-`COLUMNS` is the width, which off a terminal is 100 otherwise.
+Only terminals get colour and cursor control, also under CI services. `NO_COLOR` forbids colour;
+`FORCE_COLOR` requests it anywhere (3 for true colour; 0 or false forbids it); `TERM=dumb` gives plain text;
+`COLUMNS` sets the width, which is 100 by default off a terminal.
 """
 
 from __future__ import annotations
@@ -10,43 +10,46 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TextIO
 
 from rich.console import Console
 
-from lrwd_sweep.report.view.plain import plain
+from lrwd_sweep.report.view.notation import plain
 
 _WIDTH_OFF_TERMINAL = 100
 _WIDEST = 10_000
-_DUMB = ("dumb", "unknown")
+_SECONDS_BETWEEN_LINES = 30.0  # of a download, off a terminal
+_SECONDS_BETWEEN_PICTURES = 0.2  # on a terminal
 
 
 def stdout() -> Console:
-    """A console on standard output."""
+    """Return a console on standard output."""
     return console_on(sys.stdout, os.environ)
 
 
 def stderr() -> Console:
-    """A console on standard error."""
+    """Return a console on standard error."""
     return console_on(sys.stderr, os.environ)
 
 
 def write(text: str) -> None:
-    """Text for a file or another program, on standard output as it is."""
-    _never_unencodable(sys.stdout)
+    """Write text for a file or another program to standard output, unchanged."""
+    _escape_unencodable(sys.stdout)
     sys.stdout.write(text)
 
 
 def note(*parts: str) -> None:
-    """One line on standard error, harmless whatever names are in it."""
+    """Print one line on standard error; untrusted names in it are harmless."""
     stderr().print(plain("; ".join(parts)), soft_wrap=True)
 
 
 @contextmanager
 def logged(name: str) -> Iterator[None]:
-    """Within, what the logger of that name has to say is noted on standard error."""
+    """Print what the logger of that name reports on standard error, within the block."""
     log, notes = logging.getLogger(name), _Notes()
     level = log.level
     log.addHandler(notes)
@@ -59,7 +62,7 @@ def logged(name: str) -> Iterator[None]:
 
 
 class _Notes(logging.Handler):
-    """Everything once: what holds for a pack is said anew of the next."""
+    """A handler that prints every message once: each pack repeats those of the one before."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,9 +82,9 @@ class _Console(Console):
 
 
 def console_on(stream: TextIO, environ: Mapping[str, str]) -> Console:
-    """A console on `stream` as `environ` wants it; text is never taken for markup."""
+    """Return a console on `stream` that obeys `environ` and never takes text for markup."""
     terminal = stream.isatty()
-    dumb = environ.get("TERM", "").lower() in _DUMB
+    dumb = environ.get("TERM", "").lower() in ("dumb", "unknown")
     forced = environ.get("FORCE_COLOR", "")
     refused = bool(environ.get("NO_COLOR")) or forced.lower() in ("0", "false")
     system: Any = "auto" if terminal and not dumb else None
@@ -92,7 +95,7 @@ def console_on(stream: TextIO, environ: Mapping[str, str]) -> Console:
     width = min(int(columns), _WIDEST) if columns.isdecimal() and int(columns) > 0 else None
     if width is None and not terminal:
         width = _WIDTH_OFF_TERMINAL
-    _never_unencodable(stream)
+    _escape_unencodable(stream)
     return _Console(
         file=stream,
         force_terminal=terminal and not dumb,
@@ -107,22 +110,46 @@ def console_on(stream: TextIO, environ: Mapping[str, str]) -> Console:
 
 
 def prepare() -> None:
-    """Before anything is written: streams that this process was started without lead nowhere.
+    """Open missing standard streams on the null device, before anything is written.
 
-    A file opened later would get the number of a missing one, and what libraries write to it.
+    Otherwise a file opened later would get the number of a missing stream and receive what libraries print.
     """
-    while (nowhere := os.open(os.devnull, os.O_RDWR)) <= 2:
+    while (null := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
-    os.close(nowhere)
+    os.close(null)
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - to the end
     for stream in (sys.stdout, sys.stderr):
-        _never_unencodable(stream)
+        _escape_unencodable(stream)
 
 
-def _never_unencodable(stream: TextIO) -> None:
-    """Let a stream of another encoding than UTF-8 write escapes for characters it does not have."""
+def _escape_unencodable(stream: TextIO) -> None:
+    """Make a stream in an encoding other than UTF-8 escape the characters that it lacks."""
     reconfigure = getattr(stream, "reconfigure", None)
     if reconfigure and not (stream.encoding or "").lower().startswith("utf"):
         reconfigure(errors="backslashreplace")
+
+
+@dataclass(slots=True)
+class Download:
+    """The progress of downloads: one line that is redrawn on a terminal, a line every 30 s elsewhere.
+
+    Called with a file's name, the bytes so far and their total (0 if unknown).
+    """
+
+    console: Console
+    name: str = ""
+    shown: float = 0.0
+
+    def __call__(self, name: str, done: int, total: int) -> None:
+        now, ended = time.monotonic(), done == total
+        moves = self.console.is_terminal
+        wait = _SECONDS_BETWEEN_PICTURES if moves else _SECONDS_BETWEEN_LINES
+        if name == self.name and not ended and now - self.shown < wait:
+            return
+        self.name, self.shown = name, now
+        text = f"{name}: {done / 1e6:,.1f} MB"
+        if total:
+            text += f" of {total / 1e6:,.1f}, {done / total:.0%}"
+        self.console.print(text, end="\r" if moves and not ended else "\n", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Trials as CSV: what `study import` reads, one row per lane, without loss."""
+"""Trials as CSV, one row per lane, which `study import` reads without loss."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ import io
 from collections.abc import Sequence
 
 from lrwd_sweep.report.result import Result
-from lrwd_sweep.report.view.plain import spreadsheet_text
+from lrwd_sweep.report.view.notation import plain
 from lrwd_sweep.science.direction import says_higher
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Direction, Status, Trial
 from lrwd_sweep.spec.study import Kind
 
 _HEADER = ("lr", "weight_decay", "seed", "value")
+_FORMULA_STARTS = tuple("=+-@＝＋－＠")
 
 
 def csv_table(results: Sequence[Result]) -> str:
-    """Header `lr,weight_decay,seed,value`, then `status`, what an import has to know, and every metric.
+    """Write `lr,weight_decay,seed,value`, then `status`, `detail`, what an import needs, and every metric.
 
-    That is `decay_rule`, and where they differ from the default `direction` and `cap`. `study` is named where
-    there are several. Numbers are written so that reading gives the same float back. The value of a diverged
-    lane is nan, that of a failed one empty. A missing lane has no row, unless its study is an import, which
-    nobody can finish: its row says `missing`. What went wrong stands under `detail`.
+    An import needs `decay_rule` and, if they are not the default, `direction` and `cap`. Several studies have
+    the column `study`. Numbers are written so that reading returns the same float. The value of a diverged
+    lane is nan, that of a failed one empty. A missing lane has no row, except in an imported study, which
+    cannot be finished: its row says `missing`.
     """
     several = len(results) > 1
     metrics = sorted({name for result in results for trial in result.trials for name in trial.metrics})
@@ -70,12 +71,12 @@ def csv_table(results: Sequence[Result]) -> str:
 
 
 def _needs_direction(result: Result) -> bool:
-    """Whether an import of this would ask, or choose otherwise."""
+    """Test whether an import without a direction would ask, or assume the other one."""
     return result.surface.direction is Direction.MAXIMIZE or says_higher(result.surface.metric)
 
 
 def _missing(result: Result) -> list[tuple[Cell, int]]:
-    """The lanes of an import that did not come to an end."""
+    """List the lanes that an imported study lacks."""
     if result.spec.kind is not Kind.IMPORT:
         return []
     there = {(trial.cell, trial.seed) for trial in result.trials}
@@ -87,3 +88,13 @@ def _value(trial: Trial, value: float | None) -> str:
     if trial.status is Status.FAILED:
         return ""
     return "nan" if trial.status is Status.DIVERGED or value is None else repr(float(value))
+
+
+def spreadsheet_text(text: str) -> str:
+    """Make `text` harmless in a spreadsheet: an apostrophe precedes what would start a formula.
+
+    >>> spreadsheet_text("=cmd()")
+    "'=cmd()"
+    """
+    harmless = plain(text)
+    return f"'{harmless}" if harmless.lstrip().startswith(_FORMULA_STARTS) else harmless

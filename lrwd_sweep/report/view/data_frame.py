@@ -17,9 +17,9 @@ Trials = Mapping[str, Sequence[Trial]]  # by study
 
 
 def lane_frame(studies: Trials, metric: str) -> DataFrame:
-    """One row per lane: lr, weight_decay, seed, status, detail, then every metric, `metric` first.
+    """Return one row per lane: lr, weight_decay, seed, status, detail, then every metric, `metric` first.
 
-    Of several studies, `study` stands in front. A metric is NaN where the lane did not complete; a missing
+    Several studies have `study` as first column. A metric is NaN if the lane did not complete; a missing
     lane has no row. Raises HostError without pandas.
     """
     rows = list(_rows(studies))
@@ -33,10 +33,10 @@ def lane_frame(studies: Trials, metric: str) -> DataFrame:
 
 
 def curve_frame(studies: Trials) -> DataFrame:
-    """One row per lane and epoch: lr, weight_decay, seed, epoch (from 1), then every curve.
+    """Return one row per lane and epoch: lr, weight_decay, seed, epoch (from 1), then every curve.
 
-    Of several studies, `study` stands in front. A curve is NaN from where the lane diverged. Raises HostError
-    without pandas.
+    Several studies have `study` as first column. A curve is NaN from the epoch that diverged. Raises
+    HostError without pandas.
     """
     rows = [(name, trial) for name, trial in _rows(studies) if trial.curves]
     lengths = [max(map(len, trial.curves.values())) for _, trial in rows]
@@ -54,14 +54,14 @@ def curve_frame(studies: Trials) -> DataFrame:
 
 
 def _rows(studies: Trials) -> Iterator[tuple[str, Trial]]:
-    """Every trial with its study, by α, λ and seed."""
+    """Yield every trial with its study, by α, λ and seed."""
     for name, trials in studies.items():
         for trial in sorted(trials, key=lambda trial: (trial.cell, trial.seed)):
             yield name, trial
 
 
 def _places(studies: Trials, rows: Sequence[tuple[str, Trial]]) -> dict[str, Any]:
-    """The columns that say which lane a row is of."""
+    """Return the columns that identify a row's lane."""
     study = {"study": [name for name, _ in rows]} if len(studies) > 1 else {}
     return study | {
         "lr": [trial.cell.lr for _, trial in rows],
@@ -71,7 +71,7 @@ def _places(studies: Trials, rows: Sequence[tuple[str, Trial]]) -> dict[str, Any
 
 
 def _padded(values: Sequence[float], length: int) -> Sequence[float]:
-    """Values up to `length`, NaN where there is none any more."""
+    """Pad values with NaN to `length`."""
     return (*values, *[np.nan] * (length - len(values)))
 
 

@@ -1,6 +1,6 @@
-"""The JSON document: results and comparisons as one strict, deterministic text of `schema_version` 1.
+"""The report as JSON: one strict, deterministic document of `schema_version` 1.
 
-`report.schema.json` beside this file describes it. Keys are only ever added within one version.
+`report.schema.json` beside this file describes it. Within one version keys are only added.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from lrwd_sweep.report.gates import Outcome
+from lrwd_sweep.report.gates import GateOutcome
 from lrwd_sweep.report.recommend import Recommended, recommendations
 from lrwd_sweep.report.result import ComparedResults, Result
-from lrwd_sweep.report.view.quantity import Quantity
+from lrwd_sweep.report.view.pictures import Quantity
 from lrwd_sweep.science.separability import Estimate, NoiseTest, Separability
-from lrwd_sweep.science.surface import Surface
 
 SCHEMA_VERSION = 1
 
@@ -28,12 +27,12 @@ Document = dict[str, Any]
 def document(
     results: Sequence[Result],
     comparisons: Sequence[ComparedResults] = (),
-    outcomes: Sequence[Outcome] = (),
+    outcomes: Sequence[GateOutcome] = (),
     shown: Sequence[Quantity] = (),
 ) -> Document:
-    """Everything as plain values; what is not a number is null, and a status or a reason says why.
+    """Collect everything as plain values; a missing or infinite number is null, with a status or a reason.
 
-    "gates" is there when the report was asked for any, and so is every study's "shown".
+    "gates" and every study's "shown" are present only if there are any.
     """
     gates = {"gates": [_gate(outcome) for outcome in outcomes]} if outcomes else {}
     return {
@@ -44,7 +43,7 @@ def document(
 
 
 def dumps(content: Document) -> str:
-    """`content` as text, all ASCII. Raises ValueError for NaN and infinity, which JSON does not have."""
+    """Write `content` in ASCII. Raises ValueError for NaN and infinity, which JSON does not have."""
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
@@ -94,7 +93,7 @@ def _study(result: Result, among: Sequence[Result]) -> Document:
 
 
 def _shown(result: Result, quantities: Sequence[Quantity]) -> Document:
-    """Seed means of further quantities, cell by cell; no cells where the study has none, and why."""
+    """List seed means of further quantities, cell by cell; no cells but a reason if the study has none."""
     found = []
     for quantity in quantities:
         surface = quantity.surface(result)
@@ -103,22 +102,20 @@ def _shown(result: Result, quantities: Sequence[Quantity]) -> Document:
                 "name": quantity.name,
                 "meaning": quantity.label,
                 "reason": quantity.absence(result) if surface is None else "",
-                "cells": [] if surface is None else _means(surface),
+                "cells": []
+                if surface is None
+                else [
+                    {
+                        "lr": float(surface.lr[i]),
+                        "weight_decay": float(surface.weight_decay[j]),
+                        "value": _number(float(mean)),
+                        "sem": _number(float(surface.sem[i, j])),
+                    }
+                    for (i, j), mean in np.ndenumerate(surface.mean)
+                ],
             }
         )
     return {"shown": found} if quantities else {}
-
-
-def _means(surface: Surface) -> list[Document]:
-    return [
-        {
-            "lr": float(surface.lr[i]),
-            "weight_decay": float(surface.weight_decay[j]),
-            "value": _number(float(mean)),
-            "sem": _number(float(surface.sem[i, j])),
-        }
-        for (i, j), mean in np.ndenumerate(surface.mean)
-    ]
 
 
 def _best(result: Result) -> Document | None:
@@ -247,7 +244,7 @@ def _comparison(compared: ComparedResults) -> Document:
     }
 
 
-def _gate(outcome: Outcome) -> Document:
+def _gate(outcome: GateOutcome) -> Document:
     value = outcome.value
     return {
         "gate": outcome.gate,

@@ -1,22 +1,23 @@
-"""What a report says about studies and comparisons, as rows of text: a label and one entry per study."""
+"""The texts of a report about studies, comparisons and gates: rows of a label and one entry per study."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import operator
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from lrwd_sweep.report.gates import GateOutcome
 from lrwd_sweep.report.result import Candidate, ComparedResults, Result, at_cap, titles
-from lrwd_sweep.report.view.legend import runs_of
-from lrwd_sweep.report.view.notation import UNICODE, axis_labels, counted, short_decimal
-from lrwd_sweep.report.view.plain import plain
+from lrwd_sweep.report.view.notation import UNICODE, axis_labels, counted, plain, short_decimal
+from lrwd_sweep.report.view.tiles import runs_of
 from lrwd_sweep.science.decay import WD_RATIO
 from lrwd_sweep.science.direction import says_higher
 from lrwd_sweep.science.lattice import Cell, format_value
-from lrwd_sweep.science.separability import Estimate, Separability, TransferRegret
+from lrwd_sweep.science.separability import Estimate, Separability
 from lrwd_sweep.science.separability.replicates import CROSS_SCORED_SEEDS
 from lrwd_sweep.science.surface import CellStatus
 from lrwd_sweep.science.trial import Direction
@@ -24,16 +25,21 @@ from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.spec.task import FIELDS
 
 Row = tuple[str, ...]  # a label and its entries
+
+GATE_HEAD = ("gate", "limit", "study", "value", "result", "on what it rests")
+POINT_HEAD = ("learning rate α", "weight decay")  # then the metric, and:
+TEST_SPLIT = "test split"
 _NOTHING = "–"
+_MANY_DIGITS = 1e7  # from here on numbers are written with an exponent
 
 
 def title(result: Result, among: Sequence[Result]) -> str:
-    """The optimizer's name, with what sets the study apart from others of the same optimizer."""
+    """Name the optimizer, and what distinguishes the study from others of the same optimizer."""
     return plain(titles(among)[list(among).index(result)] if result in among else result.spec.title)
 
 
 def task_text(result: Result) -> str:
-    """What was trained, and how far it is."""
+    """Describe the task, and how much of the study is trained."""
     t = result.spec.task
     parts = []
     if t is not None:
@@ -48,31 +54,12 @@ def task_text(result: Result) -> str:
     if CellStatus.MISSING.value in result.surface.lanes:
         parts.append(runs_of([result.surface]))
     parts.append(", ".join(f"{n} {status}" for status, n in counts.items() if n and status != "cells"))
-    parts.append(direction_text(result))
+    parts.append(_direction_text(result))
     return "; ".join(part for part in parts if part)
 
 
-def tensors(result: Result) -> str:
-    """Which parameters decay, as the study says that trained them."""
-    t = result.spec.task
-    return "which tensors decay is not stored" if t is None or not t.tensors else t.tensors
-
-
-def direction_text(result: Result) -> str:
-    """Which end of the metric is better, unless it is the lower as the name says; and the cap."""
-    surface, parts = result.surface, []
-    metric, cap = plain(surface.metric), result.spec.given_cap
-    if surface.direction is Direction.MAXIMIZE:
-        parts.append(f"a higher {metric} is better")
-    elif says_higher(surface.metric):
-        parts.append(f"a lower {metric} is better")
-    if cap is not None:
-        parts.append(f"cells {at_cap(result, surface)} are out")
-    return ", ".join(parts)
-
-
 def _particulars(spec: StudySpec) -> list[str]:
-    """What is not as usual in a study's training, and how it reads the user's images of bytes, in words."""
+    """Describe what deviates from the defaults of the task, and how the user's byte images are read."""
     images = None if spec.task is None else spec.task.standardize
     return [
         *([] if images is None else [f"byte images {'standardised' if images else 'as given'}"]),
@@ -85,30 +72,47 @@ def _particulars(spec: StudySpec) -> list[str]:
     ]
 
 
-_MANY_DIGITS = 1e7  # a number as large is written in short
+def _direction_text(result: Result) -> str:
+    """Say which end of the metric is better, unless it is the lower as the name implies; and the cap."""
+    surface, parts = result.surface, []
+    metric = plain(surface.metric)
+    if surface.direction is Direction.MAXIMIZE:
+        parts.append(f"a higher {metric} is better")
+    elif says_higher(surface.metric):
+        parts.append(f"a lower {metric} is better")
+    if result.spec.given_cap is not None:
+        parts.append(f"cells {at_cap(result, surface)} are out")
+    return ", ".join(parts)
+
+
+def tensors(result: Result) -> str:
+    """Say which parameters decay, as the training study recorded it."""
+    t = result.spec.task
+    return "which tensors decay is not stored" if t is None or not t.tensors else t.tensors
 
 
 def lattice_value(value: float) -> str:
-    """A power of two with its decimal, or the decimal alone."""
+    """Write a power of two with its decimal, any other value only as decimal."""
     label = axis_labels([value], UNICODE)[0]
     decimal = short_decimal(value)
     return f"{label} = {decimal}" if format_value(value).startswith("2^") else decimal
 
 
 def with_error(candidate: Candidate) -> str:
-    """Value ± standard error, to the error's second digit; absurdly large numbers in short."""
-    if candidate.sem is None or candidate.sem == 0:
-        return short_decimal(candidate.value, 4)
-    if max(abs(candidate.value), candidate.sem) >= _MANY_DIGITS:
-        return f"{short_decimal(candidate.value, 4)} ± {short_decimal(candidate.sem, 2)}"
-    places = min(max(1 - int(np.floor(np.log10(candidate.sem))), 0), 12)
-    return f"{candidate.value:.{places}f} ± {candidate.sem:.{places}f}"
+    """Write value ± standard error, to the error's second digit; absurdly large numbers in short."""
+    value, sem = candidate.value, candidate.sem
+    if sem is None or sem == 0:
+        return short_decimal(value, 4)
+    if max(abs(value), sem) >= _MANY_DIGITS:
+        return f"{short_decimal(value, 4)} ± {short_decimal(sem, 2)}"
+    places = min(max(1 - int(np.floor(np.log10(sem))), 0), 12)
+    return f"{value:.{places}f} ± {sem:.{places}f}"
 
 
 def estimate_text(estimate: Estimate, places: int | None = 2) -> str:
-    """Value and 90 % interval to `places` decimals, or why there is none.
+    """Write value and 90 % interval to `places` decimals, or why there is none.
 
-    Without `places`, as for numbers in the metric's units, three digits of the largest of the three.
+    With `places` None, for numbers in the metric's units, three digits of the largest of the three.
     """
     if estimate.value is None:
         return f"undetermined: {estimate.reason}" if estimate.reason else "undetermined"
@@ -120,7 +124,7 @@ def estimate_text(estimate: Estimate, places: int | None = 2) -> str:
 
 
 def _alike(numbers: Sequence[float], places: int | None) -> list[str]:
-    """Numbers to the same decimal place, with a true minus and no minus before zero."""
+    """Write numbers to the same decimal place, with a true minus and no minus before zero."""
     if places is None:
         largest = max(map(abs, numbers)) or 1.0
         places = 2 - math.floor(math.log10(largest))
@@ -130,61 +134,10 @@ def _alike(numbers: Sequence[float], places: int | None) -> list[str]:
     return [text.replace("-", "−" if text.strip("-0.") else "") for text in texts]
 
 
-def best_rows(results: Sequence[Result]) -> list[Row]:
-    """The best cell of each study: where, how good, and its decay in every convention."""
-    return [
-        ("learning rate α", *(_of_best(result, _lr) for result in results)),
-        ("weight decay as swept", *(_of_best(result, _decay) for result in results)),
-        *(
-            (f"  {label}", *(_of_best(result, _converted(name)) for result in results))
-            for label, name in (
-                ("λ independent", "independent"),
-                ("w lr-scaled", "lr_scaled"),
-                ("λ′ coupled", "coupled"),
-                ("λ normalised", "normalized"),
-            )
-        ),
-        ("averaging time scale, η = 1", *(_of_best(result, _timescale) for result in results)),
-        *_projected_row(results),
-        (_metric_label(results), *(_of_best(result, lambda _, best: with_error(best)) for result in results)),
-        ("on the test split", *(_of_best(result, _test) for result in results)),
-        ("on the lattice's edge", *(_of_best(result, _edge) for result in results)),
-    ]
-
-
-def _edge(result: Result, _: Candidate) -> str:
-    return ", ".join(result.separability.on_edge) or "no"
-
-
-def _metric_label(results: Sequence[Result]) -> str:
-    return " / ".join(dict.fromkeys(plain(result.surface.metric) for result in results))
-
-
-def _of_best(result: Result, show: Callable[[Result, Candidate], str]) -> str:
-    best = result.ranked(1)
-    return show(result, best[0]) if best else _NOTHING
-
-
-def _lr(_: Result, best: Candidate) -> str:
-    return lattice_value(best.cell.lr)
-
-
-def _decay(result: Result, best: Candidate) -> str:
-    return f"{result.spec.optimizer.symbol} {lattice_value(best.cell.weight_decay)}"
-
-
-def _converted(name: str) -> Callable[[Result, Candidate], str]:
-    def show(result: Result, best: Candidate) -> str:
-        value: float | None = getattr(result.conventions(best.cell), name)
-        return _NOTHING if value is None else short_decimal(value)
-
-    return show
-
-
 def averaging(result: Result, cell: Cell) -> str:
-    """Over how long decay averages a cell's updates, where η = 1; empty where it does not.
+    """Write the time over which decay averages a cell's updates, at η = 1; empty without decay.
 
-    A range where nobody counted how often SGDP or AdamP projected: ten times as long where they did.
+    A range if nothing counted how often SGDP or AdamP projected a step: decay is ten times slower there.
     """
     decay, t = result.conventions(cell), result.spec.task
     unit, size = ("steps", 1) if t is None else ("epochs", t.steps_per_epoch)
@@ -193,61 +146,111 @@ def averaging(result: Result, cell: Cell) -> str:
     return f"{text} {unit}" if text else ""
 
 
-def _timescale(result: Result, best: Candidate) -> str:
-    return averaging(result, best.cell) or _NOTHING
+def best_rows(results: Sequence[Result]) -> list[Row]:
+    """List the best cell of each study: place, value, and decay in every convention."""
+    found = [(result, next(iter(result.ranked(1)), None)) for result in results]
 
+    def row(label: str, show: Callable[[Result, Candidate], str]) -> Row:
+        return label, *(_NOTHING if best is None else show(result, best) for result, best in found)
 
-def _projected_row(results: Sequence[Result]) -> Iterator[Row]:
-    """What κ is in the formulas of SGDP and AdamP, and how often it was not 1."""
+    def converted(label: str, name: str) -> Row:
+        return row(f"  {label}", lambda result, best: _decimal(getattr(result.conventions(best.cell), name)))
+
+    def projected(result: Result, best: Candidate) -> str:
+        share = result.projected(best.cell)
+        return _NOTHING if share is None else f"in {share:.0%} of steps, else 1"
+
     families = [result.spec.optimizer.family for result in results]
-    if any(family and family.projected for family in families):
-        yield (f"κ: {WD_RATIO} where Π acts", *(_of_best(result, _projected) for result in results))
+    metrics = dict.fromkeys(plain(result.surface.metric) for result in results)
+    return [
+        row("learning rate α", lambda _, best: lattice_value(best.cell.lr)),
+        row("weight decay as swept", _decay),
+        converted("λ independent", "independent"),
+        converted("w lr-scaled", "lr_scaled"),
+        converted("λ′ coupled", "coupled"),
+        converted("λ normalised", "normalized"),
+        row("averaging time scale, η = 1", lambda result, best: averaging(result, best.cell) or _NOTHING),
+        *(
+            [row(f"κ: {WD_RATIO} where Π acts", projected)]
+            if any(family and family.projected for family in families)
+            else []
+        ),
+        row(" / ".join(metrics), lambda _, best: with_error(best)),
+        row("on the test split", lambda _, best: _decimal(best.test_value, 4)),
+        row("on the lattice's edge", lambda result, _: ", ".join(result.separability.on_edge) or "no"),
+    ]
 
 
-def _projected(result: Result, best: Candidate) -> str:
-    share = result.projected(best.cell)
-    return _NOTHING if share is None else f"in {share:.0%} of steps, else 1"
+def _decimal(value: float | None, digits: int = 3) -> str:
+    return _NOTHING if value is None else short_decimal(value, digits)
 
 
-def _test(_: Result, best: Candidate) -> str:
-    return _NOTHING if best.test_value is None else short_decimal(best.test_value, 4)
+def _decay(result: Result, point: Candidate) -> str:
+    return f"{result.spec.optimizer.symbol} {lattice_value(point.cell.weight_decay)}"
+
+
+def candidate_rows(result: Result, count: int = 10) -> list[Row]:
+    """List the best points of a study: rank, α, decay, value ± standard error, test value."""
+    return [
+        (
+            str(k),
+            lattice_value(point.cell.lr),
+            _decay(result, point),
+            with_error(point),
+            _decimal(point.test_value, 4),
+        )
+        for k, point in enumerate(result.ranked(count), 1)
+    ]
 
 
 def separability_rows(results: Sequence[Result]) -> list[Row]:
-    """Every metric of each study with its interval or its reason."""
-    found = [_said_once(result.separability) for result in results]
-    rows: list[Row] = [
-        ("verdict", *(str(s.verdict) for s in found)),
-        ("by the point estimate", *(str(s.point_verdict) for s in found)),
-        *(
-            (f"  with the basin at {size:.3g}", *(_verdict_at(s, size) for s in found))
-            for size in dict.fromkeys(other.basin for s in found for other in s.robustness)
-        ),
-        ("ridge slope s", *(estimate_text(s.ridge_slope) for s in found)),
-        ("  from rows", *(str(s.ridge_rows) for s in found)),
-        ("effect of λ within rows", *(s.noise_test.text if s.noise_test else _NOTHING for s in found)),
-    ]
-    rows += [
-        (f"  as {rule}", *(_slope(s.slope_by_convention.get(rule)) for s in found))
-        for rule in dict.fromkeys(rule for s in found for rule in s.slope_by_convention)
-    ]
-    rows += [
-        ("reverse slope s′", *(estimate_text(s.reverse_slope) for s in found)),
-        ("curvature coupling ρ", *(estimate_text(s.curvature_coupling) for s in found)),
-        *_regret_rows(results),
-        ("interaction share", *(estimate_text(_clipped(s.interaction_share)) for s in found)),
-        ("top-10 tilt", *(estimate_text(s.top10_tilt) for s in found)),
-        ("basin", *(_basin(result) for result in results)),
+    """List every measure of separability of each study, with its interval or the reason for none."""
+    found = [_without_repeated_reasons(result.separability) for result in results]
+
+    def row(label: str, show: Callable[[Separability], str]) -> Row:
+        return label, *map(show, found)
+
+    def verdict_at(size: float) -> Callable[[Separability], str]:
+        return lambda s: next((str(other.verdict) for other in s.robustness if other.basin == size), _NOTHING)
+
+    def slope_as(rule: str) -> Callable[[Separability], str]:
+        return lambda s: _NOTHING if (x := s.slope_by_convention.get(rule)) is None else _alike([x], 2)[0]
+
+    def basin(s: Separability) -> str:
+        if s.basin_tolerance is None:
+            return _NOTHING
+        return f"{int(np.sum(s.basin))} cells within {short_decimal(s.basin_tolerance)} of the best"
+
+    sizes = dict.fromkeys(other.basin for s in found for other in s.robustness)
+    rules = dict.fromkeys(rule for s in found for rule in s.slope_by_convention)
+    rows = [
+        row("verdict", lambda s: str(s.verdict)),
+        row("by the point estimate", lambda s: str(s.point_verdict)),
+        *(row(f"  with the basin at {size:.3g}", verdict_at(size)) for size in sizes),
+        row("ridge slope s", lambda s: estimate_text(s.ridge_slope)),
+        row("  from rows", lambda s: str(s.ridge_rows)),
+        row("effect of λ within rows", lambda s: s.noise_test.text if s.noise_test else _NOTHING),
+        *(row(f"  as {rule}", slope_as(rule)) for rule in rules),
+        row("reverse slope s′", lambda s: estimate_text(s.reverse_slope)),
+        row("curvature coupling ρ", lambda s: estimate_text(s.curvature_coupling)),
+        *_regret_rows(found),
+        row("interaction share", lambda s: estimate_text(_clipped(s.interaction_share))),
+        row("top-10 tilt", lambda s: estimate_text(s.top10_tilt)),
+        row("basin", basin),
     ]
     if any(result.surface.weight_decay[0] == 0 for result in results):
-        rows.append(("gain over λ = 0", *map(_baseline_gain, results)))
+        gains = (
+            _NOTHING if result.surface.weight_decay[0] > 0 else estimate_text(s.baseline_gain, None)
+            for result, s in zip(results, found, strict=True)
+        )
+        rows.append(("gain over λ = 0", *gains))
     if any(s.reason for s in found):
-        rows.append(("remark", *(s.reason or _NOTHING for s in found)))
+        rows.append(row("remark", lambda s: s.reason or _NOTHING))
     return rows
 
 
-def _said_once(found: Separability) -> Separability:
-    """The same without the reasons that its remark gives anyway, as for everything with too few cells."""
+def _without_repeated_reasons(found: Separability) -> Separability:
+    """Drop the reasons that the remark gives anyway, as for everything with too few cells."""
     names = ("ridge_slope", "reverse_slope", "curvature_coupling", "interaction_share", "top10_tilt")
     estimates: dict[str, Estimate] = {name: getattr(found, name) for name in names}
     shorter: dict[str, Any] = {
@@ -259,29 +262,20 @@ def _said_once(found: Separability) -> Separability:
 
 
 def _clipped(share: Estimate) -> Estimate:
-    """A share within [0, 1], where it means something; noise alone scatters the estimate beyond."""
+    """Clip a share to [0, 1], where it has a meaning; noise scatters the estimate beyond."""
     value, low, high = (
         None if x is None else min(max(x, 0.0), 1.0) for x in (share.value, share.low, share.high)
     )
     return replace(share, value=value, low=low, high=high)
 
 
-def _verdict_at(found: Separability, basin: float) -> str:
-    return next((str(other.verdict) for other in found.robustness if other.basin == basin), _NOTHING)
-
-
-def _slope(value: float | None) -> str:
-    return _NOTHING if value is None else _alike([value], 2)[0]
-
-
-def _regret_rows(results: Sequence[Result]) -> list[Row]:
-    """Transfer regret by distance."""
-    tables = [{regret.octaves: regret for regret in r.separability.transfer_regret} for r in results]
-    rows = []
+def _regret_rows(found: Sequence[Separability]) -> list[Row]:
+    """List the transfer regret by distance, then on which seeds it was scored."""
+    tables = [{regret.octaves: regret for regret in s.transfer_regret} for s in found]
+    rows: list[Row] = []
     for octaves in sorted({octaves for table in tables for octaves in table}):
         entries = []
-        for table in tables:
-            regret = table.get(octaves)
+        for regret in (table.get(octaves) for table in tables):
             if regret is None:
                 entries.append(_NOTHING)
                 continue
@@ -289,31 +283,17 @@ def _regret_rows(results: Sequence[Result]) -> list[Row]:
             entries.append(estimate_text(regret.estimate, None) + out)
         rows.append((f"transfer regret, {counted(octaves, 'octave')}", *entries))
     if rows:
-        rows.append(("  scored", *(" / ".join(dict.fromkeys(_scored(table.values()))) for table in tables)))
+        in_sample = f"in sample: no interval below {CROSS_SCORED_SEEDS} seeds"
+        scored = (
+            dict.fromkeys(in_sample if r.in_sample else "on the other seeds" for r in table.values())
+            for table in tables
+        )
+        rows.append(("  scored", *map(" / ".join, scored)))
     return rows
 
 
-def _scored(regrets: Iterable[TransferRegret]) -> list[str]:
-    """Whether λ was chosen and scored on the same seeds."""
-    in_sample = f"in sample: no interval below {CROSS_SCORED_SEEDS} seeds"
-    return [in_sample if regret.in_sample else "on the other seeds" for regret in regrets]
-
-
-def _baseline_gain(result: Result) -> str:
-    if result.surface.weight_decay[0] > 0:
-        return _NOTHING
-    return estimate_text(result.separability.baseline_gain, None)
-
-
-def _basin(result: Result) -> str:
-    s = result.separability
-    if s.basin_tolerance is None:
-        return _NOTHING
-    return f"{int(np.sum(s.basin))} cells within {short_decimal(s.basin_tolerance)} of the best"
-
-
 def comparison_rows(compared: ComparedResults) -> list[Row]:
-    """The paired differences of two studies."""
+    """List the paired differences of two studies."""
     found = compared.comparison
     higher = " (higher is better)" * (compared.a.surface.direction is Direction.MAXIMIZE)
     return [
@@ -323,9 +303,42 @@ def comparison_rows(compared: ComparedResults) -> list[Row]:
     ]
 
 
-def candidate_rows(result: Result, count: int = 10) -> list[Row]:
-    """The best points of a study: rank, α, decay, value ± standard error, test value."""
+def gate_rows(outcomes: Sequence[GateOutcome], results: Sequence[Result]) -> list[Row]:
+    """List one row per gate and study, in the columns of GATE_HEAD."""
+    names = {result.name: title(result, results) for result in results}
     return [
-        (str(k), _lr(result, c), _decay(result, c), with_error(c), _test(result, c))
-        for k, c in enumerate(result.ranked(count), 1)
+        (
+            outcome.gate,
+            _scalar(outcome.limit),
+            names.get(outcome.study, plain(outcome.study)),
+            gate_value(outcome),
+            "passed" if outcome.passed else "FAILED",
+            plain(outcome.reason) or _NOTHING,
+        )
+        for outcome in outcomes
     ]
+
+
+def gate_sentence(outcome: GateOutcome) -> str:
+    """Write `gate max-best failed for adamw: 0.146, limit 0.14 (val_loss, standard error 0.0004)`."""
+    how = "passed" if outcome.passed else "failed"
+    reason = f" ({outcome.reason})" if outcome.reason else ""
+    found = f"{gate_value(outcome)}, limit {_scalar(outcome.limit)}{reason}"
+    return plain(f"gate {outcome.gate} {how} for {outcome.study}: {found}")
+
+
+def gate_value(outcome: GateOutcome) -> str:
+    """Write the value to six digits, or to all if six would hide on which side of the limit it lies."""
+    value, limit = outcome.value, outcome.limit
+    if value is None:
+        return "undetermined"
+    text = _scalar(value)
+    if isinstance(value, str) or isinstance(limit, str):
+        return text
+    fails = operator.lt if outcome.gate.startswith("min-") else operator.gt
+    hidden = fails(float(text), limit) is not fails(value, limit)
+    return repr(value) if hidden else text
+
+
+def _scalar(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.6g}"

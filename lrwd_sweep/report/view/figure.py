@@ -1,4 +1,4 @@
-"""The lattices as a figure for a paper: Figure 2 of Loshchilov and Hutter, circles included."""
+"""The lattices as a figure for a paper, in the manner of Loshchilov and Hutter's Figure 2."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, Any
 from lrwd_sweep.errors import HostError, NothingToReport, UnknownName, UsageError
 from lrwd_sweep.report.result import Result
 from lrwd_sweep.report.view.fields import title
-from lrwd_sweep.report.view.figure_panel import Colours, Panel, legend_handles, write
-from lrwd_sweep.report.view.legend import seeds_of
+from lrwd_sweep.report.view.figure_panel import Panel, colour_scale, legend_handles, write
+from lrwd_sweep.report.view.tiles import seeds_of
 from lrwd_sweep.science.trial import Direction
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# What a file does not carry, so that the same results give the same bytes: when it was made, and by what.
+# No file carries when and by which version it was made, so that the same results give the same bytes.
 _METADATA: dict[str, dict[str, Any]] = {
     "svg": {"Date": None, "Creator": "lrwd-sweep"},
     "pdf": {"CreationDate": None, "Creator": "lrwd-sweep", "Producer": None},
@@ -52,8 +51,7 @@ _SINGLE, _DOUBLE = 3.4, 7.0  # inches: one column of a paper, and both
 def save_figure(results: Sequence[Result], path: Path) -> None:
     """Draw one panel per result, all on one colour scale, into an svg, png or pdf file.
 
-    Raises what `write_figure` does, NothingToReport without results, UsageError where they are in different
-    metrics.
+    Raises what `write_figure` does, NothingToReport without results, UsageError if their metrics differ.
     """
     figure_format(path)
     if not results:
@@ -64,7 +62,7 @@ def save_figure(results: Sequence[Result], path: Path) -> None:
 
 
 def figure_format(path: Path) -> str:
-    """What a file's suffix asks for. Raises UnknownName for none that can be written."""
+    """Return the format of a file's suffix. Raises UnknownName if it cannot be written."""
     form = path.suffix.lower().removeprefix(".")
     if form not in _METADATA:
         raise UnknownName("figure format", path.suffix or path.name, [f".{name}" for name in _METADATA])
@@ -72,10 +70,10 @@ def figure_format(path: Path) -> str:
 
 
 def write_figure(path: Path, draw: Callable[[], Figure]) -> None:
-    """Write what `draw` makes, in our style, as the file's suffix says.
+    """Write the figure that `draw` returns, in our style and the format of the file's suffix.
 
     It is drawn in memory first, so that a failure leaves no file; the same results give the same bytes.
-    Raises UnknownName for another suffix, HostError without matplotlib, OSError where it cannot be written.
+    Raises UnknownName for another suffix, HostError without matplotlib, OSError if it cannot be written.
     """
     form = figure_format(path)
     drawn = io.BytesIO()
@@ -86,19 +84,20 @@ def write_figure(path: Path, draw: Callable[[], Figure]) -> None:
 
 @contextmanager
 def _style() -> Iterator[None]:
-    """Matplotlib in our style, whatever the user's own is; pyplot is never loaded."""
+    """Set matplotlib to our style within the block, without pyplot."""
     try:
         from matplotlib import rc_context, style
     except ImportError:
         raise HostError("a figure needs matplotlib; run pip install 'lrwd-sweep[figures]'") from None
     with rc_context(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # of somebody's name
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # in a user's name
         style.use(["default", _STYLE])
         yield
 
 
 def draw(results: Sequence[Result]) -> Figure:
-    """The figure: as wide as one column for one panel, as two columns for more."""
+    """Draw the figure: as wide as one column for one panel, as two columns for more."""
+    from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
     columns = len(results) if len(results) <= 2 else 2 if len(results) == 4 else 3
@@ -106,32 +105,22 @@ def draw(results: Sequence[Result]) -> Figure:
     width = _SINGLE if columns == 1 else _DOUBLE
     height = rows * (0.72 * width / columns + 0.55) + 0.3
     figure = Figure(figsize=(width, height), layout="constrained")
-    colours = Colours.of([result.surface for result in results])
+    surfaces = [result.surface for result in results]
+    norm, ramp, extend = colour_scale(surfaces)
     every = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes in every[len(results) :]:
         axes.set_axis_off()
     panels = every[: len(results)]
     for k, (axes, result) in enumerate(zip(panels, results, strict=True)):
-        Panel(axes, result, width / columns).draw(colours, title(result, results))
+        Panel(axes, result, width / columns).draw(norm, ramp, title(result, results))
         if k % columns == 0:
             axes.set_ylabel(r"learning rate $\alpha$")
-    _explain(figure, every, colours, results)
-    return figure
-
-
-def _explain(figure: Figure, every: Sequence[Axes], colours: Colours, results: Sequence[Result]) -> None:
-    """The colour bar beside all panels, and below them what the marks mean."""
-    from matplotlib.cm import ScalarMappable
-
     bar = figure.colorbar(
-        ScalarMappable(colours.norm(), colours.ramp()),
-        ax=every,
-        extend=colours.extend,
-        fraction=0.05,
-        pad=0.02,
-        aspect=30,
+        ScalarMappable(norm, ramp), ax=every, extend=extend, fraction=0.05, pad=0.02, aspect=30
     )
-    write(bar.ax.yaxis.label, _metric(results), figure.get_size_inches()[1])
+    higher = ", higher is better" * (surfaces[0].direction is Direction.MAXIMIZE)
+    label = f"{surfaces[0].metric}, {seeds_of(surfaces)}{higher}"
+    write(bar.ax.yaxis.label, label, figure.get_size_inches()[1])
     handles = legend_handles(results)
     figure.legend(
         handles=handles,
@@ -141,10 +130,4 @@ def _explain(figure: Figure, every: Sequence[Axes], colours: Colours, results: S
         handletextpad=0.3,
         columnspacing=1.2,
     )
-
-
-def _metric(results: Sequence[Result]) -> str:
-    """The metric, over how many seeds it is averaged, and which end is better unless it is the lower."""
-    surfaces = [result.surface for result in results]
-    higher = ", higher is better" * (surfaces[0].direction is Direction.MAXIMIZE)
-    return f"{surfaces[0].metric}, {seeds_of(surfaces)}{higher}"
+    return figure

@@ -1,22 +1,21 @@
-"""One panel of a figure: a lattice on log axes, with its circles, its ridge and what became of bad cells."""
+"""One panel of a figure: a lattice on log axes, with its marks and its ridge."""
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from lrwd_sweep.report.result import Result
-from lrwd_sweep.report.view.figure_axis import LogAxis
-from lrwd_sweep.report.view.plain import plain
-from lrwd_sweep.report.view.ramp import colour
-from lrwd_sweep.report.view.scale import Scale
-from lrwd_sweep.report.view.tiles import Mark, Tiles
-from lrwd_sweep.science.surface import Surface
+from lrwd_sweep.report.view.notation import plain, short_decimal
+from lrwd_sweep.report.view.scale import Scale, colour
+from lrwd_sweep.report.view.tiles import Mark, Tiles, ridge_runs
+from lrwd_sweep.science.lattice import format_value
+from lrwd_sweep.science.surface import Float, Surface
 from lrwd_sweep.science.trial import Direction
 
 if TYPE_CHECKING:
@@ -25,9 +24,11 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap, Normalize
     from matplotlib.text import Text
 
-_LABEL = 0.25  # inches that one takes along the horizontal axis
-_CHARACTER = 0.08  # inches that one of a name takes
-_MANY = 400  # cells, from which on white lines between them would cover them
+_MOST_LABELS = 12  # along one axis
+_GAP = 0.4  # steps that set the λ = 0 column apart
+_LABEL = 0.25  # inches of one label along the horizontal axis
+_CHARACTER = 0.08  # inches of one character of a name
+_MANY = 400  # cells; white lines between more of them would cover them
 _EMPTY = "#e4e4e8"  # of a cell without a value
 _PALE = 0.45  # opacity of a cell that lacks seeds
 _RIDGE = "#c2143f"
@@ -56,7 +57,7 @@ _LETTER = re.compile("|".join(sorted(_LETTERS, key=len, reverse=True)))
 
 
 def mathematics(formula: str) -> str:
-    r"""An update rule as matplotlib's mathematics.
+    r"""Write an update rule as matplotlib's mathematics.
 
     >>> mathematics("θ ← θ − ηα m̂/(√v̂+ε)")
     '$\\theta  \\leftarrow  \\theta  - \\eta \\alpha  \\hat{m}/(\\sqrt{\\hat{v}}+\\epsilon )$'
@@ -72,7 +73,7 @@ def mathematics(formula: str) -> str:
 
 
 def write(artist: Text, content: str, inches: float) -> None:
-    """Write somebody's name: a dollar sign begins no formula, and what has no room is left out."""
+    """Write a user's name: a dollar sign starts no formula, and the middle of a long name is left out."""
     shown, room = plain(content), max(int(inches / _CHARACTER), 3)
     if len(shown) > room:
         half = (room - 1) // 2
@@ -81,44 +82,73 @@ def write(artist: Text, content: str, inches: float) -> None:
     artist.set_text(shown)
 
 
-@dataclass(frozen=True, slots=True)
-class Colours:
-    """The colour scale that all panels share: the heatmaps' own ramp, bright where it is best."""
+Extend = Literal["neither", "min", "max", "both"]
 
-    low: float
-    high: float
-    clipped: tuple[bool, bool]  # whether values lie below, and above
-    reversed: bool  # the highest is the best
+
+def colour_scale(surfaces: Sequence[Surface]) -> tuple[Normalize, Colormap, Extend]:
+    """Return the colour scale of several surfaces, and at which ends of its bar values are clipped.
+
+    The ramp is that of the heatmaps, bright at the best; grey where there is no value. The scale runs from 0
+    to 1 if no surface has a value.
+    """
+    from matplotlib.colors import ListedColormap, Normalize
+
+    scale = Scale.of(surfaces) or Scale(0.0, 1.0)
+    low, high = sorted((scale.bright, scale.dark))
+    high = high if high > low else low + (abs(low) or 1.0)
+    below, above = scale.clipped_bright, scale.clipped
+    ramp = [tuple(channel / 255 for channel in colour(1 - k / 255)) for k in range(256)]
+    if scale.direction is Direction.MAXIMIZE:
+        below, above, ramp = above, below, ramp[::-1]
+    extend: Extend = "both" if below and above else "min" if below else "max" if above else "neither"
+    return Normalize(low, high), ListedColormap(ramp).with_extremes(bad=_EMPTY), extend
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LogAxis:
+    """An axis in log2 of its values; 0 lies apart, below the others."""
+
+    values: Float  # (n,) ascending
+    places: Float  # (n,) centres of the cells
+    edges: Float  # of the cells of positive values
 
     @classmethod
-    def of(cls, surfaces: Sequence[Surface]) -> Colours:
-        """The scale of several surfaces; 0 to 1 where none has a value."""
-        scale = Scale.of(surfaces) or Scale(0.0, 1.0)
-        low, high = sorted((scale.bright, scale.dark))
-        clipped = scale.clipped_bright, scale.clipped
-        maximized = scale.direction is Direction.MAXIMIZE
-        high = high if high > low else low + (abs(low) or 1.0)
-        return cls(low, high, clipped[::-1] if maximized else clipped, maximized)
+    def of(cls, values: Float) -> LogAxis:
+        """Set edges half-way between neighbours, and as far beyond the ends."""
+        logs = np.log2(values[values > 0])
+        middles = (logs[1:] + logs[:-1]) / 2
+        first, last = (middles[0], middles[-1]) if len(middles) else (logs[0] - 0.5, logs[0] + 0.5)
+        edges = np.concatenate([[2 * logs[0] - first], middles, [2 * logs[-1] - last]])
+        if values[0] > 0:
+            return cls(values, logs, edges)
+        apart = edges[0] - (_GAP + 0.5) * (edges[1] - edges[0])
+        return cls(values, np.concatenate([[apart], logs]), edges)
 
     @property
-    def extend(self) -> Literal["neither", "min", "max", "both"]:
-        """At which ends of the colour bar values are clipped."""
-        below, above = self.clipped
-        return "both" if below and above else "min" if below else "max" if above else "neither"
+    def zeros(self) -> int:
+        """1 if the axis begins with 0, else 0."""
+        return int(self.values[0] == 0)
 
-    def norm(self) -> Normalize:
-        """Values as shares of the scale."""
-        from matplotlib.colors import Normalize
+    @property
+    def zero_edges(self) -> Float:
+        """The edges of the column at 0."""
+        half = (self.edges[1] - self.edges[0]) / 2
+        return np.array([self.places[0] - half, self.places[0] + half])
 
-        return Normalize(self.low, self.high)
-
-    def ramp(self) -> Colormap:
-        """Shares of the scale as colours, and grey where there is no value."""
-        from matplotlib.colors import ListedColormap
-
-        ramp = [tuple(channel / 255 for channel in colour(1 - k / 255)) for k in range(256)]
-        ramp = ramp[::-1] if self.reversed else ramp
-        return ListedColormap(ramp).with_extremes(bad=_EMPTY)
+    def ticks(self, most: int = _MOST_LABELS) -> tuple[list[float], list[str]]:
+        """Return places and labels, at most about `most`: powers of two or of ten if any, else values."""
+        positive = [float(value) for value in self.values if value > 0]
+        names = [format_value(value) for value in positive]
+        low, high = math.ceil(math.log10(positive[0]) - 1e-9), math.floor(math.log10(positive[-1]) + 1e-9)
+        if all(name.startswith("2^") for name in names):
+            found = [(math.log2(v), f"$2^{{{n[2:]}}}$") for v, n in zip(positive, names, strict=True)]
+        elif high > low:
+            found = [(math.log2(10) * power, f"$10^{{{power}}}$") for power in range(low, high + 1)]
+        else:
+            found = [(math.log2(value), short_decimal(value)) for value in positive]
+        found = found[:: math.ceil(len(found) / most)]
+        found = [(float(self.places[0]), "0")] * self.zeros + found
+        return [place for place, _ in found], [label for _, label in found]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,11 +159,11 @@ class Panel:
     result: Result
     width: float  # inches, labels included
 
-    def draw(self, colours: Colours, name: str) -> None:
-        """Colours, marks, ridge, axes, and the name above the formula."""
+    def draw(self, norm: Normalize, ramp: Colormap, name: str) -> None:
+        """Draw colours, marks, ridge and axes, and the name above the formula."""
         surface = self.result.surface
         x, y = LogAxis.of(surface.weight_decay), LogAxis.of(surface.lr)
-        self._colour(x, y, colours)
+        self._colour(x, y, norm, ramp)
         self._mark(x, y)
         self._ridge(y)
         self.axes.set_xticks(*x.ticks(round(0.8 * self.width / _LABEL)))
@@ -143,37 +173,31 @@ class Panel:
         self.axes.spines[:].set_visible(False)
         self.axes.set_title(mathematics(self.result.spec.formula), fontsize=8, pad=4)
         above = self.axes.annotate(
-            "",
-            (0.5, 1),
-            (0, 17),
-            "axes fraction",
-            "offset points",
-            ha="center",
-            fontsize=9,
-            fontweight="bold",
-        )
+            "", (0.5, 1), (0, 17), "axes fraction", "offset points",
+            ha="center", fontsize=9, fontweight="bold",
+        )  # fmt: skip
         write(above, name, self.width)
 
-    def _colour(self, x: LogAxis, y: LogAxis, colours: Colours) -> None:
+    def _colour(self, x: LogAxis, y: LogAxis, norm: Normalize, ramp: Colormap) -> None:
         mean = np.ma.masked_invalid(self.result.surface.mean_so_far)
         pale = np.where(self.result.surface.partial, _PALE, 1.0)
         alike = bool((pale == 1).all())
-        first = slice(None, 1)
-        blocks = [(x.edges, slice(x.zeros, None))] + [(x.zero_edges, first)] * x.zeros
+        few = mean.size <= _MANY
+        blocks = [(x.edges, slice(x.zeros, None))] + [(x.zero_edges, slice(None, 1))] * x.zeros
         for edges, columns in blocks:
             self.axes.pcolormesh(
                 edges,
                 y.edges,
                 mean[:, columns],
-                cmap=colours.ramp(),
-                norm=colours.norm(),
+                cmap=ramp,
+                norm=norm,
                 alpha=None if alike else pale[:, columns],  # type: ignore[arg-type]  # or one for each cell
-                edgecolors="white" if mean.size <= _MANY else "face",
-                linewidth=0.4 if mean.size <= _MANY else 0.1,
+                edgecolors="white" if few else "face",
+                linewidth=0.4 if few else 0.1,
             )
 
     def _mark(self, x: LogAxis, y: LogAxis) -> None:
-        """The ten best circled, the best a star, and a sign for what has no value."""
+        """Circle the ten best, mark the best by a star, and sign the cells without a value."""
         size = self._cell_points()
         for mark, (shape, of_cell, style) in _MARKS.items():
             cells = self._marked(mark)
@@ -188,7 +212,7 @@ class Panel:
                 )
 
     def _marked(self, mark: Mark) -> list[tuple[int, int]]:
-        """Surface indices of the cells with a mark; the best is one of the ten best too."""
+        """Return the surface indices of the cells with a mark; the best is one of the ten best too."""
         tiles = Tiles.of(self.result.surface, self.result.separability)
         every = [
             (len(tiles.rows) - 1 - k, j, tile)
@@ -199,7 +223,7 @@ class Panel:
         return [(i, j) for i, j, tile in every if tile.mark in alike]
 
     def _cell_points(self) -> float:
-        """About the smaller side of a cell, in points."""
+        """Estimate the smaller side of a cell, in points."""
         figure = self.axes.figure
         assert figure is not None, "the axes belong to a figure"
         width, height = figure.get_size_inches()  # type: ignore[union-attr]
@@ -210,8 +234,8 @@ class Panel:
         return float(72 * min(across, up))
 
     def _ridge(self, y: LogAxis) -> None:
-        """A line through (λ*, α), broken where a row between does not carry the slope."""
-        for run in _runs(self.result.separability.ridge):
+        """Draw a line through (λ*, α), broken at rows that do not carry the slope."""
+        for run in ridge_runs(self.result.separability.ridge):
             low, high = run[0][0], run[-1][0]
             reach = [(y.places[i], at) for i, at in run]
             if low == high:  # a line as tall as its row
@@ -245,29 +269,11 @@ _MEANINGS = {
 }
 
 
-def _runs(ridge: Sequence[tuple[int, float]]) -> Iterator[list[tuple[int, float]]]:
-    """Rows of the ridge in runs of neighbours."""
-    if not ridge:
-        return
-    run = [ridge[0]]
-    for before, here in pairwise(ridge):
-        if here[0] != before[0] + 1:
-            yield run
-            run = []
-        run.append(here)
-    yield run
-
-
 def legend_handles(results: Sequence[Result]) -> list[Artist]:
-    """The marks that occur, each with its meaning."""
+    """List the marks that occur, each with its meaning."""
     from matplotlib.lines import Line2D
 
-    found = {
-        tile.mark
-        for result in results
-        for row in Tiles.of(result.surface, result.separability).rows
-        for tile in row
-    }
+    found = {tile.mark for result in results for tile in Tiles.of(result.surface).every}
     handles: list[Artist] = []
     for mark, meaning in _MEANINGS.items():
         if mark in found:

@@ -2,35 +2,150 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.measure import Measurement
+from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from lrwd_sweep.report.view.frame import Frame, corner, frames
-from lrwd_sweep.report.view.legend import legend
-from lrwd_sweep.report.view.notation import ASCII, UNICODE, axis_labels, written
-from lrwd_sweep.report.view.plain import plain
-from lrwd_sweep.report.view.scale import Scale
-from lrwd_sweep.report.view.tiles import Tiles
+from lrwd_sweep.report.view.notation import ASCII, UNICODE, Glyphs, axis_labels, plain, written
+from lrwd_sweep.report.view.scale import Numbers, Scale, colour, dimmed, text_on
+from lrwd_sweep.report.view.tiles import Mark, Ridge, Tile, Tiles, runs_of, seeds_of
 from lrwd_sweep.science.separability import Separability
 from lrwd_sweep.science.surface import Surface
+from lrwd_sweep.science.trial import Direction
 
-_BETWEEN = 3  # blank characters between heatmaps that stand side by side
+_BETWEEN = 3  # blank characters between heatmaps side by side
+_NARROWEST_NUMBERS = 5  # characters of a tile that can hold a number between ridge and mark
+_GLYPH_WIDTHS = (3, 2, 1)
+_RAMP = 16  # characters of the legend's colour ramp
+_SEPARATOR = "   "  # between two items of the legend
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The format of tiles, common to all heatmaps that share a legend."""
+
+    width: int  # characters per tile
+    numbers: Numbers | None  # None: digits of the scale, 0 to 9
+    scale: Scale | None  # None: nothing has a value yet
+    glyphs: Glyphs
+    coloured: bool
+    pool: tuple[int, int] = (1, 1)
+
+    @property
+    def gap(self) -> int:
+        """Blank characters after the baseline column."""
+        return 2 if self.width >= _NARROWEST_NUMBERS else 1
+
+    def label_width(self, surface: Surface) -> int:
+        """Count the characters left of the first tile."""
+        labels = axis_labels([float(value) for value in surface.lr], self.glyphs)
+        return max(map(cell_len, [*labels, self.corner(surface)])) + 1
+
+    def corner(self, surface: Surface) -> str:
+        """Name both axes and where they grow, as in `α↑λ→`."""
+        glyphs = self.glyphs
+        return f"{glyphs.alpha}{glyphs.up}{glyphs.symbol(surface.symbol)}{glyphs.right}"
+
+    def body_width(self, surface: Surface) -> int:
+        """Count the characters of one row of `surface`, label included."""
+        baseline = int(bool(len(surface.weight_decay)) and surface.weight_decay[0] == 0)
+        columns = baseline + -(-(len(surface.weight_decay) - baseline) // self.pool[1])
+        return self.label_width(surface) + columns * self.width + baseline * self.gap
+
+    def row(self, tiles: Sequence[Tile], baseline: bool) -> Text:
+        """Draw one row of tiles, without its label."""
+        text = Text(no_wrap=True, end="")
+        for j, tile in enumerate(tiles):
+            text.append(self._characters(tile), self._style(tile))
+            if baseline and j == 0:
+                text.append(" " * self.gap)
+        return text
+
+    def column(self, j: int, baseline: bool) -> int:
+        """Return the character at which tile j begins, from the first tile."""
+        return j * self.width + (self.gap if baseline and j else 0)
+
+    def ridge_column(self, tiles: Sequence[Tile], baseline: bool) -> int | None:
+        """Return the character of a row's ridge bar, from the first tile; None without one."""
+        for j, tile in enumerate(tiles):
+            if tile.best_of_row:
+                return self.column(j, baseline) + (self.width == 2)
+        return None
+
+    def column_labels(self, tiles: Tiles, width: int) -> str:
+        """Write the λ labels under the tiles, as many as fit in `width`, each starting at its column."""
+        labels = axis_labels(tiles.column_values, self.glyphs)
+        inset = 1 if self.width >= 3 else 0
+        starts = [self.column(j, tiles.baseline) + inset for j in range(len(labels))]
+        for stride in range(1, len(labels) + 1):
+            chosen = [0, *range(1, len(labels), stride)] if tiles.baseline else range(0, len(labels), stride)
+            line = ""
+            for j in chosen:
+                if line and len(line) >= starts[j]:
+                    break
+                if starts[j] + len(labels[j]) <= width:
+                    line = line.ljust(starts[j]) + labels[j]
+            else:
+                return line
+        return ""
+
+    def _style(self, tile: Tile) -> Style:
+        bold = tile.best_of_row or tile.mark in (Mark.BEST, Mark.TOP)
+        dim = tile.mark is Mark.PARTIAL
+        if tile.value is None or self.scale is None or not self.coloured:
+            return Style(bold=bold or None, dim=dim or None)
+        background = colour(self.scale.goodness(tile.value))
+        if dim:
+            background = dimmed(background)
+        ink = "rgb({},{},{})".format(*text_on(background))
+        return Style(color=ink, bgcolor="rgb({},{},{})".format(*background), bold=bold or None)
+
+    def _characters(self, tile: Tile) -> str:
+        """Write one tile in `width` characters: ridge, number or digit, mark."""
+        glyphs = self.glyphs
+        ridge = {Ridge.CARRIES: glyphs.ridge, Ridge.APART: glyphs.ridge_apart}.get(tile.ridge, "")
+        marks = {Mark.BEST: glyphs.best, Mark.TOP: glyphs.top, Mark.PARTIAL: glyphs.partial}
+        mark = marks.get(tile.mark, "")
+        if tile.value is None or self.scale is None:
+            lost = {Mark.DIVERGED: glyphs.diverged, Mark.FAILED: glyphs.failed}
+            body = lost.get(tile.mark, glyphs.missing)
+        else:
+            body = self.numbers.text(tile.value) if self.numbers else self.scale.digit(tile.value)
+        if self.width == 1:
+            return body if tile.mark is Mark.PARTIAL else mark or ridge or body
+        if self.width == 2:
+            return body + (mark or ridge or " ")
+        room = self.width - 2
+        body = body.center(room) if tile.value is None else body.rjust(room)
+        return (ridge or " ") + body + (mark or " ")
+
+
+def _frames(scale: Scale | None, glyphs: Glyphs, coloured: bool) -> Iterator[Frame]:
+    """Yield every frame worth trying, the most informative first: numbers, relative numbers, digits."""
+    absolute = scale and Numbers.absolute(scale)
+    if absolute:
+        yield Frame(absolute.room + 2, absolute, scale, glyphs, coloured)
+    if scale:
+        yield Frame(_NARROWEST_NUMBERS, Numbers.relative(scale), scale, glyphs, coloured)
+    for width in _GLYPH_WIDTHS:
+        yield Frame(width, None, scale, glyphs, coloured)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Heatmap:
-    """One lattice to draw: alone, or with others in a `Gallery`."""
+    """One lattice to draw, by itself or with others in a `Gallery`."""
 
     surface: Surface
     title: str = ""
     formula: str = ""
-    separability: Separability | None = None  # tells the rows that carry the ridge slope from the others
+    separability: Separability | None = None  # marks the rows that carry the ridge slope
     ranked: bool = True  # one end is better: mark the best cells and every row's
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -39,12 +154,8 @@ class Heatmap:
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         return Gallery((self,)).__rich_measure__(console, options)
 
-    def tiles(self, pool: tuple[int, int]) -> Tiles:
-        """What is drawn of the surface when `pool` = (rows, columns) cells share a tile."""
-        return Tiles.of(self.surface, self.separability, pool=pool, ranked=self.ranked)
-
     def heading(self, frame: Frame) -> Text:
-        """The optimizer's name and, set off from it, its formula."""
+        """Write the optimizer's name and, set apart, its formula."""
         name = plain(self.title)
         if frame.glyphs.ascii:
             name = name.encode("ascii", "backslashreplace").decode()
@@ -55,7 +166,7 @@ class Heatmap:
         return text
 
     def body(self, frame: Frame, tiles: Tiles, width: int) -> Text:
-        """Rows and column labels, each line at most `width` characters."""
+        """Draw rows and column labels, each line at most `width` characters."""
         margin = frame.label_width(self.surface)
         labels = axis_labels(tiles.row_values, frame.glyphs)
         bars = [frame.ridge_column(row, tiles.baseline) for row in tiles.rows]
@@ -65,8 +176,9 @@ class Heatmap:
             if bar is not None and next_bar is not None and bar != next_bar:
                 text.stylize("underline", min(bar, next_bar), max(bar, next_bar) + 1)
             lines.append(Text(label.ljust(margin), no_wrap=True).append_text(text))
-        axis = corner(self.surface, frame.glyphs).ljust(margin) + frame.column_labels(tiles, width - margin)
-        lines.append(Text(axis))
+        lines.append(
+            Text(frame.corner(self.surface).ljust(margin) + frame.column_labels(tiles, width - margin))
+        )
         for line in lines:
             line.truncate(width)
         joined = Text("\n").join(lines)
@@ -76,10 +188,9 @@ class Heatmap:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Gallery:
-    """Heatmaps on one scale and one legend: side by side where the width allows numbers, else stacked."""
+    """Heatmaps on one scale with one legend: side by side if numbers fit, else stacked."""
 
     heatmaps: Sequence[Heatmap]
-    scale: Scale | None = None  # default: `Scale.of` all of them
     legend: bool = True
     max_rows: int | None = None  # pool the rows of a taller lattice
 
@@ -88,9 +199,12 @@ class Gallery:
             return
         width = options.max_width
         frame, per_line = self._fit(width, self._frames(console, options))
-        drawn = [heatmap.tiles(frame.pool) for heatmap in self.heatmaps]
-        widths = self._widths(frame, per_line, width)
+        drawn = [
+            Tiles.of(each.surface, each.separability, pool=frame.pool, ranked=each.ranked)
+            for each in self.heatmaps
+        ]
         grid = Table.grid(padding=(0, _BETWEEN, 0, 0), collapse_padding=True)
+        widths = self._widths(frame, per_line, width)
         for column in widths:
             grid.add_column(width=column, vertical="bottom")
         cells = [
@@ -103,8 +217,7 @@ class Gallery:
             grid.add_row(*cells[start : start + per_line])
         yield grid
         if self.legend:
-            surfaces = [heatmap.surface for heatmap in self.heatmaps]
-            yield legend(surfaces, drawn, frame, width=width)
+            yield _legend([heatmap.surface for heatmap in self.heatmaps], drawn, frame, width)
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         if not self.heatmaps:
@@ -118,17 +231,16 @@ class Gallery:
         return Measurement(least, max(least, most - _BETWEEN)).with_maximum(options.max_width)
 
     def _frames(self, console: Console, options: ConsoleOptions) -> list[Frame]:
-        ranked = all(heatmap.ranked for heatmap in self.heatmaps)
         surfaces = [heatmap.surface for heatmap in self.heatmaps]
-        scale = self.scale or Scale.of(surfaces, ranked=ranked)
+        scale = Scale.of(surfaces, ranked=all(heatmap.ranked for heatmap in self.heatmaps))
         coloured = console.color_system in ("256", "truecolor") and not console.no_color
-        rows = max(len(heatmap.surface.lr) for heatmap in self.heatmaps)
+        rows = max(len(surface.lr) for surface in surfaces)
         pool = (-(-rows // self.max_rows) if self.max_rows else 1, 1)
         glyphs = ASCII if options.ascii_only else UNICODE
-        return [replace(frame, pool=pool) for frame in frames(scale, glyphs, coloured)]
+        return [replace(frame, pool=pool) for frame in _frames(scale, glyphs, coloured)]
 
     def _fit(self, width: int, found: Sequence[Frame]) -> tuple[Frame, int]:
-        """The frame to draw in and the number of heatmaps per line."""
+        """Choose the frame and the number of heatmaps per line."""
         for per_line in range(len(self.heatmaps), 0, -1):
             for frame in found:
                 if (frame.numbers or per_line == 1) and self._total(frame, per_line) <= width:
@@ -145,15 +257,84 @@ class Gallery:
         return sum(self._bodies(frame, per_line)) + _BETWEEN * (per_line - 1)
 
     def _bodies(self, frame: Frame, per_line: int) -> list[int]:
-        """The widest body in each column of the gallery."""
+        """Return the widest body in each column of the gallery."""
         every = [frame.body_width(heatmap.surface) for heatmap in self.heatmaps]
         return [max(every[k::per_line]) for k in range(per_line)]
 
     def _widths(self, frame: Frame, per_line: int, width: int) -> list[int]:
-        """Characters per column: the body's, and more for a long heading if `width` has some to spare."""
+        """Give each column its body's width, and more for a long heading if `width` has room to spare."""
         headings = [heatmap.heading(frame).cell_len for heatmap in self.heatmaps]
         spare = (width - self._total(frame, per_line)) // per_line
         return [
             body + min(max(max(headings[k::per_line]) - body, 0), spare)
             for k, body in enumerate(self._bodies(frame, per_line))
         ]
+
+
+def _legend(surfaces: Sequence[Surface], drawn: Sequence[Tiles], frame: Frame, width: int) -> Text:
+    """Write the legend on as few lines of `width` characters as hold its items whole."""
+    items = list(_legend_items(surfaces, [tile for tiles in drawn for tile in tiles.every], frame))
+    if frame.glyphs.ascii:
+        for item in items:  # beside × only a hostile metric name is not ASCII
+            item.plain = item.plain.replace("×", "x").encode("ascii", "backslashreplace").decode()
+    lines: list[Text] = []
+    for item in items:
+        if lines and lines[-1].cell_len + len(_SEPARATOR) + item.cell_len <= width:
+            lines[-1] = Text.assemble(lines[-1], _SEPARATOR, item)
+        else:
+            lines.append(item)
+    return Text("\n").join(lines)
+
+
+def _legend_items(surfaces: Sequence[Surface], tiles: Sequence[Tile], frame: Frame) -> Iterator[Text]:
+    """Yield the items: numbers, ramp, axes, the marks that occur."""
+    glyphs, scale, numbers = frame.glyphs, frame.scale, frame.numbers
+    metric, seeds = plain(surfaces[0].metric), seeds_of(surfaces)
+    if surfaces[0].direction is Direction.MAXIMIZE:
+        seeds += ", higher is better"
+    if scale is None:
+        yield Text(f"{metric}: no cell has a value yet")
+    elif numbers is None:
+        yield Text(f"digits: tenths of the scale of {metric}, 0 the {scale.brightest}, {seeds}")
+    else:
+        yield Text(f"{numbers.meaning(metric, scale, glyphs)}, {seeds}")
+    if scale is not None and (frame.coloured or numbers is None):
+        bright, dark = scale.ends
+        yield Text.assemble(f"{bright} ", _ramp(frame), f" {dark}")
+
+    rules: dict[str, dict[str, None]] = {}  # of each symbol, the decay rules that use it
+    for surface in surfaces:
+        rules.setdefault(glyphs.symbol(surface.symbol), {})[str(surface.rule)] = None
+    decays = ", ".join(f"{symbol} ({', '.join(names)})" for symbol, names in rules.items())
+    yield Text(f"rows: learning rate {glyphs.alpha}; columns: weight decay {decays}")
+
+    found: set[Mark | Ridge] = {tile.mark for tile in tiles} | {tile.ridge for tile in tiles}
+    dim = "dim:" if frame.width == 1 else f"{glyphs.partial} dim:"
+    meanings: tuple[tuple[Mark | Ridge, str], ...] = (
+        (Mark.PARTIAL, f"{dim} some seeds are missing ({runs_of(surfaces)})"),
+        (Mark.BEST, f"{glyphs.best} best"),
+        (Mark.TOP, f"{glyphs.top} ten best"),
+        (Ridge.CARRIES, f"{glyphs.ridge} row's best, the ridge"),
+        (Ridge.APART, f"{glyphs.ridge_apart} row's best, not in the slope"),
+        (Mark.DIVERGED, f"{glyphs.diverged} diverged"),
+        (Mark.FAILED, f"{glyphs.failed} failed"),
+        (Mark.MISSING, f"{glyphs.missing} missing"),
+    )
+    yield from (Text(meaning) for mark, meaning in meanings if mark in found)
+    texts = {numbers.text(tile.value) for tile in tiles if tile.value is not None} if numbers else set()
+    yield from (Text(f"{glyph} too long to write") for glyph in sorted(texts & {"<", ">"}))
+    if frame.pool != (1, 1):
+        best = scale.brightest if scale else "best"
+        block = "×".join(map(str, frame.pool))
+        yield Text(f"thinned: each tile is the {best} of {block} cells, labelled by the smallest")
+
+
+def _ramp(frame: Frame) -> Text:
+    """Draw the colours from bright to dark, or the digits if there is no colour."""
+    if not frame.coloured:
+        return Text("0123456789")
+    text = Text()
+    for k in range(_RAMP):
+        rgb = "rgb({},{},{})".format(*colour(1 - k / (_RAMP - 1)))
+        text.append("=" if frame.glyphs.ascii else " ", Style(color=rgb, bgcolor=rgb))
+    return text

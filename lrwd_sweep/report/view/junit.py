@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
-from lrwd_sweep.report.gates import Outcome
+from lrwd_sweep.report.gates import GateOutcome
 from lrwd_sweep.report.result import Result
-from lrwd_sweep.report.view.outcomes import sentence
-from lrwd_sweep.report.view.plain import plain
-
-WITHOUT_GATES = "reported"
+from lrwd_sweep.report.view.fields import gate_sentence
+from lrwd_sweep.report.view.notation import plain
 
 
-def junit(results: Sequence[Result], outcomes: Sequence[Outcome] = ()) -> str:
-    """The XML text, in the shape that Jenkins, GitLab and GitHub's reporters read.
+def junit(results: Sequence[Result], outcomes: Sequence[GateOutcome] = ()) -> str:
+    """Write the XML in the schema that Jenkins, GitLab and GitHub's reporters read.
 
-    A study without gates has the one case "reported", which passes: readers take an empty suite for a fault.
-    Control characters, which XML cannot hold, are shown as escapes.
+    A study without gates has one case, "reported", which passes: readers reject an empty suite. Control
+    characters, which XML cannot hold, are shown as escapes.
     """
     failed = sum(not outcome.passed for outcome in outcomes)
     suites = [_suite(result, [o for o in outcomes if o.study == result.name]) for result in results]
@@ -32,21 +30,21 @@ def _counts(name: str, tests: int, failures: int) -> dict[str, str]:
     return {"name": plain(name), "tests": str(tests), "failures": str(failures), "errors": "0"}
 
 
-def _suite(result: Result, outcomes: Sequence[Outcome]) -> ET.Element:
+def _suite(result: Result, outcomes: Sequence[GateOutcome]) -> ET.Element:
     failures = sum(not outcome.passed for outcome in outcomes)
     counts = _counts(result.name, max(len(outcomes), 1), failures)
     suite = ET.Element("testsuite", counts | {"skipped": "0", "time": "0"})
-    suite.extend(map(_judged, outcomes) if outcomes else [_case(result.name, WITHOUT_GATES)])
+    suite.extend(map(_judged, outcomes) if outcomes else [_case(result.name, "reported")])
     verdict = f"{result.spec.optimizer}: {result.separability.verdict}"
     reason = result.separability.reason
     ET.SubElement(suite, "system-out").text = plain(f"{verdict} ({reason})" if reason else verdict)
     return suite
 
 
-def _judged(outcome: Outcome) -> ET.Element:
-    """One gate on one study, its value and limit in the failure, or in the output of a case that passes."""
+def _judged(outcome: GateOutcome) -> ET.Element:
+    """Write one gate on one study, with value and limit in the failure or the output of the case."""
     case = _case(outcome.study, outcome.gate)
-    text = sentence(outcome)
+    text = gate_sentence(outcome)
     if outcome.passed:
         ET.SubElement(case, "system-out").text = text
     else:

@@ -1,4 +1,4 @@
-"""Progress on stderr: a live picture on a terminal, a plain line now and then elsewhere."""
+"""Progress of training on stderr: a live heatmap on a terminal, a line every 30 s elsewhere."""
 
 from __future__ import annotations
 
@@ -14,28 +14,26 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from lrwd_sweep.report.result import on_lattice
+from lrwd_sweep.report.result import surface_of
 from lrwd_sweep.report.view.heatmap import Gallery, Heatmap
-from lrwd_sweep.report.view.notation import counted
-from lrwd_sweep.report.view.plain import plain
+from lrwd_sweep.report.view.notation import counted, plain
 from lrwd_sweep.science.lattice import Cell
-from lrwd_sweep.science.surface import Surface
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.progress import EpochDone, Pack, PackDone
-from lrwd_sweep.spec.study import Kind, StudySpec
+from lrwd_sweep.spec.study import StudySpec
 
 Lane = tuple[Cell, int]  # cell and seed
-Outcome = tuple[Status, float | None]  # as far as it has come, in the metric that chooses
+Latest = tuple[Status, float | None]  # a lane's status and last value of the metric that ranks
 
 SECONDS_BETWEEN_PICTURES = 0.5
 SECONDS_BETWEEN_LINES = 30.0
-_LINES_BESIDE_PICTURE = 2  # the bar's and the cursor's
-_LINES_BESIDE_ROWS = 6  # of the picture, with its legend: heading, axis, four of legend
+_LINES_BESIDE_PICTURE = 2  # the progress bar and the cursor
+_LINES_BESIDE_ROWS = 6  # heading, axis, four lines of legend
 _FEWEST_ROWS = 3
 
 
 class Progress:
-    """Watches one study train; a context manager that leaves one line on the screen."""
+    """The view of one study in training: a context manager that leaves one line on the screen."""
 
     def __init__(
         self, console: Console, spec: StudySpec, known: Iterable[Trial] = (), title: str = ""
@@ -43,11 +41,11 @@ class Progress:
         assert spec.task is not None, "an imported study does not train"
         self.console, self.spec, self.task = console, spec, spec.task
         self.title = title or spec.title
-        self.lanes: dict[Lane, Outcome] = {}  # what the picture needs; curves would be most of all memory
+        self.lanes: dict[Lane, Latest] = {}  # without curves, which would take most memory
         for trial in known:
             self._note(trial)
         self.packs: list[Pack] = []
-        self.epochs: dict[Pack, int] = {}  # epochs passed by each pack that has begun
+        self.epochs: dict[Pack, int] = {}  # finished by each pack that has begun
         self.finished = 0  # packs
         self.began = self.shown = time.monotonic()
         self.live: Live | None = None
@@ -70,21 +68,21 @@ class Progress:
             )
 
     def begin(self, packs: Sequence[Pack]) -> None:
-        """These packs train next; those that were begun and not finished were given up."""
+        """Start on these packs; those begun and not finished were given up."""
         first = not self.packs
         self.epochs = {pack: n for pack, n in self.epochs.items() if n == self.task.epochs}
         self.packs = [*self.epochs, *packs]
         if not first:
             self._show()
         elif self.live is not None:
-            self.live.refresh()  # the first epoch may be a long one
+            self.live.refresh()  # the first epoch may take long
         else:
             lanes = counted(sum(len(pack.cells) for pack in packs), "lane")
             epochs = counted(self.task.epochs, "epoch")
             self._line(f"training {lanes} in {counted(len(packs), 'pack')} for {epochs}")
 
     def happened(self, event: EpochDone | PackDone) -> None:
-        """Take note, and show it when it is time."""
+        """Record an event, and redraw if it is time."""
         if isinstance(event, PackDone):
             self.finished += 1
             self.epochs[event.pack] = self.task.epochs
@@ -111,7 +109,7 @@ class Progress:
                 yield Segment.line()
 
     def _picture(self, console: Console, options: ConsoleOptions) -> list[list[Segment]]:
-        """The lattice in the lines that the terminal has, without its legend where they are few."""
+        """Draw the lattice in the lines that the terminal has, without its legend if they are few."""
         heatmap, room = self._heatmap(), console.height - _LINES_BESIDE_PICTURE
         rows = max(_FEWEST_ROWS, room - _LINES_BESIDE_ROWS)
         lines = console.render_lines(Gallery([heatmap], max_rows=rows), options, pad=False)
@@ -121,25 +119,11 @@ class Progress:
         return lines
 
     def _heatmap(self) -> Heatmap:
-        spec = self.spec
-        trials: Sequence[Trial] = [
-            Trial(cell, seed, status, {} if value is None else {spec.metric: value})
+        trials = (
+            Trial(cell, seed, status, {} if value is None else {self.spec.metric: value})
             for (cell, seed), (status, value) in self.lanes.items()
-        ]
-        if spec.kind is Kind.TPE:
-            trials = on_lattice(trials, spec.lattice, spec.metric)
-        optimizer = spec.optimizer
-        surface = Surface.from_trials(
-            trials,
-            spec.lattice,
-            spec.seeds,
-            metric=spec.metric,
-            rule=optimizer.rule,
-            cap=spec.cap,
-            normalized=optimizer.normalized,
-            direction=spec.direction,
         )
-        return Heatmap(surface, self.title, spec.formula)
+        return Heatmap(surface_of(trials, self.spec), self.title, self.spec.formula)
 
     def _text(self) -> Text:
         done, total = self._lane_steps()

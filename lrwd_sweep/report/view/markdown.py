@@ -1,49 +1,61 @@
-"""The report in GitHub-flavoured markdown: a section per study with its formula, numbers and lattice."""
+"""The report in GitHub-flavoured markdown: gates, then a section per study; short enough for a comment."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
 
+from lrwd_sweep.report.gates import GateOutcome
 from lrwd_sweep.report.recommend import recommendations
 from lrwd_sweep.report.result import ComparedResults, Result
 from lrwd_sweep.report.view.fields import (
+    GATE_HEAD,
+    POINT_HEAD,
+    TEST_SPLIT,
     Row,
     best_rows,
     candidate_rows,
     comparison_rows,
+    gate_rows,
     separability_rows,
     task_text,
     tensors,
     title,
 )
-from lrwd_sweep.report.view.legend import runs_of, seeds_of
-from lrwd_sweep.report.view.notation import UNICODE, axis_labels
+from lrwd_sweep.report.view.notation import UNICODE, axis_labels, plain
 from lrwd_sweep.report.view.pictures import Picture
-from lrwd_sweep.report.view.plain import plain
-from lrwd_sweep.report.view.recommended import snippet
 from lrwd_sweep.report.view.scale import Numbers, Scale
-from lrwd_sweep.report.view.tiles import Mark, Tile, Tiles
+from lrwd_sweep.report.view.terminal import snippet
+from lrwd_sweep.report.view.tiles import Mark, Tile, Tiles, runs_of, seeds_of
 from lrwd_sweep.science.separability import Separability
 from lrwd_sweep.science.surface import Surface
 from lrwd_sweep.science.trial import Direction
 from lrwd_sweep.spec.study import Kind
 
+# GitHub accepts 65,536 characters for a comment (and 1 MiB for a step's summary).
+MOST_CHARACTERS = 65_000
+LEFT_OUT = "*(a part was left out here: it does not fit; html and json hold everything)*"
+CUT = "*(cut here: the rest does not fit; html and json hold everything)*"
 _SPECIAL = re.compile(r"([\\`*_\[\]#~|$])")
+_FENCE = re.compile("`{3,}")
 
 
 def markdown(
     results: Sequence[Result],
     comparisons: Sequence[ComparedResults] = (),
+    outcomes: Sequence[GateOutcome] = (),
     shown: Sequence[Picture] = (),
     *,
     full: bool = False,
 ) -> str:
-    """The whole report as one text, the heatmaps of further pictures as tables behind it.
+    """Write the whole report; the heatmaps of further pictures follow as tables.
 
-    `full` adds the parameters that decay.
+    Gates come first, so that no cut loses them. `full` adds the parameters that decay.
     """
-    blocks = [block for result in results for block in _study(result, results, full)]
+    blocks = []
+    if outcomes:
+        blocks += ["## Gates", pipe_table(GATE_HEAD, _escaped(gate_rows(outcomes, results)))]
+    blocks += [block for result in results for block in _study(result, results, full)]
     for compared in comparisons:
         a, b = title(compared.a, results), title(compared.b, results)
         blocks += [
@@ -52,11 +64,11 @@ def markdown(
             pipe_table(["paired, by seed", "value [90 % interval]"], _escaped(comparison_rows(compared))),
         ]
     blocks += [block for picture in shown for block in _picture(picture)]
-    return "\n\n".join(blocks) + "\n"
+    return fitted("\n\n".join(blocks) + "\n")
 
 
 def code(text: str) -> str:
-    """`text` as a code span, where neither markup, HTML nor @mentions mean anything."""
+    """Write `text` as a code span, which disables markup, HTML and @mentions."""
     harmless = plain(text)
     fence = "`" * (1 + max(map(len, re.findall("`+", harmless)), default=0))
     pad = " " if len(fence) > 1 or not harmless.strip() else ""
@@ -64,20 +76,20 @@ def code(text: str) -> str:
 
 
 def code_block(text: str, language: str) -> str:
-    """Lines of code in a fence that no run of backticks in them can close."""
+    """Write lines of code in a fence that no run of backticks in them can close."""
     harmless = "\n".join(map(plain, text.splitlines()))
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", harmless)), default=0))
     return f"{fence}{language}\n{harmless}\n{fence}"
 
 
 def escaped(text: str) -> str:
-    """`text` as running text that means nothing but itself, HTML and @mentions included."""
+    """Escape `text` so that markdown, HTML and @mentions in it have no effect."""
     harmless = _SPECIAL.sub(r"\\\1", plain(text))
     return harmless.replace("&", "&amp;").replace("<", "&lt;").replace("@", "@<!-- -->")
 
 
 def pipe_table(head: Sequence[str], rows: Iterable[Sequence[str]], align: str = "---") -> str:
-    """A table of markdown; a bar inside an entry is escaped by whoever wrote the entry."""
+    """Write a table of entries that are escaped already."""
     lines = [head, ["---", *[align] * (len(head) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -87,34 +99,21 @@ def _escaped(rows: Iterable[Row]) -> list[Row]:
 
 
 def _study(result: Result, among: Sequence[Result], full: bool) -> list[str]:
-    """One study's section."""
-    name = title(result, among)
+    """Write one study's section; recommended cells are a block of Python, next steps blocks of shell."""
     blocks = [
-        f"## {code(name)}",
+        f"## {code(title(result, among))}",
         f"{code(result.spec.formula)}  \nstudy {code(result.name)}: {escaped(task_text(result))}",
         *([escaped(tensors(result))] if full else []),
         pipe_table(["best cell", ""], _escaped(best_rows([result]))),
         pipe_table(["separability", "value [90 % interval]"], _escaped(separability_rows([result]))),
     ]
     if result.spec.kind is Kind.TPE:
-        head = ["best", "learning rate α", "weight decay", escaped(result.surface.metric), "test split"]
+        head = ["best", *POINT_HEAD, escaped(result.surface.metric), TEST_SPLIT]
         blocks.append(pipe_table(head, _escaped(candidate_rows(result))))
-    return [*blocks, *_lattice(result.surface, result.separability), *_recommended(result, among)]
-
-
-def _picture(picture: Picture) -> list[str]:
-    """A further picture's section."""
-    blocks = [f"## {code(picture.name)}", escaped(picture.about)]
-    for _, heatmap in picture.heatmaps:
-        blocks.append(f"### {code(heatmap.title)}")
-        blocks += _lattice(heatmap.surface, heatmap.separability, ranked=heatmap.ranked)
-    return [block for block in blocks if block] + list(map(escaped, picture.notes))
-
-
-def _recommended(result: Result, among: Sequence[Result]) -> list[str]:
-    """The recommended values as a block of Python, and what to do next with its commands."""
+    blocks += _lattice(result.surface, result.separability)
     found = recommendations(result, among)
-    blocks = [code_block(snippet(result, found), "python")] if found.cells else []
+    if found.cells:
+        blocks.append(code_block(snippet(result, found), "python"))
     if found.why_not_forgiving:
         blocks.append(f"most forgiving cell: {escaped(found.why_not_forgiving)}")
     for advice in found.next:
@@ -124,13 +123,22 @@ def _recommended(result: Result, among: Sequence[Result]) -> list[str]:
     return blocks
 
 
+def _picture(picture: Picture) -> list[str]:
+    """Write the section of a further picture."""
+    blocks = [f"## {code(picture.name)}", escaped(picture.about)]
+    for _, heatmap in picture.heatmaps:
+        blocks.append(f"### {code(heatmap.title)}")
+        blocks += _lattice(heatmap.surface, heatmap.separability, ranked=heatmap.ranked)
+    return [block for block in blocks if block] + list(map(escaped, picture.notes))
+
+
 def _lattice(surface: Surface, separability: Separability | None, *, ranked: bool = True) -> list[str]:
-    """The lattice as a table, numbers to the digits that tell the basin apart, with its legend."""
+    """Write the lattice as a table, numbers to the digits that resolve the basin, and its legend."""
     tiles = Tiles.of(surface, separability, ranked=ranked)
     scale = Scale.of([surface], ranked=ranked)
-    decimals = max(scale.decimals, 0) if scale else 0
+    numbers = Numbers(12, max(scale.decimals, 0) if scale else 0)
     rows = [
-        [label, *(_entry(tile, decimals) for tile in row)]
+        [label, *(_entry(tile, numbers) for tile in row)]
         for label, row in zip(axis_labels(tiles.row_values, UNICODE), tiles.rows, strict=True)
     ]
     higher = ", higher is better" * (ranked and surface.direction is Direction.MAXIMIZE)
@@ -143,9 +151,47 @@ def _lattice(surface: Surface, separability: Separability | None, *, ranked: boo
     return [pipe_table(head, rows, align="--:"), legend]
 
 
-def _entry(tile: Tile, decimals: int) -> str:
+def _entry(tile: Tile, numbers: Numbers) -> str:
     if tile.value is None:
         return {Mark.DIVERGED: "×", Mark.FAILED: "!"}.get(tile.mark, "·")
-    number = Numbers(12, decimals).text(tile.value)
+    number = numbers.text(tile.value)
     mark = {Mark.BEST: " ★", Mark.TOP: " ○", Mark.PARTIAL: "~"}.get(tile.mark, "")
-    return (f"**{number}**" if tile.ridge.marked else number) + mark
+    return (f"**{number}**" if tile.best_of_row else number) + mark
+
+
+def fitted(text: str, most: int = MOST_CHARACTERS) -> str:
+    """Shorten markdown to at most `most` characters.
+
+    The longest blocks, which are lattices of many cells, are replaced first, each by one line that says so.
+    If the text is still too long, its end is cut off at a block, with a line that says so.
+    """
+    if len(text) <= most:
+        return text
+    blocks = _blocks(text.rstrip("\n"))
+    length = len(text)
+    for k in sorted(range(len(blocks)), key=lambda k: len(blocks[k]), reverse=True):
+        if length <= most or len(blocks[k]) <= len(LEFT_OUT):
+            break
+        length -= len(blocks[k]) - len(LEFT_OUT)
+        blocks[k] = LEFT_OUT
+    if length <= most:
+        return "\n\n".join(blocks) + "\n"
+    room, kept = most - len(CUT) - 1, []
+    for block in blocks:
+        room -= len(block) + 2
+        if room < 0:
+            break
+        kept.append(block)
+    return "\n\n".join([*kept, CUT]) + "\n"
+
+
+def _blocks(text: str) -> list[str]:
+    """Split at blank lines, but keep a code block with blank lines whole."""
+    blocks: list[str] = []
+    for part in text.split("\n\n"):
+        fence = _FENCE.match(blocks[-1]) if blocks else None
+        if fence and not blocks[-1].endswith("\n" + fence[0]):
+            blocks[-1] += "\n\n" + part
+        else:
+            blocks.append(part)
+    return blocks

@@ -1,16 +1,36 @@
-"""How marks, axis values, numbers and formulas are written, in Unicode or in plain ASCII."""
+"""Notation of marks, axis values, numbers, formulas and untrusted text, in Unicode or ASCII."""
 
 from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.text import Text
+
 from lrwd_sweep.science.lattice import format_value
 
 _NUMBER = re.compile(r"\d+")
+_HARMFUL = frozenset({"Cc", "Cf", "Cn", "Cs", "Zl", "Zp"})  # control, bidirectional, separators, …
+
+
+def plain(text: str) -> str:
+    r"""Put `text` on one line, with control, bidirectional and other invisible characters as escapes.
+
+    >>> plain("a\x1b[31mb\n\u202ec")
+    'a\\x1b[31mb\\n\\u202ec'
+    """
+    return "".join(
+        c.encode("unicode_escape").decode() if unicodedata.category(c) in _HARMFUL else c for c in text
+    )
+
+
+def styled(text: str, ascii_only: bool, style: str = "") -> Text:
+    """Make untrusted text printable on a console, in ASCII if it has no more."""
+    return Text(to_ascii(plain(text)) if ascii_only else plain(text), style=style)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +39,7 @@ class Glyphs:
 
     best: str
     top: str  # the ten best
-    ridge: str  # best λ of a row that carries the ridge slope
+    ridge: str  # best λ of a row that takes part in the ridge slope
     ridge_apart: str  # best λ of any other row
     diverged: str
     missing: str
@@ -30,7 +50,7 @@ class Glyphs:
     ascii: bool
 
     def symbol(self, letter: str) -> str:
-        """The letter of a rule's decay."""
+        """Write the letter of a rule's decay."""
         return "wd" if self.ascii else letter
 
     @property
@@ -46,7 +66,7 @@ _SUPERSCRIPT = str.maketrans("-0123456789.", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹·")
 
 
 def counted(number: float, noun: str) -> str:
-    """A number of things.
+    """Write a number of things.
 
     >>> counted(1, "seed"), counted(3, "seed"), counted(0.5, "octave")
     ('1 seed', '3 seeds', '0.5 octaves')
@@ -55,7 +75,7 @@ def counted(number: float, noun: str) -> str:
 
 
 def superscript(text: str) -> str:
-    """Digits, sign and decimal point raised.
+    """Raise digits, sign and decimal point.
 
     >>> superscript("-7.5")
     '⁻⁷·⁵'
@@ -64,12 +84,12 @@ def superscript(text: str) -> str:
 
 
 def power_of_ten(exponent: int, glyphs: Glyphs) -> str:
-    """10 to an integer power."""
+    """Write 10 to an integer power."""
     return f"1e{exponent}" if glyphs.ascii else "10" + superscript(str(exponent))
 
 
 def short_decimal(value: float, digits: int = 3) -> str:
-    """`value` at `digits` significant digits, plain while that is short, else with an exponent.
+    """Write `value` to `digits` significant digits, with an exponent if that is shorter.
 
     >>> short_decimal(0.05), short_decimal(0.0001), short_decimal(9.765625e-5)
     ('0.05', '1e-4', '9.77e-5')
@@ -87,7 +107,7 @@ def short_decimal(value: float, digits: int = 3) -> str:
 
 
 def axis_labels(values: Sequence[float], glyphs: Glyphs) -> list[str]:
-    """One label per value: powers of two where the whole axis is (half powers too), else short decimals.
+    """Label every value: powers of two (half powers too) if the whole axis is, else short decimals.
 
     >>> axis_labels([2**-7.5, 2.0], UNICODE), axis_labels([0.0, 0.01, 0.1], UNICODE)
     (['2⁻⁷·⁵', '2¹'], ['0', '0.01', '0.1'])
@@ -105,7 +125,7 @@ def axis_labels(values: Sequence[float], glyphs: Glyphs) -> list[str]:
 
 
 def fit_number(value: float, decimals: int, room: int) -> str:
-    """`value` in at most `room` characters: `decimals` places or fewer, no leading zero, else an exponent.
+    """Write `value` in at most `room` characters: up to `decimals` places, no leading zero, or an exponent.
 
     >>> fit_number(0.1124, 3, 4), fit_number(11.234, 3, 4), fit_number(123456, 3, 4)
     ('.112', '11.2', '1e5')
@@ -146,7 +166,7 @@ _TOKEN = re.compile(r"√(?:v̂|v|N)|" + "|".join(sorted(_WORDS, key=len, revers
 
 
 def ascii_formula(formula: str) -> str:
-    """An update rule in ASCII, with the products that juxtaposition stood for.
+    """Write an update rule in ASCII, with explicit products.
 
     >>> ascii_formula("θ ← θ − η(α m̂/(√v̂+ε) + λθ)")
     'theta <- theta - eta*(alpha*m_hat/(sqrt(v_hat)+eps) + lambda*theta)'
@@ -169,7 +189,7 @@ def ascii_formula(formula: str) -> str:
 
 
 def written(formula: str, glyphs: Glyphs) -> str:
-    """A formula as `glyphs` can write it."""
+    """Write a formula in the characters of `glyphs`."""
     return ascii_formula(formula) if glyphs.ascii else formula
 
 
@@ -196,22 +216,22 @@ _PLAIN_LETTERS = str.maketrans(
     }
     | {symbol: word for symbol, word in _WORDS.items() if len(symbol) == 1}
 )
-_RAISED = re.compile("[⁻⁰¹²³⁴⁵⁶⁷⁸⁹][⁻⁰¹²³⁴⁵⁶⁷⁸⁹·]*")
+RAISED = re.compile("[⁻⁰¹²³⁴⁵⁶⁷⁸⁹][⁻⁰¹²³⁴⁵⁶⁷⁸⁹·]*")
 _LOWERED = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹·", "-0123456789.")
 
 
 def to_ascii(text: str) -> str:
-    """Running text in ASCII: Greek letters as words, superscripts after a caret, the rest escaped.
+    """Write running text in ASCII: Greek letters as words, superscripts after a caret, the rest escaped.
 
     >>> to_ascii("α = 2⁻⁷·⁵ ± λ′")
     "alpha = 2^-7.5 +- lambda'"
     """
-    flat = _RAISED.sub(lambda raised: "^" + raised[0].translate(_LOWERED), text).translate(_PLAIN_LETTERS)
+    flat = RAISED.sub(lambda raised: "^" + raised[0].translate(_LOWERED), text).translate(_PLAIN_LETTERS)
     return flat.encode("ascii", "backslashreplace").decode()
 
 
 def in_patterns(names: Sequence[str], others: Sequence[str]) -> str:
-    """Names in a row, those that differ in numbers alone as one with a star, unless `others` are called so.
+    """Join names; those that differ only in numbers become one with a star, unless it matches `others`.
 
     >>> in_patterns(["blocks.0.norm", "blocks.1.norm", "layers.0"], ["layers.1"])
     'blocks.*.norm, layers.0'

@@ -1,109 +1,204 @@
-"""Pictures by name, besides those of every report: quantities as heatmaps and curves, and the scatter."""
+"""The pictures of `--show`: metrics and diagnostics as heatmaps and curves, and a scatter of two metrics."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
-from lrwd_sweep.report.result import Result
-from lrwd_sweep.report.view.chart import Chart
-from lrwd_sweep.report.view.curves import curves
+from lrwd_sweep.errors import UnknownName
+from lrwd_sweep.report.result import Result, nearest, on_lattice
+from lrwd_sweep.report.view.chart import Chart, Series
 from lrwd_sweep.report.view.fields import title
 from lrwd_sweep.report.view.heatmap import Gallery, Heatmap
-from lrwd_sweep.report.view.notation import to_ascii
-from lrwd_sweep.report.view.plain import plain
-from lrwd_sweep.report.view.quantity import CURVES, ERROR, LOSS, SCATTER, Quantity, X, Y, resolved
-from lrwd_sweep.report.view.range import usual
-from lrwd_sweep.report.view.scatter import scatter
+from lrwd_sweep.report.view.notation import UNICODE, axis_labels, styled
+from lrwd_sweep.report.view.scale import usual
+from lrwd_sweep.science.direction import says_higher
 from lrwd_sweep.science.separability import analyse
-from lrwd_sweep.science.surface import Surface
-from lrwd_sweep.spec.catalog import DIAGNOSTICS, METRICS
+from lrwd_sweep.science.surface import Float, Surface
+from lrwd_sweep.science.trial import Direction, Status, Trial
+from lrwd_sweep.spec.catalog import DIAGNOSTICS, METRICS, chance_level
+from lrwd_sweep.spec.study import Kind
 
-_WIDE = 100  # from this ratio of largest to smallest on, a diagnostic is drawn by its logarithm
-
-HEATMAP = "heatmap"
-_PICTURES = {
+HEATMAP, SCATTER, CURVES = "heatmap", "scatter", "curves"  # pictures that are not one quantity
+_X, _Y = "train_loss", "test_error"  # of the scatter
+_DRAWN_FROM = {SCATTER: (_X, _Y), CURVES: ("val_error", "train_loss")}
+_ABOUT = {
     CURVES: "error on the validation split and training loss, by epoch",
     SCATTER: "error on the test split against training loss, at the end",
 }
+_AT_THE_END = "norm"  # shown at the last epoch; other diagnostics fall with η to nothing: shown as a mean
+_WIDE = 100  # ratio of largest to smallest from which a diagnostic is drawn by its logarithm
+_OTHERS = 4  # curves beside that of the best cell
+
+Place = tuple[int, int]  # (row, column) of a surface
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """A metric or a diagnostic, measured in every lane."""
+
+    name: str
+
+    @property
+    def ranked(self) -> bool:
+        """Whether one end is better."""
+        return self.name not in DIAGNOSTICS
+
+    @property
+    def label(self) -> str:
+        """The name, and how one value represents a whole run."""
+        return self.name if self.ranked or self.name == _AT_THE_END else f"{self.name}, mean over the epochs"
+
+    def surface(self, result: Result) -> Surface | None:
+        """Lay out one value per lane: a metric's last, a diagnostic's last or mean; None without any."""
+        trials = [replace(trial, metrics=self._metrics(trial)) for trial in result.trials]
+        if not any(trial.metrics for trial in trials):
+            return None
+        spec = result.spec
+        if spec.kind is Kind.TPE:
+            trials = on_lattice(trials, spec.lattice, self.label)
+        direction, cap = Direction.MINIMIZE, None
+        if self.name == spec.metric:
+            direction, cap = spec.direction, spec.cap
+        elif self.ranked and spec.task is None:
+            direction = Direction.MAXIMIZE if says_higher(self.name) else Direction.MINIMIZE
+        elif self.name.endswith("_error") and spec.task is not None and self.ranked:
+            cap = chance_level(self.name, spec.task.data_set.classes)
+        return Surface.from_trials(
+            trials,
+            spec.lattice,
+            spec.seeds,
+            metric=self.label,
+            rule=spec.optimizer.rule,
+            cap=cap,
+            normalized=spec.optimizer.normalized,
+            direction=direction,
+        )
+
+    def _metrics(self, trial: Trial) -> Mapping[str, float]:
+        if trial.status is not Status.COMPLETE:
+            return {}
+        if self.ranked:
+            found = trial.metrics.get(self.name, np.nan)
+        else:
+            curve = np.array(trial.curves.get(self.name, (np.nan,)))
+            found = float(curve[-1] if self.name == _AT_THE_END else curve.mean())
+        return {self.label: found} if np.isfinite(found) else {}
+
+    def curves(self, result: Result) -> dict[Place, Float]:
+        """Return the seed mean (E,) by lattice cell (i, j), of cells with every seed complete."""
+        lattice = result.spec.lattice
+        rows = {value: i for i, value in enumerate(lattice.lr)}
+        columns = {value: j for j, value in enumerate(lattice.weight_decay)}
+        lanes: dict[Place, list[Trial]] = {}
+        for trial in result.trials:
+            if trial.status is Status.COMPLETE and self.name in trial.curves:
+                cell = nearest(trial.cell, lattice)
+                lanes.setdefault((rows[cell.lr], columns[cell.weight_decay]), []).append(trial)
+        return {
+            place: np.array([trial.curves[self.name] for trial in found]).mean(axis=0)
+            for place, found in lanes.items()
+            if {trial.seed for trial in found}.issuperset(result.spec.seeds)
+        }
+
+    def absence(self, result: Result) -> str:
+        """Explain why a study has none."""
+        family = result.spec.optimizer.family
+        if self.name == "projection" and not (family and family.projected):
+            return "no projection: only adamp and sgdp have one"
+        if self.ranked:
+            return f"no {self.name} in the store"
+        if any(trial.curves for trial in result.trials):
+            return f"no {self.name}: its network has no scale-invariant tensors, or it was trained without"
+        return f"no {self.name}: the study has no learning curves"
+
+
+def quantities(names: Iterable[str]) -> list[Quantity]:
+    """Return the quantities that the named pictures show, each once."""
+    every = [part for name in names for part in _DRAWN_FROM.get(name, (name,))]
+    return [Quantity(name) for name in dict.fromkeys(every)]
+
+
+def resolved(names: Iterable[str], results: Sequence[Result]) -> list[str]:
+    """Return the known names of pictures and quantities, each once; `effective-lr` is `effective_lr`.
+
+    Raises UnknownName for a name that is neither a picture nor measured in any of the results.
+    """
+    trials = [trial for result in results for trial in result.trials]
+    known = {SCATTER, CURVES, *DIAGNOSTICS, *(name for trial in trials for name in trial.metrics)}
+    known |= {name for trial in trials for name in trial.curves}
+    known |= {part for parts in _DRAWN_FROM.values() for part in parts}  # if all diverged, none is measured
+    found = [name if name in known else name.replace("-", "_") for name in names]
+    for name in found:
+        if name not in known:
+            raise UnknownName("name for --show", name, known)
+    return list(dict.fromkeys(found))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
-    """What `--show` draws for one name."""
+    """The drawings of one name."""
 
     name: str
     about: str
     heatmaps: tuple[tuple[Result, Heatmap], ...]
     charts: tuple[Chart, ...]
-    notes: tuple[str, ...]  # what there is not, and why
+    notes: tuple[str, ...]  # what is absent, and why
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        ascii_only = options.ascii_only
-        heading = f"{self.name}: {self.about}" if self.about else self.name
         yield Text()
-        yield Text(_written(heading, ascii_only), style="bold")
+        yield styled(f"{self.name}: {self.about}" if self.about else self.name, options.ascii_only, "bold")
         if self.heatmaps:
             yield Gallery([heatmap for _, heatmap in self.heatmaps])
         for chart in self.charts:
             yield Text()
             yield chart
         for note in self.notes:
-            yield Text(_written(note, ascii_only))
+            yield styled(note, options.ascii_only)
 
 
 def pictures(results: Sequence[Result], names: Sequence[str]) -> list[Picture]:
-    """A picture for every name. Raises UnknownName."""
+    """Draw a picture for every name. Raises UnknownName."""
     return [_picture(results, name) for name in resolved(names, results)]
 
 
 def show_renderables(results: Sequence[Result], names: Sequence[str]) -> list[RenderableType]:
-    """The same for a console; "heatmap", which a preset may name, is what every report shows anyway."""
+    """Draw the same for a console, without "heatmap": a preset may name it, and every report shows it."""
     return list(pictures(results, [name for name in names if name != HEATMAP]))
 
 
 def _picture(results: Sequence[Result], name: str) -> Picture:
+    parts = quantities([name])
+    notes = tuple(_notes(results, parts))
     if name == SCATTER:
-        return _of_charts(results, name, [scatter(results)], (X, Y))
+        return Picture(name, _ABOUT[name], (), tuple(filter(None, [scatter(results)])), notes)
+    charts = tuple(filter(None, [curves(results, part) for part in parts]))
     if name == CURVES:
-        charts = [curves(results, Quantity(part)) for part in (ERROR, LOSS)]
-        return _of_charts(results, name, charts, (ERROR, LOSS))
-    quantity = Quantity(name)
-    surfaces = {result: surface for result in results if (surface := quantity.surface(result)) is not None}
+        return Picture(name, _ABOUT[name], (), charts, notes)
     return Picture(
-        name,
-        ({} | METRICS | DIAGNOSTICS).get(name, ""),
-        tuple(_heatmaps(surfaces, quantity, results)),
-        tuple(filter(None, [curves(results, quantity)])),
-        tuple(_notes(results, [quantity])),
+        name, ({} | METRICS | DIAGNOSTICS).get(name, ""), tuple(_heatmaps(results, parts[0])), charts, notes
     )
 
 
-def _of_charts(
-    results: Sequence[Result], name: str, charts: Sequence[Chart | None], parts: Sequence[str]
-) -> Picture:
-    notes = _notes(results, [Quantity(part) for part in parts])
-    return Picture(name, _PICTURES[name], (), tuple(filter(None, charts)), tuple(notes))
-
-
-def _heatmaps(
-    surfaces: dict[Result, Surface], quantity: Quantity, among: Sequence[Result]
-) -> Iterator[tuple[Result, Heatmap]]:
-    """One per study that has the quantity; a diagnostic has no best cell and no ridge."""
-    logarithmic = not quantity.ranked and _spans_decades(list(surfaces.values()))
-    for result, surface in surfaces.items():
-        drawn = _by_logarithm(surface) if logarithmic else surface
+def _heatmaps(results: Sequence[Result], quantity: Quantity) -> Iterator[tuple[Result, Heatmap]]:
+    """Draw one per study that has the quantity; a diagnostic has no best cell and no ridge."""
+    found = {result: surface for result in results if (surface := quantity.surface(result)) is not None}
+    logarithmic = not quantity.ranked and _spans_decades(list(found.values()))
+    for result, surface in found.items():
+        drawn = surface
+        if logarithmic:
+            drawn = replace(surface, values=np.log10(surface.values), metric=f"log10 of {surface.metric}")
         separability = analyse(surface) if quantity.ranked else None
-        name, formula = title(result, among), result.spec.formula
+        name, formula = title(result, results), result.spec.formula
         yield result, Heatmap(drawn, name, formula, separability, ranked=quantity.ranked)
 
 
 def _spans_decades(surfaces: Sequence[Surface]) -> bool:
-    """Whether everything is above 0 and the largest value a hundred times the smallest."""
+    """Test whether all values are above 0 and the largest is a hundred times the smallest."""
     values = np.concatenate([np.empty(0), *(surface.values.ravel() for surface in surfaces)])
     values = values[np.isfinite(values)]
     if not values.size:
@@ -112,12 +207,8 @@ def _spans_decades(surfaces: Sequence[Surface]) -> bool:
     return bool(values.min() > 0 and high > _WIDE * low)
 
 
-def _by_logarithm(surface: Surface) -> Surface:
-    return replace(surface, values=np.log10(surface.values), metric=f"log10 of {surface.metric}")
-
-
 def _notes(results: Sequence[Result], parts: Sequence[Quantity]) -> Iterator[str]:
-    """One line for all the studies that lack something for the same reason."""
+    """Yield one line for all studies that lack a quantity for the same reason."""
     missing: dict[str, list[str]] = {}
     for result in results:
         for part in parts:
@@ -127,6 +218,63 @@ def _notes(results: Sequence[Result], parts: Sequence[Quantity]) -> Iterator[str
         yield f"{', '.join(titles)}: {reason}"
 
 
-def _written(text: str, ascii_only: bool) -> str:
-    harmless = plain(text)
-    return to_ascii(harmless) if ascii_only else harmless
+def scatter(results: Sequence[Result]) -> Chart | None:
+    """Plot test error against training loss, a point per cell with every seed complete, a mark per study.
+
+    Seed means, as in Loshchilov and Hutter's Figures 3 and 4, bottom right. None if no study has both.
+    """
+    series = []
+    for result in results:
+        x, y = Quantity(_X).surface(result), Quantity(_Y).surface(result)
+        if x is not None and y is not None:
+            series.append(Series(title(result, results), x.mean.ravel(), y.mean.ravel()))
+    return Chart.of("every point a cell", _Y, _X, series, joined=False)
+
+
+def curves(results: Sequence[Result], quantity: Quantity) -> Chart | None:
+    """Plot seed means by epoch of every study's best cell; of a single study also other α and other λ.
+
+    The best cell is that of the metric that ranks. None without a curve.
+    """
+    series = []
+
+    def add(about: str, curve: Float) -> None:
+        series.append(Series(about, np.arange(1.0, len(curve) + 1), curve))
+
+    for result in results:
+        known = quantity.curves(result)
+        best = result.surface.best()
+        if best is None or best not in known:
+            continue
+        alpha, decay = _cell(result, best)
+        if len(results) > 1:
+            add(f"{title(result, results)}, best: {alpha}, {decay}", known[best])
+            continue
+        add(f"best cell: {alpha}, {decay}", known[best])
+        for place in _cross(best, known):
+            alpha, decay = _cell(result, place)
+            same_row = place[0] == best[0]
+            add(f"same α, {decay}" if same_row else f"{alpha}, same {decay.split()[0]}", known[place])
+    counts = dict.fromkeys(len(result.surface.seeds) for result in results)
+    seeds = " / ".join("one seed" if n == 1 else f"mean of {n} seeds" for n in counts)
+    return Chart.of(seeds, quantity.name, "epoch", series, joined=True)
+
+
+def _cell(result: Result, place: Place) -> tuple[str, str]:
+    cell = result.surface.cell(*place)
+    lr, decay = (axis_labels([value], UNICODE)[0] for value in (cell.lr, cell.weight_decay))
+    return f"α {lr}", f"{result.surface.symbol} {decay}"
+
+
+def _cross(best: Place, known: Mapping[Place, Float]) -> list[Place]:
+    """Return the ends of the best cell's row and of its column; with one axis, more along that."""
+    row = sorted(place for place in known if place[0] == best[0] and place != best)
+    column = sorted(place for place in known if place[1] == best[1] and place != best)
+    share = _OTHERS // 2 if row and column else _OTHERS
+    return [*_thinned(row, share), *_thinned(column, share)]
+
+
+def _thinned(places: Sequence[Place], count: int) -> list[Place]:
+    """Return about `count` of them, both ends among them."""
+    kept = np.linspace(0, len(places) - 1, min(count, len(places))).round().astype(int)
+    return [places[k] for k in kept]

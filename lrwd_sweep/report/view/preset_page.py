@@ -1,53 +1,84 @@
-"""A preset on a page: what it restates, all that it would train, how long that takes, and its schedules."""
+"""The pages of presets: the list by paper; one preset's studies, how long they take, and its schedules."""
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from lrwd_sweep.report.view.notation import ASCII, UNICODE, counted, to_ascii, written
-from lrwd_sweep.report.view.plain import plain
-from lrwd_sweep.report.view.schedule_plot import SchedulePlot, caption
+from lrwd_sweep.report.view.notation import ASCII, UNICODE, counted, styled, written
 from lrwd_sweep.science.decay import WD_RATIO
 from lrwd_sweep.science.lattice import Lattice, format_axis
+from lrwd_sweep.science.schedule import Schedule, Timetable
 from lrwd_sweep.spec.catalog import FLOAT32
 from lrwd_sweep.spec.preset import Preset
 from lrwd_sweep.spec.study import StudySpec, labels
 from lrwd_sweep.spec.task import Task
 
-_UNITS = (  # of time: seconds in it, and what is too long for it
+_UNITS = (  # of time: its seconds, and the duration from which a larger unit is used
     ("second", 1, 100),
     ("minute", 60, 100 * 60),
     ("hour", 3600, 48 * 3600),
     ("day", 86_400, 700 * 86_400),
 )
 _YEAR = 365.25 * 86_400
-_AXIS = 12  # characters at least for an axis
+_PART, _AXIS = 12, 12  # least characters for the restated part of a paper, and for an axis
+_HEIGHT, _WIDEST = 6, 80  # of a schedule's chart: lines, characters
+_LABEL = 4  # characters left of the chart's axis
+_NAMED = 6  # snapshots in a caption before the last
+_BLOCKS, _HASHES = " ▁▂▃▄▅▆▇█", " .:|#"  # from nothing to a whole character
+_MARK, _ASCII_MARK = "▲", "^"  # of a snapshot
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PresetList:
+    """Presets in one table per paper: name, restated part of the paper, description."""
+
+    presets: Sequence[Preset]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        papers: dict[str, list[tuple[str, ...]]] = {}
+        for preset in self.presets:
+            part, _, paper = preset.restates.partition(" of ")
+            papers.setdefault(paper, []).append((preset.name, part, preset.about))
+        width = max((len(preset.name) for preset in self.presets), default=0)
+        for paper in sorted(papers):
+            if paper:
+                yield Text()
+                yield styled(f"of {paper}", options.ascii_only, "bold")
+            table = Table.grid(padding=(0, 2, 0, 0))
+            table.add_column(width=width)
+            table.add_column(min_width=_PART, overflow="fold")
+            table.add_column(overflow="fold")
+            for row in papers[paper]:
+                table.add_row(*(styled(cell, options.ascii_only) for cell in row))
+            yield table
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PresetPage:
-    """A preset with the studies of its variants, and how long they take where that was measured."""
+    """One preset with the studies of its variants, and how long they take if that was measured."""
 
     preset: Preset
-    asked: str  # its name, or its file, as it was asked for
+    asked: str  # its name or file, as given on the command line
     specs: Sequence[StudySpec]
     time: str = ""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         ascii_only = options.ascii_only
         about = f": {self.preset.about}" if self.preset.about else ""
-        yield _text(f"{self.preset.name}{about}", ascii_only, "bold")
+        yield styled(f"{self.preset.name}{about}", ascii_only, "bold")
         yield _grid(self._facts(), ascii_only)
         if self.specs:
             rows = [
-                (name, spec.lattice, len(spec.lattice) * len(spec.seeds), _training(spec))
+                (name, spec.lattice, len(spec.lattice) * len(spec.seeds), _task(spec))
                 for name, spec in zip(labels(self.specs), self.specs, strict=True)
             ]
             yield _studies("compares", rows, ascii_only)
@@ -55,9 +86,9 @@ class PresetPage:
             yield Text()
             yield _formulas(self.specs, ascii_only)
         yield from self._further_axes(ascii_only)
-        for timetable in dict.fromkeys(_training(spec).timetable for spec in self.specs):
+        for timetable in dict.fromkeys(_task(spec).timetable for spec in self.specs):
             yield Text()
-            yield _text(caption(timetable, ascii_only=ascii_only), ascii_only)
+            yield styled(caption(timetable, ascii_only=ascii_only), ascii_only)
             yield SchedulePlot(timetable)
 
     def _facts(self) -> Iterator[tuple[str, str]]:
@@ -79,14 +110,14 @@ class PresetPage:
 
     def _sums(self) -> Iterator[tuple[str, str]]:
         lanes = [len(spec.lattice) * len(spec.seeds) for spec in self.specs]
-        steps = sum(n * _training(spec).steps for n, spec in zip(lanes, self.specs, strict=True))
+        steps = sum(n * _task(spec).steps for n, spec in zip(lanes, self.specs, strict=True))
         yield "in all", f"{sum(lanes):,} lanes, {steps:,} lane-steps"
         if self.time:
             yield "time", self.time
         yield "run", f"lrwd-sweep compare --preset {shlex.quote(self.asked)}"
 
     def _further_axes(self, ascii_only: bool) -> Iterator[Table]:
-        """The optimizers that have axes here and are no variant, for `grid --optimizer`; none of a figure."""
+        """List axes of optimizers that are not a variant, for `grid --optimizer`; none for a figure."""
         if self.preset.restates:
             return
         t, known = self.preset.task, {str(spec.optimizer) for spec in self.specs}
@@ -100,7 +131,7 @@ class PresetPage:
 
 
 def duration(seconds: float) -> str:
-    """A length of time in its natural unit.
+    """Write a duration in its natural unit.
 
     >>> duration(0.2), duration(61), duration(7300), duration(1e9)
     ('1 second', '61 seconds', '2 hours', '32 years')
@@ -111,13 +142,13 @@ def duration(seconds: float) -> str:
     return f"{round(seconds / _YEAR):,} years"
 
 
-def _training(spec: StudySpec) -> Task:
+def _task(spec: StudySpec) -> Task:
     assert spec.task is not None, "a preset's variants are trained here"
     return spec.task
 
 
 def _studies(heading: str, rows: Iterable[tuple[str, Lattice, int, Task]], ascii_only: bool) -> Table:
-    """A line per study: its axes as options, and how much it trains."""
+    """List studies, one a line: the axes as options, and how much each trains."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column(heading, overflow="fold")
     for name in ("--lr", "--wd"):
@@ -127,12 +158,12 @@ def _studies(heading: str, rows: Iterable[tuple[str, Lattice, int, Task]], ascii
     for name, lattice, lanes, task in rows:
         axes = map(format_axis, (lattice.lr, lattice.weight_decay))
         counts = (f"{lanes:,}", f"{lanes * task.steps:,}")
-        table.add_row(*(_text(entry, ascii_only) for entry in (name, *axes, *counts)))
+        table.add_row(*(styled(entry, ascii_only) for entry in (name, *axes, *counts)))
     return table
 
 
 def _formulas(specs: Sequence[StudySpec], ascii_only: bool) -> Table:
-    """The update that each optimizer's name stands for, and what κ is in it."""
+    """List the update rule of each optimizer, and the value of κ in it."""
     glyphs = ASCII if ascii_only else UNICODE
     rows = {spec.title: written(spec.formula, glyphs) for spec in specs}
     if any("κ" in spec.formula for spec in specs):
@@ -141,15 +172,87 @@ def _formulas(specs: Sequence[StudySpec], ascii_only: bool) -> Table:
 
 
 def _grid(rows: Iterable[tuple[str, str]], ascii_only: bool) -> Table:
-    """Labels, and text that wraps beside them."""
+    """Set text that wraps beside its labels."""
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
     for label, text in rows:
-        grid.add_row(_text(label, ascii_only), _text(text, ascii_only))
+        grid.add_row(styled(label, ascii_only), styled(text, ascii_only))
     return grid
 
 
-def _text(text: str, ascii_only: bool, style: str = "") -> Text:
-    harmless = plain(text)
-    return Text(to_ascii(harmless) if ascii_only else harmless, style=style)
+@dataclass(frozen=True, slots=True)
+class SchedulePlot:
+    """A chart of η_t over the epochs, with restarts, warm-up and snapshots."""
+
+    timetable: Timetable
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        ascii_only = options.ascii_only
+        columns = max(min(options.max_width, _WIDEST) - _LABEL - 1, 1)
+        for line in [*self._chart(columns, ascii_only), *self._axis(columns, ascii_only)]:
+            yield Text(line.rstrip(), no_wrap=True, overflow="crop")
+
+    def heights(self, columns: int) -> list[float]:
+        """Return η at the middle of each column's share of the run; the highest of narrower cycles."""
+        t = self.timetable
+        steps = t.epochs * t.steps_per_epoch
+        bounds = [steps * k // columns for k in range(columns + 1)]
+        starts = [epoch * t.steps_per_epoch for epoch in (t.warmup, *t.snapshots) if epoch < t.epochs]
+        found = []
+        for low, high in pairwise(bounds):
+            begun = [t.eta(start) for start in starts if low < start < high]
+            found.append(max([t.eta(min((low + high) // 2, steps - 1)), *begun]))
+        return found
+
+    def _chart(self, columns: int, ascii_only: bool) -> list[str]:
+        ladder, rule = (_HASHES, "|") if ascii_only else (_BLOCKS, "┤")
+        parts = len(ladder) - 1
+        heights = [max(1, round(eta * parts * _HEIGHT)) if eta > 0 else 0 for eta in self.heights(columns)]
+        labels = {_HEIGHT - 1: "1", _HEIGHT // 2: "eta" if ascii_only else "η", 0: "0"}
+        lines = []
+        for row in reversed(range(_HEIGHT)):
+            body = "".join(ladder[max(0, min(height - parts * row, parts))] for height in heights)
+            lines.append(f"{labels.get(row, ''):>{_LABEL - 1}} {rule}{body}")
+        return lines
+
+    def _axis(self, columns: int, ascii_only: bool) -> list[str]:
+        """Draw marks under the epochs of snapshots, and as many labels as there is room for."""
+        t, margin = self.timetable, " " * (_LABEL + 1)
+        mark = _ASCII_MARK if ascii_only else _MARK
+        places = {
+            epoch: min(max(math.ceil(columns * epoch / t.epochs) - 1, 0), columns - 1)
+            for epoch in (0, *t.snapshots, t.epochs)
+        }
+        marks = [mark if k in {places[epoch] for epoch in t.snapshots} else " " for k in range(columns)]
+        return [f"{margin}{''.join(marks)}"] * bool(t.snapshots) + [f"{margin}{_spread(places, columns)}"]
+
+
+def _spread(places: dict[int, int], columns: int) -> str:
+    """Write epochs at their places, the first and the last before the others."""
+    first, *middle, last = places
+    taken = [" "] * columns
+    for epoch in (last, first, *reversed(middle)):
+        text = str(epoch)
+        start = min(max(places[epoch] - (len(text) - 1 if epoch == last else len(text) // 2), 0), columns)
+        around = taken[max(start - 1, 0) : start + len(text) + 1]
+        if start + len(text) <= columns and not "".join(around).strip():
+            taken[start : start + len(text)] = text
+    return "".join(taken)
+
+
+def caption(timetable: Timetable, *, ascii_only: bool = False) -> str:
+    """Describe the schedule in words."""
+    t, mark = timetable, _ASCII_MARK if ascii_only else _MARK
+    parts = [f"{t.schedule} over {counted(t.epochs, 'epoch')}"]
+    if t.warmup:
+        parts.append(f"{t.warmup} of them warm-up")
+    if t.schedule is Schedule.RESTARTS:
+        parts.append(f"T_0 = {t.t_0}, T_mult = {t.t_mult}")
+    if t.eta_min:
+        parts.append(f"down to {t.eta_min:g}")
+    if t.snapshots:
+        *first, last = map(str, t.snapshots)
+        shown = [*first[:_NAMED], *["…"] * (len(first) > _NAMED), last]
+        parts.append(f"{mark} snapshots after {', '.join(shown)}")
+    return ", ".join(parts)

@@ -1,63 +1,62 @@
-"""One report in any format."""
+"""The report in any format."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 
-from lrwd_sweep.report.gates import Outcome
+from lrwd_sweep.report.gates import GateOutcome
 from lrwd_sweep.report.result import ComparedResults, Result
 from lrwd_sweep.report.view.consoles import console_on
 from lrwd_sweep.report.view.csv_table import csv_table
 from lrwd_sweep.report.view.document import document, dumps
-from lrwd_sweep.report.view.formats import Format
-from lrwd_sweep.report.view.html import html
+from lrwd_sweep.report.view.html_page import html
 from lrwd_sweep.report.view.junit import junit
-from lrwd_sweep.report.view.markdown import escaped, markdown, pipe_table
-from lrwd_sweep.report.view.outcomes import OUTCOME_HEAD, OutcomeTable, outcome_rows
-from lrwd_sweep.report.view.pictures import pictures
-from lrwd_sweep.report.view.quantity import quantities, resolved
-from lrwd_sweep.report.view.size_limit import fitted
-from lrwd_sweep.report.view.tables import Report
+from lrwd_sweep.report.view.markdown import markdown
+from lrwd_sweep.report.view.output_file import Format
+from lrwd_sweep.report.view.pictures import pictures, quantities, resolved
+from lrwd_sweep.report.view.terminal import GateTable, Report
+
+_NOTEBOOK_WIDTH = 120  # characters
 
 
 def render(
     results: Sequence[Result],
     comparisons: Sequence[ComparedResults],
     form: Format,
-    outcomes: Sequence[Outcome] = (),
+    outcomes: Sequence[GateOutcome] = (),
     show: Sequence[str] = (),
     *,
     full: bool = False,
 ) -> RenderableType | str:
-    """The report: a renderable for a console as a table, else text that ends in a newline.
+    """Return the report: as a table a renderable for a console, else text that ends in a newline.
 
     The same input gives the same bytes. CSV, which `study import` reads again, holds no gates. `show` names
-    further pictures, or in markdown and JSON the numbers behind them; CSV and JUnit have none. `full` adds to
-    table and markdown which parameters decay. Raises UnknownName.
+    further pictures; JSON holds the numbers behind them, CSV and JUnit nothing. `full` adds to table and
+    markdown which parameters decay. Raises UnknownName.
     """
-    measured = quantities(resolved(show, results))
+    names = resolved(show, results)
     match form:
         case Format.TABLE:
-            gates = [OutcomeTable(outcomes, results)] if outcomes else []
-            return Group(Report(results, comparisons, full), *pictures(results, show), *gates)
+            gates = [GateTable(outcomes, results)] if outcomes else []
+            return Group(Report(results, comparisons, full), *pictures(results, names), *gates)
         case Format.MARKDOWN:
-            shown = pictures(results, [quantity.name for quantity in measured])
-            return fitted(_gates(outcomes, results) + markdown(results, comparisons, shown, full=full))
+            shown = pictures(results, [quantity.name for quantity in quantities(names)])
+            return markdown(results, comparisons, outcomes, shown, full=full)
         case Format.JSON:
-            return dumps(document(results, comparisons, outcomes, measured))
+            return dumps(document(results, comparisons, outcomes, quantities(names)))
         case Format.CSV:
             return csv_table(results)
         case Format.JUNIT:
             return junit(results, outcomes)
         case Format.HTML:
-            return html(results, comparisons, outcomes, pictures(results, show))
+            return html(results, comparisons, outcomes, pictures(results, names))
 
 
 def text_of(report: RenderableType | str) -> str:
-    """A rendered report as text for a file: a table as a console off a terminal would print it."""
+    """Return a rendered report as text for a file, a table as a console off a terminal would print it."""
     if isinstance(report, str):
         return report
     stream = io.StringIO()
@@ -65,9 +64,18 @@ def text_of(report: RenderableType | str) -> str:
     return stream.getvalue()
 
 
-def _gates(outcomes: Sequence[Outcome], results: Sequence[Result]) -> str:
-    """The gates as a section of markdown, to stand first; nothing without any."""
-    if not outcomes:
-        return ""
-    rows = [tuple(map(escaped, row)) for row in outcome_rows(outcomes, results)]
-    return f"## Gates\n\n{pipe_table(OUTCOME_HEAD, rows)}\n\n"
+def notebook_html(report: RenderableType) -> str:
+    """Return a renderable as HTML for a notebook: coloured text that loads and runs nothing."""
+    console = Console(
+        file=io.StringIO(),
+        record=True,
+        force_terminal=True,
+        force_jupyter=False,
+        color_system="truecolor",
+        width=_NOTEBOOK_WIDTH,
+        highlight=False,
+        _environ={},
+    )
+    console.print(report)
+    style = "line-height:normal;font-family:Menlo,'DejaVu Sans Mono',consolas,monospace"
+    return console.export_html(inline_styles=True, code_format=f'<pre style="{style}">{{code}}</pre>')

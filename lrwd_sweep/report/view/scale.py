@@ -1,44 +1,129 @@
-"""What the colours and the numbers of a heatmap mean."""
+"""The colours and the numbers of a heatmap: the ramp, the scale that maps values to it, and cell texts."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from lrwd_sweep.report.view.notation import Glyphs, fit_number, power_of_ten, short_decimal
-from lrwd_sweep.report.view.range import usual
 from lrwd_sweep.science.surface import Float, Surface
 from lrwd_sweep.science.trial import Direction
 
 _CONTRAST = 2.0  # the ramp spans this many times the height of the basin, the better half of the cells
-_ABSURD = 100.0  # times what is usual: such values take no part in a scale
-_RESOLUTION = 20  # numbers tell this many steps of the ramp apart
-_DIGITS = "0123456789"
+_ABSURD = 100.0  # times the usual magnitude: such values do not shape the scale
+_RESOLUTION = 20  # numbers resolve this many steps of the ramp
+_FAR = 10.0  # times the height of the middle half of the values: anything farther is absurd
+
+Rgb = tuple[int, int, int]
+
+# The ramp, from dark purple to bright yellow: perceptually uniform and colour-blind-safe. Anchors are points
+# of Oklch (Ottosson 2020), between which lightness, chroma and hue run linearly. Lightness rises evenly from
+# end to end, so the order survives colour blindness and grey printing.
+_ANCHORS = (  # (lightness, chroma, hue in degrees), evenly spaced
+    (0.270, 0.115, 308.0),
+    (0.430, 0.110, 272.0),
+    (0.590, 0.093, 222.0),
+    (0.750, 0.140, 158.0),
+    (0.910, 0.180, 104.0),
+)
+_STEPS = 128
+
+
+def colour(goodness: float) -> Rgb:
+    """Return the colour of `goodness`: 1 the best, bright; 0 the end of the scale, dark. Clips to [0, 1]."""
+    return _step(round(_STEPS * min(max(goodness, 0.0), 1.0)))
+
+
+@lru_cache(maxsize=_STEPS + 1)
+def _step(k: int) -> Rgb:
+    place = k / _STEPS * (len(_ANCHORS) - 1)
+    first = min(int(place), len(_ANCHORS) - 2)
+    lightness, chroma, hue = (
+        x + (place - first) * (y - x) for x, y in zip(_ANCHORS[first], _ANCHORS[first + 1], strict=True)
+    )
+    return _oklch_to_rgb(lightness, chroma, hue)
+
+
+def _oklch_to_rgb(lightness: float, chroma: float, hue: float) -> Rgb:
+    """Convert an Oklch colour to sRGB; channels outside the gamut are clipped."""
+    a, b = chroma * math.cos(math.radians(hue)), chroma * math.sin(math.radians(hue))
+    long = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
+    medium = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3
+    short = (lightness - 0.0894841775 * a - 1.2914855480 * b) ** 3
+    return (
+        _srgb(4.0767416621 * long - 3.3077115913 * medium + 0.2309699292 * short),
+        _srgb(-1.2684380046 * long + 2.6097574011 * medium - 0.3413193965 * short),
+        _srgb(-0.0041960863 * long - 0.7034186147 * medium + 1.7076147010 * short),
+    )
+
+
+def _srgb(linear: float) -> int:
+    """Gamma-encode one linear channel, to 0…255."""
+    linear = min(max(linear, 0.0), 1.0)
+    return round(255 * (12.92 * linear if linear <= 0.0031308 else 1.055 * linear ** (1 / 2.4) - 0.055))
+
+
+def dimmed(rgb: Rgb) -> Rgb:
+    """Mix a colour half with grey."""
+    red, green, blue = ((channel + 128) // 2 for channel in rgb)
+    return red, green, blue
+
+
+def luminance(rgb: Rgb) -> float:
+    """Return the relative luminance of WCAG 2, 0 (black) to 1 (white)."""
+    red, green, blue = (
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in rgb)
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def text_on(rgb: Rgb) -> Rgb:
+    """Return black or white, whichever contrasts more with `rgb`; the contrast is at least 4.5."""
+    return (0, 0, 0) if luminance(rgb) > 0.179 else (255, 255, 255)
+
+
+def usual(values: Float, *, log: bool = False) -> tuple[float, float]:
+    """Return the extremes of the values that are not absurdly far from the middle half.
+
+    Far is ten times the height of that half; if it has none, of the middle four fifths. With `log`, heights
+    are those of the logarithms.
+
+    >>> usual(np.array([1.0, 2.0, 3.0, 4.0, 6e15]))
+    (1.0, 4.0)
+    """
+    heights = np.log(values) if log else values
+    for share in (0.25, 0.1):
+        low, high = (float(x) for x in np.quantile(heights, [share, 1 - share]))
+        if reach := _FAR * (high - low):
+            values = values[(heights >= low - reach) & (heights <= high + reach)]
+            break
+    return float(values.min()), float(values.max())
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """The values at the bright and the dark end of the colour ramp, in the metric's units."""
+    """The values at the bright and the dark end of the ramp, in the metric's units."""
 
     bright: float  # the best; above `dark` where higher is better
     dark: float
-    clipped: bool = False  # there are values beyond the dark end: they share its colour
+    clipped: bool = False  # values beyond the dark end share its colour
     clipped_bright: bool = False  # and beyond the bright end
     ranked: bool = True  # one end is better
     direction: Direction = Direction.MINIMIZE  # which
-    counts: bool = True  # the value at the bright end is that of a cell that counts
+    counts: bool = True  # the value at the bright end belongs to a cell that counts
 
     @classmethod
     def of(cls, surfaces: Iterable[Surface], *, ranked: bool = True) -> Scale | None:
-        """One scale for several surfaces, from the best value of all; None when no cell has a value.
+        """Fit one scale to several surfaces, from the best value of all; None if no cell has a value.
 
-        The dark end is the farthest over the surfaces of best + 2·(median − best), so that each basin, the
-        better half of a surface's cells, spreads over half of the ramp or more wherever the surfaces are
-        alike. Where values are not `ranked` there is no basin: from the lowest to the highest. A few values
-        out of all proportion are clipped.
+        The dark end is the farthest over the surfaces of best + 2·(median − best): each basin, the better
+        half of a surface's cells, spreads over half of the ramp or more if the surfaces are alike. Values
+        that are not `ranked` have no basin: the scale runs from the lowest to the highest. Absurd outliers
+        are clipped.
         """
         surfaces = list(surfaces)
         direction = surfaces[0].direction if ranked and surfaces else Direction.MINIMIZE
@@ -70,42 +155,42 @@ class Scale:
 
     @property
     def brightest(self) -> str:
-        """What the value at the bright end is to be called."""
+        """The name of the value at the bright end."""
         if self.ranked and self.counts:
             return "best"
         return "highest" if self.direction is Direction.MAXIMIZE else "lowest"
 
     @property
     def beyond(self) -> tuple[str, str]:
-        """Where clipped values lie: at the bright end, at the dark end."""
+        """The side on which clipped values lie, at the bright end and at the dark end."""
         sides = ("below", "above")
         return sides if self.direction is Direction.MINIMIZE else (sides[1], sides[0])
 
     @property
     def ends(self) -> tuple[str, str]:
-        """What stands at the bright and at the dark end of the ramp."""
+        """The labels at the bright and at the dark end of the ramp."""
         return (
             self.written(self.bright) + f" and {self.beyond[0]} (clipped)" * self.clipped_bright,
             self.written(self.dark) + f" and {self.beyond[1]} (clipped)" * self.clipped,
         )
 
     def goodness(self, value: float) -> float:
-        """1 at the best value and beyond it, 0 at the dark end and beyond."""
+        """Map a value to 1 at the best value and beyond it, 0 at the dark end and beyond."""
         span = self.dark - self.bright
         return min(max((self.dark - value) / span, 0.0), 1.0) if span else 1.0
 
     def digit(self, value: float) -> str:
-        """The tenth of the scale that `value` lies in: 0 at the best, 9 at the dark end and beyond."""
-        return _DIGITS[min(int(10 * (1 - self.goodness(value))), 9)]
+        """Return the tenth of the scale that holds `value`: 0 at the best, 9 at the dark end and beyond."""
+        return str(min(int(10 * (1 - self.goodness(value))), 9))
 
     @property
     def decimals(self) -> int:
-        """Decimal places (negative: tens, hundreds, …) that tell twentieths of the scale apart."""
+        """Decimal places (negative: tens, hundreds, …) that distinguish twentieths of the scale."""
         span = abs(self.dark - self.bright) or abs(self.bright) / 10 or 1.0
         return max(-300, min(math.ceil(-math.log10(span / _RESOLUTION) - 1e-9), 300))
 
     def written(self, value: float, extra: int = 0) -> str:
-        """`value` with the digits that tell the scale apart, and `extra` ones."""
+        """Write `value` with the digits that resolve the scale, and `extra` ones."""
         decimals = self.decimals + extra
         if 0 <= decimals <= 6:
             return f"{value:.{decimals}f}"
@@ -114,44 +199,44 @@ class Scale:
 
 
 def _limit(values: Float) -> float:
-    """The largest magnitude that is not absurd beside the others."""
+    """Return the largest magnitude that is not absurd beside the others."""
     typical = float(np.quantile(np.abs(values), 0.75))
     return _ABSURD * typical if typical else math.inf
 
 
 def _reach(values: Float) -> float:
-    """How far the ramp reaches from the best of one surface's values, lower being better."""
+    """Return how far the ramp reaches from the best of one surface's values, lower being better."""
     ordered = np.sort(values)
     near = float(ordered[min(max(3, len(ordered) // 4), len(ordered) - 1)] - ordered[0])
     reach = _CONTRAST * float(np.median(ordered) - ordered[0])
-    return min(reach, _ABSURD * near) if near else reach  # where more than half are absurdly bad
+    return min(reach, _ABSURD * near) if near else reach  # more than half may be absurdly bad
 
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """How a cell's value is written in `room` characters: as it is, or in small units from the best."""
+    """The number format of cells, in `room` characters: values, or small units counted from the best."""
 
     room: int
     decimals: int
-    origin: float | None = None  # of relative numbers: the value that is written 0
+    origin: float | None = None  # of relative numbers: the value written as 0
     direction: Direction = Direction.MINIMIZE  # below the origin, where higher is better
 
     @classmethod
     def absolute(cls, scale: Scale) -> Numbers | None:
-        """Values as they are, in 4 to 6 characters that tell the basin apart; None where it takes more."""
+        """Write values themselves, in 4 to 6 characters that resolve the basin; None if it takes more."""
         decimals, ends = max(scale.decimals, 0), (scale.bright, scale.dark)
         room = max(4, *(len(fit_number(value, decimals, 999)) for value in ends))
         while len(fit_number(scale.bright, decimals + 1, 999)) <= room:
-            decimals += 1  # the room is there: larger numbers give up decimals by themselves
+            decimals += 1  # larger numbers drop decimals by themselves
         return cls(room, decimals) if room <= 6 else None
 
     @classmethod
     def relative(cls, scale: Scale) -> Numbers:
-        """Whole units of a power of ten from the best value on, in 3 characters."""
+        """Write whole units of a power of ten, counted from the best value, in 3 characters."""
         return cls(3, scale.decimals, scale.bright, scale.direction)
 
     def text(self, value: float) -> str:
-        """The number of one cell; `<` or `>` where it has no room."""
+        """Write the number of one cell; `<` or `>` if it has no room."""
         if self.origin is None:
             text = fit_number(value, self.decimals, self.room)
             return "<" if text == ">" and value < 0 else text
@@ -163,7 +248,7 @@ class Numbers:
         return "<" if text == ">" and units < 0 else text
 
     def meaning(self, metric: str, scale: Scale, glyphs: Glyphs) -> str:
-        """What the numbers are, for the legend."""
+        """Explain the numbers, for the legend."""
         if self.origin is None:
             return f"numbers: {metric}"
         unit = f" in units of {power_of_ten(-self.decimals, glyphs)}" if self.decimals else ""

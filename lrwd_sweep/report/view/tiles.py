@@ -1,4 +1,4 @@
-"""Tiles: what a heatmap shows of a surface, cell by cell, or pooled where there is less room than cells."""
+"""Tiles: the marks and values that a heatmap shows of a surface, cell by cell or pooled to fit its room."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from enum import Enum, auto
 import numpy as np
 
 from lrwd_sweep.science.separability import Separability
-from lrwd_sweep.science.surface import Bool, CellStatus, Float, Surface
+from lrwd_sweep.science.surface import CellStatus, Surface
 
 _TOP = 10  # the paper's black circles
 
 
 class Mark(Enum):
-    """What stands out about a tile; of several, the first in this order is drawn."""
+    """The status of a tile; if several apply, the first in this order is drawn."""
 
     NONE = auto()
     BEST = auto()
@@ -27,28 +27,28 @@ class Mark(Enum):
 
 
 class Ridge(Enum):
-    """Whether a tile holds its row's best λ, and whether that row carries the ridge slope."""
+    """The part of a tile in the ridge: its row's best λ, of a row that carries the ridge slope or not."""
 
     NONE = auto()
     CARRIES = auto()
     APART = auto()
 
-    @property
-    def marked(self) -> bool:
-        """Whether it is the row's best at all."""
-        return self is not Ridge.NONE
 
-
-_MARK_OF = {CellStatus.DIVERGED: Mark.DIVERGED, CellStatus.FAILED: Mark.FAILED}
+_LOST = {CellStatus.DIVERGED: Mark.DIVERGED, CellStatus.FAILED: Mark.FAILED}
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One drawn cell: the best of the lattice cells that it stands for."""
+    """One drawn cell: the best of the lattice cells that it represents."""
 
-    value: float | None  # None when it has none to show
+    value: float | None  # None if there is none to show
     mark: Mark = Mark.NONE
     ridge: Ridge = Ridge.NONE
+
+    @property
+    def best_of_row(self) -> bool:
+        """Whether the tile holds its row's best λ."""
+        return self.ridge is not Ridge.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,9 @@ class Tiles:
     """A drawn lattice, the largest α on top."""
 
     rows: tuple[tuple[Tile, ...], ...]
-    row_values: tuple[float, ...]  # the α that a row is labelled with
+    row_values: tuple[float, ...]  # the α that labels each row
     column_values: tuple[float, ...]
     baseline: bool  # the first column is λ = 0
-    pooled: tuple[int, int]  # lattice rows and columns per tile
 
     @classmethod
     def of(
@@ -72,81 +71,88 @@ class Tiles:
     ) -> Tiles:
         """Tile `surface`, pooling `pool` = (rows, columns) cells into one; λ = 0 is never pooled.
 
-        Unless values are `ranked`, one end being better, neither good cells nor the rows' best are marked. A
-        cell that lacks some of its seeds is drawn and counts for nothing.
+        Good cells and the rows' best are marked if values are `ranked`, that is, one end is better. A cell
+        that lacks some of its seeds is drawn and ranks nowhere. Ties go to the smaller index.
         """
-        cells = _Cells.of(surface)
-        if not ranked:
-            cells = replace(cells, marks={})
+        values, partial, counts = surface.mean_so_far, surface.partial, surface.inside
+        height = surface.minimized().mean_so_far  # lower is better
+        rank = np.where(counts, height, np.inf)
+        marks: dict[tuple[int, int], Mark] = {}
+        if ranked:
+            order = np.argsort(rank, axis=None, kind="stable")[: min(int(counts.sum()), _TOP)]
+            best = [divmod(int(k), rank.shape[1]) for k in order]
+            marks = dict.fromkeys(best, Mark.TOP) if counts.sum() > _TOP else {}
+            marks |= dict.fromkeys(best[:1], Mark.BEST)
+
+        def tile(rows: Sequence[int], columns: Sequence[int]) -> Tile:
+            """Show the best value of a block, else one that does not count, else the block's status."""
+            block = [(i, j) for i in rows for j in columns]
+            known = [cell for cell in block if np.isfinite(values[cell])]
+            if known:
+                cell = min(known, key=lambda cell: (rank[cell], height[cell]))
+                found = [marks[cell] for cell in block if cell in marks]
+                unmarked = Mark.PARTIAL if partial[cell] else Mark.NONE
+                return Tile(float(values[cell]), min(found, key=_order, default=unmarked))
+            return Tile(
+                None, min((_LOST.get(surface.status(i, j), Mark.MISSING) for i, j in block), key=_order)
+            )
+
         baseline = bool(len(surface.weight_decay) and surface.weight_decay[0] == 0)
         row_groups = _groups(len(surface.lr), pool[0])[::-1]
         column_groups = _groups(len(surface.weight_decay), pool[1], int(baseline))
         carrying = {i for i, _ in separability.ridge} if separability else set(range(len(surface.lr)))
-        rows = []
+        drawn = []
         for group in row_groups:
-            tiles = [cells.tile(group, columns) for columns in column_groups]
-            place = cells.ridge(group, column_groups[baseline:])
-            if ranked and place is not None:
+            tiles = [tile(group, columns) for columns in column_groups]
+            scores = [rank[np.ix_(group, columns)].min() for columns in column_groups[baseline:]]
+            if ranked and len(scores) > 1 and np.isfinite(min(scores)):
+                place = int(np.argmin(scores)) + baseline
                 ridge = Ridge.CARRIES if carrying & set(group) else Ridge.APART
-                tiles[place + baseline] = replace(tiles[place + baseline], ridge=ridge)
-            rows.append(tuple(tiles))
+                tiles[place] = replace(tiles[place], ridge=ridge)
+            drawn.append(tuple(tiles))
         return cls(
-            tuple(rows),
+            tuple(drawn),
             tuple(float(surface.lr[group[0]]) for group in row_groups),
             tuple(float(surface.weight_decay[columns[0]]) for columns in column_groups),
             baseline,
-            pool,
         )
 
-
-def _groups(count: int, size: int, alone: int = 0) -> list[list[int]]:
-    """Indices below `count` in groups of `size`, the first `alone` of them each by itself."""
-    every = list(range(count))
-    return [[k] for k in every[:alone]] + [every[k : k + size] for k in range(alone, count, size)]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Cells:
-    """A surface, ranked."""
-
-    surface: Surface
-    values: Float  # (I, J) what is drawn; NaN where there is nothing
-    partial: Bool  # (I, J) whether it is the mean of some of the seeds
-    height: Float  # (I, J) the values, lower being better
-    ranked: Float  # (I, J) the same where it counts; infinite elsewhere
-    marks: dict[tuple[int, int], Mark]  # of the best cell and, where more than ten count, of the ten best
-
-    @classmethod
-    def of(cls, surface: Surface) -> _Cells:
-        """Rank the cells; ties go to the smaller index."""
-        values, counts = surface.mean_so_far, surface.inside
-        height = surface.minimized().mean_so_far
-        ranked = np.where(counts, height, np.inf)
-        order = np.argsort(ranked, axis=None, kind="stable")[: min(int(counts.sum()), _TOP)]
-        best = [divmod(int(k), ranked.shape[1]) for k in order]
-        top = dict.fromkeys(best, Mark.TOP) if counts.sum() > _TOP else {}
-        marks = top | dict.fromkeys(best[:1], Mark.BEST)
-        return cls(surface, values, surface.partial, height, ranked, marks)
-
-    def tile(self, rows: Sequence[int], columns: Sequence[int]) -> Tile:
-        """The tile of a block: its best value, else one that does not count, else what became of it."""
-        block = [(i, j) for i in rows for j in columns]
-        known = [cell for cell in block if np.isfinite(self.values[cell])]
-        if known:
-            cell = min(known, key=lambda cell: (self.ranked[cell], self.height[cell]))
-            found = [self.marks[cell] for cell in block if cell in self.marks]
-            plain = Mark.PARTIAL if self.partial[cell] else Mark.NONE
-            return Tile(float(self.values[cell]), min(found, key=_rank, default=plain))
-        lost = [_MARK_OF.get(self.surface.status(i, j), Mark.MISSING) for i, j in block]
-        return Tile(None, min(lost, key=_rank))
-
-    def ridge(self, rows: Sequence[int], column_groups: Sequence[Sequence[int]]) -> int | None:
-        """Which of the column groups holds the rows' best cell; None when there is no choice or no value."""
-        if len(column_groups) < 2:
-            return None
-        scores = [min(self.ranked[i, j] for i in rows for j in columns) for columns in column_groups]
-        return int(np.argmin(scores)) if np.isfinite(min(scores)) else None
+    @property
+    def every(self) -> list[Tile]:
+        """All tiles, row by row."""
+        return [tile for row in self.rows for tile in row]
 
 
-def _rank(mark: Mark) -> int:
+def _order(mark: Mark) -> int:
     return mark.value
+
+
+def _groups(count: int, size: int, single: int = 0) -> list[list[int]]:
+    """Group the indices below `count` by `size`; the first `single` of them stay alone."""
+    every = list(range(count))
+    return [[k] for k in every[:single]] + [every[k : k + size] for k in range(single, count, size)]
+
+
+def ridge_runs(ridge: Sequence[tuple[int, float]]) -> list[list[tuple[int, float]]]:
+    """Split the ridge, (row, log₂ λ*) by rising row, into runs of neighbouring rows."""
+    runs: list[list[tuple[int, float]]] = []
+    for i, minimum in ridge:
+        if runs and runs[-1][-1][0] == i - 1:
+            runs[-1].append((i, minimum))
+        else:
+            runs.append([(i, minimum)])
+    return runs
+
+
+def seeds_of(surfaces: Sequence[Surface]) -> str:
+    """Say what a cell's value averages, as in `mean of 3 seeds`."""
+    counts = sorted({len(surface.seeds) for surface in surfaces})
+    if any(surface.partial.any() for surface in surfaces):
+        return "mean of the seeds so far"
+    return "one seed" if counts == [1] else f"mean of {' or '.join(map(str, counts))} seeds"
+
+
+def runs_of(surfaces: Sequence[Surface]) -> str:
+    """Say how many of the runs are done, as in `62 of 363 runs`."""
+    done, every = (sum(part) for part in zip(*(surface.runs for surface in surfaces), strict=True))
+    return f"{done} of {every} runs"

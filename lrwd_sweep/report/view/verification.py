@@ -14,8 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lrwd_sweep.report.evidence import Check, Relation, Section
-from lrwd_sweep.report.view.notation import to_ascii
-from lrwd_sweep.report.view.plain import plain
+from lrwd_sweep.report.view.notation import plain, to_ascii
 
 _STYLES = {Relation.AGREE: "green", Relation.DIFFER: "yellow"}
 _MORE_ASCII = str.maketrans({"⊙": "*", "‖": "|", "Σ": "Sigma", "≈": "~"})

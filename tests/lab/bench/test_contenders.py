@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lrwd_sweep.data import LOADERS
+from lrwd_sweep.data import digits
 from lrwd_sweep.errors import UnknownName, UsageError
 from lrwd_sweep.lab.bench import contenders
 from lrwd_sweep.lab.bench.contenders import ENGINE, ENTRIES, entries
@@ -42,7 +42,7 @@ def noisy() -> list[tuple[Tensor, Tensor]]:
     Where a pixel is the same in every image, its weights have no gradient but the rounding of a sum, which
     Adam divides by itself: there two ways to sum differ by 1e-3 of a loss after a few steps.
     """
-    stream, clean = torch.Generator().manual_seed(0), LOADERS["digits"]()
+    stream, clean = torch.Generator().manual_seed(0), digits.load()
     splits = (clean.train, clean.validation, clean.test)
     return [(split.x + 0.1 * torch.randn(split.x.shape, generator=stream), split.y) for split in splits]
 

@@ -170,7 +170,7 @@ def test_a_single_row_or_column_is_extended_both_ways(lattice: Lattice, words: s
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "training"),
+    ("optimizer", "task"),
     [
         ("adamw:normalized", Task(schedule=Schedule.RESTARTS, t_0=3, warmup=2)),
         ("sgd", Task(momentum=0.5, nesterov=True, momentum_form=MomentumForm.TORCH)),

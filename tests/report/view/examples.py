@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import unicodedata
+from dataclasses import replace
+from functools import cache
 
 import numpy as np
 from rich.console import Console, RenderableType
@@ -16,6 +19,7 @@ from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.spec.task import Task
 
+EPOCHS = 10
 HOSTILE = "\x1b]0;gone\x07[/x] |`<script>\n\u202e=cmd() @all \x9b31m"
 
 
@@ -27,7 +31,7 @@ def surface(
     metric: str = "val_loss",
     rule: DecayRule = DecayRule.INDEPENDENT,
 ) -> Surface:
-    """A surface on powers of two; NaN is a missing lane."""
+    """Return a surface on powers of two; NaN is a missing lane."""
     values = values[:, :, None] if values.ndim == 2 else values
     rows, columns, seeds = values.shape
     lr = 2.0 ** np.arange(-rows, 0)
@@ -39,16 +43,20 @@ def surface(
 
 
 def valley(rows: int = 11, columns: int = 11, *, diagonal: bool = False) -> Float:
-    """A bowl, or a diagonal valley, of a cross-entropy."""
+    """Return a bowl, or a diagonal valley, of a cross-entropy."""
     a, b = np.meshgrid(np.linspace(-1, 1, rows), np.linspace(-1, 1, columns), indexing="ij")
     across = a + b if diagonal else b - 0.1
     return np.asarray(0.11 + 0.3 * across**2 + 0.05 * a**2 + 0.5 * np.clip(-a - 0.5, 0, 1))
 
 
+@cache
 def study(
     name: str = "study", optimizer: str | Optimizer = "adamw", *, kind: Kind = Kind.GRID, seeds: int = 3
 ) -> Result:
-    """A 5×5 study of the digits in which one lane diverged, one failed and one is missing."""
+    """Return a 5×5 study of the digits in which one lane diverged, one failed and one is missing.
+
+    It is analysed once per process: do not change its trials.
+    """
     values = valley(5, 5)
     lattice = Lattice(tuple(2.0 ** np.arange(-9, -4)), tuple(2.0 ** np.arange(-7, -2)))
     trials = []
@@ -68,8 +76,40 @@ def study(
     return result(name, spec, "2025-01-01T00:00:00Z", trials)
 
 
+@cache
+def measured(
+    name: str = "study", optimizer: str = "adamw", *, kind: Kind = Kind.GRID, diagnosed: bool = True
+) -> Result:
+    """`study`, each lane with curves: an effective learning rate α/2ᵉ at epoch e, a norm λ·e, …"""
+    found = study(name, optimizer, kind=kind)
+    trials = [_with_curves(trial, diagnosed) for trial in found.trials]
+    return result(found.name, found.spec, found.created, trials)
+
+
+def _with_curves(trial: Trial, diagnosed: bool) -> Trial:
+    epochs = np.arange(1.0, EPOCHS + 1)
+    last = trial.metrics.get("val_loss", np.nan)
+    curves = {"val_loss": last * (1 + 10 / epochs) / 2, "train_loss": last / epochs}
+    metrics = dict(trial.metrics)
+    if trial.status is Status.COMPLETE:
+        metrics |= {"train_loss": last / EPOCHS, "test_error": last / 2, "val_error": last / 3}
+    curves["val_error"] = curves["val_loss"] / 3
+    if diagnosed:
+        curves |= {
+            "norm": trial.cell.weight_decay * epochs,
+            "rotation": trial.cell.weight_decay + 0 * epochs,
+            "effective_lr": trial.cell.lr * 2.0**-epochs,
+        }
+    return replace(trial, metrics=metrics, curves={name: tuple(map(float, c)) for name, c in curves.items()})
+
+
+def harmful(text: str) -> set[str]:
+    """Return the control, bidirectional and other invisible characters of a text, but line ends."""
+    return {c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")} - {"\n"}
+
+
 def drawn(what: RenderableType, width: int = 80, encoding: str = "utf-8", **options: object) -> str:
-    """What a console of this width prints, off a terminal unless `options` force one."""
+    """Return what a console of this width prints, off a terminal unless `options` force one."""
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="\n")
     console = Console(
         file=stream,

@@ -1,4 +1,4 @@
-"""Consoles obey the environment, and nothing forces colour off a terminal but FORCE_COLOR."""
+"""Consoles obey the environment; off a terminal only FORCE_COLOR gives colour."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lrwd_sweep.report.view.consoles import console_on, logged
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -23,9 +23,10 @@ def printed(stream: io.StringIO, **environ: str) -> str:
     return stream.getvalue()
 
 
-@pytest.mark.parametrize("service", ["GITHUB_ACTIONS", "CI", "GITLAB_CI", "PY_COLORS", "CLICOLOR"])
-def test_a_pipe_gets_no_escape_codes_under_ci_services(service: str) -> None:
-    assert printed(io.StringIO(), TERM="xterm-256color", **{service: "1"}) == "x" * 90 + "\n"
+def test_a_pipe_gets_no_escape_codes_under_ci_services() -> None:
+    for service in ("GITHUB_ACTIONS", "CI", "GITLAB_CI", "PY_COLORS", "CLICOLOR"):
+        text = printed(io.StringIO(), TERM="xterm-256color", **{service: "1"})
+        assert text == "x" * 90 + "\n", service
 
 
 def test_a_terminal_gets_colour() -> None:
@@ -45,23 +46,21 @@ def test_force_color_colours_a_pipe_without_making_it_a_terminal() -> None:
     assert console_on(io.StringIO(), {"FORCE_COLOR": "3"}).color_system == "truecolor"
 
 
-@pytest.mark.parametrize("environ", [{"FORCE_COLOR": "0"}, {"FORCE_COLOR": "1", "NO_COLOR": "1"}])
-def test_refusing_colour_wins(environ: dict[str, str]) -> None:
-    assert "\x1b" not in printed(io.StringIO(), **environ)
+def test_refusing_colour_overrides_forcing_it() -> None:
+    assert "\x1b" not in printed(io.StringIO(), FORCE_COLOR="0")
+    assert "\x1b" not in printed(io.StringIO(), FORCE_COLOR="1", NO_COLOR="1")
 
 
 def test_a_dumb_terminal_gets_plain_text() -> None:
     assert "\x1b" not in printed(Terminal(), TERM="dumb", FORCE_COLOR="1")
 
 
-@pytest.mark.parametrize(
-    ("columns", "width"), [("", 100), ("72", 72), ("0", 100), ("-4", 100), ("wide", 100)]
-)
-def test_width_off_a_terminal_is_columns_or_100(columns: str, width: int) -> None:
-    assert console_on(io.StringIO(), {"COLUMNS": columns}).width == width
+def test_width_off_a_terminal_is_columns_or_100() -> None:
+    for columns, width in (("", 100), ("72", 72), ("0", 100), ("-4", 100), ("wide", 100)):
+        assert console_on(io.StringIO(), {"COLUMNS": columns}).width == width, columns
 
 
-def test_characters_that_the_stream_lacks_are_escaped() -> None:
+def test_characters_missing_from_the_encoding_are_escaped() -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     console_on(stream, {}).print("naïve [/x] :smile:")
     stream.flush()
@@ -69,7 +68,7 @@ def test_characters_that_the_stream_lacks_are_escaped() -> None:
     assert stream.buffer.getvalue() == b"na\\xefve [/x] :smile:\n"
 
 
-def test_what_is_logged_is_noted_while_somebody_listens(capsys: pytest.CaptureFixture[str]) -> None:
+def test_log_messages_are_printed_within_the_block(capsys: pytest.CaptureFixture[str]) -> None:
     log = logging.getLogger("lrwd_sweep.anything")
     with logged("lrwd_sweep"):
         log.info("one [bold]thing[/]")

@@ -1,4 +1,4 @@
-"""A study of which higher is better is the mirror of one of which lower is: same marks, same advice."""
+"""A maximised study is the mirror image of a minimised one: same marks, same advice."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from lrwd_sweep.errors import UsageError
 from lrwd_sweep.report.recommend import recommendations
 from lrwd_sweep.report.result import comparison, refuse_two_directions, result
 from lrwd_sweep.report.view.fields import task_text
-from lrwd_sweep.report.view.figure_panel import Colours
-from lrwd_sweep.report.view.formats import Format
+from lrwd_sweep.report.view.figure_panel import colour_scale
 from lrwd_sweep.report.view.heatmap import Heatmap
-from lrwd_sweep.report.view.html.curves import _chosen
-from lrwd_sweep.report.view.quantity import Quantity
+from lrwd_sweep.report.view.output_file import Format
+from lrwd_sweep.report.view.pictures import Quantity
 from lrwd_sweep.report.view.report import render, text_of
 from lrwd_sweep.report.view.scale import Scale
+from lrwd_sweep.report.view.svg_curves import chosen_cells
 from lrwd_sweep.report.view.tiles import Tiles
 from lrwd_sweep.science.trial import Direction
 from tests.report.view.examples import drawn, surface, valley
@@ -49,9 +49,11 @@ def test_marks_and_colours_are_those_of_the_mirrored_surface() -> None:
     assert mirror is not None
     assert (mirror.bright, mirror.dark) == (-scale.bright, -scale.dark)
     assert mirror.goodness(-0.15) == scale.goodness(0.15)
-    colours = Colours.of([HIGH.surface])
-    assert colours.low < colours.high
-    assert colours.ramp()(1.0) == Colours.of([LOW.surface]).ramp()(0.0)
+    norm, ramp, _ = colour_scale([HIGH.surface])
+    assert norm.vmin is not None
+    assert norm.vmax is not None
+    assert norm.vmin < norm.vmax
+    assert ramp(1.0) == colour_scale([LOW.surface])[1](0.0)
 
 
 def test_pooled_tiles_show_the_highest_of_their_cells() -> None:
@@ -67,15 +69,16 @@ def test_relative_numbers_lie_below_the_best() -> None:
     assert "higher is better" in " ".join(text.split())
 
 
-@pytest.mark.parametrize("form", [Format.TABLE, Format.MARKDOWN, Format.HTML])
-def test_every_form_says_which_end_is_better(form: Format) -> None:
-    text = text_of(render([HIGH], [], form))
-    assert "higher is better" in text
-    assert "a higher val_loss is better" in text.replace("\\_", "_")
-    assert "higher is better" not in text_of(render([LOW], [], form)).replace("of which higher is better", "")
+def test_every_format_says_which_end_is_better() -> None:
+    for form in (Format.TABLE, Format.MARKDOWN, Format.HTML):
+        text = text_of(render([HIGH], [], form))
+        assert "higher is better" in text, form
+        assert "a higher val_loss is better" in text.replace("\\_", "_"), form
+        lower = text_of(render([LOW], [], form))
+        assert "higher is better" not in lower.replace("of which higher is better", ""), form
 
 
-def test_a_name_that_says_higher_is_not_minimised_without_a_word() -> None:
+def test_minimising_a_metric_named_like_a_score_is_mentioned() -> None:
     trials = [replace(t, metrics={"acc": t.metrics["val_loss"]}) for t in LOW.trials]
     assert "a lower acc is better" in task_text(result("acc", replace(LOW.spec, metric="acc"), "", trials))
 
@@ -89,8 +92,8 @@ def test_json_names_direction_and_cap() -> None:
 
 
 def test_the_worst_curve_is_that_of_the_lowest_value() -> None:
-    assert dict(_chosen(HIGH)) == dict(_chosen(LOW))
-    i, j = dict(_chosen(HIGH))["worst"]
+    assert dict(chosen_cells(HIGH)) == dict(chosen_cells(LOW))
+    i, j = dict(chosen_cells(HIGH))["worst"]
     assert HIGH.surface.mean[i, j] == HIGH.surface.mean.min()
 
 

@@ -1,24 +1,27 @@
-"""The heatmap says the truth at every width, with and without colour."""
+"""The heatmap shows values, marks and ridge at every width, with and without colour."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 from rich.measure import Measurement
 
+from lrwd_sweep.report.result import Result
 from lrwd_sweep.report.view.heatmap import Gallery, Heatmap
 from lrwd_sweep.report.view.notation import superscript
+from lrwd_sweep.report.view.scale import dimmed
+from lrwd_sweep.report.view.tiles import Mark, Tiles
 from lrwd_sweep.science.decay import DecayRule
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.separability import analyse
 from lrwd_sweep.science.surface import CellStatus
-from tests.report.view.examples import HOSTILE, drawn, surface, valley
+from tests.report.view.examples import HOSTILE, drawn, harmful, surface, valley
+from tests.studies import study, without
 
 FORMULA = Optimizer.parse("adamw").formula
 
@@ -200,7 +203,7 @@ def test_ascii_console_gets_ascii_only() -> None:
 
 def test_hostile_title_is_harmless() -> None:
     text = drawn(Heatmap(surface(valley(), metric=HOSTILE), HOSTILE, FORMULA))
-    assert not set("\x1b\x07\x9b\u202e") & set(text)
+    assert not harmful(text)
     assert "[/x]" in text
 
 
@@ -210,16 +213,17 @@ def test_drawing_twice_gives_the_same_bytes() -> None:
     assert first == second
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (7, 1), (40, 25), (100, 100), (11, 12)])
-@pytest.mark.parametrize("width", [8, 20, 30, 80, 170])
-@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
-def test_no_line_is_wider_than_the_console_and_no_row_wraps(
-    shape: tuple[int, int], width: int, encoding: str
-) -> None:
-    text = drawn(Heatmap(surface(valley(*shape), baseline=shape[1] > 7), ""), width, encoding)
-    lines = text.splitlines()
-    assert max(map(cell_len, lines)) <= width
-    assert lines[shape[0]].startswith("α↑" if encoding == "utf-8" else "lr^")
+def test_no_line_is_wider_than_the_console_and_no_row_wraps() -> None:
+    shapes = [(1, 1), (1, 7), (7, 1), (40, 25), (100, 100), (11, 12)]
+    widths = [8, 20, 30, 80, 170]
+    for k, (rows, columns) in enumerate(shapes):
+        heatmap = Heatmap(surface(valley(rows, columns), baseline=columns > 7), "")
+        for width in widths:
+            encoding = ("utf-8", "ascii")[(k + width // 10) % 2]
+            lines = drawn(heatmap, width, encoding).splitlines()
+            case = (rows, columns, width, encoding)
+            assert max(map(cell_len, lines)) <= width, case
+            assert lines[rows].startswith("α↑" if encoding == "utf-8" else "lr^"), case
 
 
 @settings(max_examples=40, deadline=None)
@@ -239,3 +243,44 @@ def test_measures_no_less_than_it_draws() -> None:
     heatmap = Heatmap(surface(valley()), "t")
     wanted = Measurement.get(console, console.options, heatmap).maximum
     assert wanted == max(len(row.rstrip("\n")) for row in rows_of(drawn(heatmap, wanted), 11))
+
+
+def stopped() -> Result:
+    """Return a 7×7 study of three seeds: one of each cell, except for the last row."""
+    every = [(i, j, seed) for i in range(7) for j in range(7) for seed in range(3)]
+    return without(study(), *(lane for lane in every if lane[2] or lane[0] == 6))
+
+
+def test_cells_that_lack_seeds_are_drawn_and_rank_nowhere() -> None:
+    tiles = Tiles.of(stopped().surface).every
+    assert {tile.mark for tile in tiles} == {Mark.PARTIAL, Mark.MISSING}
+    assert not any(tile.best_of_row for tile in tiles)
+    assert sum(tile.value is not None for tile in tiles) == 42
+
+
+def test_complete_cell_is_best_even_if_a_partial_one_is_lower() -> None:
+    found = without(study(), (3, 3, 0))
+    best = found.surface.best()
+    assert best is not None
+    assert best != (3, 3)
+    assert found.best == found.surface.cell(*best)
+    assert Tiles.of(found.surface, found.separability).rows[3][3].mark is Mark.PARTIAL
+    assert np.isfinite(found.surface.mean_so_far[3, 3])
+
+
+def test_legend_counts_the_runs_at_every_width() -> None:
+    for width in (80, 26, 20):
+        text = " ".join(drawn(Heatmap(stopped().surface, "t"), width).split())
+        assert "some seeds are missing (42 of 147 runs)" in text, width
+        assert "mean of the seeds so far" in text, width
+        assert "best" not in text, width
+
+
+def test_partial_cell_is_marked_without_colour_and_dimmed_with_it() -> None:
+    heatmap = Heatmap(stopped().surface, "t")
+    assert drawn(heatmap, 80).count("~") == drawn(heatmap, 80, "ascii").count("~") == 43
+    coloured = drawn(heatmap, force_terminal=True, color_system="truecolor")
+    whole = drawn(Heatmap(study().surface, "t"), force_terminal=True, color_system="truecolor")
+    assert "\x1b[2" in coloured or ";2;" in coloured
+    assert coloured.split("\n")[3] != whole.split("\n")[3]
+    assert dimmed((255, 0, 128)) == (191, 64, 128)

@@ -6,6 +6,7 @@ import io
 import math
 import tracemalloc
 from dataclasses import replace
+from itertools import product
 
 import pytest
 from rich.cells import cell_len
@@ -24,7 +25,7 @@ EPOCHS = 10
 
 
 class Clock:
-    """Time that passes when it is told to."""
+    """A clock that the test sets."""
 
     now = 0.0
 
@@ -34,7 +35,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock that progress looks at."""
+    """Replace the clock of the progress."""
     clock = Clock()
     monkeypatch.setattr(live, "time", clock)
     return clock
@@ -148,17 +149,17 @@ def test_an_error_passes_through_and_gives_the_cursor_back() -> None:
     assert written(on).rindex("\x1b[?25h") > written(on).rindex("\x1b[?25l")
 
 
-@pytest.mark.parametrize(("width", "height"), [(80, 24), (170, 45), (60, 15), (30, 10)])
-@pytest.mark.parametrize(("rows", "columns"), [(11, 11), (3, 3), (40, 6), (6, 40), (60, 60)])
-def test_the_picture_fits_the_terminal(width: int, height: int, rows: int, columns: int) -> None:
-    spec = a_spec(rows, columns)
-    progress = Progress(console(width, height, terminal=True), spec)
-    packs = packs_of(spec)
-    progress.begin(packs)
-    progress.happened(epoch(packs[0], 1))
-    lines = picture(progress)
-    assert len(lines) < height  # one is the cursor's
-    assert max(map(cell_len, lines)) <= width
+def test_the_picture_fits_the_terminal() -> None:
+    sizes = [(80, 24), (170, 45), (60, 15), (30, 10)]
+    for (width, height), (rows, columns) in product(sizes, [(11, 11), (3, 3), (40, 6), (6, 40), (60, 60)]):
+        spec = a_spec(rows, columns)
+        progress = Progress(console(width, height, terminal=True), spec)
+        packs = packs_of(spec)
+        progress.begin(packs)
+        progress.happened(epoch(packs[0], 1))
+        lines = picture(progress)
+        assert len(lines) < height, (width, height, rows, columns)  # one is the cursor's
+        assert max(map(cell_len, lines)) <= width, (width, height, rows, columns)
 
 
 def test_the_lattice_fills_in_as_epochs_pass() -> None:
@@ -181,14 +182,14 @@ def test_the_lattice_fills_in_as_epochs_pass() -> None:
     assert sum(row.count(".750") for row in rows) == 5
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_lane_that_diverged_is_crossed_out_at_once(value: float) -> None:
+def test_a_diverged_lane_is_crossed_out_at_once() -> None:
     spec = a_spec()
-    progress = Progress(console(), spec)
-    pack = packs_of(spec)[0]
-    progress.begin([pack])
-    progress.happened(EpochDone(pack, 1, {"val_loss": [value] + [0.5] * 8}))
-    assert sum(row.count("×") for row in picture(progress)[2:5]) == 1
+    for value in (math.nan, math.inf):
+        progress = Progress(console(), spec)
+        pack = packs_of(spec)[0]
+        progress.begin([pack])
+        progress.happened(EpochDone(pack, 1, {"val_loss": [value] + [0.5] * 8}))
+        assert sum(row.count("×") for row in picture(progress)[2:5]) == 1, value
 
 
 def test_lanes_of_earlier_runs_are_drawn_from_the_start() -> None:

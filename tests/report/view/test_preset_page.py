@@ -1,4 +1,4 @@
-"""A preset's page and the list of presets: whole, in 80 columns, in ASCII where need be."""
+"""The pages of presets are complete, fit 80 columns and draw their schedules."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import re
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from lrwd_sweep.report.view.preset_list import PresetList
-from lrwd_sweep.report.view.preset_page import PresetPage, duration
+from lrwd_sweep.report.view.preset_page import PresetList, PresetPage, SchedulePlot, caption, duration
+from lrwd_sweep.science.schedule import Schedule, Timetable
 from lrwd_sweep.spec.preset import find_preset, preset_names
-from tests.report.view.examples import HOSTILE, drawn
+from tests.report.view.examples import HOSTILE, drawn, harmful
 from tests.spec.test_preset import studies, task
 
 
@@ -25,27 +27,29 @@ def flat(text: str) -> str:
     return re.sub(r"\s+", " ", text)
 
 
-@pytest.mark.parametrize("name", preset_names())
-@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
-def test_every_page_fits_80_columns(name: str, encoding: str) -> None:
-    text = drawn(page(name), 80, encoding)
-    assert max(map(cell_len, text.splitlines())) <= 80
-    assert "\\x" not in text
-    assert "\\u" not in text
-    assert encoding == "utf-8" or text.isascii()
+def test_every_page_fits_80_columns() -> None:
+    for name in preset_names():
+        for encoding in ("utf-8", "ascii"):
+            text = drawn(page(name), 80, encoding)
+            assert max(map(cell_len, text.splitlines())) <= 80, (name, encoding)
+            assert not re.search(r"\\[xu]", text), (name, encoding)
+            assert encoding == "utf-8" or text.isascii(), name
 
 
-@pytest.mark.parametrize("name", preset_names())
-def test_a_page_says_what_is_restated_and_claimed_and_how_much_there_is_to_train(name: str) -> None:
-    preset, specs, text = find_preset(name), studies(name), flat(drawn(page(name), 100))
-    assert preset.restates in text
-    assert preset.claim in text
-    lanes = [len(spec.lattice) * len(spec.seeds) for spec in specs]
-    steps = sum(n * task(spec).steps for n, spec in zip(lanes, specs, strict=True))
-    assert f"in all {sum(lanes):,} lanes, {steps:,} lane-steps" in text
-    assert f"run lrwd-sweep compare --preset {name}" in text
-    assert "time about a minute" in text
-    assert all(spec.formula in text for spec in specs)
+def test_a_page_holds_claim_formulas_and_the_amount_of_training() -> None:
+    for name in preset_names():
+        preset, specs, text = find_preset(name), studies(name), flat(drawn(page(name), 100))
+        lanes = [len(spec.lattice) * len(spec.seeds) for spec in specs]
+        steps = sum(n * task(spec).steps for n, spec in zip(lanes, specs, strict=True))
+        for part in (
+            preset.restates,
+            preset.claim,
+            f"in all {sum(lanes):,} lanes, {steps:,} lane-steps",
+            f"run lrwd-sweep compare --preset {name}",
+            "time about a minute",
+            *(spec.formula for spec in specs),
+        ):
+            assert part in text, (name, part)
 
 
 def test_the_factor_of_projected_decay_is_said_where_a_formula_has_it() -> None:
@@ -73,31 +77,101 @@ def test_a_time_that_was_not_measured_is_left_out() -> None:
 def test_hostile_words_are_harmless() -> None:
     preset = replace(find_preset("fig2"), name=HOSTILE, about=HOSTILE, restates=HOSTILE, claim=HOSTILE)
     for text in (drawn(PresetPage(preset, HOSTILE, []), 80), drawn(PresetList([preset]), 80)):
-        assert not set("\x1b\x07\x9b\u202e") & set(text)
+        assert not harmful(text)
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
-def test_the_list_has_a_line_for_every_preset_under_its_paper(encoding: str) -> None:
+def test_the_list_has_a_line_for_every_preset_under_its_paper() -> None:
     every = [find_preset(name) for name in preset_names()]
-    text = drawn(PresetList(every), 80, encoding)
-    assert max(map(cell_len, text.splitlines())) <= 80
-    for preset in every:
-        part, _, paper = preset.restates.partition(" of ")
-        (line,) = (line for line in text.splitlines() if line.split()[:1] == [preset.name])
-        assert part in line
-        assert flat(paper) in flat(text)
+    for encoding in ("utf-8", "ascii"):
+        text = drawn(PresetList(every), 80, encoding)
+        assert max(map(cell_len, text.splitlines())) <= 80
+        for preset in every:
+            part, _, paper = preset.restates.partition(" of ")
+            (line,) = (line for line in text.splitlines() if line.split()[:1] == [preset.name])
+            assert part in line, preset.name
+            assert flat(paper) in flat(text), preset.name
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
+def test_a_duration_has_its_natural_unit() -> None:
+    for seconds, text in (
         (0.0, "1 second"),
         (99, "99 seconds"),
         (101, "2 minutes"),
         (7200, "2 hours"),
         (86_400 * 30, "30 days"),
         (1e11, "3,169 years"),
-    ],
-)
-def test_a_duration_has_its_natural_unit(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+    ):
+        assert duration(seconds) == text
+
+
+PAPER = Timetable(Schedule.RESTARTS, 1800, 351, t_0=100, t_mult=2)
+CHARACTERS = set(" ▁▂▃▄▅▆▇█┤1η0▲0123456789\n")
+
+
+@st.composite
+def timetables(draw: st.DrawFn) -> Timetable:
+    """Draw any schedule over any run."""
+    epochs = draw(st.integers(1, 2000))
+    return Timetable(
+        draw(st.sampled_from(Schedule)),
+        epochs,
+        draw(st.integers(1, 400)),
+        draw(st.integers(0, epochs - 1)),
+        draw(st.integers(1, 300)),
+        draw(st.integers(1, 3)),
+        draw(st.floats(0, 0.9)),
+    )
+
+
+def bars(text: str) -> list[int]:
+    """Return the height of every column of a chart, in eighths of a line."""
+    lines = [line[5:] for line in text.splitlines()[:6]]
+    return [
+        sum(" ▁▂▃▄▅▆▇█".index(line[k]) for line in lines if k < len(line))
+        for k in range(max(map(len, lines)))
+    ]
+
+
+@settings(max_examples=40, deadline=None)
+@given(timetables(), st.integers(1, 120), st.sampled_from(["utf-8", "ascii"]))
+def test_any_schedule_fits_any_console(timetable: Timetable, width: int, encoding: str) -> None:
+    text = drawn(SchedulePlot(timetable), width, encoding)
+    assert max(map(cell_len, text.splitlines())) <= min(width, 80)
+    assert text.isascii() if encoding == "ascii" else set(text) <= CHARACTERS
+    assert caption(timetable, ascii_only=True).replace("…", "").isascii()
+    heights = SchedulePlot(timetable).heights(width)
+    assert len(heights) == width
+    assert all(0 <= height <= 1 for height in heights)
+
+
+def test_bars_follow_the_schedule() -> None:
+    assert set(bars(drawn(SchedulePlot(Timetable(Schedule.FIXED, 60, 6)), 80))) == {48}
+    falling = bars(drawn(SchedulePlot(Timetable(Schedule.LINEAR, 60, 6)), 80))
+    assert falling == sorted(falling, reverse=True)
+    assert (falling[0], falling[-1]) == (48, 1)
+    steps = bars(drawn(SchedulePlot(Timetable(Schedule.STEP, 100, 10)), 80))
+    assert sorted(set(steps), reverse=True) == [48, 5, 1]  # 1, 0.1, then 0.01 and 0.001: low, not nothing
+    assert steps.index(5) == pytest.approx(0.3 * 75, abs=1)
+    warm = bars(drawn(SchedulePlot(Timetable(Schedule.COSINE, 60, 6, warmup=20)), 80))
+    assert warm == sorted(warm[:25]) + sorted(warm[25:], reverse=True)
+
+
+def test_every_restart_is_a_jump_and_every_snapshot_is_marked_and_dated() -> None:
+    *chart, marks, dates = drawn(SchedulePlot(PAPER), 80).splitlines()
+    found = bars("\n".join(chart))
+    jumps = [k for k in range(1, len(found)) if found[k] > found[k - 1]]
+    assert len(jumps) == 4
+    assert dates.split() == ["0", "100", "300", "700", "1500", "1800"]
+    assert [mark - 5 for mark in range(len(marks)) if marks[mark] == "▲"] == pytest.approx(jumps, abs=1)
+    text = drawn(SchedulePlot(Timetable(Schedule.COSINE, 60, 6)), 80)
+    assert "▲" not in text
+    assert text.splitlines()[-1].split() == ["0", "60"]
+
+
+def test_captions_name_warm_up_restarts_and_some_of_many_snapshots() -> None:
+    assert caption(PAPER) == (
+        "restarts over 1800 epochs, T_0 = 100, T_mult = 2, ▲ snapshots after 100, 300, 700, 1500"
+    )
+    assert caption(Timetable(Schedule.COSINE, 60, 6, 20)) == "cosine over 60 epochs, 20 of them warm-up"
+    assert caption(Timetable(Schedule.RESTARTS, 60, 6, t_0=1)).endswith("after 1, 2, 3, 4, 5, 6, …, 60")
+    assert caption(Timetable(Schedule.LINEAR, 1, 6, eta_min=0.1)) == "linear over 1 epoch, down to 0.1"

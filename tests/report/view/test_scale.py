@@ -1,15 +1,16 @@
-"""The scale keeps the basin's contrast and says what it clips."""
+"""The scale keeps the basin's contrast, states what it clips, and its colours keep their order in grey."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrwd_sweep.report.view.scale import Numbers, Scale
+from lrwd_sweep.report.view.scale import Numbers, Scale, colour, luminance, text_on
 from lrwd_sweep.science.trial import Direction
 from tests.report.view.examples import surface, valley
 
@@ -63,43 +64,45 @@ def test_numbers_tell_tenths_of_the_scale_apart(low: float, span: float) -> None
             assert len(set(texts)) == 11
 
 
-@pytest.mark.parametrize("maximized", [False, True])
-@pytest.mark.parametrize("absurd", [6e15, -6e15])
-def test_one_absurd_value_leaves_the_others_their_colours(absurd: float, maximized: bool) -> None:
-    values, direction = valley(), Direction.MAXIMIZE if maximized else Direction.MINIMIZE
-    ordinary = Scale.of([replace(surface(values), direction=direction)])
-    values[3, 3] = absurd
-    scale = Scale.of([replace(surface(values), direction=direction)])
-    assert scale is not None
-    assert ordinary is not None
-    assert (scale.bright, scale.dark) == pytest.approx((ordinary.bright, ordinary.dark), rel=0.05)
-    better = (absurd > 0) is maximized
-    assert (scale.clipped_bright, scale.clipped) == (better, ordinary.clipped or not better)
-    assert scale.goodness(absurd) == better
-    beyond = "above" if absurd > 0 else "below"
-    assert any(end.endswith(f"and {beyond} (clipped)") for end in scale.ends)
+ABSURD = (6e15, -6e15)
 
 
-@pytest.mark.parametrize("absurd", [6e15, -6e15])
-def test_an_absurd_value_leaves_the_others_their_numbers(absurd: float) -> None:
-    values = 2310 + valley()
-    values[3, 3] = absurd
-    scale = Scale.of([surface(values)])
-    assert scale is not None
-    assert Numbers.absolute(scale) is None
-    numbers = Numbers.relative(scale)
-    assert numbers.text(float(values[0, 0])) == "66"
-    assert numbers.text(absurd) == (">" if absurd > 0 else "<")
+def test_one_absurd_value_leaves_the_others_their_colours() -> None:
+    for absurd, direction in product(ABSURD, Direction):
+        values = valley()
+        ordinary = Scale.of([replace(surface(values), direction=direction)])
+        values[3, 3] = absurd
+        scale = Scale.of([replace(surface(values), direction=direction)])
+        assert scale is not None
+        assert ordinary is not None
+        assert (scale.bright, scale.dark) == pytest.approx((ordinary.bright, ordinary.dark), rel=0.05)
+        better = (absurd > 0) is (direction is Direction.MAXIMIZE)
+        assert (scale.clipped_bright, scale.clipped) == (better, ordinary.clipped or not better)
+        assert scale.goodness(absurd) == better
+        beyond = "above" if absurd > 0 else "below"
+        assert any(end.endswith(f"and {beyond} (clipped)") for end in scale.ends)
 
 
-@pytest.mark.parametrize("absurd", [6e15, -6e15])
-def test_quantities_without_a_best_end_are_clipped_too(absurd: float) -> None:
-    values = valley()
-    values[3, 3] = absurd
-    scale = Scale.of([surface(values)], ranked=False)
-    assert scale is not None
-    assert scale.dark == pytest.approx(values[np.abs(values) < 1e9].max())
-    assert (scale.clipped_bright, scale.clipped) == (absurd < 0, absurd > 0)
+def test_an_absurd_value_leaves_the_others_their_numbers() -> None:
+    for absurd in ABSURD:
+        values = 2310 + valley()
+        values[3, 3] = absurd
+        scale = Scale.of([surface(values)])
+        assert scale is not None
+        assert Numbers.absolute(scale) is None
+        numbers = Numbers.relative(scale)
+        assert numbers.text(float(values[0, 0])) == "66"
+        assert numbers.text(absurd) == (">" if absurd > 0 else "<")
+
+
+def test_absurd_values_of_a_diagnostic_are_clipped() -> None:
+    for absurd in ABSURD:
+        values = valley()
+        values[3, 3] = absurd
+        scale = Scale.of([surface(values)], ranked=False)
+        assert scale is not None
+        assert scale.dark == pytest.approx(values[np.abs(values) < 1e9].max())
+        assert (scale.clipped_bright, scale.clipped) == (absurd < 0, absurd > 0)
 
 
 def test_more_than_half_absurd_values_leave_the_others_their_colours() -> None:
@@ -124,3 +127,26 @@ def test_a_value_of_some_of_the_seeds_is_not_called_the_best() -> None:
     scale = Scale.of([surface(values)])
     assert scale is not None
     assert (scale.bright, scale.brightest) == (0.01, "lowest")
+
+
+RAMP = [colour(k / 64) for k in range(65)]
+
+
+def lightness(rgb: tuple[int, int, int]) -> float:
+    """Return CIE L* of a colour, 0 to 100."""
+    y = luminance(rgb)
+    return 116 * y ** (1 / 3) - 16 if y > 216 / 24389 else y * 24389 / 27
+
+
+def test_lightness_of_the_ramp_rises_in_even_steps() -> None:
+    steps = [lightness(b) - lightness(a) for a, b in pairwise(RAMP)]
+    assert min(steps) > 0
+    assert max(steps) < 2.5 * sum(steps) / len(steps)
+    assert lightness(RAMP[-1]) - lightness(RAMP[0]) > 60
+    assert (colour(-3), colour(7)) == (colour(0), colour(1))
+
+
+def test_text_on_every_colour_has_the_contrast_of_wcag_aa() -> None:
+    for background in RAMP:
+        dark, light = sorted((luminance(background), luminance(text_on(background))))
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, background

@@ -1,0 +1,256 @@
+"""Any nn.Module as lanes, one after another, each on its part of the arena's memory.
+
+If one lane fills the device (convolutions on a CPU, wide networks on a GPU), stacking gains nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from copy import deepcopy
+from math import inf, nan
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from lrwd_sweep.errors import UsageError
+from lrwd_sweep.nets.network import DEFAULT_WAY, Way
+from lrwd_sweep.nets.precision import compute_type, computing
+from lrwd_sweep.nets.randomness import Noisy
+
+Found = TypeVar("Found")
+
+
+class LoopLanes:
+    """L modules in training; parameters and gradients are views of an arena, everything else their own."""
+
+    def __init__(
+        self,
+        module: nn.Module,  # the architecture, with the initial values of everything not in `theta`
+        theta: Mapping[str, Tensor],
+        grad: Mapping[str, Tensor],
+        way: Way = DEFAULT_WAY,
+        layout: torch.memory_format | None = None,  # of the inputs; None: channels last for images
+    ) -> None:
+        like = next(iter(theta.values()))
+        self.modules = [_lane(module, theta, grad, lane) for lane in range(len(like))]
+        self.grads = list(grad.values())
+        self.noisy = [[part for part in one.modules() if isinstance(part, Noisy)] for one in self.modules]
+        self.way, self.layout, self.dtype = way, layout, compute_type(way.precision, like)
+
+    def gradient(
+        self,
+        x: Tensor,  # (B, *shape), the same batch in every lane
+        y: Tensor,  # (B,) int64
+        noise: Sequence[torch.Generator],  # with equal states, one for each lane
+    ) -> tuple[Tensor, Tensor]:  # (L,), (L, C, B)
+        """Return every lane's mean loss on the batch and its logits; write the gradients."""
+        losses, found = [], []
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            x, y = _ordered(x, self.layout), y.clone()  # autograd does not record tensors of inference mode
+            for grad in self.grads:
+                grad.zero_()
+            for k, (noisy, stream) in enumerate(zip(self.noisy, noise, strict=True)):
+                for part in noisy:
+                    part.noise = stream
+                loss, logits = self._train(k, x, y)
+                losses.append(loss)
+                found.append(logits.t())
+        return torch.stack(losses), torch.stack(found)
+
+    def _train(self, k: int, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:  # (), (B, C)
+        """Return loss and logits of lane k; add its gradients to those in the arena."""
+        with computing(self.dtype, x.device):
+            logits = self.modules[k](x).to(x.dtype)
+        loss = self._loss(logits, y)
+        torch.autograd.backward(loss)
+        return loss.detach(), logits.detach()
+
+    def _loss(self, logits: Tensor, y: Tensor) -> Tensor:  # (B, C), (B,) → ()
+        return self.way.loss(logits, y)
+
+    def _evaluate(self, k: int, x: Tensor) -> Tensor:  # (B, C)
+        """Return the logits of lane k in evaluation mode."""
+        module = self.modules[k].eval()
+        with computing(self.dtype, x.device):
+            logits: Tensor = module(x).to(x.dtype)
+        module.train()
+        return logits.detach()
+
+    def predict(self, x: Tensor) -> Tensor:  # (L, classes, B)
+        """Return the logits on x (B, *shape) in evaluation mode."""
+        with torch.inference_mode(mode=False), torch.no_grad():  # a module may keep a tensor for its training
+            return torch.stack(
+                [self._evaluate(k, _ordered(x, self.layout)).t() for k in range(len(self.modules))]
+            )
+
+    def predictor(self) -> LoopLanes:
+        """Return the lanes themselves: predictions follow their training."""
+        return self
+
+
+def _ordered(x: Tensor, layout: torch.memory_format | None) -> Tensor:
+    """Copy a batch into a layout."""
+    if layout is None:
+        layout = torch.channels_last if x.dim() == 4 else torch.contiguous_format
+    return x.clone(memory_format=layout)
+
+
+def _lane(module: nn.Module, theta: Mapping[str, Tensor], grad: Mapping[str, Tensor], lane: int) -> nn.Module:
+    """Copy `module` onto one lane's memory."""
+    copies = untrained(module, theta)
+    for name, hollow in module.named_parameters():
+        if name in theta:
+            parameter = nn.Parameter(theta[name][lane])
+            parameter.grad = grad[name][lane]
+            copies[id(hollow)] = parameter
+    return deepcopy(module, copies).train()
+
+
+def untrained(module: nn.Module, theta: Mapping[str, Tensor]) -> dict[int, object]:
+    """Copy the tensors that are not in `theta`, on its device and in its dtype; keys are their ids."""
+    like = next(iter(theta.values()))
+    copies: dict[int, object] = {}
+    for name, value in module.named_parameters():
+        if name not in theta:
+            alike = value.detach().to(like.device, like.dtype, copy=True)
+            copies[id(value)] = nn.Parameter(alike, value.requires_grad)
+    for buffer in module.buffers():
+        dtype = like.dtype if buffer.is_floating_point() else buffer.dtype
+        copies[id(buffer)] = buffer.to(like.device, dtype, copy=True)
+    return copies
+
+
+def sometimes_trained(module: nn.Module, new: Sequence[str], missing: Sequence[str]) -> UsageError:
+    """Make the error for parameters that gain a gradient (`new`) or lose it (`missing`) during training."""
+    what = (
+        f"{new[0]} of {type(module).__name__} has a gradient, and had none when the network was tried out"
+        if new
+        else f"{missing[0]} of {type(module).__name__} has no gradient at a step, at which torch.optim would "
+        "not update it"
+    )
+    return UsageError(
+        f"the parameter {what}; use it in every step, such as by 0 * parameter.sum() in the logits"
+    )
+
+
+class UserLoopLanes(LoopLanes):
+    """Lanes of user code, which may change its tensors in any way, yet train as under torch.optim or stop.
+
+    Raises UsageError if a trained parameter has no gradient, another parameter has one, or one has left the
+    arena. A lane whose code raises while numbers are not finite has diverged.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        theta: Mapping[str, Tensor],
+        grad: Mapping[str, Tensor],
+        way: Way,
+        layout: torch.memory_format,
+        classes: int,
+    ) -> None:
+        super().__init__(module, theta, grad, way, layout)
+        self.theta, self.grad, self.classes = theta, grad, classes
+        self.left_out = [
+            {name: one for name, one in lane.named_parameters() if name not in theta} for lane in self.modules
+        ]
+        self.in_place: set[tuple[int, bool]] = set()  # lanes checked in a first step and a first evaluation
+        self.diverged: set[int] = set()
+
+    def _train(self, k: int, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:  # (), (B, C)
+        arena = self.grads[0]  # or any other view: a write into one raises the version of all
+        before = arena._version
+        found = self._unless_diverged(k, lambda: super(UserLoopLanes, self)._train(k, x.clone(), y))
+        if found is None:
+            for grad in self.grads:
+                grad[k].zero_()
+            return x.new_tensor(nan), x.new_full((len(x), self.classes), nan)
+        self._check_place(k, training=True)
+        missing = arena._version - before < len(self.grads)
+        if missing or any(one.grad is not None for one in self.left_out[k].values()):
+            self._refuse(k, loss=found[0])
+        return found
+
+    def _loss(self, logits: Tensor, y: Tensor) -> Tensor:  # (B, C), (B,) → ()
+        """Compute the loss of copies, as the logits are measured too. Raises UsageError if nothing trains."""
+        loss = super()._loss(logits.clone(), y.clone())
+        if not loss.requires_grad:
+            raise UsageError("the loss of a batch does not depend on any parameter that trains")
+        return loss
+
+    def _evaluate(self, k: int, x: Tensor) -> Tensor:  # (B, C)
+        """Return the logits of lane k in evaluation mode, NaN if it has diverged."""
+        found = self._unless_diverged(k, lambda: super(UserLoopLanes, self)._evaluate(k, x))
+        if found is None:
+            return x.new_full((len(x), self.classes), nan)
+        self._check_place(k, training=False)
+        return found
+
+    def _unless_diverged(self, k: int, work: Callable[[], Found]) -> Found | None:
+        """Run a lane's work; return None if it raises on numbers that are not finite, and from then on."""
+        if k in self.diverged:
+            return None
+        try:
+            return work()
+        except Exception:
+            if not _overflows(self.modules[k], work):
+                raise
+            self.diverged.add(k)
+            return None
+
+    def _check_place(self, k: int, *, training: bool) -> None:
+        """Raise UsageError if a parameter is no longer in the arena, where the optimizer updates it."""
+        if (k, training) in self.in_place:
+            return
+        self.in_place.add((k, training))
+        lane = self.modules[k]
+        found = dict(lane.named_parameters())
+        for name, theta in self.theta.items():
+            if (one := found.get(name)) is None or one.data_ptr() != theta[k].data_ptr():
+                raise UsageError(
+                    f"the parameter {name} of {type(lane).__name__} is not where an optimizer looks for it, "
+                    "because forward replaces it; change its values instead, by .data.copy_()"
+                )
+
+    def _refuse(self, k: int, loss: Tensor) -> None:
+        """Raise UsageError that names the parameter, unless the lane has diverged."""
+        if loss.isfinite():
+            without = [name for name, grad in self.grad.items() if not grad[k].any()]
+            surprising = [name for name, one in self.left_out[k].items() if one.grad is not None]
+            raise sometimes_trained(self.modules[k], surprising, without)
+
+
+def _overflows(lane: nn.Module, work: Callable[[], object]) -> bool:
+    """Test whether a lane's tensors, or those computed by its work, hold numbers that are not finite."""
+    watch = _Overflow()
+    with suppress(Exception), watch:
+        for value in (*lane.parameters(), *lane.buffers()):
+            watch.see(value)
+        work()
+    return watch.seen
+
+
+class _Overflow(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """A watch on every operator for NaN or +∞; −∞ is ignored, as masks use it."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen = False
+
+    def see(self, value: object) -> None:
+        """Look at a tensor's numbers."""
+        if isinstance(value, Tensor) and value.is_floating_point() and not self.seen:
+            self.seen = bool((value.isnan() | (value == inf)).any())
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if "empty" not in func._schema.name:  # uninitialised memory
+            for value in tree_leaves(out):
+                self.see(value)
+        return out

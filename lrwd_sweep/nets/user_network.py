@@ -1,0 +1,115 @@
+"""User networks: made by the user's factory, and refused in one line if they cannot train."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field
+from itertools import count
+from traceback import walk_tb
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from lrwd_sweep.errors import LrwdError, UsageError
+from lrwd_sweep.nets.modules import ModuleNetwork
+from lrwd_sweep.nets.network import Way
+from lrwd_sweep.nets.randomness import replace_dropout
+from lrwd_sweep.spec import user_code
+from lrwd_sweep.spec.catalog import FLOAT32
+
+
+def build(name: str, shape: tuple[int, ...], classes: int, options: str, way: Way) -> ModuleNetwork:
+    """Build the network of the factory `name`. Raises UsageError for any exception of it."""
+    code = user_code.find("--net", name)
+    offered = {"num_classes": classes, "input_shape": shape}
+    factory = _Factory(code, code.arguments(offered, json.loads(options or "{}")), shape, classes)
+    try:
+        made = ModuleNetwork(factory, shape, classes, way)
+    except LrwdError as error:
+        text = str(error)
+        raise UsageError(text if text.startswith("--") else f"--net {name}: {text}") from error
+    except Exception as error:
+        size = "×".join(map(str, shape))
+        raise UsageError(f"--net {name} does not take inputs of {size}: {code.told(error)}") from error
+    if way.precision != FLOAT32:
+        try:
+            made.check_precision()
+        except Exception as error:
+            told = f"{code.told(error)}; choose --precision {FLOAT32}"
+            raise UsageError(f"--net {name} cannot compute in {way.precision}: {told}") from error
+    return made
+
+
+def blamed(name: str, error: BaseException) -> UsageError | None:
+    """Make the error for an exception in training, if the user's network `name` raised it; else None."""
+    if not user_code.is_user_code(name) or not isinstance(error, Exception) or isinstance(error, LrwdError):
+        return None
+    if not any(frame.f_code.co_name == "_call_impl" for frame, _ in walk_tb(error.__traceback__)):
+        return None  # not in torch.nn.Module
+    return UsageError(f"--net {name} raised in training: {user_code.find('--net', name).told(error)}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Factory:
+    """Maker of the module, prepared for a lane."""
+
+    code: user_code.UserCode
+    arguments: Mapping[str, Any]
+    shape: tuple[int, ...]
+    classes: int
+    calls: Iterator[int] = field(default_factory=count)
+
+    def __call__(self) -> nn.Module:
+        if isinstance(self.code.thing, nn.Module):
+            raise UsageError("it is a network instance, the same for every seed; name its class or a factory")
+        with redirect_stdout(io.StringIO() if next(self.calls) else sys.stderr):  # print once
+            module = self.code(**self.arguments)
+        if not isinstance(module, nn.Module) or isinstance(module, torch.jit.ScriptModule):
+            raise UsageError(f"it returns {type(module).__name__}; return a torch.nn.Module")
+        module = module.cpu()
+        replace_dropout(module)
+        module.register_forward_hook(_Logits(self.classes))
+        if any(map(is_lazy, module.parameters())):
+            with torch.no_grad():
+                module.eval()(torch.zeros(2, *self.shape))
+        for parameter, value in module.named_parameters():
+            if not value.is_floating_point():
+                raise UsageError(f"its parameter {parameter} is {_type(value)}; make it real")
+        return module
+
+
+@dataclass(frozen=True, slots=True)
+class _Logits:
+    """A forward hook that picks the logits: the output of that name, or the first of their shape."""
+
+    classes: int
+
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> Tensor:
+        batch = len(inputs[0])
+        if isinstance(output, Tensor):
+            found = [output]
+        elif isinstance(output, Mapping):
+            found = [output["logits"]] if "logits" in output else list(output.values())
+        elif hasattr(output, "logits"):
+            found = [output.logits]
+        else:
+            found = list(output) if isinstance(output, tuple | list) else [output]
+        for value in found:
+            if isinstance(value, Tensor) and value.shape == (batch, self.classes):
+                return value
+        raise UsageError(
+            f"{type(module).__name__} gives {', '.join(map(_type, found))} for {batch} inputs; return logits "
+            f"({batch}, {self.classes}), as the only output, the first of their shape, or by the name logits"
+        )
+
+
+def _type(value: object) -> str:
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
