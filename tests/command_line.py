@@ -36,9 +36,7 @@ def understood(command_line: str) -> Understood:
         yield
 
     class Trainer:
-        def __init__(
-            self, store: None, device: str, max_lanes: int | None, files: DataFiles, *_: bool
-        ) -> None:
+        def __init__(self, store: None, device: str, lanes: int | None, files: DataFiles, *_: bool) -> None:
             found.data_dir = files.folder
 
         def grid(self, name: str, spec: StudySpec) -> None:

@@ -156,7 +156,8 @@ class NoEdge:
         """Judge a study."""
         positive = result.surface.without_baseline()
         if positive.best() is None:
-            return GateOutcome(self.name, result.name, None, INSIDE, False, _NO_BEST)
+            why = _NO_BEST if any(result.spec.lattice.weight_decay) else "no cell has weight decay above 0"
+            return GateOutcome(self.name, result.name, None, INSIDE, False, why)
         if is_flat(positive.mean[positive.inside]):
             reason = "every cell that counts is as good"
             return GateOutcome(self.name, result.name, None, INSIDE, False, reason)

@@ -100,7 +100,7 @@ def test_values_are_held_as_their_fields_hold_them() -> None:
         ({"cap": float("nan")}, "^cap=nan is not a finite number; write for example cap=2.5"),
     ):
         with pytest.raises(UsageError, match=said):
-            Request.of(**given_)  # type: ignore[arg-type]
+            Request.of(**given_)
 
 
 def test_an_unknown_keyword_names_the_near_one() -> None:

@@ -108,6 +108,7 @@ class TestSpec:
         assert labels([spec(), rounded]) == ["adamw, float32", "adamw, bfloat16"]
 
     def test_change_of_identity_shows_and_has_another_name(self) -> None:
+        change: dict[str, Any]
         for change in IDENTITY_CHANGES:
             (name,) = change
             common = {"schedule": Schedule.RESTARTS} if name in ("t_0", "t_mult") else {}

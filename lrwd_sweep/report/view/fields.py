@@ -64,9 +64,7 @@ def _particulars(spec: StudySpec) -> list[str]:
     return [
         *([] if images is None else [f"byte images {'standardised' if images else 'as given'}"]),
         *(
-            FIELDS[name].words.format(
-                value, epochs=counted(value, "epoch") if name in ("warmup", "t_0") else ""
-            )
+            FIELDS[name].words.format(value, epochs=counted(value, "epoch") if type(value) is int else "")
             for name, value in spec.particulars.items()
         ),
     ]
