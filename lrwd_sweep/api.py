@@ -21,8 +21,8 @@ from lrwd_sweep.report.view.notation import plain
 from lrwd_sweep.report.view.report import notebook_html, text_of
 from lrwd_sweep.report.view.terminal import Report, snippet
 from lrwd_sweep.runner.completion import completion
+from lrwd_sweep.runner.runner import Runner, check_device
 from lrwd_sweep.runner.signals import Interrupted
-from lrwd_sweep.runner.trainer import Trainer, check_device
 from lrwd_sweep.science.direction import given
 from lrwd_sweep.science.separability import Comparison as Differences
 from lrwd_sweep.science.separability import Separability
@@ -101,7 +101,7 @@ def sweep(
 
     Raises UsageError (or its UnknownName, SpecMismatch), StoreError, DataError or DeviceError.
     """
-    return _train(_call(sweep, locals()), Kind.GRID, Trainer.grid)
+    return _train(_call(sweep, locals()), Kind.GRID, Runner.grid)
 
 
 @_named_by_keywords
@@ -131,7 +131,7 @@ def tpe(
     other arguments are as for `sweep`.
     """
     call = _call(tpe, locals())
-    return _train(call, Kind.TPE, partial(Trainer.tpe, points=whole("trials", trials, MOST_TRIALS)))
+    return _train(call, Kind.TPE, partial(Runner.tpe, points=whole("trials", trials, MOST_TRIALS)))
 
 
 @_named_by_keywords
@@ -162,11 +162,11 @@ def compare(
     for name in names:
         refuse_other_than_text(optimizer=name)
     specs = call.request.compared(names, completion())
-    with call.trainer(list(specs.values())) as trainer:
-        trainer.compare(specs)
+    with call.runner(list(specs.values())) as runner:
+        runner.compare(specs)
         judged = next(iter(specs.values())).metric
-        results, _ = read_results(trainer.store, list(specs), judged, data_dir=call.files.folder)
-        path = trainer.store.path.resolve()
+        results, _ = read_results(runner.store, list(specs), judged, data_dir=call.files.folder)
+        path = runner.store.path.resolve()
     return Comparison(*(Study(result, path) for result in results))
 
 
@@ -228,15 +228,13 @@ class _Call:
     retrain_damaged: bool
 
     @contextmanager
-    def trainer(self, specs: Sequence[StudySpec]) -> Iterator[Trainer]:
-        """Yield a trainer on an open store. Raises KeyboardInterrupt if a signal ended its training."""
+    def runner(self, specs: Sequence[StudySpec]) -> Iterator[Runner]:
+        """Yield a runner on an open store. Raises KeyboardInterrupt if a signal stopped it."""
         self.files.check(specs)
         check_device(self.device)
         try:
             with open_store(self.storage, write=True) as store:
-                yield Trainer(
-                    store, self.device, self.max_lanes, self.files, self.quiet, self.retrain_damaged
-                )
+                yield Runner(store, self.device, self.max_lanes, self.files, self.quiet, self.retrain_damaged)
         except Interrupted as stopped:
             if stopped.signal != signal.SIGINT:
                 signal.raise_signal(stopped.signal)  # ends this process, unless the caller handles it
@@ -264,15 +262,15 @@ def _call(function: Callable[..., object], arguments: dict[str, Any]) -> _Call:
     )
 
 
-def _train(call: _Call, kind: Kind, train: Callable[[Trainer, str, StudySpec], None]) -> Study:
+def _train(call: _Call, kind: Kind, train: Callable[[Runner, str, StudySpec], None]) -> Study:
     """Train one study and read it."""
     spec = call.request.spec(call.request.variant(call.optimizer), kind, completion())
     name = call.request.name(spec) if call.study_name is None else call.study_name
     check_name(name)
-    with call.trainer([spec]) as trainer:
-        train(trainer, name, spec)
-        results, _ = read_results(trainer.store, [name], spec.metric, data_dir=call.files.folder)
-        return Study(results[0], trainer.store.path.resolve())
+    with call.runner([spec]) as runner:
+        train(runner, name, spec)
+        results, _ = read_results(runner.store, [name], spec.metric, data_dir=call.files.folder)
+        return Study(results[0], runner.store.path.resolve())
 
 
 def _path(storage: Storage | None) -> str | None:

@@ -35,7 +35,7 @@ def understood(command_line: str) -> Understood:
         found.storage = storage
         yield
 
-    class Trainer:
+    class Runner:
         def __init__(self, store: None, device: str, lanes: int | None, files: DataFiles, *_: bool) -> None:
             found.data_dir = files.folder
 
@@ -47,7 +47,7 @@ def understood(command_line: str) -> Understood:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lrwd_sweep.store.open_store", open_store)
-        patch.setattr("lrwd_sweep.cli.study_run.Trainer", Trainer)
+        patch.setattr("lrwd_sweep.cli.study_run.Runner", Runner)
         for module in ("grid", "tpe"):  # their names are those of their functions in the package
             patch.setattr(sys.modules[f"lrwd_sweep.cli.{module}"], "report", lambda *_: None)
         patch.setattr(sys, "argv", shlex.split(command_line))

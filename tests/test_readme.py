@@ -24,7 +24,7 @@ from lrwd_sweep.lab import verify
 from lrwd_sweep.lab.bench import race
 from lrwd_sweep.lab.bench.race import Race
 from lrwd_sweep.runner.sampler import propose_cells
-from lrwd_sweep.runner.sweeping import Sweep
+from lrwd_sweep.runner.study_loop import StudyLoop
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import optimizer_names
 from lrwd_sweep.science.trial import Status, Trial, unfinished
@@ -54,7 +54,7 @@ def shell_commands(text: str) -> list[list[str]]:
     return list(commands([line for block in blocks(text, "sh") for line in block.splitlines()]))
 
 
-def _bowl(sweep: Sweep, cells: Sequence[Cell]) -> None:
+def _bowl(sweep: StudyLoop, cells: Sequence[Cell]) -> None:
     """Store made-up trials of a separable surface whose best cell is in the lattice's middle."""
     lattice, task = sweep.spec.lattice, sweep.spec.task
     assert task is not None
@@ -70,11 +70,11 @@ def _bowl(sweep: Sweep, cells: Sequence[Cell]) -> None:
     sweep.store.add_trials(sweep.name, trials)
 
 
-def _grid(sweep: Sweep) -> None:
+def _grid(sweep: StudyLoop) -> None:
     _bowl(sweep, list(sweep.spec.lattice.cells()))
 
 
-def _tpe(sweep: Sweep, points: int) -> None:
+def _tpe(sweep: StudyLoop, points: int) -> None:
     spec = sweep.spec
     _bowl(sweep, propose_cells(spec.lattice, [], points, seeds=spec.seeds, metric=spec.metric))
 
@@ -88,8 +88,8 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Sequence[s
     """Run a command in an empty folder; training, race and demonstrations are made up."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LRWD_STORAGE", raising=False)
-    monkeypatch.setattr(Sweep, "grid", _grid)
-    monkeypatch.setattr(Sweep, "tpe", _tpe)
+    monkeypatch.setattr(StudyLoop, "grid", _grid)
+    monkeypatch.setattr(StudyLoop, "tpe", _tpe)
     monkeypatch.setattr(race, "race", _race)
     monkeypatch.setattr(verify, "demonstrate", lambda device: iter(()))
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from lrwd_sweep.cli import options
-from lrwd_sweep.cli.study_run import report, trainer
+from lrwd_sweep.cli.study_run import opened, report
 from lrwd_sweep.runner.completion import completion
 from lrwd_sweep.spec.request import Request
 
@@ -30,6 +30,6 @@ def compare(request: Request, place: options.Place, optimizers: list[str] | None
     are not trained again; `report` shows the comparison again later. Defaults are in brackets.
     """
     specs = request.compared(optimizers or (), completion())
-    with trainer(place, specs) as training:
-        training.compare(specs)
-        report(training, list(specs), next(iter(specs.values())).metric, request.preset.show)
+    with opened(place, specs) as runner:
+        runner.compare(specs)
+        report(runner, list(specs), next(iter(specs.values())).metric, request.preset.show)

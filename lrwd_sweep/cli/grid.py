@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lrwd_sweep.cli import options
-from lrwd_sweep.cli.study_run import report, trainer
+from lrwd_sweep.cli.study_run import opened, report
 from lrwd_sweep.runner.completion import completion
 from lrwd_sweep.spec.request import Request
 
@@ -17,6 +17,6 @@ def grid(request: Request, place: options.Place, optimizer: str | None, study_na
     """
     spec = request.spec(request.variant(optimizer), complete=completion())
     name = request.name(spec) if study_name is None else study_name
-    with trainer(place, {name: spec}) as training:
-        training.grid(name, spec)
-        report(training, [name], spec.metric, request.preset.show)
+    with opened(place, {name: spec}) as runner:
+        runner.grid(name, spec)
+        report(runner, [name], spec.metric, request.preset.show)

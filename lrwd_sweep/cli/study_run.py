@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lrwd_sweep.errors import DeviceError
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.notation import counted
-from lrwd_sweep.runner.trainer import Trainer, check_device
+from lrwd_sweep.runner.runner import Runner, check_device
 
 if TYPE_CHECKING:
     from lrwd_sweep.cli.options import Place
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def trainer(place: Place, specs: Mapping[str, StudySpec]) -> Iterator[Trainer]:
+def opened(place: Place, specs: Mapping[str, StudySpec]) -> Iterator[Runner]:
     """Open the store to train studies, by name, after refusing what cannot be trained."""
     place.files.check(specs.values())
     check_device(place.device)
@@ -28,13 +28,13 @@ def trainer(place: Place, specs: Mapping[str, StudySpec]) -> Iterator[Trainer]:
     for name in specs:
         check_name(name)
     with open_store(place.storage, write=True) as store:
-        yield Trainer(store, place.device, place.max_lanes, place.files, place.quiet, place.retrain_damaged)
+        yield Runner(store, place.device, place.max_lanes, place.files, place.quiet, place.retrain_damaged)
 
 
-def report(training: Trainer, names: Sequence[str], metric: str, pictures: Sequence[str] = ()) -> None:
+def report(runner: Runner, names: Sequence[str], metric: str, pictures: Sequence[str] = ()) -> None:
     """Print the report of trained studies and further pictures. Raises DeviceError if lanes failed."""
-    show(training.store, names, metric, pictures, training.files.folder, quiet=training.quiet)
-    refuse_failed(training.store, names)
+    show(runner.store, names, metric, pictures, runner.files.folder, quiet=runner.quiet)
+    refuse_failed(runner.store, names)
 
 
 def show(

@@ -8,7 +8,7 @@ import typer
 
 from lrwd_sweep.cli import options
 from lrwd_sweep.cli.parse import whole
-from lrwd_sweep.cli.study_run import report, trainer
+from lrwd_sweep.cli.study_run import opened, report
 from lrwd_sweep.runner.completion import completion
 from lrwd_sweep.spec.field import AXES
 from lrwd_sweep.spec.preset import MOST_TRIALS, TRIALS
@@ -43,6 +43,6 @@ def tpe(
     """
     spec = request.spec(request.variant(optimizer), Kind.TPE, completion())
     name = request.name(spec) if study_name is None else study_name
-    with trainer(place, {name: spec}) as training:
-        training.tpe(name, spec, trials)
-        report(training, [name], spec.metric)
+    with opened(place, {name: spec}) as runner:
+        runner.tpe(name, spec, trials)
+        report(runner, [name], spec.metric)

@@ -14,6 +14,8 @@ from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 from lrwd_sweep.engine import host
 from lrwd_sweep.errors import DeviceError, UnknownName
 
+Device = torch.device  # for packages that do not import torch
+
 NAMES = ("auto", "cpu", "cuda")
 
 MAX_WORKERS = 64  # packs at a time on one machine

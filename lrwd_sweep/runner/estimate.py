@@ -1,4 +1,4 @@
-"""How long studies take on this machine, from a few steps of each kind of network and optimizer in them."""
+"""The time that studies take on this machine, from a few steps of each kind of network and optimizer."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from lrwd_sweep.engine.speed import measure
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.spec.task import Task
 
-SECONDS = 10.0  # that the measuring may take
+SECONDS = 10.0  # for the measurements
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """The time that studies take one after another, from nothing."""
+    """The time of studies that train one after another, from empty."""
 
     seconds: float
     whole: bool  # measured on packs as they would train; else extrapolated from smaller ones
@@ -27,24 +27,24 @@ def estimate(specs: Sequence[StudySpec], seconds: float = SECONDS) -> Estimate:
     lanes = [len(spec.lattice) * len(spec.seeds) for spec in specs]
     kinds: dict[tuple[object, ...], list[int]] = {}  # studies whose steps cost the same
     for k, spec in enumerate(specs):
-        kinds.setdefault((spec.optimizer.family, *_step(_training(spec))), []).append(k)
+        kinds.setdefault((spec.optimizer.family, *_step(_task(spec))), []).append(k)
     place, total, whole = choose("auto"), 0.0, True
     prepare(place)
     for alike in kinds.values():
         first = specs[alike[0]]
-        task = chosen(_training(first), place)
+        task = chosen(_task(first), place)
         speed = measure(first.optimizer, task, max(lanes[k] for k in alike), seconds / len(kinds))
-        total += sum(lanes[k] * speed.seconds(_training(specs[k])) for k in alike)
+        total += sum(lanes[k] * speed.seconds(_task(specs[k])) for k in alike)
         whole = whole and speed.whole
     return Estimate(total, whole)
 
 
-def _training(spec: StudySpec) -> Task:
+def _task(spec: StudySpec) -> Task:
     assert spec.task is not None, "an imported study does not train"
     return spec.task
 
 
 def _step(task: Task) -> tuple[object, ...]:
-    """What one step's cost depends on."""
+    """Return what the cost of one step depends on."""
     t = task
     return t.net, t.net_options, t.loss, t.data_set, t.batch_size, t.precision

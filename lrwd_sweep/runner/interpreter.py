@@ -1,4 +1,4 @@
-"""Python processes that this one starts: they find the libraries that this one found when it started.
+"""Python processes for measurements: they find the libraries that this one found when it started.
 
 `python -m` puts the current directory first, where any file may have a library's name, and so does a path on
 which the folder of user code is first by now. A new process starts with its own path, followed by the one of
@@ -22,13 +22,13 @@ _path: list[str] = []  # of the process that started this one
 
 
 def command(module: str, *arguments: str) -> list[str]:
-    """The command line that calls `main(*arguments)` of a module in a process of its own."""
+    """Return the command line of a process that calls `main(*arguments)` of a module."""
     path = [folder for folder in sys.path if isinstance(folder, str)]
     return [sys.executable, "-P", "-c", _START, json.dumps([*path, _HERE]), module, *arguments]
 
 
 def run(path: str, module: str, *arguments: str) -> None:
-    """Carry out such a command line."""
+    """Run the module that such a command line names."""
     _path[:] = json.loads(path)
     found = import_module(module)
     sys.argv = [str(found.__file__), *arguments]  # as `python -m` has it
@@ -36,5 +36,5 @@ def run(path: str, module: str, *arguments: str) -> None:
 
 
 def take_path() -> None:
-    """Search modules from now on where the process that started this one does."""
+    """Search for modules in the folders of the process that started this one."""
     sys.path[:] = _path

@@ -42,12 +42,12 @@ class Ended(KeyboardInterrupt):
 
 
 def told(number: int) -> str:
-    """What a signal does, in a word."""
+    """Name in a word what a signal does."""
     return "interrupted" if number == signal.SIGINT else "terminated"
 
 
 class Stop:
-    """Whether a signal asked to stop, and which."""
+    """The wish to stop, with the signal that expressed it."""
 
     def __init__(self) -> None:
         self.signal = 0
@@ -85,13 +85,13 @@ _ending = _Ending()
 
 
 def end_on_signals() -> None:
-    """Have SIGINT and SIGTERM end this process, though it may have been started with them ignored."""
+    """Make SIGINT and SIGTERM end this process, even if it was started with them ignored."""
     for number in _NUMBERS:
         signal.signal(number, _ending)
     unraisable = sys.unraisablehook
 
     def hook(args: Any) -> None:
-        """Where Python drops exceptions, as in a destructor, a signal is not to be dropped."""
+        """Act on a signal that came where Python drops exceptions, as in a destructor."""
         if isinstance(args.exc_value, Ended):
             _ending.leave(args.exc_value.signal)
         unraisable(args)
@@ -101,7 +101,7 @@ def end_on_signals() -> None:
 
 @contextmanager
 def raised() -> Iterator[None]:
-    """Within, the first signal raises Ended; afterwards all is said, and one ends the process silently."""
+    """Make the first signal within raise Ended; one that comes afterwards ends the process silently."""
     try:
         _ending.raises = True
         yield
@@ -110,12 +110,12 @@ def raised() -> Iterator[None]:
 
 
 def asked() -> int:
-    """The signal that this process was sent, where `Ended` may have become another error; else 0."""
+    """Return the first signal that this process received, or 0; a library may have replaced `Ended`."""
     return _ending.asked
 
 
 def _importing(frame: FrameType | None) -> bool:
-    """Whether a module is being imported, which may make anything of an exception."""
+    """Check whether a module is being imported; importers may turn an exception into any other."""
     while frame is not None:
         if frame.f_code.co_filename == _IMPORT:
             return True

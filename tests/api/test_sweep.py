@@ -16,11 +16,11 @@ from threadpoolctl import ThreadpoolController, threadpool_info  # type: ignore[
 import lrwd_sweep
 from lrwd_sweep import Study
 from lrwd_sweep.cli import app
-from lrwd_sweep.engine import Pool
 from lrwd_sweep.errors import SpecMismatch, UsageError
 from lrwd_sweep.report.recommend.advice import advice
 from lrwd_sweep.report.result import read_results
-from lrwd_sweep.runner.sweeping import Sweep
+from lrwd_sweep.runner.execution import Execution
+from lrwd_sweep.runner.study_loop import StudyLoop
 from lrwd_sweep.science.optimizer import optimizer_names
 from lrwd_sweep.store import Lane, Store, open_store
 from tests.api.sweeps import NAME, stored, tiny
@@ -38,7 +38,7 @@ def test_it_is_the_study_that_the_command_line_trains(
 
 def test_the_same_call_trains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     first = tiny()
-    monkeypatch.delattr(Pool, "train")
+    monkeypatch.delattr(Execution, "train")
     again = tiny()
     assert again.frame.equals(first.frame)
     assert lrwd_sweep.load(NAME).frame.equals(first.frame)
@@ -88,7 +88,7 @@ def test_a_study_is_read_in_any_metric_and_at_any_restart() -> None:
 
 
 def test_a_preset_says_what_a_call_leaves_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Sweep, "grid", lambda sweep: None)
+    monkeypatch.setattr(StudyLoop, "grid", lambda loop: None)
     Path("mine.toml").write_text('like = "digits"\nvariants = ["sgd"]\n[training]\nepochs = 3\n')
     found = lrwd_sweep.sweep(preset="mine.toml", seeds=5, progress=False)
     assert found.name == "mine-digits-mlp-norm-sgd-cosine-3ep-b64"
@@ -98,7 +98,7 @@ def test_a_preset_says_what_a_call_leaves_open(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_every_optimizer_that_the_command_line_names_is_swept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Sweep, "grid", lambda sweep: None)
+    monkeypatch.setattr(StudyLoop, "grid", lambda loop: None)
     for name in optimizer_names():
         assert lrwd_sweep.sweep(name, progress=False).optimizer == name
 

@@ -10,8 +10,8 @@ import pytest
 import lrwd_sweep
 from lrwd_sweep import Study
 from lrwd_sweep.cli import app
-from lrwd_sweep.engine import Pool
 from lrwd_sweep.errors import UsageError
+from lrwd_sweep.runner.execution import Execution
 from tests.api.sweeps import stored
 
 
@@ -35,7 +35,7 @@ def test_it_is_the_search_of_the_command_line(
 def test_more_trials_search_on_and_the_same_train_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     first = search(4).frame
     assert len(search(6).frame) == 12
-    monkeypatch.delattr(Pool, "train")
+    monkeypatch.delattr(Execution, "train")
     again = search(6).frame
     assert first.merge(again).equals(first)  # not a bit of a lane differs
     with pytest.raises(AttributeError):

@@ -46,7 +46,10 @@ sys.meta_path.insert(0, Finder())
 PHASES = {
     "importing the command line": (IMPORTING.format(name="typer"), ("study", "list")),
     "importing torch": (IMPORTING.format(name="torch"), LONG),
-    "choosing an engine": ("import lrwd_sweep.engine.pool as pool; pool.chosen = reached", LONG),
+    "choosing an engine": (
+        "from lrwd_sweep.runner import execution; execution.chosen = reached",
+        LONG,
+    ),
     "reading": ("import lrwd_sweep.store as store; store.open_store = reached", ("study", "list")),
 }
 IGNORING = ("sh", "-c", "trap '' INT TERM; exec \"$@\"", "sh")  # as a shell's job in the background
@@ -123,16 +126,16 @@ def test_a_signal_ends_every_phase_by_one_line(phase: str, number: signal.Signal
 
 
 TRAINING = """
-from lrwd_sweep.engine.here import Here
+from lrwd_sweep.runner.executors import threads
 
-def train(here, pack, on_epoch, should_stop):
+def train(job, splits, on_epoch, should_stop):
     os.write(1, b"reached\\n")
     while not should_stop():
         time.sleep(0.01)
     os.write(1, b"stopping\\n")
     time.sleep(600)
 
-Here.__call__ = train
+threads.train_pack = train
 """
 
 

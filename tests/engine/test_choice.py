@@ -16,10 +16,10 @@ from lrwd_sweep.data.user_data import completed
 from lrwd_sweep.engine import choice
 from lrwd_sweep.engine.choice import chosen, obstacle
 from lrwd_sweep.engine.choice_cache import FILE, ChoiceCache, cache_folder
-from lrwd_sweep.engine.pool import Pool
 from lrwd_sweep.engine.speed import made_up
 from lrwd_sweep.errors import DeviceError, UsageError
 from lrwd_sweep.nets.loop import LoopLanes
+from lrwd_sweep.runner.execution import Execution
 from lrwd_sweep.spec.task import Task
 
 CPU = torch.device("cpu")
@@ -259,6 +259,6 @@ def test_lanes_that_see_each_other_are_found_out(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_pool_says_what_it_trains_by() -> None:
-    assert Pool(replace(NET, engine="vmap"), "cpu").task.engine == "vmap"
-    assert Pool(NET, "cpu").task.engine in ("loop", "vmap")
-    assert Pool(Task(), "cpu").task.engine == "auto"
+    assert Execution(replace(NET, engine="vmap"), "cpu").task.engine == "vmap"
+    assert Execution(NET, "cpu").task.engine in ("loop", "vmap")
+    assert Execution(Task(), "cpu").task.engine == "auto"

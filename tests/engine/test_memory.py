@@ -33,20 +33,21 @@ from lrwd_sweep.engine import device
 from lrwd_sweep.engine.trainer import PackTrainer
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
-from lrwd_sweep.spec.task import Training
+from lrwd_sweep.spec.task import Task
 
 def resident(name):  # bytes
     with open("/proc/self/status") as lines:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
 
 def train(batch, lanes):
-    sizes = replace(training.data_set, train=2 * batch)
+    sizes = replace(task.data_set, train=2 * batch)
     splits = [Split(torch.rand(n, *sizes.shape), torch.randint(10, (n,))) for n in (2 * batch, 256, 256)]
-    task = replace(training, batch_size=batch, sizes=sizes)
-    PackTrainer(optimizer, task, [Cell(1e-3, 1e-3)] * lanes, 0, Splits(*splits)).run()
+    few = replace(task, batch_size=batch, sizes=sizes)
+    PackTrainer(optimizer, few, [Cell(1e-3, 1e-3)] * lanes, 0, Splits(*splits)).run()
 
-task, optimizer, lanes = json.loads(sys.argv[1]), Optimizer.parse(sys.argv[2]), int(sys.argv[3])
-training = Training.from_dict(task)
+task, optimizer, lanes = (
+    Task.from_dict(json.loads(sys.argv[1])), Optimizer.parse(sys.argv[2]), int(sys.argv[3])
+)
 device.prepare(torch.device("cpu"))
 if sys.argv[4] == "exact":
     ctypes.CDLL(None).mallopt(-3, 1 << 17)  # M_MMAP_THRESHOLD: what is freed is given back
@@ -56,7 +57,7 @@ ctypes.CDLL(None).malloc_trim(0)
 with open("/proc/self/clear_refs", "w") as reset:
     reset.write("5")
 before = resident("VmRSS")
-train(training.batch_size, lanes)
+train(task.batch_size, lanes)
 print(resident("VmHWM") - before)
 """
 

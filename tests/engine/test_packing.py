@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
 
-import lrwd_sweep
-from lrwd_sweep.engine import Pool, packing
+from lrwd_sweep.engine import packing
 from lrwd_sweep.engine.memory import pack_bytes
 from lrwd_sweep.engine.packing import lanes_that_fit
-from lrwd_sweep.errors import DeviceError, UsageError
-from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.errors import DeviceError
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.task import Task
@@ -77,54 +74,7 @@ def test_lanes_of_one_program_are_as_many_as_the_cache_holds(monkeypatch: pytest
     assert fit(convolutional) == fit(replace(convolutional, batch_size=400)) == packing.FEW
 
 
-@pytest.mark.parametrize("net", ["torchvision:resnet81", "torchvision:squeezenet1_1"])
-def test_pool_refuses_a_network_before_there_is_anything_to_train(net: str) -> None:
-    with pytest.raises(UsageError):
-        Pool(Task(net=net), "cpu")
-
-
 def test_no_room_for_one_lane_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     needed = 2 * pack_bytes(_training("resnet20"), 1, CPU, ADAMW) / packing.MEMORY_SHARE
     with pytest.raises(DeviceError, match=r"2 lanes of resnet20 need [^\n]* --batch-size$"):
         _fit(monkeypatch, "resnet20", 0.99 * needed)
-    monkeypatch.setattr(packing, "free_bytes", lambda _: 1 << 20)
-    with pytest.raises(DeviceError, match=r"^cpu has 1 MiB free and a lane of resnet20 needs \d+; "):
-        Pool(_training("resnet20"), "cpu")
-
-
-def test_no_more_cores_train_than_have_room_for_a_lane(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    monkeypatch.setattr("lrwd_sweep.engine.host.cores", lambda: 8)
-    needed = pack_bytes(Task(epochs=1), 1, CPU) / packing.MEMORY_SHARE
-    for room, seats in ((0.9 * 8, 7), (3.5, 3), (1.1, 1), (100, 8)):
-        free = int(room * needed)
-        monkeypatch.setattr(packing, "free_bytes", lambda _, free=free: free)
-        pool = Pool(Task(epochs=1), "cpu")
-        assert len(pool.seats_for()) == seats
-        packs = pool.plan({0: [Cell(1 + k, 1) for k in range(100)]})
-        assert (len(pool.seats), len(pool.places)) == (seats, 8)
-        assert seats * pack_bytes(Task(epochs=1), len(packs[0].cells), CPU) < free
-    monkeypatch.setattr(packing, "free_bytes", lambda _: int(1.1 * needed))
-    storage = tmp_path / "a.db"
-    found = lrwd_sweep.sweep(lr="2^-7:2^-6", weight_decay="0.01,0.1", seeds=1, epochs=1, storage=storage)
-    assert found.surface.counts()["complete"] == 4
-    told = "there is memory for 1 lane of mlp-norm at a time; 7 of 8 cores stay idle"
-    assert told in capsys.readouterr().err
-
-
-def test_a_place_without_room_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    places = tuple(torch.device("cpu", k) for k in range(3))  # as GPUs are, each with memory of its own
-    monkeypatch.setattr("lrwd_sweep.engine.device.places", lambda _: places)
-    free = [1000, 1 << 40, 1 << 40]
-    monkeypatch.setattr(packing, "free_bytes", lambda place: free[place.index])
-    pool = Pool(Task(epochs=1), "cpu")
-    assert pool.device == places[1]
-    assert pool.seats_for() == places[1:]
-    free[:] = 1 << 40, 1 << 40, 1000
-    assert pool.seats_for() == (places[1], places[0])  # where the data are comes first
-    free[:] = [1000] * 3
-    with pytest.raises(DeviceError, match="free some memory"):
-        pool.plan({0: [Cell(1, 1)]})
-    with pytest.raises(DeviceError, match=r"^cpu:0 has 0 MiB free"):
-        Pool(Task(epochs=1), "cpu")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -27,7 +28,7 @@ OWN = {
     "net_options": '{"width": 3}',
     "code": (("./my_net.py:Net", "0123456789ab"), ("package.data:load", "ba9876543210")),
 }
-IDENTITY_CHANGES = [
+IDENTITY_CHANGES: list[dict[str, Any]] = [
     {"kind": Kind.TPE},
     {"optimizer": "adam"},
     {"optimizer": "adamw:lr-scaled"},
@@ -108,7 +109,6 @@ class TestSpec:
         assert labels([spec(), rounded]) == ["adamw, float32", "adamw, bfloat16"]
 
     def test_change_of_identity_shows_and_has_another_name(self) -> None:
-        change: dict[str, Any]
         for change in IDENTITY_CHANGES:
             (name,) = change
             common = {"schedule": Schedule.RESTARTS} if name in ("t_0", "t_mult") else {}

@@ -11,21 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from lrwd_sweep.engine import Pool
 from lrwd_sweep.lab.bench.order import Order
 from lrwd_sweep.lab.bench.task import OPTIMIZER
+from lrwd_sweep.runner.execution import Execution
 from lrwd_sweep.runner.sampler import grid_cells
 from lrwd_sweep.science.lattice import Lattice
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Trial, unfinished
-from lrwd_sweep.spec.progress import Pack, PackDone
+from lrwd_sweep.spec.job import Pack, PackDone
 from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.store import open_store
 
 
 def measure(order: Order) -> dict[str, Any]:
     """Seconds of everything that a sweep of one seed does besides training: one real trial stands for all."""
-    optimizer, pool = Optimizer.parse(OPTIMIZER), Pool(order.task, "cpu")
+    optimizer, pool = Optimizer.parse(OPTIMIZER), Execution(order.task, "cpu")
     side = math.isqrt(order.lanes[0])
     lattice = Lattice(tuple(np.geomspace(1e-4, 1, side)), tuple(np.geomspace(1e-4, 1, side)))
     spec = StudySpec(Kind.GRID, optimizer, lattice, (0,), "val_loss", order.task)
@@ -45,7 +45,7 @@ def measure(order: Order) -> dict[str, Any]:
     return {"lanes": len(cells), "sampler": sampled - began, "store": stored - sampled}
 
 
-def _trial(pool: Pool, optimizer: Optimizer, lattice: Lattice) -> Trial:
+def _trial(pool: Execution, optimizer: Optimizer, lattice: Lattice) -> Trial:
     """What training one cell gives."""
     pack = Pack((next(lattice.cells()),), seed=0)
     (trial,) = (

@@ -6,11 +6,11 @@ import random
 import time
 from typing import Any
 
-from lrwd_sweep.engine import Pool
 from lrwd_sweep.engine.host import cores
 from lrwd_sweep.lab.bench.order import Order
 from lrwd_sweep.lab.bench.ours import ready
 from lrwd_sweep.lab.bench.task import choose_lanes
+from lrwd_sweep.runner.execution import Execution
 
 
 def measure(order: Order) -> dict[str, Any]:
@@ -23,5 +23,5 @@ def measure(order: Order) -> dict[str, Any]:
             began = time.perf_counter()
             train(lanes)
             seconds[count] = time.perf_counter() - began
-    at_once = Pool(order.task, order.device).lanes_at_once()
+    at_once = Execution(order.task, order.device).lanes_at_once()
     return {"seconds": [seconds[count] for count in order.lanes], "at_once": at_once}

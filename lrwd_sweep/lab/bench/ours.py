@@ -11,12 +11,12 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from lrwd_sweep.engine import Pool
 from lrwd_sweep.lab.bench.task import OPTIMIZER, Curves, Lane, Outcome
+from lrwd_sweep.runner.execution import Execution
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Trial
-from lrwd_sweep.spec.progress import PackDone
+from lrwd_sweep.spec.job import PackDone
 from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.spec.task import Task
 from lrwd_sweep.store import open_store
@@ -33,7 +33,7 @@ def run(task: Task, lanes: Sequence[Lane], device: torch.device) -> Outcome:
 @contextmanager
 def ready(task: Task, device: str) -> Iterator[Callable[[Sequence[Lane]], Curves]]:
     """What trains lanes, with the data loaded and an empty store open; every call is a study of its own."""
-    optimizer, pool = Optimizer.parse(OPTIMIZER), Pool(task, device)
+    optimizer, pool = Optimizer.parse(OPTIMIZER), Execution(task, device)
     names = map("study-{}".format, count())
     with TemporaryDirectory() as folder, open_store(str(Path(folder) / "bench.db"), write=True) as store:
 

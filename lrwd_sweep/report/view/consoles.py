@@ -10,10 +10,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -129,27 +127,3 @@ def _escape_unencodable(stream: TextIO) -> None:
     reconfigure = getattr(stream, "reconfigure", None)
     if reconfigure and not (stream.encoding or "").lower().startswith("utf"):
         reconfigure(errors="backslashreplace")
-
-
-@dataclass(slots=True)
-class Download:
-    """The progress of downloads: one line that is redrawn on a terminal, a line every 30 s elsewhere.
-
-    Called with a file's name, the bytes so far and their total (0 if unknown).
-    """
-
-    console: Console
-    name: str = ""
-    shown: float = 0.0
-
-    def __call__(self, name: str, done: int, total: int) -> None:
-        now, ended = time.monotonic(), done == total
-        moves = self.console.is_terminal
-        wait = _SECONDS_BETWEEN_PICTURES if moves else _SECONDS_BETWEEN_LINES
-        if name == self.name and not ended and now - self.shown < wait:
-            return
-        self.name, self.shown = name, now
-        text = f"{name}: {done / 1e6:,.1f} MB"
-        if total:
-            text += f" of {total / 1e6:,.1f}, {done / total:.0%}"
-        self.console.print(text, end="\r" if moves and not ended else "\n", soft_wrap=True)

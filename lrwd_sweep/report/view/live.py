@@ -19,7 +19,7 @@ from lrwd_sweep.report.view.heatmap import Gallery, Heatmap
 from lrwd_sweep.report.view.notation import counted, plain
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status, Trial
-from lrwd_sweep.spec.progress import EpochDone, Pack, PackDone
+from lrwd_sweep.spec.job import EpochDone, Pack, PackDone
 from lrwd_sweep.spec.study import StudySpec
 
 Lane = tuple[Cell, int]  # cell and seed

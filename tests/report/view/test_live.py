@@ -17,7 +17,7 @@ from lrwd_sweep.report.view.live import Progress
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status, Trial
-from lrwd_sweep.spec.progress import EpochDone, Pack, PackDone
+from lrwd_sweep.spec.job import EpochDone, Pack, PackDone
 from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.spec.task import Task
 

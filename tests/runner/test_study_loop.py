@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lrwd_sweep.engine import Pool, Stopped
+from lrwd_sweep.engine.trainer import Stopped
 from lrwd_sweep.errors import StoreError
-from lrwd_sweep.runner.sweeping import Sweep
+from lrwd_sweep.runner.execution import Execution
+from lrwd_sweep.runner.study_loop import StudyLoop
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status, Trial
-from lrwd_sweep.spec.progress import EpochDone, Pack, PackDone
+from lrwd_sweep.spec.job import EpochDone, Event, Pack, PackDone, PackLost
 from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.spec.task import Task
 from lrwd_sweep.store import Store, open_store
@@ -42,10 +43,12 @@ class Log:
 
     def __init__(self) -> None:
         self.packs: list[Pack] = []
+        self.begun: list[list[Pack]] = []
         self.done = 0
 
     def begin(self, packs: Sequence[Pack]) -> None:
         self.packs += packs
+        self.begun.append(list(packs))
 
     def happened(self, event: EpochDone | PackDone) -> None:
         self.done += isinstance(event, PackDone)
@@ -61,13 +64,13 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
-def _sweep(
+def _loop(
     store: Store, spec: StudySpec = SPEC, *, max_lanes: int | None = None, name: str = "study"
-) -> tuple[Sweep, Log]:
+) -> tuple[StudyLoop, Log]:
     assert spec.task is not None
     store.begin_study(name, spec)
     log = Log()
-    return Sweep(name, spec, store, Pool(spec.task, "cpu"), log, max_lanes), log
+    return StudyLoop(name, spec, store, Execution(spec.task, "cpu"), log, max_lanes), log
 
 
 def _results(store: Store, name: str = "study") -> dict[tuple[Cell, int], Trial]:
@@ -75,8 +78,8 @@ def _results(store: Store, name: str = "study") -> dict[tuple[Cell, int], Trial]
 
 
 def test_grid_trains_every_lane_once_and_stores_its_curves(store: Store) -> None:
-    sweep, log = _sweep(store)
-    sweep.grid()
+    loop, log = _loop(store)
+    loop.grid()
     assert log.lanes == 12
     trials = store.trials("study", curves=True)
     assert {(trial.cell, trial.seed) for trial in trials} == {
@@ -87,18 +90,18 @@ def test_grid_trains_every_lane_once_and_stores_its_curves(store: Store) -> None
 
 
 def test_second_run_trains_nothing(store: Store) -> None:
-    _sweep(store)[0].grid()
-    sweep, log = _sweep(store)
-    sweep.grid()
+    _loop(store)[0].grid()
+    loop, log = _loop(store)
+    loop.grid()
     assert log.packs == []
 
 
 def test_more_seeds_and_a_larger_lattice_keep_what_is_there(store: Store) -> None:
-    _sweep(store)[0].grid()
+    _loop(store)[0].grid()
     before = _results(store)
     larger = replace(SPEC, lattice=Lattice((0.005, 0.01, 0.02, 0.04), (0.001, 0.01)), seeds=(0, 1, 2))
-    sweep, log = _sweep(store, larger)
-    sweep.grid()
+    loop, log = _loop(store, larger)
+    loop.grid()
     assert log.lanes == 8 * 3 - 12
     after = _results(store)
     assert {lane: after[lane] for lane in before} == before
@@ -108,8 +111,8 @@ def test_failed_lanes_are_tried_again_and_diverged_ones_are_not(store: Store) ->
     cells = list(SPEC.lattice.cells())
     store.begin_study("study", SPEC)
     store.add_trials("study", [Trial(cells[0], 0, Status.FAILED), Trial(cells[1], 0, Status.DIVERGED)])
-    sweep, log = _sweep(store)
-    sweep.grid()
+    loop, log = _loop(store)
+    loop.grid()
     assert log.lanes == 11
     results = _results(store)
     assert results[cells[0], 0].status is Status.COMPLETE
@@ -118,29 +121,29 @@ def test_failed_lanes_are_tried_again_and_diverged_ones_are_not(store: Store) ->
 
 @pytest.mark.parametrize("packs_before", [1, 3])
 def test_interrupted_sweep_continues_to_the_same_bits(store: Store, packs_before: int) -> None:
-    _sweep(store, name="whole")[0].grid()
-    sweep, log = _sweep(store, max_lanes=2)
+    _loop(store, name="whole")[0].grid()
+    loop, log = _loop(store, max_lanes=2)
     with pytest.raises(Stopped):
-        replace(sweep, should_stop=lambda: log.done >= packs_before).grid()
+        replace(loop, should_stop=lambda: log.done >= packs_before).grid()
     kept = len(store.trials("study"))
     assert 0 < kept < 12
-    resumed, log = _sweep(store, max_lanes=5)
+    resumed, log = _loop(store, max_lanes=5)
     resumed.grid()
     assert log.lanes == 12 - kept
     assert _results(store) == _results(store, "whole")
 
 
 def _beside(
-    sweep: Sweep, others: dict[int, Sequence[Trial]], monkeypatch: pytest.MonkeyPatch, caplog: Any
+    loop: StudyLoop, others: dict[int, Sequence[Trial]], monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
     """Let another process store lanes before the sweep's n-th pack is stored."""
-    add, number = sweep.store.add_trials, itertools.count()
+    add, number = loop.store.add_trials, itertools.count()
 
     def add_beside(*given: Any) -> list[Any]:
-        add(sweep.name, others.get(next(number), []))
+        add(loop.name, others.get(next(number), []))
         return add(*given)
 
-    monkeypatch.setattr(sweep.store, "add_trials", add_beside)
+    monkeypatch.setattr(loop.store, "add_trials", add_beside)
     caplog.set_level("INFO", "lrwd_sweep")
 
 
@@ -152,12 +155,12 @@ def _marked(cells: Sequence[Cell], seed: int) -> list[Trial]:
 def test_lanes_that_another_process_stores_meanwhile_are_kept_and_the_rest_is_trained(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    _sweep(store, name="alone")[0].grid()
-    sweep, _ = _sweep(store, max_lanes=2)
+    _loop(store, name="alone")[0].grid()
+    loop, _ = _loop(store, max_lanes=2)
     cells = list(SPEC.lattice.cells())
     theirs = _marked(cells[:3], 0)
-    _beside(sweep, {0: theirs}, monkeypatch, caplog)
-    sweep.grid()
+    _beside(loop, {0: theirs}, monkeypatch, caplog)
+    loop.grid()
     found, alone = _results(store), _results(store, "alone")
     lanes = {(trial.cell, trial.seed) for trial in theirs}
     assert [found[lane].detail for lane in lanes] == ["theirs"] * 3
@@ -170,34 +173,34 @@ def test_lanes_that_another_process_stores_meanwhile_are_kept_and_the_rest_is_tr
 def test_a_sweep_whose_last_lanes_another_process_stores_ends(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sweep, _ = _sweep(store)
+    loop, _ = _loop(store)
     theirs = [trial for seed in SPEC.seeds for trial in _marked(list(SPEC.lattice.cells()), seed)]
-    _beside(sweep, {0: theirs}, monkeypatch, caplog)
-    sweep.grid()
+    _beside(loop, {0: theirs}, monkeypatch, caplog)
+    loop.grid()
     assert {trial.detail for trial in store.trials("study")} == {"theirs"}
 
 
 def test_a_search_goes_on_beside_another_process(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sweep, _ = _tpe(store)
-    _beside(sweep, {1: _marked([Cell(0.01, 0.005)], 0)}, monkeypatch, caplog)
-    sweep.tpe(6)
+    loop, _ = _tpe(store)
+    _beside(loop, {1: _marked([Cell(0.01, 0.005)], 0)}, monkeypatch, caplog)
+    loop.tpe(6)
     points = {cell: {s for c, s in _results(store) if c == cell} for cell, _ in _results(store)}
     assert len(points) >= 6
     assert all(seeds == {0, 1} for seeds in points.values())
 
 
-def _tpe(store: Store, should_stop: Callable[[], bool] = lambda: False) -> tuple[Sweep, Log]:
-    sweep, log = _sweep(store, replace(SPEC, kind=Kind.TPE))
-    return replace(sweep, should_stop=should_stop), log
+def _tpe(store: Store, should_stop: Callable[[], bool] = lambda: False) -> tuple[StudyLoop, Log]:
+    loop, log = _loop(store, replace(SPEC, kind=Kind.TPE))
+    return replace(loop, should_stop=should_stop), log
 
 
 def test_tpe_counts_the_points_of_earlier_runs(store: Store) -> None:
     _tpe(store)[0].tpe(6)
     assert len({trial.cell for trial in store.trials("study")}) == 6
-    sweep, log = _tpe(store)
-    sweep.tpe(10)
+    loop, log = _tpe(store)
+    loop.tpe(10)
     assert log.lanes == 4 * 2
     trials = store.trials("study")
     assert len(trials) == 20
@@ -206,9 +209,9 @@ def test_tpe_counts_the_points_of_earlier_runs(store: Store) -> None:
 
 
 def test_tpe_finishes_points_that_an_interruption_left_half_done(store: Store) -> None:
-    sweep, log = _tpe(store)
+    loop, log = _tpe(store)
     with pytest.raises(Stopped):
-        replace(sweep, should_stop=lambda: log.done >= 1).tpe(4)
+        replace(loop, should_stop=lambda: log.done >= 1).tpe(4)
     _tpe(store)[0].tpe(4)
     points: dict[object, set[int]] = {}
     for trial in store.trials("study"):
@@ -218,11 +221,29 @@ def test_tpe_finishes_points_that_an_interruption_left_half_done(store: Store) -
 
 
 def test_tpe_asks_in_several_rounds_that_share_the_device(store: Store) -> None:
-    sweep, log = _tpe(store)
-    sweep.tpe(8)
+    loop, log = _tpe(store)
+    loop.tpe(8)
     of_first_seed = [pack for pack in log.packs if pack.seed == 0]
     assert sum(len(pack.cells) for pack in of_first_seed) == 8
     assert max(len(pack.cells) for pack in of_first_seed) == 2  # a quarter of the points at a time
+
+
+def test_a_lost_pack_loses_nothing_and_its_halves_are_watched(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, log = _loop(store)
+    train = loop.execution.train
+
+    def losing(optimizer: Any, packs: Sequence[Pack], *rest: Any) -> Generator[Event, None, None]:
+        first, *others = packs
+        yield PackLost(first, "killed")
+        yield from train(optimizer, [*first.halves(), *others], *rest)
+
+    monkeypatch.setattr(loop.execution, "train", losing)
+    loop.grid()
+    first, *others = log.begun[0]
+    assert log.begun[1:] == [[*others, *first.halves()]]
+    assert len(store.trials("study")) == 12
 
 
 OTHERWISE = replace(SPEC, task=Task(epochs=1))
@@ -234,24 +255,24 @@ OTHERWISE = replace(SPEC, task=Task(epochs=1))
 def test_a_study_that_became_another_meanwhile_gets_nothing(
     store: Store, meanwhile: StudySpec | None, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sweep, _ = _sweep(store)
-    train = sweep.pool.train
+    loop, _ = _loop(store)
+    train = loop.execution.train
 
-    def interrupted(*arguments: Any) -> Iterator[EpochDone | PackDone]:
+    def interrupted(*arguments: Any) -> Generator[Event, None, None]:
         _beginning_otherwise(store, meanwhile)
         yield from train(*arguments)
 
-    monkeypatch.setattr(sweep.pool, "train", interrupted)
+    monkeypatch.setattr(loop.execution, "train", interrupted)
     with pytest.raises(StoreError, match=said):
-        sweep.grid()
+        loop.grid()
     assert meanwhile is None or store.trials("study") == []
 
 
 def test_a_study_that_was_begun_anew_meanwhile_has_room_for_all_lanes(store: Store) -> None:
-    sweep, _ = _sweep(store)
+    loop, _ = _loop(store)
     _beginning_otherwise(store, replace(SPEC, lattice=Lattice((0.005, 0.01), (0.001, 0.01)), seeds=(1,)))
     trials = [Trial(cell, 0, Status.DIVERGED) for cell in SPEC.lattice.cells()]
-    store.add_trials("study", trials, sweep.spec)
+    store.add_trials("study", trials, loop.spec)
     assert store.trials("study") == trials
     assert store.get_study("study").spec.lattice == SPEC.lattice
     assert store.get_study("study").spec.seeds == (0, 1)

@@ -1,12 +1,10 @@
-"""Splits in a file, for the other processes of this machine: mapped, so that all of them share one copy."""
+"""Splits in a temporary file, for other processes of this machine: mapped, so that all share one copy."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -15,23 +13,21 @@ from torch import Tensor
 from lrwd_sweep.data.splits import Pixels, Split, Splits
 
 _PREFIX = "lrwd-sweep-"
-_SPLITS = ("train", "validation", "test")
+_NAMES = ("train", "validation", "test")
 
 
-@contextmanager
-def folder() -> Iterator[Path]:
-    """A temporary folder; those of programs that were killed are cleared away first. Raises OSError."""
+def make_folder() -> Path:
+    """Create a temporary folder; remove those that killed programs left. Raises OSError."""
     for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         if not _is_alive(left.name.removeprefix(_PREFIX).partition("-")[0]):
             shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-") as name:
-        yield Path(name)
+    return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
 
 
 def _is_alive(pid: str) -> bool:
-    """Whether there is such a process, be it another person's."""
+    """Check whether a process of any user has this number; if that is unknown, assume so."""
     if os.name != "posix":
-        return True  # there a signal of 0 is not a question
+        return True
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:
@@ -41,19 +37,22 @@ def _is_alive(pid: str) -> bool:
     return True
 
 
-def put(splits: Splits, file: Path) -> None:
-    """Write the splits; `file` is for `take` on the same machine, not to be kept."""
+def save_splits(splits: Splits, file: Path) -> None:
+    """Write the splits for `load_splits` on the same machine. Raises OSError."""
     found: dict[str, Tensor] = {}
-    for name in _SPLITS:
+    for name in _NAMES:
         split: Split = getattr(splits, name)
         found |= {f"{name} x": split.x, f"{name} y": split.y}
         if split.pixels is not None:
             found |= {f"{name} mean": split.pixels.mean, f"{name} deviation": split.pixels.deviation}
-    torch.save({key: value.cpu() for key, value in found.items()}, file)
+    try:
+        torch.save({key: value.cpu() for key, value in found.items()}, file)
+    except RuntimeError as error:  # torch's zip writer, on a full disk
+        raise OSError(f"{file} cannot be written ({error})") from error
 
 
-def take(file: Path) -> Splits:
-    """The splits on the CPU, as they were put there."""
+def load_splits(file: Path) -> Splits:
+    """Map the splits of a file into memory, on the CPU."""
     found: dict[str, Tensor] = torch.load(file, mmap=True, weights_only=True)
 
     def split(name: str) -> Split:
@@ -61,4 +60,4 @@ def take(file: Path) -> Splits:
         pixels = None if mean is None or deviation is None else Pixels(mean, deviation)
         return Split(found[f"{name} x"], found[f"{name} y"], pixels)
 
-    return Splits(*map(split, _SPLITS))
+    return Splits(*map(split, _NAMES))

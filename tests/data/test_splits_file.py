@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from lrwd_sweep.data import Pixels, Split, Splits, shelf
+from lrwd_sweep.data import Pixels, Split, Splits
 from lrwd_sweep.data.digits import load
+from lrwd_sweep.data.splits_file import load_splits, make_folder, save_splits
 
 
 def test_splits_come_back_as_they_were(tmp_path: Path) -> None:
@@ -19,8 +20,8 @@ def test_splits_come_back_as_they_were(tmp_path: Path) -> None:
     x = torch.randint(256, (7, 3, 4, 4), generator=stream, dtype=torch.uint8)
     images = Split(x, torch.arange(7), Pixels.of(x)).to(torch.device("cpu"), torch.float32)
     digits = load()
-    shelf.put(Splits(images, digits.validation, digits.test), tmp_path / "splits")
-    found = shelf.take(tmp_path / "splits")
+    save_splits(Splits(images, digits.validation, digits.test), tmp_path / "splits")
+    found = load_splits(tmp_path / "splits")
     for split, before in ((found.train, images), (found.validation, digits.validation)):
         assert split.x.dtype == before.x.dtype
         for (x, y), (x_before, y_before) in zip(split.batches(5), before.batches(5), strict=True):
@@ -35,9 +36,10 @@ def test_what_killed_programs_left_is_cleared_away(tmp_path: Path, monkeypatch: 
         pass
     for name in (f"{ended.pid}-left", f"{os.getpid()}-held", "notes"):
         (tmp_path / f"lrwd-sweep-{name}").mkdir()
-    with shelf.folder() as mine:
-        assert mine.is_dir()
-        assert not (tmp_path / f"lrwd-sweep-{ended.pid}-left").exists()
+    mine = make_folder()
+    assert mine.is_dir()
+    assert not (tmp_path / f"lrwd-sweep-{ended.pid}-left").exists()
+    mine.rmdir()
     assert {path.name for path in tmp_path.iterdir()} == {
         f"lrwd-sweep-{os.getpid()}-held",
         "lrwd-sweep-notes",

@@ -1,0 +1,86 @@
+"""What an executor runs: `train_pack` where the data are, `train_job` in any other process."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from lrwd_sweep.data import Splits, load
+from lrwd_sweep.data.splits_file import load_splits
+from lrwd_sweep.engine import device as devices
+from lrwd_sweep.engine.trainer import OnEpoch, PackTrainer, Stopped
+from lrwd_sweep.errors import LrwdError, UsageError
+from lrwd_sweep.nets.user_network import blamed
+from lrwd_sweep.science.trial import Trial
+from lrwd_sweep.spec import user_code
+from lrwd_sweep.spec.data_files import DataFiles
+from lrwd_sweep.spec.job import Job
+from lrwd_sweep.spec.task import Task
+
+
+class OutOfMemory(Exception):
+    """The device has no room for the pack; halves of it may fit."""
+
+
+def load_data(task: Task, device: torch.device, files: DataFiles | None = None) -> Splits:
+    """Load a task's data onto a device, in float32. Raises DataError, and UsageError for user code."""
+    splits = load(task.data, task.data_set, files, standardize=task.standardize)
+    return splits.to(device, torch.float32)
+
+
+def train_pack(job: Job, splits: Splits, on_epoch: OnEpoch, should_stop: Callable[[], bool]) -> list[Trial]:
+    """Train a job's cells on the device of `splits`, in the calling thread; one trial per cell, in order.
+
+    Raises Stopped between two steps when asked to stop, OutOfMemory, and UsageError for an error of a user's
+    network.
+    """
+    devices.prepare_thread(splits.train.device)
+    try:
+        trainer = PackTrainer(job.optimizer, job.task, job.pack.cells, job.pack.seed, splits)
+        return trainer.run(on_epoch, should_stop)
+    except Exception as error:
+        if not (isinstance(error, MemoryError | RuntimeError) and devices.is_out_of_memory(error)):
+            if (blame := blamed(job.task.net, error)) is not None:
+                raise blame from error
+            raise
+    # Outside the handler: the exception holds the frames of the trainer, and thereby its memory.
+    raise OutOfMemory(f"{splits.train.device} has no room for one lane of {job.task.net}")
+
+
+def train_job(job: Job, on_epoch: OnEpoch, should_stop: Callable[[], bool]) -> list[Trial]:
+    """Train a job in a process that has not read its data; every error can be pickled.
+
+    Raises Stopped, OutOfMemory, UsageError, also if user code has changed, and else RuntimeError with a
+    traceback.
+    """
+    device = torch.device(job.device)
+    try:
+        _refuse_changed_code(job.task)
+        devices.prepare(device)
+        return train_pack(job, _splits(job.data, device), on_epoch, should_stop)
+    except (OutOfMemory, Stopped):
+        raise
+    except LrwdError as error:
+        raise UsageError(str(error)) from None
+    except Exception:
+        raise RuntimeError(traceback.format_exc()) from None
+    finally:
+        devices.give_back(device)  # the planner of the next packs asks how much is free
+
+
+def _refuse_changed_code(task: Task) -> None:
+    """Raise UsageError if a user's network or loss is not the one with which the study began."""
+    begun = dict(task.code)
+    for option, name in task.user_code.items():
+        if option != "--data" and name in begun and user_code.find(option, name).digest != begun[name]:
+            raise UsageError(f"{option} {name} has changed since this training began; run the command again")
+
+
+@lru_cache(maxsize=1)
+def _splits(file: str, device: torch.device) -> Splits:
+    splits = load_splits(Path(file))
+    return splits.to(device, splits.train.dtype)

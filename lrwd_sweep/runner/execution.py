@@ -1,0 +1,165 @@
+"""One task on one machine: its data loaded, its engine chosen, its packs planned and trained."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import deque
+from collections.abc import Callable, Generator, Mapping, Sequence
+
+from lrwd_sweep.engine import device as devices
+from lrwd_sweep.engine.choice import chosen
+from lrwd_sweep.engine.packing import lanes_that_fit, workers_that_fit
+from lrwd_sweep.engine.train_pack import load_data
+from lrwd_sweep.engine.trainer import Stopped
+from lrwd_sweep.errors import brief
+from lrwd_sweep.nets import network
+from lrwd_sweep.runner.executors import Executor
+from lrwd_sweep.runner.executors.processes import Processes
+from lrwd_sweep.runner.executors.threads import Threads
+from lrwd_sweep.runner.packing import plan
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.science.trial import Status, Trial
+from lrwd_sweep.spec.data_files import DataFiles
+from lrwd_sweep.spec.job import EpochDone, Event, Job, Pack, PackDone, PackLost
+from lrwd_sweep.spec.task import Task
+
+ATTEMPTS = 3  # at a lane whose process is killed
+PROCESS = 1 << 30  # bytes of memory that must be free for a process, twice what one takes
+
+_log = logging.getLogger(__name__)
+
+
+class Execution:
+    """A task that is ready to train on a device, or on all of its kind.
+
+    Raises UnknownName, DeviceError or DataError, and UsageError for a network that does not take the data.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        device: str = "auto",
+        files: DataFiles | None = None,  # None: the usual folder
+        processes: Processes | None = None,  # warm ones of another study
+    ) -> None:
+        self.task = task
+        self.places = devices.places(device)
+        self.device = next(filter(self._room, dict.fromkeys(self.places)), self.places[0])
+        self.lanes_at_once()  # refuses a network that cannot be built, or has no room
+        self.splits = load_data(task, self.device, files)
+        self.task = chosen(task, self.device)
+        self.processes = Processes() if processes is None else processes
+
+    def lanes_at_once(self, max_lanes: int | None = None, optimizer: Optimizer | None = None) -> int:
+        """Count the lanes of all packs that train at a time. Raises DeviceError if not one fits."""
+        slots = self.slots(optimizer)
+        return len(slots) * self._lanes_of_pack(slots, max_lanes, optimizer)
+
+    def slots(self, optimizer: Optimizer | None = None) -> tuple[devices.Device, ...]:
+        """Return a device for each pack that can train at a time, at least one, the data's device first."""
+        first = [self.device] * (self._room(self.device, optimizer) or 1)
+        others = [place for place in dict.fromkeys(self.places) if place != self.device]
+        return (*first, *(place for place in others for _ in range(self._room(place, optimizer))))
+
+    def plan(
+        self,
+        todo: Mapping[int, Sequence[Cell]],
+        max_lanes: int | None = None,
+        optimizer: Optimizer | None = None,
+    ) -> list[Pack]:
+        """Divide the cells to do of every seed into packs. Raises DeviceError if not one lane fits."""
+        slots = self.slots(optimizer)
+        share = math.ceil(sum(map(len, todo.values())) / len(slots))
+        return plan(todo, min(share, self._lanes_of_pack(slots, max_lanes, optimizer)), len(slots))
+
+    def train(
+        self,
+        optimizer: Optimizer,
+        packs: Sequence[Pack],
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> Generator[Event, None, None]:
+        """Train the packs and yield what happens. Raises Stopped when asked to stop.
+
+        A lost pack is trained again in halves. A lane alone fails if it has no room, or at its third attempt.
+        """
+        waiting = deque((pack, 1) for pack in packs)  # with the number of the attempt
+        running: dict[Pack, int] = {}
+        executor = self._open(self.slots(optimizer)[: len(packs)])
+        try:
+            while waiting or running:
+                if should_stop():
+                    raise Stopped
+                try:
+                    while waiting and executor.free:
+                        executor.submit(Job(optimizer, self.task, waiting[0][0]))
+                        running.update([waiting.popleft()])
+                    events = executor.events()
+                except OSError as error:
+                    if isinstance(executor, Threads):
+                        raise
+                    waiting.extend(running.items())
+                    running.clear()
+                    executor.cancel()
+                    executor, events = self._threads(brief(error)), []
+                for event in events:
+                    yield event
+                    if isinstance(event, EpochDone):
+                        continue
+                    attempt = running.pop(event.pack)
+                    if isinstance(event, PackLost) and _is_tried_again(event, attempt):
+                        waiting.extendleft((part, attempt + 1) for part in event.pack.halves())
+                    elif isinstance(event, PackLost):
+                        yield PackDone(event.pack, [_failed(event)])
+        finally:
+            executor.cancel()
+            if executor is not self.processes:
+                executor.close()
+
+    def _open(self, slots: Sequence[devices.Device]) -> Executor:
+        """Open threads for native lanes on a CPU and for a lone slot, else processes, if those can be had."""
+        on_cpu = self.device.type == "cpu"
+        native = network(self.task).stacked and self.task.engine != "vmap"
+        room = devices.free_bytes(devices.choose("cpu")) // PROCESS
+        if len(slots) > 1 and not (on_cpu and native) and room > 1:
+            try:
+                self.processes.prepare(slots[:room], self.splits)
+            except OSError as error:
+                return self._threads(brief(error))
+            return self.processes
+        return Threads(len(slots) if on_cpu else 1, self.splits)
+
+    def _threads(self, why: str) -> Threads:
+        """Open threads in place of processes that cannot be started."""
+        _log.info("no further process could be started (%s); lanes train in this one, which is slower", why)
+        return Threads(self.places.count(self.device), self.splits)
+
+    def _room(self, place: devices.Device, optimizer: Optimizer | None = None) -> int:
+        """Count the packs of one lane that a device has room for, of those that train on it at most."""
+        workers = self.places.count(place)
+        return workers_that_fit(self.task, device=place, workers=workers, optimizer=optimizer)
+
+    def _lanes_of_pack(
+        self, slots: Sequence[devices.Device], max_lanes: int | None, optimizer: Optimizer | None
+    ) -> int:
+        """Count the lanes of a pack that every slot has room for."""
+        return min(
+            lanes_that_fit(
+                self.task,
+                device=place,
+                workers=slots.count(place),
+                max_lanes=max_lanes,
+                optimizer=optimizer,
+            )
+            for place in set(slots)
+        )
+
+
+def _is_tried_again(event: PackLost, attempt: int) -> bool:
+    return len(event.pack.cells) > 1 or (attempt < ATTEMPTS and not event.out_of_memory)
+
+
+def _failed(event: PackLost) -> Trial:
+    (cell,) = event.pack.cells
+    return Trial(cell, event.pack.seed, Status.FAILED, detail=event.reason)

@@ -1,0 +1,85 @@
+"""The unit of work: a pack of lanes, the job that trains it, and the events that a job reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.science.trial import Trial
+from lrwd_sweep.spec.task import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """The lanes that train together: cells of one seed, on the same batches."""
+
+    cells: tuple[Cell, ...]
+    seed: int
+
+    def halves(self) -> list[Pack]:
+        """Split the pack in two; a pack of one lane stays whole."""
+        half = len(self.cells) // 2
+        return [Pack(cells, self.seed) for cells in (self.cells[:half], self.cells[half:]) if cells]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A pack to train, as a picklable value that an executor takes to a thread, a process or a machine."""
+
+    optimizer: Optimizer
+    task: Task
+    pack: Pack
+    device: str = "cpu"  # set by the executor, as is `data`
+    data: str = ""  # the file of the splits; empty if the executor holds them in memory
+
+
+@dataclass(frozen=True, slots=True)
+class EpochDone:
+    """A pack finished an epoch."""
+
+    pack: Pack
+    epoch: int  # counted from 1
+    metrics: Mapping[str, Sequence[float]]  # train_loss, val_loss, val_error by lane; NaN if it diverged
+
+
+@dataclass(frozen=True, slots=True)
+class PackDone:
+    """A pack finished training: a trial per cell, in order."""
+
+    pack: Pack
+    trials: Sequence[Trial]
+
+
+@dataclass(frozen=True, slots=True)
+class PackLost:
+    """A pack ended without results and has to train again."""
+
+    pack: Pack
+    reason: str
+    out_of_memory: bool = False  # else the process that trained it ended
+
+
+Event = EpochDone | PackDone | PackLost
+
+
+class Watcher(Protocol):
+    """An observer of training; called in the thread that runs the sweep."""
+
+    def begin(self, packs: Sequence[Pack]) -> None:
+        """Replace the packs that are unfinished by these."""
+
+    def happened(self, event: EpochDone | PackDone) -> None:
+        """Note that a pack finished an epoch, or is finished and stored."""
+
+
+class Unwatched:
+    """A watcher that does nothing."""
+
+    def begin(self, packs: Sequence[Pack]) -> None:
+        """Ignore the packs."""
+
+    def happened(self, event: EpochDone | PackDone) -> None:
+        """Ignore the event."""

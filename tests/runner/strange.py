@@ -1,0 +1,70 @@
+"""Networks that behave otherwise in a process that is not the tests' own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+HOME = "LRWD_SWEEP_TEST_HOME"  # the environment variable with the number of the tests' process
+MARKS = "LRWD_SWEEP_TEST_MARKS"  # and the one with a folder for files that networks leave
+
+
+class Net(nn.Module):
+    """A small network, which counts the batches on which it was trained elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(64, 10)
+        self.batches = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and os.environ.get(HOME) != str(os.getpid()):
+            self.batches += 1
+            if self.batches > 2:
+                self.elsewhere()
+        logits: Tensor = self.layer(x.flatten(1))
+        return logits
+
+    def elsewhere(self) -> None:
+        """Do nothing."""
+
+
+class MortalOnce(Net):
+    def elsewhere(self) -> None:
+        died = Path(os.environ[MARKS], "died")
+        if not died.exists():
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Mortal(Net):
+    def elsewhere(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Loud(Net):
+    def elsewhere(self) -> None:
+        sys.stdout.write("a network prints")
+        os.write(2, b"a network complains")
+
+
+class Faulty(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) if len(x) == 8 else torch.zeros(2) @ torch.zeros(3)  # 8: as it is built
+
+
+class Full(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) != 8:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().forward(x)
+
+
+def refuse_to_begin(*_: object) -> None:
+    """End a new process, as one whose libraries cannot be loaded."""
+    os._exit(3)

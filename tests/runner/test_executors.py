@@ -1,0 +1,276 @@
+"""Every executor trains lanes to the same bits, reports epochs, stops, and reports packs that it lost."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+import torch
+
+from lrwd_sweep.data import Splits
+from lrwd_sweep.engine.host import cores
+from lrwd_sweep.engine.train_pack import load_data, train_pack
+from lrwd_sweep.errors import UsageError
+from lrwd_sweep.runner.executors import Executor, processes
+from lrwd_sweep.runner.executors.processes import Processes
+from lrwd_sweep.runner.executors.threads import Threads
+from lrwd_sweep.science.lattice import Lattice
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.science.trial import Trial
+from lrwd_sweep.spec.job import EpochDone, Event, Job, Pack, PackDone, PackLost
+from lrwd_sweep.spec.task import Task
+from tests.runner import strange
+
+CPU = torch.device("cpu")
+ADAMW = Optimizer.parse("adamw")
+CELLS = tuple(Lattice((0.01, 0.02), (0.001, 0.01)).cells())
+NET = f"{strange.__name__}:Net"
+
+
+def job(net: str = NET, seed: int = 0, epochs: int = 3) -> Job:
+    engine = "auto" if net == "mlp-norm" else "loop"
+    return Job(ADAMW, Task(net=net, epochs=epochs, engine=engine), Pack(CELLS, seed))
+
+
+def until_done(executor: Executor) -> list[Event]:
+    """Collect the events until a pack is done or lost."""
+    found: list[Event] = []
+    while not found or isinstance(found[-1], EpochDone):
+        found += executor.events()
+    return found
+
+
+@pytest.fixture(scope="module")
+def splits() -> Splits:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    found = load_data(Task(), CPU)
+    torch.set_num_threads(threads)
+    return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def marks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(strange.HOME, str(os.getpid()))
+        folder = tmp_path_factory.mktemp("marks")
+        patch.setenv(strange.MARKS, str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def warm(splits: Splits) -> Iterator[Processes]:
+    """Two processes, the same for all tests."""
+    executor = Processes()
+    executor.prepare([CPU, CPU], splits)
+    yield executor
+    executor.close()
+
+
+@pytest.fixture(params=["threads", "processes"])
+def executor(request: pytest.FixtureRequest, splits: Splits) -> Iterator[Executor]:
+    if request.param == "threads":
+        found: Executor = Threads(2, splits)
+        yield found
+        found.close()
+    else:
+        found = request.getfixturevalue("warm")
+        yield found
+        found.cancel()
+
+
+class TestEveryExecutor:
+    def test_trains_lanes_to_the_bits_of_one_thread_and_reports_every_epoch(
+        self, executor: Executor, splits: Splits
+    ) -> None:
+        for net in ("mlp-norm", NET):
+            pair = [job(net, seed) for seed in (0, 1)]
+            with ThreadPoolExecutor(1) as thread:  # in this one, subnormal numbers would become 0 for good
+                alone = [
+                    thread.submit(train_pack, each, splits, lambda *_: None, lambda: False).result()
+                    for each in pair
+                ]
+            assert executor.free == 2
+            for each in pair:
+                executor.submit(each)
+            assert executor.free == 0
+            trials: dict[int, Sequence[Trial]] = {}
+            epochs: dict[int, list[int]] = {0: [], 1: []}
+            while len(trials) < 2:
+                for event in executor.events():
+                    if isinstance(event, EpochDone):
+                        assert len(event.metrics["val_loss"]) == len(CELLS)
+                        epochs[event.pack.seed].append(event.epoch)
+                    elif isinstance(event, PackDone):
+                        assert epochs[event.pack.seed] == [1, 2, 3]
+                        trials[event.pack.seed] = event.trials
+            assert [trials[0], trials[1]] == alone, net
+
+    def test_cancel_stops_jobs_and_leaves_the_slots_usable(self, executor: Executor) -> None:
+        for seed in (0, 1):
+            executor.submit(job(seed=seed, epochs=1_000_000))
+        while not any(isinstance(event, EpochDone) for event in executor.events()):
+            pass
+        executor.cancel()
+        assert executor.free == 2
+        executor.submit(job())
+        *epochs, done = until_done(executor)
+        assert isinstance(done, PackDone)
+        assert len(epochs) == 3
+
+    def test_reports_a_pack_without_room_as_lost(self, executor: Executor) -> None:
+        executor.submit(job(f"{strange.__name__}:Full"))
+        lost = until_done(executor)[-1]
+        assert isinstance(lost, PackLost)
+        assert lost.out_of_memory
+        assert lost.reason == f"cpu has no room for one lane of {strange.__name__}:Full"
+        assert executor.free == 2
+
+    def test_raises_an_error_of_user_code_as_one_line(self, executor: Executor) -> None:
+        executor.submit(job(f"{strange.__name__}:Faulty"))
+        with pytest.raises(UsageError, match=r"Faulty raised in training: RuntimeError.*strange\.py"):
+            until_done(executor)
+        assert executor.free == 2
+
+
+class TestProcesses:
+    def test_a_killed_process_costs_only_its_own_pack(self, warm: Processes) -> None:
+        warm.submit(job(f"{strange.__name__}:Mortal"))
+        warm.submit(job(seed=1, epochs=30))
+        events = until_done(warm)
+        while not {type(event) for event in events} >= {PackDone, PackLost}:
+            events += warm.events()
+        (lost,) = (event for event in events if isinstance(event, PackLost))
+        assert lost == PackLost(Pack(CELLS, 0), "a process that trained lanes ended (SIGKILL)")
+        assert [event.epoch for event in events if isinstance(event, EpochDone)] == list(range(1, 31))
+        warm.submit(job())  # in a new process
+        assert isinstance(until_done(warm)[-1], PackDone)
+
+    def test_processes_and_data_are_kept_for_the_next_study(self, warm: Processes, splits: Splits) -> None:
+        for seed in (0, 1):
+            warm.submit(job(seed=seed))
+        until_done(warm)
+        warm.cancel()
+        before = [slot.process for slot in warm._slots]
+        warm.prepare([CPU], splits)
+        assert [slot.process for slot in warm._slots] == before[:1]
+        assert _dies(before[1])
+        warm.prepare([CPU, CPU], splits)
+        assert [slot.process for slot in warm._slots] == [before[0], None]
+
+    def test_refuses_user_code_that_changed_since_the_study_began(self, warm: Processes) -> None:
+        asked = job()
+        warm.submit(replace(asked, task=replace(asked.task, code=((NET, "another"),))))
+        with pytest.raises(UsageError, match=rf"^--net {NET} has changed since this training began"):
+            until_done(warm)
+
+    def test_output_of_a_network_does_not_reach_the_terminal(
+        self, warm: Processes, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        warm.submit(job(f"{strange.__name__}:Loud"))
+        assert isinstance(until_done(warm)[-1], PackDone)
+        assert capfd.readouterr() == ("", "")
+
+    def test_a_process_that_ends_at_its_start_is_an_os_error(
+        self, splits: Splits, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(processes, "_begin", strange.refuse_to_begin)
+        executor = Processes()
+        executor.prepare([CPU], splits)
+        executor.submit(job())
+        with pytest.raises(OSError, match=r"^a process for lanes ended at its start \(exit status 3\)$"):
+            until_done(executor)
+        assert executor.free == 1
+        executor.close()
+
+
+def _dies(process: BaseProcess | None) -> bool:
+    assert process is not None
+    process.join(30)
+    return process.exitcode is not None
+
+
+SCRIPT = """
+import json, multiprocessing, numba, numpy, random, sys, torch
+import lrwd_sweep
+
+print("the script runs", flush=True)
+for epochs in (1, 1_000_000):
+    found = lrwd_sweep.sweep(
+        net="./nets/own_net.py:make", engine="loop", lr=[0.1, 0.2], weight_decay=[0.01, 0.1], seeds=1,
+        epochs=epochs, storage="a.db", progress=False, max_lanes=1,
+    )
+    print(len(found.frame), flush=True)
+    sys.stdin.readline()
+"""
+OWN_NET = """
+import os
+from torch import nn
+from own_layers import last
+
+def make():
+    open(f"process-{os.getpid()}", "w").close()
+    return nn.Sequential(nn.Flatten(), last())
+"""
+OWN_LAYERS = "from torch import nn\n\ndef last():\n    return nn.Linear(64, 10)\n"
+STRAY = "open({marker!r}, 'a').write(__name__)\nraise SystemExit\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux" or cores() < 2, reason="needs /proc and two cores")
+def test_a_script_without_main_guard_runs_once_and_its_processes_end_with_it(tmp_path: Path) -> None:
+    """Beside the user's code, and in the current directory, lie files named like libraries."""
+    marker, scripts, nets = tmp_path / "ran", tmp_path / "scripts", tmp_path / "nets"
+    for folder in (scripts, nets):
+        folder.mkdir()
+    (scripts / "script.py").write_text(SCRIPT)
+    (nets / "own_net.py").write_text(OWN_NET)
+    (nets / "own_layers.py").write_text(OWN_LAYERS)
+    for name in ("random", "json", "numpy", "torch", "numba", "multiprocessing", "lrwd_sweep"):
+        (tmp_path / f"{name}.py").write_text(STRAY.format(marker=str(marker)))
+    for name in ("random", "json", "numpy", "multiprocessing", "lrwd_sweep"):  # loaded before user code
+        (nets / f"{name}.py").write_text(STRAY.format(marker=str(marker)))
+    with subprocess.Popen(
+        [sys.executable, str(scripts / "script.py")],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.PIPE,
+        text=True,
+    ) as script:
+        assert script.stdin is not None
+        assert script.stdout is not None
+        assert [script.stdout.readline() for _ in range(2)] == ["the script runs\n", "4\n"]
+        first = _pids(tmp_path)
+        print(file=script.stdin, flush=True)
+        while len(started := _pids(tmp_path) - first) < 2:
+            time.sleep(0.05)
+        script.kill()
+        rest = script.communicate()
+    assert rest == ("", "")
+    assert not marker.exists()
+    assert all(_ends(pid) for pid in started)
+
+
+def _pids(folder: Path) -> set[int]:
+    return {int(path.name.removeprefix("process-")) for path in folder.glob("process-*")}
+
+
+def _ends(pid: int) -> bool:
+    """Wait for the end of a process of which another one reads the exit status."""
+    for _ in range(300):
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.1)
+    return False
