@@ -1,7 +1,7 @@
 """lrwd-sweep: can the learning rate and the weight decay be tuned one at a time?
 
-From Python, `sweep`, `compare` and `tpe` train what the command line's `grid`, `compare` and `tpe` train, and
-`load` reads it.
+From Python, `sweep`, `compare` and `tpe` do what `grid`, `compare` and `tpe` do on the command line, and
+`load` reads the results.
 """
 
 from __future__ import annotations
@@ -10,31 +10,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lrwd_sweep.api import compare, load, studies, sweep, tpe
+    from lrwd_sweep.api import Comparison, Study, compare, load, studies, sweep, tpe
     from lrwd_sweep.errors import LrwdError
-    from lrwd_sweep.study import Comparison, Study
 
 __version__ = "0.1.0"
 
 __all__ = ["sweep", "compare", "tpe", "load", "studies", "Study", "Comparison", "LrwdError"]  # noqa: RUF022
 
-_HOMES = {
-    "sweep": "api",
-    "compare": "api",
-    "tpe": "api",
-    "load": "api",
-    "studies": "api",
-    "Study": "study",
-    "Comparison": "study",
-    "LrwdError": "errors",
-}
-
 
 def __getattr__(name: str) -> Any:
-    """What `__all__` names, imported when it is first asked for: numpy, torch and the store are heavy."""
-    if name not in _HOMES:
+    """Import a public name when it is first used: numpy, torch and the store are slow to load."""
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    home = "errors" if name == "LrwdError" else "api"
+    found = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
     return found
 
 

@@ -1,4 +1,4 @@
-"""What the command line makes of a command that a report prints, without training."""
+"""The command line's reading of a command that a report prints, without training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lrwd_sweep.spec.study import StudySpec
 
 @dataclass
 class Understood:
-    """What would be trained, and where it would be stored."""
+    """The study that would be trained, and its store."""
 
     name: str = ""
     spec: StudySpec | None = None
@@ -36,9 +36,7 @@ def understood(command_line: str) -> Understood:
         yield
 
     class Runner:
-        def __init__(
-            self, store: None, device: str, max_lanes: int | None, files: DataFiles, *, retrain_damaged: bool
-        ) -> None:
+        def __init__(self, store: None, device: str, lanes: int | None, files: DataFiles, *_: bool) -> None:
             found.data_dir = files.folder
 
         def grid(self, name: str, spec: StudySpec) -> None:
@@ -49,12 +47,9 @@ def understood(command_line: str) -> Understood:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lrwd_sweep.store.open_store", open_store)
-        for module in ("grid", "tpe"):
-            # The modules' names are those of their functions in the package.
-            commands = sys.modules[f"lrwd_sweep.cli.{module}"]
-            patch.setattr(commands, "Runner", Runner)
-            patch.setattr(commands, "show", lambda *_, **__: None)
-            patch.setattr(commands, "refuse_failed", lambda *_: None)
+        patch.setattr("lrwd_sweep.cli.study_run.Runner", Runner)
+        for module in ("grid", "tpe"):  # their names are those of their functions in the package
+            patch.setattr(sys.modules[f"lrwd_sweep.cli.{module}"], "report", lambda *_: None)
         patch.setattr(sys, "argv", shlex.split(command_line))
         assert app.run() == 0, command_line
     return found

@@ -1,4 +1,4 @@
-"""Specifications for tests: any that can be, and one of the digits."""
+"""Specifications for tests: strategies for any, and one on the digits."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ imported = st.builds(
 
 
 def spec(**changes: Any) -> StudySpec:
-    """A study of the digits, but for `changes`: fields of StudySpec, or of its Training."""
+    """Return a study of the digits with `changes` of fields of StudySpec or its task."""
     mine = {name: changes.pop(name) for name in ("kind", "lattice", "seeds", "metric") if name in changes}
     optimizer = Optimizer.parse(changes.pop("optimizer", "adamw"))
     parts: dict[str, Any] = {"kind": Kind.GRID, "lattice": LATTICE, "seeds": (0, 1), "metric": "val_loss"}

@@ -1,4 +1,4 @@
-"""The application: its commands, and what becomes of every way to end."""
+"""The application: its commands, and the exit code of every way to end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from lrwd_sweep.cli.compare import compare
 from lrwd_sweep.cli.convert import convert
 from lrwd_sweep.cli.docs import docs
 from lrwd_sweep.cli.grid import grid
-from lrwd_sweep.cli.group import group, show_help
+from lrwd_sweep.cli.group import Headed, group, show_help
+from lrwd_sweep.cli.options import option_text
 from lrwd_sweep.cli.preset import presets
 from lrwd_sweep.cli.report import report
 from lrwd_sweep.cli.study import studies
@@ -29,6 +30,7 @@ from lrwd_sweep.report.view import consoles
 from lrwd_sweep.runner.signals import Ended, Interrupted, asked, raised, told
 
 OUR_BUG = 5
+_COMPLETE = "_LRWD_SWEEP_COMPLETE"  # set by the shells' completion scripts
 
 app = group(
     "lrwd-sweep",
@@ -40,10 +42,11 @@ app = group(
       lrwd-sweep compare adam adamw   trains two lattices on handwritten digits
       lrwd-sweep report               shows them again, from the store
     """,
+    completion=True,
 )
-app.command(short_help="Train several optimizers' lattices and compare them.")(compare)
-app.command(short_help="Train one optimizer's lattice.")(grid)
-app.command(short_help="Search the lattice's box with Optuna's TPE.")(tpe)
+app.command(cls=Headed, short_help="Train several optimizers' lattices and compare them.")(compare)
+app.command(cls=Headed, short_help="Train one optimizer's lattice.")(grid)
+app.command(cls=Headed, short_help="Search the lattice's box with Optuna's TPE.")(tpe)
 app.command(short_help="Show what the store holds, without training.")(report)
 app.add_typer(studies)
 app.add_typer(presets)
@@ -63,7 +66,8 @@ def _version(wanted: bool) -> None:
 def _root(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+        bool,
+        typer.Option("--version", "-V", callback=_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
     show_help(context)
@@ -71,26 +75,30 @@ def _root(
 
 def main() -> None:
     """Run the command line and exit: 0, 2 usage, 3 host, 4 nothing to report, 5 our bug, 130, 141, 143."""
-    gc.disable()  # libraries load a fifth faster; what trains turns it on again, all else is short
+    gc.disable()  # libraries load a fifth faster; training enables it again, other commands are short
     consoles.prepare()
     code = HostError.exit_code
     try:
         with raised():
             code = run()
             sys.stderr.flush()
-    except Ended as error:  # while the end of `run` was told
+    except Ended as error:  # while `run` ended
         code = _ended(error.signal)
     except BrokenPipeError:
         _close_output()
         code = 128 + signal.SIGPIPE
-    except OSError:  # no room for what is told on stderr
+    except OSError:  # stderr cannot be written
         _close_output()
     sys.exit(code)
 
 
 def run() -> int:  # noqa: PLR0911 - one return for each way to end
-    """Run the command of `sys.argv`; the exit code. Raises BrokenPipeError when nobody reads any more."""
+    """Run the command of `sys.argv` and return the exit code. Raises BrokenPipeError if stdout was closed."""
     command = typer.main.get_command(app)
+    if instruction := os.environ.get(_COMPLETE):
+        from typer.completion import shell_complete
+
+        return shell_complete(command, {}, "lrwd-sweep", _COMPLETE, instruction)
     try:
         # Typer's own way to run it would make a broken pipe exit code 1.
         with command.make_context("lrwd-sweep", sys.argv[1:]) as context:
@@ -103,7 +111,7 @@ def run() -> int:  # noqa: PLR0911 - one return for each way to end
         what = error.format_message().removesuffix(".")
         return _fail(f"{what}; see {at.command_path if at else 'lrwd-sweep'} --help", error.exit_code)
     except LrwdError as error:
-        return _fail(str(error), error.exit_code)
+        return _fail(error.spelled(option_text), error.exit_code)
     except Interrupted as error:
         return _fail(str(error), 128 + error.signal)
     except (KeyboardInterrupt, typer.Abort):
@@ -115,7 +123,7 @@ def run() -> int:  # noqa: PLR0911 - one return for each way to end
         where = "" if error.filename is None else f": {str(error.filename)!r}"
         return _fail(f"{error.strerror or error}{where}; make room, or write elsewhere", HostError.exit_code)
     except Exception as error:
-        if asked():  # what a library made of it
+        if asked():  # a library raised this on the signal
             return _ended(asked())
         if os.environ.get("LRWD_DEBUG"):
             traceback.print_exc()
@@ -129,7 +137,7 @@ def _ended(number: int) -> int:
 
 
 def _close_output() -> None:
-    """What is left in a buffer cannot be written; without this, Python would complain while it exits."""
+    """Discard what is left in the buffers; otherwise Python would complain at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -139,7 +147,7 @@ def _close_output() -> None:
 
 
 def _fail(text: str, code: int) -> int:
-    """Every line of `text` on stderr, harmless whatever names are in it. The code, room or not."""
+    """Print every line of `text` on stderr, control characters escaped, and return the code."""
     from lrwd_sweep.report.view.notation import plain
 
     try:
@@ -148,6 +156,6 @@ def _fail(text: str, code: int) -> int:
         sys.stderr.flush()
     except BrokenPipeError:
         raise
-    except OSError:  # no room there
+    except OSError:  # disk full
         _close_output()
     return code

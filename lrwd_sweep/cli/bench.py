@@ -15,10 +15,10 @@ from lrwd_sweep.errors import UsageError
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.notation import plain
 from lrwd_sweep.report.view.output_file import replaced
+from lrwd_sweep.runner.completion import complete
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.catalog import DATA_SETS, FLOAT32, PRECISIONS
 from lrwd_sweep.spec.preset import DEFAULT, find_preset
-from lrwd_sweep.spec.request import looked_up
 
 if TYPE_CHECKING:
     from lrwd_sweep.lab.bench.bandwidth import Bandwidths
@@ -193,7 +193,7 @@ class Asked:
         from lrwd_sweep.lab.bench.machine import machine
 
         preset, on = find_preset(DEFAULT), machine(gpu)
-        task = looked_up(preset.task.changed(epochs=epochs, **changes))
+        task = complete(preset.task.changed(epochs=epochs, **changes))
         if (load := on["load"]) is not None and load > _BUSY:
             _note(
                 f"the machine is busy, load {load:g} on {on['cores']} cores: no figure of this run is sound"

@@ -1,36 +1,25 @@
-"""The options that commands share, each with its unit and default."""
+"""The options that grid, compare and tpe share, made from the declarations of `Task` and `Request`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 
 from lrwd_sweep.cli.parse import fraction, number, pair, whole
-from lrwd_sweep.science.lattice import format_axis
-from lrwd_sweep.science.optimizer import Family, Optimizer, users_of
-from lrwd_sweep.science.schedule import Schedule
-from lrwd_sweep.spec.catalog import AUGMENTATIONS, DATA_SETS, ENGINES, METRICS, NETWORKS, PRECISIONS
-from lrwd_sweep.spec.preset import DEFAULT, MOST_SEEDS, find_preset
-from lrwd_sweep.spec.request import DEFAULT_OPTIMIZER
-from lrwd_sweep.spec.task import LARGEST_EPS, MomentumForm
+from lrwd_sweep.science.optimizer import users_of
+from lrwd_sweep.spec.data_files import DataFiles
+from lrwd_sweep.spec.field import OPTIMIZER, STORE, TRAIN, WHERE, Field
+from lrwd_sweep.spec.preset import DEFAULT
+from lrwd_sweep.spec.request import DEFAULT_OPTIMIZER, REQUEST_FIELDS, Request
+from lrwd_sweep.spec.task import FIELDS
 
-DEFAULT_PRESET = DEFAULT
-
-_preset = find_preset(DEFAULT)
-_training = _preset.task
-_lattice = _preset.lattice(Optimizer.parse(DEFAULT_OPTIMIZER))
-
-
-def _else(value: object) -> str:
-    """The default of an option that a preset sets."""
-    return f"(default: the preset's; {DEFAULT}: {value})"
-
-
-def _described(names: Mapping[str, str]) -> str:
-    return "; ".join(f"{name}: {about}" for name, about in names.items())
-
+ALL_FIELDS = REQUEST_FIELDS | FIELDS
+_PLURAL = {"beta1": "betas"}  # one option sets two fields
+_CHOICES = 24  # characters of choices that --help lists beside the option
 
 OptimizerName = Annotated[
     str | None,
@@ -38,266 +27,18 @@ OptimizerName = Annotated[
         "--optimizer",
         "-o",
         metavar="NAME",
-        help=f"FAMILY[w][:RULE][:normalized]; FAMILY: {', '.join(Family)}. adam: Adam with L2; adamw: "
-        "the AdamW paper's decay, independent of α; adamw:lr-scaled: PyTorch's AdamW, decay times α; further "
-        "rules are fixed and corrected. adamp and sgdp are their authors'. adamwr and sgdwr: warm restarts "
-        "and normalised decay, λ = λ_norm/√N (default: the only one that the preset names, else "
-        f"{DEFAULT_OPTIMIZER}).",
+        help=f"FAMILY[w][:RULE], as adam, adamw, adamw:lr-scaled [{DEFAULT_OPTIMIZER}]",
+        rich_help_panel=OPTIMIZER,
     ),
 ]
-Preset = Annotated[
+PresetName = Annotated[
     str,
     typer.Option(
         "--preset",
         metavar="NAME|FILE.toml",
-        help="Task, axes and all that is not given here; see `lrwd-sweep preset list`.",
-    ),
-]
-Lr = Annotated[
-    str | None,
-    typer.Option(
-        "--lr",
-        metavar="AXIS",
-        help="Learning rates α: 2^-12:2^-2 is every power of two, 1e-4:1e-1:9 nine log-spaced values, "
-        f"1e-3,3e-3,1e-2 a list {_else(f'{format_axis(_lattice.lr)} for {DEFAULT_OPTIMIZER}')}.",
-    ),
-]
-Wd = Annotated[
-    str | None,
-    typer.Option(
-        "--wd",
-        metavar="AXIS",
-        help="Weight decays, in the optimizer's own convention, written as --lr; a first 0 is a baseline, as "
-        f"in 0,2^-11:2^-1 {_else(f'{format_axis(_lattice.weight_decay)} for {DEFAULT_OPTIMIZER}')}.",
-    ),
-]
-Net = Annotated[
-    str | None,
-    typer.Option(
-        "--net",
-        metavar="NAME",
-        help=f"{_described(NETWORKS)}; or your own: package.module:NAME or ./file.py:NAME, called without "
-        "arguments, or with num_classes and input_shape where it takes them, and what a preset says under "
-        f"[net.options], returns a torch.nn.Module {_else(_training.net)}.",
-    ),
-]
-Data = Annotated[
-    str | None,
-    typer.Option(
-        "--data",
-        metavar="NAME",
-        help=f"Data set: {', '.join(DATA_SETS)}; folder:PATH for images in PATH/train/CLASS, resized to "
-        "32×32, folder:PATH@64 to 64×64, all of these standardised; or your own, as given: "
-        "package.module:NAME or ./file.py:NAME, called without arguments, returns train, "
-        "validation and, if there is one, test, each tensors (x, y) or a data set "
-        f"{_else(_training.data)}.",
-    ),
-]
-Standardize = Annotated[
-    bool | None,
-    typer.Option(
-        "--standardize/--no-standardize",
-        help="Standardise images of bytes of your own --data, each channel by the training split's mean and "
-        "deviation (default: they reach the network as given, 0 to 255).",
-    ),
-]
-Loss = Annotated[
-    str | None,
-    typer.Option(
-        "--loss",
-        metavar="NAME",
-        help=f"What training lowers and val_loss is: {_training.loss}, or your own: package.module:NAME or "
-        "./file.py:NAME, called with logits (B, classes) and classes (B,), returns one number; val_loss is "
-        f"that of the whole split {_else(_training.loss)}.",
-    ),
-]
-DataDir = Annotated[
-    str | None,
-    typer.Option(
-        "--data-dir",
-        metavar="PATH",
-        help="Where the files of data sets are, laid out as torchvision does it (default: $LRWD_DATA, else "
-        "~/.cache/lrwd-sweep).",
-    ),
-]
-Download = Annotated[
-    bool,
-    typer.Option("--download", help="Download what is missing of the data set (default: say what is)."),
-]
-Epochs = Annotated[
-    int | None,
-    typer.Option(
-        "--epochs",
-        metavar="N",
-        parser=whole("--epochs"),
-        help=f"Passes over the training set {_else(_training.epochs)}.",
-    ),
-]
-BatchSize = Annotated[
-    int | None,
-    typer.Option(
-        "--batch-size",
-        metavar="N",
-        parser=whole("--batch-size", least=2),
-        help=f"Samples per step; an incomplete last batch is dropped {_else(_training.batch_size)}.",
-    ),
-]
-ScheduleName = Annotated[
-    str | None,
-    typer.Option(
-        "--schedule",
-        metavar="NAME",
-        help=f"How step and decay move over the run: {', '.join(Schedule)} {_else(_training.schedule)}.",
-    ),
-]
-Seeds = Annotated[
-    int | None,
-    typer.Option(
-        "--seeds",
-        metavar="N",
-        parser=whole("--seeds", most=MOST_SEEDS),
-        help=f"Seeds 0 … N−1 in every cell; intervals need at least 3 {_else(_preset.seeds)}.",
-    ),
-]
-Metric = Annotated[
-    str | None,
-    typer.Option(
-        "--metric", metavar="NAME", help=f"What is minimised. {_described(METRICS)} {_else(_preset.metric)}."
-    ),
-]
-Cap = Annotated[
-    float | None,
-    typer.Option(
-        "--cap",
-        metavar="V",
-        parser=number("--cap"),
-        help="A value of the metric from which on a cell is out, as if it had diverged (default: chance "
-        "level for an error; none for a loss).",
+        help=f"Default task, axes and seeds; see `preset list` [{DEFAULT}]",
+        rich_help_panel=TRAIN,
         show_default=False,
-    ),
-]
-Augment = Annotated[
-    str | None,
-    typer.Option(
-        "--augment",
-        metavar="NAME",
-        help=f"Changes of the training images. {_described(AUGMENTATIONS)} {_else(_training.augment)}.",
-    ),
-]
-Warmup = Annotated[
-    int | None,
-    typer.Option(
-        "--warmup",
-        metavar="N",
-        parser=whole("--warmup", least=0),
-        help=f"Epochs of linear rise in front of the schedule {_else(_training.warmup)}.",
-    ),
-]
-T0 = Annotated[
-    int | None,
-    typer.Option(
-        "--t0",
-        metavar="N",
-        parser=whole("--t0"),
-        help="Epochs until the first restart (default: the preset's, else a fifteenth of the run: cycles of "
-        "1, 2, 4 and 8).",
-    ),
-]
-TMult = Annotated[
-    int | None,
-    typer.Option(
-        "--tmult",
-        metavar="N",
-        parser=whole("--tmult"),
-        help=f"Each cycle of restarts is N times as long as the last {_else(_training.t_mult)}.",
-    ),
-]
-EtaMin = Annotated[
-    float | None,
-    typer.Option(
-        "--eta-min",
-        metavar="X",
-        parser=fraction("--eta-min"),
-        help=f"What η falls to, as a share of its highest value {_else(f'{_training.eta_min:g}')}.",
-    ),
-]
-
-
-def _usual(name: str) -> str:
-    """The defaults of an optimizer's hyperparameter, family by family."""
-    users: dict[object, list[str]] = {}
-    for family in users_of(name):
-        users.setdefault(family.hyperparameters[name], []).append(family)
-    return "; ".join(f"{value} for {', '.join(families)}" for value, families in users.items())
-
-
-Momentum = Annotated[
-    float | None,
-    typer.Option(
-        "--momentum",
-        metavar="X",
-        parser=fraction("--momentum"),
-        help=f"β₁ of a momentum buffer (default: {_usual('momentum')}).",
-    ),
-]
-Nesterov = Annotated[
-    bool | None,
-    typer.Option(
-        "--nesterov/--no-nesterov",
-        help=f"Nesterov's momentum, for {', '.join(users_of('nesterov'))} (default: without).",
-    ),
-]
-MomentumFormName = Annotated[
-    str | None,
-    typer.Option(
-        "--momentum-form",
-        metavar="|".join(MomentumForm),
-        help="Where α stands in SGD: paper has it inside the buffer, torch outside as torch.optim.SGD; they "
-        f"agree while η is constant (default: {MomentumForm.PAPER}).",
-    ),
-]
-Betas = Annotated[
-    str | None,  # after parsing a pair
-    typer.Option(
-        "--betas",
-        metavar="B1,B2",
-        parser=pair("--betas"),
-        help=f"Averaging of g and of g² (default: {_usual('beta1')}; {_usual('beta2')}).",
-    ),
-]
-Eps = Annotated[
-    float | None,
-    typer.Option(
-        "--eps",
-        metavar="X",
-        parser=fraction("--eps", below=LARGEST_EPS, like="1e-8"),
-        help=f"ε in the denominator (default: {_usual('eps')}).",
-    ),
-]
-DecayAll = Annotated[
-    bool | None,
-    typer.Option(
-        "--decay-all/--no-decay-norm-bias",
-        help="Decay every parameter, as the paper does, or leave out biases, parameters of normalisation and "
-        "all vectors. Embeddings, class tokens and positions decay unless --no-decay names them (default: "
-        "every one).",
-    ),
-]
-NoDecay = Annotated[
-    str | None,
-    typer.Option(
-        "--no-decay",
-        metavar="REGEX",
-        help="Leave out parameters in whose names this regular expression is found, as in "
-        "'cls_token|pos_embed'; goes with --no-decay-norm-bias too (default: none).",
-    ),
-]
-Precision = Annotated[
-    str | None,
-    typer.Option(
-        "--precision",
-        metavar="|".join(PRECISIONS),
-        help=f"What networks compute in. {_described(PRECISIONS)} {_else(_training.precision)}.",
     ),
 ]
 Device = Annotated[
@@ -305,15 +46,9 @@ Device = Annotated[
     typer.Option(
         "--device",
         metavar="NAME",
-        help="cpu; cuda, which is every GPU; cuda:N, one of them. auto takes GPUs where there are any.",
-    ),
-]
-Engine = Annotated[
-    str | None,
-    typer.Option(
-        "--engine",
-        metavar="|".join(ENGINES),
-        help=f"How networks train side by side, to debug them. {_described(ENGINES)} (default: auto).",
+        help="cpu, cuda (all GPUs), cuda:N or auto: GPUs if available [auto]",
+        rich_help_panel=WHERE,
+        show_default=False,
     ),
 ]
 MaxLanes = Annotated[
@@ -322,14 +57,29 @@ MaxLanes = Annotated[
         "--max-lanes",
         metavar="N",
         parser=whole("--max-lanes"),
-        help="At most N networks trained together as one pack (default: what suits cache and memory).",
+        help="Most networks trained as one pack [as cache and memory allow]",
+        rich_help_panel=WHERE,
     ),
+]
+DataDir = Annotated[
+    str | None,
+    typer.Option(
+        "--data-dir",
+        metavar="PATH",
+        help="Folder of data sets [$LRWD_DATA or ~/.cache/lrwd-sweep]",
+        rich_help_panel=WHERE,
+    ),
+]
+Download = Annotated[
+    bool,
+    typer.Option("--download", help="Download missing files [list them and stop]", rich_help_panel=WHERE),
 ]
 RetrainDamaged = Annotated[
     bool,
     typer.Option(
         "--retrain-damaged",
-        help="Train lanes again whose stored results are damaged (default: such a study is refused).",
+        help="Train lanes with damaged results again [refuse the study]",
+        rich_help_panel=STORE,
     ),
 ]
 StudyName = Annotated[
@@ -337,7 +87,8 @@ StudyName = Annotated[
     typer.Option(
         "--study-name",
         metavar="NAME",
-        help="The study's name in the store (default: made of task and optimizer).",
+        help="Name in the store [made of task and optimizer]",
+        rich_help_panel=STORE,
     ),
 ]
 Storage = Annotated[
@@ -345,37 +96,121 @@ Storage = Annotated[
     typer.Option(
         "--storage",
         metavar="PATH|URL",
-        help="The store: an SQLite file, or sqlite:///PATH (default: $LRWD_STORAGE, else lrwd-sweep.db "
-        "in this directory).",
+        help="SQLite file [$LRWD_STORAGE or ./lrwd-sweep.db]",
+        rich_help_panel=STORE,
+    ),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet", "-q", help="No progress and no notes on stderr, only errors", rich_help_panel=STORE
     ),
 ]
 
-TASK: dict[str, tuple[Any, Any]] = {  # what there is to train: parameter, type, default
-    "preset": (Preset, DEFAULT_PRESET),
-    "lr": (Lr, None),
-    "wd": (Wd, None),
-    "seeds": (Seeds, None),
-    "epochs": (Epochs, None),
-    "batch_size": (BatchSize, None),
-    "schedule": (ScheduleName, None),
-    "warmup": (Warmup, None),
-    "t_0": (T0, None),
-    "t_mult": (TMult, None),
-    "eta_min": (EtaMin, None),
-    "net": (Net, None),
-    "data": (Data, None),
-    "loss": (Loss, None),
-    "standardize": (Standardize, None),
-    "augment": (Augment, None),
-    "metric": (Metric, None),
-    "cap": (Cap, None),
-    "momentum": (Momentum, None),
-    "nesterov": (Nesterov, None),
-    "momentum_form": (MomentumFormName, None),
-    "betas": (Betas, None),
-    "eps": (Eps, None),
-    "decay_all": (DecayAll, None),
-    "no_decay": (NoDecay, None),
-    "precision": (Precision, None),
-    "engine": (Engine, None),
-}
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a command trains and what it writes."""
+
+    device: str
+    max_lanes: int | None
+    files: DataFiles
+    storage: str | None
+    retrain_damaged: bool
+    quiet: bool
+
+
+def trains(**own: tuple[Any, Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a function of a request, a place and its `own` options a command with all their options.
+
+    `own` holds annotation and default by parameter. Typer reads the options from the signature made here.
+    """
+    options = {
+        **own,
+        "preset": (PresetName, DEFAULT),
+        **{_PLURAL.get(name, name): _option(field) for name, field in ALL_FIELDS.items() if field.help},
+        "device": (Device, "auto"),
+        "max_lanes": (MaxLanes, None),
+        "data_dir": (DataDir, None),
+        "download": (Download, False),
+        "storage": (Storage, None),
+        "retrain_damaged": (RetrainDamaged, False),
+        "quiet": (Quiet, False),
+    }
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        def command(**given: Any) -> None:
+            mine = {name: given.pop(name) for name in own}
+            where = [given.pop(name) for name in ("device", "max_lanes", "data_dir", "download")]
+            to = [given.pop(name) for name in ("storage", "retrain_damaged", "quiet")]
+            given["beta1"], given["beta2"] = given.pop("betas") or (None, None)
+            place = Place(where[0], where[1], DataFiles(*where[2:]), *to)
+            function(Request.of(**given), place, **mine)
+
+        command.__name__, command.__doc__ = function.__name__, function.__doc__
+        command.__annotations__ = {name: kind for name, (kind, _) in options.items()}
+        command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [
+                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+                for name, (kind, default) in options.items()
+            ]
+        )
+        return command
+
+    return decorate
+
+
+def _option(field: Field) -> tuple[Any, None]:
+    """Return the option of a field as an annotation; it is None unless given."""
+    name, kind = field.option, field.kind
+    parser: Callable[..., Any] | None = None
+    metavar: str | None = field.metavar
+    if name == "--betas":
+        kind, parser = str, pair(name)
+    elif name == "--cap":
+        parser = number(name)
+    elif kind is int:
+        parser, metavar = whole(name, int(field.least), field.most), "N"
+    elif kind is float:
+        parser, metavar = fraction(name, field.below, "1e-8" if field.below > 1 else "0.9"), "X"
+    elif kind is bool:
+        name, metavar = f"{name}/{field.off}", None
+    else:  # text, a choice, or an axis
+        kind, choices = str, "|".join(field.choices)
+        metavar = choices if 0 < len(choices) < _CHOICES else metavar
+    found = typer.Option(
+        name, metavar=metavar, parser=parser, help=field.help + _default(field), rich_help_panel=field.panel
+    )
+    return Annotated[kind | None, found], None
+
+
+def _default(field: Field) -> str:
+    """Return a field's default in brackets, unless its help has one."""
+    if field.help.endswith("]"):
+        return ""
+    if field.name == "beta1":
+        return f" [{_usual('beta1')},{_usual('beta2')}]"
+    if field.unused is not None:
+        return f" [{_usual(field.name)}]"
+    default = (
+        {True: "all", False: "no"}.get(field.default, field.default) if field.kind is bool else field.default
+    )
+    return f" [{default:g}]" if field.kind is float else f" [{default}]"
+
+
+def _usual(name: str) -> str:
+    """Return the default of an optimizer's hyperparameter, and the families with another."""
+    users: dict[object, list[str]] = {}
+    for family in users_of(name):
+        users.setdefault(family.hyperparameters[name], []).append(family)
+    first, *others = (f"{', '.join(families)}: {value:g}" for value, families in users.items())
+    return "; ".join([first.split(": ")[1], *others])
+
+
+def option_text(name: str, value: str | None = None, _: str = "") -> str:
+    """Spell an argument of an error's message as an option with its value."""
+    field = ALL_FIELDS.get(name)
+    option = field.option if field else f"--{name.replace('_', '-')}"
+    if value in ("True", "False"):
+        return field.off if field and value == "False" else option
+    return option if value is None else f"{option} {value}"

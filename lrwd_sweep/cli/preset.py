@@ -1,4 +1,4 @@
-"""`lrwd-sweep preset`: the tasks that come with the package."""
+"""`lrwd-sweep preset`: the package's tasks."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 
 from lrwd_sweep.cli.group import group
+from lrwd_sweep.cli.options import option_text
 from lrwd_sweep.errors import DeviceError
 from lrwd_sweep.report.view import consoles
+from lrwd_sweep.runner.completion import completion
 from lrwd_sweep.spec.preset import DEFAULT, find_preset, preset_names
-from lrwd_sweep.spec.request import Request, looked_up
+from lrwd_sweep.spec.request import Request
 from lrwd_sweep.spec.study import StudySpec
 
 presets = group("preset", "List and show the presets: tasks with their axes, and figures of papers.")
@@ -19,7 +21,7 @@ presets = group("preset", "List and show the presets: tasks with their axes, and
 
 @presets.command("list", short_help="List every preset.")
 def list_() -> None:
-    """Name every preset with what it is about, and with what it restates."""
+    """List every preset with its subject and the figure that it restates."""
     from lrwd_sweep.report.view.preset_page import PresetList
 
     consoles.stdout().print(PresetList([find_preset(name) for name in preset_names()]))
@@ -34,18 +36,18 @@ def show(
         bool,
         typer.Option(
             "--estimate/--no-estimate",
-            help="Train a few steps on made-up data, for about ten seconds at most, to say how long all of "
-            "it would take here.",
+            help="Train a few steps on made-up data, for at most about ten seconds, to estimate how long all "
+            "of it would take here.",
         ),
     ] = True,
 ) -> None:
-    """Print what a preset restates, all that it would train, for how long, and its schedules as charts.
+    """Print a preset: the figure it restates, what it trains, for how long, and its schedules as charts.
 
-    Nothing is stored, and the data set need not be there.
+    Nothing is stored, and the data set is not needed.
     """
-    preset, request = find_preset(name), Request(preset=name)
-    preset = replace(preset, task=looked_up(preset.task))
-    specs = [request.spec(variant) for variant in preset.variants]
+    request, complete = Request.of(name), completion()
+    preset = replace(request.preset, task=complete(request.preset.task))
+    specs = [request.spec(variant, complete=complete) for variant in preset.variants]
     time = _time(specs) if with_estimate and specs else ""
     from lrwd_sweep.report.view.preset_page import PresetPage
 
@@ -53,14 +55,14 @@ def show(
 
 
 def _time(specs: list[StudySpec]) -> str:
-    """How long the studies take here, and how that is known."""
+    """Say how long the studies would take here, and how that was measured."""
     from lrwd_sweep.report.view.preset_page import duration
     from lrwd_sweep.runner.estimate import estimate
 
     try:
         found = estimate(specs)
     except DeviceError as error:
-        return f"unknown: {error}"
+        return f"unknown: {error.spelled(option_text)}"
     how = (
         "measured on full packs of made-up data"
         if found.whole

@@ -1,17 +1,40 @@
-"""What grid, compare and tpe share once their studies are trained."""
+"""The run that grid, compare and tpe share: open the store, train, report."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lrwd_sweep.errors import DeviceError
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.notation import counted
+from lrwd_sweep.runner.runner import Runner, check_device
 
 if TYPE_CHECKING:
+    from lrwd_sweep.cli.options import Place
     from lrwd_sweep.report.result import Result
+    from lrwd_sweep.spec.study import StudySpec
     from lrwd_sweep.store import Store
+
+
+@contextmanager
+def opened(place: Place, specs: Mapping[str, StudySpec]) -> Iterator[Runner]:
+    """Open the store to train studies, by name, after refusing what cannot be trained."""
+    place.files.check(specs.values())
+    check_device(place.device)
+    from lrwd_sweep.store import check_name, open_store
+
+    for name in specs:
+        check_name(name)
+    with open_store(place.storage, write=True) as store:
+        yield Runner(store, place.device, place.max_lanes, place.files, place.quiet, place.retrain_damaged)
+
+
+def report(runner: Runner, names: Sequence[str], metric: str, pictures: Sequence[str] = ()) -> None:
+    """Print the report of trained studies and further pictures. Raises DeviceError if lanes failed."""
+    show(runner.store, names, metric, pictures, runner.files.folder, quiet=runner.quiet)
+    refuse_failed(runner.store, names)
 
 
 def show(
@@ -20,23 +43,26 @@ def show(
     metric: str | None,
     pictures: Sequence[str] = (),
     data_dir: str | None = None,
+    *,
+    quiet: bool = False,
 ) -> None:
     """Print the report of studies of the store on stdout, and further pictures by name.
 
-    The commands that it gives name the folder of the data's files, where that was given.
+    The commands that it suggests name the folder of the data's files, `data_dir`.
     """
     from lrwd_sweep.report.result import read_results
     from lrwd_sweep.report.view.pictures import show_renderables
     from lrwd_sweep.report.view.terminal import Report
 
     results, comparisons = read_results(store, names, metric, curves=bool(pictures), data_dir=data_dir)
-    tell_what_changed(results)
+    if not quiet:
+        tell_what_changed(results)
     for part in (Report(results, comparisons), *show_renderables(results, pictures)):
         consoles.stdout().print(part)
 
 
 def tell_what_changed(results: Sequence[Result]) -> None:
-    """Say once, on stderr, why studies of an earlier version have other numbers than in earlier reports."""
+    """Note why studies of an earlier version have other numbers than in earlier reports."""
     older = [result for result in results if result.older]
     if not older:
         return
@@ -50,7 +76,7 @@ def tell_what_changed(results: Sequence[Result]) -> None:
 
 
 def _above_chance(result: Result) -> int:
-    """How many cells count in a cross-entropy that is not below ln C; earlier versions left them out."""
+    """Count the cells whose cross-entropy reaches ln C; earlier versions left them out."""
     import numpy as np
 
     from lrwd_sweep.spec.catalog import CROSS_ENTROPY
@@ -63,7 +89,7 @@ def _above_chance(result: Result) -> int:
 
 
 def refuse_failed(store: Store, names: Sequence[str]) -> None:
-    """Raise DeviceError when lanes failed for want of memory; the report is out by now."""
+    """Raise DeviceError if lanes failed for want of memory."""
     from lrwd_sweep.science.trial import Status
 
     failed = [trial for name in names for trial in store.trials(name) if trial.status is Status.FAILED]

@@ -8,51 +8,41 @@ import typer
 
 from lrwd_sweep.cli import options
 from lrwd_sweep.cli.parse import whole
-from lrwd_sweep.cli.study_run import refuse_failed, show
-from lrwd_sweep.cli.task import takes_task
-from lrwd_sweep.runner.runner import Runner, check_device
-from lrwd_sweep.spec.data_files import DataFiles
+from lrwd_sweep.cli.study_run import opened, report
+from lrwd_sweep.runner.completion import completion
+from lrwd_sweep.spec.field import AXES
 from lrwd_sweep.spec.preset import MOST_TRIALS, TRIALS
 from lrwd_sweep.spec.request import Request
 from lrwd_sweep.spec.study import Kind
 
+Trials = Annotated[
+    int,
+    typer.Option(
+        "--trials",
+        metavar="N",
+        parser=whole("--trials", most=MOST_TRIALS),
+        help=f"Points (α, λ) in all, earlier runs included [{TRIALS}]",
+        rich_help_panel=AXES,
+        show_default=False,
+    ),
+]
 
-@takes_task
+
+@options.trains(
+    optimizer=(options.OptimizerName, None),
+    trials=(Trials, TRIALS),
+    study_name=(options.StudyName, None),
+)
 def tpe(
-    optimizer: options.OptimizerName = None,
-    trials: Annotated[
-        int,
-        typer.Option(
-            "--trials",
-            metavar="N",
-            parser=whole("--trials", most=MOST_TRIALS),
-            help="Points (α, λ) in all, those of earlier runs included; each trains all seeds.",
-        ),
-    ] = TRIALS,
-    request: Request = Request(),  # noqa: B008 - never the default: takes_task puts it in
-    device: options.Device = "auto",
-    max_lanes: options.MaxLanes = None,
-    data_dir: options.DataDir = None,
-    download: options.Download = False,
-    study_name: options.StudyName = None,
-    storage: options.Storage = None,
-    retrain_damaged: options.RetrainDamaged = False,
+    request: Request, place: options.Place, optimizer: str | None, trials: int, study_name: str | None
 ) -> None:
     """Search (α, λ) with Optuna's TPE inside the box of the axes, a batch of points at a time.
 
-    The result is drawn on the lattice, each point in its nearest cell, with the best points listed. The
-    same command with a larger --trials searches on from there.
+    The result is drawn on the lattice, each point in its nearest cell, with the best points listed. The same
+    command with a larger --trials continues the search. Defaults are in brackets.
     """
-    variant = request.variant(optimizer)
-    spec = request.spec(variant, Kind.TPE)
-    files = DataFiles(data_dir, download)
-    files.check([spec])
-    check_device(device)
-    from lrwd_sweep.store import check_name, open_store
-
+    spec = request.spec(request.variant(optimizer), Kind.TPE, completion())
     name = request.name(spec) if study_name is None else study_name
-    check_name(name)
-    with open_store(storage, write=True) as store:
-        Runner(store, device, max_lanes, files, retrain_damaged=retrain_damaged).tpe(name, spec, trials)
-        show(store, [name], spec.metric, data_dir=data_dir)
-        refuse_failed(store, [name])
+    with opened(place, {name: spec}) as runner:
+        runner.tpe(name, spec, trials)
+        report(runner, [name], spec.metric)

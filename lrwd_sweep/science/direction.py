@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from lrwd_sweep.errors import UsageError, brief
+from lrwd_sweep.errors import UsageError, arg, brief
 from lrwd_sweep.science.trial import Direction
 
 _HIGHER = {
@@ -105,7 +105,8 @@ def says_higher(metric: str) -> bool:
 def given(*, maximize: bool, minimize: bool) -> Direction | None:
     """The direction that was asked for, or None. Raises UsageError for both."""
     if maximize and minimize:
-        raise UsageError("--maximize and --minimize exclude each other; give the one that is meant")
+        both = f"{arg('maximize', True)} and {arg('minimize', True)}"
+        raise UsageError(f"{both} exclude each other; give the one that is meant")
     return Direction.MAXIMIZE if maximize else Direction.MINIMIZE if minimize else None
 
 
@@ -118,6 +119,6 @@ def chosen(metric: str, *, maximize: bool, minimize: bool) -> Direction:
     if asked is None and says_higher(metric):
         raise UsageError(
             f"is a higher or a lower {brief(metric)!r} better? its name says higher; "
-            "add --maximize, or --minimize if lower is better"
+            f"add {arg('maximize', True)}, or {arg('minimize', True)} if lower is better"
         )
     return asked or Direction.MINIMIZE

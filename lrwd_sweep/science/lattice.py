@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lrwd_sweep.errors import UsageError, brief, shown
+from lrwd_sweep.errors import UsageError, arg, brief, shown
 
 MAX_COUNT = 10_000  # values of one range
 
@@ -76,87 +76,76 @@ def plain_float(text: str) -> float:
 
 
 def parse_value(text: str, axis: str) -> float:
-    """One value as an axis writes it, `1e-3` or `2^-7.5`. Raises UsageError; `axis` is the option's name."""
+    """Read one value as an axis writes it, `1e-3` or `2^-7.5`. Raises UsageError that names `axis`."""
     power = _POWER.match(text)
     try:
         value = 2.0 ** float(power[1]) if power else plain_float(text)
     except (ValueError, OverflowError):
         raise UsageError(
-            f"--{axis} {shown(text)} is not a number; write 1e-3, 0.01 or a power of two such as 2^-7.5"
+            f"{arg(axis, text)} is not a number; write 1e-3, 0.01 or a power of two such as 2^-7.5"
         ) from None
     if not math.isfinite(value) or value < 0 or (value == 0 and (axis == "lr" or power)):
         remedy = "use values above 0" + (
             "" if axis == "lr" else "; 0 itself may stand in a list as a baseline"
         )
-        raise UsageError(f"--{axis} {shown(text)} is not a positive number; {remedy}")
+        raise UsageError(f"{arg(axis, text)} is not a positive number; {remedy}")
     return value
 
 
 def _range(text: str, axis: str) -> list[float]:
     parts = text.split(":")
     if len(parts) not in (2, 3):
-        raise UsageError(f"--{axis} {shown(text)} has too many ':'; write LOW:HIGH or LOW:HIGH:COUNT")
+        raise UsageError(f"{arg(axis, text)} has too many ':'; write LOW:HIGH or LOW:HIGH:COUNT")
     low, high = parse_value(parts[0], axis), parse_value(parts[1], axis)
     if low == 0:
-        raise UsageError(
-            f"--{axis} {shown(text)} starts at 0, where a log axis has no step; write 0,LOW:HIGH"
-        )
+        raise UsageError(f"{arg(axis, text)} starts at 0, where a log axis has no step; write 0,LOW:HIGH")
     if low >= high:
-        raise UsageError(f"--{axis} {shown(text)} is empty or reversed; write the smaller value first")
+        raise UsageError(f"{arg(axis, text)} is empty or reversed; write the smaller value first")
     start, stop = math.log2(low), math.log2(high)
     if len(parts) == 3:
         if not parts[2].isdecimal() or float(parts[2]) < 2:
             raise UsageError(
-                f"--{axis} {shown(text)}: the count {shown(parts[2])} is not a whole number of at least 2"
+                f"{arg(axis, text)}: the count {shown(parts[2])} is not a whole number of at least 2"
             )
         if float(parts[2]) > MAX_COUNT:
             raise UsageError(
-                f"--{axis} {shown(text)}: the count {brief(parts[2])} is too large; "
-                f"choose at most {MAX_COUNT}"
+                f"{arg(axis, text)}: the count {brief(parts[2])} is too large; choose at most {MAX_COUNT}"
             )
         count = int(parts[2])
     else:
         if not all(_POWER.match(part) for part in parts[:2]):
             raise UsageError(
-                f"--{axis} {shown(text)} has no count; write {text}:9 for nine log-spaced values, or "
-                "powers of two"
+                f"{arg(axis, text)} has no count; write {text}:9 for nine log-spaced values, or powers of two"
             )
         octaves = round(stop - start)
         if abs(stop - start - octaves) > 1e-9:
-            raise UsageError(
-                f"--{axis} {shown(text)} is no whole number of octaves; give a count as in {text}:9"
-            )
+            raise UsageError(f"{arg(axis, text)} is no whole number of octaves; give a count as in {text}:9")
         count = octaves + 1
     # The fraction comes first, so that a finer range rounds to the very same values where it meets this one.
     return [2.0 ** (start + (stop - start) * (k / (count - 1))) for k in range(count)]
 
 
-def parse_axis(text: str, axis: str, least: int = 2) -> tuple[float, ...]:
+def parse_axis(text: str, axis: str) -> tuple[float, ...]:
     """An axis as the command line writes it, ascending: `2^-12:2^-2`, `1e-4:1e-1:9`, `0,1e-4,2^-3:2^1`.
 
-    `axis` is the option's name ("lr" or "wd"), used in messages; 0 is a value of "wd" only. At `least` so
-    many values are above 0. Raises UsageError for an empty, reversed, single-valued, duplicated or
-    non-positive axis.
+    `axis` is "lr" or "weight_decay", named in messages; 0 is a value of the latter only. Raises UsageError
+    for an empty, reversed, duplicated or non-positive axis.
 
     >>> parse_axis("2^-3:2^-1", "lr")
     (0.125, 0.25, 0.5)
     """
     items = [item.strip() for item in text.split(",")]
     if not text.strip() or not all(items):
-        raise UsageError(
-            f"--{axis} {shown(text)} has an empty value; write for example 2^-12:2^-2 or 1e-4,1e-3"
-        )
+        raise UsageError(f"{arg(axis, text)} has an empty value; write for example 2^-12:2^-2 or 1e-4,1e-3")
     values = [
         canonical(value)
         for item in items
         for value in (_range(item, axis) if ":" in item else [parse_value(item, axis)])
     ]
     if duplicates := sorted({value for value in values if values.count(value) > 1}):
-        raise UsageError(f"--{axis} {shown(text)} names {duplicates[0]:g} twice; leave one out")
+        raise UsageError(f"{arg(axis, text)} names {duplicates[0]:g} twice; leave one out")
     if len(items) > 1 and values != sorted(values):
-        raise UsageError(f"--{axis} {shown(text)} is reversed or unordered; write the smaller value first")
-    if len([value for value in values if value > 0]) < least:
-        raise UsageError(f"--{axis} {shown(text)} is a single value; an axis needs at least two above 0")
+        raise UsageError(f"{arg(axis, text)} is reversed or unordered; write the smaller value first")
     return tuple(values)
 
 
@@ -185,7 +174,7 @@ def format_axis(values: tuple[float, ...]) -> str:
         low, high = format_value(positive[0]), format_value(positive[-1])
         for shorthand in (f"{low}:{high}", f"{low}:{high}:{len(positive)}"):
             try:
-                if parse_axis(shorthand, "wd") == tuple(positive):
+                if parse_axis(shorthand, "weight_decay") == tuple(positive):
                     text = shorthand
                     break
             except UsageError:

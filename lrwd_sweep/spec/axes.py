@@ -1,7 +1,7 @@
 """Default axes: an optimizer's own, or those of its nearest kin.
 
-Optimizers whose basins lie at the same place need no axes of their own: most of them differ by a known
-factor in what their λ means, or not at all in the size of their steps.
+Optimizers whose basins lie at the same place need no axes of their own: most of them differ by a known factor
+in the meaning of λ, or take steps of the same size.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _FAMILIES = {  # whose steps are as large as another's
 
 
 def default_lattice(axes: Mapping[str, Lattice], optimizer: Optimizer, steps: int) -> Lattice | None:
-    """The optimizer's lattice in `axes` (by canonical name), else that of its nearest kin, else None.
+    """Return the optimizer's lattice in `axes` (by canonical name), else its nearest kin's, else None.
 
     Normalised decay takes the axes of the plain one, λ_norm = λ√N with N = `steps`; `fixed` those of
     `independent`, `corrected` those of `lr-scaled`; of these two each takes the other's, w = λ/α in the
     middle of the α axis. Then AMSGrad, RMSProp and AdamP take Adam's, SGDP takes SGD's. Factors are rounded
-    to powers of two, so that such axes stay such.
+    to powers of two, so that such axes stay powers of two.
     """
     own = axes.get(str(optimizer))
     family, rule = optimizer.family, optimizer.rule
@@ -53,6 +53,6 @@ def default_lattice(axes: Mapping[str, Lattice], optimizer: Optimizer, steps: in
 
 
 def _times(lattice: Lattice, factor: float) -> Lattice:
-    """The lattice with every λ times the power of two that is nearest to `factor`."""
+    """Multiply every λ by the power of two nearest to `factor`."""
     power = 2.0 ** round(math.log2(factor))
     return Lattice(lattice.lr, tuple(power * value for value in lattice.weight_decay))

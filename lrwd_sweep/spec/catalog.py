@@ -1,4 +1,4 @@
-"""The names that exist, with what can be known of them without loading torch."""
+"""The names of data sets, networks, losses and metrics, with their sizes and meanings."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ class DataSet:
 
     train: int
     validation: int
-    test: int  # 0 where there is no test split
+    test: int  # 0: there is no test split
     classes: int
     shape: tuple[int, ...]  # of one input: (features,), or (channels, height, width)
-    digest: str = field(default="", compare=False)  # of somebody's own, once they have been read
+    digest: str = field(default="", compare=False)  # of user data, once they have been read
 
     @classmethod
     def known(cls, name: str) -> DataSet | None:
-        """What the catalog knows of a data set, or None."""
+        """Return the catalog's sizes of a data set, or None."""
         return DATA_SETS.get(name)
 
 
@@ -34,7 +34,7 @@ DATA_SETS = {  # validation images are held out of the published training part b
     "cifar100": DataSet(train=45_000, validation=5_000, test=10_000, classes=100, shape=(3, 32, 32)),
     "imagenet32": DataSet(
         train=1_231_167, validation=50_000, test=50_000, classes=1000, shape=(3, 32, 32)
-    ),  # its test labels are nobody's: the published validation images are the test split
+    ),  # its test labels are not published: the published validation images are the test split
 }
 
 NETWORKS = {
@@ -84,45 +84,63 @@ METRICS = {
     "train_top5_error": "the same for the five most likely classes, 0 to 1",
 }
 
+MEANT_METRICS = {  # names of other tools
+    **dict.fromkeys(["accuracy", "acc", "val_accuracy", "val_acc"], "val_error, which is 1 − accuracy"),
+    **dict.fromkeys(["train_accuracy", "train_acc"], "train_error, which is 1 − accuracy"),
+    **dict.fromkeys(["top5", "top5_accuracy", "val_top5"], "val_top5_error"),
+    "loss": "val_loss",
+    "error": "val_error",
+}
+
+_TORCHVISION = (  # beginnings of its names
+    *("alexnet", "convnext", "densenet", "efficientnet", "googlenet", "inception", "maxvit", "mnasnet"),
+    *("mobilenet", "regnet", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext"),
+    *("shufflenet", "squeezenet", "swin", "vgg", "vit", "wide_resnet"),
+)
+
 DIAGNOSTICS = {  # of the tensors whose scale makes no difference, at the last update of every epoch
     "norm": "‖θ‖ of the scale-invariant tensors together",
     "rotation": "angle by which an update turns a scale-invariant tensor w, radians, mean over them",
     "effective_lr": "ηα/‖w‖² for sgd and sgdp, ηα/‖w‖ for the others, mean over the same",
-    "projection": "share of an epoch's updates whose radial part was removed; adamp and sgdp alone",
+    "projection": "share of an epoch's updates whose radial part was removed; adamp and sgdp only",
 }
 
 
 def find_data_set(name: str) -> DataSet:
-    """Sizes by name; those of an image folder are counted. Raises UnknownName, UsageError or DataError."""
+    """Return sizes by name, counting an image folder. Raises UnknownName, UsageError or DataError."""
     if name.startswith(image_folder.PREFIX):
         found = image_folder.scan(name)
         sizes = (len(found.train), len(found.validation), len(found.test), len(found.classes))
         return DataSet(*sizes, shape=(3, found.side, found.side))
     if name not in DATA_SETS:
-        own = ("package.module:NAME", "./file.py:NAME")
-        raise UnknownName("data set", name, [*DATA_SETS, f"{image_folder.PREFIX}PATH", *own])
+        raise UnknownName("data set", name, [*DATA_SETS, f"{image_folder.PREFIX}PATH", *_OWN])
     return DATA_SETS[name]
 
 
-def find_network(name: str) -> str:
-    """The canonical name of a network; whether torchvision knows its own is seen when it is built.
+_OWN = ("package.module:NAME", "./file.py:NAME")
 
-    Raises UnknownName, or UsageError for a name of somebody's own code that is not written as one.
+
+def find_network(name: str) -> str:
+    """Return a network's canonical name; names of torchvision are checked when the network is built.
+
+    Raises UnknownName, or UsageError for a malformed name of user code.
     """
-    name = user_code.canonical("--net", name)
+    name = user_code.canonical("net", name)
     if name not in NETWORKS and not name.startswith("torchvision:") and not user_code.is_user_code(name):
-        raise UnknownName("network", name, [*NETWORKS, "package.module:NAME", "./file.py:NAME"])
+        theirs = name.lower().startswith(_TORCHVISION)
+        meant = {name.lower(): f"torchvision:{name.lower()}"} if theirs else {}
+        raise UnknownName("network", name, [*NETWORKS, *_OWN], meant)
     return name
 
 
 def find_loss(name: str) -> str:
-    """The canonical name of a loss. Raises UnknownName or UsageError, as `find_network` does."""
-    name = user_code.canonical("--loss", name)
+    """Return a loss's canonical name. Raises UnknownName or UsageError, as `find_network` does."""
+    name = user_code.canonical("loss", name)
     if name != CROSS_ENTROPY and not user_code.is_user_code(name):
-        raise UnknownName("loss", name, [CROSS_ENTROPY, "package.module:NAME", "./file.py:NAME"])
+        raise UnknownName("loss", name, [CROSS_ENTROPY, *_OWN])
     return name
 
 
 def chance_level(metric: str, classes: int) -> float:
-    """An error's value for a uniform guess among `classes`: 1 − k/C for the top k."""
+    """Return an error's value for a uniform guess among `classes`: 1 − k/C for the top k."""
     return max(0.0, 1 - (5 if metric.endswith("top5_error") else 1) / classes)

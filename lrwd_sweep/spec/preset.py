@@ -1,4 +1,4 @@
-"""Presets: named TOML files with a task, its axes for every optimizer, and the variants to compare."""
+"""Presets: TOML files with a task, its axes for every optimizer, and the variants to compare."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from lrwd_sweep.errors import UnknownName, UsageError, shown
+from lrwd_sweep.errors import UnknownName, UsageError, arg, shown
 from lrwd_sweep.science.lattice import Lattice, parse_axis
 from lrwd_sweep.science.optimizer import Optimizer, asks_for_restarts
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.spec.axes import default_lattice
-from lrwd_sweep.spec.catalog import DIAGNOSTICS, METRICS
-from lrwd_sweep.spec.task import BESIDE_THE_TASK, Task, options_text
+from lrwd_sweep.spec.catalog import DIAGNOSTICS, MEANT_METRICS, METRICS
+from lrwd_sweep.spec.task import FIELDS, Task, options_text
 
 DEFAULT = "digits"
 MOST_SEEDS = 10_000
 TRIALS, MOST_TRIALS = 64, 100_000  # points of a search
 PICTURES = ("heatmap", "curves", "scatter", *DIAGNOSTICS)
+_AXES = {"lr": "lr", "wd": "weight_decay"}  # the axes by their keys
 _KEYS = ("like", "about", "restates", "claim", "show", "variants", "training", "net", "study", "axes")
 
 _HERE = Path(__file__).parents[1]
@@ -29,23 +30,23 @@ FOLDER = _HERE / "presets" if (_HERE / "presets").is_dir() else _HERE.parent / "
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One study of a comparison: an optimizer, and what sets its training and its axes apart."""
+    """One study of a comparison: an optimizer, and its own task fields and axes."""
 
     optimizer: Optimizer
-    task: Mapping[str, Any] = field(default_factory=dict)  # fields of `Task`
+    task: Mapping[str, Any] = field(default_factory=dict)  # by field of `Task`
     lr: tuple[float, ...] | None = None  # its axes; None: the preset's for the optimizer
     wd: tuple[float, ...] | None = None
 
     @classmethod
     def named(cls, name: str) -> Variant:
-        """The variant that an optimizer's name asks for: `adamwr` is `adamw:normalized` under restarts."""
+        """Return the variant of an optimizer's name: `adamwr` is `adamw:normalized` under restarts."""
         restarts = {"schedule": Schedule.RESTARTS} if asks_for_restarts(name) else {}
         return cls(Optimizer.parse(name), restarts)
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A task with everything that a command line may leave out."""
+    """A task with a default for everything that a command may leave out."""
 
     name: str
     about: str
@@ -60,21 +61,22 @@ class Preset:
     owner: str = ""  # the preset after which its studies are named
 
     def lattice(self, optimizer: Optimizer) -> Lattice:
-        """The optimizer's default lattice, its own or its kin's. Raises UsageError when there is none."""
+        """Return the optimizer's default lattice, its own or its kin's. Raises UsageError if it has none."""
         found = default_lattice(self.axes, optimizer, self.task.steps)
         if found is None:
             others = f", or choose {', '.join(self.axes)}" if self.axes else ""
-            raise UsageError(f"preset {self.name!r} has no axes for {optimizer}; give --lr and --wd{others}")
+            axes = f"{arg('lr')} and {arg('weight_decay')}"
+            raise UsageError(f"preset {self.name!r} has no axes for {optimizer}; give {axes}{others}")
         return found
 
 
 def preset_names() -> list[str]:
-    """The presets that come with the package."""
+    """Return the names of the package's presets."""
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
 def find_preset(name: str) -> Preset:
-    """The preset of that name, or of that file when it is a path. Raises UnknownName or UsageError."""
+    """Return the preset of a name or a TOML file. Raises UnknownName or UsageError."""
     path = Path(name)
     if path.suffix != ".toml":
         if name not in preset_names():
@@ -84,12 +86,18 @@ def find_preset(name: str) -> Preset:
 
 
 def read_preset(path: Path) -> Preset:
-    """The preset in a file. Raises UsageError naming the file, the key and the remedy."""
+    """Read a preset from a file. Raises UsageError naming the file, the key and the remedy."""
     table = _table(path)
     try:
         return _preset(path.stem, table)
     except UsageError as error:
-        raise UsageError(f"preset {str(path)!r}: {error}") from None
+        raise UsageError(f"preset {str(path)!r}: {error.spelled(_key)}") from None
+
+
+def _key(name: str, _: str = "", *value: str) -> str:
+    """Spell an argument of an error's message as a key of the file."""
+    key = next((key for key, axis in _AXES.items() if axis == name), name)
+    return " = ".join([key, *value])
 
 
 def _table(path: Path) -> dict[str, Any]:
@@ -102,7 +110,7 @@ def _table(path: Path) -> dict[str, Any]:
 
 
 def _with_inherited(table: dict[str, Any]) -> dict[str, Any]:
-    """The table with what it does not say as the preset that it is `like` says it, section by section."""
+    """Fill in, section by section, what the table leaves to the preset that it is `like`."""
     if "like" not in table:
         return table
     name = _text(table, "like")
@@ -116,7 +124,7 @@ def _with_inherited(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def _owner(name: str, table: dict[str, Any]) -> str:
-    """Whose studies these are: one that is `like` another and trains nothing else shares the other's."""
+    """Name the preset whose studies these are: one `like` another that trains the same shares its studies."""
     if "like" not in table or table.keys() & {"variants", "training", "net", "axes"}:
         return name
     return find_preset(table["like"]).owner
@@ -125,7 +133,7 @@ def _owner(name: str, table: dict[str, Any]) -> str:
 def _preset(name: str, table: dict[str, Any]) -> Preset:
     _only(table, "key", _KEYS)
     table, said = _with_inherited(table), table
-    values = _training(_section(table, "training"), "key of [training]")
+    values = _task_values(_section(table, "training"), "key of [training]")
     net = _section(table, "net")
     _only(net, "key of [net]", ("options",))
     options = options_text(_section(net, "options", "net.options"))
@@ -136,7 +144,7 @@ def _preset(name: str, table: dict[str, Any]) -> Preset:
         raise UsageError(f"seeds {shown(seeds)} is not a whole number from 1 to {MOST_SEEDS}")
     metric = _text(study, "metric")
     if metric not in METRICS:
-        raise UnknownName("metric", metric, METRICS)
+        raise UnknownName("metric", metric, METRICS, MEANT_METRICS)
     task = Task().changed(**values, net_options=options)
     return Preset(
         name=name,
@@ -164,8 +172,9 @@ def _pictures(names: Any) -> tuple[str, ...]:
 
 
 def _variants(entries: Any, task: Task) -> Iterator[Variant]:
-    """Names, or tables with `optimizer`, keys of [training], `lr` and `wd` (one value alone is held fixed);
-    a list stands for each of its values, several lists for their product.
+    """Read names, or tables with `optimizer`, keys of [training], `lr` and `wd`.
+
+    A list stands for each of its values, several lists for their product.
     """
     if not isinstance(entries, list):
         raise UsageError(f'variants {shown(entries)} is not a list; write ["adam", "adamw"] or [[variants]]')
@@ -184,25 +193,21 @@ def _variants(entries: Any, task: Task) -> Iterator[Variant]:
 
 def _variant(entry: dict[str, Any], task: Task) -> Variant:
     named = Variant.named(_text(entry, "optimizer"))
-    axes = {axis: parse_axis(_text(entry, axis), axis, least=0) for axis in ("lr", "wd") if axis in entry}
+    axes = {key: parse_axis(_text(entry, key), axis) for key, axis in _AXES.items() if key in entry}
     values = {key: value for key, value in entry.items() if key not in ("optimizer", "lr", "wd")}
-    values = {**named.task, **_training(values, "key of a variant")}
+    values = {**named.task, **_task_values(values, "key of a variant")}
     task.changed(**values)
     return Variant(named.optimizer, values, axes.get("lr"), axes.get("wd"))
 
 
-def _training(values: dict[str, Any], kind: str) -> dict[str, Any]:
-    """Checked keys; the values are checked by Training itself."""
-    beside = (*BESIDE_THE_TASK, "net_options")
-    _only(values, kind, (name for name in Task.__dataclass_fields__ if name not in beside))
-    texts = {"net", "data", "loss", "no_decay", "schedule", "augment", "momentum_form", "precision"}
-    for key in texts & values.keys():
-        _text(values, key)
+def _task_values(values: dict[str, Any], kind: str) -> dict[str, Any]:
+    """Refuse keys that are not fields of a task; the task itself checks the values."""
+    _only(values, kind, (name for name, found in FIELDS.items() if found.panel and found.in_presets))
     return values
 
 
 def _axes(sections: Mapping[str, Any]) -> dict[str, Lattice]:
-    """The lattice of every optimizer, by canonical name."""
+    """Read the lattice of every optimizer, by canonical name."""
     axes: dict[str, Lattice] = {}
     for name, section in sections.items():
         if not isinstance(section, dict):
@@ -211,10 +216,10 @@ def _axes(sections: Mapping[str, Any]) -> dict[str, Lattice]:
         if optimizer in axes:
             raise UsageError(f"[axes.{name}] is {optimizer} again; leave one out")
         _only(section, f"key of [axes.{name}]", ("lr", "wd"))
-        for axis in ("lr", "wd"):
-            if not isinstance(section.get(axis), str):
-                raise UsageError(f'[axes.{name}] needs {axis} as text, such as {axis} = "2^-9:2^1"')
-        axes[optimizer] = Lattice(parse_axis(section["lr"], "lr"), parse_axis(section["wd"], "wd"))
+        for key in _AXES:
+            if not isinstance(section.get(key), str):
+                raise UsageError(f'[axes.{name}] needs {key} as text, such as {key} = "2^-9:2^1"')
+        axes[optimizer] = Lattice(*(parse_axis(section[key], axis) for key, axis in _AXES.items()))
     return axes
 
 

@@ -1,25 +1,175 @@
-"""What is asked of a study, on the command line or from Python: a preset, and what is to be otherwise."""
+"""Request: what a command or a call asks for, a preset and what overrides it, resolved once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+import math
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self, TypedDict
 
-from lrwd_sweep.errors import UsageError, shown
+from lrwd_sweep.errors import UnknownName, UsageError, arg
 from lrwd_sweep.science.lattice import Lattice, parse_axis
-from lrwd_sweep.spec.preset import DEFAULT, Variant, find_preset
+from lrwd_sweep.spec.field import AXES, STORE, declared, fields_of
+from lrwd_sweep.spec.preset import DEFAULT, MOST_SEEDS, Preset, Variant, find_preset
 from lrwd_sweep.spec.study import Kind, StudySpec, tidy
-from lrwd_sweep.spec.task import Task, refuse_unused
-from lrwd_sweep.spec.user_code import is_user_code
+from lrwd_sweep.spec.task import FIELDS, Task, options_text, refuse_unused
 
 DEFAULT_OPTIMIZER = "adamw"
 
 Axis = str | Iterable[float]  # as an option writes it, or its values
+Named = str | Callable[..., Any]  # a name, or a function or class that has one
+Complete = Callable[[Task], Task]  # adds what only loaded data and user code tell of a task
+
+
+class TaskOptions(TypedDict, total=False):
+    """The fields of a task that a call may set, as `FIELDS` declares them."""
+
+    net: Named
+    data: Named
+    loss: Named
+    net_options: Mapping[str, Any]  # of the user's network
+    standardize: bool  # byte images of user data
+    augment: str
+    epochs: int
+    batch_size: int
+    schedule: str
+    warmup: int
+    t_0: int
+    t_mult: int
+    eta_min: float
+    momentum: float
+    nesterov: bool
+    momentum_form: str
+    beta1: float
+    beta2: float
+    eps: float
+    decay_all: bool
+    no_decay: str  # a regular expression
+    precision: str
+    engine: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked of a study besides its optimizer; None means: as in the preset, and no `cap`."""
+
+    preset: Preset
+    lr: tuple[float, ...] | None = declared(
+        None,
+        "α: 2^-12:2^-2, 1e-4:1e-1:9 or 1e-3,1e-2 [the preset's]",
+        kind=tuple,
+        panel=AXES,
+        metavar="AXIS",
+    )
+    weight_decay: tuple[float, ...] | None = declared(
+        None,
+        "λ likewise; a leading 0 is a baseline [the preset's]",
+        kind=tuple,
+        panel=AXES,
+        flags="--wd",
+        metavar="AXIS",
+    )
+    seeds: int | None = declared(
+        None,
+        "Seeds 0 … N−1 in every cell, 3 for intervals [the preset's]",
+        kind=int,
+        panel=AXES,
+        least=1,
+        most=MOST_SEEDS,
+    )
+    metric: str | None = declared(
+        None, "{val,train}_{loss,error,top5_error} [val_loss]", kind=str, panel=STORE
+    )
+    cap: float | None = declared(
+        None,
+        "Metric value that counts as diverged [chance, if error]",
+        kind=float,
+        panel=STORE,
+        metavar="V",
+        least=-math.inf,
+        below=math.inf,
+    )
+    overrides: tuple[tuple[str, Any], ...] = ()  # of the task, by field
+
+    @classmethod
+    def of(cls, preset: str = DEFAULT, **given: Any) -> Self:
+        """Resolve the preset and what overrides it, by name of `FIELDS` or `REQUEST_FIELDS`; None: left out.
+
+        Raises UsageError or UnknownName.
+        """
+        if not isinstance(preset, str):
+            raise UsageError(f"{arg('preset', preset)} is not text")
+        values = {name: _value(name, value) for name, value in given.items() if value is not None}
+        own = {name: values.pop(name) for name in REQUEST_FIELDS if name in values}
+        return cls(find_preset(preset), **own, overrides=tuple(values.items()))
+
+    def variant(self, name: str | None) -> Variant:
+        """Return the named optimizer's, or the only one of the preset. Raises UsageError or UnknownName."""
+        if name is None and len(self.preset.variants) == 1:
+            return self.variants([])[0]
+        return self.variants([DEFAULT_OPTIMIZER if name is None else name])[0]
+
+    def variants(self, names: Sequence[str]) -> list[Variant]:
+        """Return the named optimizers', or all of the preset. Raises UsageError or UnknownName."""
+        preset, overrides = self.preset, dict(self.overrides)
+        chosen = [Variant.named(name) for name in names] or list(preset.variants)
+        if not chosen:
+            raise UsageError(f"preset {preset.name!r} names no variants; name an optimizer")
+        schedules = [{"schedule": preset.task.schedule, **v.task, **overrides}["schedule"] for v in chosen]
+        refuse_unused(overrides, [variant.optimizer for variant in chosen], schedules)
+        return chosen
+
+    def spec(
+        self, variant: Variant, kind: Kind = Kind.GRID, complete: Complete = lambda task: task
+    ) -> StudySpec:
+        """Return the complete specification; the request outweighs the variant, the variant the preset.
+
+        Raises UsageError or UnknownName.
+        """
+        preset = self.preset
+        task = complete(preset.task.changed(**{**variant.task, **dict(self.overrides)}))
+        lr, wd = self.lr or variant.lr, self.weight_decay or variant.wd
+        if lr is None or wd is None:
+            default = replace(preset, task=complete(preset.task)).lattice(variant.optimizer)
+            lr, wd = lr or default.lr, wd or default.weight_decay
+        seeds = tuple(range(self.seeds or preset.seeds))
+        metric = self.metric or preset.metric
+        return StudySpec(kind, variant.optimizer, Lattice(lr, wd), seeds, metric, task, given_cap=self.cap)
+
+    def name(self, spec: StudySpec) -> str:
+        """Return the study's default name, after the preset's unless that is the default preset.
+
+        Presets ask different questions, so their lattices are different studies.
+        """
+        owner, name = self.preset.owner, spec.default_name
+        return name if owner == DEFAULT else f"{tidy(owner)}-{name}"
+
+    def compared(self, names: Sequence[str], complete: Complete = lambda task: task) -> dict[str, StudySpec]:
+        """Return the specs of the named optimizers, or of all that the preset compares, by study name.
+
+        Raises UsageError, or UnknownName, also if two are the same study or only one was named.
+        """
+        specs = [self.spec(variant, complete=complete) for variant in self.variants(names)]
+        found = {self.name(spec): spec for spec in specs}
+        if len(found) < len(specs) and not names:
+            raise UsageError(
+                f"{arg('preset', self.preset.name)}: with these options some of its variants are the same "
+                "study; leave out what they differ in"
+            )
+        if len(found) < max(len(specs), 2 if names else 1):
+            given = " ".join(spec.title for spec in specs)
+            raise UsageError(
+                f"compare {given}: name two or more different optimizers, as in compare adam adamw"
+            )
+        return found
+
+
+REQUEST_FIELDS = fields_of(Request)
 
 
 def axis(given: Axis, name: str) -> tuple[float, ...]:
-    """An axis in either form, ascending; `name` is its option's. Raises UsageError.
+    """Return an axis in either form, ascending; `name` is "lr" or "weight_decay". Raises UsageError.
 
     >>> axis("2^-3:2^-1", "lr") == axis([0.5, 0.25, 0.125], "lr")
     True
@@ -30,108 +180,84 @@ def axis(given: Axis, name: str) -> tuple[float, ...]:
         values = sorted(float(value) for value in given)
     except (TypeError, ValueError, RuntimeError):
         raise UsageError(
-            f"--{name} {shown(given)} is no axis; write it as in '2^-12:2^-2', or give several numbers"
+            f"{arg(name, given)} is not an axis; write it as in '2^-12:2^-2', or give a list of numbers"
         ) from None
     return parse_axis(",".join(map(repr, values)), name)
 
 
-def looked_up(task: Task, *, anew: bool = True) -> Task:
-    """A training with what is to be known of user data, read `anew`, of user code, and of decay.
+def _value(name: str, given: Any) -> Any:
+    """Return a given value as its field holds it."""
+    if name in ("lr", "weight_decay"):
+        return axis(given, name)
+    if name in ("net", "data", "loss"):
+        return name_of(name, given)
+    if name == "net_options":
+        return options_text(given)
+    value = number(given)
+    if name == "cap":
+        return finite(name, value)
+    return (REQUEST_FIELDS | FIELDS)[name].check(value)
 
-    Raises UsageError, UnknownName or DataError.
+
+def name_of(keyword: str, given: Named) -> str:
+    """Return the name by which a function or class is imported, `package.module:NAME`; text is its own name.
+
+    Raises UsageError for what another program could not find: a lambda, an object, a cell of a notebook.
+
+    >>> from fractions import Fraction
+    >>> name_of("net", Fraction.from_float)
+    'fractions:Fraction.from_float'
     """
-    if task.user_code:
-        from lrwd_sweep.data import user_data  # noqa: PLC0415  # slow to load
+    if isinstance(given, str):
+        return given
+    module, name = (getattr(given, key, None) for key in ("__module__", "__qualname__"))
+    found: Any = None if module == "__main__" else sys.modules.get(str(module))
+    for part in str(name).split("."):
+        found = getattr(found, part, None)
+    if found is None or found != given:
+        what = name or f"of type {type(given).__name__}"
+        raise UsageError(
+            f"{keyword} {what} cannot be found again by its name; write the function or class that makes it "
+            "to a file (in a notebook, by a cell that begins with %%writefile my.py) and give "
+            f"{keyword}='./my.py:NAME'"
+        )
+    return f"{module}:{name}"
 
-        task = user_data.completed(task, anew=anew)
-    if task.no_decay or (is_user_code(task.net) and not task.decay_all):  # in ours only vectors are
-        from lrwd_sweep.nets import undecayed  # noqa: PLC0415  # slow to load
 
-        return replace(task, undecayed=undecayed(task))
-    return replace(task, undecayed=())
+def number(value: Any) -> Any:
+    """Return a number of numpy or torch as Python's own; anything else unchanged."""
+    try:
+        return value.item() if hasattr(value, "item") else value
+    except (TypeError, ValueError, RuntimeError):  # several numbers
+        return value
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is asked of a study besides its optimizer; None means: as in the preset, and no `cap`."""
+def finite(name: str, value: Any) -> float:
+    """Return a finite number. Raises UsageError for anything else."""
+    found = number(value)
+    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
+        raise UsageError(f"{arg(name, value)} is not a finite number; write for example {arg(name, 2.5)}")
+    return float(found)
 
-    preset: str = DEFAULT
-    lr: Axis | None = None
-    wd: Axis | None = None
-    seeds: int | None = None
-    metric: str | None = None
-    cap: float | None = None  # of the metric
-    overrides: tuple[tuple[str, Any], ...] = ()  # of `Training`, by field
-    read: set[str] = field(default_factory=set, compare=False, repr=False)  # somebody's data, once for all
 
-    @property
-    def pictures(self) -> tuple[str, ...]:
-        """What draws the preset's answer, besides the report."""
-        return find_preset(self.preset).show
+def whole(name: str, value: Any, most: int = 10**9) -> int:
+    """Return a whole number from 1 to `most`. Raises UsageError for anything else."""
+    found = number(value)
+    if isinstance(found, bool) or not isinstance(found, int) or not 1 <= found <= most:
+        raise UsageError(f"{arg(name, value)} is not a whole number from 1 to {most}")
+    return found
 
-    def variant(self, name: str | None) -> Variant:
-        """The named optimizer, or the only one that the preset names. Raises UsageError or UnknownName."""
-        named = find_preset(self.preset).variants
-        if name is None and len(named) == 1:
-            return self.variants([])[0]
-        return self.variants([DEFAULT_OPTIMIZER if name is None else name])[0]
 
-    def variants(self, names: Sequence[str]) -> list[Variant]:
-        """The named optimizers, or all that the preset compares. Raises UsageError or UnknownName."""
-        preset = find_preset(self.preset)
-        chosen = [Variant.named(name) for name in names] or list(preset.variants)
-        if not chosen:
-            raise UsageError(f"preset {preset.name!r} names no variants; name an optimizer")
-        overrides = dict(self.overrides)
-        schedules = [{"schedule": preset.task.schedule, **v.task, **overrides}["schedule"] for v in chosen]
-        refuse_unused(overrides, [variant.optimizer for variant in chosen], schedules)
-        return chosen
+def refuse_other_than_text(**given: object) -> None:
+    """Raise UsageError for an argument that is neither text nor None."""
+    for name, value in given.items():
+        if value is not None and not isinstance(value, str):
+            raise UsageError(f"{arg(name, value)} is not text")
 
-    def spec(self, variant: Variant, kind: Kind = Kind.GRID) -> StudySpec:
-        """The complete specification; what is asked for here outweighs the variant and the preset.
 
-        Raises UsageError or UnknownName.
-        """
-        preset = find_preset(self.preset)
-        task = self._looked_up(preset.task.changed(**{**variant.task, **dict(self.overrides)}))
-        lr = variant.lr if self.lr is None else axis(self.lr, "lr")
-        wd = variant.wd if self.wd is None else axis(self.wd, "wd")
-        if lr is None or wd is None:
-            default = replace(preset, task=self._looked_up(preset.task)).lattice(variant.optimizer)
-            lr, wd = lr or default.lr, wd or default.weight_decay
-        seeds = preset.seeds if self.seeds is None else self.seeds
-        metric = self.metric or preset.metric
-        lattice, cap = Lattice(lr, wd), self.cap
-        return StudySpec(kind, variant.optimizer, lattice, tuple(range(seeds)), metric, task, given_cap=cap)
-
-    def _looked_up(self, task: Task) -> Task:
-        found = looked_up(task, anew=task.data not in self.read)
-        self.read.add(task.data)
-        return found
-
-    def name(self, spec: StudySpec) -> str:
-        """The study's name unless one is given: made of the spec, behind the preset's but for the default.
-
-        Presets ask different questions, so that one's lattice is none of another's.
-        """
-        owner, name = find_preset(self.preset).owner, spec.default_name
-        return name if owner == DEFAULT else f"{tidy(owner)}-{name}"
-
-    def compared(self, names: Sequence[str]) -> dict[str, StudySpec]:
-        """The specs of the named optimizers' studies, or of all that the preset compares, by study name.
-
-        Raises UsageError, or UnknownName, also when two are the same study or one alone was named.
-        """
-        specs = [self.spec(variant) for variant in self.variants(names)]
-        found = {self.name(spec): spec for spec in specs}
-        if len(found) < len(specs) and not names:
-            raise UsageError(
-                f"--preset {self.preset}: with these options some of its variants are the same study; "
-                "leave out what they differ in"
-            )
-        if len(found) < max(len(specs), 2 if names else 1):
-            given = " ".join(spec.title for spec in specs)
-            raise UsageError(
-                f"compare {given}: name two or more different optimizers, as in compare adam adamw"
-            )
-        return found
+def refuse_unknown(given: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Raise UnknownName for a keyword that is neither among `known` nor a field of the task."""
+    names = [*known, *(name for name, field in FIELDS.items() if field.panel)]
+    for keyword in given:
+        if keyword not in names:
+            raise UnknownName("keyword", keyword, names)

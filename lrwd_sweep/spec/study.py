@@ -1,4 +1,4 @@
-"""StudySpec: everything that defines a study, frozen."""
+"""StudySpec: everything that defines a study."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Self
 
-from lrwd_sweep.errors import UnknownName, UsageError, shown
+from lrwd_sweep.errors import UnknownName, UsageError, arg, shown
 from lrwd_sweep.science.decay import DecayRule
 from lrwd_sweep.science.lattice import Lattice
 from lrwd_sweep.science.optimizer import Family, Optimizer, formula
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.trial import Direction
-from lrwd_sweep.spec.catalog import METRICS, chance_level
-from lrwd_sweep.spec.task import BESIDE_THE_TASK, Task
+from lrwd_sweep.spec.catalog import MEANT_METRICS, METRICS, chance_level
+from lrwd_sweep.spec.task import FIELDS, Task
 from lrwd_sweep.spec.user_code import short
 
 
 class Kind(StrEnum):
-    """Where a study's points come from."""
+    """The source of a study's points."""
 
     GRID = "grid"  # every cell of the lattice
     TPE = "tpe"  # points of the lattice's box, proposed by Optuna's TPE
-    IMPORT = "import"  # somebody else's sweep
+    IMPORT = "import"  # results of another program
 
 
 @dataclass(frozen=True, slots=True)
 class StudySpec:
     """One lattice (or TPE search) of one optimizer on one task.
 
-    Optimizer, kind and training are the study's identity: they may not change under its name. Lattice,
-    seeds, metric, direction and cap are its extent: they may grow or be read differently; the trials stay.
+    Optimizer, kind and task are the study's identity: they must not change under its name. Lattice, seeds,
+    metric, direction and cap are its extent: they may grow or be read differently; the trials stay.
     """
 
     kind: Kind
@@ -49,21 +49,21 @@ class StudySpec:
         if self.task is not None:
             object.__setattr__(self, "task", self.task.of(self.optimizer))
             if self.metric not in METRICS:
-                raise UnknownName("metric", self.metric, METRICS)
-            _ = self.task.data_set  # which is known by now, or refused
+                raise UnknownName("metric", self.metric, METRICS, MEANT_METRICS)
+            _ = self.task.data_set  # known, or refused
         if self.given_cap is not None and not math.isfinite(self.given_cap):
-            raise UsageError(f"--cap {self.given_cap} is not finite; leave the option out for no cap")
+            raise UsageError(f"{arg('cap', self.given_cap)} is not finite; leave it out for no cap")
         if not self.seeds:
-            raise UsageError("--seeds 0 trains nothing; choose at least 1")
+            raise UsageError(f"{arg('seeds', 0)} trains nothing; choose at least 1")
         for seed in self.seeds:
             if isinstance(seed, bool) or not isinstance(seed, int):
                 raise UsageError(f"seed {shown(seed)} is not a whole number")
 
     @property
     def cap(self) -> float | None:
-        """The value from which on a cell is out: `given_cap`, else the chance level of an error.
+        """The value from which on a cell counts as diverged: `given_cap`, else an error's chance level.
 
-        A loss has no level of its own: a network that overfits is worse than ln C and classifies well.
+        A loss has none by default: a network that overfits is worse than ln C and classifies well.
         """
         if self.given_cap is not None or self.task is None or not self.metric.endswith("_error"):
             return self.given_cap
@@ -77,7 +77,7 @@ class StudySpec:
             return f"imported-{self.optimizer}".replace(":", "-")
         parts = [short(t.data), short(t.net), str(self.optimizer), str(t.schedule)]
         parts += [f"{t.epochs}ep", f"b{t.batch_size}"]
-        marks = [_MARKS[name].format(value) for name, value in self.particulars.items()]
+        marks = [FIELDS[name].mark.format(value) for name, value in self.particulars.items()]
         parts += [tidy(short(mark)) for mark in marks]
         if self.kind is not Kind.GRID:
             parts.append(str(self.kind))
@@ -85,17 +85,17 @@ class StudySpec:
 
     @property
     def particulars(self) -> dict[str, Any]:
-        """What of the training is not as usual, besides network, data, length, batch and schedule."""
+        """The unusual fields of the task, besides network, data, length, batch and schedule."""
         if self.task is None:
             return {}
         t = self.task
         usual = Task(data=t.data, sizes=t.sizes, batch_size=t.batch_size).of(self.optimizer)
-        values = {name: getattr(self.task, name) for name in _MARKS}
+        values = {name: getattr(t, name) for name, field in FIELDS.items() if field.mark}
         return {name: value for name, value in values.items() if value != getattr(usual, name)}
 
     @property
     def title(self) -> str:
-        """The optimizer's name; that of its variant with restarts where this is what trains."""
+        """The optimizer's name, `adamwr` for normalised decay under restarts."""
         o, t = self.optimizer, self.task
         if o.family and o.normalized and o.rule is DecayRule.INDEPENDENT and t is not None:
             return f"{o.family}wr" if t.schedule is Schedule.RESTARTS else str(o)
@@ -112,7 +112,7 @@ class StudySpec:
         )
 
     def identity(self) -> dict[str, Any]:
-        """What may not change under one study name, flat, JSON-ready."""
+        """Return what must not change under one study name, flat, JSON-ready."""
         task = {} if self.task is None else self.task.to_dict()
         code = {f"code of {name}": digest for name, digest in task.pop("code", {}).items()}
         task.pop("engine", None)
@@ -132,7 +132,7 @@ class StudySpec:
         }
 
     def differences(self, other: StudySpec) -> list[str]:
-        """Where `other` differs in identity, each as `name: mine, theirs`; of unknown data in nothing."""
+        """Return what differs in identity, each as `name: mine, theirs`; unknown data do not differ."""
         mine, theirs = self.identity(), other.identity()
         return [
             f"{name}: {stored}, {asked}"
@@ -142,9 +142,9 @@ class StudySpec:
         ]
 
     def extended(self, other: StudySpec) -> StudySpec:
-        """This study with `other`'s cells and seeds added, read by `other`'s metric."""
+        """Return this study with `other`'s cells and seeds added, read by `other`'s metric."""
         mine, theirs = self.task, other.task
-        if mine is not None and theirs is not None:  # what may be known by now
+        if mine is not None and theirs is not None:  # either may know more
             sizes = mine.sizes if mine.data_set.digest else theirs.sizes
             standardize = theirs.standardize if mine.standardize is None else mine.standardize
             tensors = theirs.tensors or mine.tensors
@@ -161,7 +161,7 @@ class StudySpec:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready and complete: `from_dict` gives the same spec back."""
+        """Return it JSON-ready and complete; `from_dict` reads it."""
         return {
             "kind": str(self.kind),
             "optimizer": {
@@ -181,7 +181,7 @@ class StudySpec:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The spec that `to_dict` wrote. Raises UsageError when a value no longer makes sense."""
+        """Return the spec that `to_dict` wrote. Raises UsageError if a value is no longer valid."""
         optimizer = values["optimizer"]
         task = values["training"]
         return cls(
@@ -202,7 +202,7 @@ class StudySpec:
 
 
 def tidy(name: str) -> str:
-    """A name in letters, digits and dashes that needs no quotes anywhere.
+    """Return a name in letters, digits and dashes that needs no quotes in any shell.
 
     >>> tidy("digits-adamw:lr-scaled")
     'digits-adamw-lr-scaled'
@@ -211,56 +211,25 @@ def tidy(name: str) -> str:
 
 
 def labels(specs: Sequence[StudySpec]) -> list[str]:
-    """What to call studies side by side: the optimizer, and where that is not enough what else differs."""
+    """Name studies side by side: by the optimizer, and if that is not enough by what else differs."""
     titles = [spec.title for spec in specs]
     found = []
     for spec, title in zip(specs, titles, strict=True):
         mine = spec.task
         alike = [other.task for other in specs if other.title == title and other.task is not None]
-        differing = (
-            []
-            if mine is None
-            else [
-                name
-                for name in Task.__dataclass_fields__
-                if name not in BESIDE_THE_TASK
-                and any(getattr(other, name) != getattr(mine, name) for other in alike)
-            ]
-        )
-        words = [_WORDS.get(name, f"{name} {{}}").format(getattr(mine, name)) for name in differing]
+        words = [
+            (field.differs or f"{name} {{}}").format(getattr(mine, name))
+            for name, field in FIELDS.items()
+            if mine is not None and field.panel and name != "engine"
+            if any(getattr(other, name) != getattr(mine, name) for other in alike)
+        ]
         found.append(", ".join([title, *words]))
     return found
 
 
-_DATA = "data of"  # how the digest of somebody's own data is called in a difference
+_DATA = "data of"  # the digest of user data in a difference
 _LOSSES = "val_loss and test_loss"
-_UNSAID = {  # what studies are that were begun before they said so
+_UNSAID = {  # values of studies that were begun before they were stored
     _LOSSES: "averaged over batches",
-    "standardize": True,  # of images of bytes; of other data nobody says it
-}
-_WORDS = {
-    "schedule": "{}",
-    "epochs": "{} epochs",
-    "net": "{}",
-    "data": "{}",
-    "batch_size": "batch {}",
-    "precision": "{}",
-}
-_MARKS = {  # what a default name says of a field of Training that is not as usual
-    "augment": "{}",
-    "warmup": "warm{}",
-    "t_0": "t{}",
-    "t_mult": "x{}",
-    "eta_min": "min{:g}",
-    "momentum": "mu{:g}",
-    "nesterov": "nesterov",
-    "momentum_form": "{}-momentum",
-    "beta1": "b1-{:g}",
-    "beta2": "b2-{:g}",
-    "eps": "eps{:g}",
-    "decay_all": "weights-only",
-    "no_decay": "spare-{}",
-    "precision": "{}",
-    "loss": "{}",
-    "net_options": "{}",
+    "standardize": True,  # of byte images; other data do not have it
 }

@@ -1,15 +1,15 @@
-"""Training: all that decides a lane's result besides optimizer, α, λ and seed; frozen."""
+"""Task: everything that decides a lane's result besides optimizer, α, λ and seed."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any, Self
 
-from lrwd_sweep.errors import UnknownName, UsageError, brief, shown
+from lrwd_sweep.errors import UsageError, arg, brief, shown
 from lrwd_sweep.science.optimizer import Optimizer, users_of
 from lrwd_sweep.science.schedule import Schedule, Timetable
 from lrwd_sweep.spec.catalog import (
@@ -23,6 +23,7 @@ from lrwd_sweep.spec.catalog import (
     find_loss,
     find_network,
 )
+from lrwd_sweep.spec.field import OPTIMIZER, SCHEDULE, TRAIN, WHERE, declared, fields_of
 from lrwd_sweep.spec.image_folder import PREFIX
 from lrwd_sweep.spec.user_code import canonical, is_user_code
 
@@ -30,7 +31,7 @@ LARGEST_EPS = 1e30  # which float32 holds, and products with it
 
 
 class MomentumForm(StrEnum):
-    """Where α stands in SGD with momentum; the two agree while η_t is constant."""
+    """The place of α in SGD with momentum; the two agree while η_t is constant."""
 
     PAPER = "paper"  # m ← β₁m + η_t α g ; θ ← θ − m      Algorithm 1 of the AdamW paper
     TORCH = "torch"  # m ← β₁m + g ; θ ← θ − η_t α m      torch.optim.SGD
@@ -38,135 +39,212 @@ class MomentumForm(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """All that decides a lane's result besides optimizer, α, λ and seed. Raises UsageError if impossible.
+    """Everything that decides a lane's result besides optimizer, α, λ and seed; see `FIELDS`.
 
-    Hyperparameters that are None are left to the optimizer's family, which `of` puts in.
+    Hyperparameters that are None are left to the optimizer's family; `of` fills them in. Raises UsageError.
     """
 
-    net: str = "mlp-norm"
-    data: str = "digits"
-    standardize: bool | None = None  # images of bytes that are the user's; None: there are none
-    augment: str = "none"
-    epochs: int = 60
-    batch_size: int = 64
-    schedule: Schedule = Schedule.COSINE
-    warmup: int = 0  # epochs in front of the schedule, in which η rises linearly
-    t_0: int | None = None  # epochs of the first cycle of restarts; None: a fifteenth of the run
-    t_mult: int = 2  # each further cycle is this many times as long
-    eta_min: float = 0.0  # what η falls to
-    momentum: float | None = None  # β₁ of SGD and SGDP; of RMSProp
-    nesterov: bool = False
-    momentum_form: MomentumForm = MomentumForm.PAPER  # of SGD
-    beta1: float | None = None  # of Adam and its kin
-    beta2: float | None = None  # of the same, and of RMSProp
-    eps: float | None = None
-    decay_all: bool = True  # biases and parameters of normalisation too, as in the paper
-    no_decay: str = ""  # a regular expression: parameters whose names it finds do not decay
-    undecayed: tuple[str, ...] = ()  # what does not decay; with decay_all False, besides vectors
-    precision: str = FLOAT32  # of matrix products and convolutions; parameters and moments stay float32
-    loss: str = CROSS_ENTROPY
-    net_options: str = ""  # of somebody's own network, as `options_text` writes them
-    code: tuple[tuple[str, str], ...] = ()  # somebody's own: name and digest of net, data and loss
-    whole_loss: bool = False  # the loss is no mean over items: a split is scored at once, not in batches
-    engine: str = field(default="auto", compare=False)  # results differ by rounding alone
-    tensors: str = field(default="", compare=False)  # which parameters decay, in words; "" before it trains
-    sizes: DataSet | None = None  # of the data; None: as the catalog has them, or nobody has looked yet
+    net: str = declared("mlp-norm", "Name, torchvision:NAME or ./file.py:NAME", panel=TRAIN, differs="{}")
+    data: str = declared("digits", "Name, folder:PATH or ./file.py:NAME", panel=TRAIN, differs="{}")
+    standardize: bool | None = declared(  # None: there are no byte images that are the user's
+        None, "Standardise byte images of your own --data [no]", kind=bool, panel=TRAIN, rare=True
+    )
+    augment: str = declared(
+        "none",
+        "none, crop-flip or crop-flip-cutout",
+        panel=TRAIN,
+        noun="augmentation",
+        choices=AUGMENTATIONS,
+        mark="{}",
+        words="augmented by {}",
+    )
+    epochs: int = declared(60, "Passes over the training set", panel=TRAIN, least=1, differs="{} epochs")
+    batch_size: int = declared(
+        64, "Samples per step; drops an incomplete batch", panel=TRAIN, least=2, differs="batch {}"
+    )
+    schedule: Schedule = declared(  # noqa: RUF009 - a member of an enum
+        Schedule.COSINE, "Course of η: fixed, step, cosine, linear, restarts", panel=SCHEDULE, differs="{}"
+    )
+    warmup: int = declared(  # epochs before the schedule, in which η rises linearly
+        0,
+        "Epochs of linear rise before the schedule",
+        panel=SCHEDULE,
+        mark="warm{}",
+        words="{epochs} of warm-up",
+    )
+    t_0: int | None = declared(  # None: a fifteenth of the run
+        None,
+        "Epochs until the first restart [epochs / 15]",
+        kind=int,
+        panel=SCHEDULE,
+        flags="--t0",
+        least=1,
+        mark="t{}",
+        words="first cycle of {epochs}",
+    )
+    t_mult: int = declared(
+        2,
+        "Each cycle is N times as long as the last",
+        panel=SCHEDULE,
+        flags="--tmult",
+        least=1,
+        mark="x{}",
+        words="each cycle {} times the last",
+    )
+    eta_min: float = declared(
+        0.0, "Lowest η as a share of its highest", panel=SCHEDULE, mark="min{:g}", words="η down to {:g}"
+    )
+    momentum: float | None = declared(  # β₁ of SGD and SGDP; of RMSProp
+        None,
+        "β₁ of a momentum buffer",
+        kind=float,
+        panel=OPTIMIZER,
+        mark="mu{:g}",
+        words="momentum {:g}",
+        unused=0.9,
+    )
+    nesterov: bool = declared(
+        False, "Nesterov's momentum", panel=OPTIMIZER, mark="nesterov", words="Nesterov's momentum"
+    )
+    momentum_form: MomentumForm = declared(  # noqa: RUF009 - a member of an enum
+        MomentumForm.PAPER,
+        "Whether SGD's buffer contains α",
+        panel=OPTIMIZER,
+        noun="momentum form",
+        mark="{}-momentum",
+        words="momentum as in {}",
+    )
+    beta1: float | None = declared(
+        None,
+        "Averaging of g and of g²",
+        kind=float,
+        panel=OPTIMIZER,
+        flags="--betas",
+        metavar="B1,B2",
+        mark="b1-{:g}",
+        words="β₁ {:g}",
+        unused=0.9,
+    )
+    beta2: float | None = declared(
+        None, kind=float, panel=OPTIMIZER, flags="--betas", mark="b2-{:g}", words="β₂ {:g}", unused=0.999
+    )
+    eps: float | None = declared(
+        None,
+        "ε in the denominator",
+        kind=float,
+        panel=OPTIMIZER,
+        below=LARGEST_EPS,
+        mark="eps{:g}",
+        words="ε {:g}",
+        unused=1e-8,
+    )
+    decay_all: bool = declared(  # biases and parameters of normalisation too, as in the paper
+        True,
+        "Decay every parameter, or no vectors",
+        panel=OPTIMIZER,
+        flags="--decay-all/--no-decay-norm-bias",
+        mark="weights-only",
+        words="biases and normalisation not decayed",
+    )
+    no_decay: str = declared(
+        "",
+        "Names of further parameters not to decay [none]",
+        panel=OPTIMIZER,
+        metavar="REGEX",
+        rare=True,
+        mark="spare-{}",
+        words="parameters that match {} not decayed",
+    )
+    undecayed: tuple[str, ...] = declared((), rare=True)  # parameters that do not decay; see `decay_all`
+    precision: str = declared(  # parameters and moments stay float32
+        FLOAT32,
+        "Type of matrix products and convolutions",
+        panel=TRAIN,
+        choices=PRECISIONS,
+        differs="{}",
+        mark="{}",
+        words="computed in {}",
+    )
+    loss: str = declared(
+        CROSS_ENTROPY, "Name or ./file.py:NAME; val_loss", panel=TRAIN, rare=True, mark="{}", words="loss {}"
+    )
+    net_options: str = declared(  # of the user's network, in JSON as `options_text` writes it
+        "", panel=TRAIN, rare=True, in_presets=False, mark="{}", words="network's options {}"
+    )
+    code: tuple[tuple[str, str], ...] = declared((), rare=True)  # name and digest of user code
+    whole_loss: bool = declared(False, rare=True)  # the loss is not a mean over items: a split is one batch
+    engine: str = declared(  # results differ only by rounding
+        "auto",
+        "How lanes train side by side, for debugging",
+        panel=WHERE,
+        choices=ENGINES,
+        compare=False,
+        in_presets=False,
+        rare=True,
+    )
+    tensors: str = declared(
+        "", compare=False, rare=True
+    )  # which parameters decay, in words; "" before training
+    sizes: DataSet | None = None  # of the data; None: not looked at yet
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
+        for name, field in FIELDS.items():
+            set_(self, name, field.check(getattr(self, name)))
         set_(self, "net", find_network(self.net))
-        set_(self, "data", canonical("--data", self.data))
+        set_(self, "data", canonical("data", self.data))
         set_(self, "loss", find_loss(self.loss))
-        if self.sizes is None and not is_user_code(self.data):  # which only who trains may import
+        if self.sizes is None and not is_user_code(self.data):  # user data is imported only for training
             set_(self, "sizes", find_data_set(self.data))
-        for kind, name, known in (
-            ("schedule", self.schedule, list(Schedule)),
-            ("momentum form", self.momentum_form, list(MomentumForm)),
-            ("augmentation", self.augment, AUGMENTATIONS),
-            ("precision", self.precision, PRECISIONS),
-            ("engine", self.engine, ENGINES),
-        ):
-            if name not in known:
-                raise UnknownName(kind, str(name), map(str, known))
-        set_(self, "schedule", Schedule(self.schedule))
-        set_(self, "momentum_form", MomentumForm(self.momentum_form))
-        for name, least in (("epochs", 1), ("batch_size", 1), ("warmup", 0), ("t_0", 1), ("t_mult", 1)):
-            value = getattr(self, name)
-            if name == "t_0" and value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise UsageError(f"{option(name)} {shown(value)} is not a whole number of at least {least}")
         self._refuse_impossible()
-        for name, top in (
-            ("momentum", 1.0),
-            ("beta1", 1.0),
-            ("beta2", 1.0),
-            ("eps", LARGEST_EPS),
-            ("eta_min", 1.0),
-        ):
-            value = getattr(self, name)
-            if value is None and name != "eta_min":
-                continue
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < top:
-                raise UsageError(
-                    f"{name} {shown(value)} is out of range; choose at least 0 and below {top:g}"
-                )
-        for name in ("nesterov", "decay_all", "standardize"):
-            if name == "standardize" and self.standardize is None:
-                continue
-            if not isinstance(getattr(self, name), bool):
-                raise UsageError(f"{name} {shown(getattr(self, name))} is neither true nor false")
+        if self.sizes is not None:
+            self._refuse_impossible_sizes(self.sizes)
 
     def _refuse_impossible(self) -> None:
+        given = arg("no_decay", self.no_decay)
         try:
-            if not isinstance(self.no_decay, str) or not self.no_decay.isprintable():
-                raise UsageError(f"--no-decay {shown(self.no_decay)} is no text that can be printed")
+            if not self.no_decay.isprintable():
+                raise UsageError(f"{given} is not printable text")
             re.compile(self.no_decay)
         except (re.error, RecursionError, OverflowError) as error:
             raise UsageError(
-                f"--no-decay {shown(self.no_decay)} is no regular expression ({brief(error)}); write one as "
-                "in 'cls_token|pos_embed'"
+                f"{given} is not a regular expression ({brief(error)}); write for example "
+                "'cls_token|pos_embed'"
             ) from None
         if self.warmup >= self.epochs:
             raise UsageError(
-                f"--warmup {self.warmup} leaves nothing of {self.epochs} epochs; "
+                f"{arg('warmup', self.warmup)} leaves nothing of {self.epochs} epochs; "
                 f"choose less than {self.epochs}"
             )
         if self.net_options and not is_user_code(self.net):
-            raise UsageError(f"[net.options] means nothing to {self.net}; it is for somebody's own network")
+            raise UsageError(f"[net.options] means nothing to {self.net}; it is for a network of your own")
         if self.standardize is not None and not is_user_code(self.data):
             raise UsageError(
-                f"--standardize is for images of your own; {self.data} is standardised whatever it says: "
+                f"{arg('standardize')} is for images of your own; {self.data} is always standardised: "
                 "leave it out"
             )
-        if self.sizes is not None:
-            self._refuse_impossible_sizes(self.sizes)
 
     def _refuse_impossible_sizes(self, sizes: DataSet) -> None:
         if self.batch_size > sizes.train:
             raise UsageError(
-                f"--batch-size {self.batch_size} is larger than the training set of {self.data} "
+                f"{arg('batch_size', self.batch_size)} is larger than the training set of {self.data} "
                 f"({sizes.train}); choose at most {sizes.train}"
             )
-        if self.batch_size < 2:
-            raise UsageError(
-                "--batch-size 1 leaves batch normalisation nothing to average; choose at least 2"
-            )
         if self.augment != "none" and len(sizes.shape) != 3:
-            raise UsageError(f"--augment {self.augment}: {self.data} holds no images; choose none")
+            raise UsageError(f"{arg('augment', self.augment)}: {self.data} holds no images; choose none")
 
     @property
     def data_set(self) -> DataSet:
-        """The data set's sizes. Raises UsageError where that is somebody's own and was not looked at."""
+        """The data set's sizes. Raises UsageError for user data that was not looked at."""
         if self.sizes is None:
             raise UsageError(f"the sizes of {self.data} are not known; they are once it has been loaded")
         return self.sizes
 
     @property
     def user_code(self) -> dict[str, str]:
-        """What is somebody's own: its name by the option that names it."""
-        named = {"--net": self.net, "--data": self.data, "--loss": self.loss}
-        return {option: name for option, name in named.items() if is_user_code(name)}
+        """The names of user code, by field."""
+        named = {"net": self.net, "data": self.data, "loss": self.loss}
+        return {field: name for field, name in named.items() if is_user_code(name)}
 
     @property
     def steps_per_epoch(self) -> int:
@@ -194,9 +272,9 @@ class Task:
         return self.timetable.steps_of_cycle(last - 1)
 
     def of(self, optimizer: Optimizer) -> Task:
-        """This for one optimizer: what is open as its family has it, and what it does not use as it ever was.
+        """Return this task for one optimizer: hyperparameters as its family has them.
 
-        So studies of one command differ in nothing that makes no difference.
+        Hyperparameters that it does not have get fixed values, so that they do not tell studies apart.
         """
         own: dict[str, Any] = {} if optimizer.family is None else optimizer.family.hyperparameters
         given = {n: getattr(self, n) for n in _HYPERPARAMETERS if n in own and getattr(self, n) is not None}
@@ -204,7 +282,7 @@ class Task:
         return replace(self, **_HYPERPARAMETERS | own | given | restarts)
 
     def changed(self, **overrides: Any) -> Task:
-        """This with other values; what belongs to a data set or network does not outlast it."""
+        """Return this task with other values, without what belonged to a replaced data set or network."""
         gone: dict[str, Any] = {"sizes": None, "standardize": None} if "data" in overrides else {}
         if "net" in overrides:
             gone |= {"net_options": "", "undecayed": ()}
@@ -213,79 +291,47 @@ class Task:
         return replace(self, **gone | overrides)
 
     def resuming(self, begun: Task | None) -> Task:
-        """This by the engine by which a study was begun, unless one is asked for."""
+        """Return this task with the engine of a begun study, unless an engine is given."""
         return self if begun is None or self.engine != "auto" else replace(self, engine=begun.engine)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; sizes that the catalog knows are left to it, and so is what few studies have."""
+        """Return it JSON-ready, without sizes that the catalog knows and rare fields at their defaults."""
         values = {n: str(v) if isinstance(v, StrEnum) else v for n, v in asdict(self).items()}
         values |= {"code": dict(self.code), "undecayed": list(self.undecayed)}
         if self.sizes is not None:
             values["sizes"] = {n: v for n, v in asdict(self.sizes).items() if n != "digest" or v}
-        usual = [name for name, value in _RARE.items() if values[name] == value]
+        usual = [
+            name for name, field in FIELDS.items() if field.rare and getattr(self, name) == field.default
+        ]
         if DataSet.known(self.data) == self.sizes:
             usual.append("sizes")
         return {name: value for name, value in values.items() if name not in usual}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """What `to_dict` wrote. Looks at no path that it names. Raises UsageError for a senseless value."""
+        """Return the task that `to_dict` wrote, looking at no path that it names. Raises UsageError."""
         data = str(values.get("data", ""))
-        if not values.get("sizes") and data.startswith(PREFIX):  # or they would be counted
+        if not values.get("sizes") and data.startswith(PREFIX):  # or its files would be counted
             raise UsageError(f"the sizes of {data} are not stored")
-        if not isinstance(tensors := values.get("tensors", ""), str):
-            raise UsageError(f"tensors {shown(tensors)} is not text")
         sizes, code = values.get("sizes"), tuple(values.get("code", {}).items())
         found = sizes and DataSet(**{**sizes, "shape": tuple(sizes["shape"])})
         undecayed = tuple(values.get("undecayed", ()))
         return cls(**{**values, "sizes": found, "code": code, "undecayed": undecayed})
 
 
-# Hyperparameters that not every family has, as they stand in the study of a family that has them not.
-_HYPERPARAMETERS: dict[str, Any] = {
-    "momentum": 0.9,
-    "nesterov": False,
-    "momentum_form": MomentumForm.PAPER,
-    "beta1": 0.9,
-    "beta2": 0.999,
-    "eps": 1e-8,
-}
-_OF_RESTARTS: dict[str, Any] = {"t_0": None, "t_mult": 2}
-_RARE: dict[str, Any] = {
-    "loss": CROSS_ENTROPY,
-    "net_options": "",
-    "code": {},
-    "standardize": None,
-    "no_decay": "",
-    "undecayed": [],
-    "whole_loss": False,
-    "engine": "auto",
-    "tensors": "",
-}
-BESIDE_THE_TASK = (
-    "sizes",
-    "tensors",
-    "code",
-    "undecayed",
-    "whole_loss",
-    "engine",
-)  # fields of Training that nobody asks for by name
-OPTION = {
-    "t_0": "--t0",
-    "t_mult": "--tmult",
-    "beta1": "--betas",
-    "beta2": "--betas",
-    "decay_all": "--decay-all",
-}
+FIELDS = fields_of(Task)
 
-
-def option(field: str) -> str:
-    """The command-line option that sets a field of Training."""
-    return OPTION.get(field, "--" + field.replace("_", "-"))
+# The hyperparameters that not every family has, with the values that studies of the other families store.
+_HYPERPARAMETERS = {
+    name: field.default if field.unused is None else field.unused
+    for name, field in FIELDS.items()
+    if users_of(name)
+}
+_OF_RESTARTS = {name: FIELDS[name].default for name in ("t_0", "t_mult")}
 
 
 def options_text(options: Mapping[str, Any]) -> str:
-    """A network's options as Training holds them. Raises UsageError for what JSON has not.
+    """Return a network's options as `Task` stores them. Raises UsageError for what JSON does not have.
 
     >>> options_text({"width": 64, "act": "relu"})
     '{"act": "relu", "width": 64}'
@@ -302,15 +348,17 @@ def options_text(options: Mapping[str, Any]) -> str:
 def refuse_unused(
     given: Mapping[str, Any], optimizers: Sequence[Optimizer], schedules: Sequence[str]
 ) -> None:
-    """Raise UsageError when something was asked for that none of the optimizers, or schedules, has."""
+    """Raise UsageError for a field that none of the optimizers, or schedules, uses."""
     for name in given:
-        alike = [other for other in given if option(other) == option(name)]  # both betas are one option
+        alike = [other for other in given if FIELDS[other].option == FIELDS[name].option]  # --betas sets two
         users = list(dict.fromkeys(user for other in alike for user in users_of(other)))
         if users and not any(optimizer.family in users for optimizer in optimizers):
             families = ", ".join(dict.fromkeys(str(optimizer.family) for optimizer in optimizers))
             raise UsageError(
-                f"{option(name)} means nothing to {families}; it is for {', '.join(users)}: leave it out"
+                f"{arg(name)} means nothing to {families}; it is for {', '.join(users)}: leave it out"
             )
         if name in _OF_RESTARTS and Schedule.RESTARTS not in schedules:
             found = ", ".join(dict.fromkeys(schedules))
-            raise UsageError(f"{option(name)} means nothing to schedule {found}; add --schedule restarts")
+            raise UsageError(
+                f"{arg(name)} means nothing to schedule {found}; add {arg('schedule', 'restarts')}"
+            )

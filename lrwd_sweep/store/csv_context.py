@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from lrwd_sweep.errors import arg
 from lrwd_sweep.science.decay import DecayRule
 from lrwd_sweep.science.direction import says_higher
 from lrwd_sweep.science.trial import Direction
@@ -97,7 +98,7 @@ def higher_is_said(metric: str, value: str, further: Columns) -> str:
 def _fault(name: str, names: Mapping[str, str], words: Sequence[str], remedy: str) -> str:
     return (
         f"column {shown(names[name])} holds {some(map(shown, words))}; write {remedy} for the whole file, "
-        f"or leave the column aside with --columns {name}="
+        f"or leave the column aside with {arg('columns')} {name}="
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lrwd_sweep.errors import UnknownName, UsageError
+from lrwd_sweep.errors import UnknownName, UsageError, arg
 from lrwd_sweep.store.csv_text import shown, some
 
 REQUIRED = ("lr", "weight_decay", "value")
@@ -52,7 +52,9 @@ def column_names(path: Path, header: list[str], columns: Mapping[str, str]) -> d
         if name not in known:
             raise UnknownName("column", name, known)
         if not column and name in REQUIRED:
-            raise UsageError(f"--columns {name}= names no column; write {name}=COLUMN, or leave it out")
+            raise UsageError(
+                f"{arg('columns')} {name}= names no column; write {name}=COLUMN, or leave it out"
+            )
     taken = {column for name, column in columns.items() if column}
     asked = {
         name: columns.get(name, name)
@@ -70,11 +72,12 @@ def column_names(path: Path, header: list[str], columns: Mapping[str, str]) -> d
         named = ",".join(f"{name}={_likely(name, header)}" for name in lacking)
         faults.append(
             f"there is no column {' or '.join(map(shown, lacking.values()))}, only {there}; "
-            f"name {'it' if len(lacking) == 1 else 'them'} with --columns {named}"
+            f"name {'it' if len(lacking) == 1 else 'them'} with {arg('columns', named)}"
         )
     faults += [f"two columns are named {shown(name)}" for name in _doubled(header)]
     faults += [
-        f"column {shown(column)} is to be two things; see --columns" for column in _doubled([*asked.values()])
+        f"column {shown(column)} is to be two things; see {arg('columns')}"
+        for column in _doubled([*asked.values()])
     ]
     refuse(path, faults)
     return {name: column for name, column in asked.items() if column in header}

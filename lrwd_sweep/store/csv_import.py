@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from lrwd_sweep.errors import UsageError
+from lrwd_sweep.errors import UsageError, arg
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.store import near_rates
@@ -71,7 +71,7 @@ def read_csv(path: Path, columns: Mapping[str, str] | None = None, *, metric: st
     merged, merges = _without_rounding(rows)
     remedy = "keep one row of each run"
     if "seed" not in names:
-        remedy = "name the column of seeds with --columns seed=COLUMN"
+        remedy = f"name the column of seeds with {arg('columns')} seed=COLUMN"
     refuse(path, told_once(_repeated(rows, merged, remedy) or _contradictions(merged, metric)))
     lanes = _lanes(merged)
     lattice, seeds = _extent(path, lanes, states)
@@ -161,7 +161,7 @@ def _contradictions(rows: Sequence[Row], metric: str) -> list[Fault]:
         Fault(
             row.line,
             f"the value is {row.value!r} but {shown(metric)[1:-1]} is {shown(text)[1:-1]}; "
-            "use another --metric",
+            f"use another {arg('metric')}",
             "contradicts",
         )
         for row in rows
@@ -196,7 +196,7 @@ def _extent(
         words = some(f"{n} {shown(word)}" for word, n in Counter(row.word for row in lanes.values()).items())
         raise UsageError(
             f"{path}: no run has a result, says {_columns(states)} ({words}); "
-            "--columns status= takes every value"
+            f"{arg('columns')} status= takes every value"
         )
     seeds = {row.seed for row in results + failed}
     every = [row for row in lanes.values() if row.seed in seeds]

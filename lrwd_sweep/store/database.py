@@ -17,7 +17,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 
-from lrwd_sweep.errors import NothingToReport, StoreError, brief
+from lrwd_sweep.errors import NothingToReport, StoreError, arg, brief
 from lrwd_sweep.store.checksums import Damaged, Unreadable
 from lrwd_sweep.store.migrations import MIGRATIONS, migrate, schema_version
 
@@ -39,17 +39,18 @@ _SECRET = re.compile(
     r"|[?&;][^=&;]*(?:key|auth|token|pass|secret)[^=&;]*=",
     re.IGNORECASE,
 )
-_RESTORE = "restore it from a copy, or choose another file with --storage"
+_ANOTHER = f"choose another file with {arg('storage')}"
+_RESTORE = f"restore it from a copy, or {_ANOTHER}"
 _SMALL_TABLES = ("lrwd_sweep_schema", "studies", "comparisons")  # whose pages are looked through at opening
 
 _MEANING = {  # by the beginning of SQLite's error name
     "SQLITE_BUSY": "is locked by another process; wait until that has finished, then repeat the command",
-    "SQLITE_NOTADB": "is not an SQLite database; choose another file with --storage",
+    "SQLITE_NOTADB": f"is not an SQLite database; {_ANOTHER}",
     "SQLITE_CORRUPT": f"is damaged; {_RESTORE}",
     "SQLITE_READONLY_ROLLBACK": "was left in the middle of a write; open it once where it can be written",
-    "SQLITE_READONLY": "cannot be written; make it writable, or choose another file with --storage",
-    "SQLITE_CANTOPEN": "cannot be opened; check its permissions, or choose another file with --storage",
-    "SQLITE_IOERR": "met a disk I/O error; check the disk, or choose another file with --storage",
+    "SQLITE_READONLY": f"cannot be written; make it writable, or {_ANOTHER}",
+    "SQLITE_CANTOPEN": f"cannot be opened; check its permissions, or {_ANOTHER}",
+    "SQLITE_IOERR": f"met a disk I/O error; check the disk, or {_ANOTHER}",
     "SQLITE_FULL": "has no room: the disk is full; free some, then repeat the command to continue",
 }
 
@@ -60,7 +61,7 @@ def locate(url: str | None) -> Path:
     Raises StoreError for another scheme, or when no file is named. What may hold a password is not shown.
     """
     text = (os.environ.get(VARIABLE) or DEFAULT_FILE) if url is None else url
-    given = VARIABLE if url is None else "--storage"
+    given = VARIABLE if url is None else arg("storage")
     plain = unquote(unquote(text))  # as it is meant where somebody encoded it
     path = text
     if scheme := _SCHEME.match(plain):
@@ -94,7 +95,7 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except (Damaged, Unreadable) as error:
-        raise type(error)(f"store {str(path)!r}: {error}") from None
+        raise type(error)(f"store {str(path)!r}: {error.text}") from None
     except UnicodeDecodeError as error:  # SQLite quotes what is damaged
         raise StoreError(f"store {str(path)!r} {_MEANING['SQLITE_CORRUPT']}") from error
     except (DBAPIError, sqlite3.Error) as error:
@@ -144,13 +145,14 @@ def _check_place(path: Path, url: str | None, *, write: bool) -> None:
     if write and path.exists() and not os.access(path, os.W_OK):
         raise StoreError(f"store {str(path)!r} {_MEANING['SQLITE_READONLY']}")
     if write and not os.access(directory, os.W_OK):
-        raise StoreError(f"store {str(path)!r}: its directory cannot be written; choose another --storage")
+        raise StoreError(f"store {str(path)!r}: its directory cannot be written; {_ANOTHER}")
     if not write and not path.exists():
         if url is None and not os.environ.get(VARIABLE):
             raise NothingToReport(
-                f"there is no {DEFAULT_FILE} here yet; run lrwd-sweep compare, or name a store with --storage"
+                f"there is no {DEFAULT_FILE} here yet; run lrwd-sweep compare, or name a store with "
+                f"{arg('storage')}"
             )
-        raise StoreError(f"store {str(path)!r} does not exist; check --storage and {VARIABLE}")
+        raise StoreError(f"store {str(path)!r} does not exist; check {arg('storage')} and {VARIABLE}")
 
 
 def _place(path: Path) -> str:
@@ -195,7 +197,7 @@ def _at_newest_schema(path: Path, engine: Engine, *, write: bool) -> Engine:
             _look_through(connection, version)
             return engine if version == len(MIGRATIONS) else _migrated_copy(connection)
     except StoreError as error:
-        raise StoreError(f"store {str(path)!r} {error}") from None
+        raise StoreError(f"store {str(path)!r} {error.text}") from None
 
 
 def _look_through(connection: Connection, version: int) -> None:

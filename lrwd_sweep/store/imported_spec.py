@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lrwd_sweep.errors import UnknownName, UsageError
+from lrwd_sweep.errors import UnknownName, UsageError, arg
 from lrwd_sweep.science.decay import DecayRule
 from lrwd_sweep.science.optimizer import NORMALIZED, Family, Optimizer
 from lrwd_sweep.science.trial import Direction
@@ -25,17 +25,19 @@ def import_spec(
     Raises UsageError where the convention of the decay or the direction of the metric stays open, where
     `optimizer` is a free label without a decay rule, and where two things that are said contradict.
     """
+    rules = [arg("decay_rule", rule) for rule in ("lr-scaled", "independent")]
+    higher, lower = arg("maximize", True), arg("minimize", True)
     open_questions = [
-        (open_rule(sweep, optimizer, decay_rule), "add --decay-rule lr-scaled or --decay-rule independent"),
-        (open_direction(sweep, direction), "add --maximize, or --minimize if lower is better"),
+        (open_rule(sweep, optimizer, decay_rule), f"add {' or '.join(rules)}"),
+        (open_direction(sweep, direction), f"add {higher}, or {lower} if lower is better"),
     ]
     if left := [f"{question} {remedy}" for question, remedy in open_questions if question]:
         raise UsageError("\n".join(left))
     stated = sweep.context.direction
     if None not in (direction, stated) and direction is not stated:
         raise UsageError(
-            f"--{direction} contradicts the file, whose column direction says {stated}; "
-            "leave one out (--columns direction=)"
+            f"{arg(str(direction), True)} contradicts the file, whose column direction says {stated}; "
+            f"leave one out ({arg('columns')} direction=)"
         )
     return StudySpec(
         Kind.IMPORT,
@@ -87,11 +89,11 @@ def _optimizer(name: str, decay_rule: str | None, stated: DecayRule | None) -> O
     if decay_rule is not None and decay_rule not in list(DecayRule):
         raise UnknownName("decay rule", decay_rule, DecayRule)
     if not name.strip():
-        raise UsageError(f"--optimizer {name!r} is empty; name the optimizer that was swept")
+        raise UsageError(f"{arg('optimizer', name)} is empty; name the optimizer that was swept")
     if decay_rule is not None and stated is not None and decay_rule != stated:
         raise UsageError(
-            f"--decay-rule {decay_rule} contradicts the file, whose column decay_rule says {stated}; "
-            "leave one out (--columns decay_rule=)"
+            f"{arg('decay_rule', decay_rule)} contradicts the file, whose column decay_rule says {stated}; "
+            f"leave one out ({arg('columns')} decay_rule=)"
         )
     rule = stated if decay_rule is None else DecayRule(decay_rule)
     try:
@@ -99,15 +101,17 @@ def _optimizer(name: str, decay_rule: str | None, stated: DecayRule | None) -> O
     except UnknownName as unknown:
         if rule is None:
             rules = ", ".join(DecayRule)
-            raise UsageError(f"{unknown} (for any other, add --decay-rule: one of {rules})") from None
+            raise UsageError(
+                f"{unknown.text} (for any other, add {arg('decay_rule')}: one of {rules})"
+            ) from None
         return Optimizer(None, rule, name.strip())
     if rule in (None, known.rule):
         return known
     if _settles(name, known) or rule is DecayRule.COUPLED:
-        source = "the file's column decay_rule" if decay_rule is None else "--decay-rule"
+        source = "the file's column decay_rule" if decay_rule is None else arg("decay_rule")
         what = known.rule if _settles(name, known) else "decoupled"
         raise UsageError(
-            f"{source} {rule} contradicts --optimizer {name}, which is {what}; " + _remedy(known, rule)
+            f"{source} {rule} contradicts {arg('optimizer', name)}, which is {what}; " + _remedy(known, rule)
         )
     return replace(known, rule=rule)
 
@@ -116,4 +120,4 @@ def _remedy(known: Optimizer, rule: DecayRule) -> str:
     if known.family is not None and known.family.projected and rule is DecayRule.COUPLED:
         return f"{known.family} has no L2"
     stem = str(known.family) if rule is DecayRule.COUPLED else f"{known.family}w:{rule}"
-    return f"write --optimizer {stem}" + f":{NORMALIZED}" * known.normalized
+    return f"write {arg('optimizer', stem)}" + f":{NORMALIZED}" * known.normalized

@@ -8,14 +8,14 @@ from itertools import groupby
 
 from sqlalchemy import Connection, inspect
 
-from lrwd_sweep.errors import StoreError
+from lrwd_sweep.errors import StoreError, arg
 from lrwd_sweep.store import checksums
 
 Migration = Callable[[Connection], None]
 
 MIGRATIONS: list[Migration] = []
 
-_DAMAGED = "is damaged; restore it from a copy, or choose another file with --storage"
+_DAMAGED = f"is damaged; restore it from a copy, or choose another file with {arg('storage')}"
 
 
 def migration(step: Migration) -> Migration:
@@ -135,14 +135,14 @@ def schema_version(connection: Connection) -> int:
     if not tables:
         return 0
     if "lrwd_sweep_schema" not in tables:
-        raise StoreError("is the database of another program; choose another file with --storage")
+        raise StoreError(f"is the database of another program; choose another file with {arg('storage')}")
     version = connection.exec_driver_sql("SELECT max(version) FROM lrwd_sweep_schema").scalar_one()
     if not isinstance(version, int):
         raise StoreError(_DAMAGED)
     if version > len(MIGRATIONS):
         raise StoreError(
             f"has schema version {version} of a newer lrwd-sweep, this one knows {len(MIGRATIONS)}; "
-            "upgrade lrwd-sweep, or choose another file with --storage"
+            f"upgrade lrwd-sweep, or choose another file with {arg('storage')}"
         )
     return version
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from lrwd_sweep.errors import arg
 from lrwd_sweep.store.csv_text import is_number, number, shown, some
 
 
@@ -124,7 +125,7 @@ def state_columns(
             faults.append(
                 f"column {shown(name)} should say how each run ended, but holds unknown words: "
                 f"{some(map(shown, unknown))}; write complete, failed or missing for them, leave the column "
-                "aside with --columns status=, or name another with --columns status=COLUMN"
+                f"aside with {arg('columns')} status=, or name another with {arg('columns')} status=COLUMN"
             )
         found.append(StateColumn(name, states))
     return found, faults

@@ -10,7 +10,7 @@ from typing import Self
 from sqlalchemy import Engine, delete
 from sqlalchemy.orm import Session
 
-from lrwd_sweep.errors import SpecMismatch, StoreError, UsageError
+from lrwd_sweep.errors import SpecMismatch, StoreError, UsageError, arg
 from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.store import studies, trials
@@ -93,7 +93,8 @@ class Store:
         with self._writing() as session:
             if studies.find_row(session, name) is not None:
                 raise UsageError(
-                    f"study {name!r} exists; delete it first (study delete) or choose another --study-name"
+                    f"study {name!r} exists; delete it first (study delete) or choose another "
+                    f"{arg('study_name')}"
                 )
             row = studies.insert_study(session, name, spec)
             studies.insert_comparison(session, [name])
@@ -168,7 +169,7 @@ class Store:
         try:
             whole = _extended(known := row.record(), spec)
         except SpecMismatch as error:
-            raise StoreError(f"while it was being trained, {error}") from None
+            raise StoreError(f"while it was being trained, {error.text}") from None
         if (whole.lattice, whole.seeds) != (known.spec.lattice, known.spec.seeds):  # begun again with fewer
             studies.update_study(session, row, whole)
 
@@ -191,7 +192,8 @@ class Store:
 def check_name(name: str) -> None:
     """Raise UsageError when no study can have this name."""
     if not name.strip() or not _is_text(name):
-        raise UsageError(f"--study-name {name!r} is not a name; write for example --study-name my-sweep")
+        like = arg("study_name", "my-sweep")
+        raise UsageError(f"{arg('study_name', name)} is not a name; write for example {like}")
 
 
 def _is_text(name: str) -> bool:
@@ -216,6 +218,6 @@ def _extended(stored: StudyRecord, spec: StudySpec) -> StudySpec:
     if differences := stored.spec.differences(spec):
         raise SpecMismatch(
             f"study {stored.name!r} was begun otherwise ({'; '.join(differences)}: stored, asked for); "
-            "give this one a name of its own with --study-name"
+            f"give this one a name of its own with {arg('study_name')}"
         )
     return stored.spec.extended(spec)

@@ -193,7 +193,7 @@ def test_a_cap_is_given_by_keyword() -> None:
     assert lrwd_sweep.load(NAME, metric="val_error").surface.cap == 0.9
     assert study.direction == "minimize"
     for wrong in ("2", float("nan"), True):
-        with pytest.raises(UsageError, match=r"cap .* is not a finite number; write for example cap=2.5"):
+        with pytest.raises(UsageError, match=r"cap=.* is not a finite number; write for example cap=2\.5"):
             tiny(cap=wrong)
     with pytest.raises(UsageError, match="maximize=True: a lower val_loss is better"):
         lrwd_sweep.load(NAME, maximize=True)

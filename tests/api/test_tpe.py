@@ -42,7 +42,8 @@ def test_more_trials_search_on_and_the_same_train_nothing(monkeypatch: pytest.Mo
         search(7)
 
 
-@pytest.mark.parametrize("trials", [0, 1.5, True, 100_001])
-def test_a_number_of_trials_that_is_none_is_refused(trials: Any) -> None:
-    with pytest.raises(UsageError, match=f"^trials {trials} is not a whole number"):
-        search(trials)
+def test_an_impossible_number_of_trials_is_refused() -> None:
+    trials: Any
+    for trials in (0, 1.5, True, 100_001):
+        with pytest.raises(UsageError, match=f"^trials={trials} is not a whole number"):
+            search(trials)

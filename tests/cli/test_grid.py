@@ -93,6 +93,41 @@ def test_a_preset_file_defines_the_task(run: Run, tmp_path: Path) -> None:
     assert "val_error" in found.out
 
 
+def test_one_value_on_an_axis_sweeps_the_other(run: Run) -> None:
+    for lr, wd, size in (
+        ("0.01", "2^-8:2^-5", "1 learning rate × 4 weight decays above 0"),
+        ("2^-8:2^-5", "0", "4 learning rates × 0 weight decays above 0"),
+    ):
+        axes = ("--lr", lr, "--wd", wd, "--study-name", f"at {lr}")
+        found = run("grid", *TINY, *axes)
+        assert found.code == 0
+        text = " ".join(found.out.split())
+        assert "verdict undetermined" in text
+        assert f"not applicable to {size}: at least two of each are needed" in text
+        assert "best cell" in text
+        assert "torch.optim.Adam" in text
+        assert run("grid", *TINY, *axes).err.endswith("4 of 4 lanes are in the store; nothing to train\n")
+        gates = run("report", "--max-best", "9", "--max-abs-slope", "1", "--no-edge", "--format", "csv")
+        assert gates.code == 1
+        assert "max-best" not in "".join(line for line in gates.err.splitlines() if "failed" in line)
+        assert "gate max-abs-slope failed" in gates.err
+    assert "(no cell has weight decay above 0)" in gates.err
+    assert "sweep wd too" in text
+    assert run("tpe", *TINY, "--lr", "0.01", "--trials", "2").code == 0
+
+
+def test_quiet_writes_errors_only_to_stderr(run: Run) -> None:
+    for command in (("grid",), ("tpe", "--trials", "2"), ("compare", "adam", "adamw")):
+        for again in (False, True):
+            found = run(*command, *TINY, "-q")
+            assert (found.code, found.err) == (0, ""), (command, again)
+            assert found.out
+    assert (
+        run("grid", "--epochs", "0", "--quiet").err
+        == "lrwd-sweep: --epochs 0 is too small; choose at least 1\n"
+    )
+
+
 def test_lanes_that_failed_are_exit_3_and_tried_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     from lrwd_sweep.engine import pack
 

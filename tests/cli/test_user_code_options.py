@@ -414,13 +414,13 @@ REFUSED: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("--engine", "vmpa"), ("unknown engine 'vmpa'; did you mean vmap?",)),
     (("--data-dir", "x"), ("--data-dir means nothing to ./my_data.py:load",)),
     (("--augment", "crop-flip"), ("./my_data.py:load holds no images",)),
-    (("--no-decay", "("), ("--no-decay '(' is no regular expression",)),
+    (("--no-decay", "("), ("--no-decay '(' is not a regular expression",)),
     (
         ("--no-decay", "gain"),
         ("--no-decay 'gain' matches no parameter", "they are body.weight, norm.w"),
     ),
     (("--standardize",), ("--standardize is for images as uint8", "my_data.py:load is float32")),
-    (("--data", "digits", "--standardize"), ("digits is standardised whatever it says: leave it",)),
+    (("--data", "digits", "--standardize"), ("digits is always standardised: leave it",)),
 ]
 
 

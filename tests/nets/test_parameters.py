@@ -14,8 +14,8 @@ from lrwd_sweep.nets import CONVOLUTIONAL, ModuleNetwork, build, decaying, netwo
 from lrwd_sweep.nets.parameters import norm_and_bias
 from lrwd_sweep.nets.randomness import Noisy
 from lrwd_sweep.nets.resnet import WideResNet
+from lrwd_sweep.runner.completion import complete
 from lrwd_sweep.spec.catalog import NETWORKS, DataSet
-from lrwd_sweep.spec.request import looked_up
 from lrwd_sweep.spec.task import Task
 
 
@@ -155,7 +155,7 @@ def test_biases_and_normalisation_of_catalog_networks_are_vectors(name: str) -> 
     sizes = DataSet(400, 100, 100, 10, (3, 224, 224)) if "vit" in name else SIZES
     task = Task(net=name, sizes=sizes, decay_all=False, data="folder:/nowhere")
     assert undecayed(task) == ()
-    assert looked_up(task).undecayed == ()
+    assert complete(task).undecayed == ()
 
 
 class Own(nn.Module):
@@ -190,14 +190,14 @@ EVERY = ["cls_token", *(f"{name}.{part}" for name in ("stem", "norm", "head") fo
 )
 @pytest.mark.parametrize("engine", ["loop", "vmap"])
 def test_named_parameters_do_not_decay(options: dict[str, object], spared: list[str], engine: str) -> None:
-    task = looked_up(Task(net=OWN, engine=engine, **options))  # type: ignore[arg-type]
+    task = complete(Task(net=OWN, engine=engine, **options))  # type: ignore[arg-type]
     found = decaying(task)
     assert list(found) == EVERY == list(network(task).shapes)
     assert [name for name, decays in found.items() if not decays] == spared
 
 
 def test_pattern_applies_to_native_networks() -> None:
-    task = looked_up(Task(no_decay="weight3", decay_all=False))
+    task = complete(Task(no_decay="weight3", decay_all=False))
     assert [name for name, decays in decaying(task).items() if decays] == ["weight1", "weight2"]
 
 
@@ -218,7 +218,7 @@ def test_pattern_applies_to_native_networks() -> None:
 )
 def test_invalid_pattern_is_refused(net: str, options: dict[str, object], complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint):
-        looked_up(Task(net=net, **options))  # type: ignore[arg-type]
+        complete(Task(net=net, **options))  # type: ignore[arg-type]
 
 
 SHAPE = (1, 8, 8)

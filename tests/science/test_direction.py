@@ -35,7 +35,7 @@ def test_other_names_and_errors_do_not(metric: str) -> None:
 
 
 def test_a_name_that_says_higher_stops_until_the_direction_is_given() -> None:
-    with pytest.raises(UsageError, match=r"'val_acc' .*add --maximize, or --minimize if lower is better"):
+    with pytest.raises(UsageError, match=r"'val_acc' .*add maximize=True, or minimize=True if"):
         chosen("val_acc", maximize=False, minimize=False)
     assert chosen("val_acc", maximize=True, minimize=False) is Direction.MAXIMIZE
     assert chosen("val_acc", maximize=False, minimize=True) is Direction.MINIMIZE
@@ -44,7 +44,7 @@ def test_a_name_that_says_higher_stops_until_the_direction_is_given() -> None:
 
 
 def test_both_directions_at_once_are_refused() -> None:
-    with pytest.raises(UsageError, match="--maximize and --minimize exclude each other"):
+    with pytest.raises(UsageError, match="maximize=True and minimize=True exclude each other"):
         given(maximize=True, minimize=True)
     assert given(maximize=False, minimize=False) is None
 

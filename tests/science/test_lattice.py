@@ -95,7 +95,6 @@ class TestParsing:
             ("", "has an empty value"),
             (" ", "has an empty value"),
             ("1,,2", "has an empty value"),
-            ("0.1", "is a single value"),
             ("0,0.1", "'0' is not a positive number; use values above 0"),
             ("0:1:3", "'0' is not a positive number"),
             ("-1,1", "'-1' is not a positive number"),
@@ -122,15 +121,13 @@ class TestParsing:
         with pytest.raises(UsageError) as error:
             parse_axis(text, "lr")
         line = str(error.value)
-        assert line.startswith("--lr ")
+        assert line.startswith("lr=")
         assert complaint in line
         assert "\n" not in line
 
     @pytest.mark.parametrize(
         ("text", "complaint"),
         [
-            ("0", "is a single value; an axis needs at least two above 0"),
-            ("0,0.1", "is a single value"),
             ("0,0,1,2", "names 0 twice"),
             ("1,0,2", "is reversed or unordered"),
             ("0:1:3", "starts at 0, where a log axis has no step; write 0,LOW:HIGH"),
@@ -138,8 +135,8 @@ class TestParsing:
         ],
     )
     def test_decay_axis_that_makes_no_sense_is_refused(self, text: str, complaint: str) -> None:
-        with pytest.raises(UsageError, match=r"^--wd ") as error:
-            parse_axis(text, "wd")
+        with pytest.raises(UsageError, match=r"^weight_decay=") as error:
+            parse_axis(text, "weight_decay")
         assert complaint in str(error.value)
 
     @given(values, st.floats(1.01, 1e6), st.integers(1, 12), st.integers(2, 5))
@@ -171,7 +168,7 @@ class TestFormattingAnAxis:
         "text", ["2^-12:2^-2", "0,2^-3.5:2^0.5", "0.0001:0.1:10", "0.001,0.1", "0,2^-2,2^3"]
     )
     def test_shorthand_is_found_again(self, text: str) -> None:
-        assert format_axis(parse_axis(text, "wd")) == text
+        assert format_axis(parse_axis(text, "weight_decay")) == text
 
     def test_axes_that_only_a_file_can_have(self) -> None:
         assert format_axis((0.0,)) == "0"

@@ -1,10 +1,9 @@
-"""Axes of optimizers that a preset says nothing of follow from those of their kin."""
+"""Axes of optimizers that a preset does not name follow from their kin."""
 
 from __future__ import annotations
 
 import math
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,7 +16,7 @@ STEPS = 360  # √360 = 19: 2^4 is the nearest power of two
 
 
 def found(optimizer: str, own: str = "adamw", steps: int = STEPS) -> Lattice | None:
-    """The lattice of `optimizer` where only `own` has axes."""
+    """Return the lattice of `optimizer` if only `own` has axes."""
     axes = {str(Optimizer.parse(own)): Lattice(LR, WD)}
     return default_lattice(axes, Optimizer.parse(optimizer), steps)
 
@@ -27,9 +26,8 @@ def test_its_own_axes_come_first() -> None:
     assert default_lattice(axes, Optimizer.parse("amsgradw"), STEPS) == axes["amsgradw"]
 
 
-@pytest.mark.parametrize(
-    ("optimizer", "own"),
-    [
+def test_kin_share_a_lattice() -> None:
+    for optimizer, own in (
         ("adamw:fixed", "adamw"),
         ("adamw:corrected", "adamw:lr-scaled"),
         ("amsgrad", "adam"),
@@ -38,15 +36,12 @@ def test_its_own_axes_come_first() -> None:
         ("adamp", "adamw:lr-scaled"),
         ("sgdp", "sgdw:lr-scaled"),
         ("sgdpw", "sgdw"),
-    ],
-)
-def test_kin_share_a_lattice(optimizer: str, own: str) -> None:
-    assert found(optimizer, own) == Lattice(LR, WD)
+    ):
+        assert found(optimizer, own) == Lattice(LR, WD), optimizer
 
 
-@pytest.mark.parametrize(
-    ("optimizer", "own", "octaves"),
-    [
+def test_another_convention_moves_the_decay_axis_by_whole_octaves() -> None:
+    for optimizer, own, octaves in (
         ("adamw:lr-scaled", "adamw", 6),  # w = λ/α
         ("adamw", "adamw:lr-scaled", -6),
         ("adamp", "adamw", 6),
@@ -54,17 +49,13 @@ def test_kin_share_a_lattice(optimizer: str, own: str) -> None:
         ("adamwr", "adamw", 4),
         ("adamw:corrected:normalized", "adamw", 10),
         ("sgd:normalized", "sgd", 4),
-    ],
-)
-def test_what_means_another_decay_is_moved_by_whole_octaves(optimizer: str, own: str, octaves: int) -> None:
-    assert found(optimizer, own) == Lattice(LR, tuple(value * 2.0**octaves for value in WD))
+    ):
+        assert found(optimizer, own) == Lattice(LR, tuple(value * 2.0**octaves for value in WD)), optimizer
 
 
-@pytest.mark.parametrize(
-    ("optimizer", "own"), [("adagradw", "adamw"), ("adam", "adamw"), ("sgd", "sgdw"), ("adamw", "adam")]
-)
-def test_strangers_share_none(optimizer: str, own: str) -> None:
-    assert found(optimizer, own) is None
+def test_unrelated_optimizers_share_no_axes() -> None:
+    for optimizer, own in (("adagradw", "adamw"), ("adam", "adamw"), ("sgd", "sgdw"), ("adamw", "adam")):
+        assert found(optimizer, own) is None, optimizer
 
 
 def test_a_foreign_optimizer_has_none() -> None:

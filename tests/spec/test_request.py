@@ -1,17 +1,33 @@
-"""An axis is the same whichever way it is given."""
+"""A request resolves its preset and its values once; functions become names that find them again."""
 
 from __future__ import annotations
+
+import functools
+import sys
+import types
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrwd_sweep.errors import UsageError
+from lrwd_sweep.errors import UnknownName, UsageError
 from lrwd_sweep.science.lattice import canonical, format_axis
-from lrwd_sweep.spec.request import Request, axis
+from lrwd_sweep.spec import preset
+from lrwd_sweep.spec.request import Request, axis, name_of, refuse_unknown
+from lrwd_sweep.spec.task import Task
 
-VALUES = st.lists(st.floats(1e-12, 1e12).map(canonical), min_size=2, max_size=8, unique=True)
+VALUES = st.lists(st.floats(1e-12, 1e12).map(canonical), min_size=1, max_size=8, unique=True)
+
+
+class Net:
+    """A network of the user."""
+
+    def again(self) -> None:
+        """A method."""
 
 
 @given(VALUES, st.randoms(use_true_random=False))
@@ -21,32 +37,110 @@ def test_an_axis_of_numbers_is_the_one_that_is_written(values: list[float], orde
     assert axis(values, "lr") == axis(np.array(values), "lr") == axis(iter(values), "lr") == written
 
 
-def test_numbers_may_begin_with_a_baseline_where_text_may() -> None:
-    assert axis([0.1, 0, 1], "wd") == axis("0,0.1,1", "wd")
+def test_numbers_may_begin_with_a_baseline() -> None:
+    assert axis([0.1, 0, 1], "weight_decay") == axis("0,0.1,1", "weight_decay")
+    assert axis([0], "weight_decay") == (0.0,)
     with pytest.raises(UsageError, match="positive"):
         axis([0, 0.1, 1], "lr")
 
 
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        (0.1, "is no axis"),
-        ([0.1, None], "is no axis"),
+def test_what_is_not_an_axis_is_refused_in_one_line() -> None:
+    for values, said in (
+        (0.1, "is not an axis"),
+        ([0.1, None], "is not an axis"),
         ([], "empty"),
-        ([0.1], "single value"),
         ([0.1, 0.1, 0.2], "twice"),
         ([0.1, float("nan")], "not a positive number"),
         ([-0.1, 0.1, 1.0], "not a positive number"),
-    ],
-)
-def test_what_is_no_axis_is_refused_in_one_line(given: object, said: str) -> None:
-    with pytest.raises(UsageError, match=said) as raised:
-        axis(given, "lr")  # type: ignore[arg-type]
-    assert "\n" not in str(raised.value)
+    ):
+        with pytest.raises(UsageError, match=said) as raised:
+            axis(values, "lr")  # type: ignore[arg-type]
+        assert "\n" not in str(raised.value), values
 
 
-def test_a_precision_that_is_asked_for_is_in_the_specification_and_the_name() -> None:
-    plain, rounded = Request(), Request(overrides=(("precision", "bfloat16"),))
+def test_a_preset_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = Request.of("fig2-mini", epochs=3)
+    monkeypatch.delattr(preset, "read_preset")
+    specs = request.compared(())
+    assert [spec.task and spec.task.epochs for spec in specs.values()] == [3] * len(specs)
+    assert [request.name(spec) for spec in specs.values()] == list(specs)
+
+
+def test_a_specification_takes_completed_tasks() -> None:
+    own = Request.of(data="package.data:load")
+    with pytest.raises(UsageError, match=r"sizes of package\.data:load are not known"):
+        own.spec(own.variant("adam"))
+    sizes = replace(Task().data_set, train=80)
+    spec = own.spec(own.variant("adam"), complete=lambda task: replace(task, sizes=sizes))
+    assert spec.task is not None
+    assert spec.task.steps_per_epoch == 1
+
+
+def test_a_value_that_is_asked_for_is_in_the_specification_and_the_name() -> None:
+    plain, rounded = Request.of(), Request.of(precision="bfloat16")
     specs = [request.spec(request.variant("adam")) for request in (plain, rounded)]
     assert [spec.task and spec.task.precision for spec in specs] == ["float32", "bfloat16"]
     assert rounded.name(specs[1]) == f"{plain.name(specs[0])}-bfloat16"
+
+
+def test_values_are_held_as_their_fields_hold_them() -> None:
+    found = Request.of(epochs=np.int64(3), momentum=np.float32(0.5), nesterov=np.True_, schedule=None)
+    assert [(name, type(value)) for name, value in found.overrides] == [
+        ("epochs", int),
+        ("momentum", float),
+        ("nesterov", bool),
+    ]
+    assert Request.of(net_options={"width": 8}).overrides == (("net_options", '{"width": 8}'),)
+    for given_, said in (
+        ({"precision": 16}, "^precision=16 is not text"),
+        ({"schedule": 3}, "^schedule=3 is not text"),
+        ({"preset": 3}, "^preset=3 is not text"),
+        ({"seeds": 0}, "^seeds=0 is not a whole number from 1 to 10000"),
+        ({"seeds": (1, 2)}, "^seeds=.* is not a whole number"),
+        ({"cap": float("nan")}, "^cap=nan is not a finite number; write for example cap=2.5"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            Request.of(**given_)
+
+
+def test_an_unknown_keyword_names_the_near_one() -> None:
+    for keyword, said in (
+        ("epoch", "unknown keyword 'epoch'; did you mean epochs"),
+        ("seed", "unknown keyword 'seed'; did you mean seeds"),
+        ("wd", "unknown keyword 'wd'; known: lr, seeds, net, data, "),
+        ("sizes", "unknown keyword 'sizes'"),
+    ):
+        with pytest.raises(UnknownName, match=said):
+            refuse_unknown({keyword: 3}, ["lr", "seeds"])
+    refuse_unknown({"epochs": 3, "net_options": {}, "engine": "loop"}, [])
+
+
+def test_an_importable_function_becomes_its_name() -> None:
+    for given_, name in (
+        ("./my_net.py:Net", "./my_net.py:Net"),
+        (Net, f"{__name__}:Net"),
+        (Fraction.from_float, "fractions:Fraction.from_float"),
+    ):
+        assert name_of("net", given_) == name
+
+
+def _local() -> type:
+    class Inner:
+        pass
+
+    return Inner
+
+
+def test_a_function_without_a_name_to_import_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = types.ModuleType("__main__")
+    exec("class Net: pass", here.__dict__)
+    monkeypatch.setitem(sys.modules, "__main__", here)  # a notebook, in which only this process finds it
+    given_: list[Any] = [lambda: None, functools.partial(Net), Net(), Net().again, _local(), 5]
+    for one in (*given_, here.__dict__["Net"]):
+        with pytest.raises(UsageError, match=r"%%writefile my.py\) and give net='\./my\.py:NAME'") as raised:
+            name_of("net", one)
+        assert "\n" not in str(raised.value)
+    old = Net
+    monkeypatch.setattr(sys.modules[__name__], "Net", type("Net", (), {}))
+    with pytest.raises(UsageError, match="cannot be found again"):
+        name_of("net", old)

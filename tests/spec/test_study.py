@@ -1,4 +1,4 @@
-"""A specification is complete: what a study is, what may grow, and what may not change."""
+"""A specification holds a study's identity, which must not change, and its extent, which may grow."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OWN = {
     "net_options": '{"width": 3}',
     "code": (("./my_net.py:Net", "0123456789ab"), ("package.data:load", "ba9876543210")),
 }
-IDENTITY_CHANGES = [
+IDENTITY_CHANGES: list[dict[str, Any]] = [
     {"kind": Kind.TPE},
     {"optimizer": "adam"},
     {"optimizer": "adamw:lr-scaled"},
@@ -50,15 +50,15 @@ IDENTITY_CHANGES = [
 
 
 class TestLabels:
-    """What studies are called side by side."""
+    """The names of studies side by side."""
 
-    def test_restarts_with_normalised_decay_are_called_by_their_name(self) -> None:
+    def test_normalised_decay_under_restarts_is_named_adamwr(self) -> None:
         restarted = spec(optimizer="adamwr", schedule=Schedule.RESTARTS)
         assert restarted.title == "adamwr"
         assert spec(optimizer="adamwr").title == "adamw:normalized"
         assert spec(optimizer="adamw:fixed:normalized", schedule=Schedule.RESTARTS).title != "adamwr"
 
-    def test_what_differs_is_named_where_the_optimizer_is_not_enough(self) -> None:
+    def test_differences_are_named_if_the_optimizer_is_not_enough(self) -> None:
         found = labels(
             [
                 spec(optimizer="adam"),
@@ -69,7 +69,7 @@ class TestLabels:
         )
         assert found == ["adam, 60 epochs, cosine", "adam, 60 epochs, step", "adam, 20 epochs, cosine", "sgd"]
 
-    def test_formula_is_that_of_the_training(self) -> None:
+    def test_the_formula_follows_the_task(self) -> None:
         assert "m ← β₁m + g" in spec(optimizer="sgdw", momentum_form="torch").formula
         assert spec(optimizer="adamw", nesterov=True).formula == spec(optimizer="adamw").formula
 
@@ -82,7 +82,7 @@ class TestSpec:
         assert StudySpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
 
     @given(ours)
-    def test_hyperparameters_of_other_families_make_no_difference(self, spec: StudySpec) -> None:
+    def test_hyperparameters_of_other_families_do_not_matter(self, spec: StudySpec) -> None:
         assert spec.task is not None
         changed = {
             n: 0.123
@@ -93,7 +93,7 @@ class TestSpec:
         assert spec.differences(other) == []
         assert spec.default_name == other.default_name
 
-    def test_cycles_make_no_difference_without_restarts(self) -> None:
+    def test_cycles_do_not_matter_without_restarts(self) -> None:
         assert spec().differences(spec(t_0=5, t_mult=3)) == []
 
     def test_spec_of_an_earlier_version_is_the_same_study(self) -> None:
@@ -102,30 +102,29 @@ class TestSpec:
         written["training"] = {name: written["training"][name] for name in known}
         assert StudySpec.from_dict(written) == spec()
 
-    def test_a_study_of_another_precision_is_another_and_both_are_named(self) -> None:
+    def test_another_precision_is_another_study_and_named(self) -> None:
         rounded = spec(precision="bfloat16")
         assert spec().differences(rounded) == ["precision: float32, bfloat16"]
         assert rounded.default_name == f"{spec().default_name}-bfloat16"
         assert labels([spec(), rounded]) == ["adamw, float32", "adamw, bfloat16"]
 
-    @pytest.mark.parametrize("change", IDENTITY_CHANGES, ids=str)
-    def test_change_of_identity_shows_and_has_another_name(self, change: dict[str, Any]) -> None:
-        (name,) = change
-        common = {"schedule": Schedule.RESTARTS} if name in ("t_0", "t_mult") else {}
-        before, changed = spec(**common), spec(**common | change)
-        differences = before.differences(changed)
-        assert any(difference.startswith(f"{name}: ") for difference in differences)
-        assert changed.default_name != before.default_name
-        assert [text.split(": ")[1].split(", ")[::-1] for text in differences] == [
-            text.split(": ")[1].split(", ") for text in changed.differences(before)
-        ]
+    def test_change_of_identity_shows_and_has_another_name(self) -> None:
+        for change in IDENTITY_CHANGES:
+            (name,) = change
+            common = {"schedule": Schedule.RESTARTS} if name in ("t_0", "t_mult") else {}
+            before, changed = spec(**common), spec(**common | change)
+            differences = before.differences(changed)
+            assert any(difference.startswith(f"{name}: ") for difference in differences), name
+            assert changed.default_name != before.default_name, name
+            assert [text.split(": ")[1].split(", ")[::-1] for text in differences] == [
+                text.split(": ")[1].split(", ") for text in changed.differences(before)
+            ], name
 
-    @pytest.mark.parametrize(
-        "change", [{"lattice": Lattice((1.0,), (2.0,))}, {"seeds": (7,)}, {"metric": "val_error"}], ids=str
-    )
-    def test_change_of_extent_keeps_identity_and_name(self, change: dict[str, Any]) -> None:
-        assert spec().differences(spec(**change)) == []
-        assert spec(**change).default_name == spec().default_name
+    def test_change_of_extent_keeps_identity_and_name(self) -> None:
+        lattice = Lattice((1.0,), (2.0,))
+        for change in ({"lattice": lattice}, {"seeds": (7,)}, {"metric": "val_error"}):
+            assert spec().differences(spec(**change)) == [], change
+            assert spec(**change).default_name == spec().default_name, change
 
     def test_default_name_is_readable(self) -> None:
         assert spec().default_name == "digits-mlp-norm-adamw-cosine-60ep-b64"
@@ -133,7 +132,7 @@ class TestSpec:
         assert changed.default_name == "digits-mlp-norm-sgdw-lr-scaled-cosine-60ep-b64-mu0.5-tpe"
 
     @given(ours, lattices, seeds, st.sampled_from(sorted(METRICS)))
-    def test_extension_holds_both_and_is_read_by_the_new_metric(
+    def test_an_extension_holds_both_and_has_the_new_metric(
         self, spec: StudySpec, lattice: Lattice, more: tuple[int, ...], metric: str
     ) -> None:
         other = StudySpec(spec.kind, spec.optimizer, lattice, more, metric, spec.task)
@@ -147,10 +146,10 @@ class TestSpec:
     def test_unknown_metric_and_no_seeds_are_refused(self) -> None:
         with pytest.raises(UnknownName, match=r"unknown metric 'val_los'; did you mean val_loss"):
             spec(metric="val_los")
-        with pytest.raises(UsageError, match="--seeds 0 trains nothing"):
+        with pytest.raises(UsageError, match="seeds=0 trains nothing"):
             spec(seeds=())
 
-    def test_errors_are_capped_at_chance_and_losses_only_where_a_cap_is_given(self) -> None:
+    def test_errors_are_capped_at_chance_and_losses_only_by_a_given_cap(self) -> None:
         assert spec().cap is None
         assert replace(spec(), given_cap=2.5).cap == 2.5
         assert spec(metric="val_error").cap == 0.9
@@ -160,7 +159,7 @@ class TestSpec:
 
 
 class TestOwnCode:
-    """Somebody's own network, data and loss, by name: nothing of it is imported here."""
+    """A network, data and loss of the user, by name: nothing of it is imported here."""
 
     def test_it_survives_being_stored(self) -> None:
         mine = spec(**OWN, loss="./my_loss.py:f", engine="vmap")
@@ -169,12 +168,12 @@ class TestOwnCode:
         assert found.task is not None
         assert found.task.engine == "vmap"
 
-    def test_what_few_studies_have_is_not_in_the_others(self) -> None:
+    def test_rare_fields_are_not_stored_at_their_defaults(self) -> None:
         rare = {"loss", "net_options", "code", "engine", "sizes"}
         assert not rare & Task(net="cnn").to_dict().keys()
         assert not rare & spec(net="cnn").identity().keys()
 
-    def test_its_name_leaves_folders_out(self) -> None:
+    def test_its_default_name_omits_folders(self) -> None:
         mine = spec(**OWN | {"net": "../nets/my_net.py:Net"}, loss="./my_loss.py:f")
         assert mine.default_name == "package.data-load-my_net-net-adamw-cosine-60ep-b64-my_loss-f-width-3"
 
@@ -184,7 +183,7 @@ class TestOwnCode:
             "code of package.data:load: ba9876543210, 000000000000"
         ]
 
-    def test_other_data_are_another_study_unless_nobody_has_noted_them(self) -> None:
+    def test_other_data_are_another_study_unless_one_is_unknown(self) -> None:
         unknown, one, two = (
             spec(**OWN | {"sizes": DataSet(500, 90, 0, 3, (4,), d)}) for d in ("", "1a", "2b")
         )
@@ -197,22 +196,22 @@ class TestOwnCode:
             assert StudySpec.from_dict(json.loads(json.dumps(kept.to_dict()))).differences(two)
         assert "digest" not in unknown.to_dict()["training"]["sizes"]
 
-    def test_the_engine_makes_no_other_study(self) -> None:
+    def test_another_engine_is_the_same_study(self) -> None:
         assert spec(engine="loop") == spec(engine="vmap")
         assert not spec(engine="loop").differences(spec())
 
-    def test_a_study_goes_on_by_the_engine_it_began_with_unless_one_is_asked_for(self) -> None:
+    def test_a_study_continues_with_its_engine_unless_one_is_given(self) -> None:
         begun = Task(engine="vmap")
         assert Task().resuming(begun).engine == "vmap"
         assert Task(engine="loop").resuming(begun).engine == "loop"
 
-    def test_a_stored_study_without_its_sizes_is_refused_and_imports_nothing(self) -> None:
+    def test_a_stored_study_without_sizes_is_refused_without_an_import(self) -> None:
         values = spec(**OWN).to_dict()
         del values["training"]["sizes"]
         with pytest.raises(UsageError, match=r"the sizes of package\.data:load are not known"):
             StudySpec.from_dict(values)
 
-    def test_options_and_code_do_not_outlast_their_network(self) -> None:
+    def test_options_and_code_are_dropped_with_their_network(self) -> None:
         changed = Task(**OWN).changed(net="mlp")  # type: ignore[arg-type]
         assert (changed.net_options, changed.code) == ("", ())
         assert changed.sizes == OWN["sizes"]
@@ -220,10 +219,10 @@ class TestOwnCode:
         with pytest.raises(UsageError, match=r"\[net.options\] means nothing to mlp"):
             Task(net="mlp", net_options='{"width": 3}')
 
-    @pytest.mark.parametrize("cap", [math.nan, math.inf, -math.inf])
-    def test_a_cap_that_is_not_finite_is_refused(self, cap: float) -> None:
-        with pytest.raises(UsageError, match=r"--cap .* is not finite; leave the option out for no cap"):
-            replace(spec(), given_cap=cap)
+    def test_a_cap_that_is_not_finite_is_refused(self) -> None:
+        for cap in (math.nan, math.inf, -math.inf):
+            with pytest.raises(UsageError, match=r"cap=.* is not finite; leave it out for no cap"):
+                replace(spec(), given_cap=cap)
 
     def test_direction_and_cap_belong_to_the_extent(self) -> None:
         other = replace(spec(), given_cap=2.5, direction=Direction.MAXIMIZE)
@@ -242,7 +241,7 @@ class TestOwnCode:
         assert spec(**OWN, loss="./my_loss.py:f").cap is None
         assert spec(**OWN, loss="./my_loss.py:f", metric="val_error").cap == pytest.approx(2 / 3)
 
-    @pytest.mark.parametrize("value", [float("nan"), b"x", {1, 2}, DataSet])
-    def test_options_that_no_preset_could_say_are_refused(self, value: object) -> None:
-        with pytest.raises(UsageError, match=r"give text, numbers, true or false, lists and tables"):
-            options_text({"width": value})
+    def test_options_that_json_does_not_have_are_refused(self) -> None:
+        for value in (float("nan"), b"x", {1, 2}, DataSet):
+            with pytest.raises(UsageError, match=r"give text, numbers, true or false, lists and tables"):
+                options_text({"width": value})

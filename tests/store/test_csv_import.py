@@ -10,6 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from lrwd_sweep.cli.options import option_text
 from lrwd_sweep.errors import UnknownName, UsageError
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.trial import Status, Trial
@@ -47,7 +48,7 @@ def faults(
     """The lines of the refusal, without the file's name that begins each."""
     with pytest.raises(UsageError) as error:
         read(file, content, columns, metric)
-    lines = str(error.value).split("\n")
+    lines = error.value.spelled(option_text).split("\n")
     assert all(line.startswith(f"{file}: ") for line in lines)
     return [line.removeprefix(f"{file}: ") for line in lines]
 
@@ -295,7 +296,7 @@ class TestFaults:
 
     def test_a_column_of_the_same_letters_is_proposed(self, file: Path) -> None:
         (line,) = faults(file, "LR,Weight Decay,seed,value\n1,1,1,1\n")
-        assert line.endswith("name them with --columns lr=LR,weight_decay=Weight Decay")
+        assert line.endswith("name them with --columns 'lr=LR,weight_decay=Weight Decay'")
 
     def test_column_for_two_things_is_refused(self, file: Path) -> None:
         listed = faults(file, "lr,weight_decay,value\n1,1,1\n", {"value": "lr"})

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from lrwd_sweep.cli.options import option_text
 from lrwd_sweep.errors import NothingToReport, StoreError
 from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.store import database, open_store
@@ -41,7 +42,7 @@ def refusal(url: str | None, *, write: bool) -> str:
     """The one line with which opening is refused."""
     with pytest.raises(StoreError) as error:
         open_store(url, write=write)
-    text = str(error.value)
+    text = error.value.spelled(option_text)
     assert "\n" not in text
     return text
 

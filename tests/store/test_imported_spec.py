@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lrwd_sweep.cli.options import option_text
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.science.decay import DecayRule
 from lrwd_sweep.science.lattice import Cell, Lattice
@@ -34,7 +35,7 @@ def refusal(sweep: Sweep, optimizer: str, **options: object) -> str:
     """What stops the import."""
     with pytest.raises(UsageError) as error:
         import_spec(sweep, optimizer, **options)  # type: ignore[arg-type]
-    return str(error.value)
+    return error.value.spelled(option_text)
 
 
 def test_spec_spans_the_file() -> None:

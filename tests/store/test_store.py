@@ -80,7 +80,7 @@ class TestStudies:
             store.begin_study("a", other)
         text = one_line(error)
         assert difference in text
-        assert "--study-name" in text
+        assert "study_name" in text
         assert store.get_study("a").spec == spec()
 
     @pytest.mark.parametrize("name", ["", "  ", "a\udcff"])

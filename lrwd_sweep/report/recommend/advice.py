@@ -104,7 +104,7 @@ def _changes(result: Result) -> Iterator[_Change]:
     if overfits is not None:
         yield overfits
     if not any(result.spec.lattice.weight_decay):
-        yield _Change("no cell has decay: sweep wd too", result.spec)
+        yield _Change("no cell has decay: sweep wd too", result.spec, command=())
         return
     sides = {**_edges_of_best(result), **_edges_of_rows(result), **_ends_of_single(result.spec.lattice)}
     if overfits is not None:  # another learning rate only hides it

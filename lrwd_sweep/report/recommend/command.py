@@ -11,12 +11,8 @@ from lrwd_sweep.science.lattice import Lattice, format_axis, format_value
 from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.preset import DEFAULT, Preset, Variant, find_preset, preset_names
 from lrwd_sweep.spec.study import Kind, StudySpec, tidy
-from lrwd_sweep.spec.task import BESIDE_THE_TASK, Task, option
+from lrwd_sweep.spec.task import FIELDS, Task
 
-_SWITCHES = {  # fields of `Training` that are two options, for True and for False
-    "nesterov": ("--nesterov", "--no-nesterov"),
-    "decay_all": ("--decay-all", "--no-decay-norm-bias"),
-}
 _BESIDE = 9  # values on one side of a range, and one
 _HARMLESS = re.compile(r"[A-Za-z0-9_@%+=:,./^-]+\Z")  # to any shell; shlex would quote 2^-3
 
@@ -31,11 +27,11 @@ def command(
     """The words of the `lrwd-sweep` call that trains `spec` under `name`, each option joined with its value.
 
     What the default preset and the optimizer say anyway is left out. `points` is the total of a search.
-    None where no command line says this: an imported study, an axis of one value, data that is no more what
-    it was, options of a network, a name that cannot be typed.
+    None where no command line says this: an imported study, data that is no more what it was, options of a
+    network, a name that cannot be typed.
     """
     t = spec.task
-    if t is None or not _sayable(t, spec.lattice) or not f"{name}{storage}{data_dir}".isprintable():
+    if t is None or not _sayable(t) or not f"{name}{storage}{data_dir}".isprintable():
         return None
     words = [
         "lrwd-sweep tpe" if spec.kind is Kind.TPE else "lrwd-sweep grid",
@@ -124,26 +120,25 @@ def _place(storage: str | None, data_dir: str | None) -> Iterator[str]:
         yield f"--storage {_quoted(storage)}"
 
 
-def _sayable(task: Task, lattice: Lattice) -> bool:
-    """Whether options can say all of it; an axis on the command line has two values above 0."""
-    long = min(sum(value > 0 for value in axis) for axis in (lattice.lr, lattice.weight_decay)) > 1
-    return long and not task.net_options and DataSet.known(task.data) in (task.sizes, None)
+def _sayable(task: Task) -> bool:
+    """Check that options can say all of a task."""
+    return not task.net_options and DataSet.known(task.data) in (task.sizes, None)
 
 
 def _settings(task: Task, usual: Task) -> Iterator[str]:
-    """An option for everything that is not as usual; both betas are one."""
-    for field in Task.__dataclass_fields__:
-        value = getattr(task, field)
-        if field in BESIDE_THE_TASK or value == getattr(usual, field):
+    """Yield an option for every field that is not as usual; both betas are one."""
+    for name, field in FIELDS.items():
+        value = getattr(task, name)
+        if not field.panel or name == "engine" or value == getattr(usual, name):
             continue
-        if field == "standardize":
-            yield from ["--standardize"] * bool(value)  # without it images are as given
-        elif field in _SWITCHES:
-            yield _SWITCHES[field][not value]
-        elif field in ("beta1", "beta2"):
-            yield f"{option(field)} {task.beta1!r},{task.beta2!r}"
+        if name == "standardize":
+            yield from [field.option] * bool(value)  # images are as given by default
+        elif field.kind is bool:
+            yield field.option if value else field.off
+        elif field.option == "--betas":
+            yield f"{field.option} {task.beta1!r},{task.beta2!r}"
         else:
-            yield f"{option(field)} {_quoted(str(value))}"
+            yield f"{field.option} {_quoted(str(value))}"
 
 
 def _extent(spec: StudySpec, preset: Preset) -> Iterator[str]:

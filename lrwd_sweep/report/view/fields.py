@@ -22,6 +22,7 @@ from lrwd_sweep.science.separability.replicates import CROSS_SCORED_SEEDS
 from lrwd_sweep.science.surface import CellStatus
 from lrwd_sweep.science.trial import Direction
 from lrwd_sweep.spec.study import StudySpec
+from lrwd_sweep.spec.task import FIELDS
 
 Row = tuple[str, ...]  # a label and its entries
 
@@ -30,25 +31,6 @@ POINT_HEAD = ("learning rate α", "weight decay")  # then the metric, and:
 TEST_SPLIT = "test split"
 _NOTHING = "–"
 _MANY_DIGITS = 1e7  # from here on numbers are written with an exponent
-_PARTICULARS = {
-    "augment": "augmented by {}",
-    "warmup": "{} of warm-up",
-    "t_0": "first cycle of {}",
-    "t_mult": "each cycle {} times the last",
-    "eta_min": "η down to {:g}",
-    "momentum": "momentum {:g}",
-    "nesterov": "Nesterov's momentum",
-    "momentum_form": "momentum as in {}",
-    "beta1": "β₁ {:g}",
-    "beta2": "β₂ {:g}",
-    "eps": "ε {:g}",
-    "decay_all": "biases and normalisation not decayed",
-    "no_decay": "parameters that match {} not decayed",
-    "precision": "computed in {}",
-    "loss": "loss {}",
-    "net_options": "network's options {}",
-}
-_IN_EPOCHS = ("warmup", "t_0")
 
 
 def title(result: Result, among: Sequence[Result]) -> str:
@@ -82,7 +64,7 @@ def _particulars(spec: StudySpec) -> list[str]:
     return [
         *([] if images is None else [f"byte images {'standardised' if images else 'as given'}"]),
         *(
-            _PARTICULARS[name].format(counted(value, "epoch") if name in _IN_EPOCHS else value)
+            FIELDS[name].words.format(value, epochs=counted(value, "epoch") if type(value) is int else "")
             for name, value in spec.particulars.items()
         ),
     ]

@@ -164,6 +164,12 @@ class Analysis:
     def nothing_to_fit(self) -> str:
         """Why no metric of the basin exists at all, or nothing."""
         cells = int(self.positive.inside.sum())
+        rows, columns = self.positive.inside.shape
+        if cells < MIN_CELLS and min(rows, columns) < 2:
+            return (
+                f"not applicable to {rows} learning rate{'s' * (rows != 1)} × {columns} weight "
+                f"decay{'s' * (columns != 1)} above 0: at least two of each are needed"
+            )
         if cells < MIN_CELLS:
             return (
                 f"too few cells: {cells} of {self.positive.inside.size} with weight decay above 0 "

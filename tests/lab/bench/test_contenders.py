@@ -18,9 +18,9 @@ from lrwd_sweep.lab.bench import contenders
 from lrwd_sweep.lab.bench.contenders import ENGINE, ENTRIES, entries
 from lrwd_sweep.lab.bench.made_up import cifar10
 from lrwd_sweep.lab.bench.task import Contender, Curves, Lane
+from lrwd_sweep.runner.completion import complete
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.spec.catalog import DATA_SETS
-from lrwd_sweep.spec.request import looked_up
 from lrwd_sweep.spec.task import Task
 from tests.lab.bench.made_up import TRAINING
 
@@ -50,7 +50,7 @@ def noisy() -> list[tuple[Tensor, Tensor]]:
 @cache
 def raced() -> Task:
     """What is raced, on these."""
-    return looked_up(TRAINING.changed(data=f"{__name__}:noisy"))
+    return complete(TRAINING.changed(data=f"{__name__}:noisy"))
 
 
 def curves(name: str, task: Task | None = None) -> Curves:
@@ -83,20 +83,20 @@ def test_it_computes_in_the_precision_that_is_asked_for(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "svhn", "cifar10", "cifar100"])
 def test_published_data_have_a_stand_in(name: str) -> None:
-    task = looked_up(TRAINING.changed(data=f"lrwd_sweep.lab.bench.made_up:{name.replace('-', '_')}"))
+    task = complete(TRAINING.changed(data=f"lrwd_sweep.lab.bench.made_up:{name.replace('-', '_')}"))
     assert task.data_set == DATA_SETS[name]
 
 
 @pytest.mark.parametrize("standardize", [True, False])
 def test_images_in_bytes_are_trained_on_as_well(standardize: bool) -> None:
     task = TRAINING.changed(data=f"{__name__}:pictures", net="cnn", epochs=1, standardize=standardize)
-    task = looked_up(task)
+    task = complete(task)
     assert distance(curves(ENGINE, task), curves("plain", task)) < TOLERANCE
 
 
 @pytest.mark.parametrize("name", [ENGINE, "plain", "vmap"])
 def test_without_a_test_split_there_is_no_test_loss(name: str) -> None:
-    task = looked_up(TRAINING.changed(data=f"{__name__}:untested", epochs=1))
+    task = complete(TRAINING.changed(data=f"{__name__}:untested", epochs=1))
     for curve in curves(name, task).values():
         assert [math.isnan(value) for value in curve] == [False, True]
 

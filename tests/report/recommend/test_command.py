@@ -140,11 +140,10 @@ def test_a_name_means_nothing_to_the_shell(name: str) -> None:
     [
         (replace(default(), task=None, kind=Kind.IMPORT), "mine"),
         (replace(default(), task=Task(sizes=DataSet(300, 9, 9, 10, (1, 8, 8)))), "mine"),
-        (replace(default(), lattice=Lattice((0.1,), (0.1, 0.2))), "mine"),
         (default(), "a\x1b[31m"),
         (default(), "a\nlrwd-sweep study delete x"),
     ],
-    ids=["import", "other sizes", "one row", "escape", "newline"],
+    ids=["import", "other sizes", "escape", "newline"],
 )
 def test_what_no_command_line_can_say_has_none(spec: StudySpec, name: str) -> None:
     assert command(spec, name) is None
@@ -178,7 +177,7 @@ def test_default_axes_are_left_out_of_a_comparison() -> None:
 
 
 def test_a_preset_is_compared_by_its_name() -> None:
-    request = Request(preset="fig2-mini")
+    request = Request.of("fig2-mini")
     assert compare_command(request.compared(())) == ("lrwd-sweep compare --preset fig2-mini",)
 
 

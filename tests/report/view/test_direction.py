@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lrwd_sweep.api import Comparison, Study
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.report.recommend import recommendations
 from lrwd_sweep.report.result import comparison, refuse_two_directions, result
@@ -22,7 +23,6 @@ from lrwd_sweep.report.view.scale import Scale
 from lrwd_sweep.report.view.svg_curves import chosen_cells
 from lrwd_sweep.report.view.tiles import Tiles
 from lrwd_sweep.science.trial import Direction
-from lrwd_sweep.study import Comparison, Study
 from tests.report.view.examples import drawn, surface, valley
 from tests.studies import bowl, mirrored, plain, ridge, study
 
@@ -138,7 +138,7 @@ def test_a_cap_of_a_maximised_metric_leaves_out_what_is_lower() -> None:
 
 def test_another_metric_asks_for_its_direction() -> None:
     trials = [replace(t, metrics={**t.metrics, "val_acc": -t.metrics["val_loss"]}) for t in LOW.trials]
-    with pytest.raises(UsageError, match="add --maximize"):
+    with pytest.raises(UsageError, match="add maximize=True"):
         result("a", LOW.spec, "", trials, metric="val_acc")
     found = result("a", LOW.spec, "", trials, metric="val_acc", direction=Direction.MAXIMIZE)
     assert found.best == LOW.best

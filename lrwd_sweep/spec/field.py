@@ -1,0 +1,119 @@
+"""Declarations of fields: what an option, a keyword and a preset key are, how they are checked and written.
+
+`Task` and `Request` declare each of their fields once, by `declared`. The options of grid, compare and tpe
+with their help, the keywords of Python, the keys of a preset, validation, JSON, default study names and the
+lines that tell studies apart follow from these declarations.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Any
+
+from lrwd_sweep.errors import UnknownName, UsageError, arg
+
+HEADINGS = ("What to train", "Axes", "Optimizer", "Schedule", "Where", "Store and output")  # of --help
+TRAIN, AXES, OPTIMIZER, SCHEDULE, WHERE, STORE = HEADINGS
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Field:
+    """The declaration of one field."""
+
+    name: str  # the attribute, the keyword of Python, the key in presets and JSON
+    kind: type  # of a value: str, an enum, bool, int or float
+    default: Any  # None: left to the preset, the optimizer's family or the data
+    help: str = ""  # one line without a full stop; "": not an option
+    panel: str = ""  # heading in --help; "": not a keyword either
+    flags: str = ""  # the option, if it is not the name with dashes; for a switch "--on/--off"
+    metavar: str = "NAME"
+    noun: str = ""  # what a choice is called if it does not exist
+    choices: tuple[str, ...] = ()
+    least: float = 0
+    most: int = 10**9  # of a whole number
+    below: float = 1.0  # of a real number
+    in_presets: bool = True
+    rare: bool = False  # left out of JSON if it is the default
+    mark: str = ""  # in a default study name, if it is unusual
+    words: str = ""  # in a report, likewise; of a count in epochs with "{epochs}"
+    differs: str = ""  # in the name that tells studies apart; "{name} {value}" by default
+    unused: Any = None  # value for families that do not have this hyperparameter
+
+    @property
+    def option(self) -> str:
+        """The option of the command line, for a switch the one that turns it on.
+
+        >>> Field("batch_size", int, 64).option, Field("t_0", int, None, flags="--t0").option
+        ('--batch-size', '--t0')
+        """
+        return (self.flags or f"--{self.name.replace('_', '-')}").split("/")[0]
+
+    @property
+    def off(self) -> str:
+        """The option that turns a switch off."""
+        return (self.flags.split("/")[1:] or [f"--no-{self.name.replace('_', '-')}"])[0]
+
+    def check(self, value: Any) -> Any:
+        """Return the value in the field's type. Raises UsageError, or UnknownName for a choice."""
+        if value is None and self.default is None:
+            return None
+        if issubclass(self.kind, str) and not isinstance(value, str):
+            raise UsageError(f"{arg(self.name, value)} is not text")
+        if self.choices:
+            if value not in self.choices:
+                raise UnknownName(self.noun or self.name, str(value), self.choices)
+            return self.kind(value)
+        if self.kind is bool:
+            if not isinstance(value, bool):
+                raise UsageError(f"{arg(self.name, value)} is neither true nor false")
+        elif self.kind is int:
+            self.check_whole(value)
+        elif self.kind is float and not (_is_number(value) and self.least <= value < self.below):
+            raise UsageError(
+                f"{arg(self.name, value)} is out of range; choose at least {self.least:g} and below "
+                f"{self.below:g}"
+            )
+        return value
+
+    def check_whole(self, value: Any) -> None:
+        """Raise UsageError unless the value is a whole number within the bounds."""
+        if isinstance(value, bool) or not isinstance(value, int) or not self.least <= value <= self.most:
+            bounds = (
+                f"of at least {self.least}" if self.most == 10**9 else f"from {self.least} to {self.most}"
+            )
+            raise UsageError(f"{arg(self.name, value)} is not a whole number {bounds}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def declared(
+    default: Any,
+    help: str = "",
+    *,
+    kind: type | None = None,
+    choices: Iterable[str] = (),
+    compare: bool = True,
+    **rest: Any,
+) -> Any:
+    """Declare a dataclass field: its default, its line of help, and the rest of `Field`.
+
+    `kind` is that of the default unless that is None. A field without comparison does not tell tasks apart.
+    """
+    kind = kind or type(default)
+    if issubclass(kind, StrEnum):
+        choices = list(kind)
+    made = Field("", kind, default, help, choices=tuple(choices), **rest)
+    return dataclasses.field(default=default, compare=compare, metadata={"declared": made})
+
+
+def fields_of(owner: type) -> dict[str, Field]:
+    """Return the declarations of a dataclass by name, in its order."""
+    return {
+        found.name: dataclasses.replace(found.metadata["declared"], name=found.name)
+        for found in dataclasses.fields(owner)
+        if "declared" in found.metadata
+    }

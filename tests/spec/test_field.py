@@ -1,0 +1,125 @@
+"""One declaration of a field is its option, its keyword, its preset key, its check and its words."""
+
+from __future__ import annotations
+
+import dataclasses
+from inspect import signature
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+
+import lrwd_sweep
+from lrwd_sweep.cli.grid import grid
+from lrwd_sweep.cli.options import ALL_FIELDS, option_text
+from lrwd_sweep.errors import SpecMismatch, UnknownName, UsageError, arg
+from lrwd_sweep.science.optimizer import Family
+from lrwd_sweep.spec.field import HEADINGS
+from lrwd_sweep.spec.preset import DEFAULT, find_preset, read_preset
+from lrwd_sweep.spec.request import REQUEST_FIELDS, TaskOptions
+from lrwd_sweep.spec.task import FIELDS, Task
+
+KEYWORDS = {name for name, field in FIELDS.items() if field.panel}
+
+
+def test_every_field_of_a_task_is_declared() -> None:
+    fields = dataclasses.fields(Task)
+    assert [field.name for field in fields] == [*FIELDS, "sizes"]
+    hints = get_type_hints(Task)
+    for name, field in FIELDS.items():
+        assert hints[name] in (field.kind, field.kind | None) or field.kind is tuple, name
+        assert field.panel in ("", *HEADINGS), name
+        assert bool(field.mark) == bool(field.words), name  # an unusual field is named everywhere or nowhere
+        assert len(field.help) < 65, name
+        assert not field.help.endswith("."), name
+
+
+def test_options_keywords_and_preset_keys_follow_from_the_declarations(tmp_path: Path) -> None:
+    assert set(get_type_hints(TaskOptions)) == KEYWORDS
+    for call in (lrwd_sweep.sweep, lrwd_sweep.tpe, lrwd_sweep.compare):
+        assert signature(call).parameters.keys() >= {*REQUEST_FIELDS, "preset"}
+    options = {"beta1" if name == "betas" else name for name in signature(grid).parameters}
+    assert options >= {*REQUEST_FIELDS, *KEYWORDS} - {"beta2", "net_options"}
+    path = tmp_path / "all.toml"
+    values = {name: FIELDS[name].default for name in KEYWORDS if FIELDS[name].in_presets}
+    text = {name: repr(str(v)) if isinstance(v, str) else str(v).lower() for name, v in values.items()}
+    path.write_text("[training]\n" + "".join(f"{n} = {v}\n" for n, v in text.items() if v != "none"))
+    assert read_preset(path).task == Task()
+
+
+def test_the_defaults_in_the_help_are_those_of_the_default_preset() -> None:
+    preset = find_preset(DEFAULT)
+    assert (preset.task, preset.seeds, preset.metric) == (Task(), 3, "val_loss")
+    for family in Family:
+        assert {*family.hyperparameters} <= {*FIELDS}
+
+
+def test_an_argument_in_a_message_is_an_option_or_a_keyword() -> None:
+    for given, option, keyword in (
+        (arg("batch_size", 1), "--batch-size 1", "batch_size=1"),
+        (arg("weight_decay"), "--wd", "weight_decay"),
+        (arg("t_0", 1.5), "--t0 1.5", "t_0=1.5"),
+        (arg("beta2"), "--betas", "beta2"),
+        (arg("decay_all", False), "--no-decay-norm-bias", "decay_all=False"),
+        (arg("nesterov", False), "--no-nesterov", "nesterov=False"),
+        (arg("download", True), "--download", "download=True"),
+        (arg("study_name", " "), "--study-name ' '", "study_name=' '"),
+        (arg("net", "./my.py:Net"), "--net ./my.py:Net", "net='./my.py:Net'"),
+    ):
+        error = SpecMismatch(f"a -- {given}; {given}")
+        assert error.spelled(option_text) == f"a -- {option}; {option}"
+        assert str(error) == f"a -- {keyword}; {keyword}"
+        assert str(UsageError(f"file: {error.text}")) == f"file: {error}"
+    for name in ALL_FIELDS:
+        assert option_text(name).startswith("--")
+
+
+IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
+    ({"epochs": 0}, "epochs=0 is not a whole number of at least 1"),
+    ({"epochs": 1.5}, "epochs=1.5 is not a whole number"),
+    ({"epochs": True}, "epochs=True is not a whole number"),
+    ({"epochs": "3"}, "epochs='3' is not a whole number"),
+    ({"batch_size": -3}, "batch_size=-3 is not a whole number of at least 2"),
+    (
+        {"batch_size": 401},
+        "batch_size=401 is larger than the training set of digits (400); choose at most 400",
+    ),
+    ({"warmup": -1}, "warmup=-1 is not a whole number of at least 0"),
+    ({"warmup": 60}, "warmup=60 leaves nothing of 60 epochs; choose less than 60"),
+    ({"t_0": 0}, "t_0=0 is not a whole number of at least 1"),
+    ({"t_mult": 1.5}, "t_mult=1.5 is not a whole number of at least 1"),
+    ({"eta_min": 1.0}, "eta_min=1.0 is out of range; choose at least 0 and below 1"),
+    ({"eta_min": None}, "eta_min=None is out of range"),
+    ({"nesterov": "yes"}, "nesterov='yes' is neither true nor false"),
+    ({"momentum_form": "keras"}, "unknown momentum form 'keras'; known: paper, torch"),
+    ({"augment": "flop"}, "unknown augmentation 'flop'"),
+    ({"precision": "bfloat"}, "unknown precision 'bfloat'; did you mean bfloat16 or float32?"),
+    ({"precision": "float16"}, "unknown precision 'float16'; did you mean bfloat16 or float32?"),
+    ({"momentum": 1.0}, "momentum=1.0 is out of range"),
+    ({"momentum": -0.1}, "momentum=-0.1 is out of range"),
+    ({"momentum": float("nan")}, "momentum=nan is out of range"),
+    ({"momentum": "0.9"}, "momentum='0.9' is out of range"),
+    ({"beta2": 2}, "beta2=2 is out of range"),
+    ({"eps": float("inf")}, "eps=inf is out of range; choose at least 0 and below 1e+30"),
+    ({"net": "mlp-nrm"}, "unknown network 'mlp-nrm'; did you mean mlp-norm or mlp?"),
+    ({"net": "resnet18"}, "unknown network 'resnet18'; did you mean torchvision:resnet18?"),
+    ({"net": "resnet21"}, "unknown network 'resnet21'; did you mean resnet32, resnet20"),
+    ({"net": 3}, "net=3 is not text"),
+    ({"data": "digit"}, "unknown data set 'digit'; did you mean digits?"),
+    ({"schedule": "cosin"}, "unknown schedule 'cosin'; did you mean cosine?"),
+    ({"schedule": ["cosine"]}, "schedule=['cosine'] is not text"),
+    ({"no_decay": "("}, "no_decay='(' is not a regular expression"),
+]
+
+
+def test_impossible_values_are_refused_in_one_line() -> None:
+    for values, complaint in IMPOSSIBLE:
+        with pytest.raises(UsageError) as error:
+            Task(**values)
+        assert complaint in str(error.value), values
+        assert "\n" not in str(error.value), values
+
+
+def test_a_foreign_name_suggests_what_is_meant() -> None:
+    error = UnknownName("device", "GPU", ["auto", "cpu", "cuda"], {"gpu": "cuda"})
+    assert str(error) == "unknown device 'GPU'; did you mean cuda?"
