@@ -257,6 +257,7 @@ def test_a_network_whose_file_changed_since_its_import_is_refused(
     monkeypatch.syspath_prepend(tmp_path)
     source = "from torch import nn\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
     Path("net_for_calls.py").write_text(source)
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)  # the .pyc file tells what was imported
     from net_for_calls import make  # type: ignore[import-not-found]
 
     Path("net_for_calls.py").write_text(source.replace("64, 10)", "64, 10, bias=False)"))

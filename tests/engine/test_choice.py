@@ -148,7 +148,7 @@ def test_a_choice_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
         assert chosen(replace(NET, **other), CPU).engine == "loop"
 
 
-def test_a_choice_is_made_again_for_a_helper_that_has_changed(
+def test_the_choice_is_made_again_for_a_changed_helper(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -159,8 +159,10 @@ def test_a_choice_is_made_again_for_a_helper_that_has_changed(
         "    return nn.Sequential(nn.Flatten(), nn.Linear(64, WIDTH), nn.Linear(WIDTH, 10))\n"
     )
     asked = []
-    for text in ("WIDTH = 5\n", "WIDTH = 6\n", "WIDTH = 5\n"):
+    for text in ("WIDTH = 5\n", "WIDTH = 60\n", "WIDTH = 5\n"):
         helper.write_text(text)
+        for name in ("blocks_of_one", "net_of_one"):  # as in a new process
+            sys.modules.pop(name, None)
         timed = _times(monkeypatch, 1e-3, 1e-4)
         task = completed(Task(net=f"{tmp_path}/net_of_one.py:make", batch_size=16))
         assert chosen(task, CPU).engine == "vmap"

@@ -57,6 +57,9 @@ def _no_gradients(loss: Tensor, inputs: Sequence[Tensor], *, allow_unused: bool)
     return [torch.zeros_like(value) for value in inputs]
 
 
+BACKWARD, GRAD = torch.autograd.backward, torch.autograd.grad
+
+
 @cache
 def _is_possible() -> bool:
     """Tell if fake tensors need no driver; with torch 2.6 they do."""
@@ -88,10 +91,13 @@ def _split(size: int) -> Split:
 
 def _one_epoch(name: str, patch: pytest.MonkeyPatch, **options: object) -> Program:
     request = Task(**{"epochs": 2, "sizes": SIZES, "batch_size": 16, **options})  # type: ignore[arg-type]
-    net = network(request)
-    if isinstance(net, ModuleNetwork):  # whose values are drawn on the host
-        init, _ = net.init(torch.Generator()), net.scale_invariant
-        patch.setattr(net, "init", lambda stream: init)
+    with patch.context() as real:  # the dry run of a module differentiates
+        real.setattr(torch.autograd, "backward", BACKWARD)
+        real.setattr(torch.autograd, "grad", GRAD)
+        net = network(request)
+        if isinstance(net, ModuleNetwork):  # its values are drawn on the host
+            init, _ = net.init(torch.Generator()), net.scale_invariant
+            patch.setattr(net, "init", lambda stream: init)
     with FakeTensorMode(allow_non_fake_inputs=True):
         pack = PackTrainer(
             Optimizer.parse(name), request, CELLS, 0, Splits(*map(_split, (48, SIZES.validation, SIZES.test)))
