@@ -1,23 +1,12 @@
-"""Lint, format and types are part of the tests, so that one command checks everything."""
+"""The top level and the length of functions; `.ci/run` also runs ruff and mypy."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
-import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.mark.parametrize("check", [("ruff", "check"), ("ruff", "format", "--check"), ("mypy",)])
-def test_code_is_clean(check: tuple[str, ...]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", *check], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_top_level_holds_six_entries_and_dot_files() -> None:

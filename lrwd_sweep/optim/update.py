@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,9 +15,6 @@ from lrwd_sweep.optim.jit import Backend, torch_compiled
 from lrwd_sweep.optim.projection import Projection
 from lrwd_sweep.science.decay import WD_RATIO, DecayRule
 from lrwd_sweep.science.schedule import Timetable
-
-if TYPE_CHECKING:
-    from lrwd_sweep.optim.numba_loops import NumbaLoop
 
 Number = float | Tensor  # (), on the device
 
@@ -125,6 +122,13 @@ def _part(x: Tensor, columns: slice) -> Tensor:
     return x if columns.stop - columns.start == x.shape[1] else x[:, columns]
 
 
+class CompiledLoop(Protocol):
+    """A family's `move` and its decay, compiled for a CPU (`numba_loops.NumbaLoop`)."""
+
+    def move(self, theta: Tensor, g: Tensor, alpha: Tensor, rate: Tensor, now: Now) -> None:
+        """Advance all lanes by one step, in place."""
+
+
 @dataclass(frozen=True, slots=True)
 class Update:
     """θ ← θ·(decoupled factor) − step(g + [λ′θ]), with one α and one λ per lane."""
@@ -135,7 +139,7 @@ class Update:
     lam: Tensor  # (L, 1) decay: λ′, λ, w, d or c by the rule; λ_norm if normalised
     betas: tuple[float, float]  # β₁ and β₂ of the bias corrections
     projection: Projection | None = None  # the family's, if it has one
-    loop: NumbaLoop | None = None  # replaces `move` on a CPU if numba is usable
+    loop: CompiledLoop | None = None  # replaces `move` on a CPU if numba is usable
 
     def apply(self, theta: Tensor, g: Tensor, eta: float, t: int, n: int) -> None:
         """Update θ (L, P) in place at step t = 1, 2, …; overwrite g (L, P).

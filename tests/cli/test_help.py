@@ -100,8 +100,14 @@ def test_the_version_is_that_of_the_package(run: Run) -> None:
     assert run("--version").out == run("-V").out == f"lrwd-sweep {version('lrwd-sweep')}\n"
 
 
+NO_DETECTION = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}  # of the shell that runs the tests
+
+
 def test_shells_complete_commands_and_options(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "_LRWD_SWEEP_COMPLETE=complete_bash" in ended(process("--show-completion", "bash")).out
+    assert (
+        "_LRWD_SWEEP_COMPLETE=complete_bash"
+        in ended(process("--show-completion", "bash", **NO_DETECTION)).out
+    )
     monkeypatch.setenv("_LRWD_SWEEP_COMPLETE", "complete_bash")
     for words, position, found in (
         ("lrwd-sweep com", 1, ["compare"]),
