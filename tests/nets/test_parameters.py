@@ -211,9 +211,9 @@ def test_pattern_applies_to_native_networks() -> None:
         ),
         (OWN, {"no_decay": "."}, r"--no-decay '.' leaves no parameter of .* that decays; leave it out"),
         ("mlp", {"no_decay": "weight", "decay_all": False}, "--no-decay 'weight' leaves no parameter of mlp"),
-        ("mlp", {"no_decay": "("}, r"--no-decay '\(' is no regular expression \(missing \), unterminated"),
-        ("mlp", {"no_decay": 3}, "--no-decay 3 is no text"),
-        ("mlp", {"no_decay": "a\nb"}, r"--no-decay 'a\\nb' is no text that can be printed"),
+        ("mlp", {"no_decay": "("}, r"no_decay='\(' is not a regular expression \(missing \), unterminated"),
+        ("mlp", {"no_decay": 3}, "no_decay=3 is not text"),
+        ("mlp", {"no_decay": "a\nb"}, r"no_decay='a\\nb' is not printable text"),
     ],
 )
 def test_invalid_pattern_is_refused(net: str, options: dict[str, object], complaint: str) -> None:

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
@@ -176,7 +177,9 @@ class _Slot:
         code = None
         if self.process is not None:
             self.process.join(PATIENCE)
-            code = self.process.exitcode
+            deadline = time.monotonic() + 1  # the pool's thread may have reaped it, and note the code later
+            while (code := self.process.exitcode) is None and time.monotonic() < deadline:
+                time.sleep(0.01)
         how = "for an unknown reason" if code is None else f"exit status {code}"
         if code is not None and code < 0:
             how = signal.Signals(-code).name
