@@ -15,7 +15,7 @@ from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.store import Store, open_store
-from lrwd_sweep.store.checksums import Damaged
+from lrwd_sweep.store.schema import Damaged
 from tests.store.damage import execute, flip
 from tests.store.sample import complete, lattice_trials, spec
 

@@ -315,7 +315,7 @@ class TestPermissions:
         writer.close()
         open_directory.chmod(0o555)
         said = self.opened(open_directory / "copy.db", write=False)
-        assert "was left in the middle of a write; open it once where it can be written" in said
+        assert "holds an interrupted write; open it once where it can be written" in said
 
 
 def test_store_without_its_version_is_told_as_damaged(tmp_path: Path) -> None:
@@ -326,7 +326,7 @@ def test_store_without_its_version_is_told_as_damaged(tmp_path: Path) -> None:
 
 def test_link_that_leads_to_itself_is_refused(tmp_path: Path) -> None:
     (tmp_path / "loop.db").symlink_to("loop.db")
-    assert "leads to itself" in refusal("loop.db", write=True)
+    assert "is a link to itself" in refusal("loop.db", write=True)
 
 
 def test_full_disk_is_told_though_undoing_fails_too(tmp_path: Path) -> None:
@@ -340,5 +340,5 @@ def test_full_disk_is_told_though_undoing_fails_too(tmp_path: Path) -> None:
             Trial(trial.cell, trial.seed, trial.status, trial.metrics, {"val_loss": (0.5,) * 10_000})
             for trial in lattice_trials(spec())
         ]
-        with pytest.raises(StoreError, match="the disk is full; free some"):
+        with pytest.raises(StoreError, match="the disk is full; free space"):
             store.add_trials("a", trials)

@@ -81,7 +81,7 @@ class TestBackup:
         kept = tmp_path / f"a.db.schema{old}.backup"
         assert content(kept) == before
         (note,) = caplog.messages
-        assert f"from schema {old} to {len(MIGRATIONS)}; as it was it is kept as '{kept}'" in note
+        assert f"from schema {old} to {len(MIGRATIONS)}; a backup of the old one is '{kept}'" in note
         open_store(str(path), write=True).close()
         assert sorted(tmp_path.iterdir()) == [path, kept]
 

@@ -112,7 +112,7 @@ class TestStudies:
         assert count == 2 * 8
 
     def test_an_import_that_is_refused_leaves_nothing(self, store: Store) -> None:
-        with pytest.raises(StoreError, match=r"lr 0\.1, weight decay 0\.001, seed 0 comes twice"):
+        with pytest.raises(StoreError, match=r"lr 0\.1, weight decay 0\.001, seed 0 occurs twice"):
             store.import_study("a", spec(), [complete(CELL), complete(CELL)])
         assert store.studies() == []
         assert store.latest() == []
@@ -132,7 +132,7 @@ class TestStudies:
     def test_unreadable_spec_says_which_study(self, store: Store) -> None:
         store.begin_study("a", spec())
         rewrite_spec_in(store, "a", lambda found: found["training"].update(warm_up=3))
-        with pytest.raises(StoreError, match="study 'a' has a specification that makes no sense here"):
+        with pytest.raises(StoreError, match="study 'a' has a specification that this version cannot read"):
             store.get_study("a")
 
     def test_study_keeps_the_version_that_began_it(
@@ -262,7 +262,7 @@ class TestTrials:
 
     def test_pack_with_one_lane_twice_is_refused(self, store: Store) -> None:
         store.begin_study("a", spec())
-        with pytest.raises(StoreError, match="seed 0 comes twice for study 'a'"):
+        with pytest.raises(StoreError, match="seed 0 occurs twice for study 'a'"):
             store.add_trials("a", [complete(CELL), complete(Cell(0.1 + 1e-16, 0.001))])
         assert store.trials("a") == []
 

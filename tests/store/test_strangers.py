@@ -20,7 +20,7 @@ from lrwd_sweep.report.view.output_file import Format
 from lrwd_sweep.report.view.report import render, text_of
 from lrwd_sweep.store import open_store
 from lrwd_sweep.store import studies as rows
-from lrwd_sweep.store.checksums import Unreadable
+from lrwd_sweep.store.schema import Unreadable
 from tests.store.damage import rewrite_spec
 from tests.store.sample import lattice_trials, spec
 
