@@ -128,13 +128,12 @@ def import_(
 ) -> None:
     """Bring in anyone's sweep from a CSV file, so that `report` judges it."""
     from lrwd_sweep.store import check_name, open_store
-    from lrwd_sweep.store.csv_import import read_csv
-    from lrwd_sweep.store.imported_spec import import_spec, open_direction, open_rule
+    from lrwd_sweep.store.imports import import_spec, open_direction, open_rule, read_sweep
 
     check_name(study_name)
     if not metric.strip():
         raise UsageError(f"--metric {metric!r} is no name; write for example --metric val_loss")
-    sweep = read_csv(file, _columns(columns), metric=metric)
+    sweep = read_sweep(file, _columns(columns), metric=metric)
     direction = None if maximize is None else Direction.MAXIMIZE if maximize else Direction.MINIMIZE
     if _on_terminal():
         if question := open_rule(sweep, optimizer, decay_rule):

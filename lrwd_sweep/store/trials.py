@@ -168,7 +168,8 @@ def _insert(session: Session, study: int, trials: Sequence[Trial]) -> list[int]:
     """Insert trials whose lanes are free; return their checksums."""
     # This transaction holds the write lock: the next ids are free, and curves need not query them row by row.
     first = (session.scalar(select(func.max(TrialRow.id))) or 0) + 1
-    rows, curves = [], []
+    rows: list[tuple[Any, ...]] = []
+    curves: list[tuple[int, bytes, bytes]] = []
     for key, trial in enumerate(trials, start=first):
         blobs = [(name.encode(), struct.pack(f"<{len(v)}d", *v)) for name, v in trial.curves.items()]
         curves += [(key, *curve) for curve in blobs]
