@@ -129,20 +129,38 @@ def test_overwritten_pages_are_never_read_as_other_values(whole: bytes, tmp_path
     assert noticed > 2 * len(pages)
 
 
-def test_every_column_of_a_lane_is_verified(damaged: Damage) -> None:
-    for change in (
+def test_every_column_of_lanes_curves_and_studies_is_verified(damaged: Damage) -> None:
+    trials = (
         *("lr = 0.2", "weight_decay = 0.002", "seed = 9", "study_id = 9", "status = 'diverged'"),
         *("metrics = replace(metrics, '1', '2')", "metrics = '{'", "metrics = x'ff'", "detail = 'x'"),
         *("snapshots = '{\"4\": {}}'", "id = 99", "curves_checksum = 1", "checksum = 1"),
+    )
+    studies = (
+        *("spec = replace(spec, '60', '61')", "spec = 'x'", "created = '2020'", "version = '9'", "id = 5"),
+        *("lanes = 17", "lanes_checksum = 0"),
+    )
+    for damage, read, text in (
+        *((f"UPDATE trials SET {one} WHERE {LANE}", Store.finished, "--retrain-damaged") for one in trials),
+        *(
+            (f"UPDATE studies SET {one} WHERE id = 1", Store.get_study, "its specification")
+            for one in studies
+        ),
+        ('UPDATE curves SET "values" = zeroblob(24) WHERE trial_id = 3', read_curves, "lane"),
+        ("UPDATE curves SET name = 'x' WHERE trial_id = 3 AND name = 'val_loss'", read_curves, "lane"),
+        ("DELETE FROM curves WHERE trial_id = 3 AND name = 'val_loss'", read_curves, "lane"),
+        ("UPDATE curves SET trial_id = 99 WHERE trial_id = 3", read_curves, "lane"),
     ):
-        with open_store(str(damaged(f"UPDATE trials SET {change} WHERE {LANE}")), write=False) as store:
-            for read in (store.trials, store.finished):
-                with pytest.raises(Damaged) as error:
-                    read("a")
-                text = str(error.value)
-                assert "study 'a' is damaged: " in text, change
-                assert "--retrain-damaged" in text, change
-                assert "study delete 'a'" in text, change
+        with open_store(str(damaged(damage)), write=False) as store:
+            with pytest.raises(Damaged, match=f"study 'a' is damaged: .*{text}.* study delete 'a'"):
+                read(store, "a")
+            in_curves = read is read_curves
+            listed = {one.name: one.damaged for one in store.studies()}
+            assert listed == {"a": not in_curves, "b": False}, damage
+            assert len(store.trials("ab"[not in_curves])) == 16
+
+
+def read_curves(store: Store, name: str) -> list[Trial]:
+    return store.trials(name, curves=True)
 
 
 def test_damaged_and_lost_lanes_are_named_and_other_studies_read(damaged: Damage) -> None:
@@ -161,32 +179,6 @@ def test_damaged_and_lost_lanes_are_named_and_other_studies_read(damaged: Damage
                 (True, True),
                 (False, False),
             ]
-
-
-def test_curves_are_verified_when_they_are_read(damaged: Damage) -> None:
-    for damage in (
-        'UPDATE curves SET "values" = zeroblob(24) WHERE trial_id = 3',
-        "UPDATE curves SET name = 'loss' WHERE trial_id = 3 AND name = 'val_loss'",
-        "DELETE FROM curves WHERE trial_id = 3 AND name = 'val_loss'",
-        "UPDATE curves SET trial_id = 99 WHERE trial_id = 3",
-    ):
-        with open_store(str(damaged(damage)), write=False) as store:
-            assert len(store.trials("a")) == 16
-            with pytest.raises(Damaged, match="study 'a' is damaged: lane"):
-                store.trials("a", curves=True)
-
-
-def test_every_column_of_a_study_is_verified(damaged: Damage) -> None:
-    for change in (
-        *("spec = replace(spec, '60', '61')", "spec = 'x'", "created = '2020'", "version = '9'", "id = 5"),
-        *("lanes = 17", "lanes_checksum = 0"),
-    ):
-        path = damaged(f"UPDATE studies SET {change} WHERE name = 'b'")
-        with open_store(str(path), write=False) as store:
-            with pytest.raises(Damaged, match=r"study 'b' is damaged: its specification .* study delete 'b'"):
-                store.get_study("b")
-            assert store.get_study("a").spec == A
-            assert [summary.damaged for summary in store.studies()] == [False, True], change
 
 
 def test_damage_to_names_and_comparisons_is_not_taken_for_deletion(damaged: Damage) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -14,7 +13,6 @@ from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.optimizer import Family, Optimizer
 from lrwd_sweep.science.trial import Direction, Status, Trial
 from lrwd_sweep.spec.study import Kind
-from lrwd_sweep.store import open_store
 from lrwd_sweep.store.imports import ImportedSweep, import_spec
 from lrwd_sweep.store.imports.sweep_context import SweepContext
 
@@ -120,11 +118,3 @@ def test_name_that_suggests_higher_needs_a_direction() -> None:
 def test_given_cap_overrides_that_of_the_file() -> None:
     assert import_spec(with_context(cap=2.0), "adam").given_cap == 2.0
     assert import_spec(with_context(cap=2.0), "adam", cap=3.0).given_cap == 3.0
-
-
-def test_imported_study_is_stored_like_any_other(tmp_path: Path) -> None:
-    with open_store(str(tmp_path / "a.db"), write=True) as store:
-        store.import_study("theirs", import_spec(SWEEP, "lion", decay_rule="lr-scaled"), TRIALS)
-        assert store.trials("theirs") == [*TRIALS]
-        counts = {"cells": 2, "complete": 1, "diverged": 1, "failed": 0, "missing": 0}
-        assert store.studies()[0].counts == counts
