@@ -81,8 +81,9 @@ def read_or_refuse(store: Store, read: Callable[[Store], object]) -> object:
         return in_one_line(refusal)
 
 
-def in_one_line(refusal: LrwdError) -> None:
+def in_one_line(refusal: LrwdError) -> object:
     assert "\n" not in str(refusal)
+    return None
 
 
 def agrees(found: list[object], expected: list[object]) -> bool:

@@ -107,7 +107,8 @@ class TestStudies:
     def test_import_stores_study_and_trials_or_nothing(self, store: Store) -> None:
         with pytest.raises(StoreError, match=r"lr 0\.1, weight decay 0\.001, seed 0 occurs twice"):
             store.import_study("a", spec(), [complete(CELL), complete(CELL)])
-        assert store.studies() == store.latest() == []
+        assert store.studies() == []
+        assert store.latest() == []
         store.import_study("a", spec(), lattice_trials(spec()))
         assert store.get_study("a").spec == spec()
         assert store.latest() == ["a"]
