@@ -84,12 +84,9 @@ class TestPlace:
 
     def test_path_or_url_names_a_file(self) -> None:
         for url, path in (
-            ("runs/a.db", "runs/a.db"),
-            ("/runs/a.db", "/runs/a.db"),
-            ("sqlite:///runs/a.db", "runs/a.db"),
-            ("sqlite:////runs/a.db", "/runs/a.db"),
-            ("sqlite+pysqlite:///a.db", "a.db"),
-            ("~/a.db", str(Path("~/a.db").expanduser())),
+            *(("runs/a.db", "runs/a.db"), ("/runs/a.db", "/runs/a.db")),
+            *(("sqlite:///runs/a.db", "runs/a.db"), ("sqlite:////runs/a.db", "/runs/a.db")),
+            *(("sqlite+pysqlite:///a.db", "a.db"), ("~/a.db", str(Path("~/a.db").expanduser()))),
             ("runs/user=me/a.db", "runs/user=me/a.db"),  # these only look like URLs
             ("me@host/a.db", "me@host/a.db"),
             ("runs/a:b@c.db", "runs/a:b@c.db"),
@@ -213,9 +210,7 @@ class TestRefusals:
 def test_writing_is_durable_and_takes_its_lock_before_it_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     with open_store("a.db", write=True) as store, store._writing() as session:
         for pragma, value in (
-            ("journal_mode", "delete"),
-            ("synchronous", 3),
-            ("foreign_keys", 1),
+            *(("journal_mode", "delete"), ("synchronous", 3), ("foreign_keys", 1)),
             ("busy_timeout", 30_000),
         ):
             assert session.connection().exec_driver_sql(f"PRAGMA {pragma}").scalar() == value, pragma

@@ -265,14 +265,10 @@ class TestStates:
 
     def test_value_and_status_give_the_outcome(self, read: Read) -> None:
         for value, status, expected in (
-            ("1.5", "complete", Status.COMPLETE),
-            ("1.5", "", Status.COMPLETE),
-            ("1.5", "finished", Status.COMPLETE),
-            ("inf", "", Status.DIVERGED),
-            ("nan", "finished", Status.DIVERGED),
-            ("1.5", "diverged", Status.DIVERGED),
-            ("", "diverged", Status.DIVERGED),
-            ("", "failed", Status.FAILED),
+            *(("1.5", "complete", Status.COMPLETE), ("1.5", "", Status.COMPLETE)),
+            *(("1.5", "finished", Status.COMPLETE), ("inf", "", Status.DIVERGED)),
+            *(("nan", "finished", Status.DIVERGED), ("1.5", "diverged", Status.DIVERGED)),
+            *(("", "diverged", Status.DIVERGED), ("", "failed", Status.FAILED)),
             ("1.5", "OUT_OF_MEMORY", Status.FAILED),
         ):
             found = read(f"lr,weight_decay,value,status,detail\n0.1,0,{value},{status},why\n")
@@ -281,17 +277,11 @@ class TestStates:
 
     def test_unfinished_runs_are_missing_lanes(self, read: Read) -> None:
         for header, complete, pruned in (
-            ("state", "COMPLETE", "PRUNED"),
-            ("state", "TrialState.COMPLETE", "TrialState.PRUNED"),
-            ("State", "finished", "killed"),
-            ("status", "TERMINATED", "RUNNING"),
-            ("trial_status", "completed", "stopped"),
-            ("State", "COMPLETED", "CANCELLED by 1000"),
-            ("done", "True", "False"),
-            ("done", "1", "0"),
-            ("is_pruned", "False", "True"),
-            ("outcome", "ok", "preempted"),
-            ("ending", "Succeeded", "Waiting"),
+            *(("state", "COMPLETE", "PRUNED"), ("state", "TrialState.COMPLETE", "TrialState.PRUNED")),
+            *(("State", "finished", "killed"), ("status", "TERMINATED", "RUNNING")),
+            *(("trial_status", "completed", "stopped"), ("State", "COMPLETED", "CANCELLED by 1000")),
+            *(("done", "True", "False"), ("done", "1", "0"), ("is_pruned", "False", "True")),
+            *(("outcome", "ok", "preempted"), ("ending", "Succeeded", "Waiting")),
             ("run.status", "FINISHED", "KILLED"),
         ):
             text = STATES.replace("0.5,COMPLETE", f"0.001,{pruned}", 1)
@@ -332,11 +322,8 @@ class TestStates:
 
     def test_columns_of_other_meaning_are_not_states(self, read: Read) -> None:
         for header, texts in (
-            ("random_state", ("0", "1")),
-            ("completed", ("2340", "10")),
-            ("nesterov", ("True", "False")),
-            ("error", ("0", "1")),
-            ("objective", ("error", "error")),
+            *(("random_state", ("0", "1")), ("completed", ("2340", "10")), ("nesterov", ("True", "False"))),
+            *(("error", ("0", "1")), ("objective", ("error", "error"))),
             ("finished", ("2024-01-01 10:00", "2024-01-02 10:00")),
             ("state_dim", ("17", "18")),
             ("phase", ("grid", "grid")),

@@ -82,10 +82,8 @@ def test_reading_opens_no_path_of_a_study(path: Path, monkeypatch: pytest.Monkey
     whole, here = path.read_bytes(), path.parent / MARK
     code, folder = f"{here}/code.py", f"folder:{here}"
     for task, readable in (
-        ({"data": folder}, False),
-        ({"data": f"{folder}@16"}, False),
-        ({"data": folder, "sizes": None}, False),
-        ({"data": folder, "sizes": {}}, False),
+        *(({"data": folder}, False), ({"data": f"{folder}@16"}, False)),
+        *(({"data": folder, "sizes": None}, False), ({"data": folder, "sizes": {}}, False)),
         ({"data": folder, "batch_size": 2, "sizes": SIZES}, True),
         ({"data": f"{code}:data"}, False),
         ({"data": f"{code}:data", "batch_size": 2, "sizes": SIZES}, True),
