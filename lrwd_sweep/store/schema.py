@@ -109,8 +109,7 @@ def study_checksum(key: int, lanes: int, lanes_checksum: int, *texts: bytes) -> 
 def trial_checksum(
     key: int, study: int, lr: float, weight_decay: float, seed: int, curves: int, *texts: bytes
 ) -> int:
-    """Return the checksum of a row of `trials`; `curves` is that of its curves, the texts are status,
-    metrics, detail and snapshots."""
+    """Return the checksum of a row of `trials`; the texts are status, metrics, detail and snapshots."""
     return _checksum(struct.pack("<2q2d2q", key, study, lr, weight_decay, seed, curves), *texts)
 
 
