@@ -146,7 +146,7 @@ def test_changed_code_under_the_same_name_is_refused_with_the_difference(run: Ru
     for file in ("my_net.py", "my_data.py", "my_loss.py"):
         before = (project / file).read_text()
         (project / file).write_text(f"{before}\n# changed\n")
-        _refused(run("grid", *mine), 2, "exists with another specification", f"code of ./{file}:", "--study-name")
+        _refused(run("grid", *mine), 2, "another specification", f"code of ./{file}:", "--study-name")
         (project / file).write_text(before)
     (project / "my_net.py").write_text(NET + "\n# changed\n")
     assert run("grid", *mine, "--study-name", "another").code == 0
@@ -163,7 +163,7 @@ def test_a_changed_helper_is_refused_in_the_same_process_and_in_a_new_one(run: R
         run("grid", *OWN, *AXES), 2, "my_blocks.py' has changed on disk since it was imported; restart Python"
     )
     del sys.modules["my_blocks"]  # as in a new process
-    _refused(run("grid", *OWN, *AXES), 2, "exists with another specification", "code of ./my_net.py:Net", "--study-name")
+    _refused(run("grid", *OWN, *AXES), 2, "another specification", "code of ./my_net.py:Net", "--study-name")
 
 
 READING = """
@@ -275,7 +275,7 @@ def test_a_former_study_of_standardised_images_continues_only_with_standardize(
     images = ("--data", "./my_images.py:load", "--net", "./my_images.py:Net", *AXES)
     assert run("grid", *images, "--standardize").code == 0
     _forget_how_bytes_were_read()
-    _refused(run("grid", *images), 2, "exists with another specification (standardize: True, False: stored, asked for)")
+    _refused(run("grid", *images), 2, "another specification (standardize: True, False: stored, asked for)")
     found = run("grid", *images, "--standardize")
     assert "nothing to train" in found.err
     assert run("report").code == 0
@@ -377,7 +377,7 @@ def test_a_former_study_in_which_gains_decayed_is_refused_and_no_other(run: Run,
         for name in ("flat", "lead")
     )
     assert "nothing to train" in flat.err
-    _refused(lead, 2, "exists with another specification (undecayed: none, norm.weight, norm.bias: stored, asked for)")
+    _refused(lead, 2, "another specification (undecayed: none, norm.weight, norm.bias: stored, asked for)")
 
 
 def test_options_of_the_network_come_from_the_preset(run: Run, project: Path) -> None:
