@@ -83,7 +83,7 @@ def test_a_study_is_read_in_any_metric_and_at_any_restart() -> None:
     first, last = (lrwd_sweep.load("wr", at_restart=k) for k in (1, 3))
     assert lrwd_sweep.load("wr").frame.equals(last.frame)
     assert not first.frame.equals(last.frame)
-    with pytest.raises(UsageError, match=r"^at_restart 4: study 'wr' has 3"):
+    with pytest.raises(UsageError, match=r"^at_restart=4: study 'wr' has 3"):
         lrwd_sweep.load("wr", at_restart=4)
 
 
@@ -262,6 +262,6 @@ def test_a_network_whose_file_changed_since_its_import_is_refused(
 
     Path("net_for_calls.py").write_text(source.replace("64, 10)", "64, 10, bias=False)"))
     with pytest.raises(
-        UsageError, match=r"^net net_for_calls:make: '.*' has changed on disk since it was imp"
+        UsageError, match=r"^net='net_for_calls:make': '.*' has changed on disk since it was imp"
     ):
         tiny(net=make)

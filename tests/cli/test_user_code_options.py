@@ -417,7 +417,7 @@ REFUSED: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("--no-decay", "("), ("--no-decay '(' is not a regular expression",)),
     (
         ("--no-decay", "gain"),
-        ("--no-decay 'gain' matches no parameter", "they are body.weight, norm.w"),
+        ("--no-decay gain matches no parameter", "they are body.weight, norm.w"),
     ),
     (("--standardize",), ("--standardize is for images as uint8", "my_data.py:load is float32")),
     (("--data", "digits", "--standardize"), ("digits is always standardised: leave it",)),

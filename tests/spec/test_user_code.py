@@ -275,7 +275,7 @@ def test_a_module_that_changed_since_it_was_imported_is_refused_until_it_is_relo
             find("net", "net_of_mine:make").refuse_stale()
         imported_before.write_text(CODE.replace("8", str(width)))
         with pytest.raises(
-            UsageError, match=r"net_of_mine:make: '.*net_of_mine\.py' has changed on disk since it "
+            UsageError, match=r"net_of_mine:make': '.*net_of_mine\.py' has changed on disk since it "
         ):
             find("net", "net_of_mine:make").refuse_stale()
         importlib.reload(sys.modules["net_of_mine"])
@@ -305,7 +305,7 @@ WRONG = [
     (None, "./absent.py:Net", "'./absent.py' cannot be read (no such file); paths begin at "),
     (None, "absent_package.nets:Net", "there is no module 'absent_package'; install it, or run this in"),
     ("def Nett(): pass", "./mine.py:Net", "unknown name in ./mine.py 'Net'; did you mean Nett?"),
-    ("Net = 3", "./mine.py:Net", "--net ./mine.py:Net is of type int; name a function or a class"),
+    ("Net = 3", "./mine.py:Net", "net='./mine.py:Net' is of type int; name a function or a class"),
     (
         "x = 1\n1/0",
         "./mine.py:Net",
@@ -337,7 +337,7 @@ def test_a_function_gets_the_arguments_it_takes(tmp_path: Path) -> None:
     assert some.arguments(offered, {"c": 3}) == {"b": 2, "c": 3}
     assert any_.arguments(offered, {"c": 3}) == {"c": 3}
     assert none.arguments(offered, {}) == {}
-    with pytest.raises(UnknownName, match=r"unknown option of --net \./mine\.py:some 'd'"):
+    with pytest.raises(UnknownName, match=r"unknown option of net='\./mine\.py:some' 'd'"):
         some.arguments(offered, {"d": 3})
     with pytest.raises(UsageError, match="wants 'b', which nothing gives"):
         some.arguments({}, {})
