@@ -11,7 +11,6 @@ import importlib
 import inspect
 import os
 import re
-import struct
 import sys
 import sysconfig
 import time
@@ -39,13 +38,34 @@ _LONGEST = 200  # characters quoted from an exception
 _INSTALLED = {"site-packages", "dist-packages"}
 _PYTHON = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib")]
 _LIBRARIES = tuple(os.path.join(folder, "") for folder in (*_PYTHON, str(Path(__file__).parents[1])))
-_LOADED = time.time()
 
 # By path: the sources and the result of executing a file; the spec (a reload replaces it) and the texts that
 # a module was imported with. By name: the file that this process has under the name of a helper.
 _executed: dict[str, tuple[tuple[bytes, Sequence[Source]], ModuleType]] = {}
 _noted: dict[str, tuple[object, Mapping[str, bytes]]] = {}
 _helper_paths: dict[str, str] = {}
+
+
+class _ImportClock:
+    """A finder that finds nothing: it notes when each module is imported or reloaded."""
+
+    def __init__(self) -> None:
+        self.started = time.time()  # a module that was imported before is at most as old
+        self.times: dict[str, float] = {}
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        self.times[name] = time.time()
+
+    def saw_before_edit(self, name: str, path: str) -> bool:
+        """Return True if the file is newer than the module imported from it."""
+        try:
+            return os.stat(path).st_mtime > self.times.get(name, self.started)
+        except OSError:
+            return False
+
+
+_clock = _ImportClock()
+sys.meta_path.insert(0, _clock)  # type: ignore[arg-type]
 
 
 def is_user_code(name: str) -> bool:
@@ -281,22 +301,11 @@ def _at_import(source: Source) -> tuple[bytes, list[str]]:
         return source.text, []
     now = {one.path: one.text for one in (source, *_imports(source)) if one.name in sys.modules}
     if _noted.get(source.path, (None,))[0] is not spec:
-        if _was_edited(spec):
+        if _clock.saw_before_edit(source.name, source.path):
             return source.text, [source.path]
         _noted[source.path] = spec, now
     then = _noted[source.path][1]
     return then[source.path], [path for path, text in then.items() if now.get(path, text) != text]
-
-
-def _was_edited(spec: Any) -> bool:
-    """Tell whether a file is newer than this program, and other than its .pyc notes by time and size."""
-    try:
-        file = os.stat(spec.origin)
-        flags, seconds, size = struct.unpack("<4x3I", Path(spec.cached).read_bytes()[:16])
-    except (OSError, struct.error, TypeError):
-        return False
-    written = (int(file.st_mtime), file.st_size)
-    return file.st_mtime > _LOADED and not (sys.dont_write_bytecode or flags) and written != (seconds, size)
 
 
 def _refuse_clash(what: str, helpers: Sequence[Source]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
-from lrwd_sweep.errors import UnknownName, UsageError
+from lrwd_sweep.errors import UsageError
 from lrwd_sweep.science.optimizer import Optimizer, optimizer_names
 from lrwd_sweep.spec.preset import DEFAULT, FOLDER, PICTURES, Preset, find_preset, preset_names, read_preset
 from lrwd_sweep.spec.request import Request
@@ -56,17 +57,10 @@ def test_every_preset_is_complete() -> None:
         assert preset.name == name
         assert preset.about, name
         assert len({spec.default_name for spec in specs}) == len(specs) > 0, name
-        assert all(picture in PICTURES for picture in preset.show), name
-
-
-def test_a_preset_of_a_paper_names_the_figure_and_its_claim() -> None:
-    for name in set(preset_names()) - {DEFAULT}:
-        preset = find_preset(name)
-        part, of, paper = preset.restates.partition(" of ")
-        assert part, name
-        assert of, name
-        assert paper.startswith(("Loshchilov & Hutter, ", "Heo et al., ")), name
-        assert preset.claim.endswith("."), name
+        assert set(preset.show) <= set(PICTURES), name
+        if name != DEFAULT:
+            assert re.match(r".+ of (Loshchilov & Hutter|Heo et al\.), ", preset.restates), name
+            assert preset.claim.endswith("."), name
 
 
 def test_every_figure_of_the_paper_is_there_at_its_own_scale_and_as_a_mini() -> None:
@@ -105,24 +99,16 @@ def test_the_default_preset_has_axes_for_every_optimizer() -> None:
 
 
 def test_an_empty_preset_is_the_default_task(tmp_path: Path) -> None:
-    path = tmp_path / "empty.toml"
-    path.write_text("")
-    preset = read_preset(path)
-    assert (preset.name, preset.task, preset.seeds, preset.metric) == ("empty", Task(), 3, "val_loss")
+    preset = read(tmp_path, "")
+    assert (preset.name, preset.task, preset.seeds, preset.metric) == ("mine", Task(), 3, "val_loss")
     with pytest.raises(UsageError, match=r"no axes for adamw; give lr and weight_decay$"):
         preset.lattice(Optimizer.parse("adamw"))
 
 
 def test_axes_are_found_by_any_spelling_of_their_optimizer(tmp_path: Path) -> None:
-    path = tmp_path / "a.toml"
-    path.write_text('[axes."adamw:independent"]\nlr = "1e-3,1e-2"\nwd = "0,0.1,0.2"\n')
-    lattice = read_preset(path).lattice(Optimizer.parse("adamw"))
+    text = '[axes."adamw:independent"]\nlr = "1e-3,1e-2"\nwd = "0,0.1,0.2"\n'
+    lattice = read(tmp_path, text).lattice(Optimizer.parse("adamw"))
     assert (lattice.lr, lattice.weight_decay) == ((0.001, 0.01), (0.0, 0.1, 0.2))
-
-
-def test_an_unknown_preset_suggests_the_near_ones() -> None:
-    with pytest.raises(UnknownName, match="unknown preset 'digist'; did you mean digits"):
-        find_preset("digist")
 
 
 MINE = '[training]\nnet = "./nets/mine.py:Net"\ndata = "mine.data:load"\n'
@@ -161,12 +147,10 @@ WRONG = (
     ("[[variants]]\noptimizer = 'adam'\nlr = '0'", "lr = '0' is not a positive number"),
     ("[[variants]]\noptimizer = 'adam'\nepochs = [60, 0]", "epochs = 0 is not a whole number"),
     ("show = 'curves'", """show 'curves' is not a list of pictures; write show = ["heatmap"]"""),
-    ("show = []", "show [] is not a list of pictures"),
     ("show = [3]", "unknown picture '3'"),
     ("like = 3", "like 3 is not text"),
     ("like = 'digits'\naxes = 3", "'axes' is not a table"),
     ("training = 3", "'training' is not a table; write [training]"),
-    ("axes = 3", "'axes' is not a table; write [axes]"),
     ("[axes]\nadam = 3", "'adam' is not a table; write [axes.adam]"),
     ("[axes.adam]\nlr = '1,2'", "[axes.adam] needs wd as text"),
     ("[axes.adam]\nlr = 0.1\nwd = '1,2'", "[axes.adam] needs lr as text"),
@@ -174,15 +158,9 @@ WRONG = (
         "[axes.adamw]\nlr = '1,2'\nwd = '1,2'\n[axes.'adamw:independent']\nlr = '1,2'\nwd = '1,2'",
         "[axes.adamw:independent] is adamw again",
     ),
-    ("[training]\nnet = ['mlp']", "net = ['mlp'] is not text"),
     ("[training]\nschedule = {}", "schedule = {} is not text"),
-    ("[training]\nepochs = 'many'", "'many' is not a whole number"),
-    ("[training]\nepochs = true", "True is not a whole number"),
-    ("[training]\nbatch_size = 401", "401 is larger than the training set"),
     ("[training]\nmomentum = 1.0", "momentum = 1.0 is out of range"),
-    ("[training]\neps = nan", "eps = nan is out of range"),
     ("[study]\nseeds = 0", "seeds 0 is not a whole number"),
-    ("[study]\nseeds = 1e3", "seeds 1000.0 is not a whole number"),
     ("[study]\nseeds = 1000000000000", "is not a whole number from 1 to"),
     ("[study]\nmetric = []", "metric [] is not text"),
     ("about = ", "is not TOML"),
@@ -194,9 +172,6 @@ WRONG = (
     (f"{MINE}net_options = {{}}", "unknown key of [training] 'net_options'"),
     (f'{MINE}engine = "vmap"', "unknown key of [training] 'engine'"),
     ('[training]\nnet = "./mine.py"', "write package.module:NAME or ./file.py:NAME"),
-    ("[training]\nloss = 3", "loss = 3 is not text"),
-    ("[training]\nprecision = 16", "precision = 16 is not text"),
-    ('[training]\nprecision = "bf16"', "unknown precision 'bf16'"),
 )
 
 
@@ -232,13 +207,6 @@ def test_options_of_a_user_network_have_their_own_table(tmp_path: Path) -> None:
     assert preset.task.net_options == '{"act": "relu", "width": 3}'
     assert preset.task.sizes is None  # nothing is imported to read a preset
     assert read(tmp_path, MINE).task.net_options == ""
-
-
-def test_a_precision_belongs_to_the_task_or_to_a_variant(tmp_path: Path) -> None:
-    rounded = read(tmp_path, '[training]\nprecision = "bfloat16"')
-    assert rounded.task == Task(precision="bfloat16")
-    both = read(tmp_path, '[[variants]]\noptimizer = "adamw"\nprecision = ["float32", "bfloat16"]')
-    assert [variant.task["precision"] for variant in both.variants] == ["float32", "bfloat16"]
 
 
 def test_a_picture_may_be_written_as_report_writes_it(tmp_path: Path) -> None:

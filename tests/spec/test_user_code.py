@@ -7,6 +7,7 @@ import importlib
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -260,10 +261,10 @@ CODE = "from blocks_of_mine import body\nWIDTH = 8\ndef make():\n    return WIDT
 @pytest.fixture
 def imported_before(monkeypatch: pytest.MonkeyPatch) -> Path:
     """Import a module with a helper as a notebook does, before `find` sees it."""
-    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     monkeypatch.syspath_prepend(os.getcwd())
     _written({"net_of_mine.py": CODE, "blocks_of_mine.py": "def body(x):\n    return x\n"})
     importlib.import_module("net_of_mine")
+    time.sleep(0.02)  # ticks of a file system's clock
     return Path("net_of_mine.py")
 
 
