@@ -46,26 +46,15 @@ _noted: dict[str, tuple[object, Mapping[str, bytes]]] = {}
 _helper_paths: dict[str, str] = {}
 
 
-class _ImportClock:
+class _ImportTimes(dict[str, float]):
     """A finder that finds nothing: it notes when each module is imported or reloaded."""
 
-    def __init__(self) -> None:
-        self.started = time.time()  # a module that was imported before is at most as old
-        self.times: dict[str, float] = {}
-
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        self.times[name] = time.time()
-
-    def saw_before_edit(self, name: str, path: str) -> bool:
-        """Return True if the file is newer than the module imported from it."""
-        try:
-            return os.stat(path).st_mtime > self.times.get(name, self.started)
-        except OSError:
-            return False
+        self[name] = time.time()
 
 
-_clock = _ImportClock()
-sys.meta_path.insert(0, _clock)  # type: ignore[arg-type]
+_LOADED, _imported = time.time(), _ImportTimes()  # what is not noted was imported before
+sys.meta_path.insert(0, _imported)
 
 
 def is_user_code(name: str) -> bool:
@@ -147,9 +136,8 @@ class UserCode:
         """Raise UsageError if a file changed after its import: the old code would train."""
         if self.stale:
             raise UsageError(
-                f"{arg(self.option, self.name)}: {self.stale[0]!r} has changed on disk "
-                "since it was imported; "
-                "restart Python, or reload it and what imports it"
+                f"{arg(self.option, self.name)}: {self.stale[0]!r} has changed on disk since it was "
+                "imported; restart Python, or reload it and what imports it"
             )
 
     def __call__(self, *args: Any, **options: Any) -> Any:
@@ -272,11 +260,8 @@ def _import(option: str, name: str, label: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{label}.".startswith(f"{error.name}."):
             raise  # something that it imports
-        raise UsageError(
-            f"{arg(option, name)}: there is no module {error.name!r}; install it, or run "
-            "this in the folder that "
-            "holds it"
-        ) from None
+        remedy = "install it, or run this in the folder that holds it"
+        raise UsageError(f"{arg(option, name)}: there is no module {error.name!r}; {remedy}") from None
 
 
 def _told(error: BaseException, sources: Container[str]) -> str:
@@ -301,7 +286,8 @@ def _at_import(source: Source) -> tuple[bytes, list[str]]:
         return source.text, []
     now = {one.path: one.text for one in (source, *_imports(source)) if one.name in sys.modules}
     if _noted.get(source.path, (None,))[0] is not spec:
-        if _clock.saw_before_edit(source.name, source.path):
+        edited = os.path.getmtime(source.path) if os.path.exists(source.path) else 0.0
+        if edited > _imported.get(source.name, _LOADED):
             return source.text, [source.path]
         _noted[source.path] = spec, now
     then = _noted[source.path][1]

@@ -165,7 +165,7 @@ WRONG = (
     ("[study]\nmetric = []", "metric [] is not text"),
     ("about = ", "is not TOML"),
     (f"about = {'[' * 5000}", "is not TOML"),
-    ('[training]\nnet = "mlp"\n[net.options]\nwidth = 3', "[net.options] means nothing to mlp"),
+    ('[training]\nnet = "mlp"\n[net.options]\nwidth = 3', "[net.options] has no effect on mlp"),
     (f"{MINE}[net]\noptions = 3", "'net.options' is not a table; write [net.options]"),
     (f"{MINE}[net]\noption = {{}}", "unknown key of [net] 'option'; did you mean options?"),
     (f"{MINE}[net.options]\nsince = 2020-01-01", "give text, numbers, true or false, lists and tables"),

@@ -188,7 +188,7 @@ def test_options_and_code_are_dropped_with_their_network() -> None:
     assert (changed.net_options, changed.code) == ("", ())
     assert changed.sizes == OWN["sizes"]
     assert Task(**OWN).changed(data="digits").sizes == DataSet.known("digits")
-    with pytest.raises(UsageError, match=r"\[net.options\] means nothing to mlp"):
+    with pytest.raises(UsageError, match=r"\[net.options\] has no effect on mlp"):
         Task(net="mlp", net_options='{"width": 3}')
     for value in (float("nan"), b"x", {1, 2}, DataSet):
         with pytest.raises(UsageError, match=r"give text, numbers, true or false, lists and tables"):
