@@ -69,23 +69,19 @@ def test_every_figure_of_the_paper_is_there_at_its_own_scale_and_as_a_mini() -> 
     assert sorted(f"{name}-mini" for name in figures) == MINIS
 
 
-def test_a_mini_is_the_same_question_on_the_digits_in_minutes() -> None:
+def test_a_mini_is_the_same_question_on_the_digits_in_minutes_with_the_ratios_of_its_budgets() -> None:
     for name in MINIS:
         specs, own = studies(name), studies(name.removesuffix("-mini"))
         assert {task(spec).data for spec in specs} == {"digits"}
         assert sum(len(s.lattice) * len(s.seeds) * task(s).steps for s in specs) <= MOST_LANE_STEPS, name
         assert [(s.title, task(s).schedule) for s in specs] == [(s.title, task(s).schedule) for s in own]
         assert {len(spec.seeds) for spec in specs} == {3}
-
-
-def test_a_mini_keeps_the_ratios_of_budgets() -> None:
-    for name in ("fig1", "fig2", "fig3", "fig4", "figs1", "figs2", "figs3", "figs5"):
-        minis = [task(spec) for spec in studies(f"{name}-mini")]
-        (scale,) = {
-            Fraction(few.epochs, task(own).epochs) for few, own in zip(minis, studies(name), strict=True)
-        }
-        assert scale == (Fraction(2, 5) if name in ("fig4", "figs5") else Fraction(3, 5)), name
-        for few, many in zip(minis, map(task, studies(name)), strict=True):
+        if name in ("figs4-mini", "figs6-mini"):  # of ImageNet32: budgets of their own
+            continue
+        scales = {Fraction(task(few).epochs, task(many).epochs) for few, many in zip(specs, own, strict=True)}
+        scale = Fraction(2, 5) if name in ("fig4-mini", "figs5-mini") else Fraction(3, 5)
+        assert scales == {scale}, name
+        for few, many in zip(map(task, specs), map(task, own), strict=True):
             assert few.timetable.t_mult == many.timetable.t_mult, name
             assert few.t_0 == (None if many.t_0 is None else scale * many.t_0), name
 
@@ -180,15 +176,16 @@ def test_a_wrong_key_or_value_is_one_line_with_the_remedy(tmp_path: Path) -> Non
         assert part in refusal(tmp_path, text), text
 
 
-def test_lists_in_a_variant_are_multiplied_in_their_order(tmp_path: Path) -> None:
+def test_lists_in_a_variant_are_multiplied_and_other_values_are_kept(tmp_path: Path) -> None:
     preset = read(tmp_path, '[[variants]]\nschedule = ["fixed", "cosine"]\noptimizer = ["adam", "adamw"]\n')
     found = [(str(variant.optimizer), variant.task["schedule"]) for variant in preset.variants]
     assert found == [("adam", "fixed"), ("adamw", "fixed"), ("adam", "cosine"), ("adamw", "cosine")]
-
-
-def test_a_variant_may_fix_an_axis(tmp_path: Path) -> None:
     text = '[[variants]]\noptimizer = "adam"\nlr = "0.001"\nwd = ["0", "0.1"]\n'
     assert [(v.lr, v.wd) for v in read(tmp_path, text).variants] == [((0.001,), (0.0,)), ((0.001,), (0.1,))]
+    assert read(tmp_path, 'show = ["effective-lr", "norm"]').show == ("effective_lr", "norm")
+    own = read(tmp_path, MINE + '[net.options]\nwidth = 3\nact = "relu"\n').task
+    assert own.net_options == '{"act": "relu", "width": 3}'
+    assert own.sizes is None  # nothing is imported to read a preset
 
 
 def test_a_preset_overrides_what_it_is_like(tmp_path: Path) -> None:
@@ -200,27 +197,6 @@ def test_a_preset_overrides_what_it_is_like(tmp_path: Path) -> None:
     assert mine.axes["sgd"].lr == (1.0, 2.0)
     assert {**mine.axes, "sgd": None} == {**base.axes, "sgd": None}
     assert mine.variants == base.variants
-
-
-def test_options_of_a_user_network_have_their_own_table(tmp_path: Path) -> None:
-    preset = read(tmp_path, MINE + '[net.options]\nwidth = 3\nact = "relu"\n')
-    assert preset.task.net_options == '{"act": "relu", "width": 3}'
-    assert preset.task.sizes is None  # nothing is imported to read a preset
-    assert read(tmp_path, MINE).task.net_options == ""
-
-
-def test_a_picture_may_be_written_as_report_writes_it(tmp_path: Path) -> None:
-    assert read(tmp_path, 'show = ["effective-lr", "norm"]').show == ("effective_lr", "norm")
-    assert read(tmp_path, "").show == ("heatmap",)
-
-
-def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "binary.toml"
-    path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UsageError, match="is not TOML"):
-        read_preset(path)
-    with pytest.raises(UsageError, match="name a preset or a TOML file"):
-        read_preset(tmp_path)
 
 
 def test_a_preset_that_trains_what_another_does_shares_its_studies(tmp_path: Path) -> None:

@@ -170,12 +170,6 @@ def test_a_file_with_relative_imports_is_refused_with_the_name_that_works() -> N
         assert find("net", f"{label}:make")() == 3
 
 
-def test_an_exception_in_a_helper_is_reported_with_its_line(tmp_path: Path) -> None:
-    _written({"mine.py": "from near import make\n", "near.py": "def other():\n    1/0\n\n\nmake = other\n"})
-    with pytest.raises(UsageError, match=r"division by zero \(near\.py, line 2\)$"):
-        find("net", "./mine.py:make")()
-
-
 def test_helpers_of_one_name_in_two_folders_are_refused() -> None:
     for folder, imports in (
         ("one", "import near\ndef make(): return 1\n"),
@@ -256,7 +250,7 @@ def test_a_changed_helper_is_refused_until_it_and_what_imports_it_are_reloaded(i
     find("net", "net_of_mine:make").refuse_stale()
 
 
-WRONG = [
+WRONG: list[tuple[str | None, str, str]] = [
     (None, "./absent.py:Net", "'./absent.py' cannot be read (no such file); paths begin at "),
     (None, "absent_package.nets:Net", "there is no module 'absent_package'; install it, or run this in"),
     ("def Nett(): pass", "./mine.py:Net", "unknown name in ./mine.py 'Net'; did you mean Nett?"),
@@ -283,7 +277,7 @@ def test_code_that_cannot_be_imported_is_refused_in_one_line() -> None:
         assert "\n" not in str(refused.value)
 
 
-def test_a_function_gets_the_arguments_it_takes(tmp_path: Path) -> None:
+def test_a_function_gets_the_arguments_it_takes_and_its_exception_names_the_line(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "def some(b, *, c=2): return b, c\ndef any_(**options): return options\ndef none(): return ()\n"
     )
@@ -296,3 +290,6 @@ def test_a_function_gets_the_arguments_it_takes(tmp_path: Path) -> None:
         some.arguments(offered, {"d": 3})
     with pytest.raises(UsageError, match="wants 'b', which nothing gives"):
         some.arguments({}, {})
+    _written({"outer.py": "from near import make\n", "near.py": "def other():\n    1/0\n\n\nmake = other\n"})
+    with pytest.raises(UsageError, match=r"division by zero \(near\.py, line 2\)$"):
+        find("net", "./outer.py:make")()
