@@ -73,7 +73,7 @@ def test_show_says_when_the_time_is_extrapolated_or_unknown(
 ) -> None:
     speed = Speed(step=3600.0, sample=0.0, whole=False)
     monkeypatch.setattr("lrwd_sweep.runner.estimate.measure", lambda *_: speed)
-    words = " ".join(run("preset", "show", "fig1").out.split())
+    words = " ".join(run("preset", "show", "digits").out.split())
     assert "years on this machine as busy as it is now, extrapolated from one network" in words
 
     def without_room(*_: object) -> Speed:
