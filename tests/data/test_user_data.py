@@ -402,5 +402,7 @@ def needing(folder: str) -> Any:
 
 
 def test_a_function_with_required_arguments_is_refused() -> None:
-    with pytest.raises(UsageError, match=r":needing' wants 'folder', which nothing gives; give it a default$"):
+    with pytest.raises(
+        UsageError, match=r":needing' wants 'folder', which nothing gives; give it a default$"
+    ):
         completed(Task(data=f"{HERE}:needing"))
