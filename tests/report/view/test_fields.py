@@ -19,18 +19,13 @@ from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.spec.task import Task
 from tests.report.view.examples import study
 
-LATTICE = Lattice((0.1, 0.2), (0.01, 0.02))
-
 
 def spec(optimizer: str, **task: Any) -> StudySpec:
-    return StudySpec(Kind.GRID, Optimizer.parse(optimizer), LATTICE, (0,), "val_loss", Task(**task))
+    lattice = Lattice((0.1, 0.2), (0.01, 0.02))
+    return StudySpec(Kind.GRID, Optimizer.parse(optimizer), lattice, (0,), "val_loss", Task(**task))
 
 
-def described(optimizer: str, **task: Any) -> str:
-    return task_text(result("a", spec(optimizer, **task), "", []))
-
-
-def test_deviations_from_the_defaults_are_described() -> None:
+def test_task_text_describes_only_deviations_from_the_defaults() -> None:
     cases: list[tuple[str, dict[str, Any], str]] = [
         ("adamw", {"warmup": 3}, "3 epochs of warm-up"),
         ("adamw", {"warmup": 1}, "1 epoch of warm-up"),
@@ -45,16 +40,13 @@ def test_deviations_from_the_defaults_are_described() -> None:
         ("adam", {"precision": "bfloat16"}, "computed in bfloat16"),
     ]
     for optimizer, task, words in cases:
-        assert f"; {words}; " in described(optimizer, **task), words
-
-
-def test_defaults_are_not_described() -> None:
-    assert described("rmsprop") == (
+        assert f"; {words}; " in task_text(result("a", spec(optimizer, **task), "", [])), words
+    assert task_text(result("a", spec("rmsprop"), "", [])) == (
         "digits, mlp-norm, cosine schedule, 60 epochs, batch 64; 4 cells × 1 seed; 0 of 4 runs; 4 missing"
     )
 
 
-def test_time_scale_of_projected_decay_depends_on_how_often_it_was_projected() -> None:
+def test_time_scale_of_projected_decay_depends_on_the_share_of_projected_steps() -> None:
     plain, found = study(optimizer="adamw"), study(optimizer="adampw")
     assert not any(row[0].startswith("κ") for row in best_rows([plain]))
     cases: list[tuple[dict[str, tuple[float, ...]], str, str]] = [
@@ -71,16 +63,15 @@ def test_time_scale_of_projected_decay_depends_on_how_often_it_was_projected() -
         assert headline(found, cell).endswith(f"; decay averages over {scale} where η = 1")
 
 
-def test_transfer_regret_scored_in_sample_has_no_interval() -> None:
+def test_in_sample_transfer_regret_has_no_interval() -> None:
     rows = {label: entries for label, *entries in separability_rows([study(seeds=3), study(seeds=4)])}
     in_sample, cross_scored = rows["transfer regret, 1 octave"]
     assert in_sample.endswith(" (in sample: lies high)")
-    assert "[" not in in_sample
-    assert "[" in cross_scored
+    assert ("[" in in_sample, "[" in cross_scored) == (False, True)
     assert rows["  scored"] == ["in sample: no interval below 4 seeds", "on the other seeds"]
 
 
-def test_interaction_share_is_clipped_where_it_is_shown_and_stored_as_it_is() -> None:
+def test_interaction_share_is_clipped_in_text_and_not_in_json() -> None:
     for share, text in (
         (Estimate(-0.02, -2.21, 2.17), "0.00 [0.00, 1.00]"),
         (Estimate(0.3, 0.1, 1.2), "0.30 [0.10, 1.00]"),
@@ -94,13 +85,13 @@ def test_interaction_share_is_clipped_where_it_is_shown_and_stored_as_it_is() ->
         assert (kept["value"], kept["low"], kept["high"]) == (share.value, share.low, share.high)
 
 
-def test_studies_of_one_optimizer_are_told_apart_by_what_differs() -> None:
+def test_titles_of_one_optimizer_name_the_differences() -> None:
     specs = [spec("adam"), spec("adam", schedule=Schedule.STEP), spec("adamw")]
     results = [result(f"study {k}", one, "", []) for k, one in enumerate(specs)]
     assert [title(found, results) for found in results] == ["adam, cosine", "adam, step", "adamw"]
 
 
-def test_a_value_that_rounds_to_the_other_side_of_its_limit_is_shown_in_full() -> None:
+def test_value_that_rounds_across_its_limit_is_shown_in_full() -> None:
     near = GateOutcome("max-best", "a", 0.15000000001, 0.15, passed=False)
     assert gate_value(near) == "0.15000000001"
     assert gate_value(replace(near, value=0.14999999999, passed=True)) == "0.15"
