@@ -33,21 +33,15 @@ from tests.report.view.examples import study as study_of
 from tests.studies import study
 
 NAMES = {
-    "colour": "\x1b[31mred\x1b[0m",
-    "title of the terminal": "\x1b]0;gone\x07 \x9b31m",
-    "rich markup": "[/x] [link=http://a]b[/link] :boom:",
+    "terminal": "\x1b[31mred\x1b[0m \x1b]0;gone\x07 \x9b31m [/x] [link=http://a]b[/link] :boom:"
+    " \u202eabc\u2066\u200f",
     "formula": "=cmd()",
     "formula after a space": " +1",
-    "markup": "<script>alert(1)</script><img src=x onerror=alert(1)>",
-    "end of an attribute": "\"' onmouseover='alert(1)",
-    "template": "{{ 7 * 7 }} {% raw %} ${x}",
-    "newlines": "first\nsecond\r\n\n# third\u2028| a | b |",
-    "right to left": "\u202eabc\u2066\u200f",
-    "end of CDATA": "]]> --> </style> </script> &lt; &#60;",
-    "NUL": "\x00\x0b\ufffe",
+    "page": "<script>alert(1)</script><img src=x onerror=alert(1)>\"' onmouseover='alert(1)"
+    " {{ 7 * 7 }} {% raw %} ${x} ]]> --> </style> </script> &lt; &#60;",
+    "newlines": "first\nsecond\r\n\n# third\u2028| a | b | \x00\x0b\ufffe",
     "half a character": "\ud800",
-    "markdown": "`*_~~ [a](javascript:alert(1)) ![x](y) | @all #1 <!-- http://a.example",
-    "mathematics": "$\\frac{ $ \\",
+    "markdown": "`*_~~ [a](javascript:alert(1)) ![x](y) | @all #1 <!-- http://a.example $\\frac{ $ \\",
 }
 
 

@@ -75,6 +75,10 @@ def test_code_is_python_at_every_width_and_fits_80_columns() -> None:
                 if width >= 80 or "\n" not in line.code:
                     most = max(width, 80) if "\n" in line.code or task is not TASKS[0] else width
                     assert max(map(len, folded.splitlines()), default=0) <= most, (case, width)
+
+
+def test_recipes_fit_the_console_and_snippets_are_python() -> None:
+    for name in optimizer_names():
         found = complete(name)
         text = snippet(found, recommendations(found))
         assert "\n\n" not in text, name
@@ -86,8 +90,7 @@ def test_code_is_python_at_every_width_and_fits_80_columns() -> None:
 def test_ascii_formulas_have_explicit_products() -> None:
     wrong = re.compile(r"(?<!\w)(?:beta1m|etaalpha|lambdatheta|lambda'theta|wtheta)")
     for name, task in product(optimizer_names(), TASKS):
-        text = recipes(with_task(name, task), 400, "ascii")
-        for line in text.splitlines():
+        for line in recipes(with_task(name, task), 400, "ascii").splitlines():
             assert " theta <- " not in line or not wrong.search(line), (name, task.schedule)
     text = recipes(complete("sgd"), 200, "ascii")
     assert "\\u" not in text
