@@ -13,8 +13,8 @@ import typer
 from lrwd_sweep.cli.parse import whole
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.report.view import consoles
+from lrwd_sweep.report.view.consoles import replaced
 from lrwd_sweep.report.view.notation import plain
-from lrwd_sweep.report.view.output_file import replaced
 from lrwd_sweep.runner.completion import complete
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.catalog import DATA_SETS, FLOAT32, PRECISIONS

@@ -16,8 +16,7 @@ import pytest
 
 from lrwd_sweep.errors import StoreError
 from lrwd_sweep.report.result import read_results
-from lrwd_sweep.report.view.output_file import Format
-from lrwd_sweep.report.view.report import render, text_of
+from lrwd_sweep.report.view.report import Format, render, text_of
 from lrwd_sweep.store import open_store
 from lrwd_sweep.store import studies as rows
 from lrwd_sweep.store.checksums import Unreadable

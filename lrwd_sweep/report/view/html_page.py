@@ -29,8 +29,7 @@ from lrwd_sweep.report.view.fields import (
 )
 from lrwd_sweep.report.view.notation import RAISED, plain, short_decimal
 from lrwd_sweep.report.view.pictures import Picture
-from lrwd_sweep.report.view.svg_curves import svg_curves
-from lrwd_sweep.report.view.svg_lattice import SvgLattice, SvgLegend, lay_out
+from lrwd_sweep.report.view.svg import SvgLattice, SvgLegend, lay_out, svg_curves
 from lrwd_sweep.spec.study import Kind
 
 if TYPE_CHECKING:

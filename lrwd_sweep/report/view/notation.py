@@ -49,6 +49,10 @@ class Glyphs:
     right: str
     ascii: bool
 
+    def sign(self, mark: str) -> str:
+        """Return the character of a `Mark` or a `Ridge`, whose values are the fields above."""
+        return str(getattr(self, mark, ""))
+
     def symbol(self, letter: str) -> str:
         """Write the letter of a rule's decay."""
         return "wd" if self.ascii else letter

@@ -11,11 +11,10 @@ from rich.text import Text
 
 from lrwd_sweep.errors import UnknownName
 from lrwd_sweep.report.result import Result, nearest, on_lattice
-from lrwd_sweep.report.view.chart import Chart, Series
+from lrwd_sweep.report.view.chart import Chart, Series, usual
 from lrwd_sweep.report.view.fields import title
 from lrwd_sweep.report.view.heatmap import Gallery, Heatmap
 from lrwd_sweep.report.view.notation import UNICODE, axis_labels, styled
-from lrwd_sweep.report.view.scale import usual
 from lrwd_sweep.science.direction import says_higher
 from lrwd_sweep.science.separability import analyse
 from lrwd_sweep.science.surface import Float, Surface

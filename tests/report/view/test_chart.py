@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrwd_sweep.report.view.chart import COLOURS, MARKS, SIZE, Chart, Range, Series
-from lrwd_sweep.report.view.scale import luminance
+from lrwd_sweep.report.view.tiles import luminance
 from tests.report.view.examples import HOSTILE, coloured, drawn, harmful
 
 EPOCHS = np.arange(1.0, 31)

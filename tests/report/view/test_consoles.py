@@ -11,8 +11,7 @@ import pytest
 from rich.text import Text
 
 from lrwd_sweep.errors import UsageError
-from lrwd_sweep.report.view.consoles import console_on, logged
-from lrwd_sweep.report.view.output_file import replaced, write_file
+from lrwd_sweep.report.view.consoles import console_on, logged, replaced, write_file
 
 
 class Terminal(io.StringIO):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lrwd_sweep.errors import HostError
-from lrwd_sweep.report.view.data_frame import curve_frame, lane_frame
+from lrwd_sweep.report.view.lane_table import curve_frame, lane_frame
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status, Trial
 from tests.report.view.examples import HOSTILE, study

@@ -13,14 +13,12 @@ from lrwd_sweep.errors import UsageError
 from lrwd_sweep.report.recommend import recommendations
 from lrwd_sweep.report.result import comparison, refuse_two_directions, result
 from lrwd_sweep.report.view.fields import task_text
-from lrwd_sweep.report.view.figure_panel import colour_scale
+from lrwd_sweep.report.view.figure import colour_scale
 from lrwd_sweep.report.view.heatmap import Heatmap
-from lrwd_sweep.report.view.output_file import Format
 from lrwd_sweep.report.view.pictures import Quantity
-from lrwd_sweep.report.view.report import render, text_of
-from lrwd_sweep.report.view.scale import Scale
-from lrwd_sweep.report.view.svg_curves import chosen_cells
-from lrwd_sweep.report.view.tiles import Tiles
+from lrwd_sweep.report.view.report import Format, render, text_of
+from lrwd_sweep.report.view.svg import chosen_cells
+from lrwd_sweep.report.view.tiles import Scale, Tiles
 from lrwd_sweep.science.trial import Direction
 from tests.report.view.examples import drawn, surface, valley
 from tests.studies import bowl, mirrored, plain, ridge, study

@@ -13,8 +13,7 @@ from rich.measure import Measurement
 
 from lrwd_sweep.report.view.heatmap import Gallery, Heatmap
 from lrwd_sweep.report.view.notation import superscript
-from lrwd_sweep.report.view.scale import dimmed
-from lrwd_sweep.report.view.tiles import Mark, Tiles
+from lrwd_sweep.report.view.tiles import Mark, Tiles, dimmed
 from lrwd_sweep.science.decay import DecayRule
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.separability import analyse

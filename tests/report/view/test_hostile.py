@@ -18,8 +18,7 @@ from markdown_it.token import Token
 from lrwd_sweep.report.gates import EarlierReport, Gate, MaxBest, MaxRegression, NoEdge, Require
 from lrwd_sweep.report.recommend import recommendations
 from lrwd_sweep.report.result import Result, comparison, result
-from lrwd_sweep.report.view.output_file import Format
-from lrwd_sweep.report.view.report import notebook_html, render, text_of
+from lrwd_sweep.report.view.report import Format, notebook_html, render, text_of
 from lrwd_sweep.report.view.terminal import Report
 from lrwd_sweep.science.decay import DecayRule
 from lrwd_sweep.science.optimizer import Optimizer

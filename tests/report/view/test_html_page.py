@@ -25,7 +25,7 @@ import pytest
 from lrwd_sweep.report.gates import GateOutcome
 from lrwd_sweep.report.result import Result, comparison, result
 from lrwd_sweep.report.view.html_page import html, raised
-from lrwd_sweep.report.view.scale import colour, luminance
+from lrwd_sweep.report.view.tiles import colour, luminance
 from lrwd_sweep.science.lattice import Lattice
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.study import Kind
@@ -218,7 +218,7 @@ def test_thousand_cells_fit_in_five_megabytes(monkeypatch: pytest.MonkeyPatch) -
     text = page([large(25, 40, 3)])
     assert text.count('class="cell') >= 1000
     assert len(text.encode()) < 5e6
-    monkeypatch.setattr("lrwd_sweep.report.view.svg_curves._POINTS", 1000)
+    monkeypatch.setattr("lrwd_sweep.report.view.svg._POINTS", 1000)
     data = json.loads(all_of(parsed(page([large(5, 20, 2)])), "script", "data")[0].text or "")
     assert len(data["cells"]) <= 3  # only those of the chosen cells
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrwd_sweep.report.view.csv_table import spreadsheet_text
+from lrwd_sweep.report.view.lane_table import spreadsheet_text
 from lrwd_sweep.report.view.notation import (
     ASCII,
     UNICODE,

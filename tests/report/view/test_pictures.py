@@ -12,7 +12,6 @@ from rich.cells import cell_len
 from lrwd_sweep.errors import UnknownName
 from lrwd_sweep.report.result import Result, result
 from lrwd_sweep.report.view.chart import Chart
-from lrwd_sweep.report.view.output_file import Format
 from lrwd_sweep.report.view.pictures import (
     Quantity,
     curves,
@@ -22,7 +21,7 @@ from lrwd_sweep.report.view.pictures import (
     scatter,
     show_renderables,
 )
-from lrwd_sweep.report.view.report import render, text_of
+from lrwd_sweep.report.view.report import Format, render, text_of
 from lrwd_sweep.science.lattice import Lattice
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.surface import CellStatus, Surface

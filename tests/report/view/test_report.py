@@ -20,10 +20,9 @@ from hypothesis import strategies as st
 from lrwd_sweep.cli.app import app
 from lrwd_sweep.report.gates import Gate, MaxAbsSlope, MaxBest, MaxFailed, Require
 from lrwd_sweep.report.result import Result, comparison, result
-from lrwd_sweep.report.view.csv_table import csv_table
+from lrwd_sweep.report.view.lane_table import csv_table
 from lrwd_sweep.report.view.markdown import CUT, LEFT_OUT, MOST_CHARACTERS, code, escaped, fitted
-from lrwd_sweep.report.view.output_file import Format
-from lrwd_sweep.report.view.report import notebook_html, render
+from lrwd_sweep.report.view.report import Format, notebook_html, render
 from lrwd_sweep.report.view.report import text_of as text_for_file
 from lrwd_sweep.report.view.terminal import Report
 from lrwd_sweep.science.lattice import Cell, Lattice

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrwd_sweep.report.view.scale import Numbers, Scale, colour, luminance, text_on
+from lrwd_sweep.report.view.tiles import Numbers, Scale, colour, luminance, text_on
 from lrwd_sweep.science.surface import Float
 from lrwd_sweep.science.trial import Direction
 from tests.report.view.examples import surface, valley
