@@ -264,7 +264,7 @@ def _race(asked: Asked, racers: Sequence[Entry], lanes: int, other_lanes: int, a
 
 def _scaling(asked: Asked, most: int | None, output: Path | None, as_json: bool) -> None:
     from lrwd_sweep.lab.bench.scaling import MOST, scale
-    from lrwd_sweep.report.view.figure import figure_format, write_figure
+    from lrwd_sweep.report.view.paper_figure import figure_format, write_figure
 
     if output is not None:
         figure_format(output)  # a name that cannot be written is refused before minutes have passed

@@ -193,7 +193,7 @@ def _write(
 ) -> None:
     """Write figure and report; files first, so that an error leaves standard output empty."""
     if figure is not None:
-        from lrwd_sweep.report.view.figure import save_figure
+        from lrwd_sweep.report.view.paper_figure import save_figure
 
         with replaced(figure, "--figure") as temporary:
             save_figure(results, temporary)

@@ -50,7 +50,7 @@ class Frame:
 
     @property
     def gap(self) -> int:
-        """Blank characters after the baseline column."""
+        """The number of blank characters after the baseline column."""
         return 2 if self.width >= _NARROWEST_NUMBERS else 1
 
     def label_width(self, surface: Surface) -> int:

@@ -39,42 +39,36 @@ def csv_table(results: Sequence[Result]) -> str:
     directed = any(_needs_direction(result) for result in results)
     capped = any(result.spec.given_cap is not None for result in results)
     detailed = any(trial.detail for result in results for trial in result.trials)
+    optional = {"direction": directed, "cap": capped, "study": several}
+    head = [*_HEADER, "status", *["detail"] * detailed, "decay_rule"]
+    head += [name for name, needed in optional.items() if needed]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(
-        [
-            *_HEADER,
-            "status",
-            *(["detail"] * detailed),
-            "decay_rule",
-            *(["direction"] * directed),
-            *(["cap"] * capped),
-            *(["study"] * several),
-            *map(spreadsheet_text, further),
-        ]
-    )
+    writer.writerow([*head, *map(spreadsheet_text, further)])
     for result in results:
         cap = "" if result.spec.given_cap is None else repr(float(result.spec.given_cap))
-        context = [
-            str(result.spec.optimizer.rule),
-            *([str(result.surface.direction)] * directed),
-            *([cap] * capped),
-            *([spreadsheet_text(result.name)] * several),
-        ]
+        known = {
+            "direction": str(result.surface.direction),
+            "cap": cap,
+            "study": spreadsheet_text(result.name),
+        }
+        context = [str(result.spec.optimizer.rule), *(known[name] for name in optional if optional[name])]
         for trial in sorted(result.trials, key=lambda trial: (trial.cell, trial.seed)):
             value = trial.metrics.get(result.surface.metric)
             if trial.status is Status.COMPLETE and value is None:
                 continue  # it was trained before this metric was recorded
             numbers = [repr(float(trial.metrics[m])) if m in trial.metrics else "" for m in further]
-            place = [repr(trial.cell.lr), repr(trial.cell.weight_decay), str(trial.seed)]
             detail = [spreadsheet_text(trial.detail)] * detailed
-            writer.writerow([*place, _value(trial, value), str(trial.status), *detail, *context, *numbers])
+            found = [_value(trial, value), str(trial.status), *detail]
+            writer.writerow([*_lane(trial.cell, trial.seed), *found, *context, *numbers])
         for cell, seed in _missing(result):
-            empty = ["", "missing", *([""] * detailed)]
-            writer.writerow(
-                [repr(cell.lr), repr(cell.weight_decay), str(seed), *empty, *context, *([""] * len(further))]
-            )
+            empty = ["", "missing", *[""] * detailed]
+            writer.writerow([*_lane(cell, seed), *empty, *context, *[""] * len(further)])
     return out.getvalue()
+
+
+def _lane(cell: Cell, seed: int) -> list[str]:
+    return [repr(cell.lr), repr(cell.weight_decay), str(seed)]
 
 
 def _needs_direction(result: Result) -> bool:

@@ -29,7 +29,7 @@ def plain(text: str) -> str:
 
 
 def styled(text: str, ascii_only: bool, style: str = "") -> Text:
-    """Make untrusted text printable on a console, in ASCII if it has no more."""
+    """Make untrusted text printable on a console, in ASCII if the console has only that."""
     return Text(to_ascii(plain(text)) if ascii_only else plain(text), style=style)
 
 

@@ -1,4 +1,4 @@
-"""What a heatmap shows of a surface: marks, scale, colours and numbers, cell by cell or pooled."""
+"""Marks, scale, colours and numbers of a drawn surface, cell by cell or pooled."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from lrwd_sweep.report.view.chart import usual
+from lrwd_sweep.report.view.line_chart import usual
 from lrwd_sweep.report.view.notation import Glyphs, fit_number, power_of_ten, short_decimal
 from lrwd_sweep.science.separability import Separability
 from lrwd_sweep.science.surface import CellStatus, Float, Surface
@@ -368,7 +368,7 @@ class Tiles:
 
 
 def _groups(count: int, size: int, single: int = 0) -> list[list[int]]:
-    """Group the indices below `count` by `size`; the first `single` of them stay alone."""
+    """Group the indices below `count` by `size`; the first `single` of them are groups of one."""
     every = list(range(count))
     return [[k] for k in every[:single]] + [every[k : k + size] for k in range(single, count, size)]
 

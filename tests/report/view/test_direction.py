@@ -13,8 +13,8 @@ from lrwd_sweep.errors import UsageError
 from lrwd_sweep.report.recommend import recommendations
 from lrwd_sweep.report.result import comparison, refuse_two_directions, result
 from lrwd_sweep.report.view.fields import task_text
-from lrwd_sweep.report.view.figure import colour_scale
 from lrwd_sweep.report.view.heatmap import Heatmap
+from lrwd_sweep.report.view.paper_figure import colour_scale
 from lrwd_sweep.report.view.pictures import Quantity
 from lrwd_sweep.report.view.report import Format, render, text_of
 from lrwd_sweep.report.view.svg import chosen_cells

@@ -11,7 +11,7 @@ from rich.cells import cell_len
 
 from lrwd_sweep.errors import UnknownName
 from lrwd_sweep.report.result import Result, result
-from lrwd_sweep.report.view.chart import Chart
+from lrwd_sweep.report.view.line_chart import Chart
 from lrwd_sweep.report.view.pictures import (
     Quantity,
     curves,

@@ -1,14 +1,13 @@
-"""Reports are complete in every format, and the same every time."""
+"""Reports are complete in every format, and the same every time; JUnit has the shape that CI reads."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
+from xml.etree import ElementTree as ET
 
 import html5lib
 import numpy as np
@@ -18,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrwd_sweep.cli.app import app
-from lrwd_sweep.report.gates import Gate, MaxAbsSlope, MaxBest, MaxFailed, Require
+from lrwd_sweep.report.gates import Gate, GateOutcome, MaxAbsSlope, MaxBest, MaxFailed, NoEdge, Require
 from lrwd_sweep.report.result import Result, comparison, result
-from lrwd_sweep.report.view.lane_table import csv_table
+from lrwd_sweep.report.view.junit import junit
 from lrwd_sweep.report.view.markdown import CUT, LEFT_OUT, MOST_CHARACTERS, code, escaped, fitted
 from lrwd_sweep.report.view.report import Format, notebook_html, render
 from lrwd_sweep.report.view.report import text_of as text_for_file
@@ -30,7 +29,7 @@ from lrwd_sweep.science.separability import Verdict
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.study import Kind
 from tests import studies
-from tests.report.view.examples import drawn, stopped, study
+from tests.report.view.examples import HOSTILE, drawn, stopped, study
 
 PROSE = (Format.TABLE, Format.MARKDOWN)
 
@@ -103,29 +102,6 @@ def test_markdown_lattice_has_one_row_per_learning_rate_and_a_star() -> None:
     assert rows[-1].split(" | ")[1:4] == ["×", "!", ".41~"]
     assert escaped("a|b_c*<script>@all") == "a\\|b\\_c\\*&lt;script>@<!-- -->all"
     assert code("a`b") == "`` a`b ``"
-
-
-def read(results: list[Result]) -> list[dict[str, str]]:
-    """Read the CSV of the results by columns."""
-    return list(csv.DictReader(io.StringIO(csv_table(results))))
-
-
-def test_csv_keeps_every_bit_and_has_no_row_for_missing_lanes() -> None:
-    found = study()
-    negative = [replace(t, metrics={m: -v for m, v in t.metrics.items()}) for t in found.trials]
-    for each in (found, result("n", found.spec, "", negative)):
-        rows = read([each])
-        assert list(rows[0]) == ["lr", "weight_decay", "seed", "value", "status", "decay_rule", "test_loss"]
-        lanes = {}
-        for row in rows:
-            value = float(row["value"]) if row["status"] == "complete" else row["value"]
-            cell = Cell(float(row["lr"]), float(row["weight_decay"]))
-            lanes[cell, int(row["seed"])] = row["status"], value
-        lost = {Status.DIVERGED: "nan", Status.FAILED: ""}
-        assert lanes == {
-            (t.cell, t.seed): (t.status, t.metrics.get("val_loss", lost.get(t.status))) for t in each.trials
-        }
-    assert {row["study"] for row in read([study("=cmd()"), study("b")])} == {"'=cmd()", "b"}
 
 
 def test_search_is_drawn_at_its_nearest_cells_and_lists_its_best_points() -> None:
@@ -245,3 +221,67 @@ def test_markdown_that_is_too_long_loses_its_longest_blocks_first() -> None:
 @given(st.lists(st.integers(1, 300), max_size=60), st.integers(150, 2000))
 def test_shortened_markdown_fits(sizes: list[int], most: int) -> None:
     assert len(fitted(blocks(*("x" * size for size in sizes)), most)) <= most
+
+
+GATES: list[Gate] = [MaxBest(0.2), MaxAbsSlope(0.1), NoEdge()]
+
+# Element: (attributes that it needs, those that it may have, children in their order), from Jenkins' XSD.
+SHAPE: dict[str, tuple[str, str, str]] = {
+    "testsuites": ("", "name tests failures errors disabled time", "testsuite"),
+    "testsuite": (
+        "name tests",
+        "failures errors skipped time timestamp hostname package id disabled",
+        "properties testcase system-out system-err",
+    ),
+    "testcase": ("name classname", "time assertions status", "skipped error failure system-out system-err"),
+    "failure": ("", "type message", ""),
+    "system-out": ("", "", ""),
+}
+
+
+def check_shape(element: ET.Element) -> None:
+    needed, allowed, children = (names.split() for names in SHAPE[element.tag])
+    assert set(needed) <= set(element.attrib) <= {*needed, *allowed}
+    places = [children.index(child.tag) for child in element]
+    assert places == sorted(places)
+    if "tests" in element.attrib:
+        counts = [len(element.findall(f".//{tag}")) for tag in ("testcase", "failure", "error")]
+        assert [int(element.attrib[name]) for name in ("tests", "failures", "errors")] == counts
+    for child in element:
+        check_shape(child)
+
+
+def judged(results: list[Result], gates: list[Gate]) -> tuple[list[GateOutcome], ET.Element]:
+    outcomes = [gate.check(result) for result in results for gate in gates]
+    root = ET.fromstring(junit(results, outcomes))
+    assert root.tag == "testsuites"
+    check_shape(root)
+    return outcomes, root
+
+
+def test_every_gate_of_every_study_is_one_case() -> None:
+    outcomes, root = judged([study("a"), study("b", seeds=1)], GATES)
+    cases = [
+        (case.attrib["classname"], case.attrib["name"], case.find("failure") is None)
+        for case in root.iter("testcase")
+    ]
+    assert cases == [(outcome.study, outcome.gate, outcome.passed) for outcome in outcomes]
+    assert {passed for _, _, passed in cases} == {True, False}
+    _, root = judged([study("a"), study("b")], [])
+    assert [case.attrib["name"] for case in root.iter("testcase")] == ["reported"] * 2
+
+
+def test_every_case_holds_value_and_limit() -> None:
+    _, root = judged([study("a")], [MaxBest(0.2), MaxBest(0.1)])
+    passed, failed = root.iter("testcase")
+    (best,) = study("a").ranked(1)
+    assert f"{best.value:.6g}, limit 0.2" in passed.findtext("system-out", "")
+    (failure,) = failed
+    assert f"{best.value:.6g}, limit 0.1" in failure.attrib["message"]
+    assert failure.text == failure.attrib["message"]
+
+
+def test_characters_that_xml_cannot_hold_are_shown_as_escapes() -> None:
+    for name in (HOSTILE, "\x00\x0b\ufffe\ud800", "]]>", '"&<', "\u202e"):
+        _, root = judged([study(name)], GATES)
+        assert root[0].attrib["name"].isprintable(), name

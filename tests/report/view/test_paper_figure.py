@@ -15,7 +15,7 @@ from matplotlib.mathtext import MathTextParser
 
 from lrwd_sweep.errors import HostError, NothingToReport, UsageError
 from lrwd_sweep.report.result import Result, result
-from lrwd_sweep.report.view.figure import LogAxis, draw, mathematics, save_figure
+from lrwd_sweep.report.view.paper_figure import LogAxis, draw, mathematics, save_figure
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.optimizer import Optimizer, optimizer_names
 from lrwd_sweep.science.trial import Status, Trial
@@ -68,7 +68,7 @@ def test_matplotlib_is_loaded_only_to_draw_and_pyplot_never(tmp_path: Path) -> N
     code = (
         "import sys, pathlib\n"
         "from tests.report.view.examples import study\n"
-        "from lrwd_sweep.report.view.figure import save_figure\n"
+        "from lrwd_sweep.report.view.paper_figure import save_figure\n"
         "assert 'matplotlib' not in sys.modules\n"
         "import matplotlib\n"
         "before = matplotlib.rcParams.copy()\n"

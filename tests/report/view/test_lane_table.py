@@ -1,7 +1,9 @@
-"""Frames hold one row per lane, or per lane and epoch."""
+"""CSV and frames hold one row per lane, or per lane and epoch."""
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 import sys
 from dataclasses import replace
@@ -10,7 +12,8 @@ import numpy as np
 import pytest
 
 from lrwd_sweep.errors import HostError
-from lrwd_sweep.report.view.lane_table import curve_frame, lane_frame
+from lrwd_sweep.report.result import Result, result
+from lrwd_sweep.report.view.lane_table import csv_table, curve_frame, lane_frame
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status, Trial
 from tests.report.view.examples import HOSTILE, study
@@ -59,3 +62,26 @@ def test_missing_pandas_is_an_error_that_names_the_extra(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(HostError, match=r"pip install 'lrwd-sweep\[pandas\]'"):
         lane_frame({"one": [COMPLETE]}, "a")
+
+
+def read(results: list[Result]) -> list[dict[str, str]]:
+    """Read the CSV of the results by columns."""
+    return list(csv.DictReader(io.StringIO(csv_table(results))))
+
+
+def test_csv_keeps_every_bit_and_has_no_row_for_missing_lanes() -> None:
+    found = study()
+    negative = [replace(t, metrics={m: -v for m, v in t.metrics.items()}) for t in found.trials]
+    for each in (found, result("n", found.spec, "", negative)):
+        rows = read([each])
+        assert list(rows[0]) == ["lr", "weight_decay", "seed", "value", "status", "decay_rule", "test_loss"]
+        lanes = {}
+        for row in rows:
+            value = float(row["value"]) if row["status"] == "complete" else row["value"]
+            cell = Cell(float(row["lr"]), float(row["weight_decay"]))
+            lanes[cell, int(row["seed"])] = row["status"], value
+        lost = {Status.DIVERGED: "nan", Status.FAILED: ""}
+        assert lanes == {
+            (t.cell, t.seed): (t.status, t.metrics.get("val_loss", lost.get(t.status))) for t in each.trials
+        }
+    assert {row["study"] for row in read([study("=cmd()"), study("b")])} == {"'=cmd()", "b"}

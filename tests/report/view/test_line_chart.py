@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrwd_sweep.report.view.chart import COLOURS, MARKS, SIZE, Chart, Range, Series
+from lrwd_sweep.report.view.line_chart import COLOURS, MARKS, SIZE, Chart, Range, Series
 from lrwd_sweep.report.view.tiles import luminance
 from tests.report.view.examples import HOSTILE, coloured, drawn, harmful
 

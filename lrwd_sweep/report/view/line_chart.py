@@ -169,7 +169,7 @@ class Chart:
 
     @property
     def x_ticks(self) -> list[tuple[float, str]]:
-        """Places from the left, 0 to 1, and labels; only whole epochs."""
+        """The places from the left, 0 to 1, and labels; only whole epochs."""
         ticks = [(1 - height / SIZE, label) for height, label in self.x.ticks()]
         return [(x, label) for x, label in ticks if not self.joined or "." not in label]
 
