@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lrwd_sweep.report.view.line_chart import COLOURS, MARKS, SIZE, Chart, Range, Series
 from lrwd_sweep.report.view.tiles import luminance
-from tests.report.view.examples import HOSTILE, coloured, drawn, harmful
+from tests.report.view.examples import coloured, drawn
 
 EPOCHS = np.arange(1.0, 31)
 
@@ -88,12 +88,6 @@ def test_colours_appear_only_on_terminals_and_contrast_with_black_and_white() ->
         light = luminance((int(code[1:3], 16), int(code[3:5], 16), int(code[5:], 16)))
         assert (light + 0.05) / 0.05 >= 3, code
         assert 1.05 / (light + 0.05) >= 3, code
-
-
-def test_hostile_names_are_harmless() -> None:
-    found = Chart.of(HOSTILE, HOSTILE, HOSTILE, [Series(HOSTILE, EPOCHS, EPOCHS)], joined=True)
-    assert found is not None
-    assert not harmful(drawn(found, 200) + drawn(found, 200, "ascii"))
 
 
 def test_one_absurd_point_does_not_stretch_the_axis() -> None:
