@@ -23,8 +23,6 @@ from lrwd_sweep.report.view.notation import plain
 
 _WIDTH_OFF_TERMINAL = 100
 _WIDEST = 10_000
-_SECONDS_BETWEEN_LINES = 30.0  # of a download, off a terminal
-_SECONDS_BETWEEN_PICTURES = 0.2  # on a terminal
 
 
 def stdout() -> Console:

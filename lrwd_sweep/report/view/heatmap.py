@@ -8,7 +8,6 @@ from itertools import pairwise
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderResult
-from rich.measure import Measurement
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
@@ -157,9 +156,6 @@ class Heatmap:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield Gallery((self,))
 
-    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        return Gallery((self,)).__rich_measure__(console, options)
-
     def heading(self, frame: Frame) -> Text:
         """Write the optimizer's name and, set apart, its formula."""
         name = plain(self.title)
@@ -224,17 +220,6 @@ class Gallery:
         yield grid
         if self.legend:
             yield _legend([heatmap.surface for heatmap in self.heatmaps], drawn, frame, width)
-
-    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        if not self.heatmaps:
-            return Measurement(0, 0)
-        found = self._frames(console, options)
-        least = max(found[-1].label_width(heatmap.surface) + 1 for heatmap in self.heatmaps)
-        most = sum(
-            max(found[0].body_width(heatmap.surface), heatmap.heading(found[0]).cell_len) + _BETWEEN
-            for heatmap in self.heatmaps
-        )
-        return Measurement(least, max(least, most - _BETWEEN)).with_maximum(options.max_width)
 
     def _frames(self, console: Console, options: ConsoleOptions) -> list[Frame]:
         surfaces = [heatmap.surface for heatmap in self.heatmaps]

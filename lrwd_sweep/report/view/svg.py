@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lrwd_sweep.report.result import Candidate, Result, at_cap, nearest
-from lrwd_sweep.report.view.fields import lattice_value, with_error
+from lrwd_sweep.report.view.fields import place_text, with_error
 from lrwd_sweep.report.view.line_chart import SIZE, Range, even_ticks
 from lrwd_sweep.report.view.notation import UNICODE, axis_labels, plain, short_decimal
 from lrwd_sweep.report.view.tiles import (
@@ -202,7 +202,7 @@ def reading(result: Result, i: int, j: int, tile: Tile) -> str:
     )
     return "\n".join(
         [
-            f"α {lattice_value(cell.lr)}, {result.spec.optimizer.symbol} {lattice_value(cell.weight_decay)}",
+            place_text(result, cell),
             ", ".join(filter(None, [value, *notes])),
             f"seed {seeds}",
         ]
@@ -340,14 +340,13 @@ def _curves(result: Result, lanes: _Lanes, ranges: Mapping[str, Range], points: 
         for place, several in sorted(by_cell.items())
     }
     series = []
-    for place, name in chosen.items():
-        cell = result.surface.cell(*place)
-        at = f"α {lattice_value(cell.lr)}, {result.spec.optimizer.symbol} {lattice_value(cell.weight_decay)}"
+    for at, name in chosen.items():
+        text = f"{_WORDS[name]}: {place_text(result, result.surface.cell(*at))}"
         polylines = [
             [" ".join(f"{a},{b}" for a, b in zip(x, lane, strict=False)) for lane in panel]
-            for panel in heights[place]
+            for panel in heights[at]
         ]
-        series.append((name, f"{_WORDS[name]}: {at}", polylines))
+        series.append((name, text, polylines))
     epochs = [round(tick) for tick in even_ticks(0, lanes.epochs) if tick == round(tick)]
     cells = {f"{i}-{j}": panels for (i, j), panels in heights.items()}
     return SvgCurves(

@@ -6,6 +6,7 @@ import io
 import unicodedata
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 from rich.console import Console, RenderableType
@@ -118,16 +119,22 @@ def harmful(text: str) -> set[str]:
     return {c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")} - {"\n"}
 
 
-def drawn(what: RenderableType, width: int = 80, encoding: str = "utf-8", **options: object) -> str:
+def drawn(what: RenderableType, width: int = 80, encoding: str = "utf-8", **options: Any) -> str:
     """Return what a console of this width prints, off a terminal unless `options` force one."""
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="\n")
-    fixed = {"width": width, "highlight": False, "markup": False, "emoji": False, "_environ": {}}
-    Console(file=stream, **fixed, **options).print(what)  # type: ignore[arg-type]
+    fixed: dict[str, Any] = {
+        "width": width,
+        "highlight": False,
+        "markup": False,
+        "emoji": False,
+        "_environ": {},
+    }
+    Console(file=stream, **fixed, **options).print(what)
     stream.flush()
     assert isinstance(stream.buffer, io.BytesIO)
     return stream.buffer.getvalue().decode(encoding)
 
 
-def coloured(what: RenderableType, width: int = 80, **options: object) -> str:
+def coloured(what: RenderableType, width: int = 80, **options: Any) -> str:
     """Return what a terminal of true colour prints."""
     return drawn(what, width, force_terminal=True, color_system="truecolor", **options)

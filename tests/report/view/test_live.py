@@ -61,7 +61,8 @@ def watched(
         highlight=False,
         _environ={},
     )
-    return Progress(console, spec), *(Pack(tuple(lattice.cells()), seed) for seed in spec.seeds)
+    first, second = (Pack(tuple(lattice.cells()), seed) for seed in spec.seeds)
+    return Progress(console, spec), first, second
 
 
 def epoch(pack: Pack, number: int, value: float = 0.5) -> EpochDone:
