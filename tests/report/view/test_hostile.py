@@ -56,11 +56,13 @@ def hostile_studies(name: str) -> list[Result]:
     return [result(name, spec, name, trials, storage=name), study(name="=ordinary")]
 
 
-def reported(results: list[Result], form: Format, name: str) -> str:
-    old = MaxRegression(0, EarlierReport(name, {}))
+def reported(name: str) -> dict[Format, str]:
+    """Report the hostile studies in every format."""
+    results, old = hostile_studies(name), MaxRegression(0, EarlierReport(name, {}))
     gates: list[Gate] = [MaxBest(0.0), NoEdge(), Require(Verdict.COUPLED), old]
     outcomes = [gate.check(result) for result in results for gate in gates]
-    return text_of(render(results, [comparison(*results)], form, outcomes))
+    compared = [comparison(*results)]
+    return {form: text_of(render(results, compared, form, outcomes)) for form in Format}
 
 
 def check_markdown(text: str, _: str) -> None:
@@ -110,7 +112,7 @@ class _Page(HTMLParser):
 
 @cache
 def harmless_elements() -> list[tuple[str, frozenset[str]]]:
-    return _Page(reported(hostile_studies("harmless"), Format.HTML, "harmless")).elements
+    return _Page(reported("harmless")[Format.HTML]).elements
 
 
 def check_html(text: str, name: str) -> None:
@@ -135,9 +137,7 @@ CHECKS: dict[Format, Callable[[str, str], None]] = {
 
 def test_hostile_names_are_harmless_in_every_format() -> None:
     for case, name in NAMES.items():
-        results = hostile_studies(name)
-        for form in Format:
-            text = reported(results, form, name)
+        for form, text in reported(name).items():
             assert not harmful(text), (case, form)
             text.encode()
             CHECKS[form](text, name)

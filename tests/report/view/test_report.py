@@ -210,7 +210,7 @@ def test_markdown_that_is_too_long_loses_its_longest_blocks_first() -> None:
         found = fitted(text, most)
         assert found.count("```") in (0, 2, 4), most
         assert found.count("first") == found.count("second"), most
-    axis = tuple(1.0 + np.arange(120))
+    axis = tuple(1.0 + np.arange(90))
     spec = replace(study().spec, lattice=Lattice(axis, axis), seeds=(0,))
     trials = [Trial(c, 0, Status.COMPLETE, {"val_loss": c.lr + c.weight_decay}) for c in spec.lattice.cells()]
     text = text_of([result("huge", spec, "", trials), study()], Format.MARKDOWN)
