@@ -41,6 +41,9 @@ _GAP = 8  # sets the baseline column λ = 0 apart
 _TOP = 4  # above the first row
 _LETTER, _LINE = 6.6, 14  # size of a label's letter
 _RAMP = 17  # colours along the legend's ramp
+_POINTS = 400_000  # of all curves of a report together, some 4 bytes each
+_FEWEST = 12  # points of a curve that still has a shape
+_WORDS = {"best": "best cell", "worst": "worst cell that counts", "centre": "centre of the lattice"}
 
 _NOTES: dict[Mark | Ridge, str] = {
     Mark.BEST: "the best cell",
@@ -50,6 +53,7 @@ _NOTES: dict[Mark | Ridge, str] = {
 }
 
 Place = tuple[int, int]  # (row, column) of a surface
+Lane = Mapping[str, Float]  # one training run's curves by name, cut at the first that is not finite
 Label = tuple[float, float, str]  # x, y and text of an axis value
 
 
@@ -249,13 +253,6 @@ def lay_out(
         svg_lattice(result, title, scales[result.surface.metric], ranked=ranked)
         for result, title in zip(results, titles, strict=True)
     ]
-
-
-_POINTS = 400_000  # of all curves of a report together, some 4 bytes each
-_FEWEST = 12  # points of a curve that still has a shape
-_WORDS = {"best": "best cell", "worst": "worst cell that counts", "centre": "centre of the lattice"}
-
-Lane = Mapping[str, Float]  # one training run's curves by name, cut at the first that is not finite
 
 
 @dataclass(frozen=True, slots=True)
