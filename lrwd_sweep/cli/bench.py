@@ -13,8 +13,8 @@ import typer
 from lrwd_sweep.cli.parse import whole
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.report.view import consoles
+from lrwd_sweep.report.view.consoles import replaced
 from lrwd_sweep.report.view.notation import plain
-from lrwd_sweep.report.view.output_file import replaced
 from lrwd_sweep.runner.completion import complete
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.catalog import DATA_SETS, FLOAT32, PRECISIONS
@@ -264,7 +264,7 @@ def _race(asked: Asked, racers: Sequence[Entry], lanes: int, other_lanes: int, a
 
 def _scaling(asked: Asked, most: int | None, output: Path | None, as_json: bool) -> None:
     from lrwd_sweep.lab.bench.scaling import MOST, scale
-    from lrwd_sweep.report.view.figure import figure_format, write_figure
+    from lrwd_sweep.report.view.paper_figure import figure_format, write_figure
 
     if output is not None:
         figure_format(output)  # a name that cannot be written is refused before minutes have passed

@@ -40,7 +40,7 @@ def judged(run: Run, tmp_path: Path) -> Path:
 
 
 def import_(run: Run, directory: Path, name: str, height: Height) -> None:
-    from lrwd_sweep.report.view.csv_table import csv_table
+    from lrwd_sweep.report.view.lane_table import csv_table
 
     (directory / f"{name}.csv").write_text(csv_table([study(height, name)]))
     found = run("study", "import", f"{name}.csv", "--study-name", name, "-o", "adamw", "--metric", "val_loss")

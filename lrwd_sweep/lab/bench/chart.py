@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lrwd_sweep.lab.bench.scaling import Scaling
-from lrwd_sweep.report.view.chart import Chart, Series
+from lrwd_sweep.report.view.line_chart import Chart, Series
 
 _DENSE = 200  # points of the line, enough to look like one
 

@@ -16,7 +16,7 @@ from lrwd_sweep.lab.bench.figure import draw
 from lrwd_sweep.lab.bench.order import Order
 from lrwd_sweep.lab.bench.scaling import Line, Point, Scaling, log_spaced, scale
 from lrwd_sweep.lab.bench.spread import Spread
-from lrwd_sweep.report.view.figure import write_figure
+from lrwd_sweep.report.view.paper_figure import write_figure
 from tests.lab.bench.made_up import LATTICE, TRAINING, scaling
 from tests.report.view.examples import drawn
 

@@ -1,19 +1,24 @@
-"""One panel of a figure: a lattice on log axes, with its marks and its ridge."""
+"""The lattices as a figure for a paper, in the manner of Loshchilov and Hutter's Figure 2."""
 
 from __future__ import annotations
 
+import io
 import math
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from lrwd_sweep.errors import HostError, NothingToReport, UnknownName, UsageError, arg
 from lrwd_sweep.report.result import Result
+from lrwd_sweep.report.view.fields import title
 from lrwd_sweep.report.view.notation import plain, short_decimal
-from lrwd_sweep.report.view.scale import Scale, colour
-from lrwd_sweep.report.view.tiles import Mark, Tiles, ridge_runs
+from lrwd_sweep.report.view.tiles import Mark, Scale, Tiles, colour, ridge_runs, seeds_of
 from lrwd_sweep.science.lattice import format_value
 from lrwd_sweep.science.surface import Float, Surface
 from lrwd_sweep.science.trial import Direction
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.colors import Colormap, Normalize
+    from matplotlib.figure import Figure
     from matplotlib.text import Text
 
 _MOST_LABELS = 12  # along one axis
@@ -198,29 +204,19 @@ class Panel:
 
     def _mark(self, x: LogAxis, y: LogAxis) -> None:
         """Circle the ten best, mark the best by a star, and sign the cells without a value."""
-        size = self._cell_points()
+        size, tiles = self._cell_points(), Tiles.of(self.result.surface, self.result.separability)
         for mark, (shape, of_cell, style) in _MARKS.items():
-            cells = self._marked(mark)
+            alike = {mark, Mark.BEST} if mark is Mark.TOP else {mark}
+            cells = [
+                (left, above)
+                for above, row in zip(reversed(y.places), tiles.rows, strict=True)
+                for left, tile in zip(x.places, row, strict=True)
+                if tile.mark in alike
+            ]
             if cells:
-                self.axes.scatter(
-                    [x.places[j] for _, j in cells],
-                    [y.places[i] for i, _ in cells],
-                    s=(of_cell * size) ** 2,
-                    marker=shape,
-                    zorder=4,
-                    **style,  # type: ignore[arg-type]
-                )
-
-    def _marked(self, mark: Mark) -> list[tuple[int, int]]:
-        """Return the surface indices of the cells with a mark; the best is one of the ten best too."""
-        tiles = Tiles.of(self.result.surface, self.result.separability)
-        every = [
-            (len(tiles.rows) - 1 - k, j, tile)
-            for k, row in enumerate(tiles.rows)
-            for j, tile in enumerate(row)
-        ]
-        alike = {mark, Mark.BEST} if mark is Mark.TOP else {mark}
-        return [(i, j) for i, j, tile in every if tile.mark in alike]
+                across, up = zip(*cells, strict=True)
+                area = (of_cell * size) ** 2
+                self.axes.scatter(across, up, s=area, marker=shape, zorder=4, **style)  # type: ignore[arg-type]
 
     def _cell_points(self) -> float:
         """Estimate the smaller side of a cell, in points."""
@@ -289,3 +285,115 @@ def legend_handles(results: Sequence[Result]) -> list[Artist]:
     if any(result.separability.ridge for result in results):
         handles.append(Line2D([], [], color=_RIDGE, linewidth=1.3, label=r"ridge: best $\lambda$ of a row"))
     return handles
+
+
+# No file carries when and by which version it was made, so that the same results give the same bytes.
+_METADATA: dict[str, dict[str, Any]] = {
+    "svg": {"Date": None, "Creator": "lrwd-sweep"},
+    "pdf": {"CreationDate": None, "Creator": "lrwd-sweep", "Producer": None},
+    "png": {"Software": None},
+}
+_STYLE = {
+    "font.family": ["STIXGeneral", "DejaVu Sans"],  # both come with matplotlib
+    "mathtext.fontset": "stix",
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 8,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "pdf.fonttype": 42,  # TrueType, embedded: publishers refuse Type 3
+    "svg.fonttype": "path",
+    "svg.hashsalt": "lrwd-sweep",
+    "savefig.dpi": 300,
+}
+_SINGLE, _DOUBLE = 3.4, 7.0  # inches: one column of a paper, and both
+
+
+def save_figure(results: Sequence[Result], path: Path) -> None:
+    """Draw one panel per result, all on one colour scale, into an svg, png or pdf file.
+
+    Raises what `write_figure` does, NothingToReport without results, UsageError if their metrics differ.
+    """
+    figure_format(path)
+    if not results:
+        raise NothingToReport("there is no study to draw; name one that lrwd-sweep study list shows")
+    if len({result.surface.metric for result in results}) > 1:
+        raise UsageError(f"different metrics share no colour scale; choose one with {arg('metric')}")
+    write_figure(path, lambda: draw(results))
+
+
+def figure_format(path: Path) -> str:
+    """Return the format of a file's suffix. Raises UnknownName if it cannot be written."""
+    form = path.suffix.lower().removeprefix(".")
+    if form not in _METADATA:
+        raise UnknownName("figure format", path.suffix or path.name, [f".{name}" for name in _METADATA])
+    return form
+
+
+def write_figure(path: Path, draw: Callable[[], Figure]) -> None:
+    """Write the figure that `draw` returns, in our style and the format of the file's suffix.
+
+    It is drawn in memory first, so that a failure leaves no file; the same results give the same bytes.
+    Raises UnknownName for another suffix, HostError without matplotlib, OSError if it cannot be written.
+    """
+    form = figure_format(path)
+    drawn = io.BytesIO()
+    with _style():
+        draw().savefig(drawn, format=form, metadata=_METADATA[form])
+    path.write_bytes(drawn.getvalue())
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    """Set matplotlib to our style within the block, without pyplot."""
+    try:
+        from matplotlib import rc_context, style
+    except ImportError:
+        raise HostError("a figure needs matplotlib; run pip install 'lrwd-sweep[figures]'") from None
+    with rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # in a user's name
+        style.use(["default", _STYLE])
+        yield
+
+
+def draw(results: Sequence[Result]) -> Figure:
+    """Draw the figure: as wide as one column for one panel, as two columns for more."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.figure import Figure
+
+    columns = len(results) if len(results) <= 2 else 2 if len(results) == 4 else 3
+    rows = math.ceil(len(results) / columns)
+    width = _SINGLE if columns == 1 else _DOUBLE
+    height = rows * (0.72 * width / columns + 0.55) + 0.3
+    figure = Figure(figsize=(width, height), layout="constrained")
+    surfaces = [result.surface for result in results]
+    norm, ramp, extend = colour_scale(surfaces)
+    every = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in every[len(results) :]:
+        axes.set_axis_off()
+    panels = every[: len(results)]
+    for k, (axes, result) in enumerate(zip(panels, results, strict=True)):
+        Panel(axes, result, width / columns).draw(norm, ramp, title(result, results))
+        if k % columns == 0:
+            axes.set_ylabel(r"learning rate $\alpha$")
+    bar = figure.colorbar(
+        ScalarMappable(norm, ramp), ax=every, extend=extend, fraction=0.05, pad=0.02, aspect=30
+    )
+    label = f"{surfaces[0].metric}, {seeds_of(surfaces)}"
+    write(bar.ax.yaxis.label, label, figure.get_size_inches()[1])
+    handles = legend_handles(results)
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=len(handles),
+        frameon=False,
+        handletextpad=0.3,
+        columnspacing=1.2,
+    )
+    return figure

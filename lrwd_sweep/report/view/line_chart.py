@@ -15,7 +15,6 @@ from rich.style import Style
 from rich.text import Text
 
 from lrwd_sweep.report.view.notation import short_decimal, styled
-from lrwd_sweep.report.view.scale import usual
 from lrwd_sweep.science.surface import Float
 
 SIZE = 1000  # length of a panel's side
@@ -23,12 +22,31 @@ MARKS = "●▲■◆○△□◇" + "abcdefghijklmnopqrstuvwxyz"
 _ASCII_MARKS = "ox#@+%*&" + MARKS[8:]
 COLOURS = ("#3a84d8", "#d0701a", "#2f9a62", "#c2559e", "#8a7d1c", "#7d7f87")  # contrast on black and white
 _DECADE = 10
+_FAR = 10.0  # times the height of the middle half of the values: anything farther is absurd
 _SHOWN = 0.98  # share of the points below the upper end of a panel; the others lie on its rim
 _MARKS_PER_LINE = 4
 _ROWS, _WIDEST = 14, 100  # characters
 _DOTS = (2, 4)  # of a Braille character: columns, rows
 _BRAILLE = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # by row and column of a character
 _UNICODE_FRAME, _ASCII_FRAME = ("┤", "│", "└", "┬", "─"), ("+", "|", "+", "+", "-")
+
+
+def usual(values: Float, *, log: bool = False) -> tuple[float, float]:
+    """Return the extremes of the values that are not absurdly far from the middle half.
+
+    Far is ten times the height of that half; if it has none, of the middle four fifths. With `log`, heights
+    are those of the logarithms.
+
+    >>> usual(np.array([1.0, 2.0, 3.0, 4.0, 6e15]))
+    (1.0, 4.0)
+    """
+    heights = np.log(values) if log else values
+    for share in (0.25, 0.1):
+        low, high = (float(x) for x in np.quantile(heights, [share, 1 - share]))
+        if reach := _FAR * (high - low):
+            values = values[(heights >= low - reach) & (heights <= high + reach)]
+            break
+    return float(values.min()), float(values.max())
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +169,7 @@ class Chart:
 
     @property
     def x_ticks(self) -> list[tuple[float, str]]:
-        """Places from the left, 0 to 1, and labels; only whole epochs."""
+        """The places from the left, 0 to 1, and labels; only whole epochs."""
         ticks = [(1 - height / SIZE, label) for height, label in self.x.ticks()]
         return [(x, label) for x, label in ticks if not self.joined or "." not in label]
 
