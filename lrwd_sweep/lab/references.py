@@ -199,15 +199,18 @@ def lone_rule(optimizer: Optimizer, task: Task, alpha: float, lam: float, step: 
 
 @torch.inference_mode()
 def follow(
-    step: Step,
     optimizer: Optimizer,
     task: Task,
     tensors: Sequence[Tensor],
     gradient: Gradient,
     alpha: float,
     lam: float,
-) -> list[Tensor]:
-    """Return the tensors, named tensor0, tensor1, …, after all steps of the task, for one α and one λ."""
+    step: Step | None = None,
+) -> Tensor:
+    """Take all steps of the task for one α and one λ; return the flat row at the end.
+
+    The tensors are named tensor0, tensor1, …
+    """
     found, times = list(tensors), task.timetable
     decays = [
         f"tensor{k}" not in task.undecayed and (task.decay_all or theta.dim() > 1)
@@ -217,4 +220,4 @@ def follow(
     for t in range(task.steps):
         for k, (theta, rule) in enumerate(zip(found, rules, strict=True)):
             found[k] = rule(theta, gradient(k, t, theta), times.eta(t), t + 1, times.steps_of_cycle(t))
-    return found
+    return torch.cat([x.flatten() for x in found])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from lrwd_sweep.lab.verify.references import REFERENCES
+from lrwd_sweep.lab.verify.libraries import REFERENCES
 from lrwd_sweep.optim import Update, make_update
 from tests.cli.conftest import Run
 

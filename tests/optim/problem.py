@@ -9,10 +9,10 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from lrwd_sweep.lab.references import Gradient
 from lrwd_sweep.optim import Segment, Update, make_update
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.task import Task
-from tests.optim.reference import Gradient
 
 SHAPES = ((4, 3), (4,), (2, 3, 2, 2), (3, 2))  # a vector between matrices, and matrices side by side
 

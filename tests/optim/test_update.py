@@ -12,24 +12,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from lrwd_sweep.lab import references
 from lrwd_sweep.optim import DeviceUpdate, Update, jit
 from lrwd_sweep.optim.numba_loops import BLOCK
 from lrwd_sweep.science.decay import DecayRule
 from lrwd_sweep.science.optimizer import Family, Optimizer
 from lrwd_sweep.spec.task import Task
-from tests.optim import reference
 from tests.optim.problem import SHAPES, VARIANTS, layout, smooth, start, train, update_of
 
-REFERENCES: dict[str, reference.Step] = {
-    "sgd": reference.sgd_of_the_paper,
-    "sgd torch": reference.sgd_of_torch,
-    "adam": reference.adam,
-    "amsgrad": reference.amsgrad_of_torch,
-    "adagrad": reference.adagrad,
-    "rmsprop": reference.rmsprop,
-    "sgdp": reference.sgdp_of_the_package,
-    "adamp": reference.adamp,
-}
 # Decay of a size that matters: by the rule, λ′, λ, w, d or c.
 LAMBDA = {
     DecayRule.COUPLED: 0.1,
@@ -68,7 +58,6 @@ def _flat(lanes: int, shapes: Sequence[tuple[int, ...]] = SHAPES) -> Tensor:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_lanes_follow_the_algorithm_of_the_paper(variant: str) -> None:
-    step = REFERENCES[variant.removesuffix(" nesterov").removesuffix(" momentum")]
     for k, rule in enumerate(_rules(variant)):
         first = (k + list(VARIANTS).index(variant)) % 3
         for options in CONFIGURATIONS[first::3]:
@@ -77,9 +66,7 @@ def test_lanes_follow_the_algorithm_of_the_paper(variant: str) -> None:
             lanes, gradient = [(0.02, lam), (0.005, 3 * lam), (0.04, 0.0)], smooth(task.steps)
             theta, update = train(optimizer, task, start(), gradient, lanes)
             for row, (alpha, decay) in zip(theta, lanes, strict=True):
-                lone = reference.follow(
-                    reference.Lane(step, optimizer, task, alpha, decay), start(), gradient
-                )
+                lone = references.follow(optimizer, task, start(), gradient, alpha, decay)
                 assert (row - lone).abs().max() < 1e-12, (rule, options)
             assert (update.projection_rate() is not None) is optimizer.family.projected  # type: ignore[union-attr]
 
@@ -339,11 +326,11 @@ def test_the_table_holds_every_step_computed_in_float64() -> None:
     assert root2[0].item() == pytest.approx(math.sqrt(0.001), rel=1e-7)
 
 
-def _distance(step: reference.Step, name: str, gradient: reference.Gradient, **options: Any) -> float:
+def _distance(step: references.Step, name: str, gradient: references.Gradient, **options: Any) -> float:
     optimizer, task = Optimizer.parse(name), Task(epochs=10, **options)
     theta, _ = train(optimizer, task, start(), gradient, [(0.02, 0.1)])
-    lane = reference.Lane(step, optimizer, task, 0.02, 0.1)
-    return (theta[0] - reference.follow(lane, start(), gradient)).abs().max().item()
+    lone = references.follow(optimizer, task, start(), gradient, 0.02, 0.1, step)
+    return (theta[0] - lone).abs().max().item()
 
 
 def test_amsgrad_and_sgdp_are_those_of_the_packages_not_of_the_papers() -> None:
@@ -352,11 +339,11 @@ def test_amsgrad_and_sgdp_are_those_of_the_packages_not_of_the_papers() -> None:
     def fading(k: int, t: int, theta: Tensor) -> Tensor:
         return steady(k, t, theta) / (1 + t) ** 2  # the maximum is kept for long
 
-    assert _distance(reference.amsgrad_of_torch, "amsgrad", fading, beta2=0.9) < 1e-12
-    assert _distance(reference.amsgrad_of_reddi, "amsgrad", fading, beta2=0.9) > 1e-2
-    assert _distance(reference.adam, "amsgrad", fading, beta2=0.9) > 1e-2  # forgets the large gradients
-    assert _distance(reference.sgdp_of_the_package, "sgdp", steady) < 1e-12
-    assert _distance(reference.sgdp_of_the_paper, "sgdp", steady) > 1e-3
+    assert _distance(references.amsgrad_of_torch, "amsgrad", fading, beta2=0.9) < 1e-12
+    assert _distance(references.amsgrad_of_reddi, "amsgrad", fading, beta2=0.9) > 1e-2
+    assert _distance(references.adam, "amsgrad", fading, beta2=0.9) > 1e-2  # forgets the large gradients
+    assert _distance(references.sgdp_of_the_package, "sgdp", steady) < 1e-12
+    assert _distance(references.sgdp_of_the_paper, "sgdp", steady) > 1e-3
 
 
 def test_forms_of_momentum_agree_only_at_a_constant_rate() -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lrwd_sweep.lab.evidence import Check, Relation, Section
 from lrwd_sweep.lab.verify.problem import STEPS, Problem, error, iterates
 from lrwd_sweep.lab.verify.propositions import APART, ROUNDING
 from lrwd_sweep.optim import Segment
-from lrwd_sweep.report.evidence import Check, Relation, Section
 from lrwd_sweep.spec.task import Task
 
 _N, _SEEN = 6, 3  # unknowns, and how many numbers a batch measures of them

@@ -8,9 +8,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from lrwd_sweep.lab.evidence import Check, Relation, Section
 from lrwd_sweep.lab.verify.problem import STEPS, Gradient, Problem, error, iterates
 from lrwd_sweep.optim import Segment, make_update
-from lrwd_sweep.report.evidence import Check, Relation, Section
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.spec.task import Task

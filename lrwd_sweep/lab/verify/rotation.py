@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lrwd_sweep.lab.evidence import Check, Section
 from lrwd_sweep.optim import Segment, make_update
-from lrwd_sweep.report.evidence import Check, Section
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.task import Task
 

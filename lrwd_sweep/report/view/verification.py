@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from lrwd_sweep.report.evidence import Check, Relation, Section
+from lrwd_sweep.lab.evidence import Check, Relation, Section
 from lrwd_sweep.report.view.notation import plain, to_ascii
 
 _STYLES = {Relation.AGREE: "green", Relation.DIFFER: "yellow"}

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from lrwd_sweep.lab.evidence import Relation, Section
+from lrwd_sweep.lab.verify.libraries import ADAMP, REFERENCES, TIMM, TORCH, Reference
 from lrwd_sweep.lab.verify.parity import DIFFERENT, SAME, difference, parity_by_library
 from lrwd_sweep.lab.verify.problem import STEPS, Problem, iterates, timetable
-from lrwd_sweep.lab.verify.references import ADAMP, REFERENCES, TIMM, TORCH, Reference
-from lrwd_sweep.report.evidence import Relation, Section
 from lrwd_sweep.science.decay import DecayRule
 from lrwd_sweep.science.optimizer import Family, Optimizer
 from lrwd_sweep.science.schedule import Schedule
@@ -104,7 +104,7 @@ def test_a_library_that_is_not_installed_is_said_to_be_so(monkeypatch: pytest.Mo
     def nothing(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr("lrwd_sweep.lab.verify.references.version", nothing)
+    monkeypatch.setattr("lrwd_sweep.lab.verify.libraries.version", nothing)
     (section,) = sections(monkeypatch, first(TIMM))
     assert (section.checks, section.failures) == ((), [])
     assert section.notes == ("not installed; pip install timm",)
@@ -114,13 +114,13 @@ def test_a_library_that_does_not_import_is_said_to_be_so(monkeypatch: pytest.Mon
     def broken(name: str) -> None:
         raise ImportError("cannot import name 'x'")
 
-    monkeypatch.setattr("lrwd_sweep.lab.verify.references.importlib", SimpleNamespace(import_module=broken))
+    monkeypatch.setattr("lrwd_sweep.lab.verify.libraries.importlib", SimpleNamespace(import_module=broken))
     (section,) = sections(monkeypatch, first(ADAMP))
     assert (section.checks, section.notes) == ((), ("does not import: cannot import name 'x'",))
 
 
 def test_an_older_library_than_was_compared_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lrwd_sweep.lab.verify.references.version", lambda _: "1.0.9")
+    monkeypatch.setattr("lrwd_sweep.lab.verify.libraries.version", lambda _: "1.0.9")
     (section,) = sections(monkeypatch, first(TIMM))
     assert (section.checks, section.failures) == ((), [])
     assert section.notes == ("1.0.9 is installed, 1.0.16 is the oldest that is compared",)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrwd_sweep.report.evidence import Check, Relation, Section
+from lrwd_sweep.lab.evidence import Check, Relation, Section
 
 POSITIVE = st.floats(1e-30, 1e30)
 
