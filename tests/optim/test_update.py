@@ -76,32 +76,6 @@ def test_restarts_change_the_n_of_normalised_decay() -> None:
     assert {timetable.steps_of_cycle(t) for t in range(42)} == {6, 12, 24}
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_normalised_decay_is_plain_decay_divided_by_the_root_of_n(variant: str) -> None:
-    for rule in _rules(variant):
-        n, lam, found = 84, LAMBDA[rule] * 9, []
-        for normalized, given in ((True, lam), (False, lam / math.sqrt(n))):
-            optimizer, task = _case(variant, rule, normalized=normalized)
-            theta = _flat(1)
-            update = update_of(optimizer, task, theta, [(0.02, given)])
-            for t in range(5):
-                update.apply(theta, torch.cos(theta + t), 0.7, t + 1, n)
-            found.append(theta)
-        assert torch.equal(*found), rule
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_only_matrices_decay_without_decay_all(variant: str) -> None:
-    for rule in _rules(variant):
-        optimizer, task = _case(variant, rule, decay_all=False)
-        theta = _flat(1)
-        update = update_of(optimizer, task, theta, [(0.02, LAMBDA[rule])])
-        update.apply(theta, torch.zeros_like(theta), 0.7, 1, 120)  # only decay moves it
-        for part in layout():
-            moved = (theta != _flat(1))[:, part.columns]
-            assert moved.all() if part.is_matrix else not moved.any(), (rule, part)
-
-
 def _moved(theta: Tensor, update: Update, shapes: Sequence[tuple[int, ...]], steps: int) -> Tensor:
     """Take steps, a third across rows, a third across tensors; return lane 1, which dies halfway."""
     gradient = smooth(steps, shapes)
@@ -214,10 +188,11 @@ def test_no_bit_depends_on_the_size_of_the_pack(variant: str) -> None:
 ILL = {1: math.nan, 3: math.inf, 5: 1e30, 8: -3.0}  # lane → all its θ when it diverges
 
 
-@pytest.mark.parametrize("numba", [True, False])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_diverged_lanes_change_no_bit_of_their_neighbours_and_stay(variant: str, numba: bool) -> None:
-    for rule, decay_all in product(_rules(variant), (True, False)):
+def test_diverged_lanes_change_no_bit_of_their_neighbours_and_stay(variant: str) -> None:
+    rules = list(enumerate(_rules(variant)))
+    for (k, rule), numba in product(rules, (True, False)):
+        decay_all = numba is (k % 2 == 0)
         optimizer, task = _case(variant, rule, decay_all=decay_all)
         well, gradients = _wide(9)
         mixed = well.clone()
@@ -235,11 +210,11 @@ def test_diverged_lanes_change_no_bit_of_their_neighbours_and_stay(variant: str,
             alone.apply(well, g, 0.9, t + 1, 6)
             beside.apply(mixed, g_beside, 0.9, t + 1, 6)
             stays = torch.equal(mixed[5], frozen[5]) and not mixed[[1, 3, 8]].isfinite().any()
-            assert stays or t == 0, (rule, decay_all, t)
-        assert torch.equal(mixed[alive], well[alive]), (rule, decay_all)
+            assert stays or t == 0, (rule, numba, t)
+        assert torch.equal(mixed[alive], well[alive]), (rule, numba)
         rates = alone.projection_rate(), beside.projection_rate()
         if rates[0] is not None and rates[1] is not None:
-            assert torch.equal(rates[0][alive], rates[1][alive]), (rule, decay_all)
+            assert torch.equal(rates[0][alive], rates[1][alive]), (rule, numba)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

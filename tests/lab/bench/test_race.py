@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from itertools import count, pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -131,15 +132,18 @@ def test_unusable_contenders_are_refused() -> None:
         choose_contenders(["plain", "plain"])
 
 
-def test_contender_is_timed_in_its_own_process() -> None:
+def test_process_ignores_files_with_names_of_libraries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("random", "torch"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported')")
     found = Measurement(TASK.changed(epochs=1), LATTICE).in_process("plain", 1)
     assert found.keys() == {"rate"}
     assert found["rate"] > 0
 
 
 def test_error_in_the_process_is_one_line() -> None:
-    with pytest.raises(HostError, match=r"^bench unknown: KeyError: 'unknown'$"):
-        ASKED.in_process("unknown")
     task = TASK.changed(net="torchvision:squeezenet1_1")
     with pytest.raises(UsageError, match=r"torchvision:squeezenet1_1 does not take images of [^\n]*$"):
         Measurement(task, LATTICE).in_process(FLOOR, 1)
@@ -193,6 +197,7 @@ def test_overhead_is_per_lane(monkeypatch: pytest.MonkeyPatch) -> None:
     assert said == [1, 2]
 
 
+@pytest.mark.slow
 def test_command_line_is_timed_until_the_end_of_its_first_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0 < until_first_epoch() < sys.float_info.max
     monkeypatch.setattr("lrwd_sweep.lab.bench.overhead.GRID", ("grid", "--device", "nowhere"))

@@ -20,12 +20,13 @@ DEVIATING = [reference for reference in REFERENCES if reference.deviates]
 CPU = torch.device("cpu")
 
 
-def test_every_lane_follows_the_library(device: torch.device) -> None:
+@pytest.mark.parametrize("schedules", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_every_lane_follows_the_library(device: torch.device, schedules: int) -> None:
     problem = Problem.on(device)
     for reference in AGREEING:
         if "does not import" in reference.library.obstacle():  # the library is too new for this torch
             continue
-        for schedule in reference.schedules:
+        for schedule in reference.schedules[-schedules:]:
             assert difference(reference, problem, schedule) <= SAME, (reference, schedule)
 
 
@@ -44,7 +45,8 @@ def test_every_family_and_rule_follows_its_paper(device: torch.device) -> None:
 
 
 @pytest.mark.usefixtures("_decay_too_strong")
-def test_paper_parity_notices_wrong_decay() -> None:
+def test_paper_parity_notices_wrong_decay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lrwd_sweep.lab.verify.parity.optimizer_names", lambda: ["sgdp", "adampw:fixed"])
     assert not any(check.passed for check in parity_with_papers(CPU).checks)
 
 
