@@ -34,7 +34,7 @@ Format = Annotated[
     TextFormat,
     typer.Option("--format", metavar="NAME", parser=one_of("format", TextFormat), help="text or json."),
 ]
-OldJson = Annotated[bool, typer.Option("--json", hidden=True)]  # former spelling of --format json
+OldJson = Annotated[bool, typer.Option("--json", hidden=True, help="Same as --format json.")]
 OptimizerName = Annotated[
     str | None,
     typer.Option(
