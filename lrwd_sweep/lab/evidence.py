@@ -1,4 +1,4 @@
-"""Evidence: what was shown in numbers, how closely, and how closely it had to be."""
+"""Evidence in numbers: checks with their error and their bound."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 
 class Relation(StrEnum):
-    """How the two things that a check compares must stand to each other."""
+    """Required relation of the two results that a check compares."""
 
     AGREE = "agree"  # error ≤ bound
-    DIFFER = "differ"  # error ≥ bound: what is claimed to be no equality is none
+    DIFFER = "differ"  # error ≥ bound: the claim is that they are not equal
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +20,14 @@ class Check:
     """Two computations compared; `error` is their largest difference, relative to the largest value."""
 
     cells: tuple[str, ...]  # what was compared, under its section's headings
-    error: float  # NaN or infinite where a computation left the numbers: then nothing is shown
+    error: float  # NaN or infinite if a computation overflowed: the check fails
     bound: float
     relation: Relation = Relation.AGREE
     why: str = ""  # why the two differ
 
     @property
     def passed(self) -> bool:
-        """Whether the relation holds.
+        """Return True if the relation holds.
 
         >>> Check(("1 = 2",), error=1.0, bound=1e-10).passed
         False
@@ -38,14 +38,14 @@ class Check:
 
     @property
     def complaint(self) -> str:
-        """What is wrong with a check that does not hold."""
+        """Explain a failed check."""
         if self.relation is Relation.AGREE:
             return f"the error is {self.error:.1e}, above {self.bound:.0e}"
         return f"the difference is {self.error:.1e}, below {self.bound:.0e}: there should be one"
 
     @property
     def digits(self) -> float:
-        """Decimal digits to which the two agree; infinite where they are equal.
+        """Return the decimal digits to which the two agree; infinite if they are equal.
 
         >>> Check(("π = 22/7",), error=4e-4, bound=1e-3).digits
         3.4
@@ -62,11 +62,11 @@ class Section:
     title: str
     headings: tuple[str, ...]
     checks: tuple[Check, ...]
-    notes: tuple[str, ...] = ()  # what there was nothing to compare with, and why
+    notes: tuple[str, ...] = ()  # missing comparisons, and why
 
     @property
     def failures(self) -> list[str]:
-        """One line for each check that does not hold."""
+        """Return one line for each failed check."""
         return [
             f"{self.title}: {', '.join(check.cells)}: {check.complaint}"
             for check in self.checks
@@ -74,7 +74,7 @@ class Section:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; an error that is no number is null."""
+        """Return a JSON document; a NaN or infinite error is null."""
         return {
             "title": self.title,
             "checks": [

@@ -1,4 +1,4 @@
-"""The implementations of others that ours are compared with: what each takes, and does differently."""
+"""Optimizers of other libraries to compare with: their arguments and their deviations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOVING = SCHEDULES[1:]
 
 
 class Given(StrEnum):
-    """What the reference gets as `weight_decay`, x being the number that our optimizer gets."""
+    """The `weight_decay` of the reference, x being the decay of our optimizer."""
 
     SAME = "{x}"
     PER_RATE = "{x}/α"  # for one that multiplies it by α where ours does not
@@ -30,14 +30,14 @@ class Given(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """A distribution, the module that its optimizers are in, and the oldest version that is compared."""
+    """A distribution, the module of its optimizers, and the oldest version that is compared."""
 
     name: str
     module: str
     since: str
 
     def obstacle(self) -> str:
-        """Why it cannot be compared here; empty where it can."""
+        """Return why it cannot be compared here, or an empty text."""
         try:
             installed = version(self.name)
             if _numbers(installed) < _numbers(self.since):
@@ -51,7 +51,7 @@ class Library:
 
 
 def _numbers(text: str) -> list[int]:
-    """The numbers of a version, to compare it by.
+    """Return the numbers of a version, to compare it by.
 
     >>> _numbers("2.15.0+cu130")
     [2, 15, 0]
@@ -68,13 +68,13 @@ OPTIMI = Library("torch-optimi", "optimi", "0.3")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reference:
-    """A class of another library, the optimizer of ours that it is compared with, and where they part."""
+    """A class of another library, our optimizer to compare it with, and their difference, if any."""
 
     library: Library
     name: str
     ours: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    hyperparameters: Mapping[str, Any] = field(default_factory=dict)  # ours, where not the default
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)  # ours, if not the default
     given: Given = Given.SAME
     hidden: Mapping[str, Any] = field(default_factory=dict)  # arguments that choose no method
     schedules: tuple[Schedule, ...] = SCHEDULES
@@ -82,11 +82,11 @@ class Reference:
 
     @property
     def task(self) -> Task:
-        """Ours to compare it with."""
+        """Return the task with our hyperparameters."""
         return Task(**self.hyperparameters)
 
     def make(self, parameters: Iterable[Tensor], alpha: float, decay: float) -> TorchOptimizer:
-        """It on some parameters, at base learning rate α, for the number that our optimizer gets as decay."""
+        """Make it for some parameters, at base learning rate α and our optimizer's decay."""
         make = getattr(importlib.import_module(self.library.module), self.name)
         weight_decay = decay / alpha if self.given is Given.PER_RATE else decay
         found: TorchOptimizer = make(
@@ -96,14 +96,14 @@ class Reference:
 
     @property
     def call(self) -> str:
-        """As it would be written, with our letter for the decay."""
+        """Return its call as code, with our letter for the decay."""
         decay = self.given.format(x=Optimizer.parse(self.ours).symbol)
         arguments = [f"{name}={value!r}" for name, value in self.arguments.items()]
         return f"{self.name}({', '.join([*arguments, f'weight_decay={decay}'])})"
 
     @property
     def our_call(self) -> str:
-        """Our optimizer's name, and its hyperparameters where they are not the default."""
+        """Return our optimizer's name, and its hyperparameters other than the default."""
         usual = Task().of(Optimizer.parse(self.ours))
         given = [
             _said(name, value)

@@ -1,4 +1,4 @@
-"""Noise in the shape of published data that nobody has to fetch: what a step costs does not depend on it."""
+"""Noise in the shape of published data sets, without a download: a step's cost does not depend on values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lrwd_sweep.spec.catalog import DATA_SETS
 
 
 def noise(name: str) -> list[tuple[Tensor, Tensor]]:
-    """Images (n, *shape) uint8 and classes (n,) of every split, as many as the data set `name` has."""
+    """Make images (n, *shape) uint8 and classes (n,) of every split, in the numbers of data set `name`."""
     sizes, stream = DATA_SETS[name], torch.Generator().manual_seed(0)
     return [
         (
