@@ -8,7 +8,8 @@ from typing import Any
 
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.report.view.notation import Glyphs, to_ascii, written
-from lrwd_sweep.science.conversion import Convention, Run, timescale
+from lrwd_sweep.science.conversion import Run, timescale
+from lrwd_sweep.science.decay import Convention
 
 _GIVE_STEPS = "give --steps, or --epochs, --batch-size and --train-size"
 

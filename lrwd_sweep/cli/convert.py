@@ -13,7 +13,8 @@ from lrwd_sweep.cli.parse import one_of, whole
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.notation import ASCII, UNICODE
-from lrwd_sweep.science.conversion import Convention, Run
+from lrwd_sweep.science.conversion import Run
+from lrwd_sweep.science.decay import Convention
 from lrwd_sweep.science.lattice import parse_value
 from lrwd_sweep.science.optimizer import Family, Optimizer
 

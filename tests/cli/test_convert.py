@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lrwd_sweep.science.conversion import Convention
+from lrwd_sweep.science.decay import Convention
 from tests.cli.conftest import Run, ended, process
 
 ADAMW = ("convert", "-o", "adamw", "--lr", "1e-3")

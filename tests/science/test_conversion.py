@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrwd_sweep.science.conversion import NAMES, Convention, Conventions, Run, conventions, timescale
-from lrwd_sweep.science.decay import DecayRule
+from lrwd_sweep.science.conversion import Conventions, Run, conventions, timescale
+from lrwd_sweep.science.decay import Convention, DecayRule
 from lrwd_sweep.science.optimizer import Family, Optimizer, optimizer_names
 
 parse = Optimizer.parse
@@ -36,7 +36,7 @@ class TestRun:
         direct, detour = run.convert(x, a, c), run.convert(by_way_of_b, b, c)
         assert direct == pytest.approx(detour, rel=1e-12)
 
-    @pytest.mark.parametrize("family", [family for family in NAMES if family not in (SGD, SGDP)])
+    @pytest.mark.parametrize("family", [family for family in Family if family not in (SGD, SGDP)])
     @given(alphas, lambdas, steps, st.sampled_from(EXACT))
     def test_what_scales_every_step_by_itself_has_no_constant_coupled_decay(
         self, family: Family, lr: float, x: float, n: int, other: Convention
@@ -44,11 +44,11 @@ class TestRun:
         run = Run(family, lr, n)
         assert run.convert(x, Convention.COUPLED, other) is None
         assert run.convert(x, other, Convention.COUPLED) is None
-        assert f"makes {NAMES[family]} do" in run.obstacle(Convention.COUPLED)
+        assert f"makes {family.display_name} do" in run.obstacle(Convention.COUPLED)
         assert "Proposition 2" in run.obstacle(Convention.COUPLED)
 
     def test_every_family_has_its_name(self) -> None:
-        assert set(NAMES) == set(Family)
+        assert {family.display_name.lower() for family in Family} == set(Family)
 
     @given(alphas, lambdas, momenta)
     def test_sgdp_divides_its_lr_scaled_decay_alone_by_what_momentum_sums_up(

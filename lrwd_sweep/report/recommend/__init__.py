@@ -10,7 +10,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from lrwd_sweep.report.recommend.advice import Advice, advice
-from lrwd_sweep.report.recommend.recipe import Line, recipe
+from lrwd_sweep.report.recommend.code import CodeLine, recipe
 from lrwd_sweep.report.result import Result
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.surface import Float, Surface
@@ -37,7 +37,7 @@ class Recommended:
     timescale_epochs: float | None  # τ over which decay averages the updates, where η = 1
     timescale_steps: float | None
     timescale_steps_projected: float | None  # where a step is projected, if nobody counted how often
-    lines: tuple[Line, ...]
+    lines: tuple[CodeLine, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrwd_sweep.report.recommend.recipe import Line, recipe
-from lrwd_sweep.science.conversion import Convention, Run, conventions
-from lrwd_sweep.science.decay import DecayRule
+from lrwd_sweep.report.recommend.code import CodeLine, recipe
+from lrwd_sweep.science.conversion import Run, conventions
+from lrwd_sweep.science.decay import Convention, DecayRule
 from lrwd_sweep.science.lattice import Cell, Lattice, canonical
 from lrwd_sweep.science.optimizer import Family, Optimizer, optimizer_names
 from lrwd_sweep.science.schedule import Schedule
@@ -34,7 +34,7 @@ def default(optimizer: str = "adamw", task: Task | None = None) -> StudySpec:
     return StudySpec(Kind.GRID, Optimizer.parse(optimizer), lattice, seeds, "val_loss", task or Task())
 
 
-def lines(spec: StudySpec, cell: Cell = CELL) -> tuple[Line, ...]:
+def lines(spec: StudySpec, cell: Cell = CELL) -> tuple[CodeLine, ...]:
     """The recipe of a cell."""
     t = spec.task
     known = (t.decay_steps, t.momentum) if t else (None, None)
