@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
@@ -280,3 +281,14 @@ def test_a_hostile_preset_is_harmless(run: Run) -> None:
     assert found.code == 0
     assert not set("\x1b\u202e\x00") & set(found.out + found.err)
     assert "\\x1b[31m\\u202e <script> \\x00 [/x]" in found.out
+
+
+def test_an_import_is_one_transaction(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise sqlite3.OperationalError("pulled the plug")
+
+    (tmp_path / "x.csv").write_text("lr,weight_decay,value\n1,1,1\n1,2,1\n2,1,1\n2,2,1\n")
+    with monkeypatch.context() as patch:
+        patch.setattr("lrwd_sweep.store.trials.insert_trials", broken)
+        assert run("study", "import", "x.csv", "--study-name", "x", "-o", "adamw").code != 0
+    assert run("study", "list").code == 4
