@@ -71,7 +71,7 @@ class Timetable:
         return end - start
 
     def _cycle(self, t: int) -> tuple[int, int]:
-        """Return the first batch of the cycle of batch t, and of the next, which may be past the run's end."""
+        """Return the first batch of the cycle of batch t, and of the next, even past the run's end."""
         found = bisect_right(self._bounds[1:-1], t)
         return self._bounds[found], self._bounds[found + 1]
 

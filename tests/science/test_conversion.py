@@ -148,16 +148,6 @@ def test_the_propositions_hold(lr: float, lam: float, n: int) -> None:
     assert conventions(parse("adam"), lr, lam, n, 0.9) == Conventions(None, None, lam, None, steps=n)
 
 
-def test_the_papers_worked_example() -> None:
-    run = Run(Family.ADAM, 0.001, 100 * 391)
-    lam = run.convert(1 / 20, Convention.NORMALIZED, Convention.INDEPENDENT)
-    assert lam == pytest.approx(2.53e-4, rel=2e-3)
-    found = conventions(parse("adamw"), 0.001, 3.264e-5, 1500 * 391, None)
-    assert found.normalized == pytest.approx(0.025, rel=1e-3)
-    assert found.lr_scaled == pytest.approx(0.0326, rel=2e-3)
-    assert found.timescale_steps == pytest.approx(1 / 3.264e-5)
-
-
 @given(alphas, lambdas, st.floats(0, 1))
 def test_projected_steps_decay_at_a_tenth_of_the_rate(lr: float, x: float, share: float) -> None:
     for optimizer in map(parse, ("sgdp", "sgdpw:fixed", "adampw", "adampw:corrected")):

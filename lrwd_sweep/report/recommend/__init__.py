@@ -59,8 +59,8 @@ class Blocks(NamedTuple):
 def blocks(surface: Surface) -> Blocks:
     """Summarize the 3×3 block around every cell, diagonal neighbors included.
 
-    A cell on the edge of the λ > 0 lattice has unknown neighbors: NaN, as for a cell beside one that diverged,
-    reached the cap, failed or is missing. The baseline λ = 0 has no place on a log axis and no neighbors.
+    A cell on the edge of the λ > 0 lattice has unknown neighbors: NaN, as for a cell beside one that
+    diverged, reached the cap, failed or is missing. The baseline λ = 0 has no place on a log axis and no neighbors.
     """
     y = np.where(surface.inside & (surface.weight_decay > 0), surface.mean, np.nan)
     mean, worst = np.full_like(y, np.nan), np.full_like(y, np.nan)
@@ -85,7 +85,7 @@ def most_forgiving(surface: Surface) -> tuple[int, int] | None:
 
 
 def recommendations(result: Result, among: Sequence[Result] = ()) -> Recommendations:
-    """Recommend the best and the most forgiving cell, and the next steps with the study or with all `among`."""
+    """Recommend the best and the most forgiving cell, and the next steps with the study or all `among`."""
     best = result.ranked(1)
     if not best:
         return Recommendations((), "no cell counts", advice(result, among))
