@@ -26,7 +26,8 @@ def test_the_cap_is_of_the_requested_metric() -> None:
     assert (capped.surface.cap, capped.spec.given_cap) == (0.3, 0.3)
     for spec in (found.spec, capped.spec):  # a stored cap belongs to the study's own metric
         other = result(found.name, spec, found.created, found.trials, metric="val_error")
-        assert (other.surface.cap, other.spec.metric) == (pytest.approx(0.9), "val_error")
+        assert other.surface.cap == pytest.approx(0.9)
+        assert other.spec.metric == "val_error"
 
 
 def test_an_unknown_metric_is_refused() -> None:

@@ -60,7 +60,8 @@ def blocks(surface: Surface) -> Blocks:
     """Summarize the 3×3 block around every cell, diagonal neighbors included.
 
     A cell on the edge of the λ > 0 lattice has unknown neighbors: NaN, as for a cell beside one that
-    diverged, reached the cap, failed or is missing. The baseline λ = 0 has no place on a log axis and no neighbors.
+    diverged, reached the cap, failed or is missing. The baseline λ = 0 has no place on a log axis and
+    no neighbors.
     """
     y = np.where(surface.inside & (surface.weight_decay > 0), surface.mean, np.nan)
     mean, worst = np.full_like(y, np.nan), np.full_like(y, np.nan)

@@ -134,7 +134,7 @@ def by_code(code: str, groups: str, task: Task, cell: Cell) -> Tensor:
         if t in restarts and when.startswith("# at each restart"):
             exec(loop, names)
         names["optimizer"].zero_grad()
-        loss(*parameters, t).backward()  # type: ignore[no-untyped-call]
+        loss(parameters[0], parameters[1], t).backward()  # type: ignore[no-untyped-call]
         if when.startswith("# before each optimizer.step()"):
             exec(loop, names)
         names["optimizer"].step()

@@ -32,9 +32,10 @@ def with_values(values: Float) -> Result:
 
 def test_an_isolated_best_cell_is_not_the_most_forgiving() -> None:
     i, j = np.indices((5, 5))
-    bowl = 0.2 + 0.01 * ((i - 2) ** 2 + (j - 2) ** 2)
+    bowl: Float = np.asarray(0.2 + 0.01 * ((i - 2.0) ** 2 + (j - 2.0) ** 2), dtype=np.float64)
     (only,) = recommendations(with_values(bowl)).cells
-    assert (only.role, only.value) == ("best and most forgiving", pytest.approx(0.201))
+    assert only.role == "best and most forgiving"
+    assert only.value == pytest.approx(0.201)
     bowl[1, 3], bowl[0, 4] = 0.1, 1.0
     best, forgiving = recommendations(with_values(bowl)).cells
     lattice = study().spec.lattice
