@@ -135,10 +135,10 @@ def report(
     """
     if output is not None and figure is not None and output.resolve() == figure.resolve():
         raise UsageError(f"--output and --figure are both {output}; name two files")
-    gates = limits.Limits(
+    gates = limits.requested_gates(
         max_best, min_best, max_abs_slope, max_transfer_regret, octaves, require, no_edge, max_failed,
         min_seeds, max_regression, baseline,
-    ).gates()  # fmt: skip
+    )  # fmt: skip
     direction = given(maximize=maximize, minimize=minimize)
     if full and form not in (Format.TABLE, Format.MARKDOWN):
         raise UsageError(f"--full adds nothing to {form}; choose table or markdown")
