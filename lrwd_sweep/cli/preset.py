@@ -11,7 +11,7 @@ from lrwd_sweep.cli.group import group
 from lrwd_sweep.cli.options import option_text
 from lrwd_sweep.errors import DeviceError
 from lrwd_sweep.report.view import consoles
-from lrwd_sweep.runner.completion import completion
+from lrwd_sweep.runner.runner import completion
 from lrwd_sweep.spec.preset import DEFAULT, find_preset, preset_names
 from lrwd_sweep.spec.request import Request
 from lrwd_sweep.spec.study import StudySpec

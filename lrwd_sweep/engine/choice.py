@@ -26,7 +26,7 @@ from lrwd_sweep import __version__
 from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.device import gpu_name, is_out_of_memory
-from lrwd_sweep.engine.packing import lanes_that_fit
+from lrwd_sweep.engine.memory import lanes_that_fit
 from lrwd_sweep.engine.speed import made_up, timed
 from lrwd_sweep.errors import DeviceError, UsageError, arg, brief
 from lrwd_sweep.nets import PERCEPTRONS, Network, is_native, network, of_seed

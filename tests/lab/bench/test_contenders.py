@@ -18,7 +18,7 @@ from lrwd_sweep.lab.bench import contenders
 from lrwd_sweep.lab.bench.contenders import ENGINE, ENTRIES, entries
 from lrwd_sweep.lab.bench.made_up import cifar10
 from lrwd_sweep.lab.bench.task import Contender, Curves, Lane
-from lrwd_sweep.runner.completion import complete
+from lrwd_sweep.runner.runner import complete
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.spec.catalog import DATA_SETS
 from lrwd_sweep.spec.task import Task
