@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from lrwd_sweep.engine.packing import lanes_that_fit
 from torch import Tensor, nn
 
 from lrwd_sweep.data import Split, Splits, load
@@ -16,7 +17,6 @@ from lrwd_sweep.data.user_data import completed
 from lrwd_sweep.engine import packing
 from lrwd_sweep.engine.memory import alive_bytes
 from lrwd_sweep.engine.pack import PackTrainer
-from lrwd_sweep.engine.packing import lanes_that_fit
 from lrwd_sweep.errors import DeviceError
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
