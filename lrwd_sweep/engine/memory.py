@@ -150,7 +150,7 @@ def lanes_that_fit(
         remedy = f"free some memory or take a smaller {arg('batch_size')}"
         if task.whole_loss:
             items = max(task.data_set.validation, task.data_set.test)
-            why = f"{arg('loss', task.loss)} is no mean over items"
+            why = f"{arg('loss', task.loss)} is not a mean over items"
             way_out = "give a loss that is a mean over items"
             if not is_by_item(network(task)):
                 why = f"in evaluation {task.net} makes an item's logits depend on its batch"
