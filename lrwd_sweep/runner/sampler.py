@@ -85,7 +85,7 @@ def export_to_optuna(
         raise UsageError(f"{str(path)!r} exists already; name a new file")
     if not os.access(path.parent, os.W_OK):
         raise UsageError(
-            f"{str(path)!r}: {str(path.parent)!r} is no directory that can be written; name another"
+            f"{str(path)!r}: {str(path.parent)!r} is not a directory that can be written; name another"
         )
     if set("?%") & set(str(path)):
         raise UsageError(
