@@ -42,11 +42,6 @@ class MortalOnce(Net):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-class Mortal(Net):
-    def elsewhere(self) -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
 class Loud(Net):
     def elsewhere(self) -> None:
         sys.stdout.write("a network prints")

@@ -27,7 +27,7 @@ from lrwd_sweep.runner.executors.threads import Threads
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status, Trial
-from lrwd_sweep.spec.job import Event, Job, Pack, PackDone, PackLost
+from lrwd_sweep.spec.job import EpochDone, Event, Job, Pack, PackDone, PackLost
 from lrwd_sweep.spec.task import Task
 from tests.runner import strange
 
@@ -83,41 +83,43 @@ def test_slots_get_about_the_same_number_of_lanes() -> None:
         assert max(loads) == most, count
 
 
-class TestChoiceOfExecutor:
-    def test_follows_the_network_the_slots_and_the_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        module, native = _on_two_cores(f"{strange.__name__}:Net"), _on_two_cores()
-        assert isinstance(native._open([CPU] * 2), Threads)
-        assert isinstance(module._open([CPU]), Threads)
-        found = module._open([CPU] * 2)
-        assert found is module.processes
-        assert found.free == 2
-        monkeypatch.setattr(device, "free_bytes", lambda _: execution.PROCESS)
+def test_executor_follows_the_network_the_slots_and_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, native = _on_two_cores(f"{strange.__name__}:Net"), _on_two_cores()
+    assert isinstance(native._open([CPU] * 2), Threads)
+    assert isinstance(module._open([CPU]), Threads)
+    assert module._open([CPU] * 2) is module.processes
+    assert module.processes.free == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(device, "free_bytes", lambda _: execution.PROCESS)
         assert isinstance(module._open([CPU] * 2), Threads)
-        gpus = [torch.device("cuda", k) for k in range(2)]  # not used before a job comes
-        native.device, native.places = gpus[0], (gpus[0], gpus[1])
-        monkeypatch.undo()
-        assert native._open(gpus) is native.processes
-        assert native._open(gpus[:1]).free == 1
-        for each in (module, native):
-            each.processes.close()
+    gpus = [torch.device("cuda", k) for k in range(2)]  # not used before a job comes
+    native.device, native.places = gpus[0], (gpus[0], gpus[1])
+    assert native._open(gpus) is native.processes
+    assert native._open(gpus[:1]).free == 1
+    for each in (module, native):
+        each.processes.close()
 
-    def test_falls_back_to_threads_and_reports_it(
-        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        caplog.set_level("INFO", "lrwd_sweep")
-        todo = {0: CELLS[:2]}
-        expected = _trials(_on_two_cores(), todo).keys()
-        monkeypatch.setattr(sys, "executable", "")
-        assert _trials(_on_two_cores(f"{strange.__name__}:Net"), todo).keys() == expected
-        monkeypatch.undo()
-        monkeypatch.setattr(processes, "_begin", strange.refuse_to_begin)
-        module = _on_two_cores(f"{strange.__name__}:Net")
-        assert _trials(module, todo).keys() == expected
-        module.processes.close()
-        posix, started = caplog.messages
-        assert posix.startswith("no further process could be started (a process of its own needs a POSIX")
-        assert "(a process for lanes ended at its start (exit status 3))" in started
-        assert posix.endswith("lanes train in this one, which is slower")
+
+def test_lanes_train_in_threads_if_no_process_starts(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "lrwd_sweep")
+    module, todo = _on_two_cores(f"{strange.__name__}:Net"), {0: CELLS[:2]}
+    for target, name, value, why in (
+        (sys, "executable", "", "a process of its own needs a POSIX"),
+        (
+            processes,
+            "_begin",
+            strange.refuse_to_begin,
+            "a process for lanes ended at its start (exit status 3)",
+        ),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(target, name, value)
+            assert _trials(module, todo).keys() == {(cell, 0) for cell in CELLS[:2]}
+        assert caplog.messages[-1].startswith(f"no further process could be started ({why}")
+        assert caplog.messages[-1].endswith("lanes train in this one, which is slower")
+    module.processes.close()
 
 
 class _Losing:
@@ -145,47 +147,52 @@ class _Losing:
     close = cancel
 
 
-class TestLostPacks:
-    def _trained(
-        self, is_lost: Callable[[Pack, int], PackLost | None], lanes: int, monkeypatch: pytest.MonkeyPatch
-    ) -> tuple[_Losing, dict[Cell, Trial]]:
-        losing, on = _Losing(is_lost), _on_two_cores()
-        monkeypatch.setattr(on, "_open", lambda _: losing)
-        events = list(on.train(ADAMW, [Pack(tuple(CELLS[:lanes]), 0)]))
-        done = [event for event in events if isinstance(event, PackDone)]
-        return losing, {trial.cell: trial for event in done for trial in event.trials}
+def _losing(
+    is_lost: Callable[[Pack, int], PackLost | None], lanes: int, monkeypatch: pytest.MonkeyPatch
+) -> tuple[list[Pack], dict[Cell, Trial]]:
+    """Train a pack on an executor that loses packs; return what was submitted and the trials."""
+    losing, on = _Losing(is_lost), _on_two_cores()
+    monkeypatch.setattr(on, "_open", lambda _: losing)
+    events = list(on.train(ADAMW, [Pack(tuple(CELLS[:lanes]), 0)]))
+    done = [event for event in events if isinstance(event, PackDone)]
+    return losing.submitted, {trial.cell: trial for event in done for trial in event.trials}
 
-    def test_are_trained_again_in_halves(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        losing, trials = self._trained(
-            lambda pack, _: PackLost(pack, "killed") if len(pack.cells) > 2 else None, 4, monkeypatch
-        )
-        assert sorted(len(pack.cells) for pack in losing.submitted) == [2, 2, 4]
-        assert [trial.status for trial in trials.values()] == [Status.COMPLETE] * 4
 
-    def test_fail_only_the_lane_that_is_lost_each_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        ill = CELLS[0]
-        losing, trials = self._trained(
-            lambda pack, _: PackLost(pack, "killed") if ill in pack.cells else None, 4, monkeypatch
-        )
-        assert {cell for cell, trial in trials.items() if trial.status is Status.FAILED} == {ill}
-        assert trials[ill].detail == "killed"
-        assert sum(ill in pack.cells for pack in losing.submitted) == ATTEMPTS
-        losing, trials = self._trained(lambda pack, _: PackLost(pack, "full", True), 1, monkeypatch)
-        assert [trial.status for trial in trials.values()] == [Status.FAILED]
-        assert len(losing.submitted) == 1  # without room an attempt is enough
+def test_lost_packs_are_trained_again_in_halves_until_a_lone_lane_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    submitted, trials = _losing(
+        lambda pack, _: PackLost(pack, "killed") if len(pack.cells) > 2 else None, 4, monkeypatch
+    )
+    assert sorted(len(pack.cells) for pack in submitted) == [2, 2, 4]
+    assert [trial.status for trial in trials.values()] == [Status.COMPLETE] * 4
+    ill = CELLS[0]
+    submitted, trials = _losing(
+        lambda pack, _: PackLost(pack, "killed") if ill in pack.cells else None, 4, monkeypatch
+    )
+    assert {cell for cell, trial in trials.items() if trial.status is Status.FAILED} == {ill}
+    assert trials[ill].detail == "killed"
+    assert sum(ill in pack.cells for pack in submitted) == ATTEMPTS
+    submitted, trials = _losing(lambda pack, _: PackLost(pack, "full", True), 1, monkeypatch)
+    assert [trial.status for trial in trials.values()] == [Status.FAILED]
+    assert len(submitted) == 1  # without room one attempt is enough
 
-    def test_of_a_killed_process_end_as_lanes_trained_in_one_thread(
-        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> None:
-        monkeypatch.setenv(strange.HOME, str(os.getpid()))
-        monkeypatch.setenv(strange.MARKS, str(tmp_path))
-        on = _on_two_cores(f"{strange.__name__}:MortalOnce")
-        found = _trials(on, {0: CELLS})
-        on.processes.close()
-        assert (tmp_path / "died").exists()
-        on.places = (CPU,)
-        assert found == _trials(on, {0: CELLS})
-        assert {trial.status for trial in found.values()} == {Status.COMPLETE}
+
+def test_a_killed_process_costs_only_its_own_pack(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(strange.HOME, str(os.getpid()))
+    monkeypatch.setenv(strange.MARKS, str(tmp_path))
+    on = _on_two_cores(f"{strange.__name__}:MortalOnce", epochs=9)
+    events = list(on.train(ADAMW, on.plan({0: CELLS[:2], 1: CELLS[:2]})))
+    on.processes.close()
+    (lost,) = (event for event in events if isinstance(event, PackLost))
+    assert lost.reason == "a process that trained lanes ended (SIGKILL)"
+    for done in (event for event in events if isinstance(event, PackDone)):
+        epochs = [event.epoch for event in events if isinstance(event, EpochDone) and event.pack == done.pack]
+        assert epochs == list(range(1, 10))
+    found = {(t.cell, t.seed): t for event in events if isinstance(event, PackDone) for t in event.trials}
+    assert found.keys() == {(cell, seed) for cell in CELLS[:2] for seed in (0, 1)}
+    on.places = (CPU,)
+    assert found == _trials(on, {0: CELLS[:2], 1: CELLS[:2]})  # in a thread of this process
 
 
 def test_max_lanes_bounds_the_packs_and_changes_no_result() -> None:

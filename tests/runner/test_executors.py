@@ -141,18 +141,6 @@ class TestEveryExecutor:
 
 
 class TestProcesses:
-    def test_a_killed_process_costs_only_its_own_pack(self, warm: Processes) -> None:
-        warm.submit(job(f"{strange.__name__}:Mortal"))
-        warm.submit(job(seed=1, epochs=30))
-        events = until_done(warm)
-        while not {type(event) for event in events} >= {PackDone, PackLost}:
-            events += warm.events()
-        (lost,) = (event for event in events if isinstance(event, PackLost))
-        assert lost == PackLost(Pack(CELLS, 0), "a process that trained lanes ended (SIGKILL)")
-        assert [event.epoch for event in events if isinstance(event, EpochDone)] == list(range(1, 31))
-        warm.submit(job())  # in a new process
-        assert isinstance(until_done(warm)[-1], PackDone)
-
     def test_refuse_changed_user_code_and_hide_its_output(
         self, warm: Processes, capfd: pytest.CaptureFixture[str]
     ) -> None:
