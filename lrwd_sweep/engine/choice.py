@@ -1,4 +1,4 @@
-"""Choose how a network's lanes train, native, by vmap or in a loop, by measuring a few steps.
+"""Choose how the lanes of a network train (native, by vmap or in a loop) by measuring a few steps.
 
 Perceptrons train natively. Other networks have a rival of the loop: native if that is written, else vmap. The
 rival is chosen if it is faster than the loop and on a CPU gives a lane the same bits in packs of every size;
@@ -39,7 +39,7 @@ SECONDS = 0.1  # per measurement
 REPEATS = 3
 GAIN = 0.85  # of the loop's time per lane; a small gain is not worth different rounding
 LANES = 64  # at most: they fill any device, and more would cost the same per lane
-LONG = 0.02  # seconds: a lane whose step takes this fills the device alone
+LONG = 0.02  # seconds: one lane whose step takes this fills the device
 TOLERANCE = 1e-8  # relative, in float64: rounding is far below, an effect of another lane above
 ROUNDED = 1e-5  # the same in float32
 _ADAMW = Optimizer.parse("adamw")

@@ -1,4 +1,4 @@
-"""Memory of packs: what one takes, by a simple count, and how many lanes fit into what is free.
+"""Count the memory of a pack in a simple model, and the lanes that fit into free memory.
 
 A pack that needs more than was counted raises an out-of-memory error and trains again in halves.
 """
@@ -27,7 +27,7 @@ from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.catalog import FLOAT32
 from lrwd_sweep.spec.task import Task
 
-HEAP = 1.08  # of what is counted: gaps between blocks
+HEAP = 1.08  # factor for gaps between blocks
 FEW_ITEMS = 8  # in the forward pass whose activations are counted
 TRIED = (64, 128, 192)  # items of a loss that is not a mean over items
 KEPT = {"loop": 1.1, "vmap": 2, "native": 5}  # memory of a step, in activations that autograd keeps
@@ -37,8 +37,8 @@ NUMBER = 4  # bytes of a float32
 CPU_LANES = 32  # enough to hide the interpreter
 CPU_BYTES = 24 << 20  # of a pack whose lanes train in one program: more would leave the cache
 FEW_LANES = 4  # as many as train one after another: more would gain nothing and finish later
-MEMORY_SHARE = 0.8  # of what is free
-MOST_LANES = 1 << 20  # of a pack, whatever is free
+MEMORY_SHARE = 0.8  # of free memory
+MOST_LANES = 1 << 20  # of a pack
 
 
 def pack_bytes(task: Task, lanes: int, device: torch.device, optimizer: Optimizer | None = None) -> int:
@@ -106,7 +106,7 @@ def _kept_by_autograd(work: Callable[[], object]) -> dict[int, int]:
 
 @lru_cache(maxsize=64)
 def _loss_bytes(task: Task) -> float:
-    """Count what a loss of a whole split keeps besides its logits, on the parabola through few items."""
+    """Count the bytes of a whole split's loss besides its logits, on the parabola through few items."""
     loss, classes = loss_of(network(task)), task.data_set.classes
     found = []
     for few in TRIED:

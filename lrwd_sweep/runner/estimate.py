@@ -1,4 +1,4 @@
-"""The time that studies take on this machine, from a few steps of each kind of network and optimizer."""
+"""Estimate the time of studies on this machine from a few steps of each kind of network and optimizer."""
 
 from __future__ import annotations
 
@@ -45,6 +45,6 @@ def _task(spec: StudySpec) -> Task:
 
 
 def _step(task: Task) -> tuple[object, ...]:
-    """Return what the cost of one step depends on."""
+    """Return the settings on which the cost of one step depends."""
     t = task
     return t.net, t.net_options, t.loss, t.data_set, t.batch_size, t.precision

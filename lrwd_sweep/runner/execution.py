@@ -1,4 +1,4 @@
-"""One task on one machine: its data loaded, its engine chosen, its packs planned and trained."""
+"""Train a task on this machine: load its data, choose its engine, plan its packs and train them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.job import EpochDone, Event, Job, Pack, PackDone, PackLost
 from lrwd_sweep.spec.task import Task
 
-ATTEMPTS = 3  # at a lane whose process is killed
+ATTEMPTS = 3  # to train a lane whose process is killed
 OVERHEAD = 2  # of a pack besides its lanes, in lanes: the interpreter's share of its steps
 PROCESS = 1 << 30  # bytes of memory that must be free for a process, twice what one takes
 
@@ -82,9 +82,9 @@ class Execution:
         packs: Sequence[Pack],
         should_stop: Callable[[], bool] = lambda: False,
     ) -> Generator[Event, None, None]:
-        """Train the packs and yield what happens. Raises Stopped when asked to stop.
+        """Train the packs and yield their events. Raises Stopped when asked to stop.
 
-        A lost pack is trained again in halves. A lane alone fails if it has no room, or at its third attempt.
+        A lost pack is trained again in halves. A single lane fails without room, or at its third attempt.
         """
         waiting = deque((pack, 1) for pack in packs)  # with the number of the attempt
         running: dict[Pack, int] = {}

@@ -1,4 +1,4 @@
-"""Python processes for measurements: they find the libraries that this one found when it started.
+"""Start Python processes for measurements that import the same libraries as this one.
 
 `python -m` puts the current directory first, where any file may have a library's name, and so does a path on
 which the folder of user code is first by now. A new process starts with its own path, followed by the one of

@@ -1,4 +1,4 @@
-"""From specifications to trained studies in a store. Loads torch only if there is something to train."""
+"""Train the studies of specifications into a store; torch is loaded only if a lane is missing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Runner:
-    """Trains studies into a store, on a device; unless `quiet`, reports what happens on stderr."""
+    """A trainer of studies into a store, on a device; unless `quiet`, it reports to stderr."""
 
     def __init__(
         self,
@@ -154,7 +154,7 @@ class Runner:
             self.store.record_comparison(list(together))
 
     def _report_idle(self, execution: Execution, spec: StudySpec) -> None:
-        """Report cores or GPUs that stay idle for want of memory."""
+        """Report cores or GPUs that stay idle because memory is short."""
         slots, places = len(execution.slots(spec.optimizer)), len(execution.places)
         if slots < places and not self.quiet:
             lanes = f"{counted(slots, 'lane')} of {execution.task.net}"
@@ -163,7 +163,7 @@ class Runner:
             consoles.note(f"there is memory for {lanes} at a time", idle)
 
     def _tensors(self, execution: Execution) -> str:
-        """Describe which parameters decay; report it if some do not."""
+        """Describe the parameters that decay; report it if some do not."""
         from lrwd_sweep.nets import decaying
 
         found = decaying(execution.task)
@@ -207,7 +207,7 @@ def _collect_garbage() -> None:
 
 
 def _thaw() -> None:
-    """Let the interpreter clear what is frozen, if Triton is loaded, which else reports leaks on stderr."""
+    """Let the interpreter free exempt objects at exit: Triton would report them as leaks on stderr."""
     if "triton" in sys.modules:
         gc.unfreeze()
 

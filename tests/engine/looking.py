@@ -1,4 +1,4 @@
-"""User networks: one that any engine trains, one that needs values, one that refuses empty sentences."""
+"""User networks: one that any engine trains, one that needs values, one that refuses some batches."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class LookingAtValues(Plain):
         return super().forward(x)
 
 
-class OfWords(nn.Module):
-    """A network that takes no sentence without a word."""
+class OfWholeBatches(nn.Module):
+    """A network that takes no small batch in training, and no sentence without a word."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,5 +36,6 @@ class OfWords(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         assert (x.flatten(1).long() > 0).any(1).all()
+        assert len(x) != 2 or not self.training
         logits: Tensor = self.layer(x.flatten(1))
         return logits

@@ -102,7 +102,7 @@ def test_memory_grows_with_lanes_moments_and_batch() -> None:
 def test_user_networks_are_counted_by_their_values() -> None:
     plain, looking, words = (
         pack_bytes(_task(f"tests.engine.looking:{name}", 64, DIGITS, "loop"), 2, CPU)
-        for name in ("Plain", "LookingAtValues", "OfWords")
+        for name in ("Plain", "LookingAtValues", "OfWholeBatches")
     )
     assert looking == plain > 1 << 20
     assert words > 0

@@ -15,7 +15,7 @@ from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.metrics import Diagnostics, angle, losses_of, means
 from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.science.lattice import Cell
-from lrwd_sweep.science.optimizer import Family, Optimizer
+from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.task import Task
 
@@ -125,9 +125,3 @@ def test_diagnostics_change_no_result_and_make_no_lane_diverge(
     for with_, without in zip(measured, _trials("adamw", digits32), strict=True):
         assert with_.metrics == without.metrics
         assert {name: c for name, c in with_.curves.items() if name not in NAMES} == without.curves
-
-
-def test_a_network_without_scale_invariant_tensors_has_only_the_projection(digits32: Splits) -> None:
-    trainer = PackTrainer(Optimizer.parse("adamp"), Task(epochs=1), CELLS, 0, digits32)
-    trainer.diagnostics = Diagnostics(trainer.arena, (), trainer.update, Family.ADAMP)
-    assert set(trainer.run()[0].curves) & {*NAMES, "projection"} == {"projection"}

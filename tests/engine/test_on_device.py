@@ -136,8 +136,6 @@ def test_updates_and_augmentation_stay_on_the_device(unreal: pytest.MonkeyPatch)
         ("cnn", "auto", "float32"),
         ("cnn-norm", "auto", "bfloat16"),
         ("mlp-norm", "loop", "float32"),
-        ("mlp-norm", "vmap", "float32"),
-        ("cnn-norm", "vmap", "float32"),
         ("resnet20", "vmap", "float32"),
         ("shake26-2x32d", "loop", "float32"),
         ("torchvision:mobilenet_v3_small", "loop", "float32"),

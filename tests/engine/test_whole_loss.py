@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,9 +20,7 @@ from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.task import Task
-from tests.data.test_folder import write_images
 from tests.nets import losses
-from tests.specs import spec
 
 CELLS = [Cell(0.01, 0.1), Cell(0.001, 0.01)]
 CPU = torch.device("cpu")
@@ -62,23 +59,6 @@ def test_the_order_of_a_split_makes_no_difference() -> None:
             assert one == pytest.approx(other, rel=1e-5), loss
 
 
-def test_an_image_folder_sorted_by_class_is_scored_at_once(tmp_path: Path) -> None:
-    for k, name in enumerate(("cat", "dog")):
-        write_images(tmp_path / "train" / name, 6, side=8, seed=k)
-        write_images(tmp_path / "val" / name, (270, 30)[k], side=8, seed=2 + k)
-    task = _training(data=f"folder:{tmp_path}@8", batch_size=4)
-    splits = load(task.data, task.data_set).to(CPU, torch.float32)
-    pack = PackTrainer(ADAMW, task, CELLS, 0, splits)
-    (trial, _) = pack.run()
-    x, y = next(splits.validation.batches(300))
-    logits = pack.lanes.predictor().predict(x)[0].t()
-    assert trial.metrics["val_loss"] == pytest.approx(losses.weighted(logits, y).item(), rel=1e-5)
-    parts = [
-        len(part) * losses.weighted(logits[part], y[part]).item() for part in (range(256), range(256, 300))
-    ]
-    assert trial.metrics["val_loss"] != pytest.approx(sum(parts) / 300, rel=1e-2)  # as it would be in batches
-
-
 class OfItsBatch(nn.Module):
     """A network that normalises by its batch in evaluation too."""
 
@@ -110,16 +90,6 @@ def test_only_losses_that_are_not_means_are_scored_at_once() -> None:
     small = replace(Task(), loss=f"{losses.ITEMS}:weighted", sizes=DataSet(400, 256, 256, 10, (1, 8, 8)))
     assert not completed(small).whole_loss
     assert not _training("weighted").changed(loss="cross-entropy").whole_loss
-
-
-def test_a_study_of_averaged_batches_differs() -> None:
-    task = _training("weighted")
-    now = replace(spec(), task=task)
-    before = replace(spec(), task=replace(task, whole_loss=False))
-    assert before.differences(now) == [
-        "val_loss and test_loss: averaged over batches, the loss of all items at once"
-    ]
-    assert not now.differences(type(now).from_dict(now.to_dict()))
 
 
 def test_the_logits_of_a_split_and_its_loss_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
