@@ -138,7 +138,6 @@ def test_updates_and_augmentation_stay_on_the_device(unreal: pytest.MonkeyPatch)
         ("mlp-norm", "loop", "float32"),
         ("resnet20", "vmap", "float32"),
         ("shake26-2x32d", "loop", "float32"),
-        ("torchvision:mobilenet_v3_small", "loop", "float32"),
     ],
 )
 def test_networks_stay_on_the_device(
