@@ -33,7 +33,7 @@ class Network(nn.Module):
             x = LOGIT_SCALE * self.last_norm(x)
         return x + self.bias
 
-    def in_order(self) -> list[nn.Parameter]:
+    def in_order(self) -> list[Tensor]:
         """Return the parameters in a lane's order."""
         return [*self.hidden.parameters(), self.last.weight, self.bias]
 
@@ -105,7 +105,7 @@ def follow(
         loss.backward()  # type: ignore[no-untyped-call]
         g = torch.cat([p.grad.flatten() for p in net.in_order() if p.grad is not None])
         theta = rule(net.flat(), g, eta(schedule, t, steps), t + 1)
-        parts = theta.split([p.numel() for p in net.in_order()])
+        parts = torch.split(theta, [p.numel() for p in net.in_order()])
         net.load(
             {str(k): part.view_as(p) for k, (p, part) in enumerate(zip(net.in_order(), parts, strict=True))}
         )

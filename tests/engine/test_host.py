@@ -35,9 +35,9 @@ def make(root: Path, group: str, **files: object) -> None:
 
 def test_limits_are_read_from_control_groups_of_both_versions(system: Path) -> None:
     stat = "inactive_file 0"
-    v1 = {"memory__usage_in_bytes": GIB, "memory__stat": "total_inactive_file 4096"}
-    quarter = {"cpu__cfs_quota_us": 50000, "cpu__cfs_period_us": 100000}
-    for case, groups, made, free, cores in (
+    v1: dict[str, object] = {"memory__usage_in_bytes": GIB, "memory__stat": "total_inactive_file 4096"}
+    half: dict[str, object] = {"cpu__cfs_quota_us": 50000, "cpu__cfs_period_us": 100000}
+    cases: tuple[tuple[str, str | None, dict[str, dict[str, object]], int, int], ...] = (
         ("no groups", None, {}, 12 * GIB, 64),
         (
             "version 2: cached files are free",
@@ -66,7 +66,7 @@ def test_limits_are_read_from_control_groups_of_both_versions(system: Path) -> N
         (
             "version 1 in a container, at the root",
             "5:cpu,cpuacct:/docker/abc\n4:memory:/docker/abc\n1:name=systemd:/x\n0::/\n",
-            {"memory": v1 | {"memory__limit_in_bytes": 2 * GIB}, "cpu": quarter},
+            {"memory": v1 | {"memory__limit_in_bytes": 2 * GIB}, "cpu": half},
             GIB + 4096,
             1,
         ),
@@ -75,7 +75,7 @@ def test_limits_are_read_from_control_groups_of_both_versions(system: Path) -> N
             "5:cpu,cpuacct:/\n4:memory:/\n",
             {
                 "memory": v1 | {"memory__limit_in_bytes": UNLIMITED},
-                "cpu": quarter | {"cpu__cfs_quota_us": -1},
+                "cpu": half | {"cpu__cfs_quota_us": -1},
             },
             12 * GIB,
             64,
@@ -85,7 +85,8 @@ def test_limits_are_read_from_control_groups_of_both_versions(system: Path) -> N
         ("words", "0::/\nnonsense\n", {".": _v2("much", 1, stat) | {"cpu__max": "1 2 3"}}, 12 * GIB, 64),
         ("no statistics", "0::/\n", {".": _v2(1, 1, "anon 0") | {"cpu__max": "fast 100000"}}, 12 * GIB, 64),
         ("no use", "0::/\n", {".": {"memory__max": 1, "cpu__max": ""}}, 12 * GIB, 64),
-    ):
+    )
+    for case, groups, made, free, cores in cases:
         shutil.rmtree(system / "fs")
         for group, files in {".": {}, **made}.items():
             make(system / "fs", group, **files)

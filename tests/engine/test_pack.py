@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -80,7 +81,7 @@ def test_lane_follows_the_algorithm_of_the_paper(net: str, digits64: Splits) -> 
 
 def test_lane_follows_torch_optim_and_sgd_only_at_a_constant_rate(digits64: Splits) -> None:
     kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {
-        "sgd": lambda *given, **options: torch.optim.SGD(*given, momentum=0.9, **options),
+        "sgd": partial(torch.optim.SGD, momentum=0.9),
         "adam": torch.optim.Adam,
         "adamw:lr-scaled": torch.optim.AdamW,
     }

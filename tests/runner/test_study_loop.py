@@ -99,8 +99,12 @@ def test_an_interrupted_study_continues_to_the_same_bits(store: Store) -> None:
     _loop(store, name="whole")[0].grid()
     for packs_before in (1, 3):
         loop, log = _loop(store, max_lanes=2)
+
+        def should_stop(log: Log = log, most: int = packs_before) -> bool:
+            return log.done >= most
+
         with pytest.raises(Stopped):
-            replace(loop, should_stop=lambda log=log, n=packs_before: log.done >= n).grid()
+            replace(loop, should_stop=should_stop).grid()
         kept = len(store.trials("study"))
         assert 0 < kept < 12
         resumed, log = _loop(store, max_lanes=5)
