@@ -77,7 +77,8 @@ def _refuse_changed_code(task: Task) -> None:
     begun = dict(task.code)
     for option, name in task.user_code.items():
         if option != "data" and name in begun and user_code.find(option, name).digest != begun[name]:
-            raise UsageError(f"{arg(option, name)} has changed since this training began; run it again")
+            given = arg(option, name)
+            raise UsageError(f"{given} has changed since this training began; run the command again")
 
 
 @lru_cache(maxsize=1)

@@ -208,7 +208,10 @@ def test_a_study_deleted_or_begun_anew_during_training_gets_no_lanes_of_the_old_
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = replace(SPEC, task=Task(epochs=1))
-    for meanwhile, message in ((None, "was deleted while"), (other, r"was begun otherwise \(epochs: 1, 2:")):
+    for meanwhile, message in (
+        (None, "was deleted while"),
+        (other, r"another specification \(epochs: 1, 2:"),
+    ):
         loop, _ = _loop(store)
         train = loop.execution.train
 
