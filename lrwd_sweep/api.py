@@ -19,8 +19,7 @@ from lrwd_sweep.report.view.lane_table import curve_frame, lane_frame
 from lrwd_sweep.report.view.notation import plain
 from lrwd_sweep.report.view.report import notebook_html, text_of
 from lrwd_sweep.report.view.terminal import Report, snippet
-from lrwd_sweep.runner.completion import completion
-from lrwd_sweep.runner.runner import Runner, check_device
+from lrwd_sweep.runner.runner import Runner, check_device, completion
 from lrwd_sweep.runner.signals import Interrupted
 from lrwd_sweep.science.direction import given
 from lrwd_sweep.science.separability import Comparison as Differences

@@ -14,7 +14,7 @@ from lrwd_sweep.cli.parse import whole
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.notation import counted, plain
-from lrwd_sweep.runner.completion import complete
+from lrwd_sweep.runner.runner import complete
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.catalog import DATA_SETS, FLOAT32, PRECISIONS
 from lrwd_sweep.spec.preset import DEFAULT, find_preset

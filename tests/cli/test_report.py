@@ -126,7 +126,7 @@ BAD_OPTIONS = {  # parts of the message by arguments
     "--max-regression -0.1 --baseline x": ("--max-regression -0.1", "at least 0"),
     "--baseline x": ("--baseline 'x'", "requires --max-regression"),
     "--baseline no.json --max-regression 1": ("no.json", "report --format json"),
-    f"--baseline {STORE} --max-regression 1": (f"'{STORE}'", "is not JSON"),
+    f"--baseline {STORE} --max-regression 1": (STORE, "is not JSON"),
     "--baseline . --max-regression 1": ("'.'", "Is a directory"),
     "--format pdf": ("'pdf'", "html"),
     "--full --format csv": ("--full adds nothing to csv", "choose table"),

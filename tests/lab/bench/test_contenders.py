@@ -20,7 +20,7 @@ from lrwd_sweep.lab.bench.contenders import CONTENDERS
 from lrwd_sweep.lab.bench.engine_runs import bookkeeping, scaling
 from lrwd_sweep.lab.bench.race import ENGINE
 from lrwd_sweep.lab.bench.workload import Curves, Lane, choose_lanes, timed
-from lrwd_sweep.runner.completion import complete
+from lrwd_sweep.runner.runner import complete
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.spec.catalog import DATA_SETS
 from lrwd_sweep.spec.task import Task
