@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lrwd_sweep.cli.group import group
+from lrwd_sweep.cli.options import option_text
 from lrwd_sweep.errors import DeviceError
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.runner.completion import completion
@@ -61,7 +62,7 @@ def _time(specs: list[StudySpec]) -> str:
     try:
         found = estimate(specs)
     except DeviceError as error:
-        return f"unknown: {error}"
+        return f"unknown: {error.spelled(option_text)}"
     how = (
         "measured on full packs of made-up data"
         if found.whole

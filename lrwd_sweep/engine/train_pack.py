@@ -65,7 +65,7 @@ def train_job(job: Job, on_epoch: OnEpoch, should_stop: Callable[[], bool]) -> l
     except (OutOfMemory, Stopped):
         raise
     except LrwdError as error:
-        raise UsageError(str(error)) from None
+        raise UsageError(error.text) from None
     except Exception:
         raise RuntimeError(traceback.format_exc()) from None
     finally:
@@ -76,7 +76,7 @@ def _refuse_changed_code(task: Task) -> None:
     """Raise UsageError if a user's network or loss is not the one with which the study began."""
     begun = dict(task.code)
     for option, name in task.user_code.items():
-        if option != "--data" and name in begun and user_code.find(option, name).digest != begun[name]:
+        if option != "data" and name in begun and user_code.find(option, name).digest != begun[name]:
             raise UsageError(f"{option} {name} has changed since this training began; run the command again")
 
 

@@ -192,7 +192,7 @@ class Task:
         for name, field in FIELDS.items():
             set_(self, name, field.check(getattr(self, name)))
         set_(self, "net", find_network(self.net))
-        set_(self, "data", canonical(arg("data"), self.data))
+        set_(self, "data", canonical("data", self.data))
         set_(self, "loss", find_loss(self.loss))
         if self.sizes is None and not is_user_code(self.data):  # user data is imported only for training
             set_(self, "sizes", find_data_set(self.data))
@@ -242,9 +242,9 @@ class Task:
 
     @property
     def user_code(self) -> dict[str, str]:
-        """The names of user code, by the option that names it."""
-        named = {"--net": self.net, "--data": self.data, "--loss": self.loss}
-        return {option: name for option, name in named.items() if is_user_code(name)}
+        """The names of user code, by field."""
+        named = {"net": self.net, "data": self.data, "loss": self.loss}
+        return {field: name for field, name in named.items() if is_user_code(name)}
 
     @property
     def steps_per_epoch(self) -> int:

@@ -28,7 +28,7 @@ from traceback import walk_tb
 from types import ModuleType
 from typing import Any
 
-from lrwd_sweep.errors import LrwdError, UnknownName, UsageError
+from lrwd_sweep.errors import LrwdError, UnknownName, UsageError, arg
 from lrwd_sweep.spec.image_folder import PREFIX
 
 _NOT_CODE = (PREFIX, "torchvision:")
@@ -62,13 +62,13 @@ def canonical(option: str, name: str) -> str:
 
     Raises UsageError for a file or module without a NAME in it.
 
-    >>> canonical("--net", "nets/../my_net.py:Net")
+    >>> canonical("net", "nets/../my_net.py:Net")
     './my_net.py:Net'
     """
     if not is_user_code(name):
         if name.partition(":")[0].endswith(".py") or (":" in name and not name.startswith(_NOT_CODE)):
             raise UsageError(
-                f"{option} {name!r}: write package.module:NAME or ./file.py:NAME, NAME being what is to be "
+                f"{arg(option, name)}: write package.module:NAME or ./file.py:NAME, NAME being what is to be "
                 "called in it"
             )
         return name
@@ -104,7 +104,7 @@ class Source:
 class UserCode:
     """An imported user function or class. Every exception of a call becomes UsageError."""
 
-    option: str  # that names it, for messages
+    option: str  # net, data or loss, for messages
     name: str
     thing: Callable[..., Any]
     sources: Mapping[str, bytes]  # of the named file and of the file that defines `thing`, as imported
@@ -127,7 +127,8 @@ class UserCode:
         """Raise UsageError if a file changed after its import: the old code would train."""
         if self.stale:
             raise UsageError(
-                f"{self.option} {self.name}: {self.stale[0]!r} has changed on disk since it was imported; "
+                f"{arg(self.option, self.name)}: {self.stale[0]!r} has changed on disk "
+                "since it was imported; "
                 "restart Python, or reload it and what imports it"
             )
 
@@ -137,7 +138,7 @@ class UserCode:
         except (LrwdError, KeyboardInterrupt):
             raise
         except BaseException as error:  # SystemExit would end this program without a message
-            raise UsageError(f"{self.option} {self.name} raised {self.told(error)}") from error
+            raise UsageError(f"{arg(self.option, self.name)} raised {self.told(error)}") from error
 
     def told(self, error: BaseException) -> str:
         """Describe an exception in one line: type, message, and the last user line on its way."""
@@ -156,13 +157,13 @@ class UserCode:
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             for option in options:
                 if option not in named:
-                    raise UnknownName(f"option of {self.option} {self.name}", option, named)
+                    raise UnknownName(f"option of {arg(self.option, self.name)}", option, named)
         given = {name: value for name, value in offered.items() if name in named} | dict(options)
         for name, p in named.items():
             if name not in given and p.default is p.empty:
                 raise UsageError(
-                    f"{self.option} {self.name} wants {name!r}, which nothing gives; give it a default"
-                    + (", or a value under [net.options] of a preset" if self.option == "--net" else "")
+                    f"{arg(self.option, self.name)} wants {name!r}, which nothing gives; give it a default"
+                    + (", or a value under [net.options] of a preset" if self.option == "net" else "")
                 )
         return given
 
@@ -173,7 +174,7 @@ def find(option: str, name: str) -> UserCode:
     path = os.path.abspath(os.path.expanduser(where)) if where.endswith(".py") else ""
     if path and not os.path.isfile(path):
         raise UsageError(
-            f"{option} {name}: {where!r} cannot be read (no such file); paths begin at {os.getcwd()!r}"
+            f"{arg(option, name)}: {where!r} cannot be read (no such file); paths begin at {os.getcwd()!r}"
         )
     try:
         with redirect_stdout(sys.stderr):
@@ -182,7 +183,7 @@ def find(option: str, name: str) -> UserCode:
     except (LrwdError, KeyboardInterrupt):
         raise
     except BaseException as error:
-        complaint = f"{option} {name} cannot be imported: {_told(error, {path})}"
+        complaint = f"{arg(option, name)} cannot be imported: {_told(error, {path})}"
         if path and "no known parent package" in str(error):
             module_name = f"{Path(path).parent.name}.{Path(path).stem}".removesuffix(".__init__")
             complaint += f"; name it {module_name}:{what}, in the folder that holds the package"
@@ -194,7 +195,7 @@ def find(option: str, name: str) -> UserCode:
             raise UnknownName(f"name in {where}", part, known)
         thing = getattr(thing, part)
     if not callable(thing):
-        raise UsageError(f"{option} {name} is of type {type(thing).__name__}; name a function or a class")
+        raise UsageError(f"{arg(option, name)} is of type {type(thing).__name__}; name a function or a class")
     original = inspect.unwrap(thing)  # possibly written in another file than the named one
     try:
         definition = inspect.getsourcefile(original) or ""
@@ -206,7 +207,7 @@ def find(option: str, name: str) -> UserCode:
     starts = [Source(label, path, texts[path]) for label, path in zip(labels, paths, strict=True) if path]
     found = {helper.name: helper for start in starts for helper in _imports(start)}
     helpers = [found[name] for name in sorted(found) if found[name].path not in texts]
-    _refuse_clash(f"{option} {name}", helpers)
+    _refuse_clash(f"{arg(option, name)}", helpers)
     then = {one.path: _at_import(one) for one in [*starts, *helpers] if one.path not in executed}
     return UserCode(
         option,
@@ -252,7 +253,8 @@ def _import(option: str, name: str, label: str) -> ModuleType:
         if error.name is None or not f"{label}.".startswith(f"{error.name}."):
             raise  # something that it imports
         raise UsageError(
-            f"{option} {name}: there is no module {error.name!r}; install it, or run this in the folder that "
+            f"{arg(option, name)}: there is no module {error.name!r}; install it, or run "
+            "this in the folder that "
             "holds it"
         ) from None
 
