@@ -40,7 +40,7 @@ def find_loss(name: str) -> Loss:
 
 def label(loss: Loss) -> str:
     """Return the beginning of an error message about a user's loss; empty for the catalog's."""
-    return f"{loss.option} {loss.name}: " if isinstance(loss, user_code.UserCode) else ""
+    return f"{arg(loss.option, loss.name)}: " if isinstance(loss, user_code.UserCode) else ""
 
 
 def is_mean_over_items(loss: Loss, classes: int) -> bool:

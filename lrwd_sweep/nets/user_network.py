@@ -32,7 +32,7 @@ def build(name: str, shape: tuple[int, ...], classes: int, options: str, way: Wa
     try:
         made = ModuleNetwork(factory, shape, classes, way)
     except LrwdError as error:
-        named = error.text.startswith(arg("net", name))
+        named = str(error).startswith(("net=", "loss="))
         raise UsageError(error.text if named else f"{arg('net', name)}: {error.text}") from error
     except Exception as error:
         size = "×".join(map(str, shape))
