@@ -8,8 +8,9 @@ import shutil
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -249,87 +250,66 @@ def test_archives_are_unpacked_once_if_whole(tmp_path: Path, monkeypatch: pytest
     assert [path.name for path in tmp_path.iterdir()] == [ARCHIVE]
 
 
-@dataclass
-class Server:
-    """A server on this machine, with its files by name."""
-
-    url: str = ""
-    files: dict[str, bytes] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
-
-
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    state = Server()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.do_HEAD()
-            self.wfile.write(state.files.get(self.path[1:], b""))
-            state.asked.append(self.path[1:])
-
-        def do_HEAD(self) -> None:
-            if self.path[1:] in state.files:
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(state.files[self.path[1:]])))
-                self.end_headers()
-            else:
-                self.send_error(404)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
+def mirror(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Path, str]]:
+    """Serve a folder on this machine; yield it and its address."""
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
-        threading.Thread(target=http.serve_forever, args=(0.02,), daemon=True).start()
-        state.url = f"http://127.0.0.1:{http.server_port}/"
-        yield state
-        http.shutdown()
+    folder = tmp_path_factory.mktemp("mirror")
+    handler = partial(SimpleHTTPRequestHandler, directory=folder)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield folder, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 def test_missing_files_are_downloaded_from_the_first_mirror_that_has_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    mirror: tuple[Path, str],
 ) -> None:
     _, test = MNIST.write(tmp_path, monkeypatch)
-    raw = tmp_path / "MNIST" / "raw"
+    raw, (folder, url) = tmp_path / "MNIST" / "raw", mirror
     packed = sorted(raw.glob("*.gz"))
-    server.files = {path.name: path.read_bytes() for path in packed}
     for path in packed:
-        path.unlink()
-    monkeypatch.setattr(datasets.MNIST, "mirrors", [f"{server.url}gone/", server.url])
+        path.rename(folder / path.name)
+    kept = {path.name: path.read_bytes() for path in raw.iterdir()}
+    monkeypatch.setattr(datasets.MNIST, "mirrors", [f"{url}/gone/", f"{url}/"])
     assert _rows(MNIST.read(tmp_path, download=True).test) == _written([test])
-    assert {path for path in server.asked if "gone" not in path} == {path.name for path in packed}
-    assert len(list(raw.iterdir())) == 4
+    assert {path.name for path in raw.iterdir()} == kept.keys() | {path.name for path in packed}
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "%" not in captured.err  # redrawn on a terminal only
-    assert f"downloading {server.url}{packed[0].name}\n" in captured.err
+    assert captured.err.count("downloading") == 2 * len(packed)
+    assert f"downloading {url}/{packed[0].name}\n" in captured.err
     _archive(tmp_path / "cifar", monkeypatch)
     archive = tmp_path / "cifar" / ARCHIVE
-    server.files = {ARCHIVE: archive.read_bytes()}
-    archive.unlink()
-    monkeypatch.setattr(datasets.CIFAR10, "url", f"{server.url}{ARCHIVE}")
+    archive.rename(folder / ARCHIVE)
+    monkeypatch.setattr(datasets.CIFAR10, "url", f"{url}/{ARCHIVE}")
     assert len(CIFAR.read(tmp_path / "cifar", download=True).train) == COLOUR.train
     assert sorted(path.name for path in archive.parent.iterdir()) == [BATCHES, ARCHIVE]
 
 
-def test_failed_downloads_are_one_line_and_leave_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server
+def test_failed_downloads_leave_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mirror: tuple[Path, str]
 ) -> None:
+    folder, url = mirror
     first = datasets.MNIST.resources[0][0]
-    remedy = f"; run the same command again, or put {first} in {tmp_path / 'MNIST' / 'raw'}"
-    server.files = {first: b"another file"}
-    for mirror, reason in (
-        (server.url, "corrupted"),
-        (f"{server.url}gone/", "HTTP Error 404: Not Found"),
+    remedy = f"; run the same command again, or put {first} in {tmp_path / 'data/MNIST/raw'}"
+    (folder / first).write_bytes(b"another file")
+    for address, reason in (
+        (f"{url}/", "corrupted"),
+        (f"{url}/gone/", "HTTP Error 404"),
         ("http://127.0.0.1:1/", "Connection refused"),
     ):
-        monkeypatch.setattr(datasets.MNIST, "mirrors", [mirror])
-        _refused(MNIST, tmp_path, f"cannot download {mirror}{first}: ", reason, remedy, download=True)
-        assert not [path for path in tmp_path.rglob("*") if path.is_file()]
-    (tmp_path / "file").write_text("")
-    _refused(MNIST, tmp_path / "file", "cannot download", "Not a directory", download=True)
+        monkeypatch.setattr(datasets.MNIST, "mirrors", [address])
+        complaint = f"cannot download {address}{first}: "
+        _refused(MNIST, tmp_path / "data", complaint, reason, remedy, download=True)
+        assert not [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
+    _refused(MNIST, folder / first, "cannot download", "Not a directory", download=True)
 
 
 def test_catalogued_sizes_are_those_published() -> None:
