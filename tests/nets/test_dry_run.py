@@ -121,35 +121,20 @@ class Complex(Plain):
         self.phase = nn.Parameter(torch.zeros(2, dtype=torch.complex64))
 
 
-def needing(channels: int) -> nn.Module:
-    return nn.Conv2d(1, channels, 3)
-
-
-def forgetful() -> object:
-    return None
-
-
 def failing() -> nn.Module:
     raise ValueError("no\nweights here")
 
 
-def regression() -> nn.Module:
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 1))
-
-
-def mismatched() -> nn.Module:
-    return nn.Sequential(nn.Flatten(), nn.Linear(100, 4))
-
-
-def all_frozen() -> nn.Module:
-    return Plain().requires_grad_(False)
-
-
-def same() -> nn.Module:
-    return ONE
-
-
 ONE = Plain()
+FACTORY: dict[str, Callable[..., object]] = {
+    "needing": lambda channels: nn.Conv2d(1, channels, 3),
+    "forgetful": lambda: None,
+    "regression": lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 1)),
+    "mismatched": lambda: nn.Sequential(nn.Flatten(), nn.Linear(100, 4)),
+    "all_frozen": lambda: Plain().requires_grad_(False),
+    "same": lambda: ONE,
+}
+globals().update(FACTORY)
 LINE = r"\(test_dry_run.py, line \d+\)"
 REFUSED = {
     "Hooked": r": its parameter body\.weight has a hook, .*; register it in forward",

@@ -65,24 +65,6 @@ def _rounded(x: Tensor) -> Tensor:
     return x.bfloat16().to(x.dtype)
 
 
-def test_results_agree_within_the_rounding_of_bfloat16(tiny32: Splits) -> None:
-    """The yardstick: parameters and images rounded once, all else in float32. Products round their operands
-    and results, forward and backward: at most about twice as far, and at least a quarter of a rounding, 2⁻⁸.
-    """
-    for net, engine in WAYS:
-        exact = _passed(*_lanes(net, engine, "float32"), tiny32)
-        found = _passed(*_lanes(net, engine, "bfloat16"), tiny32)
-        arena, lanes = _lanes(net, engine, "float32")
-        arena.theta.copy_(_rounded(arena.theta))
-        once = _passed(arena, lanes, tiny32.to(CPU, torch.bfloat16).to(CPU, torch.float32))
-        for name in ("gradient", "logits", "predicted"):
-            for lane in range(3):
-                reference = exact[name][lane]
-                distance, yardstick = ((other[name][lane] - reference).norm() for other in (found, once))
-                assert distance < 4 * yardstick, (net, engine, name)
-                assert 2**-10 < distance / reference.norm() < 0.2, (net, engine, name)
-
-
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """The types of the operands of products."""
 
@@ -97,15 +79,41 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **kwargs or {})
 
 
-def test_every_product_is_of_bfloat16(tiny32: Splits) -> None:
+def _passed_watched(
+    net: str, engine: str, precision: str, dtype: torch.dtype, splits: Splits
+) -> dict[str, Tensor]:
+    arena, lanes = _lanes(net, engine, precision)
+    with _Watch() as watch:
+        found = _passed(arena, lanes, splits)
+    assert {operand for _, operand in watch.types} == {dtype}, (net, engine)
+    convolves = engine != "native" and ("cnn" in net or "Normed" in net)
+    assert ("convolution_backward" in dict(watch.types)) is convolves, (net, engine)
+    return found
+
+
+def test_every_product_and_nothing_else_is_rounded(tiny32: Splits, tiny64: Splits) -> None:
+    """The yardstick: parameters and images rounded once, all else in float32. Products round their operands
+    and results, forward and backward: at most about twice as far, and at least a quarter of a rounding, 2⁻⁸.
+    """
     for net, engine in WAYS:
-        for precision, dtype in (("bfloat16", torch.bfloat16), ("float32", torch.float32)):
-            arena, lanes = _lanes(net, engine, precision)
-            with _Watch() as watch:
-                _passed(arena, lanes, tiny32)
-            assert {found for _, found in watch.types} == {dtype}, (net, engine)
-            convolves = engine != "native" and ("cnn" in net or "Normed" in net)
-            assert ("convolution_backward" in dict(watch.types)) is convolves, (net, engine)
+        exact, found = (
+            _passed_watched(net, engine, precision, dtype, tiny32)
+            for precision, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))
+        )
+        arena, lanes = _lanes(net, engine, "float32")
+        arena.theta.copy_(_rounded(arena.theta))
+        once = _passed(arena, lanes, tiny32.to(CPU, torch.bfloat16).to(CPU, torch.float32))
+        for name in ("gradient", "logits", "predicted"):
+            for lane in range(3):
+                reference = exact[name][lane]
+                distance, yardstick = ((other[name][lane] - reference).norm() for other in (found, once))
+                assert distance < 4 * yardstick, (net, engine, name)
+                assert 2**-10 < distance / reference.norm() < 0.2, (net, engine, name)
+        plain, asked = (
+            _passed(*_lanes(net, engine, precision, torch.float64), tiny64)
+            for precision in ("float32", "bfloat16")
+        )
+        assert all(torch.equal(plain[name], asked[name]) for name in plain), (net, engine)  # float64 stays
 
 
 def test_what_lasts_or_is_returned_is_float32(tiny32: Splits) -> None:
@@ -119,15 +127,6 @@ def test_what_lasts_or_is_returned_is_float32(tiny32: Splits) -> None:
         assert {value.dtype for value in lasting} == {torch.float32}, (net, engine)
         # more digits than bfloat16 has: masters, not copies
         assert not torch.equal(trainer.arena.theta, _rounded(trainer.arena.theta)), (net, engine)
-
-
-def test_float64_is_never_rounded(tiny64: Splits) -> None:
-    for net, engine in WAYS:
-        plain, asked = (
-            _passed(*_lanes(net, engine, precision, torch.float64), tiny64)
-            for precision in ("float32", "bfloat16")
-        )
-        assert all(torch.equal(plain[name], asked[name]) for name in plain), (net, engine)
 
 
 def test_initialisation_and_random_layers_draw_as_in_float32() -> None:
@@ -164,16 +163,23 @@ def test_packs_in_threads_share_no_rounded_weights(tiny32: Splits) -> None:
         assert all(found == expected for found in threads.map(train, range(8)))
 
 
-def test_user_networks_train_in_bfloat16(tiny32: Splits) -> None:
-    kinds = [(kind, "loop") for kind in (*awkward.VECTORISED, *awkward.LOOPED)]
-    for kind, engine in [*kinds, *((kind, "vmap") for kind in awkward.VECTORISED)]:
-        losses = []
-        for precision in ("float32", "bfloat16"):
-            request = task(f"tests.nets.awkward:{kind.__name__}", engine=engine, precision=precision)
-            trials = PackTrainer(ADAMW, request, CELLS[:1], 0, tiny32).run()
-            losses.append([trial.metrics["val_loss"] for trial in trials])
-        assert losses[0] != losses[1], (kind, engine)
-        assert losses[1] == pytest.approx(losses[0], rel=0.02), (kind, engine)
+@pytest.mark.parametrize("engine", ["loop", "vmap"])
+def test_user_networks_train_in_bfloat16(engine: str, tiny32: Splits) -> None:
+    for kind in (*awkward.VECTORISED, *(awkward.LOOPED if engine == "loop" else ())):
+        exact, found = (
+            PackTrainer(
+                ADAMW,
+                task(f"tests.nets.awkward:{kind.__name__}", 1, engine=engine, precision=precision),
+                CELLS[:1],
+                0,
+                tiny32,
+            )
+            .run()[0]
+            .metrics["val_loss"]
+            for precision in ("float32", "bfloat16")
+        )
+        assert found != exact, kind
+        assert found == pytest.approx(exact, rel=0.02), kind
 
 
 class Filling(awkward.Base):  # writes logits into a tensor of the type of its inputs

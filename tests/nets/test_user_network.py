@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -161,32 +162,19 @@ def test_error_in_training_is_blamed_on_the_network_that_raised_it() -> None:
     assert blamed(name, ValueError("ours")) is None
 
 
-def smoothed(logits: Tensor, y: Tensor) -> Tensor:
-    return functional.cross_entropy(logits, y, label_smoothing=0.3)
-
-
-def unreduced(logits: Tensor, y: Tensor) -> Tensor:
-    return functional.cross_entropy(logits, y, reduction="none")
-
-
-def detached(logits: Tensor, y: Tensor) -> Tensor:
-    return smoothed(logits, y).detach()
-
-
-def noisy(logits: Tensor, y: Tensor) -> Tensor:
-    return smoothed(logits + torch.randn_like(logits), y)
-
-
-def changing(logits: Tensor, y: Tensor) -> Tensor:  # in place
-    return smoothed(logits.mul_(-2), y.add_(1).remainder_(4))
-
-
-def pure(logits: Tensor, y: Tensor) -> Tensor:  # the same in new tensors
-    return smoothed(logits * -2, (y + 1) % 4)
-
-
 def broken(logits: Tensor, y: Tensor) -> Tensor:
     raise KeyError(len(y))
+
+
+smoothed = nn.CrossEntropyLoss(label_smoothing=0.3)
+LOSSES: dict[str, Callable[[Any, Any], Any]] = {
+    "unreduced": nn.CrossEntropyLoss(reduction="none"),
+    "detached": lambda logits, y: smoothed(logits, y).detach(),
+    "noisy": lambda logits, y: smoothed(logits + torch.randn_like(logits), y),
+    "changing": lambda logits, y: smoothed(logits.mul_(-2), y.add_(1).remainder_(4)),  # in place
+    "pure": lambda logits, y: smoothed(logits * -2, (y + 1) % 4),  # the same in new tensors
+}
+globals().update(LOSSES)
 
 
 class Focal(nn.Module):
