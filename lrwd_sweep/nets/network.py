@@ -16,7 +16,7 @@ from lrwd_sweep.spec.catalog import FLOAT32
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How the lanes of a network train."""
+    """The way in which the lanes of a network train."""
 
     loss: Loss = functional.cross_entropy
     precision: str = FLOAT32  # of matrix products and convolutions
@@ -56,7 +56,7 @@ class Network(Protocol):
 
     @property
     def way(self) -> Way:
-        """How its lanes train."""
+        """The way in which its lanes train."""
 
     @property
     def stacked(self) -> bool:

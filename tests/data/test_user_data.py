@@ -153,7 +153,9 @@ def test_data_are_read_once_and_again_only_if_asked() -> None:
     assert again.data_set.digest != task.data_set.digest
     assert _load(again).train.x.sub(x).sub(1).abs().max() < 1e-6
     for sizes in (task.data_set, DataSet(13, 6, 0, 3, (5,))):
-        with pytest.raises(DataError, match=r"gives other data than a moment ago; .* and seed what it draws"):
+        with pytest.raises(
+            DataError, match=r"gives other data than a moment ago; .* and seed its random numbers"
+        ):
             load(task.data, sizes)
 
 
@@ -246,7 +248,7 @@ V = _pair(6)
 
 
 WRONG: list[tuple[Callable[[], Any], str]] = [
-    (lambda: (X, Y), "it returns a tuple of 2; return train, validation and, if there is one, test"),
+    (lambda: (X, Y), "it returns a tuple of 2; return train, validation and optionally test"),
     (lambda: X, "it returns a value of type Tensor; return train, validation"),
     (lambda: ((X, Y),), "it returns a tuple of 1; return train, validation"),
     (lambda: {"train": (X, Y), "val": V}, "it returns train, val; name train, validation, test (or no test)"),
@@ -262,8 +264,11 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: ((X.long(), Y), V), "x of train is int64; give floating-point numbers"),
     (lambda: ((X[:, 0], Y), V), "x of train has shape (12,); give it one row per item"),
     (lambda: ((X[:0], Y[:0]), V), "x of train has shape (0, 5); give it one row per item"),
-    (lambda: ((X, Y), (X[:0], Y[:0])), "give it one row per item, of which there is none: hold some out"),
-    (lambda: ((X, Y), V, (X[:0], Y[:0])), "x of test has shape (0, 5); give it one row per item, of which"),
+    (lambda: ((X, Y), (X[:0], Y[:0])), "give it one row per item; validation is empty: hold some out"),
+    (
+        lambda: ((X, Y), V, (X[:0], Y[:0])),
+        "x of test has shape (0, 5); give it one row per item; test is empty: leave",
+    ),
     (lambda: (TensorDataset(X, Y, Y), V), "train holds a tuple of 3; make it the two tensors x and y"),
     (lambda: (TensorDataset(X), V), "train holds a tuple of 1; make it the two tensors x and y"),
     (lambda: ((X, Y, Y), V), "train holds a tuple of 3; make it the two tensors x and y"),
@@ -287,7 +292,7 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: ((X, np.array(["cat", "dog"] * 6)), V), "item 0 of train has the label 'cat'; make it a class"),
     (lambda: ((X, ["cat", "dog"] * 6), V), "item 0 of train has the label 'cat'; make it a class"),
     (lambda: ((X, np.array([0, "dog"] * 6, object)), V), "item 1 of train has the label 'dog'; make it a"),
-    (lambda: ((X, np.full(12, "2026-01-01", "datetime64[D]")), V), "item 0 of train has the label"),
+    (lambda: ((X, np.full(12, "2026-01-01", "datetime64[D]")), V), "the label datetime.date(2026, 1, 1)"),
     (lambda: ((np.full((12, 5), "cat"), Y), V), "x of train is an array of type <U3; give floating-point"),
     (lambda: ((X[0, 0], Y), V), "x of train has shape (); give it one row per item"),
     (lambda: (Items(X, Y, _missing), V), "cannot be read: FileNotFoundError: no image 0 (test_user_data.py,"),

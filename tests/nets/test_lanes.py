@@ -119,7 +119,7 @@ def test_vmap_equals_the_loop_or_is_refused() -> None:
         complaint = rf"engine='vmap': .*:{kind.__name__} {awkward.LOOPED[kind]} \(.*\); choose auto or loop"
         with pytest.raises(UsageError, match=complaint):
             chosen(_awkward(kind, "vmap"), CPU)
-    binary = _awkward(awkward.Tied, loss="tests.nets.test_loss:LOSSES.binary")  # with float32 targets
+    binary = _awkward(awkward.Tied, loss="tests.nets.losses:binary")  # with float32 targets
     assert obstacle(binary, CPU) == ""
     assert chosen(replace(binary, engine="auto"), CPU).engine in ("loop", "vmap")
     assert obstacle(task("cnn", precision="bfloat16"), CPU) == ""
