@@ -63,8 +63,9 @@ def completed(task: Task, *, anew: bool = False) -> Task:
             )
         if standardize and _is_channels_last(splits.train.x.shape):
             raise UsageError(
-                f"{arg('standardize')} takes images as (n, channels, height, width); x of {task.data} has shape "
-                f"{tuple(splits.train.x.shape)}, channels last: give x.permute(0, 3, 1, 2), or leave it out"
+                f"{arg('standardize')} takes images as (n, channels, height, width); x of {task.data} has "
+                f"shape {tuple(splits.train.x.shape)}, channels last: give x.permute(0, 3, 1, 2), or leave "
+                "it out"
             )
         standardize = bool(standardize) if splits.of_bytes else None
     if task.loss in code and sizes is not None:
