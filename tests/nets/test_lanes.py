@@ -133,7 +133,7 @@ def test_native_vmap_and_loop_are_one_network(tiny64: Splits) -> None:
         splits = tiny_splits(torch.float64, shape)
         sizes = DataSet(48, 20, 20, 4, shape)
         trainers = [
-            PackTrainer(ADAMW, task(net, 5, engine=engine, sizes=sizes), CELLS, 1, splits)
+            PackTrainer(ADAMW, task(net, 3, engine=engine, sizes=sizes), CELLS, 1, splits)
             for engine in engines
         ]
         assert isinstance(trainers[-1].lanes, LoopLanes)
