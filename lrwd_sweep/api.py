@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.report.recommend import recommendations
 from lrwd_sweep.report.result import Result, comparison, read_results, refuse_two_directions, titles
-from lrwd_sweep.report.view.data_frame import curve_frame, lane_frame
+from lrwd_sweep.report.view.lane_table import curve_frame, lane_frame
 from lrwd_sweep.report.view.notation import plain
 from lrwd_sweep.report.view.report import notebook_html, text_of
 from lrwd_sweep.report.view.terminal import Report, snippet

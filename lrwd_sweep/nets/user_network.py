@@ -32,8 +32,8 @@ def build(name: str, shape: tuple[int, ...], classes: int, options: str, way: Wa
     try:
         made = ModuleNetwork(factory, shape, classes, way)
     except LrwdError as error:
-        named = str(error).startswith(("net=", "loss="))
-        raise UsageError(error.text if named else f"{arg('net', name)}: {error.text}") from error
+        prefix = "" if error.begins_with_argument else f"{arg('net', name)}: "
+        raise UsageError(prefix + error.text) from error
     except Exception as error:
         size = "×".join(map(str, shape))
         raise UsageError(f"{arg('net', name)} does not take inputs of {size}: {code.told(error)}") from error

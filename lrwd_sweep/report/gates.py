@@ -321,10 +321,8 @@ def _judge_best(gate: str, result: Result, limit: float, direction: Direction, o
     if result.surface.direction is not direction:
         better = "higher" if direction is Direction.MINIMIZE else "lower"
         metric = brief(result.surface.metric)
-        raise UsageError(
-            f"--{gate} {limit:g}: in study {result.name!r} a {better} {metric} is better; "
-            f"give --{other} {limit:g}"
-        )
+        given, instead = (arg(name.replace("-", "_"), limit) for name in (gate, other))
+        raise UsageError(f"{given}: in study {result.name!r} a {better} {metric} is better; give {instead}")
     for best in result.ranked(1):
         passed = best.value <= limit if direction is Direction.MINIMIZE else best.value >= limit
         reason = f"{result.surface.metric}{_error(best.sem)}"

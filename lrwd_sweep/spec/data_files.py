@@ -1,4 +1,4 @@
-"""The folder with the files of data sets, and whether missing ones are downloaded."""
+"""The folder that holds the files of data sets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lrwd_sweep.spec.user_code import is_user_code
 
 @dataclass(frozen=True, slots=True)
 class DataFiles:
-    """The folder with the files of data sets; whether to download missing ones, and `quiet`ly."""
+    """The folder of data sets; `download` fetches missing files, `quiet` shows no progress of it."""
 
     folder: str | None = None
     download: bool = False
@@ -39,7 +39,7 @@ class DataFiles:
         if len(without) == len(names) and (self.download or self.folder is not None):
             option = arg("download", True) if self.download else arg("data_dir")
             raise UsageError(
-                f"{option} means nothing to {', '.join(without)}, which needs no such files: leave it out"
+                f"{option} has no effect on {', '.join(without)}, which needs no such files: leave it out"
             )
         if self.download and set(names) - set(without) == {"imagenet32"}:
             raise UsageError(

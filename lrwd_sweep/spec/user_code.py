@@ -11,7 +11,6 @@ import importlib
 import inspect
 import os
 import re
-import struct
 import sys
 import sysconfig
 import time
@@ -39,13 +38,23 @@ _LONGEST = 200  # characters quoted from an exception
 _INSTALLED = {"site-packages", "dist-packages"}
 _PYTHON = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib")]
 _LIBRARIES = tuple(os.path.join(folder, "") for folder in (*_PYTHON, str(Path(__file__).parents[1])))
-_LOADED = time.time()
 
 # By path: the sources and the result of executing a file; the spec (a reload replaces it) and the texts that
 # a module was imported with. By name: the file that this process has under the name of a helper.
 _executed: dict[str, tuple[tuple[bytes, Sequence[Source]], ModuleType]] = {}
 _noted: dict[str, tuple[object, Mapping[str, bytes]]] = {}
 _helper_paths: dict[str, str] = {}
+
+
+class _ImportTimes(dict[str, float]):
+    """A finder that finds nothing: it notes when each module is imported or reloaded."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        self[name] = time.time()
+
+
+_LOADED, _imported = time.time(), _ImportTimes()  # what is not noted was imported before
+sys.meta_path.insert(0, _imported)
 
 
 def is_user_code(name: str) -> bool:
@@ -127,9 +136,8 @@ class UserCode:
         """Raise UsageError if a file changed after its import: the old code would train."""
         if self.stale:
             raise UsageError(
-                f"{arg(self.option, self.name)}: {self.stale[0]!r} has changed on disk "
-                "since it was imported; "
-                "restart Python, or reload it and what imports it"
+                f"{arg(self.option, self.name)}: {self.stale[0]!r} has changed on disk since it was "
+                "imported; restart Python, or reload it and what imports it"
             )
 
     def __call__(self, *args: Any, **options: Any) -> Any:
@@ -252,11 +260,8 @@ def _import(option: str, name: str, label: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{label}.".startswith(f"{error.name}."):
             raise  # something that it imports
-        raise UsageError(
-            f"{arg(option, name)}: there is no module {error.name!r}; install it, or run "
-            "this in the folder that "
-            "holds it"
-        ) from None
+        remedy = "install it, or run this in the folder that holds it"
+        raise UsageError(f"{arg(option, name)}: there is no module {error.name!r}; {remedy}") from None
 
 
 def _told(error: BaseException, sources: Container[str]) -> str:
@@ -281,22 +286,12 @@ def _at_import(source: Source) -> tuple[bytes, list[str]]:
         return source.text, []
     now = {one.path: one.text for one in (source, *_imports(source)) if one.name in sys.modules}
     if _noted.get(source.path, (None,))[0] is not spec:
-        if _was_edited(spec):
+        edited = os.path.getmtime(source.path) if os.path.exists(source.path) else 0.0
+        if edited > _imported.get(source.name, _LOADED):
             return source.text, [source.path]
         _noted[source.path] = spec, now
     then = _noted[source.path][1]
     return then[source.path], [path for path, text in then.items() if now.get(path, text) != text]
-
-
-def _was_edited(spec: Any) -> bool:
-    """Tell whether a file is newer than this program, and other than its .pyc notes by time and size."""
-    try:
-        file = os.stat(spec.origin)
-        flags, seconds, size = struct.unpack("<4x3I", Path(spec.cached).read_bytes()[:16])
-    except (OSError, struct.error, TypeError):
-        return False
-    written = (int(file.st_mtime), file.st_size)
-    return file.st_mtime > _LOADED and not (sys.dont_write_bytecode or flags) and written != (seconds, size)
 
 
 def _refuse_clash(what: str, helpers: Sequence[Source]) -> None:

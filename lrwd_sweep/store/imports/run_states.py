@@ -1,0 +1,184 @@
+"""Columns that tell how a run ended, in the words of any tool: `state`, `status`, `done`, `failed`, …
+
+A run that did not finish has no result, even if its row holds a value: a pruned Optuna trial keeps its last
+intermediate value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from lrwd_sweep.errors import arg, shown
+from lrwd_sweep.store.imports.run_table import distinct, is_number, number, some
+
+
+class RunState(Enum):
+    """The end of a run; if two columns disagree, the later member here counts."""
+
+    COMPLETE = 0
+    UNFINISHED = 1  # running, pruned, killed: it has no result
+    FAILED = 2
+    DIVERGED = 3
+
+
+_WORDS = {
+    RunState.COMPLETE: (
+        "complete completed finished finish ok okay done success successful succeeded passed ended published "
+        "completedsuccessfully finishedsuccessfully"
+    ),
+    RunState.UNFINISHED: (
+        "running pruned killed stopped stopping canceled cancelled cancelling canceling preempted preempting "
+        "pending waiting queued scheduled timeout timedout aborted abort interrupted paused suspended "
+        "incomplete unfinished missing inprogress new created staged reserved starting active restoring "
+        "requeued revoked deadline abandoned skipped capped earlystopped completing configuring submitted "
+        "dispatched notstarted notfinished notcompleted finalizing preparing initializing resizing "
+        "signaling terminating"
+    ),
+    RunState.FAILED: (
+        "failed fail failure crashed crash error errored exception broken oom outofmemory outofme memoryout "
+        "nodefail bootfail nodefailure"
+    ),
+    RunState.DIVERGED: "diverged diverging divergent nan inf exploded",
+}
+_STATES = {word: state for state, words in _WORDS.items() for word in words.split()}
+_TERMINATED = "terminated"  # Ray: finished; next to another word for finished (Guild AI): killed
+_BOOLEAN = dict.fromkeys(("true", "yes", "y", "t"), True) | dict.fromkeys(("false", "no", "n", "f"), False)
+
+_SUCCESS = "success succeeded successful ok"  # False under these headers is a failure
+_TRUE = {  # the meaning of True under a header of this name
+    RunState.COMPLETE: f"done finished complete completed {_SUCCESS}",
+    RunState.UNFINISHED: (
+        "pruned killed preempted cancelled canceled aborted interrupted timeout timedout unfinished "
+        "incomplete running"
+    ),
+    RunState.FAILED: "failed crashed oom error errored",
+    RunState.DIVERGED: "diverged",
+}
+_FLAGS = {header: state for state, headers in _TRUE.items() for header in headers.split()}
+_NUMBERS = {"error", "timeout"}  # 0 and 1 under these headers are a metric or a setting
+_HEADERS = ("state", "status", "outcome")  # last word of a header that promises states
+_ABOUT_A_RUN = {"is", "has", "was", "run", "trial", "job", "task", "exp", "experiment", "sys", "info"}
+_NO_STATES = {"random", "rng", "seed", "hidden", "init", "initial", "git", "data", "dataset", "upload"}
+_EXIT_CODES = {"exitcode", "returncode", "exitstatus", "rc", "retcode"}
+_EXIT_CODE = re.compile(r"-?\d+(\.0+)?(:\d+)?")
+_HEADER_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_PREFIX = re.compile(r"(job|trial|run|task)?_?(state|status)_", re.IGNORECASE)
+
+Reader = Callable[[str], RunState | None]
+
+
+@dataclass(frozen=True, slots=True)
+class StateColumn:
+    """A column of states, and the state that each of its texts means."""
+
+    name: str
+    states: Mapping[str, RunState]
+
+
+def state_of(text: str) -> RunState | None:
+    """Return the state that a tool's word means; None for an unknown word.
+
+    >>> [str(state_of(text)) for text in ("TrialState.PRUNED", "CANCELLED by 123", "Finished", "good")]
+    ['RunState.UNFINISHED', 'RunState.UNFINISHED', 'RunState.COMPLETE', 'None']
+    """
+    stem = re.split(r"[(:;,+]| by ", text)[0].strip(" .!").rpartition(".")[2]
+    stem = _PREFIX.sub("", stem, count=1)
+    found = _STATES.get(_squeezed(stem))
+    if found is None and (words := stem.split()):
+        first = _STATES.get(_squeezed(words[0]))  # "failed with exit code 1"
+        found = None if first is RunState.COMPLETE else first
+    return found
+
+
+def state_columns(
+    columns: Mapping[str, Sequence[str]], chosen: str | None
+) -> tuple[list[StateColumn], list[str]]:
+    """Find the columns of states; return them, and a fault for each that holds unknown words.
+
+    `chosen` is the only column to read; "" reads none, None finds them by header and contents.
+    """
+    if chosen is not None:
+        columns = {name: texts for name, texts in columns.items() if name == chosen}
+    found: list[StateColumn] = []
+    faults: list[str] = []
+    for name, texts in columns.items():
+        words = distinct(texts)
+        reader = _reader(name, words, chosen=chosen is not None)
+        if reader is None or not words:
+            continue
+        read = {word: reader(word) for word in words}
+        states = {word: state for word, state in read.items() if state is not None}
+        if unknown := [word for word in words if word not in states]:
+            faults.append(
+                f"column {shown(name)} seems to hold run states, but these words are unknown: "
+                f"{some(map(shown, unknown))}; write complete, failed or missing instead, ignore the column "
+                f"with {arg('columns')} status=, or name another with {arg('columns')} status=COLUMN"
+            )
+        found.append(StateColumn(name, states))
+    return found, faults
+
+
+def run_state(columns: Iterable[StateColumn], texts: Mapping[str, str]) -> tuple[RunState | None, str]:
+    """Return the state of a row's run and the word for it; None if no column holds one."""
+    said = [(column.states[word], word) for column in columns if (word := texts[column.name])]
+    return max(said, key=lambda one: one[0].value, default=(None, ""))
+
+
+def _reader(name: str, texts: Sequence[str], *, chosen: bool) -> Reader | None:
+    """Return a reader of the column's texts; None if it holds no states."""
+    words = [word.lower() for word in _HEADER_WORD.findall(name)]
+    meant = "".join(word for word in words if word not in _ABOUT_A_RUN)
+    promising = bool(words) and words[-1] in _HEADERS and not _NO_STATES & {*words}
+    numbers = all(map(is_number, texts))
+    if meant in _EXIT_CODES and all(map(_EXIT_CODE.fullmatch, texts)):
+        return _exit_code
+    yes = _FLAGS.get(meant, RunState.COMPLETE if chosen and not promising else None)
+    if yes and all(_flag(text) is not None for text in texts) and not (numbers and meant in _NUMBERS):
+        no = RunState.FAILED if meant in _SUCCESS.split() else RunState.UNFINISHED
+        return lambda text: _flagged(text, yes, no)
+    reader = _word_reader(texts)
+    if chosen:
+        return reader
+    if numbers:
+        return reader if meant in _HEADERS else None  # 0 and 1 of a "status" are ambiguous: refuse them
+    states = {reader(text) for text in texts if text.lower() not in _BOOLEAN}
+    if None not in states and len(states) > 1 and RunState.COMPLETE in states:
+        return reader  # whatever the header
+    told = meant in _FLAGS and meant != "error" and not any(text[0].isdigit() for text in texts)
+    return reader if promising or told else None
+
+
+def _word_reader(texts: Sequence[str]) -> Reader:
+    others = any(state_of(text) is RunState.COMPLETE for text in texts)
+
+    def read(text: str) -> RunState | None:
+        if _squeezed(text.rpartition(".")[2]) == _TERMINATED:
+            return RunState.UNFINISHED if others else RunState.COMPLETE
+        if (flag := _BOOLEAN.get(text.lower())) is not None:
+            return RunState.COMPLETE if flag else RunState.UNFINISHED
+        return state_of(text)
+
+    return read
+
+
+def _flag(text: str) -> bool | None:
+    if is_number(text):
+        return {0.0: False, 1.0: True}.get(number(text))
+    return _BOOLEAN.get(text.lower())
+
+
+def _flagged(text: str, yes: RunState, no: RunState) -> RunState:
+    if yes is RunState.COMPLETE:
+        return yes if _flag(text) else no
+    return yes if _flag(text) else RunState.COMPLETE
+
+
+def _exit_code(text: str) -> RunState:
+    return RunState.COMPLETE if not text.strip("0.:") else RunState.FAILED
+
+
+def _squeezed(text: str) -> str:
+    return "".join(letter for letter in text.lower() if letter.isalnum())
