@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-    from lrwd_sweep.lab.bench.measurement import Spread
+    from lrwd_sweep.lab.bench.measurement import Measurement, Spread
     from lrwd_sweep.lab.bench.overhead import Overhead
     from lrwd_sweep.lab.bench.race import Race
     from lrwd_sweep.lab.bench.scaling import Scaling
     from lrwd_sweep.spec.task import Task
+
+    Found = tuple[dict[str, Any], Iterable[RenderableType]]  # as JSON, and as shown
 
 EPOCHS, SCALING_EPOCHS = 30, 10
 LANES, OTHER_LANES = 363, 16
@@ -47,51 +49,63 @@ def _name(text: str, metavar: str = "NAME") -> typer.models.OptionInfo:
     return found
 
 
+Contenders = Annotated[
+    str | None,
+    _name(
+        "Baselines to compare with: plain, compiled, vmap; processes on a CPU; graphs on a GPU (default: "
+        "all that run on the device).",
+        "NAME,…",
+    ),
+]
+Net = Annotated[str | None, _name("A built-in network (default: mlp-norm).")]
+Data = Annotated[
+    str | None,
+    _name(
+        f"digits; {', '.join(PUBLISHED)}: noise of their shape, since the cost of a step does not depend "
+        "on values; or user data, as for `grid` (default: digits)."
+    ),
+]
+BatchSize = Annotated[int | None, _count("--batch-size", "Samples per step (default: 64).", least=2)]
+Precision = Annotated[
+    str | None, _name(f"Precision of all contenders (default: {FLOAT32}).", "|".join(PRECISIONS))
+]
+DeviceOption = Annotated[str | None, _name("cpu, cuda or cuda:N (default: a GPU if available).")]
+Epochs = Annotated[
+    int | None, _count("--epochs", f"Epochs (default: {EPOCHS}; {SCALING_EPOCHS} with --scaling).")
+]
+Lanes = Annotated[
+    int | None,
+    _count(
+        "--lanes",
+        f"Networks that the engine trains (default: {LANES}; up to 2,000 with --scaling; 10,000 with "
+        "--overhead).",
+    ),
+]
+OtherLanes = Annotated[
+    int | None, _count("--other-lanes", f"Networks that each baseline trains (default: {OTHER_LANES}).")
+]
+Repeats = Annotated[int, _count("--repeats", "Number of times that everything is timed.")]
+ScalingSwitch = Annotated[
+    bool, typer.Option("--scaling", help="Time only the engine, on one lane, two, five, ….")
+]
+OverheadSwitch = Annotated[
+    bool, typer.Option("--overhead", help="Time only start-up, and sampler and store for many lanes.")
+]
+
+
 def bench(
-    contenders: Annotated[
-        str | None,
-        _name(
-            "Baselines to compare with: plain, compiled, vmap; processes on a CPU; graphs on a GPU (default: "
-            "all that run on the device).",
-            "NAME,…",
-        ),
-    ] = None,
-    net: Annotated[str | None, _name("A built-in network (default: mlp-norm).")] = None,
-    data: Annotated[
-        str | None,
-        _name(
-            f"digits; {', '.join(PUBLISHED)}: noise of their shape, since the cost of a step does not depend "
-            "on values; or user data, as for `grid` (default: digits)."
-        ),
-    ] = None,
-    batch_size: Annotated[
-        int | None, _count("--batch-size", "Samples per step (default: 64).", least=2)
-    ] = None,
-    precision: Annotated[
-        str | None, _name(f"Precision of all contenders (default: {FLOAT32}).", "|".join(PRECISIONS))
-    ] = None,
-    device: Annotated[str | None, _name("cpu, cuda or cuda:N (default: a GPU if available).")] = None,
-    epochs: Annotated[
-        int | None, _count("--epochs", f"Epochs (default: {EPOCHS}; {SCALING_EPOCHS} with --scaling).")
-    ] = None,
-    lanes: Annotated[
-        int | None,
-        _count(
-            "--lanes",
-            f"Networks that the engine trains (default: {LANES}; up to 2,000 with --scaling; 10,000 with "
-            "--overhead).",
-        ),
-    ] = None,
-    other_lanes: Annotated[
-        int | None, _count("--other-lanes", f"Networks that each baseline trains (default: {OTHER_LANES}).")
-    ] = None,
-    repeats: Annotated[int, _count("--repeats", "Number of times that everything is timed.")] = 3,
-    scaling: Annotated[
-        bool, typer.Option("--scaling", help="Time only the engine, on one lane, two, five, ….")
-    ] = False,
-    overhead: Annotated[
-        bool, typer.Option("--overhead", help="Time only start-up, and sampler and store for many lanes.")
-    ] = False,
+    contenders: Contenders = None,
+    net: Net = None,
+    data: Data = None,
+    batch_size: BatchSize = None,
+    precision: Precision = None,
+    device: DeviceOption = None,
+    epochs: Epochs = None,
+    lanes: Lanes = None,
+    other_lanes: OtherLanes = None,
+    repeats: Repeats = 3,
+    scaling: ScalingSwitch = False,
+    overhead: OverheadSwitch = False,
     form: Format = TextFormat.TEXT,
     as_json: OldJson = False,
 ) -> None:
@@ -130,31 +144,12 @@ def bench(
         )
     asked = Measurement(task, preset.lattice(Optimizer.parse("adamw")), place)
 
-    def on_repeat(repeat: int) -> None:
-        consoles.note(f"measured {repeat} of {repeats} times")
-
     if scaling:
-        from lrwd_sweep.lab.bench.scaling import MOST, scale
-
-        scaled = scale(asked, most=lanes or MOST, repeats=repeats, on_repeat=on_repeat)
-        document, shown = {"scaling": asdict(scaled)}, _shown_scaling(scaled, task)
+        document, shown = _scaling(asked, lanes, repeats)
     elif overhead:
-        from lrwd_sweep.lab.bench import overhead as besides
-
-        spent = besides.overhead(asked, lanes=lanes or besides.LANES, repeats=repeats, on_repeat=on_repeat)
-        document, shown = {"overhead": asdict(spent)}, _shown_overhead(spent)
+        document, shown = _overhead(asked, lanes, repeats)
     else:
-        from lrwd_sweep.lab.bench import race
-
-        raced = race.race(
-            racers,
-            asked,
-            lanes=lanes or LANES,
-            other_lanes=other_lanes or OTHER_LANES,
-            repeats=repeats,
-            on_run=lambda name, rate: consoles.note(f"{name}: {rate:{_rate_form(rate)}} lane-steps/s"),
-        )
-        document, shown = asdict(raced), _shown_race(raced)
+        document, shown = _race(racers, asked, lanes or LANES, other_lanes or OTHER_LANES, repeats)
     if as_json or form is TextFormat.JSON:
         about = task.to_dict() | {"steps": task.steps, "repeats": repeats}
         whole_document = {"schema_version": 1, "machine": on, "task": about, **document}
@@ -162,6 +157,38 @@ def bench(
         return
     for part in (*shown, _where(task, on)):
         consoles.stdout().print(part, markup=False)
+
+
+def _scaling(asked: Measurement, lanes: int | None, repeats: int) -> Found:
+    from lrwd_sweep.lab.bench.scaling import MOST, scale
+
+    found = scale(asked, most=lanes or MOST, repeats=repeats, on_repeat=_on_repeat(repeats))
+    return {"scaling": asdict(found)}, _shown_scaling(found, asked.task)
+
+
+def _overhead(asked: Measurement, lanes: int | None, repeats: int) -> Found:
+    from lrwd_sweep.lab.bench.overhead import LANES, overhead
+
+    found = overhead(asked, lanes=lanes or LANES, repeats=repeats, on_repeat=_on_repeat(repeats))
+    return {"overhead": asdict(found)}, _shown_overhead(found)
+
+
+def _race(racers: Sequence[str], asked: Measurement, lanes: int, other_lanes: int, repeats: int) -> Found:
+    from lrwd_sweep.lab.bench.race import race
+
+    found = race(
+        racers,
+        asked,
+        lanes=lanes,
+        other_lanes=other_lanes,
+        repeats=repeats,
+        on_run=lambda name, rate: consoles.note(f"{name}: {rate:{_rate_form(rate)}} lane-steps/s"),
+    )
+    return asdict(found), _shown_race(found)
+
+
+def _on_repeat(repeats: int) -> Callable[[int], None]:
+    return lambda repeat: consoles.note(f"measured {repeat} of {repeats} times")
 
 
 def _refuse(measurement: str, given: Mapping[str, object]) -> None:

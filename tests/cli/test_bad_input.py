@@ -56,7 +56,7 @@ USAGE = [
     ),
     (
         ("study", "import", "no.csv", "--study-name", "x", "-o", "adamw", "--columns", "lr=a,lr=b"),
-        ("'lr=a,lr=b'", "twice"),
+        ("'lr=a,lr=b'", "repeats"),
     ),
     (
         ("study", "import", "no.csv", "--study-name", "x", "-o", "adamw", "--metric", ""),

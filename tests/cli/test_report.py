@@ -127,7 +127,7 @@ BAD_OPTIONS = {  # parts of the message by arguments
     "--baseline x": ("--baseline 'x'", "requires --max-regression"),
     "--baseline no.json --max-regression 1": ("no.json", "report --format json"),
     f"--baseline {STORE} --max-regression 1": (STORE, "is not JSON"),
-    "--baseline . --max-regression 1": ("'.'", "Is a directory"),
+    "--baseline . --max-regression 1": ("--baseline .", "Is a directory"),
     "--format pdf": ("'pdf'", "html"),
     "--full --format csv": ("--full adds nothing to csv", "choose table"),
     "--output a.svg --figure ./a.svg": ("--output and --figure are both a.svg", "name two files"),

@@ -145,7 +145,7 @@ def test_process_ignores_files_with_names_of_libraries(
 
 def test_error_in_the_process_is_one_line() -> None:
     task = TASK.changed(net="torchvision:squeezenet1_1")
-    with pytest.raises(UsageError, match=r"torchvision:squeezenet1_1 does not take images of [^\n]*$"):
+    with pytest.raises(UsageError, match=r"torchvision:squeezenet1_1' does not take images of [^\n]*$"):
         Measurement(task, LATTICE).in_process(FLOOR, 1)
 
 
