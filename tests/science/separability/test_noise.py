@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrwd_sweep.science.separability import Verdict, analyse
-from lrwd_sweep.science.separability.noise import NoiseTest, _ranks, noise_test
-from lrwd_sweep.science.separability.verdict import interval_verdict
+from lrwd_sweep.science.separability.verdict import NoiseTest, _ranks, interval_verdict, noise_test
 from lrwd_sweep.science.surface import Bool, Float
 from tests.science.separability.surfaces import BOWL, RIDGE, A, L, noisy, repeated, surface, value
 

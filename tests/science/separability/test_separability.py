@@ -9,7 +9,7 @@ import pytest
 
 from lrwd_sweep.science.decay import DecayRule
 from lrwd_sweep.science.separability import Verdict, analyse
-from lrwd_sweep.science.separability.ridge import Minima, ridge_slope, smoothed_curvature
+from lrwd_sweep.science.separability.ridge import Minima, RidgeLine, smoothed_curvature
 from lrwd_sweep.science.surface import Float
 from tests.science.separability.surfaces import (
     BOWL,
@@ -187,7 +187,7 @@ def test_weights_are_those_of_the_sample_in_every_resample() -> None:
     position, curvature = np.zeros((2, 5)), np.array([[1.0, 1, 1, 1, 1], [1, 50, 1, 0, 1]])
     axis = np.arange(5.0)
     position[1] = [0.0, 3, 1, 9, 2]
-    slopes = ridge_slope(Minima(position, curvature), axis, np.ones(5, dtype=bool))
+    slopes = RidgeLine.fit(Minima(position, curvature), axis, np.ones(5, dtype=bool)).slope
     carrying = [0, 1, 2, 4]
     assert slopes == pytest.approx([0, np.polyfit(axis[carrying], position[1, carrying], 1)[0]])
 
