@@ -170,12 +170,12 @@ def test_a_regret_ratio_is_a_number_beside_its_interval() -> None:
 
 
 def test_a_regret_scored_in_sample_has_no_interval() -> None:
-    found = document([sloped("a", 0.9, 3), sloped("b", 1.1, 4)])["studies"]
+    found = document([sloped("a", 0.9, 2), sloped("b", 1.1, 3)])["studies"]
     in_sample, cross_scored = (each["separability"]["transfer_regret"][0] for each in found)
     assert (in_sample["in_sample"], in_sample["low"], in_sample["high"]) == (True, None, None)
     assert not cross_scored["in_sample"]
     assert cross_scored["low"] < cross_scored["value"] < cross_scored["high"]
-    few = document([], [comparison(sloped("a", 0.9, 3), sloped("b", 1.1, 3))])["comparisons"][0]
+    few = document([], [comparison(sloped("a", 0.9, 2), sloped("b", 1.1, 2))])["comparisons"][0]
     assert few["regret_ratio_interval"] == {"value": few["regret_ratio"], "low": None, "high": None}
 
 
