@@ -140,9 +140,9 @@ class Resamples:
         # Under the multinomial cov(x, w_r) = (u_r − ū)/R² for the influences u, and V = Σ(u_r − ū)²/R²; in
         # groups too, as a seed's weight is 1/R of how often it was drawn.
         covariance = (mass * deviation) @ (weights - 1 / seeds)
-        linear = min(float(seeds**2 * (covariance**2).sum()), total)
-        rest, freedom = total - linear, seeds - len(self.groups)
-        nu = total**2 / (linear**2 / freedom + rest**2 / max(len(replicates) - seeds, 1))
+        linear = min(float(seeds**2 * (covariance**2).sum()), total)  # V
+        share, freedom = linear / total, seeds - len(self.groups)
+        nu = 1 / (share**2 / freedom + (1 - share) ** 2 / max(len(replicates) - seeds, 1))
         return sqrt(seeds / freedom * total) * t95(nu)
 
 

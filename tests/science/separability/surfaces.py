@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 
 import numpy as np
@@ -99,3 +99,30 @@ def numbers(thing: object) -> Iterator[float]:
             yield from numbers(each)
     elif isinstance(thing, float):
         yield thing
+
+
+Draw = Callable[[np.random.Generator, int], Float]  # (rng, R) → (11, 11, R) without any effect of λ
+
+
+def white(rng: np.random.Generator, seeds: int) -> Float:
+    """Independent noise in every cell and seed, and a common offset per seed."""
+    return rng.standard_normal((*A.shape, seeds)) + rng.standard_normal(seeds)
+
+
+def uneven(rng: np.random.Generator, seeds: int) -> Float:
+    """The same, eight times as noisy at the highest λ as at the lowest."""
+    size = np.exp2((np.arange(11) - 5) * 0.3)[:, None]
+    return np.asarray(size * rng.standard_normal((*A.shape, seeds)))
+
+
+def rows_by_seed(rng: np.random.Generator, seeds: int) -> Float:
+    """White noise and, twice as large, an offset per row and seed."""
+    return white(rng, seeds) + 2 * rng.standard_normal((11, 1, seeds))
+
+
+def level_only(rng: np.random.Generator, seeds: int) -> Float:
+    """A bowl in α and white noise: no λ is better than another."""
+    return white(rng, seeds) + 0.3 * A[..., None] ** 2
+
+
+NO_EFFECT: list[Draw] = [white, uneven, rows_by_seed, level_only]
