@@ -128,6 +128,8 @@ class Resamples:
         if lost > _MAX_UNDEFINED:
             return Estimate(value, reason=f"noise: undefined in {lost:.0%} of the resamples, so no interval")
         half = self._half_width(replicates[defined], self.mass[defined], self.weights[1:][defined])
+        if not isfinite(half):
+            return Estimate(value, reason="the values are too large for an interval")
         return Estimate(value, value - half, value + half)
 
     def _half_width(self, replicates: Float, mass: Float, weights: Float) -> float:

@@ -109,20 +109,13 @@ def white(rng: np.random.Generator, seeds: int) -> Float:
     return rng.standard_normal((*A.shape, seeds)) + rng.standard_normal(seeds)
 
 
-def uneven(rng: np.random.Generator, seeds: int) -> Float:
-    """The same, eight times as noisy at the highest λ as at the lowest."""
-    size = np.exp2((np.arange(11) - 5) * 0.3)[:, None]
-    return np.asarray(size * rng.standard_normal((*A.shape, seeds)))
-
-
-def rows_by_seed(rng: np.random.Generator, seeds: int) -> Float:
-    """White noise and, twice as large, an offset per row and seed."""
-    return white(rng, seeds) + 2 * rng.standard_normal((11, 1, seeds))
-
-
-def level_only(rng: np.random.Generator, seeds: int) -> Float:
-    """A bowl in α and white noise: no λ is better than another."""
-    return white(rng, seeds) + 0.3 * A[..., None] ** 2
-
-
-NO_EFFECT: list[Draw] = [white, uneven, rows_by_seed, level_only]
+NO_EFFECT: dict[str, Draw] = {
+    "white": white,
+    "eight times as noisy at the highest λ": lambda rng, seeds: (
+        np.exp2(0.3 * L)[..., None] * rng.standard_normal((*A.shape, seeds))
+    ),
+    "offsets of rows and seeds": lambda rng, seeds: (
+        white(rng, seeds) + 2 * rng.standard_normal((11, 1, seeds))
+    ),
+    "level": lambda rng, seeds: white(rng, seeds) + 0.3 * A[..., None] ** 2,
+}

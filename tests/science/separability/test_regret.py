@@ -25,9 +25,6 @@ def sequential(y: Float, start: tuple[float | None, float | None] = (None, None)
     return analyse(surface(y), start=start, resamples=200).sequential_regret[0]
 
 
-# --- sequential regret --------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("y", [BOWL, RIDGE], ids=["bowl", "ridge"])
 def test_tuning_one_at_a_time_costs_nothing_on_a_bowl_and_on_a_perfect_ridge(y: Float) -> None:
     for found in analyse(surface(repeated(y, 4))).sequential_regret:
@@ -65,9 +62,6 @@ def test_sequential_regret_has_an_interval_from_four_seeds_on() -> None:
     assert [each.estimate.has_interval for each in found.values()] == [False, False, True]
     assert found[2].estimate.reason == "in sample: lies high"
     assert "below four seeds" in found[3].estimate.reason
-
-
-# --- left-out seeds -----------------------------------------------------------------------------------
 
 
 def test_three_seeds_choose_on_two_and_score_on_the_third() -> None:
@@ -116,9 +110,6 @@ def test_expected_best_is_scored_on_each_seed_in_turn_and_knows_the_direction() 
     based = analyse(surface(y, baseline=np.full((11, 5), -9.0))).expected_best
     assert value(based) == -9
     assert analyse(surface(y[..., :2])).expected_best.value is None
-
-
-# --- learning-rate sensitivity ------------------------------------------------------------------------
 
 
 def sensitivity(y: Float, initial: float | list[float] | None = 1.0) -> LrSensitivity:

@@ -24,9 +24,6 @@ def valley(slope: float, columns: int, *, flat: float = 0.02, steep: float = 0.5
     return np.asarray(flat * a**2 + steep * (b - slope * a) ** 2)
 
 
-# --- the window ---------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("slope", [-1.0, 1.0])
 def test_window_follows_a_ridge_that_leaves_the_axis(slope: float) -> None:
     draws = [noisy(valley(slope, 7, steep=0.1), 5, 0.3, stream) for stream in range(25)]
@@ -65,9 +62,6 @@ def test_window_drops_a_ridge_with_fewer_than_three_rows_inside() -> None:
     assert not windowed_minima(y, y, axis, axis, np.ones(11, dtype=bool)).curvature.any()
 
 
-# --- the interval from rows ---------------------------------------------------------------------------
-
-
 def hc3(a: Float, l_star: Float, w: Float) -> tuple[float, float]:
     """The slope and its half width, by matrices."""
     x, w = np.stack([np.ones_like(a), a], axis=1), w / w.max()
@@ -102,9 +96,6 @@ def test_fewer_than_five_rows_give_no_interval_from_rows() -> None:
     assert found.value is not None
     assert not found.has_interval
     assert "4 rows carry the ridge, an interval from rows needs 5" in found.reason
-
-
-# --- the shape of the ridge ---------------------------------------------------------------------------
 
 
 @given(bow=st.floats(-2, 2), slope=st.floats(-0.5, 0.5), shift=st.floats(-4, 4), scale=st.floats(0.1, 10))
@@ -147,9 +138,6 @@ def test_contour_slope_describes_a_wall_without_a_ridge() -> None:
     assert analyse(surface(repeated(-L + 0.0 * A))).contour_slope.value is None  # it leaves the axis
     with_ridge = analyse(surface(repeated(valley(0, 11)))).contour_slope
     assert "the ridge slope says more" in with_ridge.reason
-
-
-# --- small lattices -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seeds", [2, 3])

@@ -1,112 +1,101 @@
 """Simulated error rates: false verdicts on noise, and how often intervals hold the truth.
 
-Slow: about three minutes. The seeds of all draws are fixed, so that the figures are the same everywhere.
+Slow: about three minutes. The seeds of all draws are fixed, so that the rates are the same everywhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
-from lrwd_sweep.science.separability import Estimate, Verdict, analyse
+from lrwd_sweep.science.separability import Verdict, analyse
 from lrwd_sweep.science.separability.analysis import Analysis, Settings
 from lrwd_sweep.science.surface import Float
-from tests.science.separability.surfaces import NO_EFFECT, RIDGE, centred, noisy, regret, surface
+from tests.science.separability.surfaces import NO_EFFECT, RIDGE, Draw, centred, noisy, regret, surface
 
 pytestmark = pytest.mark.slow
 
 SEEDS = (3, 5, 10)
 SETTINGS = Settings(resamples=300)
+ELEVEN, FIFTEEN = centred(11), centred(15)
 UNEVEN_LR = np.array([-5.0, -4.2, -3.0, -2.4, -1.1, 0.0, 0.7, 2.0, 2.8, 4.1, 5.0])
 UNEVEN_DECAY = np.array([-6.5, -5.4, -4.5, -3.2, -2.3, -1.0, -0.2, 1.1, 2.0, 3.2, 4.1, 5.3, 6.4])
 
 
-@dataclass(frozen=True)
-class Case:
-    """A surface with noise, over axes of its own."""
+class Case(NamedTuple):
+    """Noisy surfaces over axes of their own, whose slope is known."""
 
     name: str
-    draw: Callable[[np.random.Generator, int], Float]  # (rng, R) → (I, J, R)
+    draw: Draw  # (rng, R) → (I, J, R)
     log_lr: Float
     log_decay: Float
     truth: float
-    windowed: bool = False  # the ridge leaves the axis
-    least: tuple[float, float, float] = (0.83, 0.83, 0.83)  # coverage at 3, 5 and 10 seeds
+    least: float = 0.83  # coverage
+
+    def analysed(self, seeds: int, runs: int) -> list[Analysis]:
+        """Analyse as many draws."""
+        draws = (self.draw(np.random.default_rng(stream), seeds) for stream in range(runs))
+        return [Analysis.of(surface(y, self.log_lr, self.log_decay), SETTINGS) for y in draws]
 
 
 def straight(
     name: str,
     truth: float,
-    log_lr: Float,
-    log_decay: Float,
+    log_decay: Float = ELEVEN,
+    log_lr: Float = ELEVEN,
     *,
     flanks: Callable[[Float], Float] = np.square,
     out: float = 0.0,
     noise: float = 0.5,
-    windowed: bool = False,
-    least: tuple[float, float, float] = (0.83, 0.83, 0.83),
+    least: float = 0.83,
 ) -> Case:
     """A straight valley with white noise and seed offsets; a share `out` of its cells diverged."""
     a, b = np.meshgrid(log_lr, log_decay, indexing="ij")
     y = 0.1 * a**2 + 0.3 * flanks(b - truth * a)
-    lost = np.random.default_rng(7).random(y.shape) < out
+    y[np.random.default_rng(7).random(y.shape) < out] = np.nan
 
     def draw(rng: np.random.Generator, seeds: int) -> Float:
-        found = y[..., None] + noise * rng.standard_normal((*y.shape, seeds)) + rng.standard_normal(seeds)
-        return np.where(lost[..., None], np.nan, found)
+        return y[..., None] + noise * rng.standard_normal((*y.shape, seeds)) + rng.standard_normal(seeds)
 
-    return Case(name, draw, log_lr, log_decay, truth, windowed, least)
-
-
-def kink(x: Float) -> Float:
-    """Unequal straight flanks."""
-    return np.where(x > 0, 2 * x, -x)
+    return Case(f"{name} {truth:g}", draw, log_lr, log_decay, truth, least)
 
 
-# Parameters of `like`, fitted to the means and residuals of 8 seeds of each default lattice: the valley's
-# l* = c₀ + c₁a + c₂a², log heights of the left flank and log slopes of the right one as parabolas in a, its
-# quadratic part, the floor, a wall at the lowest α, the kink's width; σ₀, its power of y, and the share of
-# the variance at low λ that all cells of a row share. RMS misfit in the basin: 0.0019 to 0.005 of 0.12.
+# Parameters of `like`, fitted to the means and residuals of 8 seeds of each default lattice: parabolas in a
+# of the valley l*, the left flank's log height, the right one's log slope and the floor; the left flank's
+# log rate, the right one's log bend, the wall at the lowest α, the kink's width, σ₀, its power of y, and the
+# share of the variance at low λ that all cells of a row share. Misfit in the basin: RMS 0.0019 to 0.005.
 LIKE = {
     "adam": (
-        ((-2.2, -0.95, 0.04), (-4.69, -0.0474, 0.084), 0.529, (-5.39, 0.232, -0.00405), -2.37),
-        ((0.115, -0.00233, 0.000191), 0.085, 0.15),
-        (0.0045, 2.2, 0.6),
+        [(-2.2, -0.95, 0.04), (-4.69, -0.047, 0.084), (-5.39, 0.232, -0.0041), (0.115, -0.0023, 0.00019)],
+        [0.529, -2.37, 0.085, 0.15, 0.0045, 2.2, 0.6],
     ),
     "adamw": (
-        ((-2.22, -0.069, -0.00116), (-3.76, -0.0832, 0.0521), 0.925, (-4.94, -0.0248, 0.00371), -5.47),
-        ((0.102, 0.000589, -0.000217), 0.0, 0.86),
-        (0.006, 0.2, 1.0),
+        [(-2.22, -0.069, -0.0012), (-3.76, -0.083, 0.052), (-4.94, -0.025, 0.0037), (0.102, 0.0006, -0.0002)],
+        [0.925, -5.47, 0.0, 0.86, 0.006, 0.2, 1.0],
     ),
     "sgd": (
-        ((0.0654, -0.993, 0.0288), (-3.96, -0.137, 0.033), -0.551, (-20.1, 0.0839, -0.00266), 13.9),
-        ((0.116, -0.000805, 0.000342), 0.03, 0.15),
-        (0.009, 2.0, 0.95),
+        [(0.065, -0.993, 0.029), (-3.96, -0.137, 0.033), (-20.1, 0.084, -0.0027), (0.116, -0.0008, 0.00034)],
+        [-0.551, 13.9, 0.03, 0.15, 0.009, 2.0, 0.95],
     ),
     "sgdw": (
-        ((-0.396, -0.0324, 0.0129), (-3.85, 0.0569, 0.0569), -0.519, (-5.18, 0.0143, -0.00768), -2.97),
-        ((0.111, -0.000504, 0.000223), 0.0, 0.15),
-        (0.0062, 0.0, 1.0),
+        [(-0.396, -0.032, 0.013), (-3.85, 0.057, 0.057), (-5.18, 0.014, -0.0077), (0.111, -0.0005, 0.00022)],
+        [-0.519, -2.97, 0.0, 0.15, 0.0062, 0.0, 1.0],
     ),
 }
 
 
-def like(name: str, step: float = 1.0, least: tuple[float, float, float] = (0.83, 0.83, 0.83)) -> Case:
-    """A surface shaped like a default lattice; the truth is the estimator's own limit without noise."""
-    (valley, left, rate, right, bend), (floor, wall, width), (sigma0, power, shared) = LIKE[name]
-    a, b = np.meshgrid(centred(11), centred(11), indexing="ij")
-
-    def parabola(p: tuple[float, float, float]) -> Float:
-        return np.asarray(p[0] + p[1] * a + p[2] * a**2)
-
-    u = b - parabola(valley)
+def like(name: str, step: float = 1.0, least: float = 0.83) -> Case:
+    """Surfaces shaped like a default lattice; the truth is the estimator's own limit without noise."""
+    parabolas, (rate, bend, wall, width, sigma0, power, shared) = LIKE[name]
+    a, b = np.meshgrid(ELEVEN, ELEVEN, indexing="ij")
+    valley, left, right, floor = (p[0] + p[1] * a + p[2] * a**2 for p in parabolas)
+    u = b - valley
     below, above = width * np.logaddexp(0, -u / width), width * np.logaddexp(0, u / width)
-    y = parabola(floor) + wall * np.exp(-2 * (a + 5))
-    y = y + np.exp(parabola(left)) * (1 - np.exp(-np.exp(rate) * below))
-    y = y + np.exp(parabola(right)) * (above + np.exp(bend) * above**2)
+    y = floor + wall * np.exp(-2 * (a + 5)) + np.exp(left) * (1 - np.exp(-np.exp(rate) * below))
+    y = y + np.exp(right) * (above + np.exp(bend) * above**2)
     sigma, common = sigma0 * (y / 0.12) ** power, shared / (1 + np.exp((u + 1) / 0.7))
 
     def draw(rng: np.random.Generator, seeds: int) -> Float:
@@ -114,101 +103,66 @@ def like(name: str, step: float = 1.0, least: tuple[float, float, float] = (0.83
         noise = np.sqrt(common)[..., None] * row + np.sqrt(1 - common)[..., None] * cell
         return np.asarray(y[..., None] + sigma[..., None] * noise + 0.004 * rng.standard_normal(seeds))
 
-    log_decay = centred(11, step)
-    limit = Analysis.of(surface(y, centred(11), log_decay), SETTINGS).ridge_slope.value
+    limit = Analysis.of(surface(y, ELEVEN, centred(11, step)), SETTINGS).ridge_slope.value
     assert limit is not None
-    return Case(f"like {name}", draw, centred(11), log_decay, limit, least=least)
+    return Case(f"like {name}", draw, ELEVEN, centred(11, step), limit, least)
 
 
-def cases() -> list[Case]:
-    """The surfaces whose slope is known.
-
-    The weights c̄² are held fixed in resamples. On a ridge that bends, such as adamw's, what the seeds do to
-    them is missing in the interval, which covers 0.84, 0.84 and 0.76 with 3, 5 and 10 seeds. Weights found
-    anew in each resample cover 0.93, but leave 25 of 56 verdicts on five real seeds undetermined, not 8. A
-    ridge that ends in the lattice's corners covers less with more noise, 0.79 with 3 seeds and noise 0.5.
-    """
-    axis, wide = centred(11), centred(15)
-    bowls = [straight(f"bowl {s:g}", s, axis, axis) for s in (0.0, -0.5)]
-    kinks = [straight(f"kink {s:g}", s, axis, wide, flanks=kink, noise=0.3) for s in (0.0, -1.0)]
-    lost = [straight(f"10 % out {s:g}", s, axis, wide, out=0.1) for s in (0.0, -0.5, -1.0)]
-    ragged = [straight(f"ragged {s:g}", s, UNEVEN_LR, UNEVEN_DECAY) for s in (0.0, -0.5)]
-    seven = [
-        straight("7 columns -1", -1.0, axis, centred(7), noise=noise, windowed=True, least=(0.8, 0.8, 0.8))
-        for noise in (0.3, 0.6)
-    ]
-    lattices = [
-        like("adam", 1.5),
-        like("adamw", least=(0.83, 0.83, 0.75)),
-        like("sgd"),
-        like("sgdw"),
-    ]
-    bowls += [straight("bowl -1", -1.0, axis, wide), straight("corners -1", -1.0, axis, axis, noise=0.3)]
-    return [*bowls, *kinks, *lost, *ragged, *seven, *lattices]
+def kink(x: Float) -> Float:
+    """Unequal straight flanks."""
+    return np.where(x > 0, 2 * x, -x)
 
 
-@pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
+# The weights c̄² are held fixed in resamples. On a ridge that bends, such as adamw's, what the seeds do to
+# them is missing in the interval, which covers 0.84, 0.84 and 0.76 with 3, 5 and 10 seeds. Weights found anew
+# in each resample cover 0.93, but leave 25 of 56 verdicts on five real seeds undetermined, not 8. A ridge
+# that ends in the lattice's corners covers less with more noise: 0.79 with three seeds and noise 0.5.
+CASES = [
+    *(straight("bowl", s) for s in (0.0, -0.5)),
+    straight("bowl", -1.0, FIFTEEN),
+    straight("bowl to the corners", -1.0, noise=0.3),
+    *(straight("kink", s, FIFTEEN, flanks=kink, noise=0.3) for s in (0.0, -1.0)),
+    *(straight("a tenth out", s, FIFTEEN, out=0.1) for s in (0.0, -0.5, -1.0)),
+    *(straight("uneven", s, UNEVEN_DECAY, UNEVEN_LR) for s in (0.0, -0.5)),
+    *(straight(f"7 columns, {noise}", -1.0, centred(7), noise=noise, least=0.8) for noise in (0.3, 0.6)),
+    like("adam", 1.5),
+    like("adamw", least=0.75),
+    like("sgd"),
+    like("sgdw"),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_slopes_interval_holds_the_truth_in_83_to_97_percent(case: Case) -> None:
-    for seeds, least in zip(SEEDS, case.least, strict=True):
-        runs = 300
-        found: list[Analysis] = []
-        for stream in range(runs):
-            y = case.draw(np.random.default_rng(stream), seeds)
-            found.append(Analysis.of(surface(y, case.log_lr, case.log_decay), SETTINGS))
+    for seeds in SEEDS:
+        found = case.analysed(seeds, 300)
         known = [each.ridge_slope for each in found if each.ridge_slope.has_interval]
-        held = sum(not slope.excludes(case.truth) for slope in known) / len(known)
-        flagged = sum(each.windowed for each in found) / runs
-        assert least <= held <= 0.97, (case.name, seeds)
-        assert len(known) > 0.75 * runs, (case.name, seeds)
-        if case.windowed:
-            assert flagged >= 0.95, (case.name, seeds)
+        held = np.mean([not slope.excludes(case.truth) for slope in known])
+        assert case.least <= held <= 0.97, seeds
+        assert len(known) > 250, seeds
+        if case.name.startswith("7 columns"):
+            assert np.mean([each.windowed for each in found]) >= 0.95, seeds
 
 
-@pytest.mark.parametrize("draw", NO_EFFECT, ids=lambda draw: draw.__name__)
+@pytest.mark.parametrize("name", NO_EFFECT)
 @pytest.mark.parametrize("seeds", SEEDS)
-def test_false_verdicts_on_noise_are_one_in_a_hundred_at_most(
-    draw: Callable[[np.random.Generator, int], Float], seeds: int
-) -> None:
-    runs = 600
-    verdicts = [
-        Analysis.of(surface(draw(np.random.default_rng(stream), seeds)), SETTINGS).verdict
-        for stream in range(runs)
-    ]
-    false = sum(verdict is not Verdict.UNDETERMINED for verdict in verdicts)
-    assert false <= 0.01 * runs
-
-
-def test_noise_passes_the_test_in_one_or_two_of_a_hundred_lattices() -> None:
-    for draw in (NO_EFFECT[0], *NO_EFFECT[2:]):
-        tests = [
-            Analysis.of(surface(draw(np.random.default_rng(stream), 3)), Settings(resamples=0)).noise
-            for stream in range(1000)
-        ]
-        passed = [(test.f >= test.needed, (test.f_of_ranks or 0) >= test.needed) for test in tests if test]
-        assert np.all(np.mean(passed, axis=0) <= 0.02), draw.__name__
-        assert np.any(passed, axis=1).mean() <= 0.03, draw.__name__
+def test_false_verdicts_on_noise_are_one_in_a_hundred_at_most(name: str, seeds: int) -> None:
+    found = Case(name, NO_EFFECT[name], ELEVEN, ELEVEN, 0.0).analysed(seeds, 600)
+    assert sum(each.verdict is not Verdict.UNDETERMINED for each in found) <= 6
+    if seeds == 3 and "highest λ" not in name:  # F's quantile is that of even noise
+        assert np.mean([each.noise is None or each.noise.passed for each in found]) <= 0.03
 
 
 @pytest.mark.parametrize("seeds", [3, 4, 5, 8])
-def test_transfer_regrets_interval_holds_the_truth_where_the_best_decays_are_beyond_doubt(seeds: int) -> None:
-    y = RIDGE[3:8, 3:8]
-    found: list[Estimate] = [
-        regret(analyse(surface(noisy(y, seeds, 0.05, stream))), 1).estimate for stream in range(1000)
-    ]
-    held = np.mean([estimate.has_interval and not estimate.excludes(1.0) for estimate in found])
-    assert 0.87 <= held <= 0.93
+def test_transfer_regrets_interval_holds_the_truth_if_the_best_decays_are_beyond_doubt(seeds: int) -> None:
+    draws = (noisy(RIDGE[3:8, 3:8], seeds, 0.05, stream) for stream in range(1000))
+    found = [regret(analyse(surface(y)), 1).estimate for y in draws]
+    assert 0.87 <= np.mean([each.has_interval and not each.excludes(1.0) for each in found]) <= 0.93
 
 
-@pytest.mark.parametrize("seeds", [1, 2])
-def test_interval_from_rows_holds_the_truth_of_one_and_two_seeds(seeds: int) -> None:
-    for case in cases():
-        found = [
-            Analysis.of(
-                surface(case.draw(np.random.default_rng(stream), seeds), case.log_lr, case.log_decay),
-                SETTINGS,
-            ).slope_from_rows()
-            for stream in range(150)
-        ]
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_interval_from_rows_holds_the_truth_of_one_and_two_seeds(case: Case) -> None:
+    for seeds in (1, 2):
+        found = [each.slope_from_rows() for each in case.analysed(seeds, 150)]
         known = [slope for slope in found if slope.has_interval]
-        held = sum(not slope.excludes(case.truth) for slope in known) / len(known)
-        assert held >= 0.83, case.name
+        assert np.mean([not slope.excludes(case.truth) for slope in known]) >= 0.83, seeds

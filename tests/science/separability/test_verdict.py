@@ -27,7 +27,6 @@ from tests.science.separability.surfaces import (
     RIDGE,
     A,
     L,
-    level_only,
     noisy,
     repeated,
     surface,
@@ -43,9 +42,6 @@ def f_of(y: Float) -> NoiseTest:
     found = analyse(surface(y), resamples=0).noise_test
     assert found is not None
     return found
-
-
-# --- the margin ---------------------------------------------------------------------------------------
 
 
 @given(
@@ -68,7 +64,7 @@ def test_interval_allows_the_verdicts_of_the_values_that_it_holds(ends: list[flo
 
 
 def test_coupled_says_that_product_coupled_is_not_excluded() -> None:
-    y = noisy((L + 0.75 * A) ** 2 + 0.1 * A**2, 5, 1.0)
+    y = noisy((L + 0.75 * A) ** 2 + 0.1 * A**2, 5, 0.5)
     found, wide = analyse(surface(y)), analyse(surface(y), margin=0.5)
     assert (found.verdict, found.product_not_excluded) == (COUPLED, True)
     assert (found.allowed, found.excluded) == ((PRODUCT, COUPLED), (SEPARABLE,))
@@ -98,9 +94,6 @@ def test_margin_outside_its_range_is_refused(margin: float) -> None:
     for question in (lambda: analyse(one, margin=margin), lambda: compare(one, one, margin=margin)):
         with pytest.raises(UsageError, match="margin"):
             question()
-
-
-# --- the noise test -----------------------------------------------------------------------------------
 
 
 def by_hand(y: Float, inside: Bool) -> tuple[float, int]:
@@ -166,22 +159,22 @@ def test_f_knows_no_unit_no_level_of_a_row_and_no_order(
 
 
 def test_surface_without_an_effect_of_decay_is_undetermined_and_says_noise() -> None:
-    for draw in NO_EFFECT:
+    for name, draw in NO_EFFECT.items():
         for seeds in (3, 5):
             found = [
                 analyse(surface(draw(np.random.default_rng(stream), seeds)), resamples=200)
                 for stream in range(25)
             ]
-            assert {each.verdict for each in found} == {Verdict.UNDETERMINED}, draw.__name__
+            assert {each.verdict for each in found} == {Verdict.UNDETERMINED}, name
             said = ["λ has no measurable effect within rows: F(110, " in each.reason for each in found]
-            assert sum(said) >= 20, draw.__name__  # F's quantile is that of even noise
+            assert sum(said) >= 20, name  # F's quantile is that of even noise
             assert all("noise" in each.reason or ok for each, ok in zip(found, said, strict=True))
             assert all(each.seeds_to_settle is None for each, ok in zip(found, said, strict=True) if ok)
 
 
 def test_reason_says_that_the_test_and_not_the_interval_left_the_verdict_open() -> None:
     """A level f(α) only gives an interval that would decide in some of a hundred draws."""
-    surfaces = (surface(level_only(np.random.default_rng(stream), 5)) for stream in range(200))
+    surfaces = (surface(NO_EFFECT["level"](np.random.default_rng(stream), 5)) for stream in range(200))
     found = next(
         each
         for each in map(analyse, surfaces)
