@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lrwd_sweep.science.separability.bootstrap import IN_SAMPLE, Estimate, LeftOut
+from lrwd_sweep.science.separability.bootstrap import CROSS_SCORED_SEEDS, Estimate, LeftOut
 from lrwd_sweep.science.surface import Surface
 
 Float = NDArray[np.float64]
@@ -260,7 +260,7 @@ def expected_best(
     up to the one seed fewer that chooses.
     """
     if left_out.in_sample:
-        return Estimate(None, reason=f"{IN_SAMPLE.split(':')[0]} only: fewer than three seeds")
+        return Estimate(None, reason=f"choosing and scoring on different seeds needs {CROSS_SCORED_SEEDS}")
     if not cells.inside.any():
         return Estimate(None, reason="no cell counts")
     found = []

@@ -118,10 +118,10 @@ def test_f_is_that_of_the_definition_over_the_cells_that_count() -> None:
             assert found.freedom == (freedom, (seeds - 1) * freedom) == (expected, (seeds - 1) * expected)
     baseline = np.full((11, 7), -50.0)
     assert analyse(surface(whole, baseline=baseline)).noise_test == f_of(whole)
-    found = noise_test(noisy(BOWL[:3, :6], 3, 1.0), np.repeat([[True], [True], [False]], 6, axis=1))
-    assert found is not None
-    assert found.freedom == (10, 20)
-    assert found.needed == pytest.approx(3.37, abs=0.005)  # as tabulated
+    tabulated = noise_test(noisy(BOWL[:3, :6], 3, 1.0), np.repeat([[True], [True], [False]], 6, axis=1))
+    assert tabulated is not None
+    assert tabulated.freedom == (10, 20)
+    assert tabulated.needed == pytest.approx(3.37, abs=0.005)  # as tabulated
 
 
 def test_nothing_to_test_against_leaves_the_interval_to_decide() -> None:
