@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial, wraps
+from functools import cached_property, partial
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
-from lrwd_sweep.errors import LrwdError, UsageError
+from lrwd_sweep.errors import UsageError
 from lrwd_sweep.report.recommend import recommendations
 from lrwd_sweep.report.result import Result, comparison, read_results, refuse_two_directions, titles
 from lrwd_sweep.report.view.data_frame import curve_frame, lane_frame
@@ -45,31 +44,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 Storage = str | os.PathLike[str]
-_Given = ParamSpec("_Given")
-_Found = TypeVar("_Found")
 
 
-# To be deleted once every message names its arguments by `errors.arg`.
-_OPTION = re.compile(r"(?<![\w-])--([a-z][a-z0-9-]*)")
-_FLAGS = ("download", "maximize", "minimize", "retrain-damaged")
-
-
-def _named_by_keywords(function: Callable[_Given, _Found]) -> Callable[_Given, _Found]:
-    """Let errors whose messages name options of the command line name the keywords of a call."""
-
-    @wraps(function)
-    def call(*given: _Given.args, **named: _Given.kwargs) -> _Found:
-        try:
-            return function(*given, **named)
-        except LrwdError as error:
-            text = _OPTION.sub(lambda m: m[1].replace("-", "_") + "=True" * (m[1] in _FLAGS), error.text)
-            error.args = (text,)
-            raise
-
-    return call
-
-
-@_named_by_keywords
 def sweep(
     optimizer: str | None = None,
     *,
@@ -104,7 +80,6 @@ def sweep(
     return _train(_call(sweep, locals()), Kind.GRID, Runner.grid)
 
 
-@_named_by_keywords
 def tpe(
     optimizer: str | None = None,
     *,
@@ -134,7 +109,6 @@ def tpe(
     return _train(call, Kind.TPE, partial(Runner.tpe, points=whole("trials", trials, MOST_TRIALS)))
 
 
-@_named_by_keywords
 def compare(
     optimizers: Sequence[str] = (),
     *,
@@ -170,7 +144,6 @@ def compare(
     return Comparison(*(Study(result, path) for result in results))
 
 
-@_named_by_keywords
 def load(
     study_name: str,
     *,
@@ -203,7 +176,6 @@ def load(
         return Study(results[0], store.path.resolve())
 
 
-@_named_by_keywords
 def studies(storage: Storage | None = None) -> list[StudySummary]:
     """List every study of the store, oldest first: name, optimizer, created, counts of cells.
 

@@ -28,6 +28,7 @@ from typing import Any
 
 _BRIEF = 160  # characters
 _SHOWN = 80
+_ARGUMENT = 320  # of text: a path in full
 _NAME, _VALUE = "\ufdd0", "\ufdd1"  # noncharacters around a name and before its value
 _WORD = re.compile(r"[\w@%+=:,./^-]+")  # needs no quotes in a shell
 
@@ -41,7 +42,7 @@ def brief(text: object) -> str:
     return " ".join(str(text).split())[:_BRIEF]
 
 
-def shown(value: object) -> str:
+def shown(value: object, most: int = _SHOWN) -> str:
     """Return a user's value for a message: its `repr` on one line, cut; of an array its shape.
 
     >>> shown("adamv"), shown(list(range(99)))
@@ -54,7 +55,7 @@ def shown(value: object) -> str:
         text = " ".join(repr(value).split())
     except Exception:  # it is the user's class
         return f"a value of type {type(value).__name__}"
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def arg(name: str, *value: object) -> str:
@@ -63,13 +64,12 @@ def arg(name: str, *value: object) -> str:
     >>> str(UsageError(f"{arg('epochs', 0)} is too small; see {arg('preset')}"))
     'epochs=0 is too small; see preset'
     """
-    texts = [text for one in value for text in (_shell(one), shown(one))]
+    texts: list[str] = []
+    for one in value:
+        most = _ARGUMENT if isinstance(one, str) else _SHOWN
+        plain = isinstance(one, str) and len(one) <= most and _WORD.fullmatch(one)
+        texts += [str(one) if plain else shown(one, most), shown(one, most)]
     return _NAME + _VALUE.join([name, *texts]) + _NAME
-
-
-def _shell(value: object) -> str:
-    plain = isinstance(value, str) and len(value) <= 4 * _SHOWN and _WORD.fullmatch(value)
-    return str(value) if plain else shown(value)
 
 
 class LrwdError(Exception):
@@ -81,6 +81,11 @@ class LrwdError(Exception):
     def text(self) -> str:
         """The message with its arguments marked."""
         return str(self.args[0]) if self.args else ""
+
+    @property
+    def begins_with_argument(self) -> bool:
+        """True if the message says first which argument is wrong."""
+        return self.text.startswith(_NAME)
 
     def spelled(self, spell: Callable[..., str]) -> str:
         """Return the message with every argument as `spell` writes it.

@@ -10,7 +10,7 @@ from typer.core import TyperCommand
 from lrwd_sweep.spec.field import HEADINGS
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
-_OPTIONS = 34  # columns of the longest option on a line with its help
+_OPTIONS = 28  # columns of the longest option on a line with its help
 
 
 class Headed(TyperCommand):
@@ -21,6 +21,8 @@ class Headed(TyperCommand):
         sections: dict[str, list[tuple[str, str]]] = {name: [] for name in ("Arguments", *HEADINGS)}
         for parameter in self.get_params(ctx):
             if (record := parameter.get_help_record(ctx)) is not None:
+                on, _, off = record[0].partition(" / ")  # the help shows one end of a switch, and names both
+                record = (off if off.startswith("--no-decay") else on), record[1]
                 argument = parameter.param_type_name == "argument"
                 heading = "Arguments" if argument else getattr(parameter, "rich_help_panel", None)
                 sections.setdefault(heading or "Other", []).append(record)

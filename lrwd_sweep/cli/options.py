@@ -19,7 +19,7 @@ from lrwd_sweep.spec.task import FIELDS
 
 ALL_FIELDS = REQUEST_FIELDS | FIELDS
 _PLURAL = {"beta1": "betas"}  # one option sets two fields
-_CHOICES = 24  # characters of choices that --help lists beside the option
+_CHOICES = 12  # characters of choices that --help lists beside the option
 
 OptimizerName = Annotated[
     str | None,
@@ -27,7 +27,7 @@ OptimizerName = Annotated[
         "--optimizer",
         "-o",
         metavar="NAME",
-        help=f"FAMILY[w][:RULE], as adam, adamw, adamw:lr-scaled [{DEFAULT_OPTIMIZER}]",
+        help=f"FAMILY[w][:RULE], as adamw:lr-scaled [{DEFAULT_OPTIMIZER}]",
         rich_help_panel=OPTIMIZER,
     ),
 ]
@@ -36,7 +36,7 @@ PresetName = Annotated[
     typer.Option(
         "--preset",
         metavar="NAME|FILE.toml",
-        help=f"Default task, axes and seeds; see `preset list` [{DEFAULT}]",
+        help=f"Default task and axes; see preset list [{DEFAULT}]",
         rich_help_panel=TRAIN,
         show_default=False,
     ),
@@ -46,7 +46,7 @@ Device = Annotated[
     typer.Option(
         "--device",
         metavar="NAME",
-        help="cpu, cuda (all GPUs), cuda:N or auto: GPUs if available [auto]",
+        help="cpu, cuda (all GPUs), cuda:N; auto: GPUs if any [auto]",
         rich_help_panel=WHERE,
         show_default=False,
     ),
@@ -57,7 +57,7 @@ MaxLanes = Annotated[
         "--max-lanes",
         metavar="N",
         parser=whole("--max-lanes"),
-        help="Most networks trained as one pack [as cache and memory allow]",
+        help="Most lanes in one pack [as cache and memory allow]",
         rich_help_panel=WHERE,
     ),
 ]
@@ -78,7 +78,7 @@ RetrainDamaged = Annotated[
     bool,
     typer.Option(
         "--retrain-damaged",
-        help="Train lanes with damaged results again [refuse the study]",
+        help="Train damaged lanes again [refuse the study]",
         rich_help_panel=STORE,
     ),
 ]
@@ -110,7 +110,7 @@ Quiet = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a command trains and what it writes."""
+    """The device, files and store of a command."""
 
     device: str
     max_lanes: int | None

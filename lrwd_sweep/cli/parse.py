@@ -1,4 +1,4 @@
-"""What the values of options may be, refused in one line that names option, value and remedy."""
+"""Parsers of option values; each error names the option, the value and the remedy in one line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST = 10**9  # of anything that is counted
 
 
 def whole(option: str, least: int = 1, most: int = MOST) -> Callable[[str | int], int]:
-    """A parser of whole numbers from `least` to `most`; it raises UsageError."""
+    """Return a parser of whole numbers from `least` to `most`; it raises UsageError."""
 
     def parse(text: str | int) -> int:
         try:
@@ -34,7 +34,7 @@ def whole(option: str, least: int = 1, most: int = MOST) -> Callable[[str | int]
 
 
 def number(option: str, least: float = -math.inf) -> Callable[[str | float], float]:
-    """A parser of finite numbers of at least `least`; it raises UsageError."""
+    """Return a parser of finite numbers of at least `least`; it raises UsageError."""
 
     def parse(text: str | float) -> float:
         try:
@@ -53,7 +53,7 @@ def number(option: str, least: float = -math.inf) -> Callable[[str | float], flo
 
 
 def fraction(option: str, below: float = 1.0, like: str = "0.9") -> Callable[[str | float], float]:
-    """A parser of numbers from 0 to less than `below`; it raises UsageError."""
+    """Return a parser of numbers from 0 to less than `below`; it raises UsageError."""
 
     def parse(text: str | float) -> float:
         try:
@@ -70,7 +70,7 @@ def fraction(option: str, below: float = 1.0, like: str = "0.9") -> Callable[[st
 
 
 def pair(option: str) -> Callable[[str], tuple[float, float]]:
-    """A parser of two numbers with a comma between them; it raises UsageError."""
+    """Return a parser of two numbers with a comma between them; it raises UsageError."""
     number = fraction(option)
 
     def parse(text: str) -> tuple[float, float]:
@@ -83,7 +83,7 @@ def pair(option: str) -> Callable[[str], tuple[float, float]]:
 
 
 def one_of(kind: str, choices: type[Choice]) -> Callable[[str], Choice]:
-    """A parser of the names in `choices`; it raises UnknownName."""
+    """Return a parser of the names in `choices`; it raises UnknownName."""
 
     def parse(text: str) -> Choice:
         try:

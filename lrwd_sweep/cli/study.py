@@ -1,71 +1,74 @@
-"""`lrwd-sweep study`: what the store holds, in and out."""
+"""`lrwd-sweep study`: list, show, delete, import and export stored studies."""
 
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich import box
+from rich.table import Table
+from rich.text import Text
 
 from lrwd_sweep.cli import options
 from lrwd_sweep.cli.group import group
 from lrwd_sweep.cli.parse import one_of
-from lrwd_sweep.cli.study_run import show
-from lrwd_sweep.cli.transfer import Name, export, import_
+from lrwd_sweep.cli.report import report
+from lrwd_sweep.cli.transfer import Name, answer, export, import_
 from lrwd_sweep.errors import NothingToReport, StoreError, UsageError
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.consoles import note
 from lrwd_sweep.report.view.notation import plain
+from lrwd_sweep.report.view.output_file import Format
+
+if TYPE_CHECKING:
+    from lrwd_sweep.store import StudySummary
 
 studies = group("study", "List, show, delete, import and export studies.")
 
 
 class ListFormat(StrEnum):
-    """How `study list` prints."""
+    """The formats of `study list` and `study show`."""
 
     TABLE = "table"
     JSON = "json"
 
 
-@studies.command("list", short_help="List every study.")
-def list_(
-    form: Annotated[
-        ListFormat,
-        typer.Option("--format", metavar="NAME", parser=one_of("format", ListFormat), help="table or json."),
-    ] = ListFormat.TABLE,
-    storage: options.Storage = None,
-) -> None:
-    """List every study with its optimizer and the state of its cells, or say why it cannot be read."""
-    from lrwd_sweep.cli.listing import study_document, study_table
+Form = Annotated[
+    ListFormat,
+    typer.Option("--format", metavar="NAME", parser=one_of("format", ListFormat), help="table or json."),
+]
+
+
+@studies.command("list", short_help="List all studies.")
+def list_(form: Form = ListFormat.TABLE, storage: options.Storage = None) -> None:
+    """List all studies with their optimizer and the state of their cells, or why they cannot be read."""
     from lrwd_sweep.store import open_store
 
     with open_store(storage, write=False) as store:
         summaries = store.studies()
     if form is ListFormat.JSON:
-        typer.echo(json.dumps(study_document(summaries), indent=2, allow_nan=False))
+        typer.echo(json.dumps(_document(summaries), indent=2, allow_nan=False))
     elif summaries:
-        consoles.stdout().print(study_table(summaries))
+        consoles.stdout().print(_table(summaries))
         for summary in summaries:
             if summary.unreadable and not summary.damaged:
                 note(summary.unreadable)
     else:
         raise NothingToReport("the store holds no study yet; run lrwd-sweep compare adam adamw first")
-    # Told last of all, and by the exit code: what is listed is right.
+    # Raised after the list is written: the list itself is right.
     if damaged := [summary.unreadable for summary in summaries if summary.damaged]:
         raise StoreError(
             damaged[0] + f"; {len(damaged) - 1} more are damaged, see the list" * (len(damaged) > 1)
         )
 
 
-@studies.command("show", short_help="Show one study, as `report STUDY` does.")
-def show_(name: Name, storage: options.Storage = None) -> None:
-    """Show one study: the same as `report STUDY`."""
-    from lrwd_sweep.store import open_store
-
-    with open_store(storage, write=False) as store:
-        show(store, [name], None)
+@studies.command("show", short_help="Show one study.")
+def show_(name: Name, form: Form = ListFormat.TABLE, storage: options.Storage = None) -> None:
+    """Show one study, like `report STUDY`."""
+    report([name], Format(form), storage=storage)
 
 
 @studies.command(short_help="Delete a study with all its trials.")
@@ -79,22 +82,51 @@ def delete(
 
     with open_store(storage, write=False) as store:
         lanes = store.count_lanes(name)
-    if not yes and not _agreed(f"delete {name} with {lanes} lanes?"):
-        note(f"kept {name}")
-        return
+    if not yes:
+        line = answer(f"delete {name} with {lanes} lanes? [y/N]")
+        if not line:
+            raise UsageError("standard input has ended; add --yes to delete without a question")
+        if line.strip().lower() not in ("y", "yes"):
+            note(f"kept {name}")
+            return
     with open_store(storage, write=True) as store:
         store.delete_study(name)
     note(f"deleted {name} with {lanes} lanes")
 
 
-studies.command("import", short_help="Bring in anyone's sweep from a CSV file.")(import_)
+studies.command("import", short_help="Import a sweep from a CSV file.")(import_)
 studies.command("export", short_help="Write a study as CSV, or for Optuna.")(export)
 
 
-def _agreed(question: str) -> bool:
-    """Ask on stderr. Raises UsageError when nobody is there to answer."""
-    consoles.stderr().print(f"{plain(question)} [y/N]", end=" ", soft_wrap=True)
-    answer = sys.stdin.readline()
-    if not answer:
-        raise UsageError("nobody answered; add --yes to delete without being asked")
-    return answer.strip().lower() in ("y", "yes")
+def _document(summaries: Sequence[StudySummary]) -> dict[str, Any]:
+    """Return the JSON of `study list`, schema_version 1."""
+    return {
+        "schema_version": 1,
+        "studies": [
+            {
+                "study_name": summary.name,
+                "optimizer": summary.optimizer,
+                "created": summary.created,
+                "counts": dict(summary.counts),
+                **({"unreadable": summary.unreadable} if summary.unreadable else {}),
+            }
+            for summary in summaries
+        ],
+    }
+
+
+def _table(summaries: Sequence[StudySummary]) -> Table:
+    """Make a table with a row per study."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("study", overflow="fold")
+    for name in ("optimizer", "created", "cells"):
+        table.add_column(name)
+    for summary in summaries:
+        counts = ((count, state) for state, count in summary.counts.items() if count and state != "cells")
+        states = ", ".join(f"{count} {state}" for count, state in counts)
+        cells = f"{summary.counts['cells']}: {states or 'none trained'}"
+        if summary.unreadable:
+            cells = "damaged" if summary.damaged else "unreadable"
+        texts = (plain(summary.name), plain(summary.optimizer), summary.created[:16], cells)
+        table.add_row(*map(Text, texts))
+    return table

@@ -1,4 +1,4 @@
-"""`lrwd-sweep study import` and `export`: sweeps in and out."""
+"""`lrwd-sweep study import` and `export`."""
 
 from __future__ import annotations
 
@@ -29,13 +29,12 @@ File = Annotated[
     Path,
     typer.Argument(
         metavar="FILE.csv",
-        help="Header lr,weight_decay,seed,value and one row per run; nan is a run that diverged.",
+        help="Header lr,weight_decay,seed,value and a row per run; nan is a diverged run.",
         show_default=False,
     ),
 ]
 NewName = Annotated[
-    str,
-    typer.Option("--study-name", metavar="NAME", help="What to call it in the store.", show_default=False),
+    str, typer.Option("--study-name", metavar="NAME", help="Name of the new study.", show_default=False)
 ]
 Swept = Annotated[
     str,
@@ -43,8 +42,8 @@ Swept = Annotated[
         "--optimizer",
         "-o",
         metavar="NAME",
-        help="What was swept, named as for `grid`: adamw:lr-scaled is torch.optim.AdamW, adamw:independent "
-        "the paper's rule; any other label takes a --decay-rule.",
+        help="Optimizer of the sweep, named as for `grid`: adamw:lr-scaled is torch.optim.AdamW, "
+        "adamw:independent the paper's rule; any other label needs a --decay-rule.",
         show_default=False,
     ),
 ]
@@ -53,8 +52,8 @@ Rule = Annotated[
     typer.Option(
         "--decay-rule",
         metavar="RULE",
-        help=f"{', '.join(DecayRule)} (default: the file's column decay_rule, or the optimizer's where its "
-        "name leaves no doubt; adamw needs one).",
+        help=f"{', '.join(DecayRule)} (default: the file's column decay_rule, or the optimizer's if its name "
+        "determines it; adamw needs one).",
     ),
 ]
 Columns = Annotated[
@@ -63,8 +62,8 @@ Columns = Annotated[
         "--columns",
         metavar="OURS=THEIRS,…",
         help="The file's own column names, joined by commas: lr=learning_rate,value=val_err "
-        "(default: lr, weight_decay, seed and value; without a seed column, one seed). Columns of states "
-        "(state, status, done, …) are found; status=COLUMN names one, status= reads none.",
+        "(default: lr, weight_decay, seed and value; without a seed column, one seed). Columns of run states "
+        "(state, status, done, …) are found; status=COLUMN names one, status= ignores all.",
     ),
 ]
 Measured = Annotated[
@@ -72,15 +71,14 @@ Measured = Annotated[
     typer.Option(
         "--metric",
         metavar="NAME",
-        help="What the value measures; a name such as accuracy or f1 needs --maximize or --minimize.",
+        help="Metric that the value measures; a name such as accuracy or f1 needs --maximize or --minimize.",
     ),
 ]
 Maximized = Annotated[
     bool | None,
     typer.Option(
         "--maximize/--minimize",
-        help="Whether a higher or a lower value is better (default: the file's column direction, else "
-        "--minimize).",
+        help="A higher or a lower value is better (default: the file's column direction, else --minimize).",
         show_default=False,
     ),
 ]
@@ -102,14 +100,13 @@ Cap = Annotated[
         "--cap",
         metavar="V",
         parser=_cap,
-        help="A value that stands for a diverged run; it counts as diverged, as every worse one does "
-        "(default: the file's column cap, else none).",
+        help="This value and worse ones count as diverged (default: the file's column cap, else none).",
     ),
 ]
 
 
 class ExportFormat(StrEnum):
-    """What `study export` writes."""
+    """The formats of `study export`."""
 
     CSV = "csv"
     OPTUNA = "optuna"
@@ -126,21 +123,20 @@ def import_(
     cap: Cap = None,
     storage: options.Storage = None,
 ) -> None:
-    """Bring in anyone's sweep from a CSV file, so that `report` judges it."""
+    """Import a sweep of another program from a CSV file, so that `report` can analyse it."""
     from lrwd_sweep.store import check_name, open_store
-    from lrwd_sweep.store.csv_import import read_csv
-    from lrwd_sweep.store.imported_spec import import_spec, open_direction, open_rule
+    from lrwd_sweep.store.imports import import_spec, open_direction, open_rule, read_sweep
 
     check_name(study_name)
     if not metric.strip():
-        raise UsageError(f"--metric {metric!r} is no name; write for example --metric val_loss")
-    sweep = read_csv(file, _columns(columns), metric=metric)
+        raise UsageError(f"--metric {metric!r} is empty; write for example --metric val_loss")
+    sweep = read_sweep(file, _columns(columns), metric=metric)
     direction = None if maximize is None else Direction.MAXIMIZE if maximize else Direction.MINIMIZE
     if _on_terminal():
         if question := open_rule(sweep, optimizer, decay_rule):
-            decay_rule = _ask(question, {str(rule): str(rule) for rule in _LIKELY_RULES})
+            decay_rule = _choose(question, {"lr-scaled": "lr-scaled", "independent": "independent"})
         if question := open_direction(sweep, direction):
-            direction = _ask(question, {"higher": Direction.MAXIMIZE, "lower": Direction.MINIMIZE})
+            direction = _choose(question, {"higher": Direction.MAXIMIZE, "lower": Direction.MINIMIZE})
     spec = import_spec(sweep, optimizer, decay_rule=decay_rule, direction=direction, cap=cap)
     with open_store(storage, write=True) as store:
         store.import_study(study_name, spec, sweep.trials)
@@ -150,9 +146,9 @@ def import_(
     better = "higher" if spec.direction is Direction.MAXIMIZE else "lower"
     rule = spec.optimizer.rule
     swept = f"{spec.optimizer}" + (f" ({rule})" if rule not in str(spec.optimizer) else "")
-    read = f"{swept}, {better} {metric} is better"
     capped = "" if spec.given_cap is None else f", {spec.given_cap:g} and worse counts as diverged"
-    note(f"imported {counted(len(sweep.trials), 'lane')} as {study_name}: {size}, {read}{capped}")
+    read = f"{swept}, {better} {metric} is better{capped}"
+    note(f"imported {counted(len(sweep.trials), 'lane')} as {study_name}: {size}, {read}")
 
 
 def export(
@@ -168,7 +164,7 @@ def export(
     ] = ExportFormat.CSV,
     output: Annotated[
         Path | None,
-        typer.Option("--output", metavar="FILE", help="Where to write (default: csv on standard output)."),
+        typer.Option("--output", metavar="FILE", help="File to write (default: csv on standard output)."),
     ] = None,
     storage: options.Storage = None,
 ) -> None:
@@ -197,34 +193,35 @@ def export(
     note(f"wrote {len(trials)} lanes to {output}")
 
 
+def answer(question: str) -> str:
+    """Ask on stderr and return the line of standard input; "" at its end."""
+    consoles.stderr().print(plain(question), end=" ", soft_wrap=True)
+    return sys.stdin.readline()
+
+
 def _columns(text: str | None) -> dict[str, str]:
     if text is None:
         return {}
     pairs = [pair.split("=", 1) for pair in text.split(",")]
     if not all(len(pair) == 2 and pair[0] for pair in pairs):
         raise UsageError(
-            f"--columns {text!r} is no list of OURS=THEIRS; write lr=learning_rate,value=val_err"
+            f"--columns {text!r} is not a list of OURS=THEIRS; write lr=learning_rate,value=val_err"
         )
     names = {ours.strip(): theirs.strip() for ours, theirs in pairs}
     if len(names) < len(pairs):
-        raise UsageError(f"--columns {text!r} names a column of ours twice; leave one out")
+        raise UsageError(f"--columns {text!r} repeats one of our names; omit one")
     return names
 
 
-_LIKELY_RULES = (DecayRule.LR_SCALED, DecayRule.INDEPENDENT)
-
-
 def _on_terminal() -> bool:
-    """Whether a question would be seen and could be answered."""
+    """Return whether a user can see and answer a question."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def _ask(question: str, answers: Mapping[str, Answer]) -> Answer:
-    """Ask on stderr until an answer is given or begun. Raises UsageError at the end of the input."""
-    while True:
-        consoles.stderr().print(f"{plain(question)} [{'/'.join(answers)}]", end=" ", soft_wrap=True)
-        if not (line := sys.stdin.readline()):
-            raise UsageError("no answer was given; give the option that answers it")
+def _choose(question: str, answers: Mapping[str, Answer]) -> Answer:
+    """Ask until an answer, or its beginning, is given. Raises UsageError at the end of the input."""
+    while line := answer(f"{question} [{'/'.join(answers)}]"):
         word = line.strip().lower()
-        if found := [answer for name, answer in answers.items() if word and name.startswith(word)]:
+        if found := [value for name, value in answers.items() if word and name.startswith(word)]:
             return found[0]
+    raise UsageError("standard input has ended; give the option that answers the question")

@@ -13,7 +13,7 @@ import numpy as np
 
 from lrwd_sweep.data.images import Images, as_splits, broken, held_out, read_pickle
 from lrwd_sweep.data.splits import Splits
-from lrwd_sweep.errors import DataError
+from lrwd_sweep.errors import DataError, arg
 from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.data_files import DataFiles
 
@@ -40,7 +40,7 @@ def _find(root: Path, name: str) -> Path:
     raise DataError(
         f"imagenet32 is not in {root} (no {name}); get Imagenet32_train and Imagenet32_val, or their npz "
         f"files, from image-net.org, which asks for an account, and unpack them in {root / FOLDERS[0]}, or "
-        "name another folder by --data-dir"
+        f"name another folder by {arg('data_dir')}"
     )
 
 

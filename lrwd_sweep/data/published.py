@@ -27,7 +27,7 @@ from torchvision.datasets.utils import check_integrity, download_url, extract_ar
 
 from lrwd_sweep.data.images import Images, as_splits, broken, held_out, read_pickle
 from lrwd_sweep.data.splits import Splits
-from lrwd_sweep.errors import DataError, brief
+from lrwd_sweep.errors import DataError, arg, brief
 from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.data_files import DataFiles
 
@@ -134,8 +134,10 @@ def _obtain(name: str, wanted: Sequence[_File], files: DataFiles, absent: str = 
     if missing and not files.download:
         *others, last = [file.path for file in missing]
         raise DataError(
-            f"{name} is not in {files.root} (no {absent or missing[0].path}); add --download, put "
-            f"{', '.join(others)}{' and ' * bool(others)}{last} there, or name another folder by --data-dir"
+            f"{name} is not in {files.root} (no {absent or missing[0].path}); add "
+            f"{arg('download', True)}, put "
+            f"{', '.join(others)}{' and ' * bool(others)}{last} there, or name another "
+            f"folder by {arg('data_dir')}"
         )
     for file in missing:
         _download(file, files)

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from lrwd_sweep.data.splits import EVAL_BATCH, Pixels, Split, Splits
-from lrwd_sweep.errors import DataError, UsageError, brief, shown
+from lrwd_sweep.errors import DataError, UsageError, arg, brief, shown
 from lrwd_sweep.nets import is_by_item, network
 from lrwd_sweep.nets.loss import find_loss, is_mean_over_items, refuse_state
 from lrwd_sweep.nets.randomness import seeded
@@ -58,12 +58,14 @@ def completed(task: Task, *, anew: bool = False) -> Task:
         splits, sizes = _read(task.data, code[task.data], os.getcwd())
         if standardize and not splits.of_bytes:
             raise UsageError(
-                f"--standardize is for images as uint8 (n, channels, height, width); x of {task.data} is "
+                f"{arg('standardize')} is for images as uint8 (n, channels, height, "
+                f"width); x of {task.data} is "
                 f"{_dtype(splits.train.x)}: leave it out, and standardise in the function"
             )
         if standardize and _is_channels_last(splits.train.x.shape):
             raise UsageError(
-                f"--standardize takes images as (n, channels, height, width); x of {task.data} has shape "
+                f"{arg('standardize')} takes images as (n, channels, height, width); x of "
+                f"{task.data} has shape "
                 f"{tuple(splits.train.x.shape)}, channels last: give x.permute(0, 3, 1, 2), or leave it out"
             )
         standardize = bool(standardize) if splits.of_bytes else None
@@ -94,10 +96,11 @@ def load(name: str, sizes: DataSet, *, standardize: bool = False) -> Splits:
 
     Raises UsageError, UnknownName or DataError.
     """
-    splits, found = _read(name, user_code.find("--data", name).digest, os.getcwd())
+    splits, found = _read(name, user_code.find("data", name).digest, os.getcwd())
     if sizes != found or sizes.digest not in ("", found.digest):
         raise DataError(
-            f"--data {name} gives other data than a moment ago; run the same command again, and seed what it "
+            f"{arg('data', name)} gives other data than a moment ago; run the same "
+            "command again, and seed what it "
             "draws"
         )
     return splits.standardized() if standardize and splits.of_bytes else splits
@@ -132,20 +135,20 @@ def _hash(values: Tensor) -> bytes:
 
 
 def _loaded(name: str) -> Splits:
-    code = user_code.find("--data", name)
+    code = user_code.find("data", name)
     arguments = code.arguments({}, {})
     try:
         with seeded(SEED), redirect_stdout(sys.stderr):
             parts = _parts(code(**arguments))
             return _splits({split: _pair(split, part) for split, part in parts.items()})
     except DataError as error:
-        raise DataError(f"--data {name}: {error}") from error
+        raise DataError(f"{arg('data', name)}: {error.text}") from error
     except UsageError as error:  # raised by the function itself
-        raise DataError(str(error)) from error
+        raise DataError(error.text) from error
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise DataError(f"--data {name} cannot be read: {code.told(error)}") from error
+        raise DataError(f"{arg('data', name)} cannot be read: {code.told(error)}") from error
 
 
 def _parts(found: Any) -> dict[str, Any]:
@@ -194,7 +197,7 @@ def _pair(name: str, part: Any) -> Pair:
         if not torch.equal(x, again[0]) or y != again[1]:
             raise DataError(
                 f"item {k} of {name} is different every time; it is read once, so leave random transforms "
-                "out and take --augment"
+                f"out and take {arg('augment')}"
             )
     return _inputs(name, torch.stack([x for x, _ in items])), torch.tensor([y for _, y in items])
 

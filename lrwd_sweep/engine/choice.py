@@ -28,7 +28,7 @@ from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.device import gpu_name, is_out_of_memory
 from lrwd_sweep.engine.packing import lanes_that_fit
 from lrwd_sweep.engine.speed import made_up, timed
-from lrwd_sweep.errors import DeviceError, UsageError, brief
+from lrwd_sweep.errors import DeviceError, UsageError, arg, brief
 from lrwd_sweep.nets import PERCEPTRONS, Network, is_native, network, of_seed
 from lrwd_sweep.nets.user_network import blamed
 from lrwd_sweep.science.optimizer import Optimizer
@@ -54,7 +54,7 @@ def chosen(task: Task, device: torch.device) -> Task:
         with _room(task, device):
             why = obstacle(task, device)
         if why:
-            raise UsageError(f"--engine vmap: {task.net} {why}; choose auto or loop")
+            raise UsageError(f"{arg('engine', 'vmap')}: {task.net} {why}; choose auto or loop")
     native = is_native(task.net, task.loss)
     if task.engine != "auto" or (native and task.net in PERCEPTRONS):
         network(task)  # raises for an engine that it does not have
@@ -85,7 +85,7 @@ def _room(task: Task, device: torch.device) -> Iterator[None]:
             raise
         raise DeviceError(
             f"{device} has no room to try out how {task.net} trains; free some memory, or take a smaller "
-            "--batch-size or --engine loop"
+            f"{arg('batch_size')} or {arg('engine', 'loop')}"
         ) from None
 
 

@@ -12,7 +12,7 @@ import torch
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from lrwd_sweep.engine import host
-from lrwd_sweep.errors import DeviceError, UnknownName
+from lrwd_sweep.errors import DeviceError, UnknownName, arg
 
 Device = torch.device  # for packages that do not import torch
 
@@ -35,8 +35,9 @@ def choose(name: str) -> torch.device:
         kind = "cuda" if torch.cuda.is_available() else "cpu"
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise DeviceError(
-            f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices that torch can use; "
-            "use --device cpu"
+            f"{arg('device', name)}: this machine has {torch.cuda.device_count()} CUDA "
+            "devices that torch can use; "
+            f"use {arg('device', 'cpu')}"
         )
     return torch.device(kind, int(index or 0)) if kind == "cuda" else torch.device("cpu")
 

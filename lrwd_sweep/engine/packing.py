@@ -9,7 +9,7 @@ import torch
 
 from lrwd_sweep.engine.device import free_bytes
 from lrwd_sweep.engine.memory import pack_bytes
-from lrwd_sweep.errors import DeviceError
+from lrwd_sweep.errors import DeviceError, arg
 from lrwd_sweep.nets import is_by_item, network
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.task import Task
@@ -50,10 +50,10 @@ def lanes_that_fit(
     if room < 1:
         least = needed(1) * workers / MEMORY_SHARE / 2**20
         need = "a lane of {} needs" if workers == 1 else f"{workers} lanes of {{}} need"
-        remedy = "free some memory or take a smaller --batch-size"
+        remedy = f"free some memory or take a smaller {arg('batch_size')}"
         if task.whole_loss:
             items = max(task.data_set.validation, task.data_set.test)
-            why = f"--loss {task.loss} is no mean over items"
+            why = f"{arg('loss', task.loss)} is no mean over items"
             way_out = "give a loss that is a mean over items"
             if not is_by_item(network(task)):
                 why = f"in evaluation {task.net} makes an item's logits depend on its batch"

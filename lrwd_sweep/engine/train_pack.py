@@ -13,7 +13,7 @@ from lrwd_sweep.data import Splits, load
 from lrwd_sweep.data.splits_file import load_splits
 from lrwd_sweep.engine import device as devices
 from lrwd_sweep.engine.pack import OnEpoch, PackTrainer, Stopped
-from lrwd_sweep.errors import LrwdError, UsageError
+from lrwd_sweep.errors import LrwdError, UsageError, arg
 from lrwd_sweep.nets.user_network import blamed
 from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.spec import user_code
@@ -65,7 +65,7 @@ def train_job(job: Job, on_epoch: OnEpoch, should_stop: Callable[[], bool]) -> l
     except (OutOfMemory, Stopped):
         raise
     except LrwdError as error:
-        raise UsageError(str(error)) from None
+        raise UsageError(error.text) from None
     except Exception:
         raise RuntimeError(traceback.format_exc()) from None
     finally:
@@ -76,8 +76,9 @@ def _refuse_changed_code(task: Task) -> None:
     """Raise UsageError if a user's network or loss is not the one with which the study began."""
     begun = dict(task.code)
     for option, name in task.user_code.items():
-        if option != "--data" and name in begun and user_code.find(option, name).digest != begun[name]:
-            raise UsageError(f"{option} {name} has changed since this training began; run the command again")
+        if option != "data" and name in begun and user_code.find(option, name).digest != begun[name]:
+            given = arg(option, name)
+            raise UsageError(f"{given} has changed since this training began; run the command again")
 
 
 @lru_cache(maxsize=1)

@@ -10,7 +10,7 @@ from functools import cache, partial
 import torch
 from torch import nn
 
-from lrwd_sweep.errors import UsageError, brief, shown
+from lrwd_sweep.errors import UsageError, arg, brief
 from lrwd_sweep.nets import user_network
 from lrwd_sweep.nets.cnn import Cnn, CnnNetwork
 from lrwd_sweep.nets.loss import Loss, find_loss
@@ -92,14 +92,14 @@ def undecayed(task: Task) -> tuple[str, ...]:
     exempt = {name for name in net.shapes if pattern and re.search(pattern, name)}
     if pattern and not exempt:
         raise UsageError(
-            f"--no-decay {shown(pattern)} matches no parameter of {task.net} that trains; they are "
+            f"{arg('no_decay', pattern)} matches no parameter of {task.net} that trains; they are "
             f"{brief(', '.join(net.shapes))}"
         )
     if not task.decay_all and isinstance(net, ModuleNetwork):
         exempt |= net.norm_and_bias
     open_ = [name for name, shape in net.shapes.items() if task.decay_all or len(shape) > 1]
     if exempt.issuperset(open_):
-        asked = f"--no-decay {shown(pattern)}" if pattern else "--no-decay-norm-bias"
+        asked = arg("no_decay", pattern) if pattern else arg("decay_all", False)
         raise UsageError(f"{asked} leaves no parameter of {task.net} that decays; leave it out")
     return tuple(name for name in open_ if name in exempt)
 
@@ -147,7 +147,7 @@ def build(
     native = engine in ("auto", "native") and is_native(name, loss)
     if engine == "native" and not native:
         what = f"a loss other than {CROSS_ENTROPY}" if is_native(name) else name
-        raise UsageError(f"--engine native is not written for {what}; choose auto, vmap or loop")
+        raise UsageError(f"{arg('engine', 'native')} is not written for {what}; choose auto, vmap or loop")
     own = user_code.is_user_code(name)
     way = Way(find_loss(loss), precision, vmap=engine == "vmap", user_code=own or loss != CROSS_ENTROPY)
     if own:
@@ -163,8 +163,8 @@ def build(
     if len(shape) != 3 or min(shape[1:]) < SMALLEST:
         size = "×".join(map(str, shape))
         raise UsageError(
-            f"--net {name} takes images of at least {SMALLEST}×{SMALLEST}, not inputs of {size}; "
-            "choose --net mlp-norm"
+            f"{arg('net', name)} takes images of at least {SMALLEST}×{SMALLEST}, not inputs of {size}; "
+            f"choose {arg('net', 'mlp-norm')}"
         )
     kind = CnnNetwork if native else ModuleNetwork
     return kind(partial(CONVOLUTIONAL[name], shape[0], classes), shape, classes, way)

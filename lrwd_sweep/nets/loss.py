@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lrwd_sweep.errors import UsageError
+from lrwd_sweep.errors import UsageError, arg
 from lrwd_sweep.nets.randomness import seeded
 from lrwd_sweep.spec import user_code
 from lrwd_sweep.spec.catalog import CROSS_ENTROPY
@@ -26,17 +26,21 @@ def find_loss(name: str) -> Loss:
     """Return the loss of the catalog or the user's. Raises UsageError or UnknownName."""
     if name == CROSS_ENTROPY:
         return functional.cross_entropy
-    code = user_code.find("--loss", name)
+    code = user_code.find("loss", name)
     if isinstance(code.thing, type):
-        raise UsageError(f"--loss {name} is a class; name an instance, or a function of logits and labels")
+        raise UsageError(
+            f"{arg('loss', name)} is a class; name an instance, or a function of logits and labels"
+        )
     if isinstance(code.thing, nn.Module) and any(one.requires_grad for one in code.thing.parameters()):
-        raise UsageError(f"--loss {name} has parameters, which would not train; move them to the network")
+        raise UsageError(
+            f"{arg('loss', name)} has parameters, which would not train; move them to the network"
+        )
     return code
 
 
 def label(loss: Loss) -> str:
     """Return the beginning of an error message about a user's loss; empty for the catalog's."""
-    return f"{loss.option} {loss.name}: " if isinstance(loss, user_code.UserCode) else ""
+    return f"{arg(loss.option, loss.name)}: " if isinstance(loss, user_code.UserCode) else ""
 
 
 def is_mean_over_items(loss: Loss, classes: int) -> bool:
@@ -94,7 +98,8 @@ def refuse_state(loss: Loss, name: str, classes: int) -> None:
     values = [value for value in values if not math.isnan(value)]
     if len(values) == 3 and not math.isclose(values[0], values[2], rel_tol=TOLERANCE):
         raise UsageError(
-            f"--loss {name} gives another value when the same batch comes again, and all lanes share it; "
+            f"{arg('loss', name)} gives another value when the same batch comes again, "
+            "and all lanes share it; "
             "keep no counter, average or memory in it, and draw nothing at random"
         )
 

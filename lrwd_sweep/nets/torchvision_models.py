@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.ops import StochasticDepth
 
-from lrwd_sweep.errors import UnknownName, UsageError, brief
+from lrwd_sweep.errors import UnknownName, UsageError, arg, brief
 from lrwd_sweep.nets.modules import ModuleNetwork
 from lrwd_sweep.nets.network import Way
 from lrwd_sweep.nets.randomness import Dropout, replace_dropout, replace_layers
@@ -26,7 +26,8 @@ def build(name: str, shape: tuple[int, ...], classes: int, way: Way) -> ModuleNe
     size = "×".join(map(str, shape))
     if len(shape) != 3 or shape[0] not in {1, 3}:
         raise UsageError(
-            f"--net torchvision:{name} takes images of 1 or 3 channels, not {size}; choose --net mlp"
+            f"{arg('net', f'torchvision:{name}')} takes images of 1 or 3 channels, not "
+            f"{size}; choose {arg('net', 'mlp')}"
         )
     try:
         return ModuleNetwork(partial(_make, name, shape, classes), shape, classes, way)
@@ -35,8 +36,9 @@ def build(name: str, shape: tuple[int, ...], classes: int, way: Way) -> ModuleNe
     except Exception as error:
         reason = brief(error)
         raise UsageError(
-            f"--net torchvision:{name} does not take images of {size} ({reason}); choose larger images or a "
-            "network for small ones, such as --net resnet20"
+            f"{arg('net', f'torchvision:{name}')} does not take images of {size} "
+            f"({reason}); choose larger images or a "
+            f"network for small ones, such as {arg('net', 'resnet20')}"
         ) from error
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from lrwd_sweep.errors import LrwdError, UsageError
+from lrwd_sweep.errors import LrwdError, UsageError, arg
 from lrwd_sweep.nets.modules import ModuleNetwork
 from lrwd_sweep.nets.network import Way
 from lrwd_sweep.nets.randomness import replace_dropout
@@ -26,23 +26,23 @@ from lrwd_sweep.spec.catalog import FLOAT32
 
 def build(name: str, shape: tuple[int, ...], classes: int, options: str, way: Way) -> ModuleNetwork:
     """Build the network of the factory `name`. Raises UsageError for any exception of it."""
-    code = user_code.find("--net", name)
+    code = user_code.find("net", name)
     offered = {"num_classes": classes, "input_shape": shape}
     factory = _Factory(code, code.arguments(offered, json.loads(options or "{}")), shape, classes)
     try:
         made = ModuleNetwork(factory, shape, classes, way)
     except LrwdError as error:
-        text = str(error)
-        raise UsageError(text if text.startswith("--") else f"--net {name}: {text}") from error
+        prefix = "" if error.begins_with_argument else f"{arg('net', name)}: "
+        raise UsageError(prefix + error.text) from error
     except Exception as error:
         size = "×".join(map(str, shape))
-        raise UsageError(f"--net {name} does not take inputs of {size}: {code.told(error)}") from error
+        raise UsageError(f"{arg('net', name)} does not take inputs of {size}: {code.told(error)}") from error
     if way.precision != FLOAT32:
         try:
             made.check_precision()
         except Exception as error:
-            told = f"{code.told(error)}; choose --precision {FLOAT32}"
-            raise UsageError(f"--net {name} cannot compute in {way.precision}: {told}") from error
+            told = f"{code.told(error)}; choose {arg('precision', FLOAT32)}"
+            raise UsageError(f"{arg('net', name)} cannot compute in {way.precision}: {told}") from error
     return made
 
 
@@ -52,7 +52,7 @@ def blamed(name: str, error: BaseException) -> UsageError | None:
         return None
     if not any(frame.f_code.co_name == "_call_impl" for frame, _ in walk_tb(error.__traceback__)):
         return None  # not in torch.nn.Module
-    return UsageError(f"--net {name} raised in training: {user_code.find('--net', name).told(error)}")
+    return UsageError(f"{arg('net', name)} raised in training: {user_code.find('net', name).told(error)}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from math import hypot, isfinite
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from lrwd_sweep.errors import UsageError, brief
+from lrwd_sweep.errors import UsageError, arg, brief
 from lrwd_sweep.report.result import Result
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.separability import Estimate, Verdict
@@ -271,18 +271,19 @@ def read_earlier_report(path: Path) -> EarlierReport:
     try:
         document = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except OSError as error:
-        raise UsageError(f"--baseline {str(path)!r}: {error.strerror}; {remedy}") from None
+        raise UsageError(f"{arg('baseline', str(path))}: {error.strerror}; {remedy}") from None
     except (ValueError, RecursionError):
-        raise UsageError(f"--baseline {str(path)!r} is not JSON; {remedy}") from None
+        raise UsageError(f"{arg('baseline', str(path))} is not JSON; {remedy}") from None
     version = document.get("schema_version", 1) if isinstance(document, dict) else 1
     if version != 1:
         raise UsageError(
-            f"--baseline {str(path)!r} has schema_version {version!r}, this program knows 1; write it again"
+            f"{arg('baseline', str(path))} has schema_version {version!r}, this program "
+            "knows 1; write it again"
         )
     try:
         studies = {_text(study["study_name"]): _earlier_best(study) for study in document["studies"]}
     except (TypeError, KeyError, ValueError, OverflowError):
-        raise UsageError(f"--baseline {str(path)!r} is not a report; {remedy}") from None
+        raise UsageError(f"{arg('baseline', str(path))} is not a report; {remedy}") from None
     return EarlierReport(str(path), studies)
 
 
@@ -320,10 +321,8 @@ def _judge_best(gate: str, result: Result, limit: float, direction: Direction, o
     if result.surface.direction is not direction:
         better = "higher" if direction is Direction.MINIMIZE else "lower"
         metric = brief(result.surface.metric)
-        raise UsageError(
-            f"--{gate} {limit:g}: in study {result.name!r} a {better} {metric} is better; "
-            f"give --{other} {limit:g}"
-        )
+        given, instead = (arg(name.replace("-", "_"), limit) for name in (gate, other))
+        raise UsageError(f"{given}: in study {result.name!r} a {better} {metric} is better; give {instead}")
     for best in result.ranked(1):
         passed = best.value <= limit if direction is Direction.MINIMIZE else best.value >= limit
         reason = f"{result.surface.metric}{_error(best.sem)}"

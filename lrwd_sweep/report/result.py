@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lrwd_sweep.errors import UnknownName, UsageError, brief
+from lrwd_sweep.errors import UnknownName, UsageError, arg, brief
 from lrwd_sweep.science.conversion import Conventions, conventions
 from lrwd_sweep.science.direction import chosen
 from lrwd_sweep.science.lattice import Cell, Lattice
@@ -166,7 +166,8 @@ def result(
         spec = replace(spec, metric=metric, direction=direction or Direction.MINIMIZE, given_cap=None)
     if direction is Direction.MAXIMIZE and spec.task is not None:
         raise UsageError(
-            f"--maximize: a lower {spec.metric} is better, which lrwd-sweep measured in study {name!r}; "
+            f"{arg('maximize', True)}: a lower {spec.metric} is better, which lrwd-sweep "
+            f"measured in study {name!r}; "
             "leave the option out"
         )
     spec = replace(
@@ -254,12 +255,13 @@ def _snapshot(name: str, spec: StudySpec, at_restart: int | None) -> Snapshot | 
         return Snapshot(len(epochs), epochs[-1]) if epochs else None
     if not epochs:
         raise UsageError(
-            f"--at-restart {at_restart}: study {name!r} has no snapshot of a restart; leave it out"
+            f"{arg('at_restart', at_restart)}: study {name!r} has no snapshot of a restart; leave it out"
         )
     if at_restart > len(epochs):
         known = ", ".join(map(str, epochs))
         raise UsageError(
-            f"--at-restart {at_restart}: study {name!r} has {len(epochs)}, at the end of epoch {known}; "
+            f"{arg('at_restart', at_restart)}: study {name!r} has {len(epochs)}, at the "
+            f"end of epoch {known}; "
             f"choose 1 to {len(epochs)}"
         )
     return Snapshot(at_restart, epochs[at_restart - 1])
@@ -289,7 +291,8 @@ def refuse_two_directions(results: Sequence[Result]) -> None:
             higher, lower = (each, other) if each.surface.direction is Direction.MAXIMIZE else (other, each)
             raise UsageError(
                 f"a higher {brief(each.surface.metric)} is better in study {higher.name!r}, a lower one in "
-                f"{lower.name!r}; give --maximize or --minimize for both, or report one at a time"
+                f"{lower.name!r}; give {arg('maximize', True)} or {arg('minimize', True)} "
+                "for both, or report one at a time"
             )
 
 
@@ -344,5 +347,7 @@ def read_results(
         )
     refuse_two_directions(results)
     if cap is not None and len({result.surface.metric for result in results}) > 1:
-        raise UsageError(f"--cap {cap:g}: the studies are in different metrics; choose one with --metric")
+        raise UsageError(
+            f"{arg('cap', cap)}: the studies are in different metrics; choose one with {arg('metric')}"
+        )
     return results, [comparison(results[0], other) for other in results[1:]]

@@ -1,1 +1,1 @@
-"""What is asked of a study, validated: no torch."""
+"""The validated request and specification of a study; imports no torch."""

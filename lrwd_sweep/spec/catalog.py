@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from lrwd_sweep.errors import UnknownName, arg
+from lrwd_sweep.errors import UnknownName
 from lrwd_sweep.spec import image_folder, user_code
 
 
@@ -125,7 +125,7 @@ def find_network(name: str) -> str:
 
     Raises UnknownName, or UsageError for a malformed name of user code.
     """
-    name = user_code.canonical(arg("net"), name)
+    name = user_code.canonical("net", name)
     if name not in NETWORKS and not name.startswith("torchvision:") and not user_code.is_user_code(name):
         theirs = name.lower().startswith(_TORCHVISION)
         meant = {name.lower(): f"torchvision:{name.lower()}"} if theirs else {}
@@ -135,7 +135,7 @@ def find_network(name: str) -> str:
 
 def find_loss(name: str) -> str:
     """Return a loss's canonical name. Raises UnknownName or UsageError, as `find_network` does."""
-    name = user_code.canonical(arg("loss"), name)
+    name = user_code.canonical("loss", name)
     if name != CROSS_ENTROPY and not user_code.is_user_code(name):
         raise UnknownName("loss", name, [CROSS_ENTROPY, *_OWN])
     return name

@@ -1,4 +1,4 @@
-"""The folder with the files of data sets, and whether missing ones are downloaded."""
+"""The folder that holds the files of data sets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lrwd_sweep.errors import UsageError
+from lrwd_sweep.errors import UsageError, arg
 from lrwd_sweep.spec.image_folder import PREFIX
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.spec.user_code import is_user_code
@@ -15,7 +15,7 @@ from lrwd_sweep.spec.user_code import is_user_code
 
 @dataclass(frozen=True, slots=True)
 class DataFiles:
-    """The values of `--data-dir` and `--download`; `quiet` shows no progress of a download."""
+    """The folder of data sets; `download` fetches missing files, `quiet` shows no progress of it."""
 
     folder: str | None = None
     download: bool = False
@@ -31,16 +31,19 @@ class DataFiles:
     def check(self, specs: Iterable[StudySpec]) -> None:
         """Raise UsageError for an option that has no effect on any of the data sets."""
         if self.folder == "":
-            raise UsageError("--data-dir '' is no folder; name one, as in --data-dir ~/data")
+            raise UsageError(
+                f"{arg('data_dir', '')} is not a folder; name one, as in {arg('data_dir', '~/data')}"
+            )
         names = dict.fromkeys(spec.task.data for spec in specs if spec.task)
         without = [n for n in names if n == "digits" or n.startswith(PREFIX) or is_user_code(n)]
         if len(without) == len(names) and (self.download or self.folder is not None):
-            option = "--download" if self.download else "--data-dir"
+            option = arg("download", True) if self.download else arg("data_dir")
             raise UsageError(
-                f"{option} means nothing to {', '.join(without)}, which needs no such files: leave it out"
+                f"{option} has no effect on {', '.join(without)}, which needs no such files: leave it out"
             )
         if self.download and set(names) - set(without) == {"imagenet32"}:
             raise UsageError(
-                "--download: imagenet32 is given only to holders of an account at image-net.org; leave it "
+                f"{arg('download', True)}: imagenet32 is given only to holders of an "
+                "account at image-net.org; leave it "
                 "out, and the same command says where to put the files"
             )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from lrwd_sweep.errors import DataError, UsageError
+from lrwd_sweep.errors import DataError, UsageError, arg
 
 PREFIX = "folder:"
 SIDE = 32  # pixels of an image's side, by default
@@ -41,7 +41,8 @@ def scan(name: str) -> ImageFolder:
     train = root / "train"
     if not train.is_dir():
         raise DataError(
-            f"--data {name}: there is no folder {str(train)!r}; put the images of a class in train/CLASS"
+            f"{arg('data', name)}: there is no folder {str(train)!r}; put the images of a "
+            "class in train/CLASS"
         )
     classes = tuple(sorted(_folders(train)))
     if len(classes) < 2:
@@ -61,7 +62,7 @@ def _parsed(name: str) -> tuple[Path, int]:
         path, size = name.removeprefix(PREFIX), str(SIDE)
     if not path or not 1 <= len(size) <= 4 or not 4 <= int(size) <= MOST_SIDE:
         raise UsageError(
-            f"--data {name!r}: write folder:PATH, or folder:PATH@SIZE with 4 to {MOST_SIDE} pixels a side"
+            f"{arg('data', name)}: write folder:PATH, or folder:PATH@SIZE with 4 to {MOST_SIDE} pixels a side"
         )
     return Path(os.path.expanduser(path)), int(size)
 

@@ -1,4 +1,4 @@
-"""Request: what a command or a call asks for, a preset and what overrides it, resolved once."""
+"""Request: a preset and the values that override it, resolved once."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class TaskOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked of a study besides its optimizer; None means: as in the preset, and no `cap`."""
+    """A request for studies, besides their optimizers; None is the preset's value, or no `cap`."""
 
     preset: Preset
     lr: tuple[float, ...] | None = declared(

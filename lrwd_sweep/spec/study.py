@@ -71,7 +71,7 @@ class StudySpec:
 
     @property
     def default_name(self) -> str:
-        """Readable, and the same for the same identity: `digits-mlp-norm-adamw-cosine-60ep-b64`."""
+        """A readable name that follows from the identity: `digits-mlp-norm-adamw-cosine-60ep-b64`."""
         t = self.task
         if t is None:
             return f"imported-{self.optimizer}".replace(":", "-")

@@ -47,7 +47,7 @@ class Task:
     net: str = declared("mlp-norm", "Name, torchvision:NAME or ./file.py:NAME", panel=TRAIN, differs="{}")
     data: str = declared("digits", "Name, folder:PATH or ./file.py:NAME", panel=TRAIN, differs="{}")
     standardize: bool | None = declared(  # None: there are no byte images that are the user's
-        None, "Standardise byte images of your own --data [no]", kind=bool, panel=TRAIN, rare=True
+        None, "Standardise user byte images; --no-standardize [no]", kind=bool, panel=TRAIN, rare=True
     )
     augment: str = declared(
         "none",
@@ -63,7 +63,7 @@ class Task:
         64, "Samples per step; drops an incomplete batch", panel=TRAIN, least=2, differs="batch {}"
     )
     schedule: Schedule = declared(  # noqa: RUF009 - a member of an enum
-        Schedule.COSINE, "Course of η: fixed, step, cosine, linear, restarts", panel=SCHEDULE, differs="{}"
+        Schedule.COSINE, "fixed, step, cosine, linear or restarts", panel=SCHEDULE, differs="{}"
     )
     warmup: int = declared(  # epochs before the schedule, in which η rises linearly
         0,
@@ -104,7 +104,11 @@ class Task:
         unused=0.9,
     )
     nesterov: bool = declared(
-        False, "Nesterov's momentum", panel=OPTIMIZER, mark="nesterov", words="Nesterov's momentum"
+        False,
+        "Nesterov's momentum; --no-nesterov [no]",
+        panel=OPTIMIZER,
+        mark="nesterov",
+        words="Nesterov's momentum",
     )
     momentum_form: MomentumForm = declared(  # noqa: RUF009 - a member of an enum
         MomentumForm.PAPER,
@@ -116,7 +120,7 @@ class Task:
     )
     beta1: float | None = declared(
         None,
-        "Averaging of g and of g²",
+        "Averages of g, g²",
         kind=float,
         panel=OPTIMIZER,
         flags="--betas",
@@ -140,7 +144,7 @@ class Task:
     )
     decay_all: bool = declared(  # biases and parameters of normalisation too, as in the paper
         True,
-        "Decay every parameter, or no vectors",
+        "Do not decay biases and norms; --decay-all [no]",
         panel=OPTIMIZER,
         flags="--decay-all/--no-decay-norm-bias",
         mark="weights-only",
@@ -148,7 +152,7 @@ class Task:
     )
     no_decay: str = declared(
         "",
-        "Names of further parameters not to decay [none]",
+        "Further parameters that do not decay [none]",
         panel=OPTIMIZER,
         metavar="REGEX",
         rare=True,
@@ -158,7 +162,7 @@ class Task:
     undecayed: tuple[str, ...] = declared((), rare=True)  # parameters that do not decay; see `decay_all`
     precision: str = declared(  # parameters and moments stay float32
         FLOAT32,
-        "Type of matrix products and convolutions",
+        "float32 or bfloat16 matrix products",
         panel=TRAIN,
         choices=PRECISIONS,
         differs="{}",
@@ -166,7 +170,7 @@ class Task:
         words="computed in {}",
     )
     loss: str = declared(
-        CROSS_ENTROPY, "Name or ./file.py:NAME; val_loss", panel=TRAIN, rare=True, mark="{}", words="loss {}"
+        CROSS_ENTROPY, "Training loss, or ./file.py:NAME", panel=TRAIN, rare=True, mark="{}", words="loss {}"
     )
     net_options: str = declared(  # of the user's network, in JSON as `options_text` writes it
         "", panel=TRAIN, rare=True, in_presets=False, mark="{}", words="network's options {}"
@@ -175,7 +179,7 @@ class Task:
     whole_loss: bool = declared(False, rare=True)  # the loss is not a mean over items: a split is one batch
     engine: str = declared(  # results differ only by rounding
         "auto",
-        "How lanes train side by side, for debugging",
+        "auto, native, vmap or loop, for debugging",
         panel=WHERE,
         choices=ENGINES,
         compare=False,
@@ -192,7 +196,7 @@ class Task:
         for name, field in FIELDS.items():
             set_(self, name, field.check(getattr(self, name)))
         set_(self, "net", find_network(self.net))
-        set_(self, "data", canonical(arg("data"), self.data))
+        set_(self, "data", canonical("data", self.data))
         set_(self, "loss", find_loss(self.loss))
         if self.sizes is None and not is_user_code(self.data):  # user data is imported only for training
             set_(self, "sizes", find_data_set(self.data))
@@ -217,7 +221,7 @@ class Task:
                 f"choose less than {self.epochs}"
             )
         if self.net_options and not is_user_code(self.net):
-            raise UsageError(f"[net.options] means nothing to {self.net}; it is for a network of your own")
+            raise UsageError(f"[net.options] has no effect on {self.net}; it is for a network of your own")
         if self.standardize is not None and not is_user_code(self.data):
             raise UsageError(
                 f"{arg('standardize')} is for images of your own; {self.data} is always standardised: "
@@ -242,9 +246,9 @@ class Task:
 
     @property
     def user_code(self) -> dict[str, str]:
-        """The names of user code, by the option that names it."""
-        named = {"--net": self.net, "--data": self.data, "--loss": self.loss}
-        return {option: name for option, name in named.items() if is_user_code(name)}
+        """The names of user code, by field."""
+        named = {"net": self.net, "data": self.data, "loss": self.loss}
+        return {field: name for field, name in named.items() if is_user_code(name)}
 
     @property
     def steps_per_epoch(self) -> int:
@@ -355,10 +359,10 @@ def refuse_unused(
         if users and not any(optimizer.family in users for optimizer in optimizers):
             families = ", ".join(dict.fromkeys(str(optimizer.family) for optimizer in optimizers))
             raise UsageError(
-                f"{arg(name)} means nothing to {families}; it is for {', '.join(users)}: leave it out"
+                f"{arg(name)} has no effect on {families}; it is for {', '.join(users)}: leave it out"
             )
         if name in _OF_RESTARTS and Schedule.RESTARTS not in schedules:
             found = ", ".join(dict.fromkeys(schedules))
             raise UsageError(
-                f"{arg(name)} means nothing to schedule {found}; add {arg('schedule', 'restarts')}"
+                f"{arg(name)} has no effect on schedule {found}; add {arg('schedule', 'restarts')}"
             )

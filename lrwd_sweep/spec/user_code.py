@@ -11,7 +11,6 @@ import importlib
 import inspect
 import os
 import re
-import struct
 import sys
 import sysconfig
 import time
@@ -28,7 +27,7 @@ from traceback import walk_tb
 from types import ModuleType
 from typing import Any
 
-from lrwd_sweep.errors import LrwdError, UnknownName, UsageError
+from lrwd_sweep.errors import LrwdError, UnknownName, UsageError, arg
 from lrwd_sweep.spec.image_folder import PREFIX
 
 _NOT_CODE = (PREFIX, "torchvision:")
@@ -39,13 +38,23 @@ _LONGEST = 200  # characters quoted from an exception
 _INSTALLED = {"site-packages", "dist-packages"}
 _PYTHON = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib")]
 _LIBRARIES = tuple(os.path.join(folder, "") for folder in (*_PYTHON, str(Path(__file__).parents[1])))
-_LOADED = time.time()
 
 # By path: the sources and the result of executing a file; the spec (a reload replaces it) and the texts that
 # a module was imported with. By name: the file that this process has under the name of a helper.
 _executed: dict[str, tuple[tuple[bytes, Sequence[Source]], ModuleType]] = {}
 _noted: dict[str, tuple[object, Mapping[str, bytes]]] = {}
 _helper_paths: dict[str, str] = {}
+
+
+class _ImportTimes(dict[str, float]):
+    """A finder that finds nothing: it notes when each module is imported or reloaded."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        self[name] = time.time()
+
+
+_LOADED, _imported = time.time(), _ImportTimes()  # what is not noted was imported before
+sys.meta_path.insert(0, _imported)
 
 
 def is_user_code(name: str) -> bool:
@@ -62,13 +71,13 @@ def canonical(option: str, name: str) -> str:
 
     Raises UsageError for a file or module without a NAME in it.
 
-    >>> canonical("--net", "nets/../my_net.py:Net")
+    >>> canonical("net", "nets/../my_net.py:Net")
     './my_net.py:Net'
     """
     if not is_user_code(name):
         if name.partition(":")[0].endswith(".py") or (":" in name and not name.startswith(_NOT_CODE)):
             raise UsageError(
-                f"{option} {name!r}: write package.module:NAME or ./file.py:NAME, NAME being what is to be "
+                f"{arg(option, name)}: write package.module:NAME or ./file.py:NAME, NAME being what is to be "
                 "called in it"
             )
         return name
@@ -104,7 +113,7 @@ class Source:
 class UserCode:
     """An imported user function or class. Every exception of a call becomes UsageError."""
 
-    option: str  # that names it, for messages
+    option: str  # net, data or loss, for messages
     name: str
     thing: Callable[..., Any]
     sources: Mapping[str, bytes]  # of the named file and of the file that defines `thing`, as imported
@@ -127,8 +136,8 @@ class UserCode:
         """Raise UsageError if a file changed after its import: the old code would train."""
         if self.stale:
             raise UsageError(
-                f"{self.option} {self.name}: {self.stale[0]!r} has changed on disk since it was imported; "
-                "restart Python, or reload it and what imports it"
+                f"{arg(self.option, self.name)}: {self.stale[0]!r} has changed on disk since it was "
+                "imported; restart Python, or reload it and what imports it"
             )
 
     def __call__(self, *args: Any, **options: Any) -> Any:
@@ -137,7 +146,7 @@ class UserCode:
         except (LrwdError, KeyboardInterrupt):
             raise
         except BaseException as error:  # SystemExit would end this program without a message
-            raise UsageError(f"{self.option} {self.name} raised {self.told(error)}") from error
+            raise UsageError(f"{arg(self.option, self.name)} raised {self.told(error)}") from error
 
     def told(self, error: BaseException) -> str:
         """Describe an exception in one line: type, message, and the last user line on its way."""
@@ -156,13 +165,13 @@ class UserCode:
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             for option in options:
                 if option not in named:
-                    raise UnknownName(f"option of {self.option} {self.name}", option, named)
+                    raise UnknownName(f"option of {arg(self.option, self.name)}", option, named)
         given = {name: value for name, value in offered.items() if name in named} | dict(options)
         for name, p in named.items():
             if name not in given and p.default is p.empty:
                 raise UsageError(
-                    f"{self.option} {self.name} wants {name!r}, which nothing gives; give it a default"
-                    + (", or a value under [net.options] of a preset" if self.option == "--net" else "")
+                    f"{arg(self.option, self.name)} wants {name!r}, which nothing gives; give it a default"
+                    + (", or a value under [net.options] of a preset" if self.option == "net" else "")
                 )
         return given
 
@@ -173,7 +182,7 @@ def find(option: str, name: str) -> UserCode:
     path = os.path.abspath(os.path.expanduser(where)) if where.endswith(".py") else ""
     if path and not os.path.isfile(path):
         raise UsageError(
-            f"{option} {name}: {where!r} cannot be read (no such file); paths begin at {os.getcwd()!r}"
+            f"{arg(option, name)}: {where!r} cannot be read (no such file); paths begin at {os.getcwd()!r}"
         )
     try:
         with redirect_stdout(sys.stderr):
@@ -182,7 +191,7 @@ def find(option: str, name: str) -> UserCode:
     except (LrwdError, KeyboardInterrupt):
         raise
     except BaseException as error:
-        complaint = f"{option} {name} cannot be imported: {_told(error, {path})}"
+        complaint = f"{arg(option, name)} cannot be imported: {_told(error, {path})}"
         if path and "no known parent package" in str(error):
             module_name = f"{Path(path).parent.name}.{Path(path).stem}".removesuffix(".__init__")
             complaint += f"; name it {module_name}:{what}, in the folder that holds the package"
@@ -194,7 +203,7 @@ def find(option: str, name: str) -> UserCode:
             raise UnknownName(f"name in {where}", part, known)
         thing = getattr(thing, part)
     if not callable(thing):
-        raise UsageError(f"{option} {name} is of type {type(thing).__name__}; name a function or a class")
+        raise UsageError(f"{arg(option, name)} is of type {type(thing).__name__}; name a function or a class")
     original = inspect.unwrap(thing)  # possibly written in another file than the named one
     try:
         definition = inspect.getsourcefile(original) or ""
@@ -206,7 +215,7 @@ def find(option: str, name: str) -> UserCode:
     starts = [Source(label, path, texts[path]) for label, path in zip(labels, paths, strict=True) if path]
     found = {helper.name: helper for start in starts for helper in _imports(start)}
     helpers = [found[name] for name in sorted(found) if found[name].path not in texts]
-    _refuse_clash(f"{option} {name}", helpers)
+    _refuse_clash(f"{arg(option, name)}", helpers)
     then = {one.path: _at_import(one) for one in [*starts, *helpers] if one.path not in executed}
     return UserCode(
         option,
@@ -251,10 +260,8 @@ def _import(option: str, name: str, label: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{label}.".startswith(f"{error.name}."):
             raise  # something that it imports
-        raise UsageError(
-            f"{option} {name}: there is no module {error.name!r}; install it, or run this in the folder that "
-            "holds it"
-        ) from None
+        remedy = "install it, or run this in the folder that holds it"
+        raise UsageError(f"{arg(option, name)}: there is no module {error.name!r}; {remedy}") from None
 
 
 def _told(error: BaseException, sources: Container[str]) -> str:
@@ -279,22 +286,12 @@ def _at_import(source: Source) -> tuple[bytes, list[str]]:
         return source.text, []
     now = {one.path: one.text for one in (source, *_imports(source)) if one.name in sys.modules}
     if _noted.get(source.path, (None,))[0] is not spec:
-        if _was_edited(spec):
+        edited = os.path.getmtime(source.path) if os.path.exists(source.path) else 0.0
+        if edited > _imported.get(source.name, _LOADED):
             return source.text, [source.path]
         _noted[source.path] = spec, now
     then = _noted[source.path][1]
     return then[source.path], [path for path, text in then.items() if now.get(path, text) != text]
-
-
-def _was_edited(spec: Any) -> bool:
-    """Tell whether a file is newer than this program, and other than its .pyc notes by time and size."""
-    try:
-        file = os.stat(spec.origin)
-        flags, seconds, size = struct.unpack("<4x3I", Path(spec.cached).read_bytes()[:16])
-    except (OSError, struct.error, TypeError):
-        return False
-    written = (int(file.st_mtime), file.st_size)
-    return file.st_mtime > _LOADED and not (sys.dont_write_bytecode or flags) and written != (seconds, size)
 
 
 def _refuse_clash(what: str, helpers: Sequence[Source]) -> None:

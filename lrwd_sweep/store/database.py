@@ -1,4 +1,4 @@
-"""The SQLite file: where it is, how it is opened, and what its errors mean to a person."""
+"""The SQLite file: find it, open it, and explain its errors."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 
 from lrwd_sweep.errors import NothingToReport, StoreError, arg, brief
-from lrwd_sweep.store.checksums import Damaged, Unreadable
 from lrwd_sweep.store.migrations import MIGRATIONS, migrate, schema_version
+from lrwd_sweep.store.schema import Damaged, Unreadable
 
 DEFAULT_FILE = "lrwd-sweep.db"
 VARIABLE = "LRWD_STORAGE"
 BUSY_SECONDS = 30.0
 
-IMMEDIATE = {"begin": "BEGIN IMMEDIATE"}  # execution option of a write: takes its lock before it reads
+IMMEDIATE = {"begin": "BEGIN IMMEDIATE"}  # execution option of a write: take the lock before reading
 
 _log = logging.getLogger(__name__)
 
 _WRITE = "write sqlite:///FILE.db (three slashes) or a path such as runs/a.db"
-_SCHEME = re.compile(r"\s*(?P<name>[A-Za-z][A-Za-z0-9+.-]+):/")  # one letter is a drive of Windows
-# Where a URL that lost its scheme or slashes has user and password, or settings of a connection say them.
+_SCHEME = re.compile(r"\s*(?P<name>[A-Za-z][A-Za-z0-9+.-]+):/")  # one letter is a Windows drive
+# Matches user and password in a URL that lost its scheme or slashes, or in connection settings.
 _SECRET = re.compile(
     r"^[\s'\"/]*(?:[^/]*:[^/]*(?:@|:/)|[^/]*@[^/]*:\d)|:/+[^/]*@"
     r"|//[^/]*:[^/]*@|/[^/]*@[^/]*:\d"
@@ -41,28 +41,28 @@ _SECRET = re.compile(
 )
 _ANOTHER = f"choose another file with {arg('storage')}"
 _RESTORE = f"restore it from a copy, or {_ANOTHER}"
-_SMALL_TABLES = ("lrwd_sweep_schema", "studies", "comparisons")  # whose pages are looked through at opening
+_SMALL_TABLES = ("lrwd_sweep_schema", "studies", "comparisons")  # checked page by page when opened
 
 _MEANING = {  # by the beginning of SQLite's error name
-    "SQLITE_BUSY": "is locked by another process; wait until that has finished, then repeat the command",
+    "SQLITE_BUSY": "is locked by another process; wait until that one has finished, then repeat the command",
     "SQLITE_NOTADB": f"is not an SQLite database; {_ANOTHER}",
     "SQLITE_CORRUPT": f"is damaged; {_RESTORE}",
-    "SQLITE_READONLY_ROLLBACK": "was left in the middle of a write; open it once where it can be written",
+    "SQLITE_READONLY_ROLLBACK": "holds an interrupted write; open it once where it can be written",
     "SQLITE_READONLY": f"cannot be written; make it writable, or {_ANOTHER}",
     "SQLITE_CANTOPEN": f"cannot be opened; check its permissions, or {_ANOTHER}",
     "SQLITE_IOERR": f"met a disk I/O error; check the disk, or {_ANOTHER}",
-    "SQLITE_FULL": "has no room: the disk is full; free some, then repeat the command to continue",
+    "SQLITE_FULL": "cannot grow: the disk is full; free space, then repeat the command to continue",
 }
 
 
 def locate(url: str | None) -> Path:
-    """The file that `--storage`, else LRWD_STORAGE, else the default names: a path or `sqlite:///PATH`.
+    """Return the file named by `storage`, else LRWD_STORAGE, else the default: a path or `sqlite:///PATH`.
 
-    Raises StoreError for another scheme, or when no file is named. What may hold a password is not shown.
+    Raises StoreError for another scheme, or if no file is named. Text that may hold a password is not shown.
     """
     text = (os.environ.get(VARIABLE) or DEFAULT_FILE) if url is None else url
     given = VARIABLE if url is None else arg("storage")
-    plain = unquote(unquote(text))  # as it is meant where somebody encoded it
+    plain = unquote(unquote(text))  # it may be percent-encoded
     path = text
     if scheme := _SCHEME.match(plain):
         if scheme["name"].lower() not in ("sqlite", "sqlite+pysqlite"):
@@ -78,20 +78,20 @@ def locate(url: str | None) -> Path:
 
 
 def _path_of(url: str, given: str) -> str:
-    """The file of an SQLite URL. Raises StoreError."""
+    """Return the file of an SQLite URL. Raises StoreError."""
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
-        raise StoreError(f"{given} is no URL of a file; {_WRITE}") from None
+        raise StoreError(f"{given} is not the URL of a file; {_WRITE}") from None
     beside = (parsed.host, parsed.username, parsed.password, parsed.query)
     if parsed.database in (None, "", ":memory:") or any(beside):
-        raise StoreError(f"{given} does not name just a file; {_WRITE}")
+        raise StoreError(f"{given} names more than a file; {_WRITE}")
     return str(parsed.database)
 
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turn database errors into a StoreError of one line that names the file and the remedy."""
+    """Turn database errors into a one-line StoreError that names the file and the remedy."""
     try:
         yield
     except (Damaged, Unreadable) as error:
@@ -106,17 +106,17 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def _first(error: BaseException) -> BaseException:
-    """What SQLite complained of first: where it undoes a write by itself, undoing it again fails too."""
+    """Return the first error of a chain: if SQLite rolls a write back itself, our rollback fails too."""
     while isinstance(error.__context__, DBAPIError | sqlite3.Error):
         error = error.__context__
     return error
 
 
 def open_database(url: str | None, *, write: bool) -> tuple[Path, Engine]:
-    """The file and an engine on it, at the newest schema; the file is created only when `write`.
+    """Return the file and an engine on it at the newest schema; only `write` creates the file.
 
-    Raises StoreError when it cannot be opened (or written, if asked), and NothingToReport when it is to be
-    read but the default file is not there yet, or holds nothing.
+    Raises StoreError if it cannot be opened (or written, if asked), and NothingToReport if it is to be read
+    but the default file does not exist, or the file is empty.
     """
     path = locate(url)
     _check_place(path, url, write=write)
@@ -136,12 +136,12 @@ def _check_place(path: Path, url: str | None, *, write: bool) -> None:
     try:
         path.resolve()
     except (OSError, RuntimeError):
-        raise StoreError(f"store {str(path)!r} is a link that leads to itself; choose another file") from None
+        raise StoreError(f"store {str(path)!r} is a link to itself; choose another file") from None
     if not directory.is_dir():
         raise StoreError(f"store {str(path)!r}: there is no directory {str(directory)!r}; create it first")
     if path.is_dir():
         raise StoreError(f"store {str(path)!r} is a directory; name a file in it, such as {DEFAULT_FILE}")
-    # SQLite itself would notice only when the first pack is stored; its journal stands beside the file.
+    # SQLite would notice only when the first pack is stored; its journal is created beside the file.
     if write and path.exists() and not os.access(path, os.W_OK):
         raise StoreError(f"store {str(path)!r} {_MEANING['SQLITE_READONLY']}")
     if write and not os.access(directory, os.W_OK):
@@ -166,7 +166,7 @@ def _engine(path: Path, *, write: bool) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _set_up(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
-        connection.isolation_level = None  # or the driver would begin transactions where it guesses
+        connection.isolation_level = None  # otherwise the driver begins transactions where it guesses
         pragmas = ["foreign_keys = ON"]
         pragmas += ["journal_mode = DELETE", "synchronous = EXTRA"] if write else ["query_only = ON"]
         for pragma in pragmas:
@@ -180,12 +180,12 @@ def _engine(path: Path, *, write: bool) -> Engine:
 
 
 def _at_newest_schema(path: Path, engine: Engine, *, write: bool) -> Engine:
-    """`engine` itself, migrated if it may write; to read an old schema, one on a migrated copy in memory."""
+    """Return `engine`, migrated if it may write; to read an old schema, one on a migrated copy in memory."""
     try:
         if write:
             with engine.execution_options(**IMMEDIATE).begin() as connection:
                 version = schema_version(connection)
-                _look_through(connection, version)
+                _check_small_tables(connection, version)
                 if 0 < version < len(MIGRATIONS):
                     _keep_copy(path, connection, version)
                 migrate(connection)
@@ -194,14 +194,14 @@ def _at_newest_schema(path: Path, engine: Engine, *, write: bool) -> Engine:
             version = schema_version(connection)
             if version == 0:
                 raise NothingToReport(f"store {str(path)!r} is empty; run lrwd-sweep compare first")
-            _look_through(connection, version)
+            _check_small_tables(connection, version)
             return engine if version == len(MIGRATIONS) else _migrated_copy(connection)
     except StoreError as error:
         raise StoreError(f"store {str(path)!r} {error.text}") from None
 
 
-def _look_through(connection: Connection, version: int) -> None:
-    """Raise StoreError when a small table has lost rows, which no checksum of a row can tell."""
+def _check_small_tables(connection: Connection, version: int) -> None:
+    """Raise StoreError if a small table has lost rows, which row checksums do not show."""
     for table in _SMALL_TABLES if version else ():
         found = connection.exec_driver_sql(f"PRAGMA quick_check({table})").scalars().all()
         if found != ["ok"]:
@@ -209,16 +209,16 @@ def _look_through(connection: Connection, version: int) -> None:
 
 
 def _keep_copy(path: Path, connection: Connection, version: int) -> None:
-    """Keep the store as it is beside itself, before it is migrated. The write lock is held."""
+    """Back up the store beside itself before it is migrated. The caller holds the write lock."""
     if connection.exec_driver_sql("PRAGMA quick_check").scalars().all() != ["ok"]:
-        raise StoreError(_MEANING["SQLITE_CORRUPT"])  # what is damaged would get checksums
+        raise StoreError(_MEANING["SQLITE_CORRUPT"])  # migration would give checksums to damaged rows
     stem = f"{path.resolve()}.schema{version}.backup"
     names = itertools.chain([stem], (f"{stem}{n}" for n in itertools.count(2)))
     kept = next(Path(name) for name in names if not os.path.lexists(name))
-    draft = Path(f"{stem}.part")  # a copy that was interrupted must not look like a whole one
+    draft = Path(f"{stem}.part")  # an interrupted copy must not look complete
     draft.unlink(missing_ok=True)
     try:
-        # By a connection of its own: one that is in a write cannot be copied from.
+        # A separate connection, because one in a write transaction cannot be copied from.
         with (
             closing(sqlite3.connect(f"{_place(path)}?mode=ro", uri=True)) as source,
             closing(sqlite3.connect(draft)) as copy,
@@ -228,7 +228,7 @@ def _keep_copy(path: Path, connection: Connection, version: int) -> None:
     finally:
         draft.unlink(missing_ok=True)
     _log.warning(
-        "store %r is brought from schema %d to %d; as it was it is kept as %r",
+        "store %r is migrated from schema %d to %d; a backup of the old one is %r",
         *(str(path), version, len(MIGRATIONS), str(kept)),
     )
 

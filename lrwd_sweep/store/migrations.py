@@ -1,4 +1,4 @@
-"""The schema as numbered steps: version n is what the first n make. A released step never changes."""
+"""The schema as numbered steps: the first n make version n. A released step never changes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from itertools import groupby
 from sqlalchemy import Connection, inspect
 
 from lrwd_sweep.errors import StoreError, arg
-from lrwd_sweep.store import checksums
+from lrwd_sweep.store.schema import (
+    checksum_sum,
+    comparison_checksum,
+    curves_checksum,
+    study_checksum,
+    trial_checksum,
+)
 
 Migration = Callable[[Connection], None]
 
@@ -26,7 +32,7 @@ def migration(step: Migration) -> Migration:
 
 @migration
 def m001_initial(connection: Connection) -> None:
-    """Studies, trials, curves, comparisons."""
+    """Create studies, trials, curves and comparisons."""
     for statement in (
         """CREATE TABLE studies (
             id INTEGER NOT NULL PRIMARY KEY,
@@ -66,13 +72,13 @@ def m001_initial(connection: Connection) -> None:
 
 @migration
 def m002_snapshots(connection: Connection) -> None:
-    """Metrics at every warm restart, by epoch."""
+    """Add the metrics at every warm restart, by epoch."""
     connection.exec_driver_sql("ALTER TABLE trials ADD COLUMN snapshots JSON NOT NULL DEFAULT '{}'")
 
 
 @migration
 def m003_checksums(connection: Connection) -> None:
-    """A checksum for everything that is there, and the version that began a study."""
+    """Add a checksum for every stored value, and the version that created a study."""
     for table, column in (
         ("studies", "version VARCHAR NOT NULL DEFAULT ''"),
         ("studies", "lanes INTEGER NOT NULL DEFAULT 0"),
@@ -85,36 +91,36 @@ def m003_checksums(connection: Connection) -> None:
         connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {column}")
     try:
         _add_checksums(connection)
-    except (TypeError, struct.error):  # a value is not of its column's type
+    except (TypeError, struct.error):  # a value has the wrong type for its column
         raise StoreError(_DAMAGED) from None
 
 
 def _add_checksums(connection: Connection) -> None:
     read = connection.exec_driver_sql
     curves = read('SELECT trial_id, CAST(name AS BLOB), CAST("values" AS BLOB) FROM curves ORDER BY trial_id')
-    of_curves = {
-        trial: checksums.of_curves((name, values) for _, name, values in found)
+    by_trial = {
+        trial: curves_checksum((name, values) for _, name, values in found)
         for trial, found in groupby(curves, key=lambda row: row[0])
     }
-    without = checksums.of_curves([])
+    without = curves_checksum([])
     lanes: dict[int, list[int]] = {}
     trials = []
     for key, study, lr, weight_decay, seed, *texts in read(
         """SELECT id, study_id, lr, weight_decay, seed, CAST(status AS BLOB), CAST(metrics AS BLOB),
             CAST(detail AS BLOB), CAST(snapshots AS BLOB) FROM trials ORDER BY id"""
     ):
-        curve = of_curves.get(key, without)
-        trials.append((curve, checksums.of_trial(key, study, lr, weight_decay, seed, curve, *texts), key))
+        curve = by_trial.get(key, without)
+        trials.append((curve, trial_checksum(key, study, lr, weight_decay, seed, curve, *texts), key))
         lanes.setdefault(study, []).append(trials[-1][1])
     studies = []
     for key, *texts in read(
         "SELECT id, CAST(name AS BLOB), CAST(spec AS BLOB), CAST(created AS BLOB) FROM studies"
     ):
         mine = lanes.get(key, [])
-        whole = checksums.total(mine)
-        studies.append((len(mine), whole, checksums.of_study(key, len(mine), whole, *texts, b""), key))
+        whole = checksum_sum(mine)
+        studies.append((len(mine), whole, study_checksum(key, len(mine), whole, *texts, b""), key))
     comparisons = [
-        (checksums.of_comparison(key, names), key)
+        (comparison_checksum(key, names), key)
         for key, names in read("SELECT id, CAST(names AS BLOB) FROM comparisons")
     ]
     for statement, rows in (
@@ -127,9 +133,9 @@ def _add_checksums(connection: Connection) -> None:
 
 
 def schema_version(connection: Connection) -> int:
-    """How many migrations this database has seen; 0 for an empty one.
+    """Return the number of migrations that were applied to the database; 0 if it is empty.
 
-    Raises StoreError when it belongs to another program or to a newer version of this one.
+    Raises StoreError if another program or a newer version of this one made it.
     """
     tables = inspect(connection).get_table_names()
     if not tables:
@@ -141,14 +147,14 @@ def schema_version(connection: Connection) -> int:
         raise StoreError(_DAMAGED)
     if version > len(MIGRATIONS):
         raise StoreError(
-            f"has schema version {version} of a newer lrwd-sweep, this one knows {len(MIGRATIONS)}; "
+            f"has schema version {version} of a newer lrwd-sweep; this version knows {len(MIGRATIONS)}; "
             f"upgrade lrwd-sweep, or choose another file with {arg('storage')}"
         )
     return version
 
 
 def migrate(connection: Connection) -> None:
-    """Bring the database to the newest schema, inside the caller's transaction."""
+    """Migrate the database to the newest schema within the caller's transaction."""
     version = schema_version(connection)
     if version == 0:
         connection.exec_driver_sql("CREATE TABLE lrwd_sweep_schema (version INTEGER NOT NULL PRIMARY KEY)")

@@ -1,11 +1,22 @@
-"""The tables: what a study is, what its lanes gave, and what was asked for last."""
+"""The tables, and the checksums by which a damaged row is noticed.
+
+A released checksum never changes: later versions read the stores that hold it.
+"""
 
 from __future__ import annotations
 
+import itertools
+import struct
+from collections.abc import Iterable
+from hashlib import blake2b
 from typing import Any, ClassVar
 
 from sqlalchemy import JSON, BigInteger, CheckConstraint, Double, ForeignKey, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from lrwd_sweep.errors import StoreError
+
+_WRAP = 1 << 64
 
 
 class Base(DeclarativeBase):
@@ -19,12 +30,12 @@ class Base(DeclarativeBase):
     }
 
 
-def _checksum() -> Mapped[int]:
-    return mapped_column(BigInteger, server_default=text("0"))  # 0: not written by this program
+def _checksum_column() -> Mapped[int]:
+    return mapped_column(BigInteger, server_default=text("0"))  # 0: written by another program
 
 
 class StudyRow(Base):
-    """One study with its complete specification."""
+    """A study with its complete specification."""
 
     __tablename__ = "studies"
 
@@ -32,10 +43,10 @@ class StudyRow(Base):
     name: Mapped[str] = mapped_column(unique=True)
     spec: Mapped[dict[str, Any]]  # StudySpec.to_dict()
     created: Mapped[str]  # ISO 8601, UTC
-    version: Mapped[str] = mapped_column(server_default="")  # of lrwd-sweep, which began it; "" before 3
-    lanes: Mapped[int] = mapped_column(server_default=text("0"))  # how many trials there are
-    lanes_checksum: Mapped[int] = _checksum()  # the sum of theirs
-    checksum: Mapped[int] = _checksum()
+    version: Mapped[str] = mapped_column(server_default="")  # lrwd-sweep that created it; "" before schema 3
+    lanes: Mapped[int] = mapped_column(server_default=text("0"))  # number of its trials
+    lanes_checksum: Mapped[int] = _checksum_column()  # sum of the checksums of its trials
+    checksum: Mapped[int] = _checksum_column()
 
 
 class TrialRow(Base):
@@ -58,12 +69,12 @@ class TrialRow(Base):
     metrics: Mapped[dict[str, float]]
     detail: Mapped[str]
     snapshots: Mapped[dict[str, Any]] = mapped_column(server_default="{}")  # metrics by epoch
-    curves_checksum: Mapped[int] = _checksum()
-    checksum: Mapped[int] = _checksum()
+    curves_checksum: Mapped[int] = _checksum_column()
+    checksum: Mapped[int] = _checksum_column()
 
 
 class CurveRow(Base):
-    """One learning curve of one trial."""
+    """A learning curve of a trial."""
 
     __tablename__ = "curves"
 
@@ -73,10 +84,51 @@ class CurveRow(Base):
 
 
 class ComparisonRow(Base):
-    """The studies that one command worked on together (one name for a study alone), newest last."""
+    """The studies that one command worked on together (one name for a single study), newest last."""
 
     __tablename__ = "comparisons"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     names: Mapped[list[str]]
-    checksum: Mapped[int] = _checksum()
+    checksum: Mapped[int] = _checksum_column()
+
+
+class Unreadable(StoreError):
+    """A study that this version cannot interpret; other studies can be read."""
+
+
+class Damaged(StoreError):
+    """A stored value that differs from what was written; the text names it and the remedy."""
+
+
+def study_checksum(key: int, lanes: int, lanes_checksum: int, *texts: bytes) -> int:
+    """Return the checksum of a row of `studies`; the texts are name, spec, created and version."""
+    return _checksum(struct.pack("<3q", key, lanes, lanes_checksum), *texts)
+
+
+def trial_checksum(
+    key: int, study: int, lr: float, weight_decay: float, seed: int, curves: int, *texts: bytes
+) -> int:
+    """Return the checksum of a row of `trials`; the texts are status, metrics, detail and snapshots."""
+    return _checksum(struct.pack("<2q2d2q", key, study, lr, weight_decay, seed, curves), *texts)
+
+
+def curves_checksum(curves: Iterable[tuple[bytes, bytes]]) -> int:
+    """Return the checksum of a trial's curves, each a name and its values, in the order of their names."""
+    return _checksum(b"", *itertools.chain.from_iterable(sorted(curves)))
+
+
+def comparison_checksum(key: int, names: bytes) -> int:
+    """Return the checksum of a row of `comparisons`."""
+    return _checksum(struct.pack("<q", key), names)
+
+
+def checksum_sum(checksums: Iterable[int]) -> int:
+    """Add a study's trial checksums modulo 2⁶⁴, so that their order does not matter."""
+    return (sum(checksums) + _WRAP // 2) % _WRAP - _WRAP // 2
+
+
+def _checksum(numbers: bytes, *texts: bytes) -> int:
+    """Return 64 bits of BLAKE2b over packed numbers and texts, each with its length, as a signed integer."""
+    whole = b"".join((struct.pack(f"<{len(texts)}q", *map(len, texts)), numbers, *texts))
+    return int.from_bytes(blake2b(whole, digest_size=8).digest(), "little", signed=True)

@@ -1,7 +1,7 @@
 """Trials as rows: a lane's outcome in one row of `trials`, each of its curves in one row of `curves`.
 
-Whatever is read of a study's lanes is read here, whole and verified: each lane against its checksum, and all
-of them against the number and the sum that the study holds, so that a lost row is noticed too.
+Lanes are read whole and verified: each against its checksum, and all against the number and the sum of
+checksums that the study holds, so that a lost row is noticed too.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Generic, NamedTuple, TypeVar
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import ColumnElement, LargeBinary, cast, func, select
 from sqlalchemy.exc import IntegrityError
@@ -19,15 +19,13 @@ from sqlalchemy.orm import Session
 from lrwd_sweep.errors import brief
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status, Trial
-from lrwd_sweep.store import checksums
-from lrwd_sweep.store.checksums import Damaged
-from lrwd_sweep.store.schema import CurveRow, TrialRow
-from lrwd_sweep.store.studies import Row, update_study
+from lrwd_sweep.store.schema import CurveRow, Damaged, TrialRow, checksum_sum, curves_checksum, trial_checksum
+from lrwd_sweep.store.studies import RawStudy, update_study
 
-Lane = tuple[Cell, int]  # what a trial is unique by within its study: cell and seed
+Lane = tuple[Cell, int]  # cell and seed, by which a trial is unique within its study
 Curves = list[tuple[bytes, bytes]]  # name and values
 
-# Written out: SQLAlchemy takes longer to make up ten thousand rows of these than SQLite to store them.
+# Written out, because SQLAlchemy takes longer to build ten thousand rows than SQLite to store them.
 FIND_LANE = """
     SELECT id, status = 'failed', checksum FROM trials
     WHERE study_id = ? AND lr = ? AND weight_decay = ? AND seed = ?"""
@@ -42,15 +40,15 @@ _COLUMNS: tuple[Any, ...] = (
     *(TrialRow.curves_checksum, TrialRow.checksum),
     *(cast(c, LargeBinary) for c in (TrialRow.status, TrialRow.metrics, TrialRow.detail, TrialRow.snapshots)),
 )
-# What a value of another type raises, and one that makes no sense, written before there were checksums.
+# Raised by a value of the wrong type, and by a senseless one that was written before there were checksums.
 _SENSELESS = (TypeError, ValueError, KeyError, AttributeError, ArithmeticError, struct.error)
 
 _STATUS = {status.value.encode(): status for status in Status}
 _Read = TypeVar("_Read")
 
 
-class _Row(NamedTuple):
-    """A row of `trials` as it was read; texts are bytes, since damaged ones need not be UTF-8."""
+class _RawTrial(NamedTuple):
+    """A row of `trials` as read; texts are bytes, because damaged ones may not be UTF-8."""
 
     id: int
     study: int
@@ -64,46 +62,27 @@ class _Row(NamedTuple):
     detail: bytes
     snapshots: bytes  # JSON
 
-
-@dataclass(frozen=True, slots=True)
-class _Found(Generic[_Read]):
-    """What is there of a study's lanes."""
-
-    sound: list[_Read]
-    checksums: list[int]  # of the same
-    damaged: list[_Row]
-
-    def is_all_of(self, study: Row) -> bool:
-        """Whether these are the lanes that were stored, every one."""
-        counted = (len(self.sound), checksums.total(self.checksums))
-        return not self.damaged and counted == (study.lanes, study.lanes_checksum)
+    def is_sound(self) -> bool:
+        """Compare the row with its checksum. Raises one of _SENSELESS for a value of the wrong type."""
+        numbers = (self.id, self.study, self.lr, self.weight_decay, self.seed, self.curves_checksum)
+        texts = (self.status, self.metrics, self.detail, self.snapshots)
+        return self.checksum == trial_checksum(*numbers, *texts)
 
 
-def read_trials(session: Session, study: Row, *, curves: bool) -> list[Trial]:
-    """A study's trials in the order of storing; `curves` adds learning curves. Raises Damaged."""
+def read_trials(session: Session, study: RawStudy, *, curves: bool) -> list[Trial]:
+    """Return a study's trials in the order of storing; `curves` adds learning curves. Raises Damaged."""
     return _read_all(session, study, _trial, curves=curves)
 
 
-def finished_lanes(session: Session, study: Row) -> set[Lane]:
-    """The lanes that are complete or diverged. Raises Damaged."""
-    lanes = _read_all(session, study, _outcome)
-    return {(Cell(lr, wd), seed) for lr, wd, seed, status in lanes if status is not Status.FAILED}
+def read_outcomes(session: Session, study: RawStudy) -> list[tuple[float, float, int, Status]]:
+    """Return α, λ, seed and status of a study's lanes in the order of storing. Raises Damaged."""
+    return _read_all(session, study, lambda row, _: (row.lr, row.weight_decay, row.seed, _STATUS[row.status]))
 
 
-def count_outcomes(session: Session, study: Row) -> dict[Cell, dict[Status, int]]:
-    """How many seeds of every cell ended in which way. Raises Damaged."""
-    points: dict[tuple[float, float], dict[Status, int]] = {}
-    for lr, weight_decay, _, status in _read_all(session, study, _outcome):
-        counts = points.setdefault((lr, weight_decay), {})
-        counts[status] = counts.get(status, 0) + 1
-    return {Cell(*point): counts for point, counts in points.items()}
+def insert_trials(session: Session, study: RawStudy, trials: Sequence[Trial]) -> list[Lane]:
+    """Insert trials of distinct lanes with their curves, and replace failed trials of the same lanes.
 
-
-def insert_trials(session: Session, study: Row, trials: Sequence[Trial]) -> list[Lane]:
-    """Insert trials and their curves, in place of failed trials of the same lanes.
-
-    A lane that is there, complete or diverged, stays as it is; these are given back. `trials` hold no lane
-    twice.
+    A lane that is complete or diverged stays as it is; return these.
     """
     there = _stored_lanes(session, study, trials)
     kept = {lane: None for lane, (_, failed, _) in there.items() if not failed}
@@ -112,49 +91,50 @@ def insert_trials(session: Session, study: Row, trials: Sequence[Trial]) -> list
     if new:
         _delete(session, [key for key, _ in replaced])
         added = _insert(session, study.id, new)
-        whole = checksums.total([study.lanes_checksum, *added, *(-checksum for _, checksum in replaced)])
+        total = checksum_sum([study.lanes_checksum, *added, *(-checksum for _, checksum in replaced)])
         lanes = study.lanes + len(added) - len(replaced)
-        update_study(session, replace(study, lanes=lanes, lanes_checksum=whole))
+        update_study(session, replace(study, lanes=lanes, lanes_checksum=total))
     return list(kept)
 
 
-def drop_damaged(session: Session, study: Row) -> int:
-    """Remove the lanes that are not what was stored, curves included; how many the study lacks by that."""
-    mine = TrialRow.study_id + 0 == study.id  # which no index can answer; these may be damaged too
-    found = _find(session, mine, _trial, _read_curves(session, CurveRow.trial_id + 0 == TrialRow.id, mine))
-    _remove(session, [row.id for row in found.damaged])
-    lanes, whole = len(found.sound), checksums.total(found.checksums)
-    update_study(session, replace(study, lanes=lanes, lanes_checksum=whole))
-    return max(len(found.damaged), study.lanes - lanes)
+def drop_damaged(session: Session, study: RawStudy) -> int:
+    """Remove a study's damaged lanes with their curves; return the number of lanes that are now missing."""
+    mine = TrialRow.study_id + 0 == study.id  # + 0: no index answers it, since an index may be damaged too
+    curves = _read_curves(session, CurveRow.trial_id + 0 == TrialRow.id, mine)
+    _, checksums, damaged = _find(session, mine, _trial, curves)
+    _remove(session, [row.id for row in damaged])
+    lanes = len(checksums)
+    update_study(session, replace(study, lanes=lanes, lanes_checksum=checksum_sum(checksums)))
+    return max(len(damaged), study.lanes - lanes)
 
 
 def count_lanes(session: Session, study: int) -> int:
-    """How many trials of a study are there, in whatever state."""
+    """Count the trials of a study, damaged or not."""
     where = TrialRow.study_id + 0 == study
     return session.scalar(select(func.count()).select_from(TrialRow).where(where)) or 0
 
 
 def remove_lanes(session: Session, study: int) -> None:
-    """Remove all the trials of a study, damaged as they may be."""
+    """Remove all trials of a study, damaged or not."""
     _remove(session, list(session.scalars(select(TrialRow.id).where(TrialRow.study_id + 0 == study))))
 
 
 def _remove(session: Session, keys: Sequence[int]) -> None:
-    """Remove trials by row, though indexes may not say what the rows do; they are made anew."""
-    mended = _reindexed(session)  # unless a damaged row has the lane of another one
+    """Remove trials by row id and rebuild the indexes, which may disagree with the rows."""
+    mended = _reindexed(session)  # fails if a damaged row repeats another row's lane
     run = session.connection().exec_driver_sql
-    run("PRAGMA writable_schema = ON")  # otherwise an index without the row's entry ends the deletion
+    run("PRAGMA writable_schema = ON")  # otherwise SQLite refuses to delete a row that an index lacks
     try:
         _delete(session, keys)
         run("DELETE FROM curves WHERE trial_id NOT IN (SELECT id FROM trials)")
     finally:
         run("PRAGMA writable_schema = OFF")
     if keys and not mended and not _reindexed(session):
-        raise Damaged("more than this study is damaged; study list says what, remove that first")
+        raise Damaged("other studies are damaged too; study list names them, remove those first")
 
 
 def _reindexed(session: Session) -> bool:
-    """Whether the indexes could be made anew, each key being there once."""
+    """Rebuild the indexes; return False if a unique key occurs twice."""
     try:
         with session.begin_nested():
             for table in ("studies", "trials", "curves"):
@@ -164,8 +144,10 @@ def _reindexed(session: Session) -> bool:
     return True
 
 
-def _stored_lanes(session: Session, study: Row, trials: Sequence[Trial]) -> dict[Lane, tuple[int, int, int]]:
-    """Of the lanes that are there: row, whether it failed, checksum."""
+def _stored_lanes(
+    session: Session, study: RawStudy, trials: Sequence[Trial]
+) -> dict[Lane, tuple[int, int, int]]:
+    """Find the lanes that are stored: row id, whether it failed, checksum."""
     if not study.lanes:
         return {}
     cursor = session.connection().connection.cursor()
@@ -183,14 +165,20 @@ def _delete(session: Session, keys: Sequence[int]) -> None:
 
 
 def _insert(session: Session, study: int, trials: Sequence[Trial]) -> list[int]:
-    """Insert trials whose lanes are free; their checksums."""
-    # The write lock is ours, so the next free ids are too, and curves need not ask for them row by row.
+    """Insert trials whose lanes are free; return their checksums."""
+    # This transaction holds the write lock: the next ids are free, and curves need not query them row by row.
     first = (session.scalar(select(func.max(TrialRow.id))) or 0) + 1
-    rows, curves = [], []
+    rows: list[tuple[Any, ...]] = []
+    curves: list[tuple[int, bytes, bytes]] = []
     for key, trial in enumerate(trials, start=first):
-        blobs = [(name.encode(), _to_blob(values)) for name, values in trial.curves.items()]
+        blobs = [(name.encode(), struct.pack(f"<{len(v)}d", *v)) for name, v in trial.curves.items()]
         curves += [(key, *curve) for curve in blobs]
-        rows.append(_row(key, study, trial, checksums.of_curves(blobs)))
+        lane = (key, study, trial.cell.lr, trial.cell.weight_decay, trial.seed)
+        snapshots = {str(epoch): dict(found) for epoch, found in trial.snapshots.items()}
+        texts = (trial.status.value, json.dumps(dict(trial.metrics)), trial.detail, json.dumps(snapshots))
+        encoded = [text.encode() for text in texts]
+        checksum = curves_checksum(blobs)
+        rows.append((*lane, *encoded, checksum, trial_checksum(*lane, checksum, *encoded)))
     connection = session.connection()
     connection.exec_driver_sql(_INSERT_TRIAL, rows)
     if curves:
@@ -198,36 +186,26 @@ def _insert(session: Session, study: int, trials: Sequence[Trial]) -> list[int]:
     return [row[-1] for row in rows]
 
 
-def _row(key: int, study: int, trial: Trial, curves: int) -> tuple[Any, ...]:
-    """What _INSERT_TRIAL takes; the last of it is the checksum."""
-    lane = (key, study, trial.cell.lr, trial.cell.weight_decay, trial.seed)
-    snapshots = {str(epoch): dict(found) for epoch, found in trial.snapshots.items()}
-    texts = (trial.status.value, json.dumps(dict(trial.metrics)), trial.detail, json.dumps(snapshots))
-    encoded = [text.encode() for text in texts]
-    return (*lane, *encoded, curves, checksums.of_trial(*lane, curves, *encoded))
-
-
 def _read_all(
-    session: Session, study: Row, read: Callable[[_Row, Curves], _Read], *, curves: bool = False
+    session: Session, study: RawStudy, read: Callable[[_RawTrial, Curves], _Read], *, curves: bool = False
 ) -> list[_Read]:
-    """What `read` makes of every lane. Raises Damaged, naming a lane."""
+    """Apply `read` to every lane. Raises Damaged, naming a lane."""
     mine = TrialRow.study_id == study.id
-    curves_of = _read_curves(session, CurveRow.trial_id == TrialRow.id, mine) if curves else None
-    found = _find(session, mine, read, curves_of)
-    if found.is_all_of(study):
-        return found.sound
-    if not found.damaged:
-        raise _damaged(study, f"{study.lanes} lanes were stored, {len(found.sound)} are there")
-    row, count = found.damaged[0], len(found.damaged)
-    lane = brief(f"lr {row.lr!r}, weight_decay {row.weight_decay!r}, seed {row.seed!r}")
-    what = f"lane {lane}" if count == 1 else f"lane {lane}, and {count - 1} more,"
-    raise _damaged(study, f"{what} {'is' if count == 1 else 'are'} not what was stored")
-
-
-def _damaged(study: Row, what: str) -> Damaged:
+    by_trial = _read_curves(session, CurveRow.trial_id == TrialRow.id, mine) if curves else None
+    sound, checksums, damaged = _find(session, mine, read, by_trial)
+    if not damaged and (len(sound), checksum_sum(checksums)) == (study.lanes, study.lanes_checksum):
+        return sound
+    if damaged:
+        row = damaged[0]
+        lane = brief(f"lr {row.lr!r}, weight_decay {row.weight_decay!r}, seed {row.seed!r}")
+        several = len(damaged) > 1
+        more = f", and {len(damaged) - 1} more, are" if several else " is"
+        what = f"lane {lane}{more} not what was stored"
+    else:
+        what = f"{study.lanes} lanes were stored, {len(sound)} are there"
     again = "train it again with --retrain-damaged added to the command that trained it, or remove the study"
-    remedy = again if study.trained_here else "remove the study and import it again"
-    return Damaged(
+    remedy = "remove the study and import it again" if study.is_import else again
+    raise Damaged(
         f"study {study.shown!r} is damaged: {what}; {remedy}: lrwd-sweep study delete {study.shown!r}"
     )
 
@@ -235,64 +213,47 @@ def _damaged(study: Row, what: str) -> Damaged:
 def _find(
     session: Session,
     where: ColumnElement[bool],
-    read: Callable[[_Row, Curves], _Read],
-    curves_of: Mapping[int, Curves] | None,
-) -> _Found[_Read]:
-    """The lanes in the order of storing, told apart by their checksums, and by those of curves if given."""
-    found: _Found[_Read] = _Found([], [], [])
+    read: Callable[[_RawTrial, Curves], _Read],
+    by_trial: Mapping[int, Curves] | None,
+) -> tuple[list[_Read], list[int], list[_RawTrial]]:
+    """Return the sound lanes in the order of storing, their checksums, and the damaged lanes.
+
+    Curves are verified too if given, by trial.
+    """
+    sound: list[_Read] = []
+    checksums: list[int] = []
+    damaged: list[_RawTrial] = []
     rows = session.connection().execute(select(*_COLUMNS).where(where).order_by(TrialRow.id))
-    for row in map(_Row._make, rows):
-        curves = [] if curves_of is None else sorted(curves_of.get(row.id, []))
+    for row in map(_RawTrial._make, rows):
+        curves = [] if by_trial is None else sorted(by_trial.get(row.id, []))
         try:
-            right = curves_of is None or row.curves_checksum == checksums.of_curves(curves)
-            if not right or not _is_sound(row):
-                found.damaged.append(row)
+            if (by_trial is None or row.curves_checksum == curves_checksum(curves)) and row.is_sound():
+                sound.append(read(row, curves))
+                checksums.append(row.checksum)
                 continue
-            found.sound.append(read(row, curves))
-            found.checksums.append(row.checksum)
         except _SENSELESS:
-            found.damaged.append(row)
-    return found
+            pass
+        damaged.append(row)
+    return sound, checksums, damaged
 
 
-def _is_sound(row: _Row) -> bool:
-    numbers = (row.id, row.study, row.lr, row.weight_decay, row.seed, row.curves_checksum)
-    return row.checksum == checksums.of_trial(*numbers, row.status, row.metrics, row.detail, row.snapshots)
-
-
-def _outcome(row: _Row, _: Curves) -> tuple[float, float, int, Status]:
-    return row.lr, row.weight_decay, row.seed, _STATUS[row.status]
-
-
-def _trial(row: _Row, curves: Curves) -> Trial:
+def _trial(row: _RawTrial, curves: Curves) -> Trial:
     snapshots = json.loads(row.snapshots.decode())
     return Trial(
         Cell(row.lr, row.weight_decay),
         row.seed,
         _STATUS[row.status],
         json.loads(row.metrics.decode()),
-        {name.decode(): _from_blob(values) for name, values in curves},
+        {name.decode(): struct.unpack(f"<{len(blob) // 8}d", blob) for name, blob in curves},
         row.detail.decode(),
         {int(epoch): found for epoch, found in snapshots.items()},
     )
 
 
 def _read_curves(session: Session, *where: ColumnElement[bool]) -> dict[int, Curves]:
-    """Curves by trial; `where` joins the two tables."""
-    rows = session.execute(
-        select(CurveRow.trial_id, cast(CurveRow.name, LargeBinary), cast(CurveRow.values, LargeBinary)).where(
-            *where
-        )
-    )
+    """Read curves by trial; `where` joins the two tables."""
+    columns = (CurveRow.trial_id, cast(CurveRow.name, LargeBinary), cast(CurveRow.values, LargeBinary))
     found: dict[int, Curves] = {}
-    for trial, name, values in rows:
+    for trial, name, values in session.execute(select(*columns).where(*where)):
         found.setdefault(trial, []).append((name, values))
     return found
-
-
-def _to_blob(values: Sequence[float]) -> bytes:
-    return struct.pack(f"<{len(values)}d", *values)
-
-
-def _from_blob(blob: bytes) -> tuple[float, ...]:
-    return struct.unpack(f"<{len(blob) // 8}d", blob)

@@ -16,7 +16,7 @@ from tests.api.sweeps import stored
 
 
 def search(trials: int, **others: Any) -> Study:
-    """Of a small box."""
+    """Search a small box."""
     asked: dict[str, Any] = {"lr": "2^-7:2^-3", "weight_decay": "2^-7:2^-3", "epochs": 1, "seeds": 2}
     return lrwd_sweep.tpe(trials=trials, progress=False, **{**asked, **others})
 

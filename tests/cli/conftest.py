@@ -23,7 +23,7 @@ _OURS = ("LRWD_STORAGE", "LRWD_DEBUG", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "TE
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended."""
+    """The exit code and output of a command."""
 
     code: int
     out: str
@@ -70,7 +70,7 @@ def compared(_compared: Path, tmp_path: Path) -> Path:
 
 
 def process(*arguments: str, **environ: str) -> subprocess.Popen[str]:
-    """The same command in a process of its own, its output in pipes."""
+    """Start a command in a process of its own, its output in pipes."""
     return subprocess.Popen(
         [sys.executable, "-c", "from lrwd_sweep.cli import main; main()", *arguments],
         stdin=subprocess.DEVNULL,
@@ -82,6 +82,6 @@ def process(*arguments: str, **environ: str) -> subprocess.Popen[str]:
 
 
 def ended(started: subprocess.Popen[str]) -> Ended:
-    """Wait for it."""
+    """Wait for a process to end."""
     out, err = started.communicate(timeout=120)
     return Ended(started.returncode, out, err)

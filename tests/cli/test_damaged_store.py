@@ -1,105 +1,108 @@
-"""What the commands make of a store that is damaged, a stranger's, or in use by the same command."""
+"""Commands on a store that is damaged, foreign, of an earlier version, or used by two of them at once."""
 
 from __future__ import annotations
 
 import json
 import re
+from itertools import product
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import ADAM, ADAMW, TINY, Run, ended, process
+from tests.cli.conftest import ADAM, ADAMW, STORE, TINY, Run, ended, process
 from tests.store.damage import execute, rewrite_spec
+from tests.store.test_migrations import DUMPS, restored
 
 GRID = ("grid", "--optimizer", "adamw", *TINY)
 LANES_LOST = "UPDATE trials SET metrics = '{\"val_loss\": 0.5}' WHERE id IN (11, 12)"
+LOSSES = {(0.01, 0.0): 0.2, (0.01, 0.001): 0.1, (0.1, 0.0): 2.2, (0.1, 0.001): 2.4}  # ln 10 = 2.303
 
 
-def test_damaged_lane_is_refused_by_every_command_that_reads_it(run: Run, compared: Path) -> None:
+def test_damaged_lanes_are_refused_until_they_are_trained_again(run: Run, compared: Path) -> None:
+    before = run("study", "export", ADAMW).out
     execute(compared, LANES_LOST)
-    for command in (
-        ("report",),
-        ("report", ADAMW),
-        ("study", "show", ADAMW),
-        ("study", "export", ADAMW),
-        GRID,
-    ):
+    whole = compared.read_bytes()
+    show, export = ("study", "show", ADAMW), ("study", "export", ADAMW)
+    for command in (("report",), ("report", ADAMW), show, export, GRID):
         found = run(*command)
-        assert (found.code, found.out) == (3, "")
+        assert (found.code, found.out, found.err.count("\n")) == (3, "", 1)
         assert re.search(r"lane lr \S+, weight_decay \S+, seed 0, and 1 more, are not what", found.err)
         assert "--retrain-damaged" in found.err
         assert f"lrwd-sweep study delete '{ADAMW}'" in found.err
-        assert found.err.count("\n") == 1
     assert run("report", ADAM).code == 0
+    for command in (GRID, ("compare", "adam", "adamw", *TINY)):
+        compared.write_bytes(whole)
+        found = run(*command, "--retrain-damaged")
+        assert found.code == 0
+        assert f"{ADAMW}: dropped 2 damaged lanes\n" in found.err
+        assert "7 of 9 lanes are in the store; training the 2 that are missing" in found.err
+        assert run("study", "export", ADAMW).out == before
+        assert "damaged" not in run(*command, "--retrain-damaged").err
 
 
-@pytest.mark.parametrize("command", [GRID, ("compare", "adam", "adamw", *TINY)])
-def test_damaged_lanes_alone_are_trained_again(run: Run, compared: Path, command: tuple[str, ...]) -> None:
-    before = run("study", "export", ADAMW).out
-    execute(compared, LANES_LOST)
-    found = run(*command, "--retrain-damaged")
-    assert found.code == 0
-    assert f"{ADAMW}: dropped 2 damaged lanes\n" in found.err
-    assert "7 of 9 lanes are in the store; training the 2 that are missing" in found.err
-    assert run("study", "export", ADAMW).out == before
-    assert "damaged" not in run(*command, "--retrain-damaged").err
-
-
-def test_list_shows_a_damaged_study_beside_the_others(run: Run, compared: Path) -> None:
-    execute(compared, LANES_LOST)
-    found = run("study", "list", "--format", "json")
-    first, second = json.loads(found.out)["studies"]
-    assert found.code == 3
-    assert first["counts"]["complete"] == 9
-    assert "unreadable" not in first
-    assert (second["study_name"], second["counts"]["cells"]) == (ADAMW, 0)
-    assert second["unreadable"] in found.err
-    assert ADAM in run("study", "list").out
-    assert run("study", "delete", ADAMW, "--yes").err == f"deleted {ADAMW} with 9 lanes\n"
-    assert run("study", "list").code == 0
-
-
-def test_a_study_that_makes_no_sense_is_listed_and_hides_no_other(run: Run, compared: Path) -> None:
+def test_list_names_damaged_and_unreadable_studies_and_hides_no_other(run: Run, compared: Path) -> None:
+    whole = compared.read_bytes()
     rewrite_spec(compared, ADAMW, lambda found: found["training"].update(data="folder:/no/where"))
-    found = run("study", "list", "--format", "json")
-    first, second = json.loads(found.out)["studies"]
-    assert (found.code, found.err) == (0, "")
-    assert first["counts"]["complete"] == 9
-    assert "the sizes of folder:/no/where are not stored" in second["unreadable"]
-    table = run("study", "list")
-    assert ADAM in table.out
-    assert "unreadable" in table.out
-    assert second["unreadable"] in table.err
-    assert run("report", ADAM).code == 0
+    unreadable, reason = compared.read_bytes(), "the sizes of folder:/no/where are not stored"
     latest = run("report")
     assert (latest.code, latest.out, latest.err.count("\n")) == (3, "", 1)
-    assert f"study '{ADAMW}' has a specification that makes no sense here" in latest.err
+    assert f"study '{ADAMW}' has a specification that this version cannot read" in latest.err
     assert "name another study" in latest.err
-    assert run("study", "delete", ADAMW, "--yes").code == 0
+    for content, damage, code, word, text in (
+        (whole, LANES_LOST, 3, "damaged", "not what was stored"),
+        (unreadable, "SELECT 1", 0, "unreadable", reason),
+    ):
+        compared.write_bytes(content)
+        execute(compared, damage)
+        found = run("study", "list", "--format", "json")
+        first, second = json.loads(found.out)["studies"]
+        assert (found.code, first["counts"]["complete"], "unreadable" in first) == (code, 9, False)
+        assert (second["study_name"], second["counts"]["cells"]) == (ADAMW, 0)
+        assert text in second["unreadable"]
+        table = run("study", "list")
+        assert ADAM in table.out
+        assert word in table.out
+        assert second["unreadable"] in table.err
+        assert run("report", ADAM).code == 0
+        assert run("study", "delete", ADAMW, "--yes").err == f"deleted {ADAMW} with 9 lanes\n"
+        assert run("study", "list").code == 0
 
 
-@pytest.mark.parametrize(
-    "url", ["postgresql://jane:hunter2@host/db", "jane:hunter2@host", "sqlite:///a?pwd=hunter2"]
-)
-@pytest.mark.parametrize(
-    "command", [GRID, ("report", "--format", "json"), ("report", "--format", "html"), ("study", "list")]
-)
-def test_no_command_shows_the_password_of_a_storage(
-    run: Run, command: tuple[str, ...], url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    by_option = run(*command, "--storage", url)
-    monkeypatch.setenv("LRWD_STORAGE", url)
-    for found in (by_option, run(*command)):
-        assert (found.code, found.err.count("\n")) == (3, 1)
-        assert not re.search("jane|hunter2", found.out + found.err)
+def test_no_command_shows_the_password_of_a_storage(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for command in (GRID, ("report", "--format", "json"), ("report", "--format", "html"), ("study", "list")):
+        for url in ("postgresql://jane:hunter2@host/db", "jane:hunter2@host", "sqlite:///a?pwd=hunter2"):
+            by_option = run(*command, "--storage", url)
+            monkeypatch.setenv("LRWD_STORAGE", url)
+            for found in (by_option, run(*command)):
+                assert (found.code, found.err.count("\n")) == (3, 1)
+                assert not re.search("jane|hunter2", found.out + found.err)
 
 
-def test_the_same_command_twice_at_once_ends_twice_with_a_whole_study(run: Run) -> None:
-    command = (*GRID, "--max-lanes", "2")
-    run(*command, "--storage", "alone.db")
-    alone = run("study", "export", ADAMW, "--storage", "alone.db").out
-    both = [process(*command) for _ in range(2)]
+def test_two_runs_of_a_command_at_once_complete_one_study(run: Run, compared: Path) -> None:
+    expected = run("study", "export", ADAMW).out
+    compared.unlink()
+    both = [process(*GRID, "--max-lanes", "2") for _ in range(2)]
     assert [found.code for found in map(ended, both)] == [0, 0]
-    assert run("study", "export", ADAMW).out == alone
+    assert run("study", "export", ADAMW).out == expected
     (study,) = json.loads(run("study", "list", "--format", "json").out)["studies"]
     assert study["counts"]["complete"] == 9
+
+
+def test_report_of_older_studies_says_once_why_numbers_differ(run: Run, compared: Path) -> None:
+    assert "earlier" not in run("report", ADAM).err
+    path = restored(next(dump for dump in DUMPS if dump.name == "schema_v2.sql"), compared.with_name(STORE))
+    insert = "INSERT INTO trials (study_id, lr, weight_decay, seed, status, metrics, detail) VALUES "
+    rows = [
+        f"""({study}, {lr}, {wd}, {seed}, 'complete', '{{"val_loss": {loss + seed / 100}}}', '')"""
+        for study, ((lr, wd), loss), seed in product((1, 2), LOSSES.items(), (0, 1))
+    ]
+    execute(path, "DELETE FROM trials", insert + ", ".join(rows))
+    found = run("report", "digits-adam", "digits-adamw")
+    assert (found.code, found.err.count("begun by an earlier lrwd-sweep")) == (0, 1)
+    said = " ".join(found.err.replace("lrwd-sweep: ", "").split())
+    assert "digits-adam, digits-adamw: begun by" in said
+    assert "2 cells with a loss above chance count" in said
+    execute(path, """UPDATE trials SET metrics = '{"val_error": 0.2}'""")
+    found = run("report", "digits-adam", "--metric", "val_error")
+    assert "begun by an earlier lrwd-sweep" in found.err
+    assert "above chance" not in found.err

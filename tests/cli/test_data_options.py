@@ -115,8 +115,8 @@ def test_a_missing_image_folder_is_one_line_and_leaves_no_store(run: Run, tmp_pa
 
 
 REFUSED: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
-    (("--download",), ("--download means nothing to digits", "leave it out")),
-    (("--data-dir", "x"), ("--data-dir means nothing to digits",)),
+    (("--download",), ("--download has no effect on digits", "leave it out")),
+    (("--data-dir", "x"), ("--data-dir has no effect on digits",)),
     (("--data", "cifar10", "--data-dir", ""), ("--data-dir ''",)),
     (("--data", "imagenet32", "--download"), ("account at image-net.org", "leave it out")),
     (("--data", "cifar"), ("'cifar'", "cifar10")),

@@ -30,9 +30,3 @@ def test_in_colour_a_page_is_rendered(run: Run, monkeypatch: pytest.MonkeyPatch)
     out = run("docs", "separability").out
     assert "\x1b[" in out
     assert "```" not in out
-
-
-def test_an_unknown_page_is_refused_with_the_near_one(run: Run) -> None:
-    refused = run("docs", "separabilty")
-    assert (refused.code, refused.out) == (2, "")
-    assert refused.err.startswith("lrwd-sweep: unknown page 'separabilty'; did you mean separability")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
 from lrwd_sweep.store import open_store
 from tests.cli.conftest import ADAMW, STORE, TINY, Run
 
@@ -37,6 +35,11 @@ def test_a_study_of_its_own_with_its_precision_in_every_answer(run: Run) -> None
     for kind in ("markdown", "html"):
         assert "computed in bfloat16" in run("report", "--format", kind).out
     assert json.loads(run("report", "--format", "json").out)["studies"][0]["study_name"] == NAME
+    assert run("grid", *TINY, *ROUNDED).err == f"{NAME}: 9 of 9 lanes are in the store; nothing to train\n"
+    run("grid", *TINY, *ROUNDED, "--max-lanes", "2", "--storage", "small.db")
+    with open_store(STORE, write=False) as whole, open_store("small.db", write=False) as small:
+        lanes = [{(t.cell, t.seed): t for t in store.trials(NAME, curves=True)} for store in (whole, small)]
+    assert lanes[0] == lanes[1]
     assert run("grid", *TINY).code == 0
     with open_store(STORE, write=False) as store:
         plain, rounded = store.get_study(ADAMW).spec, store.get_study(NAME).spec
@@ -46,29 +49,6 @@ def test_a_study_of_its_own_with_its_precision_in_every_answer(run: Run) -> None
     assert plain.differences(rounded) == ["precision: float32, bfloat16"]
     assert values[0].keys() == values[1].keys()
     assert values[0] != values[1]
-
-
-def test_the_same_again_trains_nothing_and_another_size_of_pack_gives_the_same(run: Run) -> None:
-    first = run("grid", *TINY, *ROUNDED)
-    again = run("grid", *TINY, *ROUNDED)
-    assert again.err == f"{NAME}: 9 of 9 lanes are in the store; nothing to train\n"
-    assert again.out == first.out
-    run("grid", *TINY, *ROUNDED, "--max-lanes", "2", "--storage", "small.db")
-    with open_store(STORE, write=False) as whole, open_store("small.db", write=False) as small:
-        lanes = [{(t.cell, t.seed): t for t in store.trials(NAME, curves=True)} for store in (whole, small)]
-    assert len(lanes[0]) == 9
-    assert lanes[0] == lanes[1]
-
-
-@pytest.mark.parametrize("begun", [(), ROUNDED])
-def test_a_study_is_not_continued_in_another_precision(run: Run, begun: tuple[str, ...]) -> None:
-    other = () if begun else ROUNDED
-    assert run("grid", *TINY, *begun, "--study-name", "mine").code == 0
-    found = run("grid", *TINY, *other, "--study-name", "mine")
-    assert (found.code, found.out) == (2, "")
-    known = ["float32", "bfloat16"]
-    assert f"precision: {', '.join(known if not begun else known[::-1])}" in found.err
-    assert found.err.count("\n") == 1
 
 
 def test_compare_tells_precisions_of_one_optimizer_apart(run: Run, tmp_path: Path) -> None:
@@ -82,18 +62,6 @@ def test_compare_tells_precisions_of_one_optimizer_apart(run: Run, tmp_path: Pat
     assert found.code == 0
     assert "adamw, float32" in found.out
     assert "adamw, bfloat16" in found.out
-
-
-def test_a_search_takes_it_too(run: Run) -> None:
-    assert run("tpe", *TINY, *ROUNDED, "--trials", "2").code == 0
-    with open_store(STORE, write=False) as store:
-        assert store.latest() == [f"{NAME}-tpe"]
-
-
-def test_what_is_none_is_one_line(run: Run) -> None:
-    found = run("grid", *TINY, "--precision", "bfloat")
-    assert (found.code, found.out) == (2, "")
-    assert "unknown precision 'bfloat'; did you mean bfloat16 or float32?" in found.err
 
 
 def test_a_network_that_cannot_compute_in_it_is_refused_with_the_way_out(run: Run, tmp_path: Path) -> None:

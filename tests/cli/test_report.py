@@ -174,7 +174,7 @@ BAD_OPTIONS: list[tuple[tuple[str, ...], tuple[str, str]]] = [
     (("--max-regression", "0.1"), ("--max-regression 0.1", "requires --baseline OLD.json")),
     (("--max-regression", "-0.1", "--baseline", "x"), ("--max-regression -0.1", "at least 0")),
     (("--baseline", "x"), ("--baseline 'x'", "requires --max-regression")),
-    (("--baseline", "no.json", "--max-regression", "1"), ("'no.json'", "report --format json")),
+    (("--baseline", "no.json", "--max-regression", "1"), ("no.json", "report --format json")),
     (("--baseline", STORE, "--max-regression", "1"), (f"'{STORE}'", "is not JSON")),
     (("--baseline", ".", "--max-regression", "1"), ("'.'", "Is a directory")),
     (("--format", "pdf"), ("'pdf'", "html")),

@@ -1,8 +1,9 @@
-"""`study`: sweeps come in and go out without loss, and nothing is deleted unasked."""
+"""`study` imports and exports without loss, and deletes nothing without asking."""
 
 from __future__ import annotations
 
 import io
+import json
 import sys
 from pathlib import Path
 
@@ -19,140 +20,125 @@ SWEEP = "lr,weight_decay,seed,value\n" + "".join(
     for seed in (0, 7)
 )
 HOSTILE = "\x1b]0;gone\x07[/x] |`<script>\n\u202e=cmd() @all \x9b31m"
+IMPORT = ("study", "import", "sweep.csv", "--study-name")
 
 
-@pytest.fixture
-def sweep(tmp_path: Path) -> str:
-    """Somebody's sweep with a diverged cell."""
+@pytest.fixture(autouse=True)
+def _sweep(tmp_path: Path, _empty_directory: None) -> None:
+    """A sweep of another program with a diverged cell."""
     (tmp_path / "sweep.csv").write_text(SWEEP)
-    return "sweep.csv"
 
 
-def test_an_imported_sweep_is_judged(run: Run, sweep: str) -> None:
-    found = run("study", "import", sweep, "--study-name", "theirs", "-o", "adamw:independent")
+def exported(run: Run, name: str, tmp_path: Path) -> bytes:
+    assert run("study", "export", name, "--output", "out.csv").code == 0
+    return (tmp_path / "out.csv").read_bytes()
+
+
+def test_imported_sweep_is_analysed(run: Run) -> None:
+    found = run(*IMPORT, "theirs", "-o", "adamw:independent")
     assert (found.code, found.out) == (0, "")
-    assert found.err == (
-        "imported 12 lanes as theirs: 6 cells × 2 seeds, adamw (independent), lower value is better\n"
-    )
+    said = "imported 12 lanes as theirs: 6 cells × 2 seeds, adamw (independent), lower value is better\n"
+    assert found.err == said
     report = run("report")
     assert report.code == 0
     assert "θ ← θ − η(α m̂/(√v̂+ε) + λθ)" in report.out
+    assert run("study", "show", "theirs").out == report.out
+    shown = run("study", "show", "theirs", "--format", "json").out
+    assert json.loads(shown) == json.loads(run("report", "--format", "json").out)
 
 
-def test_csv_goes_out_in_and_out_again_byte_for_byte(run: Run, compared: Path, tmp_path: Path) -> None:
-    assert run("study", "export", ADAMW, "--output", "first.csv").code == 0
-    back = ("study", "import", "first.csv", "--study-name", "back", "-o", "adamw", "--metric", "val_loss")
-    assert run(*back).code == 0
-    assert run("study", "export", "back", "--output", "second.csv").code == 0
-    assert (tmp_path / "first.csv").read_bytes() == (tmp_path / "second.csv").read_bytes()
-    assert run("study", "export", "back").out == (tmp_path / "first.csv").read_text()
+def test_csv_is_exported_and_imported_byte_for_byte(run: Run, compared: Path, tmp_path: Path) -> None:
+    first = exported(run, ADAMW, tmp_path)
+    assert run("study", "export", ADAMW).out.encode() == first
+    (tmp_path / "sweep.csv").write_bytes(first)
+    assert run(*IMPORT, "back", "-o", "adamw", "--metric", "val_loss").code == 0
+    assert exported(run, "back", tmp_path) == first
+    assert sorted(path.name for path in tmp_path.iterdir()) == [compared.name, "out.csv", "sweep.csv"]
 
 
-def test_a_foreign_sweep_with_diverged_lanes_survives_the_round_trip(
-    run: Run, sweep: str, tmp_path: Path
-) -> None:
-    foreign = ("-o", "Lion (ours)", "--decay-rule", "lr-scaled")
-    assert run("study", "import", sweep, "--study-name", "a", *foreign).code == 0
-    assert run("study", "export", "a", "--output", "first.csv").code == 0
-    assert run("study", "import", "first.csv", "--study-name", "b", *foreign).code == 0
-    assert run("study", "export", "b", "--output", "second.csv").code == 0
-    assert (tmp_path / "first.csv").read_bytes() == (tmp_path / "second.csv").read_bytes()
-
-
-@pytest.mark.parametrize("option", ["--maximize", "--minimize"])
-def test_direction_cap_and_gaps_survive_the_round_trip(run: Run, tmp_path: Path, option: str) -> None:
+def test_diverged_lanes_direction_cap_and_gaps_survive_the_round_trip(run: Run, tmp_path: Path) -> None:
     rows = [f"{lr},{wd},{lr + wd},COMPLETE\n" for lr in (0.1, 0.2) for wd in (0, 0.1, 0.2)]
     rows[2] = rows[2].replace("COMPLETE", "PRUNED")
     rows[3] = rows[3].replace("COMPLETE", "FAIL")
-    (tmp_path / "f1.csv").write_text("lr,weight_decay,f1,state\n" + "".join(rows))
-    how = ("-o", "adamw:lr-scaled", "--columns", "value=f1", option, "--cap", "0.15")
-    assert run("study", "import", "f1.csv", "--study-name", "a", "--metric", "f1", *how).code == 0
-    assert run("study", "export", "a", "--output", "first.csv").code == 0
-    back = run("study", "import", "first.csv", "--study-name", "b", "--metric", "f1", "-o", "adamw")
-    assert back.code == 0
-    assert run("study", "export", "b", "--output", "second.csv").code == 0
-    assert (tmp_path / "first.csv").read_bytes() == (tmp_path / "second.csv").read_bytes()
-    surfaces = [lrwd_sweep.load(name).surface for name in "ab"]
-    assert surfaces[0].direction == surfaces[1].direction == option.removeprefix("--")
-    assert surfaces[0].cap == surfaces[1].cap == 0.15
-    assert (surfaces[0].lanes == surfaces[1].lanes).all()
+    gaps = "lr,weight_decay,f1,state\n" + "".join(rows)
+    label = ("-o", "Lion (ours)", "--decay-rule", "lr-scaled")
+    capped = ("-o", "adamw:lr-scaled", "--columns", "value=f1", "--cap", "0.15", "--metric", "f1")
+    for k, (text, how, back) in enumerate(
+        (
+            (SWEEP, label, label),
+            (gaps, (*capped, "--maximize"), ("-o", "adamw", "--metric", "f1")),
+            (gaps, (*capped, "--minimize"), ("-o", "adamw", "--metric", "f1")),
+        )
+    ):
+        (tmp_path / "sweep.csv").write_text(text)
+        assert run(*IMPORT, f"a{k}", *how).code == 0
+        first = exported(run, f"a{k}", tmp_path)
+        (tmp_path / "sweep.csv").write_bytes(first)
+        assert run(*IMPORT, f"b{k}", *back).code == 0
+        assert exported(run, f"b{k}", tmp_path) == first
+        surfaces = [lrwd_sweep.load(f"{name}{k}").surface for name in "ab"]
+        assert (surfaces[0].lanes == surfaces[1].lanes).all()
+        if k:
+            assert surfaces[0].direction == surfaces[1].direction == how[-1].removeprefix("--")
+            assert surfaces[0].cap == surfaces[1].cap == 0.15
 
 
-def test_the_best_cell_is_the_highest_where_higher_is_better(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "acc.csv").write_text(
-        "lr,weight_decay,acc\n0.1,0.1,0.5\n0.1,0.2,0.9\n0.2,0.1,0.3\n0.2,0.2,0.4\n"
+def test_metric_such_as_accuracy_needs_a_direction(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "sweep.csv").write_text(
+        "learning_rate,wd,acc\n0.1,0.1,0.5\n0.1,0.2,0.9\n0.2,0.1,0.3\n0.2,0.2,0.4\n"
     )
-    asked = ("study", "import", "acc.csv", "--study-name", "x", "-o", "adam", "--columns", "value=acc")
+    columns = "lr=learning_rate, weight_decay=wd,value=acc"
+    asked = (*IMPORT, "x", "-o", "adam", "--columns", columns)
     refused = run(*asked)
     assert (refused.code, refused.err.count("\n")) == (2, 1)
     assert "--maximize, or --minimize" in refused.err
-    assert "higher value is better" in run(*asked, "--maximize").err
+    assert "4 cells × 1 seed, adam (coupled), higher value is better" in run(*asked, "--maximize").err
     best = lrwd_sweep.load("x").best
     assert best is not None
     assert best.value == 0.9
 
 
-def test_decoupled_name_needs_its_convention_off_a_terminal(run: Run, sweep: str) -> None:
-    found = run("study", "import", sweep, "--study-name", "x", "-o", "adamw")
+def test_open_questions_are_asked_on_a_terminal_only(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = run(*IMPORT, "x", "-o", "adamw")
     assert (found.code, found.out) == (2, "")
     assert found.err == (
         "lrwd-sweep: adamw: did you train torch.optim.AdamW (adamw:lr-scaled) or the paper's rule "
         "(adamw:independent)? add --decay-rule lr-scaled or --decay-rule independent\n"
     )
-    assert (
-        run("study", "import", sweep, "--study-name", "x", "-o", "adamw", "--decay-rule", "lr-scaled").code
-        == 0
-    )
+    assert run(*IMPORT, "x", "-o", "adamw", "--decay-rule", "lr-scaled").code == 0
     assert "torch.optim.AdamW(" in run("report", "x").out
-
-
-def test_open_questions_are_asked_on_a_terminal(
-    run: Run, sweep: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
     monkeypatch.setattr(transfer, "_on_terminal", lambda: True)
     monkeypatch.setattr(sys, "stdin", io.StringIO("\nwhat\nlr\nHigher\n"))
-    asked = ("study", "import", sweep, "-o", "adamw", "--metric", "acc", "--study-name")
-    found = run(*asked, "x")
+    found = run(*IMPORT, "y", "-o", "adamw", "--metric", "acc")
     assert found.code == 0
     assert found.err.count("(adamw:independent)? [lr-scaled/independent] ") == 3
     assert found.err.count("[higher/lower] ") == 1
     assert "adamw:lr-scaled, higher acc is better" in found.err
-    assert run(*asked, "y").code == 2  # the input has ended
+    assert run(*IMPORT, "z", "-o", "adamw", "--metric", "acc").code == 2  # the input has ended
 
 
-@pytest.mark.parametrize("value", ["nan", "inf", "ten"])
-def test_cap_is_a_finite_number(run: Run, sweep: str, value: str) -> None:
-    found = run("study", "import", sweep, "--study-name", "x", "-o", "adam", "--cap", value)
-    assert (found.code, found.err) == (
-        2,
-        f"lrwd-sweep: --cap '{value}' is not a finite number; write one like 10\n",
-    )
-
-
-def test_columns_of_other_names_are_read(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "wandb.csv").write_text(
-        "learning_rate,wd,val_err\n0.1,0.1,1\n0.1,0.2,2\n0.2,0.1,3\n0.2,0.2,4\n"
-    )
-    columns = "lr=learning_rate, weight_decay=wd,value=val_err"
-    found = run("study", "import", "wandb.csv", "--study-name", "x", "-o", "sgd", "--columns", columns)
-    assert found.code == 0
-    assert "4 cells × 1 seed," in found.err
-
-
-def test_a_name_that_is_taken_is_not_imported_over(run: Run, sweep: str, compared: Path) -> None:
+def test_impossible_imports_change_nothing(run: Run, compared: Path) -> None:
     before = compared.read_bytes()
-    found = run("study", "import", sweep, "--study-name", ADAM, "-o", "adam")
-    assert found.code == 2
-    assert f"'{ADAM}'" in found.err
-    assert "study delete" in found.err
+    for options, text in (
+        (("x", "--cap", "nan"), "--cap 'nan' is not a finite number; write one like 10\n"),
+        (("x", "--cap", "ten"), "--cap 'ten' is not a finite number; write one like 10\n"),
+        (("x", "--columns", "lr"), "is not a list of OURS=THEIRS"),
+        (("x", "--columns", "lr=a,lr=b"), "repeats one of our names"),
+        (("x", "--metric", " "), "--metric ' ' is empty"),
+        ((ADAM,), f"study '{ADAM}' exists; delete it first (study delete)"),
+    ):
+        found = run(*IMPORT, *options, "-o", "adam")
+        assert (found.code, found.err.count("\n")) == (2, 1)
+        assert text in found.err
     assert compared.read_bytes() == before
 
 
-def test_hostile_names_are_harmless_everywhere(run: Run, sweep: str) -> None:
+def test_hostile_names_are_shown_harmlessly(run: Run) -> None:
     label = ("-o", HOSTILE, "--decay-rule", "independent")
-    texts = [run("study", "import", sweep, "--study-name", HOSTILE, *label)]
+    show = run("study", "show", HOSTILE) if run(*IMPORT, HOSTILE, *label).code == 0 else None
+    assert show is not None
+    texts = [show, run("study", "list"), run("study", "list", "--format", "json")]
     texts += [run("report", HOSTILE, "--format", form) for form in ("table", "markdown", "json", "csv")]
-    texts += [run("study", "list"), run("study", "list", "--format", "json"), run("study", "show", HOSTILE)]
     texts += [run("study", "export", HOSTILE), run("study", "delete", HOSTILE, "--yes")]
     for found in texts:
         assert found.code == 0
@@ -160,29 +146,23 @@ def test_hostile_names_are_harmless_everywhere(run: Run, sweep: str) -> None:
     assert run("study", "show", HOSTILE).err.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    ("answer", "gone", "code"), [("y\n", True, 0), ("n\n", False, 0), ("\n", False, 0), ("", False, 2)]
-)
-def test_delete_asks_first(
-    run: Run, compared: Path, monkeypatch: pytest.MonkeyPatch, answer: str, gone: bool, code: int
+def test_delete_asks_first_and_keeps_other_studies(
+    run: Run, compared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
-    found = run("study", "delete", ADAM)
-    assert found.out == ""
-    assert f"delete {ADAM} with 9 lanes? [y/N]" in found.err
-    assert (ADAM not in run("study", "list").out) is gone
-    assert found.code == code
-
-
-def test_delete_keeps_the_other_studies(run: Run, compared: Path) -> None:
     expected = run("report", ADAMW).out
-    found = run("study", "delete", ADAM, "--yes")
-    assert (found.code, found.err) == (0, f"deleted {ADAM} with 9 lanes\n")
+    for answer, deleted, code in (("n\n", False, 0), ("\n", False, 0), ("", False, 2), ("y\n", True, 0)):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
+        found = run("study", "delete", ADAM)
+        assert (found.code, found.out) == (code, ""), answer
+        assert f"delete {ADAM} with 9 lanes? [y/N]" in found.err
+        assert (ADAM not in run("study", "list").out) is deleted, answer
     assert run("report", ADAMW).out == expected
     assert run("report", ADAM).code == 2
+    found = run("study", "delete", ADAMW, "--yes")
+    assert (found.code, found.err) == (0, f"deleted {ADAMW} with 9 lanes\n")
 
 
-def test_optuna_reads_what_is_exported_for_it(run: Run, compared: Path, tmp_path: Path) -> None:
+def test_optuna_reads_its_export(run: Run, compared: Path, tmp_path: Path) -> None:
     import optuna
 
     assert run("study", "export", ADAMW, "--format", "optuna", "--output", "optuna.db").code == 0
@@ -192,24 +172,11 @@ def test_optuna_reads_what_is_exported_for_it(run: Run, compared: Path, tmp_path
     storage.engine.dispose()
     rows = run("study", "export", ADAMW).out.splitlines()[1:]
     assert values == sorted(float(row.split(",")[3]) for row in rows)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "part"),
-    [
+    for arguments, part in (
         (("--format", "optuna"), "--output FILE.db"),
         (("--output", "no/such/file.csv"), "name a file that can be written"),
         (("--format", "optuna", "--output", "no/such/file.db"), "no/such"),
-    ],
-)
-def test_an_export_that_has_no_place_is_refused(
-    run: Run, compared: Path, arguments: tuple[str, ...], part: str
-) -> None:
-    found = run("study", "export", ADAMW, *arguments)
-    assert (found.code, found.out, found.err.count("\n")) == (2, "", 1)
-    assert part in found.err
-
-
-def test_an_export_to_a_file_leaves_nothing_beside_it(run: Run, compared: Path, tmp_path: Path) -> None:
-    run("study", "export", ADAMW, "--output", "out.csv")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [compared.name, "out.csv"]
+    ):
+        found = run("study", "export", ADAMW, *arguments)
+        assert (found.code, found.out, found.err.count("\n")) == (2, "", 1)
+        assert part in found.err

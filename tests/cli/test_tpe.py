@@ -25,20 +25,12 @@ def test_a_search_continues_to_the_total(run: Run) -> None:
     assert f"{NAME}: 5 of 8 points are in the store; training the 3 that are missing" in second.err
     assert points()[:5] == before
     assert len(set(points())) == 8
-
-
-def test_the_same_search_again_trains_nothing(run: Run) -> None:
-    first = run("tpe", *TINY, "--trials", "5")
-    second = run("tpe", *TINY, "--trials", "5")
-    assert second.code == 0
-    assert second.err == f"{NAME}: 5 of 5 points are in the store; nothing to train\n"
-    assert second.out == first.out
-
-
-def test_points_that_lack_a_seed_are_said_to(run: Run) -> None:
-    run("tpe", *TINY, "--trials", "4")
-    more = run("tpe", *TINY, "--trials", "5", "--seeds", "2")
-    assert f"{NAME}: 0 of 5 points are in the store with all 2 seeds; training the 5 that" in more.err
+    third = run("tpe", *TINY, "--trials", "8")
+    assert third.err == f"{NAME}: 8 of 8 points are in the store; nothing to train\n"
+    assert third.out == second.out == run("report").out
+    assert "best of adamw" in third.out
+    more = run("tpe", *TINY, "--trials", "9", "--seeds", "2")
+    assert f"{NAME}: 0 of 9 points are in the store with all 2 seeds; training the 9 that" in more.err
 
 
 def test_points_lie_in_the_box_of_the_axes(run: Run) -> None:
@@ -46,12 +38,6 @@ def test_points_lie_in_the_box_of_the_axes(run: Run) -> None:
     for cell in points():
         assert 2**-8 <= cell.lr <= 2**-6
         assert 2**-8 <= cell.weight_decay <= 2**-6
-
-
-def test_the_best_points_are_listed_under_the_lattice(run: Run) -> None:
-    found = run("tpe", *TINY, "--trials", "5")
-    assert "best of adamw" in found.out
-    assert run("report").out == found.out
 
 
 def test_a_search_and_a_grid_are_different_studies(run: Run) -> None:

@@ -133,7 +133,7 @@ def test_standardize_is_only_for_images_of_bytes() -> None:
     assert _completed(lambda: (_pair(), _pair(6))).standardize is None
     assert _completed(lambda: (_pair(), _pair(6)), standardize=False).standardize is None
     with pytest.raises(
-        UsageError, match=r"^--standardize is for images as uint8 .*; x of .* is float32: leave"
+        UsageError, match=r"^standardize is for images as uint8 .*; x of .* is float32: leave"
     ):
         _completed(lambda: (_pair(), _pair(6)), standardize=True)
 
@@ -383,7 +383,7 @@ def test_wrong_data_are_refused_in_one_line_with_the_remedy() -> None:
         with pytest.raises(DataError) as refused:
             _again(make)
         text = str(refused.value)
-        assert text.startswith(f"--data {HERE}:data")
+        assert text.startswith(f"data='{HERE}:data'")
         assert complaint in text
         assert "\n" not in text
 
@@ -402,5 +402,7 @@ def needing(folder: str) -> Any:
 
 
 def test_a_function_with_required_arguments_is_refused() -> None:
-    with pytest.raises(UsageError, match=r":needing wants 'folder', which nothing gives; give it a default$"):
+    with pytest.raises(
+        UsageError, match=r":needing' wants 'folder', which nothing gives; give it a default$"
+    ):
         completed(Task(data=f"{HERE}:needing"))

@@ -76,5 +76,5 @@ def test_lanes_of_one_program_are_as_many_as_the_cache_holds(monkeypatch: pytest
 
 def test_no_room_for_one_lane_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     needed = 2 * pack_bytes(_training("resnet20"), 1, CPU, ADAMW) / packing.MEMORY_SHARE
-    with pytest.raises(DeviceError, match=r"2 lanes of resnet20 need [^\n]* --batch-size$"):
+    with pytest.raises(DeviceError, match=r"2 lanes of resnet20 need [^\n]* batch_size$"):
         _fit(monkeypatch, "resnet20", 0.99 * needed)

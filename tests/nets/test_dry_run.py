@@ -128,7 +128,7 @@ def test_modules_that_lanes_could_not_train_are_refused_in_one_line() -> None:
     for name, complaint in REFUSED.items():
         with pytest.raises(UsageError) as refused:
             network(task(f"{HERE}:{name}", engine="loop"))
-        assert re.match(rf"--net {HERE}:{name}: {complaint}", str(refused.value)), (name, str(refused.value))
+        assert re.match(rf"net='{HERE}:{name}': {complaint}", str(refused.value)), (name, str(refused.value))
         assert "\n" not in str(refused.value), name
         assert python_state() == before, name
 

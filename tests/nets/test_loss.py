@@ -49,7 +49,7 @@ def test_only_losses_that_change_between_calls_are_refused() -> None:
             refuse_state(getattr(losses, name), "./a.py:f", 10)
         except UsageError as error:
             refused[name] = str(error)
-    complaint = "--loss ./a.py:f gives another value when the same batch comes again"
+    complaint = "loss='./a.py:f' gives another value when the same batch comes again"
     assert {name: text[: len(complaint)] for name, text in refused.items()} == {
         "annealed": complaint,
         "remembering": complaint,

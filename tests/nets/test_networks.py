@@ -40,7 +40,7 @@ def test_every_network_takes_grey_and_colour_images_from_8_pixels() -> None:
 
 @pytest.mark.parametrize("shape", [(30,), (1, 7, 8)])
 def test_small_images_and_vectors_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(UsageError, match=r"--net cnn-norm takes images of at least 8×8, not .*mlp-norm"):
+    with pytest.raises(UsageError, match=r"net='cnn-norm' takes images of at least 8×8, not .*mlp-norm"):
         build("cnn-norm", shape, 10)
 
 

@@ -286,8 +286,8 @@ class Filling(nn.Module):
 
 def test_a_network_that_cannot_is_refused_in_one_line() -> None:
     assert network(task(f"{HERE}:Filling", engine="loop")).shapes
-    complaint = rf"--net {HERE}:Filling cannot compute in bfloat16: RuntimeError: .* in Filling itself"
-    with pytest.raises(UsageError, match=rf"{complaint}.*; choose --precision float32$") as refused:
+    complaint = rf"net='{HERE}:Filling' cannot compute in bfloat16: RuntimeError: .* in Filling itself"
+    with pytest.raises(UsageError, match=rf"{complaint}.*; choose precision='float32'$") as refused:
         network(task(f"{HERE}:Filling", engine="loop", precision="bfloat16"))
     assert "\n" not in str(refused.value)
 

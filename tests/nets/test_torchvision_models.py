@@ -53,7 +53,7 @@ def test_images_that_are_too_small_are_refused_in_one_line(name: str) -> None:
     with pytest.raises(UsageError) as refused:
         build(f"torchvision:{name}", (1, 8, 8), 10)
     text = str(refused.value)
-    assert text.startswith(f"--net torchvision:{name} does not take images of 1×8×8 (")
+    assert text.startswith(f"net='torchvision:{name}' does not take images of 1×8×8 (")
     assert "\n" not in text
     assert "resnet20" in text
 

@@ -99,7 +99,7 @@ def test_vmap_equals_the_loop_or_is_refused() -> None:
         if kind in awkward.VECTORISED:
             assert obstacle(_awkward(kind), CPU) == "", kind
             continue
-        complaint = rf"--engine vmap: .*:{kind.__name__} {awkward.LOOPED[kind]} \(.*\); choose auto or loop"
+        complaint = rf"engine='vmap': .*:{kind.__name__} {awkward.LOOPED[kind]} \(.*\); choose auto or loop"
         with pytest.raises(UsageError, match=complaint):
             chosen(_awkward(kind, "vmap"), CPU)
 
@@ -251,19 +251,19 @@ READY = regression()
     ],
 )
 def test_untrainable_networks_are_refused_in_one_line(name: str, complaint: str) -> None:
-    with pytest.raises(UsageError, match=rf"--net {HERE}:{name}\b.*{complaint}") as refused:
+    with pytest.raises(UsageError, match=rf"net='{HERE}:{name}'.*{complaint}") as refused:
         network(_own(f"{HERE}:{name}"))
     assert "\n" not in str(refused.value)
 
 
 def test_unknown_option_suggests_near_names() -> None:
-    with pytest.raises(UnknownName, match=r"unknown option of --net .*:sized 'widht'; did you mean width\?"):
+    with pytest.raises(UnknownName, match=r"unknown option of net='.*:sized' 'widht'; did you mean width\?"):
         network(_own(f"{HERE}:sized", net_options=options_text({"widht": 5})))
 
 
 def test_native_is_refused_for_networks_without_it() -> None:
     with pytest.raises(
-        UsageError, match=r"--engine native is not written for resnet20; choose auto, vmap or loop"
+        UsageError, match=r"engine='native' is not written for resnet20; choose auto, vmap or loop"
     ):
         network(_own("resnet20", "native"))
     with pytest.raises(UsageError, match="not written for a loss other than cross-entropy"):
@@ -355,9 +355,9 @@ def test_loss_may_change_its_arguments_in_place(engine: str, tiny64: Splits) -> 
         ("unreduced", r"the loss is a tensor of shape \(8,\), not one number for a batch; return its mean"),
         ("detached", "does not depend on any parameter"),
         ("noisy", "the loss draws random numbers"),
-        ("broken", rf"--loss {HERE}:broken raised KeyError: 8 \(test_user_network.py, line \d+\)"),
-        ("Focal", "Focal is a class; name an instance, or a function of logits and labels"),
-        ("FOCAL", "FOCAL has parameters, which would not train; move them to the network"),
+        ("broken", rf"loss='{HERE}:broken' raised KeyError: 8 \(test_user_network.py, line \d+\)"),
+        ("Focal", "Focal' is a class; name an instance, or a function of logits and labels"),
+        ("FOCAL", "FOCAL' has parameters, which would not train; move them to the network"),
         ("absent", f"unknown name in {HERE} 'absent'"),
     ],
 )
@@ -365,7 +365,7 @@ def test_loss_may_change_its_arguments_in_place(engine: str, tiny64: Splits) -> 
 def test_invalid_losses_are_refused_in_one_line(net: str, loss: str, complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint) as refused:
         network(_own(net, loss=f"{HERE}:{loss}"))
-    assert loss == "absent" or str(refused.value).startswith(f"--loss {HERE}:{loss}")
+    assert loss == "absent" or str(refused.value).startswith(f"loss='{HERE}:{loss}'")
 
 
 def test_error_in_training_is_blamed_on_the_network_that_raised_it() -> None:
@@ -374,7 +374,7 @@ def test_error_in_training_is_blamed_on_the_network_that_raised_it() -> None:
         WrongInTraining()(torch.zeros(2, 64))
     found = blamed(name, theirs.value)
     assert found is not None
-    assert f"--net {name} raised in training: RuntimeError" in str(found)
+    assert f"net='{name}' raised in training: RuntimeError" in str(found)
     assert blamed("cnn", theirs.value) is None
     assert blamed(name, UsageError("said already")) is None
     assert blamed(name, ValueError("ours")) is None

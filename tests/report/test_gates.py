@@ -204,7 +204,7 @@ class TestEarlierReport:
                 path.write_bytes(text.encode(errors="surrogateescape"))
                 with pytest.raises(UsageError) as error:
                     read_earlier_report(path)
-                assert str(error.value).startswith(f"--baseline {str(path)!r} {fault}"), text[:80]
+                assert str(error.value).startswith(f"baseline={str(path)!r} {fault}"), text[:80]
                 assert "\n" not in str(error.value)
 
     def test_a_missing_file_is_named(self, tmp_path: Path) -> None:
@@ -229,11 +229,11 @@ def test_the_best_of_a_maximised_metric_is_at_least_the_limit() -> None:
 
 def test_a_limit_on_the_wrong_side_of_a_metric_names_the_other_gate() -> None:
     with pytest.raises(
-        UsageError, match=r"--max-best 0.5: in study 'mine' a higher val_loss is .* --min-best 0.5"
+        UsageError, match=r"max_best=0.5: in study 'mine' a higher val_loss is .* min_best=0.5"
     ):
         MaxBest(0.5).check(mirrored(study()))
     with pytest.raises(
-        UsageError, match=r"--min-best 0.5: in study 'mine' a lower val_loss is .* --max-best 0.5"
+        UsageError, match=r"min_best=0.5: in study 'mine' a lower val_loss is .* max_best=0.5"
     ):
         MinBest(0.5).check(study())
 

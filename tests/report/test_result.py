@@ -102,8 +102,8 @@ def test_conversions_at_a_restart_use_its_cycles_steps() -> None:
 
 
 def test_an_unknown_restart_is_refused_naming_the_known_ones() -> None:
-    with pytest.raises(UsageError, match=r"--at-restart 4: study 'wr' has 3, at .* 1, 3, 7; choose 1 to 3"):
+    with pytest.raises(UsageError, match=r"at_restart=4: study 'wr' has 3, at .* 1, 3, 7; choose 1 to 3"):
         restarted(4)
     found = study()
-    with pytest.raises(UsageError, match=r"--at-restart 1: study 'study' has no snapshot"):
+    with pytest.raises(UsageError, match=r"at_restart=1: study 'study' has no snapshot"):
         result(found.name, found.spec, "", found.trials, at_restart=1)

@@ -228,7 +228,7 @@ def test_an_impossible_network_or_device_is_refused_at_once(monkeypatch: pytest.
             Execution(Task(net=net), "cpu")
     with pytest.raises(UnknownName, match="cuda"):
         Execution(Task(), "cuuda")
-    with pytest.raises(DeviceError, match="--device cpu"):
+    with pytest.raises(DeviceError, match="device='cpu'"):
         Execution(Task(), "cuda:99")
     monkeypatch.setattr(packing, "free_bytes", lambda _: 1 << 16)
     with pytest.raises(DeviceError, match=r"^cpu has 0 MiB free and a lane of mlp-norm needs \d+; "):

@@ -136,7 +136,7 @@ class TestEveryExecutor:
 
     def test_raises_an_error_of_user_code_as_one_line(self, executor: Executor) -> None:
         executor.submit(job(f"{strange.__name__}:Faulty"))
-        with pytest.raises(UsageError, match=r"Faulty raised in training: RuntimeError.*strange\.py"):
+        with pytest.raises(UsageError, match=r"Faulty' raised in training: RuntimeError.*strange\.py"):
             until_done(executor)
         assert executor.free == 2
 
@@ -169,7 +169,7 @@ class TestProcesses:
     def test_refuses_user_code_that_changed_since_the_study_began(self, warm: Processes) -> None:
         asked = job()
         warm.submit(replace(asked, task=replace(asked.task, code=((NET, "another"),))))
-        with pytest.raises(UsageError, match=rf"^--net {NET} has changed since this training began"):
+        with pytest.raises(UsageError, match=rf"^net='{NET}' has changed since this training began"):
             until_done(warm)
 
     def test_output_of_a_network_does_not_reach_the_terminal(

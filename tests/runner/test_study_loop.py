@@ -250,7 +250,8 @@ OTHERWISE = replace(SPEC, task=Task(epochs=1))
 
 
 @pytest.mark.parametrize(
-    ("meanwhile", "said"), [(None, "was deleted while"), (OTHERWISE, r"was begun otherwise \(epochs: 1, 2:")]
+    ("meanwhile", "said"),
+    [(None, "was deleted while"), (OTHERWISE, r"another specification \(epochs: 1, 2:")],
 )
 def test_a_study_that_became_another_meanwhile_gets_nothing(
     store: Store, meanwhile: StudySpec | None, said: str, monkeypatch: pytest.MonkeyPatch

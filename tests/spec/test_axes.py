@@ -21,44 +21,24 @@ def found(optimizer: str, own: str = "adamw", steps: int = STEPS) -> Lattice | N
     return default_lattice(axes, Optimizer.parse(optimizer), steps)
 
 
-def test_its_own_axes_come_first() -> None:
+def test_an_optimizer_takes_its_own_axes_or_those_of_its_kin_by_whole_octaves() -> None:
     axes = {"adamw": Lattice(LR, WD), "amsgradw": Lattice((0.5, 1.0), (0.25, 0.5))}
     assert default_lattice(axes, Optimizer.parse("amsgradw"), STEPS) == axes["amsgradw"]
-
-
-def test_kin_share_a_lattice() -> None:
-    for optimizer, own in (
-        ("adamw:fixed", "adamw"),
-        ("adamw:corrected", "adamw:lr-scaled"),
-        ("amsgrad", "adam"),
-        ("amsgradw:fixed", "adamw"),
-        ("rmspropw", "adamw"),
-        ("adamp", "adamw:lr-scaled"),
-        ("sgdp", "sgdw:lr-scaled"),
-        ("sgdpw", "sgdw"),
-    ):
-        assert found(optimizer, own) == Lattice(LR, WD), optimizer
-
-
-def test_another_convention_moves_the_decay_axis_by_whole_octaves() -> None:
     for optimizer, own, octaves in (
-        ("adamw:lr-scaled", "adamw", 6),  # w = λ/α
-        ("adamw", "adamw:lr-scaled", -6),
-        ("adamp", "adamw", 6),
-        ("adamw:normalized", "adamw", 4),  # λ_norm = λ√N
-        ("adamwr", "adamw", 4),
+        *(("adamw:fixed", "adamw", 0), ("adamw:corrected", "adamw:lr-scaled", 0), ("amsgrad", "adam", 0)),
+        *(("amsgradw:fixed", "adamw", 0), ("rmspropw", "adamw", 0), ("adamp", "adamw:lr-scaled", 0)),
+        *(("sgdp", "sgdw:lr-scaled", 0), ("sgdpw", "sgdw", 0)),
+        *(("adamw:lr-scaled", "adamw", 6), ("adamw", "adamw:lr-scaled", -6)),  # w = λ/α
+        *(("adamp", "adamw", 6), ("adamwr", "adamw", 4)),
+        *(("adamw:normalized", "adamw", 4), ("sgd:normalized", "sgd", 4)),  # λ_norm = λ√N
         ("adamw:corrected:normalized", "adamw", 10),
-        ("sgd:normalized", "sgd", 4),
     ):
         assert found(optimizer, own) == Lattice(LR, tuple(value * 2.0**octaves for value in WD)), optimizer
 
 
-def test_unrelated_optimizers_share_no_axes() -> None:
+def test_unrelated_and_foreign_optimizers_have_no_axes() -> None:
     for optimizer, own in (("adagradw", "adamw"), ("adam", "adamw"), ("sgd", "sgdw"), ("adamw", "adam")):
         assert found(optimizer, own) is None, optimizer
-
-
-def test_a_foreign_optimizer_has_none() -> None:
     foreign = Optimizer(None, Optimizer.parse("adamw").rule, "lion")
     assert default_lattice({"adamw": Lattice(LR, WD)}, foreign, STEPS) is None
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
-from lrwd_sweep.errors import UnknownName, UsageError
+from lrwd_sweep.errors import UsageError
 from lrwd_sweep.science.optimizer import Optimizer, optimizer_names
 from lrwd_sweep.spec.preset import DEFAULT, FOLDER, PICTURES, Preset, find_preset, preset_names, read_preset
 from lrwd_sweep.spec.request import Request
@@ -56,17 +57,10 @@ def test_every_preset_is_complete() -> None:
         assert preset.name == name
         assert preset.about, name
         assert len({spec.default_name for spec in specs}) == len(specs) > 0, name
-        assert all(picture in PICTURES for picture in preset.show), name
-
-
-def test_a_preset_of_a_paper_names_the_figure_and_its_claim() -> None:
-    for name in set(preset_names()) - {DEFAULT}:
-        preset = find_preset(name)
-        part, of, paper = preset.restates.partition(" of ")
-        assert part, name
-        assert of, name
-        assert paper.startswith(("Loshchilov & Hutter, ", "Heo et al., ")), name
-        assert preset.claim.endswith("."), name
+        assert set(preset.show) <= set(PICTURES), name
+        if name != DEFAULT:
+            assert re.match(r".+ of (Loshchilov & Hutter|Heo et al\.), ", preset.restates), name
+            assert preset.claim.endswith("."), name
 
 
 def test_every_figure_of_the_paper_is_there_at_its_own_scale_and_as_a_mini() -> None:
@@ -75,23 +69,19 @@ def test_every_figure_of_the_paper_is_there_at_its_own_scale_and_as_a_mini() -> 
     assert sorted(f"{name}-mini" for name in figures) == MINIS
 
 
-def test_a_mini_is_the_same_question_on_the_digits_in_minutes() -> None:
+def test_a_mini_is_the_same_question_on_the_digits_in_minutes_with_the_ratios_of_its_budgets() -> None:
     for name in MINIS:
         specs, own = studies(name), studies(name.removesuffix("-mini"))
         assert {task(spec).data for spec in specs} == {"digits"}
         assert sum(len(s.lattice) * len(s.seeds) * task(s).steps for s in specs) <= MOST_LANE_STEPS, name
         assert [(s.title, task(s).schedule) for s in specs] == [(s.title, task(s).schedule) for s in own]
         assert {len(spec.seeds) for spec in specs} == {3}
-
-
-def test_a_mini_keeps_the_ratios_of_budgets() -> None:
-    for name in ("fig1", "fig2", "fig3", "fig4", "figs1", "figs2", "figs3", "figs5"):
-        minis = [task(spec) for spec in studies(f"{name}-mini")]
-        (scale,) = {
-            Fraction(few.epochs, task(own).epochs) for few, own in zip(minis, studies(name), strict=True)
-        }
-        assert scale == (Fraction(2, 5) if name in ("fig4", "figs5") else Fraction(3, 5)), name
-        for few, many in zip(minis, map(task, studies(name)), strict=True):
+        if name in ("figs4-mini", "figs6-mini"):  # of ImageNet32: budgets of their own
+            continue
+        scales = {Fraction(task(few).epochs, task(many).epochs) for few, many in zip(specs, own, strict=True)}
+        scale = Fraction(2, 5) if name in ("fig4-mini", "figs5-mini") else Fraction(3, 5)
+        assert scales == {scale}, name
+        for few, many in zip(map(task, specs), map(task, own), strict=True):
             assert few.timetable.t_mult == many.timetable.t_mult, name
             assert few.t_0 == (None if many.t_0 is None else scale * many.t_0), name
 
@@ -105,24 +95,16 @@ def test_the_default_preset_has_axes_for_every_optimizer() -> None:
 
 
 def test_an_empty_preset_is_the_default_task(tmp_path: Path) -> None:
-    path = tmp_path / "empty.toml"
-    path.write_text("")
-    preset = read_preset(path)
-    assert (preset.name, preset.task, preset.seeds, preset.metric) == ("empty", Task(), 3, "val_loss")
+    preset = read(tmp_path, "")
+    assert (preset.name, preset.task, preset.seeds, preset.metric) == ("mine", Task(), 3, "val_loss")
     with pytest.raises(UsageError, match=r"no axes for adamw; give lr and weight_decay$"):
         preset.lattice(Optimizer.parse("adamw"))
 
 
 def test_axes_are_found_by_any_spelling_of_their_optimizer(tmp_path: Path) -> None:
-    path = tmp_path / "a.toml"
-    path.write_text('[axes."adamw:independent"]\nlr = "1e-3,1e-2"\nwd = "0,0.1,0.2"\n')
-    lattice = read_preset(path).lattice(Optimizer.parse("adamw"))
+    text = '[axes."adamw:independent"]\nlr = "1e-3,1e-2"\nwd = "0,0.1,0.2"\n'
+    lattice = read(tmp_path, text).lattice(Optimizer.parse("adamw"))
     assert (lattice.lr, lattice.weight_decay) == ((0.001, 0.01), (0.0, 0.1, 0.2))
-
-
-def test_an_unknown_preset_suggests_the_near_ones() -> None:
-    with pytest.raises(UnknownName, match="unknown preset 'digist'; did you mean digits"):
-        find_preset("digist")
 
 
 MINE = '[training]\nnet = "./nets/mine.py:Net"\ndata = "mine.data:load"\n'
@@ -161,12 +143,10 @@ WRONG = (
     ("[[variants]]\noptimizer = 'adam'\nlr = '0'", "lr = '0' is not a positive number"),
     ("[[variants]]\noptimizer = 'adam'\nepochs = [60, 0]", "epochs = 0 is not a whole number"),
     ("show = 'curves'", """show 'curves' is not a list of pictures; write show = ["heatmap"]"""),
-    ("show = []", "show [] is not a list of pictures"),
     ("show = [3]", "unknown picture '3'"),
     ("like = 3", "like 3 is not text"),
     ("like = 'digits'\naxes = 3", "'axes' is not a table"),
     ("training = 3", "'training' is not a table; write [training]"),
-    ("axes = 3", "'axes' is not a table; write [axes]"),
     ("[axes]\nadam = 3", "'adam' is not a table; write [axes.adam]"),
     ("[axes.adam]\nlr = '1,2'", "[axes.adam] needs wd as text"),
     ("[axes.adam]\nlr = 0.1\nwd = '1,2'", "[axes.adam] needs lr as text"),
@@ -174,29 +154,20 @@ WRONG = (
         "[axes.adamw]\nlr = '1,2'\nwd = '1,2'\n[axes.'adamw:independent']\nlr = '1,2'\nwd = '1,2'",
         "[axes.adamw:independent] is adamw again",
     ),
-    ("[training]\nnet = ['mlp']", "net = ['mlp'] is not text"),
     ("[training]\nschedule = {}", "schedule = {} is not text"),
-    ("[training]\nepochs = 'many'", "'many' is not a whole number"),
-    ("[training]\nepochs = true", "True is not a whole number"),
-    ("[training]\nbatch_size = 401", "401 is larger than the training set"),
     ("[training]\nmomentum = 1.0", "momentum = 1.0 is out of range"),
-    ("[training]\neps = nan", "eps = nan is out of range"),
     ("[study]\nseeds = 0", "seeds 0 is not a whole number"),
-    ("[study]\nseeds = 1e3", "seeds 1000.0 is not a whole number"),
     ("[study]\nseeds = 1000000000000", "is not a whole number from 1 to"),
     ("[study]\nmetric = []", "metric [] is not text"),
     ("about = ", "is not TOML"),
     (f"about = {'[' * 5000}", "is not TOML"),
-    ('[training]\nnet = "mlp"\n[net.options]\nwidth = 3', "[net.options] means nothing to mlp"),
+    ('[training]\nnet = "mlp"\n[net.options]\nwidth = 3', "[net.options] has no effect on mlp"),
     (f"{MINE}[net]\noptions = 3", "'net.options' is not a table; write [net.options]"),
     (f"{MINE}[net]\noption = {{}}", "unknown key of [net] 'option'; did you mean options?"),
     (f"{MINE}[net.options]\nsince = 2020-01-01", "give text, numbers, true or false, lists and tables"),
     (f"{MINE}net_options = {{}}", "unknown key of [training] 'net_options'"),
     (f'{MINE}engine = "vmap"', "unknown key of [training] 'engine'"),
     ('[training]\nnet = "./mine.py"', "write package.module:NAME or ./file.py:NAME"),
-    ("[training]\nloss = 3", "loss = 3 is not text"),
-    ("[training]\nprecision = 16", "precision = 16 is not text"),
-    ('[training]\nprecision = "bf16"', "unknown precision 'bf16'"),
 )
 
 
@@ -205,15 +176,16 @@ def test_a_wrong_key_or_value_is_one_line_with_the_remedy(tmp_path: Path) -> Non
         assert part in refusal(tmp_path, text), text
 
 
-def test_lists_in_a_variant_are_multiplied_in_their_order(tmp_path: Path) -> None:
+def test_lists_in_a_variant_are_multiplied_and_other_values_are_kept(tmp_path: Path) -> None:
     preset = read(tmp_path, '[[variants]]\nschedule = ["fixed", "cosine"]\noptimizer = ["adam", "adamw"]\n')
     found = [(str(variant.optimizer), variant.task["schedule"]) for variant in preset.variants]
     assert found == [("adam", "fixed"), ("adamw", "fixed"), ("adam", "cosine"), ("adamw", "cosine")]
-
-
-def test_a_variant_may_fix_an_axis(tmp_path: Path) -> None:
     text = '[[variants]]\noptimizer = "adam"\nlr = "0.001"\nwd = ["0", "0.1"]\n'
     assert [(v.lr, v.wd) for v in read(tmp_path, text).variants] == [((0.001,), (0.0,)), ((0.001,), (0.1,))]
+    assert read(tmp_path, 'show = ["effective-lr", "norm"]').show == ("effective_lr", "norm")
+    own = read(tmp_path, MINE + '[net.options]\nwidth = 3\nact = "relu"\n').task
+    assert own.net_options == '{"act": "relu", "width": 3}'
+    assert own.sizes is None  # nothing is imported to read a preset
 
 
 def test_a_preset_overrides_what_it_is_like(tmp_path: Path) -> None:
@@ -225,34 +197,6 @@ def test_a_preset_overrides_what_it_is_like(tmp_path: Path) -> None:
     assert mine.axes["sgd"].lr == (1.0, 2.0)
     assert {**mine.axes, "sgd": None} == {**base.axes, "sgd": None}
     assert mine.variants == base.variants
-
-
-def test_options_of_a_user_network_have_their_own_table(tmp_path: Path) -> None:
-    preset = read(tmp_path, MINE + '[net.options]\nwidth = 3\nact = "relu"\n')
-    assert preset.task.net_options == '{"act": "relu", "width": 3}'
-    assert preset.task.sizes is None  # nothing is imported to read a preset
-    assert read(tmp_path, MINE).task.net_options == ""
-
-
-def test_a_precision_belongs_to_the_task_or_to_a_variant(tmp_path: Path) -> None:
-    rounded = read(tmp_path, '[training]\nprecision = "bfloat16"')
-    assert rounded.task == Task(precision="bfloat16")
-    both = read(tmp_path, '[[variants]]\noptimizer = "adamw"\nprecision = ["float32", "bfloat16"]')
-    assert [variant.task["precision"] for variant in both.variants] == ["float32", "bfloat16"]
-
-
-def test_a_picture_may_be_written_as_report_writes_it(tmp_path: Path) -> None:
-    assert read(tmp_path, 'show = ["effective-lr", "norm"]').show == ("effective_lr", "norm")
-    assert read(tmp_path, "").show == ("heatmap",)
-
-
-def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "binary.toml"
-    path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UsageError, match="is not TOML"):
-        read_preset(path)
-    with pytest.raises(UsageError, match="name a preset or a TOML file"):
-        read_preset(tmp_path)
 
 
 def test_a_preset_that_trains_what_another_does_shares_its_studies(tmp_path: Path) -> None:

@@ -76,13 +76,6 @@ def test_a_specification_takes_completed_tasks() -> None:
     assert spec.task.steps_per_epoch == 1
 
 
-def test_a_value_that_is_asked_for_is_in_the_specification_and_the_name() -> None:
-    plain, rounded = Request.of(), Request.of(precision="bfloat16")
-    specs = [request.spec(request.variant("adam")) for request in (plain, rounded)]
-    assert [spec.task and spec.task.precision for spec in specs] == ["float32", "bfloat16"]
-    assert rounded.name(specs[1]) == f"{plain.name(specs[0])}-bfloat16"
-
-
 def test_values_are_held_as_their_fields_hold_them() -> None:
     found = Request.of(epochs=np.int64(3), momentum=np.float32(0.5), nesterov=np.True_, schedule=None)
     assert [(name, type(value)) for name, value in found.overrides] == [
@@ -104,13 +97,8 @@ def test_values_are_held_as_their_fields_hold_them() -> None:
 
 
 def test_an_unknown_keyword_names_the_near_one() -> None:
-    for keyword, said in (
-        ("epoch", "unknown keyword 'epoch'; did you mean epochs"),
-        ("seed", "unknown keyword 'seed'; did you mean seeds"),
-        ("wd", "unknown keyword 'wd'; known: lr, seeds, net, data, "),
-        ("sizes", "unknown keyword 'sizes'"),
-    ):
-        with pytest.raises(UnknownName, match=said):
+    for keyword, said in (("epoch", "did you mean epochs"), ("wd", "known: lr, seeds, net"), ("sizes", "")):
+        with pytest.raises(UnknownName, match=f"unknown keyword '{keyword}'; {said}"):
             refuse_unknown({keyword: 3}, ["lr", "seeds"])
     refuse_unknown({"epochs": 3, "net_options": {}, "engine": "loop"}, [])
 

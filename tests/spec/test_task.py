@@ -55,10 +55,10 @@ def test_normalised_decay_counts_the_steps_of_the_last_whole_cycle() -> None:
 
 def test_a_field_that_no_optimizer_or_schedule_uses_is_refused() -> None:
     for given_, names, complaint in (
-        ({"nesterov": True}, ["adam"], "nesterov means nothing to adam; it is for sgd, sgdp, adamp"),
-        ({"momentum": 0.5}, ["adam", "adamw"], "momentum means nothing to adam; it is for sgd, rmsprop"),
-        ({"beta1": 0.5}, ["sgdw"], "beta1 means nothing to sgd; it is for adam, amsgrad, adamp"),
-        ({"t_0": 5}, ["sgdw"], "t_0 means nothing to schedule cosine; add schedule='restarts'"),
+        ({"nesterov": True}, ["adam"], "nesterov has no effect on adam; it is for sgd, sgdp, adamp"),
+        ({"momentum": 0.5}, ["adam", "adamw"], "momentum has no effect on adam; it is for sgd, rmsprop"),
+        ({"beta1": 0.5}, ["sgdw"], "beta1 has no effect on sgd; it is for adam, amsgrad, adamp"),
+        ({"t_0": 5}, ["sgdw"], "t_0 has no effect on schedule cosine; add schedule='restarts'"),
     ):
         with pytest.raises(UsageError, match=f"^{complaint}"):
             refuse_unused(given_, [Optimizer.parse(name) for name in names], ["cosine"])

@@ -7,6 +7,7 @@ import importlib
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -36,86 +37,50 @@ def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @given(paths, names, names)
 def test_a_path_has_one_canonical_form(path: str, file: str, name: str) -> None:
-    found = canonical("--net", f"{path}/{file}.py:{name}")
-    assert found == canonical("--net", found)
+    found = canonical("net", f"{path}/{file}.py:{name}")
+    assert found == canonical("net", found)
     assert is_user_code(found)
     assert Path(found.rpartition(":")[0]).resolve() == Path(f"{path}/{file}.py").resolve()
     assert short(found) == f"{file}-{name}"
 
 
-def test_a_path_may_begin_with_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    _written({"home/mine.py": "def make(): return 1\n"})
-    name = canonical("--net", "~/mine.py:make")
-    assert name == f"{tmp_path}/home/mine.py:make"
-    assert find("--net", name)() == 1
-
-
 def test_incomplete_names_are_refused_and_other_names_unchanged() -> None:
-    wrong = (
-        "my_net.py",
-        "./my_net.py:",
-        "./my_net.py:Net()",
-        "my net:Net",
-        ":Net",
-        "a.b:c d",
-        "x\x1b.py:Net",
-    )
-    for name in wrong:
+    for name in ("my_net.py", "./my.py:", "./my.py:Net()", "my net:Net", ":Net", "a.b:c d", "x\x1b.py:Net"):
         with pytest.raises(UsageError, match=r"write package.module:NAME or ./file.py:NAME"):
-            canonical("--net", name)
+            canonical("net", name)
     for name in ("resnet20", "torchvision:resnet18", "folder:mine/x.py@8"):
-        assert canonical("--net", name) == name == short(name)
+        assert canonical("net", name) == name == short(name)
         assert not is_user_code(name)
 
 
 def test_a_file_is_imported_with_the_files_beside_it_and_prints_to_stderr(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "sub" / "beside_it.py").write_text("VALUE = 3\n")
-    (tmp_path / "sub" / "mine.py").write_text(
-        "from beside_it import VALUE\nprint('loading')\nclass Made:\n    number = lambda: VALUE\n"
-    )
-    assert find("--net", "./sub/mine.py:Made.number")() == 3
-    captured = capsys.readouterr()
-    assert (captured.out, captured.err) == ("", "loading\n")
-
-
-def test_a_file_named_like_a_standard_module_does_not_replace_it(tmp_path: Path) -> None:
     import random
 
-    (tmp_path / "random.py").write_text("def make():\n    return 'mine'\n")
-    assert find("--net", "./random.py:make")() == "mine"
-    assert sys.modules["random"] is random
+    made = "from beside_it import VALUE\nprint('loading')\nclass Made:\n    number = lambda: VALUE\n"
+    _written({"sub/beside_it.py": "VALUE = 3\n", "sub/mine.py": made})
+    _written({"random.py": "def make(): return 4\n", "home/mine.py": "def make(): return 5\n"})
+    assert find("net", "./sub/mine.py:Made.number")() == 3
+    assert tuple(capsys.readouterr()) == ("", "loading\n")
+    assert find("net", "./random.py:make")() == 4
+    assert sys.modules["random"] is random  # the standard one
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    name = canonical("net", "~/mine.py:make")
+    assert name == f"{tmp_path}/home/mine.py:make"
+    assert find("net", name)() == 5
 
 
-def test_other_code_has_another_digest_and_is_what_runs(tmp_path: Path) -> None:
-    file = tmp_path / "changing.py"
-    file.write_text("def make():\n    return 1\n")
-    first = find("--net", "./changing.py:make")
-    file.write_text("def make():\n    return 2\n")
-    second = find("--net", "./changing.py:make")
-    assert (first(), second()) == (1, 2)
-    assert first.digest != second.digest
-    file.write_text("def make():\n    return 1\n")
-    assert find("--net", "./changing.py:make").digest == first.digest
-
-
-def test_an_imported_module_keeps_the_digest_of_what_was_imported(tmp_path: Path) -> None:
-    (tmp_path / "pkg_of_mine").mkdir()
-    (tmp_path / "pkg_of_mine" / "__init__.py").write_text("from pkg_of_mine.nets import make\n")
-    nets = tmp_path / "pkg_of_mine" / "nets.py"
-    nets.write_text("def make():\n    return 1\n")
-    first = find("--net", "pkg_of_mine:make")
+def test_an_imported_module_keeps_the_digest_of_what_was_imported() -> None:
+    _written({"pkg_of_mine/__init__.py": "from pkg_of_mine.nets import make\n"})
+    _written({"pkg_of_mine/nets.py": "def make():\n    return 1\n"})
+    first = find("net", "pkg_of_mine:make")
     assert {Path(path).name for path in first.sources} == {"__init__.py", "nets.py"}
-    nets.write_text("def make():\n    return 2\n")
-    again = find("--net", "pkg_of_mine:make")
+    _written({"pkg_of_mine/nets.py": "def make():\n    return 2\n"})
+    again = find("net", "pkg_of_mine:make")
     assert again() == 1  # Python imports a module once
     assert again.digest == first.digest
-    with pytest.raises(
-        UsageError, match=r"nets\.py' has changed on disk since it was imported; restart Python"
-    ):
+    with pytest.raises(UsageError, match=r"nets\.py' has changed on disk since it was imported; restart"):
         again.refuse_stale()
 
 
@@ -152,56 +117,46 @@ def test_digest_covers_the_users_modules_that_are_imported_anywhere() -> None:
     _written(FILES)
     for name in ("./mine.py:make", "mine:make"):
         _forget_imports()
-        first = find("--net", name)
+        first = find("net", name)
         assert [helper.name for helper in first.helpers] == HELPERS
         assert first.digest == "83a4a731dd2a"  # stored studies have it
         for file in (
             "near.py",
-            "far/deep/__init__.py",
-            "far/deep/below.py",
-            "far/beside.py",
-            "far/further.py",
+            *(f"far/{file}.py" for file in ("deep/__init__", "deep/below", "beside", "further")),
         ):
             Path(file).write_text(FILES[file] + "# changed\n")
             _forget_imports()
-            assert find("--net", name).digest != first.digest, file
+            assert find("net", name).digest != first.digest, file
             Path(file).write_text(FILES[file])
         for file in ("far/other.py", "unrelated.py"):
             Path(file).write_text("changed = True\n")
         _forget_imports()
-        assert find("--net", name).digest == first.digest
-
-
-def test_digest_of_things_without_a_file_and_of_libraries_is_as_in_stored_studies() -> None:
-    _written({"net.py": "from functools import partial\nmake = partial(dict, a=1)\ndef f(): pass\n"})
-    assert find("--net", "./net.py:make").digest == "892d6b83fe2b"
-    assert find("--net", "./net.py:f").digest == "a47d77aec244"
+        assert find("net", name).digest == first.digest
 
 
 def test_helpers_are_found_elsewhere_on_the_path_and_libraries_are_not_helpers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed = tmp_path / "lib" / "site-packages"
+    _written({"nets/mine.py": "import of_a_library\nfrom common import thing\ndef make(): return 1\n"})
     _written(
-        {
-            "nets/mine.py": "import of_a_library\nfrom common import thing\ndef make(): return 1\n",
-            "src/common/__init__.py": "",
-            "src/common/thing.py": "",
-            f"{installed}/of_a_library.py": "",
-        }
+        dict.fromkeys(["src/common/__init__.py", "src/common/thing.py", f"{installed}/of_a_library.py"], "")
     )
     for folder in (tmp_path / "src", installed):
         monkeypatch.syspath_prepend(folder)
-    code = find("--net", "./nets/mine.py:make")
+    code = find("net", "./nets/mine.py:make")
     assert [helper.name for helper in code.helpers] == ["common", "common.thing"]
 
 
-def test_without_helpers_the_digest_is_that_of_the_source() -> None:
+def test_digest_of_a_source_without_helpers_is_as_in_stored_studies() -> None:
     source = "import json\ndef make(): return 1\n"
     _written({"alone.py": source, "pkg_of_mine/__init__.py": "", "pkg_of_mine/alone.py": source})
     inner = hashlib.sha256(source.encode()).digest()
     for name in ("./alone.py:make", "alone:make", "pkg_of_mine.alone:make"):
-        assert find("--net", name).digest == hashlib.sha256(inner).hexdigest()[:12], name
+        assert find("net", name).digest == hashlib.sha256(inner).hexdigest()[:12], name
+    _written({"net.py": "from functools import partial\nmake = partial(dict, a=1)\ndef f(): pass\n"})
+    assert find("net", "./net.py:make").digest == "892d6b83fe2b"
+    assert find("net", "./net.py:f").digest == "a47d77aec244"
 
 
 def test_a_file_with_relative_imports_is_refused_with_the_name_that_works() -> None:
@@ -211,14 +166,8 @@ def test_a_file_with_relative_imports_is_refused_with_the_name_that_works() -> N
         with pytest.raises(
             UsageError, match=rf"relative import.*; name it {re.escape(label)}:make, in the fo"
         ):
-            find("--net", f"./{file}:make")
-        assert find("--net", f"{label}:make")() == 3
-
-
-def test_an_exception_in_a_helper_is_reported_with_its_line(tmp_path: Path) -> None:
-    _written({"mine.py": "from near import make\n", "near.py": "def other():\n    1/0\n\n\nmake = other\n"})
-    with pytest.raises(UsageError, match=r"division by zero \(near\.py, line 2\)$"):
-        find("--net", "./mine.py:make")()
+            find("net", f"./{file}:make")
+        assert find("net", f"{label}:make")() == 3
 
 
 def test_helpers_of_one_name_in_two_folders_are_refused() -> None:
@@ -228,28 +177,28 @@ def test_helpers_of_one_name_in_two_folders_are_refused() -> None:
     ):
         _written({f"{folder}/{folder}.py": imports, f"{folder}/near.py": f"WHERE = {folder!r}\n"})
     for loaded in (True, False):
-        assert find("--net", "./one/one.py:make")() == 1
+        assert find("net", "./one/one.py:make")() == 1
         if not loaded:
             del sys.modules["near"]
         with pytest.raises(
             UsageError, match=r"imports 'near' from '.*two/near\.py', .* '.*one/near\.py'; rename"
         ):
-            find("--net", "./two/two.py:make")
+            find("net", "./two/two.py:make")
 
 
 def test_a_changed_file_is_executed_again_and_a_changed_helper_refused_until_it_is_reloaded() -> None:
     _written({"mine.py": "import near\ndef make(): return near.VALUE\n", "near.py": "VALUE = 1\n"})
-    first = find("--net", "./mine.py:make")
-    assert find("--net", "./mine.py:make").thing is first.thing
+    first = find("net", "./mine.py:make")
+    assert find("net", "./mine.py:make").thing is first.thing
     _written({"mine.py": "import near\ndef make(): return -near.VALUE\n"})
-    again = find("--net", "./mine.py:make")
+    again = find("net", "./mine.py:make")
     again.refuse_stale()
-    assert (again(), again.digest != first.digest) == (-1, True)
+    assert (first(), again(), again.digest != first.digest) == (1, -1, True)
     _written({"near.py": "VALUE = 22\n"})
     with pytest.raises(UsageError, match=r"near\.py' has changed on disk since it was imported"):
-        find("--net", "./mine.py:make").refuse_stale()
+        find("net", "./mine.py:make").refuse_stale()
     importlib.reload(sys.modules["near"])
-    reloaded = find("--net", "./mine.py:make")
+    reloaded = find("net", "./mine.py:make")
     reloaded.refuse_stale()
     assert (reloaded(), reloaded.digest != again.digest) == (-22, True)
 
@@ -260,10 +209,10 @@ CODE = "from blocks_of_mine import body\nWIDTH = 8\ndef make():\n    return WIDT
 @pytest.fixture
 def imported_before(monkeypatch: pytest.MonkeyPatch) -> Path:
     """Import a module with a helper as a notebook does, before `find` sees it."""
-    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     monkeypatch.syspath_prepend(os.getcwd())
     _written({"net_of_mine.py": CODE, "blocks_of_mine.py": "def body(x):\n    return x\n"})
     importlib.import_module("net_of_mine")
+    time.sleep(0.02)  # ticks of a file system's clock
     return Path("net_of_mine.py")
 
 
@@ -272,23 +221,23 @@ def test_a_module_that_changed_since_it_was_imported_is_refused_until_it_is_relo
 ) -> None:
     for width, asked in ((16, False), (160, True)):
         if asked:
-            find("--net", "net_of_mine:make").refuse_stale()
+            find("net", "net_of_mine:make").refuse_stale()
         imported_before.write_text(CODE.replace("8", str(width)))
         with pytest.raises(
-            UsageError, match=r"net_of_mine:make: '.*net_of_mine\.py' has changed on disk since it "
+            UsageError, match=r"net_of_mine:make': '.*net_of_mine\.py' has changed on disk since it "
         ):
-            find("--net", "net_of_mine:make").refuse_stale()
+            find("net", "net_of_mine:make").refuse_stale()
         importlib.reload(sys.modules["net_of_mine"])
-        code = find("--net", "net_of_mine:make")
+        code = find("net", "net_of_mine:make")
         code.refuse_stale()
         assert code() == width
     imported_before.write_text("# another comment\n" + CODE)
     with pytest.raises(UsageError, match="has changed on disk"):
-        find("--net", "net_of_mine:make").refuse_stale()
+        find("net", "net_of_mine:make").refuse_stale()
 
 
 def test_a_changed_helper_is_refused_until_it_and_what_imports_it_are_reloaded(imported_before: Path) -> None:
-    find("--net", "net_of_mine:make").refuse_stale()
+    find("net", "net_of_mine:make").refuse_stale()
     Path("blocks_of_mine.py").write_text("def body(x):\n    return x + 1\n")
     for again in ([], ["blocks_of_mine"]):
         for name in again:
@@ -296,16 +245,16 @@ def test_a_changed_helper_is_refused_until_it_and_what_imports_it_are_reloaded(i
         with pytest.raises(
             UsageError, match=r"blocks_of_mine\.py' has changed on disk since it was imported"
         ):
-            find("--net", "net_of_mine:make").refuse_stale()
+            find("net", "net_of_mine:make").refuse_stale()
     importlib.reload(sys.modules["net_of_mine"])
-    find("--net", "net_of_mine:make").refuse_stale()
+    find("net", "net_of_mine:make").refuse_stale()
 
 
-WRONG = [
+WRONG: list[tuple[str | None, str, str]] = [
     (None, "./absent.py:Net", "'./absent.py' cannot be read (no such file); paths begin at "),
     (None, "absent_package.nets:Net", "there is no module 'absent_package'; install it, or run this in"),
     ("def Nett(): pass", "./mine.py:Net", "unknown name in ./mine.py 'Net'; did you mean Nett?"),
-    ("Net = 3", "./mine.py:Net", "--net ./mine.py:Net is of type int; name a function or a class"),
+    ("Net = 3", "./mine.py:Net", "net='./mine.py:Net' is of type int; name a function or a class"),
     (
         "x = 1\n1/0",
         "./mine.py:Net",
@@ -323,21 +272,24 @@ def test_code_that_cannot_be_imported_is_refused_in_one_line() -> None:
         if source is not None:
             _written({"mine.py": source})
         with pytest.raises(UsageError) as refused:
-            find("--net", name)
+            find("net", name)
         assert complaint in str(refused.value)
         assert "\n" not in str(refused.value)
 
 
-def test_a_function_gets_the_arguments_it_takes(tmp_path: Path) -> None:
+def test_a_function_gets_the_arguments_it_takes_and_its_exception_names_the_line(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "def some(b, *, c=2): return b, c\ndef any_(**options): return options\ndef none(): return ()\n"
     )
-    some, any_, none = (find("--net", f"./mine.py:{name}") for name in ("some", "any_", "none"))
+    some, any_, none = (find("net", f"./mine.py:{name}") for name in ("some", "any_", "none"))
     offered = {"a": 1, "b": 2}
     assert some.arguments(offered, {"c": 3}) == {"b": 2, "c": 3}
     assert any_.arguments(offered, {"c": 3}) == {"c": 3}
     assert none.arguments(offered, {}) == {}
-    with pytest.raises(UnknownName, match=r"unknown option of --net \./mine\.py:some 'd'"):
+    with pytest.raises(UnknownName, match=r"unknown option of net='\./mine\.py:some' 'd'"):
         some.arguments(offered, {"d": 3})
     with pytest.raises(UsageError, match="wants 'b', which nothing gives"):
         some.arguments({}, {})
+    _written({"outer.py": "from near import make\n", "near.py": "def other():\n    1/0\n\n\nmake = other\n"})
+    with pytest.raises(UsageError, match=r"division by zero \(near\.py, line 2\)$"):
+        find("net", "./outer.py:make")()

@@ -1,11 +1,13 @@
-"""What is read is what was written: damage is told in one line, and can be mended."""
+"""Damage is reported in one line and can be mended; a damaged value is never read as another."""
 
 from __future__ import annotations
 
 import random
 import sqlite3
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,309 +15,238 @@ import pytest
 from lrwd_sweep.errors import LrwdError, NothingToReport, StoreError, UnknownName
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status, Trial
-from lrwd_sweep.spec.study import Kind, StudySpec
+from lrwd_sweep.spec.study import Kind
 from lrwd_sweep.store import Store, open_store
-from lrwd_sweep.store.checksums import Damaged
-from tests.store.damage import execute, flip
+from lrwd_sweep.store.schema import Damaged
+from tests.store.damage import execute
 from tests.store.sample import complete, lattice_trials, spec
 
 PAGE = 4096
-CELL = Cell(0.1, 0.001)
+A, B = spec("adam", seeds=4), spec("adamw", seeds=4)
+LANE = "study_id = 1 AND lr = 0.1 AND weight_decay = 0.001 AND seed = 3"
 
 READS: list[Callable[[Store], object]] = [
-    lambda store: [store.get_study(name) for name in ("a", "b")],
-    lambda store: [store.trials(name) for name in ("a", "b")],
-    lambda store: [store.trials(name, curves=True) for name in ("a", "b")],
-    lambda store: [store.finished(name) for name in ("a", "b")],
+    lambda store: [store.get_study(name) for name in "ab"],
+    lambda store: [store.trials(name) for name in "ab"],
+    lambda store: [store.trials(name, curves=True) for name in "ab"],
+    lambda store: [store.finished(name) for name in "ab"],
     lambda store: store.studies(),
     lambda store: store.latest(),
 ]
 
 
-def fill(path: Path) -> None:
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The file of a store with two studies of 16 lanes."""
+    path = tmp_path_factory.mktemp("whole") / "a.db"
     with open_store(str(path), write=True) as store:
-        for name, optimizer in (("a", "adam"), ("b", "adamw")):
-            store.begin_study(name, spec(optimizer, seeds=4))
-            lanes = lattice_trials(spec(optimizer, seeds=4))
+        for name, of in (("a", A), ("b", B)):
+            store.begin_study(name, of)
+            lanes = lattice_trials(of)
             for first in range(0, len(lanes), 5):
                 store.add_trials(name, lanes[first : first + 5])
         store.record_comparison(["a", "b"])
+    return path.read_bytes()
+
+
+Damage = Callable[..., Path]
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    path = tmp_path / "a.db"
-    fill(path)
-    return path
+def damaged(whole: bytes, tmp_path: Path) -> Damage:
+    """Write the store's file anew and damage it by SQL."""
+
+    def write(*statements: str) -> Path:
+        path = tmp_path / "a.db"
+        path.write_bytes(whole)
+        execute(path, *statements)
+        return path
+
+    return write
 
 
-@pytest.fixture
-def opened(path: Path) -> Iterator[Store]:
-    with open_store(str(path), write=True) as store:
-        yield store
-
-
-def all_read(path: Path) -> list[object]:
-    """What every way to read the store gives; None where it was refused in one line."""
-    found: list[object] = []
+def read_all(path: Path) -> list[object]:
+    """Read a store in every way; None stands for a refusal in one line."""
     try:
         with open_store(str(path), write=False) as store:
-            found += [one_read(store, read) for read in READS]
+            return [read_or_refuse(store, read) for read in READS]
     except (StoreError, NothingToReport) as refusal:
-        found += [one_line(refusal)] * len(READS)
-    return found
+        return [in_one_line(refusal)] * len(READS)
 
 
-def one_read(store: Store, read: Callable[[Store], object]) -> object:
+def read_or_refuse(store: Store, read: Callable[[Store], object]) -> object:
     try:
         return read(store)
     except (StoreError, UnknownName) as refusal:
-        return one_line(refusal)
+        return in_one_line(refusal)
 
 
-def one_line(refusal: LrwdError) -> object:
+def in_one_line(refusal: LrwdError) -> object:
     assert "\n" not in str(refusal)
     return None
 
 
 def agrees(found: list[object], expected: list[object]) -> bool:
-    """Whether everything that was read is what was stored, or is told as what is damaged."""
-    return all(mine in (theirs, None) or _is_told(mine) for mine, theirs in zip(found, expected, strict=True))
+    """Return whether each value is right, refused, or a list with a study that is marked as damaged."""
+    return all(mine in (right, None) or marked(mine) for mine, right in zip(found, expected, strict=True))
 
 
-def _is_told(listed: object) -> bool:
-    return isinstance(listed, list) and any(getattr(summary, "damaged", False) for summary in listed)
+def marked(value: object) -> bool:
+    return isinstance(value, list) and any(getattr(one, "damaged", False) for one in value)
 
 
-def test_a_flipped_bit_is_never_another_value(path: Path, tmp_path: Path) -> None:
-    expected, whole, copy = all_read(path), path.read_bytes(), tmp_path / "copy.db"
-    draw = random.Random(0)
+def test_flipped_bits_and_truncation_are_never_read_as_other_values(whole: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "copy.db"
+    path.write_bytes(whole)
+    expected, draw = read_all(path), random.Random(0)
     used = [k for k, byte in enumerate(whole) if byte]
-    told = 0
+    noticed = 0
     for _ in range(100):
-        copy.write_bytes(whole)
-        flip(copy, bit := 8 * draw.choice(used) + draw.randrange(8))
-        found = all_read(copy)
-        assert agrees(found, expected), f"bit {bit % 8} of byte {bit // 8}"
-        told += found != expected
-    assert told > 50
+        byte, bit = draw.choice(used), draw.randrange(8)
+        path.write_bytes(whole[:byte] + bytes([whole[byte] ^ 1 << bit]) + whole[byte + 1 :])
+        found = read_all(path)
+        assert agrees(found, expected), f"bit {bit} of byte {byte}"
+        noticed += found != expected
+    assert noticed > 50
+    for length in (0, 50, PAGE, len(whole) // 2, len(whole) - PAGE):
+        path.write_bytes(whole[:length])
+        found = read_all(path)
+        assert agrees(found, expected), f"truncated to {length} bytes"
+        assert None in found, f"truncated to {length} bytes"
 
 
-def test_an_overwritten_page_is_never_another_value(path: Path, tmp_path: Path) -> None:
-    expected, whole, copy = all_read(path), path.read_bytes(), tmp_path / "copy.db"
-    draw = random.Random(0)
-    told = 0
+def test_overwritten_pages_are_never_read_as_other_values(whole: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "copy.db"
+    path.write_bytes(whole)
+    expected, draw = read_all(path), random.Random(0)
+    noticed = 0
     pages = [whole[start : start + PAGE] for start in range(0, len(whole), PAGE)]
     for k in range(len(pages)):
-        others = [bytes(PAGE), draw.randbytes(PAGE), *draw.sample(pages, 3)]
-        for n, other in enumerate(others):
-            copy.write_bytes(b"".join([*pages[:k], other, *pages[k + 1 :]]))
-            found = all_read(copy)
+        for n, other in enumerate([bytes(PAGE), draw.randbytes(PAGE), *draw.sample(pages, 3)]):
+            path.write_bytes(b"".join([*pages[:k], other, *pages[k + 1 :]]))
+            found = read_all(path)
             assert agrees(found, expected), f"page {k + 1} as overwritten by {n}"
-            told += found != expected
-    assert told > 2 * len(pages)
+            noticed += found != expected
+    assert noticed > 2 * len(pages)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        "lr = 0.2",
-        "weight_decay = 0.002",
-        "seed = 9",
-        "study_id = 9",
-        "status = 'diverged'",
-        "metrics = replace(metrics, '1', '2')",
-        "metrics = '{'",
-        "metrics = x'ff'",
-        "detail = 'x'",
-        "snapshots = '{\"4\": {}}'",
-        "id = 99",
-        "curves_checksum = 1",
-        "checksum = 1",
-    ],
-)
-def test_every_column_of_a_lane_is_verified(path: Path, change: str) -> None:
-    damage = (
-        f"UPDATE trials SET {change} WHERE study_id = 1 AND lr = 0.1 AND weight_decay = 0.001 AND seed = 3"
+def test_every_column_of_lanes_curves_and_studies_is_verified(damaged: Damage) -> None:
+    trials = (
+        *("lr = 0.2", "weight_decay = 0.002", "seed = 9", "study_id = 9", "status = 'diverged'"),
+        *("metrics = replace(metrics, '1', '2')", "metrics = '{'", "metrics = x'ff'", "detail = 'x'"),
+        *("snapshots = '{\"4\": {}}'", "id = 99", "curves_checksum = 1", "checksum = 1"),
     )
-    execute(path, damage)
-    with open_store(str(path), write=False) as store:
-        for read in (store.trials, store.finished):
-            with pytest.raises(
-                Damaged, match=r"study 'a' is damaged: .*--retrain-damaged.* study delete 'a'"
-            ):
-                read("a")
+    studies = (
+        *("spec = replace(spec, '60', '61')", "spec = 'x'", "created = '2020'", "version = '9'", "id = 5"),
+        *("lanes = 17", "lanes_checksum = 0"),
+    )
+    for damage, read, text in (
+        *((f"UPDATE trials SET {one} WHERE {LANE}", Store.finished, "--retrain-damaged") for one in trials),
+        *(
+            (f"UPDATE studies SET {one} WHERE id = 1", Store.get_study, "its specification")
+            for one in studies
+        ),
+        ('UPDATE curves SET "values" = zeroblob(24) WHERE trial_id = 3', read_curves, "lane"),
+        ("UPDATE curves SET name = 'x' WHERE trial_id = 3 AND name = 'val_loss'", read_curves, "lane"),
+        ("DELETE FROM curves WHERE trial_id = 3 AND name = 'val_loss'", read_curves, "lane"),
+        ("UPDATE curves SET trial_id = 99 WHERE trial_id = 3", read_curves, "lane"),
+    ):
+        with open_store(str(damaged(damage)), write=False) as store:
+            with pytest.raises(Damaged, match=f"study 'a' is damaged: .*{text}.* study delete 'a'"):
+                read(store, "a")
+            in_curves = read is read_curves
+            listed = {one.name: one.damaged for one in store.studies()}
+            assert listed == {"a": not in_curves, "b": False}, damage
+            assert len(store.trials("ab"[not in_curves])) == 16
 
 
-def test_damaged_lane_is_named(path: Path) -> None:
-    execute(path, "UPDATE trials SET metrics = '{}' WHERE study_id = 2 AND seed = 3 AND lr = 0.1")
-    with open_store(str(path), write=False) as store:
-        with pytest.raises(
-            Damaged, match=r"lane lr 0\.1, weight_decay 0\.0, seed 3, and 1 more, are not what"
-        ):
-            store.trials("b")
-        assert store.trials("a") == without_curves(lattice_trials(spec("adam", seeds=4)))
-        first, second = store.studies()
-    assert not first.unreadable
-    assert second.damaged
+def read_curves(store: Store, name: str) -> list[Trial]:
+    return store.trials(name, curves=True)
 
 
-def without_curves(trials: list[Trial]) -> list[Trial]:
-    return [Trial(trial.cell, trial.seed, trial.status, trial.metrics) for trial in trials]
+def test_damaged_and_lost_lanes_are_named_and_other_studies_read(damaged: Damage) -> None:
+    two = "UPDATE trials SET metrics = '{}' WHERE study_id = 1 AND seed = 3 AND lr = 0.1"
+    for damage, text in (
+        (two, r"lane lr 0\.1, weight_decay 0\.0, seed 3, and 1 more, are not what was stored"),
+        (f"UPDATE trials SET detail = 'x' WHERE {LANE}", r"lane lr 0\.1, .*, seed 3 is not what was stored"),
+        ("DELETE FROM trials WHERE id = 7", "16 lanes were stored, 15 are there"),
+        ("DELETE FROM trials WHERE study_id = 1", "16 lanes were stored, 0 are there"),
+    ):
+        with open_store(str(damaged(damage)), write=False) as store:
+            with pytest.raises(Damaged, match=f"study 'a' is damaged: {text}"):
+                store.finished("a")
+            assert store.trials("b") == [replace(trial, curves={}) for trial in lattice_trials(B)]
+            assert [(one.damaged, bool(one.unreadable)) for one in store.studies()] == [
+                (True, True),
+                (False, False),
+            ]
 
 
-@pytest.mark.parametrize("where", ["id = 7", "study_id = 1"])
-def test_lost_lanes_are_noticed(path: Path, where: str) -> None:
-    execute(path, f"DELETE FROM trials WHERE {where}")
-    with open_store(str(path), write=False) as store:
-        with pytest.raises(Damaged, match=r"study 'a' is damaged: 16 lanes were stored, (15|0) are there"):
-            store.finished("a")
-        assert len(store.trials("b")) == 16
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        'UPDATE curves SET "values" = zeroblob(24) WHERE trial_id = 3',
-        "UPDATE curves SET name = 'loss' WHERE trial_id = 3 AND name = 'val_loss'",
-        "DELETE FROM curves WHERE trial_id = 3 AND name = 'val_loss'",
-        "UPDATE curves SET trial_id = 99 WHERE trial_id = 3",
-    ],
-)
-def test_curves_are_verified_where_they_are_read(path: Path, damage: str) -> None:
-    execute(path, damage)
-    with open_store(str(path), write=False) as store:
-        assert len(store.trials("a")) == 16
-        with pytest.raises(Damaged, match="study 'a' is damaged: lane"):
-            store.trials("a", curves=True)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        "spec = replace(spec, '60', '61')",
-        "spec = 'x'",
-        "created = '2020'",
-        "version = '9'",
-        "id = 5",
-        "lanes = 17",
-        "lanes_checksum = 0",
-    ],
-)
-def test_every_column_of_a_study_is_verified(path: Path, change: str) -> None:
-    execute(path, f"UPDATE studies SET {change} WHERE name = 'b'")
-    with open_store(str(path), write=False) as store:
-        with pytest.raises(Damaged, match=r"study 'b' is damaged: its specification .* study delete 'b'"):
-            store.get_study("b")
-        assert store.get_study("a").spec == spec("adam", seeds=4)
-        assert [summary.damaged for summary in store.studies()] == [False, True]
-
-
-def test_a_study_whose_name_is_damaged_is_not_taken_for_deleted(path: Path) -> None:
-    execute(path, "UPDATE studies SET name = 'c' WHERE name = 'b'")
-    with open_store(str(path), write=False) as store:
+def test_damage_to_names_and_comparisons_is_not_taken_for_deletion(damaged: Damage) -> None:
+    with open_store(str(damaged("UPDATE studies SET name = 'c' WHERE name = 'b'")), write=False) as store:
         for read in (lambda: store.find_study("b"), store.latest):
             with pytest.raises(Damaged, match="study 'c' is damaged"):
                 read()
+    for damage in ("UPDATE comparisons SET names = '[\"b\"]'", "DELETE FROM comparisons"):
+        with open_store(str(damaged(damage)), write=False) as store:
+            with pytest.raises(Damaged, match="name a study of study list, as in report STUDY"):
+                store.latest()
+            assert len(store.trials("a")) == 16
 
 
-@pytest.mark.parametrize("damage", ["UPDATE comparisons SET names = '[\"b\"]'", "DELETE FROM comparisons"])
-def test_damage_to_what_was_looked_at_last_asks_for_a_name(path: Path, damage: str) -> None:
-    execute(path, damage)
-    with open_store(str(path), write=False) as store:
-        with pytest.raises(Damaged, match="name a study of study list, as in report STUDY"):
-            store.latest()
-        assert len(store.trials("a")) == 16
-
-
-class TestMending:
-    """Damaged lanes, and no others, become missing ones; a study can always be removed."""
-
-    LANES = spec("adam", seeds=4)
-
-    def trained_again(self, store: Store, dropped: int) -> None:
-        """Drop what is damaged and store what is missing."""
-        lanes = lattice_trials(self.LANES)
-        assert store.drop_damaged("a") == dropped
-        kept = store.finished("a")
-        missing = [trial for trial in lanes if (trial.cell, trial.seed) not in kept]
-        assert len(missing) == dropped
-        assert store.add_trials("a", missing) == []
-        assert {(t.cell, t.seed): t for t in store.trials("a", curves=True)} == {
-            (t.cell, t.seed): t for t in lanes
-        }
-        assert store.trials("b", curves=True) == lattice_trials(spec("adamw", seeds=4))
-
-    @pytest.mark.parametrize(
-        ("damage", "dropped"),
-        [
-            ("UPDATE trials SET metrics = '{}' WHERE id IN (3, 4)", 2),
-            ('UPDATE curves SET "values" = zeroblob(24) WHERE trial_id = 3', 1),
-            ("DELETE FROM trials WHERE id = 3", 1),
-            ("UPDATE trials SET lr = 7 WHERE id = 3", 1),
-            ("UPDATE curves SET trial_id = 99 WHERE trial_id = 3", 1),
-            ("SELECT 1", 0),
-        ],
-    )
-    def test_only_damaged_lanes_are_dropped(self, path: Path, damage: str, dropped: int) -> None:
-        execute(path, damage)
+def test_damaged_lanes_are_dropped_and_trained_again(damaged: Damage) -> None:
+    lanes = {(trial.cell, trial.seed): trial for trial in lattice_trials(A)}
+    for damage, dropped in (
+        ("UPDATE trials SET metrics = '{}' WHERE id IN (3, 4)", 2),
+        ('UPDATE curves SET "values" = zeroblob(24) WHERE trial_id = 3', 1),
+        ("DELETE FROM trials WHERE id = 3", 1),
+        ("UPDATE trials SET lr = 7 WHERE id = 3", 1),
+        ("UPDATE curves SET trial_id = 99 WHERE trial_id = 3", 1),
+        ("SELECT 1", 0),
+    ):
+        path = damaged(damage)
         with open_store(str(path), write=True) as store:
-            self.trained_again(store, dropped)
-        assert is_sound(path)
+            assert store.drop_damaged("a") == dropped, damage
+            missing = lanes.keys() - store.finished("a")
+            assert len(missing) == dropped, damage
+            assert store.add_trials("a", [lanes[lane] for lane in missing]) == []
+            assert {(one.cell, one.seed): one for one in store.trials("a", curves=True)} == lanes
+            assert store.trials("b", curves=True) == lattice_trials(B)
+        assert is_sound(path), damage
 
-    def test_lane_that_its_index_has_elsewhere_is_dropped(self, path: Path) -> None:
-        execute(path, "DELETE FROM studies WHERE id = 2", "DELETE FROM trials WHERE study_id = 2", "VACUUM")
-        change_in_rows(path, 0.1, 0.01)  # which is another lane's
-        assert not is_sound(path)
-        with open_store(str(path), write=True) as store:
-            assert store.drop_damaged("a") == 1
-            assert len(store.trials("a")) == 15
-        assert is_sound(path)
 
-    @pytest.mark.parametrize(
-        "damage",
-        [
-            ["UPDATE trials SET metrics = '{' WHERE study_id = 1"],
-            ["UPDATE studies SET spec = 'x' WHERE id = 1"],
-            ["UPDATE studies SET checksum = 0 WHERE id = 1"],
-            ["UPDATE trials SET study_id = 9 WHERE id = 3"],
-        ],
-    )
-    def test_damaged_study_can_be_deleted(self, path: Path, damage: list[str]) -> None:
-        execute(path, *damage)
+def test_lane_that_disagrees_with_its_index_is_dropped(damaged: Damage) -> None:
+    path = damaged("DELETE FROM studies WHERE id = 2", "DELETE FROM trials WHERE study_id = 2", "VACUUM")
+    content = path.read_bytes()
+    row = content.index(b'{"val_loss"')  # in a page of `trials`, not of its index
+    at = content.index(struct.pack(">d", 0.1), row - row % PAGE)
+    assert at < row - row % PAGE + PAGE
+    path.write_bytes(content[:at] + struct.pack(">d", 0.01) + content[at + 8 :])  # the lr of another lane
+    assert not is_sound(path)
+    with open_store(str(path), write=True) as store:
+        assert store.drop_damaged("a") == 1
+        assert len(store.trials("a")) == 15
+    assert is_sound(path)
+
+
+def test_damaged_study_can_be_deleted(damaged: Damage) -> None:
+    for damage in (
+        "UPDATE trials SET metrics = '{' WHERE study_id = 1",
+        "UPDATE studies SET spec = 'x' WHERE id = 1",
+        "UPDATE studies SET checksum = 0 WHERE id = 1",
+        "UPDATE trials SET study_id = 9 WHERE id = 3",
+    ):
+        path = damaged(damage)
         with open_store(str(path), write=True) as store:
             store.delete_study("a")
             execute(path, "DELETE FROM trials WHERE study_id = 9")
-            assert [summary.name for summary in store.studies()] == ["b"]
-            assert store.trials("b", curves=True) == lattice_trials(spec("adamw", seeds=4))
-        assert is_sound(path)
+            assert [summary.name for summary in store.studies()] == ["b"], damage
+            assert store.trials("b", curves=True) == lattice_trials(B)
+        assert is_sound(path), damage
 
 
-def change_in_rows(path: Path, old: float, new: float) -> None:
-    """Change the first number of that value in the rows of `trials`, not in their index."""
-    content = path.read_bytes()
-    row = content.index(b'{"val_loss"')
-    start = row - row % PAGE
-    at = content.index(struct.pack(">d", old), start, start + PAGE)
-    path.write_bytes(content[:at] + struct.pack(">d", new) + content[at + 8 :])
-
-
-def is_sound(path: Path) -> bool:
-    connection = sqlite3.connect(path)
-    found = connection.execute("PRAGMA integrity_check").fetchall()
-    connection.close()
-    return found == [("ok",)]
-
-
-def test_failed_lanes_that_are_tried_again_leave_a_whole_study(opened: Store) -> None:
-    opened.begin_study("c", spec(seeds=1))
-    opened.add_trials("c", [Trial(CELL, 0, Status.FAILED, detail="no memory"), complete(Cell(0.01, 0.0))])
-    opened.add_trials("c", [complete(CELL)])
-    assert opened.finished("c") == {(CELL, 0), (Cell(0.01, 0.0), 0)}
-
-
-def test_adding_to_a_damaged_study_does_not_seal_the_damage(path: Path) -> None:
-    execute(path, "UPDATE studies SET spec = replace(spec, '60', '61') WHERE name = 'a'")
+def test_writing_to_a_damaged_study_is_refused(damaged: Damage) -> None:
+    path = damaged("UPDATE studies SET spec = replace(spec, '60', '61') WHERE name = 'a'")
     with open_store(str(path), write=True) as store:
         for write in (
             lambda: store.add_trials("a", [complete(Cell(1.0, 1.0))]),
@@ -325,10 +256,19 @@ def test_adding_to_a_damaged_study_does_not_seal_the_damage(path: Path) -> None:
                 write()
 
 
-def test_a_search_is_verified_as_a_lattice_is(opened: Store, path: Path) -> None:
-    searched = StudySpec(Kind.TPE, spec().optimizer, spec().lattice, (0,), "val_loss", spec().task)
-    opened.begin_study("c", searched)
-    opened.add_trials("c", [complete(Cell(0.05, 0.0005))])
-    execute(path, "UPDATE trials SET lr = 0.06 WHERE id = (SELECT max(id) FROM trials)")
-    with pytest.raises(Damaged, match="study 'c' is damaged"):
-        opened.trials("c")
+def test_retried_lanes_and_searches_are_verified(damaged: Damage) -> None:
+    path = damaged()
+    with open_store(str(path), write=True) as store:
+        store.begin_study("c", spec(kind=Kind.TPE, seeds=1))
+        lane = complete(Cell(0.05, 0.0005))
+        store.add_trials("c", [Trial(lane.cell, 0, Status.FAILED, detail="no memory")])
+        store.add_trials("c", [lane])
+        assert store.trials("c", curves=True) == [lane]
+        execute(path, "UPDATE trials SET lr = 0.06 WHERE id = (SELECT max(id) FROM trials)")
+        with pytest.raises(Damaged, match="study 'c' is damaged"):
+            store.trials("c")
+
+
+def is_sound(path: Path) -> bool:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

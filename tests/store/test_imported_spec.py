@@ -1,9 +1,8 @@
-"""The study that an imported sweep becomes, and the questions that its names leave open."""
+"""The specification of an imported study, and the questions that its file and names leave open."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -14,25 +13,22 @@ from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.optimizer import Family, Optimizer
 from lrwd_sweep.science.trial import Direction, Status, Trial
 from lrwd_sweep.spec.study import Kind
-from lrwd_sweep.store import open_store
-from lrwd_sweep.store.csv_context import Context
-from lrwd_sweep.store.csv_import import Sweep
-from lrwd_sweep.store.imported_spec import import_spec
+from lrwd_sweep.store.imports import ImportedSweep, import_spec
+from lrwd_sweep.store.imports.sweep_context import SweepContext
 
 TRIALS = (
     Trial(Cell(0.1, 0.0), 0, Status.COMPLETE, {"value": 1.5}),
     Trial(Cell(0.1, 0.01), 0, Status.DIVERGED),
 )
-SWEEP = Sweep(TRIALS, Lattice((0.1,), (0.0, 0.01)), (0,))
+SWEEP = ImportedSweep(TRIALS, Lattice((0.1,), (0.0, 0.01)), (0,))
+SCALED, PAPER = DecayRule.LR_SCALED, DecayRule.INDEPENDENT
 
 
-def stated(**context: object) -> Sweep:
-    """A sweep whose file says something about it."""
-    return replace(SWEEP, context=Context(**context))  # type: ignore[arg-type]
+def with_context(**context: object) -> ImportedSweep:
+    return replace(SWEEP, context=SweepContext(**context))  # type: ignore[arg-type]
 
 
-def refusal(sweep: Sweep, optimizer: str, **options: object) -> str:
-    """What stops the import."""
+def refusal(sweep: ImportedSweep, optimizer: str, **options: object) -> str:
     with pytest.raises(UsageError) as error:
         import_spec(sweep, optimizer, **options)  # type: ignore[arg-type]
     return error.value.spelled(option_text)
@@ -42,103 +38,83 @@ def test_spec_spans_the_file() -> None:
     spec = import_spec(replace(SWEEP, metric="m"), "adamw:lr-scaled")
     assert (spec.kind, spec.lattice, spec.seeds) == (Kind.IMPORT, SWEEP.lattice, (0,))
     assert (spec.metric, spec.task) == ("m", None)
-    assert spec.optimizer == Optimizer(Family.ADAM, DecayRule.LR_SCALED)
+    assert spec.optimizer == Optimizer(Family.ADAM, SCALED)
     assert (spec.direction, spec.given_cap) == (Direction.MINIMIZE, None)
 
 
-@pytest.mark.parametrize(
-    ("name", "scaled", "paper"),
-    [
+def test_name_of_a_decoupled_optimizer_leaves_the_decay_rule_open() -> None:
+    for name, scaled, paper in (
         ("adamw", "adamw:lr-scaled", "adamw:independent"),
         ("AdamW", "adamw:lr-scaled", "adamw:independent"),
         ("sgdw", "sgdw:lr-scaled", "sgdw:independent"),
         ("rmspropw", "rmspropw:lr-scaled", "rmspropw:independent"),
         ("adampw", "adampw:lr-scaled", "adampw:independent"),
         ("adamwr", "adamw:lr-scaled:normalized", "adamw:independent:normalized"),
-    ],
-)
-def test_bare_decoupled_name_leaves_the_convention_open(name: str, scaled: str, paper: str) -> None:
-    text = refusal(SWEEP, name)
-    assert text.startswith(f"{name}: did you train ")
-    assert text.endswith(
-        f"({scaled}) or the paper's rule ({paper})? add --decay-rule lr-scaled or --decay-rule independent"
-    )
-    for rule in (DecayRule.LR_SCALED, DecayRule.INDEPENDENT):
-        named = {DecayRule.LR_SCALED: scaled, DecayRule.INDEPENDENT: paper}[rule]
-        expected = Optimizer.parse(named)
-        assert import_spec(SWEEP, name, decay_rule=rule).optimizer == expected
-        assert import_spec(stated(decay_rule=rule), name).optimizer == expected
-        assert import_spec(SWEEP, named).optimizer == expected
+    ):
+        text = refusal(SWEEP, name)
+        assert text.startswith(f"{name}: did you train ")
+        assert text.endswith(
+            f"({scaled}) or the paper's rule ({paper})? add --decay-rule lr-scaled or "
+            "--decay-rule independent"
+        )
+        for rule, full in ((SCALED, scaled), (PAPER, paper)):
+            expected = Optimizer.parse(full)
+            assert import_spec(SWEEP, name, decay_rule=rule).optimizer == expected
+            assert import_spec(with_context(decay_rule=rule), name).optimizer == expected
+            assert import_spec(SWEEP, full).optimizer == expected
 
 
-@pytest.mark.parametrize("name", ["adam", "sgd", "adamp", "sgdp", "adamw:fixed", "adamw:corrected"])
-def test_other_names_settle_the_convention(name: str) -> None:
-    assert import_spec(SWEEP, name).optimizer == Optimizer.parse(name)
+def test_other_names_determine_the_decay_rule() -> None:
+    for name in ("adam", "sgd", "adamp", "sgdp", "adamw:fixed", "adamw:corrected"):
+        assert import_spec(SWEEP, name).optimizer == Optimizer.parse(name)
 
 
-def test_free_label_needs_its_rule() -> None:
-    text = refusal(SWEEP, "Lion v2")
-    assert "add --decay-rule: one of coupled, independent, lr-scaled" in text
-    for sweep, rule in ((SWEEP, "lr-scaled"), (stated(decay_rule=DecayRule.LR_SCALED), None)):
+def test_unknown_optimizer_needs_a_decay_rule() -> None:
+    assert "add --decay-rule: one of coupled, independent, lr-scaled" in refusal(SWEEP, "Lion v2")
+    for sweep, rule in ((SWEEP, "lr-scaled"), (with_context(decay_rule=SCALED), None)):
         optimizer = import_spec(sweep, "Lion v2", decay_rule=rule).optimizer
-        assert (str(optimizer), optimizer.rule, optimizer.family) == ("Lion v2", DecayRule.LR_SCALED, None)
-
-
-def test_typo_names_the_near_optimizer() -> None:
+        assert (str(optimizer), optimizer.rule, optimizer.family) == ("Lion v2", SCALED, None)
     assert "did you mean adam, adamw or adamp?" in refusal(SWEEP, "adamv")
 
 
-@pytest.mark.parametrize(
-    ("optimizer", "rule", "text"),
-    [
+def test_contradictions_are_refused_with_a_remedy() -> None:
+    both = with_context(decay_rule=SCALED, direction=Direction.MAXIMIZE)
+    for sweep, optimizer, options, text in (
         (
-            "adam",
-            "lr-scaled",
+            *(SWEEP, "adam", {"decay_rule": "lr-scaled"}),
             "--decay-rule lr-scaled contradicts --optimizer adam, which is coupled; "
             "write --optimizer adamw:lr-scaled",
         ),
-        ("adamw", "coupled", "contradicts --optimizer adamw, which is decoupled; write --optimizer adam"),
-        ("adamw:lr-scaled", "independent", "which is lr-scaled; write --optimizer adamw:independent"),
-        ("adampw", "coupled", "which is decoupled; adamp has no L2"),
-        ("lion", "lr-scald", "unknown decay rule 'lr-scald'; did you mean lr-scaled"),
-        (" ", "lr-scaled", "--optimizer ' ' is empty"),
-    ],
-)
-def test_optimizer_and_rule_that_contradict(optimizer: str, rule: str, text: str) -> None:
-    assert text in refusal(SWEEP, optimizer, decay_rule=rule)
+        (
+            *(SWEEP, "adamw", {"decay_rule": "coupled"}),
+            "contradicts --optimizer adamw, which is decoupled; write --optimizer adam",
+        ),
+        (
+            *(SWEEP, "adamw:lr-scaled", {"decay_rule": "independent"}),
+            "which is lr-scaled; write --optimizer adamw:independent",
+        ),
+        (SWEEP, "adampw", {"decay_rule": "coupled"}, "which is decoupled; adamp has no L2"),
+        (SWEEP, "lion", {"decay_rule": "lr-scald"}, "unknown decay rule 'lr-scald'; did you mean lr-scaled"),
+        (SWEEP, " ", {"decay_rule": "lr-scaled"}, "--optimizer ' ' is empty"),
+        (both, "adamw", {"decay_rule": "independent"}, "--columns decay_rule="),
+        (both, "adam", {}, "column decay_rule lr-scaled contradicts --optimizer adam,"),
+        (both, "adamw", {"direction": Direction.MINIMIZE}, "--columns direction="),
+    ):
+        assert text in refusal(sweep, optimizer, **options)
 
 
-def test_file_and_options_that_contradict() -> None:
-    sweep = stated(decay_rule=DecayRule.LR_SCALED, direction=Direction.MAXIMIZE)
-    assert "--columns decay_rule=" in refusal(sweep, "adamw", decay_rule="independent")
-    assert "column decay_rule lr-scaled contradicts --optimizer adam," in refusal(sweep, "adam")
-    assert "--columns direction=" in refusal(sweep, "adamw", direction=Direction.MINIMIZE)
-
-
-def test_name_that_says_higher_stops_the_import_until_the_direction_is_given() -> None:
-    sweep = stated(higher="metric 'f1'")
+def test_name_that_suggests_higher_needs_a_direction() -> None:
+    sweep = with_context(higher="metric 'f1'")
     assert refusal(sweep, "adam") == (
-        "is a higher or a lower value better (metric 'f1' says higher)? "
+        "is a higher or a lower value better (metric 'f1' suggests higher)? "
         "add --maximize, or --minimize if lower is better"
     )
     for direction in Direction:
         assert import_spec(sweep, "adam", direction=direction).direction is direction
-        assert import_spec(stated(higher="x", direction=direction), "adam").direction is direction
+        assert import_spec(with_context(higher="x", direction=direction), "adam").direction is direction
+    assert refusal(sweep, "adamw").count("\n") == 1  # both questions at once
 
 
-def test_all_that_is_open_is_asked_at_once() -> None:
-    assert refusal(stated(higher="metric 'f1'"), "adamw").count("\n") == 1
-
-
-def test_cap_is_that_of_the_file_unless_another_is_given() -> None:
-    assert import_spec(stated(cap=2.0), "adam").given_cap == 2.0
-    assert import_spec(stated(cap=2.0), "adam", cap=3.0).given_cap == 3.0
-
-
-def test_imported_study_is_stored_like_any_other(tmp_path: Path) -> None:
-    with open_store(str(tmp_path / "a.db"), write=True) as store:
-        store.begin_study("theirs", import_spec(SWEEP, "lion", decay_rule="lr-scaled"))
-        store.add_trials("theirs", TRIALS)
-        assert store.trials("theirs") == [*TRIALS]
-        counts = {"cells": 2, "complete": 1, "diverged": 1, "failed": 0, "missing": 0}
-        assert store.studies()[0].counts == counts
+def test_given_cap_overrides_that_of_the_file() -> None:
+    assert import_spec(with_context(cap=2.0), "adam").given_cap == 2.0
+    assert import_spec(with_context(cap=2.0), "adam", cap=3.0).given_cap == 3.0

@@ -1,10 +1,9 @@
-"""Every schema that was ever released opens, and makes the tables that the code expects."""
+"""Stores of every released schema open and are migrated with a backup."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from lrwd_sweep.errors import StoreError
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.store import open_store
-from lrwd_sweep.store.migrations import MIGRATIONS, Migration, migrate
+from lrwd_sweep.store.migrations import MIGRATIONS, migrate
 from lrwd_sweep.store.schema import Base
 from tests.store.sample import complete, spec
 
@@ -22,88 +21,77 @@ DUMPS = sorted(Path(__file__).parent.glob("schema_v*.sql"))
 
 
 def restored(dump: Path, path: Path) -> Path:
-    connection = sqlite3.connect(path)
-    connection.executescript(dump.read_text())
-    connection.close()
+    """Make a database from a dump."""
+    path.unlink(missing_ok=True)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(dump.read_text())
     return path
-
-
-@contextmanager
-def added(step: Migration) -> Iterator[None]:
-    """A program that knows one migration more."""
-    MIGRATIONS.append(step)
-    try:
-        yield
-    finally:
-        MIGRATIONS.remove(step)
 
 
 def add_note(connection: Connection) -> None:
     connection.exec_driver_sql("ALTER TABLE trials ADD COLUMN note VARCHAR NOT NULL DEFAULT 'none'")
 
 
-def columns(path: Path) -> list[str]:
-    connection = sqlite3.connect(path)
-    names = [row[1] for row in connection.execute("PRAGMA table_info(trials)")]
-    connection.close()
-    return names
+def add_note_and_fail(connection: Connection) -> None:
+    add_note(connection)
+    connection.exec_driver_sql("DROP TABLE no_such_table")
 
 
-def test_every_version_has_its_dump() -> None:
+def content(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return list(connection.iterdump())
+
+
+def test_store_of_every_released_schema_opens(tmp_path: Path) -> None:
     assert [dump.stem for dump in DUMPS] == [f"schema_v{n}" for n in range(1, len(MIGRATIONS) + 1)]
+    for dump in DUMPS:
+        path = restored(dump, tmp_path / f"{dump.stem}.db")
+        for write in (False, True):
+            with open_store(str(path), write=write) as store:
+                assert store.get_study("digits-adamw").spec == spec(), dump
+                assert store.latest() == ["digits-adam", "digits-adamw"]
+                assert store.trials("digits-adamw", curves=True) == [
+                    complete(Cell(0.1, 0.001)),
+                    Trial(
+                        Cell(0.1, 0.001), 1, Status.DIVERGED, curves={"val_loss": (2.3,)}, detail="epoch 2"
+                    ),
+                    Trial(Cell(0.01, 0.0), 0, Status.FAILED, detail="no memory"),
+                ], dump
+            if not write:
+                assert len(list(tmp_path.glob(f"{dump.stem}.db*"))) == 1, "reading makes no backup"
 
 
-@pytest.mark.parametrize("dump", DUMPS, ids=lambda dump: dump.stem)
-@pytest.mark.parametrize("write", [True, False])
-def test_store_of_a_released_version_opens(dump: Path, tmp_path: Path, write: bool) -> None:
-    with open_store(str(restored(dump, tmp_path / "a.db")), write=write) as store:
-        assert store.get_study("digits-adamw").spec == spec()
-        assert store.latest() == ["digits-adam", "digits-adamw"]
-        assert store.trials("digits-adamw", curves=True) == [
-            complete(Cell(0.1, 0.001)),
-            Trial(Cell(0.1, 0.001), 1, Status.DIVERGED, curves={"val_loss": (2.3,)}, detail="epoch 2"),
-            Trial(Cell(0.01, 0.0), 0, Status.FAILED, detail="no memory"),
-        ]
-
-
-@pytest.mark.parametrize("dump", DUMPS[:2], ids=lambda dump: dump.stem)
-class TestBackup:
-    """Before a store is migrated it is kept as it was."""
-
-    def test_migrated_store_is_kept_as_it_was(
-        self, dump: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        path, old = restored(dump, tmp_path / "a.db"), int(dump.stem[-1])
-        before = content(path)
-        with open_store(str(path), write=True) as store:
-            assert store.get_study("digits-adamw").version == ""
-            store.begin_study("digits-adamw", spec(seeds=3))
-        kept = tmp_path / f"a.db.schema{old}.backup"
-        assert content(kept) == before
-        (note,) = caplog.messages
-        assert f"from schema {old} to {len(MIGRATIONS)}; as it was it is kept as '{kept}'" in note
-        open_store(str(path), write=True).close()
-        assert sorted(tmp_path.iterdir()) == [path, kept]
-
-    def test_a_backup_that_is_there_is_never_overwritten(self, dump: Path, tmp_path: Path) -> None:
-        path, old = restored(dump, tmp_path / "a.db"), int(dump.stem[-1])
-        first = tmp_path / f"a.db.schema{old}.backup"
-        first.write_text("mine")
-        before = content(path)
-        open_store(str(path), write=True).close()
-        assert first.read_text() == "mine"
-        assert content(tmp_path / f"a.db.schema{old}.backup2") == before
-
-    def test_reading_leaves_no_backup(self, dump: Path, tmp_path: Path) -> None:
+def test_migration_keeps_a_backup_and_overwrites_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for old, dump in enumerate(DUMPS[:-1], start=1):
         path = restored(dump, tmp_path / "a.db")
-        open_store(str(path), write=False).close()
+        before = content(path)
+        first, second = (tmp_path / f"a.db.schema{old}.backup{end}" for end in ("", "2"))
+        first.write_text("the user's")
+        caplog.clear()
+        for _ in range(2):  # the second time it is migrated already
+            with open_store(str(path), write=True) as store:
+                assert store.get_study("digits-adamw").version == ""
+                store.begin_study("digits-adamw", spec(seeds=3))
+        assert (first.read_text(), content(second)) == ("the user's", before)
+        text = f"is migrated from schema {old} to {len(MIGRATIONS)}; a backup of the old one is '{second}'"
+        assert [text in message for message in caplog.messages] == [True]
+        first.unlink()
+        second.unlink()
+        open_store(str(restored(dump, path)), write=True).close()
+        assert content(first) == before
+        first.unlink()
         assert list(tmp_path.iterdir()) == [path]
 
-    def test_damaged_store_is_not_migrated(self, dump: Path, tmp_path: Path) -> None:
+
+def test_damaged_store_is_not_migrated(tmp_path: Path) -> None:
+    for dump in DUMPS[:-1]:
         path = restored(dump, tmp_path / "a.db")
-        connection = sqlite3.connect(path)
-        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'curves'").fetchone()
-        connection.close()
+        with closing(sqlite3.connect(path)) as connection:
+            (page,) = connection.execute(
+                "SELECT rootpage FROM sqlite_master WHERE name = 'curves'"
+            ).fetchone()
         damaged = bytearray(path.read_bytes())
         damaged[(page - 1) * 4096 + 4] ^= 1  # one row fewer, or more
         path.write_bytes(damaged)
@@ -113,14 +101,7 @@ class TestBackup:
         assert list(tmp_path.iterdir()) == [path]
 
 
-def content(path: Path) -> list[str]:
-    connection = sqlite3.connect(path)
-    dump = list(connection.iterdump())
-    connection.close()
-    return dump
-
-
-def test_migrations_make_the_tables_of_the_code() -> None:
+def test_migrations_make_the_tables_of_the_schema() -> None:
     made, declared = create_engine("sqlite://"), create_engine("sqlite://")
     with made.begin() as connection:
         migrate(connection)
@@ -137,46 +118,29 @@ def test_migrations_make_the_tables_of_the_code() -> None:
     declared.dispose()
 
 
-class TestNextVersion:
-    """A store of today under a program of tomorrow, and the other way round."""
-
-    @pytest.fixture
-    def path(self, tmp_path: Path) -> Path:
-        return restored(DUMPS[-1], tmp_path / "a.db")
-
-    def test_writing_migrates_the_file_once(self, path: Path) -> None:
-        with added(add_note):
-            for _ in range(2):
-                with open_store(str(path), write=True) as store:
-                    assert len(store.trials("digits-adamw", curves=True)) == 3
-        assert columns(path)[-1] == "note"
-
-    def test_reading_leaves_the_file_at_its_version(self, path: Path) -> None:
-        before = path.read_bytes()
-        with added(add_note), open_store(str(path), write=False) as store:
-            assert len(store.trials("digits-adamw", curves=True)) == 3
-            with store._reading() as session:
-                notes = session.connection().exec_driver_sql("SELECT note FROM trials").scalars().all()
-        assert notes == ["none"] * 3
-        assert path.read_bytes() == before
-
-    def test_failed_migration_leaves_the_file_at_its_version(self, path: Path) -> None:
-        def broken(connection: Connection) -> None:
-            add_note(connection)
-            connection.exec_driver_sql("DROP TABLE no_such_table")
-
-        with added(broken), pytest.raises(StoreError, match="no such table"):
+def test_next_schema_migrates_on_writing_and_is_refused_by_this_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = restored(DUMPS[-1], tmp_path / "a.db")
+    before = path.read_bytes()
+    newer = len(MIGRATIONS) + 1
+    with monkeypatch.context() as patch:
+        for module in ("migrations", "database"):
+            patch.setattr(f"lrwd_sweep.store.{module}.MIGRATIONS", [*MIGRATIONS, add_note_and_fail])
+        with pytest.raises(StoreError, match="no such table"):
             open_store(str(path), write=True)
-        assert "note" not in columns(path)
-
-    @pytest.mark.parametrize("write", [True, False])
-    def test_newer_schema_is_refused_politely(self, path: Path, write: bool) -> None:
-        with added(add_note):
-            newer = len(MIGRATIONS)
-            open_store(str(path), write=True).close()
-        before = path.read_bytes()
-        with pytest.raises(StoreError) as error:
+        assert "note" not in "".join(content(path))
+    with monkeypatch.context() as patch:
+        for module in ("migrations", "database"):
+            patch.setattr(f"lrwd_sweep.store.{module}.MIGRATIONS", [*MIGRATIONS, add_note])
+        with open_store(str(path), write=False) as store, store._reading() as session:
+            notes = session.connection().exec_driver_sql("SELECT note FROM trials").scalars().all()
+        assert (notes, path.read_bytes()) == (["none"] * 3, before)
+        for _ in range(2):
+            with open_store(str(path), write=True) as store:
+                assert len(store.trials("digits-adamw", curves=True)) == 3
+    before = path.read_bytes()
+    for write in (True, False):
+        with pytest.raises(StoreError, match=f"has schema version {newer} of a newer .*; upgrade lrwd-sweep"):
             open_store(str(path), write=write)
-        assert f"has schema version {newer} of a newer lrwd-sweep" in str(error.value)
-        assert "upgrade lrwd-sweep" in str(error.value)
-        assert path.read_bytes() == before
+    assert path.read_bytes() == before

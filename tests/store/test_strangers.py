@@ -1,10 +1,8 @@
-"""A store may be a stranger's: nothing that it names is looked at, and one odd study hides no other."""
+"""A store may come from a stranger: no path in it is opened, and an unreadable study hides no other."""
 
 from __future__ import annotations
 
-import json
 import os
-import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,26 +12,25 @@ from typing import Any
 
 import pytest
 
-from lrwd_sweep.errors import StoreError
 from lrwd_sweep.report.result import read_results
 from lrwd_sweep.report.view.output_file import Format
 from lrwd_sweep.report.view.report import render, text_of
 from lrwd_sweep.store import open_store
 from lrwd_sweep.store import studies as rows
-from lrwd_sweep.store.checksums import Unreadable
-from tests.store.damage import rewrite_spec
+from lrwd_sweep.store.schema import Unreadable
+from tests.store.damage import execute, rewrite_spec
 from tests.store.sample import lattice_trials, spec
 
-MARK = "somewhere-of-a-stranger"
+MARK = "folder-of-a-stranger"
+EVENTS = ("open", "os.", "import", "glob.", "pathlib.", "shutil.")
+SIZES = {"train": 4, "validation": 2, "test": 2, "classes": 2, "shape": [3, 32, 32]}
 
 _watching: list[list[str]] = []
 
 
 def _audit(event: str, arguments: tuple[object, ...]) -> None:
     for seen in _watching:
-        if event.startswith(("open", "os.", "import", "glob.", "pathlib.", "shutil.")) and MARK in repr(
-            arguments
-        ):
+        if event.startswith(EVENTS) and MARK in repr(arguments):
             seen.append(f"{event} {arguments!r}")
 
 
@@ -41,12 +38,12 @@ sys.addaudithook(_audit)
 
 
 @contextmanager
-def nothing_looked_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Fail when a path with MARK in it is opened, listed or asked about."""
+def no_access(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail if a path with MARK in it is opened, listed or queried."""
     seen: list[str] = []
     with monkeypatch.context() as patch:
         for name in ("stat", "lstat", "access", "readlink"):
-            patch.setattr(f"os.{name}", _noting(name, seen))
+            patch.setattr(f"os.{name}", _recording(name, seen))
         _watching.append(seen)
         try:
             yield
@@ -55,25 +52,23 @@ def nothing_looked_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert not seen
 
 
-def _noting(name: str, seen: list[str]) -> Any:
+def _recording(name: str, seen: list[str]) -> Any:
     original = getattr(os, name)
 
-    def noting(path: Any, *rest: Any, **options: Any) -> Any:
+    def record(path: Any, *rest: Any, **options: Any) -> Any:
         if MARK in str(path):
             seen.append(f"{name} {path!r}")
         return original(path, *rest, **options)
 
-    return noting
+    return record
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A store of two studies; beside it an image folder and a file of code that exist."""
-    for split in ("train", "validation", "test"):
-        for label in ("a", "b"):
-            folder = tmp_path / MARK / split / label
-            folder.mkdir(parents=True)
-            (folder / "1.png").touch()
+    """A store of two studies; next to it a data folder and a Python file that exist."""
+    for folder in ("train/a", "train/b", "validation/a", "validation/b", "test/a", "test/b"):
+        (tmp_path / MARK / folder).mkdir(parents=True)
+        (tmp_path / MARK / folder / "1.png").touch()
     (tmp_path / MARK / "code.py").write_text("raise SystemExit")
     path = tmp_path / "a.db"
     with open_store(str(path), write=True) as store:
@@ -83,62 +78,53 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-SIZES = {"train": 4, "validation": 2, "test": 2, "classes": 2, "shape": [3, 32, 32]}
+def test_reading_opens_no_path_of_a_study(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, here = path.read_bytes(), path.parent / MARK
+    code, folder = f"{here}/code.py", f"folder:{here}"
+    for task, readable in (
+        *(({"data": folder}, False), ({"data": f"{folder}@16"}, False)),
+        *(({"data": folder, "sizes": None}, False), ({"data": folder, "sizes": {}}, False)),
+        ({"data": folder, "batch_size": 2, "sizes": SIZES}, True),
+        ({"data": f"{code}:data"}, False),
+        ({"data": f"{code}:data", "batch_size": 2, "sizes": SIZES}, True),
+        ({"net": f"{code}:Net"}, True),
+        ({"net": f"{code}:Net", "code": {"--net": "0123"}}, True),
+        ({"loss": f"{code}:loss"}, True),
+        ({"net": f"torchvision:{here}"}, True),
+        ({"net": str(here)}, False),
+        ({"data": str(here)}, False),
+        ({"data": [str(here)]}, False),
+        ({"data_dir": str(here)}, False),
+    ):
+        path.write_bytes(whole)
+        rewrite_spec(path, "odd", lambda found, task=task: found["training"].update(task))  # type: ignore[misc]
+        with no_access(monkeypatch), open_store(str(path), write=False) as store:
+            good, odd = store.studies()
+            assert store.latest() == ["odd"]
+            assert len(read_results(store, ["good"])[0]) == 1
+            if readable:
+                for form in Format:
+                    assert text_of(render(*read_results(store, ["odd"], curves=True), form, [])), task
+            else:
+                with pytest.raises(Unreadable, match=r"study 'odd' has a specification .* delete 'odd'"):
+                    store.get_study("odd")
+        assert (good.unreadable, good.counts["cells"]) == ("", 4)
+        assert (odd.name, bool(odd.unreadable), odd.damaged) == ("odd", not readable, False), task
 
 
-@pytest.mark.parametrize(
-    ("task", "readable"),
-    [
-        ({"data": "folder:{here}"}, False),
-        ({"data": "folder:{here}@16"}, False),
-        ({"data": "folder:{here}", "sizes": None}, False),
-        ({"data": "folder:{here}", "sizes": {}}, False),
-        ({"data": "folder:{here}", "batch_size": 2, "sizes": SIZES}, True),
-        ({"data": "{here}/code.py:data"}, False),
-        ({"data": "{here}/code.py:data", "batch_size": 2, "sizes": SIZES}, True),
-        ({"net": "{here}/code.py:Net"}, True),
-        ({"net": "{here}/code.py:Net", "code": {"--net": "0123"}}, True),
-        ({"loss": "{here}/code.py:loss"}, True),
-        ({"net": "torchvision:{here}"}, True),
-        ({"net": "{here}"}, False),
-        ({"data": "{here}"}, False),
-        ({"data": ["{here}"]}, False),
-        ({"data_dir": "{here}"}, False),
-    ],
-)
-def test_reading_looks_at_no_path_that_a_study_names(
-    path: Path, task: dict[str, Any], readable: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    here = str(path.parent / MARK)
-    named = json.loads(json.dumps(task).replace("{here}", here))
-    rewrite_spec(path, "odd", lambda found: found["training"].update(named))
-    with nothing_looked_at(monkeypatch), open_store(str(path), write=False) as store:
-        good, odd = store.studies()
-        assert store.latest() == ["odd"]
-        assert len(read_results(store, ["good"])[0]) == 1
-        if readable:
-            for form in Format:
-                assert text_of(render(*read_results(store, ["odd"], curves=True), form, []))
-        else:
-            with pytest.raises(Unreadable, match=r"study 'odd' has a specification .* study delete 'odd'"):
+def test_any_specification_is_refused_in_one_line(path: Path) -> None:
+    for text in ("[]", "3", "{}", "[[[", '{"kind": "grid"}', "[" * 100_000):
+        with open_store(str(path), write=True) as store, store._writing() as session:
+            rows.update_study(session, replace(rows.get_row(session, "odd"), spec=text.encode()))
+        with open_store(str(path), write=False) as store:
+            with pytest.raises(Unreadable) as refusal:
                 store.get_study("odd")
-    assert (good.unreadable, good.counts["cells"]) == ("", 4)
-    assert (odd.name, bool(odd.unreadable), odd.damaged) == ("odd", not readable, False)
+            assert "\n" not in str(refusal.value)
+            assert len(str(refusal.value)) < 600
+            assert [bool(summary.unreadable) for summary in store.studies()] == [False, True]
 
 
-@pytest.mark.parametrize("text", ["[]", "3", "{}", "[[[", '{"kind": "grid"}', "[" * 100_000])
-def test_any_specification_is_told_in_one_line(path: Path, text: str) -> None:
-    with open_store(str(path), write=True) as store, store._writing() as session:
-        rows.update_study(session, replace(rows.get_row(session, "odd"), spec=text.encode()))
-    with open_store(str(path), write=False) as store:
-        with pytest.raises(StoreError) as refusal:
-            store.get_study("odd")
-        assert "\n" not in str(refusal.value)
-        assert len(str(refusal.value)) < 600
-        assert [bool(summary.unreadable) for summary in store.studies()] == [False, True]
-
-
-def test_seeds_that_are_no_numbers_make_a_study_unreadable(path: Path) -> None:
+def test_seeds_that_are_not_numbers_make_a_study_unreadable(path: Path) -> None:
     rewrite_spec(path, "odd", lambda found: found.update(seeds=["a"]))
     with open_store(str(path), write=False) as store:
         with pytest.raises(Unreadable, match=r"seed 'a' is not a whole number"):
@@ -146,19 +132,12 @@ def test_seeds_that_are_no_numbers_make_a_study_unreadable(path: Path) -> None:
         assert [bool(summary.unreadable) for summary in store.studies()] == [False, True]
 
 
-def test_study_that_another_program_wrote_is_listed_as_unreadable(path: Path) -> None:
-    connection = sqlite3.connect(path)
-    connection.execute(
-        "INSERT INTO studies (name, spec, created) SELECT 'x', spec, created FROM studies LIMIT 1"
-    )
-    connection.commit()
-    connection.close()
+def test_study_of_another_program_is_listed_and_can_be_deleted(path: Path) -> None:
+    copy = "INSERT INTO studies (name, spec, created) SELECT 'x', spec, created FROM studies LIMIT 1"
+    execute(path, copy)
     with open_store(str(path), write=True) as store:
-        assert [(summary.name, bool(summary.unreadable)) for summary in store.studies()] == [
-            ("good", False),
-            ("odd", False),
-            ("x", True),
-        ]
+        names = {summary.name: bool(summary.unreadable) for summary in store.studies()}
+        assert names == {"good": False, "odd": False, "x": True}
         assert store.latest() == ["odd"]
         store.begin_study("new", spec())
         with pytest.raises(Unreadable, match="study 'x' has no checksum"):

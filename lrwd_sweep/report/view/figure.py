@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lrwd_sweep.errors import HostError, NothingToReport, UnknownName, UsageError
+from lrwd_sweep.errors import HostError, NothingToReport, UnknownName, UsageError, arg
 from lrwd_sweep.report.result import Result
 from lrwd_sweep.report.view.fields import title
 from lrwd_sweep.report.view.figure_panel import Panel, colour_scale, legend_handles, write
@@ -57,7 +57,9 @@ def save_figure(results: Sequence[Result], path: Path) -> None:
     if not results:
         raise NothingToReport("there is no study to draw; name one that lrwd-sweep study list shows")
     if len({result.surface.metric for result in results}) > 1:
-        raise UsageError("studies in different metrics share no colour scale; choose one with --metric")
+        raise UsageError(
+            f"studies in different metrics share no colour scale; choose one with {arg('metric')}"
+        )
     write_figure(path, lambda: draw(results))
 
 

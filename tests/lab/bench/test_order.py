@@ -27,5 +27,5 @@ def test_what_went_wrong_there_is_one_line() -> None:
 
 def test_what_the_command_line_asks_wrongly_is_said_as_it_is_elsewhere() -> None:
     task = TRAINING.changed(net="torchvision:squeezenet1_1")
-    with pytest.raises(UsageError, match=r"^--net torchvision:squeezenet1_1 does not take images of [^\n]*$"):
+    with pytest.raises(UsageError, match=r"^net='torchvision:squeezenet1_1' does not take images of [^\n]*$"):
         Order("floor", task, LATTICE).carried_out()

@@ -123,7 +123,7 @@ def test_a_maximised_and_a_minimised_study_of_one_metric_are_not_compared() -> N
         UsageError, match=r"a higher val_loss is better in study 'low', a lower one in 'other'"
     ):
         comparison(HIGH, replace(LOW, name="other"))
-    with pytest.raises(UsageError, match="give --maximize or --minimize for both"):
+    with pytest.raises(UsageError, match="give maximize=True or minimize=True for both"):
         refuse_two_directions([replace(LOW, name="other"), HIGH])
     with pytest.raises(UsageError, match="a higher val_loss"):
         Comparison(Study(HIGH, Path("x")), Study(replace(LOW, name="other"), Path("x")))
@@ -152,7 +152,7 @@ def test_another_metric_asks_for_its_direction() -> None:
 
 def test_metrics_that_lrwd_sweep_measures_are_never_maximised() -> None:
     ours = study(bowl)
-    with pytest.raises(UsageError, match="--maximize: a lower val_loss is better"):
+    with pytest.raises(UsageError, match="maximize=True: a lower val_loss is better"):
         result("a", ours.spec, "", ours.trials, direction=Direction.MAXIMIZE)
     assert np.isfinite(
         result("a", ours.spec, "", ours.trials, direction=Direction.MINIMIZE).surface.mean

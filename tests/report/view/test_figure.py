@@ -98,7 +98,7 @@ def test_nothing_to_draw_and_two_metrics_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(NothingToReport, match="study list"):
         save_figure([], tmp_path / "figure.pdf")
-    with pytest.raises(UsageError, match="--metric"):
+    with pytest.raises(UsageError, match="choose one with metric"):
         save_figure([found, other], tmp_path / "figure.pdf")
 
 

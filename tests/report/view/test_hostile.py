@@ -24,8 +24,7 @@ from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.separability import Verdict
 from lrwd_sweep.science.trial import Status
 from lrwd_sweep.spec.study import Kind
-from lrwd_sweep.store.csv_import import read_csv
-from lrwd_sweep.store.imported_spec import import_spec
+from lrwd_sweep.store.imports import import_spec, read_sweep
 from tests.report.view.examples import harmful
 from tests.studies import study
 
@@ -161,7 +160,7 @@ def test_hostile_files_are_harmless_in_every_format(tmp_path: Path) -> None:
         )]  # fmt: skip
         with open(tmp_path / "sweep.csv", "w", encoding="utf-8", errors="replace", newline="") as file:
             csv.writer(file).writerows(rows)
-        sweep = read_csv(tmp_path / "sweep.csv")
+        sweep = read_sweep(tmp_path / "sweep.csv")
         spec = import_spec(sweep, name, decay_rule="coupled")
         found = [result(name, spec, "", sweep.trials), study()]
         compared = [comparison(*found)]

@@ -1,4 +1,4 @@
-"""The specification of an imported study, with what its file and its names leave open."""
+"""The specification of an imported study, and the questions that its file and names leave open."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from lrwd_sweep.science.decay import DecayRule
 from lrwd_sweep.science.optimizer import NORMALIZED, Family, Optimizer
 from lrwd_sweep.science.trial import Direction
 from lrwd_sweep.spec.study import Kind, StudySpec
-from lrwd_sweep.store.csv_import import Sweep
+from lrwd_sweep.store.imports.imported_sweep import ImportedSweep
 
 
 def import_spec(
-    sweep: Sweep,
+    sweep: ImportedSweep,
     optimizer: str,
     *,
     decay_rule: str | None = None,
     direction: Direction | None = None,
     cap: float | None = None,
 ) -> StudySpec:
-    """The specification of the study that `sweep` becomes; what the file says need not be given.
+    """Return the specification of the study that `sweep` becomes; the file's own columns are defaults.
 
-    Raises UsageError where the convention of the decay or the direction of the metric stays open, where
-    `optimizer` is a free label without a decay rule, and where two things that are said contradict.
+    Raises UsageError if the decay rule or the direction of the metric is unknown, if `optimizer` is a free
+    label without a decay rule, and if the file and the arguments contradict each other.
     """
     rules = [arg("decay_rule", rule) for rule in ("lr-scaled", "independent")]
     higher, lower = arg("maximize", True), arg("minimize", True)
@@ -36,7 +36,7 @@ def import_spec(
     stated = sweep.context.direction
     if None not in (direction, stated) and direction is not stated:
         raise UsageError(
-            f"{arg(str(direction), True)} contradicts the file, whose column direction says {stated}; "
+            f"{arg(str(direction), True)} contradicts the file, whose column direction holds {stated}; "
             f"leave one out ({arg('columns')} direction=)"
         )
     return StudySpec(
@@ -51,10 +51,10 @@ def import_spec(
     )
 
 
-def open_rule(sweep: Sweep, optimizer: str, decay_rule: str | None) -> str:
-    """The question that a name like `adamw` leaves open: the paper's decay or that of torch.optim.AdamW.
+def open_rule(sweep: ImportedSweep, optimizer: str, decay_rule: str | None) -> str:
+    """Return the question that a name like `adamw` leaves open: the paper's decay or torch.optim.AdamW's.
 
-    Empty where the name, `decay_rule` or the file answers it, and for an unknown name.
+    Empty if the name, `decay_rule` or the file answers it, and for an unknown name.
     """
     if decay_rule is not None or sweep.context.decay_rule is not None:
         return ""
@@ -69,19 +69,19 @@ def open_rule(sweep: Sweep, optimizer: str, decay_rule: str | None) -> str:
     trained = {
         Family.ADAM: "torch.optim.AdamW",
         Family.AMSGRAD: "torch.optim.AdamW with amsgrad",
-    }.get(known.family or Family.SGD, "with a decay times the learning rate, as torch.optim.AdamW has,")
+    }.get(known.family or Family.SGD, "with a decay times the learning rate, like torch.optim.AdamW,")
     return f"{optimizer.strip()}: did you train {trained} ({scaled}) or the paper's rule ({paper})?"
 
 
-def open_direction(sweep: Sweep, direction: Direction | None) -> str:
-    """The question that a name like `val_acc` leaves open; empty where it is answered or does not arise."""
+def open_direction(sweep: ImportedSweep, direction: Direction | None) -> str:
+    """Return the question that a name like `val_acc` leaves open; empty if it is answered or clear."""
     if direction is not None or sweep.context.direction is not None or not sweep.context.higher:
         return ""
-    return f"is a higher or a lower value better ({sweep.context.higher} says higher)?"
+    return f"is a higher or a lower value better ({sweep.context.higher} suggests higher)?"
 
 
 def _settles(name: str, known: Optimizer) -> bool:
-    """Whether a name leaves no doubt about the rule: L2, its authors' own, or the rule itself."""
+    """Return whether a name determines the rule: L2, the rule of its authors, or the rule itself."""
     return known.rule is not DecayRule.INDEPENDENT or str(DecayRule.INDEPENDENT) in name.lower().split(":")
 
 
@@ -92,7 +92,7 @@ def _optimizer(name: str, decay_rule: str | None, stated: DecayRule | None) -> O
         raise UsageError(f"{arg('optimizer', name)} is empty; name the optimizer that was swept")
     if decay_rule is not None and stated is not None and decay_rule != stated:
         raise UsageError(
-            f"{arg('decay_rule', decay_rule)} contradicts the file, whose column decay_rule says {stated}; "
+            f"{arg('decay_rule', decay_rule)} contradicts the file, whose column decay_rule holds {stated}; "
             f"leave one out ({arg('columns')} decay_rule=)"
         )
     rule = stated if decay_rule is None else DecayRule(decay_rule)

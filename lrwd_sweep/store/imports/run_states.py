@@ -1,7 +1,7 @@
-"""Columns that say how a run ended, in the words of any tool: `state`, `status`, `done`, `failed`, …
+"""Columns that tell how a run ended, in the words of any tool: `state`, `status`, `done`, `failed`, …
 
-A run that did not finish has no result, even where its row holds a value: a pruned Optuna trial keeps its
-last intermediate value.
+A run that did not finish has no result, even if its row holds a value: a pruned Optuna trial keeps its last
+intermediate value.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from lrwd_sweep.errors import arg
-from lrwd_sweep.store.csv_text import is_number, number, shown, some
+from lrwd_sweep.errors import arg, shown
+from lrwd_sweep.store.imports.run_table import distinct, is_number, number, some
 
 
 class RunState(Enum):
-    """How a run ended. Where two columns disagree, the later member here holds."""
+    """The end of a run; if two columns disagree, the later member here counts."""
 
     COMPLETE = 0
     UNFINISHED = 1  # running, pruned, killed: it has no result
@@ -44,32 +44,22 @@ _WORDS = {
     RunState.DIVERGED: "diverged diverging divergent nan inf exploded",
 }
 _STATES = {word: state for state, words in _WORDS.items() for word in words.split()}
-_TERMINATED = "terminated"  # of Ray: finished; beside another word for that (Guild AI): killed
-_BOOLEAN = {
-    "true": True,
-    "yes": True,
-    "y": True,
-    "t": True,
-    "false": False,
-    "no": False,
-    "n": False,
-    "f": False,
-}
+_TERMINATED = "terminated"  # Ray: finished; next to another word for finished (Guild AI): killed
+_BOOLEAN = dict.fromkeys(("true", "yes", "y", "t"), True) | dict.fromkeys(("false", "no", "n", "f"), False)
 
-_FLAGS = (  # what True says under a header of this name
-    dict.fromkeys(("done", "finished", "complete", "completed"), RunState.COMPLETE)
-    | dict.fromkeys(("success", "succeeded", "successful", "ok"), RunState.COMPLETE)
-    | dict.fromkeys(
-        ("pruned", "killed", "preempted", "cancelled", "canceled", "aborted"), RunState.UNFINISHED
-    )
-    | dict.fromkeys(("interrupted", "timeout", "timedout", "unfinished", "incomplete"), RunState.UNFINISHED)
-    | dict.fromkeys(("running",), RunState.UNFINISHED)
-    | dict.fromkeys(("failed", "crashed", "oom", "error", "errored"), RunState.FAILED)
-    | dict.fromkeys(("diverged",), RunState.DIVERGED)
-)
-_SUCCESS = {"success", "succeeded", "successful", "ok"}  # whose False is a failure
-_NUMBERS = {"error", "timeout"}  # whose 0 and 1 are a metric or a setting
-_HEADERS = ("state", "status", "outcome")  # the last word of a header that promises states
+_SUCCESS = "success succeeded successful ok"  # False under these headers is a failure
+_TRUE = {  # the meaning of True under a header of this name
+    RunState.COMPLETE: f"done finished complete completed {_SUCCESS}",
+    RunState.UNFINISHED: (
+        "pruned killed preempted cancelled canceled aborted interrupted timeout timedout unfinished "
+        "incomplete running"
+    ),
+    RunState.FAILED: "failed crashed oom error errored",
+    RunState.DIVERGED: "diverged",
+}
+_FLAGS = {header: state for state, headers in _TRUE.items() for header in headers.split()}
+_NUMBERS = {"error", "timeout"}  # 0 and 1 under these headers are a metric or a setting
+_HEADERS = ("state", "status", "outcome")  # last word of a header that promises states
 _ABOUT_A_RUN = {"is", "has", "was", "run", "trial", "job", "task", "exp", "experiment", "sys", "info"}
 _NO_STATES = {"random", "rng", "seed", "hidden", "init", "initial", "git", "data", "dataset", "upload"}
 _EXIT_CODES = {"exitcode", "returncode", "exitstatus", "rc", "retcode"}
@@ -82,14 +72,14 @@ Reader = Callable[[str], RunState | None]
 
 @dataclass(frozen=True, slots=True)
 class StateColumn:
-    """A column of states, and the state that each of its texts stands for."""
+    """A column of states, and the state that each of its texts means."""
 
     name: str
     states: Mapping[str, RunState]
 
 
 def state_of(text: str) -> RunState | None:
-    """The state that a tool's word stands for; None for a word of no tool known here.
+    """Return the state that a tool's word means; None for an unknown word.
 
     >>> [str(state_of(text)) for text in ("TrialState.PRUNED", "CANCELLED by 123", "Finished", "good")]
     ['RunState.UNFINISHED', 'RunState.UNFINISHED', 'RunState.COMPLETE', 'None']
@@ -106,39 +96,39 @@ def state_of(text: str) -> RunState | None:
 def state_columns(
     columns: Mapping[str, Sequence[str]], chosen: str | None
 ) -> tuple[list[StateColumn], list[str]]:
-    """The columns of states among a file's, and a fault for each that promises states in unknown words.
+    """Find the columns of states; return them, and a fault for each that holds unknown words.
 
-    `chosen` is the one column to read; "" reads none, None looks for them by header and contents.
+    `chosen` is the only column to read; "" reads none, None finds them by header and contents.
     """
     if chosen is not None:
         columns = {name: texts for name, texts in columns.items() if name == chosen}
     found: list[StateColumn] = []
     faults: list[str] = []
     for name, texts in columns.items():
-        distinct = [text for text in dict.fromkeys(texts) if text]
-        reader = _reader(name, distinct, chosen=chosen is not None)
-        if reader is None or not distinct:
+        words = distinct(texts)
+        reader = _reader(name, words, chosen=chosen is not None)
+        if reader is None or not words:
             continue
-        read = {text: reader(text) for text in distinct}
-        states = {text: state for text, state in read.items() if state is not None}
-        if unknown := [text for text in distinct if text not in states]:
+        read = {word: reader(word) for word in words}
+        states = {word: state for word, state in read.items() if state is not None}
+        if unknown := [word for word in words if word not in states]:
             faults.append(
-                f"column {shown(name)} should say how each run ended, but holds unknown words: "
-                f"{some(map(shown, unknown))}; write complete, failed or missing for them, leave the column "
-                f"aside with {arg('columns')} status=, or name another with {arg('columns')} status=COLUMN"
+                f"column {shown(name)} seems to hold run states, but these words are unknown: "
+                f"{some(map(shown, unknown))}; write complete, failed or missing instead, ignore the column "
+                f"with {arg('columns')} status=, or name another with {arg('columns')} status=COLUMN"
             )
         found.append(StateColumn(name, states))
     return found, faults
 
 
 def run_state(columns: Iterable[StateColumn], texts: Mapping[str, str]) -> tuple[RunState | None, str]:
-    """How a row's run ended and the word that says so; None where no column says anything."""
+    """Return the state of a row's run and the word for it; None if no column holds one."""
     said = [(column.states[word], word) for column in columns if (word := texts[column.name])]
     return max(said, key=lambda one: one[0].value, default=(None, ""))
 
 
 def _reader(name: str, texts: Sequence[str], *, chosen: bool) -> Reader | None:
-    """What reads the column's texts; None where it holds no states."""
+    """Return a reader of the column's texts; None if it holds no states."""
     words = [word.lower() for word in _HEADER_WORD.findall(name)]
     meant = "".join(word for word in words if word not in _ABOUT_A_RUN)
     promising = bool(words) and words[-1] in _HEADERS and not _NO_STATES & {*words}
@@ -147,13 +137,13 @@ def _reader(name: str, texts: Sequence[str], *, chosen: bool) -> Reader | None:
         return _exit_code
     yes = _FLAGS.get(meant, RunState.COMPLETE if chosen and not promising else None)
     if yes and all(_flag(text) is not None for text in texts) and not (numbers and meant in _NUMBERS):
-        no = RunState.FAILED if meant in _SUCCESS else RunState.UNFINISHED
+        no = RunState.FAILED if meant in _SUCCESS.split() else RunState.UNFINISHED
         return lambda text: _flagged(text, yes, no)
     reader = _word_reader(texts)
     if chosen:
         return reader
     if numbers:
-        return reader if meant in _HEADERS else None  # 0 and 1 of a "status" say nothing, stop there
+        return reader if meant in _HEADERS else None  # 0 and 1 of a "status" are ambiguous: refuse them
     states = {reader(text) for text in texts if text.lower() not in _BOOLEAN}
     if None not in states and len(states) > 1 and RunState.COMPLETE in states:
         return reader  # whatever the header

@@ -1,4 +1,4 @@
-"""What a CSV file says about its sweep as a whole: decay rule, direction and cap."""
+"""Decay rule, direction and cap of a sweep, as columns of its table tell them."""
 
 from __future__ import annotations
 
@@ -7,53 +7,44 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lrwd_sweep.errors import arg
+from lrwd_sweep.errors import arg, shown
 from lrwd_sweep.science.decay import DecayRule
 from lrwd_sweep.science.direction import says_higher
 from lrwd_sweep.science.trial import Direction
-from lrwd_sweep.store.csv_text import is_number, number, shown, some
+from lrwd_sweep.store.imports.run_table import distinct, is_number, number, some
 
-Columns = Mapping[str, Sequence[str]]  # the texts of every row, by the file's name of the column
+Columns = Mapping[str, Sequence[str]]  # the texts of all rows by column
 
-_PLAIN_NAMES = {  # words of a name that does not say what was measured
-    *(
-        "value",
-        "values",
-        "metric",
-        "measure",
-        "objective",
-        "result",
-        "target",
-        "final",
-        "best",
-        "last",
-        "mean",
-    ),
-    *("avg", "average", "val", "valid", "validation", "test", "eval", "y"),
-}
+_PLAIN_WORDS = (  # of a name that does not tell what was measured
+    "value values metric measure objective result target final best last mean avg average val valid "
+    "validation test eval y"
+)
+_PLAIN_NAMES = set(_PLAIN_WORDS.split())
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
-    """What the file says; None where it says nothing."""
+class SweepContext:
+    """Facts about the whole sweep; None if the table does not tell."""
 
     decay_rule: DecayRule | None = None
     direction: Direction | None = None
     cap: float | None = None
-    higher: str = ""  # what says that higher is better, in words
-    columns: frozenset[str] = frozenset()  # the columns that were read for this
+    higher: str = ""  # the name or text by which higher is better
+    columns: frozenset[str] = frozenset()  # columns that were read for this
 
 
 def read_context(
     names: Mapping[str, str], texts: Columns, asked: Mapping[str, str]
-) -> tuple[Context, list[str]]:
-    """The context, and a fault for each column that makes no sense.
+) -> tuple[SweepContext, list[str]]:
+    """Return the context, and a fault for each column that cannot be read.
 
-    `names` has the file's column for each thing. `direction` and `cap` may hold something else unless they
+    `names` maps known names to columns. Columns `direction` and `cap` may have another meaning, unless they
     are `asked` for.
     """
     faults: list[str] = []
-    found = {name: _only(texts[names[name]]) for name in ("decay_rule", "direction", "cap") if name in names}
+    found = {
+        name: distinct(texts[names[name]]) for name in ("decay_rule", "direction", "cap") if name in names
+    }
     rule = direction = cap = None
     if words := found.get("decay_rule"):
         rules = {word.lower().replace("_", "-") for word in words}
@@ -75,13 +66,13 @@ def read_context(
             faults.append(_fault("cap", names, words, "one number"))
     read = {"decay_rule": rule, "direction": direction, "cap": cap}
     used = frozenset(names[name] for name, value in read.items() if value is not None)
-    return Context(rule, direction, cap, columns=used), faults
+    return SweepContext(rule, direction, cap, columns=used), faults
 
 
-def higher_is_said(metric: str, value: str, further: Columns) -> str:
-    """What says that higher is better, in words: the metric's name, the column `value`, or a text column.
+def higher_is_better_source(metric: str, value: str, further: Columns) -> str:
+    """Describe what tells that higher is better: the metric's name, the value's column, or a text column.
 
-    A text column counts where neither of the names says what was measured and all its rows say the same.
+    A text column counts if neither name tells what was measured and all its rows are equal.
     """
     if says_higher(metric):
         return f"metric {shown(metric)}"
@@ -89,7 +80,7 @@ def higher_is_said(metric: str, value: str, further: Columns) -> str:
         return f"column {shown(value)}"
     if all(set(re.findall("[a-z]+", name.lower())) <= _PLAIN_NAMES for name in (metric, value)):
         for column, texts in further.items():
-            words = _only(texts)
+            words = distinct(texts)
             if len(words) == 1 and says_higher(words[0]):
                 return f"{shown(words[0])} in column {shown(column)}"
     return ""
@@ -98,12 +89,8 @@ def higher_is_said(metric: str, value: str, further: Columns) -> str:
 def _fault(name: str, names: Mapping[str, str], words: Sequence[str], remedy: str) -> str:
     return (
         f"column {shown(names[name])} holds {some(map(shown, words))}; write {remedy} for the whole file, "
-        f"or leave the column aside with {arg('columns')} {name}="
+        f"or ignore the column with {arg('columns')} {name}="
     )
-
-
-def _only(texts: Sequence[str]) -> list[str]:
-    return [text for text in dict.fromkeys(texts) if text]
 
 
 def _direction(word: str) -> Direction | None:

@@ -1,0 +1,136 @@
+"""A table of runs as texts, whatever file it came from: its columns, its numbers and its faults."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lrwd_sweep.errors import UnknownName, UsageError, arg, shown
+from lrwd_sweep.science.lattice import plain_float
+
+REQUIRED = ("lr", "weight_decay", "value")
+OF_A_RUN = (*REQUIRED, "seed", "detail")
+_KNOWN = (*OF_A_RUN, "status", "decay_rule", "direction", "cap")
+SHOWN_FAULTS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class RunTable:
+    """The runs that a reader found: a header, and a row of texts per run with its line in the file."""
+
+    path: Path
+    header: Sequence[str]
+    rows: Sequence[tuple[int, Sequence[str]]]
+
+    def columns(self) -> dict[str, list[str]]:
+        """Return the texts of each column, without rows of a wrong length."""
+        whole = [texts for _, texts in self.rows if len(texts) == len(self.header)]
+        return {column: [texts[k] for texts in whole] for k, column in enumerate(self.header)}
+
+    def refuse(self, faults: Sequence[str]) -> None:
+        """Raise UsageError with the first faults, one line each, if there are any."""
+        if faults:
+            left = len(faults) - SHOWN_FAULTS
+            more = [f"and {left} more"] if left > 0 else []
+            raise UsageError("\n".join(f"{self.path}: {fault}" for fault in [*faults[:SHOWN_FAULTS], *more]))
+
+    def column_names(self, columns: Mapping[str, str]) -> dict[str, str]:
+        """Return the table's column for each known name; `columns` overrides, and "" skips an optional one.
+
+        Raises UsageError.
+        """
+        for name, column in columns.items():
+            if name not in _KNOWN:
+                raise UnknownName("column", name, _KNOWN)
+            if not column and name in REQUIRED:
+                raise UsageError(f"{arg('columns')} {name}= names no column; write {name}=COLUMN, or omit it")
+        taken = set(columns.values())
+        names = {name: columns.get(name, "" if name in taken else name) for name in _KNOWN}
+        names |= {name: columns.get(name, name) for name in REQUIRED}
+        needed = {*REQUIRED, *(name for name, column in columns.items() if column)}
+        faults = []
+        if lacking := [name for name in names if name in needed and names[name] not in self.header]:
+            proposed = ",".join(f"{name}={self._likely(name)}" for name in lacking)
+            faults.append(
+                f"there is no column {' or '.join(shown(names[name]) for name in lacking)}, only "
+                f"{some(map(shown, self.header), 12)}; name {'it' if len(lacking) == 1 else 'them'} with "
+                f"{arg('columns', proposed)}"
+            )
+        faults += [f"two columns are named {shown(name)}" for name in _repeated(self.header)]
+        faults += [
+            f"column {shown(column)} is used for two things; see {arg('columns')}"
+            for column in _repeated([*names.values()])
+        ]
+        self.refuse(faults)
+        return {name: column for name, column in names.items() if column and column in self.header}
+
+    def _likely(self, name: str) -> str:
+        """Return the only column that differs from `name` by case and punctuation, else a placeholder."""
+        found = [column for column in self.header if _letters(column) == _letters(name)]
+        return found[0] if len(found) == 1 and "," not in found[0] else "COLUMN"
+
+
+@dataclass(frozen=True, slots=True)
+class RowFault:
+    """A fault in a line of the file."""
+
+    line: int
+    text: str  # with the line's own values
+    kind: str  # the same for faults with the same remedy
+
+
+def fault_lines(faults: Sequence[RowFault]) -> list[str]:
+    """Return a line for each kind of fault: the first, and the number of others."""
+    first = {fault.kind: fault for fault in reversed(faults)}
+    counts = Counter(fault.kind for fault in faults)
+    more = {kind: f" (and {n - 1} more line{'s' * (n > 2)})" if n > 1 else "" for kind, n in counts.items()}
+    return [f"line {first[kind].line}: {first[kind].text}{more[kind]}" for kind in counts]
+
+
+def number(text: str) -> float:
+    """Parse a number, nan and inf included. Raises ValueError, saying what is wrong with the text."""
+    if not text:
+        raise ValueError("is empty; it needs a number")
+    try:
+        return plain_float(text)
+    except ValueError:
+        remedy = "; leave out the %" if text.endswith("%") else ""
+        if re.fullmatch(r"[+-]?[\d.]*,\d+(e[+-]?\d+)?", text, re.IGNORECASE):
+            remedy = "; write it with a decimal point, in the whole file"
+        raise ValueError(f"is not a number{remedy}") from None
+
+
+def is_number(text: str) -> bool:
+    """Return whether `number` parses a text."""
+    try:
+        number(text)
+    except ValueError:
+        return False
+    return True
+
+
+def distinct(texts: Iterable[str]) -> list[str]:
+    """Return the distinct texts that are not empty, in the order of their first occurrence."""
+    return [text for text in dict.fromkeys(texts) if text]
+
+
+def some(texts: Iterable[str], most: int = 5) -> str:
+    """List the first texts and the number of others.
+
+    >>> some("abcdefg")
+    'a, b, c, d, e and 2 more'
+    """
+    texts = list(texts)
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + more
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, text.lower()))
+
+
+def _repeated(names: Sequence[str]) -> list[str]:
+    return [name for name, count in Counter(names).items() if name and count > 1]

@@ -1,0 +1,413 @@
+"""A sweep of another program is imported whole, or refused with a line per kind of fault."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from lrwd_sweep.cli.options import option_text
+from lrwd_sweep.errors import UnknownName, UsageError
+from lrwd_sweep.science.lattice import Cell, Lattice
+from lrwd_sweep.science.trial import Status, Trial
+from lrwd_sweep.store.imports import ImportedSweep, read_sweep
+from lrwd_sweep.store.imports.imported_sweep import merged_rates
+
+GOOD = "lr,weight_decay,seed,value\n0.1,0,0,1.5\n0.1,0.01,0,1.25\n0.2,0,0,nan\n0.2,0.01,0,2\n"
+TRIALS = [
+    Trial(Cell(0.1, 0.0), 0, Status.COMPLETE, {"value": 1.5}),
+    Trial(Cell(0.1, 0.01), 0, Status.COMPLETE, {"value": 1.25}),
+    Trial(Cell(0.2, 0.0), 0, Status.DIVERGED),
+    Trial(Cell(0.2, 0.01), 0, Status.COMPLETE, {"value": 2.0}),
+]
+CORNERS = ((0.1, 0.01, 0.5), (0.1, 0.02, 0.4), (0.2, 0.01, 0.3), (0.2, 0.02, 0.2))
+STATES = "lr,weight_decay,seed,value,state\n" + "".join(
+    f"{lr},{decay},0,{value},COMPLETE\n" for lr, decay, value in CORNERS
+)
+LATTICE = Lattice((0.1, 0.2), (0.01, 0.02))
+UNUSED = "left out, without a result; --columns status= uses every value"
+NAN = "write nan for a diverged run, or missing in a column status"
+POINT = "write it with a decimal point, in the whole file"
+FIRST, KEEP = "lr 0.1, weight_decay 0.0, seed 0", "keep one row of each run"
+
+Read = Callable[..., ImportedSweep]
+Faults = Callable[..., list[str]]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "sweep.csv"
+
+
+@pytest.fixture
+def read(file: Path) -> Read:
+    """Read the text of a file."""
+
+    def read(text: str, columns: dict[str, str] | None = None, metric: str = "value") -> ImportedSweep:
+        file.write_bytes(text.encode())
+        return read_sweep(file, columns, metric=metric)
+
+    return read
+
+
+@pytest.fixture
+def faults(file: Path, read: Read) -> Faults:
+    """Return the lines of a refusal without the file's name."""
+
+    def faults(*arguments: object, **options: object) -> list[str]:
+        with pytest.raises(UsageError) as error:
+            read(*arguments, **options)
+        lines = error.value.spelled(option_text).split("\n")
+        assert all(line.startswith(f"{file}: ") for line in lines)
+        return [line.removeprefix(f"{file}: ") for line in lines]
+
+    return faults
+
+
+class TestReading:
+    """Rows become trials."""
+
+    def test_csv_dialects_give_the_same_trials(self, read: Read) -> None:
+        for text in (
+            GOOD,
+            "\ufeff" + GOOD,
+            GOOD.replace("\n", "\r\n"),
+            GOOD.rstrip("\n"),
+            GOOD.replace(",", ";"),
+            GOOD.replace(",", "\t"),
+            GOOD.replace(",", " , "),
+            GOOD.replace("0.1", '"0.1"').replace("lr", '"lr"'),
+            GOOD.replace("\n0.2,0,", "\n\n,,,\n0.2,0,"),
+            GOOD.replace("nan", "-Infinity"),
+            GOOD.replace("0.1", "1.0e-1").replace(",0,1.5", ",0.0,1.5"),
+        ):
+            assert [*read(text).trials] == TRIALS, text
+
+    def test_columns_may_have_other_names_and_seeds_may_be_missing(self, read: Read) -> None:
+        assert [*read("lr,weight_decay,value\n0.1,0,1.5\n").trials] == [TRIALS[0]]
+        columns = {"lr": "learning_rate", "weight_decay": "wd", "value": "val_err", "seed": "run"}
+        (trial,) = read("wd,learning_rate,run,val_err\n0,0.1,7,1.5\n", columns, "val_err").trials
+        assert trial == Trial(Cell(0.1, 0.0), 7, Status.COMPLETE, {"val_err": 1.5})
+
+    def test_numeric_columns_are_metrics(self, read: Read) -> None:
+        found = read(
+            ",lr,weight_decay,value,name,val_error,test_loss,notes\n"
+            "0,0.1,0,1.5,first,0.25,,\n1,0.1,0.01,1.25,2,0.125,nan,\n2,0.1,0.02,nan,3,0.9,7.0,\n"
+        )
+        expected = [{"value": 1.5, "val_error": 0.25}, {"value": 1.25, "val_error": 0.125}, {}]
+        assert [trial.metrics for trial in found.trials] == expected
+        twice = "lr,weight_decay,seed,value,status,val_error,val_loss\n0.1,0,0,1.5,complete,0.25,1.5\n"
+        assert read(twice, metric="val_loss").trials[0].metrics == {"val_loss": 1.5, "val_error": 0.25}
+
+    @given(st.data())
+    @settings(max_examples=20)
+    def test_written_trials_are_read_without_loss(
+        self, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+    ) -> None:
+        positive, finite = st.floats(1e-12, 1e12), st.floats(allow_nan=False, allow_infinity=False)
+        lattice = Lattice(
+            tuple(data.draw(st.lists(positive, min_size=1, max_size=3))),
+            tuple(data.draw(st.lists(st.floats(0, 1e12), min_size=1, max_size=3))),
+        )
+        assume(not merged_rates(lattice.lr) and not merged_rates(lattice.weight_decay))
+        trials, out = [], io.StringIO()
+        writer = csv.writer(out)
+        writer.writerow(["lr", "weight_decay", "seed", "value", "status", "extra"])
+        for cell in lattice.cells():
+            for seed in (-3, 2**40):
+                status = data.draw(st.sampled_from(Status))
+                names = ("value", "extra") if status is Status.COMPLETE else ()
+                metrics = {name: data.draw(finite) for name in names}
+                trials.append(Trial(cell, seed, status, metrics))
+                value, extra = metrics.get("value", ""), metrics.get("extra", "")
+                writer.writerow([cell.lr, cell.weight_decay, seed, value, status, extra])
+        path = tmp_path_factory.mktemp("csv") / "a.csv"
+        path.write_text(out.getvalue())
+        assert [*read_sweep(path).trials] == trials
+
+
+class TestFaults:
+    """The first line of each kind of fault is named with its value and remedy."""
+
+    def test_faults_of_a_row(self, faults: Faults) -> None:
+        for row, fault in (
+            ("0,0.01,0,1", "lr '0' is not a learning rate; it must be positive and finite"),
+            ("inf,0.01,0,1", "lr 'inf' is not a learning rate; it must be positive and finite"),
+            ("nan,0.01,0,1", "lr 'nan' is not a learning rate; it must be positive and finite"),
+            ("0.1,1e-400,0,1", "weight_decay '1e-400' is not a number"),
+            ("1_0,0.01,0,1", "lr '1_0' is not a number"),
+            ("\u0661,0.01,0,1", "lr '\u0661' is not a number"),
+            (",0.01,0,1", "lr '' is empty; it needs a number"),
+            (f"{'x' * 500},0,0,1", f"lr '{'x' * 78}… is not a number"),
+            ("0.1,-1,0,1", "weight_decay '-1' is not a weight decay; it must be finite and not negative"),
+            ("0.1,nan,0,1", "weight_decay 'nan' is not a weight decay; it must be finite and not negative"),
+            ("0.1,0.01,1.5,1", "seed '1.5' is not a seed; it must be a whole number"),
+            ("0.1,0.01,1e300,1", "seed '1e300' is not a seed; it must be a whole number"),
+            ("0.1,0.01,0,", "value is empty; write nan for a diverged run"),
+            ("0.1,0.01,0,good", "value 'good' is not a number"),
+            ("0.1,0.01,0,\x1b[31m", r"value '\x1b[31m' is not a number"),
+            ('0.1,0.01,0,"0,496"', f"value '0,496' is not a number; {POINT}"),
+            ("0.1,0.01,0,87.5%", "value '87.5%' is not a number; leave out the %"),
+            ("0.1,0.01,0,None", f"value 'None' is not a number; {NAN}"),
+            ("0.1,0.01,0,--", f"value '--' is not a number; {NAN}"),
+            ("0.1,0.01,0", "there are 3 fields under a header of 4"),
+            ("0.1,0.01,0,1,2", "there are 5 fields under a header of 4"),
+            ("0.10000000000000001,0,0,7", f"repeats line 2 ({FIRST}); {KEEP}"),
+            (
+                "0.10000000149,0,0,7",
+                f"repeats line 2 ({FIRST}; the rates are equal but for rounding); {KEEP}",
+            ),
+        ):  # fmt: skip
+            found = faults(f"lr,weight_decay,seed,value\n0.1,0,0,1\n{row}\n")
+            assert found == [f"line 3: {fault}"], row
+        assert faults("lr,weight_decay,value,status\n0.1,0,,finished\n") == [
+            "line 2: value is empty; write nan for a diverged run"
+        ]
+
+    def test_each_kind_of_fault_is_named_once_with_the_number_of_lines(self, faults: Faults) -> None:
+        assert faults(GOOD + "x,-1,0.5,y\n" + "0.1,0,0\n" * 20 + "0.1,0,0,z\n") == [
+            "line 6: value 'y' is not a number (and 1 more line)",
+            "line 6: lr 'x' is not a number",
+            "line 6: weight_decay '-1' is not a weight decay; it must be finite and not negative",
+            "line 6: seed '0.5' is not a seed; it must be a whole number",
+            "line 7: there are 3 fields under a header of 4 (and 19 more lines)",
+        ]
+        rows = "".join(f"0.1,{decay},{seed},1\n" for decay in (0.01, 0.02) for seed in (1, 2, 3))
+        assert faults(f"lr,weight_decay,rng,value\n{rows}") == [
+            "line 3: repeats line 2 (lr 0.1, weight_decay 0.01, seed 0); "
+            "name the column of seeds with --columns seed=COLUMN (and 3 more lines)"
+        ]
+
+    def test_incomplete_lattice_names_a_missing_lane(self, read: Read, faults: Faults) -> None:
+        remedy = (
+            "a lattice needs every combination: for a run that did not finish, write a row with missing in a "
+            "column status"
+        )
+        assert faults(GOOD + "0.1,0,1,1\n0.1,0.01,1,1\n0.2,0.01,1,1\n") == [
+            f"there is no row for lr 0.2, weight_decay 0.0, seed 1; {remedy}"
+        ]
+        rows = "".join(f"{lr},{decay},0,1\n" for lr in (0.1, 0.2, 0.3, 0.4) for decay in (0.01, 0.02))
+        assert faults("lr,weight_decay,seed,value\n0.5,0.03,0,1\n" + rows) == [
+            f"there is no row for lr 0.1, weight_decay 0.03, seed 0 (and 5 more); {remedy}"
+        ]
+        mended = GOOD.replace("\n", ",\n").replace("value,", "value,status", 1)
+        found = read(mended.replace("1.25,", ",missing"))
+        assert (len(found.trials), len(found.lattice)) == (3, 4)
+
+    def test_table_that_is_not_a_lattice_is_refused_with_the_cause(self, faults: Faults) -> None:
+        cells = [(lr, decay) for lr in (0.1, 0.2, 0.4) for decay in (0.01, 0.02, 0.04) for _ in range(3)]
+        own_seeds = [(*cell, k) for k, cell in enumerate(cells)]
+        search = [(k + 1, k, 0) for k in range(3000)]
+        half = {0.1: 0.0999755859375, 0.2: 0.199951171875}  # in float16
+        near = [(half[a] if s else a, b, s) for s in (0, 1) for a in (0.1, 0.2) for b in (0.01, 0.02)]
+        for runs, cause in (
+            (own_seeds, "the cells do not share their seeds: number them 0, 1, … in each cell"),
+            (
+                search,
+                "3000 weight decays and 1 seed make 9000000 runs; import a grid; a random search has no "
+                "surface to analyse",
+            ),
+            (
+                near,
+                "4 learning rates, 2 weight decays and 2 seeds make 16 runs; these are nearly equal: "
+                "lr 0.0999755859375 and 0.1, 0.199951171875 and 0.2; write each rate in one way",
+            ),
+        ):
+            rows = "".join(f"{lr},{decay},{seed},1\n" for lr, decay, seed in runs)
+            (line,) = faults("lr,weight_decay,seed,value\n" + rows)
+            assert line.endswith(cause), cause
+
+    def test_faults_of_the_file(self, file: Path, faults: Faults) -> None:
+        for text, fault in (
+            ("", "the file is empty; write lr,weight_decay,seed,value and a row per run"),
+            ("\n,,,\n", "the file is empty; write lr,weight_decay,seed,value and a row per run"),
+            (
+                "lr,weight_decay,value\n",
+                "there are no rows below the header; write lr,weight_decay,seed,value",
+            ),
+            ('lr,weight_decay,value\n0.1,0,"1\n', "line 2: unexpected end of data; check the quotes"),
+            ("lr,lr,weight_decay,value\n1,1,1,1\n", "two columns are named 'lr'"),
+        ):
+            (line,) = faults(text)
+            assert line.startswith(fault), text
+        for path, fault in ((file.with_name("no"), "No such file"), (file.parent, "Is a directory")):
+            with pytest.raises(UsageError, match=f"{fault}.*; name a CSV file"):
+                read_sweep(path)
+        file.write_bytes(GOOD.encode("utf-16"))
+        with pytest.raises(UsageError, match="byte 0 is not UTF-8; save the file as UTF-8 CSV"):
+            read_sweep(file)
+
+    def test_faults_of_columns(self, read: Read, faults: Faults) -> None:
+        assert faults("lr,wd,val\n1,1,1\n", {"weight_decay": "wd", "seed": "run"}) == [
+            "there is no column 'value' or 'run', only 'lr', 'wd', 'val'; "
+            "name them with --columns value=COLUMN,seed=COLUMN",
+        ]
+        (line,) = faults("LR,Weight Decay,seed,value\n1,1,1,1\n")
+        assert line.endswith("name them with --columns 'lr=LR,weight_decay=Weight Decay'")
+        listed = faults("lr,weight_decay,value\n1,1,1\n", {"value": "lr"})
+        assert listed == ["column 'lr' is used for two things; see --columns"]
+        twice = "lr,weight_decay,value,val_loss\n0.1,0,1.5,1.5\n0.2,0,1.5,2.5\n"
+        (line,) = faults(twice, metric="val_loss")
+        assert line == "line 3: value is 1.5 but column 'val_loss' holds '2.5'; use another --metric"
+        with pytest.raises(UnknownName, match=r"unknown column 'weight-decay'; did you mean weight_decay\?"):
+            read(GOOD, {"weight-decay": "wd"})
+        with pytest.raises(UsageError, match="value= names no column"):
+            read(GOOD, {"value": ""})
+
+
+class TestStates:
+    """A run that did not finish has no result, in the words of any tool."""
+
+    def test_value_and_status_give_the_outcome(self, read: Read) -> None:
+        for value, status, expected in (
+            *(("1.5", "complete", Status.COMPLETE), ("1.5", "", Status.COMPLETE)),
+            *(("1.5", "finished", Status.COMPLETE), ("inf", "", Status.DIVERGED)),
+            *(("nan", "finished", Status.DIVERGED), ("1.5", "diverged", Status.DIVERGED)),
+            *(("", "diverged", Status.DIVERGED), ("", "failed", Status.FAILED)),
+            ("1.5", "OUT_OF_MEMORY", Status.FAILED),
+        ):
+            found = read(f"lr,weight_decay,value,status,detail\n0.1,0,{value},{status},why\n")
+            metrics = {"value": 1.5} if expected is Status.COMPLETE else {}
+            assert [*found.trials] == [Trial(Cell(0.1, 0), 0, expected, metrics, detail="why")], status
+
+    def test_unfinished_runs_are_missing_lanes(self, read: Read) -> None:
+        for header, complete, pruned in (
+            *(("state", "COMPLETE", "PRUNED"), ("state", "TrialState.COMPLETE", "TrialState.PRUNED")),
+            *(("State", "finished", "killed"), ("status", "TERMINATED", "RUNNING")),
+            *(("trial_status", "completed", "stopped"), ("State", "COMPLETED", "CANCELLED by 1000")),
+            *(("done", "True", "False"), ("done", "1", "0"), ("is_pruned", "False", "True")),
+            *(("outcome", "ok", "preempted"), ("ending", "Succeeded", "Waiting")),
+            ("run.status", "FINISHED", "KILLED"),
+        ):
+            text = STATES.replace("0.5,COMPLETE", f"0.001,{pruned}", 1)
+            found = read(text.replace("COMPLETE", complete, 3).replace("state", header))
+            assert found.lattice == LATTICE, (header, complete)
+            assert [trial.metrics["value"] for trial in found.trials] == [0.4, 0.3, 0.2], (header, complete)
+            assert found.notes == (f"column {header!r}: 1 {pruned} {UNUSED}",)
+
+    def test_failed_and_diverged_runs_are_lanes_without_a_value(self, read: Read) -> None:
+        for word in ("FAIL", "crashed", "ERROR", "NODE_FAIL", "failed: CUDA out of memory"):
+            found = read(STATES.replace("COMPLETE", word, 1))
+            assert found.trials[0] == Trial(Cell(0.1, 0.01), 0, Status.FAILED, detail=word), word
+            assert f"1 {word} counted as failed" in found.notes[0]
+        found = read(STATES.replace("COMPLETE", "Diverged", 1))
+        assert (found.trials[0], found.notes) == (Trial(Cell(0.1, 0.01), 0, Status.DIVERGED), ())
+
+    def test_unfinished_wins_if_two_columns_disagree(self, read: Read) -> None:
+        rows = [row + ",False" for row in STATES.splitlines()]
+        rows[0], rows[1] = "lr,weight_decay,seed,value,state,pruned", rows[1].replace("False", "True")
+        found = read("\n".join(rows))
+        assert (len(found.trials), found.notes) == (3, (f"columns 'state', 'pruned': 1 True {UNUSED}",))
+
+    def test_unknown_words_are_refused_unless_the_column_is_ignored(self, read: Read, faults: Faults) -> None:
+        text = STATES.replace("COMPLETE", "gut", 1).replace("COMPLETE", "so lala", 2)
+        assert faults(text) == [
+            "column 'state' seems to hold run states, but these words are unknown: 'gut', 'so lala'; write "
+            "complete, failed or missing instead, ignore the column with --columns status=, "
+            "or name another with --columns status=COLUMN"
+        ]
+        assert len(read(text, {"status": ""}).trials) == 4
+        good = text.replace("state", "state,good").replace("\n0.", ",yes\n0.").replace("good,yes", "good")
+        good = good.rstrip() + ",no\n"
+        assert len(read(good, {"status": "good"}).trials) == 3
+        (line,) = faults(good, {"status": "bad"})
+        assert line.startswith(
+            "there is no column 'bad', only 'lr', 'weight_decay', 'seed', 'value', 'state'"
+        )
+
+    def test_columns_of_other_meaning_are_not_states(self, read: Read) -> None:
+        for header, texts in (
+            *(("random_state", ("0", "1")), ("completed", ("2340", "10")), ("nesterov", ("True", "False"))),
+            *(("error", ("0", "1")), ("objective", ("error", "error"))),
+            ("finished", ("2024-01-01 10:00", "2024-01-02 10:00")),
+            ("state_dim", ("17", "18")),
+            ("phase", ("grid", "grid")),
+            ("notes", ("failed at first", "good")),
+        ):
+            text = STATES.replace("state", header).replace("COMPLETE", texts[0], 1)
+            found = read(text.replace("COMPLETE", texts[1]))
+            assert [trial.status for trial in found.trials] == [Status.COMPLETE] * 4, header
+            assert not found.notes
+        done = read(STATES.replace("state", "done").replace("COMPLETE", "1"))
+        assert done.trials[0].metrics == {"value": 0.5}  # states are not metrics
+
+    def test_runs_without_a_result_may_lack_rates_repeat_or_lie_outside(self, read: Read) -> None:
+        for rows, note in (
+            (",,,,WAITING\n0.1,,x,,RUNNING\n", "1 WAITING, 1 RUNNING left out"),
+            ("0.1,0.01,0,9,crashed\n0.1,0.01,0,9,killed\n", "1 crashed, 1 killed left out"),
+            ("0.4,0.01,0,9,RUNNING\n0.1,0.01,7,9,RUNNING\n5,5,0,9,FAIL\n", "2 RUNNING, 1 FAIL left out"),
+        ):
+            found = read(STATES + rows)
+            assert [trial.metrics["value"] for trial in found.trials] == [0.5, 0.4, 0.3, 0.2], note
+            assert (found.lattice, found.seeds) == (LATTICE, (0,))
+            assert found.notes[0].startswith(f"column 'state': {note}")
+        found = read(STATES + "0.4,0.01,0,9,PRUNED\n0.4,0.02,0,9,PRUNED\n")  # they complete a larger lattice
+        assert (found.lattice, len(found.trials)) == (Lattice((0.1, 0.2, 0.4), (0.01, 0.02)), 4)
+
+    def test_table_without_any_result_is_refused(self, faults: Faults) -> None:
+        assert faults(STATES.replace("COMPLETE", "RUNNING")) == [
+            "no run has a result by column 'state' (4 'RUNNING'); --columns status= uses every value"
+        ]
+
+
+def test_rates_that_differ_by_rounding_are_merged(read: Read) -> None:
+    exact, rounded = (0.00031622776601683794, 0.1), (0.0003162277571391314, 0.10000000149)
+    rows = [
+        f"{lr},{decay},{seed},{seed + lr}\n"
+        for seed, (third, tenth) in enumerate((exact, rounded))
+        for lr in (third, 0.001)
+        for decay in (0.0, tenth)
+    ]
+    found = read("lr,weight_decay,seed,value\n" + "".join(rows))
+    assert found.lattice == Lattice((0.00031622776601683794, 0.001), (0.0, 0.1))
+    assert (found.seeds, len(found.trials)) == ((0, 1), 8)
+    assert found.notes == (
+        "lr equal but for rounding: 0.000316227757139 is read as 0.000316227766017",
+        "weight_decay equal but for rounding: 0.10000000149 is read as 0.1",
+    )
+    apart = read(GOOD.replace("0.2", "0.1001"))
+    assert (apart.lattice.lr, apart.notes) == ((0.1, 0.1001), ())
+
+
+class TestContext:
+    """Columns tell the decay rule, the direction and the cap of the whole sweep."""
+
+    def test_decay_rule_direction_and_cap_are_read(self, read: Read) -> None:
+        found = read("lr,weight_decay,value,decay_rule,direction,cap\n0.1,0,1.5,LR_Scaled,MAX,2.5\n")
+        context = found.context
+        assert (context.decay_rule, context.direction, context.cap) == ("lr-scaled", "maximize", 2.5)
+        assert found.trials[0].metrics == {"value": 1.5}
+
+    def test_several_or_unknown_rules_are_refused(self, read: Read, faults: Faults) -> None:
+        for rules, fault in (
+            (("lr-scaled", "coupled"), "column 'decay_rule' holds 'lr-scaled', 'coupled'; write one rule"),
+            (("l2", ""), "column 'decay_rule' holds 'l2'; write one rule (coupled, independent, lr-scaled"),
+        ):
+            text = "lr,weight_decay,value,decay_rule\n0.1,0,1.5,{}\n0.2,0,1,{}\n".format(*rules)
+            (line,) = faults(text)
+            assert line.startswith(fault)
+            assert "--columns decay_rule=" in line
+            assert read(text, {"decay_rule": ""}).context.decay_rule is None
+
+    def test_direction_and_cap_of_other_meaning_are_further_columns(self, read: Read, faults: Faults) -> None:
+        text = "lr,weight_decay,value,direction,cap\n0.1,0,1.5,north,1\n0.2,0,1.5,east,2\n"
+        found = read(text)
+        assert (found.context.direction, found.context.cap) == (None, None)
+        assert [trial.metrics["cap"] for trial in found.trials] == [1.0, 2.0]
+        assert len(faults(text, {"direction": "direction", "cap": "cap"})) == 2
+
+    def test_names_that_suggest_higher_are_noticed(self, read: Read) -> None:
+        for header, metric, higher in (
+            ("lr,weight_decay,value,note", "val_acc", "metric 'val_acc'"),
+            ("lr,weight_decay,f1_macro,note", "value", "column 'f1_macro'"),
+            ("lr,weight_decay,value,key", "value", "'best.f1_macro' in column 'key'"),
+            ("lr,weight_decay,val_loss,key", "val_loss", ""),
+        ):
+            key = "best.f1_macro" if "key" in header else "first"
+            found = read(f"{header}\n0.1,0,0.5,{key}\n", {"value": header.split(",")[2]}, metric)
+            assert found.context.higher == higher
