@@ -42,6 +42,7 @@ def test_window_is_exact_without_noise_whatever_the_spacing() -> None:
     found = analyse(surface(repeated(y), log_lr, log_decay))
     assert found.windowed
     assert value(found.ridge_slope) == pytest.approx(-1)
+    assert [row for row, _ in found.ridge] == [3, 4, 5, 6, 7]  # the line is half a step inside of the axis
     for row, l_star in found.ridge:
         assert l_star == pytest.approx(-log_lr[row])
 
