@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any, Unpack
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.report.recommend import recommendations
 from lrwd_sweep.report.result import Result, comparison, read_results, refuse_two_directions, titles
-from lrwd_sweep.report.view.data_frame import curve_frame, lane_frame
+from lrwd_sweep.report.view.lane_table import curve_frame, lane_frame
 from lrwd_sweep.report.view.notation import plain
 from lrwd_sweep.report.view.report import notebook_html, text_of
 from lrwd_sweep.report.view.terminal import Report, snippet
-from lrwd_sweep.runner.completion import completion
-from lrwd_sweep.runner.runner import Runner, check_device
+from lrwd_sweep.runner.runner import Runner, check_device, completion
 from lrwd_sweep.runner.signals import Interrupted
 from lrwd_sweep.science.direction import given
 from lrwd_sweep.science.separability import Comparison as Differences

@@ -32,7 +32,7 @@ APART = [  # packages that must not reach each other through any chain of import
     ("store", {"report", "runner", "engine", "optim", "nets", "data"}),
     ("engine", {"store", "report", "runner"}),
 ]
-# The packages or files that may import a library. `lab.bench` also races other ways to use some.
+# The packages or files that may import a library.
 DOORS = {
     "torch": {"engine", "optim", "nets", "data", "lab"},
     "torchvision": {"data", "nets"},
@@ -41,11 +41,11 @@ DOORS = {
     "threadpoolctl": {"engine.device"},
     "numba": {"optim.jit"},
     "sqlalchemy": {"store"},
-    "optuna": {"runner.sampler", "lab.bench"},
+    "optuna": {"runner.sampler"},
     "rich": {"report.view", "cli"},
     "typer": {"cli"},
     "jinja2": {"report.view"},
-    "matplotlib": {"report.view", "lab.bench"},
+    "matplotlib": {"report.view"},
     "pandas": {"report.view", "api"},
 }
 

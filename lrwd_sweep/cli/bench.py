@@ -1,233 +1,183 @@
-"""`lrwd-sweep bench`: how fast, against other ways to do the same, in one run."""
+"""`lrwd-sweep bench`: the engine's speed beside other ways to train the same networks, in one run."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lrwd_sweep.cli.options import Format, OldJson, TextFormat
 from lrwd_sweep.cli.parse import whole
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.report.view import consoles
-from lrwd_sweep.report.view.notation import plain
-from lrwd_sweep.report.view.output_file import replaced
-from lrwd_sweep.runner.completion import complete
+from lrwd_sweep.report.view.notation import counted, plain
+from lrwd_sweep.runner.runner import complete
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.catalog import DATA_SETS, FLOAT32, PRECISIONS
 from lrwd_sweep.spec.preset import DEFAULT, find_preset
 
 if TYPE_CHECKING:
-    from lrwd_sweep.lab.bench.bandwidth import Bandwidths
-    from lrwd_sweep.lab.bench.contenders import Entry
+    from rich.console import RenderableType
+    from rich.table import Table
+
+    from lrwd_sweep.lab.bench.measurement import Spread
     from lrwd_sweep.lab.bench.overhead import Overhead
     from lrwd_sweep.lab.bench.race import Race
     from lrwd_sweep.lab.bench.scaling import Scaling
-    from lrwd_sweep.science.lattice import Lattice
     from lrwd_sweep.spec.task import Task
 
 EPOCHS, SCALING_EPOCHS = 30, 10
 LANES, OTHER_LANES = 363, 16
 PUBLISHED = tuple(name for name in DATA_SETS if name != "digits")
-_BUSY = 0.5  # processes that want to run already
+_BUSY = 0.5  # processes that run already
 
 
-def _count(option: str, text: str) -> typer.models.OptionInfo:
-    """A whole number of at least 1."""
-    found: typer.models.OptionInfo = typer.Option(option, metavar="N", parser=whole(option), help=text)
+def _count(option: str, text: str, least: int = 1) -> typer.models.OptionInfo:
+    """Declare an option for a whole number."""
+    parser = whole(option, least=least)
+    found: typer.models.OptionInfo = typer.Option(option, metavar="N", parser=parser, help=text)
     return found
 
 
-Contenders = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME,…",
-        help="Whom to race, of plain, compiled, vmap; processes, ray on a CPU; graphs on a GPU (default: all "
-        "that can run here).",
-    ),
-]
-Net = Annotated[
-    str | None, typer.Option(metavar="NAME", help="A network that comes along (default: mlp-norm).")
-]
-Data = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help=f"digits; {', '.join(PUBLISHED)}: noise in their shape, since no step costs more or less for "
-        "what it sees; or your own, as for `grid` (default: digits).",
-    ),
-]
-BatchSize = Annotated[
-    int | None,
-    typer.Option(metavar="N", parser=whole("--batch-size", least=2), help="Samples per step (default: 64)."),
-]
-Precision = Annotated[
-    str | None,
-    typer.Option(
-        metavar="|".join(PRECISIONS), help=f"What everyone's networks compute in (default: {FLOAT32})."
-    ),
-]
-Device = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME", help="cpu, cuda or cuda:N: one GPU (default: a GPU where there is one, else the CPU)."
-    ),
-]
-Epochs = Annotated[
-    int | None,
-    _count(
-        "--epochs",
-        "Passes over the training set, each with its validation "
-        f"(default: {EPOCHS}; {SCALING_EPOCHS} with --scaling).",
-    ),
-]
-Lanes = Annotated[
-    int | None,
-    _count(
-        "--lanes",
-        "Networks that the engine trains: cells × seeds "
-        f"(default: {LANES}; up to 2,000 with --scaling; 10,000 with --overhead).",
-    ),
-]
-OtherLanes = Annotated[
-    int | None,
-    _count("--other-lanes", f"Networks that each of the others trains (default: {OTHER_LANES})."),
-]
-Scaled = Annotated[
-    bool, typer.Option("--scaling", help="Instead, time the engine on one lane, on two, on five, ….")
-]
-PaidBesides = Annotated[
-    bool,
-    typer.Option("--overhead", help="Instead, time start-up, and sampler and store for very many lanes."),
-]
-Moved = Annotated[
-    bool,
-    typer.Option("--bandwidth", help="Instead, time the fused update beside a copy of its memory, on a GPU."),
-]
-Output = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Draw --scaling into an svg, png or pdf file too (default: no file)."),
-]
+def _name(text: str, metavar: str = "NAME") -> typer.models.OptionInfo:
+    found: typer.models.OptionInfo = typer.Option(metavar=metavar, help=text)
+    return found
 
 
 def bench(
-    contenders: Contenders = None,
-    net: Net = None,
-    data: Data = None,
-    batch_size: BatchSize = None,
-    precision: Precision = None,
-    device: Device = None,
-    epochs: Epochs = None,
-    lanes: Lanes = None,
-    other_lanes: OtherLanes = None,
-    repeats: Annotated[int, _count("--repeats", "How often everything is timed.")] = 3,
-    scaling: Scaled = False,
-    overhead: PaidBesides = False,
-    bandwidth: Moved = False,
-    output: Output = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    contenders: Annotated[
+        str | None,
+        _name(
+            "Baselines to compare with: plain, compiled, vmap; processes on a CPU; graphs on a GPU (default: "
+            "all that run on the device).",
+            "NAME,…",
+        ),
+    ] = None,
+    net: Annotated[str | None, _name("A built-in network (default: mlp-norm).")] = None,
+    data: Annotated[
+        str | None,
+        _name(
+            f"digits; {', '.join(PUBLISHED)}: noise of their shape, since the cost of a step does not depend "
+            "on values; or user data, as for `grid` (default: digits)."
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None, _count("--batch-size", "Samples per step (default: 64).", least=2)
+    ] = None,
+    precision: Annotated[
+        str | None, _name(f"Precision of all contenders (default: {FLOAT32}).", "|".join(PRECISIONS))
+    ] = None,
+    device: Annotated[str | None, _name("cpu, cuda or cuda:N (default: a GPU if available).")] = None,
+    epochs: Annotated[
+        int | None, _count("--epochs", f"Epochs (default: {EPOCHS}; {SCALING_EPOCHS} with --scaling).")
+    ] = None,
+    lanes: Annotated[
+        int | None,
+        _count(
+            "--lanes",
+            f"Networks that the engine trains (default: {LANES}; up to 2,000 with --scaling; 10,000 with "
+            "--overhead).",
+        ),
+    ] = None,
+    other_lanes: Annotated[
+        int | None, _count("--other-lanes", f"Networks that each baseline trains (default: {OTHER_LANES}).")
+    ] = None,
+    repeats: Annotated[int, _count("--repeats", "Number of times that everything is timed.")] = 3,
+    scaling: Annotated[
+        bool, typer.Option("--scaling", help="Time only the engine, on one lane, two, five, ….")
+    ] = False,
+    overhead: Annotated[
+        bool, typer.Option("--overhead", help="Time only start-up, and sampler and store for many lanes.")
+    ] = False,
+    form: Format = TextFormat.TEXT,
+    as_json: OldJson = False,
 ) -> None:
-    """Race the engine against other ways to train the same lanes, on the CPU or on one GPU.
+    """Compare the engine's speed with other ways to train the same lanes, on the CPU or on one GPU.
 
-    Everyone trains the same network on the same data: the same first weights, the same batches in the same
-    order, AdamW as torch.optim has it, a cosine schedule moving at every batch, the validation loss after
-    every epoch and the test loss at the end. Tests hold all of them to the engine's figures.
+    All contenders train the same network on the same data: the same first weights, the same batches in the
+    same order, AdamW of torch.optim, a cosine schedule that moves at every batch, the validation loss after
+    every epoch and the test loss at the end. Tests compare their losses with the engine's.
 
-    Every run has a process of its own, in random order, several times. Before its clock starts, imports,
-    data, worker processes and compiled code are ready, and it has trained for an epoch; on a CPU plain,
-    compiled and vmap take one thread or all, whichever is faster then. The engine's time includes writing
-    its results to a store and the start of its processes. The ratio is taken within each repeat; it carries
-    over to other machines, the rates do not.
+    Every run has its own process, in random order, several times. Before its clock starts, imports, data,
+    worker processes and compiled code are ready, and it has trained for an epoch; on a CPU plain, compiled
+    and vmap take one thread or all, whichever is faster then. The engine's time includes writing its results
+    to a store and the start of its processes. The ratio is taken within each repeat; it carries over to
+    other machines, the rates do not.
 
-    The floor is what the matrix products of training and validation take on all cores, or on the GPU from a
-    CUDA graph, and nothing else.
+    The floor is the time of the matrix products of training and validation on all cores, or on the GPU from
+    a CUDA graph, without anything else.
     """
-    measurements = {"--scaling": scaling, "--overhead": overhead, "--bandwidth": bandwidth}
-    chosen = [option for option, is_given in measurements.items() if is_given]
-    if len(chosen) > 1:
-        raise UsageError(f"{chosen[0]} and {chosen[1]} are two measurements; choose one")
-    measurement = chosen[0] if chosen else "a race"
-    _refuse(measurement, {"--contenders": contenders, "--other-lanes": other_lanes} if chosen else {})
-    request = {"--net": net, "--data": data, "--batch-size": batch_size, "--precision": precision}
-    _refuse(measurement, {**request, "--device": device, "--epochs": epochs} if overhead or bandwidth else {})
-    _refuse(measurement, {"--lanes": lanes} if bandwidth else {})
-    _refuse(measurement, {} if scaling else {"--output": output})
-    place, gpu = _place("cpu" if overhead or bandwidth else device)
-    racers = [] if chosen else _entries(contenders, place)
-    given = {"net": net, "data": _stand_in(data), "batch_size": batch_size, "precision": precision}
-    changes = {name: value for name, value in given.items() if value is not None}
-    asked = Asked.of(changes, epochs or (SCALING_EPOCHS if scaling else EPOCHS), repeats, place, gpu)
+    from lrwd_sweep.lab.bench.measurement import Measurement, machine
+
+    if scaling and overhead:
+        raise UsageError("--scaling and --overhead are two measurements; choose one")
+    measurement = "--scaling" if scaling else "--overhead" if overhead else ""
+    _refuse(measurement, {"--contenders": contenders, "--other-lanes": other_lanes} if measurement else {})
+    given = {"net": net, "data": data, "batch_size": batch_size, "precision": precision}
+    others = {f"--{name.replace('_', '-')}": value for name, value in given.items()}
+    _refuse(measurement, {**others, "--device": device, "--epochs": epochs} if overhead else {})
+    place, gpu = _place("cpu" if overhead else device)
+    racers = [] if measurement else _contenders(contenders, place)
+    changes = given | {"data": _synthetic(data), "epochs": epochs or (SCALING_EPOCHS if scaling else EPOCHS)}
+    preset, on = find_preset(DEFAULT), machine(gpu)
+    task = complete(preset.task.changed(**{name: v for name, v in changes.items() if v is not None}))
+    if (load := on["load"]) is not None and load > _BUSY:
+        consoles.note(
+            f"the machine is busy, load {load:g} on {on['cores']} cores: do not rely on the figures"
+        )
+    asked = Measurement(task, preset.lattice(Optimizer.parse("adamw")), place)
+
+    def on_repeat(repeat: int) -> None:
+        consoles.note(f"measured {repeat} of {repeats} times")
+
     if scaling:
-        _scaling(asked, lanes, output, as_json)
+        from lrwd_sweep.lab.bench.scaling import MOST, scale
+
+        scaled = scale(asked, most=lanes or MOST, repeats=repeats, on_repeat=on_repeat)
+        document, shown = {"scaling": asdict(scaled)}, _shown_scaling(scaled, task)
     elif overhead:
-        _overhead(asked, lanes, as_json)
-    elif bandwidth:
-        _bandwidth(asked, as_json)
+        from lrwd_sweep.lab.bench import overhead as besides
+
+        spent = besides.overhead(asked, lanes=lanes or besides.LANES, repeats=repeats, on_repeat=on_repeat)
+        document, shown = {"overhead": asdict(spent)}, _shown_overhead(spent)
     else:
-        _race(asked, racers, lanes or LANES, other_lanes or OTHER_LANES, as_json)
+        from lrwd_sweep.lab.bench import race
+
+        raced = race.race(
+            racers,
+            asked,
+            lanes=lanes or LANES,
+            other_lanes=other_lanes or OTHER_LANES,
+            repeats=repeats,
+            on_run=lambda name, rate: consoles.note(f"{name}: {rate:{_rate_form(rate)}} lane-steps/s"),
+        )
+        document, shown = asdict(raced), _shown_race(raced)
+    if as_json or form is TextFormat.JSON:
+        about = task.to_dict() | {"steps": task.steps, "repeats": repeats}
+        whole_document = {"schema_version": 1, "machine": on, "task": about, **document}
+        consoles.write(json.dumps(whole_document, indent=2, allow_nan=False) + "\n")
+        return
+    for part in (*shown, _where(task, on)):
+        consoles.stdout().print(part, markup=False)
 
 
 def _refuse(measurement: str, given: Mapping[str, object]) -> None:
-    """Raise UsageError for an option that the measurement has no use for."""
+    """Raise UsageError for an option that the measurement does not use."""
     for option, value in given.items():
         if value is not None:
-            raise UsageError(f"{option} means nothing to {measurement}; leave it out")
+            raise UsageError(f"{measurement} does not use {option}; leave it out")
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What is trained, how often, and on what: the same for every measurement."""
-
-    task: Task
-    lattice: Lattice
-    repeats: int
-    device: str
-    machine: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, changes: Mapping[str, Any], epochs: int, repeats: int, device: str, gpu: str | None) -> Asked:
-        """The default task, changed; says so on stderr where the machine has other things to do."""
-        from lrwd_sweep.lab.bench.machine import machine
-
-        preset, on = find_preset(DEFAULT), machine(gpu)
-        task = complete(preset.task.changed(epochs=epochs, **changes))
-        if (load := on["load"]) is not None and load > _BUSY:
-            _note(
-                f"the machine is busy, load {load:g} on {on['cores']} cores: no figure of this run is sound"
-            )
-        return cls(task, preset.lattice(Optimizer.parse("adamw")), repeats, device, on)
-
-    def repeated(self, repeat: int) -> None:
-        """Say how far it is."""
-        _note(f"measured {repeat} of {self.repeats} times")
-
-    def print(self, result: Race | Scaling | Overhead | Bandwidths, as_json: bool) -> None:
-        """The result on stdout."""
-        if as_json:
-            document = {
-                "schema_version": 1,
-                "machine": self.machine,
-                "task": self.task.to_dict() | {"steps": self.task.steps, "repeats": self.repeats},
-                **result.to_dict(),
-            }
-            consoles.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
-            return
-        from lrwd_sweep.cli.bench_shown import shown
-
-        for part in shown(result, self.task, self.machine):
-            consoles.stdout().print(part)
-
-
-def _stand_in(data: str | None) -> str | None:
-    """What has the shape of a data set that would have to be fetched."""
-    return f"lrwd_sweep.lab.bench.made_up:{data.replace('-', '_')}" if data in PUBLISHED else data
+def _synthetic(data: str | None) -> str | None:
+    """Replace a data set that would need a download by noise of its shape."""
+    return f"lrwd_sweep.lab.bench.synthetic:{data.replace('-', '_')}" if data in PUBLISHED else data
 
 
 def _place(device: str | None) -> tuple[str, str | None]:
-    """One device with its number, and a GPU's name. Raises UnknownName or DeviceError."""
+    """Return one device with its number, and a GPU's name. Raises UnknownName or DeviceError."""
     if device == "cpu":
         return device, None
     from lrwd_sweep.engine.device import choose, gpu_name
@@ -236,70 +186,94 @@ def _place(device: str | None) -> tuple[str, str | None]:
     return str(place), gpu_name(place)
 
 
-def _entries(contenders: str | None, device: str) -> list[Entry]:
-    """Who races there. Raises UnknownName or UsageError."""
-    from lrwd_sweep.lab.bench.contenders import entries
+def _contenders(text: str | None, device: str) -> list[str]:
+    from lrwd_sweep.lab.bench.race import choose_contenders
 
-    names = None if contenders is None else [name.strip() for name in contenders.split(",")]
-    return entries(names, device.partition(":")[0])
+    names = None if text is None else [name.strip() for name in text.split(",")]
+    return choose_contenders(names, device.partition(":")[0])
 
 
-def _race(asked: Asked, racers: Sequence[Entry], lanes: int, other_lanes: int, as_json: bool) -> None:
-    from lrwd_sweep.lab.bench import race
-    from lrwd_sweep.lab.bench.spread import rate_form
+def _rate_form(rate: float) -> str:
+    """Choose the format of a rate: whole unless it is small.
 
-    result = race.race(
-        racers,
-        asked.task,
-        asked.lattice,
-        lanes=lanes,
-        other_lanes=other_lanes,
-        repeats=asked.repeats,
-        seed=0,
-        device=asked.device,
-        on_run=lambda name, rate: _note(f"{name}: {rate:{rate_form(rate)}} lane-steps/s"),
+    >>> [f"{rate:{_rate_form(rate)}}" for rate in (8204.3, 0.724)]
+    ['8,204', '0.72']
+    """
+    return ",.0f" if rate >= 10 else ".2f"
+
+
+def _rate(rate: Spread) -> str:
+    return rate.text(_rate_form(rate.median))
+
+
+def _shown_race(race: Race) -> Iterator[RenderableType]:
+    """Show a row per contender, the engine first, the reasons of those that did not run, and the floor."""
+    table = _table("contender", "lanes", "lane-steps/s", "lrwd-sweep is faster by")
+    for k, timing in enumerate(race.contenders):
+        cells = ["", "not available", ""]
+        if (rate := timing.lane_steps_per_second) and (lead := timing.engine_ratio):
+            cells = [str(timing.lanes), _rate(rate), lead.text(".1f", "×") if k else ""]
+        table.add_row(f"{timing.name}: {timing.about}", *cells)
+    yield table
+    yield from (
+        plain(f"{timing.name} is not available: {timing.reason}")
+        for timing in race.contenders
+        if not timing.available
     )
-    asked.print(result, as_json)
-
-
-def _scaling(asked: Asked, most: int | None, output: Path | None, as_json: bool) -> None:
-    from lrwd_sweep.lab.bench.scaling import MOST, scale
-    from lrwd_sweep.report.view.figure import figure_format, write_figure
-
-    if output is not None:
-        figure_format(output)  # a name that cannot be written is refused before minutes have passed
-    result = scale(
-        asked.task,
-        asked.lattice,
-        most=most or MOST,
-        repeats=asked.repeats,
-        device=asked.device,
-        on_repeat=asked.repeated,
+    floor, floor_rate = race.floor, _rate(race.floor.lane_steps_per_second)
+    share, speed = floor.flop_of_validation / floor.flop_per_lane_step, floor.flop_per_second.times(1e-9)
+    yield (
+        f"floor: the matrix products of a lane-step, {floor.flop_per_lane_step / 1e6:,.1f} MFLOP, "
+        f"{share:.0%} of them for validation, at {speed.text(',.0f')} GFLOP/s: {floor_rate} "
+        f"lane-steps/s; lrwd-sweep reaches {floor.fraction_reached.times(100).text('.0f', ' %')} of that, "
+        f"{floor.fraction_reached.median * speed.median:,.0f} GFLOP/s"
     )
-    asked.print(result, as_json)
-    if output is not None:
-        from lrwd_sweep.lab.bench.figure import draw
-
-        with replaced(output) as temporary:
-            write_figure(temporary, lambda: draw(result))
-        _note(f"wrote {output}")
 
 
-def _overhead(asked: Asked, lanes: int | None, as_json: bool) -> None:
-    from lrwd_sweep.lab.bench.overhead import LANES, overhead
+def _shown_scaling(scaling: Scaling, task: Task) -> Iterator[RenderableType]:
+    """Show the points, and the line through them."""
+    table = _table("lanes", "seconds", "ms per lane and step")
+    for point in scaling.points:
+        cost = point.seconds.times(1e3 / (point.lanes * task.steps))
+        table.add_row(str(point.lanes), point.seconds.text(".3g"), cost.text(".3g"))
+    yield table
+    if line := scaling.line:
+        yield (
+            f"{scaling.at_once} lanes train at a time; from {line.from_lanes} on they take "
+            f"{line.fixed_seconds:.3g} s + {1e3 * line.seconds_per_lane:.3g} ms per lane; "
+            f"{line.furthest['lanes']} lanes are furthest from that, by {line.furthest['share']:+.1%}"
+        )
 
-    result = overhead(
-        asked.task, asked.lattice, lanes=lanes or LANES, repeats=asked.repeats, on_repeat=asked.repeated
+
+def _shown_overhead(overhead: Overhead) -> Iterator[RenderableType]:
+    """Show the seconds that are spent once, and those for every lane."""
+    per_lane = f"per lane, of {overhead.lanes:,}"
+    table = _table("time besides training", "")
+    start = overhead.first_epoch_seconds
+    table.add_row("from the start of the process to the end of an epoch", start.text(".2f", " s"))
+    for name in ("sampler", "store", "both"):
+        seconds = getattr(overhead, f"{name}_seconds_per_lane")
+        table.add_row(f"{name}, {per_lane}", seconds.times(1e3).text(".3f", " ms"))
+    yield table
+
+
+def _where(task: Task, machine: Mapping[str, Any]) -> str:
+    """Describe the task and the machine in one line."""
+    on = plain(machine["gpu"] or f"{machine['cpu']}, {counted(machine['cores'], 'core')}")
+    rounded = "" if task.precision == FLOAT32 else f"{task.precision}, "
+    return (
+        f"{plain(task.data)}, {task.net}, {rounded}AdamW, {counted(task.epochs, 'epoch')} of "
+        f"{task.steps_per_epoch} batches of {task.batch_size}; {on}, torch {machine['torch']}, "
+        f"{machine['date'][:10]}"
     )
-    asked.print(result, as_json)
 
 
-def _bandwidth(asked: Asked, as_json: bool) -> None:
-    from lrwd_sweep.lab.bench.bandwidth import measure
+def _table(first: str, *others: str) -> Table:
+    from rich import box
+    from rich.table import Table
 
-    asked.print(measure(asked.repeats), as_json)
-
-
-def _note(text: str) -> None:
-    """One line on stderr."""
-    consoles.stderr().print(plain(text), soft_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(first, overflow="fold")  # a narrow terminal breaks words
+    for heading in others:
+        table.add_column(heading, justify="right", overflow="fold")
+    return table

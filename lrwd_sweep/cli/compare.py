@@ -8,7 +8,7 @@ import typer
 
 from lrwd_sweep.cli import options
 from lrwd_sweep.cli.study_run import opened, report
-from lrwd_sweep.runner.completion import completion
+from lrwd_sweep.runner.runner import completion
 from lrwd_sweep.spec.request import Request
 
 Optimizers = Annotated[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lrwd_sweep.cli import options
 from lrwd_sweep.cli.study_run import opened, report
-from lrwd_sweep.runner.completion import completion
+from lrwd_sweep.runner.runner import completion
 from lrwd_sweep.spec.request import Request
 
 

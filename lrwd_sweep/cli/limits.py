@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,50 +17,39 @@ if TYPE_CHECKING:
     from lrwd_sweep.report.gates import Gate
 
 
-def _gate(
-    option: str, metavar: str, text: str, parser: Callable[[str], float] | None = None
-) -> typer.models.OptionInfo:
+def _gate(option: str, metavar: str, text: str, parser: Callable[[str], float] | None = None) -> Any:
     """Declare an option whose help marks it as a gate."""
-    found: typer.models.OptionInfo = typer.Option(
-        option, metavar=metavar, parser=parser, help=f"Gate: {text} (default: no gate).", show_default=False
-    )
-    return found
+    text = f"Gate: {text} (default: no gate)."
+    return typer.Option(option, metavar=metavar, parser=parser, help=text, show_default=False)
+
+
+def _limit(option: str, text: str, least: float = -math.inf) -> Any:
+    """Declare a gate whose limit is a number of at least `least`."""
+    return _gate(option, "V", text, number(option, least))
 
 
 MaxBest = Annotated[
     float | None,
-    _gate(
-        "--max-best",
-        "V",
-        "the best seed mean is at most V, for a metric of which lower is better",
-        number("--max-best"),
-    ),
+    _limit("--max-best", "the best seed mean is at most V, for a metric of which lower is better"),
 ]
 MinBest = Annotated[
     float | None,
-    _gate(
-        "--min-best",
-        "V",
-        "the best seed mean is at least V, for a metric of which higher is better",
-        number("--min-best"),
-    ),
+    _limit("--min-best", "the best seed mean is at least V, for a metric of which higher is better"),
 ]
 MaxAbsSlope = Annotated[
     float | None,
-    _gate(
+    _limit(
         "--max-abs-slope",
-        "V",
         "the ridge slope's whole 90 % interval lies within ±V; fails without an interval",
-        number("--max-abs-slope", 0),
+        0,
     ),
 ]
 MaxTransferRegret = Annotated[
     float | None,
-    _gate(
+    _limit(
         "--max-transfer-regret",
-        "V",
         "moving α by --octaves without retuning λ costs at most V on average, in the metric's units",
-        number("--max-transfer-regret", 0),
+        0,
     ),
 ]
 Octaves = Annotated[
@@ -94,11 +84,10 @@ MinSeeds = Annotated[
 ]
 MaxRegression = Annotated[
     float | None,
-    _gate(
+    _limit(
         "--max-regression",
-        "V",
         "the best seed mean is at most V worse than in --baseline, in the metric's units",
-        number("--max-regression", 0),
+        0,
     ),
 ]
 Baseline = Annotated[
@@ -111,60 +100,49 @@ Baseline = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The limits as given on the command line; None and False set none."""
+def requested_gates(
+    max_best: float | None,
+    min_best: float | None,
+    max_abs_slope: float | None,
+    max_transfer_regret: float | None,
+    octaves: float | None,
+    require: str | None,
+    no_edge: bool,
+    max_failed: int | None,
+    min_seeds: int | None,
+    max_regression: float | None,
+    baseline: Path | None,
+) -> list[Gate]:
+    """Return the gates in the order of the options. Raises UsageError or UnknownName."""
+    if octaves is not None and max_transfer_regret is None:
+        raise UsageError(f"--octaves {octaves:g} requires --max-transfer-regret V; add it")
+    if octaves is not None and octaves <= 0:
+        raise UsageError(f"--octaves {octaves:g} is not a distance; choose more than 0")
+    if baseline is not None and max_regression is None:
+        raise UsageError(f"--baseline {str(baseline)!r} requires --max-regression V; add it")
+    if max_regression is not None and baseline is None:
+        raise UsageError(
+            f"--max-regression {max_regression:g} requires --baseline OLD.json; "
+            "add a file written by report --format json"
+        )
+    from lrwd_sweep.report import gates
+    from lrwd_sweep.science.separability import Verdict
 
-    max_best: float | None = None
-    min_best: float | None = None
-    max_abs_slope: float | None = None
-    max_transfer_regret: float | None = None
-    octaves: float | None = None
-    require: str | None = None
-    no_edge: bool = False
-    max_failed: int | None = None
-    min_seeds: int | None = None
-    max_regression: float | None = None
-    baseline: Path | None = None
-
-    def gates(self) -> list[Gate]:
-        """Return the gates in the order of the options. Raises UsageError or UnknownName."""
-        if self.octaves is not None and self.max_transfer_regret is None:
-            raise UsageError(f"--octaves {self.octaves:g} requires --max-transfer-regret V; add it")
-        if self.octaves is not None and self.octaves <= 0:
-            raise UsageError(f"--octaves {self.octaves:g} is not a distance; choose more than 0")
-        if self.baseline is not None and self.max_regression is None:
-            raise UsageError(f"--baseline {str(self.baseline)!r} requires --max-regression V; add it")
-        if self.max_regression is not None and self.baseline is None:
-            raise UsageError(
-                f"--max-regression {self.max_regression:g} requires --baseline OLD.json; "
-                "add a file written by report --format json"
-            )
-        return list(self._gates())
-
-    def _gates(self) -> Iterator[Gate]:
-        from lrwd_sweep.report import gates
-        from lrwd_sweep.science.separability import Verdict
-
-        if self.max_best is not None:
-            yield gates.MaxBest(self.max_best)
-        if self.min_best is not None:
-            yield gates.MinBest(self.min_best)
-        if self.max_abs_slope is not None:
-            yield gates.MaxAbsSlope(self.max_abs_slope)
-        if self.max_transfer_regret is not None:
-            yield gates.MaxTransferRegret(
-                self.max_transfer_regret, 1.0 if self.octaves is None else self.octaves
-            )
-        if self.require is not None:
-            if self.require not in list(Verdict):
-                raise UnknownName("verdict", self.require, Verdict)
-            yield gates.Require(Verdict(self.require))
-        if self.no_edge:
-            yield gates.NoEdge()
-        if self.max_failed is not None:
-            yield gates.MaxFailed(self.max_failed)
-        if self.min_seeds is not None:
-            yield gates.MinSeeds(self.min_seeds)
-        if self.baseline is not None and self.max_regression is not None:
-            yield gates.MaxRegression(self.max_regression, gates.read_earlier_report(self.baseline))
+    if require is not None and require not in list(Verdict):
+        raise UnknownName("verdict", require, Verdict)
+    transfer = partial(gates.MaxTransferRegret, octaves=octaves or 1.0)
+    asked: list[tuple[Callable[[Any], Gate], Any]] = [
+        (gates.MaxBest, max_best),
+        (gates.MinBest, min_best),
+        (gates.MaxAbsSlope, max_abs_slope),
+        (transfer, max_transfer_regret),
+        (gates.Require, require and Verdict(require)),
+        (lambda _: gates.NoEdge(), no_edge or None),
+        (gates.MaxFailed, max_failed),
+        (gates.MinSeeds, min_seeds),
+        (
+            lambda limit: gates.MaxRegression(limit, gates.read_earlier_report(Path(baseline or ""))),
+            max_regression,
+        ),
+    ]
+    return [gate(limit) for gate, limit in asked if limit is not None]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
-from lrwd_sweep.cli.parse import fraction, number, pair, whole
+from lrwd_sweep.cli.parse import fraction, number, one_of, pair, whole
 from lrwd_sweep.science.optimizer import users_of
 from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.field import OPTIMIZER, STORE, TRAIN, WHERE, Field
@@ -21,6 +22,19 @@ ALL_FIELDS = REQUEST_FIELDS | FIELDS
 _PLURAL = {"beta1": "betas"}  # one option sets two fields
 _CHOICES = 12  # characters of choices that --help lists beside the option
 
+
+class TextFormat(StrEnum):
+    """Output of a command for a reader or for a program."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+Format = Annotated[
+    TextFormat,
+    typer.Option("--format", metavar="NAME", parser=one_of("format", TextFormat), help="text or json."),
+]
+OldJson = Annotated[bool, typer.Option("--json", hidden=True, help="Same as --format json.")]
 OptimizerName = Annotated[
     str | None,
     typer.Option(

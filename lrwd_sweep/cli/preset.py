@@ -13,7 +13,7 @@ from lrwd_sweep.cli.options import option_text
 from lrwd_sweep.cli.parse import one_of
 from lrwd_sweep.errors import DeviceError
 from lrwd_sweep.report.view import consoles
-from lrwd_sweep.runner.completion import completion
+from lrwd_sweep.runner.runner import completion
 from lrwd_sweep.spec.preset import DEFAULT, Preset, find_preset, preset_names
 from lrwd_sweep.spec.request import Request
 from lrwd_sweep.spec.study import StudySpec

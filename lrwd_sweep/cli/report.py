@@ -13,8 +13,8 @@ from lrwd_sweep.cli.parse import number, one_of, whole
 from lrwd_sweep.cli.study_run import tell_what_changed
 from lrwd_sweep.errors import GateFailed, NothingToReport, UsageError
 from lrwd_sweep.report.view import consoles
-from lrwd_sweep.report.view.consoles import note
-from lrwd_sweep.report.view.output_file import Format, replaced, write_file
+from lrwd_sweep.report.view.consoles import note, replaced, write_file
+from lrwd_sweep.report.view.report import FORMATS, Format, render, text_of
 from lrwd_sweep.science.direction import given
 from lrwd_sweep.spec.catalog import DIAGNOSTICS
 
@@ -40,7 +40,7 @@ FormatName = Annotated[
         "--format",
         metavar="NAME",
         parser=one_of("format", Format),
-        help="table, markdown (fits a pull request's comment), json, csv, junit or html.",
+        help=FORMATS,
     ),
 ]
 Output = Annotated[
@@ -135,16 +135,14 @@ def report(
     """
     if output is not None and figure is not None and output.resolve() == figure.resolve():
         raise UsageError(f"--output and --figure are both {output}; name two files")
-    gates = limits.Limits(
+    gates = limits.requested_gates(
         max_best, min_best, max_abs_slope, max_transfer_regret, octaves, require, no_edge, max_failed,
         min_seeds, max_regression, baseline,
-    ).gates()  # fmt: skip
+    )  # fmt: skip
     direction = given(maximize=maximize, minimize=minimize)
     if full and form not in (Format.TABLE, Format.MARKDOWN):
         raise UsageError(f"--full adds nothing to {form}; choose table or markdown")
     pictures = _names(show, form)
-
-    from lrwd_sweep.report.view.report import render
 
     with_curves = form is Format.HTML or bool(pictures)
     results, comparisons = _read(
@@ -195,14 +193,12 @@ def _write(
 ) -> None:
     """Write figure and report; files first, so that an error leaves standard output empty."""
     if figure is not None:
-        from lrwd_sweep.report.view.figure import save_figure
+        from lrwd_sweep.report.view.paper_figure import save_figure
 
         with replaced(figure, "--figure") as temporary:
             save_figure(results, temporary)
         note(f"wrote {figure}")
     if output is not None:
-        from lrwd_sweep.report.view.report import text_of
-
         write_file(output, text_of(text))
         note(f"wrote {output}")
     elif isinstance(text, str):

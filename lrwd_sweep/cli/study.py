@@ -21,7 +21,7 @@ from lrwd_sweep.errors import NothingToReport, StoreError, UsageError
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.consoles import note
 from lrwd_sweep.report.view.notation import plain
-from lrwd_sweep.report.view.output_file import Format
+from lrwd_sweep.report.view.report import Format
 
 if TYPE_CHECKING:
     from lrwd_sweep.store import StudySummary

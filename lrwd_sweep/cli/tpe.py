@@ -9,7 +9,7 @@ import typer
 from lrwd_sweep.cli import options
 from lrwd_sweep.cli.parse import whole
 from lrwd_sweep.cli.study_run import opened, report
-from lrwd_sweep.runner.completion import completion
+from lrwd_sweep.runner.runner import completion
 from lrwd_sweep.spec.field import AXES
 from lrwd_sweep.spec.preset import MOST_TRIALS, TRIALS
 from lrwd_sweep.spec.request import Request

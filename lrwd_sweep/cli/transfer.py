@@ -15,9 +15,8 @@ from lrwd_sweep.cli import options
 from lrwd_sweep.cli.parse import one_of
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.report.view import consoles
-from lrwd_sweep.report.view.consoles import note
+from lrwd_sweep.report.view.consoles import note, write_file
 from lrwd_sweep.report.view.notation import counted, plain
-from lrwd_sweep.report.view.output_file import write_file
 from lrwd_sweep.science.decay import DecayRule
 from lrwd_sweep.science.lattice import plain_float
 from lrwd_sweep.science.trial import Direction
@@ -183,7 +182,7 @@ def export(
         export_to_optuna(trials, output, record.name, metric=spec.metric, direction=spec.direction)
     else:
         from lrwd_sweep.report.result import result
-        from lrwd_sweep.report.view.csv_table import csv_table
+        from lrwd_sweep.report.view.lane_table import csv_table
 
         text = csv_table([result(record.name, record.spec, record.created, trials)])
         if output is None:

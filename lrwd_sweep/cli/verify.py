@@ -1,31 +1,32 @@
-"""`lrwd-sweep verify`: what the papers prove and what other libraries compute, held against this code."""
+"""`lrwd-sweep verify`: this code compared with the papers and with other libraries."""
 
 from __future__ import annotations
 
 import json
-from typing import Annotated
-
-import typer
 
 from lrwd_sweep.cli import options
+from lrwd_sweep.cli.options import Format, OldJson, TextFormat
 from lrwd_sweep.errors import GateFailed
 from lrwd_sweep.report.view import consoles
 
 
 def verify(
     device: options.Device = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    form: Format = TextFormat.TEXT,
+    as_json: OldJson = False,
 ) -> None:
-    """Show in numbers what the papers prove, and that each update is what other libraries compute.
+    """Check in numbers what the papers prove, and compare each update with other implementations.
 
-    The AdamW paper's Propositions 1 to 3 and its view of decay as filtering; the rotation in equilibrium of
-    scale-invariant tensors; and every update against torch.optim, and against adamp, timm,
-    pytorch_optimizer and torch-optimi where they are installed. All in float64. Exit code 1 where one fails.
+    Shows Propositions 1 to 3 of the AdamW paper and its view of decay as filtering; the rotation in
+    equilibrium of scale-invariant tensors; every update against its paper's algorithm and torch.optim, and
+    against adamp, timm, pytorch_optimizer and torch-optimi if installed. All in float64. Exit code 1 if a
+    check fails.
     """
     from lrwd_sweep.engine.device import choose, prepare
     from lrwd_sweep.lab.verify import demonstrate
     from lrwd_sweep.report.view.verification import Shown, summary
 
+    as_json = as_json or form is TextFormat.JSON
     chosen = choose(device)
     prepare(chosen)
     console, sections = consoles.stdout(), []

@@ -1,4 +1,4 @@
-"""Choose how a network's lanes train, native, by vmap or in a loop, by measuring a few steps.
+"""Choose how the lanes of a network train (native, by vmap or in a loop) by measuring a few steps.
 
 Perceptrons train natively. Other networks have a rival of the loop: native if that is written, else vmap. The
 rival is chosen if it is faster than the loop and on a CPU gives a lane the same bits in packs of every size;
@@ -26,7 +26,7 @@ from lrwd_sweep import __version__
 from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.device import gpu_name, is_out_of_memory
-from lrwd_sweep.engine.packing import lanes_that_fit
+from lrwd_sweep.engine.memory import lanes_that_fit
 from lrwd_sweep.engine.speed import made_up, timed
 from lrwd_sweep.errors import DeviceError, UsageError, arg, brief
 from lrwd_sweep.nets import PERCEPTRONS, Network, is_native, network, of_seed
@@ -39,7 +39,7 @@ SECONDS = 0.1  # per measurement
 REPEATS = 3
 GAIN = 0.85  # of the loop's time per lane; a small gain is not worth different rounding
 LANES = 64  # at most: they fill any device, and more would cost the same per lane
-LONG = 0.02  # seconds: a lane whose step takes this fills the device alone
+LONG = 0.02  # seconds: one lane whose step takes this fills the device
 TOLERANCE = 1e-8  # relative, in float64: rounding is far below, an effect of another lane above
 ROUNDED = 1e-5  # the same in float32
 _ADAMW = Optimizer.parse("adamw")

@@ -13,8 +13,8 @@ import torch
 from lrwd_sweep.data import EVAL_BATCH, Split, Splits
 from lrwd_sweep.engine import device as devices
 from lrwd_sweep.engine.graph import current
+from lrwd_sweep.engine.memory import lanes_that_fit, workers_that_fit
 from lrwd_sweep.engine.pack import PackTrainer
-from lrwd_sweep.engine.packing import lanes_that_fit, workers_that_fit
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.task import Task

@@ -1,4 +1,4 @@
-"""What an executor runs: `train_pack` where the data are, `train_job` in any other process."""
+"""The work of an executor: `train_pack` in the process that has the data, `train_job` in any other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The time that studies take on this machine, from a few steps of each kind of network and optimizer."""
+"""Estimate the time of studies on this machine from a few steps of each kind of network and optimizer."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ SECONDS = 10.0  # for the measurements
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class TimeEstimate:
     """The time of studies that train one after another, from empty."""
 
     seconds: float
     whole: bool  # measured on packs as they would train; else extrapolated from smaller ones
 
 
-def estimate(specs: Sequence[StudySpec], seconds: float = SECONDS) -> Estimate:
+def estimate(specs: Sequence[StudySpec], seconds: float = SECONDS) -> TimeEstimate:
     """Measure for about `seconds` and add up. Raises DeviceError when a study has no room."""
     lanes = [len(spec.lattice) * len(spec.seeds) for spec in specs]
     kinds: dict[tuple[object, ...], list[int]] = {}  # studies whose steps cost the same
@@ -36,7 +36,7 @@ def estimate(specs: Sequence[StudySpec], seconds: float = SECONDS) -> Estimate:
         speed = measure(first.optimizer, task, max(lanes[k] for k in alike), seconds / len(kinds))
         total += sum(lanes[k] * speed.seconds(_task(specs[k])) for k in alike)
         whole = whole and speed.whole
-    return Estimate(total, whole)
+    return TimeEstimate(total, whole)
 
 
 def _task(spec: StudySpec) -> Task:
@@ -45,6 +45,6 @@ def _task(spec: StudySpec) -> Task:
 
 
 def _step(task: Task) -> tuple[object, ...]:
-    """Return what the cost of one step depends on."""
+    """Return the settings on which the cost of one step depends."""
     t = task
     return t.net, t.net_options, t.loss, t.data_set, t.batch_size, t.precision

@@ -1,4 +1,4 @@
-"""One task on one machine: its data loaded, its engine chosen, its packs planned and trained."""
+"""Train a task on this machine: load its data, choose its engine, plan its packs and train them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
+from heapq import heappop, heappush
+from itertools import pairwise
 
 from lrwd_sweep.engine import device as devices
 from lrwd_sweep.engine.choice import chosen
+from lrwd_sweep.engine.memory import lanes_that_fit, workers_that_fit
 from lrwd_sweep.engine.pack import Stopped
-from lrwd_sweep.engine.packing import lanes_that_fit, workers_that_fit
 from lrwd_sweep.engine.train_pack import load_data
 from lrwd_sweep.errors import brief
 from lrwd_sweep.nets import network
 from lrwd_sweep.runner.executors import Executor
 from lrwd_sweep.runner.executors.processes import Processes
 from lrwd_sweep.runner.executors.threads import Threads
-from lrwd_sweep.runner.packing import plan
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status, Trial
@@ -25,7 +26,8 @@ from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.job import EpochDone, Event, Job, Pack, PackDone, PackLost
 from lrwd_sweep.spec.task import Task
 
-ATTEMPTS = 3  # at a lane whose process is killed
+ATTEMPTS = 3  # to train a lane whose process is killed
+OVERHEAD = 2  # of a pack besides its lanes, in lanes: the interpreter's share of its steps
 PROCESS = 1 << 30  # bytes of memory that must be free for a process, twice what one takes
 
 _log = logging.getLogger(__name__)
@@ -80,9 +82,9 @@ class Execution:
         packs: Sequence[Pack],
         should_stop: Callable[[], bool] = lambda: False,
     ) -> Generator[Event, None, None]:
-        """Train the packs and yield what happens. Raises Stopped when asked to stop.
+        """Train the packs and yield their events. Raises Stopped when asked to stop.
 
-        A lost pack is trained again in halves. A lane alone fails if it has no room, or at its third attempt.
+        A lost pack is trained again in halves. A single lane fails without room, or at its third attempt.
         """
         waiting = deque((pack, 1) for pack in packs)  # with the number of the attempt
         running: dict[Pack, int] = {}
@@ -163,3 +165,32 @@ def _is_tried_again(event: PackLost, attempt: int) -> bool:
 def _failed(event: PackLost) -> Trial:
     (cell,) = event.pack.cells
     return Trial(cell, event.pack.seed, Status.FAILED, detail=event.reason)
+
+
+def plan(todo: Mapping[int, Sequence[Cell]], lanes: int, slots: int = 1) -> list[Pack]:
+    """Divide each seed's cells into as few packs of at most `lanes` as possible, the largest first.
+
+    The last packs are halved if otherwise some slots would wait for others that have a whole pack to train.
+    """
+    packs = []
+    for seed, cells in todo.items():
+        count = math.ceil(len(cells) / lanes)
+        bounds = [len(cells) * k // count for k in range(count + 1)]
+        packs += [Pack(tuple(cells[low:high]), seed) for low, high in pairwise(bounds)]
+    plans = [_halved(packs, count) for count in range(min(slots, len(packs)) + 1)]
+    return min(plans, key=lambda plan: _time(plan, slots))
+
+
+def _halved(packs: Sequence[Pack], count: int) -> list[Pack]:
+    """Split the last `count` packs in two; order all by size, the largest first."""
+    kept = len(packs) - count
+    halves = [half for pack in packs[kept:] for half in pack.halves()]
+    return sorted([*packs[:kept], *halves], key=lambda pack: -len(pack.cells))
+
+
+def _time(packs: Sequence[Pack], slots: int) -> int:
+    """Compute the time of the busiest slot, in lanes, if each takes the next pack when it is free."""
+    loads = [0] * slots
+    for pack in packs:
+        heappush(loads, heappop(loads) + len(pack.cells) + OVERHEAD)
+    return max(loads)

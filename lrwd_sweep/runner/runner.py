@@ -1,11 +1,11 @@
-"""From specifications to trained studies in a store. Loads torch only if there is something to train."""
+"""Train the studies of specifications into a store; torch is loaded only if a lane is missing."""
 
 from __future__ import annotations
 
 import atexit
 import gc
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -17,6 +17,8 @@ from lrwd_sweep.science.trial import unfinished
 from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.job import Unwatched, Watcher
 from lrwd_sweep.spec.study import StudySpec, labels
+from lrwd_sweep.spec.task import Task
+from lrwd_sweep.spec.user_code import is_user_code
 
 if TYPE_CHECKING:
     from lrwd_sweep.runner.execution import Execution
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Runner:
-    """Trains studies into a store, on a device; unless `quiet`, reports what happens on stderr."""
+    """A trainer of studies into a store, on a device; unless `quiet`, it reports to stderr."""
 
     def __init__(
         self,
@@ -152,7 +154,7 @@ class Runner:
             self.store.record_comparison(list(together))
 
     def _report_idle(self, execution: Execution, spec: StudySpec) -> None:
-        """Report cores or GPUs that stay idle for want of memory."""
+        """Report cores or GPUs that stay idle because memory is short."""
         slots, places = len(execution.slots(spec.optimizer)), len(execution.places)
         if slots < places and not self.quiet:
             lanes = f"{counted(slots, 'lane')} of {execution.task.net}"
@@ -161,7 +163,7 @@ class Runner:
             consoles.note(f"there is memory for {lanes} at a time", idle)
 
     def _tensors(self, execution: Execution) -> str:
-        """Describe which parameters decay; report it if some do not."""
+        """Describe the parameters that decay; report it if some do not."""
         from lrwd_sweep.nets import decaying
 
         found = decaying(execution.task)
@@ -205,6 +207,36 @@ def _collect_garbage() -> None:
 
 
 def _thaw() -> None:
-    """Let the interpreter clear what is frozen, if Triton is loaded, which else reports leaks on stderr."""
+    """Let the interpreter free exempt objects at exit: Triton would report them as leaks on stderr."""
     if "triton" in sys.modules:
         gc.unfreeze()
+
+
+def complete(task: Task, *, anew: bool = True) -> Task:
+    """Add the sizes of user data, digests of user code, and the tensors that do not decay.
+
+    User data is read again if `anew`. Raises UsageError, UnknownName or DataError.
+    """
+    if task.user_code:
+        from lrwd_sweep.data import user_data  # slow to load
+
+        task = user_data.completed(task, anew=anew)
+    if task.no_decay or (
+        is_user_code(task.net) and not task.decay_all
+    ):  # of our networks only vectors do not decay
+        from lrwd_sweep.nets import undecayed  # slow to load
+
+        return replace(task, undecayed=undecayed(task))
+    return replace(task, undecayed=())
+
+
+def completion() -> Callable[[Task], Task]:
+    """Return `complete` for one command: it reads each user data set once."""
+    read: set[str] = set()
+
+    def complete_once(task: Task) -> Task:
+        found = complete(task, anew=task.data not in read)
+        read.add(task.data)
+        return found
+
+    return complete_once

@@ -1,7 +1,7 @@
-"""Which cells next: Optuna proposes, the store remembers.
+"""Proposals of Optuna for the next cells to train, and export of a study to Optuna.
 
-Every call fills a new in-memory study, asks it and lets it go: what is proposed follows from the arguments
-alone, and the cost of telling Optuna thousands of trials one by one is never paid.
+Every call fills a new in-memory study and asks it: proposals follow only from the arguments, and Optuna is
+not told thousands of trials one by one.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from lrwd_sweep.science.trial import Direction, Status, Trial
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # it announces every new study on stderr
 
 SEPARATION = 0.02  # least distance between cells of one batch, in log axes, the box's sides being 1
-PATIENCE = 20  # how many cells per proposal may be turned down for standing too near
+PATIENCE = 20  # cells per proposal that may be turned down because they are too near
 
 _Box = dict[str, FloatDistribution]
 
 
 def grid_cells(lattice: Lattice) -> list[Cell]:
-    """Every cell of the lattice once, row by row, as Optuna's GridSampler enumerates them."""
+    """Return every cell of the lattice once, row by row, as Optuna's GridSampler enumerates them."""
     axes = {"lr": lattice.lr, "weight_decay": lattice.weight_decay}
     box: _Box = {name: FloatDistribution(min(values), max(values)) for name, values in axes.items()}
-    # Never told: with every `tell` GridSampler scans all the trials there are.
+    # Never told: at every `tell` GridSampler scans all trials.
     study = optuna.create_study(sampler=optuna.samplers.GridSampler(axes, seed=0))
     return sorted(_cell(study.ask({**box})) for _ in range(len(lattice)))
 
@@ -41,10 +41,10 @@ def grid_cells(lattice: Lattice) -> list[Cell]:
 def propose_cells(
     lattice: Lattice, trials: Iterable[Trial], count: int, *, seeds: Sequence[int], metric: str, seed: int = 0
 ) -> list[Cell]:
-    """`count` new cells, spread out, from Optuna's TPE on the lattice's log-uniform box (λ > 0).
+    """Return `count` new cells, spread out, from Optuna's TPE on the lattice's log-uniform box (λ > 0).
 
-    A cell whose `seeds` are all finished is told the mean of `metric`, or, where one diverged, that it is
-    infeasible and worse than the worst; any other cell of `trials` counts as running. `trials` stand in the
+    TPE is told the mean of `metric` of a cell whose `seeds` are all finished; if one diverged, that the cell
+    is infeasible and worse than the worst. Any other cell of `trials` counts as running. `trials` are in the
     order of storing, which TPE's weights follow. The same arguments give the same cells.
     """
     bounds = {
@@ -53,13 +53,13 @@ def propose_cells(
     }
     box: _Box = {name: FloatDistribution(low, high, log=True) for name, (low, high) in bounds.items()}
     observed = _observed(trials, box, set(seeds), metric)
-    # Until TPE has enough to go by it draws at random: another batch needs another seed.
+    # TPE draws its first trials at random: another batch needs another seed.
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=_seed(seed, len(observed))))
     study.add_trials(observed)
     batch: list[Cell] = []
     turned_down = 0
     while len(batch) < count:
-        # Taken or not, it stays "running", and the constant liar keeps the next ones away from it.
+        # Even if turned down it stays "running", so that the constant liar keeps the next ones away.
         cell = _cell(study.ask({**box}))
         if turned_down < PATIENCE * count and any(_distance(cell, c, bounds) < SEPARATION for c in batch):
             turned_down += 1
@@ -78,14 +78,14 @@ def export_to_optuna(
 ) -> None:
     """Write trials into a new SQLite file as a study in Optuna's own format, one Optuna trial for each lane.
 
-    A lane that did not complete is a failed trial. Seed, status and all metrics are user attributes, the
-    curve of `metric` the intermediate values. Raises UsageError when the file exists or cannot be written.
+    A lane that did not complete is a failed trial. Seed, status and all metrics are user attributes; the
+    curve of `metric` is the intermediate values. Raises UsageError when the file exists or cannot be written.
     """
     if path.exists():
         raise UsageError(f"{str(path)!r} exists already; name a new file")
     if not os.access(path.parent, os.W_OK):
         raise UsageError(
-            f"{str(path)!r}: {str(path.parent)!r} is no directory that can be written; name another"
+            f"{str(path)!r}: {str(path.parent)!r} is not a directory that can be written; name another"
         )
     if set("?%") & set(str(path)):
         raise UsageError(
@@ -111,7 +111,7 @@ def export_to_optuna(
 
 
 def _observed(trials: Iterable[Trial], box: _Box, seeds: set[int], metric: str) -> list[FrozenTrial]:
-    """One Optuna trial for each cell of `trials`."""
+    """Make an Optuna trial for each cell of `trials`."""
     lanes: dict[Cell, dict[int, Trial]] = {}
     for trial in trials:
         if trial.seed in seeds:
@@ -126,7 +126,7 @@ def _is_finished(lanes: Mapping[int, Trial], seeds: set[int]) -> bool:
 
 
 def _mean(lanes: Mapping[int, Trial], metric: str) -> float:
-    """Mean over the seeds; infinite where one diverged."""
+    """Return the mean over the seeds; infinite if one diverged."""
     values = [
         trial.metrics[metric] if trial.status is Status.COMPLETE else math.inf for trial in lanes.values()
     ]
@@ -147,7 +147,7 @@ def _seed(*entropy: int) -> int:
 
 
 def _distance(a: Cell, b: Cell, bounds: Mapping[str, tuple[float, float]]) -> float:
-    """Euclidean distance in log axes, each side of the box being 1."""
+    """Compute the Euclidean distance in log axes where each side of the box is 1."""
     sides = ((getattr(a, name), getattr(b, name), high / low) for name, (low, high) in bounds.items())
     return math.hypot(*(math.log(x / y) / math.log(ratio) for x, y, ratio in sides))
 

@@ -1,10 +1,10 @@
 """Ctrl-C and SIGTERM: one line and exit code 130 or 143 in every phase; training keeps every finished pack.
 
-From the first import to the last line of a command a signal is one of three things:
+A signal has one of three effects:
 
-    while modules are imported, at the very end, or for the second time   the process ends at once
-    while lanes train (`stop_on_signals`)                                 training stops between two steps
-    else                                                                  `Ended` is raised
+    during imports, at the very end, or for the second time   the process ends at once
+    while lanes train (`stop_on_signals`)                     training stops between two steps
+    at any other time                                         `Ended` is raised
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SHOW_CURSOR = "\x1b[?25h"  # which a picture of progress has hidden
 
 
 class Interrupted(Exception):
-    """A signal ended the training; what had finished is stored."""
+    """An end of training by a signal; finished packs are stored."""
 
     def __init__(self, number: int) -> None:
         self.signal = number
@@ -34,7 +34,7 @@ class Interrupted(Exception):
 
 
 class Ended(KeyboardInterrupt):
-    """A signal ended the command where no lane trains."""
+    """An end of the command by a signal while no lane trains."""
 
     def __init__(self, number: int) -> None:
         self.signal = number
@@ -42,12 +42,12 @@ class Ended(KeyboardInterrupt):
 
 
 def told(number: int) -> str:
-    """Name in a word what a signal does."""
+    """Name the effect of a signal in a word."""
     return "interrupted" if number == signal.SIGINT else "terminated"
 
 
 class Stop:
-    """The wish to stop, with the signal that expressed it."""
+    """A flag that training has to stop, with the signal that set it."""
 
     def __init__(self) -> None:
         self.signal = 0
@@ -57,22 +57,22 @@ class Stop:
 
 
 class _Ending:
-    """The handler of a process that is one command."""
+    """A signal handler for a process that runs one command."""
 
     def __init__(self) -> None:
         self.asked = 0  # the first signal that came
         self.raises = False
-        self.quiet = False  # all is said
+        self.quiet = False  # nothing is left to report
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Raise Ended if that can be relied on, else end the process."""
+        """Raise Ended if an exception is safe here, else end the process."""
         if self.asked or not self.raises or _importing(frame):
             self.leave(number)
         self.asked = number
         raise Ended(number)
 
     def leave(self, number: int) -> None:
-        """End the process now: no cleaning up, which could fail in as many ways as there are libraries."""
+        """End the process now, without cleaning up, in which any library could fail."""
         with suppress(OSError):
             if os.isatty(2) and os.environ.get("TERM", "").lower() not in _DUMB:
                 os.write(2, _SHOW_CURSOR.encode())
@@ -91,7 +91,7 @@ def end_on_signals() -> None:
     unraisable = sys.unraisablehook
 
     def hook(args: Any) -> None:
-        """Act on a signal that came where Python drops exceptions, as in a destructor."""
+        """Act on a signal that came while Python drops exceptions, as in a destructor."""
         if isinstance(args.exc_value, Ended):
             _ending.leave(args.exc_value.signal)
         unraisable(args)
@@ -127,14 +127,13 @@ def _importing(frame: FrameType | None) -> bool:
 def stop_on_signals() -> Iterator[Stop]:
     """Turn the first SIGINT or SIGTERM into a `Stop`; a second one acts as it always does.
 
-    Signals come to the main thread: in any other there is nothing to turn.
+    Only the main thread receives signals: in any other thread this does nothing.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
     before = {number: signal.getsignal(number) for number in _NUMBERS}
-
     handles = _ending in before.values()
 
     def note(number: int, _: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""The story in one page: cells to do → packs → jobs → events → one transaction per finished pack."""
+"""The loop that trains a study: cells to do → packs → jobs → events → one transaction per finished pack."""
 
 from __future__ import annotations
 

@@ -1,84 +1,30 @@
-"""One strength of decay in every convention: λ = gain × number, where the gain depends on the run alone.
+"""One strength of decay in every convention: λ = gain × number, where the gain depends only on the run.
 
 λ = αw and λ = λ_norm/√N are exact under any schedule. For SGD L2 is decay with λ = αλ′ without momentum
 (Proposition 1); with it the two agree asymptotically at λ = αλ′/(1−β₁). For a family that scales every
 parameter's step by itself no constant λ′ does what decay does (Proposition 2). SGDP's authors divide their
-lr-scaled decay by 1−β₁ too. What the schedule leaves alone, or squares, agrees with the rest while η = 1.
-λ is the rate where SGDP and AdamP do not project; where they do, decay has WD_RATIO of it.
+lr-scaled decay by 1−β₁ too. Decay that the schedule does not scale, or squares, agrees with the rest while
+η = 1. λ is the rate where SGDP and AdamP do not project; where they do, decay has WD_RATIO of it.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import StrEnum
 
-from lrwd_sweep.science.decay import WD_RATIO
+from lrwd_sweep.science.decay import WD_RATIO, Convention
 from lrwd_sweep.science.optimizer import Family, Optimizer
 
+_OF_SGDP = ("θ ← θ − ηαwθ/(1−β₁)", "SGDP of the adamp package")  # update and users of lr-scaled in SGDP
+_UNSCHEDULED = {Convention.FIXED, Convention.CORRECTED}  # decay that is not proportional to η
 
-class Convention(StrEnum):
-    """What a number called weight decay can mean."""
-
-    INDEPENDENT = "independent"
-    LR_SCALED = "lr-scaled"
-    COUPLED = "coupled"
-    NORMALIZED = "normalized"
-    FIXED = "fixed"
-    CORRECTED = "corrected"
-
-    @property
-    def symbol(self) -> str:
-        """The letter for this convention's number."""
-        return _ABOUT[self][0]
-
-    @property
-    def update(self) -> str:
-        """The decay of one step."""
-        return _ABOUT[self][1]
-
-    @property
-    def users(self) -> str:
-        """Who means this by weight decay."""
-        return _ABOUT[self][2]
-
-
-_ABOUT = {
-    Convention.INDEPENDENT: ("λ", "θ ← θ − ηλθ", "AdamW paper, Composer, optimi decouple_lr"),
-    Convention.LR_SCALED: ("w", "θ ← θ − ηαwθ", "torch.optim.AdamW, Keras, timm, optax"),
-    Convention.COUPLED: ("λ′", "g ← g + λ′θ", "L2; torch.optim.SGD and Adam"),
-    Convention.NORMALIZED: ("λ_norm", "θ ← θ − ηλθ", "AdamW paper, appendix B.1: λ = λ_norm/√N"),
-    Convention.FIXED: ("d", "θ ← θ − dθ", "TF Addons, pytorch_optimizer fixed_decay"),
-    Convention.CORRECTED: ("c", "θ ← θ − η²αcθ", "AdamC, timm corrected_weight_decay"),
-}
-
-_OF_SGDP = ("θ ← θ − ηαwθ/(1−β₁)", "SGDP of the adamp package")  # lr-scaled, in SGDP
-_UNSCHEDULED = {Convention.FIXED, Convention.CORRECTED}  # decay that does not go as η does
-
-# In α, N, β₁ and the number itself, x; with letters put in it is a formula, with numbers an arithmetic.
-_TO_LAMBDA = {
-    Convention.LR_SCALED: "{α} × {x}",
-    Convention.COUPLED: "{α} × {x} / (1 − {β1})",
-    Convention.NORMALIZED: "{x} / √{N}",
-    Convention.FIXED: "{x}",
-    Convention.CORRECTED: "{α} × {x}",
-}
-_FROM_LAMBDA = {
-    Convention.LR_SCALED: "{x} / {α}",
-    Convention.COUPLED: "{x} × (1 − {β1}) / {α}",
-    Convention.NORMALIZED: "{x} × √{N}",
-    Convention.FIXED: "{x}",
-    Convention.CORRECTED: "{x} / {α}",
-}
-
-NAMES = {
-    Family.SGD: "SGD",
-    Family.ADAM: "Adam",
-    Family.AMSGRAD: "AMSGrad",
-    Family.ADAGRAD: "AdaGrad",
-    Family.RMSPROP: "RMSProp",
-    Family.SGDP: "SGDP",
-    Family.ADAMP: "AdamP",
+# λ from the number x, and x from λ: formulas with letters for α, N and β₁, arithmetic with their values.
+_RELATIONS = {
+    Convention.LR_SCALED: ("{α} × {x}", "{x} / {α}"),
+    Convention.COUPLED: ("{α} × {x} / (1 − {β1})", "{x} × (1 − {β1}) / {α}"),
+    Convention.NORMALIZED: ("{x} / √{N}", "{x} × √{N}"),
+    Convention.FIXED: ("{x}", "{x}"),
+    Convention.CORRECTED: ("{α} × {x}", "{x} / {α}"),
 }
 
 
@@ -86,46 +32,43 @@ NAMES = {
 class Run:
     """What a conversion depends on besides the number itself."""
 
-    family: Family | None  # None: an optimizer that is none of ours
+    family: Family | None  # None: an optimizer of an imported study that is not one of ours
     lr: float  # α
-    steps: int | None = None  # N; None where not known
-    momentum: float | None = None  # β₁ of SGD and SGDP; None where not known
+    steps: int | None = None  # N; None if unknown
+    momentum: float | None = None  # β₁ of SGD and SGDP; None if unknown
     constant: bool = False  # whether η = 1 at every step
 
     def gain(self, convention: Convention) -> float | None:
-        """λ per unit of the convention's number, or None where there is no equivalent or it is not known."""
+        """Return λ per unit of the convention's number; None without an equivalent, or if it is unknown."""
+        if self._takes_momentum(convention):
+            return None if self.momentum is None else self.lr / (1 - self.momentum)
         match convention:
             case Convention.INDEPENDENT | Convention.FIXED:
                 return 1.0
             case Convention.NORMALIZED:
                 return 1 / math.sqrt(self.steps) if self.steps else None
-            case _ if self._takes_momentum(convention):
-                return None if self.momentum is None else self.lr / (1 - self.momentum)
             case Convention.LR_SCALED | Convention.CORRECTED:
                 return self.lr
             case Convention.COUPLED:
                 return None
 
     def _takes_momentum(self, convention: Convention) -> bool:
-        """Whether λ is α/(1−β₁) times the number: a buffer sums L2 up, and SGDP's authors do the same."""
-        return (self.family, convention) in {
-            (Family.SGD, Convention.COUPLED),
-            (Family.SGDP, Convention.LR_SCALED),
-        }
+        """Check if λ is α/(1−β₁) times the number: a buffer sums L2 up, and SGDP's authors do the same."""
+        return self.family is not None and convention is self.family.summed_convention
 
     def update(self, convention: Convention) -> str:
-        """The decay of one step."""
+        """Return the decay of one step."""
         return _OF_SGDP[0] if self._of_sgdp(convention) else convention.update
 
     def users(self, convention: Convention) -> str:
-        """Who means this by weight decay."""
+        """Name the papers and libraries that mean this by weight decay."""
         return _OF_SGDP[1] if self._of_sgdp(convention) else convention.users
 
     def _of_sgdp(self, convention: Convention) -> bool:
-        return self.family is Family.SGDP and convention is Convention.LR_SCALED
+        return convention is Convention.LR_SCALED and self._takes_momentum(convention)
 
     def obstacle(self, convention: Convention) -> str:
-        """Why the convention has no gain here; empty where it has one."""
+        """Explain why the convention has no gain here; empty if it has one."""
         if self.gain(convention) is not None:
             return ""
         if convention is Convention.NORMALIZED:
@@ -134,11 +77,11 @@ class Run:
             return "the momentum is not known"
         if self.family is Family.SGDP:
             return "SGDP's decay is decoupled"
-        name = NAMES[self.family] if self.family else "this optimizer"
+        name = self.family.display_name if self.family else "this optimizer"
         return f"no constant λ′ makes {name} do what decoupled decay does (Proposition 2)"
 
     def limits(self, convention: Convention) -> str:
-        """When the convention's relation to λ holds no more; empty where it is exact under any schedule."""
+        """State when the convention's relation to λ fails; empty if it is exact under any schedule."""
         if convention is Convention.COUPLED and self.momentum:
             return "L2 under momentum is decay asymptotically, not step by step"
         if convention in _UNSCHEDULED and not self.constant:
@@ -146,11 +89,11 @@ class Run:
         return ""
 
     def holds(self, source: Convention, target: Convention) -> bool:
-        """Whether one number can say the other all along the run, and not only where η = 1."""
+        """Check if the two numbers are equivalent during the whole run, and not only where η = 1."""
         return source is target or self.constant or not {source, target} & _UNSCHEDULED
 
     def convert(self, value: float, source: Convention, target: Convention) -> float | None:
-        """The number of `source` as a number of `target`; None where there is no equivalent.
+        """Convert a number of `source` to one of `target`; None without an equivalent.
 
         No decay is no decay in every convention.
         """
@@ -160,47 +103,44 @@ class Run:
         return None if to_lambda is None or to_target is None else value * to_lambda / to_target
 
     def arithmetic(self, value: float, source: Convention, target: Convention) -> tuple[str, ...]:
-        """The steps of a conversion, by way of λ, each as letters, numbers, result; none where it fails."""
+        """Write the steps of a conversion through λ, each as letters, numbers, result; empty if it fails."""
         lam = self.convert(value, source, Convention.INDEPENDENT)
         found = self.convert(value, source, target)
         if lam is None or found is None or source is target:
             return ()
-        there = self._step("λ", self._template(_TO_LAMBDA, source), source.symbol, value, lam)
-        back = self._step(target.symbol, self._template(_FROM_LAMBDA, target), "λ", lam, found)
-        return (*there, *back)
+        steps = []  # λ itself takes none
+        if source is not Convention.INDEPENDENT:
+            steps.append(self._step("λ", self._relation(source)[0], source.symbol, value, lam))
+        if target is not Convention.INDEPENDENT:
+            steps.append(self._step(target.symbol, self._relation(target)[1], "λ", lam, found))
+        return tuple(steps)
 
-    def _template(self, templates: dict[Convention, str], convention: Convention) -> str | None:
-        return templates.get(Convention.COUPLED if self._takes_momentum(convention) else convention)
+    def _relation(self, convention: Convention) -> tuple[str, str]:
+        return _RELATIONS[Convention.COUPLED if self._takes_momentum(convention) else convention]
 
-    def _step(
-        self, result: str, template: str | None, letter: str, x: float, value: float
-    ) -> tuple[str, ...]:
-        if template is None:
-            return ()
+    def _step(self, result: str, template: str, letter: str, x: float, value: float) -> str:
         letters = template.format(x=letter, α="α", N="N", β1="β₁")
-        numbers = template.format(
-            x=f"{x:.6g}", α=f"{self.lr:.6g}", N=self.steps, β1=f"{self.momentum or 0:.6g}"
-        )
-        return (f"{result} = {letters} = {numbers} = {value:.6g}",)
+        values = {"x": f"{x:.6g}", "α": f"{self.lr:.6g}", "N": self.steps, "β1": f"{self.momentum or 0:.6g}"}
+        return f"{result} = {letters} = {template.format(**values)} = {value:.6g}"
 
 
 @dataclass(frozen=True, slots=True)
 class Conventions:
-    """One decay strength in every convention; None where there is no equivalent, or nobody knows."""
+    """One decay strength in every convention; None without an equivalent, or if it is unknown."""
 
     independent: float | None
     lr_scaled: float | None
     coupled: float | None
     normalized: float | None
-    timescale_steps: float | None = None  # τ: over how many steps decay averages the updates, where η = 1
-    timescale_steps_projected: float | None = None  # where a step is projected, if nobody knows how often
-    steps: int | None = None  # N of normalised decay
+    timescale_steps: float | None = None  # τ: steps over which decay averages the updates, where η = 1
+    timescale_steps_projected: float | None = None  # τ of projected steps, if their share is unknown
+    steps: int | None = None  # N of normalized decay
 
 
 def timescale(lam: float | None, projected: float = 0.0) -> float | None:
-    """τ = 1/λ in steps where η = 1; None without decay, or where λ is too small for a number.
+    """Return τ = 1/λ in steps where η = 1; None without decay, or if λ is too small for a finite τ.
 
-    Of the steps, the share `projected` decays at WD_RATIO of the rate: τ = 1/(λ(1 − 0.9 share)).
+    The share `projected` of the steps decays at WD_RATIO of the rate: τ = 1/(λ(1 − 0.9 share)).
     """
     rate = lam * (1 - (1 - WD_RATIO) * projected) if lam else 0.0
     tau = 1 / rate if rate else math.inf
@@ -217,14 +157,14 @@ def conventions(
     constant: bool = False,
     projected: float | None = None,
 ) -> Conventions:
-    """The same decay in the other conventions, at base learning rate α = `lr` over N = `steps` updates.
+    """Convert a decay to the other conventions, at base learning rate α = `lr` over N = `steps` updates.
 
-    Of a normalised optimizer `weight_decay` is λ_norm, and whatever the rule its number is λ_norm/√N. Fixed
-    and corrected decay has no number in these conventions unless the rate is `constant`; what it has is τ.
-    `projected` is the share of its steps that SGDP or AdamP projected, None where nobody counted.
+    For a normalized optimizer `weight_decay` is λ_norm, and its rule's number is λ_norm/√N. Fixed and
+    corrected decay has no number in these conventions unless the rate is `constant`; it still has τ.
+    `projected` is the share of its steps that SGDP or AdamP projected, None if it was not counted.
     """
     run = Run(optimizer.family, lr, steps, momentum, constant)
-    source = Convention(optimizer.rule.value)
+    source = optimizer.rule.convention
 
     def said(number: float, target: Convention) -> float | None:
         return run.convert(number, source, target) if number == 0 or run.holds(source, target) else None
@@ -236,10 +176,10 @@ def conventions(
     lam = run.convert(weight_decay, source, Convention.INDEPENDENT)
     unknown = optimizer.family is not None and optimizer.family.projected and projected is None
     return Conventions(
-        independent=said(weight_decay, Convention.INDEPENDENT),
-        lr_scaled=said(weight_decay, Convention.LR_SCALED),
-        coupled=said(weight_decay, Convention.COUPLED),
-        normalized=said(weight_decay, Convention.NORMALIZED),
+        said(weight_decay, Convention.INDEPENDENT),
+        said(weight_decay, Convention.LR_SCALED),
+        said(weight_decay, Convention.COUPLED),
+        said(weight_decay, Convention.NORMALIZED),
         timescale_steps=timescale(lam, projected or 0.0),
         timescale_steps_projected=timescale(lam, 1.0) if unknown else None,
         steps=steps,

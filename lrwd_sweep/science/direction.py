@@ -1,4 +1,4 @@
-"""Which end of a metric is better: what its name says, and what the user said."""
+"""Decide which end of a metric is better, from its name and the user's options."""
 
 from __future__ import annotations
 
@@ -7,86 +7,23 @@ import re
 from lrwd_sweep.errors import UsageError, arg, brief
 from lrwd_sweep.science.trial import Direction
 
-_HIGHER = {
-    "acc",
-    "accuracy",
-    "f1",
-    "auc",
-    "ap",
-    "map",
-    "bleu",
-    "rouge",
-    "r2",
-    "score",
-    "top1",
-    "top5",
-    "iou",
-    "dice",
-    "reward",
-    "return",
-}
-_HIGHER |= {
-    "accuracies",
-    "accs",
-    "scores",
-    "rewards",
-    "returns",
-    "rew",
-    "auroc",
-    "auprc",
-    "rocauc",
-    "precision",
-    "recall",
-    "sensitivity",
-    "specificity",
-    "fbeta",
-    "jaccard",
-    "miou",
-    "dsc",
-    "psnr",
-    "ssim",
-    "mrr",
-    "ndcg",
-    "mcc",
-    "kappa",
-    "pearson",
-    "spearman",
-    "chrf",
-    "meteor",
-    "likelihood",
-    "elbo",
-    "rsquared",
-}
+_HIGHER = re.compile(
+    r"acc|accuracy|accuracies|accs|f1|fbeta|auc|auroc|auprc|rocauc|ap|map|precision|recall|sensitivity|"
+    r"specificity|score|scores|top1|top5|iou|miou|jaccard|dice|dsc|psnr|ssim|bleu|rouge|chrf|meteor|r2|"
+    r"rsquared|mrr|ndcg|mcc|kappa|pearson|spearman|likelihood|elbo|reward|rewards|return|returns|rew"
+)
 _ENDS = ("acc", "auc", "score", "reward")  # valacc, bertscore
 _PHRASES = (  # across words: top-5, R^2, R@10, hits@1, pass@1, exact match
     r"(?<![a-z])top[-_ ]?\d|(?<![a-z])r(\^2|_?squared|@\d)|(hits?|pass)@"
     r"|exact[-_ ]?match|(success|win|hit)[-_ ]?rate"
 )
 _NEGATED = {"neg", "negative"}
-_LOWER = {
-    "loss",
-    "losses",
-    "error",
-    "errors",
-    "err",
-    "nll",
-    "mse",
-    "rmse",
-    "mae",
-    "brier",
-    "fid",
-    "perplexity",
-    "ppl",
-    "wer",
-    "cer",
-    "regret",
-}
-
+_LOWER = re.compile("loss|losses|error|errors|err|nll|mse|rmse|mae|brier|fid|perplexity|ppl|wer|cer|regret")
 _WORD = re.compile(r"[A-Z]+(?![a-z])\d*|[A-Z]?[a-z]+\d*|\d+")
 
 
 def says_higher(metric: str) -> bool:
-    """Whether a metric's name says that higher is better; error or loss beside it says the opposite.
+    """Check if a metric's name implies that higher is better; error or loss beside it implies the opposite.
 
     >>> [says_higher(name) for name in ("val_acc", "F1Score", "Accuracy@1", "top1_error", "mapping")]
     [True, True, True, False, False]
@@ -95,15 +32,15 @@ def says_higher(metric: str) -> bool:
     for word in _WORD.findall(re.sub("(?<=[a-z])IoU|nDCG", lambda found: found[0].title(), metric)):
         words |= {word.lower(), word.lower().rstrip("0123456789")}  # ap50, rouge2
     negated = bool(words & _NEGATED)
-    if words & _LOWER:
+    if any(map(_LOWER.fullmatch, words)):
         return negated  # neg_log_loss, neg_mean_squared_error
-    if words & _HIGHER or any(word.endswith(_ENDS) for word in words):
+    if any(_HIGHER.fullmatch(word) or word.endswith(_ENDS) for word in words):
         return not negated or "likelihood" not in words
     return re.search(_PHRASES, metric.lower()) is not None
 
 
 def given(*, maximize: bool, minimize: bool) -> Direction | None:
-    """The direction that was asked for, or None. Raises UsageError for both."""
+    """Return the requested direction, or None. Raises UsageError for both."""
     if maximize and minimize:
         both = f"{arg('maximize', True)} and {arg('minimize', True)}"
         raise UsageError(f"{both} exclude each other; give the one that is meant")
@@ -111,9 +48,9 @@ def given(*, maximize: bool, minimize: bool) -> Direction | None:
 
 
 def chosen(metric: str, *, maximize: bool, minimize: bool) -> Direction:
-    """The direction that --maximize or --minimize gives, else minimize.
+    """Return the requested direction, by default minimize.
 
-    Raises UsageError for both of them, and for neither where the metric's name says that higher is better.
+    Raises UsageError for both, and for neither if the metric's name implies that higher is better.
     """
     asked = given(maximize=maximize, minimize=minimize)
     if asked is None and says_higher(metric):

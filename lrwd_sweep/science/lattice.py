@@ -1,7 +1,7 @@
 """The lattice: log-spaced values of the learning rate α and the weight decay λ, and their product.
 
-A value's identity is its 12 significant digits, so that a lattice written as powers of two, as a range or
-as a list of decimals finds the same cells again.
+A value's identity is its 12 significant digits: a lattice written as powers of two, as a range or as a list
+of decimals has the same cells.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MAX_COUNT = 10_000  # values of one range
 
 
 def canonical(value: float) -> float:
-    """`value` at the 12 significant digits that are a cell's identity.
+    """Round to the 12 significant digits that are a cell's identity.
 
     >>> canonical(0.1 + 0.2)
     0.3
@@ -50,14 +50,14 @@ class Lattice:
             object.__setattr__(self, name, tuple(sorted({canonical(value) for value in values})))
 
     def cells(self) -> Iterator[Cell]:
-        """All I·J cells, row by row (α outside, λ inside)."""
+        """Yield all I·J cells, row by row (α outside, λ inside)."""
         return (Cell(lr, weight_decay) for lr in self.lr for weight_decay in self.weight_decay)
 
     def __len__(self) -> int:
         return len(self.lr) * len(self.weight_decay)
 
     def union(self, other: Lattice) -> Lattice:
-        """The smallest lattice that holds the cells of both."""
+        """Return the smallest lattice with the cells of both."""
         return Lattice(self.lr + other.lr, self.weight_decay + other.weight_decay)
 
 
@@ -65,7 +65,7 @@ _POWER = re.compile(r"2\^([+-]?\d+(?:\.\d+)?)\Z")
 
 
 def plain_float(text: str) -> float:
-    """A number as every program writes it: float() reads "1_0" too, digits of any script, and 1e-400 as 0.
+    """Read a plain number: float() also reads "1_0", digits of any script, and 1e-400 as 0.
 
     Raises ValueError.
     """
@@ -126,10 +126,10 @@ def _range(text: str, axis: str) -> list[float]:
 
 
 def parse_axis(text: str, axis: str) -> tuple[float, ...]:
-    """An axis as the command line writes it, ascending: `2^-12:2^-2`, `1e-4:1e-1:9`, `0,1e-4,2^-3:2^1`.
+    """Read an axis, ascending: `2^-12:2^-2`, `1e-4:1e-1:9`, `0,1e-4,2^-3:2^1`.
 
-    `axis` is "lr" or "weight_decay", named in messages; 0 is a value of the latter only. Raises UsageError
-    for an empty, reversed, duplicated or non-positive axis.
+    Messages name `axis`, "lr" or "weight_decay"; only the latter may have 0. Raises UsageError for an
+    empty, reversed, duplicated or non-positive axis.
 
     >>> parse_axis("2^-3:2^-1", "lr")
     (0.125, 0.25, 0.5)
@@ -150,7 +150,7 @@ def parse_axis(text: str, axis: str) -> tuple[float, ...]:
 
 
 def format_value(value: float) -> str:
-    """Power of two where it is one (half powers included), short decimal otherwise; `parse_axis` reads both.
+    """Write a power of two, half powers included, as one, and other values as short decimals.
 
     >>> format_value(2 ** -7.5), format_value(0.001), format_value(0.0)
     ('2^-7.5', '0.001', '0')
@@ -163,7 +163,7 @@ def format_value(value: float) -> str:
 
 
 def format_axis(values: tuple[float, ...]) -> str:
-    """An axis as `parse_axis` reads it, as a range where it is one.
+    """Write an axis as `parse_axis` reads it, as a range if possible.
 
     >>> format_axis((0.125, 0.25, 0.5))
     '2^-3:2^-1'

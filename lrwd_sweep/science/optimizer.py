@@ -1,22 +1,22 @@
 """Optimizers by name: a family (how a gradient becomes a step) and a decay rule (how λ enters).
 
-"AdamW" means one update in the paper and another in PyTorch, so a name says both: `FAMILY[w][:RULE]`, with
+"AdamW" means one update in the paper and another in PyTorch, so a name gives both: `FAMILY[w][:RULE]`, with
 `:normalized` behind it for λ = λ_norm/√N.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from lrwd_sweep.errors import UnknownName, UsageError, shown
-from lrwd_sweep.science.decay import DecayRule
+from lrwd_sweep.science.decay import Convention, DecayRule
 
 NORMALIZED = "normalized"
 
 
 class Family(StrEnum):
-    """How a gradient becomes a step."""
+    """How a gradient becomes a step; a new family needs a member here and its row in `_FAMILIES`."""
 
     SGD = "sgd"  # m ← β₁m + ηαg                       Algorithm 1 of the AdamW paper: α inside the buffer
     ADAM = "adam"  # m̂/(√v̂ + ε)                        Algorithm 2
@@ -27,38 +27,67 @@ class Family(StrEnum):
     ADAMP = "adamp"  # Π(m̂/(√v̂ + ε))                   Heo et al. 2021
 
     @property
-    def projected(self) -> bool:
-        """Whether its step has its radial part removed; its authors' decay is then decoupled, lr-scaled."""
-        return self in (Family.SGDP, Family.ADAMP)
+    def display_name(self) -> str:
+        """Return the name with its paper's capitals."""
+        return _FAMILIES[self].display_name
 
     @property
     def hyperparameters(self) -> dict[str, float | bool | str]:
-        """What else it has, with the defaults of its paper (of PyTorch where the paper has none)."""
-        return dict(_HYPERPARAMETERS[self.value])
+        """Return the further hyperparameters with the defaults of the paper, or of PyTorch without any."""
+        return dict(_FAMILIES[self].hyperparameters)
+
+    @property
+    def projected(self) -> bool:
+        """Check if the step's radial part is removed; the authors' decay is then decoupled, lr-scaled."""
+        return _FAMILIES[self].projected
+
+    @property
+    def summed_convention(self) -> Convention | None:
+        """Return the convention in which λ is α/(1−β₁) times the number."""
+        return _FAMILIES[self].summed_convention
+
+    @property
+    def rules(self) -> list[DecayRule]:
+        """Return the decay rules that the family has."""
+        return [rule for rule in DecayRule if not (self.projected and rule is DecayRule.COUPLED)]
 
 
-_HYPERPARAMETERS: dict[str, dict[str, float | bool | str]] = {
-    "sgd": {"momentum": 0.9, "nesterov": False, "momentum_form": "paper"},
-    "adam": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
-    "amsgrad": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8},
-    "adagrad": {"eps": 1e-10},
-    "rmsprop": {"beta2": 0.99, "eps": 1e-8, "momentum": 0.0},
-    "sgdp": {"momentum": 0.9, "nesterov": False},
-    "adamp": {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "nesterov": False},
+@dataclass(frozen=True, slots=True)
+class _About:
+    """The properties of a family, one row of the table."""
+
+    display_name: str
+    direction: str = ""  # the step in a formula, if it is one term
+    hyperparameters: dict[str, float | bool | str] = field(default_factory=dict)
+    projected: bool = False
+    summed_convention: Convention | None = None
+
+
+_MOMENTS: dict[str, float | bool | str] = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
+_FAMILIES = {
+    Family.SGD: _About(
+        "SGD", "", {"momentum": 0.9, "nesterov": False, "momentum_form": "paper"}, False, Convention.COUPLED
+    ),
+    Family.ADAM: _About("Adam", "m̂/(√v̂+ε)", _MOMENTS),
+    Family.AMSGRAD: _About("AMSGrad", "m̂/(√(max v/(1−β₂ᵗ))+ε)", _MOMENTS),
+    Family.ADAGRAD: _About("AdaGrad", "g/(√v+ε)", {"eps": 1e-10}),
+    Family.RMSPROP: _About("RMSProp", "g/(√v+ε)", {"beta2": 0.99, "eps": 1e-8, "momentum": 0.0}),
+    Family.SGDP: _About("SGDP", "", {"momentum": 0.9, "nesterov": False}, True, Convention.LR_SCALED),
+    Family.ADAMP: _About("AdamP", "Π(m̂/(√v̂+ε))", {**_MOMENTS, "nesterov": False}, True),
 }
 
 
 def users_of(hyperparameter: str) -> list[Family]:
-    """The families that have a hyperparameter of this name."""
-    return [family for family in Family if hyperparameter in _HYPERPARAMETERS[family.value]]
+    """Return the families that have a hyperparameter of this name."""
+    return [family for family in Family if hyperparameter in _FAMILIES[family].hyperparameters]
 
 
 @dataclass(frozen=True, slots=True)
 class Optimizer:
     """A family and a decay rule: `adam` is Adam with L2, `adamw` the paper's, `adamw:lr-scaled` PyTorch's.
 
-    `normalized` decay is given as λ_norm and divided by √N. An imported sweep may carry an optimizer that is
-    none of ours: a `label` and its rule, without a family.
+    `normalized` decay is given as λ_norm and divided by √N. An imported sweep may have an optimizer that is
+    not one of ours: a `label` and its rule, without a family.
     """
 
     family: Family | None
@@ -71,7 +100,7 @@ class Optimizer:
         """Read `FAMILY[w][:RULE][:normalized]`. Raises UnknownName (with the near names) or UsageError.
 
         `adamp` and `sgdp` stand for their authors' rule, lr-scaled; `adamwr` is read as `adamw:normalized`,
-        which is what AdamWR is under warm restarts.
+        which is AdamWR under warm restarts.
 
         >>> str(Optimizer.parse("adamw:independent")), str(Optimizer.parse("adamwr"))
         ('adamw', 'adamw:normalized')
@@ -87,18 +116,18 @@ class Optimizer:
         except ValueError:
             raise UnknownName("optimizer", name, [*optimizer_names(), "sgdwr", "adamwr"]) from None
         if not marks:
-            usual = DecayRule.LR_SCALED if family.projected else DecayRule.COUPLED
-            return cls(family, DecayRule.INDEPENDENT if decoupled else usual, normalized=normalized)
+            rule = DecayRule.INDEPENDENT if decoupled else _usual_rule(family)
+            return cls(family, rule, normalized=normalized)
         try:
             rule = DecayRule(":".join(marks))
         except ValueError:
             raise UnknownName("decay rule", ":".join(marks), [*DecayRule, NORMALIZED]) from None
-        if family.projected and rule is DecayRule.COUPLED:
+        if rule not in family.rules:
             raise UsageError(
                 f"optimizer {shown(name)}: the decay of {family} is decoupled; write {str(family)!r}"
             )
         if not family.projected and decoupled is (rule is DecayRule.COUPLED):
-            remedy = f"{family}w:{rule}" if not decoupled else str(family)
+            remedy = str(family) if decoupled else f"{family}w:{rule}"
             raise UsageError(
                 f"optimizer {shown(name)} contradicts itself; write {remedy!r} for the {rule} rule"
             )
@@ -108,23 +137,28 @@ class Optimizer:
         if self.family is None:
             return self.label
         end = f":{NORMALIZED}" if self.normalized else ""
-        if self.rule is (DecayRule.LR_SCALED if self.family.projected else DecayRule.COUPLED):
+        if self.rule is _usual_rule(self.family):
             return f"{self.family}{end}"
         return f"{self.family}w" + ("" if self.rule is DecayRule.INDEPENDENT else f":{self.rule}") + end
 
     @property
     def symbol(self) -> str:
-        """The letter for what its λ axis holds."""
+        """Return the letter of the λ axis."""
         return "λ_norm" if self.normalized else self.rule.symbol
 
     @property
     def formula(self) -> str:
-        """The update that the name stands for, in the paper's letters; for a foreign one its decay alone."""
+        """Return the update in the paper's letters; for an optimizer without a family only its decay."""
         return formula(self)
 
 
+def _usual_rule(family: Family) -> DecayRule:
+    """Return the rule of the name without `w`."""
+    return DecayRule.LR_SCALED if family.projected else DecayRule.COUPLED
+
+
 def asks_for_restarts(name: str) -> bool:
-    """Whether an optimizer's name is that of its variant with warm restarts: `sgdwr`, `adamwr`.
+    """Check if an optimizer's name is of its variant with warm restarts: `sgdwr`, `adamwr`.
 
     >>> asks_for_restarts("AdamWR"), asks_for_restarts("adamw")
     (True, False)
@@ -133,22 +167,8 @@ def asks_for_restarts(name: str) -> bool:
 
 
 def optimizer_names() -> list[str]:
-    """Every canonical optimizer name, normalised decay left out."""
-    return [
-        str(Optimizer(family, rule))
-        for family in Family
-        for rule in DecayRule
-        if not (family.projected and rule is DecayRule.COUPLED)
-    ]
-
-
-_DIRECTION = {
-    "adam": "m̂/(√v̂+ε)",
-    "amsgrad": "m̂/(√(max v/(1−β₂ᵗ))+ε)",
-    "adagrad": "g/(√v+ε)",
-    "rmsprop": "g/(√v+ε)",
-    "adamp": "Π(m̂/(√v̂+ε))",
-}
+    """Return every canonical optimizer name without normalized decay."""
+    return [str(Optimizer(family, rule)) for family in Family for rule in family.rules]
 
 
 def formula(
@@ -158,20 +178,21 @@ def formula(
     nesterov: bool = False,
     momentum_form: str = "paper",
 ) -> str:
-    """The update of one step, Π being the projection and `momentum` that of RMSProp where it has one.
+    """Write the update of one step; Π is the projection, and only RMSProp uses `momentum`.
 
-    κ is 0.1 for a tensor whose step Π changes, else 1: decay has a tenth of its rate there.
+    κ is 0.1 for a tensor whose step Π changes, else 1: there decay has a tenth of its rate.
     """
     rule, family = optimizer.rule, optimizer.family
     end = f", {rule.symbol} = λ_norm/√N" if optimizer.normalized else ""
     if family is None:
         return rule.update + end
     k = "κ" * family.projected
-    first, direction = "", _DIRECTION.get(family.value, "")
+    subtracted = k + rule.update.removeprefix("θ ← θ − ")  # by a decoupled rule
+    first, direction = "", _FAMILIES[family].direction
     if family is Family.SGD and momentum_form == "paper":
         g = "(g + λ′θ)" if rule is DecayRule.COUPLED else "g"
         step = f"(β₁m + ηα{g})" if nesterov else "m"
-        tail = "" if rule is DecayRule.COUPLED else f" − {_decay(rule)}"
+        tail = "" if rule is DecayRule.COUPLED else f" − {subtracted}"
         return f"m ← β₁m + ηα{g} ; θ ← θ − {step}{tail}{end}"
     if family is Family.SGDP and not nesterov:
         first, direction = "m ← Π(β₁m + g) ; ", "m"
@@ -193,10 +214,5 @@ def formula(
             w = "wθ/(1−β₁)" if family is Family.SGDP else "wθ"
             text = f"{first}θ ← θ − ηα({direction} + {k}{w})"
         case _:
-            text = f"{first}θ ← θ − ηα {direction} − {k}{_decay(rule)}"
+            text = f"{first}θ ← θ − ηα {direction} − {subtracted}"
     return text + end
-
-
-def _decay(rule: DecayRule) -> str:
-    """What a decoupled rule subtracts from θ."""
-    return rule.update.removeprefix("θ ← θ − ")

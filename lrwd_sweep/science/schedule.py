@@ -1,4 +1,4 @@
-"""Schedules: the multiplier η_t of both step and decay, updated at every batch."""
+"""Schedules: the multiplier η_t of step and decay, updated at every batch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from itertools import pairwise
 
 
 class Schedule(StrEnum):
-    """How η_t moves over a run."""
+    """The shape of η_t over a run."""
 
     FIXED = "fixed"  # 1
     STEP = "step"  # ×0.1 at 30 %, 60 % and 80 % of the run   (AdamW paper, Figure 1)
@@ -24,8 +24,8 @@ class Schedule(StrEnum):
 class Timetable:
     """A schedule over a run of a known length; epochs of `steps_per_epoch` batches, t counts batches from 0.
 
-    The first `warmup` epochs rise linearly to 1, and the schedule has what is left. η falls to `eta_min`
-    instead of 0. Under restarts a cycle i lasts T_i = T₀·T_mult^i epochs.
+    η rises linearly to 1 over the first `warmup` epochs, and follows the schedule over the rest, down to
+    `eta_min` instead of 0. Under restarts cycle i lasts T_i = T₀·T_mult^i epochs.
     """
 
     schedule: Schedule
@@ -37,7 +37,7 @@ class Timetable:
     eta_min: float = 0.0
 
     def eta(self, t: int) -> float:
-        """η_t for batch t, in [0, 1].
+        """Return η_t for batch t, in [0, 1].
 
         >>> Timetable(Schedule.COSINE, 100, 1).eta(0), Timetable(Schedule.STEP, 100, 1).eta(30)
         (1.0, 0.1)
@@ -49,7 +49,7 @@ class Timetable:
         return self.eta_min + (1 - self.eta_min) * self._fall(t - start, end - start)
 
     def _fall(self, t: int, n: int) -> float:
-        """From 1 towards 0 over n batches, but for the step schedule's last plateau."""
+        """Return the schedule at batch t of n, from 1 to 0 (the step schedule ends at 0.001)."""
         match self.schedule:
             case Schedule.FIXED:
                 return 1.0
@@ -61,7 +61,7 @@ class Timetable:
                 return 0.5 + 0.5 * math.cos(math.pi * t / n)
 
     def steps_of_cycle(self, t: int) -> int:
-        """N for normalised decay at batch t: the batches of the current cycle, of the whole run without any.
+        """Return N for normalized decay at batch t: the batches of its cycle, or of the run without restarts.
 
         AdamW paper, B.1 and B.2: under warm restarts the T in λ = λ_norm·√(b/(BT)) is that of the cycle.
         """
@@ -71,7 +71,7 @@ class Timetable:
         return end - start
 
     def _cycle(self, t: int) -> tuple[int, int]:
-        """First batch of the cycle that batch t is in, and the first behind it, be it past the run's end."""
+        """Return the first batch of the cycle of batch t, and of the next, even past the run's end."""
         found = bisect_right(self._bounds[1:-1], t)
         return self._bounds[found], self._bounds[found + 1]
 
@@ -87,7 +87,7 @@ class Timetable:
 
     @property
     def snapshots(self) -> tuple[int, ...]:
-        """The epochs, from 1, at whose end η has come down and restarts: the solutions to keep.
+        """Return the epochs, from 1, at whose end η restarts: the solutions to keep.
 
         >>> Timetable(Schedule.RESTARTS, 1800, 1, t_0=100, t_mult=2).snapshots
         (100, 300, 700, 1500)

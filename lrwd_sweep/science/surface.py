@@ -18,7 +18,7 @@ Bool = NDArray[np.bool_]
 
 
 class CellStatus(StrEnum):
-    """The worst that happened to a cell's seeds, in this order."""
+    """The worst status of a cell's seeds, in this order."""
 
     COMPLETE = "complete"
     MISSING = "missing"  # a seed was not trained yet
@@ -32,10 +32,10 @@ _SEVERITY = {status: rank for rank, status in enumerate(CellStatus)}
 def mean_and_error(
     values: Float,  # (…, R)
 ) -> tuple[Float, Float]:
-    """Mean and its standard error over the last axis, (…); the error is NaN with fewer than two values.
+    """Return mean and standard error over the last axis, (…); the error is NaN with fewer than two values.
 
-    Each set of R values is first divided by a power of two, which is exact: sums and squares of absurdly
-    large values overflow.
+    Each set of R values is first divided by a power of two, which is exact: sums and squares of very large
+    values overflow.
     """
     count = values.shape[-1]
     _, exponent = np.frexp(np.abs(values).max(axis=-1))
@@ -57,8 +57,8 @@ class Surface:
     lanes: NDArray[np.str_]  # (I, J, R) the CellStatus of every lane
     rule: DecayRule
     metric: str = "value"
-    cap: float | None = None  # the value from which on a cell is out, if there is one
-    normalized: bool = False  # whether the decay is λ_norm, to be divided by √N
+    cap: float | None = None  # a cell that reaches this value is out
+    normalized: bool = False  # the decay is λ_norm, to be divided by √N
     direction: Direction = Direction.MINIMIZE  # which end of the metric is better
 
     @classmethod
@@ -74,7 +74,7 @@ class Surface:
         normalized: bool = False,
         direction: Direction = Direction.MINIMIZE,
     ) -> Surface:
-        """Lay trials out on a lattice; trials of other cells or seeds are left aside."""
+        """Lay trials out on a lattice; ignore trials of other cells or seeds."""
         rows = {value: i for i, value in enumerate(lattice.lr)}
         columns = {value: j for j, value in enumerate(lattice.weight_decay)}
         layers = {seed: r for r, seed in enumerate(seeds)}
@@ -100,45 +100,45 @@ class Surface:
 
     @property
     def symbol(self) -> str:
-        """The letter for what the decay axis holds."""
+        """Return the letter of the decay axis."""
         return "λ_norm" if self.normalized else self.rule.symbol
 
     @property
     def mean(self) -> Float:
-        """Seed mean y, (I, J); NaN unless every seed of the cell is complete."""
+        """Return the seed mean y, (I, J); NaN unless every seed of the cell is complete."""
         return mean_and_error(self.values)[0] if self.seeds else np.full(self.values.shape[:2], np.nan)
 
     @property
     def mean_so_far(self) -> Float:
-        """Mean of the seeds there are, (I, J); NaN without one, and where a seed diverged or failed."""
+        """Return the mean of the known seeds, (I, J); NaN without any, and if a seed diverged or failed."""
         known = np.isfinite(self.values)
         lost = np.isin(self.lanes, (CellStatus.DIVERGED.value, CellStatus.FAILED.value)).any(axis=2)
         count = np.where(lost, 0, known.sum(axis=2))
         share = np.where(known, self.values, 0.0) / np.maximum(count, 1)[..., None]  # no sum overflows
         mean = np.where(count > 0, share.sum(axis=2), np.nan)
-        return np.where(np.isfinite(self.mean), self.mean, mean)  # the same bits where every seed is there
+        return np.where(np.isfinite(self.mean), self.mean, mean)  # the same bits if every seed is known
 
     @property
     def partial(self) -> Bool:
-        """Cells of which some seeds have a value and others are missing, (I, J)."""
+        """Return the cells of which some seeds have a value and others are missing, (I, J)."""
         return np.isfinite(self.mean_so_far) & ~np.isfinite(self.mean)
 
     @property
     def runs(self) -> tuple[int, int]:
-        """How many lanes were trained to their end, diverged ones included, and how many there are."""
+        """Count the lanes that ended, diverged ones included, and all lanes."""
         ended = np.isin(self.lanes, (CellStatus.COMPLETE.value, CellStatus.DIVERGED.value))
         return int(ended.sum()), self.lanes.size
 
     @property
     def sem(self) -> Float:
-        """Standard error of the seed mean, (I, J), in the metric's units; NaN with fewer than two seeds."""
+        """Return the standard error of the seed mean, (I, J); NaN with fewer than two seeds."""
         if len(self.seeds) < 2:
             return np.full(self.values.shape[:2], np.nan)
         return mean_and_error(self.values)[1]
 
     @property
     def out(self) -> Bool:
-        """Cells that are known to be bad, (I, J): a seed diverged, reached the cap or went beyond it."""
+        """Return the cells known to be bad, (I, J): a seed diverged, or reached or passed the cap."""
         diverged = (self.lanes == CellStatus.DIVERGED.value).any(axis=2)
         if self.cap is not None:
             worse = np.less_equal if self.direction is Direction.MAXIMIZE else np.greater_equal
@@ -147,22 +147,22 @@ class Surface:
 
     @property
     def inside(self) -> Bool:
-        """Cells that count, (I, J): every seed complete and better than the cap."""
+        """Return the cells that count, (I, J): every seed complete and better than the cap."""
         return np.isfinite(self.mean) & ~self.out
 
     def status(self, i: int, j: int) -> CellStatus:
-        """The worst that happened to the seeds of cell (i, j)."""
+        """Return the worst status of the seeds of cell (i, j)."""
         found = [CellStatus(str(name)) for name in self.lanes[i, j]] or [CellStatus.MISSING]
         return max(found, key=_SEVERITY.__getitem__)
 
     def counts(self) -> dict[str, int]:
-        """Cells by status, and their total as "cells"."""
+        """Count cells by status, and their total as "cells"."""
         rows, columns = self.values.shape[:2]
         every = [self.status(i, j) for i in range(rows) for j in range(columns)]
         return {"cells": len(every)} | {status.value: every.count(status) for status in CellStatus}
 
     def best(self) -> tuple[int, int] | None:
-        """Index (i, j) of the best mean among the cells that count; ties go to the smaller index."""
+        """Return the index (i, j) of the best mean of the cells that count, the smaller one of equals."""
         inside = self.inside
         if not inside.any():
             return None
@@ -170,18 +170,18 @@ class Surface:
         return divmod(flat, len(self.weight_decay))
 
     def cell(self, i: int, j: int) -> Cell:
-        """The cell at row i, column j."""
+        """Return the cell at row i, column j."""
         return Cell(float(self.lr[i]), float(self.weight_decay[j]))
 
     def minimized(self) -> Surface:
-        """The same surface with lower as better: y and the cap change sign where higher was better."""
+        """Return the surface with lower as better: y and the cap change sign if higher was better."""
         if self.direction is Direction.MINIMIZE:
             return self
         cap = None if self.cap is None else -self.cap
         return replace(self, values=-self.values, cap=cap, direction=Direction.MINIMIZE)
 
     def without_baseline(self) -> Surface:
-        """The same surface without its λ = 0 column, which has no place on a log axis."""
+        """Return the surface without its λ = 0 column, which has no place on a log axis."""
         keep = self.weight_decay > 0
         if keep.all():
             return self
@@ -190,7 +190,7 @@ class Surface:
         )
 
     def with_seeds(self, seeds: tuple[int, ...]) -> Surface:
-        """The same surface with these of its seeds alone, in this order."""
+        """Return the surface with only these seeds, in this order."""
         if seeds == self.seeds:
             return self
         layers = [self.seeds.index(seed) for seed in seeds]

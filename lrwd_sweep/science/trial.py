@@ -1,4 +1,4 @@
-"""A trial: the outcome of one lane, that is of one cell and one seed."""
+"""A trial: the outcome of one lane, which is one cell and one seed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lrwd_sweep.science.lattice import Cell
 
 
 class Status(StrEnum):
-    """How a lane ended."""
+    """The end of a lane."""
 
     COMPLETE = "complete"  # trained to the last step, every metric finite
     DIVERGED = "diverged"  # a loss became NaN or infinite: an outcome, never retried
@@ -18,7 +18,7 @@ class Status(StrEnum):
 
 
 class Direction(StrEnum):
-    """Which end of a metric is better."""
+    """The better end of a metric."""
 
     MINIMIZE = "minimize"
     MAXIMIZE = "maximize"
@@ -26,10 +26,9 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What one lane left behind; `metrics` is empty unless it is complete.
+    """The outcome of one lane; `metrics` is empty unless it is complete.
 
-    Under warm restarts `metrics` are those of the newest snapshot, which is what such a run hands over. A
-    diverged lane keeps the snapshots from before.
+    Under warm restarts `metrics` are of the last snapshot. A diverged lane keeps its earlier snapshots.
     """
 
     cell: Cell
@@ -44,7 +43,7 @@ class Trial:
 def unfinished(
     cells: Iterable[Cell], seeds: Sequence[int], finished: Container[tuple[Cell, int]]
 ) -> dict[int, list[Cell]]:
-    """By seed, the cells whose lane is not finished; seeds that have none are left out."""
+    """Return the cells with an unfinished lane by seed, without seeds that have none."""
     cells = list(cells)
     todo = {seed: [cell for cell in cells if (cell, seed) not in finished] for seed in seeds}
     return {seed: missing for seed, missing in todo.items() if missing}

@@ -1,4 +1,4 @@
-"""`verify` prints what holds, and ends with 1 and one line where something does not."""
+"""`verify` prints its checks, and ends with exit code 1 and one line if a check fails."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from typing import Any
 import pytest
 import torch
 
-from lrwd_sweep.lab.verify.references import REFERENCES
+from lrwd_sweep.lab.verify.libraries import REFERENCES
 from lrwd_sweep.optim import Update, make_update
 from tests.cli.conftest import Run
 
 
 @pytest.fixture(autouse=True)
 def _few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the long ones, which tests/verify runs."""
+    """Leave out the long sections, which tests/lab runs."""
     monkeypatch.setattr("lrwd_sweep.lab.verify.rotation.EQUILIBRIA", ())
     monkeypatch.setattr("lrwd_sweep.lab.verify.parity.REFERENCES", REFERENCES[:3])
+    monkeypatch.setattr("lrwd_sweep.lab.verify.parity.optimizer_names", lambda: ["sgdp", "adampw:fixed"])
 
 
 @pytest.fixture
 def _broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Updates that decay by a hundredth more than they were told."""
+    """Make every update decay by a hundredth more than given."""
 
     def broken(*arguments: Any, alpha: torch.Tensor, lam: torch.Tensor) -> Update:
         return make_update(*arguments, alpha=alpha, lam=1.01 * lam)
@@ -30,7 +31,7 @@ def _broken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lrwd_sweep.lab.verify.problem.make_update", broken)
 
 
-def test_it_shows_every_section_and_ends_with_0(run: Run) -> None:
+def test_every_section_is_shown(run: Run) -> None:
     shown = run("verify", "--device", "cpu")
     assert (shown.code, shown.err) == (0, "")
     for title in ("Proposition 1", "Proposition 2", "Proposition 3", "Filtering", "Rotation", "Parity with"):
@@ -41,7 +42,7 @@ def test_it_shows_every_section_and_ends_with_0(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("_broken")
-def test_a_broken_update_is_one_line_and_exit_code_1(run: Run) -> None:
+def test_failed_check_is_one_line_and_exit_code_1(run: Run) -> None:
     shown = run("verify", "--device", "cpu")
     assert shown.code == 1
     assert shown.err.count("\n") == 1
@@ -58,9 +59,10 @@ def strict(text: str) -> Any:
 
 
 def test_json_is_strict_and_complete(run: Run) -> None:
-    shown = run("verify", "--device", "cpu", "--json")
+    shown = run("verify", "--device", "cpu", "--format", "json")
     assert (shown.code, shown.err) == (0, "")
     document = strict(shown.out)
+    assert strict(run("verify", "--device", "cpu", "--json").out) == document  # the former spelling
     assert (document["schema_version"], document["device"], document["passed"]) == (1, "cpu", True)
     checks = [check for section in document["sections"] for check in section["checks"]]
     assert all(check["passed"] for check in checks)
@@ -72,14 +74,12 @@ def test_json_is_strict_and_complete(run: Run) -> None:
     assert checks[-1]["relation"] == "differ"
 
 
-def test_json_stays_strict_where_an_update_leaves_the_numbers(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_json_is_strict_with_nan(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def diverging(*arguments: Any, alpha: torch.Tensor, lam: torch.Tensor) -> Update:
         return make_update(*arguments, alpha=alpha * torch.nan, lam=lam)
 
     monkeypatch.setattr("lrwd_sweep.lab.verify.problem.make_update", diverging)
-    shown = run("verify", "--device", "cpu", "--json")
+    shown = run("verify", "--device", "cpu", "--format", "json")
     assert shown.code == 1
     document = strict(shown.out)
     assert document["passed"] is False
@@ -87,7 +87,7 @@ def test_json_stays_strict_where_an_update_leaves_the_numbers(
     assert None in errors
 
 
-def test_a_device_that_is_not_there_is_refused(run: Run) -> None:
+def test_missing_device_is_refused(run: Run) -> None:
     shown = run("verify", "--device", "cuda:99")
     assert shown.code == 3
     assert "--device cuda:99" in shown.err

@@ -1,4 +1,4 @@
-"""Networks that do and do not look at the values that they are given."""
+"""User networks: one that any engine trains, one that needs values, one that refuses some batches."""
 
 from __future__ import annotations
 
@@ -19,17 +19,23 @@ class Plain(nn.Module):
         return logits
 
 
-class Looking(Plain):
-    """Which tensors without values do not allow."""
+class LookingAtValues(Plain):
+    """A network that tensors without values cannot pass."""
 
     def forward(self, x: Tensor) -> Tensor:
         assert float(x.sum()) < 1e9
         return super().forward(x)
 
 
-class Breaking(Plain):
-    """Right for as many images as are tried when it is built, for no others."""
+class OfWholeBatches(nn.Module):
+    """A network that takes no small batch in training, and no sentence without a word."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(64, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        assert len(x) == 8
-        return super().forward(x)
+        assert (x.flatten(1).long() > 0).any(1).all()
+        assert len(x) != 2 or not self.training
+        logits: Tensor = self.layer(x.flatten(1))
+        return logits

@@ -1,4 +1,4 @@
-"""A lone run as anyone would write it: torch.nn, and the paper's algorithms line by line."""
+"""A lone run in torch.nn, with the algorithms of the paper line by line."""
 
 from __future__ import annotations
 
@@ -33,22 +33,23 @@ class Network(nn.Module):
             x = LOGIT_SCALE * self.last_norm(x)
         return x + self.bias
 
+    def in_order(self) -> list[Tensor]:
+        """Return the parameters in a lane's order."""
+        return [*self.hidden.parameters(), self.last.weight, self.bias]
+
+    @torch.no_grad()
     def load(self, init: dict[str, Tensor]) -> None:
         """Take the parameters of a lane's initialisation, by position."""
-        with torch.no_grad():
-            targets = [self.hidden[0].weight, self.hidden[1].weight, self.last.weight, self.bias]
-            for target, value in zip(targets, init.values(), strict=True):
-                assert isinstance(target, Tensor)
-                target.copy_(value)
+        for target, value in zip(self.in_order(), init.values(), strict=True):
+            target.copy_(value)
 
     def flat(self) -> Tensor:
-        """All parameters in a lane's order, (P,)."""
-        targets = [self.hidden[0].weight, self.hidden[1].weight, self.last.weight, self.bias]
-        return torch.cat([target.detach().flatten() for target in targets if isinstance(target, Tensor)])
+        """Return all parameters in a lane's order, (P,)."""
+        return torch.cat([target.detach().flatten() for target in self.in_order()])
 
 
 def eta(schedule: str, t: int, n: int) -> float:
-    """η of batch t = 0, 1, … of n."""
+    """Compute η of batch t = 0, 1, … of n."""
     if schedule == "fixed":
         return 1.0
     if schedule == "step":
@@ -63,7 +64,7 @@ def eta(schedule: str, t: int, n: int) -> float:
 
 
 def paper_sgd(alpha: float, lam: float, rule: str, beta1: float = 0.9) -> Rule:
-    """Algorithm 1: SGD with L2 (line 6) or SGDW (line 9), never both."""
+    """Follow Algorithm 1: SGD with L2 (line 6) or SGDW (line 9), never both."""
     m: Tensor | float = 0.0
 
     def step(theta: Tensor, g: Tensor, eta_t: float, t: int) -> Tensor:
@@ -78,9 +79,8 @@ def paper_sgd(alpha: float, lam: float, rule: str, beta1: float = 0.9) -> Rule:
 
 
 def paper_adam(alpha: float, lam: float, rule: str, betas: tuple[float, float] = (0.9, 0.999)) -> Rule:
-    """Algorithm 2: Adam with L2 (line 6) or AdamW (line 12), never both; ε = 1e-8 beside √v̂."""
-    m: Tensor | float = 0.0
-    v: Tensor | float = 0.0
+    """Follow Algorithm 2: Adam with L2 (line 6) or AdamW (line 12), never both; ε = 1e-8 beside √v̂."""
+    m, v = torch.zeros(()), torch.zeros(())
 
     def step(theta: Tensor, g: Tensor, eta_t: float, t: int) -> Tensor:
         nonlocal m, v
@@ -88,8 +88,6 @@ def paper_adam(alpha: float, lam: float, rule: str, betas: tuple[float, float] =
             g = g + lam * theta
         m = betas[0] * m + (1 - betas[0]) * g
         v = betas[1] * v + (1 - betas[1]) * g * g
-        assert isinstance(m, Tensor)
-        assert isinstance(v, Tensor)
         m_hat, v_hat = m / (1 - betas[0] ** t), v / (1 - betas[1] ** t)
         decay = {"coupled": 0.0, "independent": lam, "lr-scaled": alpha * lam}[rule]
         return theta - eta_t * (alpha * m_hat / (v_hat.sqrt() + 1e-8) + decay * theta)
@@ -100,22 +98,15 @@ def paper_adam(alpha: float, lam: float, rule: str, betas: tuple[float, float] =
 def follow(
     net: Network, batches: list[tuple[Tensor, Tensor]], schedule: str, steps: int, rule: Rule
 ) -> Iterator[float]:
-    """Train `net` by `rule`; the loss of every batch before its update."""
-    parameters = [net.hidden[0].weight, net.hidden[1].weight, net.last.weight, net.bias]
+    """Train `net` by `rule`; yield the loss of every batch before its update."""
     for t, (x, y) in enumerate(batches):
         net.zero_grad()
         loss = nn.functional.cross_entropy(net(x), y)
         loss.backward()  # type: ignore[no-untyped-call]
-        g = torch.cat([p.grad.flatten() for p in parameters if isinstance(p, Tensor) and p.grad is not None])
+        g = torch.cat([p.grad.flatten() for p in net.in_order() if p.grad is not None])
         theta = rule(net.flat(), g, eta(schedule, t, steps), t + 1)
-        _write(parameters, theta)
+        parts = torch.split(theta, [p.numel() for p in net.in_order()])
+        net.load(
+            {str(k): part.view_as(p) for k, (p, part) in enumerate(zip(net.in_order(), parts, strict=True))}
+        )
         yield loss.item()
-
-
-@torch.no_grad()
-def _write(parameters: list[Tensor | nn.Module], theta: Tensor) -> None:
-    at = 0
-    for parameter in parameters:
-        assert isinstance(parameter, Tensor)
-        parameter.copy_(theta[at : at + parameter.numel()].view_as(parameter))
-        at += parameter.numel()

@@ -1,8 +1,7 @@
-"""A CUDA graph in the host's memory: what a program does is recorded once, and replayed without Python.
+"""A CUDA graph in the host's memory: the operators of a program are recorded once, and replayed.
 
-Every operator is written down with its arguments. A replay carries the operators out again on the same
-tensors, random numbers from the same generators, and puts what they give where it lay. Recording leaves all
-as it was, and refuses what CUDA refuses: to tell the host a value.
+A replay calls the operators again on the same tensors and generators, and writes their results in place.
+Recording changes nothing, and refuses what CUDA refuses: to return a value to the host.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ TELLS = ("_local_scalar_dense", "nonzero", "equal", "is_nonzero", "masked_select
 
 
 class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """What is done while it is entered."""
+    """A record of the operators called while it is entered."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[tuple[Any, tuple[Any, ...], dict[str, Any], list[Tensor]]] = []
-        self.own: list[Tensor] = []  # what came into being here; kept, so that no address is used twice
+        self.own: list[Tensor] = []  # made here; kept, so that no address is used twice
         self.places: set[int] = set()
-        self.before: dict[int, tuple[Tensor, Tensor]] = {}  # address → tensor, and what it held
+        self.before: dict[int, tuple[Tensor, Tensor]] = {}  # address → tensor, and its former value
         self.states: dict[torch.Generator, Tensor] = {}
 
     def __torch_dispatch__(
@@ -54,14 +53,14 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
     def undo(self) -> None:
-        """Leave all as it was before."""
+        """Restore all tensors and generators."""
         for tensor, value in self.before.values():
             tensor.copy_(value)
         for stream, state in self.states.items():
             stream.set_state(state)
 
     def replay(self) -> None:
-        """The same once more, on what the memory holds now."""
+        """Call the operators again, on the present values."""
         for func, args, kwargs, made in self.calls:
             found = [leaf for leaf in tree_leaves(func(*args, **kwargs)) if isinstance(leaf, Tensor)]
             for place, value in zip(made, found, strict=True):

@@ -1,4 +1,4 @@
-"""The engine is chosen by what was measured, the same every time, and only where it changes nothing."""
+"""The engine is chosen by measured times, once, and only if it changes no result."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 from lrwd_sweep.data.user_data import completed
 from lrwd_sweep.engine import choice
@@ -23,12 +22,13 @@ from lrwd_sweep.spec.task import Task
 
 CPU = torch.device("cpu")
 NET = Task(net="resnet20", batch_size=16)
+SMALL = Task(net="tests.engine.looking:Plain", batch_size=16)
 CNN = Task(net="cnn", batch_size=16)
 
 
 @pytest.fixture(autouse=True)
 def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A cache of its own, one thread."""
+    """Give every test an empty cache and one thread."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -36,8 +36,8 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def _times(monkeypatch: pytest.MonkeyPatch, loop: float, rival: float) -> list[str]:
-    """Let every step take so long per lane; the engines that are asked."""
+def _times(monkeypatch: pytest.MonkeyPatch, loop: float, rival: float, same_bits: bool = True) -> list[str]:
+    """Set the seconds of a lane's step; return the list of engines to be measured."""
     asked: list[str] = []
 
     def timed(_: object, task: Task, lanes: int, *rest: object) -> tuple[float, float]:
@@ -45,114 +45,94 @@ def _times(monkeypatch: pytest.MonkeyPatch, loop: float, rival: float) -> list[s
         return lanes * (loop if task.engine == "loop" else rival), 1e-6
 
     monkeypatch.setattr(choice, "timed", timed)
+    monkeypatch.setattr(choice, "_same_bits", lambda *_: same_bits)
     return asked
 
 
-@pytest.mark.parametrize(
-    ("loop", "vmap", "expected"),
-    [
-        (1e-3, 0.5e-3, "vmap"),
-        (1e-3, 0.95e-3, "loop"),  # not worth another rounding
-        (1e-3, 2e-3, "loop"),
-        (1.0, 0.1, "loop"),  # one lane fills the device: vmap is not even tried
-    ],
-)
-def test_the_clearly_faster_is_chosen(
-    loop: float, vmap: float, expected: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(choice, "_same_bits", lambda *_: True)
-    asked = _times(monkeypatch, loop, vmap)
-    assert chosen(NET, CPU).engine == expected
-    assert ("vmap" in asked) is (loop < 1)
+def _stored(task: Task) -> object:
+    return choice._cached().get(choice._key(task, CPU))
 
 
-def test_vmap_is_not_chosen_where_bits_depend_on_the_pack(monkeypatch: pytest.MonkeyPatch) -> None:
-    _times(monkeypatch, 1e-3, 1e-4)
-    monkeypatch.setattr(choice, "_same_bits", lambda *_: False)
-    assert chosen(NET, CPU).engine == "loop"
+def _forget() -> None:
+    cache_file().unlink(missing_ok=True)
 
 
-def test_vmap_is_not_chosen_where_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    _times(monkeypatch, 1e-3, 1e-4)
-    task = Task(net="tests.nets.awkward:AveragedForever", batch_size=16)
-    assert "cannot be vectorised" in obstacle(task, CPU)
-    assert chosen(task, CPU).engine == "loop"
-
-
-class OfWholeBatches(nn.Module):
-    """Takes no batch that is smaller than those of its training."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(64, 10)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.training and len(x) == 2:
-            raise ValueError("two")
-        logits: torch.Tensor = self.layer(x.flatten(1))
-        return logits
-
-
-class OfWords(OfWholeBatches):
-    """Takes no sentence without a word."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        assert (x.flatten(1).long() > 0).any(1).all()
-        return super().forward(x)
+def test_the_clearly_faster_engine_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    for task, loop, rival, same_bits, expected in (
+        (SMALL, 1e-3, 0.5e-3, True, "vmap"),
+        (SMALL, 1e-3, 0.95e-3, True, "loop"),  # not worth different rounding
+        (SMALL, 1e-3, 2e-3, True, "loop"),
+        (SMALL, 1.0, 0.1, True, "loop"),  # one lane fills the device: vmap is not tried
+        (SMALL, 1e-3, 1e-4, False, "loop"),  # bits depend on the pack
+        (CNN, 1e-3, 0.5e-3, True, "native"),
+        (CNN, 1e-3, 0.95e-3, True, "loop"),
+    ):
+        _forget()
+        asked = _times(monkeypatch, loop, rival, same_bits)
+        assert chosen(task, CPU).engine == expected, (task.net, loop, rival)
+        assert _stored(task) == expected
+        tried = {"native" if task is CNN else "vmap"} if loop < 1 and same_bits else set()
+        assert set(asked) == {"loop"} | tried, (task.net, loop, rival)
 
 
 def not_a_number(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """A loss that nobody can lower."""
+    """Give a loss that cannot fall."""
     return logits.mean() * torch.nan
 
 
-@pytest.mark.parametrize("kind", [OfWholeBatches, OfWords])
-def test_a_network_that_cannot_be_measured_trains_by_the_loop_and_nothing_is_kept(
-    kind: type[nn.Module],
-) -> None:
-    task = Task(net=f"{__name__}:{kind.__name__}", batch_size=16)
+def test_vmap_is_not_chosen_if_it_fails_or_differs(monkeypatch: pytest.MonkeyPatch) -> None:
+    _times(monkeypatch, 1e-3, 1e-4)
+    for task, why in (
+        (Task(net="tests.nets.awkward:AveragedForever", batch_size=16), "cannot be vectorised"),
+        (Task(net="mlp", batch_size=16, loss=f"{__name__}:not_a_number"), "gives NaN on made-up data"),
+    ):
+        assert why in obstacle(task, CPU), task.net
+        assert chosen(task, CPU).engine == "loop", task.net
+    assert obstacle(SMALL, CPU) == ""
+    rounded = replace(NET, precision="bfloat16")
+    with monkeypatch.context() as patch:
+        patch.setattr("lrwd_sweep.nets.precision._NORMALISATIONS", ())
+        assert "cannot be vectorised in bfloat16" in obstacle(rounded, CPU)
+        assert chosen(rounded, CPU).engine == "loop"
+    monkeypatch.setattr("lrwd_sweep.nets.modules.VmapLanes", _Leaking)
+    assert "looks past its lane" in obstacle(SMALL, CPU)
+
+
+class _Leaking(LoopLanes):
+    """Lanes that change each other's gradients."""
+
+    def gradient(self, *arguments: object) -> tuple[torch.Tensor, torch.Tensor]:
+        losses, logits = super().gradient(*arguments)  # type: ignore[arg-type]
+        for grad in self.grads:
+            grad.add_(1e-5 * grad.mean(dim=0, keepdim=True))
+        return losses, logits
+
+
+def test_a_network_that_cannot_be_measured_trains_by_the_loop_and_nothing_is_stored() -> None:
+    task = Task(net="tests.engine.looking:OfWholeBatches", batch_size=16)
     assert chosen(task, CPU).engine == "loop"
-    assert choice._cached().get(choice._key(task, CPU)) is None
-
-
-def test_sentences_of_made_up_data_have_a_word() -> None:
+    assert _stored(task) is None
     data = made_up(Task(batch_size=16), CPU)
-    for split in (data.train, data.validation):
+    for split in (data.train, data.validation):  # sentences of one word
         assert set(split.x.flatten(1).long().sum(1).tolist()) == {1}
 
 
-def test_a_loss_that_is_no_number_is_no_reason_to_vectorise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_choice_is_stored_by_what_it_depends_on(monkeypatch: pytest.MonkeyPatch) -> None:
     _times(monkeypatch, 1e-3, 1e-4)
-    task = Task(net="mlp", batch_size=16, loss=f"{__name__}:not_a_number")
-    assert "gives NaN on made-up data" in obstacle(task, CPU)
-    assert chosen(task, CPU).engine == "loop"
-
-
-def test_vmap_is_not_chosen_where_it_cannot_compute_in_the_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    _times(monkeypatch, 1e-3, 1e-4)
-    monkeypatch.setattr("lrwd_sweep.nets.precision._NORMALISATIONS", ())
-    rounded = replace(NET, precision="bfloat16")
-    assert obstacle(NET, CPU) == ""
-    assert "cannot be vectorised in bfloat16" in obstacle(rounded, CPU)
-    assert chosen(rounded, CPU).engine == "loop"
-
-
-def test_a_choice_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice, "_same_bits", lambda *_: True)
-    _times(monkeypatch, 1e-3, 1e-4)
-    assert chosen(NET, CPU).engine == "vmap"
+    assert chosen(SMALL, CPU).engine == "vmap"
     asked = _times(monkeypatch, 1e-4, 1e-3)
-    assert chosen(NET, CPU).engine == "vmap"
+    assert chosen(SMALL, CPU).engine == "vmap"
     assert asked == []
-    for other in ({"batch_size": 32}, {"precision": "bfloat16"}):  # those are other questions
-        assert chosen(replace(NET, **other), CPU).engine == "loop"
+    for other in ({"batch_size": 32}, {"precision": "bfloat16"}):
+        assert chosen(replace(SMALL, **other), CPU).engine == "loop", other
+    choice._keep(choice._key(SMALL, CPU), "fastest")  # not an engine
+    assert chosen(SMALL, CPU).engine == "loop"
 
 
-def test_the_choice_is_made_again_for_a_changed_helper(
+def test_a_choice_is_made_again_for_changed_user_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(choice, "_same_bits", lambda *_: True)
     helper = tmp_path / "blocks_of_one.py"
     (tmp_path / "net_of_one.py").write_text(
         "from blocks_of_one import WIDTH\nfrom torch import nn\ndef make():\n"
@@ -170,45 +150,22 @@ def test_the_choice_is_made_again_for_a_changed_helper(
     assert asked == [True, True, False]
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"x": 3}', "\x00", "null"])
-def test_a_cache_that_makes_no_sense_is_none(content: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    _times(monkeypatch, 1e-3, 1e-2)
-    monkeypatch.setattr(choice, "_same_bits", lambda *_: True)
+def test_an_unusable_cache_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _times(monkeypatch, 1e-3, 0.95e-3)
     cache_file().parent.mkdir(parents=True)
-    cache_file().write_text(content)
-    assert chosen(NET, CPU).engine == "loop"
-    assert choice._cached().get(choice._key(NET, CPU)) == "loop"
-    assert list(cache_file().parent.iterdir()) == [cache_file()]
-
-
-def test_a_wrong_entry_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    _times(monkeypatch, 1e-3, 1e-2)
-    choice._keep(choice._key(NET, CPU), "fastest")
-    assert chosen(NET, CPU).engine == "loop"
-
-
-def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _times(monkeypatch, 1e-3, 1e-2)
+    for content in ("", "{", "[]", '{"x": 3}', "\x00", "null"):
+        cache_file().write_text(content)
+        assert chosen(CNN, CPU).engine == "loop", content
+        assert _stored(CNN) == "loop", content
+        assert list(cache_file().parent.iterdir()) == [cache_file()]
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert chosen(NET, CPU).engine == "loop"
-    assert choice._cached().get(choice._key(NET, CPU)) is None
-    assert os.listdir(tmp_path) == ["file"]
-
-
-@pytest.mark.parametrize(("native", "expected"), [(0.5e-3, "native"), (0.95e-3, "loop")])
-def test_what_is_written_for_lanes_is_measured_in_the_place_of_vmap(
-    native: float, expected: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = _times(monkeypatch, 1e-3, native)
-    assert chosen(CNN, CPU).engine == expected
-    assert set(asked) == {"loop", "native"}
-    assert choice._cached().get(choice._key(CNN, CPU)) == expected
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))  # a folder cannot be made there
+    assert chosen(CNN, CPU).engine == "loop"
+    assert _stored(CNN) is None
 
 
 @pytest.mark.parametrize("where", ["timed", "_passed"])
-def test_a_choice_for_want_of_room_is_not_kept(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice, "_same_bits", lambda *_: True)
+def test_a_choice_without_room_is_not_stored(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     _times(monkeypatch, 1e-3, 1e-4)
 
     def no_room(*_: object) -> None:
@@ -216,50 +173,23 @@ def test_a_choice_for_want_of_room_is_not_kept(where: str, monkeypatch: pytest.M
 
     with monkeypatch.context() as full:
         full.setattr(choice, where, no_room)
-        assert chosen(NET, CPU).engine == "loop"
+        assert chosen(SMALL, CPU).engine == "loop"
         if where == "_passed":
-            with pytest.raises(DeviceError, match="no room to try out how resnet20 trains"):
-                chosen(replace(NET, engine="vmap"), CPU)
-    assert choice._cached().get(choice._key(NET, CPU)) is None
-    assert chosen(NET, CPU).engine == "vmap"
+            with pytest.raises(DeviceError, match="no room to try out how"):
+                chosen(replace(SMALL, engine="vmap"), CPU)
+    assert _stored(SMALL) is None
+    assert chosen(SMALL, CPU).engine == "vmap"
 
 
-def test_perceptrons_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_perceptrons_and_named_engines_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = _times(monkeypatch, 1.0, 1.0)
     assert chosen(Task(), CPU) == Task()
-    assert chosen(Task(), CPU).engine == "auto"
-    assert asked == []
-
-
-@pytest.mark.parametrize("engine", ["loop", "vmap"])
-def test_what_is_forced_is_taken(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = _times(monkeypatch, 1.0, 1.0)
-    assert chosen(replace(NET, engine=engine), CPU).engine == engine
-    assert asked == []
-
-
-def test_native_is_refused_where_it_is_not_written() -> None:
-    with pytest.raises(UsageError, match="native is not written for resnet20; choose auto, vmap or loop"):
+    for engine in ("loop", "vmap"):
+        assert Execution(replace(SMALL, engine=engine), "cpu").task.engine == engine
+    with pytest.raises(
+        UsageError, match="engine='native' is not written for resnet20; choose auto, vmap or loop"
+    ):
         chosen(replace(NET, engine="native"), CPU)
-
-
-class _Leaking(LoopLanes):
-    """Lanes that leave something behind for the next."""
-
-    def gradient(self, *arguments: object) -> tuple[torch.Tensor, torch.Tensor]:
-        losses, logits = super().gradient(*arguments)  # type: ignore[arg-type]
-        for grad in self.grads:
-            grad.add_(1e-5 * grad.mean(dim=0, keepdim=True))
-        return losses, logits
-
-
-def test_lanes_that_see_each_other_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert obstacle(NET, CPU) == ""
-    monkeypatch.setattr("lrwd_sweep.nets.modules.VmapLanes", _Leaking)
-    assert "looks past its lane" in obstacle(NET, CPU)
-
-
-def test_the_pool_says_what_it_trains_by() -> None:
-    assert Execution(replace(NET, engine="vmap"), "cpu").task.engine == "vmap"
-    assert Execution(NET, "cpu").task.engine in ("loop", "vmap")
+    assert asked == []
     assert Execution(Task(), "cpu").task.engine == "auto"
+    assert not os.path.exists(cache_file())

@@ -1,4 +1,4 @@
-"""The memory that a pack is said to need is what the system gives it: processes are started and watched."""
+"""The count of a pack's memory is near its peak in a process, and packs fit into what is free."""
 
 from __future__ import annotations
 
@@ -6,28 +6,27 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 
-from lrwd_sweep.engine.memory import Phases, alive_bytes, pack_bytes
+from lrwd_sweep.engine import memory
+from lrwd_sweep.engine.memory import lanes_that_fit, pack_bytes
+from lrwd_sweep.errors import DeviceError
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.task import Task
-from tests.nets import awkward
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
-NEAR = 0.15
 DIGITS = DataSet(train=400, validation=697, test=700, classes=10, shape=(1, 8, 8))
-IMAGES = DataSet(train=512, validation=512, test=256, classes=10, shape=(3, 32, 32))
-ADAMW = Optimizer.parse("adamw")
+CIFAR = DataSet(train=45_000, validation=5_000, test=10_000, classes=10, shape=(3, 32, 32))
+ADAMW, SGD = Optimizer.parse("adamw"), Optimizer.parse("sgd")
 
 WATCHED = """
-import ctypes, gc, json, sys
+import gc, json, sys
 from dataclasses import replace
-import torch
+import ctypes, torch
 from lrwd_sweep.data import Split, Splits
 from lrwd_sweep.engine import device
 from lrwd_sweep.engine.pack import PackTrainer
@@ -39,146 +38,108 @@ def resident(name):  # bytes
     with open("/proc/self/status") as lines:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
 
-def train(batch, lanes):
-    sizes = replace(task.data_set, train=2 * batch)
-    splits = [Split(torch.rand(n, *sizes.shape), torch.randint(10, (n,))) for n in (2 * batch, 256, 256)]
+def train(task, batch, lanes):
+    sizes = replace(task.data_set, train=batch, test=2)
+    splits = [Split(torch.rand(n, *sizes.shape), torch.randint(10, (n,))) for n in (batch, 256, 2)]
     few = replace(task, batch_size=batch, sizes=sizes)
-    PackTrainer(optimizer, few, [Cell(1e-3, 1e-3)] * lanes, 0, Splits(*splits)).run()
+    PackTrainer(Optimizer.parse("adamw"), few, [Cell(1e-3, 1e-3)] * lanes, 0, Splits(*splits)).run()
 
-task, optimizer, lanes = (
-    Task.from_dict(json.loads(sys.argv[1])), Optimizer.parse(sys.argv[2]), int(sys.argv[3])
-)
 device.prepare(torch.device("cpu"))
-if sys.argv[4] == "exact":
-    ctypes.CDLL(None).mallopt(-3, 1 << 17)  # M_MMAP_THRESHOLD: what is freed is given back
-train(2, 1)  # the libraries' own pages
-gc.collect()
-ctypes.CDLL(None).malloc_trim(0)
-with open("/proc/self/clear_refs", "w") as reset:
-    reset.write("5")
-before = resident("VmRSS")
-train(task.batch_size, lanes)
-print(resident("VmHWM") - before)
+for text, lanes in json.loads(sys.argv[1]):
+    task = Task.from_dict(text)
+    train(task, 2, 1)  # the libraries' own pages
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    with open("/proc/self/clear_refs", "w") as reset:
+        reset.write("5")
+    before = resident("VmRSS")
+    train(task, task.batch_size, lanes)
+    print(resident("VmHWM") - before)
 """
 
 
-def _training(net: str, batch_size: int, sizes: DataSet = DIGITS, engine: str = "auto") -> Task:
+def _task(net: str, batch_size: int = 64, sizes: DataSet = CIFAR, engine: str = "auto") -> Task:
     return Task(net=net, batch_size=batch_size, sizes=sizes, engine=engine, epochs=1)
 
 
-RESNET18 = _training("torchvision:resnet18", 64, IMAGES, "loop")
+PACKS = [
+    (_task("mlp-norm", 64, DIGITS), 256),
+    (_task("cnn-norm", 16, DIGITS, "vmap"), 64),
+    (_task("resnet20", 64, engine="loop"), 2),
+]
+LARGE_PACKS = [
+    (_task("resnet20", 64, engine="vmap"), 2),
+    (_task("torchvision:resnet18", 64, engine="loop"), 4),
+    (_task("shake26-2x32d", 64, engine="loop"), 1),
+]
 
 
-def _watched(task: Task, lanes: int, optimizer: Optimizer, heap: str) -> int:
-    """Bytes that the resident memory of a process grew by at the most while it trained a pack."""
-    request = json.dumps(task.to_dict() | {"engine": task.engine})
-    command = [sys.executable, "-c", WATCHED, request, str(optimizer), str(lanes), heap]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux reports a process's peak")
+@pytest.mark.parametrize("packs", [PACKS, pytest.param(LARGE_PACKS, marks=pytest.mark.slow)])
+def test_peak_of_a_process_is_within_a_factor_of_two_of_the_count(packs: list[tuple[Task, int]]) -> None:
+    """The heap breaks up differently in every process."""
+    request = json.dumps([(task.to_dict() | {"engine": task.engine}, lanes) for task, lanes in packs])
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED, request], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
-    return int(done.stdout)
+    for (task, lanes), peak in zip(packs, map(int, done.stdout.split()), strict=True):
+        assert 0.4 < peak / pack_bytes(task, lanes, CPU, ADAMW) < 2, f"{task.net} {task.engine}"
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells the peak of a process")
-class TestPeak:
-    """Above 50 MiB, below which the allocator's own units count."""
+def test_memory_grows_with_lanes_moments_and_batch() -> None:
+    loop, stacked = _task("resnet20", engine="loop"), _task("resnet20", engine="vmap")
+    for device in (CPU, CUDA):
+        assert pack_bytes(loop, 1, device) < pack_bytes(loop, 4, device) < 1.3 * pack_bytes(loop, 1, device)
+        assert 3.9 * pack_bytes(stacked, 1, device) < pack_bytes(stacked, 4, device)
+    wide = _task("torchvision:resnet18", 2, engine="loop")
+    of = {name: pack_bytes(wide, 4, CPU, Optimizer.parse(name)) for name in ("sgd", "adamw", "amsgrad")}
+    assert of["amsgrad"] - of["adamw"] == pytest.approx(of["adamw"] - of["sgd"], rel=0.01)
+    assert of["adamw"] > 1.1 * of["sgd"]
+    assert 1.6 < pack_bytes(_task("resnet20", 1024), 1, CPU) / pack_bytes(_task("resnet20", 512), 1, CPU) < 2
 
-    @pytest.mark.parametrize(
-        ("task", "lanes", "optimizer"),
-        [
-            (_training("mlp-norm", 64), 256, "adamp"),
-            (_training("cnn-norm", 64, engine="vmap"), 64, "adamw"),
-            (_training("resnet20", 64, IMAGES, "loop"), 4, "sgd"),
-            pytest.param(_training("mlp-norm", 64), 256, "adamw", marks=pytest.mark.slow),
-            pytest.param(_training("mlp", 64), 256, "amsgrad", marks=pytest.mark.slow),
-            pytest.param(_training("cnn-norm", 64), 64, "adamw", marks=pytest.mark.slow),
-            pytest.param(_training("resnet20", 128, IMAGES, "loop"), 1, "adamw", marks=pytest.mark.slow),
-            pytest.param(RESNET18, 2, "amsgrad", marks=pytest.mark.slow),
-            pytest.param(RESNET18, 4, "adamp", marks=pytest.mark.slow),
-            pytest.param(_training("shake26-2x32d", 64, IMAGES, "loop"), 1, "adamw", marks=pytest.mark.slow),
-            pytest.param(_training("shake26-2x32d", 32, IMAGES, "loop"), 4, "adamw", marks=pytest.mark.slow),
-        ],
+
+def test_user_networks_are_counted_by_their_values() -> None:
+    plain, looking, words = (
+        pack_bytes(_task(f"tests.engine.looking:{name}", 64, DIGITS, "loop"), 2, CPU)
+        for name in ("Plain", "LookingAtValues", "OfWholeBatches")
     )
-    def test_of_what_is_alive_is_near_what_was_counted(self, task: Task, lanes: int, optimizer: str) -> None:
-        found = Optimizer.parse(optimizer)
-        watched = _watched(task, lanes, found, "exact")
-        assert watched == pytest.approx(alive_bytes(task, lanes, CPU, found), rel=NEAR)
-
-    def test_of_native_lanes_is_near_the_estimate(self) -> None:
-        task = _training("mlp-norm", 64)
-        watched = _watched(task, 256, ADAMW, "kept")
-        assert watched == pytest.approx(pack_bytes(task, 256, CPU, ADAMW), rel=NEAR)
-
-    @pytest.mark.parametrize(
-        ("task", "lanes"),
-        [(_training("cnn-norm", 64, engine="vmap"), 64), (_training("resnet20", 64, IMAGES, "loop"), 4)],
-    )
-    def test_of_modules_is_around_the_estimate(self, task: Task, lanes: int) -> None:
-        """How far depends on where the system puts the heap: 0.76 to 1.31 times in 40 processes."""
-        watched = _watched(task, lanes, ADAMW, "kept")
-        assert 0.6 < watched / pack_bytes(task, lanes, CPU, ADAMW) < 1.5
+    assert looking == plain > 1 << 20
+    assert words > 0
 
 
-@pytest.mark.parametrize("net", ["mlp-norm", "cnn-norm", "resnet20"])
-@pytest.mark.parametrize("device", [CPU, CUDA])
-def test_every_lane_adds_as_much_as_the_one_before_or_more(net: str, device: torch.device) -> None:
-    needed = [pack_bytes(_training(net, 32), lanes, device) for lanes in range(1, 9)]
-    added = [more - less for less, more in pairwise(needed)]
-    assert added[0] > 0
-    assert all(later >= earlier - 2 for earlier, later in pairwise(added))  # all but rounding
+def _fit(
+    monkeypatch: pytest.MonkeyPatch, task: Task, free: float, device: torch.device = CPU, **options: object
+) -> int:
+    monkeypatch.setattr(memory, "free_bytes", lambda _: int(free))
+    given = {"workers": 2, "max_lanes": None, "optimizer": ADAMW, **options}
+    return lanes_that_fit(task, device=device, **given)  # type: ignore[arg-type]
 
 
-def test_a_network_that_refuses_empty_sentences_is_counted_too() -> None:
-    sizes = replace(DIGITS, train=16, validation=8, test=8, classes=4)
-    task = Task(net="tests.nets.awkward:OfSentences", engine="loop", batch_size=8, sizes=sizes)
-    parameters = sum(p.numel() for p in awkward.OfSentences().parameters())
-    assert pack_bytes(task, 2, CPU) > 2 * 4 * 4 * parameters  # with their gradients and moments
+def test_packs_are_the_largest_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    for net, device in (("mlp-norm", CPU), ("resnet20", CPU), ("mlp-norm", CUDA), ("resnet20", CUDA)):
+        task = _task(net, 128)
+        free = 2 * pack_bytes(task, 3, device, ADAMW) / memory.MEMORY_SHARE
+        assert _fit(monkeypatch, task, free + 100, device) == 3, (net, device)
+        assert _fit(monkeypatch, task, free - 100, device) == 2, (net, device)
+    assert _fit(monkeypatch, _task("wrn-28-10", 128), 24e9) >= 1
+    lanes = [_fit(monkeypatch, _task("mlp-norm"), 1e9, CUDA, optimizer=each) for each in (SGD, ADAMW)]
+    assert lanes[0] > lanes[1] > 10
 
 
-def test_lanes_in_a_loop_share_the_activations_of_one() -> None:
-    loop, stacked = (_training("resnet20", 64, IMAGES, engine) for engine in ("loop", "vmap"))
-    assert pack_bytes(loop, 4, CPU) < 1.2 * pack_bytes(loop, 1, CPU)
-    assert pack_bytes(stacked, 4, CPU) > 3.5 * pack_bytes(stacked, 1, CPU)
+def test_packs_on_a_cpu_stay_in_its_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _fit(monkeypatch, Task(), 1e12) == memory.CPU_LANES
+    assert _fit(monkeypatch, _task("resnet20"), 1e12) == memory.FEW_LANES
+    assert _fit(monkeypatch, _task("resnet20"), 1e12, max_lanes=1) == 1
+    small = Task(net="cnn-norm", engine="native", batch_size=16)
+    lanes = _fit(monkeypatch, small, 1e12)
+    assert memory.FEW_LANES < lanes < memory.CPU_LANES
+    assert pack_bytes(small, lanes, CPU, ADAMW) <= memory.CPU_BYTES
+    for batch_size in (64, 400):
+        assert _fit(monkeypatch, replace(small, batch_size=batch_size), 1e12) == memory.FEW_LANES
 
 
-@pytest.mark.parametrize("rows", [1, 2])
-def test_moments_are_those_of_the_optimizer(rows: int) -> None:
-    task = _training("mlp", 2, replace(DIGITS, validation=1, test=1))  # parameters alone count
-    needs = {name: pack_bytes(task, rows, CPU, Optimizer.parse(name)) for name in ("sgd", "adamw", "amsgrad")}
-    assert needs["amsgrad"] - needs["adamw"] == pytest.approx(needs["adamw"] - needs["sgd"], rel=0.01)
-    assert needs["adamw"] > 1.2 * needs["sgd"]
-
-
-def test_activations_grow_with_the_batch() -> None:
-    small, large = (pack_bytes(_training("resnet20", batch, IMAGES, "loop"), 1, CPU) for batch in (256, 512))
-    assert 1.6 * small < large < 2 * small
-
-
-def test_a_module_that_looks_at_values_is_counted_on_few_images() -> None:
-    plain, looking = (
-        pack_bytes(_training(f"tests.engine.looking:{name}", 64), 2, CPU) for name in ("Plain", "Looking")
-    )
-    assert looking == pytest.approx(plain, rel=0.02)
-
-
-@pytest.mark.usefixtures("without_numba")
-@pytest.mark.parametrize("net", ["mlp-norm", "mlp", "cnn-norm"])
-def test_on_a_gpu_tensors_are_those_of_torchs_operators(net: str) -> None:
-    here, there = (alive_bytes(_training(net, 40), 64, device, ADAMW) for device in (CPU, CUDA))
-    assert there == pytest.approx(here, rel=1e-3)
-
-
-def test_a_recording_keeps_its_room_beside_an_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
-    task = _training("cnn-norm", 40)
-    recorded = pack_bytes(task, 64, CUDA, ADAMW)
-    monkeypatch.setattr("lrwd_sweep.engine.memory.recorder", lambda task, device: None)
-    assert 1.1 < recorded / pack_bytes(task, 64, CUDA, ADAMW) < 1.5
-
-
-def test_what_cannot_be_gone_through_is_left_to_whoever_trains_it() -> None:
-    assert pack_bytes(_training("tests.engine.looking:Breaking", 64), 2, CPU) >= 0
-
-
-def test_a_line_goes_on_beyond_two_points() -> None:
-    one, two = Phases(10, 1, 2, 3), Phases(20, 2, 2, 3.5)
-    assert two.beyond(one, 0) == one
-    assert two.beyond(one, 3) == Phases(40, 4, 2, 4.5)
+def test_no_room_for_one_lane_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = 2 * pack_bytes(_task("resnet20"), 1, CPU, ADAMW) / memory.MEMORY_SHARE
+    with pytest.raises(DeviceError, match=r"2 lanes of resnet20 need [^\n]* batch_size$"):
+        _fit(monkeypatch, _task("resnet20"), 0.99 * needed)

@@ -14,7 +14,7 @@ from lrwd_sweep.nets import CONVOLUTIONAL, ModuleNetwork, build, decaying, netwo
 from lrwd_sweep.nets.parameters import norm_and_bias
 from lrwd_sweep.nets.randomness import Noisy
 from lrwd_sweep.nets.resnet import WideResNet
-from lrwd_sweep.runner.completion import complete
+from lrwd_sweep.runner.runner import complete
 from lrwd_sweep.spec.catalog import NETWORKS, DataSet
 from lrwd_sweep.spec.task import Task
 

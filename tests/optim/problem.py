@@ -9,10 +9,10 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from lrwd_sweep.lab.references import Gradient
 from lrwd_sweep.optim import Segment, Update, make_update
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.task import Task
-from tests.optim.reference import Gradient
 
 SHAPES = ((4, 3), (4,), (2, 3, 2, 2), (3, 2))  # a vector between matrices, and matrices side by side
 
@@ -35,7 +35,7 @@ VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
 
 
 def layout(shapes: Sequence[tuple[int, ...]] = SHAPES) -> tuple[Segment, ...]:
-    """The tensors one behind the other."""
+    """Place the tensors one after another."""
     ends = accumulate(math.prod(shape) for shape in shapes)
     return tuple(
         Segment(f"tensor{k}", end - math.prod(shape), end, shape)
@@ -44,13 +44,13 @@ def layout(shapes: Sequence[tuple[int, ...]] = SHAPES) -> tuple[Segment, ...]:
 
 
 def start(shapes: Sequence[tuple[int, ...]] = SHAPES, seed: int = 0) -> list[Tensor]:
-    """One lane's tensors, standard normal, float64."""
+    """Draw one lane's tensors, standard normal, float64."""
     stream = torch.Generator().manual_seed(seed)
     return [torch.randn(shape, generator=stream, dtype=torch.float64) for shape in shapes]
 
 
 def smooth(steps: int, shapes: Sequence[tuple[int, ...]] = SHAPES) -> Gradient:
-    """cos(θ + random phases), for one lane or several.
+    """Return the gradient cos(θ + random phases), for one lane or several.
 
     Of every three steps one is without what lies along each row of θ, and one without what lies along θ as
     a whole, so that a projection acts by rows, by the tensor, and not at all.
@@ -70,7 +70,7 @@ def smooth(steps: int, shapes: Sequence[tuple[int, ...]] = SHAPES) -> Gradient:
 
 
 def across(theta: Tensor, x: Tensor) -> Tensor:
-    """Each row of x without its component along that of θ."""
+    """Remove from each row of x its component along the row of θ."""
     return x - theta * (theta * x).sum(-1, keepdim=True) / (theta * theta).sum(-1, keepdim=True)
 
 
@@ -81,7 +81,7 @@ def update_of(
     lanes: Sequence[tuple[float, float]],
     shapes: Sequence[tuple[int, ...]] = SHAPES,
 ) -> Update:
-    """The update of lanes (α, λ)."""
+    """Make the update of lanes (α, λ)."""
     alpha, lam = (theta.new_tensor(column)[:, None] for column in zip(*lanes, strict=True))
     return make_update(optimizer, task, theta, layout(shapes), alpha=alpha, lam=lam)
 
@@ -93,7 +93,7 @@ def train(
     gradient: Gradient,
     lanes: Sequence[tuple[float, float]],
 ) -> tuple[Tensor, Update]:
-    """All steps of the training, every lane from `tensors`; θ (L, P) at the end, and the update."""
+    """Take all steps, every lane from `tensors`; return θ (L, P) at the end, and the update."""
     shapes = [tuple(x.shape) for x in tensors]
     theta = torch.cat([x.flatten() for x in tensors]).repeat(len(lanes), 1)
     update = update_of(optimizer, task, theta, lanes, shapes)

@@ -1,4 +1,4 @@
-"""Whether numba compiles is decided once; what it cannot keep on disk it compiles again."""
+"""The check for numba runs once; code that cannot be cached on disk is compiled again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ADAMW = "digits-mlp-norm-adamw-cosine-2ep-b64"
 
 @pytest.fixture
 def undecided(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As in a process that has not asked yet, and has told of nothing."""
+    """Reset the decision and the messages of this process."""
     monkeypatch.setattr(jit, "_told", set())
     jit._compiles.cache_clear()
     yield
@@ -38,8 +38,11 @@ STUBS = {
 }
 
 
-@pytest.mark.parametrize("reason", STUBS)
-def test_threads_train_without_a_numba_that_does_not_work(reason: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "reason",
+    [reason if k == 0 else pytest.param(reason, marks=pytest.mark.slow) for k, reason in enumerate(STUBS)],
+)
+def test_threads_train_without_a_working_numba(reason: str, tmp_path: Path) -> None:
     (tmp_path / "stub").mkdir()
     (tmp_path / "stub" / "numba.py").write_text(STUBS[reason])
     path = str(tmp_path / "a.db")
@@ -73,7 +76,7 @@ def test_threads_that_ask_at_once_get_one_answer(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.usefixtures("undecided")
-def test_numba_that_is_told_not_to_compile_is_not_used(
+def test_disabled_numba_is_not_used(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     import numba
@@ -109,7 +112,7 @@ FAULTS = {
 
 @pytest.mark.usefixtures("undecided")
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_cache_that_fails_is_done_without_and_told_of_once(
+def test_failing_cache_is_skipped_and_reported_once(
     fault: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     method, error = FAULTS[fault]
@@ -131,7 +134,7 @@ def test_a_cache_that_fails_is_done_without_and_told_of_once(
 
 
 @pytest.mark.usefixtures("undecided")
-def test_no_folder_for_a_cache_is_told_of_by_its_name(
+def test_missing_cache_folder_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").touch()

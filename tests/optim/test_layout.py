@@ -1,4 +1,4 @@
-"""Which columns of the arena a set of tensors is."""
+"""Columns of the arena that a set of tensors occupies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ shapes = st.lists(st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple)
 
 @settings(deadline=None)
 @given(shapes, st.data())
-def test_merged_columns_are_those_of_the_chosen_tensors_in_as_few_slices_as_can_be(
+def test_columns_of_tensors_are_merged_into_the_fewest_slices(
     chosen: list[tuple[int, ...]], data: st.DataObject
 ) -> None:
     segments = [segment for segment in layout(chosen) if data.draw(st.booleans())]
@@ -24,14 +24,3 @@ def test_merged_columns_are_those_of_the_chosen_tensors_in_as_few_slices_as_can_
         i for segment in segments for i in range(segment.start, segment.stop)
     ]
     assert all(left.stop < right.start for left, right in pairwise(found))
-
-
-@settings(deadline=None)
-@given(shapes)
-def test_everything_is_one_slice(chosen: list[tuple[int, ...]]) -> None:
-    segments = layout(chosen)
-    assert columns(segments) == (slice(0, segments[-1].stop),)
-
-
-def test_a_matrix_has_more_than_one_dimension() -> None:
-    assert [s.is_matrix for s in layout([(3,), (3, 1), (2, 3, 1, 1), ()])] == [False, True, True, False]

@@ -1,4 +1,4 @@
-"""Networks that behave otherwise in a process that is not the tests' own."""
+"""Networks that behave differently in another process than that of the tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MARKS = "LRWD_SWEEP_TEST_MARKS"  # and the one with a folder for files that netw
 
 
 class Net(nn.Module):
-    """A small network, which counts the batches on which it was trained elsewhere."""
+    """A small network that counts its training batches in another process."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Net(nn.Module):
         return logits
 
     def elsewhere(self) -> None:
-        """Do nothing."""
+        """Act at every training batch after the second in another process."""
 
 
 class MortalOnce(Net):
@@ -40,11 +40,6 @@ class MortalOnce(Net):
         if not died.exists():
             died.touch()
             os.kill(os.getpid(), signal.SIGKILL)
-
-
-class Mortal(Net):
-    def elsewhere(self) -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Loud(Net):
@@ -66,5 +61,5 @@ class Full(Net):
 
 
 def refuse_to_begin(*_: object) -> None:
-    """End a new process, as one whose libraries cannot be loaded."""
+    """End a new process at its start, as one whose libraries cannot be loaded."""
     os._exit(3)

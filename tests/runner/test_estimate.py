@@ -1,4 +1,4 @@
-"""An estimate adds up what each kind of step costs."""
+"""An estimate adds up the cost of every kind of step."""
 
 from __future__ import annotations
 
@@ -12,43 +12,25 @@ from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.spec.task import Task
 
-TWO = Lattice((0.1, 0.2), (0.0,))  # cells
+
+def study(name: str, seeds: int = 1, **options: int | str) -> StudySpec:
+    task, two = Task(**options), Lattice((0.1, 0.2), (0.0,))  # type: ignore[arg-type]
+    return StudySpec(Kind.GRID, Optimizer.parse(name), two, tuple(range(seeds)), "val_loss", task)
 
 
-def study(optimizer: str, seeds: int = 1, **task: int | str) -> StudySpec:
-    return StudySpec(
-        Kind.GRID,
-        Optimizer.parse(optimizer),
-        TWO,
-        tuple(range(seeds)),
-        "val_loss",
-        Task(**task),  # type: ignore[arg-type]
-    )
-
-
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int, float]]:
-    """What was measured: optimizer, network, lanes, seconds; a step costs 1 s, of mlp extrapolated."""
-    found = []
+def test_each_kind_of_step_is_measured_once_and_studies_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
 
     def measure(optimizer: Optimizer, task: Task, lanes: int, seconds: float) -> Speed:
-        found.append((str(optimizer), task.net, lanes, seconds))
+        asked.append((str(optimizer), task.net, lanes, seconds))
         return Speed(step=1.0, sample=0.0, whole=task.net != "mlp")
 
     monkeypatch.setattr(module, "measure", measure)
-    return found
-
-
-def test_studies_add_up(asked: list[object]) -> None:
     found = estimate([study("adam", seeds=3, epochs=10), study("sgd", epochs=20)])
-    assert found.seconds == 2 * 3 * 10 * 6 + 2 * 20 * 6
-    assert found.whole
-
-
-def test_each_kind_of_step_is_measured_once_with_its_share_of_the_time(asked: list[object]) -> None:
-    estimate([study("adam"), study("adamw", seeds=5, epochs=9), study("sgd"), study("adam", net="mlp")], 9.0)
+    assert (found.seconds, found.whole) == (2 * 3 * 10 * 6 + 2 * 20 * 6, True)
+    asked.clear()
+    found = estimate(
+        [study("adam"), study("adamw", seeds=5, epochs=9), study("sgd"), study("adam", net="mlp")], 9.0
+    )
     assert asked == [("adam", "mlp-norm", 10, 3.0), ("sgd", "mlp-norm", 2, 3.0), ("adam", "mlp", 2, 3.0)]
-
-
-def test_one_extrapolated_study_makes_all_of_it_so(asked: list[object]) -> None:
-    assert not estimate([study("adam"), study("adam", net="mlp")]).whole
+    assert not found.whole  # one was extrapolated

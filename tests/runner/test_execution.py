@@ -1,4 +1,4 @@
-"""Packs side by side: where they train, what is retried, and how they stop."""
+"""Packs are planned, train side by side, are retried if lost, and stop when asked."""
 
 from __future__ import annotations
 
@@ -7,24 +7,27 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from math import ceil
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import lrwd_sweep
-from lrwd_sweep.engine import device, packing
+from lrwd_sweep.engine import device, memory
 from lrwd_sweep.engine.memory import pack_bytes
 from lrwd_sweep.engine.pack import OnEpoch, PackTrainer, Stopped
 from lrwd_sweep.errors import DeviceError, UnknownName, UsageError
 from lrwd_sweep.runner import execution
-from lrwd_sweep.runner.execution import ATTEMPTS, Execution
+from lrwd_sweep.runner.execution import ATTEMPTS, Execution, plan
 from lrwd_sweep.runner.executors import processes
 from lrwd_sweep.runner.executors.threads import Threads
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status, Trial
-from lrwd_sweep.spec.job import Event, Job, Pack, PackDone, PackLost
+from lrwd_sweep.spec.job import EpochDone, Event, Job, Pack, PackDone, PackLost
 from lrwd_sweep.spec.task import Task
 from tests.runner import strange
 
@@ -55,41 +58,68 @@ def _trials(
     return {(trial.cell, trial.seed): trial for event in done for trial in event.trials}
 
 
-class TestChoiceOfExecutor:
-    def test_follows_the_network_the_slots_and_the_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        module, native = _on_two_cores(f"{strange.__name__}:Net"), _on_two_cores()
-        assert isinstance(native._open([CPU] * 2), Threads)
-        assert isinstance(module._open([CPU]), Threads)
-        found = module._open([CPU] * 2)
-        assert found is module.processes
-        assert found.free == 2
-        monkeypatch.setattr(device, "free_bytes", lambda _: execution.PROCESS)
-        assert isinstance(module._open([CPU] * 2), Threads)
-        gpus = [torch.device("cuda", k) for k in range(2)]  # which nothing looks at before a job comes
-        native.device, native.places = gpus[0], (gpus[0], gpus[1])
-        monkeypatch.undo()
-        assert native._open(gpus) is native.processes
-        assert native._open(gpus[:1]).free == 1
-        for each in (module, native):
-            each.processes.close()
+def _cells(count: int) -> list[Cell]:
+    return [Cell(1 + k, 1) for k in range(count)]
 
-    def test_falls_back_to_threads_with_a_word(
-        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        caplog.set_level("INFO", "lrwd_sweep")
-        todo = {0: CELLS[:2]}
-        expected = _trials(_on_two_cores(), todo).keys()
-        monkeypatch.setattr(sys, "executable", "")
-        assert _trials(_on_two_cores(f"{strange.__name__}:Net"), todo).keys() == expected
-        monkeypatch.undo()
-        monkeypatch.setattr(processes, "_begin", strange.refuse_to_begin)
-        module = _on_two_cores(f"{strange.__name__}:Net")
-        assert _trials(module, todo).keys() == expected
-        module.processes.close()
-        posix, started = caplog.messages
-        assert posix.startswith("no further process could be started (a process of its own needs a POSIX")
-        assert "ended at its start" in started
-        assert posix.endswith("lanes train in this one, which is slower")
+
+@given(st.dictionaries(st.integers(0, 9), st.integers(1, 200), min_size=1, max_size=5), st.integers(1, 64))
+def test_plan_holds_every_lane_once_in_packs_of_similar_size(sizes: dict[int, int], lanes: int) -> None:
+    todo = {seed: _cells(size) for seed, size in sizes.items()}
+    packs = plan(todo, lanes)
+    planned = [(cell, pack.seed) for pack in packs for cell in pack.cells]
+    assert sorted(planned) == sorted((cell, seed) for seed, found in todo.items() for cell in found)
+    assert [len(pack.cells) for pack in packs] == sorted((len(pack.cells) for pack in packs), reverse=True)
+    for seed, size in sizes.items():
+        of_seed = [len(pack.cells) for pack in packs if pack.seed == seed]
+        assert ceil(size / lanes) <= len(of_seed) <= ceil(size / lanes) + 1
+        assert max(of_seed) <= min(lanes, 2 * min(of_seed) + 1)
+
+
+def test_slots_get_about_the_same_number_of_lanes() -> None:
+    for count, most in ((9, 14), (7, 11), (12, 18), (121, 182), (1, 2)):
+        loads = [0, 0]
+        for pack in plan(dict.fromkeys(range(3), _cells(count)), min(16, ceil(3 * count / 2)), slots=2):
+            loads[loads.index(min(loads))] += len(pack.cells)
+        assert max(loads) == most, count
+
+
+def test_executor_follows_the_network_the_slots_and_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, native = _on_two_cores(f"{strange.__name__}:Net"), _on_two_cores()
+    assert isinstance(native._open([CPU] * 2), Threads)
+    assert isinstance(module._open([CPU]), Threads)
+    assert module._open([CPU] * 2) is module.processes
+    assert module.processes.free == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(device, "free_bytes", lambda _: execution.PROCESS)
+        assert isinstance(module._open([CPU] * 2), Threads)
+    gpus = [torch.device("cuda", k) for k in range(2)]  # not used before a job comes
+    native.device, native.places = gpus[0], (gpus[0], gpus[1])
+    assert native._open(gpus) is native.processes
+    assert native._open(gpus[:1]).free == 1
+    for each in (module, native):
+        each.processes.close()
+
+
+def test_lanes_train_in_threads_if_no_process_starts(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "lrwd_sweep")
+    module, todo = _on_two_cores(f"{strange.__name__}:Net"), {0: CELLS[:2]}
+    for target, name, value, why in (
+        (sys, "executable", "", "a process of its own needs a POSIX"),
+        (
+            processes,
+            "_begin",
+            strange.refuse_to_begin,
+            "a process for lanes ended at its start (exit status 3)",
+        ),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(target, name, value)
+            assert _trials(module, todo).keys() == {(cell, 0) for cell in CELLS[:2]}
+        assert caplog.messages[-1].startswith(f"no further process could be started ({why}")
+        assert caplog.messages[-1].endswith("lanes train in this one, which is slower")
+    module.processes.close()
 
 
 class _Losing:
@@ -117,58 +147,52 @@ class _Losing:
     close = cancel
 
 
-class TestLostPacks:
-    def _trained(
-        self, is_lost: Callable[[Pack, int], PackLost | None], monkeypatch: pytest.MonkeyPatch
-    ) -> tuple[_Losing, dict[Cell, Trial]]:
-        losing, on = _Losing(is_lost), _on_two_cores()
-        monkeypatch.setattr(on, "_open", lambda _: losing)
-        events = list(on.train(ADAMW, [Pack(tuple(CELLS[:4]), 0)]))
-        done = [event for event in events if isinstance(event, PackDone)]
-        return losing, {trial.cell: trial for event in done for trial in event.trials}
+def _losing(
+    is_lost: Callable[[Pack, int], PackLost | None], lanes: int, monkeypatch: pytest.MonkeyPatch
+) -> tuple[list[Pack], dict[Cell, Trial]]:
+    """Train a pack on an executor that loses packs; return what was submitted and the trials."""
+    losing, on = _Losing(is_lost), _on_two_cores()
+    monkeypatch.setattr(on, "_open", lambda _: losing)
+    events = list(on.train(ADAMW, [Pack(tuple(CELLS[:lanes]), 0)]))
+    done = [event for event in events if isinstance(event, PackDone)]
+    return losing.submitted, {trial.cell: trial for event in done for trial in event.trials}
 
-    def test_are_trained_again_in_halves(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        losing, trials = self._trained(
-            lambda pack, _: PackLost(pack, "killed") if len(pack.cells) > 2 else None, monkeypatch
-        )
-        assert sorted(len(pack.cells) for pack in losing.submitted) == [2, 2, 4]
-        assert {trial.status for trial in trials.values()} == {Status.COMPLETE}
-        assert len(trials) == 4
 
-    def test_cost_only_the_lane_that_is_lost_each_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        ill = CELLS[0]
-        losing, trials = self._trained(
-            lambda pack, _: PackLost(pack, "killed") if ill in pack.cells else None, monkeypatch
-        )
-        assert {cell for cell, trial in trials.items() if trial.status is Status.FAILED} == {ill}
-        assert trials[ill].detail == "killed"
-        assert sum(ill in pack.cells for pack in losing.submitted) == ATTEMPTS
+def test_lost_packs_are_trained_again_in_halves_until_a_lone_lane_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    submitted, trials = _losing(
+        lambda pack, _: PackLost(pack, "killed") if len(pack.cells) > 2 else None, 4, monkeypatch
+    )
+    assert sorted(len(pack.cells) for pack in submitted) == [2, 2, 4]
+    assert [trial.status for trial in trials.values()] == [Status.COMPLETE] * 4
+    ill = CELLS[0]
+    submitted, trials = _losing(
+        lambda pack, _: PackLost(pack, "killed") if ill in pack.cells else None, 4, monkeypatch
+    )
+    assert {cell for cell, trial in trials.items() if trial.status is Status.FAILED} == {ill}
+    assert trials[ill].detail == "killed"
+    assert sum(ill in pack.cells for pack in submitted) == ATTEMPTS
+    submitted, trials = _losing(lambda pack, _: PackLost(pack, "full", True), 1, monkeypatch)
+    assert [trial.status for trial in trials.values()] == [Status.FAILED]
+    assert len(submitted) == 1  # without room one attempt is enough
 
-    def test_of_one_lane_are_retried_unless_memory_is_short(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        for out_of_memory, attempts in ((False, ATTEMPTS), (True, 1)):
 
-            def is_lost(pack: Pack, _: int, out_of_memory: bool = out_of_memory) -> PackLost:
-                return PackLost(pack, "lost", out_of_memory)
-
-            losing, on = _Losing(is_lost), _on_two_cores()
-            monkeypatch.setattr(on, "_open", lambda _, losing=losing: losing)
-            *_, done = on.train(ADAMW, [Pack((CELLS[0],), 0)])
-            assert isinstance(done, PackDone)
-            assert [trial.status for trial in done.trials] == [Status.FAILED]
-            assert len(losing.submitted) == attempts, out_of_memory
-
-    def test_of_a_killed_process_end_as_lanes_trained_in_one_thread(
-        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> None:
-        monkeypatch.setenv(strange.HOME, str(os.getpid()))
-        monkeypatch.setenv(strange.MARKS, str(tmp_path))
-        on = _on_two_cores(f"{strange.__name__}:MortalOnce")
-        found = _trials(on, {0: CELLS})
-        on.processes.close()
-        assert (tmp_path / "died").exists()
-        on.places = (CPU,)
-        assert found == _trials(on, {0: CELLS})
-        assert {trial.status for trial in found.values()} == {Status.COMPLETE}
+def test_a_killed_process_costs_only_its_own_pack(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(strange.HOME, str(os.getpid()))
+    monkeypatch.setenv(strange.MARKS, str(tmp_path))
+    on = _on_two_cores(f"{strange.__name__}:MortalOnce", epochs=9)
+    events = list(on.train(ADAMW, on.plan({0: CELLS[:2], 1: CELLS[:2]})))
+    on.processes.close()
+    (lost,) = (event for event in events if isinstance(event, PackLost))
+    assert lost.reason == "a process that trained lanes ended (SIGKILL)"
+    for done in (event for event in events if isinstance(event, PackDone)):
+        epochs = [event.epoch for event in events if isinstance(event, EpochDone) and event.pack == done.pack]
+        assert epochs == list(range(1, 10))
+    found = {(t.cell, t.seed): t for event in events if isinstance(event, PackDone) for t in event.trials}
+    assert found.keys() == {(cell, seed) for cell in CELLS[:2] for seed in (0, 1)}
+    on.places = (CPU,)
+    assert found == _trials(on, {0: CELLS[:2], 1: CELLS[:2]})  # in a thread of this process
 
 
 def test_max_lanes_bounds_the_packs_and_changes_no_result() -> None:
@@ -213,15 +237,6 @@ def test_a_pack_without_room_is_halved_to_the_same_results_down_to_lanes_that_fa
     assert {trial.detail for trial in trials} == {"cpu has no room for one lane of mlp-norm"}
 
 
-def test_a_fault_in_a_thread_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> list[Trial]:
-        raise RuntimeError("a shape is wrong")
-
-    monkeypatch.setattr(PackTrainer, "run", broken)
-    with pytest.raises(RuntimeError, match="a shape is wrong"):
-        _trials(_on_two_cores(), {0: CELLS})
-
-
 def test_an_impossible_network_or_device_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     for net in ("torchvision:resnet81", "torchvision:squeezenet1_1"):
         with pytest.raises(UsageError):
@@ -230,24 +245,24 @@ def test_an_impossible_network_or_device_is_refused_at_once(monkeypatch: pytest.
         Execution(Task(), "cuuda")
     with pytest.raises(DeviceError, match="device='cpu'"):
         Execution(Task(), "cuda:99")
-    monkeypatch.setattr(packing, "free_bytes", lambda _: 1 << 16)
+    monkeypatch.setattr(memory, "free_bytes", lambda _: 1 << 16)
     with pytest.raises(DeviceError, match=r"^cpu has 0 MiB free and a lane of mlp-norm needs \d+; "):
         Execution(Task(), "cpu")
 
 
-def test_no_more_cores_train_than_have_room_for_a_lane(
+def test_only_cores_with_room_for_a_lane_train(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setattr("lrwd_sweep.engine.host.cores", lambda: 8)
-    needed = pack_bytes(Task(epochs=1), 1, CPU) / packing.MEMORY_SHARE
+    needed = pack_bytes(Task(epochs=1), 1, CPU) / memory.MEMORY_SHARE
     for room, slots in ((0.9 * 8, 7), (3.5, 3), (1.1, 1), (100, 8)):
         free = int(room * needed)
-        monkeypatch.setattr(packing, "free_bytes", lambda _, free=free: free)
+        monkeypatch.setattr(memory, "free_bytes", lambda _, free=free: free)
         on = Execution(Task(epochs=1), "cpu")
         packs = on.plan({0: [Cell(1 + k, 1) for k in range(100)]})
         assert (len(on.slots()), len(on.places)) == (slots, 8), room
         assert slots * pack_bytes(Task(epochs=1), len(packs[0].cells), CPU) < free
-    monkeypatch.setattr(packing, "free_bytes", lambda _: int(1.1 * needed))
+    monkeypatch.setattr(memory, "free_bytes", lambda _: int(1.1 * needed))
     storage = tmp_path / "a.db"
     found = lrwd_sweep.sweep(lr="2^-7:2^-6", weight_decay="0.01,0.1", seeds=1, epochs=1, storage=storage)
     assert found.surface.counts()["complete"] == 4
@@ -259,7 +274,7 @@ def test_a_device_without_room_is_left_out(monkeypatch: pytest.MonkeyPatch) -> N
     places = tuple(torch.device("cpu", k) for k in range(3))  # as GPUs are, each with memory of its own
     monkeypatch.setattr(device, "places", lambda _: places)
     free = [1000, 1 << 40, 1 << 40]
-    monkeypatch.setattr(packing, "free_bytes", lambda place: free[place.index])
+    monkeypatch.setattr(memory, "free_bytes", lambda place: free[place.index])
     on = Execution(Task(epochs=1), "cpu")
     assert on.device == places[1]
     assert on.slots() == places[1:]

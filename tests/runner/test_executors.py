@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.host import cores
 from lrwd_sweep.engine.train_pack import load_data, train_pack
 from lrwd_sweep.errors import UsageError
-from lrwd_sweep.runner.executors import Executor, processes
+from lrwd_sweep.runner.executors import Executor
 from lrwd_sweep.runner.executors.processes import Processes
 from lrwd_sweep.runner.executors.threads import Threads
 from lrwd_sweep.science.lattice import Lattice
@@ -68,7 +67,7 @@ def marks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def warm(splits: Splits) -> Iterator[Processes]:
-    """Two processes, the same for all tests."""
+    """Start two processes for all tests."""
     executor = Processes()
     executor.prepare([CPU, CPU], splits)
     yield executor
@@ -93,7 +92,7 @@ class TestEveryExecutor:
     ) -> None:
         for net in ("mlp-norm", NET):
             pair = [job(net, seed) for seed in (0, 1)]
-            with ThreadPoolExecutor(1) as thread:  # in this one, subnormal numbers would become 0 for good
+            with ThreadPoolExecutor(1) as thread:  # in this thread, subnormal numbers would stay flushed
                 alone = [
                     thread.submit(train_pack, each, splits, lambda *_: None, lambda: False).result()
                     for each in pair
@@ -142,19 +141,18 @@ class TestEveryExecutor:
 
 
 class TestProcesses:
-    def test_a_killed_process_costs_only_its_own_pack(self, warm: Processes) -> None:
-        warm.submit(job(f"{strange.__name__}:Mortal"))
-        warm.submit(job(seed=1, epochs=30))
-        events = until_done(warm)
-        while not {type(event) for event in events} >= {PackDone, PackLost}:
-            events += warm.events()
-        (lost,) = (event for event in events if isinstance(event, PackLost))
-        assert lost == PackLost(Pack(CELLS, 0), "a process that trained lanes ended (SIGKILL)")
-        assert [event.epoch for event in events if isinstance(event, EpochDone)] == list(range(1, 31))
-        warm.submit(job())  # in a new process
+    def test_refuse_changed_user_code_and_hide_its_output(
+        self, warm: Processes, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        asked = job()
+        warm.submit(replace(asked, task=replace(asked.task, code=((NET, "another"),))))
+        with pytest.raises(UsageError, match=rf"^net='{NET}' has changed since this training began"):
+            until_done(warm)
+        warm.submit(job(f"{strange.__name__}:Loud"))
         assert isinstance(until_done(warm)[-1], PackDone)
+        assert capfd.readouterr() == ("", "")
 
-    def test_processes_and_data_are_kept_for_the_next_study(self, warm: Processes, splits: Splits) -> None:
+    def test_are_kept_for_the_next_study(self, warm: Processes, splits: Splits) -> None:
         for seed in (0, 1):
             warm.submit(job(seed=seed))
         until_done(warm)
@@ -162,40 +160,11 @@ class TestProcesses:
         before = [slot.process for slot in warm._slots]
         warm.prepare([CPU], splits)
         assert [slot.process for slot in warm._slots] == before[:1]
-        assert _dies(before[1])
+        assert before[1] is not None
+        before[1].join(30)
+        assert before[1].exitcode is not None
         warm.prepare([CPU, CPU], splits)
         assert [slot.process for slot in warm._slots] == [before[0], None]
-
-    def test_refuses_user_code_that_changed_since_the_study_began(self, warm: Processes) -> None:
-        asked = job()
-        warm.submit(replace(asked, task=replace(asked.task, code=((NET, "another"),))))
-        with pytest.raises(UsageError, match=rf"^net='{NET}' has changed since this training began"):
-            until_done(warm)
-
-    def test_output_of_a_network_does_not_reach_the_terminal(
-        self, warm: Processes, capfd: pytest.CaptureFixture[str]
-    ) -> None:
-        warm.submit(job(f"{strange.__name__}:Loud"))
-        assert isinstance(until_done(warm)[-1], PackDone)
-        assert capfd.readouterr() == ("", "")
-
-    def test_a_process_that_ends_at_its_start_is_an_os_error(
-        self, splits: Splits, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(processes, "_begin", strange.refuse_to_begin)
-        executor = Processes()
-        executor.prepare([CPU], splits)
-        executor.submit(job())
-        with pytest.raises(OSError, match=r"^a process for lanes ended at its start \(exit status 3\)$"):
-            until_done(executor)
-        assert executor.free == 1
-        executor.close()
-
-
-def _dies(process: BaseProcess | None) -> bool:
-    assert process is not None
-    process.join(30)
-    return process.exitcode is not None
 
 
 SCRIPT = """
@@ -226,7 +195,7 @@ STRAY = "open({marker!r}, 'a').write(__name__)\nraise SystemExit\n"
 
 @pytest.mark.skipif(sys.platform != "linux" or cores() < 2, reason="needs /proc and two cores")
 def test_a_script_without_main_guard_runs_once_and_its_processes_end_with_it(tmp_path: Path) -> None:
-    """Beside the user's code, and in the current directory, lie files named like libraries."""
+    """Files named like libraries lie beside the user's code and in the current directory."""
     marker, scripts, nets = tmp_path / "ran", tmp_path / "scripts", tmp_path / "nets"
     for folder in (scripts, nets):
         folder.mkdir()

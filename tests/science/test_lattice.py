@@ -1,4 +1,4 @@
-"""Axes are read as people write them, and a value is itself whichever way it was written."""
+"""Axes are read in every spelling, and a value is the same cell in each of them."""
 
 from __future__ import annotations
 
@@ -21,182 +21,122 @@ from lrwd_sweep.science.lattice import (
 )
 
 values = st.floats(1e-300, 1e300)
-exponents = st.integers(-60, 60).map(lambda halves: halves / 2)
 
 
-class TestValues:
-    """12 significant digits are a value's identity."""
+@given(st.floats(0, 1e300), values, st.integers(-3, 3))
+def test_12_significant_digits_are_a_values_identity(any_value: float, value: float, ulps: int) -> None:
+    assert canonical(canonical(any_value)) == canonical(any_value)
+    assert math.isclose(canonical(any_value), any_value, rel_tol=5e-12, abs_tol=1e-307)
+    value = canonical(value)
+    assert Cell(value * (1 + ulps * 2.0**-52), 0.0) == Cell(value, 0.0)
 
-    @given(st.floats(0, 1e300))
-    def test_canonical_value_stays_and_is_near(self, value: float) -> None:
-        assert canonical(canonical(value)) == canonical(value)
-        assert math.isclose(canonical(value), value, rel_tol=5e-12, abs_tol=1e-307)
 
-    def test_zero_has_one_sign(self) -> None:
-        assert math.copysign(1, Cell(0.1, -0.0).weight_decay) == 1
-        assert math.copysign(1, Lattice((0.1,), (-0.0,)).weight_decay[0]) == 1
+@given(values, st.integers(-60, 60))
+def test_a_formatted_value_is_read_back(value: float, halves: int) -> None:
+    value = canonical(value)
+    assert parse_axis(f"{format_value(value)},1e305", "lr") == (value, 1e305)
+    assert format_value(canonical(2.0 ** (halves / 2))) == f"2^{halves / 2:g}"
 
-    @given(values, st.integers(-3, 3))
-    def test_rounding_errors_make_no_new_cell(self, value: float, ulps: int) -> None:
-        value = canonical(value)
-        assert Cell(value * (1 + ulps * 2.0**-52), 0.0) == Cell(value, 0.0)
 
-    @given(values)
-    def test_formatted_value_is_read_back(self, value: float) -> None:
-        value = canonical(value)
-        assert parse_axis(f"{format_value(value)},1e305", "lr") == (value, 1e305)
-
-    @given(exponents)
-    def test_power_of_two_is_written_as_one(self, exponent: float) -> None:
-        assert format_value(canonical(2.0**exponent)) == f"2^{exponent:g}"
-
-    @pytest.mark.parametrize(
-        ("value", "text"),
-        [
-            (0.125000000040, "0.12500000004"),
-            (3e-4, "0.0003"),
-            (1.7e308, "1.7e+308"),
-            (0.0, "0"),
-            (1.0, "2^0"),
-        ],
-    )
-    def test_other_values_are_written_as_decimals(self, value: float, text: str) -> None:
+def test_values_are_powers_of_two_or_decimals_and_zero_is_positive() -> None:
+    for value, text in ((0.12500000004, "0.12500000004"), (3e-4, "0.0003"), (1.7e308, "1.7e+308")):
         assert format_value(value) == text
+    assert (format_value(0.0), format_value(1.0)) == ("0", "2^0")
+    assert math.copysign(1, Cell(0.1, -0.0).weight_decay) == 1
+    assert math.copysign(1, Lattice((0.1,), (-0.0,)).weight_decay[0]) == 1
 
 
-class TestParsing:
-    """The forms of the command line, and what is wrong with the others."""
-
-    @pytest.mark.parametrize(
-        ("text", "axis"),
-        [
-            ("2^-3:2^-1", (0.125, 0.25, 0.5)),
-            ("2^-3.5:2^-1.5", (canonical(2**-3.5), canonical(2**-2.5), canonical(2**-1.5))),
-            (
-                "2^-14.8:2^-7.8",
-                tuple(canonical(2**-k) for k in (14.8, 13.8, 12.8, 11.8, 10.8, 9.8, 8.8, 7.8)),
-            ),
-            ("1e-4:1e-1:4", (1e-4, 1e-3, 1e-2, 1e-1)),
-            ("0.25:1:5", (0.25, canonical(2**-1.5), 0.5, canonical(2**-0.5), 1.0)),
-            ("1e-3, 2^-2 ,3", (0.001, 0.25, 3.0)),
-            ("2^-3:2^-1,1:4:3", (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)),
-        ],
-    )
-    def test_axis_is_read(self, text: str, axis: tuple[float, ...]) -> None:
-        assert parse_axis(text, "lr") == axis
-
-    def test_baseline_stands_in_a_list_of_decays(self) -> None:
-        assert parse_axis("0,1e-4,1e-3", "wd") == (0.0, 1e-4, 1e-3)
-        assert parse_axis("0,2^-3:2^-2", "wd") == (0.0, 0.125, 0.25)
-
-    @pytest.mark.parametrize(
-        ("text", "complaint"),
-        [
-            ("", "has an empty value"),
-            (" ", "has an empty value"),
-            ("1,,2", "has an empty value"),
-            ("0,0.1", "'0' is not a positive number; use values above 0"),
-            ("0:1:3", "'0' is not a positive number"),
-            ("-1,1", "'-1' is not a positive number"),
-            ("nan,1", "'nan' is not a positive number"),
-            ("inf,1", "'inf' is not a positive number"),
-            ("2^-5000,1", "'2^-5000' is not a positive number"),
-            ("2^5000,1", "'2^5000' is not a number"),
-            ("ten,20", "'ten' is not a number"),
-            ("2^x:2^3", "'2^x' is not a number"),
-            ("1,2,1.0000000000001", "names 1 twice"),
-            ("2^-1:2^1,1", "names 1 twice"),
-            ("2,1", "is reversed or unordered"),
-            ("2^-1:2^-3", "is empty or reversed"),
-            ("2^-1:2^-1", "is empty or reversed"),
-            ("1e-4:1e-1", "has no count; write 1e-4:1e-1:9"),
-            ("2^-3:2^-1.5", "is no whole number of octaves; give a count as in 2^-3:2^-1.5:9"),
-            ("1:2:3:4", "has too many ':'"),
-            ("1:2:1", "the count '1' is not a whole number of at least 2"),
-            ("1:2:2.5", "the count '2.5' is not a whole number of at least 2"),
-            ("1:2:1000000000", f"the count 1000000000 is too large; choose at most {MAX_COUNT}"),
-        ],
-    )
-    def test_axis_that_makes_no_sense_is_refused(self, text: str, complaint: str) -> None:
-        with pytest.raises(UsageError) as error:
-            parse_axis(text, "lr")
-        line = str(error.value)
-        assert line.startswith("lr=")
-        assert complaint in line
-        assert "\n" not in line
-
-    @pytest.mark.parametrize(
-        ("text", "complaint"),
-        [
-            ("0,0,1,2", "names 0 twice"),
-            ("1,0,2", "is reversed or unordered"),
-            ("0:1:3", "starts at 0, where a log axis has no step; write 0,LOW:HIGH"),
-            ("-1,1", "0 itself may stand in a list as a baseline"),
-        ],
-    )
-    def test_decay_axis_that_makes_no_sense_is_refused(self, text: str, complaint: str) -> None:
-        with pytest.raises(UsageError, match=r"^weight_decay=") as error:
-            parse_axis(text, "weight_decay")
-        assert complaint in str(error.value)
-
-    @given(values, st.floats(1.01, 1e6), st.integers(1, 12), st.integers(2, 5))
-    def test_finer_range_finds_the_cells_of_the_coarse(
-        self, low: float, ratio: float, steps: int, times: int
-    ) -> None:
-        assume(low * ratio < 1e300)
-        text = f"{low!r}:{low * ratio!r}"
-        coarse, fine = (parse_axis(f"{text}:{count + 1}", "lr") for count in (steps, steps * times))
-        assert set(coarse) <= set(fine)
-
-    @given(st.integers(-20, 20), st.integers(1, 12))
-    def test_powers_ranges_and_lists_name_the_same_cells(self, low: int, octaves: int) -> None:
-        high = low + octaves
-        listed = ",".join(repr(2.0**k) for k in range(low, high + 1))
-        ranges = (f"2^{low}:2^{high}", f"{2.0**low!r}:{2.0**high!r}:{octaves + 1}")
-        assert {parse_axis(text, "lr") for text in (listed, *ranges)} == {parse_axis(listed, "lr")}
+def test_every_form_of_an_axis_is_read() -> None:
+    for text, axis in {
+        "2^-3:2^-1": (0.125, 0.25, 0.5),
+        "2^-3.5:2^-1.5": (2**-3.5, 2**-2.5, 2**-1.5),
+        "2^-14.8:2^-7.8": tuple(2**-k for k in (14.8, 13.8, 12.8, 11.8, 10.8, 9.8, 8.8, 7.8)),
+        "1e-4:1e-1:4": (1e-4, 1e-3, 1e-2, 1e-1),
+        "0.25:1:5": (0.25, 2**-1.5, 0.5, 2**-0.5, 1.0),
+        "1e-3, 2^-2 ,3": (0.001, 0.25, 3.0),
+        "2^-3:2^-1,1:4:3": (0.125, 0.25, 0.5, 1.0, 2.0, 4.0),
+    }.items():
+        assert parse_axis(text, "lr") == tuple(map(canonical, axis)), text
+    assert parse_axis("0,1e-4,1e-3", "wd") == (0.0, 1e-4, 1e-3)
+    assert parse_axis("0,2^-3:2^-2", "wd") == (0.0, 0.125, 0.25)
 
 
-class TestFormattingAnAxis:
-    """An axis is written so that it can be read, and short where it can be."""
+REFUSED = {  # texts of a learning-rate axis by the complaint
+    "has an empty value": ["", " ", "1,,2"],
+    "'0' is not a positive number; use values above 0": ["0,0.1", "0:1:3"],
+    "'-1' is not a positive number": ["-1,1"],
+    "is not a positive number": ["nan,1", "inf,1", "2^-5000,1"],
+    "is not a number": ["2^5000,1", "ten,20", "1_0,20", "1e-400,1", "2^x:2^3"],
+    "names 1 twice": ["1,2,1.0000000000001", "2^-1:2^1,1"],
+    "is reversed or unordered": ["2,1"],
+    "is empty or reversed": ["2^-1:2^-3", "2^-1:2^-1"],
+    "has no count; write 1e-4:1e-1:9": ["1e-4:1e-1"],
+    "octaves; give a count as in 2^-3:2^-1.5:9": ["2^-3:2^-1.5"],
+    "has too many ':'": ["1:2:3:4"],
+    "is not a whole number of at least 2": ["1:2:1", "1:2:2.5"],
+    f"the count 1000000000 is too large; choose at most {MAX_COUNT}": ["1:2:1000000000"],
+}
+REFUSED_DECAYS = {
+    "names 0 twice": ["0,0,1,2"],
+    "is reversed or unordered": ["1,0,2"],
+    "starts at 0, where a log axis has no step; write 0,LOW:HIGH": ["0:1:3"],
+    "0 itself may stand in a list as a baseline": ["-1,1"],
+}
 
-    @given(st.sets(values.map(canonical), min_size=2, max_size=6), st.booleans())
-    def test_formatted_axis_is_read_back(self, positive: set[float], baseline: bool) -> None:
-        axis = (*([0.0] if baseline else []), *sorted(positive))
-        assert parse_axis(format_axis(axis), "wd") == axis
 
-    @pytest.mark.parametrize(
-        "text", ["2^-12:2^-2", "0,2^-3.5:2^0.5", "0.0001:0.1:10", "0.001,0.1", "0,2^-2,2^3"]
-    )
-    def test_shorthand_is_found_again(self, text: str) -> None:
+def test_other_texts_are_refused_in_one_line() -> None:
+    for axis, refused in (("lr", REFUSED), ("weight_decay", REFUSED_DECAYS)):
+        for complaint, text in ((complaint, text) for complaint, texts in refused.items() for text in texts):
+            with pytest.raises(UsageError) as error:
+                parse_axis(text, axis)
+            line = str(error.value)
+            assert line.startswith(f"{axis}="), text
+            assert complaint in line, text
+            assert "\n" not in line, text
+
+
+@given(values, st.floats(1.01, 1e6), st.integers(1, 12), st.integers(2, 5))
+def test_a_finer_range_has_the_cells_of_the_coarse_one(
+    low: float, ratio: float, steps: int, times: int
+) -> None:
+    assume(low * ratio < 1e300)
+    text = f"{low!r}:{low * ratio!r}"
+    coarse, fine = (parse_axis(f"{text}:{count + 1}", "lr") for count in (steps, steps * times))
+    assert set(coarse) <= set(fine)
+
+
+@given(st.integers(-20, 20), st.integers(1, 12))
+def test_powers_ranges_and_lists_give_the_same_cells(low: int, octaves: int) -> None:
+    high = low + octaves
+    listed = ",".join(repr(2.0**k) for k in range(low, high + 1))
+    for text in (f"2^{low}:2^{high}", f"{2.0**low!r}:{2.0**high!r}:{octaves + 1}"):
+        assert parse_axis(text, "lr") == parse_axis(listed, "lr")
+
+
+@given(st.sets(values.map(canonical), min_size=1, max_size=6), st.booleans())
+def test_a_formatted_axis_is_read_back(positive: set[float], baseline: bool) -> None:
+    axis = (*([0.0] if baseline else []), *sorted(positive))
+    assert parse_axis(format_axis(axis), "wd") == axis
+
+
+def test_an_axis_is_formatted_as_its_shorthand() -> None:
+    for text in ("2^-12:2^-2", "0,2^-3.5:2^0.5", "0.0001:0.1:10", "0.001,0.1", "0,2^-2,2^3"):
         assert format_axis(parse_axis(text, "weight_decay")) == text
-
-    def test_axes_that_only_a_file_can_have(self) -> None:
-        assert format_axis((0.0,)) == "0"
-        assert format_axis((0.3,)) == "0.3"
+    assert format_axis((0.0,)) == "0"
 
 
-class TestLattice:
-    """The product of two axes."""
+def test_cells_go_row_by_row() -> None:
+    lattice = Lattice((0.2, 0.1, 0.1), (1.0, 0.0))
+    assert list(lattice.cells()) == [Cell(0.1, 0), Cell(0.1, 1), Cell(0.2, 0), Cell(0.2, 1)]
+    assert len(lattice) == 4
+    assert pickle.loads(pickle.dumps(Cell(0.1, 0.2))) == Cell(0.1, 0.2)
 
-    def test_cells_go_row_by_row(self) -> None:
-        lattice = Lattice((0.2, 0.1, 0.1), (1.0, 0.0))
-        assert [(cell.lr, cell.weight_decay) for cell in lattice.cells()] == [
-            (0.1, 0.0),
-            (0.1, 1.0),
-            (0.2, 0.0),
-            (0.2, 1.0),
-        ]
-        assert len(lattice) == 4
 
-    @given(*(st.lists(values, min_size=1, max_size=4).map(tuple) for _ in range(4)))
-    def test_union_holds_the_cells_of_both(
-        self, a: tuple[float, ...], b: tuple[float, ...], c: tuple[float, ...], d: tuple[float, ...]
-    ) -> None:
-        one, other = Lattice(a, b), Lattice(c, d)
-        union = one.union(other)
-        assert {*one.cells(), *other.cells()} <= set(union.cells())
-        assert union == other.union(one)
-        assert union.union(one) == union
-
-    def test_cells_travel_between_processes(self) -> None:
-        assert pickle.loads(pickle.dumps(Cell(0.1, 0.2))) == Cell(0.1, 0.2)
+@given(*(st.lists(values, min_size=1, max_size=4).map(tuple) for _ in range(4)))
+def test_a_union_has_the_cells_of_both(
+    a: tuple[float, ...], b: tuple[float, ...], c: tuple[float, ...], d: tuple[float, ...]
+) -> None:
+    one, other = Lattice(a, b), Lattice(c, d)
+    union = one.union(other)
+    assert {*one.cells(), *other.cells()} <= set(union.cells())
+    assert union == other.union(one) == union.union(one)

@@ -1,71 +1,56 @@
-"""What is paid besides training: until the first epoch, and for every lane's proposal and storing."""
+"""Time besides training: start-up until the first epoch, and proposing and storing every lane."""
 
 from __future__ import annotations
 
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from lrwd_sweep.errors import HostError
-from lrwd_sweep.lab.bench.order import Order
-from lrwd_sweep.lab.bench.spread import Spread
-from lrwd_sweep.runner import interpreter
-from lrwd_sweep.science.lattice import Lattice
-from lrwd_sweep.spec.task import Task
+from lrwd_sweep.lab.bench.measurement import Measurement, Spread
 
 LANES = 10_000
-GRID = ("grid", "--optimizer", "adamw")
-_RUNNER = "lrwd_sweep.cli.first_epoch"  # of the layer above, whence no import
+GRID = ("grid", "--optimizer", "adamw", "--seeds", "1", "--epochs", "1", "--storage", "bench.db")
+_TRAINED = " lane-steps/s"  # ends the progress line that follows the last epoch
 
 
 @dataclass(frozen=True, slots=True)
 class Overhead:
-    """All in seconds."""
+    """Seconds that a study takes besides training."""
 
-    start: Spread  # from the start of the process to the end of the first epoch, the default lattice's first
+    first_epoch_seconds: Spread  # from the start of the process to the end of the default lattice's first
     lanes: int
-    sampler: Spread  # per lane
-    store: Spread  # per lane
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        found = {
-            "first_epoch_seconds": self.start.to_dict(),
-            "lanes": self.lanes,
-            "sampler_seconds_per_lane": self.sampler.to_dict(),
-            "store_seconds_per_lane": self.store.to_dict(),
-        }
-        return {"overhead": found}
+    sampler_seconds_per_lane: Spread
+    store_seconds_per_lane: Spread
+    both_seconds_per_lane: Spread
 
 
-def overhead(
-    task: Task,
-    lattice: Lattice,
-    *,
-    lanes: int = LANES,
-    repeats: int,
-    on_repeat: Callable[[int], None],
-) -> Overhead:
-    """Measure both, `repeats` times, each time in fresh processes. Raises HostError."""
+def overhead(asked: Measurement, *, lanes: int, repeats: int, on_repeat: Callable[[int], None]) -> Overhead:
+    """Measure everything `repeats` times, each time in fresh processes. Raises HostError."""
     starts, books = [], []
     for repeat in range(repeats):
         starts.append(until_first_epoch())
-        books.append(Order("bookkeeping", task, lattice, (lanes,)).carried_out())
+        books.append(asked.in_process("bookkeeping", lanes))
         on_repeat(repeat + 1)
-    sampler, store = (Spread(tuple(b[name] / b["lanes"] for b in books)) for name in ("sampler", "store"))
-    return Overhead(Spread(tuple(starts)), books[0]["lanes"], sampler, store)
+    count = books[0]["lanes"]
+    sampler, store = ([book[name] / count for book in books] for name in ("sampler", "store"))
+    both = Spread.of(map(sum, zip(sampler, store, strict=True)))
+    return Overhead(Spread.of(starts), count, Spread.of(sampler), Spread.of(store), both)
 
 
 def until_first_epoch() -> float:
-    """Seconds from the start of a process that runs GRID to the end of the first epoch. Raises HostError."""
+    """Time a process that trains one epoch, from its start to its last progress line. Raises HostError."""
+    seconds, line, command = None, "", (sys.executable, "-P", "-m", "lrwd_sweep", *GRID)
     with TemporaryDirectory() as folder:
-        began = time.time()
-        command = interpreter.command(_RUNNER, *GRID, "--storage", "bench.db")
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    try:
-        return float(done.stdout) - began
-    except ValueError:
-        raise HostError(f"bench start-up: {done.stderr.strip() or 'nothing was trained'}") from None
+        began, out, err = time.perf_counter(), subprocess.DEVNULL, subprocess.PIPE
+        with subprocess.Popen(command, cwd=folder, stdout=out, stderr=err, text=True) as started:
+            assert started.stderr is not None
+            for line in started.stderr:
+                if line.rstrip().endswith(_TRAINED):
+                    seconds = time.perf_counter() - began
+    if seconds is None:
+        raise HostError(f"bench start-up: {line.strip() or 'nothing was trained'}")
+    return seconds

@@ -5,118 +5,109 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import truediv
 from typing import Any
 
-from lrwd_sweep.errors import HostError, UsageError
-from lrwd_sweep.lab.bench.contenders import ENGINE, Entry
-from lrwd_sweep.lab.bench.order import Order
-from lrwd_sweep.lab.bench.spread import Spread
-from lrwd_sweep.science.lattice import Lattice
-from lrwd_sweep.spec.task import Task
+from lrwd_sweep.errors import HostError, UnknownName, UsageError
+from lrwd_sweep.lab.bench.measurement import Measurement, Spread
 
-FLOOR = "floor"  # the matrix products alone, which run among the contenders
+ENGINE, FLOOR = "lrwd-sweep", "floor"  # the floor is measured among the contenders
+ABOUT = {
+    ENGINE: "as grid runs it",
+    "plain": "torch, eager",
+    "compiled": "torch.compile, fused",
+    "graphs": "CUDA graphs, fused",
+    "processes": "plain, one per core",
+    "vmap": "torch.func, in stacks",
+}
+ONLY = {"graphs": "cuda", "processes": "cpu"}  # the kind of device that one runs on, if not on any
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """What one contender reached; or why it did not run."""
+    """The speed of one contender, or the reason why it did not run."""
 
-    entry: Entry
+    name: str
+    about: str
+    available: bool
+    reason: str | None = None
     lanes: int = 0
-    rate: Spread | None = None  # lane-steps per second
-    lead: Spread | None = None  # the engine's rate over this one's
-    absent: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return {
-            "name": self.entry.name,
-            "about": self.entry.about,
-            "available": not self.absent,
-            "reason": self.absent or None,
-            "lanes": self.lanes,
-            "lane_steps_per_second": self.rate and self.rate.to_dict(),
-            "engine_ratio": self.lead and self.lead.to_dict(),
-        }
+    lane_steps_per_second: Spread | None = None
+    engine_ratio: Spread | None = None  # the engine's rate over this one's, repeat by repeat
 
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """The matrix products of training alone, on all cores, and how near the engine comes."""
+    """The speed of training's matrix products without anything else."""
 
-    flop: float  # of a lane's step with its share of the validation
-    validation: float  # that share
-    rate: Spread  # lane-steps per second
-    reached: Spread  # the engine's rate over it
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return {
-            "flop_per_lane_step": self.flop,
-            "flop_of_validation": self.validation,
-            "flop_per_second": self.rate.times(self.flop).to_dict(),
-            "lane_steps_per_second": self.rate.to_dict(),
-            "fraction_reached": self.reached.to_dict(),
-        }
+    flop_per_lane_step: float  # with the step's share of the validation
+    flop_of_validation: float  # that share
+    flop_per_second: Spread
+    lane_steps_per_second: Spread
+    fraction_reached: Spread  # the engine's rate over it, repeat by repeat
 
 
 @dataclass(frozen=True, slots=True)
 class Race:
-    """How it ended; the engine comes first."""
+    """The speeds of all contenders, the engine first, and the floor."""
 
-    timings: tuple[Timing, ...]
+    contenders: tuple[Timing, ...]
     floor: Floor
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        contenders = [timing.to_dict() for timing in self.timings]
-        return {"contenders": contenders, "floor": self.floor.to_dict()}
+
+def choose_contenders(names: Sequence[str] | None = None, kind: str = "cpu") -> list[str]:
+    """Return the engine and these contenders, by default all that run on this kind of device.
+
+    Raises UnknownName or UsageError.
+    """
+    if names is None:
+        return [name for name in ABOUT if ONLY.get(name, kind) == kind]
+    for name in names:
+        if name not in ABOUT:
+            raise UnknownName("contender", name, list(ABOUT))
+        if (only := ONLY.get(name, kind)) != kind:
+            raise UsageError(f"--contenders {name} runs only on {only}, not on {kind}; leave it out")
+        if names.count(name) > 1:
+            raise UsageError(f"--contenders names {name} twice; leave one out")
+    return [name for name in ABOUT if name in (ENGINE, *names)]
 
 
 def race(
-    entries: Sequence[Entry],
-    task: Task,
-    lattice: Lattice,
+    contenders: Sequence[str],
+    asked: Measurement,
     *,
     lanes: int,  # of the engine
-    other_lanes: int,  # of everyone else
+    other_lanes: int,  # of each other contender
     repeats: int,
-    seed: int,
-    device: str = "cpu",
-    on_run: Callable[[str, float], None],  # who, and lane-steps per second
+    on_run: Callable[[str, float], None],  # gets a name and lane-steps per second
 ) -> Race:
-    """Every contender that can run here does so `repeats` times.
+    """Time every contender that can run here `repeats` times.
 
-    Raises UsageError, HostError where the engine cannot.
+    Raises UsageError, or HostError if the engine or the floor fails.
     """
-    absent = {entry.name: entry.missing for entry in entries if entry.missing}
-    orders = {}
-    for entry in entries:
-        if entry.name not in absent:
-            count = lanes if entry.name == ENGINE else other_lanes
-            orders[entry.name] = Order(entry.module, task, lattice, (count,), device)
-    orders[FLOOR] = Order(FLOOR, task, lattice, device=device)
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in orders}
-    shuffler = random.Random(seed)
+    counts = {name: lanes if name == ENGINE else other_lanes for name in contenders}
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in (*contenders, FLOOR)}
+    absent: dict[str, str] = {}
+    shuffler = random.Random(0)
     for _ in range(repeats):
-        for name in shuffler.sample(list(orders), len(orders)):
+        for name in shuffler.sample(list(found), len(found)):
             try:
-                result = orders[name].carried_out()
+                found[name].append(asked.in_process(name, counts.get(name, 1)))
+                on_run(name, found[name][-1]["rate"])
             except (UsageError, HostError) as error:
                 if name in (ENGINE, FLOOR):
                     raise
                 absent[name] = str(error)
-                del orders[name]
-                continue
-            found[name].append(result)
-            on_run(name, result["rate"])
-    rates = {name: Spread(tuple(result["rate"] for result in found[name])) for name in orders}
-    engine, floor = rates[ENGINE], rates[FLOOR]
-    timings = (
-        Timing(entry, absent=absent[entry.name])
-        if entry.name in absent
-        else Timing(entry, orders[entry.name].lanes[0], rates[entry.name], engine.over(rates[entry.name]))
-        for entry in entries
-    )
-    work = found[FLOOR][0]
-    return Race(tuple(timings), Floor(work["flop"], work["validation"], floor, engine.over(floor)))
+                del found[name]
+    rates = {name: [result["rate"] for result in results] for name, results in found.items()}
+
+    def timing(name: str) -> Timing:
+        if name in absent:
+            return Timing(name, ABOUT[name], False, absent[name])
+        lead = Spread.of(map(truediv, rates[ENGINE], rates[name]))
+        return Timing(name, ABOUT[name], True, None, counts[name], Spread.of(rates[name]), lead)
+
+    work, speed = found[FLOOR][0], Spread.of(rates[FLOOR])
+    reached = Spread.of(map(truediv, rates[ENGINE], rates[FLOOR]))
+    floor = Floor(work["flop"], work["validation"], speed.times(work["flop"]), speed, reached)
+    return Race(tuple(map(timing, contenders)), floor)

@@ -1,118 +1,63 @@
-"""Time against lanes: what the engine takes for few and for many, and the line through it."""
+"""Time against lanes: seconds of the engine for few lanes and for many, and a line through them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, overload
 
 import numpy as np
 
-from lrwd_sweep.lab.bench.order import Order
-from lrwd_sweep.lab.bench.spread import Spread
-from lrwd_sweep.science.lattice import Lattice
-from lrwd_sweep.science.surface import Float
-from lrwd_sweep.spec.task import Task
+from lrwd_sweep.lab.bench.measurement import Measurement, Spread
 
 MOST = 2000  # lanes
-_FEWEST_POINTS = 3  # that make a line worth drawing
+_FEWEST_POINTS = 3  # for a line
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """seconds = fixed + per_lane · lanes."""
-
-    fixed: float
-    per_lane: float
-
-    @classmethod
-    def through(cls, lanes: Sequence[int], seconds: Sequence[float]) -> Line:
-        """By least squares of relative differences: the point of 50 lanes counts as much as that of 2,000.
-
-        >>> Line.through([10, 100, 1000], [1.5, 6.0, 51.0])
-        Line(fixed=1.0, per_lane=0.05)
-        """
-        n, t = np.array(lanes, dtype=float), np.array(seconds)
-        fixed, per_lane = np.linalg.lstsq(np.stack([1 / t, n / t], axis=1), np.ones_like(t), rcond=None)[0]
-        return cls(round(float(fixed), 12), round(float(per_lane), 12))
-
-    @overload
-    def at(self, lanes: float) -> float: ...
-    @overload
-    def at(self, lanes: Float) -> Float: ...
-    def at(self, lanes: float | Float) -> float | Float:
-        """Seconds for that many."""
-        return self.fixed + self.per_lane * lanes
-
-    @property
-    def text(self) -> str:
-        """The formula, in three digits.
-
-        >>> Line(0.25, 0.0081).text
-        '0.25 s + 8.1 ms per lane'
-        """
-        return f"{self.fixed:.3g} s + {1e3 * self.per_lane:.3g} ms per lane"
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One number of lanes, and the seconds that they took."""
+class ScalingPoint:
+    """A number of lanes, and the seconds that they took."""
 
     lanes: int
     seconds: Spread
 
 
 @dataclass(frozen=True, slots=True)
+class ScalingLine:
+    """The line seconds = fixed + per lane · lanes through the points that fill the machine."""
+
+    from_lanes: int
+    fixed_seconds: float
+    seconds_per_lane: float
+    furthest: Mapping[str, float]  # the lanes of the point furthest from the line; the share it is above
+
+
+@dataclass(frozen=True, slots=True)
 class Scaling:
     """The points in order of lanes."""
 
-    points: tuple[Point, ...]
-    steps: int  # of a lane
     at_once: int  # lanes that train at a time; fewer leave cores or packs unfilled
+    points: tuple[ScalingPoint, ...]
+    line: ScalingLine | None
 
-    @property
-    def fitted(self) -> list[Point]:
-        """The points that the line goes through: those that fill the machine, if there are enough."""
-        points = [point for point in self.points if point.lanes >= self.at_once]
-        return points if len(points) >= _FEWEST_POINTS else []
 
-    @property
-    def line(self) -> Line | None:
-        """Through the medians."""
-        points = self.fitted
-        if not points:
-            return None
-        return Line.through([point.lanes for point in points], [point.seconds.median for point in points])
+def fit_line(points: Mapping[int, float]) -> ScalingLine | None:
+    """Fit least squares of relative differences to seconds by lanes: 50 lanes count as much as 2,000.
 
-    @property
-    def furthest(self) -> tuple[int, float]:
-        """The fitted point that is furthest from the line: its lanes, and by what share it took longer."""
-        line = self.line
-        assert line is not None, "there are points to fit"
-        shares = [(point.seconds.median / line.at(point.lanes) - 1, point.lanes) for point in self.fitted]
-        share, lanes = max(shares, key=lambda found: abs(found[0]))
-        return lanes, share
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        found: dict[str, Any] = {
-            "at_once": self.at_once,
-            "points": [{"lanes": p.lanes, "seconds": p.seconds.to_dict()} for p in self.points],
-            "line": None,
-        }
-        if line := self.line:
-            lanes, share = self.furthest
-            found["line"] = {
-                "from_lanes": self.fitted[0].lanes,
-                "fixed_seconds": line.fixed,
-                "seconds_per_lane": line.per_lane,
-                "furthest": {"lanes": lanes, "share": share},
-            }
-        return {"scaling": found}
+    >>> fit_line({10: 1.5, 100: 6.0, 1000: 51.0})
+    ScalingLine(from_lanes=10, fixed_seconds=1.0, seconds_per_lane=0.05, furthest={'lanes': 10, 'share': 0.0})
+    """
+    if len(points) < _FEWEST_POINTS:
+        return None
+    n, t = np.array(list(points), dtype=float), np.array(list(points.values()))
+    fit, *_ = np.linalg.lstsq(np.stack([1 / t, n / t], axis=1), np.ones_like(t), rcond=None)
+    fixed, per_lane = (round(float(number), 12) for number in fit)
+    shares = {lanes: seconds / (fixed + per_lane * lanes) - 1 for lanes, seconds in points.items()}
+    furthest = max(shares, key=lambda lanes: abs(shares[lanes]))
+    return ScalingLine(min(points), fixed, per_lane, {"lanes": furthest, "share": shares[furthest]})
 
 
 def log_spaced(most: int) -> tuple[int, ...]:
-    """1, 2, 5, 10, … and `most` itself.
+    """Return 1, 2, 5, 10, … and `most` itself.
 
     >>> log_spaced(30)
     (1, 2, 5, 10, 20, 30)
@@ -121,22 +66,14 @@ def log_spaced(most: int) -> tuple[int, ...]:
     return (*(count for count in found if count < most), most)
 
 
-def scale(
-    task: Task,
-    lattice: Lattice,
-    *,
-    most: int,
-    repeats: int,
-    device: str = "cpu",
-    on_repeat: Callable[[int], None],
-) -> Scaling:
-    """Measure 1 to `most` lanes, each `repeats` times in a fresh process. Raises UsageError, HostError."""
-    lanes = log_spaced(most)
-    order = Order("growth", task, lattice, lanes, device)
-    found = []
+def scale(asked: Measurement, *, most: int, repeats: int, on_repeat: Callable[[int], None]) -> Scaling:
+    """Time 1 to `most` lanes, `repeats` times, each in a fresh process. Raises UsageError or HostError."""
+    lanes, found = log_spaced(most), []
     for repeat in range(repeats):
-        found.append(order.carried_out())
+        found.append(asked.in_process("scaling", *lanes))
         on_repeat(repeat + 1)
     columns = zip(*(one["seconds"] for one in found), strict=True)
-    points = tuple(Point(n, Spread(tuple(column))) for n, column in zip(lanes, columns, strict=True))
-    return Scaling(points, task.steps, found[0]["at_once"])
+    points = tuple(ScalingPoint(n, Spread.of(column)) for n, column in zip(lanes, columns, strict=True))
+    at_once = found[0]["at_once"]
+    line = fit_line({point.lanes: point.seconds.median for point in points if point.lanes >= at_once})
+    return Scaling(at_once, points, line)

@@ -1,4 +1,4 @@
-"""Numeric demonstrations: what the papers prove, and that each rule is what other libraries compute."""
+"""Numeric demonstrations of the papers' propositions and of each update rule."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from collections.abc import Iterator
 
 import torch
 
+from lrwd_sweep.lab.evidence import Section
 from lrwd_sweep.lab.verify.filtering import filtering_identity
-from lrwd_sweep.lab.verify.parity import parity_by_library
+from lrwd_sweep.lab.verify.parity import parity_by_library, parity_with_papers
 from lrwd_sweep.lab.verify.propositions import proposition_1, proposition_2, proposition_3
 from lrwd_sweep.lab.verify.rotation import equilibrium_rotation
-from lrwd_sweep.report.evidence import Section
 
 
 def demonstrate(device: torch.device) -> Iterator[Section]:
-    """Every demonstration on a device, in float64, one section after another."""
+    """Yield every demonstration on a device, in float64, section by section."""
     for section in (proposition_1, proposition_2, proposition_3, filtering_identity, equilibrium_rotation):
         yield section(device)
+    yield parity_with_papers(device)
     yield from parity_by_library(device)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lrwd_sweep.lab.evidence import Check, Relation, Section
 from lrwd_sweep.lab.verify.problem import STEPS, Problem, error, iterates
 from lrwd_sweep.lab.verify.propositions import APART, ROUNDING
 from lrwd_sweep.optim import Segment
-from lrwd_sweep.report.evidence import Check, Relation, Section
 from lrwd_sweep.spec.task import Task
 
 _N, _SEEN = 6, 3  # unknowns, and how many numbers a batch measures of them
@@ -16,7 +16,7 @@ _LAM, _Q, _R = 5e-3, 1e-3, 0.5  # decay; variances of the drift of θ and of a m
 
 
 def filtering_identity(device: torch.device) -> Section:
-    """The filter of a Gaussian that drifts as N((I − λI)θ, Q) moves its mean by equation (1)."""
+    """Show that the filter of a Gaussian with drift N((I − λI)θ, Q) moves its mean by equation (1)."""
     one = torch.ones((1, 1), dtype=torch.float64, device=device)
     start = torch.linspace(-1, 2, _N, dtype=torch.float64, device=device)[None]
     means, covariances = _kalman(start[0])
@@ -24,11 +24,11 @@ def filtering_identity(device: torch.device) -> Section:
     task = Task(momentum=0.0)
 
     def drifted(theta: Tensor, t: int) -> Tensor:
-        """Equation (3): the likelihood's gradient stands where the prior's mean is, at (1−λ)θ."""
+        """Evaluate the likelihood's gradient at the prior's mean (1−λ)θ, equation (3)."""
         return _preconditioned((1 - _LAM) * theta, t, covariances[t - 1])
 
     def penalised(theta: Tensor, t: int) -> Tensor:
-        """L2 in place of the drift: Σ_post multiplies the penalty too, whose strength is λ on average."""
+        """Replace the drift by L2 of strength λ on average; Σ_post multiplies the penalty too."""
         sigma = covariances[t - 1]
         return _preconditioned(theta, t, sigma) + _LAM * theta @ sigma / sigma.diagonal().mean()
 
@@ -56,13 +56,13 @@ def filtering_identity(device: torch.device) -> Section:
 
 
 def _batch(t: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """What batch t measures, H (seen, n), and what it finds, y (seen,)."""
+    """Return the measurement H (seen, n) of batch t and its result y (seen,)."""
     cells = torch.arange(_SEEN * _N, dtype=like.dtype, device=like.device)
     return torch.sin(cells * cells + 1.7 * t).view(_SEEN, _N), torch.cos(0.3 * t + cells[:_SEEN])
 
 
 def _kalman(mean: Tensor) -> tuple[Tensor, Tensor]:  # (n,) → (steps, 1, n), (steps, n, n)
-    """Means and covariances of the filter in its textbook form, by the gain K."""
+    """Compute means and covariances of the filter in its textbook form, by the gain K."""
     eye = torch.eye(_N, dtype=mean.dtype, device=mean.device)
     sigma, means, covariances = eye, [], []
     for t in range(1, STEPS + 1):
@@ -78,6 +78,6 @@ def _kalman(mean: Tensor) -> tuple[Tensor, Tensor]:  # (n,) → (steps, 1, n), (
 
 
 def _preconditioned(theta: Tensor, t: int, sigma: Tensor) -> Tensor:  # (1, n)
-    """Σ_post times the gradient of −log P(y | θ)."""
+    """Compute Σ_post times the gradient of −log P(y | θ)."""
     H, y = _batch(t, theta)
     return (sigma @ (H.T @ (H @ theta[0] - y) / _R))[None]

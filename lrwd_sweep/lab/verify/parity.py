@@ -1,4 +1,4 @@
-"""Parity: our updates and those of the libraries installed here, step by step in float64."""
+"""Parity of the updates with the papers' algorithms and with the installed libraries, in float64."""
 
 from __future__ import annotations
 
@@ -8,19 +8,57 @@ from importlib.metadata import version
 import torch
 from torch import Tensor
 
+from lrwd_sweep.lab.evidence import Check, Relation, Section
+from lrwd_sweep.lab.references import lone_rule, step_of
+from lrwd_sweep.lab.verify.libraries import REFERENCES, Library, Reference
 from lrwd_sweep.lab.verify.problem import STEPS, Problem, error, iterates, timetable
-from lrwd_sweep.lab.verify.references import REFERENCES, Library, Reference
-from lrwd_sweep.report.evidence import Check, Relation, Section
 from lrwd_sweep.science.decay import DecayRule
-from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.science.optimizer import Optimizer, optimizer_names
 from lrwd_sweep.science.schedule import Schedule
+from lrwd_sweep.spec.task import MomentumForm, Task
 
 SAME = 1e-10  # relative to the largest |θ|, at every step
 DIFFERENT = 1e-6
 
 
+def parity_with_papers(device: torch.device) -> Section:
+    """Compare every family under every decay rule with its algorithm, under warm restarts.
+
+    The references are one-tensor loops in the papers' letters, on every installation.
+    """
+    problem, checks = Problem.on(device), []
+    tasks = [(name, Task()) for name in optimizer_names()]
+    torch_form = Task(momentum_form=MomentumForm.TORCH)
+    for name, task in [*tasks, ("sgd", torch_form), ("sgdw:lr-scaled", torch_form)]:
+        lam = _decay(name, problem)
+        ours = iterates(name, problem, lam=lam, schedule=Schedule.RESTARTS, task=task)
+        optimizer = Optimizer.parse(name)
+        algorithm = step_of(optimizer, task).__name__.replace("_", " ")
+        cells = (algorithm, name, optimizer.rule.update)
+        checks.append(Check(cells, error(ours, _reference(optimizer, task, problem, lam)), SAME))
+    return Section(
+        "Parity with the papers' algorithms, restarts schedule", ("algorithm", "ours", "decay"), tuple(checks)
+    )
+
+
+@torch.inference_mode()
+def _reference(optimizer: Optimizer, task: Task, problem: Problem, lam: Tensor) -> Tensor:
+    """Return θ (steps, L, P) of the reference, a lane and a tensor at a time."""
+    theta, times, found = problem.theta.clone(), timetable(Schedule.RESTARTS), []
+    lanes = zip(problem.alpha.flatten().tolist(), lam.flatten().tolist(), strict=True)
+    rules = [[lone_rule(optimizer, task, alpha, decay) for _ in problem.layout] for alpha, decay in lanes]
+    for t in range(STEPS):
+        g, now = problem.gradient(theta, t + 1), (times.eta(t), t + 1, times.steps_of_cycle(t))
+        for of_lane, row, of_row in zip(rules, theta, g, strict=True):
+            for rule, part in zip(of_lane, problem.layout, strict=True):
+                before, slope = (x[part.columns].view(part.shape) for x in (row, of_row))
+                row[part.columns] = rule(before, slope, *now).flatten()
+        found.append(theta.clone())
+    return torch.stack(found)
+
+
 def parity_by_library(device: torch.device) -> Iterator[Section]:
-    """A section per library: every reference against ours, under each of its schedules."""
+    """Compare every optimizer of every library with ours, under each of its schedules."""
     for library in dict.fromkeys(reference.library for reference in REFERENCES):
         yield _section(library, Problem.on(device))
 
@@ -41,7 +79,7 @@ def _section(library: Library, problem: Problem) -> Section:
 
 
 def _obstacle(reference: Reference, problem: Problem) -> str:
-    """Why the installed version has no such optimizer; empty where it has."""
+    """Return why the installed version has no such optimizer, or an empty text."""
     try:
         reference.make([problem.theta.clone().requires_grad_()], alpha=0.1, decay=0.0)
     except (AttributeError, TypeError, ValueError) as why:
@@ -50,7 +88,7 @@ def _obstacle(reference: Reference, problem: Problem) -> str:
 
 
 def _check(reference: Reference, problem: Problem) -> Check:
-    """The worst of its schedules; of a reference that deviates, the one with the smallest difference."""
+    """Keep the largest error over the schedules; of a reference that deviates, the smallest."""
     errors = [difference(reference, problem, schedule) for schedule in reference.schedules]
     cells = (reference.call, reference.our_call, ", ".join(reference.schedules))
     if reference.deviates:
@@ -67,14 +105,14 @@ def _most(errors: list[float]) -> float:
 
 
 def difference(reference: Reference, problem: Problem, schedule: Schedule) -> float:
-    """Largest difference of θ over all steps, lanes and tensors, relative to the largest |θ|."""
+    """Compute the largest difference of θ over all steps, lanes and tensors, relative to the largest |θ|."""
     lam = _decay(reference.ours, problem)
     ours = iterates(reference.ours, problem, lam=lam, schedule=schedule, task=reference.task)
     return error(ours, _theirs(reference, problem, lam, schedule))
 
 
 def _decay(ours: str, problem: Problem) -> Tensor:  # (L, 1)
-    """The problem's decay per step in an optimizer's own convention, at η = 1 and without momentum."""
+    """Convert the problem's decay per step to an optimizer's convention, at η = 1 and without momentum."""
     per_step = Optimizer.parse(ours).rule in (DecayRule.INDEPENDENT, DecayRule.FIXED)
     return problem.lam if per_step else problem.lam / problem.alpha
 
@@ -85,7 +123,7 @@ def _theirs(
     lam: Tensor,  # (L, 1)
     schedule: Schedule,
 ) -> Tensor:  # (steps, L, P)
-    """The reference on every lane alone, its parameters views of that lane's row; η_t sets its lr."""
+    """Run the library on one lane at a time, its parameters views of that lane's row; η_t sets its lr."""
     theta, times = problem.theta.clone(), timetable(schedule)
     g = torch.empty_like(theta)
     alphas = problem.alpha.flatten().tolist()

@@ -20,7 +20,7 @@ EPOCHS, STEPS_PER_EPOCH = 10, 10
 STEPS = EPOCHS * STEPS_PER_EPOCH
 
 # Tensors of every kind that an update tells apart. SGDP and AdamP find a scale-invariant tensor by its rows,
-# else as a whole; they leave an ordinary one alone, and look at no vector.
+# else as a whole; they do not change an ordinary one, and ignore vectors.
 SHAPES = {"invariant by row": (4, 6), "invariant": (3, 2, 2), "ordinary": (5, 4), "vector": (5,)}
 ROWS = {"invariant by row": 4, "invariant": 1}  # whose scales make no difference
 
@@ -37,7 +37,7 @@ class Problem:
 
     @classmethod
     def on(cls, device: torch.device) -> Problem:
-        """The problem in float64 on a device, three lanes of it."""
+        """Make three lanes of the problem in float64 on a device."""
         layout: list[Segment] = []
         for name, shape in SHAPES.items():
             start = layout[-1].stop if layout else 0
@@ -53,9 +53,9 @@ class Problem:
 
 
 def _moving_target(layout: list[Segment], like: Tensor) -> Gradient:
-    """A gradient that goes with the distance from a target, which moves from batch to batch.
+    """Return a gradient in proportion to the distance from a target that moves from batch to batch.
 
-    That of a scale-invariant tensor is orthogonal to it and falls with its norm.
+    The gradient of a scale-invariant tensor is orthogonal to it and falls with its norm.
     """
     phases = 1.3 + 0.37 * torch.arange(STEPS + 1, dtype=like.dtype, device=like.device)[:, None]
     targets = 0.3 + 0.7 * _wave(phases, like.shape[1])
@@ -75,20 +75,20 @@ def _moving_target(layout: list[Segment], like: Tensor) -> Gradient:
 
 
 def _wave(phases: Tensor, size: int) -> Tensor:  # (K, 1) → (K, size)
-    """Numbers between −1 and 1 without a pattern that an update would feel."""
+    """Compute numbers between −1 and 1 without a regular pattern."""
     j = torch.arange(size, dtype=phases.dtype, device=phases.device)
     return torch.sin(phases * (j + 1) + j * j)
 
 
 def _orthogonal(g: Tensor, theta: Tensor) -> Tensor:  # both (L, rows, n)
-    """What of g is orthogonal to θ, over ‖θ‖."""
+    """Return the part of g that is orthogonal to θ, divided by ‖θ‖."""
     norm: Tensor = torch.linalg.vector_norm(theta, dim=2, keepdim=True)
     u = theta / norm
     return (g - (g * u).sum(dim=2, keepdim=True) * u) / norm
 
 
 def timetable(schedule: Schedule) -> Timetable:
-    """The schedule over the problem's run; under restarts in cycles of 3, 6 and 12 epochs."""
+    """Return the schedule of the problem's run; restarts have cycles of 3, 6 and 12 epochs."""
     return Timetable(schedule, EPOCHS, STEPS_PER_EPOCH, t_0=3, t_mult=2)
 
 
@@ -100,7 +100,7 @@ def iterates(
     schedule: Schedule = Schedule.FIXED,
     task: Task | None = None,
 ) -> Tensor:  # (steps, L, P)
-    """θ after every step of one of our optimizers."""
+    """Return θ after every step of one of our optimizers."""
     theta, times = problem.theta.clone(), timetable(schedule)
     optimizer = Optimizer.parse(name)
     update = make_update(optimizer, task or Task(), theta, problem.layout, alpha=problem.alpha, lam=lam)
@@ -113,5 +113,5 @@ def iterates(
 
 
 def error(a: Tensor, b: Tensor) -> float:
-    """Largest |a − b| over largest |b|; NaN where either holds one."""
+    """Compute the largest |a − b| over the largest |b|; NaN if either holds one."""
     return float((a - b).abs().max() / b.abs().max())

@@ -8,9 +8,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from lrwd_sweep.lab.evidence import Check, Relation, Section
 from lrwd_sweep.lab.verify.problem import STEPS, Gradient, Problem, error, iterates
 from lrwd_sweep.optim import Segment, make_update
-from lrwd_sweep.report.evidence import Check, Relation, Section
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.spec.task import Task
@@ -21,7 +21,7 @@ _HEADINGS = ("shown",)
 
 
 def proposition_1(device: torch.device) -> Section:
-    """For SGD L2 with λ′ = λ/α is decay λ; with momentum the two are alike in the long run alone."""
+    """Show that L2 with λ′ = λ/α is decay λ for SGD; with momentum they agree only in the long run."""
     problem = Problem.on(device)
     l2 = problem.lam / problem.alpha
 
@@ -61,7 +61,7 @@ def proposition_1(device: torch.device) -> Section:
 
 
 def _long_run(device: torch.device) -> float:
-    """Relative difference of the rates at which θ falls without a gradient, at λ = 1e-4 and β₁ = 0.9.
+    """Compare the rates at which θ falls without a gradient, at λ = 1e-4 and β₁ = 0.9.
 
     The larger root of r² − (1 + β₁ − αλ′) r + β₁ is 1 − λ(1 + λβ₁/(1−β₁) + …) for αλ′ = (1−β₁)λ.
     """
@@ -92,7 +92,7 @@ SIZES = (1.0, 1e-3)
 
 
 def proposition_2(device: torch.device) -> Section:
-    """For Adam no λ′ makes L2 of decay: each coordinate asks for another."""
+    """Show that no L2 equals decay for Adam: each coordinate needs another λ′."""
     decayed = _witness("adamw", torch.full((1, 1), 1e-3, dtype=torch.float64, device=device))
     needed = _needed(decayed)
     large, small = needed.flatten().tolist()
@@ -127,7 +127,7 @@ def proposition_2(device: torch.device) -> Section:
 
 
 def _witness(name: str, lam: Tensor) -> Tensor:  # (L, 1) → (L, 2)
-    """θ after STEPS steps from (1, 1), under gradients that change sign but not size."""
+    """Return θ after STEPS steps from (1, 1), under gradients that change sign but not size."""
     theta = torch.ones(len(lam), 2, dtype=lam.dtype, device=lam.device)
     sizes = theta.new_tensor(SIZES)
     segment = Segment("θ", 0, 2, (2,))
@@ -141,7 +141,7 @@ def _witness(name: str, lam: Tensor) -> Tensor:  # (L, 1) → (L, 2)
 
 
 def _needed(decayed: Tensor) -> Tensor:  # (1, 2) → (2, 1)
-    """The λ′ with which Adam ends where AdamW does, for each coordinate, by bisection of ln λ′."""
+    """Find by bisection of ln λ′, for each coordinate, the λ′ with which Adam ends where AdamW does."""
     low, high = torch.full_like(decayed.T, 1e-7).log(), torch.full_like(decayed.T, 1.0).log()
     for _ in range(50):
         middle = (low + high) / 2
@@ -151,7 +151,7 @@ def _needed(decayed: Tensor) -> Tensor:  # (1, 2) → (2, 1)
 
 
 def proposition_3(device: torch.device) -> Section:
-    """With a fixed preconditioner diag(s)⁻¹ decay λ is the L2 of θ ⊙ √s."""
+    """Show that decay λ with a fixed preconditioner diag(s)⁻¹ is L2 of θ ⊙ √s."""
     problem = Problem.on(device)
     j = torch.arange(problem.theta.shape[1], dtype=torch.float64, device=device)
     s = 10 ** torch.sin(j)  # from 0.1 to 10
@@ -159,7 +159,7 @@ def proposition_3(device: torch.device) -> Section:
     l2 = problem.lam / problem.alpha
 
     def preconditioned(strength: Tensor, scale: Tensor) -> Gradient:
-        """M times the gradient of f_t + (strength/2) ‖θ ⊙ √scale‖², the penalty's by autograd."""
+        """Return M times the gradient of f_t + (strength/2) ‖θ ⊙ √scale‖², the penalty's by autograd."""
 
         def gradient(theta: Tensor, t: int) -> Tensor:
             at = theta.clone().requires_grad_()

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lrwd_sweep.lab.evidence import Check, Section
 from lrwd_sweep.optim import Segment, make_update
-from lrwd_sweep.report.evidence import Check, Section
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.task import Task
 
@@ -23,13 +23,13 @@ _BETA = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Equilibrium:
-    """What theory says of one optimizer at momentum β = 0.9; α and decay are in its own convention."""
+    """The theory of one optimizer at momentum β = 0.9; α and decay are in its own convention."""
 
     optimizer: str
     formula: str
     cells: tuple[tuple[float, float], ...]  # α and decay
     angle: Callable[[float, float], float]  # of α and decay, in radians
-    norm: Callable[[float, float], float]  # ‖θ‖ where it settles
+    norm: Callable[[float, float], float]  # ‖θ‖ in equilibrium
 
 
 def _decoupled(lam: float) -> float:
@@ -37,12 +37,12 @@ def _decoupled(lam: float) -> float:
 
 
 def _sgd_norm(alpha: float, lam: float) -> float:
-    """Steps of α/((1−β)‖θ‖) in all against the decay: ‖θ‖⁴ = α²/(2λ(1−β)²)."""
+    """Balance total steps of α/((1−β)‖θ‖) with the decay: ‖θ‖⁴ = α²/(2λ(1−β)²)."""
     return math.sqrt(alpha / (1 - _BETA) / math.sqrt(2 * lam))
 
 
 def _adam_norm(alpha: float, lam: float) -> float:
-    """Steps of α√D whatever the norm: ‖θ‖² = α²D/(2λ)."""
+    """Balance steps of α√D, independent of the norm, with the decay: ‖θ‖² = α²D/(2λ)."""
     return alpha * math.sqrt(_D / (2 * lam))
 
 
@@ -79,7 +79,7 @@ EQUILIBRIA = (
 
 
 def equilibrium_rotation(device: torch.device) -> Section:
-    """The mean angle between one step's θ and the next, in equilibrium, against its formula."""
+    """Compare the mean angle between θ before and after a step, in equilibrium, with its formula."""
     return Section(
         "Rotation in equilibrium: what a scale-invariant tensor turns by in a step (radians, β₁ = 0.9)",
         ("optimizer", "α", "decay", "measured", "formula"),

@@ -1,4 +1,4 @@
-"""What the practitioner takes away: the cells worth using, each as code, and what to do next."""
+"""Recommendations: the cells worth using, each as code, and the next steps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from lrwd_sweep.report.recommend.advice import Advice, advice
-from lrwd_sweep.report.recommend.recipe import Line, recipe
+from lrwd_sweep.report.recommend.code import CodeLine, recipe
 from lrwd_sweep.report.result import Result
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.surface import Float, Surface
@@ -20,7 +20,7 @@ from lrwd_sweep.spec.study import Kind
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """A cell together with its eight neighbours, in the metric's units."""
+    """A cell and its eight neighbors, in the metric's units."""
 
     mean: float
     worst: float
@@ -33,36 +33,35 @@ class Recommended:
     role: str  # "best", "most forgiving", or both
     cell: Cell
     value: float
-    around: Around | None  # None where not all its neighbours are known
+    around: Around | None  # None if a neighbor is unknown
     timescale_epochs: float | None  # τ over which decay averages the updates, where η = 1
     timescale_steps: float | None
-    timescale_steps_projected: float | None  # where a step is projected, if nobody counted how often
-    lines: tuple[Line, ...]
+    timescale_steps_projected: float | None  # τ of projected steps, if their share is unknown
+    lines: tuple[CodeLine, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Recommendations:
-    """What to take from one study, and what to do with it next."""
+    """The recommended cells of one study, and its next steps."""
 
-    cells: tuple[Recommended, ...]  # the best, then the most forgiving if it is another; none if none counts
-    why_not_forgiving: str  # empty where there is a most forgiving cell
+    cells: tuple[Recommended, ...]  # the best, and the most forgiving if it is another cell
+    why_not_forgiving: str  # empty if there is a most forgiving cell
     next: tuple[Advice, ...]
 
 
 class Blocks(NamedTuple):
-    """Of every cell with its eight neighbours, (I, J); NaN where one of the nine does not count."""
+    """Each cell with its eight neighbors, (I, J); NaN if one of the nine does not count."""
 
     mean: Float
     worst: Float
 
 
 def blocks(surface: Surface) -> Blocks:
-    """The 3×3 block around every cell.
+    """Summarize the 3×3 block around every cell, diagonal neighbors included.
 
-    Neighbours are the adjacent cells of the lattice, diagonal ones included, whatever the distance. A cell
-    on the edge of the λ > 0 lattice has none on one side, and nobody knows how it goes on there: NaN, as for
-    a cell beside one that diverged, reached the cap, failed or is missing. The baseline λ = 0 has no place
-    on a log axis: it has no neighbours and is none.
+    A cell on the edge of the λ > 0 lattice has unknown neighbors: NaN, as for a cell beside one that
+    diverged, reached the cap, failed or is missing. The baseline λ = 0 has no place on a log axis and
+    no neighbors.
     """
     y = np.where(surface.inside & (surface.weight_decay > 0), surface.mean, np.nan)
     mean, worst = np.full_like(y, np.nan), np.full_like(y, np.nan)
@@ -75,10 +74,9 @@ def blocks(surface: Surface) -> Blocks:
 
 
 def most_forgiving(surface: Surface) -> tuple[int, int] | None:
-    """Index (i, j) of the cell with the best mean over its 3×3 block; ties go to the smaller index.
+    """Return the index (i, j) of the cell with the best mean over its 3×3 block, the smaller one of equals.
 
-    It is what to use where α and λ cannot be set exactly, or the task will differ a little. None where no
-    cell has all its neighbours.
+    It suits a task that differs a little, or α and λ that cannot be set exactly. None if no cell has a block.
     """
     mean = blocks(surface.minimized()).mean
     if np.isnan(mean).all():
@@ -88,7 +86,7 @@ def most_forgiving(surface: Surface) -> tuple[int, int] | None:
 
 
 def recommendations(result: Result, among: Sequence[Result] = ()) -> Recommendations:
-    """The best cell and the most forgiving one as code, and what to do next with it, or with all `among`."""
+    """Recommend the best and the most forgiving cell, and the next steps with the study or all `among`."""
     best = result.ranked(1)
     if not best:
         return Recommendations((), "no cell counts", advice(result, among))

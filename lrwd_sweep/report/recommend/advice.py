@@ -1,4 +1,4 @@
-"""What to do next: finish, extend the lattice, make it finer, or add seeds, and by which command."""
+"""The next steps: finish, extend the lattice, refine it, or add seeds, and the command that does it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from lrwd_sweep.spec.catalog import CROSS_ENTROPY, chance_level
 from lrwd_sweep.spec.preset import MOST_SEEDS
 from lrwd_sweep.spec.study import Kind, StudySpec
 
-OCTAVES = 2.0  # that an axis is extended by, at least
-MIN_EXTENSION = 2  # values that it is extended by, at least
+OCTAVES = 2.0  # least extension of an axis
+MIN_EXTENSION = 2  # least number of further values
 ENOUGH_SEEDS = 5  # for a first interval that is not mostly expansion
 
 _DIRECTION = {"low": "downward", "high": "upward"}
@@ -32,14 +32,14 @@ _OPTION = {"lr": "lr", "weight_decay": "wd"}
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """One thing to do, and why; the words of the command that does it, where there is one."""
+    """One next step and its reason, and the words of its command, if it has one."""
 
     why: str
     command: tuple[str, ...] | None = None
 
     @property
     def command_line(self) -> str | None:
-        """The command on one line."""
+        """Return the command on one line."""
         return None if self.command is None else " ".join(self.command)
 
 
@@ -48,18 +48,16 @@ class _Change:
     why: str
     spec: StudySpec
     searches_on: bool = False  # a search needs more points for it
-    command: tuple[str, ...] | None = None  # where it is no training; empty where there is none
+    command: tuple[str, ...] | None = None  # if it does not train; empty without a command
 
 
 def advice(result: Result, among: Sequence[Result] = ()) -> tuple[Advice, ...]:
-    """What to do next with a study, in order; each command holds what those before it train.
+    """Return the next steps with a study, in order; each command also trains what those before it do.
 
-    Where it is one of those `among` which it is reported, the command is that of their comparison wherever it
-    is the lattices as they are that should be trained, or more seeds of them.
-
-    A study with missing lanes is to be finished first: what else there is to say of it may change. Then the
-    lattice is extended past a best cell on its edge, or to where the best λ of its rows lies; made finer
-    where too few rows or cells carry the ridge; and given more seeds where noise leaves it undetermined.
+    Missing lanes come first: they may change every other step. Then the lattice is extended past a best cell
+    on its edge, or past the best λ of its rows; refined if too few rows or cells carry the ridge; and given
+    more seeds if noise leaves it undetermined. A step that trains the lattices of all studies `among` as they
+    are, or more seeds of them, has the command of their comparison.
     """
     points = len({trial.cell for trial in result.trials}) if result.spec.kind is Kind.TPE else 0
     found: list[Advice] = []
@@ -77,7 +75,7 @@ def advice(result: Result, among: Sequence[Result] = ()) -> tuple[Advice, ...]:
 
 
 def _of_all(spec: StudySpec, result: Result, among: Sequence[Result]) -> tuple[str, ...] | None:
-    """The command that trains a study's spec together with the others; None where there is none."""
+    """Return the command that trains a study's spec together with the others; None without one."""
     if result not in among or spec.lattice != result.spec.lattice:
         return None
     specs = {each.name: spec if each is result else replace(each.spec, seeds=spec.seeds) for each in among}
@@ -117,7 +115,7 @@ def _changes(result: Result) -> Iterator[_Change]:
 
 
 def _unfinished(result: Result) -> str:
-    """What is missing, in words, or nothing."""
+    """Describe the missing lanes; empty if none is missing."""
     if result.spec.kind is Kind.TPE:
         done: dict[object, set[int]] = {}
         for trial in result.trials:
@@ -136,7 +134,7 @@ def _unfinished(result: Result) -> str:
 
 
 def _elsewhere(result: Result) -> _Change:
-    """Where no cell counts at all."""
+    """Return the step for a study in which no cell counts."""
     cap = result.spec.given_cap
     if cap is not None and np.isfinite(result.surface.values).any():
         why = (
@@ -152,7 +150,7 @@ def _elsewhere(result: Result) -> _Change:
 
 
 def _overfits(result: Result) -> _Change | None:
-    """Where the best cell classifies well and has a cross-entropy above that of a uniform guess."""
+    """Return the step if the best cell classifies well but its cross-entropy is above a uniform guess."""
     best, t = result.surface.best(), result.spec.task
     if best is None or t is None or result.surface.metric != "val_loss" or t.loss != CROSS_ENTROPY:
         return None
@@ -174,7 +172,7 @@ def _is_of(trial: Trial, cell: Cell, metric: str) -> bool:
 
 
 def _edges_of_best(result: Result) -> dict[str, str]:
-    """Sides of the lattice that the best cell lies on, with the reason to go on there."""
+    """Return the sides of the lattice that the best cell lies on, with the reason to extend them."""
     best = result.best
     without = best is not None and best.weight_decay == 0  # nothing is below no decay
     return {
@@ -185,7 +183,7 @@ def _edges_of_best(result: Result) -> dict[str, str]:
 
 
 def _ends_of_single(lattice: Lattice) -> dict[str, str]:
-    """Both sides of an axis with one value above 0, along which nothing can have a shape."""
+    """Return both sides of an axis with one value above 0, with the reason to extend them."""
     axes = {"lr": lattice.lr, "weight_decay": lattice.weight_decay}
     return {
         f"{axis}:{end}": f"{_OPTION[axis]} has one value"
@@ -196,16 +194,16 @@ def _ends_of_single(lattice: Lattice) -> dict[str, str]:
 
 
 def _edges_of_rows(result: Result) -> dict[str, str]:
-    """Sides of the λ axis that hold the best λ of too many of the basin's rows."""
+    """Return the sides of the λ axis that hold the best λ of too many of the basin's rows."""
     if result.spec.kind is Kind.TPE:
-        return {}  # the rows of a search are too sparse for their best λ to say where to look
+        return {}  # the rows of a search are too sparse to locate their best λ
     counts, basin = result.separability.rows_on_edge, result.separability.basin
     why = f"the best wd of {sum(counts.values())} of {basin.any(axis=1).sum()} rows is on the edge"
     return dict.fromkeys(counts, why)
 
 
 def _extension(spec: StudySpec, sides: dict[str, str]) -> _Change:
-    """The lattice extended past these of its sides."""
+    """Return the step that extends the lattice past these sides."""
     axes = {"lr": spec.lattice.lr, "weight_decay": spec.lattice.weight_decay}
     words = []
     for side in sides:
@@ -218,9 +216,9 @@ def _extension(spec: StudySpec, sides: dict[str, str]) -> _Change:
 
 
 def extended(axis: tuple[float, ...], end: str) -> tuple[float, ...]:
-    """An axis with further values at its "low" or "high" end, at about the spacing it has there.
+    """Extend an axis at its "low" or "high" end, at about its spacing there.
 
-    By at least two octaves and two values, but not by more values than it has.
+    It grows by at least two octaves and two values, and at most doubles its values.
 
     >>> extended((0.25, 0.5, 1.0), "high")
     (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -238,7 +236,7 @@ def extended(axis: tuple[float, ...], end: str) -> tuple[float, ...]:
 
 
 def finer(axis: Sequence[float]) -> tuple[float, ...]:
-    """An axis with about the geometric mean between every two of its values.
+    """Insert about the geometric mean between every two values of an axis.
 
     >>> finer((0.0, 0.25, 1.0))
     (0.0, 0.25, 0.5, 1.0)
@@ -254,7 +252,7 @@ def finer(axis: Sequence[float]) -> tuple[float, ...]:
 
 
 def _readable(value: float, ratio: float) -> float:
-    """A new value for an axis: a power of two if it is one, else rounded to a hundredth of the axis' step."""
+    """Round a new value of an axis to a hundredth of the axis' step, unless it is a power of two."""
     exact = canonical(value)
     if format_value(exact).startswith("2^"):
         return exact
@@ -263,7 +261,7 @@ def _readable(value: float, ratio: float) -> float:
 
 
 def _finer(result: Result) -> Iterator[_Change]:
-    """A finer or longer lattice, or a longer search, where too few cells or rows carry the ridge."""
+    """Yield a finer or longer lattice, or a longer search, if too few cells or rows carry the ridge."""
     spec, lattice = result.spec, result.spec.lattice
     inside = int(result.surface.without_baseline().inside.sum())
     few = inside < MIN_CELLS
@@ -280,13 +278,13 @@ def _finer(result: Result) -> Iterator[_Change]:
 
 
 def _is_flat(result: Result) -> bool:
-    """Whether the basin has cells, all with the same value."""
+    """Check if all cells of the basin have the same value."""
     basin = result.separability.basin
     return bool(basin.any()) and is_flat(result.surface.mean[basin])
 
 
 def _more_seeds(result: Result) -> Iterator[_Change]:
-    """More seeds, where the point estimate exists and its interval leaves the verdict open."""
+    """Yield more seeds if the slope is known and its interval leaves the verdict open."""
     found, seeds = result.separability, len(result.spec.seeds)
     more = min(max(2 * seeds, ENOUGH_SEEDS), MOST_SEEDS)
     if found.verdict is not Verdict.UNDETERMINED or found.ridge_slope.value is None or more <= seeds:

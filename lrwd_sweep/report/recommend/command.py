@@ -1,4 +1,4 @@
-"""The command line that trains a study: what a report prints, and what the options give back."""
+"""The command line that trains a study, as a report prints it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from lrwd_sweep.spec.preset import DEFAULT, Preset, Variant, find_preset, preset
 from lrwd_sweep.spec.study import Kind, StudySpec, tidy
 from lrwd_sweep.spec.task import FIELDS, Task
 
-_BESIDE = 9  # values on one side of a range, and one
-_HARMLESS = re.compile(r"[A-Za-z0-9_@%+=:,./^-]+\Z")  # to any shell; shlex would quote 2^-3
+_BESIDE = 9  # at most 8 values on one side of a range
+_HARMLESS = re.compile(r"[A-Za-z0-9_@%+=:,./^-]+\Z")  # in every shell; shlex would quote 2^-3
 
 
 def command(
@@ -24,11 +24,10 @@ def command(
     points: int = 0,
     data_dir: str | None = None,
 ) -> tuple[str, ...] | None:
-    """The words of the `lrwd-sweep` call that trains `spec` under `name`, each option joined with its value.
+    """Return the words of the `lrwd-sweep` call that trains `spec`, each option joined with its value.
 
-    What the default preset and the optimizer say anyway is left out. `points` is the total of a search.
-    None where no command line says this: an imported study, data that is no more what it was, options of a
-    network, a name that cannot be typed.
+    Defaults of the preset and the optimizer are left out. `points` is the total of a search. None if options
+    cannot describe the study: an import, changed data, options of a network, a name that cannot be typed.
     """
     t = spec.task
     if t is None or not _sayable(t) or not f"{name}{storage}{data_dir}".isprintable():
@@ -50,9 +49,9 @@ def compare_command(
     storage: str | None = None,
     data_dir: str | None = None,
 ) -> tuple[str, ...] | None:
-    """The words of the `lrwd-sweep compare` call that trains all of `specs`; None where none does.
+    """Return the words of the `lrwd-sweep compare` call that trains all of `specs`.
 
-    That is so where the studies differ in more than their optimizer, or have names of their own.
+    None if the studies differ in more than their optimizer, or have names that the user gave.
     """
     if len(specs) < 2 or any(spec.kind is not Kind.GRID for spec in specs.values()):
         return None
@@ -71,14 +70,14 @@ def compare_command(
 
 
 def report_command(name: str, metric: str, storage: str | None) -> tuple[str, ...]:
-    """The words of the `lrwd-sweep report` call that judges a study by `metric`; none where none can."""
+    """Return the words of the `lrwd-sweep report` call in `metric`; empty if a name cannot be typed."""
     if not f"{name}{storage}".isprintable():
         return ()
     return (f"lrwd-sweep report {_quoted(name)}", f"--metric {metric}", *_place(storage, None))
 
 
 def _compared_by(specs: Mapping[str, StudySpec]) -> str | None:
-    """The preset, other than the default, that compares these and nothing else; None where none does."""
+    """Return the preset, other than the default, that compares exactly these; None without one."""
     for name in preset_names():
         if name != DEFAULT and all(study.startswith(f"{tidy(name)}-") for study in specs):
             planned = list(_planned(find_preset(name)))
@@ -91,7 +90,7 @@ def _compared_by(specs: Mapping[str, StudySpec]) -> str | None:
 
 
 def _planned(preset: Preset) -> Iterator[StudySpec]:
-    """What a preset compares when nothing else is asked for."""
+    """Yield the studies that a preset compares by default."""
     for variant in preset.variants:
         lr, wd = variant.lr, variant.wd
         if lr is None or wd is None:
@@ -107,7 +106,7 @@ def _extents(spec: StudySpec) -> tuple[object, ...]:
 
 
 def _task(spec: StudySpec, task: Task) -> list[str]:
-    """What is to be trained, but for the optimizer."""
+    """Return the options that describe a study besides its optimizer."""
     preset = find_preset(DEFAULT)
     usual = preset.task.changed(**Variant.named(spec.title).task)
     return [*_extent(spec, preset), *dict.fromkeys(_settings(task, usual.of(spec.optimizer)))]
@@ -144,7 +143,7 @@ def _settings(task: Task, usual: Task) -> Iterator[str]:
 def _extent(spec: StudySpec, preset: Preset) -> Iterator[str]:
     try:
         usual: Lattice | None = preset.lattice(spec.optimizer)
-    except UsageError:  # it has none for this optimizer
+    except UsageError:  # the preset has no lattice for this optimizer
         usual = None
     lattice, seeds = spec.lattice, max(spec.seeds) + 1
     if usual is None or lattice.lr != usual.lr:
@@ -160,7 +159,7 @@ def _extent(spec: StudySpec, preset: Preset) -> Iterator[str]:
 
 
 def axis_text(values: tuple[float, ...]) -> str:
-    """`format_axis`, but a range with a few values before and after it where that is what the axis is."""
+    """Format an axis, as a range with a few values before and after it if possible."""
     text = format_axis(values)
     zero = [value for value in values if value == 0]
     positive = values[len(zero) :]

@@ -1,4 +1,4 @@
-"""The two consoles: stdout carries results, stderr everything else.
+"""The two consoles, where stdout carries results and stderr everything else, and output files.
 
 Only terminals get colour and cursor control, also under CI services. `NO_COLOR` forbids colour;
 `FORCE_COLOR` requests it anywhere (3 for true colour; 0 or false forbids it); `TERM=dumb` gives plain text;
@@ -12,16 +12,17 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TextIO
 
 from rich.console import Console
 
+from lrwd_sweep.errors import UsageError
 from lrwd_sweep.report.view.notation import plain
 
 _WIDTH_OFF_TERMINAL = 100
 _WIDEST = 10_000
-_SECONDS_BETWEEN_LINES = 30.0  # of a download, off a terminal
-_SECONDS_BETWEEN_PICTURES = 0.2  # on a terminal
 
 
 def stdout() -> Console:
@@ -127,3 +128,38 @@ def _escape_unencodable(stream: TextIO) -> None:
     reconfigure = getattr(stream, "reconfigure", None)
     if reconfigure and not (stream.encoding or "").lower().startswith("utf"):
         reconfigure(errors="backslashreplace")
+
+
+_SQLITE = b"SQLite format 3\0"  # first bytes of a database file
+
+
+@contextmanager
+def replaced(path: Path, option: str = "--output") -> Iterator[Path]:
+    """Yield a temporary file beside `path` that replaces it when the block succeeds.
+
+    A path that is not a regular file (a pipe, /dev/null) is written directly. Raises UsageError, naming the
+    option, if the path cannot be written, but BrokenPipeError if a pipe's reader has gone.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            yield path
+            return
+        target = path.resolve()  # keeps a symbolic link
+        if target.exists():
+            with target.open("rb") as file:
+                if file.read(len(_SQLITE)) == _SQLITE:
+                    raise UsageError(f"{option} {path} is a database, perhaps a store; name another file")
+        with TemporaryDirectory(dir=target.parent, prefix=".lrwd-sweep-") as folder:
+            temporary = Path(folder) / target.name
+            yield temporary
+            temporary.replace(target)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UsageError(f"{option} {path}: {error.strerror}; name a file that can be written") from None
+
+
+def write_file(path: Path, text: str, option: str = "--output") -> None:
+    """Write text as UTF-8. Raises UsageError if the path cannot be written."""
+    with replaced(path, option) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")

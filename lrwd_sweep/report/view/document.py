@@ -17,7 +17,7 @@ from lrwd_sweep.report.gates import GateOutcome
 from lrwd_sweep.report.recommend import Recommended, recommendations
 from lrwd_sweep.report.result import ComparedResults, Result
 from lrwd_sweep.report.view.pictures import Quantity
-from lrwd_sweep.science.separability import Estimate, NoiseTest, Separability
+from lrwd_sweep.science.separability import Estimate, Separability
 
 SCHEMA_VERSION = 1
 
@@ -34,12 +34,15 @@ def document(
 
     "gates" and every study's "shown" are present only if there are any.
     """
-    gates = {"gates": [_gate(outcome) for outcome in outcomes]} if outcomes else {}
-    return {
+    content: Document = {
         "schema_version": SCHEMA_VERSION,
-        "studies": [_study(result, results) | _shown(result, shown) for result in results],
+        "studies": [_study(result, results, shown) for result in results],
         "comparisons": [_comparison(compared) for compared in comparisons],
-    } | gates
+    }
+    if outcomes:
+        content["gates"] = [_gate(outcome) for outcome in outcomes]
+    strict: Document = _strict(content)
+    return strict
 
 
 def dumps(content: Document) -> str:
@@ -47,75 +50,77 @@ def dumps(content: Document) -> str:
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
-def _number(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else float(value)
+def _strict(value: Any) -> Any:
+    """Replace arrays and numpy's numbers by Python's, and floats that are not finite by None."""
+    match value:
+        case dict():
+            return {key: _strict(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_strict(each) for each in value]
+        case np.ndarray() | np.generic():
+            return _strict(value.tolist())
+        case float():
+            return float(value) if math.isfinite(value) else None
+    return value
+
+
+def _named(found: object, *names: str) -> Document:
+    """Collect the attributes of these names."""
+    return {name: getattr(found, name) for name in names}
 
 
 def _interval(estimate: Estimate) -> Document:
-    return {
-        "value": _number(estimate.value),
-        "low": _number(estimate.low),
-        "high": _number(estimate.high),
-    }
+    return _named(estimate, "value", "low", "high")
 
 
-def _study(result: Result, among: Sequence[Result]) -> Document:
-    spec, task = result.spec, result.spec.task
-    return {
+def _study(result: Result, among: Sequence[Result], shown: Sequence[Quantity]) -> Document:
+    spec, task, surface = result.spec, result.spec.task, result.surface
+    counts = surface.counts()
+    found: Document = {
         "study_name": result.name,
         "optimizer": str(spec.optimizer),
         "family": spec.optimizer.family and str(spec.optimizer.family),
         "decay_rule": str(spec.optimizer.rule),
         "formula": spec.formula,
-        "metric": result.surface.metric,
-        "direction": str(result.surface.direction),
-        "cap": _number(result.surface.cap),
+        "metric": surface.metric,
+        "direction": str(surface.direction),
+        "cap": None if surface.cap is None else float(surface.cap),
         "schedule": task and str(task.schedule),
         "net": task and task.net,
         "data": task and task.data,
         "epochs": task and task.epochs,
         "tensors": (task and task.tensors) or None,
-        "seeds": list(result.surface.seeds),
-        "axes": {
-            "lr": [float(value) for value in result.surface.lr],
-            "weight_decay": [float(value) for value in result.surface.weight_decay],
-        },
-        "counts": {
-            name: result.surface.counts()[name]
-            for name in ("cells", "complete", "diverged", "failed", "missing")
-        },
-        "runs": dict(zip(("done", "all"), result.surface.runs, strict=True)),
+        "seeds": surface.seeds,
+        "axes": {"lr": surface.lr, "weight_decay": surface.weight_decay},
+        "counts": {name: counts[name] for name in ("cells", "complete", "diverged", "failed", "missing")},
+        "runs": dict(zip(("done", "all"), surface.runs, strict=True)),
         "best": _best(result),
         "separability": _separability(result.separability),
         "recommended": _recommended(result, among),
         "cells": _cells(result),
-    } | ({"snapshot": asdict(result.snapshot)} if result.snapshot else {})
+    }
+    if result.snapshot:
+        found["snapshot"] = asdict(result.snapshot)
+    if shown:
+        found["shown"] = [_shown(result, quantity) for quantity in shown]
+    return found
 
 
-def _shown(result: Result, quantities: Sequence[Quantity]) -> Document:
-    """List seed means of further quantities, cell by cell; no cells but a reason if the study has none."""
-    found = []
-    for quantity in quantities:
-        surface = quantity.surface(result)
-        found.append(
-            {
-                "name": quantity.name,
-                "meaning": quantity.label,
-                "reason": quantity.absence(result) if surface is None else "",
-                "cells": []
-                if surface is None
-                else [
-                    {
-                        "lr": float(surface.lr[i]),
-                        "weight_decay": float(surface.weight_decay[j]),
-                        "value": _number(float(mean)),
-                        "sem": _number(float(surface.sem[i, j])),
-                    }
-                    for (i, j), mean in np.ndenumerate(surface.mean)
-                ],
-            }
-        )
-    return {"shown": found} if quantities else {}
+def _shown(result: Result, quantity: Quantity) -> Document:
+    """List the seed means of a quantity, cell by cell; no cells but a reason if the study has none."""
+    surface, cells = quantity.surface(result), []
+    if surface is not None:
+        mean, sem, lr, weight_decay = surface.mean, surface.sem, surface.lr, surface.weight_decay
+        cells = [
+            {"lr": lr[i], "weight_decay": weight_decay[j], "value": mean[i, j], "sem": sem[i, j]}
+            for i, j in np.ndindex(mean.shape)
+        ]
+    return {
+        "name": quantity.name,
+        "meaning": quantity.label,
+        "reason": quantity.absence(result) if surface is None else "",
+        "cells": cells,
+    }
 
 
 def _best(result: Result) -> Document | None:
@@ -129,16 +134,16 @@ def _best(result: Result) -> Document | None:
         "lr": best.cell.lr,
         "weight_decay": best.cell.weight_decay,
         "value": best.value,
-        "sem": _number(best.sem),
-        "on_edge": list(result.separability.on_edge),
-        "test_value": _number(best.test_value),
+        "sem": best.sem,
+        "on_edge": result.separability.on_edge,
+        "test_value": best.test_value,
         "conventions": {
-            "independent": _number(decay.independent),
-            "lr-scaled": _number(decay.lr_scaled),
-            "coupled": _number(decay.coupled),
-            "normalized": _number(decay.normalized),
+            "independent": decay.independent,
+            "lr-scaled": decay.lr_scaled,
+            "coupled": decay.coupled,
+            "normalized": decay.normalized,
         },
-        "timescale_epochs": _number(steps / task.steps_per_epoch) if steps and task else None,
+        "timescale_epochs": steps / task.steps_per_epoch if steps and task else None,
     }
 
 
@@ -152,20 +157,20 @@ def _recommended(result: Result, among: Sequence[Result]) -> Document:
 
 
 def _cell_to_use(found: Recommended) -> Document:
-    around = found.around
     return {
         "role": found.role,
         "lr": found.cell.lr,
         "weight_decay": found.cell.weight_decay,
         "value": found.value,
-        "around": around and {"mean": _number(around.mean), "worst": _number(around.worst)},
-        "timescale_steps": _number(found.timescale_steps),
-        "timescale_steps_projected": _number(found.timescale_steps_projected),
+        "around": found.around and _named(found.around, "mean", "worst"),
+        "timescale_steps": found.timescale_steps,
+        "timescale_steps_projected": found.timescale_steps_projected,
         "lines": [asdict(line) for line in found.lines],
     }
 
 
 def _separability(found: Separability) -> Document:
+    test = found.noise_test
     return {
         "verdict": str(found.verdict),
         "point_verdict": str(found.point_verdict),
@@ -175,17 +180,17 @@ def _separability(found: Separability) -> Document:
         "transfer_regret": [
             {"octaves": regret.octaves}
             | _interval(regret.estimate)
-            | {"pairs": regret.pairs, "pairs_out": regret.pairs_out, "in_sample": regret.in_sample}
+            | _named(regret, "pairs", "pairs_out", "in_sample")
             for regret in found.transfer_regret
         ],
         "interaction_share": _interval(found.interaction_share),
-        "top10_tilt": {"value": _number(found.top10_tilt.value)},
-        "basin": {"cells": int(np.sum(found.basin)), "tolerance": _number(found.basin_tolerance)},
-        "slope_by_convention": {rule: _number(slope) for rule, slope in found.slope_by_convention.items()},
+        "top10_tilt": _named(found.top10_tilt, "value"),
+        "basin": {"cells": np.sum(found.basin), "tolerance": found.basin_tolerance},
+        "slope_by_convention": dict(found.slope_by_convention),
         "reverse_slope": _interval(found.reverse_slope),
         "baseline_gain": _interval(found.baseline_gain),
-        "basin_on_edge": list(found.basin_on_edge),
-        "noise_test": _noise_test(found.noise_test),
+        "basin_on_edge": found.basin_on_edge,
+        "noise_test": test and _named(test, "f", "f_of_ranks", "freedom", "needed", "passed"),
         "robustness": [
             {"basin": other.basin, "verdict": str(other.verdict), "ridge_slope": _interval(other.ridge_slope)}
             for other in found.robustness
@@ -193,41 +198,25 @@ def _separability(found: Separability) -> Document:
     }
 
 
-def _noise_test(found: NoiseTest | None) -> Document | None:
-    if found is None:
-        return None
-    return {
-        "f": found.f,
-        "f_of_ranks": found.f_of_ranks,
-        "freedom": list(found.freedom),
-        "needed": found.needed,
-        "passed": found.passed,
-    }
-
-
 def _cells(result: Result) -> list[Document]:
     surface = result.surface
-    mean, sem = surface.mean, surface.sem
-    so_far = np.where(surface.partial, surface.mean_so_far, np.nan)
+    mean, sem, so_far = surface.mean, surface.sem, surface.mean_so_far
     return [
         {
-            "lr": float(surface.lr[i]),
-            "weight_decay": float(surface.weight_decay[j]),
-            "value": _number(float(mean[i, j])),
-            "partial_value": _number(float(so_far[i, j])),
-            "sem": _number(float(sem[i, j])),
+            "lr": surface.lr[i],
+            "weight_decay": surface.weight_decay[j],
+            "value": mean[i, j],
+            "partial_value": so_far[i, j] if surface.partial[i, j] else None,
+            "sem": sem[i, j],
             "status": str(surface.status(i, j)),
             "seeds": [
-                {
-                    "seed": seed,
-                    "value": _number(float(surface.values[i, j, r])),
-                    "status": str(surface.lanes[i, j, r]),
-                }
-                for r, seed in enumerate(surface.seeds)
+                {"seed": seed, "value": value, "status": status}
+                for seed, value, status in zip(
+                    surface.seeds, surface.values[i, j], surface.lanes[i, j], strict=True
+                )
             ],
         }
-        for i in range(len(surface.lr))
-        for j in range(len(surface.weight_decay))
+        for i, j in np.ndindex(mean.shape)
     ]
 
 
@@ -237,7 +226,7 @@ def _comparison(compared: ComparedResults) -> Document:
         "a": compared.a.name,
         "b": compared.b.name,
         "slope_difference": _interval(found.slope_difference),
-        "regret_ratio": _number(found.regret_ratio.value),
+        "regret_ratio": found.regret_ratio.value,
         "regret_ratio_interval": _interval(found.regret_ratio),
         "best_difference": _interval(found.best_difference),
         "verdict": found.verdict,
@@ -245,12 +234,6 @@ def _comparison(compared: ComparedResults) -> Document:
 
 
 def _gate(outcome: GateOutcome) -> Document:
-    value = outcome.value
-    return {
-        "gate": outcome.gate,
-        "study_name": outcome.study,
-        "value": value if isinstance(value, str) else _number(value),
-        "limit": outcome.limit,
-        "passed": outcome.passed,
-        "reason": outcome.reason,
-    }
+    value = float(outcome.value) if isinstance(outcome.value, int) else outcome.value
+    rest = _named(outcome, "limit", "passed", "reason")
+    return {"gate": outcome.gate, "study_name": outcome.study, "value": value} | rest

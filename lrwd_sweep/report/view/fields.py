@@ -96,6 +96,11 @@ def lattice_value(value: float) -> str:
     return f"{label} = {decimal}" if format_value(value).startswith("2^") else decimal
 
 
+def place_text(result: Result, cell: Cell) -> str:
+    """Write a cell, as in `α 2⁻⁷ = 0.00781, λ 2⁻⁵ = 0.0312`."""
+    return f"α {lattice_value(cell.lr)}, {result.spec.optimizer.symbol} {lattice_value(cell.weight_decay)}"
+
+
 def with_error(candidate: Candidate) -> str:
     """Write value ± standard error, to the error's second digit; absurdly large numbers in short."""
     value, sem = candidate.value, candidate.sem

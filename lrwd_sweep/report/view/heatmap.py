@@ -8,17 +8,26 @@ from itertools import pairwise
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderResult
-from rich.measure import Measurement
 from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
 from lrwd_sweep.report.view.notation import ASCII, UNICODE, Glyphs, axis_labels, plain, written
-from lrwd_sweep.report.view.scale import Numbers, Scale, colour, dimmed, text_on
-from lrwd_sweep.report.view.tiles import Mark, Ridge, Tile, Tiles, runs_of, seeds_of
+from lrwd_sweep.report.view.tiles import (
+    Mark,
+    Numbers,
+    Rgb,
+    Ridge,
+    Scale,
+    Tile,
+    Tiles,
+    colour,
+    runs_of,
+    seeds_of,
+    text_on,
+)
 from lrwd_sweep.science.separability import Separability
 from lrwd_sweep.science.surface import Surface
-from lrwd_sweep.science.trial import Direction
 
 _BETWEEN = 3  # blank characters between heatmaps side by side
 _NARROWEST_NUMBERS = 5  # characters of a tile that can hold a number between ridge and mark
@@ -40,7 +49,7 @@ class Frame:
 
     @property
     def gap(self) -> int:
-        """Blank characters after the baseline column."""
+        """The number of blank characters after the baseline column."""
         return 2 if self.width >= _NARROWEST_NUMBERS else 1
 
     def label_width(self, surface: Surface) -> int:
@@ -97,25 +106,17 @@ class Frame:
         return ""
 
     def _style(self, tile: Tile) -> Style:
-        bold = tile.best_of_row or tile.mark in (Mark.BEST, Mark.TOP)
-        dim = tile.mark is Mark.PARTIAL
-        if tile.value is None or self.scale is None or not self.coloured:
-            return Style(bold=bold or None, dim=dim or None)
-        background = colour(self.scale.goodness(tile.value))
-        if dim:
-            background = dimmed(background)
-        ink = "rgb({},{},{})".format(*text_on(background))
-        return Style(color=ink, bgcolor="rgb({},{},{})".format(*background), bold=bold or None)
+        bold = tile.best_of_row or tile.mark in (Mark.BEST, Mark.TOP) or None
+        background = tile.colour(self.scale) if self.coloured else None
+        if background is None:
+            return Style(bold=bold, dim=tile.mark is Mark.PARTIAL or None)
+        return Style(color=_rgb(text_on(background)), bgcolor=_rgb(background), bold=bold)
 
     def _characters(self, tile: Tile) -> str:
         """Write one tile in `width` characters: ridge, number or digit, mark."""
-        glyphs = self.glyphs
-        ridge = {Ridge.CARRIES: glyphs.ridge, Ridge.APART: glyphs.ridge_apart}.get(tile.ridge, "")
-        marks = {Mark.BEST: glyphs.best, Mark.TOP: glyphs.top, Mark.PARTIAL: glyphs.partial}
-        mark = marks.get(tile.mark, "")
+        ridge, mark = self.glyphs.sign(tile.ridge), self.glyphs.sign(tile.mark)
         if tile.value is None or self.scale is None:
-            lost = {Mark.DIVERGED: glyphs.diverged, Mark.FAILED: glyphs.failed}
-            body = lost.get(tile.mark, glyphs.missing)
+            body, mark = mark, ""
         else:
             body = self.numbers.text(tile.value) if self.numbers else self.scale.digit(tile.value)
         if self.width == 1:
@@ -125,6 +126,10 @@ class Frame:
         room = self.width - 2
         body = body.center(room) if tile.value is None else body.rjust(room)
         return (ridge or " ") + body + (mark or " ")
+
+
+def _rgb(channels: Rgb) -> str:
+    return "rgb({},{},{})".format(*channels)
 
 
 def _frames(scale: Scale | None, glyphs: Glyphs, coloured: bool) -> Iterator[Frame]:
@@ -150,9 +155,6 @@ class Heatmap:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield Gallery((self,))
-
-    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        return Gallery((self,)).__rich_measure__(console, options)
 
     def heading(self, frame: Frame) -> Text:
         """Write the optimizer's name and, set apart, its formula."""
@@ -219,17 +221,6 @@ class Gallery:
         if self.legend:
             yield _legend([heatmap.surface for heatmap in self.heatmaps], drawn, frame, width)
 
-    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        if not self.heatmaps:
-            return Measurement(0, 0)
-        found = self._frames(console, options)
-        least = max(found[-1].label_width(heatmap.surface) + 1 for heatmap in self.heatmaps)
-        most = sum(
-            max(found[0].body_width(heatmap.surface), heatmap.heading(found[0]).cell_len) + _BETWEEN
-            for heatmap in self.heatmaps
-        )
-        return Measurement(least, max(least, most - _BETWEEN)).with_maximum(options.max_width)
-
     def _frames(self, console: Console, options: ConsoleOptions) -> list[Frame]:
         surfaces = [heatmap.surface for heatmap in self.heatmaps]
         scale = Scale.of(surfaces, ranked=all(heatmap.ranked for heatmap in self.heatmaps))
@@ -290,8 +281,6 @@ def _legend_items(surfaces: Sequence[Surface], tiles: Sequence[Tile], frame: Fra
     """Yield the items: numbers, ramp, axes, the marks that occur."""
     glyphs, scale, numbers = frame.glyphs, frame.scale, frame.numbers
     metric, seeds = plain(surfaces[0].metric), seeds_of(surfaces)
-    if surfaces[0].direction is Direction.MAXIMIZE:
-        seeds += ", higher is better"
     if scale is None:
         yield Text(f"{metric}: no cell has a value yet")
     elif numbers is None:
@@ -308,19 +297,21 @@ def _legend_items(surfaces: Sequence[Surface], tiles: Sequence[Tile], frame: Fra
     decays = ", ".join(f"{symbol} ({', '.join(names)})" for symbol, names in rules.items())
     yield Text(f"rows: learning rate {glyphs.alpha}; columns: weight decay {decays}")
 
-    found: set[Mark | Ridge] = {tile.mark for tile in tiles} | {tile.ridge for tile in tiles}
-    dim = "dim:" if frame.width == 1 else f"{glyphs.partial} dim:"
-    meanings: tuple[tuple[Mark | Ridge, str], ...] = (
-        (Mark.PARTIAL, f"{dim} some seeds are missing ({runs_of(surfaces)})"),
-        (Mark.BEST, f"{glyphs.best} best"),
-        (Mark.TOP, f"{glyphs.top} ten best"),
-        (Ridge.CARRIES, f"{glyphs.ridge} row's best, the ridge"),
-        (Ridge.APART, f"{glyphs.ridge_apart} row's best, not in the slope"),
-        (Mark.DIVERGED, f"{glyphs.diverged} diverged"),
-        (Mark.FAILED, f"{glyphs.failed} failed"),
-        (Mark.MISSING, f"{glyphs.missing} missing"),
-    )
-    yield from (Text(meaning) for mark, meaning in meanings if mark in found)
+    meanings: dict[Mark | Ridge, str] = {
+        Mark.PARTIAL: f"dim: some seeds are missing ({runs_of(surfaces)})",
+        Mark.BEST: "best",
+        Mark.TOP: "ten best",
+        Ridge.CARRIES: "row's best, the ridge",
+        Ridge.APART: "row's best, not in the slope",
+        Mark.DIVERGED: "diverged",
+        Mark.FAILED: "failed",
+        Mark.MISSING: "missing",
+    }
+    found = {tile.mark for tile in tiles} | {tile.ridge for tile in tiles}
+    for mark, meaning in meanings.items():
+        if mark in found:
+            signed = mark is not Mark.PARTIAL or frame.width > 1
+            yield Text(f"{glyphs.sign(mark)} {meaning}" if signed else meaning)
     texts = {numbers.text(tile.value) for tile in tiles if tile.value is not None} if numbers else set()
     yield from (Text(f"{glyph} too long to write") for glyph in sorted(texts & {"<", ">"}))
     if frame.pool != (1, 1):
@@ -335,6 +326,6 @@ def _ramp(frame: Frame) -> Text:
         return Text("0123456789")
     text = Text()
     for k in range(_RAMP):
-        rgb = "rgb({},{},{})".format(*colour(1 - k / (_RAMP - 1)))
+        rgb = _rgb(colour(1 - k / (_RAMP - 1)))
         text.append("=" if frame.glyphs.ascii else " ", Style(color=rgb, bgcolor=rgb))
     return text

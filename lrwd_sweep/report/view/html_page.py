@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from lrwd_sweep.report.gates import GateOutcome
 from lrwd_sweep.report.recommend import recommendations
 from lrwd_sweep.report.result import ComparedResults, Result
-from lrwd_sweep.report.view.chart import MARKS, SIZE
 from lrwd_sweep.report.view.fields import (
     GATE_HEAD,
     Row,
@@ -27,10 +26,10 @@ from lrwd_sweep.report.view.fields import (
     task_text,
     title,
 )
+from lrwd_sweep.report.view.line_chart import MARKS, SIZE
 from lrwd_sweep.report.view.notation import RAISED, plain, short_decimal
 from lrwd_sweep.report.view.pictures import Picture
-from lrwd_sweep.report.view.svg_curves import svg_curves
-from lrwd_sweep.report.view.svg_lattice import SvgLattice, SvgLegend, lay_out
+from lrwd_sweep.report.view.svg import SvgLattice, SvgLegend, lay_out, svg_curves
 from lrwd_sweep.spec.study import Kind
 
 if TYPE_CHECKING:
@@ -65,9 +64,8 @@ def html(
         legends=legends,
         studies=list(zip(lattices, svg_curves(results), strict=True)),
         tasks=[task_text(result) for result in results],
-        candidates=[
-            candidate_rows(result) if result.spec.kind is Kind.TPE else [] for result in results
-        ],  # the best points of a search lie between the cells
+        # the best points of a search lie between the cells
+        candidates=[candidate_rows(each) if each.spec.kind is Kind.TPE else [] for each in results],
         titles=titles,
         axis=SlopeAxis.of(results),
         slopes=[(result.separability, estimate_text(result.separability.ridge_slope)) for result in results],
@@ -115,7 +113,7 @@ def _hash(text: str) -> str:
 
 
 def raised(text: str) -> Markup:
-    """Make `text` harmless, with its exponents as superscripts."""
+    """Make `text` harmless, with exponents as superscripts."""
     return _with_exponents(text, "<sup>", "</sup>")
 
 
@@ -165,7 +163,7 @@ class SlopeAxis:
 
     @property
     def bands(self) -> list[tuple[float, float, str]]:
-        """Start and width of each band, and its verdict."""
+        """The start, width and verdict of each band."""
         scale = (_WIDTH - 2 * _MARGIN) / (self.high - self.low)
         return [
             (_MARGIN + (begin - self.low) * scale, (end - begin) * scale, name) for begin, end, name in _BANDS
@@ -173,6 +171,6 @@ class SlopeAxis:
 
     @property
     def ticks(self) -> list[tuple[float, str]]:
-        """Whole slopes."""
+        """The places and labels of whole slopes."""
         slopes = range(math.ceil(self.low), math.floor(self.high) + 1)
         return [(self.place(slope), str(slope).replace("-", "−")) for slope in slopes]

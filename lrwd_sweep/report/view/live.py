@@ -68,7 +68,7 @@ class Progress:
             )
 
     def begin(self, packs: Sequence[Pack]) -> None:
-        """Start on these packs; those begun and not finished were given up."""
+        """Start on these packs; drop those that began earlier and did not finish."""
         first = not self.packs
         self.epochs = {pack: n for pack, n in self.epochs.items() if n == self.task.epochs}
         self.packs = [*self.epochs, *packs]

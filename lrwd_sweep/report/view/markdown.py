@@ -24,12 +24,10 @@ from lrwd_sweep.report.view.fields import (
 )
 from lrwd_sweep.report.view.notation import UNICODE, axis_labels, plain
 from lrwd_sweep.report.view.pictures import Picture
-from lrwd_sweep.report.view.scale import Numbers, Scale
 from lrwd_sweep.report.view.terminal import snippet
-from lrwd_sweep.report.view.tiles import Mark, Tile, Tiles, runs_of, seeds_of
+from lrwd_sweep.report.view.tiles import Mark, Numbers, Scale, Tile, Tiles, runs_of, seeds_of
 from lrwd_sweep.science.separability import Separability
 from lrwd_sweep.science.surface import Surface
-from lrwd_sweep.science.trial import Direction
 from lrwd_sweep.spec.study import Kind
 
 # GitHub accepts 65,536 characters for a comment (and 1 MiB for a step's summary).
@@ -141,10 +139,9 @@ def _lattice(surface: Surface, separability: Separability | None, *, ranked: boo
         [label, *(_entry(tile, numbers) for tile in row)]
         for label, row in zip(axis_labels(tiles.row_values, UNICODE), tiles.rows, strict=True)
     ]
-    higher = ", higher is better" * (ranked and surface.direction is Direction.MAXIMIZE)
     so_far = f"~ some seeds are missing ({runs_of([surface])}), " * bool(surface.partial.any())
     legend = (
-        f"{escaped(surface.metric)}, {seeds_of([surface])}{higher}; {so_far}"
+        f"{escaped(surface.metric)}, {seeds_of([surface])}; {so_far}"
         f"{'★ best, ○ ten best, **bold** best of its row, ' * ranked}× diverged, ! failed, · missing"
     )
     head = [f"α ↑, {escaped(surface.symbol)} →", *axis_labels(tiles.column_values, UNICODE)]
@@ -152,11 +149,12 @@ def _lattice(surface: Surface, separability: Separability | None, *, ranked: boo
 
 
 def _entry(tile: Tile, numbers: Numbers) -> str:
+    sign = UNICODE.sign(tile.mark)
     if tile.value is None:
-        return {Mark.DIVERGED: "×", Mark.FAILED: "!"}.get(tile.mark, "·")
+        return sign
     number = numbers.text(tile.value)
-    mark = {Mark.BEST: " ★", Mark.TOP: " ○", Mark.PARTIAL: "~"}.get(tile.mark, "")
-    return (f"**{number}**" if tile.best_of_row else number) + mark
+    number = f"**{number}**" if tile.best_of_row else number
+    return f"{number} {sign}" if tile.mark in (Mark.BEST, Mark.TOP) else number + sign
 
 
 def fitted(text: str, most: int = MOST_CHARACTERS) -> str:

@@ -29,7 +29,7 @@ def plain(text: str) -> str:
 
 
 def styled(text: str, ascii_only: bool, style: str = "") -> Text:
-    """Make untrusted text printable on a console, in ASCII if it has no more."""
+    """Make untrusted text printable on a console, in ASCII if the console has only that."""
     return Text(to_ascii(plain(text)) if ascii_only else plain(text), style=style)
 
 
@@ -48,6 +48,10 @@ class Glyphs:
     up: str
     right: str
     ascii: bool
+
+    def sign(self, mark: str) -> str:
+        """Return the character of a `Mark` or a `Ridge`, whose values are the fields above."""
+        return str(getattr(self, mark, ""))
 
     def symbol(self, letter: str) -> str:
         """Write the letter of a rule's decay."""

@@ -11,11 +11,10 @@ from rich.text import Text
 
 from lrwd_sweep.errors import UnknownName
 from lrwd_sweep.report.result import Result, nearest, on_lattice
-from lrwd_sweep.report.view.chart import Chart, Series
 from lrwd_sweep.report.view.fields import title
 from lrwd_sweep.report.view.heatmap import Gallery, Heatmap
+from lrwd_sweep.report.view.line_chart import Chart, Series, usual
 from lrwd_sweep.report.view.notation import UNICODE, axis_labels, styled
-from lrwd_sweep.report.view.scale import usual
 from lrwd_sweep.science.direction import says_higher
 from lrwd_sweep.science.separability import analyse
 from lrwd_sweep.science.surface import Float, Surface
@@ -45,7 +44,7 @@ class Quantity:
 
     @property
     def ranked(self) -> bool:
-        """Whether one end is better."""
+        """True if one end is better."""
         return self.name not in DIAGNOSTICS
 
     @property
@@ -106,7 +105,7 @@ class Quantity:
         }
 
     def absence(self, result: Result) -> str:
-        """Explain why a study has none."""
+        """Explain why a study lacks it."""
         family = result.spec.optimizer.family
         if self.name == "projection" and not (family and family.projected):
             return "no projection: only adamp and sgdp have one"
@@ -167,7 +166,7 @@ def pictures(results: Sequence[Result], names: Sequence[str]) -> list[Picture]:
 
 
 def show_renderables(results: Sequence[Result], names: Sequence[str]) -> list[RenderableType]:
-    """Draw the same for a console, without "heatmap": a preset may name it, and every report shows it."""
+    """Draw the same for a console, except "heatmap", which a preset may name and every report shows."""
     return list(pictures(results, [name for name in names if name != HEATMAP]))
 
 

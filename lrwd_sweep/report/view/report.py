@@ -1,25 +1,33 @@
-"""The report in any format."""
+"""The report in any format. A new format is a file of this package, a member of `Format` and a case below."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 
-from lrwd_sweep.report.gates import GateOutcome
-from lrwd_sweep.report.result import ComparedResults, Result
 from lrwd_sweep.report.view.consoles import console_on
-from lrwd_sweep.report.view.csv_table import csv_table
-from lrwd_sweep.report.view.document import document, dumps
-from lrwd_sweep.report.view.html_page import html
-from lrwd_sweep.report.view.junit import junit
-from lrwd_sweep.report.view.markdown import markdown
-from lrwd_sweep.report.view.output_file import Format
-from lrwd_sweep.report.view.pictures import pictures, quantities, resolved
-from lrwd_sweep.report.view.terminal import GateTable, Report
+
+if TYPE_CHECKING:
+    from lrwd_sweep.report.gates import GateOutcome
+    from lrwd_sweep.report.result import ComparedResults, Result
 
 _NOTEBOOK_WIDTH = 120  # characters
+FORMATS = "table, markdown (fits a pull request's comment), json, csv, junit or html."  # for the help
+
+
+class Format(StrEnum):
+    """The formats of a report; all but the table are text for a file or another program."""
+
+    TABLE = "table"
+    MARKDOWN = "markdown"
+    JSON = "json"
+    CSV = "csv"
+    JUNIT = "junit"
+    HTML = "html"
 
 
 def render(
@@ -37,21 +45,35 @@ def render(
     further pictures; JSON holds the numbers behind them, CSV and JUnit nothing. `full` adds to table and
     markdown which parameters decay. Raises UnknownName.
     """
+    from lrwd_sweep.report.view.pictures import pictures, quantities, resolved
+
     names = resolved(show, results)
     match form:
         case Format.TABLE:
+            from lrwd_sweep.report.view.terminal import GateTable, Report
+
             gates = [GateTable(outcomes, results)] if outcomes else []
             return Group(Report(results, comparisons, full), *pictures(results, names), *gates)
         case Format.MARKDOWN:
+            from lrwd_sweep.report.view.markdown import markdown
+
             shown = pictures(results, [quantity.name for quantity in quantities(names)])
             return markdown(results, comparisons, outcomes, shown, full=full)
         case Format.JSON:
+            from lrwd_sweep.report.view.document import document, dumps
+
             return dumps(document(results, comparisons, outcomes, quantities(names)))
         case Format.CSV:
+            from lrwd_sweep.report.view.lane_table import csv_table
+
             return csv_table(results)
         case Format.JUNIT:
+            from lrwd_sweep.report.view.junit import junit
+
             return junit(results, outcomes)
         case Format.HTML:
+            from lrwd_sweep.report.view.html_page import html
+
             return html(results, comparisons, outcomes, pictures(results, names))
 
 

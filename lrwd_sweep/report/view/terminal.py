@@ -14,7 +14,7 @@ from rich.text import Text
 
 from lrwd_sweep.report.gates import GateOutcome
 from lrwd_sweep.report.recommend import Recommendations, Recommended, recommendations
-from lrwd_sweep.report.recommend.recipe import Line
+from lrwd_sweep.report.recommend.code import CodeLine
 from lrwd_sweep.report.result import ComparedResults, Result
 from lrwd_sweep.report.view.fields import (
     GATE_HEAD,
@@ -170,13 +170,13 @@ def headline(result: Result, found: Recommended) -> str:
     return f"{text}; decay averages over {tau} where η = 1" if tau else text
 
 
-def new_lines(found: Sequence[Recommended]) -> list[list[Line]]:
+def new_lines(found: Sequence[Recommended]) -> list[list[CodeLine]]:
     """Return the lines of every cell, without the code and remarks of an earlier cell."""
     seen: set[str] = set()
     cells = []
     for cell in found:
         lines = [
-            Line("" if line.code in seen else line.code, "" if line.remark in seen else line.remark)
+            CodeLine("" if line.code in seen else line.code, "" if line.remark in seen else line.remark)
             for line in cell.lines
         ]
         seen |= {text for line in cell.lines for text in (line.code, line.remark)}

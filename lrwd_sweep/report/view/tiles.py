@@ -1,40 +1,277 @@
-"""Tiles: the marks and values that a heatmap shows of a surface, cell by cell or pooled to fit its room."""
+"""Marks, scale, colours and numbers of a drawn surface, cell by cell or pooled."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum, auto
+from enum import StrEnum
+from functools import lru_cache
 
 import numpy as np
 
+from lrwd_sweep.report.view.line_chart import usual
+from lrwd_sweep.report.view.notation import Glyphs, fit_number, power_of_ten, short_decimal
 from lrwd_sweep.science.separability import Separability
-from lrwd_sweep.science.surface import CellStatus, Surface
+from lrwd_sweep.science.surface import CellStatus, Float, Surface
+from lrwd_sweep.science.trial import Direction
+
+_CONTRAST = 2.0  # the ramp spans this many times the height of the basin, the better half of the cells
+_ABSURD = 100.0  # times the usual magnitude: such values do not shape the scale
+_RESOLUTION = 20  # numbers resolve this many steps of the ramp
+
+Rgb = tuple[int, int, int]
+
+# The ramp, from dark purple to bright yellow: perceptually uniform and colour-blind-safe. Anchors are points
+# of Oklch (Ottosson 2020), between which lightness, chroma and hue run linearly. Lightness rises evenly from
+# end to end, so the order survives colour blindness and grey printing.
+_ANCHORS = (  # (lightness, chroma, hue in degrees), evenly spaced
+    (0.270, 0.115, 308.0),
+    (0.430, 0.110, 272.0),
+    (0.590, 0.093, 222.0),
+    (0.750, 0.140, 158.0),
+    (0.910, 0.180, 104.0),
+)
+_STEPS = 128
+
+
+def colour(goodness: float) -> Rgb:
+    """Return the colour of `goodness`: 1 the best, bright; 0 the end of the scale, dark. Clips to [0, 1]."""
+    return _step(round(_STEPS * min(max(goodness, 0.0), 1.0)))
+
+
+@lru_cache(maxsize=_STEPS + 1)
+def _step(k: int) -> Rgb:
+    place = k / _STEPS * (len(_ANCHORS) - 1)
+    first = min(int(place), len(_ANCHORS) - 2)
+    lightness, chroma, hue = (
+        x + (place - first) * (y - x) for x, y in zip(_ANCHORS[first], _ANCHORS[first + 1], strict=True)
+    )
+    return _oklch_to_rgb(lightness, chroma, hue)
+
+
+def _oklch_to_rgb(lightness: float, chroma: float, hue: float) -> Rgb:
+    """Convert an Oklch colour to sRGB; channels outside the gamut are clipped."""
+    a, b = chroma * math.cos(math.radians(hue)), chroma * math.sin(math.radians(hue))
+    long = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
+    medium = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3
+    short = (lightness - 0.0894841775 * a - 1.2914855480 * b) ** 3
+    return (
+        _srgb(4.0767416621 * long - 3.3077115913 * medium + 0.2309699292 * short),
+        _srgb(-1.2684380046 * long + 2.6097574011 * medium - 0.3413193965 * short),
+        _srgb(-0.0041960863 * long - 0.7034186147 * medium + 1.7076147010 * short),
+    )
+
+
+def _srgb(linear: float) -> int:
+    """Gamma-encode one linear channel, to 0…255."""
+    linear = min(max(linear, 0.0), 1.0)
+    return round(255 * (12.92 * linear if linear <= 0.0031308 else 1.055 * linear ** (1 / 2.4) - 0.055))
+
+
+def dimmed(rgb: Rgb) -> Rgb:
+    """Mix a colour half with grey."""
+    red, green, blue = ((channel + 128) // 2 for channel in rgb)
+    return red, green, blue
+
+
+def luminance(rgb: Rgb) -> float:
+    """Return the relative luminance of WCAG 2, 0 (black) to 1 (white)."""
+    red, green, blue = (
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in rgb)
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def text_on(rgb: Rgb) -> Rgb:
+    """Return black or white, whichever contrasts more with `rgb`; the contrast is at least 4.5."""
+    return (0, 0, 0) if luminance(rgb) > 0.179 else (255, 255, 255)
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """The values at the bright and the dark end of the ramp, in the metric's units."""
+
+    bright: float  # the best; above `dark` where higher is better
+    dark: float
+    clipped: bool = False  # values beyond the dark end share its colour
+    clipped_bright: bool = False  # and beyond the bright end
+    ranked: bool = True  # one end is better
+    direction: Direction = Direction.MINIMIZE  # which
+    counts: bool = True  # the value at the bright end belongs to a cell that counts
+
+    @classmethod
+    def of(cls, surfaces: Iterable[Surface], *, ranked: bool = True) -> Scale | None:
+        """Fit one scale to several surfaces, from the best value of all; None if no cell has a value.
+
+        The dark end is the farthest over the surfaces of best + 2·(median − best): each basin, the better
+        half of a surface's cells, spreads over half of the ramp or more if the surfaces are alike. Values
+        that are not `ranked` have no basin: the scale runs from the lowest to the highest. Absurd outliers
+        are clipped.
+        """
+        surfaces = list(surfaces)
+        direction = surfaces[0].direction if ranked and surfaces else Direction.MINIMIZE
+        sign = -1.0 if direction is Direction.MAXIMIZE else 1.0
+        drawn = [(surface, sign * surface.mean_so_far) for surface in surfaces]
+        finite = [values[np.isfinite(values)] for _, values in drawn]
+        every = np.concatenate([np.empty(0), *finite])
+        if not every.size:
+            return None
+        if not ranked:
+            low, high = usual(every)
+            return cls(low, high, bool(every.max() > high), bool(every.min() < low), ranked=False)
+        known = [values[np.isfinite(values) & ~surface.out] for surface, values in drawn]
+        known = [values for values in known if values.size] or [values for values in finite if values.size]
+        sane = _limit(np.concatenate(known))
+        best = min(float(values.min()) for values in known)
+        known = [v for values in known if (v := values[np.abs(values) <= sane]).size]
+        low = min(float(values.min()) for values in known)
+        high = max(float(values.min()) + _reach(values) for values in known)
+        top = float(every[np.abs(every) <= sane].max())
+        if high <= low:  # half of the cells are equally good
+            high = top
+        inside = [values[surface.inside] for surface, values in drawn]
+        counts = any(values.size and values.min() <= best for values in inside)
+        high = min(high, top)
+        return cls(
+            sign * low, sign * high, bool(every.max() > high), best < low, direction=direction, counts=counts
+        )
+
+    @property
+    def brightest(self) -> str:
+        """The name of the value at the bright end."""
+        if self.ranked and self.counts:
+            return "best"
+        return "highest" if self.direction is Direction.MAXIMIZE else "lowest"
+
+    @property
+    def numbers(self) -> Numbers:
+        """The number format of cells with room for one."""
+        return Numbers.absolute(self) or Numbers.relative(self)
+
+    @property
+    def beyond(self) -> tuple[str, str]:
+        """The side on which clipped values lie, at the bright end and at the dark end."""
+        sides = ("below", "above")
+        return sides if self.direction is Direction.MINIMIZE else (sides[1], sides[0])
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """The labels at the bright and at the dark end of the ramp."""
+        return (
+            self.written(self.bright) + f" and {self.beyond[0]} (clipped)" * self.clipped_bright,
+            self.written(self.dark) + f" and {self.beyond[1]} (clipped)" * self.clipped,
+        )
+
+    def goodness(self, value: float) -> float:
+        """Map a value to 1 at the best value and beyond it, 0 at the dark end and beyond."""
+        span = self.dark - self.bright
+        return min(max((self.dark - value) / span, 0.0), 1.0) if span else 1.0
+
+    def digit(self, value: float) -> str:
+        """Return the tenth of the scale that holds `value`: 0 at the best, 9 at the dark end and beyond."""
+        return str(min(int(10 * (1 - self.goodness(value))), 9))
+
+    @property
+    def decimals(self) -> int:
+        """Decimal places (negative: tens, hundreds, …) that distinguish twentieths of the scale."""
+        span = abs(self.dark - self.bright) or abs(self.bright) / 10 or 1.0
+        return max(-300, min(math.ceil(-math.log10(span / _RESOLUTION) - 1e-9), 300))
+
+    def written(self, value: float, extra: int = 0) -> str:
+        """Write `value` with the digits that resolve the scale, and `extra` ones."""
+        decimals = self.decimals + extra
+        if 0 <= decimals <= 6:
+            return f"{value:.{decimals}f}"
+        leading = math.floor(math.log10(abs(value))) + 1 if value else 1
+        return short_decimal(value, min(max(leading + decimals, 1), 15))
+
+
+def _limit(values: Float) -> float:
+    """Return the largest magnitude that is not absurd beside the others."""
+    typical = float(np.quantile(np.abs(values), 0.75))
+    return _ABSURD * typical if typical else math.inf
+
+
+def _reach(values: Float) -> float:
+    """Return how far the ramp reaches from the best of one surface's values, lower being better."""
+    ordered = np.sort(values)
+    near = float(ordered[min(max(3, len(ordered) // 4), len(ordered) - 1)] - ordered[0])
+    reach = _CONTRAST * float(np.median(ordered) - ordered[0])
+    return min(reach, _ABSURD * near) if near else reach  # more than half may be absurdly bad
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """The number format of cells, in `room` characters: values, or small units counted from the best."""
+
+    room: int
+    decimals: int
+    origin: float | None = None  # of relative numbers: the value written as 0
+    direction: Direction = Direction.MINIMIZE  # below the origin, where higher is better
+
+    @classmethod
+    def absolute(cls, scale: Scale) -> Numbers | None:
+        """Write values themselves, in 4 to 6 characters that resolve the basin; None if it takes more."""
+        decimals, ends = max(scale.decimals, 0), (scale.bright, scale.dark)
+        room = max(4, *(len(fit_number(value, decimals, 999)) for value in ends))
+        while len(fit_number(scale.bright, decimals + 1, 999)) <= room:
+            decimals += 1  # larger numbers drop decimals by themselves
+        return cls(room, decimals) if room <= 6 else None
+
+    @classmethod
+    def relative(cls, scale: Scale) -> Numbers:
+        """Write whole units of a power of ten, counted from the best value, in 3 characters."""
+        return cls(3, scale.decimals, scale.bright, scale.direction)
+
+    def text(self, value: float) -> str:
+        """Write the number of one cell; `<` or `>` if it has no room."""
+        if self.origin is None:
+            text = fit_number(value, self.decimals, self.room)
+            return "<" if text == ">" and value < 0 else text
+        sign = -1.0 if self.direction is Direction.MAXIMIZE else 1.0
+        units = sign * (value - self.origin) * 10.0**self.decimals
+        if not math.isfinite(units):
+            return "<" if units < 0 else ">"
+        text = fit_number(abs(units) if abs(units) < 0.5 else units, 0, self.room)
+        return "<" if text == ">" and units < 0 else text
+
+    def meaning(self, metric: str, scale: Scale, glyphs: Glyphs) -> str:
+        """Explain the numbers, for the legend."""
+        if self.origin is None:
+            return f"numbers: {metric}"
+        unit = f" in units of {power_of_ten(-self.decimals, glyphs)}" if self.decimals else ""
+        origin = scale.written(self.origin, 1)
+        if not scale.clipped_bright:
+            origin = f"the {scale.brightest} ({origin})"
+        return f"numbers: {metric} {scale.beyond[1]} {origin}{unit}"
+
 
 _TOP = 10  # the paper's black circles
 
 
-class Mark(Enum):
+class Mark(StrEnum):
     """The status of a tile; if several apply, the first in this order is drawn."""
 
-    NONE = auto()
-    BEST = auto()
-    TOP = auto()  # one of the ten best
-    PARTIAL = auto()  # the mean of some of its seeds; the others are missing
-    DIVERGED = auto()
-    FAILED = auto()
-    MISSING = auto()
+    NONE = "none"
+    BEST = "best"
+    TOP = "top"  # one of the ten best
+    PARTIAL = "partial"  # the mean of some of its seeds; the others are missing
+    DIVERGED = "diverged"
+    FAILED = "failed"
+    MISSING = "missing"
 
 
-class Ridge(Enum):
+class Ridge(StrEnum):
     """The part of a tile in the ridge: its row's best λ, of a row that carries the ridge slope or not."""
 
-    NONE = auto()
-    CARRIES = auto()
-    APART = auto()
+    NONE = "none"
+    CARRIES = "ridge"
+    APART = "ridge_apart"
 
 
 _LOST = {CellStatus.DIVERGED: Mark.DIVERGED, CellStatus.FAILED: Mark.FAILED}
+_order = list(Mark).index
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +284,15 @@ class Tile:
 
     @property
     def best_of_row(self) -> bool:
-        """Whether the tile holds its row's best λ."""
+        """True if the tile holds its row's best λ."""
         return self.ridge is not Ridge.NONE
+
+    def colour(self, scale: Scale | None) -> Rgb | None:
+        """Return the colour of its value, greyer if seeds are missing; None without a value."""
+        if self.value is None or scale is None:
+            return None
+        rgb = colour(scale.goodness(self.value))
+        return dimmed(rgb) if self.mark is Mark.PARTIAL else rgb
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +367,8 @@ class Tiles:
         return [tile for row in self.rows for tile in row]
 
 
-def _order(mark: Mark) -> int:
-    return mark.value
-
-
 def _groups(count: int, size: int, single: int = 0) -> list[list[int]]:
-    """Group the indices below `count` by `size`; the first `single` of them stay alone."""
+    """Group the indices below `count` by `size`; the first `single` of them are groups of one."""
     every = list(range(count))
     return [[k] for k in every[:single]] + [every[k : k + size] for k in range(single, count, size)]
 
@@ -145,11 +385,12 @@ def ridge_runs(ridge: Sequence[tuple[int, float]]) -> list[list[tuple[int, float
 
 
 def seeds_of(surfaces: Sequence[Surface]) -> str:
-    """Say what a cell's value averages, as in `mean of 3 seeds`."""
+    """Say what a cell's value averages, and if a higher one is better, as in `mean of 3 seeds`."""
+    higher = ", higher is better" * (surfaces[0].direction is Direction.MAXIMIZE)
     counts = sorted({len(surface.seeds) for surface in surfaces})
     if any(surface.partial.any() for surface in surfaces):
-        return "mean of the seeds so far"
-    return "one seed" if counts == [1] else f"mean of {' or '.join(map(str, counts))} seeds"
+        return "mean of the seeds so far" + higher
+    return ("one seed" if counts == [1] else f"mean of {' or '.join(map(str, counts))} seeds") + higher
 
 
 def runs_of(surfaces: Sequence[Surface]) -> str:

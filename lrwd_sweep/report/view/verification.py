@@ -1,4 +1,4 @@
-"""What `verify` showed, section by section, for a terminal."""
+"""The sections of `verify` for a terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from lrwd_sweep.report.evidence import Check, Relation, Section
+from lrwd_sweep.lab.evidence import Check, Relation, Section
 from lrwd_sweep.report.view.notation import plain, to_ascii
 
 _STYLES = {Relation.AGREE: "green", Relation.DIFFER: "yellow"}
@@ -22,7 +22,7 @@ _MORE_ASCII = str.maketrans({"⊙": "*", "‖": "|", "Σ": "Sigma", "≈": "~"})
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One section: its claim, and what each check found."""
+    """One section: its claim and the result of each check."""
 
     section: Section
 
@@ -40,7 +40,7 @@ class Shown:
             yield Text()
 
     def _table(self, ascii_only: bool, *, stacked: bool) -> Table:
-        """A row per check; where that is too wide, its cells below the first stand under it."""
+        """Make a row per check; if `stacked`, its other cells stand under the first."""
         first, *others = self.section.headings
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         table.add_column(_text(first, ascii_only), overflow="fold")
@@ -60,7 +60,7 @@ class Shown:
 
 
 def verdict(check: Check) -> str:
-    """How close the two are, or how far apart, and whether it is as it must be.
+    """Say how close or how far apart the two are, and mark a failed check.
 
     >>> verdict(Check(("a",), error=0.02, bound=1e-10))
     'FAILED, 2e-02'
@@ -73,7 +73,7 @@ def verdict(check: Check) -> str:
 
 
 def summary(sections: Sequence[Section], device: str) -> str:
-    """How many checks there were on a device, and what came of them."""
+    """Count the checks on a device by their results."""
     checks = [check for section in sections for check in section.checks]
     passed = [check for check in checks if check.passed]
     agree = sum(check.relation is Relation.AGREE for check in passed)

@@ -1,4 +1,4 @@
-"""Packs in processes of their own: modules spend much of a step in the interpreter, of which each has one.
+"""Packs in processes: modules spend much of a step in the interpreter, and every process has its own.
 
 Every slot is a pool of one process, so that a process that is killed takes down no other pack. The process is
 started when the slot gets its first job, and again when it was lost.

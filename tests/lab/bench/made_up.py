@@ -1,49 +1,40 @@
-"""Results that nobody measured."""
+"""Results of `bench` that were not measured."""
 
 from __future__ import annotations
 
-from lrwd_sweep.lab.bench.bandwidth import Bandwidth, Bandwidths
-from lrwd_sweep.lab.bench.contenders import ENGINE, entries
+from lrwd_sweep.lab.bench.measurement import Measurement, Spread
 from lrwd_sweep.lab.bench.overhead import Overhead
-from lrwd_sweep.lab.bench.race import Floor, Race, Timing
-from lrwd_sweep.lab.bench.scaling import Point, Scaling
-from lrwd_sweep.lab.bench.spread import Spread
+from lrwd_sweep.lab.bench.race import ABOUT, ENGINE, Floor, Race, Timing
+from lrwd_sweep.lab.bench.scaling import Scaling, ScalingPoint, fit_line
 from lrwd_sweep.science.lattice import Lattice
 from lrwd_sweep.spec.task import Task
 
-TRAINING = Task(epochs=2)
+TASK = Task(epochs=2)
 LATTICE = Lattice((2**-9, 2**-8, 2**-7), (1.0, 8.0, 32.0))
+ASKED = Measurement(TASK, LATTICE)
 
 
 def race() -> Race:
-    """The engine eight times as fast as plain, and vmap not there."""
-    engine, plain, vmap = entries(["plain", "vmap"])
-    rate, slow, floor = Spread((8000.0, 8800.0)), Spread((1000.0, 1100.0)), Spread((16000.0, 16000.0))
-    assert engine.name == ENGINE
+    """Make a race in which the engine is eight times as fast as plain, and vmap did not run."""
+    rate, slow, floor = Spread.of([8000.0, 8800.0]), Spread.of([1000.0, 1100.0]), Spread.of([16000.0])
     return Race(
         (
-            Timing(engine, 363, rate, rate.over(rate)),
-            Timing(plain, 16, slow, rate.over(slow)),
-            Timing(vmap, absent="RuntimeError: [/x] is no batching rule"),
+            Timing(ENGINE, ABOUT[ENGINE], True, None, 363, rate, Spread.of([1.0])),
+            Timing("plain", ABOUT["plain"], True, None, 16, slow, Spread.of([8.0, 8.0])),
+            Timing("vmap", ABOUT["vmap"], False, "RuntimeError: [/x] is no batching rule"),
         ),
-        Floor(15e6, 6e6, floor, rate.over(floor)),
+        Floor(15e6, 6e6, floor.times(15e6), floor, Spread.of([0.5, 0.55])),
     )
 
 
 def scaling(most: int = 2000) -> Scaling:
-    """Half a second, and ten milliseconds per lane; a tenth slower in the second of two runs."""
+    """Make seconds of 0.5 and 10 milliseconds per lane, a tenth more in the second of two runs."""
     lanes = [n for n in (1, 10, 20, 50, 100, 500, 1000, 2000) if n <= most]
-    seconds = [0.5 + 0.01 * n for n in lanes]
-    points = (Point(n, Spread((t, 1.1 * t))) for n, t in zip(lanes, seconds, strict=True))
-    return Scaling(tuple(points), steps=60, at_once=32)
+    points = tuple(ScalingPoint(n, Spread.of([0.5 + 0.01 * n, 1.1 * (0.5 + 0.01 * n)])) for n in lanes)
+    return Scaling(32, points, fit_line({p.lanes: p.seconds.median for p in points if p.lanes >= 32}))
 
 
 def overhead() -> Overhead:
-    """Within what is wanted."""
-    return Overhead(Spread((2.0, 2.5)), 10_000, Spread((1e-4, 1e-4)), Spread((6e-4, 4e-4)))
-
-
-def bandwidths() -> Bandwidths:
-    """A card on which one update is fused."""
-    found = (Bandwidth("sgdw", False, 1e12, 4e12), Bandwidth("adamw", True, 3.6e12, 4e12))
-    return Bandwidths("A card of 80 GB", found)
+    """Make an overhead of 2.25 s, and of 0.6 ms per lane."""
+    sampler, store = Spread.of([1e-4, 1e-4]), Spread.of([6e-4, 4e-4])
+    return Overhead(Spread.of([2.0, 2.5]), 10_000, sampler, store, Spread.of([7e-4, 5e-4]))

@@ -1,28 +1,30 @@
-"""Whoever races trains the engine's lanes: the same curves, to the rounding of a few steps."""
+"""Every contender trains the engine's lanes: the same curves, up to the rounding of a few steps."""
 
 from __future__ import annotations
 
 import math
 import os
 import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
-from importlib import import_module
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from lrwd_sweep.data import digits
-from lrwd_sweep.errors import UnknownName, UsageError
-from lrwd_sweep.lab.bench import contenders
-from lrwd_sweep.lab.bench.contenders import ENGINE, ENTRIES, entries
-from lrwd_sweep.lab.bench.made_up import cifar10
-from lrwd_sweep.lab.bench.task import Contender, Curves, Lane
-from lrwd_sweep.runner.completion import complete
+from lrwd_sweep.errors import HostError
+from lrwd_sweep.lab.bench import contenders, stacked, workload
+from lrwd_sweep.lab.bench.contenders import CONTENDERS
+from lrwd_sweep.lab.bench.engine_runs import bookkeeping, scaling
+from lrwd_sweep.lab.bench.race import ENGINE
+from lrwd_sweep.lab.bench.workload import Curves, Lane, choose_lanes, timed
+from lrwd_sweep.runner.runner import complete
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.spec.catalog import DATA_SETS
 from lrwd_sweep.spec.task import Task
-from tests.lab.bench.made_up import TRAINING
+from tests.lab.bench.made_up import ASKED, LATTICE, TASK
 
 LANES: list[Lane] = [(Cell(2**-11, 128.0), 0), (Cell(2**-10, 16.0), 0), (Cell(2**-11, 128.0), 1)]
 CPU = torch.device("cpu")
@@ -30,17 +32,19 @@ TOLERANCE = 1e-5  # of a loss after twelve float32 steps, which differ by 2e-7; 
 ROUNDED = 2e-3  # the same in bfloat16, whose products have eight bits
 
 
-def run(name: str) -> Contender:
-    (entry,) = (entry for entry in ENTRIES if entry.name == name)
-    found: Contender = import_module(f"lrwd_sweep.lab.bench.{entry.module}").run
-    return found
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    """Restore torch's threads, which several measurements set for their process."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
 
 
 def noisy() -> list[tuple[Tensor, Tensor]]:
-    """The digits with noise on every pixel.
+    """Return the digits with noise on every pixel.
 
-    Where a pixel is the same in every image, its weights have no gradient but the rounding of a sum, which
-    Adam divides by itself: there two ways to sum differ by 1e-3 of a loss after a few steps.
+    The weights of a constant pixel have no gradient but the rounding of a sum, which Adam divides by itself:
+    two orders of summation would differ by 1e-3 of a loss after a few steps.
     """
     stream, clean = torch.Generator().manual_seed(0), digits.load()
     splits = (clean.train, clean.validation, clean.test)
@@ -48,124 +52,152 @@ def noisy() -> list[tuple[Tensor, Tensor]]:
 
 
 @cache
-def raced() -> Task:
-    """What is raced, on these."""
-    return complete(TRAINING.changed(data=f"{__name__}:noisy"))
+def noisy_task() -> Task:
+    return complete(TASK.changed(data=f"{__name__}:noisy"))
 
 
-def curves(name: str, task: Task | None = None) -> Curves:
-    outcome = run(name)(task or raced(), LANES, CPU)
-    assert outcome.seconds > 0
-    return outcome.curves
+@pytest.fixture
+def _present_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skip the choice of threads, which trains four epochs more."""
+    for module in (contenders, stacked):
+        monkeypatch.setattr(module, "on_best_threads", lambda *arguments: timed(*arguments[:3]))
+
+
+def curves(name: str, task: Task | None = None, lanes: Sequence[Lane] = LANES) -> Curves:
+    found, seconds = CONTENDERS[name](task or noisy_task(), lanes, CPU)
+    assert seconds > 0
+    return found
+
+
+@cache
+def engines(**changes: str) -> Curves:
+    return curves(ENGINE, noisy_task().changed(**changes))
 
 
 def distance(a: Curves, b: Curves) -> float:
-    """The largest relative difference of two losses of a lane and an epoch."""
+    """Return the largest relative difference of two losses of a lane and an epoch."""
     assert a.keys() == b.keys() == set(LANES)
     pairs = [pair for lane in LANES for pair in zip(a[lane], b[lane], strict=True)]
     return max(abs(x - y) / x for x, y in pairs)
 
 
-@pytest.mark.parametrize("net", ["mlp-norm", "mlp", "cnn-norm"])
+@pytest.mark.usefixtures("_present_threads")
 @pytest.mark.parametrize("name", ["plain", "graphs", "vmap"])
-def test_it_trains_what_the_engine_trains(name: str, net: str) -> None:
-    task = raced().changed(net=net)
-    assert distance(curves(ENGINE, task), curves(name, task)) < TOLERANCE
+def test_contender_follows_the_engine(name: str) -> None:
+    for net in ("mlp-norm", "mlp"):
+        found = curves(name, noisy_task().changed(net=net))
+        assert distance(engines(net=net), found) < TOLERANCE, net
+    rounded = curves(name, noisy_task().changed(precision="bfloat16"))
+    assert distance(engines(net="mlp-norm"), rounded) > 5 * TOLERANCE
+    assert distance(engines(precision="bfloat16"), rounded) < ROUNDED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["plain", "graphs", "vmap"])
-def test_it_computes_in_the_precision_that_is_asked_for(name: str) -> None:
-    rounded = raced().changed(precision="bfloat16")
-    found = curves(name, rounded)
-    assert distance(curves(name), found) > 5 * TOLERANCE
-    assert distance(curves(ENGINE, rounded), found) < ROUNDED
+def test_contender_follows_the_engine_in_convolutions(name: str) -> None:
+    found = curves(name, noisy_task().changed(net="cnn-norm"))
+    assert distance(engines(net="cnn-norm"), found) < TOLERANCE
 
 
-@pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "svhn", "cifar10", "cifar100"])
-def test_published_data_have_a_stand_in(name: str) -> None:
-    task = complete(TRAINING.changed(data=f"lrwd_sweep.lab.bench.made_up:{name.replace('-', '_')}"))
-    assert task.data_set == DATA_SETS[name]
+@pytest.mark.slow
+def test_processes_follow_the_engine() -> None:
+    assert distance(engines(net="mlp-norm"), curves("processes")) < TOLERANCE
 
 
-@pytest.mark.parametrize("standardize", [True, False])
-def test_images_in_bytes_are_trained_on_as_well(standardize: bool) -> None:
-    task = TRAINING.changed(data=f"{__name__}:pictures", net="cnn", epochs=1, standardize=standardize)
-    task = complete(task)
-    assert distance(curves(ENGINE, task), curves("plain", task)) < TOLERANCE
-
-
-@pytest.mark.parametrize("name", [ENGINE, "plain", "vmap"])
-def test_without_a_test_split_there_is_no_test_loss(name: str) -> None:
-    task = complete(TRAINING.changed(data=f"{__name__}:untested", epochs=1))
-    for curve in curves(name, task).values():
-        assert [math.isnan(value) for value in curve] == [False, True]
-
-
-def untested() -> list[tuple[Tensor, Tensor]]:
-    """Without a test split."""
-    stream = torch.Generator().manual_seed(0)
-    return [(torch.randn(count, 1, 8, 8, generator=stream), torch.arange(count) % 10) for count in (128, 64)]
-
-
-def pictures() -> list[tuple[Tensor, Tensor]]:
-    """A few of those that are made up, and dark: rounding grows with pixels that are not standardised."""
-    return [(x[:count] // 64, y[:count]) for (x, y), count in zip(cifar10(), (256, 64, 64), strict=True)]
-
-
-def test_a_process_per_core_trains_what_the_engine_trains() -> None:
-    assert distance(curves(ENGINE), curves("processes")) < TOLERANCE
-
-
-def test_the_compiled_network_is_begun_anew_for_every_lane(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("_present_threads")
+def test_compiled_network_starts_every_lane_from_fresh_values(monkeypatch: pytest.MonkeyPatch) -> None:
     traced = nn.Module.compile
     monkeypatch.setattr(nn.Module, "compile", lambda net: traced(net, backend="eager"))
-    assert distance(curves(ENGINE), curves("compiled")) < TOLERANCE
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    assert distance(engines(net="mlp-norm"), curves("compiled")) < TOLERANCE
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which(os.environ.get("CXX", "g++")), reason="no C++ compiler")
-def test_compiled_code_trains_what_the_engine_trains() -> None:
-    assert distance(curves(ENGINE), curves("compiled")) < TOLERANCE
+def test_compiled_code_follows_the_engine() -> None:
+    assert distance(engines(net="mlp-norm"), curves("compiled")) < TOLERANCE
 
 
-@pytest.mark.slow
-def test_ray_trains_what_the_engine_trains() -> None:
-    pytest.importorskip("ray")
-    assert distance(curves(ENGINE), curves("ray")) < TOLERANCE
+def test_missing_compiler_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(HostError, match=r"no C\+\+ compiler \(no-such-compiler\); install one, or set CXX"):
+        curves("compiled")
 
 
-def test_the_tolerance_tells_lanes_seeds_and_decays_apart() -> None:
-    first, other, again = (curves(ENGINE)[lane] for lane in LANES)
-    (decayed_less,) = run(ENGINE)(raced(), [(Cell(2**-11, 16.0), 0)], CPU).curves.values()
-    for one in (other, again, decayed_less):
+def test_tolerance_separates_lanes_seeds_and_decays() -> None:
+    first, other, again = (engines(net="mlp-norm")[lane] for lane in LANES)
+    (less_decay,) = curves(ENGINE, lanes=[(Cell(2**-11, 16.0), 0)]).values()
+    for one in (other, again, less_decay):
         assert max(abs(x - y) / x for x, y in zip(first, one, strict=True)) > 5 * TOLERANCE
 
 
-def test_the_engine_always_takes_part_and_comes_first() -> None:
-    assert [entry.name for entry in entries(["vmap", "plain"])] == [ENGINE, "plain", "vmap"]
-    assert entries()[0].name == ENGINE
-    assert [entry.name for entry in entries()] == [ENGINE, "plain", "compiled", "processes", "ray", "vmap"]
-    assert [entry.name for entry in entries(None, "cuda")] == [ENGINE, "plain", "compiled", "graphs", "vmap"]
+def pictures() -> list[tuple[Tensor, Tensor]]:
+    """Return a few dark images: rounding grows with pixels that are not standardised."""
+    stream = torch.Generator().manual_seed(0)
+    sizes = (256, 64, 64)
+    images = [torch.randint(4, (n, 1, 8, 8), generator=stream, dtype=torch.uint8) for n in sizes]
+    return [(x, torch.arange(len(x)) % 10) for x in images]
 
 
-@pytest.mark.parametrize(("name", "kind", "only"), [("graphs", "cpu", "cuda"), ("ray", "cuda", "cpu")])
-def test_who_cannot_race_on_a_device_is_refused(name: str, kind: str, only: str) -> None:
-    with pytest.raises(UsageError, match=f"--contenders {name} races on {only} alone, not on {kind}; leave"):
-        entries(["plain", name], kind)
+@pytest.mark.usefixtures("_present_threads")
+def test_contender_follows_the_engine_on_images_of_bytes() -> None:
+    for standardize in (True, False):
+        task = complete(TASK.changed(data=f"{__name__}:pictures", epochs=1, standardize=standardize))
+        assert distance(curves(ENGINE, task), curves("plain", task)) < TOLERANCE, standardize
 
 
-def test_a_contender_nobody_knows_or_named_twice_is_refused() -> None:
-    with pytest.raises(UnknownName, match="did you mean plain"):
-        entries(["plane"])
-    with pytest.raises(UsageError, match="names plain twice"):
-        entries(["plain", "plain"])
+def untested() -> list[tuple[Tensor, Tensor]]:
+    """Return data without a test split."""
+    stream = torch.Generator().manual_seed(0)
+    return [(torch.randn(count, 1, 8, 8, generator=stream), torch.arange(count) % 10) for count in (128, 64)]
 
 
-def test_what_this_machine_lacks_is_said_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    monkeypatch.setattr(contenders, "find_spec", lambda name: None)
-    missing = {entry.name: entry.missing for entry in entries() if entry.missing}
-    assert missing == {
-        "compiled": "no C++ compiler (no-such-compiler); install one, or set CXX",
-        "ray": "Ray is not installed; pip install 'lrwd-sweep[ray]'",
-    }
+@pytest.mark.usefixtures("_present_threads")
+def test_test_loss_is_nan_without_a_test_split() -> None:
+    task = complete(TASK.changed(data=f"{__name__}:untested", epochs=1))
+    for name in (ENGINE, "plain", "vmap"):
+        for curve in curves(name, task).values():
+            assert [math.isnan(value) for value in curve] == [False, True], name
+
+
+def test_published_data_sets_have_synthetic_stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in DATA_SETS if name != "digits"]:
+        few = replace(DATA_SETS[name], train=2000, validation=1000, test=1000)
+        monkeypatch.setitem(DATA_SETS, name, few)
+        task = TASK.changed(data=f"lrwd_sweep.lab.bench.synthetic:{name.replace('-', '_')}")
+        assert complete(task).data_set == few, name
+
+
+def test_threads_are_one_or_all_whichever_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    for best in (1, 2):
+        seconds = {best: 1.0, 3 - best: 2.0}
+        monkeypatch.setattr(workload, "timed", lambda *_, s=seconds: ({}, s[torch.get_num_threads()]))
+        torch.set_num_threads(2)
+        workload.on_best_threads(lambda task, lanes: {}, TASK, [], CPU)
+        assert torch.get_num_threads() == best
+
+
+def test_warm_up_is_not_in_the_curves() -> None:
+    asked: list[int] = []
+
+    def train(task: Task, lanes: Sequence[Lane]) -> Curves:
+        asked.append(task.epochs)
+        return {lane: [float(task.epochs)] for lane in lanes}
+
+    lanes = choose_lanes(LATTICE, 2)
+    found, _ = timed(train, TASK, lanes)
+    assert asked == [1, TASK.epochs]
+    assert found == {lane: [float(TASK.epochs)] for lane in lanes}
+
+
+def test_engine_is_timed_for_every_number_of_lanes() -> None:
+    found = scaling(replace(ASKED, task=TASK.changed(epochs=1), lanes=(1, 3)))
+    assert len(found["seconds"]) == 2
+    assert min(found["seconds"]) > 0
+    assert found["at_once"] >= 1
+
+
+def test_bookkeeping_proposes_and_stores_every_lane() -> None:
+    found = bookkeeping(replace(ASKED, task=TASK.changed(epochs=1), lanes=(20,)))
+    assert found["lanes"] == 16  # a square lattice of at most 20
+    assert min(found["sampler"], found["store"]) > 0

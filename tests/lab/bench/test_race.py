@@ -1,128 +1,205 @@
-"""A race is run in random order, its ratios are taken repeat by repeat, and nobody's failure stops it."""
+"""A race takes ratios repeat by repeat and survives a contender's failure; scaling and overhead add up."""
 
 from __future__ import annotations
 
-from itertools import count
+import sys
+from dataclasses import asdict
+from itertools import count, pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrwd_sweep.errors import HostError
-from lrwd_sweep.lab.bench.contenders import ENGINE, Entry, entries
-from lrwd_sweep.lab.bench.order import Order
-from lrwd_sweep.lab.bench.race import FLOOR, Race, race
-from lrwd_sweep.lab.bench.spread import Spread
-from tests.lab.bench.made_up import LATTICE, TRAINING
+from lrwd_sweep.errors import HostError, UnknownName, UsageError
+from lrwd_sweep.lab.bench.measurement import Measurement, Spread
+from lrwd_sweep.lab.bench.overhead import overhead, until_first_epoch
+from lrwd_sweep.lab.bench.race import ENGINE, FLOOR, Race, choose_contenders, race
+from lrwd_sweep.lab.bench.scaling import fit_line, log_spaced, scale
+from tests.lab.bench.made_up import ASKED, LATTICE, TASK, scaling
 
-RUN: list[tuple[str, tuple[int, ...]]] = []
-PLACES: dict[str, str] = {}
+RUN: list[tuple[str, tuple[int, ...], str]] = []
 
 
-@pytest.fixture(autouse=True)
-def _nobody_trains(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The engine is faster in every repeat than before, the others are as slow as ever."""
-    faster = count(8, 2)
+@pytest.fixture
+def _unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the engine faster in every repeat, the other contenders equally slow, and vmap fail."""
+    faster, slower = count(8, 2), count(1)
 
-    def pretend(order: Order) -> dict[str, Any]:
-        RUN.append((order.module, order.lanes))
-        PLACES[order.module] = order.device
-        if order.module == "stacked":
-            raise HostError("bench stacked: RuntimeError: no batching rule")
-        if order.module == FLOOR:
-            return {"rate": 100.0, "flop": 15e6, "validation": 6e6}
-        return {"rate": float(next(faster)) if order.module == "ours" else 2.0}
+    def pretend(asked: Measurement, name: str, *lanes: int) -> dict[str, Any]:
+        RUN.append((name, lanes, asked.device))
+        match name:
+            case "vmap":
+                raise HostError("bench vmap: RuntimeError: no batching rule")
+            case "floor":
+                return {"rate": 100.0, "flop": 15e6, "validation": 6e6}
+            case "scaling":
+                repeat = next(slower)
+                return {"seconds": [repeat * n for n in lanes], "at_once": 32}
+            case "bookkeeping":
+                return {"lanes": lanes[0], "sampler": 1.0, "store": 2.0}
+        return {"rate": float(next(faster)) if name == ENGINE else 2.0}
 
-    monkeypatch.setattr(Order, "carried_out", pretend)
+    monkeypatch.setattr(Measurement, "in_process", pretend)
     RUN.clear()
-    PLACES.clear()
 
 
-def run(names: list[str], seed: int = 0, repeats: int = 3) -> Race:
+def run(names: list[str], repeats: int = 3, device: str = "cpu") -> Race:
+    asked = Measurement(TASK, LATTICE, device)
     return race(
-        entries(names),
-        TRAINING,
-        LATTICE,
+        choose_contenders(names),
+        asked,
         lanes=27,
         other_lanes=2,
         repeats=repeats,
-        seed=seed,
         on_run=lambda name, rate: None,
     )
 
 
+@pytest.mark.usefixtures("_unmeasured")
 def test_ratios_are_taken_repeat_by_repeat() -> None:
-    ours, plain = run(["plain"]).timings
-    assert ours.rate == Spread((8.0, 10.0, 12.0))
-    assert plain.lead == Spread((4.0, 5.0, 6.0))
-    assert (ours.lanes, plain.lanes) == (27, 2)
-    assert run(["plain"]).floor.reached.values == (0.14, 0.16, 0.18)
+    engine, plain = run(["plain"]).contenders
+    assert engine.lane_steps_per_second == Spread.of([8.0, 10.0, 12.0])
+    assert plain.engine_ratio == Spread.of([4.0, 5.0, 6.0])
+    assert (engine.lanes, plain.lanes) == (27, 2)
+    assert run(["plain"]).floor.fraction_reached == Spread.of([0.14, 0.16, 0.18])
 
 
-def test_every_repeat_has_everyone_in_an_order_that_the_seed_decides() -> None:
-    run(["plain", "processes"], repeats=8)
-    modules = [module for module, _ in RUN]
-    rounds = [modules[k : k + 4] for k in range(0, len(modules), 4)]
-    assert all(sorted(each) == ["floor", "ours", "plain", "processes"] for each in rounds)
+@pytest.mark.usefixtures("_unmeasured")
+def test_every_repeat_runs_all_contenders_on_one_device_in_the_same_random_orders() -> None:
+    run(["plain", "processes"], repeats=8, device="cuda:1")
+    names = [name for name, *_ in RUN]
+    rounds = [names[k : k + 4] for k in range(0, len(names), 4)]
+    assert all(sorted(each) == ["floor", ENGINE, "plain", "processes"] for each in rounds)
     assert len({tuple(each) for each in rounds}) > 1
+    assert {device for *_, device in RUN} == {"cuda:1"}
     before = RUN.copy()
     RUN.clear()
-    run(["plain", "processes"], repeats=8)
+    run(["plain", "processes"], repeats=8, device="cuda:1")
     assert before == RUN
 
 
-def test_everyone_races_on_the_same_device() -> None:
-    race(
-        *(entries(["plain"]), TRAINING, LATTICE),
-        lanes=2,
-        other_lanes=1,
-        repeats=1,
-        seed=0,
-        device="cuda:1",
-        on_run=lambda name, rate: None,
-    )
-    assert PLACES == {"ours": "cuda:1", "plain": "cuda:1", "floor": "cuda:1"}
-
-
-def test_a_contender_that_fails_is_out_with_the_reason_and_the_others_go_on() -> None:
+@pytest.mark.usefixtures("_unmeasured")
+def test_failed_contender_is_left_out_with_its_reason() -> None:
     found = run(["plain", "vmap"])
-    vmap = found.timings[-1]
-    assert vmap.absent == "bench stacked: RuntimeError: no batching rule"
-    assert vmap.rate is None
-    assert [module for module, _ in RUN].count("stacked") == 1
-    assert found.timings[1].rate == Spread((2.0,) * 3)
-    assert found.timings[0].rate == Spread((8.0, 10.0, 12.0))
+    engine, plain, vmap = found.contenders
+    assert (vmap.available, vmap.reason) == (False, "bench vmap: RuntimeError: no batching rule")
+    assert vmap.lane_steps_per_second is None
+    assert [name for name, *_ in RUN].count("vmap") == 1
+    assert plain.lane_steps_per_second == Spread.of([2.0] * 3)
+    assert engine.lane_steps_per_second == Spread.of([8.0, 10.0, 12.0])
 
 
-def test_what_cannot_run_here_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Entry, "missing", property(lambda self: "no Ray" * (self.name == "ray")))
-    found = run(["plain", "ray"])
-    assert [timing.absent for timing in found.timings] == ["", "", "no Ray"]
-    assert "ray_tune" not in [module for module, _ in RUN]
+def test_race_ends_if_the_engine_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(asked: Measurement, name: str, *lanes: int) -> dict[str, Any]:
+        raise HostError(f"bench {name}: DeviceError: no room")
 
-
-def test_without_the_engine_there_is_no_race(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(order: Order) -> dict[str, Any]:
-        raise HostError(f"bench {order.module}: DeviceError: no room")
-
-    monkeypatch.setattr(Order, "carried_out", fail)
+    monkeypatch.setattr(Measurement, "in_process", fail)
     with pytest.raises(HostError, match="no room"):
         run([])
 
 
-def test_a_race_is_json_ready() -> None:
-    document = run(["plain", "vmap"]).to_dict()
-    names = [(c["name"], c["available"], c["reason"]) for c in document["contenders"]]
-    assert names[:2] == [(ENGINE, True, None), ("plain", True, None)]
-    assert names[2][1:] == (False, "bench stacked: RuntimeError: no batching rule")
-    assert document["contenders"][1]["engine_ratio"] == {"median": 5.0, "low": 4.0, "high": 6.0}
-    assert document["contenders"][2]["engine_ratio"] is None
+@pytest.mark.usefixtures("_unmeasured")
+def test_fields_of_a_race_are_its_json_keys() -> None:
+    document = asdict(run(["plain", "vmap"]))
+    engine, plain, vmap = document["contenders"]
+    assert list(plain) == [
+        *("name", "about", "available", "reason", "lanes", "lane_steps_per_second", "engine_ratio")
+    ]
+    assert (engine["name"], engine["available"], engine["reason"]) == (ENGINE, True, None)
+    assert plain["engine_ratio"] == {"median": 5.0, "low": 4.0, "high": 6.0}
+    assert vmap["engine_ratio"] is None
     assert document["floor"]["flop_per_second"]["median"] == 1.5e9
+    assert document["floor"]["flop_of_validation"] == 6e6
+
+
+def test_engine_always_takes_part_and_comes_first() -> None:
+    assert choose_contenders(["vmap", "plain"]) == [ENGINE, "plain", "vmap"]
+    assert choose_contenders() == [ENGINE, "plain", "compiled", "processes", "vmap"]
+    assert choose_contenders(None, "cuda") == [ENGINE, "plain", "compiled", "graphs", "vmap"]
+
+
+def test_unusable_contenders_are_refused() -> None:
+    for name, kind, only in (("graphs", "cpu", "cuda"), ("processes", "cuda", "cpu")):
+        with pytest.raises(
+            UsageError, match=f"--contenders {name} runs only on {only}, not on {kind}; leave"
+        ):
+            choose_contenders(["plain", name], kind)
+    with pytest.raises(UnknownName, match="did you mean plain"):
+        choose_contenders(["plane"])
+    with pytest.raises(UsageError, match="names plain twice"):
+        choose_contenders(["plain", "plain"])
+
+
+def test_process_ignores_files_with_names_of_libraries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("random", "torch"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported')")
+    found = Measurement(TASK.changed(epochs=1), LATTICE).in_process("plain", 1)
+    assert found.keys() == {"rate"}
+    assert found["rate"] > 0
+
+
+def test_error_in_the_process_is_one_line() -> None:
+    task = TASK.changed(net="torchvision:squeezenet1_1")
+    with pytest.raises(UsageError, match=r"torchvision:squeezenet1_1 does not take images of [^\n]*$"):
+        Measurement(task, LATTICE).in_process(FLOOR, 1)
 
 
 @given(st.lists(st.floats(1e-3, 1e6), min_size=1, max_size=9))
-def test_a_spread_holds_its_median(values: list[float]) -> None:
-    found = Spread(tuple(values)).to_dict()
-    assert found["low"] <= found["median"] <= found["high"]
-    assert Spread(tuple(values)).over(Spread(tuple(values))).values == (1.0,) * len(values)
+def test_spread_holds_its_median(values: list[float]) -> None:
+    found = Spread.of(values)
+    assert found.low <= found.median <= found.high
+
+
+@given(st.integers(1, 10**6))
+def test_lanes_range_from_one_to_the_most(most: int) -> None:
+    found = log_spaced(most)
+    assert (found[0], found[-1]) == (1, most)
+    assert all(a < b <= 2.5 * a for a, b in pairwise(found))
+
+
+@given(st.floats(0, 10), st.floats(1e-4, 1), st.integers(5, 5000))
+def test_fitted_line_is_the_line_of_its_points(fixed: float, per_lane: float, most: int) -> None:
+    line = fit_line({lanes: fixed + per_lane * lanes for lanes in log_spaced(most)})
+    assert line is not None
+    assert line.fixed_seconds == pytest.approx(fixed, abs=1e-6)
+    assert line.seconds_per_lane == pytest.approx(per_lane, rel=1e-6)
+
+
+def test_line_names_its_first_and_its_furthest_point() -> None:
+    line = fit_line({n: 0.01 * n * (0.8 if n == 1000 else 1) for n in (50, 100, 500, 1000, 2000)})
+    assert line is not None
+    assert (line.from_lanes, line.furthest["lanes"]) == (50, 1000)
+    assert -0.2 < line.furthest["share"] < -0.1
+    assert scaling(most=100).line is None  # two points fill the machine
+
+
+@pytest.mark.usefixtures("_unmeasured")
+def test_every_number_of_lanes_is_measured_in_every_repeat() -> None:
+    said: list[int] = []
+    found = scale(ASKED, most=10, repeats=2, on_repeat=said.append)
+    assert [(p.lanes, p.seconds) for p in found.points] == [(n, Spread.of([n, 2 * n])) for n in (1, 2, 5, 10)]
+    assert said == [1, 2]
+
+
+@pytest.mark.usefixtures("_unmeasured")
+def test_overhead_is_per_lane(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lrwd_sweep.lab.bench.overhead.until_first_epoch", lambda: 2.5)
+    said: list[int] = []
+    found = overhead(ASKED, lanes=100, repeats=2, on_repeat=said.append)
+    assert found.first_epoch_seconds == Spread.of([2.5, 2.5])
+    assert (found.sampler_seconds_per_lane.median, found.store_seconds_per_lane.median) == (0.01, 0.02)
+    assert found.both_seconds_per_lane == Spread.of([0.03, 0.03])
+    assert said == [1, 2]
+
+
+@pytest.mark.slow
+def test_command_line_is_timed_until_the_end_of_its_first_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 0 < until_first_epoch() < sys.float_info.max
+    monkeypatch.setattr("lrwd_sweep.lab.bench.overhead.GRID", ("grid", "--device", "nowhere"))
+    with pytest.raises(HostError, match=r"^bench start-up: lrwd-sweep: unknown device 'nowhere'[^\n]*$"):
+        until_first_epoch()

@@ -10,11 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lrwd_sweep.lab.evidence import Relation, Section
 from lrwd_sweep.lab.verify import propositions
 from lrwd_sweep.lab.verify.filtering import filtering_identity
 from lrwd_sweep.lab.verify.problem import Problem, error, iterates
 from lrwd_sweep.lab.verify.propositions import proposition_1, proposition_2, proposition_3
-from lrwd_sweep.report.evidence import Relation, Section
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.spec.task import Task
 

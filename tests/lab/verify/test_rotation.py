@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from lrwd_sweep.lab.evidence import Section
 from lrwd_sweep.lab.verify import rotation
 from lrwd_sweep.lab.verify.rotation import EQUILIBRIA, Equilibrium
-from lrwd_sweep.report.evidence import Section
 
 CPU = torch.device("cpu")
 

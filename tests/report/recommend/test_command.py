@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,21 +19,20 @@ from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.spec.task import MomentumForm, Task
 from tests.command_line import understood
 
-values = st.floats(1e-9, 1e3)
-axes = st.lists(values, min_size=2, max_size=6, unique_by=lambda v: f"{v:.12g}").map(tuple)
+axes = st.lists(st.floats(1e-9, 1e3), min_size=2, max_size=6, unique_by=lambda v: f"{v:.12g}").map(tuple)
 ranges = st.sampled_from(["2^-9:2^1", "1e-4:1e-1:9", "2^-3:2^-2:5", "0.1,0.3,0.5"]).map(
     lambda text: parse_axis(text, "lr")
 )
 decays = st.builds(lambda zero, axis: (0.0,) * zero + axis, st.booleans(), axes | ranges)
+shares = st.none() | st.floats(0, 0.999)
 
 
 def task(*, epochs: int, warmup: int, **others: Any) -> Task:
-    """One whose warm-up leaves something of its epochs."""
+    """Return a task whose warm-up is shorter than the run."""
     return Task(epochs=epochs, warmup=warmup % epochs, **others)
 
 
-shares = st.none() | st.floats(0, 0.999)
-trainings = st.builds(
+tasks = st.builds(
     task,
     net=st.sampled_from([name.replace("NAME", "resnet18") for name in sorted(NETWORKS)]),
     data=st.sampled_from(sorted(DATA_SETS)),
@@ -63,50 +61,38 @@ specs = st.builds(
     st.builds(Lattice, axes | ranges, decays),
     st.integers(1, 9).map(lambda count: tuple(range(count))),
     st.sampled_from(sorted(METRICS)),
-    trainings,
+    tasks,
     given_cap=st.none() | st.floats(allow_nan=False, allow_infinity=False),
 )
 printable = st.text(min_size=1).filter(lambda text: text.isprintable() and bool(text.strip()))
 
 
 def default(optimizer: str = "adamw") -> StudySpec:
-    """What `grid --optimizer` alone trains."""
+    """Return the study of `grid --optimizer` without other options."""
     preset, chosen = find_preset(DEFAULT), Optimizer.parse(optimizer)
     seeds = tuple(range(preset.seeds))
     return StudySpec(Kind.GRID, chosen, preset.lattice(chosen), seeds, preset.metric, preset.task)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=30)
 @given(specs, st.none() | printable, st.none() | printable)
-def test_the_command_is_understood_as_the_same_study(
+def test_the_command_is_read_as_the_same_study(
     spec: StudySpec, name: str | None, storage: str | None
 ) -> None:
     words = command(spec, name or spec.default_name, storage, points=12)
     assert words is not None
     found = understood(" ".join(words))
-    assert found.spec == spec
-    assert found.name == (name or spec.default_name)
-    assert found.storage == storage
+    assert (found.spec, found.name, found.storage) == (spec, name or spec.default_name, storage)
     assert found.points == (12 if spec.kind is Kind.TPE else 0)
 
 
-@pytest.mark.parametrize("name", optimizer_names())
-def test_what_the_default_preset_says_is_left_out(name: str) -> None:
-    spec = default(name)
-    assert command(spec, spec.default_name) == ("lrwd-sweep grid", f"--optimizer {name}")
-
-
-@pytest.mark.parametrize("name", ["adamwr", "sgdwr", "rmspropwr"])
-def test_a_name_with_restarts_says_schedule_and_normalised_decay(name: str) -> None:
-    plain = default(f"{name.removesuffix('r')}:normalized")
-    assert plain.task is not None
-    spec = replace(plain, task=plain.task.changed(schedule=Schedule.RESTARTS))
-    assert command(spec, spec.default_name) == ("lrwd-sweep grid", f"--optimizer {name}")
-
-
-@pytest.mark.parametrize(
-    ("name", "own", "words"),
-    [
+def test_a_command_has_only_what_differs_from_the_preset_and_the_optimizer() -> None:
+    for name in optimizer_names():
+        assert command(default(name), default(name).default_name) == (
+            "lrwd-sweep grid",
+            f"--optimizer {name}",
+        )
+    for name, own, words in (
         ("sgd", Task(momentum=0.9, nesterov=True), ("--nesterov",)),
         ("rmsprop", Task(momentum=0.5, eps=1e-8), ("--momentum 0.5",)),
         ("rmsprop", Task(beta2=0.9), ("--betas 0.9,0.9",)),
@@ -114,53 +100,47 @@ def test_a_name_with_restarts_says_schedule_and_normalised_decay(name: str) -> N
         ("adamp", Task(momentum=0.5, decay_all=False), ("--no-decay-norm-bias",)),
         ("adam", Task(no_decay="cls_token|pos", undecayed=("x",)), ("--no-decay 'cls_token|pos'",)),
         ("adam", Task(precision="bfloat16"), ("--precision bfloat16",)),
-    ],
-)
-def test_what_differs_from_the_optimizers_own_defaults_is_said_alone(
-    name: str, own: Task, words: tuple[str, ...]
-) -> None:
-    spec = replace(default(name), task=own)
-    assert command(spec, spec.default_name) == ("lrwd-sweep grid", f"--optimizer {name}", *words)
+    ):
+        spec = replace(default(name), task=own)
+        assert command(spec, spec.default_name) == ("lrwd-sweep grid", f"--optimizer {name}", *words)
+    for name in ("adamwr", "sgdwr", "rmspropwr"):  # schedule and normalized decay
+        plain = default(f"{name.removesuffix('r')}:normalized")
+        assert plain.task is not None
+        spec = replace(plain, task=plain.task.changed(schedule=Schedule.RESTARTS))
+        assert command(spec, spec.default_name) == ("lrwd-sweep grid", f"--optimizer {name}")
 
 
-@pytest.mark.parametrize("name", ["$(reboot)", "a; b", "it's", "-x", "--lr", "~", "*"])
-def test_a_name_means_nothing_to_the_shell(name: str) -> None:
-    words = command(default(), name, name)
-    assert words is not None
-    found = understood(" ".join(words))
-    assert (found.name, found.storage) == (name, name)
-    spec = replace(default(), task=Task(data="cifar10"))
-    words = command(spec, spec.default_name, data_dir=name)
-    assert words is not None
-    assert understood(" ".join(words)).data_dir == name
+def test_a_name_means_nothing_to_the_shell() -> None:
+    for name in ("$(reboot)", "a; b", "it's", "-x", "--lr", "~", "*"):
+        words = command(default(), name, name)
+        assert words is not None
+        found = understood(" ".join(words))
+        assert (found.name, found.storage) == (name, name)
+        spec = replace(default(), task=Task(data="cifar10"))
+        words = command(spec, spec.default_name, data_dir=name)
+        assert words is not None
+        assert understood(" ".join(words)).data_dir == name
 
 
-@pytest.mark.parametrize(
-    ("spec", "name"),
-    [
+def test_a_study_that_options_cannot_describe_has_no_command() -> None:
+    for spec, name in (
         (replace(default(), task=None, kind=Kind.IMPORT), "mine"),
         (replace(default(), task=Task(sizes=DataSet(300, 9, 9, 10, (1, 8, 8)))), "mine"),
         (default(), "a\x1b[31m"),
         (default(), "a\nlrwd-sweep study delete x"),
-    ],
-    ids=["import", "other sizes", "escape", "newline"],
-)
-def test_what_no_command_line_can_say_has_none(spec: StudySpec, name: str) -> None:
-    assert command(spec, name) is None
+    ):
+        assert command(spec, name) is None
 
 
 @given(decays)
-def test_an_axis_is_read_as_it_was(axis: tuple[float, ...]) -> None:
-    (lattice,) = [Lattice((1.0,), axis)]
+def test_an_axis_is_read_back(axis: tuple[float, ...]) -> None:
+    lattice = Lattice((1.0,), axis)
     assert parse_axis(axis_text(lattice.weight_decay), "wd") == lattice.weight_decay
-
-
-def test_a_range_with_values_beside_it_stays_a_range() -> None:
-    text = "0,0.001,0.01:0.9:9,2.5,6"
+    text = "0,0.001,0.01:0.9:9,2.5,6"  # a range stays a range with values beside it
     assert axis_text(parse_axis(text, "wd")) == text
 
 
-def test_studies_that_differ_in_their_optimizer_are_compared_by_one_command() -> None:
+def test_studies_that_differ_only_in_their_optimizer_are_compared_by_one_command() -> None:
     lattice = Lattice((0.1, 0.2), (0.25, 0.5))
     specs = [replace(default(name), lattice=lattice, given_cap=2.5) for name in ("sgd", "sgdw")]
     found = compare_command({spec.default_name: spec for spec in specs}, "my store.db", "data")
@@ -169,32 +149,18 @@ def test_studies_that_differ_in_their_optimizer_are_compared_by_one_command() ->
         "lrwd-sweep compare sgd sgdw --lr 0.1,0.2 --wd 2^-2,2^-1 --cap 2.5 --data-dir data "
         "--storage 'my store.db'"
     )
-
-
-def test_default_axes_are_left_out_of_a_comparison() -> None:
-    specs = {spec.default_name: spec for spec in map(default, ("adam", "adamw"))}
-    assert compare_command(specs) == ("lrwd-sweep compare adam adamw",)
-
-
-def test_a_preset_is_compared_by_its_name() -> None:
-    request = Request.of("fig2-mini")
-    assert compare_command(request.compared(())) == ("lrwd-sweep compare --preset fig2-mini",)
-
-
-def test_no_command_compares_what_differs_otherwise_or_is_named() -> None:
     adam, adamw = default("adam"), default("adamw")
+    both = {spec.default_name: spec for spec in (adam, adamw)}
+    assert compare_command(both) == ("lrwd-sweep compare adam adamw",)
+    preset = Request.of("fig2-mini").compared(())
+    assert compare_command(preset) == ("lrwd-sweep compare --preset fig2-mini",)
     assert compare_command({adam.default_name: adam}) is None
-    longer = replace(adamw, seeds=tuple(range(9)))
-    assert compare_command({adam.default_name: adam, longer.default_name: longer}) is None
-    assert compare_command({adam.default_name: adam, "mine": adamw}) is None
-    search = replace(adamw, kind=Kind.TPE)
-    assert compare_command({adam.default_name: adam, search.default_name: search}) is None
+    longer, search = replace(adamw, seeds=tuple(range(9))), replace(adamw, kind=Kind.TPE)
+    for other, name in ((longer, longer.default_name), (adamw, "mine"), (search, search.default_name)):
+        assert compare_command({adam.default_name: adam, name: other}) is None
 
 
 def test_a_report_in_another_metric_has_a_command() -> None:
-    assert report_command("a b", "val_error", "s.db") == (
-        "lrwd-sweep report 'a b'",
-        "--metric val_error",
-        "--storage s.db",
-    )
+    words = ("lrwd-sweep report 'a b'", "--metric val_error", "--storage s.db")
+    assert report_command("a b", "val_error", "s.db") == words
     assert report_command("a\nb", "val_error", None) == ()

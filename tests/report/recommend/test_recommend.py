@@ -1,4 +1,4 @@
-"""The cells worth using: the best, and the one whose neighbours are good too."""
+"""The recommended cells are the best one and the one with good neighbors."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from lrwd_sweep.report.recommend import blocks, most_forgiving, recommendations
 from lrwd_sweep.report.result import Result, result
 from lrwd_sweep.science.decay import DecayRule
 from lrwd_sweep.science.optimizer import Optimizer
-from lrwd_sweep.science.surface import CellStatus
+from lrwd_sweep.science.surface import CellStatus, Float
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.study import Kind
 from tests.report.view.examples import study, surface, valley
 
 
-def with_values(values: np.ndarray[tuple[int, int], np.dtype[np.float64]], kind: Kind = Kind.GRID) -> Result:
-    """The example study with other values in its 25 cells."""
-    base = study(kind=kind)
+def with_values(values: Float) -> Result:
+    """Return the example study with other values in its 25 cells."""
+    base = study()
     trials = [
         Trial(cell, seed, Status.COMPLETE, {"val_loss": float(value) + 0.001 * seed})
         for cell, value in zip(base.spec.lattice.cells(), values.flat, strict=True)
@@ -30,17 +30,14 @@ def with_values(values: np.ndarray[tuple[int, int], np.dtype[np.float64]], kind:
     return result(base.name, base.spec, base.created, trials)
 
 
-def bowl() -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """A minimum in the middle."""
+def test_an_isolated_best_cell_is_not_the_most_forgiving() -> None:
     i, j = np.indices((5, 5))
-    return np.asarray(0.2 + 0.01 * ((i - 2) ** 2 + (j - 2) ** 2))
-
-
-def test_a_lonely_best_cell_is_not_the_most_forgiving() -> None:
-    values = bowl()
-    values[1, 3] = 0.1
-    values[0, 4] = 1.0
-    best, forgiving = recommendations(with_values(values)).cells
+    bowl: Float = np.asarray(0.2 + 0.01 * ((i - 2.0) ** 2 + (j - 2.0) ** 2), dtype=np.float64)
+    (only,) = recommendations(with_values(bowl)).cells
+    assert only.role == "best and most forgiving"
+    assert only.value == pytest.approx(0.201)
+    bowl[1, 3], bowl[0, 4] = 0.1, 1.0
+    best, forgiving = recommendations(with_values(bowl)).cells
     lattice = study().spec.lattice
     assert (best.role, best.cell.lr) == ("best", lattice.lr[1])
     assert (forgiving.role, forgiving.cell.lr) == ("most forgiving", lattice.lr[2])
@@ -50,33 +47,26 @@ def test_a_lonely_best_cell_is_not_the_most_forgiving() -> None:
     assert best.around.worst == pytest.approx(1.001)
 
 
-def test_one_cell_may_be_both() -> None:
-    (only,) = recommendations(with_values(bowl())).cells
-    assert only.role == "best and most forgiving"
-    assert only.value == pytest.approx(0.201)
-
-
-def test_a_block_is_the_cell_and_its_eight_neighbours() -> None:
+def test_a_block_is_a_cell_and_its_eight_neighbors() -> None:
     values = valley(6, 7)
     found = blocks(surface(values))
     assert found.mean[2, 3] == pytest.approx(values[1:4, 2:5].mean())
     assert found.worst[2, 3] == values[1:4, 2:5].max()
-
-
-def test_a_cell_on_the_edge_has_no_block() -> None:
-    mean = blocks(surface(valley(5, 5))).mean
+    mean = found.mean
     assert np.isnan(mean[[0, -1]]).all()
     assert np.isnan(mean[:, [0, -1]]).all()
     assert np.isfinite(mean[1:-1, 1:-1]).all()
+    values[:, 0] = 0.0  # the baseline is not a neighbor
+    mean = blocks(surface(values, baseline=True)).mean
+    assert np.isnan(mean[:, :2]).all()
+    assert np.isfinite(mean[2, 2])
 
 
 @given(st.integers(0, 4), st.integers(0, 4), st.sampled_from(["diverged", "capped", "missing", "failed"]))
-def test_nothing_beside_a_cell_that_does_not_count_is_forgiving(i: int, j: int, how: str) -> None:
+def test_a_cell_beside_one_that_does_not_count_has_no_block(i: int, j: int, how: str) -> None:
     found = surface(valley(5, 5), cap=10.0)
-    if how == "capped":
-        found.values[i, j] = 10.0
-    else:
-        found.values[i, j] = np.nan
+    found.values[i, j] = 10.0 if how == "capped" else np.nan
+    if how != "capped":
         found.lanes[i, j] = CellStatus(how).value
     mean = blocks(found).mean
     rows, columns = np.indices((5, 5))
@@ -85,59 +75,36 @@ def test_nothing_beside_a_cell_that_does_not_count_is_forgiving(i: int, j: int, 
     assert np.isfinite(mean[1:-1, 1:-1][~beside[1:-1, 1:-1]]).all()
 
 
-def test_the_baseline_is_no_neighbour() -> None:
-    values = valley(5, 5)
-    values[:, 0] = 0.0
-    mean = blocks(surface(values, baseline=True)).mean
-    assert np.isnan(mean[:, :2]).all()
-    assert np.isfinite(mean[2, 2])
-
-
-@pytest.mark.parametrize("shape", [(2, 5), (5, 2), (1, 1)])
-def test_a_small_lattice_has_no_most_forgiving_cell(shape: tuple[int, int]) -> None:
-    assert most_forgiving(surface(valley(*shape))) is None
-
-
 @given(st.integers(0, 2**32 - 1))
-def test_no_block_is_better_than_the_most_forgiving(stream: int) -> None:
+def test_the_most_forgiving_cell_has_the_best_block(stream: int) -> None:
     values = np.random.default_rng(stream).random((5, 6))
     index = most_forgiving(surface(values))
     assert index is not None
     i, j = index
-    own = values[i - 1 : i + 2, j - 1 : j + 2].mean()
     others = [values[p - 1 : p + 2, q - 1 : q + 2].mean() for p in range(1, 4) for q in range(1, 5)]
-    assert own == pytest.approx(min(others))
+    assert values[i - 1 : i + 2, j - 1 : j + 2].mean() == pytest.approx(min(others))
+    for shape in ((2, 5), (5, 2), (1, 1)):
+        assert most_forgiving(surface(valley(*shape))) is None
 
 
-def test_best_without_decay_is_recommended_with_one_line() -> None:
+def test_a_best_cell_without_decay_has_one_line() -> None:
     base = study()
     lattice = replace(base.spec.lattice, weight_decay=(0.0, *base.spec.lattice.weight_decay[1:]))
-    spec = replace(base.spec, lattice=lattice)
     trials = [
         Trial(cell, seed, Status.COMPLETE, {"val_loss": 0.1 + cell.weight_decay})
         for cell in lattice.cells()
-        for seed in spec.seeds
+        for seed in base.spec.seeds
     ]
-    best, *_ = recommendations(result("x", spec, "", trials)).cells
-    assert (best.cell.weight_decay, best.around, best.timescale_epochs) == (0.0, None, None)
-    assert len(best.lines) == 1
+    best, *_ = recommendations(result("x", replace(base.spec, lattice=lattice), "", trials)).cells
+    assert (best.cell.weight_decay, best.around, best.timescale_epochs, len(best.lines)) == (0, None, None, 1)
 
 
-def test_a_search_has_a_best_point_and_no_neighbours() -> None:
-    found = recommendations(study(kind=Kind.TPE))
-    assert [cell.role for cell in found.cells] == ["best"]
-    assert "search" in found.why_not_forgiving
-
-
-def test_an_imported_study_is_timed_in_steps() -> None:
+def test_the_time_scale_of_decay_follows_what_is_known() -> None:
     (best, *_) = recommendations(study(kind=Kind.IMPORT)).cells
     assert best.timescale_epochs is None
     assert best.timescale_steps == pytest.approx(1 / best.cell.weight_decay)
     (best, *_) = recommendations(study()).cells
     assert best.timescale_epochs == pytest.approx(1 / best.cell.weight_decay / 6)
-
-
-def test_projected_decay_is_timed_by_how_often_it_was_projected() -> None:
     base = study(optimizer="adampw")
     trials = [replace(trial, curves={"projection": (0.5, 1.0)}) for trial in base.trials]
     counted, *_ = recommendations(result("x", base.spec, "", trials)).cells
@@ -148,15 +115,14 @@ def test_projected_decay_is_timed_by_how_often_it_was_projected() -> None:
     assert (unknown.timescale_steps, unknown.timescale_steps_projected) == pytest.approx((1 / lam, 10 / lam))
 
 
-def test_a_study_in_which_nothing_counts_recommends_nothing() -> None:
+def test_searches_lost_studies_and_other_optimizers_are_recommended_as_far_as_possible() -> None:
+    found = recommendations(study(kind=Kind.TPE))
+    assert [cell.role for cell in found.cells] == ["best"]
+    assert "search" in found.why_not_forgiving
     base = study()
     lost = [replace(trial, status=Status.DIVERGED, metrics={}) for trial in base.trials]
     found = recommendations(result("x", base.spec, "", lost))
-    assert found.cells == ()
-    assert found.why_not_forgiving == "no cell counts"
-
-
-@pytest.mark.parametrize("rule", DecayRule)
-def test_an_unknown_optimizer_is_recommended_as_swept(rule: DecayRule) -> None:
-    found = recommendations(study(optimizer=Optimizer(None, rule, "lion"), kind=Kind.IMPORT))
-    assert found.cells[0].lines[0].code.startswith("dict(lr=")
+    assert (found.cells, found.why_not_forgiving) == ((), "no cell counts")
+    for rule in DecayRule:
+        found = recommendations(study(optimizer=Optimizer(None, rule, "lion"), kind=Kind.IMPORT))
+        assert found.cells[0].lines[0].code.startswith("dict(lr="), rule

@@ -6,6 +6,7 @@ import io
 import unicodedata
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 from rich.console import Console, RenderableType
@@ -18,6 +19,7 @@ from lrwd_sweep.science.surface import CellStatus, Float, Surface
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.spec.task import Task
+from tests import studies
 
 EPOCHS = 10
 HOSTILE = "\x1b]0;gone\x07[/x] |`<script>\n\u202e=cmd() @all \x9b31m"
@@ -34,11 +36,11 @@ def surface(
     """Return a surface on powers of two; NaN is a missing lane."""
     values = values[:, :, None] if values.ndim == 2 else values
     rows, columns, seeds = values.shape
-    lr = 2.0 ** np.arange(-rows, 0)
     weight_decay = 2.0 ** np.arange(-columns, 0)
     if baseline:
         weight_decay[0] = 0
     lanes = np.where(np.isfinite(values), CellStatus.COMPLETE.value, CellStatus.MISSING.value).astype("U8")
+    lr = 2.0 ** np.arange(-rows, 0)
     return Surface(lr, weight_decay, tuple(range(seeds)), values, lanes, rule, metric, cap)
 
 
@@ -57,18 +59,15 @@ def study(
 
     It is analysed once per process: do not change its trials.
     """
-    values = valley(5, 5)
     lattice = Lattice(tuple(2.0 ** np.arange(-9, -4)), tuple(2.0 ** np.arange(-7, -2)))
     trials = []
-    for k, cell in enumerate(lattice.cells()):
+    for k, (cell, value) in enumerate(zip(lattice.cells(), valley(5, 5).flat, strict=True)):
         for seed in range(seeds):
-            status = {0: Status.DIVERGED, 1: Status.FAILED}.get(k, Status.COMPLETE) if seed == 0 else None
-            if k == 2 and seed == 0:
-                continue
-            value = float(values.flat[k]) + 0.001 * seed
-            metrics = {"val_loss": value, "test_loss": value + 0.01}
-            status = status or Status.COMPLETE
-            trials.append(Trial(cell, seed, status, metrics if status is Status.COMPLETE else {}))
+            status = {(0, 0): Status.DIVERGED, (1, 0): Status.FAILED}.get((k, seed), Status.COMPLETE)
+            loss = float(value) + 0.001 * seed
+            metrics = {"val_loss": loss, "test_loss": loss + 0.01} if status is Status.COMPLETE else {}
+            if (k, seed) != (2, 0):
+                trials.append(Trial(cell, seed, status, metrics))
     if isinstance(optimizer, str):
         optimizer = Optimizer.parse(optimizer)
     task = None if kind is Kind.IMPORT else Task()
@@ -76,51 +75,66 @@ def study(
     return result(name, spec, "2025-01-01T00:00:00Z", trials)
 
 
+def labelled(name: str = HOSTILE) -> Result:
+    """Return an imported study whose name and optimizer are `name`."""
+    return study(name, Optimizer(None, DecayRule.COUPLED, name), kind=Kind.IMPORT)
+
+
+def lost() -> Result:
+    """Return a study in which every lane diverged."""
+    found = study()
+    return result("lost", found.spec, "", [Trial(t.cell, t.seed, Status.DIVERGED) for t in found.trials])
+
+
+def stopped() -> Result:
+    """Return a 7×7 study of three seeds in which each cell has one, and the last row none."""
+    every = [(i, j, seed) for i in range(7) for j in range(7) for seed in range(3)]
+    return studies.without(studies.study(), *(lane for lane in every if lane[2] or lane[0] == 6))
+
+
 @cache
 def measured(
     name: str = "study", optimizer: str = "adamw", *, kind: Kind = Kind.GRID, diagnosed: bool = True
 ) -> Result:
-    """`study`, each lane with curves: an effective learning rate α/2ᵉ at epoch e, a norm λ·e, …"""
-    found = study(name, optimizer, kind=kind)
-    trials = [_with_curves(trial, diagnosed) for trial in found.trials]
+    """Return `study` with curves: an effective learning rate α/2ᵉ at epoch e, a norm λ·e, …"""
+    found, epochs, trials = study(name, optimizer, kind=kind), np.arange(1.0, EPOCHS + 1), []
+    for trial in found.trials:
+        last = trial.metrics.get("val_loss", np.nan)
+        curves = {"val_loss": last * (1 + 10 / epochs) / 2, "train_loss": last / epochs}
+        metrics = dict(trial.metrics)
+        if trial.status is Status.COMPLETE:
+            metrics |= {"train_loss": last / EPOCHS, "test_error": last / 2, "val_error": last / 3}
+        curves["val_error"] = curves["val_loss"] / 3
+        if diagnosed:
+            curves["norm"] = trial.cell.weight_decay * epochs
+            curves["rotation"] = trial.cell.weight_decay + 0 * epochs
+            curves["effective_lr"] = trial.cell.lr * 2.0**-epochs
+        stored = {name: tuple(map(float, curve)) for name, curve in curves.items()}
+        trials.append(replace(trial, metrics=metrics, curves=stored))
     return result(found.name, found.spec, found.created, trials)
 
 
-def _with_curves(trial: Trial, diagnosed: bool) -> Trial:
-    epochs = np.arange(1.0, EPOCHS + 1)
-    last = trial.metrics.get("val_loss", np.nan)
-    curves = {"val_loss": last * (1 + 10 / epochs) / 2, "train_loss": last / epochs}
-    metrics = dict(trial.metrics)
-    if trial.status is Status.COMPLETE:
-        metrics |= {"train_loss": last / EPOCHS, "test_error": last / 2, "val_error": last / 3}
-    curves["val_error"] = curves["val_loss"] / 3
-    if diagnosed:
-        curves |= {
-            "norm": trial.cell.weight_decay * epochs,
-            "rotation": trial.cell.weight_decay + 0 * epochs,
-            "effective_lr": trial.cell.lr * 2.0**-epochs,
-        }
-    return replace(trial, metrics=metrics, curves={name: tuple(map(float, c)) for name, c in curves.items()})
-
-
 def harmful(text: str) -> set[str]:
-    """Return the control, bidirectional and other invisible characters of a text, but line ends."""
+    """Return the control, bidirectional and other invisible characters of a text, except line ends."""
     return {c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")} - {"\n"}
 
 
-def drawn(what: RenderableType, width: int = 80, encoding: str = "utf-8", **options: object) -> str:
+def drawn(what: RenderableType, width: int = 80, encoding: str = "utf-8", **options: Any) -> str:
     """Return what a console of this width prints, off a terminal unless `options` force one."""
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="\n")
-    console = Console(
-        file=stream,
-        width=width,
-        highlight=False,
-        markup=False,
-        emoji=False,
-        _environ={},
-        **options,  # type: ignore[arg-type]
-    )
-    console.print(what)
+    fixed: dict[str, Any] = {
+        "width": width,
+        "highlight": False,
+        "markup": False,
+        "emoji": False,
+        "_environ": {},
+    }
+    Console(file=stream, **fixed, **options).print(what)
     stream.flush()
     assert isinstance(stream.buffer, io.BytesIO)
     return stream.buffer.getvalue().decode(encoding)
+
+
+def coloured(what: RenderableType, width: int = 80, **options: Any) -> str:
+    """Return what a terminal of true colour prints."""
+    return drawn(what, width, force_terminal=True, color_system="truecolor", **options)

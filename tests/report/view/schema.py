@@ -1,4 +1,4 @@
-"""The JSON Schemas that the package ships, and how strictly the tests hold documents to them."""
+"""The JSON Schemas that the package ships, and a validator that refuses further keys."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from jsonschema import Draft202012Validator
 
 
 def shipped(name: str) -> Any:
-    """A schema as the package has it."""
+    """Load a schema from the package."""
     return json.loads((files("lrwd_sweep.report.view") / f"{name}.schema.json").read_text(encoding="utf-8"))
 
 
 def faults(document: Any, name: str) -> list[str]:
-    """Where a document breaks the schema or holds a key that the schema does not name."""
+    """List the places where a document breaks the schema or holds a key that the schema does not name."""
     schema = shipped(name)
     Draft202012Validator.check_schema(schema)
-    validator = Draft202012Validator(_closed(schema))
-    return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(document)]
+    errors = Draft202012Validator(_closed(schema)).iter_errors(document)
+    return [f"{error.json_path}: {error.message}" for error in errors]
 
 
 def _closed(schema: Any, name: str = "") -> Any:
-    """The schema with every object closed; an estimate where it is used, for some have further keys."""
+    """Close every object of a schema; an estimate only where it is used, for some have further keys."""
     if isinstance(schema, list):
         return [_closed(each) for each in schema]
     if not isinstance(schema, dict):

@@ -1,14 +1,17 @@
-"""Consoles obey the environment; off a terminal only FORCE_COLOR gives colour."""
+"""Consoles obey the environment; an output file is written whole or not at all."""
 
 from __future__ import annotations
 
 import io
 import logging
+import os
+from pathlib import Path
 
 import pytest
 from rich.text import Text
 
-from lrwd_sweep.report.view.consoles import console_on, logged
+from lrwd_sweep.errors import UsageError
+from lrwd_sweep.report.view.consoles import console_on, logged, replaced, write_file
 
 
 class Terminal(io.StringIO):
@@ -18,41 +21,32 @@ class Terminal(io.StringIO):
         return True
 
 
-def printed(stream: io.StringIO, **environ: str) -> str:
-    console_on(stream, environ).print(Text("x" * 90, style="bold red"))
-    return stream.getvalue()
+def test_colour_depends_on_terminal_and_environment() -> None:
+    xterm = {"TERM": "xterm-256color"}
+    cases: list[tuple[type[io.StringIO], dict[str, str], bool, bool]] = [  # bold, coloured
+        (Terminal, xterm, True, True),
+        (Terminal, {**xterm, "NO_COLOR": "1"}, True, False),
+        (Terminal, {"TERM": "dumb", "FORCE_COLOR": "1"}, False, False),
+        (io.StringIO, {"FORCE_COLOR": "0"}, False, False),
+        (io.StringIO, {"FORCE_COLOR": "1"}, True, True),
+        (io.StringIO, {"FORCE_COLOR": "1", "NO_COLOR": "1"}, False, False),
+        *(
+            (io.StringIO, {**xterm, service: "1"}, False, False)
+            for service in ("GITHUB_ACTIONS", "CI", "GITLAB_CI", "PY_COLORS", "CLICOLOR")
+        ),
+    ]
+    for kind, environ, bold, colour in cases:
+        stream = kind()
+        console_on(stream, environ).print(Text("x" * 90, style="bold red"))
+        text = stream.getvalue()
+        assert ("\x1b[1" in text, "31m" in text) == (bold, colour), environ
+        assert bold or text.replace("\n", "") == "x" * 90, environ
 
 
-def test_a_pipe_gets_no_escape_codes_under_ci_services() -> None:
-    for service in ("GITHUB_ACTIONS", "CI", "GITLAB_CI", "PY_COLORS", "CLICOLOR"):
-        text = printed(io.StringIO(), TERM="xterm-256color", **{service: "1"})
-        assert text == "x" * 90 + "\n", service
-
-
-def test_a_terminal_gets_colour() -> None:
-    assert "\x1b[1;31m" in printed(Terminal(), TERM="xterm-256color")
-
-
-def test_no_color_keeps_weight_and_drops_colour() -> None:
-    text = printed(Terminal(), TERM="xterm-256color", NO_COLOR="1")
-    assert "31" not in text
-    assert "\x1b[1m" in text
-
-
-def test_force_color_colours_a_pipe_without_making_it_a_terminal() -> None:
+def test_forced_colour_does_not_make_a_pipe_a_terminal() -> None:
     console = console_on(io.StringIO(), {"FORCE_COLOR": "1"})
-    assert console.color_system == "256"
-    assert not console.is_terminal
+    assert (console.color_system, console.is_terminal) == ("256", False)
     assert console_on(io.StringIO(), {"FORCE_COLOR": "3"}).color_system == "truecolor"
-
-
-def test_refusing_colour_overrides_forcing_it() -> None:
-    assert "\x1b" not in printed(io.StringIO(), FORCE_COLOR="0")
-    assert "\x1b" not in printed(io.StringIO(), FORCE_COLOR="1", NO_COLOR="1")
-
-
-def test_a_dumb_terminal_gets_plain_text() -> None:
-    assert "\x1b" not in printed(Terminal(), TERM="dumb", FORCE_COLOR="1")
 
 
 def test_width_off_a_terminal_is_columns_or_100() -> None:
@@ -74,3 +68,40 @@ def test_log_messages_are_printed_within_the_block(capsys: pytest.CaptureFixture
         log.info("one [bold]thing[/]")
     log.info("another")
     assert capsys.readouterr() == ("", "one [bold]thing[/]\n")
+
+
+def test_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_file(path, "λ\r\n\n")
+    assert path.read_bytes() == "λ\r\n\n".encode()
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError), replaced(path) as temporary:  # noqa: PT012
+        assert temporary.name == "a.txt"
+        temporary.write_text("half")
+        raise ZeroDivisionError
+    assert path.read_text() == "old"
+    with replaced(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_new_file_has_the_permissions_of_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_file(tmp_path / "a", "x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
+
+
+def test_unwritable_path_is_one_line_that_names_the_option(tmp_path: Path) -> None:
+    for name in ("no/such/file", "."):
+        with pytest.raises(UsageError, match=r"^--figure .*; name a file that can be written$"):
+            write_file(tmp_path / name, "x", "--figure")
+
+
+def test_device_is_written_and_not_replaced() -> None:
+    write_file(Path(os.devnull), "x")
+    assert Path(os.devnull).is_char_device()

@@ -1,183 +1,101 @@
-"""The heatmap shows values, marks and ridge at every width, with and without colour."""
+"""The heatmap shows values, marks, colours and ridge at every width; its scale says what it clips."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise, product
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
-from rich.console import Console
-from rich.measure import Measurement
 
-from lrwd_sweep.report.result import Result
 from lrwd_sweep.report.view.heatmap import Gallery, Heatmap
 from lrwd_sweep.report.view.notation import superscript
-from lrwd_sweep.report.view.scale import dimmed
-from lrwd_sweep.report.view.tiles import Mark, Tiles
+from lrwd_sweep.report.view.tiles import Mark, Numbers, Scale, Tiles, colour, dimmed, luminance, text_on
 from lrwd_sweep.science.decay import DecayRule
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.separability import analyse
-from lrwd_sweep.science.surface import CellStatus
-from tests.report.view.examples import HOSTILE, drawn, harmful, surface, valley
+from lrwd_sweep.science.surface import CellStatus, Float
+from lrwd_sweep.science.trial import Direction
+from tests.report.view.examples import HOSTILE, coloured, drawn, harmful, stopped, surface, valley
 from tests.studies import study, without
 
 FORMULA = Optimizer.parse("adamw").formula
 
 
-def rows_of(text: str, count: int) -> list[str]:
-    """The lattice rows of a heatmap drawn with a title."""
-    return text.splitlines()[1 : 1 + count]
+def rows_of(values: Float, *, baseline: bool = False) -> list[str]:
+    """Draw the rows of a lattice, the largest α first."""
+    return drawn(Heatmap(surface(values, baseline=baseline), "t")).splitlines()[1 : 1 + len(values)]
 
 
-def test_largest_learning_rate_is_on_top_and_rows_are_labelled_in_powers_of_two() -> None:
+def test_axes_are_labelled_with_the_largest_learning_rate_on_top() -> None:
     lines = drawn(Heatmap(surface(valley()), "adamw", FORMULA)).splitlines()
+    powers = ["2" + superscript(f"-{k}") for k in range(1, 12)]
     assert lines[0].startswith(f"adamw   {FORMULA}")
-    assert [line.split()[0].rstrip("┃│") for line in lines[1:12]] == [
-        "2" + superscript(str(power)) for power in range(-1, -12, -1)
-    ]
-
-
-def test_cells_carry_their_own_numbers() -> None:
-    values = np.array([[0.5, 0.25, 0.375], [0.125, 0.75, 1.5]])
-    top, bottom = rows_of(drawn(Heatmap(surface(values), "t")), 2)
-    assert top.split() == ["2⁻¹", "┃.125★", ".750", "1.50"]
-    assert bottom.replace("┃", " ").split() == ["2⁻²", ".500", ".250", ".375"]
-
-
-def test_column_labels_stand_under_their_columns() -> None:
-    lines = drawn(Heatmap(surface(valley()), "t"), 80).splitlines()
-    labels, row = lines[12], lines[11]
-    for k in range(1, 12):
-        label = "2" + superscript(f"-{k}")
-        column = 11 - k
-        start = cell_len("α↑λ→ ") + 6 * column + 1
-        assert labels[start:].startswith(label)
-        assert row[start] == "." or row[start].isdigit()
-
-
-def test_long_column_labels_are_thinned_not_moved() -> None:
+    assert [line.split()[0].rstrip("┃│") for line in lines[1:12]] == powers
+    for k, label in enumerate(reversed(powers)):  # each under its column
+        start = cell_len("α↑λ→ ") + 6 * k + 1
+        assert lines[12][start:].startswith(label)
+        assert lines[11][start] == "." or lines[11][start].isdigit()
     half_powers = replace(surface(valley()), weight_decay=np.exp2(np.arange(-11, 0) * 1.5))
     labels = drawn(Heatmap(half_powers, "t")).splitlines()[12]
     assert labels.split()[1:] == ["2⁻¹⁶·⁵", "2⁻¹³·⁵", "2⁻¹⁰·⁵", "2⁻⁷·⁵", "2⁻⁴·⁵", "2⁻¹·⁵"]
     assert labels.index("2⁻¹³·⁵") - labels.index("2⁻¹⁶·⁵") == 12
 
 
-def test_one_star_and_nine_circles_mark_the_ten_best() -> None:
-    text = "\n".join(rows_of(drawn(Heatmap(surface(valley()), "t")), 11))
+def test_ten_best_cells_and_best_of_each_row_are_marked() -> None:
+    top, bottom = rows_of(np.array([[0.5, 0.25, 0.375], [0.125, 0.75, 1.5]]))
+    assert top.split() == ["2⁻¹", "┃.125★", ".750", "1.50"]
+    assert bottom.replace("┃", " ").split() == ["2⁻²", ".500", ".250", ".375"]
+    text = "".join(rows_of(valley()))
     assert (text.count("★"), text.count("○")) == (1, 9)
+    assert "○" not in drawn(Heatmap(surface(valley(3, 3)), "t"))  # it would mark every cell
+    found = rows_of(np.array([[3.0, 1.0, 2.0, 4.0], [1.0, 3.0, 2.0, 4.0], [4.0, 3.0, 2.0, 1.0]]))
+    assert [(row.index("┃"), row.split("┃")[1][:4]) for row in found] == [
+        (23, "1.00"), (5, "1.00"), (11, "1.00"),
+    ]  # fmt: skip
+    for row in rows_of(np.array([[0.1, 0.3, 0.2], [0.1, 0.2, 0.3]]), baseline=True):
+        assert row.split("┃")[1][:4] == ".200"  # λ = 0 has no part in the ridge
 
 
-def test_circles_are_left_out_where_they_would_mark_every_cell() -> None:
-    assert "○" not in drawn(Heatmap(surface(valley(3, 3)), "t"))
-
-
-def test_ridge_stands_at_each_rows_smallest_value() -> None:
-    values = np.array([[3.0, 1.0, 2.0, 4.0], [1.0, 3.0, 2.0, 4.0], [4.0, 3.0, 2.0, 1.0]])
-    found = rows_of(drawn(Heatmap(surface(values), "t")), 3)
-    assert [row[row.index("┃") + 1 : row.index("┃") + 5] for row in found] == ["1.00"] * 3
-    assert [row.index("┃") for row in found] == [23, 5, 11]
-
-
-def test_ridge_ignores_the_baseline_column() -> None:
-    values = np.array([[0.1, 0.3, 0.2], [0.1, 0.2, 0.3]])
-    for row in rows_of(drawn(Heatmap(surface(values, baseline=True), "t")), 2):
-        assert row[row.index("┃") + 1 : row.index("┃") + 5] == ".200"
-
-
-def test_ridge_outside_the_slope_is_drawn_thin() -> None:
+def test_ridge_is_thin_outside_the_slope_and_underlined_between_rows() -> None:
     found = surface(np.stack([valley() + seed / 1000 for seed in range(3)], axis=2))
     separability = analyse(found)
     carrying = {i for i, _ in separability.ridge}
     assert 0 < len(carrying) < 11
-    rows = rows_of(drawn(Heatmap(found, "t", separability=separability)), 11)
+    rows = drawn(Heatmap(found, "t", separability=separability)).splitlines()[1:12]
     assert {10 - k for k, row in enumerate(rows) if "┃" in row} == carrying
-    assert all(("┃" in row) != ("│" in row) for row in rows)  # each has one of the two
+    assert all(("┃" in row) != ("│" in row) for row in rows)
+    text = coloured(Heatmap(surface(np.array([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]])), "t")).splitlines()
+    assert ["\x1b[1;4;" in row for row in text[1:3]] == [True, False]
 
 
-def test_ridge_line_is_underlined_from_bar_to_bar() -> None:
-    values = np.array([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]])
-    text = drawn(Heatmap(surface(values), "t"), force_terminal=True, color_system="truecolor")
-    top, bottom = rows_of(text, 2)
-    assert "\x1b[1;4;" in top
-    assert "\x1b[1;4;" not in bottom
-
-
-def test_diverged_failed_and_missing_are_told_apart() -> None:
+def test_lost_cells_baseline_and_cap_are_shown() -> None:
     found = surface(valley(4, 4))
     found.values[0, :3] = np.nan
     found.lanes[0, :3, 0] = [CellStatus.DIVERGED.value, CellStatus.FAILED.value, CellStatus.MISSING.value]
     text = drawn(Heatmap(found, "t"))
-    assert rows_of(text, 4)[3].split()[1:4] == ["×", "!", "·"]
+    assert text.splitlines()[4].split()[1:4] == ["×", "!", "·"]
     assert all(meaning in text for meaning in ("× diverged", "! failed", "· missing"))
-
-
-def test_baseline_column_is_set_apart() -> None:
-    row = rows_of(drawn(Heatmap(surface(valley(3, 4), baseline=True), "t")), 3)[0]
-    plain_row = rows_of(drawn(Heatmap(surface(valley(3, 4)), "t")), 3)[0]
-    assert len(row.rstrip()) == len(plain_row.rstrip()) + 2
-
-
-def test_values_at_the_cap_are_drawn_but_never_best() -> None:
+    apart, together = (rows_of(valley(3, 4), baseline=zero)[0].rstrip() for zero in (True, False))
+    assert len(apart) == len(together) + 2
     values = np.array([[0.5, 0.4], [2.3, 2.3]])
-    text = drawn(Heatmap(surface(values, cap=0.45), "t"))
-    assert "2.30" in text
-    assert ".400★" in text
-    none_counts = drawn(Heatmap(surface(values + 2, cap=0.45), "t"))
-    assert "4.30" in none_counts
-    assert "★" not in none_counts
-
-
-def test_nothing_inside_is_drawn_as_missing() -> None:
+    some, none = (drawn(Heatmap(surface(values + more, cap=0.45), "t")) for more in (0, 2))
+    assert (".400★" in some, "2.30" in some, "4.30" in none, "★" in none) == (True, True, True, False)
     text = drawn(Heatmap(surface(np.full((3, 4), np.nan)), "t"))
-    assert rows_of(text, 3)[0].split()[1:] == ["·"] * 4
+    assert text.splitlines()[1].split()[1:] == ["·"] * 4
     assert "no cell has a value yet" in text
 
 
-def test_partial_lattice_shows_the_mean_of_the_seeds_that_are_there() -> None:
-    values = np.full((2, 2, 2), np.nan)
-    values[1, 0] = [0.25, np.nan]
-    values[0, 1] = [0.5, 0.7]
-    text = drawn(Heatmap(surface(values), "t"))
-    assert ".250~" in text
-    assert ".600★" in text, "the better cell lacks a seed and counts for nothing"
-    assert "mean of the seeds so far" in text
-    assert "~ dim: some seeds are missing (3 of 8 runs)" in text
-
-
-def test_numbers_too_long_for_a_cell_are_written_above_the_best() -> None:
+def test_numbers_become_relative_and_then_digits_where_there_is_no_room() -> None:
     text = drawn(Heatmap(surface(2310 + valley()), "t"))
     assert "above the best (2310.1" in text
     assert "┃  0★" in text
-
-
-def test_two_heatmaps_stand_side_by_side_only_where_numbers_fit() -> None:
-    pair = Gallery([Heatmap(surface(valley()), "one"), Heatmap(surface(valley(diagonal=True)), "two")])
-    assert "two" in drawn(pair, 170).splitlines()[0]
-    assert "two" not in drawn(pair, 100).splitlines()[0]
-    assert ".11" in drawn(pair, 100)
-
-
-def test_shared_scale_gives_one_legend() -> None:
-    pair = Gallery([Heatmap(surface(valley()), "one"), Heatmap(surface(valley(diagonal=True)), "two")])
-    assert drawn(pair, 170).count("★ best") == 1
-
-
-def test_legend_gives_both_ends_of_the_ramp_and_says_what_is_clipped() -> None:
-    text = drawn(Heatmap(surface(valley()), "t"), force_terminal=True, color_system="truecolor")
-    legend = text.splitlines()[13]
-    assert "0.11" in legend
-    assert "and above (clipped)" in legend
-
-
-def test_cells_have_digits_where_numbers_do_not_fit() -> None:
     text = drawn(Heatmap(surface(valley(6, 25)), "t"), 60)
     assert "digits: tenths of the scale" in text
-    assert all(set(row[6:]) <= set("0123456789★○┃ ") for row in rows_of(text, 6))
-
-
-def test_pooled_lattice_keeps_its_best_and_says_that_it_is_thinned() -> None:
+    assert all(set(row[6:]) <= set("0123456789★○┃ ") for row in text.splitlines()[1:7])
     values = np.ones((100, 100)) + np.random.default_rng(0).random((100, 100))
     values[37, 61] = 0.5
     text = drawn(Gallery([Heatmap(surface(values), "t")], max_rows=25))
@@ -185,40 +103,35 @@ def test_pooled_lattice_keeps_its_best_and_says_that_it_is_thinned() -> None:
     assert "thinned: each tile is the best of 4×2 cells" in text
 
 
-def test_no_colour_codes_without_colour() -> None:
+def test_gallery_puts_heatmaps_side_by_side_if_numbers_fit_under_one_legend() -> None:
+    pair = Gallery([Heatmap(surface(valley()), "one"), Heatmap(surface(valley(diagonal=True)), "two")])
+    assert ["two" in drawn(pair, width).splitlines()[0] for width in (170, 100)] == [True, False]
+    assert ".11" in drawn(pair, 100)
+    assert drawn(pair, 170).count("★ best") == 1
+    legend = coloured(Heatmap(surface(valley()), "t")).splitlines()[13]
+    assert "0.11" in legend
+    assert "and above (clipped)" in legend
+
+
+def test_colour_and_unicode_appear_only_on_consoles_that_have_them() -> None:
     heatmap = Heatmap(surface(valley()), "t")
     assert "\x1b" not in drawn(heatmap)
-    unstyled = drawn(heatmap, force_terminal=True, color_system="truecolor", no_color=True)
+    unstyled = coloured(heatmap, no_color=True)
     assert "48;" not in unstyled
     assert "38;" not in unstyled
-
-
-def test_ascii_console_gets_ascii_only() -> None:
     heatmap = Heatmap(surface(valley(), rule=DecayRule.COUPLED), "adam é", Optimizer.parse("adam").formula)
     text = drawn(heatmap, encoding="ascii")
-    assert "lambda'*theta" in text
-    assert "* best   o ten best" in text
-    assert "2^-11" in text
-
-
-def test_hostile_title_is_harmless() -> None:
+    for part in ("lambda'*theta", "* best   o ten best", "2^-11"):
+        assert part in text, part
     text = drawn(Heatmap(surface(valley(), metric=HOSTILE), HOSTILE, FORMULA))
     assert not harmful(text)
     assert "[/x]" in text
 
 
-def test_drawing_twice_gives_the_same_bytes() -> None:
-    heatmap = Heatmap(surface(valley()), "t", FORMULA)
-    first, second = (drawn(heatmap, force_terminal=True, color_system="truecolor") for _ in range(2))
-    assert first == second
-
-
 def test_no_line_is_wider_than_the_console_and_no_row_wraps() -> None:
-    shapes = [(1, 1), (1, 7), (7, 1), (40, 25), (100, 100), (11, 12)]
-    widths = [8, 20, 30, 80, 170]
-    for k, (rows, columns) in enumerate(shapes):
+    for k, (rows, columns) in enumerate([(1, 1), (1, 7), (7, 1), (40, 25), (100, 100), (11, 12)]):
         heatmap = Heatmap(surface(valley(rows, columns), baseline=columns > 7), "")
-        for width in widths:
+        for width in (8, 20, 30, 80, 170):
             encoding = ("utf-8", "ascii")[(k + width // 10) % 2]
             lines = drawn(heatmap, width, encoding).splitlines()
             case = (rows, columns, width, encoding)
@@ -226,61 +139,125 @@ def test_no_line_is_wider_than_the_console_and_no_row_wraps() -> None:
             assert lines[rows].startswith("α↑" if encoding == "utf-8" else "lr^"), case
 
 
-@settings(max_examples=40, deadline=None)
-@given(
-    st.lists(st.floats(allow_subnormal=False) | st.just(0.0), min_size=12, max_size=12),
-    st.integers(5, 100),
-)
-def test_any_values_are_drawn_without_a_crash(values: list[float], width: int) -> None:
+@settings(deadline=None)
+@given(st.lists(st.floats() | st.just(0.0), min_size=12, max_size=12), st.integers(5, 100))
+def test_any_values_are_drawn(values: list[float], width: int) -> None:
     grid = np.array(values).reshape(3, 4)
     finite = np.where(np.isfinite(grid) & (np.abs(grid) < 1e150), grid, np.nan)
-    text = drawn(Heatmap(surface(finite), ""), width)
-    assert max(map(cell_len, text.splitlines())) <= width
+    assert max(map(cell_len, drawn(Heatmap(surface(finite), ""), width).splitlines())) <= width
 
 
-def test_measures_no_less_than_it_draws() -> None:
-    console = Console(width=200)
-    heatmap = Heatmap(surface(valley()), "t")
-    wanted = Measurement.get(console, console.options, heatmap).maximum
-    assert wanted == max(len(row.rstrip("\n")) for row in rows_of(drawn(heatmap, wanted), 11))
-
-
-def stopped() -> Result:
-    """Return a 7×7 study of three seeds: one of each cell, except for the last row."""
-    every = [(i, j, seed) for i in range(7) for j in range(7) for seed in range(3)]
-    return without(study(), *(lane for lane in every if lane[2] or lane[0] == 6))
-
-
-def test_cells_that_lack_seeds_are_drawn_and_rank_nowhere() -> None:
-    tiles = Tiles.of(stopped().surface).every
+def test_cells_that_lack_seeds_are_drawn_pale_and_rank_nowhere() -> None:
+    found = stopped().surface
+    tiles = Tiles.of(found).every
     assert {tile.mark for tile in tiles} == {Mark.PARTIAL, Mark.MISSING}
     assert not any(tile.best_of_row for tile in tiles)
     assert sum(tile.value is not None for tile in tiles) == 42
-
-
-def test_complete_cell_is_best_even_if_a_partial_one_is_lower() -> None:
-    found = without(study(), (3, 3, 0))
-    best = found.surface.best()
-    assert best is not None
-    assert best != (3, 3)
-    assert found.best == found.surface.cell(*best)
-    assert Tiles.of(found.surface, found.separability).rows[3][3].mark is Mark.PARTIAL
-    assert np.isfinite(found.surface.mean_so_far[3, 3])
-
-
-def test_legend_counts_the_runs_at_every_width() -> None:
+    one = without(study(), (3, 3, 0))
+    assert one.surface.best() not in (None, (3, 3))
+    assert Tiles.of(one.surface, one.separability).rows[3][3].mark is Mark.PARTIAL
     for width in (80, 26, 20):
-        text = " ".join(drawn(Heatmap(stopped().surface, "t"), width).split())
+        text = " ".join(drawn(Heatmap(found, "t"), width).split())
         assert "some seeds are missing (42 of 147 runs)" in text, width
         assert "mean of the seeds so far" in text, width
         assert "best" not in text, width
-
-
-def test_partial_cell_is_marked_without_colour_and_dimmed_with_it() -> None:
-    heatmap = Heatmap(stopped().surface, "t")
+    heatmap = Heatmap(found, "t")
     assert drawn(heatmap, 80).count("~") == drawn(heatmap, 80, "ascii").count("~") == 43
-    coloured = drawn(heatmap, force_terminal=True, color_system="truecolor")
-    whole = drawn(Heatmap(study().surface, "t"), force_terminal=True, color_system="truecolor")
-    assert "\x1b[2" in coloured or ";2;" in coloured
-    assert coloured.split("\n")[3] != whole.split("\n")[3]
+    assert coloured(heatmap).split("\n")[3] != coloured(Heatmap(study().surface, "t")).split("\n")[3]
     assert dimmed((255, 0, 128)) == (191, 64, 128)
+
+
+ABSURD = (6e15, -6e15)
+
+
+def scale_of(*values: Float, direction: Direction = Direction.MINIMIZE, ranked: bool = True) -> Scale:
+    found = Scale.of([replace(surface(each), direction=direction) for each in values], ranked=ranked)
+    assert found is not None
+    return found
+
+
+def outlying(value: float, values: Float) -> Float:
+    """Return a copy in which one cell has this value."""
+    values = values.copy()
+    values[3, 3] = value
+    return values
+
+
+def test_scale_spans_the_basin_of_all_surfaces() -> None:
+    assert scale_of(np.array([[1.0, 2.0], [3.0, 3.5]])) == Scale(1.0, 3.5)
+    far = scale_of(outlying(1e6, valley()))
+    assert far.clipped
+    assert far.dark < 1
+    both = scale_of(valley(), valley() - 0.05)
+    assert both.bright == pytest.approx(float(valley().min()) - 0.05)
+    constant = scale_of(np.full((3, 3), 0.5))
+    assert (constant.goodness(0.5), constant.digit(0.5)) == (1.0, "0")
+    values = valley()
+    values[:6] = 2.3
+    assert Scale.of([surface(values, cap=2.3)]) != Scale.of([surface(values)])
+    assert scale_of(np.where(np.arange(11)[:, None] < 5, valley(), 1e9)).dark < 100
+    chance = np.full((11, 11), 2.3)
+    chance[5, :4] = [0.1, 0.2, 0.4, 0.8]
+    assert (scale_of(chance).bright, scale_of(chance).clipped_bright) == (0.1, False)
+
+
+@given(st.floats(-1e3, 1e3), st.floats(1e-3, 1e3), st.floats(0, 1), st.floats(0, 1))
+def test_worse_values_are_not_drawn_as_better_and_numbers_tell_tenths_apart(
+    low: float, span: float, x: float, y: float
+) -> None:
+    scale = Scale(low, low + span)
+    better, worse = sorted((low + x * span, low + y * span))
+    assert scale.goodness(better) >= scale.goodness(worse)
+    assert scale.digit(better) <= scale.digit(worse)
+    for numbers in (Numbers.absolute(scale), Numbers.relative(scale)):
+        if numbers is not None:
+            assert len({numbers.text(low + k * span / 10) for k in range(11)}) == 11
+
+
+def test_one_absurd_value_leaves_the_others_their_colours() -> None:
+    for absurd, direction in product(ABSURD, Direction):
+        ordinary = scale_of(valley(), direction=direction)
+        scale = scale_of(outlying(absurd, valley()), direction=direction)
+        assert (scale.bright, scale.dark) == pytest.approx((ordinary.bright, ordinary.dark), rel=0.05)
+        better = (absurd > 0) is (direction is Direction.MAXIMIZE)
+        assert (scale.clipped_bright, scale.clipped) == (better, ordinary.clipped or not better)
+        assert scale.goodness(absurd) == better
+        beyond = "above" if absurd > 0 else "below"
+        assert any(end.endswith(f"and {beyond} (clipped)") for end in scale.ends)
+
+
+def test_absurd_values_are_clipped_in_numbers_and_diagnostics() -> None:
+    for absurd in ABSURD:
+        values = 2310 + valley()
+        scale = scale_of(outlying(absurd, values))
+        assert Numbers.absolute(scale) is None
+        numbers = Numbers.relative(scale)
+        assert numbers.text(float(values[0, 0])) == "66"
+        assert numbers.text(absurd) == (">" if absurd > 0 else "<")
+        scale = scale_of(outlying(absurd, valley()), ranked=False)
+        assert scale.dark == pytest.approx(valley().max())
+        assert (scale.clipped_bright, scale.clipped) == (absurd < 0, absurd > 0)
+
+
+def test_value_of_some_seeds_is_not_called_the_best() -> None:
+    values = np.stack([valley(), valley()], axis=2)
+    values[3, 3] = [0.01, np.nan]
+    assert (scale_of(values).bright, scale_of(values).brightest) == (0.01, "lowest")
+
+
+def lightness(rgb: tuple[int, int, int]) -> float:
+    """Return CIE L* of a colour, 0 to 100."""
+    y = luminance(rgb)
+    return 116 * y ** (1 / 3) - 16 if y > 216 / 24389 else y * 24389 / 27
+
+
+def test_ramp_rises_evenly_in_lightness_under_readable_text() -> None:
+    ramp = [colour(k / 64) for k in range(65)]
+    steps = [lightness(b) - lightness(a) for a, b in pairwise(ramp)]
+    assert min(steps) > 0
+    assert max(steps) < 2.5 * sum(steps) / len(steps)
+    assert sum(steps) > 60
+    assert (colour(-3), colour(7)) == (colour(0), colour(1))
+    for background in ramp:
+        dark, light = sorted((luminance(background), luminance(text_on(background))))
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, background  # WCAG AA

@@ -1,4 +1,4 @@
-"""Names with a meaning for a terminal, browser or spreadsheet are harmless in every format."""
+"""Names that mean something to a terminal, browser or spreadsheet are harmless in every format."""
 
 from __future__ import annotations
 
@@ -16,34 +16,30 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from lrwd_sweep.report.gates import EarlierReport, Gate, MaxBest, MaxRegression, NoEdge, Require
+from lrwd_sweep.report.recommend import recommendations
 from lrwd_sweep.report.result import Result, comparison, result
-from lrwd_sweep.report.view.output_file import Format
-from lrwd_sweep.report.view.report import render, text_of
+from lrwd_sweep.report.view.report import Format, notebook_html, render, text_of
+from lrwd_sweep.report.view.terminal import Report
 from lrwd_sweep.science.decay import DecayRule
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.separability import Verdict
 from lrwd_sweep.science.trial import Status
 from lrwd_sweep.spec.study import Kind
 from lrwd_sweep.store.imports import import_spec, read_sweep
-from tests.report.view.examples import harmful
+from tests.report.view.examples import HOSTILE, harmful, labelled, measured
+from tests.report.view.examples import study as study_of
 from tests.studies import study
 
 NAMES = {
-    "colour": "\x1b[31mred\x1b[0m",
-    "title of the terminal": "\x1b]0;gone\x07 \x9b31m",
-    "rich markup": "[/x] [link=http://a]b[/link] :boom:",
+    "terminal": "\x1b[31mred\x1b[0m \x1b]0;gone\x07 \x9b31m [/x] [link=http://a]b[/link] :boom:"
+    " \u202eabc\u2066\u200f",
     "formula": "=cmd()",
     "formula after a space": " +1",
-    "markup": "<script>alert(1)</script><img src=x onerror=alert(1)>",
-    "end of an attribute": "\"' onmouseover='alert(1)",
-    "template": "{{ 7 * 7 }} {% raw %} ${x}",
-    "newlines": "first\nsecond\r\n\n# third\u2028| a | b |",
-    "right to left": "\u202eabc\u2066\u200f",
-    "end of CDATA": "]]> --> </style> </script> &lt; &#60;",
-    "NUL": "\x00\x0b\ufffe",
+    "page": "<script>alert(1)</script><img src=x onerror=alert(1)>\"' onmouseover='alert(1)"
+    " {{ 7 * 7 }} {% raw %} ${x} ]]> --> </style> </script> &lt; &#60;",
+    "newlines": "first\nsecond\r\n\n# third\u2028| a | b | \x00\x0b\ufffe",
     "half a character": "\ud800",
-    "markdown": "`*_~~ [a](javascript:alert(1)) ![x](y) | @all #1 <!-- http://a.example",
-    "mathematics": "$\\frac{ $ \\",
+    "markdown": "`*_~~ [a](javascript:alert(1)) ![x](y) | @all #1 <!-- http://a.example $\\frac{ $ \\",
 }
 
 
@@ -59,17 +55,13 @@ def hostile_studies(name: str) -> list[Result]:
     return [result(name, spec, name, trials, storage=name), study(name="=ordinary")]
 
 
-def reported(results: list[Result], form: Format, name: str) -> str:
-    old = MaxRegression(0, EarlierReport(name, {}))
+def reported(name: str) -> dict[Format, str]:
+    """Report the hostile studies in every format."""
+    results, old = hostile_studies(name), MaxRegression(0, EarlierReport(name, {}))
     gates: list[Gate] = [MaxBest(0.0), NoEdge(), Require(Verdict.COUPLED), old]
     outcomes = [gate.check(result) for result in results for gate in gates]
-    return text_of(render(results, [comparison(*results)], form, outcomes))
-
-
-@cache
-def harmless_elements() -> list[tuple[str, frozenset[str]]]:
-    """Return the elements of a page whose names mean nothing."""
-    return elements(reported(hostile_studies("harmless"), Format.HTML, "harmless"))
+    compared = [comparison(*results)]
+    return {form: text_of(render(results, compared, form, outcomes)) for form in Format}
 
 
 def check_markdown(text: str, _: str) -> None:
@@ -106,25 +98,25 @@ def check_xml(text: str, _: str) -> None:
 
 
 class _Page(HTMLParser):
-    """A parser that records every element with its attributes."""
+    """A parser that records every element with the names of its attributes."""
 
-    def __init__(self) -> None:
+    def __init__(self, text: str) -> None:
         super().__init__()
         self.elements: list[tuple[str, frozenset[str]]] = []
+        self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, frozenset(name for name, _ in attrs)))
 
 
-def elements(text: str) -> list[tuple[str, frozenset[str]]]:
-    page = _Page()
-    page.feed(text)
-    return page.elements
+@cache
+def harmless_elements() -> list[tuple[str, frozenset[str]]]:
+    return _Page(reported("harmless")[Format.HTML]).elements
 
 
 def check_html(text: str, name: str) -> None:
     """Check that the page has the elements and attributes that it has with a harmless name."""
-    assert elements(text) == harmless_elements()
+    assert _Page(text).elements == harmless_elements()
     assert "{{ 7 * 7 }}" in text or "{{" not in name
 
 
@@ -144,12 +136,26 @@ CHECKS: dict[Format, Callable[[str, str], None]] = {
 
 def test_hostile_names_are_harmless_in_every_format() -> None:
     for case, name in NAMES.items():
-        results = hostile_studies(name)
-        for form in Format:
-            text = reported(results, form, name)
+        for form, text in reported(name).items():
             assert not harmful(text), (case, form)
             text.encode()
             CHECKS[form](text, name)
+
+
+def test_hostile_names_are_harmless_in_pictures_recipes_and_notebooks() -> None:
+    found = [measured(HOSTILE), measured(f"{HOSTILE}2"), labelled()]
+    names = ["norm", "scatter", "projection"]
+    for form in (Format.TABLE, Format.MARKDOWN, Format.HTML):
+        text = text_of(render(found, [], form, show=names))
+        assert not harmful(text), form
+        if form is Format.HTML:
+            assert text.count("<script") == text_of(render(found, [], form)).count("<script")
+    notebook = notebook_html(Report(found))
+    assert not harmful(notebook)
+    assert {tag for tag, _ in _Page(notebook).elements} <= {"pre", "code", "span"}
+    for kind in Kind:
+        each = labelled() if kind is Kind.IMPORT else study_of(HOSTILE, kind=kind)
+        assert all(given.command is None for given in recommendations(each).next), kind
 
 
 def test_hostile_files_are_harmless_in_every_format(tmp_path: Path) -> None:
@@ -161,8 +167,7 @@ def test_hostile_files_are_harmless_in_every_format(tmp_path: Path) -> None:
         with open(tmp_path / "sweep.csv", "w", encoding="utf-8", errors="replace", newline="") as file:
             csv.writer(file).writerows(rows)
         sweep = read_sweep(tmp_path / "sweep.csv")
-        spec = import_spec(sweep, name, decay_rule="coupled")
-        found = [result(name, spec, "", sweep.trials), study()]
+        found = [result(name, import_spec(sweep, name, decay_rule="coupled"), "", sweep.trials), study()]
         compared = [comparison(*found)]
         for form in Format:
             text = text_of(render(found, compared, form))

@@ -8,7 +8,7 @@ import math
 import pytest
 from rich.console import Console
 
-from lrwd_sweep.report.evidence import Check, Relation, Section
+from lrwd_sweep.lab.evidence import Check, Relation, Section
 from lrwd_sweep.report.view.verification import Shown, summary
 
 SECTION = Section(

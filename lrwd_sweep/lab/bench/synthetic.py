@@ -1,0 +1,30 @@
+"""Noise in the shape of published data sets, without a download: a step's cost does not depend on values."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from lrwd_sweep.spec.catalog import DATA_SETS
+
+
+def noise(name: str) -> list[tuple[Tensor, Tensor]]:
+    """Make images (n, *shape) uint8 and classes (n,) of every split, in the numbers of data set `name`."""
+    sizes, stream = DATA_SETS[name], torch.Generator().manual_seed(0)
+    return [
+        (
+            torch.randint(256, (count, *sizes.shape), generator=stream, dtype=torch.uint8),
+            torch.arange(count) % sizes.classes,
+        )
+        for count in (sizes.train, sizes.validation, sizes.test)
+    ]
+
+
+mnist = partial(noise, "mnist")
+fashion_mnist = partial(noise, "fashion-mnist")
+svhn = partial(noise, "svhn")
+cifar10 = partial(noise, "cifar10")
+cifar100 = partial(noise, "cifar100")
+imagenet32 = partial(noise, "imagenet32")

@@ -1,0 +1,223 @@
+"""Every optimizer as its paper writes it: one run, one tensor, line after line, in the precision of θ.
+
+Written independently of `optim`, which `verify` and the tests compare with these algorithms. Sources:
+Loshchilov & Hutter 2019, Algorithms 1 and 2 (SGD, Adam and their decays); Reddi et al. 2018, Algorithm 2;
+Duchi et al. 2011; Tieleman & Hinton 2012; Heo et al. 2021, Algorithms 1 and 2. A function's name says which
+version it is if torch.optim or the authors' package departs from the paper.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lrwd_sweep.science.decay import DecayRule
+from lrwd_sweep.science.optimizer import Family, Optimizer
+from lrwd_sweep.spec.task import MomentumForm, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Hyper:
+    """Hyperparameters of a family."""
+
+    momentum: float
+    beta1: float
+    beta2: float
+    eps: float
+    nesterov: bool
+
+    @classmethod
+    def of(cls, task: Task) -> Hyper:
+        """Take them from a task in which none is left open."""
+        values = {name: getattr(task, name) for name in cls.__dataclass_fields__}
+        assert None not in values.values()
+        return cls(**values)
+
+
+State = dict[str, Tensor]  # moments of one tensor
+Gradient = Callable[[int, int, Tensor], Tensor]  # index of the tensor, t = 0, 1, …, its θ → g
+# θ, g, state, hyperparameters, η_t α, t = 1, 2, … → what is subtracted from θ, and the ratio of its decay
+Step = Callable[[Tensor, Tensor, State, Hyper, float, int], tuple[Tensor, float]]
+Rule = Callable[[Tensor, Tensor, float, int, int], Tensor]  # θ, g, η_t, t = 1, 2, …, N of decay → the new θ
+
+
+def sgd_of_the_paper(
+    theta: Tensor, g: Tensor, state: State, h: Hyper, rate: float, t: int
+) -> tuple[Tensor, float]:
+    """Follow Algorithm 1, line 8: α and η stand inside the buffer."""
+    m = h.momentum * state.get("m", torch.zeros_like(g)) + rate * g
+    state["m"] = m
+    return (h.momentum * m + rate * g if h.nesterov else m), 1.0
+
+
+def sgd_of_torch(
+    theta: Tensor, g: Tensor, state: State, h: Hyper, rate: float, t: int
+) -> tuple[Tensor, float]:
+    """Follow torch.optim.SGD: α and η stand outside the buffer."""
+    m = h.momentum * state.get("m", torch.zeros_like(g)) + g
+    state["m"] = m
+    return rate * (g + h.momentum * m if h.nesterov else m), 1.0
+
+
+def adam(theta: Tensor, g: Tensor, state: State, h: Hyper, rate: float, t: int) -> tuple[Tensor, float]:
+    """Follow Algorithm 2, lines 7 to 12."""
+    m, v = _moments(g, state, h)
+    m_hat, v_hat = m / (1 - h.beta1**t), v / (1 - h.beta2**t)
+    return rate * m_hat / (v_hat.sqrt() + h.eps), 1.0
+
+
+def _moments(g: Tensor, state: State, h: Hyper) -> tuple[Tensor, Tensor]:
+    """Update m and v as Algorithm 2, lines 7 and 8."""
+    state["m"] = h.beta1 * state.get("m", torch.zeros_like(g)) + (1 - h.beta1) * g
+    state["v"] = h.beta2 * state.get("v", torch.zeros_like(g)) + (1 - h.beta2) * g**2
+    return state["m"], state["v"]
+
+
+def amsgrad_of_torch(
+    theta: Tensor, g: Tensor, state: State, h: Hyper, rate: float, t: int
+) -> tuple[Tensor, float]:
+    """Follow torch.optim.Adam(amsgrad=True): the maximum of v, bias-corrected when it is used."""
+    m, v = _moments(g, state, h)
+    state["max"] = torch.maximum(state.get("max", torch.zeros_like(v)), v)
+    m_hat, v_hat = m / (1 - h.beta1**t), state["max"] / (1 - h.beta2**t)
+    return rate * m_hat / (v_hat.sqrt() + h.eps), 1.0
+
+
+def amsgrad_of_reddi(
+    theta: Tensor, g: Tensor, state: State, h: Hyper, rate: float, t: int
+) -> tuple[Tensor, float]:
+    """Follow Algorithm 2 of Reddi et al.: no bias corrections."""
+    m, v = _moments(g, state, h)
+    state["max"] = torch.maximum(state.get("max", torch.zeros_like(v)), v)
+    return rate * m / state["max"].sqrt(), 1.0
+
+
+def adagrad(theta: Tensor, g: Tensor, state: State, h: Hyper, rate: float, t: int) -> tuple[Tensor, float]:
+    """Divide by the root of the sum of all squared gradients; ε stands beside the root."""
+    state["sum"] = state.get("sum", torch.zeros_like(g)) + g**2
+    return rate * g / (state["sum"].sqrt() + h.eps), 1.0
+
+
+def rmsprop(theta: Tensor, g: Tensor, state: State, h: Hyper, rate: float, t: int) -> tuple[Tensor, float]:
+    """Divide by the root of the running mean of squared gradients, uncorrected; a buffer holds the ratio."""
+    state["v"] = h.beta2 * state.get("v", torch.zeros_like(g)) + (1 - h.beta2) * g**2
+    state["m"] = h.momentum * state.get("m", torch.zeros_like(g)) + g / (state["v"].sqrt() + h.eps)
+    return rate * state["m"], 1.0
+
+
+def projected(
+    theta: Tensor, g: Tensor, p: Tensor, eps: float, delta: float = 0.1, wd_ratio: float = 0.1
+) -> tuple[Tensor, float]:
+    """Project p as Heo et al., equation 12, with the package's ε: by channel, else by layer, else not."""
+    if theta.dim() < 2:
+        return p, 1.0
+    for rows in (theta.shape[0], 1):
+        w, dw, step = (x.reshape(rows, -1) for x in (theta, g, p))
+        norm, norm_g = w.square().sum(1).sqrt(), dw.square().sum(1).sqrt()
+        cosine = (dw * w).sum(1).abs() / (norm_g.clamp_min(eps) * norm.clamp_min(eps))
+        if float(cosine.max()) < delta / math.sqrt(w.shape[1]):
+            unit = w / (norm + eps)[:, None]
+            return (step - unit * (unit * step).sum(1, keepdim=True)).reshape(theta.shape), wd_ratio
+    return p, 1.0
+
+
+def sgdp_of_the_package(
+    theta: Tensor, g: Tensor, state: State, h: Hyper, rate: float, t: int
+) -> tuple[Tensor, float]:
+    """Follow the authors' package: without Nesterov the projected step becomes the buffer."""
+    m = h.momentum * state.get("m", torch.zeros_like(g)) + g
+    p, ratio = projected(theta, g, g + h.momentum * m if h.nesterov else m, 1e-8)
+    state["m"] = m if h.nesterov else p
+    return rate * p, ratio
+
+
+def sgdp_of_the_paper(
+    theta: Tensor, g: Tensor, state: State, h: Hyper, rate: float, t: int
+) -> tuple[Tensor, float]:
+    """Follow Algorithm 1 of Heo et al.: the projection leaves the buffer as it is."""
+    state["m"] = h.momentum * state.get("m", torch.zeros_like(g)) + g
+    p, ratio = projected(theta, g, state["m"], 1e-8)
+    return rate * p, ratio
+
+
+def adamp(theta: Tensor, g: Tensor, state: State, h: Hyper, rate: float, t: int) -> tuple[Tensor, float]:
+    """Follow Algorithm 2 of Heo et al., with Adam's corrections as in the package."""
+    m, v = _moments(g, state, h)
+    above = h.beta1 * m + (1 - h.beta1) * g if h.nesterov else m
+    p = above / (1 - h.beta1**t) / ((v / (1 - h.beta2**t)).sqrt() + h.eps)
+    p, ratio = projected(theta, g, p, h.eps)
+    return rate * p, ratio
+
+
+STEPS: dict[Family, Step] = {  # SGD's in the form of the paper
+    Family.SGD: sgd_of_the_paper,
+    Family.ADAM: adam,
+    Family.AMSGRAD: amsgrad_of_torch,
+    Family.ADAGRAD: adagrad,
+    Family.RMSPROP: rmsprop,
+    Family.SGDP: sgdp_of_the_package,
+    Family.ADAMP: adamp,
+}
+
+
+def step_of(optimizer: Optimizer, task: Task) -> Step:
+    """Return the algorithm of an optimizer's family, in the task's form of momentum."""
+    assert optimizer.family is not None, "an imported study has no algorithm"
+    torch_form = optimizer.family is Family.SGD and task.momentum_form is MomentumForm.TORCH
+    return sgd_of_torch if torch_form else STEPS[optimizer.family]
+
+
+def lone_rule(optimizer: Optimizer, task: Task, alpha: float, lam: float, step: Step | None = None) -> Rule:
+    """Return the update of one tensor from step to step, with moments of its own.
+
+    `lam` is the decay in the optimizer's own convention, λ_norm if that is normalised.
+    """
+    task = task.of(optimizer)
+    h, state, chosen = Hyper.of(task), State(), step or step_of(optimizer, task)
+    gain = 1 / (1 - h.momentum) if optimizer.family is Family.SGDP else 1.0
+
+    def update(theta: Tensor, g: Tensor, eta: float, t: int, n: int) -> Tensor:
+        decay = lam / math.sqrt(n) if optimizer.normalized else lam
+        if optimizer.rule is DecayRule.COUPLED:
+            g = g + decay * theta
+        p, ratio = chosen(theta, g, state, h, eta * alpha, t)
+        taken = {
+            DecayRule.COUPLED: 0.0,
+            DecayRule.INDEPENDENT: eta * decay * ratio,
+            DecayRule.LR_SCALED: eta * alpha * decay * ratio * gain,
+            DecayRule.FIXED: decay * ratio,
+            DecayRule.CORRECTED: eta**2 * alpha * decay * ratio,
+        }[optimizer.rule]
+        return theta - taken * theta - p
+
+    return update
+
+
+@torch.inference_mode()
+def follow(
+    optimizer: Optimizer,
+    task: Task,
+    tensors: Sequence[Tensor],
+    gradient: Gradient,
+    alpha: float,
+    lam: float,
+    step: Step | None = None,
+) -> Tensor:
+    """Take all steps of the task for one α and one λ; return the flat row at the end.
+
+    The tensors are named tensor0, tensor1, …
+    """
+    found, times = list(tensors), task.timetable
+    decays = [
+        f"tensor{k}" not in task.undecayed and (task.decay_all or theta.dim() > 1)
+        for k, theta in enumerate(tensors)
+    ]
+    rules = [lone_rule(optimizer, task, alpha, lam if decay else 0.0, step) for decay in decays]
+    for t in range(task.steps):
+        for k, (theta, rule) in enumerate(zip(found, rules, strict=True)):
+            found[k] = rule(theta, gradient(k, t, theta), times.eta(t), t + 1, times.steps_of_cycle(t))
+    return torch.cat([x.flatten() for x in found])

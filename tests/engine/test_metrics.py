@@ -1,0 +1,127 @@
+"""Measures of a split, and diagnostics: what the last update of an epoch did, without changing a bit."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional
+
+from lrwd_sweep.data import Splits
+from lrwd_sweep.engine.metrics import Diagnostics, angle, losses_of, means
+from lrwd_sweep.engine.pack import PackTrainer
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.science.trial import Status, Trial
+from lrwd_sweep.spec.task import Task
+
+CELLS = [Cell(0.02, 1e-3), Cell(0.005, 0.02), Cell(0.3, 0.0)]
+ILL = Cell(1e38, 1e-3)  # the loss overflows within a few steps
+NAMES = {"norm", "rotation", "effective_lr"}
+
+
+def test_measures_without_a_finite_loss_are_nan() -> None:
+    for loss in (math.inf, math.nan):
+        found = means(torch.tensor([[loss, 6.0], [3.0, 2.0], [1.0, 0.0]]), 4)
+        assert found[:, 0].isnan().all()
+        assert found[:, 1].tolist() == [1.5, 0.5, 0.0]
+
+
+def _strict(logits: Tensor, y: Tensor) -> Tensor:
+    """Compute cross-entropy in place; refuse numbers that are not finite."""
+    if not logits.isfinite().all() or not len(y):
+        raise ValueError("no numbers")
+    return functional.cross_entropy(logits.sub_(1), y.add_(1))
+
+
+def test_a_user_loss_gets_copies_and_may_raise_only_on_a_diverged_lane() -> None:
+    logits, y = torch.arange(24.0).view(2, 3, 4).sin(), torch.tensor([0, 1, 1, 0])
+    expected = losses_of(functional.cross_entropy, logits, y + 1)
+    assert losses_of(_strict, logits, y).tolist() == pytest.approx(expected.tolist())
+    assert y.tolist() == [0, 1, 1, 0]
+    assert torch.equal(logits, torch.arange(24.0).view(2, 3, 4).sin())
+    logits[0, 0, 0] = math.inf
+    found = losses_of(_strict, logits, y)
+    assert found[0].isnan()
+    assert found[1] == pytest.approx(expected[1].item())
+    with pytest.raises(ValueError, match="no numbers"):
+        losses_of(_strict, logits[1:, :, :0], y[:0])
+
+
+def _angle(*sides: float) -> float:
+    return angle(*(torch.tensor(side, dtype=torch.float64) for side in sides)).item()
+
+
+@given(st.floats(0.1, 10), st.floats(0.1, 10), st.floats(1e-6, math.pi - 1e-6), st.floats(1e-9, 1e-3))
+def test_angle_follows_from_the_sides_of_a_triangle(a: float, b: float, gamma: float, small: float) -> None:
+    c = math.hypot(b * math.sin(gamma), a - b * math.cos(gamma))
+    assert _angle(a, b, c) == pytest.approx(gamma, abs=1e-7)
+    assert _angle(a, b, c) == _angle(b, a, c)
+    assert _angle(3.0, 3.0, 6 * math.sin(small / 2)) == pytest.approx(small, rel=1e-9)
+    assert _angle(a, b, abs(a - b)) == pytest.approx(0, abs=1e-6)  # a radial step
+    assert _angle(a, b, abs(a - b) * (1 - 1e-15)) == pytest.approx(0, abs=1e-6)  # too short by rounding
+
+
+def _matrices(trainer: PackTrainer) -> list[list[Tensor]]:  # lane → weights
+    names = ("weight1", "weight2", "weight3")
+    return [[trainer.arena.named[name][k].flatten().clone() for name in names] for k in range(len(CELLS))]
+
+
+def test_diagnostics_describe_the_last_update_of_an_epoch(digits64: Splits) -> None:
+    x, y = digits64.train.x[:64], digits64.train.y[:64]
+    for name, power in (("sgdw", 2), ("sgdp", 2), ("adam", 1), ("adamp", 1)):
+        trainer = PackTrainer(Optimizer.parse(name), Task(epochs=9), CELLS, 0, digits64)
+        for t in range(6):
+            before = _matrices(trainer)
+            trainer.step(x, y, t)
+        eta = trainer.timetable.eta(5)
+        curves = {found: values[0] for found, values in trainer.diagnostics.curves.items()}
+        for lane, (start, end) in enumerate(zip(before, _matrices(trainer), strict=True)):
+            cosines = [float(u @ w / (u.norm() * w.norm())) for u, w in zip(start, end, strict=True)]
+            rates = [eta * CELLS[lane].lr / float(w.norm()) ** power for w in start]
+            norm = math.sqrt(sum(float(w @ w) for w in end))
+            assert curves["norm"][lane] == pytest.approx(norm, rel=1e-12), name
+            assert curves["rotation"][lane] == pytest.approx(sum(map(math.acos, cosines)) / 3, rel=1e-6), name
+            assert curves["effective_lr"][lane] == pytest.approx(sum(rates) / 3, rel=1e-12), name
+
+
+def _trials(name: str, splits: Splits, cells: list[Cell] = CELLS, net: str = "mlp-norm") -> list[Trial]:
+    return PackTrainer(Optimizer.parse(name), Task(net=net, epochs=3), cells, 0, splits).run()
+
+
+def test_every_lane_has_a_value_per_epoch_and_nan_after_it_diverged(digits32: Splits) -> None:
+    for name, net in (("sgd", "mlp"), ("adamw", "mlp-norm"), ("adamp", "mlp"), ("sgdp", "mlp-norm")):
+        trials = _trials(name, digits32, net=net)
+        for trial in trials:
+            measured = {found for found in trial.curves if not found.startswith(("train_", "val_"))}
+            assert measured == NAMES | ({"projection"} if name.endswith("p") else set()), name
+            for found in measured:
+                assert len(trial.curves[found]) == 3
+                assert all(0 <= value < math.inf for value in trial.curves[found]), (name, found)
+            assert max(trial.curves.get("projection", (0,))) <= 1
+            assert not measured & trial.metrics.keys()
+        if net == "mlp":
+            with_ill = _trials(name, digits32, [CELLS[0], ILL, *CELLS[1:]], net=net)
+            assert with_ill[1].status is Status.DIVERGED
+            assert all(math.isnan(with_ill[1].curves[found][-1]) for found in NAMES)
+            assert [with_ill[0], *with_ill[2:]] == trials, name
+
+
+def test_diagnostics_change_no_result_and_make_no_lane_diverge(
+    digits32: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = _trials("adamw", digits32)
+    with monkeypatch.context() as patch:
+        patch.setattr("lrwd_sweep.engine.metrics.angle", lambda a, b, c: a / 0)
+        for trial, usual in zip(_trials("adamw", digits32), measured, strict=True):
+            assert (trial.status, trial.metrics) == (Status.COMPLETE, usual.metrics)
+            assert all(map(math.isnan, trial.curves["rotation"]))
+            assert trial.curves["norm"] == usual.curves["norm"]
+    monkeypatch.setattr(Diagnostics, "before", lambda self: None)
+    for with_, without in zip(measured, _trials("adamw", digits32), strict=True):
+        assert with_.metrics == without.metrics
+        assert {name: c for name, c in with_.curves.items() if name not in NAMES} == without.curves

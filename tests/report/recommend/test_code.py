@@ -1,0 +1,307 @@
+"""Pasted lines are the cell: the same numbers and the same steps, or no line."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from lrwd_sweep.optim import Segment, make_update
+from lrwd_sweep.report.recommend.code import CodeLine, recipe
+from lrwd_sweep.science.conversion import Run, conventions
+from lrwd_sweep.science.decay import Convention, DecayRule
+from lrwd_sweep.science.lattice import Cell, Lattice, canonical
+from lrwd_sweep.science.optimizer import Family, Optimizer, optimizer_names
+from lrwd_sweep.science.schedule import Schedule
+from lrwd_sweep.spec.study import Kind, StudySpec
+from lrwd_sweep.spec.task import MomentumForm, Task
+
+CELL = Cell(2**-7.5, 2**-9)
+SHAPES = {"weight": (4, 3), "bias": (4,)}
+LAYOUT = [Segment("weight", 0, 12, (4, 3)), Segment("bias", 12, 16, (4,))]
+INPUT = torch.tensor([0.3, -1.2, 0.8], dtype=torch.float64)
+PACKAGES: dict[str, Any] = {"torch": torch}
+with contextlib.suppress(ImportError):
+    PACKAGES["adamp"] = importlib.import_module("adamp")
+
+
+def swept(optimizer: str | Optimizer = "adamw", task: Task | None = None) -> StudySpec:
+    optimizer = Optimizer.parse(optimizer) if isinstance(optimizer, str) else optimizer
+    return StudySpec(
+        Kind.GRID, optimizer, Lattice((0.1, 0.2), (0.1, 0.2)), (0, 1, 2), "val_loss", task or Task()
+    )
+
+
+def imported(optimizer: str | Optimizer) -> StudySpec:
+    return replace(swept(optimizer), kind=Kind.IMPORT, task=None)
+
+
+def lines(spec: StudySpec, cell: Cell = CELL) -> tuple[CodeLine, ...]:
+    t = spec.task
+    known = (t.decay_steps, t.momentum) if t else (None, None)
+    return recipe(spec, cell, conventions(spec.optimizer, cell.lr, cell.weight_decay, *known))
+
+
+def arguments(code: str, steps: int = 0) -> tuple[str, dict[str, Any]]:
+    """Return the name of a pasted constructor and its keyword arguments."""
+    called: list[tuple[str, dict[str, Any]]] = []
+
+    class Recorder:
+        def __getattr__(self, name: str) -> Any:
+            return self if name == "optim" else lambda *_, **given: called.append((name, given))
+
+    names = {"torch": Recorder(), "adamp": Recorder(), "params": [], "N": steps, "momentum": None}
+    exec(code.splitlines()[0], names | {"dict": Recorder().dict})
+    (found,) = called
+    return found
+
+
+@given(st.sampled_from(optimizer_names()), st.builds(Cell, st.floats(1e-6, 10), st.floats(1e-6, 10)))
+def test_every_line_has_the_numbers_of_the_cell(name: str, cell: Cell) -> None:
+    spec = swept(name)
+    assert spec.task is not None
+    run = Run(spec.optimizer.family, cell.lr, spec.task.steps, spec.task.momentum)
+    for line in lines(spec, cell):
+        if not line.code:
+            continue
+        constructor, given = arguments(line.code, spec.task.steps)
+        assert canonical(given["lr"]) == cell.lr
+        if "weight_decay" not in given:
+            continue
+        scaled = constructor in ("AdamW", "SGDP", "AdamP")
+        meant = Convention.LR_SCALED if scaled else Convention.COUPLED
+        if constructor == "dict" and "SGD: " not in line.remark:
+            meant = Convention.INDEPENDENT
+        back = run.convert(given["weight_decay"], meant, spec.optimizer.rule.convention)
+        assert back == pytest.approx(cell.weight_decay, rel=1e-11)
+        if meant == spec.optimizer.rule.convention and "N**0.5" not in line.code:
+            assert canonical(given["weight_decay"]) == cell.weight_decay
+
+
+# --- executed ----------------------------------------------------------------------------------------------
+
+
+def start() -> list[Tensor]:
+    """Return weight and bias at the first step."""
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in SHAPES.values()]
+
+
+def loss(weight: Tensor, bias: Tensor, t: int) -> Tensor:
+    """Return a loss that is scale-invariant in the weight at odd steps, so that SGDP and AdamP project."""
+    w = weight / weight.norm(dim=1, keepdim=True) if t % 2 else weight + weight.sin()
+    return ((w @ INPUT + bias).sin() * torch.arange(1.0, 5.0)).sum()
+
+
+def by_study(optimizer: Optimizer, task: Task, cell: Cell) -> Tensor:
+    """Return weight and bias, flat, after a run of the engine's update."""
+    theta = torch.cat([p.flatten() for p in start()]).unsqueeze(0)
+    alpha, lam = (torch.tensor([[x]], dtype=torch.float64) for x in (cell.lr, cell.weight_decay))
+    update = make_update(optimizer, task, theta, LAYOUT, alpha=alpha, lam=lam)
+    table = task.timetable
+    for t in range(task.steps):
+        weight, bias = (theta[0, s.start : s.stop].view(s.shape).clone().requires_grad_() for s in LAYOUT)
+        found = torch.autograd.grad(loss(weight, bias, t), (weight, bias))
+        g = torch.cat([part.flatten() for part in found]).unsqueeze(0)
+        update.apply(theta, g, table.eta(t), t + 1, table.steps_of_cycle(t))
+    return theta[0]
+
+
+def by_code(code: str, groups: str, task: Task, cell: Cell) -> Tensor:
+    """Return weight and bias, flat, after a run of pasted code whose scheduler sets lr at every step."""
+    parameters = [p.requires_grad_() for p in start()]
+    named = list(zip(SHAPES, parameters, strict=True))
+    model = SimpleNamespace(parameters=lambda: parameters, named_parameters=lambda: named)
+    table = task.timetable
+    names = {**PACKAGES, "params": parameters, "model": model, "N": table.steps_of_cycle(0)}
+    exec(groups, names)
+    first, _, beside = code.partition("\n")
+    exec(first if first.startswith("optimizer = ") else f"optimizer = {first}", names)
+    when, _, loop = beside.partition("\n")
+    restarts = [epoch * task.steps_per_epoch for epoch in table.snapshots]
+    for t in range(task.steps):
+        for group in names["optimizer"].param_groups:
+            group["lr"] = cell.lr * table.eta(t)
+        names["N"] = table.steps_of_cycle(t)
+        if t in restarts and when.startswith("# at each restart"):
+            exec(loop, names)
+        names["optimizer"].zero_grad()
+        loss(parameters[0], parameters[1], t).backward()  # type: ignore[no-untyped-call]
+        if when.startswith("# before each optimizer.step()"):
+            exec(loop, names)
+        names["optimizer"].step()
+    return torch.cat([p.detach().flatten() for p in parameters])
+
+
+def same_steps(spec: StudySpec) -> bool:
+    """Check if PyTorch makes the study's steps besides decay."""
+    t = spec.task
+    assert t is not None
+    if spec.optimizer.family is not Family.SGD or not t.momentum:
+        return True
+    return (t.schedule is Schedule.FIXED and not t.warmup) or t.momentum_form is MomentumForm.TORCH
+
+
+def check_by_execution(spec: StudySpec, cell: Cell) -> int:
+    """Compare every line that claims to be the cell with the engine's steps; return how many ran."""
+    t, optimizer = spec.task, spec.optimizer
+    assert t is not None
+    expected, found = by_study(optimizer, t, cell), lines(spec, cell)
+    groups = "" if t.decay_all and not t.undecayed else found[0].code
+    assert bool(groups) is ("\nparams = [dict(params=weights), " in groups)
+    first, *others = [line for line in found if line.code not in ("", groups)]
+    assert same_steps(spec) is ("while the rate is constant" not in first.remark)
+    ran = 0
+    for line in [first, *others]:
+        if "N = T·" in line.remark or "asymptotically" in line.remark:
+            continue
+        if line.code.startswith("dict("):
+            (alike,) = [
+                replace(optimizer, rule=rule, normalized="N**0.5" in line.code)
+                for rule in (DecayRule.COUPLED, DecayRule.INDEPENDENT)
+                if f": {replace(spec, optimizer=Optimizer(optimizer.family, rule)).formula};"
+                in f"{line.remark};"
+            ]
+            _, given = arguments(line.code, steps=1)
+            made = by_study(alike, t, Cell(given["lr"], given["weight_decay"]))
+        elif same_steps(spec) and ("adamp" in PACKAGES or "adamp." not in line.code):
+            made, ran = by_code(line.code, groups, t, cell), ran + 1
+        else:
+            continue
+        assert torch.allclose(made, expected, rtol=1e-8, atol=1e-8), (str(optimizer), t, line)
+    return ran
+
+
+tasks = st.builds(
+    Task,
+    epochs=st.integers(8, 12),
+    batch_size=st.just(200),  # two steps an epoch
+    schedule=st.sampled_from(Schedule),
+    warmup=st.integers(0, 2),
+    t_0=st.integers(1, 3),
+    t_mult=st.integers(1, 2),
+    eta_min=st.sampled_from([0.0, 0.1]),
+    momentum=st.sampled_from([None, 0.0, 0.5]),
+    nesterov=st.booleans(),
+    momentum_form=st.sampled_from(MomentumForm),
+    beta1=st.sampled_from([None, 0.8]),
+    beta2=st.sampled_from([None, 0.95]),
+    eps=st.sampled_from([None, 1e-4]),
+    decay_all=st.booleans(),
+)
+# Rates at which rounding grows 16 times at most; at 0.06 it grows 25,000 times.
+steady_cells = st.builds(Cell, st.floats(0.01, 0.04), st.floats(0.01, 0.2))
+
+
+@settings(max_examples=15)
+@given(st.sampled_from(optimizer_names()), st.booleans(), tasks, steady_cells)
+def test_pasted_code_makes_the_studys_steps(name: str, normalized: bool, task: Task, cell: Cell) -> None:
+    check_by_execution(swept(name + ":normalized" * normalized, task), cell)
+
+
+def test_pasted_code_of_every_optimizer_makes_the_studys_steps() -> None:
+    shared = {"epochs": 4, "batch_size": 200, "momentum_form": MomentumForm.TORCH}
+    restarts = {"schedule": Schedule.RESTARTS, "t_0": 1}
+    for k, name in enumerate(optimizer_names()):
+        for j, normalized in enumerate(("", ":normalized")):
+            for schedule in (restarts, {"schedule": Schedule.FIXED}):
+                task = Task(**shared, **schedule, decay_all=bool((k + j) % 2))  # type: ignore[arg-type]
+                ran = check_by_execution(swept(name + normalized, task), Cell(0.05, 0.1))
+                assert bool(ran) == ("adamp" in PACKAGES or not name.startswith(("sgdp", "adamp"))), name
+
+
+def test_pasted_code_spares_the_studys_parameters() -> None:
+    for name in ("adamw", "adam", "sgdw:fixed", "sgdp", "adamp:corrected"):
+        for undecayed in (("weight",), ("bias",), ("weight", "bias")):
+            for decay_all in (True, False):
+                task = Task(epochs=2, batch_size=200, decay_all=decay_all, undecayed=undecayed, no_decay=".")
+                check_by_execution(swept(name, task), Cell(0.05, 0.1))
+                (first, *_) = lines(swept(name, task))
+                assert "parameters that --no-decay names do not decay" in first.remark
+
+
+def test_fixed_and_corrected_decay_have_lr_scaled_lines_only_at_a_constant_rate() -> None:
+    for name in [name for name in optimizer_names() if name.endswith((":fixed", ":corrected"))]:
+        for moving in (Task(), Task(schedule=Schedule.FIXED, warmup=1)):
+            own, *rest = lines(swept(name, moving))
+            assert own.code.startswith("optimizer = "), name
+            assert "while the rate is constant, as here" not in own.remark
+            assert [line.code for line in rest] == [""]
+            assert rest[0].remark.startswith("no line for decay that the schedule scales")
+        _, *rest = lines(swept(name, Task(schedule=Schedule.FIXED)))
+        assert rest, name
+        assert all(line.code and "the same while the rate is constant" in line.remark for line in rest)
+
+
+def test_normalized_decay_is_written_over_the_root_of_the_steps() -> None:
+    first, _, longer = lines(swept("adamw:lr-scaled:normalized"), Cell(0.1, 0.6))
+    assert arguments(first.code)[1]["weight_decay"] == pytest.approx(0.6 / 360**0.5)
+    assert arguments(longer.code, 900)[1]["weight_decay"] == pytest.approx(0.6 / 30)
+    (values,) = [line for line in lines(imported("adamw:normalized"), Cell(0.1, 0.6)) if "dict" in line.code]
+    assert arguments(values.code, 900)[1]["weight_decay"] == pytest.approx(0.6 / 30)
+    spec = swept("adamw:lr-scaled")
+    (line,) = [line for line in lines(spec) if "N**0.5" in line.code]
+    _, given = arguments(line.code, 4 * spec.task.steps)  # type: ignore[union-attr]
+    assert given["weight_decay"] == pytest.approx(CELL.weight_decay / 2, rel=1e-11)
+
+
+def test_every_family_has_its_constructor_and_the_studys_hyperparameters() -> None:
+    task = Task(momentum=0.5, nesterov=True, beta1=0.8, beta2=0.95, eps=1e-6)
+    betas, eps = (0.8, 0.95), 1e-6
+    for family, code, expected in (
+        (Family.SGD, "torch.optim.SGD", {"momentum": 0.5, "nesterov": True}),
+        (Family.ADAM, "torch.optim.Adam", {"betas": betas, "eps": eps}),
+        (Family.AMSGRAD, "torch.optim.Adam", {"betas": betas, "eps": eps, "amsgrad": True}),
+        (Family.ADAGRAD, "torch.optim.Adagrad", {"eps": eps}),
+        (Family.RMSPROP, "torch.optim.RMSprop", {"alpha": 0.95, "eps": eps, "momentum": 0.5}),
+        (Family.SGDP, "adamp.SGDP", {"momentum": 0.5, "nesterov": True}),
+        (Family.ADAMP, "adamp.AdamP", {"betas": betas, "eps": eps, "nesterov": True}),
+    ):
+        (first, *_) = lines(swept(str(family), task))
+        given = arguments(first.code)[1]
+        assert first.code.startswith(f"{code}(params"), family
+        assert {name: v for name, v in given.items() if name not in ("lr", "weight_decay")} == expected
+
+
+def test_a_missing_equivalent_is_explained() -> None:
+    for spec in (swept("adam"), imported("adam"), imported(Optimizer(None, DecayRule.COUPLED, "lion"))):
+        first, *rest = lines(spec)
+        assert first.code
+        assert not any(line.code for line in rest)
+        assert any(line.remark.startswith("no line for") for line in rest)
+
+
+def test_an_imported_study_has_no_line_that_its_momentum_or_length_would_decide() -> None:
+    coupled = lines(imported("sgd"))
+    assert "momentum=momentum" in coupled[0].code
+    assert not any("the paper's SGDW" in line.remark for line in coupled)
+    assert not any("weight_decay" in line.code for line in lines(imported("sgdw")) if "torch" in line.code)
+    for name in optimizer_names():
+        assert lines(imported(name))
+        assert not any("N**0.5" in line.code for line in lines(imported(name))), name
+
+
+def test_no_decay_is_one_line() -> None:
+    for name in optimizer_names():
+        (line,) = lines(swept(name), Cell(0.1, 0.0))
+        assert "weight_decay" not in line.code
+
+
+def test_remarks_on_sgd_tell_whose_momentum_it_is() -> None:
+    assert "as the rate is constant" in lines(swept("sgd", Task(schedule=Schedule.FIXED)))[0].remark
+    assert lines(swept("sgdw"))[0].remark == (
+        "decoupled by hand, w = λ/α: the decay is exact under any schedule; PyTorch has α outside the "
+        "momentum: the paper's momentum only while the rate is constant; --momentum-form torch sweeps "
+        "PyTorch's"
+    )
+    remarks = [line.remark for line in lines(swept("sgdw", Task(momentum=0.0)))]
+    assert any("exact without momentum" in remark for remark in remarks)
+    assert not any("asymptotically" in remark for remark in remarks)

@@ -1,0 +1,146 @@
+"""Figures draw every lattice with its marks, as svg, pdf or png, with the same bytes every time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.collections import PathCollection, QuadMesh
+from matplotlib.mathtext import MathTextParser
+
+from lrwd_sweep.errors import HostError, NothingToReport, UsageError
+from lrwd_sweep.report.result import Result, result
+from lrwd_sweep.report.view.paper_figure import LogAxis, draw, mathematics, save_figure
+from lrwd_sweep.science.lattice import Cell, Lattice
+from lrwd_sweep.science.optimizer import Optimizer, optimizer_names
+from lrwd_sweep.science.trial import Status, Trial
+from tests import studies
+from tests.report.view.examples import HOSTILE, labelled, lost, study
+
+ROOT = Path(__file__).parents[3]
+
+
+def saved(results: list[Result], path: Path) -> bytes:
+    save_figure(results, path)
+    return path.read_bytes()
+
+
+def test_suffix_selects_the_format_and_the_bytes_repeat(tmp_path: Path) -> None:
+    results = [study("a", "adam")]
+    for form, magic, date in (
+        ("svg", b"<?xml", b"dc:date"), ("pdf", b"%PDF-", b"CreationDate"), ("png", b"\x89PNG", b"tIME"),
+    ):  # fmt: skip
+        first = saved(results, tmp_path / f"one.{form}")
+        assert first.startswith(magic)
+        assert date not in first
+        matplotlib.rcParams["lines.linewidth"] = 9  # a style of the user
+        try:
+            assert saved(results, tmp_path / f"two.{form.upper()}") == first, form
+        finally:
+            matplotlib.rcdefaults()
+    content = (tmp_path / "one.pdf").read_bytes()
+    assert (b"/FontFile2" in content, b"/Type3" in content) == (True, False)  # fonts are embedded as TrueType
+
+
+def test_what_cannot_be_drawn_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, path = study(), tmp_path / "figure.pdf"
+    trials = [replace(t, metrics={"val_loss": 0.1, "val_error": 0.1}) for t in found.trials]
+    other = result("b", replace(found.spec, metric="val_error"), "", trials)
+    for name in ("figure.gif", "figure"):
+        with pytest.raises(UsageError, match=r"known: \.svg, \.pdf, \.png"):
+            save_figure([found], tmp_path / name)
+    with pytest.raises(NothingToReport, match="study list"):
+        save_figure([], path)
+    with pytest.raises(UsageError, match="choose one with metric"):
+        save_figure([found, other], path)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(HostError, match=r"pip install 'lrwd-sweep\[figures\]'"):
+        save_figure([found], path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_matplotlib_is_loaded_only_to_draw_and_pyplot_never(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib\n"
+        "from tests.report.view.examples import study\n"
+        "from lrwd_sweep.report.view.paper_figure import save_figure\n"
+        "assert 'matplotlib' not in sys.modules\n"
+        "import matplotlib\n"
+        "before = matplotlib.rcParams.copy()\n"
+        f"save_figure([study()], pathlib.Path({str(tmp_path / 'figure.png')!r}))\n"
+        "assert 'matplotlib.pyplot' not in sys.modules\n"
+        "assert matplotlib.rcParams.copy() == before\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_ten_best_are_circled_and_other_marks_are_filled() -> None:
+    scatters = [c for c in draw([study()]).axes[0].collections if isinstance(c, PathCollection)]
+    counts = [(len(c.get_facecolor()) == 0, len(np.asarray(c.get_offsets()))) for c in scatters]
+    assert [n for hollow, n in counts if hollow] == [10]
+    assert [n for hollow, n in counts if not hollow] == [1, 1, 1, 1]  # best, diverged, failed, missing
+
+
+def test_panels_share_scale_and_width_and_name_their_decay() -> None:
+    rules = ("", ":lr-scaled", ":fixed", ":corrected", ":normalized")
+    names = ["adam", *(f"adamw{rule}" for rule in rules)]
+    for count, inches in ((1, 3.4), (2, 7.0), (4, 7.0), (6, 7.0)):
+        figure = draw([study("one", name) for name in names[:count]])
+        panels = [axes for axes in figure.axes if axes.get_xlabel()]
+        limits = [m.get_clim() for axes in panels for m in axes.collections if isinstance(m, QuadMesh)]
+        optimizers = [Optimizer.parse(name) for name in names[:count]]
+        assert figure.get_size_inches()[0] == inches, count
+        assert (len(limits), len(set(limits))) == (count, 1)
+        assert [axes.get_xlabel() for axes in panels] == [
+            f"weight decay {mathematics(each.symbol)} ({each.rule})" for each in optimizers
+        ]
+
+
+def test_cells_lie_at_their_logarithms_and_the_baseline_apart() -> None:
+    axis = LogAxis.of(np.array([1.0, 2.0, 8.0]))
+    assert axis.places == pytest.approx([0, 1, 3])
+    assert axis.edges == pytest.approx([-0.5, 0.5, 2, 4])
+    found = study()
+    lattice = Lattice(found.spec.lattice.lr, (0.0, *found.spec.lattice.weight_decay))
+    column = [Trial(Cell(lr, 0.0), 0, Status.COMPLETE, {"val_loss": 0.4}) for lr in lattice.lr]
+    axes = draw([result("b", replace(found.spec, lattice=lattice), "", [*found.trials, *column])]).axes[0]
+    meshes = [np.asarray(m.get_coordinates())[..., 0] for m in axes.collections if isinstance(m, QuadMesh)]
+    first, second = sorted((float(x.min()), float(x.max())) for x in meshes)
+    assert first[1] < second[0]
+    assert axes.get_xticklabels()[0].get_text() == "0"
+
+
+def test_ticks_are_powers_of_two_or_ten_or_the_values() -> None:
+    cases: list[tuple[list[float], list[str]]] = [
+        ([0.25, 0.5, 1.0], ["$2^{-2}$", "$2^{-1}$", "$2^{0}$"]),
+        ([2**-2.5, 0.25], ["$2^{-2.5}$", "$2^{-2}$"]),
+        ([0.001, 0.003, 0.01, 0.03, 0.1], ["$10^{-3}$", "$10^{-2}$", "$10^{-1}$"]),
+        ([0.02, 0.05], ["0.02", "0.05"]),
+        ([0.0, 0.02, 0.05], ["0", "0.02", "0.05"]),
+        ([0.3], ["0.3"]),
+    ]
+    for values, labels in cases:
+        assert LogAxis.of(np.array(values)).ticks()[1] == labels
+    places, _ = LogAxis.of(np.array([2.0**k for k in range(40)])).ticks(8)
+    assert places == pytest.approx(range(0, 40, 5))
+
+
+def test_every_formula_is_mathematics() -> None:
+    for name in optimizer_names():
+        written = mathematics(Optimizer.parse(name).formula)
+        assert written.isascii(), name
+        MathTextParser("path").parse(written)
+
+
+def test_partial_hostile_and_lost_studies_are_drawn(tmp_path: Path) -> None:
+    stopped = studies.without(studies.study(), *((i, 0, 1) for i in range(7)))
+    assert b"opacity: 0.45" in saved([stopped, studies.study(name="whole")], tmp_path / "figure.svg")
+    name = f"{HOSTILE} $\\frac$ 学习率"
+    assert saved([labelled(name)], tmp_path / "figure.svg").startswith(b"<?xml")
+    assert len(saved([lost()], tmp_path / "figure.png")) > 1000
