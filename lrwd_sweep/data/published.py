@@ -134,10 +134,9 @@ def _obtain(name: str, wanted: Sequence[_File], files: DataFiles, absent: str = 
     if missing and not files.download:
         *others, last = [file.path for file in missing]
         raise DataError(
-            f"{name} is not in {files.root} (no {absent or missing[0].path}); add "
-            f"{arg('download', True)}, put "
-            f"{', '.join(others)}{' and ' * bool(others)}{last} there, or name another "
-            f"folder by {arg('data_dir')}"
+            f"{name} is not in {files.root} (no {absent or missing[0].path}); add {arg('download', True)}, "
+            f"put {', '.join(others)}{' and ' * bool(others)}{last} there, or name another folder by "
+            f"{arg('data_dir')}"
         )
     for file in missing:
         _download(file, files)

@@ -58,15 +58,14 @@ def completed(task: Task, *, anew: bool = False) -> Task:
         splits, sizes = _read(task.data, code[task.data], os.getcwd())
         if standardize and not splits.of_bytes:
             raise UsageError(
-                f"{arg('standardize')} is for images as uint8 (n, channels, height, "
-                f"width); x of {task.data} is "
-                f"{_dtype(splits.train.x)}: leave it out, and standardise in the function"
+                f"{arg('standardize')} is for images as uint8 (n, channels, height, width); x of {task.data} "
+                f"is {_dtype(splits.train.x)}: leave it out, and standardise in the function"
             )
         if standardize and _is_channels_last(splits.train.x.shape):
             raise UsageError(
-                f"{arg('standardize')} takes images as (n, channels, height, width); x of "
-                f"{task.data} has shape "
-                f"{tuple(splits.train.x.shape)}, channels last: give x.permute(0, 3, 1, 2), or leave it out"
+                f"{arg('standardize')} takes images as (n, channels, height, width); x of {task.data} has "
+                f"shape {tuple(splits.train.x.shape)}, channels last: give x.permute(0, 3, 1, 2), or leave "
+                "it out"
             )
         standardize = bool(standardize) if splits.of_bytes else None
     if task.loss in code and sizes is not None:
@@ -99,9 +98,8 @@ def load(name: str, sizes: DataSet, *, standardize: bool = False) -> Splits:
     splits, found = _read(name, user_code.find("data", name).digest, os.getcwd())
     if sizes != found or sizes.digest not in ("", found.digest):
         raise DataError(
-            f"{arg('data', name)} gives other data than a moment ago; run the same "
-            "command again, and seed what it "
-            "draws"
+            f"{arg('data', name)} gives other data than a moment ago; run the same command again, and seed "
+            "its random numbers"
         )
     return splits.standardized() if standardize and splits.of_bytes else splits
 
@@ -162,7 +160,7 @@ def _parts(found: Any) -> dict[str, Any]:
         parts = dict(zip(NAMES, found, strict=False))
     else:
         raise DataError(
-            f"it returns {_what(found)}; return train, validation and, if there is one, test, each a pair of "
+            f"it returns {_what(found)}; return train, validation and optionally test, each a pair of "
             "tensors (x, y) or a data set"
         )
     if parts.get("test") is None:
@@ -258,7 +256,7 @@ def _tensor(values: Tensor | np.ndarray) -> Tensor:
 
 def _inputs(name: str, x: Tensor) -> Tensor:
     if x.dim() < 2 or not x.numel():
-        none = f", of which there is none: {_INSTEAD[name]}" if x.dim() and not len(x) else ""
+        none = f"; {name} is empty: {_INSTEAD[name]}" if x.dim() and not len(x) else ""
         raise DataError(f"x of {name} has shape {tuple(x.shape)}; give it one row per item{none}")
     if x.dtype == torch.uint8 and x.dim() == 4:
         return x

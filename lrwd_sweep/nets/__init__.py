@@ -11,13 +11,11 @@ import torch
 from torch import nn
 
 from lrwd_sweep.errors import UsageError, arg, brief
-from lrwd_sweep.nets import user_network
-from lrwd_sweep.nets.cnn import Cnn, CnnNetwork
+from lrwd_sweep.nets import cnn, resnet, user_network
 from lrwd_sweep.nets.loss import Loss, find_loss
 from lrwd_sweep.nets.mlp import Mlp, MlpNetwork
 from lrwd_sweep.nets.modules import ModuleNetwork
 from lrwd_sweep.nets.network import Lanes, Network, Predictor, Way
-from lrwd_sweep.nets.resnet import ResNet, ShakeShake, WideResNet
 from lrwd_sweep.spec import user_code
 from lrwd_sweep.spec.catalog import CROSS_ENTROPY, FLOAT32
 from lrwd_sweep.spec.task import Task
@@ -27,17 +25,7 @@ PERCEPTRONS = ("mlp-norm", "mlp")
 NATIVE = (*PERCEPTRONS, "cnn-norm", "cnn")  # with a lane axis
 SMALLEST = 8  # pixels; the residual networks halve the image twice
 
-CONVOLUTIONAL: dict[str, Callable[[int, int], nn.Module]] = {  # by image channels and classes
-    "cnn-norm": partial(Cnn, norm_logits=True),
-    "cnn": partial(Cnn, norm_logits=False),
-    "resnet20": partial(ResNet, depth=20),
-    "resnet32": partial(ResNet, depth=32),
-    "resnet56": partial(ResNet, depth=56),
-    "wrn-28-10": partial(WideResNet, depth=28, k=10),
-    "shake26-2x32d": partial(ShakeShake, width=32),
-    "shake26-2x64d": partial(ShakeShake, width=64),
-    "shake26-2x96d": partial(ShakeShake, width=96),
-}
+CONVOLUTIONAL: dict[str, Callable[[int, int], nn.Module]] = cnn.NETWORKS | resnet.NETWORKS
 
 __all__ = [
     "PERCEPTRONS",
@@ -166,5 +154,5 @@ def build(
             f"{arg('net', name)} takes images of at least {SMALLEST}×{SMALLEST}, not inputs of {size}; "
             f"choose {arg('net', 'mlp-norm')}"
         )
-    kind = CnnNetwork if native else ModuleNetwork
+    kind = cnn.CnnNetwork if native else ModuleNetwork
     return kind(partial(CONVOLUTIONAL[name], shape[0], classes), shape, classes, way)

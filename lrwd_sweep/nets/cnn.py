@@ -6,8 +6,9 @@ that normalisation is over contiguous rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from torch.nn import functional
 from lrwd_sweep.nets.lane_layers import BatchNorm, Windows, cross_entropy, multiply, relu
 from lrwd_sweep.nets.mlp import LOGIT_SCALE
 from lrwd_sweep.nets.modules import Make, ModuleNetwork
-from lrwd_sweep.nets.network import Way
+from lrwd_sweep.nets.network import Noise, Way
 from lrwd_sweep.nets.precision import compute_type
 
 LAYERS = ((16, 1), (32, 2), (32, 2))  # channels and stride of every 3×3 convolution
@@ -49,6 +50,12 @@ class Cnn(nn.Module):
         h = self.body(x).mean(dim=(2, 3))
         logits: Tensor = self.norm(self.head(h)) * self.scale + self.bias
         return logits
+
+
+NETWORKS: dict[str, Callable[[int, int], nn.Module]] = {  # by image channels and classes
+    "cnn-norm": partial(Cnn, norm_logits=True),
+    "cnn": partial(Cnn, norm_logits=False),
+}
 
 
 class CnnNetwork(ModuleNetwork):
@@ -96,12 +103,7 @@ class CnnLanes:
         self.norm = BatchNorm(lanes, classes, images[-1], self.bias) if norm_logits else None
         self.one_hot = torch.eye(classes, dtype=self.bias.dtype, device=self.bias.device)
 
-    def gradient(
-        self,
-        x: Tensor,  # (B, C, H, W), the same batch in every lane
-        y: Tensor,  # (B,) int64
-        noise: Sequence[torch.Generator],  # not used
-    ) -> tuple[Tensor, Tensor]:  # (L,), (L, classes, B)
+    def gradient(self, x: Tensor, y: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
         """Return every lane's mean cross-entropy on the batch and its logits; write the gradients."""
         h = _batch_last(x).to(self.dtype)
         for layer in self.layers:

@@ -26,7 +26,7 @@ _ATTENTION = "aten::_scaled_dot_product"  # tagged as random, though without dro
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """What a dry run found."""
+    """The findings of a dry run."""
 
     trained: frozenset[str]  # parameters with a gradient on either batch
     logits: Tensor  # (BATCH, classes), of the first batch

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from lrwd_sweep.errors import UsageError
-from lrwd_sweep.nets.network import DEFAULT_WAY, Way
+from lrwd_sweep.nets.network import DEFAULT_WAY, Noise, Way
 from lrwd_sweep.nets.precision import compute_type, computing
 from lrwd_sweep.nets.randomness import Noisy
 
@@ -41,12 +41,7 @@ class LoopLanes:
         self.noisy = [[part for part in one.modules() if isinstance(part, Noisy)] for one in self.modules]
         self.way, self.layout, self.dtype = way, layout, compute_type(way.precision, like)
 
-    def gradient(
-        self,
-        x: Tensor,  # (B, *shape), the same batch in every lane
-        y: Tensor,  # (B,) int64
-        noise: Sequence[torch.Generator],  # with equal states, one for each lane
-    ) -> tuple[Tensor, Tensor]:  # (L,), (L, C, B)
+    def gradient(self, x: Tensor, y: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
         """Return every lane's mean loss on the batch and its logits; write the gradients."""
         losses, found = [], []
         with torch.inference_mode(mode=False), torch.enable_grad():

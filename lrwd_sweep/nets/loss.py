@@ -98,9 +98,8 @@ def refuse_state(loss: Loss, name: str, classes: int) -> None:
     values = [value for value in values if not math.isnan(value)]
     if len(values) == 3 and not math.isclose(values[0], values[2], rel_tol=TOLERANCE):
         raise UsageError(
-            f"{arg('loss', name)} gives another value when the same batch comes again, "
-            "and all lanes share it; "
-            "keep no counter, average or memory in it, and draw nothing at random"
+            f"{arg('loss', name)} gives another value when the same batch comes again, and all lanes share "
+            "it; keep no counter, average or memory in it, and draw nothing at random"
         )
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lrwd_sweep.nets.lane_layers import BatchNorm, cross_entropy, multiply, relu
 from lrwd_sweep.nets.modules import ModuleNetwork
-from lrwd_sweep.nets.network import DEFAULT_WAY, Lanes, Way
+from lrwd_sweep.nets.network import DEFAULT_WAY, Lanes, Noise, Way
 from lrwd_sweep.nets.precision import compute_type
 from lrwd_sweep.optim import jit
 from lrwd_sweep.spec.catalog import FLOAT32
@@ -84,12 +84,7 @@ class MlpLanes:
         self.norms = [BatchNorm(lanes, width, batch, like) for width in normed]
         self.one_hot = torch.eye(net.widths[-1], dtype=like.dtype, device=like.device)
 
-    def gradient(
-        self,
-        x: Tensor,  # (B, *shape), the same batch in every lane
-        y: Tensor,  # (B,) int64
-        noise: Sequence[torch.Generator],  # not used
-    ) -> tuple[Tensor, Tensor]:  # (L,), (L, C, B)
+    def gradient(self, x: Tensor, y: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
         """Return every lane's mean cross-entropy on the batch and its logits; write the gradients."""
         x = x.flatten(1).to(self.dtype)
         weights = [weight.to(self.dtype) for weight in self.weights]  # rounded once per step, if at all

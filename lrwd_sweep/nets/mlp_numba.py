@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lrwd_sweep.nets.lane_layers import EPS, MOMENTUM  # numba's cache notices changes of this file only
+from lrwd_sweep.nets.network import Noise
 from lrwd_sweep.optim.jit import compiled
 
 COLUMNS = 48  # inputs predicted at a time: products of such a width with 128 × 128 are OpenBLAS's fastest
@@ -323,12 +324,7 @@ class NumbaMlpLanes:
         buffers = [like.new_empty(size) for size in sizes]
         self.scratch = MlpScratch(*_numbers(*buffers, like.new_full((batch,), 1 / batch)))
 
-    def gradient(
-        self,
-        x: Tensor,  # (B, *shape), the same batch in every lane
-        y: Tensor,  # (B,) int64
-        noise: Sequence[torch.Generator],  # not used
-    ) -> tuple[Tensor, Tensor]:  # (L,), (L, C, B)
+    def gradient(self, x: Tensor, y: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
         """Return every lane's mean cross-entropy on the batch and its logits; write the gradients.
 
         Both results are buffers that the next call overwrites.

@@ -16,7 +16,7 @@ from lrwd_sweep.spec.catalog import FLOAT32
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How the lanes of a network train."""
+    """The way in which the lanes of a network train."""
 
     loss: Loss = functional.cross_entropy
     precision: str = FLOAT32  # of matrix products and convolutions
@@ -27,32 +27,28 @@ class Way:
 DEFAULT_WAY = Way()
 
 
+Noise = Sequence[torch.Generator]  # with equal states: one per lane, or one for all
+
+
 class Predictor(Protocol):
     """L networks in evaluation mode: running statistics, no random layers."""
 
     def predict(self, x: Tensor) -> Tensor:
         """Return logits (L, C, B) of the inputs x (B, *shape)."""
-        ...
 
 
 class Lanes(Protocol):
     """L networks in training; parameters and gradients are views (L, *shape) of an arena."""
 
-    def gradient(
-        self,
-        x: Tensor,  # (B, *shape), the same batch in every lane
-        y: Tensor,  # (B,) int64
-        noise: Sequence[torch.Generator],  # with equal states: one per lane, or one for all
-    ) -> tuple[Tensor, Tensor]:  # (L,), (L, C, B)
-        """Return every lane's mean loss on the batch and its logits; write the gradients.
+    def gradient(self, x: Tensor, y: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
+        """Return every lane's mean loss (L,) and logits (L, C, B), and write the gradients.
 
-        Runs in inference mode, without autograd recording.
+        The batch x (B, *shape), y (B,) int64 is the same in every lane. Runs in inference mode, without
+        autograd recording.
         """
-        ...
 
     def predictor(self) -> Predictor:
         """Return the networks as they are now, for evaluation."""
-        ...
 
 
 class Network(Protocol):
@@ -60,28 +56,22 @@ class Network(Protocol):
 
     @property
     def way(self) -> Way:
-        """How its lanes train."""
-        ...
+        """The way in which its lanes train."""
 
     @property
     def stacked(self) -> bool:
         """True if all lanes train in one program; else one after another, with one lane's activations."""
-        ...
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every trained parameter of one network, in the arena's order."""
-        ...
 
     @property
     def scale_invariant(self) -> tuple[str, ...]:
         """The parameters whose scale does not change the output: f(cθ) = f(θ)."""
-        ...
 
     def init(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Return initial parameters of one network, float64."""
-        ...
 
     def lanes(self, theta: Mapping[str, Tensor], grad: Mapping[str, Tensor], batch: int) -> Lanes:
         """Return as many networks as `theta` holds, for training on batches of `batch` items."""
-        ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -215,3 +216,14 @@ class ShakeShake(nn.Module):
         h = torch.relu(self.blocks(self.norm(self.stem(x))))
         logits: Tensor = self.head(h.mean(dim=(2, 3)))
         return logits
+
+
+NETWORKS: dict[str, Callable[[int, int], nn.Module]] = {  # by image channels and classes
+    "resnet20": partial(ResNet, depth=20),
+    "resnet32": partial(ResNet, depth=32),
+    "resnet56": partial(ResNet, depth=56),
+    "wrn-28-10": partial(WideResNet, depth=28, k=10),
+    "shake26-2x32d": partial(ShakeShake, width=32),
+    "shake26-2x64d": partial(ShakeShake, width=64),
+    "shake26-2x96d": partial(ShakeShake, width=96),
+}

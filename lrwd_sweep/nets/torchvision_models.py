@@ -23,22 +23,17 @@ def build(name: str, shape: tuple[int, ...], classes: int, way: Way) -> ModuleNe
     known = models.list_models(module=models)
     if name not in known:
         raise UnknownName("classifier of torchvision.models", name, known)
-    size = "×".join(map(str, shape))
+    named, size = arg("net", f"torchvision:{name}"), "×".join(map(str, shape))
     if len(shape) != 3 or shape[0] not in {1, 3}:
-        raise UsageError(
-            f"{arg('net', f'torchvision:{name}')} takes images of 1 or 3 channels, not "
-            f"{size}; choose {arg('net', 'mlp')}"
-        )
+        raise UsageError(f"{named} takes images of 1 or 3 channels, not {size}; choose {arg('net', 'mlp')}")
     try:
         return ModuleNetwork(partial(_make, name, shape, classes), shape, classes, way)
     except UsageError:
         raise
     except Exception as error:
-        reason = brief(error)
         raise UsageError(
-            f"{arg('net', f'torchvision:{name}')} does not take images of {size} "
-            f"({reason}); choose larger images or a "
-            f"network for small ones, such as {arg('net', 'resnet20')}"
+            f"{named} does not take images of {size} ({brief(error)}); choose larger images or a network for "
+            f"small ones, such as {arg('net', 'resnet20')}"
         ) from error
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from copy import deepcopy
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from lrwd_sweep.nets.loop import sometimes_trained, untrained
-from lrwd_sweep.nets.network import Way
+from lrwd_sweep.nets.network import Noise, Way
 from lrwd_sweep.nets.precision import compute_type, computing
 from lrwd_sweep.nets.randomness import Noisy
 
@@ -42,12 +42,7 @@ class VmapLanes:
             name: value.repeat(len(like), *[1] * value.dim()) for name, value in self.module.named_buffers()
         }
 
-    def gradient(
-        self,
-        x: Tensor,  # (B, *shape), the same batch in every lane
-        y: Tensor,  # (B,) int64
-        noise: Sequence[torch.Generator],  # the first serves all lanes
-    ) -> tuple[Tensor, Tensor]:  # (L,), (L, C, B)
+    def gradient(self, x: Tensor, y: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
         """Return every lane's mean loss on the batch and its logits; write the gradients."""
         with torch.inference_mode(mode=False), torch.enable_grad():
             x, y = x.clone(), y.clone()  # autograd does not record tensors of inference mode

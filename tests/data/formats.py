@@ -8,6 +8,7 @@ import pickle
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,13 @@ DIGITS = DataSet(train=100, validation=20, test=40, classes=10, shape=(3, 32, 32
 
 
 def images(count: int, sizes: DataSet, seed: int) -> Images:
-    """Random images, their classes in turn."""
+    """Make random images, their classes in turn."""
     x = np.random.default_rng(seed).integers(0, 256, (count, *sizes.shape), np.uint8)
     return x, np.arange(count) % sizes.classes
 
 
 def parts(sizes: DataSet, files: int) -> tuple[list[Images], Images]:
-    """The training images, file by file, and the test images."""
+    """Make the training images, file by file, and the test images."""
     each = (sizes.train + sizes.validation) // files
     return [images(each, sizes, seed) for seed in range(files)], images(sizes.test, sizes, files)
 
@@ -68,22 +69,21 @@ def _python2(value: Any) -> bytes:
 
 
 def write_cifar10(root: Path, sizes: DataSet = COLOUR) -> tuple[list[Images], Images]:
-    """Five batches and the test batch, as Python 2 pickled them."""
+    """Write five batches and the test batch, as Python 2 pickled them."""
     train, test = parts(sizes, 5)
     folder = root / "cifar-10-batches-py"
     folder.mkdir(parents=True)
-    for name, (x, y) in zip(
-        [*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"], [*train, test], strict=True
-    ):
-        names = [f"{k}.png" for k in range(len(y))]
-        table = {"batch_label": name, "labels": y.tolist(), "data": x.reshape(len(x), -1), "filenames": names}
+    names = [*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]
+    for name, (x, y) in zip(names, [*train, test], strict=True):
+        files = [f"{k}.png" for k in range(len(y))]
+        table = {"batch_label": name, "labels": y.tolist(), "data": x.reshape(len(x), -1), "filenames": files}
         (folder / name).write_bytes(python2_pickle(table))
     return train, test
 
 
-def write_cifar100(root: Path, sizes: DataSet = COLOUR) -> tuple[list[Images], Images]:
-    """Both parts in Python 2's pickles, each image with two labels."""
-    train, test = parts(sizes, 1)
+def write_cifar100(root: Path) -> tuple[list[Images], Images]:
+    """Write both parts in Python 2's pickles, each image with two labels."""
+    train, test = parts(COLOUR, 1)
     folder = root / "cifar-100-python"
     folder.mkdir(parents=True)
     for name, (x, y) in (("train", train[0]), ("test", test)):
@@ -94,34 +94,25 @@ def write_cifar100(root: Path, sizes: DataSet = COLOUR) -> tuple[list[Images], I
 
 
 def write_idx(path: Path, array: Array) -> None:
-    """An IDX file of bytes; packed where it is named `.gz`."""
+    """Write an IDX file of bytes, packed if its name ends in .gz."""
     header = bytes((0, 0, 8, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape)
     content = header + array.astype(np.uint8).tobytes()
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
 
 
-def write_mnist(root: Path, sizes: DataSet = GREY) -> tuple[list[Images], Images]:
-    """Four IDX files: those of the training part unpacked, the others not."""
-    return _write_mnist(root / "MNIST" / "raw", sizes)
-
-
-def write_fashion_mnist(root: Path, sizes: DataSet = GREY) -> tuple[list[Images], Images]:
-    """The same, elsewhere."""
-    return _write_mnist(root / "FashionMNIST" / "raw", sizes)
-
-
-def _write_mnist(folder: Path, sizes: DataSet) -> tuple[list[Images], Images]:
-    train, test = parts(sizes, 1)
+def write_mnist(folder: str, root: Path) -> tuple[list[Images], Images]:
+    """Write four IDX files, those of the test part packed."""
+    train, test = parts(GREY, 1)
     for stem, end, (x, y) in (("train", "", train[0]), ("t10k", ".gz", test)):
-        write_idx(folder / f"{stem}-images-idx3-ubyte{end}", x[:, 0])
-        write_idx(folder / f"{stem}-labels-idx1-ubyte{end}", y)
+        write_idx(root / folder / "raw" / f"{stem}-images-idx3-ubyte{end}", x[:, 0])
+        write_idx(root / folder / "raw" / f"{stem}-labels-idx1-ubyte{end}", y)
     return train, test
 
 
-def write_svhn(root: Path, sizes: DataSet = DIGITS) -> tuple[list[Images], Images]:
-    """Two MATLAB files, compressed as the published ones are; the digit 0 has the label 10."""
-    train, test = parts(sizes, 1)
+def write_svhn(root: Path) -> tuple[list[Images], Images]:
+    """Write two MATLAB files, compressed as the published ones are; the digit 0 has the label 10."""
+    train, test = parts(DIGITS, 1)
     root.mkdir(parents=True, exist_ok=True)
     for name, (x, y) in (("train", train[0]), ("test", test)):
         table = {"X": x.transpose(2, 3, 1, 0), "y": np.where(y == 0, 10, y).astype(np.uint8)[:, None]}
@@ -129,31 +120,19 @@ def write_svhn(root: Path, sizes: DataSet = DIGITS) -> tuple[list[Images], Image
     return train, test
 
 
-def write_imagenet32(root: Path, sizes: DataSet = COLOUR) -> tuple[list[Images], Images]:
-    """Ten batches and `val_data`, pickled; labels from 1."""
-    train, test = parts(sizes, 10)
-    for name, part in _imagenet32(train, test, root / "imagenet32"):
-        name.write_bytes(pickle.dumps(part, protocol=4))
-    return train, test
-
-
-def write_imagenet32_npz(root: Path, sizes: DataSet = COLOUR) -> tuple[list[Images], Images]:
-    """The same as npz files."""
-    train, test = parts(sizes, 10)
-    for name, part in _imagenet32(train, test, root / "Imagenet32_train_npz"):
-        table: dict[str, Any] = {key: np.asarray(value) for key, value in part.items()}
-        np.savez_compressed(name.with_name(f"{name.name}.npz"), **table)
-    return train, test
-
-
-def _imagenet32(train: list[Images], test: Images, folder: Path) -> list[tuple[Path, dict[str, Any]]]:
-    folder.mkdir(parents=True)
+def write_imagenet32(folder: str, root: Path) -> tuple[list[Images], Images]:
+    """Write ten batches and `val_data`, as npz files if the folder's name says so; labels count from 1."""
+    train, test = parts(COLOUR, 10)
+    (root / folder).mkdir(parents=True)
     names = [*(f"train_data_batch_{k}" for k in range(1, 11)), "val_data"]
     mean = np.mean([x.mean(axis=0).reshape(-1) for x, _ in train], axis=0)
-    return [
-        (folder / name, {"data": x.reshape(len(x), -1), "labels": (y + 1).tolist(), "mean": mean})
-        for name, (x, y) in zip(names, [*train, test], strict=True)
-    ]
+    for name, (x, y) in zip(names, [*train, test], strict=True):
+        table: dict[str, Any] = {"data": x.reshape(len(x), -1), "labels": (y + 1).tolist(), "mean": mean}
+        if folder.endswith("npz"):
+            np.savez_compressed(root / folder / f"{name}.npz", **table)
+        else:
+            (root / folder / name).write_bytes(pickle.dumps(table, protocol=4))
+    return train, test
 
 
 def publish(patch: pytest.MonkeyPatch, root: Path) -> None:
@@ -197,9 +176,9 @@ class Format:
 FORMATS = {
     "cifar10": Format("cifar10", write_cifar10, COLOUR),
     "cifar100": Format("cifar100", write_cifar100, COLOUR),
-    "mnist": Format("mnist", write_mnist, GREY),
-    "fashion-mnist": Format("fashion-mnist", write_fashion_mnist, GREY),
+    "mnist": Format("mnist", partial(write_mnist, "MNIST"), GREY),
+    "fashion-mnist": Format("fashion-mnist", partial(write_mnist, "FashionMNIST"), GREY),
     "svhn": Format("svhn", write_svhn, DIGITS),
-    "imagenet32": Format("imagenet32", write_imagenet32, COLOUR),
-    "imagenet32-npz": Format("imagenet32", write_imagenet32_npz, COLOUR),
+    "imagenet32": Format("imagenet32", partial(write_imagenet32, "imagenet32"), COLOUR),
+    "imagenet32-npz": Format("imagenet32", partial(write_imagenet32, "Imagenet32_train_npz"), COLOUR),
 }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from torch import Tensor
@@ -27,32 +25,22 @@ def _coordinates(batch: int, side: int) -> Tensor:
     return torch.arange(1.0, side * side + 1).reshape(1, 1, side, side).repeat(batch, 2, 1, 1)
 
 
-@pytest.mark.parametrize(("side", "pad"), [(8, 1), (28, 4), (32, 4), (64, 8)])
-def test_crop_flip_gives_crops_of_the_padded_image_half_of_them_mirrored(side: int, pad: int) -> None:
-    x = _coordinates(40, side)
-    padded = functional.pad(x[0], (pad, pad, pad, pad))
-    crops = {
-        padded[:, top : top + side, left : left + side].numpy().tobytes(): (top, left, False)
-        for top in range(2 * pad + 1)
-        for left in range(2 * pad + 1)
-    }
-    crops |= {
-        torch.frombuffer(bytearray(crop), dtype=torch.float32)
-        .reshape(2, side, side)
-        .flip(2)
-        .numpy()
-        .tobytes(): (top, left, True)
-        for crop, (top, left, _) in crops.items()
-    }
-    assert len(crops) == 2 * (2 * pad + 1) ** 2
-    seen = [crops[image.numpy().tobytes()] for image in crop_flip(x, _stream())]
-    assert {mirrored for *_, mirrored in seen} == {False, True}
+def test_crop_flip_gives_crops_of_the_padded_image_half_of_them_mirrored() -> None:
+    for side, pad in ((8, 1), (28, 4), (32, 4), (64, 8)):
+        x = _coordinates(40, side)
+        padded = functional.pad(x[0], (pad, pad, pad, pad))
+        places = range(2 * pad + 1)
+        crops = [padded[:, top : top + side, left : left + side] for top in places for left in places]
+        plain = {crop.numpy().tobytes() for crop in crops}
+        mirrored = {crop.flip(2).numpy().tobytes() for crop in crops}
+        assert len(plain | mirrored) == 2 * (2 * pad + 1) ** 2
+        found = [image.numpy().tobytes() for image in crop_flip(x, _stream())]
+        assert set(found) <= plain | mirrored, side
+        assert 0 < sum(image in mirrored for image in found) < 40, side
 
 
 def test_shifts_and_mirrors_are_equally_likely() -> None:
-    x = _coordinates(9000, 8)
-    shifted = crop_flip(x, _stream())
-    middle = shifted[:, 0, 3:5, 3:5]  # never padding: pixels 3 and 4 shifted by at most 1
+    middle = crop_flip(_coordinates(9000, 8), _stream())[:, 0, 3:5, 3:5]  # pixels shifted by at most 1
     rows, columns = (middle - 1).div(8, rounding_mode="floor"), (middle - 1) % 8
     mirrored = columns[:, 0, 0] > columns[:, 0, 1]
     assert mirrored.double().mean() == pytest.approx(0.5, abs=0.02)
@@ -62,62 +50,49 @@ def test_shifts_and_mirrors_are_equally_likely() -> None:
             assert (shift == value).double().mean() == pytest.approx(1 / 3, abs=0.02)
 
 
-@pytest.mark.parametrize("side", [8, 28, 32])
-def test_cutout_blanks_a_square_of_half_the_side_clipped_at_the_border(side: int) -> None:
-    x = torch.ones(500, 3, side, side, dtype=torch.float64)
-    out = cutout(x, _stream())
-    assert x.min() == 1  # not in place
-    half = side // 2
-    seen = set()
-    for image in out:
-        blank = image[0] == 0
-        assert all(torch.equal(channel == 0, blank) for channel in image)
-        rows, columns = blank.any(dim=1).nonzero().flatten(), blank.any(dim=0).nonzero().flatten()
-        height, width = int(rows[-1] - rows[0] + 1), int(columns[-1] - columns[0] + 1)
-        assert blank.sum() == height * width  # a rectangle
-        for first, length in ((int(rows[0]), height), (int(columns[0]), width)):
-            assert half // 2 <= length <= half
-            assert length == half or first == 0 or first + length == side
-        seen.add((height, width))
-    assert (half, half) in seen
-    assert len(seen) > 1
+def test_cutout_blanks_a_square_of_half_the_side_clipped_at_the_border() -> None:
+    for side in (8, 28, 32):
+        x = torch.ones(300, 3, side, side, dtype=torch.float64)
+        out = cutout(x, _stream())
+        assert x.min() == 1  # not in place
+        half, seen = side // 2, set()
+        for image in out:
+            blank = image[0] == 0
+            assert all(torch.equal(channel == 0, blank) for channel in image)
+            lengths = []
+            for axis in (0, 1):
+                places = blank.any(dim=1 - axis).nonzero().flatten().tolist()
+                first, length = places[0], places[-1] - places[0] + 1
+                assert half // 2 <= length <= half, side
+                assert length == half or first == 0 or first + length == side, side
+                lengths.append(length)
+            assert blank.sum() == lengths[0] * lengths[1]  # a rectangle
+            seen.add(tuple(lengths))
+        assert (half, half) in seen
+        assert len(seen) > 1
 
 
-@pytest.mark.parametrize("name", sorted(set(AUGMENTATIONS) - {"none"}))
-def test_same_seed_same_images_and_another_seed_others(name: str) -> None:
+def test_same_seed_gives_the_same_images() -> None:
     x = torch.randn(30, 3, 16, 16)
-    first, again, other = (augmentation(name, _stream(seed)) for seed in (1, 1, 2))
-    for _ in range(3):
-        mine = first(x)
-        assert torch.equal(mine, again(x))
-        assert not torch.equal(mine, other(x))
-        assert mine.shape == x.shape
-        assert mine.dtype == x.dtype
-
-
-def test_augmentation_none_returns_the_images() -> None:
-    x = torch.randn(3, 1, 8, 8)
     assert augmentation("none", _stream())(x) is x
+    for name in sorted(set(AUGMENTATIONS) - {"none"}):
+        first, again, other = (augmentation(name, _stream(seed)) for seed in (1, 1, 2))
+        for _ in range(3):
+            mine = first(x)
+            assert torch.equal(mine, again(x)), name
+            assert not torch.equal(mine, other(x)), name
+            assert (mine.shape, mine.dtype) == (x.shape, x.dtype), name
 
 
-@pytest.fixture
-def splits() -> Splits:
+def _batches(lanes: int, seed: int, augment: str) -> tuple[Splits, list[Tensor], float]:
+    """Train, and return the batches of training and the first lane's loss."""
     x = torch.randint(0, 256, (60, 3, 8, 8), generator=_stream(), dtype=torch.uint8)
-    pixels = Pixels.of(x[:40])
-    parts = (slice(0, 40), slice(40, 50), slice(50, 60))
-    made = Splits(*(Split(x[part], torch.arange(60)[part] % 10, pixels) for part in parts))
-    return made.to(torch.device("cpu"), torch.float32)
-
-
-def _batches(
-    splits: Splits, lanes: int, seed: int, augment: str, patch: pytest.MonkeyPatch
-) -> tuple[list[Tensor], Callable[[], list[float]]]:
-    task = Task(net="mlp", augment=augment, epochs=2, batch_size=20).changed(
-        sizes=DataSet(40, 10, 10, 10, (3, 8, 8))
-    )
-    trainer = PackTrainer(
-        Optimizer.parse("sgd"), task, [Cell(0.1, 0.01 * k) for k in range(lanes)], seed, splits
-    )
+    parts = [Split(x[part], torch.arange(60)[part] % 10, Pixels.of(x[:40])) for part in PARTS]
+    splits = Splits(*parts).to(torch.device("cpu"), torch.float32)
+    sizes = DataSet(40, 10, 10, 10, (3, 8, 8))
+    task = Task(net="mlp", augment=augment, epochs=2, batch_size=20).changed(sizes=sizes)
+    cells = [Cell(0.1, 0.01 * k) for k in range(lanes)]
+    trainer = PackTrainer(Optimizer.parse("sgd"), task, cells, seed, splits)
     seen: list[Tensor] = []
     step = trainer.step
 
@@ -125,27 +100,21 @@ def _batches(
         seen.append(x.clone())
         return step(x, y, t)
 
-    patch.setattr(trainer, "step", watched)
-    trials = trainer.run()
-    return seen, lambda: [trial.metrics["val_loss"] for trial in trials]
+    trainer.step = watched  # type: ignore[method-assign]
+    return splits, seen, trainer.run()[0].metrics["val_loss"]
 
 
-@pytest.mark.parametrize("augment", AUGMENTATIONS)
-def test_images_depend_on_the_seed_and_not_on_the_pack(
-    splits: Splits, augment: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    one, small = _batches(splits, 1, 0, augment, monkeypatch)
-    three, large = _batches(splits, 3, 0, augment, monkeypatch)
-    assert all(torch.equal(a, b) for a, b in zip(one, three, strict=True))
-    assert small()[0] == pytest.approx(large()[0], rel=1e-6)
-    other, _ = _batches(splits, 1, 1, augment, monkeypatch)
-    assert not torch.equal(one[0], other[0])
+PARTS = (slice(0, 40), slice(40, 50), slice(50, 60))
 
 
-def test_only_training_images_are_changed(splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen, _ = _batches(splits, 1, 0, "crop-flip-cutout", monkeypatch)
-    order = torch.randperm(40, generator=generator(0, "data order"))
-    plain, _ = splits.train.batch(order[:20])
-    changed = augmentation("crop-flip-cutout", generator(0, "augmentation"))(plain)
-    assert torch.equal(seen[0], changed)
-    assert not torch.equal(seen[0], plain)
+def test_only_training_images_are_changed_by_the_seed_and_not_by_the_pack() -> None:
+    for augment in AUGMENTATIONS:
+        splits, one, loss = _batches(1, 0, augment)
+        _, three, same = _batches(3, 0, augment)
+        assert all(torch.equal(a, b) for a, b in zip(one, three, strict=True)), augment
+        assert loss == pytest.approx(same, rel=1e-6), augment
+        assert not torch.equal(one[0], _batches(1, 1, augment)[1][0]), augment
+        order = torch.randperm(40, generator=generator(0, "data order"))
+        plain, _ = splits.train.batch(order[:20])
+        assert torch.equal(one[0], augmentation(augment, generator(0, "augmentation"))(plain)), augment
+        assert torch.equal(one[0], plain) is (augment == "none"), augment

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torchvision.datasets import ImageFolder
+from torchvision.datasets.folder import pil_loader
 from torchvision.transforms import functional
 
 from lrwd_sweep.data import Splits, load
@@ -19,10 +21,7 @@ from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.catalog import DataSet, find_data_set
 from lrwd_sweep.spec.image_folder import scan
 from lrwd_sweep.spec.study import StudySpec
-from lrwd_sweep.spec.task import Task
 from tests.specs import spec
-
-Write = Callable[..., Path]
 
 
 def write_images(folder: Path, count: int, *, side: int = 32, ending: str = "png", seed: int = 0) -> Path:
@@ -60,31 +59,22 @@ def test_sizes_are_counted_class_by_class(root: Path) -> None:
     assert find_data_set(f"folder:{root}") == DataSet(50, 7, 4, 2, (3, 32, 32))
 
 
-def test_every_image_is_in_one_split_with_the_class_of_its_folder(root: Path) -> None:
+def test_every_image_is_in_one_split_wherever_the_folder_is(root: Path, tmp_path: Path) -> None:
     splits = _load(f"folder:{root}")
     rows = _rows(splits)
     assert len({row for part in rows for row in part}) == 50
     labels = [s.y.bincount(minlength=2).tolist() for s in (splits.train, splits.validation, splits.test)]
     assert labels == [[16, 24], [2, 3], [2, 3]]
-    dogs = {functional.pil_to_tensor(image).numpy().tobytes() for image in _opened(root / "train" / "dog")}
+    dogs = [pil_loader(str(path)) for path in (root / "train" / "dog").iterdir()]
     x, y = splits.train.x, splits.train.y
-    assert {row.numpy().tobytes() for row in x[y == 1]} <= dogs
-
-
-def _opened(folder: Path) -> Sequence[object]:
-    from torchvision.datasets.folder import pil_loader
-
-    return [pil_loader(str(path)) for path in sorted(folder.iterdir())]
-
-
-def test_the_split_does_not_depend_on_where_the_folder_is(root: Path, tmp_path: Path) -> None:
+    assert {row.numpy().tobytes() for row in x[y == 1]} <= {
+        functional.pil_to_tensor(image).numpy().tobytes() for image in dogs
+    }
     shutil.copytree(root, tmp_path / "elsewhere")
-    assert _rows(_load(f"folder:{root}")) == _rows(_load(f"folder:{tmp_path / 'elsewhere'}"))
+    assert _rows(_load(f"folder:{tmp_path / 'elsewhere'}")) == rows
 
 
 def test_torchvision_finds_the_same_images_and_classes(root: Path) -> None:
-    from torchvision.datasets import ImageFolder
-
     write_images(root / "train" / "cat" / "more", 3, ending="JPEG", seed=5)
     (root / "train" / "cat" / "notes.txt").touch()
     found, theirs = scan(f"folder:{root}"), ImageFolder(str(root / "train"))
@@ -104,32 +94,26 @@ def test_images_of_any_kind_become_squares_in_three_channels(tmp_path: Path) -> 
     assert x.mean(dim=(0, 2, 3)).abs().max() < 1e-12
 
 
-def test_a_name_without_path_or_with_a_wrong_size_is_refused() -> None:
+def test_malformed_names_are_refused(root: Path) -> None:
     for name in ("folder:", "folder:@32", "folder:x@3", "folder:x@1025", "folder:x@99999"):
         with pytest.raises(UsageError, match="write folder:PATH, or folder:PATH@SIZE with 4 to 1024 pixels"):
             find_data_set(name)
-
-
-def test_a_folder_may_be_called_like_a_size(root: Path) -> None:
     assert find_data_set(f"folder:{root.rename(root.with_name('images@2x'))}").classes == 2
 
 
-def test_a_wrong_folder_is_refused_in_one_line(root: Path, tmp_path: Path) -> None:
+def test_wrong_folders_are_refused_in_one_line(root: Path, tmp_path: Path) -> None:
     spoiled: list[tuple[Callable[[Path], object], str]] = [
         (
-            lambda at: (at / "train").rename(at / "training"),
-            "there is no folder .*train'; put the images of a class in train/CLASS",
+            lambda at: (at / "train").rename(at / "no"),
+            "there is no folder .*train'; put the images of a class in",
         ),
         (
-            lambda at: shutil.rmtree(at / "train" / "cat"),
+            lambda at: shutil.rmtree(at / "train/cat"),
             "train' holds 1 classes; put the images of each in a folder",
         ),
-        (lambda at: (at / "train" / "eel").mkdir(), "eel' holds no images"),
-        (
-            lambda at: write_images(at / "train" / "eel", 2),
-            "eel' has too few images to hold any out; add some, or a folder 'test'",
-        ),
-        (lambda at: write_images(at / "val" / "wolf", 2), "wolf' is a class that train does not have"),
+        (lambda at: (at / "train/eel").mkdir(), "eel' holds no images"),
+        (lambda at: write_images(at / "train/eel", 2), "eel' has too few images to hold any out; add some"),
+        (lambda at: write_images(at / "val/wolf", 2), "wolf' is a class that train does not have"),
         (lambda at: (at / "test").mkdir(), "test' holds no images; put some in it, or remove it"),
     ]
     for k, (spoil, line) in enumerate(spoiled):
@@ -140,7 +124,9 @@ def test_a_wrong_folder_is_refused_in_one_line(root: Path, tmp_path: Path) -> No
         assert "\n" not in str(error.value)
 
 
-def test_a_file_that_is_not_an_image_is_named(root: Path) -> None:
+def test_files_that_are_not_images_and_changing_folders_are_refused(root: Path) -> None:
+    with pytest.raises(DataError, match="has changed while it was read"):
+        load(f"folder:{root}", replace(find_data_set(f"folder:{root}"), train=41))
     path = root / "train" / "cat" / "004.png"
     for content in (b"", b"no image", b"\x89PNG\r\n\x1a\n" + b"x" * 50, path.read_bytes()[:-900]):
         path.write_bytes(content)
@@ -148,14 +134,17 @@ def test_a_file_that_is_not_an_image_is_named(root: Path) -> None:
             _load(f"folder:{root}")
 
 
-def test_a_folder_that_changes_while_it_is_read_is_refused(root: Path) -> None:
-    sizes = find_data_set(f"folder:{root}")
-    with pytest.raises(DataError, match="has changed while it was read"):
-        load(f"folder:{root}", replace(sizes, train=41))
-
-
-def test_a_spec_knows_its_sizes_on_a_machine_without_the_folder(root: Path) -> None:
-    mine = spec(data=f"folder:{root}", batch_size=16)
+def test_spec_keeps_its_sizes_without_the_folder_and_names_other_ones(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(root.parent)
+    mine = spec(data="folder:images@16", batch_size=16, augment="crop-flip")
+    assert mine.default_name == "folder-images-16-mlp-norm-adamw-cosine-60ep-b16-crop-flip"
+    write_images(root / "train" / "cat", 40, seed=9)
+    (difference,) = mine.differences(spec(data="folder:images@16", batch_size=16, augment="crop-flip"))
+    assert difference.startswith("sizes: ")
+    assert "'train': 40" in difference
+    assert "'train': 56" in difference
     shutil.rmtree(root)
     again = StudySpec.from_dict(json.loads(json.dumps(mine.to_dict())))
     assert again == mine
@@ -163,19 +152,3 @@ def test_a_spec_knows_its_sizes_on_a_machine_without_the_folder(root: Path) -> N
     assert again.task.steps_per_epoch == 40 // 16
     assert again.default_name == mine.default_name
     assert again.task.of(Optimizer.parse("sgd")).data_set == again.task.data_set
-
-
-def test_other_images_make_another_study(root: Path) -> None:
-    before = spec(data=f"folder:{root}", batch_size=16)
-    write_images(root / "train" / "cat", 40, seed=9)
-    (difference,) = before.differences(spec(data=f"folder:{root}", batch_size=16))
-    assert difference.startswith("sizes: ")
-    assert "'train': 40" in difference
-    assert "'train': 56" in difference
-
-
-def test_a_default_name_stays_readable(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(root.parent)
-    name = spec(data="folder:images@16", batch_size=16, augment="crop-flip").default_name
-    assert name == "folder-images-16-mlp-norm-adamw-cosine-60ep-b16-crop-flip"
-    assert Task(data="folder:images", batch_size=40).steps_per_epoch == 1

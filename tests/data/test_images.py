@@ -46,7 +46,7 @@ def _assert_same(a: dict[str, Any], b: dict[str, Any]) -> None:
 
 
 @given(table=tables, protocol=st.integers(2, pickle.HIGHEST_PROTOCOL))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20)
 def test_tables_of_arrays_and_lists_are_read_as_pickle_reads_them(
     tmp_path_factory: pytest.TempPathFactory, table: dict[str, Any], protocol: int
 ) -> None:
@@ -120,9 +120,7 @@ STRANGE = {
     "a long name of many lines": b"\x80\x04\x8c\xc8" + b"a\n" * 100 + b"\x8c\x01x\x93.",
     "a text of 2⁶¹ bytes": b"\x80\x04\x8d\x00\x00\x00\x00\x00\x00\x00\x20.",
     "a list": pickle.dumps([1, 2]),
-    "nothing": b"",
     "text": b"<!DOCTYPE html><html>",
-    "no stop": pickle.dumps({"labels": [1]})[:-1],
     "a memo that is not there": b"\x80\x02}U\x04datah\x07s.",
     "an unfilled stack": b"\x80\x02s.",
 }
@@ -133,10 +131,9 @@ def test_other_content_and_every_truncation_is_refused_in_one_line(file: Path) -
     cut = {f"the first {n} bytes": whole[:n] for n in range(len(whole))}
     for kind, content in (STRANGE | cut).items():
         file.write_bytes(content)
-        with pytest.raises(DataError, match="get it again") as error:
+        with pytest.raises(DataError, match=f"{file} .*get it again") as error:
             read_pickle(file)
         assert "\n" not in str(error.value), kind
         assert len(str(error.value)) < 500, kind
-        assert str(file) in str(error.value), kind
     with pytest.raises(DataError, match="Is a directory"):
         read_pickle(file.parent)

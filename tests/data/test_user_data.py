@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -28,32 +27,32 @@ def data() -> Any:
     return returned[-1]()
 
 
-@pytest.fixture(autouse=True)
-def _fresh_folder(tmp_path: os.PathLike[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)  # data are cached by working folder
-
-
 def _completed(make: Callable[[], Any], **options: Any) -> Task:
+    """Complete a task of data that `make` gives, although this folder may have read others."""
     returned.append(make)
-    return completed(Task(data=f"{HERE}:data", batch_size=4, **options))
+    return completed(Task(data=f"{HERE}:data", batch_size=4, **options), anew=True)
 
 
-def _pair(count: int = 12, classes: int = 3, *shape: int) -> tuple[Tensor, Tensor]:
+def _load(task: Task) -> Splits:
+    return load(task.data, task.data_set, standardize=task.standardize)
+
+
+def _pair(count: int = 12, classes: int = 3) -> tuple[Tensor, Tensor]:
     stream = torch.Generator().manual_seed(count)
-    return torch.randn(count, *(shape or (5,)), generator=stream), torch.arange(count) % classes
+    return torch.randn(count, 5, generator=stream), torch.arange(count) % classes
 
 
 class Items(Dataset[tuple[Tensor, int]]):
-    """A map-style data set."""
+    """A map-style data set, whose labels may be computed by `label`."""
 
-    def __init__(self, x: Tensor, y: Tensor) -> None:
-        self.x, self.y = x, y
+    def __init__(self, x: Tensor, y: Tensor, label: Callable[[int], Any] = int) -> None:
+        self.x, self.y, self.label = x, y, label
 
     def __len__(self) -> int:
         return len(self.x)
 
     def __getitem__(self, k: int) -> tuple[Tensor, int]:
-        return self.x[k], int(self.y[k])
+        return self.x[k], self.label(self.y[k])  # type: ignore[arg-type]
 
 
 FORMS: dict[str, Callable[[Any], Any]] = {
@@ -65,19 +64,12 @@ FORMS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def _again(make: Callable[[], Any], **options: Any) -> Task:
-    """Complete a task although this folder has read data before."""
-    returned.append(make)
-    return completed(Task(data=f"{HERE}:data", batch_size=4, **options), anew=True)
-
-
 def test_every_form_gives_the_same_tensors() -> None:
     pairs = [_pair(12), _pair(6), _pair(9)]
     for name, form in FORMS.items():
-        returned.append(lambda form=form: [form(pair) for pair in pairs])  # type: ignore[misc]
-        task = completed(Task(data=f"{HERE}:data", batch_size=4), anew=True)
+        task = _completed(lambda form=form: [form(pair) for pair in pairs])  # type: ignore[misc]
         assert task.sizes == DataSet(12, 6, 9, 3, (5,)), name
-        splits = load(task.data, task.data_set)
+        splits = _load(task)
         for split, (x, y) in zip((splits.train, splits.validation, splits.test), pairs, strict=True):
             assert torch.equal(split.x, x), name
             assert torch.equal(split.y, y), name
@@ -89,98 +81,87 @@ def test_the_test_split_is_optional() -> None:
         lambda: {"validation": _pair(6), "train": _pair()},
         lambda: {"train": _pair(), "validation": _pair(6), "test": None},
     ):
-        task = _again(splits)
-        assert task.data_set.test == 0
-        assert len(load(task.data, task.data_set).test) == 0
+        task = _completed(splits)
+        assert task.data_set.test == len(_load(task).test) == 0
 
 
 BYTES = torch.arange(4 * 3 * 8 * 8).reshape(4, 3, 8, 8).to(torch.uint8)
 
 
 def _batch(task: Task, dtype: torch.dtype) -> Tensor:
-    splits = load(task.data, task.data_set, standardize=task.standardize)
-    return splits.train.to(torch.device("cpu"), dtype).batch(torch.arange(4))[0]
+    return _load(task).train.to(torch.device("cpu"), dtype).batch(torch.arange(4))[0]
 
 
-def _of_bytes() -> Any:
-    return (BYTES, torch.arange(4) % 2), (BYTES, torch.arange(4) % 2)
+def test_images_of_bytes_are_given_as_they_are_or_standardised() -> None:
+    def of_bytes() -> Any:
+        return [(BYTES, torch.arange(4) % 2)] * 2
 
-
-def test_images_of_bytes_reach_the_network_as_given() -> None:
     for asked in (None, False):
-        task = _again(_of_bytes, standardize=asked)
+        task = _completed(of_bytes, standardize=asked)
         assert task.standardize is False
         for dtype in (torch.float32, torch.float64):
             assert torch.equal(_batch(task, dtype), BYTES.to(dtype))
-
-
-def test_standardize_refuses_images_with_channels_last() -> None:
-    pair = (BYTES.permute(0, 2, 3, 1), torch.arange(4) % 2)
-    assert _completed(lambda: (pair, pair)).standardize is False
-    with pytest.raises(UsageError, match=r"has shape \(4, 8, 8, 3\), channels last: give x\.permute"):
-        _completed(lambda: (pair, pair), standardize=True)
-
-
-def test_standardize_gives_images_of_bytes_mean_0_and_deviation_1() -> None:
-    task = _completed(_of_bytes, standardize=True)
+    task = _completed(of_bytes, standardize=True)
     assert task.standardize is True
     batch = _batch(task, torch.float64)
     assert batch.mean(dim=(0, 2, 3)).abs().max() < 1e-12
     assert batch.std(dim=(0, 2, 3), correction=0).sub(1).abs().max() < 1e-12
 
 
-def test_standardize_is_only_for_images_of_bytes() -> None:
-    assert _completed(lambda: (_pair(), _pair(6))).standardize is None
-    assert _completed(lambda: (_pair(), _pair(6)), standardize=False).standardize is None
-    with pytest.raises(
-        UsageError, match=r"^standardize is for images as uint8 .*; x of .* is float32: leave"
+def test_standardize_is_only_for_images_of_bytes_with_channels_first() -> None:
+    pair = (BYTES.permute(0, 2, 3, 1), torch.arange(4) % 2)
+    assert _completed(lambda: (pair, pair)).standardize is False
+    for make, asked, complaint in (
+        (
+            lambda: (pair, pair),
+            False,
+            r"^standardize .* has shape \(4, 8, 8, 3\), channels last: give x\.permute",
+        ),
+        (
+            lambda: (_pair(), _pair(6)),
+            None,
+            r"^standardize is for images as uint8 .*; x of .* is float32: leave",
+        ),
     ):
-        _completed(lambda: (_pair(), _pair(6)), standardize=True)
+        for standardize in (None, False):
+            assert _completed(make, standardize=standardize).standardize is asked
+        with pytest.raises(UsageError, match=complaint):
+            _completed(make, standardize=True)
 
 
-def test_a_random_split_is_the_same_every_time(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_random_split_is_the_same_every_time() -> None:
     def splits() -> Any:
         x = torch.arange(40.0).reshape(20, 2) + np.random.rand()  # as users write
         return random_split(Items(x, torch.arange(20) % 2), [12, 8])
 
     found = []
     for k in range(2):
-        (tmp_path / str(k)).mkdir()
-        monkeypatch.chdir(tmp_path / str(k))  # not cached yet
         torch.manual_seed(k)
         before = torch.get_rng_state()
-        found.append(load(f"{HERE}:data", _completed(splits).data_set).train.x)
+        found.append(_load(_completed(splits)).train.x)
         assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(*found)
 
 
-def test_data_are_read_once_for_their_sizes_and_for_training() -> None:
-    calls = []
-
-    def counted() -> Any:
-        calls.append(1)
-        return _pair(), _pair(6)
-
-    task = _completed(counted)
-    load(task.data, task.data_set)
-    assert completed(task) == task
-    assert len(calls) == 1
-
-
-def test_data_are_read_again_if_asked() -> None:
-    made = iter([(_pair(), _pair(6)), ((_pair()[0] + 1, _pair()[1]), _pair(6))])
+def test_data_are_read_once_and_again_only_if_asked() -> None:
+    x, y = _pair()
+    made = iter([((x, y), _pair(6)), ((x + 1, y), _pair(6))])
     task = _completed(lambda: next(made))
+    _load(task)
+    assert completed(task) == task
     again = completed(task, anew=True)
     assert again.data_set.digest != task.data_set.digest
-    assert load(task.data, again.data_set).train.x.sub(_pair()[0]).sub(1).abs().max() < 1e-6
-    with pytest.raises(DataError, match=r"gives other data than a moment ago; .* and seed what it draws"):
-        load(task.data, task.data_set)
+    assert _load(again).train.x.sub(x).sub(1).abs().max() < 1e-6
+    for sizes in (task.data_set, DataSet(13, 6, 0, 3, (5,))):
+        with pytest.raises(
+            DataError, match=r"gives other data than a moment ago; .* and seed its random numbers"
+        ):
+            load(task.data, sizes)
 
 
 def test_digest_depends_on_every_number_its_type_and_shape() -> None:
     def found(x: Tensor, y: Tensor, *others: tuple[Tensor, Tensor]) -> str:
-        returned.append(lambda: ((x, y), *others))
-        return completed(Task(data=f"{HERE}:data", batch_size=4), anew=True).data_set.digest
+        return _completed(lambda: ((x, y), *others)).data_set.digest
 
     x, y = _pair()
     other, label = x.clone(), y.clone()
@@ -195,6 +176,16 @@ def test_digest_depends_on_every_number_its_type_and_shape() -> None:
     digests += [found(x[:6], y[:6], (x[6:], y[6:])), found(deep, y, flat)]
     digests += [found(x.to(kind), y, (v[0].to(kind), v[1])) for kind in (torch.float64, torch.bfloat16)]
     assert len({first, *digests}) == 9
+
+
+def test_digest_covers_every_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lrwd_sweep.data.user_data._CHUNK", 100)
+    x, y = torch.arange(60.0).reshape(12, 5), torch.arange(12)
+
+    def found(x: Tensor) -> str:
+        return digest(Splits(Split(x, y), Split(x[:2], y[:2]), Split(x[:0], y[:0])))
+
+    assert len({found(x + 99 * torch.eye(60)[k].reshape(12, 5)) for k in range(0, 60, 7)}) == 9
 
 
 TABLE = torch.randn(18, 5).neg()
@@ -220,29 +211,12 @@ def test_tensors_of_any_strides_are_read_by_their_numbers() -> None:
             if not test:
                 del ends["test"]
             made = {name: (x[low:high], y[low:high]) for name, (low, high) in ends.items()}
-            task = _again(lambda made=made: made)  # type: ignore[misc]
-            found = load(task.data, task.data_set)
+            found = _load(_completed(lambda made=made: made))  # type: ignore[misc]
             assert len(found.test) == test
             for name, (low, high) in ends.items():
                 split = getattr(found, name)
                 assert split.x.tolist() == x[low:high].tolist(), (k, test)
                 assert split.y.tolist() == list(map(int, y[low:high])), (k, test)
-
-
-def test_digest_covers_every_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lrwd_sweep.data.user_data._CHUNK", 100)
-    x, y = torch.arange(60.0).reshape(12, 5), torch.arange(12)
-
-    def found(x: Tensor) -> str:
-        return digest(Splits(Split(x, y), Split(x[:2], y[:2]), Split(x[:0], y[:0])))
-
-    assert len({found(x + 99 * torch.eye(60)[k].reshape(12, 5)) for k in range(0, 60, 7)}) == 9
-
-
-def test_data_of_other_sizes_than_expected_are_refused() -> None:
-    task = _completed(lambda: (_pair(), _pair(6)))
-    with pytest.raises(DataError, match=r"gives other data than a moment ago"):
-        load(task.data, DataSet(13, 6, 0, 3, (5,)))
 
 
 class Random(Items):
@@ -256,22 +230,12 @@ class Leaving(BaseException):
     """An exception that `except Exception` does not catch."""
 
 
-def _leaving() -> Any:
+def _leaving(*_: object) -> Any:
     raise Leaving("out of here")
 
 
-class LeavingItems(Items):
-    """Items that raise it."""
-
-    def __getitem__(self, k: int) -> tuple[Tensor, int]:
-        return self.x[k], _leaving()
-
-
-class Raising(Items):
-    """Items whose files are missing."""
-
-    def __getitem__(self, k: int) -> tuple[Tensor, int]:
-        raise FileNotFoundError(f"no image {k}")
+def _missing(k: int) -> Any:
+    raise FileNotFoundError(f"no image {int(k)}")
 
 
 def _ragged() -> Any:
@@ -284,94 +248,55 @@ V = _pair(6)
 
 
 WRONG: list[tuple[Callable[[], Any], str]] = [
-    (lambda: (X, Y), "it returns a tuple of 2; return train, validation and, if there is one, test"),
+    (lambda: (X, Y), "it returns a tuple of 2; return train, validation and optionally test"),
     (lambda: X, "it returns a value of type Tensor; return train, validation"),
     (lambda: ((X, Y),), "it returns a tuple of 1; return train, validation"),
-    (
-        lambda: {"train": (X, Y), "val": V},
-        "it returns train, val; name train, validation, test (or no test)",
-    ),
+    (lambda: {"train": (X, Y), "val": V}, "it returns train, val; name train, validation, test (or no test)"),
     (lambda: ((X, Y[:-1]), V), "train has 12 inputs and 11 labels; give one for each"),
-    (
-        lambda: ((X, Y), (V[0][:, :4], V[1])),
-        "x of validation is float32 of (4,), that of train float32 of (5,)",
-    ),
+    (lambda: ((X, Y), (V[0][:, :4], V[1])), "x of validation is float32 of (4,), that of train float32 of"),
     (lambda: ((X, Y), (V[0], V[1] + 1)), "validation has the label 3, train has 0 to 2; leave it out"),
     (lambda: ((X, Y), (V[0], V[1] - 1)), "validation has the label -1, train has 0 to 2"),
     (lambda: ((X, Y + 1), V), "train has the label 1 and none that is 0; count classes from 0"),
     (lambda: ((X, Y * 2), V), "train has the label 2 and none that is 1"),
     (lambda: ((X, Y * 0), V), "train has fewer than two classes; add items of another"),
     (lambda: ((X, Y.float()), V), "y of train is float32 of shape (12,); give each item one class"),
-    (
-        lambda: ((X, torch.eye(3)[Y].long()), V),
-        "y of train is int64 of shape (12, 3); give each item one class",
-    ),
+    (lambda: ((X, torch.eye(3)[Y].long()), V), "y of train is int64 of shape (12, 3); give each item one"),
     (lambda: ((X.long(), Y), V), "x of train is int64; give floating-point numbers"),
     (lambda: ((X[:, 0], Y), V), "x of train has shape (12,); give it one row per item"),
     (lambda: ((X[:0], Y[:0]), V), "x of train has shape (0, 5); give it one row per item"),
-    (lambda: ((X, Y), (X[:0], Y[:0])), "give it one row per item, of which there is none: hold some out"),
+    (lambda: ((X, Y), (X[:0], Y[:0])), "give it one row per item; validation is empty: hold some out"),
     (
         lambda: ((X, Y), V, (X[:0], Y[:0])),
-        "x of test has shape (0, 5); give it one row per item, of which",
+        "x of test has shape (0, 5); give it one row per item; test is empty: leave",
     ),
     (lambda: (TensorDataset(X, Y, Y), V), "train holds a tuple of 3; make it the two tensors x and y"),
     (lambda: (TensorDataset(X), V), "train holds a tuple of 1; make it the two tensors x and y"),
     (lambda: ((X, Y, Y), V), "train holds a tuple of 3; make it the two tensors x and y"),
     (lambda: ((X, Y), [((X, X), 0)]), "item 0 of validation holds a tuple of 2 as x; make it a tensor"),
     (lambda: ((NAN, Y), V), "item 7 of train is not finite; leave it out"),
-    (
-        lambda: (Items(X, Y), 3),
-        "validation is of type int; give tensors (x, y), or a data set with a length",
-    ),
+    (lambda: (Items(X, Y), 3), "validation is of type int; give tensors (x, y), or a data set with a length"),
     (lambda: (iter([]), V), "train is of type list_iterator; give tensors"),
     (lambda: (_ragged(), V), "item 4 of train has shape (4,), item 0 has (3,); make them equal"),
-    (
-        lambda: (Random(X, Y), V),
-        "item 0 of train is different every time; it is read once, so leave random",
-    ),
-    (
-        lambda: ([(1, 2)] * 3, V),
-        "item 0 of train holds a value of type int as x; make it a tensor, as by ToTensor()",
-    ),
+    (lambda: (Random(X, Y), V), "item 0 of train is different every time; it is read once, so leave random"),
+    (lambda: ([(1, 2)] * 3, V), "item 0 of train holds a value of type int as x; make it a tensor, as by"),
     (lambda: ([X[0]] * 3, V), "item 0 of train is of type Tensor; make it a pair (x, class)"),
     (lambda: ([(X[0], 0.5)] * 3, V), "item 0 of train has the label 0.5; make it a class"),
     (lambda: ([(X[0], X)] * 3, V), "item 0 of train has the label a Tensor of shape (12, 5); make it a"),
     (lambda: ([(X[0], list(range(999)))] * 3, V), "20, 21, …; make it a class"),
-    (
-        lambda: (((X, X), Y), V),
-        "x of train is a tuple of 2; make it one tensor (one tensor of inputs per item is supported",
-    ),
-    (
-        lambda: (({"ids": X}, Y), V),
-        "x of train is of type dict; make it one tensor (one tensor of inputs",
-    ),
+    (lambda: (((X, X), Y), V), "x of train is a tuple of 2; make it one tensor (one tensor of inputs per"),
+    (lambda: (({"ids": X}, Y), V), "x of train is of type dict; make it one tensor (one tensor of inputs"),
     (lambda: (TensorDataset(X, X, Y), V), "x and y (one tensor of inputs per item is supported so far)"),
     (lambda: ([((X[0], X[0]), 1)] * 3, V), "by ToTensor() (one tensor of inputs per item is supported"),
     (lambda: ((X, X[:, 0]), V), "a whole number from 0 (only classification is supported so far)"),
-    (
-        lambda: ((X, Y.view(12, 1, 1).expand(12, 5, 5)), V),
-        "int64 of shape (12, 5, 5); give each item one class, a whole",
-    ),
-    (
-        lambda: ((X, np.array(["cat", "dog"] * 6)), V),
-        "item 0 of train has the label 'cat'; make it a class",
-    ),
+    (lambda: ((X, Y.view(12, 1, 1).expand(12, 5, 5)), V), "int64 of shape (12, 5, 5); give each item one"),
+    (lambda: ((X, np.array(["cat", "dog"] * 6)), V), "item 0 of train has the label 'cat'; make it a class"),
     (lambda: ((X, ["cat", "dog"] * 6), V), "item 0 of train has the label 'cat'; make it a class"),
-    (
-        lambda: ((X, np.array([0, "dog"] * 6, object)), V),
-        "item 1 of train has the label 'dog'; make it a",
-    ),
-    (
-        lambda: ((X, np.full(12, "2026-01-01", "datetime64[D]")), V),
-        "item 0 of train has the label datetime.date(2026, 1, 1); make it a class",
-    ),
-    (
-        lambda: ((np.full((12, 5), "cat"), Y), V),
-        "x of train is an array of type <U3; give floating-point",
-    ),
+    (lambda: ((X, np.array([0, "dog"] * 6, object)), V), "item 1 of train has the label 'dog'; make it a"),
+    (lambda: ((X, np.full(12, "2026-01-01", "datetime64[D]")), V), "the label datetime.date(2026, 1, 1)"),
+    (lambda: ((np.full((12, 5), "cat"), Y), V), "x of train is an array of type <U3; give floating-point"),
     (lambda: ((X[0, 0], Y), V), "x of train has shape (); give it one row per item"),
-    (lambda: (Raising(X, Y), V), "cannot be read: FileNotFoundError: no image 0 (test_user_data.py, line"),
-    (lambda: (LeavingItems(X, Y), V), "cannot be read: Leaving: out of here (test_user_data.py, line"),
+    (lambda: (Items(X, Y, _missing), V), "cannot be read: FileNotFoundError: no image 0 (test_user_data.py,"),
+    (lambda: (Items(X, Y, _leaving), V), "cannot be read: Leaving: out of here (test_user_data.py, line"),
     (_leaving, "raised Leaving: out of here (test_user_data.py, line"),
     (lambda: sys.exit(1), "raised SystemExit: 1 (test_user_data.py, line"),
     (lambda: 1 / 0, "raised ZeroDivisionError: division by zero (test_user_data.py, line"),
@@ -381,28 +306,25 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
 def test_wrong_data_are_refused_in_one_line_with_the_remedy() -> None:
     for make, complaint in WRONG:
         with pytest.raises(DataError) as refused:
-            _again(make)
+            _completed(make)
         text = str(refused.value)
-        assert text.startswith(f"data='{HERE}:data'")
+        assert text.startswith(f"data='{HERE}:data'"), text
         assert complaint in text
-        assert "\n" not in text
+        assert "\n" not in text, text
 
 
-def test_ctrl_c_is_not_reported_as_an_error_of_the_function() -> None:
+def needing(folder: str) -> Any:
+    return folder
+
+
+def test_required_arguments_are_refused_and_ctrl_c_is_not_an_error_of_the_function() -> None:
+    with pytest.raises(
+        UsageError, match=r":needing' wants 'folder', which nothing gives; give it a default$"
+    ):
+        completed(Task(data=f"{HERE}:needing"))
+
     def interrupted() -> Any:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         _completed(interrupted)
-
-
-def needing(folder: str) -> Any:
-    """Require an argument."""
-    return folder
-
-
-def test_a_function_with_required_arguments_is_refused() -> None:
-    with pytest.raises(
-        UsageError, match=r":needing' wants 'folder', which nothing gives; give it a default$"
-    ):
-        completed(Task(data=f"{HERE}:needing"))

@@ -1,4 +1,4 @@
-"""A small task for networks: images of 8×8 in four classes, a pixel of noise everywhere."""
+"""A small task for networks: images of 8×8 in four classes, with noise on every pixel."""
 
 from __future__ import annotations
 
@@ -8,25 +8,32 @@ import pytest
 import torch
 
 from lrwd_sweep.data import Split, Splits
+from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.task import Task
 
 SIZES = DataSet(train=48, validation=20, test=20, classes=4, shape=(1, 8, 8))
+ADAMW, SGDW = Optimizer.parse("adamw"), Optimizer.parse("sgdw")
+WAYS = [  # every way to train: network and engine
+    *[(net, "native") for net in ("mlp-norm", "mlp", "cnn-norm", "cnn")],
+    *[(net, "loop") for net in ("mlp-norm", "cnn-norm", "cnn", "tests.nets.awkward:Normed")],
+    *[(net, "vmap") for net in ("mlp", "cnn", "tests.nets.awkward:Normed", "tests.nets.awkward:Dropping")],
+]
 
 
 def task(net: str, epochs: int = 2, **options: object) -> Task:
-    """Three steps of 16 images per epoch."""
+    """Return a task of three steps of 16 images per epoch."""
     return Task(**{"net": net, "epochs": epochs, "batch_size": 16, "sizes": SIZES, **options})  # type: ignore[arg-type]
 
 
-def _splits(dtype: torch.dtype) -> Splits:
+def tiny_splits(dtype: torch.dtype, shape: tuple[int, ...] = SIZES.shape) -> Splits:
+    """Make the task's images, or such of another shape."""
     stream = torch.Generator().manual_seed(0)
-    centres = torch.randn(SIZES.classes, *SIZES.shape, generator=stream, dtype=torch.float64)
+    centres = torch.randn(SIZES.classes, *shape, generator=stream, dtype=torch.float64)
 
     def split(count: int) -> Split:
         y = torch.arange(count) % SIZES.classes
-        x = centres[y] + torch.randn(count, *SIZES.shape, generator=stream, dtype=torch.float64)
-        return Split(x, y)
+        return Split(centres[y] + torch.randn(count, *shape, generator=stream, dtype=torch.float64), y)
 
     splits = Splits(split(SIZES.train), split(SIZES.validation), split(SIZES.test))
     return splits.to(torch.device("cpu"), dtype)
@@ -34,19 +41,19 @@ def _splits(dtype: torch.dtype) -> Splits:
 
 @pytest.fixture(scope="session")
 def tiny64() -> Splits:
-    """The task in float64."""
-    return _splits(torch.float64)
+    """Return the task's data in float64."""
+    return tiny_splits(torch.float64)
 
 
 @pytest.fixture(scope="session")
 def tiny32() -> Splits:
-    """The task in float32."""
-    return _splits(torch.float32)
+    """Return the task's data in float32."""
+    return tiny_splits(torch.float32)
 
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
-    """As the engine trains on a CPU."""
+    """Use one thread, as the engine does on a CPU."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

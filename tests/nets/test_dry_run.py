@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,28 +19,25 @@ from lrwd_sweep.nets import ModuleNetwork, network
 from lrwd_sweep.nets.dry_run import dry_run
 from lrwd_sweep.nets.network import Way
 from lrwd_sweep.nets.randomness import python_state
+from tests.nets.awkward import Base
 from tests.nets.conftest import task
 
 HERE = "tests.nets.test_dry_run"
 
 
-class Plain(nn.Module):
-    """Two layers; subclasses add a difficulty."""
-
-    def __init__(self) -> None:
-        super().__init__()
+class Plain(Base):  # two layers; subclasses add a difficulty
+    def make(self) -> None:
         self.body, self.head = nn.Linear(64, 8), nn.Linear(8, 4)
         self.more()
 
     def more(self) -> None:
-        """Add attributes."""
+        pass
 
     def between(self, h: Tensor) -> Tensor:
         return h.tanh()
 
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.between(self.body(x.flatten(1))))
-        return logits
+    def logits(self, x: Tensor) -> Any:
+        return self.head(self.between(self.body(x)))
 
 
 class Hooked(Plain):
@@ -100,35 +98,77 @@ class Outside(Plain):
         self.kept = kept
 
 
+class Hidden(Plain):  # dropout without a layer
+    def between(self, h: Tensor) -> Tensor:
+        return functional.dropout(h, 0.5, self.training)
+
+
+class Recurrent(Base):  # drops between its layers
+    def make(self) -> None:
+        self.body, self.head = nn.GRU(8, 6, 2, dropout=0.1, batch_first=True), nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.head(self.body(x[:, 0])[0][:, -1])
+
+
+class WrongInTraining(Plain):  # raises under a layer
+    def logits(self, x: Tensor) -> Any:
+        return torch.zeros(3) + super().logits(x)
+
+
+class Complex(Plain):
+    def more(self) -> None:
+        self.phase = nn.Parameter(torch.zeros(2, dtype=torch.complex64))
+
+
+def failing() -> nn.Module:
+    raise ValueError("no\nweights here")
+
+
 ONE = Plain()
-
-
-def same() -> nn.Module:
-    """Return one network for all seeds."""
-    return ONE
-
-
+FACTORY: dict[str, Callable[..., object]] = {
+    "needing": lambda channels: nn.Conv2d(1, channels, 3),
+    "forgetful": lambda: None,
+    "regression": lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 1)),
+    "mismatched": lambda: nn.Sequential(nn.Flatten(), nn.Linear(100, 4)),
+    "all_frozen": lambda: Plain().requires_grad_(False),
+    "same": lambda: ONE,
+}
+globals().update(FACTORY)
+LINE = r"\(test_dry_run.py, line \d+\)"
 REFUSED = {
-    "Hooked": r"its parameter body\.weight has a hook, .*; register it in forward",
-    "HookedAfter": r"its parameter head\.bias has a hook",
-    "Recomputed": r"the layer drop \(Dropout\) runs again in the backward pass, .*; leave it out",
-    "Enclosed": r"its parameter slope is used by a lambda .*; write a method",
-    "Numpy": r"it draws random numbers from the global generator of numpy or random",
-    "Python": r"it draws random numbers .* such as numpy\.random\.default_rng\(\)",
-    "OldNorm": r"it cannot be copied, .*; use torch\.nn\.utils\.parametrizations",
-    "Scripted": r"its layer act is a ScriptModule, which lanes cannot copy; do not script it",
-    "Outside": r"it cannot be copied, .* keep locks, files and what forward computes out of it",
-    "same": r"it returns the same network at every call; make a new one for every seed",
+    "Hooked": r": its parameter body\.weight has a hook, .*; register it in forward",
+    "HookedAfter": r": its parameter head\.bias has a hook",
+    "Recomputed": r": the layer drop \(Dropout\) runs again in the backward pass, .*; leave it out",
+    "Enclosed": r": its parameter slope is used by a lambda .*; write a method",
+    "Numpy": r": it draws random numbers from the global generator of numpy or random",
+    "Python": r": it draws random numbers .* such as numpy\.random\.default_rng\(\)",
+    "OldNorm": r": it cannot be copied, .*; use torch\.nn\.utils\.parametrizations",
+    "Scripted": r": its layer act is a ScriptModule, which lanes cannot copy; do not script it",
+    "Outside": r": it cannot be copied, .* keep locks, files and what forward computes out of it",
+    "Hidden": r": Hidden itself draws random numbers .*; use torch.nn.Dropout as a layer",
+    "Recurrent": r": the layer body \(GRU\) draws .*\(dropout=0 for attention and recurrent layers\)",
+    "WrongInTraining": rf" does not .*: RuntimeError: .* in WrongInTraining itself {LINE}",
+    "Complex": r": its parameter phase is complex64 \(2,\); make it real",
+    "needing": r" wants 'channels', which nothing gives; give it a default, or a value under \[net.options\]",
+    "forgetful": r": it returns NoneType; return a torch.nn.Module",
+    "failing": rf" raised ValueError: no weights here {LINE}",
+    "regression": r": Sequential gives float32 \(8, 1\) for 8 inputs; return logits \(8, 4\)",
+    "mismatched": r" does not take inputs of 1×8×8: RuntimeError: .*mat1 .* in the layer 1 \(Linear\)",
+    "all_frozen": r": it does not depend on any parameter that trains",
+    "same": r": it returns the same network at every call; make a new one for every seed",
+    "ONE": r": it is a network instance, the same for every seed; name its class or a factory",
+    "HERE": r" is of type str; name a function or a class",
 }
 
 
 @pytest.mark.filterwarnings("ignore:.*(weight_norm|torch.jit)")
-def test_modules_that_lanes_could_not_train_are_refused_in_one_line() -> None:
+def test_user_networks_that_lanes_could_not_train_are_refused_in_one_line() -> None:
     before = python_state()
     for name, complaint in REFUSED.items():
         with pytest.raises(UsageError) as refused:
             network(task(f"{HERE}:{name}", engine="loop"))
-        assert re.match(rf"net='{HERE}:{name}': {complaint}", str(refused.value)), (name, str(refused.value))
+        assert re.match(rf"net='{HERE}:{name}'{complaint}", str(refused.value)), (name, str(refused.value))
         assert "\n" not in str(refused.value), name
         assert python_state() == before, name
 
@@ -139,27 +179,17 @@ def test_parameters_that_the_loss_depends_on_are_found() -> None:
     assert dry_run(module, (12,), 3, Way()).trained == {"0.weight", "0.bias", "2.weight", "2.bias"}
 
 
-class _Hidden(nn.Module):
-    """Dropout as a function in a forward pass."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return functional.dropout(x.flatten(1), 0.5, self.training)
-
-
-@pytest.mark.parametrize("layer", [_Hidden, lambda: nn.Sequential(nn.Flatten(), nn.RReLU())])
-def test_layers_that_draw_from_the_global_generator_are_named(
-    layer: Callable[[], nn.Module],
-) -> None:
-    def make() -> nn.Module:
-        return nn.Sequential(nn.Identity(), layer(), nn.Linear(64, 4))
-
-    with pytest.raises(UsageError, match=r"layer 1(\.1)? \((_Hidden|RReLU)\) draws random numbers"):
-        ModuleNetwork(make, (1, 8, 8), 4)
-
-
-def test_a_module_that_is_no_classifier_is_refused() -> None:
-    with pytest.raises(UsageError, match="choose a classifier"):
-        ModuleNetwork(lambda: nn.Conv2d(1, 4, 3), (1, 8, 8), 4)
+def test_known_modules_that_draw_or_do_not_classify_are_refused() -> None:
+    for make, complaint in (
+        (
+            lambda: nn.Sequential(nn.Flatten(), nn.RReLU(), nn.Linear(64, 4)),
+            r"layer 1 \(RReLU\) draws random",
+        ),
+        (lambda: nn.Sequential(nn.Identity(), Hidden()), r"layer 1 \(Hidden\) draws random numbers"),
+        (lambda: nn.Conv2d(1, 4, 3), "choose a classifier"),
+    ):
+        with pytest.raises(UsageError, match=complaint):
+            ModuleNetwork(make, (1, 8, 8), 4)
 
 
 def test_dry_run_of_a_known_module_changes_no_tensor() -> None:

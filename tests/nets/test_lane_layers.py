@@ -1,4 +1,4 @@
-"""Windows of images: those of torch's unfold, and their sum its adjoint."""
+"""Windows of images equal torch's unfold, and their sum is its adjoint."""
 
 from __future__ import annotations
 
@@ -12,29 +12,17 @@ from lrwd_sweep.nets.lane_layers import Windows
 SIZES = st.tuples(*[st.integers(1, 3)] * 2, *[st.integers(1, 9)] * 2, st.integers(1, 4))
 
 
-def _images(sizes: tuple[int, ...]) -> torch.Tensor:
-    return torch.randn(sizes, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-
-
-@settings(deadline=None)
+@settings(max_examples=40)
 @given(SIZES, st.sampled_from([1, 2]))
-def test_columns_are_those_of_unfold(sizes: tuple[int, ...], stride: int) -> None:
-    x = _images(sizes)
+def test_columns_equal_unfold_and_sum_is_the_adjoint(sizes: tuple[int, ...], stride: int) -> None:
+    x = torch.randn(sizes, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     windows = Windows(sizes, stride, x)
     lanes, channels, *_, batch = sizes
     batch_first = x.movedim(-1, 1).flatten(0, 1)
     unfolded = functional.unfold(batch_first, 3, padding=1, stride=stride)  # (L·B, C·9, H′·W′)
-    expected = unfolded.view(lanes, batch, channels * 9, -1).movedim(1, -1).flatten(2)
-    assert torch.equal(windows.of(x), expected)
-    assert torch.equal(windows.of(x), expected)  # nothing is left of the images before
-
-
-@settings(deadline=None)
-@given(SIZES, st.sampled_from([1, 2]))
-def test_sum_is_the_adjoint(sizes: tuple[int, ...], stride: int) -> None:
-    x = _images(sizes)
-    windows = Windows(sizes, stride, x)
-    columns = windows.of(x).clone()
+    columns = unfolded.view(lanes, batch, channels * 9, -1).movedim(1, -1).flatten(2)
+    for _ in range(2):  # nothing remains of the images before
+        assert torch.equal(windows.of(x), columns)
     other = torch.randn(columns.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     windows.gradient.copy_(other)
     torch.testing.assert_close((columns * other).sum(), (x.flatten(2) * windows.sum()).sum())

@@ -4,206 +4,157 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from lrwd_sweep.errors import UsageError
-from lrwd_sweep.nets import CONVOLUTIONAL, ModuleNetwork, build, decaying, network, undecayed
+from lrwd_sweep.nets import ModuleNetwork, build, decaying, network
+from lrwd_sweep.nets.cnn import Cnn
 from lrwd_sweep.nets.parameters import norm_and_bias
 from lrwd_sweep.nets.randomness import Noisy
 from lrwd_sweep.nets.resnet import WideResNet
 from lrwd_sweep.runner.runner import complete
 from lrwd_sweep.spec.catalog import NETWORKS, DataSet
 from lrwd_sweep.spec.task import Task
+from tests.nets.awkward import Base
 
 
-class ChannelNorm(nn.Module):
-    """Gain and shift as wide as images."""
+def _random(*shape: int) -> nn.Parameter:
+    return nn.Parameter(torch.randn(shape))
 
+
+class ChannelNorm(nn.Module):  # gain and shift as wide as images
     def __init__(self, *shape: int) -> None:
         super().__init__()
         self.weight, self.bias = nn.Parameter(torch.ones(shape)), nn.Parameter(torch.zeros(shape))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Without statistics."""
         return x * self.weight + self.bias
 
 
-class Grn(nn.Module):
-    """ConvNeXt V2's, whose name does not tell."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.gamma = nn.Parameter(torch.zeros(1, 1, 1, width))
-        self.beta = nn.Parameter(torch.zeros(1, 1, 1, width))
+class Grn(Base):  # ConvNeXt V2's, whose name does not tell
+    def make(self) -> None:
+        self.gamma, self.beta = (nn.Parameter(torch.zeros(1, 1, 1, 8)) for _ in range(2))
 
 
-class NormedLinear(nn.Module):
-    """A matrix of a cosine classifier."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(4, 3))
+class NormedLinear(Base):  # a matrix of a cosine classifier
+    def make(self) -> None:
+        self.weight = _random(4, 3)
 
 
-class PreNorm(nn.Module):
-    """Normalises ahead of what it holds."""
-
-    def __init__(self) -> None:
-        super().__init__()
+class PreNorm(Base):  # normalises before its linear layer
+    def make(self) -> None:
         self.norm, self.fn = nn.LayerNorm(4), nn.Linear(4, 4)
 
 
-class ClassToken(nn.Module):
-    """One row and nothing else."""
+class PreNormBlock(Base):  # two matrices, of which one begins with zeros
+    def make(self) -> None:
+        self.norm, self.w1, self.w2 = nn.LayerNorm(4), _random(4, 4), nn.Parameter(torch.zeros(4, 4))
 
-    def __init__(self) -> None:
-        super().__init__()
+
+class ClassToken(Base):
+    def make(self) -> None:
         self.cls_token = nn.Parameter(torch.zeros(1, 1, 4))
 
 
-class PreNormBlock(nn.Module):
-    """Weights of its own, of which one begins with zeros."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(4)
-        self.w1, self.w2 = nn.Parameter(torch.randn(4, 4)), nn.Parameter(torch.zeros(4, 4))
+class Row(Base):  # a matrix of one row
+    def make(self) -> None:
+        self.weight = _random(1, 4)
 
 
-class Row(nn.Module):
-    """A matrix of one row."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(1, 4))
-
-
-class Biases(nn.Module):
-    """Biases of every kind beside matrices."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.q_bias = nn.Parameter(torch.randn(2, 4))
-        self.bias_k = nn.Parameter(torch.randn(1, 1, 4))
-        self.attention_biases = nn.Parameter(torch.randn(2, 9))
+class Biases(Base):  # biases of every kind beside matrices
+    def make(self) -> None:
+        self.q_bias, self.bias_k, self.attention_biases = _random(2, 4), _random(1, 1, 4), _random(2, 9)
         self.biases = nn.ParameterList([torch.randn(2, 3), torch.randn(1, 3)])
-        self.relative_position_bias_table = nn.Parameter(torch.randn(9, 2))
-        self.debiased_weight = nn.Parameter(torch.randn(3, 2))
+        self.relative_position_bias_table, self.debiased_weight = _random(9, 2), _random(3, 2)
 
 
-class Norm(nn.Module):
-    """A network that is called as a layer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, 4))
-        self.matrix = nn.Parameter(torch.ones(4, 4))
+class Norm(Base):  # a network whose name is that of a layer
+    def make(self) -> None:
+        self.cls_token, self.matrix = nn.Parameter(torch.zeros(1, 1, 4)), nn.Parameter(torch.ones(4, 4))
         self.head = nn.Linear(4, 1)
 
 
-@pytest.mark.parametrize(
-    ("make", "spared"),
-    [
-        (lambda: ChannelNorm(1, 8), {"0.weight", "0.bias"}),
-        (lambda: ChannelNorm(1, 8, 1, 1), {"0.weight", "0.bias"}),
-        (lambda: ChannelNorm(8, 4, 4), {"0.weight", "0.bias"}),
-        (lambda: nn.LayerNorm((8, 4, 4)), {"0.weight", "0.bias"}),
-        (lambda: nn.BatchNorm2d(4), {"0.weight", "0.bias"}),
-        (lambda: nn.GroupNorm(2, 4), {"0.weight", "0.bias"}),
-        (lambda: Grn(8), {"0.gamma", "0.beta"}),
-        (NormedLinear, set()),
-        (PreNorm, {"0.norm.weight", "0.norm.bias", "0.fn.bias"}),
-        (PreNormBlock, {"0.norm.weight", "0.norm.bias"}),
-        (
-            lambda: nn.utils.parametrizations.weight_norm(nn.Conv1d(4, 4, 3)),
-            {"0.bias", "0.parametrizations.weight.original0"},
-        ),
-        (lambda: nn.ParameterDict({"bias": torch.randn(1, 4), "w": torch.randn(4, 4)}), {"0.bias"}),
-        (ClassToken, set()),
-        (Row, set()),
-        (lambda: nn.Linear(4, 1), {"0.bias"}),
-        (lambda: nn.Conv2d(1, 8, 1), {"0.bias"}),
-        (lambda: nn.Embedding(9, 4), set()),
-        (lambda: nn.Embedding(1, 4, _weight=torch.zeros(1, 4)), set()),
-        (
-            lambda: nn.MultiheadAttention(4, 2, add_bias_kv=True),
-            {"0.in_proj_bias", "0.bias_k", "0.bias_v", "0.out_proj.bias"},
-        ),
-        (Biases, {"0.q_bias", "0.bias_k", "0.attention_biases", "0.biases.0", "0.biases.1"}),
-    ],
-)
-def test_biases_and_normalisation_are_found_by_type_and_name(
-    make: Callable[[], nn.Module], spared: set[str]
-) -> None:
-    assert norm_and_bias(nn.Sequential(make())) == spared
+AFFINE = "weight bias"
+LAYERS: list[tuple[Callable[[], nn.Module], str]] = [  # a layer, and its parameters without decay
+    (lambda: ChannelNorm(1, 8), AFFINE),
+    (lambda: ChannelNorm(1, 8, 1, 1), AFFINE),
+    (lambda: ChannelNorm(8, 4, 4), AFFINE),
+    (lambda: nn.LayerNorm((8, 4, 4)), AFFINE),
+    (lambda: nn.BatchNorm2d(4), AFFINE),
+    (lambda: nn.GroupNorm(2, 4), AFFINE),
+    (Grn, "gamma beta"),
+    (NormedLinear, ""),
+    (PreNorm, "norm.weight norm.bias fn.bias"),
+    (PreNormBlock, "norm.weight norm.bias"),
+    (
+        lambda: nn.utils.parametrizations.weight_norm(nn.Conv1d(4, 4, 3)),
+        "bias parametrizations.weight.original0",
+    ),
+    (lambda: nn.ParameterDict({"bias": torch.randn(1, 4), "w": torch.randn(4, 4)}), "bias"),
+    (ClassToken, ""),
+    (Row, ""),
+    (lambda: nn.Linear(4, 1), "bias"),
+    (lambda: nn.Conv2d(1, 8, 1), "bias"),
+    (lambda: nn.Embedding(9, 4), ""),
+    (lambda: nn.Embedding(1, 4, _weight=torch.zeros(1, 4)), ""),
+    (lambda: nn.MultiheadAttention(4, 2, add_bias_kv=True), "in_proj_bias bias_k bias_v out_proj.bias"),
+    (Biases, "q_bias bias_k attention_biases biases.0 biases.1"),
+]
 
 
-def test_network_named_norm_is_not_a_normalisation_layer() -> None:
-    assert norm_and_bias(Norm()) == {"head.bias"}
+def test_biases_and_normalisation_are_found_by_type_and_name() -> None:
+    for make, spared in LAYERS:
+        layer = make()
+        assert norm_and_bias(nn.Sequential(layer)) == {f"0.{name}" for name in spared.split()}, layer
+    assert norm_and_bias(Norm()) == {"head.bias"}  # the whole network is not a layer
 
 
-SIZES = DataSet(400, 100, 100, 10, (3, 32, 32))
+def test_biases_and_normalisation_of_catalog_networks_are_vectors() -> None:
+    names = [name for name in NETWORKS if ":" not in name]
+    for name in (*names, "torchvision:resnet18", "torchvision:vit_b_16"):
+        side = 224 if "vit" in name else 32
+        sizes = DataSet(400, 100, 100, 10, (3, side, side))
+        task = Task(net=name, sizes=sizes, decay_all=False, data="folder:/nowhere")
+        assert complete(task).undecayed == (), name
 
 
-@pytest.mark.parametrize(
-    "name", [*(name for name in NETWORKS if ":" not in name), "torchvision:resnet18", "torchvision:vit_b_16"]
-)
-def test_biases_and_normalisation_of_catalog_networks_are_vectors(name: str) -> None:
-    sizes = DataSet(400, 100, 100, 10, (3, 224, 224)) if "vit" in name else SIZES
-    task = Task(net=name, sizes=sizes, decay_all=False, data="folder:/nowhere")
-    assert undecayed(task) == ()
-    assert complete(task).undecayed == ()
-
-
-class Own(nn.Module):
-    """What a user brings."""
-
-    def __init__(self) -> None:
-        super().__init__()
+class Own(Base):  # a user network
+    def make(self) -> None:
         self.cls_token = nn.Parameter(torch.zeros(1, 4))
         self.stem, self.norm, self.head = nn.Linear(64, 4), ChannelNorm(1, 4), nn.Linear(4, 10)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits."""
-        logits: Tensor = self.head(self.norm(self.stem(x.flatten(1)) + self.cls_token))
-        return logits
+    def logits(self, x: Tensor) -> Any:
+        return self.head(self.norm(self.stem(x) + self.cls_token))
 
 
 OWN = f"{__name__}:Own"
-EVERY = ["cls_token", *(f"{name}.{part}" for name in ("stem", "norm", "head") for part in ("weight", "bias"))]
+EVERY = ["cls_token", "stem.weight", "stem.bias", "norm.weight", "norm.bias", "head.weight", "head.bias"]
+NORM_AND_BIAS = "stem.bias norm.weight norm.bias head.bias"
 
 
-@pytest.mark.parametrize(
-    ("options", "spared"),
-    [
-        ({}, []),
-        ({"decay_all": False}, ["stem.bias", "norm.weight", "norm.bias", "head.bias"]),
-        ({"no_decay": "cls_token|head"}, ["cls_token", "head.weight", "head.bias"]),
-        (
-            {"decay_all": False, "no_decay": "^cls"},
-            ["cls_token", "stem.bias", "norm.weight", "norm.bias", "head.bias"],
-        ),
-    ],
-)
-@pytest.mark.parametrize("engine", ["loop", "vmap"])
-def test_named_parameters_do_not_decay(options: dict[str, object], spared: list[str], engine: str) -> None:
-    task = complete(Task(net=OWN, engine=engine, **options))  # type: ignore[arg-type]
-    found = decaying(task)
-    assert list(found) == EVERY == list(network(task).shapes)
-    assert [name for name, decays in found.items() if not decays] == spared
-
-
-def test_pattern_applies_to_native_networks() -> None:
+def test_named_parameters_do_not_decay() -> None:
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({}, ""),
+        ({"decay_all": False}, NORM_AND_BIAS),
+        ({"no_decay": "cls_token|head"}, "cls_token head.weight head.bias"),
+        ({"decay_all": False, "no_decay": "^cls"}, f"cls_token {NORM_AND_BIAS}"),
+    ]
+    for engine in ("loop", "vmap"):
+        for options, spared in cases:
+            task = complete(Task(net=OWN, engine=engine, **options))
+            found = decaying(task)
+            assert list(found) == EVERY == list(network(task).shapes)
+            assert [name for name, decays in found.items() if not decays] == spared.split(), options
     task = complete(Task(no_decay="weight3", decay_all=False))
     assert [name for name, decays in decaying(task).items() if decays] == ["weight1", "weight2"]
 
 
-@pytest.mark.parametrize(
-    ("net", "options", "complaint"),
-    [
+def test_invalid_pattern_is_refused() -> None:
+    cases: list[tuple[str, dict[str, Any], str]] = [
         (
             OWN,
             {"no_decay": "zzz"},
@@ -214,58 +165,20 @@ def test_pattern_applies_to_native_networks() -> None:
         ("mlp", {"no_decay": "("}, r"no_decay='\(' is not a regular expression \(missing \), unterminated"),
         ("mlp", {"no_decay": 3}, "no_decay=3 is not text"),
         ("mlp", {"no_decay": "a\nb"}, r"no_decay='a\\nb' is not printable text"),
-    ],
-)
-def test_invalid_pattern_is_refused(net: str, options: dict[str, object], complaint: str) -> None:
-    with pytest.raises(UsageError, match=complaint):
-        complete(Task(net=net, **options))  # type: ignore[arg-type]
+    ]
+    for net, options, complaint in cases:
+        with pytest.raises(UsageError, match=complaint):
+            complete(Task(net=net, **options))
 
 
 SHAPE = (1, 8, 8)
 
 
-def _weights(network: ModuleNetwork) -> list[str]:
-    return [name for name, shape in network.shapes.items() if len(shape) > 1]
-
-
-@pytest.mark.parametrize("name", ["cnn-norm", "cnn", "resnet20", "shake26-2x32d"])
-def test_all_layers_but_the_last_are_scale_invariant(name: str) -> None:
-    network = build(name, SHAPE, 10)
-    assert isinstance(network, ModuleNetwork)
-    expected = set(_weights(network)) - (set() if name == "cnn-norm" else {"head.weight"})
-    assert set(network.scale_invariant) == expected
-
-
-def test_preactivation_leaves_the_ends_of_the_branches_free() -> None:
-    network = ModuleNetwork(partial(WideResNet, 1, 10, depth=10, k=1), SHAPE, 10)
-    found = set(network.scale_invariant)
-    assert found >= {f"blocks.{k}.conv1.weight" for k in range(3)}
-    assert not found & {"head.weight", *(f"blocks.{k}.conv2.weight" for k in range(3))}
-
-
-class _Mixed(nn.Module):
-    """A layer that begins at zero, one in front of a normalisation, and an unused one."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.before = nn.Linear(64, 16)
-        self.norm = nn.LayerNorm(16)
-        self.unused = nn.Linear(3, 3)
-        self.head = nn.Linear(16, 4)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.before.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.head(torch.relu(self.norm(self.before(x.flatten(1)))))
-        return logits
-
-
 def _logits(network: ModuleNetwork, doubled: str = "") -> Tensor:
     module = network.make().double()
     values = network.init(torch.Generator().manual_seed(4))
-    module.load_state_dict(
-        {name: value * (2 if name == doubled else 1) for name, value in values.items()}, strict=False
-    )
+    values = {name: value * (2 if name == doubled else 1) for name, value in values.items()}
+    module.load_state_dict(values, strict=False)
     for layer in module.modules():
         if hasattr(layer, "eps"):
             layer.eps = 1e-20  # type: ignore[assignment]
@@ -277,22 +190,39 @@ def _logits(network: ModuleNetwork, doubled: str = "") -> Tensor:
     return logits
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        partial(CONVOLUTIONAL["cnn-norm"], 1, 4),
-        partial(CONVOLUTIONAL["cnn"], 1, 4),
+def test_doubling_a_weight_changes_logits_unless_it_is_scale_invariant() -> None:
+    for make in (
+        partial(Cnn, 1, 4, True),
+        partial(Cnn, 1, 4, False),
         partial(WideResNet, 1, 4, depth=10, k=1),
-    ],
-)
-def test_doubling_a_weight_changes_logits_unless_it_is_scale_invariant(make: Callable[[], nn.Module]) -> None:
-    network = ModuleNetwork(make, SHAPE, 4)
-    plain = _logits(network)
-    for name in _weights(network):
-        change = (_logits(network, name) - plain).abs().max() / plain.abs().max()
-        assert (change < 1e-9) == (name in network.scale_invariant), name
+    ):
+        network = ModuleNetwork(make, SHAPE, 4)
+        plain = _logits(network)
+        for name in (name for name, shape in network.shapes.items() if len(shape) > 1):
+            change = (_logits(network, name) - plain).abs().max() / plain.abs().max()
+            assert (change < 1e-9) == (name in network.scale_invariant), (make, name)
 
 
-def test_zeros_and_unused_layers_are_not_mistaken() -> None:
-    # the bias, zero at first, makes a difference as soon as it is not
+def test_scale_invariant_layers_of_residual_networks_are_those_before_normalisation() -> None:
+    for name in ("resnet20", "shake26-2x32d"):
+        network = build(name, SHAPE, 10)
+        weights = {name for name, shape in network.shapes.items() if len(shape) > 1}
+        assert set(network.scale_invariant) == weights - {"head.weight"}, name
+    found = set(ModuleNetwork(partial(WideResNet, 1, 10, depth=10, k=1), SHAPE, 10).scale_invariant)
+    assert found >= {f"blocks.{k}.conv1.weight" for k in range(3)}  # of the branches, the first layers only
+    assert not found & {"head.weight", *(f"blocks.{k}.conv2.weight" for k in range(3))}
+
+
+class _Mixed(Base):  # a layer that begins at zero, one before a normalisation, and an unused one
+    def make(self) -> None:
+        self.before, self.norm, self.unused = nn.Linear(64, 16), nn.LayerNorm(16), nn.Linear(3, 3)
+        self.head = nn.Linear(16, 4)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.before.bias)
+
+    def logits(self, x: Tensor) -> Any:
+        return self.head(torch.relu(self.norm(self.before(x))))
+
+
+def test_zero_and_unused_layers_are_not_scale_invariant() -> None:
     assert ModuleNetwork(_Mixed, SHAPE, 4).scale_invariant == ()
