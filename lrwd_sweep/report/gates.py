@@ -100,7 +100,7 @@ class MaxAbsSlope:
 class MaxTransferRegret:
     """Moving α by `octaves` without retuning λ costs at most `limit` on average, in the metric's units.
 
-    The mean T(Δ) decides; its interval is shown. With fewer than four seeds the mean is scored in sample and
+    The mean T(Δ) decides; its interval is shown. With fewer than three seeds the mean is scored in sample and
     biased upward, which makes the gate stricter. Fails if no two rows of the basin are that far apart, and if
     the mean leaves a pair out: a transferred cell that diverged or reached the cap is worse than any number.
     """

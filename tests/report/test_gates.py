@@ -119,7 +119,7 @@ def test_the_far_end_of_the_slopes_interval_decides() -> None:
 
 
 def test_a_transfer_is_judged_by_its_mean_and_fails_if_one_diverges() -> None:
-    for seeds, reason in ((3, "at 1 octave, in sample: lies high"), (4, "octave, 0 [0, 0]")):
+    for seeds, reason in ((2, "at 1 octave, in sample: lies high"), (3, "octave, 0 [0, 0]")):
         outcome = MaxTransferRegret(0.1).check(study(seeds=seeds))
         assert outcome.passed
         assert outcome.reason.endswith(reason)

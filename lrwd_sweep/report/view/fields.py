@@ -18,7 +18,7 @@ from lrwd_sweep.science.decay import WD_RATIO
 from lrwd_sweep.science.direction import says_higher
 from lrwd_sweep.science.lattice import Cell, format_value
 from lrwd_sweep.science.separability import Estimate, Separability
-from lrwd_sweep.science.separability.replicates import CROSS_SCORED_SEEDS
+from lrwd_sweep.science.separability.bootstrap import CROSS_SCORED_SEEDS
 from lrwd_sweep.science.surface import CellStatus
 from lrwd_sweep.science.trial import Direction
 from lrwd_sweep.spec.study import StudySpec

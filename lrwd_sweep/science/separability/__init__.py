@@ -1,27 +1,47 @@
-"""Separability: can α and λ be tuned one at a time on this surface, and if not, along which line together?"""
+"""Separability: can α and λ be tuned one at a time on this surface, and if not, along which line together?
+
+`analyse` and `compare` are the two questions; the numbers of a surface are the fields of `Separability`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from lrwd_sweep.science.decay import DecayRule
-from lrwd_sweep.science.separability.analysis import Analysis
+from lrwd_sweep.science.separability.analysis import Analysis, Settings
 from lrwd_sweep.science.separability.basin import is_flat
 from lrwd_sweep.science.separability.bootstrap import Estimate
 from lrwd_sweep.science.separability.comparison import Comparison, compare
-from lrwd_sweep.science.separability.noise import NoiseTest
-from lrwd_sweep.science.separability.verdict import Verdict, point_verdict
+from lrwd_sweep.science.separability.interaction import Contrast
+from lrwd_sweep.science.separability.regret import LrSensitivity, SequentialRegret, TransferRegret
+from lrwd_sweep.science.separability.ridge import RidgeCentre, RidgeTimescale
+from lrwd_sweep.science.separability.verdict import (
+    MARGIN,
+    NoiseTest,
+    Verdict,
+    checked_margin,
+    interval_verdict,
+    point_verdict,
+    possible_verdicts,
+    seeds_to_settle,
+    too_near_margin,
+)
 from lrwd_sweep.science.surface import Bool, Float, Surface
 
 __all__ = [
     "AtBasin",
     "Comparison",
+    "Contrast",
     "Estimate",
+    "LrSensitivity",
     "NoiseTest",
+    "RidgeCentre",
+    "RidgeTimescale",
     "Separability",
+    "SequentialRegret",
     "TransferRegret",
     "Verdict",
     "analyse",
@@ -30,17 +50,7 @@ __all__ = [
 ]
 
 TOP = 10
-
-
-@dataclass(frozen=True, slots=True)
-class TransferRegret:
-    """What moving α by `octaves` without retuning λ costs on average, in the metric's units."""
-
-    octaves: float
-    estimate: Estimate
-    pairs: int  # ordered pairs of rows in the mean
-    pairs_out: int  # pairs left out because the transferred cell diverged or reached its cap
-    in_sample: bool  # λ was chosen and scored on the same seeds: it lies high, and has no interval
+_NONE = Estimate(None, reason="not analysed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +66,16 @@ class AtBasin:
 class Separability:
     """Every metric of one surface. Indices (i, j) are those of the surface given, baseline column included.
 
-    The baseline λ = 0 takes part in `baseline_gain` alone.
+    The baseline λ = 0 takes part only in `baseline_gain` and `expected_best`.
     """
 
     verdict: Verdict
     point_verdict: Verdict
     reason: str  # why undetermined; or a caution; may be empty
-    noise_test: (
-        NoiseTest | None
-    )  # where it does not pass, the verdict is undetermined; None where there is none
-    ridge_slope: Estimate  # s = d log2 λ* / d log2 α
+    noise_test: NoiseTest | None  # if it does not pass, the verdict is undetermined; None without a test
+    ridge_slope: (
+        Estimate  # s = d log2 λ* / d log2 α, on which the verdict rests; windowed if `windowed` says so
+    )
     ridge_rows: int  # rows that carried s
     reverse_slope: Estimate  # s′ = d log2 α* / d log2 λ
     ridge: tuple[tuple[int, float], ...]  # (row i, log2 λ*) of the rows that carried s
@@ -83,6 +93,44 @@ class Separability:
     baseline_gain: Estimate  # best λ = 0 mean minus best λ > 0 mean: above 0, decay helps
     robustness: tuple[AtBasin, ...]  # at half and at double the basin
 
+    # The verdict's margin, and what the slope's interval leaves open.
+    margin: float = MARGIN  # m
+    margin_octaves: float = (
+        0.0  # over this lattice λ* of a separable surface moves by at most as many octaves
+    )
+    allowed: tuple[Verdict, ...] = ()  # verdicts that the interval of s holds; empty without an interval
+    seeds_to_settle: int | None = None  # about how many would; None if settled, without an interval, too near
+    too_near_margin: bool = False  # undetermined, and s too near the margin for any number of seeds
+
+    # Other slopes, and the shape of the ridge.
+    windowed: bool = False  # the ridge leaves the λ axis: s follows it in a window of two octaves
+    three_cell_slope: Estimate = _NONE  # s of three-cell minima, drawn towards 0 if `windowed`
+    slope_from_rows: Estimate = _NONE  # s with the interval of its rows (HC3), whatever the number of seeds
+    verdict_from_rows: Verdict = Verdict.UNDETERMINED  # what that interval would give; no verdict on seeds
+    ridge_centre: RidgeCentre | None = None  # the point of the ridge that is known best; gives τ*
+    bow: Estimate = _NONE  # octaves of λ by which the ridge's middle lies below the chord of its ends
+    contour_slope: Estimate = _NONE  # of the basin's wall, if no row has an interior minimum
+
+    # What simpler tuning costs, and what to expect, in the metric's units.
+    sequential_regret: tuple[SequentialRegret, ...] = ()  # the learning rate first, then the decay first
+    lr_sensitivity: LrSensitivity | None = None
+    expected_best: Estimate = (
+        _NONE  # of new seeds at the best cell, λ = 0 included; in the metric's direction
+    )
+    contrast: Contrast | None = None  # of a lattice too small for a ridge slope
+    best_by_row: tuple[tuple[int, int], ...] = ()  # (row, column) of every row's best λ > 0
+
+    @property
+    def product_not_excluded(self) -> bool:
+        """Tell if the verdict is coupled and the interval overlaps that of product-coupled."""
+        return self.verdict is Verdict.COUPLED and Verdict.PRODUCT_COUPLED in self.allowed
+
+    @property
+    def excluded(self) -> tuple[Verdict, ...]:
+        """The verdicts that no value in the interval of s would give; empty without an interval."""
+        determined = [verdict for verdict in Verdict if verdict is not Verdict.UNDETERMINED]
+        return tuple(verdict for verdict in determined if self.allowed and verdict not in self.allowed)
+
 
 def analyse(
     surface: Surface,
@@ -90,40 +138,44 @@ def analyse(
     basin_quantile: float = 0.5,
     basin_tolerance: float | None = None,
     resamples: int = 1000,
+    margin: float = MARGIN,
+    initial: float | Sequence[float] | None = None,
+    start: tuple[float | None, float | None] = (None, None),
 ) -> Separability:
-    """All metrics of `surface` with their 90 % intervals.
+    """Compute all metrics of `surface` with their 90 % intervals.
 
     The basin is the best `basin_quantile` of the cells that count, or all within `basin_tolerance` (in the
-    metric's units) of the best. The same surface always gives the same numbers. Where something cannot be
-    said the value is None and its `reason` tells why; nothing is raised.
+    metric's units) of the best. `margin` is the verdict's m; `initial` the metric's value before the first
+    step, for all seeds or per seed of the surface; `start` the α and the number on the decay axis at which
+    tuning one at a time starts. The same surface always gives the same numbers. If something cannot be said
+    the value is None and its `reason` tells why. Raises UsageError for a margin outside (0, 0.5].
     """
+    settings = Settings(basin_quantile, basin_tolerance, resamples, checked_margin(margin), initial, start)
     with np.errstate(all="ignore"):  # absurdly large values overflow; the estimates catch what is not finite
-        analysis = Analysis.of(
-            surface, quantile=basin_quantile, tolerance=basin_tolerance, resamples=resamples
-        )
-        return _report(analysis)
+        return _report(Analysis.of(surface, settings))
 
 
 def _report(analysis: Analysis) -> Separability:
-    surface, offset = analysis.surface, analysis.offset
-    slope, ridge = analysis.ridge_slope(), analysis.ridge()
+    surface, offset, margin = analysis.surface, analysis.offset, analysis.settings.margin
+    slope, ridge, from_rows = analysis.ridge_slope, analysis.ridge(), analysis.slope_from_rows()
     edge = _sides(_best_mask(analysis))
     robustness = tuple(_at_other_basins(analysis))
     top = analysis.top(TOP)
     mask = np.zeros(surface.inside.shape, dtype=bool)
     mask[:, offset:] = analysis.basin.mask
+    open_ = analysis.verdict is Verdict.UNDETERMINED and not analysis.lost_in_noise()
     return Separability(
-        verdict=analysis.verdict(),
-        point_verdict=point_verdict(slope),
+        verdict=analysis.verdict,
+        point_verdict=point_verdict(slope, margin),
         reason=_reason(analysis, edge, robustness),
         noise_test=analysis.noise,
         ridge_slope=slope,
         ridge_rows=len(ridge),
-        reverse_slope=analysis.reverse_slope(),
+        reverse_slope=analysis.reverse_slope,
         ridge=ridge,
         slope_by_convention=_slope_by_convention(surface.rule, slope.value),
         curvature_coupling=analysis.curvature_coupling(),
-        transfer_regret=_transfer_regret(analysis),
+        transfer_regret=tuple(analysis.regrets.transfer()),
         interaction_share=analysis.interaction_share(),
         top10_tilt=top_tilt(analysis.log_lr, analysis.log_decay, top),
         top10=tuple((i, j + offset) for i, j in top),
@@ -131,14 +183,31 @@ def _report(analysis: Analysis) -> Separability:
         basin_tolerance=analysis.basin.tolerance,
         on_edge=edge,
         basin_on_edge=_sides(analysis.basin.mask),
-        rows_on_edge=analysis.rows_on_edge(),
+        rows_on_edge=analysis.rows_on_edge,
         baseline_gain=analysis.baseline_gain(),
         robustness=robustness,
+        margin=margin,
+        margin_octaves=margin * float(np.ptp(analysis.log_lr)) if len(analysis.log_lr) else 0.0,
+        allowed=possible_verdicts(slope, margin),
+        seeds_to_settle=seeds_to_settle(slope, len(surface.seeds), margin) if open_ else None,
+        too_near_margin=open_ and slope.has_interval and too_near_margin(slope, margin),
+        windowed=analysis.windowed,
+        three_cell_slope=analysis.three_cell_slope,
+        slope_from_rows=from_rows,
+        verdict_from_rows=interval_verdict(from_rows, margin),
+        ridge_centre=analysis.centre(),
+        bow=analysis.bow(),
+        contour_slope=analysis.contour_slope(),
+        sequential_regret=analysis.sequential_regret(),
+        lr_sensitivity=analysis.lr_sensitivity(),
+        expected_best=analysis.expected_best(),
+        contrast=analysis.contrast(),
+        best_by_row=analysis.best_by_row(),
     )
 
 
 def _best_mask(analysis: Analysis) -> Bool:
-    """The best cell with λ > 0; none on a surface that is flat, where any cell is as good."""
+    """Mark the best cell with λ > 0; none on a flat surface, where any cell is as good."""
     inside = analysis.positive.inside
     mask = np.zeros_like(inside)
     if not is_flat(analysis.positive.mean[inside]):
@@ -147,7 +216,7 @@ def _best_mask(analysis: Analysis) -> Bool:
 
 
 def _sides(mask: Bool) -> tuple[str, ...]:
-    """The sides of the λ > 0 lattice that a mask touches; an axis that was held fixed has none."""
+    """Name the sides of the λ > 0 lattice that a mask touches; an axis that was held fixed has none."""
     sides = {
         "lr": (mask[:1], mask[-1:]),
         "weight_decay": (mask[:, :1], mask[:, -1:]),
@@ -161,9 +230,9 @@ def _sides(mask: Bool) -> tuple[str, ...]:
 
 
 def _slope_by_convention(rule: DecayRule, slope: float | None) -> dict[str, float | None]:
-    """s with λ and with w = λ/α on the axis: s_w = s_λ − 1 exactly, under any schedule.
+    """Return s with λ and with w = λ/α on the axis: s_w = s_λ − 1 exactly, under any schedule.
 
-    The factors that stand beside α, 1/√N of normalised decay and 1/(1−β₁) of SGDP, shift the axis alone. A
+    The factors that stand beside α, 1/√N of normalised decay and 1/(1−β₁) of SGDP, only shift the axis. A
     coupled λ′ is neither λ nor w; nor is what the schedule leaves alone or squares, unless η = 1 throughout.
     """
     shift = {DecayRule.INDEPENDENT: 0.0, DecayRule.LR_SCALED: 1.0}.get(rule)
@@ -172,27 +241,15 @@ def _slope_by_convention(rule: DecayRule, slope: float | None) -> dict[str, floa
     return {"independent": slope + shift, "lr-scaled": slope + shift - 1}
 
 
-def _transfer_regret(analysis: Analysis) -> tuple[TransferRegret, ...]:
-    """T(Δ) at every distance of which at least one pair's transferred cell was trained."""
-    found = analysis.replicates.regrets
-    return tuple(
-        TransferRegret(octaves, estimate, counted, out, found.in_sample)
-        for octaves, estimate, counted, out in zip(
-            found.pairs.octaves, found.estimates(), found.pairs_in, found.pairs_out, strict=True
-        )
-        if counted or out
-    )
-
-
 def top_tilt(
     log_lr: Float,  # (I,)
     log_decay: Float,  # (J,)
     cells: list[tuple[int, int]],
 ) -> Estimate:
-    """Pearson r of (log2 α, log2 λ) over the ten best cells, the paper's black circles.
+    """Compute Pearson's r of (log2 α, log2 λ) over the ten best cells, the paper's black circles.
 
     Dimensionless, −1 to 1; invariant to shifting and stretching either axis and to any increasing map of
-    y. For comparison with the paper only: it lies near a border, which cuts the circles off, and where the
+    y. For comparison with the paper only: it misleads near a border, which cuts the circles off, and if the
     basin holds many more than ten cells.
     """
     if len(cells) < TOP:
@@ -208,22 +265,23 @@ def top_tilt(
 
 
 def _at_other_basins(analysis: Analysis) -> Iterator[AtBasin]:
-    """The verdict at half and at double the basin, whose quantile ends at 1."""
+    """Give the verdict at half and at double the basin, whose quantile ends at 1."""
     for factor in (0.5, 2.0):
-        quantile = min(analysis.quantile * factor, 1.0)
-        tolerance = None if analysis.tolerance is None else analysis.tolerance * factor
+        quantile = min(analysis.settings.quantile * factor, 1.0)
+        given = analysis.settings.tolerance
+        tolerance = None if given is None else given * factor
         other = analysis.with_basin(quantile, tolerance)
         size = quantile if tolerance is None else tolerance
-        yield AtBasin(size, other.verdict(), other.ridge_slope())
+        yield AtBasin(size, other.verdict, other.ridge_slope)
 
 
 def _reason(analysis: Analysis, edge: tuple[str, ...], robustness: tuple[AtBasin, ...]) -> str:
-    """Why the verdict is undetermined, then what to be careful about."""
-    verdict = analysis.verdict()
-    parts = [_why_undetermined(analysis.ridge_slope())] if verdict is Verdict.UNDETERMINED else []
+    """Say why the verdict is undetermined, then what to be careful about."""
+    verdict = analysis.verdict
+    parts = [_why_undetermined(analysis.ridge_slope)] if verdict is Verdict.UNDETERMINED else []
     if edge:
         parts.append(f"the best cell is on the edge of the lattice ({', '.join(edge)})")
-    if analysis.ridge_slope().value is not None:
+    if analysis.ridge_slope.value is not None:
         parts += _leaves_the_axis(analysis)
     changed = [other for other in robustness if other.verdict is not verdict]
     parts += [f"with the basin at {other.basin:.3g} the verdict is {other.verdict}" for other in changed]
@@ -231,16 +289,19 @@ def _reason(analysis: Analysis, edge: tuple[str, ...], robustness: tuple[AtBasin
 
 
 def _leaves_the_axis(analysis: Analysis) -> Iterator[str]:
-    """That much of the ridge lies on the λ axis' ends, or beyond."""
-    if found := analysis.rows_on_edge():
+    """Say that much of the ridge lies on the λ axis' ends, or beyond."""
+    if found := analysis.rows_on_edge:
+        what = "which draws the slope towards 0: a longer axis there would tell"
+        if analysis.windowed:
+            what = "the slope is that of a window that follows the ridge: a longer axis there would settle it"
         yield (
             f"the best wd of {sum(found.values())} of {np.sum(analysis.basin.rows)} rows is on the edge "
-            f"({', '.join(found)}), which draws the slope towards 0: a longer axis there would tell"
+            f"({', '.join(found)}), {what}"
         )
 
 
 def _why_undetermined(slope: Estimate) -> str:
-    """What the slope lacks for a verdict: an interval, an effect of λ, or an interval that decides."""
+    """Say what the slope lacks for a verdict: an interval, an effect of λ, or an interval that decides."""
     if slope.reason or slope.low is None or slope.high is None:
         return slope.reason
     return f"noise: the slope's interval {slope.low:.2f} to {slope.high:.2f} allows more than one verdict"

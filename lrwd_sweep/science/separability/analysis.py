@@ -2,21 +2,101 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
-from lrwd_sweep.science.separability.basin import MIN_CELLS, Basin, find_basin, is_flat
-from lrwd_sweep.science.separability.bootstrap import Estimate, Resamples
-from lrwd_sweep.science.separability.curvature import curvature_coupling
-from lrwd_sweep.science.separability.interaction import interaction_share, signal
-from lrwd_sweep.science.separability.noise import NoiseTest, noise_test
-from lrwd_sweep.science.separability.replicates import Replicates
-from lrwd_sweep.science.separability.ridge import MIN_ROWS, Minima, ridge_slope
-from lrwd_sweep.science.separability.verdict import Verdict, interval_verdict
+from lrwd_sweep.science.separability.basin import MIN_CELLS, Basin, curvature_coupling, find_basin, is_flat
+from lrwd_sweep.science.separability.bootstrap import Estimate, LeftOut, Resamples
+from lrwd_sweep.science.separability.interaction import Contrast, contrast, interaction_share, signal
+from lrwd_sweep.science.separability.regret import (
+    Cells,
+    LrSensitivity,
+    Regrets,
+    SequentialRegret,
+    chunks,
+    expected_best,
+    lr_sensitivity,
+)
+from lrwd_sweep.science.separability.ridge import (
+    MIN_ROWS,
+    Minima,
+    RidgeCentre,
+    RidgeLine,
+    contour_slope,
+    follows_ridge,
+    row_minima,
+    slope_from_rows,
+    windowed_minima,
+)
+from lrwd_sweep.science.separability.verdict import NoiseTest, Verdict, interval_verdict, noise_test
 from lrwd_sweep.science.surface import Bool, Float, Surface
+from lrwd_sweep.science.trial import Direction
 
 _MANY_ON_EDGE = 0.25  # share of the basin's rows
+_ROWS, _COLUMNS = ("weight decay", "rows"), ("learning rate", "columns")  # minimum over, interior in
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the user can choose about an analysis."""
+
+    quantile: float = 0.5  # of the basin
+    tolerance: float | None = None  # of the basin if it is given, in the metric's units
+    resamples: int = 1000
+    margin: float = 0.25  # m of the verdict, octaves of λ per octave of α
+    initial: float | Sequence[float] | None = None  # y₀, the value before the first step; per seed or for all
+    start: tuple[float | None, float | None] = (None, None)  # α and λ at which tuning one at a time starts
+
+
+@dataclass(frozen=True, eq=False)
+class Replicates:
+    """The statistics of one surface: of the sample in row 0, of S resamples after it.
+
+    Every resample recomputes the seed means and from them each statistic whole: row minima, ĵ, best cells.
+    Held fixed at the sample's: which cells count, the basin's cells, and so the rows that may carry the
+    ridge, and how much each row weighs in the slope. A basin found anew in each resample changed no interval
+    of the slope in simulation. A fixed one makes its fits linear in the seeds: one fit serves all resamples.
+    The intervals of the interaction share and of the reverse slope are therefore conditional on the sample's
+    basin: that other seeds would have another one is not in them.
+    """
+
+    rows: Minima  # (1 + S, I) the optimum λ* of every row
+    columns: Minima  # (1 + S, J) the optimum α* of every column with λ > 0
+    best: Float  # (1 + S,) smallest mean with λ > 0; infinite if no cell counts
+    baseline: Float  # (1 + S,) smallest mean with λ = 0; infinite if no cell counts
+    sensitivity: tuple[Float, Float]  # (1 + S,) to the learning rate, λ tuned and fixed; NaN without y₀
+
+    @classmethod
+    def of(
+        cls, everything: Cells, positive: Cells, resamples: Resamples, initial: Float | None
+    ) -> Replicates:
+        """Compute the replicates; `initial` is y₀ of every seed, (R,)."""
+        zero, known = everything.weight_decay == 0, positive.inside | positive.out
+        axis, parts = np.log2(positive.weight_decay), []
+        for weights in chunks(resamples.weights, everything.inside.size):
+            means = everything.means(weights)
+            y = means[:, :, ~zero]
+            nothing = np.full(len(y), np.nan)
+            parts.append(
+                (
+                    row_minima(y, axis),
+                    row_minima(y.transpose(0, 2, 1), positive.log_lr),
+                    y.min(axis=(1, 2), initial=np.inf),
+                    means[:, :, zero].min(axis=(1, 2), initial=np.inf),
+                    *((nothing, nothing) if initial is None else lr_sensitivity(y, known, weights @ initial)),
+                )
+            )
+        rows, columns, best, baseline, tuned, fixed = zip(*parts, strict=True)
+        return cls(
+            rows=Minima.joined(rows),
+            columns=Minima.joined(columns),
+            best=np.concatenate(best),
+            baseline=np.concatenate(baseline),
+            sensitivity=(np.concatenate(tuned), np.concatenate(fixed)),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,43 +105,56 @@ class Analysis:
 
     surface: Surface
     positive: Surface  # its part with λ > 0, on which all but the baseline is measured
-    quantile: float  # of the basin
-    tolerance: float | None  # of the basin where it was given, in the metric's units
+    settings: Settings
+    cells: tuple[Cells, Cells]  # of the surface, and of its part with λ > 0
     basin: Basin
     resamples: Resamples
     replicates: Replicates
-    noise: NoiseTest | None  # of the λ > 0 part; None where there is nothing to test against
+    regrets: Regrets
+    noise: NoiseTest | None  # of the λ > 0 part; None if there is nothing to test against
+    negative: bool  # higher was better, and the metric changed its sign
 
     @classmethod
-    def of(cls, surface: Surface, *, quantile: float, tolerance: float | None, resamples: int) -> Analysis:
-        """Resample the surface; `quantile` and `tolerance` are those of `find_basin`.
+    def of(cls, surface: Surface, settings: Settings) -> Analysis:
+        """Resample the surface.
 
         From here on lower is better: a metric of which higher is better changes its sign.
         """
+        negative = surface.direction is Direction.MAXIMIZE
+        initial = None
+        if settings.initial is not None:
+            initial = np.broadcast_to(np.asarray(settings.initial, np.float64), (len(surface.seeds),))
+            initial = -initial if negative else initial
         surface = surface.minimized()
         positive = surface.without_baseline()
-        basin = find_basin(positive.mean, positive.inside, quantile, tolerance)
-        drawn = Resamples.draw(len(surface.seeds), resamples)
-        found = Replicates.of(surface, basin, drawn)
+        basin = find_basin(positive.mean, positive.inside, settings.quantile, settings.tolerance)
+        seeds, count = len(surface.seeds), settings.resamples
+        everything = Cells.of(surface)
+        part = everything if positive is surface else Cells.of(positive)
+        drawn = Resamples.draw(seeds, count)
+        found = Replicates.of(everything, part, drawn, initial)
+        regrets = Regrets.of(part, basin.rows, seeds, count)
         noise = noise_test(positive.values, positive.inside)
-        return cls(surface, positive, quantile, tolerance, basin, drawn, found, noise)
+        cells = everything, part
+        return cls(surface, positive, settings, cells, basin, drawn, found, regrets, noise, negative)
 
     def with_basin(self, quantile: float, tolerance: float | None) -> Analysis:
-        """The same analysis with another basin; the transfer regret keeps the pairs of the first."""
+        """Return the same analysis with another basin; the transfer regret keeps the pairs of the first."""
         basin = find_basin(self.positive.mean, self.positive.inside, quantile, tolerance)
-        return replace(self, quantile=quantile, tolerance=tolerance, basin=basin)
+        settings = replace(self.settings, quantile=quantile, tolerance=tolerance)
+        return replace(self, settings=settings, basin=basin)
 
     @property
     def offset(self) -> int:
         """The column of the surface at which its λ > 0 part begins."""
         return len(self.surface.weight_decay) - len(self.positive.weight_decay)
 
-    @property
+    @cached_property
     def log_lr(self) -> Float:
         """a = log2 α, (I,)."""
         return np.log2(self.surface.lr)
 
-    @property
+    @cached_property
     def log_decay(self) -> Float:
         """l = log2 λ without the baseline, (J,)."""
         return np.log2(self.positive.weight_decay)
@@ -71,34 +164,109 @@ class Analysis:
         """The basin's cells seed by seed, (n, R)."""
         return self.positive.values[self.basin.mask]
 
-    def ridge_slope(self) -> Estimate:
-        """s, see `ridge.ridge_slope`; where λ has no measurable effect within rows its reason says so."""
-        found = self._slope(self.replicates.rows, self.log_lr, self.basin.rows, "weight decay", "rows")
-        noise = "" if self.noise is None or self.nothing_to_fit() else self.noise.reason
-        return replace(found, reason="; ".join(filter(None, (noise, found.reason))))
+    @cached_property
+    def three_cell_line(self) -> RidgeLine:
+        """The ridge of the rows' three-cell minima."""
+        return RidgeLine.fit(self.replicates.rows, self.log_lr, self.basin.rows)
 
+    @cached_property
+    def windowed(self) -> bool:
+        """Tell if the ridge leaves the axis, and a window that follows it gives the slope instead."""
+        return self._window is not None
+
+    @cached_property
+    def _window(self) -> Minima | None:
+        """The windowed minima of a ridge that leaves the axis; None if it stays, or nothing can be fitted."""
+        if not self.rows_on_edge or not follows_ridge(self.log_decay) or self.nothing_to_fit:
+            return None
+        part, weights = self.cells[1], self.resamples.weights
+        sample = part.means(weights[:1])
+        axes = self.log_decay, self.log_lr, self.basin.rows
+        parts = [
+            windowed_minima(part.means(some), sample, *axes) for some in chunks(weights, part.inside.size)
+        ]
+        found = Minima.joined(parts)
+        return found if np.count_nonzero(found.curvature[0]) >= MIN_ROWS else None
+
+    @property
+    def row_minima(self) -> Minima:
+        """The minima that decide, windowed or of three cells."""
+        return self._window or self.replicates.rows
+
+    @cached_property
+    def line(self) -> RidgeLine:
+        """The ridge line that decides."""
+        if self._window is None:
+            return self.three_cell_line
+        return RidgeLine.fit(self._window, self.log_lr, self.basin.rows)
+
+    @cached_property
+    def ridge_slope(self) -> Estimate:
+        """s, see `RidgeLine`; if λ has no measurable effect within rows its reason says so."""
+        return self._with_noise(self._slope(self.line, self.row_minima, self.basin.rows, _ROWS))
+
+    @cached_property
+    def three_cell_slope(self) -> Estimate:
+        """s of the rows' three-cell minima, also where the ridge leaves the axis."""
+        if not self.windowed:
+            return self.ridge_slope
+        rows = self.basin.rows
+        return self._with_noise(self._slope(self.three_cell_line, self.replicates.rows, rows, _ROWS))
+
+    @cached_property
     def reverse_slope(self) -> Estimate:
         """s′, the same of the transposed surface; its interval is conditional on the sample's basin."""
-        return self._slope(
-            self.replicates.columns, self.log_decay, self.basin.columns, "learning rate", "columns"
-        )
+        minima, columns = self.replicates.columns, self.basin.columns
+        return self._slope(RidgeLine.fit(minima, self.log_decay, columns), minima, columns, _COLUMNS)
 
-    def _slope(self, minima: Minima, axis: Float, lines: Bool, other: str, name: str) -> Estimate:
+    def _slope(self, line: RidgeLine, minima: Minima, lines: Bool, names: tuple[str, str]) -> Estimate:
         carried = int(np.count_nonzero(minima.curvature[0, lines]))
-        undefined = self.nothing_to_fit() or (
-            f"the minimum over {other} is interior in {carried} of {int(lines.sum())} {name} of the basin, "
-            f"at least {MIN_ROWS} are needed"
+        undefined = self.nothing_to_fit or (
+            f"the minimum over {names[0]} is interior in {carried} of {int(lines.sum())} {names[1]} of the "
+            f"basin, at least {MIN_ROWS} are needed"
         )
-        return self.resamples.estimate(ridge_slope(minima, axis, lines), undefined)
+        return self.resamples.estimate(line.slope, undefined)
+
+    def _with_noise(self, slope: Estimate) -> Estimate:
+        noise = "" if self.noise is None or self.nothing_to_fit else self.noise.reason
+        return replace(slope, reason="; ".join(filter(None, (noise, slope.reason))))
+
+    def slope_from_rows(self) -> Estimate:
+        """Estimate s with the interval that its rows give, see `ridge.slope_from_rows`."""
+        return slope_from_rows(self.row_minima, self.log_lr, self.basin.rows)
 
     def ridge(self) -> tuple[tuple[int, float], ...]:
-        """(row, log2 λ*) of the rows that carry s."""
-        minima, rows = self.replicates.rows, self.basin.rows
+        """List (row, log2 λ*) of the rows that carry s."""
+        minima, rows = self.row_minima, self.basin.rows
         carried = np.flatnonzero(rows & (minima.curvature[0] > 0))
         return tuple((int(i), float(minima.position[0, i])) for i in carried)
 
+    def bow(self) -> Estimate:
+        """Estimate how far the ridge bends, in octaves of λ, see `RidgeLine.fit`."""
+        return self.resamples.estimate(self.line.bow, f"fewer than {MIN_ROWS + 1} rows carry the ridge")
+
+    def centre(self) -> RidgeCentre | None:
+        """Return the weighted centre of the ridge; None without a ridge."""
+        found = self.resamples.estimate(self.line.height, "")
+        return None if found.value is None else RidgeCentre(self.line.centre, found)
+
+    def contour_slope(self) -> Estimate:
+        """Estimate the slope of the basin's contour, if no row has an interior minimum."""
+        tolerance = self.basin.tolerance
+        if tolerance is None or self.nothing_to_fit or self.ridge():
+            reason = self.nothing_to_fit or "rows have an interior minimum: the ridge slope says more"
+            return Estimate(None, reason=reason)
+        part, weights = self.cells[1], self.resamples.weights
+        slopes = [
+            contour_slope(part.means(some), self.log_decay, self.log_lr, tolerance)
+            for some in chunks(weights, part.inside.size)
+        ]
+        undefined = f"the basin's contour crosses fewer than {MIN_ROWS} rows between two cells"
+        return self.resamples.estimate(np.concatenate(slopes), undefined)
+
+    @cached_property
     def rows_on_edge(self) -> dict[str, int]:
-        """How many of the basin's rows have their best λ on a side of the λ > 0 lattice, if these are many.
+        """The number of the basin's rows with their best λ on a side of the λ > 0 lattice, if these are many.
 
         Rows whose optimum is just outside carry the slope only when noise pulls it in, which draws s towards
         0. More than a quarter of the rows are many, beside a slope at least three; flat rows do not count.
@@ -108,25 +276,25 @@ class Analysis:
         shaped = y[[not is_flat(row[np.isfinite(row)]) for row in y]]
         best = shaped.argmin(axis=1) if last > 0 else np.empty(0)
         found = {f"weight_decay:{end}": int(np.sum(best == at)) for end, at in (("low", 0), ("high", last))}
-        total, least = sum(found.values()), 1 if self.ridge_slope().value is None else MIN_ROWS
+        total, least = sum(found.values()), MIN_ROWS if np.isfinite(self.three_cell_line.slope[0]) else 1
         many = total >= least and total > _MANY_ON_EDGE * len(y)
         return {side: count for side, count in found.items() if count and many}
 
     def curvature_coupling(self) -> Estimate:
-        """ρ, see `curvature.curvature_coupling`; a ridge or saddle says so as its reason."""
+        """Estimate ρ, see `basin.curvature_coupling`; a ridge or saddle says so as its reason."""
         i, j = np.nonzero(self.basin.mask)
         rho = curvature_coupling(self.values, self.log_lr[i], self.log_decay[j], self.resamples.weights)
-        undefined = self.nothing_to_fit() or "the basin fixes no quadratic with a minimum along both axes"
+        undefined = self.nothing_to_fit or "the basin fixes no quadratic with a minimum along both axes"
         found = self.resamples.estimate(rho, undefined)
         if found.value is not None and abs(found.value) >= 1 - 1e-9 and not found.reason:
             return replace(found, reason="a ridge: |ρ| ≥ 1, the basin's quadratic has no single minimum")
         return found
 
     def interaction_share(self) -> Estimate:
-        """The masked share, see `interaction.interaction_share`."""
+        """Estimate the masked share, see `interaction.interaction_share`."""
         i, j = np.nonzero(self.basin.mask)
         share = interaction_share(self.values, i, j, self.resamples.weights)
-        undefined = self.nothing_to_fit() or (
+        undefined = self.nothing_to_fit or (
             "the basin has no more cells than the additive fit has terms"
             if signal(self.values, self.resamples.weights[:1])[0] > 0
             else "noise: the basin's means spread no more than the seeds' residual variance spreads them"
@@ -137,7 +305,7 @@ class Analysis:
         return found
 
     def baseline_gain(self) -> Estimate:
-        """The best λ = 0 mean minus the best λ > 0 mean: what decay gains, in the metric's units.
+        """Estimate what decay gains: the best λ = 0 mean minus the best λ > 0 mean, in the metric's units.
 
         Above 0, decay helps. Any real number; invariant to y → y + d, scales with y → cy. It flatters decay
         a little: the best of many λ > 0 cells is luckier than the best of the one λ = 0 column.
@@ -151,18 +319,59 @@ class Analysis:
         return self.resamples.estimate(self.replicates.baseline - self.replicates.best, undefined)
 
     def best_value(self) -> Float:
-        """The smallest mean over all cells, λ = 0 included, (1 + S,)."""
+        """Return the smallest mean over all cells, λ = 0 included, (1 + S,)."""
         return np.minimum(self.replicates.best, self.replicates.baseline)
 
+    def expected_best(self) -> Estimate:
+        """Estimate what new seeds should give, see `regret.expected_best`; in the metric's own direction."""
+        left_out = LeftOut.one_by_one(len(self.surface.seeds), self.settings.resamples)
+        found = expected_best(self.cells[0], left_out)
+        return found.negated() if self.negative else found
+
+    def sequential_regret(self) -> tuple[SequentialRegret, ...]:
+        """Estimate SR, the learning rate first and the decay first, see `regret.Regrets`."""
+        lr, decay = self.settings.start
+        return (
+            self.regrets.sequential("lr", self.positive.weight_decay, decay),
+            self.regrets.sequential("weight_decay", self.positive.lr, lr),
+        )
+
+    def lr_sensitivity(self) -> LrSensitivity:
+        """Estimate what a wrong α costs, see `regret.lr_sensitivity`; needs the value at initialisation."""
+        tuned, fixed = self.replicates.sensitivity
+        undefined = "the value at initialisation is not known"
+        if self.settings.initial is not None:
+            undefined = "no cell counts, or the value at initialisation is not above the best cell's"
+        estimates = (self.resamples.estimate(each, undefined) for each in (tuned, fixed, fixed - tuned))
+        return LrSensitivity(*estimates)
+
+    def contrast(self) -> Contrast | None:
+        """Compute the interaction contrast, if the surface is too small for a ridge slope."""
+        small = int(self.positive.inside.sum()) < MIN_CELLS or len(self.ridge()) < MIN_ROWS
+        if not small:
+            return None
+        found = contrast(self.positive.values, self.positive.inside, self.log_lr, self.log_decay)
+        if found is None:
+            return None
+        low, high = found.columns
+        return replace(found, columns=(low + self.offset, high + self.offset))
+
+    def best_by_row(self) -> tuple[tuple[int, int], ...]:
+        """List (row, column of the surface) of the best λ > 0 of every row with a cell that counts."""
+        y = np.where(self.positive.inside, self.positive.mean, np.inf)
+        rows = np.flatnonzero(self.positive.inside.any(axis=1))
+        return tuple((int(i), int(y[i].argmin()) + self.offset) for i in rows)
+
     def top(self, count: int) -> list[tuple[int, int]]:
-        """The `count` best cells with λ > 0, best first; ties go to the smaller index."""
+        """List the `count` best cells with λ > 0, best first; ties go to the smaller index."""
         inside = self.positive.inside
         order = np.argsort(np.where(inside, self.positive.mean, np.inf), axis=None, kind="stable")
         chosen = order[: min(count, int(inside.sum()))]
         return [divmod(int(k), inside.shape[1]) for k in chosen]
 
+    @cached_property
     def nothing_to_fit(self) -> str:
-        """Why no metric of the basin exists at all, or nothing."""
+        """The reason why no metric of the basin exists at all; empty if some do."""
         cells = int(self.positive.inside.sum())
         rows, columns = self.positive.inside.shape
         if cells < MIN_CELLS and min(rows, columns) < 2:
@@ -180,9 +389,12 @@ class Analysis:
         return ""
 
     def lost_in_noise(self) -> bool:
-        """Whether λ has no measurable effect within rows; the verdict is then undetermined."""
+        """Tell if λ has no measurable effect within rows; the verdict is then undetermined."""
         return self.noise is not None and not self.noise.passed
 
+    @cached_property
     def verdict(self) -> Verdict:
-        """The verdict on the interval of s; undetermined where λ has no measurable effect within rows."""
-        return Verdict.UNDETERMINED if self.lost_in_noise() else interval_verdict(self.ridge_slope())
+        """The verdict on the interval of s; undetermined if λ has no measurable effect within rows."""
+        if self.lost_in_noise():
+            return Verdict.UNDETERMINED
+        return interval_verdict(self.ridge_slope, self.settings.margin)

@@ -1,4 +1,4 @@
-"""The basin: the cells good enough to be asked where the optimum lies."""
+"""The basin: the cells good enough to be asked where the optimum lies, and how their quadratic is turned."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ Bool = NDArray[np.bool_]
 
 MIN_CELLS = 10
 ROUNDING = 1e-12  # differences below this share of the largest value are rounding, not shape
+_FLAT = 1e-9  # a curvature below this share of the largest is rounding
 
 
 @dataclass(frozen=True, eq=False)
 class Basin:
-    """B: the cells with y ≤ y_min + τ; empty, with τ None, where fewer than ten cells count."""
+    """B: the cells with y ≤ y_min + τ; empty, with τ None, if fewer than ten cells count."""
 
     mask: Bool  # (I, J)
     tolerance: float | None  # τ, in the metric's units
@@ -39,7 +40,7 @@ def find_basin(
     quantile: float,
     tolerance: float | None = None,
 ) -> Basin:
-    """The basin at `quantile` q, or at a given `tolerance` τ in the metric's units.
+    """Find the basin at `quantile` q, or at a given `tolerance` τ in the metric's units.
 
     τ is the smallest value at which B holds at least ⌈q·n⌉ of the n cells that count, and at least ten.
     """
@@ -57,5 +58,35 @@ def find_basin(
 
 
 def is_flat(y: Float) -> bool:
-    """Whether the values differ by no more than rounding."""
+    """Tell if the values differ by no more than rounding."""
     return y.size == 0 or float(np.ptp(y)) <= ROUNDING * float(np.abs(y).max())
+
+
+def curvature_coupling(
+    y: Float,  # (n, R) the basin's cells, seed by seed
+    log_lr: Float,  # (n,) a = log2 α of these cells
+    log_decay: Float,  # (n,) l = log2 λ
+    weights: Float,  # (S, R)
+) -> Float:
+    """Compute ρ = H_al/√(H_aa H_ll) of the basin's least-squares quadratic, (S,); NaN if undefined.
+
+    Dimensionless. |ρ| < 1 for a bowl, 0 for one along the axes; |ρ| ≥ 1 is a ridge or a saddle. Tuning one
+    parameter at a time shrinks the distance to a bowl's optimum by ρ² per sweep; s·s′ = ρ² on an exact
+    quadratic. Undefined unless H_aa > 0, H_ll > 0 and the cells fix all six coefficients. Invariant to
+    shifting and stretching either axis and to y → cy + d with c > 0.
+
+    It misleads if the basin is not a quadratic (a wall on one side bends H), and it says little if a large
+    basin reaches far from the optimum.
+    """
+    if len(y) < 6:
+        return np.full(len(weights), np.nan)
+    u, v = (x - x.mean() for x in (log_lr, log_decay))
+    u, v = (x / (np.abs(x).max() or 1.0) for x in (u, v))  # ρ does not change, the fit is better conditioned
+    design = np.stack([u**2 / 2, u * v, v**2 / 2, u, v, np.ones_like(u)], axis=1)
+    coefficients, _, rank, _ = np.linalg.lstsq(design, y - y.mean(axis=0), rcond=1e-10)
+    if rank < 6:
+        return np.full(len(weights), np.nan)
+    aa, al, ll = coefficients[:3] @ weights.T
+    least = _FLAT * np.maximum.reduce([np.abs(aa), np.abs(al), np.abs(ll)])
+    bowl = (aa > least) & (ll > least)
+    return np.where(bowl, al / np.sqrt(np.where(bowl, aa * ll, 1.0)), np.nan)

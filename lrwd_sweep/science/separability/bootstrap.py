@@ -1,4 +1,4 @@
-"""The bootstrap over seeds: which resamples, and the interval that their replicates give.
+"""The bootstrap over seeds: resamples, intervals, and scoring on seeds that were left out of a choice.
 
 A resample gives every seed a weight, the same in every cell. The first row of weights is always the sample
 itself, so that one function computes a statistic and all its replicates alike. A statistic that takes the
@@ -7,7 +7,8 @@ seeds in groups, such as one half to choose and the other to score, has each gro
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations_with_replacement, product
 from math import comb, factorial, isfinite, prod, sqrt
 
@@ -17,14 +18,16 @@ from numpy.typing import NDArray
 Float = NDArray[np.float64]
 
 MIN_SEEDS = 3  # fewer have no interval
+CROSS_SCORED_SEEDS = 3  # with as many, what is chosen on some seeds is scored on the others
 TOGETHER = (slice(None),)  # one group of seeds
 HALVES = (slice(0, None, 2), slice(1, None, 2))  # the even and the odd seeds
+IN_SAMPLE = "in sample: lies high"
 _MAX_UNDEFINED = 0.1  # more resamples without a value than the interval may err: no interval
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A number with its 90 % interval; None where undetermined, and then `reason` says why."""
+    """A number with its 90 % interval; None if undetermined, and then `reason` says why."""
 
     value: float | None
     low: float | None = None
@@ -33,28 +36,39 @@ class Estimate:
 
     @property
     def has_interval(self) -> bool:
-        """Whether `low` and `high` are numbers."""
+        """Tell if `low` and `high` are numbers."""
         return self.low is not None and self.high is not None
 
     def excludes(self, value: float) -> bool:
-        """Whether the interval exists and `value` lies outside it."""
+        """Tell if the interval exists and `value` lies outside it."""
         return self.low is not None and self.high is not None and not self.low <= value <= self.high
+
+    def negated(self) -> Estimate:
+        """Return the same of the negative quantity."""
+        value, low, high = (None if x is None else -x for x in (self.value, self.high, self.low))
+        return replace(self, value=value, low=low, high=high)
 
 
 def t95(nu: float) -> float:
-    """Student's t at level 0.95 for ν ≥ 2 degrees of freedom, to 0.3 % (Abramowitz & Stegun 26.7.5).
+    """Return Student's t at level 0.95 for ν degrees of freedom.
 
-    >>> round(t95(4), 3), round(t95(1e9), 3)
-    (2.132, 1.645)
+    >>> round(t95(1), 3), round(t95(4), 3), round(t95(1e9), 3)
+    (6.314, 2.132, 1.645)
     """
-    z = 1.6448536269514722
-    g = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return z + sum(term / nu**power for power, term in enumerate(g, start=1))
+    from scipy.special import stdtrit  # type: ignore[import-untyped]  # noqa: PLC0415 - slow to load
+
+    return float(stdtrit(nu, 0.95))
+
+
+def student_interval(
+    values: Float,  # (R,) one per seed
+) -> Estimate:
+    """Return the mean of independent values with Student's interval; none for a single value."""
+    seeds, mean = len(values), float(values.mean())
+    if seeds < 2:
+        return Estimate(mean, reason="one seed: no interval")
+    half = t95(seeds - 1) * float(values.std(ddof=1)) / sqrt(seeds)
+    return Estimate(mean, mean - half, mean + half)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,16 +76,16 @@ class Resamples:
     """The sample and its bootstrap resamples, as weights of the seeds."""
 
     weights: Float  # (1 + S, R), rows sum to 1; row 0 is the sample itself
-    mass: Float  # (S,) probability of each resample, summing to 1; empty where there is no interval
+    mass: Float  # (S,) probability of each resample, summing to 1; empty if there is no interval
     groups: tuple[slice, ...] = TOGETHER  # seeds that were resampled among themselves
 
     @classmethod
     def draw(cls, seeds: int, count: int, groups: tuple[slice, ...] = TOGETHER) -> Resamples:
-        """Resamples of R = `seeds` with replacement, group by group: every one with its probability where
-        there are at most `count` different ones (R ≤ 6 for 1,000, R ≤ 7 in halves), `count` random ones from
-        a fixed stream otherwise.
+        """Resample R = `seeds` with replacement, group by group.
 
-        Fewer than three seeds have no resamples, nor has `count` = 0.
+        All resamples with their probabilities if at most `count` different ones exist (R ≤ 6 for 1,000,
+        R ≤ 7 in halves), otherwise `count` random ones from a fixed stream. Fewer than three seeds have no
+        resamples, nor has `count` = 0.
         """
         sample = np.full((1, seeds), 1 / max(seeds, 1))
         if seeds < MIN_SEEDS or not count:
@@ -91,11 +105,11 @@ class Resamples:
         return cls(np.vstack([sample, counts / seeds]), mass, groups)
 
     def estimate(self, replicates: Float, undefined: str) -> Estimate:
-        """A statistic and its 90 % interval, from the statistic under every row of `weights`, (1 + S,).
+        """Return a statistic and its 90 % interval, from its values under every row of `weights`, (1 + S,).
 
         x ± √(R/(R−1)) · t_{.95,ν} · SE, the bootstrap's standard error expanded for few seeds (Hesterberg
         2015). SE² = V + U, where V is the part linear in the weights and U the rest, and
-        ν = SE⁴ / (V²/(R−1) + U²/(S−R)) (Welch, Satterthwaite). Where seeds are resampled in G groups, each
+        ν = SE⁴ / (V²/(R−1) + U²/(S−R)) (Welch, Satterthwaite). If seeds are resampled in G groups, each
         spends a degree of freedom on its mean: R−G instead of R−1.
 
         Why not percentiles: R = 3 seeds have ten different resamples, whose range covers the truth of a
@@ -114,6 +128,8 @@ class Resamples:
         if lost > _MAX_UNDEFINED:
             return Estimate(value, reason=f"noise: undefined in {lost:.0%} of the resamples, so no interval")
         half = self._half_width(replicates[defined], self.mass[defined], self.weights[1:][defined])
+        if not isfinite(half):
+            return Estimate(value, reason="the values are too large for an interval")
         return Estimate(value, value - half, value + half)
 
     def _half_width(self, replicates: Float, mass: Float, weights: Float) -> float:
@@ -126,14 +142,72 @@ class Resamples:
         # Under the multinomial cov(x, w_r) = (u_r − ū)/R² for the influences u, and V = Σ(u_r − ū)²/R²; in
         # groups too, as a seed's weight is 1/R of how often it was drawn.
         covariance = (mass * deviation) @ (weights - 1 / seeds)
-        linear = min(float(seeds**2 * (covariance**2).sum()), total)
-        rest, freedom = total - linear, seeds - len(self.groups)
-        nu = total**2 / (linear**2 / freedom + rest**2 / max(len(replicates) - seeds, 1))
+        linear = min(float(seeds**2 * (covariance**2).sum()), total)  # V
+        share, freedom = linear / total, seeds - len(self.groups)
+        nu = 1 / (share**2 / freedom + (1 - share) ** 2 / max(len(replicates) - seeds, 1))
         return sqrt(seeds / freedom * total) * t95(nu)
 
 
+@dataclass(frozen=True, eq=False)
+class LeftOut:
+    """Ways to choose on some seeds and to score on the others.
+
+    From four seeds on, either half of the seeds chooses and the other scores. Each half is resampled by
+    itself: a mean over a half has the noise of a half. With three seeds two choose and the third scores,
+    three ways; the choices are held fixed and the three scores resampled. Fewer seeds choose and score in
+    sample, without an interval: noise alone makes such a loss lie high.
+    """
+
+    resamples: Resamples
+    fixed: bool  # choices are held fixed, and the ways' scores resampled
+    in_sample: bool  # the same seeds choose and score
+
+    @classmethod
+    def draw(cls, seeds: int, count: int) -> LeftOut:
+        """Split R = `seeds` seeds; `count` resamples at most."""
+        if seeds > CROSS_SCORED_SEEDS:
+            return cls(Resamples.draw(seeds, count, HALVES), fixed=False, in_sample=False)
+        return cls.one_by_one(seeds, count)
+
+    @classmethod
+    def one_by_one(cls, seeds: int, count: int) -> LeftOut:
+        """Leave out one seed at a time, whatever their number from three on."""
+        few = seeds < CROSS_SCORED_SEEDS
+        return cls(Resamples.draw(seeds, 0 if few else count), fixed=not few, in_sample=few)
+
+    def weights(self) -> Float:
+        """Return the weights under which `ways` are to be scored, (S, R)."""
+        return self.resamples.weights[:1] if self.fixed else self.resamples.weights
+
+    def ways(self, weights: Float) -> Iterator[tuple[Float, Float]]:
+        """Split weights (S, R) into those that choose and those that score, (S, R), rows summing to 1."""
+        seeds = weights.shape[1]
+        if self.in_sample:
+            yield weights, weights
+        elif self.fixed:
+            for out in np.eye(seeds):
+                yield (1 - out)[None] / (seeds - 1), out[None]
+        else:
+            halves = [np.zeros_like(weights) for _ in HALVES]
+            for part, half in zip(halves, HALVES, strict=True):
+                part[:, half] = weights[:, half] / weights[:, half].sum(axis=1, keepdims=True)
+            yield halves[0], halves[1]
+            yield halves[1], halves[0]
+
+    def combine(self, scores: Sequence[Float]) -> Float:
+        """Average the ways' scores, (S, …) each, into the replicates of a statistic, (1 + S, …)."""
+        if not self.fixed:
+            return np.asarray(sum(scores) / len(scores))
+        return np.tensordot(self.resamples.weights, np.concatenate(scores), axes=1)
+
+    def estimate(self, replicates: Float, undefined: str) -> Estimate:
+        """Return a statistic with its interval; in sample only its value."""
+        found = self.resamples.estimate(replicates, undefined)
+        return replace(found, reason=IN_SAMPLE) if self.in_sample and found.value is not None else found
+
+
 def _every_resample(seeds: int) -> tuple[Float, list[float]]:
-    """How often every different resample holds each seed, (S, R), and its probability."""
+    """Count each seed in every different resample, (S, R), beside the resample's probability."""
     drawn = combinations_with_replacement(range(seeds), seeds)
     counts = np.array([np.bincount(each, minlength=seeds) for each in drawn])
     ways = (factorial(seeds) / prod(factorial(int(k)) for k in row) for row in counts)
@@ -141,5 +215,5 @@ def _every_resample(seeds: int) -> tuple[Float, list[float]]:
 
 
 def too_few_seeds(seeds: int) -> str:
-    """Why there is no interval."""
+    """Say why there is no interval."""
     return f"too few seeds for an interval: {seeds}, at least {MIN_SEEDS} are needed"

@@ -7,12 +7,10 @@ from math import exp
 
 import numpy as np
 
-from lrwd_sweep.science.separability.analysis import Analysis
-from lrwd_sweep.science.separability.bootstrap import MIN_SEEDS, Estimate, Resamples
-from lrwd_sweep.science.separability.noise import NO_EFFECT
+from lrwd_sweep.science.separability.analysis import Analysis, Settings
+from lrwd_sweep.science.separability.bootstrap import MIN_SEEDS, Estimate, LeftOut, Resamples
 from lrwd_sweep.science.separability.regret import SAME_DISTANCE
-from lrwd_sweep.science.separability.replicates import Regrets
-from lrwd_sweep.science.separability.ridge import ridge_slope
+from lrwd_sweep.science.separability.verdict import MARGIN, NO_EFFECT, checked_margin
 from lrwd_sweep.science.surface import Float, Surface
 from lrwd_sweep.science.trial import Direction
 
@@ -36,16 +34,18 @@ def compare(
     basin_quantile: float = 0.5,
     basin_tolerance: float | None = None,
     resamples: int = 1000,
+    margin: float = MARGIN,
 ) -> Comparison:
-    """The paired comparison of two surfaces, on the seeds that both have.
+    """Compare two surfaces, paired on the seeds that both have.
 
     Seeds share initialisation and data order across studies, so what a seed does to both cancels. With fewer
     than three common seeds nothing pairs up: the values come from all seeds of each, without intervals. Each
-    slope is in its own study's decay convention.
+    slope is in its own study's decay convention. Raises UsageError for a margin outside (0, 0.5].
     """
+    settings = Settings(basin_quantile, basin_tolerance, resamples, checked_margin(margin))
 
     def analysed(surface: Surface, count: int = resamples) -> Analysis:
-        return Analysis.of(surface, quantile=basin_quantile, tolerance=basin_tolerance, resamples=count)
+        return Analysis.of(surface, replace(settings, resamples=count))
 
     common = tuple(seed for seed in a.seeds if seed in b.seeds)
     with np.errstate(all="ignore"):  # as in `analyse`
@@ -61,7 +61,7 @@ def compare(
         if a.direction is not b.direction and best.value is not None:
             best = Estimate(None, reason="higher is better in one of them, lower in the other")
         elif a.direction is Direction.MAXIMIZE:
-            best = _negated(best)
+            best = best.negated()
         return Comparison(
             slope_difference=slopes,
             regret_ratio=pair.regret_ratio(),
@@ -73,27 +73,27 @@ def compare(
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two analyses whose resamples match row by row; or, `unpaired` saying why not, without resamples."""
+    """Two analyses whose resamples match row by row; if they do not, `unpaired` says why."""
 
     a: Analysis
     b: Analysis
     unpaired: str = ""
 
     def slope_difference(self) -> Estimate:
-        """s_b − s_a, octaves per octave; 0 where the ridges run alike."""
+        """Estimate s_b − s_a, octaves per octave; 0 if the ridges are parallel."""
         slope_a, slope_b = (_slope(side) for side in (self.a, self.b))
         return self._estimate(slope_b - slope_a, "a ridge slope is undetermined")
 
     def distance_difference(self) -> Estimate:
-        """|s_b| − |s_a|; below 0 where b is the closer to separable."""
+        """Estimate |s_b| − |s_a|; below 0 if b is the closer to separable."""
         slope_a, slope_b = (np.abs(_slope(side)) for side in (self.a, self.b))
         return self._estimate(slope_b - slope_a, "a ridge slope is undetermined")
 
     def regret_ratio(self) -> Estimate:
-        """T_b/T_a at the smallest distance that both have; below 1 where b forgives more.
+        """Estimate T_b/T_a at the smallest distance that both have; below 1 if b forgives more.
 
-        Dimensionless; the interval is that of the ratio's logarithm, and there is none where the regrets are
-        scored in sample. Undefined unless both are above 0, which is not so for a surface that loses nothing.
+        Dimensionless; the interval is that of the ratio's logarithm; none if the regrets are scored in
+        sample. Undefined unless both are above 0, which excludes a surface that loses nothing.
         """
         if self._metrics_differ():
             return Estimate(None, reason=self._metrics_differ())
@@ -102,12 +102,12 @@ class Pair:
             return Estimate(None, reason="the two have no row distance in common")
         regret_a, regret_b = (np.where(regret > 0, regret, np.nan) for regret in regrets)
         undefined = "a transfer regret is undetermined or not above 0"
-        found = self._estimate(np.log(regret_b / regret_a), undefined, self.a.replicates.regrets)
+        found = self._estimate(np.log(regret_b / regret_a), undefined, self.a.regrets.left_out)
         value, low, high = (None if x is None else exp(x) for x in (found.value, found.low, found.high))
         return replace(found, value=value, low=low, high=high)
 
     def best_difference(self) -> Estimate:
-        """The smallest mean of b minus that of a, in the metric's units; λ = 0 takes part.
+        """Estimate the smallest mean of b minus that of a, in the metric's units; λ = 0 takes part.
 
         Each is the luckiest of many cells, so both flatter; a larger or noisier lattice flatters more.
         """
@@ -117,8 +117,8 @@ class Pair:
         return self._estimate(best_b - best_a, "one of the two has no cell that counts")
 
     def _regrets_at_common_distance(self) -> tuple[Float, Float] | None:
-        """T of a and of b, (1 + S,) each, at the smallest distance at which both have a pair."""
-        a, b = self.a.replicates.regrets, self.b.replicates.regrets
+        """Return T of a and of b, (1 + S,) each, at the smallest distance at which both have a pair."""
+        a, b = self.a.regrets, self.b.regrets
         for d, octaves in enumerate(a.pairs.octaves):
             for e, other in enumerate(b.pairs.octaves):
                 if abs(octaves - other) < SAME_DISTANCE and a.pairs_in[d] and b.pairs_in[e]:
@@ -130,32 +130,26 @@ class Pair:
         return "" if metric_a == metric_b else f"they are measured in {metric_a} and {metric_b}"
 
     def _estimate(
-        self, replicates: Float, undefined: str, resampled: Resamples | Regrets | None = None
+        self, replicates: Float, undefined: str, resampled: Resamples | LeftOut | None = None
     ) -> Estimate:
         found = (resampled or self.a.resamples).estimate(replicates, undefined)
         return replace(found, reason=self.unpaired) if self.unpaired and found.value is not None else found
 
 
-def _negated(estimate: Estimate) -> Estimate:
-    """The same of the negative quantity."""
-    low, high = (None if end is None else -end for end in (estimate.high, estimate.low))
-    return replace(estimate, value=None if estimate.value is None else -estimate.value, low=low, high=high)
-
-
 def _slope(side: Analysis) -> Float:
-    return ridge_slope(side.replicates.rows, side.log_lr, side.basin.rows)
+    return side.line.slope
 
 
 def _standing(name: str, analysis: Analysis) -> str:
-    """`adamw is separable (ridge slope 0.05)`."""
-    slope = analysis.ridge_slope().value
+    """Write `adamw is separable (ridge slope 0.05)`."""
+    slope = analysis.ridge_slope.value
     number = "no ridge slope" if slope is None else f"ridge slope {_number(slope)}"
     effect = f"; {NO_EFFECT}" if analysis.lost_in_noise() else ""
-    return f"{name} is {analysis.verdict()} ({number}{effect})"
+    return f"{name} is {analysis.verdict} ({number}{effect})"
 
 
 def _difference(slopes: Estimate, distance: Estimate) -> str:
-    """What the interval of the slope difference allows to be said."""
+    """Say what the interval of the slope difference allows."""
     if slopes.value is None or slopes.low is None or slopes.high is None:
         return f"whether their slopes differ is undetermined: {slopes.reason}"
     interval = f"90 % interval {_number(slopes.low)} to {_number(slopes.high)}"
@@ -169,6 +163,6 @@ def _difference(slopes: Estimate, distance: Estimate) -> str:
 
 
 def _number(value: float) -> str:
-    """Two decimals with a true minus, none before zero."""
+    """Write two decimals with a true minus, none before zero."""
     text = f"{value:.2f}"
     return text.replace("-", "−" if text.strip("-0.") else "")

@@ -1,43 +1,190 @@
-"""The verdict: what the ridge slope, or its interval, allows to be said."""
+"""The verdict: what the ridge slope's interval allows to be said, if λ has a measurable effect at all."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
+from math import ceil, isfinite
 
-from lrwd_sweep.science.separability.bootstrap import Estimate
+import numpy as np
+from numpy.typing import NDArray
+
+from lrwd_sweep.errors import UsageError, arg
+from lrwd_sweep.science.separability.basin import ROUNDING
+from lrwd_sweep.science.separability.bootstrap import MIN_SEEDS, Estimate
+
+Float = NDArray[np.float64]
+Bool = NDArray[np.bool_]
+
+MARGIN = 0.25  # m, octaves of λ per octave of α
+NO_EFFECT = "λ has no measurable effect within rows"
+LEVEL = 0.99  # without any effect of λ, one surface in a hundred passes, of values and of ranks
+_TOO_NEAR = 0.05  # of the margin: no number of seeds settles the verdict
+_MAX_MARGIN = 0.5  # from here on separable and product-coupled overlap
 
 
 class Verdict(StrEnum):
     """What the interval of the ridge slope s allows to be said, given that λ has an effect within rows.
 
-    Without a measurable effect the verdict is undetermined whatever the interval, see `noise.noise_test`.
+    An interval within (−m, m) is an equivalence test at 5 % (two one-sided tests). Without a measurable
+    effect the verdict is undetermined whatever the interval, see `noise_test`.
     """
 
-    SEPARABLE = "separable"  # s within (−0.25, 0.25)
-    PRODUCT_COUPLED = "product-coupled"  # s within (−1.25, −0.75): only the product αλ matters
-    COUPLED = "coupled"  # s excludes (−0.25, 0.25) otherwise
+    SEPARABLE = "separable"  # s within (−m, m), m = 0.25
+    PRODUCT_COUPLED = "product-coupled"  # s within (−1−m, −1+m): only the product αλ matters
+    COUPLED = "coupled"  # s excludes (−m, m) otherwise
     UNDETERMINED = "undetermined"
 
 
-def interval_verdict(slope: Estimate) -> Verdict:
-    """The verdict on the slope's interval; undetermined without one."""
+def checked_margin(margin: float) -> float:
+    """Return the margin m of a verdict. Raises UsageError unless 0 < m ≤ 0.5."""
+    if not (isfinite(margin) and 0 < margin <= _MAX_MARGIN):
+        raise UsageError(f"{arg('margin', margin)} is not above 0 and at most {_MAX_MARGIN}")
+    return margin
+
+
+def interval_verdict(slope: Estimate, margin: float = MARGIN) -> Verdict:
+    """Return the verdict on the slope's interval; undetermined without one."""
     if slope.low is None or slope.high is None:
         return Verdict.UNDETERMINED
-    return _verdict(slope.low, slope.high)
+    return _verdict(slope.low, slope.high, margin)
 
 
-def point_verdict(slope: Estimate) -> Verdict:
-    """What the point estimate alone would give."""
+def point_verdict(slope: Estimate, margin: float = MARGIN) -> Verdict:
+    """Return what the point estimate alone would give."""
     if slope.value is None:
         return Verdict.UNDETERMINED
-    return _verdict(slope.value, slope.value)
+    return _verdict(slope.value, slope.value, margin)
 
 
-def _verdict(low: float, high: float) -> Verdict:
-    if low > -0.25 and high < 0.25:
+def _verdict(low: float, high: float, m: float) -> Verdict:
+    if low > -m and high < m:
         return Verdict.SEPARABLE
-    if low > -1.25 and high < -0.75:
+    if low > -1 - m and high < -1 + m:
         return Verdict.PRODUCT_COUPLED
-    if high <= -0.25 or low >= 0.25:
+    if high <= -m or low >= m:
         return Verdict.COUPLED
     return Verdict.UNDETERMINED
+
+
+def possible_verdicts(slope: Estimate, margin: float = MARGIN) -> tuple[Verdict, ...]:
+    """Return the verdicts on all the values that the slope's interval holds; none without an interval."""
+    if slope.low is None or slope.high is None:
+        return ()
+    low, high, m = slope.low, slope.high, margin
+    held = {
+        Verdict.SEPARABLE: low < m and high > -m,
+        Verdict.PRODUCT_COUPLED: low < -1 + m and high > -1 - m,
+        Verdict.COUPLED: low <= -1 - m or high >= m or (low <= -m and high >= -1 + m),
+    }
+    return tuple(verdict for verdict, allowed in held.items() if allowed)
+
+
+def seeds_to_settle(slope: Estimate, seeds: int, margin: float = MARGIN) -> int | None:
+    """Return about how many seeds would settle an undetermined slope, R (half/(m − |s|))².
+
+    None without an interval, and if s is too near the margin for any number of seeds.
+    """
+    if slope.value is None or slope.low is None or slope.high is None or too_near_margin(slope, margin):
+        return None
+    half, room = (slope.high - slope.low) / 2, abs(margin - abs(slope.value))
+    return max(ceil(seeds * (half / room) ** 2), seeds + 1, MIN_SEEDS)
+
+
+def too_near_margin(slope: Estimate, margin: float = MARGIN) -> bool:
+    """Tell if |s| lies within 0.05 of the margin, so that no number of seeds would settle the verdict."""
+    return slope.value is not None and abs(margin - abs(slope.value)) < _TOO_NEAR
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseTest:
+    """The F test of cells within rows against seed × cell within rows, of values and of their ranks."""
+
+    f: float
+    f_of_ranks: float | None  # of ranks within row and seed; None if all seeds agree on them
+    freedom: tuple[int, int]  # degrees of freedom of numerator and denominator
+    needed: float  # the 99 % quantile of F with this freedom
+
+    @property
+    def passed(self) -> bool:
+        """Tell if λ has a measurable effect; without one the verdict is undetermined."""
+        return self.f_of_ranks is None or max(self.f, self.f_of_ranks) >= self.needed
+
+    @property
+    def reason(self) -> str:
+        """Say why the verdict is undetermined, with the numbers; empty if the test passes."""
+        return "" if self.passed else f"{NO_EFFECT}: {self.text}"
+
+    @property
+    def text(self) -> str:
+        """Write `F(110, 220) = 0.91, of ranks 1.02, 1.45 needed`, with the decimals that tell them apart."""
+        places = next((n for n in range(2, 9) if f"{self.needed:.{n}f}" not in self._rounded(n)), 9)
+        first, second = self.freedom
+        f, ranks = self._rounded(places)
+        return f"F({first}, {second}) = {f}, of ranks {ranks}, {self.needed:.{places}f} needed"
+
+    def _rounded(self, places: int) -> tuple[str, str]:
+        ranks = "∞" if self.f_of_ranks is None else f"{self.f_of_ranks:.{places}f}"
+        return f"{self.f:.{places}f}", ranks
+
+
+def noise_test(
+    y: Float,  # (I, J, R)
+    inside: Bool,  # (I, J) cells that count
+) -> NoiseTest | None:
+    """Compute F = [R Σ m²/(n−I′)] / [Σ (d−m)²/((R−1)(n−I′))] over the n cells that count, in I′ rows.
+
+    d_rij is y_rij less the mean of y_r over row i's cells that count, m_ij the mean of d_rij over the seeds.
+    Levels of rows drop out of d. So do row × seed offsets, which are no noise: they move no argmin over λ.
+    Dimensionless; invariant to y → cy + d with c > 0, to adding any f(α) to a seed, and to how λ is spaced.
+    About 1 for y = f(α) + noise.
+
+    One variance serves all cells, so that a single row of unstable training hides what λ does in the others.
+    So the same F is taken of ranks within each row and seed (for one row this is Friedman's test in Iman and
+    Davenport's form, 1980), which no value can dominate. Either is enough.
+
+    None if nothing can be tested: one seed, no row with two cells, or seeds that agree within rows to
+    rounding.
+    """
+    seeds = y.shape[2]
+    cells = int(inside.sum())
+    freedom = cells - int(inside.any(axis=1).sum())
+    if seeds < 2 or not freedom:
+        return None
+    within = np.where(inside[..., None], y, 0.0)
+    largest = float(np.abs(within).max())
+    within = within / (largest or 1.0)  # squares of absurdly large values overflow
+    between, noise = _spreads(within, inside)
+    if noise <= ROUNDING**2 * freedom * (seeds - 1):
+        return None
+    ranked_between, ranked_noise = _spreads(_ranks(within, inside), inside)
+    first, second = freedom, (seeds - 1) * freedom
+    f_of_ranks = (seeds - 1) * ranked_between / ranked_noise if ranked_noise else None
+    return NoiseTest((seeds - 1) * between / noise, f_of_ranks, (first, second), _quantile(first, second))
+
+
+def _spreads(y: Float, inside: Bool) -> tuple[float, float]:
+    """Return R Σ m² and Σ (d−m)²."""
+    count = np.maximum(inside.sum(axis=1), 1)
+    d = y - (np.where(inside[..., None], y, 0.0).sum(axis=1) / count[:, None])[:, None, :]
+    d = d[inside]  # (n, R)
+    m = d.mean(axis=1, keepdims=True)
+    return d.shape[1] * float((m**2).sum()), float(((d - m) ** 2).sum())
+
+
+def _ranks(y: Float, inside: Bool) -> Float:
+    """Rank the cells that count within row and seed, (I, J, R); ties share their rank."""
+    found = np.zeros_like(y)
+    for i, counts in enumerate(inside):
+        row = y[i, counts]  # (J′, R)
+        above = (row[:, None] > row[None]).sum(axis=1)
+        same = (row[:, None] == row[None]).sum(axis=1)
+        found[i, counts] = above + (same - 1) / 2
+    return found
+
+
+def _quantile(first: int, second: int) -> float:
+    """Return the value below which F lies with probability `LEVEL`."""
+    from scipy.special import fdtri  # type: ignore[import-untyped]  # noqa: PLC0415 - slow to load
+
+    return float(fdtri(first, second, LEVEL))

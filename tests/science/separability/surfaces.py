@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 
 import numpy as np
@@ -99,3 +99,23 @@ def numbers(thing: object) -> Iterator[float]:
             yield from numbers(each)
     elif isinstance(thing, float):
         yield thing
+
+
+Draw = Callable[[np.random.Generator, int], Float]  # (rng, R) → (11, 11, R) without any effect of λ
+
+
+def white(rng: np.random.Generator, seeds: int) -> Float:
+    """Independent noise in every cell and seed, and a common offset per seed."""
+    return rng.standard_normal((*A.shape, seeds)) + rng.standard_normal(seeds)
+
+
+NO_EFFECT: dict[str, Draw] = {
+    "white": white,
+    "eight times as noisy at the highest λ": lambda rng, seeds: (
+        np.exp2(0.3 * L)[..., None] * rng.standard_normal((*A.shape, seeds))
+    ),
+    "offsets of rows and seeds": lambda rng, seeds: (
+        white(rng, seeds) + 2 * rng.standard_normal((11, 1, seeds))
+    ),
+    "level": lambda rng, seeds: white(rng, seeds) + 0.3 * A[..., None] ** 2,
+}

@@ -1,0 +1,231 @@
+"""The verdict: its margin, what it leaves open, and the noise test that can leave it undetermined."""
+
+from __future__ import annotations
+
+from math import ceil
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lrwd_sweep.errors import UsageError
+from lrwd_sweep.science.separability import Estimate, Verdict, analyse, compare
+from lrwd_sweep.science.separability.verdict import (
+    NoiseTest,
+    _ranks,
+    interval_verdict,
+    noise_test,
+    point_verdict,
+    possible_verdicts,
+    seeds_to_settle,
+)
+from lrwd_sweep.science.surface import Bool, Float
+from tests.science.separability.surfaces import (
+    BOWL,
+    NO_EFFECT,
+    RIDGE,
+    A,
+    L,
+    noisy,
+    repeated,
+    surface,
+    value,
+)
+
+SEPARABLE, PRODUCT, COUPLED = Verdict.SEPARABLE, Verdict.PRODUCT_COUPLED, Verdict.COUPLED
+SHAPE = A.shape
+
+
+def f_of(y: Float) -> NoiseTest:
+    """The noise test of a surface, which must exist."""
+    found = analyse(surface(y), resamples=0).noise_test
+    assert found is not None
+    return found
+
+
+@given(
+    ends=st.tuples(st.floats(-3, 2), st.floats(-3, 2)).map(sorted),
+    margin=st.floats(0.05, 0.45),
+)
+def test_interval_allows_the_verdicts_of_the_values_that_it_holds(ends: list[float], margin: float) -> None:
+    low, high = ends
+    slope = Estimate((low + high) / 2, low, high)
+    edges = [e for e in (-1 - margin, -1 + margin, -margin, margin) if low <= e <= high]
+    values = np.array([low, high, *edges, *np.linspace(low, high, 200)])
+    held = {point_verdict(Estimate(float(s)), margin) for s in values}
+    assert held <= set(possible_verdicts(slope, margin))
+    # an open band may be touched by its end only
+    assert len(set(possible_verdicts(slope, margin)) - held) <= (high - low < 0.05)
+    verdict = interval_verdict(slope, margin)
+    if len(held) == 1:
+        assert {verdict} == held
+    assert verdict in {Verdict.UNDETERMINED, SEPARABLE, PRODUCT, COUPLED}
+
+
+def test_coupled_says_that_product_coupled_is_not_excluded() -> None:
+    y = noisy((L + 0.75 * A) ** 2 + 0.1 * A**2, 5, 0.5)
+    found, wide = analyse(surface(y)), analyse(surface(y), margin=0.5)
+    assert (found.verdict, found.product_not_excluded) == (COUPLED, True)
+    assert (found.allowed, found.excluded) == ((PRODUCT, COUPLED), (SEPARABLE,))
+    assert (wide.verdict, wide.product_not_excluded, wide.allowed) == (PRODUCT, False, (PRODUCT,))
+    assert (wide.margin, wide.margin_octaves, found.margin_octaves) == (0.5, 5.0, 2.5)
+
+
+def test_undetermined_slope_says_what_is_open_and_how_many_seeds_would_settle_it() -> None:
+    found = analyse(surface(noisy(0.05 * A**2 + 0.1 * L**2, 3, 1.0, 3)))
+    slope = found.ridge_slope
+    assert found.verdict is Verdict.UNDETERMINED
+    assert SEPARABLE in found.allowed
+    assert slope.low is not None
+    assert slope.high is not None
+    half, room = (slope.high - slope.low) / 2, 0.25 - abs(value(slope))
+    assert found.seeds_to_settle == ceil(3 * (half / room) ** 2) > 3
+    settled = analyse(surface(noisy(BOWL, 3, 0.1)))
+    assert (settled.seeds_to_settle, settled.too_near_margin) == (None, False)
+    assert seeds_to_settle(Estimate(-0.24, -0.5, 0.02), 5) is None
+    near = analyse(surface(noisy(BOWL + 0.23 * A * L, 3, 0.3)), margin=abs(0.23) + 0.01)
+    assert (near.verdict, near.seeds_to_settle, near.too_near_margin) == (Verdict.UNDETERMINED, None, True)
+
+
+def test_margin_outside_its_range_is_refused() -> None:
+    one = surface(repeated(BOWL))
+    for margin in (0.0, -0.1, 0.6, float("nan"), float("inf")):
+        with pytest.raises(UsageError, match="margin"):
+            analyse(one, margin=margin)
+        with pytest.raises(UsageError, match="margin"):
+            compare(one, one, margin=margin)
+
+
+def by_hand(y: Float, inside: Bool) -> tuple[float, int]:
+    """F and its first degrees of freedom, as the definition reads."""
+    rows = [y[i, inside[i]] for i in range(len(y)) if inside[i].any()]  # (J′, R) each
+    d = np.concatenate([row - row.mean(axis=0) for row in rows])
+    m, seeds, freedom = d.mean(axis=1), y.shape[2], len(d) - len(rows)
+    noise = ((d - m[:, None]) ** 2).sum() / ((seeds - 1) * freedom)
+    return float(seeds * (m @ m) / freedom / noise), freedom
+
+
+def test_f_is_that_of_the_definition_over_the_cells_that_count() -> None:
+    for seeds in (2, 3, 7):
+        whole, holed = noisy(BOWL, seeds, 3.0), noisy(BOWL, seeds, 3.0)
+        holed[0, 1:, 1] = np.nan  # a row with one cell
+        holed[1], holed[4, 7] = np.nan, np.inf
+        for y, expected in ((whole, 110), (holed, 89)):
+            f, freedom = by_hand(y, np.asarray(np.isfinite(y).all(axis=2)))
+            found = f_of(y)
+            assert found.f == pytest.approx(f)
+            assert found.freedom == (freedom, (seeds - 1) * freedom) == (expected, (seeds - 1) * expected)
+    baseline = np.full((11, 7), -50.0)
+    assert analyse(surface(whole, baseline=baseline)).noise_test == f_of(whole)
+    tabulated = noise_test(noisy(BOWL[:3, :6], 3, 1.0), np.repeat([[True], [True], [False]], 6, axis=1))
+    assert tabulated is not None
+    assert tabulated.freedom == (10, 20)
+    assert tabulated.needed == pytest.approx(3.37, abs=0.005)  # as tabulated
+
+
+def test_nothing_to_test_against_leaves_the_interval_to_decide() -> None:
+    assert analyse(surface(noisy(BOWL, 1, 1.0))).noise_test is None
+    for offset in (0.0, 1.0 / 3.0):  # seeds that agree but for it
+        found = analyse(surface(repeated(RIDGE / 7) + offset * np.arange(3.0)))
+        assert found.noise_test is None
+        assert found.verdict is PRODUCT
+    assert noise_test(noisy(BOWL, 3, 1.0), np.eye(11, dtype=bool)) is None
+    assert noise_test(np.empty((0, 0, 3)), np.empty((0, 0), dtype=bool)) is None
+    assert noise_test(np.zeros((11, 11, 3)), np.ones(SHAPE, dtype=bool)) is None
+
+
+@given(
+    stream=st.integers(0, 1000),
+    scale=st.sampled_from([0.01, 1.0, 100.0, 1e305]),
+    level=st.floats(-10, 10),
+    columns=st.permutations(range(11)),
+    seeds=st.permutations(range(3)),
+)
+def test_f_knows_no_unit_no_level_of_a_row_and_no_order(
+    stream: int, scale: float, level: float, columns: list[int], seeds: list[int]
+) -> None:
+    y = noisy(BOWL, 3, 5.0, stream)
+    levels = np.random.default_rng(stream).standard_normal((11, 1, 3)) * level
+    there = scale * (y[:, columns][..., seeds] + levels) + level
+    assert f_of(there).f == pytest.approx(f_of(y).f, rel=1e-6)
+
+
+def test_surface_without_an_effect_of_decay_is_undetermined_and_says_noise() -> None:
+    for name, draw in NO_EFFECT.items():
+        for seeds in (3, 5):
+            found = [
+                analyse(surface(draw(np.random.default_rng(stream), seeds)), resamples=200)
+                for stream in range(25)
+            ]
+            assert {each.verdict for each in found} == {Verdict.UNDETERMINED}, name
+            said = ["λ has no measurable effect within rows: F(110, " in each.reason for each in found]
+            assert sum(said) >= 20, name  # F's quantile is that of even noise
+            assert all("noise" in each.reason or ok for each, ok in zip(found, said, strict=True))
+            assert all(each.seeds_to_settle is None for each, ok in zip(found, said, strict=True) if ok)
+
+
+def test_reason_says_that_the_test_and_not_the_interval_left_the_verdict_open() -> None:
+    """A level f(α) only gives an interval that would decide in some of a hundred draws."""
+    surfaces = (surface(NO_EFFECT["level"](np.random.default_rng(stream), 5)) for stream in range(200))
+    found = next(
+        each
+        for each in map(analyse, surfaces)
+        if interval_verdict(each.ridge_slope) is not Verdict.UNDETERMINED
+    )
+    assert found.verdict is Verdict.UNDETERMINED
+    assert found.point_verdict is not Verdict.UNDETERMINED
+    test = found.noise_test
+    assert test is not None
+    assert found.reason.startswith(
+        f"λ has no measurable effect within rows: F(110, 440) = {test.f:.2f}, of ranks {test.f_of_ranks:.2f}"
+    )
+    assert "allows more than one verdict" not in found.reason
+    assert {other.verdict for other in found.robustness} == {Verdict.UNDETERMINED}
+
+
+def test_offsets_of_rows_and_seeds_are_no_noise() -> None:
+    for y in (BOWL, RIDGE):
+        calm = noisy(y, 3, 0.3)
+        shifted = calm + 30 * np.random.default_rng(1).standard_normal((11, 1, 3))
+        here, there = analyse(surface(calm), basin_quantile=1), analyse(surface(shifted), basin_quantile=1)
+        assert there.noise_test is not None
+        assert there.noise_test.f == pytest.approx(f_of(calm).f)
+        assert there.verdict is here.verdict is not Verdict.UNDETERMINED
+        assert value(there.ridge_slope) == pytest.approx(value(here.ridge_slope))
+
+
+def test_interval_decides_where_the_basins_means_spread_little() -> None:
+    """A valley along λ whose floor is level in α: within rows clear, between basin cells little."""
+    rows = np.random.default_rng(0).standard_normal((11, 1, 3))
+    rows -= rows.mean(axis=2, keepdims=True)
+    found = analyse(surface(noisy(0.05 * np.abs(L), 3, 0.01) + rows))
+    assert found.interaction_share.value is None
+    assert "residual variance" in found.interaction_share.reason
+    assert found.verdict is interval_verdict(found.ridge_slope) is SEPARABLE
+    assert "noise" not in found.reason
+
+
+def test_unstable_row_does_not_hide_what_decay_does_in_the_others() -> None:
+    calm = noisy(BOWL, 3, 0.3)
+    wild = calm.copy()
+    wild[-1] += 1e4 + 1e3 * np.random.default_rng(5).standard_normal((11, 3))
+    test = f_of(wild)
+    assert test.f_of_ranks is not None
+    assert test.f < test.needed <= test.f_of_ranks
+    assert analyse(surface(wild)).verdict is analyse(surface(calm)).verdict is SEPARABLE
+
+
+def test_ranks_are_taken_within_row_and_seed_and_ties_share_theirs() -> None:
+    y = np.array([[[0.1], [0.3], [0.3], [9.0]]])
+    assert _ranks(y, np.array([[True, True, True, False]]))[0, :3, 0].tolist() == [0.0, 1.5, 1.5]
+    alike = f_of(noisy(BOWL, 3, 0.0) * np.array([1.0, 2.0, 3.0]))  # seeds order all cells alike
+    assert (alike.f_of_ranks, alike.passed) == (None, True)
+
+
+def test_text_keeps_apart_what_two_decimals_would_not() -> None:
+    for f, ranks, text in (
+        (0.912, 1.02, "0.91, of ranks 1.02, 1.45"),
+        (1.02, 1.4544, "1.020, of ranks 1.454, 1.455"),
+    ):
+        assert NoiseTest(f, ranks, (110, 220), 1.4548).text == f"F(110, 220) = {text} needed"
