@@ -20,6 +20,7 @@ from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.task import Task
 
+CURVES = tuple(f"{split}_{measure}" for split in ("train", "val") for measure in MEASURES)
 ALIGNED = 32  # columns of a row on a GPU, which then reads its widest words
 
 
@@ -42,8 +43,9 @@ class PackTrainer:
     ) -> None:
         self.optimizer, self.task = optimizer, task
         self.cells, self.seed, self.splits = list(cells), seed, splits
-        self.timetable = task.timetable
-        self.curves: dict[str, list[list[float]]] = {}  # name → epoch → lane
+        self.timetable, self.evaluations = task.timetable, frozenset(task.evaluations)
+        self.initial: dict[str, list[float]] = {}  # name → lane, before the first step
+        self.curves: dict[str, list[list[float]]] = {}  # name → epoch → lane; NaN where not evaluated
         self.snapshots: dict[int, dict[str, list[float]]] = {}  # epoch → name → lane
         self.on_host = splits.train.device.type == "cpu"
         self.record = recorder(task, splits.train.device)
@@ -86,15 +88,17 @@ class PackTrainer:
         should_stop: Callable[[], bool] = lambda: False,
     ) -> list[Trial]:
         """Train to the end; return one trial per cell, in order. Raises Stopped if asked to stop."""
-        order = generator(self.seed, "data order")
+        order, unmeasured = generator(self.seed, "data order"), [math.nan] * len(self.cells)
+        with current(self.splits.train.device):
+            self.initial = named("initial_val", self.evaluate(self.splits.validation))
         try:
             for epoch in range(1, self.task.epochs + 1):
                 with current(self.splits.train.device):
                     metrics = self._epoch(epoch, order, should_stop)
-                for name, values in metrics.items():
-                    self.curves.setdefault(name, []).append(values)
+                for name in CURVES:
+                    self.curves.setdefault(name, []).append(metrics.get(name, unmeasured))
                 if epoch in self.timetable.snapshots:
-                    self.snapshots[epoch] = metrics | self._tested()
+                    self.snapshots[epoch] = metrics | self._tested() | self.initial
                 on_epoch(epoch, metrics)
         finally:
             self.program = None  # a reference cycle, which would keep the memory from the next pack
@@ -103,12 +107,14 @@ class PackTrainer:
     def _epoch(
         self, epoch: int, order: torch.Generator, should_stop: Callable[[], bool]
     ) -> dict[str, list[float]]:
+        """Train an epoch; return what training measured, and validation if it is its turn."""
         shuffled = torch.randperm(len(self.splits.train), generator=order).to(self.splits.train.device)
         train = self._step_by_step if self.on_host else self._as_program
         total = train(shuffled, epoch, should_stop)
-        trained = self._means(total, self.task.steps_per_epoch * self.task.batch_size)
-        validated = self.evaluate(self.splits.validation)
-        return named("train", trained) | named("val", validated)
+        metrics = named("train", self._means(total, self.task.steps_per_epoch * self.task.batch_size))
+        if epoch in self.evaluations:
+            metrics |= named("val", self.evaluate(self.splits.validation))
+        return metrics
 
     def _step_by_step(self, shuffled: Tensor, epoch: int, should_stop: Callable[[], bool]) -> Tensor:
         """Train an epoch in this order (n,); return the sums (MEASURES, L) of every lane."""
@@ -226,7 +232,7 @@ class PackTrainer:
         newest = max(self.snapshots, default=None)
         if newest is None:
             last = {name: values[-1] for name, values in self.curves.items()}
-            last |= self._tested()
+            last |= self._tested() | self.initial
         else:
             last = self.snapshots[newest]  # the result of the run
         died_at = self.died_at.tolist()

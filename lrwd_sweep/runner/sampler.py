@@ -168,7 +168,9 @@ def _exported(trial: Trial, box: _Box, metric: str) -> FrozenTrial:
         params={"lr": trial.cell.lr, "weight_decay": trial.cell.weight_decay},
         distributions={**box},
         user_attrs={"seed": trial.seed, "status": str(trial.status), **trial.metrics},
-        intermediate_values=dict(enumerate(trial.curves.get(metric, ()))),
+        intermediate_values={
+            epoch: value for epoch, value in enumerate(trial.curves.get(metric, ())) if math.isfinite(value)
+        },
     )
 
 

@@ -16,7 +16,7 @@ from lrwd_sweep.science.optimizer import Family, Optimizer, formula
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.trial import Direction
 from lrwd_sweep.spec.catalog import MEANT_METRICS, METRICS, chance_level
-from lrwd_sweep.spec.task import FIELDS, Task
+from lrwd_sweep.spec.task import FIELDS, IDENTIFYING, Task
 from lrwd_sweep.spec.user_code import short
 
 
@@ -115,8 +115,7 @@ class StudySpec:
         """Return what must not change under one study name, flat, JSON-ready."""
         task = {} if self.task is None else self.task.to_dict()
         code = {f"code of {name}": digest for name, digest in task.pop("code", {}).items()}
-        task.pop("engine", None)
-        task.pop("tensors", None)
+        task = {name: value for name, value in task.items() if name in IDENTIFYING}
         if "undecayed" in task:
             task["undecayed"] = ", ".join(task["undecayed"])
         if task.pop("whole_loss", False):
@@ -148,7 +147,13 @@ class StudySpec:
             sizes = mine.sizes if mine.data_set.digest else theirs.sizes
             standardize = theirs.standardize if mine.standardize is None else mine.standardize
             tensors = theirs.tensors or mine.tensors
-            mine = replace(mine, sizes=sizes, standardize=standardize, tensors=tensors).resuming(theirs)
+            mine = replace(
+                mine,
+                sizes=sizes,
+                standardize=standardize,
+                tensors=tensors,
+                eval_every=theirs.eval_every,
+            ).resuming(theirs)
         return StudySpec(
             self.kind,
             self.optimizer,
@@ -220,7 +225,7 @@ def labels(specs: Sequence[StudySpec]) -> list[str]:
         words = [
             (field.differs or f"{name} {{}}").format(getattr(mine, name))
             for name, field in FIELDS.items()
-            if mine is not None and field.panel and name != "engine"
+            if mine is not None and field.panel and name in IDENTIFYING
             if any(getattr(other, name) != getattr(mine, name) for other in alike)
         ]
         found.append(", ".join([title, *words]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from typing import Any, Self
 
@@ -27,6 +27,7 @@ from lrwd_sweep.spec.field import OPTIMIZER, SCHEDULE, TRAIN, WHERE, declared, f
 from lrwd_sweep.spec.image_folder import PREFIX
 from lrwd_sweep.spec.user_code import canonical, is_user_code
 
+EVALUATIONS = 12  # of a run by default
 LARGEST_EPS = 1e30  # which float32 holds, and products with it
 
 
@@ -186,6 +187,16 @@ class Task:
         in_presets=False,
         rare=True,
     )
+    eval_every: int | None = declared(  # results do not depend on it, only how fine learning curves are
+        None,
+        "Validate every N epochs [about 12 times, evenly in log time]",
+        kind=int,
+        panel=TRAIN,
+        metavar="N",
+        least=1,
+        compare=False,
+        rare=True,
+    )
     tensors: str = declared(
         "", compare=False, rare=True
     )  # which parameters decay, in words; "" before training
@@ -261,6 +272,20 @@ class Task:
         return self.epochs * self.steps_per_epoch
 
     @property
+    def evaluations(self) -> tuple[int, ...]:
+        """The epochs after which lanes are validated: among them the first, the last and every snapshot.
+
+        >>> Task(epochs=60).evaluations
+        (1, 2, 3, 4, 6, 9, 14, 20, 29, 41, 60)
+        """
+        end = self.epochs
+        if self.eval_every is None:
+            found = {round(end ** (k / (EVALUATIONS - 1))) for k in range(EVALUATIONS)}
+        else:
+            found = {1, *range(self.eval_every, end, self.eval_every)}
+        return tuple(sorted({*found, *self.timetable.snapshots, end}))
+
+    @property
     def timetable(self) -> Timetable:
         """η_t at every batch of the run."""
         t_0 = self.t_0 or max(1, (self.epochs - self.warmup) // 15)  # cycles 1 + 2 + 4 + 8
@@ -324,6 +349,7 @@ class Task:
 
 
 FIELDS = fields_of(Task)
+IDENTIFYING = tuple(field.name for field in fields(Task) if field.compare)  # a result depends on these
 
 # The hyperparameters that not every family has, with the values that studies of the other families store.
 _HYPERPARAMETERS = {

@@ -90,7 +90,8 @@ class Progress:
                 self._note(trial)
         else:
             self.epochs[event.pack] = event.epoch
-            for cell, value in zip(event.pack.cells, event.metrics[self.spec.metric], strict=True):
+            values = event.metrics.get(self.spec.metric)  # None where the epoch was not evaluated
+            for cell, value in zip(event.pack.cells, values, strict=True) if values else ():
                 status = Status.COMPLETE if abs(value) < float("inf") else Status.DIVERGED
                 self.lanes[cell, event.pack.seed] = status, value
         self._show()
