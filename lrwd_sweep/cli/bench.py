@@ -137,6 +137,7 @@ def bench(
     racers = [] if measurement else _contenders(contenders, place)
     changes = given | {"data": _synthetic(data), "epochs": epochs or (SCALING_EPOCHS if scaling else EPOCHS)}
     preset, on = find_preset(DEFAULT), machine(gpu)
+    changes["eval_every"] = 1  # as the contenders do
     task = complete(preset.task.changed(**{name: v for name, v in changes.items() if v is not None}))
     if (load := on["load"]) is not None and load > _BUSY:
         consoles.note(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lrwd_sweep.errors import UnknownName, UsageError, arg, brief
 from lrwd_sweep.science.conversion import Conventions, conventions
@@ -182,7 +183,7 @@ def result(
         created,
         tuple(trials),
         surface,
-        analyse(surface),
+        analyse(surface, initial=_initial(trials, spec)),
         storage,
         snapshot,
         data_dir,
@@ -202,6 +203,28 @@ def surface_of(trials: Iterable[Trial], spec: StudySpec) -> Surface:
         normalized=spec.optimizer.normalized,
         direction=spec.direction,
     )
+
+
+def _initial(trials: Iterable[Trial], spec: StudySpec) -> list[float] | None:
+    """Return the metric before the first step by seed, common to all cells; None if it was not measured."""
+    found: dict[int, float] = {}
+    for trial in trials:
+        if (value := trial.metrics.get(f"initial_{spec.metric}")) is not None:
+            found.setdefault(trial.seed, value)
+    return [found[seed] for seed in spec.seeds] if found.keys() >= set(spec.seeds) else None
+
+
+def interpolated(curve: Sequence[float]) -> NDArray[np.float64]:
+    """Return a curve (E,) with straight lines over epochs that were not evaluated; NaN after its last value.
+
+    >>> interpolated([4.0, math.nan, 2.0, math.nan])
+    array([ 4.,  3.,  2., nan])
+    """
+    values = np.asarray(curve, dtype=np.float64)
+    known = np.flatnonzero(np.isfinite(values))
+    if not len(known):
+        return values
+    return np.interp(np.arange(len(values)), known, values[known], left=np.nan, right=np.nan)
 
 
 def on_lattice(trials: Iterable[Trial], lattice: Lattice, metric: str) -> list[Trial]:

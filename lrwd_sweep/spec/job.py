@@ -42,7 +42,7 @@ class EpochDone:
 
     pack: Pack
     epoch: int  # counted from 1
-    metrics: Mapping[str, Sequence[float]]  # train_loss, val_loss, val_error by lane; NaN if it diverged
+    metrics: Mapping[str, Sequence[float]]  # by name and lane, NaN if it diverged; val_* only where evaluated
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,8 @@ def lane_frame(studies: Trials, metric: str) -> DataFrame:
 def curve_frame(studies: Trials) -> DataFrame:
     """Return one row per lane and epoch: lr, weight_decay, seed, epoch (from 1), then every curve.
 
-    Several studies have `study` as first column. A curve is NaN from the epoch that diverged. Raises
+    Several studies have `study` as first column. A curve is NaN from the epoch that diverged,
+    and a validation curve at epochs that were not evaluated. Raises
     HostError without pandas.
     """
     rows = [(name, trial) for name, trial in _rows(studies) if trial.curves]

@@ -10,7 +10,7 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
 from lrwd_sweep.errors import UnknownName
-from lrwd_sweep.report.result import Result, nearest, on_lattice
+from lrwd_sweep.report.result import Result, interpolated, nearest, on_lattice
 from lrwd_sweep.report.view.fields import title
 from lrwd_sweep.report.view.heatmap import Gallery, Heatmap
 from lrwd_sweep.report.view.line_chart import Chart, Series, usual
@@ -99,7 +99,7 @@ class Quantity:
                 cell = nearest(trial.cell, lattice)
                 lanes.setdefault((rows[cell.lr], columns[cell.weight_decay]), []).append(trial)
         return {
-            place: np.array([trial.curves[self.name] for trial in found]).mean(axis=0)
+            place: np.array([interpolated(trial.curves[self.name]) for trial in found]).mean(axis=0)
             for place, found in lanes.items()
             if {trial.seed for trial in found}.issuperset(result.spec.seeds)
         }

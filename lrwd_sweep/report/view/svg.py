@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lrwd_sweep.report.result import Candidate, Result, at_cap, nearest
+from lrwd_sweep.report.result import Candidate, Result, at_cap, interpolated, nearest
 from lrwd_sweep.report.view.fields import place_text, with_error
 from lrwd_sweep.report.view.line_chart import SIZE, Range, even_ticks
 from lrwd_sweep.report.view.notation import UNICODE, axis_labels, plain, short_decimal
@@ -283,7 +283,7 @@ class _Lanes:
         epochs = 0
         known: set[str] = set()
         for trial in result.trials:
-            arrays = {name: np.array(trial.curves[name]) for name in names if name in trial.curves}
+            arrays = {name: interpolated(trial.curves[name]) for name in names if name in trial.curves}
             if not arrays or trial.status is Status.FAILED:
                 continue
             end = min(map(_first_not_finite, arrays.values()))
