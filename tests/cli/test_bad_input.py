@@ -10,78 +10,41 @@ from tests.cli.conftest import ADAMW, STORE, TINY, Run
 
 GRID = ("grid", "-o", "adamw")
 
-USAGE = [
+USAGE = [  # one of a kind of option for each command; tests/spec has the values that a field refuses
     (("grid", "-o", "adamm"), ("'adamm'", "adam", "adamw")),
-    (("grid", "-o", "lion"), ("'lion'", "sgdw:lr-scaled")),
-    (("grid", "-o", "adamw:lrscaled"), ("'lrscaled'", "lr-scaled")),
-    (("grid", "-o", "adam:independent"), ("'adam:independent'", "'adamw:independent'")),
     ((*GRID, "--schedule", "cosin"), ("'cosin'", "cosine")),
-    ((*GRID, "--net", "mlpnorm"), ("'mlpnorm'", "mlp-norm")),
-    ((*GRID, "--data", "digit"), ("'digit'", "digits")),
     ((*GRID, "--preset", "digit"), ("'digit'", "digits")),
     ((*GRID, "--preset", "no.toml"), ("'no.toml'", "name a preset or a TOML file")),
     ((*GRID, "--metric", "accuracy"), ("'accuracy'", "val_error, which is 1 − accuracy")),
     ((*GRID, "--lr", ""), ("--lr ''", "2^-12:2^-2")),
-    ((*GRID, "--lr", "2^-2:2^-5"), ("2^-2:2^-5", "smaller value first")),
     ((*GRID, "--lr=-1,1"), ("-1", "above 0")),
     ((*GRID, "--lr", f"1e-4:1:{'9' * 5000}"), ("too large",)),
-    ((*GRID, "--epochs", "1_0"), ("--epochs '1_0'", "whole number")),
-    (("grid", "-o", "adam", "--eps", "1e300"), ("--eps '1e300'", "1e-8")),
     ((*GRID, "--wd", "x:y"), ("x", "1e-3")),
     ((*GRID, "--epochs", "0"), ("--epochs 0", "at least 1")),
     ((*GRID, "--epochs", "2.5"), ("--epochs '2.5'", "whole number")),
-    ((*GRID, "--seeds", "0"), ("--seeds 0", "at least 1")),
     ((*GRID, "--seeds", "1000000000"), ("--seeds 1000000000", "at most")),
-    ((*GRID, "--batch-size", "1"), ("--batch-size 1", "at least 2")),
-    ((*GRID, "--batch-size", "401"), ("--batch-size 401", "at most 400")),
     ((*GRID, "--max-lanes", "0"), ("--max-lanes 0", "at least 1")),
     ((*GRID, "--device", "gpu"), ("'gpu'", "did you mean cuda?")),
-    ((*GRID, "--net", "resnet18"), ("'resnet18'", "did you mean torchvision:resnet18?")),
     ((*GRID, "--study-name", " "), ("' '", "--study-name my-sweep")),
     ((*GRID, "--frobnicate"), ("--frobnicate", "lrwd-sweep grid --help")),
     ((*GRID, "--lr"), ("--lr", "lrwd-sweep --help")),
     (("tpe", "--trials", "0"), ("--trials 0", "at least 1")),
-    (("compare", "adam"), ("compare adam:", "two or more different")),
-    (("compare", "adam", "adam"), ("compare adam adam:", "two or more different")),
     (("compare", "adamw", "adamw:independent"), ("two or more different",)),
-    (("compare", "adam", "adamx"), ("'adamx'", "adamw")),
     (("report", "--format", "xml"), ("'xml'", "json")),
-    (("study", "list", "--format", "xml"), ("'xml'", "json")),
     (("study", "export", "x", "--format", "xls"), ("'xls'", "csv")),
     (("study", "import", "no.csv", "--study-name", "x", "-o", "adamw"), ("no.csv", "can be read")),
-    (("study", "import", "no.csv", "--study-name", "", "-o", "adamw"), ("''", "--study-name my-sweep")),
-    (
-        ("study", "import", "no.csv", "--study-name", "x", "-o", "adamw", "--columns", "lr"),
-        ("'lr'", "OURS=THEIRS"),
-    ),
-    (
-        ("study", "import", "no.csv", "--study-name", "x", "-o", "adamw", "--columns", "lr=a,lr=b"),
-        ("'lr=a,lr=b'", "repeats"),
-    ),
-    (
-        ("study", "import", "no.csv", "--study-name", "x", "-o", "adamw", "--metric", ""),
-        ("''", "--metric val_loss"),
-    ),
-    (("report", "--output", "a.svg", "--figure", "./a.svg"), ("both a.svg", "name two files")),
-    (
-        ("convert", "-o", "adamw", "--lr", "1", "--wd", "1", "--to", "lr-scaled", "--drop-last"),
-        ("--drop-last", "--train-size"),
-    ),
     (("study", "import", "no.csv"), ("--study-name", "lrwd-sweep study import --help")),
     (("preset", "show", "digitss"), ("'digitss'", "digits")),
-    (("bench", "--lanes", "0"), ("--lanes 0", "at least 1")),
     (("docs", "separabilty"), ("'separabilty'", "did you mean separability")),
     (("gird",), ("gird", "lrwd-sweep --help")),
 ]
-
 HOST = [
     ((*GRID, "--device", "cuda:99"), ("--device cuda:99", "--device cpu")),
     ((*GRID, "--storage", "postgresql://me:secret@host/x"), ("'postgresql'", "sqlite:///FILE.db")),
-    ((*GRID, "--storage", ""), ("''", "runs/a.db")),
     ((*GRID, "--storage", "no/such/directory.db"), ("no/such", "create it first")),
-    ((*GRID, "--storage", "."), ("'.'", "name a file in it")),
     (("report", "--storage", "other.db"), ("'other.db'", "check --storage")),
 ]
+
 
 NOTHING = [("report",), ("report", "x"), ("study", "list"), ("study", "show", "x"), ("study", "delete", "x")]
 
@@ -117,10 +80,6 @@ def test_another_spec_under_the_same_name_is_refused_with_the_difference(run: Ru
     before = compared.read_bytes()
     for option, value, parts in (
         ("--epochs", "3", ("epochs: 2, 3",)),
-        ("--batch-size", "32", ("batch_size: 64, 32",)),
-        ("--schedule", "fixed", ("schedule: cosine, fixed",)),
-        ("--net", "mlp", ("net: mlp-norm, mlp",)),
-        ("--precision", "bfloat16", ("precision: float32, bfloat16",)),
         ("-o", "adam", ("optimizer: adamw, adam", "decay_rule: independent, coupled")),
     ):
         arguments = ("grid", *TINY, "--study-name", ADAMW, option, value)
@@ -148,13 +107,6 @@ def test_a_file_that_is_no_store_is_refused_and_kept(run: Run, tmp_path: Path) -
     (tmp_path / STORE).write_bytes(b"not a database, " * 100)
     _check_refusal(run, ("grid", *TINY), 3, (STORE, "not an SQLite database"))
     assert (tmp_path / STORE).read_bytes() == b"not a database, " * 100
-
-
-def test_a_preset_file_with_a_fault_is_one_line(run: Run, tmp_path: Path) -> None:
-    for text, line in (("[training]\nepoch = 3", "did you mean epochs"), ("= 3", "is not TOML")):
-        (tmp_path / "mine.toml").write_text(text)
-        _check_refusal(run, (*GRID, "--preset", "mine.toml"), 2, ("'mine.toml'", line))
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.toml"]
 
 
 def test_every_fault_of_a_csv_file_is_one_line(run: Run, tmp_path: Path) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 import torch
 
-from lrwd_sweep.errors import DeviceError
 from lrwd_sweep.lab.bench import measurement, overhead, race, scaling
 from lrwd_sweep.lab.bench.measurement import Measurement
 from lrwd_sweep.spec.catalog import DATA_SETS
 from tests.cli.conftest import Run
+from tests.cli.test_compare_and_report import strict
 from tests.lab.bench import made_up
 
 ASKED: dict[str, Any] = {}
@@ -45,13 +44,6 @@ def words(text: str) -> str:
     return " ".join(text.split())
 
 
-def strict(text: str) -> Any:
-    def refuse(constant: str) -> None:
-        raise ValueError(constant)
-
-    return json.loads(text, parse_constant=refuse)
-
-
 def test_default_race_shows_rates_ratios_and_the_floor(run: Run) -> None:
     shown = run("bench")
     assert (shown.code, shown.err) == (0, "")
@@ -66,15 +58,6 @@ def test_default_race_shows_rates_ratios_and_the_floor(run: Run) -> None:
     names, asked = raced()
     assert names == ["lrwd-sweep", "plain", "compiled", "processes", "vmap"]
     assert (ASKED["lanes"], ASKED["other_lanes"], ASKED["repeats"]) == (3 * len(asked.lattice), 16, 3)
-
-
-def test_narrow_terminal_hides_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "30")
-    for option in ((), ("--scaling",), ("--overhead",)):
-        shown = run("bench", *option)
-        assert (shown.code, shown.err) == (0, ""), option
-        assert "…" not in shown.out, option
-        assert max(map(len, shown.out.splitlines())) <= 30, option
 
 
 def test_contenders_task_device_and_numbers_can_be_chosen(run: Run) -> None:
@@ -107,13 +90,6 @@ def test_gpu_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert raced()[0][3] == "graphs"
 
 
-def test_missing_gpu_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    shown = run("bench", "--device", "cuda")
-    assert shown.code == DeviceError.exit_code
-    assert shown.err.startswith("lrwd-sweep: --device cuda: this machine has 0 CUDA devices")
-
-
 def test_json_is_strict_and_names_machine_and_task(run: Run) -> None:
     shown = run("bench", "--format", "json")
     assert (shown.code, shown.err) == (0, "")
@@ -141,9 +117,15 @@ def test_scaling_shows_its_points_and_the_line(run: Run) -> None:
     assert (found["at_once"], found["line"]["from_lanes"], ASKED["most"]) == (32, 50, 50)
 
 
-def test_overhead_shows_start_sampler_and_store(run: Run) -> None:
+def test_overhead_shows_start_sampler_and_store_at_any_width(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    narrow = run("bench", "--overhead")
+    assert max(map(len, narrow.out.splitlines())) <= 30
+    monkeypatch.delenv("COLUMNS")
     shown = run("bench", "--overhead")
-    assert (shown.code, shown.err) == (0, "")
+    assert (narrow.code, shown.code, shown.err) == (0, 0, "")
     assert "from the start of the process to the end of an epoch 2.25 s (2.00 – 2.50)" in words(shown.out)
     assert "both, per lane, of 10,000 0.600 ms (0.500 – 0.700)" in words(shown.out)
     assert strict(run("bench", "--overhead", "--format", "json").out)["overhead"]["lanes"] == 10_000
@@ -153,19 +135,11 @@ def test_overhead_shows_start_sampler_and_store(run: Run) -> None:
 REFUSED = {
     "--scaling --overhead": "--scaling and --overhead are two measurements; choose one",
     "--scaling --contenders plain": "--scaling does not use --contenders; leave it out",
-    "--scaling --other-lanes 3": "--scaling does not use --other-lanes; leave it out",
     "--overhead --epochs 3": "--overhead does not use --epochs; leave it out",
-    "--overhead --data svhn": "--overhead does not use --data; leave it out",
-    "--overhead --net cnn": "--overhead does not use --net; leave it out",
     "--device cpu --contenders graphs": "--contenders graphs runs only on cuda, not on cpu; leave it out",
-    "--precision float16": "unknown precision 'float16'",
-    "--batch-size 401": "--batch-size 401 is larger than the training set of digits",
     "--contenders plane": "unknown contender 'plane'; did you mean plain?",
-    "--contenders ray": "unknown contender 'ray'; known: lrwd-sweep, plain, compiled, ",
-    "--net mlp-nor": "unknown network 'mlp-nor'; did you mean mlp-norm or mlp?",
     "--lanes 0": "--lanes 0 is too small; choose at least 1",
     "--bandwidth": "",  # removed
-    "--output a.svg": "",
 }
 
 

@@ -38,29 +38,18 @@ def test_without_a_command_it_shows_what_to_do_first(run: Run) -> None:
     assert alone.out == run("--help").out == run("-h").out
 
 
-def test_a_group_without_a_command_shows_its_commands(run: Run) -> None:
-    for group in ("study", "preset"):
-        alone = run(group)
-        assert (alone.code, alone.err) == (0, "")
-        assert alone.out == run(group, "--help").out
-
-
 def test_every_command_has_a_help_that_fits_80_columns(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
+    groups = {group: run(*group, "--help").out.splitlines() for group in ((), ("study",), ("preset",))}
+    assert run("study").out.splitlines() == groups[("study",)]
     for path in COMMANDS:
+        (listed,) = (text for text in groups[path[:-1]] if text.startswith(f"  {path[-1]} "))
+        assert listed.endswith("."), path
+        assert not listed.endswith("..."), path
         found = run(*path, "--help")
         assert (found.code, found.err) == (0, "")
         assert found.out.startswith(f"Usage: lrwd-sweep {' '.join(path)} ")
         assert max(map(len, found.out.splitlines())) <= 80, path
-
-
-def test_every_command_is_listed_with_its_complete_summary(run: Run) -> None:
-    helps = {path: run(*path, "--help").out.splitlines() for path in {path[:-1] for path in COMMANDS}}
-    for path in COMMANDS:
-        line = f"  {path[-1]} "
-        (listed,) = (text for text in helps[path[:-1]] if text.startswith(line))
-        assert listed.endswith("."), path
-        assert not listed.endswith("..."), path
 
 
 def test_every_option_has_a_help_with_its_default() -> None:
@@ -104,15 +93,9 @@ NO_DETECTION = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}  # of the s
 
 
 def test_shells_complete_commands_and_options(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert (
-        "_LRWD_SWEEP_COMPLETE=complete_bash"
-        in ended(process("--show-completion", "bash", **NO_DETECTION)).out
-    )
+    shown = ended(process("--show-completion", "bash", **NO_DETECTION))
+    assert "_LRWD_SWEEP_COMPLETE=complete_bash" in shown.out
     monkeypatch.setenv("_LRWD_SWEEP_COMPLETE", "complete_bash")
-    for words, position, found in (
-        ("lrwd-sweep com", 1, ["compare"]),
-        ("lrwd-sweep grid --mom", 2, ["--momentum", "--momentum-form"]),
-    ):
-        monkeypatch.setenv("COMP_WORDS", words)
-        monkeypatch.setenv("COMP_CWORD", str(position))
-        assert run().out.split() == found, words
+    monkeypatch.setenv("COMP_WORDS", "lrwd-sweep grid --mom")
+    monkeypatch.setenv("COMP_CWORD", "2")
+    assert run().out.split() == ["--momentum", "--momentum-form"]

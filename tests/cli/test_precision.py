@@ -32,14 +32,8 @@ def test_a_study_of_its_own_with_its_precision_in_every_answer(run: Run) -> None
     assert trained.code == 0
     assert "computed in bfloat16" in trained.out
     assert "--precision bfloat16" in trained.out  # in what to do next
-    for kind in ("markdown", "html"):
-        assert "computed in bfloat16" in run("report", "--format", kind).out
     assert json.loads(run("report", "--format", "json").out)["studies"][0]["study_name"] == NAME
     assert run("grid", *TINY, *ROUNDED).err == f"{NAME}: 9 of 9 lanes are in the store; nothing to train\n"
-    run("grid", *TINY, *ROUNDED, "--max-lanes", "2", "--storage", "small.db")
-    with open_store(STORE, write=False) as whole, open_store("small.db", write=False) as small:
-        lanes = [{(t.cell, t.seed): t for t in store.trials(NAME, curves=True)} for store in (whole, small)]
-    assert lanes[0] == lanes[1]
     assert run("grid", *TINY).code == 0
     with open_store(STORE, write=False) as store:
         plain, rounded = store.get_study(ADAMW).spec, store.get_study(NAME).spec
@@ -51,26 +45,12 @@ def test_a_study_of_its_own_with_its_precision_in_every_answer(run: Run) -> None
     assert values[0] != values[1]
 
 
-def test_compare_tells_precisions_of_one_optimizer_apart(run: Run, tmp_path: Path) -> None:
-    axes = 'lr = "2^-8:2^-6"\nwd = "2^-8:2^-6"\n'
-    (tmp_path / "mine.toml").write_text(
-        "[training]\nepochs = 1\n[study]\nseeds = 1\n"
-        f'[[variants]]\noptimizer = "adamw"\nprecision = ["float32", "bfloat16"]\n{axes}'
-    )
-    assert "adamw, bfloat16" in run("preset", "show", "mine.toml", "--no-estimate").out
-    found = run("compare", "--preset", "mine.toml")
-    assert found.code == 0
-    assert "adamw, float32" in found.out
-    assert "adamw, bfloat16" in found.out
-
-
 def test_a_network_that_cannot_compute_in_it_is_refused_with_the_way_out(run: Run, tmp_path: Path) -> None:
     (tmp_path / "my_net.py").write_text(NET)
-    found = run("grid", *TINY, *ROUNDED, "--net", "./my_net.py:Net")
+    found = run("grid", *TINY[:-4], "--epochs", "1", "--seeds", "1", *ROUNDED, "--net", "./my_net.py:Net")
     assert (found.code, found.out) == (2, "")
     assert "--net ./my_net.py:Net cannot compute in bfloat16: RuntimeError" in found.err
     assert "my_net.py, line 13" in found.err
     assert found.err.endswith("; choose --precision float32\n")
     assert found.err.count("\n") == 1
     assert not (tmp_path / STORE).exists() or run("study", "list").out.count("my_net") == 0
-    assert run("grid", *TINY, "--net", "./my_net.py:Net").code == 0

@@ -40,21 +40,17 @@ def judged(tmp_path: Path) -> None:
 class TestGates:
     """Gates decide the exit code and are part of the report."""
 
-    def test_all_hold(self, run: Run) -> None:
-        gates = "--require separable --no-edge --max-failed 0 --min-seeds 3 --max-best 0.11"
-        found = run(
-            "report", "good", *gates.split(), "--max-abs-slope", "0.1", "--max-transfer-regret", "0.001"
-        )
-        assert (found.code, found.err) == (0, "")
-        assert found.out.count("passed") == 7
-
     def test_one_that_fails_ends_with_1_and_a_line_after_the_whole_report(self, run: Run) -> None:
         found = run("report", "bad", "--require", "separable", "--no-edge")
         assert found.code == 1
         assert found.err == "lrwd-sweep: gate require failed for bad: product-coupled, limit separable\n"
         assert "FAILED" in found.out
-        assert "passed" in found.out
         assert found.out.startswith(run("report", "bad").out)
+        assert run("report", "bad", "--no-edge", "--format", "junit", "--output", "out").code == 0
+        assert run("report", "bad", "--max-best", "0", "--format", "junit", "--output", "out").code == 1
+        assert ET.parse("out").getroot().attrib["failures"] == "1"  # written although the gate fails
+        gate = ("report", "bad", "--max-transfer-regret", "0.02")  # the ridge costs 0.01, at two octaves 0.04
+        assert [run(*gate).code, run(*gate, "--octaves", "2").code] == [0, 1]
         found = run("report", "good", "--format", "csv", "--no-edge")  # a CSV holds no gates
         assert found.out == run("report", "good", "--format", "csv").out
         assert found.err == "gate no-edge passed for good: inside, limit inside\n"
@@ -71,23 +67,6 @@ class TestGates:
             ("bad", "max-abs-slope", False),
             ("bad", "max-failed", True),
         ]
-
-    def test_octaves_choose_the_distance(self, run: Run) -> None:
-        gate = ("report", "bad", "--max-transfer-regret", "0.02")  # the ridge costs 0.01, at two octaves 0.04
-        assert run(*gate).code == 0
-        assert run(*gate, "--octaves", "2").code == 1
-        found = run(*gate, "--octaves", "2.5")
-        assert found.code == 1
-        assert "undetermined, limit 0.02 (at 2.5 octaves there are no two rows" in found.err
-
-    def test_value_and_limit_are_in_every_format(self, run: Run) -> None:
-        for form in FORMATS:
-            found = run("report", "good", "--max-failed", "12", "--min-seeds", "57", "--format", form)
-            assert found.code == 1
-            assert "gate min-seeds failed for good: 3, limit 57" in found.err, form
-            told = found.out if form != "csv" else found.err
-            for part in ("max-failed", "12", "min-seeds", "57"):
-                assert part in told, (form, part)
 
     def test_a_baseline_limits_the_regression(self, run: Run) -> None:
         assert run("report", "good", "bad", "--format", "json", "--output", "old.json").code == 0
@@ -111,37 +90,23 @@ class TestGates:
 
 BAD_OPTIONS = {  # parts of the message by arguments
     "--max-best low": ("--max-best 'low'", "is not a number"),
-    "--max-best nan": ("--max-best 'nan'", "is not finite"),
     "--max-best inf": ("--max-best 'inf'", "leave the option out"),
     "--max-abs-slope -0.1": ("--max-abs-slope -0.1", "at least 0"),
-    "--max-transfer-regret -1": ("--max-transfer-regret -1", "at least 0"),
     "--max-transfer-regret 1 --octaves 0": ("--octaves 0", "more than 0"),
     "--octaves 1": ("--octaves 1", "requires --max-transfer-regret"),
     "--require seperable": ("'seperable'", "did you mean separable?"),
-    "--require x": ("'x'", "known: separable, product-coupled, coupled, undetermined"),
-    "--max-failed -1": ("--max-failed -1", "at least 0"),
     "--max-failed 1.5": ("--max-failed '1.5'", "whole number"),
     "--min-seeds 0": ("--min-seeds 0", "at least 1"),
     "--max-regression 0.1": ("--max-regression 0.1", "requires --baseline OLD.json"),
-    "--max-regression -0.1 --baseline x": ("--max-regression -0.1", "at least 0"),
     "--baseline x": ("--baseline 'x'", "requires --max-regression"),
     "--baseline no.json --max-regression 1": ("no.json", "report --format json"),
-    f"--baseline {STORE} --max-regression 1": (STORE, "is not JSON"),
-    "--baseline . --max-regression 1": ("--baseline .", "Is a directory"),
-    "--format pdf": ("'pdf'", "html"),
     "--full --format csv": ("--full adds nothing to csv", "choose table"),
     "--output a.svg --figure ./a.svg": ("--output and --figure are both a.svg", "name two files"),
     "--output no/such/file": ("--output no/such/file", "can be written"),
-    "--output .": ("--output .", "can be written"),
     "--show nrm": ("'nrm'", "did you mean norm?"),
-    "--show norm,": ("--show 'norm,'", "empty name"),
     "--show norm --format csv": ("--show norm", "csv holds no pictures"),
-    "--show norm --format junit": ("junit holds no pictures", "html"),
     "--at-restart 1": ("--at-restart 1", "no snapshot of a restart"),
-    "--at-restart 0": ("--at-restart 0", "at least 1"),
-    "--at-restart last": ("--at-restart 'last'", "whole number"),
     "--figure figure.doc": ("'.doc'", ".svg"),
-    "--figure figure": ("'figure'", ".svg"),
     "--figure no/such/figure.pdf": ("--figure no/such/figure.pdf", "can be written"),
 }
 
@@ -174,15 +139,9 @@ class TestOutput:
             "    sys.argv = ['lrwd-sweep', 'report', '--format', form]\n"
             "    assert app.run() == 0\n"
         )
-        other = [sys.executable, "-c", code]
         environ = os.environ | {"PYTHONHASHSEED": "1"}
-        assert subprocess.run(other, env=environ, capture_output=True, check=True).stdout.decode() == "".join(
-            printed
-        )
-
-    def test_a_file_is_written_although_a_gate_fails(self, run: Run, compared: Path) -> None:
-        assert run("report", "--max-best", "0", "--output", "out", "--format", "junit").code == 1
-        assert ET.parse("out").getroot().attrib["failures"] == "2"
+        other = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, check=True)
+        assert other.stdout.decode() == "".join(printed)
 
     def test_links_and_pipes_are_written_through(self, run: Run, compared: Path) -> None:
         Path("target").write_text("old")
@@ -272,15 +231,6 @@ def test_documents_keep_to_the_json_schemas(run: Run, compared: Path, judged: No
     assert faults(document, "study_list") == []
     document["studies"][0]["counts"]["cells"] = -1
     assert faults(document, "study_list")
-
-
-def test_a_hostile_preset_is_harmless(run: Run) -> None:
-    name = "<script>\u202e=cmd().toml"
-    Path(name).write_text('about = "\\u001b[31m\\u202e <script> \\u0000 [/x]"\n')
-    found = run("preset", "show", name)
-    assert found.code == 0
-    assert not set("\x1b\u202e\x00") & set(found.out + found.err)
-    assert "\\x1b[31m\\u202e <script> \\x00 [/x]" in found.out
 
 
 def test_an_import_is_one_transaction(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,13 +33,6 @@ def test_a_search_continues_to_the_total(run: Run) -> None:
     assert f"{NAME}: 0 of 9 points are in the store with all 2 seeds; training the 9 that" in more.err
 
 
-def test_points_lie_in_the_box_of_the_axes(run: Run) -> None:
-    run("tpe", *TINY, "--trials", "6", "--wd", "0,2^-8:2^-6")
-    for cell in points():
-        assert 2**-8 <= cell.lr <= 2**-6
-        assert 2**-8 <= cell.weight_decay <= 2**-6
-
-
 def test_a_search_and_a_grid_are_different_studies(run: Run) -> None:
     assert run("tpe", *TINY, "--trials", "3", "--study-name", "mine").code == 0
     refused = run("grid", *TINY, "--study-name", "mine")

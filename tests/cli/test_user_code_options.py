@@ -96,11 +96,8 @@ def test_user_code_trains_once_and_is_reported_without_its_files(
         (project / name).write_text("raise SystemExit('a report imports nothing')")
     assert "my_data.py:load, ./my_net.py:Net" in run("report").out
     shown = json.loads(run("report", "--format", "json").out)["studies"][0]
-    assert (shown["study_name"], shown["net"], shown["data"]) == (
-        NAME,
-        "./my_net.py:Net",
-        "./my_data.py:load",
-    )
+    names = [shown[key] for key in ("study_name", "net", "data")]
+    assert names == [NAME, "./my_net.py:Net", "./my_data.py:load"]
     assert shown["best"]["test_value"] is None
     for form in ("markdown", "csv", "html", "junit"):
         assert run("report", "--format", form).code == 0, form
@@ -125,28 +122,20 @@ def test_the_command_that_a_report_prints_trains_the_same_study(run: Run) -> Non
 
 def test_changed_code_under_the_same_name_is_refused_with_the_difference(run: Run, project: Path) -> None:
     mine = (*OWN, "--loss", "./my_loss.py:smooth", *AXES)
+    network = NET + "\nfrom my_blocks import WIDTH\n"
+    (project / "my_net.py").write_text(network)
+    (project / "my_blocks.py").write_text("WIDTH = 8\n")
     assert run("grid", *mine).code == 0
     for file in ("my_net.py", "my_data.py", "my_loss.py"):
         before = (project / file).read_text()
         (project / file).write_text(f"{before}\n# changed\n")
         _refused(run("grid", *mine), 2, "another specification", f"code of ./{file}:", "--study-name")
         (project / file).write_text(before)
-    (project / "my_net.py").write_text(NET + "\n# changed\n")
-    assert run("grid", *mine, "--study-name", "another").code == 0
-
-
-def test_a_changed_helper_is_refused_in_the_same_process_and_in_a_new_one(run: Run, project: Path) -> None:
-    network = project / "my_net.py"
-    network.write_text(network.read_text() + "\nfrom my_blocks import WIDTH\n")
-    (project / "my_blocks.py").write_text("WIDTH = 8\n")
-    assert run("grid", *OWN, *AXES).code == 0
-    assert "nothing to train" in run("grid", *OWN, *AXES).err
     (project / "my_blocks.py").write_text("WIDTH = 9\n")
-    _refused(
-        run("grid", *OWN, *AXES), 2, "my_blocks.py' has changed on disk since it was imported; restart Python"
-    )
+    _refused(run("grid", *mine), 2, "my_blocks.py' has changed on disk since it was imported; restart Python")
     del sys.modules["my_blocks"]  # as in a new process
-    _refused(run("grid", *OWN, *AXES), 2, "another specification", "code of ./my_net.py:Net", "--study-name")
+    _refused(run("grid", *mine), 2, "another specification", "code of ./my_net.py:Net", "--study-name")
+    assert run("grid", *mine, "--study-name", "another").code == 0
 
 
 READING = """
@@ -172,14 +161,6 @@ def test_changed_data_under_the_same_name_are_refused(run: Run, project: Path) -
     _refused(run("grid", *OWN, *AXES), 2, "data of ./my_data.py:load, which changed or", "--study-name")
     _data(0)
     assert "nothing to train" in run("grid", *OWN, *AXES).err
-
-
-def test_unseeded_data_are_refused_with_the_reason(run: Run, project: Path) -> None:
-    text = DATA.replace("torch.randn(96, 5)", "torch.randn(96, 5, generator=fresh)")
-    fresh = "    fresh = torch.Generator()\n    fresh.seed()\n    x ="
-    (project / "my_data.py").write_text(text.replace("    x =", fresh))
-    assert run("grid", *OWN, *AXES).code == 0
-    _refused(run("grid", *OWN, *AXES), 2, "which changed or, unless seeded, is other every time")
 
 
 def test_a_former_study_without_digest_tensors_and_standardize_continues(run: Run) -> None:
@@ -242,9 +223,8 @@ def test_images_of_bytes_train_like_the_same_floats(run: Run, project: Path) -> 
     images = ("--net", "./my_images.py:Net", *AXES, "--engine", "loop")
     assert run("grid", "--data", "./my_images.py:load", *images, "--study-name", "b").code == 0
     assert run("grid", "--data", "./my_images.py:floats", *images, "--study-name", "f").code == 0
-    assert (
-        run("grid", "--data", "./my_images.py:load", *images, "--standardize", "--study-name", "s").code == 0
-    )
+    bytes_ = ("grid", "--data", "./my_images.py:load", *images)
+    assert run(*bytes_, "--standardize", "--study-name", "s").code == 0
     assert _values("b") == _values("f") != _values("s")
     given, standardised = (" ".join(run("report", name).out.split()) for name in ("b", "s"))
     assert "byte images as given" in given
@@ -292,6 +272,8 @@ def lead():
 def flat():
     return Net(8)
 """
+
+
 STRONG = (
     "--lr",
     "2^-4:2^-3",
@@ -303,20 +285,6 @@ STRONG = (
     "--engine",
     "loop",
 )
-
-
-def test_norm_gains_of_any_shape_are_excluded_from_decay(run: Run, project: Path) -> None:
-    (project / "my_norms.py").write_text(BROADCAST)
-    for name in ("flat", "lead"):
-        words = ("--net", f"./my_norms.py:{name}", *STRONG)
-        assert run("grid", *words, "--study-name", f"{name}-all").code == 0
-        found = run("grid", *words, "--no-decay-norm-bias", "--study-name", name)
-        assert "2 of 6 tensors decay: body.weight, head.weight; without decay: body.bias, norm" in found.err
-        found = run("grid", *words, "--no-decay", "norm|bias", "--study-name", f"{name}-named")
-        assert "2 of 6 tensors decay: body.weight, head.weight; without decay: body.bias, norm" in found.err
-    assert _values("lead") == _values("flat") == _values("lead-named") == _values("flat-named")
-    assert _values("lead-all") != _values("lead")
-    assert "spared = {'norm.weight', 'norm.bias'}" in run("report", "lead").out
 
 
 def test_full_report_says_which_parameters_decay(run: Run, project: Path) -> None:
@@ -372,38 +340,22 @@ def test_options_of_the_network_come_from_the_preset(run: Run, project: Path) ->
 
 REFUSED: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("--net", "./my_net.py"), ("write package.module:NAME or ./file.py:NAME",)),
-    (("--net", "./nothere.py:Net"), ("'./nothere.py' cannot be read",)),
-    (("--net", "./my_net.py:Nett"), ("unknown name in ./my_net.py 'Nett'; did you mean Net?",)),
-    (("--net", "no_such_package:Net"), ("there is no module 'no_such_package'",)),
     (("--net", "./my_data.py:load"), ("it returns tuple; return a torch.nn.Module",)),
-    (("--data", "./my_data.py:lod"), ("did you mean load?",)),
     (("--data", "./my_net.py:Net"), ("wants 'num_classes', which nothing gives",)),
-    (("--data", "./my_loss.py:smooth"), ("wants 'logits'",)),
     (("--loss", "./my_data.py:load"), ("--loss ./my_data.py:load raised TypeError",)),
-    (("--loss", "hinge"), ("unknown loss 'hinge'; known: cross-entropy",)),
     (("--batch-size", "65"), ("larger than the training set of ./my_data.py:load (64)",)),
     (("--engine", "native"), ("not written for ./my_net.py:Net; choose auto, vmap or loop",)),
-    (("--engine", "vmpa"), ("unknown engine 'vmpa'; did you mean vmap?",)),
     (("--data-dir", "x"), ("--data-dir has no effect on ./my_data.py:load",)),
     (("--augment", "crop-flip"), ("./my_data.py:load holds no images",)),
-    (("--no-decay", "("), ("--no-decay '(' is not a regular expression",)),
-    (
-        ("--no-decay", "gain"),
-        ("--no-decay gain matches no parameter", "they are body.weight, norm.w"),
-    ),
+    (("--no-decay", "gain"), ("--no-decay gain matches no parameter", "they are body.weight, norm.w")),
     (("--standardize",), ("--standardize is for images as uint8", "my_data.py:load is float32")),
-    (("--data", "digits", "--standardize"), ("digits is always standardised: leave it",)),
 ]
 
 
-def test_wrong_options_are_refused_in_one_line_and_leave_no_study(run: Run) -> None:
+def test_wrong_options_are_refused_in_one_line_and_leave_no_study(run: Run, project: Path) -> None:
     for arguments, parts in REFUSED:
         _refused(run("grid", *OWN, *AXES, *arguments), 2, *parts)
     assert not Path(STORE).exists() or run("study", "list").code == 4
-
-
-def test_a_data_function_that_raises_exits_with_3(run: Run, project: Path) -> None:
     (project / "my_data.py").write_text("def load():\n    return open('missing.pt')\n")
-    _refused(
-        run("grid", *OWN, *AXES), 3, "--data ./my_data.py:load raised FileNotFoundError", "my_data.py, line 2"
-    )
+    raised = "--data ./my_data.py:load raised FileNotFoundError"
+    _refused(run("grid", *OWN, *AXES), 3, raised, "my_data.py, line 2")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.science.optimizer import Optimizer, optimizer_names
-from lrwd_sweep.spec.preset import DEFAULT, FOLDER, PICTURES, Preset, find_preset, preset_names, read_preset
+from lrwd_sweep.spec.preset import DEFAULT, PICTURES, Preset, find_preset, preset_names, read_preset
 from lrwd_sweep.spec.request import Request
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.spec.task import Task
@@ -110,64 +109,30 @@ def test_axes_are_found_by_any_spelling_of_their_optimizer(tmp_path: Path) -> No
 MINE = '[training]\nnet = "./nets/mine.py:Net"\ndata = "mine.data:load"\n'
 
 
-WRONG = (
+WRONG = (  # one of a kind; test_field has the values that a field refuses
     ("variant = []", "unknown key 'variant'; did you mean variants?"),
-    ("[training]\nlearning_rate = 1", "unknown key of [training] 'learning_rate'; known: "),
     ("[training]\nbatchsize = 1", "unknown key of [training] 'batchsize'; did you mean batch_size?"),
-    ("[study]\nseed = 1", "unknown key of [study] 'seed'; did you mean seeds?"),
-    (
-        "[axes.adam]\nlr = '1,2'\nwd = '1,2'\nweight_decay = '1,2'",
-        "unknown key of [axes.adam] 'weight_dec",
-    ),
-    (
-        "[axes.adamm]\nlr = '1,2'\nwd = '1,2'",
-        "unknown optimizer 'adamm'; did you mean adam, adamw or adamp?",
-    ),
-    ("variants = ['adamm']", "unknown optimizer 'adamm'; did you mean adam, adamw or adamp?"),
+    ("[[variants]]\noptimizer = 'adam'\nepoch = 3", "unknown key of a variant 'epoch'; did you mean epochs"),
+    ("[axes.adamm]\nlr = '1,2'\nwd = '1,2'", "unknown optimizer 'adamm'; did you mean adam, adamw or adamp?"),
     ("show = ['curve']", "unknown picture 'curve'; did you mean curves?"),
     ("like = 'digist'", "unknown preset 'digist'; did you mean digits?"),
-    (
-        "[[variants]]\noptimizer = 'adam'\nepoch = 3",
-        "unknown key of a variant 'epoch'; did you mean epochs",
-    ),
-    ("[training]\nnet = 'mpl'", "unknown network 'mpl'; did you mean mlp"),
     ("[study]\nmetric = 'val_los'", "unknown metric 'val_los'; did you mean val_loss"),
     ("about = 3", "about 3 is not text"),
-    (
-        "variants = 'adam'",
-        """variants 'adam' is not a list; write ["adam", "adamw"] or [[variants]]""",
-    ),
+    ("variants = 'adam'", """variants 'adam' is not a list; write ["adam", "adamw"] or [[variants]]"""),
     ("variants = [3]", "variant 3 names no optimizer; write optimizer ="),
-    ("[[variants]]\nlr = '1,2'", "variant {'lr': '1,2'} names no optimizer"),
-    ("[[variants]]\noptimizer = 'adam'\nlr = 0.1", "lr 0.1 is not text"),
     ("[[variants]]\noptimizer = 'adam'\nlr = '0'", "lr = '0' is not a positive number"),
     ("[[variants]]\noptimizer = 'adam'\nepochs = [60, 0]", "epochs = 0 is not a whole number"),
-    ("show = 'curves'", """show 'curves' is not a list of pictures; write show = ["heatmap"]"""),
-    ("show = [3]", "unknown picture '3'"),
-    ("like = 3", "like 3 is not text"),
-    ("like = 'digits'\naxes = 3", "'axes' is not a table"),
     ("training = 3", "'training' is not a table; write [training]"),
     ("[axes]\nadam = 3", "'adam' is not a table; write [axes.adam]"),
-    ("[axes.adam]\nlr = '1,2'", "[axes.adam] needs wd as text"),
     ("[axes.adam]\nlr = 0.1\nwd = '1,2'", "[axes.adam] needs lr as text"),
-    (
-        "[axes.adamw]\nlr = '1,2'\nwd = '1,2'\n[axes.'adamw:independent']\nlr = '1,2'\nwd = '1,2'",
-        "[axes.adamw:independent] is adamw again",
-    ),
-    ("[training]\nschedule = {}", "schedule = {} is not text"),
+    ("[axes.adamw]\nlr = '1'\nwd = '1'\n[axes.'adamw:independent']\nlr = '1'\nwd = '1'", "is adamw again"),
     ("[training]\nmomentum = 1.0", "momentum = 1.0 is out of range"),
-    ("[study]\nseeds = 0", "seeds 0 is not a whole number"),
     ("[study]\nseeds = 1000000000000", "is not a whole number from 1 to"),
-    ("[study]\nmetric = []", "metric [] is not text"),
     ("about = ", "is not TOML"),
     (f"about = {'[' * 5000}", "is not TOML"),
     ('[training]\nnet = "mlp"\n[net.options]\nwidth = 3', "[net.options] has no effect on mlp"),
-    (f"{MINE}[net]\noptions = 3", "'net.options' is not a table; write [net.options]"),
-    (f"{MINE}[net]\noption = {{}}", "unknown key of [net] 'option'; did you mean options?"),
     (f"{MINE}[net.options]\nsince = 2020-01-01", "give text, numbers, true or false, lists and tables"),
-    (f"{MINE}net_options = {{}}", "unknown key of [training] 'net_options'"),
     (f'{MINE}engine = "vmap"', "unknown key of [training] 'engine'"),
-    ('[training]\nnet = "./mine.py"', "write package.module:NAME or ./file.py:NAME"),
 )
 
 
@@ -182,7 +147,6 @@ def test_lists_in_a_variant_are_multiplied_and_other_values_are_kept(tmp_path: P
     assert found == [("adam", "fixed"), ("adamw", "fixed"), ("adam", "cosine"), ("adamw", "cosine")]
     text = '[[variants]]\noptimizer = "adam"\nlr = "0.001"\nwd = ["0", "0.1"]\n'
     assert [(v.lr, v.wd) for v in read(tmp_path, text).variants] == [((0.001,), (0.0,)), ((0.001,), (0.1,))]
-    assert read(tmp_path, 'show = ["effective-lr", "norm"]').show == ("effective_lr", "norm")
     own = read(tmp_path, MINE + '[net.options]\nwidth = 3\nact = "relu"\n').task
     assert own.net_options == '{"act": "relu", "width": 3}'
     assert own.sizes is None  # nothing is imported to read a preset
@@ -209,10 +173,3 @@ def test_a_preset_that_trains_what_another_does_shares_its_studies(tmp_path: Pat
         ('like = "fig3-mini"\nvariants = ["adam", "adamw"]', "mine"),
     ):
         assert read(tmp_path, text).owner == owner, text
-
-
-def test_the_build_includes_the_presets() -> None:
-    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
-    included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
-    assert included == {"presets": "lrwd_sweep/presets"}
-    assert (PROJECT / "presets").resolve() == FOLDER.resolve()

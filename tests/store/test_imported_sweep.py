@@ -77,13 +77,10 @@ class TestReading:
             GOOD,
             "\ufeff" + GOOD,
             GOOD.replace("\n", "\r\n"),
-            GOOD.rstrip("\n"),
             GOOD.replace(",", ";"),
-            GOOD.replace(",", "\t"),
             GOOD.replace(",", " , "),
             GOOD.replace("0.1", '"0.1"').replace("lr", '"lr"'),
             GOOD.replace("\n0.2,0,", "\n\n,,,\n0.2,0,"),
-            GOOD.replace("nan", "-Infinity"),
             GOOD.replace("0.1", "1.0e-1").replace(",0,1.5", ",0.0,1.5"),
         ):
             assert [*read(text).trials] == TRIALS, text
@@ -101,8 +98,6 @@ class TestReading:
         )
         expected = [{"value": 1.5, "val_error": 0.25}, {"value": 1.25, "val_error": 0.125}, {}]
         assert [trial.metrics for trial in found.trials] == expected
-        twice = "lr,weight_decay,seed,value,status,val_error,val_loss\n0.1,0,0,1.5,complete,0.25,1.5\n"
-        assert read(twice, metric="val_loss").trials[0].metrics == {"val_loss": 1.5, "val_error": 0.25}
 
     @given(st.data())
     @settings(max_examples=20)
@@ -137,26 +132,18 @@ class TestFaults:
     def test_faults_of_a_row(self, faults: Faults) -> None:
         for row, fault in (
             ("0,0.01,0,1", "lr '0' is not a learning rate; it must be positive and finite"),
-            ("inf,0.01,0,1", "lr 'inf' is not a learning rate; it must be positive and finite"),
-            ("nan,0.01,0,1", "lr 'nan' is not a learning rate; it must be positive and finite"),
             ("0.1,1e-400,0,1", "weight_decay '1e-400' is not a number"),
             ("1_0,0.01,0,1", "lr '1_0' is not a number"),
-            ("\u0661,0.01,0,1", "lr '\u0661' is not a number"),
             (",0.01,0,1", "lr '' is empty; it needs a number"),
             (f"{'x' * 500},0,0,1", f"lr '{'x' * 78}… is not a number"),
-            ("0.1,-1,0,1", "weight_decay '-1' is not a weight decay; it must be finite and not negative"),
             ("0.1,nan,0,1", "weight_decay 'nan' is not a weight decay; it must be finite and not negative"),
             ("0.1,0.01,1.5,1", "seed '1.5' is not a seed; it must be a whole number"),
-            ("0.1,0.01,1e300,1", "seed '1e300' is not a seed; it must be a whole number"),
             ("0.1,0.01,0,", "value is empty; write nan for a diverged run"),
-            ("0.1,0.01,0,good", "value 'good' is not a number"),
             ("0.1,0.01,0,\x1b[31m", r"value '\x1b[31m' is not a number"),
             ('0.1,0.01,0,"0,496"', f"value '0,496' is not a number; {POINT}"),
             ("0.1,0.01,0,87.5%", "value '87.5%' is not a number; leave out the %"),
             ("0.1,0.01,0,None", f"value 'None' is not a number; {NAN}"),
-            ("0.1,0.01,0,--", f"value '--' is not a number; {NAN}"),
             ("0.1,0.01,0", "there are 3 fields under a header of 4"),
-            ("0.1,0.01,0,1,2", "there are 5 fields under a header of 4"),
             ("0.10000000000000001,0,0,7", f"repeats line 2 ({FIRST}); {KEEP}"),
             (
                 "0.10000000149,0,0,7",
@@ -165,9 +152,6 @@ class TestFaults:
         ):  # fmt: skip
             found = faults(f"lr,weight_decay,seed,value\n0.1,0,0,1\n{row}\n")
             assert found == [f"line 3: {fault}"], row
-        assert faults("lr,weight_decay,value,status\n0.1,0,,finished\n") == [
-            "line 2: value is empty; write nan for a diverged run"
-        ]
 
     def test_each_kind_of_fault_is_named_once_with_the_number_of_lines(self, faults: Faults) -> None:
         assert faults(GOOD + "x,-1,0.5,y\n" + "0.1,0,0\n" * 20 + "0.1,0,0,z\n") == [
@@ -190,10 +174,6 @@ class TestFaults:
         )
         assert faults(GOOD + "0.1,0,1,1\n0.1,0.01,1,1\n0.2,0.01,1,1\n") == [
             f"there is no row for lr 0.2, weight_decay 0.0, seed 1; {remedy}"
-        ]
-        rows = "".join(f"{lr},{decay},0,1\n" for lr in (0.1, 0.2, 0.3, 0.4) for decay in (0.01, 0.02))
-        assert faults("lr,weight_decay,seed,value\n0.5,0.03,0,1\n" + rows) == [
-            f"there is no row for lr 0.1, weight_decay 0.03, seed 0 (and 5 more); {remedy}"
         ]
         mended = GOOD.replace("\n", ",\n").replace("value,", "value,status", 1)
         found = read(mended.replace("1.25,", ",missing"))
@@ -224,7 +204,6 @@ class TestFaults:
 
     def test_faults_of_the_file(self, file: Path, faults: Faults) -> None:
         for text, fault in (
-            ("", "the file is empty; write lr,weight_decay,seed,value and a row per run"),
             ("\n,,,\n", "the file is empty; write lr,weight_decay,seed,value and a row per run"),
             (
                 "lr,weight_decay,value\n",
@@ -265,11 +244,9 @@ class TestStates:
 
     def test_value_and_status_give_the_outcome(self, read: Read) -> None:
         for value, status, expected in (
-            *(("1.5", "complete", Status.COMPLETE), ("1.5", "", Status.COMPLETE)),
-            *(("1.5", "finished", Status.COMPLETE), ("inf", "", Status.DIVERGED)),
+            *(("1.5", "", Status.COMPLETE), ("inf", "", Status.DIVERGED)),
             *(("nan", "finished", Status.DIVERGED), ("1.5", "diverged", Status.DIVERGED)),
-            *(("", "diverged", Status.DIVERGED), ("", "failed", Status.FAILED)),
-            ("1.5", "OUT_OF_MEMORY", Status.FAILED),
+            *(("", "failed", Status.FAILED), ("1.5", "OUT_OF_MEMORY", Status.FAILED)),
         ):
             found = read(f"lr,weight_decay,value,status,detail\n0.1,0,{value},{status},why\n")
             metrics = {"value": 1.5} if expected is Status.COMPLETE else {}
@@ -277,11 +254,8 @@ class TestStates:
 
     def test_unfinished_runs_are_missing_lanes(self, read: Read) -> None:
         for header, complete, pruned in (
-            *(("state", "COMPLETE", "PRUNED"), ("state", "TrialState.COMPLETE", "TrialState.PRUNED")),
-            *(("State", "finished", "killed"), ("status", "TERMINATED", "RUNNING")),
-            *(("trial_status", "completed", "stopped"), ("State", "COMPLETED", "CANCELLED by 1000")),
-            *(("done", "True", "False"), ("done", "1", "0"), ("is_pruned", "False", "True")),
-            *(("outcome", "ok", "preempted"), ("ending", "Succeeded", "Waiting")),
+            *(("state", "TrialState.COMPLETE", "TrialState.PRUNED"), ("done", "1", "0")),
+            *(("State", "COMPLETED", "CANCELLED by 1000"), ("is_pruned", "False", "True")),
             ("run.status", "FINISHED", "KILLED"),
         ):
             text = STATES.replace("0.5,COMPLETE", f"0.001,{pruned}", 1)
@@ -291,18 +265,12 @@ class TestStates:
             assert found.notes == (f"column {header!r}: 1 {pruned} {UNUSED}",)
 
     def test_failed_and_diverged_runs_are_lanes_without_a_value(self, read: Read) -> None:
-        for word in ("FAIL", "crashed", "ERROR", "NODE_FAIL", "failed: CUDA out of memory"):
+        for word in ("FAIL", "failed: CUDA out of memory"):
             found = read(STATES.replace("COMPLETE", word, 1))
             assert found.trials[0] == Trial(Cell(0.1, 0.01), 0, Status.FAILED, detail=word), word
             assert f"1 {word} counted as failed" in found.notes[0]
         found = read(STATES.replace("COMPLETE", "Diverged", 1))
         assert (found.trials[0], found.notes) == (Trial(Cell(0.1, 0.01), 0, Status.DIVERGED), ())
-
-    def test_unfinished_wins_if_two_columns_disagree(self, read: Read) -> None:
-        rows = [row + ",False" for row in STATES.splitlines()]
-        rows[0], rows[1] = "lr,weight_decay,seed,value,state,pruned", rows[1].replace("False", "True")
-        found = read("\n".join(rows))
-        assert (len(found.trials), found.notes) == (3, (f"columns 'state', 'pruned': 1 True {UNUSED}",))
 
     def test_unknown_words_are_refused_unless_the_column_is_ignored(self, read: Read, faults: Faults) -> None:
         text = STATES.replace("COMPLETE", "gut", 1).replace("COMPLETE", "so lala", 2)
@@ -312,10 +280,7 @@ class TestStates:
             "or name another with --columns status=COLUMN"
         ]
         assert len(read(text, {"status": ""}).trials) == 4
-        good = text.replace("state", "state,good").replace("\n0.", ",yes\n0.").replace("good,yes", "good")
-        good = good.rstrip() + ",no\n"
-        assert len(read(good, {"status": "good"}).trials) == 3
-        (line,) = faults(good, {"status": "bad"})
+        (line,) = faults(text, {"status": "bad"})
         assert line.startswith(
             "there is no column 'bad', only 'lr', 'weight_decay', 'seed', 'value', 'state'"
         )
@@ -323,10 +288,7 @@ class TestStates:
     def test_columns_of_other_meaning_are_not_states(self, read: Read) -> None:
         for header, texts in (
             *(("random_state", ("0", "1")), ("completed", ("2340", "10")), ("nesterov", ("True", "False"))),
-            *(("error", ("0", "1")), ("objective", ("error", "error"))),
-            ("finished", ("2024-01-01 10:00", "2024-01-02 10:00")),
-            ("state_dim", ("17", "18")),
-            ("phase", ("grid", "grid")),
+            *(("finished", ("2024-01-01 10:00", "2024-01-02 10:00")), ("phase", ("grid", "grid"))),
             ("notes", ("failed at first", "good")),
         ):
             text = STATES.replace("state", header).replace("COMPLETE", texts[0], 1)
@@ -338,8 +300,7 @@ class TestStates:
 
     def test_runs_without_a_result_may_lack_rates_repeat_or_lie_outside(self, read: Read) -> None:
         for rows, note in (
-            (",,,,WAITING\n0.1,,x,,RUNNING\n", "1 WAITING, 1 RUNNING left out"),
-            ("0.1,0.01,0,9,crashed\n0.1,0.01,0,9,killed\n", "1 crashed, 1 killed left out"),
+            (",,,,WAITING\n0.1,0.01,0,9,crashed\n", "1 WAITING, 1 crashed left out"),
             ("0.4,0.01,0,9,RUNNING\n0.1,0.01,7,9,RUNNING\n5,5,0,9,FAIL\n", "2 RUNNING, 1 FAIL left out"),
         ):
             found = read(STATES + rows)
@@ -394,17 +355,9 @@ class TestContext:
             assert "--columns decay_rule=" in line
             assert read(text, {"decay_rule": ""}).context.decay_rule is None
 
-    def test_direction_and_cap_of_other_meaning_are_further_columns(self, read: Read, faults: Faults) -> None:
-        text = "lr,weight_decay,value,direction,cap\n0.1,0,1.5,north,1\n0.2,0,1.5,east,2\n"
-        found = read(text)
-        assert (found.context.direction, found.context.cap) == (None, None)
-        assert [trial.metrics["cap"] for trial in found.trials] == [1.0, 2.0]
-        assert len(faults(text, {"direction": "direction", "cap": "cap"})) == 2
-
     def test_names_that_suggest_higher_are_noticed(self, read: Read) -> None:
         for header, metric, higher in (
             ("lr,weight_decay,value,note", "val_acc", "metric 'val_acc'"),
-            ("lr,weight_decay,f1_macro,note", "value", "column 'f1_macro'"),
             ("lr,weight_decay,value,key", "value", "'best.f1_macro' in column 'key'"),
             ("lr,weight_decay,val_loss,key", "val_loss", ""),
         ):

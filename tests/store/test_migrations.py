@@ -44,6 +44,8 @@ def content(path: Path) -> list[str]:
 
 def test_store_of_every_released_schema_opens(tmp_path: Path) -> None:
     assert [dump.stem for dump in DUMPS] == [f"schema_v{n}" for n in range(1, len(MIGRATIONS) + 1)]
+    curves = {"val_loss": (2.3,)}
+    diverged = Trial(Cell(0.1, 0.001), 1, Status.DIVERGED, curves=curves, detail="epoch 2")
     for dump in DUMPS:
         path = restored(dump, tmp_path / f"{dump.stem}.db")
         for write in (False, True):
@@ -52,9 +54,7 @@ def test_store_of_every_released_schema_opens(tmp_path: Path) -> None:
                 assert store.latest() == ["digits-adam", "digits-adamw"]
                 assert store.trials("digits-adamw", curves=True) == [
                     complete(Cell(0.1, 0.001)),
-                    Trial(
-                        Cell(0.1, 0.001), 1, Status.DIVERGED, curves={"val_loss": (2.3,)}, detail="epoch 2"
-                    ),
+                    diverged,
                     Trial(Cell(0.01, 0.0), 0, Status.FAILED, detail="no memory"),
                 ], dump
             if not write:
