@@ -32,6 +32,7 @@ class TaskOptions(TypedDict, total=False):
     standardize: bool  # byte images of user data
     augment: str
     epochs: int
+    eval_every: int
     batch_size: int
     schedule: str
     warmup: int
