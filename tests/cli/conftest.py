@@ -85,3 +85,14 @@ def ended(started: subprocess.Popen[str]) -> Ended:
     """Wait for a process to end."""
     out, err = started.communicate(timeout=120)
     return Ended(started.returncode, out, err)
+
+
+def assert_refused(found: Ended, code: int, *parts: str) -> None:
+    """Assert that a command ended with `code`, without output, and with one line that holds `parts`."""
+    assert (found.code, found.out) == (code, ""), found
+    (line,) = [line for line in found.err.splitlines() if not line.startswith("loading")]  # by user code
+    assert line.startswith("lrwd-sweep: "), found
+    for part in parts:
+        assert part in line, found
+    for fault in ("Traceback", "fault of lrwd-sweep", "secret", "\ufdd0"):  # the last, an unspelled argument
+        assert fault not in found.err, found

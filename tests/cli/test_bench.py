@@ -44,7 +44,9 @@ def words(text: str) -> str:
     return " ".join(text.split())
 
 
-def test_default_race_shows_rates_ratios_and_the_floor(run: Run) -> None:
+def test_default_race_shows_rates_ratios_the_floor_and_the_machine(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shown = run("bench")
     assert (shown.code, shown.err) == (0, "")
     rows = {line.split(":")[0].strip(): words(line) for line in shown.out.splitlines()}
@@ -57,6 +59,12 @@ def test_default_race_shows_rates_ratios_and_the_floor(run: Run) -> None:
     assert "digits, mlp-norm, AdamW, 30 epochs of 6 batches of 64" in words(shown.out)
     names, asked = raced()
     assert names == ["lrwd-sweep", "plain", "compiled", "processes", "vmap"]
+    monkeypatch.setattr(measurement, "load", lambda: 2.5)
+    assert run("bench").err.startswith("the machine is busy, load 2.5 on ")
+    monkeypatch.setattr("lrwd_sweep.engine.device.choose", lambda name: torch.device("cuda", 1))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda place: f"A card [of] {80 * place.index} GB")
+    assert "; A card [of] 80 GB, torch " in words(run("bench").out)
+    assert raced()[0][3] == "graphs"
     assert (ASKED["lanes"], ASKED["other_lanes"], ASKED["repeats"]) == (3 * len(asked.lattice), 16, 3)
 
 
@@ -74,20 +82,6 @@ def test_contenders_task_device_and_numbers_can_be_chosen(run: Run) -> None:
     assert (task.net, task.precision, asked.device) == ("resnet20", "bfloat16", "cpu")
     assert (ASKED["lanes"], ASKED["other_lanes"], ASKED["repeats"]) == (5, 4, 2)
     assert "synthetic:cifar10, resnet20, bfloat16, AdamW, 1 epoch of 351 batches of 128" in words(done.out)
-
-
-def test_gpu_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lrwd_sweep.engine.device.choose", lambda name: torch.device("cuda", 1))
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda place: f"A card [of] {80 * place.index} GB")
-    for option in ((), ("--scaling",)):
-        shown = run("bench", *option)
-        assert (shown.code, shown.err) == (0, ""), option
-        assert "; A card [of] 80 GB, torch " in words(shown.out), option
-        assert ASKED["arguments"][-1].device == "cuda:1", option
-        found = strict(run("bench", *option, "--format", "json").out)
-        assert found["machine"]["gpu"] == "A card [of] 80 GB", option
-    run("bench")
-    assert raced()[0][3] == "graphs"
 
 
 def test_json_is_strict_and_names_machine_and_task(run: Run) -> None:
@@ -148,11 +142,3 @@ def test_unusable_options_are_refused_in_one_line(run: Run) -> None:
         shown = run("bench", *options.split())
         assert (shown.code, shown.out, shown.err.count("\n")) == (2, "", 1), (options, shown)
         assert shown.err.startswith(f"lrwd-sweep: {error}"), (options, shown.err)
-
-
-def test_busy_machine_is_reported(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measurement, "load", lambda: 2.5)
-    shown = run("bench")
-    assert shown.code == 0
-    assert shown.err.startswith("the machine is busy, load 2.5 on ")
-    assert shown.err.count("\n") == 1

@@ -58,13 +58,3 @@ def test_direction_options_override_the_stored_direction(run: Run) -> None:
     refused = run("report", "low", "--metric", "val_acc")
     assert (refused.code, refused.out) == (2, "")
     assert "add --maximize, or --minimize if lower is better" in refused.err
-
-
-@pytest.mark.usefixtures("imported")
-def test_gates_on_the_best_know_the_direction(run: Run) -> None:
-    assert run("report", "high", "--min-best", "-0.2").code == 0
-    assert run("report", "high", "--min-best", "0").code == 1
-    for name, gate, better, other in (("high", "max", "higher", "min"), ("low", "min", "lower", "max")):
-        wrong = run("report", name, f"--{gate}-best", "0")
-        why = f"in study '{name}' a {better} val_loss is better; give --{other}-best 0.0"
-        assert (wrong.code, wrong.err) == (2, f"lrwd-sweep: --{gate}-best 0.0: {why}\n")

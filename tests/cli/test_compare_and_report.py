@@ -83,7 +83,10 @@ def test_json_and_csv_keep_their_contracts(run: Run, compared: Path) -> None:
 
 def test_a_command_loads_only_the_libraries_it_needs(compared: Path) -> None:
     for arguments, absent in (
-        (("grid", "--help"), "torch numpy sqlalchemy optuna sklearn"),
+        (
+            ("convert", "-o", "adamw", "--lr", "1", "--wd", "1"),
+            "torch numpy sqlalchemy optuna sklearn",
+        ),
         (("report",), "torch optuna sklearn matplotlib jinja2 pandas"),
     ):
         found = ended(process(*arguments, PYTHONPROFILEIMPORTTIME="1"))

@@ -8,7 +8,7 @@ import pytest
 
 from lrwd_sweep.spec import catalog
 from lrwd_sweep.store import open_store
-from tests.cli.conftest import STORE, Run
+from tests.cli.conftest import STORE, Run, assert_refused
 from tests.data.formats import COLOUR, publish, write_cifar10
 from tests.data.test_folder import write_images
 
@@ -31,22 +31,12 @@ def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "data"
 
 
-def _assert_refused(run: Run, arguments: tuple[str, ...], code: int, *parts: str) -> None:
-    found = run(*arguments)
-    assert (found.code, found.out) == (code, "")
-    assert found.err.startswith("lrwd-sweep: ")
-    assert found.err.count("\n") == 1
-    for part in parts:
-        assert part in found.err
-
-
 def test_missing_files_are_one_line_that_says_where_and_how_and_leave_no_study(
     run: Run, tmp_path: Path
 ) -> None:
     where = tmp_path / "cache" / "lrwd-sweep"
-    _assert_refused(
-        run,
-        CIFAR,
+    assert_refused(
+        run(*CIFAR),
         3,
         f"lrwd-sweep: cifar10 is not in {where} (no cifar-10-batches-py/data_batch_1); add --download, "
         "put cifar-10-python.tar.gz there, or name another folder by --data-dir\n",
@@ -55,13 +45,13 @@ def test_missing_files_are_one_line_that_says_where_and_how_and_leave_no_study(
     assert run("tpe", *CIFAR[1:]).code == 3
     with open_store(STORE, write=False) as store:
         assert store.studies() == []
-    _assert_refused(run, ("grid", *AXES, "--data", "imagenet32"), 3, "image-net.org", "lrwd-sweep/imagenet32")
+    assert_refused(run("grid", *AXES, "--data", "imagenet32"), 3, "image-net.org", "lrwd-sweep/imagenet32")
 
 
 def test_data_dir_is_taken_before_the_environment(
     run: Run, cifar: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _assert_refused(run, (*CIFAR, "--data-dir", "elsewhere"), 3, "is not in elsewhere")
+    assert_refused(run(*CIFAR, "--data-dir", "elsewhere"), 3, "is not in elsewhere")
     trained = run(*CIFAR, "--data-dir", str(cifar))
     assert trained.code == 0
     assert f"--data-dir {cifar}" in " ".join(trained.out.split())  # in the next command
@@ -70,7 +60,7 @@ def test_data_dir_is_taken_before_the_environment(
     assert (found.code, "4 of 8 lanes are in the store" in found.err) == (0, True)
     path = cifar / "cifar-10-batches-py" / "data_batch_2"
     path.write_bytes(path.read_bytes()[:-1])
-    _assert_refused(run, (*CIFAR, "--epochs", "3"), 3, f"{path} is not the published file")
+    assert_refused(run(*CIFAR, "--epochs", "3"), 3, f"{path} is not the published file")
 
 
 def test_augmented_training_is_another_study(run: Run, cifar: Path) -> None:
@@ -89,7 +79,7 @@ def test_augmented_training_is_another_study(run: Run, cifar: Path) -> None:
 
 def test_an_image_folder_trains_and_is_refused_once_it_has_changed(run: Run, tmp_path: Path) -> None:
     missing = ("grid", *AXES, "--data", "folder:nowhere")
-    _assert_refused(run, missing, 3, "--data folder:nowhere", "train/CLASS")
+    assert_refused(run(*missing), 3, "--data folder:nowhere", "train/CLASS")
     assert not list(tmp_path.iterdir())
     for label in ("cat", "dog"):
         write_images(tmp_path / "mine" / "train" / label, 20, side=8, seed=ord(label[0]))
@@ -97,8 +87,8 @@ def test_an_image_folder_trains_and_is_refused_once_it_has_changed(run: Run, tmp
     assert run(*folder).code == 0
     assert run("report").code == 0
     write_images(tmp_path / "mine" / "train" / "cat", 30, side=8, seed=9)
-    _assert_refused(
-        run, folder, 2, "folder-mine-8-mlp-adamw-cosine-2ep-b8", "sizes: ", "'train': 32", "'train': 40"
+    assert_refused(
+        run(*folder), 2, "folder-mine-8-mlp-adamw-cosine-2ep-b8", "sizes: ", "'train': 32", "'train': 40"
     )
 
 
@@ -112,7 +102,7 @@ REFUSED: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
 
 def test_an_option_without_effect_is_refused(run: Run) -> None:
     for arguments, parts in REFUSED:
-        _assert_refused(run, ("grid", *AXES, *arguments), 2, *parts)
+        assert_refused(run("grid", *AXES, *arguments), 2, *parts)
         assert not Path(STORE).exists()
 
 

@@ -31,10 +31,3 @@ def test_a_search_continues_to_the_total(run: Run) -> None:
     assert "best of adamw" in third.out
     more = run("tpe", *TINY, "--trials", "9", "--seeds", "2")
     assert f"{NAME}: 0 of 9 points are in the store with all 2 seeds; training the 9 that" in more.err
-
-
-def test_a_search_and_a_grid_are_different_studies(run: Run) -> None:
-    assert run("tpe", *TINY, "--trials", "3", "--study-name", "mine").code == 0
-    refused = run("grid", *TINY, "--study-name", "mine")
-    assert refused.code == 2
-    assert "kind: tpe, grid" in refused.err

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,7 @@ import pytest
 import torch
 
 from lrwd_sweep.store import open_store
-from tests.cli.conftest import STORE, Ended, Run
-from tests.command_line import understood
+from tests.cli.conftest import STORE, Run, assert_refused
 from tests.store.damage import rewrite_spec
 
 NET = """
@@ -66,15 +65,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             del sys.modules[name]
 
 
-def _refused(found: Ended, code: int, *parts: str) -> None:
-    assert (found.code, found.out) == (code, "")
-    last = found.err.splitlines()[-1]
-    assert last.startswith("lrwd-sweep: ")
-    for part in parts:
-        assert part in last
-    assert "Traceback" not in found.err
-
-
 def test_user_code_trains_once_and_is_reported_without_its_files(
     run: Run, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,23 +93,6 @@ def test_user_code_trains_once_and_is_reported_without_its_files(
         assert run("report", "--format", form).code == 0, form
 
 
-def test_the_command_that_a_report_prints_trains_the_same_study(run: Run) -> None:
-    assert run("grid", *OWN, *AXES, "--loss", "./my_loss.py:smooth").code == 0
-    lines = run("report").out.splitlines()
-    start = next(k for k, line in enumerate(lines) if line.strip().startswith("lrwd-sweep grid"))
-    words = []
-    for line in lines[start:]:
-        words.append(line.strip().removesuffix("\\"))
-        if not line.strip().endswith("\\"):
-            break
-    found = understood(" ".join(words))
-    with open_store(STORE, write=False) as store:
-        stored = store.get_study(f"{NAME}-my_loss-smooth")
-    assert found.name == stored.name
-    assert found.spec is not None
-    assert not stored.spec.differences(found.spec)
-
-
 def test_changed_code_under_the_same_name_is_refused_with_the_difference(run: Run, project: Path) -> None:
     mine = (*OWN, "--loss", "./my_loss.py:smooth", *AXES)
     network = NET + "\nfrom my_blocks import WIDTH\n"
@@ -129,12 +102,12 @@ def test_changed_code_under_the_same_name_is_refused_with_the_difference(run: Ru
     for file in ("my_net.py", "my_data.py", "my_loss.py"):
         before = (project / file).read_text()
         (project / file).write_text(f"{before}\n# changed\n")
-        _refused(run("grid", *mine), 2, "another specification", f"code of ./{file}:", "--study-name")
+        assert_refused(run("grid", *mine), 2, "another specification", f"code of ./{file}:", "--study-name")
         (project / file).write_text(before)
     (project / "my_blocks.py").write_text("WIDTH = 9\n")
-    _refused(run("grid", *mine), 2, "my_blocks.py' has changed on disk since it was imported; restart Python")
+    assert_refused(run("grid", *mine), 2, "my_blocks.py' has changed on disk since it was imported; restart")
     del sys.modules["my_blocks"]  # as in a new process
-    _refused(run("grid", *mine), 2, "another specification", "code of ./my_net.py:Net", "--study-name")
+    assert_refused(run("grid", *mine), 2, "another specification", "code of ./my_net.py:Net", "--study-name")
     assert run("grid", *mine, "--study-name", "another").code == 0
 
 
@@ -152,13 +125,13 @@ def _data(seed: int) -> None:
     torch.save((x, (x[:, 0] > 0).long()), "d.pt")
 
 
-def test_changed_data_under_the_same_name_are_refused(run: Run, project: Path) -> None:
+def test_changed_data_under_the_same_name_areassert_refused(run: Run, project: Path) -> None:
     (project / "my_data.py").write_text(READING)
     _data(0)
     assert run("grid", *OWN, *AXES).code == 0
     assert "nothing to train" in run("grid", *OWN, *AXES).err
     _data(1)
-    _refused(run("grid", *OWN, *AXES), 2, "data of ./my_data.py:load, which changed or", "--study-name")
+    assert_refused(run("grid", *OWN, *AXES), 2, "data of ./my_data.py:load, which changed or", "--study-name")
     _data(0)
     assert "nothing to train" in run("grid", *OWN, *AXES).err
 
@@ -176,6 +149,19 @@ def test_a_former_study_without_digest_tensors_and_standardize_continues(run: Ru
         assert task.data_set.digest
 
 
+def _rewrite(change: Callable[[dict[str, Any]], object]) -> None:
+    """Change every study's specification."""
+    with open_store(STORE, write=True) as store:
+        names = [study.name for study in store.studies()]
+    for name in names:
+        rewrite_spec(Path(STORE), name, change)
+
+
+def _forget_how_bytes_were_read() -> None:
+    """Make the store one of a former version, which standardised all images of bytes."""
+    _rewrite(lambda spec: spec["training"].pop("standardize", None))
+
+
 IMAGES = """
 import torch
 
@@ -183,9 +169,6 @@ def load():
     x = torch.randint(0, 256, (96, 1, 4, 4), dtype=torch.uint8)
     y = (x[:, 0, 0, 0] > 99).long()
     return (x[:64], y[:64]), (x[64:], y[64:])
-
-def floats():
-    return tuple((x.float(), y) for x, y in load())
 """
 FLAT = """
 from torch import nn
@@ -200,39 +183,6 @@ class Net(nn.Module):
 """
 
 
-def _rewrite(change: Callable[[dict[str, Any]], object]) -> None:
-    """Change every study's specification."""
-    with open_store(STORE, write=True) as store:
-        names = [study.name for study in store.studies()]
-    for name in names:
-        rewrite_spec(Path(STORE), name, change)
-
-
-def _forget_how_bytes_were_read() -> None:
-    """Make the store one of a former version, which standardised all images of bytes."""
-    _rewrite(lambda spec: spec["training"].pop("standardize", None))
-
-
-def _values(name: str) -> list[Mapping[str, float]]:
-    with open_store(STORE, write=False) as store:
-        return [trial.metrics for trial in sorted(store.trials(name), key=lambda trial: trial.cell)]
-
-
-def test_images_of_bytes_train_like_the_same_floats(run: Run, project: Path) -> None:
-    (project / "my_images.py").write_text(IMAGES + FLAT)
-    images = ("--net", "./my_images.py:Net", *AXES, "--engine", "loop")
-    assert run("grid", "--data", "./my_images.py:load", *images, "--study-name", "b").code == 0
-    assert run("grid", "--data", "./my_images.py:floats", *images, "--study-name", "f").code == 0
-    bytes_ = ("grid", "--data", "./my_images.py:load", *images)
-    assert run(*bytes_, "--standardize", "--study-name", "s").code == 0
-    assert _values("b") == _values("f") != _values("s")
-    given, standardised = (" ".join(run("report", name).out.split()) for name in ("b", "s"))
-    assert "byte images as given" in given
-    assert "--standardize" not in given
-    assert "byte images standardised" in standardised
-    assert "--standardize" in standardised
-
-
 def test_a_former_study_of_standardised_images_continues_only_with_standardize(
     run: Run, project: Path
 ) -> None:
@@ -240,7 +190,7 @@ def test_a_former_study_of_standardised_images_continues_only_with_standardize(
     images = ("--data", "./my_images.py:load", "--net", "./my_images.py:Net", *AXES)
     assert run("grid", *images, "--standardize").code == 0
     _forget_how_bytes_were_read()
-    _refused(run("grid", *images), 2, "another specification (standardize: True, False: stored, asked for)")
+    assert_refused(run("grid", *images), 2, "(standardize: True, False: stored, asked for)")
     found = run("grid", *images, "--standardize")
     assert "nothing to train" in found.err
     assert run("report").code == 0
@@ -287,37 +237,20 @@ STRONG = (
 )
 
 
-def test_full_report_says_which_parameters_decay(run: Run, project: Path) -> None:
-    (project / "my_norms.py").write_text(BROADCAST)
-    words = ("--net", "./my_norms.py:lead", *STRONG)
-    assert run("grid", *words, "--study-name", "all").code == 0
-    assert run("grid", *words, "--no-decay-norm-bias", "--study-name", "some").code == 0
-    every = "6 of 6 tensors decay: body.weight, body.bias, norm.weight, norm.bias, head.weight, head.bias"
-    some = "2 of 6 tensors decay: body.weight, head.weight; without decay: body.bias, norm.weight"
-    for form in ("table", "markdown"):
-        text = " ".join(
-            run("report", "all", "some", "--full", "--format", form).out.replace("\\", "").split()
-        )
-        assert every in text
-        assert some in text
-    assert "tensors decay" not in run("report", "all", "some").out
-    studies = json.loads(run("report", "all", "some", "--format", "json").out)["studies"]
-    assert studies[0]["tensors"] == every
-    refused = run("report", "all", "--full", "--format", "csv")
-    assert (refused.code, refused.err.count("\n")) == (2, 1)
-
-
 def test_a_former_study_in_which_gains_decayed_is_refused_and_no_other(run: Run, project: Path) -> None:
     (project / "my_norms.py").write_text(BROADCAST)
-    for name in ("flat", "lead"):
-        assert run("grid", "--net", f"./my_norms.py:{name}", *STRONG, "--no-decay-norm-bias").code == 0
+    options = (*STRONG, "--no-decay-norm-bias")
+    commands = [("grid", "--net", f"./my_norms.py:{name}", *options) for name in ("flat", "lead")]
+    for command in commands:
+        some = "2 of 6 tensors decay: body.weight, head.weight; without decay: body.bias, norm.weight"
+        assert some in run(*command).err
+        for form in ("table", "markdown"):
+            text = run("report", "--full", "--format", form).out.replace("\\", "")
+            assert some in " ".join(text.split()), form
     _rewrite(lambda spec: spec["training"].pop("undecayed", None))  # as it was before
-    flat, lead = (
-        run("grid", "--net", f"./my_norms.py:{name}", *STRONG, "--no-decay-norm-bias")
-        for name in ("flat", "lead")
-    )
+    flat, lead = (run(*command) for command in commands)
     assert "nothing to train" in flat.err
-    _refused(lead, 2, "another specification (undecayed: none, norm.weight, norm.bias: stored, asked for)")
+    assert_refused(lead, 2, "(undecayed: none, norm.weight, norm.bias: stored, asked for)")
 
 
 def test_options_of_the_network_come_from_the_preset(run: Run, project: Path) -> None:
@@ -335,7 +268,7 @@ def test_options_of_the_network_come_from_the_preset(run: Run, project: Path) ->
     shown = run("preset", "show", "mine.toml", "--no-estimate")
     assert (shown.code, "(64 train, 32 validation, 0 test)" in shown.out) == (0, True)
     preset.write_text(f"{text}[net.options]\nwidht = 3\n")
-    _refused(run("grid", "--preset", "mine.toml", *AXES), 2, "unknown option", "'widht'; did you mean width?")
+    assert_refused(run("grid", "--preset", "mine.toml", *AXES), 2, "unknown option", "'widht'; did you mean")
 
 
 REFUSED: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
@@ -354,8 +287,8 @@ REFUSED: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
 
 def test_wrong_options_are_refused_in_one_line_and_leave_no_study(run: Run, project: Path) -> None:
     for arguments, parts in REFUSED:
-        _refused(run("grid", *OWN, *AXES, *arguments), 2, *parts)
+        assert_refused(run("grid", *OWN, *AXES, *arguments), 2, *parts)
     assert not Path(STORE).exists() or run("study", "list").code == 4
     (project / "my_data.py").write_text("def load():\n    return open('missing.pt')\n")
     raised = "--data ./my_data.py:load raised FileNotFoundError"
-    _refused(run("grid", *OWN, *AXES), 3, raised, "my_data.py, line 2")
+    assert_refused(run("grid", *OWN, *AXES), 3, raised, "my_data.py, line 2")

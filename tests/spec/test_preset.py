@@ -98,12 +98,8 @@ def test_an_empty_preset_is_the_default_task(tmp_path: Path) -> None:
     assert (preset.name, preset.task, preset.seeds, preset.metric) == ("mine", Task(), 3, "val_loss")
     with pytest.raises(UsageError, match=r"no axes for adamw; give lr and weight_decay$"):
         preset.lattice(Optimizer.parse("adamw"))
-
-
-def test_axes_are_found_by_any_spelling_of_their_optimizer(tmp_path: Path) -> None:
-    text = '[axes."adamw:independent"]\nlr = "1e-3,1e-2"\nwd = "0,0.1,0.2"\n'
-    lattice = read(tmp_path, text).lattice(Optimizer.parse("adamw"))
-    assert (lattice.lr, lattice.weight_decay) == ((0.001, 0.01), (0.0, 0.1, 0.2))
+    spelled = read(tmp_path, '[axes."adamw:independent"]\nlr = "1e-3"\nwd = "0,0.2"\n')
+    assert spelled.lattice(Optimizer.parse("adamw")).weight_decay == (0.0, 0.2)
 
 
 MINE = '[training]\nnet = "./nets/mine.py:Net"\ndata = "mine.data:load"\n'

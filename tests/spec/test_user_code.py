@@ -147,12 +147,6 @@ def test_helpers_are_found_elsewhere_on_the_path_and_libraries_are_not_helpers(
     assert [helper.name for helper in code.helpers] == ["common", "common.thing"]
 
 
-def test_digests_are_those_of_stored_studies() -> None:
-    _written({"net.py": "from functools import partial\nmake = partial(dict, a=1)\ndef f(): pass\n"})
-    assert find("net", "./net.py:make").digest == "892d6b83fe2b"
-    assert find("net", "./net.py:f").digest == find("net", "net:f").digest == "a47d77aec244"
-
-
 def test_a_file_with_relative_imports_is_refused_with_the_name_that_works() -> None:
     for file, label in (("pkg/rel.py", "pkg.rel"), ("package/__init__.py", "package")):
         _written({f"{Path(file).parent}/__init__.py": "", f"{Path(file).parent}/near.py": "VALUE = 3"})

@@ -18,7 +18,6 @@ from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.study import Kind
 from lrwd_sweep.store import Store, open_store
-from lrwd_sweep.store.trials import FIND_LANE
 from tests.store.sample import complete, lattice_trials, spec
 
 CELL = Cell(0.1, 0.001)
@@ -155,11 +154,6 @@ class TestTrials:
             assert store.finished("a") == {(trial.cell, seed)}
         assert (read.cell, read.seed, read.metrics) == (trial.cell, seed, trial.metrics)
         assert [struct.pack("d", x) for x in read.curves["c"]] == [struct.pack("d", x) for x in curve]
-
-    def test_pack_finds_its_lanes_by_an_index(self, store: Store) -> None:
-        with closing(sqlite3.connect(store.path)) as plain:
-            plan = plain.execute(f"EXPLAIN QUERY PLAN {FIND_LANE}", (1, 0.1, 0.1, 0)).fetchall()
-        assert "(study_id=? AND lr=? AND weight_decay=? AND seed=?)" in plan[0][-1]
 
     def test_retry_replaces_only_failed_lanes(self, begun: Store) -> None:
         diverged = Trial(CELL, 1, Status.DIVERGED, curves={"val_loss": (2.0,)})
