@@ -63,20 +63,6 @@ def test_data_dir_is_taken_before_the_environment(
     assert_refused(run(*CIFAR, "--epochs", "3"), 3, f"{path} is not the published file")
 
 
-def test_augmented_training_is_another_study(run: Run, cifar: Path) -> None:
-    for augment in ("crop-flip", "crop-flip-cutout"):
-        assert run(*CIFAR, "--data-dir", str(cifar), "--augment", augment).code == 0
-    with open_store(STORE, write=False) as store:
-        names = [study.name for study in store.studies()]
-        assert sorted(names) == [
-            "cifar10-mlp-adamw-cosine-2ep-b16-crop-flip",
-            "cifar10-mlp-adamw-cosine-2ep-b16-crop-flip-cutout",
-        ]
-        a, b = ({t.cell: t.metrics["val_loss"] for t in store.trials(name)} for name in names)
-    assert a.keys() == b.keys()
-    assert all(a[cell] != b[cell] for cell in a)
-
-
 def test_an_image_folder_trains_and_is_refused_once_it_has_changed(run: Run, tmp_path: Path) -> None:
     missing = ("grid", *AXES, "--data", "folder:nowhere")
     assert_refused(run(*missing), 3, "--data folder:nowhere", "train/CLASS")
@@ -104,19 +90,3 @@ def test_an_option_without_effect_is_refused(run: Run) -> None:
     for arguments, parts in REFUSED:
         assert_refused(run("grid", *AXES, *arguments), 2, *parts)
         assert not Path(STORE).exists()
-
-
-def test_download_without_a_network_is_one_line(
-    run: Run, cifar: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from torchvision import datasets
-
-    monkeypatch.setattr(datasets.CIFAR10, "url", "http://127.0.0.1:1/cifar-10-python.tar.gz")
-    (cifar / "cifar-10-batches-py" / "data_batch_1").unlink()
-    found = run(*CIFAR, "--data-dir", str(cifar), "--download")
-    assert (found.code, found.out) == (3, "")
-    assert found.err == (
-        "downloading http://127.0.0.1:1/cifar-10-python.tar.gz\n"
-        "lrwd-sweep: cannot download http://127.0.0.1:1/cifar-10-python.tar.gz: <urlopen error [Errno 111] "
-        f"Connection refused>; run the same command again, or put cifar-10-python.tar.gz in {cifar}\n"
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,25 @@ def test_what_trains_collects_garbage(
     assert run("grid", *TINY).code == 0
     assert gc.isenabled()
     assert gc.get_freeze_count() > 0
+
+
+def test_a_precision_makes_a_study_of_its_own_and_is_in_every_answer(run: Run) -> None:
+    name = f"{ADAMW}-bfloat16"
+    trained = run("grid", *TINY, "--precision", "bfloat16")
+    assert trained.code == 0
+    assert "computed in bfloat16" in trained.out
+    assert "--precision bfloat16" in trained.out  # in what to do next
+    assert json.loads(run("report", "--format", "json").out)["studies"][0]["study_name"] == name
+    assert (
+        run("grid", *TINY, "--precision", "bfloat16").err
+        == f"{name}: 9 of 9 lanes are in the store; nothing to train\n"
+    )
+    assert run("grid", *TINY).code == 0
+    with open_store(STORE, write=False) as store:
+        plain, rounded = store.get_study(ADAMW).spec, store.get_study(name).spec
+        values = [{trial.cell: trial.metrics for trial in store.trials(name)} for name in (ADAMW, name)]
+    assert rounded.task is not None
+    assert rounded.task.precision == "bfloat16"
+    assert plain.differences(rounded) == ["precision: float32, bfloat16"]
+    assert values[0].keys() == values[1].keys()
+    assert values[0] != values[1]

@@ -1,4 +1,4 @@
-"""The help names every option in a line, and the shells complete them."""
+"""The help names every option in a line, the shells complete them, and `docs` shows the guide."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 import typer
 
 from lrwd_sweep.cli.app import app
+from lrwd_sweep.cli.docs import FOLDER
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.spec.catalog import AUGMENTATIONS, ENGINES, PRECISIONS
 from lrwd_sweep.spec.field import HEADINGS
@@ -99,3 +100,28 @@ def test_shells_complete_commands_and_options(run: Run, monkeypatch: pytest.Monk
     monkeypatch.setenv("COMP_WORDS", "lrwd-sweep grid --mom")
     monkeypatch.setenv("COMP_CWORD", "2")
     assert run().out.split() == ["--momentum", "--momentum-form"]
+
+
+PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.md"))}
+
+
+def test_docs_without_a_page_lists_every_page_on_one_line(run: Run) -> None:
+    listed = run("docs")
+    assert (listed.code, listed.err) == (0, "")
+    lines = listed.out.splitlines()
+    for line, (name, text) in zip(lines, PAGES.items(), strict=False):
+        assert line.split(maxsplit=1) == [name, text.splitlines()[0].removeprefix("# ")]
+    assert max(map(len, lines)) <= 80
+
+
+def test_off_a_terminal_a_page_of_docs_is_its_markdown(run: Run) -> None:
+    for name, text in PAGES.items():
+        assert run("docs", name).out == text
+    assert run("docs", "ci.md").out == PAGES["ci"]
+
+
+def test_in_colour_a_page_of_docs_is_rendered(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    out = run("docs", "separability").out
+    assert "\x1b[" in out
+    assert "```" not in out

@@ -8,14 +8,15 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from lrwd_sweep.store import open_store
-from tests.cli.conftest import ADAM, ADAMW, STORE, Run
+from tests.cli.conftest import ADAM, ADAMW, STORE, TINY, Run
 from tests.report.view.schema import faults
-from tests.studies import Height, bowl, plain, ridge, study
+from tests.studies import Height, bowl, mirrored, plain, ridge, study
 
 FORMATS = ["table", "markdown", "json", "csv", "junit", "html"]
 PICTURED = ["table", "markdown", "json", "html"]
@@ -168,26 +169,6 @@ class TestShow:
             assert (found.code, found.err) == (0, ""), form
 
 
-def test_each_cycle_of_warm_restarts_is_reported(run: Run) -> None:
-    axes = "--lr 2^-8:2^-6 --wd 2^-8:2^-6 --seeds 1 --epochs 3 --t0 1"
-    assert run("grid", "-o", "adamwr", *axes.split()).code == 0
-    found = {}
-    for k, epoch, steps in (("1", 1, 6), ("2", 3, 12)):
-        asked = ("report", "--at-restart", k)
-        assert f"at restart {k} (epoch {epoch})" in " ".join(run(*asked).out.split())
-        text = run(*asked, "--format", "json").out
-        assert faults(json.loads(text), "report") == []
-        (found[k],) = json.loads(text)["studies"]
-        assert found[k]["snapshot"] == {"restart": int(k), "epoch": epoch}
-        decay = found[k]["best"]["conventions"]
-        assert decay["normalized"] == pytest.approx(decay["independent"] * steps**0.5)
-    assert text == run("report", "--format", "json").out  # the last by default
-    assert found["1"]["best"]["value"] > found["2"]["best"]["value"]
-    refused = run("report", "--at-restart", "3")
-    assert (refused.code, refused.out) == (2, "")
-    assert "has 2, at the end of epoch 1, 3; choose 1 to 2" in refused.err
-
-
 def test_documents_keep_to_the_json_schemas(run: Run, compared: Path, judged: None) -> None:
     for arguments in ((), (ADAM,), ("good", "bad", ADAMW), ("good", "--no-edge", "--max-best", "1")):
         assert faults(json.loads(run("report", "--format", "json", *arguments).out), "report") == []
@@ -196,3 +177,50 @@ def test_documents_keep_to_the_json_schemas(run: Run, compared: Path, judged: No
     assert faults(document, "study_list") == []
     document["studies"][0]["counts"]["cells"] = -1
     assert faults(document, "study_list")
+
+
+def only_study(run: Run, *arguments: str) -> Any:
+    (found,) = json.loads(run("report", *arguments, "--format", "json").out)["studies"]
+    return found
+
+
+@pytest.fixture
+def imported() -> None:
+    """Store a study in which higher is better, and the same with lower as better."""
+    with open_store(STORE, write=True) as store:
+        for found in (mirrored(plain(study(bowl, "high"))), plain(study(bowl, "low"))):
+            trials = [replace(t, metrics={**t.metrics, "val_acc": 1.0}) for t in found.trials]
+            store.import_study(found.name, found.spec, trials)
+
+
+def test_a_cap_is_stored_with_the_study_and_belongs_to_its_metric(run: Run) -> None:
+    assert run("grid", "--optimizer", "adamw", *TINY).code == 0
+    assert only_study(run)["cap"] is None  # losses above a uniform guess count
+    assert only_study(run)["best"] is not None
+    refused = run("grid", "--cap", "nan")
+    assert (refused.code, refused.err.startswith("lrwd-sweep: --cap 'nan' is not finite")) == (2, True)
+    for cap in ("1.5", "2.5"):
+        again = run("grid", "--optimizer", "adamw", *TINY, "--cap", cap)
+        assert "9 of 9 lanes are in the store; nothing to train" in again.err
+        with open_store(STORE, write=False) as store:
+            assert store.get_study(ADAMW).spec.given_cap == float(cap)
+    assert "cells at or above the cap of 2.5 are out" in " ".join(run("report").out.split())
+    assert only_study(run)["cap"] == 2.5
+    assert only_study(run, "--metric", "val_error")["cap"] == 0.9
+    assert only_study(run, "--metric", "val_error", "--cap", "0.5")["cap"] == 0.5
+
+
+@pytest.mark.usefixtures("imported")
+def test_direction_options_override_the_stored_direction(run: Run) -> None:
+    high, low, turned = (only_study(run, *words) for words in (("high",), ("low",), ("high", "--minimize")))
+    assert [each["direction"] for each in (high, low, turned)] == ["maximize", "minimize", "minimize"]
+    assert high["best"]["lr"] == low["best"]["lr"]
+    assert turned["best"]["value"] < high["best"]["value"]
+    assert run("report", "high", "--minimize", "--maximize").code == 2
+    found = run("report", "high", "low")
+    assert (found.code, found.err.count("\n")) == (2, 1)
+    assert "a higher val_loss is better in study 'high', a lower one in 'low'" in found.err
+    assert run("report", "high", "low", "--minimize").code == 0
+    refused = run("report", "low", "--metric", "val_acc")
+    assert (refused.code, refused.out) == (2, "")
+    assert "add --maximize, or --minimize if lower is better" in refused.err
