@@ -148,20 +148,6 @@ def test_an_interrupted_comparison_is_remembered_as_one(interrupting: list[int])
     assert [len(study.frame) for study in whole.studies.values()] == [8, 8]
 
 
-def test_a_cap_is_given_by_keyword() -> None:
-    study = tiny(cap=2.5)
-    assert study.surface.cap == 2.5
-    assert lrwd_sweep.load(NAME).surface.cap == 2.5
-    assert lrwd_sweep.load(NAME, cap=1.5).surface.cap == 1.5
-    assert lrwd_sweep.load(NAME, metric="val_error").surface.cap == 0.9
-    assert study.direction == "minimize"
-    for wrong in ("2", float("nan"), True):
-        with pytest.raises(UsageError, match=r"cap=.* is not a finite number; write for example cap=2\.5"):
-            tiny(cap=wrong)
-    with pytest.raises(UsageError, match="maximize=True: a lower val_loss is better"):
-        lrwd_sweep.load(NAME, maximize=True)
-
-
 OWN_DATA = """
 import torch
 

@@ -44,9 +44,7 @@ def words(text: str) -> str:
     return " ".join(text.split())
 
 
-def test_default_race_shows_rates_ratios_the_floor_and_the_machine(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_default_race_is_shown_with_its_machine(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = run("bench")
     assert (shown.code, shown.err) == (0, "")
     rows = {line.split(":")[0].strip(): words(line) for line in shown.out.splitlines()}
@@ -111,9 +109,7 @@ def test_scaling_shows_its_points_and_the_line(run: Run) -> None:
     assert (found["at_once"], found["line"]["from_lanes"], ASKED["most"]) == (32, 50, 50)
 
 
-def test_overhead_shows_start_sampler_and_store_at_any_width(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_overhead_is_shown_at_any_width(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "30")
     narrow = run("bench", "--overhead")
     assert max(map(len, narrow.out.splitlines())) <= 30

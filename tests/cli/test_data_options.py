@@ -31,9 +31,7 @@ def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "data"
 
 
-def test_missing_files_are_one_line_that_says_where_and_how_and_leave_no_study(
-    run: Run, tmp_path: Path
-) -> None:
+def test_missing_files_are_one_line_and_leave_no_study(run: Run, tmp_path: Path) -> None:
     where = tmp_path / "cache" / "lrwd-sweep"
     assert_refused(
         run(*CIFAR),

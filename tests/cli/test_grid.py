@@ -54,20 +54,13 @@ def test_an_extended_study_equals_one_trained_at_once_in_packs_of_any_size(
 
 
 def test_one_value_on_an_axis_sweeps_the_other(run: Run) -> None:
-    for lr, wd, size in (
-        ("0.01", "2^-8:2^-5", "1 learning rate × 4 weight decays above 0"),
-        ("2^-8:2^-5", "0", "4 learning rates × 0 weight decays above 0"),
-    ):
-        axes = ("--lr", lr, "--wd", wd, "--study-name", f"at {lr}")
-        found = run("grid", *TINY, *axes)
-        assert found.code == 0
-        text = " ".join(found.out.split())
-        assert "verdict undetermined" in text
-        assert f"not applicable to {size}: at least two of each are needed" in text
-        assert "best cell" in text
-        assert "torch.optim.Adam" in text
-        assert run("grid", *TINY, *axes).err.endswith("4 of 4 lanes are in the store; nothing to train\n")
-    assert "sweep wd too" in text
+    found = run("grid", *TINY, "--lr", "2^-8:2^-5", "--wd", "0")
+    assert found.code == 0
+    text = " ".join(found.out.split())
+    assert "verdict undetermined" in text
+    assert "not applicable to 4 learning rates × 0 weight decays above 0: at least two of each" in text
+    for part in ("best cell", "torch.optim.Adam", "sweep wd too"):
+        assert part in text
     assert run("tpe", *TINY, "--lr", "0.01", "--trials", "2").code == 0
 
 

@@ -35,21 +35,7 @@ def test_show_needs_neither_data_nor_a_store_and_leaves_nothing(run: Run, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
-def test_show_estimates_the_time_unless_told_not_to(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "mine.toml").write_text(
-        "[training]\nbatch_size = 2\nepochs = 1\n[study]\nseeds = 1\n"
-        "[[variants]]\noptimizer = 'adam'\nlr = '0.1'\nwd = '0.1'\n"
-    )
-    found = run("preset", "show", "mine.toml")
-    assert (found.code, found.err) == (0, "")
-    assert "time about" in (words := " ".join(found.out.split()))
-    assert "measured on full packs of made-up data" in words
-    assert "about" not in run("preset", "show", "mine.toml", "--no-estimate").out
-
-
-def test_show_says_when_the_time_is_extrapolated_or_unknown(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_time_is_extrapolated_or_unknown(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     speed = Speed(step=3600.0, sample=0.0, whole=False)
     monkeypatch.setattr("lrwd_sweep.runner.estimate.measure", lambda *_: speed)
     words = " ".join(run("preset", "show", "digits").out.split())

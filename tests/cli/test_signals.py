@@ -115,9 +115,7 @@ Store.add_trials = add_and_wait
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_sweep_keeps_its_packs_and_continues_to_the_same_values(
-    run: Run, number: signal.Signals
-) -> None:
+def test_an_interrupted_sweep_keeps_its_packs_and_continues(run: Run, number: signal.Signals) -> None:
     started = waiting(STORING, *LONG)
     started.send_signal(number)
     found = ended(started)

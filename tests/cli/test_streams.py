@@ -51,7 +51,7 @@ def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     return printed
 
 
-def test_a_pipe_gets_no_escape_codes_even_under_a_ci_service(
+def test_a_pipe_of_a_ci_service_gets_no_escape_codes(
     run: Run, compared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
@@ -68,9 +68,7 @@ def test_training_into_a_pipe_redraws_nothing(run: Run) -> None:
     assert len(found.err.splitlines()) == 2  # begun, and done
 
 
-def test_an_ascii_stream_gets_escapes_instead_of_an_error(
-    compared: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_ascii_stream_gets_escapes(compared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for arguments in OUTPUTS:
         out, err = (io.TextIOWrapper(io.BytesIO(), encoding="ascii") for _ in range(2))
         monkeypatch.setattr(sys, "stdout", out)
@@ -92,9 +90,7 @@ def test_a_process_in_the_c_locale_reports_in_ascii(compared: Path) -> None:
     assert "theta <- theta" in found.out
 
 
-def test_a_terminal_gets_colour_unless_it_is_dumb_or_refuses_it(
-    compared: Path, on_terminal: Callable[..., str]
-) -> None:
+def test_only_a_terminal_gets_colour(compared: Path, on_terminal: Callable[..., str]) -> None:
     assert "\x1b[38;5;" in on_terminal("report")
     assert "[38;5;" not in on_terminal("report", NO_COLOR="1")
     assert "\x1b" not in on_terminal("report", TERM="dumb")

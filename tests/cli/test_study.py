@@ -51,15 +51,6 @@ def test_imported_sweep_is_analysed(run: Run) -> None:
     assert json.loads(shown) == json.loads(run("report", "--format", "json").out)
 
 
-def test_csv_is_exported_and_imported_byte_for_byte(run: Run, compared: Path, tmp_path: Path) -> None:
-    first = exported(run, ADAMW, tmp_path)
-    assert run("study", "export", ADAMW).out.encode() == first
-    (tmp_path / "sweep.csv").write_bytes(first)
-    assert run(*IMPORT, "back", "-o", "adamw", "--metric", "val_loss").code == 0
-    assert exported(run, "back", tmp_path) == first
-    assert sorted(path.name for path in tmp_path.iterdir()) == [compared.name, "out.csv", "sweep.csv"]
-
-
 def test_diverged_lanes_direction_cap_and_gaps_survive_the_round_trip(run: Run, tmp_path: Path) -> None:
     rows = [f"{lr},{wd},{lr + wd},COMPLETE\n" for lr in (0.1, 0.2) for wd in (0, 0.1, 0.2)]
     rows[2] = rows[2].replace("COMPLETE", "PRUNED")
@@ -71,7 +62,6 @@ def test_diverged_lanes_direction_cap_and_gaps_survive_the_round_trip(run: Run, 
         (
             (SWEEP, label, label),
             (gaps, (*capped, "--maximize"), ("-o", "adamw", "--metric", "f1")),
-            (gaps, (*capped, "--minimize"), ("-o", "adamw", "--metric", "f1")),
         )
     ):
         (tmp_path / "sweep.csv").write_text(text)
@@ -150,7 +140,7 @@ def test_delete_asks_first_and_keeps_other_studies(
 
 
 def test_optuna_reads_its_export_in_the_studys_direction(run: Run, compared: Path, tmp_path: Path) -> None:
-    found = plain(study(bowl, "mirrored"))
+    found = plain(study(bowl, "mirrored", seeds=1))
     with open_store(str(compared), write=True) as store:
         store.import_study("mirrored", replace(found.spec, direction=Direction.MAXIMIZE), found.trials)
     import optuna

@@ -183,9 +183,7 @@ class Net(nn.Module):
 """
 
 
-def test_a_former_study_of_standardised_images_continues_only_with_standardize(
-    run: Run, project: Path
-) -> None:
+def test_former_standardised_images_continue_only_with_standardize(run: Run, project: Path) -> None:
     (project / "my_images.py").write_text(IMAGES + FLAT)
     images = ("--data", "./my_images.py:load", "--net", "./my_images.py:Net", *AXES)
     assert run("grid", *images, "--standardize").code == 0

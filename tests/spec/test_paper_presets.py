@@ -35,6 +35,9 @@ def row(title: str, lr: Axis, wd: Axis) -> tuple[str, Axis, Axis]:
 
 
 def test_every_figure_trains_shake_shake_in_batches_of_128() -> None:
+    budgets = {"fig1": 100, "fig2": 100, "fig3": 1800, "fig4": 1800, "fig4-imagenet": 150, "figs4": 64}
+    for name, epochs in budgets.items():
+        assert {task(spec).epochs for spec in studies(name)} == {epochs}, name
     for name in PAPERS:
         imagenet = "imagenet" in name or name in ("figs4", "figs6")
         assert find_preset(name).metric == ("val_top5_error" if imagenet else "val_error"), name
@@ -43,15 +46,9 @@ def test_every_figure_trains_shake_shake_in_batches_of_128() -> None:
             assert (t.batch_size, t.momentum, t.decay_all) == (128, 0.9, True), name
             assert (t.beta1, t.beta2, t.eps) == (0.9, 0.999, 1e-8), name
             small = name in ("fig1", "fig2", "figs3", "figs3-imagenet") or (
-                name == "figs2" and t.epochs == 100
+                t.epochs == 100 and name == "figs2"
             )
             assert t.net == ("shake26-2x64d" if small else "shake26-2x96d"), name
-
-
-def test_figures_of_one_budget_train_for_it() -> None:
-    budgets = {"fig1": 100, "fig2": 100, "fig3": 1800, "fig4": 1800, "fig4-imagenet": 150, "figs4": 64}
-    for name, epochs in budgets.items():
-        assert {task(spec).epochs for spec in studies(name)} == {epochs}, name
 
 
 def test_lattices_are_those_of_the_figures() -> None:

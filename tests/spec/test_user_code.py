@@ -151,9 +151,7 @@ def test_a_file_with_relative_imports_is_refused_with_the_name_that_works() -> N
     for file, label in (("pkg/rel.py", "pkg.rel"), ("package/__init__.py", "package")):
         _written({f"{Path(file).parent}/__init__.py": "", f"{Path(file).parent}/near.py": "VALUE = 3"})
         _written({file: "from .near import VALUE\ndef make(): return VALUE\n"})
-        with pytest.raises(
-            UsageError, match=rf"relative import.*; name it {re.escape(label)}:make, in the fo"
-        ):
+        with pytest.raises(UsageError, match=rf"relative import.*; name it {re.escape(label)}:make"):
             find("net", f"./{file}:make")
         assert find("net", f"{label}:make")() == 3
 
@@ -168,9 +166,7 @@ def test_helpers_of_one_name_in_two_folders_are_refused() -> None:
         assert find("net", "./one/one.py:make")() == 1
         if not loaded:
             del sys.modules["near"]
-        with pytest.raises(
-            UsageError, match=r"imports 'near' from '.*two/near\.py', .* '.*one/near\.py'; rename"
-        ):
+        with pytest.raises(UsageError, match=r"'near' from '.*two/near\.py', .* '.*one/near\.py'; rename"):
             find("net", "./two/two.py:make")
 
 
@@ -187,9 +183,7 @@ def imported_before(monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path("net_of_mine.py")
 
 
-def test_a_module_that_changed_since_it_was_imported_is_refused_until_it_is_reloaded(
-    imported_before: Path,
-) -> None:
+def test_a_module_that_changed_is_refused_until_it_is_reloaded(imported_before: Path) -> None:
     for width, asked in ((16, False), (160, True)):
         if asked:
             find("net", "net_of_mine:make").refuse_stale()
@@ -204,9 +198,7 @@ def test_a_module_that_changed_since_it_was_imported_is_refused_until_it_is_relo
     for again in ([], ["blocks_of_mine"]):  # until what imports it is reloaded too
         for name in again:
             importlib.reload(sys.modules[name])
-        with pytest.raises(
-            UsageError, match=r"blocks_of_mine\.py' has changed on disk since it was imported"
-        ):
+        with pytest.raises(UsageError, match=r"blocks_of_mine\.py' has changed on disk"):
             find("net", "net_of_mine:make").refuse_stale()
     importlib.reload(sys.modules["net_of_mine"])
     find("net", "net_of_mine:make").refuse_stale()

@@ -102,17 +102,17 @@ def test_damaged_bytes_are_never_read_as_other_values(whole: bytes, tmp_path: Pa
     used = [k for k, byte in enumerate(whole) if byte]
     pages = [whole[start : start + PAGE] for start in range(0, len(whole), PAGE)]
     for k in range(len(pages)):
-        for n, other in enumerate([bytes(PAGE), draw.randbytes(PAGE), draw.choice(pages)]):
+        for n, other in enumerate([bytes(PAGE), draw.choice(pages)]):
             path.write_bytes(b"".join([*pages[:k], other, *pages[k + 1 :]]))
             assert agrees(read_all(path), expected), f"page {k + 1} as overwritten by {n}"
     noticed = 0
-    for _ in range(60):
+    for _ in range(40):
         byte, bit = draw.choice(used), draw.randrange(8)
         path.write_bytes(whole[:byte] + bytes([whole[byte] ^ 1 << bit]) + whole[byte + 1 :])
         found = read_all(path)
         assert agrees(found, expected), f"bit {bit} of byte {byte}"
         noticed += found != expected
-    assert noticed > 30
+    assert noticed > 20
     for length in (0, 50, PAGE, len(whole) // 2, len(whole) - PAGE):
         path.write_bytes(whole[:length])
         found = read_all(path)
