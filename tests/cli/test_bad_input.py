@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from tests.cli.conftest import ADAMW, STORE, TINY, Run, assert_refused
 
 GRID = ("grid", "-o", "adamw")
 
-USAGE = [  # one of a kind of option for each command; tests/spec has the values that a field refuses
+# One of a kind of option for each command; tests/spec has the values that a field refuses.
+USAGE: list[tuple[tuple[str, ...], Sequence[str]]] = [
     (("grid", "-o", "adamm"), ("'adamm'", "adam", "adamw")),
     ((*GRID, "--schedule", "cosin"), ("'cosin'", "cosine")),
     ((*GRID, "--preset", "digit"), ("'digit'", "digits")),
@@ -37,6 +39,26 @@ USAGE = [  # one of a kind of option for each command; tests/spec has the values
     (("preset", "show", "digitss"), ("'digitss'", "digits")),
     (("docs", "separabilty"), ("'separabilty'", "did you mean separability")),
     (("gird",), ("gird", "lrwd-sweep --help")),
+]
+USAGE += [  # of the commands that train nothing
+    (tuple(words.split()), parts)
+    for words, *parts in (
+        ("convert -o rmsprop --lr 1 --wd 1 --to lr-scaled", "RMSProp", "rmspropw"),
+        ("convert -o adam:normalized --lr 1 --wd 1", "λ_norm", "give --steps"),
+        ("convert -o adam --lr 1 --wd 1 --to lr-scaled", "Proposition 2", "compare adam"),
+        ("convert -o adamw --lr 1e-3 --wd 1 --to l2", "'l2'", "coupled"),
+        ("convert -o adamw --lr 1e-3 --wd -1", "--wd -1", "above 0"),
+        ("convert -o adamw --lr 1e-3 --wd 1 --epochs 9", "--batch-size and --train-size", "--steps"),
+        ("convert -o adamw --lr 1e-3 --wd 1 --steps 9 --epochs 9", "--steps 9", "leave out"),
+        ("convert -o adamw --lr 1e-3 --wd 1 --drop-last", "--drop-last needs --train-size", "leave it out"),
+        ("convert -o adamw --lr 1e-3 --wd 1 --momentum 0.9", "--momentum 0.9", "leave it out"),
+        ("convert -o adamw --lr 1e-200 --wd 1e200", "1e+200", "lr-scaled"),
+        ("bench --scaling --overhead", "--scaling and --overhead are two measurements; choose one"),
+        ("bench --scaling --contenders plain", "--scaling does not use --contenders; leave it out"),
+        ("bench --device cpu --contenders graphs", "--contenders graphs runs only on cuda, not on cpu"),
+        ("bench --contenders plane", "unknown contender 'plane'; did you mean plain?"),
+        ("bench --lanes 0", "--lanes 0 is too small; choose at least 1"),
+    )
 ]
 HOST = [
     ((*GRID, "--device", "cuda:99"), ("--device cuda:99", "--device cpu")),

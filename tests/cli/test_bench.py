@@ -120,21 +120,3 @@ def test_overhead_is_shown_at_any_width(run: Run, monkeypatch: pytest.MonkeyPatc
     assert "both, per lane, of 10,000 0.600 ms (0.500 – 0.700)" in words(shown.out)
     assert strict(run("bench", "--overhead", "--format", "json").out)["overhead"]["lanes"] == 10_000
     assert ASKED["lanes"] == 10_000
-
-
-REFUSED = {
-    "--scaling --overhead": "--scaling and --overhead are two measurements; choose one",
-    "--scaling --contenders plain": "--scaling does not use --contenders; leave it out",
-    "--overhead --epochs 3": "--overhead does not use --epochs; leave it out",
-    "--device cpu --contenders graphs": "--contenders graphs runs only on cuda, not on cpu; leave it out",
-    "--contenders plane": "unknown contender 'plane'; did you mean plain?",
-    "--lanes 0": "--lanes 0 is too small; choose at least 1",
-    "--bandwidth": "",  # removed
-}
-
-
-def test_unusable_options_are_refused_in_one_line(run: Run) -> None:
-    for options, error in REFUSED.items():
-        shown = run("bench", *options.split())
-        assert (shown.code, shown.out, shown.err.count("\n")) == (2, "", 1), (options, shown)
-        assert shown.err.startswith(f"lrwd-sweep: {error}"), (options, shown.err)

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.science.lattice import canonical, format_axis
-from lrwd_sweep.spec import preset
 from lrwd_sweep.spec.request import Request, axis, name_of
 from lrwd_sweep.spec.task import Task
 
@@ -50,14 +49,6 @@ def test_what_is_not_an_axis_is_refused_in_one_line() -> None:
         with pytest.raises(UsageError, match=said) as raised:
             axis(values, "lr")  # type: ignore[arg-type]
         assert "\n" not in str(raised.value), values
-
-
-def test_a_preset_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    request = Request.of("fig2-mini", epochs=3)
-    monkeypatch.delattr(preset, "read_preset")
-    specs = request.compared(())
-    assert [spec.task and spec.task.epochs for spec in specs.values()] == [3] * len(specs)
-    assert [request.name(spec) for spec in specs.values()] == list(specs)
 
 
 def test_a_specification_takes_completed_tasks() -> None:
