@@ -22,6 +22,7 @@ import pytest
 from lrwd_sweep.cli import app
 from lrwd_sweep.spec import user_code
 from tests.former import commands
+from tests.store.sample import rewrite_spec
 
 # Sentences, whose words may change; everything else that `report` and `study list` print is compared.
 WORDING = {"formula", "reason", "remark", "why", "why_not_forgiving"}
@@ -145,6 +146,22 @@ def test_same_command_trains_nothing_in_a_former_store(folder: Path, run: Run) -
             code, _, err = run(command)
             assert (code, "nothing to train" in err, "training" in err) == (0, True, False), (command, err)
         assert {name: lanes(folder, name) for name in before} == before, name
+
+
+def test_a_study_of_a_still_earlier_version_continues(folder: Path, run: Run) -> None:
+    restored("options", folder)
+    name = commands.OPTION_NAMES[-2]
+
+    def forget(spec: dict[str, Any]) -> None:
+        del spec["training"]["standardize"], spec["training"]["tensors"]
+        del spec["training"]["sizes"]["digest"]
+
+    rewrite_spec(folder / commands.STORE, name, forget)
+    assert "which tensors decay is not stored" in run(f"report {name} --full")[1]
+    code, _, err = run(commands.IMAGES.replace(" --standardize", ""))
+    assert (code, "(standardize: True, False: stored, asked for)" in err) == (2, True)
+    code, _, err = run(commands.IMAGES)
+    assert (code, "nothing to train" in err) == (0, True)
 
 
 def test_former_interrupted_study_continues_to_the_values_of_a_fresh_one(folder: Path, run: Run) -> None:

@@ -12,7 +12,7 @@ import pytest
 import lrwd_sweep
 from lrwd_sweep import LrwdError, Study
 from lrwd_sweep.errors import NothingToReport, StoreError, UnknownName, UsageError
-from tests.api.sweeps import NAME, tiny
+from tests.api.conftest import NAME, tiny
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:

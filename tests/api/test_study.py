@@ -16,7 +16,7 @@ from lrwd_sweep.api import Best
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.report.result import comparison, result
 from lrwd_sweep.store import open_store
-from tests.api.sweeps import LR, NAME, WEIGHT_DECAY, stored
+from tests.api.conftest import LR, NAME, WEIGHT_DECAY, stored
 from tests.report.view.examples import study
 
 

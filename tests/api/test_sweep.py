@@ -21,7 +21,7 @@ from lrwd_sweep.runner.execution import Execution
 from lrwd_sweep.runner.study_loop import StudyLoop
 from lrwd_sweep.science.optimizer import optimizer_names
 from lrwd_sweep.store import Lane, Store, open_store
-from tests.api.sweeps import NAME, stored, tiny
+from tests.api.conftest import NAME, stored, tiny
 
 
 def test_it_is_the_study_that_the_command_line_trains(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import ADAM, ADAMW, STORE, TINY, Run
-from tests.store.damage import execute, rewrite_spec
+from tests.store.sample import execute, rewrite_spec
 from tests.store.test_migrations import DUMPS, restored
 
 GRID = ("grid", "--optimizer", "adamw", *TINY)

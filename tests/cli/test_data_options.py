@@ -37,7 +37,7 @@ def test_missing_files_are_one_line_and_leave_no_study(run: Run, tmp_path: Path)
         run(*CIFAR),
         3,
         f"lrwd-sweep: cifar10 is not in {where} (no cifar-10-batches-py/data_batch_1); add --download, "
-        "put cifar-10-python.tar.gz there, or name another folder by --data-dir\n",
+        "put cifar-10-python.tar.gz there, or name another folder by --data-dir",
     )
     assert not where.exists()
     assert run("tpe", *CIFAR[1:]).code == 3

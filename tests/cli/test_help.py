@@ -41,7 +41,7 @@ def test_without_a_command_it_shows_what_to_do_first(run: Run) -> None:
 
 def test_every_command_has_a_help_that_fits_80_columns(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    groups = {group: run(*group, "--help").out.splitlines() for group in ((), ("study",), ("preset",))}
+    groups = {path[:-1]: run(*path[:-1], "--help").out.splitlines() for path in COMMANDS}
     assert run("study").out.splitlines() == groups[("study",)]
     for path in COMMANDS:
         (listed,) = (text for text in groups[path[:-1]] if text.startswith(f"  {path[-1]} "))

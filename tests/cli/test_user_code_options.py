@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
 from lrwd_sweep.store import open_store
 from tests.cli.conftest import STORE, Run, assert_refused
-from tests.store.damage import rewrite_spec
+from tests.store.sample import rewrite_spec
 
 NET = """
 from torch import nn
@@ -111,89 +109,6 @@ def test_changed_code_under_the_same_name_is_refused_with_the_difference(run: Ru
     assert run("grid", *mine, "--study-name", "another").code == 0
 
 
-READING = """
-import torch
-
-def load():
-    x, y = torch.load("d.pt", weights_only=True)
-    return (x[:64], y[:64]), (x[64:], y[64:])
-"""
-
-
-def _data(seed: int) -> None:
-    x = torch.randn(96, 5, generator=torch.Generator().manual_seed(seed))
-    torch.save((x, (x[:, 0] > 0).long()), "d.pt")
-
-
-def test_changed_data_under_the_same_name_areassert_refused(run: Run, project: Path) -> None:
-    (project / "my_data.py").write_text(READING)
-    _data(0)
-    assert run("grid", *OWN, *AXES).code == 0
-    assert "nothing to train" in run("grid", *OWN, *AXES).err
-    _data(1)
-    assert_refused(run("grid", *OWN, *AXES), 2, "data of ./my_data.py:load, which changed or", "--study-name")
-    _data(0)
-    assert "nothing to train" in run("grid", *OWN, *AXES).err
-
-
-def test_a_former_study_without_digest_tensors_and_standardize_continues(run: Run) -> None:
-    assert run("grid", *OWN, *AXES).code == 0
-    _rewrite(lambda spec: spec["training"]["sizes"].pop("digest"))
-    _rewrite(lambda spec: spec["training"].pop("tensors"))
-    _forget_how_bytes_were_read()
-    assert "which tensors decay is not stored" in run("report", "--full").out
-    assert "nothing to train" in run("grid", *OWN, *AXES).err
-    with open_store(STORE, write=False) as opened:
-        task = opened.get_study(NAME).spec.task
-        assert task is not None
-        assert task.data_set.digest
-
-
-def _rewrite(change: Callable[[dict[str, Any]], object]) -> None:
-    """Change every study's specification."""
-    with open_store(STORE, write=True) as store:
-        names = [study.name for study in store.studies()]
-    for name in names:
-        rewrite_spec(Path(STORE), name, change)
-
-
-def _forget_how_bytes_were_read() -> None:
-    """Make the store one of a former version, which standardised all images of bytes."""
-    _rewrite(lambda spec: spec["training"].pop("standardize", None))
-
-
-IMAGES = """
-import torch
-
-def load():
-    x = torch.randint(0, 256, (96, 1, 4, 4), dtype=torch.uint8)
-    y = (x[:, 0, 0, 0] > 99).long()
-    return (x[:64], y[:64]), (x[64:], y[64:])
-"""
-FLAT = """
-from torch import nn
-
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
-
-    def forward(self, x):
-        return self.layers(x / 255)
-"""
-
-
-def test_former_standardised_images_continue_only_with_standardize(run: Run, project: Path) -> None:
-    (project / "my_images.py").write_text(IMAGES + FLAT)
-    images = ("--data", "./my_images.py:load", "--net", "./my_images.py:Net", *AXES)
-    assert run("grid", *images, "--standardize").code == 0
-    _forget_how_bytes_were_read()
-    assert_refused(run("grid", *images), 2, "(standardize: True, False: stored, asked for)")
-    found = run("grid", *images, "--standardize")
-    assert "nothing to train" in found.err
-    assert run("report").code == 0
-
-
 BROADCAST = """
 import torch
 from torch import nn
@@ -222,30 +137,18 @@ def flat():
 """
 
 
-STRONG = (
-    "--lr",
-    "2^-4:2^-3",
-    "--wd",
-    "2^-2:2^-1",
-    *AXES[4:],
-    "--data",
-    "my_data.py:load",
-    "--engine",
-    "loop",
-)
-
-
 def test_a_former_study_in_which_gains_decayed_is_refused_and_no_other(run: Run, project: Path) -> None:
     (project / "my_norms.py").write_text(BROADCAST)
-    options = (*STRONG, "--no-decay-norm-bias")
-    commands = [("grid", "--net", f"./my_norms.py:{name}", *options) for name in ("flat", "lead")]
+    options = ("--data", "my_data.py:load", *AXES, "--no-decay-norm-bias", "--study-name")
+    commands = [("grid", "--net", f"./my_norms.py:{name}", *options, name) for name in ("flat", "lead")]
     for command in commands:
         some = "2 of 6 tensors decay: body.weight, head.weight; without decay: body.bias, norm.weight"
         assert some in run(*command).err
         for form in ("table", "markdown"):
             text = run("report", "--full", "--format", form).out.replace("\\", "")
             assert some in " ".join(text.split()), form
-    _rewrite(lambda spec: spec["training"].pop("undecayed", None))  # as it was before
+    for name in ("flat", "lead"):  # as it was before
+        rewrite_spec(Path(STORE), name, lambda spec: spec["training"].pop("undecayed", None))
     flat, lead = (run(*command) for command in commands)
     assert "nothing to train" in flat.err
     assert_refused(lead, 2, "(undecayed: none, norm.weight, norm.bias: stored, asked for)")

@@ -18,8 +18,7 @@ from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.study import Kind
 from lrwd_sweep.store import Store, open_store
 from lrwd_sweep.store.schema import Damaged
-from tests.store.damage import execute
-from tests.store.sample import complete, lattice_trials, spec
+from tests.store.sample import complete, execute, lattice_trials, spec
 
 PAGE = 4096
 A, B = spec("adam", seeds=4), spec("adamw", seeds=4)

@@ -21,8 +21,7 @@ from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.store import database, open_store
 from lrwd_sweep.store.database import locate
 from lrwd_sweep.store.schema import StudyRow
-from tests.store.damage import execute
-from tests.store.sample import lattice_trials, spec
+from tests.store.sample import execute, lattice_trials, spec
 
 SECRET_URLS = (  # one of a kind: another database, not a URL, a query, escaped
     *("postgresql://jane:hun/ter2@host/db", "sqlite://[jane:hunter2@host/a.db", "jane:hunter2@host/db"),

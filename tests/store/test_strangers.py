@@ -17,8 +17,7 @@ from lrwd_sweep.report.view.report import Format, render, text_of
 from lrwd_sweep.store import open_store
 from lrwd_sweep.store import studies as rows
 from lrwd_sweep.store.schema import Unreadable
-from tests.store.damage import execute, rewrite_spec
-from tests.store.sample import lattice_trials, spec
+from tests.store.sample import execute, lattice_trials, rewrite_spec, spec
 
 MARK = "folder-of-a-stranger"
 EVENTS = ("open", "os.", "import", "glob.", "pathlib.", "shutil.")
