@@ -40,7 +40,7 @@ USAGE: list[tuple[tuple[str, ...], Sequence[str]]] = [
     (("docs", "separabilty"), ("'separabilty'", "did you mean separability")),
     (("gird",), ("gird", "lrwd-sweep --help")),
 ]
-USAGE += [  # of the commands that train nothing
+USAGE += [
     (tuple(words.split()), parts)
     for words, *parts in (
         ("convert -o rmsprop --lr 1 --wd 1 --to lr-scaled", "RMSProp", "rmspropw"),
@@ -53,6 +53,9 @@ USAGE += [  # of the commands that train nothing
         ("convert -o adamw --lr 1e-3 --wd 1 --drop-last", "--drop-last needs --train-size", "leave it out"),
         ("convert -o adamw --lr 1e-3 --wd 1 --momentum 0.9", "--momentum 0.9", "leave it out"),
         ("convert -o adamw --lr 1e-200 --wd 1e200", "1e+200", "lr-scaled"),
+        ("grid --download", "--download has no effect on digits", "leave it out"),
+        ("grid --data imagenet32 --download", "account at image-net.org", "leave it out"),
+        ("grid --data folder:", "folder:PATH@SIZE"),
         ("bench --scaling --overhead", "--scaling and --overhead are two measurements; choose one"),
         ("bench --scaling --contenders plain", "--scaling does not use --contenders; leave it out"),
         ("bench --device cpu --contenders graphs", "--contenders graphs runs only on cuda, not on cpu"),
@@ -79,8 +82,31 @@ def test_bad_input_is_one_line_and_leaves_no_store(run: Run, tmp_path: Path) -> 
         assert not list(tmp_path.iterdir()), arguments
 
 
-def test_an_unknown_study_suggests_the_near_ones(run: Run, compared: Path) -> None:
+def test_an_impossible_report_and_an_unknown_study_are_one_line(run: Run, compared: Path) -> None:
     before = compared.read_bytes()
+    for words, *parts in (
+        ("report --max-best low", "--max-best 'low'", "is not a number"),
+        ("report --max-best inf", "--max-best 'inf'", "leave the option out"),
+        ("report --max-abs-slope -0.1", "--max-abs-slope -0.1", "at least 0"),
+        ("report --max-transfer-regret 1 --octaves 0", "--octaves 0", "more than 0"),
+        ("report --octaves 1", "--octaves 1", "requires --max-transfer-regret"),
+        ("report --require seperable", "'seperable'", "did you mean separable?"),
+        ("report --max-failed 1.5", "--max-failed '1.5'", "whole number"),
+        ("report --min-seeds 0", "--min-seeds 0", "at least 1"),
+        ("report --max-regression 0.1", "--max-regression 0.1", "requires --baseline OLD.json"),
+        ("report --baseline x", "--baseline 'x'", "requires --max-regression"),
+        ("report --full --format csv", "--full adds nothing to csv", "choose table"),
+        ("report --output a.svg --figure ./a.svg", "--output and --figure are both a.svg", "name two files"),
+        ("report --show nrm", "'nrm'", "did you mean norm?"),
+        ("report --figure figure.doc", "'.doc'", ".svg"),
+        ("report --baseline no.json --max-regression 1", "no.json", "report --format json"),
+        ("report --output no/such/file", "--output no/such/file", "can be written"),
+        ("report --show norm --format csv", "--show norm", "csv holds no pictures"),
+        ("report --at-restart 1", "--at-restart 1", "no snapshot of a restart"),
+        ("report --figure no/such/figure.pdf", "--figure no/such/figure.pdf", "can be written"),
+    ):
+        assert_refused(run(*words.split()), 2, *parts)
+        assert [path.name for path in compared.parent.iterdir()] == [STORE], words
     for command in (("report",), ("study", "show"), ("study", "delete"), ("study", "export")):
         assert_refused(run(*command, ADAMW[:-1]), 2, f"'{ADAMW[:-1]}'", ADAMW)
     assert compared.read_bytes() == before
@@ -111,12 +137,6 @@ def test_a_store_is_not_written_over(run: Run, compared: Path) -> None:
         assert (found.code, found.out) == (2, "")
         assert "is a database, perhaps a store; name another file" in found.err
     assert compared.read_bytes() == before
-
-
-def test_a_file_that_is_no_store_is_refused_and_kept(run: Run, tmp_path: Path) -> None:
-    (tmp_path / STORE).write_bytes(b"not a database, " * 100)
-    assert_refused(run("grid", *TINY), 3, STORE, "not an SQLite database")
-    assert (tmp_path / STORE).read_bytes() == b"not a database, " * 100
 
 
 def test_our_own_fault_is_one_line_with_code_5(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,17 +74,3 @@ def test_an_image_folder_trains_and_is_refused_once_it_has_changed(run: Run, tmp
     assert_refused(
         run(*folder), 2, "folder-mine-8-mlp-adamw-cosine-2ep-b8", "sizes: ", "'train': 32", "'train': 40"
     )
-
-
-REFUSED: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
-    (("--download",), ("--download has no effect on digits", "leave it out")),
-    (("--data", "cifar10", "--data-dir", ""), ("--data-dir ''",)),
-    (("--data", "imagenet32", "--download"), ("account at image-net.org", "leave it out")),
-    (("--data", "folder:"), ("folder:PATH@SIZE",)),
-]
-
-
-def test_an_option_without_effect_is_refused(run: Run) -> None:
-    for arguments, parts in REFUSED:
-        assert_refused(run("grid", *AXES, *arguments), 2, *parts)
-        assert not Path(STORE).exists()

@@ -72,37 +72,6 @@ class TestGates:
         assert failed.endswith(f"gate max-regression failed for new: undetermined, limit 1 {why}")
 
 
-BAD_OPTIONS = {  # parts of the message by arguments
-    "--max-best low": ("--max-best 'low'", "is not a number"),
-    "--max-best inf": ("--max-best 'inf'", "leave the option out"),
-    "--max-abs-slope -0.1": ("--max-abs-slope -0.1", "at least 0"),
-    "--max-transfer-regret 1 --octaves 0": ("--octaves 0", "more than 0"),
-    "--octaves 1": ("--octaves 1", "requires --max-transfer-regret"),
-    "--require seperable": ("'seperable'", "did you mean separable?"),
-    "--max-failed 1.5": ("--max-failed '1.5'", "whole number"),
-    "--min-seeds 0": ("--min-seeds 0", "at least 1"),
-    "--max-regression 0.1": ("--max-regression 0.1", "requires --baseline OLD.json"),
-    "--baseline x": ("--baseline 'x'", "requires --max-regression"),
-    "--baseline no.json --max-regression 1": ("no.json", "report --format json"),
-    "--full --format csv": ("--full adds nothing to csv", "choose table"),
-    "--output a.svg --figure ./a.svg": ("--output and --figure are both a.svg", "name two files"),
-    "--output no/such/file": ("--output no/such/file", "can be written"),
-    "--show nrm": ("'nrm'", "did you mean norm?"),
-    "--show norm --format csv": ("--show norm", "csv holds no pictures"),
-    "--at-restart 1": ("--at-restart 1", "no snapshot of a restart"),
-    "--figure figure.doc": ("'.doc'", ".svg"),
-    "--figure no/such/figure.pdf": ("--figure no/such/figure.pdf", "can be written"),
-}
-
-
-def test_a_bad_option_is_refused_in_one_line_and_writes_nothing(run: Run, compared: Path) -> None:
-    for arguments, parts in BAD_OPTIONS.items():
-        found = run("report", *arguments.split())
-        assert (found.code, found.out, found.err.count("\n")) == (2, "", 1), arguments
-        assert all(part in found.err for part in parts), (arguments, found.err)
-        assert [path.name for path in compared.parent.iterdir()] == [STORE], arguments
-
-
 class TestOutput:
     """Files are written whole, and the same store gives the same bytes."""
 
