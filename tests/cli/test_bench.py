@@ -10,8 +10,7 @@ import torch
 from lrwd_sweep.lab.bench import measurement, overhead, race, scaling
 from lrwd_sweep.lab.bench.measurement import Measurement
 from lrwd_sweep.spec.catalog import DATA_SETS
-from tests.cli.conftest import Run
-from tests.cli.test_compare_and_report import strict
+from tests.cli.conftest import Run, strict
 from tests.lab.bench import made_up
 
 ASKED: dict[str, Any] = {}

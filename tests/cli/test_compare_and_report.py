@@ -4,24 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from pathlib import Path
-from typing import Any
 
-from tests.cli.conftest import ADAM, ADAMW, STORE, TINY, Run, ended, process
+from tests.cli.conftest import ADAM, ADAMW, STORE, TINY, Run, ended, process, strict
 
 AXIS = [2**-8, 2**-7, 2**-6]
 COUNTS = {"cells": 9, "complete": 9, "diverged": 0, "failed": 0, "missing": 0}
-
-
-def strict(text: str) -> Any:
-    """Parse JSON, which has no NaN and no Infinity."""
-
-    def refuse(constant: str) -> None:
-        raise AssertionError(constant)
-
-    return json.loads(text, parse_constant=refuse)
 
 
 def test_compare_trains_only_what_is_missing_and_shows_the_same(run: Run, compared: Path) -> None:

@@ -9,8 +9,7 @@ import torch
 
 from lrwd_sweep.lab.verify.libraries import REFERENCES
 from lrwd_sweep.optim import Update, make_update
-from tests.cli.conftest import Run
-from tests.cli.test_compare_and_report import strict
+from tests.cli.conftest import Run, strict
 
 
 @pytest.fixture(autouse=True)
