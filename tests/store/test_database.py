@@ -23,7 +23,9 @@ from lrwd_sweep.store.database import locate
 from lrwd_sweep.store.schema import StudyRow
 from tests.store.sample import execute, lattice_trials, spec
 
-SECRET_URLS = (  # one of a kind: another database, not a URL, a query, escaped
+SECRET_URLS = (  # one of a kind: a lost slash, another database, not a URL, a query, escaped
+    *("postgresql:/jane:hunter2@host/db", "//jane:hunter2@host/db", "jane/hunter2@host:1521/db"),
+    *("host=h password=hunter2", "jane:hunter2://host/db"),
     *("postgresql://jane:hun/ter2@host/db", "sqlite://[jane:hunter2@host/a.db", "jane:hunter2@host/db"),
     *("host=h user=jane password=hunter2", "a.db?password=hunter2", "file:a.db?key=hunter2"),
     *("postgresql%253A%252F%252Fjane%253Ahunter2%2540host", "postgresql:\\\\jane:hunter2@host/db"),
