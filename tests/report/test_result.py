@@ -43,10 +43,7 @@ def test_an_unknown_metric_or_restart_is_refused() -> None:
 
 
 def restarted(at_restart: int | None = None) -> Result:
-    """Return AdamWR of 7 epochs in cycles of 1, 2 and 4, whose loss is 3, 2 and 1 times λ at their ends.
-
-    The lane of the smallest λ diverged after the second, of the largest before the first.
-    """
+    """Return AdamWR in cycles of 1, 2 and 4 epochs; one lane diverged after two of them, one at once."""
     lattice = Lattice((0.01,), (0.1, 0.2, 0.4))
     trials = []
     for cell, cycles in zip(lattice.cells(), (2, 3, 0), strict=True):

@@ -35,12 +35,14 @@ def test_suffix_selects_the_format_and_the_bytes_repeat(tmp_path: Path) -> None:
         first = saved(results, tmp_path / f"one.{form}")
         assert first.startswith(magic)
         assert date not in first
-        assert "matplotlib.pyplot" not in sys.modules
         matplotlib.rcParams["lines.linewidth"] = 9  # a style of the user
         try:
             assert saved(results, tmp_path / f"two.{form.upper()}") == first, form
         finally:
             matplotlib.rcdefaults()
+    before = matplotlib.rcParams.copy()
+    draw(results)
+    assert matplotlib.rcParams.copy() == before
     content = (tmp_path / "one.pdf").read_bytes()
     assert (b"/FontFile2" in content, b"/Type3" in content) == (True, False)  # fonts are embedded as TrueType
 
