@@ -129,14 +129,14 @@ def test_terminal_is_redrawn_twice_a_second_and_keeps_only_the_last_line(clock: 
 
 
 def test_picture_fits_the_terminal() -> None:
-    for width, height in ((80, 24), (170, 45), (30, 10)):
-        for rows, columns in ((11, 11), (40, 6), (6, 40), (60, 60)):
-            progress, pack, _ = watched(width, height, rows=rows, columns=columns, terminal=True)
-            progress.begin([pack])
-            progress.happened(epoch(pack, 1))
-            lines = picture(progress)
-            assert len(lines) < height, (width, height, rows, columns)  # one is the cursor's
-            assert max(map(cell_len, lines)) <= width, (width, height, rows, columns)
+    sizes = ((80, 24, 40, 6), (80, 24, 11, 11), (170, 45, 60, 60), (30, 10, 6, 40), (30, 10, 60, 60))
+    for width, height, rows, columns in sizes:
+        progress, pack, _ = watched(width, height, rows=rows, columns=columns, terminal=True)
+        progress.begin([pack])
+        progress.happened(epoch(pack, 1))
+        lines = picture(progress)
+        assert len(lines) < height, (width, height, rows, columns)  # one is the cursor's
+        assert max(map(cell_len, lines)) <= width, (width, height, rows, columns)
 
 
 def test_lattice_fills_in_as_epochs_pass() -> None:

@@ -81,8 +81,6 @@ def test_names_are_pictures_diagnostics_or_measures() -> None:
     assert resolved(["effective-lr", "norm", "effective_lr"], found) == ["effective_lr", "norm"]
     with pytest.raises(UnknownName, match=r"unknown name for --show 'nrm'; did you mean norm\?"):
         resolved(["norm", "nrm"], found)
-    foreign = [replace(trial, metrics={"top-1": 0.5}) for trial in study().trials]
-    assert resolved(["top-1"], [replace(study(), trials=tuple(foreign))]) == ["top-1"]
     parts = [quantity.name for quantity in quantities(["scatter", "curves", "norm", "norm"])]
     assert parts == ["train_loss", "test_error", "val_error", "norm"]
     assert shown("heatmap") == ""  # every report shows it

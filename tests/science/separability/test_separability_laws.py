@@ -32,12 +32,16 @@ from tests.science.separability.surfaces import (
     angle=st.floats(-0.7, 0.7),
     anisotropy=st.floats(1.5, 20),
     steps=st.tuples(st.floats(0.3, 1.5), st.floats(0.3, 1.5)),
+    uneven=st.floats(0, 0.4),
     centre=st.tuples(st.floats(-0.5, 0.5), st.floats(-0.5, 0.5)),
 )
 def test_quadratic_has_the_slopes_and_coupling_of_its_hessian(
-    angle: float, anisotropy: float, steps: tuple[float, float], centre: tuple[float, float]
+    angle: float, anisotropy: float, steps: tuple[float, float], uneven: float, centre: tuple[float, float]
 ) -> None:
-    log_lr, log_decay = centred(11, steps[0]), centred(13, steps[1])
+    log_lr, log_decay = (
+        step * (centred(count) + uneven * np.sin(9.0 * np.arange(count)))
+        for step, count in zip(steps, (11, 13), strict=True)
+    )
     y, (aa, al, ll) = quadratic(log_lr, log_decay, angle, flat=0.5, steep=0.5 * anisotropy, centre=centre)
     found = analyse(surface(y, log_lr, log_decay), basin_quantile=1)
     assume(found.ridge_rows >= 3 and found.reverse_slope.value is not None)
