@@ -41,10 +41,10 @@ def test_colour_depends_on_terminal_and_environment() -> None:
         text = stream.getvalue()
         assert ("\x1b[1" in text, "31m" in text) == (bold, colour), environ
         assert bold or text.replace("\n", "") == "x" * 90, environ
-    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    console_on(stream, {}).print("naïve [/x] :smile:")  # what the encoding lacks is escaped
-    stream.seek(0)
-    assert stream.read() == "na\\xefve [/x] :smile:\n"
+    ascii_only = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    console_on(ascii_only, {}).print("naïve [/x] :smile:")  # what the encoding lacks is escaped
+    ascii_only.seek(0)
+    assert ascii_only.read() == "na\\xefve [/x] :smile:\n"
     for level, system in (("1", "256"), ("3", "truecolor")):
         console = console_on(io.StringIO(), {"FORCE_COLOR": level})
         assert (console.color_system, console.is_terminal) == (system, False)

@@ -15,8 +15,7 @@ from lrwd_sweep.report.gates import Gate, GateOutcome, MaxAbsSlope, MaxBest, Min
 from lrwd_sweep.report.recommend import recommendations
 from lrwd_sweep.report.result import Result, comparison, result
 from lrwd_sweep.report.view.document import document, dumps
-from lrwd_sweep.report.view.fields import best_rows, gate_value, separability_rows, task_text, title
-from lrwd_sweep.report.view.terminal import headline
+from lrwd_sweep.report.view.fields import gate_value, separability_rows, task_text, title
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.schedule import Schedule
@@ -56,21 +55,6 @@ def test_task_text_describes_only_deviations_from_the_defaults() -> None:
     assert task_text(result("a", spec("rmsprop"), "", [])) == (
         "digits, mlp-norm, cosine schedule, 60 epochs, batch 64; 4 cells × 1 seed; 0 of 4 runs; 4 missing"
     )
-
-
-def test_time_scale_of_projected_decay_depends_on_the_share_of_projected_steps() -> None:
-    plain, found = study(optimizer="adamw"), study(optimizer="adampw")
-    cases: list[tuple[dict[str, tuple[float, ...]], str, str]] = [
-        ({"projection": (0.5, 0.0)}, "6.88 epochs", "in 25% of steps, else 1"),
-        ({}, "5.33 to 53.3 epochs", "–"),
-    ]
-    for curves, scale, often in cases:
-        found = result("x", found.spec, "", [replace(trial, curves=curves) for trial in found.trials])
-        rows = {label: entries for label, *entries in best_rows([plain, found])}
-        assert rows["averaging time scale, η = 1"] == ["5.33 epochs", scale]
-        assert rows["κ: 0.1 where Π acts"] == ["–", often]
-        (cell, *_) = recommendations(found).cells
-        assert headline(found, cell).endswith(f"; decay averages over {scale} where η = 1")
 
 
 def test_in_sample_regret_has_no_interval() -> None:

@@ -32,13 +32,11 @@ from tests.studies import study
 
 NAMES = {
     "terminal": "\x1b[31mred\x1b[0m \x1b]0;gone\x07 \x9b31m [/x] [link=http://a]b[/link] :boom:"
-    " \u202eabc\u2066\u200f",
+    " \u202eabc\u2066\u200f first\nsecond\r\n\n# third\u2028| b | \x00\x0b\ufffe \ud800",  # half a character
     "formula": "=cmd()",
     "formula after a space": " +1",
     "page": "<script>alert(1)</script><img src=x onerror=alert(1)>\"' onmouseover='alert(1)"
     " {{ 7 * 7 }} {% raw %} ${x} ]]> --> </style> </script> &lt; &#60;",
-    "newlines": "first\nsecond\r\n\n# third\u2028| a | b | \x00\x0b\ufffe",
-    "half a character": "\ud800",
     "markdown": "`*_~~ [a](javascript:alert(1)) ![x](y) | @all #1 <!-- http://a.example $\\frac{ $ \\",
 }
 

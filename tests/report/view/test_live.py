@@ -51,10 +51,9 @@ def watched(
     """Return the progress of adamw on powers of two, and a pack for each of two seeds."""
     axes = (tuple(2.0 ** -(k + 1) for k in range(count)) for count in (rows, columns))
     spec = StudySpec(kind, Optimizer.parse("adamw"), Lattice(*axes), (0, 1), "val_loss", Task(epochs=EPOCHS))
-    colours = "256" if terminal else None
     console = Console(
-        file=io.StringIO(), width=width, height=height, force_terminal=terminal, color_system=colours,
-        highlight=False, _environ={},
+        file=io.StringIO(), width=width, height=height, force_terminal=terminal, highlight=False, _environ={},
+        color_system="256" if terminal else None,
     )  # fmt: skip
     first, second = (Pack(tuple(spec.lattice.cells()), seed) for seed in spec.seeds)
     return Progress(console, spec), first, second

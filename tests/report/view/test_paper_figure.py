@@ -32,7 +32,9 @@ def test_suffix_selects_the_format_and_the_bytes_repeat(tmp_path: Path) -> None:
     for form, magic, date in (
         ("svg", b"<?xml", b"dc:date"), ("pdf", b"%PDF-", b"CreationDate"), ("png", b"\x89PNG", b"tIME"),
     ):  # fmt: skip
+        before = matplotlib.rcParams.copy()
         first = saved(results, tmp_path / f"one.{form}")
+        assert matplotlib.rcParams.copy() == before, form
         assert first.startswith(magic)
         assert date not in first
         matplotlib.rcParams["lines.linewidth"] = 9  # a style of the user
@@ -40,9 +42,6 @@ def test_suffix_selects_the_format_and_the_bytes_repeat(tmp_path: Path) -> None:
             assert saved(results, tmp_path / f"two.{form.upper()}") == first, form
         finally:
             matplotlib.rcdefaults()
-    before = matplotlib.rcParams.copy()
-    draw(results)
-    assert matplotlib.rcParams.copy() == before
     content = (tmp_path / "one.pdf").read_bytes()
     assert (b"/FontFile2" in content, b"/Type3" in content) == (True, False)  # fonts are embedded as TrueType
 
@@ -93,11 +92,8 @@ def test_panels_share_scale_and_width_and_mark_their_cells() -> None:
 def test_ticks_are_powers_of_two_or_ten_or_the_values() -> None:
     cases: list[tuple[list[float], list[str]]] = [
         ([0.25, 0.5, 1.0], ["$2^{-2}$", "$2^{-1}$", "$2^{0}$"]),
-        ([2**-2.5, 0.25], ["$2^{-2.5}$", "$2^{-2}$"]),
         ([0.001, 0.003, 0.01, 0.03, 0.1], ["$10^{-3}$", "$10^{-2}$", "$10^{-1}$"]),
-        ([0.02, 0.05], ["0.02", "0.05"]),
         ([0.0, 0.02, 0.05], ["0", "0.02", "0.05"]),
-        ([0.3], ["0.3"]),
     ]
     for values, labels in cases:
         assert LogAxis.of(np.array(values)).ticks()[1] == labels
