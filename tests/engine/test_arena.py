@@ -6,18 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.arena import Arena
-from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.nets import build
 from lrwd_sweep.nets.loop import LoopLanes
 from lrwd_sweep.optim.layout import columns
-from lrwd_sweep.science.lattice import Cell
-from lrwd_sweep.science.optimizer import Optimizer
-from lrwd_sweep.spec.task import Task
+from tests.small import CPU, WELL, pack, task
 
-CPU = torch.device("cpu")
-NETS = ["cnn", "resnet20", "torchvision:shufflenet_v2_x0_5"]
 SHAPE = (3, 8, 8)
 
 
@@ -25,7 +19,7 @@ def _stacked(init: dict[str, Tensor], lanes: int = 3) -> Arena:
     return Arena.stack(init, lanes, device=CPU, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("net", ["cnn", "torchvision:shufflenet_v2_x0_5"])
 def test_every_lane_has_the_initial_parameters_and_its_own_gradients(net: str) -> None:
     network = build(net, SHAPE, 4, engine="loop")
     init = network.init(torch.Generator().manual_seed(0))
@@ -75,15 +69,15 @@ def test_tensors_in_plain_order_stay_in_it() -> None:
         assert torch.equal(arena.named["w"][1], value), shape
 
 
-def test_padding_columns_change_nothing(digits32: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
-    task, cells, stack = Task(epochs=2), [Cell(0.01, 0.01), Cell(0.02, 0.1)], Arena.stack
+def test_padding_columns_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    stack = Arena.stack
     for name in ("adamw", "sgd", "adagradw", "adamp"):
-        narrow = PackTrainer(Optimizer.parse(name), task, cells, 0, digits32)
+        narrow = pack(name, task(), WELL)
         with monkeypatch.context() as patch:
             patch.setattr(
                 Arena, "stack", lambda *given, **options: stack(*given, **options | {"align": 1000})
             )
-            wide = PackTrainer(Optimizer.parse(name), task, cells, 0, digits32)
+            wide = pack(name, task(), WELL)
         assert wide.arena.theta.shape[1] % 1000 == 0
         assert wide.run() == narrow.run(), name
         assert wide.arena.theta[:, narrow.arena.theta.shape[1] :].abs().max() == 0, name

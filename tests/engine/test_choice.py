@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,21 +18,17 @@ from lrwd_sweep.errors import DeviceError, UsageError
 from lrwd_sweep.nets.loop import LoopLanes
 from lrwd_sweep.runner.execution import Execution
 from lrwd_sweep.spec.task import Task
+from tests.small import CPU, task
 
-CPU = torch.device("cpu")
 NET = Task(net="resnet20", batch_size=16)
-SMALL = Task(net="tests.engine.looking:Plain", batch_size=16)
+SMALL = task("tests.nets.awkward:Tied")
 CNN = Task(net="cnn", batch_size=16)
 
 
 @pytest.fixture(autouse=True)
-def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Give every test an empty cache and one thread."""
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give every test an empty cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def _times(monkeypatch: pytest.MonkeyPatch, loop: float, rival: float, same_bits: bool = True) -> list[str]:
@@ -58,7 +53,7 @@ def _forget() -> None:
 
 
 def test_the_clearly_faster_engine_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    for task, loop, rival, same_bits, expected in (
+    for one, loop, rival, same_bits, expected in (
         (SMALL, 1e-3, 0.5e-3, True, "vmap"),
         (SMALL, 1e-3, 0.95e-3, True, "loop"),  # not worth different rounding
         (SMALL, 1e-3, 2e-3, True, "loop"),
@@ -69,10 +64,10 @@ def test_the_clearly_faster_engine_is_chosen(monkeypatch: pytest.MonkeyPatch) ->
     ):
         _forget()
         asked = _times(monkeypatch, loop, rival, same_bits)
-        assert chosen(task, CPU).engine == expected, (task.net, loop, rival)
-        assert _stored(task) == expected
-        tried = {"native" if task is CNN else "vmap"} if loop < 1 and same_bits else set()
-        assert set(asked) == {"loop"} | tried, (task.net, loop, rival)
+        assert chosen(one, CPU).engine == expected, (one.net, loop, rival)
+        assert _stored(one) == expected
+        tried = {"native" if one is CNN else "vmap"} if loop < 1 and same_bits else set()
+        assert set(asked) == {"loop"} | tried, (one.net, loop, rival)
 
 
 def not_a_number(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -82,12 +77,12 @@ def not_a_number(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 def test_vmap_is_not_chosen_if_it_fails_or_differs(monkeypatch: pytest.MonkeyPatch) -> None:
     _times(monkeypatch, 1e-3, 1e-4)
-    for task, why in (
-        (Task(net="tests.nets.awkward:AveragedForever", batch_size=16), "cannot be vectorised"),
-        (Task(net="mlp", batch_size=16, loss=f"{__name__}:not_a_number"), "gives NaN on made-up data"),
+    for one, why in (
+        (task("tests.nets.awkward:AveragedForever"), "cannot be vectorised"),
+        (task(loss=f"{__name__}:not_a_number"), "gives NaN on made-up data"),
     ):
-        assert why in obstacle(task, CPU), task.net
-        assert chosen(task, CPU).engine == "loop", task.net
+        assert why in obstacle(one, CPU), one.net
+        assert chosen(one, CPU).engine == "loop", one.net
     assert obstacle(SMALL, CPU) == ""
     rounded = replace(NET, precision="bfloat16")
     with monkeypatch.context() as patch:
@@ -109,9 +104,9 @@ class _Leaking(LoopLanes):
 
 
 def test_a_network_that_cannot_be_measured_trains_by_the_loop_and_nothing_is_stored() -> None:
-    task = Task(net="tests.engine.looking:OfWholeBatches", batch_size=16)
-    assert chosen(task, CPU).engine == "loop"
-    assert _stored(task) is None
+    words = task("tests.nets.awkward:OfWholeBatches")
+    assert chosen(words, CPU).engine == "loop"
+    assert _stored(words) is None
     data = made_up(Task(batch_size=16), CPU)
     for split in (data.train, data.validation):  # sentences of one word
         assert set(split.x.flatten(1).long().sum(1).tolist()) == {1}
@@ -136,7 +131,7 @@ def test_a_choice_is_made_again_for_changed_user_code(
     helper = tmp_path / "blocks_of_one.py"
     (tmp_path / "net_of_one.py").write_text(
         "from blocks_of_one import WIDTH\nfrom torch import nn\ndef make():\n"
-        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, WIDTH), nn.Linear(WIDTH, 10))\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, WIDTH), nn.Linear(WIDTH, 4))\n"
     )
     asked = []
     for text in ("WIDTH = 5\n", "WIDTH = 60\n", "WIDTH = 5\n"):
@@ -144,8 +139,8 @@ def test_a_choice_is_made_again_for_changed_user_code(
         for name in ("blocks_of_one", "net_of_one"):  # as in a new process
             sys.modules.pop(name, None)
         timed = _times(monkeypatch, 1e-3, 1e-4)
-        task = completed(Task(net=f"{tmp_path}/net_of_one.py:make", batch_size=16))
-        assert chosen(task, CPU).engine == "vmap"
+        own = completed(task(f"{tmp_path}/net_of_one.py:make"))
+        assert chosen(own, CPU).engine == "vmap"
         asked.append(bool(timed))
     assert asked == [True, True, False]
 
@@ -164,28 +159,28 @@ def test_an_unusable_cache_is_ignored(tmp_path: Path, monkeypatch: pytest.Monkey
     assert _stored(CNN) is None
 
 
-@pytest.mark.parametrize("where", ["timed", "_passed"])
-def test_a_choice_without_room_is_not_stored(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    _times(monkeypatch, 1e-3, 1e-4)
-
+def test_a_choice_without_room_is_not_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_room(*_: object) -> None:
         raise RuntimeError("CUDA error: out of memory")
 
-    with monkeypatch.context() as full:
-        full.setattr(choice, where, no_room)
-        assert chosen(SMALL, CPU).engine == "loop"
-        if where == "_passed":
-            with pytest.raises(DeviceError, match="no room to try out how"):
-                chosen(replace(SMALL, engine="vmap"), CPU)
-    assert _stored(SMALL) is None
-    assert chosen(SMALL, CPU).engine == "vmap"
+    for where in ("timed", "_passed"):
+        _forget()
+        _times(monkeypatch, 1e-3, 1e-4)
+        with monkeypatch.context() as full:
+            full.setattr(choice, where, no_room)
+            assert chosen(SMALL, CPU).engine == "loop", where
+            if where == "_passed":
+                with pytest.raises(DeviceError, match="no room to try out how"):
+                    chosen(replace(SMALL, engine="vmap"), CPU)
+        assert _stored(SMALL) is None, where
+        assert chosen(SMALL, CPU).engine == "vmap", where
 
 
 def test_perceptrons_and_named_engines_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = _times(monkeypatch, 1.0, 1.0)
     assert chosen(Task(), CPU) == Task()
     for engine in ("loop", "vmap"):
-        assert Execution(replace(SMALL, engine=engine), "cpu").task.engine == engine
+        assert Execution(replace(NET, engine=engine), "cpu").task.engine == engine
     with pytest.raises(
         UsageError, match="engine='native' is not written for resnet20; choose auto, vmap or loop"
     ):

@@ -73,10 +73,7 @@ def test_limits_are_read_from_control_groups_of_both_versions(system: Path) -> N
         (
             "version 1 without limits",
             "5:cpu,cpuacct:/\n4:memory:/\n",
-            {
-                "memory": v1 | {"memory__limit_in_bytes": UNLIMITED},
-                "cpu": half | {"cpu__cfs_quota_us": -1},
-            },
+            {"memory": v1 | {"memory__limit_in_bytes": UNLIMITED}, "cpu": half | {"cpu__cfs_quota_us": -1}},
             12 * GIB,
             64,
         ),

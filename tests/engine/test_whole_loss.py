@@ -16,15 +16,10 @@ from lrwd_sweep.engine import memory
 from lrwd_sweep.engine.memory import lanes_that_fit, pack_bytes
 from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.errors import DeviceError
-from lrwd_sweep.science.lattice import Cell
-from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.task import Task
 from tests.nets import losses
-
-CELLS = [Cell(0.01, 0.1), Cell(0.001, 0.01)]
-CPU = torch.device("cpu")
-ADAMW = Optimizer.parse("adamw")
+from tests.small import ADAMW, CELLS, CPU
 
 
 def _training(loss: str = "weighted", **options: object) -> Task:

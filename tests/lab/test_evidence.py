@@ -21,21 +21,12 @@ def test_agreeing_and_differing_are_opposites_except_at_the_bound(error: float, 
     assert agree is not differ or error == bound
 
 
-@given(st.integers(0, 30))
-def test_digits_count_the_zeros_of_the_error(zeros: int) -> None:
-    assert Check(("x",), 10.0**-zeros, 1.0).digits == zeros
-
-
 def test_nan_and_inf_fail_every_check_and_are_null_in_json() -> None:
     for error, relation in product((math.nan, math.inf), Relation):
         check = Check(("x",), error, 1e-3, relation)
         assert (check.passed, check.digits) == (False, 0), (error, relation)
         section = Section("about", ("what",), (check,)).to_dict()
         assert json.loads(json.dumps(section, allow_nan=False))["checks"][0]["error"] is None
-
-
-def test_equal_numbers_agree_in_every_digit() -> None:
-    assert Check(("x",), 0.0, 1e-10).digits == math.inf
 
 
 def test_failure_names_section_check_and_error() -> None:

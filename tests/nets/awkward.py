@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -121,11 +120,6 @@ class NamedOutputs(Base):  # several outputs, the logits by name
         return {"hidden": h, "logits": self.head(h)}
 
 
-class AttributeOutputs(NamedOutputs):  # the same as attributes
-    def logits(self, x: Tensor) -> Any:
-        return SimpleNamespace(**super().logits(x))
-
-
 class AuxiliaryOutput(Base):  # a tuple in training, only the logits in evaluation
     def make(self) -> None:
         self.head, self.extra = nn.Linear(64, 4), nn.Linear(64, 7)
@@ -134,13 +128,24 @@ class AuxiliaryOutput(Base):  # a tuple in training, only the logits in evaluati
         return (self.extra(x), self.head(x)) if self.training else self.head(x)
 
 
-class LookingAtValues(Base):  # its path depends on numbers, which a stacked program cannot follow
+class TwoLayers(Base):
     def make(self) -> None:
         self.a, self.b = nn.Linear(64, 4), nn.Linear(64, 4)
 
     def logits(self, x: Tensor) -> Any:
-        a = self.a(x)
-        return a + self.b(x) if a.sum() > -1e9 else self.b(x)
+        return self.a(x) + self.b(x)
+
+
+class LookingAtValues(TwoLayers):  # its path depends on numbers, which a stacked program cannot follow
+    def logits(self, x: Tensor) -> Any:
+        return super().logits(x) if self.a(x).sum() > -1e9 else self.b(x)
+
+
+class OfWholeBatches(Base):  # takes no small batch in training, and no sentence without a word
+    def logits(self, x: Tensor) -> Any:
+        assert (x.long() > 0).any(1).all()
+        assert len(x) != 2 or not self.training
+        return self.head(x)
 
 
 class OfTokens(Base):  # whole numbers that index a table
@@ -265,7 +270,7 @@ class TopOne(Base):  # the better of two layers for each input; inputs of one si
 
 VECTORISED: tuple[type[nn.Module], ...] = (
     *(Choosing, OtherDropout, ChangingItsInput, Normed, EvalByDefault, Dropping, Tied, Frozen, Unused),
-    *(Remembering, NamedOutputs, AttributeOutputs, AuxiliaryOutput, OfTokens, Lazy),
+    *(Remembering, NamedOutputs, AuxiliaryOutput, OfTokens, Lazy),
 )
 LOOPED: dict[type[nn.Module], str] = {  # and why
     ComputedAgain: "cannot be vectorised",

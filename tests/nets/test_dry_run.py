@@ -20,7 +20,7 @@ from lrwd_sweep.nets.dry_run import dry_run
 from lrwd_sweep.nets.network import Way
 from lrwd_sweep.nets.randomness import python_state
 from tests.nets.awkward import Base
-from tests.nets.conftest import task
+from tests.small import task
 
 HERE = "tests.nets.test_dry_run"
 

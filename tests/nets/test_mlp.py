@@ -8,23 +8,23 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import numba
 import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.nets.lane_layers import BatchNorm
 from lrwd_sweep.nets.mlp import LOGIT_SCALE, Mlp, MlpLanes
-from lrwd_sweep.nets.mlp_numba import COLUMNS, NumbaMlpLanes
+from lrwd_sweep.nets.mlp_numba import COLUMNS, NumbaMlpLanes, row_means
 from lrwd_sweep.nets.network import Way
+from lrwd_sweep.optim.jit import compiled
 from lrwd_sweep.science.lattice import Cell
-from tests.nets.conftest import ADAMW, task
+from tests.small import ADAMW, CPU, F64, splits, task
 
-F64, CPU = torch.float64, torch.device("cpu")
 NOISE = [torch.Generator()]  # not used
 
 
@@ -64,10 +64,7 @@ def _logits(
 
 @settings(max_examples=20)
 @given(
-    st.lists(st.integers(2, 9), min_size=2, max_size=5),
-    st.booleans(),
-    st.integers(1, 4),
-    st.integers(3, 12),
+    st.lists(st.integers(2, 9), min_size=2, max_size=5), st.booleans(), st.integers(1, 4), st.integers(3, 12)
 )
 @example([5, 129, 128, 3], True, 2, 64)  # whose products are multiplied in halves, one of them odd
 def test_gradients_statistics_and_predictions_are_those_of_torch(
@@ -166,11 +163,11 @@ def test_padding_of_the_arena_stays_zero() -> None:
     assert not wide[:, narrow.shape[1] :].any()
 
 
-def test_training_by_torch_gives_the_same_curves(tiny64: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_by_torch_gives_the_same_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     request, cells = task("mlp", epochs=3), [Cell(0.002, 0.01), Cell(0.001, 0.1)]
-    trials = PackTrainer(ADAMW, request, cells, 0, tiny64).run()
+    trials = PackTrainer(ADAMW, request, cells, 0, splits(F64)).run()
     monkeypatch.setattr("lrwd_sweep.optim.jit.usable", lambda: False)
-    by_torch = PackTrainer(ADAMW, request, cells, 0, tiny64)
+    by_torch = PackTrainer(ADAMW, request, cells, 0, splits(F64))
     assert isinstance(by_torch.lanes, MlpLanes)
     assert by_torch.update.loop is None
     for one, two in zip(trials, by_torch.run(), strict=True):
@@ -180,8 +177,6 @@ def test_training_by_torch_gives_the_same_curves(tiny64: Splits, monkeypatch: py
 def test_functions_compile_without_a_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     from numba.core import caching
 
-    from lrwd_sweep.optim.jit import compiled
-
     def twice(x: int) -> int:
         return 2 * x
 
@@ -189,16 +184,24 @@ def test_functions_compile_without_a_cache_folder(monkeypatch: pytest.MonkeyPatc
     assert compiled(twice)(21) == 42
 
 
+def test_compiled_and_cached_loops_give_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    x, found = torch.randn(50, 60, generator=torch.Generator().manual_seed(0)).numpy(), []
+    for hits in (0, 1):
+        means, loop = torch.zeros(50).numpy(), compiled(row_means.py_func)
+        loop(x, torch.full((60,), 1 / 60).numpy(), means)
+        found.append(means.tobytes())
+        assert sum(loop.stats.cache_hits.values()) == hits
+    assert found[0] == found[1]
+    assert list(tmp_path.rglob("mlp_numba.row_means*.nbc"))
+
+
 START = """
 import hashlib, logging, torch
 logging.basicConfig(format="%(message)s")
 logging.getLogger("lrwd_sweep").setLevel("INFO")
-"""
-SMALL = """
-from lrwd_sweep.nets.mlp_numba import row_means
-x, means = torch.randn(50, 60, generator=torch.Generator().manual_seed(0)), torch.zeros(50)
-row_means(x.numpy(), torch.full((60,), 1 / 60).numpy(), means.numpy())
-print(hashlib.sha256(means.numpy().tobytes()).hexdigest())
 """
 WHOLE = """
 from lrwd_sweep.engine.arena import Arena
@@ -219,13 +222,13 @@ def _bits(code: str) -> tuple[str, list[str]]:
     return done.stdout, done.stderr.splitlines()
 
 
-@pytest.mark.parametrize("loops", [SMALL, pytest.param(WHOLE, marks=pytest.mark.slow)], ids=["one", "all"])
+@pytest.mark.slow
 def test_compiled_and_cached_loops_and_a_full_disk_give_the_same_bits(
-    loops: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))"  # every file stays empty
-    runs = [_bits(code) for code in (f"{full}{START}{loops}", START + loops, START + loops)]
+    runs = [_bits(code) for code in (f"{full}{START}{WHOLE}", START + WHOLE, START + WHOLE)]
     assert len({bits for bits, _ in runs}) == 1
     (compiling, unkept), *told = (lines for _, lines in runs)
     assert compiling == "compiling the training loops for this machine"

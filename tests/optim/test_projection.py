@@ -6,7 +6,6 @@ test_update compares it by channel, by tensor and with vectors with the referenc
 from __future__ import annotations
 
 import math
-from itertools import product
 
 import torch
 from hypothesis import assume, given, settings
@@ -14,9 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lrwd_sweep.optim.projection import DELTA, Projection
-from lrwd_sweep.science.optimizer import Optimizer
-from lrwd_sweep.spec.task import MomentumForm, Task
-from tests.optim.problem import across, layout, update_of
+from tests.optim.problem import across, layout
 
 EPS = 1e-8
 sizes = st.tuples(st.integers(1, 5), st.integers(2, 7))
@@ -59,15 +56,6 @@ def test_every_row_of_a_projected_step_is_orthogonal_to_the_weight(
     assert torch.allclose(across(theta, removed), torch.zeros_like(p), atol=1e-12)  # nothing else
 
 
-@settings(deadline=None)
-@given(sizes, st.integers(0, 2**20))
-def test_step_is_unchanged_if_the_gradient_has_a_radial_part(size: tuple[int, int], seed: int) -> None:
-    theta, p = _normal(seed, 2, *size), _normal(seed + 1, 2, *size)
-    after, found = _apply(theta, -2 * theta, p)
-    assert not found.any()
-    assert torch.equal(after, p)
-
-
 def test_step_is_unchanged_if_the_norm_overflows() -> None:
     theta = torch.full((1, 2, 3), 1e200, dtype=torch.float64)
     after, found = _apply(theta, theta, theta)
@@ -98,38 +86,3 @@ def test_rate_is_the_share_of_tensors_and_steps_since_the_last_call() -> None:
     assert projection.take_rate().tolist() == [0.0, 0.25]
     projection.apply(theta, none, theta.clone())
     assert projection.take_rate().tolist() == [1.0, 1.0]
-
-
-A = torch.diag(torch.tensor([1.0, 2.0, 4.0, 7.0, 11.0, 16.0], dtype=torch.float64))
-
-
-def _rayleigh(theta: Tensor) -> Tensor:
-    """Return the gradient of θᵀAθ/(2‖θ‖²) for every row: f(cθ) = f(θ)."""
-    square = (theta * theta).sum(-1, keepdim=True)
-    return (theta @ A - theta * (theta @ A * theta).sum(-1, keepdim=True) / square) / square
-
-
-def _growth(name: str, task: Task) -> tuple[float, float]:
-    """Take 50 steps without decay; return the largest radial part of a step, and ‖θ‖ at the end.
-
-    ‖θ‖² grows by the square of an orthogonal step.
-    """
-    theta = _normal(3, 1, 12)
-    update = update_of(Optimizer.parse(name), task, theta, [(0.05, 0.0)], ((2, 6),))
-    radial = 0.0
-    for t in range(50):
-        before, rows = theta.clone().view(2, 6), theta.view(2, 6)
-        update.apply(theta, _rayleigh(before).view(1, 12), 1.0, t + 1, 50)
-        excess = rows.square().sum(1) - before.square().sum(1) - (rows - before).square().sum(1)
-        radial = max(radial, excess.abs().max().item())
-    return radial, theta.norm().item()
-
-
-def test_only_projected_norms_grow_by_orthogonal_steps_on_a_scale_invariant_loss() -> None:
-    for (projected, plain), nesterov in product((("sgdp", "sgd"), ("adamp", "adam")), (False, True)):
-        task = Task(epochs=1, nesterov=nesterov, momentum_form=MomentumForm.TORCH)
-        radial, norm = _growth(projected, task)
-        plain_radial, plain_norm = _growth(plain, task)
-        assert radial < 1e-7, (projected, nesterov)  # ε = 1e-8 beside ‖θ‖
-        assert plain_radial > 1e-3, (plain, nesterov)
-        assert _normal(3, 1, 12).norm() < norm < plain_norm, (projected, nesterov)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -30,14 +30,6 @@ LANES: list[Lane] = [(Cell(2**-11, 128.0), 0), (Cell(2**-10, 16.0), 0), (Cell(2*
 CPU = torch.device("cpu")
 TOLERANCE = 1e-5  # of a loss after twelve float32 steps, which differ by 2e-7; other lanes are further apart
 ROUNDED = 2e-3  # the same in bfloat16, whose products have eight bits
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    """Restore torch's threads, which several measurements set for their process."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 def noisy() -> list[tuple[Tensor, Tensor]]:

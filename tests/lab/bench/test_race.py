@@ -143,16 +143,11 @@ def test_process_ignores_files_with_names_of_libraries(
     assert found["rate"] > 0
 
 
+@pytest.mark.slow
 def test_error_in_the_process_is_one_line() -> None:
     task = TASK.changed(net="torchvision:squeezenet1_1")
     with pytest.raises(UsageError, match=r"torchvision:squeezenet1_1' does not take images of [^\n]*$"):
         Measurement(task, LATTICE).in_process(FLOOR, 1)
-
-
-@given(st.lists(st.floats(1e-3, 1e6), min_size=1, max_size=9))
-def test_spread_holds_its_median(values: list[float]) -> None:
-    found = Spread.of(values)
-    assert found.low <= found.median <= found.high
 
 
 @given(st.integers(1, 10**6))

@@ -11,9 +11,8 @@ import torch
 from lrwd_sweep.lab.evidence import Relation, Section
 from lrwd_sweep.lab.verify.libraries import ADAMP, REFERENCES, TIMM, TORCH, Reference
 from lrwd_sweep.lab.verify.parity import DIFFERENT, SAME, difference, parity_by_library, parity_with_papers
-from lrwd_sweep.lab.verify.problem import STEPS, Problem, iterates, timetable
+from lrwd_sweep.lab.verify.problem import Problem
 from lrwd_sweep.science.optimizer import optimizer_names
-from lrwd_sweep.science.schedule import Schedule
 
 AGREEING = [reference for reference in REFERENCES if not reference.deviates]
 DEVIATING = [reference for reference in REFERENCES if reference.deviates]
@@ -48,35 +47,6 @@ def test_every_family_and_rule_follows_its_paper(device: torch.device) -> None:
 def test_paper_parity_notices_wrong_decay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lrwd_sweep.lab.verify.parity.optimizer_names", lambda: ["sgdp", "adampw:fixed"])
     assert not any(check.passed for check in parity_with_papers(CPU).checks)
-
-
-def test_runs_are_long_and_schedules_move() -> None:
-    assert STEPS >= 100
-    for schedule in (Schedule.COSINE, Schedule.RESTARTS):
-        assert len({timetable(schedule).eta(t) for t in range(STEPS)}) > 30
-    assert [timetable(Schedule.RESTARTS).eta(t) for t in (0, 30)] == [1, 1]
-    assert timetable(Schedule.RESTARTS).eta(29) < 0.01
-
-
-def test_problem_has_tensors_that_a_projection_finds_and_others() -> None:
-    problem = Problem.on(CPU)
-    g, found = problem.gradient(problem.theta, 1), {}
-    for segment in problem.layout:
-        mine, weights = (x[0, segment.columns].view(segment.shape[0], -1) for x in (g, problem.theta))
-        by_row = torch.cosine_similarity(mine, weights).abs().max().item()
-        whole = torch.cosine_similarity(mine.flatten(), weights.flatten(), dim=0).abs().item()
-        found[segment.name] = by_row < 1e-12, whole < 1e-12
-    assert list(found.values()) == [(True, True), (False, True), (False, False), (False, False)]
-
-
-def test_decay_and_schedule_move_the_iterates_far_more_than_the_tolerance() -> None:
-    problem = Problem.on(CPU)
-    plain = iterates("adamw", problem, lam=0 * problem.lam)
-    decayed = iterates("adamw", problem, lam=problem.lam)
-    scheduled = iterates("adamw", problem, lam=problem.lam, schedule=Schedule.COSINE)
-    for lane in range(3):
-        assert (decayed - plain)[-1, lane].abs().max() > 1e-3
-        assert (scheduled - decayed)[-1, lane].abs().max() > 1e-3
 
 
 def sections(monkeypatch: pytest.MonkeyPatch, *kept: Reference) -> list[Section]:
