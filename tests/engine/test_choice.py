@@ -124,27 +124,6 @@ def test_a_choice_is_stored_by_what_it_depends_on(monkeypatch: pytest.MonkeyPatc
     assert chosen(SMALL, CPU).engine == "loop"
 
 
-def test_a_choice_is_made_again_for_changed_user_code(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    helper = tmp_path / "blocks_of_one.py"
-    (tmp_path / "net_of_one.py").write_text(
-        "from blocks_of_one import WIDTH\nfrom torch import nn\ndef make():\n"
-        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, WIDTH), nn.Linear(WIDTH, 4))\n"
-    )
-    asked = []
-    for text in ("WIDTH = 5\n", "WIDTH = 60\n", "WIDTH = 5\n"):
-        helper.write_text(text)
-        for name in ("blocks_of_one", "net_of_one"):  # as in a new process
-            sys.modules.pop(name, None)
-        timed = _times(monkeypatch, 1e-3, 1e-4)
-        own = completed(task(f"{tmp_path}/net_of_one.py:make"))
-        assert chosen(own, CPU).engine == "vmap"
-        asked.append(bool(timed))
-    assert asked == [True, True, False]
-
-
 def test_an_unusable_cache_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _times(monkeypatch, 1e-3, 0.95e-3)
     cache_file().parent.mkdir(parents=True)

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 
 class Base(nn.Module):
@@ -39,12 +38,6 @@ class Normed(Base):  # with affine parameters, running statistics and a count
     def forward(self, x: Tensor) -> Any:
         h = functional.max_pool2d(self.norm(self.conv(x)).tanh(), 2)
         return self.head(self.flat_norm(self.hidden(h.view(len(h), -1))).tanh())  # `view`, as users write
-
-
-class EvalByDefault(Normed):  # in evaluation mode when it is made
-    def make(self) -> None:
-        super().make()
-        self.eval()
 
 
 class AveragedForever(Base):  # statistics of all batches: the count becomes a number in Python
@@ -200,20 +193,6 @@ class Attending(Base):  # attention that drops nothing, as a function and in tor
         return self.head(functional.scaled_dot_product_attention(h, h, h).mean(1))
 
 
-class _Shrinking(nn.Dropout):  # a subclass of dropout that draws nothing
-    def forward(self, x: Tensor) -> Tensor:
-        return x * (1 - self.p)
-
-
-class OtherDropout(Base):  # one layer in two places, and one that drops nothing
-    def make(self) -> None:
-        drop = nn.Dropout(0.3)
-        self.body = nn.Sequential(drop, nn.Linear(64, 12), nn.Tanh(), drop, _Shrinking(0.5), nn.Linear(12, 4))
-
-    def logits(self, x: Tensor) -> Any:
-        return self.body(x)
-
-
 class Choosing(Base):  # random numbers from its seed that are neither parameters nor buffers
     def make(self) -> None:
         self.phase, self.columns = torch.rand(16), random.sample(range(64), 16)
@@ -221,15 +200,6 @@ class Choosing(Base):  # random numbers from its seed that are neither parameter
 
     def logits(self, x: Tensor) -> Any:
         return self.head((x[:, self.columns] + self.phase.to(x)).cos())
-
-
-class Strided(Base):  # reads memory in the order that images have by default
-    def make(self) -> None:
-        self.conv, self.head = nn.Conv2d(1, 3, 3, padding=1), nn.Linear(48, 4)
-
-    def forward(self, x: Tensor) -> Any:
-        h = torch.as_strided(self.conv(x).tanh(), (len(x), 3, 16), (192, 64, 4))
-        return self.head(h.flatten(1))
 
 
 class OfSentences(Base):  # tokens up to the first 0 of the padding, which no sentence begins with
@@ -243,16 +213,6 @@ class OfSentences(Base):  # tokens up to the first 0 of the padding, which no se
             self.table(tokens), (tokens > 0).sum(1).cpu(), batch_first=True, enforce_sorted=False
         )
         return self.head(self.body(packed)[1][-1])
-
-
-class ComputedAgain(Base):  # a part whose activations are not kept, in the way that hides its graph
-    def make(self) -> None:
-        self.first, self.last = nn.Linear(64, 12), nn.Linear(12, 4)
-        self.body = nn.Sequential(nn.Linear(12, 12), nn.Tanh())
-
-    def logits(self, x: Tensor) -> Any:
-        h = self.first(x)
-        return self.last(checkpoint(self.body, h, use_reentrant=True) if self.training else self.body(h))
 
 
 class TopOne(Base):  # the better of two layers for each input; inputs of one sign all take the same
@@ -269,13 +229,11 @@ class TopOne(Base):  # the better of two layers for each input; inputs of one si
 
 
 VECTORISED: tuple[type[nn.Module], ...] = (
-    *(Choosing, OtherDropout, ChangingItsInput, Normed, EvalByDefault, Dropping, Tied, Frozen, Unused),
+    *(Choosing, ChangingItsInput, Normed, Dropping, Tied, Frozen, Unused),
     *(Remembering, NamedOutputs, AuxiliaryOutput, OfTokens, Lazy),
 )
 LOOPED: dict[type[nn.Module], str] = {  # and why
-    ComputedAgain: "cannot be vectorised",
     OfSentences: "cannot be vectorised",
-    Strided: "is not the same when vectorised",
     TopOne: "cannot be vectorised",
     Attending: "has a layer that vmap runs one by one",
     AveragedForever: "cannot be vectorised",

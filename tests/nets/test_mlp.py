@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.pack import PackTrainer
-from lrwd_sweep.nets.lane_layers import BatchNorm
 from lrwd_sweep.nets.mlp import LOGIT_SCALE, Mlp, MlpLanes
 from lrwd_sweep.nets.mlp_numba import COLUMNS, NumbaMlpLanes, row_means
 from lrwd_sweep.nets.network import Way
@@ -97,16 +96,6 @@ def test_gradients_statistics_and_predictions_are_those_of_torch(
         torch.testing.assert_close(predicted[lane].T, expected, rtol=1e-9, atol=1e-10)
 
 
-def test_batch_norm_keeps_the_statistics_of_torch_nn() -> None:
-    ours, theirs = BatchNorm(1, 7, 5, torch.zeros(0, dtype=F64)), nn.BatchNorm1d(7, affine=False, dtype=F64)
-    for seed in range(20):
-        z = 3 * torch.randn(1, 7, 5, generator=torch.Generator().manual_seed(seed), dtype=F64) + seed
-        torch.testing.assert_close(ours.forward(z)[0].T, theirs(z[0].T), rtol=0, atol=1e-12)
-    for name in ("running_mean", "running_var"):
-        found, expected = getattr(ours, name)[0, :, 0], getattr(theirs, name)
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
-
-
 def test_gradient_is_orthogonal_to_scale_invariant_matrices() -> None:
     for norm_logits in (True, False):
         net = Mlp(norm_logits=norm_logits)
@@ -136,33 +125,6 @@ def test_numba_trains_only_float32_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> 
     assert isinstance(Mlp().lanes(arena.named, arena.named_grad, 8), MlpLanes)
 
 
-def test_overflow_in_a_lane_changes_no_bit_of_its_neighbours() -> None:
-    net = Mlp((6, 8, 4), norm_logits=False)
-    for number in (math.nan, math.inf, 1e200):
-        results = []
-        for spoilt in (False, True):
-            arena = _arena(net, 3)
-            if spoilt:
-                arena.named["weight2"][1] = number
-            lanes = net.lanes(arena.named, arena.named_grad, 16)
-            losses, logits = lanes.gradient(*_batch(net, 16), NOISE)
-            assert bool(losses[1].isfinite()) is (not spoilt or number == 1e200), number
-            results.append([values[[0, 2]] for values in (losses, logits, arena.grad)])
-        assert all(map(torch.equal, *results)), number
-
-
-def test_padding_of_the_arena_stays_zero() -> None:
-    net = Mlp((6, 8, 4))
-    grads = []
-    for align in (1, 50):
-        arena = _arena(net, 3, align=align)
-        net.lanes(arena.named, arena.named_grad, 16).gradient(*_batch(net, 16), NOISE)
-        grads.append(arena.grad)
-    narrow, wide = grads
-    assert torch.equal(wide[:, : narrow.shape[1]], narrow)
-    assert not wide[:, narrow.shape[1] :].any()
-
-
 def test_training_by_torch_gives_the_same_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     request, cells = task("mlp", epochs=3), [Cell(0.002, 0.01), Cell(0.001, 0.1)]
     trials = PackTrainer(ADAMW, request, cells, 0, splits(F64)).run()
@@ -172,16 +134,6 @@ def test_training_by_torch_gives_the_same_curves(monkeypatch: pytest.MonkeyPatch
     assert by_torch.update.loop is None
     for one, two in zip(trials, by_torch.run(), strict=True):
         assert one.curves["val_loss"] == pytest.approx(two.curves["val_loss"], rel=1e-8)
-
-
-def test_functions_compile_without_a_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    from numba.core import caching
-
-    def twice(x: int) -> int:
-        return 2 * x
-
-    monkeypatch.setattr(caching.CompileResultCacheImpl, "_locator_classes", [])
-    assert compiled(twice)(21) == 42
 
 
 def test_compiled_and_cached_loops_give_the_same_bits(

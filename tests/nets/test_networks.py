@@ -87,18 +87,6 @@ def test_torchvision_parameters_keep_name_and_order() -> None:
     assert _torchvision("googlenet", (3, 32, 32)).trained  # its constructor needs arguments
 
 
-def test_torchvision_repeats_grey_images_in_three_channels() -> None:
-    grey, colour = (_torchvision("shufflenet_v2_x0_5", shape) for shape in ((1, 32, 32), (3, 32, 32)))
-    init = colour.init(_stream(0))
-    x = torch.randn(4, 1, 32, 32, generator=_stream(1))
-    logits = []
-    for network, images in ((grey, x), (colour, x.repeat(1, 3, 1, 1))):
-        theta = {name: value[None].float() for name, value in init.items()}
-        grad = {name: torch.zeros_like(value) for name, value in theta.items()}
-        logits.append(network.lanes(theta, grad, 4).predictor().predict(images))
-    assert torch.equal(*logits)
-
-
 def test_torchvision_dropout_and_stochastic_depth_are_replaced() -> None:
     module = _torchvision("efficientnet_b0", (3, 32, 32)).module
     found = [layer for layer in module.modules() if isinstance(layer, Dropout)]
@@ -173,18 +161,6 @@ def test_shake_mixes_by_different_coefficients_forward_and_backward() -> None:
     g = torch.randn(out.shape, generator=_stream(2), dtype=F64)
     torch.testing.assert_close(torch.autograd.grad(out, (a, b), g), (beta * g, (1 - beta) * g))
     torch.testing.assert_close(Shake().eval()(a, b), (a + b) / 2)
-
-
-def test_shake_draws_independent_coefficients_between_0_and_1_for_each_image() -> None:
-    a, b = torch.ones(4000, 2, 1, 1, dtype=F64).requires_grad_(), torch.zeros(4000, 2, 1, 1, dtype=F64)
-    out = _shaken(a, b, 0)
-    alpha = out[:, 0, 0, 0].detach()
-    assert torch.equal(out[:, 0], out[:, 1])
-    assert len(set(alpha.tolist())) == 4000
-    assert 0 < alpha.min() < 0.01
-    assert 0.99 < alpha.max() < 1
-    (beta,) = torch.autograd.grad(out.sum(), a)
-    assert abs(torch.corrcoef(torch.stack([alpha, beta[:, 0, 0, 0]]))[0, 1]) < 0.08
 
 
 def test_second_path_of_the_shortcut_sees_odd_pixels() -> None:

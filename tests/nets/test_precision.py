@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lrwd_sweep.data import Splits
@@ -17,7 +16,6 @@ from lrwd_sweep.errors import UsageError
 from lrwd_sweep.nets import Lanes, network
 from lrwd_sweep.nets.loop import LoopLanes
 from lrwd_sweep.nets.mlp import MlpLanes
-from lrwd_sweep.nets.precision import computing
 from lrwd_sweep.nets.randomness import Dropout
 from lrwd_sweep.nets.resnet import Shake
 from lrwd_sweep.nets.vmap import VmapLanes
@@ -141,23 +139,6 @@ def test_initialisation_and_random_layers_draw_as_in_float32() -> None:
         torch.testing.assert_close(found[1].float(), found[0], rtol=tolerance, atol=tolerance)
 
 
-def test_packs_in_threads_share_no_rounded_weights() -> None:
-    with computing(torch.bfloat16, CPU):
-        assert torch.is_autocast_enabled("cpu")
-        assert not torch.is_autocast_cache_enabled()
-    for dtype in (torch.float32, torch.float64):
-        with computing(dtype, CPU):
-            assert not torch.is_autocast_enabled("cpu")
-    request = task("tests.nets.awkward:Tied", 6, engine="loop", precision="bfloat16")
-
-    def train(_: int) -> object:
-        return PackTrainer(ADAMW, request, CELLS, 0, splits()).run()
-
-    expected = train(0)
-    with ThreadPoolExecutor(4) as threads:
-        assert all(found == expected for found in threads.map(train, range(8)))
-
-
 @pytest.mark.parametrize("engine", ["loop", "vmap"])
 def test_user_networks_train_in_bfloat16(engine: str) -> None:
     for kind in (*awkward.VECTORISED, *(awkward.LOOPED if engine == "loop" else ())):
@@ -190,22 +171,3 @@ def test_network_that_cannot_compute_in_bfloat16_is_refused_in_one_line() -> Non
     with pytest.raises(UsageError, match=rf"{complaint}.*; choose precision='float32'$") as refused:
         network(task(f"{HERE}:Filling", engine="loop", precision="bfloat16"))
     assert "\n" not in str(refused.value)
-
-
-class Standardised(awkward.Base):  # reads a weight by `view`, which fails in other layouts
-    def make(self) -> None:
-        self.first, self.second = nn.Conv2d(1, 6, 3), nn.Conv2d(6, 6, 3)
-        self.head = nn.Linear(6, 4)
-
-    def forward(self, x: Tensor) -> Any:
-        w = self.second.weight
-        rows = w.view(len(w), -1)
-        w = (rows / rows.norm(dim=1, keepdim=True)).view(w.shape)
-        return self.head(nn.functional.conv2d(self.first(x).tanh(), w).mean(dim=(2, 3)))
-
-
-def test_weights_keep_the_layout_that_a_network_needs() -> None:
-    for engine in ("loop", "vmap"):
-        trainer = PackTrainer(ADAMW, task(f"{HERE}:Standardised", engine=engine), CELLS, 0, splits())
-        assert trainer.arena.named["second.weight"][0].is_contiguous()
-        assert {trial.status for trial in trainer.run()} == {Status.COMPLETE}

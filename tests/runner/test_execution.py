@@ -36,14 +36,6 @@ CELLS = list(Lattice((0.01, 0.02, 0.04), (0.001, 0.01)).cells())
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    """Give back the threads that the engine takes from torch."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-
-
 def _on_two_cores(net: str = "mlp-norm", epochs: int = 2) -> Execution:
     found = Execution(Task(net=net, epochs=epochs, engine="auto" if net == "mlp-norm" else "loop"), "cpu")
     found.places = (CPU, CPU)
@@ -73,14 +65,6 @@ def test_plan_holds_every_lane_once_in_packs_of_similar_size(sizes: dict[int, in
         of_seed = [len(pack.cells) for pack in packs if pack.seed == seed]
         assert ceil(size / lanes) <= len(of_seed) <= ceil(size / lanes) + 1
         assert max(of_seed) <= min(lanes, 2 * min(of_seed) + 1)
-
-
-def test_slots_get_about_the_same_number_of_lanes() -> None:
-    for count, most in ((9, 14), (7, 11), (12, 18), (121, 182), (1, 2)):
-        loads = [0, 0]
-        for pack in plan(dict.fromkeys(range(3), _cells(count)), min(16, ceil(3 * count / 2)), slots=2):
-            loads[loads.index(min(loads))] += len(pack.cells)
-        assert max(loads) == most, count
 
 
 def test_executor_follows_the_network_the_slots_and_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:

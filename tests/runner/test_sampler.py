@@ -59,15 +59,6 @@ def nearest(cells: list[Cell]) -> float:
     )
 
 
-@given(
-    st.lists(st.floats(1e-6, 1e2), min_size=1, max_size=8),
-    st.lists(st.floats(0, 1e2), min_size=1, max_size=8),
-)
-def test_grid_is_the_lattice_in_its_order(lrs: list[float], decays: list[float]) -> None:
-    lattice = Lattice(tuple(lrs), tuple(decays))
-    assert grid_cells(lattice) == list(lattice.cells())
-
-
 def test_a_batch_is_spread_out_in_the_positive_box(
     told: list[Trial], monkeypatch: pytest.MonkeyPatch
 ) -> None:
