@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset, random_split
 
-from lrwd_sweep.data import Split, Splits, load
-from lrwd_sweep.data.user_data import completed, digest
+from lrwd_sweep.data import Splits, load
+from lrwd_sweep.data.user_data import completed
 from lrwd_sweep.errors import DataError, UsageError
 from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.task import Task

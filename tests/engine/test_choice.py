@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from lrwd_sweep.data.user_data import completed
 from lrwd_sweep.engine import choice
 from lrwd_sweep.engine.choice import cache_file, chosen, obstacle
 from lrwd_sweep.engine.speed import made_up
@@ -118,7 +116,7 @@ def test_a_choice_is_stored_by_what_it_depends_on(monkeypatch: pytest.MonkeyPatc
     asked = _times(monkeypatch, 1e-4, 1e-3)
     assert chosen(SMALL, CPU).engine == "vmap"
     assert asked == []
-    for other in ({"batch_size": 32}, {"precision": "bfloat16"}):
+    for other in ({"batch_size": 32}, {"precision": "bfloat16"}, {"code": (("a", "b"),)}):
         assert chosen(replace(SMALL, **other), CPU).engine == "loop", other
     choice._keep(choice._key(SMALL, CPU), "fastest")  # not an engine
     assert chosen(SMALL, CPU).engine == "loop"

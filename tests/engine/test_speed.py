@@ -8,26 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
 from lrwd_sweep.engine.graph import Program
 from lrwd_sweep.engine.pack import PackTrainer
-from lrwd_sweep.engine.speed import Speed, _sizes, measure, timed
+from lrwd_sweep.engine.speed import Speed, measure, timed
 from lrwd_sweep.errors import DeviceError
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.task import Task
 from tests.engine import tape
-
-
-@given(st.integers(1, 64), st.integers(2, 1024))
-def test_trials_grow_up_to_the_pack_that_would_train(most: int, batch: int) -> None:
-    sizes = list(_sizes(most, batch))
-    work = [lanes * few for lanes, few in sizes]
-    assert work == sorted(set(work))
-    assert sizes[-1] == (most, batch)
-    assert all(2 <= few <= batch for _, few in sizes)
 
 
 def test_packs_are_measured_as_large_as_time_allows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,10 +50,7 @@ def test_a_lane_costs_its_steps_and_its_evaluations() -> None:
 
 
 @pytest.mark.usefixtures("without_numba")
-@pytest.mark.parametrize(("batch_size", "recorded"), [(130, True), (400, False)])
-def test_steps_on_a_device_are_timed_as_they_train(
-    batch_size: int, recorded: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_steps_on_a_device_are_timed_as_they_train(monkeypatch: pytest.MonkeyPatch) -> None:
     packs: list[weakref.ref[PackTrainer]] = []
     replayed: list[bool] = []
 
@@ -80,13 +66,13 @@ def test_steps_on_a_device_are_timed_as_they_train(
             return program
 
     monkeypatch.setattr("lrwd_sweep.engine.speed.PackTrainer", OnDevice)
-    task = Task(epochs=1, batch_size=batch_size)  # fewer steps than are timed
+    task = Task(epochs=1, batch_size=130)  # fewer steps than are timed
     gc.disable()
     try:
         step, sample = timed(Optimizer.parse("adamw"), task, 2, 0.05, torch.device("cpu"), 1)
         assert step > 0
         assert sample > 0
-        assert replayed == [recorded]
+        assert replayed == [True]
         assert packs[0]() is None  # its memory is free again
     finally:
         gc.enable()

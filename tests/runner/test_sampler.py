@@ -8,8 +8,6 @@ from pathlib import Path
 
 import optuna
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lrwd_sweep.errors import NothingToReport, UsageError
 from lrwd_sweep.runner import sampler

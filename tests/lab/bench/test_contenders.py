@@ -19,12 +19,12 @@ from lrwd_sweep.lab.bench import contenders, stacked, workload
 from lrwd_sweep.lab.bench.contenders import CONTENDERS
 from lrwd_sweep.lab.bench.engine_runs import bookkeeping, scaling
 from lrwd_sweep.lab.bench.race import ENGINE
-from lrwd_sweep.lab.bench.workload import Curves, Lane, choose_lanes, timed
+from lrwd_sweep.lab.bench.workload import Curves, Lane, timed
 from lrwd_sweep.runner.runner import complete
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.spec.catalog import DATA_SETS
 from lrwd_sweep.spec.task import Task
-from tests.lab.bench.made_up import ASKED, LATTICE, TASK
+from tests.lab.bench.made_up import ASKED, TASK
 
 LANES: list[Lane] = [(Cell(2**-11, 128.0), 0), (Cell(2**-10, 16.0), 0), (Cell(2**-11, 128.0), 1)]
 CPU = torch.device("cpu")
@@ -84,18 +84,6 @@ def test_contender_follows_the_engine(name: str) -> None:
     assert distance(engines(precision="bfloat16"), rounded) < ROUNDED
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["plain", "graphs", "vmap"])
-def test_contender_follows_the_engine_in_convolutions(name: str) -> None:
-    found = curves(name, noisy_task().changed(net="cnn-norm"))
-    assert distance(engines(net="cnn-norm"), found) < TOLERANCE
-
-
-@pytest.mark.slow
-def test_processes_follow_the_engine() -> None:
-    assert distance(engines(net="mlp-norm"), curves("processes")) < TOLERANCE
-
-
 @pytest.mark.usefixtures("_present_threads")
 def test_compiled_network_starts_every_lane_from_fresh_values(monkeypatch: pytest.MonkeyPatch) -> None:
     traced = nn.Module.compile
@@ -106,8 +94,12 @@ def test_compiled_network_starts_every_lane_from_fresh_values(monkeypatch: pytes
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which(os.environ.get("CXX", "g++")), reason="no C++ compiler")
-def test_compiled_code_follows_the_engine() -> None:
-    assert distance(engines(net="mlp-norm"), curves("compiled")) < TOLERANCE
+def test_every_contender_follows_the_engine() -> None:
+    for name in ("plain", "graphs", "vmap"):
+        found = curves(name, noisy_task().changed(net="cnn-norm"))
+        assert distance(engines(net="cnn-norm"), found) < TOLERANCE, name
+    for name in ("processes", "compiled"):
+        assert distance(engines(net="mlp-norm"), curves(name)) < TOLERANCE, name
 
 
 def test_missing_compiler_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,19 +159,6 @@ def test_threads_are_one_or_all_whichever_is_faster(monkeypatch: pytest.MonkeyPa
         torch.set_num_threads(2)
         workload.on_best_threads(lambda task, lanes: {}, TASK, [], CPU)
         assert torch.get_num_threads() == best
-
-
-def test_warm_up_is_not_in_the_curves() -> None:
-    asked: list[int] = []
-
-    def train(task: Task, lanes: Sequence[Lane]) -> Curves:
-        asked.append(task.epochs)
-        return {lane: [float(task.epochs)] for lane in lanes}
-
-    lanes = choose_lanes(LATTICE, 2)
-    found, _ = timed(train, TASK, lanes)
-    assert asked == [1, TASK.epochs]
-    assert found == {lane: [float(TASK.epochs)] for lane in lanes}
 
 
 def test_engine_is_timed_for_every_number_of_lanes() -> None:
