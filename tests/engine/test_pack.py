@@ -11,10 +11,13 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from lrwd_sweep.data import digits
+from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.pack import PackTrainer, Stopped, generator
 from lrwd_sweep.lab.bench.workload import module
 from lrwd_sweep.lab.references import lone_rule
-from lrwd_sweep.nets import network
+from lrwd_sweep.nets import build, network
+from lrwd_sweep.nets.loop import LoopLanes
+from lrwd_sweep.optim.layout import columns
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.schedule import Schedule
@@ -23,8 +26,10 @@ from lrwd_sweep.spec.task import Task
 from tests.small import ADAMW, CELLS, CPU, F64, ILL, WELL, pack, splits, task
 
 # Each optimizer, in turn with the schedules and both networks; the update alone is tested in tests/optim.
-NAMES = ("sgd", "sgdw", "sgdw:lr-scaled", "adam", "adamw", "adamw:lr-scaled", "amsgradw:fixed", "adampw")
-NAMES += ("rmspropw:corrected", "adamw:normalized", "sgdpw")
+NAMES = [
+    *("sgd", "sgdw", "sgdw:lr-scaled", "adam", "adamw", "adamw:lr-scaled", "amsgradw:fixed", "adampw"),
+    *("rmspropw:corrected", "adamw:normalized", "sgdpw"),
+]
 
 
 def _lone(name: str, of: Task, cell: Cell, seed: int) -> tuple[Tensor, list[float], list[Tensor]]:
@@ -121,7 +126,7 @@ def test_a_diverged_lane_stays_and_its_neighbours_keep_every_bit() -> None:
         index = k % 3
         with_ill, without = pack(name, of, [*WELL[:index], ILL, *WELL[index + 1 :]]), pack(name, of, WELL)
         frozen: list[Tensor] = []
-        trials = with_ill.run(lambda *_, f=frozen, p=with_ill, i=index: f.append(p.arena.theta[i].clone()))  # type: ignore[misc]
+        trials = with_ill.run(lambda *_, f=frozen, p=with_ill, i=index: f.append(p.arena.theta[i].clone()))
         expected, ill = without.run(), trials[index]
         assert (ill.status, ill.metrics) == (Status.DIVERGED, {}), name
         assert "of 15" in ill.detail, name
@@ -183,7 +188,7 @@ def test_evaluations_are_even_in_log_time_and_include_both_ends() -> None:
 
 
 def test_results_do_not_depend_on_how_often_lanes_are_validated() -> None:
-    often, seldom = (pack("adamw", task(epochs=20, **how)).run() for how in ({"eval_every": 1}, {}))
+    often, seldom = (pack("adamw", task(epochs=20, eval_every=every)).run() for every in (1, None))
     for a, b in zip(often, seldom, strict=True):
         assert a.metrics == b.metrics
         assert a.curves["train_loss"] == b.curves["train_loss"]
@@ -195,3 +200,65 @@ def test_results_do_not_depend_on_how_often_lanes_are_validated() -> None:
     assert first["initial_val_loss"] == second["initial_val_loss"]  # before the first step
     assert 1 < first["initial_val_loss"] < 4
     assert first["initial_val_error"] > 0.5
+
+
+SHAPE = (3, 8, 8)
+
+
+def _stacked(init: dict[str, Tensor], lanes: int = 3) -> Arena:
+    return Arena.stack(init, lanes, device=CPU, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("net", ["cnn", "torchvision:shufflenet_v2_x0_5"])
+def test_every_lane_has_the_initial_parameters_and_its_own_gradients(net: str) -> None:
+    network = build(net, SHAPE, 4, engine="loop")
+    init = network.init(torch.Generator().manual_seed(0))
+    arena = _stacked(init)
+    for name, value in init.items():
+        assert torch.equal(arena.named[name], value.expand(3, *value.shape)), name
+        for views in (arena.named, arena.named_grad):
+            assert views[name].shape == (3, *value.shape), name
+            last = value.dim() == 4
+            assert not last or views[name][1].is_contiguous(memory_format=torch.channels_last), name
+    assert any(value.dim() == 4 for value in init.values())
+    assert [part.shape for part in arena.layout] == [tuple(value.shape) for value in init.values()]
+    assert columns(arena.layout) == (slice(0, arena.theta.shape[1]),)
+
+    lanes = network.lanes(arena.named, arena.named_grad, 8)
+    assert isinstance(lanes, LoopLanes)
+    x, y = torch.randn(8, *SHAPE, dtype=torch.float64), torch.arange(8) % 4
+    for _ in range(2):
+        with torch.inference_mode():
+            lanes.gradient(x, y, [torch.Generator() for _ in range(3)])
+        for lane, lane_module in enumerate(lanes.modules):
+            for name, parameter in lane_module.named_parameters():
+                assert parameter.data_ptr() == arena.named[name][lane].data_ptr(), name
+                assert parameter.grad is not None, name
+                assert parameter.grad.data_ptr() == arena.named_grad[name][lane].data_ptr(), name
+                assert parameter.grad.stride() == arena.named_grad[name][lane].stride(), name
+    assert all(bool(value.abs().sum() > 0) for value in arena.named_grad.values())
+
+
+def test_views_share_the_arena_and_keep_a_row_per_output_channel() -> None:
+    weight = torch.arange(2 * 3 * 2 * 2.0).view(2, 3, 2, 2)
+    arena = _stacked({"a": torch.zeros(5), "w": weight.contiguous(memory_format=torch.channels_last)})
+    arena.named["w"][2].add_(100)
+    rows = arena.theta[:, 5:].view(3, 2, 12)
+    for channel in range(2):
+        assert set(rows[0, channel].tolist()) == set(weight[channel].flatten().tolist())
+        assert set(rows[2, channel].tolist()) == set((weight[channel] + 100).flatten().tolist())
+    assert rows[0, 0, :3].tolist() == weight[0, :, 0, 0].tolist()
+
+
+def test_padding_columns_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    stack = Arena.stack
+    for name in ("adamw", "sgd", "adagradw", "adamp"):
+        narrow = pack(name, task(), WELL)
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                Arena, "stack", lambda *given, **options: stack(*given, **options | {"align": 1000})
+            )
+            wide = pack(name, task(), WELL)
+        assert wide.arena.theta.shape[1] % 1000 == 0
+        assert wide.run() == narrow.run(), name
+        assert wide.arena.theta[:, narrow.arena.theta.shape[1] :].abs().max() == 0, name

@@ -39,19 +39,23 @@ class Plain(Base):  # two layers; subclasses add a difficulty
         return self.head(self.between(self.body(x)))
 
 
-class Hooked(Plain):
-    def more(self) -> None:
-        self.body.weight.register_hook(lambda grad: grad.clamp(-1e-3, 1e-3))  # type: ignore[no-untyped-call]
+def _recompute(net: Any, h: Tensor) -> Any:
+    return checkpoint(lambda h: net.drop(h).tanh(), h, use_reentrant=False)
 
 
-class Recomputed(Plain):
-    def more(self) -> None:
-        self.drop = nn.Dropout(0.5)
-
-    def between(self, h: Tensor) -> Tensor:
-        found = checkpoint(lambda h: self.drop(h).tanh(), h, use_reentrant=False)
-        assert isinstance(found, Tensor)
-        return found
+DIFFICULT: dict[str, dict[str, Callable[..., Any]]] = {  # a class's name → its methods
+    "Hooked": {"more": lambda net: net.body.weight.register_hook(lambda grad: grad.clamp(-1e-3, 1e-3))},
+    "Recomputed": {"more": lambda net: net.add_module("drop", nn.Dropout(0.5)), "between": _recompute},
+    "Numpy": {"between": lambda net, h: h * float(np.random.rand())},
+    "OldNorm": {"more": lambda net: nn.utils.weight_norm(net.body)},
+    "Scripted": {"more": lambda net: net.add_module("act", torch.jit.script(nn.Tanh()))},
+    "Hidden": {"between": lambda net, h: functional.dropout(h, 0.5, net.training)},  # dropout without a layer
+    "WrongInTraining": {"logits": lambda net, x: torch.zeros(3) + Plain.logits(net, x)},  # under a layer
+    "Complex": {
+        "more": lambda net: setattr(net, "phase", nn.Parameter(torch.zeros(2, dtype=torch.complex64)))
+    },
+}
+globals().update({name: type(name, (Plain,), methods) for name, methods in DIFFICULT.items()})
 
 
 class Enclosed(Plain):
@@ -65,42 +69,12 @@ class Enclosed(Plain):
         return self.act(h)
 
 
-class Numpy(Plain):
-    def between(self, h: Tensor) -> Tensor:
-        return h * float(np.random.rand())
-
-
-class OldNorm(Plain):
-    def more(self) -> None:
-        nn.utils.weight_norm(self.body)
-
-
-class Scripted(Plain):
-    def more(self) -> None:
-        self.act = torch.jit.script(nn.Tanh())
-
-
-class Hidden(Plain):  # dropout without a layer
-    def between(self, h: Tensor) -> Tensor:
-        return functional.dropout(h, 0.5, self.training)
-
-
 class Recurrent(Base):  # drops between its layers
     def make(self) -> None:
         self.body, self.head = nn.GRU(8, 6, 2, dropout=0.1, batch_first=True), nn.Linear(6, 4)
 
     def forward(self, x: Tensor) -> Any:
         return self.head(self.body(x[:, 0])[0][:, -1])
-
-
-class WrongInTraining(Plain):  # raises under a layer
-    def logits(self, x: Tensor) -> Any:
-        return torch.zeros(3) + super().logits(x)
-
-
-class Complex(Plain):
-    def more(self) -> None:
-        self.phase = nn.Parameter(torch.zeros(2, dtype=torch.complex64))
 
 
 def failing() -> nn.Module:
@@ -164,7 +138,10 @@ def test_known_modules_that_draw_or_do_not_classify_are_refused() -> None:
             lambda: nn.Sequential(nn.Flatten(), nn.RReLU(), nn.Linear(64, 4)),
             r"layer 1 \(RReLU\) draws random",
         ),
-        (lambda: nn.Sequential(nn.Identity(), Hidden()), r"layer 1 \(Hidden\) draws random numbers"),
+        (
+            lambda: nn.Sequential(nn.Identity(), globals()["Hidden"]()),
+            r"layer 1 \(Hidden\) draws random numbers",
+        ),
         (lambda: nn.Conv2d(1, 4, 3), "choose a classifier"),
     ):
         with pytest.raises(UsageError, match=complaint):

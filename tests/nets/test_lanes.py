@@ -170,28 +170,6 @@ def test_lane_keeps_every_bit_in_packs_of_any_size(precision: str) -> None:
             assert torch.equal(few.arena.theta, whole.arena.theta[-size:]), (net, engine, size)
 
 
-def test_frozen_parameters_depend_only_on_the_seed() -> None:
-    for engine in ("loop", "vmap"):
-        request = _awkward(awkward.Frozen, engine, 1)
-        losses = []
-        for seed in (0, 0, 1):
-            trials = pack("adamw", request, [CELLS[0]] * 2, seed=seed).run()
-            losses.append([trial.metrics["val_loss"] for trial in trials])
-        assert losses[0] == losses[1], engine
-        assert losses[0][0] == losses[0][1] != losses[2][0], engine
-
-
-def test_only_trained_parameters_are_in_the_arena() -> None:
-    head = {"head.weight", "head.bias"}
-    for kind, trained in (
-        (awkward.Frozen, head),
-        (awkward.Unused, head),
-        (awkward.AuxiliaryOutput, head),
-        (awkward.Tied, head | {"down.weight", "up.weight", "up.bias", "again.bias"}),
-    ):
-        assert set(network(_awkward(kind)).shapes) == trained, kind
-
-
 def _steps(lanes: Lanes, split: Split, seed: int, count: int = 1) -> list[Tensor]:
     noise = [torch.Generator().manual_seed(seed) for _ in range(3)]
     return [lanes.gradient(split.x[:16], split.y[:16], noise)[0].clone() for _ in range(count)]
@@ -209,16 +187,6 @@ def test_lanes_of_a_seed_draw_the_same_and_leave_the_global_generator() -> None:
     assert len(set(first.tolist())) == len(set(second.tolist())) == 1
     assert first[0] != second[0]
     assert torch.equal(first, found[1][0])
-
-
-def test_batches_of_inference_mode_are_accepted() -> None:
-    trainer = pack("adamw", task("cnn-norm", engine="loop"))
-    _steps(trainer.lanes, splits().train, 0)
-    expected = trainer.arena.grad.clone()
-    with torch.inference_mode():
-        _steps(trainer.lanes, splits().to(CPU, torch.float32).train, 0)
-    assert torch.equal(trainer.arena.grad, expected)
-    assert expected.abs().sum() > 0
 
 
 def test_prediction_changes_nothing() -> None:

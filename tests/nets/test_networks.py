@@ -11,8 +11,8 @@ from torchvision.models import shufflenet_v2_x0_5
 from torchvision.ops import StochasticDepth
 
 from lrwd_sweep.errors import UnknownName, UsageError
-from lrwd_sweep.nets import CONVOLUTIONAL, ModuleNetwork, build, of_seed
-from lrwd_sweep.nets.randomness import Dropout, replace_dropout
+from lrwd_sweep.nets import CONVOLUTIONAL, ModuleNetwork, build
+from lrwd_sweep.nets.randomness import Dropout
 from lrwd_sweep.nets.resnet import Shake, ShakeShortcut
 from lrwd_sweep.spec.catalog import NETWORKS, find_network
 
@@ -94,21 +94,6 @@ def test_torchvision_dropout_and_stochastic_depth_are_replaced() -> None:
     assert not [part for part in module.modules() if isinstance(part, nn.Dropout | StochasticDepth)]
 
 
-def test_wide_dense_convolutions_are_channels_first_on_a_cpu() -> None:
-    for name, layout in (
-        ("resnet18", torch.contiguous_format),
-        ("resnext50_32x4d", torch.channels_last),  # as wide, in groups
-        ("squeezenet1_1", torch.channels_last),
-    ):
-        net = _torchvision(name, (3, 32, 32))
-        for device, expected in (("cpu", layout), ("cuda", torch.channels_last)):
-            placed = of_seed(net, _stream(0), torch.device(device))
-            weights = [value for value in placed.init(torch.Generator()).values() if value.dim() == 4]
-            channels_last = any(not weight.is_contiguous() for weight in weights)
-            assert channels_last == (expected is torch.channels_last), (name, device)
-            assert of_seed(net, torch.Generator(), torch.device(device)) is placed, name  # found once
-
-
 ONES = torch.ones(40, 50, 6, 6)
 
 
@@ -127,21 +112,6 @@ def test_dropout_draws_once_for_the_dimensions_behind() -> None:
         assert set(out.flatten().tolist()) <= {0.0, ONES[0, 0, 0, 0].div(0.75).item()}, dims
         share = (units[:, 0] == 0).double().mean().item()
         assert draws < 100 or share == pytest.approx(0.25, abs=5 * (0.25 * 0.75 / draws) ** 0.5), dims
-
-
-def test_dropout_repeats_by_seed_and_does_nothing_in_evaluation() -> None:
-    layer = Dropout(0.5)
-    assert torch.equal(_dropped(layer, 1), _dropped(layer, 1))
-    assert not torch.equal(_dropped(layer, 1), _dropped(layer, 2))
-    assert layer.eval()(ONES) is ONES
-    assert Dropout(0.0)(ONES) is ONES
-    assert not _dropped(Dropout(1.0)).any()
-    inner = nn.Sequential(nn.Dropout2d(0.2), nn.ReLU())
-    module = nn.Sequential(nn.Dropout(0.1), inner, nn.Dropout1d(0.3), nn.Dropout3d(0.4))
-    replace_dropout(module)
-    found = [layer for layer in module.modules() if isinstance(layer, Dropout)]
-    assert [(layer.p, layer.dims) for layer in found] == [(0.1, None), (0.2, 2), (0.3, 2), (0.4, 2)]
-    assert isinstance(inner[1], nn.ReLU)
 
 
 def _shaken(a: Tensor, b: Tensor, seed: int) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lrwd_sweep.errors import UsageError
-from lrwd_sweep.nets import ModuleNetwork, build, decaying, network
+from lrwd_sweep.nets import ModuleNetwork, decaying, network
 from lrwd_sweep.nets.cnn import Cnn
 from lrwd_sweep.nets.parameters import norm_and_bias
 from lrwd_sweep.nets.randomness import Noisy
@@ -169,16 +169,6 @@ def test_doubling_a_weight_changes_logits_unless_it_is_scale_invariant() -> None
         for name in (name for name, shape in network.shapes.items() if len(shape) > 1):
             change = (_logits(network, name) - plain).abs().max() / plain.abs().max()
             assert (change < 1e-9) == (name in network.scale_invariant), (make, name)
-
-
-def test_scale_invariant_layers_of_residual_networks_are_those_before_normalisation() -> None:
-    for name in ("resnet20", "shake26-2x32d"):
-        network = build(name, SHAPE, 10)
-        weights = {name for name, shape in network.shapes.items() if len(shape) > 1}
-        assert set(network.scale_invariant) == weights - {"head.weight"}, name
-    found = set(ModuleNetwork(partial(WideResNet, 1, 10, depth=10, k=1), SHAPE, 10).scale_invariant)
-    assert found >= {f"blocks.{k}.conv1.weight" for k in range(3)}  # of the branches, the first layers only
-    assert not found & {"head.weight", *(f"blocks.{k}.conv2.weight" for k in range(3))}
 
 
 class _Mixed(Base):  # a layer that begins at zero, one before a normalisation, and an unused one

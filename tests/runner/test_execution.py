@@ -25,15 +25,13 @@ from lrwd_sweep.runner.execution import ATTEMPTS, Execution, plan
 from lrwd_sweep.runner.executors import processes
 from lrwd_sweep.runner.executors.threads import Threads
 from lrwd_sweep.science.lattice import Cell, Lattice
-from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.job import EpochDone, Event, Job, Pack, PackDone, PackLost
 from lrwd_sweep.spec.task import Task
 from tests.runner import strange
+from tests.small import ADAMW, CPU
 
-ADAMW = Optimizer.parse("adamw")
 CELLS = list(Lattice((0.01, 0.02, 0.04), (0.001, 0.01)).cells())
-CPU = torch.device("cpu")
 
 
 def _on_two_cores(net: str = "mlp-norm", epochs: int = 2) -> Execution:
