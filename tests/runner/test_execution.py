@@ -35,7 +35,9 @@ CELLS = list(Lattice((0.01, 0.02, 0.04), (0.001, 0.01)).cells())
 
 
 def _on_two_cores(net: str = "mlp-norm", epochs: int = 2) -> Execution:
-    found = Execution(Task(net=net, epochs=epochs, engine="auto" if net == "mlp-norm" else "loop"), "cpu")
+    found = Execution(
+        Task(net=net, epochs=epochs, engine="auto" if net == "mlp-norm" else "loop", eval_every=1), "cpu"
+    )
     found.places = (CPU, CPU)
     return found
 
