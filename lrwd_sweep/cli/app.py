@@ -18,8 +18,7 @@ from lrwd_sweep.cli.compare import compare
 from lrwd_sweep.cli.convert import convert
 from lrwd_sweep.cli.docs import docs
 from lrwd_sweep.cli.grid import grid
-from lrwd_sweep.cli.group import Headed, group, show_help
-from lrwd_sweep.cli.options import option_text
+from lrwd_sweep.cli.options import Headed, group, option_text, show_help
 from lrwd_sweep.cli.preset import presets
 from lrwd_sweep.cli.report import report
 from lrwd_sweep.cli.study import studies

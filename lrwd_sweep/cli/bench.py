@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from lrwd_sweep.lab.bench.measurement import Measurement, Spread
-    from lrwd_sweep.lab.bench.overhead import Overhead
     from lrwd_sweep.lab.bench.race import Race
-    from lrwd_sweep.lab.bench.scaling import Scaling
+    from lrwd_sweep.lab.bench.scaling import Overhead, Scaling
     from lrwd_sweep.spec.task import Task
 
     Found = tuple[dict[str, Any], Iterable[RenderableType]]  # as JSON, and as shown
@@ -168,7 +167,7 @@ def _scaling(asked: Measurement, lanes: int | None, repeats: int) -> Found:
 
 
 def _overhead(asked: Measurement, lanes: int | None, repeats: int) -> Found:
-    from lrwd_sweep.lab.bench.overhead import LANES, overhead
+    from lrwd_sweep.lab.bench.scaling import LANES, overhead
 
     found = overhead(asked, lanes=lanes or LANES, repeats=repeats, on_repeat=_on_repeat(repeats))
     return {"overhead": asdict(found)}, _shown_overhead(found)

@@ -15,9 +15,8 @@ from lrwd_sweep.errors import UsageError
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.notation import ASCII, UNICODE, Glyphs, to_ascii, written
 from lrwd_sweep.science.conversion import Run, timescale
-from lrwd_sweep.science.decay import Convention
 from lrwd_sweep.science.lattice import parse_value
-from lrwd_sweep.science.optimizer import Family, Optimizer
+from lrwd_sweep.science.optimizer import Convention, Family, Optimizer
 
 MOMENTUM = 0.9
 _GIVE_STEPS = "give --steps, or --epochs, --batch-size and --train-size"

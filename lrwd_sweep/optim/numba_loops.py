@@ -19,10 +19,9 @@ from torch import Tensor
 
 from lrwd_sweep.optim.families import Adagrad, Adam, Adamp, Amsgrad, Rmsprop, Sgd, Sgdp, TorchSgd
 from lrwd_sweep.optim.jit import compiled
-from lrwd_sweep.optim.layout import runs
-from lrwd_sweep.optim.projection import DELTA, Projection
+from lrwd_sweep.optim.projection import DELTA, Projection, runs
 from lrwd_sweep.optim.update import Decay, Now, StepFamily
-from lrwd_sweep.science.decay import WD_RATIO, DecayRule
+from lrwd_sweep.science.optimizer import WD_RATIO, DecayRule
 
 BLOCK = 4096  # numbers that are multiplied before they are summed by rows: they stay in a core's first cache
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lrwd_sweep.optim.jit import Backend, torch_compiled
 from lrwd_sweep.optim.projection import Projection
-from lrwd_sweep.science.decay import WD_RATIO, DecayRule
+from lrwd_sweep.science.optimizer import WD_RATIO, DecayRule
 from lrwd_sweep.science.schedule import Timetable
 
 Number = float | Tensor  # (), on the device

@@ -12,8 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from lrwd_sweep.science.decay import WD_RATIO, Convention
-from lrwd_sweep.science.optimizer import Family, Optimizer
+from lrwd_sweep.science.optimizer import WD_RATIO, Convention, Family, Optimizer
 
 _OF_SGDP = ("θ ← θ − ηαwθ/(1−β₁)", "SGDP of the adamp package")  # update and users of lr-scaled in SGDP
 _UNSCHEDULED = {Convention.FIXED, Convention.CORRECTED}  # decay that is not proportional to η

@@ -9,8 +9,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from lrwd_sweep.science.decay import DecayRule
 from lrwd_sweep.science.lattice import Cell, Lattice
+from lrwd_sweep.science.optimizer import DecayRule
 from lrwd_sweep.science.trial import Direction, Status, Trial
 
 Float = NDArray[np.float64]

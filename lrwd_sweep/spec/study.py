@@ -10,9 +10,8 @@ from enum import StrEnum
 from typing import Any, Self
 
 from lrwd_sweep.errors import UnknownName, UsageError, arg, shown
-from lrwd_sweep.science.decay import DecayRule
 from lrwd_sweep.science.lattice import Lattice
-from lrwd_sweep.science.optimizer import Family, Optimizer, formula
+from lrwd_sweep.science.optimizer import DecayRule, Family, Optimizer, formula
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.trial import Direction
 from lrwd_sweep.spec.catalog import MEANT_METRICS, METRICS, chance_level

@@ -11,7 +11,7 @@ from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.nets import build
 from lrwd_sweep.nets.loop import LoopLanes
-from lrwd_sweep.optim.layout import columns
+from lrwd_sweep.optim.projection import columns
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.task import Task

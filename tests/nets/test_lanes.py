@@ -19,8 +19,8 @@ from lrwd_sweep.errors import UsageError
 from lrwd_sweep.nets import Lanes, ModuleNetwork, network
 from lrwd_sweep.nets.cnn import CnnLanes
 from lrwd_sweep.nets.loop import LoopLanes
+from lrwd_sweep.nets.modules import VmapLanes
 from lrwd_sweep.nets.randomness import Noisy, seeded
-from lrwd_sweep.nets.vmap import VmapLanes
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status

@@ -17,10 +17,10 @@ from lrwd_sweep.errors import UsageError
 from lrwd_sweep.nets import Lanes, network
 from lrwd_sweep.nets.loop import LoopLanes
 from lrwd_sweep.nets.mlp import MlpLanes
+from lrwd_sweep.nets.modules import VmapLanes
 from lrwd_sweep.nets.precision import computing
 from lrwd_sweep.nets.randomness import Dropout
 from lrwd_sweep.nets.resnet import Shake
-from lrwd_sweep.nets.vmap import VmapLanes
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status
 from tests.nets import awkward

@@ -6,14 +6,14 @@ test_update compares it by channel, by tensor and with vectors with the referenc
 from __future__ import annotations
 
 import math
-from itertools import product
+from itertools import pairwise, product
 
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lrwd_sweep.optim.projection import DELTA, Projection
+from lrwd_sweep.optim.projection import DELTA, Projection, columns
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.task import MomentumForm, Task
 from tests.optim.problem import across, layout, update_of
@@ -133,3 +133,19 @@ def test_only_projected_norms_grow_by_orthogonal_steps_on_a_scale_invariant_loss
         assert radial < 1e-7, (projected, nesterov)  # ε = 1e-8 beside ‖θ‖
         assert plain_radial > 1e-3, (plain, nesterov)
         assert _normal(3, 1, 12).norm() < norm < plain_norm, (projected, nesterov)
+
+
+shapes = st.lists(st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple), min_size=1, max_size=8)
+
+
+@settings(deadline=None)
+@given(shapes, st.data())
+def test_columns_of_tensors_are_merged_into_the_fewest_slices(
+    chosen: list[tuple[int, ...]], data: st.DataObject
+) -> None:
+    segments = [segment for segment in layout(chosen) if data.draw(st.booleans())]
+    found = columns(segments)
+    assert [i for part in found for i in range(part.start, part.stop)] == [
+        i for segment in segments for i in range(segment.start, segment.stop)
+    ]
+    assert all(left.stop < right.start for left, right in pairwise(found))

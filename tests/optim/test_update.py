@@ -15,8 +15,7 @@ from torch import Tensor
 from lrwd_sweep.lab import references
 from lrwd_sweep.optim import DeviceUpdate, Update, jit
 from lrwd_sweep.optim.numba_loops import BLOCK
-from lrwd_sweep.science.decay import DecayRule
-from lrwd_sweep.science.optimizer import Family, Optimizer
+from lrwd_sweep.science.optimizer import DecayRule, Family, Optimizer
 from lrwd_sweep.spec.task import Task
 from tests.optim.problem import SHAPES, VARIANTS, layout, smooth, start, train, update_of
 

@@ -19,15 +19,17 @@ import lrwd_sweep
 from lrwd_sweep.engine import device, memory
 from lrwd_sweep.engine.memory import pack_bytes
 from lrwd_sweep.engine.pack import OnEpoch, PackTrainer, Stopped
+from lrwd_sweep.engine.speed import Speed
 from lrwd_sweep.errors import DeviceError, UnknownName, UsageError
 from lrwd_sweep.runner import execution
-from lrwd_sweep.runner.execution import ATTEMPTS, Execution, plan
+from lrwd_sweep.runner.execution import ATTEMPTS, Execution, estimate, plan
 from lrwd_sweep.runner.executors import processes
 from lrwd_sweep.runner.executors.threads import Threads
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.job import EpochDone, Event, Job, Pack, PackDone, PackLost
+from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.spec.task import Task
 from tests.runner import strange
 
@@ -292,3 +294,26 @@ def test_cuda_follows_the_cpu() -> None:
     on = {name: _trials(Execution(Task(epochs=2), name), {0: CELLS}) for name in ("cpu", "cuda")}
     for lane, trial in on["cpu"].items():
         assert on["cuda"][lane].metrics["val_loss"] == pytest.approx(trial.metrics["val_loss"], rel=1e-3)
+
+
+def study(name: str, seeds: int = 1, **options: int | str) -> StudySpec:
+    task, two = Task(**options), Lattice((0.1, 0.2), (0.0,))  # type: ignore[arg-type]
+    return StudySpec(Kind.GRID, Optimizer.parse(name), two, tuple(range(seeds)), "val_loss", task)
+
+
+def test_each_kind_of_step_is_measured_once_and_studies_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def measure(optimizer: Optimizer, task: Task, lanes: int, seconds: float) -> Speed:
+        asked.append((str(optimizer), task.net, lanes, seconds))
+        return Speed(step=1.0, sample=0.0, whole=task.net != "mlp")
+
+    monkeypatch.setattr(execution, "measure", measure)
+    found = estimate([study("adam", seeds=3, epochs=10), study("sgd", epochs=20)])
+    assert (found.seconds, found.whole) == (2 * 3 * 10 * 6 + 2 * 20 * 6, True)
+    asked.clear()
+    found = estimate(
+        [study("adam"), study("adamw", seeds=5, epochs=9), study("sgd"), study("adam", net="mlp")], 9.0
+    )
+    assert asked == [("adam", "mlp-norm", 10, 3.0), ("sgd", "mlp-norm", 2, 3.0), ("adam", "mlp", 2, 3.0)]
+    assert not found.whole  # one was extrapolated

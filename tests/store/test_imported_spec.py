@@ -8,13 +8,12 @@ import pytest
 
 from lrwd_sweep.cli.options import option_text
 from lrwd_sweep.errors import UsageError
-from lrwd_sweep.science.decay import DecayRule
 from lrwd_sweep.science.lattice import Cell, Lattice
-from lrwd_sweep.science.optimizer import Family, Optimizer
+from lrwd_sweep.science.optimizer import DecayRule, Family, Optimizer
 from lrwd_sweep.science.trial import Direction, Status, Trial
 from lrwd_sweep.spec.study import Kind
 from lrwd_sweep.store.imports import ImportedSweep, import_spec
-from lrwd_sweep.store.imports.sweep_context import SweepContext
+from lrwd_sweep.store.imports.run_table import SweepContext
 
 TRIALS = (
     Trial(Cell(0.1, 0.0), 0, Status.COMPLETE, {"value": 1.5}),

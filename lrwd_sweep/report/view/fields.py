@@ -14,13 +14,12 @@ from lrwd_sweep.report.gates import GateOutcome
 from lrwd_sweep.report.result import Candidate, ComparedResults, Result, at_cap, titles
 from lrwd_sweep.report.view.notation import UNICODE, axis_labels, counted, plain, short_decimal
 from lrwd_sweep.report.view.tiles import runs_of
-from lrwd_sweep.science.decay import WD_RATIO
-from lrwd_sweep.science.direction import says_higher
 from lrwd_sweep.science.lattice import Cell, format_value
+from lrwd_sweep.science.optimizer import WD_RATIO
 from lrwd_sweep.science.separability import Estimate, Separability
 from lrwd_sweep.science.separability.bootstrap import CROSS_SCORED_SEEDS
 from lrwd_sweep.science.surface import CellStatus
-from lrwd_sweep.science.trial import Direction
+from lrwd_sweep.science.trial import Direction, says_higher
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.spec.task import FIELDS
 

@@ -12,9 +12,8 @@ import numpy as np
 from lrwd_sweep.errors import HostError
 from lrwd_sweep.report.result import Result
 from lrwd_sweep.report.view.notation import plain
-from lrwd_sweep.science.direction import says_higher
 from lrwd_sweep.science.lattice import Cell
-from lrwd_sweep.science.trial import Direction, Status, Trial
+from lrwd_sweep.science.trial import Direction, Status, Trial, says_higher
 from lrwd_sweep.spec.study import Kind
 
 if TYPE_CHECKING:

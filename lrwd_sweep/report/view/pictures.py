@@ -15,10 +15,9 @@ from lrwd_sweep.report.view.fields import title
 from lrwd_sweep.report.view.heatmap import Gallery, Heatmap
 from lrwd_sweep.report.view.line_chart import Chart, Series, usual
 from lrwd_sweep.report.view.notation import UNICODE, axis_labels, styled
-from lrwd_sweep.science.direction import says_higher
 from lrwd_sweep.science.separability import analyse
 from lrwd_sweep.science.surface import Float, Surface
-from lrwd_sweep.science.trial import Direction, Status, Trial
+from lrwd_sweep.science.trial import Direction, Status, Trial, says_higher
 from lrwd_sweep.spec.catalog import DIAGNOSTICS, METRICS, chance_level
 from lrwd_sweep.spec.study import Kind
 

@@ -29,7 +29,7 @@ from types import ModuleType
 
 import lrwd_sweep
 from lrwd_sweep.data import Splits
-from lrwd_sweep.data.splits_file import make_folder, save_splits
+from lrwd_sweep.data.splits import make_folder, save_splits
 from lrwd_sweep.engine.device import Device
 from lrwd_sweep.engine.train_pack import OutOfMemory, train_job
 from lrwd_sweep.errors import brief

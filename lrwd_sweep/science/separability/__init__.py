@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lrwd_sweep.science.decay import DecayRule
+from lrwd_sweep.science.optimizer import DecayRule
 from lrwd_sweep.science.separability.analysis import Analysis, Settings
 from lrwd_sweep.science.separability.basin import is_flat
 from lrwd_sweep.science.separability.bootstrap import Estimate
-from lrwd_sweep.science.separability.comparison import Comparison, compare
+from lrwd_sweep.science.separability.comparison import PairedDifferences, compare
 from lrwd_sweep.science.separability.interaction import Contrast
 from lrwd_sweep.science.separability.regret import LrSensitivity, SequentialRegret, TransferRegret
 from lrwd_sweep.science.separability.ridge import RidgeCentre, RidgeTimescale
@@ -33,11 +33,11 @@ from lrwd_sweep.science.surface import Bool, Float, Surface
 
 __all__ = [
     "AtBasin",
-    "Comparison",
     "Contrast",
     "Estimate",
     "LrSensitivity",
     "NoiseTest",
+    "PairedDifferences",
     "RidgeCentre",
     "RidgeTimescale",
     "Separability",

@@ -16,7 +16,7 @@ from lrwd_sweep.science.trial import Direction
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class PairedDifferences:
     """Two surfaces, resampled by the same seeds; differences are b − a, the ratio is b/a."""
 
     slope_difference: Estimate
@@ -35,7 +35,7 @@ def compare(
     basin_tolerance: float | None = None,
     resamples: int = 1000,
     margin: float = MARGIN,
-) -> Comparison:
+) -> PairedDifferences:
     """Compare two surfaces, paired on the seeds that both have.
 
     Seeds share initialisation and data order across studies, so what a seed does to both cancels. With fewer
@@ -62,7 +62,7 @@ def compare(
             best = Estimate(None, reason="higher is better in one of them, lower in the other")
         elif a.direction is Direction.MAXIMIZE:
             best = best.negated()
-        return Comparison(
+        return PairedDifferences(
             slope_difference=slopes,
             regret_ratio=pair.regret_ratio(),
             best_difference=best,

@@ -19,12 +19,14 @@ from lrwd_sweep.store.imports.run_table import (
     SHOWN_FAULTS,
     RowFault,
     RunTable,
+    SweepContext,
     fault_lines,
+    higher_is_better_source,
     is_number,
     number,
+    read_context,
     some,
 )
-from lrwd_sweep.store.imports.sweep_context import SweepContext, higher_is_better_source, read_context
 from lrwd_sweep.store.trials import Lane
 
 MOST_LANES_PER_ROW = 2  # a table that lacks more than half is not a lattice; a random search lacks millions

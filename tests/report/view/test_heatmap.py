@@ -14,8 +14,7 @@ from rich.cells import cell_len
 from lrwd_sweep.report.view.heatmap import Gallery, Heatmap
 from lrwd_sweep.report.view.notation import superscript
 from lrwd_sweep.report.view.tiles import Mark, Numbers, Scale, Tiles, colour, dimmed, luminance, text_on
-from lrwd_sweep.science.decay import DecayRule
-from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.science.optimizer import DecayRule, Optimizer
 from lrwd_sweep.science.separability import analyse
 from lrwd_sweep.science.surface import CellStatus, Float
 from lrwd_sweep.science.trial import Direction
