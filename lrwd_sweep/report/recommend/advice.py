@@ -285,10 +285,10 @@ def _is_flat(result: Result) -> bool:
 
 def _more_seeds(result: Result) -> Iterator[_Change]:
     """Yield more seeds if the slope is known and its interval leaves the verdict open."""
-    found, seeds = result.separability, len(result.spec.seeds)
+    found, seeds, first = result.separability, len(result.spec.seeds), min(result.spec.seeds)
     more = min(max(2 * seeds, ENOUGH_SEEDS), MOST_SEEDS)
     if found.verdict is not Verdict.UNDETERMINED or found.ridge_slope.value is None or more <= seeds:
         return
     few = f"{seeds} of the {MIN_SEEDS} seeds that an interval needs"
     why = few if seeds < MIN_SEEDS else "the verdict is undetermined for noise"
-    yield _Change(f"{why}: add seeds", replace(result.spec, seeds=tuple(range(more))))
+    yield _Change(f"{why}: add seeds", replace(result.spec, seeds=tuple(range(first, first + more))))
