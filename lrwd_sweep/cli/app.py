@@ -136,13 +136,13 @@ def _ended(number: int) -> int:
 
 
 def _close_output() -> None:
-    """Discard what is left in the buffers; otherwise Python would complain at exit."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    """Discard unwritten buffers, which Python would complain about at exit."""
+    null = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except OSError:
-            os.dup2(nowhere, stream.fileno())
+            os.dup2(null, stream.fileno())
 
 
 def _fail(text: str, code: int) -> int:

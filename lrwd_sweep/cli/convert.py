@@ -168,7 +168,9 @@ class _Conversion:
             if found is None and self.target is not None:
                 raise UsageError(f"{self.source} to {target}: {self._why_not(target)}")
             if found is not None and (not math.isfinite(found) or (found == 0) is not (self.value == 0)):
-                raise UsageError(f"--wd {self.value:g} at --lr {self.run.lr:g} is no number as {target}")
+                raise UsageError(
+                    f"--wd {self.value:g} at --lr {self.run.lr:g} overflows or underflows as {target}"
+                )
 
     def lines(self, glyphs: Glyphs) -> list[str]:
         """Write the answer as text, in characters that the console has."""

@@ -40,7 +40,7 @@ def broken(path: Path, what: str) -> DataError:
 
 
 _CORES = ("numpy.core", "numpy._core")  # of numpy 1 and 2
-_NAMES: dict[tuple[str, str], Any] = {  # what arrays are pickled with, and what it does here
+_NAMES: dict[tuple[str, str], Any] = {  # names in pickled arrays, and their replacements
     ("numpy", "ndarray"): None,  # an argument of _reconstruct, never called
     ("numpy", "dtype"): np.dtype,
     ("_codecs", "encode"): lambda text, _: text.encode("latin-1"),

@@ -2,8 +2,8 @@
 
 Every loop takes θ (L, P), g (L, P), α (L, 1), the rate of decay (L, 1), η_t, 1 − β₁ᵗ, √(1 − β₂ᵗ), the runs
 of columns that decay or do not, given by their ends (runs + 1,) and flags (runs,), and its own moments and
-hyperparameters. A moment that a family does not have is None. Numbers are cast to the arena's type, which
-they would widen otherwise.
+hyperparameters. A moment that a family does not have is None. Numbers are cast to the arena's type,
+which they would widen.
 """
 # mypy: allow-untyped-defs
 

@@ -174,7 +174,7 @@ def _failed(event: PackLost) -> Trial:
 def plan(todo: Mapping[int, Sequence[Cell]], lanes: int, slots: int = 1) -> list[Pack]:
     """Divide each seed's cells into as few packs of at most `lanes` as possible, the largest first.
 
-    The last packs are halved if otherwise some slots would wait for others that have a whole pack to train.
+    The last packs are halved if some slots would wait for others that train a whole pack.
     """
     packs = []
     for seed, cells in todo.items():

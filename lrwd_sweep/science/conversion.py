@@ -29,13 +29,13 @@ _RELATIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a conversion depends on besides the number itself."""
+    """The settings of a run that a conversion depends on."""
 
-    family: Family | None  # None: an optimizer of an imported study that is not one of ours
+    family: Family | None  # None: an imported study's optimizer, not in the catalog
     lr: float  # α
     steps: int | None = None  # N; None if unknown
     momentum: float | None = None  # β₁ of SGD and SGDP; None if unknown
-    constant: bool = False  # whether η = 1 at every step
+    constant: bool = False  # η = 1 at every step
 
     def gain(self, convention: Convention) -> float | None:
         """Return λ per unit of the convention's number; None without an equivalent, or if it is unknown."""
@@ -94,7 +94,7 @@ class Run:
     def convert(self, value: float, source: Convention, target: Convention) -> float | None:
         """Convert a number of `source` to one of `target`; None without an equivalent.
 
-        No decay is no decay in every convention.
+        Zero is zero in every convention.
         """
         if source is target or value == 0:
             return value

@@ -52,7 +52,7 @@ _ABOUT = {
 
 
 class DecayRule(StrEnum):
-    """How decay enters an update; the value is the name of the convention that the rule's number is in."""
+    """The place of decay in an update; the value names the convention of the rule's number."""
 
     COUPLED = "coupled"  # g ← g + λ′θ                 L2; torch.optim.SGD and Adam
     INDEPENDENT = "independent"  # θ ← θ − η λ θ       Loshchilov & Hutter, Algorithms 1 and 2
@@ -77,7 +77,7 @@ class DecayRule(StrEnum):
 
 
 class Family(StrEnum):
-    """How a gradient becomes a step; a new family needs a member here and its row in `_FAMILIES`."""
+    """The map from a gradient to a step; a new family needs a member here and its row in `_FAMILIES`."""
 
     SGD = "sgd"  # m ← β₁m + ηαg                       Algorithm 1 of the AdamW paper: α inside the buffer
     ADAM = "adam"  # m̂/(√v̂ + ε)                        Algorithm 2

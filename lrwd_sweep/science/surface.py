@@ -59,7 +59,7 @@ class Surface:
     metric: str = "value"
     cap: float | None = None  # a cell that reaches this value is out
     normalized: bool = False  # the decay is λ_norm, to be divided by √N
-    direction: Direction = Direction.MINIMIZE  # which end of the metric is better
+    direction: Direction = Direction.MINIMIZE  # better end of the metric
 
     @classmethod
     def from_trials(

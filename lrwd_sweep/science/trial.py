@@ -38,7 +38,7 @@ class Trial:
     status: Status
     metrics: Mapping[str, float] = field(default_factory=dict)  # by name, e.g. val_loss
     curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # one value per epoch, by name
-    detail: str = ""  # where it diverged, or why it failed
+    detail: str = ""  # place of divergence, or reason of failure
     snapshots: Mapping[int, Mapping[str, float]] = field(default_factory=dict)  # metrics by epoch of restart
 
 

@@ -29,7 +29,7 @@ class Field:
     panel: str = ""  # heading in --help; "": not a keyword either
     flags: str = ""  # the option, if it is not the name with dashes; for a switch "--on/--off"
     metavar: str = "NAME"
-    noun: str = ""  # what a choice is called if it does not exist
+    noun: str = ""  # name of the choices in an error
     choices: tuple[str, ...] = ()
     least: float = 0
     most: int = 10**9  # of a whole number

@@ -65,8 +65,8 @@ class Preset:
     metric: str
     axes: Mapping[str, Lattice]  # by canonical optimizer name
     variants: tuple[Variant, ...]
-    restates: str = ""  # which figure of which paper
-    claim: str = ""  # what the paper says there
+    restates: str = ""  # figure of a paper
+    claim: str = ""  # statement of the paper
     show: tuple[str, ...] = PICTURES[:1]  # what draws it
     owner: str = ""  # the preset after which its studies are named
 

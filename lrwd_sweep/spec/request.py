@@ -98,7 +98,7 @@ class Request:
 
     @classmethod
     def of(cls, preset: str = DEFAULT, **given: Any) -> Self:
-        """Resolve the preset and what overrides it, by name of `FIELDS` or `REQUEST_FIELDS`; None: left out.
+        """Resolve the preset and its overrides, by name of `FIELDS` or `REQUEST_FIELDS`; None: left out.
 
         Raises UsageError or UnknownName.
         """

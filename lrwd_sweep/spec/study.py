@@ -41,7 +41,7 @@ class StudySpec:
     seeds: tuple[int, ...]
     metric: str
     task: Task | None  # None for an imported study: its task is unknown
-    direction: Direction = Direction.MINIMIZE  # which end of `metric` is better
+    direction: Direction = Direction.MINIMIZE  # better end of `metric`
     given_cap: float | None = None  # a value of `metric` that counts as diverged, as anything worse does
 
     def __post_init__(self) -> None:

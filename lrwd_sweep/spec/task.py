@@ -47,7 +47,7 @@ class Task:
 
     net: str = declared("mlp-norm", "Name, torchvision:NAME or ./file.py:NAME", panel=TRAIN, differs="{}")
     data: str = declared("digits", "Name, folder:PATH or ./file.py:NAME", panel=TRAIN, differs="{}")
-    standardize: bool | None = declared(  # None: there are no byte images that are the user's
+    standardize: bool | None = declared(  # None: data without user images of bytes
         None, "Standardise user byte images; --no-standardize [no]", kind=bool, panel=TRAIN, rare=True
     )
     augment: str = declared(
@@ -113,7 +113,7 @@ class Task:
     )
     momentum_form: MomentumForm = declared(  # noqa: RUF009 - a member of an enum
         MomentumForm.PAPER,
-        "Whether SGD's buffer contains α",
+        "Place of α in SGD's momentum",
         panel=OPTIMIZER,
         noun="momentum form",
         mark="{}-momentum",
@@ -197,10 +197,8 @@ class Task:
         compare=False,
         rare=True,
     )
-    tensors: str = declared(
-        "", compare=False, rare=True
-    )  # which parameters decay, in words; "" before training
-    sizes: DataSet | None = None  # of the data; None: not looked at yet
+    tensors: str = declared("", compare=False, rare=True)  # decayed parameters, in words; "" before training
+    sizes: DataSet | None = None  # of the data; None: not read yet
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__

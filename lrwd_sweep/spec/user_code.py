@@ -53,7 +53,7 @@ class _ImportTimes(dict[str, float]):
         self[name] = time.time()
 
 
-_LOADED, _imported = time.time(), _ImportTimes()  # what is not noted was imported before
+_LOADED, _imported = time.time(), _ImportTimes()  # modules not noted were imported before
 sys.meta_path.insert(0, _imported)
 
 

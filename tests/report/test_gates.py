@@ -91,7 +91,7 @@ def test_an_undetermined_value_fails_with_the_reason() -> None:
         (MaxAbsSlope(9), study(seeds=2), "too few seeds for an interval: 2"),
         (MaxAbsSlope(9), study(lambda a, b: bowl(a, b - 9)), "interior in 0 of"),
         (MaxAbsSlope(9), nothing(), "cells"),
-        (MaxTransferRegret(9, 2.5), study(), "at 2.5 octaves there are no two rows of the basin"),
+        (MaxTransferRegret(9, 2.5), study(), "at 2.5 octaves the basin has no two rows"),
         (MaxTransferRegret(9), nothing(), "distances are none"),
         (NoEdge(), nothing(), "no cell counts"),
         (NoEdge(), study(lambda a, b: 0.1), "every cell that counts is as good"),

@@ -41,7 +41,7 @@ _ROWS, _COLUMNS = ("weight decay", "rows"), ("learning rate", "columns")  # mini
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the user can choose about an analysis."""
+    """The user's choices for an analysis."""
 
     quantile: float = 0.5  # of the basin
     tolerance: float | None = None  # of the basin if it is given, in the metric's units

@@ -62,7 +62,7 @@ def contrast(
 def noise_variance(y: Float) -> float:
     """Compute σ̂², the variance of y (n, R) without cell means and seed offsets; 0 if n or R is 1.
 
-    Seeds share initialisation and data order across cells, so a common offset is no noise.
+    Seeds share initialisation and data order across cells, so a common offset does not count as noise.
     """
     cells, seeds = y.shape
     if cells < 2 or seeds < 2:
