@@ -58,7 +58,7 @@ class _Unpickler(pickle.Unpickler):
     """An unpickler of containers, text, numbers and numpy arrays that imports nothing."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return what stands for an allowed name."""
+        """Return the replacement of an allowed name."""
         if (module, name) not in _NAMES:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}")
         return _NAMES[module, name]

@@ -1,4 +1,4 @@
-"""User data: what the user's function returns, checked once and held as tensors."""
+"""User data: the results of the user's function, checked once and held as tensors."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _ARRAYS = (Tensor, np.ndarray)
 
 
 def completed(task: Task, *, anew: bool = False) -> Task:
-    """Complete a task with what its user code tells: digests, sizes and kind of the data, kind of the loss.
+    """Complete a task from its user code: digests, sizes and kind of the data, kind of the loss.
 
     With `anew`, data that this process has read are read again, because their files may have changed.
     Raises UsageError, UnknownName or DataError.
@@ -169,7 +169,7 @@ def _parts(found: Any) -> dict[str, Any]:
 
 
 def _pair(name: str, part: Any) -> Pair:
-    """Return a split as x (n, *shape) and y (n,). Raises DataError, and what the user's data set raises."""
+    """Return a split as x (n, *shape) and y (n,). Raises DataError, and all errors of the data set."""
     if isinstance(part, TensorDataset):
         part = part.tensors
     if isinstance(part, tuple) and len(part) != 2 and all(isinstance(v, _ARRAYS) for v in part):

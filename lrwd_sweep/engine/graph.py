@@ -84,7 +84,7 @@ Capture = Callable[[Program], Advance]
 
 
 def capture(program: Program) -> Advance:
-    """Record the program's steps as CUDA graphs without taking them. Raises what CUDA raises."""
+    """Record the program's steps as CUDA graphs without taking them. Raises any error of CUDA."""
     graphs: dict[int, torch.cuda.CUDAGraph] = {}
     device = program.theta.device
     pool = torch.cuda.graph_pool_handle()  # one for all: they never run at the same time

@@ -1,4 +1,4 @@
-"""Compilers of the training loops: numba on a CPU, torch.compile on a GPU, and what replaces either."""
+"""Compilers of the training loops: numba on a CPU, torch.compile on a GPU, and their fallbacks."""
 
 from __future__ import annotations
 

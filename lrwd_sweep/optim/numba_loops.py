@@ -28,7 +28,7 @@ BLOCK = 4096  # numbers that are multiplied before they are summed by rows: they
 
 @compiled
 def decayed(theta, g, share, decays, coupled):
-    """Return θ and g of one column after decay; the share is λ′ if coupled, else what θ keeps."""
+    """Return θ and g of one column after decay; the share is λ′ if coupled, else the share that θ keeps."""
     if not decays:
         return theta, g
     if coupled:

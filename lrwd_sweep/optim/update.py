@@ -216,5 +216,5 @@ def _step(update: Update, table: Tensor, theta: Tensor, g: Tensor, t: Tensor, di
 
 
 def _name(update: Update, theta: Tensor) -> str:
-    """Name what the compiler specialises on, apart from shapes and hyperparameters."""
+    """Name the specialisation of the compiled code, apart from shapes and hyperparameters."""
     return f"{type(update.family).__name__}_{update.decay.rule}_{update.decay.normalized}_{theta.device}"

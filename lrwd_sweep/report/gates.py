@@ -264,7 +264,7 @@ class MaxRegression:
 
 def read_earlier_report(path: Path) -> EarlierReport:
     """Read a JSON report of schema_version 1. Raises UsageError naming the file and the remedy."""
-    remedy = "name what report --format json wrote"
+    remedy = "name a file that report --format json wrote"
     try:
         document = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except OSError as error:

@@ -256,7 +256,7 @@ def nearest(cell: Cell, lattice: Lattice) -> Cell:
 
 
 def at_cap(result: Result, surface: Surface) -> str:
-    """Describe what excludes a cell that did not diverge; empty if the surface has no cap.
+    """Describe the exclusion of a cell that did not diverge; empty if the surface has no cap.
 
     The surface may be in another metric than the study's.
     """
@@ -299,7 +299,7 @@ def _at(snapshot: Snapshot, trial: Trial) -> Trial:
 
 
 def titles(results: Sequence[Result]) -> list[str]:
-    """Title every result by its optimizer and what differs in its task; by its name if nothing does."""
+    """Title every result by its optimizer and the differences of its task; by its name if nothing does."""
     found = labels([result.spec for result in results])
     return [r.name if found.count(label) > 1 else label for r, label in zip(results, found, strict=True)]
 

@@ -1,4 +1,4 @@
-"""Declarations of fields: what an option, a keyword and a preset key are, how they are checked and written.
+"""Declarations of fields: options, keywords and preset keys with their checks and texts.
 
 `Task` and `Request` declare each of their fields once, by `declared`. The options of grid, compare and tpe
 with their help, the keywords of Python, the keys of a preset, validation, JSON, default study names and the

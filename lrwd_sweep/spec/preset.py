@@ -120,7 +120,7 @@ def _table(path: Path) -> dict[str, Any]:
 
 
 def _with_inherited(table: dict[str, Any]) -> dict[str, Any]:
-    """Fill in, section by section, what the table leaves to the preset that it is `like`."""
+    """Complete a table, section by section, from the preset that it is `like`."""
     if "like" not in table:
         return table
     name = _text(table, "like")

@@ -111,7 +111,7 @@ class StudySpec:
         )
 
     def identity(self) -> dict[str, Any]:
-        """Return what must not change under one study name, flat, JSON-ready."""
+        """Return the values that a study name fixes, flat, JSON-ready."""
         task = {} if self.task is None else self.task.to_dict()
         code = {f"code of {name}": digest for name, digest in task.pop("code", {}).items()}
         task = {name: value for name, value in task.items() if name in IDENTIFYING}
@@ -130,7 +130,7 @@ class StudySpec:
         }
 
     def differences(self, other: StudySpec) -> list[str]:
-        """Return what differs in identity, each as `name: mine, theirs`; unknown data do not differ."""
+        """Return the differences in identity, each as `name: mine, theirs`; unknown data do not differ."""
         mine, theirs = self.identity(), other.identity()
         return [
             f"{name}: {stored}, {asked}"
@@ -215,7 +215,7 @@ def tidy(name: str) -> str:
 
 
 def labels(specs: Sequence[StudySpec]) -> list[str]:
-    """Name studies side by side: by the optimizer, and if that is not enough by what else differs."""
+    """Name studies side by side: by the optimizer, and if that is not enough by their other differences."""
     titles = [spec.title for spec in specs]
     found = []
     for spec, title in zip(specs, titles, strict=True):

@@ -293,7 +293,7 @@ class Task:
 
     @property
     def decay_steps(self) -> int:
-        """N of normalised decay for what the run hands over: its last whole cycle, or all of it."""
+        """N of normalised decay for the result of the run: its last whole cycle, or all of it."""
         snapshots = self.timetable.snapshots
         last = (snapshots[-1] if snapshots else self.epochs) * self.steps_per_epoch
         return self.timetable.steps_of_cycle(last - 1)
@@ -309,7 +309,7 @@ class Task:
         return replace(self, **_HYPERPARAMETERS | own | given | restarts)
 
     def changed(self, **overrides: Any) -> Task:
-        """Return this task with other values, without what belonged to a replaced data set or network."""
+        """Return this task with other values, dropping those of a replaced data set or network."""
         gone: dict[str, Any] = {"sizes": None, "standardize": None} if "data" in overrides else {}
         if "net" in overrides:
             gone |= {"net_options": "", "undecayed": ()}
@@ -359,7 +359,7 @@ _OF_RESTARTS = {name: FIELDS[name].default for name in ("t_0", "t_mult")}
 
 
 def options_text(options: Mapping[str, Any]) -> str:
-    """Return a network's options as `Task` stores them. Raises UsageError for what JSON does not have.
+    """Return a network's options as `Task` stores them. Raises UsageError for values that JSON does not have.
 
     >>> options_text({"width": 64, "act": "relu"})
     '{"act": "relu", "width": 64}'

@@ -48,7 +48,7 @@ def note(*parts: str) -> None:
 
 @contextmanager
 def logged(name: str) -> Iterator[None]:
-    """Print what the logger of that name reports on standard error, within the block."""
+    """Print the messages of the logger of that name on standard error, within the block."""
     log, notes = logging.getLogger(name), _Notes()
     level = log.level
     log.addHandler(notes)

@@ -24,7 +24,7 @@ _FORMULA_STARTS = tuple("=+-@＝＋－＠")
 
 
 def csv_table(results: Sequence[Result]) -> str:
-    """Write `lr,weight_decay,seed,value`, then `status`, `detail`, what an import needs, and every metric.
+    """Write `lr,weight_decay,seed,value`, `status`, `detail`, columns that an import needs, and every metric.
 
     An import needs `decay_rule` and, if they are not the default, `direction` and `cap`. Several studies have
     the column `study`. Numbers are written so that reading returns the same float. The value of a diverged

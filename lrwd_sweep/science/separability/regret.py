@@ -254,7 +254,7 @@ def expected_best(
     cells: Cells,  # λ = 0 included
     left_out: LeftOut,
 ) -> Estimate:
-    """Return what new seeds should give at the chosen cell: chosen on all seeds but one, scored on that one.
+    """Estimate new seeds' value at the chosen cell: chosen on all seeds but one, scored on that one.
 
     In the metric's units, lower being better. The smallest of many noisy means is optimistic; this is not,
     up to the one seed fewer that chooses.

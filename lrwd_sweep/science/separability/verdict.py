@@ -1,4 +1,4 @@
-"""The verdict: what the ridge slope's interval allows to be said, if λ has a measurable effect at all."""
+"""The verdict from the ridge slope's interval, if λ has a measurable effect at all."""
 
 from __future__ import annotations
 

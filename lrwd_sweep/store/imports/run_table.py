@@ -102,7 +102,7 @@ def fault_lines(faults: Sequence[RowFault]) -> list[str]:
 
 
 def number(text: str) -> float:
-    """Parse a number, nan and inf included. Raises ValueError, saying what is wrong with the text."""
+    """Parse a number, nan and inf included. Raises ValueError, naming the fault of the text."""
     if not text:
         raise ValueError("is empty; it needs a number")
     try:
@@ -195,7 +195,7 @@ def read_context(
 
 
 def higher_is_better_source(metric: str, value: str, further: Columns) -> str:
-    """Describe what tells that higher is better: the metric's name, the value's column, or a text column.
+    """Describe the evidence that higher is better: the metric's name, the value's column, or a text column.
 
     A text column counts if neither name tells what was measured and all its rows are equal.
     """
