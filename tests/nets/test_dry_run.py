@@ -145,7 +145,7 @@ REFUSED = {
     "Python": r": it draws random numbers .* such as numpy\.random\.default_rng\(\)",
     "OldNorm": r": it cannot be copied, .*; use torch\.nn\.utils\.parametrizations",
     "Scripted": r": its layer act is a ScriptModule, which lanes cannot copy; do not script it",
-    "Outside": r": it cannot be copied, .* keep locks, files and what forward computes out of it",
+    "Outside": r": it cannot be copied, .* keep locks, files and results of forward out of it",
     "Hidden": r": Hidden itself draws random numbers .*; use torch.nn.Dropout as a layer",
     "Recurrent": r": the layer body \(GRU\) draws .*\(dropout=0 for attention and recurrent layers\)",
     "WrongInTraining": rf" does not .*: RuntimeError: .* in WrongInTraining itself {LINE}",

@@ -156,7 +156,7 @@ def test_a_report_is_read_back(tmp_path: Path) -> None:
         "lost": EarlierBest("val_loss", None, None),
     }
     assert MaxRegression(0, read).check(FOUND).value == 0
-    with pytest.raises(UsageError, match=r"no\.json.*No such file or directory; name what"):
+    with pytest.raises(UsageError, match=r"no\.json.*No such file or directory; name a file"):
         read_earlier_report(tmp_path / "no.json")
 
 
