@@ -21,10 +21,9 @@ from lrwd_sweep.report.view.report import notebook_html, text_of
 from lrwd_sweep.report.view.terminal import Report, snippet
 from lrwd_sweep.runner.runner import Runner, check_device, completion
 from lrwd_sweep.runner.signals import Interrupted
-from lrwd_sweep.science.direction import given
-from lrwd_sweep.science.separability import Comparison as Differences
-from lrwd_sweep.science.separability import Separability
+from lrwd_sweep.science.separability import PairedDifferences, Separability
 from lrwd_sweep.science.surface import Surface
+from lrwd_sweep.science.trial import requested_direction
 from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.preset import DEFAULT, MOST_TRIALS, TRIALS
 from lrwd_sweep.spec.request import (
@@ -170,7 +169,7 @@ def load(
             store,
             [study_name],
             metric,
-            direction=given(maximize=maximize, minimize=minimize),
+            direction=requested_direction(maximize=maximize, minimize=minimize),
             cap=None if cap is None else finite("cap", cap),
             at_restart=None if at_restart is None else whole("at_restart", at_restart),
         )
@@ -370,7 +369,7 @@ class Comparison:
         self._compared = [comparison(self._results[0], other) for other in self._results[1:]]
 
     @property
-    def differences(self) -> dict[str, Differences]:
+    def differences(self) -> dict[str, PairedDifferences]:
         """Slope and best value of every other study minus the first's, paired by seed; by title."""
         _, *others = self.studies
         return {title: compared.comparison for title, compared in zip(others, self._compared, strict=True)}

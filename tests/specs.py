@@ -6,9 +6,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from lrwd_sweep.science.decay import DecayRule
 from lrwd_sweep.science.lattice import Lattice
-from lrwd_sweep.science.optimizer import Optimizer, optimizer_names
+from lrwd_sweep.science.optimizer import DecayRule, Optimizer, optimizer_names
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.trial import Direction
 from lrwd_sweep.spec.catalog import METRICS, NETWORKS, PRECISIONS, DataSet

@@ -1,4 +1,4 @@
-"""The command line. One file per command; whatever is slow to import is imported when a command runs."""
+"""The command line. One file per command; slow imports happen when a command runs."""
 
 from __future__ import annotations
 

@@ -18,8 +18,7 @@ from lrwd_sweep.cli.compare import compare
 from lrwd_sweep.cli.convert import convert
 from lrwd_sweep.cli.docs import docs
 from lrwd_sweep.cli.grid import grid
-from lrwd_sweep.cli.group import Headed, group, show_help
-from lrwd_sweep.cli.options import option_text
+from lrwd_sweep.cli.options import Headed, group, option_text, show_help
 from lrwd_sweep.cli.preset import presets
 from lrwd_sweep.cli.report import report
 from lrwd_sweep.cli.study import studies
@@ -137,13 +136,13 @@ def _ended(number: int) -> int:
 
 
 def _close_output() -> None:
-    """Discard what is left in the buffers; otherwise Python would complain at exit."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    """Discard unwritten buffers, which Python would complain about at exit."""
+    null = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except OSError:
-            os.dup2(nowhere, stream.fileno())
+            os.dup2(null, stream.fileno())
 
 
 def _fail(text: str, code: int) -> int:

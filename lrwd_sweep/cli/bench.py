@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from lrwd_sweep.lab.bench.measurement import Measurement, Spread
-    from lrwd_sweep.lab.bench.overhead import Overhead
     from lrwd_sweep.lab.bench.race import Race
-    from lrwd_sweep.lab.bench.scaling import Scaling
+    from lrwd_sweep.lab.bench.scaling import Overhead, Scaling
     from lrwd_sweep.spec.task import Task
 
     Found = tuple[dict[str, Any], Iterable[RenderableType]]  # as JSON, and as shown
@@ -117,9 +116,8 @@ def bench(
 
     Every run has its own process, in random order, several times. Before its clock starts, imports, data,
     worker processes and compiled code are ready, and it has trained for an epoch; on a CPU plain, compiled
-    and vmap take one thread or all, whichever is faster then. The engine's time includes writing its results
-    to a store and the start of its processes. The ratio is taken within each repeat; it carries over to
-    other machines, the rates do not.
+    and vmap take one thread or all, the faster. The engine's time includes the start of its processes and
+    storing results. The ratio is taken within each repeat; it carries over to other machines, rates do not.
 
     The floor is the time of the matrix products of training and validation on all cores, or on the GPU from
     a CUDA graph, without anything else.
@@ -136,10 +134,10 @@ def bench(
     place, gpu = _place("cpu" if overhead else device)
     racers = [] if measurement else _contenders(contenders, place)
     changes = given | {"data": _synthetic(data), "epochs": epochs or (SCALING_EPOCHS if scaling else EPOCHS)}
-    preset, on = find_preset(DEFAULT), machine(gpu)
     changes["eval_every"] = 1  # as the contenders do
+    preset, on = find_preset(DEFAULT), machine(gpu)
     task = complete(preset.task.changed(**{name: v for name, v in changes.items() if v is not None}))
-    _note_load(on)
+    _warn_if_busy(on)
     asked = Measurement(task, preset.lattice(Optimizer.parse("adamw")), place)
     if scaling:
         document, shown = _scaling(asked, lanes, repeats)
@@ -156,7 +154,8 @@ def bench(
         consoles.stdout().print(part, markup=False)
 
 
-def _note_load(on: Mapping[str, Any]) -> None:
+def _warn_if_busy(on: Mapping[str, Any]) -> None:
+    """Print a note if other processes would distort the figures."""
     if (load := on["load"]) is not None and load > _BUSY:
         consoles.note(
             f"the machine is busy, load {load:g} on {on['cores']} cores: do not rely on the figures"
@@ -171,7 +170,7 @@ def _scaling(asked: Measurement, lanes: int | None, repeats: int) -> Found:
 
 
 def _overhead(asked: Measurement, lanes: int | None, repeats: int) -> Found:
-    from lrwd_sweep.lab.bench.overhead import LANES, overhead
+    from lrwd_sweep.lab.bench.scaling import LANES, overhead
 
     found = overhead(asked, lanes=lanes or LANES, repeats=repeats, on_repeat=_on_repeat(repeats))
     return {"overhead": asdict(found)}, _shown_overhead(found)

@@ -1,4 +1,4 @@
-"""`lrwd-sweep compare`: lattices side by side, and what differs."""
+"""`lrwd-sweep compare`: lattices side by side, and their differences."""
 
 from __future__ import annotations
 

@@ -15,9 +15,8 @@ from lrwd_sweep.errors import UsageError
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.notation import ASCII, UNICODE, Glyphs, to_ascii, written
 from lrwd_sweep.science.conversion import Run, timescale
-from lrwd_sweep.science.decay import Convention
 from lrwd_sweep.science.lattice import parse_value
-from lrwd_sweep.science.optimizer import Family, Optimizer
+from lrwd_sweep.science.optimizer import Convention, Family, Optimizer
 
 MOMENTUM = 0.9
 _GIVE_STEPS = "give --steps, or --epochs, --batch-size and --train-size"
@@ -169,7 +168,9 @@ class _Conversion:
             if found is None and self.target is not None:
                 raise UsageError(f"{self.source} to {target}: {self._why_not(target)}")
             if found is not None and (not math.isfinite(found) or (found == 0) is not (self.value == 0)):
-                raise UsageError(f"--wd {self.value:g} at --lr {self.run.lr:g} is no number as {target}")
+                raise UsageError(
+                    f"--wd {self.value:g} at --lr {self.run.lr:g} overflows or underflows as {target}"
+                )
 
     def lines(self, glyphs: Glyphs) -> list[str]:
         """Write the answer as text, in characters that the console has."""

@@ -62,7 +62,7 @@ def fraction(option: str, below: float = 1.0, like: str = "0.9") -> Callable[[st
             value = math.nan
         if not 0 <= value < below:
             raise UsageError(
-                f"{option} {shown(text)} is no number from 0 to below {below:g}; write one like {like}"
+                f"{option} {shown(text)} is not a number from 0 to below {below:g}; write one like {like}"
             )
         return value
 

@@ -8,8 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lrwd_sweep.cli.group import group
-from lrwd_sweep.cli.options import option_text
+from lrwd_sweep.cli.options import group, option_text
 from lrwd_sweep.cli.parse import one_of
 from lrwd_sweep.errors import DeviceError
 from lrwd_sweep.report.view import consoles
@@ -82,7 +81,7 @@ def show(
 def _time(specs: list[StudySpec]) -> str:
     """Say how long the studies would take here, and how that was measured."""
     from lrwd_sweep.report.view.preset_page import duration
-    from lrwd_sweep.runner.estimate import estimate
+    from lrwd_sweep.runner.execution import estimate
 
     try:
         found = estimate(specs)

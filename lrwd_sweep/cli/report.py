@@ -15,7 +15,7 @@ from lrwd_sweep.errors import GateFailed, NothingToReport, UsageError
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.consoles import note, replaced, write_file
 from lrwd_sweep.report.view.report import FORMATS, Format, render, text_of
-from lrwd_sweep.science.direction import given
+from lrwd_sweep.science.trial import requested_direction
 from lrwd_sweep.spec.catalog import DIAGNOSTICS
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def report(
         max_best, min_best, max_abs_slope, max_transfer_regret, octaves, require, no_edge, max_failed,
         min_seeds, max_regression, baseline,
     )  # fmt: skip
-    direction = given(maximize=maximize, minimize=minimize)
+    direction = requested_direction(maximize=maximize, minimize=minimize)
     if full and form not in (Format.TABLE, Format.MARKDOWN):
         raise UsageError(f"--full adds nothing to {form}; choose table or markdown")
     pictures = _names(show, form)

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lrwd_sweep.cli import options
-from lrwd_sweep.cli.group import group
+from lrwd_sweep.cli.options import group
 from lrwd_sweep.cli.parse import one_of
 from lrwd_sweep.cli.report import report
 from lrwd_sweep.cli.transfer import Name, answer, export, import_

@@ -17,8 +17,8 @@ from lrwd_sweep.errors import UsageError
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.consoles import note, write_file
 from lrwd_sweep.report.view.notation import counted, plain
-from lrwd_sweep.science.decay import DecayRule
 from lrwd_sweep.science.lattice import plain_float
+from lrwd_sweep.science.optimizer import DecayRule
 from lrwd_sweep.science.trial import Direction
 
 Answer = TypeVar("Answer")

@@ -15,7 +15,7 @@ def verify(
     form: Format = TextFormat.TEXT,
     as_json: OldJson = False,
 ) -> None:
-    """Check in numbers what the papers prove, and compare each update with other implementations.
+    """Check the papers' propositions in numbers, and compare each update with other implementations.
 
     Shows Propositions 1 to 3 of the AdamW paper and its view of decay as filtering; the rotation in
     equilibrium of scale-invariant tensors; every update against its paper's algorithm and torch.optim, and

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lrwd_sweep.data import digits, folder, imagenet32, user_data
+from lrwd_sweep.data import digits, images, user_data
 from lrwd_sweep.data.augment import Augment, augmentation
 from lrwd_sweep.data.splits import EVAL_BATCH, Pixels, Split, Splits
 from lrwd_sweep.spec.catalog import DataSet
@@ -24,11 +24,11 @@ def load(
     if is_user_code(name):
         return user_data.load(name, sizes, standardize=bool(standardize))
     if name.startswith(PREFIX):
-        return folder.load(name, sizes)
+        return images.load_folder(name, sizes)
     if name == "digits":
         return digits.load(sizes)
     if name == "imagenet32":
-        return imagenet32.load(files or DataFiles(), sizes)
+        return images.load_imagenet32(files or DataFiles(), sizes)
     from lrwd_sweep.data import published  # noqa: PLC0415 - torchvision is slow to load
 
     return published.load(name, files or DataFiles(), sizes)

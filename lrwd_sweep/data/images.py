@@ -1,9 +1,10 @@
-"""Images of a data set's files: read, checked, and divided into splits."""
+"""Images read from files, checked, and divided into splits: ImageNet32x32 and image folders."""
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -12,10 +13,21 @@ import numpy as np
 import torch
 
 from lrwd_sweep.data.splits import Pixels, Split, Splits
-from lrwd_sweep.errors import DataError
+from lrwd_sweep.errors import DataError, arg
+from lrwd_sweep.spec import image_folder
 from lrwd_sweep.spec.catalog import DataSet
+from lrwd_sweep.spec.data_files import DataFiles
 
 HOLD_OUT_SEED = 0
+IMAGENET_TRAIN = tuple(f"train_data_batch_{k}" for k in range(1, 11))
+IMAGENET_TEST = "val_data"
+IMAGENET_FOLDERS = (
+    "imagenet32",
+    "Imagenet32_train",
+    "Imagenet32_val",
+    "Imagenet32_train_npz",
+    "Imagenet32_val_npz",
+)
 _LONGEST = 300  # characters of a message, which may quote the file
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
@@ -28,7 +40,7 @@ def broken(path: Path, what: str) -> DataError:
 
 
 _CORES = ("numpy.core", "numpy._core")  # of numpy 1 and 2
-_NAMES: dict[tuple[str, str], Any] = {  # what arrays are pickled with, and what it does here
+_NAMES: dict[tuple[str, str], Any] = {  # names in pickled arrays, and their replacements
     ("numpy", "ndarray"): None,  # an argument of _reconstruct, never called
     ("numpy", "dtype"): np.dtype,
     ("_codecs", "encode"): lambda text, _: text.encode("latin-1"),
@@ -46,7 +58,7 @@ class _Unpickler(pickle.Unpickler):
     """An unpickler of containers, text, numbers and numpy arrays that imports nothing."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return what stands for an allowed name."""
+        """Return the replacement of an allowed name."""
         if (module, name) not in _NAMES:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}")
         return _NAMES[module, name]
@@ -134,6 +146,86 @@ def as_splits(train: Images, validation: Images, test: Images, sizes: DataSet, w
         raise broken(where, f"is mislabelled: no training image has class {int(counts.argmin())}, from 0")
     pixels = Pixels.of(torch.from_numpy(train.x))
     return Splits(train.split(pixels), validation.split(pixels), test.split(pixels))
+
+
+def load_imagenet32(files: DataFiles, sizes: DataSet) -> Splits:
+    """Read ImageNet32x32 from pickled batches or npz files (Chrabaszcz et al. 2017).
+
+    The published validation images are the test split: the labels of ImageNet's test images are not public.
+    Raises DataError if files are missing or corrupt.
+    """
+    *train, test = [_find_batch(files.root, name) for name in (*IMAGENET_TRAIN, IMAGENET_TEST)]
+    kept, validation = held_out((_read_batch(path, sizes) for path in train), sizes, train[0].parent)
+    return as_splits(kept, validation, _read_batch(test, sizes), sizes, test.parent)
+
+
+def _find_batch(root: Path, name: str) -> Path:
+    """Return a batch in either format, from a folder that its archive makes, possibly inside `imagenet32`."""
+    folders = [root / folder for folder in IMAGENET_FOLDERS]
+    folders += [root / IMAGENET_FOLDERS[0] / folder for folder in IMAGENET_FOLDERS[1:]]
+    for folder in (*folders, root):
+        for path in (folder / name, folder / f"{name}.npz"):
+            if path.is_file():
+                return path
+    raise DataError(
+        f"imagenet32 is not in {root} (no {name}); get Imagenet32_train and Imagenet32_val, or their npz "
+        f"files, from image-net.org, which asks for an account, and unpack them in "
+        f"{root / IMAGENET_FOLDERS[0]}, or "
+        f"name another folder by {arg('data_dir')}"
+    )
+
+
+def _read_batch(path: Path, sizes: DataSet) -> Images:
+    """Read `data` (n, 3072) and `labels` (n,) from 1."""
+    table = _read_npz(path) if path.suffix == ".npz" else read_pickle(path)
+    for key in ("data", "labels"):
+        if key not in table:
+            raise broken(path, f"has no {key!r}")
+    return Images.checked(path, table["data"], table["labels"], sizes, first=1)
+
+
+def _read_npz(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return {key: archive[key] for key in ("data", "labels") if key in archive}
+    except Exception as error:  # numpy and zlib fail in many ways on a corrupt file
+        raise broken(path, f"is not a readable npz file ({error})") from None
+
+
+def load_folder(name: str, sizes: DataSet) -> Splits:
+    """Read the images of `folder:PATH@SIZE` in three channels. Raises DataError naming the file.
+
+    As in downsampled ImageNet, an image of another shape is squeezed into the square, not cut.
+    """
+    found = image_folder.scan(name)
+    counts = (len(found.train), len(found.validation), len(found.test))
+    if counts != (sizes.train, sizes.validation, sizes.test):
+        raise DataError(f"{name} has changed while it was read; run the same command again")
+    train, validation, test = (
+        _read_files(samples, sizes) for samples in (found.train, found.validation, found.test)
+    )
+    return as_splits(train, validation, test, sizes, Path(name))
+
+
+def _read_files(samples: Sequence[image_folder.Sample], sizes: DataSet) -> Images:
+    images = Images.empty(len(samples), sizes)
+    side = sizes.shape[-1]
+    with ThreadPoolExecutor() as threads:
+        for k, pixels in enumerate(threads.map(lambda sample: _read_pixels(sample[0], side), samples)):
+            images.x[k], images.y[k] = pixels, samples[k][1]
+    return images
+
+
+def _read_pixels(path: str, side: int) -> np.ndarray:  # (3, side, side)
+    from torchvision.datasets.folder import pil_loader  # noqa: PLC0415 - slow to load, only for this set
+    from torchvision.transforms import functional  # noqa: PLC0415
+
+    try:
+        image = functional.resize(pil_loader(path), [side, side])
+    except Exception as error:  # decoders fail in many ways on a corrupt file
+        raise broken(Path(path), f"is not a readable image ({error})") from None
+    pixels: torch.Tensor = functional.pil_to_tensor(image)
+    return pixels.numpy()
 
 
 def _kind(value: object) -> str:

@@ -1,4 +1,4 @@
-"""User data: what the user's function returns, checked once and held as tensors."""
+"""User data: the results of the user's function, checked once and held as tensors."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from lrwd_sweep.spec.task import Task
 NAMES = ("train", "validation", "test")
 SEED = 0  # of the generators while the function runs: a split drawn at random is the same every time
 _INSTEAD = {"train": "there is nothing to learn", "validation": "hold some out", "test": "leave test out"}
-_ONE_TENSOR = "one tensor of inputs per item is supported so far"
-_CLASSES_ONLY = "only classification is supported so far"
+_ONE_TENSOR = "one tensor of inputs per item is supported"
+_CLASSES_ONLY = "only classification is supported"
 _NUMERIC = "biufc"  # kinds of numpy's types that torch has
 MOST_CHANNELS = 4  # of an image, with transparency
-_READ_TWICE = 8  # items, to see whether an item is always the same
+_READ_TWICE = 8  # items, to detect items that differ between reads
 _CHUNK = 2**25  # bytes hashed at a time, in parallel
 _DIGITS = 12  # of a digest: two data sets share one with probability 10⁻¹⁴
 
@@ -42,7 +42,7 @@ _ARRAYS = (Tensor, np.ndarray)
 
 
 def completed(task: Task, *, anew: bool = False) -> Task:
-    """Complete a task with what its user code tells: digests, sizes and kind of the data, kind of the loss.
+    """Complete a task from its user code: digests, sizes and kind of the data, kind of the loss.
 
     With `anew`, data that this process has read are read again, because their files may have changed.
     Raises UsageError, UnknownName or DataError.
@@ -114,7 +114,7 @@ def _read(name: str, code: str, folder: str) -> tuple[Splits, DataSet]:
 
 
 def digest(splits: Splits) -> str:
-    """Hash the inputs and labels, their shapes and types: equal wherever the same numbers are read."""
+    """Hash the inputs and labels, their shapes and types: equal if the same numbers are read elsewhere."""
     whole = hashlib.sha256()
     with ThreadPoolExecutor() as threads:
         for split in (splits.train, splits.validation, splits.test):
@@ -169,7 +169,7 @@ def _parts(found: Any) -> dict[str, Any]:
 
 
 def _pair(name: str, part: Any) -> Pair:
-    """Return a split as x (n, *shape) and y (n,). Raises DataError, and what the user's data set raises."""
+    """Return a split as x (n, *shape) and y (n,). Raises DataError, and all errors of the data set."""
     if isinstance(part, TensorDataset):
         part = part.tensors
     if isinstance(part, tuple) and len(part) != 2 and all(isinstance(v, _ARRAYS) for v in part):

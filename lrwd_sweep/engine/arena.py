@@ -22,7 +22,7 @@ class Arena:
     grad: Tensor  # (L, P)
     named: dict[str, Tensor]  # (L, *shape), views of theta
     named_grad: dict[str, Tensor]  # views of grad
-    layout: tuple[Segment, ...]  # where each parameter lies in a lane's row
+    layout: tuple[Segment, ...]  # position of each parameter in a lane's row
 
     @classmethod
     def stack(

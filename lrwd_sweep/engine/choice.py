@@ -65,7 +65,7 @@ def chosen(task: Task, device: torch.device) -> Task:
         try:
             with _room(task, device):
                 engine = _fastest(task, device, rival)
-        except Exception as error:  # not cached: there may be room another time
+        except Exception as error:  # not cached: memory may be free later
             if not isinstance(error, DeviceError | UsageError) and blamed(task.net, error) is None:
                 raise
             engine = "loop"  # training tells if this is wrong on real data, too

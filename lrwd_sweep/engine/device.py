@@ -95,7 +95,7 @@ def give_back(device: torch.device) -> None:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Return the bytes that an allocation could have now; free what this process caches unused."""
+    """Free this process's unused caches and return the bytes free for allocation."""
     if device.type == "cuda":
         give_back(device)
         return int(torch.cuda.mem_get_info(device)[0])

@@ -53,7 +53,7 @@ class Program:
         self.order = torch.zeros(steps, batch_size, dtype=torch.int64, device=theta.device)
         self.k = torch.zeros(1, dtype=torch.int64, device=theta.device)  # steps of the epoch
         self.t = torch.zeros_like(self.k)  # steps of the run
-        self.size = min(RECORDED, steps - 2)  # one more, and the last of an epoch, run alone
+        self.size = min(RECORDED, steps - 2)  # one more, and the last of an epoch, run unrecorded
         self.done = 0  # k, as the host counts
         self.replay: Advance | None = None
 
@@ -84,7 +84,7 @@ Capture = Callable[[Program], Advance]
 
 
 def capture(program: Program) -> Advance:
-    """Record the program's steps as CUDA graphs without taking them. Raises what CUDA raises."""
+    """Record the program's steps as CUDA graphs without taking them. Raises any error of CUDA."""
     graphs: dict[int, torch.cuda.CUDAGraph] = {}
     device = program.theta.device
     pool = torch.cuda.graph_pool_handle()  # one for all: they never run at the same time

@@ -107,7 +107,7 @@ class Diagnostics:
         eta: float,
         alive: Tensor,  # (L,) lanes that have not diverged
     ) -> None:
-        """Record what the update did."""
+        """Record the effect of the update."""
         found = {} if theta is None else self._turned(theta, eta)
         if (rate := self.update.projection_rate()) is not None:
             found["projection"] = rate

@@ -107,7 +107,7 @@ class PackTrainer:
     def _epoch(
         self, epoch: int, order: torch.Generator, should_stop: Callable[[], bool]
     ) -> dict[str, list[float]]:
-        """Train an epoch; return what training measured, and validation if it is its turn."""
+        """Train an epoch; return the measures of training, and of validation if it is due."""
         shuffled = torch.randperm(len(self.splits.train), generator=order).to(self.splits.train.device)
         train = self._step_by_step if self.on_host else self._as_program
         total = train(shuffled, epoch, should_stop)

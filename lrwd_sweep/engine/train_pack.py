@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from lrwd_sweep.data import Splits, load
-from lrwd_sweep.data.splits_file import load_splits
+from lrwd_sweep.data.splits import load_splits
 from lrwd_sweep.engine import device as devices
 from lrwd_sweep.engine.pack import OnEpoch, PackTrainer, Stopped
 from lrwd_sweep.errors import LrwdError, UsageError, arg

@@ -19,7 +19,7 @@ class Relation(StrEnum):
 class Check:
     """Two computations compared; `error` is their largest difference, relative to the largest value."""
 
-    cells: tuple[str, ...]  # what was compared, under its section's headings
+    cells: tuple[str, ...]  # the compared things, under the section's headings
     error: float  # NaN or infinite if a computation overflowed: the check fails
     bound: float
     relation: Relation = Relation.AGREE

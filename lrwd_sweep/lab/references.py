@@ -15,8 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lrwd_sweep.science.decay import DecayRule
-from lrwd_sweep.science.optimizer import Family, Optimizer
+from lrwd_sweep.science.optimizer import DecayRule, Family, Optimizer
 from lrwd_sweep.spec.task import MomentumForm, Task
 
 

@@ -1,4 +1,4 @@
-"""A dry run of a module before training: what trains, and what lanes could not do as torch.optim does."""
+"""A dry run of a module before training: its trained parameters, and uses that lanes do not support."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class DryRun:
 
 
 def examine(module: nn.Module, shape: tuple[int, ...], classes: int, way: Way) -> DryRun:
-    """Find what trains, and a layout of images and convolutions in which the module gives the same.
+    """Find the trained parameters, and a layout of images and weights that leaves the results the same.
 
     Channels last is a fifth faster for narrow convolutions on a CPU. A module that uses `view` fails in it,
     and one that uses `as_strided` computes something else: these get contiguous images and weights.
@@ -245,7 +245,7 @@ def copied(module: nn.Module, instead: dict[int, object]) -> nn.Module:
         raise UsageError(
             f"it cannot be copied, and every lane needs a copy ({brief(error)}); use "
             "torch.nn.utils.parametrizations instead of weight_norm and prune, and keep locks, files "
-            "and what forward computes out of it"
+            "and results of forward out of it"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Losses by name, and trials of what a loss does to a batch."""
+"""Losses by name, and trials of a loss on a batch."""
 
 from __future__ import annotations
 

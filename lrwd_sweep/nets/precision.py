@@ -43,7 +43,7 @@ def compute_type(precision: str, like: Tensor) -> torch.dtype:
 
 @contextmanager
 def computing(dtype: torch.dtype, device: torch.device, *, stacked: bool = False) -> Iterator[None]:
-    """Compute a module's products in bfloat16 if `dtype` is that; otherwise change nothing.
+    """Compute a module's products in bfloat16 if `dtype` is bfloat16; else change nothing.
 
     Autocast's weight cache is off: packs in several threads would share and clear it, so that timing would
     decide whether the gradients of a weight used twice are added in bfloat16 or float32.

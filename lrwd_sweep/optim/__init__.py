@@ -11,8 +11,7 @@ from torch import Tensor
 
 from lrwd_sweep.optim import jit
 from lrwd_sweep.optim.families import Adagrad, Adam, Adamp, Amsgrad, Rmsprop, Sgd, Sgdp, TorchSgd
-from lrwd_sweep.optim.layout import Segment, columns
-from lrwd_sweep.optim.projection import Projection
+from lrwd_sweep.optim.projection import Projection, Segment, columns
 from lrwd_sweep.optim.update import Decay, DeviceUpdate, StepFamily, Update
 from lrwd_sweep.science.optimizer import Family, Optimizer
 from lrwd_sweep.spec.task import MomentumForm, Task

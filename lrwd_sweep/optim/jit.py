@@ -1,4 +1,4 @@
-"""Compilers of the training loops: numba on a CPU, torch.compile on a GPU, and what replaces either."""
+"""Compilers of the training loops: numba on a CPU, torch.compile on a GPU, and their fallbacks."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def _refused(function: Callable[..., Any], error: Exception) -> tuple[str, Excep
 
 
 def _tell_unkept(folder: str, error: Exception, what: str = "written") -> None:
-    """Log once that nothing is cached, whichever folder of the cache failed."""
+    """Log once that compiled code is not cached, with the first error."""
     reason = (isinstance(error, OSError) and error.strerror) or brief(f"{type(error).__name__}: {error}")
     again = "the training loops are compiled in every run; NUMBA_CACHE_DIR names another folder"
     _tell(f"numba's cache {folder!r} cannot be {what} ({reason}); {again}", "cache")

@@ -2,8 +2,8 @@
 
 Every loop takes θ (L, P), g (L, P), α (L, 1), the rate of decay (L, 1), η_t, 1 − β₁ᵗ, √(1 − β₂ᵗ), the runs
 of columns that decay or do not, given by their ends (runs + 1,) and flags (runs,), and its own moments and
-hyperparameters. A moment that a family does not have is None. Numbers are cast to the arena's type, which
-they would widen otherwise.
+hyperparameters. A moment that a family does not have is None. Numbers are cast to the arena's type,
+which they would widen.
 """
 # mypy: allow-untyped-defs
 
@@ -19,17 +19,16 @@ from torch import Tensor
 
 from lrwd_sweep.optim.families import Adagrad, Adam, Adamp, Amsgrad, Rmsprop, Sgd, Sgdp, TorchSgd
 from lrwd_sweep.optim.jit import compiled
-from lrwd_sweep.optim.layout import runs
-from lrwd_sweep.optim.projection import DELTA, Projection
+from lrwd_sweep.optim.projection import DELTA, Projection, runs
 from lrwd_sweep.optim.update import Decay, Now, StepFamily
-from lrwd_sweep.science.decay import WD_RATIO, DecayRule
+from lrwd_sweep.science.optimizer import WD_RATIO, DecayRule
 
 BLOCK = 4096  # numbers that are multiplied before they are summed by rows: they stay in a core's first cache
 
 
 @compiled
 def decayed(theta, g, share, decays, coupled):
-    """Return θ and g of one column after decay; the share is λ′ if coupled, else what θ keeps."""
+    """Return θ and g of one column after decay; the share is λ′ if coupled, else the share that θ keeps."""
     if not decays:
         return theta, g
     if coupled:

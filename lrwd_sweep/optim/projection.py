@@ -1,17 +1,56 @@
-"""The projection of SGDP and AdamP: removes the radial part of a step from scale-invariant weights."""
+"""Parameters as segments of a lane's flat row; the projection of SGDP and AdamP on them."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from lrwd_sweep.optim.layout import Segment
+DELTA = 0.1  # δ
 
-DELTA = 0.1
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One parameter tensor of a lane: columns `start` to `stop` of the arena."""
+
+    name: str
+    start: int
+    stop: int
+    shape: tuple[int, ...]  # of one lane
+
+    @property
+    def columns(self) -> slice:
+        """Return the segment's columns, an index of the arena."""
+        return slice(self.start, self.stop)
+
+    @property
+    def is_matrix(self) -> bool:
+        """True for more than one dimension, which excludes biases and parameters of normalisation."""
+        return len(self.shape) > 1
+
+
+def runs(parts: Sequence[slice], count: int, alone: Sequence[slice] = ()) -> tuple[list[int], list[bool]]:
+    """Split `count` columns into runs inside and outside the parts; return their ends and which are inside.
+
+    Each slice of `alone` becomes a run of its own.
+    """
+    ends = sorted({0, count, *(end for part in (*parts, *alone) for end in (part.start, part.stop))})
+    return ends, [any(part.start <= start < part.stop for part in parts) for start in ends[:-1]]
+
+
+def columns(segments: Iterable[Segment]) -> tuple[slice, ...]:
+    """Return the columns of segments in the arena's order, neighbours merged into one slice."""
+    found: list[slice] = []
+    for segment in segments:
+        if found and found[-1].stop == segment.start:
+            found[-1] = slice(found[-1].start, segment.stop)
+        else:
+            found.append(segment.columns)
+    return tuple(found)
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lrwd_sweep.optim.jit import Backend, torch_compiled
 from lrwd_sweep.optim.projection import Projection
-from lrwd_sweep.science.decay import WD_RATIO, DecayRule
+from lrwd_sweep.science.optimizer import WD_RATIO, DecayRule
 from lrwd_sweep.science.schedule import Timetable
 
 Number = float | Tensor  # (), on the device
@@ -216,5 +216,5 @@ def _step(update: Update, table: Tensor, theta: Tensor, g: Tensor, t: Tensor, di
 
 
 def _name(update: Update, theta: Tensor) -> str:
-    """Name what the compiler specialises on, apart from shapes and hyperparameters."""
+    """Name the specialisation of the compiled code, apart from shapes and hyperparameters."""
     return f"{type(update.family).__name__}_{update.decay.rule}_{update.decay.normalized}_{theta.device}"

@@ -35,7 +35,7 @@ class GateOutcome:
     value: float | str | None  # None if undetermined
     limit: float | str
     passed: bool
-    reason: str = ""  # what the value is computed from, why there is none, or why it fails
+    reason: str = ""  # origin of the value, or the reason for its absence or failure
 
 
 class Gate(Protocol):
@@ -64,10 +64,7 @@ class MaxBest:
 
 @dataclass(frozen=True, slots=True)
 class MinBest:
-    """The best point's seed mean is at least `limit`, in the units of a metric of which higher is better.
-
-    Otherwise as `MaxBest`.
-    """
+    """The best point's seed mean is at least `limit`, as `MaxBest` for metrics of which higher is better."""
 
     limit: float
     name: ClassVar[str] = "min-best"
@@ -116,7 +113,7 @@ class MaxTransferRegret:
         regret = next((r for r in known if abs(r.octaves - self.octaves) < SAME_DISTANCE), None)
         if regret is None:
             others = ", ".join(f"{r.octaves:g}" for r in known) or "none"
-            reason = f"{at} there are no two rows of the basin; distances are {others}"
+            reason = f"{at} the basin has no two rows; distances are {others}"
             return _at_most(self.name, result, None, self.limit, reason)
         value, out = regret.estimate.value, regret.pairs_out
         if value is None:
@@ -209,7 +206,7 @@ class EarlierBest:
     metric: str
     value: float | None  # seed mean; None if no point counted
     sem: float | None  # its standard error; None with fewer than two seeds
-    direction: Direction = Direction.MINIMIZE  # which end of the metric was better
+    direction: Direction = Direction.MINIMIZE  # better end of the metric
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +264,7 @@ class MaxRegression:
 
 def read_earlier_report(path: Path) -> EarlierReport:
     """Read a JSON report of schema_version 1. Raises UsageError naming the file and the remedy."""
-    remedy = "name what report --format json wrote"
+    remedy = "name a file that report --format json wrote"
     try:
         document = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except OSError as error:

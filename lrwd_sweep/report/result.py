@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 
 from lrwd_sweep.errors import UnknownName, UsageError, arg, brief
 from lrwd_sweep.science.conversion import Conventions, conventions
-from lrwd_sweep.science.direction import chosen
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.schedule import Schedule
-from lrwd_sweep.science.separability import Comparison, Separability, analyse, compare
+from lrwd_sweep.science.separability import PairedDifferences, Separability, analyse, compare
 from lrwd_sweep.science.surface import Surface, mean_and_error
-from lrwd_sweep.science.trial import Direction, Status, Trial
+from lrwd_sweep.science.trial import Direction, Status, Trial, metric_direction
 from lrwd_sweep.spec.study import Kind, StudySpec, labels
 
 if TYPE_CHECKING:
@@ -130,7 +129,7 @@ class ComparedResults:
 
     a: Result
     b: Result
-    comparison: Comparison
+    comparison: PairedDifferences
 
 
 def result(
@@ -163,7 +162,7 @@ def result(
             if metric not in known:
                 raise UnknownName("metric", metric, known)
             maximize, minimize = direction is Direction.MAXIMIZE, direction is Direction.MINIMIZE
-            direction = chosen(metric, maximize=maximize, minimize=minimize)
+            direction = metric_direction(metric, maximize=maximize, minimize=minimize)
         spec = replace(spec, metric=metric, direction=direction or Direction.MINIMIZE, given_cap=None)
     if direction is Direction.MAXIMIZE and spec.task is not None:
         raise UsageError(
@@ -257,7 +256,7 @@ def nearest(cell: Cell, lattice: Lattice) -> Cell:
 
 
 def at_cap(result: Result, surface: Surface) -> str:
-    """Describe what excludes a cell that did not diverge; empty if the surface has no cap.
+    """Describe the exclusion of a cell that did not diverge; empty if the surface has no cap.
 
     The surface may be in another metric than the study's.
     """
@@ -300,7 +299,7 @@ def _at(snapshot: Snapshot, trial: Trial) -> Trial:
 
 
 def titles(results: Sequence[Result]) -> list[str]:
-    """Title every result by its optimizer and what differs in its task; by its name if nothing does."""
+    """Title every result by its optimizer and the differences of its task; by its name if nothing does."""
     found = labels([result.spec for result in results])
     return [r.name if found.count(label) > 1 else label for r, label in zip(results, found, strict=True)]
 

@@ -6,6 +6,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import pairwise
 
@@ -13,6 +14,7 @@ from lrwd_sweep.engine import device as devices
 from lrwd_sweep.engine.choice import chosen
 from lrwd_sweep.engine.memory import lanes_that_fit, workers_that_fit
 from lrwd_sweep.engine.pack import Stopped
+from lrwd_sweep.engine.speed import measure
 from lrwd_sweep.engine.train_pack import load_data
 from lrwd_sweep.errors import brief
 from lrwd_sweep.nets import network
@@ -24,10 +26,12 @@ from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.job import EpochDone, Event, Job, Pack, PackDone, PackLost
+from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.spec.task import Task
 
 ATTEMPTS = 3  # to train a lane whose process is killed
 OVERHEAD = 2  # of a pack besides its lanes, in lanes: the interpreter's share of its steps
+ESTIMATE_SECONDS = 10.0  # for the measurements of an estimate
 PROCESS = 1 << 30  # bytes of memory that must be free for a process, twice what one takes
 
 _log = logging.getLogger(__name__)
@@ -170,7 +174,7 @@ def _failed(event: PackLost) -> Trial:
 def plan(todo: Mapping[int, Sequence[Cell]], lanes: int, slots: int = 1) -> list[Pack]:
     """Divide each seed's cells into as few packs of at most `lanes` as possible, the largest first.
 
-    The last packs are halved if otherwise some slots would wait for others that have a whole pack to train.
+    The last packs are halved if some slots would wait for others that train a whole pack.
     """
     packs = []
     for seed, cells in todo.items():
@@ -194,3 +198,39 @@ def _time(packs: Sequence[Pack], slots: int) -> int:
     for pack in packs:
         heappush(loads, heappop(loads) + len(pack.cells) + OVERHEAD)
     return max(loads)
+
+
+@dataclass(frozen=True, slots=True)
+class TimeEstimate:
+    """The time of studies that train one after another, from empty."""
+
+    seconds: float
+    whole: bool  # measured on packs as they would train; else extrapolated from smaller ones
+
+
+def estimate(specs: Sequence[StudySpec], seconds: float = ESTIMATE_SECONDS) -> TimeEstimate:
+    """Measure for about `seconds` and add up. Raises DeviceError when a study has no room."""
+    lanes = [len(spec.lattice) * len(spec.seeds) for spec in specs]
+    kinds: dict[tuple[object, ...], list[int]] = {}  # studies whose steps cost the same
+    for k, spec in enumerate(specs):
+        kinds.setdefault((spec.optimizer.family, *_step(_task(spec))), []).append(k)
+    place, total, whole = devices.choose("auto"), 0.0, True
+    devices.prepare(place)
+    for alike in kinds.values():
+        first = specs[alike[0]]
+        task = chosen(_task(first), place)
+        speed = measure(first.optimizer, task, max(lanes[k] for k in alike), seconds / len(kinds))
+        total += sum(lanes[k] * speed.seconds(_task(specs[k])) for k in alike)
+        whole = whole and speed.whole
+    return TimeEstimate(total, whole)
+
+
+def _task(spec: StudySpec) -> Task:
+    assert spec.task is not None, "an imported study does not train"
+    return spec.task
+
+
+def _step(task: Task) -> tuple[object, ...]:
+    """Return the settings on which the cost of one step depends."""
+    t = task
+    return t.net, t.net_options, t.loss, t.data_set, t.batch_size, t.precision

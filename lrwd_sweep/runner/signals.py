@@ -21,7 +21,7 @@ from typing import Any
 _NUMBERS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
 _IMPORT = "<frozen importlib._bootstrap>"
 _DUMB = ("dumb", "unknown")
-_SHOW_CURSOR = "\x1b[?25h"  # which a picture of progress has hidden
+_SHOW_CURSOR = "\x1b[?25h"  # the live view hides it
 
 
 class Interrupted(Exception):

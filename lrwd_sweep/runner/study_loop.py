@@ -78,8 +78,8 @@ class StudyLoop:
                 self.watcher.happened(event)
                 if kept:
                     _log.info(
-                        "another process trains %s too: what it has stored is kept, this one goes on with "
-                        "what is missing",
+                        "another process trains %s too: its stored lanes are kept, this process trains the "
+                        "missing ones",
                         self.name,
                     )
                     return True

@@ -12,8 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from lrwd_sweep.science.decay import WD_RATIO, Convention
-from lrwd_sweep.science.optimizer import Family, Optimizer
+from lrwd_sweep.science.optimizer import WD_RATIO, Convention, Family, Optimizer
 
 _OF_SGDP = ("θ ← θ − ηαwθ/(1−β₁)", "SGDP of the adamp package")  # update and users of lr-scaled in SGDP
 _UNSCHEDULED = {Convention.FIXED, Convention.CORRECTED}  # decay that is not proportional to η
@@ -30,13 +29,13 @@ _RELATIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a conversion depends on besides the number itself."""
+    """The settings of a run that a conversion depends on."""
 
-    family: Family | None  # None: an optimizer of an imported study that is not one of ours
+    family: Family | None  # None: an imported study's optimizer, not in the catalog
     lr: float  # α
     steps: int | None = None  # N; None if unknown
     momentum: float | None = None  # β₁ of SGD and SGDP; None if unknown
-    constant: bool = False  # whether η = 1 at every step
+    constant: bool = False  # η = 1 at every step
 
     def gain(self, convention: Convention) -> float | None:
         """Return λ per unit of the convention's number; None without an equivalent, or if it is unknown."""
@@ -95,7 +94,7 @@ class Run:
     def convert(self, value: float, source: Convention, target: Convention) -> float | None:
         """Convert a number of `source` to one of `target`; None without an equivalent.
 
-        No decay is no decay in every convention.
+        Zero is zero in every convention.
         """
         if source is target or value == 0:
             return value

@@ -119,7 +119,9 @@ def _range(text: str, axis: str) -> list[float]:
             )
         octaves = round(stop - start)
         if abs(stop - start - octaves) > 1e-9:
-            raise UsageError(f"{arg(axis, text)} is no whole number of octaves; give a count as in {text}:9")
+            raise UsageError(
+                f"{arg(axis, text)} is not a whole number of octaves; give a count as in {text}:9"
+            )
         count = octaves + 1
     # The fraction comes first, so that a finer range rounds to the very same values where it meets this one.
     return [2.0 ** (start + (stop - start) * (k / (count - 1))) for k in range(count)]

@@ -1,4 +1,4 @@
-"""Optimizers by name: a family (how a gradient becomes a step) and a decay rule (how λ enters).
+"""Optimizers by name: a family (gradient → step), a decay rule (how λ enters), and conventions for λ.
 
 "AdamW" means one update in the paper and another in PyTorch, so a name gives both: `FAMILY[w][:RULE]`, with
 `:normalized` behind it for λ = λ_norm/√N.
@@ -10,13 +10,74 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from lrwd_sweep.errors import UnknownName, UsageError, shown
-from lrwd_sweep.science.decay import Convention, DecayRule
 
 NORMALIZED = "normalized"
+WD_RATIO = 0.1  # κ: a tensor whose step was projected decays at this share of its rate (Heo et al. 2021)
+
+
+class Convention(StrEnum):
+    """A meaning of the number called weight decay."""
+
+    INDEPENDENT = "independent"
+    LR_SCALED = "lr-scaled"
+    COUPLED = "coupled"
+    NORMALIZED = "normalized"
+    FIXED = "fixed"
+    CORRECTED = "corrected"
+
+    @property
+    def symbol(self) -> str:
+        """Return the letter of this convention's number."""
+        return _ABOUT[self][0]
+
+    @property
+    def update(self) -> str:
+        """Return the decay of one step."""
+        return _ABOUT[self][1]
+
+    @property
+    def users(self) -> str:
+        """Name the papers and libraries that mean this by weight decay."""
+        return _ABOUT[self][2]
+
+
+_ABOUT = {
+    Convention.INDEPENDENT: ("λ", "θ ← θ − ηλθ", "AdamW paper, Composer, optimi decouple_lr"),
+    Convention.LR_SCALED: ("w", "θ ← θ − ηαwθ", "torch.optim.AdamW, Keras, timm, optax"),
+    Convention.COUPLED: ("λ′", "g ← g + λ′θ", "L2; torch.optim.SGD and Adam"),
+    Convention.NORMALIZED: ("λ_norm", "θ ← θ − ηλθ", "AdamW paper, appendix B.1: λ = λ_norm/√N"),
+    Convention.FIXED: ("d", "θ ← θ − dθ", "TF Addons, pytorch_optimizer fixed_decay"),
+    Convention.CORRECTED: ("c", "θ ← θ − η²αcθ", "AdamC, timm corrected_weight_decay"),
+}
+
+
+class DecayRule(StrEnum):
+    """The place of decay in an update; the value names the convention of the rule's number."""
+
+    COUPLED = "coupled"  # g ← g + λ′θ                 L2; torch.optim.SGD and Adam
+    INDEPENDENT = "independent"  # θ ← θ − η λ θ       Loshchilov & Hutter, Algorithms 1 and 2
+    LR_SCALED = "lr-scaled"  # θ ← θ − η α w θ         torch.optim.AdamW, Keras, timm, optax
+    FIXED = "fixed"  # θ ← θ − d θ                     not scheduled: TF Addons, pytorch_optimizer fixed_decay
+    CORRECTED = "corrected"  # θ ← θ − η² α c θ        AdamC (Defazio 2025), timm corrected_weight_decay
+
+    @property
+    def convention(self) -> Convention:
+        """Return the convention of this rule's number."""
+        return Convention(self.value)
+
+    @property
+    def symbol(self) -> str:
+        """Return the letter of this rule's number."""
+        return self.convention.symbol
+
+    @property
+    def update(self) -> str:
+        """Return the part of one step that decays."""
+        return self.convention.update
 
 
 class Family(StrEnum):
-    """How a gradient becomes a step; a new family needs a member here and its row in `_FAMILIES`."""
+    """The map from a gradient to a step; a new family needs a member here and its row in `_FAMILIES`."""
 
     SGD = "sgd"  # m ← β₁m + ηαg                       Algorithm 1 of the AdamW paper: α inside the buffer
     ADAM = "adam"  # m̂/(√v̂ + ε)                        Algorithm 2

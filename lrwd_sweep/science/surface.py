@@ -9,8 +9,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from lrwd_sweep.science.decay import DecayRule
 from lrwd_sweep.science.lattice import Cell, Lattice
+from lrwd_sweep.science.optimizer import DecayRule
 from lrwd_sweep.science.trial import Direction, Status, Trial
 
 Float = NDArray[np.float64]
@@ -59,7 +59,7 @@ class Surface:
     metric: str = "value"
     cap: float | None = None  # a cell that reaches this value is out
     normalized: bool = False  # the decay is λ_norm, to be divided by √N
-    direction: Direction = Direction.MINIMIZE  # which end of the metric is better
+    direction: Direction = Direction.MINIMIZE  # better end of the metric
 
     @classmethod
     def from_trials(

@@ -1,4 +1,4 @@
-"""Declarations of fields: what an option, a keyword and a preset key are, how they are checked and written.
+"""Declarations of fields: options, keywords and preset keys with their checks and texts.
 
 `Task` and `Request` declare each of their fields once, by `declared`. The options of grid, compare and tpe
 with their help, the keywords of Python, the keys of a preset, validation, JSON, default study names and the
@@ -29,7 +29,7 @@ class Field:
     panel: str = ""  # heading in --help; "": not a keyword either
     flags: str = ""  # the option, if it is not the name with dashes; for a switch "--on/--off"
     metavar: str = "NAME"
-    noun: str = ""  # what a choice is called if it does not exist
+    noun: str = ""  # name of the choices in an error
     choices: tuple[str, ...] = ()
     least: float = 0
     most: int = 10**9  # of a whole number

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from lrwd_sweep.errors import UnknownName, UsageError, arg, shown
 from lrwd_sweep.science.lattice import Lattice, parse_axis
-from lrwd_sweep.science.optimizer import Optimizer, asks_for_restarts
+from lrwd_sweep.science.optimizer import DecayRule, Family, Optimizer, asks_for_restarts
 from lrwd_sweep.science.schedule import Schedule
-from lrwd_sweep.spec.axes import default_lattice
 from lrwd_sweep.spec.catalog import DIAGNOSTICS, MEANT_METRICS, METRICS
 from lrwd_sweep.spec.task import FIELDS, Task, options_text
 
@@ -23,6 +23,16 @@ TRIALS, MOST_TRIALS = 64, 100_000  # points of a search
 PICTURES = ("heatmap", "curves", "scatter", *DIAGNOSTICS)
 _AXES = {"lr": "lr", "wd": "weight_decay"}  # the axes by their keys
 _KEYS = ("like", "about", "restates", "claim", "show", "variants", "training", "net", "study", "axes")
+_EQUAL_RULES = {  # equal to another rule if η = 1
+    DecayRule.FIXED: DecayRule.INDEPENDENT,
+    DecayRule.CORRECTED: DecayRule.LR_SCALED,
+}
+_EQUAL_STEPS = {  # steps as large as another family's
+    Family.AMSGRAD: Family.ADAM,
+    Family.RMSPROP: Family.ADAM,
+    Family.ADAMP: Family.ADAM,
+    Family.SGDP: Family.SGD,
+}
 
 _HERE = Path(__file__).parents[1]
 FOLDER = _HERE / "presets" if (_HERE / "presets").is_dir() else _HERE.parent / "presets"  # wheel, or checkout
@@ -55,8 +65,8 @@ class Preset:
     metric: str
     axes: Mapping[str, Lattice]  # by canonical optimizer name
     variants: tuple[Variant, ...]
-    restates: str = ""  # which figure of which paper
-    claim: str = ""  # what the paper says there
+    restates: str = ""  # figure of a paper
+    claim: str = ""  # statement of the paper
     show: tuple[str, ...] = PICTURES[:1]  # what draws it
     owner: str = ""  # the preset after which its studies are named
 
@@ -110,7 +120,7 @@ def _table(path: Path) -> dict[str, Any]:
 
 
 def _with_inherited(table: dict[str, Any]) -> dict[str, Any]:
-    """Fill in, section by section, what the table leaves to the preset that it is `like`."""
+    """Complete a table, section by section, from the preset that it is `like`."""
     if "like" not in table:
         return table
     name = _text(table, "like")
@@ -242,3 +252,35 @@ def _only(table: Mapping[str, Any], kind: str, known: Iterable[str]) -> None:
     for name in table:
         if name not in known:
             raise UnknownName(kind, name, known)
+
+
+def default_lattice(axes: Mapping[str, Lattice], optimizer: Optimizer, steps: int) -> Lattice | None:
+    """Return the optimizer's lattice in `axes` (by canonical name), else its nearest kin's, else None.
+
+    Normalised decay takes the axes of the plain one, λ_norm = λ√N with N = `steps`; `fixed` those of
+    `independent`, `corrected` those of `lr-scaled`; of these two each takes the other's, w = λ/α in the
+    middle of the α axis. Then AMSGrad, RMSProp and AdamP take Adam's, SGDP takes SGD's. Factors are rounded
+    to powers of two, so that such axes stay powers of two.
+    """
+    own = axes.get(str(optimizer))
+    family, rule = optimizer.family, optimizer.rule
+    if own is not None or family is None:
+        return own
+    if optimizer.normalized:
+        plain = default_lattice(axes, replace(optimizer, normalized=False), steps)
+        return plain and _times(plain, math.sqrt(steps))
+    if rule in _EQUAL_RULES:
+        return default_lattice(axes, replace(optimizer, rule=_EQUAL_RULES[rule]), steps)
+    for other, exponent in ((DecayRule.INDEPENDENT, -1), (DecayRule.LR_SCALED, 1)):
+        sibling = axes.get(str(replace(optimizer, rule=other)))
+        if sibling is not None and rule is not DecayRule.COUPLED:
+            return _times(sibling, math.sqrt(sibling.lr[0] * sibling.lr[-1]) ** exponent)
+    if family in _EQUAL_STEPS:
+        return default_lattice(axes, replace(optimizer, family=_EQUAL_STEPS[family]), steps)
+    return None
+
+
+def _times(lattice: Lattice, factor: float) -> Lattice:
+    """Multiply every λ by the power of two nearest to `factor`."""
+    power = 2.0 ** round(math.log2(factor))
+    return Lattice(lattice.lr, tuple(power * value for value in lattice.weight_decay))

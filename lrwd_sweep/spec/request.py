@@ -98,7 +98,7 @@ class Request:
 
     @classmethod
     def of(cls, preset: str = DEFAULT, **given: Any) -> Self:
-        """Resolve the preset and what overrides it, by name of `FIELDS` or `REQUEST_FIELDS`; None: left out.
+        """Resolve the preset and its overrides, by name of `FIELDS` or `REQUEST_FIELDS`; None: left out.
 
         Raises UsageError or UnknownName.
         """
@@ -160,7 +160,7 @@ class Request:
         if len(found) < len(specs) and not names:
             raise UsageError(
                 f"{arg('preset', self.preset.name)}: with these options some of its variants are the same "
-                "study; leave out what they differ in"
+                "study; leave out the options in which they differ"
             )
         if len(found) < max(len(specs), 2 if names else 1):
             given = " ".join(spec.title for spec in specs)
@@ -207,7 +207,7 @@ def _value(name: str, given: Any) -> Any:
 def name_of(keyword: str, given: Named) -> str:
     """Return the name by which a function or class is imported, `package.module:NAME`; text is its own name.
 
-    Raises UsageError for what another program could not find: a lambda, an object, a cell of a notebook.
+    Raises UsageError for a lambda, an object, or a cell of a notebook: another program could not find it.
 
     >>> from fractions import Fraction
     >>> name_of("net", Fraction.from_float)

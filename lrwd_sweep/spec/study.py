@@ -10,9 +10,8 @@ from enum import StrEnum
 from typing import Any, Self
 
 from lrwd_sweep.errors import UnknownName, UsageError, arg, shown
-from lrwd_sweep.science.decay import DecayRule
 from lrwd_sweep.science.lattice import Lattice
-from lrwd_sweep.science.optimizer import Family, Optimizer, formula
+from lrwd_sweep.science.optimizer import DecayRule, Family, Optimizer, formula
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.trial import Direction
 from lrwd_sweep.spec.catalog import MEANT_METRICS, METRICS, chance_level
@@ -42,7 +41,7 @@ class StudySpec:
     seeds: tuple[int, ...]
     metric: str
     task: Task | None  # None for an imported study: its task is unknown
-    direction: Direction = Direction.MINIMIZE  # which end of `metric` is better
+    direction: Direction = Direction.MINIMIZE  # better end of `metric`
     given_cap: float | None = None  # a value of `metric` that counts as diverged, as anything worse does
 
     def __post_init__(self) -> None:
@@ -112,7 +111,7 @@ class StudySpec:
         )
 
     def identity(self) -> dict[str, Any]:
-        """Return what must not change under one study name, flat, JSON-ready."""
+        """Return the values that a study name fixes, flat, JSON-ready."""
         task = {} if self.task is None else self.task.to_dict()
         code = {f"code of {name}": digest for name, digest in task.pop("code", {}).items()}
         task = {name: value for name, value in task.items() if name in IDENTIFYING}
@@ -131,7 +130,7 @@ class StudySpec:
         }
 
     def differences(self, other: StudySpec) -> list[str]:
-        """Return what differs in identity, each as `name: mine, theirs`; unknown data do not differ."""
+        """Return the differences in identity, each as `name: mine, theirs`; unknown data do not differ."""
         mine, theirs = self.identity(), other.identity()
         return [
             f"{name}: {stored}, {asked}"
@@ -216,7 +215,7 @@ def tidy(name: str) -> str:
 
 
 def labels(specs: Sequence[StudySpec]) -> list[str]:
-    """Name studies side by side: by the optimizer, and if that is not enough by what else differs."""
+    """Name studies side by side: by the optimizer, and if that is not enough by their other differences."""
     titles = [spec.title for spec in specs]
     found = []
     for spec, title in zip(specs, titles, strict=True):

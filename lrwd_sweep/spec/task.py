@@ -47,7 +47,7 @@ class Task:
 
     net: str = declared("mlp-norm", "Name, torchvision:NAME or ./file.py:NAME", panel=TRAIN, differs="{}")
     data: str = declared("digits", "Name, folder:PATH or ./file.py:NAME", panel=TRAIN, differs="{}")
-    standardize: bool | None = declared(  # None: there are no byte images that are the user's
+    standardize: bool | None = declared(  # None: data without user images of bytes
         None, "Standardise user byte images; --no-standardize [no]", kind=bool, panel=TRAIN, rare=True
     )
     augment: str = declared(
@@ -113,7 +113,7 @@ class Task:
     )
     momentum_form: MomentumForm = declared(  # noqa: RUF009 - a member of an enum
         MomentumForm.PAPER,
-        "Whether SGD's buffer contains α",
+        "Place of α in SGD's momentum",
         panel=OPTIMIZER,
         noun="momentum form",
         mark="{}-momentum",
@@ -197,10 +197,8 @@ class Task:
         compare=False,
         rare=True,
     )
-    tensors: str = declared(
-        "", compare=False, rare=True
-    )  # which parameters decay, in words; "" before training
-    sizes: DataSet | None = None  # of the data; None: not looked at yet
+    tensors: str = declared("", compare=False, rare=True)  # decayed parameters, in words; "" before training
+    sizes: DataSet | None = None  # of the data; None: not read yet
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
@@ -295,7 +293,7 @@ class Task:
 
     @property
     def decay_steps(self) -> int:
-        """N of normalised decay for what the run hands over: its last whole cycle, or all of it."""
+        """N of normalised decay for the result of the run: its last whole cycle, or all of it."""
         snapshots = self.timetable.snapshots
         last = (snapshots[-1] if snapshots else self.epochs) * self.steps_per_epoch
         return self.timetable.steps_of_cycle(last - 1)
@@ -311,7 +309,7 @@ class Task:
         return replace(self, **_HYPERPARAMETERS | own | given | restarts)
 
     def changed(self, **overrides: Any) -> Task:
-        """Return this task with other values, without what belonged to a replaced data set or network."""
+        """Return this task with other values, dropping those of a replaced data set or network."""
         gone: dict[str, Any] = {"sizes": None, "standardize": None} if "data" in overrides else {}
         if "net" in overrides:
             gone |= {"net_options": "", "undecayed": ()}
@@ -361,7 +359,7 @@ _OF_RESTARTS = {name: FIELDS[name].default for name in ("t_0", "t_mult")}
 
 
 def options_text(options: Mapping[str, Any]) -> str:
-    """Return a network's options as `Task` stores them. Raises UsageError for what JSON does not have.
+    """Return a network's options as `Task` stores them. Raises UsageError for values that JSON does not have.
 
     >>> options_text({"width": 64, "act": "relu"})
     '{"act": "relu", "width": 64}'

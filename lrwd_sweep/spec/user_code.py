@@ -53,7 +53,7 @@ class _ImportTimes(dict[str, float]):
         self[name] = time.time()
 
 
-_LOADED, _imported = time.time(), _ImportTimes()  # what is not noted was imported before
+_LOADED, _imported = time.time(), _ImportTimes()  # modules not noted were imported before
 sys.meta_path.insert(0, _imported)
 
 
@@ -177,7 +177,7 @@ class UserCode:
 
 
 def find(option: str, name: str) -> UserCode:
-    """Import what a name stands for; what it prints goes to stderr. Raises UsageError or UnknownName."""
+    """Import the thing of a name; it prints to stderr. Raises UsageError or UnknownName."""
     where, _, what = name.rpartition(":")
     path = os.path.abspath(os.path.expanduser(where)) if where.endswith(".py") else ""
     if path and not os.path.isfile(path):
@@ -275,7 +275,7 @@ def _told(error: BaseException, sources: Container[str]) -> str:
 
 
 def _at_import(source: Source) -> tuple[bytes, list[str]]:
-    """Return the text that a module was imported with, and what changed since: its file, and its imports'.
+    """Return the text that a module was imported with, and the files changed since, its own and its imports'.
 
     A module not imported yet counts as unchanged, and so does one that an import hook rewrites.
     """
@@ -353,7 +353,7 @@ def _names(module: Source) -> Iterator[str]:
 
 @lru_cache(maxsize=4096)
 def _statements(source: bytes) -> tuple[tuple[int, str], ...]:
-    """Return what a source imports anywhere: leading dots, and the name of a module or of a thing in one."""
+    """Return all imports of a source: leading dots, and the name of a module or of a thing in one."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the import itself reports them

@@ -166,7 +166,7 @@ def _engine(path: Path, *, write: bool) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _set_up(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
-        connection.isolation_level = None  # otherwise the driver begins transactions where it guesses
+        connection.isolation_level = None  # else the driver begins transactions by its own rules
         pragmas = ["foreign_keys = ON"]
         pragmas += ["journal_mode = DELETE", "synchronous = EXTRA"] if write else ["query_only = ON"]
         for pragma in pragmas:

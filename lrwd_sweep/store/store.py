@@ -169,9 +169,9 @@ class Store:
     def add_trials(self, name: str, pack: Iterable[Trial], spec: StudySpec | None = None) -> list[Lane]:
         """Store a pack's trials with their curves, all or none, and replace failed trials of the same lanes.
 
-        A lane that is complete or diverged stays as it is; return these. `spec` is what the pack was trained
-        for. Raises UnknownName, or StoreError if a lane occurs twice or the study has changed since training
-        began.
+        A lane that is complete or diverged stays as it is; return these. The pack was trained for
+        `spec`. Raises UnknownName, or StoreError if a lane occurs twice or the study has changed since
+        training began.
         """
         with self._writing() as session:
             if spec is not None:

@@ -123,7 +123,7 @@ def _remove(session: Session, keys: Sequence[int]) -> None:
     """Remove trials by row id and rebuild the indexes, which may disagree with the rows."""
     mended = _reindexed(session)  # fails if a damaged row repeats another row's lane
     run = session.connection().exec_driver_sql
-    run("PRAGMA writable_schema = ON")  # otherwise SQLite refuses to delete a row that an index lacks
+    run("PRAGMA writable_schema = ON")  # else SQLite refuses to delete a row that an index lacks
     try:
         _delete(session, keys)
         run("DELETE FROM curves WHERE trial_id NOT IN (SELECT id FROM trials)")

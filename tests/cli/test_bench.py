@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from lrwd_sweep.lab.bench import measurement, overhead, race, scaling
+from lrwd_sweep.lab.bench import measurement, race, scaling
 from lrwd_sweep.lab.bench.measurement import Measurement
 from lrwd_sweep.spec.catalog import DATA_SETS
 from tests.cli.conftest import Run, strict
@@ -30,7 +30,7 @@ def _nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(race, "race", pretend(made_up.race()))
     monkeypatch.setattr(scaling, "scale", pretend(made_up.scaling()))
-    monkeypatch.setattr(overhead, "overhead", pretend(made_up.overhead()))
+    monkeypatch.setattr(scaling, "overhead", pretend(made_up.overhead()))
     monkeypatch.setattr(measurement, "load", lambda: 0.1)
 
 

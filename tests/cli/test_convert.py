@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lrwd_sweep.science.decay import Convention
+from lrwd_sweep.science.optimizer import Convention
 from tests.cli.conftest import Run, ended, process
 
 CIFAR = "--batch-size 128 --train-size 50000"

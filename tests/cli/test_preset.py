@@ -37,14 +37,14 @@ def test_show_needs_neither_data_nor_a_store_and_leaves_nothing(run: Run, tmp_pa
 
 def test_a_time_is_extrapolated_or_unknown(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     speed = Speed(step=3600.0, sample=0.0, whole=False)
-    monkeypatch.setattr("lrwd_sweep.runner.estimate.measure", lambda *_: speed)
+    monkeypatch.setattr("lrwd_sweep.runner.execution.measure", lambda *_: speed)
     words = " ".join(run("preset", "show", "digits").out.split())
     assert "years on this machine as busy as it is now, extrapolated from one network" in words
 
     def without_room(*_: object) -> Speed:
         raise DeviceError(f"no room; choose {arg('device', 'cpu')}")
 
-    monkeypatch.setattr("lrwd_sweep.runner.estimate.measure", without_room)
+    monkeypatch.setattr("lrwd_sweep.runner.execution.measure", without_room)
     assert "unknown: no room; choose --device cpu" in run("preset", "show", "digits").out
 
 

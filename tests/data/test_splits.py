@@ -19,7 +19,7 @@ from hypothesis.extra import numpy as arrays
 from sklearn.datasets import load_digits
 
 from lrwd_sweep.data import Pixels, Split, Splits, digits
-from lrwd_sweep.data.splits_file import load_splits, make_folder, save_splits
+from lrwd_sweep.data.splits import load_splits, make_folder, save_splits
 from lrwd_sweep.errors import DataError
 from lrwd_sweep.spec.catalog import DATA_SETS
 

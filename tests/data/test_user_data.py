@@ -266,7 +266,7 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: ([(X[0], 0.5)] * 3, V), "item 0 of train has the label 0.5; make it a class"),
     (lambda: ([(X[0], list(range(999)))] * 3, V), "20, 21, …; make it a class"),
     (lambda: (((X, X), Y), V), "x of train is a tuple of 2; make it one tensor (one tensor of inputs per"),
-    (lambda: (TensorDataset(X, X, Y), V), "x and y (one tensor of inputs per item is supported so far)"),
+    (lambda: (TensorDataset(X, X, Y), V), "x and y (one tensor of inputs per item is supported)"),
     (lambda: ((X, Y.view(12, 1, 1).expand(12, 5, 5)), V), "int64 of shape (12, 5, 5); give each item one"),
     (lambda: ((X, np.array(["cat", "dog"] * 6)), V), "item 0 of train has the label 'cat'; make it a class"),
     (lambda: ((X, np.array([0, "dog"] * 6, object)), V), "item 1 of train has the label 'dog'; make it a"),

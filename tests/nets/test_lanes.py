@@ -18,8 +18,8 @@ from lrwd_sweep.errors import UsageError
 from lrwd_sweep.nets import Lanes, ModuleNetwork, network
 from lrwd_sweep.nets.cnn import CnnLanes
 from lrwd_sweep.nets.loop import LoopLanes
+from lrwd_sweep.nets.modules import VmapLanes
 from lrwd_sweep.nets.randomness import Noisy, seeded
-from lrwd_sweep.nets.vmap import VmapLanes
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status
 from lrwd_sweep.spec.catalog import DataSet

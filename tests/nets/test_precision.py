@@ -16,7 +16,7 @@ from lrwd_sweep.errors import UsageError
 from lrwd_sweep.nets import Lanes, network
 from lrwd_sweep.nets.loop import LoopLanes
 from lrwd_sweep.nets.mlp import MlpLanes
-from lrwd_sweep.nets.vmap import VmapLanes
+from lrwd_sweep.nets.modules import VmapLanes
 from lrwd_sweep.science.trial import Status
 from tests.nets import awkward
 from tests.small import ADAMW, CELLS, CPU, F64, WAYS, splits, task

@@ -18,8 +18,7 @@ from lrwd_sweep.lab import references
 from lrwd_sweep.optim import DeviceUpdate, Update, jit
 from lrwd_sweep.optim.numba_loops import BLOCK
 from lrwd_sweep.optim.projection import DELTA, Projection
-from lrwd_sweep.science.decay import DecayRule
-from lrwd_sweep.science.optimizer import Family, Optimizer
+from lrwd_sweep.science.optimizer import DecayRule, Family, Optimizer
 from lrwd_sweep.spec.task import Task
 from tests.optim.problem import SHAPES, VARIANTS, across, layout, smooth, start, train, update_of
 

@@ -107,7 +107,7 @@ def test_an_undetermined_value_fails_with_the_reason() -> None:
         (MaxAbsSlope(9), study(seeds=2), "too few seeds for an interval: 2"),
         (MaxAbsSlope(9), study(lambda a, b: bowl(a, b - 9)), "interior in 0 of"),
         (MaxAbsSlope(9), nothing(), "cells"),
-        (MaxTransferRegret(9, 2.5), study(), "at 2.5 octaves there are no two rows of the basin"),
+        (MaxTransferRegret(9, 2.5), study(), "at 2.5 octaves the basin has no two rows"),
         (MaxTransferRegret(9), nothing(), "distances are none"),
         (NoEdge(), nothing(), "no cell counts"),
         (NoEdge(), study(lambda a, b: 0.1), "every cell that counts is as good"),
@@ -173,7 +173,7 @@ def test_a_report_is_read_back_and_compared_in_its_direction(tmp_path: Path) -> 
         "lost": EarlierBest("val_loss", None, None),
     }
     assert MaxRegression(0, read).check(LOW).value == 0
-    with pytest.raises(UsageError, match=r"no\.json.*No such file or directory; name what"):
+    with pytest.raises(UsageError, match=r"no\.json.*No such file or directory; name a file"):
         read_earlier_report(tmp_path / "no.json")
     path.write_text(dumps(document([HIGH])))
     outcome = MaxRegression(9, read_earlier_report(path)).check(LOW)

@@ -8,9 +8,8 @@ import pytest
 
 from lrwd_sweep.errors import UnknownName, UsageError
 from lrwd_sweep.report.result import Result, Snapshot, result
-from lrwd_sweep.science.decay import DecayRule
 from lrwd_sweep.science.lattice import Cell, Lattice
-from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.science.optimizer import DecayRule, Optimizer
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.surface import CellStatus
 from lrwd_sweep.science.trial import Status, Trial

@@ -13,9 +13,8 @@ import pytest
 from lrwd_sweep.engine.pack import Stopped
 from lrwd_sweep.engine.speed import Speed
 from lrwd_sweep.errors import StoreError
-from lrwd_sweep.runner import estimate as module
-from lrwd_sweep.runner.estimate import estimate
-from lrwd_sweep.runner.execution import Execution
+from lrwd_sweep.runner import execution
+from lrwd_sweep.runner.execution import Execution, estimate
 from lrwd_sweep.runner.study_loop import StudyLoop
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.optimizer import Optimizer
@@ -248,7 +247,7 @@ def test_each_kind_of_step_is_measured_once_and_studies_add_up(monkeypatch: pyte
         asked.append((str(optimizer), task.net, lanes, seconds))
         return Speed(step=1.0, sample=0.0, whole=task.net != "mlp")
 
-    monkeypatch.setattr(module, "measure", measure)
+    monkeypatch.setattr(execution, "measure", measure)
     found = estimate([study("adam", seeds=3, epochs=10), study("sgd", epochs=20)])
     assert (found.seconds, found.whole) == (2 * 3 * 10 * 6 + 2 * 20 * 6, True)
     asked.clear()

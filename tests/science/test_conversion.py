@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrwd_sweep.science.conversion import Conventions, Run, conventions, timescale
-from lrwd_sweep.science.decay import Convention, DecayRule
-from lrwd_sweep.science.optimizer import Family, Optimizer, optimizer_names
+from lrwd_sweep.science.optimizer import Convention, DecayRule, Family, Optimizer, optimizer_names
 
 parse = Optimizer.parse
 alphas, lambdas, steps = st.floats(1e-6, 10), st.floats(1e-8, 1), st.integers(1, 10**6)

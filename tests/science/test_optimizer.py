@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lrwd_sweep.errors import UnknownName, UsageError
-from lrwd_sweep.science.decay import DecayRule
 from lrwd_sweep.science.optimizer import (
+    DecayRule,
     Family,
     Optimizer,
     asks_for_restarts,

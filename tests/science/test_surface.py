@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lrwd_sweep.science.decay import DecayRule
 from lrwd_sweep.science.lattice import Cell, Lattice
+from lrwd_sweep.science.optimizer import DecayRule
 from lrwd_sweep.science.surface import CellStatus, Surface
 from lrwd_sweep.science.trial import Direction, Status, Trial
 from tests.science.separability.surfaces import BOWL, repeated, surface

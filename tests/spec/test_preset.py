@@ -12,8 +12,15 @@ from lrwd_sweep.errors import UsageError
 from lrwd_sweep.science.lattice import Lattice, canonical, parse_axis
 from lrwd_sweep.science.optimizer import Optimizer, optimizer_names
 from lrwd_sweep.science.schedule import Schedule
-from lrwd_sweep.spec.axes import default_lattice
-from lrwd_sweep.spec.preset import DEFAULT, PICTURES, Preset, find_preset, preset_names, read_preset
+from lrwd_sweep.spec.preset import (
+    DEFAULT,
+    PICTURES,
+    Preset,
+    default_lattice,
+    find_preset,
+    preset_names,
+    read_preset,
+)
 from lrwd_sweep.spec.request import Request
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.spec.task import Task

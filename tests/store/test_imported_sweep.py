@@ -14,14 +14,13 @@ from hypothesis import strategies as st
 
 from lrwd_sweep.cli.options import option_text
 from lrwd_sweep.errors import UnknownName, UsageError
-from lrwd_sweep.science.decay import DecayRule
 from lrwd_sweep.science.lattice import Cell, Lattice
-from lrwd_sweep.science.optimizer import Family, Optimizer
+from lrwd_sweep.science.optimizer import DecayRule, Family, Optimizer
 from lrwd_sweep.science.trial import Direction, Status, Trial
 from lrwd_sweep.spec.study import Kind
 from lrwd_sweep.store.imports import ImportedSweep, import_spec, read_sweep
 from lrwd_sweep.store.imports.imported_sweep import merged_rates
-from lrwd_sweep.store.imports.sweep_context import SweepContext
+from lrwd_sweep.store.imports.run_table import SweepContext
 
 GOOD = "lr,weight_decay,seed,value\n0.1,0,0,1.5\n0.1,0.01,0,1.25\n0.2,0,0,nan\n0.2,0.01,0,2\n"
 TRIALS = [

@@ -1,1 +1,1 @@
-"""How fast, against the plain alternatives, on the same task in the same run."""
+"""Benchmarks of the engine and its plain alternatives on the same task in the same run."""

@@ -33,13 +33,13 @@ _START = (
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What to measure (a contender, the floor, scaling or bookkeeping), and on what."""
+    """A measurement in its own process: of a contender, the floor, scaling or bookkeeping."""
 
     task: Task
-    lattice: Lattice  # from which the lanes are taken
+    lattice: Lattice  # source of the lanes
     device: str = "cpu"
     name: str = ""
-    lanes: tuple[int, ...] = ()  # how many, for each part of the measurement
+    lanes: tuple[int, ...] = ()  # counts, one per part of the measurement
 
     def in_process(self, name: str, *lanes: int) -> dict[str, Any]:
         """Measure `name` in a new process. Raises UsageError or HostError, with its last line on stderr."""

@@ -1,15 +1,26 @@
-"""Time against lanes: seconds of the engine for few lanes and for many, and a line through them."""
+"""Time against lanes, with a line through the points, and time besides training.
+
+The overhead is start-up until the first epoch, and proposing and storing every lane.
+"""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from lrwd_sweep.errors import HostError
 from lrwd_sweep.lab.bench.measurement import Measurement, Spread
 
 MOST = 2000  # lanes
+LANES = 10_000  # that the overhead is measured on
+GRID = ("grid", "--optimizer", "adamw", "--seeds", "1", "--epochs", "1", "--storage", "bench.db")
+_TRAINED = " lane-steps/s"  # ends the progress line that follows the last epoch
 _FEWEST_POINTS = 3  # for a line
 
 
@@ -77,3 +88,42 @@ def scale(asked: Measurement, *, most: int, repeats: int, on_repeat: Callable[[i
     at_once = found[0]["at_once"]
     line = fit_line({point.lanes: point.seconds.median for point in points if point.lanes >= at_once})
     return Scaling(at_once, points, line)
+
+
+@dataclass(frozen=True, slots=True)
+class Overhead:
+    """Seconds that a study takes besides training."""
+
+    first_epoch_seconds: Spread  # from the start of the process to the end of the default lattice's first
+    lanes: int
+    sampler_seconds_per_lane: Spread
+    store_seconds_per_lane: Spread
+    both_seconds_per_lane: Spread
+
+
+def overhead(asked: Measurement, *, lanes: int, repeats: int, on_repeat: Callable[[int], None]) -> Overhead:
+    """Measure everything `repeats` times, each time in fresh processes. Raises HostError."""
+    starts, books = [], []
+    for repeat in range(repeats):
+        starts.append(until_first_epoch())
+        books.append(asked.in_process("bookkeeping", lanes))
+        on_repeat(repeat + 1)
+    count = books[0]["lanes"]
+    sampler, store = ([book[name] / count for book in books] for name in ("sampler", "store"))
+    both = Spread.of(map(sum, zip(sampler, store, strict=True)))
+    return Overhead(Spread.of(starts), count, Spread.of(sampler), Spread.of(store), both)
+
+
+def until_first_epoch() -> float:
+    """Time a process that trains one epoch, from its start to its last progress line. Raises HostError."""
+    seconds, line, command = None, "", (sys.executable, "-P", "-m", "lrwd_sweep", *GRID)
+    with TemporaryDirectory() as folder:
+        began, out, err = time.perf_counter(), subprocess.DEVNULL, subprocess.PIPE
+        with subprocess.Popen(command, cwd=folder, stdout=out, stderr=err, text=True) as started:
+            assert started.stderr is not None
+            for line in started.stderr:
+                if line.rstrip().endswith(_TRAINED):
+                    seconds = time.perf_counter() - began
+    if seconds is None:
+        raise HostError(f"bench start-up: {line.strip() or 'nothing was trained'}")
+    return seconds

@@ -139,7 +139,7 @@ def timed(train: Train, task: Task, lanes: Sequence[Lane]) -> Timed:
 
 
 def on_best_threads(train: Train, task: Task, lanes: Sequence[Lane], device: torch.device) -> Timed:
-    """Time `train`; on a CPU with one thread or all, whichever is faster for an epoch.
+    """Time `train`; on a CPU with one thread or all, the faster for an epoch.
 
     Small networks gain nothing from a second thread, and on a busy machine they lose by it.
     """

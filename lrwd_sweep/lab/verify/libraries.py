@@ -78,7 +78,7 @@ class Reference:
     given: Given = Given.SAME
     hidden: Mapping[str, Any] = field(default_factory=dict)  # arguments that choose no method
     schedules: tuple[Schedule, ...] = SCHEDULES
-    deviates: str = ""  # what it does differently; then the two must differ
+    deviates: str = ""  # the difference from ours; the two must then differ
 
     @property
     def task(self) -> Task:

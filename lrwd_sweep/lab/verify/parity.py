@@ -12,8 +12,7 @@ from lrwd_sweep.lab.evidence import Check, Relation, Section
 from lrwd_sweep.lab.references import lone_rule, step_of
 from lrwd_sweep.lab.verify.libraries import REFERENCES, Library, Reference
 from lrwd_sweep.lab.verify.problem import STEPS, Problem, error, iterates, timetable
-from lrwd_sweep.science.decay import DecayRule
-from lrwd_sweep.science.optimizer import Optimizer, optimizer_names
+from lrwd_sweep.science.optimizer import DecayRule, Optimizer, optimizer_names
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.spec.task import MomentumForm, Task
 

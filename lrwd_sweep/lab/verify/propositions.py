@@ -15,8 +15,8 @@ from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.spec.task import Task
 
-ROUNDING = 1e-12  # what over a hundred steps in float64 may round away
-APART = 1e-3  # what no rounding explains
+ROUNDING = 1e-12  # rounding error of a hundred steps in float64
+APART = 1e-3  # beyond rounding error
 _HEADINGS = ("shown",)
 
 
@@ -87,7 +87,7 @@ def _long_run(device: torch.device) -> float:
     return error(*rates)
 
 
-# Proposition 2's witness: two coordinates whose gradients differ in size, so that M_t is no multiple of I.
+# Proposition 2's witness: two coordinates whose gradients differ in size, so that M_t is not a multiple of I.
 SIZES = (1.0, 1e-3)
 
 
@@ -193,7 +193,7 @@ def proposition_3(device: torch.device) -> Section:
                 compare(l2, torch.ones_like(s)),
                 APART,
                 Relation.DIFFER,
-                "Proposition 2: M is no multiple of the identity",
+                "Proposition 2: M is not a multiple of the identity",
             ),
         ),
     )

@@ -1,4 +1,4 @@
-"""Rotation in equilibrium: how far decay lets a scale-invariant tensor turn in a step."""
+"""Rotation in equilibrium: the angle that decay lets a scale-invariant tensor turn in a step."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ EQUILIBRIA = (
 def equilibrium_rotation(device: torch.device) -> Section:
     """Compare the mean angle between θ before and after a step, in equilibrium, with its formula."""
     return Section(
-        "Rotation in equilibrium: what a scale-invariant tensor turns by in a step (radians, β₁ = 0.9)",
+        "Rotation in equilibrium: the angle a scale-invariant tensor turns in a step (radians, β₁ = 0.9)",
         ("optimizer", "α", "decay", "measured", "formula"),
         tuple(check for case in EQUILIBRIA for check in _checks(case, device)),
         tuple(f"{case.optimizer}: {case.formula}" for case in EQUILIBRIA),

@@ -10,9 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from lrwd_sweep.science.conversion import Conventions, Run
-from lrwd_sweep.science.decay import Convention, DecayRule
 from lrwd_sweep.science.lattice import Cell
-from lrwd_sweep.science.optimizer import Family, Optimizer
+from lrwd_sweep.science.optimizer import Convention, DecayRule, Family, Optimizer
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.spec.task import MomentumForm, Task

@@ -48,7 +48,7 @@ def note(*parts: str) -> None:
 
 @contextmanager
 def logged(name: str) -> Iterator[None]:
-    """Print what the logger of that name reports on standard error, within the block."""
+    """Print the messages of the logger of that name on standard error, within the block."""
     log, notes = logging.getLogger(name), _Notes()
     level = log.level
     log.addHandler(notes)
@@ -111,7 +111,7 @@ def console_on(stream: TextIO, environ: Mapping[str, str]) -> Console:
 def prepare() -> None:
     """Open missing standard streams on the null device, before anything is written.
 
-    Otherwise a file opened later would get the number of a missing stream and receive what libraries print.
+    A file opened later would get the number of a missing stream and receive the output of libraries.
     """
     while (null := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass

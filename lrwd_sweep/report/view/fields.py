@@ -14,19 +14,18 @@ from lrwd_sweep.report.gates import GateOutcome
 from lrwd_sweep.report.result import Candidate, ComparedResults, Result, at_cap, titles
 from lrwd_sweep.report.view.notation import UNICODE, axis_labels, counted, plain, short_decimal
 from lrwd_sweep.report.view.tiles import runs_of
-from lrwd_sweep.science.decay import WD_RATIO
-from lrwd_sweep.science.direction import says_higher
 from lrwd_sweep.science.lattice import Cell, format_value
+from lrwd_sweep.science.optimizer import WD_RATIO
 from lrwd_sweep.science.separability import Estimate, Separability
 from lrwd_sweep.science.separability.bootstrap import CROSS_SCORED_SEEDS
 from lrwd_sweep.science.surface import CellStatus
-from lrwd_sweep.science.trial import Direction
+from lrwd_sweep.science.trial import Direction, says_higher
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.spec.task import FIELDS
 
 Row = tuple[str, ...]  # a label and its entries
 
-GATE_HEAD = ("gate", "limit", "study", "value", "result", "on what it rests")
+GATE_HEAD = ("gate", "limit", "study", "value", "result", "basis")
 POINT_HEAD = ("learning rate α", "weight decay")  # then the metric, and:
 TEST_SPLIT = "test split"
 _NOTHING = "–"
@@ -34,7 +33,7 @@ _MANY_DIGITS = 1e7  # from here on numbers are written with an exponent
 
 
 def title(result: Result, among: Sequence[Result]) -> str:
-    """Name the optimizer, and what distinguishes the study from others of the same optimizer."""
+    """Name the optimizer, and the differences from other studies of the same optimizer."""
     return plain(titles(among)[list(among).index(result)] if result in among else result.spec.title)
 
 
@@ -59,7 +58,7 @@ def task_text(result: Result) -> str:
 
 
 def _particulars(spec: StudySpec) -> list[str]:
-    """Describe what deviates from the defaults of the task, and how the user's byte images are read."""
+    """Describe the task's deviations from its defaults, and the reading of the user's byte images."""
     images = None if spec.task is None else spec.task.standardize
     return [
         *([] if images is None else [f"byte images {'standardised' if images else 'as given'}"]),

@@ -12,9 +12,8 @@ import numpy as np
 from lrwd_sweep.errors import HostError
 from lrwd_sweep.report.result import Result
 from lrwd_sweep.report.view.notation import plain
-from lrwd_sweep.science.direction import says_higher
 from lrwd_sweep.science.lattice import Cell
-from lrwd_sweep.science.trial import Direction, Status, Trial
+from lrwd_sweep.science.trial import Direction, Status, Trial, says_higher
 from lrwd_sweep.spec.study import Kind
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ _FORMULA_STARTS = tuple("=+-@＝＋－＠")
 
 
 def csv_table(results: Sequence[Result]) -> str:
-    """Write `lr,weight_decay,seed,value`, then `status`, `detail`, what an import needs, and every metric.
+    """Write `lr,weight_decay,seed,value`, `status`, `detail`, columns that an import needs, and every metric.
 
     An import needs `decay_rule` and, if they are not the default, `direction` and `cap`. Several studies have
     the column `study`. Numbers are written so that reading returns the same float. The value of a diverged

@@ -162,7 +162,7 @@ class Chart:
 
     @property
     def title(self) -> str:
-        """The names of the axes, and what the points are."""
+        """The names of the axes, and the meaning of a point."""
         names = f"{self.y_name}{' (log)' * self.y.log} by {self.x_name}{' (log)' * self.x.log}"
         clipped = self.x.clipped or self.y.clipped
         return f"{names}, {self.about}" + "; points far off are drawn on the rim" * clipped

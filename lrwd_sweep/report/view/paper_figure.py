@@ -318,7 +318,7 @@ _SINGLE, _DOUBLE = 3.4, 7.0  # inches: one column of a paper, and both
 def save_figure(results: Sequence[Result], path: Path) -> None:
     """Draw one panel per result, all on one colour scale, into an svg, png or pdf file.
 
-    Raises what `write_figure` does, NothingToReport without results, UsageError if their metrics differ.
+    Raises as `write_figure` does, NothingToReport without results, UsageError if their metrics differ.
     """
     figure_format(path)
     if not results:

@@ -15,10 +15,9 @@ from lrwd_sweep.report.view.fields import title
 from lrwd_sweep.report.view.heatmap import Gallery, Heatmap
 from lrwd_sweep.report.view.line_chart import Chart, Series, usual
 from lrwd_sweep.report.view.notation import UNICODE, axis_labels, styled
-from lrwd_sweep.science.direction import says_higher
 from lrwd_sweep.science.separability import analyse
 from lrwd_sweep.science.surface import Float, Surface
-from lrwd_sweep.science.trial import Direction, Status, Trial
+from lrwd_sweep.science.trial import Direction, Status, Trial, says_higher
 from lrwd_sweep.spec.catalog import DIAGNOSTICS, METRICS, chance_level
 from lrwd_sweep.spec.study import Kind
 
@@ -146,7 +145,7 @@ class Picture:
     about: str
     heatmaps: tuple[tuple[Result, Heatmap], ...]
     charts: tuple[Chart, ...]
-    notes: tuple[str, ...]  # what is absent, and why
+    notes: tuple[str, ...]  # absent pictures, with reasons
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield Text()
@@ -220,7 +219,8 @@ def _notes(results: Sequence[Result], parts: Sequence[Quantity]) -> Iterator[str
 def scatter(results: Sequence[Result]) -> Chart | None:
     """Plot test error against training loss, a point per cell with every seed complete, a mark per study.
 
-    Seed means, as in Loshchilov and Hutter's Figures 3 and 4, bottom right. None if no study has both.
+    Values are seed means (Loshchilov and Hutter, Figures 3 and 4, bottom right). Returns None if no study has
+    both metrics.
     """
     series = []
     for result in results:
@@ -233,7 +233,7 @@ def scatter(results: Sequence[Result]) -> Chart | None:
 def curves(results: Sequence[Result], quantity: Quantity) -> Chart | None:
     """Plot seed means by epoch of every study's best cell; of a single study also other α and other λ.
 
-    The best cell is that of the metric that ranks. None without a curve.
+    The ranking metric decides the best cell. Returns None without a curve.
     """
     series = []
 

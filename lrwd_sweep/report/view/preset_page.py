@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from lrwd_sweep.report.view.notation import ASCII, UNICODE, counted, styled, written
-from lrwd_sweep.science.decay import WD_RATIO
 from lrwd_sweep.science.lattice import Lattice, format_axis
+from lrwd_sweep.science.optimizer import WD_RATIO
 from lrwd_sweep.science.schedule import Schedule, Timetable
 from lrwd_sweep.spec.catalog import FLOAT32
 from lrwd_sweep.spec.preset import Preset

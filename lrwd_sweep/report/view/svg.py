@@ -85,12 +85,12 @@ class SvgLattice:
     column_names: list[str]
     numbered: bool  # squares hold numbers
     size: tuple[float, float]  # of a square: width, height
-    left: float  # where the squares begin
-    bottom: float  # where they end
+    left: float  # edges of the squares
+    bottom: float
     width: float  # of the drawing
     height: float
-    row_labels: list[Label]  # those that fit above each other
-    column_labels: list[Label]  # those that fit side by side; always that of λ = 0
+    row_labels: list[Label]  # that fit above each other
+    column_labels: list[Label]  # that fit side by side; λ = 0 always
     squares: list[Square]  # the largest α first
     ridge: list[str]  # polylines through (λ*, α)
 
@@ -222,7 +222,7 @@ class SvgLegend:
     colours: list[str]  # from the best to the dark end
     ends: tuple[str, str]  # labels of the bright and the dark end
     numbers: str
-    partial: str  # how many of the runs are done, if some cells lack seeds
+    partial: str  # number of finished runs, if some cells lack seeds
 
     @classmethod
     def of(cls, results: Sequence[Result], scale: Scale | None) -> SvgLegend:

@@ -34,7 +34,7 @@ from lrwd_sweep.report.view.fields import (
 )
 from lrwd_sweep.report.view.heatmap import Gallery, Heatmap
 from lrwd_sweep.report.view.notation import ascii_formula, plain, short_decimal, styled, to_ascii
-from lrwd_sweep.science.decay import DecayRule
+from lrwd_sweep.science.optimizer import DecayRule
 from lrwd_sweep.spec.study import Kind, StudySpec
 
 _LABEL = 28  # characters of the first column

@@ -84,7 +84,7 @@ def luminance(rgb: Rgb) -> float:
 
 
 def text_on(rgb: Rgb) -> Rgb:
-    """Return black or white, whichever contrasts more with `rgb`; the contrast is at least 4.5."""
+    """Return black or white, the one of more contrast with `rgb`: at least 4.5."""
     return (0, 0, 0) if luminance(rgb) > 0.179 else (255, 255, 255)
 
 
@@ -316,7 +316,7 @@ class Tiles:
         """Tile `surface`, pooling `pool` = (rows, columns) cells into one; λ = 0 is never pooled.
 
         Good cells and the rows' best are marked if values are `ranked`, that is, one end is better. A cell
-        that lacks some of its seeds is drawn and ranks nowhere. Ties go to the smaller index.
+        that lacks some of its seeds is drawn without a rank. Ties go to the smaller index.
         """
         values, partial, counts = surface.mean_so_far, surface.partial, surface.inside
         height = surface.minimized().mean_so_far  # lower is better

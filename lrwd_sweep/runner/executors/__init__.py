@@ -23,7 +23,7 @@ class Executor(Protocol):
     def events(self) -> Sequence[Event]:
         """Wait up to POLL seconds and return what has happened, each job's events in order.
 
-        Raises what a job raised, or OSError if a slot has become unusable.
+        Raises errors of jobs, or OSError if a slot has become unusable.
         """
 
     def cancel(self) -> None:

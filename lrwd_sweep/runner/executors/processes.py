@@ -29,7 +29,7 @@ from types import ModuleType
 
 import lrwd_sweep
 from lrwd_sweep.data import Splits
-from lrwd_sweep.data.splits_file import make_folder, save_splits
+from lrwd_sweep.data.splits import make_folder, save_splits
 from lrwd_sweep.engine.device import Device
 from lrwd_sweep.engine.train_pack import OutOfMemory, train_job
 from lrwd_sweep.errors import brief
@@ -88,7 +88,7 @@ class Processes:
         slot.submit(replace(job, device=slot.device, data=self._data))
 
     def events(self) -> Sequence[Event]:
-        """Wait up to POLL seconds for events. Raises what a job raised, OSError if a process cannot start."""
+        """Wait up to POLL seconds for events. Raises errors of jobs, OSError if a process cannot start."""
         busy = [slot for slot in self._slots if slot.job is not None]
         heard = connection.wait([slot.connection for slot in busy if slot.connection is not None], POLL)
         events = [slot.receive() for slot in busy if slot.connection in heard]
@@ -149,7 +149,7 @@ class _Slot:
         self.job = job
 
     def receive(self) -> Event | None:
-        """Return the job's next event. Raises what the job raised, OSError if the process never began."""
+        """Return the job's next event. Raises errors of the job, OSError if the process never began."""
         assert self.job is not None
         assert self.connection is not None
         assert self.future is not None

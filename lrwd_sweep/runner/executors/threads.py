@@ -40,7 +40,7 @@ class Threads:
         future.add_done_callback(self._events.put)
 
     def events(self) -> Sequence[Event]:
-        """Wait up to POLL seconds for an event. Raises what a job raised."""
+        """Wait up to POLL seconds for an event. Raises errors of jobs."""
         try:
             event = self._events.get(timeout=POLL)
         except queue.Empty:

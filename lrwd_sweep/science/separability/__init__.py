@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lrwd_sweep.science.decay import DecayRule
+from lrwd_sweep.science.optimizer import DecayRule
 from lrwd_sweep.science.separability.analysis import Analysis, Settings
 from lrwd_sweep.science.separability.basin import is_flat
 from lrwd_sweep.science.separability.bootstrap import Estimate
-from lrwd_sweep.science.separability.comparison import Comparison, compare
+from lrwd_sweep.science.separability.comparison import PairedDifferences, compare
 from lrwd_sweep.science.separability.interaction import Contrast
 from lrwd_sweep.science.separability.regret import LrSensitivity, SequentialRegret, TransferRegret
 from lrwd_sweep.science.separability.ridge import RidgeCentre, RidgeTimescale
@@ -33,11 +33,11 @@ from lrwd_sweep.science.surface import Bool, Float, Surface
 
 __all__ = [
     "AtBasin",
-    "Comparison",
     "Contrast",
     "Estimate",
     "LrSensitivity",
     "NoiseTest",
+    "PairedDifferences",
     "RidgeCentre",
     "RidgeTimescale",
     "Separability",
@@ -72,7 +72,7 @@ class Separability:
     verdict: Verdict
     point_verdict: Verdict
     reason: str  # why undetermined; or a caution; may be empty
-    noise_test: NoiseTest | None  # if it does not pass, the verdict is undetermined; None without a test
+    noise_test: NoiseTest | None  # verdict undetermined unless it passes; None without a test
     ridge_slope: (
         Estimate  # s = d log2 λ* / d log2 α, on which the verdict rests; windowed if `windowed` says so
     )
@@ -89,29 +89,29 @@ class Separability:
     basin_tolerance: float | None  # τ, in the metric's units
     on_edge: tuple[str, ...]  # sides of the lattice the best cell lies on: "lr:low", "weight_decay:high", …
     basin_on_edge: tuple[str, ...]  # sides that the basin touches
-    rows_on_edge: dict[str, int]  # by side, how many of the basin's rows have their best λ there, if many
+    rows_on_edge: dict[str, int]  # by side, number of the basin's rows with their best λ there, if many
     baseline_gain: Estimate  # best λ = 0 mean minus best λ > 0 mean: above 0, decay helps
     robustness: tuple[AtBasin, ...]  # at half and at double the basin
 
-    # The verdict's margin, and what the slope's interval leaves open.
+    # The verdict's margin, and the verdicts that the slope's interval leaves open.
     margin: float = MARGIN  # m
     margin_octaves: float = (
         0.0  # over this lattice λ* of a separable surface moves by at most as many octaves
     )
     allowed: tuple[Verdict, ...] = ()  # verdicts that the interval of s holds; empty without an interval
-    seeds_to_settle: int | None = None  # about how many would; None if settled, without an interval, too near
+    seeds_to_settle: int | None = None  # estimate; None if settled, without an interval, or too near
     too_near_margin: bool = False  # undetermined, and s too near the margin for any number of seeds
 
     # Other slopes, and the shape of the ridge.
     windowed: bool = False  # the ridge leaves the λ axis: s follows it in a window of two octaves
     three_cell_slope: Estimate = _NONE  # s of three-cell minima, drawn towards 0 if `windowed`
     slope_from_rows: Estimate = _NONE  # s with the interval of its rows (HC3), whatever the number of seeds
-    verdict_from_rows: Verdict = Verdict.UNDETERMINED  # what that interval would give; no verdict on seeds
+    verdict_from_rows: Verdict = Verdict.UNDETERMINED  # from that interval; not a verdict on seeds
     ridge_centre: RidgeCentre | None = None  # the point of the ridge that is known best; gives τ*
     bow: Estimate = _NONE  # octaves of λ by which the ridge's middle lies below the chord of its ends
     contour_slope: Estimate = _NONE  # of the basin's wall, if no row has an interior minimum
 
-    # What simpler tuning costs, and what to expect, in the metric's units.
+    # Costs of simpler tuning and the value to expect, in the metric's units.
     sequential_regret: tuple[SequentialRegret, ...] = ()  # the learning rate first, then the decay first
     lr_sensitivity: LrSensitivity | None = None
     expected_best: Estimate = (
@@ -233,7 +233,7 @@ def _slope_by_convention(rule: DecayRule, slope: float | None) -> dict[str, floa
     """Return s with λ and with w = λ/α on the axis: s_w = s_λ − 1 exactly, under any schedule.
 
     The factors that stand beside α, 1/√N of normalised decay and 1/(1−β₁) of SGDP, only shift the axis. A
-    coupled λ′ is neither λ nor w; nor is what the schedule leaves alone or squares, unless η = 1 throughout.
+    coupled λ′ is neither λ nor w; nor is fixed or corrected decay, unless η = 1 throughout.
     """
     shift = {DecayRule.INDEPENDENT: 0.0, DecayRule.LR_SCALED: 1.0}.get(rule)
     if slope is None or shift is None:

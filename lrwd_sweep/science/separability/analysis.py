@@ -41,7 +41,7 @@ _ROWS, _COLUMNS = ("weight decay", "rows"), ("learning rate", "columns")  # mini
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the user can choose about an analysis."""
+    """The user's choices for an analysis."""
 
     quantile: float = 0.5  # of the basin
     tolerance: float | None = None  # of the basin if it is given, in the metric's units
@@ -305,7 +305,7 @@ class Analysis:
         return found
 
     def baseline_gain(self) -> Estimate:
-        """Estimate what decay gains: the best λ = 0 mean minus the best λ > 0 mean, in the metric's units.
+        """Estimate the gain of decay: the best λ = 0 mean minus the best λ > 0 mean, in the metric's units.
 
         Above 0, decay helps. Any real number; invariant to y → y + d, scales with y → cy. It flatters decay
         a little: the best of many λ > 0 cells is luckier than the best of the one λ = 0 column.
@@ -323,7 +323,7 @@ class Analysis:
         return np.minimum(self.replicates.best, self.replicates.baseline)
 
     def expected_best(self) -> Estimate:
-        """Estimate what new seeds should give, see `regret.expected_best`; in the metric's own direction."""
+        """Estimate the value of new seeds, see `regret.expected_best`; in the metric's own direction."""
         left_out = LeftOut.one_by_one(len(self.surface.seeds), self.settings.resamples)
         found = expected_best(self.cells[0], left_out)
         return found.negated() if self.negative else found
@@ -337,7 +337,7 @@ class Analysis:
         )
 
     def lr_sensitivity(self) -> LrSensitivity:
-        """Estimate what a wrong α costs, see `regret.lr_sensitivity`; needs the value at initialisation."""
+        """Estimate the cost of a wrong α, see `regret.lr_sensitivity`; needs the value at initialisation."""
         tuned, fixed = self.replicates.sensitivity
         undefined = "the value at initialisation is not known"
         if self.settings.initial is not None:

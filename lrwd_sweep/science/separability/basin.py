@@ -1,4 +1,4 @@
-"""The basin: the cells good enough to be asked where the optimum lies, and how their quadratic is turned."""
+"""The basin: the cells good enough to locate the optimum, and the rotation of their quadratic."""
 
 from __future__ import annotations
 

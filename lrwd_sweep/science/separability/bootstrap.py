@@ -27,7 +27,7 @@ _MAX_UNDEFINED = 0.1  # more resamples without a value than the interval may err
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A number with its 90 % interval; None if undetermined, and then `reason` says why."""
+    """A number with its 90 % interval; None if undetermined, with the `reason`."""
 
     value: float | None
     low: float | None = None
@@ -84,7 +84,7 @@ class Resamples:
         """Resample R = `seeds` with replacement, group by group.
 
         All resamples with their probabilities if at most `count` different ones exist (R ≤ 6 for 1,000,
-        R ≤ 7 in halves), otherwise `count` random ones from a fixed stream. Fewer than three seeds have no
+        R ≤ 7 in halves), else `count` random ones from a fixed stream. Fewer than three seeds have no
         resamples, nor has `count` = 0.
         """
         sample = np.full((1, seeds), 1 / max(seeds, 1))
@@ -155,7 +155,7 @@ class LeftOut:
     From four seeds on, either half of the seeds chooses and the other scores. Each half is resampled by
     itself: a mean over a half has the noise of a half. With three seeds two choose and the third scores,
     three ways; the choices are held fixed and the three scores resampled. Fewer seeds choose and score in
-    sample, without an interval: noise alone makes such a loss lie high.
+    sample, without an interval: noise biases such a loss upwards.
     """
 
     resamples: Resamples
@@ -215,5 +215,5 @@ def _every_resample(seeds: int) -> tuple[Float, list[float]]:
 
 
 def too_few_seeds(seeds: int) -> str:
-    """Say why there is no interval."""
+    """Return the reason for a missing interval."""
     return f"too few seeds for an interval: {seeds}, at least {MIN_SEEDS} are needed"

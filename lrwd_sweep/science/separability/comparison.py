@@ -16,7 +16,7 @@ from lrwd_sweep.science.trial import Direction
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class PairedDifferences:
     """Two surfaces, resampled by the same seeds; differences are b − a, the ratio is b/a."""
 
     slope_difference: Estimate
@@ -35,12 +35,12 @@ def compare(
     basin_tolerance: float | None = None,
     resamples: int = 1000,
     margin: float = MARGIN,
-) -> Comparison:
+) -> PairedDifferences:
     """Compare two surfaces, paired on the seeds that both have.
 
-    Seeds share initialisation and data order across studies, so what a seed does to both cancels. With fewer
-    than three common seeds nothing pairs up: the values come from all seeds of each, without intervals. Each
-    slope is in its own study's decay convention. Raises UsageError for a margin outside (0, 0.5].
+    Seeds share initialisation and data order across studies, so an effect of a seed on both cancels. With
+    fewer than three common seeds the values come from all seeds of each, without intervals. Each slope is in
+    its own study's decay convention. Raises UsageError for a margin outside (0, 0.5].
     """
     settings = Settings(basin_quantile, basin_tolerance, resamples, checked_margin(margin))
 
@@ -62,7 +62,7 @@ def compare(
             best = Estimate(None, reason="higher is better in one of them, lower in the other")
         elif a.direction is Direction.MAXIMIZE:
             best = best.negated()
-        return Comparison(
+        return PairedDifferences(
             slope_difference=slopes,
             regret_ratio=pair.regret_ratio(),
             best_difference=best,
@@ -149,7 +149,7 @@ def _standing(name: str, analysis: Analysis) -> str:
 
 
 def _difference(slopes: Estimate, distance: Estimate) -> str:
-    """Say what the interval of the slope difference allows."""
+    """Describe the slope difference as far as its interval shows one."""
     if slopes.value is None or slopes.low is None or slopes.high is None:
         return f"whether their slopes differ is undetermined: {slopes.reason}"
     interval = f"90 % interval {_number(slopes.low)} to {_number(slopes.high)}"

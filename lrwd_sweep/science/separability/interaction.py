@@ -62,7 +62,7 @@ def contrast(
 def noise_variance(y: Float) -> float:
     """Compute σ̂², the variance of y (n, R) without cell means and seed offsets; 0 if n or R is 1.
 
-    Seeds share initialisation and data order across cells, so a common offset is no noise.
+    Seeds share initialisation and data order across cells, so a common offset does not count as noise.
     """
     cells, seeds = y.shape
     if cells < 2 or seeds < 2:
@@ -124,7 +124,7 @@ def _quadratic(y: Float, weights: Float) -> Float:
 
 
 def _additive_residual(y: Float, rows: Index, columns: Index) -> tuple[Float, int]:
-    """Return what the row + column fit leaves of y (n, R), and the fit's rank."""
+    """Return the residual of y (n, R) after the row + column fit, and the fit's rank."""
     _, rows = np.unique(rows, return_inverse=True)
     _, columns = np.unique(columns, return_inverse=True)
     height, width = rows.max() + 1, columns.max() + 1

@@ -1,4 +1,4 @@
-"""What simpler tuning costs, in the metric's units: moving α without λ, one at a time, and a wrong α."""
+"""Costs of simpler tuning, in the metric's units: moving α without λ, one at a time, and a wrong α."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ _NO_INTERVAL = "no interval below four seeds"
 
 @dataclass(frozen=True, slots=True)
 class TransferRegret:
-    """What moving α by `octaves` without retuning λ costs on average, in the metric's units."""
+    """The mean cost of moving α by `octaves` without retuning λ, in the metric's units."""
 
     octaves: float
     estimate: Estimate
     pairs: int  # ordered pairs of rows in the mean
     pairs_out: int  # pairs left out because the transferred cell diverged or reached its cap
-    in_sample: bool  # λ was chosen and scored on the same seeds: it lies high, and has no interval
+    in_sample: bool  # λ was chosen and scored on the same seeds: biased high, without an interval
 
 
 @dataclass(frozen=True, slots=True)
 class SequentialRegret:
-    """What tuning one parameter and then the other, once each, costs against the best cell."""
+    """The cost of tuning one parameter and then the other, once each, against the best cell."""
 
     first: str  # "lr" or "weight_decay": the parameter that is tuned first, at a start value of the other
     estimate: Estimate  # in the metric's units
     start: float | None  # value of the other axis at which tuning starts; None: the mean over all its values
     starts_out: int  # start values left out because no cell there counts
-    in_sample: bool  # cells were chosen and scored on the same seeds: it lies high
+    in_sample: bool  # cells were chosen and scored on the same seeds: biased high
 
 
 @dataclass(frozen=True, slots=True)
 class LrSensitivity:
-    """What a wrong learning rate costs on average (Wortsman et al. 2023), in the metric's units."""
+    """The mean cost of a wrong learning rate (Wortsman et al. 2023), in the metric's units."""
 
     tuned: Estimate  # with λ tuned in every row
     fixed: Estimate  # at the λ of the best cell
-    difference: Estimate  # fixed − tuned: what retuning λ buys at a wrong learning rate
+    difference: Estimate  # fixed − tuned: gain of retuning λ at a wrong learning rate
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,15 +167,15 @@ def scored(
 class Regrets:
     """Transfer and sequential regret of a surface, scored on left-out seeds, and their resamples.
 
-    T(Δ) is the mean over the pairs of rows Δ octaves apart of y(k, ĵ(i)) − y(k, ĵ(k)): what it costs to move
-    α by Δ octaves and keep λ; 0 for a separable surface. SR(j₀) is y(î, ĵ) − min y, î = argmin_i y(i, j₀)
-    and ĵ = argmin_j y(î, j): what tuning α at the start j₀ and then λ costs, and likewise λ first. SR is 0
+    T(Δ) is the mean over the pairs of rows Δ octaves apart of y(k, ĵ(i)) − y(k, ĵ(k)), the cost of moving
+    α by Δ octaves and keeping λ; 0 for a separable surface. SR(j₀) is y(î, ĵ) − min y, î = argmin_i y(i, j₀)
+    and ĵ = argmin_j y(î, j), the cost of tuning α at the start j₀ and then λ; likewise λ first. SR is 0
     for a separable surface and for a perfect ridge too; its scatter is 4 to 6 times that of T(1). In the
     metric's units; invariant to shifting either axis and to y → y + d, scale with y → cy.
 
-    A pair counts if its transferred cell counts in every way of leaving seeds out. T misleads low if pairs
+    A pair counts if its transferred cell counts in every way of leaving seeds out. T is biased low if pairs
     are out ("it diverges" is worse than any number), and is 0 too if λ makes no difference. In sample both
-    lie high: noise alone then costs something.
+    are biased high by noise.
     """
 
     left_out: LeftOut
@@ -254,7 +254,7 @@ def expected_best(
     cells: Cells,  # λ = 0 included
     left_out: LeftOut,
 ) -> Estimate:
-    """Return what new seeds should give at the chosen cell: chosen on all seeds but one, scored on that one.
+    """Estimate new seeds' value at the chosen cell: chosen on all seeds but one, scored on that one.
 
     In the metric's units, lower being better. The smallest of many noisy means is optimistic; this is not,
     up to the one seed fewer that chooses.

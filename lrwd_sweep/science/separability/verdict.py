@@ -1,4 +1,4 @@
-"""The verdict: what the ridge slope's interval allows to be said, if λ has a measurable effect at all."""
+"""The verdict from the ridge slope's interval, if λ has a measurable effect at all."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _MAX_MARGIN = 0.5  # from here on separable and product-coupled overlap
 
 
 class Verdict(StrEnum):
-    """What the interval of the ridge slope s allows to be said, given that λ has an effect within rows.
+    """The conclusion from the interval of the ridge slope s, given that λ has an effect within rows.
 
     An interval within (−m, m) is an equivalence test at 5 % (two one-sided tests). Without a measurable
-    effect the verdict is undetermined whatever the interval, see `noise_test`.
+    effect the verdict is undetermined for every interval, see `noise_test`.
     """
 
     SEPARABLE = "separable"  # s within (−m, m), m = 0.25
     PRODUCT_COUPLED = "product-coupled"  # s within (−1−m, −1+m): only the product αλ matters
-    COUPLED = "coupled"  # s excludes (−m, m) otherwise
+    COUPLED = "coupled"  # s excludes (−m, m), but is not product-coupled
     UNDETERMINED = "undetermined"
 
 
@@ -51,7 +51,7 @@ def interval_verdict(slope: Estimate, margin: float = MARGIN) -> Verdict:
 
 
 def point_verdict(slope: Estimate, margin: float = MARGIN) -> Verdict:
-    """Return what the point estimate alone would give."""
+    """Return the verdict of the point estimate without its interval."""
     if slope.value is None:
         return Verdict.UNDETERMINED
     return _verdict(slope.value, slope.value, margin)
@@ -135,11 +135,11 @@ def noise_test(
     """Compute F = [R Σ m²/(n−I′)] / [Σ (d−m)²/((R−1)(n−I′))] over the n cells that count, in I′ rows.
 
     d_rij is y_rij less the mean of y_r over row i's cells that count, m_ij the mean of d_rij over the seeds.
-    Levels of rows drop out of d. So do row × seed offsets, which are no noise: they move no argmin over λ.
+    Levels of rows drop out of d, and so do row × seed offsets: they do not move an argmin over λ.
     Dimensionless; invariant to y → cy + d with c > 0, to adding any f(α) to a seed, and to how λ is spaced.
     About 1 for y = f(α) + noise.
 
-    One variance serves all cells, so that a single row of unstable training hides what λ does in the others.
+    One variance serves all cells, so a single row of unstable training hides the effect of λ in the others.
     So the same F is taken of ranks within each row and seed (for one row this is Friedman's test in Iman and
     Davenport's form, 1980), which no value can dominate. Either is enough.
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lrwd_sweep.errors import UnknownName, UsageError, arg
-from lrwd_sweep.science.decay import DecayRule
-from lrwd_sweep.science.optimizer import NORMALIZED, Family, Optimizer
+from lrwd_sweep.science.optimizer import NORMALIZED, DecayRule, Family, Optimizer
 from lrwd_sweep.science.trial import Direction
 from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.store.imports.imported_sweep import ImportedSweep

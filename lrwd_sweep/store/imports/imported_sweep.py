@@ -19,12 +19,14 @@ from lrwd_sweep.store.imports.run_table import (
     SHOWN_FAULTS,
     RowFault,
     RunTable,
+    SweepContext,
     fault_lines,
+    higher_is_better_source,
     is_number,
     number,
+    read_context,
     some,
 )
-from lrwd_sweep.store.imports.sweep_context import SweepContext, higher_is_better_source, read_context
 from lrwd_sweep.store.trials import Lane
 
 MOST_LANES_PER_ROW = 2  # a table that lacks more than half is not a lattice; a random search lacks millions
@@ -91,7 +93,7 @@ def to_sweep(table: RunTable, columns: Mapping[str, str], metric: str) -> Import
 
 
 def _merged(runs: Sequence[ImportedRun]) -> tuple[list[ImportedRun], list[str]]:
-    """Return the runs with one rate for those that differ by rounding, and notes of what was merged."""
+    """Return the runs with one rate for those that differ by rounding, and notes of the merges."""
     lr = merged_rates(run.cell.lr for run in runs)
     decay = merged_rates(run.cell.weight_decay for run in runs)
     cells = (run.cell for run in runs)
@@ -227,7 +229,7 @@ def _is_metric(runs: Sequence[ImportedRun], column: str) -> bool:
 def _state_notes(
     states: Sequence[StateColumn], left_out: Mapping[str, int], kept: Sequence[ImportedRun]
 ) -> list[str]:
-    """Describe what became of runs without a result."""
+    """Describe the treatment of runs without a result."""
     failed = Counter(run.word for run in kept if run.status is Status.FAILED)
     parts = [
         f"{some(f'{n} {word}' for word, n in counts.items())} {what}"
@@ -273,7 +275,7 @@ def merged_rates(values: Iterable[float]) -> dict[float, float]:
 
 
 def _merge_note(axis: str, merged: Mapping[float, float]) -> str:
-    """Describe what `merged_rates` changed on an axis."""
+    """Describe the merged rates of an axis."""
     return f"{axis} equal but for rounding: " + some(
         (f"{a!r} is read as {b!r}" for a, b in merged.items()), 3
     )

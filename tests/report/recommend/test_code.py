@@ -17,9 +17,8 @@ from torch import Tensor
 from lrwd_sweep.optim import Segment, make_update
 from lrwd_sweep.report.recommend.code import CodeLine, recipe
 from lrwd_sweep.science.conversion import Run, conventions
-from lrwd_sweep.science.decay import Convention, DecayRule
 from lrwd_sweep.science.lattice import Cell, Lattice, canonical
-from lrwd_sweep.science.optimizer import Family, Optimizer, optimizer_names
+from lrwd_sweep.science.optimizer import Convention, DecayRule, Family, Optimizer, optimizer_names
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.spec.task import MomentumForm, Task

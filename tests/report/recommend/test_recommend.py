@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from lrwd_sweep.report.recommend import blocks, most_forgiving, recommendations
 from lrwd_sweep.report.result import Result, result
-from lrwd_sweep.science.decay import DecayRule
-from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.science.optimizer import DecayRule, Optimizer
 from lrwd_sweep.science.surface import CellStatus, Float
 from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.spec.study import Kind

@@ -12,9 +12,8 @@ import numpy as np
 from rich.console import Console, RenderableType
 
 from lrwd_sweep.report.result import Result, result
-from lrwd_sweep.science.decay import DecayRule
 from lrwd_sweep.science.lattice import Lattice
-from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.science.optimizer import DecayRule, Optimizer
 from lrwd_sweep.science.surface import CellStatus, Float, Surface
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.study import Kind, StudySpec

@@ -20,8 +20,7 @@ from lrwd_sweep.report.recommend import recommendations
 from lrwd_sweep.report.result import Result, comparison, result
 from lrwd_sweep.report.view.report import Format, notebook_html, render, text_of
 from lrwd_sweep.report.view.terminal import Report
-from lrwd_sweep.science.decay import DecayRule
-from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.science.optimizer import DecayRule, Optimizer
 from lrwd_sweep.science.separability import Verdict
 from lrwd_sweep.science.trial import Status
 from lrwd_sweep.spec.study import Kind

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 import pytest
 
-from lrwd_sweep.science.decay import DecayRule
+from lrwd_sweep.science.optimizer import DecayRule
 from lrwd_sweep.science.separability import Estimate, Separability, TransferRegret
 from lrwd_sweep.science.surface import CellStatus, Float, Surface
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lrwd_sweep.science.decay import DecayRule
+from lrwd_sweep.science.optimizer import DecayRule
 from lrwd_sweep.science.separability import Verdict, analyse
 from lrwd_sweep.science.separability.ridge import Minima, RidgeLine, smoothed_curvature
 from lrwd_sweep.science.surface import Float, Surface

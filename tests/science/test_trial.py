@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lrwd_sweep.errors import UsageError
-from lrwd_sweep.science.direction import chosen, given, says_higher
-from lrwd_sweep.science.trial import Direction
+from lrwd_sweep.science.trial import Direction, metric_direction, requested_direction, says_higher
 from lrwd_sweep.spec.catalog import METRICS
 
 HIGHER = """
@@ -28,15 +27,18 @@ def test_whole_words_of_a_name_imply_that_higher_is_better() -> None:
 
 def test_a_name_that_implies_higher_is_refused_until_one_direction_is_given() -> None:
     with pytest.raises(UsageError, match=r"'val_acc' .*add maximize=True, or minimize=True if"):
-        chosen("val_acc", maximize=False, minimize=False)
-    assert chosen("val_acc", maximize=True, minimize=False) is Direction.MAXIMIZE
-    assert chosen("val_acc", maximize=False, minimize=True) is Direction.MINIMIZE
-    assert chosen("val_loss", maximize=False, minimize=False) is Direction.MINIMIZE
-    assert chosen("val_loss", maximize=True, minimize=False) is Direction.MAXIMIZE
+        metric_direction("val_acc", maximize=False, minimize=False)
+    assert metric_direction("val_acc", maximize=True, minimize=False) is Direction.MAXIMIZE
+    assert metric_direction("val_acc", maximize=False, minimize=True) is Direction.MINIMIZE
+    assert metric_direction("val_loss", maximize=False, minimize=False) is Direction.MINIMIZE
+    assert metric_direction("val_loss", maximize=True, minimize=False) is Direction.MAXIMIZE
     with pytest.raises(UsageError, match="maximize=True and minimize=True exclude each other"):
-        given(maximize=True, minimize=True)
-    assert given(maximize=False, minimize=False) is None
+        requested_direction(maximize=True, minimize=True)
+    assert requested_direction(maximize=False, minimize=False) is None
+
+
+def test_a_long_name_is_cut_to_one_line() -> None:
     with pytest.raises(UsageError) as refused:
-        chosen("acc\n" * 10_000, maximize=False, minimize=False)
+        metric_direction("acc\n" * 10_000, maximize=False, minimize=False)
     assert len(str(refused.value)) < 300
     assert "\n" not in str(refused.value)
