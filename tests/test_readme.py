@@ -123,8 +123,12 @@ def run_python(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict
     """
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(folder)
+    found = list(blocks(PAGES[page], "python"))
+    for block in found:  # another test may have imported a file of the same name
+        if named := re.match(r"# (\w+)\.py\n", block):
+            monkeypatch.delitem(sys.modules, named[1], raising=False)
     modules, variables = set(sys.modules), {"__name__": "readme"}
-    for block in blocks(PAGES[page], "python"):
+    for block in found:
         if named := re.match(r"# (\w+\.py)\n", block):
             Path(named[1]).write_text(block, encoding="utf-8")
         else:

@@ -163,4 +163,4 @@ def test_a_library_of_a_module_says_nothing_as_the_process_ends() -> None:
     few = ("--lr", "0.1", "--wd", "0.1", "--epochs", "1", "--seeds", "1", "--batch-size", "400")
     found = ended(process("grid", "--net", "cnn-norm", "--engine", "vmap", *few))
     assert found.code == 0
-    assert [line.partition(":")[0] for line in found.err.splitlines()] == ["adamw", "adamw"]
+    assert {line.partition(":")[0] for line in found.err.splitlines()} == {"adamw"}

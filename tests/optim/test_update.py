@@ -219,6 +219,7 @@ def test_moments_are_the_whole_state_of_a_family(variant: str) -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_device_update_equals_host_update_and_compiles(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jit, "_told", set())
+    torch.compiler.reset()  # a function is compiled only so often in one process
     cases = [(None, DecayRule.CORRECTED), (None, DecayRule.INDEPENDENT), ("aot_eager", DecayRule.CORRECTED)]
     for backend, rule in [*cases, *([("inductor", DecayRule.LR_SCALED)] if variant == "adam" else [])]:
         optimizer, task = _case(variant, rule, schedule="restarts", warmup=1, normalized=True)

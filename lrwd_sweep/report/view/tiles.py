@@ -176,7 +176,7 @@ class Scale:
     def decimals(self) -> int:
         """Decimal places (negative: tens, hundreds, …) that distinguish twentieths of the scale."""
         span = abs(self.dark - self.bright) or abs(self.bright) / 10 or 1.0
-        return max(-300, min(math.ceil(-math.log10(span / _RESOLUTION) - 1e-9), 300))
+        return max(-300, min(math.ceil(math.log10(_RESOLUTION) - math.log10(span) - 1e-9), 300))
 
     def written(self, value: float, extra: int = 0) -> str:
         """Write `value` with the digits that resolve the scale, and `extra` ones."""
