@@ -240,7 +240,7 @@ def test_device_update_equals_host_update_and_compiles(variant: str, monkeypatch
         assert torch.equal(stays, read[1])
         near = 0 if backend is None else 1e-12
         torch.testing.assert_close(read, told, rtol=near, atol=near)
-        assert backend == "inductor" or not jit._told  # inductor needs a C compiler
+        assert backend == "inductor" or "torch.compile" not in jit._told  # inductor needs a C compiler
         rates = first.projection_rate(), second.projection_rate()
         assert rates == (None, None) or torch.equal(*rates)  # type: ignore[arg-type]
 
