@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lrwd_sweep.cli import limits, options
+from lrwd_sweep.cli.parse import margin as parsed_margin
 from lrwd_sweep.cli.parse import number, one_of, whole
 from lrwd_sweep.cli.study_run import tell_what_changed
-from lrwd_sweep.errors import GateFailed, NothingToReport, UsageError
+from lrwd_sweep.errors import GateFailed, HostError, NothingToReport, UsageError
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.consoles import note, replaced, write_file
 from lrwd_sweep.report.view.report import FORMATS, Format, render, text_of
@@ -90,8 +92,24 @@ Show = Annotated[
 ]
 Full = Annotated[
     bool,
-    typer.Option("--full", help="Also list which parameters of every study decay (table, markdown)."),
+    typer.Option(
+        "--full",
+        help="Print every number and the values to use before the answer, and which parameters of every "
+        "study decay (table, markdown).",
+    ),
 ]
+Margin = Annotated[
+    float | None,
+    typer.Option(
+        "--margin",
+        metavar="M",
+        parser=parsed_margin,
+        help="A ridge slope whose interval lies within ±M is separable, within −1±M product-coupled "
+        "(default: 0.25).",
+        show_default=False,
+    ),
+]
+Open = Annotated[bool, typer.Option("--open", help="Open the report in the browser; implies --format html.")]
 AtRestart = Annotated[
     int | None,
     typer.Option(
@@ -115,6 +133,8 @@ def report(
     show: Show = None,
     at_restart: AtRestart = None,
     full: Full = False,
+    margin: Margin = None,
+    open_: Open = False,
     max_best: limits.MaxBest = None,
     min_best: limits.MinBest = None,
     max_abs_slope: limits.MaxAbsSlope = None,
@@ -140,6 +160,9 @@ def report(
         min_seeds, max_regression, baseline,
     )  # fmt: skip
     direction = given(maximize=maximize, minimize=minimize)
+    if open_ and form not in (Format.TABLE, Format.HTML):
+        raise UsageError(f"--open shows html, not {form}; leave out --format {form}")
+    form = Format.HTML if open_ else form
     if full and form not in (Format.TABLE, Format.MARKDOWN):
         raise UsageError(f"--full adds nothing to {form}; choose table or markdown")
     pictures = _names(show, form)
@@ -153,9 +176,14 @@ def report(
         cap=cap,
         curves=with_curves,
         at_restart=at_restart,
+        **({} if margin is None else {"margin": margin}),
     )
     outcomes = [gate.check(result) for result in results for gate in gates]
-    _write(render(results, comparisons, form, outcomes, pictures, full=full), output, figure, results)
+    text = render(results, comparisons, form, outcomes, pictures, full=full)
+    page = output or _temporary_page() if open_ else None
+    _write(text, page or output, figure, results, quiet=open_)
+    if page is not None:
+        _open_in_browser(page)
     _name_unmatched(gates, [result.name for result in results])
     _fail(outcomes, form)
 
@@ -189,7 +217,12 @@ def _names(show: str | None, form: Format) -> tuple[str, ...]:
 
 
 def _write(
-    text: RenderableType | str, output: Path | None, figure: Path | None, results: Sequence[Result]
+    text: RenderableType | str,
+    output: Path | None,
+    figure: Path | None,
+    results: Sequence[Result],
+    *,
+    quiet: bool,
 ) -> None:
     """Write figure and report; files first, so that an error leaves standard output empty."""
     if figure is not None:
@@ -200,11 +233,27 @@ def _write(
         note(f"wrote {figure}")
     if output is not None:
         write_file(output, text_of(text))
-        note(f"wrote {output}")
+        if not quiet:
+            note(f"wrote {output}")
     elif isinstance(text, str):
         consoles.write(text)
     else:
         consoles.stdout().print(text)
+
+
+def _temporary_page() -> Path:
+    """Make an empty file for the browser, which may read it after this process has ended."""
+    with NamedTemporaryFile(prefix="lrwd-sweep-", suffix=".html", delete=False) as file:
+        return Path(file.name)
+
+
+def _open_in_browser(page: Path) -> None:
+    """Show a page in the browser. Raises HostError without one; the page stays."""
+    import webbrowser
+
+    if not webbrowser.open(page.resolve().as_uri()):
+        raise HostError(f"--open: there is no browser here; open {page} in one")
+    note(f"opened {page}")
 
 
 def _name_unmatched(gates: Sequence[Gate], names: Sequence[str]) -> None:
