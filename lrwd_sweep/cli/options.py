@@ -120,7 +120,7 @@ Margin = Annotated[
         "--margin",
         metavar="M",
         parser=margin,
-        help="A ridge slope within ±M is separable, within −1±M product-coupled [0.25]",
+        help="Slopes within ±M count as separable [0.25]",
         rich_help_panel=STORE,
         show_default=False,
     ),

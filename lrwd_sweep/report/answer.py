@@ -78,22 +78,29 @@ def _verdict(result: Result, among: Sequence[Result]) -> Line:
 
 def _few_words(result: Result) -> str:
     """Say what the verdict means, where there is no room for a sentence."""
-    found, slope = result.separability, result.separability.ridge_slope.value
+    found = result.separability
     texts = {
         Verdict.SEPARABLE: "tune one at a time",
         Verdict.PRODUCT_COUPLED: "keep lr × wd constant",
-        Verdict.COUPLED: f"2 × lr: {_factor(slope or 0.0)}",
+        Verdict.COUPLED: f"2 × lr: {_factor(found.ridge_slope.value or 0.0)}",
     }
-    if found.verdict in texts:
-        return texts[found.verdict]
-    if _unfinished(result):
-        return "unfinished"
-    if slope is None and found.contrast is not None:
-        shown, value = found.contrast.estimate.excludes(0), found.contrast.estimate.value or 0.0
-        return f"high lr: wd {'costlier' if value > 0 else 'cheaper'}" if shown else "no interaction shown"
-    if found.too_near_margin:
-        return "too near the margin"
-    return "" if found.seeds_to_settle is None else f"about {found.seeds_to_settle} seeds would tell"
+    return texts.get(found.verdict) or next(filter(None, _obstacles(result)), "")
+
+
+def _obstacles(result: Result) -> Iterator[str]:
+    """Yield in a few words what keeps the verdict open, the first to mend first."""
+    found, test = result.separability, result.separability.noise_test
+    yield "unfinished" * bool(_unfinished(result))
+    if found.ridge_slope.value is None:
+        if found.contrast is not None:
+            value = found.contrast.estimate.value or 0.0
+            shown = f"high lr: wd {'costlier' if value > 0 else 'cheaper'}"
+            yield shown if found.contrast.estimate.excludes(0) else "no interaction shown"
+        return
+    yield f"needs {MIN_SEEDS} seeds" * (len(result.surface.seeds) < MIN_SEEDS)
+    yield "no effect of wd" * (test is not None and not test.passed)
+    yield "too near the margin" * found.too_near_margin
+    yield f"about {found.seeds_to_settle} seeds would tell" * (found.seeds_to_settle is not None)
 
 
 def _factor(slope: float) -> str:
@@ -286,6 +293,8 @@ def _use(results: Sequence[Result]) -> Line:
     result, point = found
     places = _places(point.sem or abs(point.value) / 100)
     value = f"{plain(result.surface.metric)} {_fixed(point.value, places)}"
+    value += f" {result.snapshot}" * (result.snapshot is not None)
+    value += " (higher is better)" * (result.surface.direction is Direction.MAXIMIZE)
     expected = _expected(result)
     if expected is not None:
         value += f", new seeds ≈ {_fixed(expected, places)}"

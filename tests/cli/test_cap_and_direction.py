@@ -38,7 +38,7 @@ def test_a_cap_is_stored_with_the_study_and_belongs_to_its_metric(run: Run) -> N
         assert "9 of 9 lanes are in the store; nothing to train" in again.err
         with open_store(STORE, write=False) as store:
             assert store.get_study(ADAMW).spec.given_cap == float(cap)
-    assert "cells at or above the cap of 2.5 are out" in " ".join(run("report").out.split())
+    assert "cells at or above the cap of 2.5 are out" in " ".join(run("report", "--full").out.split())
     assert only_study(run)["cap"] == 2.5
     assert only_study(run, "--metric", "val_error")["cap"] == 0.9
     assert only_study(run, "--metric", "val_error", "--cap", "0.5")["cap"] == 0.5

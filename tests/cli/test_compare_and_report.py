@@ -29,7 +29,10 @@ def test_compare_trains_only_what_is_missing_and_shows_the_same(run: Run, compar
     found = run("compare", "adam", "adamw", *TINY)
     assert (found.code, found.err.splitlines()) == (0, done)
     assert found.out == run("report", ADAM, ADAMW).out
-    text = " ".join(found.out.split())
+    full = run("compare", "adam", "adamw", *TINY, "--full").out
+    assert full == run("report", ADAM, ADAMW, "--full").out
+    assert full.endswith(found.out[found.out.index("\nuse ") : found.out.index("\nmore ")] + "\n")
+    text = " ".join(full.split())
     for formula in ("g ← g + λ′θ ; θ ← θ − ηα m̂/(√v̂+ε)", "θ ← θ − η(α m̂/(√v̂+ε) + λθ)"):
         assert text.count(formula) >= 2  # over its heatmap, and in the verdict
     found = run("compare", "adamw", "sgdw", *TINY)

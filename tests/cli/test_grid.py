@@ -83,7 +83,7 @@ def test_one_value_on_an_axis_sweeps_the_other(run: Run) -> None:
         ("2^-8:2^-5", "0", "4 learning rates × 0 weight decays above 0"),
     ):
         axes = ("--lr", lr, "--wd", wd, "--study-name", f"at {lr}")
-        found = run("grid", *TINY, *axes)
+        found = run("grid", *TINY, *axes, "--full")
         assert found.code == 0
         text = " ".join(found.out.split())
         assert "verdict undetermined" in text

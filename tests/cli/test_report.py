@@ -54,7 +54,8 @@ class TestGates:
         assert found.err == "lrwd-sweep: gate require failed for bad: product-coupled, limit separable\n"
         assert "FAILED" in found.out
         assert "passed" in found.out
-        assert found.out.startswith(run("report", "bad").out)
+        assert found.out.endswith(run("report", "bad").out[-200:])  # the answer comes last
+        assert found.out.index("FAILED") < found.out.index("\nuse ")
         found = run("report", "good", "--format", "csv", "--no-edge")  # a CSV holds no gates
         assert found.out == run("report", "good", "--format", "csv").out
         assert found.err == "gate no-edge passed for good: inside, limit inside\n"
@@ -137,6 +138,11 @@ BAD_OPTIONS = {  # parts of the message by arguments
     "--show norm,": ("--show 'norm,'", "empty name"),
     "--show norm --format csv": ("--show norm", "csv holds no pictures"),
     "--show norm --format junit": ("junit holds no pictures", "html"),
+    "--margin 0": ("--margin '0'", "above 0 and at most 0.5"),
+    "--margin nan": ("--margin 'nan'", "write one like 0.25"),
+    "--margin 0.6": ("--margin '0.6'", "at most 0.5"),
+    "--open --format csv": ("--open shows html, not csv", "leave out --format"),
+    "--cap nan": ("--cap 'nan'", "is not finite"),
     "--at-restart 1": ("--at-restart 1", "no snapshot of a restart"),
     "--at-restart 0": ("--at-restart 0", "at least 1"),
     "--at-restart last": ("--at-restart 'last'", "whole number"),
@@ -152,6 +158,12 @@ def test_a_bad_option_is_refused_in_one_line_and_writes_nothing(run: Run, compar
         assert (found.code, found.out, found.err.count("\n")) == (2, "", 1), arguments
         assert all(part in found.err for part in parts), (arguments, found.err)
         assert [path.name for path in compared.parent.iterdir()] == [STORE], arguments
+
+
+def test_the_margin_decides_the_verdict(run: Run, judged: None) -> None:
+    import_("tilted", lambda a, b: 0.1 + 0.01 * (b + 0.3 * a) ** 2 + 0.002 * a**2)
+    for margin, verdict in (("0.2", "COUPLED"), ("0.45", "SEPARABLE")):
+        assert f" {verdict} " in run("report", "tilted", "--margin", margin).out, margin
 
 
 class TestOutput:
@@ -179,6 +191,23 @@ class TestOutput:
         assert subprocess.run(other, env=environ, capture_output=True, check=True).stdout.decode() == "".join(
             printed
         )
+
+    def test_open_shows_the_page_in_the_browser_and_names_it_without_one(
+        self, run: Run, compared: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        opened: list[str] = []
+        monkeypatch.setattr("webbrowser.open", lambda url: opened.append(url) or True)
+        found = run("report", "--open", "--output", "page.html")
+        assert (found.code, found.out, found.err) == (0, "", "opened page.html\n")
+        assert opened == [Path("page.html").resolve().as_uri()]
+        assert Path("page.html").read_text(encoding="utf-8") == run("report", "--format", "html").out
+        monkeypatch.setattr("webbrowser.open", lambda url: False)
+        monkeypatch.setattr("tempfile.tempdir", str(compared.parent))
+        found = run("report", "--open")
+        (page,) = compared.parent.glob("lrwd-sweep-*.html")
+        assert (found.code, found.err.count("\n")) == (3, 1)
+        assert f"open {page} in one" in found.err
+        assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
     def test_a_file_is_written_although_a_gate_fails(self, run: Run, compared: Path) -> None:
         assert run("report", "--max-best", "0", "--output", "out", "--format", "junit").code == 1
@@ -215,14 +244,13 @@ class TestShow:
     """Further pictures are drawn from the stored curves and metrics."""
 
     def test_diagnostics_of_a_real_run_are_drawn_before_the_gates(self, run: Run, compared: Path) -> None:
-        plain_report = run("report").out
         found = run("report", "--show", "norm,effective-lr", "--max-best", "0")
         assert found.code == 1
-        assert found.out.startswith(plain_report.rstrip("\n"))
-        drawn = found.out[len(plain_report) :]
+        drawn, answer = found.out.split("\nuse ")
+        assert run("report").out.endswith(answer)
         for part in ("norm: ‖θ‖", "effective_lr, mean over the epochs", "by epoch, one seed", "adamw, best:"):
             assert part in drawn
-        assert found.out.index("by epoch") < found.out.index("FAILED")
+        assert drawn.index("by epoch") < drawn.index("FAILED")
 
     def test_every_format_shows_each(self, run: Run, compared: Path) -> None:
         names = "rotation,projection,scatter,curves,val-error"

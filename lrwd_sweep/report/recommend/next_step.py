@@ -15,6 +15,7 @@ from lrwd_sweep.science.trial import Status
 from lrwd_sweep.spec.study import Kind, StudySpec
 
 _UNFINISHED, _LATTICE, _SEEDS = range(3)  # order of the steps
+_SHORT = 200  # characters of a command that ends with the report
 
 
 def next_step(results: Sequence[Result], names: Sequence[str]) -> Advice:
@@ -35,24 +36,27 @@ def next_step(results: Sequence[Result], names: Sequence[str]) -> Advice:
     why = f"{name}: {change.why}" if len(results) > 1 else change.why
     if change.command is not None:
         return Advice(why, change.command or None)
-    if rank == _UNFINISHED and result.spec.kind is not Kind.IMPORT:
-        why = f"finishes {name}" if len(results) > 1 else "finishes the study"
     if rank == _LATTICE:
         return _alone(result, change, why, results)
-    spec = result.spec
-    if rank == _SEEDS:
-        alike = [(other.spec.seeds, label) for each, _, other, label in steps if each == _SEEDS]
-        seeds = max(found for found, _ in alike)
-        which = "the verdict" if len(results) == 1 else " and ".join(label for _, label in alike)
-        few = any(len(each.spec.seeds) < MIN_SEEDS for each in results)
-        spec, why = replace(spec, seeds=seeds), f"{len(seeds)} seeds should settle {which}"
-        if few:
-            why = f"a verdict needs {MIN_SEEDS} seeds or more"
-    words = of_all(spec, result, results)
-    if words is None or len(results) == 1:
-        return _alone(result, replace(change, spec=spec), why, results)
+    alike = [(other.spec, label) for each, _, other, label in steps if each == rank]
+    spec = replace(result.spec, seeds=max((other.seeds for other, _ in alike), key=len))
+    words = of_all(spec, result, results) if len(results) > 1 else None
+    if words is None:
+        name = name if len(results) > 1 else "the study"
+        return _alone(result, change, _why(rank, result, change, [name]), results)
+    why = _why(rank, result, replace(change, spec=spec), [label for _, label in alike])
     runs = sum(_missing(each, replace(each.spec, seeds=spec.seeds)) for each in results)
     return Advice(why, words, runs)
+
+
+def _why(rank: int, result: Result, change: Change, names: Sequence[str]) -> str:
+    """Say what missing lanes or more seeds of these studies are good for."""
+    which = " and ".join(names)
+    if rank == _UNFINISHED:
+        return change.why if result.spec.kind is Kind.IMPORT else f"finishes {which}"
+    if len(result.spec.seeds) < MIN_SEEDS:
+        return f"a verdict needs {MIN_SEEDS} seeds or more"
+    return f"{len(change.spec.seeds)} seeds should settle {which}"
 
 
 def _rank(result: Result, change: Change) -> int:
@@ -106,7 +110,10 @@ def _alone(result: Result, change: Change, why: str, among: Sequence[Result]) ->
         again = again_command([each.name for each in among], result.storage)
         compare = of_all(result.spec, result, among) if _same_seeds(among) else None
         again = min(filter(None, [again, compare]), key=lambda words: len(" ".join(words)), default=())
-        words = (*words, *(("&&", *again) if again else ()))
+        if len(" ".join((*words, *again))) <= _SHORT:
+            words = (*words, *(("&&", *again) if again else ()))
+        else:
+            why = f"{why}; then repeat this command"
     return Advice(why, words, runs)
 
 
