@@ -51,6 +51,7 @@ def sweep(
     lr: Axis | None = None,
     weight_decay: Axis | None = None,
     seeds: int | None = None,
+    first_seed: int | None = None,
     metric: str | None = None,
     cap: float | None = None,
     preset: str = DEFAULT,
@@ -68,8 +69,8 @@ def sweep(
 
     Arguments that are None are as in the preset; `optimizer` is "adamw" unless the preset names only one. An
     axis is text, as "2^-12:2^-2", or a list of values. A cell whose metric reaches `cap` counts as diverged.
-    `storage` is a file, by default $LRWD_STORAGE, else `lrwd-sweep.db` in this directory. Stored lanes are
-    not trained again; a larger lattice or more seeds extend the study. `retrain_damaged` trains lanes again
+    `storage` is a file, by default $LRWD_STORAGE, else `lrwd-sweep.db` here. Stored lanes are not trained
+    again; a larger lattice or more seeds extend the study. `retrain_damaged` trains lanes again
     whose stored results are damaged; by default such a study is a StoreError. `progress` is written to
     stderr. Ctrl-C raises KeyboardInterrupt between two steps; finished packs are kept, and the same call
     continues.
@@ -86,6 +87,7 @@ def tpe(
     lr: Axis | None = None,
     weight_decay: Axis | None = None,
     seeds: int | None = None,
+    first_seed: int | None = None,
     metric: str | None = None,
     cap: float | None = None,
     preset: str = DEFAULT,
@@ -101,8 +103,7 @@ def tpe(
 ) -> Study:
     """Search the box of the axes with Optuna's TPE: `lrwd-sweep tpe` in this process.
 
-    `trials` is the total number of points (α, λ), those of earlier calls included; each trains all seeds. The
-    other arguments are as for `sweep`.
+    `trials` is the number of points (α, λ), earlier calls included. Other arguments are as for `sweep`.
     """
     call = _call(tpe, locals())
     return _train(call, Kind.TPE, partial(Runner.tpe, points=whole("trials", trials, MOST_TRIALS)))
@@ -114,6 +115,7 @@ def compare(
     lr: Axis | None = None,
     weight_decay: Axis | None = None,
     seeds: int | None = None,
+    first_seed: int | None = None,
     metric: str | None = None,
     cap: float | None = None,
     preset: str = DEFAULT,

@@ -20,7 +20,7 @@ from lrwd_sweep.data import EVAL_BATCH
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.device import free_bytes
 from lrwd_sweep.errors import DeviceError, arg
-from lrwd_sweep.nets import PERCEPTRONS, ModuleNetwork, is_by_item, loss_of, network
+from lrwd_sweep.nets import PERCEPTRONS, ModuleNetwork, Network, is_by_item, loss_of, network
 from lrwd_sweep.nets.loop import LoopLanes
 from lrwd_sweep.optim import compiled_on, make_update
 from lrwd_sweep.science.optimizer import Optimizer
@@ -51,8 +51,8 @@ def pack_bytes(task: Task, lanes: int, device: torch.device, optimizer: Optimize
     compiled = compiled_on(device)
     copies = 3 + (_moments(optimizer, task) if optimizer else 3) + (0 if compiled else 3)
     parameters = NUMBER * copies * sum(map(math.prod, net.shapes.values()))
-    kept, largest = _activations(one, task.precision)
     in_numba = compiled and net.stacked and task.net in PERCEPTRONS and task.precision == FLOAT32
+    kept, largest = _of_perceptron(net) if in_numba else _activations(one, task.precision)
     engine = "loop" if in_numba or not net.stacked else "vmap" if task.engine == "vmap" else "native"
     held_out = max(task.data_set.validation, task.data_set.test)
     evaluated = min(EVAL_BATCH, held_out) if is_by_item(net) else held_out
@@ -61,6 +61,12 @@ def pack_bytes(task: Task, lanes: int, device: torch.device, optimizer: Optimize
     data = NUMBER * (task.batch_size + evaluated) * math.prod(task.data_set.shape)
     whole = lanes * NUMBER * task.data_set.classes * held_out + _loss_bytes(one) if task.whole_loss else 0
     return int(HEAP * (lanes * parameters + together * activations + data + whole))
+
+
+def _of_perceptron(net: Network) -> tuple[float, float]:
+    """Count as `_activations` does, without training: sums, outputs and gradients of every layer."""
+    outputs = [shape[0] for shape in net.shapes.values() if len(shape) == 2]
+    return 3.0 * NUMBER * sum(outputs), float(NUMBER * max(outputs))
 
 
 def _moments(optimizer: Optimizer, task: Task) -> int:

@@ -32,6 +32,7 @@ class TaskOptions(TypedDict, total=False):
     standardize: bool  # byte images of user data
     augment: str
     epochs: int
+    eval_every: int
     batch_size: int
     schedule: str
     warmup: int
@@ -72,11 +73,14 @@ class Request:
     )
     seeds: int | None = declared(
         None,
-        "Seeds 0 … N−1 in every cell, 3 for intervals [the preset's]",
+        "Seeds in every cell, 3 for intervals [the preset's]",
         kind=int,
         panel=AXES,
         least=1,
         most=MOST_SEEDS,
+    )
+    first_seed: int | None = declared(
+        None, "Begin with seed N, for fresh draws [0]", kind=int, panel=AXES, metavar="N", most=MOST_SEEDS
     )
     metric: str | None = declared(
         None, "{val,train}_{loss,error,top5_error} [val_loss]", kind=str, panel=STORE
@@ -133,7 +137,8 @@ class Request:
         if lr is None or wd is None:
             default = replace(preset, task=complete(preset.task)).lattice(variant.optimizer)
             lr, wd = lr or default.lr, wd or default.weight_decay
-        seeds = tuple(range(self.seeds or preset.seeds))
+        first = self.first_seed or 0
+        seeds = tuple(range(first, first + (self.seeds or preset.seeds)))
         metric = self.metric or preset.metric
         return StudySpec(kind, variant.optimizer, Lattice(lr, wd), seeds, metric, task, given_cap=self.cap)
 

@@ -189,7 +189,7 @@ class Task:
     )
     eval_every: int | None = declared(  # results do not depend on it, only how fine learning curves are
         None,
-        "Validate every N epochs [about 12 times, evenly in log time]",
+        "Validate every N epochs [about 12 times a run]",
         kind=int,
         panel=TRAIN,
         metavar="N",

@@ -45,7 +45,9 @@ def _threads() -> Iterator[None]:
 
 
 def _on_two_cores(net: str = "mlp-norm", epochs: int = 2) -> Execution:
-    found = Execution(Task(net=net, epochs=epochs, engine="auto" if net == "mlp-norm" else "loop"), "cpu")
+    found = Execution(
+        Task(net=net, epochs=epochs, engine="auto" if net == "mlp-norm" else "loop", eval_every=1), "cpu"
+    )
     found.places = (CPU, CPU)
     return found
 

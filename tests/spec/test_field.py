@@ -49,7 +49,7 @@ def test_options_keywords_and_preset_keys_follow_from_the_declarations(tmp_path:
 
 def test_the_defaults_in_the_help_are_those_of_the_default_preset() -> None:
     preset = find_preset(DEFAULT)
-    assert (preset.task, preset.seeds, preset.metric) == (Task(), 3, "val_loss")
+    assert (preset.task, preset.seeds, preset.metric) == (Task(), 5, "val_loss")
     for family in Family:
         assert {*family.hyperparameters} <= {*FIELDS}
 

@@ -289,7 +289,7 @@ def _is_flat(result: Result) -> bool:
 
 def _more_seeds(result: Result) -> Iterator[Change]:
     """Yield more seeds if the slope is known, its interval is open, and they can settle the verdict."""
-    found, seeds = result.separability, len(result.spec.seeds)
+    found, seeds, first = result.separability, len(result.spec.seeds), min(result.spec.seeds)
     if found.verdict is not Verdict.UNDETERMINED or found.ridge_slope.value is None:
         return
     more = _seeds_that_settle(found, seeds)
@@ -298,7 +298,7 @@ def _more_seeds(result: Result) -> Iterator[Change]:
     why = "the verdict is undetermined for noise"
     if seeds < MIN_SEEDS:
         why = f"{seeds} of the {MIN_SEEDS} seeds that an interval needs"
-    yield Change(f"{why}: add seeds", replace(result.spec, seeds=tuple(range(more))))
+    yield Change(f"{why}: add seeds", replace(result.spec, seeds=tuple(range(first, first + more))))
 
 
 def _seeds_that_settle(found: Separability, seeds: int) -> int | None:

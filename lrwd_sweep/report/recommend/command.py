@@ -152,13 +152,16 @@ def _extent(spec: StudySpec, preset: Preset) -> Iterator[str]:
         usual: Lattice | None = preset.lattice(spec.optimizer)
     except UsageError:  # the preset has no lattice for this optimizer
         usual = None
-    lattice, seeds = spec.lattice, max(spec.seeds) + 1
+    lattice, first = spec.lattice, min(spec.seeds)
+    seeds = max(spec.seeds) + 1 - first
     if usual is None or lattice.lr != usual.lr:
         yield f"--lr {axis_text(lattice.lr)}"
     if usual is None or lattice.weight_decay != usual.weight_decay:
         yield f"--wd {axis_text(lattice.weight_decay)}"
     if seeds != preset.seeds:
         yield f"--seeds {seeds}"
+    if first:
+        yield f"--first-seed {first}"
     if spec.metric != preset.metric:
         yield f"--metric {spec.metric}"
     if spec.given_cap is not None:
