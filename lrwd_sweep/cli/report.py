@@ -160,11 +160,7 @@ def report(
         min_seeds, max_regression, baseline,
     )  # fmt: skip
     direction = given(maximize=maximize, minimize=minimize)
-    if open_ and form not in (Format.TABLE, Format.HTML):
-        raise UsageError(f"--open shows html, not {form}; leave out --format {form}")
-    form = Format.HTML if open_ else form
-    if full and form not in (Format.TABLE, Format.MARKDOWN):
-        raise UsageError(f"--full adds nothing to {form}; choose table or markdown")
+    form = _checked(form, full=full, opens=open_)
     pictures = _names(show, form)
 
     with_curves = form is Format.HTML or bool(pictures)
@@ -180,12 +176,19 @@ def report(
     )
     outcomes = [gate.check(result) for result in results for gate in gates]
     text = render(results, comparisons, form, outcomes, pictures, full=full)
-    page = output or _temporary_page() if open_ else None
-    _write(text, page or output, figure, results, quiet=open_)
-    if page is not None:
-        _open_in_browser(page)
+    _write(text, output, figure, results, opens=open_)
     _name_unmatched(gates, [result.name for result in results])
     _fail(outcomes, form)
+
+
+def _checked(form: Format, *, full: bool, opens: bool) -> Format:
+    """Return the format, html for the browser. Raises UsageError if an option does not go with it."""
+    if opens and form not in (Format.TABLE, Format.HTML):
+        raise UsageError(f"--open shows html, not {form}; leave out --format {form}")
+    form = Format.HTML if opens else form
+    if full and form not in (Format.TABLE, Format.MARKDOWN):
+        raise UsageError(f"--full adds nothing to {form}; choose table or markdown")
+    return form
 
 
 def _read(
@@ -222,19 +225,25 @@ def _write(
     figure: Path | None,
     results: Sequence[Result],
     *,
-    quiet: bool,
+    opens: bool,
 ) -> None:
-    """Write figure and report; files first, so that an error leaves standard output empty."""
+    """Write figure and report, files first, so that an error leaves standard output empty; `opens` shows it.
+
+    Raises HostError without a browser.
+    """
     if figure is not None:
         from lrwd_sweep.report.view.paper_figure import save_figure
 
         with replaced(figure, "--figure") as temporary:
             save_figure(results, temporary)
         note(f"wrote {figure}")
-    if output is not None:
+    if opens:
+        page = output or _temporary_page()
+        write_file(page, text_of(text))
+        _open_in_browser(page)
+    elif output is not None:
         write_file(output, text_of(text))
-        if not quiet:
-            note(f"wrote {output}")
+        note(f"wrote {output}")
     elif isinstance(text, str):
         consoles.write(text)
     else:

@@ -196,7 +196,12 @@ class TestOutput:
         self, run: Run, compared: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         opened: list[str] = []
-        monkeypatch.setattr("webbrowser.open", lambda url: opened.append(url) or True)
+
+        def show(url: str) -> bool:
+            opened.append(url)
+            return True
+
+        monkeypatch.setattr("webbrowser.open", show)
         found = run("report", "--open", "--output", "page.html")
         assert (found.code, found.out, found.err) == (0, "", "opened page.html\n")
         assert opened == [Path("page.html").resolve().as_uri()]

@@ -114,7 +114,7 @@ def test_a_small_lattice_has_its_contrast() -> None:
     line = only(Topic.VERDICT, swept(-1.0, size=3))
     assert line.parts[1] == "no slope"
     assert re.match(r"raising lr by 10 octaves makes wd costlier by \d\.\d+ \[\d", line.parts[2])
-    assert line.parts[2].endswith("best wd 0.5, 0.0156, 4.88e-4 at lr 4.88e-4 to 0.5")
+    assert re.search(r"best wd 0\.5, 0\.0156, 4\.88e-4 at lr \S+ to \S+$", line.parts[2])
     assert "is not shown to change what wd costs" in only(Topic.VERDICT, swept(0.0, size=3)).parts[2]
 
 
@@ -162,8 +162,7 @@ def test_the_next_step_keeps_the_comparison_and_counts_its_runs() -> None:
     assert need is not None
     line = only(Topic.NEXT, adam, noisy)
     more = max(need, 5)
-    assert line.code_line.startswith("lrwd-sweep compare adam adamw ")
-    assert f"--seeds {more} " in line.code_line
+    assert line.code_line == f"lrwd-sweep compare adam adamw --storage {storage}"  # five are the default
     assert line.parts == (f"+{2 * 121 * (more - 3)} runs: {more} seeds should settle adamw",)
     settled = only(Topic.NEXT, swept(-1.0, "adam"), swept(0.0))
     assert settled.code == ()
@@ -211,9 +210,9 @@ def test_the_answer_has_at_most_12_lines_and_its_code_can_be_pasted() -> None:
             if words:
                 pasted = shlex.split(joined.replace("\\\n", "").replace("'", ""))
                 assert pasted[: len(shlex.split(words))] == shlex.split(words), (k, width)
-    text = "\n".join(printed(*STUDIES[1](), encoding="ascii"))
-    assert "\\u" not in text
-    assert "keep lr x wd constant: double the lr -> halve wd" in text
+    ascii_only = "\n".join(printed(*STUDIES[1](), encoding="ascii"))
+    assert "\\u" not in ascii_only
+    assert "keep lr x wd constant: double the lr -> halve wd" in ascii_only
 
 
 def test_two_lattices_and_their_answer_fit_a_screen() -> None:
