@@ -8,10 +8,9 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes: one thread each, before torch is loaded
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # as the engine trains; read when torch is loaded
 
-settings.register_profile("any machine", deadline=None)  # a slow machine fails no test
+settings.register_profile("any machine", deadline=None, max_examples=20)  # a slow machine fails no test
 settings.load_profile("any machine")
 
 

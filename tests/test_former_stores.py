@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import shlex
 import shutil
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -22,7 +20,9 @@ from typing import Any
 import pytest
 
 from lrwd_sweep.cli import app
+from lrwd_sweep.spec import user_code
 from tests.former import commands
+from tests.store.sample import rewrite_spec
 
 # Sentences, whose words may change; everything else that `report` and `study list` print is compared.
 WORDING = {"formula", "reason", "remark", "why", "why_not_forgiving"}
@@ -42,7 +42,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(commands.HERE / "user", tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LRWD_STORAGE", raising=False)
+    monkeypatch.setattr("lrwd_sweep.engine.host.cores", lambda: 1)  # in a thread, without seconds of start
+    monkeypatch.setattr(user_code, "_helper_paths", {})
+    forget_imports()
     return tmp_path
+
+
+def forget_imports() -> None:
+    """Forget the user's modules, as in a new process."""
+    for name in ("blocks", "net", "data", "loss"):
+        sys.modules.pop(name, None)
 
 
 @pytest.fixture
@@ -55,14 +64,6 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixt
         return (code, *capfd.readouterr())
 
     return run_here
-
-
-def run_in_process(command: str) -> tuple[int, str, str]:
-    """Run a command line in a process of its own, in which no user code is imported yet."""
-    line = [sys.executable, "-m", "lrwd_sweep", *shlex.split(command)]
-    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(line, capture_output=True, text=True, encoding="utf-8", env=one_thread, check=False)
-    return done.returncode, done.stdout, done.stderr
 
 
 def restored(name: str, folder: Path) -> dict[str, Any]:
@@ -90,13 +91,6 @@ def lanes(folder: Path, study: str, store: str = commands.STORE) -> Lanes:
             )
             for row in rows
         }
-
-
-def all_lanes(folder: Path) -> dict[str, Lanes]:
-    """Return the lanes of all studies by name."""
-    with closing(sqlite3.connect(folder / commands.STORE)) as connection:
-        names = [name for (name,) in connection.execute("SELECT name FROM studies ORDER BY name")]
-    return {name: lanes(folder, name) for name in names}
 
 
 def differences(expected: Any, found: Any, where: str = "") -> Iterator[str]:
@@ -128,13 +122,6 @@ def assert_trained_alike(found: Lanes, csv: str) -> None:
     assert {lane: row[1]["val_loss"] for lane, row in found.items()} == pytest.approx(expected, rel=TRAINED)
 
 
-def retrained(command: str, run: Run) -> str:
-    """Run a training command that must succeed; return its standard error."""
-    code, _, err = run(command)
-    assert code == 0, f"{command}: {err}"
-    return err
-
-
 @pytest.mark.parametrize("name", commands.READ)
 def test_former_store_gives_the_same_output(name: str, folder: Path, run: Run) -> None:
     outputs = restored(name, folder)
@@ -153,22 +140,40 @@ def test_same_command_trains_nothing_in_a_former_store(folder: Path, run: Run) -
         ("options", [*commands.OPTIONS, commands.IMAGES]),
     ):
         restored(name, folder)
-        before = all_lanes(folder)
+        studies = json.loads(run(commands.LIST)[1])["studies"]
+        before = {study["study_name"]: lanes(folder, study["study_name"]) for study in studies}
         for command in again:
-            assert "nothing to train" in (err := retrained(command, run)), f"{command}: {err}"
-            assert "training" not in err, f"{command}: {err}"
-        assert all_lanes(folder) == before, name
+            code, _, err = run(command)
+            assert (code, "nothing to train" in err, "training" in err) == (0, True, False), (command, err)
+        assert {name: lanes(folder, name) for name in before} == before, name
+
+
+def test_a_study_of_a_still_earlier_version_continues(folder: Path, run: Run) -> None:
+    restored("options", folder)
+    name = commands.OPTION_NAMES[-2]
+
+    def forget(spec: dict[str, Any]) -> None:
+        del spec["training"]["standardize"], spec["training"]["tensors"]
+        del spec["training"]["sizes"]["digest"]
+
+    rewrite_spec(folder / commands.STORE, name, forget)
+    assert "which tensors decay is not stored" in run(f"report {name} --full")[1]
+    code, _, err = run(commands.IMAGES.replace(" --standardize", ""))
+    assert (code, "(standardize: True, False: stored, asked for)" in err) == (2, True)
+    code, _, err = run(commands.IMAGES)
+    assert (code, "nothing to train" in err) == (0, True)
 
 
 def test_former_interrupted_study_continues_to_the_values_of_a_fresh_one(folder: Path, run: Run) -> None:
     outputs = restored("unfinished", folder)
     before = lanes(folder, commands.GRID_NAME)
     assert 0 < len(before) < 24
-    err = retrained(commands.GRID, run)
+    code, _, err = run(commands.GRID)
+    assert code == 0
     assert f"{len(before)} of 24 lanes are in the store" in err
     after = lanes(folder, commands.GRID_NAME)
     assert {lane: after[lane] for lane in before} == before
-    retrained(f"{commands.GRID} --storage fresh.db", run)
+    assert run(f"{commands.GRID} --storage fresh.db")[0] == 0
     fresh = lanes(folder, commands.GRID_NAME, "fresh.db")
     assert after.keys() == fresh.keys()
     assert [lane for lane in fresh if after[lane] != fresh[lane] and lane not in before] == []
@@ -178,7 +183,8 @@ def test_former_interrupted_study_continues_to_the_values_of_a_fresh_one(folder:
 def test_former_search_continues_to_more_points(folder: Path, run: Run) -> None:
     restored("unfinished", folder)
     before = lanes(folder, commands.TPE_NAME)
-    err = retrained(f"{commands.TPE} --trials 7", run)
+    code, _, err = run(f"{commands.TPE} --trials 7")
+    assert code == 0
     assert "5 of 7 points are in the store" in err
     after = lanes(folder, commands.TPE_NAME)
     assert list(after.items())[: len(before)] == list(before.items())
@@ -197,7 +203,9 @@ def test_former_study_of_user_code_continues_with_the_same_files_only(folder: Pa
     assert "./net.py:Net" in err.splitlines()[-1], err
     file.write_text(text)
     assert lanes(folder, commands.USER_NAME) == before
-    assert "12 of 18 lanes are in the store" in retrained(larger, run_in_process)
+    forget_imports()
+    code, _, err = run(larger)
+    assert (code, "12 of 18 lanes are in the store" in err) == (0, True), err
     after = lanes(folder, commands.USER_NAME)
     assert {lane: after[lane] for lane in before} == before
     assert_trained_alike(after, outputs[f"{commands.EXPORT} {commands.USER_NAME} --storage whole.db"])

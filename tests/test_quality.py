@@ -1,10 +1,14 @@
-"""The top level and the length of functions; `.ci/run` also runs ruff and mypy."""
+"""The top level, the length of functions and the lowest versions; `.ci/run` also runs ruff and mypy."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 from pathlib import Path
+
+import pytest
+
+from tests.lowest import PYPROJECT, constraints
 
 ROOT = Path(__file__).parent.parent
 
@@ -24,3 +28,19 @@ def test_no_function_is_longer_than_a_screen() -> None:
         if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno > 60
     ]
     assert not long
+
+
+SMALL = """
+[project]
+name = "a"
+dependencies = ["numba>=0.61; python_version < '3.15'"]
+[project.optional-dependencies]
+test = ["a[ray]", "ray[tune]>=2.50"]
+"""
+
+
+def test_every_lower_bound_becomes_a_version() -> None:
+    assert constraints(SMALL) == ['numba==0.61; python_version < "3.15"', "ray==2.50"]
+    assert constraints(PYPROJECT.read_text(encoding="utf-8"))
+    with pytest.raises(ValueError, match="numpy has no lower bound"):
+        constraints('[project]\nname = "a"\ndependencies = ["numpy"]')

@@ -139,12 +139,8 @@ def bench(
     preset, on = find_preset(DEFAULT), machine(gpu)
     changes["eval_every"] = 1  # as the contenders do
     task = complete(preset.task.changed(**{name: v for name, v in changes.items() if v is not None}))
-    if (load := on["load"]) is not None and load > _BUSY:
-        consoles.note(
-            f"the machine is busy, load {load:g} on {on['cores']} cores: do not rely on the figures"
-        )
+    _note_load(on)
     asked = Measurement(task, preset.lattice(Optimizer.parse("adamw")), place)
-
     if scaling:
         document, shown = _scaling(asked, lanes, repeats)
     elif overhead:
@@ -158,6 +154,13 @@ def bench(
         return
     for part in (*shown, _where(task, on)):
         consoles.stdout().print(part, markup=False)
+
+
+def _note_load(on: Mapping[str, Any]) -> None:
+    if (load := on["load"]) is not None and load > _BUSY:
+        consoles.note(
+            f"the machine is busy, load {load:g} on {on['cores']} cores: do not rely on the figures"
+        )
 
 
 def _scaling(asked: Measurement, lanes: int | None, repeats: int) -> Found:

@@ -87,15 +87,6 @@ def amsgrad_of_torch(
     return rate * m_hat / (v_hat.sqrt() + h.eps), 1.0
 
 
-def amsgrad_of_reddi(
-    theta: Tensor, g: Tensor, state: State, h: Hyper, rate: float, t: int
-) -> tuple[Tensor, float]:
-    """Follow Algorithm 2 of Reddi et al.: no bias corrections."""
-    m, v = _moments(g, state, h)
-    state["max"] = torch.maximum(state.get("max", torch.zeros_like(v)), v)
-    return rate * m / state["max"].sqrt(), 1.0
-
-
 def adagrad(theta: Tensor, g: Tensor, state: State, h: Hyper, rate: float, t: int) -> tuple[Tensor, float]:
     """Divide by the root of the sum of all squared gradients; ε stands beside the root."""
     state["sum"] = state.get("sum", torch.zeros_like(g)) + g**2
@@ -132,15 +123,6 @@ def sgdp_of_the_package(
     m = h.momentum * state.get("m", torch.zeros_like(g)) + g
     p, ratio = projected(theta, g, g + h.momentum * m if h.nesterov else m, 1e-8)
     state["m"] = m if h.nesterov else p
-    return rate * p, ratio
-
-
-def sgdp_of_the_paper(
-    theta: Tensor, g: Tensor, state: State, h: Hyper, rate: float, t: int
-) -> tuple[Tensor, float]:
-    """Follow Algorithm 1 of Heo et al.: the projection leaves the buffer as it is."""
-    state["m"] = h.momentum * state.get("m", torch.zeros_like(g)) + g
-    p, ratio = projected(theta, g, state["m"], 1e-8)
     return rate * p, ratio
 
 

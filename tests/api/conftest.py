@@ -1,13 +1,16 @@
-"""Every call in an empty directory."""
+"""Every call in an empty directory; a sweep of four cells, and what the store holds of it."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import lrwd_sweep
 from lrwd_sweep import Study
-from tests.api.sweeps import tiny
+from lrwd_sweep.science.trial import Trial
+from lrwd_sweep.store import open_store
 
 
 @pytest.fixture(autouse=True)
@@ -20,3 +23,19 @@ def _empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Study:
     """A tiny study, of a store that stays where it is."""
     return tiny(storage=tmp_path_factory.mktemp("swept") / "here.db")
+
+
+LR, WEIGHT_DECAY = "2^-7:2^-6", [0.01, 0.1]
+NAME = "digits-mlp-norm-adamw-cosine-2ep-b64"
+
+
+def tiny(optimizer: str = "adamw", **others: Any) -> Study:
+    """Sweep four cells."""
+    asked: dict[str, Any] = {"lr": LR, "weight_decay": WEIGHT_DECAY, "epochs": 2, "seeds": 2}
+    return lrwd_sweep.sweep(optimizer, **{**asked, "progress": False, **others})
+
+
+def stored(storage: str = "lrwd-sweep.db", name: str = NAME) -> list[Trial]:
+    """Return every lane of a study from the store."""
+    with open_store(storage, write=False) as store:
+        return sorted(store.trials(name, curves=True), key=lambda trial: (trial.cell, trial.seed))

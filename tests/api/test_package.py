@@ -12,7 +12,7 @@ import pytest
 import lrwd_sweep
 from lrwd_sweep import LrwdError, Study
 from lrwd_sweep.errors import NothingToReport, StoreError, UnknownName, UsageError
-from tests.api.sweeps import NAME, tiny
+from tests.api.conftest import NAME, tiny
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
@@ -29,6 +29,8 @@ def test_reading_a_study_loads_no_torch(swept: Study) -> None:
 
 
 def test_every_public_name_is_there_and_no_other() -> None:
+    modules = {path.stem for path in Path(lrwd_sweep.__file__).parent.iterdir()}
+    assert not modules & set(lrwd_sweep.__all__)  # whose import would take the place of the name
     for name in lrwd_sweep.__all__:
         assert getattr(lrwd_sweep, name).__name__ == name
         assert name in dir(lrwd_sweep)
@@ -36,25 +38,14 @@ def test_every_public_name_is_there_and_no_other() -> None:
         lrwd_sweep.sweeps  # noqa: B018
 
 
-def test_no_module_takes_the_place_of_a_public_name() -> None:
-    """Importing a module of that name would put it where the function is."""
-    modules = {path.stem for path in Path(lrwd_sweep.__file__).parent.iterdir()}
-    assert not modules & set(lrwd_sweep.__all__)
-
-
 MISTAKES: list[tuple[dict[str, Any], type[LrwdError], str]] = [
     ({"epoch": 3}, UnknownName, "unknown keyword 'epoch'; did you mean epochs?"),
-    ({"optimizer": "admw"}, UnknownName, "unknown optimizer 'admw'; did you mean adamw"),
     ({"optimizer": 3}, UsageError, "^optimizer=3 is not text"),
-    ({"preset": "digit"}, UnknownName, "did you mean digits?"),
     ({"batch_size": 1}, UsageError, "^batch_size=1 is not a whole number of at least 2"),
     ({"lr": 0.1}, UsageError, "^lr=0.1 is not an axis"),
-    ({"weight_decay": "1:2:3:4"}, UsageError, "^weight_decay='1:2:3:4' has too many"),
-    ({"max_lanes": 0}, UsageError, "^max_lanes=0 is not a whole number"),
     ({"t_0": 3}, UsageError, "^t_0 has no effect on schedule cosine"),
     ({"download": True}, UsageError, "^download=True has no effect on digits"),
     ({"device": "tpu"}, UnknownName, "unknown device 'tpu'"),
-    ({"device": 0}, UsageError, "^device=0 is not text"),
     ({"study_name": " "}, UsageError, "^study_name=' ' is not a name"),
     ({"storage": ":memory:"}, StoreError, "^storage ':memory:' names no file"),
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,65 +14,49 @@ import torch
 from threadpoolctl import ThreadpoolController, threadpool_info  # type: ignore[import-untyped]
 
 import lrwd_sweep
+from lrwd_sweep import Study
 from lrwd_sweep.cli import app
 from lrwd_sweep.errors import SpecMismatch, UsageError
-from lrwd_sweep.report.recommend.advice import advice
-from lrwd_sweep.report.result import read_results
 from lrwd_sweep.runner.execution import Execution
 from lrwd_sweep.runner.study_loop import StudyLoop
 from lrwd_sweep.science.optimizer import optimizer_names
 from lrwd_sweep.store import Lane, Store, open_store
-from tests.api.sweeps import NAME, stored, tiny
+from tests.api.conftest import NAME, stored, tiny
 
 
 def test_it_is_the_study_that_the_command_line_trains(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    tiny()
+    tiny(progress=True)
+    told = capfd.readouterr()
+    assert (told.out, "trained 8 lanes" in told.err) == ("", True)
+    with monkeypatch.context() as patch:
+        patch.delattr(Execution, "train")  # the same call trains nothing, and without progress says nothing
+        tiny()
+    assert capfd.readouterr() == ("", "")
     options = "--lr 2^-7:2^-6 --wd 0.01,0.1 --epochs 2 --seeds 2 --storage other.db"
     monkeypatch.setattr(sys, "argv", ["lrwd-sweep", "grid", *options.split()])
     assert app.run() == 0
     assert stored() == stored("other.db")
 
 
-def test_the_same_call_trains_nothing_and_a_larger_one_extends_the_study(
+def test_a_larger_call_extends_the_study_in_a_store_named_in_any_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = tiny()
-    with monkeypatch.context() as patch:
-        patch.delattr(Execution, "train")
-        assert tiny().frame.equals(first.frame)
-    assert lrwd_sweep.load(NAME).frame.equals(first.frame)
+    path = tmp_path / "a.db"
+    first = tiny(storage=path)
+    monkeypatch.setenv("LRWD_STORAGE", str(path))
     more = tiny(weight_decay=[0.001, 0.01, 0.1], seeds=3).frame
     assert len(more) == 2 * 3 * 3
     assert more.merge(first.frame[["lr", "weight_decay", "seed"]]).equals(first.frame)  # not a bit differs
+    for storage in (str(path), f"sqlite:///{path}", None):
+        assert [found.name for found in lrwd_sweep.studies(storage)] == [NAME]
+    assert [*tmp_path.iterdir()] == [path]
     with pytest.raises(SpecMismatch, match=r"epochs: 2, 3.*study_name$"):
         tiny(study_name=NAME, epochs=3)
     (tmp_path / "else").mkdir()
     monkeypatch.chdir(tmp_path / "else")
     assert len(first.curves()) == 2 * len(more)  # from the store that it was read from
-
-
-def test_a_store_is_named_by_text_by_path_or_by_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "a.db"
-    tiny(storage=path)
-    monkeypatch.setenv("LRWD_STORAGE", str(path))
-    for storage in (path, str(path), f"sqlite:///{path}", None):
-        assert [found.name for found in lrwd_sweep.studies(storage)] == [NAME]
-    assert not Path("lrwd-sweep.db").exists()
-
-
-def test_a_study_is_read_in_any_metric_and_at_any_restart() -> None:
-    tiny("adamwr", t_0=1, t_mult=1, epochs=3, study_name="wr")
-    by_error = lrwd_sweep.load("wr", metric="val_error")
-    assert by_error.metric == "val_error"
-    first, last = (lrwd_sweep.load("wr", at_restart=k) for k in (1, 3))
-    assert lrwd_sweep.load("wr").frame.equals(last.frame)
-    assert not first.frame.equals(last.frame)
-    with pytest.raises(UsageError, match=r"^at_restart=4: study 'wr' has 3"):
-        lrwd_sweep.load("wr", at_restart=4)
 
 
 def test_a_preset_says_what_a_call_leaves_open(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,15 +69,6 @@ def test_a_preset_says_what_a_call_leaves_open(monkeypatch: pytest.MonkeyPatch) 
     for name in optimizer_names():
         assert lrwd_sweep.sweep(name, progress=False).optimizer == name
     assert list(lrwd_sweep.compare(progress=False).studies) == ["adam", "adamw"]
-
-
-def test_progress_is_told_on_stderr_or_not_at_all(capfd: pytest.CaptureFixture[str]) -> None:
-    tiny(progress=True)
-    told = capfd.readouterr()
-    assert told.out == ""
-    assert "trained 8 lanes" in told.err
-    tiny("adam")
-    assert capfd.readouterr() == ("", "")
 
 
 def test_a_sweep_in_any_thread_leaves_the_settings_of_torch_and_blas() -> None:
@@ -146,39 +120,6 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_call_continues(interrupting:
     assert stored() == stored("whole.db")
 
 
-def test_an_interrupted_comparison_is_remembered_as_one(interrupting: list[int]) -> None:
-    interrupting.append(signal.SIGINT)
-    asked: dict[str, Any] = {"lr": "2^-7:2^-6", "weight_decay": [0.01, 0.1], "epochs": 2, "seeds": 2}
-    with pytest.raises(KeyboardInterrupt):
-        lrwd_sweep.compare(["adam", "adamw"], max_lanes=1, progress=False, **asked)
-    names = [NAME.replace("adamw", "adam"), NAME]
-    with open_store(None, write=False) as store:
-        assert store.latest() == names
-        results, _ = read_results(store, names)
-    begun, waiting = results
-    assert 0 < begun.surface.runs[0] < 8
-    assert waiting.surface.runs == (0, 8)
-    (only,) = advice(waiting, results)
-    assert only.command is not None
-    assert only.command[0] == "lrwd-sweep compare adam adamw"
-    whole = lrwd_sweep.compare(["adam", "adamw"], max_lanes=1, progress=False, **asked)
-    assert [len(study.frame) for study in whole.studies.values()] == [8, 8]
-
-
-def test_a_cap_is_given_by_keyword() -> None:
-    study = tiny(cap=2.5)
-    assert study.surface.cap == 2.5
-    assert lrwd_sweep.load(NAME).surface.cap == 2.5
-    assert lrwd_sweep.load(NAME, cap=1.5).surface.cap == 1.5
-    assert lrwd_sweep.load(NAME, metric="val_error").surface.cap == 0.9
-    assert study.direction == "minimize"
-    for wrong in ("2", float("nan"), True):
-        with pytest.raises(UsageError, match=r"cap=.* is not a finite number; write for example cap=2\.5"):
-            tiny(cap=wrong)
-    with pytest.raises(UsageError, match="maximize=True: a lower val_loss is better"):
-        lrwd_sweep.load(NAME, maximize=True)
-
-
 def test_sigterm_does_what_the_program_around_has_it_do(interrupting: list[int]) -> None:
     class Ended(Exception):
         pass
@@ -194,6 +135,17 @@ def test_sigterm_does_what_the_program_around_has_it_do(interrupting: list[int])
     finally:
         signal.signal(signal.SIGTERM, before)
     assert 0 < len(stored()) < 8
+
+
+def test_an_interrupted_comparison_is_remembered_as_one(interrupting: list[int]) -> None:
+    interrupting.append(signal.SIGINT)
+    asked: dict[str, Any] = {"lr": "2^-7:2^-6", "weight_decay": [0.01, 0.1], "epochs": 2, "seeds": 2}
+    with pytest.raises(KeyboardInterrupt):
+        lrwd_sweep.compare(["adam", "adamw"], max_lanes=1, progress=False, **asked)
+    with open_store(None, write=False) as store:
+        assert store.latest() == [NAME.replace("adamw", "adam"), NAME]
+    whole = lrwd_sweep.compare(["adam", "adamw"], max_lanes=1, progress=False, **asked)
+    assert [len(study.frame) for study in whole.studies.values()] == [8, 8]
 
 
 OWN_DATA = """
@@ -231,17 +183,27 @@ def test_every_call_reads_user_data_once(tmp_path: Path, monkeypatch: pytest.Mon
     swept(lrwd_sweep.compare, 0.01, optimizers=["sgdw", "adamw"])
 
 
-def test_a_network_whose_file_changed_since_its_import_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(tmp_path)
-    source = "from torch import nn\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
-    Path("net_for_calls.py").write_text(source)
-    from net_for_calls import make  # type: ignore[import-not-found]
+def search(trials: int, **others: Any) -> Study:
+    """Search a small box."""
+    asked: dict[str, Any] = {"lr": "2^-7:2^-3", "weight_decay": "2^-7:2^-3", "epochs": 1, "seeds": 2}
+    return lrwd_sweep.tpe(trials=trials, progress=False, **{**asked, **others})
 
-    time.sleep(0.02)  # ticks of a file system's clock
-    Path("net_for_calls.py").write_text(source.replace("64, 10)", "64, 10, bias=False)"))
-    with pytest.raises(
-        UsageError, match=r"^net='net_for_calls:make': '.*' has changed on disk since it was imp"
-    ):
-        tiny(net=make)
+
+def test_more_trials_search_on_to_the_points_of_the_command_line_and_the_same_train_nothing(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    first, found = search(4).frame, search(6)
+    options = "--lr 2^-7:2^-3 --wd 2^-7:2^-3 --epochs 1 --seeds 2 --storage other.db"
+    for trials in (4, 6):
+        words = ["lrwd-sweep", "tpe", "--trials", str(trials), *options.split()]
+        monkeypatch.setattr(sys, "argv", words)
+        assert app.run() == 0
+    assert len(stored(name=found.name)) == 12
+    assert stored(name=found.name) == stored("other.db", found.name)
+    monkeypatch.delattr(Execution, "train")
+    again = search(6).frame
+    assert first.merge(again).equals(first)  # not a bit of a lane differs
+    with pytest.raises(AttributeError):
+        search(7)
+    with pytest.raises(UsageError, match=r"^trials=0 is not a whole number"):
+        search(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,3 +87,23 @@ def ended(started: subprocess.Popen[str]) -> Ended:
     """Wait for a process to end."""
     out, err = started.communicate(timeout=120)
     return Ended(started.returncode, out, err)
+
+
+def assert_refused(found: Ended, code: int, *parts: str) -> None:
+    """Assert that a command ended with `code`, without output, and with one line that holds `parts`."""
+    assert (found.code, found.out) == (code, ""), found
+    (line,) = [line for line in found.err.splitlines() if not line.startswith("loading")]  # by user code
+    assert line.startswith("lrwd-sweep: "), found
+    for part in parts:
+        assert part in line, found
+    for fault in ("Traceback", "fault of lrwd-sweep", "secret", "\ufdd0"):  # the last, an unspelled argument
+        assert fault not in found.err, found
+
+
+def strict(text: str) -> Any:
+    """Parse JSON, which has no NaN and no Infinity."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    return json.loads(text, parse_constant=refuse)

@@ -4,24 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from pathlib import Path
-from typing import Any
 
-from tests.cli.conftest import ADAM, ADAMW, STORE, TINY, Run, ended, process
+from tests.cli.conftest import ADAM, ADAMW, STORE, TINY, Run, ended, process, strict
 
 AXIS = [2**-8, 2**-7, 2**-6]
 COUNTS = {"cells": 9, "complete": 9, "diverged": 0, "failed": 0, "missing": 0}
-
-
-def strict(text: str) -> Any:
-    """Parse JSON, which has no NaN and no Infinity."""
-
-    def refuse(constant: str) -> None:
-        raise AssertionError(constant)
-
-    return json.loads(text, parse_constant=refuse)
 
 
 def test_compare_trains_only_what_is_missing_and_shows_the_same(run: Run, compared: Path) -> None:
@@ -32,9 +21,6 @@ def test_compare_trains_only_what_is_missing_and_shows_the_same(run: Run, compar
     full = run("compare", "adam", "adamw", *TINY, "--full").out
     assert full == run("report", ADAM, ADAMW, "--full").out
     assert full.endswith(found.out[found.out.index("\nuse ") : found.out.index("\nmore ")] + "\n")
-    text = " ".join(full.split())
-    for formula in ("g ← g + λ′θ ; θ ← θ − ηα m̂/(√v̂+ε)", "θ ← θ − η(α m̂/(√v̂+ε) + λθ)"):
-        assert text.count(formula) >= 2  # over its heatmap, and in the verdict
     found = run("compare", "adamw", "sgdw", *TINY)
     assert found.code == 0
     assert done[1] in found.err
@@ -56,10 +42,9 @@ def test_a_report_is_the_same_every_time_and_changes_nothing(run: Run, compared:
     compared.chmod(0o444)
     compared.parent.chmod(0o555)
     try:
-        for form in ("table", "markdown", "json", "csv"):
-            first, second = run("report", "--format", form), run("report", "--format", form)
-            assert (first.code, first.err) == (0, ""), form
-            assert first == second, form
+        first, second = run("report"), run("report")
+        assert (first.code, first.err) == (0, "")
+        assert first == second
         assert run("study", "list").code == 0
     finally:
         compared.parent.chmod(0o755)
@@ -88,17 +73,12 @@ def test_json_and_csv_keep_their_contracts(run: Run, compared: Path) -> None:
     assert all(math.isfinite(float(row["value"])) for row in rows)
 
 
-def test_report_ranks_by_another_metric(run: Run, compared: Path) -> None:
-    document = strict(run("report", ADAMW, "--format", "json", "--metric", "val_error").out)
-    assert document["studies"][0]["metric"] == "val_error"
-    refused = run("report", ADAMW, "--metric", "val_eror")
-    assert refused.code == 2
-    assert "val_error" in refused.err
-
-
 def test_a_command_loads_only_the_libraries_it_needs(compared: Path) -> None:
     for arguments, absent in (
-        (("grid", "--help"), "torch numpy sqlalchemy optuna sklearn"),
+        (
+            ("convert", "-o", "adamw", "--lr", "1", "--wd", "1"),
+            "torch numpy sqlalchemy optuna sklearn",
+        ),
         (("report",), "torch optuna sklearn matplotlib jinja2 pandas"),
     ):
         found = ended(process(*arguments, PYTHONPROFILEIMPORTTIME="1"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 from pathlib import Path
 
 import pytest
@@ -33,83 +34,43 @@ def test_the_same_command_trains_nothing_and_shows_the_same(run: Run) -> None:
     assert trials() == stored
 
 
-def test_a_larger_lattice_or_more_seeds_train_what_is_missing(run: Run) -> None:
-    for larger, lanes in (("--lr=2^-9:2^-6", 12), ("--seeds=2", 18), ("--wd=0,2^-8:2^-6", 12)):
-        storage = ("--storage", f"{larger[2:5]}.db")
-        run(*GRID, *storage)
-        before = trials(storage[1])
-        found = run(*GRID, larger, *storage)
-        assert found.code == 0
-        missing = f"9 of {lanes} lanes are in the store; training the {lanes - 9} that are missing"
-        assert missing in found.err, larger
-        after = trials(storage[1])
-        assert len(after) == lanes, larger
-        assert {lane: after[lane] for lane in before} == before, larger
-    assert 0.0 in {cell.weight_decay for cell, _ in after}  # a baseline column
-
-
-def test_an_extended_study_equals_one_trained_at_once_in_packs_of_any_size(run: Run) -> None:
-    run(*GRID)
-    run(*GRID, "--seeds", "2", "--lr", "2^-9:2^-6")
-    for lanes, storage in (("512", "once.db"), ("2", "small.db")):
-        at = ("--max-lanes", lanes, "--storage", storage)
-        run(*GRID, "--seeds", "2", "--lr", "2^-9:2^-6", *at)
-        assert trials() == trials(storage), lanes
-
-
-def test_the_store_is_where_the_variable_says(
+def test_an_extended_study_equals_one_trained_at_once_in_packs_of_any_size(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LRWD_STORAGE", f"sqlite:///{tmp_path}/elsewhere.db")
     run(*GRID)
-    assert [path.name for path in tmp_path.iterdir()] == ["elsewhere.db"]
-    assert run("report").code == 0
-
-
-def test_a_preset_file_defines_the_task(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "mine.toml").write_text(
-        'variants = ["sgd", "sgdw"]\n[training]\nepochs = 2\n[study]\nseeds = 1\nmetric = "val_error"\n'
-        '[axes.sgd]\nlr = "2^-8:2^-6"\nwd = "2^-8:2^-6"\n[axes.sgdw]\nlr = "2^-8:2^-6"\nwd = "2^-8:2^-6"\n'
-    )
-    found = run("compare", "--preset", "mine.toml")
+    larger = (*GRID, "--lr=2^-9:2^-6", "--seeds=2", "--wd=0,2^-8:2^-6")  # with a baseline column
+    before = trials("elsewhere.db")
+    found = run(*larger)
     assert found.code == 0
-    assert "digits-mlp-norm-sgd-cosine-2ep-b64" in found.out
-    assert "val_error" in found.out
+    assert "9 of 32 lanes are in the store; training the 23 that are missing" in found.err
+    after = trials("elsewhere.db")
+    assert len(after) == 32
+    assert {lane: after[lane] for lane in before} == before
+    assert run("report").code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["elsewhere.db"]
+    run(*larger, "--max-lanes", "4", "--storage", "once.db")
+    assert after == trials("once.db")
 
 
 def test_one_value_on_an_axis_sweeps_the_other(run: Run) -> None:
-    for lr, wd, size in (
-        ("0.01", "2^-8:2^-5", "1 learning rate × 4 weight decays above 0"),
-        ("2^-8:2^-5", "0", "4 learning rates × 0 weight decays above 0"),
-    ):
-        axes = ("--lr", lr, "--wd", wd, "--study-name", f"at {lr}")
-        found = run("grid", *TINY, *axes, "--full")
-        assert found.code == 0
-        text = " ".join(found.out.split())
-        assert "verdict undetermined" in text
-        assert f"not applicable to {size}: at least two of each are needed" in text
-        assert "best cell" in text
-        assert "torch.optim.Adam" in text
-        assert run("grid", *TINY, *axes).err.endswith("4 of 4 lanes are in the store; nothing to train\n")
-        gates = run("report", "--max-best", "9", "--max-abs-slope", "1", "--no-edge", "--format", "csv")
-        assert gates.code == 1
-        assert "max-best" not in "".join(line for line in gates.err.splitlines() if "failed" in line)
-        assert "gate max-abs-slope failed" in gates.err
-    assert "(no cell has weight decay above 0)" in gates.err
-    assert "sweep wd too" in text
+    found = run("grid", *TINY, "--lr", "2^-8:2^-5", "--wd", "0", "--full")
+    assert found.code == 0
+    text = " ".join(found.out.split())
+    assert "verdict undetermined" in text
+    assert "not applicable to 4 learning rates × 0 weight decays above 0: at least two of each" in text
+    for part in ("best cell", "torch.optim.Adam", "sweep wd too"):
+        assert part in text
     assert run("tpe", *TINY, "--lr", "0.01", "--trials", "2").code == 0
 
 
 def test_quiet_writes_errors_only_to_stderr(run: Run) -> None:
-    for command in (("grid",), ("tpe", "--trials", "2"), ("compare", "adam", "adamw")):
-        for again in (False, True):
-            found = run(*command, *TINY, "-q")
-            assert (found.code, found.err) == (0, ""), (command, again)
-            assert found.out
-    assert (
-        run("grid", "--epochs", "0", "--quiet").err
-        == "lrwd-sweep: --epochs 0 is too small; choose at least 1\n"
-    )
+    for command in (("grid",), ("grid",), ("tpe", "--trials", "2"), ("compare", "adam", "adamw")):
+        found = run(*command, *TINY, "-q")
+        assert (found.code, found.err) == (0, ""), command
+        assert found.out
+    refused = run("grid", "--epochs", "0", "--quiet")
+    assert refused.err == "lrwd-sweep: --epochs 0 is too small; choose at least 1\n"
 
 
 def test_lanes_that_failed_are_exit_3_and_tried_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,3 +101,25 @@ def test_what_trains_collects_garbage(
     assert run("grid", *TINY).code == 0
     assert gc.isenabled()
     assert gc.get_freeze_count() > 0
+
+
+def test_a_precision_makes_a_study_of_its_own_and_is_in_every_answer(run: Run) -> None:
+    name = f"{ADAMW}-bfloat16"
+    trained = run("grid", *TINY, "--precision", "bfloat16", "--full")
+    assert trained.code == 0
+    assert "computed in bfloat16" in trained.out
+    assert "--precision bfloat16" in trained.out  # in what to do next
+    assert json.loads(run("report", "--format", "json").out)["studies"][0]["study_name"] == name
+    assert (
+        run("grid", *TINY, "--precision", "bfloat16").err
+        == f"{name}: 9 of 9 lanes are in the store; nothing to train\n"
+    )
+    assert run("grid", *TINY).code == 0
+    with open_store(STORE, write=False) as store:
+        plain, rounded = store.get_study(ADAMW).spec, store.get_study(name).spec
+        values = [{trial.cell: trial.metrics for trial in store.trials(name)} for name in (ADAMW, name)]
+    assert rounded.task is not None
+    assert rounded.task.precision == "bfloat16"
+    assert plain.differences(rounded) == ["precision: float32, bfloat16"]
+    assert values[0].keys() == values[1].keys()
+    assert values[0] != values[1]

@@ -1,4 +1,4 @@
-"""The help names every option in a line, and the shells complete them."""
+"""The help names every option in a line, the shells complete them, and `docs` shows the guide."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 import typer
 
 from lrwd_sweep.cli.app import app
+from lrwd_sweep.cli.docs import FOLDER
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.spec.catalog import AUGMENTATIONS, ENGINES, PRECISIONS
 from lrwd_sweep.spec.field import HEADINGS
@@ -38,29 +39,18 @@ def test_without_a_command_it_shows_what_to_do_first(run: Run) -> None:
     assert alone.out == run("--help").out == run("-h").out
 
 
-def test_a_group_without_a_command_shows_its_commands(run: Run) -> None:
-    for group in ("study", "preset"):
-        alone = run(group)
-        assert (alone.code, alone.err) == (0, "")
-        assert alone.out == run(group, "--help").out
-
-
 def test_every_command_has_a_help_that_fits_80_columns(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
+    groups = {path[:-1]: run(*path[:-1], "--help").out.splitlines() for path in COMMANDS}
+    assert run("study").out.splitlines() == groups[("study",)]
     for path in COMMANDS:
+        (listed,) = (text for text in groups[path[:-1]] if text.startswith(f"  {path[-1]} "))
+        assert listed.endswith("."), path
+        assert not listed.endswith("..."), path
         found = run(*path, "--help")
         assert (found.code, found.err) == (0, "")
         assert found.out.startswith(f"Usage: lrwd-sweep {' '.join(path)} ")
         assert max(map(len, found.out.splitlines())) <= 80, path
-
-
-def test_every_command_is_listed_with_its_complete_summary(run: Run) -> None:
-    helps = {path: run(*path, "--help").out.splitlines() for path in {path[:-1] for path in COMMANDS}}
-    for path in COMMANDS:
-        line = f"  {path[-1]} "
-        (listed,) = (text for text in helps[path[:-1]] if text.startswith(line))
-        assert listed.endswith("."), path
-        assert not listed.endswith("..."), path
 
 
 def test_every_option_has_a_help_with_its_default() -> None:
@@ -78,9 +68,7 @@ def test_every_option_has_a_help_with_its_default() -> None:
             assert known or "(default: " in text or text.endswith("]"), named
 
 
-def test_the_help_of_grid_is_grouped_with_a_line_per_option(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_help_of_grid_has_groups_of_lines(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     for command in SHARED:
         lines = run(command, "--help").out.splitlines()
@@ -104,15 +92,34 @@ NO_DETECTION = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}  # of the s
 
 
 def test_shells_complete_commands_and_options(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert (
-        "_LRWD_SWEEP_COMPLETE=complete_bash"
-        in ended(process("--show-completion", "bash", **NO_DETECTION)).out
-    )
+    shown = ended(process("--show-completion", "bash", **NO_DETECTION))
+    assert "_LRWD_SWEEP_COMPLETE=complete_bash" in shown.out
     monkeypatch.setenv("_LRWD_SWEEP_COMPLETE", "complete_bash")
-    for words, position, found in (
-        ("lrwd-sweep com", 1, ["compare"]),
-        ("lrwd-sweep grid --mom", 2, ["--momentum", "--momentum-form"]),
-    ):
-        monkeypatch.setenv("COMP_WORDS", words)
-        monkeypatch.setenv("COMP_CWORD", str(position))
-        assert run().out.split() == found, words
+    monkeypatch.setenv("COMP_WORDS", "lrwd-sweep grid --mom")
+    monkeypatch.setenv("COMP_CWORD", "2")
+    assert run().out.split() == ["--momentum", "--momentum-form"]
+
+
+PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.md"))}
+
+
+def test_docs_without_a_page_lists_every_page_on_one_line(run: Run) -> None:
+    listed = run("docs")
+    assert (listed.code, listed.err) == (0, "")
+    lines = listed.out.splitlines()
+    for line, (name, text) in zip(lines, PAGES.items(), strict=False):
+        assert line.split(maxsplit=1) == [name, text.splitlines()[0].removeprefix("# ")]
+    assert max(map(len, lines)) <= 80
+
+
+def test_off_a_terminal_a_page_of_docs_is_its_markdown(run: Run) -> None:
+    for name, text in PAGES.items():
+        assert run("docs", name).out == text
+    assert run("docs", "ci.md").out == PAGES["ci"]
+
+
+def test_in_colour_a_page_of_docs_is_rendered(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    out = run("docs", "separability").out
+    assert "\x1b[" in out
+    assert "```" not in out

@@ -39,17 +39,6 @@ def test_crop_flip_gives_crops_of_the_padded_image_half_of_them_mirrored() -> No
         assert 0 < sum(image in mirrored for image in found) < 40, side
 
 
-def test_shifts_and_mirrors_are_equally_likely() -> None:
-    middle = crop_flip(_coordinates(9000, 8), _stream())[:, 0, 3:5, 3:5]  # pixels shifted by at most 1
-    rows, columns = (middle - 1).div(8, rounding_mode="floor"), (middle - 1) % 8
-    mirrored = columns[:, 0, 0] > columns[:, 0, 1]
-    assert mirrored.double().mean() == pytest.approx(0.5, abs=0.02)
-    for shift in (rows[:, 0, 0] - 3, columns.amin(dim=(1, 2)) - 3):
-        assert set(shift.tolist()) == {-1, 0, 1}
-        for value in (-1, 0, 1):
-            assert (shift == value).double().mean() == pytest.approx(1 / 3, abs=0.02)
-
-
 def test_cutout_blanks_a_square_of_half_the_side_clipped_at_the_border() -> None:
     for side in (8, 28, 32):
         x = torch.ones(300, 3, side, side, dtype=torch.float64)

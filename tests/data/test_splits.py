@@ -54,13 +54,6 @@ def test_batch_is_normalised_and_the_split_keeps_bytes() -> None:
         assert torch.cat([y for _, y in parts]).tolist() == list(range(25))
 
 
-def test_batches_of_numbers_are_views() -> None:
-    split = digits.load().train.to(CPU, torch.float32)
-    index = torch.arange(63, -1, -1)
-    assert torch.equal(split.batch(index)[0], split.x[index])
-    assert all(x.data_ptr() == split.x[k * 256 :].data_ptr() for k, (x, _) in enumerate(split.batches(256)))
-
-
 def test_splits_are_the_same_from_a_file(tmp_path: Path) -> None:
     x = torch.randint(256, (7, 3, 4, 4), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     images = Split(x, torch.arange(7), Pixels.of(x)).to(CPU, torch.float32)

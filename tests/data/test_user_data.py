@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset, random_split
 
-from lrwd_sweep.data import Split, Splits, load
-from lrwd_sweep.data.user_data import completed, digest
+from lrwd_sweep.data import Splits, load
+from lrwd_sweep.data.user_data import completed
 from lrwd_sweep.errors import DataError, UsageError
 from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.task import Task
@@ -178,16 +178,6 @@ def test_digest_depends_on_every_number_its_type_and_shape() -> None:
     assert len({first, *digests}) == 9
 
 
-def test_digest_covers_every_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lrwd_sweep.data.user_data._CHUNK", 100)
-    x, y = torch.arange(60.0).reshape(12, 5), torch.arange(12)
-
-    def found(x: Tensor) -> str:
-        return digest(Splits(Split(x, y), Split(x[:2], y[:2]), Split(x[:0], y[:0])))
-
-    assert len({found(x + 99 * torch.eye(60)[k].reshape(12, 5)) for k in range(0, 60, 7)}) == 9
-
-
 TABLE = torch.randn(18, 5).neg()
 LABELS = torch.arange(18 * 17).reshape(18, 17) % 3  # its last column is not contiguous
 
@@ -250,56 +240,42 @@ V = _pair(6)
 WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: (X, Y), "it returns a tuple of 2; return train, validation and optionally test"),
     (lambda: X, "it returns a value of type Tensor; return train, validation"),
-    (lambda: ((X, Y),), "it returns a tuple of 1; return train, validation"),
     (lambda: {"train": (X, Y), "val": V}, "it returns train, val; name train, validation, test (or no test)"),
     (lambda: ((X, Y[:-1]), V), "train has 12 inputs and 11 labels; give one for each"),
     (lambda: ((X, Y), (V[0][:, :4], V[1])), "x of validation is float32 of (4,), that of train float32 of"),
     (lambda: ((X, Y), (V[0], V[1] + 1)), "validation has the label 3, train has 0 to 2; leave it out"),
-    (lambda: ((X, Y), (V[0], V[1] - 1)), "validation has the label -1, train has 0 to 2"),
     (lambda: ((X, Y + 1), V), "train has the label 1 and none that is 0; count classes from 0"),
-    (lambda: ((X, Y * 2), V), "train has the label 2 and none that is 1"),
     (lambda: ((X, Y * 0), V), "train has fewer than two classes; add items of another"),
     (lambda: ((X, Y.float()), V), "y of train is float32 of shape (12,); give each item one class"),
     (lambda: ((X, torch.eye(3)[Y].long()), V), "y of train is int64 of shape (12, 3); give each item one"),
     (lambda: ((X.long(), Y), V), "x of train is int64; give floating-point numbers"),
     (lambda: ((X[:, 0], Y), V), "x of train has shape (12,); give it one row per item"),
-    (lambda: ((X[:0], Y[:0]), V), "x of train has shape (0, 5); give it one row per item"),
     (lambda: ((X, Y), (X[:0], Y[:0])), "give it one row per item; validation is empty: hold some out"),
     (
         lambda: ((X, Y), V, (X[:0], Y[:0])),
         "x of test has shape (0, 5); give it one row per item; test is empty: leave",
     ),
     (lambda: (TensorDataset(X, Y, Y), V), "train holds a tuple of 3; make it the two tensors x and y"),
-    (lambda: (TensorDataset(X), V), "train holds a tuple of 1; make it the two tensors x and y"),
-    (lambda: ((X, Y, Y), V), "train holds a tuple of 3; make it the two tensors x and y"),
     (lambda: ((X, Y), [((X, X), 0)]), "item 0 of validation holds a tuple of 2 as x; make it a tensor"),
     (lambda: ((NAN, Y), V), "item 7 of train is not finite; leave it out"),
     (lambda: (Items(X, Y), 3), "validation is of type int; give tensors (x, y), or a data set with a length"),
-    (lambda: (iter([]), V), "train is of type list_iterator; give tensors"),
     (lambda: (_ragged(), V), "item 4 of train has shape (4,), item 0 has (3,); make them equal"),
     (lambda: (Random(X, Y), V), "item 0 of train is different every time; it is read once, so leave random"),
     (lambda: ([(1, 2)] * 3, V), "item 0 of train holds a value of type int as x; make it a tensor, as by"),
     (lambda: ([X[0]] * 3, V), "item 0 of train is of type Tensor; make it a pair (x, class)"),
     (lambda: ([(X[0], 0.5)] * 3, V), "item 0 of train has the label 0.5; make it a class"),
-    (lambda: ([(X[0], X)] * 3, V), "item 0 of train has the label a Tensor of shape (12, 5); make it a"),
     (lambda: ([(X[0], list(range(999)))] * 3, V), "20, 21, …; make it a class"),
     (lambda: (((X, X), Y), V), "x of train is a tuple of 2; make it one tensor (one tensor of inputs per"),
-    (lambda: (({"ids": X}, Y), V), "x of train is of type dict; make it one tensor (one tensor of inputs"),
     (lambda: (TensorDataset(X, X, Y), V), "x and y (one tensor of inputs per item is supported so far)"),
-    (lambda: ([((X[0], X[0]), 1)] * 3, V), "by ToTensor() (one tensor of inputs per item is supported"),
-    (lambda: ((X, X[:, 0]), V), "a whole number from 0 (only classification is supported so far)"),
     (lambda: ((X, Y.view(12, 1, 1).expand(12, 5, 5)), V), "int64 of shape (12, 5, 5); give each item one"),
     (lambda: ((X, np.array(["cat", "dog"] * 6)), V), "item 0 of train has the label 'cat'; make it a class"),
-    (lambda: ((X, ["cat", "dog"] * 6), V), "item 0 of train has the label 'cat'; make it a class"),
     (lambda: ((X, np.array([0, "dog"] * 6, object)), V), "item 1 of train has the label 'dog'; make it a"),
     (lambda: ((X, np.full(12, "2026-01-01", "datetime64[D]")), V), "the label datetime.date(2026, 1, 1)"),
     (lambda: ((np.full((12, 5), "cat"), Y), V), "x of train is an array of type <U3; give floating-point"),
-    (lambda: ((X[0, 0], Y), V), "x of train has shape (); give it one row per item"),
     (lambda: (Items(X, Y, _missing), V), "cannot be read: FileNotFoundError: no image 0 (test_user_data.py,"),
     (lambda: (Items(X, Y, _leaving), V), "cannot be read: Leaving: out of here (test_user_data.py, line"),
     (_leaving, "raised Leaving: out of here (test_user_data.py, line"),
     (lambda: sys.exit(1), "raised SystemExit: 1 (test_user_data.py, line"),
-    (lambda: 1 / 0, "raised ZeroDivisionError: division by zero (test_user_data.py, line"),
 ]
 
 

@@ -1,39 +1,40 @@
-"""The engine is chosen by measured times, once, and only if it changes no result."""
+"""An engine is chosen by measured times, once, and only if it changes no result."""
 
 from __future__ import annotations
 
+import gc
 import os
-import sys
-from collections.abc import Iterator
+import weakref
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
-from lrwd_sweep.data.user_data import completed
 from lrwd_sweep.engine import choice
 from lrwd_sweep.engine.choice import cache_file, chosen, obstacle
-from lrwd_sweep.engine.speed import made_up
+from lrwd_sweep.engine.graph import Program
+from lrwd_sweep.engine.pack import PackTrainer
+from lrwd_sweep.engine.speed import Speed, made_up, measure, timed
 from lrwd_sweep.errors import DeviceError, UsageError
 from lrwd_sweep.nets.loop import LoopLanes
 from lrwd_sweep.runner.execution import Execution
+from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.task import Task
+from tests.engine import tape
+from tests.small import CPU, task
 
-CPU = torch.device("cpu")
 NET = Task(net="resnet20", batch_size=16)
-SMALL = Task(net="tests.engine.looking:Plain", batch_size=16)
+SMALL = task("tests.nets.awkward:Tied")
 CNN = Task(net="cnn", batch_size=16)
 
 
 @pytest.fixture(autouse=True)
-def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Give every test an empty cache and one thread."""
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give every test an empty cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def _times(monkeypatch: pytest.MonkeyPatch, loop: float, rival: float, same_bits: bool = True) -> list[str]:
@@ -58,7 +59,7 @@ def _forget() -> None:
 
 
 def test_the_clearly_faster_engine_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    for task, loop, rival, same_bits, expected in (
+    for one, loop, rival, same_bits, expected in (
         (SMALL, 1e-3, 0.5e-3, True, "vmap"),
         (SMALL, 1e-3, 0.95e-3, True, "loop"),  # not worth different rounding
         (SMALL, 1e-3, 2e-3, True, "loop"),
@@ -69,10 +70,10 @@ def test_the_clearly_faster_engine_is_chosen(monkeypatch: pytest.MonkeyPatch) ->
     ):
         _forget()
         asked = _times(monkeypatch, loop, rival, same_bits)
-        assert chosen(task, CPU).engine == expected, (task.net, loop, rival)
-        assert _stored(task) == expected
-        tried = {"native" if task is CNN else "vmap"} if loop < 1 and same_bits else set()
-        assert set(asked) == {"loop"} | tried, (task.net, loop, rival)
+        assert chosen(one, CPU).engine == expected, (one.net, loop, rival)
+        assert _stored(one) == expected
+        tried = {"native" if one is CNN else "vmap"} if loop < 1 and same_bits else set()
+        assert set(asked) == {"loop"} | tried, (one.net, loop, rival)
 
 
 def not_a_number(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -82,12 +83,12 @@ def not_a_number(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 def test_vmap_is_not_chosen_if_it_fails_or_differs(monkeypatch: pytest.MonkeyPatch) -> None:
     _times(monkeypatch, 1e-3, 1e-4)
-    for task, why in (
-        (Task(net="tests.nets.awkward:AveragedForever", batch_size=16), "cannot be vectorised"),
-        (Task(net="mlp", batch_size=16, loss=f"{__name__}:not_a_number"), "gives NaN on made-up data"),
+    for one, why in (
+        (task("tests.nets.awkward:AveragedForever"), "cannot be vectorised"),
+        (task(loss=f"{__name__}:not_a_number"), "gives NaN on made-up data"),
     ):
-        assert why in obstacle(task, CPU), task.net
-        assert chosen(task, CPU).engine == "loop", task.net
+        assert why in obstacle(one, CPU), one.net
+        assert chosen(one, CPU).engine == "loop", one.net
     assert obstacle(SMALL, CPU) == ""
     rounded = replace(NET, precision="bfloat16")
     with monkeypatch.context() as patch:
@@ -109,9 +110,9 @@ class _Leaking(LoopLanes):
 
 
 def test_a_network_that_cannot_be_measured_trains_by_the_loop_and_nothing_is_stored() -> None:
-    task = Task(net="tests.engine.looking:OfWholeBatches", batch_size=16)
-    assert chosen(task, CPU).engine == "loop"
-    assert _stored(task) is None
+    words = task("tests.nets.awkward:OfWholeBatches")
+    assert chosen(words, CPU).engine == "loop"
+    assert _stored(words) is None
     data = made_up(Task(batch_size=16), CPU)
     for split in (data.train, data.validation):  # sentences of one word
         assert set(split.x.flatten(1).long().sum(1).tolist()) == {1}
@@ -123,31 +124,10 @@ def test_a_choice_is_stored_by_what_it_depends_on(monkeypatch: pytest.MonkeyPatc
     asked = _times(monkeypatch, 1e-4, 1e-3)
     assert chosen(SMALL, CPU).engine == "vmap"
     assert asked == []
-    for other in ({"batch_size": 32}, {"precision": "bfloat16"}):
+    for other in ({"batch_size": 32}, {"precision": "bfloat16"}, {"code": (("a", "b"),)}):
         assert chosen(replace(SMALL, **other), CPU).engine == "loop", other
     choice._keep(choice._key(SMALL, CPU), "fastest")  # not an engine
     assert chosen(SMALL, CPU).engine == "loop"
-
-
-def test_a_choice_is_made_again_for_changed_user_code(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    helper = tmp_path / "blocks_of_one.py"
-    (tmp_path / "net_of_one.py").write_text(
-        "from blocks_of_one import WIDTH\nfrom torch import nn\ndef make():\n"
-        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, WIDTH), nn.Linear(WIDTH, 10))\n"
-    )
-    asked = []
-    for text in ("WIDTH = 5\n", "WIDTH = 60\n", "WIDTH = 5\n"):
-        helper.write_text(text)
-        for name in ("blocks_of_one", "net_of_one"):  # as in a new process
-            sys.modules.pop(name, None)
-        timed = _times(monkeypatch, 1e-3, 1e-4)
-        task = completed(Task(net=f"{tmp_path}/net_of_one.py:make", batch_size=16))
-        assert chosen(task, CPU).engine == "vmap"
-        asked.append(bool(timed))
-    assert asked == [True, True, False]
 
 
 def test_an_unusable_cache_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,28 +144,28 @@ def test_an_unusable_cache_is_ignored(tmp_path: Path, monkeypatch: pytest.Monkey
     assert _stored(CNN) is None
 
 
-@pytest.mark.parametrize("where", ["timed", "_passed"])
-def test_a_choice_without_room_is_not_stored(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    _times(monkeypatch, 1e-3, 1e-4)
-
+def test_a_choice_without_room_is_not_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_room(*_: object) -> None:
         raise RuntimeError("CUDA error: out of memory")
 
-    with monkeypatch.context() as full:
-        full.setattr(choice, where, no_room)
-        assert chosen(SMALL, CPU).engine == "loop"
-        if where == "_passed":
-            with pytest.raises(DeviceError, match="no room to try out how"):
-                chosen(replace(SMALL, engine="vmap"), CPU)
-    assert _stored(SMALL) is None
-    assert chosen(SMALL, CPU).engine == "vmap"
+    for where in ("timed", "_passed"):
+        _forget()
+        _times(monkeypatch, 1e-3, 1e-4)
+        with monkeypatch.context() as full:
+            full.setattr(choice, where, no_room)
+            assert chosen(SMALL, CPU).engine == "loop", where
+            if where == "_passed":
+                with pytest.raises(DeviceError, match="no room to try out how"):
+                    chosen(replace(SMALL, engine="vmap"), CPU)
+        assert _stored(SMALL) is None, where
+        assert chosen(SMALL, CPU).engine == "vmap", where
 
 
 def test_perceptrons_and_named_engines_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = _times(monkeypatch, 1.0, 1.0)
     assert chosen(Task(), CPU) == Task()
     for engine in ("loop", "vmap"):
-        assert Execution(replace(SMALL, engine=engine), "cpu").task.engine == engine
+        assert Execution(replace(NET, engine=engine), "cpu").task.engine == engine
     with pytest.raises(
         UsageError, match="engine='native' is not written for resnet20; choose auto, vmap or loop"
     ):
@@ -193,3 +173,62 @@ def test_perceptrons_and_named_engines_are_not_measured(monkeypatch: pytest.Monk
     assert asked == []
     assert Execution(Task(), "cpu").task.engine == "auto"
     assert not os.path.exists(cache_file())
+
+
+def test_packs_are_measured_as_large_as_time_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    for optimizer in ("adamw", "sgdp"):
+        speed = measure(Optimizer.parse(optimizer), Task(batch_size=2), lanes=1, seconds=0.0, device="cpu")
+        assert speed.whole, optimizer  # there is no smaller pack
+        assert min(speed.step, speed.sample) > 0, optimizer
+    for net in ("mlp-norm", "cnn-norm"):
+        cifar = Task(net=net, data="cifar10", augment="crop-flip")  # its files need not be there
+        speed = measure(Optimizer.parse("adam"), cifar, lanes=100, seconds=0.0, device="cpu")
+        assert not speed.whole, net
+        assert speed.step > 0, net
+
+    def timed(optimizer: Optimizer, task: Task, lanes: int, *_: object) -> tuple[float, float]:
+        if lanes * task.batch_size > 2:
+            raise MemoryError
+        return 1e-6, 1e-9
+
+    monkeypatch.setattr("lrwd_sweep.engine.speed.timed", timed)  # as if the room for more were gone
+    assert not measure(Optimizer.parse("adam"), Task(), lanes=100, seconds=600.0, device="cpu").whole
+    monkeypatch.setattr("lrwd_sweep.engine.memory.free_bytes", lambda device: 0)
+    with pytest.raises(DeviceError, match="free some memory"):
+        measure(Optimizer.parse("adam"), Task(), lanes=1, seconds=0.0, device="cpu")
+
+
+def test_a_lane_costs_its_steps_and_its_evaluations() -> None:
+    speed = Speed(step=1.0, sample=0.001, whole=True)
+    assert speed.seconds(Task(epochs=60)) == pytest.approx(60 * 6 + 0.001 * (60 * 697 + 700))
+    restarted = Task(epochs=60, schedule="restarts", t_0=4)  # type: ignore[arg-type]
+    assert speed.seconds(restarted) == pytest.approx(60 * 6 + 0.001 * (60 * 697 + 4 * 700))
+
+
+@pytest.mark.usefixtures("without_numba")
+def test_steps_on_a_device_are_timed_as_they_train(monkeypatch: pytest.MonkeyPatch) -> None:
+    packs: list[weakref.ref[PackTrainer]] = []
+    replayed: list[bool] = []
+
+    class OnDevice(PackTrainer):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            self.on_host, self.record = False, tape.record
+            packs.append(weakref.ref(self))
+
+        def prepared(self, shuffled: Tensor) -> Program:
+            program = super().prepared(shuffled)
+            replayed.append(program.replay is not None)
+            return program
+
+    monkeypatch.setattr("lrwd_sweep.engine.speed.PackTrainer", OnDevice)
+    task = Task(epochs=1, batch_size=130)  # fewer steps than are timed
+    gc.disable()
+    try:
+        step, sample = timed(Optimizer.parse("adamw"), task, 2, 0.05, torch.device("cpu"), 1)
+        assert step > 0
+        assert sample > 0
+        assert replayed == [True]
+        assert packs[0]() is None  # its memory is free again
+    finally:
+        gc.enable()

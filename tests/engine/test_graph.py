@@ -11,31 +11,29 @@ import pytest
 import torch
 from torch import Tensor
 
-from lrwd_sweep.data import Split, Splits
 from lrwd_sweep.engine import graph
 from lrwd_sweep.engine.graph import TOLERANCE, Capture, Program
 from lrwd_sweep.engine.pack import PackTrainer, Stopped
 from lrwd_sweep.science.lattice import Cell
-from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.trial import Status
-from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.task import Task
 from tests.engine import tape
+from tests.small import F32, F64, pack, splits, task
 
 pytestmark = pytest.mark.usefixtures("without_numba")
 
-CELLS = [Cell(0.01, 1e-3), Cell(1e300, 0.1), Cell(0.002, 0.05)]  # the second diverges within a few steps
+CELLS = [Cell(0.01, 1e-3), Cell(1e300, 0.1), Cell(0.002, 0.05)]  # the second diverges
 WAYS: dict[str, Capture | None] = {"as written": None, "replayed": tape.record}
 
 
-def _task(**options: object) -> Task:
-    return Task(**{"epochs": 2, "schedule": Schedule.RESTARTS, **options})  # type: ignore[arg-type]
+def _task(net: str = "mlp", **options: object) -> Task:
+    return task(net, **{"schedule": Schedule.RESTARTS, **options})  # type: ignore[arg-type]
 
 
-def _on_device(name: str, task: Task, splits: Splits, record: Capture | None) -> PackTrainer:
+def _on_device(name: str, of: Task, record: Capture | None, dtype: torch.dtype = F64) -> PackTrainer:
     """Make a pack that trains as on a device."""
-    trainer = PackTrainer(Optimizer.parse(name), task, CELLS, 0, splits)
+    trainer = pack(name, of, CELLS, data=splits(dtype))
     trainer.on_host, trainer.record = False, record
     return trainer
 
@@ -53,40 +51,41 @@ def _trained(trainer: PackTrainer) -> tuple[str, bool]:
     return found, all(seen)
 
 
-def _check(name: str, task: Task, splits: Splits, ways: tuple[str, ...] = tuple(WAYS)) -> None:
+def _check(name: str, of: Task, ways: tuple[str, ...] = tuple(WAYS), recorded: bool = True) -> None:
     """Assert that every number equals that of the host's steps, and that a recording is used if made."""
-    host = PackTrainer(Optimizer.parse(name), task, CELLS, 0, splits)
+    host = pack(name, of, CELLS, data=splits(F64))
     expected, theta = repr(host.run()), host.arena.theta.nan_to_num(0, 0, 0)
     for way in ways:
-        device = _on_device(name, task, splits, WAYS[way])
+        device = _on_device(name, of, WAYS[way])
         found, replayed = _trained(device)
-        case = f"{name} {task.net} {task.engine} batch {task.batch_size} {way}"
+        case = f"{name} {of.net} {of.engine} batch {of.batch_size} {way}"
         assert found == expected, case
         assert torch.equal(device.arena.theta.nan_to_num(0, 0, 0), theta), case
-        assert replayed is (WAYS[way] is not None), case
+        assert replayed is (recorded and WAYS[way] is not None), case
 
 
-def test_updates_equal_those_of_the_host(digits64: Splits) -> None:
+def test_updates_equal_those_of_the_host() -> None:
     names = "sgd", "adamw", "amsgradw:lr-scaled", "rmspropw:corrected", "adagradw:fixed:normalized"
     for name in (*names, "adamp", "sgdp"):
-        trials = _on_device(name, _task(net="mlp", epochs=1), digits64, None).run()
+        trials = _on_device(name, _task(), None).run()
         assert [trial.status is Status.DIVERGED for trial in trials] == [False, True, False], name
-        _check(name, _task(net="mlp"), digits64)
+        _check(name, _task())
 
 
-def test_networks_and_augmentation_equal_those_of_the_host(digits64: Splits) -> None:
+def test_networks_and_augmentation_equal_those_of_the_host() -> None:
     for net, engine in (("mlp-norm", "auto"), ("mlp", "vmap"), ("cnn", "loop")):
-        _check("sgdw", _task(net=net, engine=engine), digits64)
-    _check("adamw", _task(net="mlp", augment="crop-flip-cutout"), digits64)  # new numbers in every step
+        _check("sgdw", _task(net, engine=engine))
+    _check("adamw", _task(augment="crop-flip-cutout"))  # new numbers in every step
+    for net, engine, recorded in (
+        ("Dropping", "vmap", True), ("Dropping", "loop", True), ("LookingAtValues", "loop", False),
+    ):  # fmt: skip
+        _check("sgd", _task(f"tests.nets.awkward:{net}", engine=engine), ("replayed",), recorded)
 
 
-def test_any_number_of_steps_is_recorded_together(digits64: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
-    for batch_size, recorded in ((40, 1), (40, 3), (64, 8), (64, 3), (130, 1), (130, 8)):
-        monkeypatch.setattr(graph, "RECORDED", recorded)  # of 10, 6 and 3 steps per epoch
-        _check("sgdw", _task(net="mlp", epochs=3, batch_size=batch_size), digits64, ("replayed",))
-    task = _task(net="mlp", batch_size=200)  # fewer than three steps are not recorded
-    expected = repr(PackTrainer(Optimizer.parse("sgdw"), task, CELLS, 0, digits64).run())
-    assert _trained(_on_device("sgdw", task, digits64, tape.record)) == (expected, False)
+def test_any_number_of_steps_is_recorded_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    for batch_size, recorded in ((5, 1), (5, 3), (8, 8), (8, 3), (16, 1), (16, 8), (20, 1)):
+        monkeypatch.setattr(graph, "RECORDED", recorded)  # of 9, 6, 3 and 2 steps; 2 are not recorded
+        _check("sgdw", _task(epochs=3, batch_size=batch_size), ("replayed",), recorded=batch_size < 20)
 
 
 def _spoilt(spoil: Callable[[Program], object]) -> Capture:
@@ -123,11 +122,11 @@ BROKEN: dict[str, Capture] = {
 }
 
 
-def test_a_recording_that_differs_is_dropped(digits32: Splits) -> None:
-    task = _task(net="mlp", augment="crop-flip", warmup=1)
-    plain = _trained(_on_device("adamw", task, digits32, None))
+def test_a_recording_that_differs_is_dropped() -> None:
+    of = _task(augment="crop-flip", warmup=1)
+    plain = _trained(_on_device("adamw", of, None, F32))
     for fault, record in BROKEN.items():
-        assert _trained(_on_device("adamw", task, digits32, record)) == plain, fault
+        assert _trained(_on_device("adamw", of, record, F32)) == plain, fault
 
 
 def _rounding_differently(program: Program) -> Callable[[int], None]:
@@ -145,13 +144,12 @@ def _rounding_differently(program: Program) -> Callable[[int], None]:
     return tape.record(program)
 
 
-def test_a_recording_may_round_differently_even_if_a_network_amplifies_it(digits64: Splits) -> None:
+def test_a_recording_may_round_differently_even_if_a_network_amplifies_it() -> None:
     """In float64, in which this machine's own rounding does not count."""
-    task = _task(net="resnet20", engine="loop", epochs=1, batch_size=40)
-    cells = [Cell(0.1, 1e-3)]
     ends: list[Tensor] = []
     for record in (None, _rounding_differently):
-        trainer = PackTrainer(Optimizer.parse("sgdw"), task, cells, 0, digits64)
+        of = _task("resnet20", engine="loop", epochs=3)
+        trainer = pack("sgdw", of, [Cell(0.03, 1e-3)], data=splits(F64))
         trainer.on_host, trainer.record = False, record
         start = trainer.arena.theta.clone()
         _, replayed = _trained(trainer)
@@ -160,9 +158,7 @@ def test_a_recording_may_round_differently_even_if_a_network_amplifies_it(digits
     assert (ends[1] - ends[0]).norm() / (ends[0] - start).norm() > TOLERANCE
 
 
-def test_a_pack_frees_its_memory_without_the_garbage_collector(
-    digits32: Splits, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pack_frees_its_memory_without_the_garbage_collector(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[weakref.ref[Program]] = []
 
     class Watched(Program):
@@ -174,7 +170,7 @@ def test_a_pack_frees_its_memory_without_the_garbage_collector(
     monkeypatch.setattr("lrwd_sweep.engine.pack.Program", Watched)
     gc.disable()
     try:
-        trainer = _on_device("adamw", _task(net="mlp"), digits32, tape.record)
+        trainer = _on_device("adamw", _task(), tape.record, F32)
         trainer.run()
         theta = weakref.ref(trainer.arena.theta)
         del trainer
@@ -185,34 +181,19 @@ def test_a_pack_frees_its_memory_without_the_garbage_collector(
         gc.enable()
 
 
-def test_a_user_network_that_needs_the_host_trains_without_a_recording(digits64: Splits) -> None:
-    quarters = Splits(*(Split(s.x, s.y % 4) for s in (digits64.train, digits64.validation, digits64.test)))
-    sizes = DataSet(train=400, validation=697, test=700, classes=4, shape=(1, 8, 8))
-    for net, engine, kept in (
-        ("Dropping", "vmap", True), ("Dropping", "loop", True), ("LookingAtValues", "loop", False),
-    ):  # fmt: skip
-        task = _task(net=f"tests.nets.awkward:{net}", engine=engine, sizes=sizes)
-        expected = PackTrainer(Optimizer.parse("sgd"), task, CELLS, 0, quarters).run()
-        assert _trained(_on_device("sgd", task, quarters, tape.record)) == (repr(expected), kept), (
-            net,
-            engine,
-        )
-
-
 def test_only_known_networks_and_losses_are_recorded_on_a_gpu() -> None:
     cuda, cpu = torch.device("cuda"), torch.device("cpu")
-    for task in (_task(), _task(net="cnn")):
-        assert graph.recorder(task, cuda) is graph.capture
-        assert graph.recorder(task, cpu) is None
-    assert graph.recorder(_task(net="tests.nets.awkward:Dropping"), cuda) is None
+    for of in (_task(), _task("cnn")):
+        assert graph.recorder(of, cuda) is graph.capture
+        assert graph.recorder(of, cpu) is None
+    assert graph.recorder(_task("tests.nets.awkward:Dropping"), cuda) is None
     assert graph.recorder(_task(loss="tests.nets.awkward:loss"), cuda) is None
 
 
-def test_a_program_stops_when_asked(digits32: Splits) -> None:
-    """The first epoch asks once: five steps are done before it is first asked."""
+def test_a_program_stops_when_asked() -> None:
     asked, seen = iter([False] * 3 + [True] * 100), list[int]()
     with pytest.raises(Stopped):
-        _on_device("adamw", _task(epochs=3), digits32, tape.record).run(
+        _on_device("adamw", _task(epochs=3), tape.record).run(
             lambda epoch, metrics: seen.append(epoch), asked.__next__
         )
     assert seen == [1]
@@ -226,43 +207,23 @@ def _ends(*ways: float) -> Ends:
     return torch.ones(len(ways), 5) + torch.tensor(ways).unsqueeze(1), torch.full((3, len(ways)), 1e3)
 
 
-def _agree(found: Ends, expected: Ends, rounded: Ends | None = None) -> bool:
-    return graph._agree(torch.ones(5), expected, rounded or expected, found)
-
-
 def test_most_lanes_have_to_agree_within_the_growth_of_rounding() -> None:
-    nan, inf, expected = torch.nan, torch.inf, _ends(1.0, 2.0, 3.0)
-    for found, agree in (
-        ((1.0, 2.0, 3.0), True),
-        ((1.0 + 1e-5, 2.0 - 1e-5, 3.0), True),
-        ((1.0, 2.0, 9.0), True),  # one lane diverges
-        ((1.0, 2.1, 9.0), False),
-        ((1.01, 2.02, 3.03), False),
-        ((1.0, nan, nan), False),
+    nan, inf, one = torch.nan, torch.inf, (1.0, 2.0, 3.0)
+    for found, rounded, expected, agree in (
+        ((1.0, 2.0, 9.0), one, one, True),  # one lane diverges
+        ((1.0, 2.1, 9.0), one, one, False),
+        ((1.0, nan, nan), one, one, False),
+        ((1.03, 2.03, 3.03), (1.02, 2.02, 3.0), one, True),
+        ((1.03, 2.03, 3.03), (1.02, 2.0, 3.0), one, False),  # rounding moves two lanes less than they differ
+        ((1.03, 2.03, 3.03), (1.5, 2.5, 3.002), one, False),  # two lanes have no vote
+        ((1.03, 2.03, 3.03), (1.5, 2.5, 3.5), one, True),  # no lane has a vote
+        ((nan, inf, 3.0), (nan, inf, 3.0), (nan, inf, 3.0), True),
+        ((0.0, 0.0, 0.0), (1e-6, nan, 0.0), (0.0, 0.0, 0.0), True),
+        ((0.1, 0.1, 0.0), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), False),
     ):
-        assert _agree(_ends(*found), expected) is agree, found
-    for rounded, agree in (
-        ((1.02, 2.02, 3.0), True),
-        ((0.98, 2.0, 2.98), True),
-        ((1.02, 2.0, 3.0), False),  # rounding moves two lanes less than they differ
-        ((1.002, 2.002, 3.002), False),
-        ((1.5, 2.5, 3.002), False),  # two lanes have no vote
-        ((1.5, 2.5, 3.5), True),  # no lane has a vote
-        ((nan, inf, 3.002), False),
-    ):
-        assert _agree(_ends(1.03, 2.03, 3.03), expected, _ends(*rounded)) is agree, rounded
-    diverged = theta, sums = _ends(nan, inf, 3.0)
-    assert _agree(diverged, diverged)
-    assert not _agree((theta, 1.1 * sums), diverged)
-    still = _ends(0.0, 0.0, 0.0)
-    assert _agree(still, still)
-    assert _agree(still, still, _ends(1e-6, nan, 0.0))
-    assert not _agree(_ends(0.1, 0.1, 0.0), still)
-
-
-def test_sums_may_differ_as_much_as_parameters() -> None:
-    expected = theta, sums = _ends(1.0, 2.0, 3.0)
-    assert _agree((theta, sums + 1), expected)  # a sample
-    assert not _agree((theta, sums + 3), expected)
-    assert _agree((theta, 1.1 * sums), expected, (theta + 0.05 * theta, sums))
-    assert not _agree((theta, torch.zeros_like(sums)), expected, (theta + 0.05 * theta, sums))
+        ends = (_ends(*each) for each in (expected, rounded, found))
+        assert graph._agree(torch.ones(5), *ends) is agree, (found, rounded, expected)
+    theta, sums = _ends(*one)
+    for sums_found, agree in ((sums + 1, True), (sums + 3, False), (torch.zeros_like(sums), False)):
+        found_ends = theta, sums_found  # sums may differ by a sample
+        assert graph._agree(torch.ones(5), (theta, sums), (theta, sums), found_ends) is agree

@@ -11,16 +11,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.metrics import Diagnostics, angle, losses_of, means
 from lrwd_sweep.engine.pack import PackTrainer
-from lrwd_sweep.science.lattice import Cell
-from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status, Trial
-from lrwd_sweep.spec.task import Task
+from tests.small import F64, ILL, WELL, pack, splits, task
 
-CELLS = [Cell(0.02, 1e-3), Cell(0.005, 0.02), Cell(0.3, 0.0)]
-ILL = Cell(1e38, 1e-3)  # the loss overflows within a few steps
 NAMES = {"norm", "rotation", "effective_lr"}
 
 
@@ -68,34 +63,30 @@ def test_angle_follows_from_the_sides_of_a_triangle(a: float, b: float, gamma: f
 
 def _matrices(trainer: PackTrainer) -> list[list[Tensor]]:  # lane → weights
     names = ("weight1", "weight2", "weight3")
-    return [[trainer.arena.named[name][k].flatten().clone() for name in names] for k in range(len(CELLS))]
+    return [[trainer.arena.named[name][k].flatten().clone() for name in names] for k in range(3)]
 
 
-def test_diagnostics_describe_the_last_update_of_an_epoch(digits64: Splits) -> None:
-    x, y = digits64.train.x[:64], digits64.train.y[:64]
+def test_diagnostics_describe_the_last_update_of_an_epoch() -> None:
+    x, y = splits(F64).train.x[:16], splits(F64).train.y[:16]
     for name, power in (("sgdw", 2), ("sgdp", 2), ("adam", 1), ("adamp", 1)):
-        trainer = PackTrainer(Optimizer.parse(name), Task(epochs=9), CELLS, 0, digits64)
-        for t in range(6):
+        trainer = pack(name, task("mlp-norm", 9), WELL, data=splits(F64))
+        for t in range(3):
             before = _matrices(trainer)
             trainer.step(x, y, t)
-        eta = trainer.timetable.eta(5)
+        eta = trainer.timetable.eta(2)
         curves = {found: values[0] for found, values in trainer.diagnostics.curves.items()}
         for lane, (start, end) in enumerate(zip(before, _matrices(trainer), strict=True)):
             cosines = [float(u @ w / (u.norm() * w.norm())) for u, w in zip(start, end, strict=True)]
-            rates = [eta * CELLS[lane].lr / float(w.norm()) ** power for w in start]
+            rates = [eta * WELL[lane].lr / float(w.norm()) ** power for w in start]
             norm = math.sqrt(sum(float(w @ w) for w in end))
             assert curves["norm"][lane] == pytest.approx(norm, rel=1e-12), name
             assert curves["rotation"][lane] == pytest.approx(sum(map(math.acos, cosines)) / 3, rel=1e-6), name
             assert curves["effective_lr"][lane] == pytest.approx(sum(rates) / 3, rel=1e-12), name
 
 
-def _trials(name: str, splits: Splits, cells: list[Cell] = CELLS, net: str = "mlp-norm") -> list[Trial]:
-    return PackTrainer(Optimizer.parse(name), Task(net=net, epochs=3), cells, 0, splits).run()
-
-
-def test_every_lane_has_a_value_per_epoch_and_nan_after_it_diverged(digits32: Splits) -> None:
+def test_every_lane_has_a_value_per_epoch_and_nan_after_it_diverged() -> None:
     for name, net in (("sgd", "mlp"), ("adamw", "mlp-norm"), ("adamp", "mlp"), ("sgdp", "mlp-norm")):
-        trials = _trials(name, digits32, net=net)
+        trials = pack(name, task(net, 3), WELL).run()
         for trial in trials:
             measured = {found for found in trial.curves if not found.startswith(("train_", "val_"))}
             assert measured == NAMES | ({"projection"} if name.endswith("p") else set()), name
@@ -104,24 +95,22 @@ def test_every_lane_has_a_value_per_epoch_and_nan_after_it_diverged(digits32: Sp
                 assert all(0 <= value < math.inf for value in trial.curves[found]), (name, found)
             assert max(trial.curves.get("projection", (0,))) <= 1
             assert not measured & trial.metrics.keys()
-        if net == "mlp":
-            with_ill = _trials(name, digits32, [CELLS[0], ILL, *CELLS[1:]], net=net)
-            assert with_ill[1].status is Status.DIVERGED
-            assert all(math.isnan(with_ill[1].curves[found][-1]) for found in NAMES)
-            assert [with_ill[0], *with_ill[2:]] == trials, name
+    (ill,) = pack("sgd", task("mlp", 3), [ILL]).run()
+    assert all(math.isnan(ill.curves[found][-1]) for found in NAMES)
 
 
-def test_diagnostics_change_no_result_and_make_no_lane_diverge(
-    digits32: Splits, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    measured = _trials("adamw", digits32)
+def test_diagnostics_change_no_result_and_make_no_lane_diverge(monkeypatch: pytest.MonkeyPatch) -> None:
+    def trained() -> list[Trial]:
+        return pack("adamw", task("mlp-norm"), WELL).run()
+
+    measured = trained()
     with monkeypatch.context() as patch:
         patch.setattr("lrwd_sweep.engine.metrics.angle", lambda a, b, c: a / 0)
-        for trial, usual in zip(_trials("adamw", digits32), measured, strict=True):
+        for trial, usual in zip(trained(), measured, strict=True):
             assert (trial.status, trial.metrics) == (Status.COMPLETE, usual.metrics)
             assert all(map(math.isnan, trial.curves["rotation"]))
             assert trial.curves["norm"] == usual.curves["norm"]
     monkeypatch.setattr(Diagnostics, "before", lambda self: None)
-    for with_, without in zip(measured, _trials("adamw", digits32), strict=True):
+    for with_, without in zip(measured, trained(), strict=True):
         assert with_.metrics == without.metrics
         assert {name: c for name, c in with_.curves.items() if name not in NAMES} == without.curves

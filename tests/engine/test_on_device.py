@@ -22,14 +22,10 @@ from lrwd_sweep.engine import pack
 from lrwd_sweep.engine.graph import Program
 from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.nets import ModuleNetwork, network
-from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
-from lrwd_sweep.spec.catalog import DataSet
-from lrwd_sweep.spec.task import Task
+from tests.small import CELLS, splits, task
 
 GPU = torch.device("cuda", 0)
-CELLS = [Cell(0.01, 1e-3), Cell(0.002, 0.05)]
-SIZES = DataSet(train=48, validation=20, test=20, classes=10, shape=(3, 8, 8))  # 3 steps of 16
 NAMES = ["sgd", "adamw", "amsgradw:lr-scaled", "rmspropw:corrected", "adagradw:fixed:normalized"]
 
 
@@ -84,13 +80,14 @@ def unreal(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def _split(size: int) -> Split:
-    x = torch.zeros(size, *SIZES.shape, device=GPU)
-    return Split(x, torch.zeros(size, dtype=torch.int64, device=GPU))
+def _on_gpu(split: Split) -> Split:
+    return Split(
+        torch.zeros(split.x.shape, device=GPU), torch.zeros(split.y.shape, dtype=torch.int64, device=GPU)
+    )
 
 
 def _one_epoch(name: str, patch: pytest.MonkeyPatch, **options: object) -> Program:
-    request = Task(**{"epochs": 2, "sizes": SIZES, "batch_size": 16, **options})  # type: ignore[arg-type]
+    request = task(**options)  # type: ignore[arg-type]
     with patch.context() as real:  # the dry run of a module differentiates
         real.setattr(torch.autograd, "backward", BACKWARD)
         real.setattr(torch.autograd, "grad", GRAD)
@@ -99,9 +96,9 @@ def _one_epoch(name: str, patch: pytest.MonkeyPatch, **options: object) -> Progr
             init, _ = net.init(torch.Generator()), net.scale_invariant
             patch.setattr(net, "init", lambda stream: init)
     with FakeTensorMode(allow_non_fake_inputs=True):
-        pack = PackTrainer(
-            Optimizer.parse(name), request, CELLS, 0, Splits(*map(_split, (48, SIZES.validation, SIZES.test)))
-        )
+        here = splits()
+        data = Splits(*map(_on_gpu, (here.train, here.validation, here.test)))
+        pack = PackTrainer(Optimizer.parse(name), request, CELLS, 0, data)
         assert not pack.on_host
         program = pack._again()
         program.begin(torch.arange(48, device=GPU))
@@ -129,21 +126,20 @@ def test_updates_and_augmentation_stay_on_the_device(unreal: pytest.MonkeyPatch)
         _check("adamw", unreal, net="mlp-norm", augment=augment)
 
 
-@pytest.mark.parametrize(
-    ("net", "engine", "precision"),
-    [
+def test_networks_stay_on_the_device(unreal: pytest.MonkeyPatch) -> None:
+    for net, engine, precision in (
         ("mlp", "auto", "bfloat16"),
-        ("cnn", "auto", "float32"),
         ("cnn-norm", "auto", "bfloat16"),
         ("mlp-norm", "loop", "float32"),
-        ("resnet20", "vmap", "float32"),
-        ("shake26-2x32d", "loop", "float32"),
-    ],
-)
-def test_networks_stay_on_the_device(
-    net: str, engine: str, precision: str, unreal: pytest.MonkeyPatch
-) -> None:
-    _check("adamw", unreal, net=net, engine=engine, precision=precision)
+        ("cnn", "vmap", "float32"),
+    ):
+        _check("adamw", unreal, net=net, engine=engine, precision=precision)
+
+
+@pytest.mark.slow
+def test_residual_networks_stay_on_the_device(unreal: pytest.MonkeyPatch) -> None:
+    for net, engine in (("cnn", "loop"), ("resnet20", "vmap"), ("shake26-2x32d", "loop")):
+        _check("adamw", unreal, net=net, engine=engine)
 
 
 def test_a_value_or_a_tensor_of_the_host_is_found(unreal: pytest.MonkeyPatch) -> None:

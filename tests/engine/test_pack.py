@@ -3,150 +3,102 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.functional import cross_entropy
 
-from lrwd_sweep.data import Splits
+from lrwd_sweep.data import digits
+from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.pack import PackTrainer, Stopped, generator
-from lrwd_sweep.nets import build
+from lrwd_sweep.lab.bench.workload import module
+from lrwd_sweep.lab.references import lone_rule
+from lrwd_sweep.nets import build, network
+from lrwd_sweep.nets.loop import LoopLanes
+from lrwd_sweep.optim.layout import columns
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.trial import Status
 from lrwd_sweep.spec.task import Task
-from tests.engine.reference import Network, Rule, eta, follow, paper_adam, paper_sgd
+from tests.small import ADAMW, CELLS, CPU, F64, ILL, WELL, pack, splits, task
 
-STEPS = 54  # nine epochs of six batches
-# Adam divides rounding noise by its own size: from α = 0.01 on, torch.optim started one ulp away from itself
-# is more than 1e-10 away after 54 steps, so α stays below.
-CELLS = {
-    "sgd": [Cell(0.3, 1e-3), Cell(0.05, 0.02), Cell(0.01, 0.0)],
-    "adam": [Cell(0.004, 1e-3), Cell(0.002, 0.05), Cell(0.001, 0.0)],
-}
-NAMES = [f"{family}{rule}" for family in ("sgd", "adam") for rule in ("", "w", "w:lr-scaled")]
-NETS = ("mlp-norm", "mlp")
-WELL = [Cell(0.1, 1e-3), Cell(0.2, 1e-2), Cell(0.05, 1e-4), Cell(0.01, 0.0), Cell(0.3, 1e-3)]
-ILL = Cell(1e38, 1e-3)  # the loss overflows within a few steps
+# Each optimizer, in turn with the schedules and both networks; the update alone is tested in tests/optim.
+NAMES = [
+    *("sgd", "sgdw", "sgdw:lr-scaled", "adam", "adamw", "adamw:lr-scaled", "amsgradw:fixed", "adampw"),
+    *("rmspropw:corrected", "adamw:normalized", "sgdpw"),
+]
 
 
-def _pack(name: str, task: Task, cells: list[Cell], splits: Splits, seed: int = 0) -> PackTrainer:
-    return PackTrainer(Optimizer.parse(name), task, cells, seed, splits)
-
-
-def _batches(splits: Splits, seed: int, task: Task) -> list[tuple[Tensor, Tensor]]:
+def _lone(name: str, of: Task, cell: Cell, seed: int) -> tuple[Tensor, list[float], list[Tensor]]:
+    """Train in torch.nn by the optimizer's reference; return θ, and the loss and logits of every batch."""
+    net, train, times = module(of).double(), splits(F64).train, of.timetable
+    parameters, losses, seen = list(net.parameters()), list[float](), list[Tensor]()
+    with torch.no_grad():
+        for value, first in zip(
+            parameters, network(of).init(generator(seed, "parameters")).values(), strict=True
+        ):
+            value.copy_(first)
+    rules = [lone_rule(Optimizer.parse(name), of, cell.lr, cell.weight_decay) for _ in parameters]
     order = generator(seed, "data order")
-    found = []
-    for _ in range(task.epochs):
-        shuffled = torch.randperm(len(splits.train), generator=order)
-        for k in range(task.steps_per_epoch):
-            batch = shuffled[k * task.batch_size : (k + 1) * task.batch_size]
-            found.append((splits.train.x[batch], splits.train.y[batch]))
-    return found
+    for t in range(of.steps):
+        if t % of.steps_per_epoch == 0:
+            batches = iter(torch.randperm(len(train), generator=order).split(of.batch_size))  # type: ignore[no-untyped-call]
+        x, y = train.batch(next(batches))
+        seen.append(net(x))
+        loss = cross_entropy(seen[-1], y)
+        losses.append(loss.item())
+        grads = torch.autograd.grad(loss, parameters)
+        with torch.no_grad():
+            for value, g, rule in zip(parameters, grads, rules, strict=True):
+                value.copy_(rule(value, g, times.eta(t), t + 1, times.steps_of_cycle(t)))
+    return torch.cat([value.detach().flatten() for value in parameters]), losses, seen
 
 
-def _lone(net: str, seed: int) -> Network:
-    network = Network(norm_logits=net == "mlp-norm").double()
-    network.load(build(net, (1, 8, 8), 10).init(generator(seed, "parameters")))
-    return network
-
-
-def _distance(trainer: PackTrainer, lane: int, network: Network) -> float:
-    return (trainer.arena.theta[lane] - network.flat()).abs().max().item()
-
-
-@pytest.mark.parametrize("net", NETS)
-def test_lane_follows_the_algorithm_of_the_paper(net: str, digits64: Splits) -> None:
-    """Every rule of decay once per network, and every schedule."""
-    schedules = list(Schedule) if net == "mlp" else list(Schedule)[::-1]
+def test_lane_follows_a_lone_run_by_the_reference_of_its_optimizer() -> None:
     for k, name in enumerate(NAMES):
-        optimizer, schedule = Optimizer.parse(name), schedules[k % len(schedules)]
-        task, cells = Task(epochs=9, net=net, schedule=schedule), CELLS[str(optimizer.family)]
-        trainer = _pack(name, task, cells, digits64, seed=3)
+        schedule = list(Schedule)[k % len(Schedule)]
+        of = task(("mlp-norm", "mlp")[k % 2], epochs=9, schedule=schedule)
+        cells = (WELL if name.startswith("sgd") else CELLS)[:2]
+        trainer = pack(name, of, cells, seed=3, data=splits(F64))
         trials = trainer.run()
-        assert task.steps == STEPS
-        algorithm: Callable[..., Rule] = paper_sgd if name.startswith("sgd") else paper_adam
         for lane, cell in enumerate(cells):
-            network = _lone(net, 3)
-            rule = algorithm(cell.lr, cell.weight_decay, str(optimizer.rule))
-            losses = list(follow(network, _batches(digits64, 3, task), schedule, STEPS, rule))
-            assert _distance(trainer, lane, network) < 1e-10, (name, schedule, cell)
-            epoch_means = [math.fsum(losses[k : k + 6]) / 6 for k in range(0, STEPS, 6)]
+            theta, losses, _ = _lone(name, of, cell, 3)
+            assert (trainer.arena.theta[lane] - theta).abs().max() < 1e-10, (name, schedule, cell)
+            epoch_means = [math.fsum(losses[k : k + 3]) / 3 for k in range(0, of.steps, 3)]
             assert trials[lane].curves["train_loss"] == pytest.approx(epoch_means, abs=1e-10), (name, cell)
 
 
-def test_lane_follows_torch_optim_and_sgd_only_at_a_constant_rate(digits64: Splits) -> None:
-    kinds: dict[str, Callable[..., torch.optim.Optimizer]] = {
-        "sgd": partial(torch.optim.SGD, momentum=0.9),
-        "adam": torch.optim.Adam,
-        "adamw:lr-scaled": torch.optim.AdamW,
-    }
-    for name, net, schedule in (
-        ("adam", "mlp-norm", Schedule.COSINE),
-        ("adam", "mlp", Schedule.RESTARTS),
-        ("adamw:lr-scaled", "mlp-norm", Schedule.STEP),
-        ("adamw:lr-scaled", "mlp", Schedule.LINEAR),
-        ("sgd", "mlp-norm", Schedule.FIXED),
-        ("sgd", "mlp-norm", Schedule.COSINE),
-    ):
-        task, cells = Task(epochs=9, net=net, schedule=schedule), CELLS[name.split("w")[0]]
-        trainer = _pack(name, task, cells, digits64)
-        trainer.run()
-        for lane, cell in enumerate(cells):
-            network = _lone(net, 0)
-            optimizer = kinds[name](network.parameters(), lr=cell.lr, weight_decay=cell.weight_decay)
-            for t, (x, y) in enumerate(_batches(digits64, 0, task)):
-                for group in optimizer.param_groups:
-                    group["lr"] = cell.lr * eta(schedule, t, STEPS)
-                optimizer.zero_grad()
-                nn.functional.cross_entropy(network(x), y).backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-            differs = name == "sgd" and schedule is Schedule.COSINE
-            assert (_distance(trainer, lane, network) > 1e-6) is differs, (name, net, schedule, cell)
-            assert differs or _distance(trainer, lane, network) < 1e-10, (name, net, schedule, cell)
+def _errors(logits: Tensor, y: Tensor) -> tuple[float, float]:
+    """Return top-1 and top-5 errors."""
+    missed = (logits.topk(5, dim=1).indices != y.unsqueeze(1)).all(1)
+    return (logits.argmax(1) != y).double().mean().item(), missed.double().mean().item()
 
 
-@pytest.mark.parametrize("net", NETS)
-def test_measures_equal_those_of_torch(net: str, digits64: Splits) -> None:
+def test_measures_equal_those_of_torch() -> None:
     """Errors of training are those of batches before their updates, others those of evaluation mode."""
-    cell, task = CELLS["sgd"][0], Task(epochs=1, net=net)
-    (trial,) = _pack("sgd", task, [cell], digits64).run()
-    network, wrong, missed = _lone(net, 0), 0, 0
-    batches, seen = _batches(digits64, 0, task), list[Tensor]()
-    hook = network.register_forward_hook(lambda module, inputs, logits: seen.append(logits.detach()))
-    assert list(follow(network, batches, "cosine", 6, paper_sgd(cell.lr, cell.weight_decay, "coupled")))
-    for logits, (_, y) in zip(seen, batches, strict=True):
-        wrong += int((logits.argmax(dim=1) != y).sum())
-        missed += int((logits.topk(5, dim=1).indices != y.unsqueeze(1)).all(dim=1).sum())
-    assert trial.curves["train_error"][0] == pytest.approx(wrong / 384)
-    assert trial.curves["train_top5_error"][0] == pytest.approx(missed / 384)
-    hook.remove()
-    network.eval()
-    for name, split in (("val", digits64.validation), ("test", digits64.test)):
-        with torch.no_grad():
-            logits = network(split.x)
-        expected = {
-            "loss": nn.functional.cross_entropy(logits, split.y).item(),
-            "error": (logits.argmax(dim=1) != split.y).double().mean().item(),
-            "top5_error": (logits.topk(5, dim=1).indices != split.y.unsqueeze(1))
-            .all(1)
-            .double()
-            .mean()
-            .item(),
-        }
-        for measure, value in expected.items():
-            assert trial.metrics[f"{name}_{measure}"] == pytest.approx(value, abs=1e-10), (name, measure)
+    data = splits(F64)
+    of = task("mlp", 1, sizes=replace(task().data_set, classes=10))
+    trainer = pack("sgd", of, WELL[:1], data=data)
+    (trial,) = trainer.run()
+    predictor = trainer.lanes.predictor()
+    for name, split in (("val", data.validation), ("test", data.test)):
+        logits = predictor.predict(split.x)[0].T
+        found = [trial.metrics[f"{name}_{measure}"] for measure in ("loss", "error", "top5_error")]
+        assert found == pytest.approx([cross_entropy(logits, split.y).item(), *_errors(logits, split.y)])
+    _, losses, seen = _lone("sgd", of, WELL[0], 0)
+    shuffled = torch.randperm(48, generator=generator(0, "data order"))
+    expected = _errors(torch.cat(seen), data.train.y[shuffled])
+    assert trial.curves["train_loss"][0] == pytest.approx(sum(losses) / 3)
+    assert (trial.curves["train_error"][0], trial.curves["train_top5_error"][0]) == pytest.approx(expected)
 
 
-def test_every_restart_leaves_a_snapshot_and_the_last_is_the_result(digits32: Splits) -> None:
-    task = Task(epochs=8, schedule=Schedule.RESTARTS, t_0=2, t_mult=2)  # zeros at 2 and 6
+def test_every_restart_leaves_a_snapshot_and_the_last_is_the_result() -> None:
+    of = task("mlp-norm", 8, schedule=Schedule.RESTARTS, t_0=2, t_mult=2, eval_every=1)  # zeros at 2 and 6
     cells = [Cell(0.02, 0.3), Cell(0.01, 0.1)]
-    whole = _pack("adamwr", task, cells, digits32).run()
-    stopped = _pack("adamwr", task.changed(epochs=6), cells, digits32).run()
+    whole, stopped = (pack("adamwr", each, cells).run() for each in (of, of.changed(epochs=6)))
     for trial, short in zip(whole, stopped, strict=True):
         assert list(trial.snapshots) == [2, 6]
         assert trial.metrics == trial.snapshots[6] == short.metrics
@@ -155,9 +107,8 @@ def test_every_restart_leaves_a_snapshot_and_the_last_is_the_result(digits32: Sp
             assert found["val_loss"] == trial.curves["val_loss"][epoch - 1]
             assert {"test_loss", "test_error", "test_top5_error"} <= found.keys()
     assert whole[0].snapshots[2] != whole[0].snapshots[6]
-    assert _pack("adamw", Task(epochs=1), cells, digits32).run()[0].snapshots == {}
-
-    trainer = _pack("adamwr", task, cells, digits32)
+    assert pack("adamw", task(), cells).run()[0].snapshots == {}
+    trainer = pack("adamwr", of, cells)
 
     def poison(epoch: int, metrics: dict[str, list[float]]) -> None:
         if epoch >= 2:
@@ -169,48 +120,31 @@ def test_every_restart_leaves_a_snapshot_and_the_last_is_the_result(digits32: Sp
     assert poisoned[1:] == whole[1:]
 
 
-def test_neighbours_of_a_diverged_lane_keep_every_bit(digits32: Splits) -> None:
-    task = Task(net="mlp", epochs=3)
+def test_a_diverged_lane_stays_and_its_neighbours_keep_every_bit() -> None:
+    of = task("mlp", 5)
     for k, name in enumerate(NAMES):
-        index = k % len(WELL)
-        with_ill = _pack(name, task, [*WELL[:index], ILL, *WELL[index + 1 :]], digits32)
-        without = _pack(name, task, WELL, digits32)
-        trials, expected = with_ill.run(), without.run()
-        assert trials[index].status is Status.DIVERGED, name
-        for lane in set(range(len(WELL))) - {index}:
+        index = k % 3
+        with_ill, without = pack(name, of, [*WELL[:index], ILL, *WELL[index + 1 :]]), pack(name, of, WELL)
+        frozen: list[Tensor] = []
+        trials = with_ill.run(lambda *_, f=frozen, p=with_ill, i=index: f.append(p.arena.theta[i].clone()))
+        expected, ill = without.run(), trials[index]
+        assert (ill.status, ill.metrics) == (Status.DIVERGED, {}), name
+        assert "of 15" in ill.detail, name
+        assert all(len(curve) == 5 and math.isnan(curve[-1]) for curve in ill.curves.values()), name
+        assert torch.equal(frozen[-2].nan_to_num(), frozen[-1].nan_to_num()), name
+        for lane in {0, 1, 2} - {index}:
             assert torch.equal(with_ill.arena.theta[lane], without.arena.theta[lane]), (name, lane)
             assert trials[lane] == expected[lane], (name, lane)
             assert expected[lane].status is Status.COMPLETE, (name, lane)
 
 
-def test_a_diverged_lane_stays_where_it_diverged(digits32: Splits) -> None:
-    x, y = digits32.train.x[:64], digits32.train.y[:64]
-    for name in NAMES:
-        trainer, t = _pack(name, Task(net="mlp", epochs=3), [ILL, WELL[0]], digits32), 0
-        while t < 50 and torch.isfinite(trainer.step(x, y, t)[0, 0]):
-            t += 1
-        frozen, moving = trainer.arena.theta.clone()
-        for later in range(t + 1, t + 5):
-            trainer.step(x, y, later)
-        assert torch.equal(trainer.arena.theta[0].nan_to_num(), frozen.nan_to_num()), name
-        assert not torch.equal(trainer.arena.theta[1], moving), name
-        assert int(trainer.died_at[0]) == t, name
-
-
-def test_a_diverged_trial_has_no_metrics_and_reports_its_step(digits32: Splits) -> None:
-    (trial,) = _pack("sgd", Task(net="mlp", epochs=3), [ILL], digits32).run()
-    assert trial.metrics == {}
-    assert "of 18" in trial.detail
-    assert all(len(curve) == 3 and math.isnan(curve[-1]) for curve in trial.curves.values())
-
-
-def test_a_lane_stopped_by_one_bad_batch_has_no_figures_afterwards(digits32: Splits) -> None:
+def test_a_lane_stopped_by_one_bad_batch_has_no_figures_afterwards() -> None:
     """It stays where its weights were finite, and on other images their loss is finite too."""
-    x = digits32.train.x.clone()
-    x[torch.randperm(len(x), generator=generator(0, "data order"))[0]] = 3e38
-    splits = replace(digits32, train=replace(digits32.train, x=x))
-    task = Task(net="tests.engine.looking:Plain", epochs=3, schedule=Schedule.RESTARTS, t_0=1, t_mult=1)
-    trainer = _pack("sgd", task, [WELL[0]], splits)
+    x = splits().train.x.clone()
+    x[torch.randperm(len(x), generator=generator(0, "data order"))[0]] = torch.inf
+    data = replace(splits(), train=replace(splits().train, x=x))
+    of = task("tests.nets.awkward:Base", 3, schedule=Schedule.RESTARTS, t_0=1, t_mult=1)
+    trainer = pack("sgd", of, WELL[:1], data=data)
     (trial,) = trainer.run()
     assert trial.status is Status.DIVERGED
     assert trainer.arena.theta.isfinite().all()
@@ -218,30 +152,10 @@ def test_a_lane_stopped_by_one_bad_batch_has_no_figures_afterwards(digits32: Spl
     assert all(map(math.isnan, trial.curves["val_loss"]))
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def test_bits_depend_neither_on_the_pack_nor_on_chance(digits32: Splits, one_thread: None) -> None:
-    cells = [Cell(2.0**-7, 2.0 ** (-12 + k / 4)) for k in range(33)]
-    for net in NETS:
-        task = Task(net=net, epochs=3)
-        whole = _pack("adamw", task, cells, digits32).run()
-        for size in (1, 2, 5, 22):
-            assert _pack("adamw", task, cells[:size], digits32).run() == whole[:size], (net, size)
-    for name in NAMES:
-        first, again = (_pack(name, Task(epochs=2), WELL, digits32, seed=2).run() for _ in range(2))
-        assert first == again, name
-
-
-def test_seeds_differ_and_are_the_same_for_every_optimizer(digits32: Splits) -> None:
+def test_seeds_differ_and_are_the_same_for_every_optimizer() -> None:
     cell = Cell(1e-30, 0.0)  # too small to move: only the seed is left
     losses = {
-        (name, seed): _pack(name, Task(epochs=1), [cell], digits32, seed).run()[0].metrics
+        (name, seed): pack(name, task("mlp-norm", 1), [cell], seed=seed).run()[0].metrics
         for name in ("sgd", "adamw")
         for seed in (0, 1)
     }
@@ -249,17 +163,102 @@ def test_seeds_differ_and_are_the_same_for_every_optimizer(digits32: Splits) -> 
     assert losses["sgd", 0] != losses["sgd", 1]
 
 
-def test_training_stops_between_two_steps(digits32: Splits) -> None:
-    asked, seen = iter([False] * 8 + [True] * 100), list[int]()
+def test_training_stops_between_two_steps() -> None:
+    asked, seen = iter([False] * 5 + [True] * 100), list[int]()
     with pytest.raises(Stopped):
-        _pack("adamw", Task(epochs=3), WELL, digits32).run(
-            lambda epoch, _: seen.append(epoch), asked.__next__
-        )
-    assert seen == [1]  # six steps of the first epoch, two of the second
+        pack("adamw", task(epochs=3), WELL).run(lambda epoch, _: seen.append(epoch), asked.__next__)
+    assert seen == [1]  # three steps of the first epoch, two of the second
 
 
-def test_default_task_is_learnt(digits32: Splits) -> None:
-    (trial,) = _pack("adamw", Task(), [Cell(2**-7, 2**-6)], digits32).run()
+def test_default_task_is_learnt() -> None:
+    data = digits.load().to(CPU, torch.float32)
+    (trial,) = PackTrainer(ADAMW, Task(), [Cell(2**-7, 2**-6)], 0, data).run()
     assert trial.metrics["val_error"] < 0.1
     assert trial.metrics["train_loss"] < 0.1
     assert len(trial.curves["val_loss"]) == 60
+
+
+def test_evaluations_are_even_in_log_time_and_include_both_ends() -> None:
+    assert Task(epochs=60).evaluations == (1, 2, 3, 4, 6, 9, 14, 20, 29, 41, 60)
+    assert Task(epochs=1).evaluations == (1,)
+    assert Task(epochs=10, eval_every=4).evaluations == (1, 4, 8, 10)
+    assert Task(epochs=10, eval_every=100).evaluations == (1, 10)
+    restarts = Task(epochs=15, schedule=Schedule.RESTARTS, t_0=1, eval_every=15)
+    assert restarts.evaluations == (1, 3, 7, 15)  # the snapshots at the ends of cycles
+
+
+def test_results_do_not_depend_on_how_often_lanes_are_validated() -> None:
+    often, seldom = (pack("adamw", task(epochs=20, eval_every=every)).run() for every in (1, None))
+    for a, b in zip(often, seldom, strict=True):
+        assert a.metrics == b.metrics
+        assert a.curves["train_loss"] == b.curves["train_loss"]
+        assert all(math.isfinite(value) for value in a.curves["val_loss"])
+        values = zip(a.curves["val_loss"], b.curves["val_loss"], strict=True)
+        for epoch, (every, some) in enumerate(values, 1):
+            assert some == every if epoch in Task(epochs=20).evaluations else math.isnan(some), epoch
+    first, second = (trial.metrics for trial in often[:2])
+    assert first["initial_val_loss"] == second["initial_val_loss"]  # before the first step
+    assert 1 < first["initial_val_loss"] < 4
+    assert first["initial_val_error"] > 0.5
+
+
+SHAPE = (3, 8, 8)
+
+
+def _stacked(init: dict[str, Tensor], lanes: int = 3) -> Arena:
+    return Arena.stack(init, lanes, device=CPU, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("net", ["cnn", "torchvision:shufflenet_v2_x0_5"])
+def test_every_lane_has_the_initial_parameters_and_its_own_gradients(net: str) -> None:
+    network = build(net, SHAPE, 4, engine="loop")
+    init = network.init(torch.Generator().manual_seed(0))
+    arena = _stacked(init)
+    for name, value in init.items():
+        assert torch.equal(arena.named[name], value.expand(3, *value.shape)), name
+        for views in (arena.named, arena.named_grad):
+            assert views[name].shape == (3, *value.shape), name
+            last = value.dim() == 4
+            assert not last or views[name][1].is_contiguous(memory_format=torch.channels_last), name
+    assert any(value.dim() == 4 for value in init.values())
+    assert [part.shape for part in arena.layout] == [tuple(value.shape) for value in init.values()]
+    assert columns(arena.layout) == (slice(0, arena.theta.shape[1]),)
+
+    lanes = network.lanes(arena.named, arena.named_grad, 8)
+    assert isinstance(lanes, LoopLanes)
+    x, y = torch.randn(8, *SHAPE, dtype=torch.float64), torch.arange(8) % 4
+    for _ in range(2):
+        with torch.inference_mode():
+            lanes.gradient(x, y, [torch.Generator() for _ in range(3)])
+        for lane, lane_module in enumerate(lanes.modules):
+            for name, parameter in lane_module.named_parameters():
+                assert parameter.data_ptr() == arena.named[name][lane].data_ptr(), name
+                assert parameter.grad is not None, name
+                assert parameter.grad.data_ptr() == arena.named_grad[name][lane].data_ptr(), name
+                assert parameter.grad.stride() == arena.named_grad[name][lane].stride(), name
+    assert all(bool(value.abs().sum() > 0) for value in arena.named_grad.values())
+
+
+def test_views_share_the_arena_and_keep_a_row_per_output_channel() -> None:
+    weight = torch.arange(2 * 3 * 2 * 2.0).view(2, 3, 2, 2)
+    arena = _stacked({"a": torch.zeros(5), "w": weight.contiguous(memory_format=torch.channels_last)})
+    arena.named["w"][2].add_(100)
+    rows = arena.theta[:, 5:].view(3, 2, 12)
+    for channel in range(2):
+        assert set(rows[0, channel].tolist()) == set(weight[channel].flatten().tolist())
+        assert set(rows[2, channel].tolist()) == set((weight[channel] + 100).flatten().tolist())
+    assert rows[0, 0, :3].tolist() == weight[0, :, 0, 0].tolist()
+
+
+def test_padding_columns_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    stack = Arena.stack
+    for name in ("adamw", "sgd", "adagradw", "adamp"):
+        narrow = pack(name, task(), WELL)
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                Arena, "stack", lambda *given, **options: stack(*given, **options | {"align": 1000})
+            )
+            wide = pack(name, task(), WELL)
+        assert wide.arena.theta.shape[1] % 1000 == 0
+        assert wide.run() == narrow.run(), name
+        assert wide.arena.theta[:, narrow.arena.theta.shape[1] :].abs().max() == 0, name

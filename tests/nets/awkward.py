@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import random
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 
 class Base(nn.Module):
@@ -40,12 +38,6 @@ class Normed(Base):  # with affine parameters, running statistics and a count
     def forward(self, x: Tensor) -> Any:
         h = functional.max_pool2d(self.norm(self.conv(x)).tanh(), 2)
         return self.head(self.flat_norm(self.hidden(h.view(len(h), -1))).tanh())  # `view`, as users write
-
-
-class EvalByDefault(Normed):  # in evaluation mode when it is made
-    def make(self) -> None:
-        super().make()
-        self.eval()
 
 
 class AveragedForever(Base):  # statistics of all batches: the count becomes a number in Python
@@ -121,11 +113,6 @@ class NamedOutputs(Base):  # several outputs, the logits by name
         return {"hidden": h, "logits": self.head(h)}
 
 
-class AttributeOutputs(NamedOutputs):  # the same as attributes
-    def logits(self, x: Tensor) -> Any:
-        return SimpleNamespace(**super().logits(x))
-
-
 class AuxiliaryOutput(Base):  # a tuple in training, only the logits in evaluation
     def make(self) -> None:
         self.head, self.extra = nn.Linear(64, 4), nn.Linear(64, 7)
@@ -134,13 +121,24 @@ class AuxiliaryOutput(Base):  # a tuple in training, only the logits in evaluati
         return (self.extra(x), self.head(x)) if self.training else self.head(x)
 
 
-class LookingAtValues(Base):  # its path depends on numbers, which a stacked program cannot follow
+class TwoLayers(Base):
     def make(self) -> None:
         self.a, self.b = nn.Linear(64, 4), nn.Linear(64, 4)
 
     def logits(self, x: Tensor) -> Any:
-        a = self.a(x)
-        return a + self.b(x) if a.sum() > -1e9 else self.b(x)
+        return self.a(x) + self.b(x)
+
+
+class LookingAtValues(TwoLayers):  # its path depends on numbers, which a stacked program cannot follow
+    def logits(self, x: Tensor) -> Any:
+        return super().logits(x) if self.a(x).sum() > -1e9 else self.b(x)
+
+
+class OfWholeBatches(Base):  # takes no small batch in training, and no sentence without a word
+    def logits(self, x: Tensor) -> Any:
+        assert (x.long() > 0).any(1).all()
+        assert len(x) != 2 or not self.training
+        return self.head(x)
 
 
 class OfTokens(Base):  # whole numbers that index a table
@@ -195,20 +193,6 @@ class Attending(Base):  # attention that drops nothing, as a function and in tor
         return self.head(functional.scaled_dot_product_attention(h, h, h).mean(1))
 
 
-class _Shrinking(nn.Dropout):  # a subclass of dropout that draws nothing
-    def forward(self, x: Tensor) -> Tensor:
-        return x * (1 - self.p)
-
-
-class OtherDropout(Base):  # one layer in two places, and one that drops nothing
-    def make(self) -> None:
-        drop = nn.Dropout(0.3)
-        self.body = nn.Sequential(drop, nn.Linear(64, 12), nn.Tanh(), drop, _Shrinking(0.5), nn.Linear(12, 4))
-
-    def logits(self, x: Tensor) -> Any:
-        return self.body(x)
-
-
 class Choosing(Base):  # random numbers from its seed that are neither parameters nor buffers
     def make(self) -> None:
         self.phase, self.columns = torch.rand(16), random.sample(range(64), 16)
@@ -216,15 +200,6 @@ class Choosing(Base):  # random numbers from its seed that are neither parameter
 
     def logits(self, x: Tensor) -> Any:
         return self.head((x[:, self.columns] + self.phase.to(x)).cos())
-
-
-class Strided(Base):  # reads memory in the order that images have by default
-    def make(self) -> None:
-        self.conv, self.head = nn.Conv2d(1, 3, 3, padding=1), nn.Linear(48, 4)
-
-    def forward(self, x: Tensor) -> Any:
-        h = torch.as_strided(self.conv(x).tanh(), (len(x), 3, 16), (192, 64, 4))
-        return self.head(h.flatten(1))
 
 
 class OfSentences(Base):  # tokens up to the first 0 of the padding, which no sentence begins with
@@ -238,16 +213,6 @@ class OfSentences(Base):  # tokens up to the first 0 of the padding, which no se
             self.table(tokens), (tokens > 0).sum(1).cpu(), batch_first=True, enforce_sorted=False
         )
         return self.head(self.body(packed)[1][-1])
-
-
-class ComputedAgain(Base):  # a part whose activations are not kept, in the way that hides its graph
-    def make(self) -> None:
-        self.first, self.last = nn.Linear(64, 12), nn.Linear(12, 4)
-        self.body = nn.Sequential(nn.Linear(12, 12), nn.Tanh())
-
-    def logits(self, x: Tensor) -> Any:
-        h = self.first(x)
-        return self.last(checkpoint(self.body, h, use_reentrant=True) if self.training else self.body(h))
 
 
 class TopOne(Base):  # the better of two layers for each input; inputs of one sign all take the same
@@ -264,13 +229,11 @@ class TopOne(Base):  # the better of two layers for each input; inputs of one si
 
 
 VECTORISED: tuple[type[nn.Module], ...] = (
-    *(Choosing, OtherDropout, ChangingItsInput, Normed, EvalByDefault, Dropping, Tied, Frozen, Unused),
-    *(Remembering, NamedOutputs, AttributeOutputs, AuxiliaryOutput, OfTokens, Lazy),
+    *(Choosing, ChangingItsInput, Normed, Dropping, Tied, Frozen, Unused),
+    *(Remembering, NamedOutputs, AuxiliaryOutput, OfTokens, Lazy),
 )
 LOOPED: dict[type[nn.Module], str] = {  # and why
-    ComputedAgain: "cannot be vectorised",
     OfSentences: "cannot be vectorised",
-    Strided: "is not the same when vectorised",
     TopOne: "cannot be vectorised",
     Attending: "has a layer that vmap runs one by one",
     AveragedForever: "cannot be vectorised",

@@ -9,13 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import (
-    binary_cross_entropy_with_logits,
-    cross_entropy,
-    mse_loss,
-    one_hot,
-    softplus,
-)
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss, one_hot, softplus
 
 ITEMS = "tests.nets.losses"
 _calls = itertools.count()

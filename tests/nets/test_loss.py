@@ -1,15 +1,28 @@
-"""Only losses that are means over items may be scored in batches; losses with state are refused."""
+"""A loss that is not a mean over items is that of the whole split; a loss with state is refused."""
 
 from __future__ import annotations
 
+import math
 import random
+from dataclasses import replace
+from typing import Any
 
+import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from lrwd_sweep.errors import UsageError
+from lrwd_sweep.data import Split, Splits, load
+from lrwd_sweep.data.user_data import completed
+from lrwd_sweep.engine import memory
+from lrwd_sweep.engine.memory import lanes_that_fit, pack_bytes
+from lrwd_sweep.engine.pack import PackTrainer
+from lrwd_sweep.errors import DeviceError, UsageError
 from lrwd_sweep.nets.loss import is_mean_over_items, refuse_state
+from lrwd_sweep.spec.catalog import DataSet
+from lrwd_sweep.spec.task import Task
+from tests.nets import losses
 from tests.nets.losses import MEANS, OTHERS, STATEFUL
+from tests.small import ADAMW, CELLS, CPU
 
 
 def test_only_means_over_items_are_recognised() -> None:
@@ -42,3 +55,101 @@ def test_only_losses_that_change_between_calls_are_refused() -> None:
             found = ""
         complaint = "loss='./a.py:f' gives another value when the same batch comes again"
         assert found.startswith(complaint) if name in ("annealed", "remembering") else not found, name
+
+
+def _training(loss: str = "weighted", **options: object) -> Task:
+    options = {"net": "mlp", "epochs": 1, "loss": f"{losses.ITEMS}:{loss}", **options}
+    return completed(Task(**options))  # type: ignore[arg-type]
+
+
+def _by_class(split: Split) -> Split:
+    order = split.y.argsort(stable=True)
+    return Split(split.x[order], split.y[order], split.pixels)
+
+
+def _splits(task: Task) -> tuple[Splits, Splits]:
+    """Return a task's data twice, the second time with splits sorted by class."""
+    splits = load(task.data, task.data_set).to(CPU, torch.float32)
+    return splits, Splits(splits.train, _by_class(splits.validation), _by_class(splits.test))
+
+
+def test_the_order_of_a_split_makes_no_difference() -> None:
+    for loss, engine in (
+        ("weighted", "vmap"), ("total", "loop"), ("hardest", "vmap"), ("ranking", "loop"), ("dice", "vmap"),
+    ):  # fmt: skip
+        task, metrics = _training(loss, engine=engine), []
+        for found in _splits(task):
+            pack = PackTrainer(ADAMW, task, CELLS, 0, found)
+            metrics.append([trial.metrics for trial in pack.run()])
+            logits = pack.lanes.predictor().predict(found.validation.x)
+            for lane, trial in zip(logits, metrics[-1], strict=True):
+                whole = getattr(losses, loss)(lane.t(), found.validation.y).item()
+                assert trial["val_loss"] == pytest.approx(whole, rel=1e-5), loss
+        for one, other in zip(*metrics, strict=True):
+            assert one == pytest.approx(other, rel=1e-5), loss
+
+
+class OfItsBatch(nn.Module):
+    """A network that normalises by its batch in evaluation too."""
+
+    def __init__(self, input_shape: tuple[int, ...], num_classes: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(math.prod(input_shape), 12),
+            nn.BatchNorm1d(12, track_running_stats=False),
+            nn.Linear(12, num_classes),
+        )
+
+    def forward(self, x: Tensor) -> Any:
+        return self.body(x)
+
+
+def test_a_network_that_looks_at_its_batch_sees_the_whole_split() -> None:
+    for engine in ("loop", "vmap"):
+        task = completed(Task(net=f"{__name__}:OfItsBatch", epochs=1, engine=engine))
+        assert task.whole_loss
+        trials = [PackTrainer(ADAMW, task, CELLS, 0, found).run() for found in _splits(task)]
+        for mine, theirs in zip(*trials, strict=True):
+            assert mine.metrics == pytest.approx(theirs.metrics, rel=1e-4), engine
+
+
+def test_only_losses_that_are_not_means_are_scored_at_once() -> None:
+    assert not _training("smooth").whole_loss
+    assert _training("weighted").whole_loss
+    small = replace(Task(), loss=f"{losses.ITEMS}:weighted", sizes=DataSet(400, 256, 256, 10, (1, 8, 8)))
+    assert not completed(small).whole_loss
+    assert not _training("weighted").changed(loss="cross-entropy").whole_loss
+
+
+def test_the_logits_of_a_split_and_its_loss_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def needed(loss: str, items: int) -> int:
+        sizes = DataSet(400, items, 0, 10, (1, 8, 8))
+        return pack_bytes(_training(loss, sizes=sizes, engine="loop"), 2, CPU, ADAMW)
+
+    logits = 2 * 10 * 100_000 * 4
+    assert logits < needed("total", 110_000) - needed("total", 10_000) < 4 * logits
+    assert 3.5 < needed("ranking", 20_000) / needed("ranking", 10_000) < 4.5  # pairs
+    monkeypatch.setattr(memory, "free_bytes", lambda _: 1 << 28)
+    sizes = DataSet(400, 900_000, 0, 10, (1, 8, 8))
+    for task, why in (
+        (_training("ranking", sizes=sizes), "is not a mean over items"),
+        (Task(net=f"{__name__}:OfItsBatch", engine="loop"), "makes an item's logits depend on its batch"),
+    ):
+        with pytest.raises(DeviceError, match=rf"{why}, so that 900000 are scored at once: free"):
+            lanes_that_fit(
+                completed(replace(task, sizes=sizes)), device=CPU, workers=1, max_lanes=None, optimizer=ADAMW
+            )
+
+
+def test_a_loss_without_room_for_the_split_is_an_out_of_memory_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(logits: Tensor, y: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError if len(y) > 256 else ValueError
+
+    task = _training("weighted", net="mlp")
+    splits = load(task.data, task.data_set).to(CPU, torch.float32)
+    pack = PackTrainer(ADAMW, task, CELLS, 0, splits)
+    monkeypatch.setattr(losses, "weighted", full)
+    pack.loss = replace(pack.loss, thing=full)  # type: ignore[type-var]
+    with pytest.raises(torch.OutOfMemoryError):
+        pack.evaluate(splits.validation)

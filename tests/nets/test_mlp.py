@@ -8,23 +8,24 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import numba
 import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn import functional
 
-from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.pack import PackTrainer
-from lrwd_sweep.nets.lane_layers import BatchNorm
+from lrwd_sweep.nets.lane_layers import Windows
 from lrwd_sweep.nets.mlp import LOGIT_SCALE, Mlp, MlpLanes
-from lrwd_sweep.nets.mlp_numba import COLUMNS, NumbaMlpLanes
+from lrwd_sweep.nets.mlp_numba import COLUMNS, NumbaMlpLanes, row_means
 from lrwd_sweep.nets.network import Way
+from lrwd_sweep.optim.jit import compiled
 from lrwd_sweep.science.lattice import Cell
-from tests.nets.conftest import ADAMW, task
+from tests.small import ADAMW, CPU, F64, splits, task
 
-F64, CPU = torch.float64, torch.device("cpu")
 NOISE = [torch.Generator()]  # not used
 
 
@@ -64,10 +65,7 @@ def _logits(
 
 @settings(max_examples=20)
 @given(
-    st.lists(st.integers(2, 9), min_size=2, max_size=5),
-    st.booleans(),
-    st.integers(1, 4),
-    st.integers(3, 12),
+    st.lists(st.integers(2, 9), min_size=2, max_size=5), st.booleans(), st.integers(1, 4), st.integers(3, 12)
 )
 @example([5, 129, 128, 3], True, 2, 64)  # whose products are multiplied in halves, one of them odd
 def test_gradients_statistics_and_predictions_are_those_of_torch(
@@ -100,16 +98,6 @@ def test_gradients_statistics_and_predictions_are_those_of_torch(
         torch.testing.assert_close(predicted[lane].T, expected, rtol=1e-9, atol=1e-10)
 
 
-def test_batch_norm_keeps_the_statistics_of_torch_nn() -> None:
-    ours, theirs = BatchNorm(1, 7, 5, torch.zeros(0, dtype=F64)), nn.BatchNorm1d(7, affine=False, dtype=F64)
-    for seed in range(20):
-        z = 3 * torch.randn(1, 7, 5, generator=torch.Generator().manual_seed(seed), dtype=F64) + seed
-        torch.testing.assert_close(ours.forward(z)[0].T, theirs(z[0].T), rtol=0, atol=1e-12)
-    for name in ("running_mean", "running_var"):
-        found, expected = getattr(ours, name)[0, :, 0], getattr(theirs, name)
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
-
-
 def test_gradient_is_orthogonal_to_scale_invariant_matrices() -> None:
     for norm_logits in (True, False):
         net = Mlp(norm_logits=norm_logits)
@@ -139,66 +127,35 @@ def test_numba_trains_only_float32_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> 
     assert isinstance(Mlp().lanes(arena.named, arena.named_grad, 8), MlpLanes)
 
 
-def test_overflow_in_a_lane_changes_no_bit_of_its_neighbours() -> None:
-    net = Mlp((6, 8, 4), norm_logits=False)
-    for number in (math.nan, math.inf, 1e200):
-        results = []
-        for spoilt in (False, True):
-            arena = _arena(net, 3)
-            if spoilt:
-                arena.named["weight2"][1] = number
-            lanes = net.lanes(arena.named, arena.named_grad, 16)
-            losses, logits = lanes.gradient(*_batch(net, 16), NOISE)
-            assert bool(losses[1].isfinite()) is (not spoilt or number == 1e200), number
-            results.append([values[[0, 2]] for values in (losses, logits, arena.grad)])
-        assert all(map(torch.equal, *results)), number
-
-
-def test_padding_of_the_arena_stays_zero() -> None:
-    net = Mlp((6, 8, 4))
-    grads = []
-    for align in (1, 50):
-        arena = _arena(net, 3, align=align)
-        net.lanes(arena.named, arena.named_grad, 16).gradient(*_batch(net, 16), NOISE)
-        grads.append(arena.grad)
-    narrow, wide = grads
-    assert torch.equal(wide[:, : narrow.shape[1]], narrow)
-    assert not wide[:, narrow.shape[1] :].any()
-
-
-def test_training_by_torch_gives_the_same_curves(tiny64: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_by_torch_gives_the_same_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     request, cells = task("mlp", epochs=3), [Cell(0.002, 0.01), Cell(0.001, 0.1)]
-    trials = PackTrainer(ADAMW, request, cells, 0, tiny64).run()
+    trials = PackTrainer(ADAMW, request, cells, 0, splits(F64)).run()
     monkeypatch.setattr("lrwd_sweep.optim.jit.usable", lambda: False)
-    by_torch = PackTrainer(ADAMW, request, cells, 0, tiny64)
+    by_torch = PackTrainer(ADAMW, request, cells, 0, splits(F64))
     assert isinstance(by_torch.lanes, MlpLanes)
     assert by_torch.update.loop is None
     for one, two in zip(trials, by_torch.run(), strict=True):
         assert one.curves["val_loss"] == pytest.approx(two.curves["val_loss"], rel=1e-8)
 
 
-def test_functions_compile_without_a_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    from numba.core import caching
-
-    from lrwd_sweep.optim.jit import compiled
-
-    def twice(x: int) -> int:
-        return 2 * x
-
-    monkeypatch.setattr(caching.CompileResultCacheImpl, "_locator_classes", [])
-    assert compiled(twice)(21) == 42
+def test_compiled_and_cached_loops_give_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    x, found = torch.randn(50, 60, generator=torch.Generator().manual_seed(0)).numpy(), []
+    for hits in (0, 1):
+        means, loop = torch.zeros(50).numpy(), compiled(row_means.py_func)
+        loop(x, torch.full((60,), 1 / 60).numpy(), means)
+        found.append(means.tobytes())
+        assert sum(loop.stats.cache_hits.values()) == hits
+    assert found[0] == found[1]
+    assert list(tmp_path.rglob("mlp_numba.row_means*.nbc"))
 
 
 START = """
 import hashlib, logging, torch
 logging.basicConfig(format="%(message)s")
 logging.getLogger("lrwd_sweep").setLevel("INFO")
-"""
-SMALL = """
-from lrwd_sweep.nets.mlp_numba import row_means
-x, means = torch.randn(50, 60, generator=torch.Generator().manual_seed(0)), torch.zeros(50)
-row_means(x.numpy(), torch.full((60,), 1 / 60).numpy(), means.numpy())
-print(hashlib.sha256(means.numpy().tobytes()).hexdigest())
 """
 WHOLE = """
 from lrwd_sweep.engine.arena import Arena
@@ -219,13 +176,13 @@ def _bits(code: str) -> tuple[str, list[str]]:
     return done.stdout, done.stderr.splitlines()
 
 
-@pytest.mark.parametrize("loops", [SMALL, pytest.param(WHOLE, marks=pytest.mark.slow)], ids=["one", "all"])
+@pytest.mark.slow
 def test_compiled_and_cached_loops_and_a_full_disk_give_the_same_bits(
-    loops: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))"  # every file stays empty
-    runs = [_bits(code) for code in (f"{full}{START}{loops}", START + loops, START + loops)]
+    runs = [_bits(code) for code in (f"{full}{START}{WHOLE}", START + WHOLE, START + WHOLE)]
     assert len({bits for bits, _ in runs}) == 1
     (compiling, unkept), *told = (lines for _, lines in runs)
     assert compiling == "compiling the training loops for this machine"
@@ -233,3 +190,30 @@ def test_compiled_and_cached_loops_and_a_full_disk_give_the_same_bits(
     assert "cannot be written (File too large); the training loops are compiled in every run" in unkept
     assert told == [[compiling], []]
     assert list(tmp_path.rglob("mlp_numba.row_means*.nbc"))
+
+
+SIZES = st.tuples(*[st.integers(1, 3)] * 2, *[st.integers(1, 9)] * 2, st.integers(1, 4))
+
+
+@settings(max_examples=40)
+@given(SIZES, st.sampled_from([1, 2]))
+def test_columns_equal_unfold_and_sum_is_the_adjoint(sizes: tuple[int, ...], stride: int) -> None:
+    x = torch.randn(sizes, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    windows = Windows(sizes, stride, x)
+    lanes, channels, *_, batch = sizes
+    batch_first = x.movedim(-1, 1).flatten(0, 1)
+    unfolded = functional.unfold(batch_first, 3, padding=1, stride=stride)  # (L·B, C·9, H′·W′)
+    columns = unfolded.view(lanes, batch, channels * 9, -1).movedim(1, -1).flatten(2)
+    for _ in range(2):  # nothing remains of the images before
+        assert torch.equal(windows.of(x), columns)
+    other = torch.randn(columns.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    windows.gradient.copy_(other)
+    torch.testing.assert_close((columns * other).sum(), (x.flatten(2) * windows.sum()).sum())
+
+
+def test_nine_windows_of_bfloat16_are_added_without_rounding() -> None:
+    windows = Windows((1, 1, 3, 3, 1), 1, torch.empty(0, dtype=torch.bfloat16))
+    windows.gradient.fill_(1 + 2**-7)
+    found = windows.sum()
+    assert found.dtype is torch.float32
+    assert float(found[0, 0, 4]) == 9 * (1 + 2**-7)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lrwd_sweep.errors import UsageError
-from lrwd_sweep.nets import ModuleNetwork, build, decaying, network
+from lrwd_sweep.nets import ModuleNetwork, decaying, network
 from lrwd_sweep.nets.cnn import Cnn
 from lrwd_sweep.nets.parameters import norm_and_bias
 from lrwd_sweep.nets.randomness import Noisy
@@ -22,95 +21,64 @@ from lrwd_sweep.spec.task import Task
 from tests.nets.awkward import Base
 
 
-def _random(*shape: int) -> nn.Parameter:
-    return nn.Parameter(torch.randn(shape))
+def _layer(name: str, **parts: nn.Module | Tensor) -> nn.Module:
+    """Make a layer of a class of this name; tensors become its parameters."""
+    layer: nn.Module = type(name, (nn.Module,), {})()
+    for part, value in parts.items():
+        setattr(layer, part, nn.Parameter(value) if isinstance(value, Tensor) else value)
+    return layer
 
 
-class ChannelNorm(nn.Module):  # gain and shift as wide as images
-    def __init__(self, *shape: int) -> None:
-        super().__init__()
-        self.weight, self.bias = nn.Parameter(torch.ones(shape)), nn.Parameter(torch.zeros(shape))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.weight + self.bias
+def _normal(*shape: int) -> Tensor:
+    return torch.randn(shape)
 
 
-class Grn(Base):  # ConvNeXt V2's, whose name does not tell
-    def make(self) -> None:
-        self.gamma, self.beta = (nn.Parameter(torch.zeros(1, 1, 1, 8)) for _ in range(2))
-
-
-class NormedLinear(Base):  # a matrix of a cosine classifier
-    def make(self) -> None:
-        self.weight = _random(4, 3)
-
-
-class PreNorm(Base):  # normalises before its linear layer
-    def make(self) -> None:
-        self.norm, self.fn = nn.LayerNorm(4), nn.Linear(4, 4)
-
-
-class PreNormBlock(Base):  # two matrices, of which one begins with zeros
-    def make(self) -> None:
-        self.norm, self.w1, self.w2 = nn.LayerNorm(4), _random(4, 4), nn.Parameter(torch.zeros(4, 4))
-
-
-class ClassToken(Base):
-    def make(self) -> None:
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, 4))
-
-
-class Row(Base):  # a matrix of one row
-    def make(self) -> None:
-        self.weight = _random(1, 4)
-
-
-class Biases(Base):  # biases of every kind beside matrices
-    def make(self) -> None:
-        self.q_bias, self.bias_k, self.attention_biases = _random(2, 4), _random(1, 1, 4), _random(2, 9)
-        self.biases = nn.ParameterList([torch.randn(2, 3), torch.randn(1, 3)])
-        self.relative_position_bias_table, self.debiased_weight = _random(9, 2), _random(3, 2)
-
-
-class Norm(Base):  # a network whose name is that of a layer
-    def make(self) -> None:
-        self.cls_token, self.matrix = nn.Parameter(torch.zeros(1, 1, 4)), nn.Parameter(torch.ones(4, 4))
-        self.head = nn.Linear(4, 1)
+def _affine(*shape: int) -> nn.Module:
+    return _layer("ChannelNorm", weight=torch.ones(shape), bias=torch.zeros(shape))
 
 
 AFFINE = "weight bias"
-LAYERS: list[tuple[Callable[[], nn.Module], str]] = [  # a layer, and its parameters without decay
-    (lambda: ChannelNorm(1, 8), AFFINE),
-    (lambda: ChannelNorm(1, 8, 1, 1), AFFINE),
-    (lambda: ChannelNorm(8, 4, 4), AFFINE),
-    (lambda: nn.LayerNorm((8, 4, 4)), AFFINE),
-    (lambda: nn.BatchNorm2d(4), AFFINE),
-    (lambda: nn.GroupNorm(2, 4), AFFINE),
-    (Grn, "gamma beta"),
-    (NormedLinear, ""),
-    (PreNorm, "norm.weight norm.bias fn.bias"),
-    (PreNormBlock, "norm.weight norm.bias"),
+ZEROS = torch.zeros(1, 1, 1, 8)
+LAYERS: list[tuple[nn.Module, str]] = [  # a layer, and its parameters without decay
+    (_affine(1, 8), AFFINE),
+    (_affine(1, 8, 1, 1), AFFINE),
+    (_affine(8, 4, 4), AFFINE),
+    (nn.LayerNorm((8, 4, 4)), AFFINE),
+    (nn.BatchNorm2d(4), AFFINE),
+    (_layer("Grn", gamma=ZEROS, beta=ZEROS), "gamma beta"),  # ConvNeXt V2's, whose name does not tell
+    (_layer("NormedLinear", weight=_normal(4, 3)), ""),  # of a cosine classifier
+    (_layer("PreNorm", norm=nn.LayerNorm(4), fn=nn.Linear(4, 4)), "norm.weight norm.bias fn.bias"),
     (
-        lambda: nn.utils.parametrizations.weight_norm(nn.Conv1d(4, 4, 3)),
-        "bias parametrizations.weight.original0",
+        _layer("PreNormBlock", norm=nn.LayerNorm(4), w1=_normal(4, 4), w2=torch.zeros(4, 4)),
+        "norm.weight norm.bias",
     ),
-    (lambda: nn.ParameterDict({"bias": torch.randn(1, 4), "w": torch.randn(4, 4)}), "bias"),
-    (ClassToken, ""),
-    (Row, ""),
-    (lambda: nn.Linear(4, 1), "bias"),
-    (lambda: nn.Conv2d(1, 8, 1), "bias"),
-    (lambda: nn.Embedding(9, 4), ""),
-    (lambda: nn.Embedding(1, 4, _weight=torch.zeros(1, 4)), ""),
-    (lambda: nn.MultiheadAttention(4, 2, add_bias_kv=True), "in_proj_bias bias_k bias_v out_proj.bias"),
-    (Biases, "q_bias bias_k attention_biases biases.0 biases.1"),
+    (nn.utils.parametrizations.weight_norm(nn.Conv1d(4, 4, 3)), "bias parametrizations.weight.original0"),
+    (nn.ParameterDict({"bias": torch.randn(1, 4), "w": torch.randn(4, 4)}), "bias"),
+    (_layer("ClassToken", cls_token=torch.zeros(1, 1, 4)), ""),
+    (_layer("Row", weight=_normal(1, 4)), ""),
+    (nn.Conv2d(1, 8, 1), "bias"),
+    (nn.Embedding(1, 4, _weight=torch.zeros(1, 4)), ""),
+    (nn.MultiheadAttention(4, 2, add_bias_kv=True), "in_proj_bias bias_k bias_v out_proj.bias"),
+    (
+        _layer(
+            "Biases",
+            q_bias=_normal(2, 4),
+            bias_k=_normal(1, 1, 4),
+            attention_biases=_normal(2, 9),
+            biases=nn.ParameterList([torch.randn(2, 3), torch.randn(1, 3)]),
+            relative_position_bias_table=_normal(9, 2),
+            debiased_weight=_normal(3, 2),
+        ),
+        "q_bias bias_k attention_biases biases.0 biases.1",
+    ),
 ]
 
 
 def test_biases_and_normalisation_are_found_by_type_and_name() -> None:
-    for make, spared in LAYERS:
-        layer = make()
+    for layer, spared in LAYERS:
         assert norm_and_bias(nn.Sequential(layer)) == {f"0.{name}" for name in spared.split()}, layer
-    assert norm_and_bias(Norm()) == {"head.bias"}  # the whole network is not a layer
+    network = _layer("Norm", cls_token=torch.zeros(1, 1, 4), matrix=torch.ones(4, 4), head=nn.Linear(4, 1))
+    assert norm_and_bias(network) == {"head.bias"}  # the whole network is not a layer
 
 
 def test_biases_and_normalisation_of_catalog_networks_are_vectors() -> None:
@@ -125,10 +93,10 @@ def test_biases_and_normalisation_of_catalog_networks_are_vectors() -> None:
 class Own(Base):  # a user network
     def make(self) -> None:
         self.cls_token = nn.Parameter(torch.zeros(1, 4))
-        self.stem, self.norm, self.head = nn.Linear(64, 4), ChannelNorm(1, 4), nn.Linear(4, 10)
+        self.stem, self.norm, self.head = nn.Linear(64, 4), _affine(1, 4), nn.Linear(4, 10)
 
     def logits(self, x: Tensor) -> Any:
-        return self.head(self.norm(self.stem(x) + self.cls_token))
+        return self.head(self.norm.weight * (self.stem(x) + self.cls_token) + self.norm.bias)
 
 
 OWN = f"{__name__}:Own"
@@ -201,16 +169,6 @@ def test_doubling_a_weight_changes_logits_unless_it_is_scale_invariant() -> None
         for name in (name for name, shape in network.shapes.items() if len(shape) > 1):
             change = (_logits(network, name) - plain).abs().max() / plain.abs().max()
             assert (change < 1e-9) == (name in network.scale_invariant), (make, name)
-
-
-def test_scale_invariant_layers_of_residual_networks_are_those_before_normalisation() -> None:
-    for name in ("resnet20", "shake26-2x32d"):
-        network = build(name, SHAPE, 10)
-        weights = {name for name, shape in network.shapes.items() if len(shape) > 1}
-        assert set(network.scale_invariant) == weights - {"head.weight"}, name
-    found = set(ModuleNetwork(partial(WideResNet, 1, 10, depth=10, k=1), SHAPE, 10).scale_invariant)
-    assert found >= {f"blocks.{k}.conv1.weight" for k in range(3)}  # of the branches, the first layers only
-    assert not found & {"head.weight", *(f"blocks.{k}.conv2.weight" for k in range(3))}
 
 
 class _Mixed(Base):  # a layer that begins at zero, one before a normalisation, and an unused one

@@ -10,15 +10,18 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from lrwd_sweep.lab import references
 from lrwd_sweep.optim import DeviceUpdate, Update, jit
 from lrwd_sweep.optim.numba_loops import BLOCK
+from lrwd_sweep.optim.projection import DELTA, Projection
 from lrwd_sweep.science.decay import DecayRule
 from lrwd_sweep.science.optimizer import Family, Optimizer
 from lrwd_sweep.spec.task import Task
-from tests.optim.problem import SHAPES, VARIANTS, layout, smooth, start, train, update_of
+from tests.optim.problem import SHAPES, VARIANTS, across, layout, smooth, start, train, update_of
 
 # Decay of a size that matters: by the rule, λ′, λ, w, d or c.
 LAMBDA = {
@@ -69,11 +72,6 @@ def test_lanes_follow_the_algorithm_of_the_paper(variant: str) -> None:
                 lone = references.follow(optimizer, task, start(), gradient, alpha, decay)
                 assert (row - lone).abs().max() < 1e-12, (rule, options)
             assert (update.projection_rate() is not None) is optimizer.family.projected  # type: ignore[union-attr]
-
-
-def test_restarts_change_the_n_of_normalised_decay() -> None:
-    timetable = _case("adam", DecayRule.INDEPENDENT, schedule="restarts")[1].timetable
-    assert {timetable.steps_of_cycle(t) for t in range(42)} == {6, 12, 24}
 
 
 def _moved(theta: Tensor, update: Update, shapes: Sequence[tuple[int, ...]], steps: int) -> Tensor:
@@ -128,21 +126,6 @@ def test_numba_moves_and_projects_as_torch_does(variant: str) -> None:
         if rate is not None and other_rate is not None:
             assert torch.equal(rate, other_rate), case
             assert steps == 6 or 0 < rate[0] < 1, case
-
-
-def test_numba_projects_weights_of_zero_as_torch_does() -> None:
-    optimizer, task = _case("adamp", DecayRule.INDEPENDENT)
-    found = torch.zeros_like(_flat(3)), torch.zeros_like(_flat(3))
-    first, second = (update_of(optimizer, task, theta, LANES) for theta in found)
-    for theta, update in zip(found, (first, replace(second, loop=None)), strict=True):
-        update.apply(theta, torch.ones_like(theta), 1.0, 1, 9)
-    torch.testing.assert_close(*found, rtol=1e-13, atol=1e-13)
-
-
-@pytest.mark.usefixtures("without_numba")
-def test_torch_updates_without_numba() -> None:
-    for variant in ("adam", "adamp"):
-        assert update_of(*_case(variant, DecayRule.LR_SCALED), _flat(1), LANES[:1]).loop is None
 
 
 # Rows of every length that a reduction might treat differently, in single precision.
@@ -285,55 +268,74 @@ def test_update_that_cannot_be_compiled_runs_as_written(
     assert "\n" not in record.getMessage()
 
 
-def test_the_table_holds_every_step_computed_in_float64() -> None:
-    task = Task(epochs=4, warmup=1, schedule="restarts", t_0=1, t_mult=2)  # type: ignore[arg-type]
-    theta = torch.zeros(1, 46)
-    found = DeviceUpdate(
-        update_of(Optimizer.parse("adam"), task, theta, LANES[:1]), task.timetable, theta
-    ).table
-    assert found.dtype is torch.float32
-    assert found.shape == (24, 4)
-    eta, root_n, rest1, root2 = found.to(torch.float64).t()
-    assert eta[:7].tolist() == pytest.approx([k / 6 for k in range(1, 7)] + [1.0])
-    assert set(root_n.square().round().tolist()) == {6.0, 12.0}
-    assert rest1[:2].tolist() == pytest.approx([0.1, 0.19], rel=1e-7)
-    # 1 − 0.999 in float32 would be 5e-5 off
-    assert root2[0].item() == pytest.approx(math.sqrt(0.001), rel=1e-7)
+EPS = 1e-8
+sizes = st.tuples(st.integers(1, 5), st.integers(2, 7))
 
 
-def _distance(step: references.Step, name: str, gradient: references.Gradient, **options: Any) -> float:
-    optimizer, task = Optimizer.parse(name), Task(epochs=10, **options)
-    theta, _ = train(optimizer, task, start(), gradient, [(0.02, 0.1)])
-    lone = references.follow(optimizer, task, start(), gradient, 0.02, 0.1, step)
-    return (theta[0] - lone).abs().max().item()
+def _projection(lanes: int, *shapes: tuple[int, ...]) -> Projection:
+    found = torch.zeros(lanes, dtype=torch.float64)
+    return Projection(tuple(s for s in layout(shapes) if s.is_matrix), found, EPS)
 
 
-def test_amsgrad_and_sgdp_are_those_of_the_packages_not_of_the_papers() -> None:
-    steady = smooth(60)
-
-    def fading(k: int, t: int, theta: Tensor) -> Tensor:
-        return steady(k, t, theta) / (1 + t) ** 2  # the maximum is kept for long
-
-    assert _distance(references.amsgrad_of_torch, "amsgrad", fading, beta2=0.9) < 1e-12
-    assert _distance(references.amsgrad_of_reddi, "amsgrad", fading, beta2=0.9) > 1e-2
-    assert _distance(references.adam, "amsgrad", fading, beta2=0.9) > 1e-2  # forgets the large gradients
-    assert _distance(references.sgdp_of_the_package, "sgdp", steady) < 1e-12
-    assert _distance(references.sgdp_of_the_paper, "sgdp", steady) > 1e-3
+def _normal(seed: int, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def test_forms_of_momentum_agree_only_at_a_constant_rate() -> None:
-    def end(name: str, **options: Any) -> Tensor:
-        task = Task(epochs=7, **options)
-        return train(Optimizer.parse(name), task, start(), smooth(task.steps), [(0.02, 0.01)])[0]
+def _apply(theta: Tensor, g: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the projected step, and for each lane True if it was projected."""
+    lanes, channels, length = theta.shape
+    after = p.flatten(1).clone()
+    projection = _projection(lanes, (channels, length))
+    (found,) = projection.apply(theta.flatten(1), g.flatten(1), after)
+    return after.view_as(p), found[:, 0]
 
-    for name, nesterov in product(("sgd", "sgdw"), (False, True)):
-        for schedule, agree in (("fixed", True), ("cosine", False)):
-            paper, torchs = (
-                end(name, schedule=schedule, nesterov=nesterov, momentum_form=form)
-                for form in ("paper", "torch")
-            )
-            apart = (paper - torchs).abs().max().item()
-            assert (apart < 1e-12) if agree else (apart > 1e-3), (name, nesterov, schedule)
-    for form in ("paper", "torch"):
-        plain, nesterovs = (end("sgdw", momentum=0.0, nesterov=n, momentum_form=form) for n in (False, True))
-        torch.testing.assert_close(plain, nesterovs, rtol=0, atol=1e-14)
+
+@settings(deadline=None)
+@given(sizes, st.integers(0, 2**20), st.floats(-6, 6))
+def test_every_row_of_a_projected_step_is_orthogonal_to_the_weight(
+    size: tuple[int, int], seed: int, scale: float
+) -> None:
+    theta, g, p = (
+        10**scale * _normal(seed, 3, *size),
+        _normal(seed + 1, 3, *size),
+        _normal(seed + 2, 3, *size),
+    )
+    after, found = _apply(theta, across(theta, g), p)
+    assert found.all()
+    norm = theta.norm(dim=2)
+    inner = (after * theta).sum(2).abs() / (norm * p.norm(dim=2))
+    assert (inner <= 2 * EPS / norm + 1e-14).all()  # what θ/(‖θ‖ + ε) lacks of a unit vector
+    removed = p - after
+    assert torch.allclose(across(theta, removed), torch.zeros_like(p), atol=1e-12)  # nothing else
+
+
+def test_step_is_unchanged_if_the_norm_overflows() -> None:
+    theta = torch.full((1, 2, 3), 1e200, dtype=torch.float64)
+    after, found = _apply(theta, theta, theta)
+    assert not found.any()
+    assert torch.equal(after, theta)
+
+
+@settings(deadline=None)
+@given(st.floats(0, 2), sizes)
+def test_threshold_is_delta_over_the_root_of_the_row_length(times: float, size: tuple[int, int]) -> None:
+    assume(abs(times - 1) > 1e-9)
+    cosine = min(1.0, times * DELTA / math.sqrt(size[1]))
+    theta, g = torch.zeros(2, 1, *size, dtype=torch.float64)
+    theta[..., 0] = 5
+    g[..., 0], g[..., 1] = cosine, math.sqrt(1 - cosine**2)
+    assert bool(_apply(theta, g, g)[1]) is (times < 1)  # the bound of the whole is the stricter one
+
+
+def test_rate_is_the_share_of_tensors_and_steps_since_the_last_call() -> None:
+    shapes = ((2, 3), (3,), (4, 2))
+    theta = torch.ones(2, 17, dtype=torch.float64)
+    along, none = theta.clone(), torch.zeros_like(theta)
+    first = along.clone()
+    first[1, :6] = 0  # of the second lane the first tensor is across
+    projection = _projection(2, *shapes)
+    for g in (first, along):
+        projection.apply(theta, g, theta.clone())
+    assert projection.take_rate().tolist() == [0.0, 0.25]
+    projection.apply(theta, none, theta.clone())
+    assert projection.take_rate().tolist() == [1.0, 1.0]

@@ -40,11 +40,17 @@ def nothing() -> Result:
     return study(lost=dict.fromkeys(np.ndindex(7, 7, 3), Status.DIVERGED))
 
 
-def earlier(value: float | None, sem: float | None = 0.001, metric: str = "val_loss") -> EarlierReport:
-    return EarlierReport("old.json", {"mine": EarlierBest(metric, value, sem)})
-
-
 BEST = 0.1 + 1e-4  # of every study here
+LOW, HIGH = study(), mirrored(study())
+
+
+def earlier(
+    value: float | None,
+    sem: float | None = 0.001,
+    metric: str = "val_loss",
+    direction: Direction = Direction.MINIMIZE,
+) -> EarlierReport:
+    return EarlierReport("old.json", {"mine": EarlierBest(metric, value, sem, direction)})
 
 
 def test_a_gate_compares_its_value_with_its_limit() -> None:
@@ -75,7 +81,17 @@ def test_a_gate_compares_its_value_with_its_limit() -> None:
         (MaxRegression(0.009, earlier(BEST - 0.01)), study(), 0.01, False),
         (MaxRegression(0.0, earlier(BEST + 0.01)), study(), -0.01, True),
         (MaxRegression(0.0, earlier(BEST)), study(), 0.0, True),
+        (MaxRegression(0.011, earlier(-BEST + 0.01, direction=Direction.MAXIMIZE)), HIGH, 0.01, True),
+        (MaxRegression(0.009, earlier(-BEST + 0.01, direction=Direction.MAXIMIZE)), HIGH, 0.01, False),
+        (MaxRegression(0.0, earlier(-BEST - 0.01, direction=Direction.MAXIMIZE)), HIGH, -0.01, True),
+        (MinBest(-BEST), HIGH, -BEST, True),
+        (MinBest(-BEST - 0.01), HIGH, -BEST, True),
+        (MinBest(-BEST + 0.01), HIGH, -BEST, False),
     ]
+    for low, high in ((-0.3, 0.1), (-0.1, 0.3)):  # the far end of the slope's interval decides
+        slope = Estimate((low + high) / 2, low, high)
+        found = replace(LOW, separability=replace(LOW.separability, ridge_slope=slope))
+        cases += [(MaxAbsSlope(0.25), found, 0.3, False), (MaxAbsSlope(0.3), found, 0.3, True)]
     for gate, found, value, passed in cases:
         outcome = gate.check(found)
         assert (outcome.gate, outcome.study) == (gate.name, "mine")
@@ -107,15 +123,19 @@ def test_an_undetermined_value_fails_with_the_reason() -> None:
     outcome = Require(Verdict.SEPARABLE).check(study(seeds=1))
     assert (outcome.value, outcome.passed) == ("undetermined", False)
     assert "too few seeds" in outcome.reason
+    outcomes = [gate.check(nothing()) for gate in (MaxFailed(0), Require(Verdict.COUPLED), MaxBest(1))]
+    values = [gate["value"] for gate in json.loads(dumps(document([nothing()], (), outcomes)))["gates"]]
+    assert values == [0, "undetermined", None]
 
 
-def test_the_far_end_of_the_slopes_interval_decides() -> None:
-    for low, high in ((-0.3, 0.1), (-0.1, 0.3)):
-        slope = Estimate((low + high) / 2, low, high)
-        found = replace(study(), separability=replace(study().separability, ridge_slope=slope))
-        outcome = MaxAbsSlope(0.25).check(found)
-        assert (outcome.value, outcome.passed) == (0.3, False)
-        assert MaxAbsSlope(0.3).check(found).passed
+def test_a_gate_of_the_other_direction_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"max_best=0.5: in study 'mine' a higher val_loss .* min_best=0.5"):
+        MaxBest(0.5).check(HIGH)
+    with pytest.raises(UsageError, match=r"min_best=0.5: in study 'mine' a lower val_loss .* max_best=0.5"):
+        MinBest(0.5).check(LOW)
+    reason = MaxRegression(1, earlier(BEST, sem=3e-4)).check(LOW).reason
+    assert f"standard error {math.hypot(3e-4, 1e-4 / math.sqrt(3)):.2g}" in reason
+    assert "standard error" not in MaxRegression(1, earlier(BEST, sem=None)).check(LOW).reason
 
 
 def test_a_transfer_is_judged_by_its_mean_and_fails_if_one_diverges() -> None:
@@ -143,21 +163,30 @@ def test_seeds_are_counted_in_the_cell_with_the_fewest_and_at_a_searchs_own_poin
     assert not MinSeeds(1).check(result("tpe", found.spec, "", [])).passed
 
 
-FOUND = study()
-
-
-def test_a_report_is_read_back(tmp_path: Path) -> None:
+def test_a_report_is_read_back_and_compared_in_its_direction(tmp_path: Path) -> None:
     path = tmp_path / "old.json"
-    path.write_text(dumps(document([FOUND, replace(nothing(), name="lost")])))
+    path.write_text(dumps(document([LOW, replace(nothing(), name="lost")])))
     read = read_earlier_report(path)
-    (best,) = FOUND.ranked(1)
+    (best,) = LOW.ranked(1)
     assert read.studies == {
         "mine": EarlierBest("val_loss", best.value, best.sem),
         "lost": EarlierBest("val_loss", None, None),
     }
-    assert MaxRegression(0, read).check(FOUND).value == 0
+    assert MaxRegression(0, read).check(LOW).value == 0
     with pytest.raises(UsageError, match=r"no\.json.*No such file or directory; name what"):
         read_earlier_report(tmp_path / "no.json")
+    path.write_text(dumps(document([HIGH])))
+    outcome = MaxRegression(9, read_earlier_report(path)).check(LOW)
+    assert not outcome.passed
+    assert "has val_loss maximized, this report minimized; see --maximize and --minimize" in outcome.reason
+    older = json.loads(path.read_text())
+    del older["studies"][0]["direction"]
+    path.write_text(json.dumps(older))
+    assert read_earlier_report(path).studies["mine"].direction is Direction.MINIMIZE
+    older["studies"][0]["direction"] = "upward"
+    path.write_text(json.dumps(older))
+    with pytest.raises(UsageError, match="is not a report"):
+        read_earlier_report(path)
 
 
 def test_other_files_are_refused_in_one_line(tmp_path: Path) -> None:
@@ -178,54 +207,3 @@ def test_other_files_are_refused_in_one_line(tmp_path: Path) -> None:
                 read_earlier_report(path)
             assert str(error.value).startswith(f"baseline={str(path)!r} {fault}"), text[:80]
             assert "\n" not in str(error.value)
-
-
-def test_gate_values_keep_their_type_in_json() -> None:
-    outcomes = [gate.check(nothing()) for gate in (MaxFailed(0), Require(Verdict.COUPLED), MaxBest(1))]
-    values = [gate["value"] for gate in json.loads(dumps(document([nothing()], (), outcomes)))["gates"]]
-    assert values == [0, "undetermined", None]
-
-
-def test_gates_on_the_best_value_know_the_direction() -> None:
-    high = mirrored(study())
-    for limit, passed in ((-BEST, True), (-BEST - 0.01, True), (-BEST + 0.01, False)):
-        outcome = MinBest(limit).check(high)
-        assert (outcome.gate, outcome.limit, outcome.passed) == ("min-best", limit, passed)
-        assert outcome.value == pytest.approx(-BEST)
-    with pytest.raises(UsageError, match=r"max_best=0.5: in study 'mine' a higher val_loss .* min_best=0.5"):
-        MaxBest(0.5).check(high)
-    with pytest.raises(UsageError, match=r"min_best=0.5: in study 'mine' a lower val_loss .* max_best=0.5"):
-        MinBest(0.5).check(study())
-
-
-def test_a_regression_is_positive_if_worse_and_shows_its_error() -> None:
-    outcome = MaxRegression(1, earlier(BEST, sem=3e-4)).check(study())
-    assert f"standard error {math.hypot(3e-4, 1e-4 / math.sqrt(3)):.2g}" in outcome.reason
-    assert "standard error" not in MaxRegression(1, earlier(BEST, sem=None)).check(study()).reason
-    for then, limit, value, passed in (
-        (-BEST + 0.01, 0.011, 0.01, True),
-        (-BEST + 0.01, 0.009, 0.01, False),
-        (-BEST - 0.01, 0.0, -0.01, True),
-    ):
-        best = EarlierBest("val_loss", then, 0.001, Direction.MAXIMIZE)
-        outcome = MaxRegression(limit, EarlierReport("old.json", {"mine": best})).check(mirrored(study()))
-        assert outcome.value == pytest.approx(value)
-        assert outcome.passed is passed
-
-
-def test_an_earlier_report_in_the_other_direction_is_not_comparable(tmp_path: Path) -> None:
-    path = tmp_path / "old.json"
-    path.write_text(dumps(document([mirrored(study())])))
-    read = read_earlier_report(path)
-    assert read.studies["mine"].direction is Direction.MAXIMIZE
-    outcome = MaxRegression(9, read).check(study())
-    assert not outcome.passed
-    assert "has val_loss maximized, this report minimized; see --maximize and --minimize" in outcome.reason
-    older = json.loads(path.read_text())
-    del older["studies"][0]["direction"]
-    path.write_text(json.dumps(older))
-    assert read_earlier_report(path).studies["mine"].direction is Direction.MINIMIZE
-    older["studies"][0]["direction"] = "upward"
-    path.write_text(json.dumps(older))
-    with pytest.raises(UsageError, match="is not a report"):
-        read_earlier_report(path)

@@ -30,27 +30,20 @@ def test_the_cap_is_of_the_requested_metric() -> None:
         assert other.spec.metric == "val_error"
 
 
-def test_an_unknown_metric_is_refused() -> None:
+def test_an_unknown_metric_or_restart_is_refused() -> None:
     imported = study(optimizer=Optimizer(None, DecayRule.LR_SCALED, "lion"), kind=Kind.IMPORT)
     for found in (study(), imported):
         with pytest.raises(UnknownName, match="val_los"):
             result(found.name, found.spec, found.created, found.trials, metric="val_los")
-
-
-def test_the_best_point_is_the_surfaces_best_cell() -> None:
+    with pytest.raises(UsageError, match=r"at_restart=4: study 'wr' has 3, at .* 1, 3, 7; choose 1 to 3"):
+        restarted(4)
     found = study()
-    index = found.surface.best()
-    assert index is not None
-    assert found.best == found.surface.cell(*index)
-    lost = [trial for trial in found.trials if trial.status is not Status.COMPLETE]
-    assert result("x", found.spec, "", lost).best is None
+    with pytest.raises(UsageError, match=r"at_restart=1: study 'study' has no snapshot"):
+        result(found.name, found.spec, "", found.trials, at_restart=1)
 
 
 def restarted(at_restart: int | None = None) -> Result:
-    """Return AdamWR of 7 epochs in cycles of 1, 2 and 4, whose loss is 3, 2 and 1 times λ at their ends.
-
-    The lane of the smallest λ diverged after the second, of the largest before the first.
-    """
+    """Return AdamWR in cycles of 1, 2 and 4 epochs; one lane diverged after two of them, one at once."""
     lattice = Lattice((0.01,), (0.1, 0.2, 0.4))
     trials = []
     for cell, cycles in zip(lattice.cells(), (2, 3, 0), strict=True):
@@ -81,11 +74,3 @@ def test_a_study_with_restarts_is_read_at_a_snapshot() -> None:
         assert found.surface.status(0, 2) is CellStatus.DIVERGED
         n = {1: 1, 2: 2, 3: 4}[at] * found.spec.task.steps_per_epoch  # type: ignore[union-attr]
         assert found.conventions(Cell(0.01, 0.2)).independent == pytest.approx(0.2 / math.sqrt(n))
-
-
-def test_an_unknown_restart_is_refused_naming_the_known_ones() -> None:
-    with pytest.raises(UsageError, match=r"at_restart=4: study 'wr' has 3, at .* 1, 3, 7; choose 1 to 3"):
-        restarted(4)
-    found = study()
-    with pytest.raises(UsageError, match=r"at_restart=1: study 'study' has no snapshot"):
-        result(found.name, found.spec, "", found.trials, at_restart=1)

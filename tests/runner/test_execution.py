@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from math import ceil
 from pathlib import Path
 
@@ -19,29 +19,19 @@ import lrwd_sweep
 from lrwd_sweep.engine import device, memory
 from lrwd_sweep.engine.memory import pack_bytes
 from lrwd_sweep.engine.pack import OnEpoch, PackTrainer, Stopped
-from lrwd_sweep.errors import DeviceError, UnknownName, UsageError
+from lrwd_sweep.errors import DeviceError
 from lrwd_sweep.runner import execution
 from lrwd_sweep.runner.execution import ATTEMPTS, Execution, plan
 from lrwd_sweep.runner.executors import processes
 from lrwd_sweep.runner.executors.threads import Threads
 from lrwd_sweep.science.lattice import Cell, Lattice
-from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.job import EpochDone, Event, Job, Pack, PackDone, PackLost
 from lrwd_sweep.spec.task import Task
 from tests.runner import strange
+from tests.small import ADAMW, CPU
 
-ADAMW = Optimizer.parse("adamw")
 CELLS = list(Lattice((0.01, 0.02, 0.04), (0.001, 0.01)).cells())
-CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    """Give back the threads that the engine takes from torch."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 def _on_two_cores(net: str = "mlp-norm", epochs: int = 2) -> Execution:
@@ -75,14 +65,6 @@ def test_plan_holds_every_lane_once_in_packs_of_similar_size(sizes: dict[int, in
         of_seed = [len(pack.cells) for pack in packs if pack.seed == seed]
         assert ceil(size / lanes) <= len(of_seed) <= ceil(size / lanes) + 1
         assert max(of_seed) <= min(lanes, 2 * min(of_seed) + 1)
-
-
-def test_slots_get_about_the_same_number_of_lanes() -> None:
-    for count, most in ((9, 14), (7, 11), (12, 18), (121, 182), (1, 2)):
-        loads = [0, 0]
-        for pack in plan(dict.fromkeys(range(3), _cells(count)), min(16, ceil(3 * count / 2)), slots=2):
-            loads[loads.index(min(loads))] += len(pack.cells)
-        assert max(loads) == most, count
 
 
 def test_executor_follows_the_network_the_slots_and_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,19 +219,6 @@ def test_a_pack_without_room_is_halved_to_the_same_results_down_to_lanes_that_fa
     trials = _trials(on, todo).values()
     assert {trial.status for trial in trials} == {Status.FAILED}
     assert {trial.detail for trial in trials} == {"cpu has no room for one lane of mlp-norm"}
-
-
-def test_an_impossible_network_or_device_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    for net in ("torchvision:resnet81", "torchvision:squeezenet1_1"):
-        with pytest.raises(UsageError):
-            Execution(Task(net=net), "cpu")
-    with pytest.raises(UnknownName, match="cuda"):
-        Execution(Task(), "cuuda")
-    with pytest.raises(DeviceError, match="device='cpu'"):
-        Execution(Task(), "cuda:99")
-    monkeypatch.setattr(memory, "free_bytes", lambda _: 1 << 16)
-    with pytest.raises(DeviceError, match=r"^cpu has 0 MiB free and a lane of mlp-norm needs \d+; "):
-        Execution(Task(), "cpu")
 
 
 def test_only_cores_with_room_for_a_lane_train(

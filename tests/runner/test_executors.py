@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.host import cores
@@ -22,14 +21,12 @@ from lrwd_sweep.runner.executors import Executor
 from lrwd_sweep.runner.executors.processes import Processes
 from lrwd_sweep.runner.executors.threads import Threads
 from lrwd_sweep.science.lattice import Lattice
-from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.spec.job import EpochDone, Event, Job, Pack, PackDone, PackLost
 from lrwd_sweep.spec.task import Task
 from tests.runner import strange
+from tests.small import ADAMW, CPU
 
-CPU = torch.device("cpu")
-ADAMW = Optimizer.parse("adamw")
 CELLS = tuple(Lattice((0.01, 0.02), (0.001, 0.01)).cells())
 NET = f"{strange.__name__}:Net"
 
@@ -49,11 +46,7 @@ def until_done(executor: Executor) -> list[Event]:
 
 @pytest.fixture(scope="module")
 def splits() -> Splits:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    found = load_data(Task(), CPU)
-    torch.set_num_threads(threads)
-    return found
+    return load_data(Task(), CPU)
 
 
 @pytest.fixture(scope="module", autouse=True)

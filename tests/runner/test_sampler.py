@@ -8,8 +8,6 @@ from pathlib import Path
 
 import optuna
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lrwd_sweep.errors import NothingToReport, UsageError
 from lrwd_sweep.runner import sampler
@@ -57,15 +55,6 @@ def nearest(cells: list[Cell]) -> float:
         math.hypot(math.log2(a.lr / b.lr), math.log2(a.weight_decay / b.weight_decay)) / 10
         for a, b in combinations(cells, 2)
     )
-
-
-@given(
-    st.lists(st.floats(1e-6, 1e2), min_size=1, max_size=8),
-    st.lists(st.floats(0, 1e2), min_size=1, max_size=8),
-)
-def test_grid_is_the_lattice_in_its_order(lrs: list[float], decays: list[float]) -> None:
-    lattice = Lattice(tuple(lrs), tuple(decays))
-    assert grid_cells(lattice) == list(lattice.cells())
 
 
 def test_a_batch_is_spread_out_in_the_positive_box(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from itertools import product
 
 import pytest
 from hypothesis import given
@@ -31,18 +32,6 @@ def test_every_detour_gives_the_same_number(
     assert run.convert(x, a, c) == pytest.approx(run.convert(by_way_of_b, b, c), rel=1e-12)
 
 
-@given(alphas, lambdas, steps, st.sampled_from(EXACT))
-def test_families_that_scale_every_step_have_no_constant_l2(
-    lr: float, x: float, n: int, other: Convention
-) -> None:
-    for family in set(Family) - {Family.SGD, Family.SGDP}:
-        run = Run(family, lr, n)
-        assert run.convert(x, Convention.COUPLED, other) is None, family
-        assert run.convert(x, other, Convention.COUPLED) is None, family
-        assert f"makes {family.display_name} do" in run.obstacle(Convention.COUPLED)
-        assert "Proposition 2" in run.obstacle(Convention.COUPLED)
-
-
 @given(alphas, lambdas, momenta)
 def test_only_lr_scaled_decay_of_sgdp_is_divided_by_1_minus_momentum(lr: float, x: float, mu: float) -> None:
     sgdp, adamp = Run(Family.SGDP, lr, 9, mu), Run(Family.ADAMP, lr, 9, mu)
@@ -54,23 +43,30 @@ def test_only_lr_scaled_decay_of_sgdp_is_divided_by_1_minus_momentum(lr: float, 
             assert number == adamp.convert(x, Convention.INDEPENDENT, convention)
     assert parse("sgdp").formula.endswith(f" + κ{sgdp.update(Convention.LR_SCALED)[len('θ ← θ − ηα') :]})")
     assert "adamp" in sgdp.users(Convention.LR_SCALED)
-    assert Run(Family.SGDP, lr).obstacle(Convention.LR_SCALED) == "the momentum is not known"
-    assert "decoupled" in sgdp.obstacle(Convention.COUPLED)
 
 
-def test_no_decay_is_no_decay_in_every_convention() -> None:
-    for family in (*Family, None):
-        for source in Convention:
-            for target in Convention:
-                assert Run(family, 0.1).convert(0.0, source, target) == 0.0
-
-
-def test_an_unknown_number_is_not_guessed() -> None:
+def test_a_number_that_does_not_exist_or_is_unknown_is_not_guessed() -> None:
+    for family, source, target in product((*Family, None), Convention, Convention):
+        assert Run(family, 0.1).convert(0.0, source, target) == 0.0
+    for family, other in product(set(Family) - {Family.SGD, Family.SGDP}, EXACT):
+        run = Run(family, 0.1, 9)
+        assert run.convert(0.1, Convention.COUPLED, other) is None, family
+        assert run.convert(0.1, other, Convention.COUPLED) is None, family
+        assert f"makes {family.display_name} do" in run.obstacle(Convention.COUPLED)
+        assert "Proposition 2" in run.obstacle(Convention.COUPLED)
     unknown = Run(Family.SGD, 0.1)
-    assert unknown.convert(0.1, Convention.COUPLED, Convention.INDEPENDENT) is None
-    assert unknown.obstacle(Convention.COUPLED) == "the momentum is not known"
-    assert unknown.convert(0.1, Convention.INDEPENDENT, Convention.NORMALIZED) is None
-    assert unknown.obstacle(Convention.NORMALIZED) == "the number of steps N is not known"
+    for source, target in (
+        (Convention.COUPLED, Convention.INDEPENDENT),
+        (Convention.INDEPENDENT, Convention.NORMALIZED),
+    ):
+        assert unknown.convert(0.1, source, target) is None
+    for run, convention, obstacle in (
+        (unknown, Convention.COUPLED, "the momentum is not known"),
+        (unknown, Convention.NORMALIZED, "the number of steps N is not known"),
+        (Run(Family.SGDP, 0.1), Convention.LR_SCALED, "the momentum is not known"),
+    ):
+        assert run.obstacle(convention) == obstacle
+    assert "decoupled" in Run(Family.SGDP, 0.1, 9, 0.9).obstacle(Convention.COUPLED)
 
 
 def test_limits_name_what_is_not_exact() -> None:
@@ -106,50 +102,46 @@ def test_arithmetic_is_right_and_ends_in_the_converted_number(
     )
 
 
-@given(st.sampled_from(optimizer_names()), alphas, lambdas, steps, momenta)
-def test_a_study_keeps_its_own_number(name: str, lr: float, x: float, n: int, mu: float) -> None:
-    optimizer = parse(name)
-    assert optimizer.rule.convention.symbol == optimizer.rule.symbol
-    found = conventions(optimizer, lr, x, n, mu, constant=True)
-    own = {
-        DecayRule.COUPLED: found.coupled,
-        DecayRule.INDEPENDENT: found.independent,
-        DecayRule.LR_SCALED: found.lr_scaled,
-        DecayRule.FIXED: found.independent,  # equal where η = 1
-        DecayRule.CORRECTED: found.independent and pytest.approx(found.independent / lr),
-    }
-    assert x == own[optimizer.rule]
-    moving = conventions(optimizer, lr, x, n, mu)
-    if optimizer.rule.convention not in UNSCHEDULED:
-        assert moving == found
-        return
-    assert (moving.independent, moving.lr_scaled, moving.coupled, moving.normalized) == (None,) * 4
-    assert moving.timescale_steps == pytest.approx(1 / (x * (lr if name.endswith("corrected") else 1)))
-    assert conventions(optimizer, lr, 0.0, n, mu).lr_scaled == 0
-
-
-@given(st.sampled_from(optimizer_names()), alphas, lambdas, steps, momenta)
-def test_normalized_decay_is_plain_decay_over_the_root_of_n(
-    name: str, lr: float, x: float, n: int, mu: float
+@given(alphas, lambdas, steps, momenta)
+def test_a_study_keeps_its_own_number_and_normalized_decay_is_plain_over_the_root_of_n(
+    lr: float, x: float, n: int, mu: float
 ) -> None:
-    plain, normalized = parse(name), parse(f"{name}:normalized")
-    found = conventions(normalized, lr, x, n, mu)
-    assert found == conventions(plain, lr, x / math.sqrt(n), n, mu)
-    if normalized.rule is DecayRule.INDEPENDENT:
-        assert found.normalized == pytest.approx(x)
-    unknown = conventions(normalized, lr, x, None, mu)
-    assert (unknown.independent, unknown.lr_scaled, unknown.coupled) == (None, None, None)
-    assert unknown.normalized == (found.normalized and pytest.approx(found.normalized))
+    for name in optimizer_names():
+        optimizer, normalized = parse(name), parse(f"{name}:normalized")
+        assert optimizer.rule.convention.symbol == optimizer.rule.symbol
+        found = conventions(optimizer, lr, x, n, mu, constant=True)
+        own = {
+            DecayRule.COUPLED: found.coupled,
+            DecayRule.INDEPENDENT: found.independent,
+            DecayRule.LR_SCALED: found.lr_scaled,
+            DecayRule.FIXED: found.independent,  # equal where η = 1
+            DecayRule.CORRECTED: found.independent and pytest.approx(found.independent / lr),
+        }
+        assert x == own[optimizer.rule], name
+        moving = conventions(optimizer, lr, x, n, mu)
+        if optimizer.rule.convention not in UNSCHEDULED:
+            assert moving == found, name
+        else:
+            others = (moving.independent, moving.lr_scaled, moving.coupled, moving.normalized)
+            assert others == (None,) * 4, name
+            per_step = x * (lr if name.endswith("corrected") else 1)
+            assert moving.timescale_steps == pytest.approx(1 / per_step), name
+            assert conventions(optimizer, lr, 0.0, n, mu).lr_scaled == 0
+        found = conventions(normalized, lr, x, n, mu)
+        assert found == conventions(optimizer, lr, x / math.sqrt(n), n, mu), name
+        if normalized.rule is DecayRule.INDEPENDENT:
+            assert found.normalized == pytest.approx(x), name
+        unknown = conventions(normalized, lr, x, None, mu)
+        assert (unknown.independent, unknown.lr_scaled, unknown.coupled) == (None, None, None), name
+        assert unknown.normalized == (found.normalized and pytest.approx(found.normalized)), name
 
 
-@given(alphas, lambdas, steps)
-def test_the_propositions_hold(lr: float, lam: float, n: int) -> None:
-    assert conventions(parse("sgdw"), lr, lam, None, 0.0).coupled == pytest.approx(lam / lr, rel=1e-12)
-    assert conventions(parse("adam"), lr, lam, n, 0.9) == Conventions(None, None, lam, None, steps=n)
-
-
-@given(alphas, lambdas, st.floats(0, 1))
-def test_projected_steps_decay_at_a_tenth_of_the_rate(lr: float, x: float, share: float) -> None:
+@given(alphas, lambdas, steps, st.floats(0, 1))
+def test_the_propositions_hold_and_projected_steps_decay_at_a_tenth_of_the_rate(
+    lr: float, x: float, n: int, share: float
+) -> None:
+    assert conventions(parse("sgdw"), lr, x, None, 0.0).coupled == pytest.approx(x / lr, rel=1e-12)
+    assert conventions(parse("adam"), lr, x, n, 0.9) == Conventions(None, None, x, None, steps=n)
     for optimizer in map(parse, ("sgdp", "sgdpw:fixed", "adampw", "adampw:corrected")):
         never, always, found, unknown = (
             conventions(optimizer, lr, x, 9, 0.9, projected=projected)
@@ -161,9 +153,6 @@ def test_projected_steps_decay_at_a_tenth_of_the_rate(lr: float, x: float, share
         assert found.timescale_steps_projected is None
         assert unknown.timescale_steps == never.timescale_steps
         assert unknown.timescale_steps_projected == pytest.approx(always.timescale_steps)
-
-
-def test_decay_too_small_for_a_finite_number_of_steps_has_no_time_scale() -> None:
     assert conventions(parse("sgdw"), 0.1, 0.0, 100, 0.9) == Conventions(0.0, 0.0, 0.0, 0.0, steps=100)
-    assert timescale(5e-324) is None
+    assert timescale(5e-324) is None  # no finite number of steps
     assert math.isfinite(timescale(1e-300) or math.inf)

@@ -36,9 +36,6 @@ def test_a_name_that_implies_higher_is_refused_until_one_direction_is_given() ->
     with pytest.raises(UsageError, match="maximize=True and minimize=True exclude each other"):
         given(maximize=True, minimize=True)
     assert given(maximize=False, minimize=False) is None
-
-
-def test_a_long_name_is_cut_to_one_line() -> None:
     with pytest.raises(UsageError) as refused:
         chosen("acc\n" * 10_000, maximize=False, minimize=False)
     assert len(str(refused.value)) < 300

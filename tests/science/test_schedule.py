@@ -72,9 +72,6 @@ def test_restarts_of_the_paper() -> None:
             assert PAPER.eta(391 * epoch + batch) == pytest.approx(wanted, abs=1e-12)
     found = [PAPER.steps_of_cycle(391 * epoch) // 391 for epoch in (0, 99, 100, 299, 300, 1500)]
     assert found == [100, 100, 200, 200, 400, 1600]  # N of normalized decay
-
-
-def test_warm_up_precedes_the_first_cycle() -> None:
     timetable = Timetable(Schedule.RESTARTS, 20, 1, warmup=2, t_0=4, t_mult=2)
-    assert timetable.snapshots == (6, 14)
+    assert timetable.snapshots == (6, 14), "warm-up precedes the first cycle"
     assert [timetable.eta(t) for t in (0, 1, 2, 6, 14)] == [0.5, 1, 1, 1, 1]

@@ -78,26 +78,19 @@ def test_a_cell_that_reached_the_cap_in_one_seed_is_out() -> None:
     assert (above.out[0, 0], above.inside[0, 0], above.minimized().cap) == (False, True, -0.5)
 
 
-def test_best_has_the_smaller_index_of_equals_and_may_be_the_baseline() -> None:
+def test_best_has_the_smaller_index_of_equals_and_parts_keep_their_values() -> None:
     assert surface(np.ones((3, 3, 2))).best() == (0, 0)
     baseline = repeated(np.full((11, 1), 5.0))[:, 0]
     baseline[4] = -1.0
-    assert surface(repeated(BOWL), baseline=baseline).best() == (4, 0)
-    assert surface(np.full((3, 3, 2), np.nan)).best() is None
-    assert laid_out(seeds=()).best() is None
-
-
-def test_parts_of_a_surface_keep_its_values() -> None:
-    whole = surface(repeated(BOWL), baseline=np.zeros((11, 3)))
+    whole = surface(repeated(BOWL), baseline=baseline)
     positive = whole.without_baseline()
-    assert whole.weight_decay[0] == 0
+    assert (whole.best(), positive.without_baseline() is positive) == ((4, 0), True)
     assert np.array_equal(positive.weight_decay, whole.weight_decay[1:])
     assert np.array_equal(positive.values, repeated(BOWL))
-    assert positive.without_baseline() is positive
-    seeded = surface(BOWL[..., None] + np.arange(3), seeds=(5, 6, 7))
-    some = seeded.with_seeds((7, 5))
-    assert some.seeds == (7, 5)
-    assert np.array_equal(some.values, seeded.values[..., [2, 0]])
+    some = surface(BOWL[..., None] + np.arange(3), seeds=(5, 6, 7)).with_seeds((7, 5))
+    assert (some.seeds, np.array_equal(some.values, BOWL[..., None] + [2, 0])) == ((7, 5), True)
+    assert surface(np.full((3, 3, 2), np.nan)).best() is None
+    assert laid_out(seeds=()).best() is None
 
 
 def test_the_mean_so_far_averages_the_known_seeds() -> None:

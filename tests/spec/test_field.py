@@ -12,7 +12,7 @@ import pytest
 import lrwd_sweep
 from lrwd_sweep.cli.grid import grid
 from lrwd_sweep.cli.options import ALL_FIELDS, option_text
-from lrwd_sweep.errors import SpecMismatch, UnknownName, UsageError, arg
+from lrwd_sweep.errors import SpecMismatch, UsageError, arg
 from lrwd_sweep.science.optimizer import Family
 from lrwd_sweep.spec.field import HEADINGS
 from lrwd_sweep.spec.preset import DEFAULT, find_preset, read_preset
@@ -58,10 +58,8 @@ def test_an_argument_in_a_message_is_an_option_or_a_keyword() -> None:
     for given, option, keyword in (
         (arg("batch_size", 1), "--batch-size 1", "batch_size=1"),
         (arg("weight_decay"), "--wd", "weight_decay"),
-        (arg("t_0", 1.5), "--t0 1.5", "t_0=1.5"),
         (arg("beta2"), "--betas", "beta2"),
         (arg("decay_all", False), "--no-decay-norm-bias", "decay_all=False"),
-        (arg("nesterov", False), "--no-nesterov", "nesterov=False"),
         (arg("download", True), "--download", "download=True"),
         (arg("study_name", " "), "--study-name ' '", "study_name=' '"),
         (arg("net", "./my.py:Net"), "--net ./my.py:Net", "net='./my.py:Net'"),
@@ -74,40 +72,18 @@ def test_an_argument_in_a_message_is_an_option_or_a_keyword() -> None:
         assert option_text(name).startswith("--")
 
 
-IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [
+IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [  # one of a kind: number, range, truth, name, text
     ({"epochs": 0}, "epochs=0 is not a whole number of at least 1"),
-    ({"epochs": 1.5}, "epochs=1.5 is not a whole number"),
     ({"epochs": True}, "epochs=True is not a whole number"),
-    ({"epochs": "3"}, "epochs='3' is not a whole number"),
-    ({"batch_size": -3}, "batch_size=-3 is not a whole number of at least 2"),
-    (
-        {"batch_size": 401},
-        "batch_size=401 is larger than the training set of digits (400); choose at most 400",
-    ),
-    ({"warmup": -1}, "warmup=-1 is not a whole number of at least 0"),
+    ({"batch_size": 401}, "batch_size=401 is larger than the training set of digits (400); choose at most"),
     ({"warmup": 60}, "warmup=60 leaves nothing of 60 epochs; choose less than 60"),
-    ({"t_0": 0}, "t_0=0 is not a whole number of at least 1"),
-    ({"t_mult": 1.5}, "t_mult=1.5 is not a whole number of at least 1"),
     ({"eta_min": 1.0}, "eta_min=1.0 is out of range; choose at least 0 and below 1"),
     ({"eta_min": None}, "eta_min=None is out of range"),
-    ({"nesterov": "yes"}, "nesterov='yes' is neither true nor false"),
-    ({"momentum_form": "keras"}, "unknown momentum form 'keras'; known: paper, torch"),
-    ({"augment": "flop"}, "unknown augmentation 'flop'"),
-    ({"precision": "bfloat"}, "unknown precision 'bfloat'; did you mean bfloat16 or float32?"),
-    ({"precision": "float16"}, "unknown precision 'float16'; did you mean bfloat16 or float32?"),
-    ({"momentum": 1.0}, "momentum=1.0 is out of range"),
-    ({"momentum": -0.1}, "momentum=-0.1 is out of range"),
     ({"momentum": float("nan")}, "momentum=nan is out of range"),
-    ({"momentum": "0.9"}, "momentum='0.9' is out of range"),
-    ({"beta2": 2}, "beta2=2 is out of range"),
-    ({"eps": float("inf")}, "eps=inf is out of range; choose at least 0 and below 1e+30"),
-    ({"net": "mlp-nrm"}, "unknown network 'mlp-nrm'; did you mean mlp-norm or mlp?"),
+    ({"nesterov": "yes"}, "nesterov='yes' is neither true nor false"),
+    ({"precision": "bfloat"}, "unknown precision 'bfloat'; did you mean bfloat16 or float32?"),
     ({"net": "resnet18"}, "unknown network 'resnet18'; did you mean torchvision:resnet18?"),
-    ({"net": "resnet21"}, "unknown network 'resnet21'; did you mean resnet32, resnet20"),
     ({"net": 3}, "net=3 is not text"),
-    ({"data": "digit"}, "unknown data set 'digit'; did you mean digits?"),
-    ({"schedule": "cosin"}, "unknown schedule 'cosin'; did you mean cosine?"),
-    ({"schedule": ["cosine"]}, "schedule=['cosine'] is not text"),
     ({"no_decay": "("}, "no_decay='(' is not a regular expression"),
 ]
 
@@ -118,8 +94,3 @@ def test_impossible_values_are_refused_in_one_line() -> None:
             Task(**values)
         assert complaint in str(error.value), values
         assert "\n" not in str(error.value), values
-
-
-def test_a_foreign_name_suggests_what_is_meant() -> None:
-    error = UnknownName("device", "GPU", ["auto", "cpu", "cuda"], {"gpu": "cuda"})
-    assert str(error) == "unknown device 'GPU'; did you mean cuda?"

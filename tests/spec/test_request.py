@@ -14,10 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrwd_sweep.errors import UnknownName, UsageError
+from lrwd_sweep.errors import UsageError
 from lrwd_sweep.science.lattice import canonical, format_axis
-from lrwd_sweep.spec import preset
-from lrwd_sweep.spec.request import Request, axis, name_of, refuse_unknown
+from lrwd_sweep.spec.request import Request, axis, name_of
 from lrwd_sweep.spec.task import Task
 
 VALUES = st.lists(st.floats(1e-12, 1e12).map(canonical), min_size=1, max_size=8, unique=True)
@@ -37,33 +36,19 @@ def test_an_axis_of_numbers_is_the_one_that_is_written(values: list[float], orde
     assert axis(values, "lr") == axis(np.array(values), "lr") == axis(iter(values), "lr") == written
 
 
-def test_numbers_may_begin_with_a_baseline() -> None:
-    assert axis([0.1, 0, 1], "weight_decay") == axis("0,0.1,1", "weight_decay")
-    assert axis([0], "weight_decay") == (0.0,)
-    with pytest.raises(UsageError, match="positive"):
-        axis([0, 0.1, 1], "lr")
-
-
 def test_what_is_not_an_axis_is_refused_in_one_line() -> None:
+    assert axis([0.1, 0, 1], "weight_decay") == axis("0,0.1,1", "weight_decay")  # with a baseline
     for values, said in (
         (0.1, "is not an axis"),
         ([0.1, None], "is not an axis"),
         ([], "empty"),
         ([0.1, 0.1, 0.2], "twice"),
         ([0.1, float("nan")], "not a positive number"),
-        ([-0.1, 0.1, 1.0], "not a positive number"),
+        ([0, 0.1, 1], "positive"),
     ):
         with pytest.raises(UsageError, match=said) as raised:
             axis(values, "lr")  # type: ignore[arg-type]
         assert "\n" not in str(raised.value), values
-
-
-def test_a_preset_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    request = Request.of("fig2-mini", epochs=3)
-    monkeypatch.delattr(preset, "read_preset")
-    specs = request.compared(())
-    assert [spec.task and spec.task.epochs for spec in specs.values()] == [3] * len(specs)
-    assert [request.name(spec) for spec in specs.values()] == list(specs)
 
 
 def test_a_specification_takes_completed_tasks() -> None:
@@ -78,15 +63,10 @@ def test_a_specification_takes_completed_tasks() -> None:
 
 def test_values_are_held_as_their_fields_hold_them() -> None:
     found = Request.of(epochs=np.int64(3), momentum=np.float32(0.5), nesterov=np.True_, schedule=None)
-    assert [(name, type(value)) for name, value in found.overrides] == [
-        ("epochs", int),
-        ("momentum", float),
-        ("nesterov", bool),
-    ]
+    kinds = {name: type(value) for name, value in found.overrides}
+    assert kinds == {"epochs": int, "momentum": float, "nesterov": bool}
     assert Request.of(net_options={"width": 8}).overrides == (("net_options", '{"width": 8}'),)
     for given_, said in (
-        ({"precision": 16}, "^precision=16 is not text"),
-        ({"schedule": 3}, "^schedule=3 is not text"),
         ({"preset": 3}, "^preset=3 is not text"),
         ({"seeds": 0}, "^seeds=0 is not a whole number from 1 to 10000"),
         ({"seeds": (1, 2)}, "^seeds=.* is not a whole number"),
@@ -94,13 +74,6 @@ def test_values_are_held_as_their_fields_hold_them() -> None:
     ):
         with pytest.raises(UsageError, match=said):
             Request.of(**given_)
-
-
-def test_an_unknown_keyword_names_the_near_one() -> None:
-    for keyword, said in (("epoch", "did you mean epochs"), ("wd", "known: lr, seeds, net"), ("sizes", "")):
-        with pytest.raises(UnknownName, match=f"unknown keyword '{keyword}'; {said}"):
-            refuse_unknown({keyword: 3}, ["lr", "seeds"])
-    refuse_unknown({"epochs": 3, "net_options": {}, "engine": "loop"}, [])
 
 
 def test_an_importable_function_becomes_its_name() -> None:

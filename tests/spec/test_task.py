@@ -5,19 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
 
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.schedule import Schedule
-from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.task import Task, refuse_unused
-from tests.specs import optimizers, trainings
-
-
-def test_steps_leave_out_the_incomplete_batch() -> None:
-    task = Task(epochs=60, batch_size=64)
-    assert (task.steps_per_epoch, task.steps) == (6, 360)
 
 
 def test_each_family_has_its_papers_hyperparameters() -> None:
@@ -29,19 +21,6 @@ def test_each_family_has_its_papers_hyperparameters() -> None:
     assert found("rmsprop") == (0.0, 0.9, 0.99, 1e-8)
     assert found("adagradw") == (0.9, 0.9, 0.999, 1e-10)
     assert found("adamp", beta2=0.95, momentum=0.5) == (0.9, 0.9, 0.95, 1e-8)
-
-
-@given(trainings, optimizers)
-def test_filling_in_a_family_twice_changes_nothing(task: Task, optimizer: Optimizer) -> None:
-    resolved = task.of(optimizer)
-    assert resolved.of(optimizer) == resolved
-    assert None not in (resolved.momentum, resolved.beta1, resolved.beta2, resolved.eps)
-
-
-def test_another_data_set_has_other_sizes() -> None:
-    mine = Task(data="folder:/nowhere", sizes=DataSet(500, 9, 9, 3, (3, 4, 5)))
-    assert mine.changed(epochs=5).data_set.train == 500
-    assert mine.changed(data="digits").data_set.train == 400
 
 
 def test_normalised_decay_counts_the_steps_of_the_last_whole_cycle() -> None:

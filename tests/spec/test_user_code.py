@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import os
 import re
@@ -148,24 +147,11 @@ def test_helpers_are_found_elsewhere_on_the_path_and_libraries_are_not_helpers(
     assert [helper.name for helper in code.helpers] == ["common", "common.thing"]
 
 
-def test_digest_of_a_source_without_helpers_is_as_in_stored_studies() -> None:
-    source = "import json\ndef make(): return 1\n"
-    _written({"alone.py": source, "pkg_of_mine/__init__.py": "", "pkg_of_mine/alone.py": source})
-    inner = hashlib.sha256(source.encode()).digest()
-    for name in ("./alone.py:make", "alone:make", "pkg_of_mine.alone:make"):
-        assert find("net", name).digest == hashlib.sha256(inner).hexdigest()[:12], name
-    _written({"net.py": "from functools import partial\nmake = partial(dict, a=1)\ndef f(): pass\n"})
-    assert find("net", "./net.py:make").digest == "892d6b83fe2b"
-    assert find("net", "./net.py:f").digest == "a47d77aec244"
-
-
 def test_a_file_with_relative_imports_is_refused_with_the_name_that_works() -> None:
     for file, label in (("pkg/rel.py", "pkg.rel"), ("package/__init__.py", "package")):
         _written({f"{Path(file).parent}/__init__.py": "", f"{Path(file).parent}/near.py": "VALUE = 3"})
         _written({file: "from .near import VALUE\ndef make(): return VALUE\n"})
-        with pytest.raises(
-            UsageError, match=rf"relative import.*; name it {re.escape(label)}:make, in the fo"
-        ):
+        with pytest.raises(UsageError, match=rf"relative import.*; name it {re.escape(label)}:make"):
             find("net", f"./{file}:make")
         assert find("net", f"{label}:make")() == 3
 
@@ -180,27 +166,8 @@ def test_helpers_of_one_name_in_two_folders_are_refused() -> None:
         assert find("net", "./one/one.py:make")() == 1
         if not loaded:
             del sys.modules["near"]
-        with pytest.raises(
-            UsageError, match=r"imports 'near' from '.*two/near\.py', .* '.*one/near\.py'; rename"
-        ):
+        with pytest.raises(UsageError, match=r"'near' from '.*two/near\.py', .* '.*one/near\.py'; rename"):
             find("net", "./two/two.py:make")
-
-
-def test_a_changed_file_is_executed_again_and_a_changed_helper_refused_until_it_is_reloaded() -> None:
-    _written({"mine.py": "import near\ndef make(): return near.VALUE\n", "near.py": "VALUE = 1\n"})
-    first = find("net", "./mine.py:make")
-    assert find("net", "./mine.py:make").thing is first.thing
-    _written({"mine.py": "import near\ndef make(): return -near.VALUE\n"})
-    again = find("net", "./mine.py:make")
-    again.refuse_stale()
-    assert (first(), again(), again.digest != first.digest) == (1, -1, True)
-    _written({"near.py": "VALUE = 22\n"})
-    with pytest.raises(UsageError, match=r"near\.py' has changed on disk since it was imported"):
-        find("net", "./mine.py:make").refuse_stale()
-    importlib.reload(sys.modules["near"])
-    reloaded = find("net", "./mine.py:make")
-    reloaded.refuse_stale()
-    assert (reloaded(), reloaded.digest != again.digest) == (-22, True)
 
 
 CODE = "from blocks_of_mine import body\nWIDTH = 8\ndef make():\n    return WIDTH\n"
@@ -216,35 +183,22 @@ def imported_before(monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path("net_of_mine.py")
 
 
-def test_a_module_that_changed_since_it_was_imported_is_refused_until_it_is_reloaded(
-    imported_before: Path,
-) -> None:
+def test_a_module_that_changed_is_refused_until_it_is_reloaded(imported_before: Path) -> None:
     for width, asked in ((16, False), (160, True)):
         if asked:
             find("net", "net_of_mine:make").refuse_stale()
         imported_before.write_text(CODE.replace("8", str(width)))
-        with pytest.raises(
-            UsageError, match=r"net_of_mine:make': '.*net_of_mine\.py' has changed on disk since it "
-        ):
+        with pytest.raises(UsageError, match=r":make': '.*net_of_mine\.py' has changed on disk"):
             find("net", "net_of_mine:make").refuse_stale()
         importlib.reload(sys.modules["net_of_mine"])
         code = find("net", "net_of_mine:make")
         code.refuse_stale()
         assert code() == width
-    imported_before.write_text("# another comment\n" + CODE)
-    with pytest.raises(UsageError, match="has changed on disk"):
-        find("net", "net_of_mine:make").refuse_stale()
-
-
-def test_a_changed_helper_is_refused_until_it_and_what_imports_it_are_reloaded(imported_before: Path) -> None:
-    find("net", "net_of_mine:make").refuse_stale()
     Path("blocks_of_mine.py").write_text("def body(x):\n    return x + 1\n")
-    for again in ([], ["blocks_of_mine"]):
+    for again in ([], ["blocks_of_mine"]):  # until what imports it is reloaded too
         for name in again:
             importlib.reload(sys.modules[name])
-        with pytest.raises(
-            UsageError, match=r"blocks_of_mine\.py' has changed on disk since it was imported"
-        ):
+        with pytest.raises(UsageError, match=r"blocks_of_mine\.py' has changed on disk"):
             find("net", "net_of_mine:make").refuse_stale()
     importlib.reload(sys.modules["net_of_mine"])
     find("net", "net_of_mine:make").refuse_stale()
@@ -255,15 +209,9 @@ WRONG: list[tuple[str | None, str, str]] = [
     (None, "absent_package.nets:Net", "there is no module 'absent_package'; install it, or run this in"),
     ("def Nett(): pass", "./mine.py:Net", "unknown name in ./mine.py 'Net'; did you mean Nett?"),
     ("Net = 3", "./mine.py:Net", "net='./mine.py:Net' is of type int; name a function or a class"),
-    (
-        "x = 1\n1/0",
-        "./mine.py:Net",
-        "cannot be imported: ZeroDivisionError: division by zero (mine.py, line 2)",
-    ),
     ("import absent_thing", "./mine.py:Net", "ModuleNotFoundError: No module named 'absent_thing' (mine.py"),
     ("def f(:", "./mine.py:Net", "cannot be imported: SyntaxError: invalid syntax (mine.py, line 1)"),
-    ("raise BaseException(3)", "./mine.py:Net", "cannot be imported: BaseException: 3 (mine.py, line 1)"),
-    ("import sys; sys.exit(3)", "./mine.py:Net", "cannot be imported: SystemExit: 3 (mine.py, line 1)"),
+    ("import sys\nsys.exit(3)", "./mine.py:Net", "cannot be imported: SystemExit: 3 (mine.py, line 2)"),
 ]
 
 

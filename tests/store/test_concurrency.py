@@ -21,11 +21,11 @@ from tests.store.test_concurrency import SPEC, pack
 path, number = sys.argv[1], int(sys.argv[2])
 """
 
-WRITE_TEN_PACKS = """
+WRITE_FIVE_PACKS = """
 with open_store(path, write=True) as store:
     store.begin_study("a", SPEC)
-    for k in range(10):
-        store.add_trials("a", pack(10 * number + k))
+    for k in range(5):
+        store.add_trials("a", pack(5 * number + k))
 """
 
 WRITE_UNTIL_KILLED = """
@@ -74,17 +74,17 @@ def whole_packs(store: Store) -> int:
 
 def test_two_processes_create_and_fill_one_store(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
-    writers = [child(WRITE_TEN_PACKS, path, number) for number in range(2)]
+    writers = [child(WRITE_FIVE_PACKS, path, number) for number in range(2)]
     assert [writer.communicate() for writer in writers] == [("", ""), ("", "")]
     with open_store(str(path), write=False) as store:
-        assert whole_packs(store) == 20
+        assert whole_packs(store) == 10
 
 
 def test_killed_process_leaves_whole_packs(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     writer = child(WRITE_UNTIL_KILLED, path, 0)
     assert writer.stdout is not None
-    for _ in range(5):
+    for _ in range(3):
         stored = int(writer.stdout.readline())
     with open_store(str(path), write=False) as store:  # a reader next to the writer sees whole packs too
         assert whole_packs(store) >= stored

@@ -21,39 +21,14 @@ from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.store import database, open_store
 from lrwd_sweep.store.database import locate
 from lrwd_sweep.store.schema import StudyRow
-from tests.store.damage import execute
-from tests.store.sample import lattice_trials, spec
+from tests.store.sample import execute, lattice_trials, spec
 
-SECRET_URLS = (
-    "postgresql://jane:hunter2@host/db",
-    "mysql+pymysql://jane:hunter2@host:3306/db?charset=utf8",
-    "postgresql://jane:hun/ter2@host/db",
-    "postgresql:/jane:hunter2@host/db",
-    "postgresql:jane:hunter2@host/db",
-    "postgresql:\\\\jane:hunter2@host/db",
-    "postgres:///db?user=jane&password=hunter2",
-    "jdbc:postgresql://host/db?user=jane&password=hunter2",
-    "sqlite://jane:hunter2@host/a.db",
-    "sqlite://jane:hunter2@/a.db",
-    "sqlite:///jane:hunter2@host/a.db",
-    "sqlite:////jane:hunter2@host/a.db",
-    "sqlite:/jane:hunter2@host/a.db",
-    "sqlite://jane:hunter2@host:port/a.db",
-    "sqlite://[jane:hunter2@host/a.db",
-    "sqlite:///a.db?password=hunter2",
-    "a.db?password=hunter2",
-    "host=h user=jane password=hunter2",
-    "jane:hunter2@host/db",
-    "//jane:hunter2@host/db",
-    "://jane:hunter2@host/db",
-    "jane:hunter2://host/db",
-    " 'postgresql://jane:hunter2@host/db'",
-    "postgresql%3A%2F%2Fjane%3Ahunter2%40host%2Fdb",
-    "postgresql%253A%252F%252Fjane%253Ahunter2%2540host",
-    "jane%3Ahunter2%40host",
-    "jane/hunter2@host:1521/db",
-    "file:a.db?key=hunter2",
-    "libsql:a.db?authToken=hunter2",
+SECRET_URLS = (  # one of a kind: a lost slash, another database, not a URL, a query, escaped
+    *("postgresql:/jane:hunter2@host/db", "//jane:hunter2@host/db", "jane/hunter2@host:1521/db"),
+    *("host=h password=hunter2", "jane:hunter2://host/db"),
+    *("postgresql://jane:hun/ter2@host/db", "sqlite://[jane:hunter2@host/a.db", "jane:hunter2@host/db"),
+    *("host=h user=jane password=hunter2", "a.db?password=hunter2", "file:a.db?key=hunter2"),
+    *("postgresql%253A%252F%252Fjane%253Ahunter2%2540host", "postgresql:\\\\jane:hunter2@host/db"),
 )
 
 
@@ -86,10 +61,8 @@ class TestPlace:
         for url, path in (
             *(("runs/a.db", "runs/a.db"), ("/runs/a.db", "/runs/a.db")),
             *(("sqlite:///runs/a.db", "runs/a.db"), ("sqlite:////runs/a.db", "/runs/a.db")),
-            *(("sqlite+pysqlite:///a.db", "a.db"), ("~/a.db", str(Path("~/a.db").expanduser()))),
-            ("runs/user=me/a.db", "runs/user=me/a.db"),  # these only look like URLs
-            ("me@host/a.db", "me@host/a.db"),
-            ("runs/a:b@c.db", "runs/a:b@c.db"),
+            ("~/a.db", str(Path("~/a.db").expanduser())),
+            ("runs/a:b@c.db", "runs/a:b@c.db"),  # these only look like URLs
             ("C:/runs/a.db", "C:/runs/a.db"),
         ):
             assert locate(url) == Path(path), url
@@ -102,8 +75,7 @@ class TestPlace:
         assert locate(None) == Path("lrwd-sweep.db")
 
     def test_storage_that_is_not_a_file_is_refused(self) -> None:
-        unnamed = ("", " ", ":memory:", "sqlite://", "sqlite:///", "sqlite:///:memory:")
-        for url in (*unnamed, "sqlite://a.db", "sqlite:///a.db?mode=ro", "sqlite://[/a.db"):
+        for url in (" ", ":memory:", "sqlite:///", "sqlite:///a.db?mode=ro", "sqlite://[/a.db"):
             assert "write sqlite:///FILE.db" in refusal(url, write=True), url
         text = refusal("postgresql://host/db", write=True)
         assert "'postgresql' is not known; write sqlite:///FILE.db" in text
@@ -117,15 +89,7 @@ class TestPlace:
                     assert "jane" not in text, url
                     assert "hun" not in text, url
                     assert name in text or "scheme" in text, url
-        assert "hunter2" not in refusal("postgres//jane:hunter2@host/db", write=True)  # lost its colon
         assert not list(tmp_path.iterdir())
-
-    def test_odd_file_names_are_used_literally(self, tmp_path: Path) -> None:
-        path = tmp_path / "a?b #1 100%41&x=y.db"
-        filled(path)
-        assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
-        with open_store(path.name, write=False) as store:
-            assert len(store.trials("a")) == 8
 
 
 class TestReading:
@@ -136,24 +100,20 @@ class TestReading:
             open_store(None, write=False)
         monkeypatch.setenv("LRWD_STORAGE", "b.db")
         assert "'b.db' does not exist" in refusal(None, write=False)
-        assert "'a.db' does not exist" in refusal("a.db", write=False)
         assert not list(tmp_path.iterdir())
-
-    def test_empty_file_is_an_empty_store(self, tmp_path: Path) -> None:
         (tmp_path / "a.db").touch()
         with pytest.raises(NothingToReport, match=r"'a\.db' is empty"):
             open_store("a.db", write=False)
-        assert (tmp_path / "a.db").stat().st_size == 0
 
     def test_store_opened_for_reading_is_not_written(self, tmp_path: Path) -> None:
-        path = filled(tmp_path / "a.db")
+        path = filled(tmp_path / "a?b #1 100%41&x=y.db")  # a name that is used literally
         before = path.read_bytes()
-        with open_store("a.db", write=False) as store:
+        with open_store(path.name, write=False) as store:
             store.trials("a", curves=True), store.studies(), store.latest()
             with pytest.raises(StoreError, match="cannot be written"):
                 store.delete_study("a")
         assert path.read_bytes() == before
-        assert [entry.name for entry in tmp_path.iterdir()] == ["a.db"]
+        assert [*tmp_path.iterdir()] == [path]
 
 
 class TestRefusals:
@@ -182,17 +142,6 @@ class TestRefusals:
                 assert text in refusal(name, write=write), name
         assert {path: path.read_bytes() for path in tmp_path.glob("*.db") if path.is_file()} == before
 
-    def test_locked_store_can_be_read_but_not_written(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        filled(tmp_path / "a.db")
-        monkeypatch.setattr(database, "BUSY_SECONDS", 0.01)
-        with closing(sqlite3.connect(tmp_path / "a.db")) as other:
-            other.execute("BEGIN IMMEDIATE")
-            assert "'a.db' is locked by another process" in refusal("a.db", write=True)
-            with open_store("a.db", write=False) as reader:
-                assert len(reader.trials("a")) == 8
-
     def test_full_disk_is_named_even_if_the_rollback_fails(self, tmp_path: Path) -> None:
         with open_store(str(tmp_path / "small.db"), write=True) as store:
             store.begin_study("a", spec())
@@ -220,6 +169,9 @@ def test_writing_is_durable_and_takes_its_lock_before_it_reads(monkeypatch: pyte
             assert first.scalar(select(StudyRow.id)) is None  # reads only, so far
             with pytest.raises(StoreError, match="is locked"):
                 other.begin_study("a", spec())
+            assert "'a.db' is locked by another process" in refusal("a.db", write=True)
+            with open_store("a.db", write=False) as reader:
+                assert reader.studies() == []
         other.begin_study("a", spec())
 
 

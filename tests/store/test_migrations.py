@@ -44,6 +44,8 @@ def content(path: Path) -> list[str]:
 
 def test_store_of_every_released_schema_opens(tmp_path: Path) -> None:
     assert [dump.stem for dump in DUMPS] == [f"schema_v{n}" for n in range(1, len(MIGRATIONS) + 1)]
+    curves = {"val_loss": (2.3,)}
+    diverged = Trial(Cell(0.1, 0.001), 1, Status.DIVERGED, curves=curves, detail="epoch 2")
     for dump in DUMPS:
         path = restored(dump, tmp_path / f"{dump.stem}.db")
         for write in (False, True):
@@ -52,18 +54,14 @@ def test_store_of_every_released_schema_opens(tmp_path: Path) -> None:
                 assert store.latest() == ["digits-adam", "digits-adamw"]
                 assert store.trials("digits-adamw", curves=True) == [
                     complete(Cell(0.1, 0.001)),
-                    Trial(
-                        Cell(0.1, 0.001), 1, Status.DIVERGED, curves={"val_loss": (2.3,)}, detail="epoch 2"
-                    ),
+                    diverged,
                     Trial(Cell(0.01, 0.0), 0, Status.FAILED, detail="no memory"),
                 ], dump
             if not write:
                 assert len(list(tmp_path.glob(f"{dump.stem}.db*"))) == 1, "reading makes no backup"
 
 
-def test_migration_keeps_a_backup_and_overwrites_none(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_migration_keeps_a_backup(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for old, dump in enumerate(DUMPS[:-1], start=1):
         path = restored(dump, tmp_path / "a.db")
         before = content(path)
@@ -118,9 +116,7 @@ def test_migrations_make_the_tables_of_the_schema() -> None:
     declared.dispose()
 
 
-def test_next_schema_migrates_on_writing_and_is_refused_by_this_version(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_newer_schema_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = restored(DUMPS[-1], tmp_path / "a.db")
     before = path.read_bytes()
     newer = len(MIGRATIONS) + 1

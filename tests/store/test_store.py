@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 import struct
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from subprocess import run
 
 import pytest
 from hypothesis import given, settings
@@ -20,8 +18,6 @@ from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.study import Kind
 from lrwd_sweep.store import Store, open_store
-from lrwd_sweep.store.trials import FIND_LANE
-from tests.store.damage import rewrite_spec_in
 from tests.store.sample import complete, lattice_trials, spec
 
 CELL = Cell(0.1, 0.001)
@@ -65,17 +61,9 @@ class TestStudies:
         assert len(begun.trials("a")) == 8
 
     def test_changed_spec_is_refused_with_the_difference(self, begun: Store) -> None:
-        for other, difference in (
-            (spec(epochs=30), "epochs: 60, 30"),
-            (spec("adam"), "optimizer: adamw, adam"),
-            (spec(kind=Kind.TPE), "kind: grid, tpe"),
-        ):
-            for act in (begun.begin_study, begun.check_study):
-                with pytest.raises(SpecMismatch) as error:
-                    act("a", other)
-                assert difference in str(error.value)
-                assert "study_name" in str(error.value)
-                assert "\n" not in str(error.value)
+        for act in (begun.begin_study, begun.check_study):
+            with pytest.raises(SpecMismatch, match=r"kind: grid, tpe.*study_name"):
+                act("a", spec(kind=Kind.TPE))
         assert begun.get_study("a").spec == spec()
 
     def test_any_text_is_a_name_and_nothing_else(self, store: Store) -> None:
@@ -115,11 +103,6 @@ class TestStudies:
         with pytest.raises(UsageError, match="study 'a' exists"):
             store.import_study("a", spec(), [])
         assert store.trials("a", curves=True) == lattice_trials(spec())
-
-    def test_unreadable_spec_names_the_study(self, begun: Store) -> None:
-        rewrite_spec_in(begun, "a", lambda found: found["training"].update(warm_up=3))
-        with pytest.raises(StoreError, match="study 'a' has a specification that this version cannot read"):
-            begun.get_study("a")
 
 
 def test_summary_counts_cells_by_the_worst_seed(store: Store) -> None:
@@ -172,11 +155,6 @@ class TestTrials:
         assert (read.cell, read.seed, read.metrics) == (trial.cell, seed, trial.metrics)
         assert [struct.pack("d", x) for x in read.curves["c"]] == [struct.pack("d", x) for x in curve]
 
-    def test_pack_finds_its_lanes_by_an_index(self, store: Store) -> None:
-        with closing(sqlite3.connect(store.path)) as plain:
-            plan = plain.execute(f"EXPLAIN QUERY PLAN {FIND_LANE}", (1, 0.1, 0.1, 0)).fetchall()
-        assert "(study_id=? AND lr=? AND weight_decay=? AND seed=?)" in plan[0][-1]
-
     def test_retry_replaces_only_failed_lanes(self, begun: Store) -> None:
         diverged = Trial(CELL, 1, Status.DIVERGED, curves={"val_loss": (2.0,)})
         begun.add_trials(
@@ -203,15 +181,10 @@ class TestTrials:
             session.connection().exec_driver_sql(again)
         begun.begin_study("b", spec())
         assert begun.add_trials("b", [complete(CELL)]) == []  # another study
-
-    def test_negative_zero_decay_is_zero(self, begun: Store) -> None:
-        begun.add_trials("a", [complete(Cell(0.1, -0.0))])
-        assert begun.add_trials("a", [complete(Cell(0.1, 0.0))]) == [(Cell(0.1, 0.0), 0)]
-
-    def test_trials_of_an_unknown_study_are_refused(self, store: Store) -> None:
-        for act in (store.trials, store.finished, lambda name: store.add_trials(name, [complete(CELL)])):
-            with pytest.raises(UnknownName):
-                act("a")
+        assert begun.add_trials("b", [complete(Cell(0.1, -0.0))]) == []
+        assert begun.add_trials("b", [complete(Cell(0.1, 0.0))]) == [(Cell(0.1, 0.0), 0)]
+        with pytest.raises(UnknownName):
+            begun.add_trials("c", [complete(CELL)])
 
 
 def test_latest_is_the_last_study_or_comparison_that_exists(store: Store) -> None:
@@ -229,9 +202,3 @@ def test_latest_is_the_last_study_or_comparison_that_exists(store: Store) -> Non
     store.record_comparison(["a", "b"])
     store.delete_study("b")
     assert store.latest() == ["c"]
-
-
-def test_store_imports_no_torch_optuna_or_rich() -> None:
-    code = "import sys, lrwd_sweep.store; print(sorted({'torch', 'optuna', 'rich'} & set(sys.modules)))"
-    done = run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"

@@ -17,8 +17,7 @@ from lrwd_sweep.report.view.report import Format, render, text_of
 from lrwd_sweep.store import open_store
 from lrwd_sweep.store import studies as rows
 from lrwd_sweep.store.schema import Unreadable
-from tests.store.damage import execute, rewrite_spec
-from tests.store.sample import lattice_trials, spec
+from tests.store.sample import execute, lattice_trials, rewrite_spec, spec
 
 MARK = "folder-of-a-stranger"
 EVENTS = ("open", "os.", "import", "glob.", "pathlib.", "shutil.")
@@ -81,17 +80,14 @@ def test_reading_opens_no_path_of_a_study(path: Path, monkeypatch: pytest.Monkey
     whole, here = path.read_bytes(), path.parent / MARK
     code, folder = f"{here}/code.py", f"folder:{here}"
     for task, readable in (
-        *(({"data": folder}, False), ({"data": f"{folder}@16"}, False)),
-        *(({"data": folder, "sizes": None}, False), ({"data": folder, "sizes": {}}, False)),
+        *(({"data": f"{folder}@16"}, False), ({"data": folder, "sizes": {}}, False)),
         ({"data": folder, "batch_size": 2, "sizes": SIZES}, True),
         ({"data": f"{code}:data"}, False),
         ({"data": f"{code}:data", "batch_size": 2, "sizes": SIZES}, True),
-        ({"net": f"{code}:Net"}, True),
         ({"net": f"{code}:Net", "code": {"--net": "0123"}}, True),
         ({"loss": f"{code}:loss"}, True),
         ({"net": f"torchvision:{here}"}, True),
         ({"net": str(here)}, False),
-        ({"data": str(here)}, False),
         ({"data": [str(here)]}, False),
         ({"data_dir": str(here)}, False),
     ):
@@ -102,7 +98,7 @@ def test_reading_opens_no_path_of_a_study(path: Path, monkeypatch: pytest.Monkey
             assert store.latest() == ["odd"]
             assert len(read_results(store, ["good"])[0]) == 1
             if readable:
-                for form in Format:
+                for form in (Format.HTML, Format.JSON):
                     assert text_of(render(*read_results(store, ["odd"], curves=True), form, [])), task
             else:
                 with pytest.raises(Unreadable, match=r"study 'odd' has a specification .* delete 'odd'"):
@@ -121,14 +117,6 @@ def test_any_specification_is_refused_in_one_line(path: Path) -> None:
             assert "\n" not in str(refusal.value)
             assert len(str(refusal.value)) < 600
             assert [bool(summary.unreadable) for summary in store.studies()] == [False, True]
-
-
-def test_seeds_that_are_not_numbers_make_a_study_unreadable(path: Path) -> None:
-    rewrite_spec(path, "odd", lambda found: found.update(seeds=["a"]))
-    with open_store(str(path), write=False) as store:
-        with pytest.raises(Unreadable, match=r"seed 'a' is not a whole number"):
-            read_results(store, ["odd"])
-        assert [bool(summary.unreadable) for summary in store.studies()] == [False, True]
 
 
 def test_study_of_another_program_is_listed_and_can_be_deleted(path: Path) -> None:

@@ -5,39 +5,39 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lrwd_sweep.data import digits
 from lrwd_sweep.errors import HostError
-from lrwd_sweep.lab.bench import contenders, stacked, workload
+from lrwd_sweep.lab.bench import contenders, floor, stacked, workload
 from lrwd_sweep.lab.bench.contenders import CONTENDERS
 from lrwd_sweep.lab.bench.engine_runs import bookkeeping, scaling
+from lrwd_sweep.lab.bench.floor import Product, epoch, flop, products
 from lrwd_sweep.lab.bench.race import ENGINE
-from lrwd_sweep.lab.bench.workload import Curves, Lane, choose_lanes, timed
+from lrwd_sweep.lab.bench.workload import (
+    Curves,
+    Lane,
+    choose_lanes,
+    module,
+    timed,
+)
 from lrwd_sweep.runner.runner import complete
-from lrwd_sweep.science.lattice import Cell
-from lrwd_sweep.spec.catalog import DATA_SETS
+from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.spec.task import Task
-from tests.lab.bench.made_up import ASKED, LATTICE, TASK
+from tests.lab.bench.made_up import ASKED, TASK
 
 LANES: list[Lane] = [(Cell(2**-11, 128.0), 0), (Cell(2**-10, 16.0), 0), (Cell(2**-11, 128.0), 1)]
 CPU = torch.device("cpu")
 TOLERANCE = 1e-5  # of a loss after twelve float32 steps, which differ by 2e-7; other lanes are further apart
 ROUNDED = 2e-3  # the same in bfloat16, whose products have eight bits
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    """Restore torch's threads, which several measurements set for their process."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
 
 
 def noisy() -> list[tuple[Tensor, Tensor]]:
@@ -59,8 +59,8 @@ def noisy_task() -> Task:
 @pytest.fixture
 def _present_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Skip the choice of threads, which trains four epochs more."""
-    for module in (contenders, stacked):
-        monkeypatch.setattr(module, "on_best_threads", lambda *arguments: timed(*arguments[:3]))
+    for part in (contenders, stacked):
+        monkeypatch.setattr(part, "on_best_threads", lambda *arguments: timed(*arguments[:3]))
 
 
 def curves(name: str, task: Task | None = None, lanes: Sequence[Lane] = LANES) -> Curves:
@@ -92,18 +92,6 @@ def test_contender_follows_the_engine(name: str) -> None:
     assert distance(engines(precision="bfloat16"), rounded) < ROUNDED
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["plain", "graphs", "vmap"])
-def test_contender_follows_the_engine_in_convolutions(name: str) -> None:
-    found = curves(name, noisy_task().changed(net="cnn-norm"))
-    assert distance(engines(net="cnn-norm"), found) < TOLERANCE
-
-
-@pytest.mark.slow
-def test_processes_follow_the_engine() -> None:
-    assert distance(engines(net="mlp-norm"), curves("processes")) < TOLERANCE
-
-
 @pytest.mark.usefixtures("_present_threads")
 def test_compiled_network_starts_every_lane_from_fresh_values(monkeypatch: pytest.MonkeyPatch) -> None:
     traced = nn.Module.compile
@@ -114,21 +102,18 @@ def test_compiled_network_starts_every_lane_from_fresh_values(monkeypatch: pytes
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which(os.environ.get("CXX", "g++")), reason="no C++ compiler")
-def test_compiled_code_follows_the_engine() -> None:
-    assert distance(engines(net="mlp-norm"), curves("compiled")) < TOLERANCE
+def test_every_contender_follows_the_engine() -> None:
+    for name in ("plain", "graphs", "vmap"):
+        found = curves(name, noisy_task().changed(net="cnn-norm"))
+        assert distance(engines(net="cnn-norm"), found) < TOLERANCE, name
+    for name in ("processes", "compiled"):
+        assert distance(engines(net="mlp-norm"), curves(name)) < TOLERANCE, name
 
 
 def test_missing_compiler_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(HostError, match=r"no C\+\+ compiler \(no-such-compiler\); install one, or set CXX"):
         curves("compiled")
-
-
-def test_tolerance_separates_lanes_seeds_and_decays() -> None:
-    first, other, again = (engines(net="mlp-norm")[lane] for lane in LANES)
-    (less_decay,) = curves(ENGINE, lanes=[(Cell(2**-11, 16.0), 0)]).values()
-    for one in (other, again, less_decay):
-        assert max(abs(x - y) / x for x, y in zip(first, one, strict=True)) > 5 * TOLERANCE
 
 
 def pictures() -> list[tuple[Tensor, Tensor]]:
@@ -160,14 +145,6 @@ def test_test_loss_is_nan_without_a_test_split() -> None:
             assert [math.isnan(value) for value in curve] == [False, True], name
 
 
-def test_published_data_sets_have_synthetic_stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in DATA_SETS if name != "digits"]:
-        few = replace(DATA_SETS[name], train=2000, validation=1000, test=1000)
-        monkeypatch.setitem(DATA_SETS, name, few)
-        task = TASK.changed(data=f"lrwd_sweep.lab.bench.synthetic:{name.replace('-', '_')}")
-        assert complete(task).data_set == few, name
-
-
 def test_threads_are_one_or_all_whichever_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     for best in (1, 2):
         seconds = {best: 1.0, 3 - best: 2.0}
@@ -175,19 +152,6 @@ def test_threads_are_one_or_all_whichever_is_faster(monkeypatch: pytest.MonkeyPa
         torch.set_num_threads(2)
         workload.on_best_threads(lambda task, lanes: {}, TASK, [], CPU)
         assert torch.get_num_threads() == best
-
-
-def test_warm_up_is_not_in_the_curves() -> None:
-    asked: list[int] = []
-
-    def train(task: Task, lanes: Sequence[Lane]) -> Curves:
-        asked.append(task.epochs)
-        return {lane: [float(task.epochs)] for lane in lanes}
-
-    lanes = choose_lanes(LATTICE, 2)
-    found, _ = timed(train, TASK, lanes)
-    assert asked == [1, TASK.epochs]
-    assert found == {lane: [float(TASK.epochs)] for lane in lanes}
 
 
 def test_engine_is_timed_for_every_number_of_lanes() -> None:
@@ -201,3 +165,35 @@ def test_bookkeeping_proposes_and_stores_every_lane() -> None:
     found = bookkeeping(replace(ASKED, task=TASK.changed(epochs=1), lanes=(20,)))
     assert found["lanes"] == 16  # a square lattice of at most 20
     assert min(found["sampler"], found["store"]) > 0
+
+
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(1, 80))
+def test_lanes_are_distinct_and_of_the_number_asked(rows: int, columns: int, count: int) -> None:
+    lattice = Lattice(tuple(2.0**k for k in range(rows)), tuple(2.0**k for k in range(columns)))
+    lanes = choose_lanes(lattice, count)
+    assert len(set(lanes)) == count
+    assert {cell for cell, _ in lanes} <= set(lattice.cells())
+    assert {seed for _, seed in lanes} == set(range(-(-count // len(lattice))))
+
+
+def test_products_of_a_perceptron_are_its_matrices() -> None:
+    found = products(module(TASK), torch.zeros(64, 1, 8, 8))
+    assert found == [Product(128, 64, 64), Product(128, 128, 64), Product(10, 128, 64)]
+
+
+def test_step_has_three_products_a_layer_except_for_the_data_and_validation_one() -> None:
+    step, validation = epoch(TASK)
+    weights = (64 * 128, 128 * 128, 128 * 10)
+    forward = 2 * 64 * sum(weights)
+    assert flop(step) == 3 * forward - 2 * 64 * weights[0]
+    assert flop(validation) == 2 * sum(weights) * 697
+
+
+def test_floor_is_measured_for_stacked_networks_and_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(floor, "SECONDS", 0.0)
+    threads = torch.get_num_threads()
+    for net in ("mlp", "cnn-norm"):
+        found = floor.floor(replace(ASKED, task=TASK.changed(net=net)))
+        assert found["rate"] > 0
+        assert 0 < found["validation"] < found["flop"]
+    torch.set_num_threads(threads)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
-from itertools import count, pairwise
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from lrwd_sweep.lab.bench.measurement import Measurement, Spread
 from lrwd_sweep.lab.bench.overhead import overhead, until_first_epoch
 from lrwd_sweep.lab.bench.race import ENGINE, FLOOR, Race, choose_contenders, race
 from lrwd_sweep.lab.bench.scaling import fit_line, log_spaced, scale
-from tests.lab.bench.made_up import ASKED, LATTICE, TASK, scaling
+from tests.lab.bench.made_up import ASKED, LATTICE, TASK
 
 RUN: list[tuple[str, tuple[int, ...], str]] = []
 
@@ -100,20 +99,6 @@ def test_race_ends_if_the_engine_fails(monkeypatch: pytest.MonkeyPatch) -> None:
         run([])
 
 
-@pytest.mark.usefixtures("_unmeasured")
-def test_fields_of_a_race_are_its_json_keys() -> None:
-    document = asdict(run(["plain", "vmap"]))
-    engine, plain, vmap = document["contenders"]
-    assert list(plain) == [
-        *("name", "about", "available", "reason", "lanes", "lane_steps_per_second", "engine_ratio")
-    ]
-    assert (engine["name"], engine["available"], engine["reason"]) == (ENGINE, True, None)
-    assert plain["engine_ratio"] == {"median": 5.0, "low": 4.0, "high": 6.0}
-    assert vmap["engine_ratio"] is None
-    assert document["floor"]["flop_per_second"]["median"] == 1.5e9
-    assert document["floor"]["flop_of_validation"] == 6e6
-
-
 def test_engine_always_takes_part_and_comes_first() -> None:
     assert choose_contenders(["vmap", "plain"]) == [ENGINE, "plain", "vmap"]
     assert choose_contenders() == [ENGINE, "plain", "compiled", "processes", "vmap"]
@@ -143,23 +128,11 @@ def test_process_ignores_files_with_names_of_libraries(
     assert found["rate"] > 0
 
 
+@pytest.mark.slow
 def test_error_in_the_process_is_one_line() -> None:
     task = TASK.changed(net="torchvision:squeezenet1_1")
     with pytest.raises(UsageError, match=r"torchvision:squeezenet1_1' does not take images of [^\n]*$"):
         Measurement(task, LATTICE).in_process(FLOOR, 1)
-
-
-@given(st.lists(st.floats(1e-3, 1e6), min_size=1, max_size=9))
-def test_spread_holds_its_median(values: list[float]) -> None:
-    found = Spread.of(values)
-    assert found.low <= found.median <= found.high
-
-
-@given(st.integers(1, 10**6))
-def test_lanes_range_from_one_to_the_most(most: int) -> None:
-    found = log_spaced(most)
-    assert (found[0], found[-1]) == (1, most)
-    assert all(a < b <= 2.5 * a for a, b in pairwise(found))
 
 
 @given(st.floats(0, 10), st.floats(1e-4, 1), st.integers(5, 5000))
@@ -168,14 +141,6 @@ def test_fitted_line_is_the_line_of_its_points(fixed: float, per_lane: float, mo
     assert line is not None
     assert line.fixed_seconds == pytest.approx(fixed, abs=1e-6)
     assert line.seconds_per_lane == pytest.approx(per_lane, rel=1e-6)
-
-
-def test_line_names_its_first_and_its_furthest_point() -> None:
-    line = fit_line({n: 0.01 * n * (0.8 if n == 1000 else 1) for n in (50, 100, 500, 1000, 2000)})
-    assert line is not None
-    assert (line.from_lanes, line.furthest["lanes"]) == (50, 1000)
-    assert -0.2 < line.furthest["share"] < -0.1
-    assert scaling(most=100).line is None  # two points fill the machine
 
 
 @pytest.mark.usefixtures("_unmeasured")

@@ -14,20 +14,21 @@ from lrwd_sweep.report.result import Result, result
 from lrwd_sweep.science.decay import DecayRule
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.surface import CellStatus, Float
-from lrwd_sweep.science.trial import Status, Trial
+from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.spec.study import Kind
-from tests.report.view.examples import study, surface, valley
+from tests.report.view.examples import lost, study, surface, valley
 
 
-def with_values(values: Float) -> Result:
+def with_values(values: Float, decays: tuple[float, ...] | None = None) -> Result:
     """Return the example study with other values in its 25 cells."""
     base = study()
+    lattice = replace(base.spec.lattice, weight_decay=decays or base.spec.lattice.weight_decay)
     trials = [
-        Trial(cell, seed, Status.COMPLETE, {"val_loss": float(value) + 0.001 * seed})
-        for cell, value in zip(base.spec.lattice.cells(), values.flat, strict=True)
+        Trial(cell, seed, base.trials[-1].status, {"val_loss": float(value) + 0.001 * seed})
+        for cell, value in zip(lattice.cells(), values.flat, strict=True)
         for seed in base.spec.seeds
     ]
-    return result(base.name, base.spec, base.created, trials)
+    return result(base.name, replace(base.spec, lattice=lattice), base.created, trials)
 
 
 def test_an_isolated_best_cell_is_not_the_most_forgiving() -> None:
@@ -52,10 +53,7 @@ def test_a_block_is_a_cell_and_its_eight_neighbors() -> None:
     found = blocks(surface(values))
     assert found.mean[2, 3] == pytest.approx(values[1:4, 2:5].mean())
     assert found.worst[2, 3] == values[1:4, 2:5].max()
-    mean = found.mean
-    assert np.isnan(mean[[0, -1]]).all()
-    assert np.isnan(mean[:, [0, -1]]).all()
-    assert np.isfinite(mean[1:-1, 1:-1]).all()
+    assert np.isfinite(found.mean).sum() == np.isfinite(found.mean[1:-1, 1:-1]).sum() == 4 * 5
     values[:, 0] = 0.0  # the baseline is not a neighbor
     mean = blocks(surface(values, baseline=True)).mean
     assert np.isnan(mean[:, :2]).all()
@@ -83,20 +81,7 @@ def test_the_most_forgiving_cell_has_the_best_block(stream: int) -> None:
     i, j = index
     others = [values[p - 1 : p + 2, q - 1 : q + 2].mean() for p in range(1, 4) for q in range(1, 5)]
     assert values[i - 1 : i + 2, j - 1 : j + 2].mean() == pytest.approx(min(others))
-    for shape in ((2, 5), (5, 2), (1, 1)):
-        assert most_forgiving(surface(valley(*shape))) is None
-
-
-def test_a_best_cell_without_decay_has_one_line() -> None:
-    base = study()
-    lattice = replace(base.spec.lattice, weight_decay=(0.0, *base.spec.lattice.weight_decay[1:]))
-    trials = [
-        Trial(cell, seed, Status.COMPLETE, {"val_loss": 0.1 + cell.weight_decay})
-        for cell in lattice.cells()
-        for seed in base.spec.seeds
-    ]
-    best, *_ = recommendations(result("x", replace(base.spec, lattice=lattice), "", trials)).cells
-    assert (best.cell.weight_decay, best.around, best.timescale_epochs, len(best.lines)) == (0, None, None, 1)
+    assert most_forgiving(surface(valley(2, 5))) is None
 
 
 def test_the_time_scale_of_decay_follows_what_is_known() -> None:
@@ -119,10 +104,11 @@ def test_searches_lost_studies_and_other_optimizers_are_recommended_as_far_as_po
     found = recommendations(study(kind=Kind.TPE))
     assert [cell.role for cell in found.cells] == ["best"]
     assert "search" in found.why_not_forgiving
-    base = study()
-    lost = [replace(trial, status=Status.DIVERGED, metrics={}) for trial in base.trials]
-    found = recommendations(result("x", base.spec, "", lost))
+    found = recommendations(lost())
     assert (found.cells, found.why_not_forgiving) == ((), "no cell counts")
     for rule in DecayRule:
         found = recommendations(study(optimizer=Optimizer(None, rule, "lion"), kind=Kind.IMPORT))
         assert found.cells[0].lines[0].code.startswith("dict(lr="), rule
+    decays = (0.0, 0.1, 0.2, 0.3, 0.4)
+    best, *_ = recommendations(with_values(np.tile(decays, (5, 1)), decays)).cells
+    assert (best.cell.weight_decay, best.around, best.timescale_epochs, len(best.lines)) == (0, None, None, 1)

@@ -122,14 +122,8 @@ def harmful(text: str) -> set[str]:
 def drawn(what: RenderableType, width: int = 80, encoding: str = "utf-8", **options: Any) -> str:
     """Return what a console of this width prints, off a terminal unless `options` force one."""
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="\n")
-    fixed: dict[str, Any] = {
-        "width": width,
-        "highlight": False,
-        "markup": False,
-        "emoji": False,
-        "_environ": {},
-    }
-    Console(file=stream, **fixed, **options).print(what)
+    plain: dict[str, Any] = dict.fromkeys(("highlight", "markup", "emoji"), False)
+    Console(file=stream, width=width, _environ={}, **plain, **options).print(what)
     stream.flush()
     assert isinstance(stream.buffer, io.BytesIO)
     return stream.buffer.getvalue().decode(encoding)

@@ -41,25 +41,15 @@ def test_colour_depends_on_terminal_and_environment() -> None:
         text = stream.getvalue()
         assert ("\x1b[1" in text, "31m" in text) == (bold, colour), environ
         assert bold or text.replace("\n", "") == "x" * 90, environ
-
-
-def test_forced_colour_does_not_make_a_pipe_a_terminal() -> None:
-    console = console_on(io.StringIO(), {"FORCE_COLOR": "1"})
-    assert (console.color_system, console.is_terminal) == ("256", False)
-    assert console_on(io.StringIO(), {"FORCE_COLOR": "3"}).color_system == "truecolor"
-
-
-def test_width_off_a_terminal_is_columns_or_100() -> None:
+    ascii_only = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    console_on(ascii_only, {}).print("naïve [/x] :smile:")  # what the encoding lacks is escaped
+    ascii_only.seek(0)
+    assert ascii_only.read() == "na\\xefve [/x] :smile:\n"
+    for level, system in (("1", "256"), ("3", "truecolor")):
+        console = console_on(io.StringIO(), {"FORCE_COLOR": level})
+        assert (console.color_system, console.is_terminal) == (system, False)
     for columns, width in (("", 100), ("72", 72), ("0", 100), ("-4", 100), ("wide", 100)):
         assert console_on(io.StringIO(), {"COLUMNS": columns}).width == width, columns
-
-
-def test_characters_missing_from_the_encoding_are_escaped() -> None:
-    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    console_on(stream, {}).print("naïve [/x] :smile:")
-    stream.flush()
-    assert isinstance(stream.buffer, io.BytesIO)
-    assert stream.buffer.getvalue() == b"na\\xefve [/x] :smile:\n"
 
 
 def test_log_messages_are_printed_within_the_block(capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,8 +62,13 @@ def test_log_messages_are_printed_within_the_block(capsys: pytest.CaptureFixture
 
 def test_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
-    write_file(path, "λ\r\n\n")
+    before = os.umask(0o027)
+    try:
+        write_file(path, "λ\r\n\n")
+    finally:
+        os.umask(before)
     assert path.read_bytes() == "λ\r\n\n".encode()
+    assert path.stat().st_mode & 0o777 == 0o640
     path.write_text("old")
     with pytest.raises(ZeroDivisionError), replaced(path) as temporary:  # noqa: PT012
         assert temporary.name == "a.txt"
@@ -85,23 +80,8 @@ def test_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
         assert path.read_text() == "old"
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_new_file_has_the_permissions_of_the_umask(tmp_path: Path) -> None:
-    before = os.umask(0o027)
-    try:
-        write_file(tmp_path / "a", "x")
-    finally:
-        os.umask(before)
-    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
-
-
-def test_unwritable_path_is_one_line_that_names_the_option(tmp_path: Path) -> None:
+    write_file(Path(os.devnull), "x")
+    assert Path(os.devnull).is_char_device()  # a device is written and not replaced
     for name in ("no/such/file", "."):
         with pytest.raises(UsageError, match=r"^--figure .*; name a file that can be written$"):
             write_file(tmp_path / name, "x", "--figure")
-
-
-def test_device_is_written_and_not_replaced() -> None:
-    write_file(Path(os.devnull), "x")
-    assert Path(os.devnull).is_char_device()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +21,6 @@ from lrwd_sweep.science.trial import Status, Trial
 from tests import studies
 from tests.report.view.examples import HOSTILE, labelled, lost, study
 
-ROOT = Path(__file__).parents[3]
-
 
 def saved(results: list[Result], path: Path) -> bytes:
     save_figure(results, path)
@@ -35,7 +32,9 @@ def test_suffix_selects_the_format_and_the_bytes_repeat(tmp_path: Path) -> None:
     for form, magic, date in (
         ("svg", b"<?xml", b"dc:date"), ("pdf", b"%PDF-", b"CreationDate"), ("png", b"\x89PNG", b"tIME"),
     ):  # fmt: skip
+        before = matplotlib.rcParams.copy()
         first = saved(results, tmp_path / f"one.{form}")
+        assert matplotlib.rcParams.copy() == before, form
         assert first.startswith(magic)
         assert date not in first
         matplotlib.rcParams["lines.linewidth"] = 9  # a style of the user
@@ -64,33 +63,21 @@ def test_what_cannot_be_drawn_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     assert not list(tmp_path.iterdir())
 
 
-def test_matplotlib_is_loaded_only_to_draw_and_pyplot_never(tmp_path: Path) -> None:
-    code = (
-        "import sys, pathlib\n"
-        "from tests.report.view.examples import study\n"
-        "from lrwd_sweep.report.view.paper_figure import save_figure\n"
-        "assert 'matplotlib' not in sys.modules\n"
-        "import matplotlib\n"
-        "before = matplotlib.rcParams.copy()\n"
-        f"save_figure([study()], pathlib.Path({str(tmp_path / 'figure.png')!r}))\n"
-        "assert 'matplotlib.pyplot' not in sys.modules\n"
-        "assert matplotlib.rcParams.copy() == before\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
-def test_ten_best_are_circled_and_other_marks_are_filled() -> None:
-    scatters = [c for c in draw([study()]).axes[0].collections if isinstance(c, PathCollection)]
+def test_panels_share_scale_and_width_and_mark_their_cells() -> None:
+    found = study()
+    lattice = Lattice(found.spec.lattice.lr, (0.0, *found.spec.lattice.weight_decay))
+    column = [Trial(Cell(lr, 0.0), 0, Status.COMPLETE, {"val_loss": 0.4}) for lr in lattice.lr]
+    axes = draw([result("b", replace(found.spec, lattice=lattice), "", [*found.trials, *column])]).axes[0]
+    meshes = [np.asarray(m.get_coordinates())[..., 0] for m in axes.collections if isinstance(m, QuadMesh)]
+    first, second = sorted((float(x.min()), float(x.max())) for x in meshes)
+    assert first[1] < second[0], "the column without decay is apart"
+    assert axes.get_xticklabels()[0].get_text() == "0"
+    scatters = [c for c in draw([found]).axes[0].collections if isinstance(c, PathCollection)]
     counts = [(len(c.get_facecolor()) == 0, len(np.asarray(c.get_offsets()))) for c in scatters]
-    assert [n for hollow, n in counts if hollow] == [10]
-    assert [n for hollow, n in counts if not hollow] == [1, 1, 1, 1]  # best, diverged, failed, missing
-
-
-def test_panels_share_scale_and_width_and_name_their_decay() -> None:
+    assert sorted(counts) == [*[(False, 1)] * 4, (True, 10)]  # best, diverged, failed, missing; ten best
     rules = ("", ":lr-scaled", ":fixed", ":corrected", ":normalized")
     names = ["adam", *(f"adamw{rule}" for rule in rules)]
-    for count, inches in ((1, 3.4), (2, 7.0), (4, 7.0), (6, 7.0)):
+    for count, inches in ((1, 3.4), (6, 7.0)):
         figure = draw([study("one", name) for name in names[:count]])
         panels = [axes for axes in figure.axes if axes.get_xlabel()]
         limits = [m.get_clim() for axes in panels for m in axes.collections if isinstance(m, QuadMesh)]
@@ -102,40 +89,26 @@ def test_panels_share_scale_and_width_and_name_their_decay() -> None:
         ]
 
 
-def test_cells_lie_at_their_logarithms_and_the_baseline_apart() -> None:
-    axis = LogAxis.of(np.array([1.0, 2.0, 8.0]))
-    assert axis.places == pytest.approx([0, 1, 3])
-    assert axis.edges == pytest.approx([-0.5, 0.5, 2, 4])
-    found = study()
-    lattice = Lattice(found.spec.lattice.lr, (0.0, *found.spec.lattice.weight_decay))
-    column = [Trial(Cell(lr, 0.0), 0, Status.COMPLETE, {"val_loss": 0.4}) for lr in lattice.lr]
-    axes = draw([result("b", replace(found.spec, lattice=lattice), "", [*found.trials, *column])]).axes[0]
-    meshes = [np.asarray(m.get_coordinates())[..., 0] for m in axes.collections if isinstance(m, QuadMesh)]
-    first, second = sorted((float(x.min()), float(x.max())) for x in meshes)
-    assert first[1] < second[0]
-    assert axes.get_xticklabels()[0].get_text() == "0"
-
-
 def test_ticks_are_powers_of_two_or_ten_or_the_values() -> None:
     cases: list[tuple[list[float], list[str]]] = [
         ([0.25, 0.5, 1.0], ["$2^{-2}$", "$2^{-1}$", "$2^{0}$"]),
-        ([2**-2.5, 0.25], ["$2^{-2.5}$", "$2^{-2}$"]),
         ([0.001, 0.003, 0.01, 0.03, 0.1], ["$10^{-3}$", "$10^{-2}$", "$10^{-1}$"]),
-        ([0.02, 0.05], ["0.02", "0.05"]),
         ([0.0, 0.02, 0.05], ["0", "0.02", "0.05"]),
-        ([0.3], ["0.3"]),
     ]
     for values, labels in cases:
         assert LogAxis.of(np.array(values)).ticks()[1] == labels
+    axis = LogAxis.of(np.array([1.0, 2.0, 8.0]))
+    assert (*axis.places, *axis.edges) == pytest.approx((0, 1, 3, -0.5, 0.5, 2, 4))
     places, _ = LogAxis.of(np.array([2.0**k for k in range(40)])).ticks(8)
     assert places == pytest.approx(range(0, 40, 5))
 
 
 def test_every_formula_is_mathematics() -> None:
+    parser = MathTextParser("path")
     for name in optimizer_names():
         written = mathematics(Optimizer.parse(name).formula)
         assert written.isascii(), name
-        MathTextParser("path").parse(written)
+        parser.parse(written)
 
 
 def test_partial_hostile_and_lost_studies_are_drawn(tmp_path: Path) -> None:

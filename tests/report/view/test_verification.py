@@ -1,15 +1,12 @@
-"""What was shown, in any width and any characters, and what failed without colour."""
+"""Checks are shown at any width and in any encoding, and failures without colour."""
 
 from __future__ import annotations
 
-import io
 import math
-
-import pytest
-from rich.console import Console
 
 from lrwd_sweep.lab.evidence import Check, Relation, Section
 from lrwd_sweep.report.view.verification import Shown, summary
+from tests.report.view.examples import drawn
 
 SECTION = Section(
     "Parity with a library",
@@ -25,50 +22,20 @@ SECTION = Section(
 )
 
 
-def drawn(section: Section, width: int, encoding: str = "utf-8") -> str:
-    raw = io.BytesIO()
-    stream = io.TextIOWrapper(raw, encoding=encoding)
-    Console(file=stream, width=width, no_color=True, highlight=False).print(Shown(section))
-    stream.flush()
-    return raw.getvalue().decode(encoding)
-
-
-@pytest.mark.parametrize("width", [40, 80, 100, 160])
-def test_everything_is_said_in_any_width(width: int) -> None:
-    text = drawn(SECTION, width)
-    assert max(map(len, text.splitlines())) <= width
-    flat = " ".join(text.split())
-    for part in (
-        "15.5 digits",
-        "equal",
-        "differ, 7e-02",
-        "FAILED, 2e-02",
-        "FAILED, nan",
-        "adamw",
-        "restarts",
-    ):
-        assert part in flat
-    assert "α is outside its buffer" in flat
-    assert "Old() does not run here" in flat
-
-
-def test_where_there_is_room_a_check_is_one_line() -> None:
-    (line,) = (line for line in drawn(SECTION, 100).splitlines() if "AdamW" in line)
+def test_every_check_is_shown_at_any_width() -> None:
+    for width in (40, 80, 160):
+        text = drawn(Shown(SECTION), width)
+        assert max(map(len, text.splitlines())) <= width
+        for part in ("15.5 digits", "equal", "differ, 7e-02", "FAILED, 2e-02", "FAILED, nan", "adamw",
+                     "restarts", "α is outside its buffer", "Old() does not run here"):  # fmt: skip
+            assert part in " ".join(text.split()), (width, part)
+    (line,) = (line for line in drawn(Shown(SECTION), 100).splitlines() if "AdamW" in line)
     assert " ".join(line.split()) == "AdamW(weight_decay=λ/α) adamw fixed, cosine, restarts 15.5 digits"
+    text = drawn(Shown(Section("‖θ ⊙ √s‖² ≈ Σ", ("x",), (), ("λ′/α",))), 80, "ascii")
+    assert text.split("\n")[:2] == ["|theta * sqrts|^2 ~ Sigma", " lambda'/alpha"]
 
 
-def test_ascii_has_a_word_for_every_letter() -> None:
-    text = drawn(Section("‖θ ⊙ √s‖² ≈ Σ", ("x",), SECTION.checks[:0], ("λ′/α",)), 80, "ascii")
-    assert "|theta * sqrts|^2 ~ Sigma" in text
-    assert "lambda'/alpha" in text
-
-
-def test_a_section_without_checks_is_its_notes() -> None:
-    text = drawn(Section("Parity with timm", ("theirs",), (), ("not installed",)), 80)
-    assert text.split("\n")[:2] == ["Parity with timm", " not installed"]
-
-
-def test_the_summary_counts() -> None:
+def test_summary_counts_the_checks() -> None:
     held = "2 agree, 1 differ as they must"
     assert summary([SECTION], "cpu") == f"5 checks in float64 on cpu: {held}, 2 FAILED"
     assert summary([Section("", ("x",), SECTION.checks[:3])], "cuda:0").endswith(f"on cuda:0: {held}")

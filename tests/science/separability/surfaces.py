@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from lrwd_sweep.science.decay import DecayRule
 from lrwd_sweep.science.separability import Estimate, Separability, TransferRegret
 from lrwd_sweep.science.surface import CellStatus, Float, Surface
+
+T = TypeVar("T")
 
 
 def centred(count: int, step: float = 1.0) -> Float:
@@ -87,18 +90,16 @@ def regret(found: Separability, octaves: float) -> TransferRegret:
     return next(each for each in found.transfer_regret if each.octaves == pytest.approx(octaves))
 
 
-def numbers(thing: object) -> Iterator[float]:
-    """Every float in a result, however deep."""
-    if is_dataclass(thing):
-        for field in fields(thing):
-            yield from numbers(getattr(thing, field.name))
-    elif isinstance(thing, dict):
-        yield from numbers(tuple(thing.values()))
-    elif isinstance(thing, tuple | list):
-        for each in thing:
-            yield from numbers(each)
-    elif isinstance(thing, float):
+def every(kind: type[T], thing: object) -> Iterator[T]:
+    """Iterate over the values of a kind in a result, however deep."""
+    if isinstance(thing, kind):
         yield thing
+    elif is_dataclass(thing):
+        for field in fields(thing):
+            yield from every(kind, getattr(thing, field.name))
+    elif isinstance(thing, dict | tuple | list):
+        for each in thing.values() if isinstance(thing, dict) else thing:
+            yield from every(kind, each)
 
 
 Draw = Callable[[np.random.Generator, int], Float]  # (rng, R) → (11, 11, R) without any effect of λ

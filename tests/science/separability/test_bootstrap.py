@@ -10,11 +10,6 @@ import pytest
 from lrwd_sweep.science.separability.bootstrap import HALVES, Estimate, LeftOut, Resamples, t95
 
 
-def test_t95_is_the_tabulated_quantile() -> None:
-    tabulated = {1: 6.314, 2: 2.920, 3: 2.353, 4: 2.132, 9: 1.833, 30: 1.697}
-    assert [t95(nu) for nu in tabulated] == pytest.approx(list(tabulated.values()), abs=6e-4)
-
-
 def test_few_seeds_are_resampled_exhaustively_with_their_true_probabilities() -> None:
     thirds = np.array([np.bincount(drawn, minlength=3) / 3 for drawn in product(range(3), repeat=3)])
     pairs = [np.bincount(drawn, minlength=2) / 4 for drawn in product(range(2), repeat=2)]
@@ -35,6 +30,8 @@ def test_many_seeds_are_resampled_as_often_as_asked_and_always_alike() -> None:
 
 
 def test_interval_of_a_mean_is_the_t_interval_of_one_sample_or_of_two() -> None:
+    tabulated = {1: 6.314, 2: 2.920, 3: 2.353, 4: 2.132, 9: 1.833, 30: 1.697}
+    assert [t95(nu) for nu in tabulated] == pytest.approx(list(tabulated.values()), abs=6e-4)
     for seeds, groups in ((3, ()), (5, ()), (6, ()), (4, HALVES), (6, HALVES)):
         values = np.random.default_rng(seeds).standard_normal(seeds)
         resamples = Resamples.draw(seeds, 1000, *([groups] if groups else []))
@@ -67,6 +64,11 @@ def test_no_interval_has_a_reason() -> None:
     few[1:50], many[1:150] = np.nan, np.inf
     assert resamples.estimate(few, "").has_interval
     assert not resamples.estimate(many, "").has_interval
+    assert [Estimate(1.0, *ends).excludes(0) for ends in ((0.5, 1.5), (-0.5, 1.5), ())] == [
+        True,
+        False,
+        False,
+    ]
     assert "15%" in resamples.estimate(many, "").reason
 
 
@@ -80,9 +82,3 @@ def test_no_seed_chooses_and_scores() -> None:
                 scoring += score[0]
             assert (scoring > 0).all()
     assert LeftOut.draw(2, 100).in_sample
-
-
-def test_excludes_needs_an_interval() -> None:
-    assert Estimate(1.0, 0.5, 1.5).excludes(0)
-    assert not Estimate(1.0, -0.5, 1.5).excludes(0)
-    assert not Estimate(1.0).excludes(0)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
 from math import isfinite, pi, sqrt
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -20,8 +18,8 @@ from tests.science.separability.surfaces import (
     A,
     L,
     centred,
+    every,
     noisy,
-    numbers,
     quadratic,
     regret,
     repeated,
@@ -29,27 +27,26 @@ from tests.science.separability.surfaces import (
     value,
 )
 
-law = settings(deadline=None, max_examples=40)
 
-
-@law
 @given(
     angle=st.floats(-0.7, 0.7),
     anisotropy=st.floats(1.5, 20),
     steps=st.tuples(st.floats(0.3, 1.5), st.floats(0.3, 1.5)),
+    uneven=st.floats(0, 0.4),
     centre=st.tuples(st.floats(-0.5, 0.5), st.floats(-0.5, 0.5)),
 )
 def test_quadratic_has_the_slopes_and_coupling_of_its_hessian(
-    angle: float, anisotropy: float, steps: tuple[float, float], centre: tuple[float, float]
+    angle: float, anisotropy: float, steps: tuple[float, float], uneven: float, centre: tuple[float, float]
 ) -> None:
-    log_lr, log_decay = centred(11, steps[0]), centred(13, steps[1])
+    log_lr, log_decay = (
+        step * (centred(count) + uneven * np.sin(9.0 * np.arange(count)))
+        for step, count in zip(steps, (11, 13), strict=True)
+    )
     y, (aa, al, ll) = quadratic(log_lr, log_decay, angle, flat=0.5, steep=0.5 * anisotropy, centre=centre)
     found = analyse(surface(y, log_lr, log_decay), basin_quantile=1)
     assume(found.ridge_rows >= 3 and found.reverse_slope.value is not None)
     s, reverse, rho = map(value, (found.ridge_slope, found.reverse_slope, found.curvature_coupling))
-    assert s == pytest.approx(-al / ll, abs=1e-7)
-    assert reverse == pytest.approx(-al / aa, abs=1e-7)
-    assert rho == pytest.approx(al / sqrt(aa * ll), abs=1e-7)
+    assert (s, reverse, rho) == pytest.approx((-al / ll, -al / aa, al / sqrt(aa * ll)), abs=1e-7)
     assert s * reverse == pytest.approx(rho**2, abs=1e-7)
 
 
@@ -57,7 +54,6 @@ SHIFT = st.floats(-8, 8)
 WITHOUT_UNITS = ("ridge_slope", "slope_from_rows", "curvature_coupling", "interaction_share", "bow")
 
 
-@law
 @given(
     shift=st.tuples(SHIFT, SHIFT),
     scale=st.floats(0.01, 100),
@@ -70,8 +66,10 @@ def test_shifted_axes_another_unit_and_order_of_seeds_change_nothing_without_uni
     shift: tuple[float, float], scale: float, level: float, stream: int, slant: float, order: list[int]
 ) -> None:
     y, axis = noisy(0.1 * A**2 + 0.5 * (L + slant * A) ** 2, 3, 0.5, stream), centred(11)
-    here = analyse(surface(y))
-    there = analyse(surface(scale * y[..., order] + level, axis + shift[0], axis + shift[1]))
+    initial = float(y.max())
+    here = analyse(surface(y), initial=initial)
+    shifted = surface(scale * y[..., order] + level, axis + shift[0], axis + shift[1])
+    there = analyse(shifted, initial=scale * initial + level)
     assert there.windowed is here.windowed
     for name in WITHOUT_UNITS:
         mine, other = getattr(here, name), getattr(there, name)
@@ -79,11 +77,15 @@ def test_shifted_axes_another_unit_and_order_of_seeds_change_nothing_without_uni
             (mine.value, mine.low, mine.high), rel=1e-5, abs=1e-6
         ), name
     assert there.verdict is here.verdict
-    for one, two in zip(here.transfer_regret, there.transfer_regret, strict=True):
-        assert value(two.estimate) == pytest.approx(scale * value(one.estimate), rel=1e-6, abs=1e-9)
+    pairs = [*zip(here.transfer_regret, there.transfer_regret, strict=True)]
+    scaled = [(one.estimate, two.estimate) for one, two in pairs]
+    scaled += [(here.sequential_regret[k].estimate, there.sequential_regret[k].estimate) for k in (0, 1)]
+    assert here.lr_sensitivity is not None
+    assert there.lr_sensitivity is not None
+    for mine, other in [*scaled, (here.lr_sensitivity.fixed, there.lr_sensitivity.fixed)]:
+        assert value(other) == pytest.approx(scale * value(mine), rel=1e-6, abs=1e-7)
 
 
-@law
 @given(stream=st.integers(0, 1000), tilt=st.floats(-0.4, 0.4))
 def test_slope_of_the_sheared_surface_is_less_by_one(stream: int, tilt: float) -> None:
     a, b = np.meshgrid(centred(7), centred(23), indexing="ij")
@@ -96,7 +98,6 @@ def test_slope_of_the_sheared_surface_is_less_by_one(stream: int, tilt: float) -
     )
 
 
-@law
 @given(
     y=arrays(np.float64, (6, 7), elements=st.floats(0, 1)),
     f=arrays(np.float64, (6, 1), elements=st.floats(0, 1)),
@@ -125,7 +126,6 @@ def test_pair_whose_transferred_cell_is_out_is_counted_and_left_out_of_the_mean(
         assert (5 in carrying) is (status is None)  # a neighbour of its best cell is lost
 
 
-@pytest.mark.filterwarnings("error")
 def test_degenerate_surface_is_undetermined_with_the_reason() -> None:
     for name, y, reason in (
         ("3x3", repeated(BOWL[4:7, 4:7]), "too few cells: 9 of 9"),
@@ -135,6 +135,7 @@ def test_degenerate_surface_is_undetermined_with_the_reason() -> None:
         ("one column", repeated(BOWL[:, 5:6]), "interior in 0 of"),
         ("one row", noisy(np.ones((1, 15)), 3, 1.0), "interior in"),
         ("λ idle", repeated(A**2), "interior in 0 of"),
+        ("falling to the border", repeated(A**2 - L), "weight_decay:high"),
         ("no seed", np.empty((11, 11, 0)), "too few cells"),
         ("baseline only", np.empty((11, 0, 3)), "not applicable"),
     ):
@@ -142,29 +143,13 @@ def test_degenerate_surface_is_undetermined_with_the_reason() -> None:
         found = analyse(surface(y, baseline=column))
         assert found.verdict is Verdict.UNDETERMINED, name
         assert reason in found.reason, name
-        assert all(map(isfinite, numbers(found))), name
+        assert all(map(isfinite, every(float, found))), name
         assert name != "constant" or found.on_edge == ()
-
-
-def test_absurdly_large_values_give_no_warning_and_no_infinity() -> None:
     y = noisy(BOWL, 3, 0.1)
     y[8:] *= 1e306
-    assert all(map(isfinite, numbers(analyse(surface(y), basin_quantile=1, initial=1e308))))
+    assert all(map(isfinite, every(float, analyse(surface(y), basin_quantile=1, initial=1e308))))
 
 
-def estimates(thing: object) -> Iterator[Estimate]:
-    """Every estimate in a result, however deep."""
-    if isinstance(thing, Estimate):
-        yield thing
-    elif is_dataclass(thing):
-        for field in fields(thing):
-            yield from estimates(getattr(thing, field.name))
-    elif isinstance(thing, tuple):
-        for each in thing:
-            yield from estimates(each)
-
-
-@law
 @given(
     y=st.tuples(st.integers(1, 6), st.integers(0, 6), st.integers(0, 5)).flatmap(
         lambda shape: arrays(np.float64, shape, elements=st.sampled_from([0.0, 0.1, 0.3, 0.5, 1.0, np.nan]))
@@ -179,8 +164,8 @@ def test_whatever_the_surface_the_answer_is_finite_or_has_a_reason(
     column = np.full((y.shape[0], y.shape[2]), 0.2) if baseline else None
     one = surface(y, cap=cap, baseline=column)
     found = analyse(one, basin_quantile=quantile, resamples=50, initial=0.7)
-    assert all(map(isfinite, numbers(found)))
-    for estimate in estimates(found):
+    assert all(map(isfinite, every(float, found)))
+    for estimate in every(Estimate, found):
         assert (estimate.low is None) == (estimate.high is None)
         assert estimate.value is not None or estimate.reason
     assert (found.verdict is not Verdict.UNDETERMINED) or found.reason
@@ -191,8 +176,8 @@ def test_intervals_cover_the_truth_nine_times_in_ten() -> None:
     y, (aa, al, ll) = quadratic(centred(11), centred(11), pi / 6)
     truth = {"ridge_slope": -al / ll, "curvature_coupling": al / sqrt(aa * ll)}
     for seeds, noise in ((3, 0.05), (5, 0.3)):
-        found = [analyse(surface(noisy(y, seeds, noise, stream)), resamples=200) for stream in range(120)]
+        found = [analyse(surface(noisy(y, seeds, noise, stream)), resamples=200) for stream in range(60)]
         for metric, expected in truth.items():
             known: list[Estimate] = [getattr(each, metric) for each in found]
-            held = sum(each.has_interval and not each.excludes(expected) for each in known) / 120
+            held = sum(each.has_interval and not each.excludes(expected) for each in known) / 60
             assert 0.83 <= held <= 0.97, (metric, seeds)

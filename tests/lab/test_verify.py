@@ -1,0 +1,146 @@
+"""What `verify` claims holds in numbers, fails for a broken update, and names what it cannot compare."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
+from itertools import product
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lrwd_sweep.lab.evidence import Check, Relation, Section
+from lrwd_sweep.lab.verify import rotation
+from lrwd_sweep.lab.verify.filtering import filtering_identity
+from lrwd_sweep.lab.verify.libraries import REFERENCES, TIMM, TORCH, Reference
+from lrwd_sweep.lab.verify.parity import DIFFERENT, SAME, difference, parity_by_library, parity_with_papers
+from lrwd_sweep.lab.verify.problem import Problem, error, iterates
+from lrwd_sweep.lab.verify.propositions import proposition_1, proposition_2, proposition_3
+from lrwd_sweep.optim import Update, make_update
+from lrwd_sweep.science.optimizer import optimizer_names
+from lrwd_sweep.science.schedule import Schedule
+from lrwd_sweep.spec.task import Task
+from tests.small import CPU
+
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+CASE = rotation.EQUILIBRIA[0]
+FIRST = next(reference for reference in REFERENCES if reference.library == TORCH and not reference.deviates)
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=GPU)])
+def device(request: pytest.FixtureRequest) -> torch.device:
+    return torch.device(request.param)
+
+
+@pytest.mark.parametrize("all_schedules", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_lanes_follow_the_libraries_and_deviations_are_real(
+    device: torch.device, all_schedules: bool
+) -> None:
+    problem = Problem.on(device)
+    for reference in REFERENCES:
+        if "does not import" in reference.library.obstacle():  # the library is too new for this torch
+            continue
+        for schedule in reference.schedules if all_schedules else reference.schedules[-1:]:
+            apart = difference(reference, problem, schedule)
+            assert DIFFERENT <= apart < 10 if reference.deviates else apart <= SAME, (reference, schedule)
+
+
+def test_every_family_and_rule_follows_its_paper(device: torch.device) -> None:
+    section = parity_with_papers(device)
+    assert section.failures == []
+    assert {check.cells[1] for check in section.checks} == set(optimizer_names())
+    assert {check.cells[0] for check in section.checks} >= {"sgd of the paper", "sgd of torch"}
+
+
+@pytest.mark.parametrize("show", [proposition_1, proposition_2, proposition_3, filtering_identity])
+def test_propositions_hold(show: Callable[[torch.device], Section], device: torch.device) -> None:
+    section = show(device)
+    assert section.failures == []
+    assert {check.relation for check in section.checks} == set(Relation)
+
+
+@pytest.mark.parametrize("case", rotation.EQUILIBRIA, ids=lambda case: case.optimizer)
+def test_rotation_in_equilibrium_is_that_of_the_formula(
+    monkeypatch: pytest.MonkeyPatch, case: rotation.Equilibrium, device: torch.device
+) -> None:
+    monkeypatch.setattr(rotation, "EQUILIBRIA", (case,))
+    section = rotation.equilibrium_rotation(device)
+    assert section.failures == []
+    assert len(section.checks) == len(case.cells)
+    assert {round(CASE.angle(*cell), 5) for cell in CASE.cells} == {0.01026}  # of SGDW, whatever the rate
+
+
+@settings(max_examples=15)
+@given(st.floats(1e-4, 0.3), st.floats(1e-6, 0.05), st.sampled_from(Schedule))
+def test_proposition_1_holds_for_any_rate_decay_and_schedule(
+    a: float, lam: float, schedule: Schedule
+) -> None:
+    problem = Problem.on(CPU)
+    problem = replace(problem, alpha=torch.full_like(problem.alpha, a))
+    decay, task = torch.full_like(problem.lam, lam), Task(momentum=0.0)
+    l2 = iterates("sgd", problem, lam=decay / problem.alpha, schedule=schedule, task=task)
+    decayed = iterates("sgdw", problem, lam=decay, schedule=schedule, task=task)
+    assert error(l2, decayed) < 1e-12
+
+
+def test_decay_that_is_too_strong_by_a_hundredth_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: Any, alpha: torch.Tensor, lam: torch.Tensor) -> Update:
+        return make_update(*arguments, alpha=alpha, lam=1.01 * lam)
+
+    for module in ("problem", "propositions", "rotation"):
+        monkeypatch.setattr(f"lrwd_sweep.lab.verify.{module}.make_update", broken)
+    monkeypatch.setattr("lrwd_sweep.lab.verify.parity.optimizer_names", lambda: ["sgdp", "adampw:fixed"])
+    monkeypatch.setattr(rotation, "EQUILIBRIA", (replace(CASE, cells=((0.01, 1e-3),)),))
+    assert not any(check.passed for check in parity_with_papers(CPU).checks)
+    for show in (proposition_3, filtering_identity, rotation.equilibrium_rotation):
+        assert show(CPU).failures, show
+    (section,) = _sections(monkeypatch, FIRST)
+    (line,) = section.failures
+    assert "SGD(weight_decay=λ′), sgd, momentum 0, fixed, cosine, restarts: the error is" in line
+
+
+def _sections(monkeypatch: pytest.MonkeyPatch, *kept: Reference) -> list[Section]:
+    monkeypatch.setattr("lrwd_sweep.lab.verify.parity.REFERENCES", kept)
+    return list(parity_by_library(CPU))
+
+
+def test_references_that_cannot_run_are_named_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    def broken(name: str) -> None:
+        raise ImportError("cannot import name 'x'")
+
+    timm = next(reference for reference in REFERENCES if reference.library == TIMM)
+    for note, name, replacement in (
+        ("not installed; pip install timm", "version", absent),
+        ("1.0.9 is installed, 1.0.16 is the oldest that is compared", "version", lambda _: "1.0.9"),
+        ("does not import: cannot import name 'x'", "importlib", SimpleNamespace(import_module=broken)),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"lrwd_sweep.lab.verify.libraries.{name}", replacement)
+            (section,) = _sections(patch, timm)
+        assert (section.checks, section.failures, section.notes) == ((), [], (note,))
+    gone, wrong = Reference(TORCH, "NoSuch", "adam"), Reference(TORCH, "Adam", "adam", deviates="it does not")
+    (section,) = _sections(monkeypatch, gone, FIRST, wrong)
+    assert [note.partition(" does not run here: ")[0] for note in section.notes] == [gone.call]
+    assert [check.passed for check in section.checks] == [True, False]
+    assert "there should be one" in section.failures[0]
+
+
+def test_check_compares_its_error_with_its_bound_and_fails_without_a_finite_one() -> None:
+    for relation, least, most in ((Relation.AGREE, True, False), (Relation.DIFFER, False, True)):
+        for found, passed in ((1e-5, least), (1e-1, most)):
+            assert Check(("x",), found, 1e-3, relation).passed is passed, (relation, found)
+    for found, relation in product((math.nan, math.inf), Relation):
+        check = Check(("x",), found, 1e-3, relation)
+        assert (check.passed, check.digits) == (False, 0), (found, relation)
+        section = Section("about", ("what",), (check,)).to_dict()
+        assert json.loads(json.dumps(section, allow_nan=False))["checks"][0]["error"] is None
