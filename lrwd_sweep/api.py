@@ -347,7 +347,7 @@ class Study:
         return text_of(self.__rich__()).rstrip()
 
     def __rich__(self) -> Report:
-        return Report([self.result])
+        return Report([self.result], full=True)
 
     def _repr_html_(self) -> str:
         return notebook_html(self.__rich__())
@@ -393,7 +393,7 @@ class Comparison:
         return text_of(self.__rich__()).rstrip()
 
     def __rich__(self) -> Report:
-        return Report(self._results, self._compared)
+        return Report(self._results, self._compared, full=True)
 
     def _repr_html_(self) -> str:
         return notebook_html(self.__rich__())

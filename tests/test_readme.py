@@ -212,7 +212,7 @@ def test_the_workflow_trains_judges_and_writes_what_it_uploads(
     capsys.readouterr()
     for command in report:
         assert run(command) == 0, capsys.readouterr().err
-    assert capsys.readouterr().out.startswith("## Gates\n")
+    assert "\n\n## Gates\n" in capsys.readouterr().out
     (upload,) = [step for step in steps() if "upload-artifact" in step.get("uses", "")]
     assert all(Path(path).exists() for path in upload["with"]["path"].split())
     assert steps()[-2]["run"].rstrip().endswith('>> "$GITHUB_STEP_SUMMARY"')

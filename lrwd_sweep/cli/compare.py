@@ -32,4 +32,4 @@ def compare(request: Request, place: options.Place, optimizers: list[str] | None
     specs = request.compared(optimizers or (), completion())
     with opened(place, specs) as runner:
         runner.compare(specs)
-        report(runner, list(specs), next(iter(specs.values())).metric, request.preset.show)
+        report(runner, place, list(specs), next(iter(specs.values())).metric, request.preset.show)

@@ -19,4 +19,4 @@ def grid(request: Request, place: options.Place, optimizer: str | None, study_na
     name = request.name(spec) if study_name is None else study_name
     with opened(place, {name: spec}) as runner:
         runner.grid(name, spec)
-        report(runner, [name], spec.metric, request.preset.show)
+        report(runner, place, [name], spec.metric, request.preset.show)

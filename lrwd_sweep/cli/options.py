@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from lrwd_sweep.cli.parse import fraction, number, one_of, pair, whole
+from lrwd_sweep.cli.parse import fraction, margin, number, one_of, pair, whole
 from lrwd_sweep.science.optimizer import users_of
 from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.field import HEADINGS, OPTIMIZER, STORE, TRAIN, WHERE, Field
@@ -117,6 +117,20 @@ Storage = Annotated[
         rich_help_panel=STORE,
     ),
 ]
+Margin = Annotated[
+    float | None,
+    typer.Option(
+        "--margin",
+        metavar="M",
+        parser=margin,
+        help="Slopes within ±M count as separable [0.25]",
+        rich_help_panel=STORE,
+        show_default=False,
+    ),
+]
+Full = Annotated[
+    bool, typer.Option("--full", help="Print every number before the answer", rich_help_panel=STORE)
+]
 Quiet = Annotated[
     bool,
     typer.Option(
@@ -127,7 +141,7 @@ Quiet = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The device, files and store of a command."""
+    """The device, files and store of a command, and how it reports."""
 
     device: str
     max_lanes: int | None
@@ -135,6 +149,8 @@ class Place:
     storage: str | None
     retrain_damaged: bool
     quiet: bool
+    margin: float | None
+    full: bool
 
 
 def trains(**own: tuple[Any, Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -153,13 +169,15 @@ def trains(**own: tuple[Any, Any]) -> Callable[[Callable[..., None]], Callable[.
         "storage": (Storage, None),
         "retrain_damaged": (RetrainDamaged, False),
         "quiet": (Quiet, False),
+        "margin": (Margin, None),
+        "full": (Full, False),
     }
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         def command(**given: Any) -> None:
             mine = {name: given.pop(name) for name in own}
             where = [given.pop(name) for name in ("device", "max_lanes", "data_dir", "download")]
-            to = [given.pop(name) for name in ("storage", "retrain_damaged", "quiet")]
+            to = [given.pop(name) for name in ("storage", "retrain_damaged", "quiet", "margin", "full")]
             given["beta1"], given["beta2"] = given.pop("betas") or (None, None)
             place = Place(where[0], where[1], DataFiles(*where[2:]), *to)
             function(Request.of(**given), place, **mine)

@@ -11,6 +11,7 @@ from lrwd_sweep.errors import UnknownName, UsageError, shown
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
+_MAX_MARGIN = 0.5  # from here on separable and product-coupled overlap
 MOST = 10**9  # of anything that is counted
 
 
@@ -50,6 +51,19 @@ def number(option: str, least: float = -math.inf) -> Callable[[str | float], flo
         return value
 
     return parse
+
+
+def margin(text: str | float) -> float:
+    """Parse the margin of a verdict, above 0 and at most 0.5. Raises UsageError."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= _MAX_MARGIN:
+        raise UsageError(
+            f"--margin {shown(text)} is not a number above 0 and at most 0.5; write one like 0.25"
+        )
+    return value
 
 
 def fraction(option: str, below: float = 1.0, like: str = "0.9") -> Callable[[str | float], float]:

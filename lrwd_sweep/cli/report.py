@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lrwd_sweep.cli import limits, options
+from lrwd_sweep.cli.parse import margin as parsed_margin
 from lrwd_sweep.cli.parse import number, one_of, whole
 from lrwd_sweep.cli.study_run import tell_what_changed
-from lrwd_sweep.errors import GateFailed, NothingToReport, UsageError
+from lrwd_sweep.errors import GateFailed, HostError, NothingToReport, UsageError
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.consoles import note, replaced, write_file
 from lrwd_sweep.report.view.report import FORMATS, Format, render, text_of
@@ -90,8 +92,24 @@ Show = Annotated[
 ]
 Full = Annotated[
     bool,
-    typer.Option("--full", help="Also list which parameters of every study decay (table, markdown)."),
+    typer.Option(
+        "--full",
+        help="Print every number and the values to use before the answer, and which parameters of every "
+        "study decay (table, markdown).",
+    ),
 ]
+Margin = Annotated[
+    float | None,
+    typer.Option(
+        "--margin",
+        metavar="M",
+        parser=parsed_margin,
+        help="A ridge slope whose interval lies within ±M is separable, within −1±M product-coupled "
+        "(default: 0.25).",
+        show_default=False,
+    ),
+]
+Open = Annotated[bool, typer.Option("--open", help="Open the report in the browser; implies --format html.")]
 AtRestart = Annotated[
     int | None,
     typer.Option(
@@ -115,6 +133,8 @@ def report(
     show: Show = None,
     at_restart: AtRestart = None,
     full: Full = False,
+    margin: Margin = None,
+    open_: Open = False,
     max_best: limits.MaxBest = None,
     min_best: limits.MinBest = None,
     max_abs_slope: limits.MaxAbsSlope = None,
@@ -140,8 +160,7 @@ def report(
         min_seeds, max_regression, baseline,
     )  # fmt: skip
     direction = requested_direction(maximize=maximize, minimize=minimize)
-    if full and form not in (Format.TABLE, Format.MARKDOWN):
-        raise UsageError(f"--full adds nothing to {form}; choose table or markdown")
+    form = _checked(form, full=full, opens=open_)
     pictures = _names(show, form)
 
     with_curves = form is Format.HTML or bool(pictures)
@@ -153,11 +172,23 @@ def report(
         cap=cap,
         curves=with_curves,
         at_restart=at_restart,
+        **({} if margin is None else {"margin": margin}),
     )
     outcomes = [gate.check(result) for result in results for gate in gates]
-    _write(render(results, comparisons, form, outcomes, pictures, full=full), output, figure, results)
+    text = render(results, comparisons, form, outcomes, pictures, full=full)
+    _write(text, output, figure, results, opens=open_)
     _name_unmatched(gates, [result.name for result in results])
     _fail(outcomes, form)
+
+
+def _checked(form: Format, *, full: bool, opens: bool) -> Format:
+    """Return the format, html for the browser. Raises UsageError if an option does not go with it."""
+    if opens and form not in (Format.TABLE, Format.HTML):
+        raise UsageError(f"--open shows html, not {form}; leave out --format {form}")
+    form = Format.HTML if opens else form
+    if full and form not in (Format.TABLE, Format.MARKDOWN):
+        raise UsageError(f"--full adds nothing to {form}; choose table or markdown")
+    return form
 
 
 def _read(
@@ -189,22 +220,49 @@ def _names(show: str | None, form: Format) -> tuple[str, ...]:
 
 
 def _write(
-    text: RenderableType | str, output: Path | None, figure: Path | None, results: Sequence[Result]
+    text: RenderableType | str,
+    output: Path | None,
+    figure: Path | None,
+    results: Sequence[Result],
+    *,
+    opens: bool,
 ) -> None:
-    """Write figure and report; files first, so that an error leaves standard output empty."""
+    """Write figure and report, files first, so that an error leaves standard output empty; `opens` shows it.
+
+    Raises HostError without a browser.
+    """
     if figure is not None:
         from lrwd_sweep.report.view.paper_figure import save_figure
 
         with replaced(figure, "--figure") as temporary:
             save_figure(results, temporary)
         note(f"wrote {figure}")
-    if output is not None:
+    if opens:
+        page = output or _temporary_page()
+        write_file(page, text_of(text))
+        _open_in_browser(page)
+    elif output is not None:
         write_file(output, text_of(text))
         note(f"wrote {output}")
     elif isinstance(text, str):
         consoles.write(text)
     else:
         consoles.stdout().print(text)
+
+
+def _temporary_page() -> Path:
+    """Make an empty file for the browser, which may read it after this process has ended."""
+    with NamedTemporaryFile(prefix="lrwd-sweep-", suffix=".html", delete=False) as file:
+        return Path(file.name)
+
+
+def _open_in_browser(page: Path) -> None:
+    """Show a page in the browser. Raises HostError without one; the page stays."""
+    import webbrowser
+
+    if not webbrowser.open(page.resolve().as_uri()):
+        raise HostError(f"--open: there is no browser here; open {page} in one")
+    note(f"opened {page}")
 
 
 def _name_unmatched(gates: Sequence[Gate], names: Sequence[str]) -> None:

@@ -31,34 +31,28 @@ def opened(place: Place, specs: Mapping[str, StudySpec]) -> Iterator[Runner]:
         yield Runner(store, place.device, place.max_lanes, place.files, place.quiet, place.retrain_damaged)
 
 
-def report(runner: Runner, names: Sequence[str], metric: str, pictures: Sequence[str] = ()) -> None:
-    """Print the report of trained studies and further pictures. Raises DeviceError if lanes failed."""
-    show(runner.store, names, metric, pictures, runner.files.folder, quiet=runner.quiet)
-    refuse_failed(runner.store, names)
-
-
-def show(
-    store: Store,
-    names: Sequence[str],
-    metric: str | None,
-    pictures: Sequence[str] = (),
-    data_dir: str | None = None,
-    *,
-    quiet: bool = False,
+def report(
+    runner: Runner, place: Place, names: Sequence[str], metric: str, pictures: Sequence[str] = ()
 ) -> None:
-    """Print the report of studies of the store on stdout, and further pictures by name.
-
-    The commands that it suggests name the folder of the data's files, `data_dir`.
-    """
+    """Print the report of trained studies and further pictures. Raises DeviceError if lanes failed."""
     from lrwd_sweep.report.result import read_results
     from lrwd_sweep.report.view.pictures import show_renderables
     from lrwd_sweep.report.view.terminal import Report
+    from lrwd_sweep.science.separability.verdict import MARGIN
 
-    results, comparisons = read_results(store, names, metric, curves=bool(pictures), data_dir=data_dir)
-    if not quiet:
+    results, comparisons = read_results(
+        runner.store,
+        names,
+        metric,
+        curves=bool(pictures),
+        data_dir=runner.files.folder,
+        margin=MARGIN if place.margin is None else place.margin,
+    )
+    if not runner.quiet:
         tell_what_changed(results)
-    for part in (Report(results, comparisons), *show_renderables(results, pictures)):
-        consoles.stdout().print(part)
+    further = show_renderables(results, pictures)
+    consoles.stdout().print(Report(results, comparisons, place.full, further))
+    refuse_failed(runner.store, names)
 
 
 def tell_what_changed(results: Sequence[Result]) -> None:

@@ -45,4 +45,4 @@ def tpe(
     name = request.name(spec) if study_name is None else study_name
     with opened(place, {name: spec}) as runner:
         runner.tpe(name, spec, trials)
-        report(runner, [name], spec.metric)
+        report(runner, place, [name], spec.metric)

@@ -15,6 +15,7 @@ from lrwd_sweep.science.conversion import Conventions, conventions
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.separability import PairedDifferences, Separability, analyse, compare
+from lrwd_sweep.science.separability.verdict import MARGIN
 from lrwd_sweep.science.surface import Surface, mean_and_error
 from lrwd_sweep.science.trial import Direction, Status, Trial, metric_direction
 from lrwd_sweep.spec.study import Kind, StudySpec, labels
@@ -145,13 +146,14 @@ def result(
     at_restart: int | None = None,
     data_dir: str | None = None,
     older: bool = False,
+    margin: float = MARGIN,
 ) -> Result:
     """Lay a study's trials out as a surface in `metric` (default: the spec's) and analyse it.
 
     `direction` and `cap` are the metric's (default: those stored for the study's own metric). Under warm
     restarts the metrics are those of the snapshot `at_restart` (default: the last). Raises UnknownName if
-    neither the task nor any trial has the metric, UsageError if there is no such snapshot or if the metric's
-    name implies that higher is better and no direction is given.
+    neither the task nor any trial has the metric, UsageError if there is no such snapshot, if the metric's
+    name implies that higher is better and no direction is given, and for a margin outside (0, 0.5].
     """
     snapshot = _snapshot(name, spec, at_restart)
     if at_restart is not None and snapshot is not None:
@@ -182,7 +184,7 @@ def result(
         created,
         tuple(trials),
         surface,
-        analyse(surface, initial=_initial(trials, spec)),
+        analyse(surface, margin=margin, initial=_initial(trials, spec)),
         storage,
         snapshot,
         data_dir,
@@ -327,7 +329,8 @@ def comparison(a: Result, b: Result) -> ComparedResults:
     name_a, name_b = (
         f"{name} ({each.spec.formula})" for name, each in zip(titles([a, b]), (a, b), strict=True)
     )
-    return ComparedResults(a, b, compare(a.surface, b.surface, name_a=name_a, name_b=name_b))
+    margin = a.separability.margin
+    return ComparedResults(a, b, compare(a.surface, b.surface, name_a=name_a, name_b=name_b, margin=margin))
 
 
 def read_results(
@@ -340,6 +343,7 @@ def read_results(
     curves: bool = False,
     at_restart: int | None = None,
     data_dir: str | None = None,
+    margin: float = MARGIN,
 ) -> tuple[list[Result], list[ComparedResults]]:
     """Read studies from the store, analyse each, and compare each further one with the first.
 
@@ -365,6 +369,7 @@ def read_results(
                 at_restart=at_restart,
                 data_dir=data_dir,
                 older=not record.version,
+                margin=margin,
             )
         )
     refuse_two_directions(results)

@@ -102,6 +102,9 @@ def test_an_impossible_report_and_an_unknown_study_are_one_line(run: Run, compar
         ("report --baseline no.json --max-regression 1", "no.json", "report --format json"),
         ("report --output no/such/file", "--output no/such/file", "can be written"),
         ("report --show norm --format csv", "--show norm", "csv holds no pictures"),
+        ("report --margin 0", "--margin '0'", "above 0 and at most 0.5"),
+        ("report --margin nan", "--margin 'nan'", "write one like 0.25"),
+        ("report --open --format csv", "--open shows html, not csv", "leave out --format"),
         ("report --at-restart 1", "--at-restart 1", "no snapshot of a restart"),
         ("report --figure no/such/figure.pdf", "--figure no/such/figure.pdf", "can be written"),
     ):

@@ -18,6 +18,9 @@ def test_compare_trains_only_what_is_missing_and_shows_the_same(run: Run, compar
     found = run("compare", "adam", "adamw", *TINY)
     assert (found.code, found.err.splitlines()) == (0, done)
     assert found.out == run("report", ADAM, ADAMW).out
+    full = run("compare", "adam", "adamw", *TINY, "--full").out
+    assert full == run("report", ADAM, ADAMW, "--full").out
+    assert full.endswith(found.out[found.out.index("\nuse ") : found.out.index("\nmore ")] + "\n")
     found = run("compare", "adamw", "sgdw", *TINY)
     assert found.code == 0
     assert done[1] in found.err

@@ -54,7 +54,7 @@ def test_an_extended_study_equals_one_trained_at_once_in_packs_of_any_size(
 
 
 def test_one_value_on_an_axis_sweeps_the_other(run: Run) -> None:
-    found = run("grid", *TINY, "--lr", "2^-8:2^-5", "--wd", "0")
+    found = run("grid", *TINY, "--lr", "2^-8:2^-5", "--wd", "0", "--full")
     assert found.code == 0
     text = " ".join(found.out.split())
     assert "verdict undetermined" in text
@@ -105,7 +105,7 @@ def test_what_trains_collects_garbage(
 
 def test_a_precision_makes_a_study_of_its_own_and_is_in_every_answer(run: Run) -> None:
     name = f"{ADAMW}-bfloat16"
-    trained = run("grid", *TINY, "--precision", "bfloat16")
+    trained = run("grid", *TINY, "--precision", "bfloat16", "--full")
     assert trained.code == 0
     assert "computed in bfloat16" in trained.out
     assert "--precision bfloat16" in trained.out  # in what to do next

@@ -45,7 +45,8 @@ class TestGates:
         assert found.code == 1
         assert found.err == "lrwd-sweep: gate require failed for bad: product-coupled, limit separable\n"
         assert "FAILED" in found.out
-        assert found.out.startswith(run("report", "bad").out)
+        assert found.out.endswith(run("report", "bad").out[-200:])  # the answer comes last
+        assert found.out.index("FAILED") < found.out.index("\nuse ")
         assert run("report", "bad", "--no-edge", "--format", "junit", "--output", "out").code == 0
         assert run("report", "bad", "--max-best", "0", "--format", "junit", "--output", "out").code == 1
         assert ET.parse("out").getroot().attrib["failures"] == "1"  # written although the gate fails
@@ -72,6 +73,12 @@ class TestGates:
         assert failed.endswith(f"gate max-regression failed for new: undetermined, limit 1 {why}")
 
 
+def test_the_margin_decides_the_verdict(run: Run, judged: None) -> None:
+    import_("tilted", lambda a, b: 0.1 + 0.01 * (b + 0.3 * a) ** 2 + 0.002 * a**2)
+    for margin, verdict in (("0.2", "COUPLED"), ("0.45", "SEPARABLE")):
+        assert f" {verdict} " in run("report", "tilted", "--margin", margin).out, margin
+
+
 class TestOutput:
     """Files are written whole, and the same store gives the same bytes."""
 
@@ -93,6 +100,28 @@ class TestOutput:
         environ = os.environ | {"PYTHONHASHSEED": "1"}
         other = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, check=True)
         assert other.stdout.decode() == "".join(printed)
+
+    def test_open_shows_the_page_in_the_browser_and_names_it_without_one(
+        self, run: Run, compared: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        opened: list[str] = []
+
+        def show(url: str) -> bool:
+            opened.append(url)
+            return True
+
+        monkeypatch.setattr("webbrowser.open", show)
+        found = run("report", "--open", "--output", "page.html")
+        assert (found.code, found.out, found.err) == (0, "", "opened page.html\n")
+        assert opened == [Path("page.html").resolve().as_uri()]
+        assert Path("page.html").read_text(encoding="utf-8") == run("report", "--format", "html").out
+        monkeypatch.setattr("webbrowser.open", lambda url: False)
+        monkeypatch.setattr("tempfile.tempdir", str(compared.parent))
+        found = run("report", "--open")
+        (page,) = compared.parent.glob("lrwd-sweep-*.html")
+        assert (found.code, found.err.count("\n")) == (3, 1)
+        assert f"open {page} in one" in found.err
+        assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
     def test_links_and_pipes_are_written_through(self, run: Run, compared: Path) -> None:
         Path("target").write_text("old")
@@ -119,14 +148,13 @@ class TestShow:
     """Further pictures are drawn from the stored curves and metrics."""
 
     def test_diagnostics_of_a_real_run_are_drawn_before_the_gates(self, run: Run, compared: Path) -> None:
-        plain_report = run("report").out
         found = run("report", "--show", "norm,effective-lr", "--max-best", "0")
         assert found.code == 1
-        assert found.out.startswith(plain_report.rstrip("\n"))
-        drawn = found.out[len(plain_report) :]
+        drawn, answer = found.out.split("\nuse ")
+        assert run("report").out.endswith(answer)
         for part in ("norm: ‖θ‖", "effective_lr, mean over the epochs", "by epoch, one seed", "adamw, best:"):
             assert part in drawn
-        assert found.out.index("by epoch") < found.out.index("FAILED")
+        assert drawn.index("by epoch") < drawn.index("FAILED")
 
 
 def test_documents_keep_to_the_json_schemas(run: Run, compared: Path, judged: None) -> None:
@@ -164,7 +192,7 @@ def test_a_cap_is_stored_with_the_study_and_belongs_to_its_metric(run: Run) -> N
         assert "9 of 9 lanes are in the store; nothing to train" in again.err
         with open_store(STORE, write=False) as store:
             assert store.get_study(ADAMW).spec.given_cap == float(cap)
-    assert "cells at or above the cap of 2.5 are out" in " ".join(run("report").out.split())
+    assert "cells at or above the cap of 2.5 are out" in " ".join(run("report", "--full").out.split())
     assert only_study(run)["cap"] == 2.5
     assert only_study(run, "--metric", "val_error")["cap"] == 0.9
     assert only_study(run, "--metric", "val_error", "--cap", "0.5")["cap"] == 0.5

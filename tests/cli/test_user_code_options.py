@@ -82,7 +82,7 @@ def test_user_code_trains_once_and_is_reported_without_its_files(
     monkeypatch.chdir(elsewhere)
     for name in ("my_net.py", "my_data.py"):
         (project / name).write_text("raise SystemExit('a report imports nothing')")
-    assert "my_data.py:load, ./my_net.py:Net" in run("report").out
+    assert "my_data.py:load, ./my_net.py:Net" in run("report", "--full").out
     shown = json.loads(run("report", "--format", "json").out)["studies"][0]
     names = [shown[key] for key in ("study_name", "net", "data")]
     assert names == [NAME, "./my_net.py:Net", "./my_data.py:load"]
@@ -165,7 +165,7 @@ def test_options_of_the_network_come_from_the_preset(run: Run, project: Path) ->
         assert task is not None
         assert study.name.endswith("-width-3")
         assert task.net_options == '{"width": 3}'
-    assert "network's options" in run("report").out
+    assert "network's options" in run("report", "--full").out
     shown = run("preset", "show", "mine.toml", "--no-estimate")
     assert (shown.code, "(64 train, 32 validation, 0 test)" in shown.out) == (0, True)
     preset.write_text(f"{text}[net.options]\nwidht = 3\n")

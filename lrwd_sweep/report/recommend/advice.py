@@ -12,19 +12,19 @@ import numpy as np
 from lrwd_sweep.report.recommend.command import command, compare_command, report_command
 from lrwd_sweep.report.result import Result, at_cap
 from lrwd_sweep.science.lattice import Cell, Lattice, canonical, format_value, parse_axis
-from lrwd_sweep.science.separability import Verdict
+from lrwd_sweep.science.separability import Separability, Verdict
 from lrwd_sweep.science.separability.basin import MIN_CELLS, is_flat
 from lrwd_sweep.science.separability.bootstrap import MIN_SEEDS
 from lrwd_sweep.science.separability.ridge import MIN_ROWS
 from lrwd_sweep.science.surface import CellStatus
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.catalog import CROSS_ENTROPY, chance_level
-from lrwd_sweep.spec.preset import MOST_SEEDS
 from lrwd_sweep.spec.study import Kind, StudySpec
 
 OCTAVES = 2.0  # least extension of an axis
 MIN_EXTENSION = 2  # least number of further values
 ENOUGH_SEEDS = 5  # for a first interval that is not mostly expansion
+_PAYABLE = 32  # seeds; a verdict that needs more is left open
 
 _DIRECTION = {"low": "downward", "high": "upward"}
 _OPTION = {"lr": "lr", "weight_decay": "wd"}
@@ -36,6 +36,7 @@ class Advice:
 
     why: str
     command: tuple[str, ...] | None = None
+    runs: int | None = None  # that the command trains; None if it was not counted
 
     @property
     def command_line(self) -> str | None:
@@ -44,7 +45,9 @@ class Advice:
 
 
 @dataclass(frozen=True, slots=True)
-class _Change:
+class Change:
+    """One step as a change of a study's spec."""
+
     why: str
     spec: StudySpec
     searches_on: bool = False  # a search needs more points for it
@@ -62,19 +65,19 @@ def advice(result: Result, among: Sequence[Result] = ()) -> tuple[Advice, ...]:
     points = len({trial.cell for trial in result.trials}) if result.spec.kind is Kind.TPE else 0
     found: list[Advice] = []
     spec = result.spec
-    for change in _changes(result):
+    for change in changes(result):
         if change.command is not None:
             found.append(Advice(change.why, change.command or None))
             continue
         spec = spec.extended(change.spec)
         points += math.ceil(points / 2) * change.searches_on
-        words = _of_all(spec, result, among)
+        words = of_all(spec, result, among)
         words = words or command(spec, result.name, result.storage, points, result.data_dir)
         found.append(Advice(change.why, words))
     return tuple(found) or (Advice(_nothing(result)),)
 
 
-def _of_all(spec: StudySpec, result: Result, among: Sequence[Result]) -> tuple[str, ...] | None:
+def of_all(spec: StudySpec, result: Result, among: Sequence[Result]) -> tuple[str, ...] | None:
     """Return the command that trains a study's spec together with the others; None without one."""
     if result not in among or spec.lattice != result.spec.lattice:
         return None
@@ -90,10 +93,11 @@ def _nothing(result: Result) -> str:
     return f"nothing; the best cell {best}, and the verdict has its interval"
 
 
-def _changes(result: Result) -> Iterator[_Change]:
+def changes(result: Result) -> Iterator[Change]:
+    """Yield the steps with a study, in order."""
     lost = _unfinished(result)
     if lost:
-        yield _Change(lost, result.spec)
+        yield Change(lost, result.spec)
         return
     if not result.surface.inside.any():
         yield _elsewhere(result)
@@ -102,9 +106,9 @@ def _changes(result: Result) -> Iterator[_Change]:
     if overfits is not None:
         yield overfits
     if not any(result.spec.lattice.weight_decay):
-        yield _Change("no cell has decay: sweep wd too", result.spec, command=())
+        yield Change("no cell has decay: sweep wd too", result.spec, command=())
         return
-    sides = {**_edges_of_best(result), **_edges_of_rows(result), **_ends_of_single(result.spec.lattice)}
+    sides = {**edges_of_best(result), **_edges_of_rows(result), **_ends_of_single(result.spec.lattice)}
     if overfits is not None:  # another learning rate only hides it
         sides = {side: why for side, why in sides.items() if not side.startswith("lr:")}
     if sides:
@@ -133,14 +137,14 @@ def _unfinished(result: Result) -> str:
     return f"{lost} {what} have missing or failed lanes: the same command trains those alone"
 
 
-def _elsewhere(result: Result) -> _Change:
+def _elsewhere(result: Result) -> Change:
     """Return the step for a study in which no cell counts."""
     cap = result.spec.given_cap
     if cap is not None and np.isfinite(result.surface.values).any():
         why = (
             f"every cell diverged or is {at_cap(result, result.surface)}: give another --cap, or train longer"
         )
-        return _Change(why, result.spec, command=())
+        return Change(why, result.spec, command=())
     if (result.surface.lanes == CellStatus.DIVERGED.value).any():
         change = _extension(result.spec, {"lr:low": ""})
         return replace(change, why="no cell counts, and some diverged: extend lr downward")
@@ -149,7 +153,7 @@ def _elsewhere(result: Result) -> _Change:
     return replace(change, why=why)
 
 
-def _overfits(result: Result) -> _Change | None:
+def _overfits(result: Result) -> Change | None:
     """Return the step if the best cell classifies well but its cross-entropy is above a uniform guess."""
     best, t = result.surface.best(), result.spec.task
     if best is None or t is None or result.surface.metric != "val_loss" or t.loss != CROSS_ENTROPY:
@@ -164,14 +168,14 @@ def _overfits(result: Result) -> _Change | None:
         f"the best val_loss, {loss:.3g}, is above that of a uniform guess, {uniform:.3g}, though val_error "
         f"is {error:.3g} there: the networks overfit; judge them by their errors too"
     )
-    return _Change(why, result.spec, command=report_command(result.name, "val_error", result.storage))
+    return Change(why, result.spec, command=report_command(result.name, "val_error", result.storage))
 
 
 def _is_of(trial: Trial, cell: Cell, metric: str) -> bool:
     return trial.cell == cell and metric in trial.metrics
 
 
-def _edges_of_best(result: Result) -> dict[str, str]:
+def edges_of_best(result: Result) -> dict[str, str]:
     """Return the sides of the lattice that the best cell lies on, with the reason to extend them."""
     best = result.best
     without = best is not None and best.weight_decay == 0  # nothing is below no decay
@@ -202,7 +206,7 @@ def _edges_of_rows(result: Result) -> dict[str, str]:
     return dict.fromkeys(counts, why)
 
 
-def _extension(spec: StudySpec, sides: dict[str, str]) -> _Change:
+def _extension(spec: StudySpec, sides: dict[str, str]) -> Change:
     """Return the step that extends the lattice past these sides."""
     axes = {"lr": spec.lattice.lr, "weight_decay": spec.lattice.weight_decay}
     words = []
@@ -212,7 +216,7 @@ def _extension(spec: StudySpec, sides: dict[str, str]) -> _Change:
         words.append(f"{_OPTION[axis]} {_DIRECTION[end]}")
     reasons = ", ".join(dict.fromkeys(filter(None, sides.values())))
     why = f"{reasons}: extend {' and '.join(words)}"
-    return _Change(why, replace(spec, lattice=Lattice(axes["lr"], axes["weight_decay"])), searches_on=True)
+    return Change(why, replace(spec, lattice=Lattice(axes["lr"], axes["weight_decay"])), searches_on=True)
 
 
 def extended(axis: tuple[float, ...], end: str) -> tuple[float, ...]:
@@ -260,7 +264,7 @@ def _readable(value: float, ratio: float) -> float:
     return float(f"{value:.{places}e}")
 
 
-def _finer(result: Result) -> Iterator[_Change]:
+def _finer(result: Result) -> Iterator[Change]:
     """Yield a finer or longer lattice, or a longer search, if too few cells or rows carry the ridge."""
     spec, lattice = result.spec, result.spec.lattice
     inside = int(result.surface.without_baseline().inside.sum())
@@ -269,12 +273,12 @@ def _finer(result: Result) -> Iterator[_Change]:
     if _is_flat(result):
         return
     if spec.kind is Kind.TPE:
-        yield _Change(f"{why}: search on", spec, searches_on=True)
+        yield Change(f"{why}: search on", spec, searches_on=True)
     elif len(lattice.lr) < MIN_ROWS:
         yield _extension(spec, {"lr:low": why, "lr:high": why})
     else:
         axes = Lattice(finer(lattice.lr), finer(lattice.weight_decay) if few else lattice.weight_decay)
-        yield _Change(f"{why}: halve the steps of lr{' and wd' * few}", replace(spec, lattice=axes))
+        yield Change(f"{why}: halve the steps of lr{' and wd' * few}", replace(spec, lattice=axes))
 
 
 def _is_flat(result: Result) -> bool:
@@ -283,12 +287,32 @@ def _is_flat(result: Result) -> bool:
     return bool(basin.any()) and is_flat(result.surface.mean[basin])
 
 
-def _more_seeds(result: Result) -> Iterator[_Change]:
-    """Yield more seeds if the slope is known and its interval leaves the verdict open."""
+def _more_seeds(result: Result) -> Iterator[Change]:
+    """Yield more seeds if the slope is known, its interval is open, and they can settle the verdict."""
     found, seeds, first = result.separability, len(result.spec.seeds), min(result.spec.seeds)
-    more = min(max(2 * seeds, ENOUGH_SEEDS), MOST_SEEDS)
-    if found.verdict is not Verdict.UNDETERMINED or found.ridge_slope.value is None or more <= seeds:
+    if found.verdict is not Verdict.UNDETERMINED or found.ridge_slope.value is None:
         return
-    few = f"{seeds} of the {MIN_SEEDS} seeds that an interval needs"
-    why = few if seeds < MIN_SEEDS else "the verdict is undetermined for noise"
-    yield _Change(f"{why}: add seeds", replace(result.spec, seeds=tuple(range(first, first + more))))
+    more = _seeds_that_settle(found, seeds)
+    if more is None:
+        return
+    why = "the verdict is undetermined for noise"
+    if seeds < MIN_SEEDS:
+        why = f"{seeds} of the {MIN_SEEDS} seeds that an interval needs"
+    yield Change(f"{why}: add seeds", replace(result.spec, seeds=tuple(range(first, first + more))))
+
+
+def _seeds_that_settle(found: Separability, seeds: int) -> int | None:
+    """Return how many seeds should settle an undetermined slope; None if a payable number does not.
+
+    Where λ has no measurable effect, F − 1 grows with the seeds: doubled, they must reach the quantile.
+    """
+    double, test = max(2 * seeds, ENOUGH_SEEDS), found.noise_test
+    if seeds < MIN_SEEDS:
+        return ENOUGH_SEEDS
+    if test is not None and not test.passed:
+        grown = 1 + (max(test.f, test.f_of_ranks or 0.0) - 1) * double / seeds
+        return double if grown >= test.needed and double <= _PAYABLE else None
+    if found.too_near_margin:
+        return None
+    more = double if found.seeds_to_settle is None else max(found.seeds_to_settle, ENOUGH_SEEDS)
+    return more if seeds < more <= max(_PAYABLE, double) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.science.lattice import Lattice, format_axis, format_value
@@ -74,6 +74,13 @@ def report_command(name: str, metric: str, storage: str | None) -> tuple[str, ..
     if not f"{name}{storage}".isprintable():
         return ()
     return (f"lrwd-sweep report {_quoted(name)}", f"--metric {metric}", *_place(storage, None))
+
+
+def again_command(names: Sequence[str], storage: str | None) -> tuple[str, ...]:
+    """Return the words of the call that reports these studies; empty if a name cannot be typed."""
+    if not f"{' '.join(names)}{storage}".isprintable():
+        return ()
+    return ("lrwd-sweep report", *map(_quoted, names), *_place(storage, None))
 
 
 def _compared_by(specs: Mapping[str, StudySpec]) -> str | None:

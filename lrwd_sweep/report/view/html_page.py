@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from lrwd_sweep.report.answer import answer
 from lrwd_sweep.report.gates import GateOutcome
 from lrwd_sweep.report.recommend import recommendations
 from lrwd_sweep.report.result import ComparedResults, Result
@@ -57,6 +58,7 @@ def html(
     titles = [title(result, results) for result in results]
     legends, lattices = lay_out(results, titles)
     return templates.get_template("page.html").render(
+        answer=answer(results, comparisons),
         style=style,
         script=script,
         style_hash=_hash(style),

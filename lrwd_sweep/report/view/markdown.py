@@ -1,10 +1,11 @@
-"""The report in GitHub-flavoured markdown: gates, then a section per study; short enough for a comment."""
+"""The report in GitHub-flavoured markdown: the answer, gates, a section per study; it fits a comment."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
 
+from lrwd_sweep.report.answer import Line, Topic, answer
 from lrwd_sweep.report.gates import GateOutcome
 from lrwd_sweep.report.recommend import recommendations
 from lrwd_sweep.report.result import ComparedResults, Result
@@ -48,9 +49,9 @@ def markdown(
 ) -> str:
     """Write the whole report; the heatmaps of further pictures follow as tables.
 
-    Gates come first, so that no cut loses them. `full` adds the parameters that decay.
+    Answer and gates come first, so that no cut loses them. `full` adds the parameters that decay.
     """
-    blocks = []
+    blocks = ["\n".join(map(_answered, answer(results, comparisons)))]
     if outcomes:
         blocks += ["## Gates", pipe_table(GATE_HEAD, _escaped(gate_rows(outcomes, results)))]
     blocks += [block for result in results for block in _study(result, results, full)]
@@ -63,6 +64,13 @@ def markdown(
         ]
     blocks += [block for picture in shown for block in _picture(picture)]
     return fitted("\n\n".join(blocks) + "\n")
+
+
+def _answered(line: Line) -> str:
+    """Write one line of the answer as an item of a list, its code as a code span."""
+    parts = line.parts[:3] if line.topic is Topic.VERDICT else line.parts
+    texts = [code(line.code_line)] * bool(line.code) + [escaped(part) for part in parts if part]
+    return f"- **{escaped(line.label)}**: {' · '.join(texts)}"
 
 
 def code(text: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 
 from lrwd_sweep.report.view.consoles import console_on
 
@@ -42,8 +42,8 @@ def render(
     """Return the report: as a table a renderable for a console, else text that ends in a newline.
 
     The same input gives the same bytes. CSV, which `study import` reads again, holds no gates. `show` names
-    further pictures; JSON holds the numbers behind them, CSV and JUnit nothing. `full` adds to table and
-    markdown which parameters decay. Raises UnknownName.
+    further pictures; JSON holds the numbers behind them, CSV and JUnit nothing. `full` adds every number to
+    the table, and to table and markdown which parameters decay. Raises UnknownName.
     """
     from lrwd_sweep.report.view.pictures import pictures, quantities, resolved
 
@@ -53,7 +53,7 @@ def render(
             from lrwd_sweep.report.view.terminal import GateTable, Report
 
             gates = [GateTable(outcomes, results)] if outcomes else []
-            return Group(Report(results, comparisons, full), *pictures(results, names), *gates)
+            return Report(results, comparisons, full, [*pictures(results, names), *gates])
         case Format.MARKDOWN:
             from lrwd_sweep.report.view.markdown import markdown
 

@@ -7,11 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from rich import box
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from lrwd_sweep.report.answer import Line, Topic, answer
 from lrwd_sweep.report.gates import GateOutcome
 from lrwd_sweep.report.recommend import Recommendations, Recommended, recommendations
 from lrwd_sweep.report.recommend.code import CodeLine
@@ -40,20 +42,37 @@ from lrwd_sweep.spec.study import Kind, StudySpec
 _LABEL = 28  # characters of the first column
 _READABLE = 17  # characters that a study's column should have
 _NARROWEST = 12  # columns that a command is broken for
+_GAP = 3  # blank characters between the parts of an answer's line
+_MOST_LINES = 12  # of an answer, if shorter lines say enough
+_WIDEST_LABEL = 24  # characters of a label that shares its line with the parts
+
+_SPANNING = (Topic.DIFFERENCE, Topic.DIFFERENCES, Topic.COST)  # their labels are longer than the column
+
+MORE = Line(Topic.MORE, "more", ("--full · report --format html --open", "[ ] and ±: 90 % intervals"))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Report:
-    """The report of studies and their comparisons."""
+    """The report of studies and their comparisons: the lattices and, last on the screen, the answer."""
 
     results: Sequence[Result]
     comparisons: Sequence[ComparedResults] = ()
-    full: bool = False  # with the parameters that decay
+    full: bool = False  # with every number, the values to use and the parameters that decay
+    further: Sequence[RenderableType] = ()  # pictures and gates, before the answer
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        ascii_only, results = options.ascii_only, self.results
-        titles = [title(result, results) for result in results]
+        titles = [title(result, self.results) for result in self.results]
         yield from self._galleries(titles)
+        if self.full:
+            yield from self._numbers(titles, options)
+        yield from self.further
+        yield Text()
+        lines = answer(self.results, self.comparisons)
+        yield Answer(lines if self.full else [*lines, MORE])
+
+    def _numbers(self, titles: Sequence[str], options: ConsoleOptions) -> Iterator[RenderableType]:
+        """Yield verdicts in words, tasks, tables, values to use and next steps."""
+        ascii_only, results = options.ascii_only, self.results
         for compared in self.comparisons:
             sentence = compared.comparison.verdict
             for result in (compared.a, compared.b) if ascii_only else ():
@@ -65,8 +84,7 @@ class Report:
             yield styled(f"{name}: {task_text(result)}", ascii_only)
             if plain(result.name) != name:
                 yield styled(f"  study {plain(result.name)}", ascii_only)
-            if self.full:
-                yield styled(f"  {tensors(result)}", ascii_only)
+            yield styled(f"  {tensors(result)}", ascii_only)
         for corner, rows in (
             ("best cell", best_rows(results)),
             ("separability", separability_rows(results)),
@@ -98,6 +116,139 @@ class Report:
                     if result.surface.metric == metric
                 ]
             )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answer:
+    """The answer in aligned columns; parts that do not fit beside each other go below."""
+
+    lines: Sequence[Line]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width, drawn = options.max_width, list[Text]()
+        for lines in _shorter(self.lines):
+            drawn = [text for line in lines for text in _Columns.of(lines, width, console).drawn(line)]
+            if len(drawn) <= _MOST_LINES:
+                break
+        for text in drawn:
+            if options.ascii_only:
+                text.plain = to_ascii(text.plain)
+            yield text
+
+
+def _shorter(lines: Sequence[Line]) -> Iterator[Sequence[Line]]:
+    """Yield the lines with sentences, then ever shorter, the least useful left out first."""
+    yield lines
+    lines = [replace(line, parts=line.parts[:1]) if line.topic is Topic.MORE else line for line in lines]
+    yield lines
+    few_words = [
+        replace(line, parts=(*line.parts[:2], line.parts[3])) if line.topic is Topic.VERDICT else line
+        for line in lines
+    ]
+    yield few_words
+    yield [line for line in lines if line.topic is not Topic.COST]
+    yield [line for line in few_words if line.topic is not Topic.COST]
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """The columns that the lines of an answer share."""
+
+    console: Console
+    width: int
+    label: int  # characters before the parts
+    verdict: int
+    slope: int
+
+    @classmethod
+    def of(cls, lines: Sequence[Line], width: int, console: Console) -> _Columns:
+        named = [line.label for line in lines if line.topic not in _SPANNING]
+        verdicts = [line for line in lines if line.topic is Topic.VERDICT]
+        differences = [line for line in lines if line.topic is Topic.DIFFERENCE]
+        label = max((n for text in named if (n := cell_len(text)) <= _WIDEST_LABEL), default=0) + _GAP
+        verdict = max((cell_len(line.parts[0]) for line in verdicts), default=0) + _GAP
+        wide = [cell_len(line.label) + _GAP - label for line in differences]
+        numbers = [line.parts[1] for line in verdicts] + [line.parts[0] for line in differences]
+        if max(wide, default=0) <= _WIDEST_LABEL:
+            verdict = max(verdict, *wide, 0)
+        return cls(console, width, label, verdict, max(map(cell_len, numbers), default=0) + _GAP)
+
+    def drawn(self, line: Line) -> Iterator[Text]:
+        """Yield the lines of a terminal that hold one line of the answer."""
+        blank = " " * _GAP
+        match line.topic:
+            case Topic.VERDICT:
+                found, slope, meaning = [*line.parts, ""][:3]
+                head = _padded(line.label, self.label) + _padded(found, self.verdict)
+                first, *rest = self._beside(head + _padded(slope, self.slope), meaning)
+                first.stylize("bold", 0, len(head.rstrip()))
+                yield from (first, *rest)
+            case Topic.DIFFERENCE:
+                head = _padded(line.label, self.label + self.verdict)
+                yield from self._beside(head + _padded(line.parts[0], self.slope), line.parts[1])
+            case Topic.COST | Topic.DIFFERENCES:
+                yield from self._filled([line.label, *line.parts])
+            case _ if line.code:
+                yield from self._with_code(line)
+            case _:
+                yield from self._wrapped(_padded(line.label, self.label) + blank.join(line.parts))
+
+    def _beside(self, head: str, rest: str) -> Iterator[Text]:
+        """Yield head and rest on one line, or the rest below if it does not fit."""
+        if cell_len(head) + cell_len(rest) <= self.width:
+            yield Text((head + rest).rstrip())
+            return
+        yield from self._wrapped(head.rstrip())
+        if rest:
+            yield from self._wrapped(" " * self._indent + rest)
+
+    def _with_code(self, line: Line) -> Iterator[Text]:
+        """Yield code that can be pasted, broken as its language allows, then the parts."""
+        indent, head = " " * self._indent, _padded(line.label, self.label)
+        break_ = shell_lines if line.topic is Topic.NEXT else _call_lines
+        lines = [plain(text) for text in break_(line.code, self.width, indent)]
+        if len(head) == len(indent):
+            lines[0] = head + lines[0][len(indent) :]
+        else:
+            yield from self._wrapped(line.label)
+        yield from (Text(text, overflow="fold") for text in lines[:-1])
+        yield from self._beside(lines[-1] + " " * _GAP, (" " * _GAP).join(line.parts))
+
+    def _filled(self, parts: Sequence[str]) -> Iterator[Text]:
+        """Fill lines with whole parts."""
+        text, gap = parts[0], " " * _GAP
+        for part in parts[1:]:
+            if cell_len(text) + _GAP + cell_len(part) > self.width:
+                yield from self._wrapped(text)
+                text = " " * self._indent + part
+            else:
+                text += gap + part
+        yield from self._wrapped(text)
+
+    @property
+    def _indent(self) -> int:
+        return min(self.label, self.width // 3)
+
+    def _wrapped(self, text: str) -> Iterator[Text]:
+        """Break running text; further lines are indented to the parts."""
+        if cell_len(text) <= self.width:
+            yield Text(text)
+            return
+        first, *rest = Text(text).wrap(self.console, self.width)
+        yield Text(first.plain.rstrip())
+        if rest:
+            below = text[len(first.plain) :].lstrip()
+            for more in Text(below).wrap(self.console, max(self.width - self._indent, 1)):
+                yield Text(" " * self._indent + more.plain.rstrip())
+
+
+def _call_lines(words: Sequence[str], width: int, indent: str) -> list[str]:
+    return python_lines(" ".join(words), width - len(indent), indent)
+
+
+def _padded(text: str, width: int) -> str:
+    """Pad to a width in characters of a terminal; a longer text is followed by a gap."""
+    return text + " " * max(width - cell_len(text), _GAP)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -20,6 +20,7 @@ class PairedDifferences:
     """Two surfaces, resampled by the same seeds; differences are b − a, the ratio is b/a."""
 
     slope_difference: Estimate
+    distance_difference: Estimate  # |s_b| − |s_a|: below 0 if b is the closer to separable
     regret_ratio: Estimate
     best_difference: Estimate
     verdict: str  # one plain sentence that claims no more than the intervals do
@@ -62,12 +63,14 @@ def compare(
             best = Estimate(None, reason="higher is better in one of them, lower in the other")
         elif a.direction is Direction.MAXIMIZE:
             best = best.negated()
+        distance = pair.distance_difference()
         return PairedDifferences(
             slope_difference=slopes,
+            distance_difference=distance,
             regret_ratio=pair.regret_ratio(),
             best_difference=best,
             verdict=f"{_standing(name_a, own_a)} and {_standing(name_b, own_b)}; "
-            f"{_difference(slopes, pair.distance_difference())}",
+            f"{_difference(slopes, distance)}",
         )
 
 

@@ -134,13 +134,25 @@ def test_rows_with_their_best_decay_on_the_edge_extend_it() -> None:
     assert min(follow(found, first).lattice.weight_decay) < min(AXIS)
 
 
+def tilted(noise: float, draw: int) -> Result:
+    """Return a noisy bowl whose ridge slope is −0.2, near the margin."""
+    rng = np.random.default_rng(draw)
+    return trained(lambda x, y, seed: bowl(x, y + 0.2 * (x - CENTRE), seed) + noise * rng.standard_normal())
+
+
 def test_noise_or_few_seeds_add_seeds() -> None:
+    noisy = tilted(0.02, 2)
+    assert (noisy.separability.verdict, noisy.separability.seeds_to_settle) == (Verdict.UNDETERMINED, 8)
+    (only,) = advice(noisy)
+    assert only.why.endswith("add seeds")
+    assert len(follow(noisy, only).seeds) == 8
+    near = tilted(0.01, 0)
+    assert near.separability.too_near_margin
+    (only,) = advice(near)
+    assert (only.command, only.why[:7]) == (None, "nothing")
     rng = np.random.default_rng(0)
-    noisy = trained(lambda x, y, seed: 0.3 + 0.01 * rng.standard_normal() + bowl(x, y, seed) / 50)
-    assert noisy.separability.verdict is Verdict.UNDETERMINED
-    last = advice(noisy)[-1]
-    assert last.why.endswith("add seeds")
-    assert len(follow(noisy, last).seeds) == 6
+    lost = trained(lambda x, y, seed: 0.3 + 0.01 * rng.standard_normal())
+    assert not any("seeds" in each.why for each in advice(lost))  # twice of them would not show an effect
     few = trained(bowl, seeds=1)
     (only,) = advice(few)
     assert only.why == "1 of the 3 seeds that an interval needs: add seeds"

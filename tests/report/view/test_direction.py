@@ -62,7 +62,7 @@ def test_marks_colours_and_numbers_are_mirrored() -> None:
 
 def test_every_format_says_which_end_is_better() -> None:
     for form in (Format.TABLE, Format.MARKDOWN, Format.HTML):
-        text, lower = (text_of(render([each], [], form)) for each in (HIGH, LOW))
+        text, lower = (text_of(render([each], [], form, full=True)) for each in (HIGH, LOW))
         assert "higher is better" in text, form
         assert "a higher val_loss is better" in text.replace("\\_", "_"), form
         assert "higher is better" not in lower.replace("of which higher is better", ""), form

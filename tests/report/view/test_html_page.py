@@ -187,7 +187,7 @@ def test_every_metric_comparison_gate_and_recommendation_is_there() -> None:
         "ridge slope s", "curvature coupling ρ", "transfer regret, 1 octave", "interaction share",
         "top-10 tilt", "basin", "w lr-scaled", "on the test split", "slope difference", "FAILED",
         "torch.optim.AdamW(params, lr=", "How it was computed", "hold for this basin",
-        "Two conditions, and nothing else, decide.",
+        "Two conditions, and nothing else, decide.", "tuning one at a time costs",
     ):  # fmt: skip
         assert label in "".join(tree.itertext()), label
     assert raised("2⁻⁷·⁵ = <") == "2<sup>−7.5</sup> = &lt;"

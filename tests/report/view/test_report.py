@@ -41,9 +41,10 @@ def text_of(
     width: int = 400,
     gates: Sequence[Gate] = (),
 ) -> str:
-    """Report all results, compared pair by pair and judged by gates, with single blanks."""
+    """Report all of the results, compared pair by pair and judged by gates, with single blanks."""
     outcomes = [gate.check(result) for result in results for gate in gates]
-    found = render(results, [comparison(a, b) for a, b in pairwise(results)], form, outcomes)
+    full = form in PROSE
+    found = render(results, [comparison(a, b) for a, b in pairwise(results)], form, outcomes, full=full)
     return found if isinstance(found, str) else " ".join(drawn(found, width, encoding).split())
 
 
@@ -74,7 +75,11 @@ def test_every_gate_is_reported_with_its_value_and_limit() -> None:
                 assert part in text, (form, part)
             assert "max-failed" not in text_of([found], form), form
     text = text_of([found], Format.MARKDOWN, gates=[MaxFailed(0)])  # first, so that no cut loses them
-    assert text.startswith("## Gates\n\n| gate | limit | study | value | result | ")
+    assert (
+        text.index("\n- **next**: ")
+        < text.index("\n\n## Gates\n\n| gate | limit | study | value | result | ")
+        < text.index("\n\n## `adamw`")
+    )
     assert "| max-failed | 0 | adamw | 1 | FAILED | " in text
 
 
@@ -180,7 +185,7 @@ def test_verdict_left_open_by_the_noise_test_is_explained_in_every_format() -> N
 
 
 def test_notebook_gets_coloured_text_that_loads_and_runs_nothing() -> None:
-    text = notebook_html(Report([study(), study("</pre><script>alert(1)</script>")]))
+    text = notebook_html(Report([study(), study("</pre><script>alert(1)</script>")], full=True))
     page = f"<!DOCTYPE html><title>notebook</title>{text}"
     body = html5lib.HTMLParser(strict=True, namespaceHTMLElements=False).parse(page).find("body")
     assert {node.tag for node in body.iter()} <= {"body", "pre", "code", "span"}

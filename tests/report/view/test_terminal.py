@@ -126,7 +126,7 @@ def test_real_shell_joins_a_long_command() -> None:
 
 
 def test_every_study_has_values_to_use_and_next_steps() -> None:
-    text = drawn(Report([complete("adam"), complete("sgdw")]), 80)
+    text = drawn(Report([complete("adam"), complete("sgdw")], full=True), 80)
     for name in ("adam", "sgdw"):
         assert f"\n{name}: values to use" in text
     assert text.count("\n best: ") == text.count("\n most forgiving: ") == 2

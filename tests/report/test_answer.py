@@ -1,0 +1,227 @@
+"""The answer is the end of a report: verdicts, differences, what to use, what to do next, in a few lines."""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+from rich.cells import cell_len
+
+from lrwd_sweep.report.answer import Line, Topic, answer, best_result, rounded
+from lrwd_sweep.report.result import Result, comparison, result
+from lrwd_sweep.report.view.terminal import MORE, Answer, Report
+from lrwd_sweep.science.lattice import Lattice
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.science.trial import Direction, Status, Trial
+from lrwd_sweep.spec.preset import find_preset
+from lrwd_sweep.spec.study import Kind, StudySpec
+from lrwd_sweep.spec.task import Task
+from tests.command_line import understood
+from tests.report.view.examples import drawn, lost, stopped
+
+AXIS = tuple(2.0 ** np.arange(-11, 0))
+
+
+@cache
+def swept(
+    slope: float = 0.0,
+    optimizer: str = "adamw",
+    *,
+    seeds: int = 5,
+    size: int = 11,
+    noise: float = 0.002,
+    bow: float = 0.0,
+    shift: float = 0.0,
+    storage: str | None = None,
+    kind: Kind = Kind.GRID,
+    sign: int = 1,
+) -> Result:
+    """Return a study whose ridge has a slope and a bow; each seed and cell with noise of its own."""
+    usual, random = find_preset("digits").lattice(Optimizer.parse(optimizer)), np.random.default_rng(seeds)
+    lr, decay = (axis[:: 10 // (size - 1)] for axis in (usual.lr, usual.weight_decay))
+    spec = StudySpec(
+        kind,
+        Optimizer.parse(optimizer),
+        Lattice(lr, decay),
+        tuple(range(seeds)),
+        "val_loss" if sign > 0 else "accuracy",
+        None if kind is Kind.IMPORT else Task(),
+        Direction.MINIMIZE if sign > 0 else Direction.MAXIMIZE,
+    )
+    trials = []
+    for cell in spec.lattice.cells():
+        a = math.log2(cell.lr) - np.log2(lr).mean()
+        b = math.log2(cell.weight_decay) - np.log2(decay).mean() + shift
+        height = 0.1 + 0.002 * a**2 + 0.01 * (b - slope * a + bow * (1 - (a / 5) ** 2)) ** 2
+        for seed in spec.seeds:
+            value = sign * (height + noise * random.standard_normal())
+            trials.append(Trial(cell, seed, Status.COMPLETE, {spec.metric: float(value)}))
+    return result(spec.default_name, spec, "", trials, storage=storage)
+
+
+def lines(*results: Result) -> list[Line]:
+    return answer(results, [comparison(results[0], other) for other in results[1:]])
+
+
+def printed(*results: Result, width: int = 80, encoding: str = "utf-8") -> list[str]:
+    return drawn(Answer([*lines(*results), MORE]), width, encoding).splitlines()
+
+
+def only(topic: Topic, *results: Result) -> Line:
+    (found,) = (line for line in lines(*results) if line.topic is topic)
+    return found
+
+
+def test_every_verdict_says_what_it_means_in_use() -> None:
+    for slope, verdict, meaning in (
+        (0.0, "SEPARABLE", "lr and wd can be tuned one at a time"),
+        (-1.0, "PRODUCT-COUPLED", "keep lr × wd constant: double the lr → halve wd"),
+        (-0.55, "COUPLED", "double the lr → divide wd by 1.5"),
+        (0.6, "COUPLED", "double the lr → multiply wd by 1.5"),
+    ):
+        line = only(Topic.VERDICT, swept(slope))
+        assert line.parts[0] == verdict, slope
+        assert line.parts[2] == meaning, slope
+        assert re.fullmatch(r"slope −?\d\.\d\d \[−?\d\.\d\d, −?\d\.\d\d\]", line.parts[1]), line.parts[1]
+
+
+def test_an_open_verdict_says_what_is_allowed_and_what_would_settle_it() -> None:
+    (few,) = (only(Topic.VERDICT, swept(-1.0, seeds=1)),)
+    assert few.parts[1].endswith("] (from rows)")
+    assert few.parts[2] == "rows suggest product-coupled; a verdict needs 3 seeds, here 1"
+    noisy = swept(-0.1, seeds=3, noise=0.15)
+    found = noisy.separability
+    assert found.seeds_to_settle is not None
+    text = only(Topic.VERDICT, noisy).parts[2]
+    assert text.startswith(" or ".join(found.allowed))
+    assert f"; about {found.seeds_to_settle} seeds would tell" in text
+    unfinished = only(Topic.VERDICT, stopped())
+    assert unfinished.parts[1:] == ("no slope", "unfinished: 42 of 147 runs", "unfinished")
+    assert only(Topic.VERDICT, lost()).parts[2] == "no cell counts"
+
+
+def test_a_bow_that_exceeds_the_margin_is_said() -> None:
+    assert only(Topic.VERDICT, swept(bow=4.0)).parts[2].endswith("; the ridge bends by 4 octaves")
+    assert "bends" not in only(Topic.VERDICT, swept(bow=1.0)).parts[2]
+
+
+def test_a_small_lattice_has_its_contrast() -> None:
+    line = only(Topic.VERDICT, swept(-1.0, size=3))
+    assert line.parts[1] == "no slope"
+    assert re.match(r"raising lr by 10 octaves makes wd costlier by \d\.\d+ \[\d", line.parts[2])
+    assert re.search(r"best wd 0\.5, 0\.0156, 4\.88e-4 at lr \S+ to \S+$", line.parts[2])
+    assert "is not shown to change what wd costs" in only(Topic.VERDICT, swept(0.0, size=3)).parts[2]
+
+
+def test_differences_are_settled_or_not_shown() -> None:
+    adam, adamw = swept(-1.0, "adam"), swept(0.0)
+    line = only(Topic.DIFFERENCE, adam, adamw)
+    assert (line.label, line.parts[1]) == ("adamw − adam", "adamw is nearer to separable (settled)")
+    assert line.parts[0].startswith("+1.0")
+    line = only(Topic.DIFFERENCE, swept(0.0, "adam"), adamw)
+    assert line.parts[1] == "a difference is not shown"
+    line = only(Topic.DIFFERENCES, adam, adamw, swept(0.0, "sgd"), swept(-1.0, "sgdw"))
+    assert [part.split()[0] for part in line.parts] == ["adamw", "sgd", "sgdw"]
+
+
+def test_what_to_paste_is_the_best_study_in_the_metrics_direction() -> None:
+    better, worse = swept(0.0), swept(0.0, "adam", noise=0.03, seeds=8)
+    found = best_result([worse, better])
+    assert found is not None
+    use = only(Topic.USE, better)
+    assert use.code_line.startswith("torch.optim.AdamW(params, lr=")
+    assert re.search(
+        r"val_loss 0\.\d{3,4}, new seeds ≈ 0\.\d{3,4}; weight_decay is wd / lr, wd ", use.parts[0]
+    )
+    high = swept(0.0, kind=Kind.IMPORT, sign=-1)
+    assert re.match(r"accuracy −0\.\d+ \(higher is better\)", only(Topic.USE, high).parts[0])
+    assert best_result([high]) == (high, high.ranked(1)[0])
+    assert only(Topic.USE, lost()).parts == ("nothing: no cell counts",)
+    assert "its code: see --full" in only(Topic.USE, swept(0.0, "sgdw")).parts[0]
+
+
+def test_rounded_numbers_mean_the_same_cell() -> None:
+    code = "torch.optim.Adam(params, lr=0.0625, betas=(0.9, 0.999), weight_decay=0.000690533966002)"
+    coarse, fine = Lattice(AXIS, AXIS), Lattice((0.0625, 0.0626), AXIS)
+    assert rounded(code, coarse).endswith("lr=0.0625, betas=(0.9, 0.999), weight_decay=6.91e-4)")
+    assert rounded(code, fine) == code
+
+
+def test_the_next_step_keeps_the_comparison_and_counts_its_runs() -> None:
+    storage = "/tmp/x.db"
+    adam, noisy = (
+        swept(-1.0, "adam", seeds=3, storage=storage),
+        swept(-0.1, seeds=3, noise=0.15, storage=storage),
+    )
+    need = noisy.separability.seeds_to_settle
+    assert need is not None
+    line = only(Topic.NEXT, adam, noisy)
+    more = max(need, 5)
+    assert line.code_line == f"lrwd-sweep compare adam adamw --storage {storage}"  # five are the default
+    assert line.parts == (f"+{2 * 121 * (more - 3)} runs: {more} seeds should settle adamw",)
+    settled = only(Topic.NEXT, swept(-1.0, "adam"), swept(0.0))
+    assert settled.code == ()
+    assert settled.parts[0].startswith("nothing: every verdict is settled")
+    edge = only(Topic.NEXT, adam, swept(0.0, seeds=3, shift=5.5, storage=storage))
+    first, again = edge.code_line.split(" && ")
+    command = understood(first)
+    assert command.spec is not None
+    assert min(command.spec.lattice.weight_decay) < 2**-11
+    runs = len(list(command.spec.lattice.cells())) * 3 - 363
+    assert edge.parts[0].startswith(f"+{runs} runs: adamw: the best wd of 11 of 11 rows is on the edge")
+    assert shlex.split(again)[:2] == ["lrwd-sweep", "compare"] or adam.name in again
+    assert only(Topic.NEXT, stopped()).parts == ("+105 runs: finishes the study",)
+    imported = only(Topic.NEXT, swept(0.0, seeds=1, kind=Kind.IMPORT))
+    assert (imported.code, imported.parts) == ((), ("a verdict needs 3 seeds or more",))
+
+
+STUDIES: list[Callable[[], Sequence[Result]]] = [
+    lambda: [swept()],
+    lambda: [swept(-1.0, "adam"), swept()],
+    lambda: [swept(-1.0, "adam", seeds=1), swept(seeds=1)],
+    lambda: [swept(-0.6, "adam"), swept(), swept(-1.0, "sgd"), swept(-0.15, "sgdw", noise=0.06)],
+    lambda: [stopped()],
+    lambda: [lost()],
+]
+
+
+def test_the_answer_has_at_most_12_lines_and_its_code_can_be_pasted() -> None:
+    for k, make in enumerate(STUDIES):
+        results = make()
+        for width in (80, 160):
+            text = printed(*results, width=width)
+            assert len(text) <= 12, (k, width)
+        for width in (60, 80, 160):
+            text = printed(*results, width=width)
+            assert max(map(cell_len, text)) <= width, (k, width)
+            assert [line.split()[0] for line in text if line[:4] in ("use ", "next", "more")] == [
+                "use",
+                "next",
+                "more",
+            ], (k, width)
+            words = only(Topic.NEXT, *results).code_line
+            start = next(i for i, line in enumerate(text) if line.startswith("next"))
+            joined = "\n".join([text[start].removeprefix("next"), *text[start + 1 :]])
+            if words:
+                pasted = shlex.split(joined.replace("\\\n", "").replace("'", ""))
+                assert pasted[: len(shlex.split(words))] == shlex.split(words), (k, width)
+    ascii_only = "\n".join(printed(*STUDIES[1](), encoding="ascii"))
+    assert "\\u" not in ascii_only
+    assert "keep lr x wd constant: double the lr -> halve wd" in ascii_only
+
+
+def test_two_lattices_and_their_answer_fit_a_screen() -> None:
+    results = [swept(-1.0, "adam"), swept()]
+    report = Report(results, [comparison(*results)])
+    for width, most in ((80, 45), (160, 30)):
+        text = drawn(report, width).splitlines()
+        assert len(text) <= most, width
+        assert "\n".join(text).endswith("\n".join(printed(*results, width=width)))
+    full = drawn(replace(report, full=True), 80)
+    assert full.index("values to use") < full.index("\nuse ")
+    assert "\nmore " not in full
