@@ -114,11 +114,9 @@ def _slope(found: Separability) -> str:
         return f"slope {_interval(found.ridge_slope)}"
     if found.ridge_slope.value is not None:
         from_rows = found.slope_from_rows
-        return (
-            f"slope {_interval(from_rows)} (from rows)"
-            if from_rows.has_interval
-            else (f"slope {_interval(found.ridge_slope)}")
-        )
+        if from_rows.has_interval:
+            return f"slope {_interval(from_rows)} (from rows)"
+        return f"slope {_interval(found.ridge_slope)}"
     if found.contour_slope.value is not None:
         return f"contour slope {_interval(found.contour_slope)}"
     return "no slope"

@@ -39,7 +39,7 @@ def _written(parts: list[Images]) -> Rows:
     return [(x.tobytes(), int(y)) for part in parts for x, y in zip(*part, strict=True)]
 
 
-def _refused(format_: Format, root: Path, *parts: str, download: bool = False) -> None:
+def _assert_refused(format_: Format, root: Path, *parts: str, download: bool = False) -> None:
     with pytest.raises(DataError) as error:
         format_.read(root, download=download)
     line = str(error.value)
@@ -98,14 +98,14 @@ def test_missing_files_are_named_in_one_line(tmp_path: Path, monkeypatch: pytest
         root = tmp_path / name
         how = "image-net.org" if "imagenet" in name else "add download=True, put"
         rest = (f"{format_.name} is not in {root} (no ", how, "or name another folder by data_dir")
-        _refused(format_, root, *rest)
+        _assert_refused(format_, root, *rest)
         assert not root.exists()
         format_.write(root, monkeypatch)
         gone = max(path for path in root.rglob("*") if path.is_file())
         gone.unlink()
-        _refused(format_, root, gone.stem, *rest)
+        _assert_refused(format_, root, gone.stem, *rest)
     images, labels = "MNIST/raw/train-images-idx3-ubyte.gz", " and MNIST/raw/t10k-labels-idx1-ubyte.gz there"
-    _refused(MNIST, tmp_path, f"(no {images}); add download=True, put {images}", labels)
+    _assert_refused(MNIST, tmp_path, f"(no {images}); add download=True, put {images}", labels)
 
 
 def test_other_files_are_refused_before_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +123,7 @@ def test_other_files_are_refused_before_reading(tmp_path: Path, monkeypatch: pyt
         path = tmp_path / file
         path.write_bytes(path.read_bytes()[:-1] + b"!")
         wrong = f"{path} is not the published file (its MD5 is not "
-        _refused(FORMATS[name], tmp_path, wrong, "; remove it and get it again")
+        _assert_refused(FORMATS[name], tmp_path, wrong, "; remove it and get it again")
 
 
 def test_wrong_idx_files_are_named_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,17 +133,17 @@ def test_wrong_idx_files_are_named_in_one_line(tmp_path: Path, monkeypatch: pyte
     web, kind, count = b"<html>not found</html>", b"\0\0\x0d\x03" + whole[4:], b"\0\0\x08\x03" + b"\xff" * 12
     for content in (whole[:-1], whole + b"\0", b"", web, kind, count):
         path.write_bytes(content)
-        _refused(MNIST, tmp_path, f"{path} cannot be read as IDX", "remove it and get it again")
+        _assert_refused(MNIST, tmp_path, f"{path} cannot be read as IDX", "remove it and get it again")
     for array, complaint in (
         (np.zeros((59, 28, 28)), "holds 60 labels for 59 images"),
         (np.zeros((60, 14, 14)), "holds images of shape (14, 14) instead of (1, 28, 28)"),
     ):
         write_idx(path, array)
-        _refused(MNIST, tmp_path, complaint)
+        _assert_refused(MNIST, tmp_path, complaint)
     path.write_bytes(whole)
     labels = path.with_name("train-labels-idx1-ubyte")
     write_idx(labels, np.full(60, 5))
-    _refused(MNIST, tmp_path, f"{labels} is mislabelled: it has the label 5, outside 0 to 4")
+    _assert_refused(MNIST, tmp_path, f"{labels} is mislabelled: it has the label 5, outside 0 to 4")
 
 
 def _images(count: int, values: int = 3072, kind: str = "u1") -> Any:
@@ -191,16 +191,16 @@ def test_wrong_batches_are_named_in_one_line(tmp_path: Path, monkeypatch: pytest
         content = wrong if isinstance(wrong, bytes) else python2_pickle(_given(right | wrong))
         path.write_bytes(content)
         where = str(path.parent if line.endswith("training images") or "more than" in line else path)
-        _refused(imagenet, tmp_path / "a", line, where, "remove it and get it again")
+        _assert_refused(imagenet, tmp_path / "a", line, where, "remove it and get it again")
     npz.write(tmp_path / "b", monkeypatch)
     path = tmp_path / "b" / "Imagenet32_train_npz" / "train_data_batch_7.npz"
     whole = path.read_bytes()
     for changes, line in WRONG_NPZ:
         path.write_bytes(whole)
         np.savez_compressed(path, **_given({**np.load(path), **changes}))
-        _refused(npz, tmp_path / "b", line, str(path))
+        _assert_refused(npz, tmp_path / "b", line, str(path))
     path.write_bytes(whole[:-9])
-    _refused(npz, tmp_path / "b", "is not a readable npz file", str(path))
+    _assert_refused(npz, tmp_path / "b", "is not a readable npz file", str(path))
 
 
 def test_other_sizes_and_missing_classes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +209,7 @@ def test_other_sizes_and_missing_classes_are_refused(tmp_path: Path, monkeypatch
         (replace(COLOUR, test=21), "20 test images instead of 21"),
         (replace(COLOUR, classes=6), "mislabelled: no training image has class 5"),
     ):
-        _refused(replace(CIFAR, sizes=sizes), tmp_path, line)
+        _assert_refused(replace(CIFAR, sizes=sizes), tmp_path, line)
 
 
 def test_data_folder_is_given_or_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,10 +243,10 @@ def test_archives_are_unpacked_once_if_whole(tmp_path: Path, monkeypatch: pytest
     assert torch.equal(CIFAR.read(tmp_path).train.x, first.train.x)
     shutil.rmtree(tmp_path / BATCHES)
     _archive(tmp_path, monkeypatch, leave_out="data_batch_4")
-    _refused(CIFAR, tmp_path, f"cannot unpack {tmp_path / ARCHIVE}", "unpack it by hand in")
+    _assert_refused(CIFAR, tmp_path, f"cannot unpack {tmp_path / ARCHIVE}", "unpack it by hand in")
     (tmp_path / ARCHIVE).write_bytes(b"\x1f\x8b another")
     shutil.rmtree(tmp_path / BATCHES)
-    _refused(CIFAR, tmp_path, f"{tmp_path / ARCHIVE} is not the published file")
+    _assert_refused(CIFAR, tmp_path, f"{tmp_path / ARCHIVE} is not the published file")
     assert [path.name for path in tmp_path.iterdir()] == [ARCHIVE]
 
 
@@ -307,6 +307,6 @@ def test_failed_downloads_leave_no_file(
     ):
         monkeypatch.setattr(datasets.MNIST, "mirrors", [address])
         complaint = f"cannot download {address}{first}: "
-        _refused(MNIST, tmp_path / "data", complaint, reason, remedy, download=True)
+        _assert_refused(MNIST, tmp_path / "data", complaint, reason, remedy, download=True)
         assert not [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
-    _refused(MNIST, folder / first, "cannot download", "Not a directory", download=True)
+    _assert_refused(MNIST, folder / first, "cannot download", "Not a directory", download=True)
