@@ -51,12 +51,13 @@ class Readout:
     """The values of one run by metric, as far as it has come."""
 
     metric: str
+    lower: bool = True  # a lower metric is better, so that a high one can mean divergence
     steps: list[float] = field(default_factory=list)  # of the points; NaN if unknown
     unit: str = ""  # of the steps: one of STEPS
     curves: dict[str, list[float]] = field(default_factory=dict)  # by name, each as long as `steps`
     latest: dict[str, float] = field(default_factory=dict)  # by name
     lost: str = ""  # the first value that is not finite, in words
-    highest: float = -math.inf  # of the metric and the training loss
+    highest: float = -math.inf  # loss so far, training's too
     source: str = ""  # where the values are from, in words
 
     def add(self, record: Record) -> None:
@@ -67,7 +68,8 @@ class Readout:
         values = {name: value for name, value in record.items() if name not in STEPS}
         for name, value in values.items():
             if name == self.metric or _TRAINING.fullmatch(name):
-                self.highest = max(self.highest, value)
+                if self.lower or name != self.metric:
+                    self.highest = max(self.highest, value)
                 if not self.lost and not math.isfinite(value):
                     at = f" at {unit} {step:g}" if unit else ""
                     self.lost = f"{name} {value:g}{at}"
@@ -131,13 +133,14 @@ class RunReader:
         stdout: str,
         path: str = "",  # of the command's `read`, filled in
         since: float = 0.0,  # older files are of another run
+        lower: bool = True,  # is better
     ) -> None:
-        self.metric, self.out, self.since = metric, out, since
+        self.metric, self.out, self.since, self.lower = metric, out, since, lower
         self.kind, _, self.key = command.source
         self.pattern = path
         self.result, self.stdout = _File(result), _File(stdout)
         self.file: _File | None = None
-        self.readout = Readout(metric)
+        self.readout = Readout(metric, lower)
         self.seen: dict[str, None] = {}  # keys, in order
 
     def poll(self, *, end: bool = False) -> Readout:
@@ -205,7 +208,7 @@ class RunReader:
 
     def _replace(self, records: Sequence[Record] | Iterator[Record], source: str) -> None:
         """Read all points anew: a file may have been rewritten."""
-        self.readout = Readout(self.metric)
+        self.readout = Readout(self.metric, self.lower)
         for record in records:
             self._add(record, source)
 

@@ -15,7 +15,7 @@ from lrwd_sweep.report.view.notation import counted, in_patterns
 from lrwd_sweep.runner.signals import Interrupted, stop_on_signals
 from lrwd_sweep.science.trial import unfinished
 from lrwd_sweep.spec.data_files import DataFiles
-from lrwd_sweep.spec.job import Unwatched, Watcher
+from lrwd_sweep.spec.job import Stopped, Unwatched, Watcher
 from lrwd_sweep.spec.study import StudySpec, labels
 from lrwd_sweep.spec.task import Task
 from lrwd_sweep.spec.user_code import is_user_code
@@ -102,7 +102,6 @@ class Runner:
     ) -> None:
         """Train a lattice, or search until there are `points` points."""
         from lrwd_sweep.engine.device import threads_kept
-        from lrwd_sweep.engine.pack import Stopped
         from lrwd_sweep.runner.execution import Execution
         from lrwd_sweep.runner.executors.processes import Processes
         from lrwd_sweep.runner.study_loop import StudyLoop

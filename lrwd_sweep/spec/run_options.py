@@ -10,7 +10,6 @@ import re
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -159,14 +158,20 @@ def _function(objective: Callable[..., Any], optimizer: str, rest: Mapping[str, 
         sources = [Source(name, "", repr(code and (code.co_code, code.co_consts)).encode())]
     digest = hashlib.sha256(repr(sorted((each.name, each.text) for each in sources)).encode()).hexdigest()
     label = name if module == "__main__" else f"{module}:{name}"
+    takes_optimizer = False
     try:
-        takes_optimizer = "optimizer" in inspect.signature(objective).parameters
-    except (TypeError, ValueError):
-        takes_optimizer = False
+        takes_optimizer = "optimizer" in (signature := inspect.signature(objective)).parameters
+        signature.bind(0.1, 0.1, 0, **{"optimizer": optimizer} if takes_optimizer else {})
+    except ValueError:  # built in, without a signature
+        pass
+    except TypeError:
+        raise UsageError(
+            f"{arg('objective', objective)} takes other arguments; write f(lr, weight_decay, seed)"
+        ) from None
     return Command(
         function=label if is_user_code(label) else re.sub(r"[^\w.]", "", name) or "objective",
         optimizer=optimizer if takes_optimizer else "",
         code=digest[:DIGITS],
-        call=partial(objective, optimizer=optimizer) if takes_optimizer else objective,
+        call=objective,
         **rest,
     )

@@ -2,8 +2,8 @@
 
 Executed as a file: `python -I -S supervisor.py DRIVER GRACE WORD…`. It uses only the standard library, ends
 its command with SIGTERM, and SIGKILL after GRACE seconds, when it receives SIGTERM or the process DRIVER is
-gone, and exits as the command did. On Linux the kernel tells it (prctl(2): PR_SET_PDEATHSIG) and gives it the
-processes that the command leaves behind (PR_SET_CHILD_SUBREAPER); elsewhere it looks once a second.
+gone, and exits as the command did. By prctl(2) Linux tells it of the driver's end (PR_SET_PDEATHSIG), and
+gives it the processes that the command leaves behind (PR_SET_CHILD_SUBREAPER).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _execute(words: list[str]) -> None:
     try:
         os.execvp(words[0], words)
     except OSError as error:
-        print(f"lrwd-sweep: cannot run {words[0]!r}: {error.strerror}", file=sys.stderr, flush=True)
+        os.write(2, f"lrwd-sweep: cannot run {words[0]!r}: {error.strerror}\n".encode())
     os._exit(127)
 
 
