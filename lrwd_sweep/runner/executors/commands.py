@@ -94,7 +94,8 @@ class CommandExecution:
         """Return a pack per lane; before any result the one in the middle goes first."""
         packs = [Pack((cell,), seed) for seed, cells in todo.items() for cell in cells]
         if self.first and packs:
-            packs.sort(key=lambda pack: pack != _middle(packs))
+            middle = _middle(packs)
+            packs.sort(key=lambda pack: pack != middle)
         return packs
 
     def train(
@@ -297,7 +298,7 @@ class CommandExecution:
     ) -> Iterator[Event]:
         (cell,), began, first = pack.cells, time.monotonic(), self.first
         readout, failure, diverged = Readout(self.metric, self.lower, source="the function"), "", ""
-        values = (cell.lr, cell.weight_decay, pack.seed)
+        values, stopped = (cell.lr, cell.weight_decay, pack.seed), False
         try:
             with redirect_stdout(sys.stderr):
                 for point in objective.points(self._call, values, self.metric, self.command.optimizer):
@@ -306,14 +307,15 @@ class CommandExecution:
                         yield EpochDone(pack, len(readout.steps), {self.metric: [point[self.metric]]})
                     if diverged := self._divergence(readout):
                         break
-                    if should_stop():
-                        raise Stopped
-        except (Stopped, GeneratorExit, UsageError):
-            raise
+                    stopped = should_stop()
+                    if stopped:
+                        break
         except Exception as error:
             if self.first:
                 raise
             failure = f"{type(error).__name__}: {error}"
+        if stopped:
+            raise Stopped
         if not (failure or diverged or any(map(math.isfinite, readout.values))):
             failure = f"no {self.metric}"
             if self.first:

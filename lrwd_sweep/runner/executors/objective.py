@@ -1,7 +1,7 @@
 """Calls of a user's Python function: in this process, or as the program of a process of its own.
 
-As a program, `python -m lrwd_sweep.runner.executors.objective NAME METRIC OPTIMIZER`, it takes the values from
-the environment, as any command can, and writes a line of JSON per point to $LRWD_RESULT.
+As a program, `python -m lrwd_sweep.runner.executors.objective NAME METRIC OPTIMIZER`, it takes the values
+from the environment, as any command can, and writes a line of JSON per point to $LRWD_RESULT.
 """
 
 from __future__ import annotations
