@@ -157,14 +157,15 @@ class Command:
         """Return the path or glob of `read` for one run."""
         return fill(self.source[1], _values(cell, seed, out))
 
-    def pasted(self, cell: Cell, seed: int, write: Callable[[float], str] = repr) -> str:
-        """Return the command line that trains a cell, in the user's own flags; empty for a function."""
-        if self.function:
-            return ""
+    def pasted(self, cell: Cell, seed: int, write: Callable[[float], str] = repr) -> tuple[str, ...]:
+        """Return the words of a shell command that trains a cell, in the user's own flags.
+
+        Empty for a function. `{out}` is the folder `out`.
+        """
         values = _values(cell, seed, "out")
-        if self.shell:
-            return fill(self.template[0], values, shlex.quote, write)
-        return shlex.join(fill(word, values, write=write) for word in self.template)
+        quote = shlex.quote if self.shell else str
+        words = [fill(word, values, quote, write) for word in self.template]
+        return tuple(words if self.shell else map(shlex.quote, words))
 
     def current_code(self) -> str:
         """Return the digest of the script as it is now, and of the local files that it imports."""

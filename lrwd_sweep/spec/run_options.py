@@ -93,6 +93,17 @@ def foreign_optimizer(name: str) -> Optimizer:
     return found
 
 
+def explicit_name(optimizer: Optimizer) -> str:
+    """Return a name that `foreign_optimizer` takes.
+
+    >>> explicit_name(Optimizer.parse("adamw:independent")), explicit_name(Optimizer.parse("adam"))
+    ('adamw:independent', 'adam')
+    """
+    name = str(optimizer)
+    named = optimizer.rule is not DecayRule.INDEPENDENT or ":" in name.partition(":normalized")[0]
+    return name if named else name.replace("w", f"w:{DecayRule.INDEPENDENT}", 1)
+
+
 def command_of(options: RunOptions, place: int, optimizer: Optimizer, epochs: int | None) -> Command:
     """Return the command of the optimizer at a place, with `{optimizer}` and `{epochs}` filled in.
 
