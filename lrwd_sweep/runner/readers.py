@@ -16,9 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lrwd_sweep.spec.command import AUTO, Command
+from lrwd_sweep.spec.command import AUTO, STEPS, Command
 
-STEPS = ("step", "global_step", "iteration", "iter", "epoch")  # the first that a record has is its step
 _NUMBER = r"[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|\.\d+(?:e[-+]?\d+)?|nan|inf(?:inity)?)"
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _PAIR = re.compile(

@@ -19,6 +19,7 @@ from lrwd_sweep.spec.user_code import Source, file_of, imports_of, short
 
 KINDS = ("json", "jsonl", "csv", "tb", "stdout")  # of `read`
 AUTO = "auto"
+STEPS = ("step", "global_step", "iteration", "iter", "epoch")  # the first that a record has is its step
 _CODE = {
     ".py",
     ".sh",

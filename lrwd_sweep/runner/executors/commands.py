@@ -19,11 +19,11 @@ from urllib.parse import quote
 from lrwd_sweep.errors import HostError, UsageError, arg, brief
 from lrwd_sweep.runner.executors import POLL, objective
 from lrwd_sweep.runner.executors.run_process import TAIL, Run, end, gpus_of, start, visible_gpus
-from lrwd_sweep.runner.readers import STEPS, Readout
+from lrwd_sweep.runner.readers import Readout
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Direction, Status, Trial
-from lrwd_sweep.spec.command import Command
+from lrwd_sweep.spec.command import STEPS, Command
 from lrwd_sweep.spec.job import EpochDone, Event, Pack, PackDone, Stopped
 from lrwd_sweep.spec.request import name_of
 from lrwd_sweep.spec.study import StudySpec
