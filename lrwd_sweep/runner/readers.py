@@ -220,13 +220,13 @@ class RunReader:
 
     def _renamed(self, record: Record) -> Record:
         """Call the value that was asked for by the metric's name."""
+        short = {name: _short(name) for name in record}
         if self.key and self.kind in _READERS:
             key = next((name for name in record if _is_key(name, self.key)), None)
         else:
             key = self.metric if self.metric in record else None
-            if key is None and self.kind == AUTO:
-                key = next((name for name in record if _alike(name) == _alike(self.metric)), None)
-        short = {name: _short(name) for name in record}
+            if key is None and self.kind == AUTO and self.metric not in short.values():
+                key = next((name for name in record if _alike(short[name]) == _alike(self.metric)), None)
         found = {short[name]: value for name, value in record.items()}
         return found if key is None else found | {self.metric: record[key]}
 

@@ -261,8 +261,10 @@ class CommandExecution:
         keys = [name for name in run.reader.seen if name not in STEPS]
         seen = f"keys seen: {', '.join(keys[:TAIL])}" if keys else "no key was seen"
         where = f"what {arg('read', self.command.read)} reads" if self.command.read else "$LRWD_RESULT"
-        ways = [arg("read", "auto"), arg("read", "stdout:REGEX")]
-        remedy = "" if self.command.function else f"give {arg('metric')}, or {' or '.join(ways)}"
+        if self.command.source[1] and run.reader.file is None:
+            where = f"{arg('read', self.command.read)}, for which there was no file in {{out}} or here"
+        ways = [arg("metric", "NAME"), arg("read", "auto"), arg("read", "stdout:REGEX")]
+        remedy = "" if self.command.function else f"give {' or '.join(ways)}"
         return "; ".join(
             filter(None, [f"the first run ended without {self.metric} in {where}", seen, remedy])
         )

@@ -42,6 +42,8 @@ def main(driver: int, grace: float, words: list[str]) -> int:
         try:
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
                 status = ended[1] if ended[0] == child else status
+                if deadline is not None:
+                    _signal(child, signal.SIGTERM)  # to what the ended process left behind
         except ChildProcessError:  # nothing is left
             return 0 if status is None else os.waitstatus_to_exitcode(status)
 
