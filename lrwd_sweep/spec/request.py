@@ -133,6 +133,12 @@ class Request:
 
     def variant(self, name: str | None) -> Variant:
         """Return the named optimizer's, or the only one of the preset. Raises UsageError or UnknownName."""
+        if (
+            self.options is not None
+            and (given := max(len(self.options.run), len(self.options.objective))) > 1
+        ):
+            option = arg("run" if self.options.run else "objective")
+            raise UsageError(f"{option} is given {given} times; give it once, or compare several optimizers")
         if name is None and self.options is not None:
             raise UsageError(
                 f"{arg('optimizer')} is required: the decay rule of your script decides the verdict, and "

@@ -86,7 +86,11 @@ def test_what_cannot_work_is_refused_with_the_remedy() -> None:
 
 def test_compared_optimizers_have_commands_of_their_own() -> None:
     two = ("adam", "adamw:lr-scaled")
-    for run in ("a {optimizer} {lr} {weight_decay}", ("a {lr} {weight_decay}", "b {lr} {weight_decay}")):
+    runs: list[Any] = [
+        "a {optimizer} {lr} {weight_decay}",
+        ("a {lr} {weight_decay}", "b {lr} {weight_decay}"),
+    ]
+    for run in runs:
         found = Request.of(**(AXES | {"run": run})).compared(two)
         assert len({each.command.template for each in found.values() if each.command}) == 2, run
     for run, names in ((RUN, two), (("a {lr} {weight_decay}",) * 3, two), (RUN, ())):
