@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lrwd_sweep.spec.command import AUTO, STEPS, Command
+from lrwd_sweep.spec.user_command import AUTO, STEPS, Command
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|\.\d+(?:e[-+]?\d+)?|nan|inf(?:inity)?)"
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")

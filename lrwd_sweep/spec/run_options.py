@@ -15,11 +15,11 @@ from typing import Any
 
 from lrwd_sweep.errors import UsageError, arg
 from lrwd_sweep.science.optimizer import DecayRule, Optimizer
-from lrwd_sweep.spec.command import DIGITS, Command, example, with_imports
 from lrwd_sweep.spec.field import RUN, declared, fields_of
 from lrwd_sweep.spec.preset import DEFAULT
 from lrwd_sweep.spec.template import fill_early, placeholders
 from lrwd_sweep.spec.user_code import Source, is_user_code
+from lrwd_sweep.spec.user_command import DIGITS, Command, example, with_imports
 
 _TIME = re.compile(r"(\d+(?:\.\d*)?)\s*([smhd]?)")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}

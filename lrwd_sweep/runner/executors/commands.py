@@ -18,15 +18,15 @@ from urllib.parse import quote
 
 from lrwd_sweep.errors import HostError, UsageError, arg, brief
 from lrwd_sweep.runner.executors import POLL, objective
-from lrwd_sweep.runner.executors.run_process import TAIL, Run, end, gpus_of, start, visible_gpus
+from lrwd_sweep.runner.executors.run_process import TAIL, Attempt, end, gpus_of, start, visible_gpus
 from lrwd_sweep.runner.readers import Readout
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Direction, Status, Trial
-from lrwd_sweep.spec.command import STEPS, Command
 from lrwd_sweep.spec.job import EpochDone, Event, Pack, PackDone, Stopped
 from lrwd_sweep.spec.request import name_of
 from lrwd_sweep.spec.study import StudySpec
+from lrwd_sweep.spec.user_command import STEPS, Command
 
 ATTEMPTS = 2  # of a run that fails
 READ_EVERY = 0.5  # seconds
@@ -104,7 +104,7 @@ class CommandExecution:
         packs: Sequence[Pack],
         should_stop: Callable[[], bool] = lambda: False,
     ) -> Generator[Event, None, None]:
-        """Run the packs and yield their events. Raises Stopped when asked to stop.
+        """Attempt the packs and yield their events. Raises Stopped when asked to stop.
 
         A run that fails is tried once more. Raises HostError after too many failures, NothingRead or
         FirstRunFailed if the very first run gives no value.
@@ -121,7 +121,7 @@ class CommandExecution:
     def _runs(
         self, waiting: deque[tuple[Pack, int]], should_stop: Callable[[], bool]
     ) -> Generator[Event, None, None]:
-        running: list[Run] = []
+        running: list[Attempt] = []
         pause = _FASTEST
         try:
             while waiting or running:
@@ -148,7 +148,7 @@ class CommandExecution:
         finally:
             end(running)
 
-    def _start(self, pack: Pack, attempt: int, slot: int) -> Run:
+    def _start(self, pack: Pack, attempt: int, slot: int) -> Attempt:
         """Start a run. Raises UsageError if the script changed."""
         if self.command.current_code() != self.command.code:
             raise UsageError(
@@ -168,7 +168,7 @@ class CommandExecution:
             slots=self.slots,
         )
 
-    def _watch(self, run: Run) -> Iterator[Event]:
+    def _watch(self, run: Attempt) -> Iterator[Event]:
         """Read what is new; end a run that diverged or is out of time."""
         now, ended = time.monotonic(), run.process.poll() is not None
         if now - run.read_at >= READ_EVERY or ended:
@@ -191,7 +191,7 @@ class CommandExecution:
             return f"a loss of {readout.highest:g} is above {limit:g}"
         return readout.lost
 
-    def _finish(self, run: Run, waiting: deque[tuple[Pack, int]]) -> Iterator[Event]:
+    def _finish(self, run: Attempt, waiting: deque[tuple[Pack, int]]) -> Iterator[Event]:
         """Store what a run gave, or try it again. Raises HostError after too many failures."""
         seconds, readout, first = time.monotonic() - run.began, run.reader.readout, self.first
         failure = "" if run.diverged else run.why or run.exit_text()
@@ -245,7 +245,7 @@ class CommandExecution:
                 f"{str(self.folder)!r}:\n" + "\n".join(lines)
             )
 
-    def _refuse_first(self, run: Run, failure: str) -> None:
+    def _refuse_first(self, run: Attempt, failure: str) -> None:
         """Raise an error with the last lines of the first run, which gave no value."""
         failed = bool(run.process.returncode or run.why)
         shown = run.tail(*(("stderr.log", "stdout.log") if failed else ("stdout.log", "stderr.log")))
@@ -257,7 +257,7 @@ class CommandExecution:
             )
         raise NothingRead(self._nothing_read(run) + f"; its last lines, from {str(run.folder)!r}:{lines}")
 
-    def _nothing_read(self, run: Run) -> str:
+    def _nothing_read(self, run: Attempt) -> str:
         keys = [name for name in run.reader.seen if name not in STEPS]
         seen = f"keys seen: {', '.join(keys[:TAIL])}" if keys else "no key was seen"
         where = f"what {arg('read', self.command.read)} reads" if self.command.read else "$LRWD_RESULT"

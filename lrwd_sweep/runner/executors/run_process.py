@@ -16,8 +16,8 @@ from pathlib import Path
 from lrwd_sweep.engine.host import cores
 from lrwd_sweep.runner.executors import supervisor
 from lrwd_sweep.runner.readers import RunReader
-from lrwd_sweep.spec.command import Command
 from lrwd_sweep.spec.job import Pack
+from lrwd_sweep.spec.user_command import Command
 
 GRACE = 10.0  # seconds between SIGTERM and SIGKILL
 TAIL = 20  # lines of a log, shown when the first run gives no value
@@ -25,7 +25,7 @@ _TAIL_BYTES = 1 << 16
 
 
 @dataclass(slots=True)
-class Run:
+class Attempt:
     """One attempt at a lane."""
 
     pack: Pack
@@ -81,7 +81,7 @@ def start(
     lower: bool,  # is better
     gpus: str | None,
     slots: int,
-) -> Run:
+) -> Attempt:
     """Start a run in a new folder. Raises OSError if there can be no further process."""
     (cell,), seed = pack.cells, pack.seed
     folder = _attempt(lanes / f"lr={cell.lr:.12g},wd={cell.weight_decay:.12g},seed={seed}")
@@ -116,12 +116,12 @@ def start(
     path = "" if own else command.path(cell, seed, str(out))
     logs = str(folder / "stdout.log")
     reader = RunReader(command, metric, str(out), str(result), logs, path, since, lower)
-    run = Run(pack, attempt, slot, folder, process, reader, record)
+    run = Attempt(pack, attempt, slot, folder, process, reader, record)
     run.write(started=time.strftime("%Y-%m-%dT%H:%M:%S%z"))
     return run
 
 
-def end(running: Sequence[Run]) -> None:
+def end(running: Sequence[Attempt]) -> None:
     """End runs that go on, and wait for their processes."""
     for run in running:
         run.process.terminate()
