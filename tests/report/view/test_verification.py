@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from lrwd_sweep.cli.verify import Shown, summary
 from lrwd_sweep.lab.evidence import Check, Relation, Section
-from lrwd_sweep.report.view.verification import Shown, summary
 from tests.report.view.examples import drawn
 
 SECTION = Section(
