@@ -65,6 +65,7 @@ USAGE += [
 ]
 HOST = [
     ((*GRID, "--device", "cuda:99"), ("--device cuda:99", "--device cpu")),
+    (("verify", "--device", "cuda:99"), ("--device cuda:99", "--device cpu")),
     ((*GRID, "--storage", "postgresql://me:secret@host/x"), ("'postgresql'", "sqlite:///FILE.db")),
     ((*GRID, "--storage", "no/such/directory.db"), ("no/such", "create it first")),
     (("report", "--storage", "other.db"), ("'other.db'", "check --storage")),

@@ -10,6 +10,7 @@ import typer
 
 from lrwd_sweep.cli.app import app
 from lrwd_sweep.cli.docs import FOLDER
+from lrwd_sweep.report.view.report import Format
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.spec.catalog import AUGMENTATIONS, ENGINES, PRECISIONS
 from lrwd_sweep.spec.field import HEADINGS
@@ -77,6 +78,7 @@ def test_the_help_of_grid_has_groups_of_lines(run: Run, monkeypatch: pytest.Monk
         assert [name for name in headings if name in HEADINGS] == list(HEADINGS), command
         options = [line for line in lines if line.startswith("  -")]
         assert len(options) == len(COMMANDS[(command,)].params) + 1 - (command == "compare"), command
+    assert all(str(form) in run("report", "--help").out for form in Format)
     text = run("grid", "--help").out
     for name in (*Schedule, *PRECISIONS, *AUGMENTATIONS, *ENGINES, *MomentumForm):
         assert name in text
