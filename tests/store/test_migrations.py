@@ -115,7 +115,7 @@ def test_migrations_make_the_tables_of_the_schema() -> None:
     declared.dispose()
 
 
-def test_a_newer_schema_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_newer_schema_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = restored(DUMPS[-1], tmp_path / "a.db")
     before = path.read_bytes()
     newer = len(MIGRATIONS) + 1
