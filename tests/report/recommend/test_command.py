@@ -128,6 +128,9 @@ def test_study_that_options_cannot_describe_has_no_command() -> None:
         (default(), "a\nlrwd-sweep study delete x"),
     ):
         assert command(spec, name) is None
+        assert spec.task is None or name == "mine" or report_command(name, "val_error", None) == ()
+    words = ("lrwd-sweep report 'a b'", "--metric val_error", "--storage s.db")
+    assert report_command("a b", "val_error", "s.db") == words
 
 
 @given(decays)
@@ -156,9 +159,3 @@ def test_studies_that_differ_only_in_their_optimizer_are_compared_by_one_command
     longer, search = replace(adamw, seeds=tuple(range(9))), replace(adamw, kind=Kind.TPE)
     for other, name in ((longer, longer.default_name), (adamw, "mine"), (search, search.default_name)):
         assert compare_command({adam.default_name: adam, name: other}) is None
-
-
-def test_report_in_another_metric_has_a_command() -> None:
-    words = ("lrwd-sweep report 'a b'", "--metric val_error", "--storage s.db")
-    assert report_command("a b", "val_error", "s.db") == words
-    assert report_command("a\nb", "val_error", None) == ()
