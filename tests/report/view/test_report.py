@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,15 +18,13 @@ from lrwd_sweep.report.gates import Gate, GateOutcome, MaxAbsSlope, MaxBest, Max
 from lrwd_sweep.report.result import Result, comparison, result
 from lrwd_sweep.report.view.junit import junit
 from lrwd_sweep.report.view.markdown import CUT, LEFT_OUT, MOST_CHARACTERS, code, escaped, fitted
-from lrwd_sweep.report.view.report import Format, notebook_html, render
-from lrwd_sweep.report.view.report import text_of as text_for_file
-from lrwd_sweep.report.view.terminal import Report
+from lrwd_sweep.report.view.report import Format, render
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.separability import Verdict
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.study import Kind
 from tests import studies
-from tests.report.view.examples import drawn, stopped, study
+from tests.report.view.examples import drawn, study
 
 PROSE = (Format.TABLE, Format.MARKDOWN)
 
@@ -42,16 +41,6 @@ def text_of(
     full = form in PROSE
     found = render(results, [comparison(a, b) for a, b in pairwise(results)], form, outcomes, full=full)
     return found if isinstance(found, str) else " ".join(drawn(found, width, encoding).split())
-
-
-def test_report_is_the_same_every_time_and_in_a_file() -> None:
-    results = [study("a", "adam"), study("b")]
-    for form in Format:
-        assert text_of(results, form) == text_of(results, form), form
-    report = render([study()], [], Format.TABLE)
-    assert not isinstance(report, str)
-    assert text_for_file(report) == drawn(report, 100)
-    assert notebook_html(Report(results)) == notebook_html(Report(results))
 
 
 def test_every_gate_is_reported_with_its_value_and_limit() -> None:
@@ -73,11 +62,11 @@ def test_every_gate_is_reported_with_its_value_and_limit() -> None:
 def test_report_holds_formulas_and_every_measure() -> None:
     a, b = study("a", "adam"), study("b")
     labels = """verdict|ridge slope s|reverse slope s′|curvature coupling ρ|transfer regret, 1 octave
-interaction share|top-10 tilt|basin|learning rate α|w lr-scaled|averaging time scale, η = 1
-on the test split|on the lattice's edge|slope difference"""
-    for form in PROSE:
-        text = text_of([a, b], form)
-        for part in [*labels.replace("\n", "|").split("|"), *(f"({each.spec.formula})" for each in (a, b))]:
+interaction share|top-10 tilt|basin|w lr-scaled|averaging time scale, η = 1|on the test split
+on the lattice's edge|slope difference|torch.optim.AdamW(params, lr=|tuning one at a time costs"""
+    for form in (*PROSE, Format.HTML):
+        text = html.unescape(text_of([a, b], form))
+        for part in [*labels.replace("\n", "|").split("|"), *(each.spec.formula for each in (a, b))]:
             assert part in text, (form, part)
     text = text_of([a, b], Format.TABLE, "ascii")
     assert "(g <- g + lambda'*theta ; theta <- theta - eta*alpha*m_hat/(sqrt(v_hat)+eps))" in text
@@ -117,16 +106,6 @@ def test_absurdly_large_value_is_reported_in_every_format() -> None:
         for form in Format:
             text = text_of([result(found.name, found.spec, found.created, trials)], form)
             assert "0" * 30 not in text, (form, absurd)
-
-
-def test_cells_that_lack_seeds_are_marked() -> None:
-    for form, sign in ((Format.MARKDOWN, "~ |"), (Format.HTML, "~</text>")):
-        text = text_of([stopped()], form)
-        assert text.count(sign) == 42, form
-        assert "some seeds are missing (42 of 147 runs)" in text, form
-    text = text_of([stopped()], Format.TABLE)
-    assert text.count("too few cells") == 1  # one reason for everything
-    assert "undetermined: " not in text
 
 
 def indifferent(name: str = "mine", seeds: int = 3) -> Result:
