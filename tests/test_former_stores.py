@@ -42,7 +42,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(commands.HERE / "user", tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LRWD_STORAGE", raising=False)
-    monkeypatch.setattr("lrwd_sweep.engine.host.cores", lambda: 1)  # in a thread, without seconds of start
+    monkeypatch.setattr("lrwd_sweep.engine.device.cores", lambda: 1)  # in a thread, without seconds of start
     monkeypatch.setattr(user_code, "_helper_paths", {})
     forget_imports()
     return tmp_path

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lrwd_sweep.data import Pixels, Split, Splits, augmentation
-from lrwd_sweep.data.augment import crop_flip, cutout
+from lrwd_sweep.data.images import crop_flip, cutout
 from lrwd_sweep.engine.pack import PackTrainer, generator
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer

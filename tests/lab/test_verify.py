@@ -18,11 +18,10 @@ from hypothesis import strategies as st
 
 from lrwd_sweep.lab.evidence import Check, Relation, Section
 from lrwd_sweep.lab.verify import rotation
-from lrwd_sweep.lab.verify.filtering import filtering_identity
 from lrwd_sweep.lab.verify.libraries import REFERENCES, TIMM, TORCH, Reference
 from lrwd_sweep.lab.verify.parity import DIFFERENT, SAME, difference, parity_by_library, parity_with_papers
 from lrwd_sweep.lab.verify.problem import Problem, error, iterates
-from lrwd_sweep.lab.verify.propositions import proposition_1, proposition_2, proposition_3
+from lrwd_sweep.lab.verify.propositions import filtering_identity, proposition_1, proposition_2, proposition_3
 from lrwd_sweep.optim import Update, make_update
 from lrwd_sweep.science.optimizer import optimizer_names
 from lrwd_sweep.science.schedule import Schedule

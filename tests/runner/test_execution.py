@@ -224,7 +224,7 @@ def test_a_pack_without_room_is_halved_to_the_same_results_down_to_lanes_that_fa
 def test_only_cores_with_room_for_a_lane_train(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("lrwd_sweep.engine.host.cores", lambda: 8)
+    monkeypatch.setattr("lrwd_sweep.engine.device.cores", lambda: 8)
     needed = pack_bytes(Task(epochs=1), 1, CPU) / memory.MEMORY_SHARE
     for room, slots in ((0.9 * 8, 7), (3.5, 3), (1.1, 1), (100, 8)):
         free = int(room * needed)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from lrwd_sweep.data import Splits
-from lrwd_sweep.engine.host import cores
+from lrwd_sweep.engine.device import cores
 from lrwd_sweep.engine.train_pack import load_data, train_pack
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.runner.executors import Executor

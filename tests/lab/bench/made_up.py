@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from lrwd_sweep.lab.bench.measurement import Measurement, Spread
-from lrwd_sweep.lab.bench.race import ABOUT, ENGINE, Floor, Race, Timing
-from lrwd_sweep.lab.bench.scaling import Overhead, Scaling, ScalingPoint, fit_line
+from lrwd_sweep.lab.bench.race import (
+    ABOUT,
+    ENGINE,
+    Floor,
+    Measurement,
+    Overhead,
+    Race,
+    Scaling,
+    ScalingPoint,
+    Spread,
+    Timing,
+    fit_line,
+)
 from lrwd_sweep.science.lattice import Lattice
 from lrwd_sweep.spec.task import Task
 

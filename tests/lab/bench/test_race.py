@@ -12,9 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrwd_sweep.errors import HostError, UnknownName, UsageError
-from lrwd_sweep.lab.bench.measurement import Measurement, Spread
-from lrwd_sweep.lab.bench.race import ENGINE, FLOOR, Race, choose_contenders, race
-from lrwd_sweep.lab.bench.scaling import fit_line, log_spaced, overhead, scale, until_first_epoch
+from lrwd_sweep.lab.bench.race import (
+    ENGINE,
+    FLOOR,
+    Measurement,
+    Race,
+    Spread,
+    choose_contenders,
+    fit_line,
+    log_spaced,
+    overhead,
+    race,
+    scale,
+    until_first_epoch,
+)
 from tests.lab.bench.made_up import ASKED, LATTICE, TASK
 
 RUN: list[tuple[str, tuple[int, ...], str]] = []
@@ -152,7 +163,7 @@ def test_every_number_of_lanes_is_measured_in_every_repeat() -> None:
 
 @pytest.mark.usefixtures("_unmeasured")
 def test_overhead_is_per_lane(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lrwd_sweep.lab.bench.scaling.until_first_epoch", lambda: 2.5)
+    monkeypatch.setattr("lrwd_sweep.lab.bench.race.until_first_epoch", lambda: 2.5)
     said: list[int] = []
     found = overhead(ASKED, lanes=100, repeats=2, on_repeat=said.append)
     assert found.first_epoch_seconds == Spread.of([2.5, 2.5])
@@ -164,6 +175,6 @@ def test_overhead_is_per_lane(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 def test_command_line_is_timed_until_the_end_of_its_first_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0 < until_first_epoch() < sys.float_info.max
-    monkeypatch.setattr("lrwd_sweep.lab.bench.scaling.GRID", ("grid", "--device", "nowhere"))
+    monkeypatch.setattr("lrwd_sweep.lab.bench.race.GRID", ("grid", "--device", "nowhere"))
     with pytest.raises(HostError, match=r"^bench start-up: lrwd-sweep: unknown device 'nowhere'[^\n]*$"):
         until_first_epoch()
