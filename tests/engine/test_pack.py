@@ -188,18 +188,20 @@ def test_evaluations_are_even_in_log_time_and_include_both_ends() -> None:
 
 
 def test_results_do_not_depend_on_how_often_lanes_are_validated() -> None:
-    often, seldom = (pack("adamw", task(epochs=20, eval_every=every)).run() for every in (1, None))
-    for a, b in zip(often, seldom, strict=True):
-        assert a.metrics == b.metrics
-        assert a.curves["train_loss"] == b.curves["train_loss"]
-        assert all(math.isfinite(value) for value in a.curves["val_loss"])
-        values = zip(a.curves["val_loss"], b.curves["val_loss"], strict=True)
-        for epoch, (every, some) in enumerate(values, 1):
-            assert some == every if epoch in Task(epochs=20).evaluations else math.isnan(some), epoch
-    first, second = (trial.metrics for trial in often[:2])
-    assert first["initial_val_loss"] == second["initial_val_loss"]  # before the first step
-    assert 1 < first["initial_val_loss"] < 4
-    assert first["initial_val_error"] > 0.5
+    ways = ("mlp", "native", 20), ("cnn-norm", "loop", 6), ("tests.nets.awkward:Normed", "vmap", 6)
+    for net, engine, epochs in ways:
+        of = task(net, epochs, engine=engine)
+        often, seldom = (pack("adamw", of.changed(eval_every=every)).run() for every in (1, None))
+        for a, b in zip(often, seldom, strict=True):
+            assert (a.metrics, a.curves["train_loss"]) == (b.metrics, b.curves["train_loss"]), net
+            assert all(math.isfinite(value) for value in a.curves["val_loss"]), net
+            values = zip(a.curves["val_loss"], b.curves["val_loss"], strict=True)
+            for epoch, (every, some) in enumerate(values, 1):
+                assert some == every if epoch in of.evaluations else math.isnan(some), (net, epoch)
+        first, second = (trial.metrics for trial in often[:2])
+        assert first["initial_val_loss"] == second["initial_val_loss"], net  # before the first step
+        assert 1 < first["initial_val_loss"] < 4
+        assert first["initial_val_error"] > 0.5
 
 
 SHAPE = (3, 8, 8)

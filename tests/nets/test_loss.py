@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import replace
+from itertools import cycle
 from typing import Any
 
 import pytest
@@ -25,7 +26,8 @@ from tests.nets.losses import MEANS, OTHERS, STATEFUL
 from tests.small import ADAMW, CELLS, CPU
 
 
-def test_only_means_over_items_are_recognised() -> None:
+def test_only_means_over_items_are_recognised_without_a_trace_in_global_generators() -> None:
+    before = random.getstate(), torch.get_rng_state()
     for classes in (2, 3, 10, 100, 1000):
         for name, loss in MEANS.items():
             assert is_mean_over_items(loss, classes), (name, classes)
@@ -36,11 +38,6 @@ def test_only_means_over_items_are_recognised() -> None:
     assert is_mean_over_items(nn.CrossEntropyLoss(weight=weight), 2000)
     weight[777] = 2
     assert not is_mean_over_items(nn.CrossEntropyLoss(weight=weight), 2000)
-
-
-def test_trial_restores_global_generators() -> None:
-    before = random.getstate(), torch.get_rng_state()
-    is_mean_over_items(OTHERS["drawing"], 4)
     assert random.getstate() == before[0]
     assert torch.equal(torch.get_rng_state(), before[1])
 
@@ -73,10 +70,10 @@ def _splits(task: Task) -> tuple[Splits, Splits]:
     return splits, Splits(splits.train, _by_class(splits.validation), _by_class(splits.test))
 
 
-def test_the_order_of_a_split_makes_no_difference() -> None:
-    for loss, engine in (
-        ("weighted", "vmap"), ("total", "loop"), ("hardest", "vmap"), ("ranking", "loop"), ("dice", "vmap"),
-    ):  # fmt: skip
+def test_a_user_loss_trains_and_is_measured_whatever_the_order_of_a_split() -> None:
+    for loss, engine in zip(
+        ("smooth", "hinge", "weighted", "total", "hardest", "ranking", "dice"), cycle(("vmap", "loop"))
+    ):
         task, metrics = _training(loss, engine=engine), []
         for found in _splits(task):
             pack = PackTrainer(ADAMW, task, CELLS, 0, found)
@@ -87,6 +84,9 @@ def test_the_order_of_a_split_makes_no_difference() -> None:
                 assert trial["val_loss"] == pytest.approx(whole, rel=1e-5), loss
         for one, other in zip(*metrics, strict=True):
             assert one == pytest.approx(other, rel=1e-5), loss
+        usual = PackTrainer(ADAMW, task.changed(loss="cross-entropy"), CELLS, 0, found)
+        usual.run()
+        assert (pack.arena.theta - usual.arena.theta).abs().max() > 1e-4, loss
 
 
 class OfItsBatch(nn.Module):

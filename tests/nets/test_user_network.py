@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,11 +17,10 @@ from lrwd_sweep.errors import UnknownName, UsageError
 from lrwd_sweep.nets import network
 from lrwd_sweep.nets.user_network import blamed
 from lrwd_sweep.science.lattice import Cell
-from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status
 from lrwd_sweep.spec.task import options_text
 from tests.nets.awkward import Base
-from tests.small import CELLS, F64, SGDW, WELL, splits, task
+from tests.small import SGDW, WELL, splits, task
 
 HERE = "tests.nets.test_user_network"
 
@@ -38,14 +36,6 @@ def test_factory_gets_sizes_and_options() -> None:
     assert list(found.values()) == [(5, 64), (5,), (5, 5), (5,), (5, 5), (5,), (4, 5), (4,)]
     with pytest.raises(UnknownName, match=r"unknown option of net='.*:sized' 'widht'; did you mean width\?"):
         network(task(f"{HERE}:sized", net_options=options_text({"widht": 5})))
-
-
-def test_native_is_refused_for_networks_without_it() -> None:
-    complaint = r"engine='native' is not written for resnet20; choose auto, vmap or loop"
-    with pytest.raises(UsageError, match=complaint):
-        network(task("resnet20", engine="native"))
-    with pytest.raises(UsageError, match="not written for a loss other than cross-entropy"):
-        network(task("mlp", engine="native", loss=f"{HERE}:smoothed"))
 
 
 class Two(Base):  # two heads, both of which train
@@ -186,22 +176,7 @@ def test_invalid_losses_are_refused_in_one_line() -> None:
             with pytest.raises(UsageError) as refused:
                 network(task(net, loss=f"{HERE}:{loss}"))
             assert re.match(rf"loss='{HERE}:{loss}'.*{complaint}", str(refused.value)), (net, loss)
+    with pytest.raises(UsageError, match="not written for a loss other than cross-entropy"):
+        network(task("mlp", engine="native", loss=f"{HERE}:smoothed"))
     with pytest.raises(UnknownName, match=f"unknown name in {HERE} 'absent'"):
         network(task("mlp", loss=f"{HERE}:absent"))
-
-
-def test_user_loss_trains_and_measures() -> None:
-    rule = Optimizer.parse("adamw:lr-scaled")
-    for net in ("mlp", "tests.nets.awkward:Normed"):
-        for engine in ("loop", "vmap"):
-            request = task(net, 5, engine=engine, loss=f"{HERE}:smoothed")
-            trainer = PackTrainer(rule, request, CELLS, 0, splits(F64))
-            trials = trainer.run()
-            plain = PackTrainer(rule, replace(request, loss="cross-entropy"), CELLS, 0, splits(F64))
-            plain.run()
-            assert (trainer.arena.theta - plain.arena.theta).abs().max() > 1e-4, (net, engine)
-            with torch.inference_mode():
-                logits = trainer.lanes.predictor().predict(splits(F64).validation.x)
-            for lane, trial in zip(logits, trials, strict=True):
-                expected = smoothed(lane.t(), splits(F64).validation.y).item()
-                assert trial.metrics["val_loss"] == pytest.approx(expected, abs=1e-12), (net, engine)
