@@ -19,7 +19,7 @@ from lrwd_sweep.nets.user_network import blamed
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status
 from lrwd_sweep.spec.task import options_text
-from tests.nets.awkward import Base
+from tests.nets.awkward import TwoLayers
 from tests.small import SGDW, WELL, splits, task
 
 HERE = "tests.nets.test_user_network"
@@ -38,17 +38,14 @@ def test_factory_gets_sizes_and_options() -> None:
         network(task(f"{HERE}:sized", net_options=options_text({"widht": 5})))
 
 
-class Two(Base):  # two heads, both of which train
+class Two(TwoLayers):  # two heads, both of which train
     def make(self) -> None:
-        self.a, self.b = nn.Linear(64, 4), nn.Linear(64, 4)
+        super().make()
         self.steps = 0
 
     def forward(self, x: Tensor) -> Any:
         self.steps += self.training
         return super().forward(x)
-
-    def logits(self, x: Tensor) -> Any:
-        return self.a(x) + self.b(x)
 
 
 def _thaw(net: Any, x: Tensor) -> Any:  # the second head trains from the fifth step on
