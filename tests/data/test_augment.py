@@ -7,13 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lrwd_sweep.data import Pixels, Split, Splits, augmentation
+from lrwd_sweep.data import augmentation
 from lrwd_sweep.data.images import crop_flip, cutout
-from lrwd_sweep.engine.pack import PackTrainer, generator
+from lrwd_sweep.engine.pack import generator
 from lrwd_sweep.science.lattice import Cell
-from lrwd_sweep.science.optimizer import Optimizer
-from lrwd_sweep.spec.catalog import AUGMENTATIONS, DataSet
-from lrwd_sweep.spec.task import Task
+from lrwd_sweep.spec.catalog import AUGMENTATIONS
+from tests.small import pack, splits, task
 
 
 def _stream(seed: int = 0) -> torch.Generator:
@@ -73,37 +72,29 @@ def test_same_seed_gives_the_same_images() -> None:
             assert (mine.shape, mine.dtype) == (x.shape, x.dtype), name
 
 
-def _batches(lanes: int, seed: int, augment: str) -> tuple[Splits, list[Tensor], float]:
-    """Train, and return the batches of training and the first lane's loss."""
-    x = torch.randint(0, 256, (60, 3, 8, 8), generator=_stream(), dtype=torch.uint8)
-    parts = [Split(x[part], torch.arange(60)[part] % 10, Pixels.of(x[:40])) for part in PARTS]
-    splits = Splits(*parts).to(torch.device("cpu"), torch.float32)
-    sizes = DataSet(40, 10, 10, 10, (3, 8, 8))
-    task = Task(net="mlp", augment=augment, epochs=2, batch_size=20).changed(sizes=sizes)
-    cells = [Cell(0.1, 0.01 * k) for k in range(lanes)]
-    trainer = PackTrainer(Optimizer.parse("sgd"), task, cells, seed, splits)
-    seen: list[Tensor] = []
-    step = trainer.step
+def _trained(lanes: int, seed: int, augment: str) -> tuple[list[Tensor], float]:
+    """Train; return the batches and the first lane's loss."""
+    trainer = pack(
+        "sgd", task("mlp", augment=augment), [Cell(0.1, 0.01 * k) for k in range(lanes)], seed=seed
+    )
+    seen, step = list[Tensor](), trainer.step
 
     def watched(x: Tensor, y: Tensor, t: int) -> Tensor:
         seen.append(x.clone())
         return step(x, y, t)
 
     trainer.step = watched  # type: ignore[method-assign]
-    return splits, seen, trainer.run()[0].metrics["val_loss"]
+    return seen, trainer.run()[0].metrics["val_loss"]
 
 
-PARTS = (slice(0, 40), slice(40, 50), slice(50, 60))
-
-
-def test_only_training_images_are_changed_by_the_seed_and_not_by_the_pack() -> None:
+def test_training_images_are_changed_by_the_seed_and_not_by_the_pack() -> None:
     for augment in AUGMENTATIONS:
-        splits, one, loss = _batches(1, 0, augment)
-        _, three, same = _batches(3, 0, augment)
+        one, loss = _trained(1, 0, augment)
+        three, same = _trained(3, 0, augment)
         assert all(torch.equal(a, b) for a, b in zip(one, three, strict=True)), augment
         assert loss == pytest.approx(same, rel=1e-6), augment
-        assert not torch.equal(one[0], _batches(1, 1, augment)[1][0]), augment
-        order = torch.randperm(40, generator=generator(0, "data order"))
-        plain, _ = splits.train.batch(order[:20])
+        assert not torch.equal(one[0], _trained(1, 1, augment)[0][0]), augment
+        order = torch.randperm(48, generator=generator(0, "data order"))
+        plain, _ = splits().train.batch(order[:16])
         assert torch.equal(one[0], augmentation(augment, generator(0, "augmentation"))(plain)), augment
         assert torch.equal(one[0], plain) is (augment == "none"), augment
