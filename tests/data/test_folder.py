@@ -128,9 +128,7 @@ def test_files_that_are_not_images_and_changing_folders_are_refused(root: Path) 
             _load(f"folder:{root}")
 
 
-def test_spec_keeps_its_sizes_without_the_folder_and_names_other_ones(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_spec_keeps_its_sizes_without_the_folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(root.parent)
     mine = spec(data="folder:images@16", batch_size=16, augment="crop-flip")
     assert mine.default_name == "folder-images-16-mlp-norm-adamw-cosine-60ep-b16-crop-flip"

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -46,7 +46,6 @@ def _assert_same(a: dict[str, Any], b: dict[str, Any]) -> None:
 
 
 @given(table=tables, protocol=st.integers(2, pickle.HIGHEST_PROTOCOL))
-@settings(max_examples=20)
 def test_tables_of_arrays_and_lists_are_read_as_pickle_reads_them(
     tmp_path_factory: pytest.TempPathFactory, table: dict[str, Any], protocol: int
 ) -> None:

@@ -133,11 +133,9 @@ def test_parameters_that_the_loss_depends_on_are_found() -> None:
 
 
 def test_known_modules_that_draw_or_do_not_classify_are_refused() -> None:
+    flat, linear = nn.Flatten(), nn.Linear(64, 4)
     for make, complaint in (
-        (
-            lambda: nn.Sequential(nn.Flatten(), nn.RReLU(), nn.Linear(64, 4)),
-            r"layer 1 \(RReLU\) draws random",
-        ),
+        (lambda: nn.Sequential(flat, nn.RReLU(), linear), r"layer 1 \(RReLU\) draws random"),
         (
             lambda: nn.Sequential(nn.Identity(), globals()["Hidden"]()),
             r"layer 1 \(Hidden\) draws random numbers",

@@ -9,7 +9,7 @@ from pathlib import Path
 import numba
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
@@ -59,7 +59,6 @@ def _logits(
     return h + theta["bias"]
 
 
-@settings(max_examples=20)
 @given(
     st.lists(st.integers(2, 9), min_size=2, max_size=5), st.booleans(), st.integers(1, 4), st.integers(3, 12)
 )
@@ -123,9 +122,7 @@ def test_numba_trains_only_float32_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> 
     assert isinstance(Mlp().lanes(arena.named, arena.named_grad, 8), MlpLanes)
 
 
-def test_compiled_and_cached_loops_give_the_same_bits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_compiled_and_cached_loops_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
     x, found = torch.randn(50, 60, generator=torch.Generator().manual_seed(0)).numpy(), []
     for hits in (0, 1):
@@ -140,7 +137,6 @@ def test_compiled_and_cached_loops_give_the_same_bits(
 SIZES = st.tuples(*[st.integers(1, 3)] * 2, *[st.integers(1, 9)] * 2, st.integers(1, 4))
 
 
-@settings(max_examples=40)
 @given(SIZES, st.sampled_from([1, 2]))
 def test_columns_equal_unfold_and_sum_is_the_adjoint(sizes: tuple[int, ...], stride: int) -> None:
     x = torch.randn(sizes, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

@@ -159,11 +159,8 @@ def _logits(network: ModuleNetwork, doubled: str = "") -> Tensor:
 
 
 def test_doubling_a_weight_changes_logits_unless_it_is_scale_invariant() -> None:
-    for make in (
-        partial(Cnn, 1, 4, True),
-        partial(Cnn, 1, 4, False),
-        partial(WideResNet, 1, 4, depth=10, k=1),
-    ):
+    cnns = partial(Cnn, 1, 4, True), partial(Cnn, 1, 4, False)
+    for make in (*cnns, partial(WideResNet, 1, 4, depth=10, k=1)):
         network = ModuleNetwork(make, SHAPE, 4)
         plain = _logits(network)
         for name in (name for name, shape in network.shapes.items() if len(shape) > 1):

@@ -35,9 +35,8 @@ CELLS = list(Lattice((0.01, 0.02, 0.04), (0.001, 0.01)).cells())
 
 
 def _on_two_cores(net: str = "mlp-norm", epochs: int = 2) -> Execution:
-    found = Execution(
-        Task(net=net, epochs=epochs, engine="auto" if net == "mlp-norm" else "loop", eval_every=1), "cpu"
-    )
+    engine = "auto" if net == "mlp-norm" else "loop"
+    found = Execution(Task(net=net, epochs=epochs, engine=engine, eval_every=1), "cpu")
     found.places = (CPU, CPU)
     return found
 
@@ -89,14 +88,10 @@ def test_lanes_train_in_threads_if_no_process_starts(
 ) -> None:
     caplog.set_level("INFO", "lrwd_sweep")
     module, todo = _on_two_cores(f"{strange.__name__}:Net"), {0: CELLS[:2]}
+    ended = "a process for lanes ended at its start (exit status 3)"
     for target, name, value, why in (
         (sys, "executable", "", "a process of its own needs a POSIX"),
-        (
-            processes,
-            "_begin",
-            strange.refuse_to_begin,
-            "a process for lanes ended at its start (exit status 3)",
-        ),
+        (processes, "_begin", strange.refuse_to_begin, ended),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(target, name, value)
@@ -132,9 +127,7 @@ class _Losing:
     close = cancel
 
 
-def test_lost_packs_are_trained_again_in_halves_until_a_lone_lane_fails(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_lost_packs_are_trained_again_in_halves(monkeypatch: pytest.MonkeyPatch) -> None:
     ill = CELLS[0]
 
     def large(pack: Pack) -> bool:

@@ -32,7 +32,7 @@ NET = f"{strange.__name__}:Net"
 
 
 def job(net: str = NET, seed: int = 0, epochs: int = 3) -> Job:
-    engine = "auto" if net == "mlp-norm" else "loop"
+    engine = {"mlp-norm": "auto", "cnn": "vmap"}.get(net, "loop")
     return Job(ADAMW, Task(net=net, epochs=epochs, engine=engine), Pack(CELLS, seed))
 
 
@@ -83,7 +83,7 @@ class TestEveryExecutor:
     def test_trains_lanes_to_the_bits_of_one_thread_and_reports_every_epoch(
         self, executor: Executor, splits: Splits
     ) -> None:
-        for net in ("mlp-norm", NET):
+        for net in ("mlp-norm", "cnn", NET):  # native, stacked, and a module per lane
             pair = [job(net, seed) for seed in (0, 1)]
             with ThreadPoolExecutor(1) as thread:  # in this thread, subnormal numbers would stay flushed
                 alone = [
@@ -134,7 +134,7 @@ class TestEveryExecutor:
 
 
 class TestProcesses:
-    def test_refuse_changed_user_code_and_hide_its_output(
+    def test_refuse_changed_user_code_and_hide_output(
         self, warm: Processes, capfd: pytest.CaptureFixture[str]
     ) -> None:
         asked = job()

@@ -116,9 +116,7 @@ def test_an_interrupted_study_continues_to_the_same_bits(store: Store) -> None:
         store.delete_study("study")
 
 
-def test_a_lost_pack_loses_nothing_and_its_halves_are_watched(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_halves_of_a_lost_pack_are_watched(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     loop, log = _loop(store)
     train = loop.execution.train
 
@@ -210,10 +208,8 @@ def test_a_study_deleted_or_begun_anew_during_training_gets_no_lanes_of_the_old_
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = replace(SPEC, task=Task(epochs=1))
-    for meanwhile, message in (
-        (None, "was deleted while"),
-        (other, r"another specification \(epochs: 1, 2:"),
-    ):
+    another = r"another specification \(epochs: 1, 2:"
+    for meanwhile, message in ((None, "was deleted while"), (other, another)):
         loop, _ = _loop(store)
         train = loop.execution.train
 
