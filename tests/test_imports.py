@@ -69,12 +69,10 @@ VERSION = "lrwd_sweep"  # the root, imported for its version
 
 
 def package(module: str) -> str:
-    """Name the package or file at the root that a module belongs to."""
     return [*module.split("."), "__init__"][1]
 
 
 def ours(module: str) -> set[str]:
-    """Return the modules of this package that a module imports."""
     return {name for name in IMPORTS[module] if name in MODULES and name != VERSION}
 
 

@@ -38,7 +38,6 @@ README = PAGES["README"]
 
 
 def blocks(text: str, language: str) -> list[str]:
-    """Return the fenced blocks of one language."""
     return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
 
 
@@ -50,7 +49,6 @@ def commands(lines: Sequence[str]) -> Iterator[list[str]]:
 
 
 def shell_commands(text: str) -> list[list[str]]:
-    """Return the words of each command in the ```sh blocks."""
     return list(commands([line for block in blocks(text, "sh") for line in block.splitlines()]))
 
 

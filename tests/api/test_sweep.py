@@ -182,7 +182,6 @@ def test_every_call_reads_user_data_once(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def search(trials: int, **others: Any) -> Study:
-    """Search a small box."""
     asked: dict[str, Any] = {"lr": "2^-7:2^-3", "weight_decay": "2^-7:2^-3", "epochs": 1, "seeds": 2}
     return lrwd_sweep.tpe(trials=trials, progress=False, **{**asked, **others})
 

@@ -73,7 +73,6 @@ def test_same_seed_gives_the_same_images() -> None:
 
 
 def _trained(lanes: int, seed: int, augment: str) -> tuple[list[Tensor], float]:
-    """Train; return the batches and the first lane's loss."""
     trainer = pack(
         "sgd", task("mlp", augment=augment), [Cell(0.1, 0.01 * k) for k in range(lanes)], seed=seed
     )

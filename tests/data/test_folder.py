@@ -25,7 +25,6 @@ from tests.specs import spec
 
 
 def write_images(folder: Path, count: int, *, side: int = 32, ending: str = "png", seed: int = 0) -> Path:
-    """Write random images, all different."""
     folder.mkdir(parents=True, exist_ok=True)
     stream = np.random.default_rng(seed)
     for k in range(count):

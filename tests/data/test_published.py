@@ -225,7 +225,6 @@ def test_data_folder_is_given_or_by_default(tmp_path: Path, monkeypatch: pytest.
 
 
 def _archive(root: Path, patch: pytest.MonkeyPatch, leave_out: str = "") -> None:
-    """Write CIFAR-10 as its archive only."""
     CIFAR.writer(root)
     with tarfile.open(root / ARCHIVE, "w:gz") as tar:
         for path in (root / BATCHES).iterdir():

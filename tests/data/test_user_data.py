@@ -23,7 +23,6 @@ returned: list[Callable[[], Any]] = []  # what `data` calls
 
 
 def data() -> Any:
-    """Return what the running test gives."""
     return returned[-1]()
 
 
@@ -196,8 +195,6 @@ def test_tensors_of_any_strides_are_read_by_their_numbers() -> None:
 
 
 class Random(Items):
-    """Items that differ every time."""
-
     def __getitem__(self, k: int) -> tuple[Tensor, int]:
         return self.x[k] + torch.rand(()), int(self.y[k])
 

@@ -32,7 +32,6 @@ def _task(net: str = "mlp", **options: object) -> Task:
 
 
 def _on_device(name: str, of: Task, record: Capture | None, dtype: torch.dtype = F64) -> PackTrainer:
-    """Make a pack that trains as on a device."""
     trainer = pack(name, of, CELLS, data=splits(dtype))
     trainer.on_host, trainer.record = False, record
     return trainer

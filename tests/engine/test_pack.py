@@ -71,7 +71,6 @@ def test_lane_follows_a_lone_run_by_the_reference_of_its_optimizer() -> None:
 
 
 def _errors(logits: Tensor, y: Tensor) -> tuple[float, float]:
-    """Return top-1 and top-5 errors."""
     missed = (logits.topk(5, dim=1).indices != y.unsqueeze(1)).all(1)
     return (logits.argmax(1) != y).double().mean().item(), missed.double().mean().item()
 

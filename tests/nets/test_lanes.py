@@ -34,7 +34,6 @@ def _awkward(kind: type[nn.Module], engine: str = "loop", epochs: int = 17, **op
 
 
 def _logits(output: Any) -> Tensor:
-    """Pick the logits of any kind of output."""
     if isinstance(output, tuple):
         output = output[1]
     if isinstance(output, dict):

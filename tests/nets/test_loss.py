@@ -60,8 +60,6 @@ def binary(logits: Tensor, y: Tensor) -> Tensor:  # with float32 targets whateve
 
 
 class Remembering:
-    """A loss that pulls logits to their average so far."""
-
     average = torch.zeros(())
 
     def __call__(self, logits: Tensor, y: Tensor) -> Tensor:

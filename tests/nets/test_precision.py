@@ -27,7 +27,6 @@ PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "convolution", "convolution_backwar
 
 
 def _lanes(net: str, engine: str, precision: str, dtype: torch.dtype = torch.float32) -> tuple[Arena, Lanes]:
-    """Make three lanes that differ."""
     made = network(task(net, engine=engine, precision=precision))
     arena = Arena.stack(made.init(torch.Generator().manual_seed(0)), 3, device=CPU, dtype=dtype)
     arena.theta.mul_(torch.tensor([[1.0], [1.3], [0.8]], dtype=dtype))

@@ -22,7 +22,6 @@ ADAMW = "digits-mlp-norm-adamw-cosine-2ep-b64"
 
 @pytest.fixture
 def undecided(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Reset the decision and the messages of this process."""
     monkeypatch.setattr(jit, "_told", set())
     jit._compiles.cache_clear()
     yield

@@ -44,7 +44,6 @@ VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
 
 
 def layout(shapes: Sequence[tuple[int, ...]] = SHAPES) -> tuple[Segment, ...]:
-    """Place the tensors one after another."""
     ends = accumulate(math.prod(shape) for shape in shapes)
     return tuple(
         Segment(f"tensor{k}", end - math.prod(shape), end, shape)
@@ -53,7 +52,6 @@ def layout(shapes: Sequence[tuple[int, ...]] = SHAPES) -> tuple[Segment, ...]:
 
 
 def start(shapes: Sequence[tuple[int, ...]] = SHAPES, seed: int = 0) -> list[Tensor]:
-    """Draw one lane's tensors, standard normal, float64."""
     stream = torch.Generator().manual_seed(seed)
     return [torch.randn(shape, generator=stream, dtype=torch.float64) for shape in shapes]
 
@@ -90,7 +88,6 @@ def update_of(
     lanes: Sequence[tuple[float, float]],
     shapes: Sequence[tuple[int, ...]] = SHAPES,
 ) -> Update:
-    """Make the update of lanes (α, λ)."""
     alpha, lam = (theta.new_tensor(column)[:, None] for column in zip(*lanes, strict=True))
     return make_update(optimizer, task, theta, layout(shapes), alpha=alpha, lam=lam)
 

@@ -37,7 +37,6 @@ def job(net: str = NET, seed: int = 0, epochs: int = 3) -> Job:
 
 
 def until_done(executor: Executor) -> list[Event]:
-    """Collect the events until a pack is done or lost."""
     found: list[Event] = []
     while not found or isinstance(found[-1], EpochDone):
         found += executor.events()
@@ -60,7 +59,6 @@ def marks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def warm(splits: Splits) -> Iterator[Processes]:
-    """Start two processes for all tests."""
     executor = Processes()
     executor.prepare([CPU, CPU], splits)
     yield executor

@@ -37,7 +37,6 @@ def propose(trials: list[Trial], count: int, seed: int = 0) -> list[Cell]:
 
 
 def searched(batches: int, count: int) -> list[Trial]:
-    """Search the bowl; return all trials."""
     trials: list[Trial] = []
     for _ in range(batches):
         trials += trained(propose(trials, count))

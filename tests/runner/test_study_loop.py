@@ -31,8 +31,6 @@ TPE = replace(SPEC, kind=Kind.TPE)
 
 
 class Log:
-    """A watcher that remembers the packs."""
-
     def __init__(self) -> None:
         self.packs: list[Pack] = []
         self.begun: list[list[Pack]] = []

@@ -36,14 +36,12 @@ def studies(name: str) -> list[StudySpec]:
 
 
 def read(tmp_path: Path, text: str) -> Preset:
-    """Read a preset from a file of this text."""
     path = tmp_path / "mine.toml"
     path.write_text(text, encoding="utf-8")
     return presets.read_preset(path)
 
 
 def refusal(tmp_path: Path, text: str) -> str:
-    """Return the line that refuses a preset file of this text."""
     with pytest.raises(UsageError) as caught:
         read(tmp_path, text)
     line = str(caught.value)
@@ -262,7 +260,6 @@ STEPS = 360  # √360 = 19: 2^4 is the nearest power of two
 
 
 def of_kin(optimizer: str, own: str) -> Lattice | None:
-    """Return the lattice of `optimizer` if only `own` has axes."""
     return default_lattice({str(Optimizer.parse(own)): Lattice(LR, WD)}, Optimizer.parse(optimizer), STEPS)
 
 

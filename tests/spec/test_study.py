@@ -37,7 +37,6 @@ IDENTITY: tuple[tuple[str, Any], ...] = (
 
 
 def stored(spec: StudySpec) -> StudySpec:
-    """Return the specification as it is read from a store."""
     return StudySpec.from_dict(json.loads(json.dumps(spec.to_dict())))
 
 

@@ -106,7 +106,6 @@ HELPERS = ["far", "far.beside", "far.deep", "far.deep.below", "far.further", "ne
 
 
 def _forget_imports() -> None:
-    """Do what a new process does."""
     for name in ("mine", "near", "far", *HELPERS):
         sys.modules.pop(name, None)
     user_code._executed.clear()
