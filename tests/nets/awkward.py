@@ -13,6 +13,8 @@ from torch.nn import functional
 class Base(nn.Module):
     """A network whose `make` builds the layers and whose `logits` takes flat inputs (B, 64)."""
 
+    head: Any
+
     def __init__(self) -> None:
         super().__init__()
         self.make()

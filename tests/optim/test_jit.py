@@ -50,7 +50,7 @@ def test_threads_that_ask_at_once_get_one_answer(monkeypatch: pytest.MonkeyPatch
         return jit.usable()
 
     for error in (ImportError("no numba"), KeyError("version"), NotImplementedError("no llvm")):
-        tries = []
+        tries = list[int]()
 
         def fail(_: object, error: Exception = error, tries: list[int] = tries) -> None:
             tries.append(1)
