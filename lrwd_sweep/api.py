@@ -12,7 +12,7 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from lrwd_sweep.errors import UsageError
+from lrwd_sweep.errors import UsageError, arg
 from lrwd_sweep.report.recommend import recommendations
 from lrwd_sweep.report.result import Result, comparison, read_results, refuse_two_directions, titles
 from lrwd_sweep.report.view.lane_table import curve_frame, lane_frame
@@ -25,8 +25,10 @@ from lrwd_sweep.science.separability import PairedDifferences, Separability
 from lrwd_sweep.science.surface import Surface
 from lrwd_sweep.science.trial import requested_direction
 from lrwd_sweep.spec.data_files import DataFiles
+from lrwd_sweep.spec.job import CHECKPOINT_SECONDS
 from lrwd_sweep.spec.preset import DEFAULT, MOST_TRIALS, TRIALS
 from lrwd_sweep.spec.request import (
+    REQUEST_FIELDS,
     Axis,
     Request,
     TaskOptions,
@@ -62,6 +64,7 @@ def sweep(
     download: bool = False,
     progress: bool = True,
     retrain_damaged: bool = False,
+    checkpoint_every: float = CHECKPOINT_SECONDS,
     **task: Unpack[TaskOptions],
 ) -> Study:
     """Train one optimizer's (α, λ) lattice, several seeds per cell: `lrwd-sweep grid` in this process.
@@ -70,9 +73,9 @@ def sweep(
     axis is text, as "2^-12:2^-2", or a list of values. A cell whose metric reaches `cap` counts as diverged.
     `storage` is a file, by default $LRWD_STORAGE, else `lrwd-sweep.db` here. Stored lanes are not trained
     again; a larger lattice or more seeds extend the study. `retrain_damaged` trains lanes again
-    whose stored results are damaged; by default such a study is a StoreError. `progress` is written to
-    stderr. Ctrl-C raises KeyboardInterrupt between two steps; finished packs are kept, and the same call
-    continues.
+    whose stored results are damaged; by default such a study is a StoreError. Packs in training are saved
+    every `checkpoint_every` seconds (0: never). `progress` is written to stderr. Ctrl-C raises
+    KeyboardInterrupt between two steps; the work so far is kept, and the same call continues.
 
     Raises UsageError (or its UnknownName, SpecMismatch), StoreError, DataError or DeviceError.
     """
@@ -98,6 +101,7 @@ def tpe(
     download: bool = False,
     progress: bool = True,
     retrain_damaged: bool = False,
+    checkpoint_every: float = CHECKPOINT_SECONDS,
     **task: Unpack[TaskOptions],
 ) -> Study:
     """Search the box of the axes with Optuna's TPE: `lrwd-sweep tpe` in this process.
@@ -125,6 +129,7 @@ def compare(
     download: bool = False,
     progress: bool = True,
     retrain_damaged: bool = False,
+    checkpoint_every: float = CHECKPOINT_SECONDS,
     **task: Unpack[TaskOptions],
 ) -> Comparison:
     """Train the lattices of several optimizers (default: the preset's) and compare each with the first.
@@ -198,6 +203,7 @@ class _Call:
     files: DataFiles
     quiet: bool
     retrain_damaged: bool
+    checkpoint_every: float
 
     @contextmanager
     def runner(self, specs: Sequence[StudySpec]) -> Iterator[Runner]:
@@ -206,11 +212,19 @@ class _Call:
         check_device(self.device)
         try:
             with open_store(self.storage, write=True) as store:
-                yield Runner(store, self.device, self.max_lanes, self.files, self.quiet, self.retrain_damaged)
+                yield Runner(
+                    store,
+                    self.device,
+                    self.max_lanes,
+                    self.files,
+                    self.quiet,
+                    self.retrain_damaged,
+                    self.checkpoint_every,
+                )
         except Interrupted as stopped:
             if stopped.signal != signal.SIGINT:
                 signal.raise_signal(stopped.signal)  # ends this process, unless the caller handles it
-            raise KeyboardInterrupt("every finished pack is kept; the same call continues") from None
+            raise KeyboardInterrupt("the work so far is kept; the same call continues") from None
 
 
 def _call(function: Callable[..., object], arguments: dict[str, Any]) -> _Call:
@@ -219,7 +233,7 @@ def _call(function: Callable[..., object], arguments: dict[str, Any]) -> _Call:
     refuse_unknown(task, [name for name in signature(function).parameters if name != "task"])
     texts = {name: arguments.get(name) for name in ("optimizer", "study_name", "metric", "device")}
     refuse_other_than_text(**texts)
-    asked = {name: arguments[name] for name in ("preset", "lr", "weight_decay", "seeds", "metric", "cap")}
+    asked = {name: arguments[name] for name in ("preset", *REQUEST_FIELDS)}
     lanes = arguments["max_lanes"]
     return _Call(
         Request.of(**asked, **task),
@@ -231,7 +245,16 @@ def _call(function: Callable[..., object], arguments: dict[str, Any]) -> _Call:
         DataFiles(_path(arguments["data_dir"]), arguments["download"]),
         not arguments["progress"],
         arguments["retrain_damaged"],
+        _seconds("checkpoint_every", arguments["checkpoint_every"]),
     )
+
+
+def _seconds(name: str, value: object) -> float:
+    """Return a time of at least 0. Raises UsageError."""
+    seconds = finite(name, value)
+    if seconds < 0:
+        raise UsageError(f"{arg(name, value)} is too small; choose at least 0")
+    return seconds
 
 
 def _train(call: _Call, kind: Kind, train: Callable[[Runner, str, StudySpec], None]) -> Study:
