@@ -32,7 +32,7 @@ def trials(path: str) -> dict[tuple[Cell, int], Trial]:
 def killed(
     seconds: float, *command: str, number: signal.Signals = signal.SIGKILL, trained: bool = False
 ) -> tuple[int, str]:
-    """Send a command a signal some seconds after its store exists, or after it wrote a checkpoint if `trained`.
+    """Send a command a signal some seconds after its store exists, or once it wrote a checkpoint.
 
     Return exit code and stderr.
     """

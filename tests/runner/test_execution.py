@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 import lrwd_sweep
 from lrwd_sweep.engine import device, memory
 from lrwd_sweep.engine.memory import pack_bytes
-from lrwd_sweep.engine.pack import OnEpoch, PackTrainer, Stopped
+from lrwd_sweep.engine.pack import PackTrainer, Stopped
 from lrwd_sweep.errors import DeviceError
 from lrwd_sweep.runner import execution
 from lrwd_sweep.runner.execution import ATTEMPTS, Execution, plan
@@ -199,10 +200,10 @@ def test_stop_keeps_what_was_yielded_and_ends_every_thread() -> None:
 def _out_of_memory_above(lanes: int) -> Callable[..., list[Trial]]:
     run = PackTrainer.run
 
-    def limited(self: PackTrainer, on_epoch: OnEpoch, should_stop: Callable[[], bool]) -> list[Trial]:
+    def limited(self: PackTrainer, *given: Any) -> list[Trial]:
         if len(self.cells) > lanes:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return run(self, on_epoch, should_stop)
+        return run(self, *given)
 
     return limited
 
