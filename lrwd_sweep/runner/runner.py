@@ -125,7 +125,11 @@ class Runner:
             self.store.begin_study(name, replace(spec, task=replace(execution.task, tensors=tensors)))
             self._begin_others(together or {})
             _collect_garbage()
-            with stop_on_signals() as stop, self._progress(name, spec, title) as progress:
+            with (
+                self.store.driving(name),
+                stop_on_signals() as stop,
+                self._progress(name, spec, title) as progress,
+            ):
                 loop = StudyLoop(name, spec, self.store, execution, progress, self.max_lanes, stop)
                 try:
                     if points is None:

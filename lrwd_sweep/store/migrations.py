@@ -132,6 +132,23 @@ def _add_checksums(connection: Connection) -> None:
             connection.exec_driver_sql(statement, rows)
 
 
+@migration
+def m004_drivers(connection: Connection) -> None:
+    """Add the process that trains a study."""
+    connection.exec_driver_sql(
+        """CREATE TABLE drivers (
+            study_id INTEGER NOT NULL PRIMARY KEY,
+            host VARCHAR NOT NULL,
+            pid INTEGER NOT NULL,
+            boot VARCHAR NOT NULL,
+            started BIGINT NOT NULL,
+            since VARCHAR NOT NULL,
+            seen DOUBLE NOT NULL,
+            FOREIGN KEY (study_id) REFERENCES studies (id) ON DELETE CASCADE
+        )"""
+    )
+
+
 def schema_version(connection: Connection) -> int:
     """Return the number of migrations that were applied to the database; 0 if it is empty.
 

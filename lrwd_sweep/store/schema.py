@@ -93,6 +93,20 @@ class ComparisonRow(Base):
     checksum: Mapped[int] = _checksum_column()
 
 
+class DriverRow(Base):
+    """The process that trains a study; it has no checksum, as no result depends on it."""
+
+    __tablename__ = "drivers"
+
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"), primary_key=True)
+    host: Mapped[str]
+    pid: Mapped[int]
+    boot: Mapped[str]
+    started: Mapped[int] = mapped_column(BigInteger)
+    since: Mapped[str]  # ISO 8601, UTC
+    seen: Mapped[float]  # Unix time
+
+
 class Unreadable(StoreError):
     """A study that this version cannot interpret; other studies can be read."""
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event, Thread
 from typing import Self
 
 from sqlalchemy import Engine, delete
@@ -18,6 +19,14 @@ from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.store import studies, trials
 from lrwd_sweep.store.database import DEFAULT_FILE, IMMEDIATE, explained, open_database
+from lrwd_sweep.store.drivers import (
+    BEAT,
+    Driver,
+    find_driver,
+    note_driver,
+    note_sign_of_life,
+    remove_driver,
+)
 from lrwd_sweep.store.schema import Damaged, StudyRow, Unreadable
 from lrwd_sweep.store.studies import RawStudy, StudyRecord
 from lrwd_sweep.store.trials import Lane
@@ -147,6 +156,41 @@ class Store:
         """Summarise all studies, oldest first, including those that cannot be read."""
         with self._reading() as session:
             return [_summary(session, row) for row in studies.all_rows(session)]
+
+    @contextmanager
+    def driving(self, name: str) -> Iterator[None]:
+        """Be the only process that trains a study. Raises StoreError if another one does."""
+        mine = Driver.here()
+        with self._writing() as session:
+            study = studies.get_row(session, name).id
+            found = find_driver(session, study)
+            if found is not None and not found.is_same(mine) and found.is_alive:
+                raise StoreError(
+                    f"study {name!r} is being trained by {found}; wait until it has finished, stop it, or "
+                    f"choose another {arg('study_name')}"
+                )
+            note_driver(session, study, mine)
+        stopped = Event()
+        beating = Thread(target=self._beat, args=(study, mine, stopped), daemon=True)
+        beating.start()
+        try:
+            yield
+        finally:
+            stopped.set()
+            beating.join()
+            with suppress(StoreError), self._writing() as session:
+                remove_driver(session, study, mine)
+
+    def _beat(self, study: int, driver: Driver, stopped: Event) -> None:
+        while not stopped.wait(BEAT):
+            with suppress(StoreError), self._writing() as session:  # locked, or lost: training will tell
+                note_sign_of_life(session, study, driver)
+
+    def driver(self, name: str) -> Driver | None:
+        """Return the process that trains a study now. Raises UnknownName."""
+        with self._reading() as session:
+            found = find_driver(session, studies.get_row(session, name).id)
+        return found if found is not None and found.is_alive else None
 
     def record_comparison(self, names: Sequence[str]) -> None:
         """Make these studies the `latest` comparison. Raises UnknownName."""

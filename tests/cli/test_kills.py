@@ -6,6 +6,7 @@ import random
 import signal
 import sqlite3
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.store import open_store
+from lrwd_sweep.store.drivers import Driver
 from tests.cli.conftest import STORE, Run, ended, process
 
 NAME = "killed"
@@ -88,3 +90,29 @@ def test_stopped_packs_continue_where_they_were(run: Run, number: signal.Signals
     code, err = killed(1, *command, number=number, trained=True)
     assert code == 128 + number
     assert "of the lanes continue from a checkpoint" in err
+
+
+def test_study_has_one_driver(run: Run) -> None:
+    command = ("grid", *SWEEP, *OFTEN, "--study-name", NAME, "--epochs", "100000")
+    first = process(*command)
+    while first.poll() is None and not described():
+        time.sleep(0.01)
+    second = run(*command)
+    assert second.code == 3
+    said = second.err.splitlines()[-1]
+    assert f"study 'killed' is being trained by process {first.pid} on " in said, said
+    assert len(trials(STORE)) < LANES, "the second one trained nothing"
+    first.kill()
+    ended(first)
+    with open_store(STORE, write=False) as store:
+        assert store.driver(NAME) is None, "a dead process trains nothing"
+
+
+def test_driver_on_another_host_counts_until_it_is_silent_for_a_minute() -> None:
+    mine = Driver.here()
+    assert mine.is_alive
+    other = replace(mine, host="elsewhere", pid=1)
+    assert other.is_alive
+    assert not replace(other, seen=time.time() - 61).is_alive
+    assert not replace(mine, started=mine.started + 1).is_alive, "its number has gone to another process"
+    assert not replace(other, host=mine.host, boot="before the crash", seen=0).is_alive
