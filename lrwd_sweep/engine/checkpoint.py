@@ -169,6 +169,7 @@ class Checkpoints:
             new.unlink(missing_ok=True)
         description = {
             "format": FORMAT,
+            "study": self.place.name,
             "cells": [[cell.lr, cell.weight_decay] for cell in self.pack.cells],
             "seed": self.pack.seed,
             "step": step,

@@ -146,7 +146,7 @@ class Runner:
         identity = {n: v for n, v in task.to_dict().items() if n != "tensors"}
         text = json.dumps([name, str(spec.optimizer), identity], sort_keys=True, default=str)
         study = hashlib.sha256(text.encode()).hexdigest()[:12]
-        return CheckpointPlace(f"{self.store.path}.packs", study, self.checkpoint_every)
+        return CheckpointPlace(f"{self.store.path}.packs", name, study, self.checkpoint_every)
 
     @contextmanager
     def _processes_closed(self) -> Iterator[None]:

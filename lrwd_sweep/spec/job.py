@@ -32,6 +32,7 @@ class CheckpointPlace:
     """Where the packs of a study leave their state, and how often."""
 
     folder: str
+    name: str  # of the study
     study: str  # digest of all on which the results of the study depend
     every: float  # seconds of training
 

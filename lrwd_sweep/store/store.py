@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -51,6 +52,7 @@ class StudySummary:
     optimizer: str = ""  # empty if unreadable, as are the counts
     created: str = ""  # ISO 8601, UTC
     counts: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(("cells", *_STATES), 0))
+    training: str = ""  # the process that trains it now
     unreadable: str = ""  # why it cannot be read, and the remedy
     damaged: bool = False  # unreadable because what is stored is not what was written
 
@@ -140,9 +142,13 @@ class Store:
     def _delete_study(self, name: str, *, damaged: bool = False) -> None:
         with self._writing() as session:
             row = studies.get_unverified_row(session, name)
+            driver = find_driver(session, row.id)
+            if driver is not None and driver.is_alive:
+                raise UsageError(f"study {name!r} is being trained by {driver}; stop it first")
             if damaged:
                 trials.remove_lanes(session, row.id)
             session.execute(delete(StudyRow).where(StudyRow.id == row.id))
+        _delete_checkpoints(self.path, name)
 
     def drop_damaged(self, name: str) -> int:
         """Remove a study's damaged lanes with their curves; return the number of lanes that are now missing.
@@ -278,7 +284,18 @@ def _summary(session: Session, row: RawStudy) -> StudySummary:
             cells.setdefault((lr, weight_decay), []).append(status)
     found = Counter(_cell_state(statuses, len(spec.seeds)) for statuses in cells.values())
     counts = {"cells": len(cells)} | {state: found[state] for state in _STATES}
-    return StudySummary(record.name, str(spec.optimizer), record.created, counts)
+    driver = find_driver(session, row.id)
+    training = str(driver) if driver is not None and driver.is_alive else ""
+    return StudySummary(record.name, str(spec.optimizer), record.created, counts, training)
+
+
+def _delete_checkpoints(store: Path, name: str) -> None:
+    """Delete the checkpoints of a study, as far as that is possible."""
+    for file in Path(f"{store}.packs").glob("*.json"):
+        with suppress(OSError, ValueError, AttributeError):
+            if json.loads(file.read_text(encoding="utf-8")).get("study") == name:
+                file.unlink()
+                file.with_suffix(".safetensors").unlink(missing_ok=True)
 
 
 def _cell_state(statuses: Sequence[Status], seeds: int) -> str:

@@ -102,10 +102,15 @@ def test_study_has_one_driver(run: Run) -> None:
     said = second.err.splitlines()[-1]
     assert f"study 'killed' is being trained by process {first.pid} on " in said, said
     assert len(trials(STORE)) < LANES, "the second one trained nothing"
+    assert f"in training, process {first.pid} on " in " ".join(run("study", "list").out.split())
+    refused = run("study", "delete", NAME, "--yes")
+    assert (refused.code, len(refused.err.splitlines())) == (2, 1)
     first.kill()
     ended(first)
     with open_store(STORE, write=False) as store:
         assert store.driver(NAME) is None, "a dead process trains nothing"
+    assert run("study", "delete", NAME, "--yes").code == 0
+    assert not described()
 
 
 def test_driver_on_another_host_counts_until_it_is_silent_for_a_minute() -> None:

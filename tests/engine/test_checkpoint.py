@@ -26,7 +26,7 @@ NAMES = [*map(str, FAMILIES), "adampw", "sgdpw", "adamw:normalized"]
 
 
 def place(folder: Path, every: float = 1e9) -> CheckpointPlace:
-    return CheckpointPlace(str(folder), "study", every)
+    return CheckpointPlace(str(folder), "study", "digest", every)
 
 
 def run(of: Task, name: str, cells: list[Cell], at: CheckpointPlace | None, stop: int = -1) -> list[Trial]:
