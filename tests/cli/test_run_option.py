@@ -173,7 +173,7 @@ if __name__ == "__main__":
 
 
 def test_engine_objective_and_run_give_the_same_values(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lrwd_sweep.engine.host.cores", lambda: 1)  # in a thread, without seconds of start
+    monkeypatch.setattr("lrwd_sweep.engine.device.cores", lambda: 1)  # in a thread, without seconds of start
     monkeypatch.syspath_prepend(Path.cwd())
     monkeypatch.delitem(sys.modules, "train", raising=False)
     Path("train.py").write_text(SCRIPT)

@@ -50,6 +50,8 @@ class CommandExecution:
     Raises UsageError for a program that does not exist.
     """
 
+    checkpoints = None  # a run keeps its own state, if it does
+
     def __init__(
         self,
         spec: StudySpec,
@@ -104,7 +106,7 @@ class CommandExecution:
         packs: Sequence[Pack],
         should_stop: Callable[[], bool] = lambda: False,
     ) -> Generator[Event, None, None]:
-        """Attempt the packs and yield their events. Raises Stopped when asked to stop.
+        """Run the packs and yield their events. Raises Stopped when asked to stop.
 
         A run that fails is tried once more. Raises HostError after too many failures, NothingRead or
         FirstRunFailed if the very first run gives no value.

@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lrwd_sweep.engine.host import cores
 from lrwd_sweep.runner.executors import supervisor
 from lrwd_sweep.runner.readers import RunReader
 from lrwd_sweep.spec.job import Pack
@@ -87,6 +86,7 @@ def start(
     folder = _attempt(lanes / f"lr={cell.lr:.12g},wd={cell.weight_decay:.12g},seed={seed}")
     out, result = folder / "out", folder / "result.jsonl"
     out.mkdir()
+    threads = max(1, len(os.sched_getaffinity(0)) // slots)
     words = list(own) or command.filled(cell, seed, str(out))
     mine = {
         "LRWD_LR": repr(cell.lr),
@@ -95,7 +95,7 @@ def start(
         "LRWD_OUT": str(out),
         "LRWD_RESULT": str(result),
         "PYTHONUNBUFFERED": "1",
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(1, cores() // slots)),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(threads),
     }
     if own:
         mine["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
