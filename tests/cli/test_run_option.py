@@ -74,6 +74,16 @@ def test_the_next_command_is_the_same_study_continued(run: Run) -> None:
         assert (asked.spec.given_cap, asked.spec.direction) == (spec.given_cap, spec.direction)
 
 
+def test_a_script_without_a_seed_is_told_that_a_verdict_needs_seeds(run: Run) -> None:
+    Path("my script.py").write_text(BOWL)
+    said = ("grid", "--run", f"{RUN[:-7]} 0", "--read", "auto", "-o", "adamw:lr-scaled", "--jobs", "2")
+    axes = ("--lr", "2^-9:2^-5", "--wd", "2^-7:2^-3")
+    found = run(*said, *axes)
+    assert found.code == 0, found.err
+    assert "let the script take {seed}" in found.out
+    assert_refused(run(*said, *axes, "--seeds", "2"), 2, "--seeds 2: --run has no {seed}", "give --seeds 1")
+
+
 def test_bad_options_end_with_one_line(run: Run) -> None:
     Path("my script.py").write_text(BOWL)
     axes = ("--lr", "0.1", "--wd", "0.1")
