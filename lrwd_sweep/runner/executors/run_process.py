@@ -102,7 +102,9 @@ def start(
     if gpus is not None:
         mine["CUDA_VISIBLE_DEVICES"] = gpus
     record: dict[str, object] = {"command": words, "environment": mine, "directory": os.getcwd()}
-    since = time.time() - 2  # clocks of file systems are coarse
+    path = "" if own else command.path(cell, seed, str(out))
+    logs = str(folder / "stdout.log")
+    reader = RunReader(command, metric, str(out), str(result), logs, path, lower)
     with open(folder / "stdout.log", "wb") as stdout, open(folder / "stderr.log", "wb") as stderr:
         supervised = [sys.executable, "-I", "-S", str(supervisor.__file__), str(os.getpid()), str(GRACE)]
         process = subprocess.Popen(
@@ -113,9 +115,6 @@ def start(
             env=os.environ | mine,
             start_new_session=True,
         )
-    path = "" if own else command.path(cell, seed, str(out))
-    logs = str(folder / "stdout.log")
-    reader = RunReader(command, metric, str(out), str(result), logs, path, since, lower)
     run = Attempt(pack, attempt, slot, folder, process, reader, record)
     run.write(started=time.strftime("%Y-%m-%dT%H:%M:%S%z"))
     return run
