@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lrwd_sweep.runner.event_file import read_events
+from lrwd_sweep.science.trial import says_higher, says_lower
 from lrwd_sweep.spec.user_command import AUTO, STEPS, Command
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|\.\d+(?:e[-+]?\d+)?|nan|inf(?:inity)?)"
@@ -188,9 +189,17 @@ class RunReader:
         for line in self.stdout.new_lines(end=end):
             text = _COLOUR.sub("", line)
             record = self._matched(text) if self.kind == "stdout" else _pairs(text)
-            if record and self.kind:
+            if self.kind == AUTO:  # a log also has settings, times and sizes
+                telling = {name: value for name, value in record.items() if self._tells(name)}
+                self._add(telling, "stdout")
+            elif record and self.kind:
                 self._add(record, "stdout")
             self.seen |= dict.fromkeys(record or _pairs(text))
+
+    def _tells(self, name: str) -> bool:
+        """Check if a value of a log is a step, the metric, or another metric by its name."""
+        is_metric = says_lower(name) or says_higher(name)
+        return name in STEPS or is_metric or self.metric in self._renamed({name: 0.0})
 
     def _matched(self, line: str) -> Record:
         found = re.search(self.key, line)

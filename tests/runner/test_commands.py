@@ -216,7 +216,8 @@ print("a warning", file=sys.stderr)
         ["1e-05", wd, seed] for wd in ("0.0", "0.1") for seed in ("0", "1")
     ]
     for path, one in zip(attempts(), found, strict=True):
-        assert one["words"][3] == one["LRWD_OUT"] == str(path.resolve() / "out")
+        assert one["words"][3] == one["LRWD_OUT"] == str((path / "out").resolve())
+        assert not set("=, ") & set(one["LRWD_OUT"]), "nanoGPT splits arguments at ="
         assert [one["LRWD_LR"], one["LRWD_WEIGHT_DECAY"], one["LRWD_SEED"]] == one["words"][:3]
         assert one["PYTHONUNBUFFERED"] == "1"
         assert int(one["OMP_NUM_THREADS"]) >= 1
@@ -486,6 +487,17 @@ loaded = [name for name in ("torch", "torchvision", "sklearn", "numba") if name 
 assert not loaded, loaded
 """
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"COLUMNS": "100"})
+
+
+def test_only_metrics_of_a_log_are_kept(store: Store) -> None:
+    log = "weight_decay: 0.1, lr: 3, val_loss: 1.5, acc: 0.5, epoch: 2, batch size: 64, train_loss: 1"
+    (found,) = sweep(store, spec(f'print("seed = 4"); print("{log}")', **ONE, read="auto"))
+    assert found.metrics == {"val_loss": 1.5, "acc": 0.5, "train_loss": 1.0}
+    assert set(found.curves) == {"val_loss", "acc", "train_loss", "epoch"}
+    (found,) = sweep(
+        store, spec(f'print("loss is 5"); print("{log}")', **ONE, read="stdout:s:? (is )?(?P<value>.)"), "t"
+    )
+    assert found.metrics == {"val_loss": 1.0}
 
 
 def test_a_file_of_another_run_is_not_read(store: Store) -> None:

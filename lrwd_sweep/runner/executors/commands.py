@@ -32,6 +32,7 @@ ATTEMPTS = 2  # of a run that fails
 READ_EVERY = 0.5  # seconds
 SOON, MOST_SOON = 60.0, 3  # so many failures within so many seconds stop the sweep
 MOST_IN_A_ROW = 5
+_COLUMNS = {"lr", "weight_decay", "seed", "status", "detail", "study", *STEPS}  # of tables, not metrics
 _FASTEST = 0.01  # seconds between looks at short runs
 
 
@@ -345,15 +346,16 @@ def trial(
 ) -> Trial:
     """Return the trial of a run that ended by itself or diverged: its last point, or its best."""
     known = not all(map(math.isnan, readout.steps))
-    curves = {name: tuple(values) for name, values in readout.curves.items()}
+    named = {name: values for name, values in readout.curves.items() if name not in _COLUMNS}
+    curves = {name: tuple(values) for name, values in named.items()}
     curves |= {readout.unit: tuple(readout.steps)} if known else {}
     if diverged:
         return Trial(cell, seed, Status.DIVERGED, curves=curves, detail=brief(diverged))
     sign = -1 if direction is Direction.MAXIMIZE else 1
     finite = [k for k, value in enumerate(readout.values) if math.isfinite(value)]
     place = finite[-1] if take == "last" else min(finite, key=lambda k: sign * readout.values[k])
-    metrics = {name: value for name, value in readout.latest.items() if math.isfinite(value)}
-    metrics |= {name: values[place] for name, values in curves.items() if math.isfinite(values[place])}
+    found = readout.latest | {name: values[place] for name, values in named.items()}
+    metrics = {name: x for name, x in found.items() if math.isfinite(x) and name not in _COLUMNS}
     return Trial(cell, seed, Status.COMPLETE, metrics, curves)
 
 

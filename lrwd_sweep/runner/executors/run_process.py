@@ -84,8 +84,11 @@ def start(
     """Start a run in a new folder. Raises OSError if there can be no further process."""
     (cell,), seed = pack.cells, pack.seed
     folder = _attempt(lanes / f"lr={cell.lr:.12g},wd={cell.weight_decay:.12g},seed={seed}")
-    out, result = folder / "out", folder / "result.jsonl"
-    out.mkdir()
+    # A path without = and commas: nanoGPT and Hydra split arguments there.
+    out = lanes / "out" / f"lr{cell.lr:.12g}-wd{cell.weight_decay:.12g}-seed{seed}-{folder.name}"
+    result = folder / "result.jsonl"
+    out.mkdir(parents=True)
+    (folder / "out").symlink_to(os.path.relpath(out, folder))
     threads = max(1, len(os.sched_getaffinity(0)) // slots)
     words = list(own) or command.filled(cell, seed, str(out))
     mine = {
