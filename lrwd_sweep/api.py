@@ -59,6 +59,7 @@ def sweep(
 ) -> Study:
     """Train one optimizer's (α, λ) lattice, several seeds per cell: `lrwd-sweep grid` in this process.
 
+    With `objective`, a function of (lr, weight_decay, seed), or `run`, a command, it trains what they train.
     Arguments that are None are as in the preset; `optimizer` is "adamw" unless the preset names only one. An
     axis is text, as "2^-12:2^-2", or a list of values. A cell whose metric reaches `cap` counts as diverged.
     `storage` is a file, by default $LRWD_STORAGE, else `lrwd-sweep.db` here. Stored lanes are not trained
