@@ -45,6 +45,7 @@ def sweep(
     first_seed: int | None = None,
     metric: str | None = None,
     cap: float | None = None,
+    maximize: bool | None = None,
     preset: str = DEFAULT,
     study_name: str | None = None,
     storage: Storage | None = None,
@@ -61,7 +62,8 @@ def sweep(
 
     With `objective`, a function of (lr, weight_decay, seed), or `run`, a command, it trains what they train.
     Arguments that are None are as in the preset; `optimizer` is "adamw" unless the preset names only one. An
-    axis is text, as "2^-12:2^-2", or a list of values. A cell whose metric reaches `cap` counts as diverged.
+    axis is text, as "2^-12:2^-2", or a list of values. A cell whose metric reaches `cap` counts as diverged;
+    `maximize` says which end of a metric of your own is better.
     `storage` is a file, by default $LRWD_STORAGE, else `lrwd-sweep.db` here. Stored lanes are not trained
     again; a larger lattice or more seeds extend the study. `retrain_damaged` trains lanes again
     whose stored results are damaged; by default such a study is a StoreError. Packs in training are saved
@@ -83,6 +85,7 @@ def tpe(
     first_seed: int | None = None,
     metric: str | None = None,
     cap: float | None = None,
+    maximize: bool | None = None,
     preset: str = DEFAULT,
     study_name: str | None = None,
     storage: Storage | None = None,
@@ -112,6 +115,7 @@ def compare(
     first_seed: int | None = None,
     metric: str | None = None,
     cap: float | None = None,
+    maximize: bool | None = None,
     preset: str = DEFAULT,
     storage: Storage | None = None,
     device: str = "auto",
@@ -224,7 +228,7 @@ def _call(function: Callable[..., object], arguments: dict[str, Any]) -> _Call:
     refuse_unknown(task, [name for name in signature(function).parameters if name != "task"])
     texts = {name: arguments.get(name) for name in ("optimizer", "study_name", "metric", "device")}
     refuse_other_than_text(**texts)
-    asked = {name: arguments[name] for name in ("preset", *REQUEST_FIELDS) if name in arguments}
+    asked = {name: arguments[name] for name in ("preset", *REQUEST_FIELDS)}
     lanes = arguments["max_lanes"]
     return _Call(
         Request.of(**asked, **task),

@@ -44,7 +44,7 @@ def test_compare_runs_both_optimizers_and_says_what_to_paste(run: Run) -> None:
     schema = json.loads((Path(document.__file__).parent / "report.schema.json").read_text())
     jsonschema.validate(content, schema)
     first, second = content["studies"]
-    assert first["command"] == RUN.replace("{optimizer}", "adam")
+    assert first["command"] == RUN.replace("{optimizer}", "adam").replace("'", '"')
     assert (first["metric"], first["counts"]["complete"], first["best"]["value"]) == ("val_loss", 9, 0.5)
     lines = [line["remark"] for line in second["recommended"]["cells"][0]["lines"]]
     assert f"in your flags: {sys.executable} -S -E 'my script.py' adamw 0.0078125 0.03125 0" in lines
