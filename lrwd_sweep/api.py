@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any, Unpack
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.report.recommend import recommendations
 from lrwd_sweep.report.result import Result, comparison, read_results, refuse_two_directions, titles
+from lrwd_sweep.report.view.consoles import note
 from lrwd_sweep.report.view.lane_table import curve_frame, lane_frame
 from lrwd_sweep.report.view.notation import plain
 from lrwd_sweep.report.view.report import notebook_html, text_of
 from lrwd_sweep.report.view.terminal import Report, snippet
+from lrwd_sweep.runner.forecast import told
 from lrwd_sweep.runner.runner import Runner, check_device, completion
 from lrwd_sweep.runner.signals import Interrupted
 from lrwd_sweep.science.separability import PairedDifferences, Separability
@@ -71,12 +73,12 @@ def sweep(
     `storage` is a file, by default $LRWD_STORAGE, else `lrwd-sweep.db` here. Stored lanes are not trained
     again; a larger lattice or more seeds extend the study. `retrain_damaged` trains lanes again
     whose stored results are damaged; by default such a study is a StoreError. `progress` is written to
-    stderr. Ctrl-C raises KeyboardInterrupt between two steps; finished packs are kept, and the same call
+    stderr. Ctrl-C raises KeyboardInterrupt between two steps; finished runs are kept, and the same call
     continues.
 
     Raises UsageError (or its UnknownName, SpecMismatch), StoreError, DataError or DeviceError.
     """
-    return _train(_call(sweep, locals()), Kind.GRID, Runner.grid)
+    return _train(_call(sweep, locals()))
 
 
 def tpe(
@@ -104,8 +106,7 @@ def tpe(
 
     `trials` is the number of points (α, λ), earlier calls included. Other arguments are as for `sweep`.
     """
-    call = _call(tpe, locals())
-    return _train(call, Kind.TPE, partial(Runner.tpe, points=whole("trials", trials, MOST_TRIALS)))
+    return _train(_call(tpe, locals()), whole("trials", trials, MOST_TRIALS))
 
 
 def compare(
@@ -135,7 +136,7 @@ def compare(
     names = (optimizers,) if isinstance(optimizers, str) else tuple(optimizers)
     for name in names:
         refuse_other_than_text(optimizer=name)
-    specs = call.request.compared(names, completion())
+    specs = call.request.compared(names, completion(call.quiet))
     with call.runner(list(specs.values())) as runner:
         runner.compare(specs)
         judged = next(iter(specs.values())).metric
@@ -200,9 +201,11 @@ class _Call:
     retrain_damaged: bool
 
     @contextmanager
-    def runner(self, specs: Sequence[StudySpec]) -> Iterator[Runner]:
+    def runner(self, specs: Sequence[StudySpec], points: int | None = None) -> Iterator[Runner]:
         """Yield a runner on an open store. Raises KeyboardInterrupt if a signal stopped it."""
         self.files.check(specs)
+        if not self.quiet:
+            note(told(specs, self.device, points))
         check_device(self.device)
         try:
             with open_store(self.storage, write=True) as store:
@@ -210,7 +213,7 @@ class _Call:
         except Interrupted as stopped:
             if stopped.signal != signal.SIGINT:
                 signal.raise_signal(stopped.signal)  # ends this process, unless the caller handles it
-            raise KeyboardInterrupt("every finished pack is kept; the same call continues") from None
+            raise KeyboardInterrupt(f"{stopped.kept}; the same call continues") from None
 
 
 def _call(function: Callable[..., object], arguments: dict[str, Any]) -> _Call:
@@ -234,13 +237,17 @@ def _call(function: Callable[..., object], arguments: dict[str, Any]) -> _Call:
     )
 
 
-def _train(call: _Call, kind: Kind, train: Callable[[Runner, str, StudySpec], None]) -> Study:
-    """Train one study and read it."""
-    spec = call.request.spec(call.request.variant(call.optimizer), kind, completion())
+def _train(call: _Call, points: int | None = None) -> Study:
+    """Train one study, a lattice or a search of `points` points, and read it."""
+    kind = Kind.GRID if points is None else Kind.TPE
+    spec = call.request.spec(call.request.variant(call.optimizer), kind, completion(call.quiet))
     name = call.request.name(spec) if call.study_name is None else call.study_name
     check_name(name)
-    with call.runner([spec]) as runner:
-        train(runner, name, spec)
+    with call.runner([spec], points) as runner:
+        if points is None:
+            runner.grid(name, spec)
+        else:
+            runner.tpe(name, spec, points)
         results, _ = read_results(runner.store, [name], spec.metric, data_dir=call.files.folder)
         return Study(results[0], runner.store.path.resolve())
 

@@ -29,7 +29,7 @@ def compare(request: Request, place: options.Place, optimizers: list[str] | None
     The same seed is the same initialisation and data order in every cell and every optimizer. Stored results
     are not trained again; `report` shows the comparison again later. Defaults are in brackets.
     """
-    specs = request.compared(optimizers or (), completion())
+    specs = request.compared(optimizers or (), completion(place.quiet))
     with opened(place, specs) as runner:
         runner.compare(specs)
         report(runner, place, list(specs), next(iter(specs.values())).metric, request.preset.show)

@@ -15,7 +15,7 @@ def grid(request: Request, place: options.Place, optimizer: str | None, study_na
     Stored results are not trained again: the same command continues, and a larger lattice or more seeds
     extend the study. Defaults are in brackets.
     """
-    spec = request.spec(request.variant(optimizer), complete=completion())
+    spec = request.spec(request.variant(optimizer), complete=completion(place.quiet))
     name = request.name(spec) if study_name is None else study_name
     with opened(place, {name: spec}) as runner:
         runner.grid(name, spec)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lrwd_sweep.errors import DeviceError
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.notation import counted
+from lrwd_sweep.runner.forecast import told
 from lrwd_sweep.runner.runner import Runner, check_device
 
 if TYPE_CHECKING:
@@ -19,9 +20,14 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def opened(place: Place, specs: Mapping[str, StudySpec]) -> Iterator[Runner]:
-    """Open the store to train studies, by name, after refusing what cannot be trained."""
+def opened(place: Place, specs: Mapping[str, StudySpec], points: int | None = None) -> Iterator[Runner]:
+    """Open the store to train studies, by name, after refusing what cannot be trained.
+
+    A line says what it is first: torch and the store take time to load.
+    """
     place.files.check(specs.values())
+    if not place.quiet:
+        consoles.note(told(list(specs.values()), place.device, points))
     check_device(place.device)
     from lrwd_sweep.store import check_name, open_store
 

@@ -41,8 +41,8 @@ def tpe(
     The result is drawn on the lattice, each point in its nearest cell, with the best points listed. The same
     command with a larger --trials continues the search. Defaults are in brackets.
     """
-    spec = request.spec(request.variant(optimizer), Kind.TPE, completion())
+    spec = request.spec(request.variant(optimizer), Kind.TPE, completion(place.quiet))
     name = request.name(spec) if study_name is None else study_name
-    with opened(place, {name: spec}) as runner:
+    with opened(place, {name: spec}, trials) as runner:
         runner.tpe(name, spec, trials)
         report(runner, place, [name], spec.metric)

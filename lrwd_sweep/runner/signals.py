@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: one line and exit code 130 or 143 in every phase; training keeps every finished pack.
+"""Ctrl-C and SIGTERM: one line and exit code 130 or 143 in every phase; training keeps every finished run.
 
 A signal has one of three effects:
 
@@ -21,16 +21,16 @@ from typing import Any
 _NUMBERS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
 _IMPORT = "<frozen importlib._bootstrap>"
 _DUMB = ("dumb", "unknown")
-_SHOW_CURSOR = "\x1b[?25h"  # the live view hides it
+_SHOW_CURSOR = "\x1b[?25h\r\x1b[J"  # which the live view hides; clear its last line
 
 
 class Interrupted(Exception):
-    """An end of training by a signal; finished packs are stored."""
+    """An end of training by a signal; finished runs are stored."""
 
-    def __init__(self, number: int) -> None:
-        self.signal = number
+    def __init__(self, number: int, kept: str) -> None:
+        self.signal, self.kept = number, kept
         name = signal.Signals(number).name
-        super().__init__(f"stopped by {name}; every finished pack is kept, the same command continues")
+        super().__init__(f"stopped by {name}; {kept}, the same command continues")
 
 
 class Ended(KeyboardInterrupt):
