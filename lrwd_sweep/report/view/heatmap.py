@@ -230,6 +230,8 @@ class Gallery:
         rows = max(len(surface.lr) for surface in surfaces)
         pool = (-(-rows // self.max_rows) if self.max_rows else 1, 1)
         glyphs = ASCII if options.ascii_only else UNICODE
+        if not all(heatmap.marked for heatmap in self.heatmaps):
+            glyphs = replace(glyphs, partial=" ")
         return [replace(frame, pool=pool) for frame in _frames(scale, glyphs, coloured)]
 
     def _fit(self, width: int, found: Sequence[Frame]) -> tuple[Frame, int]:
@@ -313,7 +315,7 @@ def _legend_items(surfaces: Sequence[Surface], tiles: Sequence[Tile], frame: Fra
     for mark, meaning in meanings.items():
         if mark in found:
             signed = mark is not Mark.PARTIAL or frame.width > 1
-            yield Text(f"{glyphs.sign(mark)} {meaning}" if signed else meaning)
+            yield Text(f"{glyphs.sign(mark)} {meaning}".lstrip() if signed else meaning)
     texts = {numbers.text(tile.value) for tile in tiles if tile.value is not None} if numbers else set()
     yield from (Text(f"{glyph} too long to write") for glyph in sorted(texts & {"<", ">"}))
     if frame.pool != (1, 1):

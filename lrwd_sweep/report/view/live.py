@@ -9,6 +9,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -33,8 +34,8 @@ SECONDS_TO_FIRST_LINE = 5.0  # of training, after which the time left is known
 _LINES_BESIDE_PICTURE = 2  # the progress bar and the cursor
 _LINES_BESIDE_ROWS = 3  # of a picture without legend: heading, axis, and one to spare
 _FEWEST_ROWS = 3
-_NARROW = 80  # columns, below which the bar is shorter
-_BARS = (10, 24)  # characters of a bar
+_BAR = (8, 24)  # characters of the bar at least and at most
+_TEXT = 62  # characters beside the bar that it leaves if it can
 
 
 class Course:
@@ -155,9 +156,7 @@ class Progress:
         self.console, self.lock = console, threading.RLock()
         stored = known or {}
         self.courses = {
-            name: Course(
-                self, spec, title, (points or len(spec.lattice)) * len(spec.seeds), stored.get(name, ())
-            )
+            name: Course(self, spec, title, points, stored.get(name, ()))
             for (name, spec), title in zip(specs.items(), labels(list(specs.values())), strict=True)
         }
         self.current: Course | None = None
@@ -224,7 +223,7 @@ class Progress:
             elif self.current is not None:
                 first = self.said == self.began and now - self.current.began >= SECONDS_TO_FIRST_LINE
                 if now - self.said >= SECONDS_BETWEEN_LINES or (first and self._seconds_left() is not None):
-                    self._line(self._text(epochs=False))
+                    self._line(self._text())
 
     def _run(self) -> None:
         """Tick until stopped, in a thread of its own: training may take long from one event to the next."""
@@ -239,10 +238,10 @@ class Progress:
         with self.lock:
             _, total = self._runs()
             bar = Table.grid(padding=(0, 1, 0, 0))
-            width = _BARS[console.width >= _NARROW]
+            width = min(max(console.width - _TEXT, _BAR[0]), _BAR[1])
             bar.add_row(
                 ProgressBar(total=max(total, 1), completed=self._share() * total, width=width),
-                Text(self._text(), no_wrap=True, overflow="ellipsis"),
+                Text(self._text(console.width - width - 1), no_wrap=True, overflow="ellipsis"),
             )
             yield bar
             for line in self._picture(console, options):
@@ -280,17 +279,20 @@ class Progress:
             bare = bare[one : one + 1]
         yield Gallery(bare, legend=False, max_rows=max(_FEWEST_ROWS, room - _LINES_BESIDE_ROWS))
 
-    def _text(self, *, epochs: bool = True) -> str:
-        """Say how many runs are done, how long the others take, and what trains."""
+    def _text(self, room: int | None = None) -> str:
+        """Say how many runs are done and how long the others take; on a terminal also what trains."""
         done, total = self._runs()
         left, course = self._seconds_left(), self.current
-        parts = [f"{done} of {counted(total, 'run')}"]
-        parts += [f"{about(left)} left"] if left is not None else []
-        if epochs and self.first is None:
-            parts += ["starting" if course is None else f"{course.title}, first epoch"]
-        elif epochs and course is not None and course.epoch is not None:
-            parts += [f"{course.title}, epoch {min(course.epoch + 1, course.epochs)} of {course.epochs}"]
-        return (" · " if epochs else ", ").join(parts)
+        parts = [f"{done} of {counted(total, 'run')}"] + ([] if left is None else [f"{about(left)} left"])
+        if room is None:
+            return ", ".join(parts)
+        if self.first is None:
+            parts.append("starting" if course is None else f"{course.title}, first epoch")
+        elif course is not None and course.epoch is not None:
+            parts.append(f"{course.title}, epoch {min(course.epoch + 1, course.epochs)} of {course.epochs}")
+        while len(parts) > 1 and cell_len(" · ".join(parts)) > room:
+            parts.pop()
+        return " · ".join(parts)
 
     def _runs(self) -> tuple[int, int]:
         courses = self.courses.values()
@@ -319,7 +321,7 @@ class Progress:
         """Write what was trained of a study, and how far the command is."""
         parts = self._trained([course], course.began)
         if parts and self._runs()[0] < self._runs()[1] and not self.stop.is_set():
-            parts = [f"{parts[0]}; {self._text(epochs=False)}"]
+            parts = [f"{parts[0]}; {self._text()}"]
         self._line(*(f"{course.title}: {part}" for part in parts))
 
     def _trained(self, courses: Sequence[Course], began: float) -> list[str]:
