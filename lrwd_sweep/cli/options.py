@@ -131,6 +131,12 @@ Margin = Annotated[
 Full = Annotated[
     bool, typer.Option("--full", help="Print every number before the answer", rich_help_panel=STORE)
 ]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Print runs, memory, time and names; write nothing", rich_help_panel=STORE
+    ),
+]
 Quiet = Annotated[
     bool,
     typer.Option(
@@ -151,6 +157,7 @@ class Place:
     quiet: bool
     margin: float | None
     full: bool
+    dry_run: bool
 
 
 def trains(**own: tuple[Any, Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -171,13 +178,15 @@ def trains(**own: tuple[Any, Any]) -> Callable[[Callable[..., None]], Callable[.
         "quiet": (Quiet, False),
         "margin": (Margin, None),
         "full": (Full, False),
+        "dry_run": (DryRun, False),
     }
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         def command(**given: Any) -> None:
             mine = {name: given.pop(name) for name in own}
             where = [given.pop(name) for name in ("device", "max_lanes", "data_dir", "download")]
-            to = [given.pop(name) for name in ("storage", "retrain_damaged", "quiet", "margin", "full")]
+            rest = ("storage", "retrain_damaged", "quiet", "margin", "full", "dry_run")
+            to = [given.pop(name) for name in rest]
             given["beta1"], given["beta2"] = given.pop("betas") or (None, None)
             place = Place(where[0], where[1], DataFiles(*where[2:]), *to)
             function(Request.of(**given), place, **mine)
