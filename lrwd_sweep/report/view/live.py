@@ -44,10 +44,9 @@ class Course:
     def __init__(
         self, owner: Progress, spec: StudySpec, title: str, points: int | None, known: Iterable[Trial]
     ) -> None:
-        assert spec.task is not None, "an imported study does not train"
         self.owner, self.spec, self.title = owner, spec, title
         self.total = (points or len(spec.lattice)) * len(spec.seeds)  # runs
-        self.steps, self.epochs = spec.task.steps, spec.task.epochs
+        self.steps, self.epochs = (spec.task.steps, spec.task.epochs) if spec.task else (1, 1)
         self.finished: dict[Lane, Latest] = {}  # without curves, which would take most memory
         self.running: dict[Lane, Latest] = {}  # after the last epoch that was evaluated
         self.packs: dict[Pack, int] = {}  # unfinished ones, with their finished epochs
@@ -56,8 +55,10 @@ class Course:
         cells = None if spec.kind is Kind.TPE else set(spec.lattice.cells())
         for trial in known:
             asked = trial.seed in spec.seeds and (cells is None or trial.cell in cells)
-            if asked and trial.status is not Status.FAILED:  # which trains again
+            if asked and (trial.status is not Status.FAILED or owner.watches):  # else it trains again
                 self._keep(trial)
+        if spec.kind is Kind.IMPORT:
+            self.total = len(self.finished)
 
     def begin(self, packs: Sequence[Pack]) -> None:
         """Start on these packs; forget those that began earlier and did not finish."""
@@ -87,11 +88,15 @@ class Course:
             before, self.spec = len(self.finished), spec
             for trial in trials:
                 self._keep(trial)
-            self.total = max(len(spec.lattice) * len(spec.seeds), len(self.finished))
-            self.trained += len(self.finished) - before
+            if spec.kind is Kind.GRID:
+                self.total = len(spec.lattice) * len(spec.seeds)
             if len(self.finished) > before:
-                self.owner.started(self)
+                self.trained += len(self.finished) - before
+                self.began = self.began or time.monotonic()
+                self.owner.current = self
                 self.owner.changed()
+                if self.whole:
+                    self.owner.ended(self)
 
     def _keep(self, trial: Trial) -> None:
         lane = trial.cell, trial.seed
@@ -152,8 +157,9 @@ class Progress:
         specs: Mapping[str, StudySpec],
         known: Mapping[str, Sequence[Trial]] | None = None,  # trials in the store, by study
         points: int | None = None,  # of a search
+        watches: bool = False,  # another process trains
     ) -> None:
-        self.console, self.lock = console, threading.RLock()
+        self.console, self.lock, self.watches = console, threading.RLock(), watches
         stored = known or {}
         self.courses = {
             name: Course(self, spec, title, points, stored.get(name, ()))
@@ -163,6 +169,7 @@ class Progress:
         self.began = self.shown = self.said = time.monotonic()
         self.first: tuple[float, float] | None = None  # time and steps at the first event
         self.is_new = True  # since it was last drawn
+        self.is_estimated = False  # a line has told the time left
         self.live: Live | None = None
         self.form: tuple[tuple[int, int], int] = (0, 0), 0  # size of the terminal, and picture that fits
         self.error: OSError | None = None  # stderr cannot be written
@@ -174,6 +181,10 @@ class Progress:
             self.live = Live(self, console=self.console, transient=True, auto_refresh=False)
             self.live.start()
             self.live.refresh()
+        if self.watches:
+            done, total = self._runs()
+            stored = f"{done} of {counted(total, 'run')} are stored"
+            self._line(f"watching {', '.join(c.title for c in self.courses.values())}: {stored}")
         self.clock.start()
         return self
 
@@ -185,10 +196,13 @@ class Progress:
         if self.live is not None:
             self.live.stop()
             self.live = None
+        if self.watches:
+            return
+        if self.console.is_terminal:
             courses = list(self.courses.values())
             self._line(*self._trained(courses, min((c.began for c in courses if c.began), default=0.0)))
         elif self.current is not None:
-            self._end(self.current)
+            self.ended(self.current)
 
     def of(self, name: str) -> Course:
         """Return the watcher of a study."""
@@ -199,8 +213,7 @@ class Progress:
         if self.current is not None and self.current is not course:
             self.current.packs.clear()
             self.current.ended = time.monotonic()
-            if self.live is None:
-                self._end(self.current)
+            self.ended(self.current)
         self.current = course
         course.began = course.began or time.monotonic()
 
@@ -220,9 +233,11 @@ class Progress:
                 if self.is_new or now - self.shown >= 2 * SECONDS_BETWEEN_PICTURES:
                     self.shown, self.is_new = now, False
                     self.live.refresh()
-            elif self.current is not None:
-                first = self.said == self.began and now - self.current.began >= SECONDS_TO_FIRST_LINE
-                if now - self.said >= SECONDS_BETWEEN_LINES or (first and self._seconds_left() is not None):
+            elif self.current is not None or self.watches:
+                is_late = now - self.began >= SECONDS_TO_FIRST_LINE
+                known = is_late and self._seconds_left(settled=True) is not None
+                if now - self.said >= SECONDS_BETWEEN_LINES or (known and not self.is_estimated):
+                    self.is_estimated = known
                     self._line(self._text())
 
     def _run(self) -> None:
@@ -287,7 +302,8 @@ class Progress:
         if room is None:
             return ", ".join(parts)
         if self.first is None:
-            parts.append("starting" if course is None else f"{course.title}, first epoch")
+            first = "waiting for the next run" if self.watches else "starting"
+            parts.append(first if course is None else f"{course.title}, first epoch")
         elif course is not None and course.epoch is not None:
             parts.append(f"{course.title}, epoch {min(course.epoch + 1, course.epochs)} of {course.epochs}")
         while len(parts) > 1 and cell_len(" · ".join(parts)) > room:
@@ -304,25 +320,36 @@ class Progress:
         left, every = sum(course.left for course in courses), sum(c.total * c.steps for c in courses)
         return 1 - left / max(every, 1)
 
-    def _seconds_left(self) -> float | None:
-        """Estimate the time left from the speed since the first event, which a compilation may precede."""
+    def _seconds_left(self, *, settled: bool = False) -> float | None:
+        """Estimate the time left from the speed since the first event, which a compilation may precede.
+
+        Until as much time has passed again it is the speed from the beginning, or None if `settled`.
+        """
         if self.first is None or self.current is None:
             return None
         (at, steps), now = self.first, time.monotonic()
-        passed = sum(course.passed for course in self.courses.values())
         began = min(course.began for course in self.courses.values() if course.began)
         if now - at < max(at - began, 1.0):
+            if settled:
+                return None
             at, steps = began, 0.0
-        if now - at < 1.0 or passed <= steps:
+        passed = sum(course.passed for course in self.courses.values()) - steps
+        if now - at < 1.0 or passed <= 0:
             return None
-        return sum(course.left for course in self.courses.values()) * (now - at) / (passed - steps)
+        return sum(course.left for course in self.courses.values()) * (now - at) / passed
 
-    def _end(self, course: Course) -> None:
-        """Write what was trained of a study, and how far the command is."""
-        parts = self._trained([course], course.began)
-        if parts and self._runs()[0] < self._runs()[1] and not self.stop.is_set():
-            parts = [f"{parts[0]}; {self._text()}"]
-        self._line(*(f"{course.title}: {part}" for part in parts))
+    def ended(self, course: Course) -> None:
+        """Write that a study has ended, and how far the command is; a terminal shows it."""
+        if self.live is not None:
+            return
+        parts = [f"{course.title} is complete"]
+        if not self.watches:
+            parts = [f"{course.title}: {part}" for part in self._trained([course], course.began)]
+        done, total = self._runs()
+        if parts and done < total and not self.stop.is_set():
+            parts.append(self._text())
+        if parts:
+            self._line("; ".join(parts))
 
     def _trained(self, courses: Sequence[Course], began: float) -> list[str]:
         trained, steps = sum(c.trained for c in courses), sum(c.passed for c in courses)
@@ -331,8 +358,8 @@ class Progress:
         return [f"trained {counted(trained, 'run')} in {spent(seconds)}, {rate}"] if trained else []
 
     def _line(self, *lines: str) -> None:
+        self.said = time.monotonic()
         for text in lines:
-            self.said = time.monotonic()
             self.console.print(styled(text, self.console.options.ascii_only), soft_wrap=True)
 
 
