@@ -74,7 +74,7 @@ class Runner:
             except Interrupted as stopped:
                 left = sum(missing(self.store, name, spec, points).runs for name, spec in specs.items())
                 every = sum(runs(spec, points) for spec in specs.values())
-                kept = f"{every - left} of {counted(every, 'run')} are kept"
+                kept = f"{every - left} of {counted(every, 'run')} kept"
                 raise Interrupted(stopped.signal, kept) from None
 
     def _is_missing(self, name: str, spec: StudySpec, points: int | None, compared: bool) -> bool:
@@ -128,7 +128,7 @@ class Runner:
                     else:
                         loop.tpe(points)
                 except Stopped:
-                    raise Interrupted(stop.signal, "finished runs are kept") from None
+                    raise Interrupted(stop.signal, "finished runs kept") from None
 
     @contextmanager
     def _processes_closed(self) -> Iterator[None]:

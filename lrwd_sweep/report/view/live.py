@@ -11,9 +11,10 @@ from typing import Self
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
+from rich.control import Control
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.segment import Segment
+from rich.segment import ControlType, Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -172,6 +173,7 @@ class Progress:
         self.is_estimated = False  # a line has told the time left
         self.live: Live | None = None
         self.form: tuple[tuple[int, int], int] = (0, 0), 0  # size of the terminal, and picture that fits
+        self.widths: list[int] = []  # of the lines drawn
         self.error: OSError | None = None  # stderr cannot be written
         self.stop = threading.Event()
         self.clock = threading.Thread(target=self._run, daemon=True)
@@ -232,6 +234,10 @@ class Progress:
             if self.live is not None:
                 if self.is_new or now - self.shown >= 2 * SECONDS_BETWEEN_PICTURES:
                     self.shown, self.is_new = now, False
+                    wrapped = sum((width - 1) // self.console.width for width in self.widths if width)
+                    if wrapped:  # the terminal is narrower than it was
+                        up = ((ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_UP, 1))
+                        self.console.control(Control(*up * wrapped))
                     self.live.refresh()
             elif self.current is not None or self.watches:
                 is_late = now - self.began >= SECONDS_TO_FIRST_LINE
@@ -258,13 +264,14 @@ class Progress:
                 ProgressBar(total=max(total, 1), completed=self._share() * total, width=width),
                 Text(self._text(console.width - width - 1), no_wrap=True, overflow="ellipsis"),
             )
-            yield bar
-            for line in self._picture(console, options):
+            lines = console.render_lines(bar, options, pad=False) + self._picture(console, options)
+            self.widths = [Segment.get_line_length(line) for line in lines]
+            for line in lines:
                 yield from line
                 yield Segment.line()
 
     def _picture(self, console: Console, options: ConsoleOptions) -> list[list[Segment]]:
-        """Draw the first picture that fits; a terminal of the same size never goes back to a larger one."""
+        """Draw the first picture that fits; once it has values it never goes back to a larger one."""
         room = max(console.height - _LINES_BESIDE_PICTURE, 1)
         size, first = self.form
         if size != (console.width, console.height):
@@ -272,7 +279,7 @@ class Progress:
         lines: list[list[Segment]] = []
         for k, gallery in enumerate(self._pictures(room)):
             if k >= first:
-                self.form = size, k
+                self.form = size, k if any(c.finished or c.running for c in self.courses.values()) else 0
                 lines = console.render_lines(gallery, options, pad=False)
                 if len(lines) <= room:
                     break
