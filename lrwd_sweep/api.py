@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -15,12 +15,10 @@ from typing import TYPE_CHECKING, Any, Unpack
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.report.recommend import recommendations
 from lrwd_sweep.report.result import Result, comparison, read_results, refuse_two_directions, titles
-from lrwd_sweep.report.view.consoles import note
 from lrwd_sweep.report.view.lane_table import curve_frame, lane_frame
 from lrwd_sweep.report.view.notation import plain
 from lrwd_sweep.report.view.report import notebook_html, text_of
 from lrwd_sweep.report.view.terminal import Report, snippet
-from lrwd_sweep.runner.forecast import told
 from lrwd_sweep.runner.runner import Runner, check_device, completion
 from lrwd_sweep.runner.signals import Interrupted
 from lrwd_sweep.science.separability import PairedDifferences, Separability
@@ -78,7 +76,7 @@ def sweep(
 
     Raises UsageError (or its UnknownName, SpecMismatch), StoreError, DataError or DeviceError.
     """
-    return _train(_call(sweep, locals()))
+    return _train(_call(sweep, locals()), Kind.GRID, Runner.grid)
 
 
 def tpe(
@@ -106,7 +104,8 @@ def tpe(
 
     `trials` is the number of points (α, λ), earlier calls included. Other arguments are as for `sweep`.
     """
-    return _train(_call(tpe, locals()), whole("trials", trials, MOST_TRIALS))
+    call = _call(tpe, locals())
+    return _train(call, Kind.TPE, partial(Runner.tpe, points=whole("trials", trials, MOST_TRIALS)))
 
 
 def compare(
@@ -201,11 +200,9 @@ class _Call:
     retrain_damaged: bool
 
     @contextmanager
-    def runner(self, specs: Sequence[StudySpec], points: int | None = None) -> Iterator[Runner]:
+    def runner(self, specs: Sequence[StudySpec]) -> Iterator[Runner]:
         """Yield a runner on an open store. Raises KeyboardInterrupt if a signal stopped it."""
         self.files.check(specs)
-        if not self.quiet:
-            note(told(specs, self.device, points))
         check_device(self.device)
         try:
             with open_store(self.storage, write=True) as store:
@@ -237,17 +234,13 @@ def _call(function: Callable[..., object], arguments: dict[str, Any]) -> _Call:
     )
 
 
-def _train(call: _Call, points: int | None = None) -> Study:
-    """Train one study, a lattice or a search of `points` points, and read it."""
-    kind = Kind.GRID if points is None else Kind.TPE
+def _train(call: _Call, kind: Kind, train: Callable[[Runner, str, StudySpec], None]) -> Study:
+    """Train one study and read it."""
     spec = call.request.spec(call.request.variant(call.optimizer), kind, completion(call.quiet))
     name = call.request.name(spec) if call.study_name is None else call.study_name
     check_name(name)
-    with call.runner([spec], points) as runner:
-        if points is None:
-            runner.grid(name, spec)
-        else:
-            runner.tpe(name, spec, points)
+    with call.runner([spec]) as runner:
+        train(runner, name, spec)
         results, _ = read_results(runner.store, [name], spec.metric, data_dir=call.files.folder)
         return Study(results[0], runner.store.path.resolve())
 

@@ -27,7 +27,7 @@ def compare(request: Request, place: options.Place, optimizers: list[str] | None
     """Train the lattices of several optimizers and compare them seed by seed: heatmaps, numbers, verdict.
 
     The same seed is the same initialisation and data order in every cell and every optimizer. Stored results
-    are not trained again; `report` shows the comparison again later. Defaults are in brackets.
+    are not trained again; `report` shows the comparison. Defaults are in brackets.
     """
     specs = request.compared(optimizers or (), completion(place.quiet))
     if place.dry_run:

@@ -34,7 +34,15 @@ def opened(place: Place, specs: Mapping[str, StudySpec], points: int | None = No
     for name in specs:
         check_name(name)
     with open_store(place.storage, write=True) as store:
-        yield Runner(store, place.device, place.max_lanes, place.files, place.quiet, place.retrain_damaged)
+        yield Runner(
+            store,
+            place.device,
+            place.max_lanes,
+            place.files,
+            place.quiet,
+            place.retrain_damaged,
+            announced=True,
+        )
 
 
 def show_forecast(place: Place, specs: Mapping[str, StudySpec], points: int | None = None) -> None:

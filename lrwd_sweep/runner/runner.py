@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.notation import counted, in_patterns
-from lrwd_sweep.runner.forecast import missing, runs
+from lrwd_sweep.runner.forecast import missing, runs, told
 from lrwd_sweep.runner.signals import Interrupted, stop_on_signals
 from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.job import Unwatched, Watcher
@@ -37,9 +37,10 @@ class Runner:
         files: DataFiles,
         quiet: bool = False,
         retrain_damaged: bool = False,  # else a damaged lane is refused
+        announced: bool = False,  # a line has said what is to be trained
     ) -> None:
         self.store, self.device, self.max_lanes, self.files = store, device, max_lanes, files
-        self.quiet, self.retrain_damaged = quiet, retrain_damaged
+        self.quiet, self.retrain_damaged, self.announced = quiet, retrain_damaged, announced
         self._processes: Processes | None = None  # warm from one study to the next
 
     def grid(self, name: str, spec: StudySpec) -> None:
@@ -64,6 +65,8 @@ class Runner:
         self, specs: Mapping[str, StudySpec], points: int | None = None, *, compared: bool = False
     ) -> None:
         """Train the missing lanes of lattices, or of a search of `points` points, one after another."""
+        if not self.announced and not self.quiet:
+            consoles.note(told(list(specs.values()), self.device, points))
         names = [name for name, spec in specs.items() if self._is_missing(name, spec, points, compared)]
         if not names:
             return

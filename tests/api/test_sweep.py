@@ -29,7 +29,7 @@ def test_it_is_the_study_that_the_command_line_trains(
 ) -> None:
     tiny(progress=True)
     told = capfd.readouterr()
-    assert (told.out, "trained 8 lanes" in told.err) == ("", True)
+    assert (told.out, "trained 8 runs" in told.err) == ("", True)
     with monkeypatch.context() as patch:
         patch.delattr(Execution, "train")  # the same call trains nothing, and without progress says nothing
         tiny()
@@ -109,7 +109,7 @@ def interrupting(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
 def test_ctrl_c_keeps_what_is_finished_and_the_same_call_continues(interrupting: list[int]) -> None:
     interrupting.append(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt, match="every finished pack is kept; the same call continues"):
+    with pytest.raises(KeyboardInterrupt, match="of 8 runs kept; the same call continues"):
         tiny(max_lanes=1)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     kept = stored()

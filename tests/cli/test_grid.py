@@ -25,11 +25,11 @@ def trials(path: str = STORE, name: str = ADAMW) -> dict[tuple[Cell, int], Trial
 def test_the_same_command_trains_nothing_and_shows_the_same(run: Run) -> None:
     first, stored = run(*GRID), trials()
     assert "best cell" in first.out
-    assert "training 9 lanes" in first.err
+    assert "trained 9 runs" in first.err
     assert "training" not in first.out
     second = run(*GRID)
     assert second.code == 0
-    assert second.err == f"{ADAMW}: 9 of 9 lanes are in the store; nothing to train\n"
+    assert second.err.endswith(f"\n{ADAMW}: 9 of 9 lanes are in the store; nothing to train\n")
     assert second.out == first.out
     assert trials() == stored
 
@@ -110,10 +110,8 @@ def test_a_precision_makes_a_study_of_its_own_and_is_in_every_answer(run: Run) -
     assert "computed in bfloat16" in trained.out
     assert "--precision bfloat16" in trained.out  # in what to do next
     assert json.loads(run("report", "--format", "json").out)["studies"][0]["study_name"] == name
-    assert (
-        run("grid", *TINY, "--precision", "bfloat16").err
-        == f"{name}: 9 of 9 lanes are in the store; nothing to train\n"
-    )
+    again = run("grid", *TINY, "--precision", "bfloat16").err.splitlines()
+    assert again[1:] == [f"{name}: 9 of 9 lanes are in the store; nothing to train"]
     assert run("grid", *TINY).code == 0
     with open_store(STORE, write=False) as store:
         plain, rounded = store.get_study(ADAMW).spec, store.get_study(name).spec
