@@ -24,7 +24,7 @@ Optimizers = Annotated[
 
 @options.trains(optimizers=(Optimizers, None))
 def compare(request: Request, place: options.Place, optimizers: list[str] | None) -> None:
-    """Train the lattices of several optimizers and compare them seed by seed: heatmaps, numbers, verdict.
+    """Train the lattices of several optimizers and compare them seed by seed.
 
     The same seed is the same initialisation and data order in every cell and every optimizer. Stored results
     are not trained again; `report` shows the comparison. Defaults are in brackets.

@@ -49,7 +49,7 @@ def test_threads_train_without_a_working_numba(reason: str, tmp_path: Path) -> N
     command = ["grid", *TINY, "--max-lanes", "1", "--storage", path]
     found = ended(process(*command, PYTHONPATH=str(tmp_path / "stub")))
     assert found.code == 0, found.err
-    assert found.err.splitlines()[0] == (
+    assert found.err.splitlines()[1] == (
         f"perceptrons and updates run as torch's operators, which is slower: numba cannot be used ({reason})"
     )
     with open_store(path, write=False) as store:
