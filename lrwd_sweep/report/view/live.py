@@ -169,6 +169,7 @@ class Progress:
         self.current: Course | None = None
         self.began = self.shown = self.said = time.monotonic()
         self.first: tuple[float, float] | None = None  # time and steps at the first event
+        self.last = 0.0  # time of the last one
         self.is_new = True  # since it was last drawn
         self.is_estimated = False  # a line has told the time left
         self.live: Live | None = None
@@ -223,9 +224,9 @@ class Progress:
         """Note an event. Raises OSError if stderr could not be written."""
         if self.error is not None:
             raise self.error
-        self.is_new = True
+        self.is_new, self.last = True, time.monotonic()
         if self.first is None:
-            self.first = time.monotonic(), sum(course.passed for course in self.courses.values())
+            self.first = self.last, sum(course.passed for course in self.courses.values())
 
     def tick(self) -> None:
         """Redraw, or write a line if it is time."""
@@ -239,7 +240,7 @@ class Progress:
                         up = ((ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_UP, 1))
                         self.console.control(Control(*up * wrapped))
                     self.live.refresh()
-            elif self.current is not None or self.watches:
+            else:
                 is_late = now - self.began >= SECONDS_TO_FIRST_LINE
                 known = is_late and self._seconds_left(settled=True) is not None
                 if now - self.said >= SECONDS_BETWEEN_LINES or (known and not self.is_estimated):
@@ -291,8 +292,9 @@ class Progress:
         early = not any(course.finished for course in courses)
         full = [course.heatmap(early=early) for course in courses]
         bare = [replace(heatmap, formula="") for heatmap in full]
-        yield Gallery(full, legend=not early)
-        yield Gallery(full, legend=False)
+        blank = early and not any(course.running for course in courses)
+        yield Gallery(full, legend=not early, compact=blank)
+        yield Gallery(full, legend=False, compact=blank)
         if len(courses) > 1:
             yield Gallery(bare, legend=not early, compact=True)
             yield Gallery(bare, legend=False, compact=True)
@@ -334,7 +336,7 @@ class Progress:
         """
         if self.first is None or self.current is None:
             return None
-        (at, steps), now = self.first, time.monotonic()
+        (at, steps), now = self.first, self.last
         began = min(course.began for course in self.courses.values() if course.began)
         if now - at < max(at - began, 1.0):
             if settled:
@@ -343,7 +345,8 @@ class Progress:
         passed = sum(course.passed for course in self.courses.values()) - steps
         if now - at < 1.0 or passed <= 0:
             return None
-        return sum(course.left for course in self.courses.values()) * (now - at) / passed
+        left = sum(course.left for course in self.courses.values()) * (now - at) / passed
+        return max(left - (time.monotonic() - now), left / 2)
 
     def ended(self, course: Course) -> None:
         """Write that a study has ended, and how far the command is; a terminal shows it."""
@@ -355,6 +358,7 @@ class Progress:
         done, total = self._runs()
         if parts and done < total and not self.stop.is_set():
             parts.append(self._text())
+            self.is_estimated = True
         if parts:
             self._line("; ".join(parts))
 
