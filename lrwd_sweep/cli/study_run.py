@@ -71,7 +71,8 @@ def show_forecast(place: Place, specs: Mapping[str, StudySpec], points: int | No
         lines.append(("time", "nothing to train"))
     else:
         share = f"{_size(found.bytes * found.packs)} of {_size(found.free)} that are free"
-        at_once = f"{found.packs * found.lanes} runs at once, {found.lanes} in each of {found.packs} packs"
+        packs = counted(found.packs, "pack")
+        at_once = f"{counted(found.packs * found.lanes, 'run')} at once, {found.lanes} in each of {packs}"
         lines.append(("memory", f"about {share}, for up to {at_once}"))
         how = "" if found.time.whole else " of smaller packs"
         lines.append(

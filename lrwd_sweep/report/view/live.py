@@ -32,6 +32,7 @@ Latest = tuple[Status, float | None]  # a lane's status and last value of the me
 SECONDS_BETWEEN_PICTURES = 0.5
 SECONDS_BETWEEN_LINES = 30.0
 SECONDS_TO_FIRST_LINE = 5.0  # of training, after which the time left is known
+_SHARE = 0.03  # of one core, for large pictures
 _LINES_BESIDE_PICTURE = 2  # the progress bar and the cursor
 _LINES_BESIDE_ROWS = 3  # of a picture without legend: heading, axis, and one to spare
 _FEWEST_ROWS = 3
@@ -249,9 +250,12 @@ class Progress:
 
     def _run(self) -> None:
         """Tick until stopped, in a thread of its own: training may take long from one event to the next."""
-        while not self.stop.wait(SECONDS_BETWEEN_PICTURES):
+        pause = SECONDS_BETWEEN_PICTURES
+        while not self.stop.wait(pause):
+            began = time.thread_time()
             try:
                 self.tick()
+                pause = max(SECONDS_BETWEEN_PICTURES, (time.thread_time() - began) / _SHARE)
             except OSError as error:
                 self.error = error
                 return
@@ -359,13 +363,11 @@ class Progress:
         if parts and done < total and not self.stop.is_set():
             parts.append(self._text())
             self.is_estimated = True
-        if parts:
-            self._line("; ".join(parts))
+        self._line(*(["; ".join(parts)] if parts else []))
 
     def _trained(self, courses: Sequence[Course], began: float) -> list[str]:
-        trained, steps = sum(c.trained for c in courses), sum(c.passed for c in courses)
-        seconds = time.monotonic() - began
-        rate = f"{steps / max(seconds, 1e-9):,.0f} lane-steps/s"
+        trained, seconds = sum(course.trained for course in courses), time.monotonic() - began
+        rate = f"{sum(c.passed for c in courses) / max(seconds, 1e-9):,.0f} lane-steps/s"
         return [f"trained {counted(trained, 'run')} in {spent(seconds)}, {rate}"] if trained else []
 
     def _line(self, *lines: str) -> None:

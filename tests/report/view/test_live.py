@@ -1,4 +1,4 @@
-"""Progress of a command: every lattice on a terminal, few plain lines elsewhere, and the time left for all."""
+"""Progress of a command: every lattice on a terminal, few lines elsewhere, and the time left for all."""
 
 from __future__ import annotations
 
@@ -29,6 +29,9 @@ class Clock:
     """A clock that the test sets."""
 
     now = 100.0
+
+    def thread_time(self) -> float:
+        return 0.0
 
     def monotonic(self) -> float:
         return self.now
@@ -219,32 +222,42 @@ def test_a_terminal_that_became_narrower_is_erased_where_it_wrapped() -> None:
     assert erased == rows - 1 + wrapped  # the cursor is on the last line
 
 
-SIZES = (  # of the terminal, and of each lattice
-    *(((width, height), (11, 11)) for width, height in ((160, 50), (120, 40), (80, 24), (60, 20), (40, 10))),
-    *(((80, 24), (40, 6)), ((170, 45), (60, 60)), ((30, 10), (6, 40)), ((20, 5), (60, 60))),
+SIZES = (  # of the terminal, and how many of 1, 2 and 4 lattices of 11×11 it shows
+    ((160, 50), (1, 2, 4)),
+    ((120, 40), (1, 2, 4)),
+    ((80, 24), (1, 2, 4)),
+    ((60, 20), (1, 2, 1)),
+    ((40, 10), (1, 1, 1)),
 )
+LARGE = (((80, 24), (40, 6)), ((170, 45), (60, 60)), ((30, 10), (6, 40)), ((20, 5), (60, 60)))
 
 
 def test_picture_fits_the_terminal_and_shows_every_lattice_that_it_has_room_for() -> None:
-    for names in (["adam"], ["adam", "adamw"], ["adam", "adamw", "sgd", "sgdw"]):
-        for size, (rows, columns) in SIZES:
-            specs = [study(name, rows, columns) for name in names]
-            progress, case = watched(*specs, size=size), (names, size, rows, columns)
-            for stage in ("nothing", "early", "some", "one study"):
-                last = specs[-1] if stage == "one study" else specs[0]
-                (first, second), course = packs_of(last), progress.of(last.title)
+    def checked(progress: Progress, *case: object) -> list[str]:
+        lines, (width, height) = picture(progress), progress.console.size
+        assert len(lines) < height, case  # one is the cursor's
+        assert max(map(cell_len, lines)) <= width, case
+        return lines
+
+    titles = ["adam", "adamw", "sgd", "sgdw"]
+    for size, counts in SIZES:
+        for names, count in zip((titles[:1], titles[:2], titles), counts, strict=True):
+            specs = [study(name, 11, 11) for name in names]
+            progress, (first, second) = watched(*specs, size=size), packs_of(specs[0])
+            course = progress.of("adam")
+            for stage in ("nothing", "early", "some", "one lattice"):
                 if stage == "early":
                     course.begin([first, second])
                     course.happened(epoch(first, 1))
                 elif stage != "nothing":
-                    course.happened(done(first))
-                lines = picture(progress)
-                assert len(lines) < size[1], (*case, stage)  # one is the cursor's
-                assert max(map(cell_len, lines)) <= size[0], (*case, stage)
-                shown = sum(any(f"{title} " in f"{line} " for line in lines[1:]) for title in names)
-                if (rows, columns) == (11, 11) and (size[0] >= 100 or (size[0] >= 60 and len(names) < 3)):
-                    assert shown == len(names), (*case, stage)
-                assert shown, (*case, stage)
+                    course.happened(done(first if stage == "some" else second))
+                words = " ".join(checked(progress, size, names, stage)[1:]).split()
+                assert sum(name in words for name in names) == count, (size, names, stage)
+    for size, (rows, columns) in LARGE:
+        spec = study("adam", rows, columns, seeds=1)
+        progress = watched(spec, size=size)
+        progress.of("adam").happened(done(packs_of(spec)[0]))
+        checked(progress, size, rows, columns)
 
 
 def test_a_smaller_picture_is_kept_once_it_was_needed() -> None:
