@@ -310,8 +310,14 @@ def test_watching_counts_what_another_process_stores(clock: Clock) -> None:
     adam, adamw = study("adam"), study("adamw")
     (first, second), known = packs_of(adam), {"adam": trials_of(packs_of(adam)[0]), "adamw": list[Trial]()}
 
-    def stored(progress: Progress, name: str, spec: StudySpec, packs: Sequence[Pack], **how: Status) -> None:
-        progress.of(name).stored(spec, [trial for pack in packs for trial in trials_of(pack, **how)])
+    def stored(
+        progress: Progress,
+        name: str,
+        spec: StudySpec,
+        packs: Sequence[Pack],
+        status: Status = Status.COMPLETE,
+    ) -> None:
+        progress.of(name).stored(spec, [trial for pack in packs for trial in trials_of(pack, status=status)])
 
     progress = watched(adam, adamw, known=known, watches=True)
     assert text(progress) == "9 of 36 runs · waiting for the next run"
