@@ -41,6 +41,7 @@ def opened(place: Place, specs: Mapping[str, StudySpec], points: int | None = No
             place.files,
             place.quiet,
             place.retrain_damaged,
+            place.checkpoint_every,
             announced=True,
         )
 

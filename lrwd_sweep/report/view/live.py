@@ -359,8 +359,7 @@ class Progress:
         parts = [f"{course.title} is complete"]
         if not self.watches:
             parts = [f"{course.title}: {part}" for part in self._trained([course], course.began)]
-        done, total = self._runs()
-        if parts and done < total and not self.stop.is_set():
+        if parts and not (self.stop.is_set() or all(course.whole for course in self.courses.values())):
             parts.append(self._text())
             self.is_estimated = True
         self._line(*(["; ".join(parts)] if parts else []))
@@ -368,7 +367,9 @@ class Progress:
     def _trained(self, courses: Sequence[Course], began: float) -> list[str]:
         trained, seconds = sum(course.trained for course in courses), time.monotonic() - began
         rate = f"{sum(c.passed for c in courses) / max(seconds, 1e-9):,.0f} lane-steps/s"
-        return [f"trained {counted(trained, 'run')} in {spent(seconds)}, {rate}"] if trained else []
+        done, total = self._runs()
+        left = f"; {done} of {counted(total, 'run')} are done" if done < total and self.stop.is_set() else ""
+        return [f"trained {counted(trained, 'run')} in {spent(seconds)}, {rate}{left}"] if trained else []
 
     def _line(self, *lines: str) -> None:
         self.said = time.monotonic()
