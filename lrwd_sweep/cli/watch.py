@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lrwd_sweep.spec.study import StudySpec
 
 SECONDS_BETWEEN_LOOKS = 1.0
+LOOKS_IDLE = 10  # without a process that trains, after which a line says so: one begins after the other
 
 _Found = dict[str, tuple["StudySpec", list["Trial"]]]  # by study
 
@@ -26,23 +27,33 @@ def watch(names: Sequence[str] | None, storage: str | None) -> list[str]:
     """
     from lrwd_sweep.report.view.live import Progress
 
-    path, found = _look(names, storage)
+    path, found, _ = _look(names, storage)
     _refuse_unwatchable(found)
     specs = {name: spec for name, (spec, _) in found.items()}
     known = {name: trials for name, (_, trials) in found.items()}
     with Progress(consoles.stderr(), specs, known, watches=True) as progress:
-        seen = _state(path)
+        seen, idle = _state(path), 0
         while not all(progress.of(name).whole for name in found):
             time.sleep(SECONDS_BETWEEN_LOOKS)
-            if (now := _state(path)) != seen:
-                seen = now
-                for name, (spec, trials) in _look(list(found), storage)[1].items():
-                    progress.of(name).stored(spec, trials)
+            idle += 1
+            if (now := _state(path)) == seen and idle != LOOKS_IDLE:
+                continue
+            _, current, is_trained = _look(list(found), storage)
+            for name, (spec, trials) in current.items() if now != seen else ():
+                progress.of(name).stored(spec, trials)
+            seen = now
+            if is_trained:
+                idle = 0
+            elif idle == LOOKS_IDLE:
+                consoles.note("no process trains this now; Ctrl-C ends watching")
     return list(found)
 
 
-def _look(names: Sequence[str] | None, storage: str | None) -> tuple[Path, _Found]:
-    """Read the studies. Raises UsageError for an empty store, UnknownName for an absent study."""
+def _look(names: Sequence[str] | None, storage: str | None) -> tuple[Path, _Found, bool]:
+    """Read the studies, and return True last if a process trains one of them.
+
+    Raises UsageError for an empty store, UnknownName for an absent study.
+    """
     from lrwd_sweep.store import open_store
 
     try:
@@ -50,7 +61,9 @@ def _look(names: Sequence[str] | None, storage: str | None) -> tuple[Path, _Foun
             chosen = dict.fromkeys(names or store.latest())
             if not chosen:
                 raise UsageError(f"{arg('watch', True)}: {store.path} holds no study yet; begin one first")
-            return store.path, {n: (store.get_study(n).spec, store.trials(n)) for n in chosen}
+            is_trained = any(store.driver(name) is not None for name in chosen)
+            found = {name: (store.get_study(name).spec, store.trials(name)) for name in chosen}
+            return store.path, found, is_trained
     except NothingToReport as error:
         raise UsageError(f"{arg('watch', True)}: {error.text}") from None
 

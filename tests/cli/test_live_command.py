@@ -54,7 +54,8 @@ def test_the_first_line_comes_before_torch_and_the_store_are_loaded() -> None:
 
 def test_a_pipe_tells_of_the_whole_comparison_and_quiet_of_nothing(run: Run) -> None:
     found = run("compare", "adam", "adamw", *TINY)
-    first, adam, adamw = found.err.splitlines()
+    first, *rest = found.err.splitlines()
+    adam, adamw = (line for line in rest if line.startswith("adam"))
     assert first == "adam, adamw: 3×3 lattices × 1 seed, 18 runs on cpu"
     assert adam.startswith("adam: trained 9 runs in ")
     assert "; 9 of 18 runs" in adam
@@ -86,7 +87,7 @@ def test_a_dry_run_tells_runs_time_and_memory_and_writes_nothing(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr("lrwd_sweep.runner.forecast.SECONDS", 0.1)
-    monkeypatch.setattr("lrwd_sweep.engine.host.cores", lambda: 2)
+    monkeypatch.setattr("lrwd_sweep.engine.device.cores", lambda: 2)
     for command, parts in DRY.items():
         found = run(*command.split(), *TINY, "--dry-run")
         assert (found.code, found.err) == (0, ""), command
