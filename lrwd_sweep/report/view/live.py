@@ -278,9 +278,7 @@ class Progress:
     def _picture(self, console: Console, options: ConsoleOptions) -> list[list[Segment]]:
         """Draw the first picture that fits; once it has values it never goes back to a larger one."""
         room = max(console.height - _LINES_BESIDE_PICTURE, 1)
-        size, first = self.form
-        if size != (console.width, console.height):
-            size, first = (console.width, console.height), 0
+        size, first = console.size, self.form[1] if self.form[0] == console.size else 0
         lines: list[list[Segment]] = []
         for k, gallery in enumerate(self._pictures(room)):
             if k >= first:
@@ -297,6 +295,8 @@ class Progress:
         full = [course.heatmap(early=early) for course in courses]
         bare = [replace(heatmap, formula="") for heatmap in full]
         blank = early and not any(course.running for course in courses)
+        if blank and len(courses) > 1:  # formulas are longer than the digits' columns
+            full = bare
         yield Gallery(full, legend=not early, compact=blank)
         yield Gallery(full, legend=False, compact=blank)
         if len(courses) > 1:
