@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from lrwd_sweep.errors import HostError, UsageError, arg, brief
+from lrwd_sweep.report.view.notation import about, counted
 from lrwd_sweep.runner.executors import POLL, objective
 from lrwd_sweep.runner.executors.run_process import TAIL, Attempt, end, gpus_of, start, visible_gpus
 from lrwd_sweep.runner.readers import Readout
@@ -83,6 +84,12 @@ class CommandExecution:
         elif not self.command.shell:
             _check_program(self.command)
         self._check_files()
+
+    @property
+    def example(self) -> tuple[str, ...]:
+        """The words of the run in the middle of the lattice, for a user to read."""
+        pack = _middle([Pack((cell,), self.spec.seeds[0]) for cell in self.spec.lattice.cells()])
+        return self.command.pasted(pack.cells[0], pack.seed)
 
     def lanes_at_once(self, max_lanes: int | None = None, optimizer: Optimizer | None = None) -> int:
         """Count the runs at a time."""
@@ -185,7 +192,7 @@ class CommandExecution:
                 run.process.terminate()
         limit = self.command.timeout
         if not run.why and not ended and limit is not None and now - run.began > limit:
-            run.why = f"it did not end within {duration(limit)}"
+            run.why = f"it did not end within {limit:g} s"
             run.process.terminate()
 
     def _divergence(self, readout: Readout) -> str:
@@ -278,10 +285,11 @@ class CommandExecution:
             found = f"the first run diverged: {diverged}"
         else:
             at = f" at {readout.unit} {readout.steps[-1]:g}" if readout.unit else ""
-            points = f"{len(readout.steps)} point{'s' * (len(readout.steps) != 1)}"
+            points = counted(len(readout.steps), "point")
             found = f"{self.metric} {readout.values[-1]:.4g}{at} from {readout.source}, {points}"
-        left = duration(max(self.runs - 1, 0) * seconds / self.slots)
-        return f"{found}; {duration(seconds)}; {self.runs} runs, {self.slots} at a time: about {left}"
+        left = about(max(self.runs - 1, 0) * seconds / self.slots)
+        each = about(seconds).removeprefix("about ")
+        return f"{found}; {each}; {counted(self.runs, 'run')}, {self.slots} at a time: {left}"
 
     # In this process.
 
@@ -357,17 +365,6 @@ def trial(
     found = readout.latest | {name: values[place] for name, values in named.items()}
     metrics = {name: x for name, x in found.items() if math.isfinite(x) and name not in _COLUMNS}
     return Trial(cell, seed, Status.COMPLETE, metrics, curves)
-
-
-def duration(seconds: float) -> str:
-    """Write a time in the unit that suits it.
-
-    >>> duration(41.3), duration(1560), duration(8000)
-    ('41 s', '26 min', '2.2 h')
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def run_folder(store: Path, study: str) -> Path:
