@@ -34,7 +34,9 @@ def understood(command_line: str) -> Understood:
         yield
 
     class Runner:
-        def __init__(self, store: None, device: str, lanes: int | None, files: DataFiles, *_: bool) -> None:
+        def __init__(
+            self, store: None, device: str, lanes: int | None, files: DataFiles, *_: bool, **__: bool
+        ) -> None:
             found.data_dir = files.folder
 
         def grid(self, name: str, spec: StudySpec) -> None:

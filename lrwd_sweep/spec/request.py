@@ -191,6 +191,7 @@ class Request:
             )
         first, takes_seed = self.first_seed or 0, command.takes("seed")
         seeds = tuple(range(first, first + (self.seeds or (SEEDS_OF_COMMAND if takes_seed else 1))))
+        command.refuse_copies(seeds)
         metric = self.metric or command.key
         if not metric and command.source[0] == "stdout":
             raise UsageError(f"{arg('metric')} is required: it names what {arg('read')} finds; add val_loss")
