@@ -155,14 +155,12 @@ WRONG_BATCHES: list[tuple[bytes | dict[str, Any], str]] = [
     (b"", NOT_PICKLED),
     (pickle.dumps([1]), NOT_PICKLED),
     ({"data": None}, "has no 'data'"),
-    ({"labels": None}, "has no 'labels'"),
     ({"data": _images(6, kind="i4")}, "no images of bytes but an array of int32"),
     ({"data": _images(6, 768)}, "shape (768,) instead of (3, 32, 32)"),
     ({"data": _images(0), "labels": []}, "instead of"),
     ({"data": [0, 1]}, "no images of bytes but a list of int"),
     ({"labels": [1] * 7}, "7 labels for 6 images"),
     ({"labels": [1] * 5 + [6]}, "mislabelled: it has the label 6, outside 1 to 5"),
-    ({"labels": [0] * 6}, "mislabelled: it has the label 0, outside 1 to 5"),
     ({"labels": ["cat"] * 6}, "no labels but a list of str"),
     ({"data": _images(7), "labels": [1] * 7}, "more than 60 training"),
     ({"data": _images(5), "labels": [1] * 5}, "holds 59 training images"),
@@ -171,7 +169,6 @@ WRONG_NPZ: list[tuple[dict[str, Any], str]] = [
     ({"data": np.array([{}, {}])}, "is not a readable npz file"),
     ({"data": None}, "has no 'data'"),
     ({"data": _images(6, kind="f8")}, "no images of bytes but an array of float64"),
-    ({"labels": np.zeros(6, int)}, "mislabelled: it has the label 0"),
     ({"labels": np.ones(6)}, "no labels but an array of float64"),
 ]
 

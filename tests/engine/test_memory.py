@@ -77,9 +77,8 @@ LARGE_PACKS = [
 def test_peak_of_a_process_is_within_a_factor_of_two_of_the_count(packs: list[tuple[Task, int]]) -> None:
     """The heap breaks up differently in every process."""
     request = json.dumps([(task.to_dict() | {"engine": task.engine}, lanes) for task, lanes in packs])
-    done = subprocess.run(
-        [sys.executable, "-c", WATCHED, request], capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-c", WATCHED, request]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     for (packed, lanes), peak in zip(packs, map(int, done.stdout.split()), strict=True):
         assert 0.4 < peak / pack_bytes(packed, lanes, CPU, ADAMW) < 2, f"{packed.net} {packed.engine}"

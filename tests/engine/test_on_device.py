@@ -83,9 +83,8 @@ def unreal(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 def _on_gpu(split: Split) -> Split:
-    return Split(
-        torch.zeros(split.x.shape, device=GPU), torch.zeros(split.y.shape, dtype=torch.int64, device=GPU)
-    )
+    y = torch.zeros(split.y.shape, dtype=torch.int64, device=GPU)
+    return Split(torch.zeros(split.x.shape, device=GPU), y)
 
 
 def _one_epoch(name: str, patch: pytest.MonkeyPatch, **options: object) -> Program:

@@ -183,9 +183,8 @@ class OfSentences(Base):  # tokens up to the first 0 of the padding, which no se
 
     def logits(self, x: Tensor) -> Any:
         tokens = x.long().abs()
-        packed = nn.utils.rnn.pack_padded_sequence(
-            self.table(tokens), (tokens > 0).sum(1).cpu(), batch_first=True, enforce_sorted=False
-        )
+        lengths, pack = (tokens > 0).sum(1).cpu(), nn.utils.rnn.pack_padded_sequence
+        packed = pack(self.table(tokens), lengths, batch_first=True, enforce_sorted=False)
         return self.head(self.body(packed)[1][-1])
 
 
@@ -202,14 +201,9 @@ class TopOne(Base):  # the better of two layers for each input; inputs of one si
         return out
 
 
-VECTORISED: tuple[type[nn.Module], ...] = (
-    *(OfItsSeed, ChangingItsInput, Normed, Dropping, Tied, Remembering, SeveralOutputs, OfTokens, Lazy),
-)
+VECTORISED = OfItsSeed, ChangingItsInput, Normed, Dropping, Tied, Remembering, SeveralOutputs, OfTokens, Lazy
+_UNVECTORISED = OfSentences, TopOne, AveragedForever, Keeping, LookingAtValues
 LOOPED: dict[type[nn.Module], str] = {  # and why
-    OfSentences: "cannot be vectorised",
-    TopOne: "cannot be vectorised",
     Attending: "has a layer that vmap runs one by one",
-    AveragedForever: "cannot be vectorised",
-    Keeping: "cannot be vectorised",
-    LookingAtValues: "cannot be vectorised",
+    **dict.fromkeys(_UNVECTORISED, "cannot be vectorised"),
 }

@@ -67,17 +67,14 @@ def _train_alone(request: Task, cell: Cell, kind: type[nn.Module] | None) -> nn.
     return module.eval()
 
 
-@pytest.mark.parametrize(
-    ("net", "epochs", "lanes"),
-    [
-        *(("cnn-norm", 9, 2), ("cnn", 9, 2), ("resnet20", 3, 2)),
-        *(
-            pytest.param(net, 1, 1, marks=pytest.mark.slow)
-            for net in ("shake26-2x32d", "torchvision:mobilenet_v3_small")
-        ),
-        *((kind, 9, 2) for kind in AWKWARD),
-    ],
-)
+LARGE = "shake26-2x32d", "torchvision:mobilenet_v3_small"
+CASES = [
+    *(("cnn-norm", 9, 2), ("cnn", 9, 2), ("resnet20", 3, 2), *((kind, 9, 2) for kind in AWKWARD)),
+    *(pytest.param(net, 1, 1, marks=pytest.mark.slow) for net in LARGE),
+]
+
+
+@pytest.mark.parametrize(("net", "epochs", "lanes"), CASES)
 def test_lane_equals_the_lone_module_under_torch_optim(
     net: str | type[nn.Module], epochs: int, lanes: int
 ) -> None:
@@ -85,10 +82,8 @@ def test_lane_equals_the_lone_module_under_torch_optim(
         kind, request = None, task(net, epochs, schedule="fixed", engine="loop")
     else:
         kind, request = net, _awkward(net, "vmap" if net in awkward.VECTORISED else "loop", epochs)
-    trainer, before = (
-        pack("adamw:lr-scaled", request, CELLS[:lanes], seed=3, data=splits(F64)),
-        torch.get_rng_state(),
-    )
+    before = torch.get_rng_state()
+    trainer = pack("adamw:lr-scaled", request, CELLS[:lanes], seed=3, data=splits(F64))
     trials = trainer.run()
     assert torch.equal(torch.get_rng_state(), before)  # draws come from the lanes' own generators
     for lane, cell in enumerate(CELLS[:lanes]):
