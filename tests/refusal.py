@@ -1,7 +1,5 @@
 """The assertion that a call is refused as users want it: in one line."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

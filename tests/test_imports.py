@@ -3,8 +3,6 @@
 `.ci/run` also runs ruff and mypy.
 """
 
-from __future__ import annotations
-
 import ast
 import subprocess
 import sys

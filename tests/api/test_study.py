@@ -1,7 +1,5 @@
 """Public names, one-line errors, and studies with their frame, surface and picture."""
 
-from __future__ import annotations
-
 import io
 import subprocess
 import sys

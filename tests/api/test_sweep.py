@@ -1,7 +1,5 @@
 """From Python a sweep is what it is on the command line: the same store, the same bits."""
 
-from __future__ import annotations
-
 import signal
 import sys
 import threading

@@ -1,7 +1,5 @@
 """Tiny data sets in the formats of the published ones, with the images and labels in them."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import pickle

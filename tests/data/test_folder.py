@@ -1,7 +1,5 @@
 """A user's image folder is counted without opening a file, split by a fixed seed, and read exactly."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable

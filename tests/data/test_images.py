@@ -1,7 +1,5 @@
 """Pickled images are read exactly, and nothing is called by them; augmentation changes what it says."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import pickle

@@ -1,7 +1,5 @@
 """Each published format is read as it is, split by a fixed seed, and refused if anything is wrong."""
 
-from __future__ import annotations
-
 import gzip
 import pickle
 import shutil

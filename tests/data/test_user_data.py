@@ -1,7 +1,5 @@
 """User data: tensors, arrays or data sets, split as they say, and refused in one line if they are wrong."""
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """A process that trains uses one thread per pack, and keeps to the machine's and its container's limits."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

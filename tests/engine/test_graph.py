@@ -1,7 +1,5 @@
 """Steps as a program, and steps replayed from a recording, equal the host's steps bit for bit."""
 
-from __future__ import annotations
-
 import gc
 import weakref
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The count of a pack's memory is near its peak in a process, and packs fit into what is free."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

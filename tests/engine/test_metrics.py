@@ -1,7 +1,5 @@
 """Measures of a split, and diagnostics: what the last update of an epoch did, without changing a bit."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

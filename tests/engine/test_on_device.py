@@ -5,8 +5,6 @@ a GPU tests autograd and kernels: there, steps are recorded, nothing waits for t
 those of the CPU.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any

@@ -1,7 +1,5 @@
 """A lane equals a lone run; lanes do not see each other; the same specification gives the same bits."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

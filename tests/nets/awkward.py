@@ -1,7 +1,5 @@
 """Networks that a stacked program could get wrong, each with inputs (1, 8, 8) and four classes."""
 
-from __future__ import annotations
-
 import random
 from typing import Any
 

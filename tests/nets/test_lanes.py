@@ -1,7 +1,5 @@
 """A lane equals a lone module under torch.optim, does not see its neighbours, and repeats bit by bit."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """A loss that is not a mean over items is that of the whole split; a loss with state is refused."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import random

@@ -1,7 +1,5 @@
 """Perceptrons by torch's operators and by numba's loops give autograd's gradients, lane by lane."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Networks of the catalog, of torchvision and their layers: sizes, inputs, dropout, Shake-Shake."""
 
-from __future__ import annotations
-
 from itertools import product
 
 import pytest

@@ -1,7 +1,5 @@
 """Roles of parameters: exempt from weight decay by type or pattern, and scale-invariant."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

@@ -1,7 +1,5 @@
 """In bfloat16 only products are rounded: parameters, gradients and statistics stay float32."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """User networks and losses train as under torch.optim; what would not is named in one line."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any

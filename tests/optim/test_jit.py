@@ -1,7 +1,5 @@
 """The check for numba runs once; code that cannot be cached on disk is compiled again."""
 
-from __future__ import annotations
-
 import errno
 import os
 import threading

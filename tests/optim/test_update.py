@@ -1,7 +1,5 @@
 """Every family under every rule follows its paper; torch, numba and torch.compile agree; lanes are apart."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence

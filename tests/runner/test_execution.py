@@ -1,7 +1,5 @@
 """Packs are planned, train side by side, are retried if lost, and stop when asked."""
 
-from __future__ import annotations
-
 import os
 import sys
 import threading

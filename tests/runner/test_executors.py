@@ -1,7 +1,5 @@
 """Every executor trains lanes to the same bits, reports epochs, stops, and reports packs that it lost."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Optuna proposes every cell of a lattice once, and spread-out batches that a resume repeats."""
 
-from __future__ import annotations
-
 import math
 from itertools import combinations, product
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A study trains its missing lanes once, and gives the same bits after any interruption."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager

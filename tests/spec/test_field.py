@@ -1,7 +1,5 @@
 """One declaration of a field is its option, its keyword, its preset key, its check and its words."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from inspect import signature

@@ -1,7 +1,5 @@
 """Presets: complete, with the numbers of the papers' experiments, and refused in one line if faulty."""
 
-from __future__ import annotations
-
 import re
 from fractions import Fraction
 from pathlib import Path

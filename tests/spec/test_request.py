@@ -1,7 +1,5 @@
 """A request resolves its preset and its values once; functions become names that find them again."""
 
-from __future__ import annotations
-
 import functools
 import sys
 import types

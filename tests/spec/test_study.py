@@ -1,7 +1,5 @@
 """A specification holds a study's identity, which must not change, and its extent, which may grow."""
 
-from __future__ import annotations
-
 import json
 import math
 from dataclasses import replace

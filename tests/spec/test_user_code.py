@@ -1,7 +1,5 @@
 """User code is imported by name, hashed with what it imports, and refused in one line if it is wrong."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import re

@@ -1,7 +1,5 @@
 """Results of `bench` that were not measured."""
 
-from __future__ import annotations
-
 from lrwd_sweep.lab.bench import race as bench
 from lrwd_sweep.lab.bench.race import ABOUT, ENGINE, Measurement, Spread, Timing
 from lrwd_sweep.science.lattice import Lattice

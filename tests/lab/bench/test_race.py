@@ -1,7 +1,5 @@
 """A race takes ratios repeat by repeat and survives a contender's failure; scaling and overhead add up."""
 
-from __future__ import annotations
-
 import sys
 from itertools import count
 from pathlib import Path
