@@ -279,12 +279,6 @@ def test_missing_files_are_downloaded_from_the_first_mirror_that_has_them(
     assert "%" not in captured.err  # redrawn on a terminal only
     assert captured.err.count("downloading") == 2 * len(packed)
     assert f"downloading {url}/{packed[0].name}\n" in captured.err
-    _archive(tmp_path / "cifar", monkeypatch)
-    archive = tmp_path / "cifar" / ARCHIVE
-    archive.rename(folder / ARCHIVE)
-    monkeypatch.setattr(datasets.CIFAR10, "url", f"{url}/{ARCHIVE}")
-    assert len(CIFAR.read(tmp_path / "cifar", download=True).train) == COLOUR.train
-    assert sorted(path.name for path in archive.parent.iterdir()) == [BATCHES, ARCHIVE]
 
 
 def test_failed_downloads_leave_no_file(

@@ -186,21 +186,8 @@ class OfSentences(Base):  # tokens up to the first 0 of the padding, which no se
         return self.head(self.body(packed)[1][-1])
 
 
-class TopOne(Base):  # the better of two layers for each input; inputs of one sign all take the same
-    def make(self) -> None:
-        self.gate, self.experts = nn.Linear(64, 2), nn.ModuleList([nn.Linear(64, 4), nn.Linear(64, 4)])
-
-    def logits(self, x: Tensor) -> Any:
-        weight, chosen = self.gate(x).softmax(1).max(1)
-        out = x.new_zeros(len(x), 4)
-        for place, expert in enumerate(self.experts):
-            mine = chosen == place
-            out[mine] = (expert(x[mine]) * weight[mine, None]).to(out.dtype)
-        return out
-
-
 VECTORISED = OfItsSeed, ChangingItsInput, Normed, Dropping, Tied, Remembering, SeveralOutputs, OfTokens, Lazy
-_UNVECTORISED = OfSentences, TopOne, AveragedForever, Keeping, LookingAtValues
+_UNVECTORISED = OfSentences, AveragedForever, Keeping, LookingAtValues
 LOOPED: dict[type[nn.Module], str] = {  # and why
     Attending: "has a layer that vmap runs one by one",
     **dict.fromkeys(_UNVECTORISED, "cannot be vectorised"),

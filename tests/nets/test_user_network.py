@@ -14,8 +14,6 @@ from torch.utils.checkpoint import checkpoint
 from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.errors import UnknownName, UsageError
 from lrwd_sweep.nets import ModuleNetwork, network
-from lrwd_sweep.nets.dry_run import dry_run
-from lrwd_sweep.nets.network import Way
 from lrwd_sweep.nets.randomness import python_state
 from lrwd_sweep.nets.user_network import blamed
 from lrwd_sweep.science.lattice import Cell
@@ -275,12 +273,6 @@ def test_user_networks_that_lanes_could_not_train_are_refused_in_one_line() -> N
     for name, complaint in REFUSED_NETWORKS.items():
         assert_refused(rf"^net='{HERE}:{name}'{complaint}", network, task(f"{HERE}:{name}", engine="loop"))
         assert python_state() == before, name
-
-
-def test_parameters_that_the_loss_depends_on_are_found() -> None:
-    module = nn.Sequential(nn.Linear(12, 5), nn.ReLU(), nn.Linear(5, 3))
-    module.register_parameter("unused", nn.Parameter(torch.zeros(2)))
-    assert dry_run(module, (12,), 3, Way()).trained == {"0.weight", "0.bias", "2.weight", "2.bias"}
 
 
 def test_known_modules_that_draw_or_do_not_classify_are_refused() -> None:
