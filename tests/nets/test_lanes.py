@@ -24,7 +24,7 @@ from lrwd_sweep.spec.task import Task
 from tests.nets import awkward
 from tests.small import CELLS, CPU, F64, ILL, WAYS, WELL, pack, splits, task
 
-AWKWARD = (*awkward.VECTORISED, *awkward.LOOPED)
+AWKWARD: tuple[type[nn.Module], ...] = (*awkward.VECTORISED, *awkward.LOOPED)
 
 
 def _awkward(kind: type[nn.Module], engine: str = "loop", epochs: int = 17, **options: Any) -> Task:

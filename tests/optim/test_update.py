@@ -24,8 +24,9 @@ from lrwd_sweep.spec.task import Task
 SHAPES = ((4, 3), (4,), (2, 3, 2, 2), (3, 2))  # a vector between matrices, and matrices side by side
 
 # Every family with the options that change its step; amsgrad forgets soon, so that the maximum matters.
-NESTEROV, TORCH = {"nesterov": True}, {"momentum_form": "torch"}
-OPTIONS: dict[str, list[dict[str, object]]] = {
+Options = dict[str, object]
+NESTEROV, TORCH = Options(nesterov=True), Options(momentum_form="torch")
+OPTIONS: dict[str, list[Options]] = {
     "sgd": [{}, NESTEROV, TORCH, TORCH | NESTEROV],
     **{family: [{}] for family in ("adam", "adagrad")},
     "amsgrad": [{"beta2": 0.9}],
