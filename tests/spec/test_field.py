@@ -119,7 +119,7 @@ def test_a_field_that_no_optimizer_or_schedule_uses_is_refused() -> None:
         ({"beta1": 0.5}, ["sgdw"], "beta1 has no effect on sgd; it is for adam, amsgrad, adamp"),
         ({"t_0": 5}, ["sgdw"], "t_0 has no effect on schedule cosine; add schedule='restarts'"),
     ):
-        assert_refused(f"^{complaint}", refuse_unused, given_, map(Optimizer.parse, names), ["cosine"])
+        assert_refused(f"^{complaint}", refuse_unused, given_, [*map(Optimizer.parse, names)], ["cosine"])
     both = [Optimizer.parse(name) for name in ("sgd", "adam")]
     refuse_unused({"nesterov": True, "eps": 1e-6, "epochs": 5}, both, ["cosine"])  # one user is enough
     refuse_unused({"beta1": 0.5, "beta2": 0.5}, [Optimizer.parse("rmsprop")], ["cosine"])
