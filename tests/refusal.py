@@ -8,7 +8,7 @@ import pytest
 from lrwd_sweep.errors import LrwdError, UsageError
 
 
-def assert_refused(
+def assert_raises(
     line: str, call: Callable[..., object], *given: Any, error: type[LrwdError] = UsageError, **options: Any
 ) -> None:
     with pytest.raises(error, match=line) as raised:

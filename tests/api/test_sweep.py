@@ -20,7 +20,7 @@ from lrwd_sweep.runner.study_loop import StudyLoop
 from lrwd_sweep.science.optimizer import optimizer_names
 from lrwd_sweep.store import Lane, Store, open_store
 from tests.api.conftest import NAME, stored, tiny
-from tests.refusal import assert_refused
+from tests.refusal import assert_raises
 
 
 def test_sweep_equals_the_command_line(
@@ -49,7 +49,7 @@ def test_a_larger_call_extends_the_study(tmp_path: Path, monkeypatch: pytest.Mon
     for storage in (str(path), f"sqlite:///{path}", None):
         assert [found.name for found in lrwd_sweep.studies(storage)] == [NAME]
     assert [*tmp_path.iterdir()] == [path]
-    assert_refused(r"epochs: 2, 3.*study_name$", tiny, error=SpecMismatch, study_name=NAME, epochs=3)
+    assert_raises(r"epochs: 2, 3.*study_name$", tiny, error=SpecMismatch, study_name=NAME, epochs=3)
     (tmp_path / "else").mkdir()
     monkeypatch.chdir(tmp_path / "else")
     assert len(first.curves()) == 2 * len(more)  # from the store that it was read from
@@ -192,4 +192,4 @@ def test_tpe_equals_the_command_line_and_continues(
     assert first.merge(again).equals(first)  # not a bit of a lane differs
     with pytest.raises(AttributeError):
         search(7)
-    assert_refused(r"^trials=0 is not a whole number", search, 0)
+    assert_raises(r"^trials=0 is not a whole number", search, 0)

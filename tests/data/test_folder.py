@@ -19,7 +19,7 @@ from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.catalog import DataSet, find_data_set
 from lrwd_sweep.spec.image_folder import scan
 from lrwd_sweep.spec.study import StudySpec
-from tests.refusal import assert_refused
+from tests.refusal import assert_raises
 from tests.specs import spec
 
 
@@ -92,7 +92,7 @@ def test_images_of_any_kind_become_squares_in_three_channels(tmp_path: Path) -> 
 
 def test_wrong_names_and_folders_are_refused_in_one_line(root: Path, tmp_path: Path) -> None:
     for name in ("folder:", "folder:@32", "folder:x@3", "folder:x@1025"):
-        assert_refused("write folder:PATH, or folder:PATH@SIZE with 4 to 1024 pixels", find_data_set, name)
+        assert_raises("write folder:PATH, or folder:PATH@SIZE with 4 to 1024 pixels", find_data_set, name)
     no_train, few = "there is no folder .*train'; put the images of a class in", "too few images to hold any"
     spoiled: list[tuple[Callable[[Path], object], str]] = [
         (lambda at: (at / "train").rename(at / "no"), no_train),
@@ -105,7 +105,7 @@ def test_wrong_names_and_folders_are_refused_in_one_line(root: Path, tmp_path: P
     for k, (spoil, line) in enumerate(spoiled):
         copy = shutil.copytree(root, tmp_path / str(k))
         spoil(copy)
-        assert_refused(line, find_data_set, f"folder:{copy}", error=DataError)
+        assert_raises(line, find_data_set, f"folder:{copy}", error=DataError)
 
 
 def test_files_that_are_not_images_and_changing_folders_are_refused(root: Path) -> None:
@@ -114,7 +114,7 @@ def test_files_that_are_not_images_and_changing_folders_are_refused(root: Path) 
     path = root / "train" / "cat" / "004.png"
     for content in (b"", b"no image", b"\x89PNG\r\n\x1a\n" + b"x" * 50, path.read_bytes()[:-900]):
         path.write_bytes(content)
-        assert_refused(r"004\.png is not a readable image", _load, f"folder:{root}", error=DataError)
+        assert_raises(r"004\.png is not a readable image", _load, f"folder:{root}", error=DataError)
 
 
 def test_spec_keeps_its_sizes_without_the_folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from lrwd_sweep.errors import DataError
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.spec.catalog import AUGMENTATIONS
 from tests.data.formats import python2_pickle
-from tests.refusal import assert_refused
+from tests.refusal import assert_raises
 from tests.small import pack, splits, task
 
 MARK = "ran"
@@ -104,7 +104,7 @@ def test_a_malicious_pickle_is_refused_and_nothing_runs(file: Path) -> None:
     for kind, content in LIVE.items():
         file.write_bytes(content)
         line = r"data_batch_1 is not a pickled data set \(it asks for"
-        assert_refused(line, read_pickle, file, error=DataError)
+        assert_raises(line, read_pickle, file, error=DataError)
         assert not mark.exists(), kind
         with contextlib.suppress(TypeError, ValueError):  # numpy refuses the result of the call, after it
             pickle.loads(content)
@@ -131,8 +131,8 @@ def test_other_content_and_every_truncation_is_refused_in_one_line(file: Path) -
     cut = {f"the first {n} bytes": whole[:n] for n in range(len(whole))}
     for content in (STRANGE | cut).values():
         file.write_bytes(content)
-        assert_refused(f"^(?=.{{1,500}}$){file} .*get it again", read_pickle, file, error=DataError)
-    assert_refused("Is a directory", read_pickle, file.parent, error=DataError)
+        assert_raises(f"^(?=.{{1,500}}$){file} .*get it again", read_pickle, file, error=DataError)
+    assert_raises("Is a directory", read_pickle, file.parent, error=DataError)
 
 
 def _stream(seed: int = 0) -> torch.Generator:

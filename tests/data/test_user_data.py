@@ -16,7 +16,7 @@ from lrwd_sweep.data.user_data import completed
 from lrwd_sweep.errors import DataError, UsageError
 from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.task import Task
-from tests.refusal import assert_refused
+from tests.refusal import assert_raises
 
 HERE = "tests.data.test_user_data"
 returned: list[Callable[[], Any]] = []  # what `data` calls
@@ -143,7 +143,7 @@ def test_data_are_read_once_and_again_only_if_asked() -> None:
     assert _load(again).train.x.sub(x).sub(1).abs().max() < 1e-6
     for sizes in (task.data_set, DataSet(13, 6, 0, 3, (5,))):
         other = "gives other data than a moment ago; .* and seed its random numbers"
-        assert_refused(other, load, task.data, sizes, error=DataError)
+        assert_raises(other, load, task.data, sizes, error=DataError)
 
 
 def test_digest_depends_on_every_number_its_type_and_shape() -> None:
@@ -255,7 +255,7 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
 
 def test_wrong_data_are_refused_in_one_line_with_the_remedy() -> None:
     for make, complaint in WRONG:
-        assert_refused(f"^data='{HERE}:data'.*{re.escape(complaint)}", _completed, make, error=DataError)
+        assert_raises(f"^data='{HERE}:data'.*{re.escape(complaint)}", _completed, make, error=DataError)
 
 
 def needing(folder: str) -> Any:
@@ -264,7 +264,7 @@ def needing(folder: str) -> Any:
 
 def test_required_arguments_are_refused_and_ctrl_c_is_not_an_error_of_the_function() -> None:
     wants = ":needing' wants 'folder', which nothing gives; give it a default$"
-    assert_refused(wants, completed, Task(data=f"{HERE}:needing"))
+    assert_raises(wants, completed, Task(data=f"{HERE}:needing"))
 
     def interrupted() -> Any:
         raise KeyboardInterrupt

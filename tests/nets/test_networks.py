@@ -13,7 +13,7 @@ from lrwd_sweep.nets import CONVOLUTIONAL, ModuleNetwork, build
 from lrwd_sweep.nets.randomness import Dropout
 from lrwd_sweep.nets.resnet import Shake, ShakeShortcut
 from lrwd_sweep.spec.catalog import NETWORKS, find_network
-from tests.refusal import assert_refused
+from tests.refusal import assert_raises
 
 F64 = torch.float64
 SMALL = ["mlp-norm", "mlp", "cnn-norm", "cnn", "resnet20", "shake26-2x32d"]
@@ -67,12 +67,12 @@ def test_unfit_inputs_and_unknown_names_are_refused_in_one_line() -> None:
         ("torchvision:shufflenet_v2_x0_5", (2, 32, 32), colours),
         *((f"torchvision:{name}", (1, 8, 8), pixels) for name in ("squeezenet1_1", "vit_b_16", "maxvit_t")),
     ):
-        assert_refused(f"^net='?{name}'? {complaint}", build, name, shape, 10)
+        assert_raises(f"^net='?{name}'? {complaint}", build, name, shape, 10)
     for name in ("resnet81", "fasterrcnn_resnet50_fpn", "NAME", ""):
         with pytest.raises(UnknownName, match=r"unknown classifier of torchvision\.models"):
             build(f"torchvision:{name}", (1, 8, 8), 10)
     assert find_network("torchvision:resnet18") == "torchvision:resnet18"
-    assert_refused("did you mean resnet", find_network, "resnet21", error=UnknownName)
+    assert_raises("did you mean resnet", find_network, "resnet21", error=UnknownName)
 
 
 def test_torchvision_parameters_keep_name_and_order() -> None:

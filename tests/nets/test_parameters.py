@@ -16,7 +16,7 @@ from lrwd_sweep.runner.runner import complete
 from lrwd_sweep.spec.catalog import NETWORKS, DataSet
 from lrwd_sweep.spec.task import Task
 from tests.nets.awkward import Base
-from tests.refusal import assert_refused
+from tests.refusal import assert_raises
 
 
 def _layer(name: str, **parts: nn.Module | Tensor) -> nn.Module:
@@ -120,7 +120,7 @@ def test_invalid_pattern_is_refused() -> None:
         ("mlp", {"no_decay": "a\nb"}, r"no_decay='a\\nb' is not printable text"),
     ]
     for net, options, complaint in cases:
-        assert_refused(complaint, lambda: complete(Task(net=net, **options)))  # noqa: B023
+        assert_raises(complaint, lambda: complete(Task(net=net, **options)))  # noqa: B023
 
 
 SHAPE = (1, 8, 8)

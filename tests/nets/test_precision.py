@@ -15,7 +15,7 @@ from lrwd_sweep.nets.mlp import MlpLanes
 from lrwd_sweep.nets.modules import VmapLanes
 from lrwd_sweep.science.trial import Status
 from tests.nets import awkward
-from tests.refusal import assert_refused
+from tests.refusal import assert_raises
 from tests.small import CELLS, CPU, F64, WAYS, pack, splits, task
 
 pytestmark = pytest.mark.usefixtures("without_numba")
@@ -133,4 +133,4 @@ def test_network_that_cannot_compute_in_bfloat16_is_refused_in_one_line() -> Non
     of = task(f"{HERE}:Filling", engine="loop")
     assert network(of).shapes
     complaint = rf"^net='{HERE}:Filling' cannot compute in bfloat16: RuntimeError: .* in Filling itself"
-    assert_refused(rf"{complaint}.*; choose precision='float32'$", network, of.changed(precision="bfloat16"))
+    assert_raises(rf"{complaint}.*; choose precision='float32'$", network, of.changed(precision="bfloat16"))

@@ -20,7 +20,7 @@ from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status
 from lrwd_sweep.spec.task import options_text
 from tests.nets.awkward import Base, TwoLayers
-from tests.refusal import assert_refused
+from tests.refusal import assert_raises
 from tests.small import SGDW, WELL, splits, task
 
 HERE = "tests.nets.test_user_network"
@@ -83,7 +83,7 @@ UNLIKE_TORCH = (
 def test_parameters_that_would_not_train_as_under_torch_optim_are_named() -> None:
     for name, engine, complaint in UNLIKE_TORCH:
         trainer = PackTrainer(SGDW, task(f"{HERE}:{name}", engine=engine), WELL, 0, splits())
-        assert_refused(rf"the parameter {complaint}", trainer.run)  # which names the class
+        assert_raises(rf"the parameter {complaint}", trainer.run)  # which names the class
 
 
 class Finite(Two):  # raises if a number is not finite
@@ -171,7 +171,7 @@ def test_invalid_losses_are_refused_in_one_line() -> None:
     for net in ("mlp", "cnn", "tests.nets.awkward:Normed"):
         for loss, complaint in REFUSED_LOSSES.items():
             of = task(net, loss=f"{HERE}:{loss}")
-            assert_refused(rf"^loss='{HERE}:{loss}'.*{complaint}", network, of)
+            assert_raises(rf"^loss='{HERE}:{loss}'.*{complaint}", network, of)
     with pytest.raises(UsageError, match="not written for a loss other than cross-entropy"):
         network(task("mlp", engine="native", loss=f"{HERE}:smoothed"))
     with pytest.raises(UnknownName, match=f"unknown name in {HERE} 'absent'"):
@@ -271,7 +271,7 @@ REFUSED_NETWORKS = {
 def test_user_networks_that_lanes_could_not_train_are_refused_in_one_line() -> None:
     before = python_state()
     for name, complaint in REFUSED_NETWORKS.items():
-        assert_refused(rf"^net='{HERE}:{name}'{complaint}", network, task(f"{HERE}:{name}", engine="loop"))
+        assert_raises(rf"^net='{HERE}:{name}'{complaint}", network, task(f"{HERE}:{name}", engine="loop"))
         assert python_state() == before, name
 
 
@@ -282,4 +282,4 @@ def test_known_modules_that_draw_or_do_not_classify_are_refused() -> None:
         (lambda: nn.Sequential(nn.Identity(), globals()["Hidden"]()), r"layer 1 \(Hidden\) draws random"),
         (lambda: nn.Conv2d(1, 4, 3), "choose a classifier"),
     ):
-        assert_refused(complaint, ModuleNetwork, make, (1, 8, 8), 4)
+        assert_raises(complaint, ModuleNetwork, make, (1, 8, 8), 4)

@@ -21,7 +21,7 @@ from lrwd_sweep.science.lattice import Lattice
 from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.spec.job import EpochDone, Event, Job, Pack, PackDone, PackLost
 from lrwd_sweep.spec.task import Task
-from tests.refusal import assert_refused
+from tests.refusal import assert_raises
 from tests.runner import strange
 from tests.small import ADAMW, CPU
 
@@ -122,7 +122,7 @@ class TestEveryExecutor:
 
     def test_raises_an_error_of_user_code_as_one_line(self, executor: Executor) -> None:
         executor.submit(job(f"{strange.__name__}:Faulty"))
-        assert_refused(r"Faulty' raised in training: RuntimeError.*strange\.py", until_done, executor)
+        assert_raises(r"Faulty' raised in training: RuntimeError.*strange\.py", until_done, executor)
         assert executor.free == 2
 
 
@@ -132,7 +132,7 @@ class TestProcesses:
     ) -> None:
         asked = job()
         warm.submit(replace(asked, task=replace(asked.task, code=((NET, "another"),))))
-        assert_refused(rf"^net='{NET}' has changed since this training began", until_done, warm)
+        assert_raises(rf"^net='{NET}' has changed since this training began", until_done, warm)
         warm.submit(job(f"{strange.__name__}:Loud"))
         assert isinstance(until_done(warm)[-1], PackDone)
         assert capfd.readouterr() == ("", "")

@@ -12,7 +12,7 @@ from lrwd_sweep.spec.preset import DEFAULT, Preset, default_lattice, find_preset
 from lrwd_sweep.spec.request import Request
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.spec.task import Task
-from tests.refusal import assert_refused
+from tests.refusal import assert_raises
 
 PROJECT = Path(__file__).parents[2]
 MINIS = [name for name in preset_names() if name.endswith("-mini")]
@@ -83,7 +83,7 @@ def test_the_default_preset_has_axes_for_every_optimizer() -> None:
 def test_an_empty_preset_is_the_default_task(tmp_path: Path) -> None:
     preset = read(tmp_path, "")
     assert (preset.name, preset.task, preset.seeds, preset.metric) == ("mine", Task(), 3, "val_loss")
-    assert_refused("no axes for adamw; give lr and weight_decay$", preset.lattice, Optimizer.parse("adamw"))
+    assert_raises("no axes for adamw; give lr and weight_decay$", preset.lattice, Optimizer.parse("adamw"))
     spelled = read(tmp_path, '[axes."adamw:independent"]\nlr = "1e-3"\nwd = "0,0.2"\n')
     assert spelled.lattice(Optimizer.parse("adamw")).weight_decay == (0.0, 0.2)
 
@@ -120,7 +120,7 @@ WRONG = (  # one of a kind; test_field has the values that a field refuses
 
 def test_a_wrong_key_or_value_is_one_line_with_the_remedy(tmp_path: Path) -> None:
     for text, part in WRONG:
-        assert_refused(f"^preset '.*mine.toml'.*{re.escape(part)}", read, tmp_path, text)
+        assert_raises(f"^preset '.*mine.toml'.*{re.escape(part)}", read, tmp_path, text)
 
 
 def test_lists_in_a_variant_are_multiplied_and_other_values_are_kept(tmp_path: Path) -> None:
