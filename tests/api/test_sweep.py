@@ -164,8 +164,7 @@ def test_every_call_reads_user_data_once() -> None:
         return found
 
     first = swept(lrwd_sweep.sweep, 0.01)
-    with pytest.raises(SpecMismatch, match=r"data of .*:own_data, which changed"):
-        swept(lrwd_sweep.sweep, 0.02)
+    assert_raises(r"data of .*:own_data, which changed", swept, lrwd_sweep.sweep, 0.02, error=SpecMismatch)
     other = swept(lrwd_sweep.sweep, 0.02, study_name="other")
     assert not other.frame["val_loss"].equals(first.frame["val_loss"])
     swept(lrwd_sweep.compare, 0.01, optimizers=["sgdw", "adamw"])

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, TensorDataset, random_split
 
 from lrwd_sweep.data import Splits, load
 from lrwd_sweep.data.user_data import completed
-from lrwd_sweep.errors import DataError, UsageError
+from lrwd_sweep.errors import DataError
 from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.task import Task
 from tests.refusal import assert_raises
@@ -114,8 +114,7 @@ def test_standardize_is_only_for_images_of_bytes_with_channels_first() -> None:
     for data, asked, complaint in (((pair, pair), False, last), ((_pair(), _pair(6)), None, floats)):
         for standardize in (None, False):
             assert _completed(lambda data=data: data, standardize=standardize).standardize is asked  # type: ignore[misc]
-        with pytest.raises(UsageError, match=complaint):
-            _completed(lambda data=data: data, standardize=True)  # type: ignore[misc]
+        assert_raises(complaint, _completed, lambda data=data: data, standardize=True)
 
 
 def test_random_split_is_the_same_every_time() -> None:
