@@ -34,7 +34,7 @@ OPTIONS: dict[str, list[Options]] = {
     **{family: [{}, NESTEROV] for family in ("sgdp", "adamp")},
 }
 VARIANTS = {
-    " ".join((family, *map(str, options.values()))): (family, options)
+    " ".join((family, *(f"{name}={value}" for name, value in options.items()))): (family, options)
     for family, variants in OPTIONS.items()
     for options in variants
 }
