@@ -126,10 +126,10 @@ def test_native_vmap_and_loop_are_one_network() -> None:
                 assert (value - trainer.arena.named[name]).abs().max() < 1e-9, (net, shape, name)
             for one, other in zip(expected, trials, strict=True):
                 assert one.metrics == pytest.approx(other.metrics, abs=1e-9), (net, shape)
-    one, other = (pack("sgdw", task("cnn", engine="vmap"), WELL).lanes for _ in range(2))
-    assert isinstance(one, VmapLanes)
-    assert isinstance(other, VmapLanes)
-    assert not {*one.module.modules()} & {*other.module.modules()}  # packs may train in threads
+    first, second = (pack("sgdw", task("cnn", engine="vmap"), WELL).lanes for _ in range(2))
+    assert isinstance(first, VmapLanes)
+    assert isinstance(second, VmapLanes)
+    assert not {*first.module.modules()} & {*second.module.modules()}  # packs may train in threads
 
 
 def _buffers(lanes: Lanes, lane: int) -> list[Tensor]:
