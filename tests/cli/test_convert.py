@@ -24,7 +24,7 @@ def document(run: Run, arguments: str) -> Any:
     return json.loads("\n".join(text(run, f"{arguments} --format json")))
 
 
-def test_pytorchs_decay_becomes_the_papers_with_formula_and_arithmetic(run: Run) -> None:
+def test_conversion_shows_formula_and_arithmetic_or_a_row_per_convention(run: Run) -> None:
     assert text(run, "-o adamw --lr 1e-3 --wd 0.05 --from lr-scaled --to independent") == [
         "lr-scaled w = 0.05 at α = 0.001 is independent λ = 5e-05",
         "  λ = α × w = 0.001 × 0.05 = 5e-05",
@@ -33,6 +33,11 @@ def test_pytorchs_decay_becomes_the_papers_with_formula_and_arithmetic(run: Run)
         "  exact under any schedule",
         "  decay averages over 1/λ = 20000 steps where η = 1",
     ]
+    lines = text(run, "-o sgd --lr 2^-3 --wd 0.01 --steps 100")
+    rows = [line.split()[0] for line in lines]
+    for convention in Convention:
+        assert rows.count(convention) == (2 if convention is Convention.COUPLED else 1)
+    assert max(len(line) for line in lines if ":" not in line) <= 80
 
 
 def test_json_of_a_conversion(run: Run) -> None:
@@ -47,14 +52,6 @@ def test_json_of_a_conversion(run: Run) -> None:
     for name, source in names.items():
         found = document(run, f"-o {name} --lr 0.1 --wd 0.2 --steps 100")
         assert found["from"] == {"convention": source, "value": 0.2}
-
-
-def test_without_to_every_convention_has_a_row(run: Run) -> None:
-    lines = text(run, "-o sgd --lr 2^-3 --wd 0.01 --steps 100")
-    rows = [line.split()[0] for line in lines]
-    for convention in Convention:
-        assert rows.count(convention) == (2 if convention is Convention.COUPLED else 1)
-    assert max(len(line) for line in lines if ":" not in line) <= 80
 
 
 def test_normalized_decay_of_another_rule_is_divided_first(run: Run) -> None:

@@ -21,8 +21,13 @@ def trials(path: str = STORE, name: str = ADAMW) -> dict[tuple[Cell, int], Trial
         return {(trial.cell, trial.seed): trial for trial in store.trials(name, curves=True)}
 
 
-def test_the_same_command_trains_nothing_and_shows_the_same(run: Run) -> None:
+def test_same_command_trains_nothing_and_shows_the_same(run: Run, request: pytest.FixtureRequest) -> None:
+    request.addfinalizer(gc.unfreeze)
+    request.addfinalizer(gc.enable)
+    gc.disable()  # as the command line loads its libraries; a sweep may take hours
     first, stored = run(*GRID), trials()
+    assert gc.isenabled()
+    assert gc.get_freeze_count() > 0
     assert "best cell" in first.out
     assert "training 9 lanes" in first.err
     assert "training" not in first.out
@@ -87,31 +92,3 @@ def test_lanes_that_failed_are_exit_3_and_tried_again(run: Run, monkeypatch: pyt
     again = run(*GRID)
     assert again.code == 0
     assert {trial.status.value for trial in trials().values()} == {"complete"}
-
-
-def test_what_trains_collects_garbage(
-    run: Run, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
-    """The command line loads its libraries without; a sweep may take hours."""
-    request.addfinalizer(gc.unfreeze)
-    request.addfinalizer(gc.enable)
-    assert gc.isenabled()
-    gc.disable()
-    assert run("grid", *TINY).code == 0
-    assert gc.isenabled()
-    assert gc.get_freeze_count() > 0
-
-
-def test_precision_makes_a_study_of_its_own_and_is_in_every_answer(run: Run) -> None:
-    name = f"{ADAMW}-bfloat16"
-    trained = run("grid", *TINY, "--precision", "bfloat16", "--full")
-    assert trained.code == 0
-    assert "computed in bfloat16" in trained.out
-    assert "--precision bfloat16" in trained.out  # in what to do next
-    assert run("grid", *TINY).code == 0
-    with open_store(STORE, write=False) as store:
-        plain, rounded = store.get_study(ADAMW).spec, store.get_study(name).spec
-    assert plain.differences(rounded) == ["precision: float32, bfloat16"]
-    lanes = trials(), trials(name=name)
-    assert lanes[0].keys() == lanes[1].keys()
-    assert lanes[0] != lanes[1]

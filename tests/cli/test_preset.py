@@ -13,7 +13,7 @@ from lrwd_sweep.spec.preset import preset_names
 from tests.cli.conftest import Run
 
 
-def test_json_is_one_document(run: Run) -> None:
+def test_presets_are_shown_without_data_or_a_store(run: Run, tmp_path: Path) -> None:
     listed = json.loads(run("preset", "list", "--format", "json").out)
     assert listed["schema_version"] == 1
     assert {*preset_names()} <= {*run("preset", "list").out.split()}
@@ -23,9 +23,6 @@ def test_json_is_one_document(run: Run) -> None:
         assert {key: shown[key] for key in preset} == preset
         names = [study["study_name"] for study in shown["studies"]]
         assert len({*names}) == len(preset["optimizers"]), names
-
-
-def test_show_needs_neither_data_nor_a_store_and_leaves_nothing(run: Run, tmp_path: Path) -> None:
     for name in preset_names():
         found = run("preset", "show", name, "--no-estimate")
         assert (found.code, found.err) == (0, ""), name

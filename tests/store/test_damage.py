@@ -151,11 +151,12 @@ def read_curves(store: Store, name: str) -> list[Trial]:
 
 def test_damage_is_named_and_not_taken_for_deletion(damaged: Damage) -> None:
     lanes = "UPDATE trials SET metrics = '{}' WHERE study_id = 1 AND seed = 3 AND lr = 0.1"
-    finished, found, latest = (
+    reads: list[Callable[[Store], object]] = [
         lambda store: store.finished("a"),
         lambda store: store.find_study("b"),
         lambda store: store.latest(),
-    )
+    ]
+    finished, found, latest = reads
     named = "name a study of study list, as in report STUDY"
     for damage, read, text in (
         (lanes, finished, r"lane lr 0\.1, weight_decay 0\.0, seed 3, and 1 more, are not what was stored"),

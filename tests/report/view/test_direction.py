@@ -24,7 +24,7 @@ LOW = plain(study(ridge, "low"))
 HIGH = mirrored(LOW)
 
 
-def test_best_cells_ridge_verdict_and_advice_are_mirrored() -> None:
+def test_best_cells_marks_colours_verdict_and_advice_are_mirrored() -> None:
     assert HIGH.best == LOW.best
     assert HIGH.ranked(10) == [replace(c, value=-c.value) for c in LOW.ranked(10)]
     assert HIGH.surface.best() == LOW.surface.best()
@@ -40,9 +40,6 @@ def test_best_cells_ridge_verdict_and_advice_are_mirrored() -> None:
     better = mirrored(plain(study(lambda a, b: bowl(a, b) - 0.05, "better")))
     difference = comparison(mirrored(plain(study(bowl, "a"))), better).comparison.best_difference
     assert (difference.value, difference.low, difference.high) == pytest.approx((0.05,) * 3)
-
-
-def test_marks_colours_and_numbers_are_mirrored() -> None:
     low, high = (Tiles.of(each.surface, each.separability) for each in (LOW, HIGH))
     assert [(t.mark, t.ridge) for t in low.every] == [(t.mark, t.ridge) for t in high.every]
     ((pooled, *_),) = Tiles.of(HIGH.surface, pool=(7, 7)).rows

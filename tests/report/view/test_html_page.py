@@ -11,7 +11,6 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
-from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 from xml.etree.ElementTree import Element
@@ -28,7 +27,7 @@ from lrwd_sweep.report.view.tiles import colour
 from lrwd_sweep.science.lattice import Lattice
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.study import Kind
-from tests.report.view.examples import contrast, harmful, labelled, lost, study
+from tests.report.view.examples import harmful, labelled, lost, study
 
 LOADERS = {"link", "img", "iframe", "object", "embed", "image", "use", "video", "audio", "base", "form"}
 EPOCHS = 30
@@ -94,7 +93,7 @@ CASES: dict[str, Callable[[], list[Result]]] = {
 }
 
 
-def test_pages_are_well_formed_and_refer_to_nothing_outside() -> None:
+def test_pages_are_well_formed_and_load_nothing() -> None:
     for case, results in CASES.items():
         text = page(results())
         tree = parsed(text)
@@ -114,9 +113,6 @@ def test_pages_are_well_formed_and_refer_to_nothing_outside() -> None:
         if case == "hostile":
             assert len(all_of(tree, "script")) == 1  # ours
             assert "`<script>\\n\\u202e=cmd() @all" in "".join(all_of(tree, "h1")[0].itertext())
-
-
-def test_policy_allows_only_this_style_and_this_script() -> None:
     tree = parsed(page([with_curves(study())]))
     policy = next(n for n in all_of(tree, "meta") if n.get("http-equiv") == "Content-Security-Policy")
     rules = dict(rule.split(" ", 1) for rule in str(policy.get("content")).split("; "))
@@ -185,15 +181,6 @@ def test_curves_of_file_and_script_are_the_same_and_stay_small(monkeypatch: pyte
     monkeypatch.setattr("lrwd_sweep.report.view.svg._POINTS", 1000)
     data = json.loads(all_of(parsed(page([large(5, 20, 2)])), "script", "data")[0].text or "")
     assert len(data["cells"]) <= 3  # only those of the chosen cells
-
-
-def test_text_stands_out_from_the_ground_in_light_and_dark() -> None:
-    style = files("lrwd_sweep.report.view").joinpath("templates/style.css").read_text("utf-8")
-    for block in re.findall(r":root \{(.*?)\}", style, re.S)[:2]:
-        rgb = {name: tuple(bytes.fromhex(code)) for name, code in re.findall(r"--(\w+): #(\w{6})", block)}
-        for ink in ("ink", "muted", "best", "worst", "centre", "selected"):
-            for ground in ("ground", "raised", "none") if ink == "ink" else ("ground",):
-                assert contrast(rgb[ink], rgb[ground]) >= 4.5, (ink, ground)
 
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -10,7 +10,7 @@ import pytest
 from lrwd_sweep.science.separability.bootstrap import HALVES, Estimate, LeftOut, Resamples, t95
 
 
-def test_few_seeds_are_resampled_exhaustively_with_their_true_probabilities() -> None:
+def test_seeds_are_resampled_exhaustively_or_as_often_as_asked() -> None:
     thirds = np.array([np.bincount(drawn, minlength=3) / 3 for drawn in product(range(3), repeat=3)])
     pairs = [np.bincount(drawn, minlength=2) / 4 for drawn in product(range(2), repeat=2)]
     halves = np.array([[even[0], odd[0], even[1], odd[1]] for even, odd in product(pairs, pairs)])
@@ -18,9 +18,6 @@ def test_few_seeds_are_resampled_exhaustively_with_their_true_probabilities() ->
         assert resamples.mass.sum() == pytest.approx(1)
         for weights, mass in zip(resamples.weights[1:], resamples.mass, strict=True):
             assert mass == pytest.approx((every == weights).all(axis=1).mean())
-
-
-def test_many_seeds_are_resampled_as_often_as_asked_and_always_alike() -> None:
     first, second = Resamples.draw(10, 1000), Resamples.draw(10, 1000)
     assert first.weights.shape == (1001, 10)
     assert np.array_equal(first.weights, second.weights)

@@ -33,7 +33,7 @@ INDEPENDENT = L + A  # log2 λ = log2 w + log2 α, on a lattice of w
 ADDITIVE = 0.1 * A**4 + np.exp(0.4 * INDEPENDENT) + np.exp(-0.9 * INDEPENDENT)
 
 
-def test_known_answers() -> None:
+def test_known_answers_of_slope_and_shape() -> None:
     zero = dict.fromkeys(("ridge_slope", "reverse_slope", "curvature_coupling", "interaction_share"), 0.0)
     in_w = surface(repeated(ADDITIVE), rule=DecayRule.LR_SCALED)
     product: dict[str, float] = {"ridge_slope": -1, "reverse_slope": -1, "curvature_coupling": 1}
@@ -54,9 +54,6 @@ def test_known_answers() -> None:
     assert (bowl.reason, bowl.ridge_rows, len(bowl.transfer_regret)) == ("", 11, 3)
     assert "ridge" in analyse(cases[1][0]).curvature_coupling.reason
     assert not analyse(cases[3][0]).basin[0, 0], "a capped cell is out"
-
-
-def test_slope_by_convention_is_a_shear() -> None:
     for rule, independent, lr_scaled in (
         (DecayRule.INDEPENDENT, -1, -2),
         (DecayRule.LR_SCALED, 0, -1),
@@ -64,8 +61,8 @@ def test_slope_by_convention_is_a_shear() -> None:
         (DecayRule.FIXED, None, None),
         (DecayRule.CORRECTED, None, None),
     ):
-        found = analyse(surface(repeated(RIDGE), rule=rule)).slope_by_convention
-        assert found == {"independent": pytest.approx(independent), "lr-scaled": pytest.approx(lr_scaled)}
+        slopes = analyse(surface(repeated(RIDGE), rule=rule)).slope_by_convention
+        assert slopes == {"independent": pytest.approx(independent), "lr-scaled": pytest.approx(lr_scaled)}
 
 
 def test_interaction_share_is_that_of_the_row_and_column_fit_without_noise() -> None:
@@ -118,9 +115,6 @@ def test_rows_weigh_in_the_slopes_by_their_smoothed_squared_curvature() -> None:
     steep, flat = np.eye(11)[10], np.ones(11)  # one steep row does not outvote the others
     found = analyse(surface(parabolas(4 * steep, flat + 99 * steep)), basin_quantile=1)
     assert value(found.ridge_slope) == pytest.approx(np.polyfit(A[:, 0], 4 * steep, 1)[0])
-
-
-def test_weights_are_those_of_the_sample_in_every_resample() -> None:
     position, curvature = np.zeros((2, 5)), np.array([[1.0, 1, 1, 1, 1], [1, 50, 1, 0, 1]])
     axis, carrying = np.arange(5.0), [0, 1, 2, 4]
     position[1] = [0.0, 3, 1, 9, 2]
