@@ -42,7 +42,9 @@ def test_without_a_command_it_shows_what_to_do_first(run: Run) -> None:
     assert run("--version").out == run("-V").out == f"lrwd-sweep {version('lrwd-sweep')}\n"
 
 
-def test_every_command_has_a_help_that_fits_80_columns(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_and_option_has_a_help_that_fits_80_columns(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     groups = {path[:-1]: run(*path[:-1], "--help").out.splitlines() for path in COMMANDS}
     assert run("study").out.splitlines() == groups[("study",)]
@@ -54,9 +56,6 @@ def test_every_command_has_a_help_that_fits_80_columns(run: Run, monkeypatch: py
         assert (found.code, found.err) == (0, "")
         assert found.out.startswith(f"Usage: lrwd-sweep {' '.join(path)} ")
         assert max(map(len, found.out.splitlines())) <= 80, path
-
-
-def test_every_option_has_a_help_with_its_default() -> None:
     for path, command in COMMANDS.items():
         for parameter in command.params:
             text = parameter.help or ""

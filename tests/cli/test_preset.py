@@ -31,7 +31,14 @@ def test_presets_are_shown_without_data_or_a_store(run: Run, tmp_path: Path) -> 
     assert not list(tmp_path.iterdir())
 
 
-def test_time_is_extrapolated_or_unknown(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_show_reads_a_file_and_estimates_the_time(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my own.toml").write_text('like = "digits"\nabout = "red \\u001b[31m\\nline"\n')
+    found = run("preset", "show", "my own.toml", "--no-estimate")
+    assert found.code == 0
+    assert found.out.startswith("my own: red \\x1b[31m\\nline\n")
+    assert "compare --preset 'my own.toml'" in found.out
     speed = Speed(step=3600.0, sample=0.0, whole=False)
     monkeypatch.setattr("lrwd_sweep.runner.execution.measure", lambda *_: speed)
     words = " ".join(run("preset", "show", "digits").out.split())
@@ -42,11 +49,3 @@ def test_time_is_extrapolated_or_unknown(run: Run, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr("lrwd_sweep.runner.execution.measure", without_room)
     assert "unknown: no room; choose --device cpu" in run("preset", "show", "digits").out
-
-
-def test_show_reads_a_file_and_its_words_are_harmless(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "my own.toml").write_text('like = "digits"\nabout = "red \\u001b[31m\\nline"\n')
-    found = run("preset", "show", "my own.toml", "--no-estimate")
-    assert found.code == 0
-    assert found.out.startswith("my own: red \\x1b[31m\\nline\n")
-    assert "compare --preset 'my own.toml'" in found.out

@@ -247,6 +247,7 @@ def test_longer_and_finer_axes_keep_their_values(axis: tuple[float, ...], end: s
         ((0.25, 0.5, 1.0), (0.25, 0.5, 1.0, 2.0, 4.0)),
         ((0.0, 0.5, 1.0), (0.0, 0.5, 1.0, 2.0, 4.0)),
         ((1.0, 1.001), (1.0, 1.001, 1.002, 1.003)),
+        (tuple(2.0 ** (k / 2) for k in range(5)), tuple(2.0 ** (k / 2) for k in range(9))),  # two octaves
         ((1e-300, 1e300), (1e-300, 1e300)),
     ):
         assert extended(shorter, "high") == pytest.approx(expected, rel=1e-5)

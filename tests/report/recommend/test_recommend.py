@@ -79,7 +79,18 @@ def test_most_forgiving_cell_has_the_best_block(stream: int) -> None:
     assert most_forgiving(surface(valley(2, 5))) is None
 
 
-def test_time_scale_of_decay_follows_what_is_known() -> None:
+def test_study_is_recommended_as_far_as_it_is_known() -> None:
+    found = recommendations(study(kind=Kind.TPE))
+    assert [cell.role for cell in found.cells] == ["best"]
+    assert "search" in found.why_not_forgiving
+    found = recommendations(lost())
+    assert (found.cells, found.why_not_forgiving) == ((), "no cell counts")
+    for rule in DecayRule:
+        found = recommendations(study(optimizer=Optimizer(None, rule, "lion"), kind=Kind.IMPORT))
+        assert found.cells[0].lines[0].code.startswith("dict(lr="), rule
+    decays = (0.0, 0.1, 0.2, 0.3, 0.4)
+    best, *_ = recommendations(with_values(np.tile(decays, (5, 1)), decays)).cells
+    assert (best.cell.weight_decay, best.around, best.timescale_epochs, len(best.lines)) == (0, None, None, 1)
     (best, *_) = recommendations(study(kind=Kind.IMPORT)).cells
     assert best.timescale_epochs is None
     assert best.timescale_steps == pytest.approx(1 / best.cell.weight_decay)
@@ -93,17 +104,3 @@ def test_time_scale_of_decay_follows_what_is_known() -> None:
     assert counted.timescale_steps_projected is None
     unknown, *_ = recommendations(base).cells
     assert (unknown.timescale_steps, unknown.timescale_steps_projected) == pytest.approx((1 / lam, 10 / lam))
-
-
-def test_searches_lost_studies_and_other_optimizers_are_recommended_as_far_as_possible() -> None:
-    found = recommendations(study(kind=Kind.TPE))
-    assert [cell.role for cell in found.cells] == ["best"]
-    assert "search" in found.why_not_forgiving
-    found = recommendations(lost())
-    assert (found.cells, found.why_not_forgiving) == ((), "no cell counts")
-    for rule in DecayRule:
-        found = recommendations(study(optimizer=Optimizer(None, rule, "lion"), kind=Kind.IMPORT))
-        assert found.cells[0].lines[0].code.startswith("dict(lr="), rule
-    decays = (0.0, 0.1, 0.2, 0.3, 0.4)
-    best, *_ = recommendations(with_values(np.tile(decays, (5, 1)), decays)).cells
-    assert (best.cell.weight_decay, best.around, best.timescale_epochs, len(best.lines)) == (0, None, None, 1)

@@ -27,10 +27,9 @@ from lrwd_sweep.report.view.tiles import colour
 from lrwd_sweep.science.lattice import Lattice
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.study import Kind
-from tests.report.view.examples import harmful, labelled, lost, study
+from tests.report.view.examples import EPOCHS, harmful, labelled, lost, measured, study
 
 LOADERS = {"link", "img", "iframe", "object", "embed", "image", "use", "video", "audio", "base", "form"}
-EPOCHS = 30
 
 
 def page(results: list[Result], outcomes: tuple[GateOutcome, ...] = ()) -> str:
@@ -54,20 +53,6 @@ def all_of(tree: Element, tag: str, class_: str = "") -> list[Element]:
 
 
 @cache
-def with_curves(found: Result) -> Result:
-    """Add learning curves to a study; that of the diverged lane breaks off after ten epochs."""
-    trials = []
-    for k, trial in enumerate(found.trials):
-        end = trial.metrics.get("val_loss", 0.5)
-        losses = end + 2 * np.exp(-np.arange(EPOCHS) / 5) + 0.01 * (k % 7)
-        if trial.status is Status.DIVERGED:
-            losses[10:] = np.nan
-        curves = {"val_loss": tuple(losses), "train_loss": tuple(losses / 2), "val_error": tuple(losses / 9)}
-        trials.append(replace(trial, curves=curves))
-    return result(found.name, found.spec, found.created, trials)
-
-
-@cache
 def large(rows: int, columns: int, seeds: int) -> Result:
     """Return a study of many cells, with curves of 60 epochs."""
     axes = ([2.0 ** (k / 4) for k in range(-count, 0)] for count in (rows, columns - 1))
@@ -84,9 +69,9 @@ def large(rows: int, columns: int, seeds: int) -> Result:
 
 CASES: dict[str, Callable[[], list[Result]]] = {
     "one": lambda: [study()],
-    "curves": lambda: [with_curves(study("a", "adam")), with_curves(study("b"))],
-    "some curves": lambda: [with_curves(study("a", "adam")), study("b", seeds=1)],
-    "search": lambda: [with_curves(study(kind=Kind.TPE))],
+    "curves": lambda: [measured("a", "adam"), measured("b")],
+    "some curves": lambda: [measured("a", "adam"), study("b", seeds=1)],
+    "search": lambda: [measured(kind=Kind.TPE)],
     "hostile": lambda: [labelled(), study()],
     "lost": lambda: [lost(), study()],
     "wide": lambda: [large(5, 20, 2)],
@@ -113,7 +98,7 @@ def test_pages_are_well_formed_and_load_nothing() -> None:
         if case == "hostile":
             assert len(all_of(tree, "script")) == 1  # ours
             assert "`<script>\\n\\u202e=cmd() @all" in "".join(all_of(tree, "h1")[0].itertext())
-    tree = parsed(page([with_curves(study())]))
+    tree = parsed(page([measured()]))
     policy = next(n for n in all_of(tree, "meta") if n.get("http-equiv") == "Content-Security-Policy")
     rules = dict(rule.split(" ", 1) for rule in str(policy.get("content")).split("; "))
     assert rules["default-src"] == "'none'"
@@ -161,7 +146,7 @@ def test_cells_carry_place_value_seeds_marks_and_the_ridge() -> None:
 
 
 def test_curves_of_file_and_script_are_the_same_and_stay_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = with_curves(study())
+    found = measured()
     tree = parsed(page([found]))
     data = json.loads(all_of(tree, "script", "data")[0].text or "")
     best = found.surface.best()
@@ -173,7 +158,7 @@ def test_curves_of_file_and_script_are_the_same_and_stay_small(monkeypatch: pyte
         for lane in data["cells"]["{}-{}".format(*best)][0]
     ]
     assert (len(in_file), len(data["x"])) == (3, EPOCHS)
-    assert [len(lane) for lane in data["cells"]["0-0"][0]] == [10, EPOCHS, EPOCHS]  # one diverged
+    assert [len(lane) for lane in data["cells"]["0-0"][0]] == [0, EPOCHS, EPOCHS]  # one diverged
     assert not all_of(parsed(page([study()])), "script", "data")
     text = page([large(25, 40, 3)])
     assert text.count('class="cell') >= 1000

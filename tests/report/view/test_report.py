@@ -124,7 +124,7 @@ def test_verdict_left_open_by_the_noise_test_is_explained_in_every_format() -> N
     assert why in Require(Verdict.SEPARABLE).check(found).reason
 
 
-CODE = "```python\nfirst\n\nsecond\n```"
+CODE = f"```python\nfirst{'.' * 50}\n\nsecond\n```"
 
 
 def blocks(*parts: str) -> str:

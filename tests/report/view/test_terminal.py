@@ -91,6 +91,9 @@ def test_recipes_fit_the_console_are_python_and_repeat_nothing() -> None:
     assert text.count("AdamW(params") == 3  # two of the first cell, and the second's own
     first, second = new_lines(recommendations(complete("sgd")).cells)
     assert [any(line.remark for line in lines) for lines in (first, second)] == [True, False]
+    nothing = Recommendations((), "no cell counts", (Advice("lower it"),))
+    lines = [line.strip() for line in drawn(Recipes("it", study(), nothing)).splitlines()]
+    assert lines == ["it: values to use", "most forgiving: no cell counts", "next: lower it"]
 
 
 words = st.lists(st.text("abc=-2^:,.'$ é", min_size=1, max_size=200).map(shlex.quote), min_size=1, max_size=6)
@@ -100,12 +103,6 @@ words = st.lists(st.text("abc=-2^:,.'$ é", min_size=1, max_size=200).map(shlex.
 def test_command_on_several_lines_is_one_to_a_shell(parts: list[str], width: int) -> None:
     lines = shell_lines(parts, width, "   ")
     assert shlex.split(re.sub(r"\\\n", "", "\n".join(lines))) == shlex.split(" ".join(parts))
-
-
-def test_study_without_a_value_says_why() -> None:
-    nothing = Recommendations((), "no cell counts", (Advice("lower it"),))
-    lines = [line.strip() for line in drawn(Recipes("it", study(), nothing)).splitlines()]
-    assert lines == ["it: values to use", "most forgiving: no cell counts", "next: lower it"]
 
 
 def test_markdown_holds_the_same_lines_in_blocks_of_code() -> None:
