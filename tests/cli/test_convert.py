@@ -14,7 +14,6 @@ CIFAR = "--batch-size 128 --train-size 50000"
 
 
 def text(run: Run, arguments: str) -> list[str]:
-    """Return the lines of a conversion that succeeds."""
     found = run("convert", *arguments.split())
     assert (found.code, found.err) == (0, ""), arguments
     return found.out.splitlines()

@@ -7,18 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lrwd_sweep.science.lattice import Cell
-from lrwd_sweep.science.trial import Trial
-from lrwd_sweep.store import open_store
-from tests.cli.conftest import ADAMW, STORE, TINY, Run
+from tests.cli.conftest import ADAMW, TINY, Run, trials
 
 GRID = ("grid", *TINY)
-
-
-def trials(path: str = STORE, name: str = ADAMW) -> dict[tuple[Cell, int], Trial]:
-    """Return every lane of a study, with its curves."""
-    with open_store(path, write=False) as store:
-        return {(trial.cell, trial.seed): trial for trial in store.trials(name, curves=True)}
 
 
 def test_same_command_trains_nothing_and_shows_the_same(run: Run, request: pytest.FixtureRequest) -> None:

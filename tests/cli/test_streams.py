@@ -15,6 +15,7 @@ from rich.cells import cell_len
 
 from lrwd_sweep.cli import app
 from tests.cli.conftest import ADAMW, TINY, Run, ended, process
+from tests.report.view.test_consoles import Terminal
 
 OUTPUTS = [
     ("--help",),
@@ -26,13 +27,6 @@ OUTPUTS = [
     ("preset", "show"),
     ("grid", "-o", "λ"),
 ]
-
-
-class Terminal(io.StringIO):
-    """A stream that claims to be a terminal."""
-
-    def isatty(self) -> bool:
-        return True
 
 
 @pytest.fixture

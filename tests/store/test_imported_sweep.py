@@ -50,8 +50,6 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def read(file: Path) -> Read:
-    """Read the text of a file."""
-
     def read(text: str, columns: dict[str, str] | None = None, metric: str = "value") -> ImportedSweep:
         file.write_bytes(text.encode())
         return read_sweep(file, columns, metric=metric)
@@ -78,13 +76,8 @@ class TestReading:
 
     def test_csv_dialects_give_the_same_trials_and_numeric_columns_are_metrics(self, read: Read) -> None:
         for text in (
-            *(
-                GOOD,
-                "\ufeff" + GOOD,
-                GOOD.replace("\n", "\r\n"),
-                GOOD.replace(",", ";"),
-                GOOD.replace(",", " , "),
-            ),
+            *(GOOD, "\ufeff" + GOOD, GOOD.replace("\n", "\r\n")),
+            *(GOOD.replace(",", ";"), GOOD.replace(",", " , ")),
             GOOD.replace("0.1", '"0.1"').replace("lr", '"lr"'),
             GOOD.replace("\n0.2,0,", "\n\n,,,\n0.2,0,"),
             GOOD.replace("0.1", "1.0e-1").replace(",0,1.5", ",0.0,1.5"),

@@ -87,7 +87,6 @@ def follow(result: Result, given: Advice) -> StudySpec:
 
 
 def only(found: Result) -> Advice:
-    """Return the next step of a study that has exactly one."""
     (given,) = advice(found)
     return given
 
@@ -254,7 +253,6 @@ def test_longer_and_finer_axes_keep_their_values(axis: tuple[float, ...], end: s
 
 
 def with_error(found: Result, error: float) -> Result:
-    """Return the same study with this val_error in every lane."""
     trials = [replace(t, metrics={**t.metrics, "val_error": error}) for t in found.trials]
     return result(found.name, found.spec, "", trials)
 

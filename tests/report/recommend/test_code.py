@@ -65,7 +65,6 @@ def arguments(code: str, steps: int = 0) -> tuple[str, dict[str, Any]]:
 
 
 def start() -> list[Tensor]:
-    """Return weight and bias at the first step."""
     generator = torch.Generator().manual_seed(0)
     return [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in SHAPES.values()]
 
@@ -117,7 +116,6 @@ def by_code(code: str, groups: str, task: Task, cell: Cell) -> Tensor:
 
 
 def same_steps(spec: StudySpec) -> bool:
-    """Check if PyTorch makes the study's steps besides decay."""
     t = spec.task
     assert t is not None
     if spec.optimizer.family is not Family.SGD or not t.momentum:

@@ -108,7 +108,6 @@ def every() -> list[Result]:
 
 
 def text_of(results: Sequence[Result]) -> str:
-    """Write the document of all results, compared with the first and judged by gates."""
     gates: list[Gate] = [MaxBest(1), MaxAbsSlope(0.1), Require(Verdict.SEPARABLE), NoEdge(), MinSeeds(2)]
     outcomes = [gate.check(result) for result in results for gate in gates]
     return dumps(document(results, [comparison(results[0], other) for other in results[1:]], outcomes))

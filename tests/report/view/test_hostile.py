@@ -53,7 +53,6 @@ def hostile_studies(name: str) -> list[Result]:
 
 
 def reported(name: str) -> dict[Format, str]:
-    """Report the hostile studies in every format."""
     results, old = hostile_studies(name), MaxRegression(0, EarlierReport(name, {}))
     gates: list[Gate] = [MaxBest(0.0), NoEdge(), Require(Verdict.COUPLED), old]
     outcomes = [gate.check(result) for result in results for gate in gates]
@@ -62,7 +61,6 @@ def reported(name: str) -> dict[Format, str]:
 
 
 def tokens(found: list[Token]) -> Iterator[Token]:
-    """Iterate over Markdown tokens, however deep."""
     for token in found:
         yield token
         yield from tokens(token.children or [])

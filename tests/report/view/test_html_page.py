@@ -38,7 +38,6 @@ def page(results: list[Result], outcomes: tuple[GateOutcome, ...] = ()) -> str:
 
 
 def parsed(text: str) -> Element:
-    """Parse a page; raise at the first error of syntax."""
     tree: Element = html5lib.HTMLParser(strict=True, namespaceHTMLElements=False).parse(text)
     return tree
 
@@ -182,7 +181,6 @@ document.title = `${loaded} ${lines} ${document.activeElement.dataset.cell} ${re
 
 
 def browse(text: str, folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    """Open a page in chromium without a window."""
     assert CHROMIUM, "install chromium: apt-get install chromium"
     (folder / "report.html").write_text(text, encoding="utf-8")
     quiet = (

@@ -44,7 +44,6 @@ def chart(count: int = 3, *, joined: bool = True) -> Chart:
 
 
 def plot(text: str) -> str:
-    """Return the characters of the plot, without labels."""
     rows = [line[line.index(side) + 1 :] for line in text.splitlines() for side in "┤│|+" if side in line]
     return "".join(rows[:14])
 

@@ -44,7 +44,6 @@ def shown(*names: str, width: int = 100, encoding: str = "utf-8") -> str:
 
 
 def check(chart: Chart | None, title: str, *abouts: str) -> Chart:
-    """Check the title of a chart and the names of its series."""
     assert chart is not None
     assert (chart.title, [series.about for series in chart.series]) == (title, [*abouts])
     return chart

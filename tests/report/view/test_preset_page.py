@@ -20,7 +20,6 @@ def page(name: str) -> PresetPage:
 
 
 def flat(text: str) -> str:
-    """Undo the wrapping of a text."""
     return re.sub(r"\s+", " ", text)
 
 

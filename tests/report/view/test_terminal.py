@@ -53,7 +53,6 @@ def complete(optimizer: str = "adamw", name: str = "study") -> Result:
 
 
 def with_task(optimizer: str, task: Task) -> Result:
-    """Return a study of another task, at rates and decays that take all their digits."""
     return filled(optimizer, "study", task, tuple(1.23456789012e-5 * 3**k for k in range(4)), corner=False)
 
 

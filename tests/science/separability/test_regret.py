@@ -18,7 +18,6 @@ TURNED = 0.5 * (A + L) ** 2 + 0.1 * (A - L) ** 2  # tuned one at a time from 0, 
 
 
 def sequential(y: Float, start: tuple[float | None, float | None] = (None, None)) -> SequentialRegret:
-    """The sequential regret of tuning the learning rate first."""
     return analyse(surface(y), start=start, resamples=200).sequential_regret[0]
 
 
@@ -88,7 +87,6 @@ def test_expected_best_is_scored_on_each_seed_in_turn_and_knows_the_direction() 
 
 
 def sensitivity(y: Float, initial: float | list[float] | None = 1.0) -> LrSensitivity:
-    """The sensitivity to the learning rate, which must be reported."""
     found = analyse(surface(y), initial=initial).lr_sensitivity
     assert found is not None
     return found

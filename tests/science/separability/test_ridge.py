@@ -56,7 +56,6 @@ def test_window_is_exact_without_noise_whatever_the_spacing() -> None:
 
 
 def hc3(a: Float, l_star: Float, w: Float) -> tuple[float, float]:
-    """The slope and its half width, by matrices."""
     x, w = np.stack([np.ones_like(a), a], axis=1), w / w.max()
     inverse = np.linalg.inv(x.T @ (w[:, None] * x))
     beta = inverse @ (x.T @ (w * l_star))

@@ -27,7 +27,6 @@ SEPARABLE, PRODUCT, COUPLED = Verdict.SEPARABLE, Verdict.PRODUCT_COUPLED, Verdic
 
 
 def f_of(y: Float) -> NoiseTest:
-    """The noise test of a surface, which must exist."""
     found = analyse(surface(y), resamples=0).noise_test
     assert found is not None
     return found
