@@ -34,14 +34,9 @@ from lrwd_sweep.science.trial import Direction, Status
 from lrwd_sweep.spec.study import Kind
 from tests.studies import bowl, mirrored, ridge, study, without
 
-
-def nothing() -> Result:
-    """A study in which every lane diverged."""
-    return study(lost=dict.fromkeys(np.ndindex(7, 7, 3), Status.DIVERGED))
-
-
 BEST = 0.1 + 1e-4  # of every study here
 LOW, HIGH = study(), mirrored(study())
+NOTHING = study(lost=dict.fromkeys(np.ndindex(7, 7, 3), Status.DIVERGED))
 
 
 def earlier(
@@ -102,16 +97,16 @@ def test_gate_compares_its_value_with_its_limit() -> None:
 
 def test_undetermined_value_fails_with_the_reason_and_the_other_direction_is_refused() -> None:
     cases: list[tuple[Gate, Result, str]] = [
-        (MaxBest(9), nothing(), "no cell counts"),
+        (MaxBest(9), NOTHING, "no cell counts"),
         (MaxAbsSlope(9), study(seeds=1), "too few seeds for an interval: 1"),
         (MaxAbsSlope(9), study(seeds=2), "too few seeds for an interval: 2"),
         (MaxAbsSlope(9), study(lambda a, b: bowl(a, b - 9)), "interior in 0 of"),
-        (MaxAbsSlope(9), nothing(), "cells"),
+        (MaxAbsSlope(9), NOTHING, "cells"),
         (MaxTransferRegret(9, 2.5), study(), "at 2.5 octaves the basin has no two rows"),
-        (MaxTransferRegret(9), nothing(), "distances are none"),
-        (NoEdge(), nothing(), "no cell counts"),
+        (MaxTransferRegret(9), NOTHING, "distances are none"),
+        (NoEdge(), NOTHING, "no cell counts"),
         (NoEdge(), study(lambda a, b: 0.1), "every cell that counts is as good"),
-        (MaxRegression(9, earlier(BEST)), nothing(), "no cell counts"),
+        (MaxRegression(9, earlier(BEST)), NOTHING, "no cell counts"),
         (MaxRegression(9, earlier(None)), study(), "in old.json no cell counts"),
         (MaxRegression(9, earlier(BEST, metric="val_error")), study(), "old.json is in val_error"),
         (MaxRegression(9, EarlierReport("old.json", {})), study(), "has no study 'mine', only none"),
@@ -123,8 +118,8 @@ def test_undetermined_value_fails_with_the_reason_and_the_other_direction_is_ref
     outcome = Require(Verdict.SEPARABLE).check(study(seeds=1))
     assert (outcome.value, outcome.passed) == ("undetermined", False)
     assert "too few seeds" in outcome.reason
-    outcomes = [gate.check(nothing()) for gate in (MaxFailed(0), Require(Verdict.COUPLED), MaxBest(1))]
-    values = [gate["value"] for gate in json.loads(dumps(document([nothing()], (), outcomes)))["gates"]]
+    outcomes = [gate.check(NOTHING) for gate in (MaxFailed(0), Require(Verdict.COUPLED), MaxBest(1))]
+    values = [gate["value"] for gate in json.loads(dumps(document([NOTHING], (), outcomes)))["gates"]]
     assert values == [0, "undetermined", None]
     with pytest.raises(UsageError, match=r"max_best=0.5: in study 'mine' a higher val_loss .* min_best=0.5"):
         MaxBest(0.5).check(HIGH)
@@ -159,7 +154,7 @@ def test_transfers_are_judged_by_their_mean_and_seeds_counted_where_they_are_few
 
 def test_report_is_read_back_and_compared_in_its_direction(tmp_path: Path) -> None:
     path = tmp_path / "old.json"
-    path.write_text(dumps(document([LOW, replace(nothing(), name="lost")])))
+    path.write_text(dumps(document([LOW, replace(NOTHING, name="lost")])))
     read = read_earlier_report(path)
     (best,) = LOW.ranked(1)
     assert read.studies == {

@@ -35,25 +35,23 @@ TASKS = [
 
 
 @cache
-def filled(optimizer: str, name: str, task: Task, axis: tuple[float, ...], corner: bool) -> Result:
-    """Return a study whose loss grows along both axes, its last cell the best if `corner`."""
+def complete(
+    optimizer: str = "adamw", name: str = "study", task: Task = TASKS[0], *, digits: bool = False
+) -> Result:
+    """Return a study with its best cell in a corner, or at rates and decays that take all their digits."""
+    axis = (
+        tuple(1.23456789012e-5 * 3**k for k in range(4)) if digits else tuple(2.0**k for k in range(-9, -4))
+    )
     spec = replace(study(name, optimizer).spec, task=task, lattice=Lattice(axis, axis))
+    losses = {cell: cell.lr + cell.weight_decay for cell in spec.lattice.cells()}
+    if not digits:
+        losses[Cell(axis[-1], axis[-1])] = 0.0
     trials = [
         Trial(cell, seed, Status.COMPLETE, {"val_loss": loss})
-        for cell in spec.lattice.cells()
-        for loss in [0.0 if corner and cell == Cell(axis[-1], axis[-1]) else cell.lr + cell.weight_decay]
+        for cell, loss in losses.items()
         for seed in spec.seeds
     ]
     return result(name, spec, "", trials)
-
-
-def complete(optimizer: str = "adamw", name: str = "study") -> Result:
-    """Return a study whose best cell is a corner of its lattice and whose most forgiving one is not."""
-    return filled(optimizer, name, Task(), tuple(2.0**k for k in range(-9, -4)), corner=True)
-
-
-def with_task(optimizer: str, task: Task) -> Result:
-    return filled(optimizer, "study", task, tuple(1.23456789012e-5 * 3**k for k in range(4)), corner=False)
 
 
 def recipes(found: Result, width: int = 80, encoding: str = "utf-8") -> str:
@@ -63,7 +61,7 @@ def recipes(found: Result, width: int = 80, encoding: str = "utf-8") -> str:
 def test_code_is_python_at_every_width_and_fits_80_columns() -> None:
     for k, (name, task) in enumerate(product(optimizer_names(), TASKS)):
         case = name + ("", ":normalized")[k % 2]
-        for cell, width in product(recommendations(with_task(case, task)).cells, WIDTHS):
+        for cell, width in product(recommendations(complete(case, task=task, digits=True)).cells, WIDTHS):
             for line in cell.lines:
                 folded = textwrap.dedent("\n".join(python_lines(line.code, width - 3, "   ")))
                 assert ast.dump(ast.parse(folded)) == ast.dump(ast.parse(line.code)), (case, task)
@@ -83,7 +81,7 @@ def test_recipes_fit_the_console_are_python_and_repeat_nothing() -> None:
     text = recipes(complete("sgd"), 200, "ascii")
     assert "\\u" not in text
     assert "m <- beta1*m + eta*alpha*(g + lambda'*theta) ; theta <- theta - m" in text
-    found = with_task("adamw", TASKS[1])
+    found = complete("adamw", task=TASKS[1], digits=True)
     given, text = recommendations(found), recipes(found)
     assert len(given.cells) == 2
     assert snippet(found, given).count("weights = ") == text.count("weights = ") == 1
