@@ -39,7 +39,7 @@ def test_conversion_shows_formula_and_arithmetic_or_a_row_per_convention(run: Ru
     assert max(len(line) for line in lines if ":" not in line) <= 80
 
 
-def test_json_of_a_conversion(run: Run) -> None:
+def test_json_of_a_conversion_and_normalized_decay(run: Run) -> None:
     arguments = f"-o adamw --lr 1e-3 --wd 1e-4 --epochs 100 {CIFAR}"
     assert document(run, arguments)["steps"] == 39_100, "an epoch counts its incomplete batch"
     dropped = document(run, f"{arguments} --drop-last")
@@ -51,9 +51,6 @@ def test_json_of_a_conversion(run: Run) -> None:
     for name, source in names.items():
         found = document(run, f"-o {name} --lr 0.1 --wd 0.2 --steps 100")
         assert found["from"] == {"convention": source, "value": 0.2}
-
-
-def test_normalized_decay_of_another_rule_is_divided_first(run: Run) -> None:
     arguments = "-o adamw:lr-scaled:normalized --lr 0.1 --wd 0.2 --steps 100"
     assert text(run, f"{arguments} --to independent")[:3] == [
         "lr-scaled w = 0.02 at α = 0.1 is independent λ = 0.002",

@@ -48,7 +48,7 @@ def test_extended_study_equals_one_trained_at_once_in_packs_of_any_size(
     assert after == trials("once.db")
 
 
-def test_one_value_on_an_axis_sweeps_the_other(run: Run) -> None:
+def test_one_value_on_an_axis_sweeps_the_other_and_quiet_writes_only_errors(run: Run) -> None:
     found = run("grid", *TINY, "--lr", "2^-8:2^-5", "--wd", "0", "--full")
     assert found.code == 0
     text = " ".join(found.out.split())
@@ -57,9 +57,6 @@ def test_one_value_on_an_axis_sweeps_the_other(run: Run) -> None:
     for part in ("best cell", "torch.optim.Adam", "sweep wd too"):
         assert part in text
     assert run("tpe", *TINY, "--lr", "0.01", "--trials", "2").code == 0
-
-
-def test_quiet_writes_errors_only_to_stderr(run: Run) -> None:
     for command in (("grid",), ("grid",), ("tpe", "--trials", "2"), ("compare", "adam", "adamw")):
         found = run(*command, *TINY, "-q")
         assert (found.code, found.err) == (0, ""), command

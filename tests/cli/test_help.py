@@ -33,12 +33,20 @@ COMMANDS = dict(commands())
 SHARED = ("grid", "compare", "tpe")
 
 
-def test_without_a_command_it_shows_what_to_do_first(run: Run) -> None:
+def test_root_shows_what_to_do_first_and_shells_complete_it(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     alone = run()
     assert (alone.code, alone.err) == (0, "")
     assert "lrwd-sweep compare adam adamw" in alone.out
     assert alone.out == run("--help").out == run("-h").out
     assert run("--version").out == run("-V").out == f"lrwd-sweep {version('lrwd-sweep')}\n"
+    shown = ended(process("--show-completion", "bash", **NO_DETECTION))
+    assert "_LRWD_SWEEP_COMPLETE=complete_bash" in shown.out
+    monkeypatch.setenv("_LRWD_SWEEP_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "lrwd-sweep grid --mom")
+    monkeypatch.setenv("COMP_CWORD", "2")
+    assert run().out.split() == ["--momentum", "--momentum-form"]
 
 
 def test_every_command_and_option_has_a_help_that_fits_80_columns(
@@ -85,15 +93,6 @@ def test_help_of_grid_has_groups_of_lines(run: Run, monkeypatch: pytest.MonkeyPa
 
 
 NO_DETECTION = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}  # of the shell that runs the tests
-
-
-def test_shells_complete_commands_and_options(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = ended(process("--show-completion", "bash", **NO_DETECTION))
-    assert "_LRWD_SWEEP_COMPLETE=complete_bash" in shown.out
-    monkeypatch.setenv("_LRWD_SWEEP_COMPLETE", "complete_bash")
-    monkeypatch.setenv("COMP_WORDS", "lrwd-sweep grid --mom")
-    monkeypatch.setenv("COMP_CWORD", "2")
-    assert run().out.split() == ["--momentum", "--momentum-form"]
 
 
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.md"))}

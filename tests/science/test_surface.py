@@ -64,7 +64,7 @@ def test_cell_counts_with_every_seed_complete_and_has_the_worst_status() -> None
     assert found.status(0, 1) is CellStatus.MISSING, "a complete trial without the metric is missing"
 
 
-def test_cell_that_reached_the_cap_in_one_seed_is_out() -> None:
+def test_best_counts_below_the_cap_and_has_the_smaller_index_of_equals() -> None:
     lanes = (0.1, 0.0, 0, 0.9), (0.1, 0.0, 1, 0.1), (0.1, 0.01, 0, 0.8), (0.1, 0.01, 1, 0.8)
     assert laid_out(*lanes, cap=0.9).inside[0].tolist() == [False, True, False]
     for cap in (0.9, np.log(10), 0.1):  # the mean of 7 equal values can round below the cap
@@ -73,9 +73,6 @@ def test_cell_that_reached_the_cap_in_one_seed_is_out() -> None:
     assert found.out[0, 0]
     above = replace(found, values=found.values + 0.1)
     assert (above.out[0, 0], above.inside[0, 0], above.minimized().cap) == (False, True, -0.5)
-
-
-def test_best_has_the_smaller_index_of_equals_and_parts_keep_their_values() -> None:
     assert surface(np.ones((3, 3, 2))).best() == (0, 0)
     baseline = repeated(np.full((11, 1), 5.0))[:, 0]
     baseline[4] = -1.0

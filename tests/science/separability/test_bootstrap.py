@@ -49,7 +49,7 @@ def test_interval_of_a_rough_statistic_is_narrower_than_t_of_few_seeds_would_mak
     assert (rough[0] * 1e-90 - (tiny.low or 0)) == pytest.approx(half * 1e-90)
 
 
-def test_no_interval_has_a_reason() -> None:
+def test_no_interval_has_a_reason_and_no_seed_chooses_and_scores() -> None:
     for seeds in (0, 1, 2):
         found = Resamples.draw(seeds, 1000).estimate(np.array([0.5]), "")
         assert (found.value, found.has_interval) == (0.5, False)
@@ -64,9 +64,6 @@ def test_no_interval_has_a_reason() -> None:
     assert "15%" in resamples.estimate(many, "").reason
     excluded = [Estimate(1.0, *ends).excludes(0) for ends in ((0.5, 1.5), (-0.5, 1.5), ())]
     assert excluded == [True, False, False]
-
-
-def test_no_seed_chooses_and_scores() -> None:
     for seeds in (3, 4, 5, 9):
         for left_out in (LeftOut.draw(seeds, 100), LeftOut.one_by_one(seeds, 100)):
             scoring = np.zeros(seeds)
