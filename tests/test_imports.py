@@ -48,7 +48,8 @@ DOORS = {
     "typer": {"cli"},
     "jinja2": {"report.view"},
     "matplotlib": {"report.view"},
-    "pandas": {"report.view", "api"},
+    "pandas": {"report.view", "report.trained_study"},
+    "safetensors": {"engine.checkpoint"},
 }
 
 

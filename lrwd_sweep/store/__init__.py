@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event, Thread
 from typing import Self
 
 from sqlalchemy import Engine, delete
@@ -18,6 +20,14 @@ from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.store import studies, trials
 from lrwd_sweep.store.database import DEFAULT_FILE, IMMEDIATE, explained, open_database
+from lrwd_sweep.store.drivers import (
+    BEAT,
+    Driver,
+    find_driver,
+    note_driver,
+    note_sign_of_life,
+    remove_driver,
+)
 from lrwd_sweep.store.schema import Damaged, StudyRow, Unreadable
 from lrwd_sweep.store.studies import RawStudy, StudyRecord
 from lrwd_sweep.store.trials import Lane
@@ -44,6 +54,7 @@ class StudySummary:
     optimizer: str = ""  # empty if unreadable, as are the counts
     created: str = ""  # ISO 8601, UTC
     counts: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(("cells", *_STATES), 0))
+    training: str = ""  # the process that trains it now
     unreadable: str = ""  # why it cannot be read, and the remedy
     damaged: bool = False  # unreadable because what is stored is not what was written
 
@@ -133,9 +144,13 @@ class Store:
     def _delete_study(self, name: str, *, damaged: bool = False) -> None:
         with self._writing() as session:
             row = studies.get_unverified_row(session, name)
+            driver = find_driver(session, row.id)
+            if driver is not None and driver.is_alive:
+                raise UsageError(f"study {name!r} is being trained by {driver}; stop it first")
             if damaged:
                 trials.remove_lanes(session, row.id)
             session.execute(delete(StudyRow).where(StudyRow.id == row.id))
+        _delete_checkpoints(self.path, name)
 
     def drop_damaged(self, name: str) -> int:
         """Remove a study's damaged lanes with their curves; return the number of lanes that are now missing.
@@ -149,6 +164,41 @@ class Store:
         """Summarise all studies, oldest first, including those that cannot be read."""
         with self._reading() as session:
             return [_summary(session, row) for row in studies.all_rows(session)]
+
+    @contextmanager
+    def driving(self, name: str) -> Iterator[None]:
+        """Be the only process that trains a study. Raises StoreError if another one does."""
+        mine = Driver.here()
+        with self._writing() as session:
+            study = studies.get_row(session, name).id
+            found = find_driver(session, study)
+            if found is not None and not found.is_same(mine) and found.is_alive:
+                raise StoreError(
+                    f"study {name!r} is being trained by {found}; wait until it has finished, stop it, or "
+                    f"choose another {arg('study_name')}"
+                )
+            note_driver(session, study, mine)
+        stopped = Event()
+        beating = Thread(target=self._beat, args=(study, mine, stopped), daemon=True)
+        beating.start()
+        try:
+            yield
+        finally:
+            stopped.set()
+            beating.join()
+            with suppress(StoreError), self._writing() as session:
+                remove_driver(session, study, mine)
+
+    def _beat(self, study: int, driver: Driver, stopped: Event) -> None:
+        while not stopped.wait(BEAT):
+            with suppress(StoreError), self._writing() as session:  # locked, or lost: training will tell
+                note_sign_of_life(session, study, driver)
+
+    def driver(self, name: str) -> Driver | None:
+        """Return the process that trains a study now. Raises UnknownName."""
+        with self._reading() as session:
+            found = find_driver(session, studies.get_row(session, name).id)
+        return found if found is not None and found.is_alive else None
 
     def record_comparison(self, names: Sequence[str]) -> None:
         """Make these studies the `latest` comparison. Raises UnknownName."""
@@ -236,7 +286,18 @@ def _summary(session: Session, row: RawStudy) -> StudySummary:
             cells.setdefault((lr, weight_decay), []).append(status)
     found = Counter(_cell_state(statuses, len(spec.seeds)) for statuses in cells.values())
     counts = {"cells": len(cells)} | {state: found[state] for state in _STATES}
-    return StudySummary(record.name, str(spec.optimizer), record.created, counts)
+    driver = find_driver(session, row.id)
+    training = str(driver) if driver is not None and driver.is_alive else ""
+    return StudySummary(record.name, str(spec.optimizer), record.created, counts, training)
+
+
+def _delete_checkpoints(store: Path, name: str) -> None:
+    """Delete the checkpoints of a study, as far as that is possible."""
+    for file in Path(f"{store}.packs").glob("*.json"):
+        with suppress(OSError, ValueError, AttributeError):
+            if json.loads(file.read_text(encoding="utf-8")).get("study") == name:
+                file.unlink()
+                file.with_suffix(".safetensors").unlink(missing_ok=True)
 
 
 def _cell_state(statuses: Sequence[Status], seeds: int) -> str:

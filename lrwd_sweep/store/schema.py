@@ -110,6 +110,20 @@ class ComparisonRow(Base):
     checksum: Mapped[int] = _checksum_column()
 
 
+class DriverRow(Base):
+    """The process that trains a study; it has no checksum, as no result depends on it."""
+
+    __tablename__ = "drivers"
+
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"), primary_key=True)
+    host: Mapped[str]
+    pid: Mapped[int]
+    boot: Mapped[str]
+    started: Mapped[int] = mapped_column(BigInteger)
+    since: Mapped[str]  # ISO 8601, UTC
+    seen: Mapped[float]  # Unix time
+
+
 class Unreadable(StoreError):
     """A study that this version cannot interpret; other studies can be read."""
 
@@ -257,6 +271,23 @@ def _add_checksums(connection: Connection) -> None:
     ):
         if rows:
             connection.exec_driver_sql(statement, rows)
+
+
+@migration
+def m004_drivers(connection: Connection) -> None:
+    """Add the process that trains a study."""
+    connection.exec_driver_sql(
+        """CREATE TABLE drivers (
+            study_id INTEGER NOT NULL PRIMARY KEY,
+            host VARCHAR NOT NULL,
+            pid INTEGER NOT NULL,
+            boot VARCHAR NOT NULL,
+            started BIGINT NOT NULL,
+            since VARCHAR NOT NULL,
+            seen DOUBLE NOT NULL,
+            FOREIGN KEY (study_id) REFERENCES studies (id) ON DELETE CASCADE
+        )"""
+    )
 
 
 def schema_version(connection: Connection) -> int:

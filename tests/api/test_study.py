@@ -14,9 +14,9 @@ from rich.console import Console
 
 import lrwd_sweep
 from lrwd_sweep import Comparison, LrwdError, Study
-from lrwd_sweep.api import Best
 from lrwd_sweep.errors import NothingToReport, StoreError, UnknownName, UsageError
 from lrwd_sweep.report.result import comparison, result
+from lrwd_sweep.report.trained_study import Best
 from lrwd_sweep.store import open_store
 from tests.api.conftest import LR, NAME, WEIGHT_DECAY, stored, tiny
 from tests.report.view.examples import study

@@ -107,7 +107,7 @@ def interrupting(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
 def test_ctrl_c_keeps_what_is_finished_and_the_same_call_continues(interrupting: list[int]) -> None:
     interrupting.append(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt, match="every finished pack is kept; the same call continues"):
+    with pytest.raises(KeyboardInterrupt, match="the work so far is kept; the same call continues"):
         tiny(max_lanes=1)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     kept = stored()
