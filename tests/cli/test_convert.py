@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lrwd_sweep.science.optimizer import Convention
-from tests.cli.conftest import Run, ended, process
+from tests.cli.conftest import Run
 
 CIFAR = "--batch-size 128 --train-size 50000"
 
@@ -61,12 +61,3 @@ def test_json_of_a_conversion_and_normalized_decay(run: Run) -> None:
     assert document(run, arguments)["from"] == expected
     given = document(run, f"{arguments} --from lr-scaled")["from"]
     assert given == {"convention": "lr-scaled", "value": 0.2}
-
-
-def test_console_without_greek_has_words() -> None:
-    arguments = ("-o", "adamw", "--lr", "1e-3", "--wd", "1", "--to", "lr-scaled")
-    found = ended(process("convert", *arguments, PYTHONIOENCODING="ascii"))
-    assert found.code == 0
-    assert "lr-scaled w = 1000" in found.out
-    assert "theta <- theta - eta*alpha*w*theta" in found.out
-    assert "\\u" not in found.out

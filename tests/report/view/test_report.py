@@ -138,7 +138,7 @@ def test_markdown_that_is_too_long_loses_its_longest_blocks_first() -> None:
     text = blocks(*(f"# {k}" for k in range(1000)))
     assert text.startswith(fitted(text, 300).removesuffix(f"{CUT}\n")), "its end is cut"
     text = blocks("a", CODE, *(["b" * 20] * 30), CODE)
-    for most in range(200, len(text)):
+    for most in range(100, len(text)):
         found = fitted(text, most)
         assert found.count("```") in (0, 2, 4), most
         assert found.count("first") == found.count("second"), most

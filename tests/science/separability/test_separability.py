@@ -12,7 +12,6 @@ from hypothesis.extra.numpy import arrays
 
 from lrwd_sweep.science.optimizer import DecayRule
 from lrwd_sweep.science.separability import Estimate, Verdict, analyse
-from lrwd_sweep.science.separability.ridge import Minima, RidgeLine
 from lrwd_sweep.science.surface import CellStatus, Float, Surface
 from tests.science.separability.surfaces import (
     BOWL,
@@ -115,11 +114,6 @@ def test_rows_weigh_in_the_slopes_by_their_smoothed_squared_curvature() -> None:
     steep, flat = np.eye(11)[10], np.ones(11)  # one steep row does not outvote the others
     found = analyse(surface(parabolas(4 * steep, flat + 99 * steep)), basin_quantile=1)
     assert value(found.ridge_slope) == pytest.approx(np.polyfit(A[:, 0], 4 * steep, 1)[0])
-    position, curvature = np.zeros((2, 5)), np.array([[1.0, 1, 1, 1, 1], [1, 50, 1, 0, 1]])
-    axis, carrying = np.arange(5.0), [0, 1, 2, 4]
-    position[1] = [0.0, 3, 1, 9, 2]
-    slopes = RidgeLine.fit(Minima(position, curvature), axis, np.ones(5, dtype=bool)).slope
-    assert slopes == pytest.approx([0, np.polyfit(axis[carrying], position[1, carrying], 1)[0]])
 
 
 def test_basin_is_the_better_half_or_what_was_asked_and_a_change_of_verdict_is_said() -> None:
