@@ -140,6 +140,8 @@ def report(
     max_abs_slope: limits.MaxAbsSlope = None,
     max_transfer_regret: limits.MaxTransferRegret = None,
     octaves: limits.Octaves = None,
+    max_sequential_regret: limits.MaxSequentialRegret = None,
+    max_lr_sensitivity: limits.MaxLrSensitivity = None,
     require: limits.Required = None,
     no_edge: limits.NoEdge = False,
     max_failed: limits.MaxFailed = None,
@@ -156,8 +158,8 @@ def report(
     if output is not None and figure is not None and output.resolve() == figure.resolve():
         raise UsageError(f"--output and --figure are both {output}; name two files")
     gates = limits.requested_gates(
-        max_best, min_best, max_abs_slope, max_transfer_regret, octaves, require, no_edge, max_failed,
-        min_seeds, max_regression, baseline,
+        max_best, min_best, max_abs_slope, max_transfer_regret, octaves, max_sequential_regret,
+        max_lr_sensitivity, require, no_edge, max_failed, min_seeds, max_regression, baseline,
     )  # fmt: skip
     direction = requested_direction(maximize=maximize, minimize=minimize)
     form = _checked(form, full=full, opens=open_)
@@ -178,7 +180,7 @@ def report(
     text = render(results, comparisons, form, outcomes, pictures, full=full)
     _write(text, output, figure, results, opens=open_)
     _name_unmatched(gates, [result.name for result in results])
-    _fail(outcomes, form)
+    _fail(outcomes, form, results)
 
 
 def _checked(form: Format, *, full: bool, opens: bool) -> Format:
@@ -211,7 +213,7 @@ def _names(show: str | None, form: Format) -> tuple[str, ...]:
     """Split the names of pictures. Raises UsageError if the format has none, or for an empty name."""
     if show is None:
         return ()
-    if form in (Format.CSV, Format.JUNIT):
+    if form in (Format.CSV, Format.JUNIT, Format.GITHUB):
         raise UsageError(f"--show {show}: {form} holds no pictures; choose table, markdown, json or html")
     names = tuple(name.strip() for name in show.split(","))
     if not all(names):
@@ -275,11 +277,12 @@ def _name_unmatched(gates: Sequence[Gate], names: Sequence[str]) -> None:
                 note(f"study {name!r} of {gate.earlier.source} is not in this report")
 
 
-def _fail(outcomes: Sequence[GateOutcome], form: Format) -> None:
-    """Raise GateFailed with the gates that failed; name passed gates if the format holds none."""
-    from lrwd_sweep.report.view.fields import gate_sentence
+def _fail(outcomes: Sequence[GateOutcome], form: Format, results: Sequence[Result]) -> None:
+    """Raise GateFailed with the gates that failed; name all gates if the format holds none."""
+    from lrwd_sweep.report.view.fields import gate_headline, gate_sentence
 
-    if form is Format.CSV:
+    if form is Format.CSV and outcomes:
+        note(gate_headline(outcomes, results))
         for outcome in outcomes:
             if outcome.passed:
                 note(gate_sentence(outcome))

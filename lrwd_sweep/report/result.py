@@ -8,13 +8,19 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lrwd_sweep.errors import UnknownName, UsageError, arg, brief
 from lrwd_sweep.science.conversion import Conventions, conventions
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.schedule import Schedule
-from lrwd_sweep.science.separability import PairedDifferences, Separability, analyse, compare
+from lrwd_sweep.science.separability import (
+    Estimate,
+    PairedDifferences,
+    RidgeTimescale,
+    Separability,
+    analyse,
+    compare,
+)
 from lrwd_sweep.science.separability.verdict import MARGIN
 from lrwd_sweep.science.surface import Surface, mean_and_error
 from lrwd_sweep.science.trial import Direction, Status, Trial, metric_direction
@@ -112,6 +118,26 @@ class Result:
             momentum,
             constant=constant,
             projected=self.projected(cell),
+        )
+
+    @property
+    def expected_best(self) -> Estimate:
+        """The value to expect of new seeds at the best cell; none for a search, whose points are no cells."""
+        if self.spec.kind is Kind.TPE:
+            return Estimate(None, reason="a search's best point is no cell of the lattice")
+        return self.separability.expected_best
+
+    @property
+    def timescale(self) -> RidgeTimescale | None:
+        """τ* of the ridge, where η = 1; None without a ridge or a task.
+
+        Of SGDP and AdamP it is that of steps that are not projected.
+        """
+        centre, t = self.separability.ridge_centre, self.spec.task
+        if centre is None or t is None:
+            return None
+        return centre.timescale(
+            lambda lr, decay: self.conventions(Cell(lr, decay)).timescale_steps, t.steps_per_epoch, t.epochs
         )
 
     def projected(self, cell: Cell) -> float | None:
@@ -213,19 +239,6 @@ def _initial(trials: Iterable[Trial], spec: StudySpec) -> list[float] | None:
         if (value := trial.metrics.get(f"initial_{spec.metric}")) is not None:
             found.setdefault(trial.seed, value)
     return [found[seed] for seed in spec.seeds] if found.keys() >= set(spec.seeds) else None
-
-
-def interpolated(curve: Sequence[float]) -> NDArray[np.float64]:
-    """Return a curve (E,) with straight lines over epochs that were not evaluated; NaN after its last value.
-
-    >>> interpolated([4.0, math.nan, 2.0, math.nan])
-    array([ 4.,  3.,  2., nan])
-    """
-    values = np.asarray(curve, dtype=np.float64)
-    known = np.flatnonzero(np.isfinite(values))
-    if not len(known):
-        return values
-    return np.interp(np.arange(len(values)), known, values[known], left=np.nan, right=np.nan)
 
 
 def on_lattice(trials: Iterable[Trial], lattice: Lattice, metric: str) -> list[Trial]:

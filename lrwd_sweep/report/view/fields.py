@@ -29,6 +29,7 @@ GATE_HEAD = ("gate", "limit", "study", "value", "result", "basis")
 POINT_HEAD = ("learning rate α", "weight decay")  # then the metric, and:
 TEST_SPLIT = "test split"
 _NOTHING = "–"
+_NAMED = 3  # failed gates in a headline
 _MANY_DIGITS = 1e7  # from here on numbers are written with an exponent
 
 
@@ -327,6 +328,35 @@ def gate_sentence(outcome: GateOutcome) -> str:
     reason = f" ({outcome.reason})" if outcome.reason else ""
     found = f"{gate_value(outcome)}, limit {_scalar(outcome.limit)}{reason}"
     return plain(f"gate {outcome.gate} {how} for {outcome.study}: {found}")
+
+
+def gate_headline(outcomes: Sequence[GateOutcome], results: Sequence[Result]) -> str:
+    """Write `1 of 4 gates failed: max-best 0.146 > 0.14 (adamw)`; empty without gates."""
+    if not outcomes:
+        return ""
+    failed = [outcome for outcome in outcomes if not outcome.passed]
+    every = counted(len(outcomes), "gate")
+    if not failed:
+        return f"{len(outcomes)} of {every} passed"
+    names = {result.name: title(result, results) for result in results}
+    named = [f"{_failure(each)} ({names.get(each.study, plain(each.study))})" for each in failed[:_NAMED]]
+    more = [f"{len(failed) - _NAMED} more"] * (len(failed) > _NAMED)
+    return f"{len(failed)} of {every} failed: {'; '.join([*named, *more])}"
+
+
+def _failure(outcome: GateOutcome) -> str:
+    """Write how a value misses its limit, as in `max-best 0.146 > 0.14`."""
+    value, limit = outcome.value, outcome.limit
+    if value is None:
+        return f"{outcome.gate} undetermined"
+    if isinstance(value, str) or isinstance(limit, str):
+        return f"{outcome.gate} {plain(str(value))}, not {limit}"
+    low = outcome.gate.startswith("min-")
+    if value >= limit if low else value <= limit:  # it fails for another reason
+        return f"{outcome.gate}: {plain(outcome.reason)}"
+    shown = (f"{value:.{digits}g}" for digits in (3, 4, 5))
+    short = next((x for x in shown if (float(x) < limit if low else float(x) > limit)), gate_value(outcome))
+    return f"{outcome.gate} {short} {'<' if low else '>'} {_scalar(limit)}"
 
 
 def gate_value(outcome: GateOutcome) -> str:

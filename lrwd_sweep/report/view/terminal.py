@@ -59,9 +59,13 @@ class Report:
     comparisons: Sequence[ComparedResults] = ()
     full: bool = False  # with every number, the values to use and the parameters that decay
     further: Sequence[RenderableType] = ()  # pictures and gates, before the answer
+    headline: str = ""  # of the gates, the first line
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         titles = [title(result, self.results) for result in self.results]
+        if self.headline:
+            yield styled(self.headline, options.ascii_only, "bold")
+            yield Text()
         yield from self._galleries(titles)
         if self.full:
             yield from self._numbers(titles, options)

@@ -22,6 +22,7 @@ OCTAVES = 2.0  # a window reaches as far to either side of the ridge
 _STEPS = 6  # of the window after the line; it settles in two or three
 _SETTLED = 0.005  # change of the slope
 _STEEPEST = 4.0  # the window follows no steeper line
+_MOST = 1000.0  # octaves of λ* either way; floats hold 1,023
 _LEVERAGE = 0.85  # a row that determines its own fitted value further than this counts as if it did not
 
 
@@ -298,7 +299,7 @@ class RidgeCentre:
         """
         lr, found = 2.0**self.log_lr, self.log_decay
         shortest, value, longest = (
-            None if l_star is None else steps(lr, 2.0**l_star)
+            None if l_star is None else steps(lr, 2.0 ** min(max(l_star, -_MOST), _MOST))
             for l_star in (found.high, found.value, found.low)
         )
         reason = found.reason
