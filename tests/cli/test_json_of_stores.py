@@ -61,7 +61,7 @@ def test_stores_of_former_versions_and_of_this_one_give_documents_of_version_2(
         assert found["lr_sensitivity"]["fixed"]["value"] >= 0
         assert found["contrast"] is None  # it needs two seeds
     assert document["next"]["runs"] > 0
-    assert document["next"]["command"].startswith("lrwd-sweep compare ")
+    assert document["next"]["command"].startswith("lrwd-sweep grid --optimizer adam ")
 
 
 def test_new_numbers_are_those_of_the_analysis(run: Run) -> None:
