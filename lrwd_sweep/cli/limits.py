@@ -144,6 +144,10 @@ def requested_gates(
             f"--max-regression {max_regression:g} requires --baseline OLD.json; "
             "add a file written by report --format json"
         )
+    limits = (max_best, min_best, max_abs_slope, max_transfer_regret, max_sequential_regret)
+    others = (max_lr_sensitivity, require, no_edge or None, max_failed, min_seeds, max_regression)
+    if all(limit is None for limit in (*limits, *others)):
+        return []  # without imports that are slow
     from lrwd_sweep.report import gates
     from lrwd_sweep.science.separability import Verdict
 

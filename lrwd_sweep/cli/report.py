@@ -197,13 +197,16 @@ def _read(
     studies: Sequence[str] | None, storage: str | None, **options: Any
 ) -> tuple[list[Result], list[ComparedResults]]:
     """Read and compare the named studies, or the latest. Raises NothingToReport for an empty store."""
-    from lrwd_sweep.report.result import read_results
     from lrwd_sweep.store import open_store
 
     with open_store(storage, write=False) as store:
         names = list(dict.fromkeys(studies or store.latest()))
         if not names:
             raise NothingToReport(f"{store.path} holds no study yet; run lrwd-sweep compare adam adamw first")
+        for name in names:
+            store.get_study(name)  # refuses an unknown name before anything slow is imported
+        from lrwd_sweep.report.result import read_results
+
         found = read_results(store, names, **options)
     tell_what_changed(found[0])
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -74,6 +75,12 @@ class Result:
 
     def ranked(self, count: int) -> list[Candidate]:
         """Return the `count` best points that count, best first; of a search its own points."""
+        best = self._ranking[:count]
+        return [replace(candidate, test_value=self.test_value(candidate.cell)) for candidate in best]
+
+    @cached_property
+    def _ranking(self) -> list[Candidate]:
+        """All points that count, best first, without their test values."""
         metric, seeds = self.surface.metric, self.spec.seeds
         points: dict[Cell, dict[int, float]] = {}
         for trial in self.trials:
@@ -87,8 +94,7 @@ class Result:
                 mean, error = mean_and_error(np.array([values[seed] for seed in seeds]))
                 if math.isfinite(mean):
                     found.append(Candidate(cell, float(mean), float(error) if len(seeds) > 1 else None, None))
-        best = sorted(found, key=lambda candidate: (sign * candidate.value, candidate.cell))[:count]
-        return [replace(candidate, test_value=self.test_value(candidate.cell)) for candidate in best]
+        return sorted(found, key=lambda candidate: (sign * candidate.value, candidate.cell))
 
     def test_value(self, cell: Cell) -> float | None:
         """Average the same measure on the test split, which ranked nothing, over seeds; None if unknown."""

@@ -22,7 +22,9 @@ NEW = (
     "lr_sensitivity ridge best_by_row contrast expected_best timescale"
 )
 GATES = ("--max-sequential-regret", "9", "--max-lr-sensitivity", "9", "--no-edge")
-OF_FORMER = {  # kinds: compared, one grid, search, import and every option; two or three seeds
+OF_FORMER: dict[
+    str, list[tuple[str, ...]]
+] = {  # kinds: compared, one grid, search, import and every option; two or three seeds
     "lattices": [(ADAM, ADAMW), (ADAM, ADAMW, "--margin", "0.5")],
     "unfinished": [(GRID_NAME,), (TPE_NAME,)],
     "options": [*((name,) for name in OPTION_NAMES), ("theirs",)],

@@ -13,7 +13,7 @@ from lrwd_sweep.report.view.notation import plain
 _SHOWN = (Topic.VERDICT, Topic.DIFFERENCE, Topic.DIFFERENCES)  # lines of the answer
 
 
-def annotations(
+def workflow_commands(
     results: Sequence[Result],
     comparisons: Sequence[ComparedResults] = (),
     outcomes: Sequence[GateOutcome] = (),

@@ -84,9 +84,9 @@ def render(  # noqa: PLR0911 - one return for each format
 
             return junit(results, outcomes)
         case Format.GITHUB:
-            from lrwd_sweep.report.view.github import annotations
+            from lrwd_sweep.report.view.github import workflow_commands
 
-            return annotations(results, comparisons, outcomes)
+            return workflow_commands(results, comparisons, outcomes)
         case Format.HTML:
             from lrwd_sweep.report.view.html_page import html
 
