@@ -16,7 +16,8 @@ from lrwd_sweep.cli.study_run import tell_what_changed
 from lrwd_sweep.errors import GateFailed, HostError, NothingToReport, UsageError
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.consoles import note, replaced, write_file
-from lrwd_sweep.report.view.report import FORMATS, Format, render, text_of
+from lrwd_sweep.report.view.notation import decimal_axes
+from lrwd_sweep.report.view.report import FORMATS, AxisStyle, Format, render, text_of
 from lrwd_sweep.science.trial import requested_direction
 from lrwd_sweep.spec.catalog import DIAGNOSTICS
 
@@ -110,6 +111,15 @@ Margin = Annotated[
     ),
 ]
 Open = Annotated[bool, typer.Option("--open", help="Open the report in the browser; implies --format html.")]
+AxisName = Annotated[
+    AxisStyle,
+    typer.Option(
+        "--axis",
+        metavar="NAME",
+        parser=one_of("axis", AxisStyle),
+        help="Label the axes by powers of two where they are that, or by decimal numbers.",
+    ),
+]
 AtRestart = Annotated[
     int | None,
     typer.Option(
@@ -119,6 +129,8 @@ AtRestart = Annotated[
         help="Under warm restarts, report the end of the K-th cycle (default: of the last).",
     ),
 ]
+
+_WITH_AXES = (Format.TABLE, Format.MARKDOWN, Format.HTML)
 
 
 def report(
@@ -133,6 +145,7 @@ def report(
     show: Show = None,
     at_restart: AtRestart = None,
     full: Full = False,
+    axis: AxisName = AxisStyle.POWERS,
     margin: Margin = None,
     open_: Open = False,
     max_best: limits.MaxBest = None,
@@ -163,6 +176,8 @@ def report(
     )  # fmt: skip
     direction = requested_direction(maximize=maximize, minimize=minimize)
     form = _checked(form, full=full, opens=open_)
+    if axis is AxisStyle.DECIMAL and figure is None and form not in _WITH_AXES:
+        raise UsageError(f"--axis {axis}: {form} has no axis labels; choose table, markdown or html")
     pictures = _names(show, form)
 
     with_curves = form is Format.HTML or bool(pictures)
@@ -177,8 +192,9 @@ def report(
         **({} if margin is None else {"margin": margin}),
     )
     outcomes = [gate.check(result) for result in results for gate in gates]
-    text = render(results, comparisons, form, outcomes, pictures, full=full)
-    _write(text, output, figure, results, opens=open_)
+    with decimal_axes(axis is AxisStyle.DECIMAL):
+        text = render(results, comparisons, form, outcomes, pictures, full=full)
+        _write(text, output, figure, results, opens=open_)
     _name_unmatched(gates, [result.name for result in results])
     _fail(outcomes, form, results)
 

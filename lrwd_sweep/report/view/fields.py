@@ -12,7 +12,14 @@ import numpy as np
 
 from lrwd_sweep.report.gates import GateOutcome
 from lrwd_sweep.report.result import Candidate, ComparedResults, Result, at_cap, titles
-from lrwd_sweep.report.view.notation import UNICODE, axis_labels, counted, plain, short_decimal
+from lrwd_sweep.report.view.notation import (
+    UNICODE,
+    axes_are_decimal,
+    axis_labels,
+    counted,
+    plain,
+    short_decimal,
+)
 from lrwd_sweep.report.view.tiles import runs_of
 from lrwd_sweep.science.lattice import Cell, format_value
 from lrwd_sweep.science.optimizer import WD_RATIO
@@ -91,9 +98,9 @@ def tensors(result: Result) -> str:
 
 def lattice_value(value: float) -> str:
     """Write a power of two with its decimal, any other value only as decimal."""
-    label = axis_labels([value], UNICODE)[0]
-    decimal = short_decimal(value)
-    return f"{label} = {decimal}" if format_value(value).startswith("2^") else decimal
+    label, decimal = axis_labels([value], UNICODE)[0], short_decimal(value)
+    power = format_value(value).startswith("2^") and not axes_are_decimal()
+    return f"{label} = {decimal}" if power else decimal
 
 
 def place_text(result: Result, cell: Cell) -> str:

@@ -34,6 +34,13 @@ class Format(StrEnum):
     HTML = "html"
 
 
+class AxisStyle(StrEnum):
+    """The labels of the lattices' axes."""
+
+    POWERS = "powers"  # of two, if the whole axis has them
+    DECIMAL = "decimal"
+
+
 def render(  # noqa: PLR0911 - one return for each format
     results: Sequence[Result],
     comparisons: Sequence[ComparedResults],
