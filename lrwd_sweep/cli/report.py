@@ -168,16 +168,12 @@ def report(
     Every gate applies to every study shown; an undetermined value fails. The report lists every outcome, and
     the exit code is 1 if one failed.
     """
-    if output is not None and figure is not None and output.resolve() == figure.resolve():
-        raise UsageError(f"--output and --figure are both {output}; name two files")
     gates = limits.requested_gates(
         max_best, min_best, max_abs_slope, max_transfer_regret, octaves, max_sequential_regret,
         max_lr_sensitivity, require, no_edge, max_failed, min_seeds, max_regression, baseline,
     )  # fmt: skip
     direction = requested_direction(maximize=maximize, minimize=minimize)
-    form = _checked(form, full=full, opens=open_)
-    if axis is AxisStyle.DECIMAL and figure is None and form not in _WITH_AXES:
-        raise UsageError(f"--axis {axis}: {form} has no axis labels; choose table, markdown or html")
+    form = _checked(form, output, figure, axis, full=full, opens=open_)
     pictures = _names(show, form)
 
     with_curves = form is Format.HTML or bool(pictures)
@@ -199,13 +195,19 @@ def report(
     _fail(outcomes, form, results)
 
 
-def _checked(form: Format, *, full: bool, opens: bool) -> Format:
-    """Return the format, html for the browser. Raises UsageError if an option does not go with it."""
+def _checked(
+    form: Format, output: Path | None, figure: Path | None, axis: AxisStyle, *, full: bool, opens: bool
+) -> Format:
+    """Return the format, html for the browser. Raises UsageError if options do not go together."""
+    if output is not None and figure is not None and output.resolve() == figure.resolve():
+        raise UsageError(f"--output and --figure are both {output}; name two files")
     if opens and form not in (Format.TABLE, Format.HTML):
         raise UsageError(f"--open shows html, not {form}; leave out --format {form}")
     form = Format.HTML if opens else form
     if full and form not in (Format.TABLE, Format.MARKDOWN):
         raise UsageError(f"--full adds nothing to {form}; choose table or markdown")
+    if axis is AxisStyle.DECIMAL and figure is None and form not in _WITH_AXES:
+        raise UsageError(f"--axis {axis}: {form} has no axis labels; choose table, markdown or html")
     return form
 
 

@@ -38,7 +38,12 @@ def test_without_a_browser_the_page_is_kept_and_named(
     run: Run, compared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []
-    monkeypatch.setattr(webbrowser, "open", lambda url: bool(opened.append(url)))
+
+    def fails(url: str) -> bool:
+        opened.append(url)
+        return False
+
+    monkeypatch.setattr(webbrowser, "open", fails)
     before = compared.read_bytes()
     assert_refused(
         run("report", "--open", "--output", "page.html"), 3, "there is no browser here", "page.html"

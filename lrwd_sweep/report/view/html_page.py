@@ -24,11 +24,11 @@ from lrwd_sweep.report.view.fields import (
     gate_headline,
     gate_rows,
     lattice_value,
-    separability_rows,
     task_text,
     title,
 )
 from lrwd_sweep.report.view.line_chart import MARKS, SIZE
+from lrwd_sweep.report.view.measures import separability_rows
 from lrwd_sweep.report.view.notation import RAISED, plain, short_decimal
 from lrwd_sweep.report.view.pictures import Picture
 from lrwd_sweep.report.view.svg import SvgLattice, SvgLegend, lay_out, svg_curves

@@ -19,11 +19,11 @@ from lrwd_sweep.report.view.fields import (
     comparison_rows,
     gate_headline,
     gate_rows,
-    separability_rows,
     task_text,
     tensors,
     title,
 )
+from lrwd_sweep.report.view.measures import separability_rows
 from lrwd_sweep.report.view.notation import UNICODE, axis_labels, plain
 from lrwd_sweep.report.view.pictures import Picture
 from lrwd_sweep.report.view.terminal import snippet

@@ -29,12 +29,12 @@ from lrwd_sweep.report.view.fields import (
     comparison_rows,
     gate_rows,
     lattice_value,
-    separability_rows,
     task_text,
     tensors,
     title,
 )
 from lrwd_sweep.report.view.heatmap import Gallery, Heatmap
+from lrwd_sweep.report.view.measures import separability_rows
 from lrwd_sweep.report.view.notation import ascii_formula, plain, short_decimal, styled, to_ascii
 from lrwd_sweep.science.optimizer import DecayRule
 from lrwd_sweep.spec.study import Kind, StudySpec
