@@ -16,8 +16,7 @@ import numpy as np
 
 from lrwd_sweep.report.answer import answer
 from lrwd_sweep.report.gates import GateOutcome
-from lrwd_sweep.report.recommend import Recommended, recommendations
-from lrwd_sweep.report.recommend.next_step import next_step
+from lrwd_sweep.report.recommend import Recommended, next_step, recommendations
 from lrwd_sweep.report.result import ComparedResults, Result
 from lrwd_sweep.report.view.fields import gate_headline, title
 from lrwd_sweep.report.view.pictures import Quantity
