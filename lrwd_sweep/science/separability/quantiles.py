@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from math import exp, lgamma, log, log1p, sqrt
-from statistics import NormalDist
+from math import erf, exp, lgamma, log, log1p, pi, sqrt
 
 _MANY = 1e3  # degrees of freedom from which on the expansion about the normal distribution is exact
 _MOST_TERMS, _MOST_STEPS = 2000, 40
 _EXACT = 1e-16
 _NEAR = 1e-7  # the step after one so small is exact: its error is the cube
 _TINY = 1e-300
+
+
+@lru_cache(maxsize=16)
+def normal_quantile(level: float) -> float:
+    """Return the value below which a standard normal variable lies with probability `level`, by Newton.
+
+    >>> round(normal_quantile(0.95), 12)
+    1.644853626951
+    """
+    z = 0.0
+    for _ in range(_MOST_STEPS):
+        step = ((1 + erf(z / sqrt(2))) / 2 - level) * sqrt(2 * pi) * exp(z**2 / 2)
+        z -= step
+        if abs(step) < _EXACT:
+            break
+    return z
 
 
 @lru_cache(maxsize=4096)
@@ -20,7 +35,7 @@ def t_quantile(level: float, nu: float) -> float:
     >>> [round(t_quantile(0.95, nu), 6) for nu in (1, 4.5, 1e9)]
     [6.313752, 2.065576, 1.644854]
     """
-    z = NormalDist().inv_cdf(level)
+    z = normal_quantile(level)
     terms = (  # Abramowitz and Stegun 26.7.5
         z,
         (z**3 + z) / 4,
