@@ -9,7 +9,7 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from lrwd_sweep.science.separability.basin import ROUNDING
+from lrwd_sweep.science.separability.basin import ROUNDING, median
 from lrwd_sweep.science.separability.bootstrap import Estimate, t95
 
 Float = NDArray[np.float64]
@@ -143,7 +143,7 @@ def smoothed_curvature(
     for k, row in enumerate(basin):
         near = curvature[basin[max(k - REACH, 0) : k + REACH + 1]]
         if (near > 0).any():
-            smooth[row] = np.median(near[near > 0])
+            smooth[row] = median(near[near > 0])
     return smooth
 
 
@@ -175,7 +175,7 @@ def slope_from_rows(minima: Minima, axis: Float, rows: Bool) -> Estimate:
 
 def follows_ridge(axis: Float) -> bool:
     """Tell if an axis is fine enough for a window: steps of an octave at most, four of its values."""
-    return len(axis) > MIN_ROWS and float(np.median(np.diff(axis))) <= OCTAVES / 2
+    return len(axis) > MIN_ROWS and median(np.diff(axis)) <= OCTAVES / 2
 
 
 def windowed_minima(
@@ -201,7 +201,7 @@ def _follow(
     y: Float, axis: Float, log_lr: Float, rows: Bool, start: Float, smooth: Float | None
 ) -> tuple[Minima, Float]:
     """Return windowed minima and c̄, (I,): `smooth`, or that of the first row of y if None."""
-    step = float(np.median(np.diff(axis)))
+    step = median(np.diff(axis))
     found = row_minima(y, axis)
     slope, middle, height, _ = _lines(found.position, _weights(found, start), log_lr)
     lost = ~np.isfinite(slope)
