@@ -52,10 +52,10 @@ def test_report_changes_nothing_and_shows_the_latest_comparison_or_study(run: Ru
 
 def test_json_and_csv_keep_their_contracts(run: Run, compared: Path) -> None:
     document = strict(run("report", "--format", "json").out)
-    assert document.keys() == {"schema_version", "studies", "comparisons"}
+    assert document.keys() == {"schema_version", "answer", "next", "studies", "comparisons"}
     listed = strict(run("study", "list", "--format", "json").out)
     assert listed.keys() == {"schema_version", "studies"}
-    assert document["schema_version"] == listed["schema_version"] == 1
+    assert (document["schema_version"], listed["schema_version"]) == (2, 1)
     for k, (name, optimizer) in enumerate(((ADAM, "adam"), (ADAMW, "adamw"))):
         study, entry = document["studies"][k], listed["studies"][k]
         for found in (study, entry):

@@ -54,7 +54,7 @@ class TestGates:
         assert [run(*gate).code, run(*gate, "--octaves", "2").code] == [0, 1]
         found = run("report", "good", "--format", "csv", "--no-edge")  # a CSV holds no gates
         assert found.out == run("report", "good", "--format", "csv").out
-        assert found.err == "gate no-edge passed for good: inside, limit inside\n"
+        assert found.err == "1 of 1 gate passed\ngate no-edge passed for good: inside, limit inside\n"
 
     def test_baseline_limits_the_regression(self, run: Run) -> None:
         assert run("report", "good", "bad", "--format", "json", "--output", "old.json").code == 0

@@ -187,7 +187,7 @@ def test_other_files_are_refused_in_one_line(tmp_path: Path) -> None:
         ("is not a report", "[]", "7", "{}", '{"schema_version": 1, "studies": {"a": 1}}'),
         ("is not a report", '{"studies": [1]}', one % "1", one % '"a", "created": "x"'),
         ("is not a report", *map(study_of.format, ('"1"', "true", "1e999"))),
-        ("has schema_version 2", '{"schema_version": 2, "studies": []}'),
+        ("has schema_version 3", '{"schema_version": 3, "studies": []}'),
         ("has schema_version '1'", '{"schema_version": "1", "studies": []}'),
     ):
         for text in texts:

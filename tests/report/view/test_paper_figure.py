@@ -14,7 +14,8 @@ from matplotlib.mathtext import MathTextParser
 
 from lrwd_sweep.errors import HostError, LrwdError, NothingToReport, UsageError
 from lrwd_sweep.report.result import Result, result
-from lrwd_sweep.report.view.paper_figure import LogAxis, draw, mathematics, save_figure
+from lrwd_sweep.report.view.notation import mathematics
+from lrwd_sweep.report.view.paper_figure import LogAxis, draw, save_figure
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.optimizer import Optimizer, optimizer_names
 from lrwd_sweep.science.trial import Status, Trial
