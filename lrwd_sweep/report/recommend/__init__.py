@@ -15,7 +15,6 @@ from lrwd_sweep.report.result import Result
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.surface import Float, Surface
 from lrwd_sweep.science.trial import Direction
-from lrwd_sweep.spec.study import Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +89,7 @@ def recommendations(result: Result, among: Sequence[Result] = ()) -> Recommendat
     best = result.ranked(1)
     if not best:
         return Recommendations((), "no cell counts", advice(result, among))
-    if result.spec.kind is Kind.TPE:
+    if result.spec.is_search:
         found = (_recommended(result, "best", best[0].cell, best[0].value, None),)
         return Recommendations(found, "the points of a search have no neighbours", advice(result, among))
     around = blocks(result.surface)

@@ -77,7 +77,7 @@ def _needs_direction(result: Result) -> bool:
 
 def _missing(result: Result) -> list[tuple[Cell, int]]:
     """List the lanes that an imported study lacks."""
-    if result.spec.kind is not Kind.IMPORT:
+    if result.spec.kind is not Kind.IMPORT or result.spec.scattered:
         return []
     there = {(trial.cell, trial.seed) for trial in result.trials}
     lanes = ((cell, seed) for cell in result.spec.lattice.cells() for seed in result.spec.seeds)

@@ -6,7 +6,9 @@ intermediate value.
 
 from __future__ import annotations
 
+import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -121,6 +123,22 @@ def state_columns(
     return found, faults
 
 
+def end_column(column: str, texts: Mapping[str, Sequence[str]], value: str) -> list[StateColumn]:
+    """Return a column of last steps as states: a curve that ends before most others did not finish.
+
+    One that ends with a value that is not finite diverged. If most runs have no common end, none is early.
+    """
+    ends = {end for end, text in zip(texts.get(column, ()), texts[value], strict=False) if _is_finite(text)}
+    counts = Counter(texts.get(column, ()))
+    if not column or len(ends) < 2 or not all(map(is_number, ends)):
+        return []
+    usual, runs = counts.most_common(1)[0]
+    if 2 * runs < sum(counts.values()):
+        return []
+    early = {end: RunState.UNFINISHED for end in ends if number(end) < number(usual)}
+    return [StateColumn(column, dict.fromkeys(counts, RunState.COMPLETE) | early)] if early else []
+
+
 def run_state(columns: Iterable[StateColumn], texts: Mapping[str, str]) -> tuple[RunState | None, str]:
     """Return the state of a row's run and the word for it; None if no column holds one."""
     said = [(column.states[word], word) for column in columns if (word := texts[column.name])]
@@ -178,6 +196,10 @@ def _flagged(text: str, yes: RunState, no: RunState) -> RunState:
 
 def _exit_code(text: str) -> RunState:
     return RunState.COMPLETE if not text.strip("0.:") else RunState.FAILED
+
+
+def _is_finite(text: str) -> bool:
+    return is_number(text) and math.isfinite(number(text))
 
 
 def _squeezed(text: str) -> str:
