@@ -12,6 +12,7 @@ from lrwd_sweep.store.imports.imported_study import ImportedStudy, open_directio
 from lrwd_sweep.store.imports.imported_sweep import ImportedSweep, to_sweep
 from lrwd_sweep.store.imports.json_reader import read_json
 from lrwd_sweep.store.imports.optuna_reader import read_optuna
+from lrwd_sweep.store.imports.path_template import read_paths
 from lrwd_sweep.store.imports.run_table import RunTable
 from lrwd_sweep.store.imports.source import Source, joined, one_scope, open_scope, rows_of, split
 
@@ -34,6 +35,7 @@ READERS: dict[str, Callable[[Source], RunTable]] = {
     "csv": read_csv,
     "json": read_json,
     "optuna": read_optuna,
+    "paths": read_paths,
 }
 _SHOWN_BY = {".json": "json", ".jsonl": "json", ".ndjson": "json"}
 
@@ -76,6 +78,8 @@ def to_sweeps(table: RunTable, source: Source, by: str | None = None) -> dict[st
 
 def format_of(source: Source) -> str:
     """Return the format of READERS that a source's name and contents show. Raises UsageError."""
+    if source.template and source.path.is_dir():
+        return "paths"
     if is_url(source.name) or is_sqlite(source.path):
         tables = tables_of(source.name)
         if "lrwd_sweep_schema" in tables:

@@ -72,9 +72,7 @@ def _connected(name: str) -> Iterator[Connection]:
         raise UsageError(f"{shown_name(name)}: {error}; install the driver of this database") from None
     except (SQLAlchemyError, sqlite3.Error) as error:
         reason = brief(getattr(error, "orig", None) or error)
-        raise UsageError(
-            f"{shown_name(name)}: the database cannot be read: {reason}; check the file"
-        ) from None
+        raise UsageError(f"{shown_name(name)} cannot be read: {reason}; check the database") from None
 
 
 def _path_of(name: str) -> Path | None:

@@ -1,4 +1,4 @@
-"""Runs in JSON or JSON lines: records with dotted keys, `config.lr`, also in a list, `results[].learning_rate`."""
+"""Runs in JSON or JSON lines: records with dotted keys, `config.lr`, in a list `results[].config.lr`."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def _expanded(item: Mapping[str, Any], prefix: str, opened: set[str]) -> Iterato
 def curve_of(document: object, key: str) -> list[float]:
     """Return the numbers at a dotted key: of one object, a list in it, or each object of a list.
 
-    >>> curve_of({"log_history": [{"eval_loss": 2}, {"loss": 3}, {"eval_loss": 1}]}, "log_history[].eval_loss")
+    >>> curve_of({"log": [{"eval_loss": 2}, {"loss": 3}, {"eval_loss": 1}]}, "log[].eval_loss")
     [2.0, 1.0]
     """
     found: Sequence[object] = document if isinstance(document, list) else [document]
@@ -185,7 +185,9 @@ def curve_of(document: object, key: str) -> list[float]:
         items = document if isinstance(document, list) else [document]
         found = [item[key] for item in items if isinstance(item, Mapping) and key in item]
     return [
-        math.nan if value is None else float(value) for value in found if value is None or _is_number(value)
+        math.nan if value is None else float(str(value))
+        for value in found
+        if value is None or _is_number(value)
     ]
 
 

@@ -139,7 +139,7 @@ def _begin(
     if study is None:
         return
     number = counts[key] = counts.get(key, -1) + 1
-    trial = _Trial(*study, number, _STATES[entry.get("state", 0)])
+    trial = _Trial(study[0], study[1], number, _STATES[entry.get("state", 0)])
     trials.append((key, trial))
     distributions = entry.get("distributions", {})
     trial.params = {
@@ -171,7 +171,7 @@ def _entries(source: Source) -> Iterator[dict[str, Any]]:
             if k == len(lines):
                 return
             raise UsageError(
-                f"{source.name}: line {k} is not an entry of Optuna's journal; name another file or its --format"
+                f"{source.name}: line {k} is not an entry of Optuna's journal; repair the line"
             ) from None
         yield entry
 

@@ -128,15 +128,16 @@ def end_column(column: str, texts: Mapping[str, Sequence[str]], value: str) -> l
 
     One that ends with a value that is not finite diverged. If most runs have no common end, none is early.
     """
-    ends = {end for end, text in zip(texts.get(column, ()), texts[value], strict=False) if _is_finite(text)}
-    counts = Counter(texts.get(column, ()))
-    if not column or len(ends) < 2 or not all(map(is_number, ends)):
-        return []
-    usual, runs = counts.most_common(1)[0]
-    if 2 * runs < sum(counts.values()):
-        return []
-    early = {end: RunState.UNFINISHED for end in ends if number(end) < number(usual)}
-    return [StateColumn(column, dict.fromkeys(counts, RunState.COMPLETE) | early)] if early else []
+    found = Counter(texts.get(column, ()))
+    finite = {end for end, text in zip(texts.get(column, ()), texts[value], strict=False) if _is_finite(text)}
+    ends = {end: number(end.split()[-1]) for end in finite if is_number(end.split()[-1])}
+    early = {end for end, text in zip(texts.get(column, ()), texts[value], strict=False) if not text}
+    if ends:
+        usual = max(ends, key=lambda end: found[end])
+        if 2 * found[usual] >= sum(found.values()):
+            early |= {end for end in ends if ends[end] < ends[usual]}
+    states = {end: RunState.UNFINISHED if end in early else RunState.COMPLETE for end in found}
+    return [StateColumn(column, states)] if early else []
 
 
 def run_state(columns: Iterable[StateColumn], texts: Mapping[str, str]) -> tuple[RunState | None, str]:

@@ -10,6 +10,8 @@ from pathlib import Path
 from lrwd_sweep.errors import UsageError, arg, shown
 from lrwd_sweep.store.imports.run_table import RunTable, distinct, is_number, number, some
 
+_PLURAL = {"study": "studies", "experiment": "experiments"}
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -63,9 +65,9 @@ def open_scope(table: RunTable) -> list[str]:
 def one_scope(table: RunTable) -> RunTable:
     """Return the table. Raises UsageError if it holds the runs of several studies or experiments."""
     if names := open_scope(table):
-        one = arg("where", f"{table.scope}={names[0]}")
+        one, word = arg("where", f"{table.scope}={names[0]}"), _PLURAL.get(table.scope, "")
         raise UsageError(
-            f"{table.path} holds {len(names)} {table.scope}s ({some(map(shown, names))}); choose one as "
+            f"{table.path} holds {len(names)} {word} ({some(map(shown, names))}); choose one as "
             f"{one}, or import a study of each with {arg('by', table.scope)}"
         )
     return table
