@@ -192,8 +192,8 @@ class TestFaults:
         ):
             (line,) = faults(text)
             assert line.startswith(fault), text
-        for path, fault in ((file.with_name("no"), "No such file"), (file.parent, "Is a directory")):
-            with pytest.raises(UsageError, match=f"{fault}.*; name a CSV file"):
+        for path, fault in ((file.with_name("no"), "No such file"), (file.parent, "is a directory")):
+            with pytest.raises(UsageError, match=fault):
                 read_sweep(path)
         file.write_bytes(GOOD.encode("utf-16"))
         with pytest.raises(UsageError, match="byte 0 is not UTF-8; save the file as UTF-8 CSV"):

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from lrwd_sweep.errors import UnknownName, UsageError, arg, brief
 from lrwd_sweep.store.imports.csv_reader import read_csv
-from lrwd_sweep.store.imports.foreign_database import is_sqlite, is_url, tables_of
+from lrwd_sweep.store.imports.foreign_database import is_sqlite, is_url, shown_name, tables_of
 from lrwd_sweep.store.imports.imported_study import ImportedStudy, open_direction, open_rule, to_study
 from lrwd_sweep.store.imports.imported_sweep import ImportedSweep, to_sweep
 from lrwd_sweep.store.imports.json_reader import read_json
+from lrwd_sweep.store.imports.mlflow_reader import TABLES, is_file_store, read_mlflow
 from lrwd_sweep.store.imports.optuna_reader import read_optuna
 from lrwd_sweep.store.imports.path_template import read_paths
 from lrwd_sweep.store.imports.run_table import RunTable
 from lrwd_sweep.store.imports.source import Source, joined, one_scope, open_scope, rows_of, split
+from lrwd_sweep.store.imports.wandb_chart import is_chart, read_wandb_chart
 
 __all__ = [
     "READERS",
@@ -34,8 +38,10 @@ __all__ = [
 READERS: dict[str, Callable[[Source], RunTable]] = {
     "csv": read_csv,
     "json": read_json,
+    "mlflow": read_mlflow,
     "optuna": read_optuna,
     "paths": read_paths,
+    "wandb": read_wandb_chart,
 }
 _SHOWN_BY = {".json": "json", ".jsonl": "json", ".ndjson": "json"}
 
@@ -78,25 +84,45 @@ def to_sweeps(table: RunTable, source: Source, by: str | None = None) -> dict[st
 
 def format_of(source: Source) -> str:
     """Return the format of READERS that a source's name and contents show. Raises UsageError."""
-    if source.template and source.path.is_dir():
-        return "paths"
     if is_url(source.name) or is_sqlite(source.path):
-        tables = tables_of(source.name)
-        if "lrwd_sweep_schema" in tables:
-            raise UsageError(
-                f"{source.name} is a store of lrwd-sweep and needs no import; read it with {arg('storage')}"
-            )
-        return "optuna"
+        return _format_of_database(source.name)
+    if source.path.is_dir():
+        return _format_of_folder(source)
     beginning = _beginning(source.path)
-    if beginning.startswith(b"{") and b'"op_code"' in beginning.partition(b"\n")[0]:
-        return "optuna"
-    return "json" if beginning[:1] in (b"{", b"[") else _SHOWN_BY.get(source.path.suffix.lower(), "csv")
+    first = beginning.partition("\n")[0]
+    if beginning[:1] in ("{", "["):
+        return "optuna" if '"op_code"' in first else "json"
+    if is_chart([name.strip('" \r') for name in re.split('"?,"?', first)]):
+        return "wandb"
+    return _SHOWN_BY.get(source.path.suffix.lower(), "csv")
 
 
-def _beginning(path: Path) -> bytes:
-    """Return the first characters of a file without a byte order mark; none of one that cannot be read."""
+def _format_of_database(name: str) -> str:
+    tables = tables_of(name)
+    if "lrwd_sweep_schema" in tables:
+        raise UsageError(
+            f"{shown_name(name)} is a store of lrwd-sweep and needs no import; read it with {arg('storage')}"
+        )
+    return "mlflow" if tables >= TABLES else "optuna"
+
+
+def _format_of_folder(source: Source) -> str:
+    if source.template:
+        return "paths"
+    if is_file_store(source.path):
+        return "mlflow"
+    raise UsageError(
+        f"{source.name} is a directory, but not one of MLflow; say with {arg('from')} which files in it are "
+        "runs, as 'lr{lr}_wd{weight_decay}.csv:val_loss'"
+    )
+
+
+def _beginning(path: Path) -> str:
+    """Return a file's first line that is not blank, cut if it is very long; nothing if it cannot be read."""
     try:
-        with path.open("rb") as file:
-            return file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            return next(
+                (line for line in iter(partial(file.readline, 10_000_000), "") if line.strip()), ""
+            ).lstrip()
     except OSError:
-        return b""
+        return ""

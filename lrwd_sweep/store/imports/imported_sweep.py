@@ -86,7 +86,9 @@ def to_sweep(table: RunTable, columns: Mapping[str, str], metric: str) -> Import
     remedy = _remedy(table, runs, further, settings, seeded="seed" in names)
     table.refuse(fault_lines(_repeated(runs, read, remedy) or _contradictions(runs, metric)))
     numeric = _metrics(runs, further, {*settings, table.progress, *(state.name for state in states)})
-    context = replace(context, higher=higher_is_better_source(metric, of_a_run["value"], further))
+    context = replace(
+        context, higher=higher_is_better_source(metric, table.measured or of_a_run["value"], further)
+    )
 
     def sweep(
         lattice: Lattice, seeds: tuple[int, ...], kept: Iterable[ImportedRun], notes: Iterable[str]

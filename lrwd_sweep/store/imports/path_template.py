@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -23,7 +24,8 @@ from lrwd_sweep.store.imports.json_reader import curve_of, flat, load, text_of
 from lrwd_sweep.store.imports.run_table import RunTable, distinct, is_number, number, some
 from lrwd_sweep.store.imports.source import Source
 
-END, NO_VALUE = "last step", "no value"  # the column with the end of a curve, and the text without one
+END = "last step"  # the column with the end of a curve
+NO_VALUE, DIVERGED = "no value", "not finite"  # its text for a curve without an end
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _TOKEN = re.compile(r"\{([^{}]+)\}|(\*\*/|\*\*|\*)")
 _STEPS = ("step", "global_step", "_step", "iteration", "training_iteration", "iter", "epoch")
@@ -79,7 +81,8 @@ class Curve:
         """Return the value and the end of the run, as texts."""
         if not self.values:
             return "", NO_VALUE
-        return text_of(source.value_of(self.values)), f"step {self.last_step or len(self.values)}"
+        end = f"step {self.last_step or len(self.values)}" if math.isfinite(self.values[-1]) else DIVERGED
+        return text_of(source.value_of(self.values)), end
 
 
 def read_paths(source: Source) -> RunTable:
@@ -114,7 +117,9 @@ def read_paths(source: Source) -> RunTable:
     rows = [(name, [record.get(column, "") for column in header]) for name, record, _ in records]
     named_columns = frozenset[str]().union(*(names for *_, names in records))
     files = f"{others} more {Path(template).suffix or 'files'} there do not fit {template}"
-    return RunTable(source.name, header, rows, named_columns, END, notes=(files,) * bool(others))
+    return RunTable(
+        source.name, header, rows, named_columns, END, notes=(files,) * bool(others), measured=key
+    )
 
 
 def read_curve(path: Path, key: str) -> Curve:

@@ -45,6 +45,7 @@ class RunTable:
     progress: str = ""  # the column with the last step of a learning curve; "" without one
     scope: str = ""  # the column that names the study or experiment of a run; "" without one
     notes: tuple[str, ...] = ()  # remarks of the reader
+    measured: str = ""  # the source's name of what the column `value` holds
 
     def columns(self) -> dict[str, list[str]]:
         """Return the texts of each column, without rows of a wrong length."""

@@ -118,7 +118,7 @@ def joined(tables: Sequence[RunTable]) -> RunTable:
     name = "file" if "file" not in header else "file of the import"
     scope = next((table.scope for table in tables if table.scope), "")
     path = f"{len(tables)} files"
-    return RunTable(path, [*header, name], rows, settings, progress, scope, tuple(notes))
+    return RunTable(path, [*header, name], rows, settings, progress, scope, tuple(notes), tables[0].measured)
 
 
 def _equal(text: str, value: str) -> bool:
