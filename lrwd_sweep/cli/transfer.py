@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -186,6 +187,8 @@ class ExportFormat(StrEnum):
     """The formats of `study export`."""
 
     CSV = "csv"
+    JSON = "json"
+    WANDB = "wandb"
     OPTUNA = "optuna"
 
 
@@ -290,16 +293,17 @@ def export(
             "--format",
             metavar="NAME",
             parser=one_of("format", ExportFormat),
-            help="csv, or optuna: a database for Optuna's dashboard.",
+            help="csv, json, wandb: a table of runs as Weights & Biases writes it, or optuna: a database for "
+            "Optuna's dashboard.",
         ),
     ] = ExportFormat.CSV,
     output: Annotated[
         Path | None,
-        typer.Option("--output", metavar="FILE", help="File to write (default: csv on standard output)."),
+        typer.Option("--output", metavar="FILE", help="File to write (default: standard output)."),
     ] = None,
     storage: options.Storage = None,
 ) -> None:
-    """Write a study for other programs; `study import` reads the CSV of a finished lattice without loss."""
+    """Write a study for other programs; `study import` reads it back, a finished lattice without loss."""
     from lrwd_sweep.store import open_store
 
     if form is ExportFormat.OPTUNA and output is None:
@@ -314,9 +318,13 @@ def export(
         export_to_optuna(trials, output, record.name, metric=spec.metric, direction=spec.direction)
     else:
         from lrwd_sweep.report.result import result
-        from lrwd_sweep.report.view.lane_table import csv_table
+        from lrwd_sweep.report.view.lane_table import csv_table, lane_records, wandb_table
 
-        text = csv_table([result(record.name, record.spec, record.created, trials)])
+        found = result(record.name, record.spec, record.created, trials)
+        if form is ExportFormat.JSON:
+            text = json.dumps(lane_records(found), indent=1, allow_nan=False) + "\n"
+        else:
+            text = wandb_table(found) if form is ExportFormat.WANDB else csv_table([found])
         if output is None:
             consoles.write(text)
             return
