@@ -32,4 +32,4 @@ def read_csv(source: Source) -> RunTable:
     if len(rows) < 2:
         fault = "there are no rows below the header" if rows else "the file is empty"
         raise UsageError(f"{path}: {fault}; write lr,weight_decay,seed,value and a row per run")
-    return RunTable(path, rows[0][1], rows[1:])
+    return RunTable(path, rows[0][1], rows[1:], written=True)

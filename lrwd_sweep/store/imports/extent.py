@@ -19,6 +19,7 @@ from lrwd_sweep.store.trials import Lane
 
 MOST_LANES_PER_ROW = 2  # a table that lacks more than half is not a lattice; a random search lacks millions
 LEAST_POINTS = 3  # fewer are not called scattered
+NEARLY_FULL = 4  # runs per lane without one, at least
 MOST_PER_AXIS = 11  # rows or columns on which scattered points are drawn
 
 
@@ -35,8 +36,14 @@ class Extent:
         return len(self.lattice) * len(self.seeds)
 
     @property
-    def is_full(self) -> bool:
-        return len(self.runs) == self.size
+    def lacking(self) -> int:
+        """Number of lanes without a run."""
+        return self.size - len(self.runs)
+
+    @property
+    def is_nearly_full(self) -> bool:
+        """True if less than a fifth of the lanes have no run."""
+        return NEARLY_FULL * self.lacking <= len(self.runs)
 
 
 def _lanes(runs: Sequence[ImportedRun]) -> list[ImportedRun]:
@@ -131,8 +138,11 @@ def _lattice(runs: Sequence[ImportedRun]) -> Lattice:
     return Lattice(tuple(run.cell.lr for run in runs), tuple(run.cell.weight_decay for run in runs))
 
 
-def refuse_gaps(table: RunTable, extent: Extent) -> None:
-    """Refuse a lattice that lacks lanes, and rates that are nearly equal; return for scattered points."""
+def gap_note(table: RunTable, extent: Extent) -> str:
+    """Describe the lanes that a lattice lacks; "" for scattered points, which are none.
+
+    Raises UsageError if the user writes a row for every run, and for rates that are nearly equal.
+    """
     lattice, seeds = extent.lattice, extent.seeds
     lanes = {(run.cell, run.seed) for run in extent.runs}
     points = len({cell for cell, _ in lanes})
@@ -149,10 +159,12 @@ def refuse_gaps(table: RunTable, extent: Extent) -> None:
     if points >= LEAST_POINTS and (
         extent.size > MOST_LANES_PER_ROW * len(lanes) + SHOWN_FAULTS or rows == (points, points)
     ):
-        return
+        return ""
     lacking = next((cell, seed) for cell in lattice.cells() for seed in seeds if (cell, seed) not in lanes)
     others = extent.size - len(lanes) - 1
     more = f" (and {others} more)" if others else ""
+    if not table.written:
+        return f"there is no run of {lane_text(*lacking)}{more}: missing"
     raise UsageError(
         f"{table.path}: there is no row for {lane_text(*lacking)}{more}; a lattice needs every combination: "
         "for a run that did not finish, write a row with missing in a column status"

@@ -11,7 +11,7 @@ from lrwd_sweep.errors import arg, shown
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.optimizer import DecayRule
 from lrwd_sweep.science.trial import Status, Trial
-from lrwd_sweep.store.imports.extent import extent_of, in_convention, lane_text, named, refuse_gaps, scattered
+from lrwd_sweep.store.imports.extent import extent_of, gap_note, in_convention, lane_text, named, scattered
 from lrwd_sweep.store.imports.imported_run import ImportedRun, parse_runs
 from lrwd_sweep.store.imports.merged_rates import merged_rates
 from lrwd_sweep.store.imports.run_states import StateColumn, end_column, state_columns
@@ -100,17 +100,19 @@ def to_sweep(table: RunTable, columns: Mapping[str, str], metric: str) -> Import
         return ImportedSweep(trials, lattice, seeds, metric, context, (*table.notes, *notes, *further_notes))
 
     extent = extent_of(table, runs, states)
-    if extent.is_full:
+    if not extent.lacking:
         return sweep(extent.lattice, extent.seeds, extent.runs, merges)
     converted = {}
     for recorded, (rule, meaning, number_of) in DERIVED_RULES.items():
         derived = extent_of(table, in_convention(read, number_of), states)
-        if derived.is_full and len(derived.lattice) > 1:
+        if derived.is_nearly_full and not extent.is_nearly_full and len(derived.lattice) > 1:
             size = f"{len(derived.lattice.lr)} × {len(derived.lattice.weight_decay)}"
             note = f"not a lattice in weight_decay, but a full one ({size}) in {meaning}: read as {rule}"
-            converted[recorded] = sweep(derived.lattice, derived.seeds, derived.runs, [*merges, note])
-    if not converted:
-        refuse_gaps(table, extent)
+            lacking = f"{derived.lacking} of its lanes have no run: missing"
+            notes = [note, *[lacking] * (derived.lacking > 0)]
+            converted[recorded] = sweep(derived.lattice, derived.seeds, derived.runs, notes)
+    if not converted and (note := gap_note(table, extent)):
+        return sweep(extent.lattice, extent.seeds, extent.runs, [*merges, note])
     lattice, seeds, kept, notes = scattered(read)
     found = sweep(lattice, seeds, kept, notes)
     return replace(found, scattered=True, converted=converted)

@@ -46,6 +46,7 @@ class RunTable:
     scope: str = ""  # the column that names the study or experiment of a run; "" without one
     notes: tuple[str, ...] = ()  # remarks of the reader
     measured: str = ""  # the source's name of what the column `value` holds
+    written: bool = False  # by hand: it has a row for every run, so that one which lacks is an error
 
     def columns(self) -> dict[str, list[str]]:
         """Return the texts of each column, without rows of a wrong length."""
