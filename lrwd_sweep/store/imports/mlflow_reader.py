@@ -51,7 +51,8 @@ def read_mlflow(source: Source) -> RunTable:
     in_files = not is_url(source.name) and source.path.is_dir()
     runs = list(_of_files(source.path) if in_files else _of_database(source.name))
     parents = {run.tags.get(_PARENT, "") for run in runs}
-    runs = [run for run in runs if run.key not in parents or run.metrics]
+    groups = sum(run.key in parents for run in runs)
+    runs = [run for run in runs if run.key not in parents]
     if not runs:
         raise UsageError(f"{shown_name(source.name)}: there is no run of MLflow in it; name another source")
     texts = [_texts(run, source) for run in runs]
@@ -61,7 +62,8 @@ def read_mlflow(source: Source) -> RunTable:
         for run, found in zip(runs, texts, strict=True)
     ]
     settings = frozenset(name for name in header if name.startswith("params."))
-    return RunTable(shown_name(source.name), header, rows, settings, scope="experiment")
+    notes = (f"{groups} runs that group others are left out",) * bool(groups)
+    return RunTable(shown_name(source.name), header, rows, settings, scope="experiment", notes=notes)
 
 
 def _texts(run: _Run, source: Source) -> dict[str, str]:

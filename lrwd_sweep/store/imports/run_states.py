@@ -134,7 +134,7 @@ def end_column(column: str, texts: Mapping[str, Sequence[str]], value: str) -> l
     early = {end for end, text in zip(texts.get(column, ()), texts[value], strict=False) if not text}
     if ends:
         usual = max(ends, key=lambda end: found[end])
-        if 2 * found[usual] >= sum(found.values()):
+        if 2 * found[usual] >= sum(found[end] for end in ends):
             early |= {end for end in ends if ends[end] < ends[usual]}
     states = {end: RunState.UNFINISHED if end in early else RunState.COMPLETE for end in found}
     return [StateColumn(column, states)] if early else []

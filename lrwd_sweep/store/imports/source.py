@@ -50,7 +50,16 @@ def rows_of(table: RunTable, where: Sequence[tuple[str, str]]) -> RunTable:
                 f"{shown(column)}; it holds {some(map(shown, known))}"
             )
         table = replace(table, rows=kept)
-    return table
+    return _without_empty(table) if where else table
+
+
+def _without_empty(table: RunTable) -> RunTable:
+    """Return the table without columns that belong to other runs than those that were chosen."""
+    if any(len(texts) != len(table.header) for _, texts in table.rows):
+        return table
+    used = [k for k in range(len(table.header)) if any(texts[k] for _, texts in table.rows)]
+    rows = [(place, [texts[k] for k in used]) for place, texts in table.rows]
+    return replace(table, header=[table.header[k] for k in used], rows=rows)
 
 
 def open_scope(table: RunTable) -> list[str]:
@@ -91,7 +100,7 @@ def split(table: RunTable, by: str) -> dict[str, RunTable]:
     notes = (f"{without} runs without {by} are left out",) * bool(without)
     found = {value: found[value] for value in sorted(found, key=_order)}
     return {
-        value: replace(table, rows=rows, notes=(*table.notes, *notes) if k == 0 else table.notes)
+        value: _without_empty(replace(table, rows=rows, notes=(*table.notes, *notes * (k == 0))))
         for k, (value, rows) in enumerate(found.items())
     }
 
