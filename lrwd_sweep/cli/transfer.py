@@ -217,7 +217,7 @@ def import_(
     if not metric.strip():
         raise UsageError(f"--metric {metric!r} is empty; write for example --metric val_loss")
     named = [
-        imports.Source(
+        imports.ImportSource(
             name, template, _columns(columns), metric, best=take is Take.BEST, maximize=bool(maximize)
         )
         for name in sources

@@ -17,14 +17,14 @@ from lrwd_sweep.store.imports.mlflow_reader import TABLES, is_file_store, read_m
 from lrwd_sweep.store.imports.optuna_reader import read_optuna
 from lrwd_sweep.store.imports.path_template import read_paths
 from lrwd_sweep.store.imports.run_table import RunTable
-from lrwd_sweep.store.imports.source import Source, joined, one_scope, open_scope, rows_of, split
+from lrwd_sweep.store.imports.source import ImportSource, joined, one_scope, open_scope, rows_of, split
 from lrwd_sweep.store.imports.wandb_chart import is_chart, read_wandb_chart
 
 __all__ = [
     "READERS",
+    "ImportSource",
     "ImportedStudy",
     "ImportedSweep",
-    "Source",
     "open_direction",
     "open_rule",
     "open_scope",
@@ -35,7 +35,7 @@ __all__ = [
     "to_sweeps",
 ]
 
-READERS: dict[str, Callable[[Source], RunTable]] = {
+READERS: dict[str, Callable[[ImportSource], RunTable]] = {
     "csv": read_csv,
     "json": read_json,
     "mlflow": read_mlflow,
@@ -50,12 +50,12 @@ def read_sweep(
     path: Path, columns: Mapping[str, str] | None = None, *, metric: str = "value", form: str | None = None
 ) -> ImportedSweep:
     """Read the only sweep of a file; see `to_sweep`. Raises UsageError."""
-    source = Source(str(path), columns=columns or {}, metric=metric)
+    source = ImportSource(str(path), columns=columns or {}, metric=metric)
     return to_sweeps(read_table([source], form), source)[""]
 
 
 def read_table(
-    sources: Sequence[Source], form: str | None = None, where: Sequence[tuple[str, str]] = ()
+    sources: Sequence[ImportSource], form: str | None = None, where: Sequence[tuple[str, str]] = ()
 ) -> RunTable:
     """Read the runs of sources in which each column of `where` has its value.
 
@@ -66,7 +66,7 @@ def read_table(
     return rows_of(joined([_read(source, form or format_of(source)) for source in sources]), where)
 
 
-def _read(source: Source, form: str) -> RunTable:
+def _read(source: ImportSource, form: str) -> RunTable:
     try:
         return READERS[form](source)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:  # another structure
@@ -76,13 +76,13 @@ def _read(source: Source, form: str) -> RunTable:
         ) from None
 
 
-def to_sweeps(table: RunTable, source: Source, by: str | None = None) -> dict[str, ImportedSweep]:
+def to_sweeps(table: RunTable, source: ImportSource, by: str | None = None) -> dict[str, ImportedSweep]:
     """Return the sweep of a table as "", or those of each value of the column `by`. Raises UsageError."""
     tables = {"": one_scope(table)} if by is None else split(table, by)
     return {value: to_sweep(part, source.columns, source.metric) for value, part in tables.items()}
 
 
-def format_of(source: Source) -> str:
+def format_of(source: ImportSource) -> str:
     """Return the format of READERS that a source's name and contents show. Raises UsageError."""
     if is_url(source.name) or is_sqlite(source.path):
         return _format_of_database(source.name)
@@ -106,7 +106,7 @@ def _format_of_database(name: str) -> str:
     return "mlflow" if tables >= TABLES else "optuna"
 
 
-def _format_of_folder(source: Source) -> str:
+def _format_of_folder(source: ImportSource) -> str:
     if source.template:
         return "paths"
     if is_file_store(source.path):

@@ -7,10 +7,10 @@ import io
 
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.store.imports.run_table import RunTable
-from lrwd_sweep.store.imports.source import Source
+from lrwd_sweep.store.imports.source import ImportSource
 
 
-def read_csv(source: Source) -> RunTable:
+def read_csv(source: ImportSource) -> RunTable:
     """Read the header and all rows that are not blank. Raises UsageError."""
     path = source.path
     try:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from lrwd_sweep.errors import UsageError, arg, shown
-from lrwd_sweep.science.lattice import Cell, Lattice
+from lrwd_sweep.science.lattice import Cell, Lattice, canonical
 from lrwd_sweep.science.trial import Status
 from lrwd_sweep.store.imports.imported_run import ImportedRun
-from lrwd_sweep.store.imports.merged_rates import DERIVED, near_groups
 from lrwd_sweep.store.imports.run_states import StateColumn
 from lrwd_sweep.store.imports.run_table import SHOWN_FAULTS, RunTable, some
 from lrwd_sweep.store.trials import Lane
 
+FLOAT32 = 1e-6  # relative: a few float32 steps of 1.2e-7
+DIGITS = 4  # a value with at least as many digits can be the rounding of another; 0.1 is not that of 0.12
+NEAR = 0.02  # relative: finer than any lattice, as coarse as float16, bfloat16 and two or three digits
+DERIVED = 1e-3  # relative: the rounding of a product or quotient of two rates of four or more digits
 MOST_LANES_PER_ROW = 2  # a table that lacks more than half is not a lattice; a random search lacks millions
 LEAST_POINTS = 3  # fewer are not called scattered
 NEARLY_FULL = 4  # runs per lane without one, at least
@@ -193,3 +197,64 @@ def named(states: Sequence[StateColumn]) -> str:
 
 def lane_text(cell: Cell, seed: int) -> str:
     return f"lr {cell.lr!r}, weight_decay {cell.weight_decay!r}, seed {seed}"
+
+
+def equal_but_for_rounding(low: float, high: float) -> bool:
+    """Return whether two positive values are one in float32, or one is the other at its own 4+ digits.
+
+    >>> equal_but_for_rounding(0.1, 0.10000000149), equal_but_for_rounding(0.0003162, 0.000316227766)
+    (True, True)
+    >>> equal_but_for_rounding(0.1, 0.1001), equal_but_for_rounding(0.12, 0.123)
+    (False, False)
+    """
+    return high - low <= FLOAT32 * high or _rounds_to(low, high) or _rounds_to(high, low)
+
+
+def merged_rates(values: Iterable[float]) -> dict[float, float]:
+    """Return the rate to read for each canonical value that is a rounding of another.
+
+    Of a group, keep the value that the others are roundings of, else the most frequent one.
+    """
+    counts = Counter(value for value in values if value > 0)
+    groups: list[list[float]] = []
+    for value in sorted(counts):
+        if groups and equal_but_for_rounding(groups[-1][-1], value):
+            groups[-1].append(value)
+        else:
+            groups.append([value])
+    kept = {value: min(group, key=lambda v: _rank(v, group, counts)) for group in groups for value in group}
+    return {value: other for value, other in kept.items() if value != other}
+
+
+def _rounds_to(rough: float, exact: float) -> bool:
+    digits = _digits(rough)
+    return digits >= DIGITS and float(f"{exact:.{digits}g}") == rough
+
+
+def _digits(value: float) -> int:
+    return len(repr(value).partition("e")[0].replace(".", "").strip("0"))
+
+
+def _float32(value: float) -> float:
+    return canonical(struct.unpack("f", struct.pack("f", value))[0]) if value < 3e38 else value
+
+
+def _rank(value: float, group: list[float], counts: Mapping[float, int]) -> tuple[bool, bool, int, int]:
+    others = [other for other in group if other != value]
+    return (
+        any(value == _float32(other) for other in others),
+        any(_rounds_to(value, other) for other in others),
+        -counts[value],
+        _digits(value),
+    )
+
+
+def near_groups(values: Iterable[float], tolerance: float = NEAR) -> dict[float, float]:
+    """Map each value to the least one that it is within a relative tolerance of."""
+    groups: dict[float, float] = {}
+    first = -1.0
+    for value in sorted({*values}):
+        if value > first * (1 + tolerance):
+            first = value
+        groups[value] = first
+    return groups

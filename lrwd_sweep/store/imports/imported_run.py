@@ -10,7 +10,7 @@ from typing import TypeVar
 from lrwd_sweep.errors import shown
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status, Trial
-from lrwd_sweep.store.imports.run_states import RunState, StateColumn, run_state
+from lrwd_sweep.store.imports.run_states import RunState, StateColumn, run_state, state_of
 from lrwd_sweep.store.imports.run_table import RowFault, RunTable, number
 
 T = TypeVar("T")
@@ -45,7 +45,7 @@ class ImportedRun:
         """Return the run as a trial with its value as `metric`; `numeric` columns are metrics too."""
         status = self.status or Status.FAILED
         if status is not Status.COMPLETE:
-            plain = self.word.lower() in ("", *Status)
+            plain = self.word.lower() in ("", *Status) or state_of(self.word) is RunState.COMPLETE
             return Trial(self.cell, self.seed, status, detail=self.detail or ("" if plain else self.word))
         others = {name: number(self.further[name]) for name in numeric if self.further[name]}
         finite = {name: value for name, value in others.items() if math.isfinite(value)}

@@ -11,9 +11,16 @@ from lrwd_sweep.errors import arg, shown
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.optimizer import DecayRule
 from lrwd_sweep.science.trial import Status, Trial
-from lrwd_sweep.store.imports.extent import extent_of, gap_note, in_convention, lane_text, named, scattered
+from lrwd_sweep.store.imports.extent import (
+    extent_of,
+    gap_note,
+    in_convention,
+    lane_text,
+    merged_rates,
+    named,
+    scattered,
+)
 from lrwd_sweep.store.imports.imported_run import ImportedRun, parse_runs
-from lrwd_sweep.store.imports.merged_rates import merged_rates
 from lrwd_sweep.store.imports.run_states import StateColumn, end_column, state_columns
 from lrwd_sweep.store.imports.run_table import (
     OF_A_RUN,

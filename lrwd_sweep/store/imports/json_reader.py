@@ -10,7 +10,7 @@ from typing import Any
 
 from lrwd_sweep.errors import UsageError, arg, shown
 from lrwd_sweep.store.imports.run_table import REQUIRED, RunTable, some
-from lrwd_sweep.store.imports.source import Source
+from lrwd_sweep.store.imports.source import ImportSource
 
 _SETTINGS = {"config", "params", "param", "parameters", "hparams", "hyperparameters", "hyperparams", "args"}
 _SHORT = 8  # elements of a list that are shown as one text, such as betas
@@ -18,7 +18,7 @@ _SHORT = 8  # elements of a list that are shown as one text, such as betas
 Record = dict[str, str]
 
 
-def read_json(source: Source) -> RunTable:
+def read_json(source: ImportSource) -> RunTable:
     """Read all records; facts outside of their list belong to each. Raises UsageError."""
     document = load(source.path)
     records = _records(source, document)
@@ -91,7 +91,7 @@ def is_setting(column: str) -> bool:
     return any(part.rstrip("[]") in _SETTINGS for part in column.replace("/", ".").split(".")[:-1])
 
 
-def _records(source: Source, document: object) -> list[Record]:
+def _records(source: ImportSource, document: object) -> list[Record]:
     if isinstance(document, Mapping):
         document = _table(document)
     if isinstance(document, list):
@@ -121,7 +121,7 @@ def _table(document: Mapping[str, Any]) -> Any:
     return document
 
 
-def _named_lists(source: Source) -> set[str]:
+def _named_lists(source: ImportSource) -> set[str]:
     """Return the lists in the user's names of columns: `a[]` and `a[].b[]` of `a[].b[].lr`."""
     found = set()
     for column in source.columns.values():
@@ -130,7 +130,7 @@ def _named_lists(source: Source) -> set[str]:
     return found
 
 
-def _only_list(source: Source, document: Mapping[str, Any]) -> set[str]:
+def _only_list(source: ImportSource, document: Mapping[str, Any]) -> set[str]:
     """Return the list of a document that holds its records; none if the document is a record itself."""
     wanted = [source.columns.get(name, name) for name in REQUIRED[:2]]
     if all(map(RunTable(source.name, list(flat(document)), []).find, wanted)):

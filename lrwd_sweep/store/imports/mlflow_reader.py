@@ -17,7 +17,7 @@ from lrwd_sweep.errors import UsageError
 from lrwd_sweep.store.imports.foreign_database import is_url, queries, shown_name, tables_of
 from lrwd_sweep.store.imports.json_reader import text_of
 from lrwd_sweep.store.imports.run_table import RunTable
-from lrwd_sweep.store.imports.source import Source
+from lrwd_sweep.store.imports.source import ImportSource
 
 TABLES = {"experiments", "runs", "params", "metrics"}
 _STATES = {"1": "RUNNING", "2": "SCHEDULED", "3": "FINISHED", "4": "FAILED", "5": "KILLED"}
@@ -43,7 +43,7 @@ def is_file_store(path: Path) -> bool:
     return any(path.glob(f"*/{_META}")) and not (path / "artifacts").is_dir()
 
 
-def read_mlflow(source: Source) -> RunTable:
+def read_mlflow(source: ImportSource) -> RunTable:
     """Read all runs that were not deleted; a metric is the last or the best of its points.
 
     A run that only groups others is left out. Raises UsageError.
@@ -66,7 +66,7 @@ def read_mlflow(source: Source) -> RunTable:
     return RunTable(shown_name(source.name), header, rows, settings, scope="experiment", notes=notes)
 
 
-def _texts(run: _Run, source: Source) -> dict[str, str]:
+def _texts(run: _Run, source: ImportSource) -> dict[str, str]:
     """Return a run's texts by column."""
     found = {"run_id": run.key, "run_name": run.name, "experiment": run.experiment, "status": run.state}
     found |= {f"params.{name}": text for name, text in run.params.items()}

@@ -15,7 +15,7 @@ from lrwd_sweep.errors import UsageError
 from lrwd_sweep.store.imports.foreign_database import is_sqlite, is_url, queries, shown_name, tables_of
 from lrwd_sweep.store.imports.json_reader import text_of
 from lrwd_sweep.store.imports.run_table import RunTable
-from lrwd_sweep.store.imports.source import Source
+from lrwd_sweep.store.imports.source import ImportSource
 
 TABLES = {"studies", "trials", "trial_params", "trial_values"}
 _STATES = ("RUNNING", "COMPLETE", "PRUNED", "FAIL", "WAITING")  # by Optuna's number
@@ -34,7 +34,7 @@ class _Trial:
     attributes: dict[str, str] = field(default_factory=dict)
 
 
-def read_optuna(source: Source) -> RunTable:
+def read_optuna(source: ImportSource) -> RunTable:
     """Read the trials of all studies. Parameters have their own names, whatever these are.
 
     Raises UsageError.
@@ -47,7 +47,7 @@ def read_optuna(source: Source) -> RunTable:
     attributes = dict.fromkeys(name for trial in trials for name in trial.attributes)
     objectives = max((len(trial.directions) for trial in trials), default=1)
     values = ["value"] if objectives == 1 else [f"values_{k}" for k in range(objectives)]
-    own = ["number", "study", "state", *values]
+    own = ["study", "state", *values]
     chosen = _chosen_objective(source, values)
     if chosen is not None:
         own.append("direction")
@@ -56,7 +56,7 @@ def read_optuna(source: Source) -> RunTable:
     attribute_names = [f"user_attrs.{name}" if name in taken else name for name in attributes]
     rows = []
     for trial in trials:
-        found = [str(trial.number), trial.study, trial.state]
+        found = [trial.study, trial.state]
         found += [trial.values.get(k, "") for k in range(objectives)]
         if chosen is not None:
             found.append(trial.directions[chosen] if chosen < len(trial.directions) else "")
@@ -67,7 +67,7 @@ def read_optuna(source: Source) -> RunTable:
     return RunTable(shown_name(source.name), header, rows, frozenset(param_names), scope="study")
 
 
-def _chosen_objective(source: Source, values: Sequence[str]) -> int | None:
+def _chosen_objective(source: ImportSource, values: Sequence[str]) -> int | None:
     """Return the number of the objective that is imported; None if no option tells."""
     if len(values) == 1:
         return 0
@@ -75,7 +75,7 @@ def _chosen_objective(source: Source, values: Sequence[str]) -> int | None:
     return values.index(column) if column in values else None
 
 
-def _of_database(source: Source) -> list[_Trial]:
+def _of_database(source: ImportSource) -> list[_Trial]:
     if lacking := TABLES - tables_of(source.name):
         raise UsageError(
             f"{shown_name(source.name)} is not a storage of Optuna: there is no table {min(lacking)!r}; name "
@@ -109,7 +109,7 @@ def _of_database(source: Source) -> list[_Trial]:
     return list(trials.values())
 
 
-def _of_journal(source: Source) -> list[_Trial]:
+def _of_journal(source: ImportSource) -> list[_Trial]:
     studies: list[tuple[str, list[str]] | None] = []
     trials: list[tuple[int, _Trial]] = []
     counts: dict[int, int] = {}
@@ -160,7 +160,7 @@ def _update(entry: Mapping[str, Any], trial: _Trial) -> None:
         trial.attributes |= {name: text_of(value) for name, value in entry["user_attr"].items()}
 
 
-def _entries(source: Source) -> Iterator[dict[str, Any]]:
+def _entries(source: ImportSource) -> Iterator[dict[str, Any]]:
     """Yield the entries of a journal; a last line that was cut off is none."""
     lines = source.path.read_text(encoding="utf-8").splitlines()
     for k, line in enumerate(lines, 1):

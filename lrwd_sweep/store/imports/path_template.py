@@ -22,7 +22,7 @@ import yaml
 from lrwd_sweep.errors import UsageError, arg, brief, shown
 from lrwd_sweep.store.imports.json_reader import curve_of, flat, load, text_of
 from lrwd_sweep.store.imports.run_table import RunTable, distinct, is_number, number, some
-from lrwd_sweep.store.imports.source import Source
+from lrwd_sweep.store.imports.source import ImportSource
 
 END = "last step"  # the column with the end of a curve
 NO_VALUE, DIVERGED = "no value", "not finite"  # its text for a curve without an end
@@ -77,7 +77,7 @@ class Curve:
     last_step: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
 
-    def texts(self, source: Source) -> tuple[str, str]:
+    def texts(self, source: ImportSource) -> tuple[str, str]:
         """Return the value and the end of the run, as texts."""
         if not self.values:
             return "", NO_VALUE
@@ -85,7 +85,7 @@ class Curve:
         return text_of(source.value_of(self.values)), end
 
 
-def read_paths(source: Source) -> RunTable:
+def read_paths(source: ImportSource) -> RunTable:
     """Read a run from every file below the folder that fits the template. Raises UsageError."""
     template, colon, key = source.template.rpartition(":")
     if not colon or not key or not template:

@@ -128,6 +128,8 @@ def end_column(column: str, texts: Mapping[str, Sequence[str]], value: str) -> l
 
     One that ends with a value that is not finite diverged. If most runs have no common end, none is early.
     """
+    if not column:
+        return []
     found = Counter(texts.get(column, ()))
     finite = {end for end, text in zip(texts.get(column, ()), texts[value], strict=False) if _is_finite(text)}
     ends = {end: number(end.split()[-1]) for end in finite if is_number(end.split()[-1])}

@@ -70,7 +70,8 @@ class RunTable:
     def get(self, name: str, option: str) -> str:
         """Return the column of a name that the option `option` asks for. Raises UsageError."""
         if (column := self.find(name)) is None:
-            near = get_close_matches(name, self.header, n=1, cutoff=0.5) or self.header
+            leaves = {re.split("[./]", column)[-1]: column for column in self.header}
+            near = [leaves[leaf] for leaf in get_close_matches(name, leaves, n=1, cutoff=0.5)]
             raise UsageError(
                 f"{self.path}: {arg(option, name)}: there is no column {shown(name)}; "
                 f"there are {some(map(shown, [*near, *(c for c in self.header if c not in near)]), 12)}"

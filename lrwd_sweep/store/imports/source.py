@@ -14,7 +14,7 @@ _PLURAL = {"study": "studies", "experiment": "experiments"}
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ImportSource:
     """A file, folder or database URL, and the options that a reader may need."""
 
     name: str

@@ -13,7 +13,7 @@ from lrwd_sweep.errors import UsageError, arg, shown
 from lrwd_sweep.store.imports.csv_reader import read_csv
 from lrwd_sweep.store.imports.path_template import END, Curve, NamePattern
 from lrwd_sweep.store.imports.run_table import RunTable, is_number, number
-from lrwd_sweep.store.imports.source import Source
+from lrwd_sweep.store.imports.source import ImportSource
 
 _BOUNDS = ("__MIN", "__MAX")
 _PAIR = re.compile(r"([A-Za-z_][\w./]*)\s*[=:]\s*([^\s,;|]+)")
@@ -25,7 +25,7 @@ def is_chart(header: Sequence[str]) -> bool:
     return any(f"{name}{_BOUNDS[0]}" in names and " - " in name for name in header[1:])
 
 
-def read_wandb_chart(source: Source) -> RunTable:
+def read_wandb_chart(source: ImportSource) -> RunTable:
     """Read a run per name and metric of a chart panel. Raises UsageError."""
     table = read_csv(source)
     if not is_chart(table.header):

@@ -16,7 +16,7 @@ import pytest
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.trial import Direction, Status
-from lrwd_sweep.store.imports import ImportedSweep, Source, format_of, read_table, to_sweeps
+from lrwd_sweep.store.imports import ImportedSweep, ImportSource, format_of, read_table, to_sweeps
 
 RUNS = (
     (0.1, 0.01, 0.5, "done"),
@@ -29,7 +29,7 @@ EXPECTED = {Cell(0.1, 0.01): 0.5, Cell(0.1, 0.02): 0.4, Cell(0.2, 0.02): None}  
 
 
 def sweep(path: Path | str, template: str = "", where: str = "", **options: Any) -> ImportedSweep:
-    source = Source(str(path), template, **options)
+    source = ImportSource(str(path), template, **options)
     pairs = [(name, value) for name, _, value in [where.partition("=")] if name]
     return to_sweeps(read_table([source], where=pairs), source)[""]
 
@@ -73,7 +73,7 @@ def optuna_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         for lr, wd, value, end in RUNS:
             params = {"optim.lr": lr, "wd": wd, "depth": 3 if end == "done" else 4}
             told = float("inf") if end == "nan" else value
-            options = {"user_attrs": {"note": "first"}, "intermediate_values": {0: 1.0}}
+            options: dict[str, Any] = {"user_attrs": {"note": "first"}, "intermediate_values": {0: 1.0}}
             one.add_trial(
                 create_trial(state=states[end], value=told, params=params, distributions=box, **options)
             )
@@ -92,7 +92,7 @@ def test_both_storages_of_optuna(optuna_files: Mapping[str, Path]) -> None:
     tables = {}
     for name in ("optuna.db", "journal.log"):
         path = optuna_files[name]
-        assert format_of(Source(str(path))) == "optuna", name
+        assert format_of(ImportSource(str(path))) == "optuna", name
         found = sweep(path, where="study=one", columns=columns)
         check(found, name)
         assert found.context.direction is Direction.MAXIMIZE, name
@@ -100,7 +100,7 @@ def test_both_storages_of_optuna(optuna_files: Mapping[str, Path]) -> None:
         assert "one more hyperparameter varies (depth)" in found.notes[-1], name
         with pytest.raises(UsageError, match=r"2 studies \('one', 'two'\); choose one as where='study=one'"):
             sweep(path, columns=columns)
-        tables[name] = read_table([Source(str(path))])
+        tables[name] = read_table([ImportSource(str(path))])
     assert tables["optuna.db"].rows == tables["journal.log"].rows
     assert tables["optuna.db"].header == tables["journal.log"].header
     states = [
@@ -180,14 +180,14 @@ def test_json_of_any_shape(tmp_path: Path) -> None:
     ):
         path = tmp_path / name
         path.write_text(text)
-        assert format_of(Source(str(path))) == "json", name
+        assert format_of(ImportSource(str(path))) == "json", name
         check(sweep(path, columns=columns), name)
     files = []
-    for k, run in enumerate(flat):  # a file per run, with the run's curve in it
+    for k, one in enumerate(flat):  # a file per run, with the run's curve in it
         files.append(tmp_path / f"run{k}.json")
-        files[-1].write_text(json.dumps(run | {"curve": [{"loss": 1}, {"loss": 2}]}))
-    table = read_table([Source(str(path)) for path in files])
-    check(to_sweeps(table, Source("runs"))[""], "a file per run")
+        files[-1].write_text(json.dumps(one | {"curve": [{"loss": 1}, {"loss": 2}]}))
+    table = read_table([ImportSource(str(path)) for path in files])
+    check(to_sweeps(table, ImportSource("runs"))[""], "a file per run")
 
 
 def test_paths_of_the_tools(tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_charts_and_tables_of_wandb(tmp_path: Path) -> None:
             for k in range(3):
                 points = ["" if len(c) <= k else "NaN" if isnan(c[k]) else c[k] for c in curves]
                 writer.writerow([k * 10, *(point for point in points for _ in range(3))])
-        assert format_of(Source(str(path))) == "wandb", form
+        assert format_of(ImportSource(str(path))) == "wandb", form
         found = sweep(path, template)
         check(found, form)
         assert found.context.higher == "column 'val_acc'", form
@@ -334,7 +334,7 @@ def test_both_stores_of_mlflow(tmp_path: Path) -> None:
     add("gone", 3, {"lr": 0.7, "weight_decay": 3}, [1.0], "deleted")
     database.commit()
     for source in (folder, folder / "1", tmp_path / "mlflow.db", f"sqlite:///{tmp_path}/mlflow.db"):
-        assert format_of(Source(str(source))) == "mlflow", source
+        assert format_of(ImportSource(str(source))) == "mlflow", source
         found = sweep(source, metric="val/loss")
         check(found, source)
         assert sweep(source, best=True, maximize=True, metric="val/loss").trials[0].metrics["val/loss"] == 2.5
