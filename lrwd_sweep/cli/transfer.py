@@ -42,9 +42,9 @@ Name = Annotated[str, typer.Argument(metavar="STUDY", help="A name from `study l
 Sources = Annotated[
     list[str],
     typer.Argument(
-        metavar="SOURCE…",
+        metavar="SOURCE",
         help="CSV, JSON or JSON lines of runs, an Optuna database or journal, a folder of MLflow, or the "
-        "root of folders for --from; several are read as one. Pages: lrwd-sweep docs import.",
+        "root of folders for --from; several are read as one. Examples: lrwd-sweep docs import.",
         show_default=False,
     ),
 ]
@@ -361,6 +361,9 @@ def _choose(question: str, answers: Mapping[str, Answer]) -> Answer:
     """Ask until an answer, or its beginning, is given. Raises UsageError at the end of the input."""
     while line := answer(f"{question} [{'/'.join(answers)}]"):
         word = line.strip().lower()
-        if found := [value for name, value in answers.items() if word and name.startswith(word)]:
+        found = [value for name, value in answers.items() if word and name.lower().startswith(word)]
+        if line.strip() in answers:
+            found = [answers[line.strip()]]
+        if found:
             return found[0]
     raise UsageError("standard input has ended; give the option that answers the question")

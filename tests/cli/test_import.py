@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import shlex
 import sqlite3
 import sys
 from pathlib import Path
@@ -13,9 +15,11 @@ import pytest
 
 import lrwd_sweep
 from lrwd_sweep.cli import transfer
+from lrwd_sweep.cli.docs import FOLDER
 from lrwd_sweep.store import open_store
 from lrwd_sweep.store.imports import READERS
 from tests.cli.conftest import STORE, Run
+from tests.store.imports import stubs
 
 ROWS: list[dict[str, Any]] = [
     {"opt": {"lr": lr, "wd": wd}, "seed": seed, "width": width, "loss": lr * wd * width + seed, "state": "ok"}
@@ -55,6 +59,19 @@ def test_a_study_for_each_value_of_a_column(run: Run) -> None:
     again = run(*IMPORT, "--metric", "loss", "--by", "width")
     assert (again.code, again.err.count("\n")) == (2, 1)
     assert "study 'x-width-64' exists" in again.err
+
+
+def test_every_line_of_the_guide_runs(run: Run, tmp_path: Path) -> None:
+    stubs.write(tmp_path)
+    (table,) = re.findall(r"\| your sweep .*?\n\n", (FOLDER / "import.md").read_text(), flags=re.DOTALL)
+    lines = re.findall(r"\| `(.*)` \|", table)
+    assert len(lines) == 15
+    for k, line in enumerate(lines):
+        name = ("--study-name", f"s{k}", "--optimizer", "adamw:lr-scaled")
+        direction = () if "optuna" in line or "journal" in line else ("--minimize",)
+        found = run("study", "import", *shlex.split(line), *name, *direction)
+        assert found.code == 0, (line, found.err)
+        assert f"imported 3 lanes as s{k}" in found.err, line
 
 
 def test_bad_imports_are_one_line_and_store_nothing(run: Run, tmp_path: Path) -> None:
@@ -119,7 +136,7 @@ def test_bad_imports_are_one_line_and_store_nothing(run: Run, tmp_path: Path) ->
         (("cut.db",), "cut.db cannot be read: "),
         (("mlruns",), "meta.yaml cannot be read"),
         (("chart.csv",), "the name of run 'a' holds no lr=… and weight_decay=…"),
-        (("chart.csv", "--from", "{lr}"), "'a - loss': 'x' is not a number"),
+        (("chart.csv", "--from", "{name}"), "'a - loss': 'x' is not a number"),
         (("runs",), "runs is a directory, but not one of MLflow; say with --from"),
         (("runs", "--from", "lr{lr}.csv"), "is not TEMPLATE:KEY"),
         (("runs", "--from", "lr{lr}{lr}.csv:loss"), "has a part twice"),
@@ -152,7 +169,7 @@ def test_several_files_and_a_chosen_study(run: Run, tmp_path: Path, monkeypatch:
     for width in (64, 128):
         runs = [row for row in ROWS if row["width"] == width]
         (tmp_path / f"w{width}.json").write_text(json.dumps(runs))
-        study = optuna.create_study(storage="sqlite:///optuna.db", study_name=f"w{width}")
+        study = optuna.create_study(storage="sqlite:///optuna.db", study_name=f"W{width}")
         study.add_trials(
             optuna.create_trial(params=row["opt"], distributions={**box}, value=row["loss"])
             for row in runs
@@ -161,11 +178,11 @@ def test_several_files_and_a_chosen_study(run: Run, tmp_path: Path, monkeypatch:
     found = run("study", "import", "w64.json", "w128.json", *IMPORT[3:], *WIDE[:2], "--by", "file")
     assert found.err.count("imported 18 lanes as x-file-w") == 2
     options = ("study", "import", "optuna.db", "--study-name", "o", *READ)
-    assert "choose one as --where study=w64, or import a study of each with --by study" in run(*options).err
+    assert "choose one as --where study=W64, or import a study of each with --by study" in run(*options).err
     monkeypatch.setattr(transfer, "_on_terminal", lambda: True)
     monkeypatch.setattr(sys, "stdin", io.StringIO("w7\nw128\n"))
     found = run(*options)
-    assert found.err.count("which study? [w64/w128] ") == 2
+    assert found.err.count("which study? [W64/W128] ") == 2
     assert "imported 9 lanes as o: 9 cells × 1 seed" in found.err
 
 

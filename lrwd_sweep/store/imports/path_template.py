@@ -27,6 +27,7 @@ from lrwd_sweep.store.imports.source import ImportSource
 END = "last step"  # the column with the end of a curve
 NO_VALUE, DIVERGED = "no value", "not finite"  # its text for a curve without an end
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_NUMBERS = ("lr", "weight_decay", "seed")
 _TOKEN = re.compile(r"\{([^{}]+)\}|(\*\*/|\*\*|\*)")
 _STEPS = ("step", "global_step", "_step", "iteration", "training_iteration", "iter", "epoch")
 _SETTINGS = (  # of Lightning, Ray, Weights & Biases, Hydra and others
@@ -45,17 +46,21 @@ class NamePattern:
     expression: re.Pattern[str]
 
     @classmethod
-    def of(cls, text: str) -> NamePattern:
-        """Parse a pattern. Raises UsageError if a part is named twice or not closed."""
+    def of(cls, text: str, columns: Mapping[str, str]) -> NamePattern:
+        """Parse a pattern, in which lr, weight decay and seed are numbers, also under their `columns`.
+
+        Raises UsageError if a part is named twice or not closed.
+        """
+        numbers = {*_NUMBERS, *(columns.get(name, name) for name in _NUMBERS)}
         parts, names, at = [], [], 0
         for token in _TOKEN.finditer(text):
             parts.append(re.escape(text[at : token.start()]))
             at = token.end()
             if token[1]:
                 names.append(token[1].strip())
-                parts.append(f"({_NUMBER}|[^/]+?)")
+                parts.append(f"({_NUMBER})" if names[-1] in numbers else f"({_NUMBER}|[^/]+?)")
             else:
-                parts.append({"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*"}[token[2]])
+                parts.append({"**/": "(?:.*?/)?", "**": ".*?", "*": "[^/]*?"}[token[2]])
         parts.append(re.escape(text[at:]))
         if {"{", "}"} & set("".join(_TOKEN.sub("", text))) or len({*names}) < len(names):
             raise UsageError(
@@ -92,7 +97,8 @@ def read_paths(source: ImportSource) -> RunTable:
         raise UsageError(f"{arg('from', source.template)} is not TEMPLATE:KEY; write for example {_LIKE}")
     if not source.path.is_dir():
         raise UsageError(f"{source.name} is not a folder; name the one that the paths of --from begin in")
-    pattern = NamePattern.of(template.removeprefix("./"))
+    template = template.removeprefix("./")
+    pattern = NamePattern.of(template, source.columns)
     runs, others = [], 0
     for name in _files(source.path, None if "**" in template else template.count("/")):
         if (parts := pattern.parts_of(name)) is not None:

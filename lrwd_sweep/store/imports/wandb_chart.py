@@ -31,7 +31,7 @@ def read_wandb_chart(source: ImportSource) -> RunTable:
     if not is_chart(table.header):
         raise UsageError(f"{source.name} has no columns 'RUN - metric'; a table of runs is --format csv")
     texts = table.columns()
-    pattern = NamePattern.of(source.template) if source.template else None
+    pattern = NamePattern.of(source.template, source.columns) if source.template else None
     runs: dict[str, dict[str, str]] = {}
     settings: set[str] = set()
     for column in table.header[1:]:
