@@ -79,13 +79,19 @@ Taken = Annotated[
 Where = Annotated[
     list[str] | None,
     typer.Option(
-        "--where", metavar="COLUMN=VALUE", help="Only runs with this value; repeatable.", show_default=False
+        "--where",
+        metavar="COLUMN=VALUE",
+        help="Only runs with this value, repeatable (default: all).",
+        show_default=False,
     ),
 ]
 By = Annotated[
     str | None,
     typer.Option(
-        "--by", metavar="COLUMN", help="Import a study for each value of a column.", show_default=False
+        "--by",
+        metavar="COLUMN",
+        help="Import a study for each value of a column (default: one study).",
+        show_default=False,
     ),
 ]
 NewName = Annotated[
@@ -167,7 +173,8 @@ Initial = Annotated[
         "--initial-loss",
         metavar="V",
         parser=number("--initial-loss"),
-        help="Value of the metric before the first step, for the sensitivity to the learning rate.",
+        help="Value of the metric before the first step, for the sensitivity to the learning rate "
+        "(default: unknown).",
         show_default=False,
     ),
 ]
@@ -177,7 +184,7 @@ Steps = Annotated[
         "--steps",
         metavar="N",
         parser=whole("--steps"),
-        help="Steps of a run, for the averaging time scale and normalised decay.",
+        help="Steps of a run, for the averaging time scale and normalised decay (default: unknown).",
         show_default=False,
     ),
 ]

@@ -37,7 +37,6 @@ def propose(trials: list[Trial], count: int, seed: int = 0) -> list[Cell]:
 
 
 def searched(batches: int, count: int) -> list[Trial]:
-    """Search the bowl; return all trials."""
     trials: list[Trial] = []
     for _ in range(batches):
         trials += trained(propose(trials, count))
@@ -57,9 +56,7 @@ def nearest(cells: list[Cell]) -> float:
     )
 
 
-def test_a_batch_is_spread_out_in_the_positive_box(
-    told: list[Trial], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_batch_is_spread_out(told: list[Trial], monkeypatch: pytest.MonkeyPatch) -> None:
     diverged = [Trial(cell, seed, Status.DIVERGED) for cell in propose([], 15) for seed in SEEDS]
     for trials in ([], told[:48], told, diverged):
         batch = propose(trials, 44)
