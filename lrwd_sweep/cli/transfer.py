@@ -279,7 +279,7 @@ def _imported(name: str, spec: StudySpec, lanes: int) -> str:
 
 def _name_of(study_name: str, by: str | None, value: str) -> str:
     """Return the name of the study of one value of the column `by`."""
-    return study_name if by is None else tidy(f"{study_name}-{by}-{value}")
+    return study_name if by is None else f"{study_name}-{tidy(by)}-{tidy(value)}"
 
 
 def _conditions(texts: Sequence[str]) -> list[tuple[str, str]]:

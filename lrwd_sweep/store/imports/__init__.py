@@ -43,6 +43,8 @@ READERS: dict[str, Callable[[ImportSource], RunTable]] = {
     "paths": read_paths,
     "wandb": read_wandb_chart,
 }
+NAMED = ("paths", "wandb")  # formats whose runs have names with hyperparameters
+CURVES = (*NAMED, "mlflow")  # formats that hold learning curves
 _SHOWN_BY = {".json": "json", ".jsonl": "json", ".ndjson": "json"}
 
 
@@ -63,7 +65,19 @@ def read_table(
     """
     if form is not None and form not in READERS:
         raise UnknownName("format", form, [*READERS])
-    return rows_of(joined([_read(source, form or format_of(source)) for source in sources]), where)
+    forms = [form or format_of(source) for source in sources]
+    for source, found in zip(sources, forms, strict=True):
+        if source.template and found not in NAMED:
+            raise UsageError(
+                f"{arg('from', source.template)} is for folders and charts, but {source.name} is {found}; "
+                "leave it out"
+            )
+        if source.best and found not in CURVES:
+            raise UsageError(
+                f"{arg('take', 'best')} is for learning curves, but {source.name} is {found}, a value per "
+                "run; leave it out"
+            )
+    return rows_of(joined([_read(*pair) for pair in zip(sources, forms, strict=True)]), where)
 
 
 def _read(source: ImportSource, form: str) -> RunTable:

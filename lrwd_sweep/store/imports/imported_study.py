@@ -79,10 +79,11 @@ def _in_fitting_convention(sweep: ImportedSweep, optimizer: Optimizer) -> tuple[
         if optimizer.rule in DERIVED_RULES:
             rule, meaning = DERIVED_RULES[recorded][:2]
             size = f"{len(other.lattice.lr)} × {len(other.lattice.weight_decay)}"
+            name = arg("optimizer", f"{optimizer.family}w:{recorded}")
+            remedy = f"write {name}" if optimizer.family else f"add {arg('decay_rule', str(recorded))}"
             raise UsageError(
                 f"the runs are not a lattice in weight_decay; they are a full one ({size}) in {meaning}, if "
-                f"weight_decay was {recorded}; add {arg('decay_rule', str(recorded))} or write "
-                f"{arg('optimizer', f'{optimizer.family}w:{recorded}')}"
+                f"weight_decay was {recorded}; {remedy}"
             )
     return sweep, optimizer
 

@@ -121,7 +121,11 @@ def to_sweep(table: RunTable, columns: Mapping[str, str], metric: str) -> Import
     if not converted and (note := gap_note(table, extent)):
         return sweep(extent.lattice, extent.seeds, extent.runs, [*merges, note])
     lattice, seeds, kept, notes = scattered(read)
-    found = sweep(lattice, seeds, kept, notes)
+    fits = [
+        f"they fill a lattice in {DERIVED_RULES[rule].meaning}, if weight_decay was {rule}"
+        for rule in converted
+    ]
+    found = sweep(lattice, seeds, kept, [*notes, *fits])
     return replace(found, scattered=True, converted=converted)
 
 
