@@ -114,14 +114,19 @@ class RunTable:
         return {name: column for name, column in names.items() if column and column in self.header}
 
     def likely(self, name: str) -> str:
-        """Return the only column whose last part is another spelling of `name`, else a placeholder."""
-        spellings = {_letters(name), *_SPELLINGS.get(name, "").split()}
-        parts = {
-            column: {_letters(column), _letters(re.split(r"[./]|params_", column)[-1])}
-            for column in self.header
-        }
-        found = [column for column in self.header if spellings & parts[column]]
-        return found[0] if len(found) == 1 and "," not in found[0] else "COLUMN"
+        """Return the column that is another spelling of `name`, else a placeholder.
+
+        The likeliest spelling that only one column has decides; a prefix such as `config.` does not count.
+        """
+        for spelling in (_letters(name), *_SPELLINGS.get(name, "").split()):
+            found = [
+                column
+                for column in self.header
+                if spelling in (_letters(column), _letters(re.split(r"[./]|params_", column)[-1]))
+            ]
+            if len(found) == 1 and "," not in found[0]:
+                return found[0]
+        return "COLUMN"
 
 
 @dataclass(frozen=True, slots=True)
