@@ -122,7 +122,8 @@ def test_points_of_a_search_are_scattered(tmp_path: Path) -> None:
     rows[3]["state"], rows[4]["state"] = "FAIL", "PRUNED"
     study = to_study(sweeps(tmp_path, rows)[""], "adam")
     assert study.spec.scattered
-    assert StudySpec.from_dict(study.spec.to_dict()) == study.spec
+    assert StudySpec.from_dict(study.spec.to_dict()) == study.spec == study.spec.extended(study.spec)
+    assert {*study.trials[0].metrics} == {"value"}  # hyperparameters are no metrics
     assert (len(study.trials), {trial.status for trial in study.trials}) == (38, {Status.COMPLETE})
     assert (len(study.spec.lattice.lr), len(study.spec.lattice.weight_decay)) == (4, 4)
     assert study.notes[0].startswith(

@@ -133,6 +133,7 @@ def test_paths_of_the_tools(root: Path, tmp_path: Path) -> None:
     for _, name, text in filter(lambda file: file[0] == "out", stubs.files_of_tools()):
         (tmp_path / name).write_text(text)
     (tmp_path / "width64_lr0.4_wd0.1.csv").write_text("epoch,loss\n")  # killed before its first epoch
+    (tmp_path / "config.yaml").write_text("lr: 7\n")  # the path says more
     check(sweep(tmp_path, "width*_lr{lr}_wd{weight_decay}.csv:loss"), "a run without a value")
 
 
