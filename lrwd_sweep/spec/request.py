@@ -203,7 +203,9 @@ class Request:
             )
         direction = Direction.MAXIMIZE if self.maximize else Direction.MINIMIZE
         lattice = Lattice(self.lr, self.weight_decay)
-        return StudySpec(kind, variant.optimizer, lattice, seeds, metric, None, direction, self.cap, command)
+        return StudySpec(
+            kind, variant.optimizer, lattice, seeds, metric, None, direction, self.cap, command=command
+        )
 
     def _refuse_other_commands(self, options: RunOptions, names: Sequence[str]) -> None:
         given = len(options.run or options.objective)
