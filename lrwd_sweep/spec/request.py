@@ -23,6 +23,7 @@ from lrwd_sweep.spec.run_options import (
 )
 from lrwd_sweep.spec.study import Kind, StudySpec, tidy
 from lrwd_sweep.spec.task import FIELDS, Task, options_text, refuse_unused
+from lrwd_sweep.spec.user_code import find, is_user_code
 
 DEFAULT_OPTIMIZER = "adamw"
 SEEDS_OF_COMMAND = 3  # what a verdict needs, as each may take hours
@@ -295,6 +296,10 @@ def _value(name: str, given: Any) -> Any:
 def _several(name: str, given: Any) -> tuple[Any, ...]:
     """Return commands or functions as a tuple. Raises UsageError for anything else."""
     several = tuple(given) if isinstance(given, list | tuple) else (given,)
+    if name == "objective":  # also by name, as a network
+        several = tuple(
+            find(name, one).thing if isinstance(one, str) and is_user_code(one) else one for one in several
+        )
     for each in several:
         if not (isinstance(each, str) if name == "run" else callable(each)):
             what = "text" if name == "run" else "a function; write f(lr, weight_decay, seed)"
