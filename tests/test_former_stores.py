@@ -3,8 +3,6 @@
 The databases, their output and the commands are in `tests/former`, see `commands.py` there.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re

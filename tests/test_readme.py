@@ -1,7 +1,5 @@
 """README and guide: their commands and Python run, they name everything, and they stay short."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

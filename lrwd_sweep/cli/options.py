@@ -23,7 +23,8 @@ from lrwd_sweep.spec.request import DEFAULT_OPTIMIZER, REQUEST_FIELDS, Request
 from lrwd_sweep.spec.task import FIELDS
 
 ALL_FIELDS = REQUEST_FIELDS | FIELDS
-_TO = ("storage", "retrain_damaged", "checkpoint_every", "quiet", "margin", "full")  # in the order of `Place`
+# In the order of `Place`.
+_TO = ("storage", "retrain_damaged", "checkpoint_every", "quiet", "margin", "full", "dry_run")
 _PLURAL = {"beta1": "betas"}  # one option sets two fields
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 _OPTIONS = 28  # columns of the longest option on a line with its help
@@ -157,6 +158,12 @@ AxisName = Annotated[
 Full = Annotated[
     bool, typer.Option("--full", help="Print every number before the answer", rich_help_panel=STORE)
 ]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Print runs, memory, time and names; write nothing", rich_help_panel=STORE
+    ),
+]
 Quiet = Annotated[
     bool,
     typer.Option(
@@ -178,6 +185,7 @@ class Place:
     quiet: bool
     margin: float | None
     full: bool
+    dry_run: bool
 
 
 def trains(**own: tuple[Any, Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -199,6 +207,7 @@ def trains(**own: tuple[Any, Any]) -> Callable[[Callable[..., None]], Callable[.
         "quiet": (Quiet, False),
         "margin": (Margin, None),
         "full": (Full, False),
+        "dry_run": (DryRun, False),
         "axis": (AxisName, AxisStyle.POWERS),
     }
 
