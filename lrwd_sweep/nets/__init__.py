@@ -62,13 +62,14 @@ def network(task: Task) -> Network:
         loss=task.loss,
         engine=task.engine,
         precision=task.precision,
+        train=task.train,
         code=code,
     )
 
 
-def is_native(name: str, loss: str = CROSS_ENTROPY) -> bool:
+def is_native(name: str, loss: str = CROSS_ENTROPY, train: str = "") -> bool:
     """Test whether a network has a program of its own for all lanes, with the gradient written out."""
-    return name in NATIVE and loss == CROSS_ENTROPY
+    return name in NATIVE and loss == CROSS_ENTROPY and not train
 
 
 def undecayed(task: Task) -> tuple[str, ...]:
@@ -125,6 +126,7 @@ def build(
     loss: str = CROSS_ENTROPY,
     engine: str = "auto",
     precision: str = FLOAT32,
+    train: str = "",
     code: tuple[tuple[str, str], ...] = (),  # digests of user code: changed code is another network
 ) -> Network:
     """Build a network of the catalog, torchvision or the user for inputs of `shape`.
@@ -132,12 +134,14 @@ def build(
     Raises UnknownName for a name that torchvision does not know, UsageError if the shape does not fit, and
     for any exception of user code.
     """
-    native = engine in ("auto", "native") and is_native(name, loss)
+    native = engine in ("auto", "native") and is_native(name, loss, train)
     if engine == "native" and not native:
         what = f"a loss other than {CROSS_ENTROPY}" if is_native(name) else name
+        what = arg("train", train) if is_native(name, loss) else what
         raise UsageError(f"{arg('engine', 'native')} is not written for {what}; choose auto, vmap or loop")
     own = user_code.is_user_code(name)
-    way = Way(find_loss(loss), precision, vmap=engine == "vmap", user_code=own or loss != CROSS_ENTROPY)
+    unknown = own or loss != CROSS_ENTROPY
+    way = Way(find_loss(loss), precision, vmap=engine == "vmap", train=train, user_code=unknown)
     if own:
         return user_network.build(name, shape, classes, options, way)
     if name.startswith("torchvision:"):

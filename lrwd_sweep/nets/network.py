@@ -21,6 +21,7 @@ class Way:
     loss: Loss = functional.cross_entropy
     precision: str = FLOAT32  # of matrix products and convolutions
     vmap: bool = False  # one program for all lanes of a module; else a loop over lanes
+    train: str = ""  # pattern of the parameters that train; "": all
     user_code: bool = False  # an unknown module or loss: it may branch on values or have random buffers
 
 

@@ -47,6 +47,7 @@ class TaskOptions(TypedDict, total=False):
     eps: float
     decay_all: bool
     no_decay: str  # a regular expression
+    train: str  # a regular expression
     precision: str
     engine: str
 

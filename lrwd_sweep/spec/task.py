@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from typing import Any, Self
 
-from lrwd_sweep.errors import UsageError, arg, brief, shown
+from lrwd_sweep.errors import UsageError, arg, shown
 from lrwd_sweep.science.optimizer import Optimizer, users_of
 from lrwd_sweep.science.schedule import Schedule, Timetable
 from lrwd_sweep.spec.catalog import (
@@ -23,7 +22,7 @@ from lrwd_sweep.spec.catalog import (
     find_loss,
     find_network,
 )
-from lrwd_sweep.spec.field import OPTIMIZER, SCHEDULE, TRAIN, WHERE, declared, fields_of
+from lrwd_sweep.spec.field import OPTIMIZER, SCHEDULE, TRAIN, WHERE, check_pattern, declared, fields_of
 from lrwd_sweep.spec.image_folder import PREFIX
 from lrwd_sweep.spec.user_code import canonical, is_user_code
 
@@ -161,6 +160,15 @@ class Task:
         words="parameters that match {} not decayed",
     )
     undecayed: tuple[str, ...] = declared((), rare=True)  # parameters that do not decay; see `decay_all`
+    train: str = declared(
+        "",
+        "Parameters that train; the others stay frozen [all]",
+        panel=TRAIN,
+        metavar="REGEX",
+        rare=True,
+        mark="train-{}",
+        words="only parameters that match {} trained",
+    )
     precision: str = declared(  # parameters and moments stay float32
         FLOAT32,
         "float32 or bfloat16 matrix products",
@@ -214,16 +222,8 @@ class Task:
             self._refuse_impossible_sizes(self.sizes)
 
     def _refuse_impossible(self) -> None:
-        given = arg("no_decay", self.no_decay)
-        try:
-            if not self.no_decay.isprintable():
-                raise UsageError(f"{given} is not printable text")
-            re.compile(self.no_decay)
-        except (re.error, RecursionError, OverflowError) as error:
-            raise UsageError(
-                f"{given} is not a regular expression ({brief(error)}); write for example "
-                "'cls_token|pos_embed'"
-            ) from None
+        for name in ("no_decay", "train"):
+            check_pattern(name, getattr(self, name))
         if self.warmup >= self.epochs:
             raise UsageError(
                 f"{arg('warmup', self.warmup)} leaves nothing of {self.epochs} epochs; "
