@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from typing import Any, Self
 
-from lrwd_sweep.errors import UsageError, arg, shown
+from lrwd_sweep.errors import UsageError, arg
 from lrwd_sweep.science.optimizer import Optimizer, users_of
 from lrwd_sweep.science.schedule import Schedule, Timetable
 from lrwd_sweep.spec.catalog import (
@@ -24,6 +24,7 @@ from lrwd_sweep.spec.catalog import (
 )
 from lrwd_sweep.spec.field import OPTIMIZER, SCHEDULE, TRAIN, WHERE, check_pattern, declared, fields_of
 from lrwd_sweep.spec.image_folder import PREFIX
+from lrwd_sweep.spec.net_options import complete_options, options_text
 from lrwd_sweep.spec.user_code import canonical, is_user_code
 
 EVALUATIONS = 12  # of a run by default
@@ -181,8 +182,15 @@ class Task:
     loss: str = declared(
         CROSS_ENTROPY, "Training loss, or ./file.py:NAME", panel=TRAIN, rare=True, mark="{}", words="loss {}"
     )
-    net_options: str = declared(  # of the user's network, in JSON as `options_text` writes it
-        "", panel=TRAIN, rare=True, in_presets=False, mark="{}", words="network's options {}"
+    net_options: str = declared(  # in JSON as `options_text` writes it
+        "",
+        "Its options, as layers=2,width=32 [none]",
+        panel=TRAIN,
+        metavar="K=V,…",
+        rare=True,
+        in_presets=False,
+        mark="{}",
+        words="network's options {}",
     )
     code: tuple[tuple[str, str], ...] = declared((), rare=True)  # name and digest of user code
     whole_loss: bool = declared(False, rare=True)  # the loss is not a mean over items: a split is one batch
@@ -229,8 +237,8 @@ class Task:
                 f"{arg('warmup', self.warmup)} leaves nothing of {self.epochs} epochs; "
                 f"choose less than {self.epochs}"
             )
-        if self.net_options and not is_user_code(self.net):
-            raise UsageError(f"[net.options] has no effect on {self.net}; it is for a network of your own")
+        if not is_user_code(self.net):
+            complete_options(self.net, self.net_options)
         if self.standardize is not None and not is_user_code(self.data):
             raise UsageError(
                 f"{arg('standardize')} is for images of your own; {self.data} is always standardised: "
@@ -313,6 +321,9 @@ class Task:
         gone: dict[str, Any] = {"sizes": None, "standardize": None} if "data" in overrides else {}
         if "net" in overrides:
             gone |= {"net_options": "", "undecayed": ()}
+        elif "net_options" in overrides:  # they outweigh those that are there
+            options = json.loads(self.net_options or "{}") | json.loads(overrides["net_options"] or "{}")
+            overrides["net_options"] = options_text(options)
         if overrides.keys() & {"net", "data", "loss"}:
             gone |= {"code": (), "whole_loss": False}
         return replace(self, **gone | overrides)
@@ -356,21 +367,6 @@ _HYPERPARAMETERS = {
     if users_of(name)
 }
 _OF_RESTARTS = {name: FIELDS[name].default for name in ("t_0", "t_mult")}
-
-
-def options_text(options: Mapping[str, Any]) -> str:
-    """Return a network's options as `Task` stores them. Raises UsageError for values that JSON does not have.
-
-    >>> options_text({"width": 64, "act": "relu"})
-    '{"act": "relu", "width": 64}'
-    """
-    try:
-        return json.dumps(dict(options), sort_keys=True, allow_nan=False) if options else ""
-    except (TypeError, ValueError) as error:
-        raise UsageError(
-            f"[net.options] {shown(dict(options))}: {error}; give text, numbers, true or false, lists and "
-            "tables"
-        ) from None
 
 
 def refuse_unused(
