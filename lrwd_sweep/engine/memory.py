@@ -20,7 +20,7 @@ from lrwd_sweep.data import EVAL_BATCH
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.device import free_bytes
 from lrwd_sweep.errors import DeviceError, arg
-from lrwd_sweep.nets import PERCEPTRONS, ModuleNetwork, Network, is_by_item, loss_of, network, output_of
+from lrwd_sweep.nets import Mlp, ModuleNetwork, Network, is_by_item, loss_of, network, output_of
 from lrwd_sweep.nets.batch import joined, made_up, parts, targets
 from lrwd_sweep.nets.loop import LoopLanes
 from lrwd_sweep.optim import compiled_on, make_update
@@ -52,7 +52,7 @@ def pack_bytes(task: Task, lanes: int, device: torch.device, optimizer: Optimize
     compiled = compiled_on(device)
     copies = 3 + (_moments(optimizer, task) if optimizer else 3) + (0 if compiled else 3)
     parameters = NUMBER * copies * sum(map(math.prod, net.shapes.values()))
-    in_numba = compiled and net.stacked and task.net in PERCEPTRONS and task.precision == FLOAT32
+    in_numba = compiled and isinstance(net, Mlp) and task.precision == FLOAT32
     kept, largest = _of_perceptron(net) if in_numba else _activations(one, task.precision)
     engine = "loop" if in_numba or not net.stacked else "vmap" if task.engine == "vmap" else "native"
     held_out = max(task.data_set.validation, task.data_set.test)

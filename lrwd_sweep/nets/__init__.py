@@ -64,16 +64,18 @@ def network(task: Task) -> Network:
         loss=task.loss,
         engine=task.engine,
         precision=task.precision,
+        train=task.train,
         code=code,
     )
 
 
-def is_native(name: str, loss: str = CROSS_ENTROPY, item: DataSet | None = None) -> bool:
+def is_native(name: str, loss: str = CROSS_ENTROPY, train: str = "", item: DataSet | None = None) -> bool:
     """Test whether a network has a program of its own for all lanes, with the gradient written out.
 
-    It is written for one class per item by cross-entropy.
+    It is written for one class per item by cross-entropy, and trains every parameter.
     """
-    return name in NATIVE and loss == CROSS_ENTROPY and (item is None or item.target == CLASS)
+    classifies = item is None or item.target == CLASS
+    return name in NATIVE and loss == CROSS_ENTROPY and not train and classifies
 
 
 def undecayed(task: Task) -> tuple[str, ...]:
@@ -136,6 +138,7 @@ def build(
     loss: str = CROSS_ENTROPY,
     engine: str = "auto",
     precision: str = FLOAT32,
+    train: str = "",
     code: tuple[tuple[str, str], ...] = (),  # digests of user code: changed code is another network
 ) -> Network:
     """Build a network of the catalog, torchvision or the user for inputs of `shape`.
@@ -144,17 +147,19 @@ def build(
     for any exception of user code.
     """
     item = item or DataSet(0, 0, 0, classes, shape)
-    native = engine in ("auto", "native") and is_native(name, loss, item)
+    native = engine in ("auto", "native") and is_native(name, loss, train, item)
     if engine == "native" and not native:
         what = name
         if is_native(name):
-            what = f"a loss other than {CROSS_ENTROPY}" if loss != CROSS_ENTROPY else f"{item.target} targets"
+            what = f"{item.target} targets" if loss == CROSS_ENTROPY else f"a loss other than {CROSS_ENTROPY}"
+            what = arg("train", train) if is_native(name, loss, item=item) else what
         raise UsageError(f"{arg('engine', 'native')} is not written for {what}; choose auto, vmap or loop")
     own = user_code.is_user_code(name)
     way = Way(
         find_loss(loss),
         precision,
         vmap=engine == "vmap",
+        train=train,
         classifies=item.target == CLASS,
         user_code=own or user_code.is_user_code(loss),
     )

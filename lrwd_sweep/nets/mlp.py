@@ -196,4 +196,10 @@ class MlpNetwork(ModuleNetwork):
 
     def init(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the native network's initial parameters, float64."""
-        return self.net.init(generator)
+        return {name: value for name, value in self.net.init(generator).items() if name in self.trained}
+
+    def _seeded(self, generator: torch.Generator) -> nn.Module:
+        module = self.make()
+        for name, value in self.net.init(generator).items():
+            module.get_parameter(name).data = value
+        return module

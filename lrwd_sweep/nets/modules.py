@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from copy import copy, deepcopy
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from lrwd_sweep.errors import UsageError
+from lrwd_sweep.errors import UsageError, arg, brief
 from lrwd_sweep.nets.batch import Inputs, parts
 from lrwd_sweep.nets.batch import copy as copy_of
 from lrwd_sweep.nets.dry_run import copied, dry_run, examine
@@ -44,9 +45,9 @@ class ModuleNetwork:
         way: Way = DEFAULT_WAY,
         item: DataSet | None = None,
     ) -> None:
-        self.make, self.way = make, way
-        self.item = item or DataSet(0, 0, 0, classes, shape)
-        module = _initialised(make, seed=0)
+        self.make = partial(_partly_frozen, make, way.train) if way.train else make
+        self.item, self.way = item or DataSet(0, 0, 0, classes, shape), way
+        module = _initialised(self.make, seed=0)
         found = examine(module, self.item, way)
         self.layout, self.by_item, self.output = found.layout, found.by_item, tuple(found.output.shape[1:])
         self.trained = [
@@ -87,7 +88,7 @@ class ModuleNetwork:
     def of_seed(self, generator: torch.Generator, device: torch.device) -> Self:
         """Return the network for a device, its untrained tensors initialised as by `init`."""
         network = self._channels_first if self.wide and device.type == "cpu" else self
-        if not self.way.user_code:
+        if not (self.way.user_code or self.way.train):
             return network
         network = copy(network)
         network.module = self._hollow(self._seeded(generator))
@@ -127,6 +128,20 @@ def _initialised(make: Make, seed: int) -> nn.Module:
     """Make a module initialised by `seed`; the global generators keep their states."""
     with seeded(seed):
         return make()
+
+
+def _partly_frozen(make: Make, pattern: str) -> nn.Module:
+    """Make a module of which only the parameters that match train. Raises UsageError if none does."""
+    module = make()
+    names = [name for name, value in module.named_parameters() if value.requires_grad]
+    if not any(re.search(pattern, name) for name in names):
+        raise UsageError(
+            f"{arg('train', pattern)} matches no parameter of the network that could train; they are "
+            f"{brief(', '.join(names))}"
+        )
+    for name, value in module.named_parameters():
+        value.requires_grad_(value.requires_grad and re.search(pattern, name) is not None)
+    return module
 
 
 def _is_wide(module: nn.Module) -> bool:

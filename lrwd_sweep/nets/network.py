@@ -20,6 +20,7 @@ class Way:
     loss: Loss = DEFAULT_LOSS
     precision: str = FLOAT32  # of matrix products and convolutions
     vmap: bool = False  # one program for all lanes of a module; else a loop over lanes
+    train: str = ""  # pattern of the parameters that train; "": all
     classifies: bool = True  # one class per item; else outputs have the batch first
     user_code: bool = False  # an unknown module or loss: it may branch on values or have random buffers
 

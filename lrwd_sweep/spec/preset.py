@@ -15,7 +15,8 @@ from lrwd_sweep.science.lattice import Lattice, parse_axis
 from lrwd_sweep.science.optimizer import DecayRule, Family, Optimizer, asks_for_restarts
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.spec.catalog import DIAGNOSTICS, MEANT_METRICS, METRICS
-from lrwd_sweep.spec.task import FIELDS, Task, options_text
+from lrwd_sweep.spec.net_options import options_text
+from lrwd_sweep.spec.task import FIELDS, Task
 
 DEFAULT = "digits"
 MOST_SEEDS = 10_000
@@ -106,6 +107,8 @@ def read_preset(path: Path) -> Preset:
 
 def _key(name: str, _: str = "", *value: str) -> str:
     """Spell an argument of an error's message as a key of the file."""
+    if name == "net_options":
+        return " ".join(["[net.options]", *value])
     key = next((key for key, axis in _AXES.items() if axis == name), name)
     return " = ".join([key, *value])
 

@@ -11,9 +11,10 @@ from typing import Any, Self, TypedDict
 from lrwd_sweep.errors import UnknownName, UsageError, arg
 from lrwd_sweep.science.lattice import Lattice, parse_axis
 from lrwd_sweep.spec.field import AXES, STORE, declared, fields_of
+from lrwd_sweep.spec.net_options import options_text, parse_options
 from lrwd_sweep.spec.preset import DEFAULT, MOST_SEEDS, Preset, Variant, find_preset
 from lrwd_sweep.spec.study import Kind, StudySpec, tidy
-from lrwd_sweep.spec.task import FIELDS, Task, options_text, refuse_unused
+from lrwd_sweep.spec.task import FIELDS, Task, refuse_unused
 
 DEFAULT_OPTIMIZER = "adamw"
 
@@ -28,7 +29,7 @@ class TaskOptions(TypedDict, total=False):
     net: Named
     data: Named
     loss: Named
-    net_options: Mapping[str, Any]  # of the user's network
+    net_options: Mapping[str, Any] | str
     standardize: bool  # byte images of user data
     augment: str
     epochs: int
@@ -47,6 +48,7 @@ class TaskOptions(TypedDict, total=False):
     eps: float
     decay_all: bool
     no_decay: str  # a regular expression
+    train: str  # a regular expression
     precision: str
     engine: str
 
@@ -197,7 +199,7 @@ def _value(name: str, given: Any) -> Any:
     if name in ("net", "data", "loss"):
         return name_of(name, given)
     if name == "net_options":
-        return options_text(given)
+        return options_text(parse_options(given) if isinstance(given, str) else given)
     value = number(given)
     if name == "cap":
         return finite(name, value)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from typing import Any, Self
 
-from lrwd_sweep.errors import UsageError, arg, brief, shown
+from lrwd_sweep.errors import UsageError, arg
 from lrwd_sweep.science.optimizer import Optimizer, users_of
 from lrwd_sweep.science.schedule import Schedule, Timetable
 from lrwd_sweep.spec.catalog import (
@@ -24,8 +23,9 @@ from lrwd_sweep.spec.catalog import (
     find_loss,
     find_network,
 )
-from lrwd_sweep.spec.field import OPTIMIZER, SCHEDULE, TRAIN, WHERE, declared, fields_of
+from lrwd_sweep.spec.field import OPTIMIZER, SCHEDULE, TRAIN, WHERE, check_pattern, declared, fields_of
 from lrwd_sweep.spec.image_folder import PREFIX
+from lrwd_sweep.spec.net_options import complete_options, options_text
 from lrwd_sweep.spec.user_code import canonical, is_user_code
 
 EVALUATIONS = 12  # of a run by default
@@ -162,6 +162,15 @@ class Task:
         words="parameters that match {} not decayed",
     )
     undecayed: tuple[str, ...] = declared((), rare=True)  # parameters that do not decay; see `decay_all`
+    train: str = declared(
+        "",
+        "Parameters that train; the others stay frozen [all]",
+        panel=TRAIN,
+        metavar="REGEX",
+        rare=True,
+        mark="train-{}",
+        words="only parameters that match {} trained",
+    )
     precision: str = declared(  # parameters and moments stay float32
         FLOAT32,
         "float32 or bfloat16 matrix products",
@@ -174,8 +183,15 @@ class Task:
     loss: str = declared(
         CROSS_ENTROPY, "Training loss, or ./file.py:NAME", panel=TRAIN, rare=True, mark="{}", words="loss {}"
     )
-    net_options: str = declared(  # of the user's network, in JSON as `options_text` writes it
-        "", panel=TRAIN, rare=True, in_presets=False, mark="{}", words="network's options {}"
+    net_options: str = declared(  # in JSON as `options_text` writes it
+        "",
+        "Its options, as layers=2,width=32 [none]",
+        panel=TRAIN,
+        metavar="K=V,…",
+        rare=True,
+        in_presets=False,
+        mark="{}",
+        words="network's options {}",
     )
     code: tuple[tuple[str, str], ...] = declared((), rare=True)  # name and digest of user code
     whole_loss: bool = declared(False, rare=True)  # the loss is not a mean over items: a split is one batch
@@ -215,23 +231,15 @@ class Task:
             self._refuse_impossible_sizes(self.sizes)
 
     def _refuse_impossible(self) -> None:
-        given = arg("no_decay", self.no_decay)
-        try:
-            if not self.no_decay.isprintable():
-                raise UsageError(f"{given} is not printable text")
-            re.compile(self.no_decay)
-        except (re.error, RecursionError, OverflowError) as error:
-            raise UsageError(
-                f"{given} is not a regular expression ({brief(error)}); write for example "
-                "'cls_token|pos_embed'"
-            ) from None
+        for name in ("no_decay", "train"):
+            check_pattern(name, getattr(self, name))
         if self.warmup >= self.epochs:
             raise UsageError(
                 f"{arg('warmup', self.warmup)} leaves nothing of {self.epochs} epochs; "
                 f"choose less than {self.epochs}"
             )
-        if self.net_options and not is_user_code(self.net):
-            raise UsageError(f"[net.options] has no effect on {self.net}; it is for a network of your own")
+        if not is_user_code(self.net):
+            complete_options(self.net, self.net_options)
         if self.standardize is not None and not is_user_code(self.data):
             raise UsageError(
                 f"{arg('standardize')} is for images of your own; {self.data} is always standardised: "
@@ -324,6 +332,9 @@ class Task:
         gone: dict[str, Any] = {"sizes": None, "standardize": None} if "data" in overrides else {}
         if "net" in overrides:
             gone |= {"net_options": "", "undecayed": ()}
+        elif "net_options" in overrides:  # they outweigh those that are there
+            options = json.loads(self.net_options or "{}") | json.loads(overrides["net_options"] or "{}")
+            overrides["net_options"] = options_text(options)
         if overrides.keys() & {"net", "data", "loss"}:
             gone |= {"code": (), "whole_loss": False}
         return replace(self, **gone | overrides)
@@ -367,21 +378,6 @@ _HYPERPARAMETERS = {
     if users_of(name)
 }
 _OF_RESTARTS = {name: FIELDS[name].default for name in ("t_0", "t_mult")}
-
-
-def options_text(options: Mapping[str, Any]) -> str:
-    """Return a network's options as `Task` stores them. Raises UsageError for values that JSON does not have.
-
-    >>> options_text({"width": 64, "act": "relu"})
-    '{"act": "relu", "width": 64}'
-    """
-    try:
-        return json.dumps(dict(options), sort_keys=True, allow_nan=False) if options else ""
-    except (TypeError, ValueError) as error:
-        raise UsageError(
-            f"[net.options] {shown(dict(options))}: {error}; give text, numbers, true or false, lists and "
-            "tables"
-        ) from None
 
 
 def refuse_unused(

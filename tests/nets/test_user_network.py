@@ -20,7 +20,7 @@ from lrwd_sweep.nets.user_network import blamed
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status
-from lrwd_sweep.spec.task import options_text
+from lrwd_sweep.spec.net_options import options_text
 from tests.nets.awkward import Base
 from tests.small import CELLS, F64, SGDW, WELL, splits, task
 

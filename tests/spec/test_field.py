@@ -39,7 +39,7 @@ def test_options_keywords_and_preset_keys_follow_from_the_declarations(tmp_path:
     for call in (lrwd_sweep.sweep, lrwd_sweep.tpe, lrwd_sweep.compare):
         assert signature(call).parameters.keys() >= {*REQUEST_FIELDS, "preset"}
     options = {"beta1" if name == "betas" else name for name in signature(grid).parameters}
-    assert options >= {*REQUEST_FIELDS, *KEYWORDS} - {"beta2", "net_options"}
+    assert options >= {*REQUEST_FIELDS, *KEYWORDS} - {"beta2"}
     path = tmp_path / "all.toml"
     values = {name: FIELDS[name].default for name in KEYWORDS if FIELDS[name].in_presets}
     text = {name: repr(str(v)) if isinstance(v, str) else str(v).lower() for name, v in values.items()}

@@ -136,7 +136,10 @@ WRONG = (  # one of a kind; test_field has the values that a field refuses
     ("[study]\nseeds = 1000000000000", "is not a whole number from 1 to"),
     ("about = ", "is not TOML"),
     (f"about = {'[' * 5000}", "is not TOML"),
-    ('[training]\nnet = "mlp"\n[net.options]\nwidth = 3', "[net.options] has no effect on mlp"),
+    (
+        '[training]\nnet = "mlp"\n[net.options]\nwidth = 3',
+        "[net.options] 'width=3' has no effect on mlp",
+    ),
     (f"{MINE}[net.options]\nsince = 2020-01-01", "give text, numbers, true or false, lists and tables"),
     (f'{MINE}engine = "vmap"', "unknown key of [training] 'engine'"),
 )

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.science.lattice import Lattice, format_axis, format_value
 from lrwd_sweep.spec.catalog import DataSet
+from lrwd_sweep.spec.net_options import said_options
 from lrwd_sweep.spec.preset import DEFAULT, Preset, Variant, find_preset, preset_names
 from lrwd_sweep.spec.study import Kind, StudySpec, tidy
 from lrwd_sweep.spec.task import FIELDS, Task
@@ -128,7 +129,7 @@ def _place(storage: str | None, data_dir: str | None) -> Iterator[str]:
 
 def _sayable(task: Task) -> bool:
     """Check that options can say all of a task."""
-    return not task.net_options and DataSet.known(task.data) in (task.sizes, None)
+    return DataSet.known(task.data) in (task.sizes, None)
 
 
 def _settings(task: Task, usual: Task) -> Iterator[str]:
@@ -144,7 +145,8 @@ def _settings(task: Task, usual: Task) -> Iterator[str]:
         elif field.option == "--betas":
             yield f"{field.option} {task.beta1!r},{task.beta2!r}"
         else:
-            yield f"{field.option} {_quoted(str(value))}"
+            said = said_options(value) if name == "net_options" else str(value)
+            yield f"{field.option} {_quoted(said)}"
 
 
 def _extent(spec: StudySpec, preset: Preset) -> Iterator[str]:
