@@ -14,7 +14,7 @@ from lrwd_sweep.science.lattice import Lattice
 from lrwd_sweep.science.optimizer import DecayRule, Family, Optimizer, formula
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.trial import Direction
-from lrwd_sweep.spec.catalog import MEANT_METRICS, chance_level
+from lrwd_sweep.spec.catalog import MEANT_METRICS, METRICS, chance_level
 from lrwd_sweep.spec.task import FIELDS, IDENTIFYING, Task
 from lrwd_sweep.spec.user_code import short
 
@@ -47,8 +47,7 @@ class StudySpec:
     def __post_init__(self) -> None:
         if self.task is not None:
             object.__setattr__(self, "task", self.task.of(self.optimizer))
-            if self.metric not in self.task.metrics:
-                raise UnknownName("metric", self.metric, self.task.metrics, MEANT_METRICS)
+            _refuse_other_metrics(self.metric, self.task)
         if self.given_cap is not None and not math.isfinite(self.given_cap):
             raise UsageError(f"{arg('cap', self.given_cap)} is not finite; leave it out for no cap")
         if not self.seeds:
@@ -87,7 +86,7 @@ class StudySpec:
         if self.task is None:
             return {}
         t = self.task
-        usual = Task(data=t.data, sizes=t.sizes, batch_size=t.batch_size).of(self.optimizer)
+        usual = Task().of(self.optimizer)
         values = {name: getattr(t, name) for name, field in FIELDS.items() if field.mark}
         return {name: value for name, value in values.items() if value != getattr(usual, name)}
 
@@ -202,6 +201,18 @@ class StudySpec:
             Direction(values.get("direction", Direction.MINIMIZE)),
             values.get("cap"),
         )
+
+
+def _refuse_other_metrics(metric: str, task: Task) -> None:
+    """Raise UsageError or UnknownName for a metric that the lanes of a task do not have."""
+    if metric in task.metrics:
+        return
+    if metric not in METRICS:
+        raise UnknownName("metric", metric, task.metrics, MEANT_METRICS)
+    raise UsageError(
+        f"{arg('metric', metric)} is not measured for the {task.data_set.target} targets of {task.data} and "
+        f"{arg('loss', task.loss)}; choose {', '.join(task.metrics)}"
+    )
 
 
 def tidy(name: str) -> str:
