@@ -20,13 +20,10 @@ from lrwd_sweep.optim import DeviceUpdate, make_update
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status, Trial
+from lrwd_sweep.spec.job import Stopped
 from lrwd_sweep.spec.task import Task
 
 ALIGNED = 32  # columns of a row on a GPU, which then reads its widest words
-
-
-class Stopped(Exception):
-    """The caller asked to stop between two steps. This pack is lost, finished ones are not."""
 
 
 OnEpoch = Callable[[int, dict[str, list[float]]], None]  # epoch from 1; metric → value by lane

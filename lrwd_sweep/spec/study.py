@@ -15,6 +15,7 @@ from lrwd_sweep.science.optimizer import DecayRule, Family, Optimizer, formula
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.trial import Direction
 from lrwd_sweep.spec.catalog import MEANT_METRICS, METRICS, chance_level
+from lrwd_sweep.spec.command import Command
 from lrwd_sweep.spec.task import FIELDS, IDENTIFYING, Task
 from lrwd_sweep.spec.user_code import short
 
@@ -40,9 +41,10 @@ class StudySpec:
     lattice: Lattice  # of a TPE study: its box, and the cells it is drawn on
     seeds: tuple[int, ...]
     metric: str
-    task: Task | None  # None for an imported study: its task is unknown
+    task: Task | None  # None for an import and for a command: it is unknown
     direction: Direction = Direction.MINIMIZE  # better end of `metric`
     given_cap: float | None = None  # a value of `metric` that counts as diverged, as anything worse does
+    command: Command | None = None  # of the user, in place of a task
 
     def __post_init__(self) -> None:
         if self.task is not None:
@@ -52,6 +54,8 @@ class StudySpec:
             raise UsageError(f"{arg('cap', self.given_cap)} is not finite; leave it out for no cap")
         if not self.seeds:
             raise UsageError(f"{arg('seeds', 0)} trains nothing; choose at least 1")
+        if self.command is not None:
+            self.command.refuse_copies(self.seeds)
         for seed in self.seeds:
             if isinstance(seed, bool) or not isinstance(seed, int):
                 raise UsageError(f"seed {shown(seed)} is not a whole number")
@@ -70,6 +74,10 @@ class StudySpec:
     def default_name(self) -> str:
         """A readable name that follows from the identity: `digits-mlp-norm-adamw-cosine-60ep-b64`."""
         t = self.task
+        if self.command is not None:
+            found = [self.command.stem, str(self.optimizer), self.metric, self.command.marks]
+            found += [str(self.kind)] * (self.kind is not Kind.GRID)
+            return tidy("-".join(filter(None, found)))
         if t is None:
             return f"imported-{self.optimizer}".replace(":", "-")
         parts = [short(t.data), short(t.net), str(self.optimizer), str(t.schedule)]
@@ -125,6 +133,7 @@ class StudySpec:
             "decay_rule": str(self.optimizer.rule),
             **task,
             **code,
+            **({} if self.command is None else {"metric": self.metric} | self.command.identity()),
         }
 
     def differences(self, other: StudySpec) -> list[str]:
@@ -160,6 +169,7 @@ class StudySpec:
             mine,
             other.direction,
             other.given_cap,
+            other.command,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -179,6 +189,7 @@ class StudySpec:
             "training": self.task and self.task.to_dict(),
             **({} if self.direction is Direction.MINIMIZE else {"direction": str(self.direction)}),
             **({} if self.given_cap is None else {"cap": self.given_cap}),
+            **({} if self.command is None else {"command": self.command.to_dict()}),
         }
 
     @classmethod
@@ -200,6 +211,7 @@ class StudySpec:
             task and Task.from_dict(task),
             Direction(values.get("direction", Direction.MINIMIZE)),
             values.get("cap"),
+            Command.from_dict(values["command"]) if "command" in values else None,
         )
 
 
