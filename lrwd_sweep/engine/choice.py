@@ -32,7 +32,7 @@ from lrwd_sweep.errors import DeviceError, UsageError, arg, brief
 from lrwd_sweep.nets import PERCEPTRONS, Network, is_native, network, of_seed
 from lrwd_sweep.nets.user_network import blamed
 from lrwd_sweep.science.optimizer import Optimizer
-from lrwd_sweep.spec.catalog import FLOAT32
+from lrwd_sweep.spec.catalog import FLOAT32, DataSet
 from lrwd_sweep.spec.task import Task
 
 SECONDS = 0.1  # per measurement
@@ -55,7 +55,7 @@ def chosen(task: Task, device: torch.device) -> Task:
             why = obstacle(task, device)
         if why:
             raise UsageError(f"{arg('engine', 'vmap')}: {task.net} {why}; choose auto or loop")
-    native = is_native(task.net, task.loss, task.train)
+    native = is_native(task.net, task.loss, task.data_set, task.train)
     if task.engine != "auto" or (native and task.net in PERCEPTRONS):
         network(task)  # raises for an engine that it does not have
         return task
@@ -165,17 +165,19 @@ def _same_bits(task: Task, device: torch.device, most: int) -> bool:
 def _passed(net: Network, splits: Splits, lanes: int) -> Sequence[Tensor]:
     """Return losses, logits, gradients and predictions of lanes that differ, after two steps."""
     stream = torch.Generator().manual_seed(0)
-    x, y = splits.train.x, splits.train.y
-    net = of_seed(net, stream, x.device)
-    arena = Arena.stack(net.init(stream), lanes, device=x.device, dtype=x.dtype)
-    arena.theta.mul_(torch.linspace(1, 1.5, lanes).to(x).unsqueeze(1))
+    ((x, y),) = splits.train.batches(len(splits.train))
+    device = splits.train.device
+    net = of_seed(net, stream, device)
+    arena = Arena.stack(net.init(stream), lanes, device=device, dtype=splits.train.dtype)
+    arena.theta.mul_(torch.linspace(1, 1.5, lanes).to(arena.theta).unsqueeze(1))
     train = net.lanes(arena.named, arena.named_grad, len(y))
-    noise = [torch.Generator(x.device).manual_seed(0) for _ in range(lanes)]
+    noise = [torch.Generator(device).manual_seed(0) for _ in range(lanes)]
     for _ in range(2):
         losses, logits = train.gradient(x, y, noise)
         arena.theta.sub_(arena.grad, alpha=0.01)
     with torch.inference_mode():
-        predicted = train.predictor().predict(splits.validation.x)
+        ((held_out, _),) = splits.validation.batches(len(splits.validation))
+        predicted = train.predictor().predict(held_out)
     return losses, logits, arena.grad, predicted
 
 
@@ -193,6 +195,7 @@ def _key(task: Task, device: torch.device) -> str:
         task.loss,
         *(digest for name, digest in task.code if name != task.data),
         str((*sizes.shape, sizes.classes)),
+        *([str(sizes.item)] if sizes.item != DataSet(0, 0, 0, sizes.classes, sizes.shape) else []),
         f"batch {task.batch_size}",
         task.precision,
         task.train,

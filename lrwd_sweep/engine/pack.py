@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,15 +13,15 @@ from torch import Tensor
 from lrwd_sweep.data import EVAL_BATCH, Split, Splits, augmentation
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.graph import Program, begun, current, recorder
-from lrwd_sweep.engine.metrics import MEASURES, Diagnostics, JoinedLogits, losses_of, means, named, summed
-from lrwd_sweep.nets import is_by_item, loss_of, network, of_seed
+from lrwd_sweep.engine.metrics import Diagnostics, JoinedOutputs, Measures, losses_of
+from lrwd_sweep.nets import is_by_item, loss_of, network, of_seed, output_of
+from lrwd_sweep.nets.batch import fits
 from lrwd_sweep.optim import DeviceUpdate, make_update
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.task import Task
 
-CURVES = tuple(f"{split}_{measure}" for split in ("train", "val") for measure in MEASURES)
 ALIGNED = 32  # columns of a row on a GPU, which then reads its widest words
 
 
@@ -73,6 +74,9 @@ class PackTrainer:
             lam=self.arena.theta.new_tensor([[cell.weight_decay] for cell in self.cells]),
         )
         self.loss = loss_of(net)
+        predicts = fits(output_of(net), task.data_set)
+        self.measures = Measures(task.data_set.target, self.loss, predicts)
+        self.center = _center(train)
         self.by_item = is_by_item(net)
         self.diagnostics = Diagnostics(self.arena, net.scale_invariant, self.update, self.optimizer.family)
         streams = 1 if net.stacked else lanes
@@ -88,14 +92,15 @@ class PackTrainer:
         should_stop: Callable[[], bool] = lambda: False,
     ) -> list[Trial]:
         """Train to the end; return one trial per cell, in order. Raises Stopped if asked to stop."""
+        names = [f"{split}_{name}" for split in ("train", "val") for name in self.measures.names]
         order, unmeasured = generator(self.seed, "data order"), [math.nan] * len(self.cells)
         with current(self.splits.train.device):
-            self.initial = named("initial_val", self.evaluate(self.splits.validation))
+            self.initial = self.measures.named("initial_val", self.evaluate(self.splits.validation))
         try:
             for epoch in range(1, self.task.epochs + 1):
                 with current(self.splits.train.device):
                     metrics = self._epoch(epoch, order, should_stop)
-                for name in CURVES:
+                for name in names:
                     self.curves.setdefault(name, []).append(metrics.get(name, unmeasured))
                 if epoch in self.timetable.snapshots:
                     self.snapshots[epoch] = metrics | self._tested() | self.initial
@@ -111,13 +116,14 @@ class PackTrainer:
         shuffled = torch.randperm(len(self.splits.train), generator=order).to(self.splits.train.device)
         train = self._step_by_step if self.on_host else self._as_program
         total = train(shuffled, epoch, should_stop)
-        metrics = named("train", self._means(total, self.task.steps_per_epoch * self.task.batch_size))
+        items = self.task.steps_per_epoch * self.task.batch_size
+        metrics = self.measures.named("train", self._means(total, items))
         if epoch in self.evaluations:
-            metrics |= named("val", self.evaluate(self.splits.validation))
+            metrics |= self.measures.named("val", self.evaluate(self.splits.validation))
         return metrics
 
     def _step_by_step(self, shuffled: Tensor, epoch: int, should_stop: Callable[[], bool]) -> Tensor:
-        """Train an epoch in this order (n,); return the sums (MEASURES, L) of every lane."""
+        """Train an epoch in this order (n,); return the sums (rows, L) of every lane."""
         train, steps = self.splits.train, self.task.steps_per_epoch
         batches = torch.split(shuffled, self.task.batch_size)
         total = self._zeros()
@@ -129,9 +135,9 @@ class PackTrainer:
         return total
 
     @torch.inference_mode()
-    def step(self, x: Tensor, y: Tensor, t: int) -> Tensor:  # (MEASURES, L)
-        """Update on the batch x (B, *shape), y (B,) at t = 0, 1, …; return the sums of every lane."""
-        losses, logits = self.lanes.gradient(x, y, self.noise)
+    def step(self, x: Any, y: Tensor, t: int) -> Tensor:  # (rows, L)
+        """Update on the batch x (B, *shape), y (B, …) at t = 0, 1, …; return the sums of every lane."""
+        losses, outputs = self.lanes.gradient(x, y, self.noise)
         self._freeze_diverged(losses, t)
         eta, n = self.timetable.eta(t), self.timetable.steps_of_cycle(t)
         measured = (t + 1) % self.task.steps_per_epoch == 0
@@ -139,7 +145,7 @@ class PackTrainer:
         self.update.apply(self.arena.theta, self.arena.grad, eta, t + 1, n)
         if measured:
             self.diagnostics.after(theta, eta, self.died_at < 0)
-        return summed(losses * len(y), logits, y)
+        return self.measures.summed(losses * self.measures.weight(y), outputs, y, self.center)
 
     def _freeze_diverged(self, losses: Tensor, t: int) -> None:
         """Freeze lanes at their first loss that is not finite: select, never multiply (0·NaN is NaN)."""
@@ -191,42 +197,43 @@ class PackTrainer:
     def _counted_step(self, update: DeviceUpdate, batch: Tensor, t: Tensor) -> Tensor:  # (B,), (1,)
         """Do as `step` on a batch of the training split, with t on the device and without diagnostics."""
         x, y = self.splits.train.batch(batch)
-        losses, logits = self.lanes.gradient(self.augment(x), y, self.noise)
+        losses, outputs = self.lanes.gradient(self.augment(x), y, self.noise)
         kept = torch.isfinite(losses) | (self.died_at >= 0)
         torch.where(kept, self.died_at, t, out=self.died_at)
         update.apply(self.arena.theta, self.arena.grad, t, self.died_at)
-        return summed(losses * len(y), logits, y)
+        return self.measures.summed(losses * self.measures.weight(y), outputs, y, self.center)
 
     def _zeros(self) -> Tensor:
-        theta = self.arena.theta
-        return theta.new_zeros(len(MEASURES), len(theta))
+        return self.measures.zeros(self.arena.theta)
 
     @torch.inference_mode()
-    def evaluate(self, split: Split) -> Tensor:  # (MEASURES, L)
+    def evaluate(self, split: Split) -> Tensor:  # (measures, L)
         """Measure every lane on a split, with running statistics.
 
-        A loss that is not a mean over items gets the logits of the whole split at once, and a network whose
-        logits depend on their batch gets all its items.
+        A loss that is not a mean over items gets the outputs of the whole split at once, and a network whose
+        outputs depend on their batch gets all its items.
         """
-        total, whole = self._zeros(), self.task.whole_loss
-        network, found = self.lanes.predictor(), JoinedLogits(len(split))
+        total, whole, target = self._zeros(), self.task.whole_loss, self.measures.target
+        network, found = self.lanes.predictor(), JoinedOutputs(len(split), target)
+        center = _center(split)
         for x, y in split.batches(EVAL_BATCH if self.by_item else len(split)):
-            logits = network.predict(x)
-            losses = total[0].new_zeros(len(total[0])) if whole else losses_of(self.loss, logits, y)
-            total += summed(losses, logits, y)
+            outputs = network.predict(x)
+            losses = outputs.new_zeros(len(outputs)) if whole else losses_of(self.loss, outputs, y, target)
+            total += self.measures.summed(losses, outputs, y, center)
             if whole:
-                found.add(logits)
+                found.add(outputs)
         if whole:
-            total[0] = losses_of(self.loss, found.logits, split.y)
+            total[0] = losses_of(self.loss, found.outputs, split.y, target)
         return self._means(total, len(split))
 
-    def _means(self, total: Tensor, size: int) -> Tensor:  # (MEASURES, L)
+    def _means(self, total: Tensor, size: int) -> Tensor:  # (measures, L)
         """Turn sums into means; NaN for a diverged lane, whose loss may be finite where it stopped."""
-        return torch.where(self.died_at < 0, means(total, size), math.nan)
+        return torch.where(self.died_at < 0, self.measures.means(total, size), math.nan)
 
     def _tested(self) -> dict[str, list[float]]:
         """Measure on the test split, if there is one."""
-        return named("test", self.evaluate(self.splits.test)) if len(self.splits.test) else {}
+        test = self.splits.test
+        return self.measures.named("test", self.evaluate(test)) if len(test) else {}
 
     def _trials(self) -> list[Trial]:
         newest = max(self.snapshots, default=None)
@@ -257,6 +264,11 @@ class PackTrainer:
                 before = {epoch: m for epoch, m in snapshots.items() if all(map(math.isfinite, m.values()))}
                 trials.append(Trial(cell, self.seed, Status.DIVERGED, {}, curves, detail, before))
         return trials
+
+
+def _center(split: Split) -> Tensor | None:
+    """Return the mean target of a split, of targets that are numbers."""
+    return split.y.mean(dim=0) if split.y.is_floating_point() and len(split) else None
 
 
 def generator(seed: int, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:

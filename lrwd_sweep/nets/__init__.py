@@ -17,7 +17,7 @@ from lrwd_sweep.nets.mlp import Mlp, MlpNetwork
 from lrwd_sweep.nets.modules import ModuleNetwork
 from lrwd_sweep.nets.network import Lanes, Network, Predictor, Way
 from lrwd_sweep.spec import user_code
-from lrwd_sweep.spec.catalog import CROSS_ENTROPY, FLOAT32
+from lrwd_sweep.spec.catalog import CLASS, CROSS_ENTROPY, FLOAT32, POSITION, REAL, DataSet
 from lrwd_sweep.spec.task import Task
 
 HIDDEN = (128, 128)
@@ -42,6 +42,7 @@ __all__ = [
     "loss_of",
     "network",
     "of_seed",
+    "output_of",
     "undecayed",
 ]
 
@@ -58,6 +59,7 @@ def network(task: Task) -> Network:
         task.net,
         sizes.shape,
         sizes.classes,
+        item=sizes.item,
         options=task.net_options,
         loss=task.loss,
         engine=task.engine,
@@ -67,9 +69,13 @@ def network(task: Task) -> Network:
     )
 
 
-def is_native(name: str, loss: str = CROSS_ENTROPY, train: str = "") -> bool:
-    """Test whether a network has a program of its own for all lanes, with the gradient written out."""
-    return name in NATIVE and loss == CROSS_ENTROPY and not train
+def is_native(name: str, loss: str = CROSS_ENTROPY, item: DataSet | None = None, train: str = "") -> bool:
+    """Test whether a network has a program of its own for all lanes, with the gradient written out.
+
+    It is written for one class per item by cross-entropy, and trains all parameters.
+    """
+    classifies = item is None or item.target == CLASS
+    return name in NATIVE and loss == CROSS_ENTROPY and classifies and not train
 
 
 def undecayed(task: Task) -> tuple[str, ...]:
@@ -107,7 +113,7 @@ def of_seed(net: Network, generator: torch.Generator, device: torch.device) -> N
 
 
 def is_by_item(net: Network) -> bool:
-    """Test whether, in evaluation, an item's logits do not depend on the others of its batch."""
+    """Test whether, in evaluation, an item's output does not depend on the others of its batch."""
     return not isinstance(net, ModuleNetwork) or net.by_item
 
 
@@ -116,12 +122,18 @@ def loss_of(net: Network) -> Loss:
     return net.way.loss
 
 
+def output_of(net: Network) -> tuple[int, ...]:
+    """Return the shape of a network's output for one item."""
+    return net.output if isinstance(net, ModuleNetwork) else net.shapes["bias"]
+
+
 @cache
 def build(
     name: str,
     shape: tuple[int, ...],
     classes: int,
     *,
+    item: DataSet | None = None,  # None: one input of floating-point numbers, one class
     options: str = "",
     loss: str = CROSS_ENTROPY,
     engine: str = "auto",
@@ -134,24 +146,35 @@ def build(
     Raises UnknownName for a name that torchvision does not know, UsageError if the shape does not fit, and
     for any exception of user code.
     """
-    native = engine in ("auto", "native") and is_native(name, loss, train)
+    item = item or DataSet(0, 0, 0, classes, shape)
+    native = engine in ("auto", "native") and is_native(name, loss, item, train)
     if engine == "native" and not native:
-        what = f"a loss other than {CROSS_ENTROPY}" if is_native(name) else name
-        what = arg("train", train) if is_native(name, loss) else what
+        what = name
+        if is_native(name, loss, item):
+            what = arg("train", train)
+        elif is_native(name):
+            what = f"a loss other than {CROSS_ENTROPY}" if loss != CROSS_ENTROPY else f"{item.target} targets"
         raise UsageError(f"{arg('engine', 'native')} is not written for {what}; choose auto, vmap or loop")
     own = user_code.is_user_code(name)
-    unknown = own or loss != CROSS_ENTROPY
-    way = Way(find_loss(loss), precision, vmap=engine == "vmap", train=train, user_code=unknown)
+    way = Way(
+        find_loss(loss),
+        precision,
+        vmap=engine == "vmap",
+        train=train,
+        classifies=item.target == CLASS,
+        user_code=own or user_code.is_user_code(loss),
+    )
     if own:
-        return user_network.build(name, shape, classes, options, way)
+        return user_network.build(name, item, options, way)
+    _refuse_items(name, item)
     if name.startswith("torchvision:"):
         from lrwd_sweep.nets import torchvision_models  # noqa: PLC0415  # slow to load
 
-        return torchvision_models.build(name.removeprefix("torchvision:"), shape, classes, way)
+        return torchvision_models.build(name.removeprefix("torchvision:"), item, way)
     if name in PERCEPTRONS:
-        widths = (math.prod(shape), *HIDDEN, classes)
+        widths = (math.prod(shape), *HIDDEN, item.outputs)
         mlp = Mlp(widths, norm_logits=name == "mlp-norm", way=way)
-        return mlp if native else MlpNetwork(mlp, shape)
+        return mlp if native else MlpNetwork(mlp, item)
     if len(shape) != 3 or min(shape[1:]) < SMALLEST:
         size = "×".join(map(str, shape))
         raise UsageError(
@@ -159,4 +182,20 @@ def build(
             f"choose {arg('net', 'mlp-norm')}"
         )
     kind = cnn.CnnNetwork if native else ModuleNetwork
-    return kind(partial(CONVOLUTIONAL[name], shape[0], classes), shape, classes, way)
+    return kind(partial(CONVOLUTIONAL[name], shape[0], item.outputs), shape, classes, way, item)
+
+
+def _refuse_items(name: str, item: DataSet) -> None:
+    """Raise UsageError if a network of the catalog does not take such items."""
+    found = item.every_input
+    if len(found) > 1 or found[0].type != REAL:
+        what = f"{len(found)} inputs" if len(found) > 1 else f"inputs of type {found[0].type}"
+        raise UsageError(
+            f"{arg('net', name)} takes one floating-point input, not {what}; bring a network of your own"
+        )
+    if item.target == POSITION or len(item.target_shape) > 1:
+        shape = " or ".join(str(("batch", *one)).replace("'", "") for one in item.output_shapes)
+        raise UsageError(
+            f"{arg('net', name)} gives one row per item; the targets ask for {shape}: bring a network of "
+            "your own"
+        )

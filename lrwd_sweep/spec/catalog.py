@@ -2,28 +2,85 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Self
 
 from lrwd_sweep.errors import UnknownName
 from lrwd_sweep.spec import image_folder, user_code
 
+CLASS, POSITION, FLOAT, MULTI_HOT = TARGETS = ("class", "class per position", "float", "multi-hot")
+IGNORED = -100  # the class of a position that does not count, as in torch
+REAL = "float"  # type of an input that is a floating-point number
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """Shape and type of one input of an item."""
+
+    shape: tuple[int, ...]
+    type: str = REAL  # or torch's name of an integer type, or bool
+    most: int = 0  # largest value of whole numbers
+
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
-    """Sizes of a classification data set and its splits."""
+    """Sizes of a data set and its splits, and what one item of it is."""
 
     train: int
     validation: int
     test: int  # 0: there is no test split
-    classes: int
-    shape: tuple[int, ...]  # of one input: (features,), or (channels, height, width)
+    classes: int  # 0: targets are numbers
+    shape: tuple[int, ...]  # of the first input: (features,), or (channels, height, width)
     digest: str = field(default="", compare=False)  # of user data, once they have been read
+    target: str = CLASS  # one of TARGETS
+    target_shape: tuple[int, ...] = ()  # of one item's target
+    masked: bool = False  # some positions have the class IGNORED
+    inputs: tuple[Input, ...] = ()  # empty: one, of floating-point numbers
 
     @classmethod
     def known(cls, name: str) -> DataSet | None:
         """Return the catalog's sizes of a data set, or None."""
         return DATA_SETS.get(name)
 
+    @property
+    def item(self) -> DataSet:
+        """One item, without the sizes of the splits."""
+        return replace(self, train=0, validation=0, test=0, digest="")
+
+    @property
+    def every_input(self) -> tuple[Input, ...]:
+        """The inputs of an item."""
+        return self.inputs or (Input(self.shape),)
+
+    @property
+    def outputs(self) -> int:
+        """The numbers that a network gives per item, or per position: one for each class."""
+        return self.classes or math.prod(self.target_shape)
+
+    @property
+    def output_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of an item's output, the usual one first; others only if they cannot be mistaken."""
+        if self.target != POSITION:
+            return ((self.classes,) if self.target == CLASS else self.target_shape,)
+        last, first = (*self.target_shape, self.classes), (self.classes, *self.target_shape)
+        return (last,) if self.target_shape[0] == self.classes else (last, first)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it JSON-ready, without defaults."""
+        optional = {one.name: one.default for one in fields(self) if one.name in _OPTIONAL}
+        return {n: v for n, v in asdict(self).items() if n not in optional or v != optional[n]}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Return the sizes that `to_dict` wrote."""
+        shapes = {name: tuple(values[name]) for name in ("shape", "target_shape") if name in values}
+        inputs = tuple(Input(**{**one, "shape": tuple(one["shape"])}) for one in values.get("inputs", ()))
+        return cls(**{**values, **shapes, "inputs": inputs})
+
+
+_OPTIONAL = ("digest", "target", "target_shape", "masked", "inputs")
 
 DATA_SETS = {  # validation images are held out of the published training part by a fixed seed
     "digits": DataSet(train=400, validation=697, test=700, classes=10, shape=(1, 8, 8)),
@@ -58,7 +115,24 @@ AUGMENTATIONS = {
     "crop-flip-cutout": "the same, and a square of half its side blanked",
 }
 
-CROSS_ENTROPY = "cross-entropy"
+CROSS_ENTROPY, NLL, MSE, L1, HUBER, BCE = "cross-entropy", "nll", "mse", "l1", "huber", "bce_with_logits"
+
+LOSSES = {  # the targets that they are for
+    CROSS_ENTROPY: (CLASS, POSITION),
+    NLL: (CLASS, POSITION),
+    MSE: (FLOAT, MULTI_HOT),
+    L1: (FLOAT, MULTI_HOT),
+    HUBER: (FLOAT, MULTI_HOT),
+    BCE: (MULTI_HOT, FLOAT),
+}
+
+MEANT_LOSSES = {  # names of other tools
+    **dict.fromkeys(["bce", "binary_cross_entropy", "bcewithlogits", "bcewithlogitsloss"], BCE),
+    **dict.fromkeys(["ce", "crossentropy", "crossentropyloss", "xent"], CROSS_ENTROPY),
+    **dict.fromkeys(["mae", "l1loss"], L1),
+    **dict.fromkeys(["smooth_l1", "smooth-l1", "smoothl1loss", "huberloss"], HUBER),
+    **dict.fromkeys(["l2", "mseloss", "squared"], MSE),
+}
 
 ENGINES = {
     "auto": "the fastest of the others, measured",
@@ -75,13 +149,24 @@ PRECISIONS = {
     "and statistics stay float32",
 }
 
+_MEASURES = {  # of a split, by target
+    CLASS: ("loss", "error", "top5_error"),
+    POSITION: ("loss", "error", "top5_error", "perplexity"),
+    FLOAT: ("loss", "r2"),
+    MULTI_HOT: ("loss",),
+}
+
 METRICS = {
-    "val_loss": "cross-entropy on the validation split, nats",
+    "val_loss": "loss on the validation split: cross-entropy in nats, or that of --loss",
     "val_error": "share of the validation split that is misclassified, 0 to 1",
     "val_top5_error": "share whose class is not among the five most likely, 0 to 1",
-    "train_loss": "cross-entropy over the last epoch's training batches, nats",
+    "val_perplexity": "exp(val_loss) of classes per position",
+    "val_r2": "share of the targets' variance that is explained, at most 1; higher is better",
+    "train_loss": "loss over the last epoch's training batches",
     "train_error": "misclassified share of the same, 0 to 1",
     "train_top5_error": "the same for the five most likely classes, 0 to 1",
+    "train_perplexity": "exp(train_loss) of classes per position",
+    "train_r2": "explained share of the variance over the last epoch's training batches; higher is better",
 }
 
 MEANT_METRICS = {  # names of other tools
@@ -136,9 +221,19 @@ def find_network(name: str) -> str:
 def find_loss(name: str) -> str:
     """Return a loss's canonical name. Raises UnknownName or UsageError, as `find_network` does."""
     name = user_code.canonical("loss", name)
-    if name != CROSS_ENTROPY and not user_code.is_user_code(name):
-        raise UnknownName("loss", name, [CROSS_ENTROPY, *_OWN])
-    return name
+    if user_code.is_user_code(name):
+        return name
+    alike = {known.replace("-", "_"): known for known in LOSSES}
+    found = alike.get(name.replace("-", "_"))
+    if found is None:
+        raise UnknownName("loss", name, [*LOSSES, *_OWN], MEANT_LOSSES)
+    return found
+
+
+def measures(target: str, loss: str) -> tuple[str, ...]:
+    """Return the measures of a split, the loss first, for a kind of target and a loss."""
+    likelihood = loss in (CROSS_ENTROPY, NLL)
+    return tuple(name for name in _MEASURES[target] if name != "perplexity" or likelihood)
 
 
 def chance_level(metric: str, classes: int) -> float:

@@ -16,6 +16,7 @@ from lrwd_sweep.spec.catalog import (
     CROSS_ENTROPY,
     ENGINES,
     FLOAT32,
+    LOSSES,
     PRECISIONS,
     DataSet,
     find_data_set,
@@ -253,6 +254,16 @@ class Task:
             )
         if self.augment != "none" and len(sizes.shape) != 3:
             raise UsageError(f"{arg('augment', self.augment)}: {self.data} holds no images; choose none")
+        if self.augment != "none" and sizes.inputs:
+            raise UsageError(
+                f"{arg('augment', self.augment)} takes one floating-point image per item; choose none"
+            )
+        if self.loss in LOSSES and sizes.target not in LOSSES[self.loss]:
+            meant = [name for name, targets in LOSSES.items() if sizes.target in targets]
+            raise UsageError(
+                f"{arg('loss', self.loss)} is not for the {sizes.target} targets of {self.data}; choose "
+                f"{', '.join(meant[:-1])} or {meant[-1]}, or a function of outputs and targets"
+            )
 
     @property
     def data_set(self) -> DataSet:
@@ -337,7 +348,7 @@ class Task:
         values = {n: str(v) if isinstance(v, StrEnum) else v for n, v in asdict(self).items()}
         values |= {"code": dict(self.code), "undecayed": list(self.undecayed)}
         if self.sizes is not None:
-            values["sizes"] = {n: v for n, v in asdict(self.sizes).items() if n != "digest" or v}
+            values["sizes"] = self.sizes.to_dict()
         usual = [
             name for name, field in FIELDS.items() if field.rare and getattr(self, name) == field.default
         ]
@@ -352,7 +363,7 @@ class Task:
         if not values.get("sizes") and data.startswith(PREFIX):  # or its files would be counted
             raise UsageError(f"the sizes of {data} are not stored")
         sizes, code = values.get("sizes"), tuple(values.get("code", {}).items())
-        found = sizes and DataSet(**{**sizes, "shape": tuple(sizes["shape"])})
+        found = sizes and DataSet.from_dict(sizes)
         undecayed = tuple(values.get("undecayed", ()))
         return cls(**{**values, "sizes": found, "code": code, "undecayed": undecayed})
 

@@ -18,6 +18,7 @@ from lrwd_sweep.nets import ModuleNetwork, network
 from lrwd_sweep.nets.dry_run import dry_run
 from lrwd_sweep.nets.network import Way
 from lrwd_sweep.nets.randomness import python_state
+from lrwd_sweep.spec.catalog import DataSet
 from tests.nets.awkward import Base
 from tests.small import task
 
@@ -129,7 +130,12 @@ def test_user_networks_that_lanes_could_not_train_are_refused_in_one_line() -> N
 def test_parameters_that_the_loss_depends_on_are_found() -> None:
     module = nn.Sequential(nn.Linear(12, 5), nn.ReLU(), nn.Linear(5, 3))
     module.register_parameter("unused", nn.Parameter(torch.zeros(2)))
-    assert dry_run(module, (12,), 3, Way()).trained == {"0.weight", "0.bias", "2.weight", "2.bias"}
+    assert dry_run(module, DataSet(0, 0, 0, 3, (12,)), Way()).trained == {
+        "0.weight",
+        "0.bias",
+        "2.weight",
+        "2.bias",
+    }
 
 
 def test_known_modules_that_draw_or_do_not_classify_are_refused() -> None:
@@ -142,7 +148,7 @@ def test_known_modules_that_draw_or_do_not_classify_are_refused() -> None:
             lambda: nn.Sequential(nn.Identity(), globals()["Hidden"]()),
             r"layer 1 \(Hidden\) draws random numbers",
         ),
-        (lambda: nn.Conv2d(1, 4, 3), "choose a classifier"),
+        (lambda: nn.Conv2d(1, 4, 3), r"gives \(8, 4, 6, 6\) for 8 inputs; make it logits \(8, 4\)"),
     ):
         with pytest.raises(UsageError, match=complaint):
             ModuleNetwork(make, (1, 8, 8), 4)

@@ -25,22 +25,26 @@ from tests.nets.losses import MEANS, OTHERS, STATEFUL
 from tests.small import ADAMW, CELLS, CPU
 
 
+def _item(classes: int) -> DataSet:
+    return DataSet(0, 0, 0, classes, (1,))
+
+
 def test_only_means_over_items_are_recognised() -> None:
     for classes in (2, 3, 10, 100, 1000):
         for name, loss in MEANS.items():
-            assert is_mean_over_items(loss, classes), (name, classes)
+            assert is_mean_over_items(loss, _item(classes)), (name, classes)
     for classes in (2, 10, 100):
         for name, loss in OTHERS.items():
-            assert not is_mean_over_items(loss, classes), (name, classes)
+            assert not is_mean_over_items(loss, _item(classes)), (name, classes)
     weight = torch.ones(2000)
-    assert is_mean_over_items(nn.CrossEntropyLoss(weight=weight), 2000)
+    assert is_mean_over_items(nn.CrossEntropyLoss(weight=weight), _item(2000))
     weight[777] = 2
-    assert not is_mean_over_items(nn.CrossEntropyLoss(weight=weight), 2000)
+    assert not is_mean_over_items(nn.CrossEntropyLoss(weight=weight), _item(2000))
 
 
 def test_trial_restores_global_generators() -> None:
     before = random.getstate(), torch.get_rng_state()
-    is_mean_over_items(OTHERS["drawing"], 4)
+    is_mean_over_items(OTHERS["drawing"], _item(4))
     assert random.getstate() == before[0]
     assert torch.equal(torch.get_rng_state(), before[1])
 
@@ -48,7 +52,7 @@ def test_trial_restores_global_generators() -> None:
 def test_only_losses_that_change_between_calls_are_refused() -> None:
     for name, loss in (MEANS | OTHERS | STATEFUL).items():
         try:
-            refuse_state(loss, "./a.py:f", 10)
+            refuse_state(loss, "./a.py:f", _item(10))
         except UsageError as error:
             found = str(error)
         else:
@@ -150,6 +154,6 @@ def test_a_loss_without_room_for_the_split_is_an_out_of_memory_error(monkeypatch
     splits = load(task.data, task.data_set).to(CPU, torch.float32)
     pack = PackTrainer(ADAMW, task, CELLS, 0, splits)
     monkeypatch.setattr(losses, "weighted", full)
-    pack.loss = replace(pack.loss, thing=full)  # type: ignore[type-var]
+    pack.loss = replace(pack.loss, code=replace(pack.loss.code, thing=full))  # type: ignore
     with pytest.raises(torch.OutOfMemoryError):
         pack.evaluate(splits.validation)

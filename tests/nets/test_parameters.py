@@ -152,7 +152,7 @@ def _logits(network: ModuleNetwork, doubled: str = "") -> Tensor:
             layer.eps = 1e-20  # type: ignore[assignment]
         if isinstance(layer, Noisy):
             layer.noise = torch.Generator().manual_seed(0)
-    x = torch.randn(8, *network.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    x = torch.randn(8, *network.item.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     logits = module(x)
     assert isinstance(logits, Tensor)
     return logits

@@ -152,7 +152,7 @@ def broken(logits: Tensor, y: Tensor) -> Tensor:
 
 smoothed = nn.CrossEntropyLoss(label_smoothing=0.3)
 LOSSES: dict[str, Callable[[Any, Any], Any]] = {
-    "unreduced": nn.CrossEntropyLoss(reduction="none"),
+    "per_class": lambda logits, y: logits.mean(0),
     "detached": lambda logits, y: smoothed(logits, y).detach(),
     "noisy": lambda logits, y: smoothed(logits + torch.randn_like(logits), y),
 }
@@ -171,11 +171,11 @@ class Focal(nn.Module):
 
 FOCAL = Focal()
 REFUSED = {
-    "unreduced": r"the loss is a tensor of shape \(8,\), not one number for a batch; return its mean",
+    "per_class": r"the loss is a tensor of shape \(4,\), not one number for a batch or for every item",
     "detached": "does not depend on any parameter",
     "noisy": "the loss draws random numbers",
     "broken": r" raised KeyError: 8 \(test_user_network.py, line \d+\)",
-    "Focal": " is a class; name an instance, or a function of logits and labels",
+    "Focal": " is a class; name an instance, or a function of outputs and targets",
     "FOCAL": " has parameters, which would not train; move them to the network",
 }
 
