@@ -55,7 +55,7 @@ def chosen(task: Task, device: torch.device) -> Task:
             why = obstacle(task, device)
         if why:
             raise UsageError(f"{arg('engine', 'vmap')}: {task.net} {why}; choose auto or loop")
-    native = is_native(task.net, task.loss, task.data_set, task.train)
+    native = is_native(task.net, task.loss, task.train, task.data_set)
     if task.engine != "auto" or (native and task.net in PERCEPTRONS):
         network(task)  # raises for an engine that it does not have
         return task

@@ -69,13 +69,13 @@ def network(task: Task) -> Network:
     )
 
 
-def is_native(name: str, loss: str = CROSS_ENTROPY, item: DataSet | None = None, train: str = "") -> bool:
+def is_native(name: str, loss: str = CROSS_ENTROPY, train: str = "", item: DataSet | None = None) -> bool:
     """Test whether a network has a program of its own for all lanes, with the gradient written out.
 
-    It is written for one class per item by cross-entropy, and trains all parameters.
+    It is written for one class per item by cross-entropy, and trains every parameter.
     """
     classifies = item is None or item.target == CLASS
-    return name in NATIVE and loss == CROSS_ENTROPY and classifies and not train
+    return name in NATIVE and loss == CROSS_ENTROPY and not train and classifies
 
 
 def undecayed(task: Task) -> tuple[str, ...]:
@@ -147,13 +147,12 @@ def build(
     for any exception of user code.
     """
     item = item or DataSet(0, 0, 0, classes, shape)
-    native = engine in ("auto", "native") and is_native(name, loss, item, train)
+    native = engine in ("auto", "native") and is_native(name, loss, train, item)
     if engine == "native" and not native:
         what = name
-        if is_native(name, loss, item):
-            what = arg("train", train)
-        elif is_native(name):
-            what = f"a loss other than {CROSS_ENTROPY}" if loss != CROSS_ENTROPY else f"{item.target} targets"
+        if is_native(name):
+            what = f"{item.target} targets" if loss == CROSS_ENTROPY else f"a loss other than {CROSS_ENTROPY}"
+            what = arg("train", train) if is_native(name, loss, item=item) else what
         raise UsageError(f"{arg('engine', 'native')} is not written for {what}; choose auto, vmap or loop")
     own = user_code.is_user_code(name)
     way = Way(

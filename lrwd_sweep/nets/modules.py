@@ -46,7 +46,7 @@ class ModuleNetwork:
         item: DataSet | None = None,
     ) -> None:
         self.make = partial(_partly_frozen, make, way.train) if way.train else make
-        self.way, self.item = way, item or DataSet(0, 0, 0, classes, shape)
+        self.item, self.way = item or DataSet(0, 0, 0, classes, shape), way
         module = _initialised(self.make, seed=0)
         found = examine(module, self.item, way)
         self.layout, self.by_item, self.output = found.layout, found.by_item, tuple(found.output.shape[1:])

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Self
 
-from lrwd_sweep.errors import UnknownName
+from lrwd_sweep.errors import UnknownName, UsageError, arg
 from lrwd_sweep.spec import image_folder, text_files, user_code
 from lrwd_sweep.spec.net_options import CONTEXT
 
@@ -244,6 +244,17 @@ def find_loss(name: str) -> str:
     if found is None:
         raise UnknownName("loss", name, [*LOSSES, *_OWN], MEANT_LOSSES)
     return found
+
+
+def check_loss(name: str, target: str, data: str) -> None:
+    """Raise UsageError for a loss of the catalog that is not for these targets."""
+    if target in LOSSES.get(name, TARGETS):
+        return
+    *others, last = (known for known, targets in LOSSES.items() if target in targets)
+    raise UsageError(
+        f"{arg('loss', name)} is not for the {target} targets of {data}; choose {', '.join(others)} or "
+        f"{last}, or a function of outputs and targets"
+    )
 
 
 def measures(target: str, loss: str) -> tuple[str, ...]:

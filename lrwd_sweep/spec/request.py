@@ -10,11 +10,13 @@ from typing import Any, Self, TypedDict
 
 from lrwd_sweep.errors import UnknownName, UsageError, arg
 from lrwd_sweep.science.lattice import Lattice, parse_axis
+from lrwd_sweep.science.optimizer import Optimizer, users_of
+from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.spec.field import AXES, STORE, declared, fields_of
 from lrwd_sweep.spec.net_options import options_text, parse_options
 from lrwd_sweep.spec.preset import DEFAULT, MOST_SEEDS, Preset, Variant, find_preset
 from lrwd_sweep.spec.study import Kind, StudySpec, tidy
-from lrwd_sweep.spec.task import FIELDS, Task, refuse_unused
+from lrwd_sweep.spec.task import FIELDS, OF_RESTARTS, Task
 
 DEFAULT_OPTIMIZER = "adamw"
 
@@ -268,3 +270,22 @@ def refuse_unknown(given: Mapping[str, Any], known: Iterable[str]) -> None:
     for keyword in given:
         if keyword not in names:
             raise UnknownName("keyword", keyword, names)
+
+
+def refuse_unused(
+    given: Mapping[str, Any], optimizers: Sequence[Optimizer], schedules: Sequence[str]
+) -> None:
+    """Raise UsageError for a field that none of the optimizers, or schedules, uses."""
+    for name in given:
+        alike = [other for other in given if FIELDS[other].option == FIELDS[name].option]  # --betas sets two
+        users = list(dict.fromkeys(user for other in alike for user in users_of(other)))
+        if users and not any(optimizer.family in users for optimizer in optimizers):
+            families = ", ".join(dict.fromkeys(str(optimizer.family) for optimizer in optimizers))
+            raise UsageError(
+                f"{arg(name)} has no effect on {families}; it is for {', '.join(users)}: leave it out"
+            )
+        if name in OF_RESTARTS and Schedule.RESTARTS not in schedules:
+            found = ", ".join(dict.fromkeys(schedules))
+            raise UsageError(
+                f"{arg(name)} has no effect on schedule {found}; add {arg('schedule', 'restarts')}"
+            )

@@ -14,7 +14,7 @@ from lrwd_sweep.science.lattice import Lattice
 from lrwd_sweep.science.optimizer import DecayRule, Family, Optimizer, formula
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.trial import Direction
-from lrwd_sweep.spec.catalog import MEANT_METRICS, METRICS, chance_level
+from lrwd_sweep.spec.catalog import MEANT_METRICS, chance_level
 from lrwd_sweep.spec.task import FIELDS, IDENTIFYING, Task
 from lrwd_sweep.spec.text_files import PYTHON_DOCS, is_text
 from lrwd_sweep.spec.user_code import short
@@ -48,9 +48,8 @@ class StudySpec:
     def __post_init__(self) -> None:
         if self.task is not None:
             object.__setattr__(self, "task", self.task.of(self.optimizer))
-            if self.metric not in METRICS:
-                raise UnknownName("metric", self.metric, METRICS, MEANT_METRICS)
-            _ = self.task.data_set  # known, or refused
+            if self.metric not in self.task.metrics:
+                raise UnknownName("metric", self.metric, self.task.metrics, MEANT_METRICS)
         if self.given_cap is not None and not math.isfinite(self.given_cap):
             raise UsageError(f"{arg('cap', self.given_cap)} is not finite; leave it out for no cap")
         if not self.seeds:

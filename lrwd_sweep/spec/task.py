@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from typing import Any, Self
@@ -15,12 +15,13 @@ from lrwd_sweep.spec.catalog import (
     CROSS_ENTROPY,
     ENGINES,
     FLOAT32,
-    LOSSES,
     PRECISIONS,
     DataSet,
+    check_loss,
     find_data_set,
     find_loss,
     find_network,
+    measures,
 )
 from lrwd_sweep.spec.field import OPTIMIZER, SCHEDULE, TRAIN, WHERE, check_pattern, declared, fields_of
 from lrwd_sweep.spec.image_folder import PREFIX
@@ -258,12 +259,7 @@ class Task:
             raise UsageError(
                 f"{arg('augment', self.augment)} takes one floating-point image per item; choose none"
             )
-        if self.loss in LOSSES and sizes.target not in LOSSES[self.loss]:
-            meant = [name for name, targets in LOSSES.items() if sizes.target in targets]
-            raise UsageError(
-                f"{arg('loss', self.loss)} is not for the {sizes.target} targets of {self.data}; choose "
-                f"{', '.join(meant[:-1])} or {meant[-1]}, or a function of outputs and targets"
-            )
+        check_loss(self.loss, sizes.target, self.data)
 
     @property
     def data_set(self) -> DataSet:
@@ -271,6 +267,12 @@ class Task:
         if self.sizes is None:
             raise UsageError(f"the sizes of {self.data} are not known; they are once it has been loaded")
         return self.sizes
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The names of the metrics that its lanes have."""
+        found = measures(self.data_set.target, self.loss)
+        return tuple(f"{split}_{measure}" for split in ("val", "train") for measure in found)
 
     @property
     def user_code(self) -> dict[str, str]:
@@ -324,7 +326,7 @@ class Task:
         """
         own: dict[str, Any] = {} if optimizer.family is None else optimizer.family.hyperparameters
         given = {n: getattr(self, n) for n in _HYPERPARAMETERS if n in own and getattr(self, n) is not None}
-        restarts = {} if self.schedule is Schedule.RESTARTS else _OF_RESTARTS
+        restarts = {} if self.schedule is Schedule.RESTARTS else OF_RESTARTS
         return replace(self, **_HYPERPARAMETERS | own | given | restarts)
 
     def changed(self, **overrides: Any) -> Task:
@@ -378,23 +380,4 @@ _HYPERPARAMETERS = {
     for name, field in FIELDS.items()
     if users_of(name)
 }
-_OF_RESTARTS = {name: FIELDS[name].default for name in ("t_0", "t_mult")}
-
-
-def refuse_unused(
-    given: Mapping[str, Any], optimizers: Sequence[Optimizer], schedules: Sequence[str]
-) -> None:
-    """Raise UsageError for a field that none of the optimizers, or schedules, uses."""
-    for name in given:
-        alike = [other for other in given if FIELDS[other].option == FIELDS[name].option]  # --betas sets two
-        users = list(dict.fromkeys(user for other in alike for user in users_of(other)))
-        if users and not any(optimizer.family in users for optimizer in optimizers):
-            families = ", ".join(dict.fromkeys(str(optimizer.family) for optimizer in optimizers))
-            raise UsageError(
-                f"{arg(name)} has no effect on {families}; it is for {', '.join(users)}: leave it out"
-            )
-        if name in _OF_RESTARTS and Schedule.RESTARTS not in schedules:
-            found = ", ".join(dict.fromkeys(schedules))
-            raise UsageError(
-                f"{arg(name)} has no effect on schedule {found}; add {arg('schedule', 'restarts')}"
-            )
+OF_RESTARTS = {name: FIELDS[name].default for name in ("t_0", "t_mult")}

@@ -9,7 +9,8 @@ import pytest
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.schedule import Schedule
-from lrwd_sweep.spec.task import Task, refuse_unused
+from lrwd_sweep.spec.request import refuse_unused
+from lrwd_sweep.spec.task import Task
 
 
 def test_each_family_has_its_papers_hyperparameters() -> None:
