@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lrwd_sweep.errors import UsageError, arg, brief
-from lrwd_sweep.nets import cnn, resnet, user_network
+from lrwd_sweep.nets import cnn, gpt, resnet, user_network
 from lrwd_sweep.nets.loss import Loss, find_loss
 from lrwd_sweep.nets.mlp import Mlp, MlpNetwork
 from lrwd_sweep.nets.modules import ModuleNetwork
@@ -165,6 +165,8 @@ def build(
     )
     if own:
         return user_network.build(name, item, options, way)
+    if name == "gpt":
+        return gpt.build(item, options, way)
     _refuse_items(name, item)
     if name.startswith("torchvision:"):
         from lrwd_sweep.nets import torchvision_models  # noqa: PLC0415  # slow to load
@@ -189,9 +191,8 @@ def _refuse_items(name: str, item: DataSet) -> None:
     found = item.every_input
     if len(found) > 1 or found[0].type != REAL:
         what = f"{len(found)} inputs" if len(found) > 1 else f"inputs of type {found[0].type}"
-        raise UsageError(
-            f"{arg('net', name)} takes one floating-point input, not {what}; bring a network of your own"
-        )
+        remedy = f"choose {arg('net', 'gpt')}" if gpt.takes(item) else "bring a network of your own"
+        raise UsageError(f"{arg('net', name)} takes one floating-point input, not {what}; {remedy}")
     if item.target == POSITION or len(item.target_shape) > 1:
         shape = " or ".join(str(("batch", *one)).replace("'", "") for one in item.output_shapes)
         raise UsageError(

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Self
 
 from lrwd_sweep.errors import UnknownName, UsageError, arg
-from lrwd_sweep.spec import image_folder, user_code
+from lrwd_sweep.spec import image_folder, text_files, user_code
+from lrwd_sweep.spec.net_options import CONTEXT
 
 CLASS, POSITION, FLOAT, MULTI_HOT = TARGETS = ("class", "class per position", "float", "multi-hot")
 IGNORED = -100  # the class of a position that does not count, as in torch
@@ -106,6 +107,7 @@ NETWORKS = {
     "shake26-2x32d": "Shake-Shake-Image of depth 26, 2.9M",
     "shake26-2x64d": "the same wider, 11.6M: the AdamW paper's",
     "shake26-2x96d": "wider still, 26.2M: the AdamW paper's for its longest runs",
+    "gpt": "decoder-only transformer for texts; --net-options layers, heads, width, context, tie",
     "torchvision:NAME": "any classifier of torchvision.models, as torchvision:resnet18",
 }
 
@@ -191,17 +193,31 @@ DIAGNOSTICS = {  # of the tensors whose scale makes no difference, at the last u
 }
 
 
-def find_data_set(name: str) -> DataSet:
-    """Return sizes by name, counting an image folder. Raises UnknownName, UsageError or DataError."""
+def find_data_set(name: str, context: int = CONTEXT) -> DataSet:
+    """Return sizes by name, counting an image folder, or a text in windows of `context` tokens.
+
+    Raises UnknownName, UsageError or DataError.
+    """
+    if text_files.is_text(name):
+        text = text_files.read(name, context)
+        train, validation, test = (len(part) // context for part in text.ranges(context))
+        tokens, window = len(text.vocabulary), (context,)
+        return DataSet(
+            *(train, validation, test, tokens, window, text.digest),
+            target=POSITION,
+            target_shape=window,
+            inputs=(Input(window, "int64", tokens - 1),),
+        )
     if name.startswith(image_folder.PREFIX):
         found = image_folder.scan(name)
         sizes = (len(found.train), len(found.validation), len(found.test), len(found.classes))
         return DataSet(*sizes, shape=(3, found.side, found.side))
     if name not in DATA_SETS:
-        raise UnknownName("data set", name, [*DATA_SETS, f"{image_folder.PREFIX}PATH", *_OWN])
+        raise UnknownName("data set", name, [*DATA_SETS, *_PATHS, *_OWN])
     return DATA_SETS[name]
 
 
+_PATHS = (text_files.PYTHON_DOCS, "folder:PATH", "text:PATH", "text-bytes:PATH")
 _OWN = ("package.module:NAME", "./file.py:NAME")
 
 

@@ -75,6 +75,11 @@ def said_options(text: str) -> str:
     return plain if same else text
 
 
+def joined_options(text: str, outweighing: str) -> str:
+    """Return stored options with others that outweigh them one by one."""
+    return options_text(json.loads(text or "{}") | json.loads(outweighing or "{}"))
+
+
 def complete_options(net: str, text: str) -> dict[str, Any]:
     """Return all options of a network of the catalog, of which `text` gives some. Raises UsageError."""
     known, given = OF_NETWORKS.get(net), json.loads(text or "{}")

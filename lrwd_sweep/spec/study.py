@@ -17,6 +17,7 @@ from lrwd_sweep.science.trial import Direction
 from lrwd_sweep.spec.catalog import MEANT_METRICS, METRICS, chance_level
 from lrwd_sweep.spec.command import Command
 from lrwd_sweep.spec.task import FIELDS, IDENTIFYING, Task
+from lrwd_sweep.spec.text_files import PYTHON_DOCS, is_text
 from lrwd_sweep.spec.user_code import short
 
 
@@ -126,7 +127,10 @@ class StudySpec:
         if task.pop("whole_loss", False):
             code[_LOSSES] = "the loss of all items at once"
         if digest := task.get("sizes", {}).pop("digest", ""):
-            code[f"{_DATA} {task['data']}, which changed or, unless seeded, is other every time"] = digest
+            why = "which changed or, unless seeded, is other every time"
+            if is_text(task["data"]):
+                why = "which changed" if task["data"] != PYTHON_DOCS else "which differs by version of Python"
+            code[f"{_DATA} {task['data']}, {why}"] = digest
         return {
             "kind": str(self.kind),
             "optimizer": str(self.optimizer),

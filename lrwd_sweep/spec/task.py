@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
@@ -26,7 +25,8 @@ from lrwd_sweep.spec.catalog import (
 )
 from lrwd_sweep.spec.field import OPTIMIZER, SCHEDULE, TRAIN, WHERE, check_pattern, declared, fields_of
 from lrwd_sweep.spec.image_folder import PREFIX
-from lrwd_sweep.spec.net_options import complete_options, options_text
+from lrwd_sweep.spec.net_options import complete_options, context, joined_options
+from lrwd_sweep.spec.text_files import is_text
 from lrwd_sweep.spec.user_code import canonical, is_user_code
 
 EVALUATIONS = 12  # of a run by default
@@ -226,7 +226,7 @@ class Task:
         set_(self, "data", canonical("data", self.data))
         set_(self, "loss", find_loss(self.loss))
         if self.sizes is None and not is_user_code(self.data):  # user data is imported only for training
-            set_(self, "sizes", find_data_set(self.data))
+            set_(self, "sizes", find_data_set(self.data, context(self.net, self.net_options)))
         self._refuse_impossible()
         if self.sizes is not None:
             self._refuse_impossible_sizes(self.sizes)
@@ -242,9 +242,9 @@ class Task:
         if not is_user_code(self.net):
             complete_options(self.net, self.net_options)
         if self.standardize is not None and not is_user_code(self.data):
+            why = "holds no images" if is_text(self.data) else "is always standardised"
             raise UsageError(
-                f"{arg('standardize')} is for images of your own; {self.data} is always standardised: "
-                "leave it out"
+                f"{arg('standardize')} is for images of your own; {self.data} {why}: leave it out"
             )
 
     def _refuse_impossible_sizes(self, sizes: DataSet) -> None:
@@ -335,8 +335,9 @@ class Task:
         if "net" in overrides:
             gone |= {"net_options": "", "undecayed": ()}
         elif "net_options" in overrides:  # they outweigh those that are there
-            options = json.loads(self.net_options or "{}") | json.loads(overrides["net_options"] or "{}")
-            overrides["net_options"] = options_text(options)
+            overrides["net_options"] = joined_options(self.net_options, overrides["net_options"])
+        if is_text(self.data) and overrides.keys() & {"net", "net_options"}:
+            gone["sizes"] = None  # windows are as long as the network's context
         if overrides.keys() & {"net", "data", "loss"}:
             gone |= {"code": (), "whole_loss": False}
         return replace(self, **gone | overrides)
@@ -362,7 +363,7 @@ class Task:
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Return the task that `to_dict` wrote, looking at no path that it names. Raises UsageError."""
         data = str(values.get("data", ""))
-        if not values.get("sizes") and data.startswith(PREFIX):  # or its files would be counted
+        if not values.get("sizes") and (data.startswith(PREFIX) or is_text(data)):  # its files are not read
             raise UsageError(f"the sizes of {data} are not stored")
         sizes, code = values.get("sizes"), tuple(values.get("code", {}).items())
         found = sizes and DataSet.from_dict(sizes)
