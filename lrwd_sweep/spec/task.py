@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from typing import Any, Self
 
-from lrwd_sweep.errors import UsageError, arg
+from lrwd_sweep.errors import UsageError
 from lrwd_sweep.science.optimizer import Optimizer, users_of
 from lrwd_sweep.science.schedule import Schedule, Timetable
 from lrwd_sweep.spec.catalog import (
@@ -17,15 +17,15 @@ from lrwd_sweep.spec.catalog import (
     FLOAT32,
     PRECISIONS,
     DataSet,
-    check_loss,
     find_data_set,
     find_loss,
     find_network,
     measures,
 )
-from lrwd_sweep.spec.field import OPTIMIZER, SCHEDULE, TRAIN, WHERE, check_pattern, declared, fields_of
+from lrwd_sweep.spec.field import OPTIMIZER, SCHEDULE, TRAIN, WHERE, declared, fields_of
 from lrwd_sweep.spec.image_folder import PREFIX
-from lrwd_sweep.spec.net_options import complete_options, context, joined_options
+from lrwd_sweep.spec.net_options import context, joined_options
+from lrwd_sweep.spec.task_checks import refuse_impossible
 from lrwd_sweep.spec.text_files import is_text
 from lrwd_sweep.spec.user_code import canonical, is_user_code
 
@@ -227,39 +227,7 @@ class Task:
         set_(self, "loss", find_loss(self.loss))
         if self.sizes is None and not is_user_code(self.data):  # user data is imported only for training
             set_(self, "sizes", find_data_set(self.data, context(self.net, self.net_options)))
-        self._refuse_impossible()
-        if self.sizes is not None:
-            self._refuse_impossible_sizes(self.sizes)
-
-    def _refuse_impossible(self) -> None:
-        for name in ("no_decay", "train"):
-            check_pattern(name, getattr(self, name))
-        if self.warmup >= self.epochs:
-            raise UsageError(
-                f"{arg('warmup', self.warmup)} leaves nothing of {self.epochs} epochs; "
-                f"choose less than {self.epochs}"
-            )
-        if not is_user_code(self.net):
-            complete_options(self.net, self.net_options)
-        if self.standardize is not None and not is_user_code(self.data):
-            why = "holds no images" if is_text(self.data) else "is always standardised"
-            raise UsageError(
-                f"{arg('standardize')} is for images of your own; {self.data} {why}: leave it out"
-            )
-
-    def _refuse_impossible_sizes(self, sizes: DataSet) -> None:
-        if self.batch_size > sizes.train:
-            raise UsageError(
-                f"{arg('batch_size', self.batch_size)} is larger than the training set of {self.data} "
-                f"({sizes.train}); choose at most {sizes.train}"
-            )
-        if self.augment != "none" and len(sizes.shape) != 3:
-            raise UsageError(f"{arg('augment', self.augment)}: {self.data} holds no images; choose none")
-        if self.augment != "none" and sizes.inputs:
-            raise UsageError(
-                f"{arg('augment', self.augment)} takes one floating-point image per item; choose none"
-            )
-        check_loss(self.loss, sizes.target, self.data)
+        refuse_impossible(self)
 
     @property
     def data_set(self) -> DataSet:
