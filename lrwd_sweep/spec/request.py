@@ -10,15 +10,15 @@ from typing import Any, Self, TypedDict
 
 from lrwd_sweep.errors import UnknownName, UsageError, arg
 from lrwd_sweep.science.lattice import Lattice, parse_axis
-from lrwd_sweep.science.optimizer import Optimizer, users_of
-from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.trial import Direction, says_lower
+from lrwd_sweep.spec.catalog import direction_of, metric_of
 from lrwd_sweep.spec.field import AXES, STORE, declared, fields_of
 from lrwd_sweep.spec.net_options import options_text, parse_options
-from lrwd_sweep.spec.preset import DEFAULT, MOST_SEEDS, Preset, Variant, find_preset
+from lrwd_sweep.spec.preset import DEFAULT, MOST_SEEDS, Preset, Variant, find_preset, refuse_unused
 from lrwd_sweep.spec.run_options import RUN_FIELDS, RunOptions, command_of, foreign_optimizer, run_options
 from lrwd_sweep.spec.study import Kind, StudySpec, tidy
-from lrwd_sweep.spec.task import FIELDS, OF_RESTARTS, Task
+from lrwd_sweep.spec.task import FIELDS, Task
+from lrwd_sweep.spec.user_code import is_user_code
 
 DEFAULT_OPTIMIZER = "adamw"
 SEEDS_OF_COMMAND = 3  # what a verdict needs, as each may take hours
@@ -49,6 +49,10 @@ class TaskOptions(TypedDict, total=False):
     augment: str
     epochs: int
     eval_every: int
+    eval_batch_size: int
+    clip_norm: float
+    label_smoothing: float
+    accumulate: int
     batch_size: int
     schedule: str
     warmup: int
@@ -100,7 +104,7 @@ class Request:
         None, "Begin with seed N, for fresh draws [0]", kind=int, panel=AXES, metavar="N", most=MOST_SEEDS
     )
     metric: str | None = declared(
-        None, "{val,train}_{loss,error,top5_error} [val_loss]", kind=str, panel=STORE
+        None, "{val,train}_{loss,error,…} or ./file.py:NAME [val_loss]", kind=str, panel=STORE
     )
     cap: float | None = declared(
         None,
@@ -171,16 +175,38 @@ class Request:
         """
         if self.options is not None:
             return self._spec_of_command(self.options, variant, kind, place)
-        preset = self.preset
-        task = complete(preset.task.changed(**{**variant.task, **dict(self.overrides)}))
+        preset, metric = self.preset, self.metric or self.preset.metric
+        own = {"measure": metric} if is_user_code(metric) else {}
+        task = complete(preset.task.changed(**{**variant.task, **dict(self.overrides), **own}))
         lr, wd = self.lr or variant.lr, self.weight_decay or variant.wd
         if lr is None or wd is None:
             default = replace(preset, task=complete(preset.task)).lattice(variant.optimizer)
             lr, wd = lr or default.lr, wd or default.weight_decay
         first = self.first_seed or 0
         seeds = tuple(range(first, first + (self.seeds or preset.seeds)))
-        metric = self.metric or preset.metric
-        return StudySpec(kind, variant.optimizer, Lattice(lr, wd), seeds, metric, task, given_cap=self.cap)
+        metric = metric_of(metric) if own else metric
+        direction = self._direction(metric)
+        return StudySpec(kind, variant.optimizer, Lattice(lr, wd), seeds, metric, task, direction, self.cap)
+
+    def _direction(self, metric: str) -> Direction:
+        """Return the better end of a metric. Raises UsageError if it is unknown, or not the one asked for."""
+        known = direction_of(metric)
+        asked = self._asked(metric) if known is None else Direction.MAXIMIZE if self.maximize else known
+        if known not in (None, asked) or (known is Direction.MAXIMIZE and self.maximize is False):
+            better = "lower" if known is Direction.MINIMIZE else "higher"
+            raise UsageError(
+                f"{arg('maximize', self.maximize)}: a {better} {metric} is better; leave the option out"
+            )
+        return asked
+
+    def _asked(self, metric: str) -> Direction:
+        """Return the direction that was asked for, or that a name as val_loss implies. Raises UsageError."""
+        if self.maximize is None and not says_lower(metric):
+            raise UsageError(
+                f"is a higher or a lower {metric!r} better? add {arg('maximize', True)}, or "
+                f"{arg('maximize', False)} if lower is better"
+            )
+        return Direction.MAXIMIZE if self.maximize else Direction.MINIMIZE
 
     def _spec_of_command(self, options: RunOptions, variant: Variant, kind: Kind, place: int) -> StudySpec:
         command = command_of(options, place, variant.optimizer, dict(self.overrides).get("epochs"))
@@ -196,13 +222,7 @@ class Request:
         if not metric and command.source[0] == "stdout":
             raise UsageError(f"{arg('metric')} is required: it names what {arg('read')} finds; add val_loss")
         metric = metric or self.preset.metric
-        if self.maximize is None and not says_lower(metric):
-            raise UsageError(
-                f"is a higher or a lower {metric!r} better? add {arg('maximize', True)}, or "
-                f"{arg('maximize', False)} if lower is better"
-            )
-        direction = Direction.MAXIMIZE if self.maximize else Direction.MINIMIZE
-        lattice = Lattice(self.lr, self.weight_decay)
+        lattice, direction = Lattice(self.lr, self.weight_decay), self._asked(metric)
         return StudySpec(kind, variant.optimizer, lattice, seeds, metric, None, direction, self.cap, command)
 
     def _refuse_other_commands(self, options: RunOptions, names: Sequence[str]) -> None:
@@ -277,7 +297,7 @@ def _value(name: str, given: Any) -> Any:
     """Return a given value as its field holds it."""
     if name in ("lr", "weight_decay"):
         return axis(given, name)
-    if name in ("net", "data", "loss"):
+    if name in ("net", "data", "loss", "metric"):
         return name_of(name, given)
     if name == "net_options":
         return options_text(parse_options(given) if isinstance(given, str) else given)
@@ -363,22 +383,3 @@ def refuse_unknown(given: Mapping[str, Any], known: Iterable[str]) -> None:
     for keyword in given:
         if keyword not in names:
             raise UnknownName("keyword", keyword, names)
-
-
-def refuse_unused(
-    given: Mapping[str, Any], optimizers: Sequence[Optimizer], schedules: Sequence[str]
-) -> None:
-    """Raise UsageError for a field that none of the optimizers, or schedules, uses."""
-    for name in given:
-        alike = [other for other in given if FIELDS[other].option == FIELDS[name].option]  # --betas sets two
-        users = list(dict.fromkeys(user for other in alike for user in users_of(other)))
-        if users and not any(optimizer.family in users for optimizer in optimizers):
-            families = ", ".join(dict.fromkeys(str(optimizer.family) for optimizer in optimizers))
-            raise UsageError(
-                f"{arg(name)} has no effect on {families}; it is for {', '.join(users)}: leave it out"
-            )
-        if name in OF_RESTARTS and Schedule.RESTARTS not in schedules:
-            found = ", ".join(dict.fromkeys(schedules))
-            raise UsageError(
-                f"{arg(name)} has no effect on schedule {found}; add {arg('schedule', 'restarts')}"
-            )

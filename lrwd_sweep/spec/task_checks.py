@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lrwd_sweep.errors import UsageError, arg
-from lrwd_sweep.spec.catalog import DataSet, check_loss
+from lrwd_sweep.spec.catalog import CROSS_ENTROPY, METRICS, DataSet, check_loss, metric_of
 from lrwd_sweep.spec.field import check_pattern
 from lrwd_sweep.spec.net_options import complete_options
 from lrwd_sweep.spec.text_files import is_text
@@ -21,6 +21,17 @@ def refuse_impossible(task: Any) -> None:  # a Task, which imports this module
             f"{arg('warmup', task.warmup)} leaves nothing of {task.epochs} epochs; "
             f"choose less than {task.epochs}"
         )
+    if task.clip_norm == 0:
+        raise UsageError(f"{arg('clip_norm', 0)} leaves nothing of the gradients; choose more than 0")
+    if task.label_smoothing and task.loss != CROSS_ENTROPY:
+        raise UsageError(
+            f"{arg('label_smoothing')} has no effect on {arg('loss', task.loss)}; it is for {CROSS_ENTROPY}"
+        )
+    if task.measure and metric_of(task.measure) in METRICS:
+        raise UsageError(
+            f"{arg('metric', task.measure)} would hide {metric_of(task.measure)}; give the function another "
+            "name"
+        )
     if not is_user_code(task.net):
         complete_options(task.net, task.net_options)
     if task.standardize is not None and not is_user_code(task.data):
@@ -35,6 +46,11 @@ def _refuse_sizes(task: Any, sizes: DataSet) -> None:
         raise UsageError(
             f"{arg('batch_size', task.batch_size)} is larger than the training set of {task.data} "
             f"({sizes.train}); choose at most {sizes.train}"
+        )
+    if task.items_per_step > sizes.train:
+        raise UsageError(
+            f"{arg('accumulate', task.accumulate)} batches of {task.batch_size} are more than the training "
+            f"set of {task.data} ({sizes.train}); choose at most {sizes.train // task.batch_size}"
         )
     if task.augment != "none" and len(sizes.shape) != 3:
         raise UsageError(f"{arg('augment', task.augment)}: {task.data} holds no images; choose none")

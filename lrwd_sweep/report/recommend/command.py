@@ -10,7 +10,7 @@ from dataclasses import replace
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.science.lattice import Lattice, format_axis, format_value
 from lrwd_sweep.science.trial import Direction, says_lower
-from lrwd_sweep.spec.catalog import DataSet
+from lrwd_sweep.spec.catalog import DataSet, metric_of
 from lrwd_sweep.spec.net_options import said_options
 from lrwd_sweep.spec.preset import DEFAULT, Preset, Variant, find_preset, preset_names
 from lrwd_sweep.spec.run_options import explicit_name
@@ -218,7 +218,11 @@ def _extent(spec: StudySpec, preset: Preset) -> Iterator[str]:
         yield f"--seeds {seeds}"
     if first:
         yield f"--first-seed {first}"
-    if spec.metric != preset.metric:
+    own = spec.task.measure if spec.task is not None else ""
+    if own and metric_of(own) == spec.metric:
+        yield f"--metric {_quoted(own)}"
+        yield f"--{spec.direction}"
+    elif spec.metric != preset.metric:
         yield f"--metric {spec.metric}"
     if spec.given_cap is not None:
         yield f"--cap {spec.given_cap!r}"
