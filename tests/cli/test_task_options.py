@@ -70,7 +70,7 @@ def _net(net: str, data: str) -> tuple[str, ...]:
 
 
 def test_the_largest_value_is_best_where_higher_is_better(run: Run) -> None:
-    numbers = (*_net("Net", "numbers"), "--loss", "mse", *GRID)
+    numbers = (*_net("Net", "numbers"), "--loss", "mse", "--engine", "loop", *GRID)
     own = ("--metric", "./kinds.py:closeness", "--maximize")
     for options in (("--metric", "val_r2"), own):
         done = run(
@@ -113,7 +113,7 @@ def test_every_kind_of_target_trains_and_is_reported_in_each_of_its_metrics(run:
         ("Net", "hot", ("--loss", "bce-with-logits", "--clip-norm", "1"), ("train_loss",)),
         ("Net", "numbers", ("--loss", "huber", "--accumulate", "2"), ("val_r2",)),
     ):
-        small = [*GRID[:1], "2^-6:2^-5", *GRID[2:]]
+        small = ["--engine", "loop", *GRID[:1], "2^-6:2^-5", *GRID[2:]]
         done = run("grid", "-o", "adamw", *_net(net, data), *small, *options, "--storage", f"{data}.db")
         assert done.code == 0, done.err
         for metric in metrics:
