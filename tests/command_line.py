@@ -17,8 +17,6 @@ from lrwd_sweep.spec.study import StudySpec
 
 @dataclass
 class Understood:
-    """The study that would be trained, and its store."""
-
     name: str = ""
     spec: StudySpec | None = None
     storage: str | None = None

@@ -38,10 +38,7 @@ trainings = st.builds(
     data=st.just("digits"),
 )
 elsewhere = st.builds(
-    Task,
-    net=st.just("mlp"),
-    data=st.just("folder:/nowhere"),
-    sizes=st.just(DataSet(500, 9, 9, 3, (3, 4, 5))),
+    Task, net=st.just("mlp"), data=st.just("folder:/nowhere"), sizes=st.just(DataSet(500, 9, 9, 3, (3, 4, 5)))
 )
 optimizers = st.builds(
     lambda name, end: Optimizer.parse(name + end),

@@ -38,7 +38,6 @@ README = PAGES["README"]
 
 
 def blocks(text: str, language: str) -> list[str]:
-    """Return the fenced blocks of one language."""
     return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
 
 
@@ -50,7 +49,6 @@ def commands(lines: Sequence[str]) -> Iterator[list[str]]:
 
 
 def shell_commands(text: str) -> list[list[str]]:
-    """Return the words of each command in the ```sh blocks."""
     return list(commands([line for block in blocks(text, "sh") for line in block.splitlines()]))
 
 
@@ -144,7 +142,7 @@ def test_every_python_block_runs_with_one_epoch_and_seed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str
 ) -> None:
     sweep, short = lrwd_sweep.sweep, {"epochs": 1, "seeds": 1, "lr": "2^-7:2^-5", "weight_decay": "2^-7:2^-5"}
-    monkeypatch.setattr("lrwd_sweep.engine.host.cores", lambda: 1)  # in a thread, without seconds of start
+    monkeypatch.setattr("lrwd_sweep.engine.device.cores", lambda: 1)  # in a thread, without seconds of start
     monkeypatch.setattr(lrwd_sweep, "sweep", lambda *a, **options: sweep(*a, **(options | short)))
     run_python(page, tmp_path, monkeypatch)
 

@@ -15,12 +15,14 @@ from lrwd_sweep.cli.parse import fraction, margin, number, one_of, pair, whole
 from lrwd_sweep.science.optimizer import users_of
 from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.field import HEADINGS, OPTIMIZER, STORE, TRAIN, WHERE, Field
+from lrwd_sweep.spec.job import CHECKPOINT_SECONDS
 from lrwd_sweep.spec.preset import DEFAULT
 from lrwd_sweep.spec.request import DEFAULT_OPTIMIZER, REQUEST_FIELDS, Request
 from lrwd_sweep.spec.run_options import RUN_FIELDS
 from lrwd_sweep.spec.task import FIELDS
 
 ALL_FIELDS = REQUEST_FIELDS | RUN_FIELDS | FIELDS
+_TO = ("storage", "retrain_damaged", "checkpoint_every", "quiet", "margin", "full")  # in the order of `Place`
 _PLURAL = {"beta1": "betas"}  # one option sets two fields
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 _OPTIONS = 28  # columns of the longest option on a line with its help
@@ -92,6 +94,17 @@ Download = Annotated[
     bool,
     typer.Option("--download", help="Download missing files [list them and stop]", rich_help_panel=WHERE),
 ]
+CheckpointEvery = Annotated[
+    float,
+    typer.Option(
+        "--checkpoint-every",
+        metavar="SECONDS",
+        parser=number("--checkpoint-every", 0),
+        help="Save packs in training this often; 0: never [60]",
+        rich_help_panel=STORE,
+        show_default=False,
+    ),
+]
 RetrainDamaged = Annotated[
     bool,
     typer.Option(
@@ -149,6 +162,7 @@ class Place:
     files: DataFiles
     storage: str | None
     retrain_damaged: bool
+    checkpoint_every: float
     quiet: bool
     margin: float | None
     full: bool
@@ -169,6 +183,7 @@ def trains(**own: tuple[Any, Any]) -> Callable[[Callable[..., None]], Callable[.
         "download": (Download, False),
         "storage": (Storage, None),
         "retrain_damaged": (RetrainDamaged, False),
+        "checkpoint_every": (CheckpointEvery, CHECKPOINT_SECONDS),
         "quiet": (Quiet, False),
         "margin": (Margin, None),
         "full": (Full, False),
@@ -178,7 +193,7 @@ def trains(**own: tuple[Any, Any]) -> Callable[[Callable[..., None]], Callable[.
         def command(**given: Any) -> None:
             mine = {name: given.pop(name) for name in own}
             where = [given.pop(name) for name in ("device", "max_lanes", "data_dir", "download")]
-            to = [given.pop(name) for name in ("storage", "retrain_damaged", "quiet", "margin", "full")]
+            to = [given.pop(name) for name in _TO]
             given["beta1"], given["beta2"] = given.pop("betas") or (None, None)
             place = Place(where[0], where[1], DataFiles(*where[2:]), *to)
             function(Request.of(**given), place, **mine)

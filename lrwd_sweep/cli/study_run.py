@@ -28,7 +28,15 @@ def opened(place: Place, specs: Mapping[str, StudySpec]) -> Iterator[Runner]:
     for name in specs:
         check_name(name)
     with open_store(place.storage, write=True) as store:
-        yield Runner(store, place.device, place.max_lanes, place.files, place.quiet, place.retrain_damaged)
+        yield Runner(
+            store,
+            place.device,
+            place.max_lanes,
+            place.files,
+            place.quiet,
+            place.retrain_damaged,
+            place.checkpoint_every,
+        )
 
 
 def report(

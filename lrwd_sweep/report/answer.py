@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
 
-from lrwd_sweep.report.recommend import recommendations
-from lrwd_sweep.report.recommend.next_step import next_step
+from lrwd_sweep.report.recommend import next_step, recommendations
 from lrwd_sweep.report.result import Candidate, ComparedResults, Result
 from lrwd_sweep.report.view.fields import title
 from lrwd_sweep.report.view.notation import counted, plain, short_decimal

@@ -24,7 +24,7 @@ from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.data_files import DataFiles
-from lrwd_sweep.spec.job import EpochDone, Event, Job, Pack, PackDone, PackLost, Stopped
+from lrwd_sweep.spec.job import CheckpointPlace, EpochDone, Event, Job, Pack, PackDone, PackLost, Stopped
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.spec.task import Task
 
@@ -56,6 +56,7 @@ class Execution:
         self.splits = load_data(task, self.device, files)
         self.task = chosen(task, self.device)
         self.processes = Processes() if processes is None else processes
+        self.checkpoints: CheckpointPlace | None = None  # None: packs leave none
 
     def lanes_at_once(self, max_lanes: int | None = None, optimizer: Optimizer | None = None) -> int:
         """Count the lanes of all packs that train at a time. Raises DeviceError if not one fits."""
@@ -98,7 +99,9 @@ class Execution:
                     raise Stopped
                 try:
                     while waiting and executor.free:
-                        executor.submit(Job(optimizer, self.task, waiting[0][0]))
+                        executor.submit(
+                            Job(optimizer, self.task, waiting[0][0], checkpoints=self.checkpoints)
+                        )
                         running.update([waiting.popleft()])
                     events = executor.events()
                 except OSError as error:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import atexit
 import gc
+import hashlib
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
@@ -16,7 +18,7 @@ from lrwd_sweep.report.view.notation import counted, in_patterns
 from lrwd_sweep.runner.signals import Interrupted, stop_on_signals
 from lrwd_sweep.science.trial import unfinished
 from lrwd_sweep.spec.data_files import DataFiles
-from lrwd_sweep.spec.job import Stopped, Unwatched, Watcher
+from lrwd_sweep.spec.job import CHECKPOINT_SECONDS, CheckpointPlace, Stopped, Unwatched, Watcher
 from lrwd_sweep.spec.study import StudySpec, labels
 from lrwd_sweep.spec.task import Task
 from lrwd_sweep.spec.user_code import is_user_code
@@ -39,9 +41,11 @@ class Runner:
         files: DataFiles,
         quiet: bool = False,
         retrain_damaged: bool = False,  # else a damaged lane is refused
+        checkpoint_every: float = CHECKPOINT_SECONDS,  # of training; 0: no checkpoints
     ) -> None:
         self.store, self.device, self.max_lanes, self.files = store, device, max_lanes, files
         self.quiet, self.retrain_damaged = quiet, retrain_damaged
+        self.checkpoint_every = checkpoint_every
         self._processes: Processes | None = None  # warm from one study to the next
 
     def grid(self, name: str, spec: StudySpec) -> None:
@@ -119,6 +123,7 @@ class Runner:
             files = replace(self.files, quiet=self.quiet)
             execution = Execution(task, self.device, files, self._processes)
             self._report_idle(execution, spec)
+            execution.checkpoints = self._checkpoints(name, spec, execution.task)
             tensors = self._tensors(execution)
             self.store.begin_study(name, replace(spec, task=replace(execution.task, tensors=tensors)))
             self._begin_others(together or {})
@@ -168,7 +173,11 @@ class Runner:
         from lrwd_sweep.runner.study_loop import StudyLoop
 
         _collect_garbage()
-        with stop_on_signals() as stop, self._progress(name, spec, title) as progress:
+        with (
+            self.store.driving(name),
+            stop_on_signals() as stop,
+            self._progress(name, spec, title) as progress,
+        ):
             loop = StudyLoop(name, spec, self.store, execution, progress, self.max_lanes, stop)
             try:
                 if points is None:
@@ -181,6 +190,15 @@ class Runner:
     def _tell(self, text: str) -> None:
         if not self.quiet:
             consoles.note(text)
+
+    def _checkpoints(self, name: str, spec: StudySpec, task: Task) -> CheckpointPlace | None:
+        """Return where the packs of a study leave their state: beside the store, if they do."""
+        if not self.checkpoint_every:
+            return None
+        identity = {n: v for n, v in task.to_dict().items() if n != "tensors"}
+        text = json.dumps([name, str(spec.optimizer), identity], sort_keys=True, default=str)
+        study = hashlib.sha256(text.encode()).hexdigest()[:12]
+        return CheckpointPlace(f"{self.store.path}.packs", name, study, self.checkpoint_every)
 
     @contextmanager
     def _processes_closed(self) -> Iterator[None]:

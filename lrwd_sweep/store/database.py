@@ -18,8 +18,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 
 from lrwd_sweep.errors import NothingToReport, StoreError, arg, brief
-from lrwd_sweep.store.migrations import MIGRATIONS, migrate, schema_version
-from lrwd_sweep.store.schema import Damaged, Unreadable
+from lrwd_sweep.store.schema import MIGRATIONS, Damaged, Unreadable, migrate, schema_version
 
 DEFAULT_FILE = "lrwd-sweep.db"
 VARIABLE = "LRWD_STORAGE"

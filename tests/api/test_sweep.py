@@ -24,7 +24,7 @@ from lrwd_sweep.store import Lane, Store, open_store
 from tests.api.conftest import NAME, stored, tiny
 
 
-def test_it_is_the_study_that_the_command_line_trains(
+def test_sweep_equals_the_command_line(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     tiny(progress=True)
@@ -40,9 +40,7 @@ def test_it_is_the_study_that_the_command_line_trains(
     assert stored() == stored("other.db")
 
 
-def test_a_larger_call_extends_the_study_in_a_store_named_in_any_way(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_larger_call_extends_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.db"
     first = tiny(storage=path)
     monkeypatch.setenv("LRWD_STORAGE", str(path))
@@ -109,7 +107,7 @@ def interrupting(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
 def test_ctrl_c_keeps_what_is_finished_and_the_same_call_continues(interrupting: list[int]) -> None:
     interrupting.append(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt, match="every finished pack is kept; the same call continues"):
+    with pytest.raises(KeyboardInterrupt, match="the work so far is kept; the same call continues"):
         tiny(max_lanes=1)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     kept = stored()
@@ -184,12 +182,11 @@ def test_every_call_reads_user_data_once(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def search(trials: int, **others: Any) -> Study:
-    """Search a small box."""
     asked: dict[str, Any] = {"lr": "2^-7:2^-3", "weight_decay": "2^-7:2^-3", "epochs": 1, "seeds": 2}
     return lrwd_sweep.tpe(trials=trials, progress=False, **{**asked, **others})
 
 
-def test_more_trials_search_on_to_the_points_of_the_command_line_and_the_same_train_nothing(
+def test_tpe_equals_the_command_line_and_continues(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     first, found = search(4).frame, search(6)

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from lrwd_sweep.lab.bench import measurement, race, scaling
-from lrwd_sweep.lab.bench.measurement import Measurement
+from lrwd_sweep.engine import device
+from lrwd_sweep.lab.bench import race
+from lrwd_sweep.lab.bench.race import Measurement
 from lrwd_sweep.spec.catalog import DATA_SETS
 from tests.cli.conftest import Run, strict
 from tests.lab.bench import made_up
@@ -29,9 +30,9 @@ def _nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
         return measure
 
     monkeypatch.setattr(race, "race", pretend(made_up.race()))
-    monkeypatch.setattr(scaling, "scale", pretend(made_up.scaling()))
-    monkeypatch.setattr(scaling, "overhead", pretend(made_up.overhead()))
-    monkeypatch.setattr(measurement, "load", lambda: 0.1)
+    monkeypatch.setattr(race, "scale", pretend(made_up.scaling()))
+    monkeypatch.setattr(race, "overhead", pretend(made_up.overhead()))
+    monkeypatch.setattr(device, "load", lambda: 0.1)
 
 
 def raced() -> tuple[list[str], Measurement]:
@@ -56,7 +57,7 @@ def test_default_race_is_shown_with_its_machine(run: Run, monkeypatch: pytest.Mo
     assert "digits, mlp-norm, AdamW, 30 epochs of 6 batches of 64" in words(shown.out)
     names, asked = raced()
     assert names == ["lrwd-sweep", "plain", "compiled", "processes", "vmap"]
-    monkeypatch.setattr(measurement, "load", lambda: 2.5)
+    monkeypatch.setattr(device, "load", lambda: 2.5)
     assert run("bench").err.startswith("the machine is busy, load 2.5 on ")
     monkeypatch.setattr("lrwd_sweep.engine.device.choose", lambda name: torch.device("cuda", 1))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda place: f"A card [of] {80 * place.index} GB")

@@ -37,7 +37,7 @@ def test_report_without_names_shows_the_latest_comparison_or_study(run: Run, com
     assert run("report").out == run("report", ADAM).out
 
 
-def test_a_report_is_the_same_every_time_and_changes_nothing(run: Run, compared: Path) -> None:
+def test_report_is_the_same_every_time_and_changes_nothing(run: Run, compared: Path) -> None:
     before = compared.read_bytes()
     compared.chmod(0o444)
     compared.parent.chmod(0o555)
@@ -73,12 +73,9 @@ def test_json_and_csv_keep_their_contracts(run: Run, compared: Path) -> None:
     assert all(math.isfinite(float(row["value"])) for row in rows)
 
 
-def test_a_command_loads_only_the_libraries_it_needs(compared: Path) -> None:
+def test_command_loads_only_the_libraries_it_needs(compared: Path) -> None:
     for arguments, absent in (
-        (
-            ("convert", "-o", "adamw", "--lr", "1", "--wd", "1"),
-            "torch numpy sqlalchemy optuna sklearn",
-        ),
+        (("convert", "-o", "adamw", "--lr", "1", "--wd", "1"), "torch numpy sqlalchemy optuna sklearn"),
         (("report",), "torch optuna sklearn matplotlib jinja2 pandas"),
     ):
         found = ended(process(*arguments, PYTHONPROFILEIMPORTTIME="1"))

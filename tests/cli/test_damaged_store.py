@@ -7,8 +7,6 @@ import re
 from itertools import product
 from pathlib import Path
 
-import pytest
-
 from tests.cli.conftest import ADAM, ADAMW, STORE, TINY, Run
 from tests.store.sample import execute, rewrite_spec
 from tests.store.test_migrations import DUMPS, restored
@@ -63,16 +61,6 @@ def test_list_names_damaged_and_unreadable_studies_and_hides_no_other(run: Run, 
         assert run("report", ADAM).code == 0
         assert run("study", "delete", ADAMW, "--yes").err == f"deleted {ADAMW} with 9 lanes\n"
         assert run("study", "list").code == 0
-
-
-def test_no_command_shows_the_password_of_a_storage(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    url = "postgresql://jane:hunter2@host/db"
-    for command in (GRID, ("report", "--format", "html"), ("study", "list")):
-        by_option = run(*command, "--storage", url)
-        monkeypatch.setenv("LRWD_STORAGE", url)
-        for found in (by_option, run(*command)):
-            assert (found.code, found.err.count("\n")) == (3, 1)
-            assert not re.search("jane|hunter2", found.out + found.err)
 
 
 def test_report_of_older_studies_says_once_why_numbers_differ(run: Run, compared: Path) -> None:

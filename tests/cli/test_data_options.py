@@ -61,7 +61,7 @@ def test_data_dir_is_taken_before_the_environment(
     assert_refused(run(*CIFAR, "--epochs", "3"), 3, f"{path} is not the published file")
 
 
-def test_an_image_folder_trains_and_is_refused_once_it_has_changed(run: Run, tmp_path: Path) -> None:
+def test_image_folder_trains_and_is_refused_once_it_has_changed(run: Run, tmp_path: Path) -> None:
     missing = ("grid", *AXES, "--data", "folder:nowhere")
     assert_refused(run(*missing), 3, "--data folder:nowhere", "train/CLASS")
     assert not list(tmp_path.iterdir())

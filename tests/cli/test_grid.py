@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 from pathlib import Path
 
 import pytest
@@ -34,7 +33,7 @@ def test_the_same_command_trains_nothing_and_shows_the_same(run: Run) -> None:
     assert trials() == stored
 
 
-def test_an_extended_study_equals_one_trained_at_once_in_packs_of_any_size(
+def test_extended_study_equals_one_trained_at_once_in_packs_of_any_size(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LRWD_STORAGE", f"sqlite:///{tmp_path}/elsewhere.db")
@@ -103,23 +102,16 @@ def test_what_trains_collects_garbage(
     assert gc.get_freeze_count() > 0
 
 
-def test_a_precision_makes_a_study_of_its_own_and_is_in_every_answer(run: Run) -> None:
+def test_precision_makes_a_study_of_its_own_and_is_in_every_answer(run: Run) -> None:
     name = f"{ADAMW}-bfloat16"
     trained = run("grid", *TINY, "--precision", "bfloat16", "--full")
     assert trained.code == 0
     assert "computed in bfloat16" in trained.out
     assert "--precision bfloat16" in trained.out  # in what to do next
-    assert json.loads(run("report", "--format", "json").out)["studies"][0]["study_name"] == name
-    assert (
-        run("grid", *TINY, "--precision", "bfloat16").err
-        == f"{name}: 9 of 9 lanes are in the store; nothing to train\n"
-    )
     assert run("grid", *TINY).code == 0
     with open_store(STORE, write=False) as store:
         plain, rounded = store.get_study(ADAMW).spec, store.get_study(name).spec
-        values = [{trial.cell: trial.metrics for trial in store.trials(name)} for name in (ADAMW, name)]
-    assert rounded.task is not None
-    assert rounded.task.precision == "bfloat16"
     assert plain.differences(rounded) == ["precision: float32, bfloat16"]
-    assert values[0].keys() == values[1].keys()
-    assert values[0] != values[1]
+    lanes = trials(), trials(name=name)
+    assert lanes[0].keys() == lanes[1].keys()
+    assert lanes[0] != lanes[1]

@@ -30,12 +30,11 @@ def test_show_needs_neither_data_nor_a_store_and_leaves_nothing(run: Run, tmp_pa
         found = run("preset", "show", name, "--no-estimate")
         assert (found.code, found.err) == (0, ""), name
         assert "\x1b" not in found.out, name
-        for part in (f"lrwd-sweep compare --preset {name}", "lane-steps", "┤"):
-            assert part in found.out, name
+        assert f"lrwd-sweep compare --preset {name}" in found.out, name
     assert not list(tmp_path.iterdir())
 
 
-def test_a_time_is_extrapolated_or_unknown(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_is_extrapolated_or_unknown(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     speed = Speed(step=3600.0, sample=0.0, whole=False)
     monkeypatch.setattr("lrwd_sweep.runner.execution.measure", lambda *_: speed)
     words = " ".join(run("preset", "show", "digits").out.split())

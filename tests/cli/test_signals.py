@@ -122,7 +122,7 @@ def test_an_interrupted_sweep_keeps_its_packs_and_continues(run: Run, number: si
     assert found.code == 128 + number
     assert found.out == ""
     assert found.err.splitlines()[-1] == (
-        f"lrwd-sweep: stopped by {number.name}; every finished pack is kept, the same command continues"
+        f"lrwd-sweep: stopped by {number.name}; the work so far is kept, the same command continues"
     )
     kept = trials(STORE)
     assert len(kept) == 2  # a whole pack

@@ -54,7 +54,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Make a folder with the three files; forget what is imported from it."""
     for name, text in (("my_net", NET), ("my_data", DATA), ("my_loss", LOSS)):
         (tmp_path / f"{name}.py").write_text(text)
-    monkeypatch.setattr("lrwd_sweep.engine.host.cores", lambda: 1)  # in a thread, without seconds of start
+    monkeypatch.setattr("lrwd_sweep.engine.device.cores", lambda: 1)  # in a thread, without seconds of start
     monkeypatch.setattr(sys, "path", list(sys.path))
     before = set(sys.modules)
     yield tmp_path

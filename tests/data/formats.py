@@ -29,13 +29,11 @@ DIGITS = DataSet(train=100, validation=20, test=40, classes=10, shape=(3, 32, 32
 
 
 def images(count: int, sizes: DataSet, seed: int) -> Images:
-    """Make random images, their classes in turn."""
     x = np.random.default_rng(seed).integers(0, 256, (count, *sizes.shape), np.uint8)
     return x, np.arange(count) % sizes.classes
 
 
 def parts(sizes: DataSet, files: int) -> tuple[list[Images], Images]:
-    """Make the training images, file by file, and the test images."""
     each = (sizes.train + sizes.validation) // files
     return [images(each, sizes, seed) for seed in range(files)], images(sizes.test, sizes, files)
 
@@ -69,7 +67,6 @@ def _python2(value: Any) -> bytes:
 
 
 def write_cifar10(root: Path, sizes: DataSet = COLOUR) -> tuple[list[Images], Images]:
-    """Write five batches and the test batch, as Python 2 pickled them."""
     train, test = parts(sizes, 5)
     folder = root / "cifar-10-batches-py"
     folder.mkdir(parents=True)
@@ -82,7 +79,6 @@ def write_cifar10(root: Path, sizes: DataSet = COLOUR) -> tuple[list[Images], Im
 
 
 def write_cifar100(root: Path) -> tuple[list[Images], Images]:
-    """Write both parts in Python 2's pickles, each image with two labels."""
     train, test = parts(COLOUR, 1)
     folder = root / "cifar-100-python"
     folder.mkdir(parents=True)
@@ -94,7 +90,6 @@ def write_cifar100(root: Path) -> tuple[list[Images], Images]:
 
 
 def write_idx(path: Path, array: Array) -> None:
-    """Write an IDX file of bytes, packed if its name ends in .gz."""
     header = bytes((0, 0, 8, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape)
     content = header + array.astype(np.uint8).tobytes()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -156,20 +151,16 @@ def publish(patch: pytest.MonkeyPatch, root: Path) -> None:
 
 @dataclass(frozen=True)
 class Format:
-    """A data set, its writer here, and its sizes."""
-
     name: str
     writer: Callable[[Path], tuple[list[Images], Images]]
     sizes: DataSet
 
     def write(self, root: Path, patch: pytest.MonkeyPatch) -> tuple[list[Images], Images]:
-        """Write the files, and make torchvision take them for the published ones."""
         written = self.writer(root)
         publish(patch, root)
         return written
 
     def read(self, root: Path, *, download: bool = False) -> Splits:
-        """Read them as users do."""
         return load(self.name, self.sizes, DataFiles(str(root), download))
 
 

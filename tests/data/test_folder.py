@@ -25,7 +25,6 @@ from tests.specs import spec
 
 
 def write_images(folder: Path, count: int, *, side: int = 32, ending: str = "png", seed: int = 0) -> Path:
-    """Write random images, all different."""
     folder.mkdir(parents=True, exist_ok=True)
     stream = np.random.default_rng(seed)
     for k in range(count):
@@ -98,17 +97,15 @@ def test_wrong_names_and_folders_are_refused_in_one_line(root: Path, tmp_path: P
     for name in ("folder:", "folder:@32", "folder:x@3", "folder:x@1025"):
         with pytest.raises(UsageError, match="write folder:PATH, or folder:PATH@SIZE with 4 to 1024 pixels"):
             find_data_set(name)
+    no_train, few = (
+        "there is no folder .*train'; put the images of a class in",
+        "too few images to hold any out",
+    )
     spoiled: list[tuple[Callable[[Path], object], str]] = [
-        (
-            lambda at: (at / "train").rename(at / "no"),
-            "there is no folder .*train'; put the images of a class in",
-        ),
-        (
-            lambda at: shutil.rmtree(at / "train/cat"),
-            "train' holds 1 classes; put the images of each in a folder",
-        ),
+        (lambda at: (at / "train").rename(at / "no"), no_train),
+        (lambda at: shutil.rmtree(at / "train/cat"), "train' holds 1 classes; put the images of each in a"),
         (lambda at: (at / "train/eel").mkdir(), "eel' holds no images"),
-        (lambda at: write_images(at / "train/eel", 2), "eel' has too few images to hold any out; add some"),
+        (lambda at: write_images(at / "train/eel", 2), f"eel' has {few}; add some"),
         (lambda at: write_images(at / "val/wolf", 2), "wolf' is a class that train does not have"),
         (lambda at: (at / "test").mkdir(), "test' holds no images; put some in it, or remove it"),
     ]
@@ -130,9 +127,7 @@ def test_files_that_are_not_images_and_changing_folders_are_refused(root: Path) 
             _load(f"folder:{root}")
 
 
-def test_spec_keeps_its_sizes_without_the_folder_and_names_other_ones(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_spec_keeps_its_sizes_without_the_folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(root.parent)
     mine = spec(data="folder:images@16", batch_size=16, augment="crop-flip")
     assert mine.default_name == "folder-images-16-mlp-norm-adamw-cosine-60ep-b16-crop-flip"

@@ -13,7 +13,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info  # type: ignore[import-untyped]
 
-from lrwd_sweep.engine import device, host
+from lrwd_sweep.engine import device
 from lrwd_sweep.errors import DeviceError, UnknownName
 
 CPU = torch.device("cpu")
@@ -102,7 +102,7 @@ def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "meminfo").write_text(f"MemTotal: {16 << 20} kB\nMemAvailable: {12 << 20} kB\n")
     (tmp_path / "fs").mkdir()
     for name, path in (("MEMORY", "meminfo"), ("GROUPS", "cgroup"), ("MOUNTED", "fs")):
-        monkeypatch.setattr(host, name, str(tmp_path / path))
+        monkeypatch.setattr(device, name, str(tmp_path / path))
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(64), raising=False)
     return tmp_path
 
@@ -147,7 +147,7 @@ def test_limits_are_read_from_control_groups_of_both_versions(system: Path) -> N
             make(system / "fs", group, **files)
         if groups is not None:
             (system / "cgroup").write_text(groups)
-        assert (host.free_bytes(), host.cores()) == (free, cores), case
+        assert (device.free_on_host(), device.cores()) == (free, cores), case
 
 
 def _v2(limit: object, used: int, stat: str) -> dict[str, object]:

@@ -60,10 +60,8 @@ def test_networks_take_grey_and_colour_images_from_8_pixels(names: list[str]) ->
 
 def test_unfit_inputs_and_unknown_names_are_refused_in_one_line() -> None:
     small = "takes images of at least 8×8, not .*mlp-norm"
-    colours, pixels = (
-        "takes images of 1 or 3 channels, not 2×32×32",
-        r"does not take images of 1×8×8 \(.*resnet20",
-    )
+    colours = "takes images of 1 or 3 channels, not 2×32×32"
+    pixels = r"does not take images of 1×8×8 \(.*resnet20"
     for name, shape, complaint in (
         ("cnn-norm", (30,), small),
         ("cnn-norm", (1, 7, 8), small),

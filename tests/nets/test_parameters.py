@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.nets import ModuleNetwork, decaying, network
 from lrwd_sweep.nets.cnn import Cnn
+from lrwd_sweep.nets.mlp import Mlp, MlpNetwork
 from lrwd_sweep.nets.parameters import norm_and_bias
 from lrwd_sweep.nets.randomness import Noisy
 from lrwd_sweep.nets.resnet import WideResNet
@@ -159,16 +160,14 @@ def _logits(network: ModuleNetwork, doubled: str = "") -> Tensor:
 
 
 def test_doubling_a_weight_changes_logits_unless_it_is_scale_invariant() -> None:
-    for make in (
-        partial(Cnn, 1, 4, True),
-        partial(Cnn, 1, 4, False),
-        partial(WideResNet, 1, 4, depth=10, k=1),
-    ):
-        network = ModuleNetwork(make, SHAPE, 4)
-        plain = _logits(network)
-        for name in (name for name, shape in network.shapes.items() if len(shape) > 1):
-            change = (_logits(network, name) - plain).abs().max() / plain.abs().max()
-            assert (change < 1e-9) == (name in network.scale_invariant), (make, name)
+    cnns = partial(Cnn, 1, 4, True), partial(Cnn, 1, 4, False), partial(WideResNet, 1, 4, depth=10, k=1)
+    modules = [ModuleNetwork(make, SHAPE, 4) for make in cnns]
+    mlps = [MlpNetwork(Mlp(norm_logits=normed), DataSet(0, 0, 0, 10, (64,))) for normed in (True, False)]
+    for net in (*modules, *mlps):
+        plain, known = _logits(net), net.net if isinstance(net, MlpNetwork) else net
+        for name in (name for name, shape in net.shapes.items() if len(shape) > 1):
+            change = (_logits(net, name) - plain).abs().max() / plain.abs().max()
+            assert (change < 1e-9) == (name in known.scale_invariant), (net, name)
 
 
 class _Mixed(Base):  # a layer that begins at zero, one before a normalisation, and an unused one

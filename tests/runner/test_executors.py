@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from lrwd_sweep.data import Splits
-from lrwd_sweep.engine.host import cores
+from lrwd_sweep.engine.device import cores
 from lrwd_sweep.engine.train_pack import load_data, train_pack
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.runner.executors import Executor
@@ -32,12 +32,11 @@ NET = f"{strange.__name__}:Net"
 
 
 def job(net: str = NET, seed: int = 0, epochs: int = 3) -> Job:
-    engine = "auto" if net == "mlp-norm" else "loop"
+    engine = {"mlp-norm": "auto", "cnn": "vmap"}.get(net, "loop")
     return Job(ADAMW, Task(net=net, epochs=epochs, engine=engine), Pack(CELLS, seed))
 
 
 def until_done(executor: Executor) -> list[Event]:
-    """Collect the events until a pack is done or lost."""
     found: list[Event] = []
     while not found or isinstance(found[-1], EpochDone):
         found += executor.events()
@@ -60,7 +59,6 @@ def marks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def warm(splits: Splits) -> Iterator[Processes]:
-    """Start two processes for all tests."""
     executor = Processes()
     executor.prepare([CPU, CPU], splits)
     yield executor
@@ -83,7 +81,7 @@ class TestEveryExecutor:
     def test_trains_lanes_to_the_bits_of_one_thread_and_reports_every_epoch(
         self, executor: Executor, splits: Splits
     ) -> None:
-        for net in ("mlp-norm", NET):
+        for net in ("mlp-norm", "cnn", NET):  # native, stacked, and a module per lane
             pair = [job(net, seed) for seed in (0, 1)]
             with ThreadPoolExecutor(1) as thread:  # in this thread, subnormal numbers would stay flushed
                 alone = [
@@ -134,7 +132,7 @@ class TestEveryExecutor:
 
 
 class TestProcesses:
-    def test_refuse_changed_user_code_and_hide_its_output(
+    def test_refuse_changed_user_code_and_hide_output(
         self, warm: Processes, capfd: pytest.CaptureFixture[str]
     ) -> None:
         asked = job()

@@ -39,7 +39,6 @@ def propose(trials: list[Trial], count: int, seed: int = 0) -> list[Cell]:
 
 
 def searched(batches: int, count: int) -> list[Trial]:
-    """Search the bowl; return all trials."""
     trials: list[Trial] = []
     for _ in range(batches):
         trials += trained(propose(trials, count))
@@ -67,9 +66,7 @@ def test_a_search_for_the_largest_is_that_for_the_smallest_negative(told: list[T
     assert propose_cells(LATTICE, turned + lost, 8, **options) == propose(told + lost, 8)
 
 
-def test_a_batch_is_spread_out_in_the_positive_box(
-    told: list[Trial], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_batch_is_spread_out(told: list[Trial], monkeypatch: pytest.MonkeyPatch) -> None:
     diverged = [Trial(cell, seed, Status.DIVERGED) for cell in propose([], 15) for seed in SEEDS]
     for trials in ([], told[:48], told, diverged):
         batch = propose(trials, 44)

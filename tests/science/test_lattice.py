@@ -87,7 +87,7 @@ def test_other_texts_are_refused_in_one_line() -> None:
 
 
 @given(values, st.floats(1.01, 1e6), st.integers(1, 12), st.integers(2, 5))
-def test_a_finer_range_has_the_cells_of_the_coarse_one(
+def test_finer_range_has_the_cells_of_the_coarse_one(
     low: float, ratio: float, steps: int, times: int
 ) -> None:
     assume(low * ratio < 1e300)
@@ -97,7 +97,7 @@ def test_a_finer_range_has_the_cells_of_the_coarse_one(
 
 
 @given(st.sets(values.map(canonical), min_size=1, max_size=6), st.booleans())
-def test_a_formatted_axis_is_read_back(positive: set[float], baseline: bool) -> None:
+def test_formatted_axis_is_read_back(positive: set[float], baseline: bool) -> None:
     axis = (*([0.0] if baseline else []), *sorted(positive))
     assert parse_axis(format_axis(axis), "wd") == axis
     for text in ("2^-12:2^-2", "0,2^-3.5:2^0.5", "0.0001:0.1:10", "0.001,0.1", "0,2^-2,2^3"):
@@ -108,7 +108,7 @@ def test_a_formatted_axis_is_read_back(positive: set[float], baseline: bool) -> 
 
 
 @given(*(st.lists(values, min_size=1, max_size=4).map(tuple) for _ in range(4)))
-def test_a_union_has_the_cells_of_both(
+def test_union_has_the_cells_of_both(
     a: tuple[float, ...], b: tuple[float, ...], c: tuple[float, ...], d: tuple[float, ...]
 ) -> None:
     one, other = Lattice(a, b), Lattice(c, d)

@@ -40,7 +40,7 @@ def test_names_are_read() -> None:
     assert (str(lion), lion.formula) == ("Lion v2", "θ ← θ − ηαwθ")
 
 
-def test_a_canonical_name_is_read_back_and_says_what_it_is() -> None:
+def test_canonical_name_is_read_back_and_says_what_it_is() -> None:
     for name in optimizer_names():
         for end in ("", ":normalized"):
             optimizer = parse(name + end)
@@ -57,7 +57,7 @@ def test_a_canonical_name_is_read_back_and_says_what_it_is() -> None:
     assert missing == {(Family.SGDP, DecayRule.COUPLED), (Family.ADAMP, DecayRule.COUPLED)}
 
 
-def test_a_wrong_name_is_refused_with_the_near_ones() -> None:
+def test_wrong_name_is_refused_with_the_near_ones() -> None:
     for name, complaint in {
         "adamv": "unknown optimizer 'adamv'; did you mean adam, adamw or adamp?",
         "lion": "unknown optimizer 'lion'; known: sgd, sgdw",
@@ -83,7 +83,7 @@ def test_a_wrong_name_is_refused_with_the_near_ones() -> None:
         parse(remedy.split("'")[1])
 
 
-def test_the_formula_follows_the_hyperparameters() -> None:
+def test_formula_follows_the_hyperparameters() -> None:
     for name, momentum, nesterov, form, text in (
         ("sgd", None, False, "torch", "g ← g + λ′θ ; m ← β₁m + g ; θ ← θ − ηα m"),
         ("sgdw", None, True, "paper", "m ← β₁m + ηαg ; θ ← θ − (β₁m + ηαg) − ηλθ"),

@@ -48,7 +48,7 @@ def test_every_trial_is_laid_out_in_its_place() -> None:
     assert other.counts()["missing"] == 6
 
 
-def test_a_cell_has_the_worst_status_of_its_seeds() -> None:
+def test_cell_has_the_worst_status_of_its_seeds() -> None:
     assert laid_out((0.1, 0.01, 0, 1.0)).status(0, 1) is CellStatus.MISSING
     assert laid_out((0.1, 0.01, 1, "failed")).status(0, 1) is CellStatus.FAILED
     assert laid_out((0.1, 0.01, 0, LOST), (0.1, 0.01, 1, "failed")).status(0, 1) is CellStatus.DIVERGED
@@ -58,7 +58,7 @@ def test_a_cell_has_the_worst_status_of_its_seeds() -> None:
     assert found.status(0, 1) is CellStatus.MISSING, "a complete trial without the metric is missing"
 
 
-def test_a_cell_counts_only_with_every_seed_complete() -> None:
+def test_cell_counts_only_with_every_seed_complete() -> None:
     found = laid_out((0.1, 0.0, 0, 1.0), (0.1, 0.0, 1, 2.0), (0.1, 0.01, 0, 1.0), (0.1, 0.02, 0, LOST))
     assert found.inside.tolist() == [[True, False, False], [False] * 3]
     assert found.out.tolist() == [[False, False, True], [False] * 3]
@@ -67,7 +67,7 @@ def test_a_cell_counts_only_with_every_seed_complete() -> None:
     assert np.isnan(surface(BOWL).sem).all(), "one seed has no standard error"
 
 
-def test_a_cell_that_reached_the_cap_in_one_seed_is_out() -> None:
+def test_cell_that_reached_the_cap_in_one_seed_is_out() -> None:
     lanes = (0.1, 0.0, 0, 0.9), (0.1, 0.0, 1, 0.1), (0.1, 0.01, 0, 0.8), (0.1, 0.01, 1, 0.8)
     assert laid_out(*lanes, cap=0.9).inside[0].tolist() == [False, True, False]
     for cap in (0.9, np.log(10), 0.1):  # the mean of 7 equal values can round below the cap
@@ -93,7 +93,7 @@ def test_best_has_the_smaller_index_of_equals_and_parts_keep_their_values() -> N
     assert laid_out(seeds=()).best() is None
 
 
-def test_the_mean_so_far_averages_the_known_seeds() -> None:
+def test_mean_so_far_averages_the_known_seeds() -> None:
     found = laid_out(
         (0.1, 0.0, 0, 1.0), (0.1, 0.0, 1, 2.0), (0.1, 0.01, 1, 4.0), (0.2, 0.0, 0, 5.0), (0.2, 0.0, 1, LOST)
     )

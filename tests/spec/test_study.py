@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lrwd_sweep.errors import UnknownName, UsageError
@@ -37,7 +37,6 @@ IDENTITY: tuple[tuple[str, Any], ...] = (
 
 
 def stored(spec: StudySpec) -> StudySpec:
-    """Return the specification as it is read from a store."""
     return StudySpec.from_dict(json.loads(json.dumps(spec.to_dict())))
 
 
@@ -52,13 +51,11 @@ def test_studies_side_by_side_are_named_by_the_optimizer_and_what_differs() -> N
 
 
 @given(ours | imported)
-@settings(max_examples=40)
 def test_spec_survives_json(spec: StudySpec) -> None:
     assert stored(spec) == spec
 
 
 @given(ours)
-@settings(max_examples=40)
 def test_hyperparameters_of_other_families_do_not_matter(spec: StudySpec) -> None:
     assert spec.task is not None
     names = ("momentum", "beta1", "beta2", "eps")
@@ -109,10 +106,7 @@ def test_default_name_is_readable() -> None:
 
 
 @given(ours, lattices, seeds, st.sampled_from(sorted(Task().metrics)))
-@settings(max_examples=40)
-def test_an_extension_holds_both(
-    spec: StudySpec, lattice: Lattice, more: tuple[int, ...], metric: str
-) -> None:
+def test_extension_holds_both(spec: StudySpec, lattice: Lattice, more: tuple[int, ...], metric: str) -> None:
     other = StudySpec(spec.kind, spec.optimizer, lattice, more, metric, spec.task)
     extended = spec.extended(other)
     assert {*spec.lattice.cells(), *lattice.cells()} <= set(extended.lattice.cells())

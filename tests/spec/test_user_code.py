@@ -106,7 +106,6 @@ HELPERS = ["far", "far.beside", "far.deep", "far.deep.below", "far.further", "ne
 
 
 def _forget_imports() -> None:
-    """Do what a new process does."""
     for name in ("mine", "near", "far", *HELPERS):
         sys.modules.pop(name, None)
     user_code._executed.clear()
@@ -133,16 +132,14 @@ def test_digest_covers_the_users_modules_that_are_imported_anywhere() -> None:
         assert find("net", name).digest == first.digest
 
 
-def test_helpers_are_found_elsewhere_on_the_path_and_libraries_are_not_helpers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    installed = tmp_path / "lib" / "site-packages"
+def test_helpers_are_found_on_the_path_but_libraries_are_no_helpers(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = f"{os.getcwd()}/lib/site-packages"
     _written({"nets/mine.py": "import of_a_library\nfrom common import thing\ndef make(): return 1\n"})
     _written(
         dict.fromkeys(["src/common/__init__.py", "src/common/thing.py", f"{installed}/of_a_library.py"], "")
     )
-    for folder in (tmp_path / "src", installed):
-        monkeypatch.syspath_prepend(folder)
+    monkeypatch.syspath_prepend(f"{os.getcwd()}/src")
+    monkeypatch.syspath_prepend(installed)
     code = find("net", "./nets/mine.py:make")
     assert [helper.name for helper in code.helpers] == ["common", "common.thing"]
 
@@ -157,10 +154,8 @@ def test_a_file_with_relative_imports_is_refused_with_the_name_that_works() -> N
 
 
 def test_helpers_of_one_name_in_two_folders_are_refused() -> None:
-    for folder, imports in (
-        ("one", "import near\ndef make(): return 1\n"),
-        ("two", "def make():\n    import near\n"),
-    ):
+    late = "def make():\n    import near\n"
+    for folder, imports in (("one", "import near\ndef make(): return 1\n"), ("two", late)):
         _written({f"{folder}/{folder}.py": imports, f"{folder}/near.py": f"WHERE = {folder!r}\n"})
     for loaded in (True, False):
         assert find("net", "./one/one.py:make")() == 1

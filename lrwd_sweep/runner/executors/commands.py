@@ -24,7 +24,7 @@ from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Direction, Status, Trial
 from lrwd_sweep.spec.command import STEPS, Command
-from lrwd_sweep.spec.job import EpochDone, Event, Pack, PackDone, Stopped
+from lrwd_sweep.spec.job import CheckpointPlace, EpochDone, Event, Pack, PackDone, Stopped
 from lrwd_sweep.spec.request import name_of
 from lrwd_sweep.spec.study import StudySpec
 
@@ -61,6 +61,7 @@ class CommandExecution:
     ) -> None:
         assert spec.command is not None, "a study of a task trains in the engine"
         self.spec, self.command, self.folder = spec, spec.command, folder
+        self.checkpoints: CheckpointPlace | None = None  # a command keeps its own
         self.first, self.runs, self.tell = first, runs, tell
         self.metric, self.lower = spec.metric, spec.direction is Direction.MINIMIZE
         self.gpus = visible_gpus(os.environ)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lrwd_sweep.engine.host import cores
+from lrwd_sweep.engine.device import cores
 from lrwd_sweep.runner.executors import supervisor
 from lrwd_sweep.runner.readers import RunReader
 from lrwd_sweep.spec.command import Command

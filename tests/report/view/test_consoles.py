@@ -30,10 +30,7 @@ def test_colour_depends_on_terminal_and_environment() -> None:
         (io.StringIO, {"FORCE_COLOR": "0"}, False, False),
         (io.StringIO, {"FORCE_COLOR": "1"}, True, True),
         (io.StringIO, {"FORCE_COLOR": "1", "NO_COLOR": "1"}, False, False),
-        *(
-            (io.StringIO, {**xterm, service: "1"}, False, False)
-            for service in ("GITHUB_ACTIONS", "CI", "GITLAB_CI", "PY_COLORS", "CLICOLOR")
-        ),
+        *((io.StringIO, {**xterm, name: "1"}, False, False) for name in ("GITHUB_ACTIONS", "CI", "CLICOLOR")),
     ]
     for kind, environ, bold, colour in cases:
         stream = kind()

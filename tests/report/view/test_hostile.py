@@ -126,9 +126,11 @@ def test_hostile_names_are_harmless_in_pictures_recipes_and_notebooks() -> None:
         assert not harmful(text), form
         if form is Format.HTML:
             assert text.count("<script") == text_of(render(found, [], form)).count("<script")
-    notebook = notebook_html(Report(found))
+    notebook = notebook_html(Report([*found, study_of("</pre><script>alert(1)</script>")], full=True))
     assert not harmful(notebook)
-    assert {tag for tag, _ in _Page(notebook).elements} <= {"pre", "code", "span"}
+    assert set(_Page(notebook).elements) <= {(tag, frozenset({"style"})) for tag in ("pre", "code", "span")}
+    assert "background-color: #" in notebook
+    assert "url(" not in notebook
     for kind in Kind:
         each = labelled() if kind is Kind.IMPORT else study_of(HOSTILE, kind=kind)
         assert all(given.command is None for given in recommendations(each).next), kind

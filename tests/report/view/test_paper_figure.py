@@ -12,7 +12,7 @@ import pytest
 from matplotlib.collections import PathCollection, QuadMesh
 from matplotlib.mathtext import MathTextParser
 
-from lrwd_sweep.errors import HostError, NothingToReport, UsageError
+from lrwd_sweep.errors import HostError, LrwdError, NothingToReport, UsageError
 from lrwd_sweep.report.result import Result, result
 from lrwd_sweep.report.view.paper_figure import LogAxis, draw, mathematics, save_figure
 from lrwd_sweep.science.lattice import Cell, Lattice
@@ -47,19 +47,21 @@ def test_suffix_selects_the_format_and_the_bytes_repeat(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_drawn_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found, path = study(), tmp_path / "figure.pdf"
+    found = study()
     trials = [replace(t, metrics={"val_loss": 0.1, "val_error": 0.1}) for t in found.trials]
     other = result("b", replace(found.spec, metric="val_error"), "", trials)
-    for name in ("figure.gif", "figure"):
-        with pytest.raises(UsageError, match=r"known: \.svg, \.pdf, \.png"):
-            save_figure([found], tmp_path / name)
-    with pytest.raises(NothingToReport, match="study list"):
-        save_figure([], path)
-    with pytest.raises(UsageError, match="choose one with metric"):
-        save_figure([found, other], path)
+    cases: list[tuple[list[Result], str, type[LrwdError], str]] = [
+        ([found], "figure.gif", UsageError, r"known: \.svg, \.pdf, \.png"),
+        ([found], "figure", UsageError, r"known: \.svg, \.pdf, \.png"),
+        ([], "figure.pdf", NothingToReport, "study list"),
+        ([found, other], "figure.pdf", UsageError, "choose one with metric"),
+    ]
+    for results, name, kind, fault in cases:
+        with pytest.raises(kind, match=fault):
+            save_figure(results, tmp_path / name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(HostError, match=r"pip install 'lrwd-sweep\[figures\]'"):
-        save_figure([found], path)
+        save_figure([found], tmp_path / "figure.pdf")
     assert not list(tmp_path.iterdir())
 
 

@@ -88,9 +88,7 @@ def test_names_are_pictures_diagnostics_or_measures() -> None:
 
 def test_scatter_has_a_point_for_every_complete_cell() -> None:
     chart = check(scatter(two()), "test_error by train_loss, every point a cell", "adam", "adamw")
-    mean = measured().surface.mean
-    mean = mean[np.isfinite(mean)]
-    assert len(mean) == 22
+    mean = measured().surface.mean[np.isfinite(measured().surface.mean)]
     for series in chart.series:
         assert series.x == pytest.approx(mean / EPOCHS)
         assert series.y == pytest.approx(mean / 2)
@@ -115,25 +113,24 @@ def test_pictures_fit_the_console_and_are_in_json_markdown_and_html() -> None:
         text = shown(*names, "curves", "val_error", width=width, encoding=encoding)
         assert max(map(cell_len, text.splitlines())) <= width
         assert text.isascii() is (encoding == "ascii")
-    content, markdown, page = (
-        text_of(render(two()[1:], [], form, show=names))
-        for form in (Format.JSON, Format.MARKDOWN, Format.HTML)
-    )
     norms = shown("norm").split(" by epoch")[0]
     assert not [mark for mark in ("★", "○ ten", "┃", "best of", "row's best") if mark in norms]
     assert "× diverged" in norms
     trials = tuple(replace(t, curves={**t.curves, "norm": (1e5,)}) for t in measured("b").trials)
     (picture,) = pictures([measured(), replace(measured("b"), trials=trials)], ["norm"])
     assert {heatmap.surface.metric for _, heatmap in picture.heatmaps} == {"log10 of norm"}
+    content, markdown, page = (
+        text_of(render(two()[1:], [], form, show=names))
+        for form in (Format.JSON, Format.MARKDOWN, Format.HTML)
+    )
     document = json.loads(content)
     assert faults(document, "report") == []
     norm, *_, projection = document["studies"][0]["shown"]
     assert (norm["name"], norm["meaning"], norm["reason"]) == ("norm", "norm", "")
     assert [cell["value"] for cell in norm["cells"][:4]] == [None, None, None, pytest.approx(0.625)]
     assert (projection["cells"], projection["reason"][:13]) == ([], "no projection")
-    assert "shown" not in json.loads(text_of(render(two(), [], Format.JSON)))["studies"][0]
     assert "| 2⁻⁵ | .08 | .16 | .31 | .62 | 1.25 |" in markdown.split("## `norm`")[1].split("## ")[1]
-    assert "no projection" in markdown
     norm_part, scattered = page.split('id="shown-0"')[1].split('id="shown-1"')
     assert (norm_part.count('data-cell="'), "<polyline points=" in norm_part) == (25, True)
+    assert "no projection" in markdown
     assert "no projection" in scattered

@@ -47,19 +47,12 @@ def test_every_page_is_complete_and_fits_80_columns() -> None:
 
 def test_page_names_only_what_applies() -> None:
     preset = find_preset("fig2-mini")
-    rounded = replace(
-        page("fig2-mini"), preset=replace(preset, task=preset.task.changed(precision="bfloat16"))
-    )
-    usual, other, projected = (
-        flat(drawn(each, 100)) for each in (page("fig2-mini"), rounded, page("adamp-compare"))
-    )
-    for part, holds in (
-        ("computed in bfloat16", [False, True, False]),
-        ("κ 0.1 where Π acts, else 1", [False, False, True]),
-    ):
-        assert [part in text for text in (usual, other, projected)] == holds, part
+    rounded = replace(preset, task=preset.task.changed(precision="bfloat16"))
+    pages = page("fig2-mini"), replace(page("fig2-mini"), preset=rounded), page("adamp-compare")
+    texts = [flat(drawn(each, 100)) for each in pages]
+    assert ["computed in bfloat16" in text for text in texts] == [False, True, False]
+    assert ["κ 0.1 where Π acts, else 1" in text for text in texts] == [False, False, True]
     assert drawn(page("fig1"), 80).count("┤") == 3 * 6  # each distinct schedule once
-    assert "time" not in flat(drawn(replace(page("fig1"), time=""), 80)).split("in all")[1].split("run")[0]
     preset = replace(preset, name=HOSTILE, about=HOSTILE, restates=HOSTILE, claim=HOSTILE)
     assert not harmful(drawn(PresetPage(preset, HOSTILE, [])) + drawn(PresetList([preset])))
 
@@ -83,14 +76,6 @@ def test_any_schedule_fits_any_console(timetable: Timetable, width: int, encodin
     assert all(0 <= height <= 1 for height in heights)
 
 
-STEPS = """\
-  1 ┤     ████████████████
-    ┤    █████████████████
-  η ┤   ▇█████████████████
-    ┤  ▇██████████████████
-    ┤ ▅███████████████████
-  0 ┤▅████████████████████▅▅▅▅▅▅▅▅▅▅▅▅▅▅▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁
-     0                                                    60"""
 RESTARTS = """\
   1 |     #|:      ###|:              ####||::.
     |    ####|     ######|.           ###########|:.
@@ -102,14 +87,10 @@ eta |   |#####|    ########|.         ###############|:.
      0            16                36                    60"""
 
 
-def test_schedules_are_drawn_as_stored_here() -> None:
-    for schedule, encoding, expected in (
-        (Schedule.STEP, "utf-8", STEPS),
-        (Schedule.RESTARTS, "ascii", RESTARTS),
-    ):
-        timetable = Timetable(schedule, 60, 6, warmup=6, t_0=10, t_mult=2)
-        lines = drawn(SchedulePlot(timetable), 60, encoding).splitlines()
-        assert "\n".join(line.rstrip() for line in lines).rstrip() == expected
+def test_schedule_is_drawn_as_stored_here() -> None:
+    timetable = Timetable(Schedule.RESTARTS, 60, 6, warmup=6, t_0=10, t_mult=2)
+    lines = drawn(SchedulePlot(timetable), 60, "ascii").splitlines()
+    assert "\n".join(line.rstrip() for line in lines).rstrip() == RESTARTS
     paper = Timetable(Schedule.RESTARTS, 1800, 351, t_0=100, t_mult=2)
     assert caption(paper) == (
         "restarts over 1800 epochs, T_0 = 100, T_mult = 2, ▲ snapshots after 100, 300, 700, 1500"

@@ -69,12 +69,10 @@ def test_only_common_seeds_are_compared() -> None:
     assert f"a is {analyse(surface(a)).verdict} (ridge slope" in found.verdict  # on all seeds of its own
     strict = compare(surface(a), surface(b), margin=0.01)
     assert "b is undetermined" in strict.verdict
-    assert strict.slope_difference == compare(surface(a), surface(b)).slope_difference
     for seeds in ((5, 6, 7), (1, 2, 8)):  # fewer than three in common: values without intervals
         found = compare(surface(a[..., :3]), surface(b[..., :3], seeds=seeds))
         for estimate in (found.slope_difference, found.best_difference):
-            assert estimate.value is not None
-            assert not estimate.has_interval
+            assert (estimate.value is None, estimate.has_interval) == (False, False)
             assert "too few common seeds" in estimate.reason
         assert "whether their slopes differ is undetermined: too few common seeds" in found.verdict
 
