@@ -46,6 +46,7 @@ def sweep(
     first_seed: int | None = None,
     metric: Named | None = None,
     cap: float | None = None,
+    maximize: bool | None = None,
     preset: str = DEFAULT,
     study_name: str | None = None,
     storage: Storage | None = None,
@@ -60,8 +61,10 @@ def sweep(
 ) -> Study:
     """Train one optimizer's (α, λ) lattice, several seeds per cell: `lrwd-sweep grid` in this process.
 
+    With `objective`, a function of (lr, weight_decay, seed), or `run`, a command, it trains what they train.
     Arguments that are None are as in the preset; `optimizer` is "adamw" unless the preset names only one. An
-    axis is text, as "2^-12:2^-2", or a list of values. A cell whose metric reaches `cap` counts as diverged.
+    axis is text, as "2^-12:2^-2", or a list of values. A cell whose metric reaches `cap` counts as diverged;
+    `maximize` says which end of a metric of your own is better.
     `storage` is a file, by default $LRWD_STORAGE, else `lrwd-sweep.db` here. Stored lanes are not trained
     again; a larger lattice or more seeds extend the study. `retrain_damaged` trains lanes again
     whose stored results are damaged; by default such a study is a StoreError. Packs in training are saved
@@ -83,6 +86,7 @@ def tpe(
     first_seed: int | None = None,
     metric: Named | None = None,
     cap: float | None = None,
+    maximize: bool | None = None,
     preset: str = DEFAULT,
     study_name: str | None = None,
     storage: Storage | None = None,
@@ -112,6 +116,7 @@ def compare(
     first_seed: int | None = None,
     metric: Named | None = None,
     cap: float | None = None,
+    maximize: bool | None = None,
     preset: str = DEFAULT,
     storage: Storage | None = None,
     device: str = "auto",
@@ -131,7 +136,7 @@ def compare(
     names = (optimizers,) if isinstance(optimizers, str) else tuple(optimizers)
     for name in names:
         refuse_other_than_text(optimizer=name)
-    specs = call.request.compared(names, completion())
+    specs = call.request.compared(names, completion(call.quiet))
     with call.runner(list(specs.values())) as runner:
         runner.compare(specs)
         judged = next(iter(specs.values())).metric
@@ -224,7 +229,7 @@ def _call(function: Callable[..., object], arguments: dict[str, Any]) -> _Call:
     refuse_unknown(task, [name for name in signature(function).parameters if name != "task"])
     texts = {name: arguments.get(name) for name in ("optimizer", "study_name", "device")}
     refuse_other_than_text(**texts)
-    asked = {name: arguments[name] for name in ("preset", *REQUEST_FIELDS) if name in arguments}
+    asked = {name: arguments[name] for name in ("preset", *REQUEST_FIELDS)}
     lanes = arguments["max_lanes"]
     return _Call(
         Request.of(**asked, **task),
@@ -250,7 +255,7 @@ def _seconds(name: str, value: object) -> float:
 
 def _train(call: _Call, kind: Kind, train: Callable[[Runner, str, StudySpec], None]) -> Study:
     """Train one study and read it."""
-    spec = call.request.spec(call.request.variant(call.optimizer), kind, completion())
+    spec = call.request.spec(call.request.variant(call.optimizer), kind, completion(call.quiet))
     name = call.request.name(spec) if call.study_name is None else call.study_name
     check_name(name)
     with call.runner([spec]) as runner:

@@ -22,7 +22,8 @@ from lrwd_sweep.spec.run_options import RUN_FIELDS
 from lrwd_sweep.spec.task import FIELDS
 
 ALL_FIELDS = REQUEST_FIELDS | RUN_FIELDS | FIELDS
-_TO = ("storage", "retrain_damaged", "checkpoint_every", "quiet", "margin", "full")  # in the order of `Place`
+# In the order of `Place`.
+_TO = ("storage", "retrain_damaged", "checkpoint_every", "quiet", "margin", "full", "dry_run")
 _PLURAL = {"beta1": "betas"}  # one option sets two fields
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 _OPTIONS = 28  # columns of the longest option on a line with its help
@@ -145,6 +146,12 @@ Margin = Annotated[
 Full = Annotated[
     bool, typer.Option("--full", help="Print every number before the answer", rich_help_panel=STORE)
 ]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Print runs, memory, time and names; write nothing", rich_help_panel=STORE
+    ),
+]
 Quiet = Annotated[
     bool,
     typer.Option(
@@ -166,6 +173,7 @@ class Place:
     quiet: bool
     margin: float | None
     full: bool
+    dry_run: bool
 
 
 def trains(**own: tuple[Any, Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -187,6 +195,7 @@ def trains(**own: tuple[Any, Any]) -> Callable[[Callable[..., None]], Callable[.
         "quiet": (Quiet, False),
         "margin": (Margin, None),
         "full": (Full, False),
+        "dry_run": (DryRun, False),
     }
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:

@@ -13,6 +13,7 @@ from lrwd_sweep.cli import limits, options
 from lrwd_sweep.cli.parse import margin as parsed_margin
 from lrwd_sweep.cli.parse import number, one_of, whole
 from lrwd_sweep.cli.study_run import tell_what_changed
+from lrwd_sweep.cli.watch import watch as watch_studies
 from lrwd_sweep.errors import GateFailed, HostError, NothingToReport, UsageError
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.consoles import note, replaced, write_file
@@ -110,6 +111,12 @@ Margin = Annotated[
     ),
 ]
 Open = Annotated[bool, typer.Option("--open", help="Open the report in the browser; implies --format html.")]
+Watch = Annotated[
+    bool,
+    typer.Option(
+        "--watch", help="Draw lattices that another process trains until they are complete, then report."
+    ),
+]
 AtRestart = Annotated[
     int | None,
     typer.Option(
@@ -135,6 +142,7 @@ def report(
     full: Full = False,
     margin: Margin = None,
     open_: Open = False,
+    watch: Watch = False,
     max_best: limits.MaxBest = None,
     min_best: limits.MinBest = None,
     max_abs_slope: limits.MaxAbsSlope = None,
@@ -162,6 +170,8 @@ def report(
     direction = requested_direction(maximize=maximize, minimize=minimize)
     form = _checked(form, full=full, opens=open_)
     pictures = _names(show, form)
+    if watch:
+        studies = watch_studies(studies, storage)
 
     with_curves = form is Format.HTML or bool(pictures)
     results, comparisons = _read(

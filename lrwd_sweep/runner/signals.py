@@ -21,7 +21,7 @@ from typing import Any
 _NUMBERS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _IMPORT = "<frozen importlib._bootstrap>"
 _DUMB = ("dumb", "unknown")
-_SHOW_CURSOR = "\x1b[?25h"  # the live view hides it
+_SHOW_CURSOR = "\x1b[?25h\r\x1b[J"  # which the live view hides; clear its last line
 
 
 class Interrupted(Exception):

@@ -7,9 +7,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from types import ModuleType
 from typing import TYPE_CHECKING
 
-from lrwd_sweep.engine.checkpoint import begun_packs, delete_finished, delete_of, find
 from lrwd_sweep.runner.sampler import grid_cells, propose_cells
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import unfinished
@@ -45,8 +45,7 @@ class StudyLoop:
     def tpe(self, points: int) -> None:
         """Search until there are `points` points, in rounds that fill the device. Raises Stopped."""
         spec = self.spec
-        room = self.execution.lanes_at_once(self.max_lanes, spec.optimizer) // len(spec.seeds)
-        batch = max(1, min(room, math.ceil(points / MIN_ROUNDS)))
+        batch = batch_of(self.execution.lanes_at_once(self.max_lanes, spec.optimizer), points, spec)
         while True:
             stored = [trial.cell for trial in self.store.trials(self.name)]
             known = list(dict.fromkeys([*stored, *self._begun_cells()]))
@@ -72,21 +71,21 @@ class StudyLoop:
             if not overtaken:
                 break
         if self.execution.checkpoints is not None:  # those of packs that ended in halves
-            delete_finished(self.execution.checkpoints, {})
+            _checkpoint().delete_finished(self.execution.checkpoints, {})
 
     def _begun_cells(self) -> list[Cell]:
         """Return the cells of packs that have a checkpoint."""
         if (place := self.execution.checkpoints) is None:
             return []
-        every = {found.pack for found in find(place)}
+        every = {found.pack for found in _checkpoint().find(place)}
         return [cell for pack in sorted(every, key=repr) for cell in pack.cells]
 
     def _begun(self, todo: Mapping[int, Sequence[Cell]]) -> list[Pack]:
         """Return the packs that have a checkpoint; delete the checkpoints of finished ones."""
         if (place := self.execution.checkpoints) is None:
             return []
-        delete_finished(place, todo)
-        packs = begun_packs(place, todo)
+        _checkpoint().delete_finished(place, todo)
+        packs: list[Pack] = _checkpoint().begun_packs(place, todo)
         if lanes := sum(len(pack.cells) for pack in packs):
             _log.info("%d of the lanes continue from a checkpoint", lanes)
         return packs
@@ -106,7 +105,7 @@ class StudyLoop:
                     kept = self.store.add_trials(self.name, event.trials, self.spec)
                     left.remove(event.pack)
                     if self.execution.checkpoints is not None:
-                        delete_of(self.execution.checkpoints, event.pack)
+                        _checkpoint().delete_of(self.execution.checkpoints, event.pack)
                 self.watcher.happened(event)
                 if kept:
                     _log.info(
@@ -116,6 +115,18 @@ class StudyLoop:
                     )
                     return True
         return False
+
+
+def _checkpoint() -> ModuleType:
+    """Return the module of checkpoints, which loads torch; commands have none."""
+    from lrwd_sweep.engine import checkpoint  # noqa: PLC0415
+
+    return checkpoint
+
+
+def batch_of(room: int, points: int, spec: StudySpec) -> int:
+    """Count the points of one round of a search, if `room` lanes train at a time."""
+    return max(1, min(room // len(spec.seeds), math.ceil(points / MIN_ROUNDS)))
 
 
 def _without(todo: Mapping[int, Sequence[Cell]], packs: Sequence[Pack]) -> dict[int, list[Cell]]:

@@ -15,10 +15,10 @@ from lrwd_sweep.science.optimizer import DecayRule, Family, Optimizer, formula
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.trial import Direction
 from lrwd_sweep.spec.catalog import MEANT_METRICS, METRICS, chance_level
-from lrwd_sweep.spec.command import Command
 from lrwd_sweep.spec.task import FIELDS, IDENTIFYING, Task
 from lrwd_sweep.spec.text_files import PYTHON_DOCS, is_text
 from lrwd_sweep.spec.user_code import short
+from lrwd_sweep.spec.user_command import Command
 
 
 class Kind(StrEnum):

@@ -29,7 +29,7 @@ def test_sweep_equals_the_command_line(
 ) -> None:
     tiny(progress=True)
     told = capfd.readouterr()
-    assert (told.out, "trained 8 lanes" in told.err) == ("", True)
+    assert (told.out, "trained 8 runs" in told.err) == ("", True)
     with monkeypatch.context() as patch:
         patch.delattr(Execution, "train")  # the same call trains nothing, and without progress says nothing
         tiny()

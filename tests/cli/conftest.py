@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -33,6 +34,8 @@ class Ended:
 
 
 Run = Callable[..., Ended]
+
+BEFORE = re.compile(r"loading |.* \d+ runs? on ")  # of lines that say what begins, before anything is checked
 
 
 @pytest.fixture(autouse=True)
@@ -92,7 +95,7 @@ def ended(started: subprocess.Popen[str]) -> Ended:
 def assert_refused(found: Ended, code: int, *parts: str) -> None:
     """Assert that a command ended with `code`, without output, and with one line that holds `parts`."""
     assert (found.code, found.out) == (code, ""), found
-    (line,) = [line for line in found.err.splitlines() if not line.startswith("loading")]  # by user code
+    (line,) = [line for line in found.err.splitlines() if not BEFORE.match(line)]
     assert line.startswith("lrwd-sweep: "), found
     for part in parts:
         assert part in line, found

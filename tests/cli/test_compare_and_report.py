@@ -16,7 +16,8 @@ COUNTS = {"cells": 9, "complete": 9, "diverged": 0, "failed": 0, "missing": 0}
 def test_compare_trains_only_what_is_missing_and_shows_the_same(run: Run, compared: Path) -> None:
     done = [f"{name}: 9 of 9 lanes are in the store; nothing to train" for name in (ADAM, ADAMW)]
     found = run("compare", "adam", "adamw", *TINY)
-    assert (found.code, found.err.splitlines()) == (0, done)
+    said = "adam, adamw: 3×3 lattices × 1 seed, 18 runs on cpu"
+    assert (found.code, found.err.splitlines()) == (0, [said, *done])
     assert found.out == run("report", ADAM, ADAMW).out
     full = run("compare", "adam", "adamw", *TINY, "--full").out
     assert full == run("report", ADAM, ADAMW, "--full").out
@@ -24,7 +25,7 @@ def test_compare_trains_only_what_is_missing_and_shows_the_same(run: Run, compar
     found = run("compare", "adamw", "sgdw", *TINY)
     assert found.code == 0
     assert done[1] in found.err
-    assert "sgdw: training 9 lanes" in found.err
+    assert "sgdw: trained 9 runs" in found.err
 
 
 def test_report_without_names_shows_the_latest_comparison_or_study(run: Run, compared: Path) -> None:

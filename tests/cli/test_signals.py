@@ -11,7 +11,7 @@ import pytest
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.store import open_store
-from tests.cli.conftest import STORE, Run, ended
+from tests.cli.conftest import BEFORE, STORE, Run, ended
 
 LANES = 8
 LONG = ("grid", "--lr", "2^-8:2^-7", "--wd", "2^-8:2^-7", "--seeds", "2", "--epochs", "2", "--max-lanes", "2")
@@ -141,7 +141,8 @@ def test_a_signal_ends_every_phase_by_one_line(phase: str) -> None:
     started = waiting(code, *command, ignoring=phase.startswith("importing"))
     started.send_signal(number)
     found = ended(started)
-    assert (found.code, found.err) == (128 + number, f"lrwd-sweep: {word}\n" if word else "")
+    said = [line for line in found.err.splitlines() if not BEFORE.match(line)]
+    assert (found.code, said) == (128 + number, [f"lrwd-sweep: {word}"] if word else [])
 
 
 TRAINING = """

@@ -36,7 +36,7 @@ def test_threads_train_without_a_working_numba(tmp_path: Path) -> None:
     found = ended(process(*command, PYTHONPATH=str(tmp_path / "stub")))
     assert found.code == 0, found.err
     slower = "perceptrons and updates run as torch's operators, which is slower: numba cannot be used"
-    assert found.err.splitlines()[0] == f"{slower} (ImportError: no numba)"
+    assert found.err.splitlines()[1] == f"{slower} (ImportError: no numba)"
     with open_store(path, write=False) as store:
         assert len(store.trials(ADAMW)) == 9
 

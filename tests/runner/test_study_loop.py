@@ -226,7 +226,7 @@ def study(name: str, seeds: int = 1, **options: int | str) -> StudySpec:
 def test_each_kind_of_step_is_measured_once_and_studies_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def measure(optimizer: Optimizer, task: Task, lanes: int, seconds: float) -> Speed:
+    def measure(optimizer: Optimizer, task: Task, lanes: int, seconds: float, *_: object) -> Speed:
         asked.append((str(optimizer), task.net, lanes, seconds))
         return Speed(step=1.0, sample=0.0, whole=task.net != "mlp")
 

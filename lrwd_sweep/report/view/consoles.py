@@ -19,7 +19,7 @@ from typing import Any, TextIO
 from rich.console import Console
 
 from lrwd_sweep.errors import UsageError
-from lrwd_sweep.report.view.notation import plain
+from lrwd_sweep.report.view.notation import styled
 
 _WIDTH_OFF_TERMINAL = 100
 _WIDEST = 10_000
@@ -43,7 +43,8 @@ def write(text: str) -> None:
 
 def note(*parts: str) -> None:
     """Print one line on standard error; untrusted names in it are harmless."""
-    stderr().print(plain("; ".join(parts)), soft_wrap=True)
+    console = stderr()
+    console.print(styled("; ".join(parts), console.options.ascii_only), soft_wrap=True)
 
 
 @contextmanager

@@ -152,6 +152,7 @@ class Heatmap:
     formula: str = ""
     separability: Separability | None = None  # marks the rows that carry the ridge slope
     ranked: bool = True  # one end is better: mark the best cells and every row's
+    marked: bool = True  # False while it trains: no marks
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield Gallery((self,))
@@ -195,6 +196,7 @@ class Gallery:
     heatmaps: Sequence[Heatmap]
     legend: bool = True
     max_rows: int | None = None  # pool the rows of a taller lattice
+    compact: bool = False  # side by side also if only digits fit
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if not self.heatmaps:
@@ -202,7 +204,7 @@ class Gallery:
         width = options.max_width
         frame, per_line = self._fit(width, self._frames(console, options))
         drawn = [
-            Tiles.of(each.surface, each.separability, pool=frame.pool, ranked=each.ranked)
+            Tiles.of(each.surface, each.separability, pool=frame.pool, ranked=each.ranked and each.marked)
             for each in self.heatmaps
         ]
         grid = Table.grid(padding=(0, _BETWEEN, 0, 0), collapse_padding=True)
@@ -228,13 +230,15 @@ class Gallery:
         rows = max(len(surface.lr) for surface in surfaces)
         pool = (-(-rows // self.max_rows) if self.max_rows else 1, 1)
         glyphs = ASCII if options.ascii_only else UNICODE
+        if not all(heatmap.marked for heatmap in self.heatmaps):
+            glyphs = replace(glyphs, partial=" ")
         return [replace(frame, pool=pool) for frame in _frames(scale, glyphs, coloured)]
 
     def _fit(self, width: int, found: Sequence[Frame]) -> tuple[Frame, int]:
         """Choose the frame and the number of heatmaps per line."""
         for per_line in range(len(self.heatmaps), 0, -1):
             for frame in found:
-                if (frame.numbers or per_line == 1) and self._total(frame, per_line) <= width:
+                if (frame.numbers or per_line == 1 or self.compact) and self._total(frame, per_line) <= width:
                     return frame, per_line
         narrowest = found[-1]
         columns = max(len(heatmap.surface.weight_decay) for heatmap in self.heatmaps)
@@ -311,7 +315,7 @@ def _legend_items(surfaces: Sequence[Surface], tiles: Sequence[Tile], frame: Fra
     for mark, meaning in meanings.items():
         if mark in found:
             signed = mark is not Mark.PARTIAL or frame.width > 1
-            yield Text(f"{glyphs.sign(mark)} {meaning}" if signed else meaning)
+            yield Text(f"{glyphs.sign(mark)} {meaning}".lstrip() if signed else meaning)
     texts = {numbers.text(tile.value) for tile in tiles if tile.value is not None} if numbers else set()
     yield from (Text(f"{glyph} too long to write") for glyph in sorted(texts & {"<", ">"}))
     if frame.pool != (1, 1):

@@ -19,8 +19,8 @@ from lrwd_sweep.science.separability import analyse
 from lrwd_sweep.science.surface import Float, Surface
 from lrwd_sweep.science.trial import Direction, Status, Trial, says_higher
 from lrwd_sweep.spec.catalog import DIAGNOSTICS, METRICS, chance_level
-from lrwd_sweep.spec.command import STEPS
 from lrwd_sweep.spec.study import Kind
+from lrwd_sweep.spec.user_command import STEPS
 
 HEATMAP, SCATTER, CURVES = "heatmap", "scatter", "curves"  # pictures that are not one quantity
 _X, _Y = "train_loss", "test_error"  # of the scatter

@@ -218,8 +218,14 @@ def example() -> str:
 
 
 def _joined(words: Sequence[str]) -> str:
-    """Join words for a shell; a word that only has placeholders in it needs no quotes."""
-    return " ".join(w if re.fullmatch(r"[\w@%+=:,./^{}-]+", w) else shlex.quote(w) for w in words)
+    """Join words for a shell, in double quotes where those do, so that a text in single ones can hold it."""
+
+    def quoted(word: str) -> str:
+        if re.fullmatch(r"[\w@%+=:,./^{}-]+", word):
+            return word
+        return shlex.quote(word) if set(word) & set("\"$`!\\'") or not word else f'"{word}"'
+
+    return " ".join(map(quoted, words))
 
 
 def _checked_regex(text: str) -> str:

@@ -84,9 +84,28 @@ def test_what_cannot_work_is_refused_with_the_remedy() -> None:
             request.variant(name)
 
 
+def test_a_commands_text_can_be_quoted_and_split_again() -> None:
+    for run in (
+        "a '{lr*0.1}' {weight_decay}",
+        "a 'b  c' {lr} {weight_decay} \"d'e\" '$x' ''",
+        "a \\\\ {lr} {weight_decay}",
+    ):
+        command = spec(run=run, seeds=1).command
+        assert command is not None
+        assert spec(run=command.text, seeds=1).command == command, run
+    assert (
+        spec(run="a '{lr*0.1}' {weight_decay}", seeds=1).identity()["command"]
+        == 'a "{lr*0.1}" {weight_decay}'
+    )
+
+
 def test_compared_optimizers_have_commands_of_their_own() -> None:
     two = ("adam", "adamw:lr-scaled")
-    for run in ("a {optimizer} {lr} {weight_decay}", ("a {lr} {weight_decay}", "b {lr} {weight_decay}")):
+    runs: list[Any] = [
+        "a {optimizer} {lr} {weight_decay}",
+        ("a {lr} {weight_decay}", "b {lr} {weight_decay}"),
+    ]
+    for run in runs:
         found = Request.of(**(AXES | {"run": run})).compared(two)
         assert len({each.command.template for each in found.values() if each.command}) == 2, run
     for run, names in ((RUN, two), (("a {lr} {weight_decay}",) * 3, two), (RUN, ())):
