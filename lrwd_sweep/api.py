@@ -219,7 +219,8 @@ def _call(function: Callable[..., object], arguments: dict[str, Any]) -> _Call:
     refuse_unknown(task, [name for name in signature(function).parameters if name != "task"])
     texts = {name: arguments.get(name) for name in ("optimizer", "study_name", "metric", "device")}
     refuse_other_than_text(**texts)
-    asked = {name: arguments[name] for name in ("preset", "lr", "weight_decay", "seeds", "metric", "cap")}
+    own = ("preset", "lr", "weight_decay", "seeds", "first_seed", "metric", "cap")
+    asked = {name: arguments[name] for name in own}
     lanes = arguments["max_lanes"]
     return _Call(
         Request.of(**asked, **task),

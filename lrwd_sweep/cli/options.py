@@ -17,9 +17,10 @@ from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.field import HEADINGS, OPTIMIZER, STORE, TRAIN, WHERE, Field
 from lrwd_sweep.spec.preset import DEFAULT
 from lrwd_sweep.spec.request import DEFAULT_OPTIMIZER, REQUEST_FIELDS, Request
+from lrwd_sweep.spec.run_options import RUN_FIELDS
 from lrwd_sweep.spec.task import FIELDS
 
-ALL_FIELDS = REQUEST_FIELDS | FIELDS
+ALL_FIELDS = REQUEST_FIELDS | RUN_FIELDS | FIELDS
 _PLURAL = {"beta1": "betas"}  # one option sets two fields
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 _OPTIONS = 28  # columns of the longest option on a line with its help
@@ -202,8 +203,11 @@ def _option(field: Field) -> tuple[Any, None]:
     metavar: str | None = field.metavar
     if name == "--betas":
         kind, parser = str, pair(name)
-    elif name == "--cap":
+    elif name in ("--cap", "--diverged-above"):
         parser = number(name)
+    elif name == "--run":
+        found = typer.Option(name, metavar=metavar, help=field.help, rich_help_panel=field.panel)
+        return Annotated[list[str] | None, found], None
     elif kind is int:
         parser, metavar = whole(name, int(field.least), field.most), "N"
     elif kind is float:

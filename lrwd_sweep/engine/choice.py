@@ -55,7 +55,7 @@ def chosen(task: Task, device: torch.device) -> Task:
             why = obstacle(task, device)
         if why:
             raise UsageError(f"{arg('engine', 'vmap')}: {task.net} {why}; choose auto or loop")
-    native = is_native(task.net, task.loss, task.train, task.data_set)
+    native = is_native(task.net, task.loss, task.train, task.data_set, task.label_smoothing)
     if task.engine != "auto" or (native and task.net in PERCEPTRONS):
         network(task)  # raises for an engine that it does not have
         return task
@@ -94,8 +94,8 @@ def obstacle(task: Task, device: torch.device) -> str:
 
     Raises torch's error if there is no room.
     """
-    loop, stacked = (replace(task, engine=engine) for engine in ("loop", "vmap"))
-    splits = made_up(task, device).to(device, torch.float64)
+    loop, stacked = (replace(task, engine=engine, accumulate=1) for engine in ("loop", "vmap"))
+    splits = made_up(loop, device).to(device, torch.float64)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         try:
@@ -118,7 +118,7 @@ def obstacle(task: Task, device: torch.device) -> str:
             return "is not the same when vectorised (one of its layers looks past its lane)"
     if task.precision != FLOAT32:  # float64 says nothing about it
         try:
-            _passed(network(stacked), made_up(task, device), 3)
+            _passed(network(stacked), made_up(stacked, device), 3)
         except Exception as error:
             if is_out_of_memory(error):
                 raise
@@ -128,7 +128,7 @@ def obstacle(task: Task, device: torch.device) -> str:
 
 def _fastest(task: Task, device: torch.device, rival: str) -> str:
     """Measure the loop and its rival."""
-    loop, stacked = (replace(task, engine=engine) for engine in ("loop", rival))
+    loop, stacked = (replace(task, engine=engine, accumulate=1) for engine in ("loop", rival))
     if _is_long(loop, device) or (rival == "vmap" and obstacle(task, device)):
         return "loop"
     lanes = [lanes_that_fit(one, device=device, workers=1, max_lanes=LANES) for one in (loop, stacked)]
@@ -197,6 +197,7 @@ def _key(task: Task, device: torch.device) -> str:
         str((*sizes.shape, sizes.classes)),
         *([str(sizes.item)] if sizes.item != DataSet(0, 0, 0, sizes.classes, sizes.shape) else []),
         f"batch {task.batch_size}",
+        f"smoothed {task.label_smoothing}" if task.label_smoothing else "",
         task.precision,
         task.train,
     )

@@ -51,17 +51,22 @@ def pack_bytes(task: Task, lanes: int, device: torch.device, optimizer: Optimize
     net, one = network(task), replace(task, engine="loop")
     compiled = compiled_on(device)
     copies = 3 + (_moments(optimizer, task) if optimizer else 3) + (0 if compiled else 3)
+    copies += task.accumulate > 1  # the sum of its gradients
     parameters = NUMBER * copies * sum(map(math.prod, net.shapes.values()))
     in_numba = compiled and isinstance(net, Mlp) and task.precision == FLOAT32
     kept, largest = _of_perceptron(net) if in_numba else _activations(one, task.precision)
     engine = "loop" if in_numba or not net.stacked else "vmap" if task.engine == "vmap" else "native"
     held_out = max(task.data_set.validation, task.data_set.test)
-    evaluated = min(EVAL_BATCH, held_out) if is_by_item(net) else held_out
+    evaluated = min(task.eval_batch_size or EVAL_BATCH, held_out) if is_by_item(net) else held_out
     activations = KEPT[engine] * task.batch_size * kept + evaluated * min(kept, EVALUATED[engine] * largest)
     together = lanes if engine != "loop" else 1
-    data = NUMBER * (task.batch_size + evaluated) * sum(math.prod(i.shape) for i in task.data_set.every_input)
+    data = (
+        NUMBER
+        * (task.items_per_step + evaluated)
+        * sum(math.prod(i.shape) for i in task.data_set.every_input)
+    )
     kept_outputs = lanes * NUMBER * math.prod(output_of(net)) * held_out
-    whole = kept_outputs + _loss_bytes(one) if task.whole_loss else 0
+    whole = kept_outputs + _loss_bytes(one) if task.whole_loss else kept_outputs * bool(task.measure)
     return int(HEAP * (lanes * parameters + together * activations + data + whole))
 
 

@@ -5,20 +5,64 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.device import is_out_of_memory
+from lrwd_sweep.errors import UsageError, arg, shown
 from lrwd_sweep.nets import Loss
 from lrwd_sweep.nets.batch import by_class, counted
 from lrwd_sweep.nets.loss import DEFAULT_LOSS, NamedLoss
 from lrwd_sweep.optim import Update
 from lrwd_sweep.science.optimizer import Family
-from lrwd_sweep.spec.catalog import CLASS, FLOAT, IGNORED, MULTI_HOT, POSITION, measures
+from lrwd_sweep.spec import user_code
+from lrwd_sweep.spec.catalog import CLASS, FLOAT, IGNORED, MULTI_HOT, POSITION, measures, metric_of
+from lrwd_sweep.spec.user_code import UserCode
 
 LARGEST_EXPONENT = 700  # of a perplexity in float64
+
+
+@dataclass(frozen=True, slots=True)
+class UserMetric:
+    """A function of the user: outputs and targets of a whole split → one number."""
+
+    name: str  # without the split
+    code: UserCode
+
+    @classmethod
+    def find(cls, name: str) -> Self:
+        """Import the function. Raises UsageError or UnknownName."""
+        return cls(metric_of(name).removeprefix("val_"), user_code.find("metric", name))
+
+    def values(
+        self,
+        outputs: Tensor,  # (L, C, n) or (L, n, …)
+        y: Tensor,  # (n, …)
+        alive: Tensor,  # (L,)
+        target: str,
+    ) -> Tensor:  # (L,) float64
+        """Compute every lane's value on the CPU; NaN for a diverged lane. Raises UsageError."""
+        lanes = outputs.transpose(1, 2) if target == CLASS else outputs
+        return torch.tensor(
+            [
+                self._value(lane, y) if lives and bool(lane.isfinite().all()) else math.nan
+                for lane, lives in zip(lanes, alive.tolist(), strict=True)
+            ],
+            dtype=torch.float64,
+        )
+
+    def _value(self, output: Tensor, y: Tensor) -> float:
+        with torch.inference_mode(mode=False), torch.no_grad():
+            found = self.code(output.cpu().clone(memory_format=torch.contiguous_format), y.cpu().clone())
+        try:
+            return float(found)
+        except (TypeError, ValueError, RuntimeError):
+            raise UsageError(
+                f"{arg('metric', self.code.name)} returns {shown(found)}; return one number"
+            ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +72,18 @@ class Measures:
     target: str = CLASS
     loss: Loss = DEFAULT_LOSS
     predicts: bool = True  # outputs can be held against the targets
+    metric: UserMetric | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
         """The measures' names, the loss first."""
         named = self.loss.name if isinstance(self.loss, NamedLoss) else ""
         return measures(self.target, named)[: None if self.predicts else 1]
+
+    @property
+    def all_names(self) -> tuple[str, ...]:
+        """The same and the user's metric, which is not measured in training."""
+        return self.names if self.metric is None else (*self.names, self.metric.name)
 
     def zeros(self, theta: Tensor) -> Tensor:  # (rows, L)
         """Return sums of nothing."""
@@ -82,7 +132,8 @@ class Measures:
 
     def named(self, split: str, values: Tensor) -> dict[str, list[float]]:  # (measures, L)
         """Return every lane's value by metric name; wait for the device."""
-        found = dict(zip(self.names, values.tolist(), strict=False))
+        counted_names = [name for name in self.all_names if name != "perplexity"]
+        found = dict(zip(counted_names, values.tolist(), strict=False))
         if "perplexity" in self.names:
             found["perplexity"] = [math.exp(min(loss, LARGEST_EXPONENT)) for loss in found["loss"]]
         return {f"{split}_{name}": row for name, row in found.items()}

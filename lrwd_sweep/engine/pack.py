@@ -13,20 +13,17 @@ from torch import Tensor
 from lrwd_sweep.data import EVAL_BATCH, Split, Splits, augmentation
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.graph import Program, begun, current, recorder
-from lrwd_sweep.engine.metrics import Diagnostics, JoinedOutputs, Measures, losses_of
+from lrwd_sweep.engine.metrics import Diagnostics, JoinedOutputs, Measures, UserMetric, losses_of
 from lrwd_sweep.nets import is_by_item, loss_of, network, of_seed, output_of
-from lrwd_sweep.nets.batch import fits
-from lrwd_sweep.optim import DeviceUpdate, make_update
+from lrwd_sweep.nets.batch import fits, rows
+from lrwd_sweep.optim import DeviceUpdate, clip, make_update
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status, Trial
+from lrwd_sweep.spec.job import Stopped
 from lrwd_sweep.spec.task import Task
 
 ALIGNED = 32  # columns of a row on a GPU, which then reads its widest words
-
-
-class Stopped(Exception):
-    """The caller asked to stop between two steps. This pack is lost, finished ones are not."""
 
 
 OnEpoch = Callable[[int, dict[str, list[float]]], None]  # epoch from 1; metric → value by lane
@@ -75,7 +72,8 @@ class PackTrainer:
         )
         self.loss = loss_of(net)
         predicts = fits(output_of(net), task.data_set)
-        self.measures = Measures(task.data_set.target, self.loss, predicts)
+        metric = UserMetric.find(task.measure) if task.measure else None
+        self.measures = Measures(task.data_set.target, self.loss, predicts, metric)
         self.center = _center(train)
         self.by_item = is_by_item(net)
         self.diagnostics = Diagnostics(self.arena, net.scale_invariant, self.update, self.optimizer.family)
@@ -92,7 +90,8 @@ class PackTrainer:
         should_stop: Callable[[], bool] = lambda: False,
     ) -> list[Trial]:
         """Train to the end; return one trial per cell, in order. Raises Stopped if asked to stop."""
-        names = [f"{split}_{name}" for split in ("train", "val") for name in self.measures.names]
+        names = [f"train_{name}" for name in self.measures.names]
+        names += [f"val_{name}" for name in self.measures.all_names]
         order, unmeasured = generator(self.seed, "data order"), [math.nan] * len(self.cells)
         with current(self.splits.train.device):
             self.initial = self.measures.named("initial_val", self.evaluate(self.splits.validation))
@@ -116,7 +115,7 @@ class PackTrainer:
         shuffled = torch.randperm(len(self.splits.train), generator=order).to(self.splits.train.device)
         train = self._step_by_step if self.on_host else self._as_program
         total = train(shuffled, epoch, should_stop)
-        items = self.task.steps_per_epoch * self.task.batch_size
+        items = self.task.steps_per_epoch * self.task.items_per_step
         metrics = self.measures.named("train", self._means(total, items))
         if epoch in self.evaluations:
             metrics |= self.measures.named("val", self.evaluate(self.splits.validation))
@@ -125,19 +124,19 @@ class PackTrainer:
     def _step_by_step(self, shuffled: Tensor, epoch: int, should_stop: Callable[[], bool]) -> Tensor:
         """Train an epoch in this order (n,); return the sums (rows, L) of every lane."""
         train, steps = self.splits.train, self.task.steps_per_epoch
-        batches = torch.split(shuffled, self.task.batch_size)
+        batches = torch.split(shuffled, self.task.items_per_step)
         total = self._zeros()
         for k, batch in enumerate(batches[:steps]):
             if should_stop():
                 raise Stopped
             x, y = train.batch(batch)
-            total += self.step(self.augment(x), y, (epoch - 1) * steps + k)
+            total += self.step(x, y, (epoch - 1) * steps + k)
         return total
 
     @torch.inference_mode()
     def step(self, x: Any, y: Tensor, t: int) -> Tensor:  # (rows, L)
         """Update on the batch x (B, *shape), y (B, …) at t = 0, 1, …; return the sums of every lane."""
-        losses, outputs = self.lanes.gradient(x, y, self.noise)
+        losses, found = self._gradient(x, y)
         self._freeze_diverged(losses, t)
         eta, n = self.timetable.eta(t), self.timetable.steps_of_cycle(t)
         measured = (t + 1) % self.task.steps_per_epoch == 0
@@ -145,7 +144,32 @@ class PackTrainer:
         self.update.apply(self.arena.theta, self.arena.grad, eta, t + 1, n)
         if measured:
             self.diagnostics.after(theta, eta, self.died_at < 0)
-        return self.measures.summed(losses * self.measures.weight(y), outputs, y, self.center)
+        return found
+
+    def _gradient(self, x: Any, y: Tensor) -> tuple[Tensor, Tensor]:  # (L,), (rows, L)
+        """Write every lane's gradient, clipped; return mean losses and the sums of the measures."""
+        losses, found = self._accumulated(x, y) if self.task.accumulate > 1 else self._measured(x, y)
+        if self.task.clip_norm is not None:
+            clip(self.arena.grad, self.task.clip_norm)
+        return losses, found
+
+    def _measured(self, x: Any, y: Tensor) -> tuple[Tensor, Tensor]:  # (L,), (rows, L)
+        losses, outputs = self.lanes.gradient(self.augment(x), y, self.noise)
+        return losses, self.measures.summed(losses * self.measures.weight(y), outputs, y, self.center)
+
+    def _accumulated(self, x: Any, y: Tensor) -> tuple[Tensor, Tensor]:  # (L,), (rows, L)
+        """Write the mean gradient of the micro-batches; return their mean losses and sums."""
+        gradient = torch.zeros_like(self.arena.grad)
+        size, count = self.task.batch_size, self.task.accumulate
+        losses, total = torch.zeros_like(gradient[:, 0]), self._zeros()
+        for k in range(count):
+            part = slice(k * size, (k + 1) * size)
+            mean, found = self._measured(rows(x, part), y[part])
+            losses += mean / count
+            total += found
+            gradient.add_(self.arena.grad, alpha=1 / count)
+        self.arena.grad.copy_(gradient)
+        return losses, total
 
     def _freeze_diverged(self, losses: Tensor, t: int) -> None:
         """Freeze lanes at their first loss that is not finite: select, never multiply (0·NaN is NaN)."""
@@ -191,17 +215,17 @@ class PackTrainer:
             self._zeros(),
             (*self.noise, self.shakes),
             steps=self.task.steps_per_epoch,
-            batch_size=self.task.batch_size,
+            batch_size=self.task.items_per_step,
         )
 
     def _counted_step(self, update: DeviceUpdate, batch: Tensor, t: Tensor) -> Tensor:  # (B,), (1,)
         """Do as `step` on a batch of the training split, with t on the device and without diagnostics."""
         x, y = self.splits.train.batch(batch)
-        losses, outputs = self.lanes.gradient(self.augment(x), y, self.noise)
+        losses, found = self._gradient(x, y)
         kept = torch.isfinite(losses) | (self.died_at >= 0)
         torch.where(kept, self.died_at, t, out=self.died_at)
         update.apply(self.arena.theta, self.arena.grad, t, self.died_at)
-        return self.measures.summed(losses * self.measures.weight(y), outputs, y, self.center)
+        return found
 
     def _zeros(self) -> Tensor:
         return self.measures.zeros(self.arena.theta)
@@ -214,17 +238,22 @@ class PackTrainer:
         outputs depend on their batch gets all its items.
         """
         total, whole, target = self._zeros(), self.task.whole_loss, self.measures.target
+        metric, size = self.measures.metric, self.task.eval_batch_size or EVAL_BATCH
         network, found = self.lanes.predictor(), JoinedOutputs(len(split), target)
         center = _center(split)
-        for x, y in split.batches(EVAL_BATCH if self.by_item else len(split)):
+        for x, y in split.batches(size if self.by_item else len(split)):
             outputs = network.predict(x)
             losses = outputs.new_zeros(len(outputs)) if whole else losses_of(self.loss, outputs, y, target)
             total += self.measures.summed(losses, outputs, y, center)
-            if whole:
+            if whole or metric:
                 found.add(outputs)
         if whole:
             total[0] = losses_of(self.loss, found.outputs, split.y, target)
-        return self._means(total, len(split))
+        means = self._means(total, len(split))
+        if metric is None:
+            return means
+        measured = metric.values(found.outputs, split.y, self.died_at < 0, target)
+        return torch.cat([means, measured.to(means).unsqueeze(0)])
 
     def _means(self, total: Tensor, size: int) -> Tensor:  # (measures, L)
         """Turn sums into means; NaN for a diverged lane, whose loss may be finite where it stopped."""
@@ -248,6 +277,7 @@ class PackTrainer:
         for lane, cell in enumerate(self.cells):
             curves = {name: tuple(e[lane] for e in epochs) for name, epochs in every.items()}
             metrics = {name: values[lane] for name, values in last.items()}
+            metrics = {n: v for n, v in metrics.items() if math.isfinite(v) or not n.startswith("initial_")}
             snapshots = {
                 epoch: {name: values[lane] for name, values in found.items()}
                 for epoch, found in self.snapshots.items()
@@ -260,7 +290,10 @@ class PackTrainer:
                 where = (
                     f"step {died_at[lane]} of {self.task.steps}" if died_at[lane] >= 0 else "the last step"
                 )
-                detail = f"the loss was not finite at {where}"
+                what = "loss"
+                if died_at[lane] < 0 and math.isfinite(curves["val_loss"][-1]):
+                    what = next(name for name, value in metrics.items() if not math.isfinite(value))
+                detail = f"the {what} was not finite at {where}"
                 before = {epoch: m for epoch, m in snapshots.items() if all(map(math.isfinite, m.values()))}
                 trials.append(Trial(cell, self.seed, Status.DIVERGED, {}, curves, detail, before))
         return trials

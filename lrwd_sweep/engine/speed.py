@@ -151,4 +151,4 @@ def made_up(task: Task, place: torch.device) -> Splits:
         return Split(x, made[1], more=tuple(more)).to(place, torch.float32)
 
     evaluated = split(min(EVAL_BATCH, 2 * task.batch_size))
-    return Splits(split(task.batch_size), evaluated, evaluated)
+    return Splits(split(task.items_per_step), evaluated, evaluated)

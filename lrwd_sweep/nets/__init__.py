@@ -65,17 +65,33 @@ def network(task: Task) -> Network:
         engine=task.engine,
         precision=task.precision,
         train=task.train,
+        smoothing=task.label_smoothing,
         code=code,
     )
 
 
-def is_native(name: str, loss: str = CROSS_ENTROPY, train: str = "", item: DataSet | None = None) -> bool:
-    """Test whether a network has a program of its own for all lanes, with the gradient written out.
+def is_native(
+    name: str,
+    loss: str = CROSS_ENTROPY,
+    train: str = "",
+    item: DataSet | None = None,
+    smoothing: float = 0.0,
+) -> bool:
+    """Test whether a network has a program of its own for all lanes, with the gradient written out."""
+    return not _unwritten(name, loss, train, item, smoothing)
 
-    It is written for one class per item by cross-entropy, and trains every parameter.
-    """
-    classifies = item is None or item.target == CLASS
-    return name in NATIVE and loss == CROSS_ENTROPY and not train and classifies
+
+def _unwritten(name: str, loss: str, train: str, item: DataSet | None, smoothing: float) -> str:
+    """Say what the native programs are not written for; empty if they are."""
+    if name not in NATIVE:
+        return name
+    if loss != CROSS_ENTROPY:
+        return f"a loss other than {CROSS_ENTROPY}"
+    if item is not None and item.target != CLASS:
+        return f"{item.target} targets"
+    if smoothing:
+        return arg("label_smoothing", smoothing)
+    return arg("train", train) if train else ""
 
 
 def undecayed(task: Task) -> tuple[str, ...]:
@@ -139,6 +155,7 @@ def build(
     engine: str = "auto",
     precision: str = FLOAT32,
     train: str = "",
+    smoothing: float = 0.0,
     code: tuple[tuple[str, str], ...] = (),  # digests of user code: changed code is another network
 ) -> Network:
     """Build a network of the catalog, torchvision or the user for inputs of `shape`.
@@ -147,16 +164,15 @@ def build(
     for any exception of user code.
     """
     item = item or DataSet(0, 0, 0, classes, shape)
-    native = engine in ("auto", "native") and is_native(name, loss, train, item)
-    if engine == "native" and not native:
-        what = name
-        if is_native(name):
-            what = f"{item.target} targets" if loss == CROSS_ENTROPY else f"a loss other than {CROSS_ENTROPY}"
-            what = arg("train", train) if is_native(name, loss, item=item) else what
-        raise UsageError(f"{arg('engine', 'native')} is not written for {what}; choose auto, vmap or loop")
+    unwritten = _unwritten(name, loss, train, item, smoothing)
+    native = engine in ("auto", "native") and not unwritten
+    if engine == "native" and unwritten:
+        raise UsageError(
+            f"{arg('engine', 'native')} is not written for {unwritten}; choose auto, vmap or loop"
+        )
     own = user_code.is_user_code(name)
     way = Way(
-        find_loss(loss),
+        find_loss(loss, smoothing),
         precision,
         vmap=engine == "vmap",
         train=train,

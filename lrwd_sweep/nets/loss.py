@@ -52,18 +52,20 @@ class NamedLoss:
     """A loss of the catalog: the mean over all numbers of a batch, or over the positions that count."""
 
     name: str = CROSS_ENTROPY
+    smoothing: float = 0.0  # of training's labels
 
     def __call__(self, output: Tensor, y: Tensor) -> Tensor:
         """Return the mean loss of a batch."""
-        return _FUNCTIONS[self.name](*self._aligned(output, y))
+        smoothed = {"label_smoothing": self.smoothing} if self.smoothing else {}
+        return _FUNCTIONS[self.name](*self._aligned(output, y), **smoothed)
 
     def total(self, output: Tensor, y: Tensor) -> Tensor:
-        """Sum over the items of a batch; of classes per position over the positions that count."""
+        """Sum over the items of a batch, or the positions that count, without label smoothing."""
         each = _FUNCTIONS[self.name](*self._aligned(output, y), reduction="none")
         return each.sum() if self._of_classes else each.sum() / max(1, y[:1].numel())
 
     def of_lanes(self, logits: Tensor, y: Tensor) -> Tensor:  # (L, C, B), (B,) → (L,)
-        """Sum over the items of a batch for every lane."""
+        """Sum over the items of a batch for every lane, without label smoothing."""
         return _FUNCTIONS[self.name](logits, y.expand(len(logits), -1), reduction="none").sum(dim=1)
 
     @property
@@ -77,10 +79,10 @@ class NamedLoss:
 DEFAULT_LOSS = NamedLoss()
 
 
-def find_loss(name: str) -> Loss:
+def find_loss(name: str, smoothing: float = 0.0) -> Loss:
     """Return the loss of the catalog or the user's. Raises UsageError or UnknownName."""
     if name in LOSSES:
-        return NamedLoss(name)
+        return NamedLoss(name, smoothing)
     code = user_code.find("loss", name)
     if isinstance(code.thing, type):
         raise UsageError(

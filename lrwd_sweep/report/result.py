@@ -18,6 +18,7 @@ from lrwd_sweep.science.separability import PairedDifferences, Separability, ana
 from lrwd_sweep.science.separability.verdict import MARGIN
 from lrwd_sweep.science.surface import Surface, mean_and_error
 from lrwd_sweep.science.trial import Direction, Status, Trial, metric_direction
+from lrwd_sweep.spec.catalog import direction_of
 from lrwd_sweep.spec.study import Kind, StudySpec, labels
 
 if TYPE_CHECKING:
@@ -165,10 +166,16 @@ def result(
                 raise UnknownName("metric", metric, known)
             maximize, minimize = direction is Direction.MAXIMIZE, direction is Direction.MINIMIZE
             direction = metric_direction(metric, maximize=maximize, minimize=minimize)
+        else:
+            direction = direction or direction_of(metric)
+            if direction is None and metric in known:
+                direction = metric_direction(metric, maximize=False, minimize=False)
         spec = replace(spec, metric=metric, direction=direction or Direction.MINIMIZE, given_cap=None)
-    if direction is Direction.MAXIMIZE and spec.task is not None:
+    own = direction_of(spec.metric) if spec.task is not None else None
+    if own is not None and direction not in (own, None):
+        given, better = ("maximize", "lower") if own is Direction.MINIMIZE else ("minimize", "higher")
         raise UsageError(
-            f"{arg('maximize', True)}: a lower {spec.metric} is better, which lrwd-sweep "
+            f"{arg(given, True)}: a {better} {spec.metric} is better, which lrwd-sweep "
             f"measured in study {name!r}; "
             "leave the option out"
         )

@@ -10,18 +10,20 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, redi
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from lrwd_sweep.errors import UsageError, arg
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.notation import counted, in_patterns
 from lrwd_sweep.runner.signals import Interrupted, stop_on_signals
 from lrwd_sweep.science.trial import unfinished
 from lrwd_sweep.spec.data_files import DataFiles
-from lrwd_sweep.spec.job import Unwatched, Watcher
+from lrwd_sweep.spec.job import Stopped, Unwatched, Watcher
 from lrwd_sweep.spec.study import StudySpec, labels
 from lrwd_sweep.spec.task import Task
 from lrwd_sweep.spec.user_code import is_user_code
 
 if TYPE_CHECKING:
     from lrwd_sweep.runner.execution import Execution
+    from lrwd_sweep.runner.executors.commands import CommandExecution
     from lrwd_sweep.runner.executors.processes import Processes
     from lrwd_sweep.store import Store
 
@@ -101,11 +103,12 @@ class Runner:
         together: Mapping[str, StudySpec] | None = None,
     ) -> None:
         """Train a lattice, or search until there are `points` points."""
+        if spec.command is not None:
+            self._run(name, spec, points, title, together or {})
+            return
         from lrwd_sweep.engine.device import threads_kept
-        from lrwd_sweep.engine.pack import Stopped
         from lrwd_sweep.runner.execution import Execution
         from lrwd_sweep.runner.executors.processes import Processes
-        from lrwd_sweep.runner.study_loop import StudyLoop
 
         assert spec.task is not None, "an imported study does not train"
         begun = self.store.find_study(name)
@@ -119,16 +122,65 @@ class Runner:
             tensors = self._tensors(execution)
             self.store.begin_study(name, replace(spec, task=replace(execution.task, tensors=tensors)))
             self._begin_others(together or {})
-            _collect_garbage()
-            with stop_on_signals() as stop, self._progress(name, spec, title) as progress:
-                loop = StudyLoop(name, spec, self.store, execution, progress, self.max_lanes, stop)
-                try:
-                    if points is None:
-                        loop.grid()
-                    else:
-                        loop.tpe(points)
-                except Stopped:
-                    raise Interrupted(stop.signal) from None
+            self._loop(name, spec, execution, points, title)
+
+    def _run(
+        self, name: str, spec: StudySpec, points: int | None, title: str, together: Mapping[str, StudySpec]
+    ) -> None:
+        """Run a command of the user for a lattice or a search; without a result the study is not kept."""
+        assert spec.command is not None, "a task trains in the engine"
+        from lrwd_sweep.runner.executors.commands import (
+            CommandExecution,
+            FirstRunFailed,
+            NothingRead,
+            run_folder,
+        )
+
+        place = {"device": self.device != "auto", "max_lanes": self.max_lanes is not None}
+        place |= {"data_dir": self.files.folder is not None, "download": self.files.download}
+        for option in (option for option, given in place.items() if given):
+            raise UsageError(f"{arg(option)} has no effect with {arg(spec.command.option)}; leave it out")
+        new = [each for each in (name, *together) if self.store.find_study(each) is None]
+        finished = set() if name in new else self.store.finished(name)
+        cells = spec.lattice.cells() if points is None else [None] * points
+        runs = len(list(cells)) * len(spec.seeds) - len(finished)
+        folder = run_folder(self.store.path, name)
+        execution = CommandExecution(spec, folder, first=not finished, runs=runs, tell=self._tell)
+        self.store.begin_study(name, spec)
+        self._begin_others(together)
+        try:
+            self._loop(name, spec, execution, points, title)
+        except (FirstRunFailed, NothingRead):
+            for each in new:
+                if not self.store.count_lanes(each):
+                    self.store.delete_study(each)
+            raise
+
+    def _loop(
+        self,
+        name: str,
+        spec: StudySpec,
+        execution: Execution | CommandExecution,
+        points: int | None,
+        title: str,
+    ) -> None:
+        """Train what is missing, under the eyes of the progress view. Raises Interrupted after a signal."""
+        from lrwd_sweep.runner.study_loop import StudyLoop
+
+        _collect_garbage()
+        with stop_on_signals() as stop, self._progress(name, spec, title) as progress:
+            loop = StudyLoop(name, spec, self.store, execution, progress, self.max_lanes, stop)
+            try:
+                if points is None:
+                    loop.grid()
+                else:
+                    loop.tpe(points)
+            except Stopped:
+                raise Interrupted(stop.signal) from None
+
+    def _tell(self, text: str) -> None:
+        if not self.quiet:
+            consoles.note(text)
 
     @contextmanager
     def _processes_closed(self) -> Iterator[None]:

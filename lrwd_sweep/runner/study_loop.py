@@ -7,14 +7,18 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from lrwd_sweep.runner.execution import Execution
 from lrwd_sweep.runner.sampler import grid_cells, propose_cells
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import unfinished
 from lrwd_sweep.spec.job import Pack, PackDone, PackLost, Watcher
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.store import Store
+
+if TYPE_CHECKING:
+    from lrwd_sweep.runner.execution import Execution
+    from lrwd_sweep.runner.executors.commands import CommandExecution
 
 _log = logging.getLogger(__name__)
 
@@ -28,7 +32,7 @@ class StudyLoop:
     name: str
     spec: StudySpec
     store: Store
-    execution: Execution
+    execution: Execution | CommandExecution
     watcher: Watcher
     max_lanes: int | None = None
     should_stop: Callable[[], bool] = lambda: False
@@ -48,7 +52,10 @@ class StudyLoop:
             if len(known) >= points:
                 return
             trials, count = self.store.trials(self.name), min(batch, points - len(known))
-            self._train(propose_cells(spec.lattice, trials, count, seeds=spec.seeds, metric=spec.metric))
+            cells = propose_cells(
+                spec.lattice, trials, count, seeds=spec.seeds, metric=spec.metric, direction=spec.direction
+            )
+            self._train(cells)
 
     def _train(self, cells: Sequence[Cell]) -> None:
         """Train the missing lanes of these cells, also while other processes train the same study."""

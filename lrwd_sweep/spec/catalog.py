@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Self
 
 from lrwd_sweep.errors import UnknownName, UsageError, arg
+from lrwd_sweep.science.trial import Direction
 from lrwd_sweep.spec import image_folder, text_files, user_code
 from lrwd_sweep.spec.net_options import CONTEXT
 
@@ -261,6 +262,23 @@ def measures(target: str, loss: str) -> tuple[str, ...]:
     """Return the measures of a split, the loss first, for a kind of target and a loss."""
     likelihood = loss in (CROSS_ENTROPY, NLL)
     return tuple(name for name in _MEASURES[target] if name != "perplexity" or likelihood)
+
+
+def metric_of(measure: str) -> str:
+    """Return the name of a user's metric on the validation split.
+
+    >>> metric_of("./my.py:f1"), metric_of("package.module:Scores.val_auc")
+    ('val_f1', 'val_auc')
+    """
+    name = measure.rpartition(":")[2].rpartition(".")[2].lower()
+    return name if name.startswith("val_") else f"val_{name}"
+
+
+def direction_of(metric: str) -> Direction | None:
+    """Return the better end of a metric of the catalog on any split; None for others."""
+    if metric.partition("_")[2] not in {name for found in _MEASURES.values() for name in found}:
+        return None
+    return Direction.MAXIMIZE if metric.endswith("_r2") else Direction.MINIMIZE
 
 
 def chance_level(metric: str, classes: int) -> float:

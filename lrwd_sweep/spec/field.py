@@ -15,8 +15,16 @@ from typing import Any
 
 from lrwd_sweep.errors import UnknownName, UsageError, arg, brief
 
-HEADINGS = ("What to train", "Axes", "Optimizer", "Schedule", "Where", "Store and output")  # of --help
-TRAIN, AXES, OPTIMIZER, SCHEDULE, WHERE, STORE = HEADINGS
+HEADINGS = (  # of --help
+    "What to train",
+    "Your script",
+    "Axes",
+    "Optimizer",
+    "Schedule",
+    "Where",
+    "Store and output",
+)
+TRAIN, RUN, AXES, OPTIMIZER, SCHEDULE, WHERE, STORE = HEADINGS
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -36,6 +36,10 @@ class Job:
     data: str = ""  # the file of the splits; empty if the executor holds them in memory
 
 
+class Stopped(Exception):
+    """The caller asked to stop between two steps. This pack is lost, finished ones are not."""
+
+
 @dataclass(frozen=True, slots=True)
 class EpochDone:
     """A pack finished an epoch."""

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from typing import Any, Self
 
-from lrwd_sweep.errors import UsageError, arg
+from lrwd_sweep.errors import UsageError
 from lrwd_sweep.science.optimizer import Optimizer, users_of
 from lrwd_sweep.science.schedule import Schedule, Timetable
 from lrwd_sweep.spec.catalog import (
@@ -17,15 +17,16 @@ from lrwd_sweep.spec.catalog import (
     FLOAT32,
     PRECISIONS,
     DataSet,
-    check_loss,
     find_data_set,
     find_loss,
     find_network,
     measures,
+    metric_of,
 )
-from lrwd_sweep.spec.field import OPTIMIZER, SCHEDULE, TRAIN, WHERE, check_pattern, declared, fields_of
+from lrwd_sweep.spec.field import OPTIMIZER, SCHEDULE, TRAIN, WHERE, declared, fields_of
 from lrwd_sweep.spec.image_folder import PREFIX
-from lrwd_sweep.spec.net_options import complete_options, context, joined_options
+from lrwd_sweep.spec.net_options import context, joined_options
+from lrwd_sweep.spec.task_checks import refuse_impossible
 from lrwd_sweep.spec.text_files import is_text
 from lrwd_sweep.spec.user_code import canonical, is_user_code
 
@@ -194,6 +195,47 @@ class Task:
         mark="{}",
         words="network's options {}",
     )
+    measure: str = declared("", rare=True, mark="{}", words="measured by {}")  # the user's metric
+    clip_norm: float | None = declared(
+        None,
+        "Largest norm of a lane's gradient; more is scaled down [none]",
+        kind=float,
+        panel=TRAIN,
+        metavar="V",
+        below=LARGEST_EPS,
+        rare=True,
+        mark="clip{:g}",
+        words="gradients clipped to a norm of {:g}",
+    )
+    label_smoothing: float = declared(
+        0.0,
+        "Of training's cross-entropy; val_loss has none",
+        panel=TRAIN,
+        rare=True,
+        mark="smooth{:g}",
+        words="labels smoothed by {:g}",
+    )
+    accumulate: int = declared(
+        1,
+        "Batches per update, their mean gradient",
+        panel=TRAIN,
+        metavar="N",
+        least=1,
+        rare=True,
+        mark="acc{}",
+        words="{} batches per update",
+    )
+    eval_batch_size: int | None = declared(  # results differ only by rounding
+        None,
+        "Items evaluated at a time [256]",
+        kind=int,
+        panel=WHERE,
+        metavar="N",
+        least=1,
+        compare=False,
+        in_presets=False,
+        rare=True,
+    )
     code: tuple[tuple[str, str], ...] = declared((), rare=True)  # name and digest of user code
     whole_loss: bool = declared(False, rare=True)  # the loss is not a mean over items: a split is one batch
     engine: str = declared(  # results differ only by rounding
@@ -225,41 +267,10 @@ class Task:
         set_(self, "net", find_network(self.net))
         set_(self, "data", canonical("data", self.data))
         set_(self, "loss", find_loss(self.loss))
+        set_(self, "measure", self.measure and canonical("metric", self.measure))
         if self.sizes is None and not is_user_code(self.data):  # user data is imported only for training
             set_(self, "sizes", find_data_set(self.data, context(self.net, self.net_options)))
-        self._refuse_impossible()
-        if self.sizes is not None:
-            self._refuse_impossible_sizes(self.sizes)
-
-    def _refuse_impossible(self) -> None:
-        for name in ("no_decay", "train"):
-            check_pattern(name, getattr(self, name))
-        if self.warmup >= self.epochs:
-            raise UsageError(
-                f"{arg('warmup', self.warmup)} leaves nothing of {self.epochs} epochs; "
-                f"choose less than {self.epochs}"
-            )
-        if not is_user_code(self.net):
-            complete_options(self.net, self.net_options)
-        if self.standardize is not None and not is_user_code(self.data):
-            why = "holds no images" if is_text(self.data) else "is always standardised"
-            raise UsageError(
-                f"{arg('standardize')} is for images of your own; {self.data} {why}: leave it out"
-            )
-
-    def _refuse_impossible_sizes(self, sizes: DataSet) -> None:
-        if self.batch_size > sizes.train:
-            raise UsageError(
-                f"{arg('batch_size', self.batch_size)} is larger than the training set of {self.data} "
-                f"({sizes.train}); choose at most {sizes.train}"
-            )
-        if self.augment != "none" and len(sizes.shape) != 3:
-            raise UsageError(f"{arg('augment', self.augment)}: {self.data} holds no images; choose none")
-        if self.augment != "none" and sizes.inputs:
-            raise UsageError(
-                f"{arg('augment', self.augment)} takes one floating-point image per item; choose none"
-            )
-        check_loss(self.loss, sizes.target, self.data)
+        refuse_impossible(self)
 
     @property
     def data_set(self) -> DataSet:
@@ -272,18 +283,24 @@ class Task:
     def metrics(self) -> tuple[str, ...]:
         """The names of the metrics that its lanes have."""
         found = measures(self.data_set.target, self.loss)
-        return tuple(f"{split}_{measure}" for split in ("val", "train") for measure in found)
+        own = (metric_of(self.measure),) if self.measure else ()
+        return tuple(f"{split}_{measure}" for split in ("val", "train") for measure in found) + own
 
     @property
     def user_code(self) -> dict[str, str]:
         """The names of user code, by field."""
-        named = {"net": self.net, "data": self.data, "loss": self.loss}
+        named = {"net": self.net, "data": self.data, "loss": self.loss, "metric": self.measure}
         return {field: name for field, name in named.items() if is_user_code(name)}
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches per epoch; the incomplete last batch is dropped."""
-        return self.data_set.train // self.batch_size
+        """Updates per epoch; the incomplete last batch is dropped."""
+        return self.data_set.train // self.items_per_step
+
+    @property
+    def items_per_step(self) -> int:
+        """Items of an update."""
+        return self.batch_size * self.accumulate
 
     @property
     def steps(self) -> int:
@@ -338,7 +355,7 @@ class Task:
             overrides["net_options"] = joined_options(self.net_options, overrides["net_options"])
         if is_text(self.data) and overrides.keys() & {"net", "net_options"}:
             gone["sizes"] = None  # windows are as long as the network's context
-        if overrides.keys() & {"net", "data", "loss"}:
+        if overrides.keys() & {"net", "data", "loss", "measure"}:
             gone |= {"code": (), "whole_loss": False}
         return replace(self, **gone | overrides)
 

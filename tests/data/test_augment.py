@@ -83,13 +83,13 @@ def _batches(lanes: int, seed: int, augment: str) -> tuple[Splits, list[Tensor],
     cells = [Cell(0.1, 0.01 * k) for k in range(lanes)]
     trainer = PackTrainer(Optimizer.parse("sgd"), task, cells, seed, splits)
     seen: list[Tensor] = []
-    step = trainer.step
+    augmented = trainer.augment
 
-    def watched(x: Tensor, y: Tensor, t: int) -> Tensor:
-        seen.append(x.clone())
-        return step(x, y, t)
+    def watched(x: Tensor) -> Tensor:
+        seen.append(augmented(x).clone())
+        return seen[-1]
 
-    trainer.step = watched  # type: ignore[method-assign]
+    trainer.augment = watched
     return splits, seen, trainer.run()[0].metrics["val_loss"]
 
 

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from lrwd_sweep.data import digits
 from lrwd_sweep.engine.arena import Arena
-from lrwd_sweep.engine.pack import PackTrainer, Stopped, generator
+from lrwd_sweep.engine.pack import PackTrainer, generator
 from lrwd_sweep.lab.bench.workload import module
 from lrwd_sweep.lab.references import lone_rule
 from lrwd_sweep.nets import build, network
@@ -22,6 +22,7 @@ from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.trial import Status
+from lrwd_sweep.spec.job import Stopped
 from lrwd_sweep.spec.task import Task
 from tests.small import ADAMW, CELLS, CPU, F64, ILL, WELL, pack, splits, task
 

@@ -9,7 +9,7 @@ import pytest
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.schedule import Schedule
-from lrwd_sweep.spec.request import refuse_unused
+from lrwd_sweep.spec.preset import refuse_unused
 from lrwd_sweep.spec.task import Task
 
 

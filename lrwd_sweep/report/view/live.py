@@ -38,8 +38,10 @@ class Progress:
     def __init__(
         self, console: Console, spec: StudySpec, known: Iterable[Trial] = (), title: str = ""
     ) -> None:
-        assert spec.task is not None, "an imported study does not train"
-        self.console, self.spec, self.task = console, spec, spec.task
+        self.console, self.spec = console, spec
+        # A command has no epochs that are known beforehand: a run is one step.
+        self.epochs_of_run = 1 if spec.task is None else spec.task.epochs
+        self.steps_per_epoch = 1 if spec.task is None else spec.task.steps_per_epoch
         self.title = title or spec.title
         self.lanes: dict[Lane, Latest] = {}  # without curves, which would take most memory
         for trial in known:
@@ -70,7 +72,7 @@ class Progress:
     def begin(self, packs: Sequence[Pack]) -> None:
         """Start on these packs; drop those that began earlier and did not finish."""
         first = not self.packs
-        self.epochs = {pack: n for pack, n in self.epochs.items() if n == self.task.epochs}
+        self.epochs = {pack: n for pack, n in self.epochs.items() if n == self.epochs_of_run}
         self.packs = [*self.epochs, *packs]
         if not first:
             self._show()
@@ -78,18 +80,19 @@ class Progress:
             self.live.refresh()  # the first epoch may take long
         else:
             lanes = counted(sum(len(pack.cells) for pack in packs), "lane")
-            epochs = counted(self.task.epochs, "epoch")
-            self._line(f"training {lanes} in {counted(len(packs), 'pack')} for {epochs}")
+            epochs = counted(self.epochs_of_run, "epoch")
+            what = f"training {lanes} in {counted(len(packs), 'pack')} for {epochs}"
+            self._line(what if self.spec.command is None else f"{counted(len(packs), 'run')} to do")
 
     def happened(self, event: EpochDone | PackDone) -> None:
         """Record an event, and redraw if it is time."""
         if isinstance(event, PackDone):
             self.finished += 1
-            self.epochs[event.pack] = self.task.epochs
+            self.epochs[event.pack] = self.epochs_of_run
             for trial in event.trials:
                 self._note(trial)
         else:
-            self.epochs[event.pack] = event.epoch
+            self.epochs[event.pack] = event.epoch if self.spec.command is None else 0
             values = event.metrics.get(self.spec.metric)  # None where the epoch was not evaluated
             for cell, value in zip(event.pack.cells, values, strict=True) if values else ():
                 status = Status.COMPLETE if abs(value) < float("inf") else Status.DIVERGED
@@ -129,10 +132,11 @@ class Progress:
     def _text(self) -> Text:
         done, total = self._lane_steps()
         left = self._seconds() * (total - done) / done if done else None
-        parts = [f"pack {self.finished}/{len(self.packs)}"]
-        running = [epochs for epochs in self.epochs.values() if epochs < self.task.epochs]
-        if running or not self.epochs:
-            parts.append(f"epoch {min(running, default=0)}/{self.task.epochs}")
+        what = "pack" if self.spec.command is None else "run"
+        parts = [f"{what} {self.finished}/{len(self.packs)}"]
+        running = [epochs for epochs in self.epochs.values() if epochs < self.epochs_of_run]
+        if (running or not self.epochs) and self.spec.command is None:
+            parts.append(f"epoch {min(running, default=0)}/{self.epochs_of_run}")
         parts += [self._rate()] if done else []
         parts += [f"{_clock(left)} left"] if left is not None else []
         return Text(" · ".join(parts), no_wrap=True, overflow="ellipsis")
@@ -155,16 +159,17 @@ class Progress:
         return time.monotonic() - self.began
 
     def _lanes_done(self) -> int:
-        epochs = self.task.epochs
+        epochs = self.epochs_of_run
         return sum(len(pack.cells) for pack, passed in self.epochs.items() if passed == epochs)
 
     def _lane_steps(self) -> tuple[int, int]:
-        per_epoch = self.task.steps_per_epoch
+        per_epoch = self.steps_per_epoch
         done = sum(len(pack.cells) * passed for pack, passed in self.epochs.items()) * per_epoch
-        return done, sum(len(pack.cells) for pack in self.packs) * self.task.steps
+        return done, sum(len(pack.cells) for pack in self.packs) * self.epochs_of_run * per_epoch
 
     def _rate(self) -> str:
-        return f"{self._lane_steps()[0] / max(self._seconds(), 1e-9):,.0f} lane-steps/s"
+        rate = self._lane_steps()[0] / max(self._seconds(), 1e-9)
+        return f"{rate:,.0f} lane-steps/s" if self.spec.command is None else f"{60 * rate:.3g} runs/min"
 
 
 def _clock(seconds: float) -> str:
