@@ -28,6 +28,7 @@ from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.preset import DEFAULT, MOST_TRIALS, TRIALS
 from lrwd_sweep.spec.request import (
     Axis,
+    Named,
     Request,
     TaskOptions,
     finite,
@@ -51,7 +52,7 @@ def sweep(
     weight_decay: Axis | None = None,
     seeds: int | None = None,
     first_seed: int | None = None,
-    metric: str | None = None,
+    metric: Named | None = None,
     cap: float | None = None,
     preset: str = DEFAULT,
     study_name: str | None = None,
@@ -69,10 +70,9 @@ def sweep(
     Arguments that are None are as in the preset; `optimizer` is "adamw" unless the preset names only one. An
     axis is text, as "2^-12:2^-2", or a list of values. A cell whose metric reaches `cap` counts as diverged.
     `storage` is a file, by default $LRWD_STORAGE, else `lrwd-sweep.db` here. Stored lanes are not trained
-    again; a larger lattice or more seeds extend the study. `retrain_damaged` trains lanes again
-    whose stored results are damaged; by default such a study is a StoreError. `progress` is written to
-    stderr. Ctrl-C raises KeyboardInterrupt between two steps; finished packs are kept, and the same call
-    continues.
+    again; a larger lattice or more seeds extend the study. `retrain_damaged` trains lanes again whose stored
+    results are damaged; by default such a study is a StoreError. `progress` is written to stderr. Ctrl-C
+    raises KeyboardInterrupt between two steps; finished packs are kept, and the same call continues.
 
     Raises UsageError (or its UnknownName, SpecMismatch), StoreError, DataError or DeviceError.
     """
@@ -87,7 +87,7 @@ def tpe(
     weight_decay: Axis | None = None,
     seeds: int | None = None,
     first_seed: int | None = None,
-    metric: str | None = None,
+    metric: Named | None = None,
     cap: float | None = None,
     preset: str = DEFAULT,
     study_name: str | None = None,
@@ -115,7 +115,7 @@ def compare(
     weight_decay: Axis | None = None,
     seeds: int | None = None,
     first_seed: int | None = None,
-    metric: str | None = None,
+    metric: Named | None = None,
     cap: float | None = None,
     preset: str = DEFAULT,
     storage: Storage | None = None,
@@ -217,7 +217,7 @@ def _call(function: Callable[..., object], arguments: dict[str, Any]) -> _Call:
     """Check the arguments of `sweep`, `tpe` or `compare`. Raises UsageError."""
     task = arguments["task"]
     refuse_unknown(task, [name for name in signature(function).parameters if name != "task"])
-    texts = {name: arguments.get(name) for name in ("optimizer", "study_name", "metric", "device")}
+    texts = {name: arguments.get(name) for name in ("optimizer", "study_name", "device")}
     refuse_other_than_text(**texts)
     own = ("preset", "lr", "weight_decay", "seeds", "first_seed", "metric", "cap")
     asked = {name: arguments[name] for name in own}

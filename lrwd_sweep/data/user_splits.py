@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, RandomSampler, Subset, TensorDataset
+from torch.utils.data.dataloader import default_collate, default_convert
 
 from lrwd_sweep.data.splits import Pixels, Split, Splits
 from lrwd_sweep.errors import DataError, arg, brief, shown
@@ -67,9 +70,9 @@ def _pair(name: str, part: Any) -> Pair:
         if not found:
             raise DataError(f"x of {name} is {_kind(x)}; make it a tensor, or a tuple of tensors")
         return _inputs(name, [_numbers(name, one) for one in found]), _targets(name, _labels(name, y))
-    if not hasattr(part, "__getitem__") or not hasattr(part, "__len__") or isinstance(part, str | Mapping):
-        raise DataError(f"{name} is {_kind(part)}; give tensors (x, y), or a data set with a length")
-    items = [_item(name, k, part[k]) for k in range(len(part))]
+    if isinstance(part, DataLoader):
+        part = _without_batches(name, part)
+    items, again = _items(name, part)
     if not items:
         raise DataError(f"{name} is empty; give it items")
     shapes = [[tuple(one.shape) for one in item] for item in items]
@@ -79,7 +82,7 @@ def _pair(name: str, part: Any) -> Pair:
             one, first = unlike[0] if unlike else (mine, shapes[0])
             raise DataError(f"item {k} of {name} has shape {one}, item 0 has {first}; make them equal")
     for k, item in enumerate(items[:_READ_TWICE]):
-        if not all(map(torch.equal, item, _item(name, k, part[k]))):
+        if again and not all(map(torch.equal, item, _item(name, k, again[k]))):
             raise DataError(
                 f"item {k} of {name} is different every time; it is read once, so leave random transforms "
                 f"out and take {arg('augment')}"
@@ -88,13 +91,44 @@ def _pair(name: str, part: Any) -> Pair:
     return _inputs(name, inputs), _targets(name, y)
 
 
+Item = tuple[Tensor, ...]  # inputs, then the target
+
+
+def _items(name: str, part: Any) -> tuple[list[Item], Sequence[Any]]:
+    """Return all items of a data set, and what to read them from again; empty if that is not possible."""
+    listed = hasattr(part, "__getitem__") and hasattr(part, "__len__")
+    if isinstance(part, str | Mapping | Tensor) or not (listed or hasattr(part, "__iter__")):
+        raise DataError(f"{name} is {_kind(part)}; give tensors (x, y), a data set or a data loader")
+    if listed:
+        return [_item(name, k, part[k]) for k in range(len(part))], part
+    items, size, most = [], 0, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    for k, item in enumerate(part):
+        items.append(_item(name, k, item))
+        size += sum(one.nbytes for one in items[-1])
+        if size > most:
+            raise DataError(f"{name} does not end before {k} items, half of the memory; give fewer")
+    return items, [] if iter(part) is part else list(itertools.islice(part, _READ_TWICE))
+
+
+def _without_batches(name: str, loader: DataLoader[Any]) -> Any:
+    """Return the items of a data loader: those of its sampler in the data set's order, if it may be known."""
+    if loader.collate_fn not in (default_collate, default_convert):
+        batches = [_item(name, k, batch) for k, batch in enumerate(loader)]
+        return [(one[:-1], one[-1]) for batch in batches for one in zip(*batch, strict=True)]
+    if isinstance(loader.dataset, IterableDataset):
+        return loader.dataset
+    sampler = loader.sampler
+    whole = isinstance(sampler, RandomSampler) and not sampler.replacement
+    return loader.dataset if whole else Subset(loader.dataset, list(sampler))
+
+
 def _arrays(x: Any) -> tuple[Any, ...]:
     """Return the inputs as a tuple of arrays; empty if they are something else."""
     found = tuple(x) if isinstance(x, tuple | list) else (x,)
     return found if all(isinstance(one, _ARRAYS) for one in found) else ()
 
 
-def _item(name: str, k: int, item: Any) -> tuple[Tensor, ...]:
+def _item(name: str, k: int, item: Any) -> Item:
     """Return an item's inputs and then its target."""
     if isinstance(item, tuple) and len(item) > 2 and _arrays(item[:-1]):
         item = (item[:-1], item[-1])

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, TensorDataset, random_split
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, random_split
 
 from lrwd_sweep.data import Splits, load
 from lrwd_sweep.data.user_data import completed
@@ -45,14 +45,28 @@ def _pair(count: int = 12, classes: int = 3) -> tuple[Tensor, Tensor]:
 class Items(Dataset[tuple[Tensor, int]]):
     """A map-style data set, whose labels may be computed by `label`."""
 
-    def __init__(self, x: Tensor, y: Tensor, label: Callable[[int], Any] = int) -> None:
-        self.x, self.y, self.label = x, y, label
+    def __init__(self, x: Tensor, y: Tensor, label: Callable[[int], Any] = int, extra: int = 0) -> None:
+        self.x, self.y, self.label, self.extra = x, y, label, extra
 
     def __len__(self) -> int:
-        return len(self.x)
+        return len(self.x) + self.extra
 
     def __getitem__(self, k: int) -> tuple[Tensor, int]:
         return self.x[k], self.label(self.y[k])  # type: ignore[arg-type]
+
+
+class Streamed(IterableDataset[tuple[Tensor, Tensor]]):
+    """The same items without a length."""
+
+    def __init__(self, pair: tuple[Tensor, Tensor]) -> None:
+        self.pair = pair
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return zip(*self.pair, strict=True)
+
+
+def _collated(items: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
+    return torch.stack([x for x, _ in items]), torch.tensor([y for _, y in items])
 
 
 FORMS: dict[str, Callable[[Any], Any]] = {
@@ -61,6 +75,13 @@ FORMS: dict[str, Callable[[Any], Any]] = {
     "read-only arrays": lambda pair: tuple(np.broadcast_to(v.numpy(), v.shape) for v in pair),
     "a TensorDataset": lambda pair: TensorDataset(*pair),
     "a map-style data set": lambda pair: Items(*pair),
+    "a data loader": lambda pair: DataLoader(Items(*pair), batch_size=5),
+    "a shuffling data loader": lambda pair: DataLoader(TensorDataset(*pair), 4, shuffle=True),
+    "a loader with a sampler": lambda pair: DataLoader(Items(*pair, int, 3), 4, sampler=range(len(pair[0]))),
+    "a loader with a collation": lambda pair: DataLoader(Items(*pair), 5, collate_fn=_collated),
+    "an iterable data set": Streamed,
+    "a loader of an iterable": lambda pair: DataLoader(Streamed(pair), 4),
+    "a generator": lambda pair: iter(Streamed(pair)),
 }
 
 
@@ -267,7 +288,7 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: ((X, X, Y), V), "train holds a tuple of 3; make it (x, y), or ((x1, x2), y) with several"),
     (lambda: ((X, Y), [((X, 0), 0)]), "item 0 of validation holds a tuple of 2 as x; make it a tensor"),
     (lambda: ((NAN, Y), V), "item 7 of train is not finite; leave it out"),
-    (lambda: (Items(X, Y), 3), "validation is of type int; give tensors (x, y), or a data set with a length"),
+    (lambda: (Items(X, Y), 3), "validation is of type int; give tensors (x, y), a data set or a data"),
     (lambda: (_ragged(), V), "item 4 of train has shape (4,), item 0 has (3,); make them equal"),
     (lambda: (Random(X, Y), V), "item 0 of train is different every time; it is read once, so leave random"),
     (lambda: ([(1, 2)] * 3, V), "item 0 of train holds a value of type int as x; make it a tensor, as by"),

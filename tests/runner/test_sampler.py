@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -55,6 +57,14 @@ def nearest(cells: list[Cell]) -> float:
         math.hypot(math.log2(a.lr / b.lr), math.log2(a.weight_decay / b.weight_decay)) / 10
         for a, b in combinations(cells, 2)
     )
+
+
+def test_a_search_for_the_largest_is_that_for_the_smallest_negative(told: list[Trial]) -> None:
+    turned = [replace(trial, metrics={"val_f1": -trial.metrics["val_loss"]}) for trial in told]
+    options: Any = {"seeds": SEEDS, "metric": "val_f1", "direction": Direction.MAXIMIZE}
+    assert propose_cells(LATTICE, turned, 8, **options) == propose(told, 8)
+    lost = [Trial(cell, seed, Status.DIVERGED) for cell in propose([], 9) for seed in SEEDS]
+    assert propose_cells(LATTICE, turned + lost, 8, **options) == propose(told + lost, 8)
 
 
 def test_a_batch_is_spread_out_in_the_positive_box(
