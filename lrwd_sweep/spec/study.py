@@ -130,6 +130,7 @@ class StudySpec:
             why = "which changed or, unless seeded, is other every time"
             if is_text(task["data"]):
                 why = "which changed" if task["data"] != PYTHON_DOCS else "which differs by version of Python"
+                task["sizes"] = {"context": task["sizes"]["shape"][0]}  # the others follow from the text
             code[f"{_DATA} {task['data']}, {why}"] = digest
         return {
             "kind": str(self.kind),

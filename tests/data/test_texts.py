@@ -11,6 +11,7 @@ import torch
 from lrwd_sweep.data import load
 from lrwd_sweep.errors import DataError, UsageError
 from lrwd_sweep.spec.catalog import POSITION, find_data_set
+from lrwd_sweep.spec.request import Request
 from lrwd_sweep.spec.task import Task
 from lrwd_sweep.spec.text_files import read
 
@@ -60,8 +61,14 @@ def test_a_text_that_changed_is_another(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_text(TEXT)
     sizes = find_data_set(f"text:{path}", 8)
-    path.write_text(TEXT.swapcase())
-    assert find_data_set(f"text:{path}", 8).digest != sizes.digest
+    request = Request.of(net="gpt", data=f"text:{path}", batch_size=8, net_options="context=8")
+    before = request.spec(request.variant("adam"))
+    path.write_text(TEXT.swapcase() + "!")
+    now = find_data_set(f"text:{path}", 8).digest
+    assert now != sizes.digest
+    assert before.differences(request.spec(request.variant("adam"))) == [
+        f"data of text:{path}, which changed: {sizes.digest}, {now}"
+    ]
     with pytest.raises(DataError, match="has changed"):
         load(f"text:{path}", sizes)
 

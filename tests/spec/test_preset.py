@@ -19,7 +19,7 @@ from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.spec.task import Task
 
 PROJECT = Path(__file__).parents[2]
-MINIS = [name for name in preset_names() if name.endswith("-mini")]
+MINIS = [name for name in preset_names() if name.startswith("fig") and name.endswith("-mini")]
 PAPERS = [name for name in preset_names() if name.startswith("fig") and name not in MINIS]
 MOST_LANE_STEPS = 900_000  # of a -mini: minutes
 
@@ -57,7 +57,7 @@ def test_every_preset_is_complete() -> None:
         assert preset.about, name
         assert len({spec.default_name for spec in specs}) == len(specs) > 0, name
         assert set(preset.show) <= set(presets.PICTURES), name
-        if name != DEFAULT:
+        if name not in (DEFAULT, "lm-mini"):
             assert re.match(r".+ of (Loshchilov & Hutter|Heo et al\.), ", preset.restates), name
             assert preset.claim.endswith("."), name
 
@@ -83,6 +83,15 @@ def test_a_mini_is_the_same_question_on_the_digits_in_minutes_with_the_ratios_of
         for few, many in zip(map(task, specs), map(task, own), strict=True):
             assert few.timetable.t_mult == many.timetable.t_mult, name
             assert few.t_0 == (None if many.t_0 is None else scale * many.t_0), name
+
+
+def test_the_language_model_trains_in_minutes() -> None:
+    specs = studies("lm-mini")
+    assert [(spec.title, task(spec).data, len(spec.seeds)) for spec in specs] == [
+        ("adam", "python-docs", 3),
+        ("adamw", "python-docs", 3),
+    ]
+    assert sum(len(s.lattice) * len(s.seeds) * task(s).steps for s in specs) <= 180_000
 
 
 def test_the_default_preset_has_axes_for_every_optimizer() -> None:
