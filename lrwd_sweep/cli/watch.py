@@ -31,7 +31,7 @@ def watch(names: Sequence[str] | None, storage: str | None) -> list[str]:
     _refuse_unwatchable(found)
     specs = {name: spec for name, (spec, _) in found.items()}
     known = {name: trials for name, (_, trials) in found.items()}
-    with Progress(consoles.stderr(), specs, known, watches=True) as progress:
+    with consoles.shared() as console, Progress(console, specs, known, watches=True) as progress:
         seen, idle = _state(path), 0
         while not all(progress.of(name).whole for name in found):
             time.sleep(SECONDS_BETWEEN_LOOKS)

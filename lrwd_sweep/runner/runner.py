@@ -256,7 +256,7 @@ class Runner:
         from lrwd_sweep.report.view.live import Progress
 
         known = {name: self.store.trials(name) for name in specs if self.store.find_study(name) is not None}
-        with Progress(consoles.stderr(), specs, known, points) as progress:
+        with consoles.shared() as console, Progress(console, specs, known, points) as progress:
             yield progress.of
 
     def _note(self, found: str, missing: int) -> None:

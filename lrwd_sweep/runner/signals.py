@@ -30,7 +30,7 @@ class Interrupted(Exception):
     def __init__(self, number: int) -> None:
         self.signal = number
         name = signal.Signals(number).name
-        super().__init__(f"stopped by {name}; the work so far is kept, the same command continues")
+        super().__init__(f"stopped by {name}; all work is kept, the same command continues")
 
 
 class Ended(KeyboardInterrupt):

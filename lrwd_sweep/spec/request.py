@@ -193,14 +193,8 @@ class Request:
 
     def _direction(self, metric: str) -> Direction:
         """Return the better end of a metric. Raises UsageError if it is unknown, or not the one asked for."""
-        known = direction_of(metric)
-        asked = self._asked(metric) if known is None else Direction.MAXIMIZE if self.maximize else known
-        if known not in (None, asked) or (known is Direction.MAXIMIZE and self.maximize is False):
-            better = "lower" if known is Direction.MINIMIZE else "higher"
-            raise UsageError(
-                f"{arg('maximize', self.maximize)}: a {better} {metric} is better; leave the option out"
-            )
-        return asked
+        given = {None: None, True: Direction.MAXIMIZE, False: Direction.MINIMIZE}[self.maximize]
+        return direction_of(metric, given) or self._asked(metric)
 
     def _asked(self, metric: str) -> Direction:
         """Return the direction that was asked for, or that a name as val_loss implies. Raises UsageError."""

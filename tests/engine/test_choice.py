@@ -1,7 +1,5 @@
 """An engine is chosen by measured times, once, and only if it changes no result."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import replace
 from pathlib import Path

@@ -24,6 +24,8 @@ from lrwd_sweep.report.view.notation import styled
 _WIDTH_OFF_TERMINAL = 100
 _WIDEST = 10_000
 
+_shared: list[Console] = []
+
 
 def stdout() -> Console:
     """Return a console on standard output."""
@@ -31,8 +33,18 @@ def stdout() -> Console:
 
 
 def stderr() -> Console:
-    """Return a console on standard error."""
-    return console_on(sys.stderr, os.environ)
+    """Return a console on standard error, the shared one if there is one."""
+    return _shared[-1] if _shared else console_on(sys.stderr, os.environ)
+
+
+@contextmanager
+def shared() -> Iterator[Console]:
+    """Yield the console that `stderr` returns within the block: lines appear above a live view on it."""
+    _shared.append(stderr())
+    try:
+        yield _shared[-1]
+    finally:
+        _shared.pop()
 
 
 def write(text: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from lrwd_sweep.report.view import live
+from lrwd_sweep.report.view import consoles, live
 from lrwd_sweep.report.view.live import Progress
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.optimizer import Optimizer
@@ -205,6 +205,18 @@ def test_terminal_keeps_only_the_last_line_and_the_cursor(clock: Clock) -> None:
     with pytest.raises(KeyboardInterrupt), progress:
         raise KeyboardInterrupt
     assert written(progress).rindex("\x1b[?25h") > written(progress).rindex("\x1b[?25l")  # the cursor
+
+
+def test_notes_appear_above_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    progress = watched(study("adam"), terminal=True)
+    monkeypatch.setattr(consoles, "_shared", [progress.console])
+    with progress:
+        before = len(written(progress))
+        consoles.note("12 lanes continue from a checkpoint")
+    lines = written(progress)[before:].split("\n")
+    assert "\x1b[2K" in lines[0]  # the picture is erased
+    assert "12 lanes continue" in lines[0]
+    assert "0 of 18 runs" in lines[1]
 
 
 def test_a_terminal_that_became_narrower_is_erased_where_it_wrapped() -> None:
