@@ -94,8 +94,8 @@ def delete(
     note(f"deleted {name} with {lanes} lanes")
 
 
-studies.command("import", short_help="Import a sweep from a CSV file.")(import_)
-studies.command("export", short_help="Write a study as CSV, or for Optuna.")(export)
+studies.command("import", short_help="Import a sweep of another program.")(import_)
+studies.command("export", short_help="Write a study as CSV or JSON, or for Optuna.")(export)
 
 
 def _document(summaries: Sequence[StudySummary]) -> dict[str, Any]:

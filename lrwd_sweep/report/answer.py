@@ -19,7 +19,6 @@ from lrwd_sweep.science.optimizer import DecayRule
 from lrwd_sweep.science.separability import Contrast, Estimate, Separability, Verdict
 from lrwd_sweep.science.separability.bootstrap import MIN_SEEDS
 from lrwd_sweep.science.trial import Direction
-from lrwd_sweep.spec.study import Kind
 
 _FEW = 3  # studies whose differences have a line each
 _DIGITS = 3  # of a pasted number that is long
@@ -201,7 +200,7 @@ def _bend(found: Separability) -> str:
 
 def _unfinished(result: Result) -> str:
     counts = result.surface.counts()
-    if result.spec.kind is Kind.TPE or not counts["missing"] + counts["failed"]:
+    if result.spec.is_search or not counts["missing"] + counts["failed"]:
         return ""
     return f"unfinished: {runs_of([result.surface])}"
 

@@ -21,7 +21,6 @@ from lrwd_sweep.science.separability.basin import is_flat
 from lrwd_sweep.science.separability.bootstrap import IN_SAMPLE
 from lrwd_sweep.science.separability.regret import SAME_DISTANCE
 from lrwd_sweep.science.trial import Direction, Status
-from lrwd_sweep.spec.study import Kind
 
 INSIDE = "inside"  # value of the gate no-edge for a best cell on no side of the lattice
 _NO_BEST = "no cell counts: each has a lane that is missing, failed, diverged or reached the cap"
@@ -242,7 +241,7 @@ class MinSeeds:
         """Judge a study."""
         trained = Counter(trial.cell for trial in result.trials if trial.status is not Status.FAILED)
         tried = {trial.cell for trial in result.trials}
-        cells: Iterable[Cell] = tried if result.spec.kind is Kind.TPE else result.spec.lattice.cells()
+        cells: Iterable[Cell] = tried if result.spec.is_search else result.spec.lattice.cells()
         fewest = min((trained[cell] for cell in cells), default=0)
         passed = fewest >= self.limit
         return GateOutcome(self.name, result.name, fewest, self.limit, passed, "fewest seeds of any cell")

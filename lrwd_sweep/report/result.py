@@ -25,7 +25,7 @@ from lrwd_sweep.science.separability import (
 from lrwd_sweep.science.separability.verdict import MARGIN
 from lrwd_sweep.science.surface import Surface, mean_and_error
 from lrwd_sweep.science.trial import Direction, Status, Trial, metric_direction
-from lrwd_sweep.spec.study import Kind, StudySpec, labels
+from lrwd_sweep.spec.study import StudySpec, labels
 
 if TYPE_CHECKING:
     from lrwd_sweep.store import Store
@@ -111,7 +111,7 @@ class Result:
 
         N is the number of steps of the run, or of the cycle that ends at the snapshot.
         """
-        t, n, momentum, constant = self.spec.task, None, None, False
+        t, n, momentum, constant = self.spec.task, self.spec.run_steps, None, False
         if t is not None:
             end = t.epochs if self.snapshot is None else self.snapshot.epoch
             n = t.timetable.steps_of_cycle(end * t.steps_per_epoch - 1)
@@ -129,7 +129,7 @@ class Result:
     @property
     def expected_best(self) -> Estimate:
         """The value to expect of new seeds at the best cell; none for a search, whose points are no cells."""
-        if self.spec.kind is Kind.TPE:
+        if self.spec.is_search:
             return Estimate(None, reason="a search's best point is no cell of the lattice")
         return self.separability.expected_best
 
@@ -227,7 +227,7 @@ def result(
 def surface_of(trials: Iterable[Trial], spec: StudySpec) -> Surface:
     """Lay trials out on the study's lattice in its metric; those of a search in their nearest cells."""
     return Surface.from_trials(
-        on_lattice(trials, spec.lattice, spec.metric) if spec.kind is Kind.TPE else trials,
+        on_lattice(trials, spec.lattice, spec.metric) if spec.is_search else trials,
         spec.lattice,
         spec.seeds,
         metric=spec.metric,

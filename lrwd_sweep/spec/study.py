@@ -43,6 +43,8 @@ class StudySpec:
     task: Task | None  # None for an imported study: its task is unknown
     direction: Direction = Direction.MINIMIZE  # better end of `metric`
     given_cap: float | None = None  # a value of `metric` that counts as diverged, as anything worse does
+    scattered: bool = False  # an import of a search: its points do not lie on the lattice
+    run_steps: int | None = None  # N of an imported study's runs, if the user gave it
 
     def __post_init__(self) -> None:
         if self.task is not None:
@@ -57,6 +59,11 @@ class StudySpec:
         for seed in self.seeds:
             if isinstance(seed, bool) or not isinstance(seed, int):
                 raise UsageError(f"seed {shown(seed)} is not a whole number")
+
+    @property
+    def is_search(self) -> bool:
+        """True if the points lie anywhere in the lattice's box, and are drawn on its cells."""
+        return self.kind is Kind.TPE or self.scattered
 
     @property
     def cap(self) -> float | None:
@@ -162,6 +169,8 @@ class StudySpec:
             mine,
             other.direction,
             other.given_cap,
+            self.scattered,
+            self.run_steps,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -181,6 +190,8 @@ class StudySpec:
             "training": self.task and self.task.to_dict(),
             **({} if self.direction is Direction.MINIMIZE else {"direction": str(self.direction)}),
             **({} if self.given_cap is None else {"cap": self.given_cap}),
+            **({"scattered": True} if self.scattered else {}),
+            **({} if self.run_steps is None else {"run_steps": self.run_steps}),
         }
 
     @classmethod
@@ -202,6 +213,8 @@ class StudySpec:
             task and Task.from_dict(task),
             Direction(values.get("direction", Direction.MINIMIZE)),
             values.get("cap"),
+            values.get("scattered", False),
+            values.get("run_steps"),
         )
 
 

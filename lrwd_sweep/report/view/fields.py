@@ -150,7 +150,9 @@ def averaging(result: Result, cell: Cell) -> str:
     unit, size = ("steps", 1) if t is None else ("epochs", t.steps_per_epoch)
     ends = (decay.timescale_steps, decay.timescale_steps_projected)
     text = " to ".join(short_decimal(steps / size) for steps in ends if steps is not None)
-    return f"{text} {unit}" if text else ""
+    run = result.spec.run_steps
+    share = f", {ends[0] / run:.2g} of the run" if run and ends[0] is not None else ""
+    return f"{text} {unit}{share}" if text else ""
 
 
 def best_rows(results: Sequence[Result]) -> list[Row]:

@@ -32,7 +32,6 @@ from lrwd_sweep.report.view.measures import separability_rows
 from lrwd_sweep.report.view.notation import RAISED, plain, short_decimal
 from lrwd_sweep.report.view.pictures import Picture
 from lrwd_sweep.report.view.svg import SvgLattice, SvgLegend, lay_out, svg_curves
-from lrwd_sweep.spec.study import Kind
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -67,7 +66,7 @@ def html(
         studies=list(zip(lattices, svg_curves(results), strict=True)),
         tasks=[task_text(result) for result in results],
         # the best points of a search lie between the cells
-        candidates=[candidate_rows(each) if each.spec.kind is Kind.TPE else [] for each in results],
+        candidates=[candidate_rows(each) if each.spec.is_search else [] for each in results],
         titles=titles,
         axis=SlopeAxis.of(results),
         slopes=[(result.separability, estimate_text(result.separability.ridge_slope)) for result in results],

@@ -30,7 +30,6 @@ from lrwd_sweep.report.view.terminal import snippet
 from lrwd_sweep.report.view.tiles import Mark, Numbers, Scale, Tile, Tiles, runs_of, seeds_of
 from lrwd_sweep.science.separability import Separability
 from lrwd_sweep.science.surface import Surface
-from lrwd_sweep.spec.study import Kind
 
 # GitHub accepts 65,536 characters for a comment (and 1 MiB for a step's summary).
 MOST_CHARACTERS = 65_000
@@ -115,7 +114,7 @@ def _study(result: Result, among: Sequence[Result], full: bool) -> list[str]:
         pipe_table(["best cell", ""], _escaped(best_rows([result]))),
         pipe_table(["separability", "value [90 % interval]"], _escaped(separability_rows([result]))),
     ]
-    if result.spec.kind is Kind.TPE:
+    if result.spec.is_search:
         head = ["best", *POINT_HEAD, escaped(result.surface.metric), TEST_SPLIT]
         blocks.append(pipe_table(head, _escaped(candidate_rows(result))))
     blocks += _lattice(result.surface, result.separability)

@@ -19,7 +19,6 @@ from lrwd_sweep.science.separability import analyse
 from lrwd_sweep.science.surface import Float, Surface
 from lrwd_sweep.science.trial import Direction, Status, Trial, says_higher
 from lrwd_sweep.spec.catalog import DIAGNOSTICS, METRICS, chance_level
-from lrwd_sweep.spec.study import Kind
 
 HEATMAP, SCATTER, CURVES = "heatmap", "scatter", "curves"  # pictures that are not one quantity
 _X, _Y = "train_loss", "test_error"  # of the scatter
@@ -57,7 +56,7 @@ class Quantity:
         if not any(trial.metrics for trial in trials):
             return None
         spec = result.spec
-        if spec.kind is Kind.TPE:
+        if spec.is_search:
             trials = on_lattice(trials, spec.lattice, self.label)
         direction, cap = Direction.MINIMIZE, None
         if self.name == spec.metric:

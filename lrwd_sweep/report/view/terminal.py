@@ -37,7 +37,7 @@ from lrwd_sweep.report.view.heatmap import Gallery, Heatmap
 from lrwd_sweep.report.view.measures import separability_rows
 from lrwd_sweep.report.view.notation import ascii_formula, plain, short_decimal, styled, to_ascii
 from lrwd_sweep.science.optimizer import DecayRule
-from lrwd_sweep.spec.study import Kind, StudySpec
+from lrwd_sweep.spec.study import StudySpec
 
 _LABEL = 28  # characters of the first column
 _READABLE = 17  # characters that a study's column should have
@@ -102,7 +102,7 @@ class Report:
             heading = f"{title(compared.b, results)} against {title(compared.a, results)}"
             yield table("paired, by seed", [heading], comparison_rows(compared), ascii_only)
         for name, result in zip(titles, results, strict=True):
-            if result.spec.kind is Kind.TPE:
+            if result.spec.is_search:
                 headings = [*POINT_HEAD, plain(result.surface.metric), TEST_SPLIT]
                 yield table(f"best of {name}", headings, candidate_rows(result), ascii_only)
         yield styled("brackets: 90 % interval from resampling seeds, the basin kept as it is", ascii_only)
