@@ -23,6 +23,7 @@ from lrwd_sweep.spec.preset import DEFAULT, MOST_TRIALS, TRIALS
 from lrwd_sweep.spec.request import (
     REQUEST_FIELDS,
     Axis,
+    Named,
     Request,
     TaskOptions,
     finite,
@@ -43,7 +44,7 @@ def sweep(
     weight_decay: Axis | None = None,
     seeds: int | None = None,
     first_seed: int | None = None,
-    metric: str | None = None,
+    metric: Named | None = None,
     cap: float | None = None,
     maximize: bool | None = None,
     preset: str = DEFAULT,
@@ -83,7 +84,7 @@ def tpe(
     weight_decay: Axis | None = None,
     seeds: int | None = None,
     first_seed: int | None = None,
-    metric: str | None = None,
+    metric: Named | None = None,
     cap: float | None = None,
     maximize: bool | None = None,
     preset: str = DEFAULT,
@@ -113,7 +114,7 @@ def compare(
     weight_decay: Axis | None = None,
     seeds: int | None = None,
     first_seed: int | None = None,
-    metric: str | None = None,
+    metric: Named | None = None,
     cap: float | None = None,
     maximize: bool | None = None,
     preset: str = DEFAULT,
@@ -226,7 +227,7 @@ def _call(function: Callable[..., object], arguments: dict[str, Any]) -> _Call:
     """Check the arguments of `sweep`, `tpe` or `compare`. Raises UsageError."""
     task = arguments["task"]
     refuse_unknown(task, [name for name in signature(function).parameters if name != "task"])
-    texts = {name: arguments.get(name) for name in ("optimizer", "study_name", "metric", "device")}
+    texts = {name: arguments.get(name) for name in ("optimizer", "study_name", "device")}
     refuse_other_than_text(**texts)
     asked = {name: arguments[name] for name in ("preset", *REQUEST_FIELDS)}
     lanes = arguments["max_lanes"]

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,7 @@ def understood(command_line: str) -> Understood:
 
     class Runner:
         def __init__(
-            self, store: None, device: str, lanes: int | None, files: DataFiles, *_: bool, **__: bool
+            self, store: None, device: str, lanes: int | None, files: DataFiles, *_: Any, **__: Any
         ) -> None:
             found.data_dir = files.folder
 

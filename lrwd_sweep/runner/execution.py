@@ -246,4 +246,4 @@ def _task(spec: StudySpec) -> Task:
 def _step(task: Task) -> tuple[object, ...]:
     """Return the settings on which the cost of one step depends."""
     t = task
-    return t.net, t.net_options, t.loss, t.data_set, t.batch_size, t.precision
+    return t.net, t.net_options, t.loss, t.data_set, t.batch_size, t.accumulate, t.precision, t.train

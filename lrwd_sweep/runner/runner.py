@@ -304,9 +304,8 @@ def complete(task: Task, *, anew: bool = True) -> Task:
         from lrwd_sweep.data import user_data  # slow to load
 
         task = user_data.completed(task, anew=anew)
-    if task.no_decay or (
-        is_user_code(task.net) and not task.decay_all
-    ):  # of our networks only vectors do not decay
+    vectors = task.decay_all or not is_user_code(task.net)  # of our networks only they do not decay
+    if task.no_decay or task.train or not vectors:
         from lrwd_sweep.nets import undecayed  # slow to load
 
         return replace(task, undecayed=undecayed(task))

@@ -53,7 +53,10 @@ class StudyLoop:
             if len(known) >= points:
                 return
             trials, count = self.store.trials(self.name), min(batch, points - len(known))
-            self._train(propose_cells(spec.lattice, trials, count, seeds=spec.seeds, metric=spec.metric))
+            cells = propose_cells(
+                spec.lattice, trials, count, seeds=spec.seeds, metric=spec.metric, direction=spec.direction
+            )
+            self._train(cells)
 
     def _train(self, cells: Sequence[Cell]) -> None:
         """Train the missing lanes of these cells, also while other processes train the same study."""

@@ -11,8 +11,10 @@ from typing import Any, Self
 from lrwd_sweep.errors import UnknownName, UsageError, arg
 from lrwd_sweep.science.lattice import Lattice, parse_axis
 from lrwd_sweep.science.trial import Direction, says_lower
+from lrwd_sweep.spec.catalog import direction_of, metric_of
 from lrwd_sweep.spec.field import AXES, STORE, declared, fields_of
-from lrwd_sweep.spec.preset import DEFAULT, MOST_SEEDS, Preset, Variant, find_preset
+from lrwd_sweep.spec.net_options import options_text, parse_options
+from lrwd_sweep.spec.preset import DEFAULT, MOST_SEEDS, Preset, Variant, find_preset, refuse_unused
 from lrwd_sweep.spec.run_options import (
     RUN_FIELDS,
     RunKeywords,
@@ -22,7 +24,7 @@ from lrwd_sweep.spec.run_options import (
     run_options,
 )
 from lrwd_sweep.spec.study import Kind, StudySpec, tidy
-from lrwd_sweep.spec.task import FIELDS, Task, options_text, refuse_unused
+from lrwd_sweep.spec.task import FIELDS, Task
 from lrwd_sweep.spec.user_code import find, is_user_code
 
 DEFAULT_OPTIMIZER = "adamw"
@@ -39,11 +41,15 @@ class TaskOptions(RunKeywords, total=False):
     net: Named
     data: Named
     loss: Named
-    net_options: Mapping[str, Any]  # of the user's network
+    net_options: Mapping[str, Any] | str
     standardize: bool  # byte images of user data
     augment: str
     epochs: int
     eval_every: int
+    eval_batch_size: int
+    clip_norm: float
+    label_smoothing: float
+    accumulate: int
     batch_size: int
     schedule: str
     warmup: int
@@ -58,6 +64,7 @@ class TaskOptions(RunKeywords, total=False):
     eps: float
     decay_all: bool
     no_decay: str  # a regular expression
+    train: str  # a regular expression
     precision: str
     engine: str
 
@@ -94,7 +101,7 @@ class Request:
         None, "Begin with seed N, for fresh draws [0]", kind=int, panel=AXES, metavar="N", most=MOST_SEEDS
     )
     metric: str | None = declared(
-        None, "{val,train}_{loss,error,top5_error} [val_loss]", kind=str, panel=STORE
+        None, "{val,train}_{loss,error,…} or ./file.py:NAME [val_loss]", kind=str, panel=STORE
     )
     cap: float | None = declared(
         None,
@@ -171,16 +178,32 @@ class Request:
         """
         if self.options is not None:
             return self._spec_of_command(self.options, variant, kind, place)
-        preset = self.preset
-        task = complete(preset.task.changed(**{**variant.task, **dict(self.overrides)}))
+        preset, metric = self.preset, self.metric or self.preset.metric
+        own = {"measure": metric} if is_user_code(metric) else {}
+        task = complete(preset.task.changed(**{**variant.task, **dict(self.overrides), **own}))
         lr, wd = self.lr or variant.lr, self.weight_decay or variant.wd
         if lr is None or wd is None:
             default = replace(preset, task=complete(preset.task)).lattice(variant.optimizer)
             lr, wd = lr or default.lr, wd or default.weight_decay
         first = self.first_seed or 0
         seeds = tuple(range(first, first + (self.seeds or preset.seeds)))
-        metric = self.metric or preset.metric
-        return StudySpec(kind, variant.optimizer, Lattice(lr, wd), seeds, metric, task, given_cap=self.cap)
+        metric = metric_of(metric) if own else metric
+        direction = self._direction(metric)
+        return StudySpec(kind, variant.optimizer, Lattice(lr, wd), seeds, metric, task, direction, self.cap)
+
+    def _direction(self, metric: str) -> Direction:
+        """Return the better end of a metric. Raises UsageError if it is unknown, or not the one asked for."""
+        given = {None: None, True: Direction.MAXIMIZE, False: Direction.MINIMIZE}[self.maximize]
+        return direction_of(metric, given) or self._asked(metric)
+
+    def _asked(self, metric: str) -> Direction:
+        """Return the direction that was asked for, or that a name as val_loss implies. Raises UsageError."""
+        if self.maximize is None and not says_lower(metric):
+            raise UsageError(
+                f"is a higher or a lower {metric!r} better? add {arg('maximize', True)}, or "
+                f"{arg('maximize', False)} if lower is better"
+            )
+        return Direction.MAXIMIZE if self.maximize else Direction.MINIMIZE
 
     def _spec_of_command(self, options: RunOptions, variant: Variant, kind: Kind, place: int) -> StudySpec:
         command = command_of(options, place, variant.optimizer, dict(self.overrides).get("epochs"))
@@ -197,13 +220,7 @@ class Request:
         if not metric and command.source[0] == "stdout":
             raise UsageError(f"{arg('metric')} is required: it names what {arg('read')} finds; add val_loss")
         metric = metric or self.preset.metric
-        if self.maximize is None and not says_lower(metric):
-            raise UsageError(
-                f"is a higher or a lower {metric!r} better? add {arg('maximize', True)}, or "
-                f"{arg('maximize', False)} if lower is better"
-            )
-        direction = Direction.MAXIMIZE if self.maximize else Direction.MINIMIZE
-        lattice = Lattice(self.lr, self.weight_decay)
+        lattice, direction = Lattice(self.lr, self.weight_decay), self._asked(metric)
         return StudySpec(
             kind, variant.optimizer, lattice, seeds, metric, None, direction, self.cap, command=command
         )
@@ -280,10 +297,10 @@ def _value(name: str, given: Any) -> Any:
     """Return a given value as its field holds it."""
     if name in ("lr", "weight_decay"):
         return axis(given, name)
-    if name in ("net", "data", "loss"):
+    if name in ("net", "data", "loss", "metric"):
         return name_of(name, given)
     if name == "net_options":
-        return options_text(given)
+        return options_text(parse_options(given) if isinstance(given, str) else given)
     if name in ("run", "objective"):
         return _several(name, given)
     value = number(given)

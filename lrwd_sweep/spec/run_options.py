@@ -79,7 +79,7 @@ def run_options(
     `own` are those of a request, `task` those of a task. Raises UsageError for any that has no effect.
     """
     if not run.get("run") and not run.get("objective"):
-        for name in [*run, *(["maximize"] if "maximize" in own else [])]:
+        for name in run:
             raise UsageError(f"{arg(name)} has no effect without {arg('run')}; leave it out")
         return None
     option = "run" if run.get("run") else "objective"

@@ -16,6 +16,7 @@ from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.trial import Direction
 from lrwd_sweep.spec.catalog import MEANT_METRICS, METRICS, chance_level
 from lrwd_sweep.spec.task import FIELDS, IDENTIFYING, Task
+from lrwd_sweep.spec.text_files import PYTHON_DOCS, is_text
 from lrwd_sweep.spec.user_code import short
 from lrwd_sweep.spec.user_command import Command
 
@@ -44,16 +45,14 @@ class StudySpec:
     task: Task | None  # None for an import and for a command: it is unknown
     direction: Direction = Direction.MINIMIZE  # better end of `metric`
     given_cap: float | None = None  # a value of `metric` that counts as diverged, as anything worse does
+    command: Command | None = None  # of the user, in place of a task
     scattered: bool = False  # an import of a search: its points do not lie on the lattice
     run_steps: int | None = None  # N of an imported study's runs, if the user gave it
-    command: Command | None = None  # of the user, in place of a task
 
     def __post_init__(self) -> None:
         if self.task is not None:
             object.__setattr__(self, "task", self.task.of(self.optimizer))
-            if self.metric not in METRICS:
-                raise UnknownName("metric", self.metric, METRICS, MEANT_METRICS)
-            _ = self.task.data_set  # known, or refused
+            _refuse_other_metrics(self.metric, self.task)
         if self.given_cap is not None and not math.isfinite(self.given_cap):
             raise UsageError(f"{arg('cap', self.given_cap)} is not finite; leave it out for no cap")
         if not self.seeds:
@@ -101,7 +100,7 @@ class StudySpec:
         if self.task is None:
             return {}
         t = self.task
-        usual = Task(data=t.data, sizes=t.sizes, batch_size=t.batch_size).of(self.optimizer)
+        usual = Task().of(self.optimizer)
         values = {name: getattr(t, name) for name, field in FIELDS.items() if field.mark}
         return {name: value for name, value in values.items() if value != getattr(usual, name)}
 
@@ -133,7 +132,11 @@ class StudySpec:
         if task.pop("whole_loss", False):
             code[_LOSSES] = "the loss of all items at once"
         if digest := task.get("sizes", {}).pop("digest", ""):
-            code[f"{_DATA} {task['data']}, which changed or, unless seeded, is other every time"] = digest
+            why = "which changed or, unless seeded, is other every time"
+            if is_text(task["data"]):
+                why = "which changed" if task["data"] != PYTHON_DOCS else "which differs by version of Python"
+                task["sizes"] = {"context": task["sizes"]["shape"][0]}  # the others follow from the text
+            code[f"{_DATA} {task['data']}, {why}"] = digest
         return {
             "kind": str(self.kind),
             "optimizer": str(self.optimizer),
@@ -176,9 +179,9 @@ class StudySpec:
             mine,
             other.direction,
             other.given_cap,
+            other.command,
             self.scattered,
             self.run_steps,
-            other.command,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -198,9 +201,9 @@ class StudySpec:
             "training": self.task and self.task.to_dict(),
             **({} if self.direction is Direction.MINIMIZE else {"direction": str(self.direction)}),
             **({} if self.given_cap is None else {"cap": self.given_cap}),
+            **({} if self.command is None else {"command": self.command.to_dict()}),
             **({"scattered": True} if self.scattered else {}),
             **({} if self.run_steps is None else {"run_steps": self.run_steps}),
-            **({} if self.command is None else {"command": self.command.to_dict()}),
         }
 
     @classmethod
@@ -222,10 +225,22 @@ class StudySpec:
             task and Task.from_dict(task),
             Direction(values.get("direction", Direction.MINIMIZE)),
             values.get("cap"),
+            Command.from_dict(values["command"]) if "command" in values else None,
             values.get("scattered", False),
             values.get("run_steps"),
-            Command.from_dict(values["command"]) if "command" in values else None,
         )
+
+
+def _refuse_other_metrics(metric: str, task: Task) -> None:
+    """Raise UsageError or UnknownName for a metric that the lanes of a task do not have."""
+    if metric in task.metrics:
+        return
+    if metric not in METRICS:
+        raise UnknownName("metric", metric, task.metrics, MEANT_METRICS)
+    raise UsageError(
+        f"{arg('metric', metric)} is not measured for the {task.data_set.target} targets of {task.data} and "
+        f"{arg('loss', task.loss)}; choose {', '.join(task.metrics)}"
+    )
 
 
 def tidy(name: str) -> str:

@@ -29,8 +29,9 @@ from typing import Any
 
 from lrwd_sweep.errors import LrwdError, UnknownName, UsageError, arg
 from lrwd_sweep.spec.image_folder import PREFIX
+from lrwd_sweep.spec.text_files import BYTES, CHARACTERS
 
-_NOT_CODE = (PREFIX, "torchvision:")
+_NOT_CODE = (PREFIX, CHARACTERS, BYTES, "torchvision:")
 _NAME = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 _USER_CODE = re.compile(rf"(?P<where>.+\.py|{_NAME}):(?P<what>{_NAME})")
 _DIGITS = 12  # of a digest: two sources share one with probability 10⁻¹⁴

@@ -70,7 +70,7 @@ def test_what_cannot_work_is_refused_with_the_remedy() -> None:
         ({"take": "first"}, "unknown take 'first'"),
         ({"jobs": 0}, "jobs=0 is not a whole number"),
         ({"run": None, "jobs": 2}, "jobs has no effect without run"),
-        ({"run": None, "maximize": True}, "maximize has no effect without run"),
+        ({"run": None, "maximize": True}, "a lower val_loss is better"),
         ({"objective": len}, "exclude each other"),
         ({"run": None, "objective": lambda a: a}, "takes other arguments"),
     ]

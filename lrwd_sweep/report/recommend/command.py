@@ -10,7 +10,8 @@ from dataclasses import replace
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.science.lattice import Lattice, format_axis, format_value
 from lrwd_sweep.science.trial import Direction, says_lower
-from lrwd_sweep.spec.catalog import DataSet
+from lrwd_sweep.spec.catalog import DataSet, metric_of
+from lrwd_sweep.spec.net_options import said_options
 from lrwd_sweep.spec.preset import DEFAULT, Preset, Variant, find_preset, preset_names
 from lrwd_sweep.spec.run_options import explicit_name
 from lrwd_sweep.spec.study import Kind, StudySpec, tidy
@@ -182,7 +183,7 @@ def _place(storage: str | None, data_dir: str | None) -> Iterator[str]:
 
 def _sayable(task: Task) -> bool:
     """Check that options can say all of a task."""
-    return not task.net_options and DataSet.known(task.data) in (task.sizes, None)
+    return DataSet.known(task.data) in (task.sizes, None)
 
 
 def _settings(task: Task, usual: Task) -> Iterator[str]:
@@ -198,7 +199,8 @@ def _settings(task: Task, usual: Task) -> Iterator[str]:
         elif field.option == "--betas":
             yield f"{field.option} {task.beta1!r},{task.beta2!r}"
         else:
-            yield f"{field.option} {_quoted(str(value))}"
+            said = said_options(value) if name == "net_options" else str(value)
+            yield f"{field.option} {_quoted(said)}"
 
 
 def _extent(spec: StudySpec, preset: Preset) -> Iterator[str]:
@@ -216,7 +218,11 @@ def _extent(spec: StudySpec, preset: Preset) -> Iterator[str]:
         yield f"--seeds {seeds}"
     if first:
         yield f"--first-seed {first}"
-    if spec.metric != preset.metric:
+    own = spec.task.measure if spec.task is not None else ""
+    if own and metric_of(own) == spec.metric:
+        yield f"--metric {_quoted(own)}"
+        yield f"--{spec.direction}"
+    elif spec.metric != preset.metric:
         yield f"--metric {spec.metric}"
     if spec.given_cap is not None:
         yield f"--cap {spec.given_cap!r}"

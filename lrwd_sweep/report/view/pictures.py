@@ -62,8 +62,8 @@ class Quantity:
         direction, cap = Direction.MINIMIZE, None
         if self.name == spec.metric:
             direction, cap = spec.direction, spec.cap
-        elif self.ranked and spec.task is None:
-            direction = Direction.MAXIMIZE if says_higher(self.name) else Direction.MINIMIZE
+        elif self.ranked and says_higher(self.name):
+            direction = Direction.MAXIMIZE
         elif self.name.endswith("_error") and spec.task is not None and self.ranked:
             cap = chance_level(self.name, spec.task.data_set.classes)
         return Surface.from_trials(
