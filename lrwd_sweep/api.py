@@ -130,7 +130,7 @@ def compare(
     names = (optimizers,) if isinstance(optimizers, str) else tuple(optimizers)
     for name in names:
         refuse_other_than_text(optimizer=name)
-    specs = call.request.compared(names, completion())
+    specs = call.request.compared(names, completion(call.quiet))
     with call.runner(list(specs.values())) as runner:
         runner.compare(specs)
         judged = next(iter(specs.values())).metric
@@ -249,7 +249,7 @@ def _seconds(name: str, value: object) -> float:
 
 def _train(call: _Call, kind: Kind, train: Callable[[Runner, str, StudySpec], None]) -> Study:
     """Train one study and read it."""
-    spec = call.request.spec(call.request.variant(call.optimizer), kind, completion())
+    spec = call.request.spec(call.request.variant(call.optimizer), kind, completion(call.quiet))
     name = call.request.name(spec) if call.study_name is None else call.study_name
     check_name(name)
     with call.runner([spec]) as runner:

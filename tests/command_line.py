@@ -1,7 +1,5 @@
 """The command line's reading of a command that a report prints, without training."""
 
-from __future__ import annotations
-
 import shlex
 import sys
 from collections.abc import Iterator

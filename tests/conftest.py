@@ -1,7 +1,5 @@
 """No test leaves anything in the user's cache, nor finds anything there."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 

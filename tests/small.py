@@ -1,7 +1,5 @@
 """Small tasks, data and packs that tests of training share: images of 8×8, noise on every pixel."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cache
 

@@ -1,7 +1,5 @@
 """Specifications for tests: strategies for any, and one on the digits."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """Studies whose surface is a formula."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache

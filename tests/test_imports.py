@@ -1,17 +1,23 @@
-"""Imports point down, without a circle, and each heavy library has its door."""
+"""Imports point down and each heavy library has its door; the top level, functions and lowest versions.
 
-from __future__ import annotations
+`.ci/run` also runs ruff and mypy.
+"""
 
 import ast
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pytest
+
 import lrwd_sweep
+from tests.lowest import PYPROJECT, constraints
 
 ROOT = Path(lrwd_sweep.__file__).parent
+PROJECT = Path(__file__).parent.parent
 MODULES = {
     ".".join(("lrwd_sweep", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
     for path in sorted(ROOT.rglob("*.py"))
@@ -150,3 +156,38 @@ def test_science_imports_only_numpy_and_scipy() -> None:
         if package(module) in {"science", "errors"}:
             outside = {name.split(".")[0] for name in IMPORTS[module]}
             assert outside - set(sys.stdlib_module_names) - {"lrwd_sweep"} <= {"numpy", "scipy"}, module
+
+
+def test_top_level_holds_six_entries_and_dot_files() -> None:
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=True
+    ).stdout
+    top = {line.split("/")[0] for line in tracked.splitlines()}
+    expected = {"pyproject.toml", "lrwd_sweep", "tests", "presets", "README.md", "CHANGELOG.md"}
+    assert {name for name in top if not name.startswith(".")} == expected
+
+
+def test_no_function_is_longer_than_a_screen() -> None:
+    long = [
+        f"{path.name}: {node.name}"
+        for path in [*PROJECT.glob("lrwd_sweep/**/*.py"), *PROJECT.glob("tests/**/*.py")]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno > 60
+    ]
+    assert not long
+
+
+SMALL = """
+[project]
+name = "a"
+dependencies = ["numba>=0.61; python_version < '3.15'"]
+[project.optional-dependencies]
+test = ["a[ray]", "ray[tune]>=2.50"]
+"""
+
+
+def test_every_lower_bound_becomes_a_version() -> None:
+    assert constraints(SMALL) == ['numba==0.61; python_version < "3.15"', "ray==2.50"]
+    assert constraints(PYPROJECT.read_text(encoding="utf-8"))
+    with pytest.raises(ValueError, match="numpy has no lower bound"):
+        constraints('[project]\nname = "a"\ndependencies = ["numpy"]')

@@ -269,17 +269,12 @@ def best_result(results: Sequence[Result]) -> tuple[Result, Candidate] | None:
     if not found:
         return None
     sign = -1 if found[0][0].surface.direction is Direction.MAXIMIZE else 1
-    expected = [_expected(result) for result, _ in found]
+    expected = [result.expected_best.value for result, _ in found]
     values = [
         point.value if None in expected or other is None else other
         for (_, point), other in zip(found, expected, strict=True)
     ]
     return found[min(range(len(found)), key=lambda k: (sign * values[k], k))]
-
-
-def _expected(result: Result) -> float | None:
-    """Return what new seeds should give at the best cell; None for a search, whose points are no cells."""
-    return None if result.spec.is_search else result.separability.expected_best.value
 
 
 def _use(results: Sequence[Result]) -> Line:
@@ -291,7 +286,7 @@ def _use(results: Sequence[Result]) -> Line:
     value = f"{plain(result.surface.metric)} {_fixed(point.value, places)}"
     value += f" {result.snapshot}" * (result.snapshot is not None)
     value += " (higher is better)" * (result.surface.direction is Direction.MAXIMIZE)
-    expected = _expected(result)
+    expected = result.expected_best.value
     if expected is not None:
         value += f", new seeds ≈ {_fixed(expected, places)}"
     first = recommendations(result, results).cells[0]

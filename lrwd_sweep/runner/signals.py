@@ -21,7 +21,7 @@ from typing import Any
 _NUMBERS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _IMPORT = "<frozen importlib._bootstrap>"
 _DUMB = ("dumb", "unknown")
-_SHOW_CURSOR = "\x1b[?25h"  # the live view hides it
+_SHOW_CURSOR = "\x1b[?25h\r\x1b[J"  # which the live view hides; clear its last line
 
 
 class Interrupted(Exception):
@@ -30,7 +30,7 @@ class Interrupted(Exception):
     def __init__(self, number: int) -> None:
         self.signal = number
         name = signal.Signals(number).name
-        super().__init__(f"stopped by {name}; the work so far is kept, the same command continues")
+        super().__init__(f"stopped by {name}; all work is kept, the same command continues")
 
 
 class Ended(KeyboardInterrupt):

@@ -41,8 +41,7 @@ class StudyLoop:
     def tpe(self, points: int) -> None:
         """Search until there are `points` points, in rounds that fill the device. Raises Stopped."""
         spec = self.spec
-        room = self.execution.lanes_at_once(self.max_lanes, spec.optimizer) // len(spec.seeds)
-        batch = max(1, min(room, math.ceil(points / MIN_ROUNDS)))
+        batch = batch_of(self.execution.lanes_at_once(self.max_lanes, spec.optimizer), points, spec)
         while True:
             stored = [trial.cell for trial in self.store.trials(self.name)]
             known = list(dict.fromkeys([*stored, *self._begun_cells()]))
@@ -109,6 +108,11 @@ class StudyLoop:
                     )
                     return True
         return False
+
+
+def batch_of(room: int, points: int, spec: StudySpec) -> int:
+    """Count the points of one round of a search, if `room` lanes train at a time."""
+    return max(1, min(room // len(spec.seeds), math.ceil(points / MIN_ROUNDS)))
 
 
 def _without(todo: Mapping[int, Sequence[Cell]], packs: Sequence[Pack]) -> dict[int, list[Cell]]:

@@ -19,7 +19,7 @@ from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.store import studies, trials
-from lrwd_sweep.store.database import DEFAULT_FILE, IMMEDIATE, explained, open_database
+from lrwd_sweep.store.database import DEFAULT_FILE, IMMEDIATE, check_writable, explained, open_database
 from lrwd_sweep.store.drivers import (
     BEAT,
     Driver,
@@ -32,7 +32,7 @@ from lrwd_sweep.store.schema import Damaged, StudyRow, Unreadable
 from lrwd_sweep.store.studies import RawStudy, StudyRecord
 from lrwd_sweep.store.trials import Lane
 
-__all__ = ["Lane", "Store", "StudyRecord", "StudySummary", "check_name", "open_store"]
+__all__ = ["Lane", "Store", "StudyRecord", "StudySummary", "check_name", "open_store", "preview_store"]
 
 _STATES = ("complete", "diverged", "failed", "missing")
 
@@ -44,6 +44,16 @@ def open_store(url: str | None = None, *, write: bool) -> Store:
     NothingToReport if the default file is to be read but does not exist.
     """
     return Store(*open_database(url, write=write))
+
+
+def preview_store(url: str | None = None) -> tuple[Path, Store | None]:
+    """Return the file that a command would write, and the store in it to read, None if it has none yet.
+
+    Raises StoreError as opening it to write would, and writes nothing.
+    """
+    path = check_writable(url)
+    holds = path.exists() and path.stat().st_size > 0
+    return path, open_store(url, write=False) if holds else None
 
 
 @dataclass(frozen=True, slots=True)

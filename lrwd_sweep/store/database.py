@@ -111,6 +111,13 @@ def _first(error: BaseException) -> BaseException:
     return error
 
 
+def check_writable(url: str | None) -> Path:
+    """Return the file that `open_database` would write. Raises StoreError if it could not; writes nothing."""
+    path = locate(url)
+    _check_place(path, url, write=True)
+    return path
+
+
 def open_database(url: str | None, *, write: bool) -> tuple[Path, Engine]:
     """Return the file and an engine on it at the newest schema; only `write` creates the file.
 

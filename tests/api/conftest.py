@@ -1,7 +1,5 @@
 """Every call in an empty directory; a sweep of four cells, and what the store holds of it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Public names, one-line errors, and studies with their frame, surface and picture."""
 
-from __future__ import annotations
-
 import io
 import subprocess
 import sys
@@ -19,6 +17,7 @@ from lrwd_sweep.report.result import comparison, result
 from lrwd_sweep.report.trained_study import Best
 from lrwd_sweep.store import open_store
 from tests.api.conftest import LR, NAME, WEIGHT_DECAY, stored, tiny
+from tests.refusal import assert_raises
 from tests.report.view.examples import study
 
 
@@ -91,11 +90,9 @@ def test_a_comparison_is_that_of_the_results() -> None:
 def test_a_comparison_needs_different_studies(swept: Study) -> None:
     names: Any
     for names in (["adam"], "adam", ["adam", "adam"]):
-        with pytest.raises(UsageError, match="two or more different optimizers"):
-            lrwd_sweep.compare(names)
+        assert_raises("two or more different optimizers", lrwd_sweep.compare, names)
     for studies in ((), (swept, swept)):
-        with pytest.raises(UsageError, match="different studies"):
-            Comparison(*studies)
+        assert_raises("different studies", Comparison, *studies)
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
@@ -147,5 +144,4 @@ def test_a_study_that_is_not_there_names_the_near_one() -> None:
     with pytest.raises(NothingToReport):
         lrwd_sweep.load(NAME)
     tiny(study_name="mine")
-    with pytest.raises(UnknownName, match="did you mean mine"):
-        lrwd_sweep.load("mien")
+    assert_raises("did you mean mine", lrwd_sweep.load, "mien", error=UnknownName)

@@ -1,12 +1,10 @@
 """Tiny data sets in the formats of the published ones, with the images and labels in them."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import pickle
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -66,26 +64,14 @@ def _python2(value: Any) -> bytes:
     return _number(value) if isinstance(value, int) else _string(value)
 
 
-def write_cifar10(root: Path, sizes: DataSet = COLOUR) -> tuple[list[Images], Images]:
-    train, test = parts(sizes, 5)
-    folder = root / "cifar-10-batches-py"
-    folder.mkdir(parents=True)
-    names = [*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]
+def write_cifar(folder: str, names: Sequence[str], labels: str, root: Path) -> tuple[list[Images], Images]:
+    """Write batches and the test part as Python 2 pickled them; CIFAR-100's images have coarse labels too."""
+    train, test = parts(COLOUR, len(names) - 1)
+    (root / folder).mkdir(parents=True)
     for name, (x, y) in zip(names, [*train, test], strict=True):
-        files = [f"{k}.png" for k in range(len(y))]
-        table = {"batch_label": name, "labels": y.tolist(), "data": x.reshape(len(x), -1), "filenames": files}
-        (folder / name).write_bytes(python2_pickle(table))
-    return train, test
-
-
-def write_cifar100(root: Path) -> tuple[list[Images], Images]:
-    train, test = parts(COLOUR, 1)
-    folder = root / "cifar-100-python"
-    folder.mkdir(parents=True)
-    for name, (x, y) in (("train", train[0]), ("test", test)):
-        coarse = [int(label) // 5 for label in y]
-        table = {"data": x.reshape(len(x), -1), "coarse_labels": coarse, "fine_labels": y.tolist()}
-        (folder / name).write_bytes(python2_pickle(table))
+        files, coarse = [f"{k}.png" for k in range(len(y))], [int(label) // 5 for label in y]
+        table = {"batch_label": name, labels: y.tolist(), "data": x.reshape(len(x), -1), "filenames": files}
+        (root / folder / name).write_bytes(python2_pickle({"coarse_labels": coarse} | table))
     return train, test
 
 
@@ -164,9 +150,12 @@ class Format:
         return load(self.name, self.sizes, DataFiles(str(root), download))
 
 
+BATCHES = [*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]
+CIFAR10 = partial(write_cifar, "cifar-10-batches-py", BATCHES, "labels")
+CIFAR100 = partial(write_cifar, "cifar-100-python", ["train", "test"], "fine_labels")
 FORMATS = {
-    "cifar10": Format("cifar10", write_cifar10, COLOUR),
-    "cifar100": Format("cifar100", write_cifar100, COLOUR),
+    "cifar10": Format("cifar10", CIFAR10, COLOUR),
+    "cifar100": Format("cifar100", CIFAR100, COLOUR),
     "mnist": Format("mnist", partial(write_mnist, "MNIST"), GREY),
     "fashion-mnist": Format("fashion-mnist", partial(write_mnist, "FashionMNIST"), GREY),
     "svhn": Format("svhn", write_svhn, DIGITS),

@@ -1,7 +1,5 @@
 """Splits normalise images of bytes batch by batch, survive a file, and divide the digits by a fixed seed."""
 
-from __future__ import annotations
-
 import builtins
 import importlib.util
 import os

@@ -1,7 +1,6 @@
 """User data: tensors, arrays or data sets, split as they say, and refused in one line if they are wrong."""
 
-from __future__ import annotations
-
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -14,9 +13,10 @@ from torch.utils.data import Dataset, TensorDataset, random_split
 
 from lrwd_sweep.data import Splits, load
 from lrwd_sweep.data.user_data import completed
-from lrwd_sweep.errors import DataError, UsageError
+from lrwd_sweep.errors import DataError
 from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.task import Task
+from tests.refusal import assert_raises
 
 HERE = "tests.data.test_user_data"
 returned: list[Callable[[], Any]] = []  # what `data` calls
@@ -114,8 +114,7 @@ def test_standardize_is_only_for_images_of_bytes_with_channels_first() -> None:
     for data, asked, complaint in (((pair, pair), False, last), ((_pair(), _pair(6)), None, floats)):
         for standardize in (None, False):
             assert _completed(lambda data=data: data, standardize=standardize).standardize is asked  # type: ignore[misc]
-        with pytest.raises(UsageError, match=complaint):
-            _completed(lambda data=data: data, standardize=True)  # type: ignore[misc]
+        assert_raises(complaint, _completed, lambda data=data: data, standardize=True)
 
 
 def test_random_split_is_the_same_every_time() -> None:
@@ -142,10 +141,8 @@ def test_data_are_read_once_and_again_only_if_asked() -> None:
     assert again.data_set.digest != task.data_set.digest
     assert _load(again).train.x.sub(x).sub(1).abs().max() < 1e-6
     for sizes in (task.data_set, DataSet(13, 6, 0, 3, (5,))):
-        with pytest.raises(
-            DataError, match=r"gives other data than a moment ago; .* and seed its random numbers"
-        ):
-            load(task.data, sizes)
+        other = "gives other data than a moment ago; .* and seed its random numbers"
+        assert_raises(other, load, task.data, sizes, error=DataError)
 
 
 def test_digest_depends_on_every_number_its_type_and_shape() -> None:
@@ -172,13 +169,11 @@ LABELS = torch.arange(18 * 17).reshape(18, 17) % 3  # its last column is not con
 
 
 STRIDED: list[tuple[Any, Any]] = [
-    (TABLE, LABELS[:, -1]),
-    (TABLE.t().contiguous().t(), LABELS[:, -1]),
-    (TABLE[::1, 1:4], LABELS.t()[-1]),
+    (TABLE.t().contiguous().t(), LABELS.t()[-1]),
     (TABLE[:, :1].expand(18, 5), LABELS[:, -1]),
     (TABLE.numpy()[::-1], LABELS.numpy()[:, -1][::-1]),
     (TABLE.numpy().astype(">f8"), LABELS.numpy()[:, -1].astype(">i4")),
-    (TABLE, LABELS.numpy()[:, -1].astype(object)),
+    (TABLE[::1, 1:4], LABELS.numpy()[:, -1].astype(object)),
     (torch.imag(torch.complex(TABLE, TABLE).conj()), LABELS[:, -1].tolist()),
 ]
 
@@ -222,7 +217,6 @@ V = _pair(6)
 
 WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: (X, Y), "it returns a tuple of 2; return train, validation and optionally test"),
-    (lambda: X, "it returns a value of type Tensor; return train, validation"),
     (lambda: {"train": (X, Y), "val": V}, "it returns train, val; name train, validation, test (or no test)"),
     (lambda: ((X, Y[:-1]), V), "train has 12 inputs and 11 labels; give one for each"),
     (lambda: ((X, Y), (V[0][:, :4], V[1])), "x of validation is float32 of (4,), that of train float32 of"),
@@ -234,10 +228,7 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: ((X.long(), Y), V), "x of train is int64; give floating-point numbers"),
     (lambda: ((X[:, 0], Y), V), "x of train has shape (12,); give it one row per item"),
     (lambda: ((X, Y), (X[:0], Y[:0])), "give it one row per item; validation is empty: hold some out"),
-    (
-        lambda: ((X, Y), V, (X[:0], Y[:0])),
-        "x of test has shape (0, 5); give it one row per item; test is empty",
-    ),
+    (lambda: ((X, Y), V, (X[:0], Y[:0])), "x of test has shape (0, 5); give it one row per item; test is"),
     (lambda: (TensorDataset(X, Y, Y), V), "train holds a tuple of 3; make it the two tensors x and y"),
     (lambda: ((X, Y), [((X, X), 0)]), "item 0 of validation holds a tuple of 2 as x; make it a tensor"),
     (lambda: ((NAN, Y), V), "item 7 of train is not finite; leave it out"),
@@ -249,7 +240,6 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: ([(X[0], 0.5)] * 3, V), "item 0 of train has the label 0.5; make it a class"),
     (lambda: ([(X[0], list(range(999)))] * 3, V), "20, 21, …; make it a class"),
     (lambda: (((X, X), Y), V), "x of train is a tuple of 2; make it one tensor (one tensor of inputs per"),
-    (lambda: (TensorDataset(X, X, Y), V), "x and y (one tensor of inputs per item is supported)"),
     (lambda: ((X, Y.view(12, 1, 1).expand(12, 5, 5)), V), "int64 of shape (12, 5, 5); give each item one"),
     (lambda: ((X, np.array(["cat", "dog"] * 6)), V), "item 0 of train has the label 'cat'; make it a class"),
     (lambda: ((X, np.array([0, "dog"] * 6, object)), V), "item 1 of train has the label 'dog'; make it a"),
@@ -264,12 +254,7 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
 
 def test_wrong_data_are_refused_in_one_line_with_the_remedy() -> None:
     for make, complaint in WRONG:
-        with pytest.raises(DataError) as refused:
-            _completed(make)
-        text = str(refused.value)
-        assert text.startswith(f"data='{HERE}:data'"), text
-        assert complaint in text
-        assert "\n" not in text, text
+        assert_raises(f"^data='{HERE}:data'.*{re.escape(complaint)}", _completed, make, error=DataError)
 
 
 def needing(folder: str) -> Any:
@@ -277,10 +262,8 @@ def needing(folder: str) -> Any:
 
 
 def test_required_arguments_are_refused_and_ctrl_c_is_not_an_error_of_the_function() -> None:
-    with pytest.raises(
-        UsageError, match=r":needing' wants 'folder', which nothing gives; give it a default$"
-    ):
-        completed(Task(data=f"{HERE}:needing"))
+    wants = ":needing' wants 'folder', which nothing gives; give it a default$"
+    assert_raises(wants, completed, Task(data=f"{HERE}:needing"))
 
     def interrupted() -> Any:
         raise KeyboardInterrupt

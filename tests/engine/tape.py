@@ -4,8 +4,6 @@ A replay calls the operators again on the same tensors and generators, and write
 Recording changes nothing, and refuses what CUDA refuses: to return a value to the host.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

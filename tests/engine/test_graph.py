@@ -1,7 +1,5 @@
 """Steps as a program, and steps replayed from a recording, equal the host's steps bit for bit."""
 
-from __future__ import annotations
-
 import gc
 import weakref
 from collections.abc import Callable
@@ -195,3 +193,17 @@ def test_training_stops_between_two_steps() -> None:
         with pytest.raises(Stopped):
             trainer.run(lambda epoch, _, seen=seen: seen.append(epoch), asked.__next__)  # type: ignore[misc]
         assert seen == [1]  # on the host three steps of the first epoch, two of the second
+
+
+def test_lanes_that_rounding_takes_far_have_no_vote() -> None:
+    def ends(*ways: float) -> tuple[Tensor, Tensor]:
+        return torch.ones(3, 5) + torch.tensor(ways).unsqueeze(1), torch.full((3, 3), 1e3)
+
+    for rounded, agree in (
+        ((1.02, 2.02, 3.0), True),
+        ((1.02, 2.0, 3.0), False),  # rounding moves two lanes less than they differ
+        ((1.5, 2.5, 3.002), False),  # two lanes have no vote
+        ((1.5, 2.5, 3.5), True),  # no lane has a vote
+    ):
+        found = ends(1, 2, 3), ends(*rounded), ends(1.03, 2.03, 3.03)
+        assert graph._agree(torch.ones(5), *found) is agree, rounded

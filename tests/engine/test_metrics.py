@@ -1,7 +1,5 @@
 """Measures of a split, and diagnostics: what the last update of an epoch did, without changing a bit."""
 
-from __future__ import annotations
-
 import math
 
 import pytest
@@ -51,11 +49,8 @@ def test_a_user_loss_gets_copies_and_may_raise_only_on_a_diverged_lane() -> None
 def test_angle_follows_from_the_sides_of_a_triangle(a: float, b: float, gamma: float, small: float) -> None:
     radial, c = abs(a - b), math.hypot(b * math.sin(gamma), a - b * math.cos(gamma))
     sides = [
-        (a, b, c),
-        (b, a, c),
-        (3, 3, 6 * math.sin(small / 2)),
-        (a, b, radial),
-        (a, b, radial * (1 - 1e-15)),
+        *((a, b, c), (b, a, c), (3, 3, 6 * math.sin(small / 2))),
+        *((a, b, radial), (a, b, radial * (1 - 1e-15))),
     ]
     found = angle(*torch.tensor(sides, dtype=torch.float64).T).tolist()
     assert found[0] == found[1] == pytest.approx(gamma, abs=1e-7)

@@ -5,8 +5,6 @@ a GPU tests autograd and kernels: there, steps are recorded, nothing waits for t
 those of the CPU.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -83,9 +81,8 @@ def unreal(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 def _on_gpu(split: Split) -> Split:
-    return Split(
-        torch.zeros(split.x.shape, device=GPU), torch.zeros(split.y.shape, dtype=torch.int64, device=GPU)
-    )
+    y = torch.zeros(split.y.shape, dtype=torch.int64, device=GPU)
+    return Split(torch.zeros(split.x.shape, device=GPU), y)
 
 
 def _one_epoch(name: str, patch: pytest.MonkeyPatch, **options: object) -> Program:

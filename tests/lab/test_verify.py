@@ -1,7 +1,5 @@
 """What `verify` claims holds in numbers, fails for a broken update, and names what it cannot compare."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Networks that a stacked program could get wrong, each with inputs (1, 8, 8) and four classes."""
 
-from __future__ import annotations
-
 import random
 from typing import Any
 
@@ -183,33 +181,14 @@ class OfSentences(Base):  # tokens up to the first 0 of the padding, which no se
 
     def logits(self, x: Tensor) -> Any:
         tokens = x.long().abs()
-        packed = nn.utils.rnn.pack_padded_sequence(
-            self.table(tokens), (tokens > 0).sum(1).cpu(), batch_first=True, enforce_sorted=False
-        )
+        lengths, pack = (tokens > 0).sum(1).cpu(), nn.utils.rnn.pack_padded_sequence
+        packed = pack(self.table(tokens), lengths, batch_first=True, enforce_sorted=False)
         return self.head(self.body(packed)[1][-1])
 
 
-class TopOne(Base):  # the better of two layers for each input; inputs of one sign all take the same
-    def make(self) -> None:
-        self.gate, self.experts = nn.Linear(64, 2), nn.ModuleList([nn.Linear(64, 4), nn.Linear(64, 4)])
-
-    def logits(self, x: Tensor) -> Any:
-        weight, chosen = self.gate(x).softmax(1).max(1)
-        out = x.new_zeros(len(x), 4)
-        for place, expert in enumerate(self.experts):
-            mine = chosen == place
-            out[mine] = (expert(x[mine]) * weight[mine, None]).to(out.dtype)
-        return out
-
-
-VECTORISED: tuple[type[nn.Module], ...] = (
-    *(OfItsSeed, ChangingItsInput, Normed, Dropping, Tied, Remembering, SeveralOutputs, OfTokens, Lazy),
-)
+VECTORISED = OfItsSeed, ChangingItsInput, Normed, Dropping, Tied, Remembering, SeveralOutputs, OfTokens, Lazy
+_UNVECTORISED = OfSentences, AveragedForever, Keeping, LookingAtValues
 LOOPED: dict[type[nn.Module], str] = {  # and why
-    OfSentences: "cannot be vectorised",
-    TopOne: "cannot be vectorised",
     Attending: "has a layer that vmap runs one by one",
-    AveragedForever: "cannot be vectorised",
-    Keeping: "cannot be vectorised",
-    LookingAtValues: "cannot be vectorised",
+    **dict.fromkeys(_UNVECTORISED, "cannot be vectorised"),
 }

@@ -1,7 +1,5 @@
 """A lane equals a lone module under torch.optim, does not see its neighbours, and repeats bit by bit."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import Any
@@ -26,7 +24,7 @@ from lrwd_sweep.spec.task import Task
 from tests.nets import awkward
 from tests.small import CELLS, CPU, F64, ILL, WAYS, WELL, pack, splits, task
 
-AWKWARD = (*awkward.VECTORISED, *awkward.LOOPED)
+AWKWARD: tuple[type[nn.Module], ...] = (*awkward.VECTORISED, *awkward.LOOPED)
 
 
 def _awkward(kind: type[nn.Module], engine: str = "loop", epochs: int = 17, **options: Any) -> Task:
@@ -67,17 +65,14 @@ def _train_alone(request: Task, cell: Cell, kind: type[nn.Module] | None) -> nn.
     return module.eval()
 
 
-@pytest.mark.parametrize(
-    ("net", "epochs", "lanes"),
-    [
-        *(("cnn-norm", 9, 2), ("cnn", 9, 2), ("resnet20", 3, 2)),
-        *(
-            pytest.param(net, 1, 1, marks=pytest.mark.slow)
-            for net in ("shake26-2x32d", "torchvision:mobilenet_v3_small")
-        ),
-        *((kind, 9, 2) for kind in AWKWARD),
-    ],
-)
+LARGE = "shake26-2x32d", "torchvision:mobilenet_v3_small"
+CASES = [
+    *(("cnn-norm", 9, 2), ("cnn", 9, 2), ("resnet20", 3, 2), *((kind, 9, 2) for kind in AWKWARD)),
+    *(pytest.param(net, 1, 1, marks=pytest.mark.slow) for net in LARGE),
+]
+
+
+@pytest.mark.parametrize(("net", "epochs", "lanes"), CASES)
 def test_lane_equals_the_lone_module_under_torch_optim(
     net: str | type[nn.Module], epochs: int, lanes: int
 ) -> None:
@@ -85,10 +80,8 @@ def test_lane_equals_the_lone_module_under_torch_optim(
         kind, request = None, task(net, epochs, schedule="fixed", engine="loop")
     else:
         kind, request = net, _awkward(net, "vmap" if net in awkward.VECTORISED else "loop", epochs)
-    trainer, before = (
-        pack("adamw:lr-scaled", request, CELLS[:lanes], seed=3, data=splits(F64)),
-        torch.get_rng_state(),
-    )
+    before = torch.get_rng_state()
+    trainer = pack("adamw:lr-scaled", request, CELLS[:lanes], seed=3, data=splits(F64))
     trials = trainer.run()
     assert torch.equal(torch.get_rng_state(), before)  # draws come from the lanes' own generators
     for lane, cell in enumerate(CELLS[:lanes]):
@@ -133,6 +126,10 @@ def test_native_vmap_and_loop_are_one_network() -> None:
                 assert (value - trainer.arena.named[name]).abs().max() < 1e-9, (net, shape, name)
             for one, other in zip(expected, trials, strict=True):
                 assert one.metrics == pytest.approx(other.metrics, abs=1e-9), (net, shape)
+    first, second = (pack("sgdw", task("cnn", engine="vmap"), WELL).lanes for _ in range(2))
+    assert isinstance(first, VmapLanes)
+    assert isinstance(second, VmapLanes)
+    assert not {*first.module.modules()} & {*second.module.modules()}  # packs may train in threads
 
 
 def _buffers(lanes: Lanes, lane: int) -> list[Tensor]:

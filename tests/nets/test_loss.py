@@ -1,7 +1,5 @@
 """A loss that is not a mean over items is that of the whole split; a loss with state is refused."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import random
@@ -167,12 +165,8 @@ class OfItsBatch(nn.Module):
 
     def __init__(self, input_shape: tuple[int, ...], num_classes: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(math.prod(input_shape), 12),
-            nn.BatchNorm1d(12, track_running_stats=False),
-            nn.Linear(12, num_classes),
-        )
+        first, norm = nn.Linear(math.prod(input_shape), 12), nn.BatchNorm1d(12, track_running_stats=False)
+        self.body = nn.Sequential(nn.Flatten(), first, norm, nn.Linear(12, num_classes))
 
     def forward(self, x: Tensor) -> Any:
         return self.body(x)
@@ -205,14 +199,13 @@ def test_the_logits_of_a_split_and_its_loss_are_counted(monkeypatch: pytest.Monk
     assert 3.5 < needed("ranking", 20_000) / needed("ranking", 10_000) < 4.5  # pairs
     monkeypatch.setattr(memory, "free_bytes", lambda _: 1 << 28)
     sizes = DataSet(400, 900_000, 0, 10, (1, 8, 8))
+    given: dict[str, Any] = {"device": CPU, "workers": 1, "max_lanes": None, "optimizer": ADAMW}
     for task, why in (
         (_training("ranking", sizes=sizes), "is not a mean over items"),
         (Task(net=f"{__name__}:OfItsBatch", engine="loop"), "makes an item's logits depend on its batch"),
     ):
         with pytest.raises(DeviceError, match=rf"{why}, so that 900000 are scored at once: free"):
-            lanes_that_fit(
-                completed(replace(task, sizes=sizes)), device=CPU, workers=1, max_lanes=None, optimizer=ADAMW
-            )
+            lanes_that_fit(completed(replace(task, sizes=sizes)), **given)
 
 
 def test_a_loss_without_room_for_the_split_is_an_out_of_memory_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,5 @@
 """Perceptrons by torch's operators and by numba's loops give autograd's gradients, lane by lane."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +10,6 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.nn import functional
 
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.nets.lane_layers import Windows
@@ -119,24 +116,6 @@ def test_compiled_and_cached_loops_agree(tmp_path: Path, monkeypatch: pytest.Mon
         assert sum(loop.stats.cache_hits.values()) == hits
     assert found[0] == found[1]
     assert list(tmp_path.rglob("mlp_numba.row_means*.nbc"))
-
-
-SIZES = st.tuples(*[st.integers(1, 3)] * 2, *[st.integers(1, 9)] * 2, st.integers(1, 4))
-
-
-@given(SIZES, st.sampled_from([1, 2]))
-def test_columns_equal_unfold_and_sum_is_the_adjoint(sizes: tuple[int, ...], stride: int) -> None:
-    x = torch.randn(sizes, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    windows = Windows(sizes, stride, x)
-    lanes, channels, *_, batch = sizes
-    batch_first = x.movedim(-1, 1).flatten(0, 1)
-    unfolded = functional.unfold(batch_first, 3, padding=1, stride=stride)  # (L·B, C·9, H′·W′)
-    columns = unfolded.view(lanes, batch, channels * 9, -1).movedim(1, -1).flatten(2)
-    for _ in range(2):  # nothing remains of the images before
-        assert torch.equal(windows.of(x), columns)
-    other = torch.randn(columns.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    windows.gradient.copy_(other)
-    torch.testing.assert_close((columns * other).sum(), (x.flatten(2) * windows.sum()).sum())
 
 
 def test_nine_windows_of_bfloat16_are_added_without_rounding() -> None:

@@ -1,7 +1,5 @@
 """Every family under every rule follows its paper; torch, numba and torch.compile agree; lanes are apart."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence
@@ -25,30 +23,27 @@ from lrwd_sweep.spec.task import Task
 
 SHAPES = ((4, 3), (4,), (2, 3, 2, 2), (3, 2))  # a vector between matrices, and matrices side by side
 
-# Every family with the options that change its step.
-VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
-    "sgd": ("sgd", {}),
-    "sgd nesterov": ("sgd", {"nesterov": True}),
-    "sgd torch": ("sgd", {"momentum_form": "torch"}),
-    "sgd torch nesterov": ("sgd", {"momentum_form": "torch", "nesterov": True}),
-    "adam": ("adam", {}),
-    "amsgrad": ("amsgrad", {"beta2": 0.9}),  # forgets soon, so that the maximum matters
-    "adagrad": ("adagrad", {}),
-    "rmsprop": ("rmsprop", {}),
-    "rmsprop momentum": ("rmsprop", {"momentum": 0.8}),
-    "sgdp": ("sgdp", {}),
-    "sgdp nesterov": ("sgdp", {"nesterov": True}),
-    "adamp": ("adamp", {}),
-    "adamp nesterov": ("adamp", {"nesterov": True}),
+# Every family with the options that change its step; amsgrad forgets soon, so that the maximum matters.
+Options = dict[str, object]
+NESTEROV, TORCH = Options(nesterov=True), Options(momentum_form="torch")
+OPTIONS: dict[str, list[Options]] = {
+    "sgd": [{}, NESTEROV, TORCH, TORCH | NESTEROV],
+    **{family: [{}] for family in ("adam", "adagrad")},
+    "amsgrad": [{"beta2": 0.9}],
+    "rmsprop": [{}, {"momentum": 0.8}],
+    **{family: [{}, NESTEROV] for family in ("sgdp", "adamp")},
+}
+VARIANTS = {
+    " ".join((family, *(f"{name}={value}" for name, value in options.items()))): (family, options)
+    for family, variants in OPTIONS.items()
+    for options in variants
 }
 
 
 def layout(shapes: Sequence[tuple[int, ...]] = SHAPES) -> tuple[Segment, ...]:
-    ends = accumulate(math.prod(shape) for shape in shapes)
-    return tuple(
-        Segment(f"tensor{k}", end - math.prod(shape), end, shape)
-        for k, (end, shape) in enumerate(zip(ends, shapes, strict=True))
-    )
+    ends = zip(accumulate(math.prod(shape) for shape in shapes), shapes, strict=True)
+    places = [(end - math.prod(shape), end, shape) for end, shape in ends]
+    return tuple(Segment(f"tensor{k}", *place) for k, place in enumerate(places))
 
 
 def start(shapes: Sequence[tuple[int, ...]] = SHAPES, seed: int = 0) -> list[Tensor]:
@@ -111,14 +106,7 @@ def train(
     return theta, update
 
 
-# Decay of a size that matters: by the rule, λ′, λ, w, d or c.
-LAMBDA = {
-    DecayRule.COUPLED: 0.1,
-    DecayRule.INDEPENDENT: 0.01,
-    DecayRule.LR_SCALED: 0.5,
-    DecayRule.FIXED: 0.01,
-    DecayRule.CORRECTED: 0.5,
-}
+LAMBDA = dict(zip(DecayRule, (0.1, 0.01, 0.5, 0.01, 0.5), strict=True))  # decay of a size that matters
 # Normalised decay, decay of vectors, schedule, tensors without decay.
 CONFIGURATIONS: list[dict[str, Any]] = [
     {"normalized": False, "decay_all": True, "schedule": "cosine"},
@@ -166,10 +154,8 @@ def _moved(theta: Tensor, update: Update, shapes: Sequence[tuple[int, ...]], ste
     """Take steps, a third across rows, a third across tensors; return lane 1, which dies halfway."""
     gradient = smooth(steps, shapes)
     for t in range(steps):
-        pieces = [
-            gradient(k, t, theta[:, s.columns].view(-1, *s.shape).double()).flatten(1)
-            for k, s in enumerate(layout(shapes))
-        ]
+        tensors = [theta[:, s.columns].view(-1, *s.shape).double() for s in layout(shapes)]
+        pieces = [gradient(k, t, x).flatten(1) for k, x in enumerate(tensors)]
         g = torch.cat(pieces, dim=1).to(theta.dtype)
         if t >= steps // 2:
             if t == steps // 2:
@@ -182,17 +168,12 @@ def _moved(theta: Tensor, update: Update, shapes: Sequence[tuple[int, ...]], ste
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_numba_moves_and_projects_as_torch_does(variant: str) -> None:
-    decays: list[dict[str, Any]] = [
-        {"decay_all": False},
-        {"undecayed": ("tensor1", "tensor2")},
-        {"decay_all": False, "undecayed": ("tensor0",)},
-        {},
-    ]
-    Case = tuple[DecayRule, torch.dtype, Sequence[tuple[int, ...]], dict[str, Any], int]
-    cases: list[Case] = [
+    matrices, some = {"decay_all": False}, {"undecayed": ("tensor1", "tensor2")}
+    decays: list[dict[str, Any]] = [matrices, some, matrices | {"undecayed": ("tensor0",)}, {}]
+    types = torch.float32, torch.float64
+    cases: list[tuple[DecayRule, torch.dtype, Sequence[tuple[int, ...]], dict[str, Any], int]] = [
         (rule, dtype, SHAPES, decays[(2 * k + j) % 4], 12)
-        for k, rule in enumerate(_rules(variant))
-        for j, dtype in enumerate((torch.float32, torch.float64))
+        for (k, rule), (j, dtype) in product(enumerate(_rules(variant)), enumerate(types))
     ]
     # rows longer than a block, and many rows
     long = ((3, BLOCK + 5), (7,), (300, 70), (1, 40), (2 * BLOCK // 64, 64))

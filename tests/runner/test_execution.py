@@ -1,7 +1,5 @@
 """Packs are planned, train side by side, are retried if lost, and stop when asked."""
 
-from __future__ import annotations
-
 import os
 import sys
 import threading
@@ -28,6 +26,7 @@ from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.job import EpochDone, Event, Job, Pack, PackDone, PackLost
 from lrwd_sweep.spec.task import Task
+from tests.refusal import assert_raises
 from tests.runner import strange
 from tests.small import ADAMW, CPU
 
@@ -218,7 +217,5 @@ def test_a_device_without_room_is_left_out(monkeypatch: pytest.MonkeyPatch) -> N
     free[:] = 1 << 40, 1 << 40, 1000
     assert on.slots() == (places[1], places[0])  # where the data are comes first
     free[:] = [1000] * 3
-    with pytest.raises(DeviceError, match="free some memory"):
-        on.plan({0: [Cell(1, 1)]})
-    with pytest.raises(DeviceError, match=r"^cpu:0 has 0 MiB free"):
-        Execution(Task(epochs=1), "cpu")
+    assert_raises("free some memory", on.plan, {0: [Cell(1, 1)]}, error=DeviceError)
+    assert_raises(r"^cpu:0 has 0 MiB free", Execution, Task(epochs=1), "cpu", error=DeviceError)

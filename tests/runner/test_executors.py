@@ -1,7 +1,5 @@
 """Every executor trains lanes to the same bits, reports epochs, stops, and reports packs that it lost."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -16,7 +14,6 @@ import pytest
 from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.device import cores
 from lrwd_sweep.engine.train_pack import load_data, train_pack
-from lrwd_sweep.errors import UsageError
 from lrwd_sweep.runner.executors import Executor
 from lrwd_sweep.runner.executors.processes import Processes
 from lrwd_sweep.runner.executors.threads import Threads
@@ -24,6 +21,7 @@ from lrwd_sweep.science.lattice import Lattice
 from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.spec.job import EpochDone, Event, Job, Pack, PackDone, PackLost
 from lrwd_sweep.spec.task import Task
+from tests.refusal import assert_raises
 from tests.runner import strange
 from tests.small import ADAMW, CPU
 
@@ -83,11 +81,9 @@ class TestEveryExecutor:
     ) -> None:
         for net in ("mlp-norm", "cnn", NET):  # native, stacked, and a module per lane
             pair = [job(net, seed) for seed in (0, 1)]
+            watch = lambda *_: None, lambda: False
             with ThreadPoolExecutor(1) as thread:  # in this thread, subnormal numbers would stay flushed
-                alone = [
-                    thread.submit(train_pack, each, splits, lambda *_: None, lambda: False).result()
-                    for each in pair
-                ]
+                alone = [thread.submit(train_pack, each, splits, *watch).result() for each in pair]
             assert executor.free == 2
             for each in pair:
                 executor.submit(each)
@@ -126,8 +122,7 @@ class TestEveryExecutor:
 
     def test_raises_an_error_of_user_code_as_one_line(self, executor: Executor) -> None:
         executor.submit(job(f"{strange.__name__}:Faulty"))
-        with pytest.raises(UsageError, match=r"Faulty' raised in training: RuntimeError.*strange\.py"):
-            until_done(executor)
+        assert_raises(r"Faulty' raised in training: RuntimeError.*strange\.py", until_done, executor)
         assert executor.free == 2
 
 
@@ -137,8 +132,7 @@ class TestProcesses:
     ) -> None:
         asked = job()
         warm.submit(replace(asked, task=replace(asked.task, code=((NET, "another"),))))
-        with pytest.raises(UsageError, match=rf"^net='{NET}' has changed since this training began"):
-            until_done(warm)
+        assert_raises(rf"^net='{NET}' has changed since this training began", until_done, warm)
         warm.submit(job(f"{strange.__name__}:Loud"))
         assert isinstance(until_done(warm)[-1], PackDone)
         assert capfd.readouterr() == ("", "")

@@ -1,9 +1,7 @@
 """Optuna proposes every cell of a lattice once, and spread-out batches that a resume repeats."""
 
-from __future__ import annotations
-
 import math
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
 import optuna
@@ -25,11 +23,8 @@ def bowl(cell: Cell) -> float:
 
 
 def trained(cells: list[Cell], seeds: tuple[int, ...] = SEEDS) -> list[Trial]:
-    return [
-        Trial(cell, seed, Status.COMPLETE, {"val_loss": bowl(cell) + 0.01 * seed})
-        for cell in cells
-        for seed in seeds
-    ]
+    lanes = product(cells, seeds)
+    return [Trial(c, seed, Status.COMPLETE, {"val_loss": bowl(c) + 0.01 * seed}) for c, seed in lanes]
 
 
 def propose(trials: list[Trial], count: int, seed: int = 0) -> list[Cell]:
@@ -50,10 +45,9 @@ def told() -> list[Trial]:
 
 def nearest(cells: list[Cell]) -> float:
     """Return the least distance of two cells, in log axes where the lattice's sides are 1."""
-    return min(
-        math.hypot(math.log2(a.lr / b.lr), math.log2(a.weight_decay / b.weight_decay)) / 10
-        for a, b in combinations(cells, 2)
-    )
+    pairs = combinations(cells, 2)
+    ratios = [(math.log2(a.lr / b.lr), math.log2(a.weight_decay / b.weight_decay)) for a, b in pairs]
+    return min(math.hypot(*ratio) / 10 for ratio in ratios)
 
 
 def test_a_batch_is_spread_out(told: list[Trial], monkeypatch: pytest.MonkeyPatch) -> None:

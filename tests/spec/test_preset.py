@@ -1,14 +1,9 @@
 """Presets: complete, with the numbers of the papers' experiments, and refused in one line if faulty."""
 
-from __future__ import annotations
-
 import re
 from fractions import Fraction
 from pathlib import Path
 
-import pytest
-
-from lrwd_sweep.errors import UsageError
 from lrwd_sweep.science.lattice import Lattice, canonical, parse_axis
 from lrwd_sweep.science.optimizer import Optimizer, optimizer_names
 from lrwd_sweep.science.schedule import Schedule
@@ -17,6 +12,7 @@ from lrwd_sweep.spec.preset import DEFAULT, Preset, default_lattice, find_preset
 from lrwd_sweep.spec.request import Request
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.spec.task import Task
+from tests.refusal import assert_raises
 
 PROJECT = Path(__file__).parents[2]
 MINIS = [name for name in preset_names() if name.endswith("-mini")]
@@ -39,15 +35,6 @@ def read(tmp_path: Path, text: str) -> Preset:
     path = tmp_path / "mine.toml"
     path.write_text(text, encoding="utf-8")
     return presets.read_preset(path)
-
-
-def refusal(tmp_path: Path, text: str) -> str:
-    with pytest.raises(UsageError) as caught:
-        read(tmp_path, text)
-    line = str(caught.value)
-    assert line.startswith(f"preset '{tmp_path / 'mine.toml'}'")
-    assert "\n" not in line
-    return line
 
 
 def test_every_preset_is_complete() -> None:
@@ -96,8 +83,7 @@ def test_the_default_preset_has_axes_for_every_optimizer() -> None:
 def test_an_empty_preset_is_the_default_task(tmp_path: Path) -> None:
     preset = read(tmp_path, "")
     assert (preset.name, preset.task, preset.seeds, preset.metric) == ("mine", Task(), 3, "val_loss")
-    with pytest.raises(UsageError, match=r"no axes for adamw; give lr and weight_decay$"):
-        preset.lattice(Optimizer.parse("adamw"))
+    assert_raises("no axes for adamw; give lr and weight_decay$", preset.lattice, Optimizer.parse("adamw"))
     spelled = read(tmp_path, '[axes."adamw:independent"]\nlr = "1e-3"\nwd = "0,0.2"\n')
     assert spelled.lattice(Optimizer.parse("adamw")).weight_decay == (0.0, 0.2)
 
@@ -134,7 +120,7 @@ WRONG = (  # one of a kind; test_field has the values that a field refuses
 
 def test_a_wrong_key_or_value_is_one_line_with_the_remedy(tmp_path: Path) -> None:
     for text, part in WRONG:
-        assert part in refusal(tmp_path, text), text
+        assert_raises(f"^preset '.*mine.toml'.*{re.escape(part)}", read, tmp_path, text)
 
 
 def test_lists_in_a_variant_are_multiplied_and_other_values_are_kept(tmp_path: Path) -> None:

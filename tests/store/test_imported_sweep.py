@@ -50,8 +50,6 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def read(file: Path) -> Read:
-    """Read the text of a file."""
-
     def read(text: str, columns: dict[str, str] | None = None, metric: str = "value") -> ImportedSweep:
         file.write_bytes(text.encode())
         return read_sweep(file, columns, metric=metric)
@@ -76,20 +74,15 @@ def faults(file: Path, read: Read) -> Faults:
 class TestReading:
     """Rows become trials."""
 
-    def test_csv_dialects_give_the_same_trials(self, read: Read) -> None:
+    def test_csv_dialects_give_the_same_trials_and_numeric_columns_are_metrics(self, read: Read) -> None:
         for text in (
-            GOOD,
-            "\ufeff" + GOOD,
-            GOOD.replace("\n", "\r\n"),
-            GOOD.replace(",", ";"),
-            GOOD.replace(",", " , "),
+            *(GOOD, "\ufeff" + GOOD, GOOD.replace("\n", "\r\n")),
+            *(GOOD.replace(",", ";"), GOOD.replace(",", " , ")),
             GOOD.replace("0.1", '"0.1"').replace("lr", '"lr"'),
             GOOD.replace("\n0.2,0,", "\n\n,,,\n0.2,0,"),
             GOOD.replace("0.1", "1.0e-1").replace(",0,1.5", ",0.0,1.5"),
         ):
             assert [*read(text).trials] == TRIALS, text
-
-    def test_numeric_columns_are_metrics(self, read: Read) -> None:
         found = read(
             ",lr,weight_decay,value,name,val_error,test_loss,notes\n"
             "0,0.1,0,1.5,first,0.25,,\n1,0.1,0.01,1.25,2,0.125,nan,\n2,0.1,0.02,nan,3,0.9,7.0,\n"
@@ -229,9 +222,7 @@ class TestStates:
             found = read(f"lr,weight_decay,value,status,detail\n0.1,0,{value},{status},why\n")
             metrics = {"value": 1.5} if expected is Status.COMPLETE else {}
             assert [*found.trials] == [Trial(Cell(0.1, 0), 0, expected, metrics, detail="why")], status
-
-    def test_unfinished_runs_are_missing_lanes(self, read: Read) -> None:
-        for header, complete, pruned in (
+        for header, complete, pruned in (  # unfinished runs are missing lanes
             *(("state", "TrialState.COMPLETE", "TrialState.PRUNED"), ("done", "1", "0")),
             *(("State", "COMPLETED", "CANCELLED by 1000"), ("is_pruned", "False", "True")),
             ("run.status", "FINISHED", "KILLED"),
@@ -242,18 +233,7 @@ class TestStates:
             assert [trial.metrics["value"] for trial in found.trials] == [0.4, 0.3, 0.2], (header, complete)
             assert found.notes == (f"column {header!r}: 1 {pruned} {UNUSED}",)
 
-    def test_unknown_words_are_refused_unless_the_column_is_ignored(self, read: Read, faults: Faults) -> None:
-        text = STATES.replace("COMPLETE", "gut", 1).replace("COMPLETE", "so lala", 2)
-        assert faults(text) == [
-            "column 'state' seems to hold run states, but these words are unknown: 'gut', 'so lala'; write "
-            "complete, failed or missing instead, ignore the column with --columns status=, "
-            "or name another with --columns status=COLUMN"
-        ]
-        assert len(read(text, {"status": ""}).trials) == 4
-        (line,) = faults(text, {"status": "bad"})
-        assert line.startswith("there is no column 'bad', only 'lr', 'weight_decay', 'seed', 'value'")
-
-    def test_columns_of_other_meaning_are_not_states(self, read: Read) -> None:
+    def test_unknown_states_are_refused_and_other_columns_no_states(self, read: Read, faults: Faults) -> None:
         for header, texts in (
             *(("random_state", ("0", "1")), ("completed", ("2340", "10")), ("nesterov", ("True", "False"))),
             *(("finished", ("2024-01-01 10:00", "2024-01-02 10:00")), ("phase", ("grid", "grid"))),
@@ -265,6 +245,15 @@ class TestStates:
             assert not found.notes
         done = read(STATES.replace("state", "done").replace("COMPLETE", "1"))
         assert done.trials[0].metrics == {"value": 0.5}  # states are not metrics
+        text = STATES.replace("COMPLETE", "gut", 1).replace("COMPLETE", "so lala", 2)
+        assert faults(text) == [
+            "column 'state' seems to hold run states, but these words are unknown: 'gut', 'so lala'; write "
+            "complete, failed or missing instead, ignore the column with --columns status=, "
+            "or name another with --columns status=COLUMN"
+        ]
+        assert len(read(text, {"status": ""}).trials) == 4
+        (line,) = faults(text, {"status": "bad"})
+        assert line.startswith("there is no column 'bad', only 'lr', 'weight_decay', 'seed', 'value'")
 
     def test_runs_without_a_result_may_lack_rates_repeat_or_lie_outside(self, read: Read) -> None:
         for rows, note in (
@@ -296,35 +285,28 @@ def test_rates_that_differ_by_rounding_are_merged(read: Read) -> None:
     )
 
 
-class TestContext:
-    """Columns tell the decay rule, the direction and the cap of the whole sweep."""
-
-    def test_decay_rule_direction_and_cap_are_read(self, read: Read) -> None:
-        found = read("lr,weight_decay,value,decay_rule,direction,cap\n0.1,0,1.5,LR_Scaled,MAX,2.5\n")
-        context = found.context
-        assert (context.decay_rule, context.direction, context.cap) == ("lr-scaled", "maximize", 2.5)
-        assert found.trials[0].metrics == {"value": 1.5}
-
-    def test_several_or_unknown_rules_are_refused(self, read: Read, faults: Faults) -> None:
-        for rules, fault in (
-            (("lr-scaled", "coupled"), "column 'decay_rule' holds 'lr-scaled', 'coupled'; write one rule"),
-            (("l2", ""), "column 'decay_rule' holds 'l2'; write one rule (coupled, independent, lr-scaled"),
-        ):
-            text = "lr,weight_decay,value,decay_rule\n0.1,0,1.5,{}\n0.2,0,1,{}\n".format(*rules)
-            (line,) = faults(text)
-            assert line.startswith(fault)
-            assert "--columns decay_rule=" in line
-            assert read(text, {"decay_rule": ""}).context.decay_rule is None
-
-    def test_names_that_suggest_higher_are_noticed(self, read: Read) -> None:
-        for header, metric, higher in (
-            ("lr,weight_decay,value,note", "val_acc", "metric 'val_acc'"),
-            ("lr,weight_decay,value,key", "value", "'best.f1_macro' in column 'key'"),
-            ("lr,weight_decay,val_loss,key", "val_loss", ""),
-        ):
-            key = "best.f1_macro" if "key" in header else "first"
-            found = read(f"{header}\n0.1,0,0.5,{key}\n", {"value": header.split(",")[2]}, metric)
-            assert found.context.higher == higher
+def test_columns_tell_rule_direction_and_cap_of_the_whole_sweep(read: Read, faults: Faults) -> None:
+    found = read("lr,weight_decay,value,decay_rule,direction,cap\n0.1,0,1.5,LR_Scaled,MAX,2.5\n")
+    context = found.context
+    assert (context.decay_rule, context.direction, context.cap) == ("lr-scaled", "maximize", 2.5)
+    assert found.trials[0].metrics == {"value": 1.5}
+    for rules, fault in (
+        (("lr-scaled", "coupled"), "column 'decay_rule' holds 'lr-scaled', 'coupled'; write one rule"),
+        (("l2", ""), "column 'decay_rule' holds 'l2'; write one rule (coupled, independent, lr-scaled"),
+    ):
+        text = "lr,weight_decay,value,decay_rule\n0.1,0,1.5,{}\n0.2,0,1,{}\n".format(*rules)
+        (line,) = faults(text)
+        assert line.startswith(fault)
+        assert "--columns decay_rule=" in line
+        assert read(text, {"decay_rule": ""}).context.decay_rule is None
+    for header, metric, key, higher in (  # names that suggest that higher is better
+        ("value,note", "val_acc", "first", "metric 'val_acc'"),
+        ("value,key", "value", "best.f1_macro", "'best.f1_macro' in column 'key'"),
+        ("val_loss,key", "val_loss", "best.f1_macro", ""),
+    ):
+        columns = {"value": header.split(",")[0]}
+        found = read(f"lr,weight_decay,{header}\n0.1,0,0.5,{key}\n", columns, metric)
+        assert found.context.higher == higher
 
 
 TWO_TRIALS = (

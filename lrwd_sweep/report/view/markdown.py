@@ -17,12 +17,13 @@ from lrwd_sweep.report.view.fields import (
     best_rows,
     candidate_rows,
     comparison_rows,
+    gate_headline,
     gate_rows,
-    separability_rows,
     task_text,
     tensors,
     title,
 )
+from lrwd_sweep.report.view.measures import separability_rows
 from lrwd_sweep.report.view.notation import UNICODE, axis_labels, plain
 from lrwd_sweep.report.view.pictures import Picture
 from lrwd_sweep.report.view.terminal import snippet
@@ -52,6 +53,7 @@ def markdown(
     """
     blocks = ["\n".join(map(_answered, answer(results, comparisons)))]
     if outcomes:
+        blocks.insert(0, f"**{escaped(gate_headline(outcomes, results))}**")
         blocks += ["## Gates", pipe_table(GATE_HEAD, _escaped(gate_rows(outcomes, results)))]
     blocks += [block for result in results for block in _study(result, results, full)]
     for compared in comparisons:

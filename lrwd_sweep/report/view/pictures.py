@@ -10,10 +10,10 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
 from lrwd_sweep.errors import UnknownName
-from lrwd_sweep.report.result import Result, interpolated, nearest, on_lattice
+from lrwd_sweep.report.result import Result, nearest, on_lattice
 from lrwd_sweep.report.view.fields import title
 from lrwd_sweep.report.view.heatmap import Gallery, Heatmap
-from lrwd_sweep.report.view.line_chart import Chart, Series, usual
+from lrwd_sweep.report.view.line_chart import Chart, Series, interpolated, usual
 from lrwd_sweep.report.view.notation import UNICODE, axis_labels, styled
 from lrwd_sweep.science.separability import analyse
 from lrwd_sweep.science.surface import Float, Surface

@@ -1,7 +1,5 @@
 """Every contender trains the engine's lanes: the same curves, up to the rounding of a few steps."""
 
-from __future__ import annotations
-
 import math
 import os
 import shutil

@@ -1,7 +1,5 @@
 """A race takes ratios repeat by repeat and survives a contender's failure; scaling and overhead add up."""
 
-from __future__ import annotations
-
 import sys
 from itertools import count
 from pathlib import Path
@@ -15,6 +13,7 @@ from lrwd_sweep.errors import HostError, UnknownName, UsageError
 from lrwd_sweep.lab.bench import race as bench
 from lrwd_sweep.lab.bench.race import ENGINE, Measurement, Spread, choose_contenders
 from tests.lab.bench.made_up import ASKED, LATTICE, TASK
+from tests.refusal import assert_raises
 
 RUN: list[tuple[str, tuple[int, ...], str]] = []
 
@@ -85,8 +84,7 @@ def test_race_ends_if_the_engine_fails(monkeypatch: pytest.MonkeyPatch) -> None:
         raise HostError(f"bench {name}: DeviceError: no room")
 
     monkeypatch.setattr(Measurement, "in_process", fail)
-    with pytest.raises(HostError, match="no room"):
-        run([])
+    assert_raises("no room", run, [], error=HostError)
 
 
 def test_engine_takes_part_and_unusable_contenders_are_refused() -> None:
@@ -98,10 +96,8 @@ def test_engine_takes_part_and_unusable_contenders_are_refused() -> None:
             UsageError, match=f"--contenders {name} runs only on {only}, not on {kind}; leave"
         ):
             choose_contenders(["plain", name], kind)
-    with pytest.raises(UnknownName, match="did you mean plain"):
-        choose_contenders(["plane"])
-    with pytest.raises(UsageError, match="names plain twice"):
-        choose_contenders(["plain", "plain"])
+    assert_raises("did you mean plain", choose_contenders, ["plane"], error=UnknownName)
+    assert_raises("names plain twice", choose_contenders, ["plain", "plain"])
 
 
 def test_process_ignores_files_named_like_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,7 +108,7 @@ def test_command_has_only_what_differs_from_the_preset_and_the_optimizer() -> No
         assert command(spec, spec.default_name) == ("lrwd-sweep grid", f"--optimizer {name}")
 
 
-def test_name_means_nothing_to_the_shell() -> None:
+def test_name_means_nothing_to_the_shell_and_an_untypeable_one_has_no_command() -> None:
     for name in ("$(reboot)", "a; b", "it's", "-x", "--lr", "~", "*"):
         words = command(default(), name, name)
         assert words is not None
@@ -118,9 +118,6 @@ def test_name_means_nothing_to_the_shell() -> None:
         words = command(spec, spec.default_name, data_dir=name)
         assert words is not None
         assert understood(" ".join(words)).data_dir == name
-
-
-def test_study_that_options_cannot_describe_has_no_command() -> None:
     for spec, name in (
         (replace(default(), task=None, kind=Kind.IMPORT), "mine"),
         (replace(default(), task=Task(sizes=DataSet(300, 9, 9, 10, (1, 8, 8)))), "mine"),
