@@ -54,7 +54,7 @@ class Course:
         self.packs: dict[Pack, int] = {}  # unfinished ones, with their finished epochs
         self.trained = 0  # runs that finished while this watched
         self.began = self.ended = 0.0  # time of the clock; 0: not yet
-        cells = None if spec.kind is Kind.TPE else set(spec.lattice.cells())
+        cells = None if spec.is_search else set(spec.lattice.cells())
         for trial in known:
             asked = trial.seed in spec.seeds and (cells is None or trial.cell in cells)
             if asked and (trial.status is not Status.FAILED or owner.watches):  # else it trains again
