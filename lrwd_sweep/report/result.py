@@ -140,12 +140,11 @@ class Result:
         Of SGDP and AdamP it is that of steps that are not projected. Epochs of an import are unknown.
         """
         centre, t, steps = self.separability.ridge_centre, self.spec.task, self.spec.run_steps
-        if centre is None or (t is None and steps is None):
+        per_epoch, epochs = (steps, 1) if t is None else (t.steps_per_epoch, t.epochs)
+        if centre is None or per_epoch is None:
             return None
-        per_epoch, epochs = (steps or 1, 1) if t is None else (t.steps_per_epoch, t.epochs)
-        found = centre.timescale(
-            lambda lr, w: self.conventions(Cell(lr, w)).timescale_steps, per_epoch, epochs
-        )
+        at = self.conventions
+        found = centre.timescale(lambda lr, w: at(Cell(lr, w)).timescale_steps, per_epoch, epochs)
         return found if t is not None else replace(found, epochs=Estimate(None, reason="epochs are unknown"))
 
     def projected(self, cell: Cell) -> float | None:
