@@ -20,9 +20,10 @@ from lrwd_sweep.spec.field import HEADINGS, OPTIMIZER, STORE, TRAIN, WHERE, Fiel
 from lrwd_sweep.spec.job import CHECKPOINT_SECONDS
 from lrwd_sweep.spec.preset import DEFAULT
 from lrwd_sweep.spec.request import DEFAULT_OPTIMIZER, REQUEST_FIELDS, Request
+from lrwd_sweep.spec.run_options import RUN_FIELDS
 from lrwd_sweep.spec.task import FIELDS
 
-ALL_FIELDS = REQUEST_FIELDS | FIELDS
+ALL_FIELDS = REQUEST_FIELDS | RUN_FIELDS | FIELDS
 # In the order of `Place`.
 _TO = ("storage", "retrain_damaged", "checkpoint_every", "quiet", "margin", "full", "dry_run")
 _PLURAL = {"beta1": "betas"}  # one option sets two fields
@@ -242,8 +243,11 @@ def _option(field: Field) -> tuple[Any, None]:
     metavar: str | None = field.metavar
     if name == "--betas":
         kind, parser = str, pair(name)
-    elif name == "--cap":
+    elif name in ("--cap", "--diverged-above"):
         parser = number(name)
+    elif name == "--run":
+        found = typer.Option(name, metavar=metavar, help=field.help, rich_help_panel=field.panel)
+        return Annotated[list[str] | None, found], None
     elif kind is int:
         parser, metavar = whole(name, int(field.least), field.most), "N"
     elif kind is float:

@@ -12,14 +12,14 @@ from torch import Tensor
 from lrwd_sweep.optim import jit
 from lrwd_sweep.optim.families import Adagrad, Adam, Adamp, Amsgrad, Rmsprop, Sgd, Sgdp, TorchSgd
 from lrwd_sweep.optim.projection import Projection, Segment, columns
-from lrwd_sweep.optim.update import Decay, DeviceUpdate, StepFamily, Update
+from lrwd_sweep.optim.update import Decay, DeviceUpdate, StepFamily, Update, clip
 from lrwd_sweep.science.optimizer import Family, Optimizer
 from lrwd_sweep.spec.task import MomentumForm, Task
 
 if TYPE_CHECKING:
     from lrwd_sweep.optim.numba_loops import NumbaLoop
 
-__all__ = ["DeviceUpdate", "Segment", "Update", "compiled_on", "make_update"]
+__all__ = ["DeviceUpdate", "Segment", "Update", "clip", "compiled_on", "make_update"]
 
 
 def make_update(

@@ -48,6 +48,7 @@ class Line:
     label: str
     parts: tuple[str, ...]
     code: tuple[str, ...] = ()  # words that may be broken between
+    shell: bool = False  # the code is a shell's
 
     @property
     def code_line(self) -> str:
@@ -289,6 +290,8 @@ def _use(results: Sequence[Result]) -> Line:
     expected = result.expected_best.value
     if expected is not None:
         value += f", new seeds ≈ {_fixed(expected, places)}"
+    if result.spec.command is not None and not result.spec.command.function:
+        return Line(Topic.USE, "use", (value,), _in_own_flags(result, point), shell=True)
     first = recommendations(result, results).cells[0]
     code = next((line.code for line in first.lines if line.code), "")
     if "\n" in code or "N**0.5" in code or not code:
@@ -300,6 +303,18 @@ def _use(results: Sequence[Result]) -> Line:
     if scaled and result.conventions(point.cell).lr_scaled != point.cell.weight_decay and "dict(" not in call:
         value += f"; weight_decay is wd / lr, wd {short_decimal(point.cell.weight_decay)}"
     return Line(Topic.USE, "use", (value,), tuple(re.split(r"(?<=,) ", call)))
+
+
+def _in_own_flags(result: Result, point: Candidate) -> tuple[str, ...]:
+    """Return the words of the user's command with the values of a point, in three digits where they do."""
+    command, lattice = result.spec.command, result.spec.lattice
+    assert command is not None, "the study is one of a command"
+
+    def write(value: float) -> str:
+        text = f"dict(lr={value!r})"
+        return rounded(text, lattice).removeprefix("dict(lr=").removesuffix(")")
+
+    return command.pasted(point.cell, result.spec.seeds[0], write)
 
 
 def rounded(code: str, lattice: Lattice) -> str:

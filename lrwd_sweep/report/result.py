@@ -25,6 +25,7 @@ from lrwd_sweep.science.separability import (
 from lrwd_sweep.science.separability.verdict import MARGIN
 from lrwd_sweep.science.surface import Surface, mean_and_error
 from lrwd_sweep.science.trial import Direction, Status, Trial, metric_direction
+from lrwd_sweep.spec.catalog import direction_of
 from lrwd_sweep.spec.study import StudySpec, labels
 
 if TYPE_CHECKING:
@@ -198,13 +199,10 @@ def result(
                 raise UnknownName("metric", metric, known)
             maximize, minimize = direction is Direction.MAXIMIZE, direction is Direction.MINIMIZE
             direction = metric_direction(metric, maximize=maximize, minimize=minimize)
+        elif direction_of(metric) is None and direction is None:
+            direction = metric_direction(metric, maximize=False, minimize=False)
         spec = replace(spec, metric=metric, direction=direction or Direction.MINIMIZE, given_cap=None)
-    if direction is Direction.MAXIMIZE and spec.task is not None:
-        raise UsageError(
-            f"{arg('maximize', True)}: a lower {spec.metric} is better, which lrwd-sweep "
-            f"measured in study {name!r}; "
-            "leave the option out"
-        )
+    direction = direction if spec.task is None else direction_of(spec.metric, direction)
     spec = replace(
         spec,
         direction=direction or spec.direction,

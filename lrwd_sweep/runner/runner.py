@@ -12,18 +12,20 @@ from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from lrwd_sweep.errors import UsageError, arg
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.notation import counted, in_patterns
 from lrwd_sweep.runner.forecast import missing, runs, told
 from lrwd_sweep.runner.signals import Interrupted, stop_on_signals
 from lrwd_sweep.spec.data_files import DataFiles
-from lrwd_sweep.spec.job import CHECKPOINT_SECONDS, CheckpointPlace, Unwatched, Watcher
+from lrwd_sweep.spec.job import CHECKPOINT_SECONDS, CheckpointPlace, Stopped, Unwatched, Watcher
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.spec.task import Task
 from lrwd_sweep.spec.user_code import is_user_code
 
 if TYPE_CHECKING:
     from lrwd_sweep.runner.execution import Execution
+    from lrwd_sweep.runner.executors.commands import CommandExecution
     from lrwd_sweep.runner.executors.processes import Processes
     from lrwd_sweep.store import Store
 
@@ -102,11 +104,12 @@ class Runner:
         together: Mapping[str, StudySpec],
     ) -> None:
         """Train a lattice, or search until there are `points` points; `together` is its comparison."""
+        if spec.command is not None:
+            self._run(name, spec, watcher, points, together)
+            return
         from lrwd_sweep.engine.device import threads_kept
-        from lrwd_sweep.engine.pack import Stopped
         from lrwd_sweep.runner.execution import Execution
         from lrwd_sweep.runner.executors.processes import Processes
-        from lrwd_sweep.runner.study_loop import StudyLoop
 
         assert spec.task is not None, "an imported study does not train"
         begun = self.store.find_study(name)
@@ -121,16 +124,70 @@ class Runner:
             tensors = self._tensors(execution)
             self.store.begin_study(name, replace(spec, task=replace(execution.task, tensors=tensors)))
             self._begin_others(together)
-            _collect_garbage()
-            with self.store.driving(name), stop_on_signals() as stop:
-                loop = StudyLoop(name, spec, self.store, execution, watcher, self.max_lanes, stop)
-                try:
-                    if points is None:
-                        loop.grid()
-                    else:
-                        loop.tpe(points)
-                except Stopped:
-                    raise Interrupted(stop.signal) from None
+            self._loop(name, spec, execution, watcher, points)
+
+    def _run(
+        self,
+        name: str,
+        spec: StudySpec,
+        watcher: Watcher,
+        points: int | None,
+        together: Mapping[str, StudySpec],
+    ) -> None:
+        """Run a command of the user for a lattice or a search; without a result the study is not kept."""
+        assert spec.command is not None, "a task trains in the engine"
+        from lrwd_sweep.runner.executors.commands import (
+            CommandExecution,
+            FirstRunFailed,
+            NothingRead,
+            run_folder,
+        )
+
+        place = {"device": self.device != "auto", "max_lanes": self.max_lanes is not None}
+        place |= {"data_dir": self.files.folder is not None, "download": self.files.download}
+        place |= {"checkpoint_every": self.checkpoint_every != CHECKPOINT_SECONDS}
+        for option in (option for option, given in place.items() if given):
+            raise UsageError(f"{arg(option)} has no effect with {arg(spec.command.option)}; leave it out")
+        new = [each for each in (name, *together) if self.store.find_study(each) is None]
+        first = name in new or not self.store.finished(name)
+        left = missing(self.store, name, spec, points).runs
+        folder = run_folder(self.store.path, name)
+        execution = CommandExecution(spec, folder, first=first, runs=left, tell=self._tell)
+        self.store.begin_study(name, spec)
+        self._begin_others(together)
+        try:
+            self._loop(name, spec, execution, watcher, points)
+        except (FirstRunFailed, NothingRead):
+            for each in new:
+                if not self.store.count_lanes(each):
+                    self.store.delete_study(each)
+            raise
+
+    def _loop(
+        self,
+        name: str,
+        spec: StudySpec,
+        execution: Execution | CommandExecution,
+        watcher: Watcher,
+        points: int | None,
+    ) -> None:
+        """Train what is missing. Raises Interrupted after a signal."""
+        from lrwd_sweep.runner.study_loop import StudyLoop
+
+        _collect_garbage()
+        with self.store.driving(name), stop_on_signals() as stop:
+            loop = StudyLoop(name, spec, self.store, execution, watcher, self.max_lanes, stop)
+            try:
+                if points is None:
+                    loop.grid()
+                else:
+                    loop.tpe(points)
+            except Stopped:
+                raise Interrupted(stop.signal) from None
+
+    def _tell(self, text: str) -> None:
+        if not self.quiet:
+            consoles.note(text)
 
     def _checkpoints(self, name: str, spec: StudySpec, task: Task) -> CheckpointPlace | None:
         """Return where the packs of a study leave their state: beside the store, if they do."""
@@ -239,9 +296,8 @@ def complete(task: Task, *, anew: bool = True) -> Task:
         from lrwd_sweep.data import user_data  # slow to load
 
         task = user_data.completed(task, anew=anew)
-    if task.no_decay or (
-        is_user_code(task.net) and not task.decay_all
-    ):  # of our networks only vectors do not decay
+    vectors = task.decay_all or not is_user_code(task.net)  # of our networks only they do not decay
+    if task.no_decay or task.train or not vectors:
         from lrwd_sweep.nets import undecayed  # slow to load
 
         return replace(task, undecayed=undecayed(task))

@@ -136,7 +136,7 @@ def _logits(network: ModuleNetwork, doubled: str = "") -> Tensor:
             layer.eps = 1e-20  # type: ignore[assignment]
         if isinstance(layer, Noisy):
             layer.noise = torch.Generator().manual_seed(0)
-    x = torch.randn(8, *network.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    x = torch.randn(8, *network.item.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     logits = module(x)
     assert isinstance(logits, Tensor)
     return logits
@@ -145,7 +145,7 @@ def _logits(network: ModuleNetwork, doubled: str = "") -> Tensor:
 def test_doubling_a_weight_changes_logits_unless_it_is_scale_invariant() -> None:
     cnns = partial(Cnn, 1, 4, True), partial(Cnn, 1, 4, False), partial(WideResNet, 1, 4, depth=10, k=1)
     modules = [ModuleNetwork(make, SHAPE, 4) for make in cnns]
-    mlps = [MlpNetwork(Mlp(norm_logits=normed), (64,)) for normed in (True, False)]
+    mlps = [MlpNetwork(Mlp(norm_logits=normed), DataSet(0, 0, 0, 10, (64,))) for normed in (True, False)]
     for net in (*modules, *mlps):
         plain, known = _logits(net), net.net if isinstance(net, MlpNetwork) else net
         for name in (name for name, shape in net.shapes.items() if len(shape) > 1):

@@ -298,6 +298,10 @@ def _more_seeds(result: Result) -> Iterator[Change]:
     why = "the verdict is undetermined for noise"
     if seeds < MIN_SEEDS:
         why = f"{seeds} of the {MIN_SEEDS} seeds that an interval needs"
+    command = result.spec.command
+    if command is not None and not command.takes("seed"):
+        yield Change(f"{why}: let the script take {{seed}}", result.spec, command=())
+        return
     yield Change(f"{why}: add seeds", replace(result.spec, seeds=tuple(range(first, first + more))))
 
 

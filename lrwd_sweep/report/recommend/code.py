@@ -232,6 +232,12 @@ class _Swept:
 
 def recipe(spec: StudySpec, cell: Cell, decay: Conventions) -> tuple[CodeLine, ...]:
     """Return the lines for one cell of a study; N of normalized decay is `decay.steps`."""
+    lines = _recipe(spec, cell, decay)
+    pasted = "" if spec.command is None else " ".join(spec.command.pasted(cell, spec.seeds[0]))
+    return (lines[0], *([CodeLine("", f"in your flags: {pasted}")] if pasted else []), *lines[1:])
+
+
+def _recipe(spec: StudySpec, cell: Cell, decay: Conventions) -> tuple[CodeLine, ...]:
     s = _Swept(spec, cell, decay.steps)
     if cell.weight_decay == 0:
         return (CodeLine(s.call() if s.family else s.values("0"), s.remark(_NO_DECAY)),)

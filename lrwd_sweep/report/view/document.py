@@ -117,6 +117,8 @@ def _study(result: Result, among: Sequence[Result], shown: Sequence[Quantity]) -
         "recommended": _recommended(result, among),
         "cells": _cells(result),
     }
+    if spec.command is not None:
+        found["command"] = spec.command.text
     if result.snapshot:
         found["snapshot"] = asdict(result.snapshot)
     if shown:

@@ -51,6 +51,8 @@ def task_text(result: Result) -> str:
             f"{t.data}, {t.net}, {t.schedule} schedule, {counted(t.epochs, 'epoch')}, batch {t.batch_size}"
         )
         parts.append(", ".join(_particulars(result.spec)))
+    if result.spec.command is not None:
+        parts.append(plain(result.spec.command.text))
     if result.snapshot is not None:
         parts.append(str(result.snapshot))
     counts = result.surface.counts()

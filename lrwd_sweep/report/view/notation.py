@@ -80,6 +80,29 @@ def counted(number: float, noun: str) -> str:
     return f"{number:.12g} {noun}{'s' * (number != 1)}"
 
 
+def about(seconds: float) -> str:
+    """Write an estimated duration.
+
+    >>> about(0.2), about(42.4), about(400), about(9000), about(4e5)
+    ('about 1 s', 'about 42 s', 'about 7 min', 'about 2.5 h', 'about 4.6 days')
+    """
+    if seconds < 100:
+        return f"about {max(round(seconds), 1)} s"
+    if seconds < 100 * 60:
+        return f"about {round(seconds / 60)} min"
+    return f"about {seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"about {seconds / 86400:.1f} days"
+
+
+def spent(seconds: float) -> str:
+    """Write a measured duration.
+
+    >>> spent(0.2), spent(59.6), spent(3599), spent(36061)
+    ('0:00', '1:00', '59:59', '10:01:01')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
+
+
 def superscript(text: str) -> str:
     """Raise digits, sign and decimal point.
 

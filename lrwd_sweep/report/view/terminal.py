@@ -209,7 +209,7 @@ class _Columns:
     def _with_code(self, line: Line) -> Iterator[Text]:
         """Yield code that can be pasted, broken as its language allows, then the parts."""
         indent, head = " " * self._indent, _padded(line.label, self.label)
-        break_ = shell_lines if line.topic is Topic.NEXT else _call_lines
+        break_ = shell_lines if line.topic is Topic.NEXT or line.shell else _call_lines
         lines = [plain(text) for text in break_(line.code, self.width, indent)]
         if len(head) == len(indent):
             lines[0] = head + lines[0][len(indent) :]

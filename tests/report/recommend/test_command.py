@@ -12,7 +12,7 @@ from lrwd_sweep.report.recommend.command import axis_text, command, compare_comm
 from lrwd_sweep.science.lattice import Lattice, parse_axis
 from lrwd_sweep.science.optimizer import Optimizer, optimizer_names
 from lrwd_sweep.science.schedule import Schedule
-from lrwd_sweep.spec.catalog import AUGMENTATIONS, DATA_SETS, METRICS, NETWORKS, PRECISIONS, DataSet
+from lrwd_sweep.spec.catalog import AUGMENTATIONS, DATA_SETS, NETWORKS, PRECISIONS, DataSet
 from lrwd_sweep.spec.preset import DEFAULT, find_preset
 from lrwd_sweep.spec.request import Request
 from lrwd_sweep.spec.study import Kind, StudySpec
@@ -60,7 +60,7 @@ specs = st.builds(
     names.map(Optimizer.parse),
     st.builds(Lattice, axes | ranges, decays),
     st.integers(1, 9).map(lambda count: tuple(range(count))),
-    st.sampled_from(sorted(METRICS)),
+    st.sampled_from(sorted(Task().metrics)),
     tasks,
     given_cap=st.none() | st.floats(allow_nan=False, allow_infinity=False),
 )
