@@ -10,8 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lrwd_sweep.api import Comparison, Study, compare, load, studies, sweep, tpe
+    from lrwd_sweep.api import compare, load, studies, sweep, tpe
     from lrwd_sweep.errors import LrwdError
+    from lrwd_sweep.report.trained_study import Comparison, Study
 
 __version__ = "0.1.0"
 

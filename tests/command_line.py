@@ -1,7 +1,5 @@
 """The command line's reading of a command that a report prints, without training."""
 
-from __future__ import annotations
-
 import shlex
 import sys
 from collections.abc import Iterator
@@ -17,8 +15,6 @@ from lrwd_sweep.spec.study import StudySpec
 
 @dataclass
 class Understood:
-    """The study that would be trained, and its store."""
-
     name: str = ""
     spec: StudySpec | None = None
     storage: str | None = None

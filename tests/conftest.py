@@ -1,7 +1,5 @@
 """No test leaves anything in the user's cache, nor finds anything there."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 
@@ -10,8 +8,21 @@ from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # as the engine trains; read when torch is loaded
 
-settings.register_profile("any machine", deadline=None, max_examples=20)  # a slow machine fails no test
-settings.load_profile("any machine")
+settings.register_profile("usual", deadline=None, max_examples=20)  # a slow machine fails no test
+settings.register_profile("slow", deadline=None, max_examples=100)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("slow" if config.option.markexpr == "slow" else "usual")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Count property tests as slow ones too if only these are asked for."""
+    for item in items:
+        if config.option.markexpr == "slow" and getattr(
+            getattr(item, "obj", None), "is_hypothesis_test", False
+        ):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,7 +1,5 @@
 """The lowest versions that `pyproject.toml` allows, for pip: `python -m tests.lowest > constraints.txt`."""
 
-from __future__ import annotations
-
 import sys
 import tomllib
 from pathlib import Path

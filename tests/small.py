@@ -1,7 +1,5 @@
 """Small tasks, data and packs that tests of training share: images of 8×8, noise on every pixel."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cache
 
@@ -35,7 +33,6 @@ def task(net: str = "mlp", epochs: int = 2, **options: object) -> Task:
 
 @cache
 def splits(dtype: torch.dtype = F32, shape: tuple[int, ...] = SIZES.shape) -> Splits:
-    """Make the task's images, or images of another shape."""
     stream = torch.Generator().manual_seed(0)
     centres = torch.randn(SIZES.classes, *shape, generator=stream, dtype=F64)
 
@@ -49,5 +46,4 @@ def splits(dtype: torch.dtype = F32, shape: tuple[int, ...] = SIZES.shape) -> Sp
 def pack(
     optimizer: str, of: Task, cells: Sequence[Cell] = CELLS, *, seed: int = 0, data: Splits | None = None
 ) -> PackTrainer:
-    """Make a pack of lanes on the small images in float32, or on `data`."""
     return PackTrainer(Optimizer.parse(optimizer), of, cells, seed, data or splits())

@@ -1,7 +1,5 @@
 """Specifications for tests: strategies for any, and one on the digits."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from hypothesis import strategies as st
@@ -38,10 +36,7 @@ trainings = st.builds(
     data=st.just("digits"),
 )
 elsewhere = st.builds(
-    Task,
-    net=st.just("mlp"),
-    data=st.just("folder:/nowhere"),
-    sizes=st.just(DataSet(500, 9, 9, 3, (3, 4, 5))),
+    Task, net=st.just("mlp"), data=st.just("folder:/nowhere"), sizes=st.just(DataSet(500, 9, 9, 3, (3, 4, 5)))
 )
 optimizers = st.builds(
     lambda name, end: Optimizer.parse(name + end),

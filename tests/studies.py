@@ -1,7 +1,5 @@
 """Studies whose surface is a formula."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
@@ -19,12 +17,10 @@ Height = Callable[[float, float], float]  # of the surface at (log2 α, log2 λ)
 
 
 def bowl(a: float, b: float) -> float:
-    """Return a bowl, least at the centre; separable."""
     return 0.1 + 0.01 * (a**2 + b**2)
 
 
 def ridge(a: float, b: float) -> float:
-    """Return a valley of slope −1, least at the centre."""
     return 0.1 + 0.01 * (a + b) ** 2 + 1e-4 * a**2
 
 
@@ -45,11 +41,7 @@ def study(
 
 @cache
 def _study(
-    height: Height,
-    name: str,
-    seeds: int,
-    lost: frozenset[tuple[tuple[int, int, int], Status]],
-    kind: Kind,
+    height: Height, name: str, seeds: int, lost: frozenset[tuple[tuple[int, int, int], Status]], kind: Kind
 ) -> Result:
     lattice = Lattice(tuple(2.0 ** np.arange(-9, -2)), tuple(2.0 ** np.arange(-7, 0)))
     statuses = dict(lost)

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-    from lrwd_sweep.lab.bench.measurement import Measurement, Spread
-    from lrwd_sweep.lab.bench.race import Race
-    from lrwd_sweep.lab.bench.scaling import Overhead, Scaling
+    from lrwd_sweep.lab.bench.race import Measurement, Overhead, Race, Scaling, Spread
     from lrwd_sweep.spec.task import Task
 
     Found = tuple[dict[str, Any], Iterable[RenderableType]]  # as JSON, and as shown
@@ -122,7 +120,8 @@ def bench(
     The floor is the time of the matrix products of training and validation on all cores, or on the GPU from
     a CUDA graph, without anything else.
     """
-    from lrwd_sweep.lab.bench.measurement import Measurement, machine
+    from lrwd_sweep.engine.device import machine
+    from lrwd_sweep.lab.bench.race import Measurement
 
     if scaling and overhead:
         raise UsageError("--scaling and --overhead are two measurements; choose one")
@@ -163,16 +162,16 @@ def _warn_if_busy(on: Mapping[str, Any]) -> None:
 
 
 def _scaling(asked: Measurement, lanes: int | None, repeats: int) -> Found:
-    from lrwd_sweep.lab.bench.scaling import MOST, scale
+    from lrwd_sweep.lab.bench.race import MOST, scale
 
     found = scale(asked, most=lanes or MOST, repeats=repeats, on_repeat=_on_repeat(repeats))
     return {"scaling": asdict(found)}, _shown_scaling(found, asked.task)
 
 
 def _overhead(asked: Measurement, lanes: int | None, repeats: int) -> Found:
-    from lrwd_sweep.lab.bench.scaling import LANES, overhead
+    from lrwd_sweep.lab.bench.race import MANY_LANES, overhead
 
-    found = overhead(asked, lanes=lanes or LANES, repeats=repeats, on_repeat=_on_repeat(repeats))
+    found = overhead(asked, lanes=lanes or MANY_LANES, repeats=repeats, on_repeat=_on_repeat(repeats))
     return {"overhead": asdict(found)}, _shown_overhead(found)
 
 

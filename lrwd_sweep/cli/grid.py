@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lrwd_sweep.cli import options
-from lrwd_sweep.cli.study_run import opened, report
+from lrwd_sweep.cli.study_run import opened, report, show_forecast
 from lrwd_sweep.runner.runner import completion
 from lrwd_sweep.spec.request import Request
 
@@ -15,8 +15,11 @@ def grid(request: Request, place: options.Place, optimizer: str | None, study_na
     Stored results are not trained again: the same command continues, and a larger lattice or more seeds
     extend the study. Defaults are in brackets.
     """
-    spec = request.spec(request.variant(optimizer), complete=completion())
+    spec = request.spec(request.variant(optimizer), complete=completion(place.quiet))
     name = request.name(spec) if study_name is None else study_name
+    if place.dry_run:
+        show_forecast(place, {name: spec})
+        return
     with opened(place, {name: spec}) as runner:
         runner.grid(name, spec)
         report(runner, place, [name], spec.metric, request.preset.show)

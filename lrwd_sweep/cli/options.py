@@ -12,15 +12,20 @@ import typer
 from typer.core import TyperCommand
 
 from lrwd_sweep.cli.parse import fraction, margin, number, one_of, pair, whole
+from lrwd_sweep.report.view.notation import decimal_axes
+from lrwd_sweep.report.view.report import AxisStyle
 from lrwd_sweep.science.optimizer import users_of
 from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.field import HEADINGS, OPTIMIZER, STORE, TRAIN, WHERE, Field
+from lrwd_sweep.spec.job import CHECKPOINT_SECONDS
 from lrwd_sweep.spec.preset import DEFAULT
 from lrwd_sweep.spec.request import DEFAULT_OPTIMIZER, REQUEST_FIELDS, Request
 from lrwd_sweep.spec.run_options import RUN_FIELDS
 from lrwd_sweep.spec.task import FIELDS
 
 ALL_FIELDS = REQUEST_FIELDS | RUN_FIELDS | FIELDS
+# In the order of `Place`.
+_TO = ("storage", "retrain_damaged", "checkpoint_every", "quiet", "margin", "full", "dry_run")
 _PLURAL = {"beta1": "betas"}  # one option sets two fields
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 _OPTIONS = 28  # columns of the longest option on a line with its help
@@ -92,6 +97,17 @@ Download = Annotated[
     bool,
     typer.Option("--download", help="Download missing files [list them and stop]", rich_help_panel=WHERE),
 ]
+CheckpointEvery = Annotated[
+    float,
+    typer.Option(
+        "--checkpoint-every",
+        metavar="SECONDS",
+        parser=number("--checkpoint-every", 0),
+        help="Save packs in training this often; 0: never [60]",
+        rich_help_panel=STORE,
+        show_default=False,
+    ),
+]
 RetrainDamaged = Annotated[
     bool,
     typer.Option(
@@ -129,8 +145,25 @@ Margin = Annotated[
         show_default=False,
     ),
 ]
+AxisName = Annotated[
+    AxisStyle,
+    typer.Option(
+        "--axis",
+        metavar="NAME",
+        parser=one_of("axis", AxisStyle),
+        help="Axis labels: powers (of two) or decimal [powers]",
+        rich_help_panel=STORE,
+        show_default=False,
+    ),
+]
 Full = Annotated[
     bool, typer.Option("--full", help="Print every number before the answer", rich_help_panel=STORE)
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Print runs, memory, time and names; write nothing", rich_help_panel=STORE
+    ),
 ]
 Quiet = Annotated[
     bool,
@@ -149,9 +182,11 @@ class Place:
     files: DataFiles
     storage: str | None
     retrain_damaged: bool
+    checkpoint_every: float
     quiet: bool
     margin: float | None
     full: bool
+    dry_run: bool
 
 
 def trains(**own: tuple[Any, Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -169,19 +204,24 @@ def trains(**own: tuple[Any, Any]) -> Callable[[Callable[..., None]], Callable[.
         "download": (Download, False),
         "storage": (Storage, None),
         "retrain_damaged": (RetrainDamaged, False),
+        "checkpoint_every": (CheckpointEvery, CHECKPOINT_SECONDS),
         "quiet": (Quiet, False),
         "margin": (Margin, None),
         "full": (Full, False),
+        "dry_run": (DryRun, False),
+        "axis": (AxisName, AxisStyle.POWERS),
     }
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         def command(**given: Any) -> None:
             mine = {name: given.pop(name) for name in own}
+            decimal = given.pop("axis") is AxisStyle.DECIMAL
             where = [given.pop(name) for name in ("device", "max_lanes", "data_dir", "download")]
-            to = [given.pop(name) for name in ("storage", "retrain_damaged", "quiet", "margin", "full")]
+            to = [given.pop(name) for name in _TO]
             given["beta1"], given["beta2"] = given.pop("betas") or (None, None)
             place = Place(where[0], where[1], DataFiles(*where[2:]), *to)
-            function(Request.of(**given), place, **mine)
+            with decimal_axes(decimal):
+                function(Request.of(**given), place, **mine)
 
         command.__name__, command.__doc__ = function.__name__, function.__doc__
         command.__annotations__ = {name: kind for name, (kind, _) in options.items()}

@@ -94,8 +94,8 @@ def delete(
     note(f"deleted {name} with {lanes} lanes")
 
 
-studies.command("import", short_help="Import a sweep from a CSV file.")(import_)
-studies.command("export", short_help="Write a study as CSV, or for Optuna.")(export)
+studies.command("import", short_help="Import a sweep of another program.")(import_)
+studies.command("export", short_help="Write a study as CSV or JSON, or for Optuna.")(export)
 
 
 def _document(summaries: Sequence[StudySummary]) -> dict[str, Any]:
@@ -108,6 +108,7 @@ def _document(summaries: Sequence[StudySummary]) -> dict[str, Any]:
                 "optimizer": summary.optimizer,
                 "created": summary.created,
                 "counts": dict(summary.counts),
+                **({"training": summary.training} if summary.training else {}),
                 **({"unreadable": summary.unreadable} if summary.unreadable else {}),
             }
             for summary in summaries
@@ -125,6 +126,8 @@ def _table(summaries: Sequence[StudySummary]) -> Table:
         counts = ((count, state) for state, count in summary.counts.items() if count and state != "cells")
         states = ", ".join(f"{count} {state}" for count, state in counts)
         cells = f"{summary.counts['cells']}: {states or 'none trained'}"
+        if summary.training:
+            cells += f"; in training, {summary.training}"
         if summary.unreadable:
             cells = "damaged" if summary.damaged else "unreadable"
         texts = (plain(summary.name), plain(summary.optimizer), summary.created[:16], cells)

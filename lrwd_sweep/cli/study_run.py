@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from lrwd_sweep.errors import DeviceError
+from lrwd_sweep.errors import DeviceError, UsageError, arg
 from lrwd_sweep.report.view import consoles
-from lrwd_sweep.report.view.notation import counted
+from lrwd_sweep.report.view.notation import counted, styled
+from lrwd_sweep.runner.forecast import told
 from lrwd_sweep.runner.runner import Runner, check_device
 
 if TYPE_CHECKING:
@@ -19,16 +20,88 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def opened(place: Place, specs: Mapping[str, StudySpec]) -> Iterator[Runner]:
-    """Open the store to train studies, by name, after refusing what cannot be trained."""
+def opened(place: Place, specs: Mapping[str, StudySpec], points: int | None = None) -> Iterator[Runner]:
+    """Open the store to train studies, by name, after refusing what cannot be trained.
+
+    A line says what it is first: torch and the store take time to load.
+    """
     place.files.check(specs.values())
+    if not place.quiet:
+        consoles.note(told(list(specs.values()), place.device, points))
     check_device(place.device)
     from lrwd_sweep.store import check_name, open_store
 
     for name in specs:
         check_name(name)
     with open_store(place.storage, write=True) as store:
-        yield Runner(store, place.device, place.max_lanes, place.files, place.quiet, place.retrain_damaged)
+        yield Runner(
+            store,
+            place.device,
+            place.max_lanes,
+            place.files,
+            place.quiet,
+            place.retrain_damaged,
+            place.checkpoint_every,
+            announced=True,
+        )
+
+
+def show_forecast(place: Place, specs: Mapping[str, StudySpec], points: int | None = None) -> None:
+    """Print what training studies, by name, would take; write nothing. Raises what training them would."""
+    if place.retrain_damaged:
+        raise UsageError(f"{arg('dry_run', True)} does not count damaged lanes; leave --retrain-damaged out")
+    place.files.check(specs.values())
+    check_device(place.device)
+    from lrwd_sweep.report.view.notation import about
+    from lrwd_sweep.runner.forecast import forecast
+    from lrwd_sweep.store import check_name, preview_store
+
+    for name in specs:
+        check_name(name)
+    path, store = preview_store(place.storage)
+    with store or nullcontext():
+        for name, spec in specs.items():
+            if store is not None:
+                store.check_study(name, spec)
+        found = forecast(specs, store, place.device, place.max_lanes, place.files, points)
+    lines = [("", told(list(specs.values()), place.device, points))]
+    for name, (every, new) in found.runs.items():
+        lines.append(("study", f"{name}: {every - new} of {counted(every, 'run')} are stored, {new} are new"))
+    lines.append(("store", f"{path}{'' if path.exists() else ', which would be created'}"))
+    commands = [(name, spec) for name, spec in specs.items() if spec.command and found.runs[name][1]]
+    for name, spec in commands:
+        from lrwd_sweep.runner.executors.commands import CommandExecution, run_folder
+
+        execution = CommandExecution(spec, run_folder(path, name))
+        words = " ".join(execution.example)
+        lines.append(("command", f"{words}, {execution.slots} at a time; logs in {execution.folder}"))
+    if commands:
+        lines.append(("time", "the first run will tell"))
+    elif found.time is None:
+        lines.append(("time", "nothing to train"))
+    else:
+        share = f"{_size(found.bytes * found.packs)} of {_size(found.free)} that are free"
+        packs = counted(found.packs, "pack")
+        at_once = f"{counted(found.packs * found.lanes, 'run')} at once, {found.lanes} in each of {packs}"
+        lines.append(("memory", f"about {share}, for up to {at_once}"))
+        how = "" if found.time.whole else " of smaller packs"
+        lines.append(
+            ("time", f"{about(found.time.seconds)} if as busy as now, estimated from a few steps{how}")
+        )
+    lines.append(("", "dry run: nothing is trained or written"))
+    console = consoles.stdout()
+    for label, text in lines:
+        line = f"{label:8}{text}" if label else text
+        console.print(styled(line, console.options.ascii_only), soft_wrap=True)
+
+
+def _size(count: float) -> str:
+    """Write a number of bytes.
+
+    >>> _size(1.3e6), _size(8.21e10)
+    ('1.3 MB', '82.1 GB')
+    """
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def report(

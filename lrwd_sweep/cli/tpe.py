@@ -8,7 +8,7 @@ import typer
 
 from lrwd_sweep.cli import options
 from lrwd_sweep.cli.parse import whole
-from lrwd_sweep.cli.study_run import opened, report
+from lrwd_sweep.cli.study_run import opened, report, show_forecast
 from lrwd_sweep.runner.runner import completion
 from lrwd_sweep.spec.field import AXES
 from lrwd_sweep.spec.preset import MOST_TRIALS, TRIALS
@@ -41,8 +41,11 @@ def tpe(
     The result is drawn on the lattice, each point in its nearest cell, with the best points listed. The same
     command with a larger --trials continues the search. Defaults are in brackets.
     """
-    spec = request.spec(request.variant(optimizer), Kind.TPE, completion())
+    spec = request.spec(request.variant(optimizer), Kind.TPE, completion(place.quiet))
     name = request.name(spec) if study_name is None else study_name
-    with opened(place, {name: spec}) as runner:
+    if place.dry_run:
+        show_forecast(place, {name: spec}, trials)
+        return
+    with opened(place, {name: spec}, trials) as runner:
         runner.tpe(name, spec, trials)
         report(runner, place, [name], spec.metric)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lrwd_sweep.data import digits, images, tokens, user_data
-from lrwd_sweep.data.augment import Augment, augmentation
+from lrwd_sweep.data.images import Augment, augmentation
 from lrwd_sweep.data.splits import EVAL_BATCH, Pixels, Split, Splits
 from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.data_files import DataFiles

@@ -1,9 +1,14 @@
-"""Images read from files, checked, and divided into splits: ImageNet32x32 and image folders."""
+"""Images read from files, checked, and divided into splits: ImageNet32x32 and image folders; augmentation.
+
+Augmentation shifts, mirrors and cuts out training images on their device. Blank is 0 in normalised images,
+the mean colour: the paper's CIFAR recipe comes from fb.resnet.torch by way of Shake-Shake, which normalises
+first and pads then; Cutout (DeVries and Taylor 2017) does the same.
+"""
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +16,8 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn import functional
 
 from lrwd_sweep.data.splits import Pixels, Split, Splits
 from lrwd_sweep.errors import DataError, arg
@@ -32,6 +39,7 @@ _LONGEST = 300  # characters of a message, which may quote the file
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 Labels = np.ndarray[Any, np.dtype[np.int64]]
+Augment = Callable[[Tensor], Tensor]  # (B, C, H, W), normalised
 
 
 def broken(path: Path, what: str) -> DataError:
@@ -234,3 +242,51 @@ def _kind(value: object) -> str:
     if isinstance(value, list):
         return f"a list of {' and '.join(sorted({type(item).__name__ for item in value}))}"
     return type(value).__name__
+
+
+def augmentation(name: str, stream: torch.Generator) -> Augment:
+    """Return the augmentation of that name in the catalog, drawing only from `stream`."""
+    if name == "none":
+        return lambda x: x
+    if name == "crop-flip":
+        return lambda x: crop_flip(x, stream)
+    return lambda x: cutout(crop_flip(x, stream), stream)
+
+
+def crop_flip(x: Tensor, stream: torch.Generator) -> Tensor:  # (B, C, H, W)
+    """Shift each image by −p to p pixels along each axis, p an eighth of its side, and mirror half of them.
+
+    For 32×32 this is the paper's: a crop of 32 out of the image padded by 4.
+    """
+    batch, channels, height, width = x.shape
+    pad_y, pad_x = round(height / 8), round(width / 8)
+    top = _below(2 * pad_y + 1, batch, x, stream)
+    left = _below(2 * pad_x + 1, batch, x, stream)
+    mirrored = _below(2, batch, x, stream) == 1
+    rows = top + torch.arange(height, device=x.device)  # (B, H)
+    columns = left + torch.arange(width, device=x.device)  # (B, W)
+    columns = torch.where(mirrored, columns.flip(1), columns)
+    padded = functional.pad(x, (pad_x, pad_x, pad_y, pad_y)).flatten(2)
+    source = rows[:, :, None] * (width + 2 * pad_x) + columns[:, None, :]  # (B, H, W)
+    return padded.gather(2, source.reshape(batch, 1, -1).expand(-1, channels, -1)).reshape(x.shape)
+
+
+def cutout(x: Tensor, stream: torch.Generator) -> Tensor:  # (B, C, H, W)
+    """Blank a square of half the side around a random pixel of each image; the border clips it."""
+    batch, _, height, width = x.shape
+    rows = _near(_below(height, batch, x, stream), height)  # (B, H)
+    columns = _near(_below(width, batch, x, stream), width)  # (B, W)
+    blank = rows[:, None, :, None] & columns[:, None, None, :]
+    return torch.where(blank, torch.zeros((), dtype=x.dtype, device=x.device), x)
+
+
+def _below(most: int, batch: int, like: Tensor, stream: torch.Generator) -> Tensor:  # (B, 1)
+    """Draw a whole number from 0 to most − 1 for each image."""
+    return torch.randint(most, (batch, 1), generator=stream, device=like.device)
+
+
+def _near(centre: Tensor, size: int) -> Tensor:  # (B, 1) → (B, size)
+    """Mark the interval of half the size around each centre."""
+    distance = torch.arange(size, device=centre.device) - centre
+    half = size // 2 // 2
+    return (distance >= -half) & (distance < half)

@@ -45,8 +45,10 @@ ROUNDED = 1e-5  # the same in float32
 _ADAMW = Optimizer.parse("adamw")
 
 
-def chosen(task: Task, device: torch.device) -> Task:
+def chosen(task: Task, device: torch.device, *, keep: bool = True) -> Task:
     """Return the task with its engine named, unless its network has only one; measure if it is not cached.
+
+    A measured choice is cached if `keep`.
 
     Raises UsageError for an engine that cannot train the network, DeviceError if there is no room.
     """
@@ -71,7 +73,8 @@ def chosen(task: Task, device: torch.device) -> Task:
             engine = "loop"  # training tells if this is wrong on real data, too
             network(replace(task, engine=engine))
         else:
-            _keep(key, engine)
+            if keep:
+                _keep(key, engine)
     return replace(task, engine=str(engine))
 
 

@@ -1,17 +1,29 @@
-"""Devices: choice by name, set-up of the process, free memory."""
+"""Devices: choice by name, set-up of the process, cores and free memory.
+
+A container has less than the machine reports. Linux limits processes by control groups, of version 2 or 1
+(cgroups(7)); every group is within its parent's limits. On other systems, or if a file cannot be read,
+nothing is limited.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import math
+import os
+import platform
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import scipy.linalg.cython_blas  # type: ignore[import-untyped]  # noqa: F401  # loads scipy's BLAS
 import torch
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
-from lrwd_sweep.engine import host
 from lrwd_sweep.errors import DeviceError, UnknownName, arg
 
 Device = torch.device  # for packages that do not import torch
@@ -22,6 +34,10 @@ MAX_WORKERS = 64  # packs at a time on one machine
 
 # torch on a CPU; CUDA and Triton; cuBLAS and cuDNN
 _NO_ROOM = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
+
+MEMORY = "/proc/meminfo"
+GROUPS = "/proc/self/cgroup"  # a line per hierarchy: number, its controllers, this process's group
+MOUNTED = "/sys/fs/cgroup"  # version 2 itself; in version 1 a folder per controller
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # glibc malloc.h
 
@@ -61,7 +77,7 @@ def prepare(device: torch.device) -> int:
         mallopt(_M_TRIM_THRESHOLD, 1 << 30)
     _blas().limit(limits=1)
     torch.set_num_threads(1)
-    return min(host.cores(), MAX_WORKERS)
+    return min(cores(), MAX_WORKERS)
 
 
 def places(name: str) -> tuple[torch.device, ...]:
@@ -101,7 +117,7 @@ def free_bytes(device: torch.device) -> int:
         return int(torch.cuda.mem_get_info(device)[0])
     if (trim := _of_libc("malloc_trim")) is not None:
         trim(0)
-    return host.free_bytes()
+    return free_on_host()
 
 
 def _of_libc(name: str) -> Callable[..., int] | None:
@@ -123,3 +139,111 @@ def threads_kept() -> Iterator[None]:
 def _blas() -> ThreadpoolController:
     """Select the BLAS of numpy and scipy."""
     return ThreadpoolController().select(user_api="blas")
+
+
+def cores() -> int:
+    """Return the number of cores that this process can use at a time, at least one."""
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([here, *(math.ceil(quota) for quota in _limits("cpu", _quota))]))
+
+
+def free_on_host() -> int:
+    """Return the bytes that an allocation on the CPU could have now."""
+    return max(0, min([_free_of_machine(), *(int(room) for room in _limits("memory", _room))]))
+
+
+def _free_of_machine() -> int:
+    """Return the free bytes of the whole machine."""
+    try:
+        with open(MEMORY, encoding="ascii") as lines:
+            table = dict(line.split(":", 1) for line in lines)
+        return int(table["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):
+        known = hasattr(os, "sysconf")
+        return (os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if known else 4 << 30) // 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """A control group."""
+
+    folder: Path
+    version: int
+
+    def number(self, name: str, key: str = "") -> float:
+        """Read the number in a file, or after a key. Raises OSError, ValueError or KeyError."""
+        text = (self.folder / name).read_text(encoding="ascii")
+        if key:
+            text = dict(line.split() for line in text.splitlines())[key]
+        return math.inf if text.strip() == "max" else float(text)
+
+
+def _limits(controller: str, limit: Callable[[_Group], float]) -> Iterator[float]:
+    """Yield the limits of this process's group and of all groups around it."""
+    for group in _groups(controller):
+        with suppress(OSError, ValueError, KeyError):
+            if math.isfinite(found := limit(group)):
+                yield found
+
+
+def _groups(controller: str) -> Iterator[_Group]:
+    """Yield the groups from the process's own to the root; a container may hide some folders."""
+    with suppress(OSError, ValueError), open(GROUPS, encoding="utf-8") as lines:
+        for line in lines:
+            _, controllers, path = line.rstrip("\n").split(":", 2)
+            if controllers and controller not in controllers.split(","):
+                continue
+            version = 1 if controllers else 2
+            root = Path(MOUNTED, controller) if controllers else Path(MOUNTED)
+            inner = root / path.lstrip("/")
+            for folder in (inner, *inner.parents):
+                yield _Group(folder, version)
+                if folder == root:
+                    break
+
+
+def _quota(group: _Group) -> float:
+    """Return seconds of computing per second."""
+    if group.version == 2:
+        quota, period = (group.folder / "cpu.max").read_text(encoding="ascii").split()
+        return math.inf if quota == "max" else float(quota) / float(period)
+    quota_us = group.number("cpu.cfs_quota_us")
+    return math.inf if quota_us < 0 else quota_us / group.number("cpu.cfs_period_us")
+
+
+def _room(group: _Group) -> float:
+    """Return the bytes up to the limit; cached files count as free, since they yield to allocations."""
+    if group.version == 2:
+        limit, used, kept = "memory.max", "memory.current", "inactive_file"
+    else:
+        limit, used, kept = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+    return group.number(limit) - group.number(used) + group.number("memory.stat", kept)
+
+
+def machine(gpu: str | None = None) -> dict[str, Any]:
+    """Describe this machine and its software for JSON, with the date; `gpu` is the name of the GPU in use."""
+    return {
+        "gpu": gpu,
+        "cpu": _cpu(),
+        "cores": cores(),
+        "load": load(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": version("torch"),
+        "optuna": version("optuna"),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def load() -> float | None:
+    """Return the mean number of running processes in the last minute; None if the system does not count."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
+def _cpu() -> str:
+    """Return the processor's name, if the system tells it."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -64,6 +64,12 @@ class Program:
         self.total.zero_()
         self.done = 0
 
+    def resume(self, before: int, done: int) -> None:
+        """Go on in a run that has taken `before` steps in earlier epochs and `done` in this one."""
+        self.k.fill_(done)
+        self.t.fill_(before + done)
+        self.done = done
+
     def go(self, end: int) -> None:
         """Take some more steps of the epoch, not beyond the first `end`."""
         count = self.size if 0 < self.size <= end - self.done else 1

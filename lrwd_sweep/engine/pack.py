@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lrwd_sweep.data import EVAL_BATCH, Split, Splits, augmentation
 from lrwd_sweep.engine.arena import Arena
+from lrwd_sweep.engine.checkpoint import Checkpoints, State
 from lrwd_sweep.engine.graph import Program, begun, current, recorder
 from lrwd_sweep.engine.metrics import Diagnostics, JoinedOutputs, Measures, UserMetric, losses_of
 from lrwd_sweep.nets import is_by_item, loss_of, network, of_seed, output_of
@@ -48,6 +49,10 @@ class PackTrainer:
         self.on_host = splits.train.device.type == "cpu"
         self.record = recorder(task, splits.train.device)
         self.program: Program | None = None
+        self.order = generator(seed, "data order")
+        self.epoch, self.done = 1, 0  # the epoch in training, and its steps so far
+        self.checkpoints: Checkpoints | None = None
+        self.saved: State | None = None  # what the lanes still have to be set to
         self._begin()
 
     def _begin(self) -> None:
@@ -88,17 +93,28 @@ class PackTrainer:
         self,
         on_epoch: OnEpoch = lambda epoch, metrics: None,
         should_stop: Callable[[], bool] = lambda: False,
+        checkpoints: Checkpoints | None = None,
     ) -> list[Trial]:
-        """Train to the end; return one trial per cell, in order. Raises Stopped if asked to stop."""
+        """Train to the end; return one trial per cell, in order. Raises Stopped if asked to stop.
+
+        With `checkpoints` it begins where they left off, writes one when it is due, and one when it stops.
+        """
         names = [f"train_{name}" for name in self.measures.names]
         names += [f"val_{name}" for name in self.measures.all_names]
-        order, unmeasured = generator(self.seed, "data order"), [math.nan] * len(self.cells)
-        with current(self.splits.train.device):
-            self.initial = self.measures.named("initial_val", self.evaluate(self.splits.validation))
+        unmeasured = [math.nan] * len(self.cells)
+        self.checkpoints = checkpoints
+        self.saved = None if checkpoints is None else checkpoints.newest()
+        if self.saved is not None:
+            self._restore_results(self.saved)
+        else:
+            with current(self.splits.train.device):
+                self.initial = self.measures.named("initial_val", self.evaluate(self.splits.validation))
         try:
-            for epoch in range(1, self.task.epochs + 1):
+            for epoch in range(self.epoch, self.task.epochs + 1):
+                self.epoch = epoch
                 with current(self.splits.train.device):
-                    metrics = self._epoch(epoch, order, should_stop)
+                    metrics = self._epoch(epoch, should_stop)
+                self.done = 0
                 for name in names:
                     self.curves.setdefault(name, []).append(metrics.get(name, unmeasured))
                 if epoch in self.timetable.snapshots:
@@ -108,11 +124,10 @@ class PackTrainer:
             self.program = None  # a reference cycle, which would keep the memory from the next pack
         return self._trials()
 
-    def _epoch(
-        self, epoch: int, order: torch.Generator, should_stop: Callable[[], bool]
-    ) -> dict[str, list[float]]:
-        """Train an epoch; return the measures of training, and of validation if it is due."""
-        shuffled = torch.randperm(len(self.splits.train), generator=order).to(self.splits.train.device)
+    def _epoch(self, epoch: int, should_stop: Callable[[], bool]) -> dict[str, list[float]]:
+        """Train an epoch, or what is left of it; return its measures, of validation if that is due."""
+        self.before_order = self.order.get_state()
+        shuffled = torch.randperm(len(self.splits.train), generator=self.order).to(self.splits.train.device)
         train = self._step_by_step if self.on_host else self._as_program
         total = train(shuffled, epoch, should_stop)
         items = self.task.steps_per_epoch * self.task.items_per_step
@@ -125,13 +140,22 @@ class PackTrainer:
         """Train an epoch in this order (n,); return the sums (rows, L) of every lane."""
         train, steps = self.splits.train, self.task.steps_per_epoch
         batches = torch.split(shuffled, self.task.items_per_step)
-        total = self._zeros()
-        for k, batch in enumerate(batches[:steps]):
-            if should_stop():
-                raise Stopped
-            x, y = train.batch(batch)
+        total = self._restored(self._zeros())
+        for k in range(self.done, steps):
+            self._pause(should_stop, total)
+            x, y = train.batch(batches[k])
             total += self.step(x, y, (epoch - 1) * steps + k)
+            self.done = k + 1
         return total
+
+    def _pause(self, should_stop: Callable[[], bool], total: Tensor) -> None:
+        """Write a checkpoint if it is due; raise Stopped if asked to stop."""
+        stopping = should_stop()
+        if self.checkpoints is not None and (stopping or self.checkpoints.is_due):
+            step = (self.epoch - 1) * self.task.steps_per_epoch + self.done
+            self.checkpoints.write(self._state(total), step)
+        if stopping:
+            raise Stopped
 
     @torch.inference_mode()
     def step(self, x: Any, y: Tensor, t: int) -> Tensor:  # (rows, L)
@@ -183,12 +207,15 @@ class PackTrainer:
     def _as_program(self, shuffled: Tensor, epoch: int, should_stop: Callable[[], bool]) -> Tensor:
         """Train the same epoch without waiting for the device before its last step, which is measured."""
         program, last = self.prepared(shuffled), self.task.steps_per_epoch - 1
+        if self.saved is not None:
+            self._restored(program.total)
+            program.resume((epoch - 1) * (last + 1), self.done)
         while program.done < last:
-            if should_stop():
-                raise Stopped
+            self.done = program.done
+            self._pause(should_stop, program.total)
             program.go(last)
-        if should_stop():
-            raise Stopped
+        self.done = program.done
+        self._pause(should_stop, program.total)
         with torch.inference_mode():
             theta = self.diagnostics.before()
             program.go(last + 1)
@@ -226,6 +253,66 @@ class PackTrainer:
         torch.where(kept, self.died_at, t, out=self.died_at)
         update.apply(self.arena.theta, self.arena.grad, t, self.died_at)
         return found
+
+    def _state(self, total: Tensor) -> State:  # (MEASURES, L), sums of the epoch so far
+        """Return all that decides the rest of the training, not copied."""
+        lanes = {
+            "theta": self.arena.theta,
+            "alpha": self.update.alpha,
+            "lam": self.update.lam,
+            "died_at": self.died_at,
+            "total": total.t(),
+            **{f"moment{k}": moment for k, moment in enumerate(self.update.family.moments())},
+            **{f"network/{name}": value for name, value in self.lanes.state().items()},
+        }
+        shared = {"order": self.before_order, "shakes": self.shakes.get_state()}
+        noise = torch.stack([stream.get_state() for stream in self.noise])
+        (lanes if len(noise) == len(self.cells) else shared)["noise"] = noise
+        if (projection := self.update.projection) is not None:
+            lanes["projected"], shared["seen"] = projection.found, projection.seen
+        values = {
+            "epoch": self.epoch,
+            "done": self.done,
+            "initial": self.initial,
+            "curves": self.curves,
+            "diagnostics": self.diagnostics.curves,
+            "snapshots": self.snapshots,
+        }
+        return State(lanes, shared, values)
+
+    def _restore_results(self, saved: State) -> None:
+        """Set what has been measured, and how far training came."""
+        values = saved.values
+        self.epoch, self.done = values["epoch"], values["done"]
+        self.initial, self.curves = values["initial"], values["curves"]
+        self.snapshots = {int(epoch): found for epoch, found in values["snapshots"].items()}
+        self.order.set_state(saved.shared["order"].clone())
+
+    @torch.inference_mode()
+    def _restored(self, total: Tensor) -> Tensor:  # (MEASURES, L)
+        """Set the lanes and their sums of the epoch to the saved state, if there is one; return the sums."""
+        if self.saved is None:
+            return total
+        lanes, shared = self.saved.lanes, self.saved.shared
+        self.diagnostics.curves = self.saved.values["diagnostics"]
+        self.saved = None
+        self.arena.theta.copy_(lanes["theta"])
+        self.update.alpha.copy_(lanes["alpha"])
+        self.update.lam.copy_(lanes["lam"])
+        self.died_at.copy_(lanes["died_at"])
+        self.any_died = bool((self.died_at >= 0).any())
+        for k, moment in enumerate(self.update.family.moments()):
+            moment.copy_(lanes[f"moment{k}"])
+        if (projection := self.update.projection) is not None:
+            projection.found.copy_(lanes["projected"])
+            projection.seen.copy_(shared["seen"])
+        network = {n.removeprefix("network/"): v for n, v in lanes.items() if n.startswith("network/")}
+        self.lanes.restore(network)
+        self.shakes.set_state(shared["shakes"].clone())
+        noise = lanes["noise"] if "noise" in lanes else shared["noise"]
+        for stream, state in zip(self.noise, noise, strict=True):
+            stream.set_state(state.clone())  # torch reads the start of a view's storage
+        return total.copy_(lanes["total"].t())
 
     def _zeros(self) -> Tensor:
         return self.measures.zeros(self.arena.theta)

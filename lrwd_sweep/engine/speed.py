@@ -40,11 +40,18 @@ class Speed:
     def seconds(self, task: Task) -> float:
         """Return the seconds of one lane from its first step to its last evaluation."""
         sizes, snapshots = task.data_set, len(task.timetable.snapshots) or 1
-        evaluated = task.epochs * sizes.validation + snapshots * sizes.test
+        evaluated = (1 + len(task.evaluations)) * sizes.validation + snapshots * sizes.test  # 1: at first
         return task.steps * self.step + evaluated * self.sample
 
 
-def measure(optimizer: Optimizer, task: Task, lanes: int, seconds: float, device: str = "auto") -> Speed:
+def measure(
+    optimizer: Optimizer,
+    task: Task,
+    lanes: int,
+    seconds: float,
+    device: str = "auto",
+    max_lanes: int | None = None,
+) -> Speed:
     """Time larger and larger packs, up to those that would train `lanes` lanes, until time is up.
 
     Takes about `seconds`, or as long as one lane's step on a few samples. Raises DeviceError if no lane fits.
@@ -52,7 +59,7 @@ def measure(optimizer: Optimizer, task: Task, lanes: int, seconds: float, device
     place = devices.choose(device)
     cores = devices.prepare(place)
     workers = workers_that_fit(task, device=place, workers=cores, optimizer=optimizer) or 1
-    room = lanes_that_fit(task, device=place, workers=workers, max_lanes=None, optimizer=optimizer)
+    room = lanes_that_fit(task, device=place, workers=workers, max_lanes=max_lanes, optimizer=optimizer)
     most = min(room, math.ceil(lanes / workers))
     steps = _STEPS if place.type == "cpu" else _STEPS_RECORDED
     ends = time.perf_counter() + seconds

@@ -12,6 +12,7 @@ import torch
 from lrwd_sweep.data import Splits, load
 from lrwd_sweep.data.splits import load_splits
 from lrwd_sweep.engine import device as devices
+from lrwd_sweep.engine.checkpoint import Checkpoints
 from lrwd_sweep.engine.pack import OnEpoch, PackTrainer
 from lrwd_sweep.errors import LrwdError, UsageError, arg
 from lrwd_sweep.nets.user_network import blamed
@@ -41,7 +42,8 @@ def train_pack(job: Job, splits: Splits, on_epoch: OnEpoch, should_stop: Callabl
     devices.prepare_thread(splits.train.device)
     try:
         trainer = PackTrainer(job.optimizer, job.task, job.pack.cells, job.pack.seed, splits)
-        return trainer.run(on_epoch, should_stop)
+        place = job.checkpoints
+        return trainer.run(on_epoch, should_stop, None if place is None else Checkpoints(place, job.pack))
     except Exception as error:
         if not (isinstance(error, MemoryError | RuntimeError) and devices.is_out_of_memory(error)):
             if (blame := blamed(job.task.net, error)) is not None:

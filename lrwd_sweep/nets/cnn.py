@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lrwd_sweep.nets.lane_layers import BatchNorm, Windows, cross_entropy, multiply, relu
+from lrwd_sweep.nets.lane_layers import BatchNorm, Normalised, Windows, cross_entropy, multiply, relu
 from lrwd_sweep.nets.mlp import LOGIT_SCALE
 from lrwd_sweep.nets.modules import Make, ModuleNetwork
 from lrwd_sweep.nets.network import Noise, Way
@@ -80,7 +80,7 @@ class CnnNetwork(ModuleNetwork):
         return CnnLanes(theta, grad, (*self.item.shape, batch), norm_logits, self.way)
 
 
-class CnnLanes:
+class CnnLanes(Normalised):
     """L networks in training: parameters and gradients (views of an arena) and buffers."""
 
     def __init__(
@@ -104,6 +104,8 @@ class CnnLanes:
             sizes = (width, *windows.size, sizes[-1])
         self.z = self.bias.new_empty(lanes, classes, images[-1])
         self.norm = BatchNorm(lanes, classes, images[-1], self.bias) if norm_logits else None
+        norms = [layer.norm for layer in self.layers]
+        super().__init__(norms if self.norm is None else [*norms, self.norm])
         self.one_hot = torch.eye(classes, dtype=self.bias.dtype, device=self.bias.device)
 
     def gradient(self, x: Tensor, y: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ rows, whatever the number of lanes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import torch
@@ -72,6 +73,23 @@ class BatchNorm:
         """Return W′ (L, H, in) and b′ (L, H, 1) with W′h + b′ = n of z = W h by the running statistics."""
         scale = torch.rsqrt(self.running_var + EPS)
         return weight * scale, -self.running_mean * scale
+
+
+class Normalised:
+    """Lanes whose state besides parameters is the running statistics of normalisation layers."""
+
+    def __init__(self, norms: Sequence[BatchNorm]) -> None:
+        self._norms = norms
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the running statistics of every layer, (L, H, 1) each; not copies."""
+        means = {f"mean{k}": norm.running_mean for k, norm in enumerate(self._norms)}
+        return means | {f"var{k}": norm.running_var for k, norm in enumerate(self._norms)}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Set what `state` returned."""
+        for name, value in self.state().items():
+            value.copy_(state[name])
 
 
 class Windows:

@@ -23,6 +23,7 @@ from lrwd_sweep.nets.precision import compute_type, computing
 from lrwd_sweep.nets.randomness import Noisy
 
 Found = TypeVar("Found")
+_TORCHS_OWN = set(vars(nn.Module()))  # attributes of every module
 
 
 class LoopLanes:
@@ -91,6 +92,17 @@ class LoopLanes:
         """Return the lanes themselves: predictions follow their training."""
         return self
 
+    def state(self) -> dict[str, Tensor]:
+        """Return the buffers of every lane, (L, …) by name."""
+        return _stacked([dict(module.named_buffers()) for module in self.modules])
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Set what `state` returned."""
+        with torch.inference_mode(mode=False), torch.no_grad():
+            for k, module in enumerate(self.modules):
+                for name, buffer in module.named_buffers():
+                    buffer.copy_(state[name][k])
+
 
 def _lane(module: nn.Module, theta: Mapping[str, Tensor], grad: Mapping[str, Tensor], lane: int) -> nn.Module:
     """Copy `module` onto one lane's memory."""
@@ -128,6 +140,29 @@ def sometimes_trained(module: nn.Module, new: Sequence[str], missing: Sequence[s
     return UsageError(
         f"the parameter {what}; use it in every step, such as by 0 * parameter.sum() in the logits"
     )
+
+
+def _stacked(lanes: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Join what the lanes have under each name, (L, …)."""
+    return {name: torch.stack([lane[name].detach() for lane in lanes]) for name in lanes[0]}
+
+
+def plain_numbers(module: nn.Module) -> dict[str, Tensor]:
+    """Return the numbers that a module and its parts keep as attributes, such as a count, (1,) each."""
+    found = {}
+    for path, part in module.named_modules():
+        for key, value in vars(part).items():
+            if key not in _TORCHS_OWN and isinstance(value, int | float) and abs(value) < 2**53:
+                found[f"{path}.{key} (number)"] = torch.tensor([value], dtype=torch.float64)
+    return found
+
+
+def set_plain_numbers(module: nn.Module, values: Mapping[str, Tensor]) -> None:
+    """Set what `plain_numbers` returned, each ()."""
+    for path, part in module.named_modules():
+        for key, value in list(vars(part).items()):
+            if (new := values.get(f"{path}.{key} (number)")) is not None:
+                setattr(part, key, type(value)(new.item()))
 
 
 class UserLoopLanes(LoopLanes):
@@ -185,6 +220,23 @@ class UserLoopLanes(LoopLanes):
             return self._nan(size(x), *self.output)
         self._check_place(k, training=False)
         return found
+
+    def state(self) -> dict[str, Tensor]:
+        """Return buffers, parameters that do not train, and numbers that modules keep, each (L, …)."""
+        found = [
+            dict(module.named_buffers()) | left_out | {n: v[0] for n, v in plain_numbers(module).items()}
+            for module, left_out in zip(self.modules, self.left_out, strict=True)
+        ]
+        return _stacked(found)
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Set what `state` returned."""
+        super().restore(state)
+        with torch.inference_mode(mode=False), torch.no_grad():
+            for k, (module, left_out) in enumerate(zip(self.modules, self.left_out, strict=True)):
+                for name, parameter in left_out.items():
+                    parameter.copy_(state[name][k])
+                set_plain_numbers(module, {name: value[k] for name, value in state.items()})
 
     def _unless_diverged(self, k: int, work: Callable[[], Found]) -> Found | None:
         """Run a lane's work; return None if it raises on numbers that are not finite, and from then on."""

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from lrwd_sweep.nets.lane_layers import BatchNorm, cross_entropy, multiply, relu
+from lrwd_sweep.nets.lane_layers import BatchNorm, Normalised, cross_entropy, multiply, relu
 from lrwd_sweep.nets.modules import ModuleNetwork
 from lrwd_sweep.nets.network import DEFAULT_WAY, Lanes, Noise, Way
 from lrwd_sweep.nets.precision import compute_type
@@ -68,7 +68,7 @@ class Mlp:
         return MlpLanes(self, theta, grad, batch)
 
 
-class MlpLanes:
+class MlpLanes(Normalised):
     """L perceptrons in training: parameters and gradients (views of an arena) and buffers."""
 
     def __init__(self, net: Mlp, theta: Mapping[str, Tensor], grad: Mapping[str, Tensor], batch: int) -> None:
@@ -82,6 +82,7 @@ class MlpLanes:
         self.h = [torch.empty_like(z, dtype=self.dtype) for z in self.z[:-1]]
         normed = net.widths[1:] if net.norm_logits else net.widths[1:-1]
         self.norms = [BatchNorm(lanes, width, batch, like) for width in normed]
+        super().__init__(self.norms)
         self.one_hot = torch.eye(net.widths[-1], dtype=like.dtype, device=like.device)
 
     def gradient(self, x: Tensor, y: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:

@@ -346,6 +346,15 @@ class NumbaMlpLanes:
         """Return the networks by running statistics, valid until the next step."""
         return NumbaMlpPredictor(self)
 
+    def state(self) -> dict[str, Tensor]:
+        """Return the running statistics, (L, units) each; not copies."""
+        return {"mean": self.running_mean, "var": self.running_var}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Set what `state` returned."""
+        for name, value in self.state().items():
+            value.copy_(state[name])
+
 
 class NumbaMlpPredictor:
     """Perceptrons for evaluation."""

@@ -16,7 +16,14 @@ from lrwd_sweep.errors import UsageError, arg, brief
 from lrwd_sweep.nets.batch import Inputs, parts
 from lrwd_sweep.nets.batch import copy as copy_of
 from lrwd_sweep.nets.dry_run import copied, dry_run, examine
-from lrwd_sweep.nets.loop import LoopLanes, UserLoopLanes, sometimes_trained, untrained
+from lrwd_sweep.nets.loop import (
+    LoopLanes,
+    UserLoopLanes,
+    plain_numbers,
+    set_plain_numbers,
+    sometimes_trained,
+    untrained,
+)
 from lrwd_sweep.nets.network import DEFAULT_WAY, Lanes, Noise, Way
 from lrwd_sweep.nets.parameters import norm_and_bias, scale_invariant
 from lrwd_sweep.nets.precision import compute_type, computing
@@ -235,3 +242,17 @@ class VmapLanes:
     def predictor(self) -> VmapLanes:
         """Return the lanes themselves: predictions follow their training."""
         return self
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the buffers, and the numbers that a user's module keeps, each (L, …)."""
+        lanes = len(next(iter(self.theta.values())))
+        numbers = plain_numbers(self.module) if self.way.user_code else {}
+        return {**self.buffers, **{name: value.repeat(lanes) for name, value in numbers.items()}}
+
+    def restore(self, state: State) -> None:
+        """Set what `state` returned."""
+        with torch.inference_mode(mode=False), torch.no_grad():
+            for name, buffer in self.buffers.items():
+                buffer.copy_(state[name])
+            if self.way.user_code:
+                set_plain_numbers(self.module, {name: value[0] for name, value in state.items()})

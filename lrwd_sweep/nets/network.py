@@ -51,6 +51,12 @@ class Lanes(Protocol):
     def predictor(self) -> Predictor:
         """Return the networks as they are now, for evaluation."""
 
+    def state(self) -> dict[str, Tensor]:
+        """Return what training changes besides parameters, by name, each (L, …)."""
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Set what `state` returned."""
+
 
 class Network(Protocol):
     """One architecture for one kind of item: inputs and target."""

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
 
-from lrwd_sweep.report.recommend import recommendations
-from lrwd_sweep.report.recommend.next_step import next_step
+from lrwd_sweep.report.recommend import next_step, recommendations
 from lrwd_sweep.report.result import Candidate, ComparedResults, Result
 from lrwd_sweep.report.view.fields import title
 from lrwd_sweep.report.view.notation import counted, plain, short_decimal
@@ -20,7 +19,6 @@ from lrwd_sweep.science.optimizer import DecayRule
 from lrwd_sweep.science.separability import Contrast, Estimate, Separability, Verdict
 from lrwd_sweep.science.separability.bootstrap import MIN_SEEDS
 from lrwd_sweep.science.trial import Direction
-from lrwd_sweep.spec.study import Kind
 
 _FEW = 3  # studies whose differences have a line each
 _DIGITS = 3  # of a pasted number that is long
@@ -203,7 +201,7 @@ def _bend(found: Separability) -> str:
 
 def _unfinished(result: Result) -> str:
     counts = result.surface.counts()
-    if result.spec.kind is Kind.TPE or not counts["missing"] + counts["failed"]:
+    if result.spec.is_search or not counts["missing"] + counts["failed"]:
         return ""
     return f"unfinished: {runs_of([result.surface])}"
 
@@ -272,17 +270,12 @@ def best_result(results: Sequence[Result]) -> tuple[Result, Candidate] | None:
     if not found:
         return None
     sign = -1 if found[0][0].surface.direction is Direction.MAXIMIZE else 1
-    expected = [_expected(result) for result, _ in found]
+    expected = [result.expected_best.value for result, _ in found]
     values = [
         point.value if None in expected or other is None else other
         for (_, point), other in zip(found, expected, strict=True)
     ]
     return found[min(range(len(found)), key=lambda k: (sign * values[k], k))]
-
-
-def _expected(result: Result) -> float | None:
-    """Return what new seeds should give at the best cell; None for a search, whose points are no cells."""
-    return None if result.spec.kind is Kind.TPE else result.separability.expected_best.value
 
 
 def _use(results: Sequence[Result]) -> Line:
@@ -294,7 +287,7 @@ def _use(results: Sequence[Result]) -> Line:
     value = f"{plain(result.surface.metric)} {_fixed(point.value, places)}"
     value += f" {result.snapshot}" * (result.snapshot is not None)
     value += " (higher is better)" * (result.surface.direction is Direction.MAXIMIZE)
-    expected = _expected(result)
+    expected = result.expected_best.value
     if expected is not None:
         value += f", new seeds ≈ {_fixed(expected, places)}"
     if result.spec.command is not None and not result.spec.command.function:

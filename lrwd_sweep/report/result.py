@@ -5,21 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lrwd_sweep.errors import UnknownName, UsageError, arg, brief
 from lrwd_sweep.science.conversion import Conventions, conventions
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.schedule import Schedule
-from lrwd_sweep.science.separability import PairedDifferences, Separability, analyse, compare
+from lrwd_sweep.science.separability import (
+    Estimate,
+    PairedDifferences,
+    RidgeTimescale,
+    Separability,
+    analyse,
+    compare,
+)
 from lrwd_sweep.science.separability.verdict import MARGIN
 from lrwd_sweep.science.surface import Surface, mean_and_error
 from lrwd_sweep.science.trial import Direction, Status, Trial, metric_direction
 from lrwd_sweep.spec.catalog import direction_of
-from lrwd_sweep.spec.study import Kind, StudySpec, labels
+from lrwd_sweep.spec.study import StudySpec, labels
 
 if TYPE_CHECKING:
     from lrwd_sweep.store import Store
@@ -69,6 +76,12 @@ class Result:
 
     def ranked(self, count: int) -> list[Candidate]:
         """Return the `count` best points that count, best first; of a search its own points."""
+        best = self._ranking[:count]
+        return [replace(candidate, test_value=self.test_value(candidate.cell)) for candidate in best]
+
+    @cached_property
+    def _ranking(self) -> list[Candidate]:
+        """All points that count, best first, without their test values."""
         metric, seeds = self.surface.metric, self.spec.seeds
         points: dict[Cell, dict[int, float]] = {}
         for trial in self.trials:
@@ -82,8 +95,7 @@ class Result:
                 mean, error = mean_and_error(np.array([values[seed] for seed in seeds]))
                 if math.isfinite(mean):
                     found.append(Candidate(cell, float(mean), float(error) if len(seeds) > 1 else None, None))
-        best = sorted(found, key=lambda candidate: (sign * candidate.value, candidate.cell))[:count]
-        return [replace(candidate, test_value=self.test_value(candidate.cell)) for candidate in best]
+        return sorted(found, key=lambda candidate: (sign * candidate.value, candidate.cell))
 
     def test_value(self, cell: Cell) -> float | None:
         """Average the same measure on the test split, which ranked nothing, over seeds; None if unknown."""
@@ -100,7 +112,7 @@ class Result:
 
         N is the number of steps of the run, or of the cycle that ends at the snapshot.
         """
-        t, n, momentum, constant = self.spec.task, None, None, False
+        t, n, momentum, constant = self.spec.task, self.spec.run_steps, None, False
         if t is not None:
             end = t.epochs if self.snapshot is None else self.snapshot.epoch
             n = t.timetable.steps_of_cycle(end * t.steps_per_epoch - 1)
@@ -113,6 +125,26 @@ class Result:
             momentum,
             constant=constant,
             projected=self.projected(cell),
+        )
+
+    @property
+    def expected_best(self) -> Estimate:
+        """The value to expect of new seeds at the best cell; none for a search, whose points are no cells."""
+        if self.spec.is_search:
+            return Estimate(None, reason="a search's best point is no cell of the lattice")
+        return self.separability.expected_best
+
+    @property
+    def timescale(self) -> RidgeTimescale | None:
+        """τ* of the ridge, where η = 1; None without a ridge or a task.
+
+        Of SGDP and AdamP it is that of steps that are not projected.
+        """
+        centre, t = self.separability.ridge_centre, self.spec.task
+        if centre is None or t is None:
+            return None
+        return centre.timescale(
+            lambda lr, decay: self.conventions(Cell(lr, decay)).timescale_steps, t.steps_per_epoch, t.epochs
         )
 
     def projected(self, cell: Cell) -> float | None:
@@ -166,19 +198,10 @@ def result(
                 raise UnknownName("metric", metric, known)
             maximize, minimize = direction is Direction.MAXIMIZE, direction is Direction.MINIMIZE
             direction = metric_direction(metric, maximize=maximize, minimize=minimize)
-        else:
-            direction = direction or direction_of(metric)
-            if direction is None and metric in known:
-                direction = metric_direction(metric, maximize=False, minimize=False)
+        elif direction_of(metric) is None and direction is None:
+            direction = metric_direction(metric, maximize=False, minimize=False)
         spec = replace(spec, metric=metric, direction=direction or Direction.MINIMIZE, given_cap=None)
-    own = direction_of(spec.metric) if spec.task is not None else None
-    if own is not None and direction not in (own, None):
-        given, better = ("maximize", "lower") if own is Direction.MINIMIZE else ("minimize", "higher")
-        raise UsageError(
-            f"{arg(given, True)}: a {better} {spec.metric} is better, which lrwd-sweep "
-            f"measured in study {name!r}; "
-            "leave the option out"
-        )
+    direction = direction if spec.task is None else direction_of(spec.metric, direction)
     spec = replace(
         spec,
         direction=direction or spec.direction,
@@ -202,7 +225,7 @@ def result(
 def surface_of(trials: Iterable[Trial], spec: StudySpec) -> Surface:
     """Lay trials out on the study's lattice in its metric; those of a search in their nearest cells."""
     return Surface.from_trials(
-        on_lattice(trials, spec.lattice, spec.metric) if spec.kind is Kind.TPE else trials,
+        on_lattice(trials, spec.lattice, spec.metric) if spec.is_search else trials,
         spec.lattice,
         spec.seeds,
         metric=spec.metric,
@@ -220,19 +243,6 @@ def _initial(trials: Iterable[Trial], spec: StudySpec) -> list[float] | None:
         if (value := trial.metrics.get(f"initial_{spec.metric}")) is not None:
             found.setdefault(trial.seed, value)
     return [found[seed] for seed in spec.seeds] if found.keys() >= set(spec.seeds) else None
-
-
-def interpolated(curve: Sequence[float]) -> NDArray[np.float64]:
-    """Return a curve (E,) with straight lines over epochs that were not evaluated; NaN after its last value.
-
-    >>> interpolated([4.0, math.nan, 2.0, math.nan])
-    array([ 4.,  3.,  2., nan])
-    """
-    values = np.asarray(curve, dtype=np.float64)
-    known = np.flatnonzero(np.isfinite(values))
-    if not len(known):
-        return values
-    return np.interp(np.arange(len(values)), known, values[known], left=np.nan, right=np.nan)
 
 
 def on_lattice(trials: Iterable[Trial], lattice: Lattice, metric: str) -> list[Trial]:

@@ -24,7 +24,7 @@ from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.data_files import DataFiles
-from lrwd_sweep.spec.job import EpochDone, Event, Job, Pack, PackDone, PackLost, Stopped
+from lrwd_sweep.spec.job import CheckpointPlace, EpochDone, Event, Job, Pack, PackDone, PackLost, Stopped
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.spec.task import Task
 
@@ -48,14 +48,17 @@ class Execution:
         device: str = "auto",
         files: DataFiles | None = None,  # None: the usual folder
         processes: Processes | None = None,  # warm ones of another study
+        dry: bool = False,  # only to plan: nothing is downloaded or kept
     ) -> None:
         self.task = task
         self.places = devices.places(device)
         self.device = next(filter(self._room, dict.fromkeys(self.places)), self.places[0])
         self.lanes_at_once()  # refuses a network that cannot be built, or has no room
-        self.splits = load_data(task, self.device, files)
-        self.task = chosen(task, self.device)
+        if not (dry and files and files.download):
+            self.splits = load_data(task, self.device, files)
+        self.task = chosen(task, self.device, keep=not dry)
         self.processes = Processes() if processes is None else processes
+        self.checkpoints: CheckpointPlace | None = None  # None: packs leave none
 
     def lanes_at_once(self, max_lanes: int | None = None, optimizer: Optimizer | None = None) -> int:
         """Count the lanes of all packs that train at a time. Raises DeviceError if not one fits."""
@@ -98,7 +101,9 @@ class Execution:
                     raise Stopped
                 try:
                     while waiting and executor.free:
-                        executor.submit(Job(optimizer, self.task, waiting[0][0]))
+                        executor.submit(
+                            Job(optimizer, self.task, waiting[0][0], checkpoints=self.checkpoints)
+                        )
                         running.update([waiting.popleft()])
                     events = executor.events()
                 except OSError as error:
@@ -207,19 +212,28 @@ class TimeEstimate:
     whole: bool  # measured on packs as they would train; else extrapolated from smaller ones
 
 
-def estimate(specs: Sequence[StudySpec], seconds: float = ESTIMATE_SECONDS) -> TimeEstimate:
+def estimate(
+    specs: Sequence[StudySpec],
+    seconds: float = ESTIMATE_SECONDS,
+    *,
+    lanes: Sequence[int] | None = None,  # to train of each study; None: all
+    device: str = "auto",
+    max_lanes: int | None = None,
+) -> TimeEstimate:
     """Measure for about `seconds` and add up. Raises DeviceError when a study has no room."""
-    lanes = [len(spec.lattice) * len(spec.seeds) for spec in specs]
+    lanes = lanes or [len(spec.lattice) * len(spec.seeds) for spec in specs]
     kinds: dict[tuple[object, ...], list[int]] = {}  # studies whose steps cost the same
     for k, spec in enumerate(specs):
         kinds.setdefault((spec.optimizer.family, *_step(_task(spec))), []).append(k)
-    place, total, whole = devices.choose("auto"), 0.0, True
+    place, total, whole = devices.choose(device), 0.0, True
     devices.prepare(place)
+    gpus = len(devices.places(device)) if place.type == "cuda" else 1
     for alike in kinds.values():
         first = specs[alike[0]]
         task = chosen(_task(first), place)
-        speed = measure(first.optimizer, task, max(lanes[k] for k in alike), seconds / len(kinds))
-        total += sum(lanes[k] * speed.seconds(_task(specs[k])) for k in alike)
+        most = max(lanes[k] for k in alike)
+        speed = measure(first.optimizer, task, most, seconds / len(kinds), device, max_lanes)
+        total += sum(lanes[k] * speed.seconds(_task(specs[k])) for k in alike) / gpus
         whole = whole and speed.whole
     return TimeEstimate(total, whole)
 

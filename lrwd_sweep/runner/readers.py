@@ -9,25 +9,27 @@ import json
 import math
 import os
 import re
-import struct
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from lrwd_sweep.spec.command import AUTO, STEPS, Command
+from lrwd_sweep.runner.event_file import read_events
+from lrwd_sweep.science.trial import says_higher, says_lower
+from lrwd_sweep.spec.user_command import AUTO, STEPS, Command
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|\.\d+(?:e[-+]?\d+)?|nan|inf(?:inity)?)"
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _PAIR = re.compile(
-    rf"([A-Za-z][\w/.@-]*(?: [A-Za-z][\w/.@-]*)?)\s*[:=]\s*({_NUMBER})(?![\w.])", re.IGNORECASE
+    rf"(?<![\w.])([A-Za-z][\w/.@-]*(?: [A-Za-z][\w/.@-]*)?)\s*[:=]\s*({_NUMBER})(?!\w|\.\d)", re.IGNORECASE
 )
 _COUNT = re.compile(r"\b(step|iteration|iter|epoch)\s*[:=]?\s*(\d+)", re.IGNORECASE)
 _NAMED = (  # lines of known scripts: nanoGPT, nanochat, torchtitan
     re.compile(
         rf"^step (?P<step>\d+): train loss (?P<train_loss>{_NUMBER}), val loss (?P<val_loss>{_NUMBER})"
     ),
+    re.compile(rf"^iter (?P<iter>\d+): loss (?P<loss>{_NUMBER})"),
     re.compile(rf"^Step (?P<step>\d+) \| Validation bpb: (?P<val_bpb>{_NUMBER})"),
     re.compile(rf"\bvalidate step:\s*(?P<step>\d+)\s+loss:\s*(?P<val_loss>{_NUMBER})", re.IGNORECASE),
 )
@@ -63,7 +65,6 @@ class Readout:
         """Append a record; it is a point if it has the metric."""
         unit = next((name for name in STEPS if name in record), "")
         step = record[unit] if unit else math.nan
-        self.unit = self.unit or unit
         values = {name: value for name, value in record.items() if name not in STEPS}
         for name, value in values.items():
             if name == self.metric or _TRAINING.fullmatch(name):
@@ -74,6 +75,7 @@ class Readout:
                     self.lost = f"{name} {value:g}{at}"
         self.latest |= values
         if self.metric in values:
+            self.unit = self.unit or unit
             self.steps.append(step)
             for name in [*self.curves, *(name for name in self.latest if name not in self.curves)]:
                 curve = self.curves.setdefault(name, [math.nan] * (len(self.steps) - 1))
@@ -90,18 +92,15 @@ class _File:
     """A file that a run writes; tells what is new."""
 
     path: str
-    state: tuple[float, int] = (0.0, 0)
+    state: tuple[int, int] | None = None
     offset: int = 0
     rest: str = ""
 
     def changed(self) -> bool:
         """Check if the file is other than at the last call."""
-        try:
-            found = os.stat(self.path)
-        except OSError:
-            return False
-        state = (found.st_mtime, found.st_size)
-        changed, self.state = state != self.state, state
+        state = _state(self.path)
+        changed = state is not None and state != self.state
+        self.state = state or self.state
         return changed
 
     def new_lines(self, *, end: bool) -> list[str]:
@@ -131,16 +130,17 @@ class RunReader:
         result: str,  # the file $LRWD_RESULT
         stdout: str,
         path: str = "",  # of the command's `read`, filled in
-        since: float = 0.0,  # older files are of another run
         lower: bool = True,  # is better
     ) -> None:
-        self.metric, self.out, self.since, self.lower = metric, out, since, lower
+        self.metric, self.out, self.lower = metric, out, lower
         self.kind, _, self.key = command.source
         self.pattern = path
         self.result, self.stdout = _File(result), _File(stdout)
         self.file: _File | None = None
         self.readout = Readout(metric, lower)
         self.seen: dict[str, None] = {}  # keys, in order
+        # Files that are there before the run are those of another one, unless they change.
+        self.before = {path: _state(path) for path in glob.iglob(path, recursive=True)} if path else {}
 
     def poll(self, *, end: bool = False) -> Readout:
         """Read what the run has written since the last call."""
@@ -159,16 +159,15 @@ class RunReader:
         return self.readout
 
     def _newest(self, patterns: Sequence[str]) -> str:
-        """Find the file that was last written by this run; a relative path begins in its `out` or here."""
-        found: dict[str, float] = {}
+        """Find the file that this run wrote last; a relative path begins in its `out`, or else here."""
+        found: dict[str, int] = {}
         for pattern in patterns:
-            inside = [] if os.path.isabs(pattern) else [f"{glob.escape(self.out)}/{pattern}"]
-            inside += [] if os.path.isabs(pattern) else [f"{glob.escape(self.out)}/**/{pattern}"]
-            for each in (*inside, pattern):
+            inside = [f"{glob.escape(self.out)}/{way}{pattern}" for way in ("", "**/")]
+            for each in (*([] if os.path.isabs(pattern) else inside), pattern):
                 for path in glob.iglob(each, recursive=True):
-                    with suppress(OSError):
-                        if os.path.isfile(path) and os.path.getmtime(path) >= self.since:
-                            found[path] = os.path.getmtime(path)
+                    state = _state(path)
+                    if state is not None and state != self.before.get(path):
+                        found[path] = state[0]
         return max(found, key=lambda path: (found[path], path), default="")
 
     def _of_file(self, read: Callable[[str], Iterator[Record]], path: str, *, end: bool) -> None:
@@ -177,7 +176,7 @@ class RunReader:
         if not path or not (known.changed() or end):
             return
         records: list[Record] = []
-        with suppress(OSError, ValueError, KeyError, IndexError, csv.Error, struct.error):
+        with suppress(OSError, ValueError, KeyError, IndexError, csv.Error):
             for record in read(path):
                 records.append(record)  # noqa: PERF402 - what precedes a half-written end counts
         if self.kind != AUTO or any(self.metric in self._renamed(record) for record in records):
@@ -190,9 +189,17 @@ class RunReader:
         for line in self.stdout.new_lines(end=end):
             text = _COLOUR.sub("", line)
             record = self._matched(text) if self.kind == "stdout" else _pairs(text)
-            if record and self.kind:
+            if self.kind == AUTO:  # a log also has settings, times and sizes
+                telling = {name: value for name, value in record.items() if self._tells(name)}
+                self._add(telling, "stdout")
+            elif record and self.kind:
                 self._add(record, "stdout")
             self.seen |= dict.fromkeys(record or _pairs(text))
+
+    def _tells(self, name: str) -> bool:
+        """Check if a value of a log is a step, the metric, or another metric by its name."""
+        is_metric = says_lower(name) or says_higher(name)
+        return name in STEPS or is_metric or self.metric in self._renamed({name: 0.0})
 
     def _matched(self, line: str) -> Record:
         found = re.search(self.key, line)
@@ -226,9 +233,21 @@ class RunReader:
         else:
             key = self.metric if self.metric in record else None
             if key is None and self.kind == AUTO and self.metric not in short.values():
-                key = next((name for name in record if _alike(short[name]) == _alike(self.metric)), None)
+                wanted = _alike(self.metric)
+                alike = [name for name in record if _alike(short[name]) == wanted]
+                alike += [name for name in record if _alike(name.rpartition(" ")[2]) == wanted]
+                key = alike[0] if alike else None  # `INFO val_loss: 3` too
         found = {short[name]: value for name, value in record.items()}
         return found if key is None else found | {self.metric: record[key]}
+
+
+def _state(path: str) -> tuple[int, int] | None:
+    """Return time and size of a file; None if there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return (found.st_mtime_ns, found.st_size) if stat.S_ISREG(found.st_mode) else None
 
 
 def _kind(path: str) -> str:
@@ -333,58 +352,9 @@ def _csv(path: str) -> Iterator[Record]:
             yield record
 
 
-def _tb(path: str) -> Iterator[Record]:
-    """Read the scalars of a TensorBoard event file: TFRecords of Event messages."""
-    data, at = Path(path).read_bytes(), 0
-    while at + 12 <= len(data):
-        (size,) = struct.unpack_from("<Q", data, at)
-        event = dict(_fields(data[at + 12 : at + 12 + size]))
-        at += size + 16  # the length, its checksum, and the checksum of the message
-        for number, value in _fields(event.get(5, b"")):  # Summary
-            if number == 1 and isinstance(value, bytes) and (found := _scalar(value)) is not None:
-                yield {"step": float(event.get(2, 0)), found[0]: found[1]}
-
-
-def _scalar(message: bytes) -> tuple[str, float] | None:
-    """Read a Summary.Value: its tag, and simple_value or a tensor of one float."""
-    parts: dict[int, Any] = dict(_fields(message))
-    tag = parts.get(1, b"").decode(errors="replace")
-    if 2 in parts:
-        return tag, struct.unpack("<f", parts[2])[0]
-    tensor: dict[int, Any] = dict(_fields(parts.get(8, b"")))
-    content = tensor.get(5) or tensor.get(4) or b""  # float_val, tensor_content
-    return (tag, struct.unpack("<f", content)[0]) if tensor.get(1) == 1 and len(content) == 4 else None
-
-
-def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
-    """Yield the fields of a protobuf message: its number, and an int or the bytes."""
-    at = 0
-    while at < len(message):
-        key, at = _varint(message, at)
-        if key & 7 == 0:
-            value, at = _varint(message, at)
-            yield key >> 3, value
-            continue
-        size = {1: 8, 5: 4}.get(key & 7)
-        if size is None:
-            size, at = _varint(message, at)
-        yield key >> 3, message[at : at + size]
-        at += size
-
-
-def _varint(message: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = message[at]
-        value |= (byte & 127) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 128:
-            return value, at
-
-
 _READERS: dict[str, Callable[[str], Iterator[Record]]] = {
     "json": _json,
     "jsonl": _jsonl,
     "csv": _csv,
-    "tb": _tb,
+    "tb": read_events,
 }

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import atexit
 import gc
+import hashlib
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lrwd_sweep.errors import UsageError, arg
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.notation import counted, in_patterns
+from lrwd_sweep.runner.forecast import missing, runs, told
 from lrwd_sweep.runner.signals import Interrupted, stop_on_signals
-from lrwd_sweep.science.trial import unfinished
 from lrwd_sweep.spec.data_files import DataFiles
-from lrwd_sweep.spec.job import Stopped, Unwatched, Watcher
-from lrwd_sweep.spec.study import StudySpec, labels
+from lrwd_sweep.spec.job import CHECKPOINT_SECONDS, CheckpointPlace, Stopped, Unwatched, Watcher
+from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.spec.task import Task
 from lrwd_sweep.spec.user_code import is_user_code
 
@@ -39,15 +41,17 @@ class Runner:
         files: DataFiles,
         quiet: bool = False,
         retrain_damaged: bool = False,  # else a damaged lane is refused
+        checkpoint_every: float = CHECKPOINT_SECONDS,  # of training; 0: no checkpoints
+        announced: bool = False,  # a line has said what is to be trained
     ) -> None:
         self.store, self.device, self.max_lanes, self.files = store, device, max_lanes, files
         self.quiet, self.retrain_damaged = quiet, retrain_damaged
+        self.checkpoint_every, self.announced = checkpoint_every, announced
         self._processes: Processes | None = None  # warm from one study to the next
 
     def grid(self, name: str, spec: StudySpec) -> None:
         """Train the missing lanes of the lattice. Raises Interrupted after a signal."""
-        with self._processes_closed():
-            self._grid(name, spec)
+        self._train_missing({name: spec})
 
     def compare(self, specs: Mapping[str, StudySpec]) -> None:
         """Train several studies, by name, and store that they are compared, also if interrupted.
@@ -56,55 +60,52 @@ class Runner:
         """
         for name, spec in specs.items():
             self.store.check_study(name, spec)
-        with self._processes_closed():
-            for (name, spec), title in zip(specs.items(), labels(list(specs.values())), strict=True):
-                self._grid(name, spec, title, specs)
+        self._train_missing(specs, compared=True)
         self.store.record_comparison(list(specs))
 
     def tpe(self, name: str, spec: StudySpec, points: int) -> None:
         """Search until there are `points` points. Raises Interrupted after a signal."""
-        if self.store.find_study(name) is not None:
-            self.store.begin_study(name, spec)
-            self._drop_damaged(name)
-            finished = self.store.finished(name)
-            cells = {trial.cell for trial in self.store.trials(name)}
-            whole = sum(all((cell, seed) in finished for seed in spec.seeds) for cell in cells)
-            seeds = f" with all {len(spec.seeds)} seeds" * (len(spec.seeds) > 1)
-            self._note(f"{name}: {whole} of {points} points are in the store{seeds}", max(points - whole, 0))
-            if whole >= points and whole == len(cells):
-                return
-        with self._processes_closed():
-            self._train(name, spec, points)
+        self._train_missing({name: spec}, points)
 
-    def _grid(
-        self, name: str, spec: StudySpec, title: str = "", together: Mapping[str, StudySpec] | None = None
+    def _train_missing(
+        self, specs: Mapping[str, StudySpec], points: int | None = None, *, compared: bool = False
     ) -> None:
-        """Train the missing lanes, and report under this title; `together` is the study's comparison."""
-        if self.store.find_study(name) is not None:
-            self.store.begin_study(name, spec)
-            self._drop_damaged(name)
-            cells = list(spec.lattice.cells())
-            missing = sum(map(len, unfinished(cells, spec.seeds, self.store.finished(name)).values()))
-            kept = len(cells) * len(spec.seeds) - missing
-            if kept or not together:
-                self._note(
-                    f"{name}: {kept} of {len(cells) * len(spec.seeds)} lanes are in the store", missing
-                )
-            if not missing:
-                return
-        self._train(name, spec, None, title, together)
+        """Train the missing lanes of lattices, or of a search of `points` points, one after another."""
+        if not self.announced and not self.quiet:
+            consoles.note(told(list(specs.values()), self.device, points))
+        names = [name for name, spec in specs.items() if self._is_missing(name, spec, points, compared)]
+        if not names:
+            return
+        with self._processes_closed(), self._watched(specs, points) as watcher:
+            for name in names:
+                self._train(name, specs[name], watcher(name), points, specs if compared else {})
+
+    def _is_missing(self, name: str, spec: StudySpec, points: int | None, compared: bool) -> bool:
+        """Extend a stored study to `spec` and report what it holds; return True if runs are missing."""
+        if self.store.find_study(name) is None:
+            return True
+        self.store.begin_study(name, spec)
+        self._drop_damaged(name)
+        found, every = missing(self.store, name, spec, points), runs(spec, points)
+        if points is not None:
+            seeds = f" with all {len(spec.seeds)} seeds" * (len(spec.seeds) > 1)
+            left = max(points - found.whole, 0)
+            self._note(f"{name}: {found.whole} of {points} points are in the store{seeds}", left)
+        elif found.runs < every or not compared:
+            self._note(f"{name}: {every - found.runs} of {every} lanes are in the store", found.runs)
+        return found.runs > 0
 
     def _train(
         self,
         name: str,
         spec: StudySpec,
+        watcher: Watcher,
         points: int | None,
-        title: str = "",
-        together: Mapping[str, StudySpec] | None = None,
+        together: Mapping[str, StudySpec],
     ) -> None:
-        """Train a lattice, or search until there are `points` points."""
+        """Train a lattice, or search until there are `points` points; `together` is its comparison."""
         if spec.command is not None:
-            self._run(name, spec, points, title, together or {})
+            self._run(name, spec, watcher, points, together)
             return
         from lrwd_sweep.engine.device import threads_kept
         from lrwd_sweep.runner.execution import Execution
@@ -119,13 +120,19 @@ class Runner:
             files = replace(self.files, quiet=self.quiet)
             execution = Execution(task, self.device, files, self._processes)
             self._report_idle(execution, spec)
+            execution.checkpoints = self._checkpoints(name, spec, execution.task)
             tensors = self._tensors(execution)
             self.store.begin_study(name, replace(spec, task=replace(execution.task, tensors=tensors)))
-            self._begin_others(together or {})
-            self._loop(name, spec, execution, points, title)
+            self._begin_others(together)
+            self._loop(name, spec, execution, watcher, points)
 
     def _run(
-        self, name: str, spec: StudySpec, points: int | None, title: str, together: Mapping[str, StudySpec]
+        self,
+        name: str,
+        spec: StudySpec,
+        watcher: Watcher,
+        points: int | None,
+        together: Mapping[str, StudySpec],
     ) -> None:
         """Run a command of the user for a lattice or a search; without a result the study is not kept."""
         assert spec.command is not None, "a task trains in the engine"
@@ -138,18 +145,18 @@ class Runner:
 
         place = {"device": self.device != "auto", "max_lanes": self.max_lanes is not None}
         place |= {"data_dir": self.files.folder is not None, "download": self.files.download}
+        place |= {"checkpoint_every": self.checkpoint_every != CHECKPOINT_SECONDS}
         for option in (option for option, given in place.items() if given):
             raise UsageError(f"{arg(option)} has no effect with {arg(spec.command.option)}; leave it out")
         new = [each for each in (name, *together) if self.store.find_study(each) is None]
-        finished = set() if name in new else self.store.finished(name)
-        cells = spec.lattice.cells() if points is None else [None] * points
-        runs = len(list(cells)) * len(spec.seeds) - len(finished)
+        first = name in new or not self.store.finished(name)
+        left = missing(self.store, name, spec, points).runs
         folder = run_folder(self.store.path, name)
-        execution = CommandExecution(spec, folder, first=not finished, runs=runs, tell=self._tell)
+        execution = CommandExecution(spec, folder, first=first, runs=left, tell=self._tell)
         self.store.begin_study(name, spec)
         self._begin_others(together)
         try:
-            self._loop(name, spec, execution, points, title)
+            self._loop(name, spec, execution, watcher, points)
         except (FirstRunFailed, NothingRead):
             for each in new:
                 if not self.store.count_lanes(each):
@@ -161,15 +168,15 @@ class Runner:
         name: str,
         spec: StudySpec,
         execution: Execution | CommandExecution,
+        watcher: Watcher,
         points: int | None,
-        title: str,
     ) -> None:
-        """Train what is missing, under the eyes of the progress view. Raises Interrupted after a signal."""
+        """Train what is missing. Raises Interrupted after a signal."""
         from lrwd_sweep.runner.study_loop import StudyLoop
 
         _collect_garbage()
-        with stop_on_signals() as stop, self._progress(name, spec, title) as progress:
-            loop = StudyLoop(name, spec, self.store, execution, progress, self.max_lanes, stop)
+        with self.store.driving(name), stop_on_signals() as stop:
+            loop = StudyLoop(name, spec, self.store, execution, watcher, self.max_lanes, stop)
             try:
                 if points is None:
                     loop.grid()
@@ -181,6 +188,15 @@ class Runner:
     def _tell(self, text: str) -> None:
         if not self.quiet:
             consoles.note(text)
+
+    def _checkpoints(self, name: str, spec: StudySpec, task: Task) -> CheckpointPlace | None:
+        """Return where the packs of a study leave their state: beside the store, if they do."""
+        if not self.checkpoint_every:
+            return None
+        identity = {n: v for n, v in task.to_dict().items() if n != "tensors"}
+        text = json.dumps([name, str(spec.optimizer), identity], sort_keys=True, default=str)
+        study = hashlib.sha256(text.encode()).hexdigest()[:12]
+        return CheckpointPlace(f"{self.store.path}.packs", name, study, self.checkpoint_every)
 
     @contextmanager
     def _processes_closed(self) -> Iterator[None]:
@@ -229,12 +245,19 @@ class Runner:
             consoles.note(decay, no_decay)
         return f"{decay}; {no_decay}"
 
-    def _progress(self, name: str, spec: StudySpec, title: str) -> AbstractContextManager[Watcher]:
+    @contextmanager
+    def _watched(
+        self, specs: Mapping[str, StudySpec], points: int | None
+    ) -> Iterator[Callable[[str], Watcher]]:
+        """Show the progress of all studies; yield a function that returns the watcher of each."""
         if self.quiet:
-            return nullcontext(Unwatched())
+            yield lambda _: Unwatched()
+            return
         from lrwd_sweep.report.view.live import Progress
 
-        return Progress(consoles.stderr(), spec, self.store.trials(name), title)
+        known = {name: self.store.trials(name) for name in specs if self.store.find_study(name) is not None}
+        with consoles.shared() as console, Progress(console, specs, known, points) as progress:
+            yield progress.of
 
     def _note(self, found: str, missing: int) -> None:
         if not self.quiet:
@@ -281,11 +304,16 @@ def complete(task: Task, *, anew: bool = True) -> Task:
     return replace(task, undecayed=())
 
 
-def completion() -> Callable[[Task], Task]:
-    """Return `complete` for one command: it reads each user data set once."""
+def completion(quiet: bool = True) -> Callable[[Task], Task]:
+    """Return `complete` for one command: it reads each user data set once, and unless `quiet` says so."""
     read: set[str] = set()
+    noted: set[str] = set()
 
     def complete_once(task: Task) -> Task:
+        if new := [name for name in dict.fromkeys(task.user_code.values()) if name not in noted]:
+            noted.update(new)
+            if not quiet:
+                consoles.note(f"loading {', '.join(new)}")
         found = complete(task, anew=task.data not in read)
         read.add(task.data)
         return found

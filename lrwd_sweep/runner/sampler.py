@@ -174,12 +174,15 @@ def _box_around(trials: Sequence[Trial]) -> _Box:
 
 def _exported(trial: Trial, box: _Box, metric: str) -> FrozenTrial:
     complete = trial.status is Status.COMPLETE
+    attributes = {"seed": trial.seed, "status": str(trial.status)}
+    attributes |= {"detail": trial.detail} if trial.detail else {}
+    attributes |= {name: value for name, value in trial.metrics.items() if name != "value"}
     return create_trial(
         state=TrialState.COMPLETE if complete else TrialState.FAIL,
         value=trial.metrics[metric] if complete else None,
         params={"lr": trial.cell.lr, "weight_decay": trial.cell.weight_decay},
         distributions={**box},
-        user_attrs={"seed": trial.seed, "status": str(trial.status), **trial.metrics},
+        user_attrs=attributes,
         intermediate_values={
             epoch: value for epoch, value in enumerate(trial.curves.get(metric, ())) if math.isfinite(value)
         },

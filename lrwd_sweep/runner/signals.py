@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: one line and exit code 130 or 143 in every phase; training keeps every finished pack.
+"""Ctrl-C, SIGTERM, SIGHUP: one line and exit code 130, 143 or 129 in every phase; no work is lost.
 
 A signal has one of three effects:
 
@@ -18,19 +18,19 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-_NUMBERS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
+_NUMBERS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _IMPORT = "<frozen importlib._bootstrap>"
 _DUMB = ("dumb", "unknown")
-_SHOW_CURSOR = "\x1b[?25h"  # the live view hides it
+_SHOW_CURSOR = "\x1b[?25h\r\x1b[J"  # which the live view hides; clear its last line
 
 
 class Interrupted(Exception):
-    """An end of training by a signal; finished packs are stored."""
+    """An end of training by a signal; finished packs are stored, the others have a checkpoint."""
 
     def __init__(self, number: int) -> None:
         self.signal = number
         name = signal.Signals(number).name
-        super().__init__(f"stopped by {name}; every finished pack is kept, the same command continues")
+        super().__init__(f"stopped by {name}; all work is kept, the same command continues")
 
 
 class Ended(KeyboardInterrupt):
@@ -42,8 +42,9 @@ class Ended(KeyboardInterrupt):
 
 
 def told(number: int) -> str:
-    """Name the effect of a signal in a word."""
-    return "interrupted" if number == signal.SIGINT else "terminated"
+    """Name the effect of a signal in a few words."""
+    words = {signal.SIGINT: "interrupted", signal.SIGHUP: "the terminal was closed"}
+    return words.get(signal.Signals(number), "terminated")
 
 
 class Stop:
@@ -85,9 +86,10 @@ _ending = _Ending()
 
 
 def end_on_signals() -> None:
-    """Make SIGINT and SIGTERM end this process, even if it was started with them ignored."""
+    """Make these signals end this process, even if it was started with them ignored; nohup is obeyed."""
     for number in _NUMBERS:
-        signal.signal(number, _ending)
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _ending)
     unraisable = sys.unraisablehook
 
     def hook(args: Any) -> None:
@@ -125,7 +127,7 @@ def _importing(frame: FrameType | None) -> bool:
 
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """Turn the first SIGINT or SIGTERM into a `Stop`; a second one acts as it always does.
+    """Turn the first signal into a `Stop`; a second one acts as it always does.
 
     Only the main thread receives signals: in any other thread this does nothing.
     """
@@ -134,6 +136,7 @@ def stop_on_signals() -> Iterator[Stop]:
         yield stop
         return
     before = {number: signal.getsignal(number) for number in _NUMBERS}
+    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
     handles = _ending in before.values()
 
     def note(number: int, _: FrameType | None) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from lrwd_sweep.runner.sampler import grid_cells, propose_cells
@@ -44,10 +45,10 @@ class StudyLoop:
     def tpe(self, points: int) -> None:
         """Search until there are `points` points, in rounds that fill the device. Raises Stopped."""
         spec = self.spec
-        room = self.execution.lanes_at_once(self.max_lanes, spec.optimizer) // len(spec.seeds)
-        batch = max(1, min(room, math.ceil(points / MIN_ROUNDS)))
+        batch = batch_of(self.execution.lanes_at_once(self.max_lanes, spec.optimizer), points, spec)
         while True:
-            known = list(dict.fromkeys(trial.cell for trial in self.store.trials(self.name)))
+            stored = [trial.cell for trial in self.store.trials(self.name)]
+            known = list(dict.fromkeys([*stored, *self._begun_cells()]))
             self._train(known)  # points that an interruption left without some of their seeds
             if len(known) >= points:
                 return
@@ -61,12 +62,33 @@ class StudyLoop:
         """Train the missing lanes of these cells, also while other processes train the same study."""
         overtaken = False
         while todo := unfinished(cells, self.spec.seeds, self.store.finished(self.name)):
-            packs = self.execution.plan(todo, self.max_lanes, self.spec.optimizer)
+            packs = self._begun(todo)
+            if rest := _without(todo, packs):
+                packs += self.execution.plan(rest, self.max_lanes, self.spec.optimizer)
             if overtaken:  # begin where the other process ends
                 packs = packs[::-1]
             overtaken = self._train_packs(packs)
             if not overtaken:
-                return
+                break
+        if self.execution.checkpoints is not None:  # those of packs that ended in halves
+            _checkpoint().delete_finished(self.execution.checkpoints, {})
+
+    def _begun_cells(self) -> list[Cell]:
+        """Return the cells of packs that have a checkpoint."""
+        if (place := self.execution.checkpoints) is None:
+            return []
+        every = {found.pack for found in _checkpoint().find(place)}
+        return [cell for pack in sorted(every, key=repr) for cell in pack.cells]
+
+    def _begun(self, todo: Mapping[int, Sequence[Cell]]) -> list[Pack]:
+        """Return the packs that have a checkpoint; delete the checkpoints of finished ones."""
+        if (place := self.execution.checkpoints) is None:
+            return []
+        _checkpoint().delete_finished(place, todo)
+        packs: list[Pack] = _checkpoint().begun_packs(place, todo)
+        if lanes := sum(len(pack.cells) for pack in packs):
+            _log.info("%d of the lanes continue from a checkpoint", lanes)
+        return packs
 
     def _train_packs(self, packs: Sequence[Pack]) -> bool:
         """Train and store the packs; return True once another process has stored lanes of one of them."""
@@ -82,6 +104,8 @@ class StudyLoop:
                 if isinstance(event, PackDone):
                     kept = self.store.add_trials(self.name, event.trials, self.spec)
                     left.remove(event.pack)
+                    if self.execution.checkpoints is not None:
+                        _checkpoint().delete_of(self.execution.checkpoints, event.pack)
                 self.watcher.happened(event)
                 if kept:
                     _log.info(
@@ -91,3 +115,22 @@ class StudyLoop:
                     )
                     return True
         return False
+
+
+def _checkpoint() -> ModuleType:
+    """Return the module of checkpoints, which loads torch; commands have none."""
+    from lrwd_sweep.engine import checkpoint  # noqa: PLC0415
+
+    return checkpoint
+
+
+def batch_of(room: int, points: int, spec: StudySpec) -> int:
+    """Count the points of one round of a search, if `room` lanes train at a time."""
+    return max(1, min(room // len(spec.seeds), math.ceil(points / MIN_ROUNDS)))
+
+
+def _without(todo: Mapping[int, Sequence[Cell]], packs: Sequence[Pack]) -> dict[int, list[Cell]]:
+    """Return the cells of every seed that are in none of the packs."""
+    planned = {(cell, pack.seed) for pack in packs for cell in pack.cells}
+    rest = {seed: [cell for cell in cells if (cell, seed) not in planned] for seed, cells in todo.items()}
+    return {seed: cells for seed, cells in rest.items() if cells}

@@ -274,11 +274,18 @@ def metric_of(measure: str) -> str:
     return name if name.startswith("val_") else f"val_{name}"
 
 
-def direction_of(metric: str) -> Direction | None:
-    """Return the better end of a metric of the catalog on any split; None for others."""
+def direction_of(metric: str, asked: Direction | None = None) -> Direction | None:
+    """Return the better end of a metric of the catalog on any split, and for others the one asked for.
+
+    Raises UsageError if another one is asked for.
+    """
     if metric.partition("_")[2] not in {name for found in _MEASURES.values() for name in found}:
-        return None
-    return Direction.MAXIMIZE if metric.endswith("_r2") else Direction.MINIMIZE
+        return asked
+    known = Direction.MAXIMIZE if metric.endswith("_r2") else Direction.MINIMIZE
+    if asked not in (known, None):
+        better = "lower" if known is Direction.MINIMIZE else "higher"
+        raise UsageError(f"{arg(str(asked), True)}: a {better} {metric} is better; leave the option out")
+    return known
 
 
 def chance_level(metric: str, classes: int) -> float:

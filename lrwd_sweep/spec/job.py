@@ -11,6 +11,8 @@ from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.spec.task import Task
 
+CHECKPOINT_SECONDS = 60.0  # of training between two checkpoints of a pack, by default
+
 
 @dataclass(frozen=True, slots=True)
 class Pack:
@@ -26,6 +28,16 @@ class Pack:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckpointPlace:
+    """Where the packs of a study leave their state, and how often."""
+
+    folder: str
+    name: str  # of the study
+    study: str  # digest of all on which the results of the study depend
+    every: float  # seconds of training
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A pack to train, as a picklable value that an executor takes to a thread, a process or a machine."""
 
@@ -34,6 +46,7 @@ class Job:
     pack: Pack
     device: str = "cpu"  # set by the executor, as is `data`
     data: str = ""  # the file of the splits; empty if the executor holds them in memory
+    checkpoints: CheckpointPlace | None = None  # None: it keeps no checkpoint
 
 
 class Stopped(Exception):

@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self, TypedDict
+from typing import Any, Self
 
 from lrwd_sweep.errors import UnknownName, UsageError, arg
 from lrwd_sweep.science.lattice import Lattice, parse_axis
@@ -15,7 +15,14 @@ from lrwd_sweep.spec.catalog import direction_of, metric_of
 from lrwd_sweep.spec.field import AXES, STORE, declared, fields_of
 from lrwd_sweep.spec.net_options import options_text, parse_options
 from lrwd_sweep.spec.preset import DEFAULT, MOST_SEEDS, Preset, Variant, find_preset, refuse_unused
-from lrwd_sweep.spec.run_options import RUN_FIELDS, RunOptions, command_of, foreign_optimizer, run_options
+from lrwd_sweep.spec.run_options import (
+    RUN_FIELDS,
+    RunKeywords,
+    RunOptions,
+    command_of,
+    foreign_optimizer,
+    run_options,
+)
 from lrwd_sweep.spec.study import Kind, StudySpec, tidy
 from lrwd_sweep.spec.task import FIELDS, Task
 from lrwd_sweep.spec.user_code import is_user_code
@@ -28,18 +35,8 @@ Named = str | Callable[..., Any]  # a name, or a function or class that has one
 Complete = Callable[[Task], Task]  # adds what only loaded data and user code tell of a task
 
 
-class TaskOptions(TypedDict, total=False):
-    """The fields of a task that a call may set, as `FIELDS` declares them, and those of `RunOptions`."""
-
-    run: str | Sequence[str]  # a command, or one for each optimizer
-    objective: Callable[..., Any]  # f(lr, weight_decay, seed) in place of a command
-    read: str
-    take: str
-    jobs: int
-    timeout: str | float
-    diverged_above: float
-    shell: bool
-    maximize: bool
+class TaskOptions(RunKeywords, total=False):
+    """The fields of a task that a call may set, as `FIELDS` declares them, or of a command."""
 
     net: Named
     data: Named
@@ -141,6 +138,12 @@ class Request:
 
     def variant(self, name: str | None) -> Variant:
         """Return the named optimizer's, or the only one of the preset. Raises UsageError or UnknownName."""
+        if (
+            self.options is not None
+            and (given := max(len(self.options.run), len(self.options.objective))) > 1
+        ):
+            option = arg("run" if self.options.run else "objective")
+            raise UsageError(f"{option} is given {given} times; give it once, or compare several optimizers")
         if name is None and self.options is not None:
             raise UsageError(
                 f"{arg('optimizer')} is required: the decay rule of your script decides the verdict, and "
@@ -190,14 +193,8 @@ class Request:
 
     def _direction(self, metric: str) -> Direction:
         """Return the better end of a metric. Raises UsageError if it is unknown, or not the one asked for."""
-        known = direction_of(metric)
-        asked = self._asked(metric) if known is None else Direction.MAXIMIZE if self.maximize else known
-        if known not in (None, asked) or (known is Direction.MAXIMIZE and self.maximize is False):
-            better = "lower" if known is Direction.MINIMIZE else "higher"
-            raise UsageError(
-                f"{arg('maximize', self.maximize)}: a {better} {metric} is better; leave the option out"
-            )
-        return asked
+        given = {None: None, True: Direction.MAXIMIZE, False: Direction.MINIMIZE}[self.maximize]
+        return direction_of(metric, given) or self._asked(metric)
 
     def _asked(self, metric: str) -> Direction:
         """Return the direction that was asked for, or that a name as val_loss implies. Raises UsageError."""
@@ -379,7 +376,7 @@ def refuse_other_than_text(**given: object) -> None:
 def refuse_unknown(given: Mapping[str, Any], known: Iterable[str]) -> None:
     """Raise UnknownName for a keyword that is neither among `known` nor a field of the task."""
     names = [*known, *(name for name, field in FIELDS.items() if field.panel)]
-    names += [*RUN_FIELDS, "objective", "maximize"]
+    names += [*RUN_FIELDS, "objective"]
     for keyword in given:
         if keyword not in names:
             raise UnknownName("keyword", keyword, names)

@@ -8,18 +8,18 @@ import math
 import os
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from lrwd_sweep.errors import UsageError, arg
 from lrwd_sweep.science.optimizer import DecayRule, Optimizer
-from lrwd_sweep.spec.command import DIGITS, Command, example, with_imports
 from lrwd_sweep.spec.field import RUN, declared, fields_of
 from lrwd_sweep.spec.preset import DEFAULT
 from lrwd_sweep.spec.template import fill_early, placeholders
 from lrwd_sweep.spec.user_code import Source, is_user_code
+from lrwd_sweep.spec.user_command import DIGITS, Command, example, with_imports
 
 _TIME = re.compile(r"(\d+(?:\.\d*)?)\s*([smhd]?)")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -56,6 +56,19 @@ class RunOptions:
 
 
 RUN_FIELDS = fields_of(RunOptions)
+
+
+class RunKeywords(TypedDict, total=False):
+    """The options of a command as keywords of Python."""
+
+    run: str | Sequence[str]  # a command, or one for each optimizer
+    objective: Callable[..., Any] | Sequence[Callable[..., Any]]  # f(lr, weight_decay, seed)
+    read: str
+    take: str
+    jobs: int
+    timeout: str | float
+    diverged_above: float
+    shell: bool
 
 
 def run_options(

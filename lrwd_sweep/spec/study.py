@@ -15,10 +15,10 @@ from lrwd_sweep.science.optimizer import DecayRule, Family, Optimizer, formula
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.trial import Direction
 from lrwd_sweep.spec.catalog import MEANT_METRICS, METRICS, chance_level
-from lrwd_sweep.spec.command import Command
 from lrwd_sweep.spec.task import FIELDS, IDENTIFYING, Task
 from lrwd_sweep.spec.text_files import PYTHON_DOCS, is_text
 from lrwd_sweep.spec.user_code import short
+from lrwd_sweep.spec.user_command import Command
 
 
 class Kind(StrEnum):
@@ -46,6 +46,8 @@ class StudySpec:
     direction: Direction = Direction.MINIMIZE  # better end of `metric`
     given_cap: float | None = None  # a value of `metric` that counts as diverged, as anything worse does
     command: Command | None = None  # of the user, in place of a task
+    scattered: bool = False  # an import of a search: its points do not lie on the lattice
+    run_steps: int | None = None  # N of an imported study's runs, if the user gave it
 
     def __post_init__(self) -> None:
         if self.task is not None:
@@ -60,6 +62,11 @@ class StudySpec:
         for seed in self.seeds:
             if isinstance(seed, bool) or not isinstance(seed, int):
                 raise UsageError(f"seed {shown(seed)} is not a whole number")
+
+    @property
+    def is_search(self) -> bool:
+        """True if the points lie anywhere in the lattice's box, and are drawn on its cells."""
+        return self.kind is Kind.TPE or self.scattered
 
     @property
     def cap(self) -> float | None:
@@ -175,6 +182,8 @@ class StudySpec:
             other.direction,
             other.given_cap,
             other.command,
+            self.scattered,
+            self.run_steps,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -195,6 +204,8 @@ class StudySpec:
             **({} if self.direction is Direction.MINIMIZE else {"direction": str(self.direction)}),
             **({} if self.given_cap is None else {"cap": self.given_cap}),
             **({} if self.command is None else {"command": self.command.to_dict()}),
+            **({"scattered": True} if self.scattered else {}),
+            **({} if self.run_steps is None else {"run_steps": self.run_steps}),
         }
 
     @classmethod
@@ -217,6 +228,8 @@ class StudySpec:
             Direction(values.get("direction", Direction.MINIMIZE)),
             values.get("cap"),
             Command.from_dict(values["command"]) if "command" in values else None,
+            values.get("scattered", False),
+            values.get("run_steps"),
         )
 
 

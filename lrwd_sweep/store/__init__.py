@@ -1,7 +1,345 @@
-"""The store: one SQLite file that holds all studies, trials and learning curves."""
+"""The store: one SQLite file of studies, trials and learning curves, one transaction per finished pack."""
 
-from lrwd_sweep.store.store import Store, StudySummary, check_name, open_store
-from lrwd_sweep.store.studies import StudyRecord
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event, Thread
+from typing import Self
+
+from sqlalchemy import Engine, delete
+from sqlalchemy.orm import Session
+
+from lrwd_sweep.errors import SpecMismatch, StoreError, UsageError, arg
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.trial import Status, Trial
+from lrwd_sweep.spec.study import StudySpec
+from lrwd_sweep.store import studies, trials
+from lrwd_sweep.store.database import DEFAULT_FILE, IMMEDIATE, check_writable, explained, open_database
+from lrwd_sweep.store.drivers import (
+    BEAT,
+    Driver,
+    find_driver,
+    note_driver,
+    note_sign_of_life,
+    remove_driver,
+)
+from lrwd_sweep.store.schema import Damaged, StudyRow, Unreadable
+from lrwd_sweep.store.studies import RawStudy, StudyRecord
 from lrwd_sweep.store.trials import Lane
 
-__all__ = ["Lane", "Store", "StudyRecord", "StudySummary", "check_name", "open_store"]
+__all__ = ["Lane", "Store", "StudyRecord", "StudySummary", "check_name", "open_store", "preview_store"]
+
+_STATES = ("complete", "diverged", "failed", "missing")
+
+
+def open_store(url: str | None = None, *, write: bool) -> Store:
+    """Open the store at a path or `sqlite:///PATH`; None means LRWD_STORAGE, else `lrwd-sweep.db` here.
+
+    Only `write` creates the file. Raises StoreError if it cannot be opened (or written, if asked), and
+    NothingToReport if the default file is to be read but does not exist.
+    """
+    return Store(*open_database(url, write=write))
+
+
+def preview_store(url: str | None = None) -> tuple[Path, Store | None]:
+    """Return the file that a command would write, and the store in it to read, None if it has none yet.
+
+    Raises StoreError as opening it to write would, and writes nothing.
+    """
+    path = check_writable(url)
+    holds = path.exists() and path.stat().st_size > 0
+    return path, open_store(url, write=False) if holds else None
+
+
+@dataclass(frozen=True, slots=True)
+class StudySummary:
+    """A line of `study list`; `counts` are cells by the worst of their seeds, as a surface counts them."""
+
+    name: str
+    optimizer: str = ""  # empty if unreadable, as are the counts
+    created: str = ""  # ISO 8601, UTC
+    counts: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(("cells", *_STATES), 0))
+    training: str = ""  # the process that trains it now
+    unreadable: str = ""  # why it cannot be read, and the remedy
+    damaged: bool = False  # unreadable because what is stored is not what was written
+
+
+class Store:
+    """An open store; a context manager. Every method is one transaction and may raise StoreError."""
+
+    def __init__(self, path: Path, engine: Engine) -> None:
+        self.path = path
+        self._reader = engine
+        self._writer = engine.execution_options(**IMMEDIATE)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._reader.dispose()
+
+    @property
+    def storage(self) -> str | None:
+        """The value of `storage` that opens this store again; None for the default file."""
+        return None if self.path == Path(DEFAULT_FILE) else str(self.path)
+
+    def find_study(self, name: str) -> StudyRecord | None:
+        """Return the study of a name, or None."""
+        with self._reading() as session:
+            row = studies.find_row(session, name)
+            return None if row is None else row.record()
+
+    def get_study(self, name: str) -> StudyRecord:
+        """Return the study of a name. Raises UnknownName with the near names."""
+        with self._reading() as session:
+            return studies.get_row(session, name).record()
+
+    def check_study(self, name: str, spec: StudySpec) -> None:
+        """Raise SpecMismatch, as `begin_study` would, if the name belongs to a study of another identity."""
+        if (found := self.find_study(name)) is not None:
+            _extended(found, spec)
+
+    def begin_study(self, name: str, spec: StudySpec) -> StudyRecord:
+        """Create the study, or extend an existing one by `spec`'s cells and seeds; it becomes `latest`.
+
+        Raises SpecMismatch, naming the difference, if the name belongs to a study of another identity.
+        """
+        check_name(name)
+        with self._writing() as session:
+            row = studies.find_row(session, name)
+            if row is None:
+                row = studies.insert_study(session, name, spec)
+            else:
+                row = studies.update_study(session, row, _extended(row.record(), spec))
+            studies.insert_comparison(session, [name])
+            return row.record()
+
+    def import_study(self, name: str, spec: StudySpec, found: Iterable[Trial]) -> None:
+        """Create a study with all its trials, or nothing; see `import_studies`."""
+        self.import_studies({name: (spec, found)})
+
+    def import_studies(self, new: Mapping[str, tuple[StudySpec, Iterable[Trial]]]) -> None:
+        """Create studies with all their trials, or nothing; they become `latest`.
+
+        Raises UsageError if a name is taken, StoreError if a lane occurs twice.
+        """
+        for name in new:
+            check_name(name)
+        with self._writing() as session:
+            for name, (spec, found) in new.items():
+                if studies.find_row(session, name) is not None:
+                    raise UsageError(
+                        f"study {name!r} exists; delete it first (study delete) or choose another "
+                        f"{arg('study_name')}"
+                    )
+                row = studies.insert_study(session, name, spec)
+                _insert(session, row, list(found))
+            studies.insert_comparison(session, [*new])
+
+    def count_lanes(self, name: str) -> int:
+        """Count the stored lanes of a study, damaged or not. Raises UnknownName."""
+        with self._reading() as session:
+            return trials.count_lanes(session, studies.get_unverified_row(session, name).id)
+
+    def delete_study(self, name: str) -> None:
+        """Remove a study with all its trials, damaged or not. Raises UnknownName."""
+        try:
+            self._delete_study(name)
+        except StoreError:  # with a damaged index, SQLite does not find all rows of the study
+            self._delete_study(name, damaged=True)
+
+    def _delete_study(self, name: str, *, damaged: bool = False) -> None:
+        with self._writing() as session:
+            row = studies.get_unverified_row(session, name)
+            driver = find_driver(session, row.id)
+            if driver is not None and driver.is_alive:
+                raise UsageError(f"study {name!r} is being trained by {driver}; stop it first")
+            if damaged:
+                trials.remove_lanes(session, row.id)
+            session.execute(delete(StudyRow).where(StudyRow.id == row.id))
+        _delete_checkpoints(self.path, name)
+
+    def drop_damaged(self, name: str) -> int:
+        """Remove a study's damaged lanes with their curves; return the number of lanes that are now missing.
+
+        Raises UnknownName, or Damaged if more than lanes is damaged.
+        """
+        with self._writing() as session:
+            return trials.drop_damaged(session, studies.get_row(session, name))
+
+    def studies(self) -> list[StudySummary]:
+        """Summarise all studies, oldest first, including those that cannot be read."""
+        with self._reading() as session:
+            return [_summary(session, row) for row in studies.all_rows(session)]
+
+    @contextmanager
+    def driving(self, name: str) -> Iterator[None]:
+        """Be the only process that trains a study. Raises StoreError if another one does."""
+        mine = Driver.here()
+        with self._writing() as session:
+            study = studies.get_row(session, name).id
+            found = find_driver(session, study)
+            if found is not None and not found.is_same(mine) and found.is_alive:
+                raise StoreError(
+                    f"study {name!r} is being trained by {found}; wait until it has finished, stop it, or "
+                    f"choose another {arg('study_name')}"
+                )
+            note_driver(session, study, mine)
+        stopped = Event()
+        beating = Thread(target=self._beat, args=(study, mine, stopped), daemon=True)
+        beating.start()
+        try:
+            yield
+        finally:
+            stopped.set()
+            beating.join()
+            with suppress(StoreError), self._writing() as session:
+                remove_driver(session, study, mine)
+
+    def _beat(self, study: int, driver: Driver, stopped: Event) -> None:
+        while not stopped.wait(BEAT):
+            with suppress(StoreError), self._writing() as session:  # locked, or lost: training will tell
+                note_sign_of_life(session, study, driver)
+
+    def driver(self, name: str) -> Driver | None:
+        """Return the process that trains a study now. Raises UnknownName."""
+        with self._reading() as session:
+            found = find_driver(session, studies.get_row(session, name).id)
+        return found if found is not None and found.is_alive else None
+
+    def record_comparison(self, names: Sequence[str]) -> None:
+        """Make these studies the `latest` comparison. Raises UnknownName."""
+        with self._writing() as session:
+            for name in names:
+                studies.get_row(session, name)
+            studies.insert_comparison(session, names)
+
+    def latest(self) -> list[str]:
+        """Return the names of the latest study or comparison; [] if there is none."""
+        with self._reading() as session:
+            return studies.latest_comparison(session)
+
+    def finished(self, name: str) -> set[Lane]:
+        """Return the lanes that are complete or diverged. Raises UnknownName."""
+        with self._reading() as session:
+            found = trials.read_outcomes(session, studies.get_row(session, name))
+            return {(Cell(lr, wd), seed) for lr, wd, seed, status in found if status is not Status.FAILED}
+
+    def add_trials(self, name: str, pack: Iterable[Trial], spec: StudySpec | None = None) -> list[Lane]:
+        """Store a pack's trials with their curves, all or none, and replace failed trials of the same lanes.
+
+        A lane that is complete or diverged stays as it is; return these. The pack was trained for
+        `spec`. Raises UnknownName, or StoreError if a lane occurs twice or the study has changed since
+        training began.
+        """
+        with self._writing() as session:
+            if spec is not None:
+                self._check_unchanged(session, name, spec)
+            return _insert(session, studies.get_row(session, name), list(pack))
+
+    def _check_unchanged(self, session: Session, name: str, spec: StudySpec) -> None:
+        """Raise StoreError if the study was deleted during training, and perhaps created differently."""
+        row = studies.find_row(session, name)
+        if row is None:
+            raise StoreError(
+                f"study {name!r} was deleted while it was being trained; repeat the command to train it again"
+            )
+        try:
+            whole = _extended(known := row.record(), spec)
+        except SpecMismatch as error:
+            raise StoreError(f"while it was being trained, {error.text}") from None
+        if (whole.lattice, whole.seeds) != (known.spec.lattice, known.spec.seeds):  # created again, smaller
+            studies.update_study(session, row, whole)
+
+    def trials(self, name: str, *, curves: bool = False) -> list[Trial]:
+        """Return the study's trials in the order of storing; `curves` adds learning curves.
+
+        Raises UnknownName.
+        """
+        with self._reading() as session:
+            return trials.read_trials(session, studies.get_row(session, name), curves=curves)
+
+    @contextmanager
+    def _reading(self) -> Iterator[Session]:
+        with explained(self.path), Session(self._reader) as session:
+            yield session
+
+    @contextmanager
+    def _writing(self) -> Iterator[Session]:
+        with explained(self.path), Session(self._writer) as session, session.begin():
+            yield session
+
+
+def check_name(name: str) -> None:
+    """Raise UsageError if no study can have this name: it is blank, or holds bytes that are not text."""
+    is_text = name.isascii() or name.encode(errors="ignore").decode() == name
+    if not name.strip() or not is_text:
+        like = arg("study_name", "my-sweep")
+        raise UsageError(f"{arg('study_name', name)} is not a name; write for example {like}")
+
+
+def _summary(session: Session, row: RawStudy) -> StudySummary:
+    try:
+        record = row.record()
+        outcomes = trials.read_outcomes(session, row)
+    except (Damaged, Unreadable) as error:
+        return StudySummary(row.shown, unreadable=str(error), damaged=isinstance(error, Damaged))
+    spec = record.spec
+    cells: dict[tuple[float, float], list[Status]] = {}
+    if not spec.is_search:  # a search has only the cells that it visited
+        cells = {(cell.lr, cell.weight_decay): [] for cell in spec.lattice.cells()}
+    for lr, weight_decay, _, status in outcomes:
+        if spec.is_search or (lr, weight_decay) in cells:
+            cells.setdefault((lr, weight_decay), []).append(status)
+    found = Counter(_cell_state(statuses, len(spec.seeds)) for statuses in cells.values())
+    counts = {"cells": len(cells)} | {state: found[state] for state in _STATES}
+    driver = find_driver(session, row.id)
+    training = str(driver) if driver is not None and driver.is_alive else ""
+    return StudySummary(record.name, str(spec.optimizer), record.created, counts, training)
+
+
+def _delete_checkpoints(store: Path, name: str) -> None:
+    """Delete the checkpoints of a study, as far as that is possible."""
+    for file in Path(f"{store}.packs").glob("*.json"):
+        with suppress(OSError, ValueError, AttributeError):
+            if json.loads(file.read_text(encoding="utf-8")).get("study") == name:
+                file.unlink()
+                file.with_suffix(".safetensors").unlink(missing_ok=True)
+
+
+def _cell_state(statuses: Sequence[Status], seeds: int) -> str:
+    for worst in (Status.DIVERGED, Status.FAILED):
+        if worst in statuses:
+            return worst.value
+    return "complete" if len(statuses) >= seeds else "missing"
+
+
+def _insert(session: Session, row: RawStudy, pack: Sequence[Trial]) -> list[Lane]:
+    """Add trials to a study; return the lanes that it held already. Raises StoreError if one occurs twice."""
+    seen: set[Lane] = set()
+    for trial in pack:
+        if (lane := (trial.cell, trial.seed)) in seen:
+            raise StoreError(
+                f"lr {trial.cell.lr!r}, weight decay {trial.cell.weight_decay!r}, seed {trial.seed} occurs "
+                f"twice for study {row.shown!r}; leave one out"
+            )
+        seen.add(lane)
+    return trials.insert_trials(session, row, pack)
+
+
+def _extended(stored: StudyRecord, spec: StudySpec) -> StudySpec:
+    if differences := stored.spec.differences(spec):
+        raise SpecMismatch(
+            f"study {stored.name!r} exists with another specification ({'; '.join(differences)}: stored, "
+            f"asked for); choose another {arg('study_name')}"
+        )
+    return stored.spec.extended(spec)

@@ -18,8 +18,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 
 from lrwd_sweep.errors import NothingToReport, StoreError, arg, brief
-from lrwd_sweep.store.migrations import MIGRATIONS, migrate, schema_version
-from lrwd_sweep.store.schema import Damaged, Unreadable
+from lrwd_sweep.store.schema import MIGRATIONS, Damaged, Unreadable, migrate, schema_version
 
 DEFAULT_FILE = "lrwd-sweep.db"
 VARIABLE = "LRWD_STORAGE"
@@ -110,6 +109,13 @@ def _first(error: BaseException) -> BaseException:
     while isinstance(error.__context__, DBAPIError | sqlite3.Error):
         error = error.__context__
     return error
+
+
+def check_writable(url: str | None) -> Path:
+    """Return the file that `open_database` would write. Raises StoreError if it could not; writes nothing."""
+    path = locate(url)
+    _check_place(path, url, write=True)
+    return path
 
 
 def open_database(url: str | None, *, write: bool) -> tuple[Path, Engine]:

@@ -1,8 +1,8 @@
-"""A sweep returns a study with its frame, surface and picture; studies can be compared."""
-
-from __future__ import annotations
+"""Public names, one-line errors, and studies with their frame, surface and picture."""
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, assert_type
 
@@ -11,12 +11,13 @@ import pytest
 from rich.console import Console
 
 import lrwd_sweep
-from lrwd_sweep import Comparison, Study
-from lrwd_sweep.api import Best
-from lrwd_sweep.errors import UsageError
+from lrwd_sweep import Comparison, LrwdError, Study
+from lrwd_sweep.errors import NothingToReport, StoreError, UnknownName, UsageError
 from lrwd_sweep.report.result import comparison, result
+from lrwd_sweep.report.trained_study import Best
 from lrwd_sweep.store import open_store
-from tests.api.conftest import LR, NAME, WEIGHT_DECAY, stored
+from tests.api.conftest import LR, NAME, WEIGHT_DECAY, stored, tiny
+from tests.refusal import assert_raises
 from tests.report.view.examples import study
 
 
@@ -57,18 +58,14 @@ def test_a_study_without_a_value_has_no_best_cell_and_says_so() -> None:
 
 
 def test_it_shows_itself_everywhere(swept: Study) -> None:
-    assert repr(swept).startswith(
-        f"<Study '{NAME}' of adamw: 2×2 cells × 2 seeds; undetermined; best val_loss "
-    )
+    shown = f"<Study '{NAME}' of adamw: 2×2 cells × 2 seeds; undetermined; best val_loss "
+    assert repr(swept).startswith(shown)
     assert "torch.optim.AdamW(params" in swept.recipe
-    assert "★" in str(swept)
     assert swept.formula in str(swept)
     console = Console(file=io.StringIO(), width=100, force_terminal=True, color_system="truecolor")
     console.print(swept)
     assert "\x1b[" in console.file.getvalue()  # type: ignore[attr-defined]
-    html = swept._repr_html_()
-    assert "★" in html
-    assert "background-color: #" in html
+    assert "background-color: #" in swept._repr_html_()
 
 
 def test_a_comparison_is_that_of_the_results() -> None:
@@ -93,8 +90,58 @@ def test_a_comparison_is_that_of_the_results() -> None:
 def test_a_comparison_needs_different_studies(swept: Study) -> None:
     names: Any
     for names in (["adam"], "adam", ["adam", "adam"]):
-        with pytest.raises(UsageError, match="two or more different optimizers"):
-            lrwd_sweep.compare(names)
+        assert_raises("two or more different optimizers", lrwd_sweep.compare, names)
     for studies in ((), (swept, swept)):
-        with pytest.raises(UsageError, match="different studies"):
-            Comparison(*studies)
+        assert_raises("different studies", Comparison, *studies)
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    code = "import sys, lrwd_sweep; lrwd_sweep.LrwdError; dir(lrwd_sweep); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0] for name in done.stdout.split()}
+    assert not loaded & {"torch", "sqlalchemy", "rich", "numpy", "pandas", "optuna", "jinja2", "typer"}
+
+
+def test_reading_a_study_loads_no_torch(swept: Study) -> None:
+    code = f"import sys, lrwd_sweep; lrwd_sweep.load({NAME!r}, storage={str(swept.store)!r})._repr_html_()"
+    code += "; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_public_name_is_there_and_no_other() -> None:
+    modules = {path.stem for path in Path(lrwd_sweep.__file__).parent.iterdir()}
+    assert not modules & set(lrwd_sweep.__all__)  # whose import would take the place of the name
+    for name in lrwd_sweep.__all__:
+        assert getattr(lrwd_sweep, name).__name__ == name
+        assert name in dir(lrwd_sweep)
+    with pytest.raises(AttributeError, match="'lrwd_sweep' has no attribute 'sweeps'"):
+        lrwd_sweep.sweeps  # noqa: B018
+
+
+MISTAKES: list[tuple[dict[str, Any], type[LrwdError], str]] = [
+    ({"epoch": 3}, UnknownName, "unknown keyword 'epoch'; did you mean epochs?"),
+    ({"optimizer": 3}, UsageError, "^optimizer=3 is not text"),
+    ({"batch_size": 1}, UsageError, "^batch_size=1 is not a whole number of at least 2"),
+    ({"lr": 0.1}, UsageError, "^lr=0.1 is not an axis"),
+    ({"t_0": 3}, UsageError, "^t_0 has no effect on schedule cosine"),
+    ({"download": True}, UsageError, "^download=True has no effect on digits"),
+    ({"device": "tpu"}, UnknownName, "unknown device 'tpu'"),
+    ({"study_name": " "}, UsageError, "^study_name=' ' is not a name"),
+    ({"storage": ":memory:"}, StoreError, "^storage ':memory:' names no file"),
+]
+
+
+def test_a_mistake_is_one_line_that_names_the_keyword() -> None:
+    for asked, kind, said in MISTAKES:
+        with pytest.raises(kind, match=said) as raised:
+            lrwd_sweep.sweep(**asked)
+        assert "\n" not in str(raised.value), asked
+        assert "--" not in str(raised.value), asked
+    assert not Path("lrwd-sweep.db").exists()
+
+
+def test_a_study_that_is_not_there_names_the_near_one() -> None:
+    with pytest.raises(NothingToReport):
+        lrwd_sweep.load(NAME)
+    tiny(study_name="mine")
+    assert_raises("did you mean mine", lrwd_sweep.load, "mien", error=UnknownName)

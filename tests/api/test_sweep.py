@@ -1,7 +1,5 @@
 """From Python a sweep is what it is on the command line: the same store, the same bits."""
 
-from __future__ import annotations
-
 import signal
 import sys
 import threading
@@ -16,20 +14,21 @@ from threadpoolctl import ThreadpoolController, threadpool_info  # type: ignore[
 import lrwd_sweep
 from lrwd_sweep import Study
 from lrwd_sweep.cli import app
-from lrwd_sweep.errors import SpecMismatch, UsageError
+from lrwd_sweep.errors import SpecMismatch
 from lrwd_sweep.runner.execution import Execution
 from lrwd_sweep.runner.study_loop import StudyLoop
 from lrwd_sweep.science.optimizer import optimizer_names
 from lrwd_sweep.store import Lane, Store, open_store
 from tests.api.conftest import NAME, stored, tiny
+from tests.refusal import assert_raises
 
 
-def test_it_is_the_study_that_the_command_line_trains(
+def test_sweep_equals_the_command_line(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     tiny(progress=True)
     told = capfd.readouterr()
-    assert (told.out, "trained 8 lanes" in told.err) == ("", True)
+    assert (told.out, "trained 8 runs" in told.err) == ("", True)
     with monkeypatch.context() as patch:
         patch.delattr(Execution, "train")  # the same call trains nothing, and without progress says nothing
         tiny()
@@ -40,9 +39,7 @@ def test_it_is_the_study_that_the_command_line_trains(
     assert stored() == stored("other.db")
 
 
-def test_a_larger_call_extends_the_study_in_a_store_named_in_any_way(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_larger_call_extends_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.db"
     first = tiny(storage=path)
     monkeypatch.setenv("LRWD_STORAGE", str(path))
@@ -52,8 +49,7 @@ def test_a_larger_call_extends_the_study_in_a_store_named_in_any_way(
     for storage in (str(path), f"sqlite:///{path}", None):
         assert [found.name for found in lrwd_sweep.studies(storage)] == [NAME]
     assert [*tmp_path.iterdir()] == [path]
-    with pytest.raises(SpecMismatch, match=r"epochs: 2, 3.*study_name$"):
-        tiny(study_name=NAME, epochs=3)
+    assert_raises(r"epochs: 2, 3.*study_name$", tiny, error=SpecMismatch, study_name=NAME, epochs=3)
     (tmp_path / "else").mkdir()
     monkeypatch.chdir(tmp_path / "else")
     assert len(first.curves()) == 2 * len(more)  # from the store that it was read from
@@ -109,7 +105,7 @@ def interrupting(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
 def test_ctrl_c_keeps_what_is_finished_and_the_same_call_continues(interrupting: list[int]) -> None:
     interrupting.append(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt, match="every finished pack is kept; the same call continues"):
+    with pytest.raises(KeyboardInterrupt, match="the work so far is kept; the same call continues"):
         tiny(max_lanes=1)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     kept = stored()
@@ -148,48 +144,38 @@ def test_an_interrupted_comparison_is_remembered_as_one(interrupting: list[int])
     assert [len(study.frame) for study in whole.studies.values()] == [8, 8]
 
 
-OWN_DATA = """
-import torch
+calls: list[float] = []  # of `own_data`, with the scale of its numbers
 
-calls = []
 
-def load():
-    calls.append(1)
-    x = torch.load("x.pt", weights_only=True)
-    y = (torch.arange(len(x)) % 2)
+def own_data() -> Any:
+    calls.append(calls[0])
+    x, y = calls[0] * torch.arange(120.0).reshape(60, 2), torch.arange(60) % 2
     return (x[:40], y[:40]), (x[40:], y[40:])
-"""
 
 
-def test_every_call_reads_user_data_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(tmp_path)
-    Path("data_for_calls.py").write_text(OWN_DATA)
-    import data_for_calls  # type: ignore[import-not-found]
+def test_every_call_reads_user_data_once() -> None:
+    asked: dict[str, Any] = {"lr": "2^-7:2^-6", "weight_decay": [0.01, 0.1], "epochs": 1, "seeds": 1}
+    asked |= {"batch_size": 8, "progress": False, "data": f"{__name__}:own_data"}
 
     def swept(call: Any, scale: float, **options: Any) -> Any:
-        torch.save(scale * torch.arange(120.0).reshape(60, 2), "x.pt")
-        asked: dict[str, Any] = {"lr": "2^-7:2^-6", "weight_decay": [0.01, 0.1], "epochs": 1, "seeds": 1}
-        data_for_calls.calls.clear()
-        asked |= {"batch_size": 8, "progress": False, "data": "data_for_calls:load", **options}
-        found = call(**asked)
-        assert len(data_for_calls.calls) == 1
+        calls[:] = [scale]
+        found = call(**asked | options)
+        assert len(calls) == 2
         return found
 
     first = swept(lrwd_sweep.sweep, 0.01)
-    with pytest.raises(SpecMismatch, match="data of data_for_calls:load, which changed"):
-        swept(lrwd_sweep.sweep, 0.02)
+    assert_raises(r"data of .*:own_data, which changed", swept, lrwd_sweep.sweep, 0.02, error=SpecMismatch)
     other = swept(lrwd_sweep.sweep, 0.02, study_name="other")
     assert not other.frame["val_loss"].equals(first.frame["val_loss"])
     swept(lrwd_sweep.compare, 0.01, optimizers=["sgdw", "adamw"])
 
 
 def search(trials: int, **others: Any) -> Study:
-    """Search a small box."""
     asked: dict[str, Any] = {"lr": "2^-7:2^-3", "weight_decay": "2^-7:2^-3", "epochs": 1, "seeds": 2}
     return lrwd_sweep.tpe(trials=trials, progress=False, **{**asked, **others})
 
 
-def test_more_trials_search_on_to_the_points_of_the_command_line_and_the_same_train_nothing(
+def test_tpe_equals_the_command_line_and_continues(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     first, found = search(4).frame, search(6)
@@ -205,5 +191,4 @@ def test_more_trials_search_on_to_the_points_of_the_command_line_and_the_same_tr
     assert first.merge(again).equals(first)  # not a bit of a lane differs
     with pytest.raises(AttributeError):
         search(7)
-    with pytest.raises(UsageError, match=r"^trials=0 is not a whole number"):
-        search(0)
+    assert_raises(r"^trials=0 is not a whole number", search, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,9 @@ from typing import Any
 import pytest
 
 from lrwd_sweep.cli import app
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.trial import Trial
+from lrwd_sweep.store import open_store
 
 TINY = ("--lr", "2^-8:2^-6", "--wd", "2^-8:2^-6", "--epochs", "2", "--seeds", "1")  # 9 lanes
 ADAM, ADAMW = "digits-mlp-norm-adam-cosine-2ep-b64", "digits-mlp-norm-adamw-cosine-2ep-b64"
@@ -25,14 +29,14 @@ _OURS = ("LRWD_STORAGE", "LRWD_DEBUG", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "TE
 
 @dataclass(frozen=True)
 class Ended:
-    """The exit code and output of a command."""
-
     code: int
     out: str
     err: str
 
 
 Run = Callable[..., Ended]
+
+BEFORE = re.compile(r"loading |.* \d+ runs? on ")  # of lines that say what begins, before anything is checked
 
 
 @pytest.fixture(autouse=True)
@@ -44,8 +48,6 @@ def _empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run a command in this process."""
-
     def run_here(*arguments: str) -> Ended:
         monkeypatch.setattr(sys, "argv", ["lrwd-sweep", *arguments])
         code = app.run()
@@ -84,7 +86,6 @@ def process(*arguments: str, **environ: str) -> subprocess.Popen[str]:
 
 
 def ended(started: subprocess.Popen[str]) -> Ended:
-    """Wait for a process to end."""
     out, err = started.communicate(timeout=120)
     return Ended(started.returncode, out, err)
 
@@ -92,12 +93,18 @@ def ended(started: subprocess.Popen[str]) -> Ended:
 def assert_refused(found: Ended, code: int, *parts: str) -> None:
     """Assert that a command ended with `code`, without output, and with one line that holds `parts`."""
     assert (found.code, found.out) == (code, ""), found
-    (line,) = [line for line in found.err.splitlines() if not line.startswith("loading")]  # by user code
+    (line,) = [line for line in found.err.splitlines() if not BEFORE.match(line)]
     assert line.startswith("lrwd-sweep: "), found
     for part in parts:
         assert part in line, found
     for fault in ("Traceback", "fault of lrwd-sweep", "secret", "\ufdd0"):  # the last, an unspelled argument
         assert fault not in found.err, found
+
+
+def trials(storage: str = STORE, name: str = ADAMW) -> dict[tuple[Cell, int], Trial]:
+    """Return every lane of a study, with its curves."""
+    with open_store(storage, write=False) as store:
+        return {(trial.cell, trial.seed): trial for trial in store.trials(name, curves=True)}
 
 
 def strict(text: str) -> Any:

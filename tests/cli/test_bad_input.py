@@ -65,6 +65,7 @@ USAGE += [
 ]
 HOST = [
     ((*GRID, "--device", "cuda:99"), ("--device cuda:99", "--device cpu")),
+    (("verify", "--device", "cuda:99"), ("--device cuda:99", "--device cpu")),
     ((*GRID, "--storage", "postgresql://me:secret@host/x"), ("'postgresql'", "sqlite:///FILE.db")),
     ((*GRID, "--storage", "no/such/directory.db"), ("no/such", "create it first")),
     (("report", "--storage", "other.db"), ("'other.db'", "check --storage")),
@@ -82,7 +83,7 @@ def test_bad_input_is_one_line_and_leaves_no_store(run: Run, tmp_path: Path) -> 
         assert not list(tmp_path.iterdir()), arguments
 
 
-def test_an_impossible_report_and_an_unknown_study_are_one_line(run: Run, compared: Path) -> None:
+def test_impossible_report_and_unknown_study_are_one_line(run: Run, compared: Path) -> None:
     before = compared.read_bytes()
     for words, *parts in (
         ("report --max-best low", "--max-best 'low'", "is not a number"),
@@ -115,31 +116,27 @@ def test_an_impossible_report_and_an_unknown_study_are_one_line(run: Run, compar
     assert compared.read_bytes() == before
 
 
-def test_another_spec_under_the_same_name_is_refused_with_the_difference(run: Run, compared: Path) -> None:
+def test_another_spec_under_the_same_name_is_refused_before_training(run: Run, compared: Path) -> None:
     before = compared.read_bytes()
-    for option, value, parts in (
-        ("--epochs", "3", ("epochs: 2, 3",)),
-        ("-o", "adam", ("optimizer: adamw, adam", "decay_rule: independent, coupled")),
+    for words, parts in (
+        (f"grid --epochs 3 --study-name {ADAMW}", ("--study-name", "epochs: 2, 3")),
+        (
+            f"grid -o adam --study-name {ADAMW}",
+            ("optimizer: adamw, adam", "decay_rule: independent, coupled"),
+        ),
     ):
-        arguments = ("grid", *TINY, "--study-name", ADAMW, option, value)
-        assert_refused(run(*arguments), 2, f"'{ADAMW}'", "--study-name", *parts)
-    assert compared.read_bytes() == before
-
-
-def test_compare_refuses_before_it_trains_anything(run: Run, tmp_path: Path) -> None:
-    assert run("grid", "-o", "sgd", *TINY, "--study-name", ADAMW).code == 0
-    before = (tmp_path / STORE).read_bytes()
-    assert_refused(run("compare", "adam", "adamw", *TINY), 2, f"'{ADAMW}'", "optimizer: sgd, adamw")
-    assert (tmp_path / STORE).read_bytes() == before
-
-
-def test_a_store_is_not_written_over(run: Run, compared: Path) -> None:
-    before = compared.read_bytes()
+        grid, *options = words.split()
+        assert_refused(run(grid, *TINY, *options), 2, f"'{ADAMW}'", *parts)
     for command in (("report",), ("study", "export", ADAMW)):
         found = run(*command, "--output", str(compared))
         assert (found.code, found.out) == (2, "")
         assert "is a database, perhaps a store; name another file" in found.err
     assert compared.read_bytes() == before
+    elsewhere = (*TINY, "--storage", "other.db")
+    assert run("grid", "-o", "sgd", *elsewhere, "--study-name", ADAMW).code == 0
+    before = Path("other.db").read_bytes()
+    assert_refused(run("compare", "adam", "adamw", *elsewhere), 2, f"'{ADAMW}'", "optimizer: sgd, adamw")
+    assert Path("other.db").read_bytes() == before
 
 
 def test_our_own_fault_is_one_line_with_code_5(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from lrwd_sweep.lab.bench import measurement, race, scaling
-from lrwd_sweep.lab.bench.measurement import Measurement
+from lrwd_sweep.engine import device
+from lrwd_sweep.lab.bench import race
+from lrwd_sweep.lab.bench.race import Measurement
 from lrwd_sweep.spec.catalog import DATA_SETS
 from tests.cli.conftest import Run, strict
 from tests.lab.bench import made_up
@@ -29,9 +30,9 @@ def _nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
         return measure
 
     monkeypatch.setattr(race, "race", pretend(made_up.race()))
-    monkeypatch.setattr(scaling, "scale", pretend(made_up.scaling()))
-    monkeypatch.setattr(scaling, "overhead", pretend(made_up.overhead()))
-    monkeypatch.setattr(measurement, "load", lambda: 0.1)
+    monkeypatch.setattr(race, "scale", pretend(made_up.scaling()))
+    monkeypatch.setattr(race, "overhead", pretend(made_up.overhead()))
+    monkeypatch.setattr(device, "load", lambda: 0.1)
 
 
 def raced() -> tuple[list[str], Measurement]:
@@ -56,7 +57,7 @@ def test_default_race_is_shown_with_its_machine(run: Run, monkeypatch: pytest.Mo
     assert "digits, mlp-norm, AdamW, 30 epochs of 6 batches of 64" in words(shown.out)
     names, asked = raced()
     assert names == ["lrwd-sweep", "plain", "compiled", "processes", "vmap"]
-    monkeypatch.setattr(measurement, "load", lambda: 2.5)
+    monkeypatch.setattr(device, "load", lambda: 2.5)
     assert run("bench").err.startswith("the machine is busy, load 2.5 on ")
     monkeypatch.setattr("lrwd_sweep.engine.device.choose", lambda name: torch.device("cuda", 1))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda place: f"A card [of] {80 * place.index} GB")
@@ -98,7 +99,7 @@ def test_json_is_strict_and_names_machine_and_task(run: Run) -> None:
     assert document["floor"]["fraction_reached"]["median"] == pytest.approx(0.525)
 
 
-def test_scaling_shows_its_points_and_the_line(run: Run) -> None:
+def test_scaling_and_overhead_are_shown_at_any_width(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = run("bench", "--scaling")
     assert (shown.code, shown.err) == (0, "")
     assert "2000 21.5 (20.5 – 22.6) 0.179 (0.171 – 0.188)" in words(shown.out)
@@ -106,9 +107,6 @@ def test_scaling_shows_its_points_and_the_line(run: Run) -> None:
     assert (ASKED["most"], ASKED["arguments"][0].task.epochs) == (2000, 10)
     found = strict(run("bench", "--scaling", "--format", "json", "--lanes", "50").out)["scaling"]
     assert (found["at_once"], found["line"]["from_lanes"], ASKED["most"]) == (32, 50, 50)
-
-
-def test_overhead_is_shown_at_any_width(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "30")
     narrow = run("bench", "--overhead")
     assert max(map(len, narrow.out.splitlines())) <= 30

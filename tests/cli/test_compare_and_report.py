@@ -16,7 +16,8 @@ COUNTS = {"cells": 9, "complete": 9, "diverged": 0, "failed": 0, "missing": 0}
 def test_compare_trains_only_what_is_missing_and_shows_the_same(run: Run, compared: Path) -> None:
     done = [f"{name}: 9 of 9 lanes are in the store; nothing to train" for name in (ADAM, ADAMW)]
     found = run("compare", "adam", "adamw", *TINY)
-    assert (found.code, found.err.splitlines()) == (0, done)
+    said = "adam, adamw: 3×3 lattices × 1 seed, 18 runs on cpu"
+    assert (found.code, found.err.splitlines()) == (0, [said, *done])
     assert found.out == run("report", ADAM, ADAMW).out
     full = run("compare", "adam", "adamw", *TINY, "--full").out
     assert full == run("report", ADAM, ADAMW, "--full").out
@@ -24,20 +25,10 @@ def test_compare_trains_only_what_is_missing_and_shows_the_same(run: Run, compar
     found = run("compare", "adamw", "sgdw", *TINY)
     assert found.code == 0
     assert done[1] in found.err
-    assert "sgdw: training 9 lanes" in found.err
+    assert "sgdw: trained 9 runs" in found.err
 
 
-def test_report_without_names_shows_the_latest_comparison_or_study(run: Run, compared: Path) -> None:
-    assert run("report").out == run("report", ADAM, ADAMW).out
-    run("grid", "-o", "adam", *TINY)
-    assert run("report").out == run("report", ADAM).out
-    run("compare", "adamw", "adam", *TINY)
-    assert run("report").out == run("report", ADAMW, ADAM).out
-    assert run("study", "delete", ADAMW, "--yes").code == 0
-    assert run("report").out == run("report", ADAM).out
-
-
-def test_a_report_is_the_same_every_time_and_changes_nothing(run: Run, compared: Path) -> None:
+def test_report_changes_nothing_and_shows_the_latest_comparison_or_study(run: Run, compared: Path) -> None:
     before = compared.read_bytes()
     compared.chmod(0o444)
     compared.parent.chmod(0o555)
@@ -50,14 +41,21 @@ def test_a_report_is_the_same_every_time_and_changes_nothing(run: Run, compared:
         compared.parent.chmod(0o755)
     assert compared.read_bytes() == before
     assert [path.name for path in compared.parent.iterdir()] == [STORE]
+    assert run("report").out == run("report", ADAM, ADAMW).out
+    run("grid", "-o", "adam", *TINY)
+    assert run("report").out == run("report", ADAM).out
+    run("compare", "adamw", "adam", *TINY)
+    assert run("report").out == run("report", ADAMW, ADAM).out
+    assert run("study", "delete", ADAMW, "--yes").code == 0
+    assert run("report").out == run("report", ADAM).out
 
 
 def test_json_and_csv_keep_their_contracts(run: Run, compared: Path) -> None:
     document = strict(run("report", "--format", "json").out)
-    assert document.keys() == {"schema_version", "studies", "comparisons"}
+    assert document.keys() == {"schema_version", "answer", "next", "studies", "comparisons"}
     listed = strict(run("study", "list", "--format", "json").out)
     assert listed.keys() == {"schema_version", "studies"}
-    assert document["schema_version"] == listed["schema_version"] == 1
+    assert (document["schema_version"], listed["schema_version"]) == (2, 1)
     for k, (name, optimizer) in enumerate(((ADAM, "adam"), (ADAMW, "adamw"))):
         study, entry = document["studies"][k], listed["studies"][k]
         for found in (study, entry):
@@ -73,12 +71,9 @@ def test_json_and_csv_keep_their_contracts(run: Run, compared: Path) -> None:
     assert all(math.isfinite(float(row["value"])) for row in rows)
 
 
-def test_a_command_loads_only_the_libraries_it_needs(compared: Path) -> None:
+def test_command_loads_only_the_libraries_it_needs(compared: Path) -> None:
     for arguments, absent in (
-        (
-            ("convert", "-o", "adamw", "--lr", "1", "--wd", "1"),
-            "torch numpy sqlalchemy optuna sklearn",
-        ),
+        (("convert", "-o", "adamw", "--lr", "1", "--wd", "1"), "torch numpy sqlalchemy optuna sklearn"),
         (("report",), "torch optuna sklearn matplotlib jinja2 pandas"),
     ):
         found = ended(process(*arguments, PYTHONPROFILEIMPORTTIME="1"))

@@ -9,7 +9,7 @@ import pytest
 from lrwd_sweep.spec import catalog
 from lrwd_sweep.store import open_store
 from tests.cli.conftest import STORE, Run, assert_refused
-from tests.data.formats import COLOUR, publish, write_cifar10
+from tests.data.formats import CIFAR10, COLOUR, publish
 from tests.data.test_folder import write_images
 
 AXES = ("--lr", "2^-8:2^-7", "--wd", "2^-8:2^-7", "--epochs", "2", "--seeds", "1", "--net", "mlp")
@@ -26,7 +26,7 @@ def _no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Write a tiny CIFAR-10, which the catalog and torchvision take for the published one."""
     monkeypatch.setitem(catalog.DATA_SETS, "cifar10", COLOUR)
-    write_cifar10(tmp_path / "data")
+    CIFAR10(tmp_path / "data")
     publish(monkeypatch, tmp_path / "data")
     return tmp_path / "data"
 
@@ -61,7 +61,7 @@ def test_data_dir_is_taken_before_the_environment(
     assert_refused(run(*CIFAR, "--epochs", "3"), 3, f"{path} is not the published file")
 
 
-def test_an_image_folder_trains_and_is_refused_once_it_has_changed(run: Run, tmp_path: Path) -> None:
+def test_image_folder_trains_and_is_refused_once_it_has_changed(run: Run, tmp_path: Path) -> None:
     missing = ("grid", *AXES, "--data", "folder:nowhere")
     assert_refused(run(*missing), 3, "--data folder:nowhere", "train/CLASS")
     assert not list(tmp_path.iterdir())

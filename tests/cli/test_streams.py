@@ -15,6 +15,7 @@ from rich.cells import cell_len
 
 from lrwd_sweep.cli import app
 from tests.cli.conftest import ADAMW, TINY, Run, ended, process
+from tests.report.view.test_consoles import Terminal
 
 OUTPUTS = [
     ("--help",),
@@ -26,13 +27,6 @@ OUTPUTS = [
     ("preset", "show"),
     ("grid", "-o", "λ"),
 ]
-
-
-class Terminal(io.StringIO):
-    """A stream that claims to be a terminal."""
-
-    def isatty(self) -> bool:
-        return True
 
 
 @pytest.fixture
@@ -51,7 +45,7 @@ def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     return printed
 
 
-def test_a_pipe_of_a_ci_service_gets_no_escape_codes(
+def test_pipe_of_a_ci_service_gets_no_escape_codes_and_training_redraws_nothing(
     run: Run, compared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
@@ -60,15 +54,12 @@ def test_a_pipe_of_a_ci_service_gets_no_escape_codes(
         found = run(*arguments)
         assert found.out or found.err, arguments
         assert "\x1b" not in found.out + found.err, arguments
-
-
-def test_training_into_a_pipe_redraws_nothing(run: Run) -> None:
-    found = run("grid", *TINY)
+    found = run("grid", *TINY, "--storage", "other.db")
     assert not set("\x1b\r") & set(found.out + found.err)
     assert len(found.err.splitlines()) == 2  # begun, and done
 
 
-def test_an_ascii_stream_gets_escapes(compared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ascii_stream_gets_escapes(compared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for arguments in OUTPUTS:
         out, err = (io.TextIOWrapper(io.BytesIO(), encoding="ascii") for _ in range(2))
         monkeypatch.setattr(sys, "stdout", out)
@@ -82,23 +73,14 @@ def test_an_ascii_stream_gets_escapes(compared: Path, monkeypatch: pytest.Monkey
         assert b"fault of lrwd-sweep" not in written, arguments
 
 
-def test_a_process_in_the_c_locale_reports_in_ascii(compared: Path) -> None:
-    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
-    found = ended(process("report", **locale))
-    assert (found.code, found.err) == (0, "")
-    assert found.out.isascii()
-    assert "theta <- theta" in found.out
-
-
-def test_only_a_terminal_gets_colour(compared: Path, on_terminal: Callable[..., str]) -> None:
+def test_terminal_gets_colour_and_a_report_keeps_to_its_width(
+    compared: Path, on_terminal: Callable[..., str]
+) -> None:
     assert "\x1b[38;5;" in on_terminal("report")
     assert "[38;5;" not in on_terminal("report", NO_COLOR="1")
-    assert "\x1b" not in on_terminal("report", TERM="dumb")
-
-
-def test_a_report_keeps_to_the_width(compared: Path, on_terminal: Callable[..., str]) -> None:
     for columns in (40, 170):
         text = on_terminal("report", TERM="dumb", COLUMNS=str(columns))
+        assert "\x1b" not in text
         assert max(map(cell_len, text.splitlines())) <= columns
     for width in ("1", "99999999"):
         assert 0 < len(on_terminal("report", TERM="dumb", COLUMNS=width)) < 10**6
@@ -107,7 +89,7 @@ def test_a_report_keeps_to_the_width(compared: Path, on_terminal: Callable[..., 
 MAIN = [sys.executable, "-c", "from lrwd_sweep.cli import main; main()"]
 
 
-def test_a_closed_pipe_ends_a_report_or_an_error_quietly(compared: Path) -> None:
+def test_closed_pipes_and_streams_end_quietly_with_the_same_code(compared: Path) -> None:
     started = process("report")
     assert started.stdout is not None
     started.stdout.close()
@@ -119,10 +101,16 @@ def test_a_closed_pipe_ends_a_report_or_an_error_quietly(compared: Path) -> None
     os.close(reader)
     with os.fdopen(writer, "w") as stderr:
         assert subprocess.run([*MAIN, "gird"], stderr=stderr, check=False).returncode == 141
+    for redirection, arguments, code in CLOSED:
+        command = f"{shlex.join([*MAIN, *arguments])} {redirection}"
+        found = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+        assert found.returncode == code, command
+        assert "fault of lrwd-sweep" not in found.stderr, command
+        assert "Traceback" not in found.stderr, command
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device without room")
-def test_a_full_disk_is_one_line_and_exit_3_and_an_error_without_room_keeps_its_code(compared: Path) -> None:
+def test_full_disk_is_one_line_and_exit_3_and_an_error_without_room_keeps_its_code(compared: Path) -> None:
     with open("/dev/full", "w") as full:
         found = subprocess.run([*MAIN, "report"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
         assert found.returncode == 3
@@ -143,23 +131,22 @@ CLOSED = [
 ]
 
 
-def test_closed_streams_change_no_exit_code(compared: Path) -> None:
-    for redirection, arguments, code in CLOSED:
-        command = f"{shlex.join([*MAIN, *arguments])} {redirection}"
-        found = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
-        assert found.returncode == code, command
-        assert "fault of lrwd-sweep" not in found.stderr, command
-        assert "Traceback" not in found.stderr, command
-
-
-def test_help_is_shown_in_another_encoding() -> None:
-    environ = os.environ | {"PYTHONIOENCODING": "cp437", "PYTHONUTF8": "0"}
-    found = subprocess.run([*MAIN, "grid", "--help"], env=environ, capture_output=True, check=False)
+def test_other_encodings_get_help_and_a_report(compared: Path) -> None:
+    found = subprocess.run(
+        [*MAIN, "grid", "--help"],
+        env=os.environ | {"PYTHONIOENCODING": "cp437", "PYTHONUTF8": "0"},
+        capture_output=True,
+        check=False,
+    )
     assert (found.returncode, found.stderr) == (0, b"")
     assert b"--optimizer" in found.stdout
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    report = ended(process("report", **locale))
+    assert (report.code, report.err, report.out.isascii()) == (0, "", True)
+    assert "theta <- theta" in report.out
 
 
-def test_a_library_of_a_module_says_nothing_as_the_process_ends() -> None:
+def test_library_of_a_module_says_nothing_as_the_process_ends() -> None:
     few = ("--lr", "0.1", "--wd", "0.1", "--epochs", "1", "--seeds", "1", "--batch-size", "400")
     found = ended(process("grid", "--net", "cnn-norm", "--engine", "vmap", *few))
     assert found.code == 0

@@ -61,7 +61,7 @@ GRID = ("--lr", "2^-6:2^-1", "--wd", "2^-9,2^-7", "--epochs", "3", "--seeds", "1
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Write the user's file; forget what is imported from it."""
     (tmp_path / "kinds.py").write_text(CODE)
-    monkeypatch.setattr("lrwd_sweep.engine.host.cores", lambda: 1)  # in a thread, without seconds of start
+    monkeypatch.setattr("lrwd_sweep.engine.device.cores", lambda: 1)  # in a thread, without seconds of start
     monkeypatch.setattr(sys, "path", list(sys.path))
 
 

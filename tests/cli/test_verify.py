@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 import torch
 
+from lrwd_sweep.cli.verify import Shown, summary
+from lrwd_sweep.lab.evidence import Check, Relation, Section
 from lrwd_sweep.lab.verify.libraries import REFERENCES
 from lrwd_sweep.optim import Update, make_update
 from tests.cli.conftest import Run, strict
+from tests.report.view.examples import drawn
 
 
 @pytest.fixture(autouse=True)
@@ -30,14 +34,20 @@ def _broken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lrwd_sweep.lab.verify.problem.make_update", broken)
 
 
-def test_every_section_is_shown(run: Run) -> None:
+def test_every_section_is_shown_or_written_as_strict_json(run: Run) -> None:
     shown = run("verify", "--device", "cpu")
     assert (shown.code, shown.err) == (0, "")
     for title in ("Proposition 1", "Proposition 2", "Proposition 3", "Filtering", "Rotation", "Parity with"):
         assert f"{title}" in shown.out
     assert "FAILED" not in shown.out
-    assert "\x1b" not in shown.out
     assert shown.out.splitlines()[-1].endswith("differ as they must")
+    shown = run("verify", "--device", "cpu", "--json")  # the former spelling
+    assert (shown.code, shown.err) == (0, "")
+    document = strict(shown.out)
+    assert (document["schema_version"], document["device"], document["passed"]) == (1, "cpu", True)
+    checks = [check for section in document["sections"] for check in section["checks"]]
+    assert all(check["passed"] for check in checks)
+    assert checks[-1]["about"].keys() == {"theirs", "ours", "schedules"}
 
 
 @pytest.mark.usefixtures("_broken")
@@ -50,18 +60,28 @@ def test_failed_check_is_one_line_and_exit_code_1(run: Run) -> None:
     assert "FAILED" in shown.out
 
 
-def test_json_is_strict_and_complete(run: Run) -> None:
-    shown = run("verify", "--device", "cpu", "--json")  # the former spelling
-    assert (shown.code, shown.err) == (0, "")
-    document = strict(shown.out)
-    assert (document["schema_version"], document["device"], document["passed"]) == (1, "cpu", True)
-    checks = [check for section in document["sections"] for check in section["checks"]]
-    assert all(check["passed"] for check in checks)
-    assert checks[-1]["about"].keys() == {"theirs", "ours", "schedules"}
+SECTION = Section(
+    "Parity with a library",
+    ("theirs", "ours", "schedules"),
+    (
+        Check(("AdamW(weight_decay=λ/α)", "adamw", "fixed, cosine, restarts"), 3e-16, 1e-10),
+        Check(("SGD()", "sgd", "fixed"), 0.0, 1e-10),
+        Check(("SGD()", "sgd", "cosine"), 0.07, 1e-6, Relation.DIFFER, "α is outside its buffer"),
+        Check(("Broken()", "adam", "fixed"), 0.02, 1e-10),
+        Check(("Diverging()", "adam", "fixed"), math.nan, 1e-10),
+    ),
+    ("Old() does not run here",),
+)
 
 
-def test_missing_device_is_refused(run: Run) -> None:
-    shown = run("verify", "--device", "cuda:99")
-    assert shown.code == 3
-    assert "--device cuda:99" in shown.err
-    assert shown.out == ""
+def test_checks_are_shown_at_any_width_and_counted() -> None:
+    for width in (40, 80, 160):
+        text = drawn(Shown(SECTION), width)
+        assert max(map(len, text.splitlines())) <= width
+        for part in ("15.5 digits", "equal", "differ, 7e-02", "FAILED, 2e-02", "FAILED, nan", "adamw",
+                     "restarts", "α is outside its buffer", "Old() does not run here"):  # fmt: skip
+            assert part in " ".join(text.split()), (width, part)
+    text = drawn(Shown(Section("‖θ ⊙ √s‖² ≈ Σ", ("x",), (), ("λ′/α",))), 80, "ascii")
+    assert text.split("\n")[:2] == ["|theta * sqrts|^2 ~ Sigma", " lambda'/alpha"]
+    held = "5 checks in float64 on cuda:0: 2 agree, 1 differ as they must, 2 FAILED"
+    assert summary([SECTION], "cuda:0") == held

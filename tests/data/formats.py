@@ -1,12 +1,10 @@
 """Tiny data sets in the formats of the published ones, with the images and labels in them."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import pickle
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,13 +27,11 @@ DIGITS = DataSet(train=100, validation=20, test=40, classes=10, shape=(3, 32, 32
 
 
 def images(count: int, sizes: DataSet, seed: int) -> Images:
-    """Make random images, their classes in turn."""
     x = np.random.default_rng(seed).integers(0, 256, (count, *sizes.shape), np.uint8)
     return x, np.arange(count) % sizes.classes
 
 
 def parts(sizes: DataSet, files: int) -> tuple[list[Images], Images]:
-    """Make the training images, file by file, and the test images."""
     each = (sizes.train + sizes.validation) // files
     return [images(each, sizes, seed) for seed in range(files)], images(sizes.test, sizes, files)
 
@@ -68,33 +64,18 @@ def _python2(value: Any) -> bytes:
     return _number(value) if isinstance(value, int) else _string(value)
 
 
-def write_cifar10(root: Path, sizes: DataSet = COLOUR) -> tuple[list[Images], Images]:
-    """Write five batches and the test batch, as Python 2 pickled them."""
-    train, test = parts(sizes, 5)
-    folder = root / "cifar-10-batches-py"
-    folder.mkdir(parents=True)
-    names = [*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]
+def write_cifar(folder: str, names: Sequence[str], labels: str, root: Path) -> tuple[list[Images], Images]:
+    """Write batches and the test part as Python 2 pickled them; CIFAR-100's images have coarse labels too."""
+    train, test = parts(COLOUR, len(names) - 1)
+    (root / folder).mkdir(parents=True)
     for name, (x, y) in zip(names, [*train, test], strict=True):
-        files = [f"{k}.png" for k in range(len(y))]
-        table = {"batch_label": name, "labels": y.tolist(), "data": x.reshape(len(x), -1), "filenames": files}
-        (folder / name).write_bytes(python2_pickle(table))
-    return train, test
-
-
-def write_cifar100(root: Path) -> tuple[list[Images], Images]:
-    """Write both parts in Python 2's pickles, each image with two labels."""
-    train, test = parts(COLOUR, 1)
-    folder = root / "cifar-100-python"
-    folder.mkdir(parents=True)
-    for name, (x, y) in (("train", train[0]), ("test", test)):
-        coarse = [int(label) // 5 for label in y]
-        table = {"data": x.reshape(len(x), -1), "coarse_labels": coarse, "fine_labels": y.tolist()}
-        (folder / name).write_bytes(python2_pickle(table))
+        files, coarse = [f"{k}.png" for k in range(len(y))], [int(label) // 5 for label in y]
+        table = {"batch_label": name, labels: y.tolist(), "data": x.reshape(len(x), -1), "filenames": files}
+        (root / folder / name).write_bytes(python2_pickle({"coarse_labels": coarse} | table))
     return train, test
 
 
 def write_idx(path: Path, array: Array) -> None:
-    """Write an IDX file of bytes, packed if its name ends in .gz."""
     header = bytes((0, 0, 8, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape)
     content = header + array.astype(np.uint8).tobytes()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -156,26 +137,25 @@ def publish(patch: pytest.MonkeyPatch, root: Path) -> None:
 
 @dataclass(frozen=True)
 class Format:
-    """A data set, its writer here, and its sizes."""
-
     name: str
     writer: Callable[[Path], tuple[list[Images], Images]]
     sizes: DataSet
 
     def write(self, root: Path, patch: pytest.MonkeyPatch) -> tuple[list[Images], Images]:
-        """Write the files, and make torchvision take them for the published ones."""
         written = self.writer(root)
         publish(patch, root)
         return written
 
     def read(self, root: Path, *, download: bool = False) -> Splits:
-        """Read them as users do."""
         return load(self.name, self.sizes, DataFiles(str(root), download))
 
 
+BATCHES = [*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]
+CIFAR10 = partial(write_cifar, "cifar-10-batches-py", BATCHES, "labels")
+CIFAR100 = partial(write_cifar, "cifar-100-python", ["train", "test"], "fine_labels")
 FORMATS = {
-    "cifar10": Format("cifar10", write_cifar10, COLOUR),
-    "cifar100": Format("cifar100", write_cifar100, COLOUR),
+    "cifar10": Format("cifar10", CIFAR10, COLOUR),
+    "cifar100": Format("cifar100", CIFAR100, COLOUR),
     "mnist": Format("mnist", partial(write_mnist, "MNIST"), GREY),
     "fashion-mnist": Format("fashion-mnist", partial(write_mnist, "FashionMNIST"), GREY),
     "svhn": Format("svhn", write_svhn, DIGITS),

@@ -1,7 +1,5 @@
 """A user's image folder is counted without opening a file, split by a fixed seed, and read exactly."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable
@@ -16,16 +14,16 @@ from torchvision.datasets.folder import pil_loader
 from torchvision.transforms import functional
 
 from lrwd_sweep.data import Splits, load
-from lrwd_sweep.errors import DataError, UsageError
+from lrwd_sweep.errors import DataError
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.catalog import DataSet, find_data_set
 from lrwd_sweep.spec.image_folder import scan
 from lrwd_sweep.spec.study import StudySpec
+from tests.refusal import assert_raises
 from tests.specs import spec
 
 
 def write_images(folder: Path, count: int, *, side: int = 32, ending: str = "png", seed: int = 0) -> Path:
-    """Write random images, all different."""
     folder.mkdir(parents=True, exist_ok=True)
     stream = np.random.default_rng(seed)
     for k in range(count):
@@ -66,10 +64,8 @@ def test_every_image_is_in_one_split_wherever_the_folder_is(root: Path, tmp_path
     labels = [s.y.bincount(minlength=2).tolist() for s in (splits.train, splits.validation, splits.test)]
     assert labels == [[16, 24], [2, 3], [2, 3]]
     dogs = [pil_loader(str(path)) for path in (root / "train" / "dog").iterdir()]
-    x, y = splits.train.x, splits.train.y
-    assert {row.numpy().tobytes() for row in x[y == 1]} <= {
-        functional.pil_to_tensor(image).numpy().tobytes() for image in dogs
-    }
+    written = {functional.pil_to_tensor(image).numpy().tobytes() for image in dogs}
+    assert {row.numpy().tobytes() for row in splits.train.x[splits.train.y == 1]} <= written
     shutil.copytree(root, tmp_path / "elsewhere")
     assert _rows(_load(f"folder:{tmp_path / 'elsewhere'}")) == rows
 
@@ -96,28 +92,20 @@ def test_images_of_any_kind_become_squares_in_three_channels(tmp_path: Path) -> 
 
 def test_wrong_names_and_folders_are_refused_in_one_line(root: Path, tmp_path: Path) -> None:
     for name in ("folder:", "folder:@32", "folder:x@3", "folder:x@1025"):
-        with pytest.raises(UsageError, match="write folder:PATH, or folder:PATH@SIZE with 4 to 1024 pixels"):
-            find_data_set(name)
+        assert_raises("write folder:PATH, or folder:PATH@SIZE with 4 to 1024 pixels", find_data_set, name)
+    no_train, few = "there is no folder .*train'; put the images of a class in", "too few images to hold any"
     spoiled: list[tuple[Callable[[Path], object], str]] = [
-        (
-            lambda at: (at / "train").rename(at / "no"),
-            "there is no folder .*train'; put the images of a class in",
-        ),
-        (
-            lambda at: shutil.rmtree(at / "train/cat"),
-            "train' holds 1 classes; put the images of each in a folder",
-        ),
+        (lambda at: (at / "train").rename(at / "no"), no_train),
+        (lambda at: shutil.rmtree(at / "train/cat"), "train' holds 1 classes; put the images of each in a"),
         (lambda at: (at / "train/eel").mkdir(), "eel' holds no images"),
-        (lambda at: write_images(at / "train/eel", 2), "eel' has too few images to hold any out; add some"),
+        (lambda at: write_images(at / "train/eel", 2), f"eel' has {few} out; add some"),
         (lambda at: write_images(at / "val/wolf", 2), "wolf' is a class that train does not have"),
         (lambda at: (at / "test").mkdir(), "test' holds no images; put some in it, or remove it"),
     ]
     for k, (spoil, line) in enumerate(spoiled):
         copy = shutil.copytree(root, tmp_path / str(k))
         spoil(copy)
-        with pytest.raises(DataError, match=line) as error:
-            find_data_set(f"folder:{copy}")
-        assert "\n" not in str(error.value)
+        assert_raises(line, find_data_set, f"folder:{copy}", error=DataError)
 
 
 def test_files_that_are_not_images_and_changing_folders_are_refused(root: Path) -> None:
@@ -126,13 +114,10 @@ def test_files_that_are_not_images_and_changing_folders_are_refused(root: Path) 
     path = root / "train" / "cat" / "004.png"
     for content in (b"", b"no image", b"\x89PNG\r\n\x1a\n" + b"x" * 50, path.read_bytes()[:-900]):
         path.write_bytes(content)
-        with pytest.raises(DataError, match=r"004\.png is not a readable image"):
-            _load(f"folder:{root}")
+        assert_raises(r"004\.png is not a readable image", _load, f"folder:{root}", error=DataError)
 
 
-def test_spec_keeps_its_sizes_without_the_folder_and_names_other_ones(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_spec_keeps_its_sizes_without_the_folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(root.parent)
     mine = spec(data="folder:images@16", batch_size=16, augment="crop-flip")
     assert mine.default_name == "folder-images-16-mlp-norm-adamw-cosine-60ep-b16-crop-flip"

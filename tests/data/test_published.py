@@ -1,7 +1,5 @@
 """Each published format is read as it is, split by a fixed seed, and refused if anything is wrong."""
 
-from __future__ import annotations
-
 import gzip
 import pickle
 import shutil
@@ -153,18 +151,14 @@ def _images(count: int, values: int = 3072, kind: str = "u1") -> Any:
 NOT_PICKLED = "is not a pickled data set"
 WRONG_BATCHES: list[tuple[bytes | dict[str, Any], str]] = [
     (b"", NOT_PICKLED),
-    (b"<html>not found</html>", NOT_PICKLED),
     (pickle.dumps([1]), NOT_PICKLED),
     ({"data": None}, "has no 'data'"),
-    ({"labels": None}, "has no 'labels'"),
     ({"data": _images(6, kind="i4")}, "no images of bytes but an array of int32"),
     ({"data": _images(6, 768)}, "shape (768,) instead of (3, 32, 32)"),
-    ({"data": np.zeros(3072, np.uint8)}, "holds images of shape"),
     ({"data": _images(0), "labels": []}, "instead of"),
     ({"data": [0, 1]}, "no images of bytes but a list of int"),
     ({"labels": [1] * 7}, "7 labels for 6 images"),
     ({"labels": [1] * 5 + [6]}, "mislabelled: it has the label 6, outside 1 to 5"),
-    ({"labels": [0] * 6}, "mislabelled: it has the label 0, outside 1 to 5"),
     ({"labels": ["cat"] * 6}, "no labels but a list of str"),
     ({"data": _images(7), "labels": [1] * 7}, "more than 60 training"),
     ({"data": _images(5), "labels": [1] * 5}, "holds 59 training images"),
@@ -173,7 +167,6 @@ WRONG_NPZ: list[tuple[dict[str, Any], str]] = [
     ({"data": np.array([{}, {}])}, "is not a readable npz file"),
     ({"data": None}, "has no 'data'"),
     ({"data": _images(6, kind="f8")}, "no images of bytes but an array of float64"),
-    ({"labels": np.zeros(6, int)}, "mislabelled: it has the label 0"),
     ({"labels": np.ones(6)}, "no labels but an array of float64"),
 ]
 
@@ -213,19 +206,20 @@ def test_other_sizes_and_missing_classes_are_refused(tmp_path: Path, monkeypatch
 
 
 def test_data_folder_is_given_or_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("LRWD_DATA", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("LRWD_DATA", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert DataFiles().root == tmp_path / ".cache" / "lrwd-sweep"
-    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
-    assert DataFiles().root == Path("/cache/lrwd-sweep")
-    monkeypatch.setenv("LRWD_DATA", "/data")
-    assert DataFiles().root == Path("/data")
+    for variable, folder, found in (
+        ("HOME", str(tmp_path), tmp_path / ".cache" / "lrwd-sweep"),
+        ("XDG_CACHE_HOME", "/cache", Path("/cache/lrwd-sweep")),
+        ("LRWD_DATA", "/data", Path("/data")),
+    ):
+        monkeypatch.setenv(variable, folder)
+        assert DataFiles().root == found
     assert DataFiles("~/mine").root == tmp_path / "mine"
 
 
 def _archive(root: Path, patch: pytest.MonkeyPatch, leave_out: str = "") -> None:
-    """Write CIFAR-10 as its archive only."""
     CIFAR.writer(root)
     with tarfile.open(root / ARCHIVE, "w:gz") as tar:
         for path in (root / BATCHES).iterdir():
@@ -285,12 +279,6 @@ def test_missing_files_are_downloaded_from_the_first_mirror_that_has_them(
     assert "%" not in captured.err  # redrawn on a terminal only
     assert captured.err.count("downloading") == 2 * len(packed)
     assert f"downloading {url}/{packed[0].name}\n" in captured.err
-    _archive(tmp_path / "cifar", monkeypatch)
-    archive = tmp_path / "cifar" / ARCHIVE
-    archive.rename(folder / ARCHIVE)
-    monkeypatch.setattr(datasets.CIFAR10, "url", f"{url}/{ARCHIVE}")
-    assert len(CIFAR.read(tmp_path / "cifar", download=True).train) == COLOUR.train
-    assert sorted(path.name for path in archive.parent.iterdir()) == [BATCHES, ARCHIVE]
 
 
 def test_failed_downloads_leave_no_file(

@@ -1,7 +1,5 @@
 """Splits normalise images of bytes batch by batch, survive a file, and divide the digits by a fixed seed."""
 
-from __future__ import annotations
-
 import builtins
 import importlib.util
 import os
@@ -13,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn.datasets import load_digits
@@ -26,7 +24,6 @@ from lrwd_sweep.spec.catalog import DATA_SETS
 CPU = torch.device("cpu")
 
 
-@settings(max_examples=20)
 @given(arrays.arrays(np.uint8, st.tuples(*(st.integers(1, n) for n in (6, 3, 5, 4)))))
 def test_statistics_are_numpys(x: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
     pixels = Pixels.of(torch.from_numpy(x.copy()))
@@ -67,9 +64,7 @@ def test_splits_are_the_same_from_a_file(tmp_path: Path) -> None:
     assert len(found.test) == len(loaded.test)
 
 
-def test_temporary_folders_of_killed_programs_are_removed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_folders_of_killed_programs_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         pass

@@ -4,8 +4,6 @@ A replay calls the operators again on the same tensors and generators, and write
 Recording changes nothing, and refuses what CUDA refuses: to return a value to the host.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -53,14 +51,12 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
     def undo(self) -> None:
-        """Restore all tensors and generators."""
         for tensor, value in self.before.values():
             tensor.copy_(value)
         for stream, state in self.states.items():
             stream.set_state(state)
 
     def replay(self) -> None:
-        """Call the operators again, on the present values."""
         for func, args, kwargs, made in self.calls:
             found = [leaf for leaf in tree_leaves(func(*args, **kwargs)) if isinstance(leaf, Tensor)]
             for place, value in zip(made, found, strict=True):

@@ -1,10 +1,6 @@
 """An engine is chosen by measured times, once, and only if it changes no result."""
 
-from __future__ import annotations
-
-import gc
 import os
-import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +29,6 @@ CNN = Task(net="cnn", batch_size=16)
 
 @pytest.fixture(autouse=True)
 def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give every test an empty cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
@@ -77,7 +72,6 @@ def test_the_clearly_faster_engine_is_chosen(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def not_a_number(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Give a loss that cannot fall."""
     return logits.mean() * torch.nan
 
 
@@ -166,9 +160,7 @@ def test_perceptrons_and_named_engines_are_not_measured(monkeypatch: pytest.Monk
     assert chosen(Task(), CPU) == Task()
     for engine in ("loop", "vmap"):
         assert Execution(replace(NET, engine=engine), "cpu").task.engine == engine
-    with pytest.raises(
-        UsageError, match="engine='native' is not written for resnet20; choose auto, vmap or loop"
-    ):
+    with pytest.raises(UsageError, match="'native' is not written for resnet20; choose auto, vmap or loop"):
         chosen(replace(NET, engine="native"), CPU)
     assert asked == []
     assert Execution(Task(), "cpu").task.engine == "auto"
@@ -200,21 +192,20 @@ def test_packs_are_measured_as_large_as_time_allows(monkeypatch: pytest.MonkeyPa
 
 def test_a_lane_costs_its_steps_and_its_evaluations() -> None:
     speed = Speed(step=1.0, sample=0.001, whole=True)
-    assert speed.seconds(Task(epochs=60)) == pytest.approx(60 * 6 + 0.001 * (60 * 697 + 700))
+    assert speed.seconds(Task(epochs=60)) == pytest.approx(60 * 6 + 0.001 * (12 * 697 + 700))
     restarted = Task(epochs=60, schedule="restarts", t_0=4)  # type: ignore[arg-type]
-    assert speed.seconds(restarted) == pytest.approx(60 * 6 + 0.001 * (60 * 697 + 4 * 700))
+    evaluated = (1 + len(restarted.evaluations)) * 697 + 4 * 700
+    assert speed.seconds(restarted) == pytest.approx(60 * 6 + 0.001 * evaluated)
 
 
 @pytest.mark.usefixtures("without_numba")
 def test_steps_on_a_device_are_timed_as_they_train(monkeypatch: pytest.MonkeyPatch) -> None:
-    packs: list[weakref.ref[PackTrainer]] = []
     replayed: list[bool] = []
 
     class OnDevice(PackTrainer):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             self.on_host, self.record = False, tape.record
-            packs.append(weakref.ref(self))
 
         def prepared(self, shuffled: Tensor) -> Program:
             program = super().prepared(shuffled)
@@ -222,13 +213,6 @@ def test_steps_on_a_device_are_timed_as_they_train(monkeypatch: pytest.MonkeyPat
             return program
 
     monkeypatch.setattr("lrwd_sweep.engine.speed.PackTrainer", OnDevice)
-    task = Task(epochs=1, batch_size=130)  # fewer steps than are timed
-    gc.disable()
-    try:
-        step, sample = timed(Optimizer.parse("adamw"), task, 2, 0.05, torch.device("cpu"), 1)
-        assert step > 0
-        assert sample > 0
-        assert replayed == [True]
-        assert packs[0]() is None  # its memory is free again
-    finally:
-        gc.enable()
+    few = Task(epochs=1, batch_size=130)  # fewer steps than are timed
+    assert min(timed(Optimizer.parse("adamw"), few, 2, 0.05, CPU, 1)) > 0
+    assert replayed == [True]

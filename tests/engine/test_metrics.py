@@ -1,7 +1,5 @@
 """Measures of a split, and diagnostics: what the last update of an epoch did, without changing a bit."""
 
-from __future__ import annotations
-
 import math
 
 import pytest
@@ -47,18 +45,17 @@ def test_a_user_loss_gets_copies_and_may_raise_only_on_a_diverged_lane() -> None
         losses_of(_strict, logits[1:, :, :0], y[:0])
 
 
-def _angle(*sides: float) -> float:
-    return angle(*(torch.tensor(side, dtype=torch.float64) for side in sides)).item()
-
-
 @given(st.floats(0.1, 10), st.floats(0.1, 10), st.floats(1e-6, math.pi - 1e-6), st.floats(1e-9, 1e-3))
 def test_angle_follows_from_the_sides_of_a_triangle(a: float, b: float, gamma: float, small: float) -> None:
-    c = math.hypot(b * math.sin(gamma), a - b * math.cos(gamma))
-    assert _angle(a, b, c) == pytest.approx(gamma, abs=1e-7)
-    assert _angle(a, b, c) == _angle(b, a, c)
-    assert _angle(3.0, 3.0, 6 * math.sin(small / 2)) == pytest.approx(small, rel=1e-9)
-    assert _angle(a, b, abs(a - b)) == pytest.approx(0, abs=1e-6)  # a radial step
-    assert _angle(a, b, abs(a - b) * (1 - 1e-15)) == pytest.approx(0, abs=1e-6)  # too short by rounding
+    radial, c = abs(a - b), math.hypot(b * math.sin(gamma), a - b * math.cos(gamma))
+    sides = [
+        *((a, b, c), (b, a, c), (3, 3, 6 * math.sin(small / 2))),
+        *((a, b, radial), (a, b, radial * (1 - 1e-15))),
+    ]
+    found = angle(*torch.tensor(sides, dtype=torch.float64).T).tolist()
+    assert found[0] == found[1] == pytest.approx(gamma, abs=1e-7)
+    assert found[2] == pytest.approx(small, rel=1e-9)
+    assert found[3:] == pytest.approx([0, 0], abs=1e-6)  # a radial step, also if too short by rounding
 
 
 def _matrices(trainer: PackTrainer) -> list[list[Tensor]]:  # lane → weights

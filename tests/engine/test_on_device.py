@@ -1,12 +1,11 @@
 """An epoch on a GPU touches only tensors on the GPU, and asks for no value.
 
 Fake tensors have shapes and a device but no values: code that asks for one, or mixes devices, raises. Only
-a GPU tests autograd and kernels.
+a GPU tests autograd and kernels: there, steps are recorded, nothing waits for the host, and lanes equal
+those of the CPU.
 """
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -19,11 +18,12 @@ from torch.utils._pytree import tree_leaves
 
 from lrwd_sweep.data import Split, Splits
 from lrwd_sweep.engine import pack
-from lrwd_sweep.engine.graph import Program
+from lrwd_sweep.engine.graph import Program, current
 from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.nets import ModuleNetwork, network
 from lrwd_sweep.science.optimizer import Optimizer
-from tests.small import CELLS, splits, task
+from lrwd_sweep.spec.task import Task
+from tests.small import CELLS, CPU, F64, splits, task
 
 GPU = torch.device("cuda", 0)
 NAMES = ["sgd", "adamw", "amsgradw:lr-scaled", "rmspropw:corrected", "adagradw:fixed:normalized"]
@@ -81,9 +81,8 @@ def unreal(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 def _on_gpu(split: Split) -> Split:
-    return Split(
-        torch.zeros(split.x.shape, device=GPU), torch.zeros(split.y.shape, dtype=torch.int64, device=GPU)
-    )
+    y = torch.zeros(split.y.shape, dtype=torch.int64, device=GPU)
+    return Split(torch.zeros(split.x.shape, device=GPU), y)
 
 
 def _one_epoch(name: str, patch: pytest.MonkeyPatch, **options: object) -> Program:
@@ -149,3 +148,49 @@ def test_a_value_or_a_tensor_of_the_host_is_found(unreal: pytest.MonkeyPatch) ->
     unreal.setattr("lrwd_sweep.engine.metrics.summed", lambda losses, *_: losses + torch.zeros(3, 2))
     with pytest.raises((AssertionError, RuntimeError), match="cpu"):
         _one_epoch("adamw", unreal, net="mlp-norm")
+
+
+REAL = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+NETS = [("mlp-norm", "native"), ("cnn-norm", "native"), ("resnet20", "vmap"), ("shake26-2x32d", "loop")]
+
+
+@pytest.fixture
+def no_waiting() -> Iterator[None]:
+    """Restore the mode in which waiting for the device raises."""
+    yield
+    torch.cuda.set_sync_debug_mode("default")
+
+
+def _trainer(of: Task, data: Splits, device: torch.device, name: str = "adamw") -> PackTrainer:
+    return PackTrainer(Optimizer.parse(name), of, CELLS, 0, data.to(device, data.train.dtype))
+
+
+@REAL
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")  # a prototype
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("net", "engine"), NETS)
+def test_an_epoch_is_replayed_without_waiting(
+    net: str, engine: str, precision: str, no_waiting: None
+) -> None:
+    of = task(net, engine=engine, precision=precision, batch_size=8, augment="crop-flip")
+    real, order = _trainer(of, splits(), GPU), torch.arange(48, device=GPU)
+    with current(GPU):
+        program = real.prepared(order)
+        assert program.replay is not None
+        torch.cuda.set_sync_debug_mode("error")
+        while program.done < of.steps_per_epoch:
+            program.go(of.steps_per_epoch)
+        torch.cuda.set_sync_debug_mode("default")
+        assert bool(program.theta.isfinite().all())
+        assert int(program.t) == of.steps_per_epoch
+
+
+@REAL
+@pytest.mark.parametrize(("net", "engine"), [("mlp-norm", "native"), ("cnn-norm", "native"), ("cnn", "loop")])
+def test_a_lane_equals_that_of_the_cpu(net: str, engine: str) -> None:
+    for name in ("sgd", "adamw", "amsgradw", "adagradw", "rmspropw", "sgdp", "adamp"):
+        of = task(net, engine=engine)
+        here, there = (_trainer(of, splits(F64), device, name).run() for device in (CPU, GPU))
+        for one, other in zip(here, there, strict=True):
+            for metric, value in one.metrics.items():
+                assert other.metrics[metric] == pytest.approx(value, rel=1e-6), (name, metric)

@@ -1,7 +1,5 @@
 """Networks that a stacked program could get wrong, each with inputs (1, 8, 8) and four classes."""
 
-from __future__ import annotations
-
 import random
 from typing import Any
 
@@ -12,6 +10,8 @@ from torch.nn import functional
 
 class Base(nn.Module):
     """A network whose `make` builds the layers and whose `logits` takes flat inputs (B, 64)."""
+
+    head: Any
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,19 +42,13 @@ class Normed(Base):  # with affine parameters, running statistics and a count
 
 class AveragedForever(Base):  # statistics of all batches: the count becomes a number in Python
     def make(self) -> None:
-        self.norm, self.head = nn.BatchNorm1d(64, momentum=None), nn.Linear(64, 4)
-
-    def logits(self, x: Tensor) -> Any:
-        return self.head(self.norm(x))
+        self.head = nn.Sequential(nn.BatchNorm1d(64, momentum=None), nn.Linear(64, 4))
 
 
 class Dropping(Base):  # two dropout layers
     def make(self) -> None:
-        self.body = nn.Sequential(nn.Dropout(0.2), nn.Linear(64, 12), nn.Tanh(), nn.Dropout(0.5))
-        self.head = nn.Linear(12, 4)
-
-    def logits(self, x: Tensor) -> Any:
-        return self.head(self.body(x))
+        body = (nn.Dropout(0.2), nn.Linear(64, 12), nn.Tanh(), nn.Dropout(0.5))
+        self.head = nn.Sequential(*body, nn.Linear(12, 4))
 
 
 class Tied(Base):  # one matrix in two places
@@ -68,19 +62,16 @@ class Tied(Base):  # one matrix in two places
         return self.head(self.again(self.up(self.down(x)).tanh()).tanh())
 
 
-class Frozen(Base):  # a random layer that does not train and depends on the seed
+class OfItsSeed(Base):  # random numbers that do not train: a layer, a buffer, a tensor and a list
     def make(self) -> None:
-        self.features = nn.Linear(64, 20).requires_grad_(False)
+        self.features = nn.Linear(16, 20).requires_grad_(False)
         self.register_buffer("phase", torch.rand(20))
+        self.shift, self.columns = torch.rand(16), random.sample(range(64), 16)
         self.head = nn.Linear(20, 4)
 
     def logits(self, x: Tensor) -> Any:
-        return self.head((self.features(x) + self.phase).cos())
-
-
-class Unused(Base):  # torch.optim neither moves nor decays the layer that no output depends on
-    def make(self) -> None:
-        self.spare, self.head = nn.Linear(64, 4), nn.Linear(64, 4)
+        h = (x[:, self.columns] + self.shift.to(x)).cos()
+        return self.head((self.features(h) + self.phase).cos())
 
 
 class Remembering(Base):  # buffers that are replaced, counted, integer and boolean
@@ -104,21 +95,14 @@ class Remembering(Base):  # buffers that are replaced, counted, integer and bool
         return self.head(x - self.mean)
 
 
-class NamedOutputs(Base):  # several outputs, the logits by name
+class SeveralOutputs(Base):  # the logits by name, in training in a tuple; and a layer that none depends on
     def make(self) -> None:
-        self.body, self.head = nn.Linear(64, 4), nn.Linear(4, 4)
+        self.body, self.head, self.extra = nn.Linear(64, 4), nn.Linear(4, 4), nn.Linear(64, 7)
+        self.spare = nn.Linear(64, 4)  # which torch.optim neither moves nor decays
 
     def logits(self, x: Tensor) -> Any:
         h = self.body(x).tanh()
-        return {"hidden": h, "logits": self.head(h)}
-
-
-class AuxiliaryOutput(Base):  # a tuple in training, only the logits in evaluation
-    def make(self) -> None:
-        self.head, self.extra = nn.Linear(64, 4), nn.Linear(64, 7)
-
-    def logits(self, x: Tensor) -> Any:
-        return (self.extra(x), self.head(x)) if self.training else self.head(x)
+        return (self.extra(x), self.head(h)) if self.training else {"hidden": h, "logits": self.head(h)}
 
 
 class TwoLayers(Base):
@@ -151,20 +135,17 @@ class OfTokens(Base):  # whole numbers that index a table
 
 class Lazy(Base):  # only an input tells the shapes
     def make(self) -> None:
-        self.body = nn.Sequential(nn.LazyLinear(12, bias=False), nn.LazyBatchNorm1d(), nn.Tanh())
-        self.head = nn.LazyLinear(4)
-
-    def logits(self, x: Tensor) -> Any:
-        return self.head(self.body(x))
+        body = (nn.LazyLinear(12, bias=False), nn.LazyBatchNorm1d(), nn.Tanh())
+        self.head = nn.Sequential(*body, nn.LazyLinear(4))
 
 
 class ChangingItsInput(Base):  # in place
     def make(self) -> None:
-        self.body = nn.Sequential(nn.Flatten(), nn.ReLU(inplace=True), nn.Linear(64, 4))
+        self.head = nn.Sequential(nn.Flatten(), nn.ReLU(inplace=True), nn.Linear(64, 4))
 
     def forward(self, x: Tensor) -> Any:
         x += 0.1
-        return self.body(x.mul_(2))
+        return self.head(x.mul_(2))
 
 
 class Keeping(Base):  # a tensor of the longest batch so far, and its own gradient as a feature
@@ -193,15 +174,6 @@ class Attending(Base):  # attention that drops nothing, as a function and in tor
         return self.head(functional.scaled_dot_product_attention(h, h, h).mean(1))
 
 
-class Choosing(Base):  # random numbers from its seed that are neither parameters nor buffers
-    def make(self) -> None:
-        self.phase, self.columns = torch.rand(16), random.sample(range(64), 16)
-        self.head = nn.Linear(16, 4)
-
-    def logits(self, x: Tensor) -> Any:
-        return self.head((x[:, self.columns] + self.phase.to(x)).cos())
-
-
 class OfSentences(Base):  # tokens up to the first 0 of the padding, which no sentence begins with
     def make(self) -> None:
         self.table, self.body = nn.Embedding(9, 6, padding_idx=0), nn.GRU(6, 5, batch_first=True)
@@ -209,34 +181,14 @@ class OfSentences(Base):  # tokens up to the first 0 of the padding, which no se
 
     def logits(self, x: Tensor) -> Any:
         tokens = x.long().abs()
-        packed = nn.utils.rnn.pack_padded_sequence(
-            self.table(tokens), (tokens > 0).sum(1).cpu(), batch_first=True, enforce_sorted=False
-        )
+        lengths, pack = (tokens > 0).sum(1).cpu(), nn.utils.rnn.pack_padded_sequence
+        packed = pack(self.table(tokens), lengths, batch_first=True, enforce_sorted=False)
         return self.head(self.body(packed)[1][-1])
 
 
-class TopOne(Base):  # the better of two layers for each input; inputs of one sign all take the same
-    def make(self) -> None:
-        self.gate, self.experts = nn.Linear(64, 2), nn.ModuleList([nn.Linear(64, 4), nn.Linear(64, 4)])
-
-    def logits(self, x: Tensor) -> Any:
-        weight, chosen = self.gate(x).softmax(1).max(1)
-        out = x.new_zeros(len(x), 4)
-        for place, expert in enumerate(self.experts):
-            mine = chosen == place
-            out[mine] = (expert(x[mine]) * weight[mine, None]).to(out.dtype)
-        return out
-
-
-VECTORISED: tuple[type[nn.Module], ...] = (
-    *(Choosing, ChangingItsInput, Normed, Dropping, Tied, Frozen, Unused),
-    *(Remembering, NamedOutputs, AuxiliaryOutput, OfTokens, Lazy),
-)
+VECTORISED = OfItsSeed, ChangingItsInput, Normed, Dropping, Tied, Remembering, SeveralOutputs, OfTokens, Lazy
+_UNVECTORISED = OfSentences, AveragedForever, Keeping, LookingAtValues
 LOOPED: dict[type[nn.Module], str] = {  # and why
-    OfSentences: "cannot be vectorised",
-    TopOne: "cannot be vectorised",
     Attending: "has a layer that vmap runs one by one",
-    AveragedForever: "cannot be vectorised",
-    Keeping: "cannot be vectorised",
-    LookingAtValues: "cannot be vectorised",
+    **dict.fromkeys(_UNVECTORISED, "cannot be vectorised"),
 }

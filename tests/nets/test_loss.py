@@ -1,15 +1,16 @@
 """A loss that is not a mean over items is that of the whole split; a loss with state is refused."""
 
-from __future__ import annotations
-
+import itertools
 import math
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss, one_hot, softplus
 
 from lrwd_sweep.data import Split, Splits, load
 from lrwd_sweep.data.user_data import completed
@@ -20,16 +21,87 @@ from lrwd_sweep.errors import DeviceError, UsageError
 from lrwd_sweep.nets.loss import is_mean_over_items, refuse_state
 from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.task import Task
-from tests.nets import losses
-from tests.nets.losses import MEANS, OTHERS, STATEFUL
 from tests.small import ADAMW, CELLS, CPU
+
+_calls = itertools.count()
 
 
 def _item(classes: int) -> DataSet:
     return DataSet(0, 0, 0, classes, (1,))
 
 
-def test_only_means_over_items_are_recognised() -> None:
+def _each(logits: Tensor, y: Tensor) -> Tensor:
+    return cross_entropy(logits, y, reduction="none")
+
+
+def squared(logits: Tensor, y: Tensor) -> Tensor:
+    return mse_loss(logits.softmax(1), one_hot(y, logits.shape[1]).to(logits))
+
+
+def weighted(logits: Tensor, y: Tensor, first: float = 1, others: float = 20) -> Tensor:
+    return cross_entropy(logits, y, weight=torch.linspace(first, others, logits.shape[1]))
+
+
+def confident(logits: Tensor, y: Tensor) -> Tensor:
+    sure = logits.softmax(1).amax(1) > 0.7
+    return (_each(logits, y) * sure).sum() / sure.sum().clamp_min(1)
+
+
+def dice(logits: Tensor, y: Tensor) -> Tensor:
+    p, truth = logits.softmax(1), one_hot(y, logits.shape[1])
+    return 1 - (2 * (p * truth).sum(0) / (p.sum(0) + truth.sum(0) + 1e-6)).mean()
+
+
+def ranking(logits: Tensor, y: Tensor) -> Tensor:
+    own = logits.gather(1, y.unsqueeze(1))
+    return softplus(own - own.t()).mean() + cross_entropy(logits, y)
+
+
+def binary(logits: Tensor, y: Tensor) -> Tensor:  # with float32 targets whatever the logits are
+    return binary_cross_entropy_with_logits(logits, one_hot(y, logits.shape[1]).float())
+
+
+class Remembering:
+    average = torch.zeros(())
+
+    def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
+        self.average = 0.9 * self.average + 0.1 * logits.detach().mean()
+        return cross_entropy(logits, y) + (logits.mean() - self.average) ** 2
+
+
+MEANS: dict[str, Callable[[Any, Any], Any]] = {
+    "cross_entropy": cross_entropy,
+    "smooth": nn.CrossEntropyLoss(label_smoothing=0.1),
+    "hinge": nn.MultiMarginLoss(),
+    "focal": lambda logits, y: ((1 - (-_each(logits, y)).exp()) ** 2 * _each(logits, y)).mean(),
+    "squared": squared,
+    "viewing": lambda logits, y: cross_entropy(logits.view(-1).view(len(y), -1), y),
+}
+OTHERS: dict[str, Callable[[Any, Any], Any]] = {
+    "total": nn.CrossEntropyLoss(reduction="sum"),
+    "weighted": weighted,
+    "slightly_weighted": lambda logits, y: weighted(logits, y, 1, 1.01),
+    "masked": lambda logits, y: cross_entropy(logits, y, ignore_index=0),
+    "confident": confident,
+    "hardest": lambda logits, y: _each(logits, y).topk((len(y) + 1) // 2).values.mean(),
+    "dice": dice,
+    "ranking": ranking,
+    "by_a_batch_of_64": lambda logits, y: cross_entropy(logits, y, reduction="sum") / 64,
+    "annealed": lambda logits, y: cross_entropy(logits, y) * (1 + 0.1 * next(_calls)),
+    "drawing": lambda logits, y: _each(logits, y)[[random.randrange(len(y)) for _ in range(4)]].mean(),
+    "all_classes": lambda logits, y: squared(logits[:, : int(y.max()) + 1] + 0 * logits, y),
+    "not_a_number": lambda logits, y: cross_entropy(logits, y) * torch.nan,
+    "weighted_in_large_batches": lambda x, y: weighted(x, y) if len(y) > 200 else cross_entropy(x, y),
+}
+STATEFUL: dict[str, Callable[[Any, Any], Any]] = {
+    "counting": lambda logits, y: cross_entropy(logits, y) + 0 * next(_calls),
+    "remembering": Remembering(),
+}
+globals().update(MEANS | OTHERS | STATEFUL)
+
+
+def test_only_means_over_items_are_recognised_without_a_trace_in_global_generators() -> None:
+    before = random.getstate(), torch.get_rng_state()
     for classes in (2, 3, 10, 100, 1000):
         for name, loss in MEANS.items():
             assert is_mean_over_items(loss, _item(classes)), (name, classes)
@@ -40,11 +112,6 @@ def test_only_means_over_items_are_recognised() -> None:
     assert is_mean_over_items(nn.CrossEntropyLoss(weight=weight), _item(2000))
     weight[777] = 2
     assert not is_mean_over_items(nn.CrossEntropyLoss(weight=weight), _item(2000))
-
-
-def test_trial_restores_global_generators() -> None:
-    before = random.getstate(), torch.get_rng_state()
-    is_mean_over_items(OTHERS["drawing"], _item(4))
     assert random.getstate() == before[0]
     assert torch.equal(torch.get_rng_state(), before[1])
 
@@ -62,7 +129,7 @@ def test_only_losses_that_change_between_calls_are_refused() -> None:
 
 
 def _training(loss: str = "weighted", **options: object) -> Task:
-    options = {"net": "mlp", "epochs": 1, "loss": f"{losses.ITEMS}:{loss}", **options}
+    options = {"net": "mlp", "epochs": 1, "loss": f"{__name__}:{loss}", **options}
     return completed(Task(**options))  # type: ignore[arg-type]
 
 
@@ -77,20 +144,24 @@ def _splits(task: Task) -> tuple[Splits, Splits]:
     return splits, Splits(splits.train, _by_class(splits.validation), _by_class(splits.test))
 
 
-def test_the_order_of_a_split_makes_no_difference() -> None:
-    for loss, engine in (
-        ("weighted", "vmap"), ("total", "loop"), ("hardest", "vmap"), ("ranking", "loop"), ("dice", "vmap"),
-    ):  # fmt: skip
+def test_a_user_loss_trains_and_is_measured_whatever_the_order_of_a_split() -> None:
+    for loss, engine in zip(
+        ("smooth", "hinge", "weighted", "total", "hardest", "ranking", "dice"),
+        itertools.cycle(("vmap", "loop")),
+    ):
         task, metrics = _training(loss, engine=engine), []
         for found in _splits(task):
             pack = PackTrainer(ADAMW, task, CELLS, 0, found)
             metrics.append([trial.metrics for trial in pack.run()])
             logits = pack.lanes.predictor().predict(found.validation.x)
             for lane, trial in zip(logits, metrics[-1], strict=True):
-                whole = getattr(losses, loss)(lane.t(), found.validation.y).item()
+                whole = globals()[loss](lane.t(), found.validation.y).item()
                 assert trial["val_loss"] == pytest.approx(whole, rel=1e-5), loss
         for one, other in zip(*metrics, strict=True):
             assert one == pytest.approx(other, rel=1e-5), loss
+        usual = PackTrainer(ADAMW, task.changed(loss="cross-entropy"), CELLS, 0, found)
+        usual.run()
+        assert (pack.arena.theta - usual.arena.theta).abs().max() > 1e-4, loss
 
 
 class OfItsBatch(nn.Module):
@@ -98,12 +169,8 @@ class OfItsBatch(nn.Module):
 
     def __init__(self, input_shape: tuple[int, ...], num_classes: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(math.prod(input_shape), 12),
-            nn.BatchNorm1d(12, track_running_stats=False),
-            nn.Linear(12, num_classes),
-        )
+        first, norm = nn.Linear(math.prod(input_shape), 12), nn.BatchNorm1d(12, track_running_stats=False)
+        self.body = nn.Sequential(nn.Flatten(), first, norm, nn.Linear(12, num_classes))
 
     def forward(self, x: Tensor) -> Any:
         return self.body(x)
@@ -121,7 +188,7 @@ def test_a_network_that_looks_at_its_batch_sees_the_whole_split() -> None:
 def test_only_losses_that_are_not_means_are_scored_at_once() -> None:
     assert not _training("smooth").whole_loss
     assert _training("weighted").whole_loss
-    small = replace(Task(), loss=f"{losses.ITEMS}:weighted", sizes=DataSet(400, 256, 256, 10, (1, 8, 8)))
+    small = replace(Task(), loss=f"{__name__}:weighted", sizes=DataSet(400, 256, 256, 10, (1, 8, 8)))
     assert not completed(small).whole_loss
     assert not _training("weighted").changed(loss="cross-entropy").whole_loss
 
@@ -136,14 +203,13 @@ def test_the_logits_of_a_split_and_its_loss_are_counted(monkeypatch: pytest.Monk
     assert 3.5 < needed("ranking", 20_000) / needed("ranking", 10_000) < 4.5  # pairs
     monkeypatch.setattr(memory, "free_bytes", lambda _: 1 << 28)
     sizes = DataSet(400, 900_000, 0, 10, (1, 8, 8))
+    given: dict[str, Any] = {"device": CPU, "workers": 1, "max_lanes": None, "optimizer": ADAMW}
     for task, why in (
         (_training("ranking", sizes=sizes), "is not a mean over items"),
         (Task(net=f"{__name__}:OfItsBatch", engine="loop"), "makes an item's logits depend on its batch"),
     ):
         with pytest.raises(DeviceError, match=rf"{why}, so that 900000 are scored at once: free"):
-            lanes_that_fit(
-                completed(replace(task, sizes=sizes)), device=CPU, workers=1, max_lanes=None, optimizer=ADAMW
-            )
+            lanes_that_fit(completed(replace(task, sizes=sizes)), **given)
 
 
 def test_a_loss_without_room_for_the_split_is_an_out_of_memory_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +219,7 @@ def test_a_loss_without_room_for_the_split_is_an_out_of_memory_error(monkeypatch
     task = _training("weighted", net="mlp")
     splits = load(task.data, task.data_set).to(CPU, torch.float32)
     pack = PackTrainer(ADAMW, task, CELLS, 0, splits)
-    monkeypatch.setattr(losses, "weighted", full)
+    monkeypatch.setitem(globals(), "weighted", full)
     pack.loss = replace(pack.loss, code=replace(pack.loss.code, thing=full))  # type: ignore
     with pytest.raises(torch.OutOfMemoryError):
         pack.evaluate(splits.validation)

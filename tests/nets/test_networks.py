@@ -1,7 +1,5 @@
 """Networks of the catalog, of torchvision and their layers: sizes, inputs, dropout, Shake-Shake."""
 
-from __future__ import annotations
-
 from itertools import product
 
 import pytest
@@ -10,11 +8,12 @@ from torch import Tensor, nn
 from torchvision.models import shufflenet_v2_x0_5
 from torchvision.ops import StochasticDepth
 
-from lrwd_sweep.errors import UnknownName, UsageError
+from lrwd_sweep.errors import UnknownName
 from lrwd_sweep.nets import CONVOLUTIONAL, ModuleNetwork, build
 from lrwd_sweep.nets.randomness import Dropout
 from lrwd_sweep.nets.resnet import Shake, ShakeShortcut
 from lrwd_sweep.spec.catalog import NETWORKS, find_network
+from tests.refusal import assert_raises
 
 F64 = torch.float64
 SMALL = ["mlp-norm", "mlp", "cnn-norm", "cnn", "resnet20", "shake26-2x32d"]
@@ -60,25 +59,20 @@ def test_networks_take_grey_and_colour_images_from_8_pixels(names: list[str]) ->
 
 def test_unfit_inputs_and_unknown_names_are_refused_in_one_line() -> None:
     small = "takes images of at least 8×8, not .*mlp-norm"
-    colours, pixels = (
-        "takes images of 1 or 3 channels, not 2×32×32",
-        r"does not take images of 1×8×8 \(.*resnet20",
-    )
+    colours = "takes images of 1 or 3 channels, not 2×32×32"
+    pixels = r"does not take images of 1×8×8 \(.*resnet20"
     for name, shape, complaint in (
         ("cnn-norm", (30,), small),
         ("cnn-norm", (1, 7, 8), small),
         ("torchvision:shufflenet_v2_x0_5", (2, 32, 32), colours),
         *((f"torchvision:{name}", (1, 8, 8), pixels) for name in ("squeezenet1_1", "vit_b_16", "maxvit_t")),
     ):
-        with pytest.raises(UsageError, match=f"^net='?{name}'? {complaint}") as refused:
-            build(name, shape, 10)
-        assert "\n" not in str(refused.value), name
+        assert_raises(f"^net='?{name}'? {complaint}", build, name, shape, 10)
     for name in ("resnet81", "fasterrcnn_resnet50_fpn", "NAME", ""):
         with pytest.raises(UnknownName, match=r"unknown classifier of torchvision\.models"):
             build(f"torchvision:{name}", (1, 8, 8), 10)
     assert find_network("torchvision:resnet18") == "torchvision:resnet18"
-    with pytest.raises(UnknownName, match="did you mean resnet"):
-        find_network("resnet21")
+    assert_raises("did you mean resnet", find_network, "resnet21", error=UnknownName)
 
 
 def test_torchvision_parameters_keep_name_and_order() -> None:

@@ -1,7 +1,5 @@
 """In bfloat16 only products are rounded: parameters, gradients and statistics stay float32."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest
@@ -11,15 +9,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.arena import Arena
-from lrwd_sweep.engine.pack import PackTrainer
-from lrwd_sweep.errors import UsageError
 from lrwd_sweep.nets import Lanes, network
 from lrwd_sweep.nets.loop import LoopLanes
 from lrwd_sweep.nets.mlp import MlpLanes
 from lrwd_sweep.nets.modules import VmapLanes
 from lrwd_sweep.science.trial import Status
 from tests.nets import awkward
-from tests.small import ADAMW, CELLS, CPU, F64, WAYS, splits, task
+from tests.refusal import assert_raises
+from tests.small import CELLS, CPU, F64, WAYS, pack, splits, task
 
 pytestmark = pytest.mark.usefixtures("without_numba")
 
@@ -28,7 +25,6 @@ PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "convolution", "convolution_backwar
 
 
 def _lanes(net: str, engine: str, precision: str, dtype: torch.dtype = torch.float32) -> tuple[Arena, Lanes]:
-    """Make three lanes that differ."""
     made = network(task(net, engine=engine, precision=precision))
     arena = Arena.stack(made.init(torch.Generator().manual_seed(0)), 3, device=CPU, dtype=dtype)
     arena.theta.mul_(torch.tensor([[1.0], [1.3], [0.8]], dtype=dtype))
@@ -87,10 +83,8 @@ def test_every_product_and_nothing_else_is_rounded() -> None:
     and results, forward and backward: at most about twice as far, and at least a quarter of a rounding, 2⁻⁸.
     """
     for net, engine in WAYS:
-        exact, found = (
-            _passed_watched(net, engine, precision, dtype)
-            for precision, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))
-        )
+        exact = _passed_watched(net, engine, "float32", torch.float32)
+        found = _passed_watched(net, engine, "bfloat16", torch.bfloat16)
         arena, lanes = _lanes(net, engine, "float32")
         arena.theta.copy_(_rounded(arena.theta))
         once = _passed(arena, lanes, splits().to(CPU, torch.bfloat16).to(CPU, torch.float32))
@@ -100,17 +94,15 @@ def test_every_product_and_nothing_else_is_rounded() -> None:
                 distance, yardstick = ((other[name][lane] - reference).norm() for other in (found, once))
                 assert distance < 4 * yardstick, (net, engine, name)
                 assert 2**-10 < distance / reference.norm() < 0.2, (net, engine, name)
-        plain, asked = (
-            _passed(*_lanes(net, engine, precision, torch.float64), splits(F64))
-            for precision in ("float32", "bfloat16")
-        )
+        both = [_lanes(net, engine, precision, torch.float64) for precision in ("float32", "bfloat16")]
+        plain, asked = (_passed(*each, splits(F64)) for each in both)
         assert all(torch.equal(plain[name], asked[name]) for name in plain), (net, engine)  # float64 stays
 
 
 def test_what_lasts_or_is_returned_is_float32() -> None:
     for net, engine in WAYS:
         request = task(net, engine=engine, precision="bfloat16")
-        trainer = PackTrainer(ADAMW, request, CELLS, 0, splits())
+        trainer = pack("adamw", request)
         assert {trial.status for trial in trainer.run()} == {Status.COMPLETE}
         lasting = [trainer.arena.theta, trainer.arena.grad, *trainer.update.family.moments()]
         lasting += [buffer for buffer in _buffers(trainer.lanes) if buffer.is_floating_point()]
@@ -123,20 +115,11 @@ def test_what_lasts_or_is_returned_is_float32() -> None:
 @pytest.mark.parametrize("engine", ["loop", "vmap"])
 def test_user_networks_train_in_bfloat16(engine: str) -> None:
     for kind in (*awkward.VECTORISED, *(awkward.LOOPED if engine == "loop" else ())):
-        exact, found = (
-            PackTrainer(
-                ADAMW,
-                task(f"tests.nets.awkward:{kind.__name__}", 1, engine=engine, precision=precision),
-                CELLS[:1],
-                0,
-                splits(),
-            )
-            .run()[0]
-            .metrics["val_loss"]
-            for precision in ("float32", "bfloat16")
-        )
-        assert found != exact, kind
-        assert found == pytest.approx(exact, rel=0.02), kind
+        losses = []
+        for precision in ("float32", "bfloat16"):
+            of = task(f"tests.nets.awkward:{kind.__name__}", 1, engine=engine, precision=precision)
+            losses.append(pack("adamw", of, CELLS[:1]).run()[0].metrics["val_loss"])
+        assert losses[0] != losses[1] == pytest.approx(losses[0], rel=0.02), kind
 
 
 class Filling(awkward.Base):  # writes logits into a tensor of the type of its inputs
@@ -147,8 +130,7 @@ class Filling(awkward.Base):  # writes logits into a tensor of the type of its i
 
 
 def test_network_that_cannot_compute_in_bfloat16_is_refused_in_one_line() -> None:
-    assert network(task(f"{HERE}:Filling", engine="loop")).shapes
+    of = task(f"{HERE}:Filling", engine="loop")
+    assert network(of).shapes
     complaint = rf"^net='{HERE}:Filling' cannot compute in bfloat16: RuntimeError: .* in Filling itself"
-    with pytest.raises(UsageError, match=rf"{complaint}.*; choose precision='float32'$") as refused:
-        network(task(f"{HERE}:Filling", engine="loop", precision="bfloat16"))
-    assert "\n" not in str(refused.value)
+    assert_raises(rf"{complaint}.*; choose precision='float32'$", network, of.changed(precision="bfloat16"))

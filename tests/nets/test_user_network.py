@@ -1,28 +1,27 @@
 """User networks and losses train as under torch.optim; what would not is named in one line."""
 
-from __future__ import annotations
-
-import re
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.errors import UnknownName, UsageError
-from lrwd_sweep.nets import network
+from lrwd_sweep.nets import ModuleNetwork, network
+from lrwd_sweep.nets.randomness import python_state
 from lrwd_sweep.nets.user_network import blamed
 from lrwd_sweep.science.lattice import Cell
-from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status
 from lrwd_sweep.spec.net_options import options_text
-from tests.nets.awkward import Base
-from tests.small import CELLS, F64, SGDW, WELL, splits, task
+from tests.nets.awkward import Base, TwoLayers
+from tests.refusal import assert_raises
+from tests.small import SGDW, WELL, splits, task
 
 HERE = "tests.nets.test_user_network"
 
@@ -40,25 +39,14 @@ def test_factory_gets_sizes_and_options() -> None:
         network(task(f"{HERE}:sized", net_options=options_text({"widht": 5})))
 
 
-def test_native_is_refused_for_networks_without_it() -> None:
-    complaint = r"engine='native' is not written for resnet20; choose auto, vmap or loop"
-    with pytest.raises(UsageError, match=complaint):
-        network(task("resnet20", engine="native"))
-    with pytest.raises(UsageError, match="not written for a loss other than cross-entropy"):
-        network(task("mlp", engine="native", loss=f"{HERE}:smoothed"))
-
-
-class Two(Base):  # two heads, both of which train
+class Two(TwoLayers):  # two heads, both of which train
     def make(self) -> None:
-        self.a, self.b = nn.Linear(64, 4), nn.Linear(64, 4)
+        super().make()
         self.steps = 0
 
     def forward(self, x: Tensor) -> Any:
         self.steps += self.training
         return super().forward(x)
-
-    def logits(self, x: Tensor) -> Any:
-        return self.a(x) + self.b(x)
 
 
 def _thaw(net: Any, x: Tensor) -> Any:  # the second head trains from the fifth step on
@@ -95,8 +83,7 @@ UNLIKE_TORCH = (
 def test_parameters_that_would_not_train_as_under_torch_optim_are_named() -> None:
     for name, engine, complaint in UNLIKE_TORCH:
         trainer = PackTrainer(SGDW, task(f"{HERE}:{name}", engine=engine), WELL, 0, splits())
-        with pytest.raises(UsageError, match=rf"the parameter {complaint}"):  # which names the class
-            trainer.run()
+        assert_raises(rf"the parameter {complaint}", trainer.run)  # which names the class
 
 
 class Finite(Two):  # raises if a number is not finite
@@ -170,7 +157,7 @@ class Focal(nn.Module):
 
 
 FOCAL = Focal()
-REFUSED = {
+REFUSED_LOSSES = {
     "per_class": r"the loss is a tensor of shape \(4,\), not one number for a batch or for every item",
     "detached": "does not depend on any parameter",
     "noisy": "the loss draws random numbers",
@@ -182,26 +169,117 @@ REFUSED = {
 
 def test_invalid_losses_are_refused_in_one_line() -> None:
     for net in ("mlp", "cnn", "tests.nets.awkward:Normed"):
-        for loss, complaint in REFUSED.items():
-            with pytest.raises(UsageError) as refused:
-                network(task(net, loss=f"{HERE}:{loss}"))
-            assert re.match(rf"loss='{HERE}:{loss}'.*{complaint}", str(refused.value)), (net, loss)
+        for loss, complaint in REFUSED_LOSSES.items():
+            of = task(net, loss=f"{HERE}:{loss}")
+            assert_raises(rf"^loss='{HERE}:{loss}'.*{complaint}", network, of)
+    with pytest.raises(UsageError, match="not written for a loss other than cross-entropy"):
+        network(task("mlp", engine="native", loss=f"{HERE}:smoothed"))
     with pytest.raises(UnknownName, match=f"unknown name in {HERE} 'absent'"):
         network(task("mlp", loss=f"{HERE}:absent"))
 
 
-def test_user_loss_trains_and_measures() -> None:
-    rule = Optimizer.parse("adamw:lr-scaled")
-    for net in ("mlp", "tests.nets.awkward:Normed"):
-        for engine in ("loop", "vmap"):
-            request = task(net, 5, engine=engine, loss=f"{HERE}:smoothed")
-            trainer = PackTrainer(rule, request, CELLS, 0, splits(F64))
-            trials = trainer.run()
-            plain = PackTrainer(rule, replace(request, loss="cross-entropy"), CELLS, 0, splits(F64))
-            plain.run()
-            assert (trainer.arena.theta - plain.arena.theta).abs().max() > 1e-4, (net, engine)
-            with torch.inference_mode():
-                logits = trainer.lanes.predictor().predict(splits(F64).validation.x)
-            for lane, trial in zip(logits, trials, strict=True):
-                expected = smoothed(lane.t(), splits(F64).validation.y).item()
-                assert trial.metrics["val_loss"] == pytest.approx(expected, abs=1e-12), (net, engine)
+class Plain(Base):  # two layers; subclasses add a difficulty
+    def make(self) -> None:
+        self.body, self.head = nn.Linear(64, 8), nn.Linear(8, 4)
+        self.more()
+
+    def more(self) -> None:
+        pass
+
+    def between(self, h: Tensor) -> Tensor:
+        return h.tanh()
+
+    def logits(self, x: Tensor) -> Any:
+        return self.head(self.between(self.body(x)))
+
+
+def _recompute(net: Any, h: Tensor) -> Any:
+    return checkpoint(lambda h: net.drop(h).tanh(), h, use_reentrant=False)
+
+
+DIFFICULT: dict[str, dict[str, Callable[..., Any]]] = {  # a class's name → its methods
+    "Hooked": {"more": lambda net: net.body.weight.register_hook(lambda grad: grad.clamp(-1e-3, 1e-3))},
+    "Recomputed": {"more": lambda net: net.add_module("drop", nn.Dropout(0.5)), "between": _recompute},
+    "Numpy": {"between": lambda net, h: h * float(np.random.rand())},
+    "OldNorm": {"more": lambda net: nn.utils.weight_norm(net.body)},
+    "Scripted": {"more": lambda net: net.add_module("act", torch.jit.script(nn.Tanh()))},
+    "Hidden": {"between": lambda net, h: functional.dropout(h, 0.5, net.training)},  # dropout without a layer
+    "WrongInTraining": {"logits": lambda net, x: torch.zeros(3) + Plain.logits(net, x)},  # under a layer
+    "Complex": {"more": lambda net: setattr(net, "phase", nn.Parameter(torch.zeros(2, dtype=torch.cfloat)))},
+}
+globals().update({name: type(name, (Plain,), methods) for name, methods in DIFFICULT.items()})
+
+
+class Enclosed(Plain):
+    act: Callable[[Tensor], Tensor]
+
+    def more(self) -> None:
+        self.slope = nn.Parameter(torch.tensor(0.3))
+        self.act = lambda h: torch.where(h > 0, h, h * self.slope)
+
+    def between(self, h: Tensor) -> Tensor:
+        return self.act(h)
+
+
+class Recurrent(Base):  # drops between its layers
+    def make(self) -> None:
+        self.body, self.head = nn.GRU(8, 6, 2, dropout=0.1, batch_first=True), nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.head(self.body(x[:, 0])[0][:, -1])
+
+
+def failing() -> nn.Module:
+    raise ValueError("no\nweights here")
+
+
+ONE = Plain()
+FACTORY: dict[str, Callable[..., object]] = {
+    "needing": lambda channels: nn.Conv2d(1, channels, 3),
+    "forgetful": lambda: None,
+    "regression": lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 1)),
+    "mismatched": lambda: nn.Sequential(nn.Flatten(), nn.Linear(100, 4)),
+    "all_frozen": lambda: Plain().requires_grad_(False),
+    "same": lambda: ONE,
+}
+globals().update(FACTORY)
+LINE = r"\(test_user_network.py, line \d+\)"
+REFUSED_NETWORKS = {
+    "Hooked": r": its parameter body\.weight has a hook, .*; register it in forward",
+    "Recomputed": r": the layer drop \(Dropout\) runs again in the backward pass, .*; leave it out",
+    "Enclosed": r": its parameter slope is used by a lambda .*; write a method",
+    "Numpy": r": it draws random numbers from the global generator of numpy or random",
+    "OldNorm": r": it cannot be copied, .*; use torch\.nn\.utils\.parametrizations",
+    "Scripted": r": its layer act is a ScriptModule, which lanes cannot copy; do not script it",
+    "Hidden": r": Hidden itself draws random numbers .*; use torch.nn.Dropout as a layer",
+    "Recurrent": r": the layer body \(GRU\) draws .*\(dropout=0 for attention and recurrent layers\)",
+    "WrongInTraining": rf" does not .*: RuntimeError: .* in WrongInTraining itself {LINE}",
+    "Complex": r": its parameter phase is complex64 \(2,\); make it real",
+    "needing": r" wants 'channels', which nothing gives; give it a default, or a value under \[net.options\]",
+    "forgetful": r": it returns NoneType; return a torch.nn.Module",
+    "failing": rf" raised ValueError: no weights here {LINE}",
+    "regression": r": Sequential gives float32 \(8, 1\) for 8 inputs; return logits \(8, 4\)",
+    "mismatched": r" does not take inputs of 1×8×8: RuntimeError: .*mat1 .* in the layer 1 \(Linear\)",
+    "all_frozen": r": it does not depend on any parameter that trains",
+    "same": r": it returns the same network at every call; make a new one for every seed",
+    "ONE": r": it is a network instance, the same for every seed; name its class or a factory",
+    "HERE": r" is of type str; name a function or a class",
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*(weight_norm|torch.jit)")
+def test_user_networks_that_lanes_could_not_train_are_refused_in_one_line() -> None:
+    before = python_state()
+    for name, complaint in REFUSED_NETWORKS.items():
+        assert_raises(rf"^net='{HERE}:{name}'{complaint}", network, task(f"{HERE}:{name}", engine="loop"))
+        assert python_state() == before, name
+
+
+def test_known_modules_that_draw_or_do_not_classify_are_refused() -> None:
+    flat, linear = nn.Flatten(), nn.Linear(64, 4)
+    for make, complaint in (
+        (lambda: nn.Sequential(flat, nn.RReLU(), linear), r"layer 1 \(RReLU\) draws random"),
+        (lambda: nn.Sequential(nn.Identity(), globals()["Hidden"]()), r"layer 1 \(Hidden\) draws random"),
+        (lambda: nn.Conv2d(1, 4, 3), r"gives \(8, 4, 6, 6\) for 8 inputs; make it logits \(8, 4\)"),
+    ):
+        assert_raises(complaint, ModuleNetwork, make, (1, 8, 8), 4)

@@ -1,7 +1,5 @@
 """Networks that behave differently in another process than that of the tests."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -18,6 +18,7 @@ import pytest
 from lrwd_sweep.errors import HostError, SpecMismatch, UsageError
 from lrwd_sweep.runner.executors import commands, run_process
 from lrwd_sweep.runner.executors.commands import CommandExecution, FirstRunFailed, NothingRead
+from lrwd_sweep.runner.readers import _pairs
 from lrwd_sweep.runner.runner import Runner
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.data_files import DataFiles
@@ -181,6 +182,7 @@ READ: list[tuple[str, str, dict[str, Any], float, tuple[float, ...], str]] = [
     ("lines of the result", RESULT, {}, 1 / 3, (1, 2, 3), "step"),
     ("the result before --read", RESULT, {"read": "auto"}, 1 / 3, (1, 2, 3), "step"),
     ("a document as result", DOCUMENT, {}, 0.25, (), ""),
+    ("a prefix", 'print("10:00:01 INFO Validation-loss: 3.5.")', {"read": "auto"}, 3.5, (), ""),
     ("key: value", PAIRS, {"read": "auto"}, 0.5, (3, 4), "epoch"),
 ]  # fmt: skip
 
@@ -214,7 +216,8 @@ print("a warning", file=sys.stderr)
         ["1e-05", wd, seed] for wd in ("0.0", "0.1") for seed in ("0", "1")
     ]
     for path, one in zip(attempts(), found, strict=True):
-        assert one["words"][3] == one["LRWD_OUT"] == str(path.resolve() / "out")
+        assert one["words"][3] == one["LRWD_OUT"] == str((path / "out").resolve())
+        assert not set("=, ") & set(one["LRWD_OUT"]), "nanoGPT splits arguments at ="
         assert [one["LRWD_LR"], one["LRWD_WEIGHT_DECAY"], one["LRWD_SEED"]] == one["words"][:3]
         assert one["PYTHONUNBUFFERED"] == "1"
         assert int(one["OMP_NUM_THREADS"]) >= 1
@@ -484,3 +487,36 @@ loaded = [name for name in ("torch", "torchvision", "sklearn", "numba") if name 
 assert not loaded, loaded
 """
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"COLUMNS": "100"})
+
+
+def test_only_metrics_of_a_log_are_kept(store: Store) -> None:
+    log = "weight_decay: 0.1, lr: 3, val_loss: 1.5, acc: 0.5, epoch: 2, batch size: 64, train_loss: 1"
+    (found,) = sweep(store, spec(f'print("seed = 4"); print("{log}")', **ONE, read="auto"))
+    assert found.metrics == {"val_loss": 1.5, "acc": 0.5, "train_loss": 1.0}
+    assert set(found.curves) == {"val_loss", "acc", "train_loss", "epoch"}
+    (found,) = sweep(
+        store, spec(f'print("loss is 5"); print("{log}")', **ONE, read="stdout:s:? (is )?(?P<value>.)"), "t"
+    )
+    assert found.metrics == {"val_loss": 1.0}
+
+
+def test_a_file_of_another_run_is_not_read(store: Store) -> None:
+    Path("result.json").write_text('{"val_loss": 9.0}')
+    script = 'if lr > 0.01:\n    json.dump({"val_loss": lr}, open("result.json", "w"))'
+    given = {"read": "json:result.json:val_loss"}
+    with pytest.raises(NothingRead, match="there was no file"):
+        sweep(store, spec(script, **ONE, **given))
+    (found,) = sweep(store, spec(script, lr=[0.02], weight_decay=[0.1], seeds=1, **given))
+    assert found.metrics == {"val_loss": 0.02}
+
+
+def test_lines_of_a_log_are_read_as_pairs() -> None:
+    cases: dict[str, dict[str, float]] = {
+        "2025-11-29T12:00:01 INFO val_loss: 3.21.": {"INFO val_loss": 3.21},
+        "[epoch 3] val/loss=1e-3 acc = 45.5%": {"val/loss": 1e-3, "acc": 45.5, "epoch": 3.0},
+        "iter 7: loss nan, time 30.1ms": {"iter": 7.0, "loss": float("nan")},
+        "it took 12:30:01, speed: 3.5ms, v1.2: 3": {"v1.2": 3.0},
+        "Loss : -inf": {"Loss": -float("inf")},
+    }
+    for line, pairs in cases.items():
+        assert str(_pairs(line)) == str(pairs), line

@@ -1,11 +1,9 @@
 """Packs are planned, train side by side, are retried if lost, and stop when asked."""
 
-from __future__ import annotations
-
 import os
 import sys
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from math import ceil
 from pathlib import Path
@@ -18,7 +16,6 @@ from hypothesis import strategies as st
 import lrwd_sweep
 from lrwd_sweep.engine import device, memory
 from lrwd_sweep.engine.memory import pack_bytes
-from lrwd_sweep.engine.pack import OnEpoch, PackTrainer
 from lrwd_sweep.errors import DeviceError
 from lrwd_sweep.runner import execution
 from lrwd_sweep.runner.execution import ATTEMPTS, Execution, plan
@@ -28,6 +25,7 @@ from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.job import EpochDone, Event, Job, Pack, PackDone, PackLost, Stopped
 from lrwd_sweep.spec.task import Task
+from tests.refusal import assert_raises
 from tests.runner import strange
 from tests.small import ADAMW, CPU
 
@@ -35,9 +33,8 @@ CELLS = list(Lattice((0.01, 0.02, 0.04), (0.001, 0.01)).cells())
 
 
 def _on_two_cores(net: str = "mlp-norm", epochs: int = 2) -> Execution:
-    found = Execution(
-        Task(net=net, epochs=epochs, engine="auto" if net == "mlp-norm" else "loop", eval_every=1), "cpu"
-    )
+    engine = "auto" if net == "mlp-norm" else "loop"
+    found = Execution(Task(net=net, epochs=epochs, engine=engine, eval_every=1), "cpu")
     found.places = (CPU, CPU)
     return found
 
@@ -89,14 +86,10 @@ def test_lanes_train_in_threads_if_no_process_starts(
 ) -> None:
     caplog.set_level("INFO", "lrwd_sweep")
     module, todo = _on_two_cores(f"{strange.__name__}:Net"), {0: CELLS[:2]}
+    ended = "a process for lanes ended at its start (exit status 3)"
     for target, name, value, why in (
         (sys, "executable", "", "a process of its own needs a POSIX"),
-        (
-            processes,
-            "_begin",
-            strange.refuse_to_begin,
-            "a process for lanes ended at its start (exit status 3)",
-        ),
+        (processes, "_begin", strange.refuse_to_begin, ended),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(target, name, value)
@@ -107,23 +100,24 @@ def test_lanes_train_in_threads_if_no_process_starts(
 
 
 class _Losing:
-    """An executor that loses packs, by a rule, and trains the others at once."""
+    """An executor that loses packs by a rule, and trains the others at once."""
 
     free = 1
 
-    def __init__(self, is_lost: Callable[[Pack, int], PackLost | None]) -> None:
-        self.is_lost = is_lost
+    def __init__(self, is_lost: Callable[[Pack], bool], reason: str) -> None:
+        self.is_lost, self.reason = is_lost, reason
         self.submitted: list[Pack] = []
-        self.left: deque[Event] = deque()
+        self.left: deque[Pack] = deque()
 
     def submit(self, job: Job) -> None:
-        attempts = self.submitted.count(job.pack)
         self.submitted.append(job.pack)
-        done = PackDone(job.pack, [Trial(cell, 0, Status.COMPLETE) for cell in job.pack.cells])
-        self.left.append(self.is_lost(job.pack, attempts) or done)
+        self.left.append(job.pack)
 
     def events(self) -> Sequence[Event]:
-        return [self.left.popleft()]
+        pack = self.left.popleft()
+        if self.is_lost(pack):
+            return [PackLost(pack, self.reason, out_of_memory=self.reason == "full")]
+        return [PackDone(pack, [Trial(cell, 0, Status.COMPLETE) for cell in pack.cells])]
 
     def cancel(self) -> None:
         pass
@@ -131,35 +125,30 @@ class _Losing:
     close = cancel
 
 
-def _losing(
-    is_lost: Callable[[Pack, int], PackLost | None], lanes: int, monkeypatch: pytest.MonkeyPatch
-) -> tuple[list[Pack], dict[Cell, Trial]]:
-    """Train a pack on an executor that loses packs; return what was submitted and the trials."""
-    losing, on = _Losing(is_lost), _on_two_cores()
-    monkeypatch.setattr(on, "_open", lambda _: losing)
-    events = list(on.train(ADAMW, [Pack(tuple(CELLS[:lanes]), 0)]))
-    done = [event for event in events if isinstance(event, PackDone)]
-    return losing.submitted, {trial.cell: trial for event in done for trial in event.trials}
-
-
-def test_lost_packs_are_trained_again_in_halves_until_a_lone_lane_fails(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    submitted, trials = _losing(
-        lambda pack, _: PackLost(pack, "killed") if len(pack.cells) > 2 else None, 4, monkeypatch
-    )
-    assert sorted(len(pack.cells) for pack in submitted) == [2, 2, 4]
-    assert [trial.status for trial in trials.values()] == [Status.COMPLETE] * 4
+def test_lost_packs_are_trained_again_in_halves(monkeypatch: pytest.MonkeyPatch) -> None:
     ill = CELLS[0]
-    submitted, trials = _losing(
-        lambda pack, _: PackLost(pack, "killed") if ill in pack.cells else None, 4, monkeypatch
-    )
-    assert {cell for cell, trial in trials.items() if trial.status is Status.FAILED} == {ill}
-    assert trials[ill].detail == "killed"
-    assert sum(ill in pack.cells for pack in submitted) == ATTEMPTS
-    submitted, trials = _losing(lambda pack, _: PackLost(pack, "full", True), 1, monkeypatch)
-    assert [trial.status for trial in trials.values()] == [Status.FAILED]
-    assert len(submitted) == 1  # without room one attempt is enough
+
+    def large(pack: Pack) -> bool:
+        return len(pack.cells) > 2
+
+    def of_ill(pack: Pack) -> bool:
+        return ill in pack.cells
+
+    for is_lost, reason, lanes, failed, attempts in (
+        (large, "killed", 4, set(), {4: 1, 2: 2}),
+        (large, "full", 4, set(), {4: 1, 2: 2}),
+        (of_ill, "killed", 4, {ill}, {4: 1, 2: 2, 1: 2}),
+        (of_ill, "killed", 1, {ill}, {1: ATTEMPTS}),
+        (of_ill, "full", 1, {ill}, {1: 1}),  # without room one attempt is enough
+    ):
+        losing, on = _Losing(is_lost, reason), _on_two_cores()
+        monkeypatch.setattr(on, "_open", lambda _, losing=losing: losing)
+        events = list(on.train(ADAMW, [Pack(tuple(CELLS[:lanes]), 0)]))
+        trials = [trial for event in events if isinstance(event, PackDone) for trial in event.trials]
+        assert {trial.cell for trial in trials} == set(CELLS[:lanes]), attempts
+        lost = {trial.cell: trial.detail for trial in trials if trial.status is Status.FAILED}
+        assert lost == dict.fromkeys(failed, reason), attempts
+        assert Counter(len(pack.cells) for pack in losing.submitted) == attempts
 
 
 def test_a_killed_process_costs_only_its_own_pack(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -196,35 +185,10 @@ def test_stop_keeps_what_was_yielded_and_ends_every_thread() -> None:
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("lanes")]
 
 
-def _out_of_memory_above(lanes: int) -> Callable[..., list[Trial]]:
-    run = PackTrainer.run
-
-    def limited(self: PackTrainer, on_epoch: OnEpoch, should_stop: Callable[[], bool]) -> list[Trial]:
-        if len(self.cells) > lanes:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return run(self, on_epoch, should_stop)
-
-    return limited
-
-
-def test_a_pack_without_room_is_halved_to_the_same_results_down_to_lanes_that_fail(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    on, todo = _on_two_cores(), {0: CELLS}
-    whole = _trials(on, todo)
-    with monkeypatch.context() as patch:
-        patch.setattr(PackTrainer, "run", _out_of_memory_above(1))
-        assert _trials(on, todo) == whole
-    monkeypatch.setattr(PackTrainer, "run", _out_of_memory_above(0))
-    trials = _trials(on, todo).values()
-    assert {trial.status for trial in trials} == {Status.FAILED}
-    assert {trial.detail for trial in trials} == {"cpu has no room for one lane of mlp-norm"}
-
-
 def test_only_cores_with_room_for_a_lane_train(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("lrwd_sweep.engine.host.cores", lambda: 8)
+    monkeypatch.setattr("lrwd_sweep.engine.device.cores", lambda: 8)
     needed = pack_bytes(Task(epochs=1), 1, CPU) / memory.MEMORY_SHARE
     for room, slots in ((0.9 * 8, 7), (3.5, 3), (1.1, 1), (100, 8)):
         free = int(room * needed)
@@ -252,14 +216,5 @@ def test_a_device_without_room_is_left_out(monkeypatch: pytest.MonkeyPatch) -> N
     free[:] = 1 << 40, 1 << 40, 1000
     assert on.slots() == (places[1], places[0])  # where the data are comes first
     free[:] = [1000] * 3
-    with pytest.raises(DeviceError, match="free some memory"):
-        on.plan({0: [Cell(1, 1)]})
-    with pytest.raises(DeviceError, match=r"^cpu:0 has 0 MiB free"):
-        Execution(Task(epochs=1), "cpu")
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_cuda_follows_the_cpu() -> None:
-    on = {name: _trials(Execution(Task(epochs=2), name), {0: CELLS}) for name in ("cpu", "cuda")}
-    for lane, trial in on["cpu"].items():
-        assert on["cuda"][lane].metrics["val_loss"] == pytest.approx(trial.metrics["val_loss"], rel=1e-3)
+    assert_raises("free some memory", on.plan, {0: [Cell(1, 1)]}, error=DeviceError)
+    assert_raises(r"^cpu:0 has 0 MiB free", Execution, Task(epochs=1), "cpu", error=DeviceError)

@@ -1,7 +1,5 @@
 """Every executor trains lanes to the same bits, reports epochs, stops, and reports packs that it lost."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -14,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from lrwd_sweep.data import Splits
-from lrwd_sweep.engine.host import cores
+from lrwd_sweep.engine.device import cores
 from lrwd_sweep.engine.train_pack import load_data, train_pack
-from lrwd_sweep.errors import UsageError
 from lrwd_sweep.runner.executors import Executor
 from lrwd_sweep.runner.executors.processes import Processes
 from lrwd_sweep.runner.executors.threads import Threads
@@ -24,6 +21,7 @@ from lrwd_sweep.science.lattice import Lattice
 from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.spec.job import EpochDone, Event, Job, Pack, PackDone, PackLost
 from lrwd_sweep.spec.task import Task
+from tests.refusal import assert_raises
 from tests.runner import strange
 from tests.small import ADAMW, CPU
 
@@ -32,12 +30,11 @@ NET = f"{strange.__name__}:Net"
 
 
 def job(net: str = NET, seed: int = 0, epochs: int = 3) -> Job:
-    engine = "auto" if net == "mlp-norm" else "loop"
+    engine = {"mlp-norm": "auto", "cnn": "vmap"}.get(net, "loop")
     return Job(ADAMW, Task(net=net, epochs=epochs, engine=engine), Pack(CELLS, seed))
 
 
 def until_done(executor: Executor) -> list[Event]:
-    """Collect the events until a pack is done or lost."""
     found: list[Event] = []
     while not found or isinstance(found[-1], EpochDone):
         found += executor.events()
@@ -60,7 +57,6 @@ def marks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def warm(splits: Splits) -> Iterator[Processes]:
-    """Start two processes for all tests."""
     executor = Processes()
     executor.prepare([CPU, CPU], splits)
     yield executor
@@ -83,13 +79,11 @@ class TestEveryExecutor:
     def test_trains_lanes_to_the_bits_of_one_thread_and_reports_every_epoch(
         self, executor: Executor, splits: Splits
     ) -> None:
-        for net in ("mlp-norm", NET):
+        for net in ("mlp-norm", "cnn", NET):  # native, stacked, and a module per lane
             pair = [job(net, seed) for seed in (0, 1)]
+            watch = lambda *_: None, lambda: False
             with ThreadPoolExecutor(1) as thread:  # in this thread, subnormal numbers would stay flushed
-                alone = [
-                    thread.submit(train_pack, each, splits, lambda *_: None, lambda: False).result()
-                    for each in pair
-                ]
+                alone = [thread.submit(train_pack, each, splits, *watch).result() for each in pair]
             assert executor.free == 2
             for each in pair:
                 executor.submit(each)
@@ -128,19 +122,17 @@ class TestEveryExecutor:
 
     def test_raises_an_error_of_user_code_as_one_line(self, executor: Executor) -> None:
         executor.submit(job(f"{strange.__name__}:Faulty"))
-        with pytest.raises(UsageError, match=r"Faulty' raised in training: RuntimeError.*strange\.py"):
-            until_done(executor)
+        assert_raises(r"Faulty' raised in training: RuntimeError.*strange\.py", until_done, executor)
         assert executor.free == 2
 
 
 class TestProcesses:
-    def test_refuse_changed_user_code_and_hide_its_output(
+    def test_refuse_changed_user_code_and_hide_output(
         self, warm: Processes, capfd: pytest.CaptureFixture[str]
     ) -> None:
         asked = job()
         warm.submit(replace(asked, task=replace(asked.task, code=((NET, "another"),))))
-        with pytest.raises(UsageError, match=rf"^net='{NET}' has changed since this training began"):
-            until_done(warm)
+        assert_raises(rf"^net='{NET}' has changed since this training began", until_done, warm)
         warm.submit(job(f"{strange.__name__}:Loud"))
         assert isinstance(until_done(warm)[-1], PackDone)
         assert capfd.readouterr() == ("", "")

@@ -1,10 +1,8 @@
 """Optuna proposes every cell of a lattice once, and spread-out batches that a resume repeats."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +25,8 @@ def bowl(cell: Cell) -> float:
 
 
 def trained(cells: list[Cell], seeds: tuple[int, ...] = SEEDS) -> list[Trial]:
-    return [
-        Trial(cell, seed, Status.COMPLETE, {"val_loss": bowl(cell) + 0.01 * seed})
-        for cell in cells
-        for seed in seeds
-    ]
+    lanes = product(cells, seeds)
+    return [Trial(c, seed, Status.COMPLETE, {"val_loss": bowl(c) + 0.01 * seed}) for c, seed in lanes]
 
 
 def propose(trials: list[Trial], count: int, seed: int = 0) -> list[Cell]:
@@ -39,7 +34,6 @@ def propose(trials: list[Trial], count: int, seed: int = 0) -> list[Cell]:
 
 
 def searched(batches: int, count: int) -> list[Trial]:
-    """Search the bowl; return all trials."""
     trials: list[Trial] = []
     for _ in range(batches):
         trials += trained(propose(trials, count))
@@ -53,10 +47,9 @@ def told() -> list[Trial]:
 
 def nearest(cells: list[Cell]) -> float:
     """Return the least distance of two cells, in log axes where the lattice's sides are 1."""
-    return min(
-        math.hypot(math.log2(a.lr / b.lr), math.log2(a.weight_decay / b.weight_decay)) / 10
-        for a, b in combinations(cells, 2)
-    )
+    pairs = combinations(cells, 2)
+    ratios = [(math.log2(a.lr / b.lr), math.log2(a.weight_decay / b.weight_decay)) for a, b in pairs]
+    return min(math.hypot(*ratio) / 10 for ratio in ratios)
 
 
 def test_a_search_for_the_largest_is_that_for_the_smallest_negative(told: list[Trial]) -> None:
@@ -67,9 +60,7 @@ def test_a_search_for_the_largest_is_that_for_the_smallest_negative(told: list[T
     assert propose_cells(LATTICE, turned + lost, 8, **options) == propose(told + lost, 8)
 
 
-def test_a_batch_is_spread_out_in_the_positive_box(
-    told: list[Trial], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_batch_is_spread_out(told: list[Trial], monkeypatch: pytest.MonkeyPatch) -> None:
     diverged = [Trial(cell, seed, Status.DIVERGED) for cell in propose([], 15) for seed in SEEDS]
     for trials in ([], told[:48], told, diverged):
         batch = propose(trials, 44)

@@ -1,9 +1,8 @@
 """A study trains its missing lanes once, and gives the same bits after any interruption."""
 
-from __future__ import annotations
-
 import itertools
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,8 +29,6 @@ TPE = replace(SPEC, kind=Kind.TPE)
 
 
 class Log:
-    """A watcher that remembers the packs."""
-
     def __init__(self) -> None:
         self.packs: list[Pack] = []
         self.begun: list[list[Pack]] = []
@@ -115,9 +112,7 @@ def test_an_interrupted_study_continues_to_the_same_bits(store: Store) -> None:
         store.delete_study("study")
 
 
-def test_a_lost_pack_loses_nothing_and_its_halves_are_watched(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_halves_of_a_lost_pack_are_watched(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     loop, log = _loop(store)
     train = loop.execution.train
 
@@ -148,9 +143,8 @@ def test_tpe_counts_and_finishes_the_points_of_earlier_runs(store: Store) -> Non
     assert max(of_first_seed) <= 3  # a quarter of the points at a time
 
 
-def _beside(
-    loop: StudyLoop, others: dict[int, Sequence[Trial]], patch: pytest.MonkeyPatch
-) -> Callable[..., Any]:
+@contextmanager
+def _beside(loop: StudyLoop, others: dict[int, Sequence[Trial]]) -> Iterator[None]:
     """Let another process store lanes before the study's n-th pack is stored."""
     add, number = loop.store.add_trials, itertools.count()
 
@@ -158,8 +152,9 @@ def _beside(
         add(loop.name, others.get(next(number), []))
         return add(*given)
 
-    patch.setattr(loop.store, "add_trials", add_beside)
-    return add
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop.store, "add_trials", add_beside)
+        yield
 
 
 def _theirs(cells: Sequence[Cell], seed: int) -> list[Trial]:
@@ -167,14 +162,11 @@ def _theirs(cells: Sequence[Cell], seed: int) -> list[Trial]:
     return [Trial(cell, seed, Status.DIVERGED, detail="theirs") for cell in cells]
 
 
-def test_lanes_that_another_process_stores_are_kept_and_the_rest_trains(
-    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_lanes_of_another_process_are_kept(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "lrwd_sweep")
     _loop(store, name="alone")[0].grid()
     loop, _ = _loop(store, max_lanes=2)
-    with monkeypatch.context() as patch:
-        _beside(loop, {0: _theirs(CELLS[:3], 0)}, patch)
+    with _beside(loop, {0: _theirs(CELLS[:3], 0)}):
         loop.grid()
     found, alone = _results(store), _results(store, "alone")
     assert found.keys() == alone.keys()
@@ -184,16 +176,8 @@ def test_lanes_that_another_process_stores_are_kept_and_the_rest_trains(
     assert len([text for text in caplog.messages if "another process trains study too" in text]) == 1
     store.delete_study("study")
 
-    loop, _ = _loop(store)
-    with monkeypatch.context() as patch:
-        _beside(loop, {0: [trial for seed in SPEC.seeds for trial in _theirs(CELLS, seed)]}, patch)
-        loop.grid()
-    assert {trial.detail for trial in store.trials("study")} == {"theirs"}
-    store.delete_study("study")
-
     loop, _ = _loop(store, TPE)
-    with monkeypatch.context() as patch:
-        _beside(loop, {1: _theirs([Cell(0.01, 0.005)], 0)}, patch)
+    with _beside(loop, {1: _theirs([Cell(0.01, 0.005)], 0)}):
         loop.tpe(6)
     assert len(_points(store)) >= 6
     assert all(seeds == {0, 1} for seeds in _points(store).values())
@@ -209,10 +193,8 @@ def test_a_study_deleted_or_begun_anew_during_training_gets_no_lanes_of_the_old_
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = replace(SPEC, task=Task(epochs=1))
-    for meanwhile, message in (
-        (None, "was deleted while"),
-        (other, r"another specification \(epochs: 1, 2:"),
-    ):
+    another = r"another specification \(epochs: 1, 2:"
+    for meanwhile, message in ((None, "was deleted while"), (other, another)):
         loop, _ = _loop(store)
         train = loop.execution.train
 
@@ -242,7 +224,7 @@ def study(name: str, seeds: int = 1, **options: int | str) -> StudySpec:
 def test_each_kind_of_step_is_measured_once_and_studies_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def measure(optimizer: Optimizer, task: Task, lanes: int, seconds: float) -> Speed:
+    def measure(optimizer: Optimizer, task: Task, lanes: int, seconds: float, *_: object) -> Speed:
         asked.append((str(optimizer), task.net, lanes, seconds))
         return Speed(step=1.0, sample=0.0, whole=task.net != "mlp")
 
@@ -250,8 +232,7 @@ def test_each_kind_of_step_is_measured_once_and_studies_add_up(monkeypatch: pyte
     found = estimate([study("adam", seeds=3, epochs=10), study("sgd", epochs=20)])
     assert (found.seconds, found.whole) == (2 * 3 * 10 * 6 + 2 * 20 * 6, True)
     asked.clear()
-    found = estimate(
-        [study("adam"), study("adamw", seeds=5, epochs=9), study("sgd"), study("adam", net="mlp")], 9.0
-    )
-    assert asked == [("adam", "mlp-norm", 10, 3.0), ("sgd", "mlp-norm", 2, 3.0), ("adam", "mlp", 2, 3.0)]
+    adams = [study("adam"), study("adamw", seeds=5, epochs=9), study("adam", net="mlp")]
+    found = estimate([*adams, study("sgd")], 9.0)
+    assert asked == [("adam", "mlp-norm", 10, 3.0), ("adam", "mlp", 2, 3.0), ("sgd", "mlp-norm", 2, 3.0)]
     assert not found.whole  # one was extrapolated

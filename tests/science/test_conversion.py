@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -35,16 +36,14 @@ def test_every_detour_gives_the_same_number(
 def test_only_lr_scaled_decay_of_sgdp_is_divided_by_1_minus_momentum(lr: float, x: float, mu: float) -> None:
     sgdp, adamp = Run(Family.SGDP, lr, 9, mu), Run(Family.ADAMP, lr, 9, mu)
     for convention in Convention:
-        number = sgdp.convert(x, Convention.INDEPENDENT, convention)
-        if convention is Convention.LR_SCALED:
-            assert number == pytest.approx(x * (1 - mu) / lr)
-        else:
-            assert number == adamp.convert(x, Convention.INDEPENDENT, convention)
+        number, other = (run.convert(x, Convention.INDEPENDENT, convention) for run in (sgdp, adamp))
+        scaled = convention is Convention.LR_SCALED
+        assert number == (pytest.approx(x * (1 - mu) / lr) if scaled else other)
     assert parse("sgdp").formula.endswith(f" + κ{sgdp.update(Convention.LR_SCALED)[len('θ ← θ − ηα') :]})")
     assert "adamp" in sgdp.users(Convention.LR_SCALED)
 
 
-def test_a_number_that_does_not_exist_or_is_unknown_is_not_guessed() -> None:
+def test_number_that_does_not_exist_is_not_guessed_and_limits_name_what_is_not_exact() -> None:
     for family, source, target in product((*Family, None), Convention, Convention):
         assert Run(family, 0.1).convert(0.0, source, target) == 0.0
     for family, other in product(set(Family) - {Family.SGD, Family.SGDP}, EXACT):
@@ -54,23 +53,16 @@ def test_a_number_that_does_not_exist_or_is_unknown_is_not_guessed() -> None:
         assert f"makes {family.display_name} do" in run.obstacle(Convention.COUPLED)
         assert "Proposition 2" in run.obstacle(Convention.COUPLED)
     unknown = Run(Family.SGD, 0.1)
-    for source, target in (
-        (Convention.COUPLED, Convention.INDEPENDENT),
-        (Convention.INDEPENDENT, Convention.NORMALIZED),
+    for run, source, target, obstacle in (
+        (unknown, Convention.COUPLED, Convention.INDEPENDENT, "the momentum is not known"),
+        (unknown, Convention.NORMALIZED, Convention.INDEPENDENT, "the number of steps N is not known"),
+        (Run(Family.SGDP, 0.1), Convention.LR_SCALED, Convention.FIXED, "the momentum is not known"),
     ):
-        assert unknown.convert(0.1, source, target) is None
-    for run, convention, obstacle in (
-        (unknown, Convention.COUPLED, "the momentum is not known"),
-        (unknown, Convention.NORMALIZED, "the number of steps N is not known"),
-        (Run(Family.SGDP, 0.1), Convention.LR_SCALED, "the momentum is not known"),
-    ):
-        assert run.obstacle(convention) == obstacle
+        assert (run.convert(0.1, source, target), run.obstacle(source)) == (None, obstacle)
+        assert run.convert(0.1, target, source) is None
     assert "decoupled" in Run(Family.SGDP, 0.1, 9, 0.9).obstacle(Convention.COUPLED)
-
-
-def test_limits_name_what_is_not_exact() -> None:
     with_momentum, without = Run(Family.SGD, 0.1, 9, 0.9), Run(Family.SGD, 0.1, 9, 0.0)
-    constant = Run(Family.SGD, 0.1, 9, 0.0, constant=True)
+    constant = replace(without, constant=True)
     assert "asymptotically" in with_momentum.limits(Convention.COUPLED)
     assert without.limits(Convention.COUPLED) == ""  # Proposition 1
     assert not any(with_momentum.limits(convention) for convention in EXACT)
@@ -102,7 +94,7 @@ def test_arithmetic_is_right_and_ends_in_the_converted_number(
 
 
 @given(alphas, lambdas, steps, momenta)
-def test_a_study_keeps_its_own_number_and_normalized_decay_is_plain_over_the_root_of_n(
+def test_study_keeps_its_own_number_and_normalized_decay_is_plain_over_the_root_of_n(
     lr: float, x: float, n: int, mu: float
 ) -> None:
     for name in optimizer_names():
@@ -136,7 +128,7 @@ def test_a_study_keeps_its_own_number_and_normalized_decay_is_plain_over_the_roo
 
 
 @given(alphas, lambdas, steps, st.floats(0, 1))
-def test_the_propositions_hold_and_projected_steps_decay_at_a_tenth_of_the_rate(
+def test_propositions_hold_and_projected_steps_decay_at_a_tenth_of_the_rate(
     lr: float, x: float, n: int, share: float
 ) -> None:
     assert conventions(parse("sgdw"), lr, x, None, 0.0).coupled == pytest.approx(x / lr, rel=1e-12)

@@ -25,7 +25,7 @@ def test_whole_words_of_a_name_imply_that_higher_is_better() -> None:
     assert [name for name in [*LOWER.split(), *Task().metrics, "", "stop 5"] if says_higher(name)] == []
 
 
-def test_a_name_that_implies_higher_is_refused_until_one_direction_is_given() -> None:
+def test_name_that_implies_higher_is_refused_until_one_direction_is_given() -> None:
     with pytest.raises(UsageError, match=r"'val_acc' .*add maximize=True, or minimize=True if"):
         metric_direction("val_acc", maximize=False, minimize=False)
     assert metric_direction("val_acc", maximize=True, minimize=False) is Direction.MAXIMIZE
@@ -36,8 +36,6 @@ def test_a_name_that_implies_higher_is_refused_until_one_direction_is_given() ->
         requested_direction(maximize=True, minimize=True)
     assert requested_direction(maximize=False, minimize=False) is None
 
-
-def test_a_long_name_is_cut_to_one_line() -> None:
     with pytest.raises(UsageError) as refused:
         metric_direction("acc\n" * 10_000, maximize=False, minimize=False)
     assert len(str(refused.value)) < 300

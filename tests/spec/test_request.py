@@ -1,7 +1,5 @@
 """A request resolves its preset and its values once; functions become names that find them again."""
 
-from __future__ import annotations
-
 import functools
 import sys
 import types
@@ -14,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrwd_sweep.errors import UsageError
 from lrwd_sweep.science.lattice import canonical, format_axis
 from lrwd_sweep.spec.request import Request, axis, name_of
 from lrwd_sweep.spec.task import Task
+from tests.refusal import assert_raises
 
 VALUES = st.lists(st.floats(1e-12, 1e12).map(canonical), min_size=1, max_size=8, unique=True)
 
@@ -46,15 +44,12 @@ def test_what_is_not_an_axis_is_refused_in_one_line() -> None:
         ([0.1, float("nan")], "not a positive number"),
         ([0, 0.1, 1], "positive"),
     ):
-        with pytest.raises(UsageError, match=said) as raised:
-            axis(values, "lr")  # type: ignore[arg-type]
-        assert "\n" not in str(raised.value), values
+        assert_raises(said, axis, values, "lr")
 
 
 def test_a_specification_takes_completed_tasks() -> None:
     own = Request.of(data="package.data:load")
-    with pytest.raises(UsageError, match=r"sizes of package\.data:load are not known"):
-        own.spec(own.variant("adam"))
+    assert_raises(r"sizes of package\.data:load are not known", own.spec, own.variant("adam"))
     sizes = replace(Task().data_set, train=80)
     spec = own.spec(own.variant("adam"), complete=lambda task: replace(task, sizes=sizes))
     assert spec.task is not None
@@ -72,8 +67,7 @@ def test_values_are_held_as_their_fields_hold_them() -> None:
         ({"seeds": (1, 2)}, "^seeds=.* is not a whole number"),
         ({"cap": float("nan")}, "^cap=nan is not a finite number; write for example cap=2.5"),
     ):
-        with pytest.raises(UsageError, match=said):
-            Request.of(**given_)
+        assert_raises(said, Request.of, **given_)
 
 
 def test_an_importable_function_becomes_its_name() -> None:
@@ -98,10 +92,7 @@ def test_a_function_without_a_name_to_import_is_refused(monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "__main__", here)  # a notebook, in which only this process finds it
     given_: list[Any] = [lambda: None, functools.partial(Net), Net(), Net().again, _local(), 5]
     for one in (*given_, here.__dict__["Net"]):
-        with pytest.raises(UsageError, match=r"%%writefile my.py\) and give net='\./my\.py:NAME'") as raised:
-            name_of("net", one)
-        assert "\n" not in str(raised.value)
+        assert_raises(r"%%writefile my.py\) and give net='\./my\.py:NAME'", name_of, "net", one)
     old = Net
     monkeypatch.setattr(sys.modules[__name__], "Net", type("Net", (), {}))
-    with pytest.raises(UsageError, match="cannot be found again"):
-        name_of("net", old)
+    assert_raises("cannot be found again", name_of, "net", old)

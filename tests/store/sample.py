@@ -15,7 +15,7 @@ from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.spec.task import Task
-from lrwd_sweep.store import Store, open_store
+from lrwd_sweep.store import open_store
 from lrwd_sweep.store import studies as rows
 
 
@@ -41,14 +41,12 @@ def complete(cell: Cell, seed: int = 0, value: float = 0.1) -> Trial:
 
 
 def lattice_trials(of: StudySpec) -> list[Trial]:
-    """Every lane of a spec, complete."""
     return [
         complete(cell, seed, 0.1 + cell.lr + seed / 3) for cell in of.lattice.cells() for seed in of.seeds
     ]
 
 
 def execute(path: Path, *statements: str) -> None:
-    """Run SQL on a store's file."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         for statement in statements:
             connection.execute(statement)
@@ -56,13 +54,7 @@ def execute(path: Path, *statements: str) -> None:
 
 def rewrite_spec(path: Path, name: str, change: Callable[[dict[str, Any]], object]) -> None:
     """Change the specification of a study, with the checksum that belongs to it."""
-    with open_store(str(path), write=True) as store:
-        rewrite_spec_in(store, name, change)
-
-
-def rewrite_spec_in(store: Store, name: str, change: Callable[[dict[str, Any]], object]) -> None:
-    """Do the same in an open store."""
-    with store._writing() as session:
+    with open_store(str(path), write=True) as store, store._writing() as session:
         row = rows.get_row(session, name)
         spec = json.loads(row.spec)
         change(spec)

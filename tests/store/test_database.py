@@ -46,7 +46,6 @@ def filled(path: Path) -> Path:
 
 
 def refusal(url: str | None, *, write: bool) -> str:
-    """Return the line with which opening is refused."""
     with pytest.raises(StoreError) as error:
         open_store(url, write=write)
     text = error.value.spelled(option_text)
@@ -57,17 +56,14 @@ def refusal(url: str | None, *, write: bool) -> str:
 class TestPlace:
     """A store is named by a path, a URL, the environment, or not at all."""
 
-    def test_path_or_url_names_a_file(self) -> None:
+    def test_file_is_named_by_option_environment_or_default(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for url, path in (
             *(("runs/a.db", "runs/a.db"), ("/runs/a.db", "/runs/a.db")),
             *(("sqlite:///runs/a.db", "runs/a.db"), ("sqlite:////runs/a.db", "/runs/a.db")),
             ("~/a.db", str(Path("~/a.db").expanduser())),
-            ("runs/a:b@c.db", "runs/a:b@c.db"),  # these only look like URLs
-            ("C:/runs/a.db", "C:/runs/a.db"),
+            *(("runs/a:b@c.db", "runs/a:b@c.db"), ("C:/runs/a.db", "C:/runs/a.db")),  # only look like URLs
         ):
             assert locate(url) == Path(path), url
-
-    def test_option_precedes_environment_precedes_default(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert locate(None) == Path("lrwd-sweep.db")
         monkeypatch.setenv("LRWD_STORAGE", "sqlite:///env.db")
         assert (locate(None), locate("a.db")) == (Path("env.db"), Path("a.db"))
@@ -92,28 +88,23 @@ class TestPlace:
         assert not list(tmp_path.iterdir())
 
 
-class TestReading:
-    """Reading creates and changes nothing."""
-
-    def test_missing_file_is_not_created(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        with pytest.raises(NothingToReport, match=r"there is no lrwd-sweep\.db here yet; run lrwd-sweep"):
-            open_store(None, write=False)
-        monkeypatch.setenv("LRWD_STORAGE", "b.db")
-        assert "'b.db' does not exist" in refusal(None, write=False)
-        assert not list(tmp_path.iterdir())
-        (tmp_path / "a.db").touch()
-        with pytest.raises(NothingToReport, match=r"'a\.db' is empty"):
-            open_store("a.db", write=False)
-
-    def test_store_opened_for_reading_is_not_written(self, tmp_path: Path) -> None:
-        path = filled(tmp_path / "a?b #1 100%41&x=y.db")  # a name that is used literally
-        before = path.read_bytes()
-        with open_store(path.name, write=False) as store:
-            store.trials("a", curves=True), store.studies(), store.latest()
-            with pytest.raises(StoreError, match="cannot be written"):
-                store.delete_study("a")
-        assert path.read_bytes() == before
-        assert [*tmp_path.iterdir()] == [path]
+def test_reading_creates_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(NothingToReport, match=r"there is no lrwd-sweep\.db here yet; run lrwd-sweep"):
+        open_store(None, write=False)
+    monkeypatch.setenv("LRWD_STORAGE", "b.db")
+    assert "'b.db' does not exist" in refusal(None, write=False)
+    assert not list(tmp_path.iterdir())
+    path = filled(tmp_path / "a?b #1 100%41&x=y.db")  # a name that is used literally
+    before = path.read_bytes()
+    with open_store(path.name, write=False) as store:
+        store.trials("a", curves=True), store.studies(), store.latest()
+        with pytest.raises(StoreError, match="cannot be written"):
+            store.delete_study("a")
+    assert path.read_bytes() == before
+    assert [*tmp_path.iterdir()] == [path]
+    (tmp_path / "a.db").touch()
+    with pytest.raises(NothingToReport, match=r"'a\.db' is empty"):
+        open_store("a.db", write=False)
 
 
 class TestRefusals:

@@ -13,15 +13,13 @@ from lrwd_sweep.errors import StoreError
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.store import open_store
-from lrwd_sweep.store.migrations import MIGRATIONS, migrate
-from lrwd_sweep.store.schema import Base
+from lrwd_sweep.store.schema import MIGRATIONS, Base, migrate
 from tests.store.sample import complete, spec
 
 DUMPS = sorted(Path(__file__).parent.glob("schema_v*.sql"))
 
 
 def restored(dump: Path, path: Path) -> Path:
-    """Make a database from a dump."""
     path.unlink(missing_ok=True)
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(dump.read_text())
@@ -116,18 +114,18 @@ def test_migrations_make_the_tables_of_the_schema() -> None:
     declared.dispose()
 
 
-def test_a_newer_schema_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_newer_schema_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = restored(DUMPS[-1], tmp_path / "a.db")
     before = path.read_bytes()
     newer = len(MIGRATIONS) + 1
     with monkeypatch.context() as patch:
-        for module in ("migrations", "database"):
+        for module in ("schema", "database"):
             patch.setattr(f"lrwd_sweep.store.{module}.MIGRATIONS", [*MIGRATIONS, add_note_and_fail])
         with pytest.raises(StoreError, match="no such table"):
             open_store(str(path), write=True)
         assert "note" not in "".join(content(path))
     with monkeypatch.context() as patch:
-        for module in ("migrations", "database"):
+        for module in ("schema", "database"):
             patch.setattr(f"lrwd_sweep.store.{module}.MIGRATIONS", [*MIGRATIONS, add_note])
         with open_store(str(path), write=False) as store, store._reading() as session:
             notes = session.connection().exec_driver_sql("SELECT note FROM trials").scalars().all()

@@ -1,16 +1,41 @@
-"""A race: every contender in a fresh process, in random order, several times; ratios with their spread."""
+"""What `bench` reports, from measurements in fresh processes: the race, scaling, the overhead.
+
+The race takes every contender in random order, several times; its ratios are taken repeat by repeat.
+Scaling is time against lanes, with a line through the points. The overhead is start-up until the first epoch,
+and proposing and storing every lane.
+"""
 
 from __future__ import annotations
 
+import json
+import pickle
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from operator import truediv
-from typing import Any
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Self
+
+import numpy as np
 
 from lrwd_sweep.errors import HostError, UnknownName, UsageError
-from lrwd_sweep.lab.bench.measurement import Measurement, Spread
+from lrwd_sweep.science.lattice import Lattice
+from lrwd_sweep.spec.task import Task
 
+MOST = 2000  # lanes
+MANY_LANES = 10_000  # that the overhead is measured on
+GRID = ("grid", "--optimizer", "adamw", "--seeds", "1", "--epochs", "1", "--storage", "bench.db")
+_TRAINED = " lane-steps/s"  # ends the progress line that follows the last epoch
+_HERE = str(Path(__file__).parents[3])
+# A new process finds libraries in its own folders first, not in the current one or in one of user code.
+_START = (
+    "import sys; sys.path.append(sys.argv[1]); from lrwd_sweep.lab.bench.measurements import main; main()"
+)
 ENGINE, FLOOR = "lrwd-sweep", "floor"  # the floor is measured among the contenders
 ABOUT = {
     ENGINE: "as grid runs it",
@@ -21,6 +46,58 @@ ABOUT = {
     "vmap": "torch.func, in stacks",
 }
 ONLY = {"graphs": "cuda", "processes": "cpu"}  # the kind of device that one runs on, if not on any
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """A measurement in its own process, where it inherits neither threads nor memory."""
+
+    task: Task
+    lattice: Lattice  # source of the lanes
+    device: str = "cpu"
+    name: str = ""  # of a contender, FLOOR, scaling or bookkeeping
+    lanes: tuple[int, ...] = ()  # counts, one per part of the measurement
+
+    def in_process(self, name: str, *lanes: int) -> dict[str, Any]:
+        """Measure `name` in a new process. Raises UsageError or HostError, with its last line on stderr."""
+        asked = pickle.dumps((sys.path, replace(self, name=name, lanes=lanes))).hex()
+        command = [sys.executable, "-P", "-c", _START, _HERE, asked]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            reason = done.stderr.strip().rpartition("\n")[2] or f"exit code {done.returncode}"
+            if done.returncode == UsageError.exit_code:
+                raise UsageError(reason)
+            raise HostError(f"bench {name}: {reason}")
+        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Median, smallest and largest of a quantity that was measured several times."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Self:
+        """Summarise one value per repeat."""
+        found = list(values)
+        return cls(statistics.median(found), min(found), max(found))
+
+    def times(self, factor: float) -> Spread:
+        """Convert to another unit."""
+        return Spread(factor * self.median, factor * self.low, factor * self.high)
+
+    def text(self, form: str, unit: str = "") -> str:
+        """Write the median, and the range if there is one.
+
+        >>> Spread.of([6.0, 8.0, 7.0]).text(".1f", "×"), Spread.of([7.0]).text(".1f", "×")
+        ('7.0× (6.0 – 8.0)', '7.0×')
+        """
+        bounds = f" ({self.low:{form}} – {self.high:{form}})" if self.low < self.high else ""
+        return f"{self.median:{form}}{unit}{bounds}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,3 +188,107 @@ def race(
     reached = Spread.of(map(truediv, rates[ENGINE], rates[FLOOR]))
     floor = Floor(work["flop"], work["validation"], speed.times(work["flop"]), speed, reached)
     return Race(tuple(map(timing, contenders)), floor)
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingPoint:
+    """A number of lanes, and the seconds that they took."""
+
+    lanes: int
+    seconds: Spread
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingLine:
+    """The line seconds = fixed + per lane · lanes through the points that fill the machine."""
+
+    from_lanes: int
+    fixed_seconds: float
+    seconds_per_lane: float
+    furthest: Mapping[str, float]  # the lanes of the point furthest from the line; the share it is above
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """The points in order of lanes."""
+
+    at_once: int  # lanes that train at a time; fewer leave cores or packs unfilled
+    points: tuple[ScalingPoint, ...]
+    line: ScalingLine | None
+
+
+def fit_line(points: Mapping[int, float]) -> ScalingLine | None:
+    """Fit least squares of relative differences to seconds by lanes: 50 lanes count as much as 2,000.
+
+    >>> fit_line({10: 1.5, 100: 6.0, 1000: 51.0})
+    ScalingLine(from_lanes=10, fixed_seconds=1.0, seconds_per_lane=0.05, furthest={'lanes': 10, 'share': 0.0})
+    """
+    if len(points) < 3:
+        return None
+    n, t = np.array(list(points), dtype=float), np.array(list(points.values()))
+    fit, *_ = np.linalg.lstsq(np.stack([1 / t, n / t], axis=1), np.ones_like(t), rcond=None)
+    fixed, per_lane = (round(float(number), 12) for number in fit)
+    shares = {lanes: seconds / (fixed + per_lane * lanes) - 1 for lanes, seconds in points.items()}
+    furthest = max(shares, key=lambda lanes: abs(shares[lanes]))
+    return ScalingLine(min(points), fixed, per_lane, {"lanes": furthest, "share": shares[furthest]})
+
+
+def log_spaced(most: int) -> tuple[int, ...]:
+    """Return 1, 2, 5, 10, … and `most` itself.
+
+    >>> log_spaced(30)
+    (1, 2, 5, 10, 20, 30)
+    """
+    found = [k * 10**power for power in range(len(str(most))) for k in (1, 2, 5)]
+    return (*(count for count in found if count < most), most)
+
+
+def scale(asked: Measurement, *, most: int, repeats: int, on_repeat: Callable[[int], None]) -> Scaling:
+    """Time 1 to `most` lanes, `repeats` times, each in a fresh process. Raises UsageError or HostError."""
+    lanes, found = log_spaced(most), []
+    for repeat in range(repeats):
+        found.append(asked.in_process("scaling", *lanes))
+        on_repeat(repeat + 1)
+    columns = zip(lanes, *(one["seconds"] for one in found), strict=True)
+    points, at_once = tuple(ScalingPoint(n, Spread.of(s)) for n, *s in columns), found[0]["at_once"]
+    line = fit_line({point.lanes: point.seconds.median for point in points if point.lanes >= at_once})
+    return Scaling(at_once, points, line)
+
+
+@dataclass(frozen=True, slots=True)
+class Overhead:
+    """Seconds that a study takes besides training."""
+
+    first_epoch_seconds: Spread  # from the start of the process to the end of the default lattice's first
+    lanes: int
+    sampler_seconds_per_lane: Spread
+    store_seconds_per_lane: Spread
+    both_seconds_per_lane: Spread
+
+
+def overhead(asked: Measurement, *, lanes: int, repeats: int, on_repeat: Callable[[int], None]) -> Overhead:
+    """Measure everything `repeats` times, each time in fresh processes. Raises HostError."""
+    starts, books = [], []
+    for repeat in range(repeats):
+        starts.append(until_first_epoch())
+        books.append(asked.in_process("bookkeeping", lanes))
+        on_repeat(repeat + 1)
+    count = books[0]["lanes"]
+    sampler, store = ([book[name] / count for book in books] for name in ("sampler", "store"))
+    both = Spread.of(map(sum, zip(sampler, store, strict=True)))
+    return Overhead(Spread.of(starts), count, Spread.of(sampler), Spread.of(store), both)
+
+
+def until_first_epoch() -> float:
+    """Time a process that trains one epoch, from its start to its last progress line. Raises HostError."""
+    seconds, line, command = None, "", (sys.executable, "-P", "-m", "lrwd_sweep", *GRID)
+    with TemporaryDirectory() as folder:
+        began, out, err = time.perf_counter(), subprocess.DEVNULL, subprocess.PIPE
+        with subprocess.Popen(command, cwd=folder, stdout=out, stderr=err, text=True) as started:
+            assert started.stderr is not None
+            for line in started.stderr:
+                if line.rstrip().endswith(_TRAINED):
+                    seconds = time.perf_counter() - began
+    if seconds is None:
+        raise HostError(f"bench start-up: {line.strip() or 'nothing was trained'}")
+    return seconds

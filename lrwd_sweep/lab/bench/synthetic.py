@@ -13,13 +13,9 @@ from lrwd_sweep.spec.catalog import DATA_SETS
 def noise(name: str) -> list[tuple[Tensor, Tensor]]:
     """Make images (n, *shape) uint8 and classes (n,) of every split, in the numbers of data set `name`."""
     sizes, stream = DATA_SETS[name], torch.Generator().manual_seed(0)
-    return [
-        (
-            torch.randint(256, (count, *sizes.shape), generator=stream, dtype=torch.uint8),
-            torch.arange(count) % sizes.classes,
-        )
-        for count in (sizes.train, sizes.validation, sizes.test)
-    ]
+    counts = sizes.train, sizes.validation, sizes.test
+    images = [torch.randint(256, (n, *sizes.shape), generator=stream, dtype=torch.uint8) for n in counts]
+    return [(x, torch.arange(len(x)) % sizes.classes) for x in images]
 
 
 mnist = partial(noise, "mnist")

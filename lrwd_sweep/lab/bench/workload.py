@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
-from itertools import pairwise
 from typing import TypeVar
 
 import torch
@@ -15,7 +13,7 @@ from torch import Tensor, nn
 from lrwd_sweep.data import Split, Splits, load
 from lrwd_sweep.engine.pack import generator
 from lrwd_sweep.nets import ModuleNetwork, network
-from lrwd_sweep.nets.mlp import LOGIT_SCALE, Mlp
+from lrwd_sweep.nets.mlp import Mlp, MlpModule
 from lrwd_sweep.nets.precision import computing
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.optimizer import Optimizer
@@ -24,13 +22,11 @@ from lrwd_sweep.spec.task import Task
 
 ADAMW = Optimizer.parse("adamw:lr-scaled")  # torch.optim.AdamW
 EVAL_BATCH = 1024  # all of the digits' validation split at once; the engine has its own
-_WARM_UPS = 3  # runs of work before it is recorded
 
 Lane = tuple[Cell, int]  # a cell and a seed
 Curves = dict[Lane, list[float]]  # the validation loss after every epoch, and the test loss at the end
 Train = Callable[[Task, Sequence[Lane]], Curves]
 Work = Callable[[], object]
-Timed = tuple[Curves, float]  # the curves, and the seconds that training took once everything was ready
 Step = Callable[[Tensor, Tensor], None]  # batch (B, *shape), (B,)
 T = TypeVar("T")
 
@@ -46,29 +42,8 @@ def choose_lanes(lattice: Lattice, count: int) -> list[Lane]:
 def module(task: Task) -> nn.Module:
     """Build the task's network in torch.nn."""
     net = network(task)
-    if isinstance(net, ModuleNetwork):
-        return net.make()
-    assert isinstance(net, Mlp)
-    layers: list[nn.Module] = [nn.Flatten()]
-    for fan_in, fan_out in pairwise(net.widths[:-1]):
-        layers += [nn.Linear(fan_in, fan_out, bias=False), nn.BatchNorm1d(fan_out, affine=False), nn.ReLU()]
-    *_, width, classes = net.widths
-    layers.append(nn.Linear(width, classes, bias=False))
-    if net.norm_logits:
-        layers.append(nn.BatchNorm1d(classes, affine=False))
-    return nn.Sequential(*layers, ScaleAndBias(classes, LOGIT_SCALE if net.norm_logits else 1.0))
-
-
-class ScaleAndBias(nn.Module):
-    """The output layer: a constant times the logits, and their bias."""
-
-    def __init__(self, classes: int, scale: float) -> None:
-        super().__init__()
-        self.bias, self.scale = nn.Parameter(torch.zeros(classes)), scale
-
-    def forward(self, x: Tensor) -> Tensor:  # (B, classes)
-        """Return x · scale + bias."""
-        return x * self.scale + self.bias
+    assert isinstance(net, ModuleNetwork | Mlp)
+    return MlpModule(net) if isinstance(net, Mlp) else net.make()
 
 
 @cache
@@ -89,21 +64,13 @@ def data(task: Task, device: torch.device) -> Splits:
     return load(task.data, task.data_set, standardize=task.standardize).to(device, torch.float32)
 
 
-def epochs(task: Task, train: Split, seed: int) -> Iterator[Iterator[tuple[Tensor, Tensor]]]:
-    """Yield the batches of every epoch, in the seed's order."""
-    order = generator(seed, "data order")
+def fit(step: Step, evaluate: Callable[[Split], T], task: Task, splits: Splits, seed: int) -> list[T]:
+    """Train in the seed's order; evaluate validation after every epoch, and the test split at the end."""
+    train, order, curve = splits.train, generator(seed, "data order"), []
     for _ in range(task.epochs):
         shuffled = torch.randperm(len(train), generator=order).to(train.device)
-        batches = shuffled.split(task.batch_size)  # type: ignore[no-untyped-call]
-        yield (train.batch(index) for index in batches[: task.steps_per_epoch])
-
-
-def fit(step: Step, evaluate: Callable[[Split], T], task: Task, splits: Splits, seed: int) -> list[T]:
-    """Train; evaluate the validation split after every epoch, and the test split at the end."""
-    curve = []
-    for batches in epochs(task, splits.train, seed):
-        for x, y in batches:
-            step(x, y)
+        for index in shuffled.split(task.batch_size)[: task.steps_per_epoch]:  # type: ignore[no-untyped-call]
+            step(*train.batch(index))
         curve.append(evaluate(splits.validation))
     return [*curve, evaluate(splits.test)]
 
@@ -121,32 +88,10 @@ def recorded(work: Work, device: torch.device) -> Work:
     here, beside = torch.cuda.current_stream(device), torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     beside.wait_stream(here)
     with torch.cuda.stream(beside):
-        for _ in range(_WARM_UPS):
+        for _ in range(3):
             work()
     here.wait_stream(beside)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         work()
     return graph.replay
-
-
-def timed(train: Train, task: Task, lanes: Sequence[Lane]) -> Timed:
-    """Time `train` on the lanes after a warm-up of one epoch of the same."""
-    train(task.changed(epochs=1), lanes)
-    began = time.perf_counter()
-    curves = train(task, lanes)
-    return curves, time.perf_counter() - began
-
-
-def on_best_threads(train: Train, task: Task, lanes: Sequence[Lane], device: torch.device) -> Timed:
-    """Time `train`; on a CPU with one thread or all, the faster for an epoch.
-
-    Small networks gain nothing from a second thread, and on a busy machine they lose by it.
-    """
-    if device.type == "cpu":
-        found = {}
-        for threads in (torch.get_num_threads(), 1):
-            torch.set_num_threads(threads)
-            found[timed(train, task.changed(epochs=1), lanes)[1]] = threads
-        torch.set_num_threads(found[min(found)])
-    return timed(train, task, lanes)

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 import torch
 
 from lrwd_sweep.lab.evidence import Section
-from lrwd_sweep.lab.verify.filtering import filtering_identity
 from lrwd_sweep.lab.verify.parity import parity_by_library, parity_with_papers
-from lrwd_sweep.lab.verify.propositions import proposition_1, proposition_2, proposition_3
+from lrwd_sweep.lab.verify.propositions import filtering_identity, proposition_1, proposition_2, proposition_3
 from lrwd_sweep.lab.verify.rotation import equilibrium_rotation
 
 

@@ -19,10 +19,12 @@ from typing import Any, TextIO
 from rich.console import Console
 
 from lrwd_sweep.errors import UsageError
-from lrwd_sweep.report.view.notation import plain
+from lrwd_sweep.report.view.notation import styled
 
 _WIDTH_OFF_TERMINAL = 100
 _WIDEST = 10_000
+
+_shared: list[Console] = []
 
 
 def stdout() -> Console:
@@ -31,8 +33,18 @@ def stdout() -> Console:
 
 
 def stderr() -> Console:
-    """Return a console on standard error."""
-    return console_on(sys.stderr, os.environ)
+    """Return a console on standard error, the shared one if there is one."""
+    return _shared[-1] if _shared else console_on(sys.stderr, os.environ)
+
+
+@contextmanager
+def shared() -> Iterator[Console]:
+    """Yield the console that `stderr` returns within the block: lines appear above a live view on it."""
+    _shared.append(stderr())
+    try:
+        yield _shared[-1]
+    finally:
+        _shared.pop()
 
 
 def write(text: str) -> None:
@@ -43,7 +55,8 @@ def write(text: str) -> None:
 
 def note(*parts: str) -> None:
     """Print one line on standard error; untrusted names in it are harmless."""
-    stderr().print(plain("; ".join(parts)), soft_wrap=True)
+    console = stderr()
+    console.print(styled("; ".join(parts), console.options.ascii_only), soft_wrap=True)
 
 
 @contextmanager

@@ -10,17 +10,16 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
 from lrwd_sweep.errors import UnknownName
-from lrwd_sweep.report.result import Result, interpolated, nearest, on_lattice
+from lrwd_sweep.report.result import Result, nearest, on_lattice
 from lrwd_sweep.report.view.fields import title
 from lrwd_sweep.report.view.heatmap import Gallery, Heatmap
-from lrwd_sweep.report.view.line_chart import Chart, Series, usual
+from lrwd_sweep.report.view.line_chart import Chart, Series, interpolated, usual
 from lrwd_sweep.report.view.notation import UNICODE, axis_labels, styled
 from lrwd_sweep.science.separability import analyse
 from lrwd_sweep.science.surface import Float, Surface
 from lrwd_sweep.science.trial import Direction, Status, Trial, says_higher
 from lrwd_sweep.spec.catalog import DIAGNOSTICS, METRICS, chance_level
-from lrwd_sweep.spec.command import STEPS
-from lrwd_sweep.spec.study import Kind
+from lrwd_sweep.spec.user_command import STEPS
 
 HEATMAP, SCATTER, CURVES = "heatmap", "scatter", "curves"  # pictures that are not one quantity
 _X, _Y = "train_loss", "test_error"  # of the scatter
@@ -58,7 +57,7 @@ class Quantity:
         if not any(trial.metrics for trial in trials):
             return None
         spec = result.spec
-        if spec.kind is Kind.TPE:
+        if spec.is_search:
             trials = on_lattice(trials, spec.lattice, self.label)
         direction, cap = Direction.MINIMIZE, None
         if self.name == spec.metric:

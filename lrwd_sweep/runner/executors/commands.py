@@ -17,21 +17,23 @@ from pathlib import Path
 from urllib.parse import quote
 
 from lrwd_sweep.errors import HostError, UsageError, arg, brief
+from lrwd_sweep.report.view.notation import about, counted
 from lrwd_sweep.runner.executors import POLL, objective
-from lrwd_sweep.runner.executors.run_process import TAIL, Run, end, gpus_of, start, visible_gpus
+from lrwd_sweep.runner.executors.run_process import TAIL, Attempt, end, gpus_of, start, visible_gpus
 from lrwd_sweep.runner.readers import Readout
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Direction, Status, Trial
-from lrwd_sweep.spec.command import STEPS, Command
 from lrwd_sweep.spec.job import EpochDone, Event, Pack, PackDone, Stopped
 from lrwd_sweep.spec.request import name_of
 from lrwd_sweep.spec.study import StudySpec
+from lrwd_sweep.spec.user_command import STEPS, Command
 
 ATTEMPTS = 2  # of a run that fails
 READ_EVERY = 0.5  # seconds
 SOON, MOST_SOON = 60.0, 3  # so many failures within so many seconds stop the sweep
 MOST_IN_A_ROW = 5
+_COLUMNS = {"lr", "weight_decay", "seed", "status", "detail", "study", *STEPS}  # of tables, not metrics
 _FASTEST = 0.01  # seconds between looks at short runs
 
 
@@ -49,6 +51,8 @@ class CommandExecution:
     `first` is false if the study has results: else one run in the middle goes first, and `tell` what it gave.
     Raises UsageError for a program that does not exist.
     """
+
+    checkpoints = None  # a run keeps its own state, if it does
 
     def __init__(
         self,
@@ -80,6 +84,12 @@ class CommandExecution:
         elif not self.command.shell:
             _check_program(self.command)
         self._check_files()
+
+    @property
+    def example(self) -> tuple[str, ...]:
+        """The words of the run in the middle of the lattice, for a user to read."""
+        pack = _middle([Pack((cell,), self.spec.seeds[0]) for cell in self.spec.lattice.cells()])
+        return self.command.pasted(pack.cells[0], pack.seed)
 
     def lanes_at_once(self, max_lanes: int | None = None, optimizer: Optimizer | None = None) -> int:
         """Count the runs at a time."""
@@ -121,7 +131,7 @@ class CommandExecution:
     def _runs(
         self, waiting: deque[tuple[Pack, int]], should_stop: Callable[[], bool]
     ) -> Generator[Event, None, None]:
-        running: list[Run] = []
+        running: list[Attempt] = []
         pause = _FASTEST
         try:
             while waiting or running:
@@ -148,7 +158,7 @@ class CommandExecution:
         finally:
             end(running)
 
-    def _start(self, pack: Pack, attempt: int, slot: int) -> Run:
+    def _start(self, pack: Pack, attempt: int, slot: int) -> Attempt:
         """Start a run. Raises UsageError if the script changed."""
         if self.command.current_code() != self.command.code:
             raise UsageError(
@@ -168,7 +178,7 @@ class CommandExecution:
             slots=self.slots,
         )
 
-    def _watch(self, run: Run) -> Iterator[Event]:
+    def _watch(self, run: Attempt) -> Iterator[Event]:
         """Read what is new; end a run that diverged or is out of time."""
         now, ended = time.monotonic(), run.process.poll() is not None
         if now - run.read_at >= READ_EVERY or ended:
@@ -182,7 +192,7 @@ class CommandExecution:
                 run.process.terminate()
         limit = self.command.timeout
         if not run.why and not ended and limit is not None and now - run.began > limit:
-            run.why = f"it did not end within {duration(limit)}"
+            run.why = f"it did not end within {limit:g} s"
             run.process.terminate()
 
     def _divergence(self, readout: Readout) -> str:
@@ -191,7 +201,7 @@ class CommandExecution:
             return f"a loss of {readout.highest:g} is above {limit:g}"
         return readout.lost
 
-    def _finish(self, run: Run, waiting: deque[tuple[Pack, int]]) -> Iterator[Event]:
+    def _finish(self, run: Attempt, waiting: deque[tuple[Pack, int]]) -> Iterator[Event]:
         """Store what a run gave, or try it again. Raises HostError after too many failures."""
         seconds, readout, first = time.monotonic() - run.began, run.reader.readout, self.first
         failure = "" if run.diverged else run.why or run.exit_text()
@@ -245,7 +255,7 @@ class CommandExecution:
                 f"{str(self.folder)!r}:\n" + "\n".join(lines)
             )
 
-    def _refuse_first(self, run: Run, failure: str) -> None:
+    def _refuse_first(self, run: Attempt, failure: str) -> None:
         """Raise an error with the last lines of the first run, which gave no value."""
         failed = bool(run.process.returncode or run.why)
         shown = run.tail(*(("stderr.log", "stdout.log") if failed else ("stdout.log", "stderr.log")))
@@ -257,7 +267,7 @@ class CommandExecution:
             )
         raise NothingRead(self._nothing_read(run) + f"; its last lines, from {str(run.folder)!r}:{lines}")
 
-    def _nothing_read(self, run: Run) -> str:
+    def _nothing_read(self, run: Attempt) -> str:
         keys = [name for name in run.reader.seen if name not in STEPS]
         seen = f"keys seen: {', '.join(keys[:TAIL])}" if keys else "no key was seen"
         where = f"what {arg('read', self.command.read)} reads" if self.command.read else "$LRWD_RESULT"
@@ -275,10 +285,11 @@ class CommandExecution:
             found = f"the first run diverged: {diverged}"
         else:
             at = f" at {readout.unit} {readout.steps[-1]:g}" if readout.unit else ""
-            points = f"{len(readout.steps)} point{'s' * (len(readout.steps) != 1)}"
+            points = counted(len(readout.steps), "point")
             found = f"{self.metric} {readout.values[-1]:.4g}{at} from {readout.source}, {points}"
-        left = duration(max(self.runs - 1, 0) * seconds / self.slots)
-        return f"{found}; {duration(seconds)}; {self.runs} runs, {self.slots} at a time: about {left}"
+        left = about(max(self.runs - 1, 0) * seconds / self.slots)
+        each = about(seconds).removeprefix("about ")
+        return f"{found}; {each}; {counted(self.runs, 'run')}, {self.slots} at a time: {left}"
 
     # In this process.
 
@@ -343,27 +354,17 @@ def trial(
 ) -> Trial:
     """Return the trial of a run that ended by itself or diverged: its last point, or its best."""
     known = not all(map(math.isnan, readout.steps))
-    curves = {name: tuple(values) for name, values in readout.curves.items()}
+    named = {name: values for name, values in readout.curves.items() if name not in _COLUMNS}
+    curves = {name: tuple(values) for name, values in named.items()}
     curves |= {readout.unit: tuple(readout.steps)} if known else {}
     if diverged:
         return Trial(cell, seed, Status.DIVERGED, curves=curves, detail=brief(diverged))
     sign = -1 if direction is Direction.MAXIMIZE else 1
     finite = [k for k, value in enumerate(readout.values) if math.isfinite(value)]
     place = finite[-1] if take == "last" else min(finite, key=lambda k: sign * readout.values[k])
-    metrics = {name: value for name, value in readout.latest.items() if math.isfinite(value)}
-    metrics |= {name: values[place] for name, values in curves.items() if math.isfinite(values[place])}
+    found = readout.latest | {name: values[place] for name, values in named.items()}
+    metrics = {name: x for name, x in found.items() if math.isfinite(x) and name not in _COLUMNS}
     return Trial(cell, seed, Status.COMPLETE, metrics, curves)
-
-
-def duration(seconds: float) -> str:
-    """Write a time in the unit that suits it.
-
-    >>> duration(41.3), duration(1560), duration(8000)
-    ('41 s', '26 min', '2.2 h')
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def run_folder(store: Path, study: str) -> Path:

@@ -39,7 +39,7 @@ from lrwd_sweep.spec.job import EpochDone, Event, Job, PackDone, PackLost
 
 PATIENCE = 5.0  # seconds that a step may take before the process of a cancelled job is killed
 _READY, _ENDED, _STOP = "ready", "ended", "stop"  # messages beside epochs
-_SIGNALS = {signal.SIGINT, signal.SIGTERM}
+_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 
 class Processes:

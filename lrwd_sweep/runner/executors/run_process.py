@@ -13,11 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lrwd_sweep.engine.host import cores
 from lrwd_sweep.runner.executors import supervisor
 from lrwd_sweep.runner.readers import RunReader
-from lrwd_sweep.spec.command import Command
 from lrwd_sweep.spec.job import Pack
+from lrwd_sweep.spec.user_command import Command
 
 GRACE = 10.0  # seconds between SIGTERM and SIGKILL
 TAIL = 20  # lines of a log, shown when the first run gives no value
@@ -25,7 +24,7 @@ _TAIL_BYTES = 1 << 16
 
 
 @dataclass(slots=True)
-class Run:
+class Attempt:
     """One attempt at a lane."""
 
     pack: Pack
@@ -81,12 +80,16 @@ def start(
     lower: bool,  # is better
     gpus: str | None,
     slots: int,
-) -> Run:
+) -> Attempt:
     """Start a run in a new folder. Raises OSError if there can be no further process."""
     (cell,), seed = pack.cells, pack.seed
     folder = _attempt(lanes / f"lr={cell.lr:.12g},wd={cell.weight_decay:.12g},seed={seed}")
-    out, result = folder / "out", folder / "result.jsonl"
-    out.mkdir()
+    # A path without = and commas: nanoGPT and Hydra split arguments there.
+    out = lanes / "out" / f"lr{cell.lr:.12g}-wd{cell.weight_decay:.12g}-seed{seed}-{folder.name}"
+    result = folder / "result.jsonl"
+    out.mkdir(parents=True)
+    (folder / "out").symlink_to(os.path.relpath(out, folder))
+    threads = max(1, len(os.sched_getaffinity(0)) // slots)
     words = list(own) or command.filled(cell, seed, str(out))
     mine = {
         "LRWD_LR": repr(cell.lr),
@@ -95,14 +98,16 @@ def start(
         "LRWD_OUT": str(out),
         "LRWD_RESULT": str(result),
         "PYTHONUNBUFFERED": "1",
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(1, cores() // slots)),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(threads),
     }
     if own:
         mine["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
     if gpus is not None:
         mine["CUDA_VISIBLE_DEVICES"] = gpus
     record: dict[str, object] = {"command": words, "environment": mine, "directory": os.getcwd()}
-    since = time.time() - 2  # clocks of file systems are coarse
+    path = "" if own else command.path(cell, seed, str(out))
+    logs = str(folder / "stdout.log")
+    reader = RunReader(command, metric, str(out), str(result), logs, path, lower)
     with open(folder / "stdout.log", "wb") as stdout, open(folder / "stderr.log", "wb") as stderr:
         supervised = [sys.executable, "-I", "-S", str(supervisor.__file__), str(os.getpid()), str(GRACE)]
         process = subprocess.Popen(
@@ -113,15 +118,12 @@ def start(
             env=os.environ | mine,
             start_new_session=True,
         )
-    path = "" if own else command.path(cell, seed, str(out))
-    logs = str(folder / "stdout.log")
-    reader = RunReader(command, metric, str(out), str(result), logs, path, since, lower)
-    run = Run(pack, attempt, slot, folder, process, reader, record)
+    run = Attempt(pack, attempt, slot, folder, process, reader, record)
     run.write(started=time.strftime("%Y-%m-%dT%H:%M:%S%z"))
     return run
 
 
-def end(running: Sequence[Run]) -> None:
+def end(running: Sequence[Attempt]) -> None:
     """End runs that go on, and wait for their processes."""
     for run in running:
         run.process.terminate()

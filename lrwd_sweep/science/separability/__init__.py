@@ -12,10 +12,9 @@ import numpy as np
 
 from lrwd_sweep.science.optimizer import DecayRule
 from lrwd_sweep.science.separability.analysis import Analysis, Settings
-from lrwd_sweep.science.separability.basin import is_flat
+from lrwd_sweep.science.separability.basin import Contrast, is_flat
 from lrwd_sweep.science.separability.bootstrap import Estimate
 from lrwd_sweep.science.separability.comparison import PairedDifferences, compare
-from lrwd_sweep.science.separability.interaction import Contrast
 from lrwd_sweep.science.separability.regret import LrSensitivity, SequentialRegret, TransferRegret
 from lrwd_sweep.science.separability.ridge import RidgeCentre, RidgeTimescale
 from lrwd_sweep.science.separability.verdict import (
@@ -160,7 +159,7 @@ def _report(analysis: Analysis) -> Separability:
     slope, ridge, from_rows = analysis.ridge_slope, analysis.ridge(), analysis.slope_from_rows()
     edge = _sides(_best_mask(analysis))
     robustness = tuple(_at_other_basins(analysis))
-    top = analysis.top(TOP)
+    top = _top(analysis, TOP)
     mask = np.zeros(surface.inside.shape, dtype=bool)
     mask[:, offset:] = analysis.basin.mask
     open_ = analysis.verdict is Verdict.UNDETERMINED and not analysis.lost_in_noise()
@@ -202,8 +201,23 @@ def _report(analysis: Analysis) -> Separability:
         lr_sensitivity=analysis.lr_sensitivity(),
         expected_best=analysis.expected_best(),
         contrast=analysis.contrast(),
-        best_by_row=analysis.best_by_row(),
+        best_by_row=_best_by_row(analysis),
     )
+
+
+def _best_by_row(analysis: Analysis) -> tuple[tuple[int, int], ...]:
+    """List (row, column of the surface) of the best λ > 0 of every row with a cell that counts."""
+    y = np.where(analysis.positive.inside, analysis.positive.mean, np.inf)
+    rows = np.flatnonzero(analysis.positive.inside.any(axis=1))
+    return tuple((int(i), int(y[i].argmin()) + analysis.offset) for i in rows)
+
+
+def _top(analysis: Analysis, count: int) -> list[tuple[int, int]]:
+    """List the `count` best cells with λ > 0, best first; ties go to the smaller index."""
+    inside = analysis.positive.inside
+    order = np.argsort(np.where(inside, analysis.positive.mean, np.inf), axis=None, kind="stable")
+    chosen = order[: min(count, int(inside.sum()))]
+    return [divmod(int(k), inside.shape[1]) for k in chosen]
 
 
 def _best_mask(analysis: Analysis) -> Bool:
@@ -211,7 +225,7 @@ def _best_mask(analysis: Analysis) -> Bool:
     inside = analysis.positive.inside
     mask = np.zeros_like(inside)
     if not is_flat(analysis.positive.mean[inside]):
-        mask[analysis.top(1)[0]] = True
+        mask[_top(analysis, 1)[0]] = True
     return mask
 
 

@@ -8,9 +8,18 @@ from functools import cached_property
 
 import numpy as np
 
-from lrwd_sweep.science.separability.basin import MIN_CELLS, Basin, curvature_coupling, find_basin, is_flat
+from lrwd_sweep.science.separability.basin import (
+    MIN_CELLS,
+    Basin,
+    Contrast,
+    contrast,
+    curvature_coupling,
+    find_basin,
+    interaction_share,
+    is_flat,
+    signal,
+)
 from lrwd_sweep.science.separability.bootstrap import Estimate, LeftOut, Resamples
-from lrwd_sweep.science.separability.interaction import Contrast, contrast, interaction_share, signal
 from lrwd_sweep.science.separability.regret import (
     Cells,
     LrSensitivity,
@@ -291,7 +300,7 @@ class Analysis:
         return found
 
     def interaction_share(self) -> Estimate:
-        """Estimate the masked share, see `interaction.interaction_share`."""
+        """Estimate the masked share, see `basin.interaction_share`."""
         i, j = np.nonzero(self.basin.mask)
         share = interaction_share(self.values, i, j, self.resamples.weights)
         undefined = self.nothing_to_fit or (
@@ -355,19 +364,6 @@ class Analysis:
             return None
         low, high = found.columns
         return replace(found, columns=(low + self.offset, high + self.offset))
-
-    def best_by_row(self) -> tuple[tuple[int, int], ...]:
-        """List (row, column of the surface) of the best λ > 0 of every row with a cell that counts."""
-        y = np.where(self.positive.inside, self.positive.mean, np.inf)
-        rows = np.flatnonzero(self.positive.inside.any(axis=1))
-        return tuple((int(i), int(y[i].argmin()) + self.offset) for i in rows)
-
-    def top(self, count: int) -> list[tuple[int, int]]:
-        """List the `count` best cells with λ > 0, best first; ties go to the smaller index."""
-        inside = self.positive.inside
-        order = np.argsort(np.where(inside, self.positive.mean, np.inf), axis=None, kind="stable")
-        chosen = order[: min(count, int(inside.sum()))]
-        return [divmod(int(k), inside.shape[1]) for k in chosen]
 
     @cached_property
     def nothing_to_fit(self) -> str:

@@ -1,7 +1,5 @@
 """Every contender trains the engine's lanes: the same curves, up to the rounding of a few steps."""
 
-from __future__ import annotations
-
 import math
 import os
 import shutil
@@ -17,18 +15,10 @@ from torch import Tensor, nn
 
 from lrwd_sweep.data import digits
 from lrwd_sweep.errors import HostError
-from lrwd_sweep.lab.bench import contenders, floor, stacked, workload
-from lrwd_sweep.lab.bench.contenders import CONTENDERS
-from lrwd_sweep.lab.bench.engine_runs import bookkeeping, scaling
-from lrwd_sweep.lab.bench.floor import Product, epoch, flop, products
+from lrwd_sweep.lab.bench import measurements
+from lrwd_sweep.lab.bench.measurements import CONTENDERS, bookkeeping, contender, epoch, flop, products
 from lrwd_sweep.lab.bench.race import ENGINE
-from lrwd_sweep.lab.bench.workload import (
-    Curves,
-    Lane,
-    choose_lanes,
-    module,
-    timed,
-)
+from lrwd_sweep.lab.bench.workload import Curves, Lane, choose_lanes, module
 from lrwd_sweep.runner.runner import complete
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.spec.task import Task
@@ -56,17 +46,9 @@ def noisy_task() -> Task:
     return complete(TASK.changed(data=f"{__name__}:noisy"))
 
 
-@pytest.fixture
-def _present_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Skip the choice of threads, which trains four epochs more."""
-    for part in (contenders, stacked):
-        monkeypatch.setattr(part, "on_best_threads", lambda *arguments: timed(*arguments[:3]))
-
-
 def curves(name: str, task: Task | None = None, lanes: Sequence[Lane] = LANES) -> Curves:
-    found, seconds = CONTENDERS[name](task or noisy_task(), lanes, CPU)
-    assert seconds > 0
-    return found
+    with CONTENDERS[name](task or noisy_task(), CPU) as train:
+        return train(task or noisy_task(), lanes)
 
 
 @cache
@@ -75,13 +57,11 @@ def engines(**changes: str) -> Curves:
 
 
 def distance(a: Curves, b: Curves) -> float:
-    """Return the largest relative difference of two losses of a lane and an epoch."""
     assert a.keys() == b.keys() == set(LANES)
     pairs = [pair for lane in LANES for pair in zip(a[lane], b[lane], strict=True)]
     return max(abs(x - y) / x for x, y in pairs)
 
 
-@pytest.mark.usefixtures("_present_threads")
 @pytest.mark.parametrize("name", ["plain", "graphs", "vmap"])
 def test_contender_follows_the_engine(name: str) -> None:
     for net in ("mlp-norm", "mlp"):
@@ -92,7 +72,6 @@ def test_contender_follows_the_engine(name: str) -> None:
     assert distance(engines(precision="bfloat16"), rounded) < ROUNDED
 
 
-@pytest.mark.usefixtures("_present_threads")
 def test_compiled_network_starts_every_lane_from_fresh_values(monkeypatch: pytest.MonkeyPatch) -> None:
     traced = nn.Module.compile
     monkeypatch.setattr(nn.Module, "compile", lambda net: traced(net, backend="eager"))
@@ -117,52 +96,39 @@ def test_missing_compiler_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPat
 
 
 def pictures() -> list[tuple[Tensor, Tensor]]:
-    """Return a few dark images: rounding grows with pixels that are not standardised."""
+    """Return a few dark images, none for testing: rounding grows with pixels that are not standardised."""
     stream = torch.Generator().manual_seed(0)
-    sizes = (256, 64, 64)
-    images = [torch.randint(4, (n, 1, 8, 8), generator=stream, dtype=torch.uint8) for n in sizes]
+    images = [torch.randint(4, (n, 1, 8, 8), generator=stream, dtype=torch.uint8) for n in (256, 64)]
     return [(x, torch.arange(len(x)) % 10) for x in images]
 
 
-@pytest.mark.usefixtures("_present_threads")
-def test_contender_follows_the_engine_on_images_of_bytes() -> None:
-    for standardize in (True, False):
+def test_contender_follows_the_engine_on_images_of_bytes_without_a_test_split() -> None:
+    for name, standardize in (("plain", True), ("plain", False), ("vmap", True)):
         task = complete(TASK.changed(data=f"{__name__}:pictures", epochs=1, standardize=standardize))
-        assert distance(curves(ENGINE, task), curves("plain", task)) < TOLERANCE, standardize
-
-
-def untested() -> list[tuple[Tensor, Tensor]]:
-    """Return data without a test split."""
-    stream = torch.Generator().manual_seed(0)
-    return [(torch.randn(count, 1, 8, 8, generator=stream), torch.arange(count) % 10) for count in (128, 64)]
-
-
-@pytest.mark.usefixtures("_present_threads")
-def test_test_loss_is_nan_without_a_test_split() -> None:
-    task = complete(TASK.changed(data=f"{__name__}:untested", epochs=1))
-    for name in (ENGINE, "plain", "vmap"):
-        for curve in curves(name, task).values():
-            assert [math.isnan(value) for value in curve] == [False, True], name
+        expected, found = curves(ENGINE, task), curves(name, task)
+        for lane in LANES:
+            assert found[lane][0] == pytest.approx(expected[lane][0], rel=TOLERANCE), (name, standardize)
+            assert math.isnan(found[lane][1])
+            assert math.isnan(expected[lane][1])
 
 
 def test_threads_are_one_or_all_whichever_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = torch.get_num_threads()
     for best in (1, 2):
         seconds = {best: 1.0, 3 - best: 2.0}
-        monkeypatch.setattr(workload, "timed", lambda *_, s=seconds: ({}, s[torch.get_num_threads()]))
+        monkeypatch.setattr(measurements, "_seconds", lambda *_, s=seconds: s[torch.get_num_threads()])
         torch.set_num_threads(2)
-        workload.on_best_threads(lambda task, lanes: {}, TASK, [], CPU)
-        assert torch.get_num_threads() == best
+        found = contender(replace(ASKED, name="plain", lanes=(1,), task=TASK.changed(epochs=1)))
+        assert (found, torch.get_num_threads()) == ({"rate": 6.0}, best)
+    torch.set_num_threads(threads)
 
 
-def test_engine_is_timed_for_every_number_of_lanes() -> None:
-    found = scaling(replace(ASKED, task=TASK.changed(epochs=1), lanes=(1, 3)))
+def test_every_number_of_lanes_is_timed_and_every_lane_is_proposed_and_stored() -> None:
+    asked = replace(ASKED, task=TASK.changed(epochs=1))
+    found = measurements.scaling(replace(asked, lanes=(1, 3)))
     assert len(found["seconds"]) == 2
-    assert min(found["seconds"]) > 0
-    assert found["at_once"] >= 1
-
-
-def test_bookkeeping_proposes_and_stores_every_lane() -> None:
-    found = bookkeeping(replace(ASKED, task=TASK.changed(epochs=1), lanes=(20,)))
+    assert min(*found["seconds"], found["at_once"]) > 0
+    found = bookkeeping(replace(asked, lanes=(20,)))
     assert found["lanes"] == 16  # a square lattice of at most 20
     assert min(found["sampler"], found["store"]) > 0
 
@@ -176,24 +142,18 @@ def test_lanes_are_distinct_and_of_the_number_asked(rows: int, columns: int, cou
     assert {seed for _, seed in lanes} == set(range(-(-count // len(lattice))))
 
 
-def test_products_of_a_perceptron_are_its_matrices() -> None:
-    found = products(module(TASK), torch.zeros(64, 1, 8, 8))
-    assert found == [Product(128, 64, 64), Product(128, 128, 64), Product(10, 128, 64)]
-
-
 def test_step_has_three_products_a_layer_except_for_the_data_and_validation_one() -> None:
-    step, validation = epoch(TASK)
-    weights = (64 * 128, 128 * 128, 128 * 10)
-    forward = 2 * 64 * sum(weights)
-    assert flop(step) == 3 * forward - 2 * 64 * weights[0]
+    assert products(module(TASK), torch.zeros(64, 1, 8, 8)) == [(128, 64, 64), (128, 128, 64), (10, 128, 64)]
+    weights, (step, validation) = (64 * 128, 128 * 128, 128 * 10), epoch(TASK)
+    assert flop(step) == 3 * 2 * 64 * sum(weights) - 2 * 64 * weights[0]
     assert flop(validation) == 2 * sum(weights) * 697
 
 
 def test_floor_is_measured_for_stacked_networks_and_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(floor, "SECONDS", 0.0)
+    monkeypatch.setattr(measurements, "SECONDS", 0.0)
     threads = torch.get_num_threads()
     for net in ("mlp", "cnn-norm"):
-        found = floor.floor(replace(ASKED, task=TASK.changed(net=net)))
+        found = measurements.floor(replace(ASKED, task=TASK.changed(net=net)))
         assert found["rate"] > 0
         assert 0 < found["validation"] < found["flop"]
     torch.set_num_threads(threads)

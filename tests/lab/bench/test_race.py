@@ -1,7 +1,5 @@
 """A race takes ratios repeat by repeat and survives a contender's failure; scaling and overhead add up."""
 
-from __future__ import annotations
-
 import sys
 from itertools import count
 from pathlib import Path
@@ -12,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrwd_sweep.errors import HostError, UnknownName, UsageError
-from lrwd_sweep.lab.bench.measurement import Measurement, Spread
-from lrwd_sweep.lab.bench.race import ENGINE, FLOOR, Race, choose_contenders, race
-from lrwd_sweep.lab.bench.scaling import fit_line, log_spaced, overhead, scale, until_first_epoch
+from lrwd_sweep.lab.bench import race as bench
+from lrwd_sweep.lab.bench.race import ENGINE, Measurement, Spread, choose_contenders
 from tests.lab.bench.made_up import ASKED, LATTICE, TASK
+from tests.refusal import assert_raises
 
 RUN: list[tuple[str, tuple[int, ...], str]] = []
 
@@ -40,19 +38,12 @@ def _unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
         return {"rate": float(next(faster)) if name == ENGINE else 2.0}
 
     monkeypatch.setattr(Measurement, "in_process", pretend)
+
+
+def run(names: list[str], repeats: int = 3, device: str = "cpu") -> bench.Race:
     RUN.clear()
-
-
-def run(names: list[str], repeats: int = 3, device: str = "cpu") -> Race:
-    asked = Measurement(TASK, LATTICE, device)
-    return race(
-        choose_contenders(names),
-        asked,
-        lanes=27,
-        other_lanes=2,
-        repeats=repeats,
-        on_run=lambda name, rate: None,
-    )
+    asked, options = Measurement(TASK, LATTICE, device), {"lanes": 27, "other_lanes": 2, "repeats": repeats}
+    return bench.race(choose_contenders(names), asked, on_run=lambda name, rate: None, **options)
 
 
 @pytest.mark.usefixtures("_unmeasured")
@@ -73,7 +64,6 @@ def test_every_repeat_runs_all_contenders_on_one_device_in_the_same_random_order
     assert len({tuple(each) for each in rounds}) > 1
     assert {device for *_, device in RUN} == {"cuda:1"}
     before = RUN.copy()
-    RUN.clear()
     run(["plain", "processes"], repeats=8, device="cuda:1")
     assert before == RUN
 
@@ -94,31 +84,23 @@ def test_race_ends_if_the_engine_fails(monkeypatch: pytest.MonkeyPatch) -> None:
         raise HostError(f"bench {name}: DeviceError: no room")
 
     monkeypatch.setattr(Measurement, "in_process", fail)
-    with pytest.raises(HostError, match="no room"):
-        run([])
+    assert_raises("no room", run, [], error=HostError)
 
 
-def test_engine_always_takes_part_and_comes_first() -> None:
+def test_engine_takes_part_and_unusable_contenders_are_refused() -> None:
     assert choose_contenders(["vmap", "plain"]) == [ENGINE, "plain", "vmap"]
     assert choose_contenders() == [ENGINE, "plain", "compiled", "processes", "vmap"]
     assert choose_contenders(None, "cuda") == [ENGINE, "plain", "compiled", "graphs", "vmap"]
-
-
-def test_unusable_contenders_are_refused() -> None:
     for name, kind, only in (("graphs", "cpu", "cuda"), ("processes", "cuda", "cpu")):
         with pytest.raises(
             UsageError, match=f"--contenders {name} runs only on {only}, not on {kind}; leave"
         ):
             choose_contenders(["plain", name], kind)
-    with pytest.raises(UnknownName, match="did you mean plain"):
-        choose_contenders(["plane"])
-    with pytest.raises(UsageError, match="names plain twice"):
-        choose_contenders(["plain", "plain"])
+    assert_raises("did you mean plain", choose_contenders, ["plane"], error=UnknownName)
+    assert_raises("names plain twice", choose_contenders, ["plain", "plain"])
 
 
-def test_process_ignores_files_with_names_of_libraries(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_process_ignores_files_named_like_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("random", "torch"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('imported')")
@@ -131,12 +113,12 @@ def test_process_ignores_files_with_names_of_libraries(
 def test_error_in_the_process_is_one_line() -> None:
     task = TASK.changed(net="torchvision:squeezenet1_1")
     with pytest.raises(UsageError, match=r"torchvision:squeezenet1_1' does not take images of [^\n]*$"):
-        Measurement(task, LATTICE).in_process(FLOOR, 1)
+        Measurement(task, LATTICE).in_process(bench.FLOOR, 1)
 
 
 @given(st.floats(0, 10), st.floats(1e-4, 1), st.integers(5, 5000))
 def test_fitted_line_is_the_line_of_its_points(fixed: float, per_lane: float, most: int) -> None:
-    line = fit_line({lanes: fixed + per_lane * lanes for lanes in log_spaced(most)})
+    line = bench.fit_line({lanes: fixed + per_lane * lanes for lanes in bench.log_spaced(most)})
     assert line is not None
     assert line.fixed_seconds == pytest.approx(fixed, abs=1e-6)
     assert line.seconds_per_lane == pytest.approx(per_lane, rel=1e-6)
@@ -145,16 +127,16 @@ def test_fitted_line_is_the_line_of_its_points(fixed: float, per_lane: float, mo
 @pytest.mark.usefixtures("_unmeasured")
 def test_every_number_of_lanes_is_measured_in_every_repeat() -> None:
     said: list[int] = []
-    found = scale(ASKED, most=10, repeats=2, on_repeat=said.append)
+    found = bench.scale(ASKED, most=10, repeats=2, on_repeat=said.append)
     assert [(p.lanes, p.seconds) for p in found.points] == [(n, Spread.of([n, 2 * n])) for n in (1, 2, 5, 10)]
     assert said == [1, 2]
 
 
 @pytest.mark.usefixtures("_unmeasured")
 def test_overhead_is_per_lane(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lrwd_sweep.lab.bench.scaling.until_first_epoch", lambda: 2.5)
+    monkeypatch.setattr(bench, "until_first_epoch", lambda: 2.5)
     said: list[int] = []
-    found = overhead(ASKED, lanes=100, repeats=2, on_repeat=said.append)
+    found = bench.overhead(ASKED, lanes=100, repeats=2, on_repeat=said.append)
     assert found.first_epoch_seconds == Spread.of([2.5, 2.5])
     assert (found.sampler_seconds_per_lane.median, found.store_seconds_per_lane.median) == (0.01, 0.02)
     assert found.both_seconds_per_lane == Spread.of([0.03, 0.03])
@@ -162,8 +144,8 @@ def test_overhead_is_per_lane(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_command_line_is_timed_until_the_end_of_its_first_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert 0 < until_first_epoch() < sys.float_info.max
-    monkeypatch.setattr("lrwd_sweep.lab.bench.scaling.GRID", ("grid", "--device", "nowhere"))
+def test_command_line_is_timed_until_its_first_epoch_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 0 < bench.until_first_epoch() < sys.float_info.max
+    monkeypatch.setattr(bench, "GRID", ("grid", "--device", "nowhere"))
     with pytest.raises(HostError, match=r"^bench start-up: lrwd-sweep: unknown device 'nowhere'[^\n]*$"):
-        until_first_epoch()
+        bench.until_first_epoch()

@@ -76,9 +76,7 @@ def default(optimizer: str = "adamw") -> StudySpec:
 
 @settings(max_examples=30)
 @given(specs, st.none() | printable, st.none() | printable)
-def test_the_command_is_read_as_the_same_study(
-    spec: StudySpec, name: str | None, storage: str | None
-) -> None:
+def test_command_is_read_as_the_same_study(spec: StudySpec, name: str | None, storage: str | None) -> None:
     words = command(spec, name or spec.default_name, storage, points=12)
     assert words is not None
     found = understood(" ".join(words))
@@ -86,7 +84,7 @@ def test_the_command_is_read_as_the_same_study(
     assert found.points == (12 if spec.kind is Kind.TPE else 0)
 
 
-def test_a_command_has_only_what_differs_from_the_preset_and_the_optimizer() -> None:
+def test_command_has_only_what_differs_from_the_preset_and_the_optimizer() -> None:
     for name in optimizer_names():
         assert command(default(name), default(name).default_name) == (
             "lrwd-sweep grid",
@@ -110,7 +108,7 @@ def test_a_command_has_only_what_differs_from_the_preset_and_the_optimizer() -> 
         assert command(spec, spec.default_name) == ("lrwd-sweep grid", f"--optimizer {name}")
 
 
-def test_a_name_means_nothing_to_the_shell() -> None:
+def test_name_means_nothing_to_the_shell_and_an_untypeable_one_has_no_command() -> None:
     for name in ("$(reboot)", "a; b", "it's", "-x", "--lr", "~", "*"):
         words = command(default(), name, name)
         assert words is not None
@@ -120,9 +118,6 @@ def test_a_name_means_nothing_to_the_shell() -> None:
         words = command(spec, spec.default_name, data_dir=name)
         assert words is not None
         assert understood(" ".join(words)).data_dir == name
-
-
-def test_a_study_that_options_cannot_describe_has_no_command() -> None:
     for spec, name in (
         (replace(default(), task=None, kind=Kind.IMPORT), "mine"),
         (replace(default(), task=Task(sizes=DataSet(300, 9, 9, 10, (1, 8, 8)))), "mine"),
@@ -130,10 +125,13 @@ def test_a_study_that_options_cannot_describe_has_no_command() -> None:
         (default(), "a\nlrwd-sweep study delete x"),
     ):
         assert command(spec, name) is None
+        assert spec.task is None or name == "mine" or report_command(name, "val_error", None) == ()
+    words = ("lrwd-sweep report 'a b'", "--metric val_error", "--storage s.db")
+    assert report_command("a b", "val_error", "s.db") == words
 
 
 @given(decays)
-def test_an_axis_is_read_back(axis: tuple[float, ...]) -> None:
+def test_axis_is_read_back(axis: tuple[float, ...]) -> None:
     lattice = Lattice((1.0,), axis)
     assert parse_axis(axis_text(lattice.weight_decay), "wd") == lattice.weight_decay
     text = "0,0.001,0.01:0.9:9,2.5,6"  # a range stays a range with values beside it
@@ -158,9 +156,3 @@ def test_studies_that_differ_only_in_their_optimizer_are_compared_by_one_command
     longer, search = replace(adamw, seeds=tuple(range(9))), replace(adamw, kind=Kind.TPE)
     for other, name in ((longer, longer.default_name), (adamw, "mine"), (search, search.default_name)):
         assert compare_command({adam.default_name: adam, name: other}) is None
-
-
-def test_a_report_in_another_metric_has_a_command() -> None:
-    words = ("lrwd-sweep report 'a b'", "--metric val_error", "--storage s.db")
-    assert report_command("a b", "val_error", "s.db") == words
-    assert report_command("a\nb", "val_error", None) == ()

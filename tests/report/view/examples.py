@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import Console, RenderableType
 
 from lrwd_sweep.report.result import Result, result
+from lrwd_sweep.report.view.tiles import Rgb, luminance
 from lrwd_sweep.science.lattice import Lattice
 from lrwd_sweep.science.optimizer import DecayRule, Optimizer
 from lrwd_sweep.science.surface import CellStatus, Float, Surface
@@ -128,6 +129,10 @@ def drawn(what: RenderableType, width: int = 80, encoding: str = "utf-8", **opti
     return stream.buffer.getvalue().decode(encoding)
 
 
+def contrast(one: Rgb, other: Rgb) -> float:
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
 def coloured(what: RenderableType, width: int = 80, **options: Any) -> str:
-    """Return what a terminal of true colour prints."""
     return drawn(what, width, force_terminal=True, color_system="truecolor", **options)

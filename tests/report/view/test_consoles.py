@@ -21,7 +21,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_colour_depends_on_terminal_and_environment() -> None:
+def test_console_depends_on_terminal_and_environment(capsys: pytest.CaptureFixture[str]) -> None:
     xterm = {"TERM": "xterm-256color"}
     cases: list[tuple[type[io.StringIO], dict[str, str], bool, bool]] = [  # bold, coloured
         (Terminal, xterm, True, True),
@@ -30,10 +30,7 @@ def test_colour_depends_on_terminal_and_environment() -> None:
         (io.StringIO, {"FORCE_COLOR": "0"}, False, False),
         (io.StringIO, {"FORCE_COLOR": "1"}, True, True),
         (io.StringIO, {"FORCE_COLOR": "1", "NO_COLOR": "1"}, False, False),
-        *(
-            (io.StringIO, {**xterm, service: "1"}, False, False)
-            for service in ("GITHUB_ACTIONS", "CI", "GITLAB_CI", "PY_COLORS", "CLICOLOR")
-        ),
+        *((io.StringIO, {**xterm, name: "1"}, False, False) for name in ("GITHUB_ACTIONS", "CI", "CLICOLOR")),
     ]
     for kind, environ, bold, colour in cases:
         stream = kind()
@@ -50,9 +47,6 @@ def test_colour_depends_on_terminal_and_environment() -> None:
         assert (console.color_system, console.is_terminal) == (system, False)
     for columns, width in (("", 100), ("72", 72), ("0", 100), ("-4", 100), ("wide", 100)):
         assert console_on(io.StringIO(), {"COLUMNS": columns}).width == width, columns
-
-
-def test_log_messages_are_printed_within_the_block(capsys: pytest.CaptureFixture[str]) -> None:
     log = logging.getLogger("lrwd_sweep.anything")
     with logged("lrwd_sweep"):
         log.info("one [bold]thing[/]")

@@ -27,25 +27,17 @@ COMPLETE = Trial(
 )
 
 
-def test_each_trained_lane_is_a_row() -> None:
+def test_frames_have_a_row_per_lane_or_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     frame = lane_frame({"one": [DIVERGED, COMPLETE]}, "b")
     assert list(frame) == ["lr", "weight_decay", "seed", "status", "detail", "b", "a"]
     assert frame.iloc[0].tolist() == [0.1, 0.001, 1, "complete", "", 3.0, 1.0]
     assert frame.iloc[1].tolist()[:5] == [0.1, 0.01, 0, "diverged", "at epoch 2, batch 1"]
     assert frame[["a", "b"]].iloc[1].isna().all()
     assert [str(kind) for kind in frame.dtypes[["lr", "seed", "a"]]] == ["float64", "int64", "float64"]
-
-
-def test_each_epoch_is_a_row_of_curves_and_absent_values_are_nan() -> None:
-    frame = curve_frame({"one": [DIVERGED, COMPLETE]})
-    assert list(frame) == ["lr", "weight_decay", "seed", "epoch", "a", "b"]
+    frame = curve_frame({"one": [COMPLETE, replace(DIVERGED, curves={"c": (7.0, NAN)})]})
+    assert list(frame) == ["lr", "weight_decay", "seed", "epoch", "a", "b", "c"]
     assert frame["epoch"].tolist() == [1, 2, 1, 2]
-    np.testing.assert_array_equal(frame["b"], [4, 3, 2, NAN])
-    frame = curve_frame({"one": [COMPLETE, replace(DIVERGED, curves={"c": (7.0,)})]})
-    np.testing.assert_array_equal(frame[["a", "c"]], [[1, NAN], [0.5, NAN], [NAN, 7]])
-
-
-def test_frames_name_several_studies_and_need_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
+    np.testing.assert_array_equal(frame[["a", "c"]], [[1, NAN], [0.5, NAN], [NAN, 7], [NAN, NAN]])
     both = {"one": [COMPLETE], HOSTILE: [DIVERGED]}
     for frame in (lane_frame(both, "a"), curve_frame(both)):
         assert next(iter(frame)) == "study"
@@ -62,10 +54,12 @@ def test_csv_keeps_every_bit_and_has_no_row_for_missing_lanes() -> None:
     negative = [replace(t, metrics={m: -v for m, v in t.metrics.items()}) for t in found.trials]
     for each in (found, result("n", found.spec, "", negative)):
         rows = list(csv.DictReader(io.StringIO(csv_table([each]))))
+        tests = {repr(trial.metrics.get("test_loss")) for trial in each.trials}
         assert list(rows[0]) == ["lr", "weight_decay", "seed", "value", "status", "decay_rule", "test_loss"]
         lanes = {}
         for row in rows:
             value = float(row["value"]) if row["status"] == "complete" else row["value"]
+            assert row["status"] != "complete" or row["test_loss"] in tests
             cell = Cell(float(row["lr"]), float(row["weight_decay"]))
             lanes[cell, int(row["seed"])] = row["status"], value
         lost = {Status.DIVERGED: "nan", Status.FAILED: ""}

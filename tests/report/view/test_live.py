@@ -1,17 +1,18 @@
-"""Progress is a picture that fits the terminal, and few plain lines elsewhere."""
+"""Progress of a command: every lattice on a terminal, few lines elsewhere, and the time left for all."""
 
 from __future__ import annotations
 
 import io
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from lrwd_sweep.report.view import live
+from lrwd_sweep.report.view import consoles, live
 from lrwd_sweep.report.view.live import Progress
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.optimizer import Optimizer
@@ -21,42 +22,56 @@ from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.spec.task import Task
 
 EPOCHS = 10
+MARKS = "★○┃│"
 
 
 class Clock:
     """A clock that the test sets."""
 
-    now = 0.0
+    now = 100.0
+
+    def thread_time(self) -> float:
+        return 0.0
 
     def monotonic(self) -> float:
         return self.now
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Stop the clock, and the thread that ticks: a test calls `tick`."""
     clock = Clock()
     monkeypatch.setattr(live, "time", clock)
+    monkeypatch.setattr(live, "SECONDS_BETWEEN_PICTURES", 600)
     return clock
 
 
-def watched(
-    width: int = 120,
-    height: int = 24,
-    *,
-    rows: int = 3,
-    columns: int = 3,
-    kind: Kind = Kind.GRID,
-    terminal: bool = False,
-) -> tuple[Progress, Pack, Pack]:
-    """Return the progress of adamw on powers of two, and a pack for each of two seeds."""
+def study(name: str, rows: int = 3, columns: int = 3, kind: Kind = Kind.GRID, seeds: int = 2) -> StudySpec:
+    """Return an optimizer on powers of two."""
     axes = (tuple(2.0 ** -(k + 1) for k in range(count)) for count in (rows, columns))
-    spec = StudySpec(kind, Optimizer.parse("adamw"), Lattice(*axes), (0, 1), "val_loss", Task(epochs=EPOCHS))
+    optimizer, task = Optimizer.parse(name), Task(epochs=EPOCHS)
+    return StudySpec(kind, optimizer, Lattice(*axes), tuple(range(seeds)), "val_loss", task)
+
+
+def watched(
+    *specs: StudySpec,
+    size: tuple[int, int] = (120, 30),
+    terminal: bool = False,
+    known: dict[str, list[Trial]] | None = None,
+    points: int | None = None,
+    watches: bool = False,
+) -> Progress:
+    """Return the progress of the studies, named by their optimizers, on a console of that size."""
     console = Console(
-        file=io.StringIO(), width=width, height=height, force_terminal=terminal, highlight=False, _environ={},
-        color_system="256" if terminal else None,
+        file=io.StringIO(), width=size[0], height=size[1], force_terminal=terminal, highlight=False,
+        _environ={}, color_system="256" if terminal else None,
     )  # fmt: skip
-    first, second = (Pack(tuple(spec.lattice.cells()), seed) for seed in spec.seeds)
-    return Progress(console, spec), first, second
+    return Progress(console, {spec.title: spec for spec in specs}, known, points, watches)
+
+
+def packs_of(spec: StudySpec) -> list[Pack]:
+    """Return a pack for each seed."""
+    return [Pack(tuple(spec.lattice.cells()), seed) for seed in spec.seeds]
 
 
 def epoch(pack: Pack, number: int, value: float = 0.5) -> EpochDone:
@@ -64,10 +79,15 @@ def epoch(pack: Pack, number: int, value: float = 0.5) -> EpochDone:
     return EpochDone(pack, number, {"val_loss": [value] * len(pack.cells)})
 
 
+def trials_of(pack: Pack, value: float = 0.25, status: Status = Status.COMPLETE) -> list[Trial]:
+    """Return results that differ a little, so that one is the best."""
+    return [
+        Trial(cell, pack.seed, status, {"val_loss": value + k / 1e3}) for k, cell in enumerate(pack.cells)
+    ]
+
+
 def done(pack: Pack, value: float = 0.25) -> PackDone:
-    return PackDone(
-        pack, [Trial(cell, pack.seed, Status.COMPLETE, {"val_loss": value}) for cell in pack.cells]
-    )
+    return PackDone(pack, trials_of(pack, value))
 
 
 def written(progress: Progress) -> str:
@@ -81,100 +101,267 @@ def picture(progress: Progress) -> list[str]:
     return ["".join(segment.text for segment in line).rstrip() for line in lines]
 
 
-def count(progress: Progress, text: str) -> int:
-    """Count a text in the three rows of the lattice."""
-    return sum(row.count(text) for row in picture(progress)[2:5])
+def text(progress: Progress) -> str:
+    """Return the text beside the bar."""
+    return picture(progress)[0].lstrip("━╸╺ ")
 
 
-def test_pipe_gets_a_first_and_a_last_line_and_one_every_thirty_seconds(clock: Clock) -> None:
-    progress, first, second = watched()
+def test_pipe_gets_a_line_every_thirty_seconds_and_one_at_the_end_of_each_study(clock: Clock) -> None:
+    adam, adamw = study("adam"), study("adamw")
+    progress = watched(adam, adamw)
     with progress:
-        progress.begin([first, second])
-        for number in range(1, EPOCHS + 1):
-            clock.now += 9
-            progress.happened(epoch(first, number))
-        clock.now += 9
-        progress.happened(done(first))
-        progress.happened(done(second))
+        for spec in (adam, adamw):
+            course, (first, second) = progress.of(spec.title), packs_of(spec)
+            course.begin([first, second])
+            for pack in (first, second):
+                for number in range(1, EPOCHS + 1):
+                    clock.now += 2
+                    progress.tick()
+                    course.happened(epoch(pack, number))
+                course.happened(done(pack))
     assert written(progress).splitlines() == [
-        "adamw: training 18 lanes in 2 packs for 10 epochs",
-        "adamw: pack 0/2 · epoch 4/10 · 6 lane-steps/s · 2:24 left",
-        "adamw: pack 0/2 · epoch 8/10 · 6 lane-steps/s · 1:48 left",
-        "adamw: trained 18 lanes in 1:39, 11 lane-steps/s",
+        "0 of 36 runs, about 74 s left",  # once five seconds passed and the speed is known
+        "9 of 36 runs, about 44 s left",
+        "adam: trained 18 runs in 0:40, 27 lane-steps/s; 18 of 36 runs, about 40 s left",
+        "27 of 36 runs, about 10 s left",
+        "adamw: trained 18 runs in 0:40, 27 lane-steps/s",
     ]
-
-
-def test_terminal_is_redrawn_twice_a_second_and_keeps_only_the_last_line(clock: Clock) -> None:
-    progress, pack, _ = watched(terminal=True)
-    drawn = []
+    progress = watched(adam)
     with progress:
-        progress.begin([pack])
-        assert "pack 0/1 · epoch 0/10" in written(progress)  # before any epoch
+        for _ in range(3):
+            clock.now += 30
+            progress.tick()  # while torch loads, or the first epoch is long
+        progress.of("adam").begin(packs_of(adam))
+    assert written(progress).splitlines() == ["0 of 18 runs"] * 3
+
+
+def test_a_compilation_before_the_first_epoch_does_not_count_for_the_time_left(clock: Clock) -> None:
+    spec = study("adam")
+    progress, (first, second) = watched(spec), packs_of(spec)
+    course = progress.of("adam")
+    course.begin([first, second])
+    assert text(progress) == "0 of 18 runs · adam, first epoch"
+    clock.now += 60  # 60 s to compile
+    course.happened(epoch(first, 1))
+    clock.now += 2
+    course.happened(epoch(first, 2))
+    assert text(progress) == "0 of 18 runs · about 9 min left · adam, epoch 3 of 10"  # 2 of 20 epochs in 62 s
+    for number in range(3, EPOCHS + 1):
+        clock.now += 8
+        course.happened(epoch(first, number))
+    course.happened(done(first))  # 9 epochs in 66 s since the first
+    assert text(progress) == "9 of 18 runs · about 73 s left · adam, epoch 1 of 10"
+
+
+def test_runs_in_the_store_and_of_other_processes_count_as_done() -> None:
+    adam, adamw = study("adam"), study("adamw")
+    first, second = packs_of(adam)
+    outside = [Trial(Cell(3.0, 3.0), 0, Status.COMPLETE), Trial(first.cells[0], 7, Status.COMPLETE)]
+    failed = Trial(second.cells[0], 1, Status.FAILED)  # it trains again
+    progress = watched(adam, adamw, known={"adam": [*trials_of(first), *outside, failed]})
+    assert text(progress) == "9 of 36 runs · starting"
+    progress.of("adam").begin([Pack(second.cells[:4], 1)])  # another process has stored the others
+    assert text(progress).startswith("14 of 36 runs")
+    progress.of("adamw").begin(packs_of(adamw))  # adam has ended, by whomever
+    assert text(progress).startswith("18 of 36 runs")
+    lost = packs_of(adamw)[0]
+    progress.of("adamw").happened(epoch(lost, 4))
+    progress.of("adamw").begin([*lost.halves(), packs_of(adamw)[1]])  # it trains again, in halves
+    progress.of("adamw").happened(done(lost.halves()[0]))
+    assert text(progress).startswith("22 of 36 runs")
+
+
+def test_search_counts_the_points_that_it_has_yet_to_propose() -> None:
+    spec = study("adamw", kind=Kind.TPE)
+    progress = watched(spec, points=8)
+    course, pack = progress.of("adamw"), Pack((Cell(0.45, 0.13),), 0)  # nearest to α = 2⁻¹, λ = 2⁻³
+    course.begin([pack])
+    assert text(progress).startswith("0 of 16 runs")
+    course.happened(done(pack, 0.5))
+    course.begin([replace(pack, seed=1)])
+    assert text(progress).startswith("1 of 16 runs")
+    top = picture(progress)[2]
+    assert top.index(".500") < top.index("·")
+
+
+def test_terminal_keeps_only_the_last_line_and_the_cursor(clock: Clock) -> None:
+    spec = study("adam", seeds=1)
+    progress, (pack,) = watched(spec, terminal=True), packs_of(spec)
+    with progress:
+        assert "0 of 9 runs · starting" in written(progress)  # before torch is loaded
+        progress.of("adam").begin([pack])
         for number in range(1, EPOCHS + 1):
             clock.now += 0.2
             before = len(written(progress))
-            progress.happened(epoch(pack, number))
-            drawn.append(len(written(progress)) > before)
-        progress.happened(done(pack))
-    assert sum(drawn) == 3  # after 0.6, 1.2 and 1.8 of two seconds
-    text = written(progress)
-    _, erased, rest = text.rpartition("\x1b[2K")  # the last line that is erased is the picture's
+            progress.of("adam").happened(epoch(pack, number))
+            assert len(written(progress)) == before  # the thread draws
+            progress.tick()
+            assert len(written(progress)) > before
+        progress.of("adam").happened(done(pack))
+    _, erased, rest = written(progress).rpartition("\x1b[2K")  # the last line erased is the picture's
     assert erased
-    assert rest.strip() == "adamw: trained 9 lanes in 0:02, 270 lane-steps/s"
-    progress, *_ = watched(terminal=True)
+    assert rest.strip() == "trained 9 runs in 0:02, 270 lane-steps/s"
+    progress = watched(spec, terminal=True)
     with pytest.raises(KeyboardInterrupt), progress:
         raise KeyboardInterrupt
     assert written(progress).rindex("\x1b[?25h") > written(progress).rindex("\x1b[?25l")  # the cursor
 
 
-def test_picture_fits_the_terminal() -> None:
-    sizes = ((80, 24, 40, 6), (80, 24, 11, 11), (170, 45, 60, 60), (30, 10, 6, 40), (30, 10, 60, 60))
-    for width, height, rows, columns in sizes:
-        progress, pack, _ = watched(width, height, rows=rows, columns=columns, terminal=True)
-        progress.begin([pack])
-        progress.happened(epoch(pack, 1))
-        lines = picture(progress)
-        assert len(lines) < height, (width, height, rows, columns)  # one is the cursor's
-        assert max(map(cell_len, lines)) <= width, (width, height, rows, columns)
+def test_notes_appear_above_the_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    progress = watched(study("adam"), terminal=True)
+    monkeypatch.setattr(consoles, "_shared", [progress.console])
+    with progress:
+        before = len(written(progress))
+        consoles.note("12 lanes continue from a checkpoint")
+    lines = written(progress)[before:].split("\n")
+    assert "\x1b[2K" in lines[0]  # the picture is erased
+    assert "12 lanes continue" in lines[0]
+    assert "0 of 18 runs" in lines[1]
 
 
-def test_lattice_fills_in_as_epochs_pass() -> None:
-    progress, first, second = watched()
-    half = Pack(first.cells[:4], first.seed)
-    progress.begin([half, second])
-    assert len(picture(progress)) == 1  # only the bar
-    progress.happened(epoch(half, 1, 0.5))
-    assert (count(progress, "·"), count(progress, ".500")) == (5, 4)
-    progress.happened(done(half, 0.25))
-    assert count(progress, ".250") == 4
-    progress.happened(epoch(second, 1, 0.75))  # the mean of the seeds so far
-    assert (count(progress, ".500"), count(progress, ".750")) == (4, 5)
+def test_a_terminal_that_became_narrower_is_erased_where_it_wrapped() -> None:
+    spec = study("adam")
+    progress = watched(spec, size=(100, 30), terminal=True)
+    with progress:
+        rows = len(picture(progress))
+        progress.console.width = 20
+        wrapped = sum((width - 1) // 20 for width in progress.widths)
+        before = len(written(progress))
+        progress.is_new = True
+        progress.tick()
+        erased = written(progress)[before:].partition("adam")[0].count("\x1b[1A")
+    assert wrapped > 0
+    assert erased == rows - 1 + wrapped  # the cursor is on the last line
+
+
+SIZES = (  # of the terminal, and how many of 1, 2 and 4 lattices of 11×11 it shows
+    ((160, 50), (1, 2, 4)),
+    ((120, 40), (1, 2, 4)),
+    ((80, 24), (1, 2, 4)),
+    ((60, 20), (1, 2, 1)),
+    ((40, 10), (1, 1, 1)),
+)
+LARGE = (((80, 24), (40, 6)), ((170, 45), (60, 60)), ((30, 10), (6, 40)), ((20, 5), (60, 60)))
+
+
+def test_picture_fits_the_terminal_and_shows_every_lattice_that_it_has_room_for() -> None:
+    def checked(progress: Progress, *case: object) -> list[str]:
+        lines, (width, height) = picture(progress), progress.console.size
+        assert len(lines) < height, case  # one is the cursor's
+        assert max(map(cell_len, lines)) <= width, case
+        return lines
+
+    titles = ["adam", "adamw", "sgd", "sgdw"]
+    for size, counts in SIZES:
+        for names, count in zip((titles[:1], titles[:2], titles), counts, strict=True):
+            specs = [study(name, 11, 11) for name in names]
+            progress, (first, second) = watched(*specs, size=size), packs_of(specs[0])
+            course = progress.of("adam")
+            for stage in ("nothing", "early", "some", "one lattice"):
+                if stage == "early":
+                    course.begin([first, second])
+                    course.happened(epoch(first, 1))
+                elif stage != "nothing":
+                    course.happened(done(first if stage == "some" else second))
+                words = " ".join(checked(progress, size, names, stage)[1:]).split()
+                assert sum(name in words for name in names) == count, (size, names, stage)
+    for size, (rows, columns) in LARGE:
+        spec = study("adam", rows, columns, seeds=1)
+        progress = watched(spec, size=size)
+        progress.of("adam").happened(done(packs_of(spec)[0]))
+        checked(progress, size, rows, columns)
+
+
+def test_a_smaller_picture_is_kept_once_it_was_needed() -> None:
+    spec = study("adam", 12, 12)
+    progress, (first, second) = watched(spec, size=(100, 18)), packs_of(spec)
+    progress.of("adam").begin([first, second])
+    progress.of("adam").happened(done(first))
+    heights = [len(picture(progress))]
+    progress.of("adam").happened(done(second, 0.3))  # no seed is missing: the legend is shorter
+    heights.append(len(picture(progress)))
+    assert heights[0] == heights[1] <= 17
+
+
+def test_lattice_fills_as_runs_finish_and_has_no_marks_before_it_is_whole() -> None:
+    adam, adamw = study("adam"), study("adamw")
+    progress, (first, second) = watched(adam, adamw), packs_of(adam)
+    course = progress.of("adam")
+
+    def lattice() -> str:
+        return "\n".join(picture(progress)[2:5])
+
+    course.begin([first, second])
+    assert lattice().count("·") == 18
+    half = Pack(first.cells[:4], 0)
+    course.begin([half, Pack(first.cells[4:], 0), second])
+    course.happened(epoch(half, 1))
+    assert (lattice().count("·"), lattice().count(".50")) == (
+        14,
+        4,
+    )  # early values, before any run is finished
     for value in (math.nan, math.inf):
-        progress.happened(EpochDone(second, 2, {"val_loss": [value] + [0.5] * 8}))
-        assert count(progress, "×") == 1, value
+        course.happened(EpochDone(half, 2, {"val_loss": [value, *[0.5] * 3]}))
+        assert lattice().count("×") == 1, value
+    course.happened(EpochDone(half, 3, {}))  # not evaluated
+    course.happened(done(half))
+    course.happened(epoch(second, 9, 0.75))
+    assert (lattice().count("·"), lattice().count(".25")) == (14, 4)  # finished runs only
+    course.happened(done(Pack(first.cells[4:], 0)))
+    assert "some seeds are missing" in "\n".join(picture(progress))
+    assert not set(MARKS) & set("\n".join(picture(progress)))
+    course.happened(done(second))
+    assert set(MARKS) & set(lattice()) >= {"★", "┃"}
+    assert "·" in lattice()  # adamw's is empty
     curves = {"val_loss": (0.25,)}
-    progress.happened(PackDone(half, [replace(trial, curves=curves) for trial in done(half).trials]))
+    course.happened(PackDone(half, [replace(trial, curves=curves) for trial in trials_of(half)]))
     assert sys.getrefcount(curves) == 2, "finished lanes keep no curves in memory"
-    known = Progress(progress.console, progress.spec, done(first).trials)  # of an earlier run
-    assert count(known, ".250") == 9
-    progress, *_ = watched(kind=Kind.TPE)
-    pack = Pack((Cell(0.45, 0.13),), 0)  # nearest to α = 2⁻¹ and the smallest λ, 2⁻³
-    progress.begin([pack])
-    progress.happened(epoch(pack, 1))
-    top = picture(progress)[2]
-    assert top.index(".500") < top.index("·")
 
 
-def test_bar_counts_packs_and_the_time_left(clock: Clock) -> None:
-    progress, first, second = watched()
-    progress.begin([first])
-    assert picture(progress)[0].endswith("pack 0/1 · epoch 0/10")
-    clock.now = 60
-    progress.happened(done(first))
-    progress.begin([second])  # a pack that begins later is counted too
-    assert written(progress).count("training") == 1
-    assert picture(progress)[0].endswith("pack 1/2 · 9 lane-steps/s · 1:00 left")
-    progress.happened(epoch(second, 5))
-    assert picture(progress)[0].endswith("pack 1/2 · epoch 5/10 · 14 lane-steps/s · 0:20 left")
-    clocks = {0: "0:00", 59.6: "1:00", 3599: "59:59", 36061: "10:01:01"}
-    assert {seconds: live._clock(seconds) for seconds in clocks} == clocks
+def test_watching_counts_what_another_process_stores(clock: Clock) -> None:
+    adam, adamw = study("adam"), study("adamw")
+    (first, second), known = packs_of(adam), {"adam": trials_of(packs_of(adam)[0]), "adamw": list[Trial]()}
+
+    def stored(
+        progress: Progress,
+        name: str,
+        spec: StudySpec,
+        packs: Sequence[Pack],
+        status: Status = Status.COMPLETE,
+    ) -> None:
+        progress.of(name).stored(spec, [trial for pack in packs for trial in trials_of(pack, status=status)])
+
+    progress = watched(adam, adamw, known=known, watches=True)
+    assert text(progress) == "9 of 36 runs · waiting for the next run"
+    with progress:
+        stored(progress, "adam", adam, [first])  # nothing new
+        clock.now += 10
+        stored(progress, "adamw", adamw, packs_of(adamw)[:1])
+        clock.now += 20
+        stored(progress, "adam", adam, [first, second], status=Status.FAILED)  # those end it too
+        progress.tick()
+        more = replace(adamw, seeds=(0, 1, 2))
+        stored(progress, "adamw", more, packs_of(more)[:2])  # extended while it trains
+        stored(progress, "adamw", more, packs_of(more))
+    assert written(progress).splitlines() == [
+        "watching adam, adamw: 9 of 36 runs are stored",
+        "adam is complete; 27 of 36 runs, about 20 s left",
+        "adamw is complete",
+    ]
+    assert all(progress.of(name).whole for name in ("adam", "adamw"))
+
+
+def test_a_line_that_cannot_be_written_ends_training(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise BrokenPipeError
+
+    spec = study("adam")
+    progress = watched(spec)
+    monkeypatch.setattr(progress.console, "print", refuse)
+    clock.now += 40
+    monkeypatch.setattr(live, "SECONDS_BETWEEN_PICTURES", 0)
+    progress.clock.start()
+    progress.clock.join()  # the thread has written its line, or tried to
+    progress.of("adam").begin(packs_of(spec))
+    with pytest.raises(BrokenPipeError):
+        progress.of("adam").happened(epoch(packs_of(spec)[0], 1))

@@ -44,7 +44,6 @@ def shown(*names: str, width: int = 100, encoding: str = "utf-8") -> str:
 
 
 def check(chart: Chart | None, title: str, *abouts: str) -> Chart:
-    """Check the title of a chart and the names of its series."""
     assert chart is not None
     assert (chart.title, [series.about for series in chart.series]) == (title, [*abouts])
     return chart
@@ -61,7 +60,7 @@ def test_surface_holds_the_last_value_or_the_mean_over_the_epochs() -> None:
     assert lost == [CellStatus.DIVERGED, CellStatus.FAILED, CellStatus.MISSING]
 
 
-def test_absent_quantity_has_a_reason() -> None:
+def test_quantities_have_names_and_a_reason_if_absent() -> None:
     for name, optimizer, diagnosed, reason in (
         ("projection", "adamw", True, "no projection: only adamp and sgdp have one"),
         ("norm", "adamw", False, "no scale-invariant tensors"),
@@ -72,32 +71,24 @@ def test_absent_quantity_has_a_reason() -> None:
         assert (quantity.surface(found), quantity.curves(found)) == (None, {}), name
         assert reason in quantity.absence(found), name
     assert Quantity("norm").absence(study()) == "no norm: the study has no learning curves"
-
-
-def test_names_are_pictures_diagnostics_or_measures() -> None:
-    found = [study(), measured()]
+    both = [study(), measured()]
     names = ["scatter", "curves", *DIAGNOSTICS, "val_loss", "test_error", "train_loss"]
-    assert resolved(names, found) == names
-    assert resolved(["effective-lr", "norm", "effective_lr"], found) == ["effective_lr", "norm"]
+    assert resolved(names, both) == names
+    assert resolved(["effective-lr", "norm", "effective_lr"], both) == ["effective_lr", "norm"]
     with pytest.raises(UnknownName, match=r"unknown name for --show 'nrm'; did you mean norm\?"):
-        resolved(["norm", "nrm"], found)
+        resolved(["norm", "nrm"], both)
     parts = [quantity.name for quantity in quantities(["scatter", "curves", "norm", "norm"])]
     assert parts == ["train_loss", "test_error", "val_error", "norm"]
     assert shown("heatmap") == ""  # every report shows it
 
 
-def test_scatter_has_a_point_for_every_complete_cell() -> None:
+def test_scatter_has_every_complete_cell_and_curves_the_best_its_row_and_column() -> None:
     chart = check(scatter(two()), "test_error by train_loss, every point a cell", "adam", "adamw")
-    mean = measured().surface.mean
-    mean = mean[np.isfinite(mean)]
-    assert len(mean) == 22
+    mean = measured().surface.mean[np.isfinite(measured().surface.mean)]
     for series in chart.series:
         assert series.x == pytest.approx(mean / EPOCHS)
         assert series.y == pytest.approx(mean / 2)
     assert scatter([study()]) is None
-
-
-def test_curves_are_those_of_the_best_cell_its_row_and_its_column() -> None:
     val_loss, title, best = Quantity("val_loss"), "val_loss (log) by epoch, mean of 3 seeds", "α 2⁻⁷, λ 2⁻⁵"
     others = "same α, λ 2⁻⁷", "same α, λ 2⁻³", "α 2⁻⁸, same λ", "α 2⁻⁵, same λ"  # at 2⁻⁹ a seed is missing
     chart = check(curves([measured()], val_loss), title, f"best cell: {best}", *others)
@@ -115,25 +106,24 @@ def test_pictures_fit_the_console_and_are_in_json_markdown_and_html() -> None:
         text = shown(*names, "curves", "val_error", width=width, encoding=encoding)
         assert max(map(cell_len, text.splitlines())) <= width
         assert text.isascii() is (encoding == "ascii")
-    content, markdown, page = (
-        text_of(render(two()[1:], [], form, show=names))
-        for form in (Format.JSON, Format.MARKDOWN, Format.HTML)
-    )
     norms = shown("norm").split(" by epoch")[0]
     assert not [mark for mark in ("★", "○ ten", "┃", "best of", "row's best") if mark in norms]
     assert "× diverged" in norms
     trials = tuple(replace(t, curves={**t.curves, "norm": (1e5,)}) for t in measured("b").trials)
     (picture,) = pictures([measured(), replace(measured("b"), trials=trials)], ["norm"])
     assert {heatmap.surface.metric for _, heatmap in picture.heatmaps} == {"log10 of norm"}
+    content, markdown, page = (
+        text_of(render(two()[1:], [], form, show=names))
+        for form in (Format.JSON, Format.MARKDOWN, Format.HTML)
+    )
     document = json.loads(content)
     assert faults(document, "report") == []
     norm, *_, projection = document["studies"][0]["shown"]
     assert (norm["name"], norm["meaning"], norm["reason"]) == ("norm", "norm", "")
     assert [cell["value"] for cell in norm["cells"][:4]] == [None, None, None, pytest.approx(0.625)]
     assert (projection["cells"], projection["reason"][:13]) == ([], "no projection")
-    assert "shown" not in json.loads(text_of(render(two(), [], Format.JSON)))["studies"][0]
     assert "| 2⁻⁵ | .08 | .16 | .31 | .62 | 1.25 |" in markdown.split("## `norm`")[1].split("## ")[1]
-    assert "no projection" in markdown
     norm_part, scattered = page.split('id="shown-0"')[1].split('id="shown-1"')
     assert (norm_part.count('data-cell="'), "<polyline points=" in norm_part) == (25, True)
+    assert "no projection" in markdown
     assert "no projection" in scattered
