@@ -60,7 +60,7 @@ def test_canonical_name_is_read_back_and_says_what_it_is() -> None:
 def test_wrong_name_is_refused_with_the_near_ones() -> None:
     for name, complaint in {
         "adamv": "unknown optimizer 'adamv'; did you mean adam, adamw or adamp?",
-        "lion": "unknown optimizer 'lion'; known: sgd, sgdw",
+        "nadam": "unknown optimizer 'nadam'; did you mean adam",
         "": "unknown optimizer ''; known: sgd",
         "adamw:lr-scald": "unknown decay rule 'lr-scald'; did you mean lr-scaled?",
         "adamw:": "unknown decay rule ''; known: coupled, independent, lr-scaled",
@@ -99,5 +99,5 @@ def test_formula_follows_the_hyperparameters() -> None:
     ):
         assert formula(parse(name), momentum=momentum, nesterov=nesterov, momentum_form=form) == text
     assert users_of("momentum") == [Family.SGD, Family.RMSPROP, Family.SGDP]
-    assert users_of("beta1") == [Family.ADAM, Family.AMSGRAD, Family.ADAMP]
+    assert users_of("beta1") == [Family.ADAM, Family.AMSGRAD, Family.ADAMP, Family.LION]
     assert users_of("epochs") == []
