@@ -84,9 +84,9 @@ class Gpt(nn.Module):
             elif name.endswith("bias"):
                 nn.init.zeros_(value)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, T) int64 → (B, T, classes)
+    def forward(self, x: Tensor) -> Tensor:  # (B, T) whole numbers → (B, T, classes)
         """Return the logits of the token after each."""
-        h = self.token(x) + self.position.weight[: x.shape[1]]
+        h = self.token(x.long()) + self.position.weight[: x.shape[1]]
         h = self.norm(self.blocks(h))
         last = self.token.weight[: self.classes] if self.head is None else self.head.weight
         return functional.linear(h, last)

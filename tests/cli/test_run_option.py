@@ -91,7 +91,10 @@ def test_bad_options_end_with_one_line(run: Run) -> None:
     cases = [
         (("grid", "--jobs", "2"), "--jobs has no effect without --run"),
         (("tpe", "--read", "auto"), "--read has no effect without --run"),
-        (("compare", "adam", "adamw", "--maximize"), "--maximize: a lower val_loss is better; leave the option out"),
+        (
+            ("compare", "adam", "adamw", "--maximize"),
+            "--maximize: a lower val_loss is better; leave the option out",
+        ),
         (grid, "--optimizer is required: the decay rule of your script decides the verdict"),
         ((*grid, "-o", "adamw"), "(adamw:lr-scaled), or not, as in the paper (adamw:independent)?"),
         ((*grid, *said, "--run", RUN), "--run is given 2 times; give it once"),
