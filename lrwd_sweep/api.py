@@ -23,6 +23,7 @@ from lrwd_sweep.spec.preset import DEFAULT, MOST_TRIALS, TRIALS
 from lrwd_sweep.spec.request import (
     REQUEST_FIELDS,
     Axis,
+    Named,
     Request,
     TaskOptions,
     finite,
@@ -43,8 +44,9 @@ def sweep(
     weight_decay: Axis | None = None,
     seeds: int | None = None,
     first_seed: int | None = None,
-    metric: str | None = None,
+    metric: Named | None = None,
     cap: float | None = None,
+    maximize: bool | None = None,
     preset: str = DEFAULT,
     study_name: str | None = None,
     storage: Storage | None = None,
@@ -59,8 +61,10 @@ def sweep(
 ) -> Study:
     """Train one optimizer's (α, λ) lattice, several seeds per cell: `lrwd-sweep grid` in this process.
 
+    With `objective`, a function of (lr, weight_decay, seed), or `run`, a command, it trains what they train.
     Arguments that are None are as in the preset; `optimizer` is "adamw" unless the preset names only one. An
-    axis is text, as "2^-12:2^-2", or a list of values. A cell whose metric reaches `cap` counts as diverged.
+    axis is text, as "2^-12:2^-2", or a list of values. A cell whose metric reaches `cap` counts as diverged;
+    `maximize` says which end of a metric of your own is better.
     `storage` is a file, by default $LRWD_STORAGE, else `lrwd-sweep.db` here. Stored lanes are not trained
     again; a larger lattice or more seeds extend the study. `retrain_damaged` trains lanes again
     whose stored results are damaged; by default such a study is a StoreError. Packs in training are saved
@@ -80,8 +84,9 @@ def tpe(
     weight_decay: Axis | None = None,
     seeds: int | None = None,
     first_seed: int | None = None,
-    metric: str | None = None,
+    metric: Named | None = None,
     cap: float | None = None,
+    maximize: bool | None = None,
     preset: str = DEFAULT,
     study_name: str | None = None,
     storage: Storage | None = None,
@@ -109,8 +114,9 @@ def compare(
     weight_decay: Axis | None = None,
     seeds: int | None = None,
     first_seed: int | None = None,
-    metric: str | None = None,
+    metric: Named | None = None,
     cap: float | None = None,
+    maximize: bool | None = None,
     preset: str = DEFAULT,
     storage: Storage | None = None,
     device: str = "auto",
@@ -221,7 +227,7 @@ def _call(function: Callable[..., object], arguments: dict[str, Any]) -> _Call:
     """Check the arguments of `sweep`, `tpe` or `compare`. Raises UsageError."""
     task = arguments["task"]
     refuse_unknown(task, [name for name in signature(function).parameters if name != "task"])
-    texts = {name: arguments.get(name) for name in ("optimizer", "study_name", "metric", "device")}
+    texts = {name: arguments.get(name) for name in ("optimizer", "study_name", "device")}
     refuse_other_than_text(**texts)
     asked = {name: arguments[name] for name in ("preset", *REQUEST_FIELDS)}
     lanes = arguments["max_lanes"]

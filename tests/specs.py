@@ -8,7 +8,7 @@ from lrwd_sweep.science.lattice import Lattice
 from lrwd_sweep.science.optimizer import DecayRule, Optimizer, optimizer_names
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.trial import Direction
-from lrwd_sweep.spec.catalog import METRICS, NETWORKS, PRECISIONS, DataSet
+from lrwd_sweep.spec.catalog import NETWORKS, PRECISIONS, DataSet
 from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.spec.task import MomentumForm, Task
 
@@ -49,7 +49,7 @@ ours = st.builds(
     optimizers,
     lattices,
     seeds,
-    st.sampled_from(sorted(METRICS)),
+    st.sampled_from(sorted(Task().metrics)),
     trainings | elsewhere,
     given_cap=st.none() | st.floats(allow_nan=False, allow_infinity=False),
 )

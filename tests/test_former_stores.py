@@ -127,7 +127,10 @@ def test_former_store_gives_the_same_output(name: str, folder: Path, run: Run) -
         if isinstance(outputs[command], str):
             assert found == outputs[command], command
         else:
-            assert list(differences(outputs[command], json.loads(found))) == [], command
+            old = outputs[command] | (
+                {"schema_version": 2} if command.startswith("report") else {}
+            )  # keeps 1's
+            assert list(differences(old, json.loads(found))) == [], command
 
 
 def test_same_command_trains_nothing_in_a_former_store(folder: Path, run: Run) -> None:

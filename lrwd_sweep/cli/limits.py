@@ -61,6 +61,23 @@ Octaves = Annotated[
         help="Distance that α moves for --max-transfer-regret, in factors of two (default: 1).",
     ),
 ]
+MaxSequentialRegret = Annotated[
+    float | None,
+    _limit(
+        "--max-sequential-regret",
+        "tuning α and λ one at a time, in either order, costs at most V on average, in the metric's units",
+        0,
+    ),
+]
+MaxLrSensitivity = Annotated[
+    float | None,
+    _limit(
+        "--max-lr-sensitivity",
+        "a wrong α at the best cell's λ costs at most V on average, in the metric's units; fails if the "
+        "value before the first step is not known",
+        0,
+    ),
+]
 Required = Annotated[
     str | None,
     _gate("--require", "VERDICT", "the verdict is separable, product-coupled, coupled or undetermined"),
@@ -106,6 +123,8 @@ def requested_gates(
     max_abs_slope: float | None,
     max_transfer_regret: float | None,
     octaves: float | None,
+    max_sequential_regret: float | None,
+    max_lr_sensitivity: float | None,
     require: str | None,
     no_edge: bool,
     max_failed: int | None,
@@ -125,6 +144,10 @@ def requested_gates(
             f"--max-regression {max_regression:g} requires --baseline OLD.json; "
             "add a file written by report --format json"
         )
+    limits = (max_best, min_best, max_abs_slope, max_transfer_regret, max_sequential_regret)
+    others = (max_lr_sensitivity, require, no_edge or None, max_failed, min_seeds, max_regression)
+    if all(limit is None for limit in (*limits, *others)):
+        return []  # without imports that are slow
     from lrwd_sweep.report import gates
     from lrwd_sweep.science.separability import Verdict
 
@@ -136,6 +159,8 @@ def requested_gates(
         (gates.MinBest, min_best),
         (gates.MaxAbsSlope, max_abs_slope),
         (transfer, max_transfer_regret),
+        (gates.MaxSequentialRegret, max_sequential_regret),
+        (gates.MaxLrSensitivity, max_lr_sensitivity),
         (gates.Require, require and Verdict(require)),
         (lambda _: gates.NoEdge(), no_edge or None),
         (gates.MaxFailed, max_failed),

@@ -12,15 +12,18 @@ import typer
 from typer.core import TyperCommand
 
 from lrwd_sweep.cli.parse import fraction, margin, number, one_of, pair, whole
+from lrwd_sweep.report.view.notation import decimal_axes
+from lrwd_sweep.report.view.report import AxisStyle
 from lrwd_sweep.science.optimizer import users_of
 from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.field import HEADINGS, OPTIMIZER, STORE, TRAIN, WHERE, Field
 from lrwd_sweep.spec.job import CHECKPOINT_SECONDS
 from lrwd_sweep.spec.preset import DEFAULT
 from lrwd_sweep.spec.request import DEFAULT_OPTIMIZER, REQUEST_FIELDS, Request
+from lrwd_sweep.spec.run_options import RUN_FIELDS
 from lrwd_sweep.spec.task import FIELDS
 
-ALL_FIELDS = REQUEST_FIELDS | FIELDS
+ALL_FIELDS = REQUEST_FIELDS | RUN_FIELDS | FIELDS
 # In the order of `Place`.
 _TO = ("storage", "retrain_damaged", "checkpoint_every", "quiet", "margin", "full", "dry_run")
 _PLURAL = {"beta1": "betas"}  # one option sets two fields
@@ -142,6 +145,17 @@ Margin = Annotated[
         show_default=False,
     ),
 ]
+AxisName = Annotated[
+    AxisStyle,
+    typer.Option(
+        "--axis",
+        metavar="NAME",
+        parser=one_of("axis", AxisStyle),
+        help="Axis labels: powers (of two) or decimal [powers]",
+        rich_help_panel=STORE,
+        show_default=False,
+    ),
+]
 Full = Annotated[
     bool, typer.Option("--full", help="Print every number before the answer", rich_help_panel=STORE)
 ]
@@ -195,16 +209,19 @@ def trains(**own: tuple[Any, Any]) -> Callable[[Callable[..., None]], Callable[.
         "margin": (Margin, None),
         "full": (Full, False),
         "dry_run": (DryRun, False),
+        "axis": (AxisName, AxisStyle.POWERS),
     }
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         def command(**given: Any) -> None:
             mine = {name: given.pop(name) for name in own}
+            decimal = given.pop("axis") is AxisStyle.DECIMAL
             where = [given.pop(name) for name in ("device", "max_lanes", "data_dir", "download")]
             to = [given.pop(name) for name in _TO]
             given["beta1"], given["beta2"] = given.pop("betas") or (None, None)
             place = Place(where[0], where[1], DataFiles(*where[2:]), *to)
-            function(Request.of(**given), place, **mine)
+            with decimal_axes(decimal):
+                function(Request.of(**given), place, **mine)
 
         command.__name__, command.__doc__ = function.__name__, function.__doc__
         command.__annotations__ = {name: kind for name, (kind, _) in options.items()}
@@ -226,8 +243,11 @@ def _option(field: Field) -> tuple[Any, None]:
     metavar: str | None = field.metavar
     if name == "--betas":
         kind, parser = str, pair(name)
-    elif name == "--cap":
+    elif name in ("--cap", "--diverged-above"):
         parser = number(name)
+    elif name == "--run":
+        found = typer.Option(name, metavar=metavar, help=field.help, rich_help_panel=field.panel)
+        return Annotated[list[str] | None, found], None
     elif kind is int:
         parser, metavar = whole(name, int(field.least), field.most), "N"
     elif kind is float:

@@ -17,7 +17,8 @@ from lrwd_sweep.cli.watch import watch as watch_studies
 from lrwd_sweep.errors import GateFailed, HostError, NothingToReport, UsageError
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.consoles import note, replaced, write_file
-from lrwd_sweep.report.view.report import FORMATS, Format, render, text_of
+from lrwd_sweep.report.view.notation import decimal_axes
+from lrwd_sweep.report.view.report import FORMATS, AxisStyle, Format, render, text_of
 from lrwd_sweep.science.trial import requested_direction
 from lrwd_sweep.spec.catalog import DIAGNOSTICS
 
@@ -117,6 +118,15 @@ Watch = Annotated[
         "--watch", help="Draw lattices that another process trains until they are complete, then report."
     ),
 ]
+AxisName = Annotated[
+    AxisStyle,
+    typer.Option(
+        "--axis",
+        metavar="NAME",
+        parser=one_of("axis", AxisStyle),
+        help="Label the axes by powers of two where they are that, or by decimal numbers.",
+    ),
+]
 AtRestart = Annotated[
     int | None,
     typer.Option(
@@ -126,6 +136,8 @@ AtRestart = Annotated[
         help="Under warm restarts, report the end of the K-th cycle (default: of the last).",
     ),
 ]
+
+_WITH_AXES = (Format.TABLE, Format.MARKDOWN, Format.HTML)
 
 
 def report(
@@ -140,6 +152,7 @@ def report(
     show: Show = None,
     at_restart: AtRestart = None,
     full: Full = False,
+    axis: AxisName = AxisStyle.POWERS,
     margin: Margin = None,
     open_: Open = False,
     watch: Watch = False,
@@ -148,6 +161,8 @@ def report(
     max_abs_slope: limits.MaxAbsSlope = None,
     max_transfer_regret: limits.MaxTransferRegret = None,
     octaves: limits.Octaves = None,
+    max_sequential_regret: limits.MaxSequentialRegret = None,
+    max_lr_sensitivity: limits.MaxLrSensitivity = None,
     require: limits.Required = None,
     no_edge: limits.NoEdge = False,
     max_failed: limits.MaxFailed = None,
@@ -161,43 +176,41 @@ def report(
     Every gate applies to every study shown; an undetermined value fails. The report lists every outcome, and
     the exit code is 1 if one failed.
     """
-    if output is not None and figure is not None and output.resolve() == figure.resolve():
-        raise UsageError(f"--output and --figure are both {output}; name two files")
     gates = limits.requested_gates(
-        max_best, min_best, max_abs_slope, max_transfer_regret, octaves, require, no_edge, max_failed,
-        min_seeds, max_regression, baseline,
+        max_best, min_best, max_abs_slope, max_transfer_regret, octaves, max_sequential_regret,
+        max_lr_sensitivity, require, no_edge, max_failed, min_seeds, max_regression, baseline,
     )  # fmt: skip
     direction = requested_direction(maximize=maximize, minimize=minimize)
-    form = _checked(form, full=full, opens=open_)
+    form = _checked(form, output, figure, axis, full=full, opens=open_)
     pictures = _names(show, form)
     if watch:
-        studies = watch_studies(studies, storage)
-
-    with_curves = form is Format.HTML or bool(pictures)
+        with decimal_axes(axis is AxisStyle.DECIMAL):
+            studies = watch_studies(studies, storage)
     results, comparisons = _read(
-        studies,
-        storage,
-        metric=metric,
-        direction=direction,
-        cap=cap,
-        curves=with_curves,
-        at_restart=at_restart,
-        **({} if margin is None else {"margin": margin}),
-    )
+        studies, storage, metric=metric, direction=direction, cap=cap, margin=margin, at_restart=at_restart,
+        curves=form is Format.HTML or bool(pictures),
+    )  # fmt: skip
     outcomes = [gate.check(result) for result in results for gate in gates]
-    text = render(results, comparisons, form, outcomes, pictures, full=full)
-    _write(text, output, figure, results, opens=open_)
+    with decimal_axes(axis is AxisStyle.DECIMAL):
+        text = render(results, comparisons, form, outcomes, pictures, full=full)
+        _write(text, output, figure, results, opens=open_)
     _name_unmatched(gates, [result.name for result in results])
-    _fail(outcomes, form)
+    _fail(outcomes, form, results)
 
 
-def _checked(form: Format, *, full: bool, opens: bool) -> Format:
-    """Return the format, html for the browser. Raises UsageError if an option does not go with it."""
+def _checked(
+    form: Format, output: Path | None, figure: Path | None, axis: AxisStyle, *, full: bool, opens: bool
+) -> Format:
+    """Return the format, html for the browser. Raises UsageError if options do not go together."""
+    if output is not None and figure is not None and output.resolve() == figure.resolve():
+        raise UsageError(f"--output and --figure are both {output}; name two files")
     if opens and form not in (Format.TABLE, Format.HTML):
         raise UsageError(f"--open shows html, not {form}; leave out --format {form}")
     form = Format.HTML if opens else form
     if full and form not in (Format.TABLE, Format.MARKDOWN):
         raise UsageError(f"--full adds nothing to {form}; choose table or markdown")
+    if axis is AxisStyle.DECIMAL and figure is None and form not in _WITH_AXES:
+        raise UsageError(f"--axis {axis}: {form} has no axis labels; choose table, markdown or html")
     return form
 
 
@@ -205,13 +218,18 @@ def _read(
     studies: Sequence[str] | None, storage: str | None, **options: Any
 ) -> tuple[list[Result], list[ComparedResults]]:
     """Read and compare the named studies, or the latest. Raises NothingToReport for an empty store."""
-    from lrwd_sweep.report.result import read_results
     from lrwd_sweep.store import open_store
 
     with open_store(storage, write=False) as store:
         names = list(dict.fromkeys(studies or store.latest()))
         if not names:
             raise NothingToReport(f"{store.path} holds no study yet; run lrwd-sweep compare adam adamw first")
+        for name in names:
+            store.get_study(name)  # refuses an unknown name before anything slow is imported
+        from lrwd_sweep.report.result import read_results
+
+        if options["margin"] is None:
+            del options["margin"]  # its default is not known here without slow imports
         found = read_results(store, names, **options)
     tell_what_changed(found[0])
     return found
@@ -221,7 +239,7 @@ def _names(show: str | None, form: Format) -> tuple[str, ...]:
     """Split the names of pictures. Raises UsageError if the format has none, or for an empty name."""
     if show is None:
         return ()
-    if form in (Format.CSV, Format.JUNIT):
+    if form in (Format.CSV, Format.JUNIT, Format.GITHUB):
         raise UsageError(f"--show {show}: {form} holds no pictures; choose table, markdown, json or html")
     names = tuple(name.strip() for name in show.split(","))
     if not all(names):
@@ -285,11 +303,12 @@ def _name_unmatched(gates: Sequence[Gate], names: Sequence[str]) -> None:
                 note(f"study {name!r} of {gate.earlier.source} is not in this report")
 
 
-def _fail(outcomes: Sequence[GateOutcome], form: Format) -> None:
-    """Raise GateFailed with the gates that failed; name passed gates if the format holds none."""
-    from lrwd_sweep.report.view.fields import gate_sentence
+def _fail(outcomes: Sequence[GateOutcome], form: Format, results: Sequence[Result]) -> None:
+    """Raise GateFailed with the gates that failed; name all gates if the format holds none."""
+    from lrwd_sweep.report.view.fields import gate_headline, gate_sentence
 
-    if form is Format.CSV:
+    if form is Format.CSV and outcomes:
+        note(gate_headline(outcomes, results))
         for outcome in outcomes:
             if outcome.passed:
                 note(gate_sentence(outcome))

@@ -2,33 +2,97 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from lrwd_sweep.cli import options
-from lrwd_sweep.cli.parse import one_of
-from lrwd_sweep.errors import UsageError
+from lrwd_sweep.cli.parse import number, one_of, whole
+from lrwd_sweep.errors import UsageError, shown
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.consoles import note, write_file
 from lrwd_sweep.report.view.notation import counted, plain
 from lrwd_sweep.science.lattice import plain_float
 from lrwd_sweep.science.optimizer import DecayRule
 from lrwd_sweep.science.trial import Direction
+from lrwd_sweep.spec.study import tidy
+
+if TYPE_CHECKING:
+    from lrwd_sweep.spec.study import StudySpec
+    from lrwd_sweep.store.imports import ImportedSweep
+
+FORMATS = ("csv", "json", "optuna", "mlflow", "paths", "wandb")  # of store.imports.READERS, not loaded here
 
 Answer = TypeVar("Answer")
 
+
+class Take(StrEnum):
+    """The value of a learning curve that stands for its run."""
+
+    LAST = "last"
+    BEST = "best"
+
+
 Name = Annotated[str, typer.Argument(metavar="STUDY", help="A name from `study list`.", show_default=False)]
-File = Annotated[
-    Path,
+Sources = Annotated[
+    list[str],
     typer.Argument(
-        metavar="FILE.csv",
-        help="Header lr,weight_decay,seed,value and a row per run; nan is a diverged run.",
+        metavar="SOURCE",
+        help="CSV, JSON or JSON lines of runs, an Optuna database or journal, a folder of MLflow, or the "
+        "root of folders for --from; several are read as one. Examples: lrwd-sweep docs import.",
+        show_default=False,
+    ),
+]
+Form = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="NAME",
+        help=f"{', '.join(FORMATS)} (default: by name and contents).",
+        show_default=False,
+    ),
+]
+Template = Annotated[
+    str,
+    typer.Option(
+        "--from",
+        metavar="TEMPLATE:KEY",
+        help="Files with hyperparameters in their paths, and the key of the value: "
+        "'lr{lr}_wd{weight_decay}/seed{seed}.csv:val_loss'.",
+        show_default=False,
+    ),
+]
+Taken = Annotated[
+    Take,
+    typer.Option(
+        "--take",
+        metavar="WHICH",
+        parser=one_of("value to take", Take),
+        help="The last or the best value of a learning curve.",
+    ),
+]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where",
+        metavar="COLUMN=VALUE",
+        help="Only runs with this value, repeatable (default: all).",
+        show_default=False,
+    ),
+]
+By = Annotated[
+    str | None,
+    typer.Option(
+        "--by",
+        metavar="COLUMN",
+        help="Import a study for each value of a column (default: one study).",
         show_default=False,
     ),
 ]
@@ -60,8 +124,9 @@ Columns = Annotated[
     typer.Option(
         "--columns",
         metavar="OURS=THEIRS,…",
-        help="The file's own column names, joined by commas: lr=learning_rate,value=val_err "
-        "(default: lr, weight_decay, seed and value; without a seed column, one seed). Columns of run states "
+        help="The source's own names, joined by commas: lr=optim.lr,value=val_err "
+        "(default: lr, weight_decay, seed and value, also behind a dot; without a seed, one). "
+        "Columns of run states "
         "(state, status, done, …) are found; status=COLUMN names one, status= ignores all.",
     ),
 ]
@@ -104,50 +169,136 @@ Cap = Annotated[
 ]
 
 
+Initial = Annotated[
+    float | None,
+    typer.Option(
+        "--initial-loss",
+        metavar="V",
+        parser=number("--initial-loss"),
+        help="Value of the metric before the first step, for the sensitivity to the learning rate "
+        "(default: unknown).",
+        show_default=False,
+    ),
+]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        "--steps",
+        metavar="N",
+        parser=whole("--steps"),
+        help="Steps of a run, for the averaging time scale and normalised decay (default: unknown).",
+        show_default=False,
+    ),
+]
+
+
 class ExportFormat(StrEnum):
     """The formats of `study export`."""
 
     CSV = "csv"
+    JSON = "json"
+    WANDB = "wandb"
     OPTUNA = "optuna"
 
 
 def import_(
-    file: File,
+    sources: Sources,
     study_name: NewName,
     optimizer: Swept,
     decay_rule: Rule = None,
+    form: Form = None,
+    template: Template = "",
     columns: Columns = None,
+    where: Where = None,
+    by: By = None,
     metric: Measured = "value",
+    take: Taken = Take.LAST,
     maximize: Maximized = None,
     cap: Cap = None,
+    initial_loss: Initial = None,
+    steps: Steps = None,
     storage: options.Storage = None,
 ) -> None:
-    """Import a sweep of another program from a CSV file, so that `report` can analyse it."""
-    from lrwd_sweep.store import check_name, open_store
-    from lrwd_sweep.store.imports import import_spec, open_direction, open_rule, read_sweep
+    """Import a sweep of another program, so that `report` can analyse it."""
+    from lrwd_sweep.store import check_name, imports, open_store
 
     check_name(study_name)
     if not metric.strip():
         raise UsageError(f"--metric {metric!r} is empty; write for example --metric val_loss")
-    sweep = read_sweep(file, _columns(columns), metric=metric)
+    best, names = take is Take.BEST, _columns(columns)
+    named = [
+        imports.ImportSource(source, template, names, metric, best=best, maximize=bool(maximize))
+        for source in sources
+    ]
+    table = imports.read_table(named, form, _conditions(where or []))
+    if _on_terminal() and by is None and (scopes := imports.open_scope(table)):
+        chosen = _choose(f"which {table.scope}?", {scope: scope for scope in scopes})
+        table = imports.rows_of(table, [(table.scope, chosen)])
+    sweeps = imports.to_sweeps(table, named[0], by)
     direction = None if maximize is None else Direction.MAXIMIZE if maximize else Direction.MINIMIZE
     if _on_terminal():
+        decay_rule, direction = _asked(sweeps.values(), optimizer, decay_rule, direction)
+    settled = partial(
+        imports.to_study,
+        optimizer=optimizer,
+        decay_rule=decay_rule,
+        direction=direction,
+        cap=cap,
+        initial=initial_loss,
+        steps=steps,
+    )
+    studies = {_name_of(study_name, by, value): settled(sweep) for value, sweep in sweeps.items()}
+    if len(studies) < len(sweeps):
+        raise UsageError(f"--by {by}: two values give the same study name; rename one of {', '.join(sweeps)}")
+    with open_store(storage, write=True) as store:
+        store.import_studies({name: (study.spec, study.trials) for name, study in studies.items()})
+    for name, study in studies.items():
+        for line in study.notes:
+            note(f"{name}: {line}" if by else line)
+        note(_imported(name, study.spec, len(study.trials)))
+
+
+def _asked(
+    sweeps: Iterable[ImportedSweep], optimizer: str, decay_rule: str | None, direction: Direction | None
+) -> tuple[str | None, Direction | None]:
+    """Ask what names and options leave open; return decay rule and direction."""
+    from lrwd_sweep.store.imports import open_direction, open_rule
+
+    for sweep in sweeps:
         if question := open_rule(sweep, optimizer, decay_rule):
             decay_rule = _choose(question, {"lr-scaled": "lr-scaled", "independent": "independent"})
         if question := open_direction(sweep, direction):
             direction = _choose(question, {"higher": Direction.MAXIMIZE, "lower": Direction.MINIMIZE})
-    spec = import_spec(sweep, optimizer, decay_rule=decay_rule, direction=direction, cap=cap)
-    with open_store(storage, write=True) as store:
-        store.import_study(study_name, spec, sweep.trials)
-    for line in sweep.notes:
-        note(line)
-    size = f"{counted(len(spec.lattice), 'cell')} × {counted(len(spec.seeds), 'seed')}"
+    return decay_rule, direction
+
+
+def _imported(name: str, spec: StudySpec, lanes: int) -> str:
+    """Describe an imported study and how it was read."""
+    cells = counted(len(spec.lattice), "cell")
+    size = f"{cells} × {counted(len(spec.seeds), 'seed')}"
+    if spec.scattered:
+        size = f"scattered points, drawn on {cells}"
     better = "higher" if spec.direction is Direction.MAXIMIZE else "lower"
     rule = spec.optimizer.rule
     swept = f"{spec.optimizer}" + (f" ({rule})" if rule not in str(spec.optimizer) else "")
     capped = "" if spec.given_cap is None else f", {spec.given_cap:g} and worse counts as diverged"
-    read = f"{swept}, {better} {metric} is better{capped}"
-    note(f"imported {counted(len(sweep.trials), 'lane')} as {study_name}: {size}, {read}")
+    read = f"{swept}, {better} {spec.metric} is better{capped}"
+    return f"imported {counted(lanes, 'lane')} as {name}: {size}, {read}"
+
+
+def _name_of(study_name: str, by: str | None, value: str) -> str:
+    """Return the name of the study of one value of the column `by`."""
+    return study_name if by is None else f"{study_name}-{tidy(by)}-{tidy(value)}"
+
+
+def _conditions(texts: Sequence[str]) -> list[tuple[str, str]]:
+    pairs = [text.partition("=") for text in texts]
+    for text, (column, equal, _) in zip(texts, pairs, strict=True):
+        if not column.strip() or not equal:
+            raise UsageError(
+                f"--where {shown(text)} is not COLUMN=VALUE; write for example --where width=512"
+            )
+    return [(column.strip(), value.strip()) for column, _, value in pairs]
 
 
 def export(
@@ -158,16 +309,17 @@ def export(
             "--format",
             metavar="NAME",
             parser=one_of("format", ExportFormat),
-            help="csv, or optuna: a database for Optuna's dashboard.",
+            help="csv, json, wandb: a table of runs as Weights & Biases writes it, or optuna: a database for "
+            "Optuna's dashboard.",
         ),
     ] = ExportFormat.CSV,
     output: Annotated[
         Path | None,
-        typer.Option("--output", metavar="FILE", help="File to write (default: csv on standard output)."),
+        typer.Option("--output", metavar="FILE", help="File to write (default: standard output)."),
     ] = None,
     storage: options.Storage = None,
 ) -> None:
-    """Write a study for other programs; `study import` reads the CSV of a finished lattice without loss."""
+    """Write a study for other programs; `study import` reads it back, a finished lattice without loss."""
     from lrwd_sweep.store import open_store
 
     if form is ExportFormat.OPTUNA and output is None:
@@ -182,9 +334,13 @@ def export(
         export_to_optuna(trials, output, record.name, metric=spec.metric, direction=spec.direction)
     else:
         from lrwd_sweep.report.result import result
-        from lrwd_sweep.report.view.lane_table import csv_table
+        from lrwd_sweep.report.view.lane_table import csv_table, lane_records, wandb_table
 
-        text = csv_table([result(record.name, record.spec, record.created, trials)])
+        found = result(record.name, record.spec, record.created, trials)
+        if form is ExportFormat.JSON:
+            text = json.dumps(lane_records(found), indent=1, allow_nan=False) + "\n"
+        else:
+            text = wandb_table(found) if form is ExportFormat.WANDB else csv_table([found])
         if output is None:
             consoles.write(text)
             return
@@ -221,6 +377,9 @@ def _choose(question: str, answers: Mapping[str, Answer]) -> Answer:
     """Ask until an answer, or its beginning, is given. Raises UsageError at the end of the input."""
     while line := answer(f"{question} [{'/'.join(answers)}]"):
         word = line.strip().lower()
-        if found := [value for name, value in answers.items() if word and name.startswith(word)]:
+        found = [value for name, value in answers.items() if word and name.lower().startswith(word)]
+        if line.strip() in answers:
+            found = [answers[line.strip()]]
+        if found:
             return found[0]
     raise UsageError("standard input has ended; give the option that answers the question")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from lrwd_sweep.data import digits, images, user_data
+from lrwd_sweep.data import digits, images, tokens, user_data
 from lrwd_sweep.data.images import Augment, augmentation
 from lrwd_sweep.data.splits import EVAL_BATCH, Pixels, Split, Splits
 from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.image_folder import PREFIX
+from lrwd_sweep.spec.text_files import is_text
 from lrwd_sweep.spec.user_code import is_user_code
 
 __all__ = ["EVAL_BATCH", "Augment", "Pixels", "Split", "Splits", "augmentation", "load"]
@@ -25,6 +26,8 @@ def load(
         return user_data.load(name, sizes, standardize=bool(standardize))
     if name.startswith(PREFIX):
         return images.load_folder(name, sizes)
+    if is_text(name):
+        return tokens.load(name, sizes)
     if name == "digits":
         return digits.load(sizes)
     if name == "imagenet32":

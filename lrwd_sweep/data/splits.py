@@ -6,12 +6,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
+
+from lrwd_sweep.nets.batch import joined, moved
 
 EVAL_BATCH = 256  # items evaluated at a time, in every pack, so that no rounding depends on the pack
 _CHUNK = 10_000  # images counted at a time
@@ -56,14 +58,16 @@ class Pixels:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Inputs and labels of one split.
+    """Inputs and targets of one split.
 
     Images stay bytes, a quarter of their size as float32, and become numbers a batch at a time.
     """
 
-    x: Tensor  # (n, *shape), numbers as they are, or uint8 with `pixels`
-    y: Tensor  # (n,) int64
+    x: Tensor  # (n, *shape), as they are, or uint8 with `pixels`
+    y: Tensor  # (n,) int64 classes; (n, *positions) int64 classes; (n, *shape) floating-point numbers
     pixels: Pixels | None = None
+    more: tuple[Tensor, ...] = ()  # further inputs
+    real: torch.dtype | None = None  # of floating-point numbers, once moved
 
     def __len__(self) -> int:
         return self.x.shape[0]
@@ -75,23 +79,28 @@ class Split:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Return the type of a batch's inputs."""
-        return self.x.dtype if self.pixels is None else self.pixels.mean.dtype
+        """Return the type of floating-point inputs of a batch, which parameters get too."""
+        if self.pixels is not None:
+            return self.pixels.mean.dtype
+        return self.x.dtype if self.x.is_floating_point() else self.real or torch.float32
 
-    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:  # (B,) → (B, *shape), (B,)
-        """Return the inputs and labels at `index`."""
-        return self._numbers(self.x.index_select(0, index)), self.y.index_select(0, index)
+    def batch(self, index: Tensor) -> tuple[Any, Tensor]:  # (B,) → (B, *shape), (B, …)
+        """Return the inputs (a tensor, or a tuple of several) and targets at `index`."""
+        more = tuple(one.index_select(0, index) for one in self.more)
+        return joined((self._numbers(self.x.index_select(0, index)), *more)), self.y.index_select(0, index)
 
-    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, size: int) -> Iterator[tuple[Any, Tensor]]:
         """Yield all items in order, at most `size` at a time."""
-        for x, y in zip(torch.split(self.x, size), torch.split(self.y, size), strict=True):
-            yield self._numbers(x), y
+        for x, y, *more in zip(
+            *(torch.split(one, size) for one in (self.x, self.y, *self.more)), strict=True
+        ):
+            yield joined((self._numbers(x), *more)), y
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Self:
-        """Move to a device, with inputs of batches as `dtype`."""
-        if self.pixels is None:
-            return type(self)(self.x.to(device, dtype), self.y.to(device))
-        return type(self)(self.x.to(device), self.y.to(device), self.pixels.to(device, dtype))
+        """Move to a device, with floating-point numbers of batches as `dtype`; whole numbers stay."""
+        x, y, *more = (moved(one, device, dtype) for one in (self.x, self.y, *self.more))
+        pixels = None if self.pixels is None else self.pixels.to(device, dtype)
+        return type(self)(x, y, pixels, tuple(more), dtype)
 
     def _numbers(self, x: Tensor) -> Tensor:
         return x if self.pixels is None else self.pixels.numbers(x)
@@ -114,7 +123,7 @@ class Splits:
         """Standardise images of bytes by the training split's mean and deviation of every channel."""
         pixels = Pixels.of(self.train.x)
         every = (self.train, self.validation, self.test)
-        return type(self)(*(Split(split.x, split.y, pixels) for split in every))
+        return type(self)(*(replace(split, pixels=pixels) for split in every))
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Self:
         """Move every split to a device."""
@@ -148,6 +157,7 @@ def save_splits(splits: Splits, file: Path) -> None:
     for name in _NAMES:
         split: Split = getattr(splits, name)
         found |= {f"{name} x": split.x, f"{name} y": split.y}
+        found |= {f"{name} {k}": one for k, one in enumerate(split.more)}
         if split.pixels is not None:
             found |= {f"{name} mean": split.pixels.mean, f"{name} deviation": split.pixels.deviation}
     try:
@@ -163,6 +173,7 @@ def load_splits(file: Path) -> Splits:
     def split(name: str) -> Split:
         mean, deviation = found.get(f"{name} mean"), found.get(f"{name} deviation")
         pixels = None if mean is None or deviation is None else Pixels(mean, deviation)
-        return Split(found[f"{name} x"], found[f"{name} y"], pixels)
+        more = tuple(found[f"{name} {k}"] for k in range(len(found)) if f"{name} {k}" in found)
+        return Split(found[f"{name} x"], found[f"{name} y"], pixels, more)
 
     return Splits(*map(split, _NAMES))

@@ -5,40 +5,29 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import TensorDataset
 
-from lrwd_sweep.data.splits import EVAL_BATCH, Pixels, Split, Splits
-from lrwd_sweep.errors import DataError, UsageError, arg, brief, shown
-from lrwd_sweep.nets import is_by_item, network
+from lrwd_sweep.data.splits import EVAL_BATCH, Splits
+from lrwd_sweep.data.user_splits import kind_of, splits_of, type_of
+from lrwd_sweep.errors import DataError, UsageError, arg
+from lrwd_sweep.nets import is_by_item, network, output_of
 from lrwd_sweep.nets.loss import find_loss, is_mean_over_items, refuse_state
 from lrwd_sweep.nets.randomness import seeded
 from lrwd_sweep.spec import user_code
-from lrwd_sweep.spec.catalog import DataSet
+from lrwd_sweep.spec.catalog import CLASS, IGNORED, POSITION, REAL, DataSet, Input
 from lrwd_sweep.spec.task import Task
 
-NAMES = ("train", "validation", "test")
 SEED = 0  # of the generators while the function runs: a split drawn at random is the same every time
-_INSTEAD = {"train": "there is nothing to learn", "validation": "hold some out", "test": "leave test out"}
-_ONE_TENSOR = "one tensor of inputs per item is supported"
-_CLASSES_ONLY = "only classification is supported"
-_NUMERIC = "biufc"  # kinds of numpy's types that torch has
 MOST_CHANNELS = 4  # of an image, with transparency
-_READ_TWICE = 8  # items, to detect items that differ between reads
 _CHUNK = 2**25  # bytes hashed at a time, in parallel
 _DIGITS = 12  # of a digest: two data sets share one with probability 10⁻¹⁴
-
-Pair = tuple[Tensor, Tensor]
-_ARRAYS = (Tensor, np.ndarray)
 
 
 def completed(task: Task, *, anew: bool = False) -> Task:
@@ -59,7 +48,7 @@ def completed(task: Task, *, anew: bool = False) -> Task:
         if standardize and not splits.of_bytes:
             raise UsageError(
                 f"{arg('standardize')} is for images as uint8 (n, channels, height, width); x of {task.data} "
-                f"is {_dtype(splits.train.x)}: leave it out, and standardise in the function"
+                f"is {type_of(splits.train.x)}: leave it out, and standardise in the function"
             )
         if standardize and _is_channels_last(splits.train.x.shape):
             raise UsageError(
@@ -68,10 +57,10 @@ def completed(task: Task, *, anew: bool = False) -> Task:
                 "it out"
             )
         standardize = bool(standardize) if splits.of_bytes else None
+    known = replace(task, code=tuple(code.items()), sizes=sizes, standardize=standardize, whole_loss=False)
     if task.loss in code and sizes is not None:
         with redirect_stdout(sys.stderr):
-            refuse_state(find_loss(task.loss), task.loss, sizes.classes)
-    known = replace(task, code=tuple(code.items()), sizes=sizes, standardize=standardize, whole_loss=False)
+            refuse_state(find_loss(task.loss), task.loss, sizes.item, _output(known))
     return replace(known, whole_loss=sizes is not None and _is_scored_whole(known, sizes))
 
 
@@ -85,9 +74,14 @@ def _is_scored_whole(task: Task, sizes: DataSet) -> bool:
     if max(sizes.validation, sizes.test) <= EVAL_BATCH:
         return False
     with redirect_stdout(sys.stderr):
-        if not is_mean_over_items(find_loss(task.loss), sizes.classes):
+        if not is_mean_over_items(find_loss(task.loss), sizes.item, _output(task)):
             return True
         return user_code.is_user_code(task.net) and not is_by_item(network(task))
+
+
+def _output(task: Task) -> tuple[int, ...] | None:
+    """Return the shape of an item's output, if it does not follow from the target. Raises UsageError."""
+    return None if task.data_set.target == CLASS else output_of(network(task))
 
 
 def load(name: str, sizes: DataSet, *, standardize: bool = False) -> Splits:
@@ -108,9 +102,39 @@ def load(name: str, sizes: DataSet, *, standardize: bool = False) -> Splits:
 def _read(name: str, code: str, folder: str) -> tuple[Splits, DataSet]:
     """Read the data and their sizes, once for code of that digest in a working `folder`."""
     splits = _loaded(name)
-    counts = (len(splits.train), len(splits.validation), len(splits.test))
-    classes, shape = int(splits.train.y.max()) + 1, tuple(splits.train.x.shape[1:])
-    return splits, DataSet(*counts, classes, shape, digest(splits))
+    return splits, _sizes(splits)
+
+
+def _sizes(splits: Splits) -> DataSet:
+    """Return the sizes of the splits, and what one item is."""
+    every = [splits.train, splits.validation, splits.test]
+    labels = [split.y for split in every if len(split)]
+    classes, target = 0, kind_of(labels)
+    if target in (CLASS, POSITION):
+        classes = max(int(y.max()) for y in labels) + 1
+    inputs = tuple(_input(same) for same in zip(*((s.x, *s.more) for s in every if len(s)), strict=True))
+    if len(inputs) == 1 and (splits.of_bytes or inputs[0].type == REAL):
+        inputs = ()
+    return DataSet(
+        train=len(splits.train),
+        validation=len(splits.validation),
+        test=len(splits.test),
+        classes=classes,
+        shape=tuple(splits.train.x.shape[1:]),
+        digest=digest(splits),
+        target=target,
+        target_shape=tuple(splits.train.y.shape[1:]),
+        masked=target == POSITION and any(bool((y == IGNORED).any()) for y in labels),
+        inputs=inputs,
+    )
+
+
+def _input(same: Sequence[Tensor]) -> Input:
+    """Describe one input of all splits."""
+    first = same[0]
+    if first.is_floating_point():
+        return Input(tuple(first.shape[1:]))
+    return Input(tuple(first.shape[1:]), type_of(first), max(int(x.max()) for x in same))
 
 
 def digest(splits: Splits) -> str:
@@ -118,7 +142,7 @@ def digest(splits: Splits) -> str:
     whole = hashlib.sha256()
     with ThreadPoolExecutor() as threads:
         for split in (splits.train, splits.validation, splits.test):
-            for values in (split.x, split.y):
+            for values in (split.x, *split.more, split.y):
                 whole.update(f"{values.dtype} {tuple(values.shape)};".encode())
                 row = max(1, values[:1].numel() * values.element_size())
                 for part in threads.map(_hash, torch.split(values, max(1, _CHUNK // row))):
@@ -137,8 +161,7 @@ def _loaded(name: str) -> Splits:
     arguments = code.arguments({}, {})
     try:
         with seeded(SEED), redirect_stdout(sys.stderr):
-            parts = _parts(code(**arguments))
-            return _splits({split: _pair(split, part) for split, part in parts.items()})
+            return splits_of(code(**arguments))
     except DataError as error:
         raise DataError(f"{arg('data', name)}: {error.text}") from error
     except UsageError as error:  # raised by the function itself
@@ -147,176 +170,3 @@ def _loaded(name: str) -> Splits:
         raise
     except BaseException as error:
         raise DataError(f"{arg('data', name)} cannot be read: {code.told(error)}") from error
-
-
-def _parts(found: Any) -> dict[str, Any]:
-    """Return the splits by name. Raises DataError."""
-    if isinstance(found, Mapping):
-        parts = dict(found)
-        if not {"train", "validation"} <= parts.keys() <= set(NAMES):
-            found = brief(", ".join(map(str, parts)))
-            raise DataError(f"it returns {found}; name {', '.join(NAMES)} (or no test)")
-    elif isinstance(found, tuple | list) and len(found) in (2, 3) and not isinstance(found[0], _ARRAYS):
-        parts = dict(zip(NAMES, found, strict=False))
-    else:
-        raise DataError(
-            f"it returns {_what(found)}; return train, validation and optionally test, each a pair of "
-            "tensors (x, y) or a data set"
-        )
-    if parts.get("test") is None:
-        parts.pop("test", None)
-    return parts
-
-
-def _pair(name: str, part: Any) -> Pair:
-    """Return a split as x (n, *shape) and y (n,). Raises DataError, and all errors of the data set."""
-    if isinstance(part, TensorDataset):
-        part = part.tensors
-    if isinstance(part, tuple) and len(part) != 2 and all(isinstance(v, _ARRAYS) for v in part):
-        raise DataError(f"{name} holds {_kind(part)}; make it the two tensors x and y ({_ONE_TENSOR})")
-    if isinstance(part, tuple | list) and len(part) == 2 and any(isinstance(v, _ARRAYS) for v in part):
-        x, y = part
-        if not isinstance(x, _ARRAYS):
-            raise DataError(f"x of {name} is {_kind(x)}; make it one tensor ({_ONE_TENSOR})")
-        return _inputs(name, _numbers(name, x)), _labels(name, _classes(name, y))
-    if not hasattr(part, "__getitem__") or not hasattr(part, "__len__") or isinstance(part, str | Mapping):
-        raise DataError(f"{name} is {_kind(part)}; give tensors (x, y), or a data set with a length")
-    items = [_item(name, k, part[k]) for k in range(len(part))]
-    if not items:
-        raise DataError(f"{name} is empty; give it items")
-    for k, (x, _) in enumerate(items):
-        if x.shape != items[0][0].shape:
-            raise DataError(
-                f"item {k} of {name} has shape {tuple(x.shape)}, item 0 has {tuple(items[0][0].shape)}; make "
-                "them equal"
-            )
-    for k, (x, y) in enumerate(items[:_READ_TWICE]):
-        again = _item(name, k, part[k])
-        if not torch.equal(x, again[0]) or y != again[1]:
-            raise DataError(
-                f"item {k} of {name} is different every time; it is read once, so leave random transforms "
-                f"out and take {arg('augment')}"
-            )
-    return _inputs(name, torch.stack([x for x, _ in items])), torch.tensor([y for _, y in items])
-
-
-def _item(name: str, k: int, item: Any) -> tuple[Tensor, int]:
-    if not isinstance(item, tuple | list) or len(item) != 2:
-        raise DataError(f"item {k} of {name} is {_kind(item)}; make it a pair (x, class)")
-    x, y = item
-    if not isinstance(x, _ARRAYS):
-        several = f" ({_ONE_TENSOR})" if isinstance(x, tuple | list | Mapping) else ""
-        raise DataError(
-            f"item {k} of {name} holds {_what(x)} as x; make it a tensor, as by ToTensor(){several}"
-        )
-    try:
-        label = y.item() if isinstance(y, Tensor | np.ndarray | np.generic) else y
-    except (RuntimeError, ValueError):  # several numbers
-        label = None
-    if isinstance(label, bool) or not isinstance(label, int):
-        raise _no_class(name, k, y)
-    return _numbers(name, x), label
-
-
-def _no_class(name: str, k: int, label: object) -> DataError:
-    return DataError(
-        f"item {k} of {name} has the label {shown(label)}; make it a class, a whole number from 0 "
-        f"({_CLASSES_ONLY})"
-    )
-
-
-def _numbers(name: str, x: Tensor | np.ndarray) -> Tensor:
-    if isinstance(x, np.ndarray) and x.dtype.kind not in _NUMERIC:
-        raise DataError(f"x of {name} is an array of type {x.dtype}; give floating-point numbers")
-    return _tensor(x)
-
-
-def _classes(name: str, y: Any) -> Tensor:
-    """Return labels as a tensor. Raises DataError if one is not a number."""
-    if isinstance(y, Tensor):
-        return _tensor(y)
-    if not isinstance(y, np.ndarray | list | tuple):
-        raise DataError(f"y of {name} is {_kind(y)}; make it a tensor")
-    values = np.asarray(y.tolist() if isinstance(y, np.ndarray) and y.dtype.kind == "O" else y)
-    if values.dtype.kind not in _NUMERIC:
-        labels = list(y)
-        k = next((k for k, one in enumerate(labels) if not isinstance(one, int | np.integer)), 0)
-        raise _no_class(name, k, labels[k].item() if isinstance(labels[k], np.generic) else labels[k])
-    return _tensor(values)
-
-
-def _tensor(values: Tensor | np.ndarray) -> Tensor:
-    if isinstance(values, Tensor):
-        return values.detach().cpu().resolve_neg()
-    native = values.astype(values.dtype.newbyteorder("="), copy=False)
-    if min(native.strides, default=0) < 0:  # also where numpy takes a single row for contiguous
-        native = native.copy(order="C")
-    return torch.from_numpy(np.require(native, requirements=["C", "W"]))
-
-
-def _inputs(name: str, x: Tensor) -> Tensor:
-    if x.dim() < 2 or not x.numel():
-        none = f"; {name} is empty: {_INSTEAD[name]}" if x.dim() and not len(x) else ""
-        raise DataError(f"x of {name} has shape {tuple(x.shape)}; give it one row per item{none}")
-    if x.dtype == torch.uint8 and x.dim() == 4:
-        return x
-    if not x.is_floating_point():
-        raise DataError(
-            f"x of {name} is {_dtype(x)}; give floating-point numbers (a network of tokens calls x.long()), "
-            "or images as uint8 (n, channels, height, width)"
-        )
-    if not bool(torch.isfinite(x).all()):
-        rows = torch.isfinite(x.flatten(1)).all(dim=1)
-        raise DataError(f"item {int(rows.to(torch.uint8).argmin())} of {name} is not finite; leave it out")
-    return x
-
-
-def _labels(name: str, y: Tensor) -> Tensor:
-    if y.dim() != 1 or y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
-        raise DataError(
-            f"y of {name} is {_dtype(y)} of shape {tuple(y.shape)}; give each item one class, a whole number "
-            f"from 0 ({_CLASSES_ONLY})"
-        )
-    return y.long()
-
-
-def _splits(pairs: Mapping[str, Pair]) -> Splits:
-    """Check the splits against each other. Raises DataError."""
-    x, y = pairs["train"]
-    present = torch.unique(y).tolist()
-    if len(present) < 2:
-        raise DataError("train has fewer than two classes; add items of another")
-    for expected, label in enumerate(present):
-        if label != expected:
-            raise DataError(
-                f"train has the label {label} and none that is {expected}; count classes from 0 without gaps"
-            )
-    for name, (inputs, labels) in pairs.items():
-        if len(inputs) != len(labels):
-            raise DataError(f"{name} has {len(inputs)} inputs and {len(labels)} labels; give one for each")
-        if inputs.shape[1:] != x.shape[1:] or inputs.dtype != x.dtype:
-            raise DataError(
-                f"x of {name} is {_dtype(inputs)} of {tuple(inputs.shape[1:])}, that of train {_dtype(x)} of "
-                f"{tuple(x.shape[1:])}; make them equal"
-            )
-        for label in (int(labels.min()), int(labels.max())):
-            if not 0 <= label <= present[-1]:
-                raise DataError(f"{name} has the label {label}, train has 0 to {present[-1]}; leave it out")
-    pixels = Pixels.as_given(x.shape[1]) if x.dtype == torch.uint8 else None
-    made = {name: Split(inputs, labels, pixels) for name, (inputs, labels) in pairs.items()}
-    return Splits(made["train"], made["validation"], made.get("test", Split(x[:0], y[:0], pixels)))
-
-
-def _dtype(x: Tensor) -> str:
-    return str(x.dtype).removeprefix("torch.")
-
-
-def _what(value: object) -> str:
-    kind = _kind(value)
-    return kind if kind.startswith("a ") else f"a value {kind}"
-
-
-def _kind(value: object) -> str:
-    if isinstance(value, tuple | list):
-        return f"a {type(value).__name__} of {len(value)}"
-    return f"of type {type(value).__name__}"

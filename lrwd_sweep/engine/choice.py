@@ -32,7 +32,7 @@ from lrwd_sweep.errors import DeviceError, UsageError, arg, brief
 from lrwd_sweep.nets import PERCEPTRONS, Network, is_native, network, of_seed
 from lrwd_sweep.nets.user_network import blamed
 from lrwd_sweep.science.optimizer import Optimizer
-from lrwd_sweep.spec.catalog import FLOAT32
+from lrwd_sweep.spec.catalog import FLOAT32, DataSet
 from lrwd_sweep.spec.task import Task
 
 SECONDS = 0.1  # per measurement
@@ -57,7 +57,7 @@ def chosen(task: Task, device: torch.device, *, keep: bool = True) -> Task:
             why = obstacle(task, device)
         if why:
             raise UsageError(f"{arg('engine', 'vmap')}: {task.net} {why}; choose auto or loop")
-    native = is_native(task.net, task.loss)
+    native = is_native(task.net, task.loss, task.train, task.data_set, task.label_smoothing)
     if task.engine != "auto" or (native and task.net in PERCEPTRONS):
         network(task)  # raises for an engine that it does not have
         return task
@@ -97,8 +97,8 @@ def obstacle(task: Task, device: torch.device) -> str:
 
     Raises torch's error if there is no room.
     """
-    loop, stacked = (replace(task, engine=engine) for engine in ("loop", "vmap"))
-    splits = made_up(task, device).to(device, torch.float64)
+    loop, stacked = (replace(task, engine=engine, accumulate=1) for engine in ("loop", "vmap"))
+    splits = made_up(loop, device).to(device, torch.float64)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         try:
@@ -121,7 +121,7 @@ def obstacle(task: Task, device: torch.device) -> str:
             return "is not the same when vectorised (one of its layers looks past its lane)"
     if task.precision != FLOAT32:  # float64 says nothing about it
         try:
-            _passed(network(stacked), made_up(task, device), 3)
+            _passed(network(stacked), made_up(stacked, device), 3)
         except Exception as error:
             if is_out_of_memory(error):
                 raise
@@ -131,7 +131,7 @@ def obstacle(task: Task, device: torch.device) -> str:
 
 def _fastest(task: Task, device: torch.device, rival: str) -> str:
     """Measure the loop and its rival."""
-    loop, stacked = (replace(task, engine=engine) for engine in ("loop", rival))
+    loop, stacked = (replace(task, engine=engine, accumulate=1) for engine in ("loop", rival))
     if _is_long(loop, device) or (rival == "vmap" and obstacle(task, device)):
         return "loop"
     lanes = [lanes_that_fit(one, device=device, workers=1, max_lanes=LANES) for one in (loop, stacked)]
@@ -168,17 +168,19 @@ def _same_bits(task: Task, device: torch.device, most: int) -> bool:
 def _passed(net: Network, splits: Splits, lanes: int) -> Sequence[Tensor]:
     """Return losses, logits, gradients and predictions of lanes that differ, after two steps."""
     stream = torch.Generator().manual_seed(0)
-    x, y = splits.train.x, splits.train.y
-    net = of_seed(net, stream, x.device)
-    arena = Arena.stack(net.init(stream), lanes, device=x.device, dtype=x.dtype)
-    arena.theta.mul_(torch.linspace(1, 1.5, lanes).to(x).unsqueeze(1))
+    ((x, y),) = splits.train.batches(len(splits.train))
+    device = splits.train.device
+    net = of_seed(net, stream, device)
+    arena = Arena.stack(net.init(stream), lanes, device=device, dtype=splits.train.dtype)
+    arena.theta.mul_(torch.linspace(1, 1.5, lanes).to(arena.theta).unsqueeze(1))
     train = net.lanes(arena.named, arena.named_grad, len(y))
-    noise = [torch.Generator(x.device).manual_seed(0) for _ in range(lanes)]
+    noise = [torch.Generator(device).manual_seed(0) for _ in range(lanes)]
     for _ in range(2):
         losses, logits = train.gradient(x, y, noise)
         arena.theta.sub_(arena.grad, alpha=0.01)
     with torch.inference_mode():
-        predicted = train.predictor().predict(splits.validation.x)
+        ((held_out, _),) = splits.validation.batches(len(splits.validation))
+        predicted = train.predictor().predict(held_out)
     return losses, logits, arena.grad, predicted
 
 
@@ -196,8 +198,11 @@ def _key(task: Task, device: torch.device) -> str:
         task.loss,
         *(digest for name, digest in task.code if name != task.data),
         str((*sizes.shape, sizes.classes)),
+        *([str(sizes.item)] if sizes.item != DataSet(0, 0, 0, sizes.classes, sizes.shape) else []),
         f"batch {task.batch_size}",
+        f"smoothed {task.label_smoothing}" if task.label_smoothing else "",
         task.precision,
+        task.train,
     )
     return "; ".join(part for part in parts if part)
 

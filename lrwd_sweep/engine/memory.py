@@ -20,7 +20,8 @@ from lrwd_sweep.data import EVAL_BATCH
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.device import free_bytes
 from lrwd_sweep.errors import DeviceError, arg
-from lrwd_sweep.nets import PERCEPTRONS, ModuleNetwork, Network, is_by_item, loss_of, network
+from lrwd_sweep.nets import Mlp, ModuleNetwork, Network, is_by_item, loss_of, network, output_of
+from lrwd_sweep.nets.batch import joined, made_up, parts, targets
 from lrwd_sweep.nets.loop import LoopLanes
 from lrwd_sweep.optim import compiled_on, make_update
 from lrwd_sweep.science.optimizer import Optimizer
@@ -50,16 +51,22 @@ def pack_bytes(task: Task, lanes: int, device: torch.device, optimizer: Optimize
     net, one = network(task), replace(task, engine="loop")
     compiled = compiled_on(device)
     copies = 3 + (_moments(optimizer, task) if optimizer else 3) + (0 if compiled else 3)
+    copies += task.accumulate > 1  # the sum of its gradients
     parameters = NUMBER * copies * sum(map(math.prod, net.shapes.values()))
-    in_numba = compiled and net.stacked and task.net in PERCEPTRONS and task.precision == FLOAT32
+    in_numba = compiled and isinstance(net, Mlp) and task.precision == FLOAT32
     kept, largest = _of_perceptron(net) if in_numba else _activations(one, task.precision)
     engine = "loop" if in_numba or not net.stacked else "vmap" if task.engine == "vmap" else "native"
     held_out = max(task.data_set.validation, task.data_set.test)
-    evaluated = min(EVAL_BATCH, held_out) if is_by_item(net) else held_out
+    evaluated = min(task.eval_batch_size or EVAL_BATCH, held_out) if is_by_item(net) else held_out
     activations = KEPT[engine] * task.batch_size * kept + evaluated * min(kept, EVALUATED[engine] * largest)
     together = lanes if engine != "loop" else 1
-    data = NUMBER * (task.batch_size + evaluated) * math.prod(task.data_set.shape)
-    whole = lanes * NUMBER * task.data_set.classes * held_out + _loss_bytes(one) if task.whole_loss else 0
+    data = (
+        NUMBER
+        * (task.items_per_step + evaluated)
+        * sum(math.prod(i.shape) for i in task.data_set.every_input)
+    )
+    kept_outputs = lanes * NUMBER * math.prod(output_of(net)) * held_out
+    whole = kept_outputs + _loss_bytes(one) if task.whole_loss else kept_outputs * bool(task.measure)
     return int(HEAP * (lanes * parameters + together * activations + data + whole))
 
 
@@ -87,13 +94,12 @@ def _activations(task: Task, precision: str) -> tuple[float, float]:
     arena = Arena.stack(zeros, 1, device=place, dtype=torch.float32)
     lanes = net.lanes(arena.named, arena.named_grad, FEW_ITEMS)
     assert isinstance(lanes, LoopLanes)
-    x = torch.zeros(FEW_ITEMS, *task.data_set.shape, device=place)
-    x.flatten(1)[:, 0] = 1  # a sentence of one word, since networks may refuse empty ones
-    y = torch.zeros(FEW_ITEMS, dtype=torch.int64, device=place)
+    x, y = made_up(task.data_set, FEW_ITEMS, torch.Generator())
+    x, y = joined(tuple(one.to(place) for one in parts(x))), y.to(place)
     found = _kept_by_autograd(lambda: lanes.gradient(x, y, [torch.Generator()]))
     for value in (part for module in lanes.modules for part in (*module.parameters(), *module.buffers())):
         found.pop(value.untyped_storage()._cdata, None)
-    kept, largest = sum(found.values()) - x.nbytes, max(found.values(), default=0)
+    kept, largest = sum(found.values()) - sum(one.nbytes for one in parts(x)), max(found.values(), default=0)
     return max(0, kept) / FEW_ITEMS, largest / FEW_ITEMS
 
 
@@ -113,10 +119,11 @@ def _kept_by_autograd(work: Callable[[], object]) -> dict[int, int]:
 @lru_cache(maxsize=64)
 def _loss_bytes(task: Task) -> float:
     """Count the bytes of a whole split's loss besides its logits, on the parabola through few items."""
-    loss, classes = loss_of(network(task)), task.data_set.classes
+    loss, output = loss_of(network(task)), output_of(network(task))
     found = []
     for few in TRIED:
-        logits, y = torch.zeros(few, classes, requires_grad=True), torch.arange(few) % classes
+        logits = torch.zeros(few, *output, requires_grad=True)
+        y = targets(task.data_set, few, torch.Generator())
         found.append(sum(_kept_by_autograd(partial(loss, logits * 1, y)).values()))
     one, two, three = found
     count = max(task.data_set.validation, task.data_set.test)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,20 +14,17 @@ from lrwd_sweep.data import EVAL_BATCH, Split, Splits, augmentation
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.checkpoint import Checkpoints, State
 from lrwd_sweep.engine.graph import Program, begun, current, recorder
-from lrwd_sweep.engine.metrics import MEASURES, Diagnostics, JoinedLogits, losses_of, means, named, summed
-from lrwd_sweep.nets import is_by_item, loss_of, network, of_seed
-from lrwd_sweep.optim import DeviceUpdate, make_update
+from lrwd_sweep.engine.metrics import Diagnostics, JoinedOutputs, Measures, UserMetric, losses_of
+from lrwd_sweep.nets import is_by_item, loss_of, network, of_seed, output_of
+from lrwd_sweep.nets.batch import fits, rows
+from lrwd_sweep.optim import DeviceUpdate, clip, make_update
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status, Trial
+from lrwd_sweep.spec.job import Stopped
 from lrwd_sweep.spec.task import Task
 
-CURVES = tuple(f"{split}_{measure}" for split in ("train", "val") for measure in MEASURES)
 ALIGNED = 32  # columns of a row on a GPU, which then reads its widest words
-
-
-class Stopped(Exception):
-    """The caller asked to stop between two steps. This pack is lost, finished ones are not."""
 
 
 OnEpoch = Callable[[int, dict[str, list[float]]], None]  # epoch from 1; metric → value by lane
@@ -78,6 +76,10 @@ class PackTrainer:
             lam=self.arena.theta.new_tensor([[cell.weight_decay] for cell in self.cells]),
         )
         self.loss = loss_of(net)
+        predicts = fits(output_of(net), task.data_set)
+        metric = UserMetric.find(task.measure) if task.measure else None
+        self.measures = Measures(task.data_set.target, self.loss, predicts, metric)
+        self.center = _center(train)
         self.by_item = is_by_item(net)
         self.diagnostics = Diagnostics(self.arena, net.scale_invariant, self.update, self.optimizer.family)
         streams = 1 if net.stacked else lanes
@@ -97,6 +99,8 @@ class PackTrainer:
 
         With `checkpoints` it begins where they left off, writes one when it is due, and one when it stops.
         """
+        names = [f"train_{name}" for name in self.measures.names]
+        names += [f"val_{name}" for name in self.measures.all_names]
         unmeasured = [math.nan] * len(self.cells)
         self.checkpoints = checkpoints
         self.saved = None if checkpoints is None else checkpoints.newest()
@@ -104,14 +108,14 @@ class PackTrainer:
             self._restore_results(self.saved)
         else:
             with current(self.splits.train.device):
-                self.initial = named("initial_val", self.evaluate(self.splits.validation))
+                self.initial = self.measures.named("initial_val", self.evaluate(self.splits.validation))
         try:
             for epoch in range(self.epoch, self.task.epochs + 1):
                 self.epoch = epoch
                 with current(self.splits.train.device):
                     metrics = self._epoch(epoch, should_stop)
                 self.done = 0
-                for name in CURVES:
+                for name in names:
                     self.curves.setdefault(name, []).append(metrics.get(name, unmeasured))
                 if epoch in self.timetable.snapshots:
                     self.snapshots[epoch] = metrics | self._tested() | self.initial
@@ -126,20 +130,21 @@ class PackTrainer:
         shuffled = torch.randperm(len(self.splits.train), generator=self.order).to(self.splits.train.device)
         train = self._step_by_step if self.on_host else self._as_program
         total = train(shuffled, epoch, should_stop)
-        metrics = named("train", self._means(total, self.task.steps_per_epoch * self.task.batch_size))
+        items = self.task.steps_per_epoch * self.task.items_per_step
+        metrics = self.measures.named("train", self._means(total, items))
         if epoch in self.evaluations:
-            metrics |= named("val", self.evaluate(self.splits.validation))
+            metrics |= self.measures.named("val", self.evaluate(self.splits.validation))
         return metrics
 
     def _step_by_step(self, shuffled: Tensor, epoch: int, should_stop: Callable[[], bool]) -> Tensor:
-        """Train an epoch in this order (n,); return the sums (MEASURES, L) of every lane."""
+        """Train an epoch in this order (n,); return the sums (rows, L) of every lane."""
         train, steps = self.splits.train, self.task.steps_per_epoch
-        batches = torch.split(shuffled, self.task.batch_size)
+        batches = torch.split(shuffled, self.task.items_per_step)
         total = self._restored(self._zeros())
         for k in range(self.done, steps):
             self._pause(should_stop, total)
             x, y = train.batch(batches[k])
-            total += self.step(self.augment(x), y, (epoch - 1) * steps + k)
+            total += self.step(x, y, (epoch - 1) * steps + k)
             self.done = k + 1
         return total
 
@@ -153,9 +158,9 @@ class PackTrainer:
             raise Stopped
 
     @torch.inference_mode()
-    def step(self, x: Tensor, y: Tensor, t: int) -> Tensor:  # (MEASURES, L)
-        """Update on the batch x (B, *shape), y (B,) at t = 0, 1, …; return the sums of every lane."""
-        losses, logits = self.lanes.gradient(x, y, self.noise)
+    def step(self, x: Any, y: Tensor, t: int) -> Tensor:  # (rows, L)
+        """Update on the batch x (B, *shape), y (B, …) at t = 0, 1, …; return the sums of every lane."""
+        losses, found = self._gradient(x, y)
         self._freeze_diverged(losses, t)
         eta, n = self.timetable.eta(t), self.timetable.steps_of_cycle(t)
         measured = (t + 1) % self.task.steps_per_epoch == 0
@@ -163,7 +168,32 @@ class PackTrainer:
         self.update.apply(self.arena.theta, self.arena.grad, eta, t + 1, n)
         if measured:
             self.diagnostics.after(theta, eta, self.died_at < 0)
-        return summed(losses * len(y), logits, y)
+        return found
+
+    def _gradient(self, x: Any, y: Tensor) -> tuple[Tensor, Tensor]:  # (L,), (rows, L)
+        """Write every lane's gradient, clipped; return mean losses and the sums of the measures."""
+        losses, found = self._accumulated(x, y) if self.task.accumulate > 1 else self._measured(x, y)
+        if self.task.clip_norm is not None:
+            clip(self.arena.grad, self.task.clip_norm)
+        return losses, found
+
+    def _measured(self, x: Any, y: Tensor) -> tuple[Tensor, Tensor]:  # (L,), (rows, L)
+        losses, outputs = self.lanes.gradient(self.augment(x), y, self.noise)
+        return losses, self.measures.summed(losses * self.measures.weight(y), outputs, y, self.center)
+
+    def _accumulated(self, x: Any, y: Tensor) -> tuple[Tensor, Tensor]:  # (L,), (rows, L)
+        """Write the mean gradient of the micro-batches; return their mean losses and sums."""
+        gradient = torch.zeros_like(self.arena.grad)
+        size, count = self.task.batch_size, self.task.accumulate
+        losses, total = torch.zeros_like(gradient[:, 0]), self._zeros()
+        for k in range(count):
+            part = slice(k * size, (k + 1) * size)
+            mean, found = self._measured(rows(x, part), y[part])
+            losses += mean / count
+            total += found
+            gradient.add_(self.arena.grad, alpha=1 / count)
+        self.arena.grad.copy_(gradient)
+        return losses, total
 
     def _freeze_diverged(self, losses: Tensor, t: int) -> None:
         """Freeze lanes at their first loss that is not finite: select, never multiply (0·NaN is NaN)."""
@@ -212,17 +242,17 @@ class PackTrainer:
             self._zeros(),
             (*self.noise, self.shakes),
             steps=self.task.steps_per_epoch,
-            batch_size=self.task.batch_size,
+            batch_size=self.task.items_per_step,
         )
 
     def _counted_step(self, update: DeviceUpdate, batch: Tensor, t: Tensor) -> Tensor:  # (B,), (1,)
         """Do as `step` on a batch of the training split, with t on the device and without diagnostics."""
         x, y = self.splits.train.batch(batch)
-        losses, logits = self.lanes.gradient(self.augment(x), y, self.noise)
+        losses, found = self._gradient(x, y)
         kept = torch.isfinite(losses) | (self.died_at >= 0)
         torch.where(kept, self.died_at, t, out=self.died_at)
         update.apply(self.arena.theta, self.arena.grad, t, self.died_at)
-        return summed(losses * len(y), logits, y)
+        return found
 
     def _state(self, total: Tensor) -> State:  # (MEASURES, L), sums of the epoch so far
         """Return all that decides the rest of the training, not copied."""
@@ -285,35 +315,41 @@ class PackTrainer:
         return total.copy_(lanes["total"].t())
 
     def _zeros(self) -> Tensor:
-        theta = self.arena.theta
-        return theta.new_zeros(len(MEASURES), len(theta))
+        return self.measures.zeros(self.arena.theta)
 
     @torch.inference_mode()
-    def evaluate(self, split: Split) -> Tensor:  # (MEASURES, L)
+    def evaluate(self, split: Split) -> Tensor:  # (measures, L)
         """Measure every lane on a split, with running statistics.
 
-        A loss that is not a mean over items gets the logits of the whole split at once, and a network whose
-        logits depend on their batch gets all its items.
+        A loss that is not a mean over items gets the outputs of the whole split at once, and a network whose
+        outputs depend on their batch gets all its items.
         """
-        total, whole = self._zeros(), self.task.whole_loss
-        network, found = self.lanes.predictor(), JoinedLogits(len(split))
-        for x, y in split.batches(EVAL_BATCH if self.by_item else len(split)):
-            logits = network.predict(x)
-            losses = total[0].new_zeros(len(total[0])) if whole else losses_of(self.loss, logits, y)
-            total += summed(losses, logits, y)
-            if whole:
-                found.add(logits)
+        total, whole, target = self._zeros(), self.task.whole_loss, self.measures.target
+        metric, size = self.measures.metric, self.task.eval_batch_size or EVAL_BATCH
+        network, found = self.lanes.predictor(), JoinedOutputs(len(split), target)
+        center = _center(split)
+        for x, y in split.batches(size if self.by_item else len(split)):
+            outputs = network.predict(x)
+            losses = outputs.new_zeros(len(outputs)) if whole else losses_of(self.loss, outputs, y, target)
+            total += self.measures.summed(losses, outputs, y, center)
+            if whole or metric:
+                found.add(outputs)
         if whole:
-            total[0] = losses_of(self.loss, found.logits, split.y)
-        return self._means(total, len(split))
+            total[0] = losses_of(self.loss, found.outputs, split.y, target)
+        means = self._means(total, len(split))
+        if metric is None:
+            return means
+        measured = metric.values(found.outputs, split.y, self.died_at < 0, target)
+        return torch.cat([means, measured.to(means).unsqueeze(0)])
 
-    def _means(self, total: Tensor, size: int) -> Tensor:  # (MEASURES, L)
+    def _means(self, total: Tensor, size: int) -> Tensor:  # (measures, L)
         """Turn sums into means; NaN for a diverged lane, whose loss may be finite where it stopped."""
-        return torch.where(self.died_at < 0, means(total, size), math.nan)
+        return torch.where(self.died_at < 0, self.measures.means(total, size), math.nan)
 
     def _tested(self) -> dict[str, list[float]]:
         """Measure on the test split, if there is one."""
-        return named("test", self.evaluate(self.splits.test)) if len(self.splits.test) else {}
+        test = self.splits.test
+        return self.measures.named("test", self.evaluate(test)) if len(test) else {}
 
     def _trials(self) -> list[Trial]:
         newest = max(self.snapshots, default=None)
@@ -328,6 +364,7 @@ class PackTrainer:
         for lane, cell in enumerate(self.cells):
             curves = {name: tuple(e[lane] for e in epochs) for name, epochs in every.items()}
             metrics = {name: values[lane] for name, values in last.items()}
+            metrics = {n: v for n, v in metrics.items() if math.isfinite(v) or not n.startswith("initial_")}
             snapshots = {
                 epoch: {name: values[lane] for name, values in found.items()}
                 for epoch, found in self.snapshots.items()
@@ -340,10 +377,18 @@ class PackTrainer:
                 where = (
                     f"step {died_at[lane]} of {self.task.steps}" if died_at[lane] >= 0 else "the last step"
                 )
-                detail = f"the loss was not finite at {where}"
+                what = "loss"
+                if died_at[lane] < 0 and math.isfinite(curves["val_loss"][-1]):
+                    what = next(name for name, value in metrics.items() if not math.isfinite(value))
+                detail = f"the {what} was not finite at {where}"
                 before = {epoch: m for epoch, m in snapshots.items() if all(map(math.isfinite, m.values()))}
                 trials.append(Trial(cell, self.seed, Status.DIVERGED, {}, curves, detail, before))
         return trials
+
+
+def _center(split: Split) -> Tensor | None:
+    """Return the mean target of a split, of targets that are numbers."""
+    return split.y.mean(dim=0) if split.y.is_floating_point() and len(split) else None
 
 
 def generator(seed: int, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:

@@ -15,6 +15,8 @@ from lrwd_sweep.engine import device as devices
 from lrwd_sweep.engine.graph import current
 from lrwd_sweep.engine.memory import lanes_that_fit, workers_that_fit
 from lrwd_sweep.engine.pack import PackTrainer
+from lrwd_sweep.nets.batch import made_up as random_batch
+from lrwd_sweep.nets.batch import parts
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.task import Task
@@ -113,7 +115,7 @@ def timed(
 
 def _on_host(pack: PackTrainer, seconds: float) -> float:
     """Measure the seconds of a step on a CPU."""
-    x, y = pack.splits.train.x, pack.splits.train.y
+    ((x, y),) = pack.splits.train.batches(len(pack.splits.train))
     pack.step(x, y, 0)  # buffers are made
     began, steps = time.perf_counter(), 0
     while not steps or time.perf_counter() - began < seconds:
@@ -152,9 +154,8 @@ def made_up(task: Task, place: torch.device) -> Splits:
     sizes, stream = task.data_set, torch.Generator().manual_seed(0)
 
     def split(count: int) -> Split:
-        x = torch.rand(count, *sizes.shape, generator=stream)  # 0 as whole numbers: padding
-        x.flatten(1)[:, 0] = 1  # sentences of one word
-        return Split(x, torch.randint(sizes.classes, (count,), generator=stream)).to(place, torch.float32)
+        x, *more = parts((made := random_batch(sizes, count, stream))[0])
+        return Split(x, made[1], more=tuple(more)).to(place, torch.float32)
 
     evaluated = split(min(EVAL_BATCH, 2 * task.batch_size))
-    return Splits(split(task.batch_size), evaluated, evaluated)
+    return Splits(split(task.items_per_step), evaluated, evaluated)

@@ -13,13 +13,13 @@ from lrwd_sweep.data import Splits, load
 from lrwd_sweep.data.splits import load_splits
 from lrwd_sweep.engine import device as devices
 from lrwd_sweep.engine.checkpoint import Checkpoints
-from lrwd_sweep.engine.pack import OnEpoch, PackTrainer, Stopped
+from lrwd_sweep.engine.pack import OnEpoch, PackTrainer
 from lrwd_sweep.errors import LrwdError, UsageError, arg
 from lrwd_sweep.nets.user_network import blamed
 from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.spec import user_code
 from lrwd_sweep.spec.data_files import DataFiles
-from lrwd_sweep.spec.job import Job
+from lrwd_sweep.spec.job import Job, Stopped
 from lrwd_sweep.spec.task import Task
 
 

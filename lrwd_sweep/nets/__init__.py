@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from lrwd_sweep.errors import UsageError, arg, brief
-from lrwd_sweep.nets import cnn, resnet, user_network
+from lrwd_sweep.nets import cnn, gpt, resnet, user_network
 from lrwd_sweep.nets.loss import Loss, find_loss
 from lrwd_sweep.nets.mlp import Mlp, MlpNetwork
 from lrwd_sweep.nets.modules import ModuleNetwork
 from lrwd_sweep.nets.network import Lanes, Network, Predictor, Way
 from lrwd_sweep.spec import user_code
-from lrwd_sweep.spec.catalog import CROSS_ENTROPY, FLOAT32
+from lrwd_sweep.spec.catalog import CLASS, CROSS_ENTROPY, FLOAT32, POSITION, REAL, DataSet
 from lrwd_sweep.spec.task import Task
 
 HIDDEN = (128, 128)
@@ -42,6 +42,7 @@ __all__ = [
     "loss_of",
     "network",
     "of_seed",
+    "output_of",
     "undecayed",
 ]
 
@@ -58,17 +59,39 @@ def network(task: Task) -> Network:
         task.net,
         sizes.shape,
         sizes.classes,
+        item=sizes.item,
         options=task.net_options,
         loss=task.loss,
         engine=task.engine,
         precision=task.precision,
+        train=task.train,
+        smoothing=task.label_smoothing,
         code=code,
     )
 
 
-def is_native(name: str, loss: str = CROSS_ENTROPY) -> bool:
+def is_native(
+    name: str,
+    loss: str = CROSS_ENTROPY,
+    train: str = "",
+    item: DataSet | None = None,
+    smoothing: float = 0.0,
+) -> bool:
     """Test whether a network has a program of its own for all lanes, with the gradient written out."""
-    return name in NATIVE and loss == CROSS_ENTROPY
+    return not _unwritten(name, loss, train, item, smoothing)
+
+
+def _unwritten(name: str, loss: str, train: str, item: DataSet | None, smoothing: float) -> str:
+    """Say what the native programs are not written for; empty if they are."""
+    if name not in NATIVE:
+        return name
+    if loss != CROSS_ENTROPY:
+        return f"a loss other than {CROSS_ENTROPY}"
+    if item is not None and item.target != CLASS:
+        return f"{item.target} targets"
+    if smoothing:
+        return arg("label_smoothing", smoothing)
+    return arg("train", train) if train else ""
 
 
 def undecayed(task: Task) -> tuple[str, ...]:
@@ -106,7 +129,7 @@ def of_seed(net: Network, generator: torch.Generator, device: torch.device) -> N
 
 
 def is_by_item(net: Network) -> bool:
-    """Test whether, in evaluation, an item's logits do not depend on the others of its batch."""
+    """Test whether, in evaluation, an item's output does not depend on the others of its batch."""
     return not isinstance(net, ModuleNetwork) or net.by_item
 
 
@@ -115,16 +138,24 @@ def loss_of(net: Network) -> Loss:
     return net.way.loss
 
 
+def output_of(net: Network) -> tuple[int, ...]:
+    """Return the shape of a network's output for one item."""
+    return net.output if isinstance(net, ModuleNetwork) else net.shapes["bias"]
+
+
 @cache
 def build(
     name: str,
     shape: tuple[int, ...],
     classes: int,
     *,
+    item: DataSet | None = None,  # None: one input of floating-point numbers, one class
     options: str = "",
     loss: str = CROSS_ENTROPY,
     engine: str = "auto",
     precision: str = FLOAT32,
+    train: str = "",
+    smoothing: float = 0.0,
     code: tuple[tuple[str, str], ...] = (),  # digests of user code: changed code is another network
 ) -> Network:
     """Build a network of the catalog, torchvision or the user for inputs of `shape`.
@@ -132,22 +163,35 @@ def build(
     Raises UnknownName for a name that torchvision does not know, UsageError if the shape does not fit, and
     for any exception of user code.
     """
-    native = engine in ("auto", "native") and is_native(name, loss)
-    if engine == "native" and not native:
-        what = f"a loss other than {CROSS_ENTROPY}" if is_native(name) else name
-        raise UsageError(f"{arg('engine', 'native')} is not written for {what}; choose auto, vmap or loop")
+    item = item or DataSet(0, 0, 0, classes, shape)
+    unwritten = _unwritten(name, loss, train, item, smoothing)
+    native = engine in ("auto", "native") and not unwritten
+    if engine == "native" and unwritten:
+        raise UsageError(
+            f"{arg('engine', 'native')} is not written for {unwritten}; choose auto, vmap or loop"
+        )
     own = user_code.is_user_code(name)
-    way = Way(find_loss(loss), precision, vmap=engine == "vmap", user_code=own or loss != CROSS_ENTROPY)
+    way = Way(
+        find_loss(loss, smoothing),
+        precision,
+        vmap=engine == "vmap",
+        train=train,
+        classifies=item.target == CLASS,
+        user_code=own or user_code.is_user_code(loss),
+    )
     if own:
-        return user_network.build(name, shape, classes, options, way)
+        return user_network.build(name, item, options, way)
+    if name == "gpt":
+        return gpt.build(item, options, way)
+    _refuse_items(name, item)
     if name.startswith("torchvision:"):
         from lrwd_sweep.nets import torchvision_models  # noqa: PLC0415  # slow to load
 
-        return torchvision_models.build(name.removeprefix("torchvision:"), shape, classes, way)
+        return torchvision_models.build(name.removeprefix("torchvision:"), item, way)
     if name in PERCEPTRONS:
-        widths = (math.prod(shape), *HIDDEN, classes)
+        widths = (math.prod(shape), *HIDDEN, item.outputs)
         mlp = Mlp(widths, norm_logits=name == "mlp-norm", way=way)
-        return mlp if native else MlpNetwork(mlp, shape)
+        return mlp if native else MlpNetwork(mlp, item)
     if len(shape) != 3 or min(shape[1:]) < SMALLEST:
         size = "×".join(map(str, shape))
         raise UsageError(
@@ -155,4 +199,19 @@ def build(
             f"choose {arg('net', 'mlp-norm')}"
         )
     kind = cnn.CnnNetwork if native else ModuleNetwork
-    return kind(partial(CONVOLUTIONAL[name], shape[0], classes), shape, classes, way)
+    return kind(partial(CONVOLUTIONAL[name], shape[0], item.outputs), shape, classes, way, item)
+
+
+def _refuse_items(name: str, item: DataSet) -> None:
+    """Raise UsageError if a network of the catalog does not take such items."""
+    found = item.every_input
+    if len(found) > 1 or found[0].type != REAL:
+        what = f"{len(found)} inputs" if len(found) > 1 else f"inputs of type {found[0].type}"
+        remedy = f"choose {arg('net', 'gpt')}" if gpt.takes(item) else "bring a network of your own"
+        raise UsageError(f"{arg('net', name)} takes one floating-point input, not {what}; {remedy}")
+    if item.target == POSITION or len(item.target_shape) > 1:
+        shape = " or ".join(str(("batch", *one)).replace("'", "") for one in item.output_shapes)
+        raise UsageError(
+            f"{arg('net', name)} gives one row per item; the targets ask for {shape}: bring a network of "
+            "your own"
+        )

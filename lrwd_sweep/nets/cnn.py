@@ -19,6 +19,7 @@ from lrwd_sweep.nets.mlp import LOGIT_SCALE
 from lrwd_sweep.nets.modules import Make, ModuleNetwork
 from lrwd_sweep.nets.network import Noise, Way
 from lrwd_sweep.nets.precision import compute_type
+from lrwd_sweep.spec.catalog import DataSet
 
 LAYERS = ((16, 1), (32, 2), (32, 2))  # channels and stride of every 3×3 convolution
 
@@ -61,8 +62,10 @@ NETWORKS: dict[str, Callable[[int, int], nn.Module]] = {  # by image channels an
 class CnnNetwork(ModuleNetwork):
     """`Cnn` whose lanes train in one program."""
 
-    def __init__(self, make: Make, shape: tuple[int, ...], classes: int, way: Way) -> None:
-        super().__init__(make, shape, classes, way)
+    def __init__(
+        self, make: Make, shape: tuple[int, ...], classes: int, way: Way, item: DataSet | None = None
+    ) -> None:
+        super().__init__(make, shape, classes, way, item)
         self.layout = torch.contiguous_format  # a filter is a row of a matrix
 
     @property
@@ -74,7 +77,7 @@ class CnnNetwork(ModuleNetwork):
         """Return as many networks as `theta` holds, for training on batches of `batch` items."""
         assert isinstance(self.module, Cnn)
         norm_logits = isinstance(self.module.norm, nn.BatchNorm1d)
-        return CnnLanes(theta, grad, (*self.shape, batch), norm_logits, self.way)
+        return CnnLanes(theta, grad, (*self.item.shape, batch), norm_logits, self.way)
 
 
 class CnnLanes(Normalised):

@@ -13,14 +13,17 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lrwd_sweep.errors import UsageError, brief
-from lrwd_sweep.nets.loss import Loss, label
+from lrwd_sweep.nets.batch import Inputs, call, fits, joined, made_up, parts, rows, size, targets
+from lrwd_sweep.nets.batch import copy as copy_of
+from lrwd_sweep.nets.loss import Loss, UserLoss, label
 from lrwd_sweep.nets.network import Way
 from lrwd_sweep.nets.precision import computing
 from lrwd_sweep.nets.randomness import Noisy, python_state, seeded
+from lrwd_sweep.spec.catalog import REAL, DataSet
 
 BATCH = 8
 MOST, NUMBERS = 256, 1 << 16  # inputs of the second batch, and numbers in it
-ALIKE = 1e-3  # of logits' scale; above float32 sums in another order
+ALIKE = 1e-3  # of outputs' scale; above float32 sums in another order
 _ATTENTION = "aten::_scaled_dot_product"  # tagged as random, though without dropout they draw nothing
 
 
@@ -29,43 +32,42 @@ class DryRun:
     """The findings of a dry run."""
 
     trained: frozenset[str]  # parameters with a gradient on either batch
-    logits: Tensor  # (BATCH, classes), of the first batch
-    by_item: bool = True  # in evaluation an item's logits do not depend on the others of its batch
+    output: Tensor  # (BATCH, …), of the first batch
+    by_item: bool = True  # in evaluation an item's output does not depend on the others of its batch
     layout: torch.memory_format = torch.contiguous_format  # of images and of convolutions' weights
 
 
-def examine(module: nn.Module, shape: tuple[int, ...], classes: int, way: Way) -> DryRun:
+def examine(module: nn.Module, item: DataSet, way: Way) -> DryRun:
     """Find the trained parameters, and a layout of images and weights that leaves the results the same.
 
     Channels last is a fifth faster for narrow convolutions on a CPU. A module that uses `view` fails in it,
     and one that uses `as_strided` computes something else: these get contiguous images and weights.
     """
-    images = len(shape) == 3
+    images = any(len(one.shape) == 3 for one in item.every_input)
     if not way.user_code:
         layout = torch.channels_last if images else torch.contiguous_format
-        return dry_run(module, shape, classes, way, layout)
-    plain = dry_run(module, shape, classes, way)
+        return dry_run(module, item, way, layout)
+    plain = dry_run(module, item, way)
     if images:
         try:
-            last = dry_run(module, shape, classes, way, torch.channels_last)
+            last = dry_run(module, item, way, torch.channels_last)
         except Exception:
             return plain
-        tolerance = ALIKE * float(plain.logits.abs().max())
-        same = torch.allclose(last.logits, plain.logits, rtol=0, atol=tolerance)
+        tolerance = ALIKE * float(plain.output.abs().max())
+        same = torch.allclose(last.output, plain.output, rtol=0, atol=tolerance)
         if same and last.trained == plain.trained:
-            return DryRun(plain.trained, plain.logits, plain.by_item, torch.channels_last)
+            return DryRun(plain.trained, plain.output, plain.by_item, torch.channels_last)
     return plain
 
 
 def dry_run(
     module: nn.Module,
-    shape: tuple[int, ...],
-    classes: int,
+    item: DataSet,
     way: Way,
     layout: torch.memory_format = torch.contiguous_format,
     dtype: torch.dtype = torch.float32,  # of products
 ) -> DryRun:
-    """Train a copy of the module on a batch of made-up inputs of `shape`.
+    """Train a copy of the module on a batch of made-up items.
 
     A known module runs on the meta device, where tensors have no values. User code runs on the CPU, with a
     second training batch and an evaluation. Raises UsageError, and any exception of the module on the first
@@ -74,24 +76,26 @@ def dry_run(
     copy = _copy(module, meta=not way.user_code)
     watch = _Watch(copy, way.loss)
 
-    def train(x: Tensor) -> Tensor:
-        with watch, computing(dtype, x.device):
-            logits = _check_logits(watch.run(x.clone()), len(x), classes).to(x.dtype)
+    def train(x: Inputs) -> Tensor:
+        place, real = parts(x)[0].device, torch.get_default_dtype()
+        with watch, computing(dtype, place):
+            logits = _check_output(watch.run(copy_of(x)), size(x), item, way).to(real)
         with watch:
-            mean = way.loss(logits.clone(), torch.arange(len(x), device=x.device) % classes)
+            mean = way.loss(logits.clone(), _targets(item, size(x)).to(place))
         torch.autograd.backward(_check_loss(mean, logits, way.loss))
         return logits.detach()
 
     by_item = True
     with seeded(0):
         if not way.user_code:
-            logits = train(torch.zeros(BATCH, *shape, device="meta"))
+            x = joined(tuple(one.to("meta") for one in parts(made_up(item, BATCH, torch.Generator())[0])))
+            logits = train(x)
         else:
             before = python_state()
             for parameter in copy.parameters():
                 if parameter.dim() == 4:
                     parameter.data = parameter.data.contiguous(memory_format=layout)
-            first, second = (x.to(memory_format=layout) for x in _batches(shape))
+            first, second = (copy_of(x, layout) for x in _batches(item))
             logits = train(first)
             try:
                 train(second)
@@ -100,7 +104,7 @@ def dry_run(
             except Exception:
                 pass
             copy.eval()
-            with watch, computing(dtype, first.device):  # evaluation may take another path
+            with watch, computing(dtype, parts(first)[0].device):  # evaluation may take another path
                 by_item = _is_by_item(copy, first, watch.run(first))
             if python_state() != before:
                 raise UsageError(
@@ -127,11 +131,11 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if isinstance(layer, Noisy):
                 layer.noise = torch.Generator()
 
-    def run(self, x: Tensor) -> object:
+    def run(self, x: Inputs) -> object:
         """Call the module; add a note of the layer to its exceptions."""
         self.layers.clear()
         try:
-            return self.module(x)
+            return call(self.module, x)
         except Exception as error:
             if self.layers and not isinstance(error, UsageError):
                 error.add_note(f"in {self.layers[-1]}")
@@ -170,21 +174,46 @@ def _draws(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     return not idle and given.get("generator") is None
 
 
-def _check_logits(logits: object, batch: int, classes: int) -> Tensor:
-    """Return the logits (batch, classes). Raises UsageError for anything else."""
-    if not isinstance(logits, Tensor) or logits.shape != (batch, classes):
-        raise UsageError(
-            f"the network gives {getattr(logits, 'shape', type(logits).__name__)}, not one number "
-            f"for each of {batch} inputs and {classes} classes; choose a classifier"
-        )
-    return logits
+def _check_output(output: object, batch: int, item: DataSet, way: Way) -> Tensor:
+    """Return the outputs (batch, …). Raises UsageError if they cannot be held against the targets."""
+    if isinstance(output, Tensor) and is_output(output, batch, item, way.loss):
+        return output
+    found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    raise UsageError(f"the network gives {found} for {batch} inputs; make it {wanted(batch, item)}")
+
+
+def is_output(output: Tensor, batch: int, item: DataSet, loss: Loss) -> bool:
+    """Test whether outputs have the shape that the targets ask for; a user's loss of numbers takes any."""
+    if tuple(output.shape[:1]) != (batch,):
+        return False
+    free = item.classes == 0 and isinstance(loss, UserLoss)
+    return free or fits(tuple(output.shape[1:]), item)
+
+
+def wanted(batch: int, item: DataSet) -> str:
+    """Describe the shapes that an output may have.
+
+    >>> wanted(8, DataSet(9, 9, 0, 3, (4,)))
+    'logits (8, 3)'
+    """
+    shapes = " or ".join(str((batch, *shape)) for shape in item.output_shapes)
+    return f"{'logits' if item.classes else 'predictions'} {shapes}"
+
+
+def _targets(item: DataSet, count: int) -> Tensor:
+    if item.classes == 0:
+        return targets(item, count, torch.Generator())
+    numbers = torch.arange(count * math.prod(item.target_shape)) % item.classes
+    return numbers.view(count, *item.target_shape)
 
 
 def _check_loss(mean: object, logits: Tensor, loss: Loss) -> Tensor:
     """Return the mean loss. Raises UsageError if it cannot be minimised."""
     if not isinstance(mean, Tensor) or mean.shape != ():
         found = f"a tensor of shape {tuple(mean.shape)}" if isinstance(mean, Tensor) else type(mean).__name__
-        raise UsageError(f"{label(loss)}the loss is {found}, not one number for a batch; return its mean")
+        raise UsageError(
+            f"{label(loss)}the loss is {found}, not one number for a batch or for every item; return a mean"
+        )
     if not logits.requires_grad:
         raise UsageError("it does not depend on any parameter that trains; there is nothing to sweep")
     if not mean.requires_grad:
@@ -195,23 +224,34 @@ def _check_loss(mean: object, logits: Tensor, loss: Loss) -> Tensor:
     return mean
 
 
-def _is_by_item(module: nn.Module, x: Tensor, logits: object) -> bool:
-    """Test whether parts of a batch have the same logits as in it; exceptions are left to training."""
+def _is_by_item(module: nn.Module, x: Inputs, output: object) -> bool:
+    """Test whether parts of a batch have the same outputs as in it; exceptions are left to training."""
     try:
-        parts = torch.cat([module(part.clone()) for part in (x[:3], x[3:])]).detach()
-        scale = float(parts.nan_to_num(posinf=0, neginf=0).abs().max())
-        return torch.allclose(parts, logits, rtol=0, atol=ALIKE * scale, equal_nan=True)  # type: ignore[arg-type]
+        found = [call(module, copy_of(rows(x, part))) for part in (slice(3), slice(3, None))]
+        both = torch.cat(found).detach()  # type: ignore[arg-type]
+        scale = float(both.nan_to_num(posinf=0, neginf=0).abs().max())
+        return torch.allclose(both, output, rtol=0, atol=ALIKE * scale, equal_nan=True)  # type: ignore[arg-type]
     except Exception:
         return True
 
 
-def _batches(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def _batches(item: DataSet) -> tuple[Inputs, Inputs]:
     """Make inputs that are valid tokens, rows from 1 down to 0, and a batch of any numbers."""
-    size = math.prod(shape)
-    tokens = torch.outer(torch.linspace(1, 0.6, BATCH), torch.linspace(1.9, 0, size))
-    count = min(max(BATCH, NUMBERS // size), MOST)
-    numbers = torch.randn(count, *shape, generator=torch.Generator().manual_seed(0))
-    return tokens.reshape(BATCH, *shape), numbers
+    stream, numbers = torch.Generator().manual_seed(0), max(math.prod(one.shape) for one in item.every_input)
+    count = min(max(BATCH, NUMBERS // max(1, numbers)), MOST)
+    first, second = (parts(made_up(item, n, stream)[0]) for n in (BATCH, count))
+    both = [
+        (_tokens(one.shape), torch.randn(count, *one.shape, generator=torch.Generator().manual_seed(k)))
+        if one.type == REAL
+        else (a, b)
+        for k, (one, a, b) in enumerate(zip(item.every_input, first, second, strict=True))
+    ]
+    return joined(tuple(a for a, _ in both)), joined(tuple(b for _, b in both))
+
+
+def _tokens(shape: tuple[int, ...]) -> Tensor:
+    rows = torch.outer(torch.linspace(1, 0.6, BATCH), torch.linspace(1.9, 0, math.prod(shape)))
+    return rows.reshape(BATCH, *shape)
 
 
 def _copy(module: nn.Module, *, meta: bool) -> nn.Module:

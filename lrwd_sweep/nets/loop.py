@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from lrwd_sweep.errors import UsageError
+from lrwd_sweep.nets.batch import Inputs, call, copy, size
 from lrwd_sweep.nets.network import DEFAULT_WAY, Noise, Way
 from lrwd_sweep.nets.precision import compute_type, computing
 from lrwd_sweep.nets.randomness import Noisy
@@ -41,12 +42,13 @@ class LoopLanes:
         self.grads = list(grad.values())
         self.noisy = [[part for part in one.modules() if isinstance(part, Noisy)] for one in self.modules]
         self.way, self.layout, self.dtype = way, layout, compute_type(way.precision, like)
+        self.device, self.real = like.device, like.dtype
 
-    def gradient(self, x: Tensor, y: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
-        """Return every lane's mean loss on the batch and its logits; write the gradients."""
+    def gradient(self, x: Inputs, y: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
+        """Return every lane's mean loss on the batch and its outputs; write the gradients."""
         losses, found = [], []
         with torch.inference_mode(mode=False), torch.enable_grad():
-            x, y = _ordered(x, self.layout), y.clone()  # autograd does not record tensors of inference mode
+            x, y = copy(x, self.layout), y.clone()  # autograd does not record tensors of inference mode
             for grad in self.grads:
                 grad.zero_()
             for k, (noisy, stream) in enumerate(zip(self.noisy, noise, strict=True)):
@@ -54,34 +56,37 @@ class LoopLanes:
                     part.noise = stream
                 loss, logits = self._train(k, x, y)
                 losses.append(loss)
-                found.append(logits.t())
+                found.append(logits.t() if self.way.classifies else logits)
         return torch.stack(losses), torch.stack(found)
 
-    def _train(self, k: int, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:  # (), (B, C)
-        """Return loss and logits of lane k; add its gradients to those in the arena."""
-        with computing(self.dtype, x.device):
-            logits = self.modules[k](x).to(x.dtype)
+    def _train(self, k: int, x: Inputs, y: Tensor) -> tuple[Tensor, Tensor]:  # (), (B, …)
+        """Return loss and outputs of lane k; add its gradients to those in the arena."""
+        logits = self._output(k, x)
         loss = self._loss(logits, y)
         torch.autograd.backward(loss)
         return loss.detach(), logits.detach()
 
-    def _loss(self, logits: Tensor, y: Tensor) -> Tensor:  # (B, C), (B,) → ()
+    def _output(self, k: int, x: Inputs) -> Tensor:  # (B, …)
+        with computing(self.dtype, self.device):
+            output = call(self.modules[k], x)
+            assert isinstance(output, Tensor)
+            return output.to(self.real)
+
+    def _loss(self, logits: Tensor, y: Tensor) -> Tensor:  # (B, …), (B, …) → ()
         return self.way.loss(logits, y)
 
-    def _evaluate(self, k: int, x: Tensor) -> Tensor:  # (B, C)
-        """Return the logits of lane k in evaluation mode."""
-        module = self.modules[k].eval()
-        with computing(self.dtype, x.device):
-            logits: Tensor = module(x).to(x.dtype)
-        module.train()
+    def _evaluate(self, k: int, x: Inputs) -> Tensor:  # (B, …)
+        """Return the outputs of lane k in evaluation mode."""
+        self.modules[k].eval()
+        logits = self._output(k, x)
+        self.modules[k].train()
         return logits.detach()
 
-    def predict(self, x: Tensor) -> Tensor:  # (L, classes, B)
-        """Return the logits on x (B, *shape) in evaluation mode."""
+    def predict(self, x: Inputs) -> Tensor:  # (L, classes, B) or (L, B, …)
+        """Return the outputs on x (B, *shape) in evaluation mode."""
         with torch.inference_mode(mode=False), torch.no_grad():  # a module may keep a tensor for its training
-            return torch.stack(
-                [self._evaluate(k, _ordered(x, self.layout)).t() for k in range(len(self.modules))]
-            )
+            found = [self._evaluate(k, copy(x, self.layout)) for k in range(len(self.modules))]
+            return torch.stack([one.t() if self.way.classifies else one for one in found])
 
     def predictor(self) -> LoopLanes:
         """Return the lanes themselves: predictions follow their training."""
@@ -97,13 +102,6 @@ class LoopLanes:
             for k, module in enumerate(self.modules):
                 for name, buffer in module.named_buffers():
                     buffer.copy_(state[name][k])
-
-
-def _ordered(x: Tensor, layout: torch.memory_format | None) -> Tensor:
-    """Copy a batch into a layout."""
-    if layout is None:
-        layout = torch.channels_last if x.dim() == 4 else torch.contiguous_format
-    return x.clone(memory_format=layout)
 
 
 def _lane(module: nn.Module, theta: Mapping[str, Tensor], grad: Mapping[str, Tensor], lane: int) -> nn.Module:
@@ -181,42 +179,45 @@ class UserLoopLanes(LoopLanes):
         grad: Mapping[str, Tensor],
         way: Way,
         layout: torch.memory_format,
-        classes: int,
+        output: tuple[int, ...],  # shape of an item's
     ) -> None:
         super().__init__(module, theta, grad, way, layout)
-        self.theta, self.grad, self.classes = theta, grad, classes
+        self.theta, self.grad, self.output = theta, grad, output
         self.left_out = [
             {name: one for name, one in lane.named_parameters() if name not in theta} for lane in self.modules
         ]
         self.in_place: set[tuple[int, bool]] = set()  # lanes checked in a first step and a first evaluation
         self.diverged: set[int] = set()
 
-    def _train(self, k: int, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:  # (), (B, C)
+    def _train(self, k: int, x: Inputs, y: Tensor) -> tuple[Tensor, Tensor]:  # (), (B, …)
         arena = self.grads[0]  # or any other view: a write into one raises the version of all
         before = arena._version
-        found = self._unless_diverged(k, lambda: super(UserLoopLanes, self)._train(k, x.clone(), y))
+        found = self._unless_diverged(k, lambda: super(UserLoopLanes, self)._train(k, copy(x), y))
         if found is None:
             for grad in self.grads:
                 grad[k].zero_()
-            return x.new_tensor(nan), x.new_full((len(x), self.classes), nan)
+            return self._nan(), self._nan(size(x), *self.output)
         self._check_place(k, training=True)
         missing = arena._version - before < len(self.grads)
         if missing or any(one.grad is not None for one in self.left_out[k].values()):
             self._refuse(k, loss=found[0])
         return found
 
-    def _loss(self, logits: Tensor, y: Tensor) -> Tensor:  # (B, C), (B,) → ()
-        """Compute the loss of copies, as the logits are measured too. Raises UsageError if nothing trains."""
+    def _nan(self, *shape: int) -> Tensor:
+        return torch.full(shape, nan, dtype=self.real, device=self.device)
+
+    def _loss(self, logits: Tensor, y: Tensor) -> Tensor:  # (B, …), (B, …) → ()
+        """Compute the loss of copies, as outputs are measured too. Raises UsageError if nothing trains."""
         loss = super()._loss(logits.clone(), y.clone())
         if not loss.requires_grad:
             raise UsageError("the loss of a batch does not depend on any parameter that trains")
         return loss
 
-    def _evaluate(self, k: int, x: Tensor) -> Tensor:  # (B, C)
-        """Return the logits of lane k in evaluation mode, NaN if it has diverged."""
+    def _evaluate(self, k: int, x: Inputs) -> Tensor:  # (B, …)
+        """Return the outputs of lane k in evaluation mode, NaN if it has diverged."""
         found = self._unless_diverged(k, lambda: super(UserLoopLanes, self)._evaluate(k, x))
         if found is None:
-            return x.new_full((len(x), self.classes), nan)
+            return self._nan(size(x), *self.output)
         self._check_place(k, training=False)
         return found
 

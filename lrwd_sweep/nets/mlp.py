@@ -15,7 +15,7 @@ from lrwd_sweep.nets.modules import ModuleNetwork
 from lrwd_sweep.nets.network import DEFAULT_WAY, Lanes, Noise, Way
 from lrwd_sweep.nets.precision import compute_type
 from lrwd_sweep.optim import jit
-from lrwd_sweep.spec.catalog import FLOAT32
+from lrwd_sweep.spec.catalog import FLOAT32, DataSet
 
 LOGIT_SCALE = 2.0  # normalised logits have unit variance; this lets the softmax become confident
 
@@ -191,10 +191,16 @@ class MlpModule(nn.Module):
 class MlpNetwork(ModuleNetwork):
     """`Mlp` by its module, for vmap, loop and any loss; initialised as the native one."""
 
-    def __init__(self, net: Mlp, shape: tuple[int, ...]) -> None:
-        super().__init__(partial(MlpModule, net), shape, net.widths[-1], net.way)
+    def __init__(self, net: Mlp, item: DataSet) -> None:
+        super().__init__(partial(MlpModule, net), item.shape, item.classes, net.way, item)
         self.net = net
 
     def init(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the native network's initial parameters, float64."""
-        return self.net.init(generator)
+        return {name: value for name, value in self.net.init(generator).items() if name in self.trained}
+
+    def _seeded(self, generator: torch.Generator) -> nn.Module:
+        module = self.make()
+        for name, value in self.net.init(generator).items():
+            module.get_parameter(name).data = value
+        return module

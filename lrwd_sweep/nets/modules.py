@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from copy import copy, deepcopy
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from lrwd_sweep.errors import UsageError
+from lrwd_sweep.errors import UsageError, arg, brief
+from lrwd_sweep.nets.batch import Inputs, parts
+from lrwd_sweep.nets.batch import copy as copy_of
 from lrwd_sweep.nets.dry_run import copied, dry_run, examine
 from lrwd_sweep.nets.loop import (
     LoopLanes,
@@ -25,6 +28,7 @@ from lrwd_sweep.nets.network import DEFAULT_WAY, Lanes, Noise, Way
 from lrwd_sweep.nets.parameters import norm_and_bias, scale_invariant
 from lrwd_sweep.nets.precision import compute_type, computing
 from lrwd_sweep.nets.randomness import Noisy, seeded
+from lrwd_sweep.spec.catalog import DataSet
 
 Make = Callable[[], nn.Module]
 State = Mapping[str, Tensor]
@@ -33,18 +37,26 @@ WIDE = 8_000_000  # parameters of dense convolutions from which a CPU trains fas
 
 
 class ModuleNetwork:
-    """The classifier that `make` builds.
+    """The network that `make` builds, for inputs of `shape` and `classes`, or for any `item`.
 
-    Raises UsageError if its lanes could not follow their seeds, and any exception of the module on inputs of
-    `shape`. Parameters that are frozen, or that the loss does not depend on, do not train: like buffers they
+    Raises UsageError if its lanes could not follow their seeds, and any exception of the module on such
+    inputs. Parameters that are frozen, or that the loss does not depend on, do not train: like buffers they
     are part of the module, as under torch.optim.
     """
 
-    def __init__(self, make: Make, shape: tuple[int, ...], classes: int, way: Way = DEFAULT_WAY) -> None:
-        self.make, self.shape, self.classes, self.way = make, shape, classes, way
-        module = _initialised(make, seed=0)
-        found = examine(module, shape, classes, way)
-        self.layout, self.by_item = found.layout, found.by_item
+    def __init__(
+        self,
+        make: Make,
+        shape: tuple[int, ...],
+        classes: int,
+        way: Way = DEFAULT_WAY,
+        item: DataSet | None = None,
+    ) -> None:
+        self.make = partial(_partly_frozen, make, way.train) if way.train else make
+        self.item, self.way = item or DataSet(0, 0, 0, classes, shape), way
+        module = _initialised(self.make, seed=0)
+        found = examine(module, self.item, way)
+        self.layout, self.by_item, self.output = found.layout, found.by_item, tuple(found.output.shape[1:])
         self.trained = [
             name for name, value in module.named_parameters() if value.requires_grad and name in found.trained
         ]
@@ -69,7 +81,7 @@ class ModuleNetwork:
     def scale_invariant(self) -> tuple[str, ...]:
         """The weights followed by a normalisation; found by one pass in float64."""
         try:
-            return scale_invariant(self.module, self.init(torch.Generator().manual_seed(0)), self.shape)
+            return scale_invariant(self.module, self.init(torch.Generator().manual_seed(0)), self.item)
         except Exception:
             if self.way.user_code:  # which need not support float64
                 return ()
@@ -83,7 +95,7 @@ class ModuleNetwork:
     def of_seed(self, generator: torch.Generator, device: torch.device) -> Self:
         """Return the network for a device, its untrained tensors initialised as by `init`."""
         network = self._channels_first if self.wide and device.type == "cpu" else self
-        if not self.way.user_code:
+        if not (self.way.user_code or self.way.train):
             return network
         network = copy(network)
         network.module = self._hollow(self._seeded(generator))
@@ -92,14 +104,14 @@ class ModuleNetwork:
     def check_precision(self) -> None:
         """Do a dry run in the network's precision. Raises any exception of the module."""
         module, dtype = _initialised(self.make, seed=0), compute_type(self.way.precision, torch.zeros(0))
-        dry_run(module, self.shape, self.classes, self.way, self.layout, dtype)
+        dry_run(module, self.item, self.way, self.layout, dtype)
 
     def lanes(self, theta: Mapping[str, Tensor], grad: Mapping[str, Tensor], batch: int) -> Lanes:
         """Return as many modules as `theta` holds, for batches of any size."""
         if self.way.vmap:
             return VmapLanes(self.module, theta, grad, self.way)
         if self.way.user_code:
-            return UserLoopLanes(self.module, theta, grad, self.way, self.layout, self.classes)
+            return UserLoopLanes(self.module, theta, grad, self.way, self.layout, self.output)
         return LoopLanes(self.module, theta, grad, self.way, self.layout)
 
     @cached_property
@@ -125,6 +137,20 @@ def _initialised(make: Make, seed: int) -> nn.Module:
         return make()
 
 
+def _partly_frozen(make: Make, pattern: str) -> nn.Module:
+    """Make a module of which only the parameters that match train. Raises UsageError if none does."""
+    module = make()
+    names = [name for name, value in module.named_parameters() if value.requires_grad]
+    if not any(re.search(pattern, name) for name in names):
+        raise UsageError(
+            f"{arg('train', pattern)} matches no parameter of the network that could train; they are "
+            f"{brief(', '.join(names))}"
+        )
+    for name, value in module.named_parameters():
+        value.requires_grad_(value.requires_grad and re.search(pattern, name) is not None)
+    return module
+
+
 def _is_wide(module: nn.Module) -> bool:
     convolutions = [part for part in module.modules() if isinstance(part, nn.Conv2d)]
     dense = all(part.groups == 1 for part in convolutions)
@@ -148,6 +174,7 @@ class VmapLanes:
     ) -> None:
         like = next(iter(theta.values()))
         self.way, self.dtype = way, compute_type(way.precision, like)
+        self.device, self.real = like.device, like.dtype
         self.module = deepcopy(module, untrained(module, theta)).train()  # a copy, as calls change it
         self.noisy = [part for part in self.module.modules() if isinstance(part, Noisy)]
         self.theta = {name: nn.Parameter(value) for name, value in theta.items()}
@@ -161,10 +188,10 @@ class VmapLanes:
             name: value.repeat(len(like), *[1] * value.dim()) for name, value in self.module.named_buffers()
         }
 
-    def gradient(self, x: Tensor, y: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
-        """Return every lane's mean loss on the batch and its logits; write the gradients."""
+    def gradient(self, x: Inputs, y: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
+        """Return every lane's mean loss on the batch and its outputs; write the gradients."""
         with torch.inference_mode(mode=False), torch.enable_grad():
-            x, y = x.clone(), y.clone()  # autograd does not record tensors of inference mode
+            x, y = copy_of(x), y.clone()  # autograd does not record tensors of inference mode
             for part in self.noisy:
                 part.noise = noise[0]
             losses, logits, buffers = vmap(self._train, (0, 0, None, None), randomness="same")(
@@ -177,7 +204,7 @@ class VmapLanes:
             for name, value in buffers.items():
                 if value is not self.buffers[name]:  # replaced instead of changed in place
                     self.buffers[name].copy_(value.detach())
-        return losses.detach(), logits.detach().transpose(1, 2)
+        return losses.detach(), logits.detach().transpose(1, 2) if self.way.classifies else logits.detach()
 
     def _gradients(self, loss: Tensor) -> list[Tensor]:  # one of each in `theta`
         """Compute the gradients. Raises UsageError if one is missing, or another parameter has one."""
@@ -190,27 +217,27 @@ class VmapLanes:
             raise sometimes_trained(self.module, new, [name for name in self.theta if name not in trained])
         return list(trained.values())
 
-    def _logits(self, state: dict[str, Tensor], x: Tensor) -> Tensor:  # (B, C)
-        """Compute one lane's logits from its parameters and buffers."""
-        with computing(self.dtype, x.device, stacked=True):
-            logits: Tensor = functional_call(self.module, state, (x,)).to(x.dtype)
+    def _logits(self, state: dict[str, Tensor], x: Inputs) -> Tensor:  # (B, …)
+        """Compute one lane's outputs from its parameters and buffers."""
+        with computing(self.dtype, self.device, stacked=True):
+            logits: Tensor = functional_call(self.module, state, parts(x)).to(self.real)
         return logits
 
-    def _train(self, theta: State, buffers: State, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, State]:
-        """Compute one lane's loss, logits (B, C) and new buffers."""
+    def _train(self, theta: State, buffers: State, x: Inputs, y: Tensor) -> tuple[Tensor, Tensor, State]:
+        """Compute one lane's loss, outputs (B, …) and new buffers."""
         state = {**theta, **buffers}
         logits = self._logits(state, x)
         return self.way.loss(logits.clone(), y), logits, {name: state[name] for name in buffers}
 
-    def predict(self, x: Tensor) -> Tensor:  # (L, classes, B)
-        """Return the logits on x (B, *shape) in evaluation mode."""
+    def predict(self, x: Inputs) -> Tensor:  # (L, classes, B) or (L, B, …)
+        """Return the outputs on x (B, *shape) in evaluation mode."""
         self.module.eval()
         with torch.inference_mode(mode=False), torch.no_grad():
-            logits: Tensor = vmap(lambda theta, buffers: self._logits({**theta, **buffers}, x.clone()))(
+            logits: Tensor = vmap(lambda theta, buffers: self._logits({**theta, **buffers}, copy_of(x)))(
                 self.theta, self.buffers
             )
         self.module.train()
-        return logits.transpose(1, 2)
+        return logits.transpose(1, 2) if self.way.classifies else logits
 
     def predictor(self) -> VmapLanes:
         """Return the lanes themselves: predictions follow their training."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from lrwd_sweep.nets.loss import Loss
+from lrwd_sweep.nets.loss import DEFAULT_LOSS, Loss
 from lrwd_sweep.spec.catalog import FLOAT32
 
 
@@ -18,9 +17,11 @@ from lrwd_sweep.spec.catalog import FLOAT32
 class Way:
     """The way in which the lanes of a network train."""
 
-    loss: Loss = functional.cross_entropy
+    loss: Loss = DEFAULT_LOSS
     precision: str = FLOAT32  # of matrix products and convolutions
     vmap: bool = False  # one program for all lanes of a module; else a loop over lanes
+    train: str = ""  # pattern of the parameters that train; "": all
+    classifies: bool = True  # one class per item; else outputs have the batch first
     user_code: bool = False  # an unknown module or loss: it may branch on values or have random buffers
 
 
@@ -33,18 +34,18 @@ Noise = Sequence[torch.Generator]  # with equal states: one per lane, or one for
 class Predictor(Protocol):
     """L networks in evaluation mode: running statistics, no random layers."""
 
-    def predict(self, x: Tensor) -> Tensor:
-        """Return logits (L, C, B) of the inputs x (B, *shape)."""
+    def predict(self, x: Any) -> Tensor:
+        """Return logits (L, C, B) of the inputs x (B, *shape); of targets other than classes (L, B, …)."""
 
 
 class Lanes(Protocol):
     """L networks in training; parameters and gradients are views (L, *shape) of an arena."""
 
-    def gradient(self, x: Tensor, y: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
-        """Return every lane's mean loss (L,) and logits (L, C, B), and write the gradients.
+    def gradient(self, x: Any, y: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
+        """Return every lane's mean loss (L,) and outputs as `predict` does, and write the gradients.
 
-        The batch x (B, *shape), y (B,) int64 is the same in every lane. Runs in inference mode, without
-        autograd recording.
+        The batch x (B, *shape), or a tuple of inputs, and y (B, …) are the same in every lane. Runs in
+        inference mode, without autograd recording.
         """
 
     def predictor(self) -> Predictor:
@@ -58,7 +59,7 @@ class Lanes(Protocol):
 
 
 class Network(Protocol):
-    """One architecture for one input shape and number of classes."""
+    """One architecture for one kind of item: inputs and target."""
 
     @property
     def way(self) -> Way:

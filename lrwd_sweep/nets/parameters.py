@@ -12,8 +12,10 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.parametrizations import _WeightNorm
 from torch.nn.utils.parametrize import ParametrizationList
 
+from lrwd_sweep.nets.batch import Inputs, call, joined, made_up, parts
 from lrwd_sweep.nets.loop import LoopLanes
 from lrwd_sweep.nets.randomness import Noisy
+from lrwd_sweep.spec.catalog import REAL, DataSet
 
 BATCH = 8  # of two items, batch normalisation makes ±1: all layers before it would seem invariant
 TOLERANCE = 1e-9  # of the cosine; rounding leaves 1e-13, an ordinary layer of 10⁸ weights more than 1e-6
@@ -80,7 +82,7 @@ def _is_matrix(value: Tensor) -> bool:
     return sum(size > 1 for size in value.shape) > 1
 
 
-def scale_invariant(module: nn.Module, init: Mapping[str, Tensor], shape: tuple[int, ...]) -> tuple[str, ...]:
+def scale_invariant(module: nn.Module, init: Mapping[str, Tensor], item: DataSet) -> tuple[str, ...]:
     """Return the parameters of more than one dimension with f(cθ) = f(θ) in training.
 
     By Euler's theorem those are the ones with ∇f·θ = 0, where f is a random combination of the logits: one
@@ -96,10 +98,22 @@ def scale_invariant(module: nn.Module, init: Mapping[str, Tensor], shape: tuple[
                 layer.eps = 1e-20  # type: ignore[assignment]
             if isinstance(layer, Noisy):
                 layer.noise = stream
-        logits = net(torch.randn(BATCH, *shape, generator=stream, dtype=torch.float64))
+        logits = call(net, _generic(item, stream))
+        assert isinstance(logits, Tensor)
         f = (logits * torch.randn(logits.shape, generator=stream, dtype=torch.float64)).sum()
         torch.autograd.backward(f)
     return tuple(name for name, value in theta.items() if value.dim() > 2 and _orthogonal(grad[name], value))
+
+
+def _generic(item: DataSet, stream: torch.Generator) -> Inputs:
+    """Make a batch of any numbers, and of whole numbers that an item may hold."""
+    found = made_up(item, BATCH, torch.Generator().manual_seed(0))[0]
+    return joined(
+        tuple(
+            torch.randn(x.shape, generator=stream, dtype=torch.float64) if one.type == REAL else x
+            for one, x in zip(item.every_input, parts(found), strict=True)
+        )
+    )
 
 
 def _nearby(value: Tensor, stream: torch.Generator) -> Tensor:

@@ -13,21 +13,23 @@ from lrwd_sweep.errors import UnknownName, UsageError, arg, brief
 from lrwd_sweep.nets.modules import ModuleNetwork
 from lrwd_sweep.nets.network import Way
 from lrwd_sweep.nets.randomness import Dropout, replace_dropout, replace_layers
+from lrwd_sweep.spec.catalog import DataSet
 
 
-def build(name: str, shape: tuple[int, ...], classes: int, way: Way) -> ModuleNetwork:
-    """Build torchvision.models.`name` for inputs of `shape`.
+def build(name: str, item: DataSet, way: Way) -> ModuleNetwork:
+    """Build torchvision.models.`name` for an item's images.
 
     Raises UnknownName, and UsageError if it does not take such inputs.
     """
     known = models.list_models(module=models)
     if name not in known:
         raise UnknownName("classifier of torchvision.models", name, known)
+    shape, classes = item.shape, item.outputs
     named, size = arg("net", f"torchvision:{name}"), "×".join(map(str, shape))
     if len(shape) != 3 or shape[0] not in {1, 3}:
         raise UsageError(f"{named} takes images of 1 or 3 channels, not {size}; choose {arg('net', 'mlp')}")
     try:
-        return ModuleNetwork(partial(_make, name, shape, classes), shape, classes, way)
+        return ModuleNetwork(partial(_make, name, shape, classes), shape, classes, way, item)
     except UsageError:
         raise
     except Exception as error:

@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from itertools import count
 from traceback import walk_tb
 from typing import Any
@@ -17,26 +17,31 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from lrwd_sweep.errors import LrwdError, UsageError, arg
+from lrwd_sweep.nets.batch import call, made_up
+from lrwd_sweep.nets.dry_run import is_output, wanted
+from lrwd_sweep.nets.loss import Loss
 from lrwd_sweep.nets.modules import ModuleNetwork
 from lrwd_sweep.nets.network import Way
 from lrwd_sweep.nets.randomness import replace_dropout
 from lrwd_sweep.spec import user_code
-from lrwd_sweep.spec.catalog import FLOAT32
+from lrwd_sweep.spec.catalog import FLOAT32, REAL, DataSet
 
 
-def build(name: str, shape: tuple[int, ...], classes: int, options: str, way: Way) -> ModuleNetwork:
+def build(name: str, item: DataSet, options: str, way: Way) -> ModuleNetwork:
     """Build the network of the factory `name`. Raises UsageError for any exception of it."""
     code = user_code.find("net", name)
-    offered = {"num_classes": classes, "input_shape": shape}
-    factory = _Factory(code, code.arguments(offered, json.loads(options or "{}")), shape, classes)
+    offered = {"num_classes": item.outputs, "num_outputs": item.outputs, "input_shape": item.shape}
+    if tokens := [one.most + 1 for one in item.every_input if one.type not in (REAL, "bool")]:
+        offered["num_tokens"] = max(tokens)
+    factory = _Factory(code, code.arguments(offered, json.loads(options or "{}")), item, way.loss)
     try:
-        made = ModuleNetwork(factory, shape, classes, way)
+        made = ModuleNetwork(factory, item.shape, item.classes, way, item)
     except LrwdError as error:
         prefix = "" if error.begins_with_argument else f"{arg('net', name)}: "
         raise UsageError(prefix + error.text) from error
     except Exception as error:
-        size = "×".join(map(str, shape))
-        raise UsageError(f"{arg('net', name)} does not take inputs of {size}: {code.told(error)}") from error
+        sizes = " and ".join("×".join(map(str, one.shape)) or "one number" for one in item.every_input)
+        raise UsageError(f"{arg('net', name)} does not take inputs of {sizes}: {code.told(error)}") from error
     if way.precision != FLOAT32:
         try:
             made.check_precision()
@@ -61,8 +66,8 @@ class _Factory:
 
     code: user_code.UserCode
     arguments: Mapping[str, Any]
-    shape: tuple[int, ...]
-    classes: int
+    item: DataSet
+    loss: Loss
     calls: Iterator[int] = field(default_factory=count)
 
     def __call__(self) -> nn.Module:
@@ -74,10 +79,10 @@ class _Factory:
             raise UsageError(f"it returns {type(module).__name__}; return a torch.nn.Module")
         module = module.cpu()
         replace_dropout(module)
-        module.register_forward_hook(_Logits(self.classes))
+        module.register_forward_hook(_Output(self.item, self.loss))
         if any(map(is_lazy, module.parameters())):
             with torch.no_grad():
-                module.eval()(torch.zeros(2, *self.shape))
+                call(module.eval(), made_up(self.item, 2, torch.Generator())[0])
         for parameter, value in module.named_parameters():
             if not value.is_floating_point():
                 raise UsageError(f"its parameter {parameter} is {_type(value)}; make it real")
@@ -85,10 +90,11 @@ class _Factory:
 
 
 @dataclass(frozen=True, slots=True)
-class _Logits:
-    """A forward hook that picks the logits: the output of that name, or the first of their shape."""
+class _Output:
+    """A forward hook that picks the output: `logits` of a dict or an object, or the first that fits."""
 
-    classes: int
+    item: DataSet
+    loss: Loss
 
     def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> Tensor:
         batch = len(inputs[0])
@@ -98,14 +104,16 @@ class _Logits:
             found = [output["logits"]] if "logits" in output else list(output.values())
         elif hasattr(output, "logits"):
             found = [output.logits]
+        elif is_dataclass(output):
+            found = [getattr(output, one.name) for one in fields(output)]
         else:
             found = list(output) if isinstance(output, tuple | list) else [output]
         for value in found:
-            if isinstance(value, Tensor) and value.shape == (batch, self.classes):
+            if isinstance(value, Tensor) and is_output(value, batch, self.item, self.loss):
                 return value
         raise UsageError(
-            f"{type(module).__name__} gives {', '.join(map(_type, found))} for {batch} inputs; return logits "
-            f"({batch}, {self.classes}), as the only output, the first of their shape, or by the name logits"
+            f"{type(module).__name__} gives {', '.join(map(_type, found))} for {batch} inputs; return "
+            f"{wanted(batch, self.item)}, as the only output, the first of their shape, or by the name logits"
         )
 
 

@@ -218,3 +218,12 @@ def _step(update: Update, table: Tensor, theta: Tensor, g: Tensor, t: Tensor, di
 def _name(update: Update, theta: Tensor) -> str:
     """Name the specialisation of the compiled code, apart from shapes and hyperparameters."""
     return f"{type(update.family).__name__}_{update.decay.rule}_{update.decay.normalized}_{theta.device}"
+
+
+def clip(grad: Tensor, most: float) -> None:  # (L, P)
+    """Scale down every lane's gradient to a norm of at most `most`, as torch.nn.utils.clip_grad_norm_ does.
+
+    Lane by lane, so that the order of a sum does not depend on the pack.
+    """
+    for lane in grad:
+        lane.mul_((most / (torch.linalg.vector_norm(lane) + 1e-6)).clamp(max=1))

@@ -19,7 +19,6 @@ from lrwd_sweep.science.optimizer import DecayRule
 from lrwd_sweep.science.separability import Contrast, Estimate, Separability, Verdict
 from lrwd_sweep.science.separability.bootstrap import MIN_SEEDS
 from lrwd_sweep.science.trial import Direction
-from lrwd_sweep.spec.study import Kind
 
 _FEW = 3  # studies whose differences have a line each
 _DIGITS = 3  # of a pasted number that is long
@@ -49,6 +48,7 @@ class Line:
     label: str
     parts: tuple[str, ...]
     code: tuple[str, ...] = ()  # words that may be broken between
+    shell: bool = False  # the code is a shell's
 
     @property
     def code_line(self) -> str:
@@ -201,7 +201,7 @@ def _bend(found: Separability) -> str:
 
 def _unfinished(result: Result) -> str:
     counts = result.surface.counts()
-    if result.spec.kind is Kind.TPE or not counts["missing"] + counts["failed"]:
+    if result.spec.is_search or not counts["missing"] + counts["failed"]:
         return ""
     return f"unfinished: {runs_of([result.surface])}"
 
@@ -270,17 +270,12 @@ def best_result(results: Sequence[Result]) -> tuple[Result, Candidate] | None:
     if not found:
         return None
     sign = -1 if found[0][0].surface.direction is Direction.MAXIMIZE else 1
-    expected = [_expected(result) for result, _ in found]
+    expected = [result.expected_best.value for result, _ in found]
     values = [
         point.value if None in expected or other is None else other
         for (_, point), other in zip(found, expected, strict=True)
     ]
     return found[min(range(len(found)), key=lambda k: (sign * values[k], k))]
-
-
-def _expected(result: Result) -> float | None:
-    """Return what new seeds should give at the best cell; None for a search, whose points are no cells."""
-    return None if result.spec.kind is Kind.TPE else result.separability.expected_best.value
 
 
 def _use(results: Sequence[Result]) -> Line:
@@ -292,9 +287,11 @@ def _use(results: Sequence[Result]) -> Line:
     value = f"{plain(result.surface.metric)} {_fixed(point.value, places)}"
     value += f" {result.snapshot}" * (result.snapshot is not None)
     value += " (higher is better)" * (result.surface.direction is Direction.MAXIMIZE)
-    expected = _expected(result)
+    expected = result.expected_best.value
     if expected is not None:
         value += f", new seeds ≈ {_fixed(expected, places)}"
+    if result.spec.command is not None and not result.spec.command.function:
+        return Line(Topic.USE, "use", (value,), _in_own_flags(result, point), shell=True)
     first = recommendations(result, results).cells[0]
     code = next((line.code for line in first.lines if line.code), "")
     if "\n" in code or "N**0.5" in code or not code:
@@ -306,6 +303,18 @@ def _use(results: Sequence[Result]) -> Line:
     if scaled and result.conventions(point.cell).lr_scaled != point.cell.weight_decay and "dict(" not in call:
         value += f"; weight_decay is wd / lr, wd {short_decimal(point.cell.weight_decay)}"
     return Line(Topic.USE, "use", (value,), tuple(re.split(r"(?<=,) ", call)))
+
+
+def _in_own_flags(result: Result, point: Candidate) -> tuple[str, ...]:
+    """Return the words of the user's command with the values of a point, in three digits where they do."""
+    command, lattice = result.spec.command, result.spec.lattice
+    assert command is not None, "the study is one of a command"
+
+    def write(value: float) -> str:
+        text = f"dict(lr={value!r})"
+        return rounded(text, lattice).removeprefix("dict(lr=").removesuffix(")")
+
+    return command.pasted(point.cell, result.spec.seeds[0], write)
 
 
 def rounded(code: str, lattice: Lattice) -> str:

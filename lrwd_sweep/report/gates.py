@@ -18,9 +18,9 @@ from lrwd_sweep.report.result import Result
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.separability import Estimate, Verdict
 from lrwd_sweep.science.separability.basin import is_flat
+from lrwd_sweep.science.separability.bootstrap import IN_SAMPLE
 from lrwd_sweep.science.separability.regret import SAME_DISTANCE
 from lrwd_sweep.science.trial import Direction, Status
-from lrwd_sweep.spec.study import Kind
 
 INSIDE = "inside"  # value of the gate no-edge for a best cell on no side of the lattice
 _NO_BEST = "no cell counts: each has a lane that is missing, failed, diverged or reached the cap"
@@ -128,6 +128,54 @@ class MaxTransferRegret:
 
 
 @dataclass(frozen=True, slots=True)
+class MaxSequentialRegret:
+    """Tuning α and λ one at a time, once each in either order, costs at most `limit`, in the metric's units.
+
+    The mean SR over all start values decides, of the worse order. With fewer than three seeds it is scored in
+    sample and biased upward, which makes the gate stricter. SR is 0 for a perfect ridge too. Fails if either
+    order has no value.
+    """
+
+    limit: float
+    name: ClassVar[str] = "max-sequential-regret"
+
+    def check(self, result: Result) -> GateOutcome:
+        """Judge a study."""
+        known = result.separability.sequential_regret
+        names = {"lr": "α", "weight_decay": result.spec.optimizer.symbol}
+        reason = "; ".join(f"{names[each.first]} first {_written(each.estimate)}" for each in known)
+        if any(each.in_sample for each in known):
+            reason += f"; {IN_SAMPLE}"
+        if out := sum(each.starts_out for each in known):
+            reason += f"; {out} start value{'s' * (out != 1)} left out, where no cell counts"
+        values = [each.estimate.value for each in known]
+        worse = max((value for value in values if value is not None), default=None)
+        return _at_most(self.name, result, None if None in values else worse, self.limit, reason)
+
+
+@dataclass(frozen=True, slots=True)
+class MaxLrSensitivity:
+    """A wrong learning rate at the best cell's λ costs at most `limit` on average, in the metric's units.
+
+    The learning-rate sensitivity of Wortsman et al. (2023) over the lattice's α. Fails if the value before
+    the first step is not known, as for an import.
+    """
+
+    limit: float
+    name: ClassVar[str] = "max-lr-sensitivity"
+
+    def check(self, result: Result) -> GateOutcome:
+        """Judge a study."""
+        found = result.separability.lr_sensitivity
+        if found is None or found.fixed.value is None:
+            reason = "" if found is None else found.fixed.reason
+            return _at_most(self.name, result, None, self.limit, reason)
+        kept, retuned = (_written(each) for each in (found.fixed, found.tuned))
+        reason = f"best {result.spec.optimizer.symbol} kept {kept}, retuned {retuned}"
+        return _at_most(self.name, result, found.fixed.value, self.limit, reason)
+
+
+@dataclass(frozen=True, slots=True)
 class Require:
     """The verdict, which rests on the interval of the ridge slope, is `verdict`."""
 
@@ -193,7 +241,7 @@ class MinSeeds:
         """Judge a study."""
         trained = Counter(trial.cell for trial in result.trials if trial.status is not Status.FAILED)
         tried = {trial.cell for trial in result.trials}
-        cells: Iterable[Cell] = tried if result.spec.kind is Kind.TPE else result.spec.lattice.cells()
+        cells: Iterable[Cell] = tried if result.spec.is_search else result.spec.lattice.cells()
         fewest = min((trained[cell] for cell in cells), default=0)
         passed = fewest >= self.limit
         return GateOutcome(self.name, result.name, fewest, self.limit, passed, "fewest seeds of any cell")
@@ -263,7 +311,7 @@ class MaxRegression:
 
 
 def read_earlier_report(path: Path) -> EarlierReport:
-    """Read a JSON report of schema_version 1. Raises UsageError naming the file and the remedy."""
+    """Read a JSON report of schema_version 1 or 2. Raises UsageError naming the file and the remedy."""
     remedy = "name a file that report --format json wrote"
     try:
         document = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
@@ -272,10 +320,10 @@ def read_earlier_report(path: Path) -> EarlierReport:
     except (ValueError, RecursionError):
         raise UsageError(f"{arg('baseline', str(path))} is not JSON; {remedy}") from None
     version = document.get("schema_version", 1) if isinstance(document, dict) else 1
-    if version != 1:
+    if version not in (1, 2) or isinstance(version, bool):
         raise UsageError(
             f"{arg('baseline', str(path))} has schema_version {version!r}, this program "
-            "knows 1; write it again"
+            "knows 1 and 2; write it again"
         )
     try:
         studies = {_text(study["study_name"]): _earlier_best(study) for study in document["studies"]}
@@ -335,3 +383,10 @@ def _interval(estimate: Estimate) -> str:
     if estimate.low is None or estimate.high is None:
         return estimate.reason
     return f"{estimate.value:.3g} [{estimate.low:.3g}, {estimate.high:.3g}]"
+
+
+def _written(estimate: Estimate) -> str:
+    """Write a value with its interval if it has one, or why there is no value."""
+    if estimate.value is None or estimate.has_interval:
+        return _interval(estimate)
+    return f"{estimate.value:.3g}"

@@ -5,20 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lrwd_sweep.errors import UnknownName, UsageError, arg, brief
 from lrwd_sweep.science.conversion import Conventions, conventions
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.schedule import Schedule
-from lrwd_sweep.science.separability import PairedDifferences, Separability, analyse, compare
+from lrwd_sweep.science.separability import (
+    Estimate,
+    PairedDifferences,
+    RidgeTimescale,
+    Separability,
+    analyse,
+    compare,
+)
 from lrwd_sweep.science.separability.verdict import MARGIN
 from lrwd_sweep.science.surface import Surface, mean_and_error
 from lrwd_sweep.science.trial import Direction, Status, Trial, metric_direction
-from lrwd_sweep.spec.study import Kind, StudySpec, labels
+from lrwd_sweep.spec.catalog import direction_of
+from lrwd_sweep.spec.study import StudySpec, labels
 
 if TYPE_CHECKING:
     from lrwd_sweep.store import Store
@@ -68,6 +76,12 @@ class Result:
 
     def ranked(self, count: int) -> list[Candidate]:
         """Return the `count` best points that count, best first; of a search its own points."""
+        best = self._ranking[:count]
+        return [replace(candidate, test_value=self.test_value(candidate.cell)) for candidate in best]
+
+    @cached_property
+    def _ranking(self) -> list[Candidate]:
+        """All points that count, best first, without their test values."""
         metric, seeds = self.surface.metric, self.spec.seeds
         points: dict[Cell, dict[int, float]] = {}
         for trial in self.trials:
@@ -81,8 +95,7 @@ class Result:
                 mean, error = mean_and_error(np.array([values[seed] for seed in seeds]))
                 if math.isfinite(mean):
                     found.append(Candidate(cell, float(mean), float(error) if len(seeds) > 1 else None, None))
-        best = sorted(found, key=lambda candidate: (sign * candidate.value, candidate.cell))[:count]
-        return [replace(candidate, test_value=self.test_value(candidate.cell)) for candidate in best]
+        return sorted(found, key=lambda candidate: (sign * candidate.value, candidate.cell))
 
     def test_value(self, cell: Cell) -> float | None:
         """Average the same measure on the test split, which ranked nothing, over seeds; None if unknown."""
@@ -99,7 +112,7 @@ class Result:
 
         N is the number of steps of the run, or of the cycle that ends at the snapshot.
         """
-        t, n, momentum, constant = self.spec.task, None, None, False
+        t, n, momentum, constant = self.spec.task, self.spec.run_steps, None, False
         if t is not None:
             end = t.epochs if self.snapshot is None else self.snapshot.epoch
             n = t.timetable.steps_of_cycle(end * t.steps_per_epoch - 1)
@@ -113,6 +126,27 @@ class Result:
             constant=constant,
             projected=self.projected(cell),
         )
+
+    @property
+    def expected_best(self) -> Estimate:
+        """The value to expect of new seeds at the best cell; none for a search, whose points are no cells."""
+        if self.spec.is_search:
+            return Estimate(None, reason="a search's best point is no cell of the lattice")
+        return self.separability.expected_best
+
+    @property
+    def timescale(self) -> RidgeTimescale | None:
+        """τ* of the ridge, where η = 1; None without a ridge, or if the number of steps is unknown.
+
+        Of SGDP and AdamP it is that of steps that are not projected. Epochs of an import are unknown.
+        """
+        centre, t, steps = self.separability.ridge_centre, self.spec.task, self.spec.run_steps
+        per_epoch, epochs = (steps, 1) if t is None else (t.steps_per_epoch, t.epochs)
+        if centre is None or per_epoch is None:
+            return None
+        at = self.conventions
+        found = centre.timescale(lambda lr, w: at(Cell(lr, w)).timescale_steps, per_epoch, epochs)
+        return found if t is not None else replace(found, epochs=Estimate(None, reason="epochs are unknown"))
 
     def projected(self, cell: Cell) -> float | None:
         """Return the share of its matrices' steps that the cell's lanes projected; None if not counted."""
@@ -165,13 +199,10 @@ def result(
                 raise UnknownName("metric", metric, known)
             maximize, minimize = direction is Direction.MAXIMIZE, direction is Direction.MINIMIZE
             direction = metric_direction(metric, maximize=maximize, minimize=minimize)
+        elif direction_of(metric) is None and direction is None:
+            direction = metric_direction(metric, maximize=False, minimize=False)
         spec = replace(spec, metric=metric, direction=direction or Direction.MINIMIZE, given_cap=None)
-    if direction is Direction.MAXIMIZE and spec.task is not None:
-        raise UsageError(
-            f"{arg('maximize', True)}: a lower {spec.metric} is better, which lrwd-sweep "
-            f"measured in study {name!r}; "
-            "leave the option out"
-        )
+    direction = direction if spec.task is None else direction_of(spec.metric, direction)
     spec = replace(
         spec,
         direction=direction or spec.direction,
@@ -195,7 +226,7 @@ def result(
 def surface_of(trials: Iterable[Trial], spec: StudySpec) -> Surface:
     """Lay trials out on the study's lattice in its metric; those of a search in their nearest cells."""
     return Surface.from_trials(
-        on_lattice(trials, spec.lattice, spec.metric) if spec.kind is Kind.TPE else trials,
+        on_lattice(trials, spec.lattice, spec.metric) if spec.is_search else trials,
         spec.lattice,
         spec.seeds,
         metric=spec.metric,
@@ -213,19 +244,6 @@ def _initial(trials: Iterable[Trial], spec: StudySpec) -> list[float] | None:
         if (value := trial.metrics.get(f"initial_{spec.metric}")) is not None:
             found.setdefault(trial.seed, value)
     return [found[seed] for seed in spec.seeds] if found.keys() >= set(spec.seeds) else None
-
-
-def interpolated(curve: Sequence[float]) -> NDArray[np.float64]:
-    """Return a curve (E,) with straight lines over epochs that were not evaluated; NaN after its last value.
-
-    >>> interpolated([4.0, math.nan, 2.0, math.nan])
-    array([ 4.,  3.,  2., nan])
-    """
-    values = np.asarray(curve, dtype=np.float64)
-    known = np.flatnonzero(np.isfinite(values))
-    if not len(known):
-        return values
-    return np.interp(np.arange(len(values)), known, values[known], left=np.nan, right=np.nan)
 
 
 def on_lattice(trials: Iterable[Trial], lattice: Lattice, metric: str) -> list[Trial]:

@@ -13,7 +13,6 @@ from itertools import pairwise
 from lrwd_sweep.engine import device as devices
 from lrwd_sweep.engine.choice import chosen
 from lrwd_sweep.engine.memory import lanes_that_fit, workers_that_fit
-from lrwd_sweep.engine.pack import Stopped
 from lrwd_sweep.engine.speed import measure
 from lrwd_sweep.engine.train_pack import load_data
 from lrwd_sweep.errors import brief
@@ -25,7 +24,7 @@ from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.data_files import DataFiles
-from lrwd_sweep.spec.job import CheckpointPlace, EpochDone, Event, Job, Pack, PackDone, PackLost
+from lrwd_sweep.spec.job import CheckpointPlace, EpochDone, Event, Job, Pack, PackDone, PackLost, Stopped
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.spec.task import Task
 
@@ -247,4 +246,4 @@ def _task(spec: StudySpec) -> Task:
 def _step(task: Task) -> tuple[object, ...]:
     """Return the settings on which the cost of one step depends."""
     t = task
-    return t.net, t.net_options, t.loss, t.data_set, t.batch_size, t.precision
+    return t.net, t.net_options, t.loss, t.data_set, t.batch_size, t.accumulate, t.precision, t.train

@@ -83,7 +83,7 @@ def forecast(
     lacking = {name: missing(store, name, spec, points) for name, spec in specs.items()}
     counts = {name: (runs(spec, points), lacking[name].runs) for name, spec in specs.items()}
     specs = {name: spec for name, spec in specs.items() if lacking[name].runs}
-    if not specs:
+    if not specs or any(spec.command is not None for spec in specs.values()):
         return Forecast(counts)
     from lrwd_sweep.engine.device import free_bytes, threads_kept
     from lrwd_sweep.engine.memory import pack_bytes
@@ -119,7 +119,9 @@ def told(specs: Sequence[StudySpec], device: str, points: int | None = None) -> 
     seeds = counted(max(len(spec.seeds) for spec in specs), "seed")
     what = f"{' and '.join(sizes)} lattice{'s' * (len(specs) > 1)}" if points is None else f"{points} points"
     every = counted(sum(runs(spec, points) for spec in specs), "run")
-    return f"{', '.join(labels(specs))}: {what} × {seeds}, {every} on {_place(device)}"
+    stems = dict.fromkeys(spec.command.stem for spec in specs if spec.command is not None)
+    where = f"of {' and '.join(stems)}" if stems else f"on {_place(device)}"
+    return f"{', '.join(labels(specs))}: {what} × {seeds}, {every} {where}"
 
 
 def _place(device: str) -> str:

@@ -7,23 +7,25 @@ import gc
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from lrwd_sweep.errors import UsageError, arg
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.notation import counted, in_patterns
 from lrwd_sweep.runner.forecast import missing, runs, told
 from lrwd_sweep.runner.signals import Interrupted, stop_on_signals
 from lrwd_sweep.spec.data_files import DataFiles
-from lrwd_sweep.spec.job import CHECKPOINT_SECONDS, CheckpointPlace, Unwatched, Watcher
+from lrwd_sweep.spec.job import CHECKPOINT_SECONDS, CheckpointPlace, Stopped, Unwatched, Watcher
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.spec.task import Task
 from lrwd_sweep.spec.user_code import is_user_code
 
 if TYPE_CHECKING:
     from lrwd_sweep.runner.execution import Execution
+    from lrwd_sweep.runner.executors.commands import CommandExecution
     from lrwd_sweep.runner.executors.processes import Processes
     from lrwd_sweep.store import Store
 
@@ -69,6 +71,7 @@ class Runner:
         self, specs: Mapping[str, StudySpec], points: int | None = None, *, compared: bool = False
     ) -> None:
         """Train the missing lanes of lattices, or of a search of `points` points, one after another."""
+        check_place(specs.values(), self.device, self.max_lanes, self.files, self.checkpoint_every)
         if not self.announced and not self.quiet:
             consoles.note(told(list(specs.values()), self.device, points))
         names = [name for name, spec in specs.items() if self._is_missing(name, spec, points, compared)]
@@ -102,11 +105,12 @@ class Runner:
         together: Mapping[str, StudySpec],
     ) -> None:
         """Train a lattice, or search until there are `points` points; `together` is its comparison."""
+        if spec.command is not None:
+            self._run(name, spec, watcher, points, together)
+            return
         from lrwd_sweep.engine.device import threads_kept
-        from lrwd_sweep.engine.pack import Stopped
         from lrwd_sweep.runner.execution import Execution
         from lrwd_sweep.runner.executors.processes import Processes
-        from lrwd_sweep.runner.study_loop import StudyLoop
 
         assert spec.task is not None, "an imported study does not train"
         begun = self.store.find_study(name)
@@ -121,16 +125,65 @@ class Runner:
             tensors = self._tensors(execution)
             self.store.begin_study(name, replace(spec, task=replace(execution.task, tensors=tensors)))
             self._begin_others(together)
-            _collect_garbage()
-            with self.store.driving(name), stop_on_signals() as stop:
-                loop = StudyLoop(name, spec, self.store, execution, watcher, self.max_lanes, stop)
-                try:
-                    if points is None:
-                        loop.grid()
-                    else:
-                        loop.tpe(points)
-                except Stopped:
-                    raise Interrupted(stop.signal) from None
+            self._loop(name, spec, execution, watcher, points)
+
+    def _run(
+        self,
+        name: str,
+        spec: StudySpec,
+        watcher: Watcher,
+        points: int | None,
+        together: Mapping[str, StudySpec],
+    ) -> None:
+        """Run a command of the user for a lattice or a search; without a result the study is not kept."""
+        assert spec.command is not None, "a task trains in the engine"
+        from lrwd_sweep.runner.executors.commands import (
+            CommandExecution,
+            FirstRunFailed,
+            NothingRead,
+            run_folder,
+        )
+
+        new = [each for each in (name, *together) if self.store.find_study(each) is None]
+        first = name in new or not self.store.finished(name)
+        left = missing(self.store, name, spec, points).runs
+        folder = run_folder(self.store.path, name)
+        execution = CommandExecution(spec, folder, first=first, runs=left, tell=self._tell)
+        self.store.begin_study(name, spec)
+        self._begin_others(together)
+        try:
+            self._loop(name, spec, execution, watcher, points)
+        except (FirstRunFailed, NothingRead):
+            for each in new:
+                if not self.store.count_lanes(each):
+                    self.store.delete_study(each)
+            raise
+
+    def _loop(
+        self,
+        name: str,
+        spec: StudySpec,
+        execution: Execution | CommandExecution,
+        watcher: Watcher,
+        points: int | None,
+    ) -> None:
+        """Train what is missing. Raises Interrupted after a signal."""
+        from lrwd_sweep.runner.study_loop import StudyLoop
+
+        _collect_garbage()
+        with self.store.driving(name), stop_on_signals() as stop:
+            loop = StudyLoop(name, spec, self.store, execution, watcher, self.max_lanes, stop)
+            try:
+                if points is None:
+                    loop.grid()
+                else:
+                    loop.tpe(points)
+            except Stopped:
+                raise Interrupted(stop.signal) from None
+
+    def _tell(self, text: str) -> None:
+        if not self.quiet:
+            consoles.note(text)
 
     def _checkpoints(self, name: str, spec: StudySpec, task: Task) -> CheckpointPlace | None:
         """Return where the packs of a study leave their state: beside the store, if they do."""
@@ -216,6 +269,18 @@ def check_device(name: str) -> None:
         choose(name)
 
 
+def check_place(
+    specs: Iterable[StudySpec], device: str, max_lanes: int | None, files: DataFiles, checkpoint_every: float
+) -> None:
+    """Refuse options of the engine for a user's command. Raises UsageError."""
+    given = {"device": device != "auto", "max_lanes": max_lanes is not None}
+    given |= {"data_dir": files.folder is not None, "download": files.download}
+    given |= {"checkpoint_every": checkpoint_every != CHECKPOINT_SECONDS}
+    command = next((spec.command for spec in specs if spec.command is not None), None)
+    for option in (option for option, is_given in given.items() if is_given and command is not None):
+        raise UsageError(f"{arg(option)} has no effect with {arg('run')}; leave it out")
+
+
 def _collect_garbage() -> None:
     """Re-enable garbage collection; exempt the objects created during start-up."""
     if not gc.isenabled():
@@ -239,9 +304,8 @@ def complete(task: Task, *, anew: bool = True) -> Task:
         from lrwd_sweep.data import user_data  # slow to load
 
         task = user_data.completed(task, anew=anew)
-    if task.no_decay or (
-        is_user_code(task.net) and not task.decay_all
-    ):  # of our networks only vectors do not decay
+    vectors = task.decay_all or not is_user_code(task.net)  # of our networks only they do not decay
+    if task.no_decay or task.train or not vectors:
         from lrwd_sweep.nets import undecayed  # slow to load
 
         return replace(task, undecayed=undecayed(task))

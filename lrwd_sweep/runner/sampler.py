@@ -39,11 +39,19 @@ def grid_cells(lattice: Lattice) -> list[Cell]:
 
 
 def propose_cells(
-    lattice: Lattice, trials: Iterable[Trial], count: int, *, seeds: Sequence[int], metric: str, seed: int = 0
+    lattice: Lattice,
+    trials: Iterable[Trial],
+    count: int,
+    *,
+    seeds: Sequence[int],
+    metric: str,
+    direction: Direction = Direction.MINIMIZE,
+    seed: int = 0,
 ) -> list[Cell]:
     """Return `count` new cells, spread out, from Optuna's TPE on the lattice's log-uniform box (λ > 0).
 
-    TPE is told the mean of `metric` of a cell whose `seeds` are all finished; if one diverged, that the cell
+    TPE is told the mean of `metric` of a cell whose `seeds` are all finished, its negative if higher is
+    better; if one diverged, that the cell
     is infeasible and worse than the worst. Any other cell of `trials` counts as running. `trials` are in the
     order of storing, which TPE's weights follow. The same arguments give the same cells.
     """
@@ -52,7 +60,8 @@ def propose_cells(
         "weight_decay": (min(v for v in lattice.weight_decay if v > 0), max(lattice.weight_decay)),
     }
     box: _Box = {name: FloatDistribution(low, high, log=True) for name, (low, high) in bounds.items()}
-    observed = _observed(trials, box, set(seeds), metric)
+    sign = -1 if direction is Direction.MAXIMIZE else 1
+    observed = _observed(trials, box, set(seeds), metric, sign)
     # TPE draws its first trials at random: another batch needs another seed.
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=_seed(seed, len(observed))))
     study.add_trials(observed)
@@ -110,13 +119,15 @@ def export_to_optuna(
         draft.unlink(missing_ok=True)
 
 
-def _observed(trials: Iterable[Trial], box: _Box, seeds: set[int], metric: str) -> list[FrozenTrial]:
-    """Make an Optuna trial for each cell of `trials`."""
+def _observed(
+    trials: Iterable[Trial], box: _Box, seeds: set[int], metric: str, sign: int
+) -> list[FrozenTrial]:
+    """Make an Optuna trial for each cell of `trials`, with lower values as better."""
     lanes: dict[Cell, dict[int, Trial]] = {}
     for trial in trials:
         if trial.seed in seeds:
             lanes.setdefault(trial.cell, {})[trial.seed] = trial
-    means = {cell: _mean(found, metric) for cell, found in lanes.items() if _is_finished(found, seeds)}
+    means = {cell: _mean(found, metric, sign) for cell, found in lanes.items() if _is_finished(found, seeds)}
     worst = max(filter(math.isfinite, means.values()), default=0.0)
     return [_told(cell, means.get(cell), worst, box) for cell in lanes]
 
@@ -125,10 +136,11 @@ def _is_finished(lanes: Mapping[int, Trial], seeds: set[int]) -> bool:
     return seeds == lanes.keys() and all(trial.status is not Status.FAILED for trial in lanes.values())
 
 
-def _mean(lanes: Mapping[int, Trial], metric: str) -> float:
-    """Return the mean over the seeds; infinite if one diverged."""
+def _mean(lanes: Mapping[int, Trial], metric: str, sign: int) -> float:
+    """Return the mean over the seeds times the sign; infinite if one diverged."""
     values = [
-        trial.metrics[metric] if trial.status is Status.COMPLETE else math.inf for trial in lanes.values()
+        sign * trial.metrics[metric] if trial.status is Status.COMPLETE else math.inf
+        for trial in lanes.values()
     ]
     return math.fsum(values) / len(values)
 
@@ -162,12 +174,15 @@ def _box_around(trials: Sequence[Trial]) -> _Box:
 
 def _exported(trial: Trial, box: _Box, metric: str) -> FrozenTrial:
     complete = trial.status is Status.COMPLETE
+    attributes = {"seed": trial.seed, "status": str(trial.status)}
+    attributes |= {"detail": trial.detail} if trial.detail else {}
+    attributes |= {name: value for name, value in trial.metrics.items() if name != "value"}
     return create_trial(
         state=TrialState.COMPLETE if complete else TrialState.FAIL,
         value=trial.metrics[metric] if complete else None,
         params={"lr": trial.cell.lr, "weight_decay": trial.cell.weight_decay},
         distributions={**box},
-        user_attrs={"seed": trial.seed, "status": str(trial.status), **trial.metrics},
+        user_attrs=attributes,
         intermediate_values={
             epoch: value for epoch, value in enumerate(trial.curves.get(metric, ())) if math.isfinite(value)
         },

@@ -7,15 +7,19 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING
 
-from lrwd_sweep.engine.checkpoint import begun_packs, delete_finished, delete_of, find
-from lrwd_sweep.runner.execution import Execution
 from lrwd_sweep.runner.sampler import grid_cells, propose_cells
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import unfinished
 from lrwd_sweep.spec.job import Pack, PackDone, PackLost, Watcher
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.store import Store
+
+if TYPE_CHECKING:
+    from lrwd_sweep.runner.execution import Execution
+    from lrwd_sweep.runner.executors.commands import CommandExecution
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +33,7 @@ class StudyLoop:
     name: str
     spec: StudySpec
     store: Store
-    execution: Execution
+    execution: Execution | CommandExecution
     watcher: Watcher
     max_lanes: int | None = None
     should_stop: Callable[[], bool] = lambda: False
@@ -49,7 +53,10 @@ class StudyLoop:
             if len(known) >= points:
                 return
             trials, count = self.store.trials(self.name), min(batch, points - len(known))
-            self._train(propose_cells(spec.lattice, trials, count, seeds=spec.seeds, metric=spec.metric))
+            cells = propose_cells(
+                spec.lattice, trials, count, seeds=spec.seeds, metric=spec.metric, direction=spec.direction
+            )
+            self._train(cells)
 
     def _train(self, cells: Sequence[Cell]) -> None:
         """Train the missing lanes of these cells, also while other processes train the same study."""
@@ -64,21 +71,21 @@ class StudyLoop:
             if not overtaken:
                 break
         if self.execution.checkpoints is not None:  # those of packs that ended in halves
-            delete_finished(self.execution.checkpoints, {})
+            _checkpoint().delete_finished(self.execution.checkpoints, {})
 
     def _begun_cells(self) -> list[Cell]:
         """Return the cells of packs that have a checkpoint."""
         if (place := self.execution.checkpoints) is None:
             return []
-        every = {found.pack for found in find(place)}
+        every = {found.pack for found in _checkpoint().find(place)}
         return [cell for pack in sorted(every, key=repr) for cell in pack.cells]
 
     def _begun(self, todo: Mapping[int, Sequence[Cell]]) -> list[Pack]:
         """Return the packs that have a checkpoint; delete the checkpoints of finished ones."""
         if (place := self.execution.checkpoints) is None:
             return []
-        delete_finished(place, todo)
-        packs = begun_packs(place, todo)
+        _checkpoint().delete_finished(place, todo)
+        packs: list[Pack] = _checkpoint().begun_packs(place, todo)
         if lanes := sum(len(pack.cells) for pack in packs):
             _log.info("%d of the lanes continue from a checkpoint", lanes)
         return packs
@@ -98,7 +105,7 @@ class StudyLoop:
                     kept = self.store.add_trials(self.name, event.trials, self.spec)
                     left.remove(event.pack)
                     if self.execution.checkpoints is not None:
-                        delete_of(self.execution.checkpoints, event.pack)
+                        _checkpoint().delete_of(self.execution.checkpoints, event.pack)
                 self.watcher.happened(event)
                 if kept:
                     _log.info(
@@ -108,6 +115,13 @@ class StudyLoop:
                     )
                     return True
         return False
+
+
+def _checkpoint() -> ModuleType:
+    """Return the module of checkpoints, which loads torch; commands have none."""
+    from lrwd_sweep.engine import checkpoint  # noqa: PLC0415
+
+    return checkpoint
 
 
 def batch_of(room: int, points: int, spec: StudySpec) -> int:

@@ -62,7 +62,9 @@ _PHRASES = (  # across words: top-5, R^2, R@10, hits@1, pass@1, exact match
     r"|exact[-_ ]?match|(success|win|hit)[-_ ]?rate"
 )
 _NEGATED = {"neg", "negative"}
-_LOWER = re.compile("loss|losses|error|errors|err|nll|mse|rmse|mae|brier|fid|perplexity|ppl|wer|cer|regret")
+_LOWER = re.compile(
+    "loss|losses|error|errors|err|nll|mse|rmse|mae|brier|fid|perplexity|ppl|wer|cer|regret|bpb|bpc"
+)
 _WORD = re.compile(r"[A-Z]+(?![a-z])\d*|[A-Z]?[a-z]+\d*|\d+")
 
 
@@ -72,15 +74,30 @@ def says_higher(metric: str) -> bool:
     >>> [says_higher(name) for name in ("val_acc", "F1Score", "Accuracy@1", "top1_error", "mapping")]
     [True, True, True, False, False]
     """
-    words = set()
-    for word in _WORD.findall(re.sub("(?<=[a-z])IoU|nDCG", lambda found: found[0].title(), metric)):
-        words |= {word.lower(), word.lower().rstrip("0123456789")}  # ap50, rouge2
+    words = _words(metric)
     negated = bool(words & _NEGATED)
     if any(map(_LOWER.fullmatch, words)):
         return negated  # neg_log_loss, neg_mean_squared_error
     if any(_HIGHER.fullmatch(word) or word.endswith(_ENDS) for word in words):
         return not negated or "likelihood" not in words
     return re.search(_PHRASES, metric.lower()) is not None
+
+
+def says_lower(metric: str) -> bool:
+    """Check if a metric's name implies that lower is better.
+
+    >>> [says_lower(name) for name in ("val_loss", "ppl", "val_acc", "neg_log_loss", "quality")]
+    [True, True, False, False, False]
+    """
+    words = _words(metric)
+    return not words & _NEGATED and any(map(_LOWER.fullmatch, words))
+
+
+def _words(metric: str) -> set[str]:
+    words = set()
+    for word in _WORD.findall(re.sub("(?<=[a-z])IoU|nDCG", lambda found: found[0].title(), metric)):
+        words |= {word.lower(), word.lower().rstrip("0123456789")}  # ap50, rouge2
+    return words
 
 
 def requested_direction(*, maximize: bool, minimize: bool) -> Direction | None:

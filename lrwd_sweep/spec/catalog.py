@@ -2,28 +2,87 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Self
 
-from lrwd_sweep.errors import UnknownName
-from lrwd_sweep.spec import image_folder, user_code
+from lrwd_sweep.errors import UnknownName, UsageError, arg
+from lrwd_sweep.science.trial import Direction
+from lrwd_sweep.spec import image_folder, text_files, user_code
+from lrwd_sweep.spec.net_options import CONTEXT
+
+CLASS, POSITION, FLOAT, MULTI_HOT = TARGETS = ("class", "class per position", "float", "multi-hot")
+IGNORED = -100  # the class of a position that does not count, as in torch
+REAL = "float"  # type of an input that is a floating-point number
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """Shape and type of one input of an item."""
+
+    shape: tuple[int, ...]
+    type: str = REAL  # or torch's name of an integer type, or bool
+    most: int = 0  # largest value of whole numbers
 
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
-    """Sizes of a classification data set and its splits."""
+    """Sizes of a data set and its splits, and what one item of it is."""
 
     train: int
     validation: int
     test: int  # 0: there is no test split
-    classes: int
-    shape: tuple[int, ...]  # of one input: (features,), or (channels, height, width)
+    classes: int  # 0: targets are numbers
+    shape: tuple[int, ...]  # of the first input: (features,), or (channels, height, width)
     digest: str = field(default="", compare=False)  # of user data, once they have been read
+    target: str = CLASS  # one of TARGETS
+    target_shape: tuple[int, ...] = ()  # of one item's target
+    masked: bool = False  # some positions have the class IGNORED
+    inputs: tuple[Input, ...] = ()  # empty: one, of floating-point numbers
 
     @classmethod
     def known(cls, name: str) -> DataSet | None:
         """Return the catalog's sizes of a data set, or None."""
         return DATA_SETS.get(name)
 
+    @property
+    def item(self) -> DataSet:
+        """One item, without the sizes of the splits."""
+        return replace(self, train=0, validation=0, test=0, digest="")
+
+    @property
+    def every_input(self) -> tuple[Input, ...]:
+        """The inputs of an item."""
+        return self.inputs or (Input(self.shape),)
+
+    @property
+    def outputs(self) -> int:
+        """The numbers that a network gives per item, or per position: one for each class."""
+        return self.classes or math.prod(self.target_shape)
+
+    @property
+    def output_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of an item's output, the usual one first; others only if they cannot be mistaken."""
+        if self.target != POSITION:
+            return ((self.classes,) if self.target == CLASS else self.target_shape,)
+        last, first = (*self.target_shape, self.classes), (self.classes, *self.target_shape)
+        return (last,) if self.target_shape[0] == self.classes else (last, first)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it JSON-ready, without defaults."""
+        optional = {one.name: one.default for one in fields(self) if one.name in _OPTIONAL}
+        return {n: v for n, v in asdict(self).items() if n not in optional or v != optional[n]}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Return the sizes that `to_dict` wrote."""
+        shapes = {name: tuple(values[name]) for name in ("shape", "target_shape") if name in values}
+        inputs = tuple(Input(**{**one, "shape": tuple(one["shape"])}) for one in values.get("inputs", ()))
+        return cls(**{**values, **shapes, "inputs": inputs})
+
+
+_OPTIONAL = ("digest", "target", "target_shape", "masked", "inputs")
 
 DATA_SETS = {  # validation images are held out of the published training part by a fixed seed
     "digits": DataSet(train=400, validation=697, test=700, classes=10, shape=(1, 8, 8)),
@@ -49,6 +108,7 @@ NETWORKS = {
     "shake26-2x32d": "Shake-Shake-Image of depth 26, 2.9M",
     "shake26-2x64d": "the same wider, 11.6M: the AdamW paper's",
     "shake26-2x96d": "wider still, 26.2M: the AdamW paper's for its longest runs",
+    "gpt": "decoder-only transformer for texts; --net-options layers, heads, width, context, tie",
     "torchvision:NAME": "any classifier of torchvision.models, as torchvision:resnet18",
 }
 
@@ -58,7 +118,24 @@ AUGMENTATIONS = {
     "crop-flip-cutout": "the same, and a square of half its side blanked",
 }
 
-CROSS_ENTROPY = "cross-entropy"
+CROSS_ENTROPY, NLL, MSE, L1, HUBER, BCE = "cross-entropy", "nll", "mse", "l1", "huber", "bce_with_logits"
+
+LOSSES = {  # the targets that they are for
+    CROSS_ENTROPY: (CLASS, POSITION),
+    NLL: (CLASS, POSITION),
+    MSE: (FLOAT, MULTI_HOT),
+    L1: (FLOAT, MULTI_HOT),
+    HUBER: (FLOAT, MULTI_HOT),
+    BCE: (MULTI_HOT, FLOAT),
+}
+
+MEANT_LOSSES = {  # names of other tools
+    **dict.fromkeys(["bce", "binary_cross_entropy", "bcewithlogits", "bcewithlogitsloss"], BCE),
+    **dict.fromkeys(["ce", "crossentropy", "crossentropyloss", "xent"], CROSS_ENTROPY),
+    **dict.fromkeys(["mae", "l1loss"], L1),
+    **dict.fromkeys(["smooth_l1", "smooth-l1", "smoothl1loss", "huberloss"], HUBER),
+    **dict.fromkeys(["l2", "mseloss", "squared"], MSE),
+}
 
 ENGINES = {
     "auto": "the fastest of the others, measured",
@@ -75,13 +152,24 @@ PRECISIONS = {
     "and statistics stay float32",
 }
 
+_MEASURES = {  # of a split, by target
+    CLASS: ("loss", "error", "top5_error"),
+    POSITION: ("loss", "error", "top5_error", "perplexity"),
+    FLOAT: ("loss", "r2"),
+    MULTI_HOT: ("loss",),
+}
+
 METRICS = {
-    "val_loss": "cross-entropy on the validation split, nats",
+    "val_loss": "loss on the validation split: cross-entropy in nats, or that of --loss",
     "val_error": "share of the validation split that is misclassified, 0 to 1",
     "val_top5_error": "share whose class is not among the five most likely, 0 to 1",
-    "train_loss": "cross-entropy over the last epoch's training batches, nats",
+    "val_perplexity": "exp(val_loss) of classes per position",
+    "val_r2": "share of the targets' variance that is explained, at most 1; higher is better",
+    "train_loss": "loss over the last epoch's training batches",
     "train_error": "misclassified share of the same, 0 to 1",
     "train_top5_error": "the same for the five most likely classes, 0 to 1",
+    "train_perplexity": "exp(train_loss) of classes per position",
+    "train_r2": "explained share of the variance over the last epoch's training batches; higher is better",
 }
 
 MEANT_METRICS = {  # names of other tools
@@ -106,17 +194,31 @@ DIAGNOSTICS = {  # of the tensors whose scale makes no difference, at the last u
 }
 
 
-def find_data_set(name: str) -> DataSet:
-    """Return sizes by name, counting an image folder. Raises UnknownName, UsageError or DataError."""
+def find_data_set(name: str, context: int = CONTEXT) -> DataSet:
+    """Return sizes by name, counting an image folder, or a text in windows of `context` tokens.
+
+    Raises UnknownName, UsageError or DataError.
+    """
+    if text_files.is_text(name):
+        text = text_files.read(name, context)
+        train, validation, test = (len(part) // context for part in text.ranges(context))
+        tokens, window = len(text.vocabulary), (context,)
+        return DataSet(
+            *(train, validation, test, tokens, window, text.digest),
+            target=POSITION,
+            target_shape=window,
+            inputs=(Input(window, "int64", tokens - 1),),
+        )
     if name.startswith(image_folder.PREFIX):
         found = image_folder.scan(name)
         sizes = (len(found.train), len(found.validation), len(found.test), len(found.classes))
         return DataSet(*sizes, shape=(3, found.side, found.side))
     if name not in DATA_SETS:
-        raise UnknownName("data set", name, [*DATA_SETS, f"{image_folder.PREFIX}PATH", *_OWN])
+        raise UnknownName("data set", name, [*DATA_SETS, *_PATHS, *_OWN])
     return DATA_SETS[name]
 
 
+_PATHS = (text_files.PYTHON_DOCS, "folder:PATH", "text:PATH", "text-bytes:PATH")
 _OWN = ("package.module:NAME", "./file.py:NAME")
 
 
@@ -136,9 +238,54 @@ def find_network(name: str) -> str:
 def find_loss(name: str) -> str:
     """Return a loss's canonical name. Raises UnknownName or UsageError, as `find_network` does."""
     name = user_code.canonical("loss", name)
-    if name != CROSS_ENTROPY and not user_code.is_user_code(name):
-        raise UnknownName("loss", name, [CROSS_ENTROPY, *_OWN])
-    return name
+    if user_code.is_user_code(name):
+        return name
+    alike = {known.replace("-", "_"): known for known in LOSSES}
+    found = alike.get(name.replace("-", "_"))
+    if found is None:
+        raise UnknownName("loss", name, [*LOSSES, *_OWN], MEANT_LOSSES)
+    return found
+
+
+def check_loss(name: str, target: str, data: str) -> None:
+    """Raise UsageError for a loss of the catalog that is not for these targets."""
+    if target in LOSSES.get(name, TARGETS):
+        return
+    *others, last = (known for known, targets in LOSSES.items() if target in targets)
+    raise UsageError(
+        f"{arg('loss', name)} is not for the {target} targets of {data}; choose {', '.join(others)} or "
+        f"{last}, or a function of outputs and targets"
+    )
+
+
+def measures(target: str, loss: str) -> tuple[str, ...]:
+    """Return the measures of a split, the loss first, for a kind of target and a loss."""
+    likelihood = loss in (CROSS_ENTROPY, NLL)
+    return tuple(name for name in _MEASURES[target] if name != "perplexity" or likelihood)
+
+
+def metric_of(measure: str) -> str:
+    """Return the name of a user's metric on the validation split.
+
+    >>> metric_of("./my.py:f1"), metric_of("package.module:Scores.val_auc")
+    ('val_f1', 'val_auc')
+    """
+    name = measure.rpartition(":")[2].rpartition(".")[2].lower()
+    return name if name.startswith("val_") else f"val_{name}"
+
+
+def direction_of(metric: str, asked: Direction | None = None) -> Direction | None:
+    """Return the better end of a metric of the catalog on any split, and for others the one asked for.
+
+    Raises UsageError if another one is asked for.
+    """
+    if metric.partition("_")[2] not in {name for found in _MEASURES.values() for name in found}:
+        return asked
+    known = Direction.MAXIMIZE if metric.endswith("_r2") else Direction.MINIMIZE
+    if asked not in (known, None):
+        better = "lower" if known is Direction.MINIMIZE else "higher"
+        raise UsageError(f"{arg(str(asked), True)}: a {better} {metric} is better; leave the option out")
+    return known
 
 
 def chance_level(metric: str, classes: int) -> float:

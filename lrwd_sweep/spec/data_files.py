@@ -10,6 +10,7 @@ from pathlib import Path
 from lrwd_sweep.errors import UsageError, arg
 from lrwd_sweep.spec.image_folder import PREFIX
 from lrwd_sweep.spec.study import StudySpec
+from lrwd_sweep.spec.text_files import is_text
 from lrwd_sweep.spec.user_code import is_user_code
 
 
@@ -35,7 +36,7 @@ class DataFiles:
                 f"{arg('data_dir', '')} is not a folder; name one, as in {arg('data_dir', '~/data')}"
             )
         names = dict.fromkeys(spec.task.data for spec in specs if spec.task)
-        without = [n for n in names if n == "digits" or n.startswith(PREFIX) or is_user_code(n)]
+        without = [n for n in names if n == "digits" or is_text(n) or n.startswith(PREFIX) or is_user_code(n)]
         if len(without) == len(names) and (self.download or self.folder is not None):
             option = arg("download", True) if self.download else arg("data_dir")
             raise UsageError(

@@ -8,14 +8,23 @@ lines that tell studies apart follow from these declarations.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any
 
-from lrwd_sweep.errors import UnknownName, UsageError, arg
+from lrwd_sweep.errors import UnknownName, UsageError, arg, brief
 
-HEADINGS = ("What to train", "Axes", "Optimizer", "Schedule", "Where", "Store and output")  # of --help
-TRAIN, AXES, OPTIMIZER, SCHEDULE, WHERE, STORE = HEADINGS
+HEADINGS = (  # of --help
+    "What to train",
+    "Your script",
+    "Axes",
+    "Optimizer",
+    "Schedule",
+    "Where",
+    "Store and output",
+)
+TRAIN, RUN, AXES, OPTIMIZER, SCHEDULE, WHERE, STORE = HEADINGS
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -88,6 +97,19 @@ class Field:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def check_pattern(name: str, pattern: str) -> None:
+    """Raise UsageError unless the field's value is a regular expression, for names of parameters."""
+    given = arg(name, pattern)
+    try:
+        if not pattern.isprintable():
+            raise UsageError(f"{given} is not printable text")
+        re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise UsageError(
+            f"{given} is not a regular expression ({brief(error)}); write for example 'cls_token|pos_embed'"
+        ) from None
 
 
 def declared(

@@ -49,6 +49,10 @@ class Job:
     checkpoints: CheckpointPlace | None = None  # None: it keeps no checkpoint
 
 
+class Stopped(Exception):
+    """The caller asked to stop between two steps. This pack is lost, finished ones are not."""
+
+
 @dataclass(frozen=True, slots=True)
 class EpochDone:
     """A pack finished an epoch."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -12,10 +12,11 @@ from typing import Any
 
 from lrwd_sweep.errors import UnknownName, UsageError, arg, shown
 from lrwd_sweep.science.lattice import Lattice, parse_axis
-from lrwd_sweep.science.optimizer import DecayRule, Family, Optimizer, asks_for_restarts
+from lrwd_sweep.science.optimizer import DecayRule, Optimizer, asks_for_restarts, users_of
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.spec.catalog import DIAGNOSTICS, MEANT_METRICS, METRICS
-from lrwd_sweep.spec.task import FIELDS, Task, options_text
+from lrwd_sweep.spec.net_options import options_text
+from lrwd_sweep.spec.task import FIELDS, OF_RESTARTS, Task
 
 DEFAULT = "digits"
 MOST_SEEDS = 10_000
@@ -26,12 +27,6 @@ _KEYS = ("like", "about", "restates", "claim", "show", "variants", "training", "
 _EQUAL_RULES = {  # equal to another rule if η = 1
     DecayRule.FIXED: DecayRule.INDEPENDENT,
     DecayRule.CORRECTED: DecayRule.LR_SCALED,
-}
-_EQUAL_STEPS = {  # steps as large as another family's
-    Family.AMSGRAD: Family.ADAM,
-    Family.RMSPROP: Family.ADAM,
-    Family.ADAMP: Family.ADAM,
-    Family.SGDP: Family.SGD,
 }
 
 _HERE = Path(__file__).parents[1]
@@ -106,6 +101,8 @@ def read_preset(path: Path) -> Preset:
 
 def _key(name: str, _: str = "", *value: str) -> str:
     """Spell an argument of an error's message as a key of the file."""
+    if name == "net_options":
+        return " ".join(["[net.options]", *value])
     key = next((key for key, axis in _AXES.items() if axis == name), name)
     return " = ".join([key, *value])
 
@@ -275,8 +272,8 @@ def default_lattice(axes: Mapping[str, Lattice], optimizer: Optimizer, steps: in
         sibling = axes.get(str(replace(optimizer, rule=other)))
         if sibling is not None and rule is not DecayRule.COUPLED:
             return _times(sibling, math.sqrt(sibling.lr[0] * sibling.lr[-1]) ** exponent)
-    if family in _EQUAL_STEPS:
-        return default_lattice(axes, replace(optimizer, family=_EQUAL_STEPS[family]), steps)
+    if family is not None and family.steps_like is not None:
+        return default_lattice(axes, replace(optimizer, family=family.steps_like), steps)
     return None
 
 
@@ -284,3 +281,22 @@ def _times(lattice: Lattice, factor: float) -> Lattice:
     """Multiply every λ by the power of two nearest to `factor`."""
     power = 2.0 ** round(math.log2(factor))
     return Lattice(lattice.lr, tuple(power * value for value in lattice.weight_decay))
+
+
+def refuse_unused(
+    given: Mapping[str, Any], optimizers: Sequence[Optimizer], schedules: Sequence[str]
+) -> None:
+    """Raise UsageError for a field that none of the optimizers, or schedules, uses."""
+    for name in given:
+        alike = [other for other in given if FIELDS[other].option == FIELDS[name].option]  # --betas sets two
+        users = list(dict.fromkeys(user for other in alike for user in users_of(other)))
+        if users and not any(optimizer.family in users for optimizer in optimizers):
+            families = ", ".join(dict.fromkeys(str(optimizer.family) for optimizer in optimizers))
+            raise UsageError(
+                f"{arg(name)} has no effect on {families}; it is for {', '.join(users)}: leave it out"
+            )
+        if name in OF_RESTARTS and Schedule.RESTARTS not in schedules:
+            found = ", ".join(dict.fromkeys(schedules))
+            raise UsageError(
+                f"{arg(name)} has no effect on schedule {found}; add {arg('schedule', 'restarts')}"
+            )

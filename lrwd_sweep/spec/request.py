@@ -6,33 +6,50 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self, TypedDict
+from typing import Any, Self
 
 from lrwd_sweep.errors import UnknownName, UsageError, arg
 from lrwd_sweep.science.lattice import Lattice, parse_axis
+from lrwd_sweep.science.trial import Direction, says_lower
+from lrwd_sweep.spec.catalog import direction_of, metric_of
 from lrwd_sweep.spec.field import AXES, STORE, declared, fields_of
-from lrwd_sweep.spec.preset import DEFAULT, MOST_SEEDS, Preset, Variant, find_preset
+from lrwd_sweep.spec.net_options import options_text, parse_options
+from lrwd_sweep.spec.preset import DEFAULT, MOST_SEEDS, Preset, Variant, find_preset, refuse_unused
+from lrwd_sweep.spec.run_options import (
+    RUN_FIELDS,
+    RunKeywords,
+    RunOptions,
+    command_of,
+    foreign_optimizer,
+    run_options,
+)
 from lrwd_sweep.spec.study import Kind, StudySpec, tidy
-from lrwd_sweep.spec.task import FIELDS, Task, options_text, refuse_unused
+from lrwd_sweep.spec.task import FIELDS, Task
+from lrwd_sweep.spec.user_code import find, is_user_code
 
 DEFAULT_OPTIMIZER = "adamw"
+SEEDS_OF_COMMAND = 3  # what a verdict needs, as each may take hours
 
 Axis = str | Iterable[float]  # as an option writes it, or its values
 Named = str | Callable[..., Any]  # a name, or a function or class that has one
 Complete = Callable[[Task], Task]  # adds what only loaded data and user code tell of a task
 
 
-class TaskOptions(TypedDict, total=False):
-    """The fields of a task that a call may set, as `FIELDS` declares them."""
+class TaskOptions(RunKeywords, total=False):
+    """The fields of a task that a call may set, as `FIELDS` declares them, or of a command."""
 
     net: Named
     data: Named
     loss: Named
-    net_options: Mapping[str, Any]  # of the user's network
+    net_options: Mapping[str, Any] | str
     standardize: bool  # byte images of user data
     augment: str
     epochs: int
     eval_every: int
+    eval_batch_size: int
+    clip_norm: float
+    label_smoothing: float
+    accumulate: int
     batch_size: int
     schedule: str
     warmup: int
@@ -47,6 +64,7 @@ class TaskOptions(TypedDict, total=False):
     eps: float
     decay_all: bool
     no_decay: str  # a regular expression
+    train: str  # a regular expression
     precision: str
     engine: str
 
@@ -83,7 +101,7 @@ class Request:
         None, "Begin with seed N, for fresh draws [0]", kind=int, panel=AXES, metavar="N", most=MOST_SEEDS
     )
     metric: str | None = declared(
-        None, "{val,train}_{loss,error,top5_error} [val_loss]", kind=str, panel=STORE
+        None, "{val,train}_{loss,error,…} or ./file.py:NAME [val_loss]", kind=str, panel=STORE
     )
     cap: float | None = declared(
         None,
@@ -94,7 +112,15 @@ class Request:
         least=-math.inf,
         below=math.inf,
     )
+    maximize: bool | None = declared(
+        None,
+        "A higher metric is better; --minimize [by its name]",
+        kind=bool,
+        panel=STORE,
+        flags="--maximize/--minimize",
+    )
     overrides: tuple[tuple[str, Any], ...] = ()  # of the task, by field
+    options: RunOptions | None = None  # of a command or function of the user
 
     @classmethod
     def of(cls, preset: str = DEFAULT, **given: Any) -> Self:
@@ -106,10 +132,23 @@ class Request:
             raise UsageError(f"{arg('preset', preset)} is not text")
         values = {name: _value(name, value) for name, value in given.items() if value is not None}
         own = {name: values.pop(name) for name in REQUEST_FIELDS if name in values}
-        return cls(find_preset(preset), **own, overrides=tuple(values.items()))
+        run = {name: values.pop(name) for name in (*RUN_FIELDS, "objective") if name in values}
+        options = run_options(run, own, values, preset)
+        return cls(find_preset(preset), **own, overrides=tuple(values.items()), options=options)
 
     def variant(self, name: str | None) -> Variant:
         """Return the named optimizer's, or the only one of the preset. Raises UsageError or UnknownName."""
+        if (
+            self.options is not None
+            and (given := max(len(self.options.run), len(self.options.objective))) > 1
+        ):
+            option = arg("run" if self.options.run else "objective")
+            raise UsageError(f"{option} is given {given} times; give it once, or compare several optimizers")
+        if name is None and self.options is not None:
+            raise UsageError(
+                f"{arg('optimizer')} is required: the decay rule of your script decides the verdict, and "
+                "cannot be guessed; torch.optim.AdamW is adamw:lr-scaled, torch.optim.Adam is adam"
+            )
         if name is None and len(self.preset.variants) == 1:
             return self.variants([])[0]
         return self.variants([DEFAULT_OPTIMIZER if name is None else name])[0]
@@ -117,6 +156,8 @@ class Request:
     def variants(self, names: Sequence[str]) -> list[Variant]:
         """Return the named optimizers', or all of the preset. Raises UsageError or UnknownName."""
         preset, overrides = self.preset, dict(self.overrides)
+        if self.options is not None:
+            return [Variant(foreign_optimizer(name)) for name in names]
         chosen = [Variant.named(name) for name in names] or list(preset.variants)
         if not chosen:
             raise UsageError(f"preset {preset.name!r} names no variants; name an optimizer")
@@ -125,22 +166,72 @@ class Request:
         return chosen
 
     def spec(
-        self, variant: Variant, kind: Kind = Kind.GRID, complete: Complete = lambda task: task
+        self,
+        variant: Variant,
+        kind: Kind = Kind.GRID,
+        complete: Complete = lambda task: task,
+        place: int = 0,  # of the optimizer among those compared
     ) -> StudySpec:
         """Return the complete specification; the request outweighs the variant, the variant the preset.
 
         Raises UsageError or UnknownName.
         """
-        preset = self.preset
-        task = complete(preset.task.changed(**{**variant.task, **dict(self.overrides)}))
+        if self.options is not None:
+            return self._spec_of_command(self.options, variant, kind, place)
+        preset, metric = self.preset, self.metric or self.preset.metric
+        own = {"measure": metric} if is_user_code(metric) else {}
+        task = complete(preset.task.changed(**{**variant.task, **dict(self.overrides), **own}))
         lr, wd = self.lr or variant.lr, self.weight_decay or variant.wd
         if lr is None or wd is None:
             default = replace(preset, task=complete(preset.task)).lattice(variant.optimizer)
             lr, wd = lr or default.lr, wd or default.weight_decay
         first = self.first_seed or 0
         seeds = tuple(range(first, first + (self.seeds or preset.seeds)))
-        metric = self.metric or preset.metric
-        return StudySpec(kind, variant.optimizer, Lattice(lr, wd), seeds, metric, task, given_cap=self.cap)
+        metric = metric_of(metric) if own else metric
+        direction = self._direction(metric)
+        return StudySpec(kind, variant.optimizer, Lattice(lr, wd), seeds, metric, task, direction, self.cap)
+
+    def _direction(self, metric: str) -> Direction:
+        """Return the better end of a metric. Raises UsageError if it is unknown, or not the one asked for."""
+        given = {None: None, True: Direction.MAXIMIZE, False: Direction.MINIMIZE}[self.maximize]
+        return direction_of(metric, given) or self._asked(metric)
+
+    def _asked(self, metric: str) -> Direction:
+        """Return the direction that was asked for, or that a name as val_loss implies. Raises UsageError."""
+        if self.maximize is None and not says_lower(metric):
+            raise UsageError(
+                f"is a higher or a lower {metric!r} better? add {arg('maximize', True)}, or "
+                f"{arg('maximize', False)} if lower is better"
+            )
+        return Direction.MAXIMIZE if self.maximize else Direction.MINIMIZE
+
+    def _spec_of_command(self, options: RunOptions, variant: Variant, kind: Kind, place: int) -> StudySpec:
+        command = command_of(options, place, variant.optimizer, dict(self.overrides).get("epochs"))
+        if self.lr is None or self.weight_decay is None:
+            missing = "lr" if self.lr is None else "weight_decay"
+            raise UsageError(
+                f"{arg(missing)} is required with {arg(command.option)}: the rates of your script are not "
+                f"known; write for example {arg(missing, '1e-4:1e-2:5')}"
+            )
+        first, takes_seed = self.first_seed or 0, command.takes("seed")
+        seeds = tuple(range(first, first + (self.seeds or (SEEDS_OF_COMMAND if takes_seed else 1))))
+        command.refuse_copies(seeds)
+        metric = self.metric or command.key
+        if not metric and command.source[0] == "stdout":
+            raise UsageError(f"{arg('metric')} is required: it names what {arg('read')} finds; add val_loss")
+        metric = metric or self.preset.metric
+        lattice, direction = Lattice(self.lr, self.weight_decay), self._asked(metric)
+        return StudySpec(kind, variant.optimizer, lattice, seeds, metric, None, direction, self.cap, command)
+
+    def _refuse_other_commands(self, options: RunOptions, names: Sequence[str]) -> None:
+        given = len(options.run or options.objective)
+        if not names:
+            raise UsageError("compare needs the names of the optimizers, as in compare adam adamw:lr-scaled")
+        if given not in (1, len(names)):
+            option = arg("run" if options.run else "objective")
+            raise UsageError(
+                f"{option} is given {given} times for {len(names)} optimizers; give one for each"
+            )
 
     def name(self, spec: StudySpec) -> str:
         """Return the study's default name, after the preset's unless that is the default preset.
@@ -155,7 +246,17 @@ class Request:
 
         Raises UsageError, or UnknownName, also if two are the same study or only one was named.
         """
-        specs = [self.spec(variant, complete=complete) for variant in self.variants(names)]
+        options = self.options
+        if options is not None:
+            self._refuse_other_commands(options, names)
+        variants = self.variants(names)
+        specs = [self.spec(variant, complete=complete, place=k) for k, variant in enumerate(variants)]
+        if options is not None and len({spec.command for spec in specs}) < len(specs):
+            option = arg("run" if options.run else "objective")
+            raise UsageError(
+                f"{option} is the same for two optimizers; write {{optimizer}} in it (a function takes an "
+                f"argument optimizer; it is the name before the colon), or give one {option} for each"
+            )
         found = {self.name(spec): spec for spec in specs}
         if len(found) < len(specs) and not names:
             raise UsageError(
@@ -194,14 +295,31 @@ def _value(name: str, given: Any) -> Any:
     """Return a given value as its field holds it."""
     if name in ("lr", "weight_decay"):
         return axis(given, name)
-    if name in ("net", "data", "loss"):
+    if name in ("net", "data", "loss", "metric"):
         return name_of(name, given)
     if name == "net_options":
-        return options_text(given)
+        return options_text(parse_options(given) if isinstance(given, str) else given)
+    if name in ("run", "objective"):
+        return _several(name, given)
     value = number(given)
-    if name == "cap":
+    if name in ("cap", "diverged_above"):
         return finite(name, value)
-    return (REQUEST_FIELDS | FIELDS)[name].check(value)
+    value = str(value) if name == "timeout" and isinstance(value, int | float) else value
+    return (REQUEST_FIELDS | RUN_FIELDS | FIELDS)[name].check(value)
+
+
+def _several(name: str, given: Any) -> tuple[Any, ...]:
+    """Return commands or functions as a tuple. Raises UsageError for anything else."""
+    several = tuple(given) if isinstance(given, list | tuple) else (given,)
+    if name == "objective":  # also by name, as a network
+        several = tuple(
+            find(name, one).thing if isinstance(one, str) and is_user_code(one) else one for one in several
+        )
+    for each in several:
+        if not (isinstance(each, str) if name == "run" else callable(each)):
+            what = "text" if name == "run" else "a function; write f(lr, weight_decay, seed)"
+            raise UsageError(f"{arg(name, each)} is not {what}")
+    return several
 
 
 def name_of(keyword: str, given: Named) -> str:
@@ -263,6 +381,7 @@ def refuse_other_than_text(**given: object) -> None:
 def refuse_unknown(given: Mapping[str, Any], known: Iterable[str]) -> None:
     """Raise UnknownName for a keyword that is neither among `known` nor a field of the task."""
     names = [*known, *(name for name, field in FIELDS.items() if field.panel)]
+    names += [*RUN_FIELDS, "objective"]
     for keyword in given:
         if keyword not in names:
             raise UnknownName("keyword", keyword, names)

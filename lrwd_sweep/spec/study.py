@@ -16,7 +16,9 @@ from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.trial import Direction
 from lrwd_sweep.spec.catalog import MEANT_METRICS, METRICS, chance_level
 from lrwd_sweep.spec.task import FIELDS, IDENTIFYING, Task
+from lrwd_sweep.spec.text_files import PYTHON_DOCS, is_text
 from lrwd_sweep.spec.user_code import short
+from lrwd_sweep.spec.user_command import Command
 
 
 class Kind(StrEnum):
@@ -40,16 +42,17 @@ class StudySpec:
     lattice: Lattice  # of a TPE study: its box, and the cells it is drawn on
     seeds: tuple[int, ...]
     metric: str
-    task: Task | None  # None for an imported study: its task is unknown
+    task: Task | None  # None for an import and for a command: it is unknown
     direction: Direction = Direction.MINIMIZE  # better end of `metric`
     given_cap: float | None = None  # a value of `metric` that counts as diverged, as anything worse does
+    command: Command | None = None  # of the user, in place of a task
+    scattered: bool = False  # an import of a search: its points do not lie on the lattice
+    run_steps: int | None = None  # N of an imported study's runs, if the user gave it
 
     def __post_init__(self) -> None:
         if self.task is not None:
             object.__setattr__(self, "task", self.task.of(self.optimizer))
-            if self.metric not in METRICS:
-                raise UnknownName("metric", self.metric, METRICS, MEANT_METRICS)
-            _ = self.task.data_set  # known, or refused
+            _refuse_other_metrics(self.metric, self.task)
         if self.given_cap is not None and not math.isfinite(self.given_cap):
             raise UsageError(f"{arg('cap', self.given_cap)} is not finite; leave it out for no cap")
         if not self.seeds:
@@ -57,6 +60,11 @@ class StudySpec:
         for seed in self.seeds:
             if isinstance(seed, bool) or not isinstance(seed, int):
                 raise UsageError(f"seed {shown(seed)} is not a whole number")
+
+    @property
+    def is_search(self) -> bool:
+        """True if the points lie anywhere in the lattice's box, and are drawn on its cells."""
+        return self.kind is Kind.TPE or self.scattered
 
     @property
     def cap(self) -> float | None:
@@ -72,6 +80,10 @@ class StudySpec:
     def default_name(self) -> str:
         """A readable name that follows from the identity: `digits-mlp-norm-adamw-cosine-60ep-b64`."""
         t = self.task
+        if self.command is not None:
+            found = [self.command.stem, str(self.optimizer), self.metric, self.command.marks]
+            found += [str(self.kind)] * (self.kind is not Kind.GRID)
+            return tidy("-".join(filter(None, found)))
         if t is None:
             return f"imported-{self.optimizer}".replace(":", "-")
         parts = [short(t.data), short(t.net), str(self.optimizer), str(t.schedule)]
@@ -88,7 +100,7 @@ class StudySpec:
         if self.task is None:
             return {}
         t = self.task
-        usual = Task(data=t.data, sizes=t.sizes, batch_size=t.batch_size).of(self.optimizer)
+        usual = Task().of(self.optimizer)
         values = {name: getattr(t, name) for name, field in FIELDS.items() if field.mark}
         return {name: value for name, value in values.items() if value != getattr(usual, name)}
 
@@ -120,13 +132,18 @@ class StudySpec:
         if task.pop("whole_loss", False):
             code[_LOSSES] = "the loss of all items at once"
         if digest := task.get("sizes", {}).pop("digest", ""):
-            code[f"{_DATA} {task['data']}, which changed or, unless seeded, is other every time"] = digest
+            why = "which changed or, unless seeded, is other every time"
+            if is_text(task["data"]):
+                why = "which changed" if task["data"] != PYTHON_DOCS else "which differs by version of Python"
+                task["sizes"] = {"context": task["sizes"]["shape"][0]}  # the others follow from the text
+            code[f"{_DATA} {task['data']}, {why}"] = digest
         return {
             "kind": str(self.kind),
             "optimizer": str(self.optimizer),
             "decay_rule": str(self.optimizer.rule),
             **task,
             **code,
+            **({} if self.command is None else {"metric": self.metric} | self.command.identity()),
         }
 
     def differences(self, other: StudySpec) -> list[str]:
@@ -162,6 +179,9 @@ class StudySpec:
             mine,
             other.direction,
             other.given_cap,
+            other.command,
+            self.scattered,
+            self.run_steps,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -181,6 +201,9 @@ class StudySpec:
             "training": self.task and self.task.to_dict(),
             **({} if self.direction is Direction.MINIMIZE else {"direction": str(self.direction)}),
             **({} if self.given_cap is None else {"cap": self.given_cap}),
+            **({} if self.command is None else {"command": self.command.to_dict()}),
+            **({"scattered": True} if self.scattered else {}),
+            **({} if self.run_steps is None else {"run_steps": self.run_steps}),
         }
 
     @classmethod
@@ -202,7 +225,22 @@ class StudySpec:
             task and Task.from_dict(task),
             Direction(values.get("direction", Direction.MINIMIZE)),
             values.get("cap"),
+            Command.from_dict(values["command"]) if "command" in values else None,
+            values.get("scattered", False),
+            values.get("run_steps"),
         )
+
+
+def _refuse_other_metrics(metric: str, task: Task) -> None:
+    """Raise UsageError or UnknownName for a metric that the lanes of a task do not have."""
+    if metric in task.metrics:
+        return
+    if metric not in METRICS:
+        raise UnknownName("metric", metric, task.metrics, MEANT_METRICS)
+    raise UsageError(
+        f"{arg('metric', metric)} is not measured for the {task.data_set.target} targets of {task.data} and "
+        f"{arg('loss', task.loss)}; choose {', '.join(task.metrics)}"
+    )
 
 
 def tidy(name: str) -> str:

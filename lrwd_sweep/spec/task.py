@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from typing import Any, Self
 
-from lrwd_sweep.errors import UsageError, arg, brief, shown
+from lrwd_sweep.errors import UsageError
 from lrwd_sweep.science.optimizer import Optimizer, users_of
 from lrwd_sweep.science.schedule import Schedule, Timetable
 from lrwd_sweep.spec.catalog import (
@@ -22,9 +20,14 @@ from lrwd_sweep.spec.catalog import (
     find_data_set,
     find_loss,
     find_network,
+    measures,
+    metric_of,
 )
 from lrwd_sweep.spec.field import OPTIMIZER, SCHEDULE, TRAIN, WHERE, declared, fields_of
 from lrwd_sweep.spec.image_folder import PREFIX
+from lrwd_sweep.spec.net_options import context, joined_options
+from lrwd_sweep.spec.task_checks import refuse_impossible
+from lrwd_sweep.spec.text_files import is_text
 from lrwd_sweep.spec.user_code import canonical, is_user_code
 
 EVALUATIONS = 12  # of a run by default
@@ -161,6 +164,15 @@ class Task:
         words="parameters that match {} not decayed",
     )
     undecayed: tuple[str, ...] = declared((), rare=True)  # parameters that do not decay; see `decay_all`
+    train: str = declared(
+        "",
+        "Parameters that train; the others stay frozen [all]",
+        panel=TRAIN,
+        metavar="REGEX",
+        rare=True,
+        mark="train-{}",
+        words="only parameters that match {} trained",
+    )
     precision: str = declared(  # parameters and moments stay float32
         FLOAT32,
         "float32 or bfloat16 matrix products",
@@ -173,8 +185,56 @@ class Task:
     loss: str = declared(
         CROSS_ENTROPY, "Training loss, or ./file.py:NAME", panel=TRAIN, rare=True, mark="{}", words="loss {}"
     )
-    net_options: str = declared(  # of the user's network, in JSON as `options_text` writes it
-        "", panel=TRAIN, rare=True, in_presets=False, mark="{}", words="network's options {}"
+    net_options: str = declared(  # in JSON as `options_text` writes it
+        "",
+        "Its options, as layers=2,width=32 [none]",
+        panel=TRAIN,
+        metavar="K=V,…",
+        rare=True,
+        in_presets=False,
+        mark="{}",
+        words="network's options {}",
+    )
+    measure: str = declared("", rare=True, mark="{}", words="measured by {}")  # the user's metric
+    clip_norm: float | None = declared(
+        None,
+        "Largest norm of a lane's gradient; more is scaled down [none]",
+        kind=float,
+        panel=TRAIN,
+        metavar="V",
+        below=LARGEST_EPS,
+        rare=True,
+        mark="clip{:g}",
+        words="gradients clipped to a norm of {:g}",
+    )
+    label_smoothing: float = declared(
+        0.0,
+        "Of training's cross-entropy; val_loss has none",
+        panel=TRAIN,
+        rare=True,
+        mark="smooth{:g}",
+        words="labels smoothed by {:g}",
+    )
+    accumulate: int = declared(
+        1,
+        "Batches per update, their mean gradient",
+        panel=TRAIN,
+        metavar="N",
+        least=1,
+        rare=True,
+        mark="acc{}",
+        words="{} batches per update",
+    )
+    eval_batch_size: int | None = declared(  # results differ only by rounding
+        None,
+        "Items evaluated at a time [256]",
+        kind=int,
+        panel=WHERE,
+        metavar="N",
+        least=1,
+        compare=False,
+        in_presets=False,
+        rare=True,
     )
     code: tuple[tuple[str, str], ...] = declared((), rare=True)  # name and digest of user code
     whole_loss: bool = declared(False, rare=True)  # the loss is not a mean over items: a split is one batch
@@ -207,44 +267,10 @@ class Task:
         set_(self, "net", find_network(self.net))
         set_(self, "data", canonical("data", self.data))
         set_(self, "loss", find_loss(self.loss))
+        set_(self, "measure", self.measure and canonical("metric", self.measure))
         if self.sizes is None and not is_user_code(self.data):  # user data is imported only for training
-            set_(self, "sizes", find_data_set(self.data))
-        self._refuse_impossible()
-        if self.sizes is not None:
-            self._refuse_impossible_sizes(self.sizes)
-
-    def _refuse_impossible(self) -> None:
-        given = arg("no_decay", self.no_decay)
-        try:
-            if not self.no_decay.isprintable():
-                raise UsageError(f"{given} is not printable text")
-            re.compile(self.no_decay)
-        except (re.error, RecursionError, OverflowError) as error:
-            raise UsageError(
-                f"{given} is not a regular expression ({brief(error)}); write for example "
-                "'cls_token|pos_embed'"
-            ) from None
-        if self.warmup >= self.epochs:
-            raise UsageError(
-                f"{arg('warmup', self.warmup)} leaves nothing of {self.epochs} epochs; "
-                f"choose less than {self.epochs}"
-            )
-        if self.net_options and not is_user_code(self.net):
-            raise UsageError(f"[net.options] has no effect on {self.net}; it is for a network of your own")
-        if self.standardize is not None and not is_user_code(self.data):
-            raise UsageError(
-                f"{arg('standardize')} is for images of your own; {self.data} is always standardised: "
-                "leave it out"
-            )
-
-    def _refuse_impossible_sizes(self, sizes: DataSet) -> None:
-        if self.batch_size > sizes.train:
-            raise UsageError(
-                f"{arg('batch_size', self.batch_size)} is larger than the training set of {self.data} "
-                f"({sizes.train}); choose at most {sizes.train}"
-            )
-        if self.augment != "none" and len(sizes.shape) != 3:
-            raise UsageError(f"{arg('augment', self.augment)}: {self.data} holds no images; choose none")
+            set_(self, "sizes", find_data_set(self.data, context(self.net, self.net_options)))
+        refuse_impossible(self)
 
     @property
     def data_set(self) -> DataSet:
@@ -254,15 +280,27 @@ class Task:
         return self.sizes
 
     @property
+    def metrics(self) -> tuple[str, ...]:
+        """The names of the metrics that its lanes have."""
+        found = measures(self.data_set.target, self.loss)
+        own = (metric_of(self.measure),) if self.measure else ()
+        return tuple(f"{split}_{measure}" for split in ("val", "train") for measure in found) + own
+
+    @property
     def user_code(self) -> dict[str, str]:
         """The names of user code, by field."""
-        named = {"net": self.net, "data": self.data, "loss": self.loss}
+        named = {"net": self.net, "data": self.data, "loss": self.loss, "metric": self.measure}
         return {field: name for field, name in named.items() if is_user_code(name)}
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches per epoch; the incomplete last batch is dropped."""
-        return self.data_set.train // self.batch_size
+        """Updates per epoch; the incomplete last batch is dropped."""
+        return self.data_set.train // self.items_per_step
+
+    @property
+    def items_per_step(self) -> int:
+        """Items of an update."""
+        return self.batch_size * self.accumulate
 
     @property
     def steps(self) -> int:
@@ -305,7 +343,7 @@ class Task:
         """
         own: dict[str, Any] = {} if optimizer.family is None else optimizer.family.hyperparameters
         given = {n: getattr(self, n) for n in _HYPERPARAMETERS if n in own and getattr(self, n) is not None}
-        restarts = {} if self.schedule is Schedule.RESTARTS else _OF_RESTARTS
+        restarts = {} if self.schedule is Schedule.RESTARTS else OF_RESTARTS
         return replace(self, **_HYPERPARAMETERS | own | given | restarts)
 
     def changed(self, **overrides: Any) -> Task:
@@ -313,7 +351,11 @@ class Task:
         gone: dict[str, Any] = {"sizes": None, "standardize": None} if "data" in overrides else {}
         if "net" in overrides:
             gone |= {"net_options": "", "undecayed": ()}
-        if overrides.keys() & {"net", "data", "loss"}:
+        elif "net_options" in overrides:  # they outweigh those that are there
+            overrides["net_options"] = joined_options(self.net_options, overrides["net_options"])
+        if is_text(self.data) and overrides.keys() & {"net", "net_options"}:
+            gone["sizes"] = None  # windows are as long as the network's context
+        if overrides.keys() & {"net", "data", "loss", "measure"}:
             gone |= {"code": (), "whole_loss": False}
         return replace(self, **gone | overrides)
 
@@ -326,7 +368,7 @@ class Task:
         values = {n: str(v) if isinstance(v, StrEnum) else v for n, v in asdict(self).items()}
         values |= {"code": dict(self.code), "undecayed": list(self.undecayed)}
         if self.sizes is not None:
-            values["sizes"] = {n: v for n, v in asdict(self.sizes).items() if n != "digest" or v}
+            values["sizes"] = self.sizes.to_dict()
         usual = [
             name for name, field in FIELDS.items() if field.rare and getattr(self, name) == field.default
         ]
@@ -338,10 +380,10 @@ class Task:
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Return the task that `to_dict` wrote, looking at no path that it names. Raises UsageError."""
         data = str(values.get("data", ""))
-        if not values.get("sizes") and data.startswith(PREFIX):  # or its files would be counted
+        if not values.get("sizes") and (data.startswith(PREFIX) or is_text(data)):  # its files are not read
             raise UsageError(f"the sizes of {data} are not stored")
         sizes, code = values.get("sizes"), tuple(values.get("code", {}).items())
-        found = sizes and DataSet(**{**sizes, "shape": tuple(sizes["shape"])})
+        found = sizes and DataSet.from_dict(sizes)
         undecayed = tuple(values.get("undecayed", ()))
         return cls(**{**values, "sizes": found, "code": code, "undecayed": undecayed})
 
@@ -355,38 +397,4 @@ _HYPERPARAMETERS = {
     for name, field in FIELDS.items()
     if users_of(name)
 }
-_OF_RESTARTS = {name: FIELDS[name].default for name in ("t_0", "t_mult")}
-
-
-def options_text(options: Mapping[str, Any]) -> str:
-    """Return a network's options as `Task` stores them. Raises UsageError for values that JSON does not have.
-
-    >>> options_text({"width": 64, "act": "relu"})
-    '{"act": "relu", "width": 64}'
-    """
-    try:
-        return json.dumps(dict(options), sort_keys=True, allow_nan=False) if options else ""
-    except (TypeError, ValueError) as error:
-        raise UsageError(
-            f"[net.options] {shown(dict(options))}: {error}; give text, numbers, true or false, lists and "
-            "tables"
-        ) from None
-
-
-def refuse_unused(
-    given: Mapping[str, Any], optimizers: Sequence[Optimizer], schedules: Sequence[str]
-) -> None:
-    """Raise UsageError for a field that none of the optimizers, or schedules, uses."""
-    for name in given:
-        alike = [other for other in given if FIELDS[other].option == FIELDS[name].option]  # --betas sets two
-        users = list(dict.fromkeys(user for other in alike for user in users_of(other)))
-        if users and not any(optimizer.family in users for optimizer in optimizers):
-            families = ", ".join(dict.fromkeys(str(optimizer.family) for optimizer in optimizers))
-            raise UsageError(
-                f"{arg(name)} has no effect on {families}; it is for {', '.join(users)}: leave it out"
-            )
-        if name in _OF_RESTARTS and Schedule.RESTARTS not in schedules:
-            found = ", ".join(dict.fromkeys(schedules))
-            raise UsageError(
-                f"{arg(name)} has no effect on schedule {found}; add {arg('schedule', 'restarts')}"
-            )
+OF_RESTARTS = {name: FIELDS[name].default for name in ("t_0", "t_mult")}

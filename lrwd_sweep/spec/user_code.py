@@ -29,8 +29,9 @@ from typing import Any
 
 from lrwd_sweep.errors import LrwdError, UnknownName, UsageError, arg
 from lrwd_sweep.spec.image_folder import PREFIX
+from lrwd_sweep.spec.text_files import BYTES, CHARACTERS
 
-_NOT_CODE = (PREFIX, "torchvision:")
+_NOT_CODE = (PREFIX, CHARACTERS, BYTES, "torchvision:")
 _NAME = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
 _USER_CODE = re.compile(rf"(?P<where>.+\.py|{_NAME}):(?P<what>{_NAME})")
 _DIGITS = 12  # of a digest: two sources share one with probability 10⁻¹⁴
@@ -213,7 +214,7 @@ def find(option: str, name: str) -> UserCode:
     paths = [getattr(module, "__file__", None) or "", definition]
     texts = {path: _read(path) for path in paths} | executed
     starts = [Source(label, path, texts[path]) for label, path in zip(labels, paths, strict=True) if path]
-    found = {helper.name: helper for start in starts for helper in _imports(start)}
+    found = {helper.name: helper for start in starts for helper in imports_of(start)}
     helpers = [found[name] for name in sorted(found) if found[name].path not in texts]
     _refuse_clash(f"{arg(option, name)}", helpers)
     then = {one.path: _at_import(one) for one in [*starts, *helpers] if one.path not in executed}
@@ -230,7 +231,7 @@ def find(option: str, name: str) -> UserCode:
 def _execute(path: str, source: bytes) -> ModuleType:
     """Execute a file as a module of exactly this source; again only if it or a helper changed."""
     folder, stem = os.path.dirname(path), Path(path).stem
-    state = (source, _imports(Source(stem, path, source)))
+    state = (source, imports_of(Source(stem, path, source)))
     if path in _executed and _executed[path][0] == state:
         return _executed[path][1]
     if folder in sys.path:
@@ -284,7 +285,7 @@ def _at_import(source: Source) -> tuple[bytes, list[str]]:
     plain = type(getattr(spec, "loader", None)) is SourceFileLoader
     if not plain or getattr(module, "__file__", None) != source.path:
         return source.text, []
-    now = {one.path: one.text for one in (source, *_imports(source)) if one.name in sys.modules}
+    now = {one.path: one.text for one in (source, *imports_of(source)) if one.name in sys.modules}
     if _noted.get(source.path, (None,))[0] is not spec:
         edited = os.path.getmtime(source.path) if os.path.exists(source.path) else 0.0
         if edited > _imported.get(source.name, _LOADED):
@@ -306,7 +307,7 @@ def _refuse_clash(what: str, helpers: Sequence[Source]) -> None:
             )
 
 
-def _imports(start: Source) -> list[Source]:
+def imports_of(start: Source) -> list[Source]:
     """Read all modules that `start` imports, directly or not, libraries excepted, out of its source.
 
     They are looked for in its folder first, then on Python's path. Nothing is executed: the same sources give
@@ -323,7 +324,7 @@ def _imports(start: Source) -> list[Source]:
             if name in asked:
                 continue
             asked.add(name)
-            path = _file(name, root)
+            path = file_of(name, root)
             if path and path != start.path and not _is_library(path):
                 found[name] = Source(name, path, _read(path))
                 left.append(found[name])
@@ -370,7 +371,7 @@ def _statements(source: bytes) -> tuple[tuple[int, str], ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _file(name: str, root: str) -> str:
+def file_of(name: str, root: str) -> str:
     """Locate a module's file for code in the folder `root`; empty if it has none."""
     first, *rest = name.split(".")
     path, folders = _in([root], first)

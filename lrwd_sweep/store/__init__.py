@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from lrwd_sweep.errors import SpecMismatch, StoreError, UsageError, arg
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status, Trial
-from lrwd_sweep.spec.study import Kind, StudySpec
+from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.store import studies, trials
 from lrwd_sweep.store.database import DEFAULT_FILE, IMMEDIATE, check_writable, explained, open_database
 from lrwd_sweep.store.drivers import (
@@ -124,20 +124,26 @@ class Store:
             return row.record()
 
     def import_study(self, name: str, spec: StudySpec, found: Iterable[Trial]) -> None:
-        """Create a study with all its trials, or nothing; it becomes `latest`.
+        """Create a study with all its trials, or nothing; see `import_studies`."""
+        self.import_studies({name: (spec, found)})
 
-        Raises UsageError if the name is taken, StoreError if a lane occurs twice.
+    def import_studies(self, new: Mapping[str, tuple[StudySpec, Iterable[Trial]]]) -> None:
+        """Create studies with all their trials, or nothing; they become `latest`.
+
+        Raises UsageError if a name is taken, StoreError if a lane occurs twice.
         """
-        check_name(name)
+        for name in new:
+            check_name(name)
         with self._writing() as session:
-            if studies.find_row(session, name) is not None:
-                raise UsageError(
-                    f"study {name!r} exists; delete it first (study delete) or choose another "
-                    f"{arg('study_name')}"
-                )
-            row = studies.insert_study(session, name, spec)
-            studies.insert_comparison(session, [name])
-            _insert(session, row, list(found))
+            for name, (spec, found) in new.items():
+                if studies.find_row(session, name) is not None:
+                    raise UsageError(
+                        f"study {name!r} exists; delete it first (study delete) or choose another "
+                        f"{arg('study_name')}"
+                    )
+                row = studies.insert_study(session, name, spec)
+                _insert(session, row, list(found))
+            studies.insert_comparison(session, [*new])
 
     def count_lanes(self, name: str) -> int:
         """Count the stored lanes of a study, damaged or not. Raises UnknownName."""
@@ -289,10 +295,10 @@ def _summary(session: Session, row: RawStudy) -> StudySummary:
         return StudySummary(row.shown, unreadable=str(error), damaged=isinstance(error, Damaged))
     spec = record.spec
     cells: dict[tuple[float, float], list[Status]] = {}
-    if spec.kind is not Kind.TPE:  # a search has only the cells that it visited
+    if not spec.is_search:  # a search has only the cells that it visited
         cells = {(cell.lr, cell.weight_decay): [] for cell in spec.lattice.cells()}
     for lr, weight_decay, _, status in outcomes:
-        if spec.kind is Kind.TPE or (lr, weight_decay) in cells:
+        if spec.is_search or (lr, weight_decay) in cells:
             cells.setdefault((lr, weight_decay), []).append(status)
     found = Counter(_cell_state(statuses, len(spec.seeds)) for statuses in cells.values())
     counts = {"cells": len(cells)} | {state: found[state] for state in _STATES}

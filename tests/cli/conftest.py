@@ -16,6 +16,9 @@ from typing import Any
 import pytest
 
 from lrwd_sweep.cli import app
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.trial import Trial
+from lrwd_sweep.store import open_store
 
 TINY = ("--lr", "2^-8:2^-6", "--wd", "2^-8:2^-6", "--epochs", "2", "--seeds", "1")  # 9 lanes
 ADAM, ADAMW = "digits-mlp-norm-adam-cosine-2ep-b64", "digits-mlp-norm-adamw-cosine-2ep-b64"
@@ -26,8 +29,6 @@ _OURS = ("LRWD_STORAGE", "LRWD_DEBUG", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "TE
 
 @dataclass(frozen=True)
 class Ended:
-    """The exit code and output of a command."""
-
     code: int
     out: str
     err: str
@@ -47,8 +48,6 @@ def _empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run a command in this process."""
-
     def run_here(*arguments: str) -> Ended:
         monkeypatch.setattr(sys, "argv", ["lrwd-sweep", *arguments])
         code = app.run()
@@ -87,7 +86,6 @@ def process(*arguments: str, **environ: str) -> subprocess.Popen[str]:
 
 
 def ended(started: subprocess.Popen[str]) -> Ended:
-    """Wait for a process to end."""
     out, err = started.communicate(timeout=120)
     return Ended(started.returncode, out, err)
 
@@ -101,6 +99,12 @@ def assert_refused(found: Ended, code: int, *parts: str) -> None:
         assert part in line, found
     for fault in ("Traceback", "fault of lrwd-sweep", "secret", "\ufdd0"):  # the last, an unspelled argument
         assert fault not in found.err, found
+
+
+def trials(storage: str = STORE, name: str = ADAMW) -> dict[tuple[Cell, int], Trial]:
+    """Return every lane of a study, with its curves."""
+    with open_store(storage, write=False) as store:
+        return {(trial.cell, trial.seed): trial for trial in store.trials(name, curves=True)}
 
 
 def strict(text: str) -> Any:

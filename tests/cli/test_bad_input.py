@@ -125,8 +125,8 @@ def test_another_spec_under_the_same_name_is_refused_before_training(run: Run, c
             ("optimizer: adamw, adam", "decay_rule: independent, coupled"),
         ),
     ):
-        command, *options = words.split()
-        assert_refused(run(command, *TINY, *options), 2, f"'{ADAMW}'", *parts)
+        grid, *options = words.split()
+        assert_refused(run(grid, *TINY, *options), 2, f"'{ADAMW}'", *parts)
     for command in (("report",), ("study", "export", ADAMW)):
         found = run(*command, "--output", str(compared))
         assert (found.code, found.out) == (2, "")

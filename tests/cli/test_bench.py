@@ -99,7 +99,7 @@ def test_json_is_strict_and_names_machine_and_task(run: Run) -> None:
     assert document["floor"]["fraction_reached"]["median"] == pytest.approx(0.525)
 
 
-def test_scaling_shows_its_points_and_the_line(run: Run) -> None:
+def test_scaling_and_overhead_are_shown_at_any_width(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = run("bench", "--scaling")
     assert (shown.code, shown.err) == (0, "")
     assert "2000 21.5 (20.5 – 22.6) 0.179 (0.171 – 0.188)" in words(shown.out)
@@ -107,9 +107,6 @@ def test_scaling_shows_its_points_and_the_line(run: Run) -> None:
     assert (ASKED["most"], ASKED["arguments"][0].task.epochs) == (2000, 10)
     found = strict(run("bench", "--scaling", "--format", "json", "--lanes", "50").out)["scaling"]
     assert (found["at_once"], found["line"]["from_lanes"], ASKED["most"]) == (32, 50, 50)
-
-
-def test_overhead_is_shown_at_any_width(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "30")
     narrow = run("bench", "--overhead")
     assert max(map(len, narrow.out.splitlines())) <= 30

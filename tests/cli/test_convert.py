@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 
 from lrwd_sweep.science.optimizer import Convention
-from tests.cli.conftest import Run, ended, process
+from tests.cli.conftest import Run
 
 CIFAR = "--batch-size 128 --train-size 50000"
 
 
 def text(run: Run, arguments: str) -> list[str]:
-    """Return the lines of a conversion that succeeds."""
     found = run("convert", *arguments.split())
     assert (found.code, found.err) == (0, ""), arguments
     return found.out.splitlines()
@@ -24,7 +23,7 @@ def document(run: Run, arguments: str) -> Any:
     return json.loads("\n".join(text(run, f"{arguments} --format json")))
 
 
-def test_pytorchs_decay_becomes_the_papers_with_formula_and_arithmetic(run: Run) -> None:
+def test_conversion_shows_formula_and_arithmetic_or_a_row_per_convention(run: Run) -> None:
     assert text(run, "-o adamw --lr 1e-3 --wd 0.05 --from lr-scaled --to independent") == [
         "lr-scaled w = 0.05 at α = 0.001 is independent λ = 5e-05",
         "  λ = α × w = 0.001 × 0.05 = 5e-05",
@@ -33,9 +32,14 @@ def test_pytorchs_decay_becomes_the_papers_with_formula_and_arithmetic(run: Run)
         "  exact under any schedule",
         "  decay averages over 1/λ = 20000 steps where η = 1",
     ]
+    lines = text(run, "-o sgd --lr 2^-3 --wd 0.01 --steps 100")
+    rows = [line.split()[0] for line in lines]
+    for convention in Convention:
+        assert rows.count(convention) == (2 if convention is Convention.COUPLED else 1)
+    assert max(len(line) for line in lines if ":" not in line) <= 80
 
 
-def test_json_of_a_conversion(run: Run) -> None:
+def test_json_of_a_conversion_and_normalized_decay(run: Run) -> None:
     arguments = f"-o adamw --lr 1e-3 --wd 1e-4 --epochs 100 {CIFAR}"
     assert document(run, arguments)["steps"] == 39_100, "an epoch counts its incomplete batch"
     dropped = document(run, f"{arguments} --drop-last")
@@ -47,17 +51,6 @@ def test_json_of_a_conversion(run: Run) -> None:
     for name, source in names.items():
         found = document(run, f"-o {name} --lr 0.1 --wd 0.2 --steps 100")
         assert found["from"] == {"convention": source, "value": 0.2}
-
-
-def test_without_to_every_convention_has_a_row(run: Run) -> None:
-    lines = text(run, "-o sgd --lr 2^-3 --wd 0.01 --steps 100")
-    rows = [line.split()[0] for line in lines]
-    for convention in Convention:
-        assert rows.count(convention) == (2 if convention is Convention.COUPLED else 1)
-    assert max(len(line) for line in lines if ":" not in line) <= 80
-
-
-def test_normalized_decay_of_another_rule_is_divided_first(run: Run) -> None:
     arguments = "-o adamw:lr-scaled:normalized --lr 0.1 --wd 0.2 --steps 100"
     assert text(run, f"{arguments} --to independent")[:3] == [
         "lr-scaled w = 0.02 at α = 0.1 is independent λ = 0.002",
@@ -68,12 +61,3 @@ def test_normalized_decay_of_another_rule_is_divided_first(run: Run) -> None:
     assert document(run, arguments)["from"] == expected
     given = document(run, f"{arguments} --from lr-scaled")["from"]
     assert given == {"convention": "lr-scaled", "value": 0.2}
-
-
-def test_console_without_greek_has_words() -> None:
-    arguments = ("-o", "adamw", "--lr", "1e-3", "--wd", "1", "--to", "lr-scaled")
-    found = ended(process("convert", *arguments, PYTHONIOENCODING="ascii"))
-    assert found.code == 0
-    assert "lr-scaled w = 1000" in found.out
-    assert "theta <- theta - eta*alpha*w*theta" in found.out
-    assert "\\u" not in found.out

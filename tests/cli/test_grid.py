@@ -7,22 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from lrwd_sweep.science.lattice import Cell
-from lrwd_sweep.science.trial import Trial
-from lrwd_sweep.store import open_store
-from tests.cli.conftest import ADAMW, STORE, TINY, Run
+from tests.cli.conftest import ADAMW, TINY, Run, trials
 
 GRID = ("grid", *TINY)
 
 
-def trials(path: str = STORE, name: str = ADAMW) -> dict[tuple[Cell, int], Trial]:
-    """Return every lane of a study, with its curves."""
-    with open_store(path, write=False) as store:
-        return {(trial.cell, trial.seed): trial for trial in store.trials(name, curves=True)}
-
-
-def test_the_same_command_trains_nothing_and_shows_the_same(run: Run) -> None:
+def test_same_command_trains_nothing_and_shows_the_same(run: Run, request: pytest.FixtureRequest) -> None:
+    request.addfinalizer(gc.unfreeze)
+    request.addfinalizer(gc.enable)
+    gc.disable()  # as the command line loads its libraries; a sweep may take hours
     first, stored = run(*GRID), trials()
+    assert gc.isenabled()
+    assert gc.get_freeze_count() > 0
     assert "best cell" in first.out
     assert "trained 9 runs" in first.err
     assert "training" not in first.out
@@ -52,7 +48,7 @@ def test_extended_study_equals_one_trained_at_once_in_packs_of_any_size(
     assert after == trials("once.db")
 
 
-def test_one_value_on_an_axis_sweeps_the_other(run: Run) -> None:
+def test_one_value_on_an_axis_sweeps_the_other_and_quiet_writes_only_errors(run: Run) -> None:
     found = run("grid", *TINY, "--lr", "2^-8:2^-5", "--wd", "0", "--full")
     assert found.code == 0
     text = " ".join(found.out.split())
@@ -61,9 +57,6 @@ def test_one_value_on_an_axis_sweeps_the_other(run: Run) -> None:
     for part in ("best cell", "torch.optim.Adam", "sweep wd too"):
         assert part in text
     assert run("tpe", *TINY, "--lr", "0.01", "--trials", "2").code == 0
-
-
-def test_quiet_writes_errors_only_to_stderr(run: Run) -> None:
     for command in (("grid",), ("grid",), ("tpe", "--trials", "2"), ("compare", "adam", "adamw")):
         found = run(*command, *TINY, "-q")
         assert (found.code, found.err) == (0, ""), command
@@ -87,31 +80,3 @@ def test_lanes_that_failed_are_exit_3_and_tried_again(run: Run, monkeypatch: pyt
     again = run(*GRID)
     assert again.code == 0
     assert {trial.status.value for trial in trials().values()} == {"complete"}
-
-
-def test_what_trains_collects_garbage(
-    run: Run, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
-    """The command line loads its libraries without; a sweep may take hours."""
-    request.addfinalizer(gc.unfreeze)
-    request.addfinalizer(gc.enable)
-    assert gc.isenabled()
-    gc.disable()
-    assert run("grid", *TINY).code == 0
-    assert gc.isenabled()
-    assert gc.get_freeze_count() > 0
-
-
-def test_precision_makes_a_study_of_its_own_and_is_in_every_answer(run: Run) -> None:
-    name = f"{ADAMW}-bfloat16"
-    trained = run("grid", *TINY, "--precision", "bfloat16", "--full")
-    assert trained.code == 0
-    assert "computed in bfloat16" in trained.out
-    assert "--precision bfloat16" in trained.out  # in what to do next
-    assert run("grid", *TINY).code == 0
-    with open_store(STORE, write=False) as store:
-        plain, rounded = store.get_study(ADAMW).spec, store.get_study(name).spec
-    assert plain.differences(rounded) == ["precision: float32, bfloat16"]
-    lanes = trials(), trials(name=name)
-    assert lanes[0].keys() == lanes[1].keys()
-    assert lanes[0] != lanes[1]

@@ -13,7 +13,7 @@ from lrwd_sweep.spec.preset import preset_names
 from tests.cli.conftest import Run
 
 
-def test_json_is_one_document(run: Run) -> None:
+def test_presets_are_shown_without_data_or_a_store(run: Run, tmp_path: Path) -> None:
     listed = json.loads(run("preset", "list", "--format", "json").out)
     assert listed["schema_version"] == 1
     assert {*preset_names()} <= {*run("preset", "list").out.split()}
@@ -23,9 +23,6 @@ def test_json_is_one_document(run: Run) -> None:
         assert {key: shown[key] for key in preset} == preset
         names = [study["study_name"] for study in shown["studies"]]
         assert len({*names}) == len(preset["optimizers"]), names
-
-
-def test_show_needs_neither_data_nor_a_store_and_leaves_nothing(run: Run, tmp_path: Path) -> None:
     for name in preset_names():
         found = run("preset", "show", name, "--no-estimate")
         assert (found.code, found.err) == (0, ""), name
@@ -34,7 +31,14 @@ def test_show_needs_neither_data_nor_a_store_and_leaves_nothing(run: Run, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
-def test_time_is_extrapolated_or_unknown(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_show_reads_a_file_and_estimates_the_time(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my own.toml").write_text('like = "digits"\nabout = "red \\u001b[31m\\nline"\n')
+    found = run("preset", "show", "my own.toml", "--no-estimate")
+    assert found.code == 0
+    assert found.out.startswith("my own: red \\x1b[31m\\nline\n")
+    assert "compare --preset 'my own.toml'" in found.out
     speed = Speed(step=3600.0, sample=0.0, whole=False)
     monkeypatch.setattr("lrwd_sweep.runner.execution.measure", lambda *_: speed)
     words = " ".join(run("preset", "show", "digits").out.split())
@@ -45,11 +49,3 @@ def test_time_is_extrapolated_or_unknown(run: Run, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr("lrwd_sweep.runner.execution.measure", without_room)
     assert "unknown: no room; choose --device cpu" in run("preset", "show", "digits").out
-
-
-def test_show_reads_a_file_and_its_words_are_harmless(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "my own.toml").write_text('like = "digits"\nabout = "red \\u001b[31m\\nline"\n')
-    found = run("preset", "show", "my own.toml", "--no-estimate")
-    assert found.code == 0
-    assert found.out.startswith("my own: red \\x1b[31m\\nline\n")
-    assert "compare --preset 'my own.toml'" in found.out

@@ -8,20 +8,10 @@ import sys
 
 import pytest
 
-from lrwd_sweep.science.lattice import Cell
-from lrwd_sweep.science.trial import Trial
-from lrwd_sweep.store import open_store
-from tests.cli.conftest import BEFORE, STORE, Run, ended
+from tests.cli.conftest import BEFORE, Run, ended, trials
 
 LANES = 8
 LONG = ("grid", "--lr", "2^-8:2^-7", "--wd", "2^-8:2^-7", "--seeds", "2", "--epochs", "2", "--max-lanes", "2")
-NAME = "digits-mlp-norm-adamw-cosine-2ep-b64"
-
-
-def trials(path: str) -> dict[tuple[Cell, int], Trial]:
-    """Return every lane of the study, with its curves."""
-    with open_store(path, write=False) as store:
-        return {(trial.cell, trial.seed): trial for trial in store.trials(NAME, curves=True)}
 
 
 WAITS = """
@@ -93,7 +83,6 @@ def waiting(code: str, *command: str, ignoring: bool = False) -> subprocess.Pope
 
 
 def wait_until_reached(started: subprocess.Popen[str], word: str = "reached") -> None:
-    """Wait until the process prints `word`."""
     assert started.stdout is not None
     if f"{word}\n" not in iter(started.stdout.readline, ""):
         pytest.fail(f"it ended before it was there: {ended(started).err}")
@@ -124,12 +113,12 @@ def test_an_interrupted_sweep_keeps_its_packs_and_continues(run: Run, number: si
     assert found.err.splitlines()[-1] == (
         f"lrwd-sweep: stopped by {number.name}; all work is kept, the same command continues"
     )
-    kept = trials(STORE)
+    kept = trials()
     assert len(kept) == 2  # a whole pack
     again = run(*LONG)
     assert again.code == 0
     assert f"{len(kept)} of {LANES} lanes are in the store" in again.err
-    completed = trials(STORE)
+    completed = trials()
     assert {lane: completed[lane] for lane in kept} == kept
     assert run(*LONG, "--storage", "whole.db").code == 0
     assert completed == trials("whole.db")

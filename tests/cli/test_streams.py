@@ -15,6 +15,7 @@ from rich.cells import cell_len
 
 from lrwd_sweep.cli import app
 from tests.cli.conftest import ADAMW, TINY, Run, ended, process
+from tests.report.view.test_consoles import Terminal
 
 OUTPUTS = [
     ("--help",),
@@ -26,13 +27,6 @@ OUTPUTS = [
     ("preset", "show"),
     ("grid", "-o", "λ"),
 ]
-
-
-class Terminal(io.StringIO):
-    """A stream that claims to be a terminal."""
-
-    def isatty(self) -> bool:
-        return True
 
 
 @pytest.fixture
@@ -95,7 +89,7 @@ def test_terminal_gets_colour_and_a_report_keeps_to_its_width(
 MAIN = [sys.executable, "-c", "from lrwd_sweep.cli import main; main()"]
 
 
-def test_closed_pipe_ends_a_report_or_an_error_quietly(compared: Path) -> None:
+def test_closed_pipes_and_streams_end_quietly_with_the_same_code(compared: Path) -> None:
     started = process("report")
     assert started.stdout is not None
     started.stdout.close()
@@ -107,6 +101,12 @@ def test_closed_pipe_ends_a_report_or_an_error_quietly(compared: Path) -> None:
     os.close(reader)
     with os.fdopen(writer, "w") as stderr:
         assert subprocess.run([*MAIN, "gird"], stderr=stderr, check=False).returncode == 141
+    for redirection, arguments, code in CLOSED:
+        command = f"{shlex.join([*MAIN, *arguments])} {redirection}"
+        found = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+        assert found.returncode == code, command
+        assert "fault of lrwd-sweep" not in found.stderr, command
+        assert "Traceback" not in found.stderr, command
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device without room")
@@ -129,15 +129,6 @@ CLOSED = [
     ("<&- >&- 2>&-", ("report", "--max-best", "0"), 1),
     ("<&- >&- 2>&-", ("grid", "-o", "sgd", *TINY), 0),
 ]
-
-
-def test_closed_streams_change_no_exit_code(compared: Path) -> None:
-    for redirection, arguments, code in CLOSED:
-        command = f"{shlex.join([*MAIN, *arguments])} {redirection}"
-        found = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
-        assert found.returncode == code, command
-        assert "fault of lrwd-sweep" not in found.stderr, command
-        assert "Traceback" not in found.stderr, command
 
 
 def test_other_encodings_get_help_and_a_report(compared: Path) -> None:

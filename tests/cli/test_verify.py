@@ -34,13 +34,20 @@ def _broken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lrwd_sweep.lab.verify.problem.make_update", broken)
 
 
-def test_every_section_is_shown(run: Run) -> None:
+def test_every_section_is_shown_or_written_as_strict_json(run: Run) -> None:
     shown = run("verify", "--device", "cpu")
     assert (shown.code, shown.err) == (0, "")
     for title in ("Proposition 1", "Proposition 2", "Proposition 3", "Filtering", "Rotation", "Parity with"):
         assert f"{title}" in shown.out
     assert "FAILED" not in shown.out
     assert shown.out.splitlines()[-1].endswith("differ as they must")
+    shown = run("verify", "--device", "cpu", "--json")  # the former spelling
+    assert (shown.code, shown.err) == (0, "")
+    document = strict(shown.out)
+    assert (document["schema_version"], document["device"], document["passed"]) == (1, "cpu", True)
+    checks = [check for section in document["sections"] for check in section["checks"]]
+    assert all(check["passed"] for check in checks)
+    assert checks[-1]["about"].keys() == {"theirs", "ours", "schedules"}
 
 
 @pytest.mark.usefixtures("_broken")
@@ -51,16 +58,6 @@ def test_failed_check_is_one_line_and_exit_code_1(run: Run) -> None:
     assert shown.err.startswith("lrwd-sweep: Proposition 3: ")
     assert "more)" in shown.err
     assert "FAILED" in shown.out
-
-
-def test_json_is_strict_and_complete(run: Run) -> None:
-    shown = run("verify", "--device", "cpu", "--json")  # the former spelling
-    assert (shown.code, shown.err) == (0, "")
-    document = strict(shown.out)
-    assert (document["schema_version"], document["device"], document["passed"]) == (1, "cpu", True)
-    checks = [check for section in document["sections"] for check in section["checks"]]
-    assert all(check["passed"] for check in checks)
-    assert checks[-1]["about"].keys() == {"theirs", "ours", "schedules"}
 
 
 SECTION = Section(

@@ -2,14 +2,14 @@
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, TensorDataset, random_split
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, random_split
 
 from lrwd_sweep.data import Splits, load
 from lrwd_sweep.data.user_data import completed
@@ -54,12 +54,38 @@ class Items(Dataset[tuple[Tensor, int]]):
         return self.x[k], self.label(self.y[k])  # type: ignore[arg-type]
 
 
+class Streamed(IterableDataset[tuple[Tensor, Tensor]]):
+    """The same items without a length."""
+
+    def __init__(self, pair: tuple[Tensor, Tensor]) -> None:
+        self.pair = pair
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return zip(*self.pair, strict=True)
+
+
+def _longer(pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Append items that a sampler leaves out."""
+    return torch.cat([pair[0], pair[0]]), torch.cat([pair[1], pair[1]])
+
+
+def _collated(items: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
+    return torch.stack([x for x, _ in items]), torch.tensor([y for _, y in items])
+
+
 FORMS: dict[str, Callable[[Any], Any]] = {
     "tensors": lambda pair: pair,
     "arrays": lambda pair: tuple(value.numpy() for value in pair),
     "read-only arrays": lambda pair: tuple(np.broadcast_to(v.numpy(), v.shape) for v in pair),
     "a TensorDataset": lambda pair: TensorDataset(*pair),
     "a map-style data set": lambda pair: Items(*pair),
+    "a data loader": lambda pair: DataLoader(Items(*pair), batch_size=5),
+    "a shuffling data loader": lambda pair: DataLoader(TensorDataset(*pair), 4, shuffle=True),
+    "a loader with a sampler": lambda pair: DataLoader(Items(*_longer(pair)), 4, sampler=range(len(pair[0]))),
+    "a loader with a collation": lambda pair: DataLoader(Items(*pair), 5, collate_fn=_collated),
+    "an iterable data set": Streamed,
+    "a loader of an iterable": lambda pair: DataLoader(Streamed(pair), 4),
+    "a generator": lambda pair: iter(Streamed(pair)),
 }
 
 
@@ -88,7 +114,8 @@ BYTES = torch.arange(4 * 3 * 8 * 8).reshape(4, 3, 8, 8).to(torch.uint8)
 
 
 def _batch(task: Task, dtype: torch.dtype) -> Tensor:
-    return _load(task).train.to(torch.device("cpu"), dtype).batch(torch.arange(4))[0]
+    x: Tensor = _load(task).train.to(torch.device("cpu"), dtype).batch(torch.arange(4))[0]
+    return x
 
 
 def test_images_of_bytes_are_given_as_they_are_or_standardised() -> None:
@@ -223,24 +250,31 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: ((X, Y), (V[0], V[1] + 1)), "validation has the label 3, train has 0 to 2; leave it out"),
     (lambda: ((X, Y + 1), V), "train has the label 1 and none that is 0; count classes from 0"),
     (lambda: ((X, Y * 0), V), "train has fewer than two classes; add items of another"),
-    (lambda: ((X, Y.float()), V), "y of train is float32 of shape (12,); give each item one class"),
-    (lambda: ((X, torch.eye(3)[Y].long()), V), "y of train is int64 of shape (12, 3); give each item one"),
-    (lambda: ((X.long(), Y), V), "x of train is int64; give floating-point numbers"),
+    (lambda: ((X, Y.float()), V), "y of validation is int64 of (), that of train float32 of (); make them"),
+    (lambda: ((X, torch.eye(3)[Y].long()), V), "y of validation is int64 of (), that of train int64 of (3,)"),
+    (lambda: ((X, Y > 1), V), "y of train is bool of shape (12,); give each item a class (y.long())"),
+    (lambda: ((X, Y.view(12, 1)), V), "y of train has shape (12, 1); give one class per item, y.squeeze(1)"),
+    (lambda: ((X.long(), Y), V), "x of validation is float32 of (5,), that of train int64 of (5,)"),
+    (lambda: ((X + 1j, Y), V), "x of train is complex64; give real numbers"),
+    (lambda: ((X, X[:, 0] * 0 + 2), (V[0], V[0][:, 0])), "y of train is the same for every item"),
+    (lambda: ((X, NAN[:, 0]), (V[0], V[0][:, 0])), "item 7 of train is not finite"),
+    (lambda: ((X, X.long() * 0 - 1), (V[0], V[0].long())), "train has the label -1; count classes from 0"),
+    (lambda: ((X, X.long() * 0 - 100), (V[0], V[0].long() * 0)), "y of train has fewer than 2 classes that"),
+    (lambda: (((X, X), Y), V), "validation has 1 inputs per item, train has 2; make them equal"),
     (lambda: ((X[:, 0], Y), V), "x of train has shape (12,); give it one row per item"),
     (lambda: ((X, Y), (X[:0], Y[:0])), "give it one row per item; validation is empty: hold some out"),
     (lambda: ((X, Y), V, (X[:0], Y[:0])), "x of test has shape (0, 5); give it one row per item; test is"),
-    (lambda: (TensorDataset(X, Y, Y), V), "train holds a tuple of 3; make it the two tensors x and y"),
-    (lambda: ((X, Y), [((X, X), 0)]), "item 0 of validation holds a tuple of 2 as x; make it a tensor"),
+    (lambda: ((X, X, Y), V), "train holds a tuple of 3; make it (x, y), or ((x1, x2), y) with several"),
+    (lambda: ((X, Y), [((X, 0), 0)]), "item 0 of validation holds a tuple of 2 as x; make it a tensor"),
     (lambda: ((NAN, Y), V), "item 7 of train is not finite; leave it out"),
-    (lambda: (Items(X, Y), 3), "validation is of type int; give tensors (x, y), or a data set with a length"),
+    (lambda: (Items(X, Y), 3), "validation is of type int; give tensors (x, y), a data set or a data"),
     (lambda: (_ragged(), V), "item 4 of train has shape (4,), item 0 has (3,); make them equal"),
     (lambda: (Random(X, Y), V), "item 0 of train is different every time; it is read once, so leave random"),
     (lambda: ([(1, 2)] * 3, V), "item 0 of train holds a value of type int as x; make it a tensor, as by"),
-    (lambda: ([X[0]] * 3, V), "item 0 of train is of type Tensor; make it a pair (x, class)"),
-    (lambda: ([(X[0], 0.5)] * 3, V), "item 0 of train has the label 0.5; make it a class"),
+    (lambda: ([X[0]] * 3, V), "item 0 of train is of type Tensor; make it a pair (x, y)"),
+    (lambda: ([(X[0], True)] * 3, V), "item 0 of train has the label True; make it a class"),
     (lambda: ([(X[0], list(range(999)))] * 3, V), "20, 21, …; make it a class"),
-    (lambda: (((X, X), Y), V), "x of train is a tuple of 2; make it one tensor (one tensor of inputs per"),
-    (lambda: ((X, Y.view(12, 1, 1).expand(12, 5, 5)), V), "int64 of shape (12, 5, 5); give each item one"),
+    (lambda: (((X, 3), Y), V), "x of train is a tuple of 2; make it a tensor, or a tuple of tensors"),
     (lambda: ((X, np.array(["cat", "dog"] * 6)), V), "item 0 of train has the label 'cat'; make it a class"),
     (lambda: ((X, np.array([0, "dog"] * 6, object)), V), "item 1 of train has the label 'dog'; make it a"),
     (lambda: ((X, np.full(12, "2026-01-01", "datetime64[D]")), V), "the label datetime.date(2026, 1, 1)"),

@@ -12,11 +12,11 @@ from torch import nn
 
 from lrwd_sweep.engine import checkpoint
 from lrwd_sweep.engine.checkpoint import Checkpoints, begun_packs, delete_finished, find
-from lrwd_sweep.engine.pack import PackTrainer, Stopped
+from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Family, Optimizer
 from lrwd_sweep.science.trial import Trial
-from lrwd_sweep.spec.job import CheckpointPlace, Pack
+from lrwd_sweep.spec.job import CheckpointPlace, Pack, Stopped
 from lrwd_sweep.spec.task import Task
 from tests.small import CELLS, splits, task
 

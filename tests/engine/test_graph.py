@@ -11,10 +11,11 @@ from torch import Tensor
 
 from lrwd_sweep.engine import graph
 from lrwd_sweep.engine.graph import TOLERANCE, Capture, Program
-from lrwd_sweep.engine.pack import PackTrainer, Stopped
+from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.trial import Status
+from lrwd_sweep.spec.job import Stopped
 from lrwd_sweep.spec.task import Task
 from tests.engine import tape
 from tests.small import F32, F64, pack, splits, task

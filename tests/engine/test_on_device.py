@@ -142,10 +142,10 @@ def test_residual_networks_stay_on_the_device(unreal: pytest.MonkeyPatch) -> Non
 
 
 def test_a_value_or_a_tensor_of_the_host_is_found(unreal: pytest.MonkeyPatch) -> None:
-    unreal.setattr("lrwd_sweep.engine.pack.summed", lambda losses, *_: losses.sum().item())
+    unreal.setattr("lrwd_sweep.engine.metrics.summed", lambda losses, *_: losses.sum().item())
     with pytest.raises(Exception, match="_local_scalar_dense"):
         _one_epoch("adamw", unreal, net="mlp-norm")
-    unreal.setattr("lrwd_sweep.engine.pack.summed", lambda losses, *_: losses + torch.zeros(3, 2))
+    unreal.setattr("lrwd_sweep.engine.metrics.summed", lambda losses, *_: losses + torch.zeros(3, 2))
     with pytest.raises((AssertionError, RuntimeError), match="cpu"):
         _one_epoch("adamw", unreal, net="mlp-norm")
 

@@ -55,10 +55,13 @@ LAYERS: list[tuple[nn.Module, str]] = [  # a layer, and its parameters without d
     (nn.Embedding(1, 4, _weight=torch.zeros(1, 4)), ""),
     (nn.MultiheadAttention(4, 2, add_bias_kv=True), "in_proj_bias bias_k bias_v out_proj.bias"),
     (
-        _layer("Biases", q_bias=_normal(2, 4), bias_k=_normal(1, 1, 4), debiased=_normal(3, 2)),
+        _layer("Biases", q_bias=_normal(2, 4), bias_k=_normal(1, 1, 4), debiased_weight=_normal(3, 2)),
         "q_bias bias_k",
     ),
-    (_layer("Tables", attention_biases=_normal(2, 9), bias_table=_normal(9, 2)), "attention_biases"),
+    (
+        _layer("Tables", attention_biases=_normal(2, 9), relative_position_bias_table=_normal(9, 2)),
+        "attention_biases",
+    ),
     (_layer("List", biases=nn.ParameterList([torch.randn(2, 3), torch.randn(1, 3)])), "biases.0 biases.1"),
 ]
 
@@ -136,7 +139,7 @@ def _logits(network: ModuleNetwork, doubled: str = "") -> Tensor:
             layer.eps = 1e-20  # type: ignore[assignment]
         if isinstance(layer, Noisy):
             layer.noise = torch.Generator().manual_seed(0)
-    x = torch.randn(8, *network.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    x = torch.randn(8, *network.item.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     logits = module(x)
     assert isinstance(logits, Tensor)
     return logits
@@ -145,7 +148,7 @@ def _logits(network: ModuleNetwork, doubled: str = "") -> Tensor:
 def test_doubling_a_weight_changes_logits_unless_it_is_scale_invariant() -> None:
     cnns = partial(Cnn, 1, 4, True), partial(Cnn, 1, 4, False), partial(WideResNet, 1, 4, depth=10, k=1)
     modules = [ModuleNetwork(make, SHAPE, 4) for make in cnns]
-    mlps = [MlpNetwork(Mlp(norm_logits=normed), (64,)) for normed in (True, False)]
+    mlps = [MlpNetwork(Mlp(norm_logits=normed), DataSet(0, 0, 0, 10, (64,))) for normed in (True, False)]
     for net in (*modules, *mlps):
         plain, known = _logits(net), net.net if isinstance(net, MlpNetwork) else net
         for name in (name for name, shape in net.shapes.items() if len(shape) > 1):

@@ -18,7 +18,7 @@ from lrwd_sweep.nets.randomness import python_state
 from lrwd_sweep.nets.user_network import blamed
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status
-from lrwd_sweep.spec.task import options_text
+from lrwd_sweep.spec.net_options import options_text
 from tests.nets.awkward import Base, TwoLayers
 from tests.refusal import assert_raises
 from tests.small import SGDW, WELL, splits, task
@@ -139,7 +139,7 @@ def broken(logits: Tensor, y: Tensor) -> Tensor:
 
 smoothed = nn.CrossEntropyLoss(label_smoothing=0.3)
 LOSSES: dict[str, Callable[[Any, Any], Any]] = {
-    "unreduced": nn.CrossEntropyLoss(reduction="none"),
+    "per_class": lambda logits, y: logits.mean(0),
     "detached": lambda logits, y: smoothed(logits, y).detach(),
     "noisy": lambda logits, y: smoothed(logits + torch.randn_like(logits), y),
 }
@@ -158,11 +158,11 @@ class Focal(nn.Module):
 
 FOCAL = Focal()
 REFUSED_LOSSES = {
-    "unreduced": r"the loss is a tensor of shape \(8,\), not one number for a batch; return its mean",
+    "per_class": r"the loss is a tensor of shape \(4,\), not one number for a batch or for every item",
     "detached": "does not depend on any parameter",
     "noisy": "the loss draws random numbers",
     "broken": r" raised KeyError: 8 \(test_user_network.py, line \d+\)",
-    "Focal": " is a class; name an instance, or a function of logits and labels",
+    "Focal": " is a class; name an instance, or a function of outputs and targets",
     "FOCAL": " has parameters, which would not train; move them to the network",
 }
 
@@ -280,6 +280,6 @@ def test_known_modules_that_draw_or_do_not_classify_are_refused() -> None:
     for make, complaint in (
         (lambda: nn.Sequential(flat, nn.RReLU(), linear), r"layer 1 \(RReLU\) draws random"),
         (lambda: nn.Sequential(nn.Identity(), globals()["Hidden"]()), r"layer 1 \(Hidden\) draws random"),
-        (lambda: nn.Conv2d(1, 4, 3), "choose a classifier"),
+        (lambda: nn.Conv2d(1, 4, 3), r"gives \(8, 4, 6, 6\) for 8 inputs; make it logits \(8, 4\)"),
     ):
         assert_raises(complaint, ModuleNetwork, make, (1, 8, 8), 4)

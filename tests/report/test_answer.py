@@ -77,7 +77,7 @@ def only(topic: Topic, *results: Result) -> Line:
     return found
 
 
-def test_every_verdict_says_what_it_means_in_use() -> None:
+def test_verdict_says_what_it_means_in_use_and_if_the_ridge_bends() -> None:
     for slope, verdict, meaning in (
         (0.0, "SEPARABLE", "lr and wd can be tuned one at a time"),
         (-1.0, "PRODUCT-COUPLED", "keep lr × wd constant: double the lr → halve wd"),
@@ -88,6 +88,13 @@ def test_every_verdict_says_what_it_means_in_use() -> None:
         assert line.parts[0] == verdict, slope
         assert line.parts[2] == meaning, slope
         assert re.fullmatch(r"slope −?\d\.\d\d \[−?\d\.\d\d, −?\d\.\d\d\]", line.parts[1]), line.parts[1]
+    for bow, said in ((4.0, True), (1.0, False)):
+        assert only(Topic.VERDICT, swept(bow=bow)).parts[2].endswith("; the ridge bends by 4 octaves") is said
+    line = only(Topic.VERDICT, swept(-1.0, size=3))
+    assert line.parts[1] == "no slope"
+    assert re.match(r"raising lr by 10 octaves makes wd costlier by \d\.\d+ \[\d", line.parts[2])
+    assert re.search(r"best wd 0\.5, 0\.0156, 4\.88e-4 at lr \S+ to \S+$", line.parts[2])
+    assert "is not shown to change what wd costs" in only(Topic.VERDICT, swept(0.0, size=3)).parts[2]
 
 
 def test_open_verdict_says_what_is_allowed_and_what_would_settle_it() -> None:
@@ -105,16 +112,6 @@ def test_open_verdict_says_what_is_allowed_and_what_would_settle_it() -> None:
     assert only(Topic.VERDICT, lost()).parts[2] == "no cell counts"
 
 
-def test_bow_beyond_the_margin_and_contrast_of_a_small_lattice_are_said() -> None:
-    for bow, said in ((4.0, True), (1.0, False)):
-        assert only(Topic.VERDICT, swept(bow=bow)).parts[2].endswith("; the ridge bends by 4 octaves") is said
-    line = only(Topic.VERDICT, swept(-1.0, size=3))
-    assert line.parts[1] == "no slope"
-    assert re.match(r"raising lr by 10 octaves makes wd costlier by \d\.\d+ \[\d", line.parts[2])
-    assert re.search(r"best wd 0\.5, 0\.0156, 4\.88e-4 at lr \S+ to \S+$", line.parts[2])
-    assert "is not shown to change what wd costs" in only(Topic.VERDICT, swept(0.0, size=3)).parts[2]
-
-
 def test_differences_are_settled_or_not_shown() -> None:
     adam, adamw = swept(-1.0, "adam"), swept(0.0)
     line = only(Topic.DIFFERENCE, adam, adamw)
@@ -126,7 +123,7 @@ def test_differences_are_settled_or_not_shown() -> None:
     assert [part.split()[0] for part in line.parts] == ["adamw", "sgd", "sgdw"]
 
 
-def test_what_to_paste_is_the_best_study_in_the_metrics_direction() -> None:
+def test_paste_is_the_best_study_with_few_digits() -> None:
     better, worse = swept(0.0), swept(0.0, "adam", noise=0.03, seeds=8)
     found = best_result([worse, better])
     assert found is not None
@@ -140,9 +137,6 @@ def test_what_to_paste_is_the_best_study_in_the_metrics_direction() -> None:
     assert best_result([high]) == (high, high.ranked(1)[0])
     assert only(Topic.USE, lost()).parts == ("nothing: no cell counts",)
     assert "its code: see --full" in only(Topic.USE, swept(0.0, "sgdw")).parts[0]
-
-
-def test_rounded_numbers_mean_the_same_cell() -> None:
     code = "torch.optim.Adam(params, lr=0.0625, betas=(0.9, 0.999), weight_decay=0.000690533966002)"
     coarse, fine = Lattice(AXIS, AXIS), Lattice((0.0625, 0.0626), AXIS)
     assert rounded(code, coarse).endswith("lr=0.0625, betas=(0.9, 0.999), weight_decay=6.91e-4)")

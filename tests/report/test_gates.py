@@ -34,14 +34,9 @@ from lrwd_sweep.science.trial import Direction, Status
 from lrwd_sweep.spec.study import Kind
 from tests.studies import bowl, mirrored, ridge, study, without
 
-
-def nothing() -> Result:
-    """A study in which every lane diverged."""
-    return study(lost=dict.fromkeys(np.ndindex(7, 7, 3), Status.DIVERGED))
-
-
 BEST = 0.1 + 1e-4  # of every study here
 LOW, HIGH = study(), mirrored(study())
+NOTHING = study(lost=dict.fromkeys(np.ndindex(7, 7, 3), Status.DIVERGED))
 
 
 def earlier(
@@ -53,7 +48,7 @@ def earlier(
     return EarlierReport("old.json", {"mine": EarlierBest(metric, value, sem, direction)})
 
 
-def test_a_gate_compares_its_value_with_its_limit() -> None:
+def test_gate_compares_its_value_with_its_limit() -> None:
     cases: list[tuple[Gate, Result, float | str, bool]] = [
         (MaxBest(BEST + 1e-9), study(), BEST, True),
         (MaxBest(BEST - 1e-9), study(), BEST, False),
@@ -100,18 +95,18 @@ def test_a_gate_compares_its_value_with_its_limit() -> None:
         assert outcome.passed is passed, gate
 
 
-def test_an_undetermined_value_fails_with_the_reason() -> None:
+def test_undetermined_value_fails_with_the_reason_and_the_other_direction_is_refused() -> None:
     cases: list[tuple[Gate, Result, str]] = [
-        (MaxBest(9), nothing(), "no cell counts"),
+        (MaxBest(9), NOTHING, "no cell counts"),
         (MaxAbsSlope(9), study(seeds=1), "too few seeds for an interval: 1"),
         (MaxAbsSlope(9), study(seeds=2), "too few seeds for an interval: 2"),
         (MaxAbsSlope(9), study(lambda a, b: bowl(a, b - 9)), "interior in 0 of"),
-        (MaxAbsSlope(9), nothing(), "cells"),
+        (MaxAbsSlope(9), NOTHING, "cells"),
         (MaxTransferRegret(9, 2.5), study(), "at 2.5 octaves the basin has no two rows"),
-        (MaxTransferRegret(9), nothing(), "distances are none"),
-        (NoEdge(), nothing(), "no cell counts"),
+        (MaxTransferRegret(9), NOTHING, "distances are none"),
+        (NoEdge(), NOTHING, "no cell counts"),
         (NoEdge(), study(lambda a, b: 0.1), "every cell that counts is as good"),
-        (MaxRegression(9, earlier(BEST)), nothing(), "no cell counts"),
+        (MaxRegression(9, earlier(BEST)), NOTHING, "no cell counts"),
         (MaxRegression(9, earlier(None)), study(), "in old.json no cell counts"),
         (MaxRegression(9, earlier(BEST, metric="val_error")), study(), "old.json is in val_error"),
         (MaxRegression(9, EarlierReport("old.json", {})), study(), "has no study 'mine', only none"),
@@ -123,12 +118,9 @@ def test_an_undetermined_value_fails_with_the_reason() -> None:
     outcome = Require(Verdict.SEPARABLE).check(study(seeds=1))
     assert (outcome.value, outcome.passed) == ("undetermined", False)
     assert "too few seeds" in outcome.reason
-    outcomes = [gate.check(nothing()) for gate in (MaxFailed(0), Require(Verdict.COUPLED), MaxBest(1))]
-    values = [gate["value"] for gate in json.loads(dumps(document([nothing()], (), outcomes)))["gates"]]
+    outcomes = [gate.check(NOTHING) for gate in (MaxFailed(0), Require(Verdict.COUPLED), MaxBest(1))]
+    values = [gate["value"] for gate in json.loads(dumps(document([NOTHING], (), outcomes)))["gates"]]
     assert values == [0, "undetermined", None]
-
-
-def test_a_gate_of_the_other_direction_is_refused() -> None:
     with pytest.raises(UsageError, match=r"max_best=0.5: in study 'mine' a higher val_loss .* min_best=0.5"):
         MaxBest(0.5).check(HIGH)
     with pytest.raises(UsageError, match=r"min_best=0.5: in study 'mine' a lower val_loss .* max_best=0.5"):
@@ -138,7 +130,7 @@ def test_a_gate_of_the_other_direction_is_refused() -> None:
     assert "standard error" not in MaxRegression(1, earlier(BEST, sem=None)).check(LOW).reason
 
 
-def test_a_transfer_is_judged_by_its_mean_and_fails_if_one_diverges() -> None:
+def test_transfers_are_judged_by_their_mean_and_seeds_counted_where_they_are_fewest() -> None:
     for seeds, reason in ((2, "at 1 octave, in sample: lies high"), (3, "octave, 0 [0, 0]")):
         outcome = MaxTransferRegret(0.1).check(study(seeds=seeds))
         assert outcome.passed
@@ -149,9 +141,6 @@ def test_a_transfer_is_judged_by_its_mean_and_fails_if_one_diverges() -> None:
     outcome = MaxTransferRegret(9).check(found)
     assert (outcome.value, outcome.passed) == (regret.estimate.value, False)
     assert f"{regret.pairs_out} of {regret.pairs_out + regret.pairs} transfers diverge" in outcome.reason
-
-
-def test_seeds_are_counted_in_the_cell_with_the_fewest_and_at_a_searchs_own_points() -> None:
     found = without(study(seeds=5), (3, 3, 0), (3, 3, 4), (0, 0, 1))
     assert MinSeeds(3).check(found).value == 3
     assert MinSeeds(5).check(without(study(), *((0, 0, seed) for seed in range(3)))).value == 0
@@ -163,9 +152,9 @@ def test_seeds_are_counted_in_the_cell_with_the_fewest_and_at_a_searchs_own_poin
     assert not MinSeeds(1).check(result("tpe", found.spec, "", [])).passed
 
 
-def test_a_report_is_read_back_and_compared_in_its_direction(tmp_path: Path) -> None:
+def test_report_is_read_back_and_compared_in_its_direction(tmp_path: Path) -> None:
     path = tmp_path / "old.json"
-    path.write_text(dumps(document([LOW, replace(nothing(), name="lost")])))
+    path.write_text(dumps(document([LOW, replace(NOTHING, name="lost")])))
     read = read_earlier_report(path)
     (best,) = LOW.ranked(1)
     assert read.studies == {
@@ -198,7 +187,7 @@ def test_other_files_are_refused_in_one_line(tmp_path: Path) -> None:
         ("is not a report", "[]", "7", "{}", '{"schema_version": 1, "studies": {"a": 1}}'),
         ("is not a report", '{"studies": [1]}', one % "1", one % '"a", "created": "x"'),
         ("is not a report", *map(study_of.format, ('"1"', "true", "1e999"))),
-        ("has schema_version 2", '{"schema_version": 2, "studies": []}'),
+        ("has schema_version 3", '{"schema_version": 3, "studies": []}'),
         ("has schema_version '1'", '{"schema_version": "1", "studies": []}'),
     ):
         for text in texts:

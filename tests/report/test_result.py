@@ -18,7 +18,7 @@ from lrwd_sweep.spec.task import Task
 from tests.report.view.examples import study
 
 
-def test_the_cap_is_of_the_requested_metric() -> None:
+def test_cap_is_of_the_requested_metric_and_an_unknown_one_is_refused() -> None:
     found = study()
     assert found.surface.cap is None
     capped = result(found.name, found.spec, found.created, found.trials, cap=0.3)
@@ -27,9 +27,6 @@ def test_the_cap_is_of_the_requested_metric() -> None:
         other = result(found.name, spec, found.created, found.trials, metric="val_error")
         assert other.surface.cap == pytest.approx(0.9)
         assert other.spec.metric == "val_error"
-
-
-def test_an_unknown_metric_or_restart_is_refused() -> None:
     imported = study(optimizer=Optimizer(None, DecayRule.LR_SCALED, "lion"), kind=Kind.IMPORT)
     for found in (study(), imported):
         with pytest.raises(UnknownName, match="val_los"):
@@ -56,7 +53,7 @@ def restarted(at_restart: int | None = None) -> Result:
     return result("wr", spec, "", trials, at_restart=at_restart)
 
 
-def test_a_study_with_restarts_is_read_at_a_snapshot() -> None:
+def test_study_with_restarts_is_read_at_a_snapshot() -> None:
     assert study().snapshot is None
     for k, at, epoch, factor, status in (
         (1, 1, 1, 3, CellStatus.COMPLETE),

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 import lrwd_sweep
 from lrwd_sweep.engine import device, memory
 from lrwd_sweep.engine.memory import pack_bytes
-from lrwd_sweep.engine.pack import Stopped
 from lrwd_sweep.errors import DeviceError
 from lrwd_sweep.runner import execution
 from lrwd_sweep.runner.execution import ATTEMPTS, Execution, plan
@@ -24,7 +23,7 @@ from lrwd_sweep.runner.executors import processes
 from lrwd_sweep.runner.executors.threads import Threads
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.trial import Status, Trial
-from lrwd_sweep.spec.job import EpochDone, Event, Job, Pack, PackDone, PackLost
+from lrwd_sweep.spec.job import EpochDone, Event, Job, Pack, PackDone, PackLost, Stopped
 from lrwd_sweep.spec.task import Task
 from tests.refusal import assert_raises
 from tests.runner import strange

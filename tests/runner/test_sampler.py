@@ -1,8 +1,10 @@
 """Optuna proposes every cell of a lattice once, and spread-out batches that a resume repeats."""
 
 import math
+from dataclasses import replace
 from itertools import combinations, product
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -48,6 +50,14 @@ def nearest(cells: list[Cell]) -> float:
     pairs = combinations(cells, 2)
     ratios = [(math.log2(a.lr / b.lr), math.log2(a.weight_decay / b.weight_decay)) for a, b in pairs]
     return min(math.hypot(*ratio) / 10 for ratio in ratios)
+
+
+def test_a_search_for_the_largest_is_that_for_the_smallest_negative(told: list[Trial]) -> None:
+    turned = [replace(trial, metrics={"val_f1": -trial.metrics["val_loss"]}) for trial in told]
+    options: Any = {"seeds": SEEDS, "metric": "val_f1", "direction": Direction.MAXIMIZE}
+    assert propose_cells(LATTICE, turned, 8, **options) == propose(told, 8)
+    lost = [Trial(cell, seed, Status.DIVERGED) for cell in propose([], 9) for seed in SEEDS]
+    assert propose_cells(LATTICE, turned + lost, 8, **options) == propose(told + lost, 8)
 
 
 def test_a_batch_is_spread_out(told: list[Trial], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from lrwd_sweep.engine.pack import Stopped
 from lrwd_sweep.engine.speed import Speed
 from lrwd_sweep.errors import StoreError
 from lrwd_sweep.runner import execution
@@ -18,7 +17,7 @@ from lrwd_sweep.runner.study_loop import StudyLoop
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status, Trial
-from lrwd_sweep.spec.job import EpochDone, Event, Pack, PackDone, PackLost
+from lrwd_sweep.spec.job import EpochDone, Event, Pack, PackDone, PackLost, Stopped
 from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.spec.task import Task
 from lrwd_sweep.store import Store, open_store

@@ -43,7 +43,7 @@ def test_only_lr_scaled_decay_of_sgdp_is_divided_by_1_minus_momentum(lr: float, 
     assert "adamp" in sgdp.users(Convention.LR_SCALED)
 
 
-def test_number_that_does_not_exist_or_is_unknown_is_not_guessed() -> None:
+def test_number_that_does_not_exist_is_not_guessed_and_limits_name_what_is_not_exact() -> None:
     for family, source, target in product((*Family, None), Convention, Convention):
         assert Run(family, 0.1).convert(0.0, source, target) == 0.0
     for family, other in product(set(Family) - {Family.SGD, Family.SGDP}, EXACT):
@@ -61,9 +61,6 @@ def test_number_that_does_not_exist_or_is_unknown_is_not_guessed() -> None:
         assert (run.convert(0.1, source, target), run.obstacle(source)) == (None, obstacle)
         assert run.convert(0.1, target, source) is None
     assert "decoupled" in Run(Family.SGDP, 0.1, 9, 0.9).obstacle(Convention.COUPLED)
-
-
-def test_limits_name_what_is_not_exact() -> None:
     with_momentum, without = Run(Family.SGD, 0.1, 9, 0.9), Run(Family.SGD, 0.1, 9, 0.0)
     constant = replace(without, constant=True)
     assert "asymptotically" in with_momentum.limits(Convention.COUPLED)

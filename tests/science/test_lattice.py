@@ -10,15 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lrwd_sweep.errors import UsageError
-from lrwd_sweep.science.lattice import (
-    MAX_COUNT,
-    Cell,
-    Lattice,
-    canonical,
-    format_axis,
-    format_value,
-    parse_axis,
-)
+from lrwd_sweep.science.lattice import Cell, Lattice, canonical, format_axis, format_value, parse_axis
 
 values = st.floats(1e-300, 1e300)
 
@@ -36,8 +28,8 @@ def test_12_significant_digits_are_a_values_identity(any_value: float, value: fl
     assert pickle.loads(pickle.dumps(Cell(0.1, 0.2))) == Cell(0.1, 0.2)
 
 
-def test_every_form_of_an_axis_is_read() -> None:
-    for text, axis in {
+def test_every_form_of_an_axis_is_read_and_other_texts_refused() -> None:
+    for text, values in {
         "2^-3:2^-1": (0.125, 0.25, 0.5),
         "0.125:0.5:3": (0.125, 0.25, 0.5),
         "2^-3.5:2^-1.5": (2**-3.5, 2**-2.5, 2**-1.5),
@@ -47,9 +39,17 @@ def test_every_form_of_an_axis_is_read() -> None:
         "1e-3, 2^-2 ,3": (0.001, 0.25, 3.0),
         "2^-3:2^-1,1:4:3": (0.125, 0.25, 0.5, 1.0, 2.0, 4.0),
     }.items():
-        assert parse_axis(text, "lr") == tuple(map(canonical, axis)), text
+        assert parse_axis(text, "lr") == tuple(map(canonical, values)), text
     assert parse_axis("0,1e-4,1e-3", "wd") == (0.0, 1e-4, 1e-3)
     assert parse_axis("0,2^-3:2^-2", "wd") == (0.0, 0.125, 0.25)
+    for axis, refused in (("lr", REFUSED), ("weight_decay", REFUSED_DECAYS)):
+        for complaint, text in ((complaint, text) for complaint, texts in refused.items() for text in texts):
+            with pytest.raises(UsageError) as error:
+                parse_axis(text, axis)
+            line = str(error.value)
+            assert line.startswith(f"{axis}="), text
+            assert complaint in line, text
+            assert "\n" not in line, text
 
 
 REFUSED = {  # texts of a learning-rate axis by the complaint
@@ -65,7 +65,7 @@ REFUSED = {  # texts of a learning-rate axis by the complaint
     "octaves; give a count as in 2^-3:2^-1.5:9": ["2^-3:2^-1.5"],
     "has too many ':'": ["1:2:3:4"],
     "is not a whole number of at least 2": ["1:2:1", "1:2:2.5"],
-    f"the count 1000000000 is too large; choose at most {MAX_COUNT}": ["1:2:1000000000"],
+    "the count 1000000000 is too large; choose at most ": ["1:2:1000000000"],
 }
 REFUSED_DECAYS = {
     "names 0 twice": ["0,0,1,2"],
@@ -73,17 +73,6 @@ REFUSED_DECAYS = {
     "starts at 0, where a log axis has no step; write 0,LOW:HIGH": ["0:1:3"],
     "0 itself may stand in a list as a baseline": ["-1,1"],
 }
-
-
-def test_other_texts_are_refused_in_one_line() -> None:
-    for axis, refused in (("lr", REFUSED), ("weight_decay", REFUSED_DECAYS)):
-        for complaint, text in ((complaint, text) for complaint, texts in refused.items() for text in texts):
-            with pytest.raises(UsageError) as error:
-                parse_axis(text, axis)
-            line = str(error.value)
-            assert line.startswith(f"{axis}="), text
-            assert complaint in line, text
-            assert "\n" not in line, text
 
 
 @given(values, st.floats(1.01, 1e6), st.integers(1, 12), st.integers(2, 5))

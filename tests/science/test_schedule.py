@@ -47,7 +47,7 @@ def test_eta_warms_up_linearly_and_stays_between_its_least_and_one(timetable: Ti
             assert epoch * per_epoch in rises
 
 
-def test_schedules_have_their_shapes() -> None:
+def test_schedules_have_the_shapes_and_restarts_of_the_papers() -> None:
     assert plain(Schedule.FIXED, 7) == [1.0] * 7
     assert plain(Schedule.LINEAR, 4) == [1.0, 0.75, 0.5, 0.25]
     for n in (10, 100, 360):
@@ -58,9 +58,6 @@ def test_schedules_have_their_shapes() -> None:
         assert cosine[1:] == pytest.approx([1 - eta for eta in cosine[:0:-1]])  # symmetric about the middle
     ends = Timetable(Schedule.COSINE, 1000, 1, eta_min=0.1)
     assert [ends.eta(t) for t in (0, 500, 999)] == pytest.approx([1, 0.55, 0.1], abs=1e-5)
-
-
-def test_restarts_of_the_paper() -> None:
     assert PAPER.snapshots == (100, 300, 700, 1500)
     for epoch in PAPER.snapshots:
         assert PAPER.eta(391 * epoch - 1) < 1e-4

@@ -48,7 +48,13 @@ def test_every_trial_is_laid_out_in_its_place() -> None:
     assert other.counts()["missing"] == 6
 
 
-def test_cell_has_the_worst_status_of_its_seeds() -> None:
+def test_cell_counts_with_every_seed_complete_and_has_the_worst_status() -> None:
+    found = laid_out((0.1, 0.0, 0, 1.0), (0.1, 0.0, 1, 2.0), (0.1, 0.01, 0, 1.0), (0.1, 0.02, 0, LOST))
+    assert found.inside.tolist() == [[True, False, False], [False] * 3]
+    assert found.out.tolist() == [[False, False, True], [False] * 3]
+    assert (found.mean[0, 0], found.sem[0, 0]) == (1.5, pytest.approx(0.5))
+    assert np.isnan(found.mean[0, 1])
+    assert np.isnan(surface(BOWL).sem).all(), "one seed has no standard error"
     assert laid_out((0.1, 0.01, 0, 1.0)).status(0, 1) is CellStatus.MISSING
     assert laid_out((0.1, 0.01, 1, "failed")).status(0, 1) is CellStatus.FAILED
     assert laid_out((0.1, 0.01, 0, LOST), (0.1, 0.01, 1, "failed")).status(0, 1) is CellStatus.DIVERGED
@@ -58,16 +64,7 @@ def test_cell_has_the_worst_status_of_its_seeds() -> None:
     assert found.status(0, 1) is CellStatus.MISSING, "a complete trial without the metric is missing"
 
 
-def test_cell_counts_only_with_every_seed_complete() -> None:
-    found = laid_out((0.1, 0.0, 0, 1.0), (0.1, 0.0, 1, 2.0), (0.1, 0.01, 0, 1.0), (0.1, 0.02, 0, LOST))
-    assert found.inside.tolist() == [[True, False, False], [False] * 3]
-    assert found.out.tolist() == [[False, False, True], [False] * 3]
-    assert (found.mean[0, 0], found.sem[0, 0]) == (1.5, pytest.approx(0.5))
-    assert np.isnan(found.mean[0, 1])
-    assert np.isnan(surface(BOWL).sem).all(), "one seed has no standard error"
-
-
-def test_cell_that_reached_the_cap_in_one_seed_is_out() -> None:
+def test_best_counts_below_the_cap_and_has_the_smaller_index_of_equals() -> None:
     lanes = (0.1, 0.0, 0, 0.9), (0.1, 0.0, 1, 0.1), (0.1, 0.01, 0, 0.8), (0.1, 0.01, 1, 0.8)
     assert laid_out(*lanes, cap=0.9).inside[0].tolist() == [False, True, False]
     for cap in (0.9, np.log(10), 0.1):  # the mean of 7 equal values can round below the cap
@@ -76,9 +73,6 @@ def test_cell_that_reached_the_cap_in_one_seed_is_out() -> None:
     assert found.out[0, 0]
     above = replace(found, values=found.values + 0.1)
     assert (above.out[0, 0], above.inside[0, 0], above.minimized().cap) == (False, True, -0.5)
-
-
-def test_best_has_the_smaller_index_of_equals_and_parts_keep_their_values() -> None:
     assert surface(np.ones((3, 3, 2))).best() == (0, 0)
     baseline = repeated(np.full((11, 1), 5.0))[:, 0]
     baseline[4] = -1.0
@@ -93,17 +87,7 @@ def test_best_has_the_smaller_index_of_equals_and_parts_keep_their_values() -> N
     assert laid_out(seeds=()).best() is None
 
 
-def test_mean_so_far_averages_the_known_seeds() -> None:
-    found = laid_out(
-        (0.1, 0.0, 0, 1.0), (0.1, 0.0, 1, 2.0), (0.1, 0.01, 1, 4.0), (0.2, 0.0, 0, 5.0), (0.2, 0.0, 1, LOST)
-    )
-    assert found.mean_so_far[0].tolist()[:2] == [1.5, 4.0]
-    assert np.isnan(found.mean_so_far[1, 0])
-    assert found.partial.tolist() == [[False, True, False], [False, False, False]]
-    assert (found.runs, found.best(), found.inside[0, 1]) == ((5, 12), (0, 0), False)
-
-
-def test_means_and_errors_are_numpys_to_the_bit_and_do_not_overflow() -> None:
+def test_means_are_numpys_to_the_bit_and_exist_for_partial_cells() -> None:
     values = np.random.default_rng(0).lognormal(size=(5, 4, 3))
     found = surface(values)
     assert np.array_equal(found.mean, values.mean(axis=2))
@@ -113,3 +97,10 @@ def test_means_and_errors_are_numpys_to_the_bit_and_do_not_overflow() -> None:
     assert found.sem[0, [0, 2]] == pytest.approx([1e300 / 3, np.std([0.1, 0.2, 0.6], ddof=1) / np.sqrt(3)])
     assert found.sem[0, 1] < 1e300
     assert found.mean_so_far[0] == pytest.approx(found.mean[0])
+    found = laid_out(
+        (0.1, 0.0, 0, 1.0), (0.1, 0.0, 1, 2.0), (0.1, 0.01, 1, 4.0), (0.2, 0.0, 0, 5.0), (0.2, 0.0, 1, LOST)
+    )
+    assert found.mean_so_far[0].tolist()[:2] == [1.5, 4.0]
+    assert np.isnan(found.mean_so_far[1, 0])
+    assert found.partial.tolist() == [[False, True, False], [False, False, False]]
+    assert (found.runs, found.best(), found.inside[0, 1]) == ((5, 12), (0, 0), False)

@@ -6,7 +6,7 @@ import pytest
 
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.science.trial import Direction, metric_direction, requested_direction, says_higher
-from lrwd_sweep.spec.catalog import METRICS
+from lrwd_sweep.spec.task import Task
 
 HIGHER = """
     acc val_acc valAcc ACCURACY test/accuracy Accuracy@1 f1 F1Score best.f1_macro macroF1 rocAUC AP AP50 mAP
@@ -22,7 +22,7 @@ LOWER = """
 
 def test_whole_words_of_a_name_imply_that_higher_is_better() -> None:
     assert [name for name in [*HIGHER.split(), "episode return"] if not says_higher(name)] == []
-    assert [name for name in [*LOWER.split(), *METRICS, "", "stop 5"] if says_higher(name)] == []
+    assert [name for name in [*LOWER.split(), *Task().metrics, "", "stop 5"] if says_higher(name)] == []
 
 
 def test_name_that_implies_higher_is_refused_until_one_direction_is_given() -> None:

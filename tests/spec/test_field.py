@@ -13,9 +13,10 @@ from lrwd_sweep.errors import SpecMismatch, UsageError, arg
 from lrwd_sweep.science.optimizer import Family, Optimizer
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.spec.field import HEADINGS
-from lrwd_sweep.spec.preset import DEFAULT, find_preset, read_preset
+from lrwd_sweep.spec.preset import DEFAULT, find_preset, read_preset, refuse_unused
 from lrwd_sweep.spec.request import REQUEST_FIELDS, TaskOptions
-from lrwd_sweep.spec.task import FIELDS, Task, refuse_unused
+from lrwd_sweep.spec.run_options import RUN_FIELDS
+from lrwd_sweep.spec.task import FIELDS, Task
 from tests.refusal import assert_raises
 
 KEYWORDS = {name for name, field in FIELDS.items() if field.panel}
@@ -34,11 +35,11 @@ def test_every_field_of_a_task_is_declared() -> None:
 
 
 def test_options_keywords_and_preset_keys_follow_from_the_declarations(tmp_path: Path) -> None:
-    assert set(get_type_hints(TaskOptions)) == KEYWORDS
+    assert set(get_type_hints(TaskOptions)) == {*KEYWORDS, *RUN_FIELDS, "objective"}
     for call in (lrwd_sweep.sweep, lrwd_sweep.tpe, lrwd_sweep.compare):
         assert signature(call).parameters.keys() >= {*REQUEST_FIELDS, "preset"}
     options = {"beta1" if name == "betas" else name for name in signature(grid).parameters}
-    assert options >= {*REQUEST_FIELDS, *KEYWORDS} - {"beta2", "net_options"}
+    assert options >= {*REQUEST_FIELDS, *KEYWORDS, *RUN_FIELDS} - {"beta2"}
     path = tmp_path / "all.toml"
     values = {name: FIELDS[name].default for name in KEYWORDS if FIELDS[name].in_presets}
     text = {name: repr(str(v)) if isinstance(v, str) else str(v).lower() for name, v in values.items()}

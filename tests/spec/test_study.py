@@ -14,7 +14,7 @@ from lrwd_sweep.science.lattice import Lattice
 from lrwd_sweep.science.optimizer import Optimizer, users_of
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.trial import Direction
-from lrwd_sweep.spec.catalog import METRICS, DataSet
+from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.study import Kind, StudySpec, labels
 from lrwd_sweep.spec.task import Task
 from tests.refusal import assert_raises
@@ -104,7 +104,7 @@ def test_default_name_is_readable() -> None:
     assert mine.default_name == "package.data-load-my_net-net-adamw-cosine-60ep-b64-my_loss-f-width-3"
 
 
-@given(ours, lattices, seeds, st.sampled_from(sorted(METRICS)))
+@given(ours, lattices, seeds, st.sampled_from(sorted(Task().metrics)))
 def test_extension_holds_both(spec: StudySpec, lattice: Lattice, more: tuple[int, ...], metric: str) -> None:
     other = StudySpec(spec.kind, spec.optimizer, lattice, more, metric, spec.task)
     extended = spec.extended(other)

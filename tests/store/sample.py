@@ -41,14 +41,12 @@ def complete(cell: Cell, seed: int = 0, value: float = 0.1) -> Trial:
 
 
 def lattice_trials(of: StudySpec) -> list[Trial]:
-    """Every lane of a spec, complete."""
     return [
         complete(cell, seed, 0.1 + cell.lr + seed / 3) for cell in of.lattice.cells() for seed in of.seeds
     ]
 
 
 def execute(path: Path, *statements: str) -> None:
-    """Run SQL on a store's file."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         for statement in statements:
             connection.execute(statement)

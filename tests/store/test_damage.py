@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lrwd_sweep.errors import LrwdError, NothingToReport, StoreError, UnknownName
+from lrwd_sweep.errors import NothingToReport, StoreError, UnknownName
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.study import Kind
@@ -65,32 +65,22 @@ def damaged(whole: bytes, tmp_path: Path) -> Damage:
 
 def read_all(path: Path) -> list[object]:
     """Read a store in every way; None stands for a refusal in one line."""
-    try:
-        with open_store(str(path), write=False) as store:
-            return [read_or_refuse(store, read) for read in READS]
-    except (StoreError, NothingToReport) as refusal:
-        return [in_one_line(refusal)] * len(READS)
-
-
-def read_or_refuse(store: Store, read: Callable[[Store], object]) -> object:
-    try:
-        return read(store)
-    except (StoreError, UnknownName) as refusal:
-        return in_one_line(refusal)
-
-
-def in_one_line(refusal: LrwdError) -> object:
-    assert "\n" not in str(refusal)
-    return None
+    found: list[object] = []
+    for read in READS:
+        try:
+            with open_store(str(path), write=False) as store:
+                found.append(read(store))
+        except (StoreError, NothingToReport, UnknownName) as refusal:
+            found.append(refusal if "\n" in str(refusal) else None)
+    return found
 
 
 def agrees(found: list[object], expected: list[object]) -> bool:
     """Return whether each value is right, refused, or a list with a study that is marked as damaged."""
-    return all(mine in (right, None) or marked(mine) for mine, right in zip(found, expected, strict=True))
-
-
-def marked(value: object) -> bool:
-    return isinstance(value, list) and any(getattr(one, "damaged", False) for one in value)
+    marks = [isinstance(each, list) and any(getattr(one, "damaged", False) for one in each) for each in found]
+    return all(
+        mine in (right, None) or mark for mine, right, mark in zip(found, expected, marks, strict=True)
+    )
 
 
 def test_damaged_bytes_are_never_read_as_other_values(whole: bytes, tmp_path: Path) -> None:
@@ -151,11 +141,12 @@ def read_curves(store: Store, name: str) -> list[Trial]:
 
 def test_damage_is_named_and_not_taken_for_deletion(damaged: Damage) -> None:
     lanes = "UPDATE trials SET metrics = '{}' WHERE study_id = 1 AND seed = 3 AND lr = 0.1"
-    finished, found, latest = (
+    reads: list[Callable[[Store], object]] = [
         lambda store: store.finished("a"),
         lambda store: store.find_study("b"),
         lambda store: store.latest(),
-    )
+    ]
+    finished, found, latest = reads
     named = "name a study of study list, as in report STUDY"
     for damage, read, text in (
         (lanes, finished, r"lane lr 0\.1, weight_decay 0\.0, seed 3, and 1 more, are not what was stored"),

@@ -46,7 +46,6 @@ def filled(path: Path) -> Path:
 
 
 def refusal(url: str | None, *, write: bool) -> str:
-    """Return the line with which opening is refused."""
     with pytest.raises(StoreError) as error:
         open_store(url, write=write)
     text = error.value.spelled(option_text)

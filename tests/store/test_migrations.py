@@ -20,7 +20,6 @@ DUMPS = sorted(Path(__file__).parent.glob("schema_v*.sql"))
 
 
 def restored(dump: Path, path: Path) -> Path:
-    """Make a database from a dump."""
     path.unlink(missing_ok=True)
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(dump.read_text())

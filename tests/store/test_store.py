@@ -31,7 +31,6 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def begun(store: Store) -> Store:
-    """A store with an empty study `a`."""
     store.begin_study("a", spec())
     return store
 

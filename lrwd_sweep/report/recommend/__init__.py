@@ -97,7 +97,7 @@ def recommendations(result: Result, among: Sequence[Result] = ()) -> Recommendat
     best = result.ranked(1)
     if not best:
         return Recommendations((), "no cell counts", advice(result, among))
-    if result.spec.kind is Kind.TPE:
+    if result.spec.is_search:
         found = (_recommended(result, "best", best[0].cell, best[0].value, None),)
         return Recommendations(found, "the points of a search have no neighbours", advice(result, among))
     around = blocks(result.surface)
@@ -210,7 +210,7 @@ def _settled(results: Sequence[Result], names: Sequence[str]) -> str:
 
 def _alone(result: Result, change: Change, why: str, among: Sequence[Result]) -> Advice:
     """Return the step that trains one study, and reports all of them again."""
-    points = len({trial.cell for trial in result.trials}) if result.spec.kind is Kind.TPE else 0
+    points = len({trial.cell for trial in result.trials}) if result.spec.is_search else 0
     points += math.ceil(points / 2) * change.searches_on
     words = command(change.spec, result.name, result.storage, points, result.data_dir)
     if words is None:
@@ -233,6 +233,6 @@ def _same_seeds(results: Sequence[Result]) -> bool:
 
 def _missing(result: Result, spec: StudySpec, points: int = 0) -> int:
     """Count the runs of a spec that the study does not have yet."""
-    cells = points if spec.kind is Kind.TPE else len(set(spec.lattice.cells()))
+    cells = points if spec.is_search else len(set(spec.lattice.cells()))
     done = sum(trial.status is not Status.FAILED and trial.seed in spec.seeds for trial in result.trials)
     return max(cells * len(spec.seeds) - done, 0)

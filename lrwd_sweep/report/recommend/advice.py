@@ -62,7 +62,7 @@ def advice(result: Result, among: Sequence[Result] = ()) -> tuple[Advice, ...]:
     more seeds if noise leaves it undetermined. A step that trains the lattices of all studies `among` as they
     are, or more seeds of them, has the command of their comparison.
     """
-    points = len({trial.cell for trial in result.trials}) if result.spec.kind is Kind.TPE else 0
+    points = len({trial.cell for trial in result.trials}) if result.spec.is_search else 0
     found: list[Advice] = []
     spec = result.spec
     for change in changes(result):
@@ -120,7 +120,7 @@ def changes(result: Result) -> Iterator[Change]:
 
 def _unfinished(result: Result) -> str:
     """Describe the missing lanes; empty if none is missing."""
-    if result.spec.kind is Kind.TPE:
+    if result.spec.is_search:
         done: dict[object, set[int]] = {}
         for trial in result.trials:
             lanes = done.setdefault(trial.cell, set())
@@ -199,7 +199,7 @@ def _ends_of_single(lattice: Lattice) -> dict[str, str]:
 
 def _edges_of_rows(result: Result) -> dict[str, str]:
     """Return the sides of the λ axis that hold the best λ of too many of the basin's rows."""
-    if result.spec.kind is Kind.TPE:
+    if result.spec.is_search:
         return {}  # the rows of a search are too sparse to locate their best λ
     counts, basin = result.separability.rows_on_edge, result.separability.basin
     why = f"the best wd of {sum(counts.values())} of {basin.any(axis=1).sum()} rows is on the edge"
@@ -272,7 +272,7 @@ def _finer(result: Result) -> Iterator[Change]:
     why = f"{inside} cells count, {MIN_CELLS} are needed" if few else "too few rows carry the ridge"
     if _is_flat(result):
         return
-    if spec.kind is Kind.TPE:
+    if spec.is_search:
         yield Change(f"{why}: search on", spec, searches_on=True)
     elif len(lattice.lr) < MIN_ROWS:
         yield _extension(spec, {"lr:low": why, "lr:high": why})
@@ -298,6 +298,10 @@ def _more_seeds(result: Result) -> Iterator[Change]:
     why = "the verdict is undetermined for noise"
     if seeds < MIN_SEEDS:
         why = f"{seeds} of the {MIN_SEEDS} seeds that an interval needs"
+    command = result.spec.command
+    if command is not None and not command.takes("seed"):
+        yield Change(f"{why}: let the script take {{seed}}", result.spec, command=())
+        return
     yield Change(f"{why}: add seeds", replace(result.spec, seeds=tuple(range(first, first + more))))
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.science.lattice import Lattice, format_axis, format_value
-from lrwd_sweep.spec.catalog import DataSet
+from lrwd_sweep.science.trial import Direction, says_lower
+from lrwd_sweep.spec.catalog import DataSet, metric_of
+from lrwd_sweep.spec.net_options import said_options
 from lrwd_sweep.spec.preset import DEFAULT, Preset, Variant, find_preset, preset_names
+from lrwd_sweep.spec.run_options import explicit_name
 from lrwd_sweep.spec.study import Kind, StudySpec, tidy
 from lrwd_sweep.spec.task import FIELDS, Task
 
@@ -30,6 +34,8 @@ def command(
     cannot describe the study: an import, changed data, options of a network, a name that cannot be typed.
     """
     t = spec.task
+    if spec.command is not None:
+        return _of_command([(name, spec)], storage, points) if f"{name}{storage}".isprintable() else None
     if t is None or not _sayable(t) or not f"{name}{storage}{data_dir}".isprintable():
         return None
     words = [
@@ -55,6 +61,17 @@ def compare_command(
     """
     if len(specs) < 2 or any(spec.kind is not Kind.GRID for spec in specs.values()):
         return None
+    if any(spec.command is not None for spec in specs.values()):
+        first = next(iter(specs.values()))
+        alike = all(
+            spec.command == replace(first.command, template=spec.command.template, code=spec.command.code)
+            and _extents(spec) == _extents(first)
+            and (name == spec.default_name and not spec.command.function)
+            for name, spec in specs.items()
+            if first.command is not None and spec.command is not None
+        )
+        several = alike and all(spec.command is not None for spec in specs.values())
+        return _of_command(list(specs.items()), storage) if several else None
     if (preset := _compared_by(specs)) is not None:
         return (f"lrwd-sweep compare --preset {preset}", *_place(storage, data_dir))
     tasks = []
@@ -67,6 +84,44 @@ def compare_command(
         return None
     optimizers = " ".join(spec.title for spec in specs.values())
     return (f"lrwd-sweep compare {optimizers}", *tasks[0], *_place(storage, data_dir))
+
+
+def _of_command(
+    studies: Sequence[tuple[str, StudySpec]], storage: str | None, points: int = 0
+) -> tuple[str, ...] | None:
+    """Return the words of the call that runs one or several user commands; None for a function of Python."""
+    name, spec = studies[0]
+    command = spec.command
+    if command is None or command.function:
+        return None
+    names = " ".join(explicit_name(each.optimizer) for _, each in studies)
+    if len(studies) > 1:
+        words = [f"lrwd-sweep compare {names}"]
+    else:
+        words = ["lrwd-sweep tpe" if spec.kind is Kind.TPE else "lrwd-sweep grid", f"--optimizer {names}"]
+    words += [f"--trials {points}"] * (spec.kind is Kind.TPE)
+    words += [f"--run {shlex.quote(each.command.text)}" for _, each in studies if each.command is not None]
+    words += ["--shell"] * command.shell
+    first, seeds = min(spec.seeds), len(spec.seeds)
+    given = {
+        "--read": command.read,
+        "--take": command.take if command.take != "last" else "",
+        "--metric": spec.metric,
+        "--lr": axis_text(spec.lattice.lr),
+        "--wd": axis_text(spec.lattice.weight_decay),
+        "--seeds": max(spec.seeds) + 1 - first if command.takes("seed") or seeds > 1 else "",
+        "--first-seed": first or "",
+        "--jobs": command.jobs or "",
+        "--timeout": "" if command.timeout is None else f"{command.timeout:g}s",
+        "--diverged-above": "" if command.diverged_above is None else repr(command.diverged_above),
+        "--cap": "" if spec.given_cap is None else repr(spec.given_cap),
+    }
+    words += [f"{option} {_quoted(str(value))}" for option, value in given.items() if value != ""]
+    if spec.direction is Direction.MAXIMIZE or not says_lower(spec.metric):
+        words.append(f"--{spec.direction}")
+    if len(studies) == 1 and name != spec.default_name:
+        words.append(f"--study-name {_quoted(name)}")
+    return (*words, *_place(storage, None))
 
 
 def report_command(name: str, metric: str, storage: str | None) -> tuple[str, ...]:
@@ -128,7 +183,7 @@ def _place(storage: str | None, data_dir: str | None) -> Iterator[str]:
 
 def _sayable(task: Task) -> bool:
     """Check that options can say all of a task."""
-    return not task.net_options and DataSet.known(task.data) in (task.sizes, None)
+    return DataSet.known(task.data) in (task.sizes, None)
 
 
 def _settings(task: Task, usual: Task) -> Iterator[str]:
@@ -144,7 +199,8 @@ def _settings(task: Task, usual: Task) -> Iterator[str]:
         elif field.option == "--betas":
             yield f"{field.option} {task.beta1!r},{task.beta2!r}"
         else:
-            yield f"{field.option} {_quoted(str(value))}"
+            said = said_options(value) if name == "net_options" else str(value)
+            yield f"{field.option} {_quoted(said)}"
 
 
 def _extent(spec: StudySpec, preset: Preset) -> Iterator[str]:
@@ -162,7 +218,11 @@ def _extent(spec: StudySpec, preset: Preset) -> Iterator[str]:
         yield f"--seeds {seeds}"
     if first:
         yield f"--first-seed {first}"
-    if spec.metric != preset.metric:
+    own = spec.task.measure if spec.task is not None else ""
+    if own and metric_of(own) == spec.metric:
+        yield f"--metric {_quoted(own)}"
+        yield f"--{spec.direction}"
+    elif spec.metric != preset.metric:
         yield f"--metric {spec.metric}"
     if spec.given_cap is not None:
         yield f"--cap {spec.given_cap!r}"

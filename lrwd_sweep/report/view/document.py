@@ -1,6 +1,7 @@
-"""The report as JSON: one strict, deterministic document of `schema_version` 1.
+"""The report as JSON: one strict, deterministic document of `schema_version` 2.
 
-`report.schema.json` beside this file describes it. Within one version keys are only added.
+`report.schema.json` beside this file describes it. Within one version keys are only added. Version 2 has all
+keys of version 1 with their meaning.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ from typing import Any
 
 import numpy as np
 
+from lrwd_sweep.report.answer import answer
 from lrwd_sweep.report.gates import GateOutcome
-from lrwd_sweep.report.recommend import Recommended, recommendations
+from lrwd_sweep.report.recommend import Recommended, next_step, recommendations
 from lrwd_sweep.report.result import ComparedResults, Result
+from lrwd_sweep.report.view.fields import gate_headline, title
 from lrwd_sweep.report.view.pictures import Quantity
 from lrwd_sweep.science.separability import Estimate, Separability
+from lrwd_sweep.science.surface import Float
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Document = dict[str, Any]
 
@@ -32,10 +36,18 @@ def document(
 ) -> Document:
     """Collect everything as plain values; a missing or infinite number is null, with a status or a reason.
 
-    "gates" and every study's "shown" are present only if there are any.
+    "gates", their summary and every study's "shown" are present only if there are any.
     """
+    failed = sum(not outcome.passed for outcome in outcomes)
+    summary = {"failed": failed, "all": len(outcomes), "text": gate_headline(outcomes, results)}
     content: Document = {
         "schema_version": SCHEMA_VERSION,
+        **({"gate_summary": summary} if outcomes else {}),
+        "answer": [
+            {"topic": line.topic, "label": line.label, "parts": line.parts, "code": line.code_line or None}
+            for line in answer(results, comparisons)
+        ],
+        "next": _next(results),
         "studies": [_study(result, results, shown) for result in results],
         "comparisons": [_comparison(compared) for compared in comparisons],
     }
@@ -70,7 +82,13 @@ def _named(found: object, *names: str) -> Document:
 
 
 def _interval(estimate: Estimate) -> Document:
-    return _named(estimate, "value", "low", "high")
+    return _named(estimate, "value", "low", "high", "reason")
+
+
+def _next(results: Sequence[Result]) -> Document:
+    """Hold the one next step with all studies, which the answer gives."""
+    found = next_step(results, [title(result, results) for result in results])
+    return {"why": found.why, "command": found.command_line, "runs": found.runs}
 
 
 def _study(result: Result, among: Sequence[Result], shown: Sequence[Quantity]) -> Document:
@@ -95,10 +113,12 @@ def _study(result: Result, among: Sequence[Result], shown: Sequence[Quantity]) -
         "counts": {name: counts[name] for name in ("cells", "complete", "diverged", "failed", "missing")},
         "runs": dict(zip(("done", "all"), surface.runs, strict=True)),
         "best": _best(result),
-        "separability": _separability(result.separability),
+        "separability": _separability(result.separability) | _on_axes(result),
         "recommended": _recommended(result, among),
         "cells": _cells(result),
     }
+    if spec.command is not None:
+        found["command"] = spec.command.text
     if result.snapshot:
         found["snapshot"] = asdict(result.snapshot)
     if shown:
@@ -195,6 +215,45 @@ def _separability(found: Separability) -> Document:
             {"basin": other.basin, "verdict": str(other.verdict), "ridge_slope": _interval(other.ridge_slope)}
             for other in found.robustness
         ],
+        **_named(found, "margin", "margin_octaves", "allowed", "excluded", "product_not_excluded"),
+        **_named(found, "seeds_to_settle", "too_near_margin", "windowed", "rows_on_edge"),
+        "three_cell_slope": _interval(found.three_cell_slope),
+        "slope_from_rows": _interval(found.slope_from_rows),
+        "verdict_from_rows": str(found.verdict_from_rows),
+        "bow": _interval(found.bow),
+        "contour_slope": _interval(found.contour_slope),
+        "sequential_regret": [
+            _interval(regret.estimate) | _named(regret, "first", "start", "starts_out", "in_sample")
+            for regret in found.sequential_regret
+        ],
+        "lr_sensitivity": found.lr_sensitivity
+        and {
+            name: _interval(getattr(found.lr_sensitivity, name)) for name in ("tuned", "fixed", "difference")
+        },
+    }
+
+
+def _on_axes(result: Result) -> Document:
+    """Collect what the analysis found by index, as values on the axes, and what depends on the task."""
+    found, surface = result.separability, result.surface
+    lr, decay, contrast, tau = surface.lr, surface.weight_decay, found.contrast, result.timescale
+
+    def ends(axis: Float, indices: tuple[int, int]) -> list[float]:
+        return [float(axis[k]) for k in indices]
+
+    return {
+        "ridge": [{"lr": lr[i], "weight_decay": 2.0**minimum} for i, minimum in found.ridge],
+        "best_by_row": [{"lr": lr[i], "weight_decay": decay[j]} for i, j in found.best_by_row],
+        "contrast": contrast
+        and {
+            **_interval(contrast.estimate),
+            "lr": ends(lr, contrast.rows),
+            "weight_decay": ends(decay, contrast.columns),
+            "octaves": dict(zip(("lr", "weight_decay"), contrast.octaves, strict=True)),
+        },
+        "expected_best": _interval(result.expected_best),
+        "timescale": tau
+        and {"lr": tau.lr, **{name: _interval(getattr(tau, name)) for name in ("steps", "epochs", "share")}},
     }
 
 
@@ -226,6 +285,7 @@ def _comparison(compared: ComparedResults) -> Document:
         "a": compared.a.name,
         "b": compared.b.name,
         "slope_difference": _interval(found.slope_difference),
+        "distance_difference": _interval(found.distance_difference),
         "regret_ratio": found.regret_ratio.value,
         "regret_ratio_interval": _interval(found.regret_ratio),
         "best_difference": _interval(found.best_difference),

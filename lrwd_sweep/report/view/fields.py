@@ -5,19 +5,23 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from lrwd_sweep.report.gates import GateOutcome
 from lrwd_sweep.report.result import Candidate, ComparedResults, Result, at_cap, titles
-from lrwd_sweep.report.view.notation import UNICODE, axis_labels, counted, plain, short_decimal
+from lrwd_sweep.report.view.notation import (
+    UNICODE,
+    axes_are_decimal,
+    axis_labels,
+    counted,
+    plain,
+    short_decimal,
+)
 from lrwd_sweep.report.view.tiles import runs_of
 from lrwd_sweep.science.lattice import Cell, format_value
 from lrwd_sweep.science.optimizer import WD_RATIO
-from lrwd_sweep.science.separability import Estimate, Separability
-from lrwd_sweep.science.separability.bootstrap import CROSS_SCORED_SEEDS
+from lrwd_sweep.science.separability import Estimate
 from lrwd_sweep.science.surface import CellStatus
 from lrwd_sweep.science.trial import Direction, says_higher
 from lrwd_sweep.spec.study import StudySpec
@@ -28,7 +32,8 @@ Row = tuple[str, ...]  # a label and its entries
 GATE_HEAD = ("gate", "limit", "study", "value", "result", "basis")
 POINT_HEAD = ("learning rate α", "weight decay")  # then the metric, and:
 TEST_SPLIT = "test split"
-_NOTHING = "–"
+NOTHING = "–"
+_NAMED = 3  # failed gates in a headline
 _MANY_DIGITS = 1e7  # from here on numbers are written with an exponent
 
 
@@ -46,6 +51,8 @@ def task_text(result: Result) -> str:
             f"{t.data}, {t.net}, {t.schedule} schedule, {counted(t.epochs, 'epoch')}, batch {t.batch_size}"
         )
         parts.append(", ".join(_particulars(result.spec)))
+    if result.spec.command is not None:
+        parts.append(plain(result.spec.command.text))
     if result.snapshot is not None:
         parts.append(str(result.snapshot))
     counts = result.surface.counts()
@@ -90,9 +97,9 @@ def tensors(result: Result) -> str:
 
 def lattice_value(value: float) -> str:
     """Write a power of two with its decimal, any other value only as decimal."""
-    label = axis_labels([value], UNICODE)[0]
-    decimal = short_decimal(value)
-    return f"{label} = {decimal}" if format_value(value).startswith("2^") else decimal
+    label, decimal = axis_labels([value], UNICODE)[0], short_decimal(value)
+    power = format_value(value).startswith("2^") and not axes_are_decimal()
+    return f"{label} = {decimal}" if power else decimal
 
 
 def place_text(result: Result, cell: Cell) -> str:
@@ -119,13 +126,13 @@ def estimate_text(estimate: Estimate, places: int | None = 2) -> str:
     if estimate.value is None:
         return f"undetermined: {estimate.reason}" if estimate.reason else "undetermined"
     numbers = [x for x in (estimate.value, estimate.low, estimate.high) if x is not None]
-    text, *interval = _alike(numbers, places)
+    text, *interval = alike(numbers, places)
     if len(interval) == 2:
         text += f" [{', '.join(interval)}]"
     return text + (f" ({estimate.reason})" if estimate.reason else "")
 
 
-def _alike(numbers: Sequence[float], places: int | None) -> list[str]:
+def alike(numbers: Sequence[float], places: int | None) -> list[str]:
     """Write numbers to the same decimal place, with a true minus and no minus before zero."""
     if places is None:
         largest = max(map(abs, numbers)) or 1.0
@@ -145,7 +152,9 @@ def averaging(result: Result, cell: Cell) -> str:
     unit, size = ("steps", 1) if t is None else ("epochs", t.steps_per_epoch)
     ends = (decay.timescale_steps, decay.timescale_steps_projected)
     text = " to ".join(short_decimal(steps / size) for steps in ends if steps is not None)
-    return f"{text} {unit}" if text else ""
+    run = result.spec.run_steps
+    share = f", {ends[0] / run:.2g} of the run" if run and ends[0] is not None else ""
+    return f"{text} {unit}{share}" if text else ""
 
 
 def best_rows(results: Sequence[Result]) -> list[Row]:
@@ -153,14 +162,14 @@ def best_rows(results: Sequence[Result]) -> list[Row]:
     found = [(result, next(iter(result.ranked(1)), None)) for result in results]
 
     def row(label: str, show: Callable[[Result, Candidate], str]) -> Row:
-        return label, *(_NOTHING if best is None else show(result, best) for result, best in found)
+        return label, *(NOTHING if best is None else show(result, best) for result, best in found)
 
     def converted(label: str, name: str) -> Row:
         return row(f"  {label}", lambda result, best: _decimal(getattr(result.conventions(best.cell), name)))
 
     def projected(result: Result, best: Candidate) -> str:
         share = result.projected(best.cell)
-        return _NOTHING if share is None else f"in {share:.0%} of steps, else 1"
+        return NOTHING if share is None else f"in {share:.0%} of steps, else 1"
 
     families = [result.spec.optimizer.family for result in results]
     metrics = dict.fromkeys(plain(result.surface.metric) for result in results)
@@ -171,7 +180,7 @@ def best_rows(results: Sequence[Result]) -> list[Row]:
         converted("w lr-scaled", "lr_scaled"),
         converted("λ′ coupled", "coupled"),
         converted("λ normalised", "normalized"),
-        row("averaging time scale, η = 1", lambda result, best: averaging(result, best.cell) or _NOTHING),
+        row("averaging time scale, η = 1", lambda result, best: averaging(result, best.cell) or NOTHING),
         *(
             [row(f"κ: {WD_RATIO} where Π acts", projected)]
             if any(family and family.projected for family in families)
@@ -184,7 +193,7 @@ def best_rows(results: Sequence[Result]) -> list[Row]:
 
 
 def _decimal(value: float | None, digits: int = 3) -> str:
-    return _NOTHING if value is None else short_decimal(value, digits)
+    return NOTHING if value is None else short_decimal(value, digits)
 
 
 def _decay(result: Result, point: Candidate) -> str:
@@ -203,95 +212,6 @@ def candidate_rows(result: Result, count: int = 10) -> list[Row]:
         )
         for k, point in enumerate(result.ranked(count), 1)
     ]
-
-
-def separability_rows(results: Sequence[Result]) -> list[Row]:
-    """List every measure of separability of each study, with its interval or the reason for none."""
-    found = [_without_repeated_reasons(result.separability) for result in results]
-
-    def row(label: str, show: Callable[[Separability], str]) -> Row:
-        return label, *map(show, found)
-
-    def verdict_at(size: float) -> Callable[[Separability], str]:
-        return lambda s: next((str(other.verdict) for other in s.robustness if other.basin == size), _NOTHING)
-
-    def slope_as(rule: str) -> Callable[[Separability], str]:
-        return lambda s: _NOTHING if (x := s.slope_by_convention.get(rule)) is None else _alike([x], 2)[0]
-
-    def basin(s: Separability) -> str:
-        if s.basin_tolerance is None:
-            return _NOTHING
-        return f"{int(np.sum(s.basin))} cells within {short_decimal(s.basin_tolerance)} of the best"
-
-    sizes = dict.fromkeys(other.basin for s in found for other in s.robustness)
-    rules = dict.fromkeys(rule for s in found for rule in s.slope_by_convention)
-    rows = [
-        row("verdict", lambda s: str(s.verdict)),
-        row("by the point estimate", lambda s: str(s.point_verdict)),
-        *(row(f"  with the basin at {size:.3g}", verdict_at(size)) for size in sizes),
-        row("ridge slope s", lambda s: estimate_text(s.ridge_slope)),
-        row("  from rows", lambda s: str(s.ridge_rows)),
-        row("effect of λ within rows", lambda s: s.noise_test.text if s.noise_test else _NOTHING),
-        *(row(f"  as {rule}", slope_as(rule)) for rule in rules),
-        row("reverse slope s′", lambda s: estimate_text(s.reverse_slope)),
-        row("curvature coupling ρ", lambda s: estimate_text(s.curvature_coupling)),
-        *_regret_rows(found),
-        row("interaction share", lambda s: estimate_text(_clipped(s.interaction_share))),
-        row("top-10 tilt", lambda s: estimate_text(s.top10_tilt)),
-        row("basin", basin),
-    ]
-    if any(result.surface.weight_decay[0] == 0 for result in results):
-        gains = (
-            _NOTHING if result.surface.weight_decay[0] > 0 else estimate_text(s.baseline_gain, None)
-            for result, s in zip(results, found, strict=True)
-        )
-        rows.append(("gain over λ = 0", *gains))
-    if any(s.reason for s in found):
-        rows.append(row("remark", lambda s: s.reason or _NOTHING))
-    return rows
-
-
-def _without_repeated_reasons(found: Separability) -> Separability:
-    """Drop the reasons that the remark gives anyway, as for everything with too few cells."""
-    names = ("ridge_slope", "reverse_slope", "curvature_coupling", "interaction_share", "top10_tilt")
-    estimates: dict[str, Estimate] = {name: getattr(found, name) for name in names}
-    shorter: dict[str, Any] = {
-        name: replace(estimate, reason="")
-        for name, estimate in estimates.items()
-        if estimate.value is None and (estimate.reason in found.reason or found.basin_tolerance is None)
-    }
-    return replace(found, **shorter)
-
-
-def _clipped(share: Estimate) -> Estimate:
-    """Clip a share to [0, 1], where it has a meaning; noise scatters the estimate beyond."""
-    value, low, high = (
-        None if x is None else min(max(x, 0.0), 1.0) for x in (share.value, share.low, share.high)
-    )
-    return replace(share, value=value, low=low, high=high)
-
-
-def _regret_rows(found: Sequence[Separability]) -> list[Row]:
-    """List the transfer regret by distance, then on which seeds it was scored."""
-    tables = [{regret.octaves: regret for regret in s.transfer_regret} for s in found]
-    rows: list[Row] = []
-    for octaves in sorted({octaves for table in tables for octaves in table}):
-        entries = []
-        for regret in (table.get(octaves) for table in tables):
-            if regret is None:
-                entries.append(_NOTHING)
-                continue
-            out = f"; {regret.pairs_out} pairs out" * bool(regret.pairs_out)
-            entries.append(estimate_text(regret.estimate, None) + out)
-        rows.append((f"transfer regret, {counted(octaves, 'octave')}", *entries))
-    if rows:
-        in_sample = f"in sample: no interval below {CROSS_SCORED_SEEDS} seeds"
-        scored = (
-            dict.fromkeys(in_sample if r.in_sample else "on the other seeds" for r in table.values())
-            for table in tables
-        )
-        rows.append(("  scored", *map(" / ".join, scored)))
-    return rows
 
 
 def comparison_rows(compared: ComparedResults) -> list[Row]:
@@ -315,7 +235,7 @@ def gate_rows(outcomes: Sequence[GateOutcome], results: Sequence[Result]) -> lis
             names.get(outcome.study, plain(outcome.study)),
             gate_value(outcome),
             "passed" if outcome.passed else "FAILED",
-            plain(outcome.reason) or _NOTHING,
+            plain(outcome.reason) or NOTHING,
         )
         for outcome in outcomes
     ]
@@ -327,6 +247,35 @@ def gate_sentence(outcome: GateOutcome) -> str:
     reason = f" ({outcome.reason})" if outcome.reason else ""
     found = f"{gate_value(outcome)}, limit {_scalar(outcome.limit)}{reason}"
     return plain(f"gate {outcome.gate} {how} for {outcome.study}: {found}")
+
+
+def gate_headline(outcomes: Sequence[GateOutcome], results: Sequence[Result]) -> str:
+    """Write `1 of 4 gates failed: max-best 0.146 > 0.14 (adamw)`; empty without gates."""
+    if not outcomes:
+        return ""
+    failed = [outcome for outcome in outcomes if not outcome.passed]
+    every = counted(len(outcomes), "gate")
+    if not failed:
+        return f"{len(outcomes)} of {every} passed"
+    names = {result.name: title(result, results) for result in results}
+    named = [f"{_failure(each)} ({names.get(each.study, plain(each.study))})" for each in failed[:_NAMED]]
+    more = [f"{len(failed) - _NAMED} more"] * (len(failed) > _NAMED)
+    return f"{len(failed)} of {every} failed: {'; '.join([*named, *more])}"
+
+
+def _failure(outcome: GateOutcome) -> str:
+    """Write how a value misses its limit, as in `max-best 0.146 > 0.14`."""
+    value, limit = outcome.value, outcome.limit
+    if value is None:
+        return f"{outcome.gate} undetermined"
+    if isinstance(value, str) or isinstance(limit, str):
+        return f"{outcome.gate} {plain(str(value))}, not {limit}"
+    low = outcome.gate.startswith("min-")
+    if value >= limit if low else value <= limit:  # it fails for another reason
+        return f"{outcome.gate}: {plain(outcome.reason)}"
+    shown = (f"{value:.{digits}g}" for digits in (3, 4, 5))
+    short = next((x for x in shown if (float(x) < limit if low else float(x) > limit)), gate_value(outcome))
+    return f"{outcome.gate} {short} {'<' if low else '>'} {_scalar(limit)}"
 
 
 def gate_value(outcome: GateOutcome) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from itertools import pairwise
 
 from rich.cells import cell_len
@@ -36,6 +37,40 @@ _RAMP = 16  # characters of the legend's colour ramp
 _SEPARATOR = "   "  # between two items of the legend
 
 
+class Ramp(StrEnum):
+    """The colours of tiles, as far as the console has them."""
+
+    NONE = "none"
+    FIVE = "five"  # of the 16 colours that every terminal has
+    FULL = "full"
+
+    @classmethod
+    def of(cls, console: Console) -> Ramp:
+        """Return the ramp for a console."""
+        if console.no_color or console.color_system is None:
+            return cls.NONE
+        return cls.FULL if console.color_system in ("256", "truecolor") else cls.FIVE
+
+
+# From the dark end to the best, in the order of the full ramp, of the eight colours that are backgrounds in
+# every terminal. Text and background are both given, so that they are readable on dark and on light ones.
+_FIVE = [
+    Style(color=text, bgcolor=background)
+    for text, background in (
+        ("white", "magenta"),
+        ("white", "blue"),
+        ("black", "cyan"),
+        ("black", "green"),
+        ("black", "yellow"),
+    )
+]
+
+
+def _step(goodness: float) -> int:
+    """Return the step of the five that holds a goodness from 0 to 1."""
+    return min(int(len(_FIVE) * goodness), len(_FIVE) - 1)
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """The format of tiles, common to all heatmaps that share a legend."""
@@ -44,7 +79,7 @@ class Frame:
     numbers: Numbers | None  # None: digits of the scale, 0 to 9
     scale: Scale | None  # None: nothing has a value yet
     glyphs: Glyphs
-    coloured: bool
+    ramp: Ramp
     pool: tuple[int, int] = (1, 1)
 
     @property
@@ -107,9 +142,11 @@ class Frame:
 
     def _style(self, tile: Tile) -> Style:
         bold = tile.best_of_row or tile.mark in (Mark.BEST, Mark.TOP) or None
-        background = tile.colour(self.scale) if self.coloured else None
-        if background is None:
+        background = tile.colour(self.scale)
+        if background is None or self.ramp is Ramp.NONE:
             return Style(bold=bold, dim=tile.mark is Mark.PARTIAL or None)
+        if self.ramp is Ramp.FIVE and tile.value is not None and self.scale is not None:
+            return _FIVE[_step(self.scale.goodness(tile.value))] + Style(bold=bold)
         return Style(color=_rgb(text_on(background)), bgcolor=_rgb(background), bold=bold)
 
     def _characters(self, tile: Tile) -> str:
@@ -132,15 +169,15 @@ def _rgb(channels: Rgb) -> str:
     return "rgb({},{},{})".format(*channels)
 
 
-def _frames(scale: Scale | None, glyphs: Glyphs, coloured: bool) -> Iterator[Frame]:
+def _frames(scale: Scale | None, glyphs: Glyphs, ramp: Ramp) -> Iterator[Frame]:
     """Yield every frame worth trying, the most informative first: numbers, relative numbers, digits."""
     absolute = scale and Numbers.absolute(scale)
     if absolute:
-        yield Frame(absolute.room + 2, absolute, scale, glyphs, coloured)
+        yield Frame(absolute.room + 2, absolute, scale, glyphs, ramp)
     if scale:
-        yield Frame(_NARROWEST_NUMBERS, Numbers.relative(scale), scale, glyphs, coloured)
+        yield Frame(_NARROWEST_NUMBERS, Numbers.relative(scale), scale, glyphs, ramp)
     for width in _GLYPH_WIDTHS:
-        yield Frame(width, None, scale, glyphs, coloured)
+        yield Frame(width, None, scale, glyphs, ramp)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -226,13 +263,13 @@ class Gallery:
     def _frames(self, console: Console, options: ConsoleOptions) -> list[Frame]:
         surfaces = [heatmap.surface for heatmap in self.heatmaps]
         scale = Scale.of(surfaces, ranked=all(heatmap.ranked for heatmap in self.heatmaps))
-        coloured = console.color_system in ("256", "truecolor") and not console.no_color
+        ramp = Ramp.of(console)
         rows = max(len(surface.lr) for surface in surfaces)
         pool = (-(-rows // self.max_rows) if self.max_rows else 1, 1)
         glyphs = ASCII if options.ascii_only else UNICODE
         if not all(heatmap.marked for heatmap in self.heatmaps):
             glyphs = replace(glyphs, partial=" ")
-        return [replace(frame, pool=pool) for frame in _frames(scale, glyphs, coloured)]
+        return [replace(frame, pool=pool) for frame in _frames(scale, glyphs, ramp)]
 
     def _fit(self, width: int, found: Sequence[Frame]) -> tuple[Frame, int]:
         """Choose the frame and the number of heatmaps per line."""
@@ -291,7 +328,7 @@ def _legend_items(surfaces: Sequence[Surface], tiles: Sequence[Tile], frame: Fra
         yield Text(f"digits: tenths of the scale of {metric}, 0 the {scale.brightest}, {seeds}")
     else:
         yield Text(f"{numbers.meaning(metric, scale, glyphs)}, {seeds}")
-    if scale is not None and (frame.coloured or numbers is None):
+    if scale is not None and (frame.ramp is not Ramp.NONE or numbers is None):
         bright, dark = scale.ends
         yield Text.assemble(f"{bright} ", _ramp(frame), f" {dark}")
 
@@ -326,10 +363,11 @@ def _legend_items(surfaces: Sequence[Surface], tiles: Sequence[Tile], frame: Fra
 
 def _ramp(frame: Frame) -> Text:
     """Draw the colours from bright to dark, or the digits if there is no colour."""
-    if not frame.coloured:
+    if frame.ramp is Ramp.NONE:
         return Text("0123456789")
-    text = Text()
-    for k in range(_RAMP):
-        rgb = _rgb(colour(1 - k / (_RAMP - 1)))
-        text.append("=" if frame.glyphs.ascii else " ", Style(color=rgb, bgcolor=rgb))
-    return text
+    blank = "=" if frame.glyphs.ascii else " "
+    if frame.ramp is Ramp.FIVE:
+        colours = [style.bgcolor for style in reversed(_FIVE)]
+        return Text.assemble(*((3 * blank, Style(color=each, bgcolor=each)) for each in colours))
+    rgbs = [_rgb(colour(1 - k / (_RAMP - 1))) for k in range(_RAMP)]
+    return Text.assemble(*((blank, Style(color=rgb, bgcolor=rgb)) for rgb in rgbs))

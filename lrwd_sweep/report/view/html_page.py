@@ -21,17 +21,17 @@ from lrwd_sweep.report.view.fields import (
     candidate_rows,
     comparison_rows,
     estimate_text,
+    gate_headline,
     gate_rows,
     lattice_value,
-    separability_rows,
     task_text,
     title,
 )
 from lrwd_sweep.report.view.line_chart import MARKS, SIZE
+from lrwd_sweep.report.view.measures import separability_rows
 from lrwd_sweep.report.view.notation import RAISED, plain, short_decimal
 from lrwd_sweep.report.view.pictures import Picture
 from lrwd_sweep.report.view.svg import SvgLattice, SvgLegend, lay_out, svg_curves
-from lrwd_sweep.spec.study import Kind
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 _LOWERED = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹·", "−0123456789.")
 _FARTHEST = 4.0  # slopes beyond are drawn at the rim of the slope axis
 _WIDTH, _MARGIN = 360, 10  # pixels of that axis; of these, at both ends, for half a label
-_BANDS = ((-0.25, 0.25, "separable"), (-1.25, -0.75, "product-coupled"))
 
 
 def html(
@@ -67,10 +66,11 @@ def html(
         studies=list(zip(lattices, svg_curves(results), strict=True)),
         tasks=[task_text(result) for result in results],
         # the best points of a search lie between the cells
-        candidates=[candidate_rows(each) if each.spec.kind is Kind.TPE else [] for each in results],
+        candidates=[candidate_rows(each) if each.spec.is_search else [] for each in results],
         titles=titles,
         axis=SlopeAxis.of(results),
         slopes=[(result.separability, estimate_text(result.separability.ridge_slope)) for result in results],
+        gate_headline=gate_headline(outcomes, results),
         gates=gate_rows(outcomes, results),
         gate_headings=GATE_HEAD,
         recommended=[recommendations(result, results) for result in results],
@@ -148,6 +148,7 @@ class SlopeAxis:
 
     low: float
     high: float
+    margin: float  # of the verdicts
     width: int = _WIDTH
 
     @classmethod
@@ -156,7 +157,8 @@ class SlopeAxis:
         found = [result.separability.ridge_slope for result in results]
         known = [x for s in found for x in (s.value, s.low, s.high) if x is not None]
         low = max(math.floor(2 * min([-1.5, *known])) / 2, -_FARTHEST)
-        return cls(low, min(math.ceil(2 * max([0.5, *known])) / 2, _FARTHEST))
+        high = min(math.ceil(2 * max([0.5, *known])) / 2, _FARTHEST)
+        return cls(low, high, results[0].separability.margin)
 
     def place(self, slope: float) -> float:
         """Return the pixels along the axis; a slope beyond an end lies there."""
@@ -166,9 +168,10 @@ class SlopeAxis:
     @property
     def bands(self) -> list[tuple[float, float, str]]:
         """The start, width and verdict of each band."""
-        scale = (_WIDTH - 2 * _MARGIN) / (self.high - self.low)
+        scale, m = (_WIDTH - 2 * _MARGIN) / (self.high - self.low), self.margin
         return [
-            (_MARGIN + (begin - self.low) * scale, (end - begin) * scale, name) for begin, end, name in _BANDS
+            (_MARGIN + (middle - m - self.low) * scale, 2 * m * scale, name)
+            for middle, name in ((0, "separable"), (-1, "product-coupled"))
         ]
 
     @property

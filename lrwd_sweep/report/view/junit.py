@@ -2,38 +2,48 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
 from lrwd_sweep.report.gates import GateOutcome
 from lrwd_sweep.report.result import Result
-from lrwd_sweep.report.view.fields import gate_sentence
+from lrwd_sweep.report.view.fields import gate_headline, gate_sentence
 from lrwd_sweep.report.view.notation import plain
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")  # without zone, as the schema has it
 
 
 def junit(results: Sequence[Result], outcomes: Sequence[GateOutcome] = ()) -> str:
     """Write the XML in the schema that Jenkins, GitLab and GitHub's reporters read.
 
     A study without gates has one case, "reported", which passes: readers reject an empty suite. Control
-    characters, which XML cannot hold, are shown as escapes.
+    characters, which XML cannot hold, are shown as escapes. The name of the whole holds the gates' headline.
+    A suite's timestamp is the time at which its study began; every time is 0, because no store keeps the time
+    that training took.
     """
     failed = sum(not outcome.passed for outcome in outcomes)
     suites = [_suite(result, [o for o in outcomes if o.study == result.name]) for result in results]
     cases = sum(int(suite.attrib["tests"]) for suite in suites)
-    root = ET.Element("testsuites", _counts("lrwd-sweep", cases, failed))
+    headline = gate_headline(outcomes, results)
+    name = f"lrwd-sweep: {headline}" if headline else "lrwd-sweep"
+    root = ET.Element("testsuites", _counts(name, cases, failed))
     root.extend(suites)
     ET.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
 
 def _counts(name: str, tests: int, failures: int) -> dict[str, str]:
-    return {"name": plain(name), "tests": str(tests), "failures": str(failures), "errors": "0"}
+    numbers = {"tests": str(tests), "failures": str(failures), "errors": "0", "time": "0"}
+    return {"name": plain(name)} | numbers
 
 
 def _suite(result: Result, outcomes: Sequence[GateOutcome]) -> ET.Element:
     failures = sum(not outcome.passed for outcome in outcomes)
     counts = _counts(result.name, max(len(outcomes), 1), failures)
-    suite = ET.Element("testsuite", counts | {"skipped": "0", "time": "0"})
+    suite = ET.Element("testsuite", counts | {"skipped": "0"})
+    if began := _TIME.match(result.created):
+        suite.set("timestamp", began[0])
     suite.extend(map(_judged, outcomes) if outcomes else [_case(result.name, "reported")])
     verdict = f"{result.spec.optimizer}: {result.separability.verdict}"
     reason = result.separability.reason

@@ -1,9 +1,10 @@
-"""Lanes as tables: CSV, which `study import` reads without loss, and pandas frames."""
+"""Lanes as tables: CSV and JSON, which `study import` reads without loss, and pandas frames."""
 
 from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,64 @@ def csv_table(results: Sequence[Result]) -> str:
     return out.getvalue()
 
 
+def lane_records(result: Result) -> list[dict[str, Any]]:
+    """Return an object per lane, JSON-ready, with the keys and the order of `csv_table`.
+
+    The value of a lane that is not complete is None.
+    """
+    spec, metric = result.spec, result.surface.metric
+    context: dict[str, Any] = {"decay_rule": str(spec.optimizer.rule)}
+    if _needs_direction(result):
+        context["direction"] = str(result.surface.direction)
+    if spec.given_cap is not None:
+        context["cap"] = spec.given_cap
+    found = []
+    for trial in sorted(result.trials, key=lambda trial: (trial.cell, trial.seed)):
+        value = trial.metrics.get(metric)
+        if trial.status is Status.COMPLETE and value is None:
+            continue  # it was trained before this metric was recorded
+        place = {"lr": trial.cell.lr, "weight_decay": trial.cell.weight_decay, "seed": trial.seed}
+        end = {"value": value, "status": str(trial.status)} | (
+            {"detail": trial.detail} if trial.detail else {}
+        )
+        others = {name: number for name, number in sorted(trial.metrics.items()) if name != metric}
+        found.append({**place, **end, **context, **others})
+    for cell, seed in _missing(result):
+        place = {"lr": cell.lr, "weight_decay": cell.weight_decay, "seed": seed}
+        found.append({**place, "value": None, "status": "missing", **context})
+    return found
+
+
+_WANDB_STATES = {"complete": "finished", "diverged": "finished", "failed": "failed", "missing": "killed"}
+
+
+def wandb_table(result: Result) -> str:
+    """Write a table of runs as Weights & Biases does: `Name`, `State`, the settings, then the metrics."""
+    records = lane_records(result)
+    metric = result.surface.metric
+    rows = []
+    for record in records:
+        status = record.pop("status")
+        value = math.nan if status == "diverged" else record.pop("value")
+        record.pop("value", None)
+        place = {name: record.pop(name) for name in _HEADER[:3]}
+        name = ",".join(f"{key}={number!r}" for key, number in place.items())
+        rows.append({"Name": name, "State": _WANDB_STATES[status], **place, metric: value, **record})
+    header = list(dict.fromkeys(name for row in rows for name in row))
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    writer.writerow(map(spreadsheet_text, header))
+    for row in rows:
+        writer.writerow([_text(row.get(name)) for name in header])
+    return out.getvalue()
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    return spreadsheet_text(value) if isinstance(value, str) else repr(value)
+
+
 def _lane(cell: Cell, seed: int) -> list[str]:
     return [repr(cell.lr), repr(cell.weight_decay), str(seed)]
 
@@ -77,7 +136,7 @@ def _needs_direction(result: Result) -> bool:
 
 def _missing(result: Result) -> list[tuple[Cell, int]]:
     """List the lanes that an imported study lacks."""
-    if result.spec.kind is not Kind.IMPORT:
+    if result.spec.kind is not Kind.IMPORT or result.spec.scattered:
         return []
     there = {(trial.cell, trial.seed) for trial in result.trials}
     lanes = ((cell, seed) for cell in result.spec.lattice.cells() for seed in result.spec.seeds)

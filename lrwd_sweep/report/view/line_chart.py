@@ -31,6 +31,19 @@ _BRAILLE = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # by row an
 _UNICODE_FRAME, _ASCII_FRAME = ("┤", "│", "└", "┬", "─"), ("+", "|", "+", "+", "-")
 
 
+def interpolated(curve: Sequence[float]) -> Float:
+    """Return a curve (E,) with straight lines over epochs that were not evaluated; NaN after its last value.
+
+    >>> interpolated([4.0, math.nan, 2.0, math.nan])
+    array([ 4.,  3.,  2., nan])
+    """
+    values = np.asarray(curve, dtype=np.float64)
+    known = np.flatnonzero(np.isfinite(values))
+    if not len(known):
+        return values
+    return np.interp(np.arange(len(values)), known, values[known], left=np.nan, right=np.nan)
+
+
 def usual(values: Float, *, log: bool = False) -> tuple[float, float]:
     """Return the extremes of the values that are not absurdly far from the middle half.
 

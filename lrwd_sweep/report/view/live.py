@@ -20,7 +20,7 @@ from rich.text import Text
 
 from lrwd_sweep.report.result import surface_of
 from lrwd_sweep.report.view.heatmap import Gallery, Heatmap
-from lrwd_sweep.report.view.notation import counted, styled
+from lrwd_sweep.report.view.notation import about, counted, spent, styled
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.job import EpochDone, Pack, PackDone
@@ -54,7 +54,7 @@ class Course:
         self.packs: dict[Pack, int] = {}  # unfinished ones, with their finished epochs
         self.trained = 0  # runs that finished while this watched
         self.began = self.ended = 0.0  # time of the clock; 0: not yet
-        cells = None if spec.kind is Kind.TPE else set(spec.lattice.cells())
+        cells = None if spec.is_search else set(spec.lattice.cells())
         for trial in known:
             asked = trial.seed in spec.seeds and (cells is None or trial.cell in cells)
             if asked and (trial.status is not Status.FAILED or owner.watches):  # else it trains again
@@ -77,7 +77,7 @@ class Course:
                 for trial in event.trials:
                     self._keep(trial)
             else:
-                self.packs[event.pack] = event.epoch
+                self.packs[event.pack] = event.epoch if self.spec.command is None else 0
                 values = event.metrics.get(self.spec.metric)  # None where the epoch was not evaluated
                 for cell, value in zip(event.pack.cells, values, strict=True) if values else ():
                     status = Status.COMPLETE if abs(value) < float("inf") else Status.DIVERGED
@@ -316,7 +316,10 @@ class Progress:
             return ", ".join(parts)
         if self.first is None:
             first = "waiting for the next run" if self.watches else "starting"
-            parts.append(first if course is None else f"{course.title}, first epoch")
+            unit = "epoch" if course is None or course.spec.command is None else "run"
+            parts.append(first if course is None else f"{course.title}, first {unit}")
+        elif course is not None and course.spec.command is not None:
+            parts.append(course.title)
         elif course is not None and course.epoch is not None:
             parts.append(f"{course.title}, epoch {min(course.epoch + 1, course.epochs)} of {course.epochs}")
         while len(parts) > 1 and cell_len(" · ".join(parts)) > room:
@@ -366,7 +369,9 @@ class Progress:
 
     def _trained(self, courses: Sequence[Course], began: float) -> list[str]:
         trained, seconds = sum(course.trained for course in courses), time.monotonic() - began
-        rate = f"{sum(c.passed for c in courses) / max(seconds, 1e-9):,.0f} lane-steps/s"
+        passed = sum(c.passed for c in courses) / max(seconds, 1e-9)
+        ours = all(c.spec.command is None for c in courses)
+        rate = f"{passed:,.0f} lane-steps/s" if ours else f"{60 * passed:.3g} runs/min"
         done, total = self._runs()
         left = f"; {done} of {counted(total, 'run')} are done" if done < total and self.stop.is_set() else ""
         return [f"trained {counted(trained, 'run')} in {spent(seconds)}, {rate}{left}"] if trained else []
@@ -375,26 +380,3 @@ class Progress:
         self.said = time.monotonic()
         for text in lines:
             self.console.print(styled(text, self.console.options.ascii_only), soft_wrap=True)
-
-
-def about(seconds: float) -> str:
-    """Write an estimated duration.
-
-    >>> about(0.2), about(42.4), about(400), about(9000), about(4e5)
-    ('about 1 s', 'about 42 s', 'about 7 min', 'about 2.5 h', 'about 4.6 days')
-    """
-    if seconds < 100:
-        return f"about {max(round(seconds), 1)} s"
-    if seconds < 100 * 60:
-        return f"about {round(seconds / 60)} min"
-    return f"about {seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"about {seconds / 86400:.1f} days"
-
-
-def spent(seconds: float) -> str:
-    """Write a measured duration.
-
-    >>> spent(0.2), spent(59.6), spent(3599), spent(36061)
-    ('0:00', '1:00', '59:59', '10:01:01')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"

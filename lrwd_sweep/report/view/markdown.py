@@ -17,19 +17,19 @@ from lrwd_sweep.report.view.fields import (
     best_rows,
     candidate_rows,
     comparison_rows,
+    gate_headline,
     gate_rows,
-    separability_rows,
     task_text,
     tensors,
     title,
 )
+from lrwd_sweep.report.view.measures import separability_rows
 from lrwd_sweep.report.view.notation import UNICODE, axis_labels, plain
 from lrwd_sweep.report.view.pictures import Picture
 from lrwd_sweep.report.view.terminal import snippet
 from lrwd_sweep.report.view.tiles import Mark, Numbers, Scale, Tile, Tiles, runs_of, seeds_of
 from lrwd_sweep.science.separability import Separability
 from lrwd_sweep.science.surface import Surface
-from lrwd_sweep.spec.study import Kind
 
 # GitHub accepts 65,536 characters for a comment (and 1 MiB for a step's summary).
 MOST_CHARACTERS = 65_000
@@ -53,6 +53,7 @@ def markdown(
     """
     blocks = ["\n".join(map(_answered, answer(results, comparisons)))]
     if outcomes:
+        blocks.insert(0, f"**{escaped(gate_headline(outcomes, results))}**")
         blocks += ["## Gates", pipe_table(GATE_HEAD, _escaped(gate_rows(outcomes, results)))]
     blocks += [block for result in results for block in _study(result, results, full)]
     for compared in comparisons:
@@ -113,7 +114,7 @@ def _study(result: Result, among: Sequence[Result], full: bool) -> list[str]:
         pipe_table(["best cell", ""], _escaped(best_rows([result]))),
         pipe_table(["separability", "value [90 % interval]"], _escaped(separability_rows([result]))),
     ]
-    if result.spec.kind is Kind.TPE:
+    if result.spec.is_search:
         head = ["best", *POINT_HEAD, escaped(result.surface.metric), TEST_SPLIT]
         blocks.append(pipe_table(head, _escaped(candidate_rows(result))))
     blocks += _lattice(result.surface, result.separability)

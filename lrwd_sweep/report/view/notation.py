@@ -6,7 +6,9 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from rich.text import Text
@@ -78,6 +80,29 @@ def counted(number: float, noun: str) -> str:
     return f"{number:.12g} {noun}{'s' * (number != 1)}"
 
 
+def about(seconds: float) -> str:
+    """Write an estimated duration.
+
+    >>> about(0.2), about(42.4), about(400), about(9000), about(4e5)
+    ('about 1 s', 'about 42 s', 'about 7 min', 'about 2.5 h', 'about 4.6 days')
+    """
+    if seconds < 100:
+        return f"about {max(round(seconds), 1)} s"
+    if seconds < 100 * 60:
+        return f"about {round(seconds / 60)} min"
+    return f"about {seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"about {seconds / 86400:.1f} days"
+
+
+def spent(seconds: float) -> str:
+    """Write a measured duration.
+
+    >>> spent(0.2), spent(59.6), spent(3599), spent(36061)
+    ('0:00', '1:00', '59:59', '10:01:01')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
+
+
 def superscript(text: str) -> str:
     """Raise digits, sign and decimal point.
 
@@ -110,14 +135,36 @@ def short_decimal(value: float, digits: int = 3) -> str:
     return decimal if len(decimal) <= max(5, len(scientific)) else scientific
 
 
+_DECIMAL = ContextVar("decimal", default=False)  # axis labels are decimal
+
+
+@contextmanager
+def decimal_axes(on: bool = True) -> Iterator[None]:
+    """Label axes by decimals within the block, in every view; by powers of two if not `on`."""
+    token = _DECIMAL.set(on)
+    try:
+        yield
+    finally:
+        _DECIMAL.reset(token)
+
+
+def axes_are_decimal() -> bool:
+    """Tell if axes are labelled by decimals here."""
+    return _DECIMAL.get()
+
+
 def axis_labels(values: Sequence[float], glyphs: Glyphs) -> list[str]:
     """Label every value: powers of two (half powers too) if the whole axis is, else short decimals.
+
+    Within `decimal_axes` always short decimals.
 
     >>> axis_labels([2**-7.5, 2.0], UNICODE), axis_labels([0.0, 0.01, 0.1], UNICODE)
     (['2⁻⁷·⁵', '2¹'], ['0', '0.01', '0.1'])
     """
     powers = [format_value(value) for value in values]
-    if all(text.startswith("2^") or value == 0 for text, value in zip(powers, values, strict=True)):
+    if not _DECIMAL.get() and all(
+        text.startswith("2^") or value == 0 for text, value in zip(powers, values, strict=True)
+    ):
         if glyphs.ascii:
             return powers
         return [text if text == "0" else "2" + superscript(text[2:]) for text in powers]
@@ -195,6 +242,46 @@ def ascii_formula(formula: str) -> str:
 def written(formula: str, glyphs: Glyphs) -> str:
     """Write a formula in the characters of `glyphs`."""
     return ascii_formula(formula) if glyphs.ascii else formula
+
+
+_MATHEMATICS = {
+    "θ": r"\theta",
+    "η": r"\eta",
+    "α": r"\alpha",
+    "λ": r"\lambda",
+    "β": r"\beta",
+    "ε": r"\epsilon",
+    "m̂": r"\hat{m}",
+    "v̂": r"\hat{v}",
+    "′": r"^{\prime}",
+    "₁": "_1",
+    "₂": "_2",
+    "²": "^2",
+    "ᵗ": "^t",
+    "Π": r"\Pi",
+    "κ": r"\kappa",
+    "λ_norm": r"\lambda_{norm}",
+    "←": r"\leftarrow",
+    "−": "-",
+    ";": r",\quad",
+}
+_MATHEMATICAL = re.compile("|".join(sorted(_MATHEMATICS, key=len, reverse=True)))
+
+
+def mathematics(formula: str) -> str:
+    r"""Write an update rule as matplotlib's mathematics.
+
+    >>> mathematics("θ ← θ − ηα m̂/(√v̂+ε)")
+    '$\\theta  \\leftarrow  \\theta  - \\eta \\alpha  \\hat{m}/(\\sqrt{\\hat{v}}+\\epsilon )$'
+    """
+    rooted = formula.replace("√(max v/(1−β₂ᵗ))", r"\sqrt{\max v/(1−β₂ᵗ)}")
+    rooted = re.sub("√(v̂|[a-zN])", r"\\sqrt{\1}", rooted)
+
+    def letter(found: re.Match[str]) -> str:
+        written = _MATHEMATICS[found[0]]
+        return written + " " * written[-1].isalpha() * written.startswith("\\")
+
+    return f"${_MATHEMATICAL.sub(letter, rooted)}$"
 
 
 _PLAIN_LETTERS = str.maketrans(

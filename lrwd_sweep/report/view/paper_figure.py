@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ import numpy as np
 from lrwd_sweep.errors import HostError, NothingToReport, UnknownName, UsageError, arg
 from lrwd_sweep.report.result import Result
 from lrwd_sweep.report.view.fields import title
-from lrwd_sweep.report.view.notation import plain, short_decimal
+from lrwd_sweep.report.view.notation import axes_are_decimal, mathematics, plain, short_decimal
 from lrwd_sweep.report.view.tiles import Mark, Scale, Tiles, colour, ridge_runs, seeds_of
 from lrwd_sweep.science.lattice import format_value
 from lrwd_sweep.science.surface import Float, Surface
@@ -33,49 +32,12 @@ if TYPE_CHECKING:
 _MOST_LABELS = 12  # along one axis
 _GAP = 0.4  # steps that set the λ = 0 column apart
 _LABEL = 0.25  # inches of one label along the horizontal axis
+_LONGER = 2  # times the length of a power of two: a decimal
 _CHARACTER = 0.08  # inches of one character of a name
 _MANY = 400  # cells; white lines between more of them would cover them
 _EMPTY = "#e4e4e8"  # of a cell without a value
 _PALE = 0.45  # opacity of a cell that lacks seeds
 _RIDGE = "#c2143f"
-_LETTERS = {
-    "θ": r"\theta",
-    "η": r"\eta",
-    "α": r"\alpha",
-    "λ": r"\lambda",
-    "β": r"\beta",
-    "ε": r"\epsilon",
-    "m̂": r"\hat{m}",
-    "v̂": r"\hat{v}",
-    "′": r"^{\prime}",
-    "₁": "_1",
-    "₂": "_2",
-    "²": "^2",
-    "ᵗ": "^t",
-    "Π": r"\Pi",
-    "κ": r"\kappa",
-    "λ_norm": r"\lambda_{norm}",
-    "←": r"\leftarrow",
-    "−": "-",
-    ";": r",\quad",
-}
-_LETTER = re.compile("|".join(sorted(_LETTERS, key=len, reverse=True)))
-
-
-def mathematics(formula: str) -> str:
-    r"""Write an update rule as matplotlib's mathematics.
-
-    >>> mathematics("θ ← θ − ηα m̂/(√v̂+ε)")
-    '$\\theta  \\leftarrow  \\theta  - \\eta \\alpha  \\hat{m}/(\\sqrt{\\hat{v}}+\\epsilon )$'
-    """
-    rooted = formula.replace("√(max v/(1−β₂ᵗ))", r"\sqrt{\max v/(1−β₂ᵗ)}")
-    rooted = re.sub("√(v̂|[a-zN])", r"\\sqrt{\1}", rooted)
-
-    def letter(found: re.Match[str]) -> str:
-        written = _LETTERS[found[0]]
-        return written + " " * written[-1].isalpha() * written.startswith("\\")
-
-    return f"${_LETTER.sub(letter, rooted)}$"
 
 
 def write(artist: Text, content: str, inches: float) -> None:
@@ -142,11 +104,17 @@ class LogAxis:
         return np.array([self.places[0] - half, self.places[0] + half])
 
     def ticks(self, most: int = _MOST_LABELS) -> tuple[list[float], list[str]]:
-        """Return places and labels, at most about `most`: powers of two or of ten if any, else values."""
+        """Return places and labels, at most about `most`: powers of two or of ten if any, else values.
+
+        Within `decimal_axes` always values.
+        """
         positive = [float(value) for value in self.values if value > 0]
         names = [format_value(value) for value in positive]
         low, high = math.ceil(math.log10(positive[0]) - 1e-9), math.floor(math.log10(positive[-1]) + 1e-9)
-        if all(name.startswith("2^") for name in names):
+        if axes_are_decimal():
+            found = [(math.log2(value), short_decimal(value)) for value in positive]
+            most = math.ceil(most / _LONGER)
+        elif all(name.startswith("2^") for name in names):
             found = [(math.log2(v), f"$2^{{{n[2:]}}}$") for v, n in zip(positive, names, strict=True)]
         elif high > low:
             found = [(math.log2(10) * power, f"$10^{{{power}}}$") for power in range(low, high + 1)]

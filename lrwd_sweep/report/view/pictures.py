@@ -10,16 +10,16 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
 from lrwd_sweep.errors import UnknownName
-from lrwd_sweep.report.result import Result, interpolated, nearest, on_lattice
+from lrwd_sweep.report.result import Result, nearest, on_lattice
 from lrwd_sweep.report.view.fields import title
 from lrwd_sweep.report.view.heatmap import Gallery, Heatmap
-from lrwd_sweep.report.view.line_chart import Chart, Series, usual
+from lrwd_sweep.report.view.line_chart import Chart, Series, interpolated, usual
 from lrwd_sweep.report.view.notation import UNICODE, axis_labels, styled
 from lrwd_sweep.science.separability import analyse
 from lrwd_sweep.science.surface import Float, Surface
 from lrwd_sweep.science.trial import Direction, Status, Trial, says_higher
 from lrwd_sweep.spec.catalog import DIAGNOSTICS, METRICS, chance_level
-from lrwd_sweep.spec.study import Kind
+from lrwd_sweep.spec.user_command import STEPS
 
 HEATMAP, SCATTER, CURVES = "heatmap", "scatter", "curves"  # pictures that are not one quantity
 _X, _Y = "train_loss", "test_error"  # of the scatter
@@ -57,13 +57,13 @@ class Quantity:
         if not any(trial.metrics for trial in trials):
             return None
         spec = result.spec
-        if spec.kind is Kind.TPE:
+        if spec.is_search:
             trials = on_lattice(trials, spec.lattice, self.label)
         direction, cap = Direction.MINIMIZE, None
         if self.name == spec.metric:
             direction, cap = spec.direction, spec.cap
-        elif self.ranked and spec.task is None:
-            direction = Direction.MAXIMIZE if says_higher(self.name) else Direction.MINIMIZE
+        elif self.ranked and says_higher(self.name):
+            direction = Direction.MAXIMIZE
         elif self.name.endswith("_error") and spec.task is not None and self.ranked:
             cap = chance_level(self.name, spec.task.data_set.classes)
         return Surface.from_trials(
@@ -170,16 +170,19 @@ def show_renderables(results: Sequence[Result], names: Sequence[str]) -> list[Re
 
 
 def _picture(results: Sequence[Result], name: str) -> Picture:
-    parts = quantities([name])
+    parts, ours = quantities([name]), any(result.spec.task is not None for result in results)
+    if name == CURVES and not ours:  # metrics of a user's script
+        known = {curve for result in results for trial in result.trials for curve in trial.curves}
+        metrics = [*(result.surface.metric for result in results), *({"train_loss", "loss"} & known)]
+        parts = [Quantity(metric) for metric in dict.fromkeys(metrics)]
     notes = tuple(_notes(results, parts))
     if name == SCATTER:
         return Picture(name, _ABOUT[name], (), tuple(filter(None, [scatter(results)])), notes)
     charts = tuple(filter(None, [curves(results, part) for part in parts]))
     if name == CURVES:
-        return Picture(name, _ABOUT[name], (), charts, notes)
-    return Picture(
-        name, ({} | METRICS | DIAGNOSTICS).get(name, ""), tuple(_heatmaps(results, parts[0])), charts, notes
-    )
+        return Picture(name, _ABOUT[name] if ours else "", (), charts, notes)
+    about = ({} | METRICS | DIAGNOSTICS).get(name, "") if ours else ""
+    return Picture(name, about, tuple(_heatmaps(results, parts[0])), charts, notes)
 
 
 def _heatmaps(results: Sequence[Result], quantity: Quantity) -> Iterator[tuple[Result, Heatmap]]:
@@ -235,10 +238,13 @@ def curves(results: Sequence[Result], quantity: Quantity) -> Chart | None:
 
     The ranking metric decides the best cell. Returns None without a curve.
     """
-    series = []
+    series: list[Series] = []
+    units = {unit for result in results for unit, _ in [steps(result)]}
 
     def add(about: str, curve: Float) -> None:
-        series.append(Series(about, np.arange(1.0, len(curve) + 1), curve))
+        at = steps(result)[1] if len(units) == 1 else ()
+        x = np.array(at[: len(curve)]) if len(at) >= len(curve) else np.arange(1.0, len(curve) + 1)
+        series.append(Series(about, x, curve))
 
     for result in results:
         known = quantity.curves(result)
@@ -256,7 +262,16 @@ def curves(results: Sequence[Result], quantity: Quantity) -> Chart | None:
             add(f"same α, {decay}" if same_row else f"{alpha}, same {decay.split()[0]}", known[place])
     counts = dict.fromkeys(len(result.surface.seeds) for result in results)
     seeds = " / ".join("one seed" if n == 1 else f"mean of {n} seeds" for n in counts)
-    return Chart.of(seeds, quantity.name, "epoch", series, joined=True)
+    unit = units.pop() if len(units) == 1 else "point"
+    return Chart.of(seeds, quantity.name, unit, series, joined=True)
+
+
+def steps(result: Result) -> tuple[str, tuple[float, ...]]:
+    """Return the unit of a study's curves and their steps; empty if a point is an epoch, from 1 on."""
+    if result.spec.command is None:
+        return "epoch", ()
+    known = [(unit, trial.curves[unit]) for trial in result.trials for unit in STEPS if unit in trial.curves]
+    return max(known, key=lambda found: len(found[1]), default=("point", ()))
 
 
 def _cell(result: Result, place: Place) -> tuple[str, str]:

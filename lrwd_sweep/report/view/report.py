@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from lrwd_sweep.report.result import ComparedResults, Result
 
 _NOTEBOOK_WIDTH = 120  # characters
-FORMATS = "table, markdown (fits a pull request's comment), json, csv, junit or html."  # for the help
+FORMATS = (  # for the help
+    "table, markdown (fits a pull request's comment), json, csv, junit, github (a workflow's annotations) "
+    "or html."
+)
 
 
 class Format(StrEnum):
@@ -27,10 +30,18 @@ class Format(StrEnum):
     JSON = "json"
     CSV = "csv"
     JUNIT = "junit"
+    GITHUB = "github"
     HTML = "html"
 
 
-def render(
+class AxisStyle(StrEnum):
+    """The labels of the lattices' axes."""
+
+    POWERS = "powers"  # of two, if the whole axis has them
+    DECIMAL = "decimal"
+
+
+def render(  # noqa: PLR0911 - one return for each format
     results: Sequence[Result],
     comparisons: Sequence[ComparedResults],
     form: Format,
@@ -41,19 +52,27 @@ def render(
 ) -> RenderableType | str:
     """Return the report: as a table a renderable for a console, else text that ends in a newline.
 
-    The same input gives the same bytes. CSV, which `study import` reads again, holds no gates. `show` names
-    further pictures; JSON holds the numbers behind them, CSV and JUnit nothing. `full` adds every number to
-    the table, and to table and markdown which parameters decay. Raises UnknownName.
+    The same input gives the same bytes. CSV, which `study import` reads again, holds no gates; every other
+    format begins with their headline. `show` names further pictures; JSON holds the numbers behind them, CSV,
+    JUnit and GitHub's annotations nothing. `full` adds every number to the table, and to table and markdown
+    which parameters decay. Raises UnknownName.
     """
     from lrwd_sweep.report.view.pictures import pictures, quantities, resolved
 
     names = resolved(show, results)
     match form:
         case Format.TABLE:
+            from lrwd_sweep.report.view.fields import gate_headline
             from lrwd_sweep.report.view.terminal import GateTable, Report
 
             gates = [GateTable(outcomes, results)] if outcomes else []
-            return Report(results, comparisons, full, [*pictures(results, names), *gates])
+            return Report(
+                results,
+                comparisons,
+                full,
+                [*pictures(results, names), *gates],
+                gate_headline(outcomes, results),
+            )
         case Format.MARKDOWN:
             from lrwd_sweep.report.view.markdown import markdown
 
@@ -71,6 +90,10 @@ def render(
             from lrwd_sweep.report.view.junit import junit
 
             return junit(results, outcomes)
+        case Format.GITHUB:
+            from lrwd_sweep.report.view.github import workflow_commands
+
+            return workflow_commands(results, comparisons, outcomes)
         case Format.HTML:
             from lrwd_sweep.report.view.html_page import html
 

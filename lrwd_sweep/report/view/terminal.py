@@ -29,15 +29,15 @@ from lrwd_sweep.report.view.fields import (
     comparison_rows,
     gate_rows,
     lattice_value,
-    separability_rows,
     task_text,
     tensors,
     title,
 )
 from lrwd_sweep.report.view.heatmap import Gallery, Heatmap
+from lrwd_sweep.report.view.measures import separability_rows
 from lrwd_sweep.report.view.notation import ascii_formula, plain, short_decimal, styled, to_ascii
 from lrwd_sweep.science.optimizer import DecayRule
-from lrwd_sweep.spec.study import Kind, StudySpec
+from lrwd_sweep.spec.study import StudySpec
 
 _LABEL = 28  # characters of the first column
 _READABLE = 17  # characters that a study's column should have
@@ -59,9 +59,13 @@ class Report:
     comparisons: Sequence[ComparedResults] = ()
     full: bool = False  # with every number, the values to use and the parameters that decay
     further: Sequence[RenderableType] = ()  # pictures and gates, before the answer
+    headline: str = ""  # of the gates, the first line
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         titles = [title(result, self.results) for result in self.results]
+        if self.headline:
+            yield styled(self.headline, options.ascii_only, "bold")
+            yield Text()
         yield from self._galleries(titles)
         if self.full:
             yield from self._numbers(titles, options)
@@ -98,7 +102,7 @@ class Report:
             heading = f"{title(compared.b, results)} against {title(compared.a, results)}"
             yield table("paired, by seed", [heading], comparison_rows(compared), ascii_only)
         for name, result in zip(titles, results, strict=True):
-            if result.spec.kind is Kind.TPE:
+            if result.spec.is_search:
                 headings = [*POINT_HEAD, plain(result.surface.metric), TEST_SPLIT]
                 yield table(f"best of {name}", headings, candidate_rows(result), ascii_only)
         yield styled("brackets: 90 % interval from resampling seeds, the basin kept as it is", ascii_only)
@@ -205,7 +209,7 @@ class _Columns:
     def _with_code(self, line: Line) -> Iterator[Text]:
         """Yield code that can be pasted, broken as its language allows, then the parts."""
         indent, head = " " * self._indent, _padded(line.label, self.label)
-        break_ = shell_lines if line.topic is Topic.NEXT else _call_lines
+        break_ = shell_lines if line.topic is Topic.NEXT or line.shell else _call_lines
         lines = [plain(text) for text in break_(line.code, self.width, indent)]
         if len(head) == len(indent):
             lines[0] = head + lines[0][len(indent) :]

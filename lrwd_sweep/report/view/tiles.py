@@ -13,6 +13,7 @@ import numpy as np
 from lrwd_sweep.report.view.line_chart import usual
 from lrwd_sweep.report.view.notation import Glyphs, fit_number, power_of_ten, short_decimal
 from lrwd_sweep.science.separability import Separability
+from lrwd_sweep.science.separability.basin import median
 from lrwd_sweep.science.surface import CellStatus, Float, Surface
 from lrwd_sweep.science.trial import Direction
 
@@ -189,7 +190,7 @@ class Scale:
 
 def _limit(values: Float) -> float:
     """Return the largest magnitude that is not absurd beside the others."""
-    typical = float(np.quantile(np.abs(values), 0.75))
+    typical = float(np.sort(np.abs(values))[3 * (len(values) - 1) // 4])
     return _ABSURD * typical if typical else math.inf
 
 
@@ -197,7 +198,7 @@ def _reach(values: Float) -> float:
     """Return how far the ramp reaches from the best of one surface's values, lower being better."""
     ordered = np.sort(values)
     near = float(ordered[min(max(3, len(ordered) // 4), len(ordered) - 1)] - ordered[0])
-    reach = _CONTRAST * float(np.median(ordered) - ordered[0])
+    reach = _CONTRAST * (median(ordered) - float(ordered[0]))
     return min(reach, _ABSURD * near) if near else reach  # more than half may be absurdly bad
 
 

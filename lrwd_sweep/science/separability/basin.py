@@ -64,6 +64,16 @@ def find_basin(
     return Basin(inside & (np.where(inside, mean, np.inf) <= limit), tolerance)
 
 
+def median(values: Float) -> float:
+    """Return the median of some values; numpy's own imports the whole of masked arrays.
+
+    >>> median(np.array([3.0, 1.0, 2.0])), median(np.array([4.0, 1.0]))
+    (2.0, 2.5)
+    """
+    ordered = np.sort(values)
+    return float(ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+
+
 def is_flat(y: Float) -> bool:
     """Tell if the values differ by no more than rounding."""
     return y.size == 0 or float(np.ptp(y)) <= ROUNDING * float(np.abs(y).max())

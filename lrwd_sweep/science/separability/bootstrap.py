@@ -15,6 +15,8 @@ from math import comb, factorial, isfinite, prod, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from lrwd_sweep.science.separability.quantiles import t_quantile
+
 Float = NDArray[np.float64]
 
 MIN_SEEDS = 3  # fewer have no interval
@@ -55,9 +57,7 @@ def t95(nu: float) -> float:
     >>> round(t95(1), 3), round(t95(4), 3), round(t95(1e9), 3)
     (6.314, 2.132, 1.645)
     """
-    from scipy.special import stdtrit  # type: ignore[import-untyped]  # noqa: PLC0415 - slow to load
-
-    return float(stdtrit(nu, 0.95))
+    return t_quantile(0.95, nu)
 
 
 def student_interval(

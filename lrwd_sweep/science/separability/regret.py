@@ -106,7 +106,8 @@ class Pairs:
         i, k, distance, step = i[near], k[near], distance[near], step[near]
         order = np.argsort(step, kind="stable")
         i, k, distance, step = i[order], k[order], distance[order], step[order]
-        _, starts, size = np.unique(step, return_index=True, return_counts=True)
+        starts = np.flatnonzero(np.diff(step, prepend=step[0] - 1))
+        size = np.diff(starts, append=len(step))
         mean = np.add.reduceat(distance, starts) / size
         return cls(i, k, starts, tuple(round(float(d), 9) for d in mean))
 

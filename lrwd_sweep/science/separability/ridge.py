@@ -9,7 +9,7 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from lrwd_sweep.science.separability.basin import ROUNDING
+from lrwd_sweep.science.separability.basin import ROUNDING, median
 from lrwd_sweep.science.separability.bootstrap import Estimate, t95
 
 Float = NDArray[np.float64]
@@ -22,6 +22,7 @@ OCTAVES = 2.0  # a window reaches as far to either side of the ridge
 _STEPS = 6  # of the window after the line; it settles in two or three
 _SETTLED = 0.005  # change of the slope
 _STEEPEST = 4.0  # the window follows no steeper line
+_MOST = 1000.0  # octaves of λ* either way; floats hold 1,023
 _LEVERAGE = 0.85  # a row that determines its own fitted value further than this counts as if it did not
 
 
@@ -142,7 +143,7 @@ def smoothed_curvature(
     for k, row in enumerate(basin):
         near = curvature[basin[max(k - REACH, 0) : k + REACH + 1]]
         if (near > 0).any():
-            smooth[row] = np.median(near[near > 0])
+            smooth[row] = median(near[near > 0])
     return smooth
 
 
@@ -174,7 +175,7 @@ def slope_from_rows(minima: Minima, axis: Float, rows: Bool) -> Estimate:
 
 def follows_ridge(axis: Float) -> bool:
     """Tell if an axis is fine enough for a window: steps of an octave at most, four of its values."""
-    return len(axis) > MIN_ROWS and float(np.median(np.diff(axis))) <= OCTAVES / 2
+    return len(axis) > MIN_ROWS and median(np.diff(axis)) <= OCTAVES / 2
 
 
 def windowed_minima(
@@ -200,7 +201,7 @@ def _follow(
     y: Float, axis: Float, log_lr: Float, rows: Bool, start: Float, smooth: Float | None
 ) -> tuple[Minima, Float]:
     """Return windowed minima and c̄, (I,): `smooth`, or that of the first row of y if None."""
-    step = float(np.median(np.diff(axis)))
+    step = median(np.diff(axis))
     found = row_minima(y, axis)
     slope, middle, height, _ = _lines(found.position, _weights(found, start), log_lr)
     lost = ~np.isfinite(slope)
@@ -298,7 +299,7 @@ class RidgeCentre:
         """
         lr, found = 2.0**self.log_lr, self.log_decay
         shortest, value, longest = (
-            None if l_star is None else steps(lr, 2.0**l_star)
+            None if l_star is None else steps(lr, 2.0 ** min(max(l_star, -_MOST), _MOST))
             for l_star in (found.high, found.value, found.low)
         )
         reason = found.reason

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lrwd_sweep.errors import UsageError, arg
 from lrwd_sweep.science.separability.basin import ROUNDING
 from lrwd_sweep.science.separability.bootstrap import MIN_SEEDS, Estimate
+from lrwd_sweep.science.separability.quantiles import f_quantile
 
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -160,7 +161,9 @@ def noise_test(
     ranked_between, ranked_noise = _spreads(_ranks(within, inside), inside)
     first, second = freedom, (seeds - 1) * freedom
     f_of_ranks = (seeds - 1) * ranked_between / ranked_noise if ranked_noise else None
-    return NoiseTest((seeds - 1) * between / noise, f_of_ranks, (first, second), _quantile(first, second))
+    return NoiseTest(
+        (seeds - 1) * between / noise, f_of_ranks, (first, second), f_quantile(LEVEL, first, second)
+    )
 
 
 def _spreads(y: Float, inside: Bool) -> tuple[float, float]:
@@ -181,10 +184,3 @@ def _ranks(y: Float, inside: Bool) -> Float:
         same = (row[:, None] == row[None]).sum(axis=1)
         found[i, counts] = above + (same - 1) / 2
     return found
-
-
-def _quantile(first: int, second: int) -> float:
-    """Return the value below which F lies with probability `LEVEL`."""
-    from scipy.special import fdtri  # type: ignore[import-untyped]  # noqa: PLC0415 - slow to load
-
-    return float(fdtri(first, second, LEVEL))

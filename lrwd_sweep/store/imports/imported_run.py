@@ -10,7 +10,7 @@ from typing import TypeVar
 from lrwd_sweep.errors import shown
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status, Trial
-from lrwd_sweep.store.imports.run_states import RunState, StateColumn, run_state
+from lrwd_sweep.store.imports.run_states import RunState, StateColumn, run_state, state_of
 from lrwd_sweep.store.imports.run_table import RowFault, RunTable, number
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ _WITHOUT_VALUE: dict[RunState | None, Status | None] = {
 class ImportedRun:
     """A run of a table."""
 
-    line: int
+    place: str  # in the source
     cell: Cell
     seed: int
     value: float  # defined if complete
@@ -45,7 +45,7 @@ class ImportedRun:
         """Return the run as a trial with its value as `metric`; `numeric` columns are metrics too."""
         status = self.status or Status.FAILED
         if status is not Status.COMPLETE:
-            plain = self.word.lower() in ("", *Status)
+            plain = self.word.lower() in ("", *Status) or state_of(self.word) is RunState.COMPLETE
             return Trial(self.cell, self.seed, status, detail=self.detail or ("" if plain else self.word))
         others = {name: number(self.further[name]) for name in numeric if self.further[name]}
         finite = {name: value for name, value in others.items() if math.isfinite(value)}
@@ -62,14 +62,14 @@ def parse_runs(
     runs: list[ImportedRun] = []
     left_out: list[str] = []
     faults: list[RowFault] = []
-    for line, texts in table.rows:
+    for place, texts in table.rows:
         if len(texts) != len(table.header):
             fields = f"there are {len(texts)} fields under a header of {len(table.header)}"
-            faults.append(RowFault(line, fields, "fields"))
+            faults.append(RowFault(place, fields, "fields"))
             continue
         by_column = dict(zip(table.header, texts, strict=True))
         state, word = run_state(states, by_column)
-        fields_of = _Fields(line, {name: by_column[column] for name, column in names.items()})
+        fields_of = _Fields(place, {name: by_column[column] for name, column in names.items()})
         value, status = fields_of.outcome(state)
         lr = fields_of.parse("lr", _lr, math.nan)
         weight_decay = fields_of.parse("weight_decay", _weight_decay, math.nan)
@@ -77,7 +77,7 @@ def parse_runs(
         if not fields_of.faults:
             detail = fields_of.texts.get("detail", "")
             cell = Cell(lr, weight_decay)
-            runs.append(ImportedRun(line, cell, seed, value, status, word, detail, by_column))
+            runs.append(ImportedRun(place, cell, seed, value, status, word, detail, by_column))
         elif state in (RunState.UNFINISHED, RunState.FAILED):
             left_out.append(word)
         else:
@@ -88,8 +88,8 @@ def parse_runs(
 class _Fields:
     """A row's texts by known name, and the faults found in them."""
 
-    def __init__(self, line: int, texts: Mapping[str, str]) -> None:
-        self.line, self.texts = line, texts
+    def __init__(self, place: str, texts: Mapping[str, str]) -> None:
+        self.place, self.texts = place, texts
         self.faults: list[RowFault] = []
 
     def parse(self, name: str, parse: Callable[[str], T], default: T) -> T:
@@ -100,7 +100,7 @@ class _Fields:
         try:
             return parse(text)
         except ValueError as error:
-            self.faults.append(RowFault(self.line, f"{name} {shown(text)} {error}", f"{name} {error}"))
+            self.faults.append(RowFault(self.place, f"{name} {shown(text)} {error}", f"{name} {error}"))
             return default
 
     def outcome(self, state: RunState | None) -> tuple[float, Status | None]:
@@ -109,7 +109,7 @@ class _Fields:
             return math.nan, _WITHOUT_VALUE[state]
         if not self.texts["value"]:
             empty = "value is empty; write nan for a diverged run"
-            self.faults.append(RowFault(self.line, empty, "value is empty"))
+            self.faults.append(RowFault(self.place, empty, "value is empty"))
             return math.nan, None
         value = self.parse("value", _value, math.nan)
         return value, Status.COMPLETE if math.isfinite(value) else Status.DIVERGED

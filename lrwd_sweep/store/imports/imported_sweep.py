@@ -1,25 +1,33 @@
-"""A table of runs as a sweep: a full lattice, and the trials of the runs that ended."""
+"""A table of runs as a sweep: a full lattice or scattered points, and the trials of the runs that ended."""
 
 from __future__ import annotations
 
-import math
-import struct
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from typing import NamedTuple
 
-from lrwd_sweep.errors import UsageError, arg, shown
-from lrwd_sweep.science.lattice import Cell, Lattice, canonical
+from lrwd_sweep.errors import arg, shown
+from lrwd_sweep.science.lattice import Cell, Lattice
+from lrwd_sweep.science.optimizer import DecayRule
 from lrwd_sweep.science.trial import Status, Trial
+from lrwd_sweep.store.imports.extent import (
+    extent_of,
+    gap_note,
+    in_convention,
+    lane_text,
+    merged_rates,
+    named,
+    scattered,
+)
 from lrwd_sweep.store.imports.imported_run import ImportedRun, parse_runs
-from lrwd_sweep.store.imports.run_states import StateColumn, state_columns
+from lrwd_sweep.store.imports.run_states import StateColumn, end_column, state_columns
 from lrwd_sweep.store.imports.run_table import (
     OF_A_RUN,
-    SHOWN_FAULTS,
     RowFault,
     RunTable,
     SweepContext,
+    distinct,
     fault_lines,
     higher_is_better_source,
     is_number,
@@ -29,23 +37,35 @@ from lrwd_sweep.store.imports.run_table import (
 )
 from lrwd_sweep.store.trials import Lane
 
-MOST_LANES_PER_ROW = 2  # a table that lacks more than half is not a lattice; a random search lacks millions
 
-FLOAT32 = 1e-6  # relative: a few float32 steps of 1.2e-7
-DIGITS = 4  # a value with at least as many digits can be the rounding of another; 0.1 is not that of 0.12
-NEAR = 0.02  # relative: finer than any lattice, as coarse as float16, bfloat16 and two or three digits
+class Derived(NamedTuple):
+    """A rule whose number follows from another rule's exactly, under any schedule."""
+
+    rule: DecayRule
+    meaning: str
+    number_of: Callable[[Cell], float]
+
+
+DERIVED_RULES = {  # by the rule of the recorded number
+    DecayRule.LR_SCALED: Derived(DecayRule.INDEPENDENT, "λ = αw", lambda cell: cell.weight_decay * cell.lr),
+    DecayRule.INDEPENDENT: Derived(DecayRule.LR_SCALED, "w = λ/α", lambda cell: cell.weight_decay / cell.lr),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class ImportedSweep:
-    """A lattice and the trials of its runs that ended."""
+    """The trials of the runs that ended, and their lattice, or the box of scattered points."""
 
     trials: tuple[Trial, ...]
     lattice: Lattice
     seeds: tuple[int, ...]
     metric: str = "value"
     context: SweepContext = field(default_factory=SweepContext)
-    notes: tuple[str, ...] = ()  # merged rates, and runs without a result
+    notes: tuple[str, ...] = ()  # merged rates, runs without a result, what varies besides
+    scattered: bool = False  # points of a search: the lattice is what they are drawn on
+    converted: Mapping[DecayRule, ImportedSweep] = field(
+        default_factory=dict
+    )  # by the rule that was recorded
 
 
 def to_sweep(table: RunTable, columns: Mapping[str, str], metric: str) -> ImportedSweep:
@@ -53,10 +73,11 @@ def to_sweep(table: RunTable, columns: Mapping[str, str], metric: str) -> Import
 
     `columns` maps known names to columns. `metric` is what the value measures; a further column that holds
     only numbers is a metric of its own. Without a seed column all rows have seed 0. A value that is not
-    finite is a diverged lane; a run that did not finish, by a column of states, has no trial. Rates that
-    differ by rounding are merged.
+    finite is a diverged lane; a run that did not finish, by a column of states or because its curve ends
+    early, has no trial. Rates that differ by rounding are merged. Runs that fill a lattice only in another
+    convention have that lattice as `converted`; runs that fill none are scattered points.
     """
-    names = table.column_names(columns)
+    names = table.column_names(columns, metric)
     texts = table.columns()
     context, unclear = read_context(names, texts, columns)
     of_a_run = {name: column for name, column in names.items() if name in OF_A_RUN}
@@ -64,32 +85,48 @@ def to_sweep(table: RunTable, columns: Mapping[str, str], metric: str) -> Import
     further = {column: texts[column] for column in table.header if column and column not in used}
     states, unknown = state_columns(further, columns.get("status"))
     table.refuse(unclear + unknown)
+    states += end_column(table.progress, texts, names["value"]) if columns.get("status") is None else []
     read, invalid, faults = parse_runs(table, of_a_run, states)
     table.refuse(fault_lines(faults))
     runs, merges = _merged(read)
-    seed_hint = f"name the column of seeds with {arg('columns')} seed=COLUMN"
-    remedy = "keep one row of each run" if "seed" in names else seed_hint
+    settings = table.settings - used
+    remedy = _remedy(table, runs, further, settings, seeded="seed" in names)
     table.refuse(fault_lines(_repeated(runs, read, remedy) or _contradictions(runs, metric)))
-    lanes = _lanes(runs)
-    lattice, seeds = _extent(table, lanes, states)
-    on_lattice = {
-        (cell, seed): run
-        for (cell, seed), run in lanes.items()
-        if cell.lr in lattice.lr and cell.weight_decay in lattice.weight_decay and seed in seeds
-    }
-    _check_lattice(table, lattice, seeds, on_lattice)
-    kept = sorted((run for run in on_lattice.values() if run.status is not None), key=lambda run: run.line)
-    left_out = Counter(invalid) + Counter(run.word for run in read) - Counter(run.word for run in kept)
-    state_names = {state.name for state in states}
-    numeric = [column for column in further if column not in state_names and _is_metric(kept, column)]
-    return ImportedSweep(
-        tuple(run.trial(metric, numeric) for run in kept),
-        lattice,
-        seeds,
-        metric,
-        replace(context, higher=higher_is_better_source(metric, of_a_run["value"], further)),
-        (*merges, *_state_notes(states, left_out, kept)),
+    numeric = _metrics(runs, further, {*settings, table.progress, *(state.name for state in states)})
+    context = replace(
+        context, higher=higher_is_better_source(metric, table.measured or of_a_run["value"], further)
     )
+
+    def sweep(
+        lattice: Lattice, seeds: tuple[int, ...], kept: Iterable[ImportedRun], notes: Iterable[str]
+    ) -> ImportedSweep:
+        kept = [run for run in kept if run.status is not None]
+        left_out = Counter(invalid) + Counter(run.word for run in read) - Counter(run.word for run in kept)
+        trials = tuple(run.trial(metric, numeric) for run in kept)
+        further_notes = [*_state_notes(states, left_out, kept), *_variation(kept, further, settings)]
+        return ImportedSweep(trials, lattice, seeds, metric, context, (*table.notes, *notes, *further_notes))
+
+    extent = extent_of(table, runs, states)
+    if not extent.lacking:
+        return sweep(extent.lattice, extent.seeds, extent.runs, merges)
+    converted = {}
+    for recorded, (rule, meaning, number_of) in DERIVED_RULES.items():
+        derived = extent_of(table, in_convention(read, number_of), states)
+        if derived.is_nearly_full and not extent.is_nearly_full and len(derived.lattice) > 1:
+            size = f"{len(derived.lattice.lr)} × {len(derived.lattice.weight_decay)}"
+            note = f"not a lattice in weight_decay, but a full one ({size}) in {meaning}: read as {rule}"
+            lacking = f"{derived.lacking} of its lanes have no run: missing"
+            notes = [note, *[lacking] * (derived.lacking > 0)]
+            converted[recorded] = sweep(derived.lattice, derived.seeds, derived.runs, notes)
+    if not converted and (note := gap_note(table, extent)):
+        return sweep(extent.lattice, extent.seeds, extent.runs, [*merges, note])
+    lattice, seeds, kept, notes = scattered(read)
+    fits = [
+        f"they fill a lattice in {DERIVED_RULES[rule].meaning}, if weight_decay was {rule}"
+        for rule in converted
+    ]
+    found = sweep(lattice, seeds, kept, [*notes, *fits])
+    return replace(found, scattered=True, converted=converted)
 
 
 def _merged(runs: Sequence[ImportedRun]) -> tuple[list[ImportedRun], list[str]]:
@@ -98,21 +135,29 @@ def _merged(runs: Sequence[ImportedRun]) -> tuple[list[ImportedRun], list[str]]:
     decay = merged_rates(run.cell.weight_decay for run in runs)
     cells = (run.cell for run in runs)
     merged = (Cell(lr.get(c.lr, c.lr), decay.get(c.weight_decay, c.weight_decay)) for c in cells)
-    notes = [_merge_note(axis, kept) for axis, kept in (("lr", lr), ("weight_decay", decay)) if kept]
+    notes = [
+        f"{axis} equal but for rounding: {some((f'{a!r} is read as {b!r}' for a, b in kept.items()), 3)}"
+        for axis, kept in (("lr", lr), ("weight_decay", decay))
+        if kept
+    ]
     return [replace(run, cell=cell) for run, cell in zip(runs, merged, strict=True)], notes
 
 
-def _repeated(runs: Sequence[ImportedRun], read: Sequence[ImportedRun], remedy: str) -> list[RowFault]:
+def _repeated(
+    runs: Sequence[ImportedRun],
+    read: Sequence[ImportedRun],
+    remedy: Callable[[ImportedRun, ImportedRun], str],
+) -> list[RowFault]:
     """Find runs with a result whose lane has one already; `read` are the `runs` before merging rates."""
-    first: dict[Lane, tuple[int, Cell]] = {}
+    first: dict[Lane, tuple[ImportedRun, Cell]] = {}
     faults = []
     for run, original in zip(runs, read, strict=True):
         if run.has_result:
-            line, cell = first.setdefault((run.cell, run.seed), (run.line, original.cell))
-            if line != run.line:
+            other, cell = first.setdefault((run.cell, run.seed), (run, original.cell))
+            if other is not run:
                 rounded = "" if cell == original.cell else "; the rates are equal but for rounding"
-                text = f"repeats line {line} ({_lane(run.cell, run.seed)}{rounded}); {remedy}"
-                faults.append(RowFault(run.line, text, "repeats"))
+                text = f"repeats {other.place} ({lane_text(run.cell, run.seed)}{rounded})"
+                faults.append(RowFault(run.place, f"{text}; {remedy(other, run)}", "repeats"))
     return faults
 
 
@@ -120,7 +165,7 @@ def _contradictions(runs: Sequence[ImportedRun], metric: str) -> list[RowFault]:
     """Find runs whose value differs from the column named as the metric; an export has both."""
     return [
         RowFault(
-            run.line,
+            run.place,
             f"value is {run.value!r} but column {shown(metric)} holds {shown(text)}; use another "
             f"{arg('metric')}",
             "contradicts",
@@ -132,98 +177,64 @@ def _contradictions(runs: Sequence[ImportedRun], metric: str) -> list[RowFault]:
     ]
 
 
-def _lanes(runs: Iterable[ImportedRun]) -> dict[Lane, ImportedRun]:
-    """Return one run per lane: one with a result, else one that failed, else one that did not finish."""
-    found: dict[Lane, ImportedRun] = {}
-    for run in sorted(runs, key=lambda run: (not run.has_result, run.status is not Status.FAILED)):
-        found.setdefault((run.cell, run.seed), run)
-    return found
+def _metrics(
+    runs: Sequence[ImportedRun], further: Mapping[str, Sequence[str]], others: Collection[str]
+) -> list[str]:
+    """Return the further columns that hold only numbers; an empty field is a run without one."""
+    complete = [run for run in runs if run.status is Status.COMPLETE]
+
+    def is_metric(column: str) -> bool:
+        texts = distinct(run.further[column] for run in complete)
+        return bool(texts) and all(map(is_number, texts))
+
+    return [column for column in further if column not in others and is_metric(column)]
 
 
-def _extent(
-    table: RunTable, lanes: Mapping[Lane, ImportedRun], states: Sequence[StateColumn]
-) -> tuple[Lattice, tuple[int, ...]]:
-    """Return the lattice of all runs if they fill it, else of those with a result.
+def _remedy(
+    table: RunTable,
+    runs: Sequence[ImportedRun],
+    further: Mapping[str, Sequence[str]],
+    settings: Collection[str],
+    *,
+    seeded: bool,
+) -> Callable[[ImportedRun, ImportedRun], str]:
+    """Return a function that says what to do about two runs of one lane."""
+    most = max(1, len(runs) // 4)
 
-    A run that failed or did not finish may lie outside: it began a larger lattice, or was a test.
-    """
-    results = [run for run in lanes.values() if run.has_result]
-    failed = [run for run in lanes.values() if run.status is Status.FAILED]
-    if not results and not failed:
-        words = some(f"{n} {shown(word)}" for word, n in Counter(run.word for run in lanes.values()).items())
-        raise UsageError(
-            f"{table.path}: no run has a result by {_named(states)} ({words}); {arg('columns')} status= uses "
-            "every value"
-        )
-    seeds = {run.seed for run in results + failed}
-    every = [run for run in lanes.values() if run.seed in seeds]
-    lattice = _lattice(every)
-    if len(lattice) * len(seeds) == len(every) or not results:
-        return lattice, tuple(sorted(seeds))
-    return _lattice(results), tuple(sorted({run.seed for run in results}))
+    def remedy(first: ImportedRun, second: ImportedRun) -> str:
+        differ = [name for name in further if first.further[name] != second.further[name]]
+        chosen = [name for name in differ if name in settings] or [
+            name for name in differ if not settings and name and len(distinct(further[name])) <= most
+        ]
+        if len(chosen) == 1:
+            value = first.further[chosen[0]]
+            by, where = arg("by", chosen[0]), arg("where", f"{chosen[0]}={value}")
+            return f"they differ in {shown(chosen[0])}: {where} keeps one value, {by} makes a study of each"
+        if chosen:
+            return (
+                f"they differ in {some(map(shown, chosen))}: choose one value of each with {arg('where')} K=V"
+            )
+        if seeded:
+            return "keep one row of each run"
+        return f"name the column of seeds with {arg('columns', 'seed=' + table.likely('seed'))}"
 
-
-def _lattice(runs: Sequence[ImportedRun]) -> Lattice:
-    return Lattice(tuple(run.cell.lr for run in runs), tuple(run.cell.weight_decay for run in runs))
-
-
-def _check_lattice(
-    table: RunTable, lattice: Lattice, seeds: Sequence[int], lanes: Mapping[Lane, ImportedRun]
-) -> None:
-    """Refuse a table that lacks lanes of its lattice, and name rates that are nearly equal."""
-    size = len(lattice) * len(seeds)
-    if size == len(lanes):
-        return
-    near = _nearly_equal(lanes, size - len(lanes))
-    if near or size > MOST_LANES_PER_ROW * len(lanes) + SHOWN_FAULTS:
-        remedy = near or "import a grid; a random search has no surface to analyse"
-        if not near and len({cell for cell, _ in lanes}) == len(lattice):
-            remedy = "the cells do not share their seeds: number them 0, 1, … in each cell"
-        raise UsageError(
-            f"{table.path}: {len(lanes)} rows are not a lattice: {len(lattice.lr)} learning rates, "
-            f"{len(lattice.weight_decay)} weight decays and {len(seeds)} seed{'s' * (len(seeds) != 1)} make "
-            f"{size} runs; {remedy}"
-        )
-    lacking = next((cell, seed) for cell in lattice.cells() for seed in seeds if (cell, seed) not in lanes)
-    others = size - len(lanes) - 1
-    more = f" (and {others} more)" if others else ""
-    raise UsageError(
-        f"{table.path}: there is no row for {_lane(*lacking)}{more}; a lattice needs every combination: "
-        "for a run that did not finish, write a row with missing in a column status"
-    )
+    return remedy
 
 
-def _nearly_equal(lanes: Mapping[Lane, ImportedRun], lacking: int) -> str:
-    """List rates that are nearly equal, if the rows would fill a lattice better with one rate for each."""
-    lr = _near_groups(cell.lr for cell, _ in lanes)
-    decay = _near_groups(cell.weight_decay for cell, _ in lanes)
-    rough = {(lr[cell.lr], decay[cell.weight_decay], seed) for cell, seed in lanes}
-    size = math.prod(len(set(axis)) for axis in zip(*rough, strict=True))
-    if size - len(rough) >= lacking or size > MOST_LANES_PER_ROW * len(rough) + SHOWN_FAULTS:
-        return ""
-    pairs = {
-        axis: [f"{a!r} and {b!r}" for a, b in pairwise(sorted(groups)) if groups[a] == groups[b]]
-        for axis, groups in (("lr", lr), ("weight_decay", decay))
-    }
-    named = "; ".join(f"{axis} {some(texts, 3)}" for axis, texts in pairs.items() if texts)
-    return f"these are nearly equal: {named}; write each rate in one way"
-
-
-def _near_groups(values: Iterable[float]) -> dict[float, float]:
-    """Map each value to the least one that it is within `NEAR` of."""
-    groups: dict[float, float] = {}
-    first = -1.0
-    for value in sorted({*values}):
-        if value > first * (1 + NEAR):
-            first = value
-        groups[value] = first
-    return groups
-
-
-def _is_metric(runs: Sequence[ImportedRun], column: str) -> bool:
-    """Return whether a column holds only numbers; an empty field is a run without one."""
-    texts = [run.further[column] for run in runs if run.status is Status.COMPLETE and run.further[column]]
-    return bool(texts) and all(map(is_number, texts))
+def _variation(
+    runs: Sequence[ImportedRun], further: Mapping[str, Sequence[str]], settings: Collection[str]
+) -> list[str]:
+    """Describe the hyperparameters besides lr and weight decay that vary."""
+    varied = [
+        column for column in further if column in settings and len({run.further[column] for run in runs}) > 1
+    ]
+    if not varied:
+        return []
+    what = f"{len(varied)} more hyperparameters vary" if len(varied) > 1 else "one more hyperparameter varies"
+    return [
+        f"lr × weight_decay is not all that was varied: {what} ({some(varied)}), whose effects are in the "
+        "values; --where K=V keeps one value, --by K makes a study of each"
+    ]
 
 
 def _state_notes(
@@ -236,69 +247,4 @@ def _state_notes(
         for counts, what in ((left_out, "left out, without a result"), (failed, "counted as failed"))
         if counts
     ]
-    return [f"{_named(states)}: {'; '.join(parts)}; --columns status= uses every value"] if parts else []
-
-
-def _named(states: Sequence[StateColumn]) -> str:
-    return f"column{'s' * (len(states) != 1)} {some(shown(state.name) for state in states)}"
-
-
-def _lane(cell: Cell, seed: int) -> str:
-    return f"lr {cell.lr!r}, weight_decay {cell.weight_decay!r}, seed {seed}"
-
-
-def equal_but_for_rounding(low: float, high: float) -> bool:
-    """Return whether two positive values are one in float32, or one is the other at its own 4+ digits.
-
-    >>> equal_but_for_rounding(0.1, 0.10000000149), equal_but_for_rounding(0.0003162, 0.000316227766)
-    (True, True)
-    >>> equal_but_for_rounding(0.1, 0.1001), equal_but_for_rounding(0.12, 0.123)
-    (False, False)
-    """
-    return high - low <= FLOAT32 * high or _rounds_to(low, high) or _rounds_to(high, low)
-
-
-def merged_rates(values: Iterable[float]) -> dict[float, float]:
-    """Return the rate to read for each canonical value that is a rounding of another.
-
-    Of a group, keep the value that the others are roundings of, else the most frequent one.
-    """
-    counts = Counter(value for value in values if value > 0)
-    groups: list[list[float]] = []
-    for value in sorted(counts):
-        if groups and equal_but_for_rounding(groups[-1][-1], value):
-            groups[-1].append(value)
-        else:
-            groups.append([value])
-    kept = {value: min(group, key=lambda v: _rank(v, group, counts)) for group in groups for value in group}
-    return {value: other for value, other in kept.items() if value != other}
-
-
-def _merge_note(axis: str, merged: Mapping[float, float]) -> str:
-    """Describe the merged rates of an axis."""
-    return f"{axis} equal but for rounding: " + some(
-        (f"{a!r} is read as {b!r}" for a, b in merged.items()), 3
-    )
-
-
-def _rounds_to(rough: float, exact: float) -> bool:
-    digits = _digits(rough)
-    return digits >= DIGITS and float(f"{exact:.{digits}g}") == rough
-
-
-def _digits(value: float) -> int:
-    return len(repr(value).partition("e")[0].replace(".", "").strip("0"))
-
-
-def _float32(value: float) -> float:
-    return canonical(struct.unpack("f", struct.pack("f", value))[0]) if value < 3e38 else value
-
-
-def _rank(value: float, group: list[float], counts: Mapping[float, int]) -> tuple[bool, bool, int, int]:
-    others = [other for other in group if other != value]
-    return (
-        any(value == _float32(other) for other in others),
-        any(_rounds_to(value, other) for other in others),
-        -counts[value],
-        _digits(value),
-    )
+    return [f"{named(states)}: {'; '.join(parts)}; --columns status= uses every value"] if parts else []

@@ -6,7 +6,9 @@ intermediate value.
 
 from __future__ import annotations
 
+import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -121,6 +123,25 @@ def state_columns(
     return found, faults
 
 
+def end_column(column: str, texts: Mapping[str, Sequence[str]], value: str) -> list[StateColumn]:
+    """Return a column of last steps as states: a curve that ends before most others did not finish.
+
+    One that ends with a value that is not finite diverged. If most runs have no common end, none is early.
+    """
+    if not column:
+        return []
+    found = Counter(texts.get(column, ()))
+    finite = {end for end, text in zip(texts.get(column, ()), texts[value], strict=False) if _is_finite(text)}
+    ends = {end: number(end.split()[-1]) for end in finite if is_number(end.split()[-1])}
+    early = {end for end, text in zip(texts.get(column, ()), texts[value], strict=False) if not text}
+    if ends:
+        usual = max(ends, key=lambda end: found[end])
+        if 2 * found[usual] >= sum(found[end] for end in ends):
+            early |= {end for end in ends if ends[end] < ends[usual]}
+    states = {end: RunState.UNFINISHED if end in early else RunState.COMPLETE for end in found}
+    return [StateColumn(column, states)] if early else []
+
+
 def run_state(columns: Iterable[StateColumn], texts: Mapping[str, str]) -> tuple[RunState | None, str]:
     """Return the state of a row's run and the word for it; None if no column holds one."""
     said = [(column.states[word], word) for column in columns if (word := texts[column.name])]
@@ -178,6 +199,10 @@ def _flagged(text: str, yes: RunState, no: RunState) -> RunState:
 
 def _exit_code(text: str) -> RunState:
     return RunState.COMPLETE if not text.strip("0.:") else RunState.FAILED
+
+
+def _is_finite(text: str) -> bool:
+    return is_number(text) and math.isfinite(number(text))
 
 
 def _squeezed(text: str) -> str:

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from lrwd_sweep.errors import UnknownName, UsageError, arg, shown
@@ -26,15 +27,26 @@ _PLAIN_WORDS = (  # of a name that does not tell what was measured
     "validation test eval y"
 )
 _PLAIN_NAMES = set(_PLAIN_WORDS.split())
+_SPELLINGS = {  # other names of a column, in letters and digits only
+    "lr": "learningrate alpha lr0 baselr initlr initiallr maxlr peaklr stepsize",
+    "weight_decay": "wd weightdecay decay l2 l2reg l2weight l2lambda lambda lmbda weightdecayrate",
+    "seed": "randomseed randomstate rngseed rng seednum",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class RunTable:
-    """The runs that a reader found: a header, and a row of texts per run with its line in the file."""
+    """The runs that a reader found: a header, and a row of texts per run with its place in the source."""
 
-    path: Path
+    path: Path | str  # or another name of the source
     header: Sequence[str]
-    rows: Sequence[tuple[int, Sequence[str]]]
+    rows: Sequence[tuple[str, Sequence[str]]]  # place, as "line 2" or "trial 17", and a text per column
+    settings: frozenset[str] = frozenset()  # columns of which the tool says that they are hyperparameters
+    progress: str = ""  # the column with the last step of a learning curve; "" without one
+    scope: str = ""  # the column that names the study or experiment of a run; "" without one
+    notes: tuple[str, ...] = ()  # remarks of the reader
+    measured: str = ""  # the source's name of what the column `value` holds
+    written: bool = False  # by hand: it has a row for every run, so that one which lacks is an error
 
     def columns(self) -> dict[str, list[str]]:
         """Return the texts of each column, without rows of a wrong length."""
@@ -48,23 +60,46 @@ class RunTable:
             more = [f"and {left} more"] if left > 0 else []
             raise UsageError("\n".join(f"{self.path}: {fault}" for fault in [*faults[:SHOWN_FAULTS], *more]))
 
-    def column_names(self, columns: Mapping[str, str]) -> dict[str, str]:
+    def find(self, name: str) -> str | None:
+        """Return the column of a name: itself, else the only one that ends with it after a dot or slash."""
+        if name in self.header:
+            return name
+        found = [column for column in self.header if name and column.endswith((f".{name}", f"/{name}"))]
+        return found[0] if len(found) == 1 else None
+
+    def get(self, name: str, option: str) -> str:
+        """Return the column of a name that the option `option` asks for. Raises UsageError."""
+        if (column := self.find(name)) is None:
+            leaves = {re.split("[./]", column)[-1]: column for column in self.header}
+            near = [leaves[leaf] for leaf in get_close_matches(name, leaves, n=1, cutoff=0.5)]
+            raise UsageError(
+                f"{self.path}: {arg(option, name)}: there is no column {shown(name)}; "
+                f"there are {some(map(shown, [*near, *(c for c in self.header if c not in near)]), 12)}"
+            )
+        return column
+
+    def column_names(self, columns: Mapping[str, str], metric: str = "value") -> dict[str, str]:
         """Return the table's column for each known name; `columns` overrides, and "" skips an optional one.
 
-        Raises UsageError.
+        Without a column of values, the column of the metric's name has them. Raises UsageError.
         """
         for name, column in columns.items():
             if name not in _KNOWN:
                 raise UnknownName("column", name, _KNOWN)
             if not column and name in REQUIRED:
                 raise UsageError(f"{arg('columns')} {name}= names no column; write {name}=COLUMN, or omit it")
+        columns = {name: column and (self.find(column) or column) for name, column in columns.items()}
         taken = set(columns.values())
         names = {name: columns.get(name, "" if name in taken else name) for name in _KNOWN}
-        names |= {name: columns.get(name, name) for name in REQUIRED}
+        names |= {name: columns.get(name) or self.find(name) or name for name in REQUIRED}
+        if "seed" not in columns and (seed := self.find("seed")) is not None and seed not in taken:
+            names["seed"] = seed
+        if "value" not in columns and names["value"] not in self.header and metric not in _PLAIN_NAMES:
+            names["value"] = self.find(metric) or names["value"]
         needed = {*REQUIRED, *(name for name, column in columns.items() if column)}
         faults = []
         if lacking := [name for name in names if name in needed and names[name] not in self.header]:
-            proposed = ",".join(f"{name}={self._likely(name)}" for name in lacking)
+            proposed = ",".join(f"{name}={self.likely(name)}" for name in lacking)
             faults.append(
                 f"there is no column {' or '.join(shown(names[name]) for name in lacking)}, only "
                 f"{some(map(shown, self.header), 12)}; name {'it' if len(lacking) == 1 else 'them'} with "
@@ -78,27 +113,42 @@ class RunTable:
         self.refuse(faults)
         return {name: column for name, column in names.items() if column and column in self.header}
 
-    def _likely(self, name: str) -> str:
-        """Return the only column that differs from `name` by case and punctuation, else a placeholder."""
-        found = [column for column in self.header if _letters(column) == _letters(name)]
-        return found[0] if len(found) == 1 and "," not in found[0] else "COLUMN"
+    def likely(self, name: str) -> str:
+        """Return the column that is another spelling of `name`, else a placeholder.
+
+        The likeliest spelling that only one column has decides; a prefix such as `config.` does not count.
+        """
+        for spelling in (_letters(name), *_SPELLINGS.get(name, "").split()):
+            found = [
+                column
+                for column in self.header
+                if spelling in (_letters(column), _letters(re.split(r"[./]|params_", column)[-1]))
+            ]
+            if len(found) == 1 and "," not in found[0]:
+                return found[0]
+        return "COLUMN"
 
 
 @dataclass(frozen=True, slots=True)
 class RowFault:
-    """A fault in a line of the file."""
+    """A fault in a row of the table."""
 
-    line: int
-    text: str  # with the line's own values
+    place: str
+    text: str  # with the row's own values
     kind: str  # the same for faults with the same remedy
 
 
 def fault_lines(faults: Sequence[RowFault]) -> list[str]:
     """Return a line for each kind of fault: the first, and the number of others."""
-    first = {fault.kind: fault for fault in reversed(faults)}
+    first: dict[str, RowFault] = {}
+    for fault in faults:
+        first.setdefault(fault.kind, fault)
     counts = Counter(fault.kind for fault in faults)
-    more = {kind: f" (and {n - 1} more line{'s' * (n > 2)})" if n > 1 else "" for kind, n in counts.items()}
-    return [f"line {first[kind].line}: {first[kind].text}{more[kind]}" for kind in counts]
+    more = {kind: f" (and {n - 1} more {_unit(first[kind])}{'s' * (n > 2)})" for kind, n in counts.items()}
+    return [
+        f"{fault.place}: {fault.text}{more[kind] if counts[kind] > 1 else ''}"
+        for kind, fault in first.items()
+    ]
 
 
 def number(text: str) -> float:
@@ -137,6 +187,12 @@ def some(texts: Iterable[str], most: int = 5) -> str:
     texts = list(texts)
     more = f" and {len(texts) - most} more" if len(texts) > most else ""
     return ", ".join(texts[:most]) + more
+
+
+def _unit(fault: RowFault) -> str:
+    """Return the word for a row: `line` of "line 3"."""
+    word, _, number = fault.place.partition(" ")
+    return word if number.isdecimal() else "run"
 
 
 def _letters(text: str) -> str:

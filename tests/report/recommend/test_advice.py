@@ -87,7 +87,6 @@ def follow(result: Result, given: Advice) -> StudySpec:
 
 
 def only(found: Result) -> Advice:
-    """Return the next step of a study that has exactly one."""
     (given,) = advice(found)
     return given
 
@@ -175,7 +174,12 @@ def test_each_command_trains_the_same_study_and_what_those_before_it_train() -> 
         assert max(first.lattice.lr) > max(AXIS)
 
 
-def test_small_lattices_grow() -> None:
+def test_missing_lanes_come_first_and_small_lattices_grow() -> None:
+    found = trained(lambda x, y, seed: math.inf if (x, seed) == (-9, 2) else right(x, y, seed))
+    assert only(found).why.startswith("7 cells have missing or failed lanes")
+    assert follow(found, only(found)) == found.spec
+    search = as_search(trained(bowl), Trial(Cell(0.01, 0.01), 0, Status.FAILED))
+    assert only(search).why.startswith("1 points have missing or failed lanes")
     two, few, many = (2.0**CENTRE, 2.0 ** (CENTRE + 1)), AXIS[2:5], tuple(2.0 ** np.arange(-12, 0))
     small = trained(bowl, lattice=Lattice(few, few))
     assert only(small).why == "9 cells count, 10 are needed: halve the steps of lr and wd"
@@ -190,14 +194,6 @@ def test_small_lattices_grow() -> None:
         assert min(len(longer.lr), len(longer.weight_decay)) >= 5
 
 
-def test_missing_lanes_come_first_and_by_the_same_command() -> None:
-    found = trained(lambda x, y, seed: math.inf if (x, seed) == (-9, 2) else right(x, y, seed))
-    assert only(found).why.startswith("7 cells have missing or failed lanes")
-    assert follow(found, only(found)) == found.spec
-    search = as_search(trained(bowl), Trial(Cell(0.01, 0.01), 0, Status.FAILED))
-    assert only(search).why.startswith("1 points have missing or failed lanes")
-
-
 def test_study_in_which_nothing_counts_is_told_why() -> None:
     found = trained(lambda x, y, seed: math.nan)
     assert "some diverged: extend lr downward" in only(found).why
@@ -210,17 +206,7 @@ def test_study_in_which_nothing_counts_is_told_why() -> None:
     assert only(found).why == "no cell has a val_error better than chance: extend lr, or train longer"
 
 
-def test_imported_study_has_advice_without_commands() -> None:
-    for value in (bowl, right):
-        for seeds in (1, 3):
-            found = trained(value, seeds=seeds, kind=Kind.IMPORT)
-            assert all(each.command is None and each.why for each in advice(found))
-    lattice = Lattice(AXIS, (0.0,))
-    found = trained(lambda x, y, seed: bowl(x, 0, seed), lattice=lattice, kind=Kind.IMPORT)
-    assert only(found) == Advice("no cell has decay: sweep wd too")
-
-
-def test_search_continues_with_more_points() -> None:
+def test_search_continues_with_more_points_and_an_import_without_a_command() -> None:
     found = as_search(trained(right))
     command = understood(advice(found)[0].command_line or "")
     assert command.spec is not None
@@ -230,6 +216,13 @@ def test_search_continues_with_more_points() -> None:
     assert only(sparse).why == "7 cells count, 10 are needed: search on"
     command = understood(only(sparse).command_line or "")
     assert (command.spec, command.points) == (sparse.spec, 11)
+    for value in (bowl, right):
+        for seeds in (1, 3):
+            found = trained(value, seeds=seeds, kind=Kind.IMPORT)
+            assert all(each.command is None and each.why for each in advice(found))
+    lattice = Lattice(AXIS, (0.0,))
+    found = trained(lambda x, y, seed: bowl(x, 0, seed), lattice=lattice, kind=Kind.IMPORT)
+    assert only(found) == Advice("no cell has decay: sweep wd too")
 
 
 axes = st.lists(st.floats(1e-12, 1e6), min_size=2, max_size=8, unique_by=lambda v: f"{v:.12g}").map(
@@ -253,13 +246,13 @@ def test_longer_and_finer_axes_keep_their_values(axis: tuple[float, ...], end: s
         ((0.25, 0.5, 1.0), (0.25, 0.5, 1.0, 2.0, 4.0)),
         ((0.0, 0.5, 1.0), (0.0, 0.5, 1.0, 2.0, 4.0)),
         ((1.0, 1.001), (1.0, 1.001, 1.002, 1.003)),
+        (tuple(2.0 ** (k / 2) for k in range(5)), tuple(2.0 ** (k / 2) for k in range(9))),  # two octaves
         ((1e-300, 1e300), (1e-300, 1e300)),
     ):
         assert extended(shorter, "high") == pytest.approx(expected, rel=1e-5)
 
 
 def with_error(found: Result, error: float) -> Result:
-    """Return the same study with this val_error in every lane."""
     trials = [replace(t, metrics={**t.metrics, "val_error": error}) for t in found.trials]
     return result(found.name, found.spec, "", trials)
 

@@ -29,8 +29,9 @@ SHAPES = {"weight": (4, 3), "bias": (4,)}
 LAYOUT = [Segment("weight", 0, 12, (4, 3)), Segment("bias", 12, 16, (4,))]
 INPUT = torch.tensor([0.3, -1.2, 0.8], dtype=torch.float64)
 PACKAGES: dict[str, Any] = {"torch": torch}
-with contextlib.suppress(ImportError):
-    PACKAGES["adamp"] = importlib.import_module("adamp")
+for package in ("adamp", "pytorch_optimizer"):
+    with contextlib.suppress(ImportError):
+        PACKAGES[package] = importlib.import_module(package)
 
 
 def swept(optimizer: str | Optimizer = "adamw", task: Task | None = None) -> StudySpec:
@@ -65,7 +66,6 @@ def arguments(code: str, steps: int = 0) -> tuple[str, dict[str, Any]]:
 
 
 def start() -> list[Tensor]:
-    """Return weight and bias at the first step."""
     generator = torch.Generator().manual_seed(0)
     return [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in SHAPES.values()]
 
@@ -117,7 +117,6 @@ def by_code(code: str, groups: str, task: Task, cell: Cell) -> Tensor:
 
 
 def same_steps(spec: StudySpec) -> bool:
-    """Check if PyTorch makes the study's steps besides decay."""
     t = spec.task
     assert t is not None
     if spec.optimizer.family is not Family.SGD or not t.momentum:
@@ -195,9 +194,6 @@ def test_pasted_code_of_every_optimizer_makes_the_studys_steps() -> None:
                         beta1=0.8, beta2=0.95, eps=1e-6)  # fmt: skip
             ran = check_by_execution(swept(name + normalized, task), Cell(0.05, 0.1))
             assert bool(ran) == ("adamp" in PACKAGES or not name.startswith(("sgdp", "adamp"))), name
-
-
-def test_pasted_code_spares_the_studys_parameters() -> None:
     for k, name in enumerate(("adamw", "adam", "sgdw:fixed", "sgdp", "adamp:corrected")):
         for j, undecayed in enumerate((("weight",), ("bias",), ("weight", "bias"))):
             task = Task(
@@ -208,15 +204,7 @@ def test_pasted_code_spares_the_studys_parameters() -> None:
             assert "parameters that --no-decay names do not decay" in first.remark
 
 
-def test_normalized_decay_is_written_over_the_root_of_the_steps() -> None:
-    first, _, longer = lines(swept("adamw:lr-scaled:normalized"), Cell(0.1, 0.6))
-    assert arguments(first.code)[1]["weight_decay"] == pytest.approx(0.6 / 360**0.5)
-    (values,) = [line for line in lines(imported("adamw:normalized"), Cell(0.1, 0.6)) if "dict" in line.code]
-    for line in (longer, values):
-        assert arguments(line.code, 900)[1]["weight_decay"] == pytest.approx(0.6 / 30)
-
-
-def test_line_that_does_not_exist_is_explained_or_left_out() -> None:
+def test_line_without_an_equivalent_is_explained_or_left_out() -> None:
     for name in optimizer_names():
         if name.endswith((":fixed", ":corrected")):  # lr-scaled lines only at a constant rate
             for moving in (Task(), Task(schedule=Schedule.FIXED, warmup=1)):
@@ -244,3 +232,8 @@ def test_line_that_does_not_exist_is_explained_or_left_out() -> None:
     assert "the paper's momentum only while the rate is constant; --momentum-form torch sweeps" in remark
     remarks = " ".join(line.remark for line in lines(swept("sgdw", Task(momentum=0.0))))
     assert ("exact without momentum" in remarks, "asymptotically" in remarks) == (True, False)
+    first, _, longer = lines(swept("adamw:lr-scaled:normalized"), Cell(0.1, 0.6))
+    assert arguments(first.code)[1]["weight_decay"] == pytest.approx(0.6 / 360**0.5)
+    (values,) = [line for line in lines(imported("adamw:normalized"), Cell(0.1, 0.6)) if "dict" in line.code]
+    for line in (longer, values):
+        assert arguments(line.code, 900)[1]["weight_decay"] == pytest.approx(0.6 / 30)

@@ -12,7 +12,7 @@ from lrwd_sweep.report.recommend.command import axis_text, command, compare_comm
 from lrwd_sweep.science.lattice import Lattice, parse_axis
 from lrwd_sweep.science.optimizer import Optimizer, optimizer_names
 from lrwd_sweep.science.schedule import Schedule
-from lrwd_sweep.spec.catalog import AUGMENTATIONS, DATA_SETS, METRICS, NETWORKS, PRECISIONS, DataSet
+from lrwd_sweep.spec.catalog import AUGMENTATIONS, DATA_SETS, NETWORKS, PRECISIONS, DataSet
 from lrwd_sweep.spec.preset import DEFAULT, find_preset
 from lrwd_sweep.spec.request import Request
 from lrwd_sweep.spec.study import Kind, StudySpec
@@ -60,7 +60,7 @@ specs = st.builds(
     names.map(Optimizer.parse),
     st.builds(Lattice, axes | ranges, decays),
     st.integers(1, 9).map(lambda count: tuple(range(count))),
-    st.sampled_from(sorted(METRICS)),
+    st.sampled_from(sorted(Task().metrics)),
     tasks,
     given_cap=st.none() | st.floats(allow_nan=False, allow_infinity=False),
 )
@@ -108,7 +108,7 @@ def test_command_has_only_what_differs_from_the_preset_and_the_optimizer() -> No
         assert command(spec, spec.default_name) == ("lrwd-sweep grid", f"--optimizer {name}")
 
 
-def test_name_means_nothing_to_the_shell() -> None:
+def test_name_means_nothing_to_the_shell_and_an_untypeable_one_has_no_command() -> None:
     for name in ("$(reboot)", "a; b", "it's", "-x", "--lr", "~", "*"):
         words = command(default(), name, name)
         assert words is not None
@@ -118,9 +118,6 @@ def test_name_means_nothing_to_the_shell() -> None:
         words = command(spec, spec.default_name, data_dir=name)
         assert words is not None
         assert understood(" ".join(words)).data_dir == name
-
-
-def test_study_that_options_cannot_describe_has_no_command() -> None:
     for spec, name in (
         (replace(default(), task=None, kind=Kind.IMPORT), "mine"),
         (replace(default(), task=Task(sizes=DataSet(300, 9, 9, 10, (1, 8, 8)))), "mine"),

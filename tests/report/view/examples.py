@@ -130,11 +130,9 @@ def drawn(what: RenderableType, width: int = 80, encoding: str = "utf-8", **opti
 
 
 def contrast(one: Rgb, other: Rgb) -> float:
-    """Return the contrast of two colours as WCAG defines it, 1 to 21."""
     dark, light = sorted((luminance(one), luminance(other)))
     return (light + 0.05) / (dark + 0.05)
 
 
 def coloured(what: RenderableType, width: int = 80, **options: Any) -> str:
-    """Return what a terminal of true colour prints."""
     return drawn(what, width, force_terminal=True, color_system="truecolor", **options)

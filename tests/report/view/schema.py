@@ -10,7 +10,6 @@ from jsonschema import Draft202012Validator
 
 
 def shipped(name: str) -> Any:
-    """Load a schema from the package."""
     return json.loads((files("lrwd_sweep.report.view") / f"{name}.schema.json").read_text(encoding="utf-8"))
 
 

@@ -21,7 +21,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_colour_depends_on_terminal_and_environment() -> None:
+def test_console_depends_on_terminal_and_environment(capsys: pytest.CaptureFixture[str]) -> None:
     xterm = {"TERM": "xterm-256color"}
     cases: list[tuple[type[io.StringIO], dict[str, str], bool, bool]] = [  # bold, coloured
         (Terminal, xterm, True, True),
@@ -47,9 +47,6 @@ def test_colour_depends_on_terminal_and_environment() -> None:
         assert (console.color_system, console.is_terminal) == (system, False)
     for columns, width in (("", 100), ("72", 72), ("0", 100), ("-4", 100), ("wide", 100)):
         assert console_on(io.StringIO(), {"COLUMNS": columns}).width == width, columns
-
-
-def test_log_messages_are_printed_within_the_block(capsys: pytest.CaptureFixture[str]) -> None:
     log = logging.getLogger("lrwd_sweep.anything")
     with logged("lrwd_sweep"):
         log.info("one [bold]thing[/]")

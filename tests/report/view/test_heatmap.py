@@ -48,7 +48,7 @@ def test_lattice_with_baseline_and_lost_cells_is_drawn_as_stored_here() -> None:
     assert "8;" not in coloured(heatmap, no_color=True)  # neither 38; nor 48;
 
 
-def test_numbers_become_relative_and_then_digits_where_there_is_no_room() -> None:
+def test_numbers_become_relative_or_digits_and_no_row_wraps() -> None:
     text = drawn(Heatmap(surface(2310 + valley()), "t"))
     assert "above the best (2310.1" in text
     assert "┃  0★" in text
@@ -67,9 +67,6 @@ def test_numbers_become_relative_and_then_digits_where_there_is_no_room() -> Non
     text = drawn(Gallery([Heatmap(surface(values), "t")], max_rows=25))
     assert text.splitlines()[1 + (99 - 37) // 4].count("★") == 1
     assert "thinned: each tile is the best of 4×2 cells" in text
-
-
-def test_no_line_is_wider_than_the_console_and_no_row_wraps() -> None:
     for k, (rows, columns) in enumerate([(1, 1), (1, 7), (7, 1), (40, 25), (100, 100), (11, 12)]):
         heatmap = Heatmap(surface(valley(rows, columns), baseline=columns > 7), "")
         for width in (8, 30, 80, 170) if rows < 100 else (8, 170):
@@ -93,7 +90,10 @@ def test_cells_that_lack_seeds_are_drawn_pale_and_rank_nowhere() -> None:
     text = " ".join(drawn(Heatmap(found, "t"), 20).split())
     assert "some seeds are missing (42 of 147 runs)" in text
     assert (text.count("~"), "best" in text) == (43, False)
+    pale = next(tile for tile in Tiles.of(found).every if tile.mark is Mark.PARTIAL)
+    assert pale.colour(Scale(0, 1)) == dimmed(colour(Scale(0, 1).goodness(pale.value or 0)))
     assert dimmed((255, 0, 128)) == (191, 64, 128)
+    assert "○" not in drawn(Heatmap(surface(valley(3, 3)), "t")), "the ten best of nine are all"
 
 
 def scale_of(*values: Float, direction: Direction = Direction.MINIMIZE, ranked: bool = True) -> Scale:

@@ -11,7 +11,6 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
-from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 from xml.etree.ElementTree import Element
@@ -28,10 +27,9 @@ from lrwd_sweep.report.view.tiles import colour
 from lrwd_sweep.science.lattice import Lattice
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.study import Kind
-from tests.report.view.examples import contrast, harmful, labelled, lost, study
+from tests.report.view.examples import EPOCHS, harmful, labelled, lost, measured, study
 
 LOADERS = {"link", "img", "iframe", "object", "embed", "image", "use", "video", "audio", "base", "form"}
-EPOCHS = 30
 
 
 def page(results: list[Result], outcomes: tuple[GateOutcome, ...] = ()) -> str:
@@ -40,7 +38,6 @@ def page(results: list[Result], outcomes: tuple[GateOutcome, ...] = ()) -> str:
 
 
 def parsed(text: str) -> Element:
-    """Parse a page; raise at the first error of syntax."""
     tree: Element = html5lib.HTMLParser(strict=True, namespaceHTMLElements=False).parse(text)
     return tree
 
@@ -52,20 +49,6 @@ def all_of(tree: Element, tag: str, class_: str = "") -> list[Element]:
         for node in tree.iter()
         if str(node.tag).split("}")[-1] == tag and (not class_ or class_ in node.get("class", "").split())
     ]
-
-
-@cache
-def with_curves(found: Result) -> Result:
-    """Add learning curves to a study; that of the diverged lane breaks off after ten epochs."""
-    trials = []
-    for k, trial in enumerate(found.trials):
-        end = trial.metrics.get("val_loss", 0.5)
-        losses = end + 2 * np.exp(-np.arange(EPOCHS) / 5) + 0.01 * (k % 7)
-        if trial.status is Status.DIVERGED:
-            losses[10:] = np.nan
-        curves = {"val_loss": tuple(losses), "train_loss": tuple(losses / 2), "val_error": tuple(losses / 9)}
-        trials.append(replace(trial, curves=curves))
-    return result(found.name, found.spec, found.created, trials)
 
 
 @cache
@@ -85,16 +68,16 @@ def large(rows: int, columns: int, seeds: int) -> Result:
 
 CASES: dict[str, Callable[[], list[Result]]] = {
     "one": lambda: [study()],
-    "curves": lambda: [with_curves(study("a", "adam")), with_curves(study("b"))],
-    "some curves": lambda: [with_curves(study("a", "adam")), study("b", seeds=1)],
-    "search": lambda: [with_curves(study(kind=Kind.TPE))],
+    "curves": lambda: [measured("a", "adam"), measured("b")],
+    "some curves": lambda: [measured("a", "adam"), study("b", seeds=1)],
+    "search": lambda: [measured(kind=Kind.TPE)],
     "hostile": lambda: [labelled(), study()],
     "lost": lambda: [lost(), study()],
     "wide": lambda: [large(5, 20, 2)],
 }
 
 
-def test_pages_are_well_formed_and_refer_to_nothing_outside() -> None:
+def test_pages_are_well_formed_and_load_nothing() -> None:
     for case, results in CASES.items():
         text = page(results())
         tree = parsed(text)
@@ -114,10 +97,7 @@ def test_pages_are_well_formed_and_refer_to_nothing_outside() -> None:
         if case == "hostile":
             assert len(all_of(tree, "script")) == 1  # ours
             assert "`<script>\\n\\u202e=cmd() @all" in "".join(all_of(tree, "h1")[0].itertext())
-
-
-def test_policy_allows_only_this_style_and_this_script() -> None:
-    tree = parsed(page([with_curves(study())]))
+    tree = parsed(page([measured()]))
     policy = next(n for n in all_of(tree, "meta") if n.get("http-equiv") == "Content-Security-Policy")
     rules = dict(rule.split(" ", 1) for rule in str(policy.get("content")).split("; "))
     assert rules["default-src"] == "'none'"
@@ -165,7 +145,7 @@ def test_cells_carry_place_value_seeds_marks_and_the_ridge() -> None:
 
 
 def test_curves_of_file_and_script_are_the_same_and_stay_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = with_curves(study())
+    found = measured()
     tree = parsed(page([found]))
     data = json.loads(all_of(tree, "script", "data")[0].text or "")
     best = found.surface.best()
@@ -177,7 +157,7 @@ def test_curves_of_file_and_script_are_the_same_and_stay_small(monkeypatch: pyte
         for lane in data["cells"]["{}-{}".format(*best)][0]
     ]
     assert (len(in_file), len(data["x"])) == (3, EPOCHS)
-    assert [len(lane) for lane in data["cells"]["0-0"][0]] == [10, EPOCHS, EPOCHS]  # one diverged
+    assert [len(lane) for lane in data["cells"]["0-0"][0]] == [0, EPOCHS, EPOCHS]  # one diverged
     assert not all_of(parsed(page([study()])), "script", "data")
     text = page([large(25, 40, 3)])
     assert text.count('class="cell') >= 1000
@@ -185,15 +165,6 @@ def test_curves_of_file_and_script_are_the_same_and_stay_small(monkeypatch: pyte
     monkeypatch.setattr("lrwd_sweep.report.view.svg._POINTS", 1000)
     data = json.loads(all_of(parsed(page([large(5, 20, 2)])), "script", "data")[0].text or "")
     assert len(data["cells"]) <= 3  # only those of the chosen cells
-
-
-def test_text_stands_out_from_the_ground_in_light_and_dark() -> None:
-    style = files("lrwd_sweep.report.view").joinpath("templates/style.css").read_text("utf-8")
-    for block in re.findall(r":root \{(.*?)\}", style, re.S)[:2]:
-        rgb = {name: tuple(bytes.fromhex(code)) for name, code in re.findall(r"--(\w+): #(\w{6})", block)}
-        for ink in ("ink", "muted", "best", "worst", "centre", "selected"):
-            for ground in ("ground", "raised", "none") if ink == "ink" else ("ground",):
-                assert contrast(rgb[ink], rgb[ground]) >= 4.5, (ink, ground)
 
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -210,7 +181,6 @@ document.title = `${loaded} ${lines} ${document.activeElement.dataset.cell} ${re
 
 
 def browse(text: str, folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    """Open a page in chromium without a window."""
     assert CHROMIUM, "install chromium: apt-get install chromium"
     (folder / "report.html").write_text(text, encoding="utf-8")
     quiet = (

@@ -54,10 +54,12 @@ def test_csv_keeps_every_bit_and_has_no_row_for_missing_lanes() -> None:
     negative = [replace(t, metrics={m: -v for m, v in t.metrics.items()}) for t in found.trials]
     for each in (found, result("n", found.spec, "", negative)):
         rows = list(csv.DictReader(io.StringIO(csv_table([each]))))
+        tests = {repr(trial.metrics.get("test_loss")) for trial in each.trials}
         assert list(rows[0]) == ["lr", "weight_decay", "seed", "value", "status", "decay_rule", "test_loss"]
         lanes = {}
         for row in rows:
             value = float(row["value"]) if row["status"] == "complete" else row["value"]
+            assert row["status"] != "complete" or row["test_loss"] in tests
             cell = Cell(float(row["lr"]), float(row["weight_decay"]))
             lanes[cell, int(row["seed"])] = row["status"], value
         lost = {Status.DIVERGED: "nan", Status.FAILED: ""}

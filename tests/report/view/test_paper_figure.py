@@ -14,7 +14,8 @@ from matplotlib.mathtext import MathTextParser
 
 from lrwd_sweep.errors import HostError, LrwdError, NothingToReport, UsageError
 from lrwd_sweep.report.result import Result, result
-from lrwd_sweep.report.view.paper_figure import LogAxis, draw, mathematics, save_figure
+from lrwd_sweep.report.view.notation import mathematics
+from lrwd_sweep.report.view.paper_figure import LogAxis, draw, save_figure
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.optimizer import Optimizer, optimizer_names
 from lrwd_sweep.science.trial import Status, Trial
@@ -46,25 +47,6 @@ def test_suffix_selects_the_format_and_the_bytes_repeat(tmp_path: Path) -> None:
     assert (b"/FontFile2" in content, b"/Type3" in content) == (True, False)  # fonts are embedded as TrueType
 
 
-def test_what_cannot_be_drawn_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = study()
-    trials = [replace(t, metrics={"val_loss": 0.1, "val_error": 0.1}) for t in found.trials]
-    other = result("b", replace(found.spec, metric="val_error"), "", trials)
-    cases: list[tuple[list[Result], str, type[LrwdError], str]] = [
-        ([found], "figure.gif", UsageError, r"known: \.svg, \.pdf, \.png"),
-        ([found], "figure", UsageError, r"known: \.svg, \.pdf, \.png"),
-        ([], "figure.pdf", NothingToReport, "study list"),
-        ([found, other], "figure.pdf", UsageError, "choose one with metric"),
-    ]
-    for results, name, kind, fault in cases:
-        with pytest.raises(kind, match=fault):
-            save_figure(results, tmp_path / name)
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(HostError, match=r"pip install 'lrwd-sweep\[figures\]'"):
-        save_figure([found], tmp_path / "figure.pdf")
-    assert not list(tmp_path.iterdir())
-
-
 def test_panels_share_scale_and_width_and_mark_their_cells() -> None:
     found = study()
     lattice = Lattice(found.spec.lattice.lr, (0.0, *found.spec.lattice.weight_decay))
@@ -91,7 +73,7 @@ def test_panels_share_scale_and_width_and_mark_their_cells() -> None:
         ]
 
 
-def test_ticks_are_powers_of_two_or_ten_or_the_values() -> None:
+def test_formulas_are_mathematics_and_ticks_powers_of_two_or_ten_or_the_values() -> None:
     cases: list[tuple[list[float], list[str]]] = [
         ([0.25, 0.5, 1.0], ["$2^{-2}$", "$2^{-1}$", "$2^{0}$"]),
         ([0.001, 0.003, 0.01, 0.03, 0.1], ["$10^{-3}$", "$10^{-2}$", "$10^{-1}$"]),
@@ -103,9 +85,6 @@ def test_ticks_are_powers_of_two_or_ten_or_the_values() -> None:
     assert (*axis.places, *axis.edges) == pytest.approx((0, 1, 3, -0.5, 0.5, 2, 4))
     places, _ = LogAxis.of(np.array([2.0**k for k in range(40)])).ticks(8)
     assert places == pytest.approx(range(0, 40, 5))
-
-
-def test_every_formula_is_mathematics() -> None:
     parser = MathTextParser("path")
     for name in optimizer_names():
         written = mathematics(Optimizer.parse(name).formula)
@@ -113,9 +92,25 @@ def test_every_formula_is_mathematics() -> None:
         parser.parse(written)
 
 
-def test_partial_hostile_and_lost_studies_are_drawn(tmp_path: Path) -> None:
+def test_odd_studies_are_drawn_and_others_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stopped = studies.without(studies.study(), *((i, 0, 1) for i in range(7)))
     assert b"opacity: 0.45" in saved([stopped, studies.study(name="whole")], tmp_path / "figure.svg")
     name = f"{HOSTILE} $\\frac$ 学习率"
     assert saved([labelled(name)], tmp_path / "figure.svg").startswith(b"<?xml")
     assert len(saved([lost()], tmp_path / "figure.png")) > 1000
+    found = study()
+    trials = [replace(t, metrics={"val_loss": 0.1, "val_error": 0.1}) for t in found.trials]
+    other = result("b", replace(found.spec, metric="val_error"), "", trials)
+    cases: list[tuple[list[Result], str, type[LrwdError], str]] = [
+        ([found], "figure.gif", UsageError, r"known: \.svg, \.pdf, \.png"),
+        ([found], "figure", UsageError, r"known: \.svg, \.pdf, \.png"),
+        ([], "figure.pdf", NothingToReport, "study list"),
+        ([found, other], "figure.pdf", UsageError, "choose one with metric"),
+    ]
+    for results, name, kind, fault in cases:
+        with pytest.raises(kind, match=fault):
+            save_figure(results, tmp_path / name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(HostError, match=r"pip install 'lrwd-sweep\[figures\]'"):
+        save_figure([found], tmp_path / "figure.pdf")
+    assert {path.name for path in tmp_path.iterdir()} == {"figure.svg", "figure.png"}

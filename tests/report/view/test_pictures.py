@@ -44,7 +44,6 @@ def shown(*names: str, width: int = 100, encoding: str = "utf-8") -> str:
 
 
 def check(chart: Chart | None, title: str, *abouts: str) -> Chart:
-    """Check the title of a chart and the names of its series."""
     assert chart is not None
     assert (chart.title, [series.about for series in chart.series]) == (title, [*abouts])
     return chart
@@ -61,7 +60,7 @@ def test_surface_holds_the_last_value_or_the_mean_over_the_epochs() -> None:
     assert lost == [CellStatus.DIVERGED, CellStatus.FAILED, CellStatus.MISSING]
 
 
-def test_absent_quantity_has_a_reason() -> None:
+def test_quantities_have_names_and_a_reason_if_absent() -> None:
     for name, optimizer, diagnosed, reason in (
         ("projection", "adamw", True, "no projection: only adamp and sgdp have one"),
         ("norm", "adamw", False, "no scale-invariant tensors"),
@@ -72,30 +71,24 @@ def test_absent_quantity_has_a_reason() -> None:
         assert (quantity.surface(found), quantity.curves(found)) == (None, {}), name
         assert reason in quantity.absence(found), name
     assert Quantity("norm").absence(study()) == "no norm: the study has no learning curves"
-
-
-def test_names_are_pictures_diagnostics_or_measures() -> None:
-    found = [study(), measured()]
+    both = [study(), measured()]
     names = ["scatter", "curves", *DIAGNOSTICS, "val_loss", "test_error", "train_loss"]
-    assert resolved(names, found) == names
-    assert resolved(["effective-lr", "norm", "effective_lr"], found) == ["effective_lr", "norm"]
+    assert resolved(names, both) == names
+    assert resolved(["effective-lr", "norm", "effective_lr"], both) == ["effective_lr", "norm"]
     with pytest.raises(UnknownName, match=r"unknown name for --show 'nrm'; did you mean norm\?"):
-        resolved(["norm", "nrm"], found)
+        resolved(["norm", "nrm"], both)
     parts = [quantity.name for quantity in quantities(["scatter", "curves", "norm", "norm"])]
     assert parts == ["train_loss", "test_error", "val_error", "norm"]
     assert shown("heatmap") == ""  # every report shows it
 
 
-def test_scatter_has_a_point_for_every_complete_cell() -> None:
+def test_scatter_has_every_complete_cell_and_curves_the_best_its_row_and_column() -> None:
     chart = check(scatter(two()), "test_error by train_loss, every point a cell", "adam", "adamw")
     mean = measured().surface.mean[np.isfinite(measured().surface.mean)]
     for series in chart.series:
         assert series.x == pytest.approx(mean / EPOCHS)
         assert series.y == pytest.approx(mean / 2)
     assert scatter([study()]) is None
-
-
-def test_curves_are_those_of_the_best_cell_its_row_and_its_column() -> None:
     val_loss, title, best = Quantity("val_loss"), "val_loss (log) by epoch, mean of 3 seeds", "α 2⁻⁷, λ 2⁻⁵"
     others = "same α, λ 2⁻⁷", "same α, λ 2⁻³", "α 2⁻⁸, same λ", "α 2⁻⁵, same λ"  # at 2⁻⁹ a seed is missing
     chart = check(curves([measured()], val_loss), title, f"best cell: {best}", *others)

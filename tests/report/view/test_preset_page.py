@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from itertools import product
 
-from hypothesis import given
-from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from lrwd_sweep.report.view.preset_page import PresetList, PresetPage, SchedulePlot, caption, duration
@@ -21,7 +20,6 @@ def page(name: str) -> PresetPage:
 
 
 def flat(text: str) -> str:
-    """Undo the wrapping of a text."""
     return re.sub(r"\s+", " ", text)
 
 
@@ -57,25 +55,6 @@ def test_page_names_only_what_applies() -> None:
     assert not harmful(drawn(PresetPage(preset, HOSTILE, [])) + drawn(PresetList([preset])))
 
 
-@st.composite
-def timetables(draw: st.DrawFn) -> Timetable:
-    epochs, warmup = draw(st.integers(1, 2000)), draw(st.floats(0, 0.999))
-    cycles = draw(st.integers(1, 300)), draw(st.integers(1, 3)), draw(st.floats(0, 0.9))
-    steps = draw(st.integers(1, 400))
-    return Timetable(draw(st.sampled_from(Schedule)), epochs, steps, int(warmup * epochs), *cycles)
-
-
-@given(timetables(), st.integers(1, 120), st.sampled_from(["utf-8", "ascii"]))
-def test_any_schedule_fits_any_console(timetable: Timetable, width: int, encoding: str) -> None:
-    text = drawn(SchedulePlot(timetable), width, encoding)
-    assert max(map(cell_len, text.splitlines())) <= min(width, 80)
-    assert text.isascii() if encoding == "ascii" else set(text) <= set(" ▁▂▃▄▅▆▇█┤1η0▲0123456789\n")
-    assert caption(timetable, ascii_only=True).replace("…", "").isascii()
-    heights = SchedulePlot(timetable).heights(width)
-    assert len(heights) == width
-    assert all(0 <= height <= 1 for height in heights)
-
-
 RESTARTS = """\
   1 |     #|:      ###|:              ####||::.
     |    ####|     ######|.           ###########|:.
@@ -87,10 +66,14 @@ eta |   |#####|    ########|.         ###############|:.
      0            16                36                    60"""
 
 
-def test_schedule_is_drawn_as_stored_here() -> None:
+def test_schedule_is_drawn_as_stored_here_and_fits_any_console() -> None:
     timetable = Timetable(Schedule.RESTARTS, 60, 6, warmup=6, t_0=10, t_mult=2)
     lines = drawn(SchedulePlot(timetable), 60, "ascii").splitlines()
     assert "\n".join(line.rstrip() for line in lines).rstrip() == RESTARTS
+    for width, encoding, each in product((1, 40, 120), ("utf-8", "ascii"), Schedule):
+        text = drawn(SchedulePlot(replace(timetable, schedule=each)), width, encoding)
+        assert max(map(cell_len, text.splitlines())) <= min(width, 80), (width, encoding, each)
+        assert text.isascii() if encoding == "ascii" else set(text) <= set(" ▁▂▃▄▅▆▇█┤1η0▲0123456789\n")
     paper = Timetable(Schedule.RESTARTS, 1800, 351, t_0=100, t_mult=2)
     assert caption(paper) == (
         "restarts over 1800 epochs, T_0 = 100, T_mult = 2, ▲ snapshots after 100, 300, 700, 1500"

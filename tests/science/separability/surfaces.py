@@ -75,18 +75,15 @@ def noisy(y: Float, seeds: int, noise: float, stream: int = 0, offset: float = 1
 
 
 def repeated(y: Float, seeds: int = 3) -> Float:
-    """y (I, J) the same for every seed."""
     return np.repeat(y[..., None], seeds, axis=2)
 
 
 def value(estimate: Estimate) -> float:
-    """The estimate's value, which must exist."""
     assert estimate.value is not None, estimate.reason
     return estimate.value
 
 
 def regret(found: Separability, octaves: float) -> TransferRegret:
-    """The transfer regret at a distance."""
     return next(each for each in found.transfer_regret if each.octaves == pytest.approx(octaves))
 
 

@@ -10,7 +10,7 @@ import pytest
 from lrwd_sweep.science.separability.bootstrap import HALVES, Estimate, LeftOut, Resamples, t95
 
 
-def test_few_seeds_are_resampled_exhaustively_with_their_true_probabilities() -> None:
+def test_seeds_are_resampled_exhaustively_or_as_often_as_asked() -> None:
     thirds = np.array([np.bincount(drawn, minlength=3) / 3 for drawn in product(range(3), repeat=3)])
     pairs = [np.bincount(drawn, minlength=2) / 4 for drawn in product(range(2), repeat=2)]
     halves = np.array([[even[0], odd[0], even[1], odd[1]] for even, odd in product(pairs, pairs)])
@@ -18,9 +18,6 @@ def test_few_seeds_are_resampled_exhaustively_with_their_true_probabilities() ->
         assert resamples.mass.sum() == pytest.approx(1)
         for weights, mass in zip(resamples.weights[1:], resamples.mass, strict=True):
             assert mass == pytest.approx((every == weights).all(axis=1).mean())
-
-
-def test_many_seeds_are_resampled_as_often_as_asked_and_always_alike() -> None:
     first, second = Resamples.draw(10, 1000), Resamples.draw(10, 1000)
     assert first.weights.shape == (1001, 10)
     assert np.array_equal(first.weights, second.weights)
@@ -52,7 +49,7 @@ def test_interval_of_a_rough_statistic_is_narrower_than_t_of_few_seeds_would_mak
     assert (rough[0] * 1e-90 - (tiny.low or 0)) == pytest.approx(half * 1e-90)
 
 
-def test_no_interval_has_a_reason() -> None:
+def test_no_interval_has_a_reason_and_no_seed_chooses_and_scores() -> None:
     for seeds in (0, 1, 2):
         found = Resamples.draw(seeds, 1000).estimate(np.array([0.5]), "")
         assert (found.value, found.has_interval) == (0.5, False)
@@ -67,9 +64,6 @@ def test_no_interval_has_a_reason() -> None:
     assert "15%" in resamples.estimate(many, "").reason
     excluded = [Estimate(1.0, *ends).excludes(0) for ends in ((0.5, 1.5), (-0.5, 1.5), ())]
     assert excluded == [True, False, False]
-
-
-def test_no_seed_chooses_and_scores() -> None:
     for seeds in (3, 4, 5, 9):
         for left_out in (LeftOut.draw(seeds, 100), LeftOut.one_by_one(seeds, 100)):
             scoring = np.zeros(seeds)

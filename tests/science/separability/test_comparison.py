@@ -11,7 +11,7 @@ from tests.science.separability.surfaces import BOWL, RIDGE, A, L, noisy, repeat
 TILTED = (L + A) ** 2 + 0.2 * A**2
 
 
-def test_ridge_against_bowl_is_told_apart_and_the_closer_one_named() -> None:
+def test_closer_to_separable_is_named_and_nothing_claimed_of_failures() -> None:
     ridge, bowl = surface(noisy(TILTED, 3, 0.1)), surface(noisy(BOWL, 3, 0.1, stream=1))
     found = compare(ridge, bowl, name_a="adam", name_b="adamw")
     slopes = [value(analyse(each).ridge_slope) for each in (ridge, bowl)]
@@ -21,9 +21,6 @@ def test_ridge_against_bowl_is_told_apart_and_the_closer_one_named() -> None:
     for part in ("adam is product-coupled (ridge slope −", "adamw is separable", "their slopes differ by"):
         assert part in found.verdict
     assert found.verdict.endswith("the latter is the closer to separable")
-
-
-def test_verdict_claims_nothing_of_failures_and_gives_a_zero_no_sign() -> None:
     found = compare(surface(noisy(0.3 * A**2, 3, 1.0)), surface(noisy(BOWL, 3, 0.1)))
     assert "; λ has no measurable effect within rows) and b is separable (ridge slope" in found.verdict
     lost = surface(np.full((11, 11, 3), np.nan))

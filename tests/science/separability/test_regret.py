@@ -18,7 +18,6 @@ TURNED = 0.5 * (A + L) ** 2 + 0.1 * (A - L) ** 2  # tuned one at a time from 0, 
 
 
 def sequential(y: Float, start: tuple[float | None, float | None] = (None, None)) -> SequentialRegret:
-    """The sequential regret of tuning the learning rate first."""
     return analyse(surface(y), start=start, resamples=200).sequential_regret[0]
 
 
@@ -48,7 +47,7 @@ def test_sequential_regret_is_that_of_one_pass_from_every_start() -> None:
         assert reason in found.estimate.reason
 
 
-def test_three_seeds_choose_on_two_and_score_on_the_third() -> None:
+def test_seeds_that_choose_do_not_score() -> None:
     y = noisy(BOWL, 3, 1.0)
     by_seed = []
     for out in range(3):
@@ -62,15 +61,12 @@ def test_three_seeds_choose_on_two_and_score_on_the_third() -> None:
     assert (found.estimate.value, found.estimate.low) == pytest.approx(
         (np.mean(by_seed), np.mean(by_seed) - half)
     )
-
-
-def test_scoring_on_other_seeds_takes_the_optimism_out() -> None:
     transfer, best, lowest = {}, {}, {}
     for seeds in (2, 3, 4):
         draws = [noisy(BOWL, seeds, 1.0, stream, offset=0) for stream in range(40)]
-        found = [analyse(surface(y), resamples=0) for y in draws]
-        transfer[seeds] = np.mean([value(each.transfer_regret[0].estimate) for each in found])
-        best[seeds] = [each.expected_best.value for each in found]
+        every = [analyse(surface(y), resamples=0) for y in draws]
+        transfer[seeds] = np.mean([value(each.transfer_regret[0].estimate) for each in every])
+        best[seeds] = [each.expected_best.value for each in every]
         lowest[seeds] = np.mean([y.mean(axis=2).min() for y in draws])
     assert transfer[2] > 0.3  # truth: 0
     assert max(abs(transfer[3]), abs(transfer[4])) < 0.1
@@ -91,7 +87,6 @@ def test_expected_best_is_scored_on_each_seed_in_turn_and_knows_the_direction() 
 
 
 def sensitivity(y: Float, initial: float | list[float] | None = 1.0) -> LrSensitivity:
-    """The sensitivity to the learning rate, which must be reported."""
     found = analyse(surface(y), initial=initial).lr_sensitivity
     assert found is not None
     return found

@@ -22,7 +22,7 @@ def valley(slope: float, columns: int, *, steep: float = 0.5, step: float = 1.0)
     return np.asarray(0.02 * a**2 + steep * (b - slope * a) ** 2)
 
 
-def test_window_follows_a_ridge_that_leaves_the_axis() -> None:
+def test_window_follows_a_ridge_that_leaves_a_fine_axis() -> None:
     for slope in (-1.0, 1.0):
         draws = [noisy(valley(slope, 7, steep=0.1), 5, 0.3, stream) for stream in range(15)]
         found = [each for each in (analyse(surface(y), resamples=0) for y in draws) if each.windowed]
@@ -31,6 +31,15 @@ def test_window_follows_a_ridge_that_leaves_the_axis() -> None:
         windowed = np.mean([value(each.ridge_slope) for each in found])
         three = np.mean([value(each.three_cell_slope) for each in found])
         assert abs(windowed - slope) < 0.1 < abs(three - slope)
+    stays = analyse(surface(repeated(valley(-1, 15))))
+    coarse = analyse(surface(repeated(valley(-1, 5, step=1.5)), None, centred(5, 1.5)))
+    assert (stays.rows_on_edge, bool(coarse.rows_on_edge)) == ({}, True)
+    assert "which draws the slope towards 0" in coarse.reason
+    for each in (stays, coarse):
+        assert not each.windowed
+        assert each.three_cell_slope == each.ridge_slope
+    y, axis = (L - 9 * A)[None] ** 2, centred(11)  # fewer than three rows inside
+    assert not windowed_minima(y, y, axis, axis, np.ones(11, dtype=bool)).curvature.any()
 
 
 def test_window_is_exact_without_noise_whatever_the_spacing() -> None:
@@ -46,20 +55,7 @@ def test_window_is_exact_without_noise_whatever_the_spacing() -> None:
         assert l_star == pytest.approx(-log_lr[row])
 
 
-def test_window_is_not_used_where_the_ridge_stays_or_the_axis_is_coarse() -> None:
-    stays = analyse(surface(repeated(valley(-1, 15))))
-    coarse = analyse(surface(repeated(valley(-1, 5, step=1.5)), None, centred(5, 1.5)))
-    assert (stays.rows_on_edge, bool(coarse.rows_on_edge)) == ({}, True)
-    assert "which draws the slope towards 0" in coarse.reason
-    for found in (stays, coarse):
-        assert not found.windowed
-        assert found.three_cell_slope == found.ridge_slope
-    y, axis = (L - 9 * A)[None] ** 2, centred(11)  # fewer than three rows inside
-    assert not windowed_minima(y, y, axis, axis, np.ones(11, dtype=bool)).curvature.any()
-
-
 def hc3(a: Float, l_star: Float, w: Float) -> tuple[float, float]:
-    """The slope and its half width, by matrices."""
     x, w = np.stack([np.ones_like(a), a], axis=1), w / w.max()
     inverse = np.linalg.inv(x.T @ (w[:, None] * x))
     beta = inverse @ (x.T @ (w * l_star))

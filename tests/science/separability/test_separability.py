@@ -12,7 +12,6 @@ from hypothesis.extra.numpy import arrays
 
 from lrwd_sweep.science.optimizer import DecayRule
 from lrwd_sweep.science.separability import Estimate, Verdict, analyse
-from lrwd_sweep.science.separability.ridge import Minima, RidgeLine
 from lrwd_sweep.science.surface import CellStatus, Float, Surface
 from tests.science.separability.surfaces import (
     BOWL,
@@ -33,7 +32,7 @@ INDEPENDENT = L + A  # log2 λ = log2 w + log2 α, on a lattice of w
 ADDITIVE = 0.1 * A**4 + np.exp(0.4 * INDEPENDENT) + np.exp(-0.9 * INDEPENDENT)
 
 
-def test_known_answers() -> None:
+def test_known_answers_of_slope_and_shape() -> None:
     zero = dict.fromkeys(("ridge_slope", "reverse_slope", "curvature_coupling", "interaction_share"), 0.0)
     in_w = surface(repeated(ADDITIVE), rule=DecayRule.LR_SCALED)
     product: dict[str, float] = {"ridge_slope": -1, "reverse_slope": -1, "curvature_coupling": 1}
@@ -54,9 +53,6 @@ def test_known_answers() -> None:
     assert (bowl.reason, bowl.ridge_rows, len(bowl.transfer_regret)) == ("", 11, 3)
     assert "ridge" in analyse(cases[1][0]).curvature_coupling.reason
     assert not analyse(cases[3][0]).basin[0, 0], "a capped cell is out"
-
-
-def test_slope_by_convention_is_a_shear() -> None:
     for rule, independent, lr_scaled in (
         (DecayRule.INDEPENDENT, -1, -2),
         (DecayRule.LR_SCALED, 0, -1),
@@ -64,8 +60,8 @@ def test_slope_by_convention_is_a_shear() -> None:
         (DecayRule.FIXED, None, None),
         (DecayRule.CORRECTED, None, None),
     ):
-        found = analyse(surface(repeated(RIDGE), rule=rule)).slope_by_convention
-        assert found == {"independent": pytest.approx(independent), "lr-scaled": pytest.approx(lr_scaled)}
+        slopes = analyse(surface(repeated(RIDGE), rule=rule)).slope_by_convention
+        assert slopes == {"independent": pytest.approx(independent), "lr-scaled": pytest.approx(lr_scaled)}
 
 
 def test_interaction_share_is_that_of_the_row_and_column_fit_without_noise() -> None:
@@ -120,15 +116,7 @@ def test_rows_weigh_in_the_slopes_by_their_smoothed_squared_curvature() -> None:
     assert value(found.ridge_slope) == pytest.approx(np.polyfit(A[:, 0], 4 * steep, 1)[0])
 
 
-def test_weights_are_those_of_the_sample_in_every_resample() -> None:
-    position, curvature = np.zeros((2, 5)), np.array([[1.0, 1, 1, 1, 1], [1, 50, 1, 0, 1]])
-    axis, carrying = np.arange(5.0), [0, 1, 2, 4]
-    position[1] = [0.0, 3, 1, 9, 2]
-    slopes = RidgeLine.fit(Minima(position, curvature), axis, np.ones(5, dtype=bool)).slope
-    assert slopes == pytest.approx([0, np.polyfit(axis[carrying], position[1, carrying], 1)[0]])
-
-
-def test_basin_is_the_better_half_with_all_ties_or_what_was_asked() -> None:
+def test_basin_is_the_better_half_or_what_was_asked_and_a_change_of_verdict_is_said() -> None:
     found, limit = analyse(surface(BOWL)), np.sort(BOWL, axis=None)[60]
     assert np.array_equal(found.basin, limit >= BOWL)
     assert found.basin_tolerance == pytest.approx(limit)
@@ -136,6 +124,15 @@ def test_basin_is_the_better_half_with_all_ties_or_what_was_asked() -> None:
     found = analyse(surface(BOWL + 3), basin_tolerance=2.0)
     assert np.array_equal(found.basin, BOWL <= 2.0)
     assert found.basin_tolerance == 2.0
+    steady = analyse(surface(repeated(RIDGE)))
+    assert [other.basin for other in steady.robustness] == [0.25, 1.0]
+    assert {other.verdict for other in steady.robustness} == {Verdict.PRODUCT_COUPLED}
+    away = np.sign(A) * np.maximum(np.abs(A) - 2, 0)
+    bent = (L - 2 * away) ** 2 + A**2  # separable only near the optimum
+    found = analyse(surface(repeated(bent)), basin_quantile=0.2)
+    assert found.verdict is Verdict.SEPARABLE
+    assert [other.verdict for other in found.robustness] == [Verdict.SEPARABLE, Verdict.COUPLED]
+    assert "with the basin at 0.4 the verdict is coupled" in found.reason
 
 
 def test_baseline_column_shifts_the_best_cells_and_has_a_gain() -> None:
@@ -180,18 +177,6 @@ def test_verdict_depends_on_seeds_and_interval_not_on_offsets_or_chance() -> Non
         assert (there.value, there.low) == pytest.approx((here.value, here.low), abs=1e-9), name
     y = noisy((L + 1.8 * A) ** 2 + 0.1 * A**2, 5, 0.05)
     assert analyse(surface(y)).verdict is analyse(surface(y[:, ::-1])).verdict is Verdict.COUPLED
-
-
-def test_verdict_at_half_and_double_the_basin_is_reported_and_a_change_is_said() -> None:
-    steady = analyse(surface(repeated(RIDGE)))
-    assert [other.basin for other in steady.robustness] == [0.25, 1.0]
-    assert {other.verdict for other in steady.robustness} == {Verdict.PRODUCT_COUPLED}
-    away = np.sign(A) * np.maximum(np.abs(A) - 2, 0)
-    bent = (L - 2 * away) ** 2 + A**2  # separable only near the optimum
-    found = analyse(surface(repeated(bent)), basin_quantile=0.2)
-    assert found.verdict is Verdict.SEPARABLE
-    assert [other.verdict for other in found.robustness] == [Verdict.SEPARABLE, Verdict.COUPLED]
-    assert "with the basin at 0.4 the verdict is coupled" in found.reason
 
 
 @given(
@@ -277,7 +262,7 @@ def test_adding_an_additive_surface_leaves_the_interaction_where_it_was(y: Float
     assert interaction(y + f + g) == pytest.approx(interaction(y), abs=1e-9)
 
 
-def test_pair_whose_transferred_cell_is_out_is_counted_and_left_out_of_the_mean() -> None:
+def test_cells_that_are_out_leave_a_pair_out_or_the_verdict_undetermined() -> None:
     whole = surface(repeated(RIDGE))
     holed = whole.values.copy()
     holed[5, 6] = np.nan  # where row 4's best λ lands in row 5
@@ -290,9 +275,6 @@ def test_pair_whose_transferred_cell_is_out_is_counted_and_left_out_of_the_mean(
         assert value(regret(found, 1).estimate) == pytest.approx(1)
         carrying = [row for row, _ in found.ridge]
         assert (5 in carrying) is (status is None)  # a neighbour of its best cell is lost
-
-
-def test_degenerate_surface_is_undetermined_with_the_reason() -> None:
     for name, y, reason in (
         ("3x3", repeated(BOWL[4:7, 4:7]), "too few cells: 9 of 9"),
         ("all diverged", np.full((11, 11, 3), np.nan), "too few cells: 0 of 121"),

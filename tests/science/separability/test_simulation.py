@@ -36,7 +36,6 @@ class Case(NamedTuple):
     least: float = 0.83  # coverage
 
     def analysed(self, seeds: int, runs: int) -> list[Analysis]:
-        """Analyse as many draws."""
         draws = (self.draw(np.random.default_rng(stream), seeds) for stream in range(runs))
         return [Analysis.of(surface(y, self.log_lr, self.log_decay), SETTINGS) for y in draws]
 
@@ -109,7 +108,6 @@ def like(name: str, step: float = 1.0, least: float = 0.83) -> Case:
 
 
 def kink(x: Float) -> Float:
-    """Unequal straight flanks."""
     return np.where(x > 0, 2 * x, -x)
 
 

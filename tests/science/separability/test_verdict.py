@@ -27,7 +27,6 @@ SEPARABLE, PRODUCT, COUPLED = Verdict.SEPARABLE, Verdict.PRODUCT_COUPLED, Verdic
 
 
 def f_of(y: Float) -> NoiseTest:
-    """The noise test of a surface, which must exist."""
     found = analyse(surface(y), resamples=0).noise_test
     assert found is not None
     return found
@@ -52,7 +51,7 @@ def test_interval_allows_the_verdicts_of_the_values_that_it_holds(ends: list[flo
     assert verdict in {Verdict.UNDETERMINED, SEPARABLE, PRODUCT, COUPLED}
 
 
-def test_coupled_says_that_product_coupled_is_not_excluded() -> None:
+def test_open_slope_says_what_is_not_excluded_and_how_many_seeds_would_settle_it() -> None:
     y = noisy((L + 0.75 * A) ** 2 + 0.1 * A**2, 5, 0.5)
     found, wide = analyse(surface(y)), analyse(surface(y), margin=0.5)
     assert (found.verdict, found.product_not_excluded) == (COUPLED, True)
@@ -65,9 +64,6 @@ def test_coupled_says_that_product_coupled_is_not_excluded() -> None:
             analyse(one, margin=margin)
         with pytest.raises(UsageError, match="margin"):
             compare(one, one, margin=margin)
-
-
-def test_undetermined_slope_says_how_many_seeds_would_settle_it() -> None:
     found = analyse(surface(noisy(0.05 * A**2 + 0.1 * L**2, 3, 1.0, 3)))
     slope = found.ridge_slope
     assert (found.verdict, SEPARABLE in found.allowed) == (Verdict.UNDETERMINED, True)
@@ -89,7 +85,7 @@ def by_hand(y: Float, inside: Bool) -> tuple[float, int]:
     return float(seeds * (m @ m) / freedom / noise), freedom
 
 
-def test_f_is_that_of_the_definition_over_the_cells_that_count() -> None:
+def test_f_is_that_of_the_definition_and_absent_without_noise() -> None:
     for seeds in (2, 3, 7):
         whole, holed = noisy(BOWL, seeds, 3.0), noisy(BOWL, seeds, 3.0)
         holed[0, 1:, 1] = np.nan  # a row with one cell
@@ -105,12 +101,9 @@ def test_f_is_that_of_the_definition_over_the_cells_that_count() -> None:
     assert tabulated is not None
     assert tabulated.freedom == (10, 20)
     assert tabulated.needed == pytest.approx(3.37, abs=0.005)  # as tabulated
-
-
-def test_nothing_to_test_against_leaves_the_interval_to_decide() -> None:
     assert analyse(surface(noisy(BOWL, 1, 1.0))).noise_test is None
-    found = analyse(surface(repeated(RIDGE / 7) + np.arange(3.0) / 3))  # seeds that agree but for an offset
-    assert (found.noise_test, found.verdict) == (None, PRODUCT)
+    agreed = analyse(surface(repeated(RIDGE / 7) + np.arange(3.0) / 3))  # seeds differ by an offset only
+    assert (agreed.noise_test, agreed.verdict) == (None, PRODUCT)
     for y, inside in ((noisy(BOWL, 3, 1.0), np.eye(11, dtype=bool)), (np.zeros((11, 11, 3)), A < 99),
                       (np.empty((0, 0, 3)), np.empty((0, 0), dtype=bool))):  # fmt: skip
         assert noise_test(y, inside) is None

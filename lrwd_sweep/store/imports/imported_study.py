@@ -1,28 +1,42 @@
-"""The specification of an imported study, and the questions that its file and names leave open."""
+"""The study that a sweep becomes, and the questions that its file and names leave open."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from lrwd_sweep.errors import UnknownName, UsageError, arg
 from lrwd_sweep.science.optimizer import NORMALIZED, DecayRule, Family, Optimizer
-from lrwd_sweep.science.trial import Direction
+from lrwd_sweep.science.trial import Direction, Status, Trial
 from lrwd_sweep.spec.study import Kind, StudySpec
-from lrwd_sweep.store.imports.imported_sweep import ImportedSweep
+from lrwd_sweep.store.imports.imported_sweep import DERIVED_RULES, ImportedSweep
 
 
-def import_spec(
+class ImportedStudy(NamedTuple):
+    """A study to store, with remarks on its reading."""
+
+    spec: StudySpec
+    trials: tuple[Trial, ...]
+    notes: tuple[str, ...]
+
+
+def to_study(
     sweep: ImportedSweep,
     optimizer: str,
     *,
     decay_rule: str | None = None,
     direction: Direction | None = None,
     cap: float | None = None,
-) -> StudySpec:
-    """Return the specification of the study that `sweep` becomes; the file's own columns are defaults.
+    initial: float | None = None,
+    steps: int | None = None,
+) -> ImportedStudy:
+    """Return the study that `sweep` becomes; the file's own columns are defaults.
 
-    Raises UsageError if the decay rule or the direction of the metric is unknown, if `optimizer` is a free
-    label without a decay rule, and if the file and the arguments contradict each other.
+    `initial` is the metric's value before the first step, `steps` the number of steps of a run. Raises
+    UsageError if the decay rule or the direction of the metric is unknown, if `optimizer` is a free label
+    without a decay rule, if `initial` is better than the best value, and if the file and the arguments
+    contradict each other.
     """
     rules = [arg("decay_rule", rule) for rule in ("lr-scaled", "independent")]
     higher, lower = arg("maximize", True), arg("minimize", True)
@@ -38,15 +52,56 @@ def import_spec(
             f"{arg(str(direction), True)} contradicts the file, whose column direction holds {stated}; "
             f"leave one out ({arg('columns')} direction=)"
         )
-    return StudySpec(
+    found = _optimizer(optimizer, decay_rule, sweep.context.decay_rule)
+    sweep, found = _in_fitting_convention(sweep, found)
+    spec = StudySpec(
         Kind.IMPORT,
-        _optimizer(optimizer, decay_rule, sweep.context.decay_rule),
+        found,
         sweep.lattice,
         sweep.seeds,
         sweep.metric,
         task=None,
         direction=direction or stated or Direction.MINIMIZE,
         given_cap=sweep.context.cap if cap is None else cap,
+        scattered=sweep.scattered,
+        run_steps=steps,
+    )
+    trials = sweep.trials if initial is None else _beginning_at(initial, sweep.trials, spec)
+    return ImportedStudy(spec, trials, sweep.notes)
+
+
+def _in_fitting_convention(sweep: ImportedSweep, optimizer: Optimizer) -> tuple[ImportedSweep, Optimizer]:
+    """Return the sweep in the convention in which it fills a lattice, and its optimizer there."""
+    if optimizer.rule in sweep.converted:
+        rule = DERIVED_RULES[optimizer.rule].rule
+        return sweep.converted[optimizer.rule], replace(optimizer, rule=rule)
+    for recorded, other in sweep.converted.items():
+        if optimizer.rule in DERIVED_RULES:
+            rule, meaning = DERIVED_RULES[recorded][:2]
+            size = f"{len(other.lattice.lr)} × {len(other.lattice.weight_decay)}"
+            name = arg("optimizer", f"{optimizer.family}w:{recorded}")
+            remedy = f"write {name}" if optimizer.family else f"add {arg('decay_rule', str(recorded))}"
+            raise UsageError(
+                f"the runs are not a lattice in weight_decay; they are a full one ({size}) in {meaning}, if "
+                f"weight_decay was {recorded}; {remedy}"
+            )
+    return sweep, optimizer
+
+
+def _beginning_at(initial: float, trials: Sequence[Trial], spec: StudySpec) -> tuple[Trial, ...]:
+    """Return the trials with the metric's value before the first step. Raises UsageError."""
+    values = [trial.metrics[spec.metric] for trial in trials if trial.status is Status.COMPLETE]
+    higher = spec.direction is Direction.MAXIMIZE
+    best = (max if higher else min)(values, default=initial)
+    if best > initial if not higher else best < initial:
+        raise UsageError(
+            f"{arg('initial_loss', initial)} is better than the best value of all runs, {best:g}; give the "
+            f"{spec.metric} before the first step"
+        )
+    name = f"initial_{spec.metric}"
+    return tuple(
+        replace(trial, metrics={**trial.metrics, name: initial}) if trial.status is Status.COMPLETE else trial
+        for trial in trials
     )
 
 

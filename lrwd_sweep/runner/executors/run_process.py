@@ -1,0 +1,174 @@
+"""One run of a command: its process, folder, environment and logs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lrwd_sweep.runner.executors import supervisor
+from lrwd_sweep.runner.readers import RunReader
+from lrwd_sweep.spec.job import Pack
+from lrwd_sweep.spec.user_command import Command
+
+GRACE = 10.0  # seconds between SIGTERM and SIGKILL
+TAIL = 20  # lines of a log, shown when the first run gives no value
+_TAIL_BYTES = 1 << 16
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One attempt at a lane."""
+
+    pack: Pack
+    attempt: int  # in this sweep, from 1
+    slot: int
+    folder: Path
+    process: subprocess.Popen[bytes]
+    reader: RunReader
+    record: dict[str, object]  # for command.json
+    began: float = field(default_factory=time.monotonic)
+    read_at: float = 0.0
+    points: int = 0  # that were reported
+    why: str = ""  # it was ended: diverged, or out of time
+    diverged: bool = False
+
+    def write(self, **further: object) -> None:
+        """Write command.json: what ran, with which values, and how it ended."""
+        self.record |= further
+        (self.folder / "command.json").write_text(json.dumps(self.record, indent=1) + "\n", encoding="utf-8")
+
+    def tail(self, *names: str) -> list[str]:
+        """Return the last lines of the first of its logs that has any."""
+        for name in names:
+            with suppress(OSError), open(self.folder / name, "rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
+                lines = file.read().decode(errors="replace").split("\n")
+                if found := [line.rpartition("\r")[2].rstrip() for line in lines if line.strip()]:
+                    return found[-TAIL:]
+        return []
+
+    def exit_text(self) -> str:
+        """Say how it failed: exit status or signal, and the last line that it wrote; empty for status 0."""
+        code = self.process.returncode
+        if not code:
+            return ""
+        how = f"exit status {code}"
+        if code < 0:
+            with suppress(ValueError):
+                how = f"ended by {signal.Signals(-code).name}"
+        last = self.tail("stderr.log", "stdout.log")
+        return f"{how}: {last[-1].strip()}" if last else how
+
+
+def start(
+    pack: Pack,
+    attempt: int,
+    slot: int,
+    *,
+    lanes: Path,  # the folder of the study's lanes
+    command: Command,
+    own: Sequence[str],  # the words, if it is not a command of the user
+    metric: str,
+    lower: bool,  # is better
+    gpus: str | None,
+    slots: int,
+) -> Attempt:
+    """Start a run in a new folder. Raises OSError if there can be no further process."""
+    (cell,), seed = pack.cells, pack.seed
+    folder = _attempt(lanes / f"lr={cell.lr:.12g},wd={cell.weight_decay:.12g},seed={seed}")
+    # A path without = and commas: nanoGPT and Hydra split arguments there.
+    out = lanes / "out" / f"lr{cell.lr:.12g}-wd{cell.weight_decay:.12g}-seed{seed}-{folder.name}"
+    result = folder / "result.jsonl"
+    out.mkdir(parents=True)
+    (folder / "out").symlink_to(os.path.relpath(out, folder))
+    threads = max(1, len(os.sched_getaffinity(0)) // slots)
+    words = list(own) or command.filled(cell, seed, str(out))
+    mine = {
+        "LRWD_LR": repr(cell.lr),
+        "LRWD_WEIGHT_DECAY": repr(cell.weight_decay),
+        "LRWD_SEED": str(seed),
+        "LRWD_OUT": str(out),
+        "LRWD_RESULT": str(result),
+        "PYTHONUNBUFFERED": "1",
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(threads),
+    }
+    if own:
+        mine["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
+    if gpus is not None:
+        mine["CUDA_VISIBLE_DEVICES"] = gpus
+    record: dict[str, object] = {"command": words, "environment": mine, "directory": os.getcwd()}
+    path = "" if own else command.path(cell, seed, str(out))
+    logs = str(folder / "stdout.log")
+    reader = RunReader(command, metric, str(out), str(result), logs, path, lower)
+    with open(folder / "stdout.log", "wb") as stdout, open(folder / "stderr.log", "wb") as stderr:
+        supervised = [sys.executable, "-I", "-S", str(supervisor.__file__), str(os.getpid()), str(GRACE)]
+        process = subprocess.Popen(
+            [*supervised, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            env=os.environ | mine,
+            start_new_session=True,
+        )
+    run = Attempt(pack, attempt, slot, folder, process, reader, record)
+    run.write(started=time.strftime("%Y-%m-%dT%H:%M:%S%z"))
+    return run
+
+
+def end(running: Sequence[Attempt]) -> None:
+    """End runs that go on, and wait for their processes."""
+    for run in running:
+        run.process.terminate()
+    for run in running:
+        try:
+            run.process.wait(GRACE + 5)
+        except subprocess.TimeoutExpired:
+            run.process.kill()
+        run.write(status="stopped")
+
+
+def visible_gpus(environ: Mapping[str, str]) -> list[str]:
+    """Return the GPUs that CUDA_VISIBLE_DEVICES names, else all that the driver lists.
+
+    >>> visible_gpus({"CUDA_VISIBLE_DEVICES": "0,3"}), visible_gpus({"CUDA_VISIBLE_DEVICES": ""})
+    (['0', '3'], [])
+    """
+    named = environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        found = [name.strip() for name in named.split(",") if name.strip()]
+        return found if "-1" not in found else found[: found.index("-1")]
+    with suppress(OSError):
+        return [str(k) for k in range(len(os.listdir("/proc/driver/nvidia/gpus")))]
+    return []
+
+
+def gpus_of(slot: int, slots: int, gpus: Sequence[str]) -> str:
+    """Return the GPUs of one of several slots: an even share, or one that it shares with others.
+
+    >>> [gpus_of(slot, 2, ["0", "1", "2", "3"]) for slot in (0, 1)], gpus_of(2, 3, ["0", "1"])
+    (['0,1', '2,3'], '0')
+    """
+    if slots >= len(gpus):
+        return gpus[slot % len(gpus)]
+    low, high = (len(gpus) * k // slots for k in (slot, slot + 1))
+    return ",".join(gpus[low:high])
+
+
+def _attempt(lane: Path) -> Path:
+    """Make the folder of the next attempt at a lane."""
+    number = 1
+    while True:
+        try:
+            (folder := lane / f"attempt-{number}").mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        else:
+            return folder

@@ -1,0 +1,98 @@
+"""Run one command in a session of its own, and end all that it started: when it ends, and with the driver.
+
+Executed as a file: `python -I -S supervisor.py DRIVER GRACE WORD…`. It uses only the standard library, ends
+its command with SIGTERM, and SIGKILL after GRACE seconds, when it receives SIGTERM or the process DRIVER is
+gone, and exits as the command did. By prctl(2) Linux tells it of the driver's end (PR_SET_PDEATHSIG), and
+gives it the processes that the command leaves behind (PR_SET_CHILD_SUBREAPER).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+
+_PDEATHSIG, _SUBREAPER = 1, 36  # of prctl
+_WAITED = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
+_LOOK = 1.0  # seconds between looks at the parent
+
+
+def main(driver: int, grace: float, words: list[str]) -> int:
+    """Run the command to its end; return what to exit with, negative for a signal."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED)
+    _prctl(_PDEATHSIG, signal.SIGTERM)
+    _prctl(_SUBREAPER, 1)
+    child = os.fork()
+    if child == 0:
+        _execute(words)
+    status: int | None = None
+    deadline = None  # once it has to end
+    while True:
+        if deadline is None and (status is not None or os.getppid() != driver):
+            deadline = time.monotonic() + grace
+            _signal(child, signal.SIGTERM)
+        if deadline is not None and time.monotonic() > deadline:
+            _signal(child, signal.SIGKILL)
+        found = signal.sigtimedwait(_WAITED, _LOOK if deadline is None else 0.05)
+        if found is not None and found.si_signo != signal.SIGCHLD and deadline is None:
+            deadline = time.monotonic() + grace
+            _signal(child, signal.SIGTERM)
+        try:
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                status = ended[1] if ended[0] == child else status
+                if deadline is not None:
+                    _signal(child, signal.SIGTERM)  # to what the ended process left behind
+        except ChildProcessError:  # nothing is left
+            return 0 if status is None else os.waitstatus_to_exitcode(status)
+
+
+def _execute(words: list[str]) -> None:
+    """Become the command, in a new session, with signals as a shell leaves them."""
+    os.setsid()
+    _prctl(_PDEATHSIG, signal.SIGKILL)  # should this supervisor itself be killed
+    for number in (signal.SIGPIPE, getattr(signal, "SIGXFSZ", signal.SIGPIPE)):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _WAITED)
+    try:
+        os.execvp(words[0], words)
+    except OSError as error:
+        os.write(2, f"lrwd-sweep: cannot run {words[0]!r}: {error.strerror}\n".encode())
+    os._exit(127)
+
+
+def _signal(child: int, number: int) -> None:
+    """Send a signal to the command's processes, and to all others that it left behind."""
+    with contextlib.suppress(OSError):
+        os.killpg(child, number)
+    for process in _children():
+        with contextlib.suppress(OSError):
+            os.kill(process, number)
+
+
+def _children() -> list[int]:
+    """Return the processes whose parent this one is; empty where the system does not tell."""
+    me, found = str(os.getpid()).encode(), []
+    with contextlib.suppress(OSError):
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError, IndexError), open(f"/proc/{name}/stat", "rb") as file:
+                if file.read().rpartition(b")")[2].split()[1] == me:
+                    found.append(int(name))
+    return found
+
+
+def _prctl(option: int, value: int) -> None:
+    with contextlib.suppress(Exception):  # another system
+        import ctypes  # noqa: PLC0415 - missing in some Pythons
+
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+if __name__ == "__main__":
+    code = main(int(sys.argv[1]), float(sys.argv[2]), sys.argv[3:])
+    if code < 0:  # end by the same signal
+        signal.signal(-code, signal.SIG_DFL) if -code not in (signal.SIGKILL, signal.SIGSTOP) else None
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {-code})
+        os.kill(os.getpid(), -code)
+    sys.exit(code)

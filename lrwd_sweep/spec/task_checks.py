@@ -1,0 +1,61 @@
+"""Tasks that cannot train: fields that exclude each other, or do not fit the data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lrwd_sweep.errors import UsageError, arg
+from lrwd_sweep.spec.catalog import CROSS_ENTROPY, METRICS, DataSet, check_loss, metric_of
+from lrwd_sweep.spec.field import check_pattern
+from lrwd_sweep.spec.net_options import complete_options
+from lrwd_sweep.spec.text_files import is_text
+from lrwd_sweep.spec.user_code import is_user_code
+
+
+def refuse_impossible(task: Any) -> None:  # a Task, which imports this module
+    """Raise UsageError if fields of a task exclude each other, or do not fit its data."""
+    for name in ("no_decay", "train"):
+        check_pattern(name, getattr(task, name))
+    if task.warmup >= task.epochs:
+        raise UsageError(
+            f"{arg('warmup', task.warmup)} leaves nothing of {task.epochs} epochs; "
+            f"choose less than {task.epochs}"
+        )
+    if task.clip_norm == 0:
+        raise UsageError(f"{arg('clip_norm', 0)} leaves nothing of the gradients; choose more than 0")
+    if task.label_smoothing and task.loss != CROSS_ENTROPY:
+        raise UsageError(
+            f"{arg('label_smoothing')} has no effect on {arg('loss', task.loss)}; it is for {CROSS_ENTROPY}"
+        )
+    if task.measure and metric_of(task.measure) in METRICS:
+        raise UsageError(
+            f"{arg('metric', task.measure)} would hide {metric_of(task.measure)}; give the function another "
+            "name"
+        )
+    if not is_user_code(task.net):
+        complete_options(task.net, task.net_options)
+    if task.standardize is not None and not is_user_code(task.data):
+        why = "holds no images" if is_text(task.data) else "is always standardised"
+        raise UsageError(f"{arg('standardize')} is for images of your own; {task.data} {why}: leave it out")
+    if task.sizes is not None:
+        _refuse_sizes(task, task.sizes)
+
+
+def _refuse_sizes(task: Any, sizes: DataSet) -> None:
+    if task.batch_size > sizes.train:
+        raise UsageError(
+            f"{arg('batch_size', task.batch_size)} is larger than the training set of {task.data} "
+            f"({sizes.train}); choose at most {sizes.train}"
+        )
+    if task.items_per_step > sizes.train:
+        raise UsageError(
+            f"{arg('accumulate', task.accumulate)} batches of {task.batch_size} are more than the training "
+            f"set of {task.data} ({sizes.train}); choose at most {sizes.train // task.batch_size}"
+        )
+    if task.augment != "none" and len(sizes.shape) != 3:
+        raise UsageError(f"{arg('augment', task.augment)}: {task.data} holds no images; choose none")
+    if task.augment != "none" and sizes.inputs:
+        raise UsageError(
+            f"{arg('augment', task.augment)} takes one floating-point image per item; choose none"
+        )
+    check_loss(task.loss, sizes.target, task.data)

@@ -1,0 +1,260 @@
+"""The lattice that runs fill, in the recorded convention of weight decay or another; or scattered points."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from lrwd_sweep.errors import UsageError, arg, shown
+from lrwd_sweep.science.lattice import Cell, Lattice, canonical
+from lrwd_sweep.science.trial import Status
+from lrwd_sweep.store.imports.imported_run import ImportedRun
+from lrwd_sweep.store.imports.run_states import StateColumn
+from lrwd_sweep.store.imports.run_table import SHOWN_FAULTS, RunTable, some
+from lrwd_sweep.store.trials import Lane
+
+FLOAT32 = 1e-6  # relative: a few float32 steps of 1.2e-7
+DIGITS = 4  # a value with at least as many digits can be the rounding of another; 0.1 is not that of 0.12
+NEAR = 0.02  # relative: finer than any lattice, as coarse as float16, bfloat16 and two or three digits
+DERIVED = 1e-3  # relative: the rounding of a product or quotient of two rates of four or more digits
+MOST_LANES_PER_ROW = 2  # a table that lacks more than half is not a lattice; a random search lacks millions
+LEAST_POINTS = 3  # fewer are not called scattered
+NEARLY_FULL = 4  # runs per lane without one, at least
+MOST_PER_AXIS = 11  # rows or columns on which scattered points are drawn
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """A lattice with its seeds, and the runs that lie on it, one per lane, in the order of the table."""
+
+    lattice: Lattice
+    seeds: tuple[int, ...]
+    runs: Sequence[ImportedRun]
+
+    @property
+    def size(self) -> int:
+        return len(self.lattice) * len(self.seeds)
+
+    @property
+    def lacking(self) -> int:
+        """Number of lanes without a run."""
+        return self.size - len(self.runs)
+
+    @property
+    def is_nearly_full(self) -> bool:
+        """True if less than a fifth of the lanes have no run."""
+        return NEARLY_FULL * self.lacking <= len(self.runs)
+
+
+def _lanes(runs: Sequence[ImportedRun]) -> list[ImportedRun]:
+    """Return one run per lane: one with a result, else one that failed, else one that did not finish."""
+    found: dict[Lane, int] = {}
+    order = sorted(
+        range(len(runs)), key=lambda k: (not runs[k].has_result, runs[k].status is not Status.FAILED)
+    )
+    for k in order:
+        found.setdefault((runs[k].cell, runs[k].seed), k)
+    return [runs[k] for k in sorted(found.values())]
+
+
+def extent_of(table: RunTable, runs: Sequence[ImportedRun], states: Sequence[StateColumn]) -> Extent:
+    """Return the lattice of all runs if they fill it, else of those with a result.
+
+    A run that failed or did not finish may lie outside: it began a larger lattice, or was a test.
+    """
+    lanes = _lanes(runs)
+    results = [run for run in lanes if run.has_result]
+    failed = [run for run in lanes if run.status is Status.FAILED]
+    if not results and not failed:
+        words = some(f"{n} {shown(word)}" for word, n in Counter(run.word for run in lanes).items())
+        raise UsageError(
+            f"{table.path}: no run has a result by {named(states)} ({words}); {arg('columns')} status= uses "
+            "every value"
+        )
+    seeds = {run.seed for run in results + failed}
+    every = [run for run in lanes if run.seed in seeds]
+    lattice = _lattice(every)
+    if len(lattice) * len(seeds) == len(every) or not results:
+        return Extent(lattice, tuple(sorted(seeds)), every)
+    lattice, seeds = _lattice(results), {run.seed for run in results}
+    lr, decay = set(lattice.lr), set(lattice.weight_decay)
+    on_it = [
+        run for run in lanes if run.cell.lr in lr and run.cell.weight_decay in decay and run.seed in seeds
+    ]
+    return Extent(lattice, tuple(sorted(seeds)), on_it)
+
+
+def in_convention(runs: Sequence[ImportedRun], number_of: Callable[[Cell], float]) -> list[ImportedRun]:
+    """Return the runs with another number on the decay axis, equal where it differs by rounding."""
+    found = [number_of(run.cell) for run in runs]
+    groups = near_groups(found, DERIVED)
+    members = defaultdict(list)
+    for value in found:
+        members[groups[value]].append(value)
+    centre = {first: sorted(values)[len(values) // 2] for first, values in members.items()}
+    cells = [Cell(run.cell.lr, centre[groups[value]]) for run, value in zip(runs, found, strict=True)]
+    return [replace(run, cell=cell) for run, cell in zip(runs, cells, strict=True)]
+
+
+def scattered(
+    runs: Sequence[ImportedRun],
+) -> tuple[Lattice, tuple[int, ...], list[ImportedRun], list[str]]:
+    """Return the lattice on which scattered points are drawn, their seeds, runs with a result, and a note."""
+    points: dict[Cell, dict[int, ImportedRun]] = {}
+    for run in _lanes(runs):
+        if run.has_result:
+            points.setdefault(run.cell, {})[run.seed] = run
+    numbers = {frozenset(seeds) for seeds in points.values()}
+    if len(numbers) > 1:  # the points do not share their seeds
+        points = {cell: dict(enumerate(seeds.values())) for cell, seeds in points.items()}
+    shared = min((seeds.keys() for seeds in points.values()), key=len)
+    seeds = tuple(sorted(shared))
+    count = max(LEAST_POINTS, min(MOST_PER_AXIS, round(math.sqrt(len(points) / 2))))
+    lr, decay = ([getattr(cell, name) for cell in points] for name in ("lr", "weight_decay"))
+    lattice = Lattice(_drawn_on(lr, count), _drawn_on(decay, count))
+    kept = [
+        replace(run, seed=seed) for found in points.values() for seed, run in found.items() if seed in seeds
+    ]
+    note = f"not a lattice: {len(points)} scattered points, as of a search, averaged on {len(lattice.lr)} × "
+    return (
+        lattice,
+        seeds,
+        kept,
+        [f"{note}{len(lattice.weight_decay)} cells; no cell has a neighbour of its own"],
+    )
+
+
+def _drawn_on(values: Sequence[float], count: int) -> tuple[float, ...]:
+    """Return log-spaced values across the positive ones, or the values themselves if they are few."""
+    known = sorted({*values})
+    if len(known) <= count:
+        return tuple(known)
+    positive = [value for value in known if value > 0]
+    low, high = positive[0], positive[-1]
+    return (*[0.0] * (known[0] == 0), *(low * (high / low) ** (k / (count - 1)) for k in range(count)))
+
+
+def _lattice(runs: Sequence[ImportedRun]) -> Lattice:
+    return Lattice(tuple(run.cell.lr for run in runs), tuple(run.cell.weight_decay for run in runs))
+
+
+def gap_note(table: RunTable, extent: Extent) -> str:
+    """Describe the lanes that a lattice lacks; "" for scattered points, which are none.
+
+    Raises UsageError if the user writes a row for every run, and for rates that are nearly equal.
+    """
+    lattice, seeds = extent.lattice, extent.seeds
+    lanes = {(run.cell, run.seed) for run in extent.runs}
+    points = len({cell for cell, _ in lanes})
+    near = _nearly_equal(lanes, extent.size - len(lanes))
+    own_seeds = not near and points == len(lattice) and extent.size > MOST_LANES_PER_ROW * len(lanes)
+    if near or own_seeds:
+        remedy = near or "the cells do not share their seeds: number them 0, 1, … in each cell"
+        raise UsageError(
+            f"{table.path}: {len(lanes)} rows are not a lattice: {len(lattice.lr)} learning rates, "
+            f"{len(lattice.weight_decay)} weight decays and {len(seeds)} seed{'s' * (len(seeds) != 1)} make "
+            f"{extent.size} runs; {remedy}"
+        )
+    rows = len(lattice.lr), len(lattice.weight_decay)
+    if points >= LEAST_POINTS and (
+        extent.size > MOST_LANES_PER_ROW * len(lanes) + SHOWN_FAULTS or rows == (points, points)
+    ):
+        return ""
+    lacking = next((cell, seed) for cell in lattice.cells() for seed in seeds if (cell, seed) not in lanes)
+    others = extent.size - len(lanes) - 1
+    more = f" (and {others} more)" if others else ""
+    if not table.written:
+        return f"there is no run of {lane_text(*lacking)}{more}: missing"
+    raise UsageError(
+        f"{table.path}: there is no row for {lane_text(*lacking)}{more}; a lattice needs every combination: "
+        "for a run that did not finish, write a row with missing in a column status"
+    )
+
+
+def _nearly_equal(lanes: Collection[Lane], lacking: int) -> str:
+    """List rates that are nearly equal, if the rows would fill a lattice better with one rate for each."""
+    lr = near_groups(cell.lr for cell, _ in lanes)
+    decay = near_groups(cell.weight_decay for cell, _ in lanes)
+    rough = {(lr[cell.lr], decay[cell.weight_decay], seed) for cell, seed in lanes}
+    size = math.prod(len(set(axis)) for axis in zip(*rough, strict=True))
+    if size - len(rough) >= lacking or size > MOST_LANES_PER_ROW * len(rough) + SHOWN_FAULTS:
+        return ""
+    pairs = {
+        axis: [f"{a!r} and {b!r}" for a, b in pairwise(sorted(groups)) if groups[a] == groups[b]]
+        for axis, groups in (("lr", lr), ("weight_decay", decay))
+    }
+    named = "; ".join(f"{axis} {some(texts, 3)}" for axis, texts in pairs.items() if texts)
+    return f"these are nearly equal: {named}; write each rate in one way"
+
+
+def named(states: Sequence[StateColumn]) -> str:
+    return f"column{'s' * (len(states) != 1)} {some(shown(state.name) for state in states)}"
+
+
+def lane_text(cell: Cell, seed: int) -> str:
+    return f"lr {cell.lr!r}, weight_decay {cell.weight_decay!r}, seed {seed}"
+
+
+def equal_but_for_rounding(low: float, high: float) -> bool:
+    """Return whether two positive values are one in float32, or one is the other at its own 4+ digits.
+
+    >>> equal_but_for_rounding(0.1, 0.10000000149), equal_but_for_rounding(0.0003162, 0.000316227766)
+    (True, True)
+    >>> equal_but_for_rounding(0.1, 0.1001), equal_but_for_rounding(0.12, 0.123)
+    (False, False)
+    """
+    return high - low <= FLOAT32 * high or _rounds_to(low, high) or _rounds_to(high, low)
+
+
+def merged_rates(values: Iterable[float]) -> dict[float, float]:
+    """Return the rate to read for each canonical value that is a rounding of another.
+
+    Of a group, keep the value that the others are roundings of, else the most frequent one.
+    """
+    counts = Counter(value for value in values if value > 0)
+    groups: list[list[float]] = []
+    for value in sorted(counts):
+        if groups and equal_but_for_rounding(groups[-1][-1], value):
+            groups[-1].append(value)
+        else:
+            groups.append([value])
+    kept = {value: min(group, key=lambda v: _rank(v, group, counts)) for group in groups for value in group}
+    return {value: other for value, other in kept.items() if value != other}
+
+
+def _rounds_to(rough: float, exact: float) -> bool:
+    digits = _digits(rough)
+    return digits >= DIGITS and float(f"{exact:.{digits}g}") == rough
+
+
+def _digits(value: float) -> int:
+    return len(repr(value).partition("e")[0].replace(".", "").strip("0"))
+
+
+def _float32(value: float) -> float:
+    return canonical(struct.unpack("f", struct.pack("f", value))[0]) if value < 3e38 else value
+
+
+def _rank(value: float, group: list[float], counts: Mapping[float, int]) -> tuple[bool, bool, int, int]:
+    others = [other for other in group if other != value]
+    return (
+        any(value == _float32(other) for other in others),
+        any(_rounds_to(value, other) for other in others),
+        -counts[value],
+        _digits(value),
+    )
+
+
+def near_groups(values: Iterable[float], tolerance: float = NEAR) -> dict[float, float]:
+    """Map each value to the least one that it is within a relative tolerance of."""
+    groups: dict[float, float] = {}
+    first = -1.0
+    for value in sorted({*values}):
+        if value > first * (1 + tolerance):
+            first = value
+        groups[value] = first
+    return groups

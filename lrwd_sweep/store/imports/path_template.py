@@ -1,0 +1,213 @@
+"""Runs as files with hyperparameters in their paths, or in a file of settings beside them.
+
+A template such as `lr{lr}/wd{weight_decay}_seed{seed}.csv:val_loss` gives the path below a folder and the
+key of the value, which is the last or the best of a learning curve. `*` is any part of a name, `**/` any
+folders.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lrwd_sweep.errors import UsageError, arg, brief, shown
+from lrwd_sweep.store.imports.json_reader import curve_of, flat, load, text_of
+from lrwd_sweep.store.imports.run_table import RunTable, distinct, is_number, number, some
+from lrwd_sweep.store.imports.source import ImportSource
+
+END = "last step"  # the column with the end of a curve
+NO_VALUE, DIVERGED = "no value", "not finite"  # its text for a curve without an end
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_NUMBERS = ("lr", "weight_decay", "seed")
+_TOKEN = re.compile(r"\{([^{}]+)\}|(\*\*/|\*\*|\*)")
+_STEPS = ("step", "global_step", "_step", "iteration", "training_iteration", "iter", "epoch")
+_SETTINGS = (  # of Lightning, Ray, Weights & Biases, Hydra and others
+    *("hparams.yaml", "params.json", "config.yaml", "config.json", "args.yaml", "args.json"),
+    *(".hydra/config.yaml", "training_args.json", "hparams.json"),
+)
+_LIKE = "'lr{lr}_wd{weight_decay}_seed{seed}.csv:val_loss'"
+
+
+@dataclass(frozen=True, slots=True)
+class NamePattern:
+    """A name with `{…}` for its parts, as a regular expression."""
+
+    text: str
+    names: tuple[str, ...]
+    expression: re.Pattern[str]
+
+    @classmethod
+    def of(cls, text: str, columns: Mapping[str, str]) -> NamePattern:
+        """Parse a pattern, in which lr, weight decay and seed are numbers, also under their `columns`.
+
+        Raises UsageError if a part is named twice or not closed.
+        """
+        numbers = {*_NUMBERS, *(columns.get(name, name) for name in _NUMBERS)}
+        parts, names, at = [], [], 0
+        for token in _TOKEN.finditer(text):
+            parts.append(re.escape(text[at : token.start()]))
+            at = token.end()
+            if token[1]:
+                names.append(token[1].strip())
+                parts.append(f"({_NUMBER})" if names[-1] in numbers else f"({_NUMBER}|[^/]+?)")
+            else:
+                parts.append({"**/": "(?:.*?/)?", "**": ".*?", "*": "[^/]*?"}[token[2]])
+        parts.append(re.escape(text[at:]))
+        if {"{", "}"} & set("".join(_TOKEN.sub("", text))) or len({*names}) < len(names):
+            raise UsageError(
+                f"{arg('from', text)} has a part twice, or one that is not closed; write for example {_LIKE}"
+            )
+        return cls(text, tuple(names), re.compile("".join(parts)))
+
+    def parts_of(self, name: str) -> dict[str, str] | None:
+        """Return the parts of a name; None if it does not fit."""
+        found = self.expression.fullmatch(name)
+        return None if found is None else dict(zip(self.names, found.groups(), strict=True))
+
+
+@dataclass(slots=True)
+class Curve:
+    """The values of a run in their order, its last step, and what its file says besides."""
+
+    values: list[float]
+    last_step: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    def texts(self, source: ImportSource) -> tuple[str, str]:
+        """Return the value and the end of the run, as texts."""
+        if not self.values:
+            return "", NO_VALUE
+        end = f"step {self.last_step or len(self.values)}" if math.isfinite(self.values[-1]) else DIVERGED
+        return text_of(source.value_of(self.values)), end
+
+
+def read_paths(source: ImportSource) -> RunTable:
+    """Read a run from every file below the folder that fits the template. Raises UsageError."""
+    template, colon, key = source.template.rpartition(":")
+    if not colon or not key or not template:
+        raise UsageError(f"{arg('from', source.template)} is not TEMPLATE:KEY; write for example {_LIKE}")
+    if not source.path.is_dir():
+        raise UsageError(f"{source.name} is not a folder; name the one that the paths of --from begin in")
+    template = template.removeprefix("./")
+    pattern = NamePattern.of(template, source.columns)
+    runs, others = [], 0
+    for name in _files(source.path, None if "**" in template else template.count("/")):
+        if (parts := pattern.parts_of(name)) is not None:
+            runs.append((name, parts))
+        elif Path(name).suffix == Path(template).suffix:
+            others += 1
+    if not runs:
+        raise UsageError(
+            f"{source.name}: no file below it fits {arg('from', source.template)}; it holds "
+            f"{some(map(shown, _files(source.path, None)), 3) or 'no file'}"
+        )
+    settings: dict[Path, dict[str, str]] = {}
+    records: list[tuple[str, dict[str, str], set[str]]] = []
+    for name, parts in runs:
+        curve = read_curve(source.path / name, key)
+        value, end = curve.texts(source)
+        beside = _settings_of(source.path, Path(name).parent, settings)
+        named = {**beside, **parts}
+        record = {**curve.facts, **named, "value": value, END: end}
+        records.append((name, record, set(named) - {"value", END}))
+    header = list(dict.fromkeys(column for _, record, _ in records for column in record))
+    rows = [(name, [record.get(column, "") for column in header]) for name, record, _ in records]
+    named_columns = frozenset[str]().union(*(names for *_, names in records))
+    files = f"{others} more {Path(template).suffix or 'files'} there do not fit {template}"
+    return RunTable(
+        source.name, header, rows, named_columns, END, notes=(files,) * bool(others), measured=key
+    )
+
+
+def read_curve(path: Path, key: str) -> Curve:
+    """Read the values of a key from a CSV, JSON or JSON lines file. Raises UsageError."""
+    with path.open("rb") as file:
+        beginning = file.read(256).lstrip()[:1]
+    if path.suffix.lower() in (".json", ".jsonl", ".ndjson") or beginning in (b"{", b"["):
+        return _json_curve(path, key)
+    return _csv_curve(path, key)
+
+
+def _csv_curve(path: Path, key: str) -> Curve:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {brief(error)}") from None
+    beginning = text.partition("\n")[0]
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=beginning.count))
+    header = [name.strip() for name in reader.fieldnames or ()]
+    reader.fieldnames = header
+    if key not in header:
+        columns = some(map(shown, header), 12) or "nothing"
+        raise UsageError(
+            f"{path}: there is no column {shown(key)}, only {columns}; name one in {arg('from')}"
+        )
+    rows = [{name: (value or "").strip() for name, value in row.items() if name in header} for row in reader]
+    found = [row for row in rows if row.get(key)]  # the columns of some loggers are sparse
+    if bad := next((row[key] for row in found if not is_number(row[key])), None):
+        raise UsageError(f"{path}: {key} {shown(bad)} is not a number; name another key in {arg('from')}")
+    step = next((name for name in _STEPS if name in header and name != key), None)
+    texts = {name: distinct(row.get(name, "") for row in rows) for name in header if name not in (key, step)}
+    facts = {name: words[0] for name, words in texts.items() if len(words) == 1}
+    return Curve(
+        [number(row[key]) for row in found], found[-1].get(step, "") if found and step else "", facts
+    )
+
+
+def _json_curve(path: Path, key: str) -> Curve:
+    document = load(path)
+    items = document if isinstance(document, list) else [document]
+    values = curve_of(document, key)
+    last = next((item for item in reversed(items) if isinstance(item, Mapping)), {})
+    if not values and items:
+        known = [name for name in flat(last) if is_number(flat(last)[name])]
+        raise UsageError(
+            f"{path}: there is no number at {shown(key)}; there is {some(map(shown, known), 12) or 'none'}"
+        )
+    facts = {name: text for name, text in flat(last).items() if name != key and not name.endswith("[-1]")}
+    prefix = key.rpartition(".")[0]
+    steps = [curve_of(document, f"{prefix}.{name}" if prefix else name) for name in _STEPS]
+    step = next((found[-1] for found in steps if len(found) >= len(values) > 1), None)
+    return Curve(values, f"{step:g}" if step is not None else "", facts)
+
+
+def _files(root: Path, depth: int | None) -> Iterator[str]:
+    """Yield the files below a folder in order, as paths from it; at most `depth` folders down."""
+    for folder, names, files in os.walk(root):
+        place = Path(folder).relative_to(root)
+        names.sort()
+        if depth is not None and len(place.parts) >= depth:
+            names.clear()
+        if depth is None or len(place.parts) == depth:
+            yield from ((place / name).as_posix() for name in sorted(files))
+
+
+def _settings_of(root: Path, folder: Path, known: dict[Path, dict[str, str]]) -> dict[str, str]:
+    """Return the settings in known files of a folder and those above it, the nearest first."""
+    if folder not in known:
+        above = _settings_of(root, folder.parent, known) if folder.parts else {}
+        own: dict[str, str] = {}
+        for name in reversed(_SETTINGS):
+            path = root / folder / name
+            if path.is_file():
+                own |= flat(_document(path))
+        known[folder] = {name: text for name, text in {**above, **own}.items() if name}
+    return known[folder]
+
+
+def _document(path: Path) -> Any:
+    if path.suffix == ".json":
+        return load(path)
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path} cannot be read: {brief(error)}") from None

@@ -1,0 +1,102 @@
+"""Texts become windows of tokens that no two splits share, and bad ones are refused in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lrwd_sweep.data import load
+from lrwd_sweep.errors import DataError, UsageError
+from lrwd_sweep.spec.catalog import POSITION, find_data_set
+from lrwd_sweep.spec.request import Request
+from lrwd_sweep.spec.task import Task
+from lrwd_sweep.spec.text_files import read
+
+TEXT = "".join(f"zeile {k}: für Γ ⊂ λ\n" for k in range(60))  # characters of one to three bytes
+
+
+def test_windows_cover_the_text_and_no_two_splits_share_a_token(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes(TEXT.encode())
+    for name, tokens in ((f"text:{path}", TEXT), (f"text-bytes:{path}", TEXT.encode())):
+        for context in (1, 7, 100):
+            sizes = find_data_set(name, context)
+            vocabulary: list[Any] = sorted(set(tokens))
+            assert (sizes.classes, sizes.shape, sizes.target) == (len(vocabulary), (context,), POSITION)
+            assert (sizes.target_shape, sizes.inputs[0].most) == ((context,), len(vocabulary) - 1)
+            splits, begin = load(name, sizes), 0
+            for part, end in ((splits.train, 0.8), (splits.validation, 0.9), (splits.test, 1.0)):
+                assert part.x.dtype == part.y.dtype == torch.int64
+                whole = [vocabulary.index(one) for one in tokens[begin : int(end * len(tokens))]]
+                assert len(part.x) == (len(whole) - 1) // context
+                assert part.x.flatten().tolist() == whole[: part.x.numel()], (name, context)
+                assert part.y.flatten().tolist() == whole[1 : part.x.numel() + 1], (name, context)
+                begin = int(end * len(tokens))
+            assert sizes.train == len(splits.train)
+            assert (sizes.validation, sizes.test) == (len(splits.validation), len(splits.test))
+
+
+def test_a_folder_is_its_files_in_the_order_of_their_paths(tmp_path: Path) -> None:
+    for name, text in (("b.txt", "two"), ("a/z.txt", "one"), (".hidden", "no"), (".git/x", "no"), ("c", "")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text * 40)
+    found = read(f"text:{tmp_path}", 4)
+    assert found.tokens == "one" * 40 + "two" * 40
+    assert read(f"text-bytes:{tmp_path}", 4).tokens == found.tokens.encode()
+
+
+def test_pythons_topics_are_a_text_without_repetition() -> None:
+    found = read("python-docs", 32)
+    assert isinstance(found.tokens, str)
+    assert len(found.tokens) == 1 << 17
+    paragraphs = found.tokens.split("\n\n")
+    assert len(set(paragraphs)) == len(paragraphs) > 500
+    assert Task(net="gpt", data="python-docs").data_set.digest == found.digest  # versions of Python differ
+
+
+def test_a_text_that_changed_is_another(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT)
+    sizes = find_data_set(f"text:{path}", 8)
+    request = Request.of(net="gpt", data=f"text:{path}", batch_size=8, net_options="context=8")
+    before = request.spec(request.variant("adam"))
+    path.write_text(TEXT.swapcase() + "!")
+    now = find_data_set(f"text:{path}", 8).digest
+    assert now != sizes.digest
+    assert before.differences(request.spec(request.variant("adam"))) == [
+        f"data of text:{path}, which changed: {sizes.digest}, {now}"
+    ]
+    with pytest.raises(DataError, match="has changed"):
+        load(f"text:{path}", sizes)
+
+
+def test_bad_texts_are_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("short.txt").write_text("to be or not to be")
+    Path("same.txt").write_text("a" * 2000)
+    Path("folder").mkdir()
+    Path("latin").mkdir()
+    Path("latin", "a.txt").write_text(TEXT)
+    Path("latin", "b.txt").write_bytes(b"abc\xe9")
+    for name, complaint in (
+        ("text:", "write text:PATH, a file or a folder of files"),
+        ("text:no.txt", "there is no file or folder 'no.txt'; paths begin at "),
+        (
+            "text:short.txt",
+            "'short.txt' has 18 characters, and windows of 64 need 650; give a longer text, or",
+        ),
+        ("text-bytes:same.txt", "'same.txt' has 2000 bytes and only 1 different; give a text"),
+        ("text:folder", "the folder 'folder' holds no files; put some in it"),
+        (
+            "text:latin",
+            "'latin/b.txt' is not UTF-8 at byte 3; convert or remove it, or read bytes, as data='te",
+        ),
+    ):
+        with pytest.raises(UsageError, match=complaint) as raised:
+            Task(net="gpt", data=name)
+        assert "\n" not in str(raised.value), name
+        assert str(raised.value).startswith(f"data={name!r}")
+    assert Task(net="gpt", data="text-bytes:latin", batch_size=8).data_set.classes > 20
