@@ -85,7 +85,7 @@ def test_stopped_packs_continue_where_they_were(run: Run, number: signal.Signals
     command = ("grid", *SWEEP, *OFTEN, "--study-name", NAME, "--epochs", "100000", "--max-lanes", "8")
     code, err = killed(1, *command, number=number, trained=True)
     assert code == 128 + number
-    assert err.splitlines()[-1].endswith("the work so far is kept, the same command continues")
+    assert err.splitlines()[-1].endswith("all work is kept, the same command continues")
     assert described()
     code, err = killed(1, *command, number=number, trained=True)
     assert code == 128 + number

@@ -307,6 +307,8 @@ def test_lattice_fills_as_runs_finish_and_has_no_marks_before_it_is_whole() -> N
     course.happened(done(half))
     course.happened(epoch(second, 9, 0.75))
     assert (lattice().count("·"), lattice().count(".25")) == (14, 4)  # finished runs only
+    course.happened(done(replace(half, seed=1)))  # four cells have all seeds
+    assert not set(MARKS) & set("\n".join(picture(progress)))
     course.happened(done(Pack(first.cells[4:], 0)))
     assert "some seeds are missing" in "\n".join(picture(progress))
     assert not set(MARKS) & set("\n".join(picture(progress)))
