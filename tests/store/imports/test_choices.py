@@ -93,8 +93,8 @@ def test_a_lattice_in_another_convention_is_found(tmp_path: Path) -> None:
         for mine, theirs in zip(ours.trials, study.trials, strict=True):
             assert mine.metrics == theirs.metrics
             assert theirs.cell.weight_decay == pytest.approx(mine.cell.weight_decay, rel=1e-5)
-        label = to_study(found, "lion", decay_rule=recorded).spec.optimizer
-        assert (str(label), label.rule) == ("lion", rule)
+        label = to_study(found, "my own", decay_rule=recorded).spec.optimizer
+        assert (str(label), label.rule) == ("my own", rule)
         with pytest.raises(
             UsageError, match=rf"they are a full one \(3 × 3\) in {symbol}, if weight_decay was"
         ):
