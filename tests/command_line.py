@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,9 @@ def understood(command_line: str) -> Understood:
         yield
 
     class Runner:
-        def __init__(self, store: None, device: str, lanes: int | None, files: DataFiles, *_: bool) -> None:
+        def __init__(
+            self, store: None, device: str, lanes: int | None, files: DataFiles, *_: Any, **__: Any
+        ) -> None:
             found.data_dir = files.folder
 
         def grid(self, name: str, spec: StudySpec) -> None:

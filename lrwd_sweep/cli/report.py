@@ -184,19 +184,12 @@ def report(
     form = _checked(form, output, figure, axis, full=full, opens=open_)
     pictures = _names(show, form)
     if watch:
-        studies = watch_studies(studies, storage)
-
-    with_curves = form is Format.HTML or bool(pictures)
+        with decimal_axes(axis is AxisStyle.DECIMAL):
+            studies = watch_studies(studies, storage)
     results, comparisons = _read(
-        studies,
-        storage,
-        metric=metric,
-        direction=direction,
-        cap=cap,
-        curves=with_curves,
-        at_restart=at_restart,
-        **({} if margin is None else {"margin": margin}),
-    )
+        studies, storage, metric=metric, direction=direction, cap=cap, margin=margin, at_restart=at_restart,
+        curves=form is Format.HTML or bool(pictures),
+    )  # fmt: skip
     outcomes = [gate.check(result) for result in results for gate in gates]
     with decimal_axes(axis is AxisStyle.DECIMAL):
         text = render(results, comparisons, form, outcomes, pictures, full=full)
@@ -235,6 +228,8 @@ def _read(
             store.get_study(name)  # refuses an unknown name before anything slow is imported
         from lrwd_sweep.report.result import read_results
 
+        if options["margin"] is None:
+            del options["margin"]  # its default is not known here without slow imports
         found = read_results(store, names, **options)
     tell_what_changed(found[0])
     return found

@@ -1,10 +1,12 @@
-"""`lrwd-sweep study`: list, show, delete, import and export stored studies."""
+"""`lrwd-sweep study`: list, show, delete, merge, import and export stored studies."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,7 +19,7 @@ from lrwd_sweep.cli.options import group
 from lrwd_sweep.cli.parse import one_of
 from lrwd_sweep.cli.report import report
 from lrwd_sweep.cli.transfer import Name, answer, export, import_
-from lrwd_sweep.errors import NothingToReport, StoreError, UsageError
+from lrwd_sweep.errors import LrwdError, NothingToReport, StoreError, UsageError
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.consoles import note
 from lrwd_sweep.report.view.notation import plain
@@ -26,7 +28,7 @@ from lrwd_sweep.report.view.report import Format
 if TYPE_CHECKING:
     from lrwd_sweep.store import StudySummary
 
-studies = group("study", "List, show, delete, import and export studies.")
+studies = group("study", "List, show, delete, merge, import and export studies.")
 
 
 class ListFormat(StrEnum):
@@ -92,6 +94,38 @@ def delete(
     with open_store(storage, write=True) as store:
         store.delete_study(name)
     note(f"deleted {name} with {lanes} lanes")
+
+
+@studies.command(short_help="Join stores that trained parts of the same studies.")
+def merge(
+    into: Annotated[
+        str, typer.Argument(metavar="INTO", help="Store to add to; created if missing.", show_default=False)
+    ],
+    sources: Annotated[
+        list[str], typer.Argument(metavar="FROM...", help="Stores to read.", show_default=False)
+    ],
+) -> None:
+    """Add all studies of the stores FROM to the store INTO, or nothing.
+
+    A lane that two stores hold must be equal in both.
+    """
+    from lrwd_sweep.store import open_store
+    from lrwd_sweep.store.merge import merge_stores
+
+    is_new = not Path(into).exists()
+    with ExitStack() as opened:
+        read = [opened.enter_context(open_store(source, write=False)) for source in sources]
+        store = opened.enter_context(open_store(into, write=True))
+        try:
+            merged = merge_stores(store, read)
+        except LrwdError:
+            if is_new:
+                store.close()
+                Path(into).unlink(missing_ok=True)
+            raise
+        for name, counts in merged.items():
+            parts = ", ".join(f"{count} of {source}" for count, source in zip(counts, sources, strict=True))
+            note(f"{name}: added lanes: {parts}; {store.count_lanes(name)} in all")
 
 
 studies.command("import", short_help="Import a sweep of another program.")(import_)

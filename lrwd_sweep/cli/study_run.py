@@ -10,7 +10,7 @@ from lrwd_sweep.errors import DeviceError, UsageError, arg
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.notation import counted, styled
 from lrwd_sweep.runner.forecast import told
-from lrwd_sweep.runner.runner import Runner, check_device
+from lrwd_sweep.runner.runner import Runner, check_device, check_place
 
 if TYPE_CHECKING:
     from lrwd_sweep.cli.options import Place
@@ -25,6 +25,7 @@ def opened(place: Place, specs: Mapping[str, StudySpec], points: int | None = No
 
     A line says what it is first: torch and the store take time to load.
     """
+    check_place(specs.values(), place.device, place.max_lanes, place.files, place.checkpoint_every)
     place.files.check(specs.values())
     if not place.quiet:
         consoles.note(told(list(specs.values()), place.device, points))
@@ -50,6 +51,7 @@ def show_forecast(place: Place, specs: Mapping[str, StudySpec], points: int | No
     """Print what training studies, by name, would take; write nothing. Raises what training them would."""
     if place.retrain_damaged:
         raise UsageError(f"{arg('dry_run', True)} does not count damaged lanes; leave --retrain-damaged out")
+    check_place(specs.values(), place.device, place.max_lanes, place.files, place.checkpoint_every)
     place.files.check(specs.values())
     check_device(place.device)
     from lrwd_sweep.report.view.notation import about

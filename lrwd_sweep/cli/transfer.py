@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -25,6 +26,7 @@ from lrwd_sweep.spec.study import tidy
 
 if TYPE_CHECKING:
     from lrwd_sweep.spec.study import StudySpec
+    from lrwd_sweep.store.imports import ImportedSweep
 
 FORMATS = ("csv", "json", "optuna", "mlflow", "paths", "wandb")  # of store.imports.READERS, not loaded here
 
@@ -223,11 +225,10 @@ def import_(
     check_name(study_name)
     if not metric.strip():
         raise UsageError(f"--metric {metric!r} is empty; write for example --metric val_loss")
+    best, names = take is Take.BEST, _columns(columns)
     named = [
-        imports.ImportSource(
-            name, template, _columns(columns), metric, best=take is Take.BEST, maximize=bool(maximize)
-        )
-        for name in sources
+        imports.ImportSource(source, template, names, metric, best=best, maximize=bool(maximize))
+        for source in sources
     ]
     table = imports.read_table(named, form, _conditions(where or []))
     if _on_terminal() and by is None and (scopes := imports.open_scope(table)):
@@ -236,23 +237,17 @@ def import_(
     sweeps = imports.to_sweeps(table, named[0], by)
     direction = None if maximize is None else Direction.MAXIMIZE if maximize else Direction.MINIMIZE
     if _on_terminal():
-        for sweep in sweeps.values():
-            if question := imports.open_rule(sweep, optimizer, decay_rule):
-                decay_rule = _choose(question, {"lr-scaled": "lr-scaled", "independent": "independent"})
-            if question := imports.open_direction(sweep, direction):
-                direction = _choose(question, {"higher": Direction.MAXIMIZE, "lower": Direction.MINIMIZE})
-    studies = {
-        _name_of(study_name, by, value): imports.to_study(
-            sweep,
-            optimizer,
-            decay_rule=decay_rule,
-            direction=direction,
-            cap=cap,
-            initial=initial_loss,
-            steps=steps,
-        )
-        for value, sweep in sweeps.items()
-    }
+        decay_rule, direction = _asked(sweeps.values(), optimizer, decay_rule, direction)
+    settled = partial(
+        imports.to_study,
+        optimizer=optimizer,
+        decay_rule=decay_rule,
+        direction=direction,
+        cap=cap,
+        initial=initial_loss,
+        steps=steps,
+    )
+    studies = {_name_of(study_name, by, value): settled(sweep) for value, sweep in sweeps.items()}
     if len(studies) < len(sweeps):
         raise UsageError(f"--by {by}: two values give the same study name; rename one of {', '.join(sweeps)}")
     with open_store(storage, write=True) as store:
@@ -261,6 +256,20 @@ def import_(
         for line in study.notes:
             note(f"{name}: {line}" if by else line)
         note(_imported(name, study.spec, len(study.trials)))
+
+
+def _asked(
+    sweeps: Iterable[ImportedSweep], optimizer: str, decay_rule: str | None, direction: Direction | None
+) -> tuple[str | None, Direction | None]:
+    """Ask what names and options leave open; return decay rule and direction."""
+    from lrwd_sweep.store.imports import open_direction, open_rule
+
+    for sweep in sweeps:
+        if question := open_rule(sweep, optimizer, decay_rule):
+            decay_rule = _choose(question, {"lr-scaled": "lr-scaled", "independent": "independent"})
+        if question := open_direction(sweep, direction):
+            direction = _choose(question, {"higher": Direction.MAXIMIZE, "lower": Direction.MINIMIZE})
+    return decay_rule, direction
 
 
 def _imported(name: str, spec: StudySpec, lanes: int) -> str:

@@ -2,8 +2,8 @@
 
 Written independently of `optim`, which `verify` and the tests compare with these algorithms. Sources:
 Loshchilov & Hutter 2019, Algorithms 1 and 2 (SGD, Adam and their decays); Reddi et al. 2018, Algorithm 2;
-Duchi et al. 2011; Tieleman & Hinton 2012; Heo et al. 2021, Algorithms 1 and 2. A function's name says which
-version it is if torch.optim or the authors' package departs from the paper.
+Duchi et al. 2011; Tieleman & Hinton 2012; Heo et al. 2021, Algorithms 1 and 2; Chen et al. 2023. A
+function's name says which version it is if torch.optim or the authors' package departs from the paper.
 """
 
 from __future__ import annotations
@@ -134,6 +134,13 @@ def adamp(theta: Tensor, g: Tensor, state: State, h: Hyper, rate: float, t: int)
     return rate * p, ratio
 
 
+def lion(theta: Tensor, g: Tensor, state: State, h: Hyper, rate: float, t: int) -> tuple[Tensor, float]:
+    """Follow Chen et al. 2023, Algorithm 2."""
+    m = state.get("m", torch.zeros_like(g))
+    state["m"] = h.beta2 * m + (1 - h.beta2) * g
+    return rate * torch.sign(h.beta1 * m + (1 - h.beta1) * g), 1.0
+
+
 STEPS: dict[Family, Step] = {  # SGD's in the form of the paper
     Family.SGD: sgd_of_the_paper,
     Family.ADAM: adam,
@@ -142,6 +149,7 @@ STEPS: dict[Family, Step] = {  # SGD's in the form of the paper
     Family.RMSPROP: rmsprop,
     Family.SGDP: sgdp_of_the_package,
     Family.ADAMP: adamp,
+    Family.LION: lion,
 }
 
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from lrwd_sweep.optim import jit
-from lrwd_sweep.optim.families import Adagrad, Adam, Adamp, Amsgrad, Rmsprop, Sgd, Sgdp, TorchSgd
+from lrwd_sweep.optim.families import known, new_family
 from lrwd_sweep.optim.projection import Projection, Segment, columns
 from lrwd_sweep.optim.update import Decay, DeviceUpdate, StepFamily, Update, clip
 from lrwd_sweep.science.optimizer import Family, Optimizer
-from lrwd_sweep.spec.task import MomentumForm, Task
+from lrwd_sweep.spec.task import Task
 
 if TYPE_CHECKING:
     from lrwd_sweep.optim.numba_loops import NumbaLoop
@@ -34,7 +33,7 @@ def make_update(
     """Make the update of every lane, with fresh moments."""
     family, task = optimizer.family, task.of(optimizer)
     assert family is not None, "an imported study is never trained"
-    momentum, eps = _known(task.momentum), _known(task.eps)
+    momentum, eps = known(task.momentum), known(task.eps)
     matrices = tuple(segment for segment in layout if segment.is_matrix)
     watched = matrices if family.projected else ()
     decaying = [s for s in (layout if task.decay_all else matrices) if s.name not in task.undecayed]
@@ -46,8 +45,8 @@ def make_update(
         tuple(segment.columns if segment in decaying else None for segment in watched),
         gain=1 / (1 - momentum) if family is Family.SGDP else 1.0,
     )
-    steps = _family(family, task, theta, projection)
-    betas, acting = (_known(task.beta1), _known(task.beta2)), projection if family.projected else None
+    steps = new_family(family, task, theta, projection)
+    betas, acting = (known(task.beta1), known(task.beta2)), projection if family.projected else None
     return Update(steps, decay, alpha, lam, betas, acting, _loop(steps, decay, acting, theta))
 
 
@@ -62,34 +61,3 @@ def _loop(steps: StepFamily, decay: Decay, projection: Projection | None, theta:
     from lrwd_sweep.optim.numba_loops import NumbaLoop  # noqa: PLC0415  # slow to load
 
     return NumbaLoop.of(steps, decay, projection, theta)
-
-
-def _family(family: Family, task: Task, theta: Tensor, projection: Projection) -> StepFamily:
-    """Make the family with its hyperparameters and fresh moments."""
-    momentum, eps = _known(task.momentum), _known(task.eps)
-    beta1, beta2 = _known(task.beta1), _known(task.beta2)
-    zeros = partial(torch.zeros_like, theta)
-    made: StepFamily
-    match family:
-        case Family.SGD:
-            sgd = Sgd if task.momentum_form is MomentumForm.PAPER else TorchSgd
-            made = sgd(momentum, task.nesterov, zeros())
-        case Family.ADAM:
-            made = Adam(beta1, beta2, eps, zeros(), zeros())
-        case Family.AMSGRAD:
-            made = Amsgrad(beta1, beta2, eps, zeros(), zeros(), zeros())
-        case Family.ADAGRAD:
-            made = Adagrad(eps, zeros())
-        case Family.RMSPROP:
-            made = Rmsprop(momentum, beta2, eps, zeros(), zeros() if momentum else None)
-        case Family.SGDP:
-            made = Sgdp(momentum, task.nesterov, zeros(), projection)
-        case Family.ADAMP:
-            made = Adamp(beta1, beta2, eps, task.nesterov, zeros(), zeros(), projection)
-    return made
-
-
-def _known(hyperparameter: float | None) -> float:
-    """Return a hyperparameter that `Task.of` has set."""
-    assert hyperparameter is not None
-    return hyperparameter

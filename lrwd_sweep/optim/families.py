@@ -7,12 +7,15 @@ over the arena: m̂/(√v̂ + ε) = m/(√v + ε√(1−β₂ᵗ)) · √(1−β
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from lrwd_sweep.optim.projection import Projection
-from lrwd_sweep.optim.update import Now, Step
+from lrwd_sweep.optim.update import Now, Step, StepFamily
+from lrwd_sweep.science.optimizer import Family
+from lrwd_sweep.spec.task import MomentumForm, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,3 +217,55 @@ class Rmsprop:
     def moments(self) -> list[Tensor]:
         """Return v, and m with momentum."""
         return [self.v] if self.m is None else [self.v, self.m]
+
+
+@dataclass(frozen=True, slots=True)
+class Lion:
+    """The step is η_t α sign(β₁m + (1−β₁) g) ; m ← β₂m + (1−β₂) g. Chen et al. 2023, Algorithm 2."""
+
+    beta1: float
+    beta2: float
+    m: Tensor
+
+    def step(self, theta: Tensor, g: Tensor, alpha: Tensor, now: Now) -> Step:
+        """Compute the sign of the interpolation, then update m."""
+        direction = torch.lerp(self.m, g, 1 - self.beta1).sign_()
+        self.m.lerp_(g, 1 - self.beta2)
+        return Step(direction, now.eta * alpha)
+
+    def moments(self) -> list[Tensor]:
+        """Return m."""
+        return [self.m]
+
+
+def new_family(family: Family, task: Task, theta: Tensor, projection: Projection) -> StepFamily:
+    """Make the family with its hyperparameters and fresh moments."""
+    momentum, eps = known(task.momentum), known(task.eps)
+    beta1, beta2 = known(task.beta1), known(task.beta2)
+    zeros = partial(torch.zeros_like, theta)
+    made: StepFamily
+    match family:
+        case Family.SGD:
+            sgd = Sgd if task.momentum_form is MomentumForm.PAPER else TorchSgd
+            made = sgd(momentum, task.nesterov, zeros())
+        case Family.ADAM:
+            made = Adam(beta1, beta2, eps, zeros(), zeros())
+        case Family.AMSGRAD:
+            made = Amsgrad(beta1, beta2, eps, zeros(), zeros(), zeros())
+        case Family.ADAGRAD:
+            made = Adagrad(eps, zeros())
+        case Family.RMSPROP:
+            made = Rmsprop(momentum, beta2, eps, zeros(), zeros() if momentum else None)
+        case Family.SGDP:
+            made = Sgdp(momentum, task.nesterov, zeros(), projection)
+        case Family.ADAMP:
+            made = Adamp(beta1, beta2, eps, task.nesterov, zeros(), zeros(), projection)
+        case Family.LION:
+            made = Lion(beta1, beta2, zeros())
+    return made
+
+
+def known(hyperparameter: float | None) -> float:
+    """Return a hyperparameter that `Task.of` has set."""
+    assert hyperparameter is not None
+    return hyperparameter

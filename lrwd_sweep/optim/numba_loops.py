@@ -17,7 +17,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from lrwd_sweep.optim.families import Adagrad, Adam, Adamp, Amsgrad, Rmsprop, Sgd, Sgdp, TorchSgd
+from lrwd_sweep.optim.families import (
+    Adagrad,
+    Adam,
+    Adamp,
+    Amsgrad,
+    Lion,
+    Rmsprop,
+    Sgd,
+    Sgdp,
+    TorchSgd,
+)
 from lrwd_sweep.optim.jit import compiled
 from lrwd_sweep.optim.projection import DELTA, Projection, runs
 from lrwd_sweep.optim.update import Decay, Now, StepFamily
@@ -122,6 +132,26 @@ def rmsprop(
                     step += beta1 * mean[i]
                     mean[i] = step
                 x[i] = start - scale * step
+
+
+@compiled
+def lion(
+    theta, g, alpha, rates, eta, rest1, root2, ends, decays, coupled, m, rest_of_beta1, rest_of_beta2
+):  # fmt: skip
+    """Update by `Lion`."""
+    kind = theta.dtype.type
+    rest_of_beta1, rest_of_beta2 = kind(rest_of_beta1), kind(rest_of_beta2)
+    for lane in range(len(theta)):
+        scale, rate = kind(eta) * alpha[lane, 0], rates[lane, 0]
+        share = rate if coupled else kind(1) - rate
+        for k in range(len(decays)):
+            run, decaying = slice(ends[k], ends[k + 1]), decays[k]
+            x, d, mean = theta[lane, run], g[lane, run], m[lane, run]
+            for i in range(len(x)):
+                start, slope = decayed(x[i], d[i], share, decaying, coupled)
+                direction = mean[i] + rest_of_beta1 * (slope - mean[i])
+                mean[i] += rest_of_beta2 * (slope - mean[i])
+                x[i] = start - scale * np.sign(direction)
 
 
 class Scratch(NamedTuple):
@@ -296,6 +326,8 @@ def _call(family: StepFamily) -> tuple[Any, list[Any]]:
             loop, own = adagrad, [v, float(eps)]
         case Rmsprop(beta1, beta2, eps, v, m):
             loop, own = rmsprop, [v, m, float(beta1), float(beta2), 1.0 - beta2, float(eps)]
+        case Lion(beta1, beta2, m):
+            loop, own = lion, [m, 1.0 - beta1, 1.0 - beta2]
         case Sgdp(beta1, nesterov, m, projection):
             loop, own = sgdp, [m, projection.eps, float(beta1), nesterov]
         case Adamp(beta1, beta2, eps, nesterov, m, v):

@@ -136,16 +136,17 @@ class Result:
 
     @property
     def timescale(self) -> RidgeTimescale | None:
-        """τ* of the ridge, where η = 1; None without a ridge or a task.
+        """τ* of the ridge, where η = 1; None without a ridge, or if the number of steps is unknown.
 
-        Of SGDP and AdamP it is that of steps that are not projected.
+        Of SGDP and AdamP it is that of steps that are not projected. Epochs of an import are unknown.
         """
-        centre, t = self.separability.ridge_centre, self.spec.task
-        if centre is None or t is None:
+        centre, t, steps = self.separability.ridge_centre, self.spec.task, self.spec.run_steps
+        per_epoch, epochs = (steps, 1) if t is None else (t.steps_per_epoch, t.epochs)
+        if centre is None or per_epoch is None:
             return None
-        return centre.timescale(
-            lambda lr, decay: self.conventions(Cell(lr, decay)).timescale_steps, t.steps_per_epoch, t.epochs
-        )
+        at = self.conventions
+        found = centre.timescale(lambda lr, w: at(Cell(lr, w)).timescale_steps, per_epoch, epochs)
+        return found if t is not None else replace(found, epochs=Estimate(None, reason="epochs are unknown"))
 
     def projected(self, cell: Cell) -> float | None:
         """Return the share of its matrices' steps that the cell's lanes projected; None if not counted."""

@@ -7,7 +7,7 @@ import gc
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -71,6 +71,7 @@ class Runner:
         self, specs: Mapping[str, StudySpec], points: int | None = None, *, compared: bool = False
     ) -> None:
         """Train the missing lanes of lattices, or of a search of `points` points, one after another."""
+        check_place(specs.values(), self.device, self.max_lanes, self.files, self.checkpoint_every)
         if not self.announced and not self.quiet:
             consoles.note(told(list(specs.values()), self.device, points))
         names = [name for name, spec in specs.items() if self._is_missing(name, spec, points, compared)]
@@ -143,11 +144,6 @@ class Runner:
             run_folder,
         )
 
-        place = {"device": self.device != "auto", "max_lanes": self.max_lanes is not None}
-        place |= {"data_dir": self.files.folder is not None, "download": self.files.download}
-        place |= {"checkpoint_every": self.checkpoint_every != CHECKPOINT_SECONDS}
-        for option in (option for option, given in place.items() if given):
-            raise UsageError(f"{arg(option)} has no effect with {arg(spec.command.option)}; leave it out")
         new = [each for each in (name, *together) if self.store.find_study(each) is None]
         first = name in new or not self.store.finished(name)
         left = missing(self.store, name, spec, points).runs
@@ -271,6 +267,18 @@ def check_device(name: str) -> None:
         from lrwd_sweep.engine.device import choose
 
         choose(name)
+
+
+def check_place(
+    specs: Iterable[StudySpec], device: str, max_lanes: int | None, files: DataFiles, checkpoint_every: float
+) -> None:
+    """Refuse options of the engine for a user's command. Raises UsageError."""
+    given = {"device": device != "auto", "max_lanes": max_lanes is not None}
+    given |= {"data_dir": files.folder is not None, "download": files.download}
+    given |= {"checkpoint_every": checkpoint_every != CHECKPOINT_SECONDS}
+    command = next((spec.command for spec in specs if spec.command is not None), None)
+    for option in (option for option, is_given in given.items() if is_given and command is not None):
+        raise UsageError(f"{arg(option)} has no effect with {arg('run')}; leave it out")
 
 
 def _collect_garbage() -> None:

@@ -86,6 +86,7 @@ class Family(StrEnum):
     RMSPROP = "rmsprop"  # g/(√v + ε)                  Tieleman & Hinton 2012
     SGDP = "sgdp"  # m ← Π(β₁m + g)                    Heo et al. 2021: Π removes the radial part of the step
     ADAMP = "adamp"  # Π(m̂/(√v̂ + ε))                   Heo et al. 2021
+    LION = "lion"  # sign(β₁m + (1−β₁)g)               Chen et al. 2023
 
     @property
     def display_name(self) -> str:
@@ -108,6 +109,11 @@ class Family(StrEnum):
         return _FAMILIES[self].summed_convention
 
     @property
+    def steps_like(self) -> Family | None:
+        """Return a family whose steps are as large, so that its default axes fit."""
+        return _FAMILIES[self].steps_like
+
+    @property
     def rules(self) -> list[DecayRule]:
         """Return the decay rules that the family has."""
         return [rule for rule in DecayRule if not (self.projected and rule is DecayRule.COUPLED)]
@@ -122,6 +128,7 @@ class _About:
     hyperparameters: dict[str, float | bool | str] = field(default_factory=dict)
     projected: bool = False
     summed_convention: Convention | None = None
+    steps_like: Family | None = None  # a family whose steps are as large
 
 
 _MOMENTS: dict[str, float | bool | str] = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
@@ -130,11 +137,18 @@ _FAMILIES = {
         "SGD", "", {"momentum": 0.9, "nesterov": False, "momentum_form": "paper"}, False, Convention.COUPLED
     ),
     Family.ADAM: _About("Adam", "m̂/(√v̂+ε)", _MOMENTS),
-    Family.AMSGRAD: _About("AMSGrad", "m̂/(√(max v/(1−β₂ᵗ))+ε)", _MOMENTS),
+    Family.AMSGRAD: _About("AMSGrad", "m̂/(√(max v/(1−β₂ᵗ))+ε)", _MOMENTS, steps_like=Family.ADAM),
     Family.ADAGRAD: _About("AdaGrad", "g/(√v+ε)", {"eps": 1e-10}),
-    Family.RMSPROP: _About("RMSProp", "g/(√v+ε)", {"beta2": 0.99, "eps": 1e-8, "momentum": 0.0}),
-    Family.SGDP: _About("SGDP", "", {"momentum": 0.9, "nesterov": False}, True, Convention.LR_SCALED),
-    Family.ADAMP: _About("AdamP", "Π(m̂/(√v̂+ε))", {**_MOMENTS, "nesterov": False}, True),
+    Family.RMSPROP: _About(
+        "RMSProp", "g/(√v+ε)", {"beta2": 0.99, "eps": 1e-8, "momentum": 0.0}, steps_like=Family.ADAM
+    ),
+    Family.SGDP: _About(
+        "SGDP", "", {"momentum": 0.9, "nesterov": False}, True, Convention.LR_SCALED, Family.SGD
+    ),
+    Family.ADAMP: _About(
+        "AdamP", "Π(m̂/(√v̂+ε))", {**_MOMENTS, "nesterov": False}, True, steps_like=Family.ADAM
+    ),
+    Family.LION: _About("Lion", "sign(β₁m+(1−β₁)g)", {"beta1": 0.9, "beta2": 0.99}, steps_like=Family.ADAM),
 }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from lrwd_sweep.errors import UnknownName, UsageError, arg, shown
 from lrwd_sweep.science.lattice import Lattice, parse_axis
-from lrwd_sweep.science.optimizer import DecayRule, Family, Optimizer, asks_for_restarts, users_of
+from lrwd_sweep.science.optimizer import DecayRule, Optimizer, asks_for_restarts, users_of
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.spec.catalog import DIAGNOSTICS, MEANT_METRICS, METRICS
 from lrwd_sweep.spec.net_options import options_text
@@ -27,12 +27,6 @@ _KEYS = ("like", "about", "restates", "claim", "show", "variants", "training", "
 _EQUAL_RULES = {  # equal to another rule if η = 1
     DecayRule.FIXED: DecayRule.INDEPENDENT,
     DecayRule.CORRECTED: DecayRule.LR_SCALED,
-}
-_EQUAL_STEPS = {  # steps as large as another family's
-    Family.AMSGRAD: Family.ADAM,
-    Family.RMSPROP: Family.ADAM,
-    Family.ADAMP: Family.ADAM,
-    Family.SGDP: Family.SGD,
 }
 
 _HERE = Path(__file__).parents[1]
@@ -278,8 +272,8 @@ def default_lattice(axes: Mapping[str, Lattice], optimizer: Optimizer, steps: in
         sibling = axes.get(str(replace(optimizer, rule=other)))
         if sibling is not None and rule is not DecayRule.COUPLED:
             return _times(sibling, math.sqrt(sibling.lr[0] * sibling.lr[-1]) ** exponent)
-    if family in _EQUAL_STEPS:
-        return default_lattice(axes, replace(optimizer, family=_EQUAL_STEPS[family]), steps)
+    if family is not None and family.steps_like is not None:
+        return default_lattice(axes, replace(optimizer, family=family.steps_like), steps)
     return None
 
 

@@ -25,7 +25,7 @@ from lrwd_sweep.spec.run_options import (
 )
 from lrwd_sweep.spec.study import Kind, StudySpec, tidy
 from lrwd_sweep.spec.task import FIELDS, Task
-from lrwd_sweep.spec.user_code import is_user_code
+from lrwd_sweep.spec.user_code import find, is_user_code
 
 DEFAULT_OPTIMIZER = "adamw"
 SEEDS_OF_COMMAND = 3  # what a verdict needs, as each may take hours
@@ -215,6 +215,7 @@ class Request:
             )
         first, takes_seed = self.first_seed or 0, command.takes("seed")
         seeds = tuple(range(first, first + (self.seeds or (SEEDS_OF_COMMAND if takes_seed else 1))))
+        command.refuse_copies(seeds)
         metric = self.metric or command.key
         if not metric and command.source[0] == "stdout":
             raise UsageError(f"{arg('metric')} is required: it names what {arg('read')} finds; add val_loss")
@@ -310,6 +311,10 @@ def _value(name: str, given: Any) -> Any:
 def _several(name: str, given: Any) -> tuple[Any, ...]:
     """Return commands or functions as a tuple. Raises UsageError for anything else."""
     several = tuple(given) if isinstance(given, list | tuple) else (given,)
+    if name == "objective":  # also by name, as a network
+        several = tuple(
+            find(name, one).thing if isinstance(one, str) and is_user_code(one) else one for one in several
+        )
     for each in several:
         if not (isinstance(each, str) if name == "run" else callable(each)):
             what = "text" if name == "run" else "a function; write f(lr, weight_decay, seed)"

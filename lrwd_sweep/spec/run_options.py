@@ -62,7 +62,7 @@ class RunKeywords(TypedDict, total=False):
     """The options of a command as keywords of Python."""
 
     run: str | Sequence[str]  # a command, or one for each optimizer
-    objective: Callable[..., Any] | Sequence[Callable[..., Any]]  # f(lr, weight_decay, seed)
+    objective: str | Callable[..., Any] | Sequence[Callable[..., Any]]  # f(lr, weight_decay, seed)
     read: str
     take: str
     jobs: int

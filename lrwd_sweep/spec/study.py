@@ -57,8 +57,6 @@ class StudySpec:
             raise UsageError(f"{arg('cap', self.given_cap)} is not finite; leave it out for no cap")
         if not self.seeds:
             raise UsageError(f"{arg('seeds', 0)} trains nothing; choose at least 1")
-        if self.command is not None:
-            self.command.refuse_copies(self.seeds)
         for seed in self.seeds:
             if isinstance(seed, bool) or not isinstance(seed, int):
                 raise UsageError(f"seed {shown(seed)} is not a whole number")

@@ -33,6 +33,54 @@ WIDE = ("--metric", "loss", "--where", "width=64")
 IMPORT = ("study", "import", "runs.json", "--study-name", "x", *READ)
 
 
+BAD: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("bad.json",), "bad.json: line 1, column 2: Expecting property name enclosed in double quotes"),
+    (("deep.json",), "deep.json cannot be read as json (RecursionError"),
+    (("number.json", "--format", "json"), "number.json holds 3.5; write a list of objects"),
+    (("empty.json",), "empty.json: there are no records in it"),
+    (("mixed.json",), "mixed.json: its list does not hold objects"),
+    (("two.json",), "two.json holds 2 lists of records, 'a[]', 'b[]'; name the one as --columns"),
+    (("lines.jsonl",), "lines.jsonl: line 2: Expecting value; write a JSON object per line"),
+    (("runs.json", "--format", "xml"), "unknown format 'xml'"),
+    (("runs.json", "--where", "width"), "--where 'width' is not COLUMN=VALUE"),
+    (("runs.json", "--where", "width=7"), "no run has '7' in column 'width'; it holds '64', '128'"),
+    (("runs.json", "--by", "depth"), "--by depth: there is no column 'depth'"),
+    (("runs.json", "--take", "first"), "unknown value to take 'first'"),
+    (("runs.json", "--steps", "0"), "--steps 0 is too small"),
+    (("runs.json", "--initial-loss", "nan"), "--initial-loss 'nan' is not finite"),
+    (
+        ("runs.json", *READ[2:], *WIDE, "--initial-loss", "0"),
+        "--initial-loss 0.0 is better than",
+    ),
+    (("runs.json", "--from", "{lr}"), "--from '{lr}' is for folders and charts, but runs.json is json"),
+    (("runs.json", "--take", "best"), "--take best is for learning curves, but runs.json is json"),
+    (("no.db",), "no.db: No such file or directory"),
+    (("sqlite:///no.db",), "no.db: there is no such file"),
+    (("sqlite://",), "names no file; write sqlite:///FILE.db"),
+    (("nodb://user:secret@host/db",), "nodb://user:***@host/db"),
+    (("other.db",), "other.db is not a storage of Optuna: there is no table 'studies'"),
+    (("other.db", "--format", "mlflow"), "other.db is not a store of MLflow: there is no table"),
+    (("broken.db",), "broken.db cannot be read: no such table: study_directions; check the database"),
+    (("cut.db",), "cut.db cannot be read: "),
+    (("mlruns",), "meta.yaml cannot be read"),
+    (("chart.csv",), "the name of run 'a' holds no lr=… and weight_decay=…"),
+    (("chart.csv", "--from", "{name}"), "'a - loss': 'x' is not a number"),
+    (("runs",), "runs is a directory, but not one of MLflow; say with --from"),
+    (("runs", "--from", "lr{lr}.csv"), "is not TEMPLATE:KEY"),
+    (("runs", "--from", "lr{lr}{lr}.csv:loss"), "has a part twice"),
+    (("runs", "--from", "lr{lr.csv:loss"), "or one that is not closed"),
+    (
+        ("runs", "--from", "x{lr}.csv:loss"),
+        "no file below it fits --from 'x{lr}.csv:loss'; it",
+    ),
+    (("runs", "--from", "lr{lr}.csv:acc"), "lr0.1.csv: there is no column 'acc', only 'step', 'loss'"),
+    (("runs", "--from", "lr{lr}.csv:loss"), "lr0.1.csv: loss 'fast' is not a number"),
+    (("runs", "--from", "lr{lr}.json:acc"), "lr0.2.json: there is no number at 'acc'"),
+    (("runs", "--from", "{name}.csv:loss"), "latin.csv cannot be read"),
+    (("runs.json", "--from", "lr{lr}.csv:loss", "--format", "paths"), "runs.json is not a folder"),
+)
+
+
 @pytest.fixture(autouse=True)
 def _runs(tmp_path: Path, _empty_directory: None) -> None:
     (tmp_path / "runs.json").write_text(json.dumps(ROWS))
@@ -107,52 +155,7 @@ def test_bad_imports_are_one_line_and_store_nothing(run: Run, tmp_path: Path) ->
     for name, text in files.items():
         (tmp_path / name).write_text(text, encoding="latin-1")
     named = ("--study-name", "x", "-o", "adam")
-    for arguments, text in (
-        (("bad.json",), "bad.json: line 1, column 2: Expecting property name enclosed in double quotes"),
-        (("deep.json",), "deep.json cannot be read as json (RecursionError"),
-        (("number.json", "--format", "json"), "number.json holds 3.5; write a list of objects"),
-        (("empty.json",), "empty.json: there are no records in it"),
-        (("mixed.json",), "mixed.json: its list does not hold objects"),
-        (("two.json",), "two.json holds 2 lists of records, 'a[]', 'b[]'; name the one as --columns"),
-        (("lines.jsonl",), "lines.jsonl: line 2: Expecting value; write a JSON object per line"),
-        (("runs.json", "--format", "xml"), "unknown format 'xml'"),
-        (("runs.json", "--where", "width"), "--where 'width' is not COLUMN=VALUE"),
-        (("runs.json", "--where", "width=7"), "no run has '7' in column 'width'; it holds '64', '128'"),
-        (("runs.json", "--by", "depth"), "--by depth: there is no column 'depth'"),
-        (("runs.json", "--take", "first"), "unknown value to take 'first'"),
-        (("runs.json", "--steps", "0"), "--steps 0 is too small"),
-        (("runs.json", "--initial-loss", "nan"), "--initial-loss 'nan' is not finite"),
-        (
-            ("runs.json", *READ[2:], *WIDE, "--initial-loss", "0"),
-            "--initial-loss 0.0 is better than",
-        ),
-        (("runs.json", "--from", "{lr}"), "--from '{lr}' is for folders and charts, but runs.json is json"),
-        (("runs.json", "--take", "best"), "--take best is for learning curves, but runs.json is json"),
-        (("no.db",), "no.db: No such file or directory"),
-        (("sqlite:///no.db",), "no.db: there is no such file"),
-        (("sqlite://",), "names no file; write sqlite:///FILE.db"),
-        (("nodb://user:secret@host/db",), "nodb://user:***@host/db"),
-        (("other.db",), "other.db is not a storage of Optuna: there is no table 'studies'"),
-        (("other.db", "--format", "mlflow"), "other.db is not a store of MLflow: there is no table"),
-        (("broken.db",), "broken.db cannot be read: no such table: study_directions; check the database"),
-        (("cut.db",), "cut.db cannot be read: "),
-        (("mlruns",), "meta.yaml cannot be read"),
-        (("chart.csv",), "the name of run 'a' holds no lr=… and weight_decay=…"),
-        (("chart.csv", "--from", "{name}"), "'a - loss': 'x' is not a number"),
-        (("runs",), "runs is a directory, but not one of MLflow; say with --from"),
-        (("runs", "--from", "lr{lr}.csv"), "is not TEMPLATE:KEY"),
-        (("runs", "--from", "lr{lr}{lr}.csv:loss"), "has a part twice"),
-        (("runs", "--from", "lr{lr.csv:loss"), "or one that is not closed"),
-        (
-            ("runs", "--from", "x{lr}.csv:loss"),
-            "no file below it fits --from 'x{lr}.csv:loss'; it",
-        ),
-        (("runs", "--from", "lr{lr}.csv:acc"), "lr0.1.csv: there is no column 'acc', only 'step', 'loss'"),
-        (("runs", "--from", "lr{lr}.csv:loss"), "lr0.1.csv: loss 'fast' is not a number"),
-        (("runs", "--from", "lr{lr}.json:acc"), "lr0.2.json: there is no number at 'acc'"),
-        (("runs", "--from", "{name}.csv:loss"), "latin.csv cannot be read"),
-        (("runs.json", "--from", "lr{lr}.csv:loss", "--format", "paths"), "runs.json is not a folder"),
-    ):
+    for arguments, text in BAD:
         found = run("study", "import", *arguments, *named)
         assert (found.code, found.out, found.err.count("\n")) == (2, "", 1), (arguments, found.err)
         assert text in found.err, arguments

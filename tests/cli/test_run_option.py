@@ -214,7 +214,9 @@ def test_a_function_of_python_is_swept_here_or_in_processes(monkeypatch: pytest.
     axes: dict[str, Any] = {"lr": [0.25, 0.5], "weight_decay": [0.5, 1.0], "seeds": 1, "progress": False}
     here = lrwd_sweep.sweep("adam", objective=mine.curve, take="best", **axes)
     apart = lrwd_sweep.sweep("adam", objective=mine.curve, take="best", jobs=2, study_name="apart", **axes)
-    assert (here.surface.mean == apart.surface.mean).all()
+    named = lrwd_sweep.sweep("adam", objective="./mine.py:curve", take="best", jobs=2, study_name="n", **axes)
+    for found in (apart, named):
+        assert (here.surface.mean == found.surface.mean).all()
     assert here.surface.mean.ravel().tolist() == [0.625, 1.125, 0.75, 1.25]
     assert here.frame["acc"].tolist() == [0.5] * 4
     both = lrwd_sweep.compare(["adam", "sgd"], objective=mine.both, metric="acc", maximize=True, **axes)

@@ -55,10 +55,13 @@ LAYERS: list[tuple[nn.Module, str]] = [  # a layer, and its parameters without d
     (nn.Embedding(1, 4, _weight=torch.zeros(1, 4)), ""),
     (nn.MultiheadAttention(4, 2, add_bias_kv=True), "in_proj_bias bias_k bias_v out_proj.bias"),
     (
-        _layer("Biases", q_bias=_normal(2, 4), bias_k=_normal(1, 1, 4), debiased=_normal(3, 2)),
+        _layer("Biases", q_bias=_normal(2, 4), bias_k=_normal(1, 1, 4), debiased_weight=_normal(3, 2)),
         "q_bias bias_k",
     ),
-    (_layer("Tables", attention_biases=_normal(2, 9), bias_table=_normal(9, 2)), "attention_biases"),
+    (
+        _layer("Tables", attention_biases=_normal(2, 9), relative_position_bias_table=_normal(9, 2)),
+        "attention_biases",
+    ),
     (_layer("List", biases=nn.ParameterList([torch.randn(2, 3), torch.randn(1, 3)])), "biases.0 biases.1"),
 ]
 

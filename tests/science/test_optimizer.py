@@ -40,7 +40,7 @@ def test_names_are_read_and_wrong_ones_refused_with_the_near_ones() -> None:
     assert (str(lion), lion.formula) == ("Lion v2", "θ ← θ − ηαwθ")
     for name, complaint in {
         "adamv": "unknown optimizer 'adamv'; did you mean adam, adamw or adamp?",
-        "lion": "unknown optimizer 'lion'; known: sgd, sgdw",
+        "nadam": "unknown optimizer 'nadam'; did you mean adam",
         "": "unknown optimizer ''; known: sgd",
         "adamw:lr-scald": "unknown decay rule 'lr-scald'; did you mean lr-scaled?",
         "adamw:": "unknown decay rule ''; known: coupled, independent, lr-scaled",
@@ -96,5 +96,5 @@ def test_formula_follows_the_hyperparameters() -> None:
     ):
         assert formula(parse(name), momentum=momentum, nesterov=nesterov, momentum_form=form) == text
     assert users_of("momentum") == [Family.SGD, Family.RMSPROP, Family.SGDP]
-    assert users_of("beta1") == [Family.ADAM, Family.AMSGRAD, Family.ADAMP]
+    assert users_of("beta1") == [Family.ADAM, Family.AMSGRAD, Family.ADAMP, Family.LION]
     assert users_of("epochs") == []

@@ -169,6 +169,8 @@ REFERENCES = (
     Reference(
         PYTORCH_OPTIMIZER, "AdamC", "adamw:lr-scaled", {"eps": 1e-3}, {"eps": 1e-3}, deviates=_EPS_FIRST
     ),
+    Reference(PYTORCH_OPTIMIZER, "Lion", "lion", {"weight_decouple": False}),
+    Reference(PYTORCH_OPTIMIZER, "Lion", "lionw:lr-scaled"),
     Reference(PYTORCH_OPTIMIZER, "SGDP", "sgdp", _NESTEROV, {"nesterov": True}),
     Reference(
         PYTORCH_OPTIMIZER,

@@ -38,6 +38,7 @@ class _Library:
     remark: str = _EXACT  # on `decoupled`
     arguments: tuple[str, ...] = ()  # always passed
     share: str = ""  # factor of the decay that the constructor divides by
+    l2: str = ""  # argument that makes its weight_decay L2
 
 
 _LIBRARIES = {
@@ -55,6 +56,9 @@ _LIBRARIES = {
         remark="adamp is its authors' package, which divides w by 1−β₁: w = λ(1−β₁)/α, exact under any "
         "schedule, which multiplies the decay too",
         share=' * (1 - group["momentum"])',
+    ),
+    Family.LION: _Library(
+        "pytorch_optimizer.Lion", "pytorch_optimizer.Lion", "betas", l2="weight_decouple=False"
     ),
     Family.ADAMP: _Library("", "adamp.AdamP", "betas and ε", f"adamp is its authors' package; {_EXACT}"),
 }
@@ -131,6 +135,8 @@ class _Swept:
         """Write the call of a constructor; by default of one that does not decay unless told to."""
         name = constructor or self.library.coupled or self.library.decoupled
         decay = [f"weight_decay={weight_decay}"] if weight_decay else []
+        if decay and self.library.l2 and self.rule is DecayRule.COUPLED:
+            decay.append(self.library.l2)
         return f"{name}({', '.join(['params', f'lr={self.lr}', *self._arguments(), *decay])})"
 
     def _arguments(self) -> Iterator[str]:

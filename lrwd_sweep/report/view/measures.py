@@ -148,12 +148,13 @@ def _contrast(found: Separability) -> str:
 
 
 def _timescale(result: Result) -> str:
-    """Write τ* in steps, in epochs and as a share of the run."""
+    """Write τ* in steps, in epochs if they are known, and as a share of the run."""
     tau = result.timescale
     if tau is None or tau.steps.value is None:
         return NOTHING if tau is None else tau.steps.reason or NOTHING
     steps, epochs, share = (_rough(each) for each in (tau.steps, tau.epochs, tau.share))
-    return f"{steps} steps, {epochs} epochs, {share} of the run"
+    in_epochs = "" if tau.epochs.value is None else f"{epochs} epochs, "
+    return f"{steps} steps, {in_epochs}{share} of the run"
 
 
 def _rough(estimate: Estimate) -> str:

@@ -29,8 +29,9 @@ SHAPES = {"weight": (4, 3), "bias": (4,)}
 LAYOUT = [Segment("weight", 0, 12, (4, 3)), Segment("bias", 12, 16, (4,))]
 INPUT = torch.tensor([0.3, -1.2, 0.8], dtype=torch.float64)
 PACKAGES: dict[str, Any] = {"torch": torch}
-with contextlib.suppress(ImportError):
-    PACKAGES["adamp"] = importlib.import_module("adamp")
+for package in ("adamp", "pytorch_optimizer"):
+    with contextlib.suppress(ImportError):
+        PACKAGES[package] = importlib.import_module(package)
 
 
 def swept(optimizer: str | Optimizer = "adamw", task: Task | None = None) -> StudySpec:

@@ -165,3 +165,25 @@ def test_initial_value_steps_and_direction(tmp_path: Path) -> None:
             study(direction=direction, initial=initial)
         text = error.value.spelled(option_text)
         assert text.startswith(f"--initial-loss {initial} is better than the best value of all runs, {best};")
+
+
+def test_steps_of_a_run_give_the_ridge_a_share_of_it(tmp_path: Path) -> None:
+    rows = [
+        {
+            "lr": 2.0**a,
+            "weight_decay": 2.0**b,
+            "seed": s,
+            "value": (a + 5) ** 2 + (b + 3) ** 2 + s * a * b / 99,
+        }
+        for a, b, s in itertools.product(range(-8, -1), range(-6, 1), range(3))
+    ]
+    (found,) = sweeps(tmp_path, rows).values()
+    taus = []
+    for steps in (None, 2000):
+        study = to_study(found, "adamw:independent", steps=steps)
+        taus.append(result("x", study.spec, "", study.trials).timescale)
+    assert taus[0] is None
+    assert taus[1] is not None
+    assert taus[1].steps.value == pytest.approx(8, rel=0.1)  # 1/λ* = 2³
+    assert taus[1].share.value == pytest.approx((taus[1].steps.value or 0) / 2000)
+    assert taus[1].epochs.value is None

@@ -1,0 +1,67 @@
+"""Stores are joined whole or not at all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lrwd_sweep.errors import LrwdError, SpecMismatch, StoreError, UsageError
+from lrwd_sweep.science.trial import Status, Trial
+from lrwd_sweep.spec.study import StudySpec
+from lrwd_sweep.store import open_store
+from lrwd_sweep.store.merge import merge_stores
+from tests.store.sample import complete, spec
+
+NAME = "study"
+
+
+def make(path: Path, trials: list[Trial], of: StudySpec | None = None) -> str:
+    with open_store(str(path), write=True) as store:
+        store.begin_study(NAME, of or spec())
+        store.add_trials(NAME, trials)
+    return str(path)
+
+
+def merge(into: str, *sources: str) -> dict[str, list[int]]:
+    with open_store(into, write=True) as store:
+        opened = [open_store(source, write=False) for source in sources]
+        try:
+            return merge_stores(store, opened)
+        finally:
+            for one in opened:
+                one.close()
+
+
+def test_parts_become_the_whole(tmp_path: Path) -> None:
+    curves = {"val_loss": (2.0, float("nan"))}
+    every = [replace(complete(cell), curves=curves) for cell in spec().lattice.cells()]
+    first = make(tmp_path / "1.db", every[:2])
+    again = replace(every[2], status=Status.FAILED, metrics={}, curves={}, detail="no memory")
+    second = make(tmp_path / "2.db", [*every[1:2], again])
+    third = make(tmp_path / "3.db", every[2:])
+    into = str(tmp_path / "all.db")
+    assert merge(into, first, second, third) == {NAME: [2, 1, len(every) - 2]}
+    assert merge(into, first, second, third) == {NAME: [0, 0, 0]}, "a second time adds nothing"
+    with open_store(into, write=False) as store:
+        assert sorted(map(repr, store.trials(NAME, curves=True))) == sorted(map(repr, every))
+        assert store.latest() == [NAME]
+
+
+def test_differences_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    every = list(map(complete, spec().lattice.cells()))
+    first = make(tmp_path / "1.db", every[:1])
+    other_value = replace(every[0], metrics={"val_loss": 9.0})
+    task = spec().task
+    assert task is not None
+    for source, error, said in (
+        (make(tmp_path / "2.db", [other_value]), StoreError, "differs from the same lane"),
+        (make(tmp_path / "3.db", [], replace(spec(), task=replace(task, epochs=9))), SpecMismatch, "epochs"),
+        (first, UsageError, "into itself"),
+    ):
+        before = Path(first).read_bytes()
+        with pytest.raises(LrwdError, match=said) as raised:
+            merge(first, source)
+        assert isinstance(raised.value, error), said
+        assert Path(first).read_bytes() == before
