@@ -57,11 +57,20 @@ def completed(task: Task, *, anew: bool = False) -> Task:
                 "it out"
             )
         standardize = bool(standardize) if splits.of_bytes else None
+        if task.net == "gpt":
+            _refuse_negative_tokens(task.data, splits)
     known = replace(task, code=tuple(code.items()), sizes=sizes, standardize=standardize, whole_loss=False)
     if task.loss in code and sizes is not None:
         with redirect_stdout(sys.stderr):
             refuse_state(find_loss(task.loss), task.loss, sizes.item, _output(known))
     return replace(known, whole_loss=sizes is not None and _is_scored_whole(known, sizes))
+
+
+def _refuse_negative_tokens(name: str, splits: Splits) -> None:
+    """Raise DataError for tokens that an embedding cannot look up."""
+    for split in (splits.train, splits.validation, splits.test):
+        if isinstance(split.x, Tensor) and len(split) and (least := int(split.x.min())) < 0:
+            raise DataError(f"{arg('data', name)}: x has the token {least}; number tokens from 0")
 
 
 def _is_channels_last(shape: Sequence[int]) -> bool:

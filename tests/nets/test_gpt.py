@@ -13,10 +13,11 @@ from torch.nn import functional
 from lrwd_sweep.data import Splits, load
 from lrwd_sweep.engine.choice import chosen, obstacle
 from lrwd_sweep.engine.pack import generator
-from lrwd_sweep.errors import UsageError
+from lrwd_sweep.errors import DataError, UsageError
 from lrwd_sweep.nets import ModuleNetwork, network
 from lrwd_sweep.nets.gpt import Gpt
 from lrwd_sweep.nets.randomness import seeded
+from lrwd_sweep.runner.runner import complete
 from lrwd_sweep.spec.net_options import options_text
 from lrwd_sweep.spec.task import Task
 from tests.small import CELLS, CPU, F64, pack
@@ -141,3 +142,14 @@ def test_data_that_do_not_fit_are_refused(text: str) -> None:
     ):
         with pytest.raises(UsageError, match=complaint):
             network(task)
+
+
+def negative() -> Any:
+    """Return tokens that begin below 0."""
+    x = torch.arange(60).reshape(10, 6) % 7 - 2
+    return (x, x + 2), (x, x + 2)
+
+
+def test_tokens_of_the_user_count_from_zero() -> None:
+    with pytest.raises(DataError, match=r"data='.*:negative': x has the token -2; number tokens from 0"):
+        complete(Task(net="gpt", data=f"{__name__}:negative", batch_size=2))
