@@ -188,7 +188,7 @@ class Request:
         first = self.first_seed or 0
         seeds = tuple(range(first, first + (self.seeds or preset.seeds)))
         metric = metric_of(metric) if own else metric
-        direction = self._direction(metric)
+        direction = self._direction(metric) if metric in task.metrics else Direction.MINIMIZE  # or refused
         return StudySpec(kind, variant.optimizer, Lattice(lr, wd), seeds, metric, task, direction, self.cap)
 
     def _direction(self, metric: str) -> Direction:

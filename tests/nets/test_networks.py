@@ -47,7 +47,7 @@ def test_parameter_counts_are_those_of_the_papers() -> None:
 
 
 def test_catalog_and_builders_name_the_same_networks() -> None:
-    assert {"mlp-norm", "mlp", "torchvision:NAME", *CONVOLUTIONAL} == set(NETWORKS)
+    assert {"mlp-norm", "mlp", "gpt", "torchvision:NAME", *CONVOLUTIONAL} == set(NETWORKS)
     assert build("resnet20", (1, 8, 8), 10) is build("resnet20", (1, 8, 8), 10)  # built once
 
 
