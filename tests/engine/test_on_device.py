@@ -20,7 +20,8 @@ from lrwd_sweep.data import Split, Splits
 from lrwd_sweep.engine import pack
 from lrwd_sweep.engine.graph import Program, current
 from lrwd_sweep.engine.pack import PackTrainer
-from lrwd_sweep.nets import ModuleNetwork, network
+from lrwd_sweep.nets import ModuleNetwork, build, network
+from lrwd_sweep.optim import update
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.task import Task
 from tests.small import CELLS, CPU, F64, splits, task
@@ -68,7 +69,7 @@ def _is_possible() -> bool:
 
 
 @pytest.fixture
-def unreal(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+def unreal(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """Draw on the host; leave out gradients and compiled kernels, which need a device."""
     if not _is_possible():
         pytest.skip("this torch asks the driver for a device even if tensors are fake")
@@ -77,7 +78,9 @@ def unreal(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.setattr("lrwd_sweep.optim.update.torch_compiled", lambda function, *_: function)
     monkeypatch.setattr(torch.autograd, "backward", _no_backward)
     monkeypatch.setattr(torch.autograd, "grad", _no_gradients)
-    return monkeypatch
+    yield monkeypatch
+    for made in (splits, build, update._rows):  # what was made meanwhile holds fake tensors
+        made.cache_clear()
 
 
 def _on_gpu(split: Split) -> Split:
