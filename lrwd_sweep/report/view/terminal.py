@@ -375,7 +375,8 @@ def python_lines(code: str, width: int, indent: str = "") -> list[str]:
 def shell_lines(words: Sequence[str], width: int, indent: str = "") -> list[str]:
     """Break a command into lines of at most `width`, each but the last continued by a backslash.
 
-    A longer word continues at the left margin, where a shell joins it again; a quoted word stays whole.
+    A longer word continues at the left margin, where a shell joins it again; a quoted one is closed and
+    opened again there, unless it holds quotes itself.
     """
     width = max(width, _NARROWEST)
     lines = [indent]
@@ -388,4 +389,10 @@ def shell_lines(words: Sequence[str], width: int, indent: str = "") -> list[str]
         while len(lines[-1]) > width - 2 and "'" not in word:
             line = lines.pop()
             lines += [line[: width - 3] + "\\", line[width - 3 :]]
+        start = len(lines[-1]) - len(word)
+        while len(lines[-1]) > width - 2 and word[0] == word[-1] == "'" and word.count("'") == 2:
+            cut = max(width - 4, start + 2)
+            line = lines.pop()
+            lines += [line[:cut] + "'\\", "'" + line[cut:]]
+            start = 0
     return lines
