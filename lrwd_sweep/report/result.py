@@ -67,6 +67,7 @@ class Result:
     snapshot: Snapshot | None = None  # under warm restarts, the epoch that the metrics belong to
     data_dir: str | None = None  # directory of the data set's files, if given
     older: bool = False  # begun by a version that did not store its version: some numbers have changed since
+    seconds: float = 0.0  # that training took; 0 if the store does not say
 
     @property
     def best(self) -> Cell | None:
@@ -374,22 +375,21 @@ def read_results(
         family = record.spec.optimizer.family
         needs_projection = family is not None and family.projected  # the time scale of decay depends on it
         trials = store.trials(record.name, curves=curves or needs_projection)
-        results.append(
-            result(
-                record.name,
-                record.spec,
-                record.created,
-                trials,
-                metric=metric,
-                direction=direction,
-                cap=cap,
-                storage=store.storage,
-                at_restart=at_restart,
-                data_dir=data_dir,
-                older=not record.version,
-                margin=margin,
-            )
+        found = result(
+            record.name,
+            record.spec,
+            record.created,
+            trials,
+            metric=metric,
+            direction=direction,
+            cap=cap,
+            storage=store.storage,
+            at_restart=at_restart,
+            data_dir=data_dir,
+            older=not record.version,
+            margin=margin,
         )
+        results.append(replace(found, seconds=record.seconds))
     refuse_two_directions(results)
     if cap is not None and len({result.surface.metric for result in results}) > 1:
         raise UsageError(

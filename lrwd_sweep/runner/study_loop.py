@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -93,7 +94,7 @@ class StudyLoop:
     def _train_packs(self, packs: Sequence[Pack]) -> bool:
         """Train and store the packs; return True once another process has stored lanes of one of them."""
         self.watcher.begin(packs)
-        left = list(packs)
+        left, since = list(packs), time.monotonic()
         with closing(self.execution.train(self.spec.optimizer, packs, self.should_stop)) as events:
             for event in events:
                 if isinstance(event, PackLost):
@@ -102,7 +103,9 @@ class StudyLoop:
                     continue
                 kept = []
                 if isinstance(event, PackDone):
-                    kept = self.store.add_trials(self.name, event.trials, self.spec)
+                    now = time.monotonic()
+                    kept = self.store.add_trials(self.name, event.trials, self.spec, now - since)
+                    since = now
                     left.remove(event.pack)
                     if self.execution.checkpoints is not None:
                         _checkpoint().delete_of(self.execution.checkpoints, event.pack)

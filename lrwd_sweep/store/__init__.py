@@ -234,17 +234,22 @@ class Store:
             found = trials.read_outcomes(session, studies.get_row(session, name))
             return {(Cell(lr, wd), seed) for lr, wd, seed, status in found if status is not Status.FAILED}
 
-    def add_trials(self, name: str, pack: Iterable[Trial], spec: StudySpec | None = None) -> list[Lane]:
+    def add_trials(
+        self, name: str, pack: Iterable[Trial], spec: StudySpec | None = None, seconds: float = 0.0
+    ) -> list[Lane]:
         """Store a pack's trials with their curves, all or none, and replace failed trials of the same lanes.
 
-        A lane that is complete or diverged stays as it is; return these. The pack was trained for
-        `spec`. Raises UnknownName, or StoreError if a lane occurs twice or the study has changed since
-        training began.
+        A lane that is complete or diverged stays as it is; return these. The pack was trained for `spec`, and
+        the study was in training for `seconds` since the last one. Raises UnknownName, or StoreError if a
+        lane occurs twice or the study has changed since training began.
         """
         with self._writing() as session:
             if spec is not None:
                 self._check_unchanged(session, name, spec)
-            return _insert(session, studies.get_row(session, name), list(pack))
+            row = studies.get_row(session, name)
+            if seconds:
+                studies.add_seconds(session, row, seconds)
+            return _insert(session, row, list(pack))
 
     def _check_unchanged(self, session: Session, name: str, spec: StudySpec) -> None:
         """Raise StoreError if the study was deleted during training, and perhaps created differently."""

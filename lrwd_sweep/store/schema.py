@@ -64,6 +64,7 @@ class StudyRow(Base):
     lanes: Mapped[int] = mapped_column(server_default=text("0"))  # number of its trials
     lanes_checksum: Mapped[int] = _checksum_column()  # sum of the checksums of its trials
     checksum: Mapped[int] = _checksum_column()
+    seconds: Mapped[float] = mapped_column(server_default=text("0"))  # of training; no result depends on it
 
 
 class TrialRow(Base):
@@ -275,7 +276,8 @@ def _add_checksums(connection: Connection) -> None:
 
 @migration
 def m004_drivers(connection: Connection) -> None:
-    """Add the process that trains a study."""
+    """Add the process that trains a study, and the time that its training took."""
+    connection.exec_driver_sql("ALTER TABLE studies ADD COLUMN seconds DOUBLE NOT NULL DEFAULT 0")
     connection.exec_driver_sql(
         """CREATE TABLE drivers (
             study_id INTEGER NOT NULL PRIMARY KEY,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -42,6 +43,7 @@ class StudyRecord:
     spec: StudySpec
     created: str  # ISO 8601, UTC
     version: str  # of the lrwd-sweep that created it; "" if a store of an older schema does not say
+    seconds: float = 0.0  # that training took, in all sessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class RawStudy:
     lanes: int  # number of trials that were stored
     lanes_checksum: int
     checksum: int
+    seconds: float = 0.0
 
     @property
     def shown(self) -> str:
@@ -90,7 +93,8 @@ class RawStudy:
                 f"study {self.shown!r} has a specification that this version cannot read ({brief(error)}); "
                 f"use the lrwd-sweep that wrote it, or {_remedy(self.shown)}"
             ) from None
-        return StudyRecord(self.shown, spec, _text(self.created), _text(self.version))
+        seconds = self.seconds if isinstance(self.seconds, float) and 0 < self.seconds < math.inf else 0.0
+        return StudyRecord(self.shown, spec, _text(self.created), _text(self.version), seconds)
 
 
 def all_rows(session: Session) -> list[RawStudy]:
@@ -143,6 +147,12 @@ def update_study(session: Session, row: RawStudy, spec: StudySpec | None = None)
     return new
 
 
+def add_seconds(session: Session, row: RawStudy, seconds: float) -> None:
+    """Add to the time that training took."""
+    run = session.connection().exec_driver_sql
+    run("UPDATE studies SET seconds = seconds + ? WHERE id = ?", (seconds, row.id))
+
+
 def insert_comparison(session: Session, names: Sequence[str]) -> None:
     """Record these studies as the latest comparison."""
     text = _json(list(names))
@@ -183,7 +193,7 @@ def _refuse_damaged(rows: Sequence[RawStudy]) -> None:
 
 def _selected() -> Any:
     texts = (StudyRow.name, StudyRow.spec, StudyRow.created, StudyRow.version)
-    numbers = (StudyRow.lanes, StudyRow.lanes_checksum, StudyRow.checksum)
+    numbers = (StudyRow.lanes, StudyRow.lanes_checksum, StudyRow.checksum, StudyRow.seconds)
     return select(StudyRow.id, *map(_bytes, texts), *numbers)
 
 

@@ -132,3 +132,11 @@ def test_junit_says_when_a_study_began_and_invents_no_time(created: str) -> None
     (suite,) = root
     assert suite.get("timestamp") == ("2025-01-01T00:00:00" if created.startswith("2025") else None)
     assert {element.get("time") for element in root.iter() if element.tag.startswith("test")} == {"0"}
+
+
+def test_junit_has_the_time_of_training() -> None:
+    outcomes = [NoEdge().check(study())]
+    root = ET.fromstring(text_of(render([replace(study(), seconds=61.25)], [], Format.JUNIT, outcomes)))
+    (suite,) = root
+    assert (root.get("time"), suite.get("time")) == ("61.25", "61.25")
+    assert [case.get("time") for case in suite.iter("testcase")] == ["0"], "a gate takes none"

@@ -236,3 +236,13 @@ def test_each_kind_of_step_is_measured_once_and_studies_add_up(monkeypatch: pyte
     found = estimate([*adams, study("sgd")], 9.0)
     assert asked == [("adam", "mlp-norm", 10, 3.0), ("adam", "mlp", 2, 3.0), ("sgd", "mlp-norm", 2, 3.0)]
     assert not found.whole  # one was extrapolated
+
+
+def test_time_of_training_adds_up(store: Store) -> None:
+    loop, _ = _loop(store, max_lanes=3)
+    loop.grid()
+    first = store.get_study("study").seconds
+    assert first > 0
+    more, _ = _loop(store, replace(SPEC, seeds=(0, 1, 2)), max_lanes=3)
+    more.grid()
+    assert store.get_study("study").seconds > first

@@ -36,9 +36,9 @@ CREATE TABLE studies (
             name VARCHAR NOT NULL UNIQUE,
             spec JSON NOT NULL,
             created VARCHAR NOT NULL
-        , version VARCHAR NOT NULL DEFAULT '', lanes INTEGER NOT NULL DEFAULT 0, lanes_checksum BIGINT NOT NULL DEFAULT 0, checksum BIGINT NOT NULL DEFAULT 0);
-INSERT INTO "studies" VALUES(1,'digits-adamw','{"kind": "grid", "optimizer": {"family": "adam", "rule": "independent", "label": ""}, "lr": [0.01, 0.1], "weight_decay": [0.0, 0.001], "seeds": [0, 1], "metric": "val_loss", "training": {"net": "mlp-norm", "data": "digits", "epochs": 60, "batch_size": 64, "schedule": "cosine", "momentum": 0.9, "beta1": 0.9, "beta2": 0.999, "eps": 1e-08}}','2026-11-20T10:10:21+00:00','',3,-5175309332535551422,-7137705503134376532);
-INSERT INTO "studies" VALUES(2,'digits-adam','{"kind": "grid", "optimizer": {"family": "adam", "rule": "coupled", "label": ""}, "lr": [0.01, 0.1], "weight_decay": [0.0, 0.001], "seeds": [0, 1], "metric": "val_loss", "training": {"net": "mlp-norm", "data": "digits", "epochs": 60, "batch_size": 64, "schedule": "cosine", "momentum": 0.9, "beta1": 0.9, "beta2": 0.999, "eps": 1e-08}}','2026-11-20T10:10:21+00:00','',0,0,-1451352319987469109);
+        , version VARCHAR NOT NULL DEFAULT '', lanes INTEGER NOT NULL DEFAULT 0, lanes_checksum BIGINT NOT NULL DEFAULT 0, checksum BIGINT NOT NULL DEFAULT 0, seconds DOUBLE NOT NULL DEFAULT 0);
+INSERT INTO "studies" VALUES(1,'digits-adamw','{"kind": "grid", "optimizer": {"family": "adam", "rule": "independent", "label": ""}, "lr": [0.01, 0.1], "weight_decay": [0.0, 0.001], "seeds": [0, 1], "metric": "val_loss", "training": {"net": "mlp-norm", "data": "digits", "epochs": 60, "batch_size": 64, "schedule": "cosine", "momentum": 0.9, "beta1": 0.9, "beta2": 0.999, "eps": 1e-08}}','2026-11-20T10:10:21+00:00','',3,-5175309332535551422,-7137705503134376532,0.0);
+INSERT INTO "studies" VALUES(2,'digits-adam','{"kind": "grid", "optimizer": {"family": "adam", "rule": "coupled", "label": ""}, "lr": [0.01, 0.1], "weight_decay": [0.0, 0.001], "seeds": [0, 1], "metric": "val_loss", "training": {"net": "mlp-norm", "data": "digits", "epochs": 60, "batch_size": 64, "schedule": "cosine", "momentum": 0.9, "beta1": 0.9, "beta2": 0.999, "eps": 1e-08}}','2026-11-20T10:10:21+00:00','',0,0,-1451352319987469109,0.0);
 CREATE TABLE trials (
             id INTEGER NOT NULL PRIMARY KEY,
             study_id INTEGER NOT NULL,

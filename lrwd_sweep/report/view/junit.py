@@ -19,28 +19,30 @@ def junit(results: Sequence[Result], outcomes: Sequence[GateOutcome] = ()) -> st
 
     A study without gates has one case, "reported", which passes: readers reject an empty suite. Control
     characters, which XML cannot hold, are shown as escapes. The name of the whole holds the gates' headline.
-    A suite's timestamp is the time at which its study began; every time is 0, because no store keeps the time
-    that training took.
+    A suite's timestamp is the time at which its study began, its time the time that training took; 0 for an
+    import, and where an earlier version trained. A gate takes no time.
     """
     failed = sum(not outcome.passed for outcome in outcomes)
     suites = [_suite(result, [o for o in outcomes if o.study == result.name]) for result in results]
     cases = sum(int(suite.attrib["tests"]) for suite in suites)
     headline = gate_headline(outcomes, results)
     name = f"lrwd-sweep: {headline}" if headline else "lrwd-sweep"
-    root = ET.Element("testsuites", _counts(name, cases, failed))
+    seconds = sum(result.seconds for result in results)
+    root = ET.Element("testsuites", _counts(name, cases, failed, seconds))
     root.extend(suites)
     ET.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
 
-def _counts(name: str, tests: int, failures: int) -> dict[str, str]:
-    numbers = {"tests": str(tests), "failures": str(failures), "errors": "0", "time": "0"}
+def _counts(name: str, tests: int, failures: int, seconds: float) -> dict[str, str]:
+    time = f"{seconds:.3f}".rstrip("0").rstrip(".")
+    numbers = {"tests": str(tests), "failures": str(failures), "errors": "0", "time": time}
     return {"name": plain(name)} | numbers
 
 
 def _suite(result: Result, outcomes: Sequence[GateOutcome]) -> ET.Element:
     failures = sum(not outcome.passed for outcome in outcomes)
-    counts = _counts(result.name, max(len(outcomes), 1), failures)
+    counts = _counts(result.name, max(len(outcomes), 1), failures, result.seconds)
     suite = ET.Element("testsuite", counts | {"skipped": "0"})
     if began := _TIME.match(result.created):
         suite.set("timestamp", began[0])
