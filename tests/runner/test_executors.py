@@ -146,8 +146,8 @@ class TestProcesses:
         warm.prepare([CPU], splits)
         assert [slot.process for slot in warm._slots] == before[:1]
         assert before[1] is not None
-        before[1].join(30)
-        assert before[1].exitcode is not None
+        while before[1].exitcode is None:  # another thread may reap it first, and note the code later
+            before[1].join(0.1)
         warm.prepare([CPU, CPU], splits)
         assert [slot.process for slot in warm._slots] == [before[0], None]
 
