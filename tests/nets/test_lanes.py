@@ -80,6 +80,8 @@ def test_lane_equals_the_lone_module_under_torch_optim(
         kind, request = None, task(net, epochs, schedule="fixed", engine="loop")
     else:
         kind, request = net, _awkward(net, "vmap" if net in awkward.VECTORISED else "loop", epochs)
+    # A shift before a normalisation has only rounding errors as gradient, which Adam divides by ε = 1e-8.
+    bound = 1e-9 if net == "torchvision:mobilenet_v3_small" else 1e-10
     before = torch.get_rng_state()
     trainer = pack("adamw:lr-scaled", request, CELLS[:lanes], seed=3, data=splits(F64))
     trials = trainer.run()
@@ -89,7 +91,7 @@ def test_lane_equals_the_lone_module_under_torch_optim(
         parameters = dict(module.named_parameters())
         assert kind or trainer.arena.named.keys() == parameters.keys()
         for name, value in trainer.arena.named.items():
-            assert (value[lane] - parameters[name]).abs().max() < 1e-10, name
+            assert (value[lane] - parameters[name]).abs().max() < bound, name
         for name, split in (("val", splits(F64).validation), ("test", splits(F64).test)):
             with torch.no_grad():
                 loss = functional.cross_entropy(_logits(module(split.x.clone())), split.y).item()

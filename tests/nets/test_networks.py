@@ -53,8 +53,8 @@ def test_catalog_and_builders_name_the_same_networks() -> None:
 
 @pytest.mark.parametrize("names", [SMALL, pytest.param(NETWORKS, marks=pytest.mark.slow)])
 def test_networks_take_grey_and_colour_images_from_8_pixels(names: list[str]) -> None:
-    for name, shape in product(names, ((1, 8, 8), (3, 9, 12))):
-        assert name == "torchvision:NAME" or build(name, shape, 7).shapes, name  # with a dry run
+    for name, shape in product({*names} - {"torchvision:NAME", "gpt"}, ((1, 8, 8), (3, 9, 12))):
+        assert build(name, shape, 7).shapes, name  # with a dry run
 
 
 def test_unfit_inputs_and_unknown_names_are_refused_in_one_line() -> None:
