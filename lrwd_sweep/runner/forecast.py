@@ -24,7 +24,7 @@ SECONDS = 4.0  # for the measurements of a forecast
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """What the store lacks of a study."""
+    """The runs that a store lacks of a study."""
 
     todo: Mapping[int, Sequence[Cell]]  # cells to train, by seed
     further: int = 0  # points that a search has yet to propose

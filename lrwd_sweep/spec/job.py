@@ -29,7 +29,7 @@ class Pack:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointPlace:
-    """Where the packs of a study leave their state, and how often."""
+    """The folder in which the packs of a study leave their state, and how often they do."""
 
     folder: str
     name: str  # of the study

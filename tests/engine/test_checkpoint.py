@@ -69,7 +69,7 @@ def test_every_engine_resumes(net: str, engine: str, tmp_path: Path) -> None:
 
 
 class Remembering(nn.Module):
-    """A user's network with state of every kind: a buffer, a frozen average, a count, dropout."""
+    """A network with state of every kind: a buffer, a frozen average, a count, dropout."""
 
     def __init__(self) -> None:
         super().__init__()

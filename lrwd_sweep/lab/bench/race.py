@@ -1,4 +1,4 @@
-"""What `bench` reports, from measurements in fresh processes: the race, scaling, the overhead.
+"""The report of `bench`, from measurements in fresh processes: the race, scaling, the overhead.
 
 The race takes every contender in random order, several times; its ratios are taken repeat by repeat.
 Scaling is time against lanes, with a line through the points. The overhead is start-up until the first epoch,

@@ -1,4 +1,4 @@
-"""What the AdamW paper claims, as numbers: Propositions 1, 2 and 3 (section 2, proofs in appendix A).
+"""The claims of the AdamW paper as numbers: Propositions 1, 2 and 3 (section 2, proofs in appendix A).
 
 Section 3 reads decoupled decay as Bayesian filtering (Aitchison 2018).
 """
