@@ -52,7 +52,8 @@ def test_data_dir_is_taken_before_the_environment(
     assert_refused(run(*CIFAR, "--data-dir", "elsewhere"), 3, "is not in elsewhere")
     trained = run(*CIFAR, "--data-dir", str(cifar))
     assert trained.code == 0
-    assert f"--data-dir {cifar}" in " ".join(trained.out.split())  # in the next command
+    next_command = " ".join(trained.out.replace("\\\n", "").split())  # lines joined as a shell does
+    assert f"--data-dir {cifar}" in next_command
     monkeypatch.setenv("LRWD_DATA", str(cifar))
     found = run(*CIFAR, "--seeds", "2")
     assert (found.code, "4 of 8 lanes are in the store" in found.err) == (0, True)
