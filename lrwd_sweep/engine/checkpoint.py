@@ -82,10 +82,14 @@ class Found:
             with suppress(OSError):
                 file.unlink(missing_ok=True)
 
-    def load(self) -> State:
-        """Read the state of all its lanes. Raises OSError or ValueError if it is damaged."""
+    def check(self) -> None:
+        """Raise OSError or ValueError if it is damaged."""
         if _sha256(self.tensors) != self.sha256:
             raise ValueError("the file is not what was written")
+
+    def load(self) -> State:
+        """Read the state of all its lanes. Raises OSError or ValueError if it is damaged."""
+        self.check()
         try:
             found = load_file(self.tensors)
         except SafetensorError as error:
@@ -121,13 +125,11 @@ class Checkpoints:
             if found.pack.seed != self.pack.seed or not set(self.pack.cells) <= set(found.pack.cells):
                 continue
             if found.machine != machine():
-                _log.info("a checkpoint of another machine or version is not used; these lanes begin again")
                 continue
             try:
                 state = found.load()
             except (OSError, ValueError) as error:
-                _log.warning("the checkpoint %s is damaged (%s) and not used", found.file.name, error)
-                found.delete()
+                _drop(found, error)
                 continue
             return state.of_lanes([found.pack.cells.index(cell) for cell in self.pack.cells])
         return None
@@ -227,14 +229,34 @@ def delete_finished(place: CheckpointPlace, unfinished: Mapping[int, Sequence[Ce
 
 
 def begun_packs(place: CheckpointPlace, unfinished: Mapping[int, Sequence[Cell]]) -> list[Pack]:
-    """Return the packs that have a checkpoint of this machine, all lanes unfinished, none in two of them."""
+    """Return the packs that have a sound checkpoint of this machine; no lane is finished or in two of them.
+
+    A damaged checkpoint, and those of other machines, are told here: an executor's processes are silent.
+    """
     packs: list[Pack] = []
+    foreign: set[Pack] = set()
     for found in find(place):
         cells = set(found.pack.cells)
         taken = {cell for pack in packs if pack.seed == found.pack.seed for cell in pack.cells}
-        if found.machine == machine() and cells <= set(unfinished.get(found.pack.seed, ())) - taken:
-            packs.append(found.pack)
+        if not cells <= set(unfinished.get(found.pack.seed, ())) - taken:
+            continue
+        if found.machine != machine():
+            foreign.add(found.pack)
+            continue
+        try:
+            found.check()
+        except (OSError, ValueError) as error:
+            _drop(found, error)
+            continue
+        packs.append(found.pack)
+    if foreign:
+        _log.info("checkpoints of another machine or version are not used; their lanes begin again")
     return packs
+
+
+def _drop(found: Found, error: Exception) -> None:
+    _log.warning("the checkpoint %s is damaged (%s) and not used", found.file.name, error)
+    found.delete()
 
 
 @cache

@@ -180,7 +180,7 @@ def test_disk_without_room_is_told_once_and_training_goes_on(
     assert not list(tmp_path.iterdir()), "nothing half written stays"
 
 
-def test_planner_sees_the_begun_packs(tmp_path: Path) -> None:
+def test_planner_sees_the_begun_packs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     of, at = task("mlp"), place(tmp_path / "packs")
     for cells, step in ((CELLS[:2], 1), (CELLS[2:], 2)):
         with pytest.raises(Stopped):
@@ -189,6 +189,11 @@ def test_planner_sees_the_begun_packs(tmp_path: Path) -> None:
     assert begun_packs(at, {3: CELLS[1:]}) == [Pack(tuple(CELLS[2:]), 3)], (
         "a finished lane is not trained again"
     )
+    damage_bit(find(at)[0].tensors, 999)
+    assert begun_packs(at, {3: CELLS}) == [Pack(tuple(CELLS[:2]), 3)]
+    assert "is damaged" in caplog.text
+    with pytest.raises(Stopped):
+        run(of, "adam", CELLS[2:], at, 2)
     delete_finished(at, {3: CELLS[2:]})
     assert begun_packs(at, {3: CELLS}) == [Pack(tuple(CELLS[2:]), 3)]
     delete_finished(at, {})

@@ -1,203 +1,28 @@
 """A user's command runs once per lane: its points are read, and no failure costs more than it has to."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal
-import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lrwd_sweep.errors import HostError, SpecMismatch, UsageError
-from lrwd_sweep.runner.executors import commands, run_process
+from lrwd_sweep.runner.executors import commands
 from lrwd_sweep.runner.executors.commands import CommandExecution, FirstRunFailed, NothingRead
-from lrwd_sweep.runner.readers import _pairs
 from lrwd_sweep.runner.runner import Runner
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.job import Pack
 from lrwd_sweep.spec.request import Request
-from lrwd_sweep.spec.study import Kind, StudySpec
-from lrwd_sweep.store import Store, open_store
-
-FAST = f"{sys.executable} -S -E script.py"  # an interpreter that starts in 15 ms
-RUN = f"{FAST} {{lr}} {{weight_decay}} {{seed}} {{out}}"
-HEAD = (
-    "import json, os, signal, sys, time\nlr, wd, seed, out = sys.argv[1:5]\nlr, wd = float(lr), float(wd)\n"
-)
-ONE: dict[str, Any] = {"lr": [0.01], "weight_decay": [0.1], "seeds": 1}
-FOUR: dict[str, Any] = {"lr": [0.01, 0.02], "weight_decay": [0.1, 0.2], "seeds": 1}
-
-
-@pytest.fixture(autouse=True)
-def _empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(run_process, "GRACE", 0.5)
-    monkeypatch.setattr(commands, "READ_EVERY", 0.02)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(str(tmp_path / "sweep.db"), write=True) as opened:
-        yield opened
-
-
-def spec(script: str = "", **given: Any) -> StudySpec:
-    if script:
-        Path("script.py").write_text(HEAD + script, encoding="utf-8")
-    request = Request.of(**{"run": RUN, "metric": "val_loss", **given})
-    return request.spec(request.variant("adamw:lr-scaled"))
-
-
-def sweep(store: Store, asked: StudySpec, name: str = "s") -> list[Trial]:
-    Runner(store, "auto", None, DataFiles(), quiet=True).grid(name, asked)
-    return store.trials(name, curves=True)
-
-
-def attempts(name: str = "s") -> list[Path]:
-    return sorted(Path("lrwd-runs", name).glob("*/attempt-*"))
-
-
-def log_of(attempt: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((attempt / "command.json").read_text())
-    return found
-
-
-def event(step: int, tag: str, value: float, *, tensor: bool = False) -> bytes:
-    """Encode a TensorBoard event, as torch (simple_value) and as TensorFlow 2 (a tensor) write it."""
-    number = struct.pack("<f", value)
-    inside = b"\x08\x01\x22\x04" + number  # dtype float, tensor_content
-    scalar = b"\x42" + bytes([len(inside)]) + inside if tensor else b"\x15" + number
-    summary = b"\x0a" + bytes([len(tag)]) + tag.encode() + scalar
-    summary = b"\x0a" + bytes([len(summary)]) + summary
-    message = b"\x09" + struct.pack("<d", 0.0) + b"\x10" + bytes([step]) + b"\x2a" + bytes([len(summary)])
-    message += summary
-    return struct.pack("<QI", len(message), 0) + message + struct.pack("<I", 0)
-
-
-NANOGPT = """
-print("step 0: train loss 4.2, val loss 4.1")
-print("iter 0: loss 4.2, time 30.1ms, mfu -100.00%")
-print("step 250: train loss 2.5, val loss 2.75\\nsaving checkpoint to out", flush=True)
-"""
-NANOCHAT = """
-print("Step 00000 | Validation bpb: 3.2")
-print("step 00010/02000 (0.5%) | loss: 3.1 | lrm: 1.00 | dt: 12ms")
-print("Step 00250 | Validation bpb: 0.812345")
-"""
-TORCHTITAN = """
-print("\\x1b[31m[titan] step: 10  loss:  9.9  grad_norm: 1.2\\x1b[39m")
-print("\\x1b[32m[titan] validate step: 5  loss:  9.0  memory: 1.5GiB\\x1b[39m")
-print("\\x1b[32m[titan] validate step: 10  loss:  8.0123  memory: 1.5GiB\\x1b[39m")
-"""
-TRAINER = """
-def save(folder, log):
-    os.makedirs(folder, exist_ok=True)
-    with open(folder + "/trainer_state.json", "w") as file:
-        json.dump({"best_metric": None, "global_step": 9, "log_history": log}, file)
-log = [{"epoch": 0.5, "step": 50, "loss": 3.0}, {"epoch": 0.5, "step": 50, "eval_loss": 2.5}]
-save(out + "/checkpoint-50", log)
-save(out, log + [{"epoch": 1.0, "step": 100, "eval_loss": 2.25}, {"step": 100, "train_runtime": 3.0}])
-"""
-LIGHTNING = """
-os.makedirs(out + "/lightning_logs/version_0")
-with open(out + "/lightning_logs/version_0/metrics.csv", "w") as file:
-    file.write("epoch,step,train_loss,val_loss\\n0,49,1.5,\\n0,49,,1.25\\n1,99,1.0,\\n1,99,,0.75\\n")
-"""
-TIMM = """
-os.makedirs(out + "/run")
-with open(out + "/run/summary.csv", "w") as file:
-    file.write("epoch,train_loss,eval_loss,eval_top1\\n0,2.5,2.0,40.0\\n1,2.0,1.5,60.0\\n2,1.9,1.75,55.0\\n")
-"""
-OPEN_CLIP = """
-os.makedirs(out + "/run/checkpoints")
-with open(out + "/run/checkpoints/results.jsonl", "w") as file:
-    for epoch in (1, 2):
-        file.write(json.dumps({"epoch": epoch, "clip_val_loss": 4.0 / epoch, "name": "run"}) + "\\n")
-"""
-RESULT = """
-with open(os.environ["LRWD_RESULT"], "w") as file:
-    for step in (1, 2, 3):
-        file.write(json.dumps({"step": step, "val_loss": 1 / step, "train_loss": 0.5 / step}) + "\\n")
-print("val_loss: 99")
-"""
-DOCUMENT = """
-with open(os.environ["LRWD_RESULT"], "w") as file:
-    json.dump({"val_loss": 0.25, "acc": 0.5, "note": "no number"}, file)
-"""
-EVENTS = """
-import shutil
-shutil.copy("events.out", out + "/events.out.tfevents.1")
-"""
-NESTED = """
-runs = [{"step": 1, "eval": {"loss": 3.0}}, {"step": 2, "eval": {"loss": 2.0}}]
-json.dump({"runs": runs}, open(out + "/r.json", "w"))
-"""
-PAIRS = 'print("epoch: 3, val_loss: 1e-1"); print("epoch=4 val_loss=.5")'
-BEST = {"take": "best"}
-CLIP = "jsonl:{out}/run/checkpoints/results.jsonl:clip_val_loss"
-TOP1 = {"metric": "eval_top1", "maximize": True}
-
-# name, script, what is said, value, steps, unit
-READ: list[tuple[str, str, dict[str, Any], float, tuple[float, ...], str]] = [
-    ("nanoGPT", NANOGPT, {"read": "auto"}, 2.75, (0, 250), "step"),
-    (
-        "nanoGPT by a regular expression",
-        NANOGPT,
-        {"read": r"stdout:step (?P<step>\d+): train loss (?P<train_loss>\S+), val loss (?P<value>\S+)"},
-        2.75,
-        (0, 250),
-        "step",
-    ),
-    ("nanochat", NANOCHAT, {"read": "auto", "metric": "val_bpb"}, 0.812345, (0, 250), "step"),
-    ("torchtitan", TORCHTITAN, {"read": "auto"}, 8.0123, (5, 10), "step"),
-    ("Trainer", TRAINER, {"read": "auto", "metric": "eval_loss"}, 2.25, (50, 100), "step"),
-    ("Trainer by another name", TRAINER, {"read": "auto"}, 2.25, (50, 100), "step"),
-    (
-        "Trainer's file",
-        TRAINER,
-        {"read": "json:trainer_state.json:log_history[].eval_loss", "metric": None},
-        2.25,
-        (50, 100),
-        "step",
-    ),
-    ("Lightning", LIGHTNING, {"read": "auto"}, 0.75, (49, 99), "step"),
-    ("Lightning's file", LIGHTNING, {"read": "csv:{out}/**/metrics.csv:val_loss"}, 0.75, (49, 99), "step"),
-    ("timm", TIMM, {"read": "auto", "metric": "eval_loss"}, 1.75, (0, 1, 2), "epoch"),
-    ("timm's best", TIMM, {"read": "auto", "take": "best", **TOP1}, 60.0, (0, 1, 2), "epoch"),
-    ("timm's best loss", TIMM, {"read": "csv:run/*.csv:eval_loss", **BEST}, 1.5, (0, 1, 2), "epoch"),
-    ("open_clip", OPEN_CLIP, {"read": CLIP}, 2.0, (1, 2), "epoch"),
-    ("open_clip, auto", OPEN_CLIP, {"read": "auto", "metric": "clip_val_loss"}, 2.0, (1, 2), "epoch"),
-    ("TensorBoard", EVENTS, {"read": "tb:events.*:val/loss"}, 1.5, (1, 2), "step"),
-    ("TensorFlow's", EVENTS, {"read": "tb:events.*:tf"}, 0.5, (3,), "step"),
-    ("nested JSON", NESTED, {"read": "json:r.json:eval.loss"}, 2.0, (1, 2), "step"),
-    ("lines of the result", RESULT, {}, 1 / 3, (1, 2, 3), "step"),
-    ("the result before --read", RESULT, {"read": "auto"}, 1 / 3, (1, 2, 3), "step"),
-    ("a document as result", DOCUMENT, {}, 0.25, (), ""),
-    ("a prefix", 'print("10:00:01 INFO Validation-loss: 3.5.")', {"read": "auto"}, 3.5, (), ""),
-    ("key: value", PAIRS, {"read": "auto"}, 0.5, (3, 4), "epoch"),
-]  # fmt: skip
-
-
-def test_every_script_of_the_table_is_read(store: Store) -> None:
-    records = [event(1, "val/loss", 2.5), event(1, "lr", 9.0), event(2, "val/loss", 1.5)]
-    half = event(3, "val/loss", 9.0)[:9]  # a record that is being written
-    Path("events.out").write_bytes(b"".join([*records, event(3, "tf", 0.5, tensor=True), half]))
-    for name, script, given, value, steps, unit in READ:
-        asked = spec(script, **(ONE | given))
-        (found,) = sweep(store, asked, name)
-        assert found.status is Status.COMPLETE, (name, found)
-        assert found.metrics[asked.metric] == value, (name, found.metrics)
-        assert found.curves.get(unit, ()) == steps, (name, found.curves)
-        assert len(found.curves[asked.metric]) == max(len(steps), 1), (name, found.curves)
+from lrwd_sweep.spec.study import Kind
+from lrwd_sweep.store import Store
+from tests.runner.commands.conftest import FAST, FOUR, HEAD, ONE, RUN, attempts, log_of, spec, sweep
 
 
 def test_a_run_gets_its_values_and_keeps_its_logs(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -487,36 +312,3 @@ loaded = [name for name in ("torch", "torchvision", "sklearn", "numba") if name 
 assert not loaded, loaded
 """
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"COLUMNS": "100"})
-
-
-def test_only_metrics_of_a_log_are_kept(store: Store) -> None:
-    log = "weight_decay: 0.1, lr: 3, val_loss: 1.5, acc: 0.5, epoch: 2, batch size: 64, train_loss: 1"
-    (found,) = sweep(store, spec(f'print("seed = 4"); print("{log}")', **ONE, read="auto"))
-    assert found.metrics == {"val_loss": 1.5, "acc": 0.5, "train_loss": 1.0}
-    assert set(found.curves) == {"val_loss", "acc", "train_loss", "epoch"}
-    (found,) = sweep(
-        store, spec(f'print("loss is 5"); print("{log}")', **ONE, read="stdout:s:? (is )?(?P<value>.)"), "t"
-    )
-    assert found.metrics == {"val_loss": 1.0}
-
-
-def test_a_file_of_another_run_is_not_read(store: Store) -> None:
-    Path("result.json").write_text('{"val_loss": 9.0}')
-    script = 'if lr > 0.01:\n    json.dump({"val_loss": lr}, open("result.json", "w"))'
-    given = {"read": "json:result.json:val_loss"}
-    with pytest.raises(NothingRead, match="there was no file"):
-        sweep(store, spec(script, **ONE, **given))
-    (found,) = sweep(store, spec(script, lr=[0.02], weight_decay=[0.1], seeds=1, **given))
-    assert found.metrics == {"val_loss": 0.02}
-
-
-def test_lines_of_a_log_are_read_as_pairs() -> None:
-    cases: dict[str, dict[str, float]] = {
-        "2025-11-29T12:00:01 INFO val_loss: 3.21.": {"INFO val_loss": 3.21},
-        "[epoch 3] val/loss=1e-3 acc = 45.5%": {"val/loss": 1e-3, "acc": 45.5, "epoch": 3.0},
-        "iter 7: loss nan, time 30.1ms": {"iter": 7.0, "loss": float("nan")},
-        "it took 12:30:01, speed: 3.5ms, v1.2: 3": {"v1.2": 3.0},
-        "Loss : -inf": {"Loss": -float("inf")},
-    }
-    for line, pairs in cases.items():
-        assert str(_pairs(line)) == str(pairs), line
