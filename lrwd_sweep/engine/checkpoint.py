@@ -26,7 +26,7 @@ from torch import Tensor
 
 import lrwd_sweep
 from lrwd_sweep.science.lattice import Cell
-from lrwd_sweep.spec.job import CheckpointPlace, Pack
+from lrwd_sweep.spec.job import CheckpointPlace, Pack, short_digest
 
 SHARE = 0.02  # of the time of training, that writing may take
 KEPT = 2  # checkpoints of a pack
@@ -153,7 +153,7 @@ class Checkpoints:
     def _write(self, state: State, step: int) -> Found:
         folder = Path(self.place.folder)
         folder.mkdir(parents=True, exist_ok=True)
-        file = folder / f"{self.place.study}-{_digest(self.pack)}-{step:09d}{_DESCRIPTION}"
+        file = folder / f"{self.place.study}-{short_digest(repr(self.pack))}-{step:09d}{_DESCRIPTION}"
         found = Found(file, self.pack, step, "", machine())
         tensors = {f"{_LANES}{name}": value for name, value in state.lanes.items()}
         tensors |= {f"{_SHARED}{name}": value for name, value in state.shared.items()}
@@ -212,7 +212,7 @@ def _descriptions(place: CheckpointPlace) -> Iterator[Found]:
 
 def delete_of(place: CheckpointPlace, pack: Pack) -> None:
     """Delete the checkpoints of a pack, and the folder if it is empty."""
-    for file in Path(place.folder).glob(f"{place.study}-{_digest(pack)}-*"):
+    for file in Path(place.folder).glob(f"{place.study}-{short_digest(repr(pack))}-*"):
         with suppress(OSError):
             file.unlink()
     with suppress(OSError):
@@ -220,10 +220,14 @@ def delete_of(place: CheckpointPlace, pack: Pack) -> None:
 
 
 def delete_finished(place: CheckpointPlace, unfinished: Mapping[int, Sequence[Cell]]) -> None:
-    """Delete the study's checkpoints of which no lane is unfinished, and the folder if it is empty."""
+    """Delete the study's checkpoints of which no lane is unfinished, and what a kill left of others."""
+    kept = set()
     for found in find(place):
-        if not set(found.pack.cells) & set(unfinished.get(found.pack.seed, ())):
-            found.delete()
+        if set(found.pack.cells) & set(unfinished.get(found.pack.seed, ())):
+            kept |= {found.file, found.tensors}
+    for file in set(Path(place.folder).glob(f"{place.study}-*")) - kept:
+        with suppress(OSError):
+            file.unlink()
     with suppress(OSError):
         Path(place.folder).rmdir()
 
@@ -269,10 +273,6 @@ def machine() -> str:
     gpus = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
     words = [platform.machine(), processor, torch.backends.cpu.get_cpu_capability(), *gpus]
     return "; ".join([*words, f"torch {torch.__version__}", f"lrwd-sweep {lrwd_sweep.__version__}"])
-
-
-def _digest(pack: Pack) -> str:
-    return hashlib.sha256(repr(pack).encode()).hexdigest()[:12]
 
 
 def _sha256(file: Path) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import gc
-import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,7 +17,7 @@ from lrwd_sweep.report.view.notation import counted, in_patterns
 from lrwd_sweep.runner.forecast import missing, runs, told
 from lrwd_sweep.runner.signals import Interrupted, stop_on_signals
 from lrwd_sweep.spec.data_files import DataFiles
-from lrwd_sweep.spec.job import CHECKPOINT_SECONDS, CheckpointPlace, Stopped, Unwatched, Watcher
+from lrwd_sweep.spec.job import CHECKPOINT_SECONDS, CheckpointPlace, Stopped, Unwatched, Watcher, short_digest
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.spec.task import Task
 from lrwd_sweep.spec.user_code import is_user_code
@@ -94,6 +93,8 @@ class Runner:
             self._note(f"{name}: {found.whole} of {points} points are in the store{seeds}", left)
         elif found.runs < every or not compared:
             self._note(f"{name}: {every - found.runs} of {every} lanes are in the store", found.runs)
+        if found.runs == 0 and self.store.driver(name) is None:
+            self.store.delete_checkpoints(name)  # a kill left them when their packs were stored
         return found.runs > 0
 
     def _train(
@@ -191,7 +192,7 @@ class Runner:
             return None
         identity = {n: v for n, v in task.to_dict().items() if n != "tensors"}
         text = json.dumps([name, str(spec.optimizer), identity], sort_keys=True, default=str)
-        study = hashlib.sha256(text.encode()).hexdigest()[:12]
+        study = f"{short_digest(name)}-{short_digest(text)}"
         return CheckpointPlace(f"{self.store.path}.packs", name, study, self.checkpoint_every)
 
     @contextmanager

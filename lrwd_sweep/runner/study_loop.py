@@ -71,8 +71,7 @@ class StudyLoop:
             overtaken = self._train_packs(packs)
             if not overtaken:
                 break
-        if self.execution.checkpoints is not None:  # those of packs that ended in halves
-            _checkpoint().delete_finished(self.execution.checkpoints, {})
+        self.store.delete_checkpoints(self.name)  # those of packs that ended in halves
 
     def _begun_cells(self) -> list[Cell]:
         """Return the cells of packs that have a checkpoint."""

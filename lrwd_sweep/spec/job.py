@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,6 +13,11 @@ from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.spec.task import Task
 
 CHECKPOINT_SECONDS = 60.0  # of training between two checkpoints of a pack, by default
+
+
+def short_digest(text: str) -> str:
+    """Return 12 hexadecimal digits that stand for a text in the name of a file."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +39,7 @@ class CheckpointPlace:
 
     folder: str
     name: str  # of the study
-    study: str  # digest of all on which the results of the study depend
+    study: str  # its files begin so: digests of its name and of all on which its results depend
     every: float  # seconds of training
 
 

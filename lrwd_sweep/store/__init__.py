@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -17,6 +16,7 @@ from sqlalchemy.orm import Session
 from lrwd_sweep.errors import SpecMismatch, StoreError, UsageError, arg
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status, Trial
+from lrwd_sweep.spec.job import short_digest
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.store import studies, trials
 from lrwd_sweep.store.database import DEFAULT_FILE, IMMEDIATE, check_writable, explained, open_database
@@ -166,7 +166,7 @@ class Store:
             if damaged:
                 trials.remove_lanes(session, row.id)
             session.execute(delete(StudyRow).where(StudyRow.id == row.id))
-        _delete_checkpoints(self.path, name)
+        self.delete_checkpoints(name)
 
     def drop_damaged(self, name: str) -> int:
         """Remove a study's damaged lanes with their curves; return the number of lanes that are now missing.
@@ -215,6 +215,15 @@ class Store:
         with self._reading() as session:
             found = find_driver(session, studies.get_row(session, name).id)
         return found if found is not None and found.is_alive else None
+
+    def delete_checkpoints(self, name: str) -> None:
+        """Delete the files of a study's checkpoints; keep those that cannot be."""
+        folder = Path(f"{self.path}.packs")
+        for file in folder.glob(f"{short_digest(name)}-*"):
+            with suppress(OSError):
+                file.unlink()
+        with suppress(OSError):
+            folder.rmdir()
 
     def record_comparison(self, names: Sequence[str]) -> None:
         """Make these studies the `latest` comparison. Raises UnknownName."""
@@ -310,15 +319,6 @@ def _summary(session: Session, row: RawStudy) -> StudySummary:
     driver = find_driver(session, row.id)
     training = str(driver) if driver is not None and driver.is_alive else ""
     return StudySummary(record.name, str(spec.optimizer), record.created, counts, training)
-
-
-def _delete_checkpoints(store: Path, name: str) -> None:
-    """Delete the checkpoints of a study, as far as that is possible."""
-    for file in Path(f"{store}.packs").glob("*.json"):
-        with suppress(OSError, ValueError, AttributeError):
-            if json.loads(file.read_text(encoding="utf-8")).get("study") == name:
-                file.unlink()
-                file.with_suffix(".safetensors").unlink(missing_ok=True)
 
 
 def _cell_state(statuses: Sequence[Status], seeds: int) -> str:

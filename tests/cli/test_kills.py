@@ -13,6 +13,7 @@ import pytest
 
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Trial
+from lrwd_sweep.spec.job import short_digest
 from lrwd_sweep.store import open_store
 from lrwd_sweep.store.drivers import Driver
 from tests.cli.conftest import STORE, Run, ended, process
@@ -78,6 +79,11 @@ def test_killed_sweep_goes_on_and_ends_with_the_same_bits(run: Run, kills: int) 
     whole = ("--storage", "whole.db", "--checkpoint-every", "0")
     assert run("grid", *SWEEP, "--study-name", NAME, *whole).code == 0
     assert found == trials("whole.db")
+    left = Path(f"{STORE}.packs", f"{short_digest(NAME)}-{'0' * 12}-{'0' * 12}-000000150.safetensors")
+    left.parent.mkdir()
+    left.write_bytes(b"of a process that was killed when it had stored its last pack")
+    assert run("grid", *SWEEP, *OFTEN, "--study-name", NAME).code == 0
+    assert not left.parent.exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -194,7 +194,11 @@ def test_planner_sees_the_begun_packs(tmp_path: Path, caplog: pytest.LogCaptureF
     assert "is damaged" in caplog.text
     with pytest.raises(Stopped):
         run(of, "adam", CELLS[2:], at, 2)
+    torn = [tmp_path / "packs" / f"digest-1-000000009.{end}" for end in ("safetensors", "json.123.new")]
+    for file in torn:  # of a process that was killed while it wrote
+        file.write_bytes(b"")
     delete_finished(at, {3: CELLS[2:]})
+    assert not any(file.exists() for file in torn)
     assert begun_packs(at, {3: CELLS}) == [Pack(tuple(CELLS[2:]), 3)]
     delete_finished(at, {})
     assert not (tmp_path / "packs").exists()
