@@ -235,6 +235,7 @@ def surface_of(trials: Iterable[Trial], spec: StudySpec) -> Surface:
         cap=spec.cap,
         normalized=spec.optimizer.normalized,
         direction=spec.direction,
+        tau_of_one=spec.tau_of_one,
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lrwd_sweep.errors import UnknownName, UsageError, arg, shown
-from lrwd_sweep.science.lattice import Lattice, parse_axis
+from lrwd_sweep.science.lattice import Lattice, Timescales, parse_axis
 from lrwd_sweep.science.optimizer import DecayRule, Optimizer, asks_for_restarts, users_of
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.spec.catalog import DIAGNOSTICS, MEANT_METRICS, METRICS
@@ -226,7 +226,12 @@ def _axes(sections: Mapping[str, Any]) -> dict[str, Lattice]:
         for key in _AXES:
             if not isinstance(section.get(key), str):
                 raise UsageError(f'[axes.{name}] needs {key} as text, such as {key} = "2^-9:2^1"')
-        axes[optimizer] = Lattice(*(parse_axis(section[key], axis) for key, axis in _AXES.items()))
+        lr, decay = (parse_axis(section[key], axis) for key, axis in _AXES.items())
+        if isinstance(decay, Timescales):
+            raise UsageError(
+                f"[axes.{name}] has wd in τ; give numbers here, and τ in a variant or on the line"
+            )
+        axes[optimizer] = Lattice(lr, decay)
     return axes
 
 
