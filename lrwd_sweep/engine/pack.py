@@ -26,7 +26,6 @@ from lrwd_sweep.spec.task import Task
 
 ALIGNED = 32  # columns of a row on a GPU, which then reads its widest words
 
-
 OnEpoch = Callable[[int, dict[str, list[float]]], None]  # epoch from 1; metric → value by lane
 
 
@@ -82,8 +81,7 @@ class PackTrainer:
         self.center = _center(train)
         self.by_item = is_by_item(net)
         self.diagnostics = Diagnostics(self.arena, net.scale_invariant, self.update, self.optimizer.family)
-        streams = 1 if net.stacked else lanes
-        self.noise = [generator(seed, "noise", train.device) for _ in range(streams)]
+        self.noise = [generator(seed, "noise", train.device) for _ in range(1 if net.stacked else lanes)]
         self.shakes = generator(seed, "augmentation", train.device)
         self.augment = augmentation(task.augment, self.shakes)
         self.died_at = torch.full((lanes,), -1, device=train.device)  # batch of divergence; −1 while alive
@@ -165,7 +163,7 @@ class PackTrainer:
         eta, n = self.timetable.eta(t), self.timetable.steps_of_cycle(t)
         measured = (t + 1) % self.task.steps_per_epoch == 0
         theta = self.diagnostics.before() if measured else None
-        self.update.apply(self.arena.theta, self.arena.grad, eta, t + 1, n)
+        self.update.apply(self.arena.theta, self.arena.grad, eta, t + 1, n, self.timetable.decay_eta(t))
         if measured:
             self.diagnostics.after(theta, eta, self.died_at < 0)
         return found
@@ -319,7 +317,12 @@ class PackTrainer:
 
     @torch.inference_mode()
     def evaluate(self, split: Split) -> Tensor:  # (measures, L)
-        """Measure every lane on a split, with running statistics.
+        """Measure every lane on a split: schedule-free its average, which is not the θ that trains."""
+        with self.update.evaluating(self.arena.theta):
+            return self._measured_on(split)
+
+    def _measured_on(self, split: Split) -> Tensor:  # (measures, L)
+        """Measure θ on a split, with running statistics.
 
         A loss that is not a mean over items gets the outputs of the whole split at once, and a network whose
         outputs depend on their batch gets all its items.

@@ -36,6 +36,7 @@ class Run:
     steps: int | None = None  # N; None if unknown
     momentum: float | None = None  # β₁ of SGD and SGDP; None if unknown
     constant: bool = False  # η = 1 at every step
+    own_schedule: bool = False  # decay has another multiplier than η: it is no L2, even of SGD
 
     def gain(self, convention: Convention) -> float | None:
         """Return λ per unit of the convention's number; None without an equivalent, or if it is unknown."""
@@ -89,7 +90,12 @@ class Run:
 
     def holds(self, source: Convention, target: Convention) -> bool:
         """Check if the two numbers are equivalent during the whole run, and not only where η = 1."""
-        return source is target or self.constant or not {source, target} & _UNSCHEDULED
+        both = {source, target}
+        if source is target:
+            return True
+        return not (self.own_schedule and Convention.COUPLED in both) and (
+            self.constant or not both & _UNSCHEDULED
+        )
 
     def convert(self, value: float, source: Convention, target: Convention) -> float | None:
         """Convert a number of `source` to one of `target`; None without an equivalent.
@@ -154,6 +160,7 @@ def conventions(
     momentum: float | None,
     *,
     constant: bool = False,
+    own_schedule: bool = False,
     projected: float | None = None,
 ) -> Conventions:
     """Convert a decay to the other conventions, at base learning rate α = `lr` over N = `steps` updates.
@@ -162,7 +169,7 @@ def conventions(
     corrected decay has no number in these conventions unless the rate is `constant`; it still has τ.
     `projected` is the share of its steps that SGDP or AdamP projected, None if it was not counted.
     """
-    run = Run(optimizer.family, lr, steps, momentum, constant)
+    run = Run(optimizer.family, lr, steps, momentum, constant, own_schedule)
     source = optimizer.rule.convention
 
     def said(number: float, target: Convention) -> float | None:

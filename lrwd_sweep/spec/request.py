@@ -56,6 +56,7 @@ class TaskOptions(RunKeywords, total=False):
     t_0: int
     t_mult: int
     eta_min: float
+    decay_schedule: str
     momentum: float
     nesterov: bool
     momentum_form: str

@@ -119,7 +119,11 @@ class StudySpec:
         if t is None:
             return self.optimizer.formula
         return formula(
-            self.optimizer, momentum=t.momentum, nesterov=t.nesterov, momentum_form=t.momentum_form
+            self.optimizer,
+            momentum=t.momentum,
+            nesterov=t.nesterov,
+            momentum_form=t.momentum_form,
+            own_schedule=t.decay_schedule is not None,
         )
 
     @property
@@ -201,7 +205,8 @@ class StudySpec:
                 "rule": str(self.optimizer.rule),
                 "label": self.optimizer.label,
             }
-            | ({"normalized": True} if self.optimizer.normalized else {}),
+            | ({"normalized": True} if self.optimizer.normalized else {})
+            | ({"cautious": True} if self.optimizer.cautious else {}),
             "lr": list(self.lattice.lr),
             "weight_decay": list(self.lattice.weight_decay),
             "seeds": list(self.seeds),
@@ -226,6 +231,7 @@ class StudySpec:
                 DecayRule(optimizer["rule"]),
                 optimizer["label"],
                 optimizer.get("normalized", False),
+                optimizer.get("cautious", False),
             ),
             Lattice(tuple(values["lr"]), tuple(values["weight_decay"])),
             tuple(values["seeds"]),

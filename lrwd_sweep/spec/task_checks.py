@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lrwd_sweep.errors import UsageError, arg
+from lrwd_sweep.science.optimizer import Family, Optimizer
 from lrwd_sweep.spec.catalog import CROSS_ENTROPY, METRICS, DataSet, check_loss, metric_of
 from lrwd_sweep.spec.field import check_pattern
 from lrwd_sweep.spec.net_options import complete_options
@@ -39,6 +40,14 @@ def refuse_impossible(task: Any) -> None:  # a Task, which imports this module
         raise UsageError(f"{arg('standardize')} is for images of your own; {task.data} {why}: leave it out")
     if task.sizes is not None:
         _refuse_sizes(task, task.sizes)
+
+
+def refuse_impossible_optimizer(optimizer: Optimizer, task: Any) -> None:
+    """Raise UsageError for hyperparameters that an optimizer cannot have."""
+    if optimizer.family is Family.SCHEDULE_FREE and task.beta1 == 0:
+        raise UsageError(
+            f"{arg('betas', '0,…')}: {optimizer} finds its average from β₁; choose β₁ above 0, such as 0.9"
+        )
 
 
 def _refuse_sizes(task: Any, sizes: DataSet) -> None:

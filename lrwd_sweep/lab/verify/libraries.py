@@ -13,9 +13,9 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer as TorchOptimizer
 
-from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.science.optimizer import MomentumForm, Optimizer
 from lrwd_sweep.science.schedule import Schedule
-from lrwd_sweep.spec.task import MomentumForm, Task
+from lrwd_sweep.spec.task import Task
 
 SCHEDULES = (Schedule.FIXED, Schedule.COSINE, Schedule.RESTARTS)
 MOVING = SCHEDULES[1:]

@@ -12,9 +12,9 @@ from lrwd_sweep.lab.evidence import Check, Relation, Section
 from lrwd_sweep.lab.references import lone_rule, step_of
 from lrwd_sweep.lab.verify.libraries import REFERENCES, Library, Reference
 from lrwd_sweep.lab.verify.problem import STEPS, Problem, error, iterates, timetable
-from lrwd_sweep.science.optimizer import DecayRule, Optimizer, optimizer_names
+from lrwd_sweep.science.optimizer import DecayRule, MomentumForm, Optimizer, optimizer_names
 from lrwd_sweep.science.schedule import Schedule
-from lrwd_sweep.spec.task import MomentumForm, Task
+from lrwd_sweep.spec.task import Task
 
 SAME = 1e-10  # relative to the largest |θ|, at every step
 DIFFERENT = 1e-6

@@ -229,6 +229,11 @@ _WORDS = {
     "κ": "kappa",
     "√": "sqrt",
     "max": "max",
+    "sign": "sign",
+    "clip": "clip",
+    "NS": "NS",
+    "≥": ">=",
+    "η_λ": "eta_lambda",
     "ᵗ": "^t",
     "λ_norm": "lambda_norm",
     "η²": "eta^2",
@@ -245,7 +250,7 @@ def ascii_formula(formula: str) -> str:
     """
     out = ""
     factor, spaced = False, False  # the last token was a factor; a space came since
-    functions = ("Π", "√", "max")
+    functions = ("Π", "√", "max", "sign", "clip", "NS")
     for token in _TOKEN.findall(formula.replace("←", "<-").replace("−", "-")):
         if token == " ":
             spaced = True
@@ -256,7 +261,8 @@ def ascii_formula(formula: str) -> str:
         starts_factor = word[0].isalpha() or word == "("
         out += "*" if factor and starts_factor else " " * spaced
         out += word
-        factor, spaced = word[0].isalpha() and token not in functions, False
+        factor = (word[0].isalpha() and token not in functions) or word in (")", "]")
+        spaced = False
     return out if out.isascii() else out.encode("ascii", "backslashreplace").decode()
 
 
