@@ -140,8 +140,8 @@ class Family(StrEnum):
         """Explain why the family does not have a rule, and name the remedy."""
         if self is Family.NDADAM:
             return (
-                f"{rule} decay shrinks the norm of weights, which ndadam resets to 1; write 'ndadam', whose L2 "
-                "acts on what is no matrix"
+                f"{rule} decay shrinks the norm of weights, which ndadam resets to 1; write 'ndadam', whose "
+                "L2 acts on what is no matrix"
             )
         return f"the decay of {self} is decoupled; write {str(self)!r}"
 

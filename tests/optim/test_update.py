@@ -242,6 +242,24 @@ def test_no_bit_depends_on_the_size_of_the_pack(variant: str) -> None:
                 assert 0 < rate.min() <= rate.max() < 1
 
 
+def test_schedule_free_lanes_are_evaluated_at_the_average_of_the_authors() -> None:
+    library = pytest.importorskip("pytorch_optimizer")
+    optimizer, task = Optimizer.parse("schedule-freew:lr-scaled"), Task(epochs=7)
+    theta, update = train(optimizer, task, start(), smooth(task.steps), [(0.02, 0.5)])
+    tensors, gradient = [x.requires_grad_() for x in start()], smooth(task.steps)
+    theirs = library.ScheduleFreeAdamW(tensors, lr=0.02, weight_decay=0.5)
+    for t in range(task.steps):
+        for k, x in enumerate(tensors):
+            x.grad = gradient(k, t, x.detach())
+        theirs.param_groups[0]["lr"] = 0.02 * task.timetable.eta(t)
+        theirs.step()
+    theirs.eval()
+    trained, average = theta.clone(), torch.cat([x.detach().flatten() for x in tensors])
+    with update.evaluating(theta):
+        assert (theta[0] - average).abs().max() < 1e-12 < (theta - trained).abs().max()
+    assert torch.equal(theta, trained)
+
+
 ILL = {1: math.nan, 3: math.inf, 5: 1e30, 8: -3.0}  # lane → all its θ when it diverges
 
 
