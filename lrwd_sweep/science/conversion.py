@@ -36,10 +36,12 @@ class Run:
     steps: int | None = None  # N; None if unknown
     momentum: float | None = None  # β₁ of SGD and SGDP; None if unknown
     constant: bool = False  # η = 1 at every step
-    own_schedule: bool = False  # decay has another multiplier than η: it is no L2, even of SGD
+    no_l2: bool = False  # decay is cautious, or has another multiplier than η: it is no L2, even of SGD
 
     def gain(self, convention: Convention) -> float | None:
         """Return λ per unit of the convention's number; None without an equivalent, or if it is unknown."""
+        if self.no_l2 and convention is Convention.COUPLED:
+            return None
         if self._takes_momentum(convention):
             return None if self.momentum is None else self.lr / (1 - self.momentum)
         match convention:
@@ -73,10 +75,14 @@ class Run:
             return ""
         if convention is Convention.NORMALIZED:
             return "the number of steps N is not known"
+        if self.no_l2:
+            return "L2 decays every coordinate, as much as the step is scaled"
         if self._takes_momentum(convention):
             return "the momentum is not known"
         if self.family is Family.SGDP:
             return "SGDP's decay is decoupled"
+        if self.family is Family.NDADAM:
+            return "ND-Adam resets the norm that decoupled decay shrinks"
         name = self.family.display_name if self.family else "this optimizer"
         return f"no constant λ′ makes {name} do what decoupled decay does (Proposition 2)"
 
@@ -90,12 +96,7 @@ class Run:
 
     def holds(self, source: Convention, target: Convention) -> bool:
         """Check if the two numbers are equivalent during the whole run, and not only where η = 1."""
-        both = {source, target}
-        if source is target:
-            return True
-        return not (self.own_schedule and Convention.COUPLED in both) and (
-            self.constant or not both & _UNSCHEDULED
-        )
+        return source is target or self.constant or not {source, target} & _UNSCHEDULED
 
     def convert(self, value: float, source: Convention, target: Convention) -> float | None:
         """Convert a number of `source` to one of `target`; None without an equivalent.
@@ -169,7 +170,7 @@ def conventions(
     corrected decay has no number in these conventions unless the rate is `constant`; it still has τ.
     `projected` is the share of its steps that SGDP or AdamP projected, None if it was not counted.
     """
-    run = Run(optimizer.family, lr, steps, momentum, constant, own_schedule)
+    run = Run(optimizer.family, lr, steps, momentum, constant, own_schedule or optimizer.cautious)
     source = optimizer.rule.convention
 
     def said(number: float, target: Convention) -> float | None:

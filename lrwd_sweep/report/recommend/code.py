@@ -70,7 +70,9 @@ class _Swept:
     def _converted(self, convention: Convention) -> float | None:
         """Convert the cell's number; for normalized decay the result is still times √N."""
         momentum = None if self.task is None else self.task.momentum
-        run = Run(self.family, self.cell.lr, self.steps, momentum, self.constant, self.shape is not None)
+        run = Run(
+            self.family, self.cell.lr, self.steps, momentum, self.constant, bool(self.cautious or self.shape)
+        )
         holds = run.holds(self.own, convention)
         return run.convert(self.cell.weight_decay, self.own, convention) if holds else None
 
