@@ -81,8 +81,6 @@ class Run:
             return "the momentum is not known"
         if self.family is Family.SGDP:
             return "SGDP's decay is decoupled"
-        if self.family is Family.NDADAM:
-            return "ND-Adam resets the norm that decoupled decay shrinks"
         name = self.family.display_name if self.family else "this optimizer"
         return f"no constant λ′ makes {name} do what decoupled decay does (Proposition 2)"
 

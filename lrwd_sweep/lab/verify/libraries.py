@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -123,7 +124,7 @@ def _said(name: str, value: object) -> str:
 
 def _authors_clip(step: float) -> float:
     """Clip ADOPT as its authors, who do not count the first step."""
-    return (step - 1) ** 0.25
+    return math.pow(step - 1, 0.25)
 
 
 _RMS = {"adjust_lr_fn": "match_rms_adamw"}

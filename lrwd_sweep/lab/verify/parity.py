@@ -121,7 +121,7 @@ def difference(reference: Reference, problem: Problem, schedule: Schedule) -> fl
 def in_float64() -> Iterator[None]:
     """Make Tensor.bfloat16 a copy of the same type within the block."""
     bfloat16 = Tensor.bfloat16
-    Tensor.bfloat16 = Tensor.clone  # type: ignore[method-assign, assignment]
+    Tensor.bfloat16 = Tensor.clone  # type: ignore[method-assign]
     try:
         yield
     finally:

@@ -22,7 +22,7 @@ from lrwd_sweep.report.recommend.code import CodeLine, recipe
 from lrwd_sweep.science.conversion import conventions
 from lrwd_sweep.science.lattice import Cell, Lattice, canonical
 from lrwd_sweep.science.optimizer import DecayRule, Family, MomentumForm, Optimizer, optimizer_names
-from lrwd_sweep.science.schedule import Schedule
+from lrwd_sweep.science.schedule import DecaySchedule, Schedule
 from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.spec.task import Task
 
@@ -216,15 +216,15 @@ def test_pasted_code_of_every_optimizer_makes_the_studys_steps() -> None:
             missing = () if "adamp" in PACKAGES else ("sgdp", "adamp")
             assert ran or name.startswith(("muon", "ndadam", *missing)), name  # the former are formulas
     ran = 0
-    for k, (name, schedule) in enumerate(
+    for k, (name, own) in enumerate(
         product(
             ("adamw:cautious", "lionw:lr-scaled:cautious:normalized", "adoptw:fixed:cautious",
              "sgdp:cautious", "sgdw", "adamw", "adamw:cautious", "adamp", "schedule-freew", "muonw",
              "muonw:lr-scaled"),
-            (None, "constant", "cosine", "step"),
+            (None, DecaySchedule.CONSTANT, DecaySchedule.COSINE, DecaySchedule.STEP),
         )
     ):  # fmt: skip
-        task = Task(epochs=4, batch_size=200, momentum_form=MomentumForm.TORCH, decay_schedule=schedule,
+        task = Task(epochs=4, batch_size=200, momentum_form=MomentumForm.TORCH, decay_schedule=own,
                     decay_all=k % 3 > 0, schedule=(Schedule.LINEAR, Schedule.FIXED)[k % 2])  # fmt: skip
         ran += check_by_execution(swept(name, task), Cell(0.05, 0.1))
     assert ran >= 30 or "adamp" not in PACKAGES, ran
