@@ -155,11 +155,14 @@ def bench(
         document, shown = _race(racers, asked, lanes or LANES, other_lanes or OTHER_LANES, repeats)
     if as_json or form is TextFormat.JSON:
         about = task.to_dict() | {"steps": task.steps, "repeats": repeats}
-        whole_document = {"schema_version": 1, "machine": on, "task": about, **document}
-        consoles.write(json.dumps(whole_document, indent=2, allow_nan=False) + "\n")
+        _write({"schema_version": 1, "machine": on, "task": about, **document})
         return
     for part in (*shown, _where(task, on, "" if optimizers else "AdamW, ")):
         consoles.stdout().print(part, markup=False)
+
+
+def _write(document: Mapping[str, Any]) -> None:
+    consoles.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
 
 
 def _chosen(switches: Mapping[str, object]) -> str:
