@@ -97,6 +97,7 @@ class Task:
         kind=DecaySchedule,
         panel=SCHEDULE,
         rare=True,
+        differs="{} decay",
         mark="{}-decay",
         words="{} decay",
     )

@@ -10,11 +10,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
 from lrwd_sweep.science.lattice import format_value
-from lrwd_sweep.science.surface import Surface
+
+if TYPE_CHECKING:
+    from lrwd_sweep.science.surface import Surface  # which loads numpy
 
 _NUMBER = re.compile(r"\d+")
 _HARMFUL = frozenset({"Cc", "Cf", "Cn", "Cs", "Zl", "Zp"})  # control, bidirectional, separators, …
