@@ -24,7 +24,7 @@ KEYWORDS = {name for name, field in FIELDS.items() if field.panel}
 
 def test_every_field_of_a_task_is_declared() -> None:
     fields = dataclasses.fields(Task)
-    assert [field.name for field in fields] == [*FIELDS, "sizes"]
+    assert {field.name for field in fields} == {*FIELDS, "sizes"}
     hints = get_type_hints(Task)
     for name, field in FIELDS.items():
         assert hints[name] in (field.kind, field.kind | None) or field.kind is tuple, name
