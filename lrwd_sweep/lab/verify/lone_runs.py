@@ -61,7 +61,7 @@ class LoneRun:
         self.steps = kind(
             self.net.parameters(), lr=self.cell.lr, weight_decay=self.cell.weight_decay, **momentum
         )
-        self.swa = AveragedModel(self.net)  # type: ignore[no-untyped-call]
+        self.swa = AveragedModel(self.net)
         beta = 0.5 ** (1 / ((task.ema or 1) * task.steps_per_epoch))
         self.ema = AveragedModel(self.net, multi_avg_fn=get_ema_multi_avg_fn(beta))  # type: ignore[no-untyped-call]
         self.noise = generator(self.seed, "noise")
@@ -199,5 +199,7 @@ def parity_of_flat_minima(device: torch.device) -> Section:
             cells = (method, theirs, optimizer)
             checks.append(Check(cells, apart(optimizer, task, CELLS, splits), SAME))
     return Section(
-        "Flat minima: lanes equal lone runs of torch.optim", ("method", "in torch", "optimizer"), tuple(checks)
+        "Flat minima: lanes equal lone runs of torch.optim",
+        ("method", "in torch", "optimizer"),
+        tuple(checks),
     )
