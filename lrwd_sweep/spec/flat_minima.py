@@ -141,7 +141,8 @@ def _refuse_start(start: float, epochs: int, snapshots: Sequence[int]) -> None:
         ends = snapshots or range(1, epochs + 1)
         what = f"{_counted(len(ends))}" if snapshots else f"{epochs} epochs"
         remedy = f"choose at most {ends[-2]}" if len(ends) > 1 else "train for more epochs"
-        raise UsageError(f"{arg('swa', start)} leaves {len(found)} of {what} to average; {remedy}")
+        given = arg("swa", int(start) if start >= 1 else start)
+        raise UsageError(f"{given} leaves {len(found)} of {what} to average; {remedy}")
 
 
 def _counted(snapshots: int) -> str:
