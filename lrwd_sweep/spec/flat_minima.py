@@ -145,5 +145,15 @@ def _refuse_start(start: float, epochs: int, snapshots: Sequence[int]) -> None:
         raise UsageError(f"{given} leaves {len(found)} of {what} to average; {remedy}")
 
 
+def refuse_early(metric: str, task: Any, restart: int, epoch: int) -> None:
+    """Raise UsageError for the metric of an average that had not begun at the end of a cycle."""
+    if metric.startswith(f"{SWA}_") and epoch < task.swa_epochs[0]:
+        first = task.timetable.snapshots.index(task.swa_epochs[0]) + 1
+        raise UsageError(
+            f"{arg('at_restart', restart)} is after epoch {epoch}, before {arg('swa')} averages; choose at "
+            f"least {first}"
+        )
+
+
 def _counted(snapshots: int) -> str:
     return f"{snapshots} snapshot{'s' * (snapshots != 1)} of restarts"
