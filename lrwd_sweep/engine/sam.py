@@ -23,9 +23,7 @@ from torch import Tensor
 
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.nets import Lanes
-from lrwd_sweep.spec.flat_minima import FlatMinima
-
-ETA = 0.01  # η of ASAM, so that weights of 0 move too
+from lrwd_sweep.spec.flat_minima import ETA, FlatMinima
 
 
 class Sam:

@@ -15,6 +15,7 @@ from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.spec.field import OPTIMIZER, SCHEDULE, declared
 
 SWA, EMA, ENSEMBLE = KINDS = ("swa", "ema", "ensemble")  # beginnings of their metrics' names
+ETA = 0.01  # η of ASAM, added to |w| so that weights of 0 move too
 _LARGEST = 1e6  # ρ, epoch or half-life
 
 

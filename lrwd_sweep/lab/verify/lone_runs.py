@@ -20,7 +20,6 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 from lrwd_sweep.data import Split, Splits
 from lrwd_sweep.engine.draws import generator
 from lrwd_sweep.engine.pack import PackTrainer
-from lrwd_sweep.engine.sam import ETA
 from lrwd_sweep.lab.bench.workload import module
 from lrwd_sweep.lab.evidence import Check, Section
 from lrwd_sweep.nets import network
@@ -29,7 +28,7 @@ from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.spec.catalog import DataSet
-from lrwd_sweep.spec.flat_minima import EMA, ENSEMBLE, SWA
+from lrwd_sweep.spec.flat_minima import EMA, ENSEMBLE, ETA, SWA
 from lrwd_sweep.spec.task import MomentumForm, Task
 
 SAME = 1e-10  # relative

@@ -13,7 +13,7 @@ from lrwd_sweep.science.conversion import Conventions, Run
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Convention, DecayRule, Family, Optimizer
 from lrwd_sweep.science.schedule import Schedule
-from lrwd_sweep.spec.flat_minima import EMA, ENSEMBLE, SWA
+from lrwd_sweep.spec.flat_minima import EMA, ENSEMBLE, ETA, SWA
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.spec.task import MomentumForm, Task
 
@@ -254,7 +254,7 @@ def methods_of(spec: StudySpec) -> str:
         return ""
     found = []
     if t.sam:
-        found.append(f"ASAM(rho={t.sam:g}, eta=0.01)" if t.sam_adaptive else f"SAM(rho={t.sam:g})")
+        found.append(f"ASAM(rho={t.sam:g}, eta={ETA})" if t.sam_adaptive else f"SAM(rho={t.sam:g})")
     if kind == SWA and t.swa is not None:
         found.append(f"swa of the weights after epochs {t.swa_epochs[0]} to {t.swa_epochs[-1]}")
     if kind == EMA and t.ema is not None:
