@@ -136,7 +136,7 @@ def _part(x: Tensor, columns: slice) -> Tensor:
     return x if columns.stop - columns.start == x.shape[1] else x[:, columns]
 
 
-class Averages(Protocol):
+class AveragedResult(Protocol):
     """A family whose result is not the θ that its gradients belong to (`families.ScheduleFree`)."""
 
     def settle(self, before: Tensor, theta: Tensor, alpha: Tensor, now: Now) -> None:
@@ -164,7 +164,7 @@ class Update:
     betas: tuple[float, float]  # β₁ and β₂ of the bias corrections
     projection: Projection | None = None  # the family's, if it has one
     loop: CompiledLoop | None = None  # replaces `move` on a CPU if numba is usable
-    averages: Averages | None = None  # the family, if its result is an average
+    averages: AveragedResult | None = None  # the family, if its result is an average
 
     def apply(
         self, theta: Tensor, g: Tensor, eta: float, t: int, n: int, decay_eta: float | None = None

@@ -8,6 +8,7 @@ from lrwd_sweep.errors import UsageError, arg
 from lrwd_sweep.science.optimizer import Family, Optimizer
 from lrwd_sweep.spec.catalog import CROSS_ENTROPY, METRICS, DataSet, check_loss, metric_of
 from lrwd_sweep.spec.field import check_pattern
+from lrwd_sweep.spec.flat_minima import refuse_impossible_averages
 from lrwd_sweep.spec.net_options import complete_options
 from lrwd_sweep.spec.text_files import is_text
 from lrwd_sweep.spec.user_code import is_user_code
@@ -40,6 +41,7 @@ def refuse_impossible(task: Any) -> None:  # a Task, which imports this module
         raise UsageError(f"{arg('standardize')} is for images of your own; {task.data} {why}: leave it out")
     if task.sizes is not None:
         _refuse_sizes(task, task.sizes)
+    refuse_impossible_averages(task)
 
 
 def refuse_impossible_optimizer(optimizer: Optimizer, task: Any) -> None:
@@ -48,6 +50,8 @@ def refuse_impossible_optimizer(optimizer: Optimizer, task: Any) -> None:
         raise UsageError(
             f"{arg('betas', '0,…')}: {optimizer} finds its average from β₁; choose β₁ above 0, such as 0.9"
         )
+    if optimizer.family is Family.SCHEDULE_FREE and task.kinds:
+        raise UsageError(f"{optimizer} averages its weights already; leave out {arg(task.kinds[0])}")
 
 
 def _refuse_sizes(task: Any, sizes: DataSet) -> None:
