@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lrwd_sweep.errors import UsageError, arg, brief
-from lrwd_sweep.nets import cnn, gpt, resnet, user_network
+from lrwd_sweep.nets import cnn, gpt, resnet, user_network, vgg
 from lrwd_sweep.nets.loss import Loss, find_loss
 from lrwd_sweep.nets.mlp import Mlp, MlpNetwork
 from lrwd_sweep.nets.modules import ModuleNetwork
@@ -25,7 +25,7 @@ PERCEPTRONS = ("mlp-norm", "mlp")
 NATIVE = (*PERCEPTRONS, "cnn-norm", "cnn")  # with a lane axis
 SMALLEST = 8  # pixels; the residual networks halve the image twice
 
-CONVOLUTIONAL: dict[str, Callable[[int, int], nn.Module]] = cnn.NETWORKS | resnet.NETWORKS
+CONVOLUTIONAL: dict[str, Callable[[int, int], nn.Module]] = cnn.NETWORKS | resnet.NETWORKS | vgg.NETWORKS
 
 __all__ = [
     "PERCEPTRONS",

@@ -11,7 +11,7 @@ from lrwd_sweep.errors import UnknownName, UsageError, arg, shown
 MOST = 1 << 20
 CONTEXT = 64  # tokens of a window of text by default
 OF_NETWORKS: dict[str, dict[str, Any]] = {  # with their defaults
-    "gpt": {"layers": 2, "heads": 4, "width": 64, "context": CONTEXT, "tie": False},
+    "gpt": {"layers": 2, "heads": 4, "width": 64, "context": CONTEXT, "tie": False, "weight_norm": False},
 }
 
 
