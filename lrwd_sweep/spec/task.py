@@ -225,6 +225,16 @@ class Task:
         mark="acc{}",
         words="{} batches per update",
     )
+    train_fraction: float | None = declared(  # the same items for every seed; validation stays whole
+        None,
+        "Share of the training set that trains [all]",
+        kind=float,
+        panel=TRAIN,
+        metavar="X",
+        rare=True,
+        mark="{:g}-of-train",
+        words="trained on {:g} of the training set",
+    )
     eval_batch_size: int | None = declared(  # results differ only by rounding
         None,
         "Items evaluated at a time [256]",
@@ -295,7 +305,12 @@ class Task:
     @property
     def steps_per_epoch(self) -> int:
         """Updates per epoch; the incomplete last batch is dropped."""
-        return self.data_set.train // self.items_per_step
+        return self.train_items // self.items_per_step
+
+    @property
+    def train_items(self) -> int:
+        """Items of the training set that train."""
+        return int(self.data_set.train * (1 if self.train_fraction is None else self.train_fraction))
 
     @property
     def items_per_step(self) -> int:
