@@ -34,7 +34,7 @@ Scale = Annotated[
     typer.Option(
         "--over",
         metavar="NAME=V,V,…",
-        help="epochs, batch-size, width or train-fraction, with its values [the preset's]",
+        help="epochs, batch-size, width or train-fraction [the preset's]",
         rich_help_panel="What to train",
         show_default=False,
     ),

@@ -58,8 +58,8 @@ class Gpt(nn.Module):
 
     Weights begin as N(0, 0.02²), the two of a block that lead back to the residual stream divided by
     √(2·layers); biases begin at 0. With `tie` the last matrix is the embedding of the tokens. With
-    `weight_norm` every row of a block's matrices is g v/‖v‖, so that v is scale-invariant (Salimans and Kingma
-    2016), as in the language model of Heo et al. 2021.
+    `weight_norm` every row of a block's matrices is g v/‖v‖, so that v is scale-invariant (Salimans and
+    Kingma 2016), as in the language model of Heo et al. 2021.
     """
 
     def __init__(
@@ -101,11 +101,12 @@ class Gpt(nn.Module):
 
 
 class RowNorm(nn.Module):
-    """Rows g v/‖v‖ of a matrix (Salimans and Kingma 2016, eq. 2), written out: vmap has no rule for torch's."""
+    """Rows g v/‖v‖ of a matrix (Salimans and Kingma 2016, eq. 2), as vmap has no rule for torch's."""
 
     def forward(self, g: Tensor, v: Tensor) -> Tensor:  # (out, 1), (out, in)
         """Return the matrix."""
-        return v * (g / torch.linalg.vector_norm(v, dim=1, keepdim=True))
+        matrix: Tensor = v * (g / torch.linalg.vector_norm(v, dim=1, keepdim=True))
+        return matrix
 
     def right_inverse(self, matrix: Tensor) -> tuple[Tensor, Tensor]:
         """Return g and v of a matrix."""

@@ -25,6 +25,7 @@ class Vgg16(nn.Module):
             for _ in range(depth):
                 convolution = nn.Conv2d(channels, width, 3, padding=1)
                 nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+                assert convolution.bias is not None
                 nn.init.zeros_(convolution.bias)
                 layers += [convolution, nn.BatchNorm2d(width), nn.ReLU()]
                 channels = width

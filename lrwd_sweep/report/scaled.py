@@ -12,14 +12,22 @@ from typing import Any
 from lrwd_sweep.report.result import Result
 from lrwd_sweep.report.view.fields import estimate_text
 from lrwd_sweep.report.view.notation import short_decimal
-from lrwd_sweep.science.scaling import DECAY, LR, TAU_EPOCHS, TAU_SHARE, Optimum, Scale, Scaling, scaling
+from lrwd_sweep.science.scaling import (
+    DECAY,
+    LR,
+    TAU_EPOCHS,
+    TAU_SHARE,
+    Optimum,
+    ScaledLattice,
+    PowerLaws,
+    scaling,
+)
 from lrwd_sweep.science.separability import Estimate
 from lrwd_sweep.science.separability.verdict import MARGIN
 from lrwd_sweep.spec.over import Over
 
 SCHEMA_VERSION = 1
-HEADER = "lr", "lr_low", "lr_high", "weight_decay", "weight_decay_low", "weight_decay_high"
-HEADER += "tau_epochs", "tau_epochs_low", "tau_epochs_high", "tau_share", "tau_share_low", "tau_share_high"
+HEADER = [f"{name}{end}" for name in (LR, DECAY, TAU_EPOCHS, TAU_SHARE) for end in ("", "_low", "_high")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +36,16 @@ class Scaled:
 
     over: Over
     results: Sequence[Result]
-    found: Scaling
+    found: PowerLaws
 
     @classmethod
     def of(cls, over: Over, results: Sequence[Result], margin: float = MARGIN) -> Scaled:
         """Analyse studies, one for each value of the scale."""
         scales = []
         for value, result in zip(over.values, results, strict=True):
-            assert (task := result.spec.task) is not None
-            scales.append(Scale(value, result.surface, task.decay_steps, task.steps_per_epoch))
+            task = result.spec.task
+            assert task is not None, "an imported study does not train"
+            scales.append(ScaledLattice(value, result.surface, task.decay_steps, task.steps_per_epoch))
         return cls(over, results, scaling(over.axis, scales, margin=margin))
 
     @property
@@ -58,7 +67,11 @@ class Scaled:
             if self.symbol != "λ":
                 rows.append(("λ = 1/τ per step", *("" for _ in optima), independent))
             rows += [
-                ("τ in epochs", *(_ranged(o.tau_epochs) for o in optima), estimate_text(exponents[TAU_EPOCHS])),
+                (
+                    "τ in epochs",
+                    *(_ranged(o.tau_epochs) for o in optima),
+                    estimate_text(exponents[TAU_EPOCHS]),
+                ),
                 ("τ in runs", *(_ranged(o.tau_share) for o in optima), estimate_text(exponents[TAU_SHARE])),
             ]
         elif self.symbol != "λ":
@@ -67,18 +80,13 @@ class Scaled:
         rows.append((metric, *(short_decimal(o.best) if o.best is not None else "-" for o in optima), ""))
         return rows
 
-    def rule_rows(self) -> list[tuple[str, ...]]:
+    def rule_rows(self) -> list[tuple[str, str, str, str]]:
         """Return rule, exponent of λ, conclusion and cost."""
-        kept = ("keep α and λ", "0", "-", estimate_text(self.found.regret, None))
-        return [kept] + [
-            (
-                one.rule.name,
-                f"{one.predicted:g}".replace("-", "−"),
-                str(one.support),
-                estimate_text(one.regret, None),
-            )
-            for one in self.found.rules
-        ]
+        rows = [("keep α and λ", "0", "-", estimate_text(self.found.regret, None))]
+        for one in self.found.rules:
+            exponent = f"{one.predicted:g}".replace("-", "−")
+            rows.append((one.rule.name, exponent, str(one.support), estimate_text(one.regret, None)))
+        return rows
 
     def sources(self) -> str:
         """Name the papers of the rules."""
@@ -127,9 +135,7 @@ class Scaled:
         writer.writerow(["study", str(self.over.axis), self.results[0].surface.metric, *HEADER, "on_edge"])
         for optimum, result in zip(self.found.optima, self.results, strict=True):
             numbers = [x for e in _estimates(optimum).values() for x in (e.value, e.low, e.high)]
-            writer.writerow(
-                [result.name, optimum.value, optimum.best, *numbers, " ".join(optimum.edges)]
-            )
+            writer.writerow([result.name, optimum.value, optimum.best, *numbers, " ".join(optimum.edges)])
         return out.getvalue()
 
 

@@ -1,4 +1,4 @@
-"""The best α, λ and τ along a scale (epochs, batch size, width, training items), and what published rules say.
+"""The best α, λ and τ along a scale (epochs, batch size, width, training items), and published rules.
 
 One lattice is trained at every value x of the scale. A power law y ∝ x^e is fitted to the best values; the
 seeds are resampled jointly, the same ones in every lattice.
@@ -71,7 +71,7 @@ class Support(StrEnum):
 
 
 @dataclass(frozen=True, eq=False)
-class Scale:
+class ScaledLattice:
     """One lattice of the scale."""
 
     value: float  # x
@@ -104,7 +104,7 @@ class RuleResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Scaling:
+class PowerLaws:
     """How the best values move along an axis."""
 
     axis: Axis
@@ -115,8 +115,8 @@ class Scaling:
 
 
 def scaling(
-    axis: Axis, scales: Sequence[Scale], *, resamples: int = 1000, margin: float = MARGIN
-) -> Scaling:
+    axis: Axis, scales: Sequence[ScaledLattice], *, resamples: int = 1000, margin: float = MARGIN
+) -> PowerLaws:
     """Fit power laws to the best values of lattices along an axis.
 
     Only seeds that all lattices have count; with fewer than three there are no intervals. An exponent is
@@ -135,9 +135,7 @@ def scaling(
     drawn = Resamples.draw(len(seeds), resamples)
     with np.errstate(all="ignore"):
         places = [side.places(drawn.weights) for side in sides]
-        optima = tuple(
-            side.optimum(place, drawn) for side, place in zip(sides, places, strict=True)
-        )
+        optima = tuple(side.optimum(place, drawn) for side, place in zip(sides, places, strict=True))
         x = np.log2([scale.value for scale in scales])
         exponents = {
             name: _exponent(x, [place[name] for place in places], optima, drawn)
@@ -155,7 +153,7 @@ def scaling(
             for rule in RULES
             if axis in rule.exponents and scales[0].surface.rule is not DecayRule.COUPLED
         )
-        return Scaling(axis, optima, exponents, _carried(sides[0], sides[-1], 0.0, left_out), results)
+        return PowerLaws(axis, optima, exponents, _carried(sides[0], sides[-1], 0.0, left_out), results)
 
 
 def _support(exponent: Estimate, predicted: float, margin: float) -> Support:
@@ -172,13 +170,13 @@ def _support(exponent: Estimate, predicted: float, margin: float) -> Support:
 class _Side:
     """One lattice, with log₂ axes, lower being better, λ = 0 left out."""
 
-    scale: Scale
+    scale: ScaledLattice
     cells: Cells
     log_lr: Float  # (I,)
     log_decay: Float  # (J,)
 
     @classmethod
-    def of(cls, scale: Scale, seeds: tuple[int, ...]) -> _Side:
+    def of(cls, scale: ScaledLattice, seeds: tuple[int, ...]) -> _Side:
         surface = scale.surface.with_seeds(seeds).minimized().without_baseline()
         return cls(scale, Cells.of(surface), np.log2(surface.lr), np.log2(surface.weight_decay))
 

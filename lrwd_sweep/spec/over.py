@@ -65,8 +65,8 @@ class Over:
         if request.options is not None:
             option = arg("run" if request.options.run else "objective")
             raise UsageError(
-                f"{option} cannot be swept over {self.axis}: the steps of your script are not known; sweep it "
-                "with grid for each value"
+                f"{option} cannot be swept over {self.axis}: its steps are not known; sweep it with grid "
+                "for each value"
             )
         found: dict[str, StudySpec] = {}
         for value in self.values:

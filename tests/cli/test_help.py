@@ -30,7 +30,7 @@ def commands(group: Any = ROOT, path: tuple[str, ...] = ()) -> Iterator[tuple[tu
 
 
 COMMANDS = dict(commands())
-SHARED = ("grid", "compare", "tpe")
+SHARED = ("grid", "compare", "tpe", "transfer")
 
 
 def test_root_shows_what_to_do_first_and_shells_complete_it(
