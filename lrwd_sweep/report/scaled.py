@@ -18,8 +18,8 @@ from lrwd_sweep.science.scaling import (
     TAU_EPOCHS,
     TAU_SHARE,
     Optimum,
-    ScaledLattice,
     PowerLaws,
+    ScaledLattice,
     scaling,
 )
 from lrwd_sweep.science.separability import Estimate

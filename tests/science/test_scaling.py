@@ -15,8 +15,8 @@ from lrwd_sweep.science.scaling import (
     TAU_EPOCHS,
     TAU_SHARE,
     Axis,
-    ScaledLattice,
     PowerLaws,
+    ScaledLattice,
     Support,
     scaling,
 )
