@@ -24,7 +24,7 @@ from lrwd_sweep.science.surface import Surface
 Float = NDArray[np.float64]
 
 WINDOW = 2.0  # octaves on either side of the least cell of a profile, to which a parabola is fitted
-ON_EDGE = "the best value is on the edge of its axis at {}: extend it"
+ON_EDGE = "best {} on the edge at {}"
 LR, DECAY, TAU_EPOCHS, TAU_SHARE = "lr", "weight_decay", "tau_epochs", "tau_share"
 
 
@@ -137,9 +137,11 @@ def scaling(
         places = [side.places(drawn.weights) for side in sides]
         optima = tuple(side.optimum(place, drawn) for side, place in zip(sides, places, strict=True))
         x = np.log2([scale.value for scale in scales])
+        together = scales[0].surface.rule in (DecayRule.LR_SCALED, DecayRule.CORRECTED)
+        of_decay = (LR, DECAY) if together else (DECAY,)
         exponents = {
-            name: _exponent(x, [place[name] for place in places], optima, drawn)
-            for name in (LR, DECAY, TAU_EPOCHS, TAU_SHARE)
+            name: _exponent(x, [place[name] for place in places], optima, axes, drawn)
+            for name, axes in ((LR, (LR,)), *((each, of_decay) for each in (DECAY, TAU_EPOCHS, TAU_SHARE)))
         }
         left_out = LeftOut.draw(len(seeds), resamples)
         ratio = float(x[-1] - x[0])
@@ -254,12 +256,13 @@ def _exponent(
     x: Float,  # (K,) log₂
     places: Sequence[Float],  # K of (S,)
     optima: Sequence[Optimum],
+    axes: Sequence[str],  # from which y is made
     drawn: Resamples,
 ) -> Estimate:
     """Return the least-squares slope of log₂ y on log₂ x."""
     for optimum in optima:
-        if optimum.edges:
-            return Estimate(None, reason=ON_EDGE.format(f"{optimum.value:g}"))
+        if edges := [axis for axis in axes if axis in optimum.edges]:
+            return Estimate(None, reason=ON_EDGE.format(edges[0], f"{optimum.value:g}"))
     weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
     return drawn.estimate(weights @ np.stack(places), "coupled decay has no averaging time")
 

@@ -108,7 +108,8 @@ def test_edges_and_unlike_lattices_are_told() -> None:
     )
     assert edge.optima[0].edges == (DECAY,)
     assert edge.exponents[DECAY].value is None
-    assert "on the edge of its axis at 64: extend it" in edge.exponents[DECAY].reason
+    assert edge.exponents[DECAY].reason == "best weight_decay on the edge at 64"
+    assert edge.exponents[LR].value == pytest.approx(0, abs=1e-9), "α is inside"
     few = scaling(
         Axis.WIDTH,
         [ScaledLattice(64, bowl(-6, -8, seeds=2), 90, 6), ScaledLattice(128, bowl(-6, -8, seeds=2), 90, 6)],
