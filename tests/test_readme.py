@@ -55,7 +55,8 @@ def _bowl(sweep: StudyLoop, cells: Sequence[Cell]) -> None:
     lattice, task = sweep.spec.lattice, sweep.spec.task
     middles = [axis[len(axis) // 2] for axis in (lattice.lr, lattice.weight_decay)]
     trials = []
-    for seed, missing in unfinished(cells, sweep.spec.seeds, sweep.store.finished(sweep.name)).items():
+    left = unfinished(cells, sweep.spec.seeds, sweep.store.finished(sweep.name))
+    for seed, missing in sweep.shard.among(left).items():
         for cell in missing:
             pairs = zip((cell.lr, cell.weight_decay), middles, strict=True)
             far = sum(math.log2(x / middle) ** 2 if x else 40 for x, middle in pairs)
