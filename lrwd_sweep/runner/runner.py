@@ -176,7 +176,8 @@ class Runner:
         from lrwd_sweep.runner.study_loop import StudyLoop
 
         _collect_garbage()
-        with self.store.driving(name), stop_on_signals() as stop:
+        remedy = f"give each shard a file of its own by {arg('storage')}" if self.shard else ""
+        with self.store.driving(name, remedy), stop_on_signals() as stop:
             loop = StudyLoop(name, spec, self.store, execution, watcher, self.max_lanes, stop, self.part)
             try:
                 if points is None:
