@@ -5,12 +5,12 @@ from typing import Any
 from hypothesis import strategies as st
 
 from lrwd_sweep.science.lattice import Lattice
-from lrwd_sweep.science.optimizer import DecayRule, Optimizer, optimizer_names
+from lrwd_sweep.science.optimizer import DecayRule, MomentumForm, Optimizer, optimizer_names
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.trial import Direction
 from lrwd_sweep.spec.catalog import NETWORKS, PRECISIONS, DataSet
 from lrwd_sweep.spec.study import Kind, StudySpec
-from lrwd_sweep.spec.task import MomentumForm, Task
+from lrwd_sweep.spec.task import Task
 
 LATTICE = Lattice((0.1, 0.2), (0.0, 0.01))
 

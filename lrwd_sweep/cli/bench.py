@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-    from lrwd_sweep.lab.bench.race import Measurement, Overhead, Race, Scaling, Spread
+    from lrwd_sweep.lab.bench.race import Cost, Measurement, Overhead, Race, Scaling, Spread
     from lrwd_sweep.spec.task import Task
 
     Found = tuple[dict[str, Any], Iterable[RenderableType]]  # as JSON, and as shown
@@ -90,6 +90,14 @@ OverheadSwitch = Annotated[
 ]
 
 
+Optimizers = Annotated[
+    str | None,
+    _name(
+        "Time only the engine, with each of these optimizers, relative to the first (default: off).", "NAME,…"
+    ),
+]
+
+
 def bench(
     contenders: Contenders = None,
     net: Net = None,
@@ -103,6 +111,7 @@ def bench(
     repeats: Repeats = 3,
     scaling: ScalingSwitch = False,
     overhead: OverheadSwitch = False,
+    optimizers: Optimizers = None,
     form: Format = TextFormat.TEXT,
     as_json: OldJson = False,
 ) -> None:
@@ -123,9 +132,7 @@ def bench(
     from lrwd_sweep.engine.device import machine
     from lrwd_sweep.lab.bench.race import Measurement
 
-    if scaling and overhead:
-        raise UsageError("--scaling and --overhead are two measurements; choose one")
-    measurement = "--scaling" if scaling else "--overhead" if overhead else ""
+    measurement = _chosen({"--scaling": scaling, "--overhead": overhead, "--optimizers": optimizers})
     _refuse(measurement, {"--contenders": contenders, "--other-lanes": other_lanes} if measurement else {})
     given = {"net": net, "data": data, "batch_size": batch_size, "precision": precision}
     others = {f"--{name.replace('_', '-')}": value for name, value in given.items()}
@@ -140,17 +147,30 @@ def bench(
     asked = Measurement(task, preset.lattice(Optimizer.parse("adamw")), place)
     if scaling:
         document, shown = _scaling(asked, lanes, repeats)
+    elif optimizers:
+        document, shown = _costs(_named(optimizers), asked, lanes or LANES, repeats)
     elif overhead:
         document, shown = _overhead(asked, lanes, repeats)
     else:
         document, shown = _race(racers, asked, lanes or LANES, other_lanes or OTHER_LANES, repeats)
     if as_json or form is TextFormat.JSON:
         about = task.to_dict() | {"steps": task.steps, "repeats": repeats}
-        whole_document = {"schema_version": 1, "machine": on, "task": about, **document}
-        consoles.write(json.dumps(whole_document, indent=2, allow_nan=False) + "\n")
+        _write({"schema_version": 1, "machine": on, "task": about, **document})
         return
-    for part in (*shown, _where(task, on)):
+    for part in (*shown, _where(task, on, "" if optimizers else "AdamW, ")):
         consoles.stdout().print(part, markup=False)
+
+
+def _write(document: Mapping[str, Any]) -> None:
+    consoles.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
+
+
+def _chosen(switches: Mapping[str, object]) -> str:
+    """Return the option of the measurement in place of the race, or "". Raises UsageError for two."""
+    asked = [option for option, on in switches.items() if on]
+    if len(asked) > 1:
+        raise UsageError(f"{asked[0]} and {asked[1]} are two measurements; choose one")
+    return "".join(asked)
 
 
 def _warn_if_busy(on: Mapping[str, Any]) -> None:
@@ -187,6 +207,30 @@ def _race(racers: Sequence[str], asked: Measurement, lanes: int, other_lanes: in
         on_run=lambda name, rate: consoles.note(f"{name}: {rate:{_rate_form(rate)}} lane-steps/s"),
     )
     return asdict(found), _shown_race(found)
+
+
+def _named(text: str) -> list[str]:
+    """Return canonical optimizer names. Raises UnknownName or UsageError."""
+    names = [str(Optimizer.parse(name)) for name in text.split(",")]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UsageError(f"--optimizers names {twice[0]} twice; leave one out")
+    return names
+
+
+def _costs(names: Sequence[str], asked: Measurement, lanes: int, repeats: int) -> Found:
+    from lrwd_sweep.lab.bench.race import compare_costs
+
+    preset = find_preset(DEFAULT)
+    measured = [
+        replace(asked, optimizer=name, lattice=preset.lattice(Optimizer.parse(name))) for name in names
+    ]
+    found = compare_costs(
+        measured,
+        lanes=lanes,
+        repeats=repeats,
+        on_run=lambda name, rate: consoles.note(f"{name}: {rate:{_rate_form(rate)}} lane-steps/s"),
+    )
+    return {"optimizers": [asdict(one) for one in found]}, _shown_costs(found)
 
 
 def _on_repeat(repeats: int) -> Callable[[int], None]:
@@ -259,6 +303,14 @@ def _shown_race(race: Race) -> Iterator[RenderableType]:
     )
 
 
+def _shown_costs(costs: Sequence[Cost]) -> Iterator[RenderableType]:
+    """Show a row per optimizer, and what a lane-step costs relative to the first."""
+    table = _table("optimizer", "lanes", "lane-steps/s", f"cost of a step, {costs[0].optimizer} 1")
+    for one in costs:
+        table.add_row(one.optimizer, str(one.lanes), _rate(one.lane_steps_per_second), one.cost.text(".2f"))
+    yield table
+
+
 def _shown_scaling(scaling: Scaling, task: Task) -> Iterator[RenderableType]:
     """Show the points, and the line through them."""
     table = _table("lanes", "seconds", "ms per lane and step")
@@ -286,12 +338,12 @@ def _shown_overhead(overhead: Overhead) -> Iterator[RenderableType]:
     yield table
 
 
-def _where(task: Task, machine: Mapping[str, Any]) -> str:
+def _where(task: Task, machine: Mapping[str, Any], optimizer: str) -> str:
     """Describe the task and the machine in one line."""
     on = plain(machine["gpu"] or f"{machine['cpu']}, {counted(machine['cores'], 'core')}")
     rounded = "" if task.precision == FLOAT32 else f"{task.precision}, "
     return (
-        f"{plain(task.data)}, {task.net}, {rounded}AdamW, {counted(task.epochs, 'epoch')} of "
+        f"{plain(task.data)}, {task.net}, {rounded}{optimizer}{counted(task.epochs, 'epoch')} of "
         f"{task.steps_per_epoch} batches of {task.batch_size}; {on}, torch {machine['torch']}, "
         f"{machine['date'][:10]}"
     )

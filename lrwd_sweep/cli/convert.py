@@ -16,7 +16,7 @@ from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.notation import ASCII, UNICODE, Glyphs, to_ascii, written
 from lrwd_sweep.science.conversion import Run, timescale
 from lrwd_sweep.science.lattice import parse_value
-from lrwd_sweep.science.optimizer import Convention, Family, Optimizer
+from lrwd_sweep.science.optimizer import CAUTIOUS, Convention, DecayRule, Family, Optimizer
 
 MOMENTUM = 0.9
 _GIVE_STEPS = "give --steps, or --epochs, --batch-size and --train-size"
@@ -90,7 +90,7 @@ def convert(
     """
     named = Optimizer.parse(optimizer)
     per_epoch, total = _budget(steps, epochs, batch_size, train_size, drop_last=drop_last)
-    run = Run(named.family, parse_value(lr, "lr"), total, _momentum(named, momentum))
+    run = Run(named.family, parse_value(lr, "lr"), total, _momentum(named, momentum), no_l2=named.cautious)
     value = abs(parse_value(wd, "wd"))  # it may be -0
     asked = _Conversion(run, value, source or named.rule.convention, target, per_epoch)
     if named.normalized and source is None:
@@ -236,7 +236,8 @@ class _Conversion:
                 epochs = " to ".join(f"{tau / self.steps_per_epoch:.4g}" for tau in ends)
                 averaged += f" = {epochs} epochs"
             longer = ", the longer where a step is projected" * (len(ends) > 1)
-            yield f"decay averages over 1/λ = {averaged} where η = 1{longer}"
+            where = " of coordinates that always decay" * run.no_l2
+            yield f"decay averages over 1/λ = {averaged} where η = 1{where}{longer}"
 
     def _notes(self) -> Iterator[str]:
         """Yield every limit once, after the conventions that it is about."""
@@ -258,8 +259,9 @@ class _Conversion:
         why, family = self.run.obstacle(first), self.run.family
         if first is Convention.NORMALIZED:
             return f"{why}; {_GIVE_STEPS}"
-        if family is None or family.projected:
-            return f"{why}; sweep it as it is: lrwd-sweep grid --optimizer {family}"
+        if family is None or len(family.rules) < len(DecayRule) or self.run.no_l2:
+            name = f"{family}w:{CAUTIOUS}" if self.run.no_l2 else family
+            return f"{why}; sweep it as it is: lrwd-sweep grid --optimizer {name}"
         return f"{why}; sweep both: lrwd-sweep compare {family} {family}w"
 
     def _taus(self) -> tuple[float | None, float | None]:

@@ -14,6 +14,7 @@ from typer.core import TyperCommand
 from lrwd_sweep.cli.parse import fraction, margin, number, one_of, pair, whole
 from lrwd_sweep.report.view.notation import decimal_axes
 from lrwd_sweep.report.view.report import AxisStyle
+from lrwd_sweep.science.lattice import Timescales
 from lrwd_sweep.science.optimizer import users_of
 from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.field import HEADINGS, OPTIMIZER, STORE, TRAIN, WHERE, Field
@@ -158,12 +159,12 @@ Margin = Annotated[
     ),
 ]
 AxisName = Annotated[
-    AxisStyle,
+    AxisStyle | None,
     typer.Option(
         "--axis",
         metavar="NAME",
         parser=one_of("axis", AxisStyle),
-        help="Axis labels: powers (of two) or decimal [powers]",
+        help="Axis labels: powers (of two), decimal, or tau of decay [powers]",
         rich_help_panel=STORE,
         show_default=False,
     ),
@@ -223,19 +224,21 @@ def trains(**own: tuple[Any, Any]) -> Callable[[Callable[..., None]], Callable[.
         "margin": (Margin, None),
         "full": (Full, False),
         "dry_run": (DryRun, False),
-        "axis": (AxisName, AxisStyle.POWERS),
+        "axis": (AxisName, None),
     }
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         def command(**given: Any) -> None:
             mine = {name: given.pop(name) for name in own}
-            decimal = given.pop("axis") is AxisStyle.DECIMAL
+            axis = given.pop("axis")
             where = [given.pop(name) for name in ("device", "max_lanes", "data_dir", "download")]
             to = [given.pop(name) for name in _TO]
             given["beta1"], given["beta2"] = given.pop("betas") or (None, None)
             place = Place(where[0], where[1], DataFiles(*where[2:]), *to)
-            with decimal_axes(decimal):
-                function(Request.of(**given), place, **mine)
+            request = Request.of(**given)
+            tau = axis is AxisStyle.TAU or (axis is None and isinstance(request.weight_decay, Timescales))
+            with decimal_axes(axis is AxisStyle.DECIMAL, tau=tau):
+                function(request, place, **mine)
 
         command.__name__, command.__doc__ = function.__name__, function.__doc__
         command.__annotations__ = {name: kind for name, (kind, _) in options.items()}

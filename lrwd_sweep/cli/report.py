@@ -124,7 +124,8 @@ AxisName = Annotated[
         "--axis",
         metavar="NAME",
         parser=one_of("axis", AxisStyle),
-        help="Label the axes by powers of two where they are that, or by decimal numbers.",
+        help="Label the axes by powers of two where they are that, by decimal numbers, or decay by tau: its "
+        "averaging time 1/λ as a share of the run.",
     ),
 ]
 AtRestart = Annotated[
@@ -184,14 +185,19 @@ def report(
     form = _checked(form, output, figure, axis, full=full, opens=open_)
     pictures = _names(show, form)
     if watch:
-        with decimal_axes(axis is AxisStyle.DECIMAL):
+        with decimal_axes(axis is AxisStyle.DECIMAL, tau=axis is AxisStyle.TAU):
             studies = watch_studies(studies, storage)
     results, comparisons = _read(
         studies, storage, metric=metric, direction=direction, cap=cap, margin=margin, at_restart=at_restart,
         curves=form is Format.HTML or bool(pictures),
     )  # fmt: skip
     outcomes = [gate.check(result) for result in results for gate in gates]
-    with decimal_axes(axis is AxisStyle.DECIMAL):
+    if axis is AxisStyle.TAU and not any(result.surface.tau_of_one for result in results):
+        raise UsageError(
+            f"--axis {axis}: τ of a column differs by row, or its steps are unknown; choose decimal, or a "
+            "study of independent decay"
+        )
+    with decimal_axes(axis is AxisStyle.DECIMAL, tau=axis is AxisStyle.TAU):
         text = render(results, comparisons, form, outcomes, pictures, full=full)
         _write(text, output, figure, results, opens=open_)
     _name_unmatched(gates, [result.name for result in results])
@@ -209,7 +215,7 @@ def _checked(
     form = Format.HTML if opens else form
     if full and form not in (Format.TABLE, Format.MARKDOWN):
         raise UsageError(f"--full adds nothing to {form}; choose table or markdown")
-    if axis is AxisStyle.DECIMAL and figure is None and form not in _WITH_AXES:
+    if axis is not AxisStyle.POWERS and figure is None and form not in _WITH_AXES:
         raise UsageError(f"--axis {axis}: {form} has no axis labels; choose table, markdown or html")
     return form
 

@@ -31,7 +31,6 @@ from lrwd_sweep.spec.task import Task
 
 ALIGNED = 32  # columns of a row on a GPU, which then reads its widest words
 
-
 OnEpoch = Callable[[int, dict[str, list[float]]], None]  # epoch from 1; metric → value by lane
 
 
@@ -169,7 +168,7 @@ class PackTrainer:
         eta, n = self.timetable.eta(t), self.timetable.steps_of_cycle(t)
         measured = (t + 1) % self.task.steps_per_epoch == 0
         theta = self.diagnostics.before() if measured else None
-        self.update.apply(self.arena.theta, self.arena.grad, eta, t + 1, n)
+        self.update.apply(self.arena.theta, self.arena.grad, eta, t + 1, n, self.timetable.decay_eta(t))
         if measured:
             self.diagnostics.after(theta, eta, self.died_at < 0)
         self.averages.after_step(t)
@@ -335,10 +334,16 @@ class PackTrainer:
     def _zeros(self) -> Tensor:
         return self.measures.zeros(self.arena.theta)
 
+    @torch.inference_mode()
     def evaluate(self, split: Split, predictor: Predictor | None = None) -> Tensor:  # (measures, L)
-        """Measure every lane on a split, with running statistics; by default of the last weights."""
-        predictor = predictor or self.lanes.predictor()
-        return self.evaluation.measured(predictor, split, self.died_at < 0, self.arena.theta)
+        """Measure every lane on a split, with running statistics; by default of the last weights.
+
+        Those of a schedule-free optimizer are its averages, not the θ that it takes gradients at.
+        """
+        if predictor is not None:
+            return self.evaluation.measured(predictor, split, self.died_at < 0, self.arena.theta)
+        with self.update.evaluating(self.arena.theta):
+            return self.evaluate(split, self.lanes.predictor())
 
     def _measured(self, name: str, split: Split) -> dict[str, list[float]]:
         """Measure the last weights, and all averages, on a split."""

@@ -2,7 +2,8 @@
 
 Written independently of `optim`, which `verify` and the tests compare with these algorithms. Sources:
 Loshchilov & Hutter 2019, Algorithms 1 and 2 (SGD, Adam and their decays); Reddi et al. 2018, Algorithm 2;
-Duchi et al. 2011; Tieleman & Hinton 2012; Heo et al. 2021, Algorithms 1 and 2; Chen et al. 2023. A
+Duchi et al. 2011; Tieleman & Hinton 2012; Heo et al. 2021, Algorithms 1 and 2; Chen et al. 2023, and 2025
+for cautious decay; Zhang et al. 2017; Jordan et al. 2024; Defazio et al. 2024; Taniguchi et al. 2024. A
 function's name says which version it is if torch.optim or the authors' package departs from the paper.
 """
 
@@ -15,8 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lrwd_sweep.science.optimizer import DecayRule, Family, Optimizer
-from lrwd_sweep.spec.task import MomentumForm, Task
+from lrwd_sweep.science.optimizer import DecayRule, Family, MomentumForm, Optimizer
+from lrwd_sweep.spec.task import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ State = dict[str, Tensor]  # moments of one tensor
 Gradient = Callable[[int, int, Tensor], Tensor]  # index of the tensor, t = 0, 1, …, its θ → g
 # θ, g, state, hyperparameters, η_t α, t = 1, 2, … → what is subtracted from θ, and the ratio of its decay
 Step = Callable[[Tensor, Tensor, State, Hyper, float, int], tuple[Tensor, float]]
-Rule = Callable[[Tensor, Tensor, float, int, int], Tensor]  # θ, g, η_t, t = 1, 2, …, N of decay → the new θ
+Rule = Callable[..., Tensor]  # θ, g, η_t, t = 1, 2, …, N of decay, multiplier of decay → the new θ
 
 
 def sgd_of_the_paper(
@@ -141,6 +142,74 @@ def lion(theta: Tensor, g: Tensor, state: State, h: Hyper, rate: float, t: int) 
     return rate * torch.sign(h.beta1 * m + (1 - h.beta1) * g), 1.0
 
 
+def adopt(theta: Tensor, g: Tensor, state: State, h: Hyper, rate: float, t: int) -> tuple[Tensor, float]:
+    """Follow Taniguchi et al. 2024, Algorithm 2, with the authors' clipping at (t−1)^¼."""
+    v, m = state.get("v"), state.get("m", torch.zeros_like(g))
+    if v is None:
+        state["v"] = g**2
+        return torch.zeros_like(g), 1.0
+    limit = (t - 1) ** 0.25
+    state["m"] = h.beta1 * m + (1 - h.beta1) * (g / v.sqrt().clamp_min(h.eps)).clamp(-limit, limit)
+    state["v"] = h.beta2 * v + (1 - h.beta2) * g**2
+    return rate * state["m"], 1.0
+
+
+def schedule_free(
+    theta: Tensor, g: Tensor, state: State, h: Hyper, rate: float, t: int
+) -> tuple[Tensor, float]:
+    """Follow Defazio et al. 2024, Algorithm 1, lines 5 and 6: the gradient at y, divided by √v̂ + ε."""
+    state["v"] = h.beta2 * state.get("v", torch.zeros_like(g)) + (1 - h.beta2) * g**2
+    return rate * g / ((state["v"] / (1 - h.beta2**t)).sqrt() + h.eps), 1.0
+
+
+def averaged(y: Tensor, s: Tensor, state: State, h: Hyper, eta: float) -> Tensor:
+    """Follow lines 7 to 9: move z by s, average it into x, and return the next y."""
+    z, x = state.get("z", y) - s, state.get("x", y)
+    largest = torch.maximum(state.get("largest", torch.zeros(())), torch.tensor(eta, dtype=y.dtype))
+    total = state.get("total", torch.zeros(())) + largest**2
+    x = x + largest**2 / total * (z - x)
+    state.update(z=z, x=x, largest=largest, total=total)
+    return (1 - h.beta1) * z + h.beta1 * x
+
+
+def muon(theta: Tensor, g: Tensor, state: State, h: Hyper, rate: float, t: int) -> tuple[Tensor, float]:
+    """Follow Jordan et al. 2024 with the scale of Liu et al. 2025, equation 4; Adam but for matrices."""
+    if theta.dim() != 2:
+        return adam(theta, g, state, h, rate, t)
+    m = state["m"] = h.momentum * state.get("m", torch.zeros_like(g)) + (1 - h.momentum) * g
+    u = h.momentum * m + (1 - h.momentum) * g
+    x = u / max(float(u.norm()), 1e-7)
+    for _ in range(5):  # in the order of the rows, also where the columns are fewer
+        square = x @ x.T
+        x = 3.4445 * x - 4.7750 * square @ x + 2.0315 * square @ square @ x
+    return rate * 0.2 * math.sqrt(max(theta.shape)) * x, 1.0
+
+
+def nd_adam(theta: Tensor, g: Tensor, state: State, h: Hyper, rate: float, t: int) -> tuple[Tensor, float]:
+    """Follow Zhang et al. 2017, Algorithm 2, row by row; Adam for what is no matrix."""
+    if theta.dim() < 2:
+        return adam(theta, g, state, h, rate, t)
+    moved = []
+    w, slopes = theta.flatten(1), g.flatten(1)
+    m, v = state.get("m", torch.zeros_like(w)), state.get("v", torch.zeros_like(w[:, 0]))
+    tangents = [slope - slope.dot(row) * row for row, slope in zip(w, slopes, strict=True)]
+    m = state["m"] = torch.stack([h.beta1 * a + (1 - h.beta1) * b for a, b in zip(m, tangents, strict=True)])
+    v = state["v"] = torch.stack(
+        [h.beta2 * a + (1 - h.beta2) * b.dot(b) for a, b in zip(v, tangents, strict=True)]
+    )
+    for row, mean, square in zip(w, m, v, strict=True):
+        ahead = row - rate * mean / (1 - h.beta1**t) / ((square / (1 - h.beta2**t)).sqrt() + h.eps)
+        moved.append(ahead / ahead.norm())
+    return theta - torch.stack(moved).view_as(theta), 1.0
+
+
+def start_of(optimizer: Optimizer, theta: Tensor) -> Tensor:
+    """Return where training begins: for ND-Adam, with rows of the norm 1."""
+    if optimizer.family is not Family.NDADAM or theta.dim() < 2:
+        return theta
+    return torch.stack([row / row.norm() for row in theta])
+
+
 STEPS: dict[Family, Step] = {  # SGD's in the form of the paper
     Family.SGD: sgd_of_the_paper,
     Family.ADAM: adam,
@@ -150,6 +219,10 @@ STEPS: dict[Family, Step] = {  # SGD's in the form of the paper
     Family.SGDP: sgdp_of_the_package,
     Family.ADAMP: adamp,
     Family.LION: lion,
+    Family.ADOPT: adopt,
+    Family.SCHEDULE_FREE: schedule_free,
+    Family.MUON: muon,
+    Family.NDADAM: nd_adam,
 }
 
 
@@ -169,19 +242,27 @@ def lone_rule(optimizer: Optimizer, task: Task, alpha: float, lam: float, step: 
     h, state, chosen = Hyper.of(task), State(), step or step_of(optimizer, task)
     gain = 1 / (1 - h.momentum) if optimizer.family is Family.SGDP else 1.0
 
-    def update(theta: Tensor, g: Tensor, eta: float, t: int, n: int) -> Tensor:
+    def update(
+        theta: Tensor, g: Tensor, eta: float, t: int, n: int, decay_eta: float | None = None
+    ) -> Tensor:
+        own = eta if decay_eta is None else decay_eta  # the multiplier of decay
         decay = lam / math.sqrt(n) if optimizer.normalized else lam
         if optimizer.rule is DecayRule.COUPLED:
             g = g + decay * theta
         p, ratio = chosen(theta, g, state, h, eta * alpha, t)
         taken = {
             DecayRule.COUPLED: 0.0,
-            DecayRule.INDEPENDENT: eta * decay * ratio,
-            DecayRule.LR_SCALED: eta * alpha * decay * ratio * gain,
+            DecayRule.INDEPENDENT: own * decay * ratio,
+            DecayRule.LR_SCALED: own * alpha * decay * ratio * gain,
             DecayRule.FIXED: decay * ratio,
             DecayRule.CORRECTED: eta**2 * alpha * decay * ratio,
         }[optimizer.rule]
-        return theta - taken * theta - p
+        shrunk: Tensor | float = taken
+        if optimizer.cautious:
+            shrunk = taken * (p * theta >= 0).to(theta.dtype)
+        if optimizer.family is Family.SCHEDULE_FREE:
+            return averaged(theta, shrunk * theta + p, state, h, eta)
+        return theta - shrunk * theta - p
 
     return update
 
@@ -200,7 +281,7 @@ def follow(
 
     The tensors are named tensor0, tensor1, …
     """
-    found, times = list(tensors), task.timetable
+    found, times = [start_of(optimizer, theta) for theta in tensors], task.timetable
     decays = [
         f"tensor{k}" not in task.undecayed and (task.decay_all or theta.dim() > 1)
         for k, theta in enumerate(tensors)
@@ -208,5 +289,6 @@ def follow(
     rules = [lone_rule(optimizer, task, alpha, lam if decay else 0.0, step) for decay in decays]
     for t in range(task.steps):
         for k, (theta, rule) in enumerate(zip(found, rules, strict=True)):
-            found[k] = rule(theta, gradient(k, t, theta), times.eta(t), t + 1, times.steps_of_cycle(t))
+            now = (times.eta(t), t + 1, times.steps_of_cycle(t), times.decay_eta(t))
+            found[k] = rule(theta, gradient(k, t, theta), *now)
     return torch.cat([x.flatten() for x in found])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lrwd_sweep.optim import jit
-from lrwd_sweep.optim.families import known, new_family
+from lrwd_sweep.optim.families import ScheduleFree, known, new_family
 from lrwd_sweep.optim.projection import Projection, Segment, columns
 from lrwd_sweep.optim.update import Decay, DeviceUpdate, StepFamily, Update, clip
 from lrwd_sweep.science.optimizer import Family, Optimizer
@@ -37,6 +37,8 @@ def make_update(
     matrices = tuple(segment for segment in layout if segment.is_matrix)
     watched = matrices if family.projected else ()
     decaying = [s for s in (layout if task.decay_all else matrices) if s.name not in task.undecayed]
+    if family is Family.NDADAM:  # L2 along a weight of a fixed norm, which the projection removes
+        decaying = [segment for segment in decaying if not segment.is_matrix]
     projection = Projection(watched, theta.new_zeros(len(theta), dtype=torch.float64), eps)
     decay = Decay(
         optimizer.rule,
@@ -44,10 +46,12 @@ def make_update(
         columns(s for s in decaying if s not in watched),
         tuple(segment.columns if segment in decaying else None for segment in watched),
         gain=1 / (1 - momentum) if family is Family.SGDP else 1.0,
+        cautious=optimizer.cautious,
     )
-    steps = new_family(family, task, theta, projection)
+    steps = new_family(family, task, theta, layout, projection)
     betas, acting = (known(task.beta1), known(task.beta2)), projection if family.projected else None
-    return Update(steps, decay, alpha, lam, betas, acting, _loop(steps, decay, acting, theta))
+    averages = steps if isinstance(steps, ScheduleFree) else None
+    return Update(steps, decay, alpha, lam, betas, acting, _loop(steps, decay, acting, theta), averages)
 
 
 def compiled_on(device: torch.device) -> bool:

@@ -6,16 +6,18 @@ over the arena: m̂/(√v̂ + ε) = m/(√v + ε√(1−β₂ᵗ)) · √(1−β
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from lrwd_sweep.optim.projection import Projection
+from lrwd_sweep.optim.matrices import Muon, NdAdam
+from lrwd_sweep.optim.projection import Projection, Segment
 from lrwd_sweep.optim.update import Now, Step, StepFamily
-from lrwd_sweep.science.optimizer import Family
-from lrwd_sweep.spec.task import MomentumForm, Task
+from lrwd_sweep.science.optimizer import Family, MomentumForm
+from lrwd_sweep.spec.task import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +231,8 @@ class Lion:
 
     def step(self, theta: Tensor, g: Tensor, alpha: Tensor, now: Now) -> Step:
         """Compute the sign of the interpolation, then update m."""
-        direction = torch.lerp(self.m, g, 1 - self.beta1).sign_()
+        c = torch.lerp(self.m, g, 1 - self.beta1)
+        direction = torch.where(c.isnan(), c, c.sign())  # torch's sign of NaN is 0, which hides divergence
         self.m.lerp_(g, 1 - self.beta2)
         return Step(direction, now.eta * alpha)
 
@@ -238,7 +241,79 @@ class Lion:
         return [self.m]
 
 
-def new_family(family: Family, task: Task, theta: Tensor, projection: Projection) -> StepFamily:
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """The step is η_t α m, m ← β₁m + (1−β₁) clip(g/max(√v, ε), (t−1)^¼) ; v ← β₂v + (1−β₂) g² after it.
+
+    Taniguchi et al. 2024, Algorithm 2. The first step only sets v = g², and decays.
+    """
+
+    beta1: float
+    beta2: float
+    eps: float
+    m: Tensor
+    v: Tensor
+
+    def step(self, theta: Tensor, g: Tensor, alpha: Tensor, now: Now) -> Step:
+        """Divide g by the root of the v of the step before, so that they are independent."""
+        most = torch.as_tensor((now.t - 1) ** 0.25, dtype=g.dtype)  # 0 at the first step: m stays 0
+        ratio = (g / torch.sqrt(self.v).clamp_min_(self.eps)).clamp_(-most, most)
+        self.m.lerp_(ratio, 1 - self.beta1)
+        share = 1 - self.beta2 + self.beta2 * torch.as_tensor(now.t == 1, dtype=g.dtype)
+        self.v.mul_(self.beta2).addcmul_(g, g * share)
+        return Step(self.m, now.eta * alpha)
+
+    def moments(self) -> list[Tensor]:
+        """Return m and v."""
+        return [self.m, self.v]
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleFree:
+    """z ← z − s, s = η_t α g/(√v̂ + ε) and decay at y ; x ← (1−c)x + cz ; y ← (1−β₁)z + β₁x.
+
+    Defazio et al. 2024, Algorithm 1: θ is y, where gradients are taken, and the result is the average x. A
+    step weighs c = w/Σw, w the square of the largest η so far, as in the authors' AdamWScheduleFree. x is not
+    stored: y ← y + c(z − y) − (1 − β₁(1−c)) s.
+    """
+
+    beta1: float
+    beta2: float
+    eps: float
+    z: Tensor
+    v: Tensor
+    weights: Tensor  # (L, 2): the largest η, and Σw
+
+    def step(self, theta: Tensor, g: Tensor, alpha: Tensor, now: Now) -> Step:
+        """Divide g by √v̂ + ε."""
+        self.v.mul_(self.beta2).addcmul_(g, g, value=1 - self.beta2)
+        direction = g.div_(torch.sqrt(self.v).add_(self.eps * now.root2))
+        return Step(direction, alpha * (now.eta * now.root2))
+
+    def settle(self, before: Tensor, theta: Tensor, alpha: Tensor, now: Now) -> None:
+        """Move y and z by s, which is `before` − θ, and y to the new average. Lanes with α = 0 stay."""
+        s = before - theta
+        largest, total = self.weights[:, :1], self.weights[:, 1:]
+        largest.clamp_min_(now.eta)
+        w = torch.where(alpha > 0, largest**2, 0)
+        total.add_(w)
+        c = torch.where(w > 0, w / total, 0)
+        torch.lerp(before, self.z, c, out=theta)
+        theta.sub_(s * (1 - self.beta1 * (1 - c)))
+        self.z.sub_(s)
+
+    def average(self, theta: Tensor) -> Tensor:
+        """Return x = (y − (1−β₁)z)/β₁."""
+        return torch.lerp(theta, self.z, 1 - 1 / self.beta1)
+
+    def moments(self) -> list[Tensor]:
+        """Return z, v and the weights."""
+        return [self.z, self.v, self.weights]
+
+
+def new_family(
+    family: Family, task: Task, theta: Tensor, layout: Sequence[Segment], projection: Projection
+) -> StepFamily:
     """Make the family with its hyperparameters and fresh moments."""
     momentum, eps = known(task.momentum), known(task.eps)
     beta1, beta2 = known(task.beta1), known(task.beta2)
@@ -262,7 +337,23 @@ def new_family(family: Family, task: Task, theta: Tensor, projection: Projection
             made = Adamp(beta1, beta2, eps, task.nesterov, zeros(), zeros(), projection)
         case Family.LION:
             made = Lion(beta1, beta2, zeros())
+        case Family.ADOPT:
+            made = Adopt(beta1, beta2, eps, zeros(), zeros())
+        case Family.SCHEDULE_FREE:
+            made = ScheduleFree(beta1, beta2, eps, theta.clone(), zeros(), theta.new_zeros(len(theta), 2))
+        case Family.MUON:
+            m, v = zeros(), zeros()
+            made = Muon.of(momentum, m, v, layout, partial(_restricted, beta1, beta2, eps, m, v))
+        case Family.NDADAM:
+            m, v = zeros(), zeros()
+            adam = partial(_restricted, beta1, beta2, eps, m, v)
+            made = NdAdam.of((beta1, beta2, eps), m, v, theta, layout, adam)
     return made
+
+
+def _restricted(beta1: float, beta2: float, eps: float, m: Tensor, v: Tensor, part: slice) -> StepFamily:
+    """Make Adam for some columns."""
+    return Adam(beta1, beta2, eps, m[:, part], v[:, part])
 
 
 def known(hyperparameter: float | None) -> float:

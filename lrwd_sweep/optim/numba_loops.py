@@ -2,7 +2,8 @@
 
 Every loop takes θ (L, P), g (L, P), α (L, 1), the rate of decay (L, 1), η_t, 1 − β₁ᵗ, √(1 − β₂ᵗ), the runs
 of columns that decay or do not, given by their ends (runs + 1,) and flags (runs,), and its own moments and
-hyperparameters. A moment that a family does not have is None. Numbers are cast to the arena's type,
+hyperparameters. A moment that a family does not have is None, and so is `cautious` unless decay is it.
+Numbers are cast to the arena's type,
 which they would widen.
 """
 # mypy: allow-untyped-defs
@@ -47,7 +48,17 @@ def decayed(theta, g, share, decays, coupled):
 
 
 @compiled
-def sgd(theta, g, alpha, rates, eta, rest1, root2, ends, decays, coupled, m, beta1, inside, nesterov):
+def settled(theta, start, step, cautious):
+    """Return where a coordinate starts from: undecayed if decay is cautious and the step grows it."""
+    if cautious is None:
+        return start
+    return start if step * theta >= 0 else theta
+
+
+@compiled
+def sgd(
+    theta, g, alpha, rates, eta, rest1, root2, ends, decays, coupled, cautious, m, beta1, inside, nesterov
+):
     """Update by `Sgd`, which has η_t α inside the buffer, or by `TorchSgd`."""
     kind = theta.dtype.type
     beta1 = kind(beta1)
@@ -63,12 +74,12 @@ def sgd(theta, g, alpha, rates, eta, rest1, root2, ends, decays, coupled, m, bet
                 slope *= within
                 mean[i] = beta1 * mean[i] + slope
                 step = slope + beta1 * mean[i] if nesterov else mean[i]
-                x[i] = start - beyond * step
+                x[i] = settled(x[i], start, step, cautious) - beyond * step
 
 
 @compiled
 def adam(
-    theta, g, alpha, rates, eta, rest1, root2, ends, decays, coupled,
+    theta, g, alpha, rates, eta, rest1, root2, ends, decays, coupled, cautious,
     m, v, u, rest_of_beta1, beta2, rest_of_beta2, eps,
 ):  # fmt: skip
     """Update by `Adam`, or by `Amsgrad`, the only one with u."""
@@ -90,11 +101,12 @@ def adam(
                 if u is not None:
                     second = second if second > most[i] else most[i]
                     most[i] = second
-                x[i] = start - scale * (first / (math.sqrt(second) + eps))
+                step = first / (math.sqrt(second) + eps)
+                x[i] = settled(x[i], start, step, cautious) - scale * step
 
 
 @compiled
-def adagrad(theta, g, alpha, rates, eta, rest1, root2, ends, decays, coupled, v, eps):
+def adagrad(theta, g, alpha, rates, eta, rest1, root2, ends, decays, coupled, cautious, v, eps):
     """Update by `Adagrad`."""
     kind = theta.dtype.type
     eps = kind(eps)
@@ -107,12 +119,14 @@ def adagrad(theta, g, alpha, rates, eta, rest1, root2, ends, decays, coupled, v,
             for i in range(len(x)):
                 start, slope = decayed(x[i], d[i], share, decaying, coupled)
                 square[i] += slope * slope
-                x[i] = start - scale * (slope / (math.sqrt(square[i]) + eps))
+                step = slope / (math.sqrt(square[i]) + eps)
+                x[i] = settled(x[i], start, step, cautious) - scale * step
 
 
 @compiled
 def rmsprop(
-    theta, g, alpha, rates, eta, rest1, root2, ends, decays, coupled, v, m, beta1, beta2, rest_of_beta2, eps
+    theta, g, alpha, rates, eta, rest1, root2, ends, decays, coupled, cautious,
+    v, m, beta1, beta2, rest_of_beta2, eps,
 ):  # fmt: skip
     """Update by `Rmsprop`, which has m if it has momentum."""
     kind = theta.dtype.type
@@ -131,12 +145,13 @@ def rmsprop(
                 if m is not None:
                     step += beta1 * mean[i]
                     mean[i] = step
-                x[i] = start - scale * step
+                x[i] = settled(x[i], start, step, cautious) - scale * step
 
 
 @compiled
 def lion(
-    theta, g, alpha, rates, eta, rest1, root2, ends, decays, coupled, m, rest_of_beta1, rest_of_beta2
+    theta, g, alpha, rates, eta, rest1, root2, ends, decays, coupled, cautious,
+    m, rest_of_beta1, rest_of_beta2,
 ):  # fmt: skip
     """Update by `Lion`."""
     kind = theta.dtype.type
@@ -151,7 +166,7 @@ def lion(
                 start, slope = decayed(x[i], d[i], share, decaying, coupled)
                 direction = mean[i] + rest_of_beta1 * (slope - mean[i])
                 mean[i] += rest_of_beta2 * (slope - mean[i])
-                x[i] = start - scale * np.sign(direction)
+                x[i] = settled(x[i], start, direction, cautious) - scale * np.sign(direction)
 
 
 class Scratch(NamedTuple):
@@ -215,7 +230,7 @@ def project(theta, g, p, rows, eps, scratch):
 
 
 @compiled
-def move(theta, g, p, rows, decays, rate, scale, eps, scratch):
+def move(theta, g, p, rows, decays, rate, scale, eps, scratch, cautious):
     """Compute θ ← (1 − rate)·θ − scale·Π(p) on a run of columns and say if Π acted, which cuts the rate."""
     kind = theta.dtype.type
     found = rows > 0 and project(theta, g, p, rows, eps, scratch)
@@ -223,13 +238,14 @@ def move(theta, g, p, rows, decays, rate, scale, eps, scratch):
     if decays:
         kept -= kind(WD_RATIO) * rate if found else rate
     for i in range(len(theta)):
-        theta[i] = kept * theta[i] - scale * p[i]
+        theta[i] = settled(theta[i], kept * theta[i], p[i], cautious) - scale * p[i]
     return found
 
 
 @compiled
 def sgdp(
-    theta, g, alpha, rates, eta, rest1, root2, ends, decays, rows, found, scratch, m, eps, beta1, nesterov
+    theta, g, alpha, rates, eta, rest1, root2, ends, decays, rows, found, scratch, cautious,
+    m, eps, beta1, nesterov,
 ):  # fmt: skip
     """Update by `Sgdp`; rows (runs,) are output channels, 0 without a projection; found (L,) counts."""
     kind = theta.dtype.type
@@ -246,12 +262,12 @@ def sgdp(
                 p = scratch.step[: len(x)]
                 for i in range(len(x)):
                     p[i] = d[i] + beta1 * mean[i]
-            found[lane] += move(x, d, p, rows[k], decays[k], rate, scale, eps, scratch)
+            found[lane] += move(x, d, p, rows[k], decays[k], rate, scale, eps, scratch, cautious)
 
 
 @compiled
 def adamp(
-    theta, g, alpha, rates, eta, rest1, root2, ends, decays, rows, found, scratch,
+    theta, g, alpha, rates, eta, rest1, root2, ends, decays, rows, found, scratch, cautious,
     m, v, rest_of_beta1, beta2, rest_of_beta2, eps, nesterov,
 ):  # fmt: skip
     """Update by `Adamp`, with rows and found as in `sgdp`."""
@@ -271,7 +287,7 @@ def adamp(
                 if nesterov:
                     first += rest_of_beta1 * (d[i] - first)
                 p[i] = first / (math.sqrt(second) + later)
-            found[lane] += move(x, d, p, rows[k], decays[k], rate, scale, eps, scratch)
+            found[lane] += move(x, d, p, rows[k], decays[k], rate, scale, eps, scratch, cautious)
 
 
 Array = np.ndarray[Any, Any]
@@ -288,11 +304,16 @@ class NumbaLoop:
     projection: Projection | None = None
 
     @classmethod
-    def of(cls, family: StepFamily, decay: Decay, projection: Projection | None, theta: Tensor) -> NumbaLoop:
-        """Choose the loop of a family for the arena θ (L, P)."""
+    def of(
+        cls, family: StepFamily, decay: Decay, projection: Projection | None, theta: Tensor
+    ) -> NumbaLoop | None:
+        """Choose the loop of a family for the arena θ (L, P); None if it has none."""
+        call = _call(family)
+        if call is None:
+            return None
         tensors = () if projection is None else projection.tensors
         ends, decays = runs(decay.parts, theta.shape[1], [tensor.columns for tensor in tensors])
-        loop, own = _call(family)
+        loop, own = call
         shared: list[Any]
         if projection is None:
             shared = [decay.rule is DecayRule.COUPLED]
@@ -301,6 +322,7 @@ class NumbaLoop:
             rows = np.array([channels.get(start, 0) for start in ends[:-1]])
             scratch = _scratch(np.diff(ends), rows, theta.numpy().dtype)
             shared = [rows, projection.found.numpy(), scratch]
+        shared.append(True if decay.cautious else None)  # None leaves the code of plain decay as it is
         arguments = [x.numpy() if isinstance(x, Tensor) else x for x in (*shared, *own)]
         return cls(loop, np.array(ends), np.array(decays), arguments, projection)
 
@@ -312,8 +334,8 @@ class NumbaLoop:
             self.projection.seen += len(self.projection.tensors)
 
 
-def _call(family: StepFamily) -> tuple[Any, list[Any]]:
-    """Return a family's loop, and its moments and hyperparameters in the loop's order."""
+def _call(family: StepFamily) -> tuple[Any, list[Any]] | None:
+    """Return a family's loop, and its moments and hyperparameters in the loop's order; None without one."""
     loop: Any
     match family:
         case Sgd(beta1, nesterov, m) | TorchSgd(beta1, nesterov, m):
@@ -333,7 +355,7 @@ def _call(family: StepFamily) -> tuple[Any, list[Any]]:
         case Adamp(beta1, beta2, eps, nesterov, m, v):
             loop, own = adamp, [m, v, 1.0 - beta1, float(beta2), 1.0 - beta2, float(eps), nesterov]
         case _:
-            raise AssertionError(f"{family} has no loop")
+            return None
     return loop, own
 
 

@@ -75,7 +75,7 @@ class Projection:
         """Remove the radial part from the step p (L, P) in place; return (L, 1) bool per tensor."""
         self.seen += len(self.tensors)
         return [
-            self._project(*(_rows(x, segment) for x in (theta, g, p)))  # each (L, channels, row length)
+            self._project(*(rows_of(x, segment) for x in (theta, g, p)))  # each (L, channels, row length)
             for segment in self.tensors
         ]
 
@@ -107,7 +107,7 @@ class Projection:
         return rate
 
 
-def _rows(x: Tensor, segment: Segment) -> Tensor:
+def rows_of(x: Tensor, segment: Segment) -> Tensor:
     """View one tensor of the arena with a row per output channel, (L, channels, row length)."""
     return x[:, segment.columns].view(len(x), segment.shape[0], -1)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -27,23 +28,31 @@ class Now:
     root_n: Number  # √N, by which normalised decay is divided
     rest1: Number  # 1 − β₁ᵗ
     root2: Number  # √(1 − β₂ᵗ)
+    decay_eta: Number  # multiplier of decay: η_t, unless decay has its own schedule
+    t: Number
 
     @classmethod
-    def at(cls, eta: float, t: int, n: int, betas: tuple[float, float]) -> Now:
+    def at(
+        cls, eta: float, t: int, n: int, betas: tuple[float, float], decay_eta: float | None = None
+    ) -> Now:
         """Compute the scalars of step t in float64."""
-        return cls(eta, math.sqrt(n), 1 - betas[0] ** t, math.sqrt(1 - betas[1] ** t))
+        rest1, root2 = 1 - betas[0] ** t, math.sqrt(1 - betas[1] ** t)
+        return cls(eta, math.sqrt(n), rest1, root2, eta if decay_eta is None else decay_eta, t)
 
     @classmethod
-    def of_row(cls, table: Tensor, t: Tensor) -> Now:  # (steps, 4), (1,)
+    def of_row(cls, table: Tensor, t: Tensor) -> Now:  # (steps, 6), (1,)
         """Read row t = 0, 1, … of a table without the host."""
         return cls(*table.index_select(0, t)[0].unbind())
 
 
 @lru_cache(maxsize=4)
-def _rows(timetable: Timetable, betas: tuple[float, float]) -> Tensor:  # (steps, 4) float64
+def _rows(timetable: Timetable, betas: tuple[float, float]) -> Tensor:  # (steps, 6) float64
     """Compute every step's scalars; the packs of a study share them."""
     steps = range(timetable.epochs * timetable.steps_per_epoch)
-    rows = [astuple(Now.at(timetable.eta(t), t + 1, timetable.steps_of_cycle(t), betas)) for t in steps]
+    rows = [
+        astuple(Now.at(timetable.eta(t), t + 1, timetable.steps_of_cycle(t), betas, timetable.decay_eta(t)))
+        for t in steps
+    ]
     return torch.tensor(rows, dtype=torch.float64)
 
 
@@ -83,6 +92,7 @@ class Decay:
     whole: tuple[slice, ...]  # columns outside the projected tensors, neighbours merged
     watched: tuple[slice | None, ...] = ()  # one per projected tensor; None if it does not decay
     gain: float = 1.0  # of the lr-scaled rate: 1/(1−β₁) in SGDP
+    cautious: bool = False  # only where step·θ ≥ 0 (Chen et al. 2025, Algorithm 1)
 
     @property
     def parts(self) -> list[slice]:
@@ -95,9 +105,9 @@ class Decay:
             lam = lam / now.root_n
         match self.rule:
             case DecayRule.INDEPENDENT:
-                return now.eta * lam
+                return now.decay_eta * lam
             case DecayRule.LR_SCALED:
-                return now.eta * self.gain * alpha * lam
+                return now.decay_eta * self.gain * alpha * lam
             case DecayRule.CORRECTED:
                 return now.eta**2 * alpha * lam
             case _:  # coupled, fixed
@@ -108,18 +118,32 @@ class Decay:
         for columns in self.parts:
             _part(g, columns).addcmul_(_part(theta, columns), rate)
 
-    def shrink(self, theta: Tensor, rate: Tensor, projected: Sequence[Tensor]) -> None:
+    def shrink(self, theta: Tensor, rate: Tensor, step: Step) -> None:
         """Apply a decoupled rule: θ ← θ·(1 − rate), with WD_RATIO·rate for tensors that were projected."""
-        for columns in self.whole:
-            _part(theta, columns).mul_(1 - rate)
-        for tensor, found in zip(self.watched, projected, strict=True):
+        rates = [(columns, rate) for columns in self.whole]
+        for tensor, found in zip(self.watched, step.projected, strict=True):
             if tensor is not None:
-                _part(theta, tensor).mul_(1 - torch.where(found, WD_RATIO * rate, rate))
+                rates.append((tensor, torch.where(found, WD_RATIO * rate, rate)))
+        for columns, share in rates:
+            x = _part(theta, columns)
+            if self.cautious:
+                share = torch.where(_part(step.direction, columns) * x >= 0, share, 0)  # noqa: PLW2901
+            x.mul_(1 - share)
 
 
 def _part(x: Tensor, columns: slice) -> Tensor:
     """Select columns; a slice of all columns would cost as much as a small operation."""
     return x if columns.stop - columns.start == x.shape[1] else x[:, columns]
+
+
+class AveragedResult(Protocol):
+    """A family whose result is not the θ that its gradients belong to (`families.ScheduleFree`)."""
+
+    def settle(self, before: Tensor, theta: Tensor, alpha: Tensor, now: Now) -> None:
+        """Finish an update of θ, which was `before`, in place; each (L, P)."""
+
+    def average(self, theta: Tensor) -> Tensor:
+        """Return the weights to evaluate, (L, P)."""
 
 
 class CompiledLoop(Protocol):
@@ -140,13 +164,17 @@ class Update:
     betas: tuple[float, float]  # β₁ and β₂ of the bias corrections
     projection: Projection | None = None  # the family's, if it has one
     loop: CompiledLoop | None = None  # replaces `move` on a CPU if numba is usable
+    averages: AveragedResult | None = None  # the family, if its result is an average
 
-    def apply(self, theta: Tensor, g: Tensor, eta: float, t: int, n: int) -> None:
+    def apply(
+        self, theta: Tensor, g: Tensor, eta: float, t: int, n: int, decay_eta: float | None = None
+    ) -> None:
         """Update θ (L, P) in place at step t = 1, 2, …; overwrite g (L, P).
 
-        n is the N of normalised decay: the steps of the run, or of the current cycle under restarts.
+        n is the N of normalised decay: the steps of the run, or of the current cycle under restarts. Decay is
+        multiplied by `decay_eta`, by η unless it is given.
         """
-        now = Now.at(eta, t, n, self.betas)
+        now = Now.at(eta, t, n, self.betas, decay_eta)
         if self.loop is None:
             self.move(theta, g, now)
         else:
@@ -154,17 +182,33 @@ class Update:
 
     def move(self, theta: Tensor, g: Tensor, now: Now) -> None:
         """Update θ (L, P) in place by torch's operators."""
+        before = theta if self.averages is None else theta.clone()
         rate = self.decay.rate(self.alpha, self.lam, now)
         coupled = self.decay.rule is DecayRule.COUPLED
         if coupled:
             self.decay.add_to(g, theta, rate)
         step = self.family.step(theta, g, self.alpha, now)
         if not coupled:
-            self.decay.shrink(theta, rate, step.projected)
+            self.decay.shrink(theta, rate, step)
         if step.scale is None:
             theta.sub_(step.direction)
         else:
             theta.addcmul_(step.direction, step.scale, value=-1)
+        if self.averages is not None:
+            self.averages.settle(before, theta, self.alpha, now)
+
+    @contextmanager
+    def evaluating(self, theta: Tensor) -> Iterator[None]:  # (L, P)
+        """Hold the weights to evaluate in θ within the block."""
+        if self.averages is None:
+            yield
+            return
+        trained = theta.clone()
+        theta.copy_(self.averages.average(theta))
+        try:
+            yield
+        finally:
+            theta.copy_(trained)
 
     def freeze(self, g: Tensor, alive: Tensor) -> None:  # (L, P), (L,)
         """Keep all lanes but these where they are, in the next update and later ones.
@@ -194,7 +238,7 @@ class DeviceUpdate:
         self, update: Update, timetable: Timetable, theta: Tensor, backend: Backend | None = None
     ) -> None:
         rows = _rows(timetable, update.betas)
-        self.update, self.table = update, rows.to(theta.device, theta.dtype, copy=True)  # (steps, 4)
+        self.update, self.table = update, rows.to(theta.device, theta.dtype, copy=True)  # (steps, 6)
         if backend is None and theta.is_cuda:
             backend = "inductor"
         self.step = _step if backend is None else torch_compiled(_step, _name(update, theta), backend)
@@ -217,7 +261,9 @@ def _step(update: Update, table: Tensor, theta: Tensor, g: Tensor, t: Tensor, di
 
 def _name(update: Update, theta: Tensor) -> str:
     """Name the specialisation of the compiled code, apart from shapes and hyperparameters."""
-    return f"{type(update.family).__name__}_{update.decay.rule}_{update.decay.normalized}_{theta.device}"
+    decay = update.decay
+    kind = f"{decay.rule}_{'cautious_' * decay.cautious}{decay.normalized}"
+    return f"{type(update.family).__name__}_{kind}_{theta.device}"
 
 
 def clip(grad: Tensor, most: float) -> None:  # (L, P)

@@ -13,7 +13,6 @@ import numpy as np
 from lrwd_sweep.errors import UnknownName, UsageError, arg, brief
 from lrwd_sweep.science.conversion import Conventions, conventions
 from lrwd_sweep.science.lattice import Cell, Lattice
-from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.separability import (
     Estimate,
     PairedDifferences,
@@ -118,7 +117,7 @@ class Result:
         if t is not None:
             end = t.epochs if self.snapshot is None else self.snapshot.epoch
             n = t.timetable.steps_of_cycle(end * t.steps_per_epoch - 1)
-            momentum, constant = t.momentum, t.schedule is Schedule.FIXED and not t.warmup
+            momentum, constant = t.momentum, t.timetable.is_constant
         return conventions(
             self.spec.optimizer,
             cell.lr,
@@ -126,6 +125,7 @@ class Result:
             n,
             momentum,
             constant=constant,
+            own_schedule=t is not None and t.decay_schedule is not None,
             projected=self.projected(cell),
         )
 
@@ -235,6 +235,7 @@ def surface_of(trials: Iterable[Trial], spec: StudySpec) -> Surface:
         cap=spec.cap,
         normalized=spec.optimizer.normalized,
         direction=spec.direction,
+        tau_of_one=spec.tau_of_one,
     )
 
 

@@ -36,9 +36,12 @@ class Run:
     steps: int | None = None  # N; None if unknown
     momentum: float | None = None  # β₁ of SGD and SGDP; None if unknown
     constant: bool = False  # η = 1 at every step
+    no_l2: bool = False  # decay is cautious, or has another multiplier than η: it is no L2, even of SGD
 
     def gain(self, convention: Convention) -> float | None:
         """Return λ per unit of the convention's number; None without an equivalent, or if it is unknown."""
+        if self.no_l2 and convention is Convention.COUPLED:
+            return None
         if self._takes_momentum(convention):
             return None if self.momentum is None else self.lr / (1 - self.momentum)
         match convention:
@@ -72,6 +75,8 @@ class Run:
             return ""
         if convention is Convention.NORMALIZED:
             return "the number of steps N is not known"
+        if self.no_l2:
+            return "L2 decays every coordinate, as much as the step is scaled"
         if self._takes_momentum(convention):
             return "the momentum is not known"
         if self.family is Family.SGDP:
@@ -154,6 +159,7 @@ def conventions(
     momentum: float | None,
     *,
     constant: bool = False,
+    own_schedule: bool = False,
     projected: float | None = None,
 ) -> Conventions:
     """Convert a decay to the other conventions, at base learning rate α = `lr` over N = `steps` updates.
@@ -162,7 +168,7 @@ def conventions(
     corrected decay has no number in these conventions unless the rate is `constant`; it still has τ.
     `projected` is the share of its steps that SGDP or AdamP projected, None if it was not counted.
     """
-    run = Run(optimizer.family, lr, steps, momentum, constant)
+    run = Run(optimizer.family, lr, steps, momentum, constant, own_schedule or optimizer.cautious)
     source = optimizer.rule.convention
 
     def said(number: float, target: Convention) -> float | None:

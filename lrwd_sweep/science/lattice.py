@@ -61,7 +61,25 @@ class Lattice:
         return Lattice(self.lr + other.lr, self.weight_decay + other.weight_decay)
 
 
+class Timescales(tuple[float, ...]):
+    """A decay axis given in averaging times τ = 1/λ, as shares of the run, ascending.
+
+    A leading 0 is the baseline λ = 0, whose τ is infinite.
+    """
+
+    def decays(self, unit: float) -> tuple[float, ...]:
+        """Return the numbers on the decay axis, ascending; `unit` is the τ of the number 1.
+
+        >>> Timescales((0.0, 0.5, 5.0)).decays(1e-3)
+        (0.0, 0.0002, 0.002)
+        """
+        return tuple(sorted(canonical(unit / tau) if tau else 0.0 for tau in self))
+
+
 _POWER = re.compile(r"2\^([+-]?\d+(?:\.\d+)?)\Z")
+
+
+_TAU = re.compile(r"(0,)?(?:tau|τ):(.*)", re.DOTALL)
 
 
 def plain_float(text: str) -> float:
@@ -131,11 +149,23 @@ def parse_axis(text: str, axis: str) -> tuple[float, ...]:
     """Read an axis, ascending: `2^-12:2^-2`, `1e-4:1e-1:9`, `0,1e-4,2^-3:2^1`.
 
     Messages name `axis`, "lr" or "weight_decay"; only the latter may have 0. Raises UsageError for an
-    empty, reversed, duplicated or non-positive axis.
+    empty, reversed, duplicated or non-positive axis. `tau:0.05:5:7` gives the latter in averaging times.
 
     >>> parse_axis("2^-3:2^-1", "lr")
     (0.125, 0.25, 0.5)
     """
+    if axis == "weight_decay" and (found := _TAU.match(text.strip())):
+        times = _listed(found[2], axis)
+        if times[0] == 0:
+            raise UsageError(
+                f"{arg(axis, text)}: τ = 0 is no time; write 0,tau:… for a baseline without decay"
+            )
+        return Timescales((0.0,) * bool(found[1]) + times)
+    return _listed(text, axis)
+
+
+def _listed(text: str, axis: str) -> tuple[float, ...]:
+    """Read values and ranges with commas between them."""
     items = [item.strip() for item in text.split(",")]
     if not text.strip() or not all(items):
         raise UsageError(f"{arg(axis, text)} has an empty value; write for example 2^-12:2^-2 or 1e-4,1e-3")

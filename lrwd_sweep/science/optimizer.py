@@ -1,7 +1,7 @@
 """Optimizers by name: a family (gradient → step), a decay rule (how λ enters), and conventions for λ.
 
 "AdamW" means one update in the paper and another in PyTorch, so a name gives both: `FAMILY[w][:RULE]`, with
-`:normalized` behind it for λ = λ_norm/√N.
+`:cautious` behind it for decay only where the step shrinks θ, and `:normalized` for λ = λ_norm/√N.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from lrwd_sweep.errors import UnknownName, UsageError, shown
 
-NORMALIZED = "normalized"
+NORMALIZED, CAUTIOUS = "normalized", "cautious"
 WD_RATIO = 0.1  # κ: a tensor whose step was projected decays at this share of its rate (Heo et al. 2021)
 
 
@@ -66,6 +66,11 @@ class DecayRule(StrEnum):
         return Convention(self.value)
 
     @property
+    def is_scheduled(self) -> bool:
+        """Check if decay is a multiple of η, which a decay schedule replaces."""
+        return self in (DecayRule.INDEPENDENT, DecayRule.LR_SCALED)
+
+    @property
     def symbol(self) -> str:
         """Return the letter of this rule's number."""
         return self.convention.symbol
@@ -74,6 +79,13 @@ class DecayRule(StrEnum):
     def update(self) -> str:
         """Return the part of one step that decays."""
         return self.convention.update
+
+
+class MomentumForm(StrEnum):
+    """The place of α in SGD with momentum; the two agree while η_t is constant."""
+
+    PAPER = "paper"  # m ← β₁m + η_t α g ; θ ← θ − m      Algorithm 1 of the AdamW paper
+    TORCH = "torch"  # m ← β₁m + g ; θ ← θ − η_t α m      torch.optim.SGD
 
 
 class Family(StrEnum):
@@ -87,6 +99,10 @@ class Family(StrEnum):
     SGDP = "sgdp"  # m ← Π(β₁m + g)                    Heo et al. 2021: Π removes the radial part of the step
     ADAMP = "adamp"  # Π(m̂/(√v̂ + ε))                   Heo et al. 2021
     LION = "lion"  # sign(β₁m + (1−β₁)g)               Chen et al. 2023
+    ADOPT = "adopt"  # m ← β₁m + (1−β₁) clip(g/√v)     Taniguchi et al. 2024: v of the step before
+    SCHEDULE_FREE = "schedule-free"  # g/(√v̂ + ε) at y  Defazio et al. 2024: the result is an average x
+    MUON = "muon"  # NS(β₁m + (1−β₁)g) of matrices     Jordan et al. 2024; Adam for what is no matrix
+    NDADAM = "ndadam"  # Adam by row, on ‖θ‖ = 1       Zhang et al. 2017; Adam for what is no matrix
 
     @property
     def display_name(self) -> str:
@@ -116,7 +132,18 @@ class Family(StrEnum):
     @property
     def rules(self) -> list[DecayRule]:
         """Return the decay rules that the family has."""
+        if self is Family.NDADAM:
+            return [DecayRule.COUPLED]
         return [rule for rule in DecayRule if not (self.projected and rule is DecayRule.COUPLED)]
+
+    def refusal(self, rule: DecayRule) -> str:
+        """Explain why the family does not have a rule, and name the remedy."""
+        if self is Family.NDADAM:
+            return (
+                f"{rule} decay shrinks the norm of weights, which ndadam resets to 1; write 'ndadam', whose "
+                "L2 acts on what is no matrix"
+            )
+        return f"the decay of {self} is decoupled; write {str(self)!r}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +152,8 @@ class _About:
 
     display_name: str
     direction: str = ""  # the step in a formula, if it is one term
+    first: str = ""  # in a formula, before the step
+    last: str = ""  # and after it
     hyperparameters: dict[str, float | bool | str] = field(default_factory=dict)
     projected: bool = False
     summed_convention: Convention | None = None
@@ -134,21 +163,70 @@ class _About:
 _MOMENTS: dict[str, float | bool | str] = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
 _FAMILIES = {
     Family.SGD: _About(
-        "SGD", "", {"momentum": 0.9, "nesterov": False, "momentum_form": "paper"}, False, Convention.COUPLED
+        "SGD",
+        hyperparameters={"momentum": 0.9, "nesterov": False, "momentum_form": "paper"},
+        summed_convention=Convention.COUPLED,
     ),
-    Family.ADAM: _About("Adam", "m̂/(√v̂+ε)", _MOMENTS),
-    Family.AMSGRAD: _About("AMSGrad", "m̂/(√(max v/(1−β₂ᵗ))+ε)", _MOMENTS, steps_like=Family.ADAM),
-    Family.ADAGRAD: _About("AdaGrad", "g/(√v+ε)", {"eps": 1e-10}),
+    Family.ADAM: _About("Adam", "m̂/(√v̂+ε)", hyperparameters=_MOMENTS),
+    Family.AMSGRAD: _About(
+        "AMSGrad", "m̂/(√(max v/(1−β₂ᵗ))+ε)", hyperparameters=_MOMENTS, steps_like=Family.ADAM
+    ),
+    Family.ADAGRAD: _About("AdaGrad", "g/(√v+ε)", "v ← v + g² ; ", hyperparameters={"eps": 1e-10}),
     Family.RMSPROP: _About(
-        "RMSProp", "g/(√v+ε)", {"beta2": 0.99, "eps": 1e-8, "momentum": 0.0}, steps_like=Family.ADAM
+        "RMSProp",
+        "g/(√v+ε)",
+        hyperparameters={"beta2": 0.99, "eps": 1e-8, "momentum": 0.0},
+        steps_like=Family.ADAM,
     ),
     Family.SGDP: _About(
-        "SGDP", "", {"momentum": 0.9, "nesterov": False}, True, Convention.LR_SCALED, Family.SGD
+        "SGDP",
+        hyperparameters={"momentum": 0.9, "nesterov": False},
+        projected=True,
+        summed_convention=Convention.LR_SCALED,
+        steps_like=Family.SGD,
     ),
     Family.ADAMP: _About(
-        "AdamP", "Π(m̂/(√v̂+ε))", {**_MOMENTS, "nesterov": False}, True, steps_like=Family.ADAM
+        "AdamP",
+        "Π(m̂/(√v̂+ε))",
+        hyperparameters={**_MOMENTS, "nesterov": False},
+        projected=True,
+        steps_like=Family.ADAM,
     ),
-    Family.LION: _About("Lion", "sign(β₁m+(1−β₁)g)", {"beta1": 0.9, "beta2": 0.99}, steps_like=Family.ADAM),
+    Family.LION: _About(
+        "Lion",
+        "sign(β₁m+(1−β₁)g)",
+        hyperparameters={"beta1": 0.9, "beta2": 0.99},
+        steps_like=Family.ADAM,
+    ),
+    Family.ADOPT: _About(
+        "ADOPT",
+        "m",
+        "m ← β₁m + (1−β₁)clip(g/√v) ; ",
+        hyperparameters={"beta1": 0.9, "beta2": 0.9999, "eps": 1e-6},
+        steps_like=Family.ADAM,
+    ),
+    Family.SCHEDULE_FREE: _About(
+        "Schedule-Free Adam",
+        "g/(√v̂+ε)",
+        last=" ; x ← x + c(z−x) ; y ← z + β₁(x−z)",
+        hyperparameters=_MOMENTS,
+        steps_like=Family.ADAM,
+    ),
+    Family.MUON: _About(
+        "Muon",
+        "NS(β₁m+(1−β₁)g)",
+        "m ← β₁m + (1−β₁)g ; ",
+        hyperparameters={"momentum": 0.95, **_MOMENTS},
+        steps_like=Family.ADAM,
+    ),
+    Family.NDADAM: _About(
+        "ND-Adam",
+        "m̂/(√v̂+ε)",
+        "g ← g − θ(gθ) ; ",
+        " ; θ ← θ/|θ|",
+        hyperparameters=_MOMENTS,
+        steps_like=Family.ADAM,
+    ),
 }
 
 
@@ -169,13 +247,14 @@ class Optimizer:
     rule: DecayRule
     label: str = ""
     normalized: bool = False
+    cautious: bool = False  # decay only where step·θ ≥ 0 (Chen et al. 2025, "Cautious Weight Decay")
 
     @classmethod
     def parse(cls, name: str) -> Optimizer:
-        """Read `FAMILY[w][:RULE][:normalized]`. Raises UnknownName (with the near names) or UsageError.
+        """Read `FAMILY[w][:RULE][:cautious][:normalized]`.
 
         `adamp` and `sgdp` stand for their authors' rule, lr-scaled; `adamwr` is read as `adamw:normalized`,
-        which is AdamWR under warm restarts.
+        which is AdamWR under warm restarts. Raises UnknownName (with the near names) or UsageError.
 
         >>> str(Optimizer.parse("adamw:independent")), str(Optimizer.parse("adamwr"))
         ('adamw', 'adamw:normalized')
@@ -184,34 +263,35 @@ class Optimizer:
         restarts = asks_for_restarts(name)
         normalized = restarts or marks[-1:] == [NORMALIZED]
         marks = marks[: len(marks) - (marks[-1:] == [NORMALIZED])]
+        cautious = marks[-1:] == [CAUTIOUS]
+        marks = marks[: len(marks) - cautious]
         stem = stem.removesuffix("r") if restarts else stem
         decoupled = stem.endswith("w")
         try:
             family = Family(stem.removesuffix("w"))
         except ValueError:
             raise UnknownName("optimizer", name, [*optimizer_names(), "sgdwr", "adamwr"]) from None
-        if not marks:
-            rule = DecayRule.INDEPENDENT if decoupled else _usual_rule(family)
-            return cls(family, rule, normalized=normalized)
         try:
-            rule = DecayRule(":".join(marks))
+            rule = DecayRule.INDEPENDENT if decoupled else _usual_rule(family)
+            rule = DecayRule(":".join(marks)) if marks else rule
         except ValueError:
-            raise UnknownName("decay rule", ":".join(marks), [*DecayRule, NORMALIZED]) from None
+            raise UnknownName("decay rule", ":".join(marks), [*DecayRule, CAUTIOUS, NORMALIZED]) from None
         if rule not in family.rules:
-            raise UsageError(
-                f"optimizer {shown(name)}: the decay of {family} is decoupled; write {str(family)!r}"
-            )
-        if not family.projected and decoupled is (rule is DecayRule.COUPLED):
+            raise UsageError(f"optimizer {shown(name)}: {family.refusal(rule)}")
+        if cautious and rule is DecayRule.COUPLED:
+            remedy = f"{family}w:{CAUTIOUS}" if DecayRule.INDEPENDENT in family.rules else str(family)
+            raise UsageError(f"optimizer {shown(name)}: cautious decay is decoupled; write {remedy!r}")
+        if marks and not family.projected and decoupled is (rule is DecayRule.COUPLED):
             remedy = str(family) if decoupled else f"{family}w:{rule}"
             raise UsageError(
                 f"optimizer {shown(name)} contradicts itself; write {remedy!r} for the {rule} rule"
             )
-        return cls(family, rule, normalized=normalized)
+        return cls(family, rule, normalized=normalized, cautious=cautious)
 
     def __str__(self) -> str:
         if self.family is None:
             return self.label
-        end = f":{NORMALIZED}" if self.normalized else ""
+        end = f":{CAUTIOUS}" * self.cautious + f":{NORMALIZED}" * self.normalized
         if self.rule is _usual_rule(self.family):
             return f"{self.family}{end}"
         return f"{self.family}w" + ("" if self.rule is DecayRule.INDEPENDENT else f":{self.rule}") + end
@@ -242,7 +322,7 @@ def asks_for_restarts(name: str) -> bool:
 
 
 def optimizer_names() -> list[str]:
-    """Return every canonical optimizer name without normalized decay."""
+    """Return every canonical optimizer name without cautious or normalized decay."""
     return [str(Optimizer(family, rule)) for family in Family for rule in family.rules]
 
 
@@ -252,18 +332,24 @@ def formula(
     momentum: float | None = None,
     nesterov: bool = False,
     momentum_form: str = "paper",
+    own_schedule: bool = False,
 ) -> str:
     """Write the update of one step; Π is the projection, and only RMSProp uses `momentum`.
 
-    κ is 0.1 for a tensor whose step Π changes, else 1: there decay has a tenth of its rate.
+    κ is 0.1 for a tensor whose step Π changes, else 1: there decay has a tenth of its rate. u is the step,
+    and η_λ the multiplier of decay that has a schedule of its own.
     """
     rule, family = optimizer.rule, optimizer.family
     end = f", {rule.symbol} = λ_norm/√N" if optimizer.normalized else ""
     if family is None:
         return rule.update + end
     k = "κ" * family.projected
-    subtracted = k + rule.update.removeprefix("θ ← θ − ")  # by a decoupled rule
-    first, direction = "", _FAMILIES[family].direction
+    about, only = _FAMILIES[family], "[uθ≥0]" * optimizer.cautious
+    subtracted = k + rule.update.removeprefix("θ ← θ − ") + only  # by a decoupled rule
+    subtracted = subtracted.replace("η", "η_λ ") if own_schedule else subtracted
+    if family is Family.SGDP and rule is DecayRule.LR_SCALED:
+        subtracted += "/(1−β₁)"
+    first, direction, last = about.first, about.direction, about.last
     if family is Family.SGD and momentum_form == "paper":
         g = "(g + λ′θ)" if rule is DecayRule.COUPLED else "g"
         step = f"(β₁m + ηα{g})" if nesterov else "m"
@@ -274,13 +360,11 @@ def formula(
     elif family in (Family.SGD, Family.SGDP):
         first, step = "m ← β₁m + g ; ", "(g + β₁m)" if nesterov else "m"
         direction = f"Π{step}" if family is Family.SGDP else step
-    elif family is Family.ADAGRAD:
-        first = "v ← v + g² ; "
     elif family is Family.RMSPROP and momentum:
         first, direction = f"m ← β₁m + {direction} ; ", "m"
     elif family is Family.ADAMP and nesterov:
         direction = direction.replace("m̂", "m̂′")
-    match rule:
+    match None if only or own_schedule else rule:
         case DecayRule.COUPLED:
             text = f"g ← g + λ′θ ; {first}θ ← θ − ηα {direction}"
         case DecayRule.INDEPENDENT:
@@ -290,4 +374,6 @@ def formula(
             text = f"{first}θ ← θ − ηα({direction} + {k}{w})"
         case _:
             text = f"{first}θ ← θ − ηα {direction} − {subtracted}"
-    return text + end
+    if family is Family.SCHEDULE_FREE:  # decay acts on y, where the gradient is
+        text = text.replace("θ ← θ", "z ← z").replace("θ", "y")
+    return text + last + end

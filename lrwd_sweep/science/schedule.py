@@ -23,6 +23,20 @@ class Schedule(StrEnum):
     RESTARTS = "restarts"  # cosine from 1 again after T₀, T₀·T_mult, … epochs   (SGDR; AdamW paper, B.2)
 
 
+class DecaySchedule(StrEnum):
+    """A multiplier of decay only, over the whole run, in place of η_t."""
+
+    CONSTANT = "constant"
+    STEP = "step"
+    COSINE = "cosine"
+    LINEAR = "linear"
+
+    @property
+    def shape(self) -> Schedule:
+        """Return the schedule of the same shape."""
+        return Schedule.FIXED if self is DecaySchedule.CONSTANT else Schedule(self.value)
+
+
 @dataclass(frozen=True)
 class Timetable:
     """A schedule over a run of a known length; epochs of `steps_per_epoch` batches, t counts batches from 0.
@@ -38,6 +52,7 @@ class Timetable:
     t_0: int = 1
     t_mult: int = 1
     eta_min: float = 0.0
+    decay: DecaySchedule | None = None  # of decay only; None: decay follows η
 
     def eta(self, t: int) -> float:
         """Return η_t for batch t, in [0, 1].
@@ -49,19 +64,25 @@ class Timetable:
         if t < warm:
             return (t + 1) / warm
         start, end = self._cycle(t)
-        return self.eta_min + (1 - self.eta_min) * self._fall(t - start, end - start)
+        return self.eta_min + (1 - self.eta_min) * _fall(self.schedule, t - start, end - start)
 
-    def _fall(self, t: int, n: int) -> float:
-        """Return the schedule at batch t of n, from 1 to 0 (the step schedule ends at 0.001)."""
-        match self.schedule:
-            case Schedule.FIXED:
-                return 1.0
-            case Schedule.STEP:
-                return (1.0, 0.1, 0.01, 0.001)[sum(10 * t >= mark * n for mark in (3, 6, 8))]
-            case Schedule.LINEAR:
-                return 1 - t / n
-            case _:
-                return 0.5 + 0.5 * math.cos(math.pi * t / n)
+    @property
+    def is_constant(self) -> bool:
+        """True if η = 1 at every step, also for decay."""
+        own = self.decay in (None, DecaySchedule.CONSTANT)
+        return self.schedule is Schedule.FIXED and not self.warmup and own
+
+    def decay_eta(self, t: int) -> float:
+        """Return the multiplier of decay for batch t: η_t, or that of its own schedule, without warm-up.
+
+        >>> Timetable(Schedule.COSINE, 100, 1, decay=DecaySchedule.LINEAR).decay_eta(25)
+        0.75
+        """
+        return (
+            self.eta(t)
+            if self.decay is None
+            else _fall(self.decay.shape, t, self.epochs * self.steps_per_epoch)
+        )
 
     def steps_of_cycle(self, t: int) -> int:
         """Return N for normalized decay at batch t: the batches of its cycle, or of the run without restarts.
@@ -99,6 +120,19 @@ class Timetable:
             return ()
         ends = (end // self.steps_per_epoch for _, end in pairwise(self._bounds))
         return tuple(end for end in ends if end <= self.epochs)
+
+
+def _fall(schedule: Schedule, t: int, n: int) -> float:
+    """Return a schedule at batch t of n, from 1 to 0 (the step schedule ends at 0.001)."""
+    match schedule:
+        case Schedule.FIXED:
+            return 1.0
+        case Schedule.STEP:
+            return (1.0, 0.1, 0.01, 0.001)[sum(10 * t >= mark * n for mark in (3, 6, 8))]
+        case Schedule.LINEAR:
+            return 1 - t / n
+        case _:
+            return 0.5 + 0.5 * math.cos(math.pi * t / n)
 
 
 def evaluated_epochs(epochs: int, every: int | None, snapshots: Sequence[int]) -> tuple[int, ...]:

@@ -60,6 +60,7 @@ class Surface:
     cap: float | None = None  # a cell that reaches this value is out
     normalized: bool = False  # the decay is λ_norm, to be divided by √N
     direction: Direction = Direction.MINIMIZE  # better end of the metric
+    tau_of_one: float | None = None  # τ of decay 1, as a share of the run; None if unknown, or α decides it
 
     @classmethod
     def from_trials(
@@ -73,6 +74,7 @@ class Surface:
         cap: float | None = None,
         normalized: bool = False,
         direction: Direction = Direction.MINIMIZE,
+        tau_of_one: float | None = None,
     ) -> Surface:
         """Lay trials out on a lattice; ignore trials of other cells or seeds."""
         rows = {value: i for i, value in enumerate(lattice.lr)}
@@ -96,7 +98,7 @@ class Surface:
             if trial.status is Status.COMPLETE:
                 values[place] = value
         axes = np.array(lattice.lr), np.array(lattice.weight_decay)
-        return cls(*axes, seeds, values, lanes, rule, metric, cap, normalized, direction)
+        return cls(*axes, seeds, values, lanes, rule, metric, cap, normalized, direction, tau_of_one)
 
     @property
     def symbol(self) -> str:

@@ -72,7 +72,7 @@ class Field:
             raise UsageError(f"{arg(self.name, value)} is not text")
         if self.choices:
             if value not in self.choices:
-                raise UnknownName(self.noun or self.name, str(value), self.choices)
+                raise UnknownName(self.noun or self.name.replace("_", " "), str(value), self.choices)
             return self.kind(value)
         if self.kind is bool:
             if not isinstance(value, bool):

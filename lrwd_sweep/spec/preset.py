@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from lrwd_sweep.errors import UnknownName, UsageError, arg, shown
-from lrwd_sweep.science.lattice import Lattice, parse_axis
-from lrwd_sweep.science.optimizer import DecayRule, Optimizer, asks_for_restarts, users_of
+from lrwd_sweep.science.lattice import Lattice, Timescales, parse_axis
+from lrwd_sweep.science.optimizer import DecayRule, Family, Optimizer, asks_for_restarts, users_of
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.spec.catalog import DIAGNOSTICS, MEANT_METRICS, METRICS
 from lrwd_sweep.spec.net_options import options_text
@@ -44,9 +44,15 @@ class Variant:
 
     @classmethod
     def named(cls, name: str) -> Variant:
-        """Return the variant of an optimizer's name: `adamwr` is `adamw:normalized` under restarts."""
-        restarts = {"schedule": Schedule.RESTARTS} if asks_for_restarts(name) else {}
-        return cls(Optimizer.parse(name), restarts)
+        """Return the variant of an optimizer's name: `adamwr` is `adamw:normalized` under restarts.
+
+        Schedule-free optimizers have the schedule `fixed`, unless another one is given.
+        """
+        optimizer = Optimizer.parse(name)
+        if asks_for_restarts(name):
+            return cls(optimizer, {"schedule": Schedule.RESTARTS})
+        fixed = optimizer.family is Family.SCHEDULE_FREE
+        return cls(optimizer, {"schedule": Schedule.FIXED} if fixed else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +232,12 @@ def _axes(sections: Mapping[str, Any]) -> dict[str, Lattice]:
         for key in _AXES:
             if not isinstance(section.get(key), str):
                 raise UsageError(f'[axes.{name}] needs {key} as text, such as {key} = "2^-9:2^1"')
-        axes[optimizer] = Lattice(*(parse_axis(section[key], axis) for key, axis in _AXES.items()))
+        lr, decay = (parse_axis(section[key], axis) for key, axis in _AXES.items())
+        if isinstance(decay, Timescales):
+            raise UsageError(
+                f"[axes.{name}] has wd in τ; give numbers here, and τ in a variant or on the line"
+            )
+        axes[optimizer] = Lattice(lr, decay)
     return axes
 
 
@@ -259,6 +270,7 @@ def default_lattice(axes: Mapping[str, Lattice], optimizer: Optimizer, steps: in
     middle of the α axis. Then AMSGrad, RMSProp and AdamP take Adam's, SGDP takes SGD's. Factors are rounded
     to powers of two, so that such axes stay powers of two.
     """
+    optimizer = replace(optimizer, cautious=False)
     own = axes.get(str(optimizer))
     family, rule = optimizer.family, optimizer.rule
     if own is not None or family is None:
@@ -294,6 +306,12 @@ def refuse_unused(
             families = ", ".join(dict.fromkeys(str(optimizer.family) for optimizer in optimizers))
             raise UsageError(
                 f"{arg(name)} has no effect on {families}; it is for {', '.join(users)}: leave it out"
+            )
+        if name == "decay_schedule" and not any(each.rule.is_scheduled for each in optimizers):
+            found = ", ".join(str(each) for each in optimizers)
+            raise UsageError(
+                f"{arg(name)} has no effect on {found}; it is for decay that η multiplies, as in adamw and "
+                "adamw:lr-scaled"
             )
         if name in OF_RESTARTS and Schedule.RESTARTS not in schedules:
             found = ", ".join(dict.fromkeys(schedules))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from lrwd_sweep.errors import UnknownName, UsageError, arg
-from lrwd_sweep.science.lattice import Lattice, parse_axis
+from lrwd_sweep.science.lattice import Lattice, Timescales, parse_axis
 from lrwd_sweep.science.trial import Direction, says_lower
 from lrwd_sweep.spec.catalog import direction_of, metric_of
 from lrwd_sweep.spec.field import AXES, STORE, declared, fields_of
@@ -24,7 +24,7 @@ from lrwd_sweep.spec.run_options import (
     foreign_optimizer,
     run_options,
 )
-from lrwd_sweep.spec.study import Kind, StudySpec, tidy
+from lrwd_sweep.spec.study import Kind, StudySpec, decays_of, tidy
 from lrwd_sweep.spec.task import FIELDS, Task
 from lrwd_sweep.spec.user_code import find, is_user_code
 
@@ -58,6 +58,7 @@ class TaskOptions(RunKeywords, FlatMinimaOptions, total=False):
     t_0: int
     t_mult: int
     eta_min: float
+    decay_schedule: str
     momentum: float
     nesterov: bool
     momentum_form: str
@@ -85,7 +86,7 @@ class Request:
     )
     weight_decay: tuple[float, ...] | None = declared(
         None,
-        "λ likewise; a leading 0 is a baseline [the preset's]",
+        "λ likewise, or τ as tau:0.05:5:7; 0 is a baseline [the preset's]",
         kind=tuple,
         panel=AXES,
         flags="--wd",
@@ -191,6 +192,7 @@ class Request:
         seeds = tuple(range(first, first + (self.seeds or preset.seeds)))
         metric = metric_of(metric) if own else metric
         direction = self._direction(metric) if metric in task.metrics else Direction.MINIMIZE  # or refused
+        wd = decays_of(wd, variant.optimizer, task) if isinstance(wd, Timescales) else wd
         return StudySpec(kind, variant.optimizer, Lattice(lr, wd), seeds, metric, task, direction, self.cap)
 
     def _direction(self, metric: str) -> Direction:
@@ -214,6 +216,11 @@ class Request:
             raise UsageError(
                 f"{arg(missing)} is required with {arg(command.option)}: the rates of your script are not "
                 f"known; write for example {arg(missing, '1e-4:1e-2:5')}"
+            )
+        if isinstance(self.weight_decay, Timescales):
+            raise UsageError(
+                f"{arg('weight_decay', 'tau:…')} needs the number of steps, which is unknown of your script; "
+                "give the numbers that it takes"
             )
         first, takes_seed = self.first_seed or 0, command.takes("seed")
         seeds = tuple(range(first, first + (self.seeds or (SEEDS_OF_COMMAND if takes_seed else 1))))

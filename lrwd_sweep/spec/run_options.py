@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from lrwd_sweep.errors import UsageError, arg
-from lrwd_sweep.science.optimizer import DecayRule, Optimizer
+from lrwd_sweep.science.optimizer import CAUTIOUS, NORMALIZED, DecayRule, Optimizer
 from lrwd_sweep.spec.field import RUN, declared, fields_of
 from lrwd_sweep.spec.preset import DEFAULT
 from lrwd_sweep.spec.template import fill_early, placeholders
@@ -99,11 +99,12 @@ def foreign_optimizer(name: str) -> Optimizer:
     """Return an optimizer whose name says which decay a script has. Raises UsageError or UnknownName."""
     found = Optimizer.parse(name)
     if found.rule is DecayRule.INDEPENDENT and str(found.rule) not in name.lower().split(":"):
-        family = f"{found.family}w"
+        scaled, paper = (
+            explicit_name(replace(found, rule=rule)) for rule in (DecayRule.LR_SCALED, DecayRule.INDEPENDENT)
+        )
         raise UsageError(
             f"{arg('optimizer', name)}: does your script multiply the decay by the learning rate, as "
-            f"torch.optim.AdamW does ({family}:lr-scaled), or not, as in the paper ({family}:independent)? "
-            "give one of these names"
+            f"torch.optim.AdamW does ({scaled}), or not, as in the paper ({paper})? give one of these names"
         )
     return found
 
@@ -115,7 +116,8 @@ def explicit_name(optimizer: Optimizer) -> str:
     ('adamw:independent', 'adam')
     """
     name = str(optimizer)
-    named = optimizer.rule is not DecayRule.INDEPENDENT or ":" in name.partition(":normalized")[0]
+    plain = name.removesuffix(f":{NORMALIZED}").removesuffix(f":{CAUTIOUS}")
+    named = optimizer.rule is not DecayRule.INDEPENDENT or ":" in plain
     return name if named else name.replace("w", f"w:{DecayRule.INDEPENDENT}", 1)
 
 

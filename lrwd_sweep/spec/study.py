@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from lrwd_sweep.errors import UnknownName, UsageError, arg, shown
-from lrwd_sweep.science.lattice import Lattice
+from lrwd_sweep.science.lattice import Lattice, Timescales
 from lrwd_sweep.science.optimizer import DecayRule, Family, Optimizer, formula
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.trial import Direction
@@ -120,8 +120,20 @@ class StudySpec:
         if t is None:
             return self.optimizer.formula
         return formula(
-            self.optimizer, momentum=t.momentum, nesterov=t.nesterov, momentum_form=t.momentum_form
+            self.optimizer,
+            momentum=t.momentum,
+            nesterov=t.nesterov,
+            momentum_form=t.momentum_form,
+            own_schedule=t.decay_schedule is not None,
         )
+
+    @property
+    def tau_of_one(self) -> float | None:
+        """τ, as a share of the run, of decay 1 in the study's convention; None if α decides it too."""
+        t = self.task
+        if t is None:
+            return _tau_of_one(self.optimizer, self.run_steps, self.run_steps)
+        return _tau_of_one(self.optimizer, t.steps, t.decay_steps)
 
     def identity(self) -> dict[str, Any]:
         """Return the values that a study name fixes, flat, JSON-ready."""
@@ -194,7 +206,8 @@ class StudySpec:
                 "rule": str(self.optimizer.rule),
                 "label": self.optimizer.label,
             }
-            | ({"normalized": True} if self.optimizer.normalized else {}),
+            | ({"normalized": True} if self.optimizer.normalized else {})
+            | ({"cautious": True} if self.optimizer.cautious else {}),
             "lr": list(self.lattice.lr),
             "weight_decay": list(self.lattice.weight_decay),
             "seeds": list(self.seeds),
@@ -219,6 +232,7 @@ class StudySpec:
                 DecayRule(optimizer["rule"]),
                 optimizer["label"],
                 optimizer.get("normalized", False),
+                optimizer.get("cautious", False),
             ),
             Lattice(tuple(values["lr"]), tuple(values["weight_decay"])),
             tuple(values["seeds"]),
@@ -230,6 +244,27 @@ class StudySpec:
             values.get("scattered", False),
             values.get("run_steps"),
         )
+
+
+def _tau_of_one(optimizer: Optimizer, steps: int | None, decay_steps: int | None) -> float | None:
+    """Return τ = 1/λ over the steps of the run for the number 1, which is λ, or λ√N if normalised."""
+    if optimizer.rule not in (DecayRule.INDEPENDENT, DecayRule.FIXED) or not steps or not decay_steps:
+        return None
+    return (math.sqrt(decay_steps) if optimizer.normalized else 1.0) / steps
+
+
+def decays_of(times: Timescales, optimizer: Optimizer, task: Task) -> tuple[float, ...]:
+    """Convert an axis in averaging times to the optimizer's decays. Raises UsageError if α decides τ too."""
+    unit, given = _tau_of_one(optimizer, task.steps, task.decay_steps), arg("weight_decay", "tau:…")
+    if unit is not None:
+        return times.decays(unit)
+    independent = replace(optimizer, rule=DecayRule.INDEPENDENT)
+    if optimizer.rule is DecayRule.COUPLED:
+        raise UsageError(f"{given}: L2, the rule of {optimizer}, has no τ of its own; write {independent}")
+    raise UsageError(
+        f"{given}: under {optimizer.rule} the decay of a τ is another in every row, 1/(ατN); write "
+        f"{independent}, whose λ = 1/(τN) trains the same"
+    )
 
 
 def _refuse_other_metrics(metric: str, task: Task) -> None:

@@ -8,8 +8,8 @@ from enum import StrEnum
 from typing import Any, Self
 
 from lrwd_sweep.errors import UsageError
-from lrwd_sweep.science.optimizer import Optimizer, users_of
-from lrwd_sweep.science.schedule import Schedule, Timetable, evaluated_epochs
+from lrwd_sweep.science.optimizer import MomentumForm, Optimizer, users_of
+from lrwd_sweep.science.schedule import DecaySchedule, Schedule, Timetable, evaluated_epochs
 from lrwd_sweep.spec.batches import LARGEST_EPS, Batches
 from lrwd_sweep.spec.catalog import (
     AUGMENTATIONS,
@@ -28,16 +28,9 @@ from lrwd_sweep.spec.field import OPTIMIZER, SCHEDULE, TRAIN, WHERE, declared, f
 from lrwd_sweep.spec.flat_minima import ENSEMBLE, averaged_epochs
 from lrwd_sweep.spec.image_folder import PREFIX
 from lrwd_sweep.spec.net_options import context, joined_options
-from lrwd_sweep.spec.task_checks import refuse_impossible
+from lrwd_sweep.spec.task_checks import refuse_impossible, refuse_impossible_optimizer
 from lrwd_sweep.spec.text_files import is_text
 from lrwd_sweep.spec.user_code import canonical, is_user_code
-
-
-class MomentumForm(StrEnum):
-    """The place of α in SGD with momentum; the two agree while η_t is constant."""
-
-    PAPER = "paper"  # m ← β₁m + η_t α g ; θ ← θ − m      Algorithm 1 of the AdamW paper
-    TORCH = "torch"  # m ← β₁m + g ; θ ← θ − η_t α m      torch.optim.SGD
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +89,16 @@ class Task(Batches):
     )
     eta_min: float = declared(
         0.0, "Lowest η as a share of its highest", panel=SCHEDULE, mark="min{:g}", words="η down to {:g}"
+    )
+    decay_schedule: DecaySchedule | None = declared(  # noqa: RUF009 - a kind
+        None,
+        "Decay's own: constant, step, cosine or linear [η's]",
+        kind=DecaySchedule,
+        panel=SCHEDULE,
+        rare=True,
+        differs="{} decay",
+        mark="{}-decay",
+        words="{} decay",
     )
     momentum: float | None = declared(  # β₁ of SGD and SGDP; of RMSProp
         None,
@@ -291,15 +294,13 @@ class Task(Batches):
     def timetable(self) -> Timetable:
         """η_t at every batch of the run."""
         t_0 = self.t_0 or max(1, (self.epochs - self.warmup) // 15)  # cycles 1 + 2 + 4 + 8
-        return Timetable(
-            self.schedule, self.epochs, self.steps_per_epoch, self.warmup, t_0, self.t_mult, self.eta_min
-        )
+        lengths = (self.epochs, self.steps_per_epoch, self.warmup, t_0, self.t_mult)
+        return Timetable(self.schedule, *lengths, self.eta_min, self.decay_schedule)
 
     @property
     def decay_steps(self) -> int:
         """N of normalised decay for the result of the run: its last whole cycle, or all of it."""
-        snapshots = self.timetable.snapshots
-        last = (snapshots[-1] if snapshots else self.epochs) * self.steps_per_epoch
+        last = max(self.timetable.snapshots, default=self.epochs) * self.steps_per_epoch
         return self.timetable.steps_of_cycle(last - 1)
 
     def of(self, optimizer: Optimizer) -> Task:
@@ -310,7 +311,9 @@ class Task(Batches):
         own: dict[str, Any] = {} if optimizer.family is None else optimizer.family.hyperparameters
         given = {n: getattr(self, n) for n in _HYPERPARAMETERS if n in own and getattr(self, n) is not None}
         restarts = {} if self.schedule is Schedule.RESTARTS else OF_RESTARTS
-        return replace(self, **_HYPERPARAMETERS | own | given | restarts)
+        decay = {} if optimizer.rule.is_scheduled else {"decay_schedule": None}
+        refuse_impossible_optimizer(optimizer, self)
+        return replace(self, **_HYPERPARAMETERS | own | given | restarts | decay)
 
     def changed(self, **overrides: Any) -> Task:
         """Return this task with other values, dropping those of a replaced data set or network."""
@@ -333,11 +336,9 @@ class Task(Batches):
         """Return it JSON-ready, without sizes that the catalog knows and rare fields at their defaults."""
         values = {n: str(v) if isinstance(v, StrEnum) else v for n, v in asdict(self).items()}
         values |= {"code": dict(self.code), "undecayed": list(self.undecayed)}
-        if self.sizes is not None:
-            values["sizes"] = self.sizes.to_dict()
+        values["sizes"] = self.sizes and self.sizes.to_dict()
         usual = [n for n, field in FIELDS.items() if field.rare and getattr(self, n) == field.default]
-        if DataSet.known(self.data) == self.sizes:
-            usual.append("sizes")
+        usual += ["sizes"] * (DataSet.known(self.data) == self.sizes)
         return {name: value for name, value in values.items() if name not in usual}
 
     @classmethod
@@ -346,9 +347,8 @@ class Task(Batches):
         data = str(values.get("data", ""))
         if not values.get("sizes") and (data.startswith(PREFIX) or is_text(data)):  # its files are not read
             raise UsageError(f"the sizes of {data} are not stored")
-        sizes, code = values.get("sizes"), tuple(values.get("code", {}).items())
-        found = sizes and DataSet.from_dict(sizes)
-        undecayed = tuple(values.get("undecayed", ()))
+        code, undecayed = tuple(values.get("code", {}).items()), tuple(values.get("undecayed", ()))
+        found = values.get("sizes") and DataSet.from_dict(values["sizes"])
         return cls(**{**values, "sizes": found, "code": code, "undecayed": undecayed})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lrwd_sweep.errors import UsageError, arg
+from lrwd_sweep.science.optimizer import Family, Optimizer
 from lrwd_sweep.spec.catalog import CROSS_ENTROPY, METRICS, DataSet, check_loss, metric_of
 from lrwd_sweep.spec.field import check_pattern
 from lrwd_sweep.spec.flat_minima import refuse_impossible_averages
@@ -41,6 +42,16 @@ def refuse_impossible(task: Any) -> None:  # a Task, which imports this module
     if task.sizes is not None:
         _refuse_sizes(task, task.sizes)
     refuse_impossible_averages(task)
+
+
+def refuse_impossible_optimizer(optimizer: Optimizer, task: Any) -> None:
+    """Raise UsageError for hyperparameters that an optimizer cannot have."""
+    if optimizer.family is Family.SCHEDULE_FREE and task.beta1 == 0:
+        raise UsageError(
+            f"{arg('betas', '0,…')}: {optimizer} finds its average from β₁; choose β₁ above 0, such as 0.9"
+        )
+    if optimizer.family is Family.SCHEDULE_FREE and task.kinds:
+        raise UsageError(f"{optimizer} averages its weights already; leave out {arg(task.kinds[0])}")
 
 
 def _refuse_sizes(task: Any, sizes: DataSet) -> None:

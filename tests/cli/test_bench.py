@@ -117,3 +117,15 @@ def test_scaling_and_overhead_are_shown_at_any_width(run: Run, monkeypatch: pyte
     assert "both, per lane, of 10,000 0.600 ms (0.500 – 0.700)" in words(shown.out)
     assert strict(run("bench", "--overhead", "--format", "json").out)["overhead"]["lanes"] == 10_000
     assert ASKED["lanes"] == 10_000
+
+
+def test_optimizers_are_timed_relative_to_the_first(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = {"sgdw": 100.0, "adamw:cautious": 50.0}
+    monkeypatch.setattr(race.Measurement, "in_process", lambda one, *_: {"rate": rates[one.optimizer]})
+    asked = ("bench", "--optimizers", "sgdw,adamw:cautious", "--lanes", "4", "--repeats", "2")
+    assert "adamw:cautious 4 50 2.00" in words(run(*asked).out)
+    found = strict(run(*asked, "--format", "json").out)["optimizers"]
+    assert [one["cost"]["median"] for one in found] == [1.0, 2.0]
+    for option, said in (("--scaling", "two measurements"), ("--contenders=plain", "does not use")):
+        refused = run(*asked, option)
+        assert (refused.code, said in refused.err) == (2, True)

@@ -12,10 +12,10 @@ import typer
 from lrwd_sweep.cli.app import app
 from lrwd_sweep.cli.docs import FOLDER
 from lrwd_sweep.report.view.report import Format
+from lrwd_sweep.science.optimizer import MomentumForm
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.spec.catalog import AUGMENTATIONS, ENGINES, PRECISIONS
 from lrwd_sweep.spec.field import HEADINGS
-from lrwd_sweep.spec.task import MomentumForm
 from tests.cli.conftest import Run, ended, process
 
 ROOT: Any = typer.main.get_command(app)  # the types of its parts are private to Typer

@@ -17,9 +17,10 @@ from lrwd_sweep.lab.verify.lone_runs import CELLS, SIZES, apart, made_up_splits
 from lrwd_sweep.nets.mlp import MlpLanes
 from lrwd_sweep.nets.mlp_numba import NumbaMlpLanes
 from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.optimizer import MomentumForm
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.job import CheckpointPlace, Pack, Stopped
-from lrwd_sweep.spec.task import MomentumForm, Task
+from lrwd_sweep.spec.task import Task
 from tests.small import CPU, ILL, WELL, pack, task
 
 Fields = dict[str, Any]

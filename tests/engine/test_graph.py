@@ -68,6 +68,9 @@ def test_updates_equal_those_of_the_host() -> None:
         trials = _on_device(name, _task(), None).run()
         assert [trial.status is Status.DIVERGED for trial in trials] == [False, True, False], name
         _check(name, _task())
+    own = _task(decay_schedule="linear")
+    for name in ("adoptw", "schedule-freew", "muonw", "ndadam", "adamw:lr-scaled:cautious"):
+        _check(name, own, ("replayed",))
 
 
 def test_networks_and_augmentation_equal_those_of_the_host() -> None:

@@ -40,7 +40,7 @@ def test_names_are_read_and_wrong_ones_refused_with_the_near_ones() -> None:
     assert (str(lion), lion.formula) == ("Lion v2", "θ ← θ − ηαwθ")
     for name, complaint in {
         "adamv": "unknown optimizer 'adamv'; did you mean adam, adamw or adamp?",
-        "nadam": "unknown optimizer 'nadam'; did you mean adam",
+        "nadam": "unknown optimizer 'nadam'; did you mean ndadam",
         "": "unknown optimizer ''; known: sgd",
         "adamw:lr-scald": "unknown decay rule 'lr-scald'; did you mean lr-scaled?",
         "adamw:": "unknown decay rule ''; known: coupled, independent, lr-scaled",
@@ -55,6 +55,8 @@ def test_names_are_read_and_wrong_ones_refused_with_the_near_ones() -> None:
     for name, remedy in {
         "adam:lr-scaled": "contradicts itself; write 'adamw:lr-scaled'",
         "sgdw:coupled": "contradicts itself; write 'sgd'",
+        "adam:cautious": "cautious decay is decoupled; write 'adamw:cautious'",
+        "ndadamw": "independent decay shrinks the norm of weights, which ndadam resets to 1; write 'ndadam'",
         "adamp:coupled": "the decay of adamp is decoupled; write 'adamp'",
     }.items():
         with pytest.raises(UsageError) as refused:
@@ -77,7 +79,11 @@ def test_canonical_name_is_read_back_and_says_what_it_is() -> None:
     assert len({parse(name).formula for name in optimizer_names()}) == len(optimizer_names())
     pairs = {(parse(name).family, parse(name).rule) for name in optimizer_names()}
     missing = {(family, rule) for family in Family for rule in DecayRule} - pairs
-    assert missing == {(Family.SGDP, DecayRule.COUPLED), (Family.ADAMP, DecayRule.COUPLED)}
+    decoupled = {(Family.NDADAM, rule) for rule in DecayRule if rule is not DecayRule.COUPLED}
+    assert missing == {(Family.SGDP, DecayRule.COUPLED), (Family.ADAMP, DecayRule.COUPLED), *decoupled}
+    for name in ("adamw:cautious", "sgdw:lr-scaled:cautious:normalized", "adamp:cautious"):
+        assert (str(parse(name)), parse(name).cautious) == (name, True)
+        assert "θ[uθ≥0]" in parse(name).formula
 
 
 def test_formula_follows_the_hyperparameters() -> None:
@@ -95,6 +101,9 @@ def test_formula_follows_the_hyperparameters() -> None:
         ("adampw:corrected", None, False, "paper", "θ ← θ − ηα Π(m̂/(√v̂+ε)) − κη²αcθ"),
     ):
         assert formula(parse(name), momentum=momentum, nesterov=nesterov, momentum_form=form) == text
-    assert users_of("momentum") == [Family.SGD, Family.RMSPROP, Family.SGDP]
-    assert users_of("beta1") == [Family.ADAM, Family.AMSGRAD, Family.ADAMP, Family.LION]
+    assert users_of("momentum") == [Family.SGD, Family.RMSPROP, Family.SGDP, Family.MUON]
+    assert users_of("beta1") == [
+        *(Family.ADAM, Family.AMSGRAD, Family.ADAMP, Family.LION, Family.ADOPT, Family.SCHEDULE_FREE),
+        *(Family.MUON, Family.NDADAM),
+    ]
     assert users_of("epochs") == []

@@ -96,3 +96,20 @@ def test_a_function_without_a_name_to_import_is_refused(monkeypatch: pytest.Monk
     old = Net
     monkeypatch.setattr(sys.modules[__name__], "Net", type("Net", (), {}))
     assert_raises("cannot be found again", name_of, "net", old)
+
+
+def test_an_axis_in_averaging_times_is_decay_over_the_run() -> None:
+    request = Request.of(weight_decay="0,tau:0.5,5", epochs=10)  # 60 steps
+    for name, unit in (("adamw", 1 / 60), ("sgdw:fixed", 1 / 60), ("adamw:normalized", 60**-0.5)):
+        spec = request.spec(request.variant(name))
+        expected = (0.0, canonical(unit / 5), canonical(unit / 0.5))
+        assert spec.lattice.weight_decay == expected, name
+        assert spec.tau_of_one == pytest.approx(unit), name
+    for name, remedy in (
+        ("adam", "write adamw"),
+        ("sgdw:lr-scaled", "write sgdw,"),
+        ("adamp", "write adampw"),
+    ):
+        assert_raises(remedy, request.spec, request.variant(name))
+    for text, said in (("tau:0,1", "τ = 0"), ("tau:tau:1,2", "not a number"), ("tau:2,1", "unordered")):
+        assert_raises(said, Request.of, weight_decay=text)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,6 +36,7 @@ from lrwd_sweep.nets.precision import compute_type
 from lrwd_sweep.runner.execution import Execution
 from lrwd_sweep.runner.sampler import grid_cells
 from lrwd_sweep.science.lattice import Cell, Lattice
+from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Trial, unfinished
 from lrwd_sweep.spec.job import PackDone
 from lrwd_sweep.spec.study import Kind, StudySpec
@@ -49,7 +50,7 @@ Product = tuple[int, int, int]  # M, K, N: matrices (M, K) and (K, N)
 
 
 @contextmanager
-def engine(task: Task, device: torch.device) -> Iterator[Train]:
+def engine(task: Task, device: torch.device, optimizer: Optimizer = ADAMW) -> Iterator[Train]:
     """Train lanes as a new study as `grid` does: packs on every core, trials into an SQLite store."""
     names, opened = map("study-{}".format, count()), cache(lambda asked: Execution(asked, str(device)))
     with _new_store() as store:
@@ -57,9 +58,9 @@ def engine(task: Task, device: torch.device) -> Iterator[Train]:
         def train(asked: Task, lanes: Sequence[Lane]) -> Curves:
             name, seeds = next(names), tuple(sorted({seed for _, seed in lanes}))
             lattice = Lattice(*zip(*((cell.lr, cell.weight_decay) for cell, _ in lanes), strict=True))
-            store.begin_study(name, StudySpec(Kind.GRID, ADAMW, lattice, seeds, "val_loss", asked))
+            store.begin_study(name, StudySpec(Kind.GRID, optimizer, lattice, seeds, "val_loss", asked))
             todo, curves = {seed: [cell for cell, own in lanes if own == seed] for seed in seeds}, Curves()
-            for trials in _trained(opened(asked), todo):
+            for trials in _trained(opened(asked), todo, optimizer):
                 store.add_trials(name, trials)
                 for trial in trials:
                     losses = trial.curves["val_loss"]
@@ -80,7 +81,8 @@ def contender(asked: Measurement) -> dict[str, Any]:
     """
     task, short, device = asked.task, asked.task.changed(epochs=1), torch.device(asked.device)
     lanes = choose_lanes(asked.lattice, *asked.lanes)
-    with current(device), CONTENDERS[asked.name](task, device) as train:
+    training = partial(engine, optimizer=Optimizer.parse(asked.optimizer)) if asked.name == ENGINE else None
+    with current(device), (training or CONTENDERS[asked.name])(task, device) as train:
         if device.type == "cpu" and asked.name not in {ENGINE, "processes"}:
             found = {}
             for threads in (torch.get_num_threads(), 1):
@@ -129,9 +131,11 @@ def bookkeeping(asked: Measurement) -> dict[str, Any]:
     return {"lanes": len(cells), "sampler": sampled - began, "store": stored}
 
 
-def _trained(execution: Execution, todo: Mapping[int, Sequence[Cell]]) -> Iterator[Sequence[Trial]]:
+def _trained(
+    execution: Execution, todo: Mapping[int, Sequence[Cell]], optimizer: Optimizer = ADAMW
+) -> Iterator[Sequence[Trial]]:
     """Train cells by seed, and yield the trials of one pack after another."""
-    for event in execution.train(ADAMW, execution.plan(todo, optimizer=ADAMW)):
+    for event in execution.train(optimizer, execution.plan(todo, optimizer=optimizer)):
         if isinstance(event, PackDone):
             yield event.trials
 

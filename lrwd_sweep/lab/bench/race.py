@@ -57,6 +57,7 @@ class Measurement:
     device: str = "cpu"
     name: str = ""  # of a contender, FLOOR, scaling or bookkeeping
     lanes: tuple[int, ...] = ()  # counts, one per part of the measurement
+    optimizer: str = "adamw:lr-scaled"  # of the engine; torch.optim.AdamW is the contenders'
 
     def in_process(self, name: str, *lanes: int) -> dict[str, Any]:
         """Measure `name` in a new process. Raises UsageError or HostError, with its last line on stderr."""
@@ -188,6 +189,37 @@ def race(
     reached = Spread.of(map(truediv, rates[ENGINE], rates[FLOOR]))
     floor = Floor(work["flop"], work["validation"], speed.times(work["flop"]), speed, reached)
     return Race(tuple(map(timing, contenders)), floor)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """The engine's speed with one optimizer."""
+
+    optimizer: str
+    lanes: int
+    lane_steps_per_second: Spread
+    cost: Spread  # time of a lane-step over that of the first optimizer, repeat by repeat
+
+
+def compare_costs(
+    asked: Sequence[Measurement],  # one for each optimizer
+    *,
+    lanes: int,
+    repeats: int,
+    on_run: Callable[[str, float], None],  # gets a name and lane-steps per second
+) -> tuple[Cost, ...]:
+    """Time the engine with every optimizer `repeats` times, in random order. Raises HostError."""
+    rates: dict[str, list[float]] = {one.optimizer: [] for one in asked}
+    shuffler = random.Random(0)
+    for _ in range(repeats):
+        for one in shuffler.sample(asked, len(asked)):
+            rates[one.optimizer].append(one.in_process(ENGINE, lanes)["rate"])
+            on_run(one.optimizer, rates[one.optimizer][-1])
+    first = rates[asked[0].optimizer]
+    return tuple(
+        Cost(name, lanes, Spread.of(found), Spread.of(map(truediv, first, found)))
+        for name, found in rates.items()
+    )
 
 
 @dataclass(frozen=True, slots=True)

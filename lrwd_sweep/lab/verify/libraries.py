@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,9 +14,9 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer as TorchOptimizer
 
-from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.science.optimizer import MomentumForm, Optimizer
 from lrwd_sweep.science.schedule import Schedule
-from lrwd_sweep.spec.task import MomentumForm, Task
+from lrwd_sweep.spec.task import Task
 
 SCHEDULES = (Schedule.FIXED, Schedule.COSINE, Schedule.RESTARTS)
 MOVING = SCHEDULES[1:]
@@ -78,6 +79,8 @@ class Reference:
     given: Given = Given.SAME
     hidden: Mapping[str, Any] = field(default_factory=dict)  # arguments that choose no method
     schedules: tuple[Schedule, ...] = SCHEDULES
+    dimensions: int = 0  # of the tensors that it takes; 0: all
+    in_bfloat16: bool = False  # its iterations, which then run in float64
     deviates: str = ""  # the difference from ours; the two must then differ
 
     @property
@@ -119,6 +122,12 @@ def _said(name: str, value: object) -> str:
     return name if value is True else f"{name} {value:g}"
 
 
+def _authors_clip(step: float) -> float:
+    """Clip ADOPT as its authors, who do not count the first step."""
+    return math.pow(step - 1, 0.25)
+
+
+_RMS = {"adjust_lr_fn": "match_rms_adamw"}
 _MU = {"momentum": 0.9}
 _NESTEROV = _MU | {"nesterov": True}
 _TORCH_FORM = {"momentum_form": MomentumForm.TORCH}
@@ -143,6 +152,16 @@ REFERENCES = (
     Reference(TORCH, "Adagrad", "adagrad"),
     Reference(TORCH, "RMSprop", "rmsprop"),
     Reference(TORCH, "RMSprop", "rmsprop", _MU, _MU),
+    Reference(TORCH, "Muon", "muonw:lr-scaled", _RMS, dimensions=2, in_bfloat16=True),
+    Reference(TORCH, "Muon", "muonw", _RMS, given=Given.PER_RATE, dimensions=2, in_bfloat16=True),
+    Reference(
+        TORCH,
+        "Muon",
+        "muonw:lr-scaled",
+        _RMS,
+        dimensions=2,
+        deviates="it orthogonalises in bfloat16, ours in the parameters' type",
+    ),
     Reference(ADAMP, "AdamP", "adamp"),
     Reference(ADAMP, "AdamP", "adamp", {"nesterov": True}, {"nesterov": True}),
     Reference(ADAMP, "SGDP", "sgdp", _MU),
@@ -172,6 +191,23 @@ REFERENCES = (
     Reference(PYTORCH_OPTIMIZER, "Lion", "lion", {"weight_decouple": False}),
     Reference(PYTORCH_OPTIMIZER, "Lion", "lionw:lr-scaled"),
     Reference(PYTORCH_OPTIMIZER, "SGDP", "sgdp", _NESTEROV, {"nesterov": True}),
+    Reference(PYTORCH_OPTIMIZER, "ADOPT", "adopt", hidden={"clip_lambda": _authors_clip}),
+    Reference(
+        PYTORCH_OPTIMIZER,
+        "ADOPT",
+        "adoptw:lr-scaled",
+        {"weight_decouple": True},
+        hidden={"clip_lambda": _authors_clip},
+    ),
+    Reference(
+        PYTORCH_OPTIMIZER,
+        "ADOPT",
+        "adoptw:fixed",
+        {"weight_decouple": True, "fixed_decay": True},
+        deviates="it clips step t at t^¼, ours as the authors at (t−1)^¼",
+    ),
+    Reference(PYTORCH_OPTIMIZER, "ScheduleFreeAdamW", "schedule-freew:lr-scaled"),
+    Reference(PYTORCH_OPTIMIZER, "ScheduleFreeAdamW", "schedule-freew", given=Given.PER_RATE),
     Reference(
         PYTORCH_OPTIMIZER,
         "SGDP",

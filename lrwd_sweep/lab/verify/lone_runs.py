@@ -25,11 +25,11 @@ from lrwd_sweep.lab.evidence import Check, Section
 from lrwd_sweep.nets import network
 from lrwd_sweep.nets.randomness import Noisy
 from lrwd_sweep.science.lattice import Cell
-from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.science.optimizer import MomentumForm, Optimizer
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.flat_minima import EMA, ENSEMBLE, ETA, SWA
-from lrwd_sweep.spec.task import MomentumForm, Task
+from lrwd_sweep.spec.task import Task
 
 SAME = 1e-10  # relative
 SIZES = DataSet(train=80, validation=40, test=0, classes=4, shape=(12,))

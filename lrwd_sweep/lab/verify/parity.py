@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
+from itertools import product
 
 import torch
 from torch import Tensor
 
 from lrwd_sweep.lab.evidence import Check, Relation, Section
-from lrwd_sweep.lab.references import lone_rule, step_of
+from lrwd_sweep.lab.references import lone_rule, start_of, step_of
 from lrwd_sweep.lab.verify.libraries import REFERENCES, Library, Reference
 from lrwd_sweep.lab.verify.problem import STEPS, Problem, error, iterates, timetable
-from lrwd_sweep.science.optimizer import DecayRule, Optimizer, optimizer_names
+from lrwd_sweep.science.optimizer import DecayRule, MomentumForm, Optimizer, optimizer_names
 from lrwd_sweep.science.schedule import Schedule
-from lrwd_sweep.spec.task import MomentumForm, Task
+from lrwd_sweep.spec.task import Task
 
 SAME = 1e-10  # relative to the largest |θ|, at every step
 DIFFERENT = 1e-6
@@ -27,13 +29,15 @@ def parity_with_papers(device: torch.device) -> Section:
     """
     problem, checks = Problem.on(device), []
     tasks = [(name, Task()) for name in optimizer_names()]
+    tasks += [(name, Task()) for name in ("sgdw:cautious", "adamw:cautious", "adamw:lr-scaled:cautious")]
     torch_form = Task(momentum_form=MomentumForm.TORCH)
     for name, task in [*tasks, ("sgd", torch_form), ("sgdw:lr-scaled", torch_form)]:
         lam = _decay(name, problem)
         ours = iterates(name, problem, lam=lam, schedule=Schedule.RESTARTS, task=task)
         optimizer = Optimizer.parse(name)
         algorithm = step_of(optimizer, task).__name__.replace("_", " ")
-        cells = (algorithm, name, optimizer.rule.update)
+        only = "[uθ≥0]" * optimizer.cautious
+        cells = (algorithm, name, optimizer.rule.update + only)
         checks.append(Check(cells, error(ours, _reference(optimizer, task, problem, lam)), SAME))
     return Section(
         "Parity with the papers' algorithms, restarts schedule", ("algorithm", "ours", "decay"), tuple(checks)
@@ -44,6 +48,8 @@ def parity_with_papers(device: torch.device) -> Section:
 def _reference(optimizer: Optimizer, task: Task, problem: Problem, lam: Tensor) -> Tensor:
     """Return θ (steps, L, P) of the reference, a lane and a tensor at a time."""
     theta, times, found = problem.theta.clone(), timetable(Schedule.RESTARTS), []
+    for row, part in product(theta, problem.layout):
+        row[part.columns] = start_of(optimizer, row[part.columns].view(part.shape)).flatten()
     lanes = zip(problem.alpha.flatten().tolist(), lam.flatten().tolist(), strict=True)
     rules = [[lone_rule(optimizer, task, alpha, decay) for _ in problem.layout] for alpha, decay in lanes]
     for t in range(STEPS):
@@ -105,9 +111,21 @@ def _most(errors: list[float]) -> float:
 
 def difference(reference: Reference, problem: Problem, schedule: Schedule) -> float:
     """Compute the largest difference of θ over all steps, lanes and tensors, relative to the largest |θ|."""
-    lam = _decay(reference.ours, problem)
+    problem, lam = problem.of_dimensions(reference.dimensions), _decay(reference.ours, problem)
     ours = iterates(reference.ours, problem, lam=lam, schedule=schedule, task=reference.task)
-    return error(ours, _theirs(reference, problem, lam, schedule))
+    with in_float64() if reference.in_bfloat16 else nullcontext():
+        return error(ours, _theirs(reference, problem, lam, schedule))
+
+
+@contextmanager
+def in_float64() -> Iterator[None]:
+    """Make Tensor.bfloat16 a copy of the same type within the block."""
+    bfloat16 = Tensor.bfloat16
+    Tensor.bfloat16 = Tensor.clone  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Tensor.bfloat16 = bfloat16  # type: ignore[method-assign]
 
 
 def _decay(ours: str, problem: Problem) -> Tensor:  # (L, 1)

@@ -51,6 +51,24 @@ class Problem:
         theta = _wave(column(0.7), layout[-1].stop).expand(len(alpha), -1).clone()
         return cls(tuple(layout), theta, alpha, lam, _moving_target(layout, theta))
 
+    def of_dimensions(self, count: int) -> Problem:
+        """Return the problem of only the tensors with that many dimensions; 0: all of them."""
+        if not count:
+            return self
+        chosen = [segment for segment in self.layout if len(segment.shape) == count]
+        places = torch.cat([torch.arange(segment.start, segment.stop) for segment in chosen])
+        layout: list[Segment] = []
+        for segment in chosen:
+            start = layout[-1].stop if layout else 0
+            layout.append(Segment(segment.name, start, start + segment.stop - segment.start, segment.shape))
+
+        def gradient(theta: Tensor, t: int) -> Tensor:
+            whole = self.theta.clone()
+            whole[:, places] = theta
+            return self.gradient(whole, t)[:, places]
+
+        return Problem(tuple(layout), self.theta[:, places].clone(), self.alpha, self.lam, gradient)
+
 
 def _moving_target(layout: list[Segment], like: Tensor) -> Gradient:
     """Return a gradient in proportion to the distance from a target that moves from batch to batch.

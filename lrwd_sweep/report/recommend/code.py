@@ -1,7 +1,4 @@
-"""A recommended cell as code to paste: a table of constructors by family, and the lines that follow from it.
-
-A new family needs a row in `_LIBRARIES`. Its other arguments follow from `Family.hyperparameters`.
-"""
+"""A recommended cell as code to paste: the lines that follow from the table of constructors by family."""
 
 from __future__ import annotations
 
@@ -9,13 +6,14 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from lrwd_sweep.report.recommend.constructors import BY_HAND, EXACT, LIBRARIES, SHAPES
 from lrwd_sweep.science.conversion import Conventions, Run
 from lrwd_sweep.science.lattice import Cell
-from lrwd_sweep.science.optimizer import Convention, DecayRule, Family, Optimizer
-from lrwd_sweep.science.schedule import Schedule
+from lrwd_sweep.science.optimizer import Convention, DecayRule, Family, MomentumForm, Optimizer
+from lrwd_sweep.science.schedule import DecaySchedule, Schedule
 from lrwd_sweep.spec.flat_minima import EMA, ENSEMBLE, ETA, SWA
 from lrwd_sweep.spec.study import StudySpec
-from lrwd_sweep.spec.task import MomentumForm, Task
+from lrwd_sweep.spec.task import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,61 +24,9 @@ class CodeLine:
     remark: str
 
 
-_EXACT = "w = λ/α: exact under any schedule, which multiplies the decay too"
-
-
-@dataclass(frozen=True, slots=True)
-class _Library:
-    """The constructors of a family, by the meaning of their argument weight_decay."""
-
-    coupled: str = ""  # it is λ′, L2; empty if no library has it
-    decoupled: str = ""  # it is w, lr-scaled; empty if no library has it
-    unknown: str = ""  # hyperparameters that an imported study does not tell
-    remark: str = _EXACT  # on `decoupled`
-    arguments: tuple[str, ...] = ()  # always passed
-    share: str = ""  # factor of the decay that the constructor divides by
-    l2: str = ""  # argument that makes its weight_decay L2
-
-
-_LIBRARIES = {
-    None: _Library(),  # an imported optimizer that is not one of ours
-    Family.SGD: _Library("torch.optim.SGD", "", "momentum"),
-    Family.ADAM: _Library("torch.optim.Adam", "torch.optim.AdamW", "betas and ε"),
-    Family.AMSGRAD: _Library(
-        "torch.optim.Adam", "torch.optim.AdamW", "betas and ε", _EXACT, ("amsgrad=True",)
-    ),
-    Family.ADAGRAD: _Library("torch.optim.Adagrad", "", "ε"),
-    Family.RMSPROP: _Library("torch.optim.RMSprop", "", "alpha, ε and momentum"),
-    Family.SGDP: _Library(
-        decoupled="adamp.SGDP",
-        unknown="momentum",
-        remark="adamp is its authors' package, which divides w by 1−β₁: w = λ(1−β₁)/α, exact under any "
-        "schedule, which multiplies the decay too",
-        share=' * (1 - group["momentum"])',
-    ),
-    Family.LION: _Library(
-        "pytorch_optimizer.Lion", "pytorch_optimizer.Lion", "betas", l2="weight_decouple=False"
-    ),
-    Family.ADAMP: _Library("", "adamp.AdamP", "betas and ε", f"adamp is its authors' package; {_EXACT}"),
-}
-
+_LR_SCALED = {Convention.INDEPENDENT: Convention.LR_SCALED}  # by hand as the product with lr = ηα
 _SCHEDULED = (DecayRule.INDEPENDENT, DecayRule.LR_SCALED)  # equivalent under any schedule
 
-# The decay of each step as code, from the number x; weight_decay that makes a projected family decay so,
-# less where it projects; and a remark.
-_BY_HAND = {
-    Convention.LR_SCALED: ('group["lr"] * {x}', "", "w = λ/α: the decay is exact under any schedule"),
-    Convention.FIXED: (
-        "{x}",
-        'decay / group["lr"]',
-        "d whatever the schedule: what pytorch_optimizer's fixed_decay does",
-    ),
-    Convention.CORRECTED: (
-        'group["lr"] ** 2 / {lr} * {x}',
-        'decay * group["lr"] / {lr}',
-        "η²αc, where lr = ηα: what timm's corrected_weight_decay does",
-    ),
-}
 _NO_DECAY = "no decay, which is the same in every convention"
 _NO_SCHEDULED = "no line for decay that the schedule scales, as AdamW's: the two agree while η = 1 alone"
 
@@ -101,9 +47,10 @@ class _Swept:
         o, t = spec.optimizer, spec.task
         self.spec, self.cell, self.task, self.steps, self.lr = spec, cell, t, steps, digits(cell.lr)
         self.family, self.rule, self.own, self.normalized = o.family, o.rule, o.rule.convention, o.normalized
-        self.library, self.name = _LIBRARIES[o.family], o.family.display_name if o.family else o.label
+        self.library, self.name = LIBRARIES[o.family], o.family.display_name if o.family else o.label
+        self.cautious, self.shape = o.cautious, t and t.decay_schedule
         self.every = t is None or (t.decay_all and not t.undecayed)
-        self.constant = t is not None and t.schedule is Schedule.FIXED and not t.warmup  # η = 1
+        self.constant = t is not None and t.timetable.is_constant
         self.restarts = t is not None and t.schedule is Schedule.RESTARTS
         self.open = o.normalized and (steps is None or self.restarts)  # N is a name in the code
 
@@ -124,7 +71,9 @@ class _Swept:
     def _converted(self, convention: Convention) -> float | None:
         """Convert the cell's number; for normalized decay the result is still times √N."""
         momentum = None if self.task is None else self.task.momentum
-        run = Run(self.family, self.cell.lr, self.steps, momentum, self.constant)
+        run = Run(
+            self.family, self.cell.lr, self.steps, momentum, self.constant, bool(self.cautious or self.shape)
+        )
         holds = run.holds(self.own, convention)
         return run.convert(self.cell.weight_decay, self.own, convention) if holds else None
 
@@ -136,8 +85,9 @@ class _Swept:
         """Write the call of a constructor; by default of one that does not decay unless told to."""
         name = constructor or self.library.coupled or self.library.decoupled
         decay = [f"weight_decay={weight_decay}"] if weight_decay else []
-        if decay and self.library.l2 and self.rule is DecayRule.COUPLED:
-            decay.append(self.library.l2)
+        if decay:
+            kind = self.library.l2 if self.rule is DecayRule.COUPLED else self.library.decoupling
+            decay += [kind] * bool(kind)
         return f"{name}({', '.join(['params', f'lr={self.lr}', *self._arguments(), *decay])})"
 
     def _arguments(self) -> Iterator[str]:
@@ -169,18 +119,45 @@ class _Swept:
 
     def by_hand(self, convention: Convention, number: str) -> CodeLine:
         """Write an optimizer without decay of its own, and θ ← θ − decay·θ before every step."""
-        decay, weight_decay, remark = _BY_HAND[convention]
+        decay, weight_decay, remark = BY_HAND[convention]
         when, body = (
             "before each optimizer.step()",
             ['for p in group["params"]:', "    p.data.mul_(1 - decay)"],
         )
-        if self.library.coupled:
-            decay = decay.format(x=number, lr=self.lr)
-        else:
-            decay, when = number + self.library.share, f"{when}, for lr above 0"
+        decay = decay.format(x=number, lr=self.lr)
+        if self.shape:
+            decay, weight_decay = self.scheduled(number), 'decay / group["lr"]'
+            when, remark = f"{when}, t = 0, 1, …", f"{self.shape} whatever the rate does"
+        if self.cautious:
+            about = self.remark(f"decay only where a step shrinks p, {remark}")
+            return CodeLine(self._cautiously(decay), about)
+        if not self.library.coupled:
+            decay, when = (decay if self.shape else number) + self.library.share, f"{when}, for lr above 0"
             body = [f'group["weight_decay"] = {weight_decay.format(lr=self.lr)}']
         code = self.beside(self.call(), when, [f"decay = {decay}", *body])
         return CodeLine(code, self.remark(f"decoupled by hand, {remark}"))
+
+    def scheduled(self, number: str) -> str:
+        """Write the decay of step t under its own schedule as code, from λ."""
+        assert self.task is not None
+        shape = self.shape or DecaySchedule.CONSTANT
+        return SHAPES[shape].format(x=number, n=self.task.steps)
+
+    def _cautiously(self, decay: str) -> str:
+        """Write an optimizer without decay, and decay after its step where the step has the sign of p."""
+        groups = "optimizer.param_groups" + ("" if self.every else "[:1]")
+        return "\n".join(
+            [
+                f"optimizer = {self.call()}",
+                f"# in place of each optimizer.step(){', t = 0, 1, …' * bool(self.shape)}:",
+                f'starts = [[p.detach().clone() for p in group["params"]] for group in {groups}]',
+                "optimizer.step()",
+                f"for group, before in zip({groups}, starts):",
+                f"    decay = {decay}",
+                '    for p, start in zip(group["params"], before):',
+                "        p.data.sub_(decay * start * ((start - p.data) * start >= 0))",
+            ]
+        )
 
     def beside(self, call: str, when: str, body: Sequence[str]) -> str:
         """Write an optimizer and what to do with each of its groups that decay."""
@@ -273,6 +250,14 @@ def _recipe(spec: StudySpec, cell: Cell, decay: Conventions) -> tuple[CodeLine, 
     if s.family is None:
         return tuple(_foreign(s, given))
     groups = [] if s.every or s.task is None else [_in_groups(s.task)]
+    by_hand = s.cautious or s.shape
+    alone = not (s.library.coupled or s.library.decoupled)  # no library has it
+    if alone or (s.cautious and not s.library.coupled):
+        return (*groups, *_as_formula(s, given))
+    if by_hand:
+        number = s.number(Convention.INDEPENDENT if s.shape else _LR_SCALED.get(s.own, s.own))
+        assert number is not None, "it is exact"
+        return (*groups, s.by_hand(Convention.LR_SCALED if s.shape else _LR_SCALED.get(s.own, s.own), number))
     if s.rule is DecayRule.COUPLED:
         lines = _coupled(s, given)
     else:
@@ -292,6 +277,23 @@ def _foreign(s: _Swept, given: str) -> Iterator[CodeLine]:
         yield CodeLine("", _NO_SCHEDULED)
     else:
         yield CodeLine(s.values(number), f"the same, {other}: exact under any schedule")
+
+
+def _as_formula(s: _Swept, given: str) -> Iterator[CodeLine]:
+    """Yield Muon from torch, else the values with the formula that they belong to."""
+    w, t = s.number(Convention.LR_SCALED), s.task
+    plain = s.every and not (s.cautious or s.shape or s.open)
+    if s.family is Family.MUON and w and t and plain and s.rule in _SCHEDULED:
+        rates, adam = f"lr={s.lr}, weight_decay={w}", f"betas=({t.beta1!r}, {t.beta2!r}), eps={t.eps!r}"
+        muon = f'momentum={t.momentum!r}, adjust_lr_fn="match_rms_adamw"'
+        code = [
+            "matrices = [p for p in model.parameters() if p.ndim == 2]",
+            "others = [p for p in model.parameters() if p.ndim != 2]",
+            f"optimizers = [torch.optim.Muon(matrices, {rates}, {muon}),",
+            f"              torch.optim.AdamW(others, {rates}, {adam})]",
+        ]
+        yield CodeLine("\n".join(code), s.remark(f"torch orthogonalises in bfloat16; {EXACT}"))
+    yield CodeLine(s.values(given), s.remark(f"{s.name}: {s.spec.formula}"))
 
 
 def _in_groups(t: Task) -> CodeLine:
@@ -319,7 +321,11 @@ def _in_groups(t: Task) -> CodeLine:
 def _coupled(s: _Swept, given: str) -> Iterator[CodeLine]:
     """Yield L2 of the library, and decoupled decay if it is equivalent."""
     remark = s.remark(f"L2, the rule of this study: {DecayRule.COUPLED.update}")
-    yield CodeLine(s.with_decay(s.library.coupled, given), remark)
+    if s.library.coupled:
+        yield CodeLine(s.with_decay(s.library.coupled, given), remark)
+    else:
+        body = ['for p in group["params"]:', f"    p.grad.add_(p.data, alpha={given})"]
+        yield CodeLine(s.beside(s.call(), "before each optimizer.step()", body), remark)
     if s.family is not Family.SGD:
         what = s.library.decoupled.rpartition(".")[2] or "decoupled decay"
         why = f"no constant decay does what this λ′ does in {s.name} (Proposition 2)"

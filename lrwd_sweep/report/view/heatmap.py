@@ -13,7 +13,16 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from lrwd_sweep.report.view.notation import ASCII, UNICODE, Glyphs, axis_labels, plain, written
+from lrwd_sweep.report.view.notation import (
+    ASCII,
+    UNICODE,
+    Glyphs,
+    axis_labels,
+    decay_labels,
+    decay_symbol,
+    plain,
+    written,
+)
 from lrwd_sweep.report.view.tiles import (
     Mark,
     Numbers,
@@ -95,7 +104,7 @@ class Frame:
     def corner(self, surface: Surface) -> str:
         """Name both axes and where they grow, as in `α↑λ→`."""
         glyphs = self.glyphs
-        return f"{glyphs.alpha}{glyphs.up}{glyphs.symbol(surface.symbol)}{glyphs.right}"
+        return f"{glyphs.alpha}{glyphs.up}{glyphs.symbol(decay_symbol(surface))}{glyphs.right}"
 
     def body_width(self, surface: Surface) -> int:
         """Count the characters of one row of `surface`, label included."""
@@ -123,9 +132,9 @@ class Frame:
                 return self.column(j, baseline) + (self.width == 2)
         return None
 
-    def column_labels(self, tiles: Tiles, width: int) -> str:
+    def column_labels(self, surface: Surface, tiles: Tiles, width: int) -> str:
         """Write the λ labels under the tiles, as many as fit in `width`, each starting at its column."""
-        labels = axis_labels(tiles.column_values, self.glyphs)
+        labels = decay_labels(surface, tiles.column_values, self.glyphs)
         inset = 1 if self.width >= 3 else 0
         starts = [self.column(j, tiles.baseline) + inset for j in range(len(labels))]
         for stride in range(1, len(labels) + 1):
@@ -217,7 +226,10 @@ class Heatmap:
                 text.stylize("underline", min(bar, next_bar), max(bar, next_bar) + 1)
             lines.append(Text(label.ljust(margin), no_wrap=True).append_text(text))
         lines.append(
-            Text(frame.corner(self.surface).ljust(margin) + frame.column_labels(tiles, width - margin))
+            Text(
+                frame.corner(self.surface).ljust(margin)
+                + frame.column_labels(self.surface, tiles, width - margin)
+            )
         )
         for line in lines:
             line.truncate(width)
@@ -334,7 +346,7 @@ def _legend_items(surfaces: Sequence[Surface], tiles: Sequence[Tile], frame: Fra
 
     rules: dict[str, dict[str, None]] = {}  # of each symbol, the decay rules that use it
     for surface in surfaces:
-        rules.setdefault(glyphs.symbol(surface.symbol), {})[str(surface.rule)] = None
+        rules.setdefault(glyphs.symbol(decay_symbol(surface)), {})[str(surface.rule)] = None
     decays = ", ".join(f"{symbol} ({', '.join(names)})" for symbol, names in rules.items())
     yield Text(f"rows: learning rate {glyphs.alpha}; columns: weight decay {decays}")
 

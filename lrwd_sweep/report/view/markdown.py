@@ -24,7 +24,7 @@ from lrwd_sweep.report.view.fields import (
     title,
 )
 from lrwd_sweep.report.view.measures import separability_rows
-from lrwd_sweep.report.view.notation import UNICODE, axis_labels, plain
+from lrwd_sweep.report.view.notation import UNICODE, axis_labels, decay_labels, decay_symbol, plain
 from lrwd_sweep.report.view.pictures import Picture
 from lrwd_sweep.report.view.terminal import snippet
 from lrwd_sweep.report.view.tiles import Mark, Numbers, Scale, Tile, Tiles, runs_of, seeds_of
@@ -153,7 +153,8 @@ def _lattice(surface: Surface, separability: Separability | None, *, ranked: boo
         f"{escaped(surface.metric)}, {seeds_of([surface])}; {so_far}"
         f"{'★ best, ○ ten best, **bold** best of its row, ' * ranked}× diverged, ! failed, · missing"
     )
-    head = [f"α ↑, {escaped(surface.symbol)} →", *axis_labels(tiles.column_values, UNICODE)]
+    columns = decay_labels(surface, tiles.column_values, UNICODE)
+    head = [f"α ↑, {escaped(decay_symbol(surface))} →", *columns]
     return [pipe_table(head, rows, align="--:"), legend]
 
 

@@ -10,10 +10,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
 from lrwd_sweep.science.lattice import format_value
+
+if TYPE_CHECKING:
+    from lrwd_sweep.science.surface import Surface  # which loads numpy
 
 _NUMBER = re.compile(r"\d+")
 _HARMFUL = frozenset({"Cc", "Cf", "Cn", "Cs", "Zl", "Zp"})  # control, bidirectional, separators, …
@@ -57,7 +61,7 @@ class Glyphs:
 
     def symbol(self, letter: str) -> str:
         """Write the letter of a rule's decay."""
-        return "wd" if self.ascii else letter
+        return letter if not self.ascii else "tau/N" if letter.startswith("τ") else "wd"
 
     @property
     def alpha(self) -> str:
@@ -136,21 +140,41 @@ def short_decimal(value: float, digits: int = 3) -> str:
 
 
 _DECIMAL = ContextVar("decimal", default=False)  # axis labels are decimal
+_TAU = ContextVar("tau", default=False)  # decay is labelled by its averaging time
 
 
 @contextmanager
-def decimal_axes(on: bool = True) -> Iterator[None]:
-    """Label axes by decimals within the block, in every view; by powers of two if not `on`."""
-    token = _DECIMAL.set(on)
+def decimal_axes(on: bool = True, *, tau: bool = False) -> Iterator[None]:
+    """Label axes by decimals within the block, in every view; by powers of two if not `on`.
+
+    With `tau` columns are labelled by τ as a share of the run, where α does not decide it.
+    """
+    tokens = _DECIMAL.set(on), _TAU.set(tau)
     try:
         yield
     finally:
-        _DECIMAL.reset(token)
+        _DECIMAL.reset(tokens[0])
+        _TAU.reset(tokens[1])
 
 
 def axes_are_decimal() -> bool:
     """Tell if axes are labelled by decimals here."""
     return _DECIMAL.get()
+
+
+def decay_symbol(surface: Surface) -> str:
+    """Return the letter of the columns' labels: τ/N is τ as a share of the run's steps."""
+    return "τ/N" if _TAU.get() and surface.tau_of_one else surface.symbol
+
+
+def decay_labels(surface: Surface, values: Sequence[float], glyphs: Glyphs) -> list[str]:
+    """Label decays as `axis_labels` does, or by τ = 1/λ as a share of the run, ∞ without decay."""
+    if not (_TAU.get() and surface.tau_of_one):
+        return axis_labels(values, glyphs)
+    times = [surface.tau_of_one / value if value else math.inf for value in values]
+    with decimal_axes(tau=True):
+        finite = iter(axis_labels([time for time in times if time < math.inf], glyphs))
+    return [next(finite) if time < math.inf else ("inf" if glyphs.ascii else "∞") for time in times]
 
 
 def axis_labels(values: Sequence[float], glyphs: Glyphs) -> list[str]:
@@ -208,6 +232,11 @@ _WORDS = {
     "κ": "kappa",
     "√": "sqrt",
     "max": "max",
+    "sign": "sign",
+    "clip": "clip",
+    "NS": "NS",
+    "≥": ">=",
+    "η_λ": "eta_lambda",
     "ᵗ": "^t",
     "λ_norm": "lambda_norm",
     "η²": "eta^2",
@@ -224,7 +253,7 @@ def ascii_formula(formula: str) -> str:
     """
     out = ""
     factor, spaced = False, False  # the last token was a factor; a space came since
-    functions = ("Π", "√", "max")
+    functions = ("Π", "√", "max", "sign", "clip", "NS")
     for token in _TOKEN.findall(formula.replace("←", "<-").replace("−", "-")):
         if token == " ":
             spaced = True
@@ -235,7 +264,8 @@ def ascii_formula(formula: str) -> str:
         starts_factor = word[0].isalpha() or word == "("
         out += "*" if factor and starts_factor else " " * spaced
         out += word
-        factor, spaced = word[0].isalpha() and token not in functions, False
+        factor = (word[0].isalpha() and token not in functions) or word in (")", "]")
+        spaced = False
     return out if out.isascii() else out.encode("ascii", "backslashreplace").decode()
 
 
@@ -249,6 +279,7 @@ _MATHEMATICS = {
     "η": r"\eta",
     "α": r"\alpha",
     "λ": r"\lambda",
+    "τ": r"\tau",
     "β": r"\beta",
     "ε": r"\epsilon",
     "m̂": r"\hat{m}",

@@ -16,7 +16,16 @@ import numpy as np
 from lrwd_sweep.errors import HostError, NothingToReport, UnknownName, UsageError, arg
 from lrwd_sweep.report.result import Result
 from lrwd_sweep.report.view.fields import title
-from lrwd_sweep.report.view.notation import axes_are_decimal, mathematics, plain, short_decimal
+from lrwd_sweep.report.view.notation import (
+    UNICODE,
+    axes_are_decimal,
+    decay_labels,
+    decay_symbol,
+    decimal_axes,
+    mathematics,
+    plain,
+    short_decimal,
+)
 from lrwd_sweep.report.view.tiles import Mark, Scale, Tiles, colour, ridge_runs, seeds_of
 from lrwd_sweep.science.lattice import format_value
 from lrwd_sweep.science.surface import Float, Surface
@@ -140,9 +149,16 @@ class Panel:
         self._colour(x, y, norm, ramp)
         self._mark(x, y)
         self._ridge(y)
-        self.axes.set_xticks(*x.ticks(round(0.8 * self.width / _LABEL)))
+        tau = decay_symbol(surface) != surface.symbol
+        with decimal_axes(tau or axes_are_decimal(), tau=tau):
+            places, labels = x.ticks(round(0.8 * self.width / _LABEL))
+        if tau:
+            labels = decay_labels(
+                surface, [0.0] * x.zeros + [2.0**place for place in places[x.zeros :]], UNICODE
+            )
+        self.axes.set_xticks(places, labels)
         self.axes.set_yticks(*y.ticks())
-        symbol = mathematics(self.result.spec.optimizer.symbol)
+        symbol = mathematics(decay_symbol(surface))
         self.axes.set_xlabel(f"weight decay {symbol} ({self.result.spec.optimizer.rule})")
         self.axes.spines[:].set_visible(False)
         self.axes.set_title(mathematics(self.result.spec.formula), fontsize=8, pad=4)

@@ -75,6 +75,7 @@ class Quantity:
             cap=cap,
             normalized=spec.optimizer.normalized,
             direction=direction,
+            tau_of_one=spec.tau_of_one,
         )
 
     def _metrics(self, trial: Trial) -> Mapping[str, float]:

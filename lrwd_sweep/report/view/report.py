@@ -39,6 +39,7 @@ class AxisStyle(StrEnum):
 
     POWERS = "powers"  # of two, if the whole axis has them
     DECIMAL = "decimal"
+    TAU = "tau"  # of decay: its averaging time as a share of the run
 
 
 def render(  # noqa: PLR0911 - one return for each format

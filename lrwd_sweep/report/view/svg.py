@@ -16,7 +16,14 @@ import numpy as np
 from lrwd_sweep.report.result import Candidate, Result, at_cap, nearest
 from lrwd_sweep.report.view.fields import place_text, with_error
 from lrwd_sweep.report.view.line_chart import SIZE, Range, even_ticks, interpolated
-from lrwd_sweep.report.view.notation import UNICODE, axis_labels, plain, short_decimal
+from lrwd_sweep.report.view.notation import (
+    UNICODE,
+    axis_labels,
+    decay_labels,
+    decay_symbol,
+    plain,
+    short_decimal,
+)
 from lrwd_sweep.report.view.tiles import (
     Mark,
     Rgb,
@@ -101,9 +108,8 @@ def svg_lattice(result: Result, title: str, scale: Scale | None, *, ranked: bool
     Cells are marked and the ridge is drawn only if values are `ranked`, that is, one end is better.
     """
     surface = result.surface
-    rows, columns = (
-        axis_labels([float(value) for value in axis], UNICODE) for axis in (surface.lr, surface.weight_decay)
-    )
+    rows = axis_labels([float(value) for value in surface.lr], UNICODE)
+    columns = decay_labels(surface, [float(value) for value in surface.weight_decay], UNICODE)
     zeros, numbered = int(surface.weight_decay[0] == 0), len(columns) <= _MOST_NUMBERED
     side = float(min(max(_WIDEST // len(columns), _SMALLEST), _LARGEST))
     width, height = _NUMBERED if numbered else (side, side)
@@ -116,7 +122,7 @@ def svg_lattice(result: Result, title: str, scale: Scale | None, *, ranked: bool
     return SvgLattice(
         result,
         title,
-        result.spec.optimizer.symbol,
+        decay_symbol(surface),
         rows,
         columns,
         numbered,

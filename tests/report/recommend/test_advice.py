@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from lrwd_sweep.report.recommend.advice import Advice, advice, extended, finer
 from lrwd_sweep.report.result import Result, result
 from lrwd_sweep.science.lattice import Cell, Lattice, canonical
-from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.science.optimizer import MomentumForm, Optimizer
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.separability import Verdict
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.study import Kind, StudySpec
-from lrwd_sweep.spec.task import MomentumForm, Task
+from lrwd_sweep.spec.task import Task
 from tests.command_line import understood
 
 Value = Callable[[float, float, int], float]  # of x = log2 α, y = log2 λ (−inf without decay) and the seed

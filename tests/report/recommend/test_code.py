@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import math
 import re
 from dataclasses import replace
+from itertools import product
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,16 +21,16 @@ from lrwd_sweep.optim import Segment, make_update
 from lrwd_sweep.report.recommend.code import CodeLine, recipe
 from lrwd_sweep.science.conversion import conventions
 from lrwd_sweep.science.lattice import Cell, Lattice, canonical
-from lrwd_sweep.science.optimizer import DecayRule, Family, Optimizer, optimizer_names
-from lrwd_sweep.science.schedule import Schedule
+from lrwd_sweep.science.optimizer import DecayRule, Family, MomentumForm, Optimizer, optimizer_names
+from lrwd_sweep.science.schedule import DecaySchedule, Schedule
 from lrwd_sweep.spec.study import Kind, StudySpec
-from lrwd_sweep.spec.task import MomentumForm, Task
+from lrwd_sweep.spec.task import Task
 
 CELL = Cell(2**-7.5, 2**-9)
 SHAPES = {"weight": (4, 3), "bias": (4,)}
 LAYOUT = [Segment("weight", 0, 12, (4, 3)), Segment("bias", 12, 16, (4,))]
 INPUT = torch.tensor([0.3, -1.2, 0.8], dtype=torch.float64)
-PACKAGES: dict[str, Any] = {"torch": torch}
+PACKAGES: dict[str, Any] = {"torch": torch, "math": math}
 for package in ("adamp", "pytorch_optimizer"):
     with contextlib.suppress(ImportError):
         PACKAGES[package] = importlib.import_module(package)
@@ -86,7 +88,7 @@ def by_study(optimizer: Optimizer, task: Task, cell: Cell) -> Tensor:
         weight, bias = (theta[0, s.start : s.stop].view(s.shape).clone().requires_grad_() for s in LAYOUT)
         found = torch.autograd.grad(loss(weight, bias, t), (weight, bias))
         g = torch.cat([part.flatten() for part in found]).unsqueeze(0)
-        update.apply(theta, g, table.eta(t), t + 1, table.steps_of_cycle(t))
+        update.apply(theta, g, table.eta(t), t + 1, table.steps_of_cycle(t), table.decay_eta(t))
     return theta[0]
 
 
@@ -98,6 +100,9 @@ def by_code(code: str, groups: str, task: Task, cell: Cell) -> Tensor:
     table = task.timetable
     names = {**PACKAGES, "params": parameters, "model": model, "N": table.steps_of_cycle(0)}
     exec(groups, names)
+    if code.startswith("matrices = "):
+        exec(code, names)
+        return by_both(names["optimizers"], parameters, task, cell)
     first, _, beside = code.partition("\n")
     exec(first if first.startswith("optimizer = ") else f"optimizer = {first}", names)
     when, _, loop = beside.partition("\n")
@@ -110,9 +115,24 @@ def by_code(code: str, groups: str, task: Task, cell: Cell) -> Tensor:
             exec(loop, names)
         names["optimizer"].zero_grad()
         loss(parameters[0], parameters[1], t).backward()  # type: ignore[no-untyped-call]
-        if when.startswith("# before each optimizer.step()"):
+        names["t"] = t
+        if when.startswith(("# before each optimizer.step()", "# in place of each optimizer.step()")):
             exec(loop, names)
-        names["optimizer"].step()
+        if not when.startswith("# in place of"):
+            names["optimizer"].step()
+    return torch.cat([p.detach().flatten() for p in parameters])
+
+
+def by_both(optimizers: list[Any], parameters: list[Tensor], task: Task, cell: Cell) -> Tensor:
+    """Return weight and bias, flat, after a run of Muon in float64 and of Adam."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Tensor, "bfloat16", Tensor.clone)
+        for t in range(task.steps):
+            loss(parameters[0], parameters[1], t).backward()  # type: ignore[no-untyped-call]
+            for optimizer in optimizers:
+                optimizer.param_groups[0]["lr"] = cell.lr * task.timetable.eta(t)
+                optimizer.step()
+                optimizer.zero_grad()
     return torch.cat([p.detach().flatten() for p in parameters])
 
 
@@ -143,9 +163,9 @@ def check_by_execution(spec: StudySpec, cell: Cell) -> int:
         if line.code.startswith("dict("):
             (alike,) = [
                 replace(optimizer, rule=rule, normalized="N**0.5" in line.code)
-                for rule in (DecayRule.COUPLED, DecayRule.INDEPENDENT)
-                if f": {replace(spec, optimizer=Optimizer(optimizer.family, rule)).formula};"
-                in f"{line.remark};"
+                for rule in {DecayRule.COUPLED: 0, DecayRule.INDEPENDENT: 0, optimizer.rule: 0}
+                if f": {replace(spec, optimizer=replace(optimizer, rule=rule, normalized=False)).formula};"
+                in f"{line.remark};".replace(f", {optimizer.rule.symbol} = λ_norm/√N;", ";")
             ]
             _, given = arguments(line.code, steps=1)
             made = by_study(alike, t, Cell(given["lr"], given["weight_decay"]))
@@ -193,7 +213,21 @@ def test_pasted_code_of_every_optimizer_makes_the_studys_steps() -> None:
                         decay_all=bool((k + j) % 2), momentum=0.5, nesterov=bool((k + j) // 2 % 2),
                         beta1=0.8, beta2=0.95, eps=1e-6)  # fmt: skip
             ran = check_by_execution(swept(name + normalized, task), Cell(0.05, 0.1))
-            assert bool(ran) == ("adamp" in PACKAGES or not name.startswith(("sgdp", "adamp"))), name
+            missing = () if "adamp" in PACKAGES else ("sgdp", "adamp")
+            assert ran or name.startswith(("muon", "ndadam", *missing)), name  # the former are formulas
+    ran = 0
+    for k, (name, own) in enumerate(
+        product(
+            ("adamw:cautious", "lionw:lr-scaled:cautious:normalized", "adoptw:fixed:cautious",
+             "sgdp:cautious", "sgdw", "adamw", "adamw:cautious", "adamp", "schedule-freew", "muonw",
+             "muonw:lr-scaled"),
+            (None, DecaySchedule.CONSTANT, DecaySchedule.COSINE, DecaySchedule.STEP),
+        )
+    ):  # fmt: skip
+        task = Task(epochs=4, batch_size=200, momentum_form=MomentumForm.TORCH, decay_schedule=own,
+                    decay_all=k % 3 > 0, schedule=(Schedule.LINEAR, Schedule.FIXED)[k % 2])  # fmt: skip
+        ran += check_by_execution(swept(name, task), Cell(0.05, 0.1))
+    assert ran >= 30 or "adamp" not in PACKAGES, ran
     for k, name in enumerate(("adamw", "adam", "sgdw:fixed", "sgdp", "adamp:corrected")):
         for j, undecayed in enumerate((("weight",), ("bias",), ("weight", "bias"))):
             task = Task(
@@ -209,11 +243,14 @@ def test_line_without_an_equivalent_is_explained_or_left_out() -> None:
         if name.endswith((":fixed", ":corrected")):  # lr-scaled lines only at a constant rate
             for moving in (Task(), Task(schedule=Schedule.FIXED, warmup=1)):
                 own, *rest = lines(swept(name, moving))
+                if name.startswith("muon"):  # only its formula
+                    assert (own.code.startswith("dict("), rest) == (True, [])
+                    continue
                 assert own.code.startswith("optimizer = "), name
                 assert [line.code for line in rest] == [""]
                 assert rest[0].remark.startswith("no line for decay that the schedule scales")
             _, *rest = lines(swept(name, Task(schedule=Schedule.FIXED)))
-            assert rest, name
+            assert rest or name.startswith("muon"), name
             assert all(line.code and "the same while the rate is constant" in line.remark for line in rest)
         assert not any("N**0.5" in line.code for line in lines(imported(name))), name
         (line,) = lines(swept(name), Cell(0.1, 0.0))

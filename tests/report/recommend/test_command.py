@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from lrwd_sweep.report.recommend.command import axis_text, command, compare_command, report_command
 from lrwd_sweep.science.lattice import Lattice, parse_axis
-from lrwd_sweep.science.optimizer import Optimizer, optimizer_names
+from lrwd_sweep.science.optimizer import MomentumForm, Optimizer, optimizer_names
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.spec.catalog import AUGMENTATIONS, DATA_SETS, NETWORKS, PRECISIONS, DataSet
-from lrwd_sweep.spec.preset import DEFAULT, find_preset
+from lrwd_sweep.spec.preset import DEFAULT, Variant, find_preset
 from lrwd_sweep.spec.request import Request
 from lrwd_sweep.spec.study import Kind, StudySpec
-from lrwd_sweep.spec.task import MomentumForm, Task
+from lrwd_sweep.spec.task import Task
 from tests.command_line import understood
 
 axes = st.lists(st.floats(1e-9, 1e3), min_size=2, max_size=6, unique_by=lambda v: f"{v:.12g}").map(tuple)
@@ -69,9 +69,10 @@ printable = st.text(min_size=1).filter(lambda text: text.isprintable() and bool(
 
 def default(optimizer: str = "adamw") -> StudySpec:
     """Return the study of `grid --optimizer` without other options."""
-    preset, chosen = find_preset(DEFAULT), Optimizer.parse(optimizer)
-    seeds = tuple(range(preset.seeds))
-    return StudySpec(Kind.GRID, chosen, preset.lattice(chosen), seeds, preset.metric, preset.task)
+    preset, variant = find_preset(DEFAULT), Variant.named(optimizer)
+    seeds, task = tuple(range(preset.seeds)), preset.task.changed(**variant.task)
+    chosen = variant.optimizer
+    return StudySpec(Kind.GRID, chosen, preset.lattice(chosen), seeds, preset.metric, task)
 
 
 @settings(max_examples=30)

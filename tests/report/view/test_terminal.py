@@ -20,10 +20,10 @@ from lrwd_sweep.report.result import Result, result
 from lrwd_sweep.report.view.markdown import code_block, markdown
 from lrwd_sweep.report.view.terminal import Recipes, new_lines, python_lines, shell_lines, snippet
 from lrwd_sweep.science.lattice import Cell, Lattice
-from lrwd_sweep.science.optimizer import optimizer_names
+from lrwd_sweep.science.optimizer import MomentumForm, optimizer_names
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.trial import Status, Trial
-from lrwd_sweep.spec.task import MomentumForm, Task
+from lrwd_sweep.spec.task import Task
 from tests.report.view.examples import drawn, study
 
 WIDTHS = [50, 80, 120]
