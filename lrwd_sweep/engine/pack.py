@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrwd_sweep.data import EVAL_BATCH, Split, Splits, augmentation
+from lrwd_sweep.data import EVAL_BATCH, Split, Splits, StreamedSplit, augmentation
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.checkpoint import Checkpoints, State
 from lrwd_sweep.engine.graph import Program, begun, current, recorder
@@ -33,8 +33,8 @@ OnEpoch = Callable[[int, dict[str, list[float]]], None]  # epoch from 1; metric 
 class PackTrainer:
     """L lanes of one seed under one optimizer: same initialisation, same batches, their own α and λ.
 
-    Parameters and moments have the device and type of `splits`. On a CPU the host takes step after step. A
-    GPU gets a program of steps, and the host waits for it once per epoch.
+    Parameters and moments have the device and type of `splits`. On a CPU, and if the data are streamed, the
+    host takes step after step. Else a GPU gets a program of steps, and the host waits for it once per epoch.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class PackTrainer:
         self.initial: dict[str, list[float]] = {}  # name → lane, before the first step
         self.curves: dict[str, list[list[float]]] = {}  # name → epoch → lane; NaN where not evaluated
         self.snapshots: dict[int, dict[str, list[float]]] = {}  # epoch → name → lane
-        self.on_host = splits.train.device.type == "cpu"
+        self.on_host = splits.train.device.type == "cpu" or isinstance(splits.train, StreamedSplit)
         self.record = recorder(task, splits.train.device)
         self.program: Program | None = None
         self.order = generator(seed, "data order")
@@ -79,7 +79,7 @@ class PackTrainer:
         predicts = fits(output_of(net), task.data_set)
         metric = UserMetric.find(task.measure) if task.measure else None
         self.measures = Measures(task.data_set.target, self.loss, predicts, metric)
-        self.center = _center(train)
+        self.center = train.center
         self.by_item = is_by_item(net)
         self.diagnostics = Diagnostics(self.arena, net.scale_invariant, self.update, self.optimizer.family)
         streams = 1 if net.stacked else lanes
@@ -139,6 +139,8 @@ class PackTrainer:
     def _step_by_step(self, shuffled: Tensor, epoch: int, should_stop: Callable[[], bool]) -> Tensor:
         """Train an epoch in this order (n,); return the sums (rows, L) of every lane."""
         train, steps = self.splits.train, self.task.steps_per_epoch
+        if isinstance(train, StreamedSplit):
+            train = train.in_epoch(self.seed, epoch)
         batches = torch.split(shuffled, self.task.items_per_step)
         total = self._restored(self._zeros())
         for k in range(self.done, steps):
@@ -327,19 +329,20 @@ class PackTrainer:
         total, whole, target = self._zeros(), self.task.whole_loss, self.measures.target
         metric, size = self.measures.metric, self.task.eval_batch_size or EVAL_BATCH
         network, found = self.lanes.predictor(), JoinedOutputs(len(split), target)
-        center = _center(split)
+        targets: list[Tensor] = []
         for x, y in split.batches(size if self.by_item else len(split)):
             outputs = network.predict(x)
             losses = outputs.new_zeros(len(outputs)) if whole else losses_of(self.loss, outputs, y, target)
-            total += self.measures.summed(losses, outputs, y, center)
+            total += self.measures.summed(losses, outputs, y, split.center)
             if whole or metric:
                 found.add(outputs)
+                targets.append(y)
         if whole:
-            total[0] = losses_of(self.loss, found.outputs, split.y, target)
+            total[0] = losses_of(self.loss, found.outputs, torch.cat(targets), target)
         means = self._means(total, len(split))
         if metric is None:
             return means
-        measured = metric.values(found.outputs, split.y, self.died_at < 0, target)
+        measured = metric.values(found.outputs, torch.cat(targets), self.died_at < 0, target)
         return torch.cat([means, measured.to(means).unsqueeze(0)])
 
     def _means(self, total: Tensor, size: int) -> Tensor:  # (measures, L)
@@ -384,11 +387,6 @@ class PackTrainer:
                 before = {epoch: m for epoch, m in snapshots.items() if all(map(math.isfinite, m.values()))}
                 trials.append(Trial(cell, self.seed, Status.DIVERGED, {}, curves, detail, before))
         return trials
-
-
-def _center(split: Split) -> Tensor | None:
-    """Return the mean target of a split, of targets that are numbers."""
-    return split.y.mean(dim=0) if split.y.is_floating_point() and len(split) else None
 
 
 def generator(seed: int, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:

@@ -53,6 +53,13 @@ class Task:
     standardize: bool | None = declared(  # None: data without user images of bytes
         None, "Standardise user byte images; --no-standardize [no]", kind=bool, panel=TRAIN, rare=True
     )
+    stream: bool = declared(  # results are the same
+        False,
+        "Read your data set anew in every epoch, item by item",
+        panel=TRAIN,
+        compare=False,
+        rare=True,
+    )
     augment: str = declared(
         "none",
         "none, crop-flip or crop-flip-cutout",

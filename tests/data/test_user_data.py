@@ -269,7 +269,10 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: ((NAN, Y), V), "item 7 of train is not finite; leave it out"),
     (lambda: (Items(X, Y), 3), "validation is of type int; give tensors (x, y), a data set or a data"),
     (lambda: (_ragged(), V), "item 4 of train has shape (4,), item 0 has (3,); make them equal"),
-    (lambda: (Random(X, Y), V), "item 0 of train is different every time; it is read once, so leave random"),
+    (
+        lambda: (Random(X, Y), V),
+        "item 0 of train is different every time; add stream=True to read it",
+    ),
     (lambda: ([(1, 2)] * 3, V), "item 0 of train holds a value of type int as x; make it a tensor, as by"),
     (lambda: ([X[0]] * 3, V), "item 0 of train is of type Tensor; make it a pair (x, y)"),
     (lambda: ([(X[0], True)] * 3, V), "item 0 of train has the label True; make it a class"),

@@ -14,7 +14,7 @@ from torch.nn import functional as F  # noqa: N812 - as users write it
 
 from lrwd_sweep.data import load
 from lrwd_sweep.data.user_data import _sizes, completed
-from lrwd_sweep.data.user_splits import splits_of
+from lrwd_sweep.data.user_splits import read
 from lrwd_sweep.engine.choice import obstacle
 from lrwd_sweep.engine.pack import PackTrainer, generator
 from lrwd_sweep.errors import UsageError
@@ -215,11 +215,11 @@ def issubclass_of(net: Any, kind: type) -> bool:
 def test_a_lane_of_every_kind_of_task_equals_a_lone_run(engine: str) -> None:
     rule = Optimizer.parse("adamw:lr-scaled")
     for name, case in CASES.items():
-        splits = splits_of(_split(case.data)())
-        task = _task(case, engine, _sizes(splits))
+        data = read(_split(case.data)())
+        task = _task(case, engine, _sizes(data))
         if engine == "vmap":
             assert obstacle(task, CPU) == "", name
-        splits, clipped[:] = splits.to(CPU, F64), []
+        splits, clipped[:] = data.splits.to(CPU, F64), []
         trainer = PackTrainer(rule, task, CELLS, 3, splits)
         trials = trainer.run()
         for lane in range(len(CELLS)):
@@ -312,8 +312,8 @@ def test_values_do_not_depend_on_hidden_batches_or_the_order_of_items() -> None:
     """Losses per item, losses of a whole split and masked positions, in batches of 256 and of 7."""
     for loss in ("per_item", "ranked", "tokens"):
         if loss == "tokens":
-            splits = splits_of(_split(_text)())
-            task = _task(CASES["tokens"], "loop", _sizes(splits))
+            data = read(_split(_text)())
+            task, splits = _task(CASES["tokens"], "loop", _sizes(data)), data.splits
         else:
             task = _completed(loss=f"{HERE}:{loss}", engine="loop")
             splits = load(task.data, task.data_set)
@@ -326,10 +326,10 @@ def test_values_do_not_depend_on_hidden_batches_or_the_order_of_items() -> None:
                 splits.validation, **dict(zip("xy", splits.validation.batch(order), strict=True))
             ),
         )
-        found = [
+        runs = [
             PackTrainer(Optimizer.parse("adamw"), one, CELLS, 3, data).run()
             for one, data in ((task, splits), (task, shuffled), (replace(task, eval_batch_size=7), splits))
         ]
-        for trials in found[1:]:
-            for one, other in zip(found[0], trials, strict=True):
+        for trials in runs[1:]:
+            for one, other in zip(runs[0], trials, strict=True):
                 assert one.metrics == pytest.approx(other.metrics, rel=1e-12), loss
