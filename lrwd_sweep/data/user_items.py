@@ -22,7 +22,7 @@ from lrwd_sweep.nets.randomness import seeded as seeded_globals
 ARRAYS = (Tensor, np.ndarray)
 NUMERIC = "biufc"  # kinds of numpy's types that torch has
 _READ_TWICE = 8  # items, to detect items that differ between reads
-_BLOCK = 2**25  # bytes of memory that are taken at a time for items of unknown number
+_BLOCK = 2**26  # bytes taken at a time for items of unknown number; the system gets so many back at once
 
 Item = tuple[Tensor, ...]  # inputs, then the target
 

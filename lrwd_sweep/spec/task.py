@@ -53,13 +53,7 @@ class Task:
     standardize: bool | None = declared(  # None: data without user images of bytes
         None, "Standardise user byte images; --no-standardize [no]", kind=bool, panel=TRAIN, rare=True
     )
-    stream: bool = declared(  # results are the same
-        False,
-        "Read your data set anew in every epoch, item by item",
-        panel=TRAIN,
-        compare=False,
-        rare=True,
-    )
+    stream: bool = declared(False, "Read your data anew each epoch", panel=TRAIN, compare=False, rare=True)
     augment: str = declared(
         "none",
         "none, crop-flip or crop-flip-cutout",
@@ -376,9 +370,7 @@ class Task:
         values |= {"code": dict(self.code), "undecayed": list(self.undecayed)}
         if self.sizes is not None:
             values["sizes"] = self.sizes.to_dict()
-        usual = [
-            name for name, field in FIELDS.items() if field.rare and getattr(self, name) == field.default
-        ]
+        usual = [n for n, field in FIELDS.items() if field.rare and getattr(self, n) == field.default]
         if DataSet.known(self.data) == self.sizes:
             usual.append("sizes")
         return {name: value for name, value in values.items() if name not in usual}
@@ -391,8 +383,9 @@ class Task:
             raise UsageError(f"the sizes of {data} are not stored")
         sizes, code = values.get("sizes"), tuple(values.get("code", {}).items())
         found = sizes and DataSet.from_dict(sizes)
-        undecayed = tuple(values.get("undecayed", ()))
-        return cls(**{**values, "sizes": found, "code": code, "undecayed": undecayed})
+        return cls(
+            **{**values, "sizes": found, "code": code, "undecayed": tuple(values.get("undecayed", ()))}
+        )
 
 
 FIELDS = fields_of(Task)
