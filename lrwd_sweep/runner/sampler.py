@@ -89,7 +89,8 @@ def export_to_optuna(
     """Write trials into a new SQLite file as a study in Optuna's own format, one Optuna trial for each lane.
 
     A lane that did not complete is a failed trial. Seed, status and all metrics are user attributes; the
-    curve of `metric` is the intermediate values, by epoch from 1. Raises UsageError when the file exists or cannot be written.
+    curve of `metric` is the intermediate values, by epoch from 1. Raises UsageError when the file exists or
+    cannot be written.
     """
     if path.exists():
         raise UsageError(f"{str(path)!r} exists already; name a new file")
