@@ -46,6 +46,10 @@ def three() -> nn.Module:
 three_classes = three
 
 
+def three_likelihoods() -> nn.Module:
+    return nn.Sequential(Table(3), nn.LogSoftmax(dim=1))
+
+
 class Tokens(nn.Module):
     """A reader of tokens that sees those before a position."""
 
@@ -159,6 +163,7 @@ CASES = {
     "smoothed": Case(
         "three_classes", _labelled, F.cross_entropy, {"label_smoothing": 0.2}, ("loss", "error")
     ),
+    "nll": Case("three_likelihoods", _labelled, F.nll_loss, {"loss": "nll"}, ("loss", "error")),
     "two inputs": Case("Two", _two, lambda o, y: F.cross_entropy(o.logits, y), {}, ("loss", "error")),
     "bytes": Case("Bytes", _bytes, F.cross_entropy, {}, ("loss", "error")),
 }
