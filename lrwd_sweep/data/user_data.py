@@ -180,6 +180,8 @@ def _sizes(found: UserSplits) -> DataSet:
     if target in (CLASS, POSITION):
         classes = max(int(y.max()) for y in labels) + 1
     inputs = tuple(_input(same) for same in zip(*((s.x, *s.more) for s in every), strict=True))
+    if len(inputs) > 1 and found.names:
+        inputs = tuple(replace(one, name=name) for one, name in zip(inputs, found.names, strict=True))
     if len(inputs) == 1 and (splits.of_bytes or inputs[0].type == REAL):
         inputs = ()
     return DataSet(

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset, RandomSampler, Subset
 from torch.utils.data.dataloader import default_collate, default_convert
 
 from lrwd_sweep.data.splits import item_seed
-from lrwd_sweep.errors import DataError, arg, shown
+from lrwd_sweep.errors import DataError, arg, brief, shown
 from lrwd_sweep.nets.randomness import seed_globals
 from lrwd_sweep.nets.randomness import seeded as seeded_globals
 
@@ -23,6 +23,8 @@ ARRAYS = (Tensor, np.ndarray)
 NUMERIC = "biufc"  # kinds of numpy's types that torch has
 _READ_TWICE = 8  # items, to detect items that differ between reads
 _BLOCK = 2**26  # bytes taken at a time for items of unknown number; the system gets so many back at once
+
+_TARGETS = ("labels", "label", "target", "targets", "y")  # the key of the target, if items are dicts
 
 Item = tuple[Tensor, ...]  # inputs, then the target
 
@@ -34,11 +36,14 @@ class MapStyle:
     name: str
     items: Any
     first: Item = field(init=False)
+    names: tuple[str, ...] = field(init=False)  # of the inputs, if items are dicts
 
     def __post_init__(self) -> None:
         if not len(self.items):
             raise DataError(f"{self.name} is empty; give it items")
-        object.__setattr__(self, "first", item_of(self.name, 0, self.items[0]))
+        item = self.items[0]
+        object.__setattr__(self, "first", item_of(self.name, 0, item))
+        object.__setattr__(self, "names", names_of(item))
 
     def __len__(self) -> int:
         return len(self.items)
@@ -78,16 +83,19 @@ class MapStyle:
                 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Listing:
     """A split whose items can only be read in its own order."""
 
     name: str
     items: Any
     length: int | None = None  # if it is known
+    names: tuple[str, ...] = ()  # of the inputs, if items are dicts; known once they are read
 
     def __iter__(self) -> Iterator[Item]:
-        return (item_of(self.name, k, item) for k, item in enumerate(self.items))
+        for k, item in enumerate(self.items):
+            self.names = names_of(item)
+            yield item_of(self.name, k, item)
 
     def refuse_random(self, items: Sequence[Tensor]) -> None:
         """Raise DataError if the first items differ from those that were read; a generator is read once."""
@@ -122,9 +130,13 @@ def opened(name: str, part: Any) -> MapStyle | Listing:
     return Listing(name, part, length)
 
 
-def _of_batches(name: str, loader: DataLoader[Any]) -> Iterator[tuple[Any, Any]]:
+def _of_batches(name: str, loader: DataLoader[Any]) -> Iterator[Any]:
     """Yield the items of a loader that makes its batches by a function of the user."""
     for k, batch in enumerate(loader):
+        if isinstance(batch, Mapping):
+            for values in zip(*batch.values(), strict=True):
+                yield dict(zip(batch, values, strict=True))
+            continue
         for *x, y in zip(*item_of(name, k, batch), strict=True):
             yield tuple(x), y
 
@@ -192,8 +204,24 @@ def arrays(x: Any) -> tuple[Any, ...]:
     return found if all(isinstance(one, ARRAYS) for one in found) else ()
 
 
+def names_of(item: Any) -> tuple[str, ...]:
+    """Return the names of the inputs of a dict; texts in it are left out, and () for other items."""
+    if not isinstance(item, Mapping):
+        return ()
+    return tuple(key for key, value in item.items() if key not in _TARGETS and not isinstance(value, str))
+
+
 def item_of(name: str, k: int, item: Any) -> Item:
     """Return an item's inputs and then its target."""
+    if isinstance(item, Mapping):
+        target = next((key for key in _TARGETS if key in item), None)
+        if target is None:
+            keys = brief(", ".join(map(str, item)))
+            raise DataError(f"item {k} of {name} has the keys {keys}; name the target labels")
+        values = (item[key] for key in names_of(item))
+        inputs = tuple(np.asarray(value) if isinstance(value, list) else value for value in values)
+        y = item[target]
+        item = inputs, np.asarray(y) if isinstance(y, list) else y
     if isinstance(item, tuple) and len(item) > 2 and arrays(item[:-1]):
         item = (item[:-1], item[-1])
     if not isinstance(item, tuple | list) or len(item) != 2:

@@ -50,6 +50,7 @@ class UserSplits:
 
     splits: Splits
     hashes: Mapping[str, Sequence[Hashes]]  # of every input, then of the targets
+    names: tuple[str, ...] = ()  # of the inputs, if items are dicts
 
     @property
     def digest(self) -> str:
@@ -104,13 +105,17 @@ def read(returned: Any, *, stream: bool = False, room: float = math.inf) -> User
             inputs, y = part
         made[name] = Split(inputs[0], y, more=inputs[1:])
     _refuse_unlike_splits(made)
+    names = {n: part.names for n, part in parts.items() if isinstance(part, MapStyle | Listing)}
+    if len({*names.values()}) > 1:
+        found = "; ".join(f"{n}: {', '.join(keys) or 'no dicts'}" for n, keys in names.items())
+        raise DataError(f"the splits have items with different keys ({found}); make them equal")
     train = made["train"]
     made.setdefault("test", Split(train.x[:0], train.y[:0], more=tuple(one[:0] for one in train.more)))
     if train.x.dtype == torch.uint8 and train.x.dim() == 4 and not train.more:
         pixels = Pixels.as_given(train.x.shape[1])
         made = {name: replace(split, pixels=pixels) for name, split in made.items()}
     hashes |= {n: [*map(Hashes.of, (s.x, *s.more, s.y))] for n, s in made.items() if n not in hashes}
-    return UserSplits(Splits(**made), hashes)
+    return UserSplits(Splits(**made), hashes, next(iter(names.values()), ()))
 
 
 def kind_of(labels: Sequence[Tensor]) -> str:

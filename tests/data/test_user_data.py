@@ -73,6 +73,11 @@ def _collated(items: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
     return torch.stack([x for x, _ in items]), torch.tensor([y for _, y in items])
 
 
+def _named(items: list[tuple[Tensor, int]]) -> dict[str, Tensor]:
+    x, y = _collated(items)
+    return {"x": x, "labels": y}
+
+
 FORMS: dict[str, Callable[[Any], Any]] = {
     "tensors": lambda pair: pair,
     "arrays": lambda pair: tuple(value.numpy() for value in pair),
@@ -83,6 +88,10 @@ FORMS: dict[str, Callable[[Any], Any]] = {
     "a shuffling data loader": lambda pair: DataLoader(TensorDataset(*pair), 4, shuffle=True),
     "a loader with a sampler": lambda pair: DataLoader(Items(*_longer(pair)), 4, sampler=range(len(pair[0]))),
     "a loader with a collation": lambda pair: DataLoader(Items(*pair), 5, collate_fn=_collated),
+    "a list of dicts": lambda pair: [
+        {"x": [*x.numpy()], "label": int(y)} for x, y in zip(*pair, strict=True)
+    ],
+    "a loader of dicts": lambda pair: DataLoader(Items(*pair), 5, collate_fn=_named),
     "an iterable data set": Streamed,
     "a loader of an iterable": lambda pair: DataLoader(Streamed(pair), 4),
     "a generator": lambda pair: iter(Streamed(pair)),

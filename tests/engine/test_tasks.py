@@ -17,7 +17,7 @@ from lrwd_sweep.data.user_data import _sizes, completed
 from lrwd_sweep.data.user_splits import read
 from lrwd_sweep.engine.choice import obstacle
 from lrwd_sweep.engine.pack import PackTrainer, generator
-from lrwd_sweep.errors import UsageError
+from lrwd_sweep.errors import DataError, UsageError
 from lrwd_sweep.nets.randomness import seeded
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.task import Task
@@ -85,6 +85,13 @@ class Two(nn.Module):
     def forward(self, ids: Tensor, x: Tensor) -> Any:
         hidden = torch.cat([self.embed(ids).sum(1), x], 1)
         return Output(self.head(hidden), hidden)
+
+
+class Named(Two):
+    """The same with its arguments in another order."""
+
+    def forward(self, x: Tensor, ids: Any = None) -> Any:  # type: ignore[override]
+        return super().forward(ids, x)
 
 
 class Bytes(nn.Module):
@@ -241,6 +248,33 @@ def test_a_lane_of_every_kind_of_task_equals_a_lone_run(engine: str) -> None:
                 known = trials[lane].metrics[f"val_{measure}"]
                 assert known == pytest.approx(found[f"val_{measure}"], rel=1e-9), (name, measure)
         assert not clipped or (any(clipped)), name
+
+
+def test_items_that_are_dicts_reach_forward_by_name() -> None:
+    sets = _split(_two)()
+    dicts = [
+        [{"ids": a, "x": b, "text": "left out", "labels": c} for a, b, c in zip(*x, y, strict=True)]
+        for x, y in sets
+    ]
+    for engine in ("loop", "vmap"):
+        trials = []
+        for net, data in (("Two", read(sets)), ("Named", read(dicts)), ("Named", read(dicts, stream=True))):
+            task = _task(replace(CASES["two inputs"], net=net), engine, _sizes(data))
+            trainer = PackTrainer(Optimizer.parse("adamw"), task, CELLS, 3, data.splits.to(CPU, F64))
+            trials.append(repr(trainer.run()))
+        assert trials[1:] == trials[:1] * 2, engine
+    sizes = _sizes(read(dicts))
+    assert [one.name for one in sizes.inputs] == ["ids", "x"]
+    assert type(sizes).from_dict(sizes.to_dict()) == sizes
+    assert "name" not in str(_sizes(read(sets)).to_dict())  # stored before inputs had names
+    unnamed = [{"ids": ids, "y_true": 1} for ids in sets[0][0][0]]
+    plain = [(*x, y) for *x, y in zip(*sets[0][0], sets[0][1], strict=True)]
+    for split, complaint in (
+        (unnamed, "has the keys ids, y_true; name the target labels"),
+        (dicts[0], "with different keys \\(train: ids, x; validation: no dicts\\); make them equal"),
+    ):
+        with pytest.raises(DataError, match=complaint):
+            read([split, plain])
 
 
 def _expected(output: Any, y: Tensor) -> dict[str, float]:
