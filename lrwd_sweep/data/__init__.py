@@ -4,26 +4,40 @@ from __future__ import annotations
 
 from lrwd_sweep.data import digits, images, tokens, user_data
 from lrwd_sweep.data.images import Augment, augmentation
-from lrwd_sweep.data.splits import EVAL_BATCH, Pixels, Split, Splits
+from lrwd_sweep.data.splits import EVAL_BATCH, Pixels, Split, Splits, StreamedSplit
 from lrwd_sweep.spec.catalog import DataSet
 from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.image_folder import PREFIX
 from lrwd_sweep.spec.text_files import is_text
 from lrwd_sweep.spec.user_code import is_user_code
 
-__all__ = ["EVAL_BATCH", "Augment", "Pixels", "Split", "Splits", "augmentation", "load"]
+__all__ = [
+    "EVAL_BATCH",
+    "Augment",
+    "Pixels",
+    "Split",
+    "Splits",
+    "StreamedSplit",
+    "augmentation",
+    "load",
+]
 
 
 def load(
-    name: str, sizes: DataSet, files: DataFiles | None = None, *, standardize: bool | None = None
+    name: str,
+    sizes: DataSet,
+    files: DataFiles | None = None,
+    *,
+    standardize: bool | None = None,
+    stream: bool = False,
 ) -> Splits:
     """Read a data set of the catalog, standardised, or user data of those sizes, as given.
 
-    User images of bytes are standardised if `standardize`. Raises DataError, and UsageError or UnknownName
-    if the user code cannot be imported.
+    User images of bytes are standardised if `standardize`, user data sets streamed if `stream`. Raises
+    DataError, and UsageError or UnknownName if the user code cannot be imported.
     """
     if is_user_code(name):
-        return user_data.load(name, sizes, standardize=bool(standardize))
+        return user_data.load(name, sizes, standardize=bool(standardize), stream=stream)
     if name.startswith(PREFIX):
         return images.load_folder(name, sizes)
     if is_text(name):

@@ -1,19 +1,21 @@
-"""Training, validation and test splits: held on a device, or mapped by processes from one file."""
+"""Training, validation and test splits: held on a device, mapped by processes from one file, or streamed."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lrwd_sweep.nets.batch import joined, moved
+from lrwd_sweep.nets.randomness import seed_globals, seeded
 
 EVAL_BATCH = 256  # items evaluated at a time, in every pack, so that no rounding depends on the pack
 _CHUNK = 10_000  # images counted at a time
@@ -30,11 +32,12 @@ class Pixels:
 
     @classmethod
     def of(cls, x: Tensor) -> Self:  # (n, C, H, W) uint8
-        """Compute the statistics of images exactly, from counts of the bytes of every channel."""
-        counts = torch.zeros(x.shape[1], 256, dtype=torch.int64)
-        for chunk in torch.split(x, _CHUNK):
-            for channel in range(len(counts)):
-                counts[channel] += torch.bincount(chunk[:, channel].flatten(), minlength=256)
+        """Compute the statistics of images exactly."""
+        return cls.from_counts(torch.stack([*map(counts_of, torch.split(x, _CHUNK))]).sum(0))
+
+    @classmethod
+    def from_counts(cls, counts: Tensor) -> Self:  # (C, 256)
+        """Compute the statistics from counts of the bytes of every channel."""
         share = counts.double() / counts[0].sum()
         values = torch.arange(256, dtype=torch.float64)
         mean = share @ values
@@ -54,6 +57,11 @@ class Pixels:
     def to(self, device: torch.device, dtype: torch.dtype) -> Self:
         """Move to a device; bytes become numbers of type `dtype`."""
         return type(self)(self.mean.to(device, dtype), self.deviation.to(device, dtype))
+
+
+def counts_of(x: Tensor) -> Tensor:  # (n, C, H, W) uint8 → (C, 256)
+    """Count the bytes of every channel."""
+    return torch.stack([torch.bincount(one.flatten(), minlength=256) for one in x.unbind(1)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +103,11 @@ class Split:
             return order
         return torch.randperm(len(self), generator=torch.Generator().manual_seed(0))[order]
 
+    @property
+    def center(self) -> Tensor | None:
+        """Return the mean target, of targets that are numbers."""
+        return center_of(torch.split(self.y, EVAL_BATCH)) if self.y.is_floating_point() else None
+
     def batches(self, size: int) -> Iterator[tuple[Any, Tensor]]:
         """Yield all items in order, at most `size` at a time."""
         for x, y, *more in zip(
@@ -112,6 +125,84 @@ class Split:
         return x if self.pixels is None else self.pixels.numbers(x)
 
 
+def center_of(parts: Iterable[Tensor]) -> Tensor | None:  # (n, *shape) each
+    """Return the mean over all rows; the same bits if the parts are the same. None if there are no rows."""
+    total, count, dtype = None, 0, None
+    for part in parts:
+        found = part.double().sum(dim=0)
+        total = found if total is None else total + found
+        count, dtype = count + len(part), part.dtype
+    return None if total is None or not count else (total / count).to(dtype)
+
+
+def item_seed(seed: int, epoch: int, item: int) -> int:
+    """Return the seed under which an item is read: in the epochs 1, 2, … of a run; else seed and epoch are 0.
+
+    >>> item_seed(0, 1, 5)
+    1513299886
+    """
+    return int(np.random.SeedSequence((seed, epoch, item)).generate_state(1)[0])
+
+
+def _unopened(item: int) -> tuple[Tensor, ...]:
+    raise AssertionError("the data set of this split has not been opened")
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedSplit(Split):
+    """A split whose items are read from the user's data set, a batch at a time; x and y are rows like its.
+
+    Before an item is read, torch, numpy and random are seeded by `item_seed`: random transforms are the same
+    in every lane, pack and process, and after an interruption.
+    """
+
+    read: Callable[[int], tuple[Tensor, ...]] = _unopened  # an item's inputs, and its target
+    count: int = 0
+    mean: Tensor | None = None  # of targets that are numbers
+    counts: Tensor | None = None  # (C, 256) of the bytes of images
+    probe: Tensor | None = None  # a digest of some items, in bytes
+    seed: int = 0
+    epoch: int = 0
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def center(self) -> Tensor | None:
+        """Return the mean target, of targets that are numbers."""
+        return self.mean
+
+    def in_epoch(self, seed: int, epoch: int) -> Self:
+        """Return the split as it is read in an epoch of training."""
+        return replace(self, seed=seed, epoch=epoch)
+
+    def columns(self, index: Sequence[int]) -> list[Tensor]:
+        """Read items as they are: every input, and then the targets."""
+        items = []
+        with seeded(0):
+            for k in index:
+                seed_globals(item_seed(self.seed, self.epoch, k))
+                items.append(self.read(k))
+        return [torch.stack(same) for same in zip(*items, strict=True)]
+
+    def batch(self, index: Tensor) -> tuple[Any, Tensor]:  # (B,) → (B, *shape), (B, …)
+        """Return the inputs (a tensor, or a tuple of several) and targets at `index`."""
+        columns = (moved(one, self.device, self.dtype) for one in self.columns(index.tolist()))
+        x, *more, y = columns
+        return joined((self._numbers(x), *more)), y if y.is_floating_point() else y.long()
+
+    def batches(self, size: int) -> Iterator[tuple[Any, Tensor]]:
+        """Yield all items in order, at most `size` at a time."""
+        return map(self.batch, torch.split(torch.arange(self.count), size))
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Self:
+        """Give batches on a device, with floating-point numbers as `dtype`."""
+        x, y, *more = (moved(one, device, dtype) for one in (self.x, self.y, *self.more))
+        pixels = None if self.pixels is None else self.pixels.to(device, dtype)
+        mean = None if self.mean is None else self.mean.to(device, dtype)
+        return replace(self, x=x, y=y, more=tuple(more), pixels=pixels, mean=mean, real=dtype)
+
+
 @dataclass(frozen=True, slots=True)
 class Splits:
     """The splits to train on, to choose by, and to report."""
@@ -127,7 +218,8 @@ class Splits:
 
     def standardized(self) -> Self:
         """Standardise images of bytes by the training split's mean and deviation of every channel."""
-        pixels = Pixels.of(self.train.x)
+        counts = self.train.counts if isinstance(self.train, StreamedSplit) else None
+        pixels = Pixels.of(self.train.x) if counts is None else Pixels.from_counts(counts)
         every = (self.train, self.validation, self.test)
         return type(self)(*(replace(split, pixels=pixels) for split in every))
 
@@ -164,6 +256,10 @@ def save_splits(splits: Splits, file: Path) -> None:
         split: Split = getattr(splits, name)
         found |= {f"{name} x": split.x, f"{name} y": split.y}
         found |= {f"{name} {k}": one for k, one in enumerate(split.more)}
+        if isinstance(split, StreamedSplit):
+            found[f"{name} count"] = torch.tensor(split.count)
+            others = {"center": split.mean, "probe": split.probe}
+            found |= {f"{name} {key}": value for key, value in others.items() if value is not None}
         if split.pixels is not None:
             found |= {f"{name} mean": split.pixels.mean, f"{name} deviation": split.pixels.deviation}
     try:
@@ -173,13 +269,17 @@ def save_splits(splits: Splits, file: Path) -> None:
 
 
 def load_splits(file: Path) -> Splits:
-    """Map the splits of a file into memory, on the CPU."""
+    """Map the splits of a file into memory, on the CPU; those that are streamed have to be opened."""
     found: dict[str, Tensor] = torch.load(file, mmap=True, weights_only=True)
 
     def split(name: str) -> Split:
         mean, deviation = found.get(f"{name} mean"), found.get(f"{name} deviation")
         pixels = None if mean is None or deviation is None else Pixels(mean, deviation)
         more = tuple(found[f"{name} {k}"] for k in range(len(found)) if f"{name} {k}" in found)
-        return Split(found[f"{name} x"], found[f"{name} y"], pixels, more)
+        made = Split(found[f"{name} x"], found[f"{name} y"], pixels, more)
+        if (count := found.get(f"{name} count")) is None:
+            return made
+        center, probe = found.get(f"{name} center"), found[f"{name} probe"]
+        return StreamedSplit(made.x, made.y, pixels, more, count=int(count), mean=center, probe=probe)
 
     return Splits(*map(split, _NAMES))

@@ -34,28 +34,25 @@ class Evaluation:
         outputs depend on their batch gets all its items.
         """
         total, target, metric = self.measures.zeros(like), self.measures.target, self.measures.metric
-        found, center = JoinedOutputs(len(split), target), center_of(split)
+        found = JoinedOutputs(len(split), target)
+        targets: list[Tensor] = []
         for x, y in split.batches(self.size if self.by_item else len(split)):
             outputs = predictor.predict(x)
             losses = (
                 outputs.new_zeros(len(outputs)) if self.whole else losses_of(self.loss, outputs, y, target)
             )
-            total += self.measures.summed(losses, outputs, y, center)
+            total += self.measures.summed(losses, outputs, y, split.center)
             if self.whole or metric:
                 found.add(outputs)
+                targets.append(y)
         if self.whole:
-            total[0] = losses_of(self.loss, found.outputs, split.y, target)
+            total[0] = losses_of(self.loss, found.outputs, torch.cat(targets), target)
         means = self.means(total, len(split), alive)
         if metric is None:
             return means
-        measured = metric.values(found.outputs, split.y, alive, target)
+        measured = metric.values(found.outputs, torch.cat(targets), alive, target)
         return torch.cat([means, measured.to(means).unsqueeze(0)])
 
     def means(self, total: Tensor, size: int, alive: Tensor) -> Tensor:  # (measures, L)
         """Turn sums into means; NaN for a diverged lane, whose loss may be finite where it stopped."""
         return torch.where(alive, self.measures.means(total, size), math.nan)
-
-
-def center_of(split: Split) -> Tensor | None:
-    """Return the mean target of a split, of targets that are numbers."""
-    return split.y.mean(dim=0) if split.y.is_floating_point() and len(split) else None

@@ -37,7 +37,7 @@ NUMBER = 4  # bytes of a float32
 
 CPU_LANES = 32  # enough to hide the interpreter
 CPU_BYTES = 24 << 20  # of a pack whose lanes train in one program: more would leave the cache
-FEW_LANES = 4  # as many as train one after another: more would gain nothing and finish later
+FEW_LANES = 4  # as many as train one after another: more would only share the reading of streamed items
 MEMORY_SHARE = 0.8  # of free memory
 MOST_LANES = 1 << 20  # of a pack
 
@@ -154,7 +154,9 @@ def lanes_that_fit(
     share = MEMORY_SHARE * free / workers
     limits = [max_lanes or MOST_LANES]
     if not network(task).stacked:
-        limits.append(FEW_LANES)
+        limits.append(
+            CPU_LANES if task.stream else FEW_LANES
+        )  # lanes of a pack share the items that are read
     needed = partial(pack_bytes, task, device=device, optimizer=optimizer)
     if device.type == "cpu" and network(task).stacked:
         limits.append(max(FEW_LANES, bisect_right(range(1, CPU_LANES + 1), CPU_BYTES, key=needed)))

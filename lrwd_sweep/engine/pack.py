@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrwd_sweep.data import Split, Splits
+from lrwd_sweep.data import Split, Splits, StreamedSplit
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.averages import Averages
 from lrwd_sweep.engine.checkpoint import Checkpoints, State
 from lrwd_sweep.engine.draws import Draws, generator
-from lrwd_sweep.engine.evaluation import Evaluation, center_of
+from lrwd_sweep.engine.evaluation import Evaluation
 from lrwd_sweep.engine.graph import Program, begun, current, recorder
 from lrwd_sweep.engine.metrics import Diagnostics
 from lrwd_sweep.engine.sam import Sam
@@ -37,8 +37,8 @@ OnEpoch = Callable[[int, dict[str, list[float]]], None]  # epoch from 1; metric 
 class PackTrainer:
     """L lanes of one seed under one optimizer: same initialisation, same batches, their own α and λ.
 
-    Parameters and moments have the device and type of `splits`. On a CPU the host takes step after step. A
-    GPU gets a program of steps, and the host waits for it once per epoch.
+    Parameters and moments have the device and type of `splits`. On a CPU, and if the data are streamed, the
+    host takes step after step. Else a GPU gets a program of steps, and the host waits for it once per epoch.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class PackTrainer:
         self.initial: dict[str, list[float]] = {}  # name → lane, before the first step
         self.curves: dict[str, list[list[float]]] = {}  # name → epoch → lane; NaN where not evaluated
         self.snapshots: dict[int, dict[str, list[float]]] = {}  # epoch → name → lane
-        self.on_host = splits.train.device.type == "cpu"
+        self.on_host = splits.train.device.type == "cpu" or isinstance(splits.train, StreamedSplit)
         self.record = recorder(task, splits.train.device)
         self.program: Program | None = None
         self.order = generator(seed, "data order")
@@ -80,7 +80,7 @@ class PackTrainer:
             lam=self.arena.theta.new_tensor([[cell.weight_decay] for cell in self.cells]),
         )
         self.evaluation = Evaluation(task, net)
-        self.measures, self.center = self.evaluation.measures, center_of(train)
+        self.measures, self.center = self.evaluation.measures, train.center
         self.diagnostics = Diagnostics(self.arena, net.scale_invariant, self.update, self.optimizer.family)
         streams = 1 if net.stacked else lanes
         self.sam = Sam(task, self.arena, self.lanes) if task.sam else None
@@ -142,6 +142,8 @@ class PackTrainer:
     def _step_by_step(self, shuffled: Tensor, epoch: int, should_stop: Callable[[], bool]) -> Tensor:
         """Train an epoch in this order (n,); return the sums (rows, L) of every lane."""
         train, steps = self.splits.train, self.task.steps_per_epoch
+        if isinstance(train, StreamedSplit):
+            train = train.in_epoch(self.seed, epoch)
         batches = torch.split(shuffled, self.task.items_per_step)
         total = self._restored(self._zeros())
         for k in range(self.done, steps):

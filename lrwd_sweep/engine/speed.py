@@ -6,11 +6,11 @@ import math
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from lrwd_sweep.data import EVAL_BATCH, Split, Splits
+from lrwd_sweep.data import EVAL_BATCH, Split, Splits, load
 from lrwd_sweep.engine import device as devices
 from lrwd_sweep.engine.graph import current
 from lrwd_sweep.engine.memory import lanes_that_fit, workers_that_fit
@@ -26,6 +26,7 @@ _SMALLEST_BATCH = 2  # for batch normalisation
 _GROWTH = 4  # of the batch from one trial to the next
 _STEPS = 4  # least cost of a trial in steps: a first one, a timed one, an evaluation
 _STEPS_RECORDED = 50  # the same on a GPU: three times nine before the first replay, and the recording
+_ITEMS_READ = 32  # to measure how long one takes
 _SLICES = 20  # a trial takes this fraction of the time allowed
 
 
@@ -84,7 +85,19 @@ def measure(
             raise
         found = Speed(step / share / workers, sample / count / workers, whole)
     assert found is not None, "there is a smallest size"
-    return found
+    if not task.stream:
+        return found
+    item = _reading_time(task) / (most * workers)  # the lanes of a pack share what is read
+    return replace(found, step=found.step + item * task.items_per_step, sample=found.sample + item)
+
+
+def _reading_time(task: Task) -> float:
+    """Measure the seconds in which an item is read."""
+    train = load(task.data, task.data_set, standardize=task.standardize, stream=True).train
+    index = torch.arange(min(_ITEMS_READ, len(train)))
+    began = time.perf_counter()
+    train.batch(index)
+    return (time.perf_counter() - began) / len(index)
 
 
 def _sizes(most: int, batch: int) -> Iterator[tuple[int, int]]:

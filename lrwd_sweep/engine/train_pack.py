@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from lrwd_sweep.data import Splits, load
+from lrwd_sweep.data import Splits, load, user_data
 from lrwd_sweep.data.splits import load_splits
 from lrwd_sweep.engine import device as devices
 from lrwd_sweep.engine.checkpoint import Checkpoints
@@ -29,7 +29,7 @@ class OutOfMemory(Exception):
 
 def load_data(task: Task, device: torch.device, files: DataFiles | None = None) -> Splits:
     """Load a task's data onto a device, in float32. Raises DataError, and UsageError for user code."""
-    splits = load(task.data, task.data_set, files, standardize=task.standardize)
+    splits = load(task.data, task.data_set, files, standardize=task.standardize, stream=task.stream)
     return splits.to(device, torch.float32)
 
 
@@ -63,7 +63,8 @@ def train_job(job: Job, on_epoch: OnEpoch, should_stop: Callable[[], bool]) -> l
     try:
         _refuse_changed_code(job.task)
         devices.prepare(device)
-        return train_pack(job, _splits(job.data, device), on_epoch, should_stop)
+        splits = _splits(job.data, device, job.task.data, job.task.data_set.classes)
+        return train_pack(job, splits, on_epoch, should_stop)
     except (OutOfMemory, Stopped):
         raise
     except LrwdError as error:
@@ -75,15 +76,19 @@ def train_job(job: Job, on_epoch: OnEpoch, should_stop: Callable[[], bool]) -> l
 
 
 def _refuse_changed_code(task: Task) -> None:
-    """Raise UsageError if a user's network or loss is not the one with which the study began."""
+    """Raise UsageError if user code that trains is not the one with which the study began."""
     begun = dict(task.code)
     for option, name in task.user_code.items():
-        if option != "data" and name in begun and user_code.find(option, name).digest != begun[name]:
+        if (
+            (option != "data" or task.stream)
+            and name in begun
+            and user_code.find(option, name).digest != begun[name]
+        ):
             given = arg(option, name)
             raise UsageError(f"{given} has changed since this training began; run the command again")
 
 
 @lru_cache(maxsize=1)
-def _splits(file: str, device: torch.device) -> Splits:
-    splits = load_splits(Path(file))
+def _splits(file: str, device: torch.device, data: str, classes: int) -> Splits:
+    splits = user_data.reopened(data, load_splits(Path(file)), classes)
     return splits.to(device, splits.train.dtype)

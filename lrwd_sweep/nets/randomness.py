@@ -23,15 +23,20 @@ def seeded(seed: int) -> Iterator[None]:
     """Seed torch on the CPU, numpy and random inside the context; restore their states afterwards."""
     with _lock, torch.inference_mode(mode=False), torch.enable_grad():
         states = torch.get_rng_state(), np.random.get_state(), random.getstate()
-        torch.default_generator.manual_seed(seed)
-        np.random.seed(seed % 2**32)
-        random.seed(seed)
+        seed_globals(seed)
         try:
             yield
         finally:
             torch.set_rng_state(states[0])
             np.random.set_state(states[1])
             random.setstate(states[2])
+
+
+def seed_globals(seed: int) -> None:
+    """Seed torch on the CPU, numpy and random; only inside `seeded`, which restores them."""
+    torch.default_generator.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
 
 
 def python_state() -> tuple[object, ...]:

@@ -79,7 +79,9 @@ class _Factory:
             raise UsageError(f"it returns {type(module).__name__}; return a torch.nn.Module")
         module = module.cpu()
         replace_dropout(module)
-        module.register_forward_hook(_Output(self.item, self.loss))
+        module.register_forward_hook(_Output(self.item, self.loss), with_kwargs=True)
+        if names := tuple(one.name for one in self.item.inputs if one.name):
+            module.register_forward_pre_hook(_Named(names), with_kwargs=True)
         if any(map(is_lazy, module.parameters())):
             with torch.no_grad():
                 call(module.eval(), made_up(self.item, 2, torch.Generator())[0])
@@ -90,14 +92,28 @@ class _Factory:
 
 
 @dataclass(frozen=True, slots=True)
+class _Named:
+    """A hook before forward that passes inputs by name."""
+
+    names: tuple[str, ...]
+
+    def __call__(
+        self, module: nn.Module, inputs: tuple[Tensor, ...], _: Any
+    ) -> tuple[Any, dict[str, Tensor]]:
+        return (), dict(zip(self.names, inputs, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
 class _Output:
     """A forward hook that picks the output: `logits` of a dict or an object, or the first that fits."""
 
     item: DataSet
     loss: Loss
 
-    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> Tensor:
-        batch = len(inputs[0])
+    def __call__(
+        self, module: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor], output: Any
+    ) -> Tensor:
+        batch = len(next(iter((*inputs, *named.values()))))
         if isinstance(output, Tensor):
             found = [output]
         elif isinstance(output, Mapping):

@@ -309,8 +309,9 @@ def complete(task: Task, *, anew: bool = True) -> Task:
     """
     if task.user_code:
         from lrwd_sweep.data import user_data  # slow to load
+        from lrwd_sweep.engine.device import free_on_host
 
-        task = user_data.completed(task, anew=anew)
+        task = user_data.completed(task, anew=anew, room=free_on_host() / 2)
     vectors = task.decay_all or not is_user_code(task.net)  # of our networks only they do not decay
     if task.no_decay or task.train or not vectors:
         from lrwd_sweep.nets import undecayed  # slow to load

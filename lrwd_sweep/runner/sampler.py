@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -88,7 +89,8 @@ def export_to_optuna(
     """Write trials into a new SQLite file as a study in Optuna's own format, one Optuna trial for each lane.
 
     A lane that did not complete is a failed trial. Seed, status and all metrics are user attributes; the
-    curve of `metric` is the intermediate values. Raises UsageError when the file exists or cannot be written.
+    curve of `metric` is the intermediate values, by epoch from 1. Raises UsageError when the file exists or
+    cannot be written.
     """
     if path.exists():
         raise UsageError(f"{str(path)!r} exists already; name a new file")
@@ -111,6 +113,9 @@ def export_to_optuna(
             storage=storage, study_name=study_name, direction=StudyDirection[direction.name]
         )
         study.set_user_attr("metric", metric)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names([metric])  # the dashboard says it instead of "Objective 0"
         study.add_trials(_exported(trial, box, metric) for trial in trials)
         storage.remove_session()
         storage.engine.dispose()
@@ -184,7 +189,9 @@ def _exported(trial: Trial, box: _Box, metric: str) -> FrozenTrial:
         distributions={**box},
         user_attrs=attributes,
         intermediate_values={
-            epoch: value for epoch, value in enumerate(trial.curves.get(metric, ())) if math.isfinite(value)
+            epoch: value
+            for epoch, value in enumerate(trial.curves.get(metric, ()), start=1)
+            if math.isfinite(value)
         },
     )
 

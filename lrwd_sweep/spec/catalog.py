@@ -25,6 +25,7 @@ class Input:
     shape: tuple[int, ...]
     type: str = REAL  # or torch's name of an integer type, or bool
     most: int = 0  # largest value of whole numbers
+    name: str = ""  # of the argument of `forward`, if the user's items are dicts
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,11 @@ class DataSet:
     def to_dict(self) -> dict[str, Any]:
         """Return it JSON-ready, without defaults."""
         optional = {one.name: one.default for one in fields(self) if one.name in _OPTIONAL}
-        return {n: v for n, v in asdict(self).items() if n not in optional or v != optional[n]}
+        found = {n: v for n, v in asdict(self).items() if n not in optional or v != optional[n]}
+        for one in found.get("inputs", ()):
+            if not one["name"]:
+                del one["name"]
+        return found
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

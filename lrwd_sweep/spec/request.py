@@ -44,6 +44,7 @@ class TaskOptions(RunKeywords, FlatMinimaOptions, total=False):
     loss: Named
     net_options: Mapping[str, Any] | str
     standardize: bool  # byte images of user data
+    stream: bool  # map-style user data
     augment: str
     epochs: int
     eval_every: int

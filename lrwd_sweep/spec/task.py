@@ -45,6 +45,7 @@ class Task(Batches):
     standardize: bool | None = declared(  # None: data without user images of bytes
         None, "Standardise user byte images; --no-standardize [no]", kind=bool, panel=TRAIN, rare=True
     )
+    stream: bool = declared(False, "Read your data anew each epoch", panel=TRAIN, compare=False, rare=True)
     augment: str = declared(
         "none",
         "none, crop-flip or crop-flip-cutout",
@@ -317,7 +318,8 @@ class Task(Batches):
 
     def changed(self, **overrides: Any) -> Task:
         """Return this task with other values, dropping those of a replaced data set or network."""
-        gone: dict[str, Any] = {"sizes": None, "standardize": None} if "data" in overrides else {}
+        of_data: dict[str, Any] = {"sizes": None, "standardize": None, "stream": False}
+        gone = of_data if "data" in overrides else {}
         if "net" in overrides:
             gone |= {"net_options": "", "undecayed": ()}
         elif "net_options" in overrides:  # they outweigh those that are there

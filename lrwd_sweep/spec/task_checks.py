@@ -39,6 +39,8 @@ def refuse_impossible(task: Any) -> None:  # a Task, which imports this module
     if task.standardize is not None and not is_user_code(task.data):
         why = "holds no images" if is_text(task.data) else "is always standardised"
         raise UsageError(f"{arg('standardize')} is for images of your own; {task.data} {why}: leave it out")
+    if task.stream and not is_user_code(task.data):
+        raise UsageError(f"{arg('stream', True)} is for data sets of your own; leave it out for {task.data}")
     if task.sizes is not None:
         _refuse_sizes(task, task.sizes)
     refuse_impossible_averages(task)

@@ -51,6 +51,9 @@ def halves_of_two(x):
     y = (x[:, 0] > 0).long()
     return ((x[:80], x[:80]), y[:80]), ((x[80:], x[80:]), y[80:])
 
+def items():
+    return [list(zip(*half)) for half in halves(x, (x[:, 0] > 0).long())]
+
 def closeness(outputs, targets):
     return -(outputs.flatten() - targets).abs().mean()
 """
@@ -120,6 +123,26 @@ def test_every_kind_of_target_trains_and_is_reported_in_each_of_its_metrics(run:
             report = run("report", "--metric", metric, "--storage", f"{data}.db")
             assert report.code == 0, report.err
             assert f"numbers: {metric}" in report.out
+
+
+def test_partly_frozen_networks_and_streamed_data_train_by_every_command(run: Run) -> None:
+    small = ("--lr", "2^-6:2^-5", *GRID[2:], "--train", "weight")
+    for command in (
+        ("grid", "-o", "adamw"),
+        ("compare", "adam", "sgdw"),
+        ("tpe", "-o", "adamw", "--trials", "4"),
+    ):
+        streamed = run(*command, *_net("Net", "items"), *small, "--stream")
+        assert streamed.code == 0, streamed.err
+        assert "--stream --epochs 3 --batch-size 16 --train weight" in " ".join(
+            streamed.out.replace("\\", "").split()
+        ), command
+        held = run(*command, *_net("Net", "items"), *small)
+        assert "nothing to train" in held.err, command  # the same study
+    refused = run("tpe", "-o", "adamw", "--trials", "4", *_net("Net", "items"), *small[:-1], "head")
+    assert_refused(
+        refused, 2, "--train head matches no parameter of the network that could train; they are body"
+    )
 
 
 def test_what_a_task_cannot_do_is_refused_in_one_line(run: Run) -> None:

@@ -73,6 +73,11 @@ def _collated(items: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
     return torch.stack([x for x, _ in items]), torch.tensor([y for _, y in items])
 
 
+def _named(items: list[tuple[Tensor, int]]) -> dict[str, Tensor]:
+    x, y = _collated(items)
+    return {"x": x, "labels": y}
+
+
 FORMS: dict[str, Callable[[Any], Any]] = {
     "tensors": lambda pair: pair,
     "arrays": lambda pair: tuple(value.numpy() for value in pair),
@@ -83,6 +88,10 @@ FORMS: dict[str, Callable[[Any], Any]] = {
     "a shuffling data loader": lambda pair: DataLoader(TensorDataset(*pair), 4, shuffle=True),
     "a loader with a sampler": lambda pair: DataLoader(Items(*_longer(pair)), 4, sampler=range(len(pair[0]))),
     "a loader with a collation": lambda pair: DataLoader(Items(*pair), 5, collate_fn=_collated),
+    "a list of dicts": lambda pair: [
+        {"x": [*x.numpy()], "label": int(y)} for x, y in zip(*pair, strict=True)
+    ],
+    "a loader of dicts": lambda pair: DataLoader(Items(*pair), 5, collate_fn=_named),
     "an iterable data set": Streamed,
     "a loader of an iterable": lambda pair: DataLoader(Streamed(pair), 4),
     "a generator": lambda pair: iter(Streamed(pair)),
@@ -269,7 +278,10 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: ((NAN, Y), V), "item 7 of train is not finite; leave it out"),
     (lambda: (Items(X, Y), 3), "validation is of type int; give tensors (x, y), a data set or a data"),
     (lambda: (_ragged(), V), "item 4 of train has shape (4,), item 0 has (3,); make them equal"),
-    (lambda: (Random(X, Y), V), "item 0 of train is different every time; it is read once, so leave random"),
+    (
+        lambda: (Random(X, Y), V),
+        "item 0 of train is different every time; add stream=True to read it",
+    ),
     (lambda: ([(1, 2)] * 3, V), "item 0 of train holds a value of type int as x; make it a tensor, as by"),
     (lambda: ([X[0]] * 3, V), "item 0 of train is of type Tensor; make it a pair (x, y)"),
     (lambda: ([(X[0], True)] * 3, V), "item 0 of train has the label True; make it a class"),

@@ -14,11 +14,11 @@ from torch.nn import functional as F  # noqa: N812 - as users write it
 
 from lrwd_sweep.data import load
 from lrwd_sweep.data.user_data import _sizes, completed
-from lrwd_sweep.data.user_splits import splits_of
+from lrwd_sweep.data.user_splits import read
 from lrwd_sweep.engine.choice import obstacle
 from lrwd_sweep.engine.draws import generator
 from lrwd_sweep.engine.pack import PackTrainer
-from lrwd_sweep.errors import UsageError
+from lrwd_sweep.errors import DataError, UsageError
 from lrwd_sweep.nets.randomness import seeded
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.task import Task
@@ -45,6 +45,10 @@ def three() -> nn.Module:
 
 
 three_classes = three
+
+
+def three_likelihoods() -> nn.Module:
+    return nn.Sequential(Table(3), nn.LogSoftmax(dim=1))
 
 
 class Tokens(nn.Module):
@@ -82,6 +86,13 @@ class Two(nn.Module):
     def forward(self, ids: Tensor, x: Tensor) -> Any:
         hidden = torch.cat([self.embed(ids).sum(1), x], 1)
         return Output(self.head(hidden), hidden)
+
+
+class Named(Two):
+    """The same with its arguments in another order."""
+
+    def forward(self, x: Tensor, ids: Any = None) -> Any:  # type: ignore[override]
+        return super().forward(ids, x)
 
 
 class Bytes(nn.Module):
@@ -160,6 +171,7 @@ CASES = {
     "smoothed": Case(
         "three_classes", _labelled, F.cross_entropy, {"label_smoothing": 0.2}, ("loss", "error")
     ),
+    "nll": Case("three_likelihoods", _labelled, F.nll_loss, {"loss": "nll"}, ("loss", "error")),
     "two inputs": Case("Two", _two, lambda o, y: F.cross_entropy(o.logits, y), {}, ("loss", "error")),
     "bytes": Case("Bytes", _bytes, F.cross_entropy, {}, ("loss", "error")),
 }
@@ -216,11 +228,11 @@ def issubclass_of(net: Any, kind: type) -> bool:
 def test_a_lane_of_every_kind_of_task_equals_a_lone_run(engine: str) -> None:
     rule = Optimizer.parse("adamw:lr-scaled")
     for name, case in CASES.items():
-        splits = splits_of(_split(case.data)())
-        task = _task(case, engine, _sizes(splits))
+        data = read(_split(case.data)())
+        task = _task(case, engine, _sizes(data))
         if engine == "vmap":
             assert obstacle(task, CPU) == "", name
-        splits, clipped[:] = splits.to(CPU, F64), []
+        splits, clipped[:] = data.splits.to(CPU, F64), []
         trainer = PackTrainer(rule, task, CELLS, 3, splits)
         trials = trainer.run()
         for lane in range(len(CELLS)):
@@ -237,6 +249,33 @@ def test_a_lane_of_every_kind_of_task_equals_a_lone_run(engine: str) -> None:
                 known = trials[lane].metrics[f"val_{measure}"]
                 assert known == pytest.approx(found[f"val_{measure}"], rel=1e-9), (name, measure)
         assert not clipped or (any(clipped)), name
+
+
+def test_items_that_are_dicts_reach_forward_by_name() -> None:
+    sets = _split(_two)()
+    dicts = [
+        [{"ids": a, "x": b, "text": "left out", "labels": c} for a, b, c in zip(*x, y, strict=True)]
+        for x, y in sets
+    ]
+    for engine in ("loop", "vmap"):
+        trials = []
+        for net, data in (("Two", read(sets)), ("Named", read(dicts)), ("Named", read(dicts, stream=True))):
+            task = _task(replace(CASES["two inputs"], net=net), engine, _sizes(data))
+            trainer = PackTrainer(Optimizer.parse("adamw"), task, CELLS, 3, data.splits.to(CPU, F64))
+            trials.append(repr(trainer.run()))
+        assert trials[1:] == trials[:1] * 2, engine
+    sizes = _sizes(read(dicts))
+    assert [one.name for one in sizes.inputs] == ["ids", "x"]
+    assert type(sizes).from_dict(sizes.to_dict()) == sizes
+    assert "name" not in str(_sizes(read(sets)).to_dict())  # stored before inputs had names
+    unnamed = [{"ids": ids, "y_true": 1} for ids in sets[0][0][0]]
+    plain = [(*x, y) for *x, y in zip(*sets[0][0], sets[0][1], strict=True)]
+    for split, complaint in (
+        (unnamed, "has the keys ids, y_true; name the target labels"),
+        (dicts[0], "with different keys \\(train: ids, x; validation: no dicts\\); make them equal"),
+    ):
+        with pytest.raises(DataError, match=complaint):
+            read([split, plain])
 
 
 def _expected(output: Any, y: Tensor) -> dict[str, float]:
@@ -313,8 +352,8 @@ def test_values_do_not_depend_on_hidden_batches_or_the_order_of_items() -> None:
     """Losses per item, losses of a whole split and masked positions, in batches of 256 and of 7."""
     for loss in ("per_item", "ranked", "tokens"):
         if loss == "tokens":
-            splits = splits_of(_split(_text)())
-            task = _task(CASES["tokens"], "loop", _sizes(splits))
+            data = read(_split(_text)())
+            task, splits = _task(CASES["tokens"], "loop", _sizes(data)), data.splits
         else:
             task = _completed(loss=f"{HERE}:{loss}", engine="loop")
             splits = load(task.data, task.data_set)
@@ -327,10 +366,10 @@ def test_values_do_not_depend_on_hidden_batches_or_the_order_of_items() -> None:
                 splits.validation, **dict(zip("xy", splits.validation.batch(order), strict=True))
             ),
         )
-        found = [
+        runs = [
             PackTrainer(Optimizer.parse("adamw"), one, CELLS, 3, data).run()
             for one, data in ((task, splits), (task, shuffled), (replace(task, eval_batch_size=7), splits))
         ]
-        for trials in found[1:]:
-            for one, other in zip(found[0], trials, strict=True):
+        for trials in runs[1:]:
+            for one, other in zip(runs[0], trials, strict=True):
                 assert one.metrics == pytest.approx(other.metrics, rel=1e-12), loss

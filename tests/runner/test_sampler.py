@@ -128,7 +128,8 @@ def test_optuna_loads_an_exported_study(tmp_path: Path) -> None:
         study = optuna.load_study(study_name="digits", storage=f"sqlite:///{path}")
         assert (study.direction.name, study.best_value) == (direction.name, best)
     assert study.best_params == {"lr": 0.01, "weight_decay": 0.0}
-    assert study.best_trial.intermediate_values == {0: 3.0, 1: 6.0}
+    assert study.best_trial.intermediate_values == {1: 3.0, 2: 6.0}
+    assert study.metric_names == ["val_loss"]
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 6 + ["FAIL"]
     assert study.trials[-1].user_attrs == {"seed": 1, "status": "diverged", "detail": "epoch 3"}
     assert {entry.name for entry in tmp_path.iterdir()} == {"MINIMIZE.db", "MAXIMIZE.db"}

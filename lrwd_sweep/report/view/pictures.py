@@ -269,7 +269,7 @@ def curves(results: Sequence[Result], quantity: Quantity) -> Chart | None:
 
 def steps(result: Result) -> tuple[str, tuple[float, ...]]:
     """Return the unit of a study's curves and their steps; empty if a point is an epoch, from 1 on."""
-    if result.spec.command is None:
+    if result.spec.task is not None:
         return "epoch", ()
     known = [(unit, trial.curves[unit]) for trial in result.trials for unit in STEPS if unit in trial.curves]
     return max(known, key=lambda found: len(found[1]), default=("point", ()))

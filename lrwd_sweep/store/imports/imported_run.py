@@ -41,15 +41,17 @@ class ImportedRun:
         """True if the run ended by itself: complete or diverged."""
         return self.status in (Status.COMPLETE, Status.DIVERGED)
 
-    def trial(self, metric: str, numeric: Sequence[str]) -> Trial:
+    def trial(self, metric: str, numeric: Sequence[str], curve: Mapping[str, Sequence[float]]) -> Trial:
         """Return the run as a trial with its value as `metric`; `numeric` columns are metrics too."""
         status = self.status or Status.FAILED
+        curves = {metric if name == "value" else name: tuple(values) for name, values in curve.items()}
         if status is not Status.COMPLETE:
             plain = self.word.lower() in ("", *Status) or state_of(self.word) is RunState.COMPLETE
-            return Trial(self.cell, self.seed, status, detail=self.detail or ("" if plain else self.word))
+            detail = self.detail or ("" if plain else self.word)
+            return Trial(self.cell, self.seed, status, {}, curves, detail)
         others = {name: number(self.further[name]) for name in numeric if self.further[name]}
         finite = {name: value for name, value in others.items() if math.isfinite(value)}
-        return Trial(self.cell, self.seed, status, {metric: self.value} | finite, detail=self.detail)
+        return Trial(self.cell, self.seed, status, {metric: self.value} | finite, curves, self.detail)
 
 
 def parse_runs(

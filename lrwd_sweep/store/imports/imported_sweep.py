@@ -102,7 +102,8 @@ def to_sweep(table: RunTable, columns: Mapping[str, str], metric: str) -> Import
     ) -> ImportedSweep:
         kept = [run for run in kept if run.status is not None]
         left_out = Counter(invalid) + Counter(run.word for run in read) - Counter(run.word for run in kept)
-        trials = tuple(run.trial(metric, numeric) for run in kept)
+        curves = [table.curves.get((run.place, of_a_run["value"]), {}) for run in kept]
+        trials = tuple(run.trial(metric, numeric, curve) for run, curve in zip(kept, curves, strict=True))
         further_notes = [*_state_notes(states, left_out, kept), *_variation(kept, further, settings)]
         return ImportedSweep(trials, lattice, seeds, metric, context, (*table.notes, *notes, *further_notes))
 

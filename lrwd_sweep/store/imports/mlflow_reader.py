@@ -6,6 +6,7 @@ Columns are those of MLflow's search: `params.lr`, `metrics.val_loss`, `tags.nam
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,17 +54,30 @@ def read_mlflow(source: ImportSource) -> RunTable:
     parents = {run.tags.get(_PARENT, "") for run in runs}
     groups = sum(run.key in parents for run in runs)
     runs = [run for run in runs if run.key not in parents]
+    for run in runs:
+        for points in run.metrics.values():
+            points.sort(key=lambda point: point[:2])
     if not runs:
         raise UsageError(f"{shown_name(source.name)}: there is no run of MLflow in it; name another source")
     texts = [_texts(run, source) for run in runs]
     header = list(dict.fromkeys(name for found in texts for name in found))
+    count = Counter(run.name for run in runs)
+    places = [f"run {run.name if count[run.name] == 1 else run.key}" for run in runs]
     rows = [
-        (f"run {run.name or run.key}", [found.get(name, "") for name in header])
-        for run, found in zip(runs, texts, strict=True)
+        (place, [found.get(name, "") for name in header]) for place, found in zip(places, texts, strict=True)
     ]
+    curves = {
+        (place, f"metrics.{name}"): {
+            "value": [value for *_, value in points],
+            "step": [step for step, *_ in points],
+        }
+        for place, run in zip(places, runs, strict=True)
+        for name, points in run.metrics.items()
+    }
     settings = frozenset(name for name in header if name.startswith("params."))
-    notes = (f"{groups} runs that group others are left out",) * bool(groups)
-    return RunTable(shown_name(source.name), header, rows, settings, scope="experiment", notes=notes)
+    notes = (f"left out, as they only group others: {groups} run{'s' * (groups > 1)}",) * bool(groups)
+    name = shown_name(source.name)
+    return RunTable(name, header, rows, settings, scope="experiment", notes=notes, curves=curves)
 
 
 def _texts(run: _Run, source: ImportSource) -> dict[str, str]:
@@ -71,8 +85,7 @@ def _texts(run: _Run, source: ImportSource) -> dict[str, str]:
     found = {"run_id": run.key, "run_name": run.name, "experiment": run.experiment, "status": run.state}
     found |= {f"params.{name}": text for name, text in run.params.items()}
     for name, points in run.metrics.items():
-        curve = [value for *_, value in sorted(points, key=lambda point: point[:2])]
-        if curve:
+        if curve := [value for *_, value in points]:
             found[f"metrics.{name}"] = text_of(source.value_of(curve))
     return found | {f"tags.{name}": text for name, text in run.tags.items() if not name.startswith("mlflow.")}
 

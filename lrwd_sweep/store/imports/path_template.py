@@ -12,7 +12,7 @@ import io
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 
 from lrwd_sweep.errors import UsageError, arg, brief, shown
+from lrwd_sweep.spec.user_command import STEPS
 from lrwd_sweep.store.imports.json_reader import curve_of, flat, load, text_of
 from lrwd_sweep.store.imports.run_table import RunTable, distinct, is_number, number, some
 from lrwd_sweep.store.imports.source import ImportSource
@@ -76,17 +77,25 @@ class NamePattern:
 
 @dataclass(slots=True)
 class Curve:
-    """The values of a run in their order, its last step, and what its file says besides."""
+    """The values of a run in their order, their steps if these are known, and what its file says besides."""
 
     values: list[float]
-    last_step: str = ""
+    steps: Sequence[float] = ()
+    unit: str = "step"  # of the steps, as the file calls them
     facts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def points(self) -> dict[str, Sequence[float]]:
+        """The values and their steps by name, to store."""
+        unit = self.unit.removeprefix("_").removeprefix("training_")
+        return {"value": self.values} | ({unit: self.steps} if self.steps and unit in STEPS else {})
 
     def texts(self, source: ImportSource) -> tuple[str, str]:
         """Return the value and the end of the run, as texts."""
         if not self.values:
             return "", NO_VALUE
-        end = f"step {self.last_step or len(self.values)}" if math.isfinite(self.values[-1]) else DIVERGED
+        last = f"{self.steps[-1]:.17g}" if self.steps else len(self.values)
+        end = f"step {last}" if math.isfinite(self.values[-1]) else DIVERGED
         return text_of(source.value_of(self.values)), end
 
 
@@ -112,9 +121,11 @@ def read_paths(source: ImportSource) -> RunTable:
         )
     settings: dict[Path, dict[str, str]] = {}
     records: list[tuple[str, dict[str, str], set[str]]] = []
+    curves = {}
     for name, parts in runs:
         curve = read_curve(source.path / name, key)
         value, end = curve.texts(source)
+        curves[name, "value"] = curve.points
         beside = _settings_of(source.path, Path(name).parent, settings)
         named = {**beside, **parts}
         record = {**curve.facts, **named, "value": value, END: end}
@@ -123,9 +134,8 @@ def read_paths(source: ImportSource) -> RunTable:
     rows = [(name, [record.get(column, "") for column in header]) for name, record, _ in records]
     named_columns = frozenset[str]().union(*(names for *_, names in records))
     files = f"{others} more {Path(template).suffix or 'files'} there do not fit {template}"
-    return RunTable(
-        source.name, header, rows, named_columns, END, notes=(files,) * bool(others), measured=key
-    )
+    notes = (files,) * bool(others)
+    return RunTable(source.name, header, rows, named_columns, END, notes=notes, measured=key, curves=curves)
 
 
 def read_curve(path: Path, key: str) -> Curve:
@@ -158,9 +168,9 @@ def _csv_curve(path: Path, key: str) -> Curve:
     step = next((name for name in _STEPS if name in header and name != key), None)
     texts = {name: distinct(row.get(name, "") for row in rows) for name in header if name not in (key, step)}
     facts = {name: words[0] for name, words in texts.items() if len(words) == 1}
-    return Curve(
-        [number(row[key]) for row in found], found[-1].get(step, "") if found and step else "", facts
-    )
+    steps = [row.get(step, "") for row in found] if step else []
+    known = [number(text) for text in steps] if all(map(is_number, steps)) else []
+    return Curve([number(row[key]) for row in found], known, step or "step", facts)
 
 
 def _json_curve(path: Path, key: str) -> Curve:
@@ -175,9 +185,11 @@ def _json_curve(path: Path, key: str) -> Curve:
         )
     facts = {name: text for name, text in flat(last).items() if name != key and not name.endswith("[-1]")}
     prefix = key.rpartition(".")[0]
-    steps = [curve_of(document, f"{prefix}.{name}" if prefix else name) for name in _STEPS]
-    step = next((found[-1] for found in steps if len(found) >= len(values) > 1), None)
-    return Curve(values, f"{step:g}" if step is not None else "", facts)
+    steps = {name: curve_of(document, f"{prefix}.{name}" if prefix else name) for name in _STEPS}
+    unit = next((name for name, found in steps.items() if len(found) >= len(values) > 1), "step")
+    return Curve(
+        values, steps[unit][-len(values) :] if len(steps[unit]) >= len(values) > 1 else (), unit, facts
+    )
 
 
 def _files(root: Path, depth: int | None) -> Iterator[str]:

@@ -6,7 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -21,6 +21,7 @@ _KNOWN = (*OF_A_RUN, "status", "decay_rule", "direction", "cap")
 SHOWN_FAULTS = 10
 
 Columns = Mapping[str, Sequence[str]]  # the texts of all rows by column
+Curves = Mapping[tuple[str, str], Mapping[str, Sequence[float]]]  # by place and column: "value", and steps
 
 _PLAIN_WORDS = (  # of a name that does not tell what was measured
     "value values metric measure objective result target final best last mean avg average val valid "
@@ -47,6 +48,7 @@ class RunTable:
     notes: tuple[str, ...] = ()  # remarks of the reader
     measured: str = ""  # the source's name of what the column `value` holds
     written: bool = False  # by hand: it has a row for every run, so that one which lacks is an error
+    curves: Curves = field(default_factory=dict)
 
     def columns(self) -> dict[str, list[str]]:
         """Return the texts of each column, without rows of a wrong length."""

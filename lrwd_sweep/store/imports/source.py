@@ -126,8 +126,15 @@ def joined(tables: Sequence[RunTable]) -> RunTable:
     progress = next((table.progress for table in tables if table.progress), "")
     name = "file" if "file" not in header else "file of the import"
     scope = next((table.scope for table in tables if table.scope), "")
-    path = f"{len(tables)} files"
-    return RunTable(path, [*header, name], rows, settings, progress, scope, tuple(notes), tables[0].measured)
+    path, measured = f"{len(tables)} files", tables[0].measured
+    curves = {
+        (f"{table.path}: {place}", column): curve
+        for table in tables
+        for (place, column), curve in table.curves.items()
+    }
+    return RunTable(
+        path, [*header, name], rows, settings, progress, scope, tuple(notes), measured, curves=curves
+    )
 
 
 def _equal(text: str, value: str) -> bool:

@@ -7,7 +7,7 @@ hold hyperparameters as `lr=0.1` or `lr: 0.1`, or as a template says.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lrwd_sweep.errors import UsageError, arg, shown
 from lrwd_sweep.store.imports.csv_reader import read_csv
@@ -34,6 +34,7 @@ def read_wandb_chart(source: ImportSource) -> RunTable:
     pattern = NamePattern.of(source.template, source.columns) if source.template else None
     runs: dict[str, dict[str, str]] = {}
     settings: set[str] = set()
+    curves: dict[tuple[str, str], Mapping[str, Sequence[float]]] = {}
     for column in table.header[1:]:
         name, dash, metric = column.rpartition(" - ")
         if not dash or column.endswith(_BOUNDS):
@@ -48,8 +49,11 @@ def read_wandb_chart(source: ImportSource) -> RunTable:
         steps = [k for k, text in enumerate(texts[column]) if text]
         if bad := next((texts[column][k] for k in steps if not is_number(texts[column][k])), None):
             raise UsageError(f"{source.name}: {shown(column)}: {shown(bad)} is not a number")
-        last = texts[table.header[0]][steps[-1]] if steps else ""
-        value, end = Curve([number(texts[column][k]) for k in steps], last).texts(source)
+        at = [texts[table.header[0]][k] for k in steps]
+        known = [number(text) for text in at] if all(map(is_number, at)) else []
+        curve = Curve([number(texts[column][k]) for k in steps], known, table.header[0].lower())
+        value, end = curve.texts(source)
+        curves[f"run {name}", metric] = curve.points
         runs.setdefault(name, {"run": name, END: end, **parts})[metric] = value
         settings |= parts.keys()
     header = list(dict.fromkeys(key for run in runs.values() for key in run))
@@ -57,5 +61,6 @@ def read_wandb_chart(source: ImportSource) -> RunTable:
     rows = [(f"run {name}", [run.get(key, "") for key in header]) for name, run in runs.items()]
     if len(metrics) == 1 and "value" not in header:
         header[header.index(metrics[0])] = "value"
+        curves = {(place, "value"): curve for (place, _), curve in curves.items()}
     measured = metrics[0] if len(metrics) == 1 else ""
-    return RunTable(source.name, header, rows, frozenset(settings), END, measured=measured)
+    return RunTable(source.name, header, rows, frozenset(settings), END, measured=measured, curves=curves)

@@ -16,6 +16,7 @@ from lrwd_sweep.store.imports import ImportedSweep, ImportSource, format_of, rea
 from tests.store.imports import stubs
 from tests.store.imports.stubs import RECORDS, RUNS, curve
 
+UNITS = {"ray": "iteration", "hf": "step", "deepobs": "", "lightning_logs": "step"}
 EXPECTED = {Cell(0.1, 0.01): 0.5, Cell(0.1, 0.02): 0.4, Cell(0.2, 0.02): None}  # None: diverged
 
 
@@ -30,6 +31,16 @@ def check(found: ImportedSweep, label: object) -> None:
     assert found.lattice == Lattice((0.1, 0.2), (0.01, 0.02)), label
     assert [trial.status for trial in found.trials].count(Status.DIVERGED) == 1, label
     assert any("left out" in note for note in found.notes), label
+
+
+def check_curve(found: ImportedSweep, unit: str, label: object) -> None:
+    """Check that the first run has its learning curve, with steps if its source has them."""
+    curves = dict(found.trials[0].curves)
+    assert curves.pop(found.metric) == (2.5, 1.5, 0.5), label
+    assert [*curves] == [unit] * bool(unit), label
+    for values in curves.values():
+        assert len(values) == 3, label
+        assert [*values] == sorted(values), label
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +138,7 @@ def test_paths_of_the_tools(root: Path, tmp_path: Path) -> None:
     ):
         found = sweep(root / folder, template)
         check(found, (folder, template))
+        check_curve(found, UNITS.get(folder, "epoch"), folder)
         best = sweep(root / folder, template, best=True, maximize=True)
         assert best.trials[0].metrics["value"] == 2.5, folder
     assert found.notes[0] == "1 more .csv there do not fit width{width}_lr{lr}_wd{weight_decay}.csv"
@@ -149,6 +161,7 @@ def test_charts_and_tables_of_wandb(root: Path, tmp_path: Path) -> None:
         assert format_of(ImportSource(str(path))) == "wandb", form
         found = sweep(path, template)
         check(found, form)
+        check_curve(found, "step", form)
         assert found.context.higher == "column 'val_acc'", form
         assert sweep(path, template, best=True).trials[0].metrics["value"] == 0.5
         assert sweep(path, template, best=True, maximize=True).trials[0].metrics["value"] == 2.5
@@ -163,6 +176,7 @@ def test_both_stores_of_mlflow(root: Path) -> None:
         assert format_of(ImportSource(str(source))) == "mlflow", source
         found = sweep(source, metric="val_loss")
         check(found, source)
-        assert "1 runs that group others are left out" in found.notes, source
+        check_curve(found, "step", source)
+        assert "left out, as they only group others: 1 run" in found.notes, source
         best = sweep(source, best=True, maximize=True, metric="val_loss")
         assert best.trials[0].metrics["val_loss"] == 2.5, source
