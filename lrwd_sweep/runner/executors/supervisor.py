@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 
-_PDEATHSIG, _SUBREAPER = 1, 36  # of prctl
+PDEATHSIG, _SUBREAPER = 1, 36  # of prctl
 _WAITED = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
 _LOOK = 1.0  # seconds between looks at the parent
 
@@ -22,8 +22,8 @@ _LOOK = 1.0  # seconds between looks at the parent
 def main(driver: int, grace: float, words: list[str]) -> int:
     """Run the command to its end; return what to exit with, negative for a signal."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED)
-    _prctl(_PDEATHSIG, signal.SIGTERM)
-    _prctl(_SUBREAPER, 1)
+    prctl(PDEATHSIG, signal.SIGTERM)
+    prctl(_SUBREAPER, 1)
     child = os.fork()
     if child == 0:
         _execute(words)
@@ -51,7 +51,7 @@ def main(driver: int, grace: float, words: list[str]) -> int:
 def _execute(words: list[str]) -> None:
     """Become the command, in a new session, with signals as a shell leaves them."""
     os.setsid()
-    _prctl(_PDEATHSIG, signal.SIGKILL)  # should this supervisor itself be killed
+    prctl(PDEATHSIG, signal.SIGKILL)  # should this supervisor itself be killed
     for number in (signal.SIGPIPE, getattr(signal, "SIGXFSZ", signal.SIGPIPE)):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _WAITED)
@@ -82,7 +82,8 @@ def _children() -> list[int]:
     return found
 
 
-def _prctl(option: int, value: int) -> None:
+def prctl(option: int, value: int) -> None:
+    """Set an attribute of this process, where the system has it."""
     with contextlib.suppress(Exception):  # another system
         import ctypes  # noqa: PLC0415 - missing in some Pythons
 
