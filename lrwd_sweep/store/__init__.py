@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from lrwd_sweep.errors import SpecMismatch, StoreError, UsageError, arg
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status, Trial
-from lrwd_sweep.spec.job import short_digest
+from lrwd_sweep.spec.job import delete_files, short_digest
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.store import studies, trials
 from lrwd_sweep.store.database import DEFAULT_FILE, IMMEDIATE, check_writable, explained, open_database
@@ -219,9 +219,7 @@ class Store:
     def delete_checkpoints(self, name: str) -> None:
         """Delete the files of a study's checkpoints; keep those that cannot be."""
         folder = Path(f"{self.path}.packs")
-        for file in folder.glob(f"{short_digest(name)}-*"):
-            with suppress(OSError):
-                file.unlink()
+        delete_files(*folder.glob(f"{short_digest(name)}-*"))
         with suppress(OSError):
             folder.rmdir()
 

@@ -181,10 +181,7 @@ class Progress:
         self.clock = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Self:
-        if self.console.is_terminal:
-            self.live = Live(self, console=self.console, transient=True, auto_refresh=False)
-            self.live.start()
-            self.live.refresh()
+        self._show()
         if self.watches:
             done, total = self._runs()
             stored = f"{done} of {counted(total, 'run')} are stored"
@@ -197,9 +194,7 @@ class Progress:
     ) -> None:
         self.stop.set()
         self.clock.join()
-        if self.live is not None:
-            self.live.stop()
-            self.live = None
+        self._hide()
         if self.watches:
             return
         if self.console.is_terminal:
@@ -207,6 +202,27 @@ class Progress:
             self._line(*self._trained(courses, min((c.began for c in courses if c.began), default=0.0)))
         elif self.current is not None:
             self.ended(self.current)
+
+    def _show(self) -> None:
+        if self.console.is_terminal:
+            self.live = Live(self, console=self.console, transient=True, auto_refresh=False)
+            self.live.start()
+            self.live.refresh()
+
+    def _hide(self) -> None:
+        if self.live is not None:
+            self.live.stop()
+            self.live = None
+
+    def pause(self) -> None:
+        """Give the terminal back, for as long as Ctrl-Z stops this process."""
+        self.lock.acquire()
+        self._hide()
+
+    def resume(self) -> None:
+        """Draw anew, below what the shell wrote."""
+        self._show()
+        self.lock.release()
 
     def of(self, name: str) -> Course:
         """Return the watcher of a study."""

@@ -33,11 +33,10 @@ from lrwd_sweep.data.splits import make_folder, save_splits
 from lrwd_sweep.engine.device import Device
 from lrwd_sweep.engine.train_pack import OutOfMemory, train_job
 from lrwd_sweep.errors import brief
-from lrwd_sweep.runner.executors import POLL, supervisor
+from lrwd_sweep.runner.executors import PATIENCE, POLL, supervisor
 from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.spec.job import EpochDone, Event, Job, PackDone, PackLost
 
-PATIENCE = 5.0  # seconds that a step may take before the process of a cancelled job is killed
 _READY, _ENDED, _STOP = "ready", "ended", "stop"  # messages beside epochs
 _SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
