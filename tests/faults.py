@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,17 @@ def assert_finished(path: Path, name: str, whole: Stored) -> None:
     database.close()
     left = [file.name for file in path.parent.glob(f"{path.name}*") if file.name != path.name]
     assert not left, f"I4: {left}"
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that descend from one."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = stat.read_text(errors="replace").rpartition(")")[2].split()
+            if int(fields[1]) == pid and fields[0] not in "ZX":
+                found.append(int(stat.parent.name))
+    return found + [one for child in found for one in children(child)]
 
 
 class Commands:

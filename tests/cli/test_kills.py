@@ -18,7 +18,7 @@ from lrwd_sweep.spec.job import short_digest
 from lrwd_sweep.store import open_store
 from lrwd_sweep.store.drivers import Driver
 from tests.cli.conftest import STORE, Run, ended, process
-from tests.faults import assert_finished, assert_kept, assert_told, stored
+from tests.faults import assert_finished, assert_kept, assert_told, children, stored
 
 NAME = "killed"
 SWEEP = ("--lr", "2^-8:2^-5", "--wd", "2^-8:2^-7", "--seeds", "2", "--epochs", "150", "--max-lanes", "4")
@@ -55,17 +55,6 @@ def f(inputs=64, classes=10):
     layers = torch.nn.Flatten(), torch.nn.Linear(inputs, 16), torch.nn.ReLU(), torch.nn.Linear(16, classes)
     return torch.nn.Sequential(*layers)
 """
-
-
-def children(pid: int) -> list[int]:
-    """Return the processes that descend from one."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            fields = stat.read_text(errors="replace").rpartition(")")[2].split()
-            if int(fields[1]) == pid and fields[0] not in "ZX":
-                found.append(int(stat.parent.name))
-    return found + [one for child in found for one in children(child)]
 
 
 def assert_ended(pids: Sequence[int]) -> None:
