@@ -73,6 +73,7 @@ class StudySummary:
     created: str = ""  # ISO 8601, UTC
     counts: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(("cells", *_STATES), 0))
     training: str = ""  # the process that trains it now
+    last_trained: str = ""  # when, and by which process, if none does
     unreadable: str = ""  # why it cannot be read, and the remedy
     damaged: bool = False  # unreadable because what is stored is not what was written
 
@@ -218,7 +219,7 @@ class Store:
             if not isinstance(sys.exc_info()[1], Inaccessible):  # a locked store makes every write wait
                 beating.join()
                 with suppress(StoreError), self._writing() as session:
-                    drivers.remove_driver(session, study, mine)
+                    drivers.note_end(session, study, mine)
 
     def _beat(self, study: int, driver: Driver, stopped: Event) -> None:
         while not stopped.wait(drivers.BEAT):
@@ -322,10 +323,12 @@ class Store:
         is_moved, hand = identity(self.path) != self._file, self._in_hand
         if not self._specs or not (is_moved or hand):
             return ""
+        is_new = not kept.exists()
         try:
             with self._rescuing:
-                if is_moved and not kept.exists() and not Path(f"{self.path}-journal").exists():
+                if is_moved and is_new and not Path(f"{self.path}-journal").exists():
                     copy_to(kept, self._reader)
+                    is_new = False
                 if hand is not None:
                     name, trials = hand
                     with open_store(str(kept), write=True) as store:
@@ -363,8 +366,10 @@ def _summary(session: Session, row: RawStudy) -> StudySummary:
     found = Counter(_cell_state(statuses, len(spec.seeds)) for statuses in cells.values())
     counts = {"cells": len(cells)} | {state: found[state] for state in _STATES}
     driver = drivers.find_driver(session, row.id)
-    training = str(driver) if driver is not None and driver.is_alive else ""
-    return StudySummary(record.name, str(spec.optimizer), record.created, counts, training)
+    training, last = "", ""
+    if driver is not None:
+        training, last = (str(driver), "") if driver.is_alive else ("", driver.last)
+    return StudySummary(record.name, str(spec.optimizer), record.created, counts, training, last)
 
 
 def _cell_state(statuses: Sequence[Status], seeds: int) -> str:

@@ -153,6 +153,8 @@ def test_study_has_one_driver(run: Run) -> None:
     ended(first)
     with open_store(STORE, write=False) as store:
         assert store.driver(NAME) is None, "a dead process trains nothing"
+    assert "; stopped, last trained 20" in (listed := " ".join(run("study", "list").out.split()))
+    assert f" by process {first.pid} on " in listed
     assert run("study", "delete", NAME, "--yes").code == 0
     assert not described()
 
