@@ -293,10 +293,7 @@ class Store:
             studies.update_study(session, row, whole)
 
     def trials(self, name: str, *, curves: bool = False) -> list[Trial]:
-        """Return the study's trials in the order of storing; `curves` adds learning curves.
-
-        Raises UnknownName.
-        """
+        """Return the study's trials in the order of storing, `curves` with theirs. Raises UnknownName."""
         with self._reading() as session:
             return trials.read_trials(session, studies.get_row(session, name), curves=curves)
 
@@ -319,16 +316,16 @@ class Store:
 
     def _rescue(self) -> str:
         """Keep a pack in hand and what a deleted file held, beside it; return how to add them to a store."""
-        kept = self.path.with_name(f"{self.path.name}.rescue-{os.getpid()}.db")
         is_moved, hand = identity(self.path) != self._file, self._in_hand
         if not self._specs or not (is_moved or hand):
             return ""
-        is_new = not kept.exists()
+        kept = self.path.with_name(f"{self.path.name}.rescue-{os.getpid()}.db")
+        was_there = kept.exists()
         try:
             with self._rescuing:
-                if is_moved and is_new and not Path(f"{self.path}-journal").exists():
+                if is_moved and not was_there and not Path(f"{self.path}-journal").exists():
                     copy_to(kept, self._reader)
-                    is_new = False
+                    was_there = True
                 if hand is not None:
                     name, trials = hand
                     with open_store(str(kept), write=True) as store:
@@ -336,10 +333,10 @@ class Store:
                         store._specs.clear()  # so that it rescues nothing itself
                         store.add_trials(name, trials)
         except (LrwdError, DBAPIError, sqlite3.Error, OSError, KeyError):
+            delete_files(*[kept] * (not was_there))
             return ""
-        return (
-            f"; results are kept: {shlex.join(['lrwd-sweep', 'study', 'merge', str(self.path), str(kept)])}"
-        )
+        again = shlex.join(["lrwd-sweep", "study", "merge", str(self.path), str(kept)])
+        return f"; results are kept: {again}"
 
 
 def check_name(name: str) -> None:
@@ -366,9 +363,8 @@ def _summary(session: Session, row: RawStudy) -> StudySummary:
     found = Counter(_cell_state(statuses, len(spec.seeds)) for statuses in cells.values())
     counts = {"cells": len(cells)} | {state: found[state] for state in _STATES}
     driver = drivers.find_driver(session, row.id)
-    training, last = "", ""
-    if driver is not None:
-        training, last = (str(driver), "") if driver.is_alive else ("", driver.last)
+    training = str(driver) if driver is not None and driver.is_alive else ""
+    last = "" if driver is None or training else driver.last
     return StudySummary(record.name, str(spec.optimizer), record.created, counts, training, last)
 
 
