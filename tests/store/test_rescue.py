@@ -27,11 +27,16 @@ def replaced(path: Path) -> None:
     other.replace(path)
 
 
+def emptied(path: Path) -> None:
+    path.unlink()
+    path.touch()
+
+
 GONE: dict[str, Callable[[Path], object]] = {
     "deleted": lambda path: path.unlink(),
     "renamed": lambda path: path.rename(path.with_name("renamed.db")),
     "replaced by another": replaced,
-    "replaced by nothing": lambda path: (path.unlink(), path.touch()),
+    "replaced by nothing": emptied,
     "replaced by itself": lambda path: (
         path.rename(f"{path}.old"),
         path.write_bytes(Path(f"{path}.old").read_bytes()),
