@@ -95,7 +95,8 @@ def kill(started: subprocess.Popen[str], victim: str, draw: random.Random) -> tu
 )
 def test_killed_sweep_goes_on_and_ends_with_the_same_bits(run: Run, executor: str, kills: int) -> None:
     Path("net.py").write_text(NETWORK)
-    net = ("--net", "./net.py:f", "--epochs", "30") if executor == "processes" else ()
+    shape = ("--epochs", "30") if kills > 5 else ("--epochs", "15", "--seeds", "1")
+    net = ("--net", "./net.py:f", *shape) if executor == "processes" else ()
     command = ("grid", *SWEEP, *net, *OFTEN, "--study-name", NAME)
     draw, kept, store = random.Random(kills), 0, Path(STORE)
     for k in range(kills):
@@ -116,7 +117,7 @@ def test_killed_sweep_goes_on_and_ends_with_the_same_bits(run: Run, executor: st
     whole = ("--storage", "whole.db", "--checkpoint-every", "0")
     assert run("grid", *SWEEP, *net, "--study-name", NAME, *whole).code == 0
     assert_finished(store, NAME, stored(Path("whole.db"), NAME))
-    assert len(stored(store, NAME)) == LANES
+    assert len(stored(store, NAME)) in (LANES, LANES // 2)
     left = Path(f"{STORE}.packs", f"{short_digest(NAME)}-{'0' * 12}-{'0' * 12}-000000150.safetensors")
     left.parent.mkdir()
     left.write_bytes(b"of a process that was killed when it had stored its last pack")
