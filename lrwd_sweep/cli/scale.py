@@ -10,7 +10,7 @@ import typer
 
 from lrwd_sweep.cli import options
 from lrwd_sweep.cli.parse import number, one_of
-from lrwd_sweep.cli.study_run import opened, refuse_failed, show_forecast
+from lrwd_sweep.cli.study_run import opened, refuse_failed, report, show_forecast
 from lrwd_sweep.errors import GateFailed, UsageError, arg
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.runner.runner import completion
@@ -99,6 +99,9 @@ def transfer(
         return
     with opened(place, specs) as runner:
         runner.compare(specs)
+        if place.shard is not None:
+            report(runner, place, list(specs), next(iter(specs.values())).metric)
+            return
         from lrwd_sweep.report.result import read_results
         from lrwd_sweep.report.scaled import Scaled
         from lrwd_sweep.science.separability.verdict import MARGIN
