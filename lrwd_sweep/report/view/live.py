@@ -186,7 +186,8 @@ class Progress:
         self.clock = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Self:
-        self._show()
+        self.lock.acquire()
+        self.resume()
         if self.watches:
             done, total = self._runs()
             stored = f"{done} of {counted(total, 'run')} are stored"
@@ -199,7 +200,8 @@ class Progress:
     ) -> None:
         self.stop.set()
         self.clock.join()
-        self._hide()
+        self.pause()
+        self.lock.release()
         if self.watches:
             return
         if self.console.is_terminal:
@@ -208,25 +210,19 @@ class Progress:
         elif self.current is not None:
             self.ended(self.current)
 
-    def _show(self) -> None:
-        if self.console.is_terminal:
-            self.live = Live(self, console=self.console, transient=True, auto_refresh=False)
-            self.live.start()
-            self.live.refresh()
-
-    def _hide(self) -> None:
+    def pause(self) -> None:
+        """Give the terminal back, for as long as Ctrl-Z stops this process."""
+        self.lock.acquire()
         if self.live is not None:
             self.live.stop()
             self.live = None
 
-    def pause(self) -> None:
-        """Give the terminal back, for as long as Ctrl-Z stops this process."""
-        self.lock.acquire()
-        self._hide()
-
     def resume(self) -> None:
-        """Draw anew, below what the shell wrote."""
-        self._show()
+        """Draw, below what the shell wrote."""
+        if self.console.is_terminal:
+            self.live = Live(self, console=self.console, transient=True, auto_refresh=False)
+            self.live.start()
+            self.live.refresh()
         self.lock.release()
 
     def of(self, name: str) -> Course:
