@@ -155,9 +155,9 @@ def _serve() -> None:
         memory = mmap.mmap(file.fileno(), 8)  # counts without a system call
     add = Store.add_trials
 
-    def add_trials(self: Store, name: str, pack: Any, *given: Any) -> Any:
+    def add_trials(self: Store, name: str, pack: Any, *given: Any, **named: Any) -> Any:
         lanes = list(pack)
-        found = add(self, name, lanes, *given)
+        found = add(self, name, lanes, *given, **named)
         memory[:8] = (int.from_bytes(memory[:8], "little") + len(lanes)).to_bytes(8, "little")
         return found
 

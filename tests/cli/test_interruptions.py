@@ -147,11 +147,11 @@ def test_results_of_a_deleted_store_are_merged_and_training_goes_on(
 ) -> None:
     add, packs = Store.add_trials, []
 
-    def add_trials(*given: Any) -> Any:
+    def add_trials(*given: Any, **named: Any) -> Any:
         packs.append(given)
         if len(packs) == 2:
             Path(STORE).unlink()
-        return add(*given)
+        return add(*given, **named)
 
     monkeypatch.setattr(Store, "add_trials", add_trials)
     found = run(*COMMAND)
