@@ -25,11 +25,15 @@ from lrwd_sweep.cli.scale import transfer
 from lrwd_sweep.cli.study import studies
 from lrwd_sweep.cli.tpe import tpe
 from lrwd_sweep.cli.verify import verify
-from lrwd_sweep.errors import HostError, LrwdError
+from lrwd_sweep.errors import HostError, LrwdError, brief
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.runner.signals import Ended, Interrupted, asked, raised, told
 
 OUR_BUG = 5
+_NO_MEMORY = (  # in errors of the loader, of threads, of torch and of LLVM
+    *("failed to map segment", "cannot allocate memory", "can't allocate memory", "not enough memory"),
+    *("can't start new thread", "unable to allocate", "out of memory"),
+)
 _COMPLETE = "_LRWD_SWEEP_COMPLETE"  # set by the shells' completion scripts
 
 app = group(
@@ -90,6 +94,8 @@ def main() -> None:
         code = 128 + signal.SIGPIPE
     except OSError:  # stderr cannot be written
         _close_output()
+    if asked():
+        os._exit(code)  # without the seconds that an interpreter with torch takes to end
     sys.exit(code)
 
 
@@ -126,11 +132,22 @@ def run() -> int:  # noqa: PLR0911 - one return for each way to end
     except Exception as error:
         if asked():  # a library raised this on the signal
             return _ended(asked())
+        if _is_out_of_memory(error):
+            return _fail(
+                f"out of memory ({brief(error)}); free memory, or raise the limit (ulimit -v)",
+                HostError.exit_code,
+            )
         if os.environ.get("LRWD_DEBUG"):
             traceback.print_exc()
         what = f"{type(error).__name__}: {error}"
         return _fail(f"this is a fault of lrwd-sweep: {what} (LRWD_DEBUG=1 shows where)", OUR_BUG)
     return 0
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Return True for an error of the system, a library's loader or an allocator for want of memory."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in text for words in _NO_MEMORY)
 
 
 def _ended(number: int) -> int:

@@ -163,6 +163,7 @@ def _document(summaries: Sequence[StudySummary]) -> dict[str, Any]:
                 "created": summary.created,
                 "counts": dict(summary.counts),
                 **({"training": summary.training} if summary.training else {}),
+                **({"last_trained": summary.last_trained} if summary.last_trained else {}),
                 **({"unreadable": summary.unreadable} if summary.unreadable else {}),
             }
             for summary in summaries
@@ -182,6 +183,8 @@ def _table(summaries: Sequence[StudySummary]) -> Table:
         cells = f"{summary.counts['cells']}: {states or 'none trained'}"
         if summary.training:
             cells += f"; in training, {summary.training}"
+        elif summary.last_trained and summary.counts["missing"]:
+            cells += f"; stopped, last trained {summary.last_trained}"
         if summary.unreadable:
             cells = "damaged" if summary.damaged else "unreadable"
         texts = (plain(summary.name), plain(summary.optimizer), summary.created[:16], cells)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lrwd_sweep.errors import NothingToReport, UsageError, arg
 from lrwd_sweep.report.view import consoles
+from lrwd_sweep.runner.signals import on_suspension
 
 if TYPE_CHECKING:
     from lrwd_sweep.science.trial import Trial
@@ -31,7 +32,11 @@ def watch(names: Sequence[str] | None, storage: str | None) -> list[str]:
     _refuse_unwatchable(found)
     specs = {name: spec for name, (spec, _) in found.items()}
     known = {name: trials for name, (_, trials) in found.items()}
-    with consoles.shared() as console, Progress(console, specs, known, watches=True) as progress:
+    with (
+        consoles.shared() as console,
+        Progress(console, specs, known, watches=True) as progress,
+        on_suspension(progress.pause, progress.resume),
+    ):
         seen, idle = _state(path), 0
         while not all(progress.of(name).whole for name in found):
             time.sleep(SECONDS_BETWEEN_LOOKS)

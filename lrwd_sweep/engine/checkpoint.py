@@ -26,9 +26,10 @@ from torch import Tensor
 
 import lrwd_sweep
 from lrwd_sweep.science.lattice import Cell
-from lrwd_sweep.spec.job import CheckpointPlace, Pack, short_digest
+from lrwd_sweep.spec.job import CheckpointPlace, Pack, delete_files, short_digest
 
 SHARE = 0.02  # of the time of training, that writing may take
+LONGEST = 3600.0  # seconds between two: a process that Ctrl-Z stopped seems to have written for long
 KEPT = 2  # checkpoints of a pack
 FORMAT = 1
 _TENSORS, _DESCRIPTION = ".safetensors", ".json"
@@ -148,7 +149,7 @@ class Checkpoints:
         while len(self._written) > KEPT:
             self._written.pop(0).delete()
         now = time.monotonic()
-        self._next = now + max(self.place.every, (now - begun) / SHARE)
+        self._next = now + max(self.place.every, min((now - begun) / SHARE, LONGEST))
 
     def _write(self, state: State, step: int) -> Found:
         folder = Path(self.place.folder)
@@ -159,8 +160,10 @@ class Checkpoints:
         tensors |= {f"{_SHARED}{name}": value for name, value in state.shared.items()}
         values = bytearray(json.dumps(state.values).encode())
         tensors["values"] = torch.frombuffer(values, dtype=torch.uint8)
-        new = found.tensors.with_name(f"{found.tensors.name}.{os.getpid()}.new")
+        # In a folder of its own: safetensors writes a file of any name first, which a kill would leave.
+        new = found.tensors.with_name(f"{found.tensors.name}.{os.getpid()}.new") / "tensors"
         try:
+            new.parent.mkdir(exist_ok=True)
             save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, new)
             digest = _sha256(new)
             _sync(new)
@@ -168,7 +171,7 @@ class Checkpoints:
         except SafetensorError as error:
             raise OSError(str(error)) from None
         finally:
-            new.unlink(missing_ok=True)
+            delete_files(new.parent)
         description = {
             "format": FORMAT,
             "study": self.place.name,
@@ -212,9 +215,7 @@ def _descriptions(place: CheckpointPlace) -> Iterator[Found]:
 
 def delete_of(place: CheckpointPlace, pack: Pack) -> None:
     """Delete the checkpoints of a pack, and the folder if it is empty."""
-    for file in Path(place.folder).glob(f"{place.study}-{short_digest(repr(pack))}-*"):
-        with suppress(OSError):
-            file.unlink()
+    delete_files(*Path(place.folder).glob(f"{place.study}-{short_digest(repr(pack))}-*"))
     with suppress(OSError):
         Path(place.folder).rmdir()
 
@@ -225,9 +226,7 @@ def delete_finished(place: CheckpointPlace, unfinished: Mapping[int, Sequence[Ce
     for found in find(place):
         if set(found.pack.cells) & set(unfinished.get(found.pack.seed, ())):
             kept |= {found.file, found.tensors}
-    for file in set(Path(place.folder).glob(f"{place.study}-*")) - kept:
-        with suppress(OSError):
-            file.unlink()
+    delete_files(*set(Path(place.folder).glob(f"{place.study}-*")) - kept)
     with suppress(OSError):
         Path(place.folder).rmdir()
 

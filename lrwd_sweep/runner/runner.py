@@ -15,7 +15,7 @@ from lrwd_sweep.errors import UsageError, arg
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.notation import counted, in_patterns
 from lrwd_sweep.runner.forecast import missing, runs, told
-from lrwd_sweep.runner.signals import Interrupted, stop_on_signals
+from lrwd_sweep.runner.signals import Interrupted, on_suspension, stop_on_signals
 from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.job import CHECKPOINT_SECONDS, CheckpointPlace, Stopped, Unwatched, Watcher, short_digest
 from lrwd_sweep.spec.shard import WHOLE, Shard
@@ -258,8 +258,11 @@ class Runner:
         from lrwd_sweep.report.view.live import Progress
 
         known = {name: self.store.trials(name) for name in specs if self.store.find_study(name) is not None}
-        shown = consoles.shared()
-        with shown as console, Progress(console, specs, known, points, shard=self.part) as progress:
+        with (
+            consoles.shared() as console,
+            Progress(console, specs, known, points, shard=self.part) as progress,
+            on_suspension(progress.pause, progress.resume),
+        ):
             yield progress.of
 
     def _note(self, found: str, missing: int) -> None:

@@ -5,15 +5,20 @@ A signal has one of three effects:
     during imports, at the very end, or for the second time   the process ends at once
     while lanes train (`stop_on_signals`)                     training stops between two steps
     at any other time                                         `Ended` is raised
+
+A call that does not return keeps these effects from the main thread: another thread then ends the process,
+GRACE seconds after the first signal and SOON after the second.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
@@ -21,6 +26,8 @@ from typing import Any
 _NUMBERS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _IMPORT = "<frozen importlib._bootstrap>"
 _DUMB = ("dumb", "unknown")
+GRACE, SOON = 4.5, 0.5  # seconds
+_SAME = 0.3  # seconds within which a signal that comes twice, as from timeout(1), is one
 _SHOW_CURSOR = "\x1b[?25h\r\x1b[J"  # which the live view hides; clear its last line
 
 
@@ -61,16 +68,22 @@ class _Ending:
     """A signal handler for a process that runs one command."""
 
     def __init__(self) -> None:
-        self.asked = 0  # the first signal that came
+        self.asked, self.at = 0, 0.0  # the first signal that came, and when
         self.raises = False
         self.quiet = False  # nothing is left to report
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Raise Ended if an exception is safe here, else end the process."""
+        if number == self.asked and time.monotonic() - self.at < _SAME:
+            return
         if self.asked or not self.raises or _importing(frame):
             self.leave(number)
-        self.asked = number
+        self.note(number)
         raise Ended(number)
+
+    def note(self, number: int) -> None:
+        """Note the first signal."""
+        self.asked, self.at = number, time.monotonic()
 
     def leave(self, number: int) -> None:
         """End the process now, without cleaning up, in which any library could fail."""
@@ -87,6 +100,11 @@ _ending = _Ending()
 
 def end_on_signals() -> None:
     """Make these signals end this process, even if it was started with them ignored; nohup is obeyed."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # its signals are its own
+    threading.Thread(target=_end_late, args=(read,), daemon=True).start()
     for number in _NUMBERS:
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _ending)
@@ -109,6 +127,22 @@ def raised() -> Iterator[None]:
         yield
     finally:
         _ending.raises, _ending.quiet = False, True
+
+
+def _end_late(read: int) -> None:
+    """End the process when a signal has had no effect for long; the pipe tells every signal that comes."""
+    number, deadline, begun = 0, None, 0.0
+    while True:
+        left = None if deadline is None else max(deadline - time.monotonic(), 0)
+        if deadline is not None and not select.select([read], [], [], left)[0]:
+            _ending.leave(number)
+        for each in filter(_NUMBERS.__contains__, os.read(read, 64)):
+            now = time.monotonic()
+            if deadline is None:
+                deadline, begun = now + GRACE, now
+            elif each != number or now - begun > _SAME:
+                deadline = min(deadline, now + SOON)
+            number = each
 
 
 def asked() -> int:
@@ -142,7 +176,7 @@ def stop_on_signals() -> Iterator[Stop]:
     def note(number: int, _: FrameType | None) -> None:
         stop.signal = number
         if handles:
-            _ending.asked = number
+            _ending.note(number)
         for each, handler in before.items():
             signal.signal(each, handler)
 
@@ -153,3 +187,34 @@ def stop_on_signals() -> Iterator[Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+_suspended: list[tuple[Callable[[], None], Callable[[], None]]] = []
+
+
+@contextmanager
+def on_suspension(pause: Callable[[], None], resume: Callable[[], None]) -> Iterator[None]:
+    """Call `pause` before Ctrl-Z stops this process, and `resume` when it goes on."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or not hasattr(signal, "SIGTSTP") or signal.getsignal(signal.SIGTSTP) is signal.SIG_IGN:
+        yield
+        return
+    signal.signal(signal.SIGTSTP, _suspend)
+    _suspended.append((pause, resume))
+    try:
+        yield
+    finally:
+        _suspended.pop()
+        if not _suspended:
+            signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+
+
+def _suspend(number: int, _: FrameType | None) -> None:
+    """Stop this process as Ctrl-Z does, until SIGCONT."""
+    for pause, _resume in reversed(_suspended):
+        pause()
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)  # returns when the process goes on
+    signal.signal(number, _suspend)
+    for _pause, resume in _suspended:
+        resume()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from lrwd_sweep.science.lattice import Cell
@@ -18,6 +21,13 @@ CHECKPOINT_SECONDS = 60.0  # of training between two checkpoints of a pack, by d
 def short_digest(text: str) -> str:
     """Return 12 hexadecimal digits that stand for a text in the name of a file."""
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def delete_files(*paths: Path) -> None:
+    """Delete files, and folders with what is in them; keep those that cannot be."""
+    for path in paths:
+        with suppress(OSError):
+            path.unlink() if path.is_symlink() or not path.is_dir() else shutil.rmtree(path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import sqlite3
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from typing import Self
 
 from sqlalchemy import Engine, delete
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from lrwd_sweep.errors import SpecMismatch, StoreError, UsageError, arg
+from lrwd_sweep.errors import LrwdError, SpecMismatch, StoreError, UsageError, arg
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status, Trial
-from lrwd_sweep.spec.job import short_digest
+from lrwd_sweep.spec.job import delete_files, short_digest
 from lrwd_sweep.spec.study import StudySpec
-from lrwd_sweep.store import studies, trials
-from lrwd_sweep.store.database import DEFAULT_FILE, IMMEDIATE, check_writable, explained, open_database
-from lrwd_sweep.store.drivers import (
-    BEAT,
-    Driver,
-    find_driver,
-    note_driver,
-    note_sign_of_life,
-    remove_driver,
+from lrwd_sweep.store import drivers, studies, trials
+from lrwd_sweep.store.database import (
+    DEFAULT_FILE,
+    IMMEDIATE,
+    Inaccessible,
+    check_same,
+    check_writable,
+    copy_to,
+    explained,
+    identity,
+    open_database,
 )
+from lrwd_sweep.store.drivers import Driver
 from lrwd_sweep.store.schema import Damaged, StudyRow, Unreadable
 from lrwd_sweep.store.studies import RawStudy, StudyRecord
 from lrwd_sweep.store.trials import Lane
@@ -65,6 +73,7 @@ class StudySummary:
     created: str = ""  # ISO 8601, UTC
     counts: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(("cells", *_STATES), 0))
     training: str = ""  # the process that trains it now
+    last_trained: str = ""  # when, and by which process, if none does
     unreadable: str = ""  # why it cannot be read, and the remedy
     damaged: bool = False  # unreadable because what is stored is not what was written
 
@@ -74,6 +83,10 @@ class Store:
 
     def __init__(self, path: Path, engine: Engine) -> None:
         self.path = path
+        self._file = identity(path)
+        self._specs: dict[str, StudySpec] = {}  # of the studies that were begun here, as they are stored
+        self._in_hand: tuple[str, Sequence[Trial]] | None = None  # a trained pack that is not stored yet
+        self._rescuing = Lock()
         self._reader = engine
         self._writer = engine.execution_options(**IMMEDIATE)
 
@@ -121,7 +134,9 @@ class Store:
             else:
                 row = studies.update_study(session, row, _extended(row.record(), spec))
             studies.insert_comparison(session, [name])
-            return row.record()
+            record = row.record()
+        self._specs[name] = record.spec
+        return record
 
     def import_study(self, name: str, spec: StudySpec, found: Iterable[Trial]) -> None:
         """Create a study with all its trials, or nothing; see `import_studies`."""
@@ -160,7 +175,7 @@ class Store:
     def _delete_study(self, name: str, *, damaged: bool = False) -> None:
         with self._writing() as session:
             row = studies.get_unverified_row(session, name)
-            driver = find_driver(session, row.id)
+            driver = drivers.find_driver(session, row.id)
             if driver is not None and driver.is_alive:
                 raise UsageError(f"study {name!r} is being trained by {driver}; stop it first")
             if damaged:
@@ -187,14 +202,14 @@ class Store:
         mine = Driver.here()
         with self._writing() as session:
             study = studies.get_row(session, name).id
-            found = find_driver(session, study)
+            found = drivers.find_driver(session, study)
             if found is not None and not found.is_same(mine) and found.is_alive:
                 remedy = remedy or f"choose another {arg('study_name')}"
                 raise StoreError(
                     f"study {name!r} is being trained by {found}; wait until it has finished, stop it, or "
                     f"{remedy}"
                 )
-            note_driver(session, study, mine)
+            drivers.note_driver(session, study, mine)
         stopped = Event()
         beating = Thread(target=self._beat, args=(study, mine, stopped), daemon=True)
         beating.start()
@@ -202,27 +217,26 @@ class Store:
             yield
         finally:
             stopped.set()
-            beating.join()
-            with suppress(StoreError), self._writing() as session:
-                remove_driver(session, study, mine)
+            if not isinstance(sys.exc_info()[1], Inaccessible):  # a locked store makes every write wait
+                beating.join()
+                with suppress(StoreError), self._writing() as session:
+                    drivers.note_end(session, study, mine)
 
     def _beat(self, study: int, driver: Driver, stopped: Event) -> None:
-        while not stopped.wait(BEAT):
+        while not stopped.wait(drivers.BEAT):
             with suppress(StoreError), self._writing() as session:  # locked, or lost: training will tell
-                note_sign_of_life(session, study, driver)
+                drivers.note_sign_of_life(session, study, driver)
 
     def driver(self, name: str) -> Driver | None:
         """Return the process that trains a study now. Raises UnknownName."""
         with self._reading() as session:
-            found = find_driver(session, studies.get_row(session, name).id)
+            found = drivers.find_driver(session, studies.get_row(session, name).id)
         return found if found is not None and found.is_alive else None
 
     def delete_checkpoints(self, name: str) -> None:
         """Delete the files of a study's checkpoints; keep those that cannot be."""
         folder = Path(f"{self.path}.packs")
-        for file in folder.glob(f"{short_digest(name)}-*"):
-            with suppress(OSError):
-                file.unlink()
+        delete_files(*folder.glob(f"{short_digest(name)}-*"))
         with suppress(OSError):
             folder.rmdir()
 
@@ -251,15 +265,19 @@ class Store:
 
         A lane that is complete or diverged stays as it is; return these. The pack was trained for `spec`, and
         the study was in training for `seconds` since the last one. Raises UnknownName, or StoreError if a
-        lane occurs twice or the study has changed since training began.
+        lane occurs twice or the study has changed since training began, and Inaccessible: see `_rescue`.
         """
+        found = list(pack)
+        self._in_hand = name, found
         with self._writing() as session:
             if spec is not None:
                 self._check_unchanged(session, name, spec)
             row = studies.get_row(session, name)
             if seconds:
                 studies.add_seconds(session, row, seconds)
-            return _insert(session, row, list(pack))
+            kept = _insert(session, row, found)
+        self._in_hand = None
+        return kept
 
     def _check_unchanged(self, session: Session, name: str, spec: StudySpec) -> None:
         """Raise StoreError if the study was deleted during training, and perhaps created differently."""
@@ -276,22 +294,50 @@ class Store:
             studies.update_study(session, row, whole)
 
     def trials(self, name: str, *, curves: bool = False) -> list[Trial]:
-        """Return the study's trials in the order of storing; `curves` adds learning curves.
-
-        Raises UnknownName.
-        """
+        """Return the study's trials in the order of storing, `curves` with theirs. Raises UnknownName."""
         with self._reading() as session:
             return trials.read_trials(session, studies.get_row(session, name), curves=curves)
 
     @contextmanager
-    def _reading(self) -> Iterator[Session]:
-        with explained(self.path), Session(self._reader) as session:
-            yield session
+    def _session(self, engine: Engine) -> Iterator[Session]:
+        try:
+            check_same(self.path, self._file)
+            with explained(self.path), Session(engine) as session:
+                yield session
+        except Inaccessible as error:
+            raise Inaccessible(error.text + self._rescue()) from error.__cause__
+
+    def _reading(self) -> AbstractContextManager[Session]:
+        return self._session(self._reader)
 
     @contextmanager
     def _writing(self) -> Iterator[Session]:
-        with explained(self.path), Session(self._writer) as session, session.begin():
+        with self._session(self._writer) as session, session.begin():
             yield session
+
+    def _rescue(self) -> str:
+        """Keep a pack in hand and what a deleted file held, beside it; return how to add them to a store."""
+        is_moved, hand = identity(self.path) != self._file, self._in_hand
+        if not self._specs or not (is_moved or hand):
+            return ""
+        kept = self.path.with_name(f"{self.path.name}.rescue-{os.getpid()}.db")
+        was_there = kept.exists()
+        try:
+            with self._rescuing:
+                if is_moved and not was_there and not Path(f"{self.path}-journal").exists():
+                    copy_to(kept, self._reader)
+                    was_there = True
+                if hand is not None:
+                    name, trials = hand
+                    with open_store(str(kept), write=True) as store:
+                        store.begin_study(name, self._specs[name])
+                        store._specs.clear()  # so that it rescues nothing itself
+                        store.add_trials(name, trials)
+        except (LrwdError, DBAPIError, sqlite3.Error, OSError, KeyError):
+            delete_files(*[kept] * (not was_there))
+            return ""
+        again = shlex.join(["lrwd-sweep", "study", "merge", str(self.path), str(kept)])
+        return f"; results are kept: {again}"
 
 
 def check_name(name: str) -> None:
@@ -317,9 +363,10 @@ def _summary(session: Session, row: RawStudy) -> StudySummary:
             cells.setdefault((lr, weight_decay), []).append(status)
     found = Counter(_cell_state(statuses, len(spec.seeds)) for statuses in cells.values())
     counts = {"cells": len(cells)} | {state: found[state] for state in _STATES}
-    driver = find_driver(session, row.id)
+    driver = drivers.find_driver(session, row.id)
     training = str(driver) if driver is not None and driver.is_alive else ""
-    return StudySummary(record.name, str(spec.optimizer), record.created, counts, training)
+    last = "" if driver is None or training else driver.last
+    return StudySummary(record.name, str(spec.optimizer), record.created, counts, training, last)
 
 
 def _cell_state(statuses: Sequence[Status], seeds: int) -> str:

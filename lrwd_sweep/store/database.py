@@ -41,13 +41,23 @@ _SECRET = re.compile(
 )
 _ANOTHER = f"choose another file with {arg('storage')}"
 _RESTORE = f"restore it from a copy, or {_ANOTHER}"
+_NETWORK = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "afs", "9p"}
+    | {"sshfs", "s3fs", "rclone", "gcsfuse", "davfs"}
+)
+_OCTAL = re.compile(r"\\(\d{3})")  # a space in a mount point is \040
 _SMALL_TABLES = ("lrwd_sweep_schema", "studies", "comparisons")  # checked page by page when opened
+
+MOVED = (
+    "was deleted, renamed or replaced while it was open; move it back, or repeat the command to begin anew"
+)
 
 _MEANING = {  # by the beginning of SQLite's error name
     "SQLITE_BUSY": "is locked by another process; wait until that one has finished, then repeat the command",
     "SQLITE_NOTADB": f"is not an SQLite database; {_ANOTHER}",
     "SQLITE_CORRUPT": f"is damaged; {_RESTORE}",
     "SQLITE_READONLY_ROLLBACK": "holds an interrupted write; open it once where it can be written",
+    "SQLITE_READONLY_DBMOVED": MOVED,
     "SQLITE_READONLY": f"cannot be written; make it writable, or {_ANOTHER}",
     "SQLITE_CANTOPEN": f"cannot be opened; check its permissions, or {_ANOTHER}",
     "SQLITE_IOERR": f"met a disk I/O error; check the disk, or {_ANOTHER}",
@@ -95,6 +105,10 @@ def _path_of(url: str, given: str) -> str:
     return str(parsed.database)
 
 
+class Inaccessible(StoreError):
+    """A store whose file cannot be read or written now; what was to be stored is not."""
+
+
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
     """Turn database errors into a one-line StoreError that names the file and the remedy."""
@@ -108,7 +122,8 @@ def explained(path: Path) -> Iterator[None]:
         cause = _first(error)
         name = getattr(cause, "sqlite_errorname", "")
         meaning = next((text for start, text in _MEANING.items() if name.startswith(start)), None)
-        raise StoreError(f"store {str(path)!r} {meaning or f'failed: {brief(cause)}; {_RESTORE}'}") from error
+        text = meaning or f"failed: {brief(cause)}; {_RESTORE}"
+        raise Inaccessible(f"store {str(path)!r} {text}") from error
 
 
 def _first(error: BaseException) -> BaseException:
@@ -133,6 +148,12 @@ def open_database(url: str | None, *, write: bool) -> tuple[Path, Engine]:
     """
     path = locate(url)
     _check_place(path, url, write=write)
+    if write and (network := network_file_system(path)):
+        _log.warning(
+            "store %r lies on %s, where locks of SQLite may fail; use it from one machine at a time, or put "
+            "it on a local disk",
+            *(str(path), network),
+        )
     engine = _engine(path, write=write)
     current = None
     try:
@@ -255,3 +276,41 @@ def _migrated_copy(source: Connection) -> Engine:
         original.backup(memory)
         migrate(target)
     return copy
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from another of the same name; None without one."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def check_same(path: Path, known: tuple[int, int] | None) -> None:
+    """Raise Inaccessible if a path names another file by now; a new connection would create one."""
+    if identity(path) != known:
+        raise Inaccessible(f"store {str(path)!r} {MOVED}")
+
+
+def copy_to(path: Path, engine: Engine) -> None:
+    """Copy a database by an open connection, which reads its file even if that was deleted."""
+    with closing(sqlite3.connect(path)) as copy, engine.connect() as connection:
+        opened = connection.connection.driver_connection
+        assert isinstance(opened, sqlite3.Connection)
+        opened.backup(copy)
+
+
+def network_file_system(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
+    """Return the type of the file system that holds a path if other machines share it, else nothing."""
+    try:
+        lines = os.fsdecode(mounts.read_bytes()).splitlines()
+    except OSError:  # another system
+        return ""
+    place, deepest, kind = path.resolve(), 0, ""
+    for line in lines:
+        fields, _, rest = line.partition(" - ")
+        point = _OCTAL.sub(lambda code: chr(int(code[1], 8)), fields.split()[4])
+        if place.is_relative_to(point) and len(Path(point).parts) >= deepest:  # the last covers others
+            deepest, kind = len(Path(point).parts), rest.split()[0]
+    return kind if kind.removeprefix("fuse.") in _NETWORK else ""

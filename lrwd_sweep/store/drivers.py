@@ -10,13 +10,14 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import delete, update
+from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from lrwd_sweep.store.schema import DriverRow
 
 PATIENCE = 60.0  # seconds without a sign of life, after which a process on another host counts as dead
 BEAT = 15.0  # seconds between two signs of life
+ENDED = -1
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -27,7 +28,7 @@ class Driver:
     host: str
     pid: int
     boot: str  # of the host; empty where that is unknown
-    started: int  # of the process, in ticks since the boot; 0 where that is unknown
+    started: int  # of the process, in ticks since the boot; 0 where that is unknown, ENDED when it has ended
     since: str  # ISO 8601, UTC
     seen: float  # Unix time of the last sign of life
 
@@ -44,6 +45,8 @@ class Driver:
     @property
     def is_alive(self) -> bool:
         """True if it runs on this host, or has given a sign of life from another one."""
+        if self.started == ENDED:
+            return False
         mine = Driver.here()
         if (self.host, self.boot) != (mine.host, mine.boot):
             return mine.seen - self.seen < PATIENCE
@@ -60,6 +63,12 @@ class Driver:
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host} since {self.since}"
+
+    @property
+    def last(self) -> str:
+        """When it last gave a sign of life, and which process it was."""
+        seen = datetime.fromtimestamp(self.seen, UTC).isoformat(timespec="minutes")
+        return f"{seen.removesuffix('+00:00')} by process {self.pid} on {self.host}"
 
 
 def _started(pid: int) -> int | None:
@@ -99,7 +108,7 @@ def note_sign_of_life(session: Session, study: int, driver: Driver) -> None:
     session.execute(update(DriverRow).where(*mine).values(seen=time.time()))
 
 
-def remove_driver(session: Session, study: int, driver: Driver) -> None:
-    """Forget a process that has stopped training a study."""
+def note_end(session: Session, study: int, driver: Driver) -> None:
+    """Note that a process has stopped training a study."""
     mine = (DriverRow.study_id == study, DriverRow.pid == driver.pid, DriverRow.boot == driver.boot)
-    session.execute(delete(DriverRow).where(*mine))
+    session.execute(update(DriverRow).where(*mine).values(seen=time.time(), started=ENDED))

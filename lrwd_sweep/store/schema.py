@@ -112,7 +112,7 @@ class ComparisonRow(Base):
 
 
 class DriverRow(Base):
-    """The process that trains a study; it has no checksum, as no result depends on it."""
+    """The process that trains or last trained a study; without a checksum, as no result depends on it."""
 
     __tablename__ = "drivers"
 

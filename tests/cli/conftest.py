@@ -86,7 +86,7 @@ def process(*arguments: str, **environ: str) -> subprocess.Popen[str]:
 
 
 def ended(started: subprocess.Popen[str]) -> Ended:
-    out, err = started.communicate(timeout=120)
+    out, err = started.communicate(timeout=600)
     return Ended(started.returncode, out, err)
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import select
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import BEFORE, Run, ended, trials
+from tests.faults import children
 
 LANES = 8
 LONG = ("grid", "--lr", "2^-8:2^-7", "--wd", "2^-8:2^-7", "--seeds", "2", "--epochs", "2", "--max-lanes", "2")
@@ -53,6 +58,16 @@ def convert(*_, **__):
 import lrwd_sweep.store as store
 store.open_store = convert
 """
+IN_A_CALL_THAT_DOES_NOT_RETURN = """
+def report(*_, **__):
+    import hashlib
+    os.write(1, b"reached\\n")
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 1 << 30)
+
+import lrwd_sweep.store as store
+from lrwd_sweep.runner import signals
+store.open_store, signals.GRACE = report, 0.1
+"""
 LIST = ("study", "list")
 READING = "import lrwd_sweep.store as store; store.open_store = reached"
 CHOOSING = "from lrwd_sweep.runner import execution; execution.chosen = reached"
@@ -64,8 +79,15 @@ PHASES = {
     "reading": (READING, LIST, signal.SIGTERM, "terminated"),
     "a destructor": (IN_A_DESTRUCTOR, LIST, signal.SIGINT, "interrupted"),
     "a library's callback": (MADE_AN_ERROR_BY_A_LIBRARY, LIST, signal.SIGTERM, "terminated"),
+    "a call that does not return": (
+        IN_A_CALL_THAT_DOES_NOT_RETURN,
+        LIST,
+        signal.SIGHUP,
+        "the terminal was closed",
+    ),
     "the very end": ("import atexit; atexit.register(reached)", ("convert", "--help"), signal.SIGTERM, ""),
 }
+SHOWN, HIDDEN = b"\x1b[?25h", b"\x1b[?25l"  # cursor
 IGNORING = ("sh", "-c", "trap '' INT TERM; exec \"$@\"", "sh")  # as a shell's job in the background
 
 
@@ -151,9 +173,54 @@ threads.train_pack = train
 def test_a_second_signal_ends_training_at_once() -> None:
     started = waiting(TRAINING, *LONG)
     started.send_signal(signal.SIGINT)
+    started.send_signal(signal.SIGINT)  # as timeout(1) does: it counts as one
     wait_until_reached(started, "stopping")
     started.send_signal(signal.SIGTERM)
     found = ended(started)
     assert found.code == 143
     assert found.err.splitlines()[-1] == "lrwd-sweep: terminated"
     assert "Traceback" not in found.err
+
+
+def stopped(driver: int) -> int:
+    """Count the stopped processes among a driver and those that it started."""
+    found = [Path(f"/proc/{pid}/stat").read_text() for pid in (driver, *children(driver))]
+    return sum(stat.rpartition(")")[2].split()[0] == "T" for stat in found)
+
+
+def test_ctrl_z_stops_training_and_gives_the_terminal_back_until_fg() -> None:
+    ours, theirs = os.openpty()
+    words = ("grid", "--run", "sleep 1000 {lr} {weight_decay} {seed}", "-o", "adam", *LONG[1:-4])
+    started = subprocess.Popen(
+        [sys.executable, "-c", "from lrwd_sweep.cli import main; main()", *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+        env=os.environ | {"TERM": "xterm"},
+        process_group=0,
+    )
+    os.close(theirs)
+
+    def read(until: bytes) -> bytes:
+        found = b""
+        while until not in found:
+            assert select.select([ours], [], [], 60)[0], found
+            found += os.read(ours, 1 << 16)
+        return found
+
+    read(b"first run")
+    while len(children(started.pid)) < 2:  # the first run, and what ends it
+        time.sleep(0.01)
+    for _ in range(2):
+        started.send_signal(signal.SIGTSTP)
+        read(SHOWN)
+        while stopped(started.pid) != 2:  # the driver, and the command that it runs
+            time.sleep(0.05)
+        started.send_signal(signal.SIGCONT)
+        assert "0 of 8 runs" in (read(HIDDEN) + read(b" runs")).decode()
+        while stopped(started.pid):
+            time.sleep(0.05)
+    started.send_signal(signal.SIGINT)
+    assert b"stopped by SIGINT" in read(b"continues")
+    assert started.wait(60) == 130
+    os.close(ours)

@@ -83,7 +83,8 @@ def agrees(found: list[object], expected: list[object]) -> bool:
     )
 
 
-def test_damaged_bytes_are_never_read_as_other_values(whole: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize("draws", [40, pytest.param(280, marks=pytest.mark.slow)])
+def test_damaged_bytes_are_never_read_as_other_values(whole: bytes, tmp_path: Path, draws: int) -> None:
     path = tmp_path / "copy.db"
     path.write_bytes(whole)
     expected, draw = read_all(path), random.Random(0)
@@ -91,21 +92,24 @@ def test_damaged_bytes_are_never_read_as_other_values(whole: bytes, tmp_path: Pa
     pages = [whole[start : start + PAGE] for start in range(0, len(whole), PAGE)]
     for k in range(len(pages)):
         for n, other in enumerate([bytes(PAGE), draw.choice(pages)]):
-            path.write_bytes(b"".join([*pages[:k], other, *pages[k + 1 :]]))
+            path.write_bytes(damaged := b"".join([*pages[:k], other, *pages[k + 1 :]]))
             assert agrees(read_all(path), expected), f"page {k + 1} as overwritten by {n}"
+            assert path.read_bytes() == damaged, "reading writes nothing"
     noticed = 0
-    for _ in range(40):
+    for _ in range(draws):
         byte, bit = draw.choice(used), draw.randrange(8)
         path.write_bytes(whole[:byte] + bytes([whole[byte] ^ 1 << bit]) + whole[byte + 1 :])
         found = read_all(path)
         assert agrees(found, expected), f"bit {bit} of byte {byte}"
         noticed += found != expected
-    assert noticed > 20
-    for length in (0, 50, PAGE, len(whole) // 2, len(whole) - PAGE):
+    assert noticed > draws // 2
+    lengths = [0, 50, PAGE, len(whole) // 2, len(whole) - PAGE]
+    for length in [*lengths, *(draw.randrange(len(whole)) for _ in range(draws - 40))]:
         path.write_bytes(whole[:length])
         found = read_all(path)
         assert agrees(found, expected), f"truncated to {length} bytes"
-        assert None in found, f"truncated to {length} bytes"
+        assert None in found or length not in lengths, f"truncated to {length} bytes"
+        assert path.read_bytes() == whole[:length], "reading writes nothing"
 
 
 def test_every_column_of_lanes_curves_and_studies_is_verified(damaged: Damage) -> None:

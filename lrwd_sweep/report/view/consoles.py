@@ -122,13 +122,7 @@ def console_on(stream: TextIO, environ: Mapping[str, str]) -> Console:
 
 
 def prepare() -> None:
-    """Open missing standard streams on the null device, before anything is written.
-
-    A file opened later would get the number of a missing stream and receive the output of libraries.
-    """
-    while (null := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(null)
+    """Open missing standard streams on the null device, before anything is written."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - to the end

@@ -186,10 +186,8 @@ class Progress:
         self.clock = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Self:
-        if self.console.is_terminal:
-            self.live = Live(self, console=self.console, transient=True, auto_refresh=False)
-            self.live.start()
-            self.live.refresh()
+        self.lock.acquire()
+        self.resume()
         if self.watches:
             done, total = self._runs()
             stored = f"{done} of {counted(total, 'run')} are stored"
@@ -202,9 +200,8 @@ class Progress:
     ) -> None:
         self.stop.set()
         self.clock.join()
-        if self.live is not None:
-            self.live.stop()
-            self.live = None
+        self.pause()
+        self.lock.release()
         if self.watches:
             return
         if self.console.is_terminal:
@@ -212,6 +209,21 @@ class Progress:
             self._line(*self._trained(courses, min((c.began for c in courses if c.began), default=0.0)))
         elif self.current is not None:
             self.ended(self.current)
+
+    def pause(self) -> None:
+        """Give the terminal back, for as long as Ctrl-Z stops this process."""
+        self.lock.acquire()
+        if self.live is not None:
+            self.live.stop()
+            self.live = None
+
+    def resume(self) -> None:
+        """Draw, below what the shell wrote."""
+        if self.console.is_terminal:
+            self.live = Live(self, console=self.console, transient=True, auto_refresh=False)
+            self.live.start()
+            self.live.refresh()
+        self.lock.release()
 
     def of(self, name: str) -> Course:
         """Return the watcher of a study."""

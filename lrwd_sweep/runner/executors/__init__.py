@@ -8,6 +8,7 @@ from typing import Protocol
 from lrwd_sweep.spec.job import Event, Job
 
 POLL = 0.1  # seconds that `events` waits at most, so that signals are noticed
+PATIENCE = 3.5  # seconds that a cancelled job may take to end a step and write its checkpoint
 
 
 class Executor(Protocol):

@@ -19,7 +19,7 @@ from urllib.parse import quote
 from lrwd_sweep.errors import HostError, UsageError, arg, brief
 from lrwd_sweep.report.view.notation import about, counted
 from lrwd_sweep.runner.executors import POLL, objective
-from lrwd_sweep.runner.executors.run_process import TAIL, Attempt, end, gpus_of, start, visible_gpus
+from lrwd_sweep.runner.executors.run_process import TAIL, Attempt, end, gpus_of, paused, start, visible_gpus
 from lrwd_sweep.runner.readers import Readout
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
@@ -73,6 +73,7 @@ class CommandExecution:
         self.here = (
             bool(self.command.function) and self.command.jobs in (None, 1) and not self.command.timeout
         )
+        self.running: list[Attempt] = []
         self.failures: list[tuple[float, str]] = []
         self.in_a_row = 0
         self.own: list[str] = []  # the words that call a function
@@ -121,19 +122,18 @@ class CommandExecution:
         FirstRunFailed if the very first run gives no value.
         """
         waiting = deque((pack, 1) for pack in packs)
-        if self.first and waiting:
-            pack, attempt = waiting.popleft()
-            for event in self._runs(deque([(pack, attempt)]), should_stop):
-                yield event
-                if isinstance(event, PackDone):
-                    self.first = False
-        yield from self._runs(waiting, should_stop)
+        with paused(self.running):
+            if self.first and waiting:
+                for event in self._runs(deque([waiting.popleft()]), should_stop):
+                    yield event
+                    if isinstance(event, PackDone):
+                        self.first = False
+            yield from self._runs(waiting, should_stop)
 
     def _runs(
         self, waiting: deque[tuple[Pack, int]], should_stop: Callable[[], bool]
     ) -> Generator[Event, None, None]:
-        running: list[Attempt] = []
-        pause = _FASTEST
+        running, pause = self.running, _FASTEST
         try:
             while waiting or running:
                 if should_stop():
@@ -150,7 +150,7 @@ class CommandExecution:
                     if run.process.poll() is not None:
                         ended.append(run)
                     yield from self._watch(run)
-                running = [run for run in running if run not in ended]
+                running[:] = [run for run in running if run not in ended]
                 for run in ended:
                     yield from self._finish(run, waiting)
                 pause = _FASTEST if ended else min(2 * pause, POLL)
@@ -158,6 +158,7 @@ class CommandExecution:
                     time.sleep(pause)
         finally:
             end(running)
+            running.clear()
 
     def _start(self, pack: Pack, attempt: int, slot: int) -> Attempt:
         """Start a run. Raises UsageError if the script changed."""

@@ -33,11 +33,10 @@ from lrwd_sweep.data.splits import make_folder, save_splits
 from lrwd_sweep.engine.device import Device
 from lrwd_sweep.engine.train_pack import OutOfMemory, train_job
 from lrwd_sweep.errors import brief
-from lrwd_sweep.runner.executors import POLL
+from lrwd_sweep.runner.executors import PATIENCE, POLL, supervisor
 from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.spec.job import EpochDone, Event, Job, PackDone, PackLost
 
-PATIENCE = 5.0  # seconds that a step may take before the process of a cancelled job is killed
 _READY, _ENDED, _STOP = "ready", "ended", "stop"  # messages beside epochs
 _SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
@@ -277,7 +276,8 @@ def _begin(parent: Connection, said: str, path: list[str]) -> None:
     """Set the new process up: it ends with its parent, writes nothing to the terminal, finds user code."""
     global _parent  # noqa: PLW0603
     _parent = parent
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    supervisor.prctl(supervisor.PDEATHSIG, signal.SIGKILL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()  # elsewhere, and if it is dead already
     for name, stream in ((os.devnull, 1), (said, 2)):
         descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         os.dup2(descriptor, stream)

@@ -9,16 +9,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lrwd_sweep.runner.executors import supervisor
+from lrwd_sweep.runner.executors import PATIENCE, supervisor
 from lrwd_sweep.runner.readers import RunReader
+from lrwd_sweep.runner.signals import on_suspension
 from lrwd_sweep.spec.job import Pack, short_digest
 from lrwd_sweep.spec.user_command import Command
 
-GRACE = 10.0  # seconds between SIGTERM and SIGKILL
+GRACE = 10.0  # seconds between SIGTERM and SIGKILL for a run that is out of time or diverged
 TAIL = 20  # lines of a log, shown when the first run gives no value
 _TAIL_BYTES = 1 << 16
 
@@ -35,6 +36,7 @@ class Attempt:
     reader: RunReader
     record: dict[str, object]  # for command.json
     began: float = field(default_factory=time.monotonic)
+    paused: float = 0.0  # when Ctrl-Z stopped it
     read_at: float = 0.0
     points: int = 0  # that were reported
     why: str = ""  # it was ended: diverged, or out of time
@@ -111,9 +113,9 @@ def start(
     logs = str(folder / "stdout.log")
     reader = RunReader(command, metric, str(out), str(result), logs, path, lower)
     with open(folder / "stdout.log", "wb") as stdout, open(folder / "stderr.log", "wb") as stderr:
-        supervised = [sys.executable, "-I", "-S", str(supervisor.__file__), str(os.getpid()), str(GRACE)]
+        supervised = [sys.executable, "-I", "-S", str(supervisor.__file__), str(os.getpid())]
         process = subprocess.Popen(
-            [*supervised, *words],
+            [*supervised, str(GRACE), str(min(GRACE, PATIENCE)), *words],
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
@@ -128,13 +130,30 @@ def start(
 def end(running: Sequence[Attempt]) -> None:
     """End runs that go on, and wait for their processes."""
     for run in running:
-        run.process.terminate()
+        run.process.send_signal(signal.SIGINT)
+    until = time.monotonic() + PATIENCE + 0.5
     for run in running:
         try:
-            run.process.wait(GRACE + 5)
+            run.process.wait(max(until - time.monotonic(), 0))
         except subprocess.TimeoutExpired:
             run.process.kill()
         run.write(status="stopped")
+
+
+def paused(running: Sequence[Attempt]) -> AbstractContextManager[None]:
+    """Stop runs for as long as Ctrl-Z stops this process; their time limits do not count that."""
+
+    def pause() -> None:
+        for run in running:
+            run.process.send_signal(signal.SIGTSTP)
+            run.paused = time.monotonic()
+
+    def resume() -> None:
+        for run in running:
+            run.process.send_signal(signal.SIGCONT)
+            run.began += time.monotonic() - run.paused
+
+    return on_suspension(pause, resume)
 
 
 def visible_gpus(environ: Mapping[str, str]) -> list[str]:

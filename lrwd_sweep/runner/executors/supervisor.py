@@ -1,57 +1,65 @@
 """Run one command in a session of its own, and end all that it started: when it ends, and with the driver.
 
-Executed as a file: `python -I -S supervisor.py DRIVER GRACE WORD…`. It uses only the standard library, ends
-its command with SIGTERM, and SIGKILL after GRACE seconds, when it receives SIGTERM or the process DRIVER is
-gone, and exits as the command did. By prctl(2) Linux tells it of the driver's end (PR_SET_PDEATHSIG), and
-gives it the processes that the command leaves behind (PR_SET_CHILD_SUBREAPER).
+Executed as a file: `python -I -S supervisor.py DRIVER GRACE SHORT WORD…`. It uses only the standard library,
+and exits as the command did. It ends its command with SIGTERM, and with SIGKILL some seconds later: GRACE
+when it receives SIGTERM, SHORT for SIGINT, and when the process DRIVER is gone. It passes SIGTSTP on.
+By prctl(2) Linux tells it of the driver's end (PR_SET_PDEATHSIG), and gives it the processes that the command
+leaves behind (PR_SET_CHILD_SUBREAPER).
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import sys
 import time
 
-_PDEATHSIG, _SUBREAPER = 1, 36  # of prctl
-_WAITED = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
+PDEATHSIG, _SUBREAPER = 1, 36  # of prctl
+_ENDING = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+_PASSED: dict[int, int] = {signal.SIGTSTP: signal.SIGSTOP, signal.SIGCONT: signal.SIGCONT}
+_WAITED = {*_ENDING, *_PASSED, signal.SIGCHLD}
 _LOOK = 1.0  # seconds between looks at the parent
 
 
-def main(driver: int, grace: float, words: list[str]) -> int:
+def main(driver: int, grace: float, short: float, words: list[str]) -> int:
     """Run the command to its end; return what to exit with, negative for a signal."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED)
-    _prctl(_PDEATHSIG, signal.SIGTERM)
-    _prctl(_SUBREAPER, 1)
+    prctl(PDEATHSIG, signal.SIGTERM)
+    prctl(_SUBREAPER, 1)
     child = os.fork()
     if child == 0:
         _execute(words)
     status: int | None = None
-    deadline = None  # once it has to end
+    deadline = math.inf  # after which all are killed
     while True:
-        if deadline is None and (status is not None or os.getppid() != driver):
-            deadline = time.monotonic() + grace
-            _signal(child, signal.SIGTERM)
-        if deadline is not None and time.monotonic() > deadline:
-            _signal(child, signal.SIGKILL)
-        found = signal.sigtimedwait(_WAITED, _LOOK if deadline is None else 0.05)
-        if found is not None and found.si_signo != signal.SIGCHLD and deadline is None:
-            deadline = time.monotonic() + grace
-            _signal(child, signal.SIGTERM)
+        found = signal.sigtimedwait(_WAITED, _LOOK if deadline == math.inf else 0.05)
+        number = 0 if found is None else found.si_signo
+        if number in _PASSED:
+            _signal(child, _PASSED[number])
         try:
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
                 status = ended[1] if ended[0] == child else status
-                if deadline is not None:
+                if deadline < math.inf:
                     _signal(child, signal.SIGTERM)  # to what the ended process left behind
         except ChildProcessError:  # nothing is left
             return 0 if status is None else os.waitstatus_to_exitcode(status)
+        left = grace if status is not None or number in _ENDING else math.inf
+        if number == signal.SIGINT or os.getppid() != driver:
+            left = short
+        if time.monotonic() + left < deadline:
+            deadline = time.monotonic() + left
+            _signal(child, signal.SIGTERM)
+            _signal(child, signal.SIGCONT)
+        if time.monotonic() > deadline:
+            _signal(child, signal.SIGKILL)
 
 
 def _execute(words: list[str]) -> None:
     """Become the command, in a new session, with signals as a shell leaves them."""
     os.setsid()
-    _prctl(_PDEATHSIG, signal.SIGKILL)  # should this supervisor itself be killed
+    prctl(PDEATHSIG, signal.SIGKILL)  # should this supervisor itself be killed
     for number in (signal.SIGPIPE, getattr(signal, "SIGXFSZ", signal.SIGPIPE)):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _WAITED)
@@ -82,7 +90,8 @@ def _children() -> list[int]:
     return found
 
 
-def _prctl(option: int, value: int) -> None:
+def prctl(option: int, value: int) -> None:
+    """Set an attribute of this process, where the system has it."""
     with contextlib.suppress(Exception):  # another system
         import ctypes  # noqa: PLC0415 - missing in some Pythons
 
@@ -90,7 +99,7 @@ def _prctl(option: int, value: int) -> None:
 
 
 if __name__ == "__main__":
-    code = main(int(sys.argv[1]), float(sys.argv[2]), sys.argv[3:])
+    code = main(int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]), sys.argv[4:])
     if code < 0:  # end by the same signal
         signal.signal(-code, signal.SIG_DFL) if -code not in (signal.SIGKILL, signal.SIGSTOP) else None
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {-code})

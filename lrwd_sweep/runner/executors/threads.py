@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.train_pack import OutOfMemory, train_pack
-from lrwd_sweep.runner.executors import POLL
+from lrwd_sweep.runner.executors import PATIENCE, POLL
 from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.spec.job import EpochDone, Event, Job, PackDone, PackLost
 
@@ -32,12 +32,14 @@ class Threads:
     def submit(self, job: Job) -> None:
         """Begin a job in a free slot."""
 
+        events = self._events
+
         def on_epoch(epoch: int, metrics: dict[str, list[float]]) -> None:
-            self._events.put(EpochDone(job.pack, epoch, metrics))
+            events.put(EpochDone(job.pack, epoch, metrics))
 
         future = self._pool.submit(train_pack, job, self._splits, on_epoch, self._stop.is_set)
         self._running[future] = job
-        future.add_done_callback(self._events.put)
+        future.add_done_callback(events.put)
 
     def events(self) -> Sequence[Event]:
         """Wait up to POLL seconds for an event. Raises errors of jobs."""
@@ -54,12 +56,13 @@ class Threads:
             return [PackLost(pack, str(error), out_of_memory=True)]
 
     def cancel(self) -> None:
-        """Stop all jobs at their next step and discard their events."""
+        """Stop all jobs at their next step and discard their events; leave a thread that goes on."""
         self._stop.set()
-        wait(self._running)
+        if wait(self._running, PATIENCE).not_done:  # it compiles, say, and ends by itself
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = ThreadPoolExecutor(self._slots, "lanes")
         self._running.clear()
-        self._events = queue.SimpleQueue()
-        self._stop.clear()
+        self._events, self._stop = queue.SimpleQueue(), threading.Event()
 
     def close(self) -> None:
         """Stop all jobs and end the threads."""

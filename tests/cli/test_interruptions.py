@@ -1,0 +1,199 @@
+"""The guide's table of what happens when: every row has a test; here are those of disk, memory and place."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import shlex
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lrwd_sweep.cli import app
+from lrwd_sweep.cli.docs import FOLDER
+from lrwd_sweep.store import Store, database
+from tests.cli.conftest import STORE, Run, assert_refused
+from tests.faults import assert_finished, assert_told, stored
+
+NAME = "x"
+GRID = (
+    "grid",
+    "--lr",
+    "2^-8:2^-7",
+    "--wd",
+    "2^-8:2^-7",
+    "--seeds",
+    "1",
+    "--epochs",
+    "2",
+    "--max-lanes",
+    "1",
+    "-q",
+)
+COMMAND = (*GRID, "--study-name", NAME)
+LANES = 4
+
+ROWS = {  # fault in the guide: the tests of what it says, by module
+    "Ctrl-C, `kill`, the terminal closes": "cli.test_kills.test_stopped_packs_continue_where_they_were",
+    "the same before or after training": "cli.test_signals.test_a_signal_ends_every_phase_by_one_line",
+    "a second signal": "cli.test_signals.test_a_second_signal_ends_training_at_once",
+    "Ctrl-Z, then `fg`": "cli.test_signals.test_ctrl_z_stops_training_and_gives_the_terminal_back_until_fg",
+    "`kill -9`, a power cut": (
+        "cli.test_kills.test_killed_sweep_goes_on_and_ends_with_the_same_bits",
+        "cli.test_injected_faults.test_no_system_call_loses_anything_when_it_is_the_last_or_fails",
+    ),
+    "a process that trains lanes is killed": (
+        "cli.test_kills.test_killed_sweep_goes_on_and_ends_with_the_same_bits"
+    ),
+    "a process that runs `--run` commands is killed": (
+        "runner.commands.test_commands.test_no_process_outlives_a_killed_or_interrupted_driver"
+    ),
+    "the disk is full": "cli.test_interruptions.test_full_disk_ends_in_one_line_and_the_command_goes_on",
+    "the store is deleted, renamed or replaced": (
+        "cli.test_interruptions.test_results_of_a_deleted_store_are_merged_and_training_goes_on",
+        "store.test_rescue.test_all_trials_of_a_store_that_is_gone_are_kept_beside_it",
+    ),
+    "the store or its folder is read-only": "store.test_database.test_file_permissions_are_explained",
+    "another program locks the store": (
+        "cli.test_interruptions.test_lock_is_waited_for_and_refused_when_it_stays",
+        "store.test_rescue.test_pack_that_cannot_be_stored_is_kept_beside_the_store",
+    ),
+    "the store is damaged": (
+        "cli.test_damaged_store.test_damaged_lanes_are_refused_until_they_are_trained_again",
+        "store.test_damage.test_damaged_bytes_are_never_read_as_other_values",
+    ),
+    "the store is on a network file system": "store.test_rescue.test_network_file_systems_are_named_once",
+    "a checkpoint is damaged": "engine.test_checkpoint.test_damaged_checkpoint_is_not_used",
+    "checkpoints of another machine or version": "engine.test_checkpoint.test_planner_sees_the_begun_packs",
+    "the same study is trained twice at once": "cli.test_kills.test_study_has_one_driver",
+    "the process that trained a study is dead": "cli.test_kills.test_study_has_one_driver",
+    "the limit of memory (`ulimit -v`) is too low": (
+        "cli.test_interruptions.test_memory_limit_and_a_deleted_directory_are_named"
+    ),
+    "the current directory is deleted": (
+        "cli.test_interruptions.test_memory_limit_and_a_deleted_directory_are_named"
+    ),
+}
+
+
+def test_every_row_of_the_guide_has_a_test() -> None:
+    page = (FOLDER / "interruptions.md").read_text(encoding="utf-8")
+    head, _, *rows = (line for line in page.splitlines() if line.startswith("|"))
+    assert [cell.strip() for cell in head.strip("|").split("|")] == [
+        *("what happens", "what you see", "what you keep", "how to go on")
+    ]
+    cells = [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
+    assert [row[0].strip() for row in cells] == [*ROWS]
+    assert all(len(row) == 4 and all(row) for row in cells)
+    for tests in ROWS.values():
+        for name in [tests] if isinstance(tests, str) else tests:
+            module, _, test = name.rpartition(".")
+            assert callable(getattr(importlib.import_module(f"tests.{module}"), test)), name
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What an undisturbed run stores."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["lrwd-sweep", *COMMAND])
+        assert app.run() == 0
+    return stored(folder / STORE, NAME)
+
+
+@contextmanager
+def disk(folder: Path, size: str) -> Iterator[None]:
+    """Mount a disk in memory; skip the test where that is not allowed."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("mounting a disk in memory is not allowed here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_full_disk_ends_in_one_line_and_the_command_goes_on(run: Run, tmp_path: Path, whole: Any) -> None:
+    folder = tmp_path / "disk"
+    command = (*COMMAND, "--storage", str(folder / STORE), "--checkpoint-every", "0.0001")
+    with disk(folder, "8m"):
+        filler = folder / "filler"
+        for free in (8, 44, 52):  # KiB: no store; no lane; some lanes
+            filler.write_bytes(bytes((8192 - free) << 10))
+            found = run(*command)
+            assert_told(found.code, found.err, 3)
+            assert found.err.splitlines()[-1].endswith(
+                "the disk is full; free space, then repeat the command to continue"
+            )
+            filler.unlink()
+        found = run(*command)
+        assert found.code == 0, found.err
+        assert_finished(folder / STORE, NAME, whole)
+
+
+def test_results_of_a_deleted_store_are_merged_and_training_goes_on(
+    run: Run, monkeypatch: pytest.MonkeyPatch, whole: Any
+) -> None:
+    add, packs = Store.add_trials, []
+
+    def add_trials(*given: Any, **named: Any) -> Any:
+        packs.append(given)
+        if len(packs) == 2:
+            Path(STORE).unlink()
+        return add(*given, **named)
+
+    monkeypatch.setattr(Store, "add_trials", add_trials)
+    found = run(*COMMAND)
+    assert_refused(found, 3, "was deleted, renamed or replaced while it was open")
+    assert not Path(STORE).exists()
+    program, *merge = shlex.split(found.err.partition("results are kept: ")[2])
+    assert (program, run(*merge).code) == ("lrwd-sweep", 0)
+    assert len(stored(Path(STORE), NAME)) == 2
+    again = run(*COMMAND)
+    assert again.code == 0, again.err
+    Path(merge[-1]).unlink()
+    assert_finished(Path(STORE), NAME, whole)
+
+
+def test_lock_is_waited_for_and_refused_when_it_stays(
+    run: Run, monkeypatch: pytest.MonkeyPatch, whole: Any
+) -> None:
+    assert run(*COMMAND, "--lr", "2^-8").code == 0
+    with closing(sqlite3.connect(STORE, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        monkeypatch.setattr(database, "BUSY_SECONDS", 0.2)
+        assert_refused(run(*COMMAND), 3, "is locked by another process; wait")
+        monkeypatch.setattr(database, "BUSY_SECONDS", 30.0)
+        threading.Timer(1, other.execute, ("COMMIT",)).start()
+        found = run(*COMMAND)
+    assert found.code == 0, found.err
+    assert_finished(Path(STORE), NAME, whole)
+
+
+def test_memory_limit_and_a_deleted_directory_are_named(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    program = f"{shlex.quote(sys.executable)} -c 'from lrwd_sweep.cli import main; main()'"
+    for shell, words in (
+        (f"ulimit -v 800000; {program} {shlex.join(COMMAND)}", "free memory, or raise the limit (ulimit -v)"),
+        (
+            f"rm -r {shlex.quote(str(gone))}; {program} {shlex.join(COMMAND)}",
+            "the current directory was deleted",
+        ),
+    ):
+        found = subprocess.run(
+            ["sh", "-c", shell], cwd=gone, capture_output=True, text=True, check=False, env=os.environ
+        )
+        assert_told(found.returncode, found.stderr, 3)
+        assert re.fullmatch(rf"lrwd-sweep: .*{re.escape(words)}.*\n", found.stderr), found.stderr

@@ -1,0 +1,189 @@
+"""Faults done to real commands, and what must hold after every one of them.
+
+As a program this file runs commands in forks of itself, whose libraries are loaded: a run takes a second.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from lrwd_sweep.store import open_store
+
+STORE = "lrwd-sweep.db"
+CALLS = ("write", "pwrite64", "fsync", "fdatasync", "rename", "unlink", "mkdir", "rmdir")
+_FAULTY = ("Traceback", "fault of lrwd-sweep", "Error:", "Fatal Python")
+
+Stored = dict[tuple[float, float, int], tuple[Any, ...]]  # what is stored of a lane
+
+
+def stored(path: Path, name: str) -> Stored:
+    """Return all lanes of a study, read from a copy by SQLite itself. Asserts that nothing is damaged."""
+    if not path.exists():
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        for file in path.parent.glob(f"{path.name}*"):
+            if file.is_file():  # also a journal, which SQLite rolls back
+                shutil.copy(file, folder)
+        database = sqlite3.connect(Path(folder, path.name))
+        try:
+            assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)], "I2"
+            assert database.execute("PRAGMA foreign_key_check").fetchall() == [], "I2"
+            if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'trials'").fetchall():
+                return {}
+            rows = database.execute(
+                """SELECT lr, weight_decay, seed, status, metrics, detail, snapshots, curves_checksum
+                FROM trials WHERE study_id = (SELECT id FROM studies WHERE name = ?)""",
+                (name,),
+            ).fetchall()
+        finally:
+            database.close()
+    found = {(lr, decay, seed): tuple(rest) for lr, decay, seed, *rest in rows}
+    assert len(found) == len(rows), "I3: a lane is stored twice"
+    return found
+
+
+def assert_told(code: int, err: str, *codes: int) -> None:
+    """Assert a documented exit code and messages for a user (I6)."""
+    assert code in codes, f"I6: exit code {code}: {err}"
+    assert not [word for word in _FAULTY if word in err], f"I6: {err}"
+    assert code == 0 or not err.strip() or err.splitlines()[-1].startswith("lrwd-sweep: "), f"I6: {err}"
+
+
+def assert_kept(path: Path, name: str, acknowledged: int, in_flight: int) -> int:
+    """Assert that the store holds what was acknowledged and no more than was in flight (I1, I2, I3)."""
+    found = len(stored(path, name))
+    assert acknowledged <= found <= acknowledged + in_flight, f"I1: {acknowledged}, {found}"
+    return found
+
+
+def assert_finished(path: Path, name: str, whole: Stored) -> None:
+    """Assert that a resumed study is that of an uninterrupted run, and that nothing is left (I2 to I5)."""
+    found = stored(path, name)
+    assert found.keys() == whole.keys(), "I3"
+    assert found == whole, "I5"
+    with open_store(str(path), write=False) as store:
+        assert store.driver(name) is None, "I4: a dead process counts as one that trains"
+    left = [file.name for file in path.parent.glob(f"{path.name}*") if file.name != path.name]
+    assert not left, f"I4: {left}"
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that descend from one."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = stat.read_text(errors="replace").rpartition(")")[2].split()
+            if int(fields[1]) == pid and fields[0] not in "ZX":
+                found.append(int(stat.parent.name))
+    return found + [one for child in found for one in children(child)]
+
+
+class Commands:
+    """Commands that run in forks of one process, a second each; a context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        command, pipe = [sys.executable, "-P", __file__], subprocess.PIPE
+        self.folder = folder
+        self.server = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=folder)
+
+    def __enter__(self) -> Commands:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.communicate()
+
+    def _say(self, *words: str) -> None:
+        assert self.server.stdin is not None
+        self.server.stdin.write(json.dumps(words) + "\n")
+        self.server.stdin.flush()
+
+    def _hear(self) -> int:
+        assert self.server.stdout is not None
+        return int(self.server.stdout.readline())
+
+    def run(self, *words: str, strace: Sequence[str] = ()) -> tuple[int, str, int]:
+        """Run a command; return its exit code, stderr, and the number of lanes that it acknowledged.
+
+        With options of strace it is traced, into the file `trace`.
+        """
+        self._say(*words, *["traced"] * bool(strace))
+        number, tracer = self._hear(), None
+        if strace:
+            options = ("-f", "-qq", "-o", "trace", "-p", str(number), *strace)
+            tracer = subprocess.Popen(("strace", *options), cwd=self.folder, stderr=subprocess.DEVNULL)
+        code = self._hear()
+        if tracer is not None:
+            tracer.wait(30)
+        acknowledged = int.from_bytes((self.folder / "acknowledged").read_bytes()[:8], "little")
+        return code, (self.folder / "err").read_text(errors="replace"), acknowledged
+
+
+def counted_calls(trace: Path) -> dict[tuple[str, str], int]:
+    """Count the system calls of a trace by thread and name: the numbers that strace's `when` takes."""
+    found: Counter[tuple[str, str]] = Counter()
+    for line in trace.read_text(errors="replace").splitlines():
+        if begun := re.match(r"(\d+) +(\w+)\(", line):
+            found[begun[1], begun[2]] += 1
+    return found
+
+
+def _serve() -> None:
+    """Run the commands that stdin names, each in a fork: tell its number and its exit code."""
+    from lrwd_sweep.cli import app
+    from lrwd_sweep.engine import checkpoint
+    from lrwd_sweep.runner import signals
+    from lrwd_sweep.store import Store
+
+    checkpoint.SHARE = 1e9  # a checkpoint as often as is asked for
+    Path("acknowledged").write_bytes(bytes(8))
+    with open("acknowledged", "r+b") as file:
+        memory = mmap.mmap(file.fileno(), 8)  # counts without a system call
+    add = Store.add_trials
+
+    def add_trials(self: Store, name: str, pack: Any, *given: Any, **named: Any) -> Any:
+        lanes = list(pack)
+        found = add(self, name, lanes, *given, **named)
+        memory[:8] = (int.from_bytes(memory[:8], "little") + len(lanes)).to_bytes(8, "little")
+        return found
+
+    Store.add_trials = add_trials  # type: ignore[assignment,method-assign]
+    warm = ("grid", "--lr", "0.01", "--wd", "0.01", "--epochs", "1", "--storage", "warm.db", "-q")
+    for number, line in enumerate(chain([json.dumps(warm)], iter(sys.stdin.readline, ""))):
+        *words, last = json.loads(line)
+        memory[:8] = bytes(8)
+        if number and (child := os.fork()):
+            os.write(1, b"%d\n" % child)
+            os.write(1, b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+            continue
+        if number:
+            for name, stream in (("out", 1), ("err", 2)):
+                os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+            while last == "traced" and "TracerPid:\t0\n" in Path("/proc/self/status").read_text():
+                time.sleep(0.001)
+            signals.end_on_signals()
+        sys.argv = ["lrwd-sweep", *words, *[last] * (last != "traced")]
+        if number:
+            app.main()
+        sys.stdout, out = sys.stderr, sys.stdout
+        assert app.run() == 0
+        sys.stdout = out
+        Path("warm.db").unlink()
+
+
+if __name__ == "__main__":
+    _serve()
