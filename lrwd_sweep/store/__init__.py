@@ -19,6 +19,7 @@ from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.job import short_digest
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.store import studies, trials
+from lrwd_sweep.store.bulk_import import BulkImport, refuse_repeated
 from lrwd_sweep.store.database import DEFAULT_FILE, IMMEDIATE, check_writable, explained, open_database
 from lrwd_sweep.store.drivers import (
     BEAT,
@@ -134,16 +135,7 @@ class Store:
         """
         for name in new:
             check_name(name)
-        with self._writing() as session:
-            for name, (spec, found) in new.items():
-                if studies.find_row(session, name) is not None:
-                    raise UsageError(
-                        f"study {name!r} exists; delete it first (study delete) or choose another "
-                        f"{arg('study_name')}"
-                    )
-                row = studies.insert_study(session, name, spec)
-                _insert(session, row, list(found))
-            studies.insert_comparison(session, [*new])
+        BulkImport(self._writing, new).store()
 
     def count_lanes(self, name: str) -> int:
         """Count the stored lanes of a study, damaged or not. Raises UnknownName."""
@@ -330,14 +322,7 @@ def _cell_state(statuses: Sequence[Status], seeds: int) -> str:
 
 def _insert(session: Session, row: RawStudy, pack: Sequence[Trial]) -> list[Lane]:
     """Add trials to a study; return the lanes that it held already. Raises StoreError if one occurs twice."""
-    seen: set[Lane] = set()
-    for trial in pack:
-        if (lane := (trial.cell, trial.seed)) in seen:
-            raise StoreError(
-                f"lr {trial.cell.lr!r}, weight decay {trial.cell.weight_decay!r}, seed {trial.seed} occurs "
-                f"twice for study {row.shown!r}; leave one out"
-            )
-        seen.add(lane)
+    refuse_repeated(row, [(trial.cell, trial.seed) for trial in pack])
     return trials.insert_trials(session, row, pack)
 
 

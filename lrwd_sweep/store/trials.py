@@ -7,9 +7,11 @@ checksums that the study holds, so that a lost row is noticed too.
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import ColumnElement, LargeBinary, cast, func, select
@@ -32,7 +34,7 @@ FIND_LANE = """
 _INSERT_TRIAL = """
     INSERT INTO trials (
         id, study_id, lr, weight_decay, seed, status, metrics, detail, snapshots, curves_checksum, checksum)
-    VALUES (?, ?, ?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), ?, ?)"""
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _INSERT_CURVE = 'INSERT INTO curves (trial_id, name, "values") VALUES (?, CAST(? AS TEXT), ?)'
 
 _COLUMNS: tuple[Any, ...] = (
@@ -43,6 +45,7 @@ _COLUMNS: tuple[Any, ...] = (
 # Raised by a value of the wrong type, and by a senseless one that was written before there were checksums.
 _SENSELESS = (TypeError, ValueError, KeyError, AttributeError, ArithmeticError, struct.error)
 
+_WITHOUT_CURVES = curves_checksum([])
 _STATUS = {status.value.encode(): status for status in Status}
 _Read = TypeVar("_Read")
 
@@ -84,13 +87,13 @@ def insert_trials(session: Session, study: RawStudy, trials: Sequence[Trial]) ->
 
     A lane that is complete or diverged stays as it is; return these.
     """
-    there = _stored_lanes(session, study, trials)
+    there = stored_lanes(session, study, trials)
     kept = {lane: None for lane, (_, failed, _) in there.items() if not failed}
     new = [trial for trial in trials if (trial.cell, trial.seed) not in kept]
     replaced = [(key, checksum) for key, failed, checksum in there.values() if failed]
     if new:
         _delete(session, [key for key, _ in replaced])
-        added = _insert(session, study.id, new)
+        added = insert_new(session, study.id, new)
         total = checksum_sum([study.lanes_checksum, *added, *(-checksum for _, checksum in replaced)])
         lanes = study.lanes + len(added) - len(replaced)
         update_study(session, replace(study, lanes=lanes, lanes_checksum=total))
@@ -144,7 +147,7 @@ def _reindexed(session: Session) -> bool:
     return True
 
 
-def _stored_lanes(
+def stored_lanes(
     session: Session, study: RawStudy, trials: Sequence[Trial]
 ) -> dict[Lane, tuple[int, int, int]]:
     """Find the lanes that are stored: row id, whether it failed, checksum."""
@@ -164,26 +167,47 @@ def _delete(session: Session, keys: Sequence[int]) -> None:
         session.connection().exec_driver_sql("DELETE FROM trials WHERE id = ?", [(key,) for key in keys])
 
 
-def _insert(session: Session, study: int, trials: Sequence[Trial]) -> list[int]:
-    """Insert trials whose lanes are free; return their checksums."""
+def insert_new(session: Session, study: int, trials: Sequence[Trial]) -> list[int]:
+    """Insert trials whose lanes are free; return their checksums. Raises IntegrityError."""
     # This transaction holds the write lock: the next ids are free, and curves need not query them row by row.
     first = (session.scalar(select(func.max(TrialRow.id))) or 0) + 1
     rows: list[tuple[Any, ...]] = []
     curves: list[tuple[int, bytes, bytes]] = []
     for key, trial in enumerate(trials, start=first):
-        blobs = [(name.encode(), struct.pack(f"<{len(v)}d", *v)) for name, v in trial.curves.items()]
-        curves += [(key, *curve) for curve in blobs]
+        checksum = _WITHOUT_CURVES
+        if trial.curves:
+            blobs = [(name.encode(), struct.pack(f"<{len(v)}d", *v)) for name, v in trial.curves.items()]
+            curves += [(key, *curve) for curve in blobs]
+            checksum = curves_checksum(blobs)
         lane = (key, study, trial.cell.lr, trial.cell.weight_decay, trial.seed)
         snapshots = {str(epoch): dict(found) for epoch, found in trial.snapshots.items()}
-        texts = (trial.status.value, json.dumps(dict(trial.metrics)), trial.detail, json.dumps(snapshots))
-        encoded = [text.encode() for text in texts]
-        checksum = curves_checksum(blobs)
-        rows.append((*lane, *encoded, checksum, trial_checksum(*lane, checksum, *encoded)))
+        texts = (
+            *(trial.status.value, _metrics_text(trial.metrics), trial.detail),
+            json.dumps(snapshots) if snapshots else "{}",
+        )
+        rows.append((*lane, *texts, checksum, trial_checksum(*lane, checksum, *map(str.encode, texts))))
     connection = session.connection()
     connection.exec_driver_sql(_INSERT_TRIAL, rows)
     if curves:
         connection.exec_driver_sql(_INSERT_CURVE, curves)
     return [row[-1] for row in rows]
+
+
+def _metrics_text(metrics: Mapping[str, float]) -> str:
+    """Return `json.dumps(metrics)`, sooner."""
+    if not all(type(value) is float and math.isfinite(value) for value in metrics.values()):
+        return json.dumps(dict(metrics))
+    return "{" + ", ".join([f"{_quoted(name)}: {value!r}" for name, value in metrics.items()]) + "}"
+
+
+_quoted = lru_cache(json.dumps)
+
+
+def delete_some(session: Session, study: int, most: int) -> int:
+    """Delete some trials of a study; return their number."""
+    run = session.connection().exec_driver_sql
+    some = "SELECT id FROM trials WHERE study_id = ? LIMIT ?"
+    return run(f"DELETE FROM trials WHERE id IN ({some})", (study, most)).rowcount
 
 
 def _read_all(

@@ -63,7 +63,9 @@ def read_mlflow(source: ImportSource) -> RunTable:
     ]
     settings = frozenset(name for name in header if name.startswith("params."))
     notes = (f"{groups} runs that group others are left out",) * bool(groups)
-    return RunTable(shown_name(source.name), header, rows, settings, scope="experiment", notes=notes)
+    return RunTable.of_rows(
+        shown_name(source.name), header, rows, settings=settings, scope="experiment", notes=notes
+    )
 
 
 def _texts(run: _Run, source: ImportSource) -> dict[str, str]:

@@ -58,4 +58,6 @@ def read_wandb_chart(source: ImportSource) -> RunTable:
     if len(metrics) == 1 and "value" not in header:
         header[header.index(metrics[0])] = "value"
     measured = metrics[0] if len(metrics) == 1 else ""
-    return RunTable(source.name, header, rows, frozenset(settings), END, measured=measured)
+    return RunTable.of_rows(
+        source.name, header, rows, settings=frozenset(settings), progress=END, measured=measured
+    )
