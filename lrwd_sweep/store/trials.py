@@ -195,11 +195,16 @@ def insert_new(session: Session, study: int, trials: Sequence[Trial]) -> list[in
 
 def _metrics_text(metrics: Mapping[str, float]) -> str:
     """Return `json.dumps(metrics)`, sooner."""
-    if not all(type(value) is float and math.isfinite(value) for value in metrics.values()):
-        return json.dumps(dict(metrics))
-    return "{" + ", ".join([f"{_quoted(name)}: {value!r}" for name, value in metrics.items()]) + "}"
+    try:
+        if math.isfinite(sum(metrics.values())):
+            texts = [f"{_quoted(name)}: {_digits(value)}" for name, value in metrics.items()]
+            return "{" + ", ".join(texts) + "}"
+    except (TypeError, OverflowError):  # not all are floats
+        pass
+    return json.dumps(dict(metrics))
 
 
+_digits = float.__repr__
 _quoted = lru_cache(json.dumps)
 
 

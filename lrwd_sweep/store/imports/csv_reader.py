@@ -27,21 +27,24 @@ def read_csv(source: ImportSource) -> RunTable:
     """Read the header and all rows that are not blank. Raises UsageError."""
     path = source.path
     try:
-        raw = path.read_bytes()
-        file = io.TextIOWrapper(io.BytesIO(raw), "utf-8-sig", newline="")
-        header = next((line.strip("\n") for line in file if line.strip()), "")
-        file.seek(0)
-        delimiter = max(",;\t", key=header.count)  # a comma if in doubt; rows may hold decimal commas
-        return _table(path, csv.reader(file, delimiter=delimiter, strict=True))
+        with path.open("rb") as raw:
+            whole = raw if raw.seekable() else io.BytesIO(raw.read())
+            file = io.TextIOWrapper(whole, "utf-8-sig", newline="")
+            try:
+                return _table(path, file)
+            except UnicodeDecodeError:  # its position is that in a part of the file
+                whole.seek(0)
+                fault = _first_fault(whole.read())
+                raise UsageError(f"{path}: byte {fault} is not UTF-8; save the file as UTF-8 CSV") from None
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}; name a CSV file that can be read") from None
-    except UnicodeDecodeError:  # of a part of the file
-        raise UsageError(
-            f"{path}: byte {_first_fault(raw)} is not UTF-8; save the file as UTF-8 CSV"
-        ) from None
 
 
-def _table(path: Path, lines: _csv.Reader) -> RunTable:
+def _table(path: Path, file: io.TextIOWrapper) -> RunTable:
+    first = next((line.strip("\n") for line in file if line.strip()), "")
+    file.seek(0)
+    delimiter = max(",;\t", key=first.count)  # a comma if in doubt; rows may hold decimal commas
+    lines = csv.reader(file, delimiter=delimiter, strict=True)
     places = array("q")
     ragged: list[tuple[str, list[str]]] = []
     try:

@@ -50,6 +50,8 @@ class ImportedRuns:
 
     def select(self, chosen: NDArray[Any]) -> ImportedRuns:
         """Return some runs, given by index or as a mask."""
+        if chosen.dtype == bool and chosen.all():
+            return self
         names = ("row", "lr", "weight_decay", "seed", "value", "status", "word")
         detail = None if self.detail is None else self.detail[chosen]
         return replace(self, **{name: getattr(self, name)[chosen] for name in names}, detail=detail)

@@ -112,8 +112,8 @@ def to_sweep(table: RunTable, columns: Mapping[str, str], metric: str) -> Import
     ) -> ImportedSweep:
         kept = kept.select(kept.status != UNFINISHED)
         left_out = Counter(invalid) + Counter(read.word) - Counter(kept.word)
-        trials = ImportedTrials(kept, metric, numeric)
         further_notes = [*_state_notes(states, left_out, kept), *_variation(kept, further, settings)]
+        trials = ImportedTrials(replace(kept, table=table.only(numeric)), metric, numeric)
         return ImportedSweep(trials, lattice, seeds, metric, context, (*table.notes, *notes, *further_notes))
 
     extent = extent_of(table, runs, states)

@@ -166,11 +166,11 @@ def _reader(name: str, texts: Sequence[str], *, chosen: bool) -> Reader | None:
     if yes and all(_flag(text) is not None for text in texts) and not (numbers and meant in _NUMBERS):
         no = RunState.FAILED if meant in _SUCCESS.split() else RunState.UNFINISHED
         return lambda text: _flagged(text, yes, no)
+    if numbers and not chosen and meant not in _HEADERS:
+        return None
     reader = _word_reader(texts)
-    if chosen:
+    if chosen or numbers:  # 0 and 1 of a "status" are ambiguous: refuse them
         return reader
-    if numbers:
-        return reader if meant in _HEADERS else None  # 0 and 1 of a "status" are ambiguous: refuse them
     states = {reader(text) for text in texts if text.lower() not in _BOOLEAN}
     if None not in states and len(states) > 1 and RunState.COMPLETE in states:
         return reader  # whatever the header

@@ -78,6 +78,11 @@ class RunTable:
             self, texts=[texts[rows] for texts in self.texts], places=self.places[rows], ragged=ragged
         )
 
+    def only(self, columns: Sequence[str]) -> RunTable:
+        """Return the table of some columns, by name; the texts of others need no more memory."""
+        texts = self.columns()
+        return replace(self, header=columns, texts=[texts[column] for column in columns])
+
     def refuse(self, faults: Sequence[str]) -> None:
         """Raise UsageError with the first faults, one line each, if there are any."""
         if faults:

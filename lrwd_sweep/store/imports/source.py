@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -84,8 +84,8 @@ def one_scope(table: RunTable) -> RunTable:
     return table
 
 
-def split(table: RunTable, by: str) -> dict[str, RunTable]:
-    """Return a table for each value of a column; a run without one is in none. Raises UsageError."""
+def split(table: RunTable, by: str) -> Iterator[tuple[str, RunTable]]:
+    """Yield each value of a column and its table; a run without a value is in none. Raises UsageError."""
     column = table.get(by, "by")
     _refuse_ragged(table)
     texts = table.texts[table.header.index(column)]
@@ -98,10 +98,9 @@ def split(table: RunTable, by: str) -> dict[str, RunTable]:
     codes = np.array([code[text] for text in texts])
     order = np.argsort(codes, kind="stable")
     rows = np.split(order, np.searchsorted(codes[order], range(len(values))))[1:]  # the first has no value
-    return {
-        value: _without_empty(replace(table.select(rows[k]), notes=(*table.notes, *notes * (k == 0))))
-        for k, value in enumerate(values)
-    }
+    for k, value in enumerate(values):
+        chosen = replace(table.select(rows[k]), notes=(*table.notes, *notes * (k == 0)))
+        yield value, _without_empty(chosen)
 
 
 def _refuse_ragged(table: RunTable) -> None:
