@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from threading import Event, Thread
 from typing import Self
@@ -300,11 +301,12 @@ def _summary(session: Session, row: RawStudy) -> StudySummary:
     except (Damaged, Unreadable) as error:
         return StudySummary(row.shown, unreadable=str(error), damaged=isinstance(error, Damaged))
     spec = record.spec
+    search = spec.is_search  # it has only the cells that it visited
     cells: dict[tuple[float, float], list[Status]] = {}
-    if not spec.is_search:  # a search has only the cells that it visited
-        cells = {(cell.lr, cell.weight_decay): [] for cell in spec.lattice.cells()}
+    if not search:
+        cells = {cell: [] for cell in product(spec.lattice.lr, spec.lattice.weight_decay)}
     for lr, weight_decay, _, status in outcomes:
-        if spec.is_search or (lr, weight_decay) in cells:
+        if search or (lr, weight_decay) in cells:
             cells.setdefault((lr, weight_decay), []).append(status)
     found = Counter(_cell_state(statuses, len(spec.seeds)) for statuses in cells.values())
     counts = {"cells": len(cells)} | {state: found[state] for state in _STATES}

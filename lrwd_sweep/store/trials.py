@@ -37,11 +37,11 @@ _INSERT_TRIAL = """
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _INSERT_CURVE = 'INSERT INTO curves (trial_id, name, "values") VALUES (?, CAST(? AS TEXT), ?)'
 
-_COLUMNS: tuple[Any, ...] = (
-    *(TrialRow.id, TrialRow.study_id, TrialRow.lr, TrialRow.weight_decay, TrialRow.seed),
-    *(TrialRow.curves_checksum, TrialRow.checksum),
-    *(cast(c, LargeBinary) for c in (TrialRow.status, TrialRow.metrics, TrialRow.detail, TrialRow.snapshots)),
-)
+_SELECT = """
+    SELECT id, study_id, lr, weight_decay, seed, curves_checksum, CAST(status AS BLOB), CAST(metrics AS BLOB),
+        CAST(detail AS BLOB), CAST(snapshots AS BLOB), checksum FROM trials WHERE {} ORDER BY id"""
+_INDEXED = "study_id = ?"
+_SCANNED = "study_id + 0 = ?"  # no index answers it, since an index may be damaged too
 # Raised by a value of the wrong type, and by a senseless one that was written before there were checksums.
 _SENSELESS = (TypeError, ValueError, KeyError, AttributeError, ArithmeticError, struct.error)
 
@@ -59,17 +59,11 @@ class _RawTrial(NamedTuple):
     weight_decay: float
     seed: int
     curves_checksum: int
-    checksum: int
     status: bytes
     metrics: bytes  # JSON
     detail: bytes
     snapshots: bytes  # JSON
-
-    def is_sound(self) -> bool:
-        """Compare the row with its checksum. Raises one of _SENSELESS for a value of the wrong type."""
-        numbers = (self.id, self.study, self.lr, self.weight_decay, self.seed, self.curves_checksum)
-        texts = (self.status, self.metrics, self.detail, self.snapshots)
-        return self.checksum == trial_checksum(*numbers, *texts)
+    checksum: int
 
 
 def read_trials(session: Session, study: RawStudy, *, curves: bool) -> list[Trial]:
@@ -79,7 +73,7 @@ def read_trials(session: Session, study: RawStudy, *, curves: bool) -> list[Tria
 
 def read_outcomes(session: Session, study: RawStudy) -> list[tuple[float, float, int, Status]]:
     """Return α, λ, seed and status of a study's lanes in the order of storing. Raises Damaged."""
-    return _read_all(session, study, lambda row, _: (row.lr, row.weight_decay, row.seed, _STATUS[row.status]))
+    return _read_all(session, study, lambda row, _: (*row[2:5], _STATUS[row[6]]))
 
 
 def insert_trials(session: Session, study: RawStudy, trials: Sequence[Trial]) -> list[Lane]:
@@ -102,9 +96,9 @@ def insert_trials(session: Session, study: RawStudy, trials: Sequence[Trial]) ->
 
 def drop_damaged(session: Session, study: RawStudy) -> int:
     """Remove a study's damaged lanes with their curves; return the number of lanes that are now missing."""
-    mine = TrialRow.study_id + 0 == study.id  # + 0: no index answers it, since an index may be damaged too
+    mine = TrialRow.study_id + 0 == study.id
     curves = _read_curves(session, CurveRow.trial_id + 0 == TrialRow.id, mine)
-    _, checksums, damaged = _find(session, mine, _trial, curves)
+    _, checksums, damaged = _find(session, study, _trial, curves, where=_SCANNED)
     _remove(session, [row.id for row in damaged])
     lanes = len(checksums)
     update_study(session, replace(study, lanes=lanes, lanes_checksum=checksum_sum(checksums)))
@@ -216,12 +210,17 @@ def delete_some(session: Session, study: int, most: int) -> int:
 
 
 def _read_all(
-    session: Session, study: RawStudy, read: Callable[[_RawTrial, Curves], _Read], *, curves: bool = False
+    session: Session,
+    study: RawStudy,
+    read: Callable[[tuple[Any, ...], Curves], _Read],
+    *,
+    curves: bool = False,
 ) -> list[_Read]:
     """Apply `read` to every lane. Raises Damaged, naming a lane."""
-    mine = TrialRow.study_id == study.id
-    by_trial = _read_curves(session, CurveRow.trial_id == TrialRow.id, mine) if curves else None
-    sound, checksums, damaged = _find(session, mine, read, by_trial)
+    by_trial = None
+    if curves:
+        by_trial = _read_curves(session, CurveRow.trial_id == TrialRow.id, TrialRow.study_id == study.id)
+    sound, checksums, damaged = _find(session, study, read, by_trial)
     if not damaged and (len(sound), checksum_sum(checksums)) == (study.lanes, study.lanes_checksum):
         return sound
     if damaged:
@@ -241,9 +240,11 @@ def _read_all(
 
 def _find(
     session: Session,
-    where: ColumnElement[bool],
-    read: Callable[[_RawTrial, Curves], _Read],
+    study: RawStudy,
+    read: Callable[[tuple[Any, ...], Curves], _Read],
     by_trial: Mapping[int, Curves] | None,
+    *,
+    where: str = _INDEXED,
 ) -> tuple[list[_Read], list[int], list[_RawTrial]]:
     """Return the sound lanes in the order of storing, their checksums, and the damaged lanes.
 
@@ -252,21 +253,27 @@ def _find(
     sound: list[_Read] = []
     checksums: list[int] = []
     damaged: list[_RawTrial] = []
-    rows = session.connection().execute(select(*_COLUMNS).where(where).order_by(TrialRow.id))
-    for row in map(_RawTrial._make, rows):
-        curves = [] if by_trial is None else sorted(by_trial.get(row.id, []))
+    cursor = session.connection().connection.cursor()  # SQLAlchemy takes longer for a row than SQLite
+    cursor.execute(_SELECT.format(where), (study.id,))
+    curves: Curves = []
+    for row in cursor:
         try:
-            if (by_trial is None or row.curves_checksum == curves_checksum(curves)) and row.is_sound():
+            if by_trial is not None:
+                curves = sorted(by_trial.get(row[0], []))
+            if trial_checksum(*row[:-1]) == row[-1] and (
+                by_trial is None or row[5] == curves_checksum(curves)
+            ):
                 sound.append(read(row, curves))
-                checksums.append(row.checksum)
+                checksums.append(row[-1])
                 continue
         except _SENSELESS:
             pass
-        damaged.append(row)
+        damaged.append(_RawTrial._make(row))
     return sound, checksums, damaged
 
 
-def _trial(row: _RawTrial, curves: Curves) -> Trial:
+def _trial(values: tuple[Any, ...], curves: Curves) -> Trial:
+    row = _RawTrial._make(values)
     snapshots = json.loads(row.snapshots.decode())
     return Trial(
         Cell(row.lr, row.weight_decay),
