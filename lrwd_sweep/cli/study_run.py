@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from lrwd_sweep.cli.options import Place
     from lrwd_sweep.report.result import Result
     from lrwd_sweep.spec.study import StudySpec
-    from lrwd_sweep.store import Store
 
 
 @contextmanager
@@ -111,7 +110,7 @@ def report(
 ) -> None:
     """Print the report of trained studies and further pictures. Raises DeviceError if lanes failed."""
     from lrwd_sweep.report.result import read_results
-    from lrwd_sweep.report.view.pictures import show_renderables
+    from lrwd_sweep.report.view.pictures import HEATMAP, show_renderables
     from lrwd_sweep.report.view.terminal import Report
     from lrwd_sweep.science.separability.verdict import MARGIN
 
@@ -119,7 +118,7 @@ def report(
         runner.store,
         names,
         metric,
-        curves=bool(pictures),
+        curves=any(name != HEATMAP for name in pictures),
         data_dir=runner.files.folder,
         margin=MARGIN if place.margin is None else place.margin,
     )
@@ -127,7 +126,7 @@ def report(
         tell_what_changed(results)
     further = show_renderables(results, pictures)
     consoles.stdout().print(Report(results, comparisons, place.full, further))
-    refuse_failed(runner.store, names)
+    refuse_failed(results)
 
 
 def tell_what_changed(results: Sequence[Result]) -> None:
@@ -157,11 +156,11 @@ def _above_chance(result: Result) -> int:
     return int((surface.inside & (surface.values >= chance).any(axis=2)).sum())
 
 
-def refuse_failed(store: Store, names: Sequence[str]) -> None:
+def refuse_failed(results: Sequence[Result]) -> None:
     """Raise DeviceError if lanes failed for want of memory."""
     from lrwd_sweep.science.trial import Status
 
-    failed = [trial for name in names for trial in store.trials(name) if trial.status is Status.FAILED]
+    failed = [trial for result in results for trial in result.trials if trial.status is Status.FAILED]
     if failed:
         raise DeviceError(
             f"{len(failed)} lanes failed: {failed[0].detail}; the same command tries them again"

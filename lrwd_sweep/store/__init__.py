@@ -15,7 +15,6 @@ from sqlalchemy import Engine, delete
 from sqlalchemy.orm import Session
 
 from lrwd_sweep.errors import SpecMismatch, StoreError, UsageError, arg
-from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.job import short_digest
 from lrwd_sweep.spec.study import StudySpec
@@ -234,7 +233,11 @@ class Store:
         """Return the lanes that are complete or diverged. Raises UnknownName."""
         with self._reading() as session:
             found = trials.read_outcomes(session, studies.get_row(session, name))
-            return {(Cell(lr, wd), seed) for lr, wd, seed, status in found if status is not Status.FAILED}
+            return {
+                (trials.cell_of(lr, wd), seed)
+                for lr, wd, seed, status in found
+                if status is not Status.FAILED
+            }
 
     def add_trials(
         self, name: str, pack: Iterable[Trial], spec: StudySpec | None = None, seconds: float = 0.0

@@ -256,7 +256,7 @@ def _find(
     cursor = session.connection().connection.cursor()  # SQLAlchemy takes longer for a row than SQLite
     cursor.execute(_SELECT.format(where), (study.id,))
     curves: Curves = []
-    for row in cursor:
+    for row in iter(cursor.fetchone, None):
         try:
             if by_trial is not None:
                 curves = sorted(by_trial.get(row[0], []))
@@ -274,16 +274,20 @@ def _find(
 
 def _trial(values: tuple[Any, ...], curves: Curves) -> Trial:
     row = _RawTrial._make(values)
-    snapshots = json.loads(row.snapshots.decode())
+    snapshots = {} if row.snapshots == b"{}" else json.loads(row.snapshots.decode())
     return Trial(
-        Cell(row.lr, row.weight_decay),
+        cell_of(row.lr, row.weight_decay),
         row.seed,
         _STATUS[row.status],
-        json.loads(row.metrics.decode()),
+        _parsed(row.metrics.decode())[0],
         {name.decode(): struct.unpack(f"<{len(blob) // 8}d", blob) for name, blob in curves},
         row.detail.decode(),
         {int(epoch): found for epoch, found in snapshots.items()},
     )
+
+
+_parsed = json.JSONDecoder().raw_decode  # the text is verified
+cell_of = lru_cache(1 << 14)(Cell)  # equal cells are one object, which dictionaries compare sooner
 
 
 def _read_curves(session: Session, *where: ColumnElement[bool]) -> dict[int, Curves]:
