@@ -136,8 +136,10 @@ GOOD = {
     "--metric": ("val_loss", "val_error", "val_accuracy", "loss"),
     "--run": ("true {lr} {weight_decay}", "python x.py {lr} {weight_decay} {seed} {out}"),
 }
-IMPORT = ("--study-name", "imported", "-o", "adamw:lr-scaled", "--metric", "val_loss")
-IMPORT += ("--columns", "lr=learning_rate,value=val_loss")
+IMPORT = (
+    *("--study-name", "imported", "-o", "adamw:lr-scaled", "--metric", "val_loss"),
+    *("--columns", "lr=learning_rate,value=val_loss"),
+)
 POSITIONAL: dict[str, list[tuple[str, ...]]] = {
     "grid": [()],
     "tpe": [()],
