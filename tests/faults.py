@@ -161,7 +161,7 @@ def _serve() -> None:
         memory[:8] = (int.from_bytes(memory[:8], "little") + len(lanes)).to_bytes(8, "little")
         return found
 
-    Store.add_trials = add_trials  # type: ignore[assignment,method-assign]
+    Store.add_trials = add_trials  # type: ignore[method-assign]
     warm = ("grid", "--lr", "0.01", "--wd", "0.01", "--epochs", "1", "--storage", "warm.db", "-q")
     for number, line in enumerate(chain([json.dumps(warm)], iter(sys.stdin.readline, ""))):
         *words, last = json.loads(line)

@@ -113,7 +113,7 @@ def transfer(
         )
         scaled = Scaled.of(scale, results, margin)
         _write(scaled, form, output)
-        refuse_failed(runner.store, list(specs))
+        refuse_failed(trial for result in results for trial in result.trials)
     _judge(scaled, max_carry_regret)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from lrwd_sweep.spec.shard import WHOLE, Shard
 if TYPE_CHECKING:
     from lrwd_sweep.cli.options import Place
     from lrwd_sweep.report.result import Result
+    from lrwd_sweep.science.trial import Trial
     from lrwd_sweep.spec.study import StudySpec
     from lrwd_sweep.store import Store
 
@@ -128,10 +129,10 @@ def report(
     """
     if place.shard is not None:
         _report_shard(runner.store, place.shard, names, by_default=place.storage is None)
-        refuse_failed(runner.store, names)
+        refuse_failed(trial for name in names for trial in runner.store.trials(name))
         return
     from lrwd_sweep.report.result import read_results
-    from lrwd_sweep.report.view.pictures import show_renderables
+    from lrwd_sweep.report.view.pictures import HEATMAP, show_renderables
     from lrwd_sweep.report.view.terminal import Report
     from lrwd_sweep.science.separability.verdict import MARGIN
 
@@ -139,7 +140,7 @@ def report(
         runner.store,
         names,
         metric,
-        curves=bool(pictures),
+        curves=any(name != HEATMAP for name in pictures),
         data_dir=runner.files.folder,
         margin=MARGIN if place.margin is None else place.margin,
     )
@@ -147,7 +148,7 @@ def report(
         tell_what_changed(results)
     further = show_renderables(results, pictures)
     consoles.stdout().print(Report(results, comparisons, place.full, further))
-    refuse_failed(runner.store, names)
+    refuse_failed(trial for result in results for trial in result.trials)
 
 
 def _report_shard(store: Store, shard: Shard, names: Sequence[str], *, by_default: bool) -> None:
@@ -197,11 +198,11 @@ def _above_chance(result: Result) -> int:
     return int((surface.inside & (surface.values >= chance).any(axis=2)).sum())
 
 
-def refuse_failed(store: Store, names: Sequence[str]) -> None:
+def refuse_failed(trials: Iterable[Trial]) -> None:
     """Raise DeviceError if lanes failed for want of memory."""
     from lrwd_sweep.science.trial import Status
 
-    failed = [trial for name in names for trial in store.trials(name) if trial.status is Status.FAILED]
+    failed = [trial for trial in trials if trial.status is Status.FAILED]
     if failed:
         raise DeviceError(
             f"{len(failed)} lanes failed: {failed[0].detail}; the same command tries them again"

@@ -235,6 +235,7 @@ def import_(
         chosen = _choose(f"which {table.scope}?", {scope: scope for scope in scopes})
         table = imports.rows_of(table, [(table.scope, chosen)])
     sweeps = imports.to_sweeps(table, named[0], by)
+    del table  # frees the texts that no trial needs
     direction = None if maximize is None else Direction.MAXIMIZE if maximize else Direction.MINIMIZE
     if _on_terminal():
         decay_rule, direction = _asked(sweeps.values(), optimizer, decay_rule, direction)

@@ -84,10 +84,10 @@ class Result:
     def _ranking(self) -> list[Candidate]:
         """All points that count, best first, without their test values."""
         metric, seeds = self.surface.metric, self.spec.seeds
-        points: dict[Cell, dict[int, float]] = {}
-        for trial in self.trials:
-            if trial.status is Status.COMPLETE and metric in trial.metrics:
-                points.setdefault(trial.cell, {})[trial.seed] = trial.metrics[metric]
+        points = {
+            cell: {trial.seed: trial.metrics[metric] for trial in found if metric in trial.metrics}
+            for cell, found in self._complete.items()
+        }
         sign = -1 if self.surface.direction is Direction.MAXIMIZE else 1
         limit = math.inf if self.surface.cap is None else sign * self.surface.cap
         found = []
@@ -98,14 +98,19 @@ class Result:
                     found.append(Candidate(cell, float(mean), float(error) if len(seeds) > 1 else None, None))
         return sorted(found, key=lambda candidate: (sign * candidate.value, candidate.cell))
 
+    @cached_property
+    def _complete(self) -> dict[Cell, list[Trial]]:
+        """The complete trials by cell."""
+        found: dict[Cell, list[Trial]] = {}
+        for trial in self.trials:
+            if trial.status is Status.COMPLETE:
+                found.setdefault(trial.cell, []).append(trial)
+        return found
+
     def test_value(self, cell: Cell) -> float | None:
         """Average the same measure on the test split, which ranked nothing, over seeds; None if unknown."""
         metric = self.surface.metric.replace("val_", "test_").replace("train_", "test_")
-        found = [
-            trial.metrics[metric]
-            for trial in self.trials
-            if trial.cell == cell and trial.status is Status.COMPLETE and metric in trial.metrics
-        ]
+        found = [t.metrics[metric] for t in self._complete.get(cell, ()) if metric in t.metrics]
         return sum(found) / len(found) if found and metric.startswith("test_") else None
 
     def conventions(self, cell: Cell) -> Conventions:
@@ -152,11 +157,8 @@ class Result:
 
     def projected(self, cell: Cell) -> float | None:
         """Return the share of its matrices' steps that the cell's lanes projected; None if not counted."""
-        found = [
-            sum(trial.curves["projection"]) / len(trial.curves["projection"])
-            for trial in self.trials
-            if trial.cell == cell and trial.status is Status.COMPLETE and trial.curves.get("projection")
-        ]
+        curves = [trial.curves.get("projection") for trial in self._complete.get(cell, ())]
+        found = [sum(curve) / len(curve) for curve in curves if curve]
         return sum(found) / len(found) if found else None
 
 
@@ -393,7 +395,5 @@ def read_results(
         results.append(replace(found, seconds=record.seconds))
     refuse_two_directions(results)
     if cap is not None and len({result.surface.metric for result in results}) > 1:
-        raise UsageError(
-            f"{arg('cap', cap)}: the studies are in different metrics; choose one with {arg('metric')}"
-        )
+        raise UsageError(f"{arg('cap', cap)}: the studies differ in metric; choose one with {arg('metric')}")
     return results, [comparison(results[0], other) for other in results[1:]]

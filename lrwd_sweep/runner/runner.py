@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lrwd_sweep.runner.execution import Execution
     from lrwd_sweep.runner.executors.commands import CommandExecution
     from lrwd_sweep.runner.executors.processes import Processes
+    from lrwd_sweep.science.trial import Trial
     from lrwd_sweep.store import Store
 
 
@@ -257,13 +258,16 @@ class Runner:
             return
         from lrwd_sweep.report.view.live import Progress
 
-        known = {name: self.store.trials(name) for name in specs if self.store.find_study(name) is not None}
+        shown, known = consoles.shared(), self._known(specs)
         with (
-            consoles.shared() as console,
+            shown as console,
             Progress(console, specs, known, points, shard=self.part) as progress,
             on_suspension(progress.pause, progress.resume),
         ):
             yield progress.of
+
+    def _known(self, names: Iterable[str]) -> dict[str, list[Trial]]:
+        return {name: self.store.trials(name) for name in names if self.store.find_study(name) is not None}
 
     def _note(self, found: str, missing: int) -> None:
         if not self.quiet:

@@ -84,19 +84,15 @@ class Surface:
         values = np.full(shape, np.nan)
         lanes = np.full(shape, CellStatus.MISSING.value, dtype="U8")
         for trial in trials:
-            place = (
-                rows.get(trial.cell.lr),
-                columns.get(trial.cell.weight_decay),
-                layers.get(trial.seed),
-            )
-            if None in place:
+            try:
+                place = rows[trial.cell.lr], columns[trial.cell.weight_decay], layers[trial.seed]
+            except KeyError:
                 continue
-            value = trial.metrics.get(metric)
-            if trial.status is Status.COMPLETE and value is None:
-                continue
-            lanes[place] = CellStatus(trial.status.value).value
-            if trial.status is Status.COMPLETE:
-                values[place] = value
+            if trial.status is not Status.COMPLETE:
+                lanes[place] = trial.status.value
+            elif metric in trial.metrics:
+                lanes[place] = trial.status.value
+                values[place] = trial.metrics[metric]
         axes = np.array(lattice.lr), np.array(lattice.weight_decay)
         return cls(*axes, seeds, values, lanes, rule, metric, cap, normalized, direction, tau_of_one)
 
@@ -159,9 +155,15 @@ class Surface:
 
     def counts(self) -> dict[str, int]:
         """Count cells by status, and their total as "cells"."""
-        rows, columns = self.values.shape[:2]
-        every = [self.status(i, j) for i in range(rows) for j in range(columns)]
-        return {"cells": len(every)} | {status.value: every.count(status) for status in CellStatus}
+        left = np.ones(self.values.shape[:2], dtype=bool)
+        counts = {}
+        for status in reversed(CellStatus):
+            of_status = left & (self.lanes == status.value).any(axis=2)
+            counts[status.value] = int(of_status.sum())
+            left &= ~of_status
+        if not self.seeds:
+            counts[CellStatus.MISSING.value] = int(left.sum())
+        return {"cells": left.size} | {status.value: counts[status.value] for status in CellStatus}
 
     def best(self) -> tuple[int, int] | None:
         """Return the index (i, j) of the best mean of the cells that count, the smaller one of equals."""

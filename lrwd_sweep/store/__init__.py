@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Self
@@ -19,11 +20,11 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from lrwd_sweep.errors import LrwdError, SpecMismatch, StoreError, UsageError, arg
-from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.job import delete_files, short_digest
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.store import drivers, studies, trials
+from lrwd_sweep.store.bulk_import import BulkImport, refuse_repeated
 from lrwd_sweep.store.database import (
     DEFAULT_FILE,
     IMMEDIATE,
@@ -149,16 +150,7 @@ class Store:
         """
         for name in new:
             check_name(name)
-        with self._writing() as session:
-            for name, (spec, found) in new.items():
-                if studies.find_row(session, name) is not None:
-                    raise UsageError(
-                        f"study {name!r} exists; delete it first (study delete) or choose another "
-                        f"{arg('study_name')}"
-                    )
-                row = studies.insert_study(session, name, spec)
-                _insert(session, row, list(found))
-            studies.insert_comparison(session, [*new])
+        BulkImport(self._writing, new).store()
 
     def count_lanes(self, name: str) -> int:
         """Count the stored lanes of a study, damaged or not. Raises UnknownName."""
@@ -256,7 +248,11 @@ class Store:
         """Return the lanes that are complete or diverged. Raises UnknownName."""
         with self._reading() as session:
             found = trials.read_outcomes(session, studies.get_row(session, name))
-            return {(Cell(lr, wd), seed) for lr, wd, seed, status in found if status is not Status.FAILED}
+            return {
+                (trials.cell_of(lr, wd), seed)
+                for lr, wd, seed, status in found
+                if status is not Status.FAILED
+            }
 
     def add_trials(
         self, name: str, pack: Iterable[Trial], spec: StudySpec | None = None, seconds: float = 0.0
@@ -355,11 +351,12 @@ def _summary(session: Session, row: RawStudy) -> StudySummary:
     except (Damaged, Unreadable) as error:
         return StudySummary(row.shown, unreadable=str(error), damaged=isinstance(error, Damaged))
     spec = record.spec
+    search = spec.is_search  # it has only the cells that it visited
     cells: dict[tuple[float, float], list[Status]] = {}
-    if not spec.is_search:  # a search has only the cells that it visited
-        cells = {(cell.lr, cell.weight_decay): [] for cell in spec.lattice.cells()}
+    if not search:
+        cells = {cell: [] for cell in product(spec.lattice.lr, spec.lattice.weight_decay)}
     for lr, weight_decay, _, status in outcomes:
-        if spec.is_search or (lr, weight_decay) in cells:
+        if search or (lr, weight_decay) in cells:
             cells.setdefault((lr, weight_decay), []).append(status)
     found = Counter(_cell_state(statuses, len(spec.seeds)) for statuses in cells.values())
     counts = {"cells": len(cells)} | {state: found[state] for state in _STATES}
@@ -378,14 +375,7 @@ def _cell_state(statuses: Sequence[Status], seeds: int) -> str:
 
 def _insert(session: Session, row: RawStudy, pack: Sequence[Trial]) -> list[Lane]:
     """Add trials to a study; return the lanes that it held already. Raises StoreError if one occurs twice."""
-    seen: set[Lane] = set()
-    for trial in pack:
-        if (lane := (trial.cell, trial.seed)) in seen:
-            raise StoreError(
-                f"lr {trial.cell.lr!r}, weight decay {trial.cell.weight_decay!r}, seed {trial.seed} occurs "
-                f"twice for study {row.shown!r}; leave one out"
-            )
-        seen.add(lane)
+    refuse_repeated(row, [(trial.cell, trial.seed) for trial in pack])
     return trials.insert_trials(session, row, pack)
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import update
+from sqlalchemy import delete, update
 from sqlalchemy.orm import Session
 
 from lrwd_sweep.store.schema import DriverRow
@@ -112,3 +112,9 @@ def note_end(session: Session, study: int, driver: Driver) -> None:
     """Note that a process has stopped training a study."""
     mine = (DriverRow.study_id == study, DriverRow.pid == driver.pid, DriverRow.boot == driver.boot)
     session.execute(update(DriverRow).where(*mine).values(seen=time.time(), started=ENDED))
+
+
+def remove_driver(session: Session, study: int, driver: Driver) -> None:
+    """Forget a process that imports a study."""
+    mine = (DriverRow.study_id == study, DriverRow.pid == driver.pid, DriverRow.boot == driver.boot)
+    session.execute(delete(DriverRow).where(*mine))

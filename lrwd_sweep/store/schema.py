@@ -34,6 +34,8 @@ MIGRATIONS: list[Migration] = []
 
 _DAMAGED = f"is damaged; restore it from a copy, or choose another file with {arg('storage')}"
 _WRAP = 1 << 64
+_SIGNED = struct.Struct("<q")
+_TRIAL = struct.Struct("<4q2q2d2q")  # lengths of the texts, then the numbers
 
 
 class Base(DeclarativeBase):
@@ -139,10 +141,23 @@ def study_checksum(key: int, lanes: int, lanes_checksum: int, *texts: bytes) -> 
 
 
 def trial_checksum(
-    key: int, study: int, lr: float, weight_decay: float, seed: int, curves: int, *texts: bytes
+    key: int,
+    study: int,
+    lr: float,
+    weight_decay: float,
+    seed: int,
+    curves: int,
+    status: bytes,
+    metrics: bytes,
+    detail: bytes,
+    snapshots: bytes,
 ) -> int:
-    """Return the checksum of a row of `trials`; the texts are status, metrics, detail and snapshots."""
-    return _checksum(struct.pack("<2q2d2q", key, study, lr, weight_decay, seed, curves), *texts)
+    """Return the checksum of a row of `trials`: `_checksum`, written out for stores of many lanes."""
+    lengths = len(status), len(metrics), len(detail), len(snapshots)
+    numbers = _TRIAL.pack(*lengths, key, study, lr, weight_decay, seed, curves)
+    whole = numbers + status + metrics + detail + snapshots
+    found: int = _SIGNED.unpack(blake2b(whole, digest_size=8).digest())[0]
+    return found
 
 
 def curves_checksum(curves: Iterable[tuple[bytes, bytes]]) -> int:

@@ -31,6 +31,7 @@ _INSERT = """
 _UPDATE = (
     "UPDATE studies SET spec = CAST(? AS TEXT), lanes = ?, lanes_checksum = ?, checksum = ? WHERE id = ?"
 )
+_UNFINISHED = -1  # number of trials of a study whose import has not finished; it has no checksum
 # Raised by a specification of another program or version.
 _SENSELESS = (LrwdError, LookupError, AttributeError, TypeError, ValueError, ArithmeticError, RecursionError)
 
@@ -66,12 +67,22 @@ class RawStudy:
         return _text(self.name)
 
     @property
+    def is_unfinished(self) -> bool:
+        """True if its import has begun but not finished."""
+        return (self.lanes, self.checksum) == (_UNFINISHED, 0)
+
+    @property
     def is_import(self) -> bool:
         """True if no command can train its lanes again; defined for a verified row."""
         return bool(json.loads(self.spec)["kind"] == Kind.IMPORT)
 
     def verified(self) -> RawStudy:
         """Return this row. Raises Damaged, or Unreadable if it has no checksum."""
+        if self.is_unfinished:
+            raise Unreadable(
+                f"the import of study {self.shown!r} has not finished: wait for it, repeat it, or remove it: "
+                f"lrwd-sweep study delete {self.shown!r}"
+            )
         if self.checksum == 0:
             raise Unreadable(
                 f"study {self.shown!r} has no checksum: another program wrote it; {_remedy(self.shown)}"
@@ -132,10 +143,28 @@ def get_unverified_row(session: Session, name: str) -> RawStudy:
 
 def insert_study(session: Session, name: str, spec: StudySpec) -> RawStudy:
     """Insert a new study without trials."""
+    return update_study(session, _insert(session, name, spec))
+
+
+def begin_import(session: Session, name: str, spec: StudySpec) -> RawStudy:
+    """Insert a new study that cannot be read until `update_study` gives it its trials and checksum."""
+    new = _insert(session, name, spec)
+    session.connection().exec_driver_sql("UPDATE studies SET lanes = ? WHERE id = ?", (_UNFINISHED, new.id))
+    return new
+
+
+def find_unfinished(session: Session, name: str) -> RawStudy | None:
+    """Return the study of a name if its import has not finished."""
+    found = session.execute(_selected().where(_bytes(StudyRow.name) == _encoded(name))).first()
+    row = None if found is None else RawStudy(*found)
+    return row if row is not None and row.is_unfinished else None
+
+
+def _insert(session: Session, name: str, spec: StudySpec) -> RawStudy:
     now = datetime.now(UTC).isoformat(timespec="seconds")
     texts = (_encoded(name), _json(spec.to_dict()), now.encode(), __version__.encode())
     key = session.connection().exec_driver_sql(_INSERT, texts).lastrowid
-    return update_study(session, RawStudy(key, *texts, lanes=0, lanes_checksum=0, checksum=0))
+    return RawStudy(key, *texts, lanes=0, lanes_checksum=0, checksum=0)
 
 
 def update_study(session: Session, row: RawStudy, spec: StudySpec | None = None) -> RawStudy:

@@ -7,9 +7,11 @@ checksums that the study holds, so that a lost row is noticed too.
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import ColumnElement, LargeBinary, cast, func, select
@@ -32,17 +34,18 @@ FIND_LANE = """
 _INSERT_TRIAL = """
     INSERT INTO trials (
         id, study_id, lr, weight_decay, seed, status, metrics, detail, snapshots, curves_checksum, checksum)
-    VALUES (?, ?, ?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), ?, ?)"""
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _INSERT_CURVE = 'INSERT INTO curves (trial_id, name, "values") VALUES (?, CAST(? AS TEXT), ?)'
 
-_COLUMNS: tuple[Any, ...] = (
-    *(TrialRow.id, TrialRow.study_id, TrialRow.lr, TrialRow.weight_decay, TrialRow.seed),
-    *(TrialRow.curves_checksum, TrialRow.checksum),
-    *(cast(c, LargeBinary) for c in (TrialRow.status, TrialRow.metrics, TrialRow.detail, TrialRow.snapshots)),
-)
+_SELECT = """
+    SELECT id, study_id, lr, weight_decay, seed, curves_checksum, CAST(status AS BLOB), CAST(metrics AS BLOB),
+        CAST(detail AS BLOB), CAST(snapshots AS BLOB), checksum FROM trials WHERE {} ORDER BY id"""
+_INDEXED = "study_id = ?"
+_SCANNED = "study_id + 0 = ?"  # no index answers it, since an index may be damaged too
 # Raised by a value of the wrong type, and by a senseless one that was written before there were checksums.
 _SENSELESS = (TypeError, ValueError, KeyError, AttributeError, ArithmeticError, struct.error)
 
+_WITHOUT_CURVES = curves_checksum([])
 _STATUS = {status.value.encode(): status for status in Status}
 _Read = TypeVar("_Read")
 
@@ -56,17 +59,11 @@ class _RawTrial(NamedTuple):
     weight_decay: float
     seed: int
     curves_checksum: int
-    checksum: int
     status: bytes
     metrics: bytes  # JSON
     detail: bytes
     snapshots: bytes  # JSON
-
-    def is_sound(self) -> bool:
-        """Compare the row with its checksum. Raises one of _SENSELESS for a value of the wrong type."""
-        numbers = (self.id, self.study, self.lr, self.weight_decay, self.seed, self.curves_checksum)
-        texts = (self.status, self.metrics, self.detail, self.snapshots)
-        return self.checksum == trial_checksum(*numbers, *texts)
+    checksum: int
 
 
 def read_trials(session: Session, study: RawStudy, *, curves: bool) -> list[Trial]:
@@ -76,7 +73,7 @@ def read_trials(session: Session, study: RawStudy, *, curves: bool) -> list[Tria
 
 def read_outcomes(session: Session, study: RawStudy) -> list[tuple[float, float, int, Status]]:
     """Return α, λ, seed and status of a study's lanes in the order of storing. Raises Damaged."""
-    return _read_all(session, study, lambda row, _: (row.lr, row.weight_decay, row.seed, _STATUS[row.status]))
+    return _read_all(session, study, lambda row, _: (*row[2:5], _STATUS[row[6]]))
 
 
 def insert_trials(session: Session, study: RawStudy, trials: Sequence[Trial]) -> list[Lane]:
@@ -84,13 +81,13 @@ def insert_trials(session: Session, study: RawStudy, trials: Sequence[Trial]) ->
 
     A lane that is complete or diverged stays as it is; return these.
     """
-    there = _stored_lanes(session, study, trials)
+    there = stored_lanes(session, study, trials)
     kept = {lane: None for lane, (_, failed, _) in there.items() if not failed}
     new = [trial for trial in trials if (trial.cell, trial.seed) not in kept]
     replaced = [(key, checksum) for key, failed, checksum in there.values() if failed]
     if new:
         _delete(session, [key for key, _ in replaced])
-        added = _insert(session, study.id, new)
+        added = insert_new(session, study.id, new)
         total = checksum_sum([study.lanes_checksum, *added, *(-checksum for _, checksum in replaced)])
         lanes = study.lanes + len(added) - len(replaced)
         update_study(session, replace(study, lanes=lanes, lanes_checksum=total))
@@ -99,9 +96,9 @@ def insert_trials(session: Session, study: RawStudy, trials: Sequence[Trial]) ->
 
 def drop_damaged(session: Session, study: RawStudy) -> int:
     """Remove a study's damaged lanes with their curves; return the number of lanes that are now missing."""
-    mine = TrialRow.study_id + 0 == study.id  # + 0: no index answers it, since an index may be damaged too
+    mine = TrialRow.study_id + 0 == study.id
     curves = _read_curves(session, CurveRow.trial_id + 0 == TrialRow.id, mine)
-    _, checksums, damaged = _find(session, mine, _trial, curves)
+    _, checksums, damaged = _find(session, study, _trial, curves, where=_SCANNED)
     _remove(session, [row.id for row in damaged])
     lanes = len(checksums)
     update_study(session, replace(study, lanes=lanes, lanes_checksum=checksum_sum(checksums)))
@@ -144,7 +141,7 @@ def _reindexed(session: Session) -> bool:
     return True
 
 
-def _stored_lanes(
+def stored_lanes(
     session: Session, study: RawStudy, trials: Sequence[Trial]
 ) -> dict[Lane, tuple[int, int, int]]:
     """Find the lanes that are stored: row id, whether it failed, checksum."""
@@ -164,21 +161,25 @@ def _delete(session: Session, keys: Sequence[int]) -> None:
         session.connection().exec_driver_sql("DELETE FROM trials WHERE id = ?", [(key,) for key in keys])
 
 
-def _insert(session: Session, study: int, trials: Sequence[Trial]) -> list[int]:
-    """Insert trials whose lanes are free; return their checksums."""
+def insert_new(session: Session, study: int, trials: Sequence[Trial]) -> list[int]:
+    """Insert trials whose lanes are free; return their checksums. Raises IntegrityError."""
     # This transaction holds the write lock: the next ids are free, and curves need not query them row by row.
     first = (session.scalar(select(func.max(TrialRow.id))) or 0) + 1
     rows: list[tuple[Any, ...]] = []
     curves: list[tuple[int, bytes, bytes]] = []
     for key, trial in enumerate(trials, start=first):
-        blobs = [(name.encode(), struct.pack(f"<{len(v)}d", *v)) for name, v in trial.curves.items()]
-        curves += [(key, *curve) for curve in blobs]
+        checksum = _WITHOUT_CURVES
+        if trial.curves:
+            blobs = [(name.encode(), struct.pack(f"<{len(v)}d", *v)) for name, v in trial.curves.items()]
+            curves += [(key, *curve) for curve in blobs]
+            checksum = curves_checksum(blobs)
         lane = (key, study, trial.cell.lr, trial.cell.weight_decay, trial.seed)
         snapshots = {str(epoch): dict(found) for epoch, found in trial.snapshots.items()}
-        texts = (trial.status.value, json.dumps(dict(trial.metrics)), trial.detail, json.dumps(snapshots))
-        encoded = [text.encode() for text in texts]
-        checksum = curves_checksum(blobs)
-        rows.append((*lane, *encoded, checksum, trial_checksum(*lane, checksum, *encoded)))
+        texts = (
+            *(trial.status.value, _metrics_text(trial.metrics), trial.detail),
+            json.dumps(snapshots) if snapshots else "{}",
+        )
+        rows.append((*lane, *texts, checksum, trial_checksum(*lane, checksum, *map(str.encode, texts))))
     connection = session.connection()
     connection.exec_driver_sql(_INSERT_TRIAL, rows)
     if curves:
@@ -186,13 +187,40 @@ def _insert(session: Session, study: int, trials: Sequence[Trial]) -> list[int]:
     return [row[-1] for row in rows]
 
 
+def _metrics_text(metrics: Mapping[str, float]) -> str:
+    """Return `json.dumps(metrics)`, sooner."""
+    try:
+        if math.isfinite(sum(metrics.values())):
+            texts = [f"{_quoted(name)}: {_digits(value)}" for name, value in metrics.items()]
+            return "{" + ", ".join(texts) + "}"
+    except (TypeError, OverflowError):  # not all are floats
+        pass
+    return json.dumps(dict(metrics))
+
+
+_digits = float.__repr__
+_quoted = lru_cache(json.dumps)
+
+
+def delete_some(session: Session, study: int, most: int) -> int:
+    """Delete some trials of a study; return their number."""
+    run = session.connection().exec_driver_sql
+    some = "SELECT id FROM trials WHERE study_id = ? LIMIT ?"
+    return run(f"DELETE FROM trials WHERE id IN ({some})", (study, most)).rowcount
+
+
 def _read_all(
-    session: Session, study: RawStudy, read: Callable[[_RawTrial, Curves], _Read], *, curves: bool = False
+    session: Session,
+    study: RawStudy,
+    read: Callable[[tuple[Any, ...], Curves], _Read],
+    *,
+    curves: bool = False,
 ) -> list[_Read]:
     """Apply `read` to every lane. Raises Damaged, naming a lane."""
-    mine = TrialRow.study_id == study.id
-    by_trial = _read_curves(session, CurveRow.trial_id == TrialRow.id, mine) if curves else None
-    sound, checksums, damaged = _find(session, mine, read, by_trial)
+    by_trial = None
+    if curves:
+        by_trial = _read_curves(session, CurveRow.trial_id == TrialRow.id, TrialRow.study_id == study.id)
+    sound, checksums, damaged = _find(session, study, read, by_trial)
     if not damaged and (len(sound), checksum_sum(checksums)) == (study.lanes, study.lanes_checksum):
         return sound
     if damaged:
@@ -212,9 +240,11 @@ def _read_all(
 
 def _find(
     session: Session,
-    where: ColumnElement[bool],
-    read: Callable[[_RawTrial, Curves], _Read],
+    study: RawStudy,
+    read: Callable[[tuple[Any, ...], Curves], _Read],
     by_trial: Mapping[int, Curves] | None,
+    *,
+    where: str = _INDEXED,
 ) -> tuple[list[_Read], list[int], list[_RawTrial]]:
     """Return the sound lanes in the order of storing, their checksums, and the damaged lanes.
 
@@ -223,31 +253,41 @@ def _find(
     sound: list[_Read] = []
     checksums: list[int] = []
     damaged: list[_RawTrial] = []
-    rows = session.connection().execute(select(*_COLUMNS).where(where).order_by(TrialRow.id))
-    for row in map(_RawTrial._make, rows):
-        curves = [] if by_trial is None else sorted(by_trial.get(row.id, []))
+    cursor = session.connection().connection.cursor()  # SQLAlchemy takes longer for a row than SQLite
+    cursor.execute(_SELECT.format(where), (study.id,))
+    curves: Curves = []
+    for row in iter(cursor.fetchone, None):
         try:
-            if (by_trial is None or row.curves_checksum == curves_checksum(curves)) and row.is_sound():
+            if by_trial is not None:
+                curves = sorted(by_trial.get(row[0], []))
+            if trial_checksum(*row[:-1]) == row[-1] and (
+                by_trial is None or row[5] == curves_checksum(curves)
+            ):
                 sound.append(read(row, curves))
-                checksums.append(row.checksum)
+                checksums.append(row[-1])
                 continue
         except _SENSELESS:
             pass
-        damaged.append(row)
+        damaged.append(_RawTrial._make(row))
     return sound, checksums, damaged
 
 
-def _trial(row: _RawTrial, curves: Curves) -> Trial:
-    snapshots = json.loads(row.snapshots.decode())
+def _trial(values: tuple[Any, ...], curves: Curves) -> Trial:
+    row = _RawTrial._make(values)
+    snapshots = {} if row.snapshots == b"{}" else json.loads(row.snapshots.decode())
     return Trial(
-        Cell(row.lr, row.weight_decay),
+        cell_of(row.lr, row.weight_decay),
         row.seed,
         _STATUS[row.status],
-        json.loads(row.metrics.decode()),
+        _parsed(row.metrics.decode())[0],
         {name.decode(): struct.unpack(f"<{len(blob) // 8}d", blob) for name, blob in curves},
         row.detail.decode(),
         {int(epoch): found for epoch, found in snapshots.items()},
     )
+
+
+_parsed = json.JSONDecoder().raw_decode  # the text is verified
+cell_of = lru_cache(1 << 14)(Cell)  # equal cells are one object, which dictionaries compare sooner
 
 
 def _read_curves(session: Session, *where: ColumnElement[bool]) -> dict[int, Curves]:

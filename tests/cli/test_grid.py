@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
+import os
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import ADAMW, TINY, Run, trials
+from tests.cli.conftest import ADAMW, TINY, Run, process, trials
 
 GRID = ("grid", *TINY)
 
@@ -80,3 +81,24 @@ def test_lanes_that_failed_are_exit_3_and_tried_again(run: Run, monkeypatch: pyt
     again = run(*GRID)
     assert again.code == 0
     assert {trial.status.value for trial in trials().values()} == {"complete"}
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_lanes_that_are_done() -> None:
+    def peak(seeds: int) -> int:
+        axes = ("--lr", "1e-4:1e-1:50", "--wd", "1e-4:1e-1:40", "--seeds", str(seeds))
+        started = process(
+            "grid", *axes, "--epochs", "1", "-q", "--storage", f"{seeds}.db", "--study-name", "s"
+        )
+        assert started.stdout is not None
+        assert started.stdout.read()
+        _, status, usage = os.wait4(started.pid, 0)
+        started.returncode = os.waitstatus_to_exitcode(status)
+        assert started.returncode == 0
+        assert started.stderr is not None
+        started.stdout.close()
+        started.stderr.close()
+        assert len(trials(f"{seeds}.db", "s")) == 2_000 * seeds
+        return usage.ru_maxrss
+
+    assert peak(5) < 1.05 * peak(1)

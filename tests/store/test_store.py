@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import struct
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,8 @@ from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.study import Kind
 from lrwd_sweep.store import Store, open_store
+from lrwd_sweep.store.drivers import Driver
+from lrwd_sweep.store.schema import Unreadable
 from tests.store.sample import complete, lattice_trials, spec
 
 CELL = Cell(0.1, 0.001)
@@ -97,6 +101,41 @@ class TestStudies:
             store.import_study("a", spec(), [])
         assert (store.get_study("a").spec, store.latest()) == (spec(), ["a"])
         assert store.trials("a", curves=True) == lattice_trials(spec())
+
+    def test_import_in_batches_lets_others_write_and_is_whole_or_unfinished(
+        self, begun: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("lrwd_sweep.store.bulk_import.BATCH", 3)
+        trials = lattice_trials(spec())
+        process = [Driver.here()]
+        monkeypatch.setattr(Driver, "here", lambda: process[0])
+
+        def found(end: type[BaseException]) -> Iterator[Trial]:
+            yield from trials[:7]
+            begun.add_trials("a", [trials[0]])  # between two batches, as another process
+            assert begun.studies()[1].unreadable.startswith("the import of study 'b' has not finished: wait")
+            with pytest.raises(Unreadable, match="has not finished: wait for it, repeat it, or remove it"):
+                begun.begin_study("b", spec())
+            process.append(replace(process.pop(), pid=1, started=0))
+            with pytest.raises(UsageError, match="study 'b' is being imported by process"):
+                begun.import_study("b", spec(), trials)
+            process[:] = [replace(process[0], pid=os.getpid(), started=real.started)]
+            raise end
+
+        real = process[0]
+        with pytest.raises(KeyboardInterrupt):
+            begun.import_studies({"b": (spec(), trials), "c": (spec(), found(KeyboardInterrupt))})
+        assert [bool(one.unreadable) for one in begun.studies()] == [False, True, True]
+        assert begun.latest() == ["a"]
+        begun.delete_study("c")
+        with pytest.raises(ZeroDivisionError):
+            begun.import_study("b", spec(), found(ZeroDivisionError))
+        with pytest.raises(StoreError, match="occurs twice"):
+            begun.import_study("b", spec(), [*trials, trials[0]])
+        assert [one.name for one in begun.studies()] == ["a"]
+        begun.import_studies({"b": (spec(), iter(trials)), "c": (spec(), trials)})
+        assert begun.trials("b", curves=True) == begun.trials("c", curves=True) == trials
+        assert begun.latest() == ["b", "c"]
 
 
 def test_summary_counts_cells_by_the_worst_seed(store: Store) -> None:

@@ -162,7 +162,7 @@ class Picture:
 
 def pictures(results: Sequence[Result], names: Sequence[str]) -> list[Picture]:
     """Draw a picture for every name. Raises UnknownName."""
-    return [_picture(results, name) for name in resolved(names, results)]
+    return [_picture(results, name) for name in resolved(names, results)] if names else []
 
 
 def show_renderables(results: Sequence[Result], names: Sequence[str]) -> list[RenderableType]:

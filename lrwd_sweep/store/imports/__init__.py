@@ -92,8 +92,8 @@ def _read(source: ImportSource, form: str) -> RunTable:
 
 def to_sweeps(table: RunTable, source: ImportSource, by: str | None = None) -> dict[str, ImportedSweep]:
     """Return the sweep of a table as "", or those of each value of the column `by`. Raises UsageError."""
-    tables = {"": one_scope(table)} if by is None else split(table, by)
-    return {value: to_sweep(part, source.columns, source.metric) for value, part in tables.items()}
+    tables = [("", one_scope(table))] if by is None else split(table, by)
+    return {value: to_sweep(part, source.columns, source.metric) for value, part in tables}
 
 
 def format_of(source: ImportSource) -> str:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 import struct
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lrwd_sweep.errors import UsageError, arg, shown
 from lrwd_sweep.science.lattice import Cell, Lattice, canonical
-from lrwd_sweep.science.trial import Status
-from lrwd_sweep.store.imports.imported_run import ImportedRun
+from lrwd_sweep.store.imports.imported_run import UNFINISHED, ImportedRuns
 from lrwd_sweep.store.imports.run_states import StateColumn
 from lrwd_sweep.store.imports.run_table import SHOWN_FAULTS, RunTable, some
 from lrwd_sweep.store.trials import Lane
+
+Axis = NDArray[np.float64]  # (runs,)
 
 FLOAT32 = 1e-6  # relative: a few float32 steps of 1.2e-7
 DIGITS = 4  # a value with at least as many digits can be the rounding of another; 0.1 is not that of 0.12
@@ -33,7 +37,7 @@ class Extent:
 
     lattice: Lattice
     seeds: tuple[int, ...]
-    runs: Sequence[ImportedRun]
+    runs: ImportedRuns
 
     @property
     def size(self) -> int:
@@ -50,75 +54,67 @@ class Extent:
         return NEARLY_FULL * self.lacking <= len(self.runs)
 
 
-def _lanes(runs: Sequence[ImportedRun]) -> list[ImportedRun]:
+def _lanes(runs: ImportedRuns) -> ImportedRuns:
     """Return one run per lane: one with a result, else one that failed, else one that did not finish."""
-    found: dict[Lane, int] = {}
-    order = sorted(
-        range(len(runs)), key=lambda k: (not runs[k].has_result, runs[k].status is not Status.FAILED)
-    )
-    for k in order:
-        found.setdefault((runs[k].cell, runs[k].seed), k)
-    return [runs[k] for k in sorted(found.values())]
+    lanes = runs.lanes()
+    order = np.lexsort((np.where(runs.has_result, -1, runs.status), lanes))  # a stable sort
+    first = np.diff(lanes[order], prepend=-1) != 0
+    return runs if first.all() else runs.select(np.sort(order[first]))
 
 
-def extent_of(table: RunTable, runs: Sequence[ImportedRun], states: Sequence[StateColumn]) -> Extent:
+def extent_of(table: RunTable, runs: ImportedRuns, states: Sequence[StateColumn]) -> Extent:
     """Return the lattice of all runs if they fill it, else of those with a result.
 
     A run that failed or did not finish may lie outside: it began a larger lattice, or was a test.
     """
     lanes = _lanes(runs)
-    results = [run for run in lanes if run.has_result]
-    failed = [run for run in lanes if run.status is Status.FAILED]
-    if not results and not failed:
-        words = some(f"{n} {shown(word)}" for word, n in Counter(run.word for run in lanes).items())
+    results = lanes.select(lanes.has_result)
+    trained = lanes.select(lanes.status != UNFINISHED)
+    if not len(trained):
+        words = some(f"{n} {shown(word)}" for word, n in Counter(lanes.word).items())
         raise UsageError(
             f"{table.path}: no run has a result by {named(states)} ({words}); {arg('columns')} status= uses "
             "every value"
         )
-    seeds = {run.seed for run in results + failed}
-    every = [run for run in lanes if run.seed in seeds]
-    lattice = _lattice(every)
-    if len(lattice) * len(seeds) == len(every) or not results:
-        return Extent(lattice, tuple(sorted(seeds)), every)
-    lattice, seeds = _lattice(results), {run.seed for run in results}
-    lr, decay = set(lattice.lr), set(lattice.weight_decay)
-    on_it = [
-        run for run in lanes if run.cell.lr in lr and run.cell.weight_decay in decay and run.seed in seeds
-    ]
-    return Extent(lattice, tuple(sorted(seeds)), on_it)
+    every = lanes.select(np.isin(lanes.seed, trained.seed))
+    lattice, seeds = _lattice(every), _seeds(trained)
+    if len(lattice) * len(seeds) == len(every) or not len(results):
+        return Extent(lattice, seeds, every)
+    lattice, seeds = _lattice(results), _seeds(results)
+    on_it = np.isin(lanes.lr, lattice.lr) & np.isin(lanes.weight_decay, lattice.weight_decay)
+    return Extent(lattice, seeds, lanes.select(on_it & np.isin(lanes.seed, seeds)))
 
 
-def in_convention(runs: Sequence[ImportedRun], number_of: Callable[[Cell], float]) -> list[ImportedRun]:
+def in_convention(runs: ImportedRuns, number_of: Callable[[Axis, Axis], Axis]) -> ImportedRuns:
     """Return the runs with another number on the decay axis, equal where it differs by rounding."""
-    found = [number_of(run.cell) for run in runs]
-    groups = near_groups(found, DERIVED)
-    members = defaultdict(list)
-    for value in found:
-        members[groups[value]].append(value)
-    centre = {first: sorted(values)[len(values) // 2] for first, values in members.items()}
-    cells = [Cell(run.cell.lr, centre[groups[value]]) for run, value in zip(runs, found, strict=True)]
-    return [replace(run, cell=cell) for run, cell in zip(runs, cells, strict=True)]
+    with np.errstate(all="ignore"):
+        found = number_of(runs.lr, runs.weight_decay)
+    values, place = np.unique(found, return_inverse=True)
+    groups = near_groups(values.tolist(), DERIVED)
+    starts, group = np.unique([groups[value] for value in values.tolist()], return_inverse=True)
+    members = np.sort(values[place])
+    bounds = [*np.searchsorted(members, starts).tolist(), len(members)]
+    centres = [canonical(float(members[a + (b - a) // 2])) for a, b in pairwise(bounds)]
+    return replace(runs, weight_decay=np.array(centres)[group[place]])
 
 
-def scattered(
-    runs: Sequence[ImportedRun],
-) -> tuple[Lattice, tuple[int, ...], list[ImportedRun], list[str]]:
+def scattered(runs: ImportedRuns) -> tuple[Lattice, tuple[int, ...], ImportedRuns, list[str]]:
     """Return the lattice on which scattered points are drawn, their seeds, runs with a result, and a note."""
-    points: dict[Cell, dict[int, ImportedRun]] = {}
-    for run in _lanes(runs):
-        if run.has_result:
-            points.setdefault(run.cell, {})[run.seed] = run
+    lanes = _lanes(runs)
+    lanes = lanes.select(lanes.has_result)
+    points: dict[int, dict[int, int]] = {}  # indices of runs by cell and seed
+    for k, (cell, seed) in enumerate(zip(lanes.cells().tolist(), lanes.seed.tolist(), strict=True)):
+        points.setdefault(cell, {})[seed] = k
     numbers = {frozenset(seeds) for seeds in points.values()}
     if len(numbers) > 1:  # the points do not share their seeds
         points = {cell: dict(enumerate(seeds.values())) for cell, seeds in points.items()}
     shared = min((seeds.keys() for seeds in points.values()), key=len)
     seeds = tuple(sorted(shared))
     count = max(LEAST_POINTS, min(MOST_PER_AXIS, round(math.sqrt(len(points) / 2))))
-    lr, decay = ([getattr(cell, name) for cell in points] for name in ("lr", "weight_decay"))
-    lattice = Lattice(_drawn_on(lr, count), _drawn_on(decay, count))
-    kept = [
-        replace(run, seed=seed) for found in points.values() for seed, run in found.items() if seed in seeds
-    ]
+    lattice = Lattice(_drawn_on(lanes.lr, count), _drawn_on(lanes.weight_decay, count))
+    numbered = [(k, seed) for found in points.values() for seed, k in found.items() if seed in seeds]
+    rows, numbers_of = np.array(numbered).T
+    kept = replace(lanes.select(rows), seed=numbers_of)
     note = f"not a lattice: {len(points)} scattered points, as of a search, averaged on {len(lattice.lr)} × "
     return (
         lattice,
@@ -128,9 +124,9 @@ def scattered(
     )
 
 
-def _drawn_on(values: Sequence[float], count: int) -> tuple[float, ...]:
+def _drawn_on(values: Axis, count: int) -> tuple[float, ...]:
     """Return log-spaced values across the positive ones, or the values themselves if they are few."""
-    known = sorted({*values})
+    known = np.unique(values).tolist()
     if len(known) <= count:
         return tuple(known)
     positive = [value for value in known if value > 0]
@@ -138,8 +134,12 @@ def _drawn_on(values: Sequence[float], count: int) -> tuple[float, ...]:
     return (*[0.0] * (known[0] == 0), *(low * (high / low) ** (k / (count - 1)) for k in range(count)))
 
 
-def _lattice(runs: Sequence[ImportedRun]) -> Lattice:
-    return Lattice(tuple(run.cell.lr for run in runs), tuple(run.cell.weight_decay for run in runs))
+def _lattice(runs: ImportedRuns) -> Lattice:
+    return Lattice(*(tuple(np.unique(axis).tolist()) for axis in (runs.lr, runs.weight_decay)))
+
+
+def _seeds(runs: ImportedRuns) -> tuple[int, ...]:
+    return tuple(np.unique(runs.seed).tolist())
 
 
 def gap_note(table: RunTable, extent: Extent) -> str:
@@ -147,10 +147,9 @@ def gap_note(table: RunTable, extent: Extent) -> str:
 
     Raises UsageError if the user writes a row for every run, and for rates that are nearly equal.
     """
-    lattice, seeds = extent.lattice, extent.seeds
-    lanes = {(run.cell, run.seed) for run in extent.runs}
-    points = len({cell for cell, _ in lanes})
-    near = _nearly_equal(lanes, extent.size - len(lanes))
+    lattice, seeds, lanes = extent.lattice, extent.seeds, extent.runs
+    points = len(np.unique(lanes.cells()))
+    near = _nearly_equal(lanes, extent.lacking)
     own_seeds = not near and points == len(lattice) and extent.size > MOST_LANES_PER_ROW * len(lanes)
     if near or own_seeds:
         remedy = near or "the cells do not share their seeds: number them 0, 1, … in each cell"
@@ -164,8 +163,8 @@ def gap_note(table: RunTable, extent: Extent) -> str:
         extent.size > MOST_LANES_PER_ROW * len(lanes) + SHOWN_FAULTS or rows == (points, points)
     ):
         return ""
-    lacking = next((cell, seed) for cell in lattice.cells() for seed in seeds if (cell, seed) not in lanes)
-    others = extent.size - len(lanes) - 1
+    lacking = _first_lacking(extent)
+    others = extent.lacking - 1
     more = f" (and {others} more)" if others else ""
     if not table.written:
         return f"there is no run of {lane_text(*lacking)}{more}: missing"
@@ -175,12 +174,31 @@ def gap_note(table: RunTable, extent: Extent) -> str:
     )
 
 
-def _nearly_equal(lanes: Collection[Lane], lacking: int) -> str:
+def _first_lacking(extent: Extent) -> Lane:
+    """Return the first lane of the lattice that has no run."""
+    axes = extent.lattice.lr, extent.lattice.weight_decay, extent.seeds
+    runs = extent.runs
+    places = [
+        np.searchsorted(axis, values)
+        for axis, values in zip(axes, (runs.lr, runs.weight_decay, runs.seed), strict=True)
+    ]
+    there = np.zeros([len(axis) for axis in axes], dtype=bool)
+    there[tuple(places)] = True
+    lr, decay, seed = np.unravel_index(int(np.argmin(there)), there.shape)
+    return Cell(axes[0][lr], axes[1][decay]), axes[2][seed]
+
+
+def _nearly_equal(lanes: ImportedRuns, lacking: int) -> str:
     """List rates that are nearly equal, if the rows would fill a lattice better with one rate for each."""
-    lr = near_groups(cell.lr for cell, _ in lanes)
-    decay = near_groups(cell.weight_decay for cell, _ in lanes)
-    rough = {(lr[cell.lr], decay[cell.weight_decay], seed) for cell, seed in lanes}
-    size = math.prod(len(set(axis)) for axis in zip(*rough, strict=True))
+    lr, decay = near_groups(lanes.lr.tolist()), near_groups(lanes.weight_decay.tolist())
+    axes = (lr.values(), decay.values(), lanes.seed.tolist())
+    size = math.prod(len(set(axis)) for axis in axes)
+    near = replace(
+        lanes,
+        lr=np.array([lr[value] for value in lanes.lr.tolist()]),
+        weight_decay=np.array([decay[value] for value in lanes.weight_decay.tolist()]),
+    )
+    rough = np.unique(near.lanes())
     if size - len(rough) >= lacking or size > MOST_LANES_PER_ROW * len(rough) + SHOWN_FAULTS:
         return ""
     pairs = {
@@ -210,14 +228,14 @@ def equal_but_for_rounding(low: float, high: float) -> bool:
     return high - low <= FLOAT32 * high or _rounds_to(low, high) or _rounds_to(high, low)
 
 
-def merged_rates(values: Iterable[float]) -> dict[float, float]:
+def merged_rates(counts: Mapping[float, int]) -> dict[float, float]:
     """Return the rate to read for each canonical value that is a rounding of another.
 
-    Of a group, keep the value that the others are roundings of, else the most frequent one.
+    `counts` holds the runs of each. Of a group, keep the value that the others are roundings of, else the
+    most frequent one.
     """
-    counts = Counter(value for value in values if value > 0)
     groups: list[list[float]] = []
-    for value in sorted(counts):
+    for value in sorted(value for value in counts if value > 0):
         if groups and equal_but_for_rounding(groups[-1][-1], value):
             groups[-1].append(value)
         else:

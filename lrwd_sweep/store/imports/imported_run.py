@@ -1,140 +1,246 @@
-"""A row of a table of runs, parsed: cell, seed, and how the run ended."""
+"""The rows of a table of runs, parsed: cells, seeds, and how the runs ended."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lrwd_sweep.errors import shown
-from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.lattice import Cell, canonical
 from lrwd_sweep.science.trial import Status, Trial
-from lrwd_sweep.store.imports.run_states import RunState, StateColumn, run_state, state_of
-from lrwd_sweep.store.imports.run_table import RowFault, RunTable, number
+from lrwd_sweep.store.imports.run_states import RunState, StateColumn, run_states, state_of
+from lrwd_sweep.store.imports.run_table import RowFault, RunTable, Texts, number
 
-T = TypeVar("T")
+Rows = NDArray[np.int64]
 
+COMPLETE, DIVERGED, FAILED, UNFINISHED = range(4)  # an unfinished run has no trial
+_STATUS = (Status.COMPLETE, Status.DIVERGED, Status.FAILED, Status.FAILED)
 _PLACEHOLDERS = {"", "none", "null", "na", "nil", "missing", "undefined", "empty"}  # letters of a text
-_WITHOUT_VALUE: dict[RunState | None, Status | None] = {
-    RunState.UNFINISHED: None,
-    RunState.FAILED: Status.FAILED,
-    RunState.DIVERGED: Status.DIVERGED,
-}
+_WITHOUT_VALUE = {RunState.UNFINISHED: UNFINISHED, RunState.FAILED: FAILED, RunState.DIVERGED: DIVERGED}
+_BLOCK = 10_000  # trials that are built at once
 
 
 @dataclass(frozen=True, slots=True)
-class ImportedRun:
-    """A run of a table."""
+class ImportedRuns:
+    """Runs of a table in its order; each array has an entry per run."""
 
-    place: str  # in the source
-    cell: Cell
-    seed: int
-    value: float  # defined if complete
-    status: Status | None  # None: the run did not finish, and has no trial
-    word: str  # text of the column of states
-    detail: str
-    further: Mapping[str, str]  # texts of all columns by name
+    table: RunTable
+    row: Rows  # index in the table
+    lr: NDArray[np.float64]  # canonical
+    weight_decay: NDArray[np.float64]  # canonical
+    seed: NDArray[np.int64]
+    value: NDArray[np.float64]  # defined if complete
+    status: NDArray[np.int8]  # COMPLETE, …
+    word: Texts  # text of the column of states
+    detail: Texts | None
+
+    def __len__(self) -> int:
+        return len(self.row)
 
     @property
-    def has_result(self) -> bool:
+    def has_result(self) -> NDArray[np.bool_]:
         """True if the run ended by itself: complete or diverged."""
-        return self.status in (Status.COMPLETE, Status.DIVERGED)
+        return self.status <= DIVERGED
 
-    def trial(self, metric: str, numeric: Sequence[str], curve: Mapping[str, Sequence[float]]) -> Trial:
-        """Return the run as a trial with its value as `metric`; `numeric` columns are metrics too."""
-        status = self.status or Status.FAILED
-        curves = {metric if name == "value" else name: tuple(values) for name, values in curve.items()}
-        if status is not Status.COMPLETE:
-            plain = self.word.lower() in ("", *Status) or state_of(self.word) is RunState.COMPLETE
-            detail = self.detail or ("" if plain else self.word)
-            return Trial(self.cell, self.seed, status, {}, curves, detail)
-        others = {name: number(self.further[name]) for name in numeric if self.further[name]}
-        finite = {name: value for name, value in others.items() if math.isfinite(value)}
-        return Trial(self.cell, self.seed, status, {metric: self.value} | finite, curves, self.detail)
+    def select(self, chosen: NDArray[Any]) -> ImportedRuns:
+        """Return some runs, given by index or as a mask."""
+        if chosen.dtype == bool and chosen.all():
+            return self
+        names = ("row", "lr", "weight_decay", "seed", "value", "status", "word")
+        detail = None if self.detail is None else self.detail[chosen]
+        return replace(self, **{name: getattr(self, name)[chosen] for name in names}, detail=detail)
+
+    def cell(self, k: int) -> Cell:
+        """Return the cell of a run."""
+        return Cell(float(self.lr[k]), float(self.weight_decay[k]))
+
+    def place(self, k: int) -> str:
+        """Return the place of a run in the source."""
+        return self.table.place(int(self.row[k]))
+
+    def texts(self, column: str) -> Texts:
+        """Return the texts of the runs in a column of the table."""
+        return self.table.columns()[column][self.row]
+
+    def cells(self) -> NDArray[np.int64]:
+        """Number the distinct cells, ascending; return the number of each run's cell."""
+        lr = np.unique(self.lr, return_inverse=True)[1]
+        values, decay = np.unique(self.weight_decay, return_inverse=True)
+        cells: NDArray[np.int64] = np.unique(lr * len(values) + decay, return_inverse=True)[1]
+        return cells
+
+    def lanes(self) -> NDArray[np.int64]:
+        """Return a number for each run that is equal for runs of one lane."""
+        seeds, seed = np.unique(self.seed, return_inverse=True)
+        return self.cells() * len(seeds) + seed
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedTrials(Sequence[Trial]):
+    """Runs as trials, each built when it is asked for, because a million of them fill the memory.
+
+    The value is the metric `metric`, with its learning curve if the table has one of the column `measured`;
+    `numeric` columns are metrics too, and `constant` ones of every run.
+    """
+
+    runs: ImportedRuns
+    metric: str
+    numeric: Sequence[str]
+    constant: Mapping[str, float] = field(default_factory=dict)
+    measured: str = ""
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    @overload
+    def __getitem__(self, k: int) -> Trial: ...
+
+    @overload
+    def __getitem__(self, k: slice) -> Sequence[Trial]: ...
+
+    def __getitem__(self, k: int | slice) -> Trial | Sequence[Trial]:
+        if isinstance(k, slice):
+            return replace(self, runs=self.runs.select(np.arange(len(self))[k]))
+        return next(iter(replace(self, runs=self.runs.select(np.arange(len(self))[k, None]))))
+
+    def __iter__(self) -> Iterator[Trial]:
+        for start in range(0, len(self), _BLOCK):
+            yield from self._built(self.runs.select(np.arange(start, min(start + _BLOCK, len(self)))))
+
+    def _built(self, runs: ImportedRuns) -> Iterator[Trial]:
+        cell = lru_cache(_BLOCK)(Cell)
+        numeric = {name: runs.texts(name) for name in self.numeric}
+        details = [""] * len(runs) if runs.detail is None else runs.detail
+        lists = (one.tolist() for one in (runs.lr, runs.weight_decay, runs.seed, runs.status, runs.value))
+        for k, (lr, weight_decay, seed, status, value) in enumerate(zip(*lists, strict=True)):
+            where = cell(lr, weight_decay), seed, _STATUS[status]
+            detail, curves = details[k], self._curves(runs, k)
+            if status == COMPLETE:
+                metrics = {self.metric: value}
+                for name, texts in numeric.items():
+                    if (text := texts[k]) and math.isfinite(other := number(text)):
+                        metrics[name] = other
+                metrics.update(self.constant)
+                yield Trial(*where, metrics, curves, detail)
+            else:
+                word = runs.word[k]
+                plain = word.lower() in ("", *Status) or state_of(word) is RunState.COMPLETE
+                yield Trial(*where, {}, curves, detail or ("" if plain else word))
+
+    def _curves(self, runs: ImportedRuns, k: int) -> dict[str, tuple[float, ...]]:
+        found = runs.table.curves and runs.table.curves.get((runs.place(k), self.measured))
+        if not found:
+            return {}
+        return {self.metric if name == "value" else name: tuple(values) for name, values in found.items()}
 
 
 def parse_runs(
     table: RunTable, names: Mapping[str, str], states: Sequence[StateColumn]
-) -> tuple[list[ImportedRun], list[str], list[RowFault]]:
+) -> tuple[ImportedRuns, list[str], list[RowFault]]:
     """Parse all rows: the runs, the states of runs without a result whose rates are invalid, the faults.
 
     `names` maps known names to columns. The value of a run without a result is not parsed.
     """
-    runs: list[ImportedRun] = []
-    left_out: list[str] = []
+    size = len(table.places)
+    columns = table.columns()
+    texts = {name: columns[column] for name, column in names.items()}
+    state, word = run_states(states, columns, size)
+    parser = _Parser(table)
+    status = np.zeros(size, dtype=np.int8)
+    for ended, code in _WITHOUT_VALUE.items():
+        status[state == ended.value] = code
+    with_value = np.flatnonzero(status == COMPLETE)
+    value = parser.parse("value", texts["value"], _value, math.nan, with_value)
+    status[with_value] = np.where(np.isfinite(value[with_value]), COMPLETE, DIVERGED)
+    lr = parser.parse("lr", texts["lr"], lru_cache(_BLOCK)(_lr), math.nan)
+    weight_decay = parser.parse(
+        "weight_decay", texts["weight_decay"], lru_cache(_BLOCK)(_weight_decay), math.nan
+    )
+    seed = np.zeros(size, dtype=np.int64)
+    if "seed" in texts:
+        seed = parser.parse("seed", texts["seed"], lru_cache(_BLOCK)(_seed), 0)
+    runs = ImportedRuns(
+        *(table, np.arange(size), lr, weight_decay, seed, value, status, word), texts.get("detail")
+    )
     faults: list[RowFault] = []
-    for place, texts in table.rows:
-        if len(texts) != len(table.header):
-            fields = f"there are {len(texts)} fields under a header of {len(table.header)}"
-            faults.append(RowFault(place, fields, "fields"))
-            continue
-        by_column = dict(zip(table.header, texts, strict=True))
-        state, word = run_state(states, by_column)
-        fields_of = _Fields(place, {name: by_column[column] for name, column in names.items()})
-        value, status = fields_of.outcome(state)
-        lr = fields_of.parse("lr", _lr, math.nan)
-        weight_decay = fields_of.parse("weight_decay", _weight_decay, math.nan)
-        seed = fields_of.parse("seed", _seed, 0)
-        if not fields_of.faults:
-            detail = fields_of.texts.get("detail", "")
-            cell = Cell(lr, weight_decay)
-            runs.append(ImportedRun(place, cell, seed, value, status, word, detail, by_column))
-        elif state in (RunState.UNFINISHED, RunState.FAILED):
-            left_out.append(word)
+    left_out = []
+    without_result = (RunState.UNFINISHED.value, RunState.FAILED.value)
+    for row, in_row in sorted(parser.faults.items()):
+        if state[row] in without_result:
+            left_out.append(word[row])
         else:
-            faults += fields_of.faults
+            faults += in_row
+    width = f"fields under a header of {len(table.header)}"
+    faults += [RowFault(place, f"there are {len(found)} {width}", "fields") for place, found in table.ragged]
+    if parser.faults:
+        sound = np.ones(size, dtype=bool)
+        sound[[*parser.faults]] = False
+        runs = runs.select(sound)
     return runs, left_out, faults
 
 
-class _Fields:
-    """A row's texts by known name, and the faults found in them."""
+class _Parser:
+    """The faults of a table by row, in the order of parsing."""
 
-    def __init__(self, place: str, texts: Mapping[str, str]) -> None:
-        self.place, self.texts = place, texts
-        self.faults: list[RowFault] = []
+    def __init__(self, table: RunTable) -> None:
+        self.table = table
+        self.faults: dict[int, list[RowFault]] = {}
 
-    def parse(self, name: str, parse: Callable[[str], T], default: T) -> T:
-        """Parse a text; return `default` if there is none or it has a fault."""
-        text = self.texts.get(name)
-        if text is None:
-            return default
-        try:
-            return parse(text)
-        except ValueError as error:
-            self.faults.append(RowFault(self.place, f"{name} {shown(text)} {error}", f"{name} {error}"))
-            return default
-
-    def outcome(self, state: RunState | None) -> tuple[float, Status | None]:
-        """Return value and status; a run that finished with NaN diverged."""
-        if state in _WITHOUT_VALUE:
-            return math.nan, _WITHOUT_VALUE[state]
-        if not self.texts["value"]:
-            empty = "value is empty; write nan for a diverged run"
-            self.faults.append(RowFault(self.place, empty, "value is empty"))
-            return math.nan, None
-        value = self.parse("value", _value, math.nan)
-        return value, Status.COMPLETE if math.isfinite(value) else Status.DIVERGED
+    def parse(
+        self,
+        name: str,
+        texts: Texts,
+        parse: Callable[[str], Any],
+        default: float,
+        rows: Rows | None = None,
+    ) -> NDArray[Any]:
+        """Parse the texts of some rows (default: all); return `default` for others and for faults."""
+        found = np.full(len(texts), default)
+        chosen = range(len(texts)) if rows is None else rows.tolist()
+        for row in chosen:
+            text = texts[row]
+            try:
+                found[row] = parse(text)
+            except ValueError as error:
+                fault = str(error)
+                place = self.table.place(row)
+                if name == "value" and not text:
+                    one = RowFault(place, f"value {fault}", f"value {fault}")
+                else:
+                    one = RowFault(place, f"{name} {shown(text)} {fault}", f"{name} {fault}")
+                self.faults.setdefault(row, []).append(one)
+        return found
 
 
 def _value(text: str) -> float:
-    if "".join(filter(str.isalnum, text.lower())) in _PLACEHOLDERS:
-        raise ValueError("is not a number; write nan for a diverged run, or missing in a column status")
-    return number(text)
+    if not text:
+        raise ValueError("is empty; write nan for a diverged run")
+    try:
+        return number(text)
+    except ValueError:
+        if "".join(filter(str.isalnum, text.lower())) not in _PLACEHOLDERS:
+            raise
+    raise ValueError("is not a number; write nan for a diverged run, or missing in a column status")
 
 
 def _lr(text: str) -> float:
     value = number(text)
     if not 0 < value < math.inf:
         raise ValueError("is not a learning rate; it must be positive and finite")
-    return value
+    return canonical(value)
 
 
 def _weight_decay(text: str) -> float:
     value = number(text)
     if not 0 <= value < math.inf:
         raise ValueError("is not a weight decay; it must be finite and not negative")
-    return value
+    return canonical(value)
 
 
 def _seed(text: str) -> int:

@@ -10,6 +10,7 @@ from lrwd_sweep.errors import UnknownName, UsageError, arg
 from lrwd_sweep.science.optimizer import NORMALIZED, DecayRule, Family, Optimizer
 from lrwd_sweep.science.trial import Direction, Status, Trial
 from lrwd_sweep.spec.study import Kind, StudySpec
+from lrwd_sweep.store.imports.imported_run import ImportedTrials
 from lrwd_sweep.store.imports.imported_sweep import DERIVED_RULES, ImportedSweep
 
 
@@ -17,7 +18,7 @@ class ImportedStudy(NamedTuple):
     """A study to store, with remarks on its reading."""
 
     spec: StudySpec
-    trials: tuple[Trial, ...]
+    trials: Sequence[Trial]
     notes: tuple[str, ...]
 
 
@@ -88,7 +89,7 @@ def _in_fitting_convention(sweep: ImportedSweep, optimizer: Optimizer) -> tuple[
     return sweep, optimizer
 
 
-def _beginning_at(initial: float, trials: Sequence[Trial], spec: StudySpec) -> tuple[Trial, ...]:
+def _beginning_at(initial: float, trials: Sequence[Trial], spec: StudySpec) -> Sequence[Trial]:
     """Return the trials with the metric's value before the first step. Raises UsageError."""
     values = [trial.metrics[spec.metric] for trial in trials if trial.status is Status.COMPLETE]
     higher = spec.direction is Direction.MAXIMIZE
@@ -98,11 +99,8 @@ def _beginning_at(initial: float, trials: Sequence[Trial], spec: StudySpec) -> t
             f"{arg('initial_loss', initial)} is better than the best value of all runs, {best:g}; give the "
             f"{spec.metric} before the first step"
         )
-    name = f"initial_{spec.metric}"
-    return tuple(
-        replace(trial, metrics={**trial.metrics, name: initial}) if trial.status is Status.COMPLETE else trial
-        for trial in trials
-    )
+    assert isinstance(trials, ImportedTrials)
+    return replace(trials, constant={f"initial_{spec.metric}": initial})
 
 
 def open_rule(sweep: ImportedSweep, optimizer: str, decay_rule: str | None) -> str:

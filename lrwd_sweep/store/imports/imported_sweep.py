@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from lrwd_sweep.errors import arg, shown
-from lrwd_sweep.science.lattice import Cell, Lattice
+from lrwd_sweep.science.lattice import Lattice
 from lrwd_sweep.science.optimizer import DecayRule
-from lrwd_sweep.science.trial import Status, Trial
+from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.store.imports.extent import (
+    Axis,
     extent_of,
     gap_note,
     in_convention,
@@ -20,10 +23,18 @@ from lrwd_sweep.store.imports.extent import (
     named,
     scattered,
 )
-from lrwd_sweep.store.imports.imported_run import ImportedRun, parse_runs
+from lrwd_sweep.store.imports.imported_run import (
+    COMPLETE,
+    FAILED,
+    UNFINISHED,
+    ImportedRuns,
+    ImportedTrials,
+    parse_runs,
+)
 from lrwd_sweep.store.imports.run_states import StateColumn, end_column, state_columns
 from lrwd_sweep.store.imports.run_table import (
     OF_A_RUN,
+    Columns,
     RowFault,
     RunTable,
     SweepContext,
@@ -35,7 +46,6 @@ from lrwd_sweep.store.imports.run_table import (
     read_context,
     some,
 )
-from lrwd_sweep.store.trials import Lane
 
 
 class Derived(NamedTuple):
@@ -43,12 +53,12 @@ class Derived(NamedTuple):
 
     rule: DecayRule
     meaning: str
-    number_of: Callable[[Cell], float]
+    number_of: Callable[[Axis, Axis], Axis]  # of α and the recorded number
 
 
 DERIVED_RULES = {  # by the rule of the recorded number
-    DecayRule.LR_SCALED: Derived(DecayRule.INDEPENDENT, "λ = αw", lambda cell: cell.weight_decay * cell.lr),
-    DecayRule.INDEPENDENT: Derived(DecayRule.LR_SCALED, "w = λ/α", lambda cell: cell.weight_decay / cell.lr),
+    DecayRule.LR_SCALED: Derived(DecayRule.INDEPENDENT, "λ = αw", lambda lr, decay: decay * lr),
+    DecayRule.INDEPENDENT: Derived(DecayRule.LR_SCALED, "w = λ/α", lambda lr, decay: decay / lr),
 }
 
 
@@ -56,7 +66,7 @@ DERIVED_RULES = {  # by the rule of the recorded number
 class ImportedSweep:
     """The trials of the runs that ended, and their lattice, or the box of scattered points."""
 
-    trials: tuple[Trial, ...]
+    trials: Sequence[Trial]
     lattice: Lattice
     seeds: tuple[int, ...]
     metric: str = "value"
@@ -98,13 +108,14 @@ def to_sweep(table: RunTable, columns: Mapping[str, str], metric: str) -> Import
     )
 
     def sweep(
-        lattice: Lattice, seeds: tuple[int, ...], kept: Iterable[ImportedRun], notes: Iterable[str]
+        lattice: Lattice, seeds: tuple[int, ...], kept: ImportedRuns, notes: Iterable[str]
     ) -> ImportedSweep:
-        kept = [run for run in kept if run.status is not None]
-        left_out = Counter(invalid) + Counter(run.word for run in read) - Counter(run.word for run in kept)
-        curves = [table.curves.get((run.place, of_a_run["value"]), {}) for run in kept]
-        trials = tuple(run.trial(metric, numeric, curve) for run, curve in zip(kept, curves, strict=True))
+        kept = kept.select(kept.status != UNFINISHED)
+        left_out = Counter(invalid) + Counter(read.word) - Counter(kept.word)
         further_notes = [*_state_notes(states, left_out, kept), *_variation(kept, further, settings)]
+        trials = ImportedTrials(
+            replace(kept, table=table.only(numeric)), metric, numeric, measured=of_a_run["value"]
+        )
         return ImportedSweep(trials, lattice, seeds, metric, context, (*table.notes, *notes, *further_notes))
 
     extent = extent_of(table, runs, states)
@@ -130,85 +141,76 @@ def to_sweep(table: RunTable, columns: Mapping[str, str], metric: str) -> Import
     return replace(found, scattered=True, converted=converted)
 
 
-def _merged(runs: Sequence[ImportedRun]) -> tuple[list[ImportedRun], list[str]]:
+def _merged(runs: ImportedRuns) -> tuple[ImportedRuns, list[str]]:
     """Return the runs with one rate for those that differ by rounding, and notes of the merges."""
-    lr = merged_rates(run.cell.lr for run in runs)
-    decay = merged_rates(run.cell.weight_decay for run in runs)
-    cells = (run.cell for run in runs)
-    merged = (Cell(lr.get(c.lr, c.lr), decay.get(c.weight_decay, c.weight_decay)) for c in cells)
-    notes = [
-        f"{axis} equal but for rounding: {some((f'{a!r} is read as {b!r}' for a, b in kept.items()), 3)}"
-        for axis, kept in (("lr", lr), ("weight_decay", decay))
-        if kept
-    ]
-    return [replace(run, cell=cell) for run, cell in zip(runs, merged, strict=True)], notes
+    notes = []
+    for axis in ("lr", "weight_decay"):
+        values, place, counts = np.unique(getattr(runs, axis), return_inverse=True, return_counts=True)
+        kept = merged_rates(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+        if kept:
+            merged = (f"{a!r} is read as {b!r}" for a, b in kept.items())
+            notes.append(f"{axis} equal but for rounding: {some(merged, 3)}")
+            rates: Any = {axis: np.array([kept.get(v, v) for v in values.tolist()])[place]}
+            runs = replace(runs, **rates)
+    return runs, notes
 
 
-def _repeated(
-    runs: Sequence[ImportedRun],
-    read: Sequence[ImportedRun],
-    remedy: Callable[[ImportedRun, ImportedRun], str],
-) -> list[RowFault]:
+def _repeated(runs: ImportedRuns, read: ImportedRuns, remedy: Callable[[int, int], str]) -> list[RowFault]:
     """Find runs with a result whose lane has one already; `read` are the `runs` before merging rates."""
-    first: dict[Lane, tuple[ImportedRun, Cell]] = {}
-    faults = []
-    for run, original in zip(runs, read, strict=True):
-        if run.has_result:
-            other, cell = first.setdefault((run.cell, run.seed), (run, original.cell))
-            if other is not run:
-                rounded = "" if cell == original.cell else "; the rates are equal but for rounding"
-                text = f"repeats {other.place} ({lane_text(run.cell, run.seed)}{rounded})"
-                faults.append(RowFault(run.place, f"{text}; {remedy(other, run)}", "repeats"))
-    return faults
+    results = np.flatnonzero(runs.has_result)
+    _, first, lane = np.unique(runs.lanes()[results], return_index=True, return_inverse=True)
+    repeating = np.flatnonzero(first[lane] != np.arange(len(results)))
+    if not len(repeating):
+        return []
+    run, other = int(results[repeating[0]]), int(results[first[lane[repeating[0]]]])
+    rounded = "" if read.cell(run) == read.cell(other) else "; the rates are equal but for rounding"
+    text = f"repeats {runs.place(other)} ({lane_text(runs.cell(run), int(runs.seed[run]))}{rounded})"
+    return [RowFault(runs.place(run), f"{text}; {remedy(other, run)}", "repeats")] * len(repeating)
 
 
-def _contradictions(runs: Sequence[ImportedRun], metric: str) -> list[RowFault]:
+def _contradictions(runs: ImportedRuns, metric: str) -> list[RowFault]:
     """Find runs whose value differs from the column named as the metric; an export has both."""
+    if metric not in runs.table.header:
+        return []
+    complete = np.flatnonzero(runs.status == COMPLETE)
     return [
         RowFault(
-            run.place,
-            f"value is {run.value!r} but column {shown(metric)} holds {shown(text)}; use another "
-            f"{arg('metric')}",
+            runs.place(k),
+            f"value is {value!r} but column {shown(metric)} holds {shown(text)}; use another {arg('metric')}",
             "contradicts",
         )
-        for run in runs
-        if run.status is Status.COMPLETE
-        and (text := run.further.get(metric, ""))
-        and not (is_number(text) and number(text) == run.value)
+        for k, value, text in zip(
+            complete.tolist(), runs.value[complete].tolist(), runs.texts(metric)[complete], strict=True
+        )
+        if text and not (is_number(text) and number(text) == value)
     ]
 
 
-def _metrics(
-    runs: Sequence[ImportedRun], further: Mapping[str, Sequence[str]], others: Collection[str]
-) -> list[str]:
+def _metrics(runs: ImportedRuns, further: Columns, others: Collection[str]) -> list[str]:
     """Return the further columns that hold only numbers; an empty field is a run without one."""
-    complete = [run for run in runs if run.status is Status.COMPLETE]
+    complete = runs.select(runs.status == COMPLETE)
 
     def is_metric(column: str) -> bool:
-        texts = distinct(run.further[column] for run in complete)
+        texts = distinct(complete.texts(column))
         return bool(texts) and all(map(is_number, texts))
 
     return [column for column in further if column not in others and is_metric(column)]
 
 
 def _remedy(
-    table: RunTable,
-    runs: Sequence[ImportedRun],
-    further: Mapping[str, Sequence[str]],
-    settings: Collection[str],
-    *,
-    seeded: bool,
-) -> Callable[[ImportedRun, ImportedRun], str]:
+    table: RunTable, runs: ImportedRuns, further: Columns, settings: Collection[str], *, seeded: bool
+) -> Callable[[int, int], str]:
     """Return a function that says what to do about two runs of one lane."""
     most = max(1, len(runs) // 4)
 
-    def remedy(first: ImportedRun, second: ImportedRun) -> str:
-        differ = [name for name in further if first.further[name] != second.further[name]]
+    def remedy(first: int, second: int) -> str:
+        columns = {name: runs.texts(name) for name in further}
+        differ = [name for name, texts in columns.items() if texts[first] != texts[second]]
         chosen = [name for name in differ if name in settings] or [
             name for name in differ if not settings and name and len(distinct(further[name])) <= most
         ]
         if len(chosen) == 1:
-            value = first.further[chosen[0]]
+            value = columns[chosen[0]][first]
             by, where = arg("by", chosen[0]), arg("where", f"{chosen[0]}={value}")
             return f"they differ in {shown(chosen[0])}: {where} keeps one value, {by} makes a study of each"
         if chosen:
@@ -222,13 +224,9 @@ def _remedy(
     return remedy
 
 
-def _variation(
-    runs: Sequence[ImportedRun], further: Mapping[str, Sequence[str]], settings: Collection[str]
-) -> list[str]:
+def _variation(runs: ImportedRuns, further: Columns, settings: Collection[str]) -> list[str]:
     """Describe the hyperparameters besides lr and weight decay that vary."""
-    varied = [
-        column for column in further if column in settings and len({run.further[column] for run in runs}) > 1
-    ]
+    varied = [column for column in further if column in settings and len({*runs.texts(column)}) > 1]
     if not varied:
         return []
     what = f"{len(varied)} more hyperparameters vary" if len(varied) > 1 else "one more hyperparameter varies"
@@ -238,11 +236,9 @@ def _variation(
     ]
 
 
-def _state_notes(
-    states: Sequence[StateColumn], left_out: Mapping[str, int], kept: Sequence[ImportedRun]
-) -> list[str]:
+def _state_notes(states: Sequence[StateColumn], left_out: Mapping[str, int], kept: ImportedRuns) -> list[str]:
     """Describe the treatment of runs without a result."""
-    failed = Counter(run.word for run in kept if run.status is Status.FAILED)
+    failed = Counter(kept.word[kept.status == FAILED])
     parts = [
         f"{some(f'{n} {word}' for word, n in counts.items())} {what}"
         for counts, what in ((left_out, "left out, without a result"), (failed, "counted as failed"))

@@ -26,7 +26,7 @@ def read_json(source: ImportSource) -> RunTable:
         raise UsageError(f"{source.name}: there are no records in it; write a list of objects, one per run")
     header = list(dict.fromkeys(key for record in records for key in record))
     rows = [(f"record {k}", [record.get(key, "") for key in header]) for k, record in enumerate(records, 1)]
-    return RunTable(source.name, header, rows, frozenset(filter(is_setting, header)))
+    return RunTable.of_rows(source.name, header, rows, settings=frozenset(filter(is_setting, header)))
 
 
 def load(path: Path) -> Any:
@@ -133,13 +133,13 @@ def _named_lists(source: ImportSource) -> set[str]:
 def _only_list(source: ImportSource, document: Mapping[str, Any]) -> set[str]:
     """Return the list of a document that holds its records; none if the document is a record itself."""
     wanted = [source.columns.get(name, name) for name in REQUIRED[:2]]
-    if all(map(RunTable(source.name, list(flat(document)), []).find, wanted)):
+    if all(map(RunTable.of_rows("", list(flat(document)), []).find, wanted)):
         return set()
     lists = dict(_lists(document))
     found = [
         path
         for path, items in lists.items()
-        if len(lists) == 1 or all(map(RunTable("", list(flat(items[0])), []).find, wanted))
+        if len(lists) == 1 or all(map(RunTable.of_rows("", list(flat(items[0])), []).find, wanted))
     ]
     if len(found) > 1 or (lists and not found):
         raise UsageError(

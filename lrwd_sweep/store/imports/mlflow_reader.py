@@ -76,8 +76,13 @@ def read_mlflow(source: ImportSource) -> RunTable:
     }
     settings = frozenset(name for name in header if name.startswith("params."))
     notes = (f"left out, as they only group others: {groups} run{'s' * (groups > 1)}",) * bool(groups)
-    name = shown_name(source.name)
-    return RunTable(name, header, rows, settings, scope="experiment", notes=notes, curves=curves)
+    return RunTable.of_rows(
+        *(shown_name(source.name), header, rows),
+        settings=settings,
+        scope="experiment",
+        notes=notes,
+        curves=curves,
+    )
 
 
 def _texts(run: _Run, source: ImportSource) -> dict[str, str]:

@@ -64,7 +64,9 @@ def read_optuna(source: ImportSource) -> RunTable:
         found += [trial.attributes.get(name, "") for name in attributes]
         rows.append((f"trial {trial.number}", found))
     header = [*own, *param_names, *attribute_names]
-    return RunTable(shown_name(source.name), header, rows, frozenset(param_names), scope="study")
+    return RunTable.of_rows(
+        shown_name(source.name), header, rows, settings=frozenset(param_names), scope="study"
+    )
 
 
 def _chosen_objective(source: ImportSource, values: Sequence[str]) -> int | None:

@@ -134,8 +134,14 @@ def read_paths(source: ImportSource) -> RunTable:
     rows = [(name, [record.get(column, "") for column in header]) for name, record, _ in records]
     named_columns = frozenset[str]().union(*(names for *_, names in records))
     files = f"{others} more {Path(template).suffix or 'files'} there do not fit {template}"
-    notes = (files,) * bool(others)
-    return RunTable(source.name, header, rows, named_columns, END, notes=notes, measured=key, curves=curves)
+    return RunTable.of_rows(
+        *(source.name, header, rows),
+        settings=named_columns,
+        progress=END,
+        notes=(files,) * bool(others),
+        measured=key,
+        curves=curves,
+    )
 
 
 def read_curve(path: Path, key: str) -> Curve:

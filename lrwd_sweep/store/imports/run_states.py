@@ -13,8 +13,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lrwd_sweep.errors import arg, shown
-from lrwd_sweep.store.imports.run_table import distinct, is_number, number, some
+from lrwd_sweep.store.imports.run_table import Columns, Texts, distinct, is_number, number, some
 
 
 class RunState(Enum):
@@ -95,9 +98,7 @@ def state_of(text: str) -> RunState | None:
     return found
 
 
-def state_columns(
-    columns: Mapping[str, Sequence[str]], chosen: str | None
-) -> tuple[list[StateColumn], list[str]]:
+def state_columns(columns: Columns, chosen: str | None) -> tuple[list[StateColumn], list[str]]:
     """Find the columns of states; return them, and a fault for each that holds unknown words.
 
     `chosen` is the only column to read; "" reads none, None finds them by header and contents.
@@ -123,7 +124,7 @@ def state_columns(
     return found, faults
 
 
-def end_column(column: str, texts: Mapping[str, Sequence[str]], value: str) -> list[StateColumn]:
+def end_column(column: str, texts: Columns, value: str) -> list[StateColumn]:
     """Return a column of last steps as states: a curve that ends before most others did not finish.
 
     One that ends with a value that is not finite diverged. If most runs have no common end, none is early.
@@ -142,10 +143,15 @@ def end_column(column: str, texts: Mapping[str, Sequence[str]], value: str) -> l
     return [StateColumn(column, states)] if early else []
 
 
-def run_state(columns: Iterable[StateColumn], texts: Mapping[str, str]) -> tuple[RunState | None, str]:
-    """Return the state of a row's run and the word for it; None if no column holds one."""
-    said = [(column.states[word], word) for column in columns if (word := texts[column.name])]
-    return max(said, key=lambda one: one[0].value, default=(None, ""))
+def run_states(columns: Iterable[StateColumn], texts: Columns, size: int) -> tuple[NDArray[np.int8], Texts]:
+    """Return the value of the state of each run, and the word for it; −1 and "" if no column holds one."""
+    state, word = np.full(size, -1, dtype=np.int8), np.full(size, "", dtype=object)
+    for column in columns:
+        value = {text: found.value for text, found in column.states.items()} | {"": -1}
+        found = np.array([value[text] for text in texts[column.name]], dtype=np.int8)
+        later = found > state
+        state[later], word[later] = found[later], texts[column.name][later]
+    return state, word
 
 
 def _reader(name: str, texts: Sequence[str], *, chosen: bool) -> Reader | None:
@@ -160,11 +166,11 @@ def _reader(name: str, texts: Sequence[str], *, chosen: bool) -> Reader | None:
     if yes and all(_flag(text) is not None for text in texts) and not (numbers and meant in _NUMBERS):
         no = RunState.FAILED if meant in _SUCCESS.split() else RunState.UNFINISHED
         return lambda text: _flagged(text, yes, no)
+    if numbers and not chosen and meant not in _HEADERS:
+        return None
     reader = _word_reader(texts)
-    if chosen:
+    if chosen or numbers:  # 0 and 1 of a "status" are ambiguous: refuse them
         return reader
-    if numbers:
-        return reader if meant in _HEADERS else None  # 0 and 1 of a "status" are ambiguous: refuse them
     states = {reader(text) for text in texts if text.lower() not in _BOOLEAN}
     if None not in states and len(states) > 1 and RunState.COMPLETE in states:
         return reader  # whatever the header

@@ -6,9 +6,13 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lrwd_sweep.errors import UnknownName, UsageError, arg, shown
 from lrwd_sweep.science.lattice import plain_float
@@ -20,7 +24,8 @@ OF_A_RUN = (*REQUIRED, "seed", "detail")
 _KNOWN = (*OF_A_RUN, "status", "decay_rule", "direction", "cap")
 SHOWN_FAULTS = 10
 
-Columns = Mapping[str, Sequence[str]]  # the texts of all rows by column
+Texts = NDArray[np.object_]  # (runs,) the texts of a column
+Columns = Mapping[str, Texts]
 Curves = Mapping[tuple[str, str], Mapping[str, Sequence[float]]]  # by place and column: "value", and steps
 
 _PLAIN_WORDS = (  # of a name that does not tell what was measured
@@ -41,7 +46,9 @@ class RunTable:
 
     path: Path | str  # or another name of the source
     header: Sequence[str]
-    rows: Sequence[tuple[str, Sequence[str]]]  # place, as "line 2" or "trial 17", and a text per column
+    texts: Sequence[Texts]  # by column
+    places: NDArray[Any]  # (runs,) in the source: "trial 17", or the number of a line
+    ragged: Sequence[tuple[str, Sequence[str]]] = ()  # places and texts of rows that do not fit the header
     settings: frozenset[str] = frozenset()  # columns of which the tool says that they are hyperparameters
     progress: str = ""  # the column with the last step of a learning curve; "" without one
     scope: str = ""  # the column that names the study or experiment of a run; "" without one
@@ -50,10 +57,33 @@ class RunTable:
     written: bool = False  # by hand: it has a row for every run, so that one which lacks is an error
     curves: Curves = field(default_factory=dict)
 
-    def columns(self) -> dict[str, list[str]]:
-        """Return the texts of each column, without rows of a wrong length."""
-        whole = [texts for _, texts in self.rows if len(texts) == len(self.header)]
-        return {column: [texts[k] for texts in whole] for k, column in enumerate(self.header)}
+    @classmethod
+    def of_rows(
+        cls, path: Path | str, header: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], **facts: Any
+    ) -> RunTable:
+        """Build a table of rows, each a place and a text per column."""
+        texts = [as_texts([row[1][k] for row in rows]) for k in range(len(header))]
+        return cls(path, header, texts, as_texts([place for place, _ in rows]), **facts)
+
+    def columns(self) -> dict[str, Texts]:
+        """Return the texts of each column."""
+        return dict(zip(self.header, self.texts, strict=True))
+
+    def place(self, row: int) -> str:
+        """Return the place of a row in the source."""
+        place = self.places[row]
+        return place if isinstance(place, str) else f"line {place}"
+
+    def select(self, rows: NDArray[Any], ragged: Sequence[tuple[str, Sequence[str]]] = ()) -> RunTable:
+        """Return the table of some rows, given by index or as a mask."""
+        return replace(
+            self, texts=[texts[rows] for texts in self.texts], places=self.places[rows], ragged=ragged
+        )
+
+    def only(self, columns: Sequence[str]) -> RunTable:
+        """Return the table of some columns, by name; the texts of others need no more memory."""
+        texts = self.columns()
+        return replace(self, header=columns, texts=[texts[column] for column in columns])
 
     def refuse(self, faults: Sequence[str]) -> None:
         """Raise UsageError with the first faults, one line each, if there are any."""
@@ -151,6 +181,13 @@ def fault_lines(faults: Sequence[RowFault]) -> list[str]:
         f"{fault.place}: {fault.text}{more[kind] if counts[kind] > 1 else ''}"
         for kind, fault in first.items()
     ]
+
+
+def as_texts(texts: Sequence[str]) -> Texts:
+    """Return texts as an array of references."""
+    found = np.empty(len(texts), dtype=object)
+    found[:] = texts
+    return found
 
 
 def number(text: str) -> float:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from lrwd_sweep.errors import UsageError, arg, shown
-from lrwd_sweep.store.imports.run_table import RunTable, distinct, is_number, number, some
+from lrwd_sweep.store.imports.run_table import RunTable, as_texts, distinct, is_number, number, some
 
 _PLURAL = {"study": "studies", "experiment": "experiments"}
 
@@ -42,32 +44,32 @@ def rows_of(table: RunTable, where: Sequence[tuple[str, str]]) -> RunTable:
     for name, value in where:
         column = table.get(name, "where")
         k = table.header.index(column)
-        kept = [row for row in table.rows if len(row[1]) > k and _equal(row[1][k], value)]
-        if not kept:
-            known = distinct(row[1][k] for row in table.rows if len(row[1]) > k)
+        equal = {text: _equal(text, value) for text in distinct(table.texts[k])} | {"": _equal("", value)}
+        kept = np.array([equal[text] for text in table.texts[k]], dtype=bool)
+        ragged = [row for row in table.ragged if len(row[1]) > k and _equal(row[1][k], value)]
+        if not kept.any() and not ragged:
+            known = distinct([*table.texts[k], *(row[1][k] for row in table.ragged if len(row[1]) > k)])
             raise UsageError(
                 f"{table.path}: {arg('where', f'{name}={value}')}: no run has {shown(value)} in column "
                 f"{shown(column)}; it holds {some(map(shown, known))}"
             )
-        table = replace(table, rows=kept)
+        table = table.select(kept, ragged)
     return _without_empty(table) if where else table
 
 
 def _without_empty(table: RunTable) -> RunTable:
     """Return the table without columns that belong to other runs than those that were chosen."""
-    if any(len(texts) != len(table.header) for _, texts in table.rows):
+    if table.ragged:
         return table
-    used = [k for k in range(len(table.header)) if any(texts[k] for _, texts in table.rows)]
-    rows = [(place, [texts[k] for k in used]) for place, texts in table.rows]
-    return replace(table, header=[table.header[k] for k in used], rows=rows)
+    used = [k for k, texts in enumerate(table.texts) if any(texts)]
+    return replace(table, header=[table.header[k] for k in used], texts=[table.texts[k] for k in used])
 
 
 def open_scope(table: RunTable) -> list[str]:
     """Return the studies or experiments of the source between which to choose; [] if there is one."""
     if not table.scope or table.scope not in table.header:
         return []
-    k = table.header.index(table.scope)
-    found = distinct(row[1][k] for row in table.rows)
+    found = distinct(table.texts[table.header.index(table.scope)])
     return found if len(found) > 1 else []
 
 
@@ -82,27 +84,28 @@ def one_scope(table: RunTable) -> RunTable:
     return table
 
 
-def split(table: RunTable, by: str) -> dict[str, RunTable]:
-    """Return a table for each value of a column; a run without one is in none. Raises UsageError."""
+def split(table: RunTable, by: str) -> Iterator[tuple[str, RunTable]]:
+    """Yield each value of a column and its table; a run without a value is in none. Raises UsageError."""
     column = table.get(by, "by")
-    k = table.header.index(column)
-    found: dict[str, list[tuple[str, Sequence[str]]]] = {}
-    without = 0
-    for row in table.rows:
-        if len(row[1]) != len(table.header):
-            table.refuse([f"{row[0]}: there are {len(row[1])} fields under a header of {len(table.header)}"])
-        if value := row[1][k]:
-            found.setdefault(value, []).append(row)
-        else:
-            without += 1
-    if not found:
+    _refuse_ragged(table)
+    texts = table.texts[table.header.index(column)]
+    without = int(np.count_nonzero(texts == ""))
+    values = sorted(distinct(texts), key=_order)
+    if not values:
         raise UsageError(f"{table.path}: {arg('by', by)}: column {shown(column)} is empty in every row")
     notes = (f"{without} runs without {by} are left out",) * bool(without)
-    found = {value: found[value] for value in sorted(found, key=_order)}
-    return {
-        value: _without_empty(replace(table, rows=rows, notes=(*table.notes, *notes * (k == 0))))
-        for k, (value, rows) in enumerate(found.items())
-    }
+    code = {"": -1} | {value: k for k, value in enumerate(values)}
+    codes = np.array([code[text] for text in texts])
+    order = np.argsort(codes, kind="stable")
+    rows = np.split(order, np.searchsorted(codes[order], range(len(values))))[1:]  # the first has no value
+    for k, value in enumerate(values):
+        chosen = replace(table.select(rows[k]), notes=(*table.notes, *notes * (k == 0)))
+        yield value, _without_empty(chosen)
+
+
+def _refuse_ragged(table: RunTable) -> None:
+    for place, texts in table.ragged[:1]:
+        table.refuse([f"{place}: there are {len(texts)} fields under a header of {len(table.header)}"])
 
 
 def joined(tables: Sequence[RunTable]) -> RunTable:
@@ -110,17 +113,24 @@ def joined(tables: Sequence[RunTable]) -> RunTable:
     if len(tables) == 1:
         return tables[0]
     header = list(dict.fromkeys(column for table in tables for column in table.header))
-    rows: list[tuple[str, Sequence[str]]] = []
     for table in tables:
-        places = {column: k for k, column in enumerate(table.header)}
-        order = [places.get(column, -1) for column in header]
-        for place, texts in table.rows:
-            if len(texts) != len(table.header):
-                table.refuse(
-                    [f"{place}: there are {len(texts)} fields under a header of {len(table.header)}"]
-                )
-            whole = [texts[k] if k >= 0 else "" for k in order]
-            rows.append((f"{table.path}: {place}", [*whole, Path(table.path).stem]))
+        _refuse_ragged(table)
+    sizes = [len(table.places) for table in tables]
+    found = [table.columns() for table in tables]
+    texts = [
+        np.concatenate(
+            [
+                texts.get(column, np.full(size, "", dtype=object))
+                for texts, size in zip(found, sizes, strict=True)
+            ]
+        )
+        for column in header
+    ]
+    stems = [Path(table.path).stem for table in tables]
+    texts.append(np.repeat(as_texts(stems), sizes))
+    places = as_texts(
+        [f"{table.path}: {table.place(k)}" for table in tables for k in range(len(table.places))]
+    )
     settings = frozenset().union(*(table.settings for table in tables))
     notes = dict.fromkeys(note for table in tables for note in table.notes)
     progress = next((table.progress for table in tables if table.progress), "")
@@ -133,7 +143,8 @@ def joined(tables: Sequence[RunTable]) -> RunTable:
         for (place, column), curve in table.curves.items()
     }
     return RunTable(
-        path, [*header, name], rows, settings, progress, scope, tuple(notes), measured, curves=curves
+        *(path, [*header, name], texts, places, (), settings, progress, scope, tuple(notes), measured),
+        curves=curves,
     )
 
 

@@ -63,4 +63,10 @@ def read_wandb_chart(source: ImportSource) -> RunTable:
         header[header.index(metrics[0])] = "value"
         curves = {(place, "value"): curve for (place, _), curve in curves.items()}
     measured = metrics[0] if len(metrics) == 1 else ""
-    return RunTable(source.name, header, rows, frozenset(settings), END, measured=measured, curves=curves)
+    return RunTable.of_rows(
+        *(source.name, header, rows),
+        settings=frozenset(settings),
+        progress=END,
+        measured=measured,
+        curves=curves,
+    )

@@ -1,0 +1,381 @@
+"""Hostile arguments and damaged files end with a documented exit code, in words, and write nothing else."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import shutil
+import signal
+import string
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import typer
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from lrwd_sweep.cli import app, main
+from tests.cli.conftest import STORE, TINY
+from tests.data.formats import write_idx
+from tests.store.imports import stubs
+
+USER_CODE = """
+import torch
+def net(): return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
+def data(): return torch.ones(8, 4), torch.arange(8) % 2, torch.ones(4, 4), torch.arange(4) % 2
+def loss(output, target): return torch.nn.functional.cross_entropy(output, target)
+def broken(): raise OSError(28, "no space")
+"""
+PRESET = """like = "digits"
+variants = ["adamw", "sgdw"]
+show = ["norm"]
+[training]
+net = "mlp-norm"
+epochs = 2
+schedule = "fixed"
+[study]
+seeds = 2
+[[variants]]
+optimizer = ["sgd"]
+lr = "2^-7:2^-1:4"
+wd = "0,2^-14:2^-10:3"
+"""
+SECRET, URL = "SECRET", "postgresql://user:SECRET@host/db"
+NUMBERS = (
+    "0",
+    "1",
+    "2",
+    "-1",
+    "nan",
+    "inf",
+    "-inf",
+    "1e999",
+    "1e-400",
+    "1e308",
+    "0x10",
+    "1_0",
+    "9" * 400,
+    "٣",
+)
+WORDS = (
+    "",
+    " ",
+    "é😀",
+    "\x1b[31mred",
+    "a\nb",
+    "a" * 10_000,
+    "\udcff",
+    "--",
+    "-",
+    "%s",
+    "{}",
+    "{lr}",
+    "=",
+    "=cmd()",
+)
+PATHS = (
+    ".",
+    "/",
+    "..",
+    "/dev/full",
+    "/dev/null",
+    "no/such",
+    "own.py",
+    "own.toml",
+    "runs.csv",
+    STORE,
+    "a" * 300,
+)
+AXES = ("1e-3", "2^-8:2^-6", "1e-4:1:9", "1e-4:1e-1:10000", "0,1e-3", "1:0", "1:2:3:4", ",", "1e-3,nan")
+PLAIN = (
+    "digits",
+    "mlp-norm",
+    "adamw",
+    "adam",
+    "sgdw:lr-scaled",
+    "lion",
+    "cosine",
+    "val_error",
+    "json",
+    "csv",
+    "yes",
+)
+CODE = ("./own.py:net", "./own.py:data", "./own.py:loss", "./own.py:broken", "./own.py:no", "./no.py:net")
+HOSTILE = (*NUMBERS, *WORDS, *PATHS, *AXES, *PLAIN, *CODE)
+GOOD = {
+    "--lr": AXES,
+    "--wd": AXES,
+    "--optimizer": ("adamw", "adam", "sgdw:lr-scaled", "lion:normalized"),
+    "--net": ("mlp", "resnet20", "gpt", "torchvision:resnet18", *CODE),
+    "--data": (
+        "digits",
+        "mnist",
+        "text:own.toml",
+        "text-bytes:own.py",
+        "folder:runs@8",
+        "python-docs",
+        *CODE,
+    ),
+    "--preset": ("digits", "fig2-mini", "own.toml"),
+    "--storage": (
+        STORE,
+        "new.db",
+        URL,
+        "sqlite:///new.db",
+        f"sqlite+x://u:{SECRET}@/x",
+        "user:SECRET@host/db",
+    ),
+    "--format": ("json", "csv", "junit", "html", "markdown", "github", "optuna", "wandb", "paths", "mlflow"),
+    "--figure": ("a.svg", "a.png", "a.pdf"),
+    "--metric": ("val_loss", "val_error", "val_accuracy", "loss"),
+    "--run": ("true {lr} {weight_decay}", "python x.py {lr} {weight_decay} {seed} {out}"),
+}
+IMPORT = (
+    *("--study-name", "imported", "-o", "adamw:lr-scaled", "--metric", "val_loss"),
+    *("--columns", "lr=learning_rate,value=val_loss"),
+)
+POSITIONAL: dict[str, list[tuple[str, ...]]] = {
+    "grid": [()],
+    "tpe": [()],
+    "convert": [
+        ("--optimizer", "adamw", "--lr", "1e-3", "--wd", "0.05"),
+        ("-o", "sgd", "--lr", "1", "--wd", "1"),
+    ],
+    "compare": [("adam", "adamw"), ("sgdw:lr-scaled", "sgdp", "lion")],
+    "report": [
+        ("imported",),
+        ("digits-mlp-norm-adam-cosine-2ep-b64", "digits-mlp-norm-adamw-cosine-2ep-b64"),
+    ],
+    "preset": [("digits",), ("own.toml",)],
+    "study": [
+        ("imported",),
+        ("runs.csv", *IMPORT),
+        (URL, *IMPORT),
+        ("optuna.db", *IMPORT[:4]),
+        ("new.db", STORE),
+    ],
+}
+LEFT_OUT = {"--open", "--watch", "--download", "--install-completion", "--show-completion"}  # act outside
+COMMANDS = ("grid", "compare", "tpe", "report", "convert", "preset", "study")
+PAYLOADS = (
+    *(
+        b"\0",
+        b"\xff\xfe",
+        b"nan",
+        b"-1",
+        b"1e999",
+        b"9" * 400,
+        b'"',
+        b"\n",
+        b"{",
+        b"]",
+        b"[" * 100_000,
+        b"null",
+    ),
+    *(b"true", b"{}", b"[]", b"=", b",", b"lr", b"0", b"1e-400", b"\x1b[31m", b"a" * 10_000, b"../x", b"1_0"),
+    *(b"[[variants]]\n", b"2026-01-01", "é".encode(), b"COMPLETE", b"-", b"'''", b"\r", b";", b"\x80\x04N."),
+)
+CODES = {0, 1, 2, 3, 4}
+TAKEN = {STORE, f"{STORE}-journal", f"{STORE}.packs", "lrwd-runs"}  # places of the default store
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a store and a file of every kind."""
+    root = tmp_path_factory.mktemp("origin")
+    stubs.write(root)
+    (root / "own.py").write_text(USER_CODE)
+    (root / "own.toml").write_text(PRESET)
+    raw = root / "data" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name, shape in (("images-idx3", (9, 28, 28)), ("labels-idx1", (9,))):
+        for split in ("train", "t10k"):
+            write_idx(raw / f"{split}-{name}-ubyte", torch.zeros(shape, dtype=torch.uint8).numpy())
+    for command in (("compare", "adam", "adamw", *TINY), ("study", "import", "runs.csv", *IMPORT)):
+        assert ended(root, *command)[0] == 0, command
+    return root
+
+
+def ended(folder: Path, *arguments: str, seconds: int = 60) -> tuple[int, str, str, int]:
+    """Run a command in a fork of this process; return exit code, stdout, stderr and KiB of memory."""
+    streams = [folder / ".out", folder / ".err"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # forks beside threads
+        child = os.fork()
+    if child == 0:
+        code: Any = 99
+        try:
+            os.chdir(folder)
+            resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 28, 1 << 28))
+            for number, path in ((0, os.devnull), (1, streams[0]), (2, streams[1])):
+                os.dup2(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC), number)
+            sys.stdin, sys.stdout, sys.stderr = (os.fdopen(n, mode) for n, mode in enumerate("rww"))
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            sys.argv = ["lrwd-sweep", *arguments]
+            main()
+        except SystemExit as end:
+            code = end.code
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    _, status, usage = os.wait4(child, 0)
+    out, err = (path.read_text(errors="replace") for path in streams)
+    for path in streams:
+        path.unlink()
+    return os.waitstatus_to_exitcode(status), out, err, usage.ru_maxrss
+
+
+def check(root: Path, *arguments: str) -> None:
+    """Run a command in `root / "work"` and check how it ends and what it writes."""
+    before = {path for path in root.rglob("*") if "__pycache__" not in path.parts}
+    code, out, err, memory = ended(root / "work", *arguments)
+    shown = f"lrwd-sweep {arguments!r}: exit code {code}\n{out[-2000:]}\n{err[-2000:]}"
+    assert code in CODES, shown
+    assert code != 1 or arguments[0] == "report", shown
+    for fault in ("Traceback", "fault of lrwd-sweep", SECRET):
+        assert fault not in out + err, f"{fault}: {shown}"
+    assert not set(out + err) & ({*map(chr, range(32))} - {"\n", "\t", "\r"}), shown
+    if code > 1:
+        assert re.search(r"lrwd-sweep: .*\S", err), shown
+        assert len(err) < 5_000, shown
+    assert memory < 1 << 20, f"{memory} KiB: {shown}"
+    named = " ".join(arguments)
+    for path in {path for path in root.rglob("*") if "__pycache__" not in path.parts} - before:
+        place = path.relative_to(root / "work") if path.is_relative_to(root / "work") else path
+        assert place.parts[0] in TAKEN or place.parts[0].removesuffix("-journal") in named, f"{path}: {shown}"
+
+
+def options_of(command: Any) -> Iterator[tuple[str, bool]]:
+    for option in command.params:
+        for name in (*option.opts, *option.secondary_opts):
+            if name.startswith("-") and name not in LEFT_OUT:
+                yield name, bool(getattr(option, "is_flag", False))
+
+
+def arguments_of(data: st.DataObject) -> list[str]:
+    """Draw a command with some of its own options, their values likely or hostile."""
+    command: Any = typer.main.get_command(app.app)
+    found: list[str] = []
+    known = COMMANDS
+    while known:
+        found.append(data.draw(st.sampled_from(known)))
+        command = command.commands[found[-1]]
+        known = tuple(sorted(getattr(command, "commands", ())))
+    if found[0] in ("grid", "compare", "tpe"):
+        found.append("--dry-run")
+    some = st.sampled_from(HOSTILE) | st.text(string.printable, max_size=20).map(
+        lambda text: text.replace("\0", "")
+    )
+    found += data.draw(st.sampled_from([(), *POSITIONAL[found[0]]]) | st.lists(some, max_size=2))
+    options = sorted(options_of(command))
+    hostile = 0
+    for option, flag in data.draw(st.lists(st.sampled_from(options), max_size=5, unique=True)):
+        found.append(option)
+        if not flag:
+            likely = GOOD.get(option, NUMBERS[:3])
+            one_fault = not hostile and data.draw(st.booleans())
+            found.append(data.draw(some if one_fault else st.sampled_from(likely)))
+            hostile += one_fault
+    return found
+
+
+def damaged(data: st.DataObject, whole: bytes) -> bytes:
+    """Draw a file with up to four faults."""
+    for _ in range(data.draw(st.integers(1, 4))):
+        tokens = [found.span() for found in re.finditer(rb"[^\s,:=\"'{}\[\]\0]+|.", whole, re.DOTALL)] or [
+            (0, 0)
+        ]
+        start, end = tokens[int(data.draw(st.floats(0, 1, exclude_max=True)) * len(tokens))]
+        payload = data.draw(st.sampled_from(PAYLOADS) | st.binary(max_size=8))
+        kind = data.draw(st.sampled_from(("replace", "insert", "double", "cut", "truncate")))
+        middle = {
+            "replace": payload,
+            "insert": payload + whole[start:end],
+            "double": whole[start : end + 99] * 2,
+        }
+        whole = whole[:start] + (b"" if kind == "truncate" else middle.get(kind, b"") + whole[end:])
+    return whole
+
+
+def files_of(data: st.DataObject, work: Path) -> list[str]:
+    """Damage a file; return a command that reads it."""
+    kind = data.draw(st.sampled_from(("preset", "runs", "text", "idx", "code")))
+    tiny = ("--lr", "1e-3", "--wd", "0", "--epochs", "1", "--seeds", "1")
+    if kind == "runs":
+        every = sorted(path for path in work.rglob("*") if path.is_file() and path.name != STORE)
+        path = data.draw(
+            st.sampled_from([one for one in every if one.suffix != ".py" and "data" not in one.parts])
+        )
+        source = path.relative_to(work).parts[0] if "mlruns" in path.parts else str(path.relative_to(work))
+        further = [
+            ("--take", "best"),
+            ("--minimize",),
+            ("--by", "depth"),
+            ("--where", "lr=0.1"),
+            ("--steps", "9"),
+        ]
+        options = data.draw(st.lists(st.sampled_from(further), max_size=2, unique=True))
+        columns = data.draw(st.sampled_from([(), IMPORT[4:]]))
+        command = [
+            "study",
+            "import",
+            source,
+            *IMPORT[:4],
+            *columns,
+            *(word for option in options for word in option),
+        ]
+    else:
+        path, command = {
+            "preset": (work / "own.toml", ["grid", "--preset", "own.toml", "--dry-run"]),
+            "text": (
+                work / "own.toml",
+                ["grid", "--data", "text:own.toml", "--net", "gpt", *tiny, "--dry-run"],
+            ),
+            "idx": (
+                work / "data/MNIST/raw/train-images-idx3-ubyte",
+                ["grid", "--data", "mnist", "--data-dir", "data"],
+            ),
+            "code": (
+                work / "own.py",
+                ["grid", "--data", "./own.py:data", "--net", "./own.py:net", *tiny, "--dry-run"],
+            ),
+        }[kind]
+    path.write_bytes(damaged(data, path.read_bytes()))
+    return command
+
+
+def fuzz(origin: Path, root: Path, data: st.DataObject) -> None:
+    shutil.rmtree(root, ignore_errors=True)
+    shutil.copytree(origin, root / "work")
+    if data.draw(st.booleans()):
+        check(root, *arguments_of(data))
+    else:
+        check(root, *files_of(data, root / "work"))
+
+
+ALIKE: dict[str, Any] = {
+    "deadline": None,
+    "phases": [Phase.generate],
+    "suppress_health_check": [*HealthCheck],
+}
+
+
+@given(data=st.data())
+@settings(max_examples=60, **ALIKE)
+def test_hostile_input_ends_in_words(origin: Path, tmp_path: Path, data: st.DataObject) -> None:
+    fuzz(origin, tmp_path / "fuzz", data)
+
+
+@pytest.mark.slow
+@given(data=st.data())
+@settings(max_examples=2_000, **ALIKE)
+def test_much_hostile_input_ends_in_words(origin: Path, tmp_path: Path, data: st.DataObject) -> None:
+    fuzz(origin, tmp_path / "fuzz", data)
