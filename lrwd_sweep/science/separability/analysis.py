@@ -64,9 +64,9 @@ class Settings:
 class Replicates:
     """The statistics of one surface: of the sample in row 0, of S resamples after it.
 
-    Every resample recomputes the seed means and from them each statistic whole: row minima, ĵ, best cells.
-    Held fixed at the sample's: which cells count, the basin's cells, and so the rows that may carry the
-    ridge, and how much each row weighs in the slope. A basin found anew in each resample changed no interval
+    Every resample recomputes the seed means and from them each statistic whole: row minima, ĵ, best cells,
+    the weight of each row in the slope. Held fixed at the sample's: which cells count, and the basin's
+    cells, so that the same rows may carry the ridge. A basin found anew in each resample changed no interval
     of the slope in simulation. A fixed one makes its fits linear in the seeds: one fit serves all resamples.
     The intervals of the interaction share and of the reverse slope are therefore conditional on the sample's
     basin: that other seeds would have another one is not in them.
@@ -189,11 +189,8 @@ class Analysis:
         if not self.rows_on_edge or not follows_ridge(self.log_decay) or self.nothing_to_fit:
             return None
         part, weights = self.cells[1], self.resamples.weights
-        sample = part.means(weights[:1])
         axes = self.log_decay, self.log_lr, self.basin.rows
-        parts = [
-            windowed_minima(part.means(some), sample, *axes) for some in chunks(weights, part.inside.size)
-        ]
+        parts = [windowed_minima(part.means(some), *axes) for some in chunks(weights, part.inside.size)]
         found = Minima.joined(parts)
         return found if np.count_nonzero(found.curvature[0]) >= MIN_ROWS else None
 

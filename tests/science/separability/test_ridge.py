@@ -39,7 +39,7 @@ def test_window_follows_a_ridge_that_leaves_a_fine_axis() -> None:
         assert not each.windowed
         assert each.three_cell_slope == each.ridge_slope
     y, axis = (L - 9 * A)[None] ** 2, centred(11)  # fewer than three rows inside
-    assert not windowed_minima(y, y, axis, axis, np.ones(11, dtype=bool)).curvature.any()
+    assert not windowed_minima(y, axis, axis, np.ones(11, dtype=bool)).curvature.any()
 
 
 def test_window_is_exact_without_noise_whatever_the_spacing() -> None:
