@@ -34,6 +34,7 @@ from lrwd_sweep.science.separability.ridge import (
     Minima,
     RidgeCentre,
     RidgeLine,
+    away_from_ends,
     contour_slope,
     follows_ridge,
     row_minima,
@@ -174,9 +175,14 @@ class Analysis:
         return self.positive.values[self.basin.mask]
 
     @cached_property
+    def three_cell_minima(self) -> Minima:
+        """The rows' three-cell minima, away from the ends of the λ axis."""
+        return away_from_ends(self.replicates.rows, self.log_decay, self.log_lr, self.basin.rows)
+
+    @cached_property
     def three_cell_line(self) -> RidgeLine:
         """The ridge of the rows' three-cell minima."""
-        return RidgeLine.fit(self.replicates.rows, self.log_lr, self.basin.rows)
+        return RidgeLine.fit(self.three_cell_minima, self.log_lr, self.basin.rows)
 
     @cached_property
     def windowed(self) -> bool:
@@ -197,7 +203,7 @@ class Analysis:
     @property
     def row_minima(self) -> Minima:
         """The minima that decide, windowed or of three cells."""
-        return self._window or self.replicates.rows
+        return self._window or self.three_cell_minima
 
     @cached_property
     def line(self) -> RidgeLine:
@@ -217,12 +223,13 @@ class Analysis:
         if not self.windowed:
             return self.ridge_slope
         rows = self.basin.rows
-        return self._with_noise(self._slope(self.three_cell_line, self.replicates.rows, rows, _ROWS))
+        return self._with_noise(self._slope(self.three_cell_line, self.three_cell_minima, rows, _ROWS))
 
     @cached_property
     def reverse_slope(self) -> Estimate:
         """s′, the same of the transposed surface; its interval is conditional on the sample's basin."""
-        minima, columns = self.replicates.columns, self.basin.columns
+        columns = self.basin.columns
+        minima = away_from_ends(self.replicates.columns, self.log_lr, self.log_decay, columns)
         return self._slope(RidgeLine.fit(minima, self.log_decay, columns), minima, columns, _COLUMNS)
 
     def _slope(self, line: RidgeLine, minima: Minima, lines: Bool, names: tuple[str, str]) -> Estimate:

@@ -111,20 +111,44 @@ class RidgeLine:
         straight ridge, below 0 if its ends bend to smaller λ.
         """
         weight = _weights(minima, rows)
-        count = np.count_nonzero(weight, axis=1)
         slope, middle, height, da = _lines(minima.position, weight, axis)
         carrying = axis[weight[0] > 0]
         centre = float(middle[0])
         height = height + slope * (centre - middle)
-        spread = (weight * da**2).sum(axis=1)
-        total = np.where(spread > 0, spread, 1.0)
-        square = da**2 - (weight * da**2).sum(axis=1, keepdims=True) / _above_0(weight.sum(axis=1))[:, None]
-        square = square - ((weight * da * square).sum(axis=1) / total)[:, None] * da
-        size = (weight * square**2).sum(axis=1)
-        bends = (count > MIN_ROWS) & (size > 0)
-        q = (weight * square * minima.position).sum(axis=1) / np.where(bends, size, 1.0)
+        q, _ = _bend(minima.position, weight, da)
         reach = float(np.ptp(carrying)) if carrying.size else 0.0
-        return cls(slope, centre, height, np.where(bends, q * reach**2 / 4, np.nan))
+        return cls(slope, centre, height, q * reach**2 / 4)
+
+
+def away_from_ends(
+    minima: Minima,
+    across: Float,  # (J,) the axis of the minima
+    axis: Float,  # (I,) the axis of the rows
+    rows: Bool,  # (I,) rows with a cell in the basin
+) -> Minima:
+    """Drop the minima of rows whose ridge comes within half a step of an end of `across`, or leaves it.
+
+    Such a row has an interior minimum only when noise pulls it in, which draws the slope towards 0. The
+    ridge is the weighted parabola through the minima, with fewer than five the line; it is fitted anew
+    without the rows that it drops. A resample of which fewer than three rows would stay keeps them.
+    """
+    if len(across) < 3:
+        return minima
+    every = _weights(minima, rows)
+    low, high = (across[0] + across[1]) / 2, (across[-2] + across[-1]) / 2
+    slack = ROUNDING * max(abs(low), abs(high)) + 1e-9 * (high - low)
+    weight = every
+    for _ in range(_STEPS):
+        slope, _, height, da = _lines(minima.position, weight, axis)
+        q, square = _bend(minima.position, weight, da)
+        bends = (np.count_nonzero(weight, axis=1) >= MIN_ROWS_OF_INTERVAL) & np.isfinite(q)
+        ridge = height[:, None] + slope[:, None] * da + np.where(bends, q, 0.0)[:, None] * square
+        kept = np.where((ridge < low - slack) | (ridge > high + slack), 0.0, every)
+        few = np.count_nonzero(kept, axis=1) < MIN_ROWS
+        before, weight = weight, np.where(few[:, None], weight, kept)
+        if ((weight > 0) == (before > 0)).all():
+            break
+    return Minima(minima.position, np.where(rows & (weight == 0), 0.0, minima.curvature))
 
 
 def smoothed_curvature(
@@ -140,6 +164,8 @@ def smoothed_curvature(
     array([[2. , 2. , 2.5, 2. , 5.5, 0. ]])
     """
     smooth = np.zeros_like(curvature)
+    if not rows.any():
+        return smooth
     found = np.where(curvature[:, rows] > 0, curvature[:, rows], np.inf)
     padded = np.pad(found, ((0, 0), (REACH, REACH)), constant_values=np.inf)
     near = np.sort(np.lib.stride_tricks.sliding_window_view(padded, 2 * REACH + 1, axis=1), axis=2)
@@ -326,6 +352,20 @@ def _lines(position: Float, weight: Float, axis: Float) -> tuple[Float, Float, F
     slope = (weight * da * position).sum(axis=1) / np.where(enough, spread, 1.0)
     height = (weight * position).sum(axis=1) / total
     return np.where(enough, slope, np.nan), middle, np.where(enough, height, np.nan), da
+
+
+def _bend(position: Float, weight: Float, da: Float) -> tuple[Float, Float]:
+    """Return the parabolas' second-order coefficients, (S,), NaN below 4 rows, and their terms, (S, I).
+
+    The terms are (a − ā)² less its weighted projection on the line.
+    """
+    total, spread = weight.sum(axis=1), (weight * da**2).sum(axis=1)
+    square = da**2 - (spread / _above_0(total))[:, None]
+    square = square - ((weight * da * square).sum(axis=1) / _above_0(spread))[:, None] * da
+    size = (weight * square**2).sum(axis=1)
+    bends = (np.count_nonzero(weight, axis=1) > MIN_ROWS) & (size > 0)
+    q = (weight * square * position).sum(axis=1) / np.where(bends, size, 1.0)
+    return np.where(bends, q, np.nan), square
 
 
 def _above_0(x: Float) -> Float:
