@@ -123,7 +123,7 @@ CASES = [
     *(straight("uneven", s, UNEVEN_DECAY, UNEVEN_LR) for s in (0.0, -0.5)),
     *(straight(f"7 columns, {noise}", -1.0, centred(7), noise=noise, least=0.8) for noise in (0.3, 0.6)),
     like("adam", 1.5),
-    like("adam", 1.5, (-1.0, -1.0)),
+    like("adam", 1.5, (-1.0, 0.5)),
     like("adamw"),
     like("sgd"),
     like("sgdw"),
