@@ -86,13 +86,14 @@ LIKE = {
 }
 
 
-def like(name: str, step: float = 1.0, moved: tuple[float, float] = (0.0, 0.0)) -> Case:
-    """Surfaces shaped like a default lattice, whose axes may be `moved` by octaves of α and of λ.
+def like(name: str, step: float = 1.0, axes: tuple[Float, Float] | None = None) -> Case:
+    """Surfaces shaped like a default lattice of columns `step` octaves apart, on its own axes or on others.
 
     The true slope of a ridge that bends is that of the mean surface: the estimator's own limit without noise.
     """
     parabolas, (rate, bend, wall, width, sigma0, power, shared) = LIKE[name]
-    a, b = np.meshgrid(ELEVEN + moved[0], ELEVEN + moved[1] / step, indexing="ij")
+    log_lr, log_decay = axes or (ELEVEN, centred(11, step))
+    a, b = np.meshgrid(log_lr, log_decay / step, indexing="ij")
     valley, left, right, floor = (p[0] + p[1] * a + p[2] * a**2 for p in parabolas)
     u = b - valley
     below, above = width * np.logaddexp(0, -u / width), width * np.logaddexp(0, u / width)
@@ -101,13 +102,13 @@ def like(name: str, step: float = 1.0, moved: tuple[float, float] = (0.0, 0.0)) 
     sigma, common = sigma0 * (y / 0.12) ** power, shared / (1 + np.exp((u + 1) / 0.7))
 
     def draw(rng: np.random.Generator, seeds: int) -> Float:
-        row, cell = rng.standard_normal((11, 1, seeds)), rng.standard_normal((11, 11, seeds))
+        row, cell = rng.standard_normal((len(y), 1, seeds)), rng.standard_normal((*y.shape, seeds))
         noise = np.sqrt(common)[..., None] * row + np.sqrt(1 - common)[..., None] * cell
         return np.asarray(y[..., None] + sigma[..., None] * noise + 0.004 * rng.standard_normal(seeds))
 
-    limit = Analysis.of(surface(y, ELEVEN, centred(11, step)), SETTINGS).ridge_slope.value
+    limit = Analysis.of(surface(y, log_lr, log_decay), SETTINGS).ridge_slope.value
     assert limit is not None
-    return Case(f"like {name}{moved if any(moved) else ''}", draw, ELEVEN, centred(11, step), limit)
+    return Case(f"like {name}{', other axes' if axes else ''}", draw, log_lr, log_decay, limit)
 
 
 def kink(x: Float) -> Float:
@@ -123,7 +124,7 @@ CASES = [
     *(straight("uneven", s, UNEVEN_DECAY, UNEVEN_LR) for s in (0.0, -0.5)),
     *(straight(f"7 columns, {noise}", -1.0, centred(7), noise=noise, least=0.8) for noise in (0.3, 0.6)),
     like("adam", 1.5),
-    like("adam", 1.5, (-1.0, 0.5)),
+    like("adam", 1.5, (ELEVEN - 1, centred(9, 2.0) - 1.5)),
     like("adamw"),
     like("sgd"),
     like("sgdw"),
