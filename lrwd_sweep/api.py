@@ -31,8 +31,10 @@ from lrwd_sweep.spec.request import (
     refuse_unknown,
     whole,
 )
+from lrwd_sweep.spec.shard import Given, Shard, refuse_shard
 from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.store import StudySummary, check_name, open_store
+from lrwd_sweep.store.database import shard_file
 
 Storage = str | os.PathLike[str]
 
@@ -57,6 +59,7 @@ def sweep(
     progress: bool = True,
     retrain_damaged: bool = False,
     checkpoint_every: float = CHECKPOINT_SECONDS,
+    shard: Given | None = None,
     **task: Unpack[TaskOptions],
 ) -> Study:
     """Train one optimizer's (α, λ) lattice, several seeds per cell: `lrwd-sweep grid` in this process.
@@ -68,8 +71,9 @@ def sweep(
     `storage` is a file, by default $LRWD_STORAGE, else `lrwd-sweep.db` here. Stored lanes are not trained
     again; a larger lattice or more seeds extend the study. `retrain_damaged` trains lanes again
     whose stored results are damaged; by default such a study is a StoreError. Packs in training are saved
-    every `checkpoint_every` seconds (0: never). `progress` is written to stderr. Ctrl-C raises
-    KeyboardInterrupt between two steps; the work so far is kept, and the same call continues.
+    every `checkpoint_every` seconds (0: never). `shard` "3/8" trains the third of eight parts of the lanes,
+    by default into `lrwd-sweep-3of8.db`; `study merge` joins them. `progress` is written to stderr. Ctrl-C
+    raises KeyboardInterrupt between two steps; the work so far is kept, and the same call continues.
 
     Raises UsageError (or its UnknownName, SpecMismatch), StoreError, DataError or DeviceError.
     """
@@ -97,6 +101,7 @@ def tpe(
     progress: bool = True,
     retrain_damaged: bool = False,
     checkpoint_every: float = CHECKPOINT_SECONDS,
+    shard: Given | None = None,
     **task: Unpack[TaskOptions],
 ) -> Study:
     """Search the box of the axes with Optuna's TPE: `lrwd-sweep tpe` in this process.
@@ -126,6 +131,7 @@ def compare(
     progress: bool = True,
     retrain_damaged: bool = False,
     checkpoint_every: float = CHECKPOINT_SECONDS,
+    shard: Given | None = None,
     **task: Unpack[TaskOptions],
 ) -> Comparison:
     """Train the lattices of several optimizers (default: the preset's) and compare each with the first.
@@ -200,6 +206,12 @@ class _Call:
     quiet: bool
     retrain_damaged: bool
     checkpoint_every: float
+    shard: Shard | None
+
+    @property
+    def _storage(self) -> str | None:
+        by_default = self.storage is None and self.shard is not None
+        return shard_file(self.shard) if by_default and self.shard else self.storage
 
     @contextmanager
     def runner(self, specs: Sequence[StudySpec]) -> Iterator[Runner]:
@@ -207,7 +219,7 @@ class _Call:
         self.files.check(specs)
         check_device(self.device)
         try:
-            with open_store(self.storage, write=True) as store:
+            with open_store(self._storage, write=True) as store:
                 yield Runner(
                     store,
                     self.device,
@@ -216,6 +228,7 @@ class _Call:
                     self.quiet,
                     self.retrain_damaged,
                     self.checkpoint_every,
+                    shard=self.shard,
                 )
         except Interrupted as stopped:
             if stopped.signal != signal.SIGINT:
@@ -242,6 +255,7 @@ def _call(function: Callable[..., object], arguments: dict[str, Any]) -> _Call:
         not arguments["progress"],
         arguments["retrain_damaged"],
         _seconds("checkpoint_every", arguments["checkpoint_every"]),
+        None if arguments["shard"] is None else Shard.of(arguments["shard"]),
     )
 
 
@@ -255,6 +269,8 @@ def _seconds(name: str, value: object) -> float:
 
 def _train(call: _Call, kind: Kind, train: Callable[[Runner, str, StudySpec], None]) -> Study:
     """Train one study and read it."""
+    if kind is Kind.TPE:
+        refuse_shard(call.shard)
     spec = call.request.spec(call.request.variant(call.optimizer), kind, completion(call.quiet))
     name = call.request.name(spec) if call.study_name is None else call.study_name
     check_name(name)

@@ -18,6 +18,7 @@ from lrwd_sweep.runner.forecast import missing, runs, told
 from lrwd_sweep.runner.signals import Interrupted, stop_on_signals
 from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.job import CHECKPOINT_SECONDS, CheckpointPlace, Stopped, Unwatched, Watcher, short_digest
+from lrwd_sweep.spec.shard import WHOLE, Shard
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.spec.task import Task
 from lrwd_sweep.spec.user_code import is_user_code
@@ -42,10 +43,12 @@ class Runner:
         retrain_damaged: bool = False,  # else a damaged lane is refused
         checkpoint_every: float = CHECKPOINT_SECONDS,  # of training; 0: no checkpoints
         announced: bool = False,  # a line has said what is to be trained
+        shard: Shard | None = None,  # of the lanes of lattices; None: all
     ) -> None:
         self.store, self.device, self.max_lanes, self.files = store, device, max_lanes, files
         self.quiet, self.retrain_damaged = quiet, retrain_damaged
         self.checkpoint_every, self.announced = checkpoint_every, announced
+        self.shard, self.part = shard, shard or WHOLE
         self._processes: Processes | None = None  # warm from one study to the next
 
     def grid(self, name: str, spec: StudySpec) -> None:
@@ -72,7 +75,7 @@ class Runner:
         """Train the missing lanes of lattices, or of a search of `points` points, one after another."""
         check_place(specs.values(), self.device, self.max_lanes, self.files, self.checkpoint_every)
         if not self.announced and not self.quiet:
-            consoles.note(told(list(specs.values()), self.device, points))
+            consoles.note(told(list(specs.values()), self.device, points, self.shard))
         names = [name for name, spec in specs.items() if self._is_missing(name, spec, points, compared)]
         if not names:
             return
@@ -82,18 +85,19 @@ class Runner:
 
     def _is_missing(self, name: str, spec: StudySpec, points: int | None, compared: bool) -> bool:
         """Extend a stored study to `spec` and report what it holds; return True if runs are missing."""
-        if self.store.find_study(name) is None:
+        if self.store.find_study(name) is None and runs(spec, points, self.part):
             return True
         self.store.begin_study(name, spec)
         self._drop_damaged(name)
-        found, every = missing(self.store, name, spec, points), runs(spec, points)
+        found, every = missing(self.store, name, spec, points, self.part), runs(spec, points, self.part)
+        of = f" of {self.shard}" if self.shard else ""
         if points is not None:
             seeds = f" with all {len(spec.seeds)} seeds" * (len(spec.seeds) > 1)
             left = max(points - found.whole, 0)
             self._note(f"{name}: {found.whole} of {points} points are in the store{seeds}", left)
         elif found.runs < every or not compared:
-            self._note(f"{name}: {every - found.runs} of {every} lanes are in the store", found.runs)
-        if found.runs == 0 and self.store.driver(name) is None:
+            self._note(f"{name}: {every - found.runs} of {every} lanes{of} are in the store", found.runs)
+        if found.runs == 0 and self.part.parts == 1 and self.store.driver(name) is None:
             self.store.delete_checkpoints(name)  # a kill left them when their packs were stored
         return found.runs > 0
 
@@ -147,7 +151,7 @@ class Runner:
 
         new = [each for each in (name, *together) if self.store.find_study(each) is None]
         first = name in new or not self.store.finished(name)
-        left = missing(self.store, name, spec, points).runs
+        left = missing(self.store, name, spec, points, self.part).runs
         folder = run_folder(self.store.path, name)
         execution = CommandExecution(spec, folder, first=first, runs=left, tell=self._tell)
         self.store.begin_study(name, spec)
@@ -172,8 +176,9 @@ class Runner:
         from lrwd_sweep.runner.study_loop import StudyLoop
 
         _collect_garbage()
-        with self.store.driving(name), stop_on_signals() as stop:
-            loop = StudyLoop(name, spec, self.store, execution, watcher, self.max_lanes, stop)
+        remedy = f"give each shard a file of its own by {arg('storage')}" if self.shard else ""
+        with self.store.driving(name, remedy), stop_on_signals() as stop:
+            loop = StudyLoop(name, spec, self.store, execution, watcher, self.max_lanes, stop, self.part)
             try:
                 if points is None:
                     loop.grid()
@@ -253,7 +258,8 @@ class Runner:
         from lrwd_sweep.report.view.live import Progress
 
         known = {name: self.store.trials(name) for name in specs if self.store.find_study(name) is not None}
-        with consoles.shared() as console, Progress(console, specs, known, points) as progress:
+        shown = consoles.shared()
+        with shown as console, Progress(console, specs, known, points, shard=self.part) as progress:
             yield progress.of
 
     def _note(self, found: str, missing: int) -> None:
