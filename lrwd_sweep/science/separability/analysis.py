@@ -34,6 +34,7 @@ from lrwd_sweep.science.separability.ridge import (
     Minima,
     RidgeCentre,
     RidgeLine,
+    away_from_ends,
     contour_slope,
     follows_ridge,
     row_minima,
@@ -64,9 +65,9 @@ class Settings:
 class Replicates:
     """The statistics of one surface: of the sample in row 0, of S resamples after it.
 
-    Every resample recomputes the seed means and from them each statistic whole: row minima, ĵ, best cells.
-    Held fixed at the sample's: which cells count, the basin's cells, and so the rows that may carry the
-    ridge, and how much each row weighs in the slope. A basin found anew in each resample changed no interval
+    Every resample recomputes the seed means and from them each statistic whole: row minima, ĵ, best cells,
+    the weight of each row in the slope. Held fixed at the sample's: which cells count, and the basin's
+    cells, so that the same rows may carry the ridge. A basin found anew in each resample changed no interval
     of the slope in simulation. A fixed one makes its fits linear in the seeds: one fit serves all resamples.
     The intervals of the interaction share and of the reverse slope are therefore conditional on the sample's
     basin: that other seeds would have another one is not in them.
@@ -174,9 +175,14 @@ class Analysis:
         return self.positive.values[self.basin.mask]
 
     @cached_property
+    def three_cell_minima(self) -> Minima:
+        """The rows' three-cell minima, away from the ends of the λ axis."""
+        return away_from_ends(self.replicates.rows, self.log_decay, self.log_lr, self.basin.rows)
+
+    @cached_property
     def three_cell_line(self) -> RidgeLine:
         """The ridge of the rows' three-cell minima."""
-        return RidgeLine.fit(self.replicates.rows, self.log_lr, self.basin.rows)
+        return RidgeLine.fit(self.three_cell_minima, self.log_lr, self.basin.rows)
 
     @cached_property
     def windowed(self) -> bool:
@@ -189,18 +195,15 @@ class Analysis:
         if not self.rows_on_edge or not follows_ridge(self.log_decay) or self.nothing_to_fit:
             return None
         part, weights = self.cells[1], self.resamples.weights
-        sample = part.means(weights[:1])
         axes = self.log_decay, self.log_lr, self.basin.rows
-        parts = [
-            windowed_minima(part.means(some), sample, *axes) for some in chunks(weights, part.inside.size)
-        ]
+        parts = [windowed_minima(part.means(some), *axes) for some in chunks(weights, part.inside.size)]
         found = Minima.joined(parts)
         return found if np.count_nonzero(found.curvature[0]) >= MIN_ROWS else None
 
     @property
     def row_minima(self) -> Minima:
         """The minima that decide, windowed or of three cells."""
-        return self._window or self.replicates.rows
+        return self._window or self.three_cell_minima
 
     @cached_property
     def line(self) -> RidgeLine:
@@ -220,12 +223,13 @@ class Analysis:
         if not self.windowed:
             return self.ridge_slope
         rows = self.basin.rows
-        return self._with_noise(self._slope(self.three_cell_line, self.replicates.rows, rows, _ROWS))
+        return self._with_noise(self._slope(self.three_cell_line, self.three_cell_minima, rows, _ROWS))
 
     @cached_property
     def reverse_slope(self) -> Estimate:
         """s′, the same of the transposed surface; its interval is conditional on the sample's basin."""
-        minima, columns = self.replicates.columns, self.basin.columns
+        columns = self.basin.columns
+        minima = away_from_ends(self.replicates.columns, self.log_lr, self.log_decay, columns)
         return self._slope(RidgeLine.fit(minima, self.log_decay, columns), minima, columns, _COLUMNS)
 
     def _slope(self, line: RidgeLine, minima: Minima, lines: Bool, names: tuple[str, str]) -> Estimate:

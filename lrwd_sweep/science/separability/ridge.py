@@ -102,48 +102,76 @@ class RidgeLine:
     ) -> RidgeLine:
         """Fit lines with weight c̄² to at least three rows, and parabolas to at least four.
 
-        c̄ is the curvature smoothed over neighbouring rows, see `smoothed_curvature`: that of the sample, the
-        same in every resample, in which a row without an interior minimum has no weight. Var l* ∝ 1/c², but
-        c from three cells is nearly as noisy as l*, so weights c² would let a lucky row decide.
+        c̄ is the curvature smoothed over neighbouring rows, see `smoothed_curvature`; a row without an
+        interior minimum has no weight. Var l* ∝ 1/c², but c from three cells is nearly as noisy as l*, so
+        weights c² would let a lucky row decide. Every resample has weights of its own: on a ridge that bends
+        they move the slope, and weights held fixed at the sample's made the interval a quarter too short.
 
         The bow is how far the middle of the ridge lies below the chord of its ends, in octaves of λ: 0 for a
         straight ridge, below 0 if its ends bend to smaller λ.
         """
-        weight = _weights(minima, smoothed_curvature(minima.curvature[0], rows))
-        count = np.count_nonzero(weight, axis=1)
+        weight = _weights(minima, rows)
         slope, middle, height, da = _lines(minima.position, weight, axis)
         carrying = axis[weight[0] > 0]
         centre = float(middle[0])
         height = height + slope * (centre - middle)
-        spread = (weight * da**2).sum(axis=1)
-        total = np.where(spread > 0, spread, 1.0)
-        square = da**2 - (weight * da**2).sum(axis=1, keepdims=True) / _above_0(weight.sum(axis=1))[:, None]
-        square = square - ((weight * da * square).sum(axis=1) / total)[:, None] * da
-        size = (weight * square**2).sum(axis=1)
-        bends = (count > MIN_ROWS) & (size > 0)
-        q = (weight * square * minima.position).sum(axis=1) / np.where(bends, size, 1.0)
+        q, _ = _bend(minima.position, weight, da)
         reach = float(np.ptp(carrying)) if carrying.size else 0.0
-        return cls(slope, centre, height, np.where(bends, q * reach**2 / 4, np.nan))
+        return cls(slope, centre, height, q * reach**2 / 4)
+
+
+def away_from_ends(
+    minima: Minima,
+    across: Float,  # (J,) the axis of the minima
+    axis: Float,  # (I,) the axis of the rows
+    rows: Bool,  # (I,) rows with a cell in the basin
+) -> Minima:
+    """Drop the minima of rows whose ridge comes within half a step of an end of `across`, or leaves it.
+
+    Such a row has an interior minimum only when noise pulls it in, which draws the slope towards 0. The
+    ridge is the weighted parabola through the minima, with fewer than five the line; it is fitted anew
+    without the rows that it drops. A resample of which fewer than three rows would stay keeps them.
+    """
+    if len(across) < 3:
+        return minima
+    every = _weights(minima, rows)
+    low, high = (across[0] + across[1]) / 2, (across[-2] + across[-1]) / 2
+    slack = ROUNDING * max(abs(low), abs(high)) + 1e-9 * (high - low)
+    weight = every
+    for _ in range(_STEPS):
+        slope, _, height, da = _lines(minima.position, weight, axis)
+        q, square = _bend(minima.position, weight, da)
+        bends = (np.count_nonzero(weight, axis=1) >= MIN_ROWS_OF_INTERVAL) & np.isfinite(q)
+        ridge = height[:, None] + slope[:, None] * da + np.where(bends, q, 0.0)[:, None] * square
+        kept = np.where((ridge < low - slack) | (ridge > high + slack), 0.0, every)
+        few = np.count_nonzero(kept, axis=1) < MIN_ROWS
+        before, weight = weight, np.where(few[:, None], weight, kept)
+        if ((weight > 0) == (before > 0)).all():
+            break
+    return Minima(minima.position, np.where(rows & (weight == 0), 0.0, minima.curvature))
 
 
 def smoothed_curvature(
-    curvature: Float,  # (I,) of one sample; 0 if a row has no interior minimum
+    curvature: Float,  # (S, I); 0 if a row has no interior minimum
     rows: Bool,  # (I,) rows with a cell in the basin
 ) -> Float:
-    """Return c̄, the median of the positive curvatures of a row and its two neighbours on either side, (I,).
+    """Return c̄, the median of the positive curvatures of a row and its two neighbours on either side, (S, I).
 
     Neighbours are the next rows of the basin, fewer at its ends. 0 outside of the basin, and if none of
     these rows has an interior minimum.
 
-    >>> smoothed_curvature(np.array([3.0, 1.0, 0.0, 2.0, 9.0, 9.0]), np.array([True] * 5 + [False]))
-    array([2. , 2. , 2.5, 2. , 5.5, 0. ])
+    >>> smoothed_curvature(np.array([[3.0, 1.0, 0.0, 2.0, 9.0, 9.0]]), np.array([True] * 5 + [False]))
+    array([[2. , 2. , 2.5, 2. , 5.5, 0. ]])
     """
     smooth = np.zeros_like(curvature)
-    basin = np.flatnonzero(rows)
-    for k, row in enumerate(basin):
-        near = curvature[basin[max(k - REACH, 0) : k + REACH + 1]]
-        if (near > 0).any():
-            smooth[row] = median(near[near > 0])
+    if not rows.any():
+        return smooth
+    found = np.where(curvature[:, rows] > 0, curvature[:, rows], np.inf)
+    padded = np.pad(found, ((0, 0), (REACH, REACH)), constant_values=np.inf)
+    near = np.sort(np.lib.stride_tricks.sliding_window_view(padded, 2 * REACH + 1, axis=1), axis=2)
+    count = np.isfinite(near).sum(axis=2, keepdims=True)
+    lower, upper = (np.take_along_axis(near, at // 2, axis=2)[..., 0] for at in ((count - 1).clip(0), count))
+    smooth[:, rows] = np.where(count[..., 0] > 0, (lower + upper) / 2, 0.0)
     return smooth
 
 
@@ -155,7 +183,7 @@ def slope_from_rows(minima: Minima, axis: Float, rows: Bool) -> Estimate:
     The noise of the rows and a ridge that is not straight are in it; what seeds do to all rows is not.
     """
     sample = Minima(minima.position[:1], minima.curvature[:1])
-    weight = _weights(sample, smoothed_curvature(sample.curvature[0], rows))
+    weight = _weights(sample, rows)
     slope, _, height, da = (x[0] for x in _lines(sample.position, weight, axis))
     w = weight[0]
     carried = int(np.count_nonzero(w))
@@ -180,7 +208,6 @@ def follows_ridge(axis: Float) -> bool:
 
 def windowed_minima(
     y: Float,  # (S, I, J), infinite if the cell is out
-    sample: Float,  # (1, I, J) the sample's means
     axis: Float,  # (J,) l = log2 λ
     log_lr: Float,  # (I,) a = log2 α
     rows: Bool,  # (I,) rows with a cell in the basin
@@ -189,23 +216,13 @@ def windowed_minima(
 
     The line starts at the rows' three-cell minima. Each step centres every row's window on the line, weights
     its cells by 1 − |l − l_line|/(2 + h) with h the axis' median step, drops rows whose line comes within
-    h/2 of an end of the axis or beyond it, and fits the line anew, with weight c̄² of the sample. A row near
-    an end keeps its optimum whether noise pulls it in or not, which the three-cell minimum does not.
+    h/2 of an end of the axis or beyond it, and fits the line anew, with weight c̄². A row near an end keeps
+    its optimum whether noise pulls it in or not, which the three-cell minimum does not.
     """
-    smooth = smoothed_curvature(row_minima(sample, axis).curvature[0], rows)
-    _, followed = _follow(sample, axis, log_lr, rows, smooth, None)
-    return _follow(y, axis, log_lr, rows, smooth, followed)[0]
-
-
-def _follow(
-    y: Float, axis: Float, log_lr: Float, rows: Bool, start: Float, smooth: Float | None
-) -> tuple[Minima, Float]:
-    """Return windowed minima and c̄, (I,): `smooth`, or that of the first row of y if None."""
     step = median(np.diff(axis))
     found = row_minima(y, axis)
-    slope, middle, height, _ = _lines(found.position, _weights(found, start), log_lr)
+    slope, middle, height, _ = _lines(found.position, _weights(found, rows), log_lr)
     lost = ~np.isfinite(slope)
-    used = start
     for _ in range(_STEPS):
         steep = np.clip(np.where(lost, 0.0, slope), -_STEEPEST, _STEEPEST)
         line = height[:, None] + steep[:, None] * (log_lr - middle[:, None])  # (S, I)
@@ -215,13 +232,12 @@ def _follow(
         near = np.where(few[:, None], wider, near)
         found = _window_minima(y, axis, line, step)
         found = Minima(found.position, np.where(near & ~lost[:, None], found.curvature, 0.0))
-        used = smoothed_curvature(found.curvature[0], rows) if smooth is None else smooth
         before = slope
-        slope, middle, height, _ = _lines(found.position, _weights(found, used), log_lr)
+        slope, middle, height, _ = _lines(found.position, _weights(found, rows), log_lr)
         lost |= ~np.isfinite(slope)
         if (lost | (np.abs(slope - before) < _SETTLED)).all():
             break
-    return Minima(found.position, np.where(lost[:, None], 0.0, found.curvature)), used
+    return Minima(found.position, np.where(lost[:, None], 0.0, found.curvature))
 
 
 def _window_minima(y: Float, axis: Float, line: Float, step: float) -> Minima:
@@ -318,9 +334,10 @@ def _divided(estimate: Estimate, by: float) -> Estimate:
     return replace(estimate, value=value, low=low, high=high)
 
 
-def _weights(minima: Minima, smooth: Float) -> Float:
-    """Weigh rows by c̄² (I,), 1 at most, and those without a minimum by 0, (S, I)."""
-    smooth = smooth / np.maximum(smooth.max(initial=0.0), np.finfo(float).tiny)
+def _weights(minima: Minima, rows: Bool) -> Float:
+    """Weigh rows by c̄², 1 at most, and those without a minimum by 0, (S, I)."""
+    smooth = smoothed_curvature(minima.curvature, rows)
+    smooth = smooth / np.maximum(smooth.max(axis=1, keepdims=True, initial=0.0), np.finfo(float).tiny)
     return np.where(minima.curvature > 0, smooth**2, 0.0)
 
 
@@ -335,6 +352,20 @@ def _lines(position: Float, weight: Float, axis: Float) -> tuple[Float, Float, F
     slope = (weight * da * position).sum(axis=1) / np.where(enough, spread, 1.0)
     height = (weight * position).sum(axis=1) / total
     return np.where(enough, slope, np.nan), middle, np.where(enough, height, np.nan), da
+
+
+def _bend(position: Float, weight: Float, da: Float) -> tuple[Float, Float]:
+    """Return the parabolas' second-order coefficients, (S,), NaN below 4 rows, and their terms, (S, I).
+
+    The terms are (a − ā)² less its weighted projection on the line.
+    """
+    total, spread = weight.sum(axis=1), (weight * da**2).sum(axis=1)
+    square = da**2 - (spread / _above_0(total))[:, None]
+    square = square - ((weight * da * square).sum(axis=1) / _above_0(spread))[:, None] * da
+    size = (weight * square**2).sum(axis=1)
+    bends = (np.count_nonzero(weight, axis=1) > MIN_ROWS) & (size > 0)
+    q = (weight * square * position).sum(axis=1) / np.where(bends, size, 1.0)
+    return np.where(bends, q, np.nan), square
 
 
 def _above_0(x: Float) -> Float:

@@ -97,7 +97,7 @@ def parabolas(position: Float, curvature: Float) -> Float:
 
 def test_rows_weigh_in_the_slopes_by_their_smoothed_squared_curvature() -> None:
     rng = np.random.default_rng(0)
-    position, curvature = rng.uniform(-3, 3, 11), rng.uniform(0.1, 2, 11)
+    position, curvature = rng.uniform(-2, 2, 11), rng.uniform(0.1, 2, 11)
     smoothed = [float(np.median(curvature[max(k - 2, 0) : k + 3])) for k in range(11)]
     weighted = np.polyfit(A[:, 0], position, 1, w=smoothed)[0]
     y = parabolas(position, curvature)

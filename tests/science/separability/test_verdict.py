@@ -52,7 +52,7 @@ def test_interval_allows_the_verdicts_of_the_values_that_it_holds(ends: list[flo
 
 
 def test_open_slope_says_what_is_not_excluded_and_how_many_seeds_would_settle_it() -> None:
-    y = noisy((L + 0.75 * A) ** 2 + 0.1 * A**2, 5, 0.5)
+    y = noisy((L + 0.72 * A) ** 2 + 0.1 * A**2, 5, 0.5)
     found, wide = analyse(surface(y)), analyse(surface(y), margin=0.5)
     assert (found.verdict, found.product_not_excluded) == (COUPLED, True)
     assert (found.allowed, found.excluded) == ((PRODUCT, COUPLED), (SEPARABLE,))
@@ -72,7 +72,7 @@ def test_open_slope_says_what_is_not_excluded_and_how_many_seeds_would_settle_it
     settled = analyse(surface(noisy(BOWL, 3, 0.1)))
     assert (settled.seeds_to_settle, settled.too_near_margin) == (None, False)
     assert seeds_to_settle(Estimate(-0.24, -0.5, 0.02), 5) is None
-    near = analyse(surface(noisy(BOWL + 0.23 * A * L, 3, 0.3)), margin=abs(0.23) + 0.01)
+    near = analyse(surface(noisy(BOWL + 0.23 * A * L, 3, 0.3)), margin=0.23)
     assert (near.verdict, near.seeds_to_settle, near.too_near_margin) == (Verdict.UNDETERMINED, None, True)
 
 
