@@ -18,7 +18,7 @@ from lrwd_sweep.runner.runner import Runner, check_device, completion
 from lrwd_sweep.runner.signals import Interrupted
 from lrwd_sweep.science.trial import requested_direction
 from lrwd_sweep.spec.data_files import DataFiles
-from lrwd_sweep.spec.job import CHECKPOINT_SECONDS
+from lrwd_sweep.spec.job import CHECKPOINT_SECONDS, ExecutorChoice
 from lrwd_sweep.spec.preset import DEFAULT, MOST_TRIALS, TRIALS
 from lrwd_sweep.spec.request import (
     REQUEST_FIELDS,
@@ -52,6 +52,9 @@ def sweep(
     storage: Storage | None = None,
     device: str = "auto",
     max_lanes: int | None = None,
+    executor: str = "auto",
+    ray_address: str | None = None,
+    spool: Storage | None = None,
     data_dir: Storage | None = None,
     download: bool = False,
     progress: bool = True,
@@ -68,8 +71,10 @@ def sweep(
     `storage` is a file, by default $LRWD_STORAGE, else `lrwd-sweep.db` here. Stored lanes are not trained
     again; a larger lattice or more seeds extend the study. `retrain_damaged` trains lanes again
     whose stored results are damaged; by default such a study is a StoreError. Packs in training are saved
-    every `checkpoint_every` seconds (0: never). `progress` is written to stderr. Ctrl-C raises
-    KeyboardInterrupt between two steps; the work so far is kept, and the same call continues.
+    every `checkpoint_every` seconds (0: never). `executor` is "threads", "processes" or "ray", where
+    `ray_address` is a cluster's head and `spool` a folder that its nodes share. `progress` is written to
+    stderr. Ctrl-C raises KeyboardInterrupt between two steps; the work so far is kept, and the same call
+    continues.
 
     Raises UsageError (or its UnknownName, SpecMismatch), StoreError, DataError or DeviceError.
     """
@@ -92,6 +97,9 @@ def tpe(
     storage: Storage | None = None,
     device: str = "auto",
     max_lanes: int | None = None,
+    executor: str = "auto",
+    ray_address: str | None = None,
+    spool: Storage | None = None,
     data_dir: Storage | None = None,
     download: bool = False,
     progress: bool = True,
@@ -121,6 +129,9 @@ def compare(
     storage: Storage | None = None,
     device: str = "auto",
     max_lanes: int | None = None,
+    executor: str = "auto",
+    ray_address: str | None = None,
+    spool: Storage | None = None,
     data_dir: Storage | None = None,
     download: bool = False,
     progress: bool = True,
@@ -200,12 +211,14 @@ class _Call:
     quiet: bool
     retrain_damaged: bool
     checkpoint_every: float
+    choice: ExecutorChoice
 
     @contextmanager
     def runner(self, specs: Sequence[StudySpec]) -> Iterator[Runner]:
         """Yield a runner on an open store. Raises KeyboardInterrupt if a signal stopped it."""
         self.files.check(specs)
-        check_device(self.device)
+        if not self.choice.is_ray:
+            check_device(self.device)
         try:
             with open_store(self.storage, write=True) as store:
                 yield Runner(
@@ -216,6 +229,7 @@ class _Call:
                     self.quiet,
                     self.retrain_damaged,
                     self.checkpoint_every,
+                    choice=self.choice,
                 )
         except Interrupted as stopped:
             if stopped.signal != signal.SIGINT:
@@ -227,7 +241,8 @@ def _call(function: Callable[..., object], arguments: dict[str, Any]) -> _Call:
     """Check the arguments of `sweep`, `tpe` or `compare`. Raises UsageError."""
     task = arguments["task"]
     refuse_unknown(task, [name for name in signature(function).parameters if name != "task"])
-    texts = {name: arguments.get(name) for name in ("optimizer", "study_name", "device")}
+    names = ("optimizer", "study_name", "device", "executor", "ray_address")
+    texts = {name: arguments.get(name) for name in names}
     refuse_other_than_text(**texts)
     asked = {name: arguments[name] for name in ("preset", *REQUEST_FIELDS)}
     lanes = arguments["max_lanes"]
@@ -242,6 +257,7 @@ def _call(function: Callable[..., object], arguments: dict[str, Any]) -> _Call:
         not arguments["progress"],
         arguments["retrain_damaged"],
         _seconds("checkpoint_every", arguments["checkpoint_every"]),
+        ExecutorChoice(arguments["executor"], arguments["ray_address"], _path(arguments["spool"])),
     )
 
 

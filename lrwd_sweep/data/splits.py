@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -151,8 +151,8 @@ def _is_alive(pid: str) -> bool:
     return True
 
 
-def save_splits(splits: Splits, file: Path) -> None:
-    """Write the splits for `load_splits` on the same machine. Raises OSError."""
+def tensors_of(splits: Splits) -> dict[str, Tensor]:
+    """Return all tensors of the splits by name, on the CPU."""
     found: dict[str, Tensor] = {}
     for name in _NAMES:
         split: Split = getattr(splits, name)
@@ -160,15 +160,11 @@ def save_splits(splits: Splits, file: Path) -> None:
         found |= {f"{name} {k}": one for k, one in enumerate(split.more)}
         if split.pixels is not None:
             found |= {f"{name} mean": split.pixels.mean, f"{name} deviation": split.pixels.deviation}
-    try:
-        torch.save({key: value.cpu() for key, value in found.items()}, file)
-    except RuntimeError as error:  # torch's zip writer, on a full disk
-        raise OSError(f"{file} cannot be written ({error})") from error
+    return {key: value.cpu() for key, value in found.items()}
 
 
-def load_splits(file: Path) -> Splits:
-    """Map the splits of a file into memory, on the CPU."""
-    found: dict[str, Tensor] = torch.load(file, mmap=True, weights_only=True)
+def splits_of(found: Mapping[str, Tensor]) -> Splits:
+    """Return the splits that `tensors_of` took apart."""
 
     def split(name: str) -> Split:
         mean, deviation = found.get(f"{name} mean"), found.get(f"{name} deviation")
@@ -177,3 +173,16 @@ def load_splits(file: Path) -> Splits:
         return Split(found[f"{name} x"], found[f"{name} y"], pixels, more)
 
     return Splits(*map(split, _NAMES))
+
+
+def save_splits(splits: Splits, file: Path) -> None:
+    """Write the splits for `load_splits` on the same machine. Raises OSError."""
+    try:
+        torch.save(tensors_of(splits), file)
+    except RuntimeError as error:  # torch's zip writer, on a full disk
+        raise OSError(f"{file} cannot be written ({error})") from error
+
+
+def load_splits(file: Path) -> Splits:
+    """Map the splits of a file into memory, on the CPU."""
+    return splits_of(torch.load(file, mmap=True, weights_only=True))

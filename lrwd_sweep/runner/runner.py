@@ -7,17 +7,29 @@ import gc
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lrwd_sweep.errors import UsageError, arg
+from lrwd_sweep.errors import HostError, UsageError, arg
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.notation import counted, in_patterns
 from lrwd_sweep.runner.forecast import missing, runs, told
-from lrwd_sweep.runner.signals import Interrupted, stop_on_signals
+from lrwd_sweep.runner.signals import Interrupted, handlers_kept, stop_on_signals
+from lrwd_sweep.runner.spool import check_folder, read_packs
 from lrwd_sweep.spec.data_files import DataFiles
-from lrwd_sweep.spec.job import CHECKPOINT_SECONDS, CheckpointPlace, Stopped, Unwatched, Watcher, short_digest
+from lrwd_sweep.spec.job import (
+    AUTO,
+    CHECKPOINT_SECONDS,
+    CheckpointPlace,
+    ExecutorChoice,
+    Stopped,
+    Unwatched,
+    Watcher,
+    short_digest,
+)
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.spec.task import Task
 from lrwd_sweep.spec.user_code import is_user_code
@@ -26,6 +38,7 @@ if TYPE_CHECKING:
     from lrwd_sweep.runner.execution import Execution
     from lrwd_sweep.runner.executors.commands import CommandExecution
     from lrwd_sweep.runner.executors.processes import Processes
+    from lrwd_sweep.runner.executors.ray import RayCluster
     from lrwd_sweep.store import Store
 
 
@@ -42,11 +55,14 @@ class Runner:
         retrain_damaged: bool = False,  # else a damaged lane is refused
         checkpoint_every: float = CHECKPOINT_SECONDS,  # of training; 0: no checkpoints
         announced: bool = False,  # a line has said what is to be trained
+        choice: ExecutorChoice = AUTO,
     ) -> None:
         self.store, self.device, self.max_lanes, self.files = store, device, max_lanes, files
         self.quiet, self.retrain_damaged = quiet, retrain_damaged
         self.checkpoint_every, self.announced = checkpoint_every, announced
+        self.choice = choice
         self._processes: Processes | None = None  # warm from one study to the next
+        self._cluster: RayCluster | None = None  # likewise
 
     def grid(self, name: str, spec: StudySpec) -> None:
         """Train the missing lanes of the lattice. Raises Interrupted after a signal."""
@@ -70,9 +86,11 @@ class Runner:
         self, specs: Mapping[str, StudySpec], points: int | None = None, *, compared: bool = False
     ) -> None:
         """Train the missing lanes of lattices, or of a search of `points` points, one after another."""
-        check_place(specs.values(), self.device, self.max_lanes, self.files, self.checkpoint_every)
+        check_place(
+            specs.values(), self.device, self.max_lanes, self.files, self.checkpoint_every, self.choice
+        )
         if not self.announced and not self.quiet:
-            consoles.note(told(list(specs.values()), self.device, points))
+            consoles.note(told(list(specs.values()), place_name(self.device, self.choice), points))
         names = [name for name, spec in specs.items() if self._is_missing(name, spec, points, compared)]
         if not names:
             return
@@ -120,7 +138,13 @@ class Runner:
         told = nullcontext() if self.quiet else consoles.logged("lrwd_sweep")
         with threads_kept(), redirect_stdout(sys.stderr), told:  # a user's network may print
             files = replace(self.files, quiet=self.quiet)
-            execution = Execution(task, self.device, files, self._processes)
+            if self.choice.is_ray:
+                with handlers_kept():
+                    from lrwd_sweep.runner.cluster import ClusterExecution
+
+                    execution: Execution = ClusterExecution(task, files, self._ray(), study_key(name, spec))
+            else:
+                execution = Execution(task, self.device, files, self._processes, kind=self.choice.name)
             self._report_idle(execution, spec)
             execution.checkpoints = self._checkpoints(name, spec, execution.task)
             tensors = self._tensors(execution)
@@ -138,22 +162,30 @@ class Runner:
     ) -> None:
         """Run a command of the user for a lattice or a search; without a result the study is not kept."""
         assert spec.command is not None, "a task trains in the engine"
-        from lrwd_sweep.runner.executors.commands import (
-            CommandExecution,
-            FirstRunFailed,
-            NothingRead,
-            run_folder,
-        )
+        from lrwd_sweep.runner.executors.commands import CommandExecution, FirstRunFailed, NothingRead
+        from lrwd_sweep.runner.executors.run_process import run_folder
 
         new = [each for each in (name, *together) if self.store.find_study(each) is None]
         first = name in new or not self.store.finished(name)
         left = missing(self.store, name, spec, points).runs
         folder = run_folder(self.store.path, name)
-        execution = CommandExecution(spec, folder, first=first, runs=left, tell=self._tell)
-        self.store.begin_study(name, spec)
-        self._begin_others(together)
+        shown = consoles.logged("lrwd_sweep") if self.choice.is_ray and not self.quiet else nullcontext()
         try:
-            self._loop(name, spec, execution, watcher, points)
+            with shown:
+                if self.choice.is_ray:
+                    with handlers_kept():
+                        from lrwd_sweep.runner.cluster import ClusterCommands
+
+                        if self.choice.spool is not None:
+                            folder = run_folder(Path(self.choice.spool, "store"), name)
+                        execution: CommandExecution = ClusterCommands(
+                            spec, folder, self._ray(), study_key(name, spec), first, left, self._tell
+                        )
+                else:
+                    execution = CommandExecution(spec, folder, first=first, runs=left, tell=self._tell)
+                self.store.begin_study(name, spec)
+                self._begin_others(together)
+                self._loop(name, spec, execution, watcher, points)
         except (FirstRunFailed, NothingRead):
             for each in new:
                 if not self.store.count_lanes(each):
@@ -174,6 +206,7 @@ class Runner:
         _collect_garbage()
         with self.store.driving(name), stop_on_signals() as stop:
             loop = StudyLoop(name, spec, self.store, execution, watcher, self.max_lanes, stop)
+            self._take_spooled(name, spec)
             try:
                 if points is None:
                     loop.grid()
@@ -181,6 +214,8 @@ class Runner:
                     loop.tpe(points)
             except Stopped:
                 raise Interrupted(stop.signal) from None
+            finally:
+                self._take_spooled(name, spec, told=False)
 
     def _tell(self, text: str) -> None:
         if not self.quiet:
@@ -193,17 +228,42 @@ class Runner:
         identity = {n: v for n, v in task.to_dict().items() if n != "tensors"}
         text = json.dumps([name, str(spec.optimizer), identity], sort_keys=True, default=str)
         study = f"{short_digest(name)}-{short_digest(text)}"
-        return CheckpointPlace(f"{self.store.path}.packs", name, study, self.checkpoint_every)
+        folder = self.choice.spool or f"{self.store.path}.packs"
+        return CheckpointPlace(folder, name, study, self.checkpoint_every, shared=self.choice.is_ray)
+
+    def _take_spooled(self, name: str, spec: StudySpec, *, told: bool = True) -> None:
+        """Store the packs that nodes left in the spool and that are missing; delete their files."""
+        if self.choice.spool is None:
+            return
+        before = len(self.store.finished(name))
+        for file, trials in read_packs(self.choice.spool, study_key(name, spec)):
+            self.store.add_trials(name, trials, spec)
+            with suppress(OSError):
+                file.unlink()
+        found = len(self.store.finished(name)) - before
+        if found and told:
+            self._tell(f"{name}: {counted(found, 'lane')} of an earlier run are stored from the spool")
+
+    def _ray(self) -> RayCluster:
+        """Return the cluster, which is connected once it is needed."""
+        from lrwd_sweep.runner.executors.ray import RayCluster
+
+        if self._cluster is None:
+            self._cluster = RayCluster(self.choice, self.device)
+        return self._cluster
 
     @contextmanager
     def _processes_closed(self) -> Iterator[None]:
-        """Close the processes afterwards."""
+        """Close the processes and leave the cluster afterwards."""
         try:
             yield
         finally:
             if self._processes is not None:
                 self._processes.close()
                 self._processes = None
+            if self._cluster is not None:
+                self._cluster.close()
+                self._cluster = None
 
     def _drop_damaged(self, name: str) -> None:
         """Delete damaged lanes, if that was asked for, so that they train again; report their number."""
@@ -270,11 +330,37 @@ def check_device(name: str) -> None:
         choose(name)
 
 
+def place_name(device: str, choice: ExecutorChoice) -> str:
+    """Name the place of training: a device, or a cluster."""
+    return "a Ray cluster" if choice.is_ray else device
+
+
+def study_key(name: str, spec: StudySpec) -> str:
+    """Return digests of a study's name and of all on which its results depend, but for rounding."""
+    what = spec.task.to_dict() if spec.task is not None else spec.command.identity() if spec.command else {}
+    identity = {key: value for key, value in what.items() if key not in ("tensors", "engine")}
+    values = [name, str(spec.optimizer), spec.metric, identity]
+    return f"{short_digest(name)}-{short_digest(json.dumps(values, sort_keys=True, default=str))}"
+
+
 def check_place(
-    specs: Iterable[StudySpec], device: str, max_lanes: int | None, files: DataFiles, checkpoint_every: float
+    specs: Iterable[StudySpec],
+    device: str,
+    max_lanes: int | None,
+    files: DataFiles,
+    checkpoint_every: float,
+    choice: ExecutorChoice,
 ) -> None:
-    """Refuse options of the engine for a user's command. Raises UsageError."""
+    """Refuse options of the engine for a user's command, and a cluster without Ray.
+
+    Raises UsageError, or HostError.
+    """
+    if choice.is_ray and find_spec("ray") is None:
+        raise HostError(f"{arg('executor', 'ray')} needs Ray: pip install 'lrwd-sweep[ray]'")
+    if choice.spool is not None:
+        check_folder(choice.spool)
     given = {"device": device != "auto", "max_lanes": max_lanes is not None}
+    given |= {"executor": choice.name in ("threads", "processes")}
     given |= {"data_dir": files.folder is not None, "download": files.download}
     given |= {"checkpoint_every": checkpoint_every != CHECKPOINT_SECONDS}
     command = next((spec.command for spec in specs if spec.command is not None), None)

@@ -17,7 +17,7 @@ from lrwd_sweep.runner.study_loop import StudyLoop
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status, Trial
-from lrwd_sweep.spec.job import EpochDone, Event, Pack, PackDone, PackLost, Stopped
+from lrwd_sweep.spec.job import ClusterState, EpochDone, Event, Pack, PackDone, PackLost, Stopped
 from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.spec.task import Task
 from lrwd_sweep.store import Store, open_store
@@ -38,7 +38,7 @@ class Log:
         self.packs += packs
         self.begun.append(list(packs))
 
-    def happened(self, event: EpochDone | PackDone) -> None:
+    def happened(self, event: EpochDone | PackDone | ClusterState) -> None:
         self.done += isinstance(event, PackDone)
 
     @property

@@ -23,7 +23,7 @@ from lrwd_sweep.report.view.heatmap import Gallery, Heatmap
 from lrwd_sweep.report.view.notation import about, counted, spent, styled
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status, Trial
-from lrwd_sweep.spec.job import EpochDone, Pack, PackDone
+from lrwd_sweep.spec.job import ClusterState, EpochDone, Pack, PackDone
 from lrwd_sweep.spec.study import Kind, StudySpec, labels
 
 Lane = tuple[Cell, int]  # cell and seed
@@ -52,6 +52,7 @@ class Course:
         self.finished: dict[Lane, Latest] = {}  # without curves, which would take most memory
         self.running: dict[Lane, Latest] = {}  # after the last epoch that was evaluated
         self.packs: dict[Pack, int] = {}  # unfinished ones, with their finished epochs
+        self.cluster = ""  # nodes and packs in flight
         self.trained = 0  # runs that finished while this watched
         self.began = self.ended = 0.0  # time of the clock; 0: not yet
         cells = None if spec.is_search else set(spec.lattice.cells())
@@ -68,9 +69,14 @@ class Course:
             self.packs = dict.fromkeys(packs, 0)
             self.owner.started(self)
 
-    def happened(self, event: EpochDone | PackDone) -> None:
-        """Record that a pack finished an epoch, or is finished and stored."""
+    def happened(self, event: EpochDone | PackDone | ClusterState) -> None:
+        """Record that a pack finished an epoch, or is finished and stored, or where packs train."""
         with self.owner.lock:
+            if isinstance(event, ClusterState):
+                again = f", {event.repeated} again" if event.repeated else ""
+                self.cluster = f"{counted(event.nodes, 'node')}, {counted(event.packs, 'pack')}{again}"
+                self.owner.is_new = True
+                return
             if isinstance(event, PackDone):
                 self.packs.pop(event.pack, None)
                 self.trained += len(event.trials)
@@ -322,6 +328,8 @@ class Progress:
             parts.append(course.title)
         elif course is not None and course.epoch is not None:
             parts.append(f"{course.title}, epoch {min(course.epoch + 1, course.epochs)} of {course.epochs}")
+        if course is not None and course.cluster:
+            parts.append(course.cluster)
         while len(parts) > 1 and cell_len(" · ".join(parts)) > room:
             parts.pop()
         return " · ".join(parts)
