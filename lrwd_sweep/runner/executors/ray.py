@@ -72,12 +72,13 @@ class _Node:
         return self.slots - self.busy if self.report is not None and not self.report.reasons else 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Running:
     """A task in flight."""
 
     pack: Pack
     node: _Node
+    has_begun: bool = False
 
 
 class RayCluster:
@@ -102,7 +103,7 @@ class RayCluster:
         self._said: set[str] = set()
         self._state: ClusterState | None = None
         self._head = ""  # its address, once this is connected
-        self._is_ours = False
+        self._is_ours = self._is_gone = False  # the Ray; the head
 
     def _connect(self, size: int) -> None:
         """Connect to a cluster, or start one on this machine with room for data of so many bytes."""
@@ -238,8 +239,9 @@ class RayCluster:
             self._drop(task)
             self._lost += 1
             return [PackLost(pack, f"a pack was lost on its node ({_told(error)})", whole=True)]
-        if isinstance(message, EpochDone):
-            return [message]
+        if isinstance(message, EpochDone | bool):
+            self._running[task].has_begun = True
+            return [] if isinstance(message, bool) else [message]
         self._drop(task)
         if isinstance(message, Exception):
             raise message
@@ -256,7 +258,7 @@ class RayCluster:
         if _is_reachable(self._head, 1.0):
             self._heard = now
         elif self._heard and now - self._heard > HEAD_PATIENCE:
-            self.is_gone = True
+            self._is_gone = True
             raise HostError(
                 f"the head of the Ray cluster at {self._head} does not answer any more; finished packs are "
                 "kept; start a head, and the same command continues"
@@ -302,13 +304,13 @@ class RayCluster:
 
     def cancel(self) -> None:
         """Stop all jobs, those on this machine or with a spool at their next step; discard their events."""
-        if self._running and not self.is_gone:
+        if self._running and not self._is_gone:
             file = Path(self._stop_file)
             with suppress(OSError):
                 file.touch()
             ends = time.monotonic() + PATIENCE
-            while self._running and time.monotonic() < ends and self._stoppable():
-                for task in ray.wait(list(self._running), num_returns=1, timeout=POLL)[0]:
+            while time.monotonic() < ends and (tasks := self._stoppable()):
+                for task in ray.wait(tasks, num_returns=1, timeout=POLL)[0]:
                     with suppress(Exception):
                         self._next(task)
             for task in self._running:
@@ -319,10 +321,13 @@ class RayCluster:
             self._drop(task)
         self._stops += 1
 
-    def _stoppable(self) -> bool:
-        """Tell whether a job can hear that it has to stop."""
-        reports = [each.node.report for each in self._running.values()]
-        return bool(self.choice.spool) or any(report is not None and report.is_drivers for report in reports)
+    def _stoppable(self) -> list[Any]:
+        """Return the tasks that see the file that tells them to stop."""
+
+        def sees(place: _Node) -> bool:
+            return bool(self.choice.spool) or (place.report is not None and place.report.is_drivers)
+
+        return [task for task, each in self._running.items() if each.has_begun and sees(each.node)]
 
     def close(self) -> None:
         """Leave the cluster, and end it if it is of this command."""
