@@ -10,7 +10,7 @@ from lrwd_sweep.errors import DeviceError, UsageError, arg
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.notation import counted, styled
 from lrwd_sweep.runner.forecast import told
-from lrwd_sweep.runner.runner import Runner, check_device, check_place, place_name
+from lrwd_sweep.runner.runner import Runner, check_device, check_place
 
 if TYPE_CHECKING:
     from lrwd_sweep.cli.options import Place
@@ -30,7 +30,7 @@ def opened(place: Place, specs: Mapping[str, StudySpec], points: int | None = No
     )
     place.files.check(specs.values())
     if not place.quiet:
-        consoles.note(told(list(specs.values()), place_name(place.device, place.choice), points))
+        consoles.note(told(list(specs.values()), place.choice.place(place.device), points))
     if not place.choice.is_ray:
         check_device(place.device)
     from lrwd_sweep.store import check_name, open_store

@@ -7,18 +7,18 @@ import gc
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lrwd_sweep.errors import HostError, UsageError, arg
+from lrwd_sweep.errors import UsageError, arg
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.notation import counted, in_patterns
 from lrwd_sweep.runner.forecast import missing, runs, told
 from lrwd_sweep.runner.signals import Interrupted, handlers_kept, stop_on_signals
-from lrwd_sweep.runner.spool import check_folder, read_packs
+from lrwd_sweep.runner.spool import check_folder, store_packs, study_key
+from lrwd_sweep.runner.worker import refuse_without_ray
 from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.job import (
     AUTO,
@@ -90,7 +90,7 @@ class Runner:
             specs.values(), self.device, self.max_lanes, self.files, self.checkpoint_every, self.choice
         )
         if not self.announced and not self.quiet:
-            consoles.note(told(list(specs.values()), place_name(self.device, self.choice), points))
+            consoles.note(told(list(specs.values()), self.choice.place(self.device), points))
         names = [name for name, spec in specs.items() if self._is_missing(name, spec, points, compared)]
         if not names:
             return
@@ -206,7 +206,8 @@ class Runner:
         _collect_garbage()
         with self.store.driving(name), stop_on_signals() as stop:
             loop = StudyLoop(name, spec, self.store, execution, watcher, self.max_lanes, stop)
-            self._take_spooled(name, spec)
+            if self.choice.spool and (found := store_packs(self.store, name, spec, self.choice.spool)):
+                self._tell(f"{name}: {counted(found, 'lane')} of an earlier run are stored from the spool")
             try:
                 if points is None:
                     loop.grid()
@@ -215,7 +216,8 @@ class Runner:
             except Stopped:
                 raise Interrupted(stop.signal) from None
             finally:
-                self._take_spooled(name, spec, told=False)
+                if self.choice.spool:
+                    store_packs(self.store, name, spec, self.choice.spool)
 
     def _tell(self, text: str) -> None:
         if not self.quiet:
@@ -230,19 +232,6 @@ class Runner:
         study = f"{short_digest(name)}-{short_digest(text)}"
         folder = self.choice.spool or f"{self.store.path}.packs"
         return CheckpointPlace(folder, name, study, self.checkpoint_every, shared=self.choice.is_ray)
-
-    def _take_spooled(self, name: str, spec: StudySpec, *, told: bool = True) -> None:
-        """Store the packs that nodes left in the spool and that are missing; delete their files."""
-        if self.choice.spool is None:
-            return
-        before = len(self.store.finished(name))
-        for file, trials in read_packs(self.choice.spool, study_key(name, spec)):
-            self.store.add_trials(name, trials, spec)
-            with suppress(OSError):
-                file.unlink()
-        found = len(self.store.finished(name)) - before
-        if found and told:
-            self._tell(f"{name}: {counted(found, 'lane')} of an earlier run are stored from the spool")
 
     def _ray(self) -> RayCluster:
         """Return the cluster, which is connected once it is needed."""
@@ -330,19 +319,6 @@ def check_device(name: str) -> None:
         choose(name)
 
 
-def place_name(device: str, choice: ExecutorChoice) -> str:
-    """Name the place of training: a device, or a cluster."""
-    return "a Ray cluster" if choice.is_ray else device
-
-
-def study_key(name: str, spec: StudySpec) -> str:
-    """Return digests of a study's name and of all on which its results depend, but for rounding."""
-    what = spec.task.to_dict() if spec.task is not None else spec.command.identity() if spec.command else {}
-    identity = {key: value for key, value in what.items() if key not in ("tensors", "engine")}
-    values = [name, str(spec.optimizer), spec.metric, identity]
-    return f"{short_digest(name)}-{short_digest(json.dumps(values, sort_keys=True, default=str))}"
-
-
 def check_place(
     specs: Iterable[StudySpec],
     device: str,
@@ -355,8 +331,8 @@ def check_place(
 
     Raises UsageError, or HostError.
     """
-    if choice.is_ray and find_spec("ray") is None:
-        raise HostError(f"{arg('executor', 'ray')} needs Ray: pip install 'lrwd-sweep[ray]'")
+    if choice.is_ray:
+        refuse_without_ray("executor", "ray")
     if choice.spool is not None:
         check_folder(choice.spool)
     given = {"device": device != "auto", "max_lanes": max_lanes is not None}

@@ -14,12 +14,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lrwd_sweep.errors import HostError, arg
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.job import Pack, short_digest
+from lrwd_sweep.spec.study import StudySpec
+
+if TYPE_CHECKING:
+    from lrwd_sweep.store import Store
 
 FORMAT = 1
 _PREFIX = "done-"
@@ -39,6 +43,24 @@ def check_folder(folder: str) -> None:
             f"{arg('spool', folder)} cannot be written ({error.strerror or error}); name a folder that all "
             "nodes share"
         ) from None
+
+
+def study_key(name: str, spec: StudySpec) -> str:
+    """Return digests of a study's name and of all on which its results depend, but for rounding."""
+    what = spec.task.to_dict() if spec.task is not None else spec.command.identity() if spec.command else {}
+    identity = {key: value for key, value in what.items() if key not in ("tensors", "engine")}
+    values = [name, str(spec.optimizer), spec.metric, identity]
+    return f"{short_digest(name)}-{short_digest(json.dumps(values, sort_keys=True, default=str))}"
+
+
+def store_packs(store: Store, name: str, spec: StudySpec, folder: str) -> int:
+    """Store the packs of a study that are missing; delete all its files; return how many lanes that were."""
+    before = len(store.finished(name))
+    for file, trials in read_packs(folder, study_key(name, spec)):
+        store.add_trials(name, trials, spec)
+        with suppress(OSError):
+            file.unlink()
+    return len(store.finished(name)) - before
 
 
 def write_pack(folder: str, key: str, pack: Pack, trials: Sequence[Trial]) -> None:

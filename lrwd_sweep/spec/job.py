@@ -55,6 +55,10 @@ class ExecutorChoice:
         """True if packs train on the nodes of a Ray cluster."""
         return self.name == "ray"
 
+    def place(self, device: str) -> str:
+        """Name the place of training: a device, or a cluster."""
+        return "a Ray cluster" if self.is_ray else device
+
 
 AUTO = ExecutorChoice()
 

@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -78,6 +79,32 @@ class NodeReport:
     lanes: int = 1  # of a pack that has room in each slot
     seconds: float = 0.0  # to train one lane, about
     task: Task | None = None  # with the engine that is fastest there
+
+
+@dataclass(slots=True)
+class ClusterNode:
+    """A node of the cluster: it trains once its check has succeeded."""
+
+    id: str
+    name: str
+    slots: int
+    check: Any = None  # the reference of its report, while it is awaited
+    report: NodeReport | None = None
+    busy: int = 0
+
+    @property
+    def free(self) -> int:
+        """Count the slots without a job."""
+        return self.slots - self.busy if self.report is not None and not self.report.reasons else 0
+
+
+@dataclass(slots=True)
+class TaskInFlight:
+    """A task in flight."""
+
+    pack: Pack
+    node: ClusterNode
+    has_begun: bool = False
 
 
 def versions(*, training: bool) -> dict[str, str]:

@@ -9,13 +9,12 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import socket
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +29,9 @@ from lrwd_sweep.data.splits import make_folder, tensors_of
 from lrwd_sweep.engine import device as devices
 from lrwd_sweep.errors import HostError, UsageError, arg, brief
 from lrwd_sweep.runner.executors import POLL, node
-from lrwd_sweep.runner.executors.node import Message, NodeReport, Setup
+from lrwd_sweep.runner.executors.node import ClusterNode, Message, NodeReport, Setup, TaskInFlight
 from lrwd_sweep.runner.executors.run_process import RunEnd
+from lrwd_sweep.runner.worker import is_reachable, refuse_unreachable
 from lrwd_sweep.spec.job import (
     ClusterState,
     EpochDone,
@@ -48,37 +48,11 @@ IN_FLIGHT = 200  # packs at a time, at most
 LOOK = 2.0  # seconds between looks at the head and the list of nodes
 HEAD_PATIENCE = 15.0  # seconds in which the head may be silent
 PATIENCE = 3.0  # seconds for packs to leave a checkpoint when they are asked to stop
-CONNECT = 3.0  # seconds to reach a head
 LONGEST = 40  # characters of a folder in which sockets can have their names
 STORE = 80 << 20  # bytes of shared memory of a Ray on this machine, beside twice the data
 
+_SILENT = {"log_to_driver": False, "logging_level": logging.CRITICAL}
 _log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Node:
-    """A node of the cluster: it trains once its check has succeeded."""
-
-    id: str
-    name: str
-    slots: int
-    check: Any = None  # the reference of its report, while it is awaited
-    report: NodeReport | None = None
-    busy: int = 0
-
-    @property
-    def free(self) -> int:
-        """Count the slots without a job."""
-        return self.slots - self.busy if self.report is not None and not self.report.reasons else 0
-
-
-@dataclass(slots=True)
-class _Running:
-    """A task in flight."""
-
-    pack: Pack
-    node: _Node
-    has_begun: bool = False
 
 
 class RayCluster:
@@ -93,8 +67,8 @@ class RayCluster:
         self.choice, self.device, self.kind = choice, device, ""
         self._folder = make_folder()
         (self._folder / "probe").touch()
-        self._nodes: dict[str, _Node] = {}
-        self._running: dict[Any, _Running] = {}  # by generator of messages
+        self._nodes: dict[str, ClusterNode] = {}
+        self._running: dict[Any, TaskInFlight] = {}  # by generator of messages
         self._setup: Setup | None = None
         self._shared: Any = None  # the reference of the setup
         self._data: tuple[str, list[Any]] = "", []  # digest and reference
@@ -180,15 +154,15 @@ class RayCluster:
             self._freest(), pack, _RUN, self._shared, pack, attempt, str(folder.resolve()), self._stop_file
         )
 
-    def _freest(self) -> _Node:
+    def _freest(self) -> ClusterNode:
         return max(self._nodes.values(), key=lambda each: each.free)
 
-    def _begin(self, place: _Node, pack: Pack, function: Any, *values: object) -> None:
+    def _begin(self, place: ClusterNode, pack: Pack, function: Any, *values: object) -> None:
         task = function.options(**self._resources(place), num_returns="streaming").remote(*values)
-        self._running[task] = _Running(pack, place)
+        self._running[task] = TaskInFlight(pack, place)
         place.busy += 1
 
-    def _resources(self, place: _Node) -> dict[str, Any]:
+    def _resources(self, place: ClusterNode) -> dict[str, Any]:
         where = NodeAffinitySchedulingStrategy(place.id, soft=False)
         return {"num_cpus": 1, "num_gpus": int(self.kind == "cuda"), "scheduling_strategy": where}
 
@@ -220,7 +194,7 @@ class RayCluster:
             self._note(each)
         return list(ready)
 
-    def _note(self, place: _Node) -> None:
+    def _note(self, place: ClusterNode) -> None:
         """Note the report of a node; say once if it is left out."""
         try:
             place.report = ray.get(place.check)
@@ -255,7 +229,7 @@ class RayCluster:
         if (now := time.monotonic()) - self._looked < LOOK:
             return
         self._looked = now
-        if _is_reachable(self._head, 1.0):
+        if is_reachable(self._head, 1.0):
             self._heard = now
         elif self._heard and now - self._heard > HEAD_PATIENCE:
             self._is_gone = True
@@ -265,7 +239,7 @@ class RayCluster:
             )
         else:
             return  # Ray would wait for it for a minute, then end this process
-        alive = {each["NodeID"]: each for each in ray.nodes() if each["Alive"]}  # type: ignore[no-untyped-call]
+        alive = {each["NodeID"]: each for each in ray.nodes() if each["Alive"]}
         for gone in self._nodes.keys() - alive.keys():
             self._say(f"node {self._nodes.pop(gone).name} has left")
         self.kind = self.kind or self._kind(alive.values())
@@ -286,7 +260,7 @@ class RayCluster:
         if slots and self._setup is not None:
             if self._shared is None:
                 self._shared = _put(replace(self._setup, device=self.kind))
-            place = _Node(number, found["NodeManagerHostname"], slots)
+            place = ClusterNode(number, found["NodeManagerHostname"], slots)
             task = _CHECK.options(**self._resources(place))
             place.check = task.remote(self._shared, self._data[1], slots)
             self._nodes[number] = place
@@ -324,7 +298,7 @@ class RayCluster:
     def _stoppable(self) -> list[Any]:
         """Return the tasks that see the file that tells them to stop."""
 
-        def sees(place: _Node) -> bool:
+        def sees(place: ClusterNode) -> bool:
             return bool(self.choice.spool) or (place.report is not None and place.report.is_drivers)
 
         return [task for task, each in self._running.items() if each.has_begun and sees(each.node)]
@@ -346,18 +320,15 @@ def _connect(address: str | None, folder: Path, size: int) -> bool:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     named, options = arg("ray_address", address), dict[str, Any]()
-    if "://" in address:
-        raise UsageError(f"{named} is not of the form HOST:PORT; give that, on a machine of the cluster")
     if address == "local":
         options = {"num_cpus": devices.cores(), "include_dashboard": False}
         options["object_store_memory"] = STORE + 2 * size
         if len(str(folder)) <= LONGEST:
             options["_temp_dir"] = str(folder)
-    elif address != "auto" and not _is_reachable(address, CONNECT):
-        raise HostError(f"{named}: no head of a Ray cluster answers there; start one: ray start --head")
+    elif address != "auto":
+        refuse_unreachable("ray_address", address)
     try:
-        options |= {"log_to_driver": False, "logging_level": logging.ERROR}
-        ray.init(address=address, namespace="lrwd", **options)
+        ray.init(address=address, namespace="lrwd", **_SILENT, **options)
     except Exception as error:  # Ray has no base class of these
         raise HostError(
             f"{named}: {brief(error)}; this machine has to be a node of the cluster (lrwd-sweep worker)"
@@ -367,14 +338,33 @@ def _connect(address: str | None, folder: Path, size: int) -> bool:
     return True
 
 
-def _is_reachable(address: str, seconds: float) -> bool:
-    """Tell whether something listens at HOST:PORT."""
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), seconds).close()
-    except (OSError, ValueError, OverflowError):
-        return False
-    return True
+def compare_with_head(address: str, goes_on: Callable[[], bool], seconds: float) -> list[str]:
+    """Say which versions here differ from those at the head, once the node of this machine has joined."""
+    mine = node.versions(training=True)
+
+    def versions(names: list[str]) -> dict[str, str]:  # sent by value: the head may have no lrwd-sweep
+        from importlib.metadata import distributions  # noqa: PLC0415
+        from platform import python_version_tuple  # noqa: PLC0415
+
+        found = {each.metadata["Name"]: each.version.partition("+")[0] for each in distributions()}
+        found["Python"] = ".".join(python_version_tuple()[:2])
+        return {name: found.get(name, "is missing") for name in names}
+
+    ends = time.monotonic() + seconds
+    while goes_on() and time.monotonic() < ends:
+        try:
+            ray.init(address=address, namespace="lrwd", **_SILENT)
+            break
+        except Exception:  # the node has not come up yet
+            time.sleep(0.5)
+    if not ray.is_initialized():
+        return []
+    heads = [each for each in ray.nodes() if "node:__internal_head__" in each["Resources"]]
+    where = NodeAffinitySchedulingStrategy(heads[0]["NodeID"], soft=False)
+    task = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=where)(versions)
+    theirs = ray.get(task.remote(list(mine)), timeout=seconds)
+    ray.shutdown()
+    return [f"{name} {mine[name]} here, {theirs[name]} there" for name in mine if mine[name] != theirs[name]]
 
 
 def _put(value: object) -> Any:
