@@ -18,7 +18,7 @@ from lrwd_sweep.report.view.notation import counted, in_patterns
 from lrwd_sweep.runner.forecast import missing, runs, told
 from lrwd_sweep.runner.signals import Interrupted, handlers_kept, stop_on_signals
 from lrwd_sweep.runner.spool import check_folder, store_packs, study_key
-from lrwd_sweep.runner.worker import refuse_without_ray
+from lrwd_sweep.runner.worker import prepare_ray
 from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.job import (
     AUTO,
@@ -332,7 +332,7 @@ def check_place(
     Raises UsageError, or HostError.
     """
     if choice.is_ray:
-        refuse_without_ray("executor", "ray")
+        prepare_ray("executor", "ray")
     if choice.spool is not None:
         check_folder(choice.spool)
     given = {"device": device != "auto", "max_lanes": max_lanes is not None}

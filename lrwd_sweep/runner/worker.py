@@ -44,10 +44,18 @@ def refuse_unreachable(option: str, address: str) -> None:
         )
 
 
-def refuse_without_ray(*given: object) -> None:
-    """Raise HostError if Ray is not installed; `given` is the argument that asks for it."""
+def prepare_ray(*given: object) -> None:
+    """Set what Ray reads when it is imported: no reports to its makers, and the cluster's token if any.
+
+    Raises HostError if it is not installed; `given` is the argument that asks for it.
+    """
     if find_spec("ray") is None:
         raise HostError(f"{arg(*given)} needs Ray: pip install 'lrwd-sweep[ray]'")  # type: ignore[arg-type]
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns
+    named = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
+    if named or Path("~/.ray/auth_token").expanduser().exists():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def work(head: str, cpus: int | None, gpus: int | None, tell: Callable[[str], None]) -> None:
@@ -56,7 +64,7 @@ def work(head: str, cpus: int | None, gpus: int | None, tell: Callable[[str], No
     Raises UsageError or HostError if this machine cannot join, or has another version, and once the head is
     gone.
     """
-    refuse_without_ray("head", head)
+    prepare_ray("head", head)
     refuse_unreachable("head", head)
     tell(f"joining the Ray cluster of {head}")
     options = [f"--num-cpus={cpus}"] * (cpus is not None) + [f"--num-gpus={gpus}"] * (gpus is not None)
@@ -66,7 +74,6 @@ def work(head: str, cpus: int | None, gpus: int | None, tell: Callable[[str], No
             stdin=subprocess.DEVNULL,
             stdout=said,
             stderr=subprocess.STDOUT,
-            env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONUNBUFFERED": "1"},
             start_new_session=True,
         )
         try:
@@ -96,6 +103,8 @@ def _last(said: object) -> str:
     told = [line.strip() for line in lines if "Error" in line or "mismatch" in line] or [
         line.strip() for line in lines if line.strip()
     ]
+    if told and "AuthToken" in told[-1]:
+        return "the cluster asks for a token; copy ~/.ray/auth_token of the head's machine here"
     return brief(told[-1]) if told else "Ray said nothing"
 
 

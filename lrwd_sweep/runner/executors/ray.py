@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import shutil
 import sys
 import time
@@ -51,6 +52,7 @@ PATIENCE = 3.0  # seconds for packs to leave a checkpoint when they are asked to
 LONGEST = 40  # characters of a folder in which sockets can have their names
 STORE = 80 << 20  # bytes of shared memory of a Ray on this machine, beside twice the data
 
+_TOKEN = secrets.token_hex(32)  # of a Ray that this process starts
 _SILENT = {"log_to_driver": False, "logging_level": logging.CRITICAL}
 _log = logging.getLogger(__name__)
 
@@ -309,6 +311,8 @@ class RayCluster:
         if self._is_ours:
             with suppress(Exception):
                 ray.shutdown()
+            if os.environ.get("RAY_AUTH_TOKEN") == _TOKEN:
+                del os.environ["RAY_AUTH_TOKEN"]
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
@@ -316,11 +320,10 @@ def _connect(address: str | None, folder: Path, size: int) -> bool:
     """Connect to a cluster; return True if this process has to leave it at its end."""
     if ray.is_initialized():  # by the user's script
         return False
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     named, options = arg("ray_address", address), dict[str, Any]()
     if address == "local":
+        os.environ.setdefault("RAY_AUTH_TOKEN", _TOKEN)  # else it writes one into the home folder
         options = {"num_cpus": devices.cores(), "include_dashboard": False}
         options["object_store_memory"] = STORE + 2 * size
         if len(str(folder)) <= LONGEST:
