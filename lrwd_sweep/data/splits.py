@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -19,6 +23,8 @@ EVAL_BATCH = 256  # items evaluated at a time, in every pack, so that no roundin
 _CHUNK = 10_000  # images counted at a time
 _PREFIX = "lrwd-sweep-"  # of temporary folders
 _NAMES = ("train", "validation", "test")
+
+Arrays = Mapping[str, npt.NDArray[Any]]  # by name
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +157,7 @@ def _is_alive(pid: str) -> bool:
     return True
 
 
-def tensors_of(splits: Splits) -> dict[str, Tensor]:
+def _tensors(splits: Splits) -> dict[str, Tensor]:
     """Return all tensors of the splits by name, on the CPU."""
     found: dict[str, Tensor] = {}
     for name in _NAMES:
@@ -160,11 +166,11 @@ def tensors_of(splits: Splits) -> dict[str, Tensor]:
         found |= {f"{name} {k}": one for k, one in enumerate(split.more)}
         if split.pixels is not None:
             found |= {f"{name} mean": split.pixels.mean, f"{name} deviation": split.pixels.deviation}
-    return {key: value.cpu() for key, value in found.items()}
+    return {key: value.cpu().contiguous() for key, value in found.items()}
 
 
-def splits_of(found: Mapping[str, Tensor]) -> Splits:
-    """Return the splits that `tensors_of` took apart."""
+def _joined(found: Mapping[str, Tensor]) -> Splits:
+    """Return the splits of tensors by name."""
 
     def split(name: str) -> Split:
         mean, deviation = found.get(f"{name} mean"), found.get(f"{name} deviation")
@@ -175,14 +181,35 @@ def splits_of(found: Mapping[str, Tensor]) -> Splits:
     return Splits(*map(split, _NAMES))
 
 
+def arrays_of(splits: Splits) -> Arrays:
+    """Return all tensors of the splits by name, to send to another machine."""
+    return {name: value.numpy() for name, value in _tensors(splits).items()}
+
+
+def splits_of(arrays: Arrays) -> Splits:
+    """Return the splits on the CPU, in the memory of the arrays, which may be read-only."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns of such memory; training does not write to data
+        return _joined({name: torch.from_numpy(value) for name, value in arrays.items()})
+
+
+def digest_of(arrays: Arrays) -> str:
+    """Return a digest of all names, types, shapes and numbers."""
+    found = hashlib.sha256()
+    for name, value in sorted(arrays.items()):
+        found.update(f"{name} {value.dtype} {value.shape}".encode())
+        found.update(value.reshape(-1).view(np.uint8).data)
+    return found.hexdigest()
+
+
 def save_splits(splits: Splits, file: Path) -> None:
     """Write the splits for `load_splits` on the same machine. Raises OSError."""
     try:
-        torch.save(tensors_of(splits), file)
+        torch.save(_tensors(splits), file)
     except RuntimeError as error:  # torch's zip writer, on a full disk
         raise OSError(f"{file} cannot be written ({error})") from error
 
 
 def load_splits(file: Path) -> Splits:
     """Map the splits of a file into memory, on the CPU."""
-    return splits_of(torch.load(file, mmap=True, weights_only=True))
+    return _joined(torch.load(file, mmap=True, weights_only=True))

@@ -16,9 +16,9 @@ from lrwd_sweep.errors import UsageError, arg
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.notation import counted, in_patterns
 from lrwd_sweep.runner.forecast import missing, runs, told
+from lrwd_sweep.runner.head import prepare_ray
 from lrwd_sweep.runner.signals import Interrupted, handlers_kept, stop_on_signals
 from lrwd_sweep.runner.spool import check_folder, store_packs, study_key
-from lrwd_sweep.runner.worker import prepare_ray
 from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.job import (
     AUTO,

@@ -4,58 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 
-from lrwd_sweep.errors import HostError, UsageError, arg, brief
+from lrwd_sweep.errors import HostError, arg, brief
+from lrwd_sweep.runner.head import CONNECT, is_reachable, prepare_ray, refuse_unreachable
 from lrwd_sweep.runner.signals import handlers_kept
 
-CONNECT = 3.0  # seconds to reach a head
 JOIN = 60.0  # seconds to join a cluster
 LEAVE = 10.0  # seconds to leave it
-
-
-def is_reachable(address: str, seconds: float) -> bool:
-    """Tell whether something listens at HOST:PORT."""
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), seconds).close()
-    except (OSError, ValueError, OverflowError):
-        return False
-    return True
-
-
-def refuse_unreachable(option: str, address: str) -> None:
-    """Raise UsageError for an address that is not HOST:PORT, HostError if no head answers there."""
-    host, _, port = address.rpartition(":")
-    if "://" in address or not host or not port.isdecimal():
-        raise UsageError(f"{arg(option, address)} is not of the form HOST:PORT; write for example node1:6379")
-    if not is_reachable(address, CONNECT):
-        raise HostError(
-            f"{arg(option, address)}: no head of a Ray cluster answers there; start one on that machine: "
-            f"ray start --head --port {port}"
-        )
-
-
-def prepare_ray(*given: object) -> None:
-    """Set what Ray reads when it is imported: no reports to its makers, and the cluster's token if any.
-
-    Raises HostError if it is not installed; `given` is the argument that asks for it.
-    """
-    if find_spec("ray") is None:
-        raise HostError(f"{arg(*given)} needs Ray: pip install 'lrwd-sweep[ray]'")  # type: ignore[arg-type]
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns
-    named = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
-    if named or Path("~/.ray/auth_token").expanduser().exists():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def work(head: str, cpus: int | None, gpus: int | None, tell: Callable[[str], None]) -> None:

@@ -118,7 +118,7 @@ def test_halves_of_a_lost_pack_are_watched(store: Store, monkeypatch: pytest.Mon
 
     def losing(optimizer: Any, packs: Sequence[Pack], *rest: Any) -> Generator[Event, None, None]:
         first, *others = packs
-        yield PackLost(first, "killed")
+        yield PackLost(first, "killed", parts=tuple(first.halves()))
         yield from train(optimizer, [*first.halves(), *others], *rest)
 
     monkeypatch.setattr(loop.execution, "train", losing)

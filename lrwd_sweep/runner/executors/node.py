@@ -6,7 +6,6 @@ paths, or in a module path of its own. Data come from the driver.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import queue
@@ -21,12 +20,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 import lrwd_sweep
 from lrwd_sweep.data import Splits
-from lrwd_sweep.data.splits import splits_of
+from lrwd_sweep.data.splits import Arrays, digest_of, splits_of
 from lrwd_sweep.engine import device as devices
 from lrwd_sweep.engine.choice import chosen
 from lrwd_sweep.engine.memory import lanes_that_fit, workers_that_fit
@@ -48,7 +44,7 @@ LOOK = 0.1  # seconds between looks at the file that tells to stop
 SECONDS = 0.5  # to measure the time of a lane
 _ANY = Optimizer.parse("adamw")
 
-Tensors = Callable[[], Mapping[str, Tensor]]  # fetch the data
+Fetch = Callable[[], Arrays]  # the data
 Message = Event | RunEnd | Exception | bool | None  # True: it begins; None: it stopped
 
 
@@ -116,16 +112,7 @@ def versions(*, training: bool) -> dict[str, str]:
     return found
 
 
-def digest(tensors: Mapping[str, Tensor]) -> str:
-    """Return a digest of the data."""
-    found = hashlib.sha256()
-    for name, value in sorted(tensors.items()):
-        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        found.update(value.contiguous().view(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()
-
-
-def check(setup: Setup, tensors: Tensors, slots: int) -> NodeReport:
+def check(setup: Setup, fetch: Fetch, slots: int) -> NodeReport:
     """Check versions, user code, data and device of this node, and measure the task on it."""
     _enter(setup)
     host = socket.gethostname()
@@ -140,7 +127,7 @@ def check(setup: Setup, tensors: Tensors, slots: int) -> NodeReport:
     report = NodeReport(host, tuple(reasons), is_drivers=os.path.exists(setup.probe), slots=slots)
     if reasons or isinstance(setup.study, StudySpec):
         return report
-    if digest(tensors()) != setup.data:
+    if digest_of(fetch()) != setup.data:
         return replace(report, reasons=("the data arrived damaged",))
     try:
         device = devices.choose(setup.device)
@@ -198,11 +185,11 @@ def _code_of(option: str, name: str) -> str:
 _held: dict[tuple[str, str], Splits] = {}  # by digest and device; the last one
 
 
-def _splits(setup: Setup, tensors: Tensors) -> Splits:
+def _splits(setup: Setup, fetch: Fetch) -> Splits:
     key = setup.data, setup.device
     if key not in _held:
         _held.clear()
-        splits, device = splits_of(tensors()), devices.choose(setup.device)
+        splits, device = splits_of(fetch()), devices.choose(setup.device)
         _held[key] = splits.to(device, splits.train.dtype)
     return _held[key]
 
@@ -219,7 +206,7 @@ class _Told:
         return self.found
 
 
-def train(setup: Setup, tensors: Tensors, job: Job, stop: str) -> Iterator[Message]:
+def train(setup: Setup, fetch: Fetch, job: Job, stop: str) -> Iterator[Message]:
     """Train a pack in a thread; yield some of its epochs, then its end."""
     yield True
     _enter(setup)
@@ -234,7 +221,7 @@ def train(setup: Setup, tensors: Tensors, job: Job, stop: str) -> Iterator[Messa
 
     def work() -> Message:
         try:
-            trials = train_job(job, on_epoch, _Told(stop), _splits(setup, tensors))
+            trials = train_job(job, on_epoch, _Told(stop), _splits(setup, fetch))
         except OutOfMemory as error:
             return PackLost(job.pack, str(error), out_of_memory=True)
         except Stopped:

@@ -12,7 +12,6 @@ import secrets
 import shutil
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -20,19 +19,17 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import torch
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-from torch import Tensor
 
 from lrwd_sweep.data import Splits
-from lrwd_sweep.data.splits import make_folder, tensors_of
+from lrwd_sweep.data.splits import arrays_of, digest_of, make_folder
 from lrwd_sweep.engine import device as devices
 from lrwd_sweep.errors import HostError, UsageError, arg, brief
 from lrwd_sweep.runner.executors import POLL, node
 from lrwd_sweep.runner.executors.node import ClusterNode, Message, NodeReport, Setup, TaskInFlight
 from lrwd_sweep.runner.executors.run_process import RunEnd
-from lrwd_sweep.runner.worker import is_reachable, refuse_unreachable
+from lrwd_sweep.runner.head import is_reachable, refuse_unreachable
 from lrwd_sweep.spec.job import (
     ClusterState,
     EpochDone,
@@ -92,10 +89,11 @@ class RayCluster:
 
         Waits for one. Raises HostError if all there are fail, and UsageError of the task.
         """
-        data, tensors = "", tensors_of(splits) if splits is not None else {}
-        self._connect(sum(value.nbytes for value in tensors.values()))
-        if splits is not None and (data := node.digest(tensors)) != self._data[0]:
-            self._data = data, [ray.put({name: value.numpy() for name, value in tensors.items()})]
+        arrays = {} if splits is None else arrays_of(splits)
+        self._connect(sum(value.nbytes for value in arrays.values()))
+        data = digest_of(arrays) if arrays else ""
+        if data != self._data[0]:
+            self._data = data, [ray.put(arrays)]
         self._setup = Setup(
             os.getcwd(),
             tuple(sys.path),
@@ -390,21 +388,12 @@ def _told(error: Exception) -> str:
 # On a node. The data are in a list, so that Ray fetches them only when a function asks.
 
 
-def _tensors(data: Sequence[Any]) -> Callable[[], Mapping[str, Tensor]]:
-    def fetch() -> dict[str, Tensor]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the arrays cannot be written; training does not
-            return {name: torch.from_numpy(value) for name, value in ray.get(data[0]).items()}
-
-    return fetch
-
-
 def _check_node(setup: Setup, data: Sequence[Any], slots: int) -> NodeReport:
-    return node.check(setup, _tensors(data), slots)
+    return node.check(setup, lambda: ray.get(data[0]), slots)
 
 
 def _train_pack(setup: Setup, data: Sequence[Any], job: Job, stop: str) -> Iterator[Message]:
-    yield from node.train(setup, _tensors(data), job, stop)
+    yield from node.train(setup, lambda: ray.get(data[0]), job, stop)
 
 
 _REMOTE = ray.remote(max_retries=0, retry_exceptions=False, max_calls=0)
