@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+import lrwd_sweep
 from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.device import cores
 from lrwd_sweep.engine.train_pack import load_data, train_pack
+from lrwd_sweep.errors import HostError
 from lrwd_sweep.runner.executors import Executor
 from lrwd_sweep.runner.executors.processes import Processes
 from lrwd_sweep.runner.executors.ray import RayCluster
@@ -152,6 +154,54 @@ class TestEveryExecutor:
         executor.submit(job(f"{strange.__name__}:Faulty"))
         assert_raises(r"Faulty' raised in training: RuntimeError.*strange\.py", until_done, executor)
         assert executor.free == 2
+
+
+def test_commands_and_functions_run_on_a_cluster(
+    cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cluster.slots == 2  # a Ray that this process has begun is used
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").write_text(SCRIPT_OF_LANE)
+    offset = 0.5  # the function is sent with what it refers to
+    ways: dict[str, object] = {
+        "run": f"{sys.executable} train.py {{lr}} {{weight_decay}} {{seed}} {{out}}",
+        "objective": lambda lr, weight_decay, seed: {"val_loss": lr + weight_decay + seed + offset},
+    }
+    for way, thing in ways.items():
+        found = [
+            lrwd_sweep.sweep(
+                "adamw:lr-scaled",
+                lr=[0.1, 0.2],
+                weight_decay=[0.01, 0.1],
+                seeds=2,
+                storage=f"{way}-{executor}.db",
+                progress=False,
+                executor=executor,
+                **{way: thing},  # type: ignore[arg-type]
+            ).frame
+            for executor in ("auto", "ray")
+        ]
+        assert found[0].equals(found[1]), way
+        assert len(found[0]) == 8
+    faulty = f"{sys.executable} -c raise(SystemExit(3)) {{lr}} {{weight_decay}}"
+    assert_raises(
+        "the first run failed: exit status 3; nothing else was started",
+        lambda: lrwd_sweep.sweep(
+            "adamw:lr-scaled", run=faulty, seeds=1, storage="f.db", executor="ray", progress=False
+        ),
+        error=HostError,
+    )
+
+
+SCRIPT_OF_LANE = """
+import json, os, sys
+
+lr, weight_decay, seed = map(float, sys.argv[1:4])
+assert os.path.isdir(sys.argv[4])
+for step in (1, 2):
+    with open(os.environ["LRWD_RESULT"], "a") as file:
+        print(json.dumps({"step": step, "val_loss": lr + weight_decay + seed + 1 / step}), file=file)
+"""
 
 
 class TestProcesses:

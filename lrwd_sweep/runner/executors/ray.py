@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import OutOfMemoryError, RayError, WorkerCrashedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lrwd_sweep.data import Splits
@@ -120,8 +120,6 @@ class RayCluster:
             if found and len(found) == len(self._nodes):
                 reasons = dict.fromkeys(why for each in found if each.report for why in each.report.reasons)
                 raise HostError(f"no node of the cluster can train this: {'; '.join(reasons)}")
-            if not self._nodes:
-                self._say(f"waiting for a node with a {'GPU' if self.device == 'cuda' else 'CPU or GPU'}")
 
     @property
     def reports(self) -> list[NodeReport]:
@@ -210,8 +208,11 @@ class RayCluster:
         try:
             message: Message = ray.get(next(task))
         except (RayError, StopIteration) as error:
-            self._drop(task)
+            place = self._drop(task)
             self._lost += 1
+            if not isinstance(error, WorkerCrashedError | OutOfMemoryError):
+                self._nodes.pop(place.id, None)  # it comes back with a new check if it is there
+                self._looked = 0.0
             return [PackLost(pack, f"a pack was lost on its node ({_told(error)})", whole=True)]
         if isinstance(message, EpochDone | bool):
             self._running[task].has_begun = True
@@ -221,8 +222,10 @@ class RayCluster:
             raise message
         return [] if message is None else [message]
 
-    def _drop(self, task: Any) -> None:
-        self._running.pop(task).node.busy -= 1
+    def _drop(self, task: Any) -> ClusterNode:
+        place = self._running.pop(task).node
+        place.busy -= 1
+        return place
 
     def _look(self) -> None:
         """Look now and then for nodes that came or left. Raises HostError if the head is gone."""
@@ -245,6 +248,8 @@ class RayCluster:
         self.kind = self.kind or self._kind(alive.values())
         for number in alive.keys() - self._nodes.keys() if self.kind else ():
             self._check(number, alive[number])
+        if not self._nodes:
+            self._say(f"waiting for a node with a {'GPU' if self.device == 'cuda' else 'CPU or GPU'}")
 
     def _kind(self, nodes: Any) -> str:
         """Return cuda if it is asked for or a node has a GPU, else cpu; empty while there is no node."""
