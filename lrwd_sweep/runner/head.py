@@ -46,3 +46,16 @@ def prepare_ray(*given: object) -> None:
     named = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
     if named or Path("~/.ray/auth_token").expanduser().exists():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+def address_of(given: str | None) -> str:
+    """Return the address that is given, else that of $RAY_ADDRESS, else local: a Ray for this command."""
+    return given or os.environ.get("RAY_ADDRESS") or "local"
+
+
+def refuse_elsewhere(device: str, address: str | None) -> None:
+    """Raise UsageError for a device that no cluster has, and what `refuse_unreachable` raises."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"{arg('device', device)} has no effect on a cluster; give auto, cpu or cuda")
+    if (found := address_of(address)) not in ("local", "auto"):
+        refuse_unreachable("ray_address", found)

@@ -16,7 +16,7 @@ from lrwd_sweep.errors import UsageError, arg
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.notation import counted, in_patterns
 from lrwd_sweep.runner.forecast import missing, runs, told
-from lrwd_sweep.runner.head import prepare_ray
+from lrwd_sweep.runner.head import prepare_ray, refuse_elsewhere
 from lrwd_sweep.runner.signals import Interrupted, handlers_kept, stop_on_signals
 from lrwd_sweep.runner.spool import check_folder, store_packs, study_key
 from lrwd_sweep.spec.data_files import DataFiles
@@ -333,6 +333,7 @@ def check_place(
     """
     if choice.is_ray:
         prepare_ray("executor", "ray")
+        refuse_elsewhere(device, choice.ray_address)
     if choice.spool is not None:
         check_folder(choice.spool)
     given = {"device": device != "auto", "max_lanes": max_lanes is not None}

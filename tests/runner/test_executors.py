@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -163,7 +164,7 @@ def test_commands_and_functions_run_on_a_cluster(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "train.py").write_text(SCRIPT_OF_LANE)
     offset = 0.5  # the function is sent with what it refers to
-    ways: dict[str, object] = {
+    ways: dict[str, Any] = {
         "run": f"{sys.executable} train.py {{lr}} {{weight_decay}} {{seed}} {{out}}",
         "objective": lambda lr, weight_decay, seed: {"val_loss": lr + weight_decay + seed + offset},
     }
@@ -171,28 +172,23 @@ def test_commands_and_functions_run_on_a_cluster(
         found = [
             lrwd_sweep.sweep(
                 "adamw:lr-scaled",
-                lr=[0.1, 0.2],
-                weight_decay=[0.01, 0.1],
-                seeds=2,
+                **AXES,
                 storage=f"{way}-{executor}.db",
                 progress=False,
                 executor=executor,
-                **{way: thing},  # type: ignore[arg-type]
+                **{way: thing},
             ).frame
             for executor in ("auto", "ray")
         ]
         assert found[0].equals(found[1]), way
         assert len(found[0]) == 8
-    faulty = f"{sys.executable} -c raise(SystemExit(3)) {{lr}} {{weight_decay}}"
-    assert_raises(
-        "the first run failed: exit status 3; nothing else was started",
-        lambda: lrwd_sweep.sweep(
-            "adamw:lr-scaled", run=faulty, seeds=1, storage="f.db", executor="ray", progress=False
-        ),
-        error=HostError,
-    )
+    faulty = f"{sys.executable} -c raise(SystemExit(3)) {{lr}} {{weight_decay}} {{seed}}"
+    where: dict[str, Any] = {"storage": "f.db", "executor": "ray", "progress": False}
+    with pytest.raises(HostError, match="the first run failed: exit status 3; nothing else was started"):
+        lrwd_sweep.sweep("adamw:lr-scaled", run=faulty, **AXES, **where)
 
 
+AXES: dict[str, Any] = {"lr": [0.1, 0.2], "weight_decay": [0.01, 0.1], "seeds": 2}
 SCRIPT_OF_LANE = """
 import json, os, sys
 

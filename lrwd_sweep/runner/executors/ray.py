@@ -29,7 +29,7 @@ from lrwd_sweep.errors import HostError, UsageError, arg, brief
 from lrwd_sweep.runner.executors import POLL, node
 from lrwd_sweep.runner.executors.node import ClusterNode, Message, NodeReport, Setup, TaskInFlight
 from lrwd_sweep.runner.executors.run_process import RunEnd
-from lrwd_sweep.runner.head import is_reachable, refuse_unreachable
+from lrwd_sweep.runner.head import address_of, is_reachable
 from lrwd_sweep.spec.job import (
     ClusterState,
     EpochDone,
@@ -55,14 +55,9 @@ _log = logging.getLogger(__name__)
 
 
 class RayCluster:
-    """An executor whose slots are the CPUs or GPUs of a cluster's nodes. It outlives a study.
-
-    Raises UsageError for an address that cannot be one, HostError if no head answers there.
-    """
+    """An executor whose slots are the CPUs or GPUs of a cluster's nodes. It outlives a study."""
 
     def __init__(self, choice: ExecutorChoice, device: str = "auto") -> None:
-        if device not in devices.NAMES:
-            raise UsageError(f"{arg('device', device)} has no effect on a cluster; give auto, cpu or cuda")
         self.choice, self.device, self.kind = choice, device, ""
         self._folder = make_folder()
         (self._folder / "probe").touch()
@@ -323,22 +318,18 @@ def _connect(address: str | None, folder: Path, size: int) -> bool:
     """Connect to a cluster; return True if this process has to leave it at its end."""
     if ray.is_initialized():  # by the user's script
         return False
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
-    named, options = arg("ray_address", address), dict[str, Any]()
+    address, options = address_of(address), dict[str, Any]()
     if address == "local":
         os.environ.setdefault("RAY_AUTH_TOKEN", _TOKEN)  # else it writes one into the home folder
         options = {"num_cpus": devices.cores(), "include_dashboard": False}
         options["object_store_memory"] = STORE + 2 * size
         if len(str(folder)) <= LONGEST:
             options["_temp_dir"] = str(folder)
-    elif address != "auto":
-        refuse_unreachable("ray_address", address)
     try:
         ray.init(address=address, namespace="lrwd", **_SILENT, **options)
     except Exception as error:  # Ray has no base class of these
-        raise HostError(
-            f"{named}: {brief(error)}; this machine has to be a node of the cluster (lrwd-sweep worker)"
-        ) from None
+        remedy = "this machine has to be a node of the cluster (lrwd-sweep worker)"
+        raise HostError(f"{arg('ray_address', address)}: {brief(error)}; {remedy}") from None
     if hasattr(ray._private.worker, "print_to_stdstream"):  # of lost tasks, which we report
         ray._private.worker.print_to_stdstream = lambda *_, **__: None
     return True
