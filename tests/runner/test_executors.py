@@ -1,6 +1,7 @@
 """Every executor trains lanes to the same bits, reports epochs, stops, and reports packs that it lost."""
 
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from lrwd_sweep.runner.executors import Executor
 from lrwd_sweep.runner.executors.processes import Processes
 from lrwd_sweep.runner.executors.ray import RayCluster
 from lrwd_sweep.runner.executors.threads import Threads
-from lrwd_sweep.science.lattice import Lattice
+from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.spec.job import ClusterState, EpochDone, Event, ExecutorChoice, Job, Pack, PackDone, PackLost
 from lrwd_sweep.spec.task import Task
@@ -198,6 +199,31 @@ for step in (1, 2):
     with open(os.environ["LRWD_RESULT"], "a") as file:
         print(json.dumps({"step": step, "val_loss": lr + weight_decay + seed + 1 / step}), file=file)
 """
+
+
+@pytest.mark.slow
+def test_a_pack_costs_the_driver_little(cluster: RayCluster, splits: Splits) -> None:
+    """Prints bytes and processor time of the driver per pack, and the GPUs that this feeds; see with -s."""
+    cells = tuple(Cell(lr / 64, decay / 8) for lr in range(1, 9) for decay in range(1, 5))  # 32
+    whole = Job(ADAMW, Task(epochs=60), Pack(cells, 0))
+    result = train_pack(whole, splits, lambda *_: None, lambda: False)
+    sent, received = (len(pickle.dumps(value)) for value in (whole, PackDone(whole.pack, result)))
+    count, small = 60, Job(ADAMW, Task(epochs=1), Pack(cells[:1], 0))
+    done, left, began = 0, count, 0.0
+    while done < count:
+        if done == 10:  # the processes have started
+            began = began or time.process_time()
+        while left and cluster.free:
+            cluster.submit(small)
+            left -= 1
+        done += sum(isinstance(event, PackDone) for event in cluster.events())
+    seconds = (time.process_time() - began) / (count - 10)
+    print(  # noqa: T201
+        f"\n{sent} bytes out, {received} bytes back for 32 lanes of 60 epochs; {1000 * seconds:.2f} ms of "
+        f"the driver per pack: {1 / seconds:.0f} packs/s, {600 / seconds:.0f} GPUs at 10-minute packs"
+    )
+    assert sent < 20_000  # no data, which go to a node once
+    assert received < 2_000_000
 
 
 class TestProcesses:
