@@ -154,6 +154,69 @@ def test_a_dead_head_ends_the_command_and_another_one_continues(
         assert started.poll() is None
     for each in cluster.head_node.all_processes["gcs_server"]:
         each.process.kill()
+    began = time.monotonic()
+    found = ended(started, LIMIT)
+    seconds = time.monotonic() - began
+    assert_told(found, 3)
+    assert "the head of the Ray cluster" in found.err
+    assert "the same command continues" in found.err
+    assert seconds < 60
+    print(f"exit 3 {seconds:.1f} s after the head's death, {len(stored())} lanes stored")  # noqa: T201
+    assert_told(ended(process(*LONG, "--executor", "ray", "--spool", spool), LIMIT), 0)
+    assert_whole(reference)
+    assert not list(Path(spool).glob("*")), "nothing is left in the spool"
+
+
+OTHER_VERSION = """
+import importlib.metadata
+true = importlib.metadata.version
+importlib.metadata.version = lambda name: "0.1" if name == "torch" else true(name)
+"""
+NET = "from torch import nn\n\n\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10)){}\n"
+
+
+def test_a_node_with_another_version_or_other_user_code_gets_no_work(cluster: Any, tmp_path: Path) -> None:
+    here, other, strange = (tmp_path / name for name in ("here", "other", "strange"))
+    for folder in (here, other, strange):
+        folder.mkdir()
+    (here / "own_net.py").write_text(NET.format(""))
+    (other / "own_net.py").write_text(NET.format("  # changed"))
+    (strange / "sitecustomize.py").write_text(OTHER_VERSION)
+    sweep = ("grid", "--lr", "0.1,0.2", "--wd", "0.01,0.1", "--seeds", "1", "--epochs", "2", "--net")
+    where = ("--executor", "ray", "--ray-address", cluster.address, "--study-name", NAME)
+    command = (*sweep, "own_net:make", *where)
+    for folder in (strange, other):
+        cluster.add_node(**NODE, env_vars={"PYTHONPATH": str(folder)})
+    found = ended(process(*command, PYTHONPATH=str(here)), LIMIT)
+    assert_told(found, 3)
+    assert "no node of the cluster can train this: " in found.err
+    assert "torch 0.1 there" in found.err
+    assert "own_net:make is another one there" in found.err
+    cluster.add_node(**NODE, env_vars={"PYTHONPATH": str(here)})
+    found = ended(process(*command, PYTHONPATH=str(here)), LIMIT)
+    assert_told(found, 0)
+    assert found.err.count(" is left out: ") == 2
+    assert len(stored()) == 4
+
+
+JOINED = "joined {}; packs train here as they come; Ctrl-C leaves\n"
+
+
+def test_a_worker_joins_with_the_versions_of_the_head_and_leaves_on_ctrl_c(
+    cluster: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(OTHER_VERSION)
+    join = ("worker", "--head", cluster.address, "--num-cpus", "1")
+    found = ended(process(*join, PYTHONPATH=str(tmp_path)), LIMIT)
+    assert_told(found, 3)
+    assert "torch 0.1 here" in found.err
+    assert raylets(cluster) == 1
+    worker = process(*join)
+    assert worker.stderr is not None
+    told = [worker.stderr.readline() for _ in range(2)]
+    assert told == [f"joining the Ray cluster of {cluster.address}\n", JOINED.format(cluster.address)]
+    assert_told(ended(process(*on(cluster)), LIMIT), 0)
+    assert len(stored()) == LANES
     assert raylets(cluster) == 2
     worker.send_signal(signal.SIGINT)
     left = ended(worker, LIMIT)
@@ -169,6 +232,3 @@ def raylets(cluster: Any) -> int:
             words = path.read_bytes().split(b"\0")
             found += words[0].endswith(b"raylet") and f"--gcs-address={cluster.address}".encode() in words
     return found
-
-
-JOINED = "joined {}; packs train here as they come; Ctrl-C leaves\n"
