@@ -41,6 +41,7 @@ from lrwd_sweep.spec.task import Task
 
 EPOCHS_EVERY = 1.0  # seconds between two epochs that a pack reports
 LOOK = 0.1  # seconds between looks at the file that tells to stop
+LOST = ".lost"  # end of its name if the driver has given the job to another node
 SECONDS = 0.5  # to measure the time of a lane
 _ANY = Optimizer.parse("adamw")
 
@@ -100,6 +101,7 @@ class TaskInFlight:
 
     pack: Pack
     node: ClusterNode
+    stop: str  # the file that tells it to stop
     has_begun: bool = False
 
 
@@ -195,7 +197,7 @@ def _splits(setup: Setup, fetch: Fetch) -> Splits:
 
 
 class _Told:
-    """A look, now and then, for the file that tells jobs to stop."""
+    """A look, now and then, for the file that tells a job to stop; ends the process if it counts as lost."""
 
     def __init__(self, file: str) -> None:
         self.file, self.at, self.found = file, 0.0, False
@@ -203,6 +205,8 @@ class _Told:
     def __call__(self) -> bool:
         if (now := time.monotonic()) - self.at >= LOOK:
             self.at, self.found = now, os.path.exists(self.file)
+            if os.path.exists(self.file + LOST):
+                os._exit(1)  # it trains elsewhere by now, and would leave a checkpoint
         return self.found
 
 

@@ -27,7 +27,7 @@ from lrwd_sweep.data.splits import arrays_of, digest_of, make_folder
 from lrwd_sweep.engine import device as devices
 from lrwd_sweep.errors import HostError, UsageError, arg, brief
 from lrwd_sweep.runner.executors import POLL, node
-from lrwd_sweep.runner.executors.node import ClusterNode, Message, NodeReport, Setup, TaskInFlight
+from lrwd_sweep.runner.executors.node import LOST, ClusterNode, Message, NodeReport, Setup, TaskInFlight
 from lrwd_sweep.runner.executors.run_process import RunEnd
 from lrwd_sweep.runner.head import address_of, is_reachable
 from lrwd_sweep.spec.job import (
@@ -67,7 +67,8 @@ class RayCluster:
         self._shared: Any = None  # the reference of the setup
         self._data: tuple[str, list[Any]] = "", []  # digest and reference
         self._looked = self._heard = 0.0  # times
-        self._stops = self._lost = 0
+        self._count = self._lost = 0  # of tasks, all and lost ones
+        self._marks: list[Path] = []  # files that end lost tasks
         self._said: set[str] = set()
         self._state: ClusterState | None = None
         self._head = ""  # its address, once this is connected
@@ -134,25 +135,24 @@ class RayCluster:
 
     def submit(self, job: Job) -> None:
         """Begin a job in a free slot."""
-        place = self._freest()
+        place = max(self._nodes.values(), key=lambda each: each.free)
         assert place.report is not None
         if job.checkpoints is not None and not (job.checkpoints.shared or place.report.is_drivers):
             job = replace(job, checkpoints=None)
         job = replace(job, device="cuda:0" if self.kind == "cuda" else "cpu")
-        self._begin(place, job.pack, _TRAIN, self._shared, self._data[1], job, self._stop_file)
+        self._begin(place, job.pack, _TRAIN, self._shared, self._data[1], job)
 
     def run(self, pack: Pack, attempt: int, folder: Path) -> None:
         """Begin a run of a command in a free slot."""
-        self._begin(
-            self._freest(), pack, _RUN, self._shared, pack, attempt, str(folder.resolve()), self._stop_file
-        )
-
-    def _freest(self) -> ClusterNode:
-        return max(self._nodes.values(), key=lambda each: each.free)
+        place = max(self._nodes.values(), key=lambda each: each.free)
+        self._begin(place, pack, _RUN, self._shared, pack, attempt, str(folder.resolve()))
 
     def _begin(self, place: ClusterNode, pack: Pack, function: Any, *values: object) -> None:
-        task = function.options(**self._resources(place), num_returns="streaming").remote(*values)
-        self._running[task] = TaskInFlight(pack, place)
+        self._count += 1
+        folder = Path(self.choice.spool) if self.choice.spool else self._folder
+        stop = str(folder / f"stop-{self._folder.name}-{self._count}")
+        task = function.options(**self._resources(place), num_returns="streaming").remote(*values, stop)
+        self._running[task] = TaskInFlight(pack, place, stop)
         place.busy += 1
 
     def _resources(self, place: ClusterNode) -> dict[str, Any]:
@@ -203,11 +203,15 @@ class RayCluster:
         try:
             message: Message = ray.get(next(task))
         except (RayError, StopIteration) as error:
+            mark = Path(self._running[task].stop + LOST)
             place = self._drop(task)
             self._lost += 1
             if not isinstance(error, WorkerCrashedError | OutOfMemoryError):
                 self._nodes.pop(place.id, None)  # it comes back with a new check if it is there
                 self._looked = 0.0
+                self._marks.append(mark)  # its process may go on for a while
+                with suppress(OSError):
+                    mark.touch()
             return [PackLost(pack, f"a pack was lost on its node ({_told(error)})", whole=True)]
         if isinstance(message, EpochDone | bool):
             self._running[task].has_begun = True
@@ -270,18 +274,13 @@ class RayCluster:
             self._said.add(text)
             _log.info("%s", text)
 
-    @property
-    def _stop_file(self) -> str:
-        """The file that tells the jobs of now to stop; nodes on other machines see one in the spool."""
-        folder = Path(self.choice.spool) if self.choice.spool else self._folder
-        return str(folder / f"stop-{self._folder.name}-{self._stops}")
-
     def cancel(self) -> None:
         """Stop all jobs, those on this machine or with a spool at their next step; discard their events."""
+        files = [Path(each.stop) for each in self._running.values()]
         if self._running and not self._is_gone:
-            file = Path(self._stop_file)
             with suppress(OSError):
-                file.touch()
+                for file in files:
+                    file.touch()
             ends = time.monotonic() + PATIENCE
             while time.monotonic() < ends and (tasks := self._stoppable()):
                 for task in ray.wait(tasks, num_returns=1, timeout=POLL)[0]:
@@ -289,11 +288,9 @@ class RayCluster:
                         self._next(task)
             for task in self._running:
                 ray.cancel(task, force=True)
-            with suppress(OSError):
-                file.unlink()
         for task in list(self._running):
             self._drop(task)
-        self._stops += 1
+        _delete(files)
 
     def _stoppable(self) -> list[Any]:
         """Return the tasks that see the file that tells them to stop."""
@@ -306,6 +303,7 @@ class RayCluster:
     def close(self) -> None:
         """Leave the cluster, and end it if it is of this command."""
         self._running.clear()
+        _delete(self._marks)
         if self._is_ours:
             with suppress(Exception):
                 ray.shutdown()
@@ -362,6 +360,12 @@ def compare_with_head(address: str, goes_on: Callable[[], bool], seconds: float)
     theirs = ray.get(task.remote(list(mine)), timeout=seconds)
     ray.shutdown()
     return [f"{name} {mine[name]} here, {theirs[name]} there" for name in mine if mine[name] != theirs[name]]
+
+
+def _delete(files: Sequence[Path]) -> None:
+    for file in files:
+        with suppress(OSError):
+            file.unlink(missing_ok=True)
 
 
 def _put(value: object) -> Any:
