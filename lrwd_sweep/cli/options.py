@@ -284,7 +284,8 @@ def _option(field: Field) -> tuple[Any, None]:
     elif kind is int:
         parser, metavar = whole(name, int(field.least), field.most), "N"
     elif kind is float:
-        parser, metavar = fraction(name, field.below, "1e-8" if field.below > 1 else "0.9"), "X"
+        parser = fraction(name, field.below, "1e-8" if name == "--eps" else "0.9")
+        metavar = "X" if metavar == "NAME" else metavar
     elif kind is bool:
         name, metavar = f"{name}/{field.off}", None
     else:  # text, a choice, or an axis

@@ -52,6 +52,8 @@ def pack_bytes(task: Task, lanes: int, device: torch.device, optimizer: Optimize
     compiled = compiled_on(device)
     copies = 3 + (_moments(optimizer, task) if optimizer else 3) + (0 if compiled else 3)
     copies += task.accumulate > 1  # the sum of its gradients
+    copies += bool(task.sam) + bool(task.kinds)  # θ meanwhile
+    copies += (task.swa is not None) + (task.ema is not None) + (task.ensemble or 0)
     parameters = NUMBER * copies * sum(map(math.prod, net.shapes.values()))
     in_numba = compiled and isinstance(net, Mlp) and task.precision == FLOAT32
     kept, largest = _of_perceptron(net) if in_numba else _activations(one, task.precision)

@@ -10,17 +10,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrwd_sweep.data import EVAL_BATCH, Split, Splits, augmentation
+from lrwd_sweep.data import Split, Splits
 from lrwd_sweep.engine.arena import Arena
+from lrwd_sweep.engine.averages import Averages
 from lrwd_sweep.engine.checkpoint import Checkpoints, State
+from lrwd_sweep.engine.draws import Draws, generator
+from lrwd_sweep.engine.evaluation import Evaluation, center_of
 from lrwd_sweep.engine.graph import Program, begun, current, recorder
-from lrwd_sweep.engine.metrics import Diagnostics, JoinedOutputs, Measures, UserMetric, losses_of
-from lrwd_sweep.nets import is_by_item, loss_of, network, of_seed, output_of
-from lrwd_sweep.nets.batch import fits, rows
+from lrwd_sweep.engine.metrics import Diagnostics
+from lrwd_sweep.engine.sam import Sam
+from lrwd_sweep.nets import Predictor, network, of_seed
+from lrwd_sweep.nets.batch import rows
 from lrwd_sweep.optim import DeviceUpdate, clip, make_update
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status, Trial
+from lrwd_sweep.spec.flat_minima import ENSEMBLE
 from lrwd_sweep.spec.job import Stopped
 from lrwd_sweep.spec.task import Task
 
@@ -75,17 +80,13 @@ class PackTrainer:
             alpha=self.arena.theta.new_tensor([[cell.lr] for cell in self.cells]),
             lam=self.arena.theta.new_tensor([[cell.weight_decay] for cell in self.cells]),
         )
-        self.loss = loss_of(net)
-        predicts = fits(output_of(net), task.data_set)
-        metric = UserMetric.find(task.measure) if task.measure else None
-        self.measures = Measures(task.data_set.target, self.loss, predicts, metric)
-        self.center = _center(train)
-        self.by_item = is_by_item(net)
+        self.evaluation = Evaluation(task, net)
+        self.measures, self.center = self.evaluation.measures, center_of(train)
         self.diagnostics = Diagnostics(self.arena, net.scale_invariant, self.update, self.optimizer.family)
         streams = 1 if net.stacked else lanes
-        self.noise = [generator(seed, "noise", train.device) for _ in range(streams)]
-        self.shakes = generator(seed, "augmentation", train.device)
-        self.augment = augmentation(task.augment, self.shakes)
+        self.sam = Sam(task, self.arena, self.lanes) if task.sam else None
+        self.draws = [Draws.begun(task, seed, streams, train.device) for _ in range(2 if self.sam else 1)]
+        self.averages = Averages(task, self.arena, self.lanes, train, seed, streams)
         self.died_at = torch.full((lanes,), -1, device=train.device)  # batch of divergence; −1 while alive
         self.any_died = False
 
@@ -101,6 +102,7 @@ class PackTrainer:
         """
         names = [f"train_{name}" for name in self.measures.names]
         names += [f"val_{name}" for name in self.measures.all_names]
+        names += [f"{kind}_{n}" for kind in self.task.kinds if kind != ENSEMBLE for n in names if "val_" in n]
         unmeasured = [math.nan] * len(self.cells)
         self.checkpoints = checkpoints
         self.saved = None if checkpoints is None else checkpoints.newest()
@@ -131,9 +133,10 @@ class PackTrainer:
         train = self._step_by_step if self.on_host else self._as_program
         total = train(shuffled, epoch, should_stop)
         items = self.task.steps_per_epoch * self.task.items_per_step
-        metrics = self.measures.named("train", self._means(total, items))
+        metrics = self.measures.named("train", self.evaluation.means(total, items, self.died_at < 0))
+        self.averages.after_epoch(epoch)
         if epoch in self.evaluations:
-            metrics |= self.measures.named("val", self.evaluate(self.splits.validation))
+            metrics |= self._measured("val", self.splits.validation)
         return metrics
 
     def _step_by_step(self, shuffled: Tensor, epoch: int, should_stop: Callable[[], bool]) -> Tensor:
@@ -168,27 +171,37 @@ class PackTrainer:
         self.update.apply(self.arena.theta, self.arena.grad, eta, t + 1, n)
         if measured:
             self.diagnostics.after(theta, eta, self.died_at < 0)
+        self.averages.after_step(t)
         return found
 
     def _gradient(self, x: Any, y: Tensor) -> tuple[Tensor, Tensor]:  # (L,), (rows, L)
-        """Write every lane's gradient, clipped; return mean losses and the sums of the measures."""
-        losses, found = self._accumulated(x, y) if self.task.accumulate > 1 else self._measured(x, y)
+        """Write every lane's gradient, clipped; return mean losses and the sums of the measures.
+
+        With SAM the gradient is that after the ascent, and losses that are not finite there count too.
+        """
+        compute = self._accumulated if self.task.accumulate > 1 else self._of_batch
+        losses, found = compute(x, y, self.draws[0])
+        if self.sam is not None:
+            losses = losses.clone()  # it may be a buffer of the lanes
+            with self.sam.ascended():
+                above, _ = compute(x, y, self.draws[1])
+            losses = torch.where(above.isfinite(), losses, above)
         if self.task.clip_norm is not None:
             clip(self.arena.grad, self.task.clip_norm)
         return losses, found
 
-    def _measured(self, x: Any, y: Tensor) -> tuple[Tensor, Tensor]:  # (L,), (rows, L)
-        losses, outputs = self.lanes.gradient(self.augment(x), y, self.noise)
+    def _of_batch(self, x: Any, y: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:  # (L,), (rows, L)
+        losses, outputs = self.lanes.gradient(draws.augment(x), y, draws.noise)
         return losses, self.measures.summed(losses * self.measures.weight(y), outputs, y, self.center)
 
-    def _accumulated(self, x: Any, y: Tensor) -> tuple[Tensor, Tensor]:  # (L,), (rows, L)
+    def _accumulated(self, x: Any, y: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:  # (L,), (rows, L)
         """Write the mean gradient of the micro-batches; return their mean losses and sums."""
         gradient = torch.zeros_like(self.arena.grad)
         size, count = self.task.batch_size, self.task.accumulate
         losses, total = torch.zeros_like(gradient[:, 0]), self._zeros()
         for k in range(count):
             part = slice(k * size, (k + 1) * size)
-            mean, found = self._measured(rows(x, part), y[part])
+            mean, found = self._of_batch(rows(x, part), y[part], draws)
             losses += mean / count
             total += found
             gradient.add_(self.arena.grad, alpha=1 / count)
@@ -233,14 +246,15 @@ class PackTrainer:
 
     def _again(self) -> Program:
         """Make the program before its first step, with a fresh state in the memory of the old one."""
-        del self.arena, self.lanes, self.update, self.diagnostics  # there may be room for only one
+        # there may be room for only one
+        del self.arena, self.lanes, self.update, self.diagnostics, self.sam, self.averages
         self._begin()
         update = DeviceUpdate(self.update, self.timetable, self.arena.theta)
         return Program(
             partial(self._counted_step, update),
             self.arena.theta,
             self._zeros(),
-            (*self.noise, self.shakes),
+            [stream for draws in self.draws for stream in (*draws.noise, draws.shakes)],
             steps=self.task.steps_per_epoch,
             batch_size=self.task.items_per_step,
         )
@@ -252,6 +266,7 @@ class PackTrainer:
         kept = torch.isfinite(losses) | (self.died_at >= 0)
         torch.where(kept, self.died_at, t, out=self.died_at)
         update.apply(self.arena.theta, self.arena.grad, t, self.died_at)
+        self.averages.after_step(t)
         return found
 
     def _state(self, total: Tensor) -> State:  # (MEASURES, L), sums of the epoch so far
@@ -264,9 +279,10 @@ class PackTrainer:
             "total": total.t(),
             **{f"moment{k}": moment for k, moment in enumerate(self.update.family.moments())},
             **{f"network/{name}": value for name, value in self.lanes.state().items()},
+            **{f"average/{name}": value for name, value in self.averages.state().items()},
         }
-        shared = {"order": self.before_order, "shakes": self.shakes.get_state()}
-        noise = torch.stack([stream.get_state() for stream in self.noise])
+        shared = {"order": self.before_order, "shakes": self.draws[0].shakes.get_state()}
+        noise = torch.stack([stream.get_state() for stream in self.draws[0].noise])
         (lanes if len(noise) == len(self.cells) else shared)["noise"] = noise
         if (projection := self.update.projection) is not None:
             lanes["projected"], shared["seen"] = projection.found, projection.seen
@@ -306,50 +322,34 @@ class PackTrainer:
         if (projection := self.update.projection) is not None:
             projection.found.copy_(lanes["projected"])
             projection.seen.copy_(shared["seen"])
-        network = {n.removeprefix("network/"): v for n, v in lanes.items() if n.startswith("network/")}
-        self.lanes.restore(network)
-        self.shakes.set_state(shared["shakes"].clone())
+        for start, part in (("network/", self.lanes), ("average/", self.averages)):
+            part.restore({n.removeprefix(start): v for n, v in lanes.items() if n.startswith(start)})
         noise = lanes["noise"] if "noise" in lanes else shared["noise"]
-        for stream, state in zip(self.noise, noise, strict=True):
-            stream.set_state(state.clone())  # torch reads the start of a view's storage
+        for draws in self.draws:
+            draws.shakes.set_state(shared["shakes"].clone())
+            for stream, state in zip(draws.noise, noise, strict=True):
+                stream.set_state(state.clone())  # torch reads the start of a view's storage
         return total.copy_(lanes["total"].t())
 
     def _zeros(self) -> Tensor:
         return self.measures.zeros(self.arena.theta)
 
-    @torch.inference_mode()
-    def evaluate(self, split: Split) -> Tensor:  # (measures, L)
-        """Measure every lane on a split, with running statistics.
+    def evaluate(self, split: Split, predictor: Predictor | None = None) -> Tensor:  # (measures, L)
+        """Measure every lane on a split, with running statistics; by default of the last weights."""
+        predictor = predictor or self.lanes.predictor()
+        return self.evaluation.measured(predictor, split, self.died_at < 0, self.arena.theta)
 
-        A loss that is not a mean over items gets the outputs of the whole split at once, and a network whose
-        outputs depend on their batch gets all its items.
-        """
-        total, whole, target = self._zeros(), self.task.whole_loss, self.measures.target
-        metric, size = self.measures.metric, self.task.eval_batch_size or EVAL_BATCH
-        network, found = self.lanes.predictor(), JoinedOutputs(len(split), target)
-        center = _center(split)
-        for x, y in split.batches(size if self.by_item else len(split)):
-            outputs = network.predict(x)
-            losses = outputs.new_zeros(len(outputs)) if whole else losses_of(self.loss, outputs, y, target)
-            total += self.measures.summed(losses, outputs, y, center)
-            if whole or metric:
-                found.add(outputs)
-        if whole:
-            total[0] = losses_of(self.loss, found.outputs, split.y, target)
-        means = self._means(total, len(split))
-        if metric is None:
-            return means
-        measured = metric.values(found.outputs, split.y, self.died_at < 0, target)
-        return torch.cat([means, measured.to(means).unsqueeze(0)])
-
-    def _means(self, total: Tensor, size: int) -> Tensor:  # (measures, L)
-        """Turn sums into means; NaN for a diverged lane, whose loss may be finite where it stopped."""
-        return torch.where(self.died_at < 0, self.measures.means(total, size), math.nan)
+    def _measured(self, name: str, split: Split) -> dict[str, list[float]]:
+        """Measure the last weights, and all averages, on a split."""
+        found = self.measures.named(name, self.evaluate(split))
+        averages = self.averages.measured(self.epoch, partial(self.evaluate, split))
+        for kind, values in averages.items():
+            found |= self.measures.named(f"{kind}_{name}", values)
+        return found
 
     def _tested(self) -> dict[str, list[float]]:
         """Measure on the test split, if there is one."""
-        test = self.splits.test
-        return self.measures.named("test", self.evaluate(test)) if len(test) else {}
+        return self._measured("test", self.splits.test) if len(self.splits.test) else {}
 
     def _trials(self) -> list[Trial]:
         newest = max(self.snapshots, default=None)
@@ -384,14 +384,3 @@ class PackTrainer:
                 before = {epoch: m for epoch, m in snapshots.items() if all(map(math.isfinite, m.values()))}
                 trials.append(Trial(cell, self.seed, Status.DIVERGED, {}, curves, detail, before))
         return trials
-
-
-def _center(split: Split) -> Tensor | None:
-    """Return the mean target of a split, of targets that are numbers."""
-    return split.y.mean(dim=0) if split.y.is_floating_point() and len(split) else None
-
-
-def generator(seed: int, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
-    """Make a separate stream for every seed and purpose; CPU streams are the same for every device."""
-    purposes = ("parameters", "data order", "noise", "augmentation")
-    return torch.Generator(device).manual_seed((seed << 8) + purposes.index(purpose))

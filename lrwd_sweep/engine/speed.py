@@ -41,7 +41,13 @@ class Speed:
         """Return the seconds of one lane from its first step to its last evaluation."""
         sizes, snapshots = task.data_set, len(task.timetable.snapshots) or 1
         evaluated = (1 + len(task.evaluations)) * sizes.validation + snapshots * sizes.test  # 1: at first
-        return task.steps * self.step + evaluated * self.sample
+        steps = task.steps
+        for first in [*task.swa_epochs[:1], *[1] * (task.ema is not None)]:  # as many batches for statistics
+            times = sum(epoch >= first for epoch in task.evaluations)
+            evaluated += times * sizes.validation + snapshots * sizes.test
+            steps += (times + snapshots) * sizes.train // task.batch_size
+        evaluated += (task.ensemble or 0) * snapshots * (sizes.validation + sizes.test)
+        return steps * self.step + evaluated * self.sample
 
 
 def measure(

@@ -13,7 +13,14 @@ import torch
 from torch import Tensor
 
 EPS = 1e-5  # as torch.nn.BatchNorm1d
-MOMENTUM = 0.1
+MOMENTUM = 0.1  # of running statistics
+
+
+def weight_of(batch: int | None) -> float:
+    """Return the weight of a batch in running statistics: 1/(k + 1) for batch k of a mean, else MOMENTUM."""
+    return MOMENTUM if batch is None else 1 / (batch + 1)
+
+
 _SIDE = 3  # of a convolution's window
 
 
@@ -47,6 +54,7 @@ class BatchNorm:
         self.running_mean = like.new_zeros(lanes, width, 1)
         self.running_var = like.new_ones(lanes, width, 1)  # unbiased
         self.eps = like.new_tensor(EPS)
+        self.momentum = MOMENTUM
 
     def forward(self, z: Tensor) -> Tensor:
         """Return n (L, H, B), in a buffer that the next call overwrites; update the running statistics."""
@@ -55,8 +63,8 @@ class BatchNorm:
         torch.sub(z, self.mean, out=self.n)
         norm = torch.linalg.vector_norm(self.n, dim=2, keepdim=True)
         torch.addcmul(self.eps, norm, norm, value=1 / batch, out=self.rstd).rsqrt_()
-        self.running_mean.lerp_(self.mean, MOMENTUM)
-        self.running_var.lerp_(norm.square_().div_(batch - 1), MOMENTUM)
+        self.running_mean.lerp_(self.mean, self.momentum)
+        self.running_var.lerp_(norm.square_().div_(batch - 1), self.momentum)
         return self.n.mul_(self.rstd)
 
     def backward(self, z: Tensor, dn: Tensor) -> Tensor:
@@ -80,6 +88,12 @@ class Normalised:
 
     def __init__(self, norms: Sequence[BatchNorm]) -> None:
         self._norms = norms
+
+    def average_statistics(self, batch: int | None) -> bool:
+        """Make running statistics a mean over batches, as `Lanes` has it."""
+        for norm in self._norms:
+            norm.momentum = weight_of(batch)
+        return bool(self._norms)
 
     def state(self) -> dict[str, Tensor]:
         """Return the running statistics of every layer, (L, H, 1) each; not copies."""

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -23,7 +24,8 @@ from lrwd_sweep.nets.precision import compute_type, computing
 from lrwd_sweep.nets.randomness import Noisy
 
 Found = TypeVar("Found")
-_TORCHS_OWN = set(vars(nn.Module()))  # attributes of every module
+_OWN_MOMENTUM = "momentum in training"
+_TORCHS_OWN = {*vars(nn.Module()), _OWN_MOMENTUM}  # attributes of every module
 
 
 class LoopLanes:
@@ -92,6 +94,11 @@ class LoopLanes:
         """Return the lanes themselves: predictions follow their training."""
         return self
 
+    def average_statistics(self, batch: int | None) -> bool:
+        """Make running statistics a mean over batches, as `Lanes` has it."""
+        found = [average_statistics(module, batch) for module in self.modules]
+        return any(found)
+
     def state(self) -> dict[str, Tensor]:
         """Return the buffers of every lane, (L, …) by name."""
         return _stacked([dict(module.named_buffers()) for module in self.modules])
@@ -145,6 +152,18 @@ def sometimes_trained(module: nn.Module, new: Sequence[str], missing: Sequence[s
 def _stacked(lanes: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """Join what the lanes have under each name, (L, …)."""
     return {name: torch.stack([lane[name].detach() for lane in lanes]) for name in lanes[0]}
+
+
+def average_statistics(module: nn.Module, batch: int | None) -> bool:
+    """Give layers of batch norm the momentum of a batch in a mean over batches, or their own if it is None.
+
+    As torch.optim.swa_utils.update_bn. Returns False if none keeps running statistics.
+    """
+    layers = [part for part in module.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
+    for layer in layers:
+        layer.__dict__.setdefault(_OWN_MOMENTUM, layer.momentum)
+        layer.momentum = layer.__dict__.pop(_OWN_MOMENTUM) if batch is None else 1 / (batch + 1)
+    return bool(layers)
 
 
 def plain_numbers(module: nn.Module) -> dict[str, Tensor]:

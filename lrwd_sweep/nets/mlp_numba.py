@@ -15,7 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lrwd_sweep.nets.lane_layers import EPS, MOMENTUM  # numba's cache notices changes of this file only
+from lrwd_sweep.nets.lane_layers import (  # numba's cache notices changes of this file only
+    EPS,
+    weight_of,
+)
 from lrwd_sweep.nets.network import Noise
 from lrwd_sweep.optim.jit import compiled
 
@@ -44,10 +47,10 @@ def row_means(a, share, means):
 
 
 @compiled
-def normalise(z, rstd, running_mean, running_var, share, means, products):
+def normalise(z, rstd, running_mean, running_var, momentum, share, means, products):
     """Compute z (H, B) ← (z − mean)/√(var + ε) in place; write rstd, update the running statistics.
 
-    share is (B,), 1/B; means (H,) and products (H, B) are scratch.
+    momentum is the weight of the batch in these, share (B,) 1/B; means (H,) and products (H, B) are scratch.
     """
     kind = z.dtype.type
     rows, batch = z.shape
@@ -57,11 +60,11 @@ def normalise(z, rstd, running_mean, running_var, share, means, products):
         for b in range(batch):
             row[b] -= mean
             square[b] = row[b] * row[b]
-        running_mean[j] += kind(MOMENTUM) * (mean - running_mean[j])
+        running_mean[j] += momentum * (mean - running_mean[j])
     row_means(products, share, means)
     unbiased = kind(batch) / kind(batch - 1)
     for j in range(rows):
-        running_var[j] += kind(MOMENTUM) * (means[j] * unbiased - running_var[j])
+        running_var[j] += momentum * (means[j] * unbiased - running_var[j])
         rstd[j] = kind(1) / math.sqrt(means[j] + kind(EPS))
     for j in range(rows):
         row, scale = z[j], rstd[j]
@@ -216,6 +219,7 @@ def gradient(
     running_var,  # (L, units)
     losses,  # (L,), written
     logits,  # (L, C, B), written
+    momentum,  # of the running statistics
 ):
     """Compute every lane's loss on a batch and its gradient."""
     batch, last = len(x), len(widths) - 2
@@ -231,7 +235,7 @@ def gradient(
             if k < normed:
                 here = slice(row, row + units)
                 mean, var = running_mean[lane, here], running_var[lane, here]
-                normalise(z, rstd[here], mean, var, share, means[:units], room)
+                normalise(z, rstd[here], mean, var, momentum, share, means[:units], room)
             if k < last:
                 rectify(z, room)
                 below = room
@@ -317,9 +321,9 @@ class NumbaMlpLanes:
         self.widths, self.normed = np.array(widths), normed
         self.scale = like.new_tensor(scale).numpy()[()]
         units, widest = sum(widths[1:]), max(widths[1:])
-        self.losses = like.new_empty(lanes)
-        self.logits = like.new_empty(lanes, widths[-1], batch)
+        self.losses, self.logits = like.new_empty(lanes), like.new_empty(lanes, widths[-1], batch)
         self.running_mean, self.running_var = like.new_zeros(lanes, units), like.new_ones(lanes, units)
+        self.average_statistics(None)
         sizes = (units * batch, units * batch, widest * batch, widest * batch, units, widest, widest)
         buffers = [like.new_empty(size) for size in sizes]
         self.scratch = MlpScratch(*_numbers(*buffers, like.new_full((batch,), 1 / batch)))
@@ -331,20 +335,25 @@ class NumbaMlpLanes:
         """
         x = x.flatten(1)
         gradient(
-            self.theta.numpy(),
-            self.grad.numpy(),
+            *_numbers(self.theta, self.grad),
             self.widths,
             self.normed,
             self.scale,
             *_numbers(x.contiguous(), x.t().contiguous(), y),
             self.scratch,
             *_numbers(self.running_mean, self.running_var, self.losses, self.logits),
+            self.momentum,
         )
         return self.losses, self.logits
 
     def predictor(self) -> NumbaMlpPredictor:
         """Return the networks by running statistics, valid until the next step."""
         return NumbaMlpPredictor(self)
+
+    def average_statistics(self, batch: int | None) -> bool:
+        """Make running statistics a mean over batches, as `Lanes` has it."""
+        self.momentum = self.theta.new_tensor(weight_of(batch)).numpy()[()]
+        return self.normed > 0
 
     def state(self) -> dict[str, Tensor]:
         """Return the running statistics, (L, units) each; not copies."""

@@ -19,6 +19,7 @@ from lrwd_sweep.nets.dry_run import copied, dry_run, examine
 from lrwd_sweep.nets.loop import (
     LoopLanes,
     UserLoopLanes,
+    average_statistics,
     plain_numbers,
     set_plain_numbers,
     sometimes_trained,
@@ -242,6 +243,10 @@ class VmapLanes:
     def predictor(self) -> VmapLanes:
         """Return the lanes themselves: predictions follow their training."""
         return self
+
+    def average_statistics(self, batch: int | None) -> bool:
+        """Make running statistics a mean over batches, as `Lanes` has it."""
+        return average_statistics(self.module, batch)
 
     def state(self) -> dict[str, Tensor]:
         """Return the buffers, and the numbers that a user's module keeps, each (L, …)."""

@@ -51,6 +51,12 @@ class Lanes(Protocol):
     def predictor(self) -> Predictor:
         """Return the networks as they are now, for evaluation."""
 
+    def average_statistics(self, batch: int | None) -> bool:
+        """Make running statistics of batch norm the mean over batches 0, 1, …, of which `batch` comes next.
+
+        None makes them follow training again. Returns False if there are none.
+        """
+
     def state(self) -> dict[str, Tensor]:
         """Return what training changes besides parameters, by name, each (L, …)."""
 

@@ -10,6 +10,7 @@ from enum import StrEnum
 from itertools import pairwise
 
 from lrwd_sweep.report.recommend import next_step, recommendations
+from lrwd_sweep.report.recommend.code import methods_of
 from lrwd_sweep.report.result import Candidate, ComparedResults, Result
 from lrwd_sweep.report.view.fields import title
 from lrwd_sweep.report.view.notation import counted, plain, short_decimal
@@ -290,6 +291,7 @@ def _use(results: Sequence[Result]) -> Line:
     expected = result.expected_best.value
     if expected is not None:
         value += f", new seeds ≈ {_fixed(expected, places)}"
+    value += f", {methods}" if (methods := methods_of(result.spec)) else ""
     if result.spec.command is not None and not result.spec.command.function:
         return Line(Topic.USE, "use", (value,), _in_own_flags(result, point), shell=True)
     first = recommendations(result, results).cells[0]

@@ -26,6 +26,7 @@ from lrwd_sweep.science.separability.verdict import MARGIN
 from lrwd_sweep.science.surface import Surface, mean_and_error
 from lrwd_sweep.science.trial import Direction, Status, Trial, metric_direction
 from lrwd_sweep.spec.catalog import direction_of
+from lrwd_sweep.spec.flat_minima import of_last_weights, refuse_early
 from lrwd_sweep.spec.study import StudySpec, labels
 
 if TYPE_CHECKING:
@@ -204,11 +205,10 @@ def result(
             direction = metric_direction(metric, maximize=False, minimize=False)
         spec = replace(spec, metric=metric, direction=direction or Direction.MINIMIZE, given_cap=None)
     direction = direction if spec.task is None else direction_of(spec.metric, direction)
-    spec = replace(
-        spec,
-        direction=direction or spec.direction,
-        given_cap=spec.given_cap if cap is None else cap,
-    )
+    cap = spec.given_cap if cap is None else cap
+    spec = replace(spec, direction=direction or spec.direction, given_cap=cap)
+    if at_restart is not None and snapshot is not None:
+        refuse_early(spec.metric, spec.task, at_restart, snapshot.epoch)
     surface = surface_of(trials, spec)
     return Result(
         name,
@@ -242,7 +242,7 @@ def _initial(trials: Iterable[Trial], spec: StudySpec) -> list[float] | None:
     """Return the metric before the first step by seed, common to all cells; None if it was not measured."""
     found: dict[int, float] = {}
     for trial in trials:
-        if (value := trial.metrics.get(f"initial_{spec.metric}")) is not None:
+        if (value := trial.metrics.get(f"initial_{of_last_weights(spec.metric)}")) is not None:
             found.setdefault(trial.seed, value)
     return [found[seed] for seed in spec.seeds] if found.keys() >= set(spec.seeds) else None
 

@@ -273,4 +273,5 @@ def _task(spec: StudySpec) -> Task:
 def _step(task: Task) -> tuple[object, ...]:
     """Return the settings on which the cost of one step depends."""
     t = task
-    return t.net, t.net_options, t.loss, t.data_set, t.batch_size, t.accumulate, t.precision, t.train
+    sizes = t.data_set, t.batch_size, t.accumulate
+    return t.net, t.net_options, t.loss, *sizes, t.precision, t.train, bool(t.sam), t.ema is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stdout
@@ -60,7 +61,7 @@ class Runner:
         self.store, self.device, self.max_lanes, self.files = store, device, max_lanes, files
         self.quiet, self.retrain_damaged = quiet, retrain_damaged
         self.checkpoint_every, self.announced = checkpoint_every, announced
-        self.choice = choice
+        self.choice = replace(choice, spool=choice.spool and os.path.abspath(choice.spool))
         self._processes: Processes | None = None  # warm from one study to the next
         self._cluster: RayCluster | None = None  # likewise
 

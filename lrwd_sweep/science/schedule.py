@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from itertools import pairwise
+
+EVALUATIONS = 12  # of a run by default
 
 
 class Schedule(StrEnum):
@@ -96,3 +99,15 @@ class Timetable:
             return ()
         ends = (end // self.steps_per_epoch for _, end in pairwise(self._bounds))
         return tuple(end for end in ends if end <= self.epochs)
+
+
+def evaluated_epochs(epochs: int, every: int | None, snapshots: Sequence[int]) -> tuple[int, ...]:
+    """Return the epochs, from 1, that end with an evaluation: every few, or about `EVALUATIONS` of a run.
+
+    The first, the last and every snapshot are among them.
+    """
+    if every is None:
+        found = {round(epochs ** (k / (EVALUATIONS - 1))) for k in range(EVALUATIONS)}
+    else:
+        found = {1, *range(every, epochs, every)}
+    return tuple(sorted({*found, *snapshots, epochs}))

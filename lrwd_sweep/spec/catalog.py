@@ -10,6 +10,7 @@ from typing import Any, Self
 from lrwd_sweep.errors import UnknownName, UsageError, arg
 from lrwd_sweep.science.trial import Direction
 from lrwd_sweep.spec import image_folder, text_files, user_code
+from lrwd_sweep.spec.flat_minima import EMA, ENSEMBLE, SWA, of_last_weights
 from lrwd_sweep.spec.net_options import CONTEXT
 
 CLASS, POSITION, FLOAT, MULTI_HOT = TARGETS = ("class", "class per position", "float", "multi-hot")
@@ -172,6 +173,15 @@ METRICS = {
     "train_r2": "explained share of the variance over the last epoch's training batches; higher is better",
 }
 
+_AVERAGES = {SWA: "the weights that --swa averages", EMA: "those that --ema averages", ENSEMBLE: "--ensemble"}
+
+METRICS |= {  # of averages
+    f"{kind}_{name}": f"{name} of {what}"
+    for kind, what in _AVERAGES.items()
+    for name in list(METRICS)
+    if name.startswith("val_")
+}
+
 MEANT_METRICS = {  # names of other tools
     **dict.fromkeys(["accuracy", "acc", "val_accuracy", "val_acc"], "val_error, which is 1 − accuracy"),
     **dict.fromkeys(["train_accuracy", "train_acc"], "train_error, which is 1 − accuracy"),
@@ -279,6 +289,7 @@ def direction_of(metric: str, asked: Direction | None = None) -> Direction | Non
 
     Raises UsageError if another one is asked for.
     """
+    metric = of_last_weights(metric)
     if metric.partition("_")[2] not in {name for found in _MEASURES.values() for name in found}:
         return asked
     known = Direction.MAXIMIZE if metric.endswith("_r2") else Direction.MINIMIZE

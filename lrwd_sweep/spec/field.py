@@ -133,9 +133,10 @@ def declared(
 
 
 def fields_of(owner: type) -> dict[str, Field]:
-    """Return the declarations of a dataclass by name, in its order."""
+    """Return the declarations of a dataclass by name, in its order, inherited ones last."""
+    own = owner.__annotations__
     return {
         found.name: dataclasses.replace(found.metadata["declared"], name=found.name)
-        for found in dataclasses.fields(owner)
+        for found in sorted(dataclasses.fields(owner), key=lambda found: found.name not in own)
         if "declared" in found.metadata
     }

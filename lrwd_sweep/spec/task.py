@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.science.optimizer import Optimizer, users_of
-from lrwd_sweep.science.schedule import Schedule, Timetable
+from lrwd_sweep.science.schedule import Schedule, Timetable, evaluated_epochs
 from lrwd_sweep.spec.catalog import (
     AUGMENTATIONS,
     CROSS_ENTROPY,
@@ -24,13 +24,13 @@ from lrwd_sweep.spec.catalog import (
     metric_of,
 )
 from lrwd_sweep.spec.field import OPTIMIZER, SCHEDULE, TRAIN, WHERE, declared, fields_of
+from lrwd_sweep.spec.flat_minima import ENSEMBLE, FlatMinima, averaged_epochs
 from lrwd_sweep.spec.image_folder import PREFIX
 from lrwd_sweep.spec.net_options import context, joined_options
 from lrwd_sweep.spec.task_checks import refuse_impossible
 from lrwd_sweep.spec.text_files import is_text
 from lrwd_sweep.spec.user_code import canonical, is_user_code
 
-EVALUATIONS = 12  # of a run by default
 LARGEST_EPS = 1e30  # which float32 holds, and products with it
 
 
@@ -42,7 +42,7 @@ class MomentumForm(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class Task(FlatMinima):
     """Everything that decides a lane's result besides optimizer, α, λ and seed; see `FIELDS`.
 
     Hyperparameters that are None are left to the optimizer's family; `of` fills them in. Raises UsageError.
@@ -284,7 +284,9 @@ class Task:
         """The names of the metrics that its lanes have."""
         found = measures(self.data_set.target, self.loss)
         own = (metric_of(self.measure),) if self.measure else ()
-        return tuple(f"{split}_{measure}" for split in ("val", "train") for measure in found) + own
+        last = tuple(f"{split}_{measure}" for split in ("val", "train") for measure in found) + own
+        validated = [name for name in last if name.startswith("val_")]
+        return last + tuple(f"{kind}_{name}" for kind in self.kinds for name in validated)
 
     @property
     def user_code(self) -> dict[str, str]:
@@ -314,12 +316,12 @@ class Task:
         >>> Task(epochs=60).evaluations
         (1, 2, 3, 4, 6, 9, 14, 20, 29, 41, 60)
         """
-        end = self.epochs
-        if self.eval_every is None:
-            found = {round(end ** (k / (EVALUATIONS - 1))) for k in range(EVALUATIONS)}
-        else:
-            found = {1, *range(self.eval_every, end, self.eval_every)}
-        return tuple(sorted({*found, *self.timetable.snapshots, end}))
+        return evaluated_epochs(self.epochs, self.eval_every, self.timetable.snapshots)
+
+    @property
+    def swa_epochs(self) -> tuple[int, ...]:
+        """The epochs after which SWA adds the weights to its average."""
+        return () if self.swa is None else averaged_epochs(self.swa, self.epochs, self.timetable.snapshots)
 
     @property
     def timetable(self) -> Timetable:
@@ -369,9 +371,7 @@ class Task:
         values |= {"code": dict(self.code), "undecayed": list(self.undecayed)}
         if self.sizes is not None:
             values["sizes"] = self.sizes.to_dict()
-        usual = [
-            name for name, field in FIELDS.items() if field.rare and getattr(self, name) == field.default
-        ]
+        usual = [n for n, field in FIELDS.items() if field.rare and getattr(self, n) == field.default]
         if DataSet.known(self.data) == self.sizes:
             usual.append("sizes")
         return {name: value for name, value in values.items() if name not in usual}
@@ -397,4 +397,4 @@ _HYPERPARAMETERS = {
     for name, field in FIELDS.items()
     if users_of(name)
 }
-OF_RESTARTS = {name: FIELDS[name].default for name in ("t_0", "t_mult")}
+OF_RESTARTS = {name: FIELDS[name].default for name in ("t_0", "t_mult", ENSEMBLE)}

@@ -7,6 +7,7 @@ from typing import Any
 from lrwd_sweep.errors import UsageError, arg
 from lrwd_sweep.spec.catalog import CROSS_ENTROPY, METRICS, DataSet, check_loss, metric_of
 from lrwd_sweep.spec.field import check_pattern
+from lrwd_sweep.spec.flat_minima import refuse_impossible_averages
 from lrwd_sweep.spec.net_options import complete_options
 from lrwd_sweep.spec.text_files import is_text
 from lrwd_sweep.spec.user_code import is_user_code
@@ -39,6 +40,7 @@ def refuse_impossible(task: Any) -> None:  # a Task, which imports this module
         raise UsageError(f"{arg('standardize')} is for images of your own; {task.data} {why}: leave it out")
     if task.sizes is not None:
         _refuse_sizes(task, task.sizes)
+    refuse_impossible_averages(task)
 
 
 def _refuse_sizes(task: Any, sizes: DataSet) -> None:

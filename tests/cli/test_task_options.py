@@ -164,3 +164,31 @@ def test_what_a_task_cannot_do_is_refused_in_one_line(run: Run) -> None:
         ),
     ):
         assert_refused(run("grid", "-o", "adamw", *options, *GRID), 2, complaint)
+
+
+def test_averages_have_lattices_of_their_own(run: Run) -> None:
+    grid = ("--lr", "2^-8:2^-6", "--wd", "2^-6:2^-4", "--seeds", "1", "--epochs", "7", "--sam", "0.05")
+    every = ("--t0", "1", "--swa", "0.1", "--ema", "1", "--ensemble", "2")
+    assert run("grid", "-o", "adamwr", *grid, *every).code == 0
+    found = {}
+    for kind in ("", "swa_", "ema_", "ensemble_"):
+        (study,) = json.loads(run("report", "--metric", f"{kind}val_loss", "--format", "json").out)["studies"]
+        assert study["counts"]["complete"] == 9, kind
+        found[kind] = study["best"]["value"]
+    assert len(set(found.values())) == 4
+    shown = run("report", "--metric", "swa_val_loss", "--full").out
+    assert "# with SAM(rho=0.05), swa of the weights after epochs 1 to 7" in shown
+    assert "--sam 0.05 --swa 0.1 --ema 1.0 --ensemble 2" in " ".join(shown.split())
+    early = run("report", "--at-restart", "1", "--metric", "swa_val_loss")
+    assert early.code == 0  # the average of one cycle
+    searched = run(
+        "tpe", "-o", "sgdw", "--trials", "3", "--epochs", "4", "--swa", "2", "--metric", "swa_val_loss"
+    )
+    assert (searched.code, "swa_val_loss" in searched.out) == (0, True)
+    for options, complaint in (
+        (("--ensemble", "2"), "--ensemble has no effect on schedule cosine; add --schedule restarts"),
+        (("--metric", "ema_val_loss"), "is only measured by studies that train with --ema"),
+        (("--run", "x {lr} {weight_decay}", "--sam", "0.1"), "--sam has no effect with --run; leave it out"),
+        (("--sam", "x"), "--sam 'x' is not a number from 0"),
+    ):
+        assert_refused(run("grid", "-o", "adamw:independent", *grid[:4], *options), 2, complaint)

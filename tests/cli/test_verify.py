@@ -11,6 +11,7 @@ import torch
 from lrwd_sweep.cli.verify import Shown, summary
 from lrwd_sweep.lab.evidence import Check, Relation, Section
 from lrwd_sweep.lab.verify.libraries import REFERENCES
+from lrwd_sweep.lab.verify.lone_runs import CASES
 from lrwd_sweep.optim import Update, make_update
 from tests.cli.conftest import Run, strict
 from tests.report.view.examples import drawn
@@ -20,6 +21,7 @@ from tests.report.view.examples import drawn
 def _few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the long sections, which tests/lab runs."""
     monkeypatch.setattr("lrwd_sweep.lab.verify.rotation.EQUILIBRIA", ())
+    monkeypatch.setattr("lrwd_sweep.lab.verify.lone_runs.CASES", CASES[:1])
     monkeypatch.setattr("lrwd_sweep.lab.verify.parity.REFERENCES", REFERENCES[:1])
     monkeypatch.setattr("lrwd_sweep.lab.verify.parity.optimizer_names", lambda: ["sgdp"])
 
@@ -37,7 +39,15 @@ def _broken(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_section_is_shown_or_written_as_strict_json(run: Run) -> None:
     shown = run("verify", "--device", "cpu")
     assert (shown.code, shown.err) == (0, "")
-    for title in ("Proposition 1", "Proposition 2", "Proposition 3", "Filtering", "Rotation", "Parity with"):
+    for title in (
+        "Proposition 1",
+        "Proposition 2",
+        "Proposition 3",
+        "Filtering",
+        "Rotation",
+        "Flat minima",
+        "Parity with",
+    ):
         assert f"{title}" in shown.out
     assert "FAILED" not in shown.out
     assert shown.out.splitlines()[-1].endswith("differ as they must")

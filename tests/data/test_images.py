@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from lrwd_sweep.data import augmentation
 from lrwd_sweep.data.images import crop_flip, cutout, read_pickle
-from lrwd_sweep.engine.pack import generator
+from lrwd_sweep.engine.draws import generator
 from lrwd_sweep.errors import DataError
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.spec.catalog import AUGMENTATIONS
@@ -183,13 +183,13 @@ def test_cutout_blanks_a_square_of_half_the_side_clipped_at_the_border() -> None
 def _trained(lanes: int, seed: int, augment: str) -> tuple[list[Tensor], float]:
     cells = [Cell(0.1, 0.01 * k) for k in range(lanes)]
     trainer = pack("sgd", task("mlp", augment=augment), cells, seed=seed)
-    seen, augmented = list[Tensor](), trainer.augment
+    seen, augmented = list[Tensor](), trainer.draws[0].augment
 
     def watched(x: Tensor) -> Tensor:
         seen.append(augmented(x).clone())
         return seen[-1]
 
-    trainer.augment = watched
+    trainer.draws[0].augment = watched
     return seen, trainer.run()[0].metrics["val_loss"]
 
 

@@ -74,6 +74,12 @@ def test_networks_and_augmentation_equal_those_of_the_host() -> None:
     for net, engine in (("mlp-norm", "auto"), ("mlp", "vmap"), ("cnn", "loop")):
         _check("sgdw", _task(net, engine=engine))
     _check("adamw", _task(augment="crop-flip-cutout"))  # new numbers in every step
+    every: dict[str, object] = {"swa": 2, "ema": 0.5, "ensemble": 2, "sam": 0.1, "t_0": 1, "t_mult": 1}
+    for net, engine, recorded in (
+        ("cnn", "native", True), ("cnn-norm", "loop", True), ("tests.nets.awkward:Dropping", "vmap", False),
+    ):  # fmt: skip
+        ways = ("replayed",) if recorded else ("as written", "replayed")
+        _check("sgd", _task(net, epochs=3, engine=engine, augment="crop-flip", **every), ways, recorded)
     for net, engine, recorded in (
         ("Dropping", "vmap", True), ("Dropping", "loop", True), ("LookingAtValues", "loop", False),
     ):  # fmt: skip

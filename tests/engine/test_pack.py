@@ -10,7 +10,8 @@ from torch.nn.functional import cross_entropy
 
 from lrwd_sweep.data import digits
 from lrwd_sweep.engine.arena import Arena
-from lrwd_sweep.engine.pack import PackTrainer, generator
+from lrwd_sweep.engine.draws import generator
+from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.lab.bench.workload import module
 from lrwd_sweep.lab.references import lone_rule
 from lrwd_sweep.nets import build, network

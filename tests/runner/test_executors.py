@@ -23,6 +23,7 @@ from lrwd_sweep.runner.executors import Executor
 from lrwd_sweep.runner.executors.processes import Processes
 from lrwd_sweep.runner.executors.ray import RayCluster
 from lrwd_sweep.runner.executors.threads import Threads
+from lrwd_sweep.runner.head import prepare_ray
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.spec.job import ClusterState, EpochDone, Event, ExecutorChoice, Job, Pack, PackDone, PackLost
@@ -31,6 +32,10 @@ from tests.refusal import assert_raises
 from tests.runner import strange
 from tests.small import ADAMW, CPU
 
+# Ray leaves its processes' objects to be collected.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in.*Popen:pytest.PytestUnraisableExceptionWarning"
+)
 CELLS = tuple(Lattice((0.01, 0.02), (0.001, 0.01)).cells())
 NET = f"{strange.__name__}:Net"
 
@@ -74,6 +79,7 @@ def cluster(splits: Splits) -> Iterator[RayCluster]:
     """A Ray of two slots on this machine; its nodes find user code by the path of this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lrwd_sweep.engine.device.cores", lambda: 2)
+        prepare_ray("executor", "ray")
         executor = RayCluster(ExecutorChoice("ray", "local"))
         executor.prepare(Task(), splits)
         yield executor

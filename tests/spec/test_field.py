@@ -24,7 +24,7 @@ KEYWORDS = {name for name, field in FIELDS.items() if field.panel}
 
 def test_every_field_of_a_task_is_declared() -> None:
     fields = dataclasses.fields(Task)
-    assert [field.name for field in fields] == [*FIELDS, "sizes"]
+    assert {field.name for field in fields} == {*FIELDS, "sizes"}
     hints = get_type_hints(Task)
     for name, field in FIELDS.items():
         assert hints[name] in (field.kind, field.kind | None) or field.kind is tuple, name
@@ -85,6 +85,15 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [  # one of a kind: number, range
     ({"net": "resnet18"}, "unknown network 'resnet18'; did you mean torchvision:resnet18?"),
     ({"net": 3}, "net=3 is not text"),
     ({"no_decay": "("}, "no_decay='(' is not a regular expression"),
+    ({"sam_adaptive": True}, "sam_adaptive=True has no effect without SAM; add sam=0.5"),
+    ({"swa": 60}, "swa=60 leaves 1 of 60 epochs to average; choose at most 59"),
+    ({"swa": 9.5}, "swa=9.5 is neither a share of the run below 1 nor a whole epoch"),
+    ({"swa": 29, "schedule": "restarts"}, "swa=29 leaves 1 of 4 snapshots of restarts to average; choose at"),
+    ({"ema": 0.0}, "ema=0 keeps nothing but the last weights; choose more than 0 epochs"),
+    (
+        {"ensemble": 5, "schedule": "restarts"},
+        "ensemble=5: the run has 4 snapshots of restarts; choose",
+    ),
 ]
 
 

@@ -13,6 +13,7 @@ from lrwd_sweep.science.conversion import Conventions, Run
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Convention, DecayRule, Family, Optimizer
 from lrwd_sweep.science.schedule import Schedule
+from lrwd_sweep.spec.flat_minima import EMA, ENSEMBLE, ETA, SWA
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.spec.task import MomentumForm, Task
 
@@ -240,7 +241,27 @@ def recipe(spec: StudySpec, cell: Cell, decay: Conventions) -> tuple[CodeLine, .
     """Return the lines for one cell of a study; N of normalized decay is `decay.steps`."""
     lines = _recipe(spec, cell, decay)
     pasted = "" if spec.command is None else " ".join(spec.command.pasted(cell, spec.seeds[0]))
-    return (lines[0], *([CodeLine("", f"in your flags: {pasted}")] if pasted else []), *lines[1:])
+    beside = [CodeLine("", f"in your flags: {pasted}")] if pasted else []
+    if methods := methods_of(spec):
+        beside.append(CodeLine(f"# {methods}", ""))
+    return (lines[0], *beside, *lines[1:])
+
+
+def methods_of(spec: StudySpec) -> str:
+    """Name what a study's metric needs besides the optimizer, as `with SAM(rho=0.05)`; empty if nothing."""
+    t, kind = spec.task, spec.metric.partition("_")[0]
+    if t is None:
+        return ""
+    found = []
+    if t.sam:
+        found.append(f"ASAM(rho={t.sam:g}, eta={ETA})" if t.sam_adaptive else f"SAM(rho={t.sam:g})")
+    if kind == SWA and t.swa is not None:
+        found.append(f"swa of the weights after epochs {t.swa_epochs[0]} to {t.swa_epochs[-1]}")
+    if kind == EMA and t.ema is not None:
+        found.append(f"ema of the weights, half-life {t.ema:g} epochs")
+    if kind == ENSEMBLE and t.ensemble is not None:
+        found.append(f"ensemble of the last {t.ensemble} snapshots")
+    return f"with {', '.join(found)}" if found else ""
 
 
 def _recipe(spec: StudySpec, cell: Cell, decay: Conventions) -> tuple[CodeLine, ...]:

@@ -11,6 +11,7 @@ from lrwd_sweep.errors import UsageError
 from lrwd_sweep.science.lattice import Lattice, format_axis, format_value
 from lrwd_sweep.science.trial import Direction, says_lower
 from lrwd_sweep.spec.catalog import DataSet, metric_of
+from lrwd_sweep.spec.flat_minima import of_last_weights
 from lrwd_sweep.spec.net_options import said_options
 from lrwd_sweep.spec.preset import DEFAULT, Preset, Variant, find_preset, preset_names
 from lrwd_sweep.spec.run_options import explicit_name
@@ -219,7 +220,7 @@ def _extent(spec: StudySpec, preset: Preset) -> Iterator[str]:
     if first:
         yield f"--first-seed {first}"
     own = spec.task.measure if spec.task is not None else ""
-    if own and metric_of(own) == spec.metric:
+    if own and metric_of(own) == of_last_weights(spec.metric):
         yield f"--metric {_quoted(own)}"
         yield f"--{spec.direction}"
     elif spec.metric != preset.metric:

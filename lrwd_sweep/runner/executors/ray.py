@@ -101,8 +101,7 @@ class RayCluster:
             key,
             self.choice.spool or "",
         )
-        self._nodes.clear()
-        self._shared, self._looked = None, 0.0
+        self._nodes, self._shared, self._looked = {}, None, 0.0
         while True:
             self._look()
             self._hear([each.check for each in self._nodes.values() if each.check is not None])
@@ -326,7 +325,8 @@ def _connect(address: str | None, folder: Path, size: int) -> bool:
     try:
         ray.init(address=address, namespace="lrwd", **_SILENT, **options)
     except Exception as error:  # Ray has no base class of these
-        remedy = "this machine has to be a node of the cluster (lrwd-sweep worker)"
+        node_first = "this machine has to be a node of the cluster (lrwd-sweep worker)"
+        remedy = "free some memory, or name a cluster" if address == "local" else node_first
         raise HostError(f"{arg('ray_address', address)}: {brief(error)}; {remedy}") from None
     if hasattr(ray._private.worker, "print_to_stdstream"):  # of lost tasks, which we report
         ray._private.worker.print_to_stdstream = lambda *_, **__: None

@@ -1,0 +1,61 @@
+"""Evaluation of a pack's lanes on a split."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from lrwd_sweep.data import EVAL_BATCH, Split
+from lrwd_sweep.engine.metrics import JoinedOutputs, Measures, UserMetric, losses_of
+from lrwd_sweep.nets import Network, Predictor, is_by_item, loss_of, output_of
+from lrwd_sweep.nets.batch import fits
+from lrwd_sweep.spec.task import Task
+
+
+class Evaluation:
+    """The measures of a task, taken of any predictor on a whole split."""
+
+    def __init__(self, task: Task, net: Network) -> None:
+        self.loss, self.whole = loss_of(net), task.whole_loss
+        predicts = fits(output_of(net), task.data_set)
+        metric = UserMetric.find(task.measure) if task.measure else None
+        self.measures = Measures(task.data_set.target, self.loss, predicts, metric)
+        self.size, self.by_item = task.eval_batch_size or EVAL_BATCH, is_by_item(net)
+
+    @torch.inference_mode()
+    def measured(
+        self, predictor: Predictor, split: Split, alive: Tensor, like: Tensor
+    ) -> Tensor:  # (measures, L)
+        """Measure every lane; `alive` is (L,), `like` θ.
+
+        A loss that is not a mean over items gets the outputs of the whole split at once, and a network whose
+        outputs depend on their batch gets all its items.
+        """
+        total, target, metric = self.measures.zeros(like), self.measures.target, self.measures.metric
+        found, center = JoinedOutputs(len(split), target), center_of(split)
+        for x, y in split.batches(self.size if self.by_item else len(split)):
+            outputs = predictor.predict(x)
+            losses = (
+                outputs.new_zeros(len(outputs)) if self.whole else losses_of(self.loss, outputs, y, target)
+            )
+            total += self.measures.summed(losses, outputs, y, center)
+            if self.whole or metric:
+                found.add(outputs)
+        if self.whole:
+            total[0] = losses_of(self.loss, found.outputs, split.y, target)
+        means = self.means(total, len(split), alive)
+        if metric is None:
+            return means
+        measured = metric.values(found.outputs, split.y, alive, target)
+        return torch.cat([means, measured.to(means).unsqueeze(0)])
+
+    def means(self, total: Tensor, size: int, alive: Tensor) -> Tensor:  # (measures, L)
+        """Turn sums into means; NaN for a diverged lane, whose loss may be finite where it stopped."""
+        return torch.where(alive, self.measures.means(total, size), math.nan)
+
+
+def center_of(split: Split) -> Tensor | None:
+    """Return the mean target of a split, of targets that are numbers."""
+    return split.y.mean(dim=0) if split.y.is_floating_point() and len(split) else None

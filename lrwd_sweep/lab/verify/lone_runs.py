@@ -1,0 +1,204 @@
+"""Lone runs in plain torch with SAM, averages of weights and snapshot ensembles, compared with lanes.
+
+The optimizers are torch.optim's, the averages those of torch.optim.swa_utils; SAM and ensembles are written
+out. In float64, on made-up data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, nll_loss
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
+
+from lrwd_sweep.data import Split, Splits
+from lrwd_sweep.engine.draws import generator
+from lrwd_sweep.engine.pack import PackTrainer
+from lrwd_sweep.lab.bench.workload import module
+from lrwd_sweep.lab.evidence import Check, Section
+from lrwd_sweep.nets import network
+from lrwd_sweep.nets.randomness import Noisy
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.optimizer import Optimizer
+from lrwd_sweep.science.schedule import Schedule
+from lrwd_sweep.spec.catalog import DataSet
+from lrwd_sweep.spec.flat_minima import EMA, ENSEMBLE, ETA, SWA
+from lrwd_sweep.spec.task import MomentumForm, Task
+
+SAME = 1e-10  # relative
+SIZES = DataSet(train=80, validation=40, test=0, classes=4, shape=(12,))
+CELLS = (Cell(0.03, 0.01), Cell(0.003, 0.1))
+SEED = 5
+
+
+@dataclass
+class LoneRun:
+    """One lane by torch.optim, with what it averages on its way."""
+
+    optimizer: str  # adamw:lr-scaled, or sgd in torch's form of momentum
+    task: Task
+    cell: Cell
+    splits: Splits
+    seed: int = SEED
+    snapshots: list[nn.Module] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        train, task = self.splits.train, self.task
+        self.net = module(task).to(train.device, train.dtype)
+        first = network(task).init(generator(self.seed, "parameters"))
+        with torch.no_grad():
+            for name, value in self.net.named_parameters():
+                value.copy_(first[name])
+        kind: Any = {"adamw:lr-scaled": torch.optim.AdamW, "sgd": torch.optim.SGD}[self.optimizer]
+        momentum = {"momentum": 0.9} if kind is torch.optim.SGD else {}
+        self.steps = kind(
+            self.net.parameters(), lr=self.cell.lr, weight_decay=self.cell.weight_decay, **momentum
+        )
+        self.swa = AveragedModel(self.net)
+        beta = 0.5 ** (1 / ((task.ema or 1) * task.steps_per_epoch))
+        self.ema = AveragedModel(self.net, multi_avg_fn=get_ema_multi_avg_fn(beta))  # type: ignore[no-untyped-call]
+        self.noise = generator(self.seed, "noise")
+        for part in self.net.modules():
+            if isinstance(part, Noisy):
+                part.noise = self.noise
+
+    def train(self) -> None:
+        """Take all steps."""
+        task, order, t = self.task, generator(self.seed, "data order"), 0
+        for epoch in range(1, task.epochs + 1):
+            for x, y in self._batches(order, task.items_per_step):
+                for group in self.steps.param_groups:
+                    group["lr"] = self.cell.lr * task.timetable.eta(t)
+                self._step(x, y)
+                self.ema.update_parameters(self.net)
+                t += 1
+            if epoch in task.swa_epochs:
+                self.swa.update_parameters(self.net)
+            if epoch in task.timetable.snapshots:
+                self.snapshots.append(deepcopy(self.net))
+
+    def _batches(self, order: torch.Generator, size: int) -> list[tuple[Tensor, Tensor]]:
+        train = self.splits.train
+        shuffled = torch.randperm(len(train), generator=order).to(train.device)
+        return [train.batch(index) for index in shuffled.split(size) if len(index) == size]  # type: ignore[no-untyped-call]
+
+    def _gradient(self, x: Tensor, y: Tensor) -> None:
+        self.steps.zero_grad()
+        size = self.task.batch_size
+        for part, targets in zip(x.split(size), y.split(size), strict=True):  # type: ignore[no-untyped-call]
+            (cross_entropy(self.net(part), targets) / self.task.accumulate).backward()  # type: ignore[no-untyped-call]
+
+    def _step(self, x: Tensor, y: Tensor) -> None:
+        """Take a step; with SAM as in its Algorithm 1, or as ASAM's equation has it."""
+        drawn = self.noise.get_state()
+        self._gradient(x, y)
+        if self.task.sam:
+            self._ascend_and(lambda: self._gradient(x, y), drawn)
+        if self.task.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.net.parameters(), self.task.clip_norm)
+        self.steps.step()
+
+    def _ascend_and(self, compute: Callable[[], None], drawn: Tensor) -> None:
+        parameters = list(self.net.parameters())
+        before = [value.detach().clone() for value in parameters]
+        grads = [value.grad for value in parameters if value.grad is not None]
+        with torch.no_grad():
+            t_w = [w.abs() + ETA if self.task.sam_adaptive else torch.ones_like(w) for w in before]
+            size = math.sqrt(sum(float((t * g).square().sum()) for t, g in zip(t_w, grads, strict=True)))
+            for value, t, g in zip(parameters, t_w, grads, strict=True):
+                value.add_(self.task.sam * t**2 * g / size)
+        statistics = [buffer.clone() for buffer in self.net.buffers()]
+        self.noise.set_state(drawn)
+        compute()
+        with torch.no_grad():
+            for value, old in zip(parameters, before, strict=True):
+                value.copy_(old)
+            for buffer, kept in zip(self.net.buffers(), statistics, strict=True):
+                buffer.copy_(kept)
+
+    @torch.no_grad()
+    def measured(self, kind: str) -> dict[str, float]:
+        """Return loss and error on the validation split: of the last weights, if no kind is named."""
+        x, y = self.splits.validation.x, self.splits.validation.y
+        if kind == ENSEMBLE:
+            members = self.snapshots[-(self.task.ensemble or 0) :]
+            mean = torch.stack([one.eval()(x).softmax(1) for one in members]).mean(0)
+            loss, found = nll_loss(mean.log(), y), mean
+        else:
+            net: nn.Module = {SWA: self.swa, EMA: self.ema}.get(kind, self.net)
+            if kind:
+                update_bn(self._batches(generator(self.seed, "averages"), self.task.batch_size), net)
+            found = net.eval()(x)
+            loss = cross_entropy(found, y)
+        start = f"{kind}_" if kind else ""
+        wrong = (found.argmax(1) != y).double().mean()
+        return {f"{start}val_loss": loss.item(), f"{start}val_error": wrong.item()}
+
+
+def made_up_splits(sizes: DataSet, device: torch.device) -> Splits:
+    """Make data in float64 whose classes overlap."""
+    stream = torch.Generator().manual_seed(0)
+    centres = torch.randn(sizes.classes, *sizes.shape, generator=stream, dtype=torch.float64)
+
+    def split(count: int) -> Split:
+        y = torch.arange(count) % sizes.classes
+        noise = torch.randn(count, *sizes.shape, generator=stream, dtype=torch.float64)
+        return Split(centres[y] + 2 * noise, y).to(device, torch.float64)
+
+    return Splits(split(sizes.train), split(sizes.validation), split(sizes.test))
+
+
+def apart(optimizer: str, task: Task, cells: Sequence[Cell], splits: Splits) -> float:
+    """Compute the largest relative difference of lanes from lone runs, in weights and in every metric."""
+    trainer = PackTrainer(Optimizer.parse(optimizer), task, cells, SEED, splits)
+    trials, worst = trainer.run(), 0.0
+    for lane, (cell, trial) in enumerate(zip(cells, trials, strict=True)):
+        alone = LoneRun(optimizer, task, cell, splits)
+        alone.train()
+        for name, value in alone.net.named_parameters():
+            off = (trainer.arena.named[name][lane] - value).abs().max() / value.abs().max().clamp_min(1e-3)
+            worst = max(worst, off.item())
+        expected = {} if task.timetable.snapshots else alone.measured("")
+        for kind in task.kinds:
+            expected |= alone.measured(kind)
+        for name, number in expected.items():
+            worst = max(worst, abs(trial.metrics.get(name, math.inf) - number) / max(number, 1e-3))
+    return worst
+
+
+CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (  # the method, by what torch has it, and our fields
+    ("SAM", "two gradients by hand", {"sam": 0.05}),
+    ("ASAM", "two gradients by hand", {"sam": 0.5, "sam_adaptive": True}),
+    ("SWA", "AveragedModel, update_bn", {"swa": 3}),
+    ("EMA", "AveragedModel, get_ema_multi_avg_fn", {"ema": 1.5}),
+    ("snapshot ensemble", "mean softmax by hand", {"ensemble": 2, "schedule": Schedule.RESTARTS}),
+)
+
+
+def parity_of_flat_minima(device: torch.device) -> Section:
+    """Compare SAM, averages and ensembles with lone runs of torch.optim, under both optimizers."""
+    splits, checks = made_up_splits(SIZES, device), []
+    for method, theirs, fields in CASES:
+        for optimizer in ("sgd", "adamw:lr-scaled"):
+            task = Task(
+                net="mlp",
+                data="digits",
+                sizes=SIZES,
+                epochs=6,
+                batch_size=16,
+                momentum_form=MomentumForm.TORCH,
+                **{"t_0": 2, "t_mult": 1} | fields,
+            )
+            cells = (method, theirs, optimizer)
+            checks.append(Check(cells, apart(optimizer, task, CELLS, splits), SAME))
+    return Section(
+        "Flat minima: lanes equal lone runs of torch.optim",
+        ("method", "in torch", "optimizer"),
+        tuple(checks),
+    )
