@@ -1,11 +1,13 @@
 """Every executor trains lanes to the same bits, reports epochs, stops, and reports packs that it lost."""
 
+import gc
 import os
 import pickle
 import re
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -32,10 +34,6 @@ from tests.refusal import assert_raises
 from tests.runner import strange
 from tests.small import ADAMW, CPU
 
-# Ray leaves its processes' objects to be collected.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Exception ignored in.*Popen:pytest.PytestUnraisableExceptionWarning"
-)
 CELLS = tuple(Lattice((0.01, 0.02), (0.001, 0.01)).cells())
 NET = f"{strange.__name__}:Net"
 
@@ -84,6 +82,9 @@ def cluster(splits: Splits) -> Iterator[RayCluster]:
         executor.prepare(Task(), splits)
         yield executor
         executor.close()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Ray leaves the objects of its processes to be collected
+            gc.collect()
 
 
 @pytest.fixture(params=["threads", "processes", "ray"])
