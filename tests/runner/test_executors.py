@@ -1,13 +1,11 @@
 """Every executor trains lanes to the same bits, reports epochs, stops, and reports packs that it lost."""
 
-import gc
 import os
 import pickle
 import re
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -82,9 +80,6 @@ def cluster(splits: Splits) -> Iterator[RayCluster]:
         executor.prepare(Task(), splits)
         yield executor
         executor.close()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Ray leaves the objects of its processes to be collected
-            gc.collect()
 
 
 @pytest.fixture(params=["threads", "processes", "ray"])
