@@ -35,7 +35,7 @@ def refuse_unreachable(option: str, address: str) -> None:
 
 
 def prepare_ray(*given: object) -> None:
-    """Set what Ray reads when it is imported: no reports to its makers, and the cluster's token if any.
+    """Set what Ray reads when it starts: no reports to its makers.
 
     Raises HostError if it is not installed; `given` is the argument that asks for it.
     """
@@ -43,6 +43,10 @@ def prepare_ray(*given: object) -> None:
         raise HostError(f"{arg(*given)} needs Ray: pip install 'lrwd-sweep[ray]'")  # type: ignore[arg-type]
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns
+
+
+def show_token() -> None:
+    """Let this process show the token of a cluster, if it has one; before Ray is imported."""
     named = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
     if named or Path("~/.ray/auth_token").expanduser().exists():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
@@ -59,3 +63,5 @@ def refuse_elsewhere(device: str, address: str | None) -> None:
         raise UsageError(f"{arg('device', device)} has no effect on a cluster; give auto, cpu or cuda")
     if (found := address_of(address)) not in ("local", "auto"):
         refuse_unreachable("ray_address", found)
+    if found != "local":
+        show_token()

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lrwd_sweep.errors import HostError, arg, brief
-from lrwd_sweep.runner.head import CONNECT, is_reachable, prepare_ray, refuse_unreachable
+from lrwd_sweep.runner.head import CONNECT, is_reachable, prepare_ray, refuse_unreachable, show_token
 from lrwd_sweep.runner.signals import handlers_kept
 
 JOIN = 60.0  # seconds to join a cluster
@@ -27,6 +27,7 @@ def work(head: str, cpus: int | None, gpus: int | None, tell: Callable[[str], No
     gone.
     """
     prepare_ray("head", head)
+    show_token()
     refuse_unreachable("head", head)
     tell(f"joining the Ray cluster of {head}")
     options = [f"--num-cpus={cpus}"] * (cpus is not None) + [f"--num-gpus={gpus}"] * (gpus is not None)
