@@ -31,8 +31,10 @@ from lrwd_sweep.spec.request import (
     refuse_unknown,
     whole,
 )
+from lrwd_sweep.spec.shard import Given, Shard, refuse_shard
 from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.store import StudySummary, check_name, open_store
+from lrwd_sweep.store.database import shard_file
 
 Storage = str | os.PathLike[str]
 
@@ -60,6 +62,7 @@ def sweep(
     progress: bool = True,
     retrain_damaged: bool = False,
     checkpoint_every: float = CHECKPOINT_SECONDS,
+    shard: Given | None = None,
     **task: Unpack[TaskOptions],
 ) -> Study:
     """Train one optimizer's (α, λ) lattice, several seeds per cell: `lrwd-sweep grid` in this process.
@@ -71,10 +74,11 @@ def sweep(
     `storage` is a file, by default $LRWD_STORAGE, else `lrwd-sweep.db` here. Stored lanes are not trained
     again; a larger lattice or more seeds extend the study. `retrain_damaged` trains lanes again
     whose stored results are damaged; by default such a study is a StoreError. Packs in training are saved
-    every `checkpoint_every` seconds (0: never). `executor` is "threads", "processes" or "ray", where
-    `ray_address` is a cluster's head and `spool` a folder that its nodes share. `progress` is written to
-    stderr. Ctrl-C raises KeyboardInterrupt between two steps; the work so far is kept, and the same call
-    continues.
+    every `checkpoint_every` seconds (0: never). `shard` "3/8" trains the third of eight parts of the lanes,
+    by default into `lrwd-sweep-3of8.db`; `study merge` joins them. `executor` is "threads", "processes" or
+    "ray", where `ray_address` is a cluster's head and `spool` a folder that its nodes share. `progress` is
+    written to stderr. Ctrl-C raises KeyboardInterrupt between two steps; the work so far is kept, and the
+    same call continues.
 
     Raises UsageError (or its UnknownName, SpecMismatch), StoreError, DataError or DeviceError.
     """
@@ -105,6 +109,7 @@ def tpe(
     progress: bool = True,
     retrain_damaged: bool = False,
     checkpoint_every: float = CHECKPOINT_SECONDS,
+    shard: Given | None = None,
     **task: Unpack[TaskOptions],
 ) -> Study:
     """Search the box of the axes with Optuna's TPE: `lrwd-sweep tpe` in this process.
@@ -137,6 +142,7 @@ def compare(
     progress: bool = True,
     retrain_damaged: bool = False,
     checkpoint_every: float = CHECKPOINT_SECONDS,
+    shard: Given | None = None,
     **task: Unpack[TaskOptions],
 ) -> Comparison:
     """Train the lattices of several optimizers (default: the preset's) and compare each with the first.
@@ -212,6 +218,12 @@ class _Call:
     retrain_damaged: bool
     checkpoint_every: float
     choice: ExecutorChoice
+    shard: Shard | None
+
+    @property
+    def _storage(self) -> str | None:
+        by_default = self.storage is None and self.shard is not None
+        return shard_file(self.shard) if by_default and self.shard else self.storage
 
     @contextmanager
     def runner(self, specs: Sequence[StudySpec]) -> Iterator[Runner]:
@@ -220,7 +232,7 @@ class _Call:
         if not self.choice.is_ray:
             check_device(self.device)
         try:
-            with open_store(self.storage, write=True) as store:
+            with open_store(self._storage, write=True) as store:
                 yield Runner(
                     store,
                     self.device,
@@ -230,6 +242,7 @@ class _Call:
                     self.retrain_damaged,
                     self.checkpoint_every,
                     choice=self.choice,
+                    shard=self.shard,
                 )
         except Interrupted as stopped:
             if stopped.signal != signal.SIGINT:
@@ -258,6 +271,7 @@ def _call(function: Callable[..., object], arguments: dict[str, Any]) -> _Call:
         arguments["retrain_damaged"],
         _seconds("checkpoint_every", arguments["checkpoint_every"]),
         ExecutorChoice(arguments["executor"], arguments["ray_address"], _path(arguments["spool"])),
+        None if arguments["shard"] is None else Shard.of(arguments["shard"]),
     )
 
 
@@ -271,6 +285,8 @@ def _seconds(name: str, value: object) -> float:
 
 def _train(call: _Call, kind: Kind, train: Callable[[Runner, str, StudySpec], None]) -> Study:
     """Train one study and read it."""
+    if kind is Kind.TPE:
+        refuse_shard(call.shard)
     spec = call.request.spec(call.request.variant(call.optimizer), kind, completion(call.quiet))
     name = call.request.name(spec) if call.study_name is None else call.study_name
     check_name(name)

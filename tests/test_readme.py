@@ -1,5 +1,6 @@
 """README and guide: their commands and Python run, they name everything, and they stay short."""
 
+import glob
 import json
 import math
 import re
@@ -55,7 +56,8 @@ def _bowl(sweep: StudyLoop, cells: Sequence[Cell]) -> None:
     lattice, task = sweep.spec.lattice, sweep.spec.task
     middles = [axis[len(axis) // 2] for axis in (lattice.lr, lattice.weight_decay)]
     trials = []
-    for seed, missing in unfinished(cells, sweep.spec.seeds, sweep.store.finished(sweep.name)).items():
+    left = unfinished(cells, sweep.spec.seeds, sweep.store.finished(sweep.name))
+    for seed, missing in sweep.shard.among(left).items():
         for cell in missing:
             pairs = zip((cell.lr, cell.weight_decay), middles, strict=True)
             far = sum(math.log2(x / middle) ** 2 if x else 40 for x, middle in pairs)
@@ -194,9 +196,8 @@ def test_ci_runs_the_readmes_test_command() -> None:
 
 
 def steps() -> list[dict[str, Any]]:
-    """Return the steps of the workflow on the page ci."""
-    (workflow,) = blocks(PAGES["ci"], "yaml")
-    (job,) = yaml.safe_load(workflow)["jobs"].values()
+    """Return the steps of the first workflow on the page ci."""
+    (job,) = yaml.safe_load(blocks(PAGES["ci"], "yaml")[0])["jobs"].values()
     found: list[dict[str, Any]] = job["steps"]
     return found
 
@@ -219,6 +220,23 @@ def test_the_workflow_trains_judges_and_writes_what_it_uploads(
     assert all(Path(path).exists() for path in upload["with"]["path"].split())
     assert steps()[-2]["run"].rstrip().endswith('>> "$GITHUB_STEP_SUMMARY"')
     assert run([word.replace("separable", "coupled") for word in report[-1]]) == 1  # a gate fails
+
+
+def test_the_workflow_in_parts_trains_every_shard_and_judges_them(
+    run: Callable[[Sequence[str]], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    train, judge = yaml.safe_load(blocks(PAGES["ci"], "yaml")[1])["jobs"].values()
+    parts = train["strategy"]["matrix"]["k"]
+    for job, values in ((train, parts), (judge, [0])):
+        for k in values:
+            lines = [step.get("run", "").replace("${{ matrix.k }}", str(k)) for step in job["steps"]]
+            for command in commands(lines):
+                paths = [glob.glob(word) if "*" in word else [word] for word in command]
+                assert run([path for found in paths for path in found]) == 0, capsys.readouterr().err
+    assert sorted(glob.glob(train["steps"][-1]["with"]["path"])) == [
+        f"lrwd-sweep-{k}of{len(parts)}.db" for k in parts
+    ]
+    assert "missing" not in capsys.readouterr().err
 
 
 def test_every_gate_of_the_command_line_is_explained() -> None:

@@ -21,6 +21,7 @@ from lrwd_sweep.cli.grid import grid
 from lrwd_sweep.cli.options import Headed, group, option_text, show_help
 from lrwd_sweep.cli.preset import presets
 from lrwd_sweep.cli.report import report
+from lrwd_sweep.cli.scale import transfer
 from lrwd_sweep.cli.study import studies
 from lrwd_sweep.cli.tpe import tpe
 from lrwd_sweep.cli.verify import verify
@@ -47,6 +48,7 @@ app = group(
 app.command(cls=Headed, short_help="Train several optimizers' lattices and compare them.")(compare)
 app.command(cls=Headed, short_help="Train one optimizer's lattice.")(grid)
 app.command(cls=Headed, short_help="Search the lattice's box with Optuna's TPE.")(tpe)
+app.command(cls=Headed, short_help="Train lattices along a scale, as epochs, and see what moves.")(transfer)
 app.command(short_help="Show what the store holds, without training.")(report)
 app.add_typer(studies)
 app.add_typer(presets)

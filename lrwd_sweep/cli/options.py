@@ -21,11 +21,12 @@ from lrwd_sweep.spec.job import CHECKPOINT_SECONDS, EXECUTORS, ExecutorChoice
 from lrwd_sweep.spec.preset import DEFAULT
 from lrwd_sweep.spec.request import DEFAULT_OPTIMIZER, REQUEST_FIELDS, Request
 from lrwd_sweep.spec.run_options import RUN_FIELDS
+from lrwd_sweep.spec.shard import Shard
 from lrwd_sweep.spec.task import FIELDS
 
 ALL_FIELDS = REQUEST_FIELDS | RUN_FIELDS | FIELDS
 # In the order of `Place`.
-_TO = ("storage", "retrain_damaged", "checkpoint_every", "quiet", "margin", "full", "dry_run")
+_TO = ("storage", "retrain_damaged", "checkpoint_every", "quiet", "margin", "full", "dry_run", "shard")
 _PLURAL = {"beta1": "betas"}  # one option sets two fields
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 _OPTIONS = 28  # columns of the longest option on a line with its help
@@ -125,6 +126,17 @@ Download = Annotated[
     bool,
     typer.Option("--download", help="Download missing files [list them and stop]", rich_help_panel=WHERE),
 ]
+ShardPart = Annotated[
+    Shard | None,
+    typer.Option(
+        "--shard",
+        metavar="K/N",
+        parser=Shard.of,
+        help="Train the K-th of N parts; study merge joins them [all]",
+        rich_help_panel=WHERE,
+        show_default=False,
+    ),
+]
 CheckpointEvery = Annotated[
     float,
     typer.Option(
@@ -216,6 +228,7 @@ class Place:
     margin: float | None
     full: bool
     dry_run: bool
+    shard: Shard | None = None
 
 
 def trains(**own: tuple[Any, Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -234,6 +247,7 @@ def trains(**own: tuple[Any, Any]) -> Callable[[Callable[..., None]], Callable[.
         "spool": (Spool, None),
         "data_dir": (DataDir, None),
         "download": (Download, False),
+        "shard": (ShardPart, None),
         "storage": (Storage, None),
         "retrain_damaged": (RetrainDamaged, False),
         "checkpoint_every": (CheckpointEvery, CHECKPOINT_SECONDS),

@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,11 +21,14 @@ from lrwd_sweep.cli.transfer import Name, answer, export, import_
 from lrwd_sweep.errors import LrwdError, NothingToReport, StoreError, UsageError
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.consoles import note
-from lrwd_sweep.report.view.notation import plain
+from lrwd_sweep.report.view.notation import counted, plain
 from lrwd_sweep.report.view.report import Format
 
 if TYPE_CHECKING:
     from lrwd_sweep.store import StudySummary
+    from lrwd_sweep.store.merge import MergedStudy
+
+_LISTED = 8  # stores, and shards with missing lanes
 
 studies = group("study", "List, show, delete, merge, import and export studies.")
 
@@ -110,9 +112,11 @@ def merge(
     A lane that two stores hold must be equal in both.
     """
     from lrwd_sweep.store import open_store
+    from lrwd_sweep.store.database import locate
     from lrwd_sweep.store.merge import merge_stores
 
-    is_new = not Path(into).exists()
+    path = locate(into)
+    is_new = not path.exists()
     with ExitStack() as opened:
         read = [opened.enter_context(open_store(source, write=False)) for source in sources]
         store = opened.enter_context(open_store(into, write=True))
@@ -121,11 +125,27 @@ def merge(
         except LrwdError:
             if is_new:
                 store.close()
-                Path(into).unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
             raise
-        for name, counts in merged.items():
-            parts = ", ".join(f"{count} of {source}" for count, source in zip(counts, sources, strict=True))
+        for name, study in merged.items():
+            added = zip(study.added, sources, strict=True)
+            parts = ", ".join(f"{count} of {source}" for count, source in added)
+            if len(sources) > _LISTED:
+                parts = f"{sum(study.added)} of {len(sources)} stores"
             note(f"{name}: added lanes: {parts}; {store.count_lanes(name)} in all")
+            if study.missing:
+                note(f"{name}: {counted(study.missing, 'lane')} missing{_shards(study)}")
+
+
+def _shards(study: MergedStudy) -> str:
+    """Say of which shards the missing lanes are; empty if that is not known."""
+    texts = [
+        f"{'all' if mine == every else f'{mine} of'} {every} of --shard {shard.part}/{shard.parts}"
+        for shard, (mine, every) in study.shards.items()
+    ]
+    rest = len(texts) - _LISTED
+    texts[_LISTED:] = [f"and some of {counted(rest, 'other shard')}"] if rest > 0 else []
+    return ": " * bool(texts) + ", ".join(texts)
 
 
 studies.command("import", short_help="Import a sweep of another program.")(import_)

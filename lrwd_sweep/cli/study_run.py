@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING
 from lrwd_sweep.errors import DeviceError, UsageError, arg
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.notation import counted, styled
-from lrwd_sweep.runner.forecast import told
+from lrwd_sweep.runner.forecast import missing, runs, told
 from lrwd_sweep.runner.runner import Runner, check_device, check_place
+from lrwd_sweep.spec.shard import WHOLE, Shard
 
 if TYPE_CHECKING:
     from lrwd_sweep.cli.options import Place
@@ -30,14 +32,15 @@ def opened(place: Place, specs: Mapping[str, StudySpec], points: int | None = No
     )
     place.files.check(specs.values())
     if not place.quiet:
-        consoles.note(told(list(specs.values()), place.choice.place(place.device), points))
+        where = place.choice.place(place.device)
+        consoles.note(told(list(specs.values()), where, points, place.shard))
     if not place.choice.is_ray:
         check_device(place.device)
     from lrwd_sweep.store import check_name, open_store
 
     for name in specs:
         check_name(name)
-    with open_store(place.storage, write=True) as store:
+    with open_store(_storage(place), write=True) as store:
         yield Runner(
             store,
             place.device,
@@ -48,7 +51,17 @@ def opened(place: Place, specs: Mapping[str, StudySpec], points: int | None = No
             place.checkpoint_every,
             announced=True,
             choice=place.choice,
+            shard=place.shard,
         )
+
+
+def _storage(place: Place) -> str | None:
+    """Return the file to write: by default each shard has its own, so that no two commands write one file."""
+    if place.shard is None or place.storage is not None:
+        return place.storage
+    from lrwd_sweep.store.database import shard_file
+
+    return shard_file(place.shard)
 
 
 def show_forecast(place: Place, specs: Mapping[str, StudySpec], points: int | None = None) -> None:
@@ -68,13 +81,14 @@ def show_forecast(place: Place, specs: Mapping[str, StudySpec], points: int | No
 
     for name in specs:
         check_name(name)
-    path, store = preview_store(place.storage)
+    path, store = preview_store(_storage(place))
     with store or nullcontext():
         for name, spec in specs.items():
             if store is not None:
                 store.check_study(name, spec)
-        found = forecast(specs, store, place.device, place.max_lanes, place.files, points)
-    lines = [("", told(list(specs.values()), place.device, points))]
+        shard = place.shard or WHOLE
+        found = forecast(specs, store, place.device, place.max_lanes, place.files, points, shard)
+    lines = [("", told(list(specs.values()), place.device, points, place.shard))]
     for name, (every, new) in found.runs.items():
         lines.append(("study", f"{name}: {every - new} of {counted(every, 'run')} are stored, {new} are new"))
     lines.append(("store", f"{path}{'' if path.exists() else ', which would be created'}"))
@@ -84,7 +98,7 @@ def show_forecast(place: Place, specs: Mapping[str, StudySpec], points: int | No
         from lrwd_sweep.runner.executors.run_process import run_folder
 
         execution = CommandExecution(spec, run_folder(path, name))
-        words = " ".join(execution.example)
+        words = " ".join(execution.example(shard))
         lines.append(("command", f"{words}, {execution.slots} at a time; logs in {execution.folder}"))
     if commands:
         lines.append(("time", "the first run will tell"))
@@ -118,7 +132,14 @@ def _size(count: float) -> str:
 def report(
     runner: Runner, place: Place, names: Sequence[str], metric: str, pictures: Sequence[str] = ()
 ) -> None:
-    """Print the report of trained studies and further pictures. Raises DeviceError if lanes failed."""
+    """Print the report of trained studies and further pictures, or a line on a shard of them.
+
+    Raises DeviceError if lanes failed.
+    """
+    if place.shard is not None:
+        _report_shard(runner.store, place.shard, names, by_default=place.storage is None)
+        refuse_failed(runner.store, names)
+        return
     from lrwd_sweep.report.result import read_results
     from lrwd_sweep.report.view.pictures import show_renderables
     from lrwd_sweep.report.view.terminal import Report
@@ -137,6 +158,26 @@ def report(
     further = show_renderables(results, pictures)
     consoles.stdout().print(Report(results, comparisons, place.full, further))
     refuse_failed(runner.store, names)
+
+
+def _report_shard(store: Store, shard: Shard, names: Sequence[str], *, by_default: bool) -> None:
+    """Print what the store has of a shard, and the command that joins all shards."""
+    from lrwd_sweep.store.database import locate
+
+    specs = {name: store.get_study(name).spec for name in names}
+    every = sum(map(runs, specs.values()))
+    mine = sum(runs(spec, shard=shard) for spec in specs.values())
+    left = sum(missing(store, name, spec, shard=shard).runs for name, spec in specs.items())
+    into, sources = "ALL.db", f"{shlex.quote(str(store.path))} …"
+    if by_default:
+        name = store.path.name.replace(f"-{shard.part}of", "-*of")
+        into, sources = str(locate(None)), str(store.path.with_name(name))
+    have = f"{mine} of {counted(every, 'run')}"
+    if left:
+        have = f"{mine - left} of its {counted(mine, 'run')}"
+    text = f"{shard}: {have} in {store.path}; join with lrwd-sweep study merge {into} {sources}"
+    console = consoles.stdout()
+    console.print(styled(text, console.options.ascii_only), soft_wrap=True)
 
 
 def tell_what_changed(results: Sequence[Result]) -> None:

@@ -13,6 +13,7 @@ from lrwd_sweep.runner.runner import completion
 from lrwd_sweep.spec.field import AXES
 from lrwd_sweep.spec.preset import MOST_TRIALS, TRIALS
 from lrwd_sweep.spec.request import Request
+from lrwd_sweep.spec.shard import refuse_shard
 from lrwd_sweep.spec.study import Kind
 
 Trials = Annotated[
@@ -41,6 +42,7 @@ def tpe(
     The result is drawn on the lattice, each point in its nearest cell, with the best points listed. The same
     command with a larger --trials continues the search. Defaults are in brackets.
     """
+    refuse_shard(place.shard)
     spec = request.spec(request.variant(optimizer), Kind.TPE, completion(place.quiet))
     name = request.name(spec) if study_name is None else study_name
     if place.dry_run:

@@ -95,6 +95,12 @@ class Split:
         more = tuple(one.index_select(0, index) for one in self.more)
         return joined((self._numbers(self.x.index_select(0, index)), *more)), self.y.index_select(0, index)
 
+    def part(self, order: Tensor) -> Tensor:
+        """Return the indices of a part of the items, the same ones for every seed, in this order."""
+        if len(order) == len(self):
+            return order
+        return torch.randperm(len(self), generator=torch.Generator().manual_seed(0))[order]
+
     def batches(self, size: int) -> Iterator[tuple[Any, Tensor]]:
         """Yield all items in order, at most `size` at a time."""
         for x, y, *more in zip(

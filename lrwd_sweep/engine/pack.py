@@ -129,7 +129,8 @@ class PackTrainer:
     def _epoch(self, epoch: int, should_stop: Callable[[], bool]) -> dict[str, list[float]]:
         """Train an epoch, or what is left of it; return its measures, of validation if that is due."""
         self.before_order = self.order.get_state()
-        shuffled = torch.randperm(len(self.splits.train), generator=self.order).to(self.splits.train.device)
+        order = torch.randperm(self.task.train_items, generator=self.order)
+        shuffled = self.splits.train.part(order).to(self.splits.train.device)
         train = self._step_by_step if self.on_host else self._as_program
         total = train(shuffled, epoch, should_stop)
         items = self.task.steps_per_epoch * self.task.items_per_step

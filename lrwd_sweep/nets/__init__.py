@@ -11,21 +11,22 @@ import torch
 from torch import nn
 
 from lrwd_sweep.errors import UsageError, arg, brief
-from lrwd_sweep.nets import cnn, gpt, resnet, user_network
+from lrwd_sweep.nets import cnn, gpt, resnet, user_network, vgg
 from lrwd_sweep.nets.loss import Loss, find_loss
 from lrwd_sweep.nets.mlp import Mlp, MlpNetwork
 from lrwd_sweep.nets.modules import ModuleNetwork
 from lrwd_sweep.nets.network import Lanes, Network, Predictor, Way
 from lrwd_sweep.spec import user_code
 from lrwd_sweep.spec.catalog import CLASS, CROSS_ENTROPY, FLOAT32, POSITION, REAL, DataSet
+from lrwd_sweep.spec.net_options import complete_options
 from lrwd_sweep.spec.task import Task
 
-HIDDEN = (128, 128)
+LAYERS = 2  # hidden ones of the perceptrons
 PERCEPTRONS = ("mlp-norm", "mlp")
 NATIVE = (*PERCEPTRONS, "cnn-norm", "cnn")  # with a lane axis
 SMALLEST = 8  # pixels; the residual networks halve the image twice
 
-CONVOLUTIONAL: dict[str, Callable[[int, int], nn.Module]] = cnn.NETWORKS | resnet.NETWORKS
+CONVOLUTIONAL: dict[str, Callable[[int, int], nn.Module]] = cnn.NETWORKS | resnet.NETWORKS | vgg.NETWORKS
 
 __all__ = [
     "PERCEPTRONS",
@@ -189,7 +190,8 @@ def build(
 
         return torchvision_models.build(name.removeprefix("torchvision:"), item, way)
     if name in PERCEPTRONS:
-        widths = (math.prod(shape), *HIDDEN, item.outputs)
+        hidden = [complete_options(name, options)["width"]] * LAYERS
+        widths = (math.prod(shape), *hidden, item.outputs)
         mlp = Mlp(widths, norm_logits=name == "mlp-norm", way=way)
         return mlp if native else MlpNetwork(mlp, item)
     if len(shape) != 3 or min(shape[1:]) < SMALLEST:

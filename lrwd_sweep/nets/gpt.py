@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.parametrize import register_parametrization
 
 from lrwd_sweep.errors import UsageError, arg, brief
 from lrwd_sweep.nets.modules import ModuleNetwork
@@ -56,7 +57,9 @@ class Gpt(nn.Module):
     """Embeddings of tokens and positions, pre-norm blocks, a normalisation, and a matrix to the classes.
 
     Weights begin as N(0, 0.02²), the two of a block that lead back to the residual stream divided by
-    √(2·layers); biases begin at 0. With `tie` the last matrix is the embedding of the tokens.
+    √(2·layers); biases begin at 0. With `tie` the last matrix is the embedding of the tokens. With
+    `weight_norm` every row of a block's matrices is g v/‖v‖, so that v is scale-invariant (Salimans and
+    Kingma 2016), as in the language model of Heo et al. 2021.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Gpt(nn.Module):
         width: int,
         context: int,
         tie: bool,
+        weight_norm: bool,
     ) -> None:
         super().__init__()
         self.token = nn.Embedding(max(tokens, classes), width)
@@ -83,6 +87,10 @@ class Gpt(nn.Module):
                 nn.init.normal_(value, std=DEVIATION / math.sqrt(2 * layers) if last else DEVIATION)
             elif name.endswith("bias"):
                 nn.init.zeros_(value)
+        if weight_norm:
+            for layer in self.blocks.modules():
+                if isinstance(layer, nn.Linear):
+                    register_parametrization(layer, "weight", RowNorm())
 
     def forward(self, x: Tensor) -> Tensor:  # (B, T) whole numbers → (B, T, classes)
         """Return the logits of the token after each."""
@@ -90,6 +98,19 @@ class Gpt(nn.Module):
         h = self.norm(self.blocks(h))
         last = self.token.weight[: self.classes] if self.head is None else self.head.weight
         return functional.linear(h, last)
+
+
+class RowNorm(nn.Module):
+    """Rows g v/‖v‖ of a matrix (Salimans and Kingma 2016, eq. 2), as vmap has no rule for torch's."""
+
+    def forward(self, g: Tensor, v: Tensor) -> Tensor:  # (out, 1), (out, in)
+        """Return the matrix."""
+        matrix: Tensor = v * (g / torch.linalg.vector_norm(v, dim=1, keepdim=True))
+        return matrix
+
+    def right_inverse(self, matrix: Tensor) -> tuple[Tensor, Tensor]:
+        """Return g and v of a matrix."""
+        return torch.linalg.vector_norm(matrix, dim=1, keepdim=True), matrix
 
 
 class Block(nn.Module):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from lrwd_sweep.report.view.notation import counted
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import unfinished
+from lrwd_sweep.spec.shard import WHOLE, Shard
 from lrwd_sweep.spec.study import StudySpec, labels
 
 if TYPE_CHECKING:
@@ -37,7 +38,9 @@ class Missing:
         return sum(map(len, self.todo.values())) + self.further * self.seeds
 
 
-def missing(store: Store | None, name: str, spec: StudySpec, points: int | None = None) -> Missing:
+def missing(
+    store: Store | None, name: str, spec: StudySpec, points: int | None = None, shard: Shard = WHOLE
+) -> Missing:
     """Find the missing lanes of a lattice, or of a search of `points` points; None is an empty store."""
     if store is not None and store.find_study(name) is None:
         store = None
@@ -45,15 +48,15 @@ def missing(store: Store | None, name: str, spec: StudySpec, points: int | None 
     cells = list(spec.lattice.cells())
     if points is not None:
         cells = [] if store is None else list(dict.fromkeys(trial.cell for trial in store.trials(name)))
-    todo = unfinished(cells, spec.seeds, finished)
+    todo = shard.among(unfinished(cells, spec.seeds, finished))
     further = 0 if points is None else max(points - len(cells), 0)
     partly = {cell for left in todo.values() for cell in left}
     return Missing(todo, further, len(spec.seeds), len(cells) - len(partly))
 
 
-def runs(spec: StudySpec, points: int | None = None) -> int:
+def runs(spec: StudySpec, points: int | None = None, shard: Shard = WHOLE) -> int:
     """Count the runs of a lattice, or of a search of `points` points."""
-    return (len(spec.lattice) if points is None else points) * len(spec.seeds)
+    return shard.count(spec.lattice, spec.seeds) if points is None else points * len(spec.seeds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +78,14 @@ def forecast(
     max_lanes: int | None,
     files: DataFiles,
     points: int | None = None,
+    shard: Shard = WHOLE,
 ) -> Forecast:
     """Load what a command would load, and measure for a few seconds; nothing is stored.
 
     Raises what the command would raise before it trains.
     """
-    lacking = {name: missing(store, name, spec, points) for name, spec in specs.items()}
-    counts = {name: (runs(spec, points), lacking[name].runs) for name, spec in specs.items()}
+    lacking = {name: missing(store, name, spec, points, shard) for name, spec in specs.items()}
+    counts = {name: (runs(spec, points, shard), lacking[name].runs) for name, spec in specs.items()}
     specs = {name: spec for name, spec in specs.items() if lacking[name].runs}
     if not specs or any(spec.command is not None for spec in specs.values()):
         return Forecast(counts)
@@ -113,12 +117,16 @@ def forecast(
     return Forecast(counts, at_once, lanes, needed, free, time)
 
 
-def told(specs: Sequence[StudySpec], device: str, points: int | None = None) -> str:
+def told(
+    specs: Sequence[StudySpec], device: str, points: int | None = None, shard: Shard | None = None
+) -> str:
     """Say what will be trained and where, as in `adamw: 11×11 lattice × 5 seeds, 605 runs on cpu`."""
     sizes = dict.fromkeys(f"{len(spec.lattice.lr)}×{len(spec.lattice.weight_decay)}" for spec in specs)
     seeds = counted(max(len(spec.seeds) for spec in specs), "seed")
     what = f"{' and '.join(sizes)} lattice{'s' * (len(specs) > 1)}" if points is None else f"{points} points"
     every = counted(sum(runs(spec, points) for spec in specs), "run")
+    if shard is not None:
+        every = f"{shard}: {sum(runs(spec, points, shard) for spec in specs)} of {every}"
     stems = dict.fromkeys(spec.command.stem for spec in specs if spec.command is not None)
     where = f"of {' and '.join(stems)}" if stems else f"on {_place(device)}"
     return f"{', '.join(labels(specs))}: {what} × {seeds}, {every} {where}"

@@ -139,8 +139,9 @@ class RunReader:
         self.file: _File | None = None
         self.readout = Readout(metric, lower)
         self.seen: dict[str, None] = {}  # keys, in order
-        # Files that are there before the run are those of another one, unless they change.
-        self.before = {path: _state(path) for path in glob.iglob(path, recursive=True)} if path else {}
+        # Files that are there before the run are those of another one, unless they change or lie in `out`.
+        before = glob.iglob(path, recursive=True) if path else ()
+        self.before = {path: _state(path) for path in before if not path.startswith(f"{out}/")}
 
     def poll(self, *, end: bool = False) -> Readout:
         """Read what the run has written since the last call."""

@@ -31,6 +31,7 @@ from lrwd_sweep.spec.job import (
     Watcher,
     short_digest,
 )
+from lrwd_sweep.spec.shard import WHOLE, Shard
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.spec.task import Task
 from lrwd_sweep.spec.user_code import is_user_code
@@ -57,11 +58,13 @@ class Runner:
         checkpoint_every: float = CHECKPOINT_SECONDS,  # of training; 0: no checkpoints
         announced: bool = False,  # a line has said what is to be trained
         choice: ExecutorChoice = AUTO,
+        shard: Shard | None = None,  # of the lanes of lattices; None: all
     ) -> None:
         self.store, self.device, self.max_lanes, self.files = store, device, max_lanes, files
         self.quiet, self.retrain_damaged = quiet, retrain_damaged
         self.checkpoint_every, self.announced = checkpoint_every, announced
         self.choice = replace(choice, spool=choice.spool and os.path.abspath(choice.spool))
+        self.shard, self.part = shard, shard or WHOLE
         self._processes: Processes | None = None  # warm from one study to the next
         self._cluster: RayCluster | None = None  # likewise
 
@@ -91,7 +94,7 @@ class Runner:
             specs.values(), self.device, self.max_lanes, self.files, self.checkpoint_every, self.choice
         )
         if not self.announced and not self.quiet:
-            consoles.note(told(list(specs.values()), self.choice.place(self.device), points))
+            consoles.note(told(list(specs.values()), self.choice.place(self.device), points, self.shard))
         names = [name for name, spec in specs.items() if self._is_missing(name, spec, points, compared)]
         if not names:
             return
@@ -101,18 +104,19 @@ class Runner:
 
     def _is_missing(self, name: str, spec: StudySpec, points: int | None, compared: bool) -> bool:
         """Extend a stored study to `spec` and report what it holds; return True if runs are missing."""
-        if self.store.find_study(name) is None:
+        if self.store.find_study(name) is None and runs(spec, points, self.part):
             return True
         self.store.begin_study(name, spec)
         self._drop_damaged(name)
-        found, every = missing(self.store, name, spec, points), runs(spec, points)
+        found, every = missing(self.store, name, spec, points, self.part), runs(spec, points, self.part)
+        of = f" of {self.shard}" if self.shard else ""
         if points is not None:
             seeds = f" with all {len(spec.seeds)} seeds" * (len(spec.seeds) > 1)
             left = max(points - found.whole, 0)
             self._note(f"{name}: {found.whole} of {points} points are in the store{seeds}", left)
         elif found.runs < every or not compared:
-            self._note(f"{name}: {every - found.runs} of {every} lanes are in the store", found.runs)
-        if found.runs == 0 and self.store.driver(name) is None:
+            self._note(f"{name}: {every - found.runs} of {every} lanes{of} are in the store", found.runs)
+        if found.runs == 0 and self.part.parts == 1 and self.store.driver(name) is None:
             self.store.delete_checkpoints(name)  # a kill left them when their packs were stored
         return found.runs > 0
 
@@ -168,7 +172,7 @@ class Runner:
 
         new = [each for each in (name, *together) if self.store.find_study(each) is None]
         first = name in new or not self.store.finished(name)
-        left = missing(self.store, name, spec, points).runs
+        left = missing(self.store, name, spec, points, self.part).runs
         folder = run_folder(self.store.path, name)
         shown = consoles.logged("lrwd_sweep") if self.choice.is_ray and not self.quiet else nullcontext()
         try:
@@ -205,8 +209,9 @@ class Runner:
         from lrwd_sweep.runner.study_loop import StudyLoop
 
         _collect_garbage()
-        with self.store.driving(name), stop_on_signals() as stop:
-            loop = StudyLoop(name, spec, self.store, execution, watcher, self.max_lanes, stop)
+        remedy = f"give each shard a file of its own by {arg('storage')}" if self.shard else ""
+        with self.store.driving(name, remedy), stop_on_signals() as stop:
+            loop = StudyLoop(name, spec, self.store, execution, watcher, self.max_lanes, stop, self.part)
             if self.choice.spool and (found := store_packs(self.store, name, spec, self.choice.spool)):
                 self._tell(f"{name}: {counted(found, 'lane')} of an earlier run are stored from the spool")
             try:
@@ -303,7 +308,8 @@ class Runner:
         from lrwd_sweep.report.view.live import Progress
 
         known = {name: self.store.trials(name) for name in specs if self.store.find_study(name) is not None}
-        with consoles.shared() as console, Progress(console, specs, known, points) as progress:
+        shown = consoles.shared()
+        with shown as console, Progress(console, specs, known, points, shard=self.part) as progress:
             yield progress.of
 
     def _note(self, found: str, missing: int) -> None:

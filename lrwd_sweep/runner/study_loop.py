@@ -15,6 +15,7 @@ from lrwd_sweep.runner.sampler import grid_cells, propose_cells
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import unfinished
 from lrwd_sweep.spec.job import Pack, PackDone, PackLost, Watcher
+from lrwd_sweep.spec.shard import WHOLE, Shard
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.store import Store
 
@@ -38,6 +39,7 @@ class StudyLoop:
     watcher: Watcher
     max_lanes: int | None = None
     should_stop: Callable[[], bool] = lambda: False
+    shard: Shard = WHOLE  # the lanes of a lattice to train
 
     def grid(self) -> None:
         """Train every lane of the lattice that is not finished. Raises Stopped when asked to stop."""
@@ -62,8 +64,8 @@ class StudyLoop:
     def _train(self, cells: Sequence[Cell]) -> None:
         """Train the missing lanes of these cells, also while other processes train the same study."""
         overtaken = False
-        while todo := unfinished(cells, self.spec.seeds, self.store.finished(self.name)):
-            packs = self._begun(todo)
+        while todo := self.shard.among(every := self._unfinished(cells)):
+            packs = self._begun(todo, every)
             if rest := _without(todo, packs):
                 packs += self.execution.plan(rest, self.max_lanes, self.spec.optimizer)
             if overtaken:  # begin where the other process ends
@@ -71,7 +73,13 @@ class StudyLoop:
             overtaken = self._train_packs(packs)
             if not overtaken:
                 break
-        self.store.delete_checkpoints(self.name)  # those of packs that ended in halves
+        if self.shard.parts == 1:
+            self.store.delete_checkpoints(self.name)  # those of packs that ended in halves
+        elif (place := self.execution.checkpoints) is not None:
+            _checkpoint().delete_finished(place, self._unfinished(cells))
+
+    def _unfinished(self, cells: Sequence[Cell]) -> dict[int, list[Cell]]:
+        return unfinished(cells, self.spec.seeds, self.store.finished(self.name))
 
     def _begun_cells(self) -> list[Cell]:
         """Return the cells of packs that have a checkpoint."""
@@ -80,11 +88,14 @@ class StudyLoop:
         every = {found.pack for found in _checkpoint().find(place)}
         return [cell for pack in sorted(every, key=repr) for cell in pack.cells]
 
-    def _begun(self, todo: Mapping[int, Sequence[Cell]]) -> list[Pack]:
-        """Return the packs that have a checkpoint; delete the checkpoints of finished ones."""
+    def _begun(self, todo: Mapping[int, Sequence[Cell]], every: Mapping[int, Sequence[Cell]]) -> list[Pack]:
+        """Return the packs to do that have a checkpoint; delete checkpoints unless `every` has lanes of them.
+
+        `every` holds the unfinished cells, of other shards too: the store may be theirs as well.
+        """
         if (place := self.execution.checkpoints) is None:
             return []
-        _checkpoint().delete_finished(place, todo)
+        _checkpoint().delete_finished(place, every)
         packs: list[Pack] = _checkpoint().begun_packs(place, todo)
         if lanes := sum(len(pack.cells) for pack in packs):
             _log.info("%d of the lanes continue from a checkpoint", lanes)

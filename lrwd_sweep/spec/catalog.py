@@ -106,10 +106,11 @@ NETWORKS = {
     "resnet32": "the same deeper, 0.46M",
     "resnet56": "and deeper, 0.85M",
     "wrn-28-10": "wide residual network, 36.5M",
+    "vgg16-bn": "VGG of 13 convolutions with batch norm and one linear layer, 14.7M",
     "shake26-2x32d": "Shake-Shake-Image of depth 26, 2.9M",
     "shake26-2x64d": "the same wider, 11.6M: the AdamW paper's",
     "shake26-2x96d": "wider still, 26.2M: the AdamW paper's for its longest runs",
-    "gpt": "decoder-only transformer for texts; --net-options layers, heads, width, context, tie",
+    "gpt": "decoder-only transformer for texts; --net-options layers, heads, width, …",
     "torchvision:NAME": "any classifier of torchvision.models, as torchvision:resnet18",
 }
 

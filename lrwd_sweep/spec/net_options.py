@@ -11,7 +11,9 @@ from lrwd_sweep.errors import UnknownName, UsageError, arg, shown
 MOST = 1 << 20
 CONTEXT = 64  # tokens of a window of text by default
 OF_NETWORKS: dict[str, dict[str, Any]] = {  # with their defaults
-    "gpt": {"layers": 2, "heads": 4, "width": 64, "context": CONTEXT, "tie": False},
+    "mlp-norm": {"width": 128},
+    "mlp": {"width": 128},
+    "gpt": {"layers": 2, "heads": 4, "width": 64, "context": CONTEXT, "tie": False, "weight_norm": False},
 }
 
 
@@ -100,7 +102,7 @@ def complete_options(net: str, text: str) -> dict[str, Any]:
         elif isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST:
             raise UsageError(f"{stated} is not a whole number from 1 to {MOST}")
     found: dict[str, Any] = known | given
-    if found["width"] % found["heads"]:
+    if "heads" in found and found["width"] % found["heads"]:
         raise UsageError(
             f"{arg('net_options', said_options(text))} makes {found['heads']} heads of width "
             f"{found['width']}, which does not divide; choose a width that is a multiple of the heads"

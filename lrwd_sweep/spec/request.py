@@ -51,6 +51,7 @@ class TaskOptions(RunKeywords, FlatMinimaOptions, total=False):
     clip_norm: float
     label_smoothing: float
     accumulate: int
+    train_fraction: float
     batch_size: int
     schedule: str
     warmup: int

@@ -51,6 +51,7 @@ class RunOptions:
         least=-math.inf,
         below=math.inf,
     )
+    keep_out: bool = declared(False, "A further attempt continues in the {out} of the last", panel=RUN)
     shell: bool = declared(False, "Run by sh -c, values quoted", panel=RUN)
     objective: tuple[Callable[..., Any], ...] = ()  # from Python, in place of `run`
 
@@ -68,6 +69,7 @@ class RunKeywords(TypedDict, total=False):
     jobs: int
     timeout: str | float
     diverged_above: float
+    keep_out: bool
     shell: bool
 
 
@@ -86,7 +88,7 @@ def run_options(
     if run.get("run") and run.get("objective"):
         raise UsageError(f"{arg('run')} and {arg('objective')} exclude each other; give one")
     unused = [name for name in task if name != "epochs" or option == "objective"]
-    unused += [name for name in ("shell", "read") if option == "objective" and run.get(name)]
+    unused += [name for name in ("shell", "read", "keep_out") if option == "objective" and run.get(name)]
     unused += ["preset"] * (preset != DEFAULT)
     for name in unused:
         raise UsageError(f"{arg(name)} has no effect with {arg(option)}; leave it out")
@@ -129,6 +131,7 @@ def command_of(options: RunOptions, place: int, optimizer: Optimizer, epochs: in
         "jobs": options.jobs,
         "timeout": seconds(options.timeout) if options.timeout else None,
         "diverged_above": options.diverged_above,
+        "keep_out": options.keep_out,
     }
     if options.objective:
         return _function(options.objective[min(place, len(options.objective) - 1)], name, rest)

@@ -10,6 +10,7 @@ from typing import Any, Self
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.science.optimizer import Optimizer, users_of
 from lrwd_sweep.science.schedule import Schedule, Timetable, evaluated_epochs
+from lrwd_sweep.spec.batches import LARGEST_EPS, Batches
 from lrwd_sweep.spec.catalog import (
     AUGMENTATIONS,
     CROSS_ENTROPY,
@@ -24,14 +25,12 @@ from lrwd_sweep.spec.catalog import (
     metric_of,
 )
 from lrwd_sweep.spec.field import OPTIMIZER, SCHEDULE, TRAIN, WHERE, declared, fields_of
-from lrwd_sweep.spec.flat_minima import ENSEMBLE, FlatMinima, averaged_epochs
+from lrwd_sweep.spec.flat_minima import ENSEMBLE, averaged_epochs
 from lrwd_sweep.spec.image_folder import PREFIX
 from lrwd_sweep.spec.net_options import context, joined_options
 from lrwd_sweep.spec.task_checks import refuse_impossible
 from lrwd_sweep.spec.text_files import is_text
 from lrwd_sweep.spec.user_code import canonical, is_user_code
-
-LARGEST_EPS = 1e30  # which float32 holds, and products with it
 
 
 class MomentumForm(StrEnum):
@@ -42,7 +41,7 @@ class MomentumForm(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Task(FlatMinima):
+class Task(Batches):
     """Everything that decides a lane's result besides optimizer, α, λ and seed; see `FIELDS`.
 
     Hyperparameters that are None are left to the optimizer's family; `of` fills them in. Raises UsageError.
@@ -196,46 +195,6 @@ class Task(FlatMinima):
         words="network's options {}",
     )
     measure: str = declared("", rare=True, mark="{}", words="measured by {}")  # the user's metric
-    clip_norm: float | None = declared(
-        None,
-        "Largest norm of a lane's gradient; more is scaled down [none]",
-        kind=float,
-        panel=TRAIN,
-        metavar="V",
-        below=LARGEST_EPS,
-        rare=True,
-        mark="clip{:g}",
-        words="gradients clipped to a norm of {:g}",
-    )
-    label_smoothing: float = declared(
-        0.0,
-        "Of training's cross-entropy; val_loss has none",
-        panel=TRAIN,
-        rare=True,
-        mark="smooth{:g}",
-        words="labels smoothed by {:g}",
-    )
-    accumulate: int = declared(
-        1,
-        "Batches per update, their mean gradient",
-        panel=TRAIN,
-        metavar="N",
-        least=1,
-        rare=True,
-        mark="acc{}",
-        words="{} batches per update",
-    )
-    eval_batch_size: int | None = declared(  # results differ only by rounding
-        None,
-        "Items evaluated at a time [256]",
-        kind=int,
-        panel=WHERE,
-        metavar="N",
-        least=1,
-        compare=False,
-        in_presets=False,
-        rare=True,
-    )
     code: tuple[tuple[str, str], ...] = declared((), rare=True)  # name and digest of user code
     whole_loss: bool = declared(False, rare=True)  # the loss is not a mean over items: a split is one batch
     engine: str = declared(  # results differ only by rounding
@@ -297,12 +256,17 @@ class Task(FlatMinima):
     @property
     def steps_per_epoch(self) -> int:
         """Updates per epoch; the incomplete last batch is dropped."""
-        return self.data_set.train // self.items_per_step
+        return self.train_items // self.items_per_step
 
     @property
     def items_per_step(self) -> int:
         """Items of an update."""
         return self.batch_size * self.accumulate
+
+    @property
+    def train_items(self) -> int:
+        """Items of the training set that train."""
+        return int(self.data_set.train * (1 if self.train_fraction is None else self.train_fraction))
 
     @property
     def steps(self) -> int:

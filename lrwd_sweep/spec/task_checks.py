@@ -44,15 +44,18 @@ def refuse_impossible(task: Any) -> None:  # a Task, which imports this module
 
 
 def _refuse_sizes(task: Any, sizes: DataSet) -> None:
-    if task.batch_size > sizes.train:
+    count, share = task.train_items, ""
+    if task.train_fraction is not None:
+        share = f"{arg('train_fraction', task.train_fraction)} of "
+    if task.batch_size > count:
         raise UsageError(
-            f"{arg('batch_size', task.batch_size)} is larger than the training set of {task.data} "
-            f"({sizes.train}); choose at most {sizes.train}"
+            f"{arg('batch_size', task.batch_size)} is larger than {share}the training set of {task.data} "
+            f"({count}); choose at most {count}"
         )
-    if task.items_per_step > sizes.train:
+    if task.items_per_step > count:
         raise UsageError(
-            f"{arg('accumulate', task.accumulate)} batches of {task.batch_size} are more than the training "
-            f"set of {task.data} ({sizes.train}); choose at most {sizes.train // task.batch_size}"
+            f"{arg('accumulate', task.accumulate)} batches of {task.batch_size} are more than {share}the "
+            f"training set of {task.data} ({count}); choose at most {count // task.batch_size}"
         )
     if task.augment != "none" and len(sizes.shape) != 3:
         raise UsageError(f"{arg('augment', task.augment)}: {task.data} holds no images; choose none")

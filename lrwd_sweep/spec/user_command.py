@@ -52,6 +52,7 @@ class Command:
     jobs: int | None = field(default=None, compare=False)
     timeout: float | None = field(default=None, compare=False)  # seconds
     diverged_above: float | None = field(default=None, compare=False)
+    keep_out: bool = field(default=False, compare=False)  # `{out}` is that of the attempt before
     call: Callable[..., Any] | None = field(default=None, compare=False, repr=False)  # `function` itself
 
     def __post_init__(self) -> None:

@@ -182,16 +182,17 @@ class Store:
             return [_summary(session, row) for row in studies.all_rows(session)]
 
     @contextmanager
-    def driving(self, name: str) -> Iterator[None]:
+    def driving(self, name: str, remedy: str = "") -> Iterator[None]:
         """Be the only process that trains a study. Raises StoreError if another one does."""
         mine = Driver.here()
         with self._writing() as session:
             study = studies.get_row(session, name).id
             found = find_driver(session, study)
             if found is not None and not found.is_same(mine) and found.is_alive:
+                remedy = remedy or f"choose another {arg('study_name')}"
                 raise StoreError(
                     f"study {name!r} is being trained by {found}; wait until it has finished, stop it, or "
-                    f"choose another {arg('study_name')}"
+                    f"{remedy}"
                 )
             note_driver(session, study, mine)
         stopped = Event()

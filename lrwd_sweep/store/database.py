@@ -18,6 +18,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 
 from lrwd_sweep.errors import NothingToReport, StoreError, arg, brief
+from lrwd_sweep.spec.shard import Shard
 from lrwd_sweep.store.schema import MIGRATIONS, Damaged, Unreadable, migrate, schema_version
 
 DEFAULT_FILE = "lrwd-sweep.db"
@@ -74,6 +75,12 @@ def locate(url: str | None) -> Path:
     if _SECRET.search(unquote(unquote(path))):
         raise StoreError(f"{given} holds a user or a password and names no file; {_WRITE}")
     return Path(path).expanduser()
+
+
+def shard_file(shard: Shard) -> str:
+    """Return the default file with the shard in its name, as in `lrwd-sweep-3of8.db`. Raises StoreError."""
+    path = locate(None)
+    return str(path.with_name(f"{path.stem}-{shard.part}of{shard.parts}{path.suffix}"))
 
 
 def _path_of(url: str, given: str) -> str:

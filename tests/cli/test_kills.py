@@ -107,6 +107,8 @@ def test_study_has_one_driver(run: Run) -> None:
     assert second.code == 3
     said = second.err.splitlines()[-1]
     assert f"study 'killed' is being trained by process {first.pid} on " in said, said
+    shard = run(*command, "--shard", "1/2", "--storage", STORE)
+    assert shard.err.rstrip().endswith("or give each shard a file of its own by --storage"), shard.err
     assert len(trials(STORE)) < LANES, "the second one trained nothing"
     assert f"in training, process {first.pid} on " in " ".join(run("study", "list").out.split())
     refused = run("study", "delete", NAME, "--yes")

@@ -57,7 +57,8 @@ def test_compare_runs_both_optimizers_and_says_what_to_paste(run: Run) -> None:
 
 def test_the_next_command_is_the_same_study_continued(run: Run) -> None:
     Path("my script.py").write_text(BOWL)
-    rest = ("--timeout", "5m", "--diverged-above", "9.5", "--take", "best", "--seeds", "1", "--cap", "4")
+    some = ("--timeout", "5m", "--diverged-above", "9.5", "--take", "best", "--seeds", "1")
+    rest = (*some, "--cap", "4", "--keep-out")
     for command in (("grid", "-o", "adamw:independent"), ("tpe", "-o", "adam", "--trials", "4")):
         found = run(*command, *SAID, *rest)
         assert found.code == 0, found.err

@@ -33,8 +33,8 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"text:{path}"
 
 
-def _task(data: str, tie: bool = False, **options: Any) -> Task:
-    net_options = options_text({**SMALL, "tie": tie})
+def _task(data: str, form: str = "", **options: Any) -> Task:
+    net_options = options_text({**SMALL, **({form: True} if form else {})})
     return Task(net="gpt", data=data, net_options=net_options, epochs=1, batch_size=16, **options)
 
 
@@ -54,9 +54,9 @@ def _module(request: Task, seed: int = 3) -> Gpt:
 
 
 def test_lane_equals_the_lone_module_under_torch_optim(text: str) -> None:
-    for tie in (False, True):
+    for form in ("", "tie", "weight_norm"):
         for engine in ("loop", "vmap"):
-            request = _task(text, tie, engine=engine, schedule="fixed")
+            request = _task(text, form, engine=engine, schedule="fixed")
             splits = _splits(text)
             trainer = pack("adamw:lr-scaled", request, CELLS, seed=3, data=splits)
             trials = trainer.run()
@@ -73,15 +73,15 @@ def test_lane_equals_the_lone_module_under_torch_optim(text: str) -> None:
                     optimizer.step()
                 for name, value in trainer.arena.named.items():
                     difference = value[lane] - module.get_parameter(name)
-                    assert difference.abs().max() < 1e-10, (tie, engine, name)
+                    assert difference.abs().max() < 1e-10, (form, engine, name)
                 with torch.no_grad():
                     logits, y = module(splits.validation.x), splits.validation.y
                     loss = functional.cross_entropy(logits.flatten(0, 1), y.flatten()).item()
                     error = (logits.argmax(-1) != y).double().mean().item()
                 metrics = trials[lane].metrics
-                assert metrics["val_loss"] == pytest.approx(loss, abs=1e-10), (tie, engine)
-                assert metrics["val_perplexity"] == pytest.approx(math.exp(loss), abs=1e-9), (tie, engine)
-                assert metrics["val_error"] == pytest.approx(error, abs=1e-10), (tie, engine)
+                assert metrics["val_loss"] == pytest.approx(loss, abs=1e-10), (form, engine)
+                assert metrics["val_perplexity"] == pytest.approx(math.exp(loss), abs=1e-9), (form, engine)
+                assert metrics["val_error"] == pytest.approx(error, abs=1e-10), (form, engine)
 
 
 def test_a_position_sees_only_those_before_it(text: str) -> None:
@@ -96,9 +96,18 @@ def test_a_position_sees_only_those_before_it(text: str) -> None:
             assert not torch.allclose(module(other)[:, k], logits[:, k], atol=1e-3)
 
 
+def test_weight_norm_makes_directions_of_the_same_function_scale_invariant(text: str) -> None:
+    plain, normed = _task(text), _task(text, "weight_norm")
+    found = network(normed).scale_invariant
+    assert len(found) == 8, "four matrices in each of two blocks"
+    assert all(name.endswith("weight.original1") for name in found), found
+    x = torch.randint(10, (3, 6))
+    assert torch.allclose(_module(normed)(x), _module(plain)(x), atol=1e-6)
+
+
 def test_initial_weights_have_gpt2s_spread() -> None:
     torch.manual_seed(0)
-    module = Gpt(100, 100, layers=8, heads=4, width=64, context=32, tie=False)
+    module = Gpt(100, 100, layers=8, heads=4, width=64, context=32, tie=False, weight_norm=False)
     for name, value in module.named_parameters():
         if value.dim() > 1:
             deviation = 0.02 / 4 if "attention.out" in name or "down" in name else 0.02  # √(2·8) = 4
@@ -116,7 +125,7 @@ def test_options_shape_the_network(text: str) -> None:
     assert shapes["token.weight"] == shapes["head.weight"] == (11, 8)
     assert shapes["position.weight"] == (6, 8)
     assert shapes["blocks.1.attention.qkv.weight"] == (24, 8)
-    assert network(_task(text, tie=True)).shapes.keys() == shapes.keys() - {"head.weight"}
+    assert network(_task(text, "tie")).shapes.keys() == shapes.keys() - {"head.weight"}
     assert Task(net="gpt", data=text, batch_size=16).data_set.shape == (64,)
     assert _task(text).changed(net_options=options_text({"context": 9})).data_set.shape == (9,)
 

@@ -16,12 +16,13 @@ from lrwd_sweep.spec.catalog import NETWORKS, find_network
 from tests.refusal import assert_raises
 
 F64 = torch.float64
-SMALL = ["mlp-norm", "mlp", "cnn-norm", "cnn", "resnet20", "shake26-2x32d"]
+SMALL = ["mlp-norm", "mlp", "cnn-norm", "cnn", "resnet20", "vgg16-bn", "shake26-2x32d"]
 SIZES = {  # parameters on CIFAR-10, as the papers give them
     "resnet20": 0.27e6,
     "resnet32": 0.46e6,
     "resnet56": 0.85e6,
     "wrn-28-10": 36.5e6,
+    "vgg16-bn": 14.7e6,
     "shake26-2x32d": 2.9e6,
     "shake26-2x64d": 11.6e6,
     # 26 2x96d as Gastaldi defines it and the AdamW authors' code builds it; their paper writes 25.6M

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from lrwd_sweep.engine.checkpoint import Checkpoints, State, find
 from lrwd_sweep.engine.speed import Speed
 from lrwd_sweep.errors import StoreError
 from lrwd_sweep.runner import execution
@@ -18,8 +19,9 @@ from lrwd_sweep.runner.spool import store_packs, study_key, write_pack
 from lrwd_sweep.runner.study_loop import StudyLoop
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.optimizer import Optimizer
-from lrwd_sweep.science.trial import Status, Trial
+from lrwd_sweep.science.trial import Status, Trial, unfinished
 from lrwd_sweep.spec.job import (
+    CheckpointPlace,
     ClusterState,
     EpochDone,
     Event,
@@ -29,6 +31,7 @@ from lrwd_sweep.spec.job import (
     Stopped,
     short_digest,
 )
+from lrwd_sweep.spec.shard import Shard
 from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.spec.task import Task
 from lrwd_sweep.store import Store, open_store
@@ -78,6 +81,24 @@ def _results(store: Store, name: str = "study") -> dict[tuple[Cell, int], Trial]
 
 def _points(store: Store) -> dict[Cell, set[int]]:
     return {cell: {seed for c, seed in _results(store) if c == cell} for cell, _ in _results(store)}
+
+
+def test_a_shard_trains_its_lanes_and_keeps_the_checkpoints_of_others(store: Store) -> None:
+    shards = [Shard(part, 2) for part in (1, 2)]
+    todo = unfinished(CELLS, SPEC.seeds, ())
+    mine, other = (shard.among(todo)[0] for shard in shards)
+    for cells in ([*other, mine[0]], other):
+        loop, log = _loop(store, name=f"study {len(cells)}")
+        place = CheckpointPlace(f"{store.path}.packs", loop.name, loop.name, 60.0)
+        loop.execution.checkpoints = place
+        Checkpoints(place, Pack(tuple(cells), 0)).write(State({}, {}, {}), 1)
+        replace(loop, shard=shards[0]).grid()
+        assert set(_results(store, loop.name)) == {
+            (cell, seed) for seed, cells in shards[0].among(todo).items() for cell in cells
+        }
+        assert find(place), cells
+        replace(loop, shard=shards[0]).grid()
+        assert log.lanes == shards[0].count(LATTICE, SPEC.seeds), "trained twice"
 
 
 def test_grid_trains_only_missing_lanes(store: Store) -> None:

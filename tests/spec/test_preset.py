@@ -122,8 +122,8 @@ WRONG = (  # one of a kind; test_field has the values that a field refuses
     ("about = ", "is not TOML"),
     (f"about = {'[' * 5000}", "is not TOML"),
     (
-        '[training]\nnet = "mlp"\n[net.options]\nwidth = 3',
-        "[net.options] 'width=3' has no effect on mlp",
+        '[training]\nnet = "cnn"\n[net.options]\nwidth = 3',
+        "[net.options] 'width=3' has no effect on cnn",
     ),
     (f"{MINE}[net.options]\nsince = 2020-01-01", "give text, numbers, true or false, lists and tables"),
     (f'{MINE}engine = "vmap"', "unknown key of [training] 'engine'"),

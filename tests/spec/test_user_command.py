@@ -72,6 +72,7 @@ def test_what_cannot_work_is_refused_with_the_remedy() -> None:
         ({"run": None, "jobs": 2}, "jobs has no effect without run"),
         ({"run": None, "maximize": True}, "a lower val_loss is better"),
         ({"objective": len}, "exclude each other"),
+        ({"run": None, "objective": len, "keep_out": True}, "keep_out has no effect with objective"),
         ({"run": None, "objective": lambda a: a}, "takes other arguments"),
     ]
     for given, text in cases:
@@ -120,6 +121,7 @@ def test_a_specification_survives_json() -> None:
         "jobs": 2,
         "timeout": "2h",
         "diverged_above": 9.0,
+        "keep_out": True,
     }
     for one in (spec(), spec(**rest), spec(metric="acc", maximize=True), spec(shell=True), spec(seeds=1)):
         again = StudySpec.from_dict(json.loads(json.dumps(one.to_dict())))
@@ -145,7 +147,8 @@ def test_identity_is_the_command_its_code_and_what_is_read(
 
     first = again({})
     assert first.default_name.startswith("train-adamw-lr-scaled-val_loss-")
-    for same in ({"jobs": 4}, {"timeout": "2h"}, {"diverged_above": 3.0}, {"seeds": 5}, {"lr": [0.1]}):
+    free = ({"jobs": 4}, {"timeout": "2h"}, {"diverged_above": 3.0}, {"keep_out": True})
+    for same in (*free, {"seeds": 5}, {"lr": [0.1]}):
         assert not first.differences(again(same)), same
     for other in ({"read": "auto"}, {"take": "best"}, {"metric": "test_loss"}, {"run": f"{run} -x"}):
         changed = again(other)

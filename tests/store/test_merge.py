@@ -9,10 +9,11 @@ import pytest
 
 from lrwd_sweep.errors import LrwdError, SpecMismatch, StoreError, UsageError
 from lrwd_sweep.science.trial import Status, Trial
+from lrwd_sweep.spec.shard import Shard
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.store import open_store
-from lrwd_sweep.store.merge import merge_stores
-from tests.store.sample import complete, spec
+from lrwd_sweep.store.merge import MergedStudy, merge_stores
+from tests.store.sample import complete, lattice_trials, spec
 
 NAME = "study"
 
@@ -24,7 +25,7 @@ def make(path: Path, trials: list[Trial], of: StudySpec | None = None) -> str:
     return str(path)
 
 
-def merge(into: str, *sources: str) -> dict[str, list[int]]:
+def merge(into: str, *sources: str) -> dict[str, MergedStudy]:
     with open_store(into, write=True) as store:
         opened = [open_store(source, write=False) for source in sources]
         try:
@@ -42,8 +43,9 @@ def test_parts_become_the_whole(tmp_path: Path) -> None:
     second = make(tmp_path / "2.db", [*every[1:2], again])
     third = make(tmp_path / "3.db", every[2:])
     into = str(tmp_path / "all.db")
-    assert merge(into, first, second, third) == {NAME: [2, 1, len(every) - 2]}
-    assert merge(into, first, second, third) == {NAME: [0, 0, 0]}, "a second time adds nothing"
+    assert merge(into, first, second, third)[NAME].added == [2, 1, len(every) - 2]
+    twice = merge(into, first, second, third)[NAME]
+    assert (twice.added, twice.seconds) == ([0, 0, 0], 0.0), "a second time adds nothing"
     with open_store(into, write=False) as store:
         assert sorted(map(repr, store.trials(NAME, curves=True))) == sorted(map(repr, every))
         assert store.latest() == [NAME]
@@ -65,3 +67,29 @@ def test_differences_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
             merge(first, source)
         assert isinstance(raised.value, error), said
         assert Path(first).read_bytes() == before
+
+
+def test_missing_lanes_are_told_by_shard_and_times_are_added(tmp_path: Path) -> None:
+    axis = tuple(2.0**-k for k in range(8))
+    of = spec(lr=axis, weight_decay=axis, seeds=1)
+    shards = [Shard(part, 5) for part in range(1, 6)]
+    shares = [[trial for trial in lattice_trials(of) if shard.holds(trial.cell, 0)] for shard in shards]
+    paths = []
+    for part, share in zip((1, 2, 4), (shares[0], shares[1][:-2], shares[3]), strict=True):
+        paths.append(make(tmp_path / f"{part}.db", share[:-1], of))
+        with open_store(paths[-1], write=True) as store:
+            store.add_trials(NAME, share[-1:], seconds=float(len(share)))
+    into = str(tmp_path / "all.db")
+    first = merge(into, paths[0])[NAME]
+    assert first.missing == 64 - len(shares[0])
+    found = merge(into, *paths)[NAME]
+    assert found.shards == {
+        shards[1]: (2, len(shares[1])),
+        shards[2]: (len(shares[2]), len(shares[2])),
+        shards[4]: (len(shares[4]), len(shares[4])),
+    }
+    with open_store(into, write=False) as store:
+        seconds = store.get_study(NAME).seconds
+    assert seconds == 64 - found.missing, "one second a lane"
+    other = merge(str(tmp_path / "again.db"), make(tmp_path / "any.db", lattice_trials(of)[:40], of))[NAME]
+    assert (other.missing, other.shards) == (24, {}), "these are no shards"

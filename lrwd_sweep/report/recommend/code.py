@@ -378,6 +378,6 @@ def _other_length(s: _Swept) -> Iterator[CodeLine]:
     proposal = "λ = λ_norm/√N, as the paper proposes"
     if not is_lambda:
         proposal = f"{s.rule.symbol} = λ_norm/√N, as the paper proposes for λ"
-    cycle, train = "a last cycle of " * s.restarts, s.task.data_set.train
+    cycle, train = "a last cycle of " * s.restarts, s.task.train_items
     remark = f"{cycle}T epochs at batch b, N = T·⌊{train}/b⌋ steps (here {s.steps}): {proposal}"
     yield CodeLine(s.call(constructor, number) if constructor else s.values(number), remark)

@@ -102,7 +102,7 @@ def _of_command(
         words = ["lrwd-sweep tpe" if spec.kind is Kind.TPE else "lrwd-sweep grid", f"--optimizer {names}"]
     words += [f"--trials {points}"] * (spec.kind is Kind.TPE)
     words += [f"--run {shlex.quote(each.command.text)}" for _, each in studies if each.command is not None]
-    words += ["--shell"] * command.shell
+    words += ["--shell"] * command.shell + ["--keep-out"] * command.keep_out
     first, seeds = min(spec.seeds), len(spec.seeds)
     given = {
         "--read": command.read,

@@ -24,6 +24,7 @@ from lrwd_sweep.report.view.notation import about, counted, spent, styled
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.job import ClusterState, EpochDone, Pack, PackDone
+from lrwd_sweep.spec.shard import WHOLE, Shard
 from lrwd_sweep.spec.study import Kind, StudySpec, labels
 
 Lane = tuple[Cell, int]  # cell and seed
@@ -47,7 +48,8 @@ class Course:
         self, owner: Progress, spec: StudySpec, title: str, points: int | None, known: Iterable[Trial]
     ) -> None:
         self.owner, self.spec, self.title = owner, spec, title
-        self.total = (points or len(spec.lattice)) * len(spec.seeds)  # runs
+        shard, seeds = owner.shard, spec.seeds
+        self.total = points * len(seeds) if points else shard.count(spec.lattice, seeds)  # runs
         self.steps, self.epochs = (spec.task.steps, spec.task.epochs) if spec.task else (1, 1)
         self.finished: dict[Lane, Latest] = {}  # without curves, which would take most memory
         self.running: dict[Lane, Latest] = {}  # after the last epoch that was evaluated
@@ -57,7 +59,8 @@ class Course:
         self.began = self.ended = 0.0  # time of the clock; 0: not yet
         cells = None if spec.is_search else set(spec.lattice.cells())
         for trial in known:
-            asked = trial.seed in spec.seeds and (cells is None or trial.cell in cells)
+            asked = trial.seed in seeds and (cells is None or trial.cell in cells)
+            asked = asked and shard.holds(trial.cell, trial.seed)
             if asked and (trial.status is not Status.FAILED or owner.watches):  # else it trains again
                 self._keep(trial)
         if spec.kind is Kind.IMPORT:
@@ -153,7 +156,8 @@ class Course:
             Trial(cell, seed, status, {} if value is None else {spec.metric: value})
             for (cell, seed), (status, value) in lanes.items()
         )
-        return Heatmap(surface_of(trials, spec), self.title, spec.formula, marked=self.whole)
+        marked = self.whole and self.owner.shard == WHOLE
+        return Heatmap(surface_of(trials, spec), self.title, spec.formula, marked=marked)
 
 
 class Progress:
@@ -166,8 +170,9 @@ class Progress:
         known: Mapping[str, Sequence[Trial]] | None = None,  # trials in the store, by study
         points: int | None = None,  # of a search
         watches: bool = False,  # another process trains
+        shard: Shard = WHOLE,  # of the lanes of lattices
     ) -> None:
-        self.console, self.lock, self.watches = console, threading.RLock(), watches
+        self.console, self.lock, self.watches, self.shard = console, threading.RLock(), watches, shard
         stored = known or {}
         self.courses = {
             name: Course(self, spec, title, points, stored.get(name, ()))

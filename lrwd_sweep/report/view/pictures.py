@@ -93,7 +93,7 @@ class Quantity:
         rows = {value: i for i, value in enumerate(lattice.lr)}
         columns = {value: j for j, value in enumerate(lattice.weight_decay)}
         lanes: dict[Place, list[Trial]] = {}
-        for trial in result.trials:
+        for trial in sorted(result.trials, key=lambda trial: trial.seed):  # not as they were stored
             if trial.status is Status.COMPLETE and self.name in trial.curves:
                 cell = nearest(trial.cell, lattice)
                 lanes.setdefault((rows[cell.lr], columns[cell.weight_decay]), []).append(trial)

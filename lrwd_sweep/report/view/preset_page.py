@@ -18,6 +18,7 @@ from lrwd_sweep.science.lattice import Lattice, format_axis
 from lrwd_sweep.science.optimizer import WD_RATIO
 from lrwd_sweep.science.schedule import Schedule, Timetable
 from lrwd_sweep.spec.catalog import FLOAT32
+from lrwd_sweep.spec.over import Over
 from lrwd_sweep.spec.preset import Preset
 from lrwd_sweep.spec.study import StudySpec, labels
 from lrwd_sweep.spec.task import Task
@@ -114,7 +115,8 @@ class PresetPage:
         yield "in all", f"{sum(lanes):,} lanes, {steps:,} lane-steps"
         if self.time:
             yield "time", self.time
-        yield "run", f"lrwd-sweep compare --preset {shlex.quote(self.asked)}"
+        command = "compare" if Over.of_preset(self.preset) is None else "transfer"
+        yield "run", f"lrwd-sweep {command} --preset {shlex.quote(self.asked)}"
 
     def _further_axes(self, ascii_only: bool) -> Iterator[Table]:
         """List axes of optimizers that are not a variant, for `grid --optimizer`; none for a figure."""

@@ -282,7 +282,7 @@ class _Lanes:
         found: dict[Place, list[Lane]] = {}
         epochs = 0
         known: set[str] = set()
-        for trial in result.trials:
+        for trial in sorted(result.trials, key=lambda trial: trial.seed):  # not as they were stored
             arrays = {name: interpolated(trial.curves[name]) for name in names if name in trial.curves}
             if not arrays or trial.status is Status.FAILED:
                 continue

@@ -34,6 +34,7 @@ from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Direction, Status, Trial
 from lrwd_sweep.spec.job import EpochDone, Event, Pack, PackDone, Stopped
 from lrwd_sweep.spec.request import name_of
+from lrwd_sweep.spec.shard import WHOLE, Shard
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.spec.user_command import STEPS
 
@@ -92,10 +93,10 @@ class CommandExecution:
             check_program(self.command)
         self._check_files()
 
-    @property
-    def example(self) -> tuple[str, ...]:
-        """The words of the run in the middle of the lattice, for a user to read."""
-        pack = _middle([Pack((cell,), self.spec.seeds[0]) for cell in self.spec.lattice.cells()])
+    def example(self, shard: Shard = WHOLE) -> tuple[str, ...]:
+        """Return the words of the run in the middle of the lattice, for a user to read."""
+        cells = list(self.spec.lattice.cells())
+        pack = _middle(self.plan(shard.among(dict.fromkeys(self.spec.seeds, cells))))
         return self.command.pasted(pack.cells[0], pack.seed)
 
     def lanes_at_once(self, max_lanes: int | None = None, optimizer: Optimizer | None = None) -> int:

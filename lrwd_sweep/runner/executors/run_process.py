@@ -21,7 +21,7 @@ from lrwd_sweep.runner.executors import supervisor
 from lrwd_sweep.runner.readers import Readout, RunReader
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Direction, Status, Trial
-from lrwd_sweep.spec.job import Pack
+from lrwd_sweep.spec.job import Pack, short_digest
 from lrwd_sweep.spec.user_command import STEPS, Command
 
 GRACE = 10.0  # seconds between SIGTERM and SIGKILL
@@ -124,13 +124,15 @@ def start(
     gpus: str | None,
     slots: int,
 ) -> Attempt:
-    """Start a run in a new folder. Raises OSError if there can be no further process."""
+    """Start a run in a new folder, or in its former `{out}`. Raises OSError if no process can start."""
     (cell,), seed = pack.cells, pack.seed
     folder = _attempt(lanes / f"lr={cell.lr:.12g},wd={cell.weight_decay:.12g},seed={seed}")
     # A path without = and commas: nanoGPT and Hydra split arguments there.
-    out = lanes / "out" / f"lr{cell.lr:.12g}-wd{cell.weight_decay:.12g}-seed{seed}-{folder.name}"
+    # A deleted study's folder is not taken for that of another command.
+    end = short_digest(repr(command.identity())) if command.keep_out else folder.name
+    out = lanes / "out" / f"lr{cell.lr:.12g}-wd{cell.weight_decay:.12g}-seed{seed}-{end}"
     result = folder / "result.jsonl"
-    out.mkdir(parents=True)
+    out.mkdir(parents=True, exist_ok=command.keep_out)
     (folder / "out").symlink_to(os.path.relpath(out, folder))
     threads = max(1, len(os.sched_getaffinity(0)) // slots)
     words = list(own) or command.filled(cell, seed, str(out))

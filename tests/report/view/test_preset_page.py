@@ -28,8 +28,9 @@ def test_every_page_is_complete_and_fits_80_columns() -> None:
         preset, specs = find_preset(name), studies(name)
         lanes = [len(spec.lattice) * len(spec.seeds) for spec in specs]
         steps = sum(n * task(spec).steps for n, spec in zip(lanes, specs, strict=True))
+        command = "transfer" if name == "transfer-mini" else "compare"
         wanted = [preset.restates, preset.claim, f"in all {sum(lanes):,} lanes, {steps:,} lane-steps",
-                  f"run lrwd-sweep compare --preset {name}", "time about a minute",
+                  f"run lrwd-sweep {command} --preset {name}", "time about a minute",
                   *(spec.formula for spec in specs)]  # fmt: skip
         for encoding in ("utf-8", "ascii"):
             text = drawn(page(name), 80, encoding)

@@ -65,6 +65,43 @@ print("val_loss: 1")
     assert [trial.status for trial in found] == [Status.COMPLETE] * 3
 
 
+def test_a_script_continues_from_what_it_kept_in_out(store: Store) -> None:
+    script = """
+state, log = out + "/state", out + "/log.csv"
+began = step = int(open(state).read()) if os.path.exists(state) else 0
+if not began:
+    print("step,val_loss", file=open(log, "w"))
+while step < 6:
+    step += 1
+    print(f"{step},{1 / step}", file=open(log, "a"))
+    print(step, file=open(state, "w"))
+    if step == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+print("began at", began, open(log).read().count(","))
+"""
+    read = "csv:{out}/log.csv:val_loss"
+    given: dict[str, Any] = {"lr": [0.01, 0.02], "weight_decay": [0.1], "seeds": 1, "read": read}
+    with pytest.raises(FirstRunFailed, match="SIGKILL"):
+        sweep(store, spec(script, **given, keep_out=True))
+    found = sweep(store, spec(**given, keep_out=True))
+    assert {trial.status for trial in found} == {Status.COMPLETE}
+    for trial in found:
+        assert trial.curves["val_loss"] == tuple(1 / step for step in range(1, 7)), "the file has all points"
+    folders = {path: (path / "out").resolve() for path in attempts()}
+    assert (len(folders), len(set(folders.values()))) == (4, 2)
+    said = [text for path in folders if (text := (path / "stdout.log").read_text())]
+    assert said == ["began at 3 7\n"] * 2
+    store.delete_study("s")
+    again = sweep(store, spec(**given, keep_out=True))  # both read to the end, and write nothing
+    assert again == found
+    assert (attempts()[-1] / "stdout.log").read_text() == "began at 6 7\n"
+    with pytest.raises(FirstRunFailed):
+        sweep(store, spec(**given), "fresh")
+    store.delete_study("s")
+    with pytest.raises(FirstRunFailed):  # another command is another folder
+        sweep(store, spec(**(given | {"run": f"{RUN} x"}), keep_out=True))
+
+
 def test_divergence_ends_a_run_and_is_never_retried(store: Store) -> None:
     cases = [
         ('print("step 3: val_loss: nan", flush=True)', {}, "val_loss nan at step 3"),

@@ -1,0 +1,144 @@
+"""`lrwd-sweep transfer`: lattices along a scale, and how the best values move."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lrwd_sweep.cli import options
+from lrwd_sweep.cli.parse import number, one_of
+from lrwd_sweep.cli.study_run import opened, refuse_failed, report, show_forecast
+from lrwd_sweep.errors import GateFailed, UsageError, arg
+from lrwd_sweep.report.view import consoles
+from lrwd_sweep.runner.runner import completion
+from lrwd_sweep.spec.field import STORE
+from lrwd_sweep.spec.request import Request
+
+if TYPE_CHECKING:
+    from lrwd_sweep.report.scaled import Scaled
+
+
+class ScaleFormat(StrEnum):
+    """Output of `transfer`."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
+Scale = Annotated[
+    str | None,
+    typer.Option(
+        "--over",
+        metavar="NAME=V,V,…",
+        help="epochs, batch-size, width or train-fraction [the preset's]",
+        rich_help_panel="What to train",
+        show_default=False,
+    ),
+]
+FormatName = Annotated[
+    ScaleFormat,
+    typer.Option(
+        "--format",
+        metavar="NAME",
+        parser=one_of("format", ScaleFormat),
+        help="table, json or csv [table]",
+        rich_help_panel=STORE,
+        show_default=False,
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", metavar="FILE", help="File to write [standard output]", rich_help_panel=STORE),
+]
+MaxRegret = Annotated[
+    float | None,
+    typer.Option(
+        "--max-carry-regret",
+        metavar="V",
+        parser=number("--max-carry-regret", 0),
+        help="Gate: carrying the smallest scale's cell costs at most V [no gate]",
+        rich_help_panel=STORE,
+    ),
+]
+
+
+@options.trains(
+    optimizer=(options.OptimizerName, None),
+    over=(Scale, None),
+    form=(FormatName, ScaleFormat.TABLE),
+    output=(Output, None),
+    max_carry_regret=(MaxRegret, None),
+)
+def transfer(
+    request: Request,
+    place: options.Place,
+    optimizer: str | None,
+    over: str | None,
+    form: ScaleFormat,
+    output: Path | None,
+    max_carry_regret: float | None,
+) -> None:
+    """Train a lattice at every value of a scale, and measure how the best α, λ and τ move along it.
+
+    A power law is fitted to the best values, published rules are held against it, and the cost of carrying
+    the smallest scale's best cell to the largest is measured. Each lattice is a study; stored results are not
+    trained again.
+    """
+    from lrwd_sweep.spec.over import EXAMPLE, Over
+
+    scale = Over.of_preset(request.preset) if over is None else Over.parse(over)
+    if scale is None:
+        raise UsageError(f"{arg('over')} is required: write {arg('over', EXAMPLE)}")
+    specs = scale.specs(request, optimizer, completion(place.quiet))
+    if place.dry_run:
+        show_forecast(place, specs)
+        return
+    with opened(place, specs) as runner:
+        runner.compare(specs)
+        if place.shard is not None:
+            report(runner, place, list(specs), next(iter(specs.values())).metric)
+            return
+        from lrwd_sweep.report.result import read_results
+        from lrwd_sweep.report.scaled import Scaled
+        from lrwd_sweep.science.separability.verdict import MARGIN
+
+        margin = MARGIN if place.margin is None else place.margin
+        metric = next(iter(specs.values())).metric
+        results, _ = read_results(
+            runner.store, list(specs), metric, data_dir=runner.files.folder, margin=margin
+        )
+        scaled = Scaled.of(scale, results, margin)
+        _write(scaled, form, output)
+        refuse_failed(runner.store, list(specs))
+    _judge(scaled, max_carry_regret)
+
+
+def _write(scaled: Scaled, form: ScaleFormat, output: Path | None) -> None:
+    if form is ScaleFormat.TABLE:
+        from lrwd_sweep.report.view.report import text_of
+        from lrwd_sweep.report.view.scaled_report import ScaledReport
+
+        if output is None:
+            consoles.stdout().print(ScaledReport(scaled))
+            return
+        text = text_of(ScaledReport(scaled))
+    else:
+        text = scaled.json() if form is ScaleFormat.JSON else scaled.csv()
+    if output is None:
+        consoles.write(text)
+    else:
+        consoles.write_file(output, text)
+        consoles.note(f"wrote {output}")
+
+
+def _judge(scaled: Scaled, limit: float | None) -> None:
+    """Raise GateFailed if the cost is above the limit, or undetermined."""
+    cost = scaled.found.regret
+    if limit is None or (cost.value is not None and cost.value <= limit):
+        return
+    why = cost.reason or "undetermined" if cost.value is None else f"{cost.value:.3g} > {limit:g}"
+    raise GateFailed(f"gate failed: max-carry-regret {why}")

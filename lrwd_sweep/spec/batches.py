@@ -1,0 +1,66 @@
+"""How the training set becomes steps: its share, batches a step, and what is done to loss and gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lrwd_sweep.spec.field import TRAIN, WHERE, declared
+from lrwd_sweep.spec.flat_minima import FlatMinima
+
+LARGEST_EPS = 1e30  # which float32 holds, and products with it
+
+
+@dataclass(frozen=True, slots=True)
+class Batches(FlatMinima):
+    """The fields of a task for the items of a step, its loss and its gradient."""
+
+    clip_norm: float | None = declared(
+        None,
+        "Largest norm of a lane's gradient; more is scaled down [none]",
+        kind=float,
+        panel=TRAIN,
+        metavar="V",
+        below=LARGEST_EPS,
+        rare=True,
+        mark="clip{:g}",
+        words="gradients clipped to a norm of {:g}",
+    )
+    label_smoothing: float = declared(
+        0.0,
+        "Of training's cross-entropy; val_loss has none",
+        panel=TRAIN,
+        rare=True,
+        mark="smooth{:g}",
+        words="labels smoothed by {:g}",
+    )
+    accumulate: int = declared(
+        1,
+        "Batches per update, their mean gradient",
+        panel=TRAIN,
+        metavar="N",
+        least=1,
+        rare=True,
+        mark="acc{}",
+        words="{} batches per update",
+    )
+    train_fraction: float | None = declared(  # the same items for every seed; validation stays whole
+        None,
+        "Share of the training set that trains [all]",
+        kind=float,
+        panel=TRAIN,
+        metavar="X",
+        rare=True,
+        mark="{:g}-of-train",
+        words="trained on {:g} of the training set",
+    )
+    eval_batch_size: int | None = declared(  # results differ only by rounding
+        None,
+        "Items evaluated at a time [256]",
+        kind=int,
+        panel=WHERE,
+        metavar="N",
+        least=1,
+        compare=False,
+        in_presets=False,
+        rare=True,
+    )
