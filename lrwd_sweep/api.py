@@ -18,7 +18,7 @@ from lrwd_sweep.runner.runner import Runner, check_device, completion
 from lrwd_sweep.runner.signals import Interrupted
 from lrwd_sweep.science.trial import requested_direction
 from lrwd_sweep.spec.data_files import DataFiles
-from lrwd_sweep.spec.job import CHECKPOINT_SECONDS
+from lrwd_sweep.spec.job import CHECKPOINT_SECONDS, ExecutorChoice
 from lrwd_sweep.spec.preset import DEFAULT, MOST_TRIALS, TRIALS
 from lrwd_sweep.spec.request import (
     REQUEST_FIELDS,
@@ -54,6 +54,9 @@ def sweep(
     storage: Storage | None = None,
     device: str = "auto",
     max_lanes: int | None = None,
+    executor: str = "auto",
+    ray_address: str | None = None,
+    spool: Storage | None = None,
     data_dir: Storage | None = None,
     download: bool = False,
     progress: bool = True,
@@ -72,8 +75,10 @@ def sweep(
     again; a larger lattice or more seeds extend the study. `retrain_damaged` trains lanes again
     whose stored results are damaged; by default such a study is a StoreError. Packs in training are saved
     every `checkpoint_every` seconds (0: never). `shard` "3/8" trains the third of eight parts of the lanes,
-    by default into `lrwd-sweep-3of8.db`; `study merge` joins them. `progress` is written to stderr. Ctrl-C
-    raises KeyboardInterrupt between two steps; the work so far is kept, and the same call continues.
+    by default into `lrwd-sweep-3of8.db`; `study merge` joins them. `executor` is "threads", "processes" or
+    "ray", where `ray_address` is a cluster's head and `spool` a folder that its nodes share. `progress` is
+    written to stderr. Ctrl-C raises KeyboardInterrupt between two steps; the work so far is kept, and the
+    same call continues.
 
     Raises UsageError (or its UnknownName, SpecMismatch), StoreError, DataError or DeviceError.
     """
@@ -96,6 +101,9 @@ def tpe(
     storage: Storage | None = None,
     device: str = "auto",
     max_lanes: int | None = None,
+    executor: str = "auto",
+    ray_address: str | None = None,
+    spool: Storage | None = None,
     data_dir: Storage | None = None,
     download: bool = False,
     progress: bool = True,
@@ -126,6 +134,9 @@ def compare(
     storage: Storage | None = None,
     device: str = "auto",
     max_lanes: int | None = None,
+    executor: str = "auto",
+    ray_address: str | None = None,
+    spool: Storage | None = None,
     data_dir: Storage | None = None,
     download: bool = False,
     progress: bool = True,
@@ -206,6 +217,7 @@ class _Call:
     quiet: bool
     retrain_damaged: bool
     checkpoint_every: float
+    choice: ExecutorChoice
     shard: Shard | None
 
     @property
@@ -217,7 +229,8 @@ class _Call:
     def runner(self, specs: Sequence[StudySpec]) -> Iterator[Runner]:
         """Yield a runner on an open store. Raises KeyboardInterrupt if a signal stopped it."""
         self.files.check(specs)
-        check_device(self.device)
+        if not self.choice.is_ray:
+            check_device(self.device)
         try:
             with open_store(self._storage, write=True) as store:
                 yield Runner(
@@ -228,6 +241,7 @@ class _Call:
                     self.quiet,
                     self.retrain_damaged,
                     self.checkpoint_every,
+                    choice=self.choice,
                     shard=self.shard,
                 )
         except Interrupted as stopped:
@@ -240,7 +254,8 @@ def _call(function: Callable[..., object], arguments: dict[str, Any]) -> _Call:
     """Check the arguments of `sweep`, `tpe` or `compare`. Raises UsageError."""
     task = arguments["task"]
     refuse_unknown(task, [name for name in signature(function).parameters if name != "task"])
-    texts = {name: arguments.get(name) for name in ("optimizer", "study_name", "device")}
+    names = ("optimizer", "study_name", "device", "executor", "ray_address")
+    texts = {name: arguments.get(name) for name in names}
     refuse_other_than_text(**texts)
     asked = {name: arguments[name] for name in ("preset", *REQUEST_FIELDS)}
     lanes = arguments["max_lanes"]
@@ -255,6 +270,7 @@ def _call(function: Callable[..., object], arguments: dict[str, Any]) -> _Call:
         not arguments["progress"],
         arguments["retrain_damaged"],
         _seconds("checkpoint_every", arguments["checkpoint_every"]),
+        ExecutorChoice(arguments["executor"], arguments["ray_address"], _path(arguments["spool"])),
         None if arguments["shard"] is None else Shard.of(arguments["shard"]),
     )
 

@@ -25,6 +25,7 @@ from lrwd_sweep.cli.scale import transfer
 from lrwd_sweep.cli.study import studies
 from lrwd_sweep.cli.tpe import tpe
 from lrwd_sweep.cli.verify import verify
+from lrwd_sweep.cli.worker import worker
 from lrwd_sweep.errors import HostError, LrwdError, brief
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.runner.signals import Ended, Interrupted, asked, raised, told
@@ -58,6 +59,7 @@ app.add_typer(presets)
 app.command(short_help="Convert a weight decay between conventions.")(convert)
 app.command(short_help="Show that propositions and update rules hold in numbers.")(verify)
 app.command(short_help="Measure the engine's speed against plain torch.")(bench)
+app.command(short_help="Train packs of a Ray cluster on this machine.")(worker)
 app.command(short_help="Show the user's guide.")(docs)
 
 

@@ -18,7 +18,7 @@ from lrwd_sweep.science.lattice import Timescales
 from lrwd_sweep.science.optimizer import users_of
 from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.field import HEADINGS, OPTIMIZER, STORE, TRAIN, WHERE, Field
-from lrwd_sweep.spec.job import CHECKPOINT_SECONDS
+from lrwd_sweep.spec.job import CHECKPOINT_SECONDS, EXECUTORS, ExecutorChoice
 from lrwd_sweep.spec.preset import DEFAULT
 from lrwd_sweep.spec.request import DEFAULT_OPTIMIZER, REQUEST_FIELDS, Request
 from lrwd_sweep.spec.run_options import RUN_FIELDS
@@ -74,6 +74,34 @@ Device = Annotated[
         help="cpu, cuda (all GPUs), cuda:N; auto: GPUs if any [auto]",
         rich_help_panel=WHERE,
         show_default=False,
+    ),
+]
+Executor = Annotated[
+    str,
+    typer.Option(
+        "--executor",
+        metavar="NAME",
+        help=f"Where packs train: {', '.join(EXECUTORS[1:])} [auto]",
+        rich_help_panel=WHERE,
+        show_default=False,
+    ),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--ray-address",
+        metavar="HOST:PORT",
+        help="Head of a Ray cluster [$RAY_ADDRESS or this machine]",
+        rich_help_panel=WHERE,
+    ),
+]
+Spool = Annotated[
+    str | None,
+    typer.Option(
+        "--spool",
+        metavar="DIR",
+        help="Folder that all nodes share, for finished packs [none]",
+        rich_help_panel=WHERE,
     ),
 ]
 MaxLanes = Annotated[
@@ -192,6 +220,7 @@ class Place:
 
     device: str
     max_lanes: int | None
+    choice: ExecutorChoice
     files: DataFiles
     storage: str | None
     retrain_damaged: bool
@@ -214,6 +243,9 @@ def trains(**own: tuple[Any, Any]) -> Callable[[Callable[..., None]], Callable[.
         **{_PLURAL.get(name, name): _option(field) for name, field in ALL_FIELDS.items() if field.help},
         "device": (Device, "auto"),
         "max_lanes": (MaxLanes, None),
+        "executor": (Executor, EXECUTORS[0]),
+        "ray_address": (RayAddress, None),
+        "spool": (Spool, None),
         "data_dir": (DataDir, None),
         "download": (Download, False),
         "shard": (ShardPart, None),
@@ -232,9 +264,10 @@ def trains(**own: tuple[Any, Any]) -> Callable[[Callable[..., None]], Callable[.
             mine = {name: given.pop(name) for name in own}
             axis = given.pop("axis")
             where = [given.pop(name) for name in ("device", "max_lanes", "data_dir", "download")]
+            choice = ExecutorChoice(*(given.pop(name) for name in ("executor", "ray_address", "spool")))
             to = [given.pop(name) for name in _TO]
             given["beta1"], given["beta2"] = given.pop("betas") or (None, None)
-            place = Place(where[0], where[1], DataFiles(*where[2:]), *to)
+            place = Place(where[0], where[1], choice, DataFiles(*where[2:]), *to)
             request = Request.of(**given)
             tau = axis is AxisStyle.TAU or (axis is None and isinstance(request.weight_decay, Timescales))
             with decimal_axes(axis is AxisStyle.DECIMAL, tau=tau):

@@ -28,11 +28,15 @@ def opened(place: Place, specs: Mapping[str, StudySpec], points: int | None = No
 
     A line says what it is first: torch and the store take time to load.
     """
-    check_place(specs.values(), place.device, place.max_lanes, place.files, place.checkpoint_every)
+    check_place(
+        specs.values(), place.device, place.max_lanes, place.files, place.checkpoint_every, place.choice
+    )
     place.files.check(specs.values())
     if not place.quiet:
-        consoles.note(told(list(specs.values()), place.device, points, place.shard))
-    check_device(place.device)
+        where = place.choice.place(place.device)
+        consoles.note(told(list(specs.values()), where, points, place.shard))
+    if not place.choice.is_ray:
+        check_device(place.device)
     from lrwd_sweep.store import check_name, open_store
 
     for name in specs:
@@ -47,6 +51,7 @@ def opened(place: Place, specs: Mapping[str, StudySpec], points: int | None = No
             place.retrain_damaged,
             place.checkpoint_every,
             announced=True,
+            choice=place.choice,
             shard=place.shard,
         )
 
@@ -64,7 +69,11 @@ def show_forecast(place: Place, specs: Mapping[str, StudySpec], points: int | No
     """Print what training studies, by name, would take; write nothing. Raises what training them would."""
     if place.retrain_damaged:
         raise UsageError(f"{arg('dry_run', True)} does not count damaged lanes; leave --retrain-damaged out")
-    check_place(specs.values(), place.device, place.max_lanes, place.files, place.checkpoint_every)
+    if place.choice.is_ray:
+        raise UsageError(f"{arg('dry_run', True)} measures this machine; leave {arg('executor', 'ray')} out")
+    check_place(
+        specs.values(), place.device, place.max_lanes, place.files, place.checkpoint_every, place.choice
+    )
     place.files.check(specs.values())
     check_device(place.device)
     from lrwd_sweep.report.view.notation import about
@@ -86,7 +95,8 @@ def show_forecast(place: Place, specs: Mapping[str, StudySpec], points: int | No
     lines.append(("store", f"{path}{'' if path.exists() else ', which would be created'}"))
     commands = [(name, spec) for name, spec in specs.items() if spec.command and found.runs[name][1]]
     for name, spec in commands:
-        from lrwd_sweep.runner.executors.commands import CommandExecution, run_folder
+        from lrwd_sweep.runner.executors.commands import CommandExecution
+        from lrwd_sweep.runner.executors.run_process import run_folder
 
         execution = CommandExecution(spec, run_folder(path, name))
         words = " ".join(execution.example(shard))

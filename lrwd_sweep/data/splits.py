@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -21,6 +24,8 @@ EVAL_BATCH = 256  # items evaluated at a time, in every pack, so that no roundin
 _CHUNK = 10_000  # images counted at a time
 _PREFIX = "lrwd-sweep-"  # of temporary folders
 _NAMES = ("train", "validation", "test")
+
+Arrays = Mapping[str, npt.NDArray[Any]]  # by name
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,8 +254,8 @@ def _is_alive(pid: str) -> bool:
     return True
 
 
-def save_splits(splits: Splits, file: Path) -> None:
-    """Write the splits for `load_splits` on the same machine. Raises OSError."""
+def _tensors(splits: Splits) -> dict[str, Tensor]:
+    """Return all tensors of the splits by name, on the CPU."""
     found: dict[str, Tensor] = {}
     for name in _NAMES:
         split: Split = getattr(splits, name)
@@ -262,15 +267,11 @@ def save_splits(splits: Splits, file: Path) -> None:
             found |= {f"{name} {key}": value for key, value in others.items() if value is not None}
         if split.pixels is not None:
             found |= {f"{name} mean": split.pixels.mean, f"{name} deviation": split.pixels.deviation}
-    try:
-        torch.save({key: value.cpu() for key, value in found.items()}, file)
-    except RuntimeError as error:  # torch's zip writer, on a full disk
-        raise OSError(f"{file} cannot be written ({error})") from error
+    return {key: value.cpu().contiguous() for key, value in found.items()}
 
 
-def load_splits(file: Path) -> Splits:
-    """Map the splits of a file into memory, on the CPU; those that are streamed have to be opened."""
-    found: dict[str, Tensor] = torch.load(file, mmap=True, weights_only=True)
+def _joined(found: Mapping[str, Tensor]) -> Splits:
+    """Return the splits of tensors by name; those that are streamed have to be opened."""
 
     def split(name: str) -> Split:
         mean, deviation = found.get(f"{name} mean"), found.get(f"{name} deviation")
@@ -283,3 +284,37 @@ def load_splits(file: Path) -> Splits:
         return StreamedSplit(made.x, made.y, pixels, more, count=int(count), mean=center, probe=probe)
 
     return Splits(*map(split, _NAMES))
+
+
+def arrays_of(splits: Splits) -> Arrays:
+    """Return all tensors of the splits by name, to send to another machine."""
+    return {name: value.numpy() for name, value in _tensors(splits).items()}
+
+
+def splits_of(arrays: Arrays) -> Splits:
+    """Return the splits on the CPU, in the memory of the arrays, which may be read-only."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns of such memory; training does not write to data
+        return _joined({name: torch.from_numpy(value) for name, value in arrays.items()})
+
+
+def digest_of(arrays: Arrays) -> str:
+    """Return a digest of all names, types, shapes and numbers."""
+    found = hashlib.sha256()
+    for name, value in sorted(arrays.items()):
+        found.update(f"{name} {value.dtype} {value.shape}".encode())
+        found.update(value.reshape(-1).view(np.uint8).data)
+    return found.hexdigest()
+
+
+def save_splits(splits: Splits, file: Path) -> None:
+    """Write the splits for `load_splits` on the same machine. Raises OSError."""
+    try:
+        torch.save(_tensors(splits), file)
+    except RuntimeError as error:  # torch's zip writer, on a full disk
+        raise OSError(f"{file} cannot be written ({error})") from error
+
+
+def load_splits(file: Path) -> Splits:
+    """Map the splits of a file into memory, on the CPU."""
+    return _joined(torch.load(file, mmap=True, weights_only=True))

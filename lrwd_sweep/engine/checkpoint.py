@@ -243,7 +243,7 @@ def begun_packs(place: CheckpointPlace, unfinished: Mapping[int, Sequence[Cell]]
         taken = {cell for pack in packs if pack.seed == found.pack.seed for cell in pack.cells}
         if not cells <= set(unfinished.get(found.pack.seed, ())) - taken:
             continue
-        if found.machine != machine():
+        if found.machine != machine() and not place.shared:
             foreign.add(found.pack)
             continue
         try:

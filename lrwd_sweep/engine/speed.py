@@ -58,6 +58,7 @@ def measure(
     seconds: float,
     device: str = "auto",
     max_lanes: int | None = None,
+    packs: int | None = None,  # at a time; None: as many as the device has room for
 ) -> Speed:
     """Time larger and larger packs, up to those that would train `lanes` lanes, until time is up.
 
@@ -65,7 +66,7 @@ def measure(
     """
     place = devices.choose(device)
     cores = devices.prepare(place)
-    workers = workers_that_fit(task, device=place, workers=cores, optimizer=optimizer) or 1
+    workers = packs or workers_that_fit(task, device=place, workers=cores, optimizer=optimizer) or 1
     room = lanes_that_fit(task, device=place, workers=workers, max_lanes=max_lanes, optimizer=optimizer)
     most = min(room, math.ceil(lanes / workers))
     steps = _STEPS if place.type == "cpu" else _STEPS_RECORDED

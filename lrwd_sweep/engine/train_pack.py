@@ -53,17 +53,20 @@ def train_pack(job: Job, splits: Splits, on_epoch: OnEpoch, should_stop: Callabl
     raise OutOfMemory(f"{splits.train.device} has no room for one lane of {job.task.net}")
 
 
-def train_job(job: Job, on_epoch: OnEpoch, should_stop: Callable[[], bool]) -> list[Trial]:
-    """Train a job in a process that has not read its data; every error can be pickled.
+def train_job(
+    job: Job, on_epoch: OnEpoch, should_stop: Callable[[], bool], splits: Splits | None = None
+) -> list[Trial]:
+    """Train a job in a process that has not read its data, unless it is given; every error can be pickled.
 
     Raises Stopped, OutOfMemory, UsageError, also if user code has changed, and else RuntimeError with a
     traceback.
     """
     device = torch.device(job.device)
     try:
-        _refuse_changed_code(job.task)
+        refuse_changed_code(job.task)
         devices.prepare(device)
-        splits = _splits(job.data, device, job.task.data, job.task.data_set.classes)
+        if splits is None:
+            splits = _splits(job.data, device, job.task.data, job.task.data_set.classes)
         return train_pack(job, splits, on_epoch, should_stop)
     except (OutOfMemory, Stopped):
         raise
@@ -75,7 +78,7 @@ def train_job(job: Job, on_epoch: OnEpoch, should_stop: Callable[[], bool]) -> l
         devices.give_back(device)  # the planner of the next packs asks how much is free
 
 
-def _refuse_changed_code(task: Task) -> None:
+def refuse_changed_code(task: Task) -> None:
     """Raise UsageError if user code that trains is not the one with which the study began."""
     begun = dict(task.code)
     for option, name in task.user_code.items():

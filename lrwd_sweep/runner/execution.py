@@ -6,7 +6,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from itertools import pairwise
 
@@ -16,7 +16,8 @@ from lrwd_sweep.engine.memory import lanes_that_fit, workers_that_fit
 from lrwd_sweep.engine.speed import measure
 from lrwd_sweep.engine.train_pack import load_data
 from lrwd_sweep.errors import brief
-from lrwd_sweep.nets import network
+from lrwd_sweep.nets import decaying, network
+from lrwd_sweep.report.view.notation import counted, in_patterns
 from lrwd_sweep.runner.executors import Executor
 from lrwd_sweep.runner.executors.processes import Processes
 from lrwd_sweep.runner.executors.threads import Threads
@@ -24,7 +25,17 @@ from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.data_files import DataFiles
-from lrwd_sweep.spec.job import CheckpointPlace, EpochDone, Event, Job, Pack, PackDone, PackLost, Stopped
+from lrwd_sweep.spec.job import (
+    CheckpointPlace,
+    ClusterState,
+    EpochDone,
+    Event,
+    Job,
+    Pack,
+    PackDone,
+    PackLost,
+    Stopped,
+)
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.spec.task import Task
 
@@ -49,16 +60,32 @@ class Execution:
         files: DataFiles | None = None,  # None: the usual folder
         processes: Processes | None = None,  # warm ones of another study
         dry: bool = False,  # only to plan: nothing is downloaded or kept
+        kind: str = "auto",  # of executor: threads, processes, or what is fastest
     ) -> None:
-        self.task = task
+        self.task, self.kind = task, kind
         self.places = devices.places(device)
         self.device = next(filter(self._room, dict.fromkeys(self.places)), self.places[0])
+        if kind == "threads":  # all of them have their data on one device
+            self.places = tuple(place for place in self.places if place == self.device)
         self.lanes_at_once()  # refuses a network that cannot be built, or has no room
         if not (dry and files and files.download):
             self.splits = load_data(task, self.device, files)
         self.task = chosen(task, self.device, keep=not dry)
-        self.processes = Processes() if processes is None else processes
+        self.processes: Processes = Processes() if processes is None else processes
         self.checkpoints: CheckpointPlace | None = None  # None: packs leave none
+
+    def tensors(self, tell: Callable[..., None] | None) -> str:
+        """Describe the parameters that decay, and tell it if some do not."""
+        found = decaying(self.task)
+        rest = [name for name, decays in found.items() if not decays]
+        acts = [name for name, decays in found.items() if decays]
+        decay = f"{len(acts)} of {counted(len(found), 'tensor')} decay: {in_patterns(acts, rest)}"
+        if not rest:
+            return decay
+        no_decay = f"without decay: {in_patterns(rest, acts)}"
+        if tell is not None:
+            tell(decay, no_decay)
+        return f"{decay}; {no_decay}"
 
     def lanes_at_once(self, max_lanes: int | None = None, optimizer: Optimizer | None = None) -> int:
         """Count the lanes of all packs that train at a time. Raises DeviceError if not one fits."""
@@ -107,34 +134,41 @@ class Execution:
                         running.update([waiting.popleft()])
                     events = executor.events()
                 except OSError as error:
-                    if isinstance(executor, Threads):
+                    if executor is not self.processes:
                         raise
                     waiting.extend(running.items())
                     running.clear()
                     executor.cancel()
                     executor, events = self._threads(brief(error)), []
                 for event in events:
-                    yield event
-                    if isinstance(event, EpochDone):
+                    if not isinstance(event, PackLost):
+                        yield event
+                    if isinstance(event, EpochDone | ClusterState):
                         continue
                     attempt = running.pop(event.pack)
-                    if isinstance(event, PackLost) and _is_tried_again(event, attempt):
-                        waiting.extendleft((part, attempt + 1) for part in event.pack.halves())
-                    elif isinstance(event, PackLost):
-                        yield PackDone(event.pack, [_failed(event)])
+                    if isinstance(event, PackLost):
+                        parts, number = _again(event, attempt)
+                        yield replace(event, parts=parts or (event.pack,))
+                        waiting.extendleft((part, number) for part in parts)
+                        if not parts:
+                            yield PackDone(event.pack, [_failed(event)])
         finally:
             executor.cancel()
-            if executor is not self.processes:
+            if isinstance(executor, Threads):
                 executor.close()
 
     def _open(self, slots: Sequence[devices.Device]) -> Executor:
-        """Open threads for native lanes on a CPU and for a lone slot, else processes, if those can be had."""
+        """Open threads for native lanes on a CPU and for a lone slot, else processes, if those can be had.
+
+        A kind that the user asked for is opened instead.
+        """
         on_cpu = self.device.type == "cpu"
         native = network(self.task).stacked and self.task.engine != "vmap"
         room = devices.free_bytes(devices.choose("cpu")) // PROCESS
-        if len(slots) > 1 and not (on_cpu and native) and room > 1:
+        wanted = len(slots) > 1 and not (on_cpu and native) and room > 1 and self.kind != "threads"
+        if wanted or self.kind == "processes":
             try:
-                self.processes.prepare(slots[:room], self.splits)
+                self.processes.prepare(slots[: max(room, 1)], self.splits)
             except OSError as error:
                 return self._threads(brief(error))
             return self.processes
@@ -166,8 +200,15 @@ class Execution:
         )
 
 
-def _is_tried_again(event: PackLost, attempt: int) -> bool:
-    return len(event.pack.cells) > 1 or (attempt < ATTEMPTS and not event.out_of_memory)
+def _again(event: PackLost, attempt: int) -> tuple[tuple[Pack, ...], int]:
+    """Return the packs that replace a lost one, with the number of their attempt; none if it failed."""
+    if event.whole and attempt < ATTEMPTS:
+        return (event.pack,), attempt + 1
+    if len(event.pack.cells) > 1:
+        return tuple(event.pack.halves()), 1 if event.whole else attempt + 1
+    if attempt < ATTEMPTS and not event.out_of_memory:
+        return (event.pack,), attempt + 1
+    return (), attempt
 
 
 def _failed(event: PackLost) -> Trial:

@@ -5,19 +5,32 @@ from __future__ import annotations
 import atexit
 import gc
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lrwd_sweep.errors import UsageError, arg
 from lrwd_sweep.report.view import consoles
-from lrwd_sweep.report.view.notation import counted, in_patterns
+from lrwd_sweep.report.view.notation import counted
 from lrwd_sweep.runner.forecast import missing, runs, told
-from lrwd_sweep.runner.signals import Interrupted, on_suspension, stop_on_signals
+from lrwd_sweep.runner.head import prepare_ray, refuse_elsewhere
+from lrwd_sweep.runner.signals import Interrupted, handlers_kept, on_suspension, stop_on_signals
+from lrwd_sweep.runner.spool import check_folder, store_packs, study_key
 from lrwd_sweep.spec.data_files import DataFiles
-from lrwd_sweep.spec.job import CHECKPOINT_SECONDS, CheckpointPlace, Stopped, Unwatched, Watcher, short_digest
+from lrwd_sweep.spec.job import (
+    AUTO,
+    CHECKPOINT_SECONDS,
+    CheckpointPlace,
+    ExecutorChoice,
+    Stopped,
+    Unwatched,
+    Watcher,
+    short_digest,
+)
 from lrwd_sweep.spec.shard import WHOLE, Shard
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.spec.task import Task
@@ -27,6 +40,7 @@ if TYPE_CHECKING:
     from lrwd_sweep.runner.execution import Execution
     from lrwd_sweep.runner.executors.commands import CommandExecution
     from lrwd_sweep.runner.executors.processes import Processes
+    from lrwd_sweep.runner.executors.ray import RayCluster
     from lrwd_sweep.science.trial import Trial
     from lrwd_sweep.store import Store
 
@@ -44,13 +58,16 @@ class Runner:
         retrain_damaged: bool = False,  # else a damaged lane is refused
         checkpoint_every: float = CHECKPOINT_SECONDS,  # of training; 0: no checkpoints
         announced: bool = False,  # a line has said what is to be trained
+        choice: ExecutorChoice = AUTO,
         shard: Shard | None = None,  # of the lanes of lattices; None: all
     ) -> None:
         self.store, self.device, self.max_lanes, self.files = store, device, max_lanes, files
         self.quiet, self.retrain_damaged = quiet, retrain_damaged
         self.checkpoint_every, self.announced = checkpoint_every, announced
+        self.choice = replace(choice, spool=choice.spool and os.path.abspath(choice.spool))
         self.shard, self.part = shard, shard or WHOLE
         self._processes: Processes | None = None  # warm from one study to the next
+        self._cluster: RayCluster | None = None  # likewise
 
     def grid(self, name: str, spec: StudySpec) -> None:
         """Train the missing lanes of the lattice. Raises Interrupted after a signal."""
@@ -74,9 +91,11 @@ class Runner:
         self, specs: Mapping[str, StudySpec], points: int | None = None, *, compared: bool = False
     ) -> None:
         """Train the missing lanes of lattices, or of a search of `points` points, one after another."""
-        check_place(specs.values(), self.device, self.max_lanes, self.files, self.checkpoint_every)
+        check_place(
+            specs.values(), self.device, self.max_lanes, self.files, self.checkpoint_every, self.choice
+        )
         if not self.announced and not self.quiet:
-            consoles.note(told(list(specs.values()), self.device, points, self.shard))
+            consoles.note(told(list(specs.values()), self.choice.place(self.device), points, self.shard))
         names = [name for name, spec in specs.items() if self._is_missing(name, spec, points, compared)]
         if not names:
             return
@@ -125,10 +144,16 @@ class Runner:
         told = nullcontext() if self.quiet else consoles.logged("lrwd_sweep")
         with threads_kept(), redirect_stdout(sys.stderr), told:  # a user's network may print
             files = replace(self.files, quiet=self.quiet)
-            execution = Execution(task, self.device, files, self._processes)
+            if self.choice.is_ray:
+                with handlers_kept():
+                    from lrwd_sweep.runner.cluster import ClusterExecution
+
+                    execution: Execution = ClusterExecution(task, files, self._ray(), study_key(name, spec))
+            else:
+                execution = Execution(task, self.device, files, self._processes, kind=self.choice.name)
             self._report_idle(execution, spec)
             execution.checkpoints = self._checkpoints(name, spec, execution.task)
-            tensors = self._tensors(execution)
+            tensors = execution.tensors(None if self.quiet else consoles.note)
             self.store.begin_study(name, replace(spec, task=replace(execution.task, tensors=tensors)))
             self._begin_others(together)
             self._loop(name, spec, execution, watcher, points)
@@ -143,22 +168,30 @@ class Runner:
     ) -> None:
         """Run a command of the user for a lattice or a search; without a result the study is not kept."""
         assert spec.command is not None, "a task trains in the engine"
-        from lrwd_sweep.runner.executors.commands import (
-            CommandExecution,
-            FirstRunFailed,
-            NothingRead,
-            run_folder,
-        )
+        from lrwd_sweep.runner.executors.commands import CommandExecution, FirstRunFailed, NothingRead
+        from lrwd_sweep.runner.executors.run_process import run_folder
 
         new = [each for each in (name, *together) if self.store.find_study(each) is None]
         first = name in new or not self.store.finished(name)
         left = missing(self.store, name, spec, points, self.part).runs
         folder = run_folder(self.store.path, name)
-        execution = CommandExecution(spec, folder, first=first, runs=left, tell=self._tell)
-        self.store.begin_study(name, spec)
-        self._begin_others(together)
+        shown = consoles.logged("lrwd_sweep") if self.choice.is_ray and not self.quiet else nullcontext()
         try:
-            self._loop(name, spec, execution, watcher, points)
+            with shown:
+                if self.choice.is_ray:
+                    with handlers_kept():
+                        from lrwd_sweep.runner.cluster import ClusterCommands
+
+                        if self.choice.spool is not None:
+                            folder = run_folder(Path(self.choice.spool, "store"), name)
+                        execution: CommandExecution = ClusterCommands(
+                            spec, folder, self._ray(), study_key(name, spec), first, left, self._tell
+                        )
+                else:
+                    execution = CommandExecution(spec, folder, first=first, runs=left, tell=self._tell)
+                self.store.begin_study(name, spec)
+                self._begin_others(together)
+                self._loop(name, spec, execution, watcher, points)
         except (FirstRunFailed, NothingRead):
             for each in new:
                 if not self.store.count_lanes(each):
@@ -180,6 +213,8 @@ class Runner:
         remedy = f"give each shard a file of its own by {arg('storage')}" if self.shard else ""
         with self.store.driving(name, remedy), stop_on_signals() as stop:
             loop = StudyLoop(name, spec, self.store, execution, watcher, self.max_lanes, stop, self.part)
+            if self.choice.spool and (found := store_packs(self.store, name, spec, self.choice.spool)):
+                self._tell(f"{name}: {counted(found, 'lane')} of an earlier run are stored from the spool")
             try:
                 if points is None:
                     loop.grid()
@@ -187,6 +222,9 @@ class Runner:
                     loop.tpe(points)
             except Stopped:
                 raise Interrupted(stop.signal) from None
+            finally:
+                if self.choice.spool:
+                    store_packs(self.store, name, spec, self.choice.spool)
 
     def _tell(self, text: str) -> None:
         if not self.quiet:
@@ -199,17 +237,29 @@ class Runner:
         identity = {n: v for n, v in task.to_dict().items() if n != "tensors"}
         text = json.dumps([name, str(spec.optimizer), identity], sort_keys=True, default=str)
         study = f"{short_digest(name)}-{short_digest(text)}"
-        return CheckpointPlace(f"{self.store.path}.packs", name, study, self.checkpoint_every)
+        folder = self.choice.spool or f"{self.store.path}.packs"
+        return CheckpointPlace(folder, name, study, self.checkpoint_every, shared=self.choice.is_ray)
+
+    def _ray(self) -> RayCluster:
+        """Return the cluster, which is connected once it is needed."""
+        from lrwd_sweep.runner.executors.ray import RayCluster
+
+        if self._cluster is None:
+            self._cluster = RayCluster(self.choice, self.device)
+        return self._cluster
 
     @contextmanager
     def _processes_closed(self) -> Iterator[None]:
-        """Close the processes afterwards."""
+        """Close the processes and leave the cluster afterwards."""
         try:
             yield
         finally:
             if self._processes is not None:
                 self._processes.close()
                 self._processes = None
+            if self._cluster is not None:
+                self._cluster.close()
+                self._cluster = None
 
     def _drop_damaged(self, name: str) -> None:
         """Delete damaged lanes, if that was asked for, so that they train again; report their number."""
@@ -232,21 +282,6 @@ class Runner:
             what = "cores" if execution.device.type == "cpu" else "GPUs"
             idle = f"{places - slots} of {places} {what} stay idle"
             consoles.note(f"there is memory for {lanes} at a time", idle)
-
-    def _tensors(self, execution: Execution) -> str:
-        """Describe the parameters that decay; report it if some do not."""
-        from lrwd_sweep.nets import decaying
-
-        found = decaying(execution.task)
-        rest = [name for name, decays in found.items() if not decays]
-        acts = [name for name, decays in found.items() if decays]
-        decay = f"{len(acts)} of {counted(len(found), 'tensor')} decay: {in_patterns(acts, rest)}"
-        if not rest:
-            return decay
-        no_decay = f"without decay: {in_patterns(rest, acts)}"
-        if not self.quiet:
-            consoles.note(decay, no_decay)
-        return f"{decay}; {no_decay}"
 
     @contextmanager
     def _watched(
@@ -284,10 +319,24 @@ def check_device(name: str) -> None:
 
 
 def check_place(
-    specs: Iterable[StudySpec], device: str, max_lanes: int | None, files: DataFiles, checkpoint_every: float
+    specs: Iterable[StudySpec],
+    device: str,
+    max_lanes: int | None,
+    files: DataFiles,
+    checkpoint_every: float,
+    choice: ExecutorChoice,
 ) -> None:
-    """Refuse options of the engine for a user's command. Raises UsageError."""
+    """Refuse options of the engine for a user's command, and a cluster without Ray.
+
+    Raises UsageError, or HostError.
+    """
+    if choice.is_ray:
+        prepare_ray("executor", "ray")
+        refuse_elsewhere(device, choice.ray_address)
+    if choice.spool is not None:
+        check_folder(choice.spool)
     given = {"device": device != "auto", "max_lanes": max_lanes is not None}
+    given |= {"executor": choice.name in ("threads", "processes")}
     given |= {"data_dir": files.folder is not None, "download": files.download}
     given |= {"checkpoint_every": checkpoint_every != CHECKPOINT_SECONDS}
     command = next((spec.command for spec in specs if spec.command is not None), None)

@@ -218,3 +218,18 @@ def _suspend(number: int, _: FrameType | None) -> None:
     signal.signal(number, _suspend)
     for _pause, resume in _suspended:
         resume()
+
+
+@contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Restore the handlers of signals afterwards: a library that is imported or started may set its own."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in _NUMBERS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if signal.getsignal(number) is not handler:
+                signal.signal(number, handler)

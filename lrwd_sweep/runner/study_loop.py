@@ -108,7 +108,7 @@ class StudyLoop:
         with closing(self.execution.train(self.spec.optimizer, packs, self.should_stop)) as events:
             for event in events:
                 if isinstance(event, PackLost):
-                    left = [pack for pack in left if pack != event.pack] + event.pack.halves()
+                    left = [pack for pack in left if pack != event.pack] + list(event.parts)
                     self.watcher.begin(left)
                     continue
                 kept = []

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from lrwd_sweep.errors import UnknownName, UsageError, arg
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.spec.task import Task
 
 CHECKPOINT_SECONDS = 60.0  # of training between two checkpoints of a pack, by default
+EXECUTORS = ("auto", "threads", "processes", "ray")
 
 
 def short_digest(text: str) -> str:
@@ -44,6 +46,34 @@ class Pack:
 
 
 @dataclass(frozen=True, slots=True)
+class ExecutorChoice:
+    """The executor that a user asks for; no result depends on it. Raises UsageError."""
+
+    name: str = "auto"
+    ray_address: str | None = None  # None: $RAY_ADDRESS, else a Ray on this machine for this command
+    spool: str | None = None  # a folder that all nodes of a cluster share
+
+    def __post_init__(self) -> None:
+        if self.name not in EXECUTORS:
+            raise UnknownName("executor", self.name, EXECUTORS)
+        for option in ("ray_address", "spool"):
+            if (value := getattr(self, option)) is not None and not self.is_ray:
+                raise UsageError(f"{arg(option, value)} has no effect without {arg('executor', 'ray')}")
+
+    @property
+    def is_ray(self) -> bool:
+        """True if packs train on the nodes of a Ray cluster."""
+        return self.name == "ray"
+
+    def place(self, device: str) -> str:
+        """Name the place of training: a device, or a cluster."""
+        return "a Ray cluster" if self.is_ray else device
+
+
+AUTO = ExecutorChoice()
+
+
+@dataclass(frozen=True, slots=True)
 class CheckpointPlace:
     """The folder in which the packs of a study leave their state, and how often they do."""
 
@@ -51,6 +81,7 @@ class CheckpointPlace:
     name: str  # of the study
     study: str  # its files begin so: digests of its name and of all on which its results depend
     every: float  # seconds of training
+    shared: bool = False  # by several machines, each of which continues only its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +124,26 @@ class PackLost:
     pack: Pack
     reason: str
     out_of_memory: bool = False  # else the process that trained it ended
+    whole: bool = False  # its machine may have failed: it trains again as it is, before it is halved
+    parts: tuple[Pack, ...] = ()  # that train in its place
 
 
-Event = EpochDone | PackDone | PackLost
+@dataclass(frozen=True, slots=True)
+class ClusterState:
+    """The nodes and packs of a cluster changed."""
+
+    nodes: int  # that train
+    packs: int  # in flight
+    repeated: int  # packs that were lost so far
+
+    def __str__(self) -> str:
+        nodes, packs = (
+            f"{n} {what}{'s' * (n != 1)}" for n, what in ((self.nodes, "node"), (self.packs, "pack"))
+        )
+        return f"{nodes}, {packs}" + (f", {self.repeated} again" if self.repeated else "")
+
+
+Event = EpochDone | PackDone | PackLost | ClusterState
 
 
 class Watcher(Protocol):
@@ -104,8 +152,8 @@ class Watcher(Protocol):
     def begin(self, packs: Sequence[Pack]) -> None:
         """Replace the packs that are unfinished by these."""
 
-    def happened(self, event: EpochDone | PackDone) -> None:
-        """Note that a pack finished an epoch, or is finished and stored."""
+    def happened(self, event: EpochDone | PackDone | ClusterState) -> None:
+        """Note that a pack finished an epoch, or is finished and stored, or where packs train."""
 
 
 class Unwatched:
@@ -114,5 +162,5 @@ class Unwatched:
     def begin(self, packs: Sequence[Pack]) -> None:
         """Ignore the packs."""
 
-    def happened(self, event: EpochDone | PackDone) -> None:
+    def happened(self, event: EpochDone | PackDone | ClusterState) -> None:
         """Ignore the event."""

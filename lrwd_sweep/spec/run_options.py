@@ -168,8 +168,8 @@ def seconds(text: str) -> float:
     return float(found[1]) * _SECONDS[found[2]]
 
 
-def _function(objective: Callable[..., Any], optimizer: str, rest: Mapping[str, Any]) -> Command:
-    """Return the command of a function, with the digest of its file and imports, or of its own source.
+def function_code(objective: Callable[..., Any]) -> tuple[str, str]:
+    """Return the name of a function, and the digest of its file and imports, or of its own source.
 
     A function of a script is known by its own source: the script also holds the call that sweeps it.
     """
@@ -186,7 +186,13 @@ def _function(objective: Callable[..., Any], optimizer: str, rest: Mapping[str, 
         code = getattr(objective, "__code__", None)
         sources = [Source(name, "", repr(code and (code.co_code, code.co_consts)).encode())]
     digest = hashlib.sha256(repr(sorted((each.name, each.text) for each in sources)).encode()).hexdigest()
-    label = name if module == "__main__" else f"{module}:{name}"
+    return name if module == "__main__" else f"{module}:{name}", digest[:DIGITS]
+
+
+def _function(objective: Callable[..., Any], optimizer: str, rest: Mapping[str, Any]) -> Command:
+    """Return the command of a function. Raises UsageError."""
+    label, digest = function_code(objective)
+    name = label.rpartition(":")[2]
     takes_optimizer = False
     try:
         takes_optimizer = "optimizer" in (signature := inspect.signature(objective)).parameters
@@ -200,7 +206,7 @@ def _function(objective: Callable[..., Any], optimizer: str, rest: Mapping[str, 
     return Command(
         function=label if is_user_code(label) else re.sub(r"[^\w.]", "", name) or "objective",
         optimizer=optimizer if takes_optimizer else "",
-        code=digest[:DIGITS],
+        code=digest,
         call=objective,
         **rest,
     )

@@ -85,8 +85,8 @@ def process(*arguments: str, **environ: str) -> subprocess.Popen[str]:
     )
 
 
-def ended(started: subprocess.Popen[str]) -> Ended:
-    out, err = started.communicate(timeout=600)
+def ended(started: subprocess.Popen[str], seconds: float = 600) -> Ended:
+    out, err = started.communicate(timeout=seconds)
     return Ended(started.returncode, out, err)
 
 

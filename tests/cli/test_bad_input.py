@@ -53,6 +53,12 @@ USAGE += [
         ("convert -o adamw --lr 1e-3 --wd 1 --drop-last", "--drop-last needs --train-size", "leave it out"),
         ("convert -o adamw --lr 1e-3 --wd 1 --momentum 0.9", "--momentum 0.9", "leave it out"),
         ("convert -o adamw --lr 1e-200 --wd 1e200", "1e+200", "lr-scaled"),
+        ("grid --executor rai", "unknown executor 'rai'; did you mean ray?"),
+        ("grid --ray-address a:1", "--ray-address a:1 has no effect without --executor ray"),
+        ("grid --executor threads --spool s", "--spool s has no effect without --executor ray"),
+        ("grid --executor ray --dry-run", "--dry-run measures this machine; leave --executor ray out"),
+        ("grid --executor ray --device cuda:1", "--device cuda:1 has no effect on a cluster"),
+        ("worker --head here", "--head here is not of the form HOST:PORT"),
         ("grid --download", "--download has no effect on digits", "leave it out"),
         ("grid --data imagenet32 --download", "account at image-net.org", "leave it out"),
         ("grid --data folder:", "folder:PATH@SIZE"),
@@ -65,6 +71,8 @@ USAGE += [
 ]
 HOST = [
     ((*GRID, "--device", "cuda:99"), ("--device cuda:99", "--device cpu")),
+    (("worker", "--head", "127.0.0.1:1"), ("--head 127.0.0.1:1: no head", "ray start --head --port 1")),
+    ((*GRID, "--executor", "ray", "--spool", "/dev/null/x"), ("--spool", "cannot be written")),
     (("verify", "--device", "cuda:99"), ("--device cuda:99", "--device cpu")),
     ((*GRID, "--storage", "postgresql://me:secret@host/x"), ("'postgresql'", "sqlite:///FILE.db")),
     ((*GRID, "--storage", "no/such/directory.db"), ("no/such", "create it first")),

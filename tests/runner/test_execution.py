@@ -70,6 +70,10 @@ def test_executor_follows_the_network_the_slots_and_the_memory(monkeypatch: pyte
     assert isinstance(module._open([CPU]), Threads)
     assert module._open([CPU] * 2) is module.processes
     assert module.processes.free == 2
+    native.kind, module.kind = "processes", "threads"  # as the user wants
+    assert native._open([CPU] * 2) is native.processes
+    assert isinstance(module._open([CPU] * 2), Threads)
+    native.kind = module.kind = "auto"
     with monkeypatch.context() as patch:
         patch.setattr(device, "free_bytes", lambda _: execution.PROCESS)
         assert isinstance(module._open([CPU] * 2), Threads)
@@ -149,6 +153,19 @@ def test_lost_packs_are_trained_again_in_halves(monkeypatch: pytest.MonkeyPatch)
         lost = {trial.cell: trial.detail for trial in trials if trial.status is Status.FAILED}
         assert lost == dict.fromkeys(failed, reason), attempts
         assert Counter(len(pack.cells) for pack in losing.submitted) == attempts
+
+
+def test_a_pack_of_a_lost_machine_is_trained_again_whole_before_it_is_halved() -> None:
+    pack = Pack(tuple(CELLS[:4]), 0)
+    for cells, attempt, full, again in (
+        (4, 1, False, ([4], 2)),
+        (4, ATTEMPTS, False, ([2, 2], 1)),
+        (1, 2, False, ([1], ATTEMPTS)),
+        (1, ATTEMPTS, False, ([], ATTEMPTS)),
+    ):
+        event = PackLost(Pack(pack.cells[:cells], 0), "gone", out_of_memory=full, whole=True)
+        parts, number = execution._again(event, attempt)
+        assert ([len(part.cells) for part in parts], number) == again, (cells, attempt)
 
 
 def test_a_killed_process_costs_only_its_own_pack(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

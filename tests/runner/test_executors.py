@@ -1,6 +1,8 @@
 """Every executor trains lanes to the same bits, reports epochs, stops, and reports packs that it lost."""
 
 import os
+import pickle
+import re
 import subprocess
 import sys
 import time
@@ -8,18 +10,23 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import lrwd_sweep
 from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.device import cores
 from lrwd_sweep.engine.train_pack import load_data, train_pack
+from lrwd_sweep.errors import HostError
 from lrwd_sweep.runner.executors import Executor
 from lrwd_sweep.runner.executors.processes import Processes
+from lrwd_sweep.runner.executors.ray import RayCluster
 from lrwd_sweep.runner.executors.threads import Threads
-from lrwd_sweep.science.lattice import Lattice
+from lrwd_sweep.runner.head import prepare_ray
+from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.trial import Trial
-from lrwd_sweep.spec.job import EpochDone, Event, Job, Pack, PackDone, PackLost
+from lrwd_sweep.spec.job import ClusterState, EpochDone, Event, ExecutorChoice, Job, Pack, PackDone, PackLost
 from lrwd_sweep.spec.task import Task
 from tests.refusal import assert_raises
 from tests.runner import strange
@@ -37,7 +44,7 @@ def job(net: str = NET, seed: int = 0, epochs: int = 3) -> Job:
 def until_done(executor: Executor) -> list[Event]:
     found: list[Event] = []
     while not found or isinstance(found[-1], EpochDone):
-        found += executor.events()
+        found += [event for event in executor.events() if not isinstance(event, ClusterState)]
     return found
 
 
@@ -63,14 +70,26 @@ def warm(splits: Splits) -> Iterator[Processes]:
     executor.close()
 
 
-@pytest.fixture(params=["threads", "processes"])
+@pytest.fixture(scope="module")
+def cluster(splits: Splits) -> Iterator[RayCluster]:
+    """A Ray of two slots on this machine; its nodes find user code by the path of this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lrwd_sweep.engine.device.cores", lambda: 2)
+        prepare_ray("executor", "ray")
+        executor = RayCluster(ExecutorChoice("ray", "local"))
+        executor.prepare(Task(), splits)
+        yield executor
+        executor.close()
+
+
+@pytest.fixture(params=["threads", "processes", "ray"])
 def executor(request: pytest.FixtureRequest, splits: Splits) -> Iterator[Executor]:
     if request.param == "threads":
         found: Executor = Threads(2, splits)
         yield found
         found.close()
     else:
-        found = request.getfixturevalue("warm")
+        found = request.getfixturevalue("warm" if request.param == "processes" else "cluster")
         yield found
         found.cancel()
 
@@ -96,7 +115,8 @@ class TestEveryExecutor:
                         assert len(event.metrics["val_loss"]) == len(CELLS)
                         epochs[event.pack.seed].append(event.epoch)
                     elif isinstance(event, PackDone):
-                        assert epochs[event.pack.seed] == [1, 2, 3]
+                        seen = epochs[event.pack.seed]
+                        assert seen == [1, 2, 3] or (isinstance(executor, RayCluster) and seen[0] == 1)
                         trials[event.pack.seed] = event.trials
             assert [trials[0], trials[1]] == alone, net
 
@@ -110,7 +130,21 @@ class TestEveryExecutor:
         executor.submit(job())
         *epochs, done = until_done(executor)
         assert isinstance(done, PackDone)
-        assert len(epochs) == 3
+        assert len(epochs) == 3 or isinstance(executor, RayCluster)  # which leaves some out
+
+    def test_reports_a_pack_whose_process_ended_as_lost(self, executor: Executor, marks: Path) -> None:
+        if isinstance(executor, Threads):
+            pytest.skip("its packs have no process of their own")
+        (marks / "died").unlink(missing_ok=True)
+        executor.submit(job(f"{strange.__name__}:MortalOnce"))
+        lost = until_done(executor)[-1]
+        assert isinstance(lost, PackLost)
+        assert not lost.out_of_memory
+        assert re.search(r"ended \(SIGKILL\)|its process ended", lost.reason)
+        assert lost.whole == isinstance(executor, RayCluster)
+        executor.submit(job(f"{strange.__name__}:MortalOnce"))
+        assert isinstance(until_done(executor)[-1], PackDone)
+        assert executor.free == 2
 
     def test_reports_a_pack_without_room_as_lost(self, executor: Executor) -> None:
         executor.submit(job(f"{strange.__name__}:Full"))
@@ -124,6 +158,74 @@ class TestEveryExecutor:
         executor.submit(job(f"{strange.__name__}:Faulty"))
         assert_raises(r"Faulty' raised in training: RuntimeError.*strange\.py", until_done, executor)
         assert executor.free == 2
+
+
+def test_commands_and_functions_run_on_a_cluster(
+    cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cluster.slots == 2  # a Ray that this process has begun is used
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").write_text(SCRIPT_OF_LANE)
+    offset = 0.5  # the function is sent with what it refers to
+    ways: dict[str, Any] = {
+        "run": f"{sys.executable} train.py {{lr}} {{weight_decay}} {{seed}} {{out}}",
+        "objective": lambda lr, weight_decay, seed: {"val_loss": lr + weight_decay + seed + offset},
+    }
+    for way, thing in ways.items():
+        found = [
+            lrwd_sweep.sweep(
+                "adamw:lr-scaled",
+                **AXES,
+                storage=f"{way}-{executor}.db",
+                progress=False,
+                executor=executor,
+                **{way: thing},
+            ).frame
+            for executor in ("auto", "ray")
+        ]
+        assert found[0].equals(found[1]), way
+        assert len(found[0]) == 8
+    faulty = f"{sys.executable} -c raise(SystemExit(3)) {{lr}} {{weight_decay}} {{seed}}"
+    where: dict[str, Any] = {"storage": "f.db", "executor": "ray", "progress": False}
+    with pytest.raises(HostError, match="the first run failed: exit status 3; nothing else was started"):
+        lrwd_sweep.sweep("adamw:lr-scaled", run=faulty, **AXES, **where)
+
+
+AXES: dict[str, Any] = {"lr": [0.1, 0.2], "weight_decay": [0.01, 0.1], "seeds": 2}
+SCRIPT_OF_LANE = """
+import json, os, sys
+
+lr, weight_decay, seed = map(float, sys.argv[1:4])
+assert os.path.isdir(sys.argv[4])
+for step in (1, 2):
+    with open(os.environ["LRWD_RESULT"], "a") as file:
+        print(json.dumps({"step": step, "val_loss": lr + weight_decay + seed + 1 / step}), file=file)
+"""
+
+
+@pytest.mark.slow
+def test_a_pack_costs_the_driver_little(cluster: RayCluster, splits: Splits) -> None:
+    """Prints bytes and processor time of the driver per pack, and the GPUs that this feeds; see with -s."""
+    cells = tuple(Cell(lr / 64, decay / 8) for lr in range(1, 9) for decay in range(1, 5))  # 32
+    whole = Job(ADAMW, Task(epochs=60), Pack(cells, 0))
+    result = train_pack(whole, splits, lambda *_: None, lambda: False)
+    sent, received = (len(pickle.dumps(value)) for value in (whole, PackDone(whole.pack, result)))
+    count, small = 60, Job(ADAMW, Task(epochs=1), Pack(cells[:1], 0))
+    done, left, began = 0, count, 0.0
+    while done < count:
+        if done == 10:  # the processes have started
+            began = began or time.process_time()
+        while left and cluster.free:
+            cluster.submit(small)
+            left -= 1
+        done += sum(isinstance(event, PackDone) for event in cluster.events())
+    seconds = (time.process_time() - began) / (count - 10)
+    print(  # noqa: T201
+        f"\n{sent} bytes out, {received} bytes back for 32 lanes of 60 epochs; {1000 * seconds:.2f} ms of "
+        f"the driver per pack: {1 / seconds:.0f} packs/s, {600 / seconds:.0f} GPUs at 10-minute packs"
+    )
+    assert sent < 20_000  # no data, which go to a node once
+    assert received < 2_000_000
 
 
 class TestProcesses:

@@ -1,6 +1,7 @@
 """A study trains its missing lanes once, and gives the same bits after any interruption."""
 
 import itertools
+import math
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,11 +15,22 @@ from lrwd_sweep.engine.speed import Speed
 from lrwd_sweep.errors import StoreError
 from lrwd_sweep.runner import execution
 from lrwd_sweep.runner.execution import Execution, estimate
+from lrwd_sweep.runner.spool import store_packs, study_key, write_pack
 from lrwd_sweep.runner.study_loop import StudyLoop
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status, Trial, unfinished
-from lrwd_sweep.spec.job import CheckpointPlace, EpochDone, Event, Pack, PackDone, PackLost, Stopped
+from lrwd_sweep.spec.job import (
+    CheckpointPlace,
+    ClusterState,
+    EpochDone,
+    Event,
+    Pack,
+    PackDone,
+    PackLost,
+    Stopped,
+    short_digest,
+)
 from lrwd_sweep.spec.shard import Shard
 from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.spec.task import Task
@@ -40,7 +52,7 @@ class Log:
         self.packs += packs
         self.begun.append(list(packs))
 
-    def happened(self, event: EpochDone | PackDone) -> None:
+    def happened(self, event: EpochDone | PackDone | ClusterState) -> None:
         self.done += isinstance(event, PackDone)
 
     @property
@@ -138,7 +150,7 @@ def test_halves_of_a_lost_pack_are_watched(store: Store, monkeypatch: pytest.Mon
 
     def losing(optimizer: Any, packs: Sequence[Pack], *rest: Any) -> Generator[Event, None, None]:
         first, *others = packs
-        yield PackLost(first, "killed")
+        yield PackLost(first, "killed", parts=tuple(first.halves()))
         yield from train(optimizer, [*first.halves(), *others], *rest)
 
     monkeypatch.setattr(loop.execution, "train", losing)
@@ -266,3 +278,28 @@ def test_time_of_training_adds_up(store: Store) -> None:
     more, _ = _loop(store, replace(SPEC, seeds=(0, 1, 2)), max_lanes=3)
     more.grid()
     assert store.get_study("study").seconds > first
+
+
+def test_finished_packs_of_a_spool_are_stored_once(store: Store, tmp_path: Path) -> None:
+    place, key = tmp_path / "spool", study_key("study", SPEC)
+    folder = str(place)
+    store.begin_study("study", SPEC)
+    values = {"val_loss": 0.1, "x": math.inf}, {"val_loss": (0.3, math.nan)}
+    packs = [Pack(tuple(CELLS[:2]), seed) for seed in (0, 1)]
+    done = [[Trial(cell, pack.seed, Status.COMPLETE, *values) for cell in pack.cells] for pack in packs]
+    for pack, trials in zip(packs, done, strict=True):
+        write_pack(folder, key, pack, trials)
+    write_pack(folder, "another", packs[0], done[0])
+    write_pack(folder, key, third := Pack(tuple(CELLS[2:3]), 0), done[0])
+    (damaged,) = place.glob(f"*{short_digest(repr(third))}*")
+    damaged.write_text(damaged.read_text().replace("val_loss", "val_lost", 1))
+    assert store_packs(store, "study", SPEC, folder) == 4
+    found = _results(store)
+    for trial in (trial for trials in done for trial in trials):
+        assert repr(found.pop((trial.cell, trial.seed))) == repr(trial)
+    assert not found
+    assert store_packs(store, "study", SPEC, folder) == 0
+    assert [file.name.startswith("done-another") for file in place.iterdir()] == [True]
+    assert study_key("study", replace(SPEC, seeds=(0,))) == key, "seeds extend a study"
+    assert SPEC.task is not None
+    assert study_key("study", replace(SPEC, task=replace(SPEC.task, batch_size=7))) != key

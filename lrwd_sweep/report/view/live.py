@@ -23,7 +23,7 @@ from lrwd_sweep.report.view.heatmap import Gallery, Heatmap
 from lrwd_sweep.report.view.notation import about, counted, spent, styled
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status, Trial
-from lrwd_sweep.spec.job import EpochDone, Pack, PackDone
+from lrwd_sweep.spec.job import ClusterState, EpochDone, Pack, PackDone
 from lrwd_sweep.spec.shard import WHOLE, Shard
 from lrwd_sweep.spec.study import Kind, StudySpec, labels
 
@@ -32,7 +32,7 @@ Latest = tuple[Status, float | None]  # a lane's status and last value of the me
 
 SECONDS_BETWEEN_PICTURES = 0.5
 SECONDS_BETWEEN_LINES = 30.0
-SECONDS_TO_FIRST_LINE = 5.0  # of training, after which the time left is known
+SECONDS_TO_FIRST_LINE = 5.0  # of training, to know the time left
 _SHARE = 0.03  # of one core, for large pictures
 _LINES_BESIDE_PICTURE = 2  # the progress bar and the cursor
 _LINES_BESIDE_ROWS = 3  # of a picture without legend: heading, axis, and one to spare
@@ -54,6 +54,7 @@ class Course:
         self.finished: dict[Lane, Latest] = {}  # without curves, which would take most memory
         self.running: dict[Lane, Latest] = {}  # after the last epoch that was evaluated
         self.packs: dict[Pack, int] = {}  # unfinished ones, with their finished epochs
+        self.cluster = ""  # nodes and packs in flight
         self.trained = 0  # runs that finished while this watched
         self.began = self.ended = 0.0  # time of the clock; 0: not yet
         cells = None if spec.is_search else set(spec.lattice.cells())
@@ -71,9 +72,12 @@ class Course:
             self.packs = dict.fromkeys(packs, 0)
             self.owner.started(self)
 
-    def happened(self, event: EpochDone | PackDone) -> None:
-        """Record that a pack finished an epoch, or is finished and stored."""
+    def happened(self, event: EpochDone | PackDone | ClusterState) -> None:
+        """Record that a pack finished an epoch, or is finished and stored, or where packs train."""
         with self.owner.lock:
+            if isinstance(event, ClusterState):
+                self.cluster, self.owner.is_new = str(event), True
+                return
             if isinstance(event, PackDone):
                 self.packs.pop(event.pack, None)
                 self.trained += len(event.trials)
@@ -202,12 +206,10 @@ class Progress:
         self.clock.join()
         self.pause()
         self.lock.release()
-        if self.watches:
-            return
-        if self.console.is_terminal:
+        if self.console.is_terminal and not self.watches:
             courses = list(self.courses.values())
             self._line(*self._trained(courses, min((c.began for c in courses if c.began), default=0.0)))
-        elif self.current is not None:
+        elif self.current is not None and not self.watches:
             self.ended(self.current)
 
     def pause(self) -> None:
@@ -268,14 +270,13 @@ class Progress:
     def _run(self) -> None:
         """Tick until stopped, in a thread of its own: training may take long from one event to the next."""
         pause = SECONDS_BETWEEN_PICTURES
-        while not self.stop.wait(pause):
-            began = time.thread_time()
-            try:
+        try:
+            while not self.stop.wait(pause):
+                began = time.thread_time()
                 self.tick()
                 pause = max(SECONDS_BETWEEN_PICTURES, (time.thread_time() - began) / _SHARE)
-            except OSError as error:
-                self.error = error
-                return
+        except OSError as error:
+            self.error = error
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         with self.lock:
@@ -339,6 +340,8 @@ class Progress:
             parts.append(course.title)
         elif course is not None and course.epoch is not None:
             parts.append(f"{course.title}, epoch {min(course.epoch + 1, course.epochs)} of {course.epochs}")
+        if course is not None and course.cluster:
+            parts.append(course.cluster)
         while len(parts) > 1 and cell_len(" · ".join(parts)) > room:
             parts.pop()
         return " · ".join(parts)
@@ -349,9 +352,8 @@ class Progress:
 
     def _share(self) -> float:
         """Return the share of the command that is done, in steps."""
-        courses = self.courses.values()
-        left, every = sum(course.left for course in courses), sum(c.total * c.steps for c in courses)
-        return 1 - left / max(every, 1)
+        every = sum(course.total * course.steps for course in self.courses.values())
+        return 1 - sum(course.left for course in self.courses.values()) / max(every, 1)
 
     def _seconds_left(self, *, settled: bool = False) -> float | None:
         """Estimate the time left from the speed since the first event, which a compilation may precede.
@@ -362,10 +364,9 @@ class Progress:
             return None
         (at, steps), now = self.first, self.last
         began = min(course.began for course in self.courses.values() if course.began)
-        if now - at < max(at - began, 1.0):
-            if settled:
-                return None
-            at, steps = began, 0.0
+        if (early := now - at < max(at - began, 1.0)) and settled:
+            return None
+        at, steps = (began, 0.0) if early else (at, steps)
         passed = sum(course.passed for course in self.courses.values()) - steps
         if now - at < 1.0 or passed <= 0:
             return None
@@ -387,8 +388,8 @@ class Progress:
     def _trained(self, courses: Sequence[Course], began: float) -> list[str]:
         trained, seconds = sum(course.trained for course in courses), time.monotonic() - began
         passed = sum(c.passed for c in courses) / max(seconds, 1e-9)
-        ours = all(c.spec.command is None for c in courses)
-        rate = f"{passed:,.0f} lane-steps/s" if ours else f"{60 * passed:.3g} runs/min"
+        theirs = any(c.spec.command for c in courses)
+        rate = f"{60 * passed:.3g} runs/min" if theirs else f"{passed:,.0f} lane-steps/s"
         done, total = self._runs()
         left = f"; {done} of {counted(total, 'run')} are done" if done < total and self.stop.is_set() else ""
         return [f"trained {counted(trained, 'run')} in {spent(seconds)}, {rate}{left}"] if trained else []

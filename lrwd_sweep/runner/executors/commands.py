@@ -7,19 +7,28 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from urllib.parse import quote
 
 from lrwd_sweep.errors import HostError, UsageError, arg, brief
 from lrwd_sweep.report.view.notation import about, counted
 from lrwd_sweep.runner.executors import POLL, objective
-from lrwd_sweep.runner.executors.run_process import TAIL, Attempt, end, gpus_of, paused, start, visible_gpus
+from lrwd_sweep.runner.executors.run_process import (
+    TAIL,
+    Attempt,
+    RunEnd,
+    check_program,
+    end,
+    gpus_of,
+    paused,
+    start,
+    trial,
+    visible_gpus,
+)
 from lrwd_sweep.runner.readers import Readout
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
@@ -28,13 +37,12 @@ from lrwd_sweep.spec.job import EpochDone, Event, Pack, PackDone, Stopped
 from lrwd_sweep.spec.request import name_of
 from lrwd_sweep.spec.shard import WHOLE, Shard
 from lrwd_sweep.spec.study import StudySpec
-from lrwd_sweep.spec.user_command import STEPS, Command
+from lrwd_sweep.spec.user_command import STEPS
 
 ATTEMPTS = 2  # of a run that fails
 READ_EVERY = 0.5  # seconds
 SOON, MOST_SOON = 60.0, 3  # so many failures within so many seconds stop the sweep
 MOST_IN_A_ROW = 5
-_COLUMNS = {"lr", "weight_decay", "seed", "status", "detail", "study", *STEPS}  # of tables, not metrics
 _FASTEST = 0.01  # seconds between looks at short runs
 
 
@@ -84,7 +92,7 @@ class CommandExecution:
             name = name_of("objective", self._call)
             self.own = [sys.executable, "-m", module, name, self.metric, self.command.optimizer]
         elif not self.command.shell:
-            _check_program(self.command)
+            check_program(self.command)
         self._check_files()
 
     def example(self, shard: Shard = WHOLE) -> tuple[str, ...]:
@@ -141,7 +149,10 @@ class CommandExecution:
                 while waiting and len(running) < self.slots:
                     pack, attempt = waiting.popleft()
                     if self.here:
-                        yield from self._call_here(pack, attempt, waiting, should_stop)
+                        for event in self._called(pack, attempt, should_stop):
+                            yield from (
+                                self._settle(event, waiting) if isinstance(event, RunEnd) else (event,)
+                            )
                         break
                     free = min(set(range(self.slots)) - {run.slot for run in running})
                     running.append(self._start(pack, attempt, free))
@@ -152,7 +163,7 @@ class CommandExecution:
                     yield from self._watch(run)
                 running[:] = [run for run in running if run not in ended]
                 for run in ended:
-                    yield from self._finish(run, waiting)
+                    yield from self._settle(self._end_of(run), waiting)
                 pause = _FASTEST if ended else min(2 * pause, POLL)
                 if running:
                     time.sleep(pause)
@@ -180,7 +191,7 @@ class CommandExecution:
             slots=self.slots,
         )
 
-    def _watch(self, run: Attempt) -> Iterator[Event]:
+    def _watch(self, run: Attempt) -> Iterator[EpochDone]:
         """Read what is new; end a run that diverged or is out of time."""
         now, ended = time.monotonic(), run.process.poll() is not None
         if now - run.read_at >= READ_EVERY or ended:
@@ -203,43 +214,76 @@ class CommandExecution:
             return f"a loss of {readout.highest:g} is above {limit:g}"
         return readout.lost
 
-    def _finish(self, run: Attempt, waiting: deque[tuple[Pack, int]]) -> Iterator[Event]:
-        """Store what a run gave, or try it again. Raises HostError after too many failures."""
-        seconds, readout, first = time.monotonic() - run.began, run.reader.readout, self.first
+    def lane(
+        self, pack: Pack, attempt: int, should_stop: Callable[[], bool]
+    ) -> Generator[EpochDone | RunEnd, None, None]:
+        """Run one lane to its end, the last thing yielded. Raises Stopped when asked to stop."""
+        if self.here:
+            yield from self._called(pack, attempt, should_stop)
+            return
+        run, pause, is_over = self._start(pack, attempt, 0), _FASTEST, False
+        try:
+            while not is_over:
+                if should_stop():
+                    raise Stopped
+                is_over = run.process.poll() is not None
+                yield from self._watch(run)
+                pause = min(2 * pause, POLL)
+                time.sleep(0 if is_over else pause)
+            yield self._end_of(run)
+        finally:
+            if not is_over:
+                end([run])
+
+    def _end_of(self, run: Attempt) -> RunEnd:
+        """Describe the end of a run, and write it beside its logs."""
+        seconds, readout = time.monotonic() - run.began, run.reader.readout
         failure = "" if run.diverged else run.why or run.exit_text()
+        broken = bool(run.process.returncode or run.why)
         if not failure and not run.diverged and not any(map(math.isfinite, readout.values)):
             failure = f"no {self.metric}"
         status = Status.DIVERGED if run.diverged else Status.FAILED if failure else Status.COMPLETE
         run.write(
             seconds=round(seconds, 3), exit=run.process.returncode, status=status, detail=failure or run.why
         )
-        if first and failure:
-            self._refuse_first(run, failure)
-        yield from self._ended(run.pack, run.attempt, readout, failure, run.why, waiting)
-        if first:
-            self.tell(self._estimate(readout, run.why, seconds))
-
-    def _ended(
-        self,
-        pack: Pack,
-        attempt: int,
-        readout: Readout,
-        failure: str,
-        diverged: str,
-        waiting: deque[tuple[Pack, int]],
-    ) -> Iterator[Event]:
-        (cell,) = pack.cells
-        if failure:
-            if attempt < ATTEMPTS:
-                waiting.appendleft((pack, attempt + 1))
-            else:
-                yield PackDone(pack, [Trial(cell, pack.seed, Status.FAILED, detail=brief(failure))])
-            self._count_failure(failure)
-            return
-        self.in_a_row = 0
-        yield PackDone(
-            pack, [trial(cell, pack.seed, readout, self.command.take, self.spec.direction, diverged)]
+        logs = ("stderr.log", "stdout.log") if broken else ("stdout.log", "stderr.log")
+        return RunEnd(
+            run.pack,
+            run.attempt,
+            readout,
+            seconds,
+            failure,
+            run.why if run.diverged else "",
+            broken,
+            str(run.folder),
+            tuple(run.tail(*logs)) if failure else (),
+            tuple(run.reader.seen),
+            run.reader.file is not None,
         )
+
+    def _settle(self, end: RunEnd, waiting: deque[tuple[Pack, int]]) -> Iterator[Event]:
+        """Yield what a run gave, or try it again. Raises HostError after too many failures."""
+        first = self.first
+        if first and end.failure:
+            self._refuse_first(end)
+        if end.failure:
+            if end.attempt < ATTEMPTS:
+                waiting.appendleft((end.pack, end.attempt + 1))
+            else:
+                yield PackDone(end.pack, [self.trial_of(end)])
+            self._count_failure(end.failure)
+        else:
+            self.in_a_row = 0
+            yield PackDone(end.pack, [self.trial_of(end)])
+        if first:
+            self.tell(self._estimate(end.readout, end.diverged, end.seconds))
+
+    def trial_of(self, end: RunEnd) -> Trial:
+        """Return the trial of a run."""
+        (cell,), seed = end.pack.cells, end.pack.seed
+        if end.failure:
+            return Trial(cell, seed, Status.FAILED, detail=brief(end.failure))
+        return trial(cell, seed, end.readout, self.command.take, self.spec.direction, end.diverged)
 
     def _count_failure(self, failure: str) -> None:
         now = time.monotonic()
@@ -257,23 +301,24 @@ class CommandExecution:
                 f"{str(self.folder)!r}:\n" + "\n".join(lines)
             )
 
-    def _refuse_first(self, run: Attempt, failure: str) -> None:
+    def _refuse_first(self, end: RunEnd) -> None:
         """Raise an error with the last lines of the first run, which gave no value."""
-        failed = bool(run.process.returncode or run.why)
-        shown = run.tail(*(("stderr.log", "stdout.log") if failed else ("stdout.log", "stderr.log")))
-        lines = "".join(f"\n  {line}" for line in shown) or "\n  (it wrote nothing)"
-        if failed:
-            raise FirstRunFailed(
-                f"the first run failed: {failure}; nothing else was started; its last lines, from "
-                f"{str(run.folder)!r}:{lines}"
-            )
-        raise NothingRead(self._nothing_read(run) + f"; its last lines, from {str(run.folder)!r}:{lines}")
+        if end.error is not None:
+            raise end.error
+        lines = "".join(f"\n  {line}" for line in end.lines) or "\n  (it wrote nothing)"
+        shown = f"; its last lines, from {end.folder!r}:{lines}" if end.folder else ""
+        if end.is_broken:
+            raise FirstRunFailed(f"the first run failed: {end.failure}; nothing else was started{shown}")
+        if not end.folder:
+            keys = ", ".join(end.readout.latest) or "nothing"
+            raise NothingRead(f"{arg('objective')} gave {keys}, not {self.metric}; give {arg('metric')}")
+        raise NothingRead(self._nothing_read(end) + shown)
 
-    def _nothing_read(self, run: Attempt) -> str:
-        keys = [name for name in run.reader.seen if name not in STEPS]
+    def _nothing_read(self, end: RunEnd) -> str:
+        keys = [name for name in end.seen if name not in STEPS]
         seen = f"keys seen: {', '.join(keys[:TAIL])}" if keys else "no key was seen"
         where = f"what {arg('read', self.command.read)} reads" if self.command.read else "$LRWD_RESULT"
-        if self.command.source[1] and run.reader.file is None:
+        if self.command.source[1] and not end.has_file:
             where = f"{arg('read', self.command.read)}, for which there was no file in {{out}} or here"
         ways = [arg("metric", "NAME"), arg("read", "auto"), arg("read", "stdout:REGEX")]
         remedy = "" if self.command.function else f"give {' or '.join(ways)}"
@@ -304,16 +349,13 @@ class CommandExecution:
             )
         return self.command.call
 
-    def _call_here(
-        self,
-        pack: Pack,
-        attempt: int,
-        waiting: deque[tuple[Pack, int]],
-        should_stop: Callable[[], bool],
-    ) -> Iterator[Event]:
-        (cell,), began, first = pack.cells, time.monotonic(), self.first
+    def _called(
+        self, pack: Pack, attempt: int, should_stop: Callable[[], bool]
+    ) -> Iterator[EpochDone | RunEnd]:
+        """Call the function for a lane; yield its points, then its end. Raises Stopped when asked to stop."""
+        (cell,), began = pack.cells, time.monotonic()
         readout, failure, diverged = Readout(self.metric, self.lower, source="the function"), "", ""
-        values, stopped = (cell.lr, cell.weight_decay, pack.seed), False
+        values, stopped, raised = (cell.lr, cell.weight_decay, pack.seed), False, None
         try:
             with redirect_stdout(sys.stderr):
                 for point in objective.points(self._call, values, self.metric, self.command.optimizer):
@@ -326,19 +368,13 @@ class CommandExecution:
                     if stopped:
                         break
         except Exception as error:
-            if self.first:
-                raise
-            failure = f"{type(error).__name__}: {error}"
+            raised, failure = error, f"{type(error).__name__}: {error}"
         if stopped:
             raise Stopped
         if not (failure or diverged or any(map(math.isfinite, readout.values))):
             failure = f"no {self.metric}"
-            if self.first:
-                keys = ", ".join(readout.latest) or "nothing"
-                raise NothingRead(f"{arg('objective')} gave {keys}, not {self.metric}; give {arg('metric')}")
-        yield from self._ended(pack, attempt, readout, failure, diverged, waiting)
-        if first:
-            self.tell(self._estimate(readout, diverged, time.monotonic() - began))
+        seconds, is_broken = time.monotonic() - began, raised is not None
+        yield RunEnd(pack, attempt, readout, seconds, failure, diverged, is_broken, error=raised)
 
     def _check_files(self) -> None:
         """Refuse several runs at once that would write the same file."""
@@ -351,29 +387,6 @@ class CommandExecution:
             )
 
 
-def trial(
-    cell: Cell, seed: int, readout: Readout, take: str, direction: Direction, diverged: str = ""
-) -> Trial:
-    """Return the trial of a run that ended by itself or diverged: its last point, or its best."""
-    known = not all(map(math.isnan, readout.steps))
-    named = {name: values for name, values in readout.curves.items() if name not in _COLUMNS}
-    curves = {name: tuple(values) for name, values in named.items()}
-    curves |= {readout.unit: tuple(readout.steps)} if known else {}
-    if diverged:
-        return Trial(cell, seed, Status.DIVERGED, curves=curves, detail=brief(diverged))
-    sign = -1 if direction is Direction.MAXIMIZE else 1
-    finite = [k for k, value in enumerate(readout.values) if math.isfinite(value)]
-    place = finite[-1] if take == "last" else min(finite, key=lambda k: sign * readout.values[k])
-    found = readout.latest | {name: values[place] for name, values in named.items()}
-    metrics = {name: x for name, x in found.items() if math.isfinite(x) and name not in _COLUMNS}
-    return Trial(cell, seed, Status.COMPLETE, metrics, curves)
-
-
-def run_folder(store: Path, study: str) -> Path:
-    """Return the folder of a study's runs, beside its store."""
-    return store.resolve().parent / "lrwd-runs" / quote(study, safe=" ,=+:@")
-
-
 def _middle(packs: Sequence[Pack]) -> Pack:
     """Return the lane nearest to the middle of the cells, of the first seed."""
     lr, decay = (sorted({getattr(pack.cells[0], name) for pack in packs}) for name in ("lr", "weight_decay"))
@@ -384,12 +397,3 @@ def _middle(packs: Sequence[Pack]) -> Pack:
         return sum(map(abs, places)), pack.seed
 
     return min(packs, key=far)
-
-
-def _check_program(command: Command) -> None:
-    program = command.template[0]
-    if "{" not in program and shutil.which(program) is None:
-        raise UsageError(
-            f"{arg('run', command.text)}: there is no program {program!r}; name one, or add "
-            f"{arg('shell', True)} for a shell's syntax"
-        )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,16 +14,21 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
+from lrwd_sweep.errors import UsageError, arg, brief
 from lrwd_sweep.runner.executors import PATIENCE, supervisor
-from lrwd_sweep.runner.readers import RunReader
+from lrwd_sweep.runner.readers import Readout, RunReader
 from lrwd_sweep.runner.signals import on_suspension
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.trial import Direction, Status, Trial
 from lrwd_sweep.spec.job import Pack, short_digest
-from lrwd_sweep.spec.user_command import Command
+from lrwd_sweep.spec.user_command import STEPS, Command
 
 GRACE = 10.0  # seconds between SIGTERM and SIGKILL for a run that is out of time or diverged
 TAIL = 20  # lines of a log, shown when the first run gives no value
 _TAIL_BYTES = 1 << 16
+_COLUMNS = {"lr", "weight_decay", "seed", "status", "detail", "study", *STEPS}  # of tables, not metrics
 
 
 @dataclass(slots=True)
@@ -68,6 +75,42 @@ class Attempt:
                 how = f"ended by {signal.Signals(-code).name}"
         last = self.tail("stderr.log", "stdout.log")
         return f"{how}: {last[-1].strip()}" if last else how
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnd:
+    """The end of a run, with all that is known of it where it ran."""
+
+    pack: Pack
+    attempt: int
+    readout: Readout
+    seconds: float
+    failure: str = ""  # why it has no value
+    diverged: str = ""  # why it was ended as diverged
+    is_broken: bool = False  # it failed by its exit status or time-out, not only by what it wrote
+    folder: str = ""  # of its logs; empty for a function that was called
+    lines: tuple[str, ...] = ()  # the last ones of a log, if it failed
+    seen: tuple[str, ...] = ()  # keys
+    has_file: bool = True  # there was a file of the kind that is read
+    error: Exception | None = None  # that a function raised in this process
+
+
+def trial(
+    cell: Cell, seed: int, readout: Readout, take: str, direction: Direction, diverged: str = ""
+) -> Trial:
+    """Return the trial of a run that ended by itself or diverged: its last point, or its best."""
+    known = not all(map(math.isnan, readout.steps))
+    named = {name: values for name, values in readout.curves.items() if name not in _COLUMNS}
+    curves = {name: tuple(values) for name, values in named.items()}
+    curves |= {readout.unit: tuple(readout.steps)} if known else {}
+    if diverged:
+        return Trial(cell, seed, Status.DIVERGED, curves=curves, detail=brief(diverged))
+    sign = -1 if direction is Direction.MAXIMIZE else 1
+    finite = [k for k, value in enumerate(readout.values) if math.isfinite(value)]
+    place = finite[-1] if take == "last" else min(finite, key=lambda k: sign * readout.values[k])
+    found = readout.latest | {name: values[place] for name, values in named.items()}
+    metrics = {name: x for name, x in found.items() if math.isfinite(x) and name not in _COLUMNS}
+    return Trial(cell, seed, Status.COMPLETE, metrics, curves)
 
 
 def start(
@@ -193,3 +236,18 @@ def _attempt(lane: Path) -> Path:
             number += 1
         else:
             return folder
+
+
+def run_folder(store: Path, study: str) -> Path:
+    """Return the folder of a study's runs, beside its store."""
+    return store.resolve().parent / "lrwd-runs" / quote(study, safe=" ,=+:@")
+
+
+def check_program(command: Command) -> None:
+    """Raise UsageError if there is no such program."""
+    program = command.template[0]
+    if "{" not in program and shutil.which(program) is None:
+        raise UsageError(
+            f"{arg('run', command.text)}: there is no program {program!r}; name one, or add "
+            f"{arg('shell', True)} for a shell's syntax"
+        )
