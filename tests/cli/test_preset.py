@@ -27,7 +27,8 @@ def test_presets_are_shown_without_data_or_a_store(run: Run, tmp_path: Path) -> 
         found = run("preset", "show", name, "--no-estimate")
         assert (found.code, found.err) == (0, ""), name
         assert "\x1b" not in found.out, name
-        assert f"lrwd-sweep compare --preset {name}" in found.out, name
+        command = "transfer" if name == "transfer-mini" else "compare"
+        assert f"lrwd-sweep {command} --preset {name}" in found.out, name
     assert not list(tmp_path.iterdir())
 
 

@@ -153,7 +153,8 @@ def test_next_step_keeps_the_comparison_and_counts_its_runs() -> None:
     assert need is not None
     line = only(Topic.NEXT, adam, noisy)
     more = max(need, 5)
-    assert line.code_line == f"lrwd-sweep compare adam adamw --storage {storage}"  # five are the default
+    seeds = "" if more == 5 else f" --seeds {more}"  # five are the default
+    assert line.code_line == f"lrwd-sweep compare adam adamw{seeds} --storage {storage}"
     assert line.parts == (f"+{2 * 121 * (more - 3)} runs: {more} seeds should settle adamw",)
     settled = only(Topic.NEXT, swept(-1.0, "adam"), swept(0.0))
     assert settled.code == ()

@@ -142,9 +142,9 @@ def tilted(noise: float, draw: int) -> Result:
 
 def test_noise_or_few_seeds_add_seeds() -> None:
     noisy, few, rng = tilted(0.02, 2), trained(bowl, seeds=1), np.random.default_rng(0)
-    assert (noisy.separability.verdict, noisy.separability.seeds_to_settle) == (Verdict.UNDETERMINED, 8)
+    assert (noisy.separability.verdict, noisy.separability.seeds_to_settle) == (Verdict.UNDETERMINED, 6)
     for found, why, seeds in (
-        (noisy, "add seeds", 8),
+        (noisy, "add seeds", 6),
         (few, "1 of the 3 seeds that an interval needs: add seeds", 5),
     ):
         assert only(found).why.endswith(why)
