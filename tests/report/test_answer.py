@@ -155,7 +155,8 @@ def test_next_step_keeps_the_comparison_and_counts_its_runs() -> None:
     more = max(need, 5)
     seeds = "" if more == 5 else f" --seeds {more}"  # five are the default
     assert line.code_line == f"lrwd-sweep compare adam adamw{seeds} --storage {storage}"
-    assert line.parts == (f"+{2 * 121 * (more - 3)} runs: {more} seeds should settle adamw",)
+    cells = len(adam.spec.lattice) + len(noisy.spec.lattice)
+    assert line.parts == (f"+{cells * (more - 3)} runs: {more} seeds should settle adamw",)
     settled = only(Topic.NEXT, swept(-1.0, "adam"), swept(0.0))
     assert settled.code == ()
     assert settled.parts[0].startswith("nothing: every verdict is settled")
