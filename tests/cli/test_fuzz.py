@@ -277,7 +277,8 @@ def arguments_of(data: st.DataObject) -> list[str]:
     found += data.draw(st.sampled_from([(), *POSITIONAL[found[0]]]) | st.lists(some, max_size=2))
     options = sorted(options_of(command))
     hostile = 0
-    for option, flag in data.draw(st.lists(st.sampled_from(options), max_size=5, unique=True)):
+    chosen = st.lists(st.sampled_from(options), max_size=5, unique=True) if options else st.just([])
+    for option, flag in data.draw(chosen):
         found.append(option)
         if not flag:
             likely = GOOD.get(option, NUMBERS[:3])
