@@ -35,7 +35,7 @@ main()
 """
 SAID = {
     "grid -o adamw:lr-scaled": "adamw:lr-scaled: 11×11 lattice × 5 seeds, 605 runs on cpu",
-    "compare adam adamw --seeds 1": "adam, adamw: 11×9 and 11×11 lattices × 1 seed, 220 runs on cpu",
+    "compare adam adamw --seeds 1": "adam, adamw: 11×10 and 11×11 lattices × 1 seed, 231 runs on cpu",
     "compare sgd adamw --lr 0.1,1": "sgd, adamw: 2×11 lattices × 5 seeds, 220 runs on cpu",
     "tpe --trials 9 --device cuda:1": "adamw: 9 points × 5 seeds, 45 runs on cuda:1",
     "grid --net ./net.py:Net": "loading ./net.py:Net",

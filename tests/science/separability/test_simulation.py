@@ -124,7 +124,7 @@ CASES = [
     *(straight("uneven", s, UNEVEN_DECAY, UNEVEN_LR) for s in (0.0, -0.5)),
     *(straight(f"7 columns, {noise}", -1.0, centred(7), noise=noise, least=0.8) for noise in (0.3, 0.6)),
     like("adam", 1.5),
-    like("adam", 1.5, (ELEVEN - 1, centred(9, 2.0) - 1.5)),
+    like("adam", 1.5, (ELEVEN - 1, centred(10, 2.0) - 0.5)),
     like("adamw"),
     like("sgd"),
     like("sgdw"),
