@@ -31,7 +31,7 @@ State = Mapping[str, Tensor]
 
 
 class Averages:
-    """What a task averages over the run of a pack."""
+    """The averages that a task takes over the run of a pack."""
 
     def __init__(self, task: Task, arena: Arena, lanes: Lanes, train: Split, seed: int, streams: int) -> None:
         self.task, self.arena, self.lanes, self.train = task, arena, lanes, train

@@ -105,7 +105,7 @@ class RuleResult:
 
 @dataclass(frozen=True, slots=True)
 class PowerLaws:
-    """How the best values move along an axis."""
+    """The movement of the best values along an axis."""
 
     axis: Axis
     optima: tuple[Optimum, ...]  # by x, ascending

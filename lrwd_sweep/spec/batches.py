@@ -1,4 +1,4 @@
-"""How the training set becomes steps: its share, batches a step, and what is done to loss and gradient."""
+"""The fields of a task that make steps of the training set: its share, batches a step, loss and gradient."""
 
 from __future__ import annotations
 

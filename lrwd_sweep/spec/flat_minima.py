@@ -86,7 +86,7 @@ class FlatMinima:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """What is evaluated beside the last weights."""
+        """The weights that are evaluated beside the last weights."""
         return tuple(kind for kind in KINDS if getattr(self, kind) is not None)
 
 

@@ -52,7 +52,7 @@ Message = Event | RunEnd | Exception | bool | None  # True: it begins; None: it 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What every node takes over from the driver for a study."""
+    """The facts that every node takes over from the driver for a study."""
 
     folder: str  # current one
     path: tuple[str, ...]  # of modules
@@ -67,7 +67,7 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class NodeReport:
-    """What a node found when it checked itself."""
+    """The findings of a node about itself."""
 
     host: str
     reasons: tuple[str, ...] = ()  # why it gets no work
