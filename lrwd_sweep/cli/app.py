@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import signal
 import sys
 import traceback
@@ -35,6 +36,7 @@ _NO_MEMORY = (  # in errors of the loader, of threads, of torch and of LLVM
     *("failed to map segment", "cannot allocate memory", "can't allocate memory", "not enough memory"),
     *("can't start new thread", "unable to allocate", "out of memory"),
 )
+_PASSWORD = re.compile(r":[^\s/]+@(?=\D|\d+\.)")  # of user:password@host; folder:DIR@SIZE holds none
 _COMPLETE = "_LRWD_SWEEP_COMPLETE"  # set by the shells' completion scripts
 
 app = group(
@@ -167,12 +169,12 @@ def _close_output() -> None:
 
 
 def _fail(text: str, code: int) -> int:
-    """Print every line of `text` on stderr, control characters escaped, and return the code."""
+    """Print `text` on stderr, control characters escaped and passwords hidden, and return the code."""
     from lrwd_sweep.report.view.notation import plain
 
     try:
         for line in text.splitlines() or [""]:
-            consoles.stderr().print(f"lrwd-sweep: {plain(line)}", soft_wrap=True)
+            consoles.stderr().print(f"lrwd-sweep: {_PASSWORD.sub(':…@', plain(line))}", soft_wrap=True)
         sys.stderr.flush()
     except BrokenPipeError:
         raise
