@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lrwd_sweep.errors import UsageError, arg, brief
-from lrwd_sweep.nets import cnn, gpt, resnet, user_network, vgg
+from lrwd_sweep.nets import cnn, embedding, gpt, resnet, user_network, vgg
 from lrwd_sweep.nets.loss import Loss, find_loss
 from lrwd_sweep.nets.mlp import Mlp, MlpNetwork
 from lrwd_sweep.nets.modules import ModuleNetwork
@@ -185,6 +185,8 @@ def build(
     if name == "gpt":
         return gpt.build(item, options, way)
     _refuse_items(name, item)
+    if name == "embed-norm":
+        return embedding.build(item, options, way)
     if name.startswith("torchvision:"):
         from lrwd_sweep.nets import torchvision_models  # noqa: PLC0415  # slow to load
 

@@ -37,6 +37,8 @@ LONE: list[tuple[str, str, str, Fields]] = [  # network, engine, optimizer, fiel
     ("mlp", "loop", "adamw:lr-scaled", SAM | {"accumulate": 2, "ema": 2.5, "clip_norm": 0.1}),
     ("cnn", "native", "sgd", SAM | {"swa": 0.5}),
     ("cnn-norm", "loop", "adamw:lr-scaled", ASAM | EVERY),
+    ("embed-norm", "vmap", "adamw:lr-scaled", SAM | EVERY),
+    ("embed-norm", "loop", "sgd", {"swa": 1}),
     ("tests.nets.awkward:Normed", "vmap", "sgd", SAM | EVERY),
     ("tests.nets.awkward:Normed", "loop", "sgd", ASAM | {"swa": 1}),
     ("tests.nets.awkward:Dropping", "loop", "sgd", SAM),  # the same units are dropped in both passes

@@ -27,7 +27,7 @@ from lrwd_sweep.nets.randomness import Noisy
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import MomentumForm, Optimizer
 from lrwd_sweep.science.schedule import Schedule
-from lrwd_sweep.spec.catalog import DataSet
+from lrwd_sweep.spec.catalog import EMBEDDINGS, RECALL, DataSet
 from lrwd_sweep.spec.flat_minima import EMA, ENSEMBLE, ETA, SWA
 from lrwd_sweep.spec.task import Task
 
@@ -124,21 +124,36 @@ class LoneRun:
 
     @torch.no_grad()
     def measured(self, kind: str) -> dict[str, float]:
-        """Return loss and error on the validation split: of the last weights, if no kind is named."""
+        """Return loss, error and recall on the validation split: of the last weights, if no kind is named."""
         x, y = self.splits.validation.x, self.splits.validation.y
+        classes = self.task.data_set.classes
         if kind == ENSEMBLE:
-            members = self.snapshots[-(self.task.ensemble or 0) :]
-            mean = torch.stack([one.eval()(x).softmax(1) for one in members]).mean(0)
+            members = [one.eval()(x) for one in self.snapshots[-(self.task.ensemble or 0) :]]
+            mean = torch.stack([one[:, :classes].softmax(1) for one in members]).mean(0)
             loss, found = nll_loss(mean.log(), y), mean
+            embedding = torch.cat([one[:, classes:] for one in members], 1)
         else:
             net: nn.Module = {SWA: self.swa, EMA: self.ema}.get(kind, self.net)
             if kind:
                 update_bn(self._batches(generator(self.seed, "averages"), self.task.batch_size), net)
-            found = net.eval()(x)
+            found, embedding = net.eval()(x).tensor_split([classes], 1)
             loss = cross_entropy(found, y)
         start = f"{kind}_" if kind else ""
         wrong = (found.argmax(1) != y).double().mean()
-        return {f"{start}val_loss": loss.item(), f"{start}val_error": wrong.item()}
+        measured = {"val_loss": loss.item(), "val_error": wrong.item()}
+        if self.task.net in EMBEDDINGS:
+            measured[f"val_{RECALL}"] = _recall(embedding, y)
+        return {f"{start}{name}": value for name, value in measured.items()}
+
+
+def _recall(embedding: Tensor, y: Tensor) -> float:  # (n, D), (n,)
+    """Return the share of items of the class of the one at the smallest angle."""
+    hits = 0
+    for k, e in enumerate(embedding):
+        cosines = torch.nn.functional.cosine_similarity(embedding, e, dim=1)
+        cosines[k] = -2
+        hits += int(y[cosines.argmax()] == y[k])
+    return hits / len(y)
 
 
 def made_up_splits(sizes: DataSet, device: torch.device) -> Splits:
