@@ -174,7 +174,7 @@ def recall_at_1(embeddings: Tensor, y: Tensor) -> Tensor:  # (L, D, n), (n,) →
 
 def _recall(embedding: Tensor, y: Tensor) -> Tensor:  # (n, D), (n,) → ()
     unit, hits = torch.nn.functional.normalize(embedding, dim=1), embedding.new_zeros(())
-    for rows in torch.arange(len(y), device=y.device).split(RECALL_ROWS):
+    for rows in torch.split(torch.arange(len(y), device=y.device), RECALL_ROWS):
         cos = unit[rows] @ unit.t()
         cos[torch.arange(len(rows), device=y.device), rows] = -math.inf
         nearest = cos.argmax(dim=1)

@@ -57,7 +57,10 @@ def test_every_family_and_rule_follows_its_paper(device: torch.device) -> None:
     assert (section.failures, len(section.checks)) == ([], 10)
 
 
-@pytest.mark.parametrize("show", [proposition_1, proposition_2, proposition_3, filtering_identity])
+PROPOSITIONS = [proposition_1, proposition_2, proposition_3, filtering_identity, rotation.scale_invariance]
+
+
+@pytest.mark.parametrize("show", PROPOSITIONS)
 def test_propositions_hold(show: Callable[[torch.device], Section], device: torch.device) -> None:
     section = show(device)
     assert section.failures == []
