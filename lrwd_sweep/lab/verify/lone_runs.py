@@ -1,7 +1,7 @@
-"""Lone runs in plain torch with SAM, averages of weights and snapshot ensembles, compared with lanes.
+"""Lone runs in plain torch with SAM, averages, snapshot ensembles and penalised logits, compared with lanes.
 
-The optimizers are torch.optim's, the averages those of torch.optim.swa_utils; SAM and ensembles are written
-out. In float64, on made-up data.
+The optimizers are torch.optim's, the averages those of torch.optim.swa_utils; the rest is written out. In
+float64, on made-up data.
 """
 
 from __future__ import annotations
@@ -92,7 +92,9 @@ class LoneRun:
         self.steps.zero_grad()
         size = self.task.batch_size
         for part, targets in zip(x.split(size), y.split(size), strict=True):  # type: ignore[no-untyped-call]
-            (cross_entropy(self.net(part), targets) / self.task.accumulate).backward()  # type: ignore[no-untyped-call]
+            z = self.net(part)
+            loss = cross_entropy(z, targets) + self.task.logit_decay / 2 * z.square().sum(1).mean()
+            (loss / self.task.accumulate).backward()
 
     def _step(self, x: Tensor, y: Tensor) -> None:
         """Take a step; with SAM as in its Algorithm 1, or as ASAM's equation has it."""
@@ -192,12 +194,13 @@ CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (  # the method, by what to
     ("ASAM", "two gradients by hand", {"sam": 0.5, "sam_adaptive": True}),
     ("SWA", "AveragedModel, update_bn", {"swa": 3}),
     ("EMA", "AveragedModel, get_ema_multi_avg_fn", {"ema": 1.5}),
+    ("regularised softmax", "penalty by hand", {"logit_decay": 0.1}),
     ("snapshot ensemble", "mean softmax by hand", {"ensemble": 2, "schedule": Schedule.RESTARTS}),
 )
 
 
 def parity_of_flat_minima(device: torch.device) -> Section:
-    """Compare SAM, averages and ensembles with lone runs of torch.optim, under both optimizers."""
+    """Compare SAM, averages, ensembles and penalised logits with lone runs, under both optimizers."""
     splits, checks = made_up_splits(SIZES, device), []
     for method, theirs, fields in CASES:
         for optimizer in ("sgd", "adamw:lr-scaled"):
@@ -213,7 +216,7 @@ def parity_of_flat_minima(device: torch.device) -> Section:
             cells = (method, theirs, optimizer)
             checks.append(Check(cells, apart(optimizer, task, CELLS, splits), SAME))
     return Section(
-        "Flat minima: lanes equal lone runs of torch.optim",
+        "Flat minima and regularised softmax: lanes equal lone runs of torch.optim",
         ("method", "in torch", "optimizer"),
         tuple(checks),
     )
