@@ -183,7 +183,7 @@ def test_what_a_task_cannot_do_is_refused_in_one_line(run: Run) -> None:
             "a higher val_recall_at_1 is better; leave",
         ),
         (
-            ("--net", "embed-norm", *hot[2:], "--loss", "bce"),
+            ("--net", "embed-norm", *hot[2:], "--loss", "bce_with_logits"),
             "embed-norm takes one class per item, not",
         ),
         (("--engine", "native", "--logit-decay", "0.1"), "native is not written for --logit-decay 0.1"),
