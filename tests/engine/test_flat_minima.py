@@ -143,7 +143,8 @@ def test_metrics_of_averages_begin_with_their_first_weights() -> None:
 
 
 def test_run_with_averages_resumes_at_every_step_with_the_same_bits(tmp_path: Path) -> None:
-    for net, engine in (("mlp-norm", "native"), ("tests.nets.awkward:Dropping", "loop")):
+    others = [("embed-norm", "vmap"), ("tests.nets.awkward:Dropping", "loop")]
+    for net, engine in (("mlp-norm", "native"), *others):
         of, cells = task(net, 3, engine=engine, **SAM, **EVERY), (WELL[0], Cell(1e30, 0.25))
         whole = repr(pack("sgdw", of, cells).run())
         for step in range(1, of.steps, 1 if engine == "native" else 3):
