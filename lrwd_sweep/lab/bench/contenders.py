@@ -172,7 +172,7 @@ def _recorded_steps(net: nn.Module, task: Task, split: Split) -> Callable[[Task,
 def _loss(net: nn.Module, task: Task, x: Tensor, y: Tensor, reduction: str = "mean") -> Tensor:
     with workload.computed(task, x.device):
         logits = net(x)
-    return cross_entropy(logits.float(), y, reduction=reduction)
+    return cross_entropy(logits.float()[:, : task.data_set.classes], y, reduction=reduction)
 
 
 @torch.no_grad()
@@ -197,7 +197,7 @@ def _stack(
     def loss(theta: Stack, buffers: Stack, x: Tensor, y: Tensor) -> Tensor:
         with workload.computed(task, device, stacked=True):
             logits = functional_call(bare, (theta, buffers), (x,))
-        return cross_entropy(logits.float(), y)
+        return cross_entropy(logits.float()[:, : task.data_set.classes], y)  # without an embedding
 
     gradient = torch.vmap(grad(loss), in_dims=(0, 0, None, None), randomness="different")
     evaluated = torch.vmap(loss, in_dims=(0, 0, None, None))
