@@ -25,6 +25,7 @@ class ScaleFormat(StrEnum):
     """Output of `transfer`."""
 
     TABLE = "table"
+    HTML = "html"
     JSON = "json"
     CSV = "csv"
 
@@ -45,7 +46,7 @@ FormatName = Annotated[
         "--format",
         metavar="NAME",
         parser=one_of("format", ScaleFormat),
-        help="table, json or csv [table]",
+        help="table, html, json or csv [table]",
         rich_help_panel=STORE,
         show_default=False,
     ),
@@ -53,6 +54,16 @@ FormatName = Annotated[
 Output = Annotated[
     Path | None,
     typer.Option("--output", metavar="FILE", help="File to write [standard output]", rich_help_panel=STORE),
+]
+Figure = Annotated[
+    Path | None,
+    typer.Option(
+        "--figure",
+        metavar="FILE",
+        help="Also draw lines and lattices, as .pdf, .svg or .png",
+        rich_help_panel=STORE,
+        show_default=False,
+    ),
 ]
 MaxRegret = Annotated[
     float | None,
@@ -71,6 +82,7 @@ MaxRegret = Annotated[
     over=(Scale, None),
     form=(FormatName, ScaleFormat.TABLE),
     output=(Output, None),
+    figure=(Figure, None),
     max_carry_regret=(MaxRegret, None),
 )
 def transfer(
@@ -80,6 +92,7 @@ def transfer(
     over: str | None,
     form: ScaleFormat,
     output: Path | None,
+    figure: Path | None,
     max_carry_regret: float | None,
 ) -> None:
     """Train a lattice at every value of a scale, and measure how the best α, λ and τ move along it.
@@ -93,6 +106,12 @@ def transfer(
     scale = Over.of_preset(request.preset) if over is None else Over.parse(over)
     if scale is None:
         raise UsageError(f"{arg('over')} is required: write {arg('over', EXAMPLE)}")
+    if figure is not None:
+        if output is not None and output.resolve() == figure.resolve():
+            raise UsageError(f"--output and --figure are both {output}; name two files")
+        from lrwd_sweep.report.view.paper_figure import check_figure
+
+        check_figure(figure)
     specs = scale.specs(request, optimizer, completion(place.quiet))
     if place.dry_run:
         show_forecast(place, specs)
@@ -112,12 +131,19 @@ def transfer(
             runner.store, list(specs), metric, data_dir=runner.files.folder, margin=margin
         )
         scaled = Scaled.of(scale, results, margin)
-        _write(scaled, form, output)
+        _write(scaled, form, output, figure)
         refuse_failed(trial for result in results for trial in result.trials)
     _judge(scaled, max_carry_regret)
 
 
-def _write(scaled: Scaled, form: ScaleFormat, output: Path | None) -> None:
+def _write(scaled: Scaled, form: ScaleFormat, output: Path | None, figure: Path | None) -> None:
+    """Write figure and report, files first, so that an error leaves standard output empty."""
+    if figure is not None:
+        from lrwd_sweep.report.view.scaled_figure import save_scaled_figure
+
+        with consoles.replaced(figure, "--figure") as temporary:
+            save_scaled_figure(scaled, temporary)
+        consoles.note(f"wrote {figure}")
     if form is ScaleFormat.TABLE:
         from lrwd_sweep.report.view.report import text_of
         from lrwd_sweep.report.view.scaled_report import ScaledReport
@@ -126,6 +152,10 @@ def _write(scaled: Scaled, form: ScaleFormat, output: Path | None) -> None:
             consoles.stdout().print(ScaledReport(scaled))
             return
         text = text_of(ScaledReport(scaled))
+    elif form is ScaleFormat.HTML:
+        from lrwd_sweep.report.view.html_page import scaled_html
+
+        text = scaled_html(scaled)
     else:
         text = scaled.json() if form is ScaleFormat.JSON else scaled.csv()
     if output is None:

@@ -111,6 +111,7 @@ class PowerLaws:
     optima: tuple[Optimum, ...]  # by x, ascending
     exponents: Mapping[str, Estimate]  # of lr, weight_decay (independent λ), tau_epochs, tau_share
     regret: Estimate  # cost at the largest x of the best cell of the smallest, in the metric's units
+    kept: float  # exponent of λ if that cell is kept: −½ per octave of steps for normalized decay, else 0
     rules: tuple[RuleResult, ...]
 
 
@@ -137,25 +138,35 @@ def scaling(
         places = [side.places(drawn.weights) for side in sides]
         optima = tuple(side.optimum(place, drawn) for side, place in zip(sides, places, strict=True))
         x = np.log2([scale.value for scale in scales])
-        together = scales[0].surface.rule in (DecayRule.LR_SCALED, DecayRule.CORRECTED)
-        of_decay = (LR, DECAY) if together else (DECAY,)
         exponents = {
-            name: _exponent(x, [place[name] for place in places], optima, axes, drawn)
-            for name, axes in ((LR, (LR,)), *((each, of_decay) for each in (DECAY, TAU_EPOCHS, TAU_SHARE)))
+            name: _exponent(
+                x, [place[name] for place in places], optima, axes_of(name, scales[0].surface.rule), drawn
+            )
+            for name in (LR, DECAY, TAU_EPOCHS, TAU_SHARE)
         }
         left_out = LeftOut.draw(len(seeds), resamples)
         ratio = float(x[-1] - x[0])
+        # λ = λ_norm/√N falls as N grows while the cell stays
+        kept = log2(scales[0].steps / scales[-1].steps) / 2 / ratio if scales[0].surface.normalized else 0.0
         results = tuple(
             RuleResult(
                 rule,
                 rule.exponents[axis],
                 _support(exponents[DECAY], rule.exponents[axis], margin),
-                _carried(sides[0], sides[-1], rule.exponents[axis] * ratio, left_out),
+                _carried(sides[0], sides[-1], (rule.exponents[axis] - kept) * ratio, left_out),
             )
             for rule in RULES
             if axis in rule.exponents and scales[0].surface.rule is not DecayRule.COUPLED
         )
-        return PowerLaws(axis, optima, exponents, _carried(sides[0], sides[-1], 0.0, left_out), results)
+        cost = _carried(sides[0], sides[-1], 0.0, left_out)
+        return PowerLaws(axis, optima, exponents, cost, kept, results)
+
+
+def axes_of(name: str, rule: DecayRule) -> tuple[str, ...]:
+    """Return the axes of the lattice from which a best value is made: λ = αw needs both."""
+    if name == LR:
+        return (LR,)
+    return (LR, DECAY) if rule in (DecayRule.LR_SCALED, DecayRule.CORRECTED) else (DECAY,)
 
 
 def _support(exponent: Estimate, predicted: float, margin: float) -> Support:

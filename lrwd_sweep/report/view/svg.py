@@ -102,15 +102,18 @@ class SvgLattice:
     ridge: list[str]  # polylines through (λ*, α)
 
 
-def svg_lattice(result: Result, title: str, scale: Scale | None, *, ranked: bool = True) -> SvgLattice:
+def svg_lattice(
+    result: Result, title: str, scale: Scale | None, *, ranked: bool = True, numbered: bool = True
+) -> SvgLattice:
     """Lay out one lattice on a scale that others may share.
 
-    Cells are marked and the ridge is drawn only if values are `ranked`, that is, one end is better.
+    Squares hold numbers if `numbered`, and if they are large enough. Cells are marked and the ridge is drawn
+    only if values are `ranked`, that is, one end is better.
     """
     surface = result.surface
     rows = axis_labels([float(value) for value in surface.lr], UNICODE)
     columns = decay_labels(surface, [float(value) for value in surface.weight_decay], UNICODE)
-    zeros, numbered = int(surface.weight_decay[0] == 0), len(columns) <= _MOST_NUMBERED
+    zeros, numbered = int(surface.weight_decay[0] == 0), numbered and len(columns) <= _MOST_NUMBERED
     side = float(min(max(_WIDEST // len(columns), _SMALLEST), _LARGEST))
     width, height = _NUMBERED if numbered else (side, side)
     left, bottom = max(map(len, rows)) * _LETTER + 28, _TOP + len(rows) * height
@@ -246,7 +249,7 @@ class SvgLegend:
 
 
 def lay_out(
-    results: Sequence[Result], titles: Sequence[str], *, ranked: bool = True
+    results: Sequence[Result], titles: Sequence[str], *, ranked: bool = True, numbered: bool = True
 ) -> tuple[list[SvgLegend], list[SvgLattice]]:
     """Lay out lattices, those of one metric on one scale with one legend."""
     scales: dict[str, Scale | None] = {}
@@ -256,7 +259,7 @@ def lay_out(
         scales[metric] = Scale.of([result.surface for result in alike], ranked=ranked)
         legends.append(SvgLegend.of(alike, scales[metric]))
     return legends, [
-        svg_lattice(result, title, scales[result.surface.metric], ranked=ranked)
+        svg_lattice(result, title, scales[result.surface.metric], ranked=ranked, numbered=numbered)
         for result, title in zip(results, titles, strict=True)
     ]
 
