@@ -299,7 +299,7 @@ def labels(specs: Sequence[StudySpec]) -> list[str]:
         mine = spec.task
         alike = [other.task for other in specs if other.title == title and other.task is not None]
         words = [
-            (field.differs or f"{name} {{}}").format(getattr(mine, name))
+            (field.differs or f"{name} {{}}").format(value := getattr(mine, name), s="s" * (value != 1))
             for name, field in FIELDS.items()
             if mine is not None and field.panel and name in IDENTIFYING
             if any(getattr(other, name) != getattr(mine, name) for other in alike)

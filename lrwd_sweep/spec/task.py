@@ -55,7 +55,7 @@ class Task(Batches):
         mark="{}",
         words="augmented by {}",
     )
-    epochs: int = declared(60, "Passes over the training set", panel=TRAIN, least=1, differs="{} epochs")
+    epochs: int = declared(60, "Passes over the training set", panel=TRAIN, least=1, differs="{} epoch{s}")
     batch_size: int = declared(
         64, "Samples per step; drops an incomplete batch", panel=TRAIN, least=2, differs="batch {}"
     )

@@ -20,7 +20,7 @@ def refuse_impossible(task: Any) -> None:  # a Task, which imports this module
         check_pattern(name, getattr(task, name))
     if task.warmup >= task.epochs:
         raise UsageError(
-            f"{arg('warmup', task.warmup)} leaves nothing of {task.epochs} epochs; "
+            f"{arg('warmup', task.warmup)} leaves nothing of {arg('epochs', task.epochs)}; "
             f"choose less than {task.epochs}"
         )
     if task.clip_norm == 0:

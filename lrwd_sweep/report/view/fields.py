@@ -154,7 +154,7 @@ def averaging(result: Result, cell: Cell) -> str:
     text = " to ".join(short_decimal(steps / size) for steps in ends if steps is not None)
     run = result.spec.run_steps
     share = f", {ends[0] / run:.2g} of the run" if run and ends[0] is not None else ""
-    return f"{text} {unit}{share}" if text else ""
+    return f"{text} {unit.removesuffix('s') if text == '1' else unit}{share}" if text else ""
 
 
 def best_rows(results: Sequence[Result]) -> list[Row]:
