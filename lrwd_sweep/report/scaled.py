@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lrwd_sweep.report.result import Result
@@ -111,10 +111,13 @@ class Scaled:
 
     def sentence(self) -> str:
         """Say what carrying the smallest scale's cell to the largest costs."""
-        low, high = self.over.values[0], self.over.values[-1]
-        cost = estimate_text(self.found.regret, None)
-        metric = self.results[0].surface.metric
-        return f"the best cell of {self.over.label(low)} at {self.over.label(high)} costs {cost} {metric}"
+        low, high = (self.over.label(value) for value in (self.over.values[0], self.over.values[-1]))
+        cost = self.found.regret
+        if cost.value is None:
+            return f"the cost of the best cell of {low} at {high} is undetermined: {cost.reason}"
+        text = f"{estimate_text(replace(cost, reason=''), None)} {self.results[0].surface.metric}"
+        why = f" ({cost.reason})" if cost.reason else ""
+        return f"the best cell of {low} at {high} costs {text}{why}"
 
     def json(self) -> str:
         """Return it as one strict JSON document."""

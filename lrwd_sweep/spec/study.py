@@ -15,7 +15,9 @@ from lrwd_sweep.science.optimizer import DecayRule, Family, Optimizer, formula
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.trial import Direction
 from lrwd_sweep.spec.catalog import MEANT_METRICS, METRICS, chance_level
+from lrwd_sweep.spec.field import Field
 from lrwd_sweep.spec.flat_minima import of_last_weights
+from lrwd_sweep.spec.net_options import said_options
 from lrwd_sweep.spec.task import FIELDS, IDENTIFYING, Task
 from lrwd_sweep.spec.text_files import PYTHON_DOCS, is_text
 from lrwd_sweep.spec.user_code import short
@@ -299,13 +301,22 @@ def labels(specs: Sequence[StudySpec]) -> list[str]:
         mine = spec.task
         alike = [other.task for other in specs if other.title == title and other.task is not None]
         words = [
-            (field.differs or f"{name} {{}}").format(value := getattr(mine, name), s="s" * (value != 1))
+            _difference(name, field, getattr(mine, name))
             for name, field in FIELDS.items()
             if mine is not None and field.panel and name in IDENTIFYING
             if any(getattr(other, name) != getattr(mine, name) for other in alike)
         ]
         found.append(", ".join([title, *words]))
     return found
+
+
+def _difference(name: str, field: Field, value: Any) -> str:
+    """Write a value that tells a study from others."""
+    if name == "net_options":
+        return said_options(value) if value else "default net_options"
+    if value is None:
+        return "train_fraction 1" if name == "train_fraction" else f"no {name}"
+    return (field.differs or f"{name} {{}}").format(value, s="s" * (value != 1))
 
 
 _DATA = "data of"  # the digest of user data in a difference

@@ -14,7 +14,7 @@ EPOCHS = ("transfer", "--over", "epochs=2,3,4", *AXES)
 
 
 def test_transfer_reports_exponents_rules_and_cost_and_trains_once(run: Run) -> None:
-    first = run(*EPOCHS, "--epochs", "60")  # which --over replaces
+    first = run(*EPOCHS)
     assert first.code == 0, first.err
     for text in ("epochs 2", "epochs 4", "best α", "τ in epochs", "val_loss", "λ ∝ 1/√N", "keep α and λ"):
         assert text in first.out, text
@@ -65,6 +65,11 @@ def test_bad_scales_are_refused_in_one_line(run: Run) -> None:
             ("--over", "epochs=3,4", "--figure", "a.svg", "--output", "a.svg"),
             "are both a.svg; name two files",
         ),
+        (("--over", "epochs=3,4", "--over", "width=8,9"), "--over is given 2 times; sweep over one quantity"),
+        (("--over", "epochs=3,4", "--epochs", "60"), "--epochs 60 has no effect: --over sets it"),
+        (("--over", "width=8,9", "--net-options", "width=7"), "--net-options width=7 has no effect: --over"),
+        (("--over", "epochs=3,4", "--shard", "1/2", "--format", "csv"), "has no effect with --shard 1/2"),
+        (("--over", "epochs=3,4", "--full", "--format", "json"), "--full adds nothing to json; choose table"),
         (("--over", "epoch=3,4"), "unknown scale 'epoch'; did you mean epochs?"),
         (("--over", "epochs=3,x"), "'x' is not a number"),
         (("--over", "epochs=1.5,2"), "1.5 is not a whole number of at least 1"),

@@ -9,13 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
+from rich.padding import Padding
 from rich.text import Text
 
 from lrwd_sweep.report.scaled import Scaled
-from lrwd_sweep.report.view.fields import estimate_text
+from lrwd_sweep.report.view.fields import Row, best_rows, estimate_text
 from lrwd_sweep.report.view.heatmap import Gallery, Heatmap
 from lrwd_sweep.report.view.line_chart import SIZE, Chart, Range, Series
+from lrwd_sweep.report.view.measures import separability_rows
 from lrwd_sweep.report.view.notation import styled
 from lrwd_sweep.report.view.terminal import table
 from lrwd_sweep.science.scaling import DECAY, LR, TAU_EPOCHS, TAU_SHARE, Axis, axes_of
@@ -23,7 +26,7 @@ from lrwd_sweep.science.separability import Estimate
 
 LAW = "exponent e: y ∝ {}^e"
 WORDS = "brackets: 90 % interval from resampling seeds; supported: the interval lies within ±{:g} of the rule"
-RULE_HEAD = ("its exponent of λ", "measured", "its cost from {} to {}")
+_BETWEEN = 3  # characters of a table beside the words of a column
 _ROOM = 1.25  # factor between the outermost values and the frame
 _LEAST = 4.0  # ratio of the ends of a panel's y axis, so that round values lie between them
 _FAR = 16.0  # factor beyond points and lines: an interval is cut there
@@ -161,7 +164,7 @@ def law_chart(scaled: Scaled) -> Chart | None:
             [f"{x:g}" for x, edge in zip(panel.x, panel.on_edge, strict=True) if edge],
         )
         known = [(x, y.value) for x, y in zip(panel.x, panel.y, strict=True) if y.value]
-        if first and known:
+        if first and len(known) > 1:
             label = panel.label + f", on the edge of its axis at {', '.join(edges)}" * bool(edges)
             x, y = np.array(known).T
             series.append(Series(label, x, y / first))
@@ -187,6 +190,7 @@ class ScaledReport:
     """Lattices side by side, best values as lines and as a table, and a table of rules; the cost is last."""
 
     scaled: Scaled
+    full: bool = False  # with every number of each lattice
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         scaled, ascii_only = self.scaled, options.ascii_only
@@ -200,14 +204,48 @@ class ScaledReport:
         yield Text()
         if chart := law_chart(scaled):
             yield chart
+        if self.full:
+            yield Rows("best cell", labels, best_rows(scaled.results))
+            yield Rows("separability", labels, separability_rows(scaled.results))
         optimizer = str(scaled.results[0].spec.optimizer)
         heading = LAW.format(scaled.over.axis)
-        yield table(optimizer, [*labels, heading], scaled.optimum_rows(), ascii_only)
-        yield table("rule", rule_head(scaled), scaled.rule_rows(), ascii_only)
+        yield Rows(optimizer, [*labels, heading], scaled.optimum_rows())
+        yield Rows("rule", rule_head(scaled), scaled.rule_rows())
         if scaled.found.rules:
             yield styled(scaled.sources(), ascii_only)
         yield styled(WORDS.format(scaled.margin), ascii_only)
         yield styled(scaled.sentence(), ascii_only, "bold")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """A table, or a paragraph for each row where its words do not fit beside each other."""
+
+    corner: str
+    headings: Sequence[str]
+    rows: Sequence[Row]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        ascii_only = options.ascii_only
+        columns = [
+            [styled(text, ascii_only).plain for text in column]
+            for column in zip([self.corner, *self.headings], *self.rows, strict=True)
+        ]
+        labels = max(map(cell_len, columns[0]))
+        words = [max(cell_len(word) for text in column for word in text.split()) for column in columns[1:]]
+        if labels + sum(words) + _BETWEEN * len(columns) < options.max_width:
+            made = table(self.corner, self.headings, self.rows, ascii_only)
+            for column, width in zip(made.columns[1:], words, strict=True):
+                column.min_width = width  # no word is broken
+            yield made
+            return
+        yield Text()
+        for label, *entries in self.rows:
+            yield styled(f"{self.corner}: {label.strip()}", ascii_only, "bold")
+            for heading, entry in zip(self.headings, entries, strict=True):
+                if entry:
+                    yield Padding(styled(f"{heading}: {entry}", ascii_only), (0, 0, 0, 2))
+        yield Text()
 
 
 def exponent_text(exponent: Estimate) -> str:
@@ -219,5 +257,4 @@ def exponent_text(exponent: Estimate) -> str:
 
 def rule_head(scaled: Scaled) -> list[str]:
     """Return the headings of the table of rules."""
-    ends = (scaled.over.label(value) for value in (scaled.over.values[0], scaled.over.values[-1]))
-    return [*RULE_HEAD[:2], RULE_HEAD[2].format(*ends)]
+    return ["exponent of λ", "measured", f"cost at {scaled.over.label(scaled.over.values[-1])}"]
