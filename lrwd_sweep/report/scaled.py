@@ -91,10 +91,10 @@ class Scaled:
         rows.append((metric, *(short_decimal(o.best) if o.best is not None else "-" for o in optima), ""))
         return rows
 
-    def rule_exponents(self) -> list[tuple[str, float]]:
-        """Return exponents of λ by rule, of λ′ for coupled decay; the first rule keeps the cell."""
-        published = [(one.rule.name, one.predicted) for one in self.found.rules]
-        return [(f"keep α and {self.symbol}", self.found.kept), *published]
+    def rule_exponents(self) -> list[tuple[str, float, float]]:
+        """Return rule, exponent of α, exponent of λ (λ′ for coupled decay); the first rule keeps the cell."""
+        published = [(one.rule.name, one.rate, one.predicted) for one in self.found.rules]
+        return [(f"keep α and {self.symbol}", 0.0, self.found.kept), *published]
 
     def rule_rows(self) -> list[tuple[str, str, str, str]]:
         """Return rule, exponent of λ, conclusion and cost."""
@@ -102,7 +102,9 @@ class Scaled:
         costs = [self.found.regret, *(one.regret for one in self.found.rules)]
         return [
             (name, short_decimal(exponent, 2).replace("-", "−", 1), concluded, estimate_text(cost, None))
-            for (name, exponent), concluded, cost in zip(self.rule_exponents(), support, costs, strict=True)
+            for (name, _, exponent), concluded, cost in zip(
+                self.rule_exponents(), support, costs, strict=True
+            )
         ]
 
     def sources(self) -> str:
@@ -140,6 +142,7 @@ class Scaled:
                     "rule": one.rule.name,
                     "source": one.rule.source,
                     "predicted_exponent": one.predicted,
+                    "predicted_lr_exponent": one.rate,
                     "conclusion": str(one.support),
                     "carry_regret": _numbers(one.regret),
                 }

@@ -99,7 +99,7 @@ def scaled_html(scaled: Scaled) -> str:
         style_hash=_hash(style),
         labels=labels,
         panels=[(panel, exponent_text(panel.exponent)) for panel in panels],
-        rules=list(dict.fromkeys(name for panel in panels for name, _ in panel.rules)),
+        rules=[name for name, *_ in scaled.rule_exponents()],
         optimum_heading=LAW.format(scaled.over.axis),
         rule_headings=rule_head(scaled),
         words=WORDS.format(scaled.margin),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,11 +40,12 @@ def draw_scaled(scaled: Scaled) -> Figure:
     heights = [_HEIGHT, height] if panels else [height]
     figure = Figure(figsize=(DOUBLE, sum(heights) + 0.6), layout="constrained")
     grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
+    names = [name for name, *_ in scaled.rule_exponents()]
     if panels:
         above = grid[0].subgridspec(1, len(panels)).subplots(squeeze=False)
         handles: dict[str, Artist | Container] = {}
         for axes, panel in zip(above.flat, panels, strict=True):
-            handles |= _draw(axes, panel)
+            handles |= _draw(axes, panel, names)
             axes.set_xlabel(str(scaled.over.axis))
         figure.legend(
             handles=list(handles.values()),
@@ -53,12 +55,12 @@ def draw_scaled(scaled: Scaled) -> Figure:
             columnspacing=1.2,
         )
     below = grid[-1].subgridspec(rows, columns).subplots(squeeze=False)
-    names = [scaled.over.label(value) for value in scaled.over.values]
-    draw_lattices(figure, list(below.flat), columns, scaled.results, names)
+    labels = [scaled.over.label(value) for value in scaled.over.values]
+    draw_lattices(figure, list(below.flat), columns, scaled.results, labels)
     return figure
 
 
-def _draw(axes: Axes, panel: LawPanel) -> dict[str, Artist | Container]:
+def _draw(axes: Axes, panel: LawPanel, rules: Sequence[str]) -> dict[str, Artist | Container]:
     """Draw points with intervals, the fitted line, and lines of rules; return an artist for each name."""
     found: dict[str, Artist | Container] = {}
     for name, edge in (("best value, 90 % interval", False), ("on the edge of its axis", True)):
@@ -76,7 +78,8 @@ def _draw(axes: Axes, panel: LawPanel) -> dict[str, Artist | Container]:
     if panel.fitted:
         style: dict[str, Any] = {"color": _MEASURED, "linewidth": 0.8}
         (found["fitted"],) = axes.plot(panel.x, panel.fitted, label="fitted power law", **style)
-    for k, (name, moved) in enumerate(panel.rules):
+    for name, moved in panel.rules:
+        k = rules.index(name)
         style = {"color": COLOURS[k - 1], "linewidth": 1.1, "dashes": _DASHES[k - 1]}
         if not k:  # under a rule that says the same
             style = {"color": _KEPT, "linewidth": 3.0, "zorder": 1}

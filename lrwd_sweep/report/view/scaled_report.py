@@ -103,10 +103,10 @@ def law_panels(scaled: Scaled) -> list[LawPanel]:
     panels = []
     for name, label, y, lengths in quantities:
         rules: list[tuple[str, tuple[float, ...]]] = []
-        for rule, exponent in scaled.rule_exponents():
-            start, power = (optima[0].lr.value, 0.0) if name == LR else (decays[0].value, exponent)
-            if not start or (name == LR and rules):  # all rules keep α
-                break
+        for rule, rate, exponent in scaled.rule_exponents():
+            start, power = (optima[0].lr.value, rate) if name == LR else (decays[0].value, exponent)
+            if not start or (name == LR and rules and not rate):  # as the first rule, which keeps α
+                continue
             moved = [start * (each / x[0]) ** power for each in x]
             if name in (TAU_EPOCHS, TAU_SHARE):
                 moved = [1 / (lam * n) for lam, n in zip(moved, lengths, strict=True)]
