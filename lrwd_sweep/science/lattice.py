@@ -61,6 +61,15 @@ class Lattice:
         return Lattice(self.lr + other.lr, self.weight_decay + other.weight_decay)
 
 
+def coarse_indices(count: int) -> list[int]:
+    """Return every second index below `count`, and the last.
+
+    >>> coarse_indices(5), coarse_indices(6)
+    ([0, 2, 4], [0, 2, 4, 5])
+    """
+    return sorted({*range(0, count, 2), *range(count - 1, count)} - {-1})
+
+
 class Timescales(tuple[float, ...]):
     """A decay axis given in averaging times τ = 1/λ, as shares of the run, ascending.
 

@@ -46,22 +46,35 @@ def find_basin(
     inside: Bool,  # (I, J) cells that count
     quantile: float,
     tolerance: float | None = None,
+    presumed: Float | None = None,  # (I, J) values of cells that were left untrained, infinite if out
 ) -> Basin:
     """Find the basin at `quantile` q, or at a given `tolerance` τ in the metric's units.
 
     τ is the smallest value at which B holds at least ⌈q·n⌉ of the n cells that count, and at least ten.
+    Cells that were left untrained are among the n with their presumed values; B holds none of them.
     """
     values = mean[inside]
     if values.size < MIN_CELLS:
         return Basin(np.zeros_like(inside), None)
     lowest = float(values.min())
+    if presumed is not None:
+        values = np.concatenate([values, presumed[~inside & np.isfinite(presumed)]])
     if tolerance is not None:
         limit = lowest + tolerance
     else:
-        k = min(max(ceil(quantile * values.size), MIN_CELLS), values.size)
-        limit = float(np.partition(values, k - 1)[k - 1])  # compared as it stands: no rounding drops a tie
+        limit = basin_limit(values, quantile)  # compared as it stands: no rounding drops a tie
         tolerance = limit - lowest
     return Basin(inside & (np.where(inside, mean, np.inf) <= limit), tolerance)
+
+
+def basin_limit(values: Float, quantile: float) -> float:
+    """Return the largest of the best ⌈q·n⌉ of n values, at least ten.
+
+    >>> basin_limit(np.arange(40.0), 0.5), basin_limit(np.arange(12.0), 0.5)
+    (19.0, 9.0)
+    """
+    k = min(max(ceil(quantile * values.size), MIN_CELLS), values.size)
+    return float(np.partition(values, k - 1)[k - 1])
 
 
 def median(values: Float) -> float:
