@@ -13,6 +13,7 @@ import numpy as np
 from lrwd_sweep.errors import UnknownName, UsageError, arg, brief
 from lrwd_sweep.science.conversion import Conventions, conventions
 from lrwd_sweep.science.lattice import Cell, Lattice
+from lrwd_sweep.science.refinement import Refinement, refine, with_presumed
 from lrwd_sweep.science.separability import (
     Estimate,
     PairedDifferences,
@@ -21,6 +22,7 @@ from lrwd_sweep.science.separability import (
     analyse,
     compare,
 )
+from lrwd_sweep.science.separability.analysis import Settings
 from lrwd_sweep.science.separability.verdict import MARGIN
 from lrwd_sweep.science.surface import Surface, mean_and_error
 from lrwd_sweep.science.trial import Direction, Status, Trial, metric_direction
@@ -68,6 +70,7 @@ class Result:
     data_dir: str | None = None  # directory of the data set's files, if given
     older: bool = False  # begun by a version that did not store its version: some numbers have changed since
     seconds: float = 0.0  # that training took; 0 if the store does not say
+    refinement: Refinement | None = None  # of a refined lattice; `surface` has its seeds only
 
     @property
     def best(self) -> Cell | None:
@@ -83,7 +86,7 @@ class Result:
     @cached_property
     def _ranking(self) -> list[Candidate]:
         """All points that count, best first, without their test values."""
-        metric, seeds = self.surface.metric, self.spec.seeds
+        metric, seeds = self.surface.metric, self.surface.seeds
         points = {
             cell: {trial.seed: trial.metrics[metric] for trial in found if metric in trial.metrics}
             for cell, found in self._complete.items()
@@ -194,6 +197,7 @@ def result(
     name implies that higher is better and no direction is given, and for a margin outside (0, 0.5].
     """
     snapshot = _snapshot(name, spec, at_restart)
+    found = None if spec.refine is None else refinement(surface_of(trials, spec), spec)
     if at_restart is not None and snapshot is not None:
         trials = [_at(snapshot, trial) for trial in trials]
     if metric is not None and metric != spec.metric:
@@ -212,18 +216,28 @@ def result(
     if at_restart is not None and snapshot is not None:
         refuse_early(spec.metric, spec.task, at_restart, snapshot.epoch)
     surface = surface_of(trials, spec)
+    if found is not None:
+        surface = with_presumed(surface.with_seeds(found.seeds))
     return Result(
         name,
         spec,
         created,
         tuple(trials),
         surface,
-        analyse(surface, margin=margin, initial=_initial(trials, spec)),
+        analyse(surface, margin=margin, initial=_initial(trials, spec, surface.seeds)),
         storage,
         snapshot,
         data_dir,
         older,
+        refinement=found,
     )
+
+
+def refinement(surface: Surface, spec: StudySpec) -> Refinement:
+    """Return the state of a refined lattice; `surface` is in the study's own metric, of all its seeds."""
+    assert spec.refine is not None, "the lattice is trained whole"
+    margin = MARGIN if spec.refine.margin is None else spec.refine.margin
+    return refine(surface, budget=spec.refine.max_runs, settings=Settings(margin=margin))
 
 
 def surface_of(trials: Iterable[Trial], spec: StudySpec) -> Surface:
@@ -241,13 +255,13 @@ def surface_of(trials: Iterable[Trial], spec: StudySpec) -> Surface:
     )
 
 
-def _initial(trials: Iterable[Trial], spec: StudySpec) -> list[float] | None:
+def _initial(trials: Iterable[Trial], spec: StudySpec, seeds: Sequence[int]) -> list[float] | None:
     """Return the metric before the first step by seed, common to all cells; None if it was not measured."""
     found: dict[int, float] = {}
     for trial in trials:
         if (value := trial.metrics.get(f"initial_{of_last_weights(spec.metric)}")) is not None:
             found.setdefault(trial.seed, value)
-    return [found[seed] for seed in spec.seeds] if found.keys() >= set(spec.seeds) else None
+    return [found[seed] for seed in seeds] if found.keys() >= set(seeds) else None
 
 
 def on_lattice(trials: Iterable[Trial], lattice: Lattice, metric: str) -> list[Trial]:

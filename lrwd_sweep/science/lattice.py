@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from lrwd_sweep.errors import UsageError, arg, brief, shown
 
 MAX_COUNT = 10_000  # values of one range
+FIRST_SEEDS = 3  # of a refined lattice, in its coarse part; fewer give no interval
 
 
 def canonical(value: float) -> float:
@@ -68,6 +69,13 @@ def coarse_indices(count: int) -> list[int]:
     ([0, 2, 4], [0, 2, 4, 5])
     """
     return sorted({*range(0, count, 2), *range(count - 1, count)} - {-1})
+
+
+def coarse_count(lattice: Lattice) -> int:
+    """Count the cells of the coarse lattice: every second α and λ > 0, with the ends, and λ = 0."""
+    zero = lattice.weight_decay.count(0)
+    columns = len(coarse_indices(len(lattice.weight_decay) - zero)) + zero
+    return len(coarse_indices(len(lattice.lr))) * columns
 
 
 class Timescales(tuple[float, ...]):

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 
-from lrwd_sweep.science.lattice import coarse_indices
+from lrwd_sweep.science.lattice import FIRST_SEEDS, coarse_indices
 from lrwd_sweep.science.separability.analysis import Analysis, Settings
 from lrwd_sweep.science.separability.basin import MIN_CELLS, basin_limit, median
-from lrwd_sweep.science.separability.bootstrap import MIN_SEEDS, t95
+from lrwd_sweep.science.separability.bootstrap import t95
 from lrwd_sweep.science.separability.ridge import OCTAVES
 from lrwd_sweep.science.separability.verdict import Verdict, possible_verdicts
 from lrwd_sweep.science.surface import Bool, CellStatus, Float, Surface
 from lrwd_sweep.science.trial import Direction
 
 FURTHER = 2  # seeds that are added at a time
+EARLY = 1.5  # times the interval must decide while seeds are left: there are several looks
 _POOLED = 3  # independent differences, at least, that the variance of a row's differences pools
 _MANY_ON_EDGE = 0.25  # of the rows, from which on a window follows the ridge
 
@@ -68,7 +70,7 @@ def refine(
     settings, most = settings or Settings(), len(surface.seeds)
     ended = np.isin(surface.lanes, (CellStatus.COMPLETE.value, CellStatus.DIVERGED.value))
     asked, unfit = np.zeros((2, *surface.lanes.shape), dtype=bool)
-    cells, whole, settled = coarse_cells(surface), min(MIN_SEEDS, most), False
+    cells, whole, settled = coarse_cells(surface), min(FIRST_SEEDS, most), False
     for level in (*range(whole, most, FURTHER), most):
         while True:
             new = np.zeros_like(asked)
@@ -87,17 +89,27 @@ def refine(
             break
         whole = level
         found = Analysis.of(_seen(surface, asked).with_seeds(surface.seeds[:level]), settings)
-        one = level == most or len(possible_verdicts(found.ridge_slope, settings.margin)) == 1
-        settled = one and found.verdict is not Verdict.UNDETERMINED
+        settled = _is_settled(found, early=level < most)
         if settled:
             break
         cells = ridge_cells(_seen(surface, asked))
     known = ended[asked[..., whole - 1]].all(axis=0)  # of seeds of an earlier, whole lattice too
     while whole < most and known[whole]:
         whole += 1
-    left = _left(*(np.asarray(each.any(axis=2)) for each in (ended, unfit)), np.asarray(cells.any(axis=1)))
+    left = _left(ended.any(axis=2), unfit.any(axis=2), cells.any(axis=1))
     nothing = np.zeros_like(asked)
     return Refinement(nothing, asked, surface.seeds[:whole], settled, int(unfit.sum()), left)
+
+
+def _is_settled(found: Analysis, *, early: bool) -> bool:
+    """Tell if the verdict is determined; with seeds left only if an interval EARLY times as wide agrees."""
+    slope = found.ridge_slope
+    if found.verdict is Verdict.UNDETERMINED or not early:
+        return found.verdict is not Verdict.UNDETERMINED
+    assert slope.value is not None and slope.low is not None and slope.high is not None, "it gave a verdict"
+    half = EARLY * (slope.high - slope.low) / 2
+    wide = replace(slope, low=slope.value - half, high=slope.value + half)
+    return len(possible_verdicts(wide, found.settings.margin)) == 1
 
 
 def coarse_cells(surface: Surface) -> Bool:
@@ -208,7 +220,7 @@ def _seen(surface: Surface, asked: Bool) -> Surface:
     return with_presumed(replace(surface, values=values, lanes=lanes))
 
 
-def _left(trained: Bool, unfit: Bool, rows: Bool) -> dict[tuple[int, int], Left]:
+def _left(trained: Any, unfit: Any, rows: Any) -> dict[tuple[int, int], Left]:
     """Say why the cells without a lane have none; `rows` (I,) hold a cell of the last round."""
     return {
         (int(i), int(j)): Left.BUDGET if unfit[i, j] else Left.COLUMN if rows[i] else Left.ROW

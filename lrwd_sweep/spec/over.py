@@ -68,6 +68,11 @@ class Over:
                 f"{option} cannot be swept over {self.axis}: its steps are not known; sweep it with grid "
                 "for each value"
             )
+        if request.refine:
+            raise UsageError(
+                f"{arg('refine', True)} ends at a verdict, but each lattice of a transfer needs all cells "
+                "and seeds; leave it out"
+            )
         found: dict[str, StudySpec] = {}
         for value in self.values:
             own = dict(request.overrides) | self._override(value, request)

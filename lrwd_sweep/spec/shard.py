@@ -7,10 +7,13 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from lrwd_sweep.errors import UsageError, arg
 from lrwd_sweep.science.lattice import Cell, Lattice
+
+if TYPE_CHECKING:
+    from lrwd_sweep.spec.study import StudySpec
 
 MOST_SHARDS = 10_000
 _FEWEST = 16  # lanes besides the first of each store, from which the number of shards can be told
@@ -74,6 +77,15 @@ def refuse_shard(shard: Shard | None) -> None:
         raise UsageError(
             f"{arg('shard', f'{shard.part}/{shard.parts}')} divides a lattice, not a search: TPE chooses its "
             f"next points from all results so far; leave {arg('shard')} out, or train a grid"
+        )
+
+
+def refuse_refined_shard(shard: Shard | None, specs: Iterable[StudySpec]) -> None:
+    """Raise UsageError for a shard of a refined lattice."""
+    if shard is not None and any(spec.refine is not None for spec in specs):
+        raise UsageError(
+            f"{arg('refine', True)} decides from all results so far, and a shard knows only its own; leave "
+            f"{arg('shard')} out, or train the whole lattice"
         )
 
 
