@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lrwd_sweep.errors import UnknownName, UsageError, arg, brief
+from lrwd_sweep.report.study_surface import refinement, surface_of
 from lrwd_sweep.science.conversion import Conventions, conventions
-from lrwd_sweep.science.lattice import Cell, Lattice
-from lrwd_sweep.science.refinement import Refinement, refine, with_presumed
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.refinement import Refinement, with_presumed
 from lrwd_sweep.science.separability import (
     Estimate,
     PairedDifferences,
@@ -22,7 +23,6 @@ from lrwd_sweep.science.separability import (
     analyse,
     compare,
 )
-from lrwd_sweep.science.separability.analysis import Settings
 from lrwd_sweep.science.separability.verdict import MARGIN
 from lrwd_sweep.science.surface import Surface, mean_and_error
 from lrwd_sweep.science.trial import Direction, Status, Trial, metric_direction
@@ -233,28 +233,6 @@ def result(
     )
 
 
-def refinement(surface: Surface, spec: StudySpec) -> Refinement:
-    """Return the state of a refined lattice; `surface` is in the study's own metric, of all its seeds."""
-    assert spec.refine is not None, "the lattice is trained whole"
-    margin = MARGIN if spec.refine.margin is None else spec.refine.margin
-    return refine(surface, budget=spec.refine.max_runs, settings=Settings(margin=margin))
-
-
-def surface_of(trials: Iterable[Trial], spec: StudySpec) -> Surface:
-    """Lay trials out on the study's lattice in its metric; those of a search in their nearest cells."""
-    return Surface.from_trials(
-        on_lattice(trials, spec.lattice, spec.metric) if spec.is_search else trials,
-        spec.lattice,
-        spec.seeds,
-        metric=spec.metric,
-        rule=spec.optimizer.rule,
-        cap=spec.cap,
-        normalized=spec.optimizer.normalized,
-        direction=spec.direction,
-        tau_of_one=spec.tau_of_one,
-    )
-
-
 def _initial(trials: Iterable[Trial], spec: StudySpec, seeds: Sequence[int]) -> list[float] | None:
     """Return the metric before the first step by seed, common to all cells; None if it was not measured."""
     found: dict[int, float] = {}
@@ -262,35 +240,6 @@ def _initial(trials: Iterable[Trial], spec: StudySpec, seeds: Sequence[int]) -> 
         if (value := trial.metrics.get(f"initial_{of_last_weights(spec.metric)}")) is not None:
             found.setdefault(trial.seed, value)
     return [found[seed] for seed in seeds] if found.keys() >= set(seeds) else None
-
-
-def on_lattice(trials: Iterable[Trial], lattice: Lattice, metric: str) -> list[Trial]:
-    """Move trials of a continuous search to their nearest lattice cells in log distance.
-
-    Completed trials are averaged per cell and seed; without any, the cell keeps the first trial's status.
-    """
-    groups: dict[tuple[Cell, int], list[Trial]] = {}
-    for trial in trials:
-        groups.setdefault((nearest(trial.cell, lattice), trial.seed), []).append(trial)
-    moved = []
-    for (cell, seed), group in groups.items():
-        values = [trial.metrics[metric] for trial in group if metric in trial.metrics]
-        if values:
-            moved.append(Trial(cell, seed, Status.COMPLETE, {metric: sum(values) / len(values)}))
-        else:
-            moved.append(replace(group[0], cell=cell))
-    return moved
-
-
-def nearest(cell: Cell, lattice: Lattice) -> Cell:
-    """Return the lattice cell at the smallest log distance, axis by axis; 0 is near only to 0."""
-
-    def near(value: float, axis: Sequence[float]) -> float:
-        if value <= 0:
-            return min(axis)
-        return min((at for at in axis if at > 0), key=lambda at: abs(math.log(at / value)))
-
-    return Cell(near(cell.lr, lattice.lr), near(cell.weight_decay, lattice.weight_decay))
 
 
 def at_cap(result: Result, surface: Surface) -> str:

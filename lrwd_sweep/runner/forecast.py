@@ -62,7 +62,7 @@ def missing(
 
 def round_of(spec: StudySpec, trials: Sequence[Trial]) -> dict[int, list[Cell]]:
     """Return the lanes of a refined lattice's present round that did not end, cells by seed."""
-    from lrwd_sweep.report.result import refinement, surface_of
+    from lrwd_sweep.report.study_surface import refinement, surface_of
 
     surface = surface_of(trials, spec)
     todo = refinement(surface, spec).todo

@@ -22,7 +22,7 @@ from lrwd_sweep.science.trial import Direction
 
 FURTHER = 2  # seeds that are added at a time
 EARLY = 1.5  # times the interval must decide while seeds are left: there are several looks
-_POOLED = 3  # independent differences, at least, that the variance of a row's differences pools
+_POOLED = 6  # independent differences that the variance of a row's differences pools
 _MANY_ON_EDGE = 0.25  # of the rows, from which on a window follows the ridge
 
 
@@ -104,12 +104,11 @@ def refine(
 def _is_settled(found: Analysis, *, early: bool) -> bool:
     """Tell if the verdict is determined; with seeds left only if an interval EARLY times as wide agrees."""
     slope = found.ridge_slope
-    if found.verdict is Verdict.UNDETERMINED or not early:
+    if not early or slope.value is None or slope.low is None or slope.high is None:
         return found.verdict is not Verdict.UNDETERMINED
-    assert slope.value is not None and slope.low is not None and slope.high is not None, "it gave a verdict"
     half = EARLY * (slope.high - slope.low) / 2
     wide = replace(slope, low=slope.value - half, high=slope.value + half)
-    return len(possible_verdicts(wide, found.settings.margin)) == 1
+    return not found.lost_in_noise() and len(possible_verdicts(wide, found.settings.margin)) == 1
 
 
 def coarse_cells(surface: Surface) -> Bool:
@@ -129,7 +128,7 @@ def ridge_cells(surface: Surface) -> Bool:
     basin at quantile ½; an untrained row if the next row on either side does. In such a row: its least cell;
     each cell that is not worse beyond doubt; and their neighbours, so that the minimum of every resample is
     bracketed. Beyond doubt is a one-sided paired t test at 5 % over the seeds that both cells have, with the
-    median variance of the row's differences, which counts as three independent ones. If more than a quarter
+    median variance of the row's differences, which counts as six independent ones. If more than a quarter
     of the rows have their least cell on a side, every cell within two octaves of a row's least, for the
     window that follows a ridge out of the lattice. Of λ = 0, the best cell and its neighbours.
     """

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lrwd_sweep.report.result import Candidate, Result, at_cap, nearest
+from lrwd_sweep.report.result import Candidate, Result, at_cap
+from lrwd_sweep.report.study_surface import nearest
 from lrwd_sweep.report.view.fields import place_text, with_error
 from lrwd_sweep.report.view.line_chart import SIZE, Range, even_ticks, interpolated
 from lrwd_sweep.report.view.notation import (

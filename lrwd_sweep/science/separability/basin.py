@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrwd_sweep.science.separability.bootstrap import Estimate, student_interval
+from lrwd_sweep.science.surface import Surface
 
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -42,17 +43,16 @@ class Basin:
 
 
 def find_basin(
-    mean: Float,  # (I, J)
-    inside: Bool,  # (I, J) cells that count
+    surface: Surface,  # of λ > 0, lower is better
     quantile: float,
     tolerance: float | None = None,
-    presumed: Float | None = None,  # (I, J) values of cells that were left untrained, infinite if out
 ) -> Basin:
     """Find the basin at `quantile` q, or at a given `tolerance` τ in the metric's units.
 
     τ is the smallest value at which B holds at least ⌈q·n⌉ of the n cells that count, and at least ten.
     Cells that were left untrained are among the n with their presumed values; B holds none of them.
     """
+    mean, inside, presumed = surface.mean, surface.inside, surface.presumed
     values = mean[inside]
     if values.size < MIN_CELLS:
         return Basin(np.zeros_like(inside), None)
