@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from lrwd_sweep.errors import UsageError, arg, brief, shown
 
 MAX_COUNT = 10_000  # values of one range
-FIRST_SEEDS = 3  # of a refined lattice, in its coarse part; fewer give no interval
+FIRST_SEEDS = 2  # of a refined lattice, in its coarse part
 
 
 def canonical(value: float) -> float:

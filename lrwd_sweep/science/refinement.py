@@ -14,7 +14,7 @@ import numpy as np
 from lrwd_sweep.science.lattice import FIRST_SEEDS, coarse_indices
 from lrwd_sweep.science.separability.analysis import Analysis, Settings
 from lrwd_sweep.science.separability.basin import MIN_CELLS, basin_limit, median
-from lrwd_sweep.science.separability.bootstrap import t95
+from lrwd_sweep.science.separability.bootstrap import MIN_SEEDS, t95
 from lrwd_sweep.science.separability.ridge import OCTAVES
 from lrwd_sweep.science.separability.verdict import Verdict, possible_verdicts
 from lrwd_sweep.science.surface import Bool, CellStatus, Float, Surface
@@ -54,9 +54,9 @@ def refine(
 ) -> Refinement:
     """Replay the rounds of a refinement up to the first that is not trained.
 
-    1. Coarse: every second row and column, ends included, with the first three seeds.
+    1. Coarse: every second row and column, ends included, with the first two seeds.
     2. Cells: in every row that can reach the basin, those that can be the row's minimum, and their
-       neighbours, until no round adds any (`ridge_cells`); with the same seeds.
+       neighbours, until no round adds any (`ridge_cells`); with the first three seeds.
     3. Verdict: if λ has an effect (`noise_test`) and the slope's interval allows one verdict only, it is
        settled, and refinement is over. "Coupled" beside which product-coupled is not excluded is not.
     4. Seeds: else the cells of step 2, found anew with what is known by now, get two more seeds, and so on
@@ -71,7 +71,7 @@ def refine(
     ended = np.isin(surface.lanes, (CellStatus.COMPLETE.value, CellStatus.DIVERGED.value))
     asked, unfit = np.zeros((2, *surface.lanes.shape), dtype=bool)
     cells, whole, settled = coarse_cells(surface), min(FIRST_SEEDS, most), False
-    for level in (*range(whole, most, FURTHER), most):
+    for level in sorted({whole, *range(MIN_SEEDS, most, FURTHER), most}):
         while True:
             new = np.zeros_like(asked)
             new[cells, :level] = True
@@ -84,6 +84,8 @@ def refine(
             asked |= new
             if (asked & ~ended).any():
                 return Refinement(asked & ~ended, asked, surface.seeds[:whole], settled, 0, {})
+            if level < min(MIN_SEEDS, most):
+                break
             cells = cells | ridge_cells(_seen(surface, asked))
         if unfit.any():
             break
