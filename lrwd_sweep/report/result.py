@@ -24,7 +24,7 @@ from lrwd_sweep.science.separability import (
     compare,
 )
 from lrwd_sweep.science.separability.verdict import MARGIN
-from lrwd_sweep.science.surface import Surface, mean_and_error
+from lrwd_sweep.science.surface import CellStatus, Surface, mean_and_error
 from lrwd_sweep.science.trial import Direction, Status, Trial, metric_direction
 from lrwd_sweep.spec.catalog import direction_of
 from lrwd_sweep.spec.flat_minima import of_last_weights, refuse_early
@@ -71,6 +71,14 @@ class Result:
     older: bool = False  # begun by a version that did not store its version: some numbers have changed since
     seconds: float = 0.0  # that training took; 0 if the store does not say
     refinement: Refinement | None = None  # of a refined lattice; `surface` has its seeds only
+
+    @property
+    def lacking(self) -> int:
+        """The number of cells with missing or failed lanes; of a refined lattice those of its next round."""
+        if self.refinement is not None:
+            return int(self.refinement.todo.any(axis=2).sum())
+        counts = self.surface.counts()
+        return counts[CellStatus.MISSING.value] + counts[CellStatus.FAILED.value]
 
     @property
     def best(self) -> Cell | None:

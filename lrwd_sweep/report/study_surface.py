@@ -12,6 +12,7 @@ from lrwd_sweep.science.separability.analysis import Settings
 from lrwd_sweep.science.separability.verdict import MARGIN
 from lrwd_sweep.science.surface import Surface
 from lrwd_sweep.science.trial import Status, Trial
+from lrwd_sweep.spec.shard import WHOLE, Shard
 from lrwd_sweep.spec.study import StudySpec
 
 
@@ -35,6 +36,14 @@ def refinement(surface: Surface, spec: StudySpec) -> Refinement:
     assert spec.refine is not None, "the lattice is trained whole"
     margin = MARGIN if spec.refine.margin is None else spec.refine.margin
     return refine(surface, budget=spec.refine.max_runs, settings=Settings(margin=margin))
+
+
+def count_runs(spec: StudySpec, trials: Iterable[Trial], shard: Shard = WHOLE) -> int:
+    """Count the runs of a lattice; of a refined one those that ended and those of the present round."""
+    if spec.refine is None:
+        return shard.count(spec.lattice, spec.seeds)
+    surface = surface_of(trials, spec)
+    return surface.runs[0] + int(refinement(surface, spec).todo.sum())
 
 
 def on_lattice(trials: Iterable[Trial], lattice: Lattice, metric: str) -> list[Trial]:

@@ -103,6 +103,11 @@ class Surface:
         return "λ_norm" if self.normalized else self.rule.symbol
 
     @property
+    def is_refined(self) -> bool:
+        """True if cells without a lane were left out on purpose."""
+        return self.presumed is not None
+
+    @property
     def mean(self) -> Float:
         """Return the seed mean y, (I, J); NaN unless every seed of the cell is complete."""
         return mean_and_error(self.values)[0] if self.seeds else np.full(self.values.shape[:2], np.nan)

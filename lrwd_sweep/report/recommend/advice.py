@@ -128,8 +128,7 @@ def _unfinished(result: Result) -> str:
         lost = sum(not lanes.issuperset(result.spec.seeds) for lanes in done.values())
         what = "points"
     else:
-        counts = result.surface.counts()
-        lost, what = counts[CellStatus.MISSING.value] + counts[CellStatus.FAILED.value], "cells"
+        lost, what = result.lacking, "cells"
     if not lost:
         return ""
     if result.spec.kind is Kind.IMPORT:

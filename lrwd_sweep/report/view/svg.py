@@ -15,9 +15,11 @@ import numpy as np
 
 from lrwd_sweep.report.result import Candidate, Result, at_cap
 from lrwd_sweep.report.study_surface import nearest
-from lrwd_sweep.report.view.fields import place_text, with_error
+from lrwd_sweep.report.view.fields import LEFT, place_text, with_error
 from lrwd_sweep.report.view.line_chart import SIZE, Range, even_ticks, interpolated
 from lrwd_sweep.report.view.notation import (
+    FEWER,
+    NEVER,
     UNICODE,
     axis_labels,
     decay_labels,
@@ -195,6 +197,7 @@ def reading(result: Result, i: int, j: int, tile: Tile) -> str:
     """Write all that is known about a cell in three lines: place, value with marks, every seed."""
     surface = result.surface
     cell = surface.cell(i, j)
+    why = None if result.refinement is None else result.refinement.left.get((i, j))
     if tile.value is None:
         value = str(surface.status(i, j))
     else:
@@ -205,7 +208,8 @@ def reading(result: Result, i: int, j: int, tile: Tile) -> str:
         _NOTES.get(tile.mark, ""),
         _NOTES.get(tile.ridge, ""),
         f"does not count: {at_cap(result, surface)}" if tile.value is not None and surface.out[i, j] else "",
-        "some seeds are missing" if tile.mark is Mark.PARTIAL else "",
+        (FEWER if surface.is_refined else "some seeds are missing") if tile.mark is Mark.PARTIAL else "",
+        "" if why is None else f"{NEVER}: {LEFT[why]}",
     ]
     seeds = ", ".join(
         f"{seed}: {short_decimal(float(value), 4) if math.isfinite(value) else lane}"
