@@ -93,6 +93,8 @@ def tpe(
     weight_decay: Axis | None = None,
     seeds: int | None = None,
     first_seed: int | None = None,
+    refine: bool | None = None,
+    max_runs: int | None = None,
     metric: Named | None = None,
     cap: float | None = None,
     maximize: bool | None = None,
@@ -230,7 +232,7 @@ class _Call:
     @contextmanager
     def runner(self, specs: Sequence[StudySpec]) -> Iterator[Runner]:
         """Yield a runner on an open store. Raises KeyboardInterrupt if a signal stopped it."""
-        refuse_refined_shard(self.shard, specs)
+        refuse_refined_shard(self.shard, (spec.refine for spec in specs))
         self.files.check(specs)
         if not self.choice.is_ray:
             check_device(self.device)
@@ -260,7 +262,7 @@ def _call(function: Callable[..., object], arguments: dict[str, Any]) -> _Call:
     names = ("optimizer", "study_name", "device", "executor", "ray_address")
     texts = {name: arguments.get(name) for name in names}
     refuse_other_than_text(**texts)
-    asked = {name: arguments[name] for name in ("preset", *REQUEST_FIELDS) if name in arguments}
+    asked = {name: arguments[name] for name in ("preset", *REQUEST_FIELDS)}
     lanes = arguments["max_lanes"]
     return _Call(
         Request.of(**asked, **task),

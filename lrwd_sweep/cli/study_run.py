@@ -28,7 +28,7 @@ def opened(place: Place, specs: Mapping[str, StudySpec], points: int | None = No
 
     A line says what it is first: torch and the store take time to load.
     """
-    refuse_refined_shard(place.shard, specs.values())
+    refuse_refined_shard(place.shard, (spec.refine for spec in specs.values()))
     check_place(
         specs.values(), place.device, place.max_lanes, place.files, place.checkpoint_every, place.choice
     )
@@ -72,7 +72,7 @@ def show_forecast(place: Place, specs: Mapping[str, StudySpec], points: int | No
         raise UsageError(f"{arg('dry_run', True)} does not count damaged lanes; leave --retrain-damaged out")
     if place.choice.is_ray:
         raise UsageError(f"{arg('dry_run', True)} measures this machine; leave {arg('executor', 'ray')} out")
-    refuse_refined_shard(place.shard, specs.values())
+    refuse_refined_shard(place.shard, (spec.refine for spec in specs.values()))
     check_place(
         specs.values(), place.device, place.max_lanes, place.files, place.checkpoint_every, place.choice
     )

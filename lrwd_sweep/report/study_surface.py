@@ -38,6 +38,15 @@ def refinement(surface: Surface, spec: StudySpec) -> Refinement:
     return refine(surface, budget=spec.refine.max_runs, settings=Settings(margin=margin))
 
 
+def round_of(spec: StudySpec, trials: Sequence[Trial]) -> dict[int, list[Cell]]:
+    """Return the lanes of a refined lattice's present round that did not end, cells by seed."""
+    surface = surface_of(trials, spec)
+    todo = refinement(surface, spec).todo
+    cells = {seed: todo[..., r].nonzero() for r, seed in enumerate(spec.seeds)}
+    found = {seed: [surface.cell(i, j) for i, j in zip(*at, strict=True)] for seed, at in cells.items()}
+    return {seed: lanes for seed, lanes in found.items() if lanes}
+
+
 def count_runs(spec: StudySpec, trials: Iterable[Trial], shard: Shard = WHOLE) -> int:
     """Count the runs of a lattice; of a refined one those that ended and those of the present round."""
     if spec.refine is None:

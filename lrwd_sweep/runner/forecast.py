@@ -17,7 +17,6 @@ from lrwd_sweep.spec.study import StudySpec, labels
 
 if TYPE_CHECKING:
     from lrwd_sweep.runner.execution import TimeEstimate
-    from lrwd_sweep.science.trial import Trial
     from lrwd_sweep.spec.data_files import DataFiles
     from lrwd_sweep.store import Store
 
@@ -47,6 +46,8 @@ def missing(
     if store is not None and store.find_study(name) is None:
         store = None
     if spec.refine is not None:
+        from lrwd_sweep.report.study_surface import round_of
+
         trials = [] if store is None else store.trials(name)
         ended = sum(trial.status is not Status.FAILED for trial in trials)
         return Missing(round_of(spec, trials), seeds=len(spec.seeds), stored=ended)
@@ -58,17 +59,6 @@ def missing(
     further = 0 if points is None else max(points - len(cells), 0)
     partly = {cell for left in todo.values() for cell in left}
     return Missing(todo, further, len(spec.seeds), len(cells) - len(partly))
-
-
-def round_of(spec: StudySpec, trials: Sequence[Trial]) -> dict[int, list[Cell]]:
-    """Return the lanes of a refined lattice's present round that did not end, cells by seed."""
-    from lrwd_sweep.report.study_surface import refinement, surface_of
-
-    surface = surface_of(trials, spec)
-    todo = refinement(surface, spec).todo
-    cells = {seed: todo[..., r].nonzero() for r, seed in enumerate(spec.seeds)}
-    found = {seed: [surface.cell(i, j) for i, j in zip(*at, strict=True)] for seed, at in cells.items()}
-    return {seed: lanes for seed, lanes in found.items() if lanes}
 
 
 def runs(spec: StudySpec, points: int | None = None, shard: Shard = WHOLE) -> int:

@@ -7,13 +7,10 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from lrwd_sweep.errors import UsageError, arg
 from lrwd_sweep.science.lattice import Cell, Lattice
-
-if TYPE_CHECKING:
-    from lrwd_sweep.spec.study import StudySpec
 
 MOST_SHARDS = 10_000
 _FEWEST = 16  # lanes besides the first of each store, from which the number of shards can be told
@@ -80,9 +77,9 @@ def refuse_shard(shard: Shard | None) -> None:
         )
 
 
-def refuse_refined_shard(shard: Shard | None, specs: Iterable[StudySpec]) -> None:
-    """Raise UsageError for a shard of a refined lattice."""
-    if shard is not None and any(spec.refine is not None for spec in specs):
+def refuse_refined_shard(shard: Shard | None, refines: Iterable[object]) -> None:
+    """Raise UsageError for a shard of a lattice that is refined, whose `refine` is not None."""
+    if shard is not None and any(refine is not None for refine in refines):
         raise UsageError(
             f"{arg('refine', True)} decides from all results so far, and a shard knows only its own; leave "
             f"{arg('shard')} out, or train the whole lattice"
