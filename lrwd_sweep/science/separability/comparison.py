@@ -103,6 +103,8 @@ class Pair:
         regrets = self._regrets_at_common_distance()
         if regrets is None:
             return Estimate(None, reason="the two have no row distance in common")
+        if any(side.positive.is_refined for side in (self.a, self.b)):
+            return Estimate(None, reason="needs cells that a refined lattice leaves out")
         regret_a, regret_b = (np.where(regret > 0, regret, np.nan) for regret in regrets)
         undefined = "a transfer regret is undetermined or not above 0"
         found = self._estimate(np.log(regret_b / regret_a), undefined, self.a.regrets.left_out)
