@@ -354,7 +354,7 @@ def _legend_items(surfaces: Sequence[Surface], tiles: Sequence[Tile], frame: Fra
 
     refined = any(surface.is_refined for surface in surfaces)
     meanings: dict[Mark | Ridge, str] = {
-        Mark.PARTIAL: f"dim: {FEWER if refined else 'some seeds are missing'} ({runs_of(surfaces)})",
+        Mark.PARTIAL: f"dim: {FEWER if refined else f'some seeds are missing ({runs_of(surfaces)})'}",
         Mark.BEST: "best",
         Mark.TOP: "ten best",
         Ridge.CARRIES: "row's best, the ridge",

@@ -156,8 +156,12 @@ def _lattice(surface: Surface, separability: Separability | None, *, ranked: boo
         [label, *(_entry(tile, numbers) for tile in row)]
         for label, row in zip(axis_labels(tiles.row_values, UNICODE), tiles.rows, strict=True)
     ]
-    few, lost = (FEWER, NEVER) if surface.is_refined else ("some seeds are missing", "missing")
-    so_far = f"~ {few} ({runs_of([surface])}), " * bool(surface.partial.any())
+    few, lost = (
+        (FEWER, NEVER)
+        if surface.is_refined
+        else (f"some seeds are missing ({runs_of([surface])})", "missing")
+    )
+    so_far = f"~ {few}, " * bool(surface.partial.any())
     legend = (
         f"{escaped(surface.metric)}, {seeds_of([surface])}; {so_far}"
         f"{'★ best, ○ ten best, **bold** best of its row, ' * ranked}× diverged, ! failed, · {lost}"
