@@ -40,7 +40,7 @@ from lrwd_sweep.report.view.tiles import (
     seeds_of,
     text_on,
 )
-from lrwd_sweep.science.surface import Float
+from lrwd_sweep.science.surface import Float, Surface
 from lrwd_sweep.science.trial import Status
 
 _MOST_NUMBERED = 16  # columns; with more, squares are too small for a number
@@ -233,7 +233,7 @@ class SvgLegend:
     colours: list[str]  # from the best to the dark end
     ends: tuple[str, str]  # labels of the bright and the dark end
     numbers: str
-    partial: str  # number of finished runs, if some cells lack seeds
+    partial: str  # what it means that some cells lack seeds; empty if none does
 
     @classmethod
     def of(cls, results: Sequence[Result], scale: Scale | None) -> SvgLegend:
@@ -246,8 +246,16 @@ class SvgLegend:
             [hexadecimal(colour(1 - k / (_RAMP - 1))) for k in range(_RAMP)] if scale else [],
             scale.ends if scale else ("", ""),
             scale.numbers.meaning(metric, scale, UNICODE) if scale else f"{metric}: no cell has a value",
-            runs_of(surfaces) if any(surface.partial.any() for surface in surfaces) else "",
+            _partial(surfaces),
         )
+
+
+def _partial(surfaces: Sequence[Surface]) -> str:
+    """Say that some cells lack seeds; empty if none does."""
+    if not any(surface.partial.any() for surface in surfaces):
+        return ""
+    refined = any(surface.is_refined for surface in surfaces)
+    return FEWER if refined else f"some seeds are missing ({runs_of(surfaces)})"
 
 
 def lay_out(
