@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.refinement import Refinement, refine
 from lrwd_sweep.science.separability.analysis import Settings
@@ -35,7 +37,8 @@ def refinement(surface: Surface, spec: StudySpec) -> Refinement:
     """Return the state of a refined lattice; `surface` is in the study's own metric, of all its seeds."""
     assert spec.refine is not None, "the lattice is trained whole"
     margin = MARGIN if spec.refine.margin is None else spec.refine.margin
-    return refine(surface, budget=spec.refine.max_runs, settings=Settings(margin=margin))
+    with np.errstate(all="ignore"):  # absurdly large values overflow
+        return refine(surface, budget=spec.refine.max_runs, settings=Settings(margin=margin))
 
 
 def round_of(spec: StudySpec, trials: Sequence[Trial]) -> dict[int, list[Cell]]:

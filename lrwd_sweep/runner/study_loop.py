@@ -49,7 +49,7 @@ class StudyLoop:
     def refine(self) -> None:
         """Train the lanes that the verdict needs, in rounds, until it is determined. Raises Stopped.
 
-        Lanes that failed are tried again once; if they fail again, the next run tries them.
+        A round of which lanes fail is the last one; the next run tries them again.
         """
         before: dict[int, list[Cell]] = {}
         while (lanes := round_of(self.spec, self.store.trials(self.name))) and lanes != before:

@@ -16,7 +16,7 @@ from lrwd_sweep.science.separability.analysis import Analysis, Settings
 from lrwd_sweep.science.separability.basin import MIN_CELLS, basin_limit, median
 from lrwd_sweep.science.separability.bootstrap import MIN_SEEDS, t95
 from lrwd_sweep.science.separability.ridge import OCTAVES
-from lrwd_sweep.science.separability.verdict import Verdict, possible_verdicts
+from lrwd_sweep.science.separability.verdict import Verdict, noise_test, possible_verdicts
 from lrwd_sweep.science.surface import Bool, CellStatus, Float, Surface
 from lrwd_sweep.science.trial import Direction
 
@@ -90,8 +90,8 @@ def refine(
         if unfit.any():
             break
         whole = level
-        found = Analysis.of(_seen(surface, asked).with_seeds(surface.seeds[:level]), settings)
-        settled = _is_settled(found, early=level < most)
+        seen = _seen(surface, asked).with_seeds(surface.seeds[:level])
+        settled = _is_settled(seen, settings, early=level < most)
         if settled:
             break
         cells = ridge_cells(_seen(surface, asked))
@@ -103,14 +103,19 @@ def refine(
     return Refinement(nothing, asked, surface.seeds[:whole], settled, int(unfit.sum()), left)
 
 
-def _is_settled(found: Analysis, *, early: bool) -> bool:
+def _is_settled(seen: Surface, settings: Settings, *, early: bool) -> bool:
     """Tell if the verdict is determined; with seeds left only if an interval EARLY times as wide agrees."""
+    part = seen.minimized().without_baseline()
+    noise = noise_test(part.values, part.inside)
+    if noise is not None and not noise.passed:  # before the bootstrap, which takes most time
+        return False
+    found = Analysis.of(seen, settings)
     slope = found.ridge_slope
     if not early or slope.value is None or slope.low is None or slope.high is None:
         return found.verdict is not Verdict.UNDETERMINED
     half = EARLY * (slope.high - slope.low) / 2
     wide = replace(slope, low=slope.value - half, high=slope.value + half)
-    return not found.lost_in_noise() and len(possible_verdicts(wide, found.settings.margin)) == 1
+    return len(possible_verdicts(wide, settings.margin)) == 1
 
 
 def coarse_cells(surface: Surface) -> Bool:
