@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -90,7 +91,11 @@ def test_refined_lattice_trains_in_rounds_and_is_completed_by_the_same_command_w
     first = run(*grid, "--refine", "--max-runs", "60")
     assert first.code == 0
     assert "refined, at most 60 runs" in first.err
-    assert "would exceed --max-runs 60" in " ".join(first.out.split())
+    text = " ".join(first.out.replace("\\", "").split())
+    assert "would exceed --max-runs 60" in text
+    more = re.search(r"--refine --max-runs (\d+).* \+(\d+) runs: --max-runs 60 holds no further round", text)
+    assert more is not None
+    assert int(more[1]) == 32 + int(more[2])
     found = run(*grid, "--refine")
     assert f"{ADAMW}: 32 runs of a refined lattice in the store; training the next " in found.err
     assert "· never trained" in found.out

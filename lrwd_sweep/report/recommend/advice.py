@@ -99,6 +99,12 @@ def changes(result: Result) -> Iterator[Change]:
     if lost:
         yield Change(lost, result.spec)
         return
+    refine, found = result.spec.refine, result.refinement
+    if refine is not None and found is not None and found.unfit:
+        most = int(found.asked.sum()) + found.unfit
+        spec = replace(result.spec, refine=replace(refine, max_runs=most))
+        yield Change(f"--max-runs {refine.max_runs} holds no further round", spec)
+        return
     if not result.surface.inside.any():
         yield _elsewhere(result)
         return
