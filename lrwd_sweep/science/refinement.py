@@ -57,8 +57,9 @@ def refine(
     1. Coarse: every second row and column, ends included, with the first two seeds.
     2. Cells: in every row that can reach the basin, those that can be the row's minimum, and their
        neighbours, until no round adds any (`ridge_cells`); with the first three seeds.
-    3. Verdict: if λ has an effect (`noise_test`) and the slope's interval allows one verdict only, it is
-       settled, and refinement is over. "Coupled" beside which product-coupled is not excluded is not.
+    3. Verdict: if λ has an effect (`noise_test`) and an interval of the slope EARLY times as wide allows one
+       verdict only, it is settled, and refinement is over. "Coupled" beside which product-coupled is not
+       excluded is not. Once all seeds are used, the ordinary verdict counts.
     4. Seeds: else the cells of step 2, found anew with what is known by now, get two more seeds, and so on
        from step 2, until all seeds are used.
 
