@@ -76,6 +76,11 @@ class Over:
         if given is not None:
             stated = arg(name, f"width={given}") if name == "net_options" else arg(name, given)
             raise UsageError(f"{stated} has no effect: {arg('over')} sets it; leave one of them out")
+        if request.refine:
+            raise UsageError(
+                f"{arg('refine', True)} ends at a verdict, but each lattice of a transfer needs all cells "
+                "and seeds; leave it out"
+            )
         found: dict[str, StudySpec] = {}
         for value in self.values:
             own = dict(request.overrides) | self._override(value, request)

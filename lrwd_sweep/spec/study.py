@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any, Self
 
 from lrwd_sweep.errors import UnknownName, UsageError, arg, shown
-from lrwd_sweep.science.lattice import Lattice, Timescales
+from lrwd_sweep.science.lattice import FIRST_SEEDS, Lattice, Timescales, coarse_count
 from lrwd_sweep.science.optimizer import DecayRule, Family, Optimizer, formula
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.trial import Direction
@@ -33,6 +33,18 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Refine:
+    """Settings of a refined lattice, of which only the lanes that its verdict needs are trained."""
+
+    max_runs: int | None = None  # lanes in all, earlier runs included
+    margin: float | None = None  # of the verdict that is to be determined; None: the default
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it JSON-ready, without what is at its default."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
 class StudySpec:
     """One lattice (or TPE search) of one optimizer on one task.
 
@@ -51,6 +63,7 @@ class StudySpec:
     command: Command | None = None  # of the user, in place of a task
     scattered: bool = False  # an import of a search: its points do not lie on the lattice
     run_steps: int | None = None  # N of an imported study's runs, if the user gave it
+    refine: Refine | None = None  # None: the lattice is trained whole
 
     def __post_init__(self) -> None:
         if self.task is not None:
@@ -63,6 +76,13 @@ class StudySpec:
         for seed in self.seeds:
             if isinstance(seed, bool) or not isinstance(seed, int):
                 raise UsageError(f"seed {shown(seed)} is not a whole number")
+        if self.refine is not None and self.refine.max_runs is not None:
+            first = coarse_count(self.lattice) * min(len(self.seeds), FIRST_SEEDS)
+            if self.refine.max_runs < first:
+                raise UsageError(
+                    f"{arg('max_runs', self.refine.max_runs)} is less than the {first} runs of the coarse "
+                    f"lattice, with which {arg('refine')} begins; give at least {first}"
+                )
 
     @property
     def is_search(self) -> bool:
@@ -197,6 +217,7 @@ class StudySpec:
             other.command,
             self.scattered,
             self.run_steps,
+            other.refine,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -220,6 +241,7 @@ class StudySpec:
             **({} if self.command is None else {"command": self.command.to_dict()}),
             **({"scattered": True} if self.scattered else {}),
             **({} if self.run_steps is None else {"run_steps": self.run_steps}),
+            **({} if self.refine is None else {"refine": self.refine.to_dict()}),
         }
 
     @classmethod
@@ -245,6 +267,7 @@ class StudySpec:
             Command.from_dict(values["command"]) if "command" in values else None,
             values.get("scattered", False),
             values.get("run_steps"),
+            Refine(**values["refine"]) if "refine" in values else None,
         )
 
 

@@ -345,6 +345,10 @@ RAISED = re.compile("[⁻⁰¹²³⁴⁵⁶⁷⁸⁹][⁻⁰¹²³⁴⁵⁶⁷�
 _LOWERED = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹·", "-0123456789.")
 
 
+NEVER = "never trained"  # of a cell that a refined lattice left out
+FEWER = "fewer seeds"  # of one that it ruled out with a few
+
+
 def to_ascii(text: str) -> str:
     """Write running text in ASCII: Greek letters as words, superscripts after a caret, the rest escaped.
 

@@ -17,6 +17,8 @@ from lrwd_sweep.errors import HostError, NothingToReport, UnknownName, UsageErro
 from lrwd_sweep.report.result import Result
 from lrwd_sweep.report.view.fields import title
 from lrwd_sweep.report.view.notation import (
+    FEWER,
+    NEVER,
     UNICODE,
     axes_are_decimal,
     decay_labels,
@@ -255,7 +257,9 @@ def legend_handles(results: Sequence[Result]) -> list[Artist]:
 
     found = {tile.mark for result in results for tile in Tiles.of(result.surface).every}
     handles: list[Artist] = []
-    for mark, meaning in _MEANINGS.items():
+    refined = any(result.surface.is_refined for result in results)
+    meanings = _MEANINGS | ({Mark.PARTIAL: FEWER, Mark.MISSING: NEVER} if refined else {})
+    for mark, meaning in meanings.items():
         if mark in found:
             shape, of_cell, style = _MARKS[mark]
             face = style.get("facecolors", "none")
