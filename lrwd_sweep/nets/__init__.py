@@ -38,6 +38,7 @@ __all__ = [
     "Predictor",
     "build",
     "decaying",
+    "factored",
     "is_by_item",
     "is_native",
     "loss_of",
@@ -56,7 +57,7 @@ def network(task: Task) -> Network:
     sizes, code = task.data_set, task.code
     if not code and task.user_code:  # not looked up yet
         code = tuple((name, user_code.find(option, name).digest) for option, name in task.user_code.items())
-    return build(
+    net = build(
         task.net,
         sizes.shape,
         sizes.classes,
@@ -69,6 +70,19 @@ def network(task: Task) -> Network:
         smoothing=task.label_smoothing,
         code=code,
     )
+    if task.damping is not None:  # K-FAC
+        try:
+            factored(net)
+        except UsageError as error:
+            raise UsageError(f"{arg('net', task.net)}: {error.text}") from error
+    return net
+
+
+def factored(net: Network) -> ModuleNetwork:
+    """Return a network whose lanes can write Kronecker factors. Raises UsageError if they cannot."""
+    assert isinstance(net, ModuleNetwork)
+    assert net.factored
+    return net
 
 
 def is_native(

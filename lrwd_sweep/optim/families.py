@@ -13,6 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from lrwd_sweep.optim.kfac import Factors, Kfac
 from lrwd_sweep.optim.matrices import Muon, NdAdam
 from lrwd_sweep.optim.projection import Projection, Segment
 from lrwd_sweep.optim.update import Now, Step, StepFamily
@@ -312,7 +313,12 @@ class ScheduleFree:
 
 
 def new_family(
-    family: Family, task: Task, theta: Tensor, layout: Sequence[Segment], projection: Projection
+    family: Family,
+    task: Task,
+    theta: Tensor,
+    layout: Sequence[Segment],
+    projection: Projection,
+    factors: Factors | None = None,  # of K-FAC
 ) -> StepFamily:
     """Make the family with its hyperparameters and fresh moments."""
     momentum, eps = known(task.momentum), known(task.eps)
@@ -348,6 +354,8 @@ def new_family(
             m, v = zeros(), zeros()
             adam = partial(_restricted, beta1, beta2, eps, m, v)
             made = NdAdam.of((beta1, beta2, eps), m, v, theta, layout, adam)
+        case Family.KFAC:
+            made = Kfac.of(task, zeros(), layout, factors or Factors.of((), theta))
     return made
 
 

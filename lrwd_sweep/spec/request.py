@@ -52,6 +52,9 @@ class TaskOptions(RunKeywords, FlatMinimaOptions, total=False):
     clip_norm: float
     label_smoothing: float
     accumulate: int
+    damping: float
+    factor_ema: float
+    inverse_interval: int
     train_fraction: float
     batch_size: int
     schedule: str
