@@ -222,8 +222,8 @@ class Diagnostics:
     They describe what one update per epoch did to the scale-invariant tensors, f(cθ) = f(θ): a step turns
     such a tensor w on its sphere, by η α/‖w‖² times a gradient of unit length for SGD, by about η α/‖w‖ for
     the adaptive families (Heo et al. 2021, section 2), and by about η α for K-FAC, whose steps grow with w
-    while its damping is small (Zhang et al. 2018, section 4.3). The first three are missing for a network without
-    such tensors. NaN for a lane that has diverged, and for values that are not finite.
+    while its damping is small (Zhang et al. 2018). The first three are missing for a network without such
+    tensors. NaN for a lane that has diverged, and for values that are not finite.
     """
 
     def __init__(

@@ -19,11 +19,11 @@ from lrwd_sweep.engine.evaluation import Evaluation
 from lrwd_sweep.engine.graph import Program, begun, current, recorder
 from lrwd_sweep.engine.metrics import Diagnostics
 from lrwd_sweep.engine.sam import Sam
-from lrwd_sweep.nets import Predictor, factored, network, of_seed
+from lrwd_sweep.nets import Predictor, network, of_seed, watched
 from lrwd_sweep.nets.batch import rows
 from lrwd_sweep.optim import DeviceUpdate, clip, make_update
 from lrwd_sweep.science.lattice import Cell
-from lrwd_sweep.science.optimizer import Family, Optimizer
+from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.flat_minima import ENSEMBLE
 from lrwd_sweep.spec.job import Stopped
@@ -51,9 +51,8 @@ class PackTrainer:
         self.initial: dict[str, list[float]] = {}  # name → lane, before the first step
         self.curves: dict[str, list[list[float]]] = {}  # name → epoch → lane; NaN where not evaluated
         self.snapshots: dict[int, dict[str, list[float]]] = {}  # epoch → name → lane
-        kfac = optimizer.family is Family.KFAC  # the host knows if its inverses are due
-        on_cpu = splits.train.device.type == "cpu"
-        self.on_host = on_cpu or kfac or isinstance(splits.train, StreamedSplit)
+        on_cpu, is_kfac = splits.train.device.type == "cpu", task.damping is not None
+        self.on_host = on_cpu or is_kfac or isinstance(splits.train, StreamedSplit)
         self.record = recorder(task, splits.train.device)
         self.program: Program | None = None
         self.order = generator(seed, "data order")
@@ -74,8 +73,7 @@ class PackTrainer:
             align=1 if train.device.type == "cpu" else ALIGNED,
         )
         self.lanes = net.lanes(self.arena.named, self.arena.named_grad, task.batch_size)
-        kfac = self.optimizer.family is Family.KFAC
-        self.factors = factored(net).watched(self.lanes, self.arena.theta) if kfac else None
+        self.factors = watched(net, self.lanes, self.arena.theta) if task.damping else None
         self.update = make_update(
             self.optimizer,
             task,

@@ -6,7 +6,7 @@ A watch sees the calls of linear layers and convolutions by their weights, howev
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +35,7 @@ class Call:
 class Watch(TorchFunctionMode):
     """The factors of the batch, which every training pass of a lane adds to."""
 
-    def __init__(self, lanes: Iterable[nn.Module], trained: Mapping[str, Any], factors: Factors) -> None:
+    def __init__(self, lanes: Iterable[nn.Module], trained: Collection[str], factors: Factors) -> None:
         super().__init__()
         self.factors, self.pairs = factors, factors.pairs()
         self.index = {layer: k for k, layer in enumerate(factors.layers)}
@@ -86,7 +86,8 @@ class Watch(TorchFunctionMode):
         """Keep the call of a layer that trains."""
         names = self.names[self.lane]
         if "weight" not in given:  # a sum, which may be with a bias that stands alone
-            one, other = given["input"], given.get("other")
+            one: Any = given["input"]
+            other: Any = given.get("other")
             for bias, x in ((other, one), (one, other)):
                 if id(bias) in names and len(given) == 2 and _is_bias_of(bias, x):
                     self._keep("", names[id(bias)], x.detach()[:, :0], out, is_image=False)
@@ -128,7 +129,7 @@ def _windows(x: Tensor, given: Mapping[str, Any]) -> Tensor:  # (B, C, H, W) →
         padding = 0
     found = functional.unfold(x, kernel, dilation, padding, given.get("stride", 1))  # (B, C·kernel, T)
     if not weight.is_contiguous():  # channels last
-        found = found.unflatten(1, (x.shape[1], -1)).transpose(1, 2).flatten(1, 2)
+        found = found.view(len(x), x.shape[1], -1, found.shape[2]).transpose(1, 2).flatten(1, 2)
     return found.transpose(1, 2).flatten(0, 1)
 
 

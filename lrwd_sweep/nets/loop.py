@@ -56,8 +56,10 @@ class LoopLanes:
             for grad in self.grads:
                 grad.zero_()
             for k, (noisy, stream) in enumerate(zip(self.noisy, noise, strict=True)):
-                for part in (*noisy, *([] if self.watch is None else [self.watch])):
+                for part in noisy:
                     part.noise = stream
+                if self.watch is not None:
+                    self.watch.noise = stream
                 loss, logits = self._train(k, x, y)
                 losses.append(loss)
                 found.append(logits.t() if self.way.classifies else logits)

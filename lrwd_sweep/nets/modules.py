@@ -16,7 +16,7 @@ from lrwd_sweep.errors import UsageError, arg, brief
 from lrwd_sweep.nets.batch import Inputs, made_up, parts
 from lrwd_sweep.nets.batch import copy as copy_of
 from lrwd_sweep.nets.dry_run import copied, dry_run, examine
-from lrwd_sweep.nets.kronecker import FactoredLayer, Factors, Watch, layers_seen
+from lrwd_sweep.nets.kronecker import Layers, layers_seen
 from lrwd_sweep.nets.loop import (
     LoopLanes,
     UserLoopLanes,
@@ -91,8 +91,8 @@ class ModuleNetwork:
             raise
 
     @cached_property
-    def factored(self) -> tuple[FactoredLayer, ...]:
-        """The layers with Kronecker factors, found by one forward pass. Raises UsageError as `layers_seen`."""
+    def factored(self) -> Layers:
+        """The layers with Kronecker factors, found by a forward pass. Raises UsageError as `layers_seen`."""
         init, stream = self.init(torch.Generator().manual_seed(0)), torch.Generator()
         theta = {name: value.float().unsqueeze(0) for name, value in init.items()}
         with torch.inference_mode(mode=False), torch.enable_grad():
@@ -101,13 +101,6 @@ class ModuleNetwork:
                 part.noise = stream
             x = copy_of(made_up(self.item, FEW, stream)[0], self.layout)
             return layers_seen(lanes.modules[0], self.trained, lambda: lanes.outputs(0, x))
-
-    def watched(self, lanes: Lanes, theta: Tensor) -> Factors:  # (L, P)
-        """Make lanes write the Kronecker factors of every batch; return these."""
-        assert isinstance(lanes, LoopLanes)
-        factors = Factors.of(self.factored, theta)
-        lanes.watch = Watch(lanes.modules, self.trained, factors)
-        return factors
 
     def init(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the module's own initialisation by the generator: float64, in the network's layout."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lrwd_sweep.optim import jit
 from lrwd_sweep.optim.families import ScheduleFree, known, new_family
-from lrwd_sweep.optim.kfac import FactoredLayer, Factors
+from lrwd_sweep.optim.kfac import FactoredLayer, Factors, Kfac
 from lrwd_sweep.optim.projection import Projection, Segment, columns
 from lrwd_sweep.optim.update import Decay, DeviceUpdate, StepFamily, Update, clip
 from lrwd_sweep.science.optimizer import Family, Optimizer
@@ -59,7 +59,11 @@ def make_update(
         gain=1 / (1 - momentum) if family is Family.SGDP else 1.0,
         cautious=optimizer.cautious,
     )
-    steps = new_family(family, task, theta, layout, projection, factors)
+    steps = (
+        Kfac.of(task, torch.zeros_like(theta), layout, factors or Factors.of((), theta))
+        if family is Family.KFAC
+        else new_family(family, task, theta, layout, projection)
+    )
     betas, acting = (known(task.beta1), known(task.beta2)), projection if family.projected else None
     averages = steps if isinstance(steps, ScheduleFree) else None
     return Update(steps, decay, alpha, lam, betas, acting, _loop(steps, decay, acting, theta), averages)

@@ -13,7 +13,6 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lrwd_sweep.optim.kfac import Factors, Kfac
 from lrwd_sweep.optim.matrices import Muon, NdAdam
 from lrwd_sweep.optim.projection import Projection, Segment
 from lrwd_sweep.optim.update import Now, Step, StepFamily
@@ -313,12 +312,7 @@ class ScheduleFree:
 
 
 def new_family(
-    family: Family,
-    task: Task,
-    theta: Tensor,
-    layout: Sequence[Segment],
-    projection: Projection,
-    factors: Factors | None = None,  # of K-FAC
+    family: Family, task: Task, theta: Tensor, layout: Sequence[Segment], projection: Projection
 ) -> StepFamily:
     """Make the family with its hyperparameters and fresh moments."""
     momentum, eps = known(task.momentum), known(task.eps)
@@ -354,8 +348,6 @@ def new_family(
             m, v = zeros(), zeros()
             adam = partial(_restricted, beta1, beta2, eps, m, v)
             made = NdAdam.of((beta1, beta2, eps), m, v, theta, layout, adam)
-        case Family.KFAC:
-            made = Kfac.of(task, zeros(), layout, factors or Factors.of((), theta))
     return made
 
 

@@ -28,6 +28,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from lrwd_sweep.optim.families import known
 from lrwd_sweep.optim.projection import Segment
 from lrwd_sweep.optim.update import Now, Step
 from lrwd_sweep.spec.task import Task
@@ -91,14 +92,13 @@ class Kfac:
     @classmethod
     def of(cls, task: Task, m: Tensor, layout: Sequence[Segment], batch: Factors) -> Self:
         """Begin with empty averages."""
-        assert task.momentum is not None and task.damping is not None
-        assert task.factor_ema is not None and task.inverse_interval is not None
+        interval = int(known(task.inverse_interval))
+        how = (known(task.momentum), known(task.damping), known(task.factor_ema), interval, task.accumulate)
         columns = {segment.name: segment.columns for segment in layout}
         places = [
             tuple(columns[name] for name in (layer.weight, layer.bias) if name) for layer in batch.layers
         ]
         means, inverses = torch.zeros_like(batch.flat), torch.zeros_like(batch.flat)
-        how = (task.momentum, task.damping, task.factor_ema, task.inverse_interval, task.accumulate)
         return cls(*how, m, batch, means, inverses, tuple(places))
 
     def step(self, theta: Tensor, g: Tensor, alpha: Tensor, now: Now) -> Step:

@@ -63,8 +63,8 @@ def _refuse_impossible_kfac(optimizer: Optimizer, task: Any) -> None:
         raise UsageError(f"{arg('damping', 0)} leaves singular factors; choose more than 0, such as 0.001")
     if task.sam:
         raise UsageError(
-            f"{arg('sam', task.sam)}: the factors of {optimizer} belong to θ, SAM's gradient to a point above "
-            "it; leave one out"
+            f"{arg('sam', task.sam)}: the factors of {optimizer} belong to θ, the gradient of SAM to another "
+            "point; leave it out"
         )
     if task.engine not in ("auto", "loop"):
         raise UsageError(
