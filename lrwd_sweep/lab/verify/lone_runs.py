@@ -22,6 +22,7 @@ from lrwd_sweep.engine.draws import generator
 from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.lab.bench.workload import module
 from lrwd_sweep.lab.evidence import Check, Section
+from lrwd_sweep.lab.references import LoneKfac
 from lrwd_sweep.nets import network
 from lrwd_sweep.nets.randomness import Noisy
 from lrwd_sweep.science.lattice import Cell
@@ -41,7 +42,7 @@ SEED = 5
 class LoneRun:
     """One lane by torch.optim, with what it averages on its way."""
 
-    optimizer: str  # adamw:lr-scaled, or sgd in torch's form of momentum
+    optimizer: str  # adamw:lr-scaled, sgd in torch's form of momentum, or K-FAC with a rule
     task: Task
     cell: Cell
     splits: Splits
@@ -55,7 +56,8 @@ class LoneRun:
         with torch.no_grad():
             for name, value in self.net.named_parameters():
                 value.copy_(first[name])
-        kind: Any = {"adamw:lr-scaled": torch.optim.AdamW, "sgd": torch.optim.SGD}[self.optimizer]
+        kinds: dict[str, Any] = {"adamw:lr-scaled": torch.optim.AdamW, "sgd": torch.optim.SGD}
+        kind = kinds.get(self.optimizer, torch.optim.SGD)
         momentum = {"momentum": 0.9} if kind is torch.optim.SGD else {}
         self.steps = kind(
             self.net.parameters(), lr=self.cell.lr, weight_decay=self.cell.weight_decay, **momentum
@@ -67,6 +69,10 @@ class LoneRun:
         for part in self.net.modules():
             if isinstance(part, Noisy):
                 part.noise = self.noise
+        self.kfac: LoneKfac | None = None
+        if self.optimizer not in kinds:
+            optimizer = Optimizer.parse(self.optimizer)
+            self.kfac = LoneKfac(self.net, optimizer, task, self.cell.lr, self.cell.weight_decay, self.noise)
 
     def train(self) -> None:
         """Take all steps."""
@@ -75,7 +81,11 @@ class LoneRun:
             for x, y in self._batches(order, task.items_per_step):
                 for group in self.steps.param_groups:
                     group["lr"] = self.cell.lr * task.timetable.eta(t)
-                self._step(x, y)
+                if self.kfac is None:
+                    self._step(x, y)
+                else:
+                    size = task.batch_size
+                    self.kfac.step(list(zip(x.split(size), y.split(size), strict=True)), t)  # type: ignore[no-untyped-call]
                 self.ema.update_parameters(self.net)
                 t += 1
             if epoch in task.swa_epochs:
