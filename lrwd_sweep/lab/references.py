@@ -3,8 +3,9 @@
 Written independently of `optim`, which `verify` and the tests compare with these algorithms. Sources:
 Loshchilov & Hutter 2019, Algorithms 1 and 2 (SGD, Adam and their decays); Reddi et al. 2018, Algorithm 2;
 Duchi et al. 2011; Tieleman & Hinton 2012; Heo et al. 2021, Algorithms 1 and 2; Chen et al. 2023, and 2025
-for cautious decay; Zhang et al. 2017; Jordan et al. 2024; Defazio et al. 2024; Taniguchi et al. 2024. K-FAC
-needs a network and has a class: Martens & Grosse 2015, and Grosse & Martens 2016 for convolutions. A function's name says which version it is if torch.optim or the authors' package departs from the paper.
+for cautious decay; Zhang et al. 2017; Jordan et al. 2024; Defazio et al. 2024; Taniguchi et al. 2024. K-FAC,
+which needs a network, is a class: Martens & Grosse 2015, and Grosse & Martens 2016 for convolutions. A
+function's name says which version it is if torch.optim or the authors' package departs from the paper.
 """
 
 from __future__ import annotations
@@ -295,117 +296,95 @@ def follow(
     return torch.cat([x.flatten() for x in found])
 
 
-@dataclass
 class LoneKfac:
-    """K-FAC of one network of nn.Linear, nn.Conv2d and a bias of the logits, with one α and one λ.
+    """K-FAC of one network of nn.Linear, nn.Conv2d and a bias of the logits, whose layers hooks find."""
 
-    Layers are found by hooks; each solves with its damped factors in every step.
-    """
-
-    net: nn.Module
-    optimizer: Optimizer
-    task: Task
-    alpha: float
-    lam: float
-    noise: torch.Generator  # that targets are sampled by
-
-    def __post_init__(self) -> None:
-        self.task = self.task.of(self.optimizer)
-        self.layers = [part for part in self.net.modules() if isinstance(part, nn.Linear | nn.Conv2d)]
+    def __init__(
+        self,
+        net: nn.Module,
+        optimizer: Optimizer,
+        task: Task,
+        alpha: float,
+        lam: float,
+        noise: torch.Generator,
+    ) -> None:
+        self.net, self.rule, self.task = net, optimizer.rule, task.of(optimizer)
+        self.alpha, self.lam, self.noise = alpha, lam, noise  # targets are sampled by the noise
         self.seen: dict[nn.Module, tuple[Tensor, Tensor]] = {}  # inputs and outputs
-        for layer in self.layers:
+        layers = [part for part in net.modules() if isinstance(part, nn.Linear | nn.Conv2d)]
+        for layer in layers:
             layer.register_forward_hook(self._keep)
-        self.parts = [list(layer.parameters()) for layer in self.layers]
-        if isinstance(bias := getattr(self.net, "bias", None), Tensor):
-            self.parts.append([bias])  # type: ignore[list-item]
+        self.parts: list[list[Tensor]] = [list(layer.parameters()) for layer in layers]
+        if isinstance(bias := getattr(net, "bias", None), Tensor):
+            self.parts.append([bias])
         self.means: list[list[Tensor]] = []  # A and G of every layer
         self.damped: list[tuple[Tensor, Tensor]] = []
         self.m: dict[Tensor, Tensor] = {}
 
-    def _keep(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        if output.requires_grad:
-            output.retain_grad()
-            self.seen[layer] = (inputs[0].detach(), output)
+    def _keep(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        self.seen[layer] = (inputs[0].detach(), output)
+        return output.clone()  # for operations in place
 
     def step(self, batches: Sequence[tuple[Tensor, Tensor]], t: int) -> None:
         """Update by the mean of the batches' losses, at t = 0, 1, …."""
-        found: list[list[list[Tensor]]] = []
-        slopes = [torch.zeros_like(value) for part in self.parts for value in part]
+        self.net.zero_grad()
+        found = []
         for x, y in batches:
             logits = self.net(x)
             found.append(self._factors(logits))
-            self.net.zero_grad()
-            functional.cross_entropy(logits, y).backward()  # type: ignore[no-untyped-call]
-            for slope, value in zip(slopes, (v for part in self.parts for v in part), strict=True):
-                assert value.grad is not None
-                slope += value.grad / len(batches)
-        factors = [
-            [sum(x) / len(batches) for x in zip(*pairs, strict=True)] for pairs in zip(*found, strict=True)
-        ]
-        self._average(factors, t)
+            (functional.cross_entropy(logits, y) / len(batches)).backward()  # type: ignore[no-untyped-call]
+        new = [[sum(x) / len(found) for x in zip(*pairs, strict=True)] for pairs in zip(*found, strict=True)]
+        past = min(1 - 1 / (t + 1), self.task.factor_ema or 0.0)
+        both = [zip(*pairs, strict=True) for pairs in zip(self.means or new, new, strict=True)]
+        self.means = [[past * old + (1 - past) * now for old, now in pairs] for pairs in both]
+        if t % (self.task.inverse_interval or 1) == 0:
+            self.damped = [self._damped(a, g) for a, g in self.means]
         with torch.no_grad():
-            self._move(slopes, t)
+            self._move(self.task.timetable.eta(t))
 
     def _factors(self, logits: Tensor) -> list[list[Tensor]]:
         """Return A and G of every layer for targets that the softmax draws."""
         count, p = len(logits), logits.detach().softmax(1)
         u = torch.rand(count, 1, generator=self.noise, dtype=torch.float64, device=logits.device)
-        y = torch.stack(
-            [torch.searchsorted(row.cumsum(0), at * row.sum()) for row, at in zip(p, u, strict=True)]
-        )
-        logits.retain_grad()
-        self.net.zero_grad()
-        picked = functional.cross_entropy(logits, y.flatten(), reduction="sum")
-        picked.backward(retain_graph=True)  # type: ignore[no-untyped-call]
+        picks = [torch.searchsorted(row.cumsum(0), at * row.sum()) for row, at in zip(p, u, strict=True)]
+        picked = functional.cross_entropy(logits, torch.cat(picks), reduction="sum")
+        outputs = [output for _, output in self.seen.values()]
+        *slopes, at_logits = torch.autograd.grad(picked, [*outputs, logits], retain_graph=True)
         pairs = []
-        for layer in self.layers:
-            x, output = self.seen[layer]
-            assert output.grad is not None
-            rows, slope = x, output.grad
+        for (layer, (x, _)), slope in zip(self.seen.items(), slopes, strict=True):
+            rows, g = x, slope
             if isinstance(layer, nn.Conv2d):
-                (kh, kw), (sh, sw), (ph, pw) = layer.kernel_size, layer.stride, layer.padding  # type: ignore[misc]
-                x = functional.pad(x, (int(pw), int(pw), int(ph), int(ph)))
-                rows = (
-                    x.unfold(2, kh, sh).unfold(3, kw, sw).permute(0, 2, 3, 1, 4, 5).flatten(0, 2).flatten(1)
-                )
-                slope = slope.permute(0, 2, 3, 1).flatten(0, 2)
+                x = functional.pad(x, layer._reversed_padding_repeated_twice)  # noqa: PLW2901
+                sides = zip((2, 3), layer.kernel_size, layer.stride, strict=True)
+                for side in sides:
+                    x = x.unfold(*side)  # noqa: PLW2901
+                rows = x.permute(0, 2, 3, 1, 4, 5).flatten(0, 2).flatten(1)
+                g = slope.permute(0, 2, 3, 1).flatten(0, 2)
             if layer.bias is not None:
                 rows = functional.pad(rows, (0, 1), value=1.0)
-            pairs.append([rows.T @ rows / count, slope.T @ slope / len(slope)])
+            pairs.append([rows.T @ rows / count, g.T @ g / len(g)])
         if len(self.parts) > len(pairs):
-            assert logits.grad is not None
-            pairs.append([torch.ones_like(logits[:1, :1]).detach(), logits.grad.T @ logits.grad / count])
+            pairs.append([torch.ones_like(p[:1, :1]), at_logits.T @ at_logits / count])
         return pairs
 
-    def _average(self, factors: list[list[Tensor]], t: int) -> None:
-        past = min(1 - 1 / (t + 1), self.task.factor_ema or 0.0)
-        old = self.means or factors
-        self.means = [
-            [past * before + (1 - past) * new for before, new in zip(*pair, strict=True)]
-            for pair in zip(old, factors, strict=True)
-        ]
-        if t % (self.task.inverse_interval or 1) == 0:
-            self.damped = [self._damped(a, g) for a, g in self.means]
-
     def _damped(self, a: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
-        gamma = math.sqrt(self.task.damping or 0.0)
+        root = math.sqrt(self.task.damping or 0.0)
         pi = math.sqrt(float(a.trace()) / len(a) / (float(g.trace()) / len(g)))
-        return a + pi * gamma * torch.eye(len(a)).to(a), g + gamma / pi * torch.eye(len(g)).to(g)
+        return a + pi * root * torch.eye(len(a)).to(a), g + root / pi * torch.eye(len(g)).to(g)
 
-    def _move(self, slopes: Sequence[Tensor], t: int) -> None:
-        task, rest = self.task, iter(slopes)
-        eta = task.timetable.eta(t)
+    def _move(self, eta: float) -> None:
         shrunk = {
             DecayRule.COUPLED: 0.0,
             DecayRule.INDEPENDENT: eta * self.lam,
             DecayRule.LR_SCALED: eta * self.alpha * self.lam,
-        }[self.optimizer.rule]
-        l2 = self.lam if self.optimizer.rule is DecayRule.COUPLED else 0.0
+        }[self.rule]
+        l2 = self.lam if self.rule is DecayRule.COUPLED else 0.0
         for part, (a, g) in zip(self.parts, self.damped, strict=True):
-            columns = [(next(rest) + l2 * value).view(len(value), -1) for value in part]
-            v = torch.cat(columns, dim=1)
-            u = torch.linalg.solve(g, torch.linalg.solve(a, v, left=False))
-            for value, step in zip(part, u.split([x.shape[1] for x in columns], 1), strict=True):  # type: ignore[no-untyped-call]
-                m = (task.momentum or 0.0) * self.m.get(value, 0.0) + step.reshape(value.shape)
-                self.m[value] = m
-                value.copy_(value - shrunk * value - eta * self.alpha * m)
+            columns = [
+                (value.grad + l2 * value).view(len(value), -1) for value in part if value.grad is not None
+            ]
+            u = torch.linalg.solve(g, torch.linalg.solve(a, torch.cat(columns, dim=1), left=False))
+            sizes = [x.shape[1] for x in columns]
+            for value, step in zip(part, u.split(sizes, 1), strict=True):  # type: ignore[no-untyped-call]
+                self.m[value] = (self.task.momentum or 0) * self.m.get(value, 0) + step.reshape(value.shape)
+                value.copy_(value - shrunk * value - eta * self.alpha * self.m[value])

@@ -192,3 +192,20 @@ LOOPED: dict[type[nn.Module], str] = {  # and why
     Attending: "has a layer that vmap runs one by one",
     **dict.fromkeys(_UNVECTORISED, "cannot be vectorised"),
 }
+
+
+class Convolving(Base):  # borders of several kinds, layers with a bias and without, and one of the logits
+    def make(self) -> None:
+        self.body = nn.Sequential(
+            nn.Conv2d(1, 3, 3, stride=2, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(3, 4, (1, 3), padding="same", bias=False),
+            nn.BatchNorm2d(4, affine=False),
+            nn.Flatten(),
+            nn.Linear(64, 6),
+            nn.Tanh(),
+        )
+        self.head, self.bias = nn.Linear(6, 4, bias=False), nn.Parameter(torch.zeros(4))
+
+    def forward(self, x: Tensor) -> Any:
+        return self.head(self.body(x)) + self.bias

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -189,6 +189,36 @@ CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (  # the method, by what to
     ("EMA", "AveragedModel, get_ema_multi_avg_fn", {"ema": 1.5}),
     ("snapshot ensemble", "mean softmax by hand", {"ensemble": 2, "schedule": Schedule.RESTARTS}),
 )
+
+
+class WithBiases(nn.Module):
+    """A convolution and two linear layers with biases, for images of 8×8."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        body = (nn.Conv2d(1, 3, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(48, 6), nn.Tanh())
+        self.net = nn.Sequential(*body, nn.Linear(6, SIZES.classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (B, 4) of x (B, 1, 8, 8)."""
+        logits: Tensor = self.net(x)
+        return logits
+
+
+def parity_of_kfac(device: torch.device) -> Section:
+    """Compare K-FAC with L2 and with decoupled decay with a lone run that solves with its factors."""
+    sizes = replace(SIZES, shape=(1, 8, 8))
+    splits, checks = made_up_splits(sizes, device), []
+    for net, what in (("cnn", "cnn"), (f"{__name__}:WithBiases", "layers with biases")):
+        for name in ("kfac", "kfacw", "kfacw:lr-scaled"):
+            task = Task(net=net, data="digits", sizes=sizes, epochs=6, batch_size=16, inverse_interval=3)
+            cells = (what, name, Optimizer.parse(name).rule.update)
+            checks.append(Check(cells, apart(name, task, CELLS, splits), SAME))
+    return Section(
+        "K-FAC: lanes equal lone runs with the factors of Martens & Grosse 2015",
+        ("network", "ours", "decay"),
+        tuple(checks),
+    )
 
 
 def parity_of_flat_minima(device: torch.device) -> Section:
