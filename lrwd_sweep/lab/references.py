@@ -385,6 +385,6 @@ class LoneKfac:
             ]
             u = torch.linalg.solve(g, torch.linalg.solve(a, torch.cat(columns, dim=1), left=False))
             sizes = [x.shape[1] for x in columns]
-            for value, step in zip(part, u.split(sizes, 1), strict=True):  # type: ignore[no-untyped-call]
+            for value, step in zip(part, u.split(sizes, 1), strict=True):
                 self.m[value] = (self.task.momentum or 0) * self.m.get(value, 0) + step.reshape(value.shape)
                 value.copy_(value - shrunk * value - eta * self.alpha * self.m[value])

@@ -186,14 +186,6 @@ class OfSentences(Base):  # tokens up to the first 0 of the padding, which no se
         return self.head(self.body(packed)[1][-1])
 
 
-VECTORISED = OfItsSeed, ChangingItsInput, Normed, Dropping, Tied, Remembering, SeveralOutputs, OfTokens, Lazy
-_UNVECTORISED = OfSentences, AveragedForever, Keeping, LookingAtValues
-LOOPED: dict[type[nn.Module], str] = {  # and why
-    Attending: "has a layer that vmap runs one by one",
-    **dict.fromkeys(_UNVECTORISED, "cannot be vectorised"),
-}
-
-
 class Convolving(Base):  # borders of several kinds, layers with a bias and without, and one of the logits
     def make(self) -> None:
         self.body = nn.Sequential(
@@ -209,3 +201,11 @@ class Convolving(Base):  # borders of several kinds, layers with a bias and with
 
     def forward(self, x: Tensor) -> Any:
         return self.head(self.body(x)) + self.bias
+
+
+VECTORISED = OfItsSeed, ChangingItsInput, Normed, Dropping, Tied, Remembering, SeveralOutputs, OfTokens, Lazy
+_UNVECTORISED = OfSentences, AveragedForever, Keeping, LookingAtValues
+LOOPED: dict[type[nn.Module], str] = {  # and why
+    Attending: "has a layer that vmap runs one by one",
+    **dict.fromkeys(_UNVECTORISED, "cannot be vectorised"),
+}
