@@ -77,7 +77,7 @@ class Batches(FlatMinima):
     )
     factor_ema: float | None = declared(
         None,
-        "Weight of the past in the averages A and G",
+        "Weight of the past in A and G",
         kind=float,
         panel=OPTIMIZER,
         metavar="V",
@@ -87,7 +87,7 @@ class Batches(FlatMinima):
     )
     inverse_interval: int | None = declared(
         None,
-        "Steps from one inverse of A and G to the next",
+        "Steps between inverses of A and G",
         kind=int,
         panel=OPTIMIZER,
         metavar="N",

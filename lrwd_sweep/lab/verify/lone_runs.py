@@ -211,7 +211,9 @@ def parity_of_kfac(device: torch.device) -> Section:
     splits, checks = made_up_splits(sizes, device), []
     for net, what in (("cnn", "cnn"), (f"{__name__}:WithBiases", "layers with biases")):
         for name in ("kfac", "kfacw", "kfacw:lr-scaled"):
-            task = Task(net=net, data="digits", sizes=sizes, epochs=6, batch_size=16, damping=0.1, inverse_interval=3)
+            task = Task(
+                net=net, data="digits", sizes=sizes, epochs=4, batch_size=16, damping=0.1, inverse_interval=3
+            )
             cells = (what, name, Optimizer.parse(name).rule.update)
             checks.append(Check(cells, apart(name, task, CELLS, splits), SAME))
     return Section(
