@@ -24,10 +24,10 @@ Layers = tuple[FactoredLayer, ...]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of a layer in a forward pass: rows of inputs, and the place of the output in the graph."""
+    """One call of a layer in a forward pass: Σ ā āᵀ of its inputs, and the place of the output in the graph."""
 
     layer: FactoredLayer
-    inputs: Tensor  # (rows, n), with the 1 of the bias; a row for each item and position
+    inputs: Tensor  # (n, n), with the 1 of the bias; summed over items and positions
     output: GradientEdge  # before any in-place operation on it
     is_image: bool  # channels are the second dimension, else the last
 
@@ -68,9 +68,8 @@ class Watch(TorchFunctionMode):
         slopes = torch.autograd.grad(loss, [call.output for call in calls], retain_graph=True)
         for call, slope in zip(calls, slopes, strict=True):
             a, g = (factor[self.lane] for factor in self.pairs[self.index[call.layer]])
-            inputs = call.inputs.to(a.dtype)
             rows = (slope.movedim(1, -1) if call.is_image else slope).reshape(-1, call.layer.outputs).to(g)
-            a.addmm_(inputs.T, inputs, alpha=1 / count)
+            a.add_(call.inputs, alpha=1 / count)
             g.addmm_(rows.T, rows, alpha=1 / len(rows))
 
     def __torch_function__(
@@ -103,7 +102,8 @@ class Watch(TorchFunctionMode):
         layer = FactoredLayer(weight, bias, rows.shape[1], out.shape[1 if is_image else -1])
         if bias:
             rows = torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
-        self.calls.append(Call(layer, rows, get_gradient_edge(out), is_image))
+        rows = rows.to(self.factors.flat.dtype)
+        self.calls.append(Call(layer, rows.T @ rows, get_gradient_edge(out), is_image))
 
 
 _FUNCTIONS: dict[Any, tuple[str, ...]] = {  # that a watch sees, and their arguments

@@ -214,7 +214,9 @@ def test_pasted_code_of_every_optimizer_makes_the_studys_steps() -> None:
                         beta1=0.8, beta2=0.95, eps=1e-6)  # fmt: skip
             ran = check_by_execution(swept(name + normalized, task), Cell(0.05, 0.1))
             missing = () if "adamp" in PACKAGES else ("sgdp", "adamp")
-            assert ran or name.startswith(("muon", "ndadam", "kfac", *missing)), name  # the former are formulas
+            assert ran or name.startswith(("muon", "ndadam", "kfac", *missing)), (
+                name
+            )  # the former are formulas
     ran = 0
     for k, (name, own) in enumerate(
         product(
