@@ -24,7 +24,7 @@ Layers = tuple[FactoredLayer, ...]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of a layer in a forward pass: Σ ā āᵀ of its inputs, and the place of the output in the graph."""
+    """One call of a layer in a forward pass: Σ ā āᵀ of its inputs, and its output's place in the graph."""
 
     layer: FactoredLayer
     inputs: Tensor  # (n, n), with the 1 of the bias; summed over items and positions

@@ -62,8 +62,8 @@ def test_a_large_damping_leaves_sgd_scaled_by_it() -> None:
         trainer = pack(name, task("cnn", engine="loop", **own), cells, data=splits(F64))
         trainer.run()
         found.append(trainer.arena.theta)
-    assert torch.allclose(*found, rtol=1e-3, atol=1e-4)
-    assert not torch.equal(*found)
+    assert torch.allclose(found[0], found[1], rtol=1e-3, atol=1e-4)
+    assert not torch.equal(found[0], found[1])
 
 
 def test_layers_and_their_biases_are_found_by_their_calls() -> None:
