@@ -5,9 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lrwd_sweep.spec.field import OPTIMIZER, TRAIN, WHERE, declared
-from lrwd_sweep.spec.flat_minima import FlatMinima
+from lrwd_sweep.spec.flat_minima import FlatMinima, FlatMinimaOptions
 
 LARGEST_EPS = 1e30  # which float32 holds, and products with it
+
+
+class CurvatureOptions(FlatMinimaOptions, total=False):
+    """The fields of K-FAC, and those for flat minima, as keywords of a call."""
+
+    damping: float
+    factor_ema: float
+    inverse_interval: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from typing import Any, Self
 from lrwd_sweep.errors import UnknownName, UsageError, arg
 from lrwd_sweep.science.lattice import Lattice, Timescales, parse_axis
 from lrwd_sweep.science.trial import Direction, says_lower
+from lrwd_sweep.spec.batches import CurvatureOptions
 from lrwd_sweep.spec.catalog import direction_of, metric_of
 from lrwd_sweep.spec.field import AXES, STORE, declared, fields_of
-from lrwd_sweep.spec.flat_minima import FlatMinimaOptions
 from lrwd_sweep.spec.net_options import options_text, parse_options
 from lrwd_sweep.spec.preset import DEFAULT, MOST_SEEDS, Preset, Variant, find_preset, refuse_unused
 from lrwd_sweep.spec.run_options import (
@@ -36,7 +36,7 @@ Named = str | Callable[..., Any]  # a name, or a function or class that has one
 Complete = Callable[[Task], Task]  # adds what only loaded data and user code tell of a task
 
 
-class TaskOptions(RunKeywords, FlatMinimaOptions, total=False):
+class TaskOptions(RunKeywords, CurvatureOptions, total=False):
     """The fields of a task that a call may set, as `FIELDS` declares them, or of a command."""
 
     net: Named
@@ -52,9 +52,6 @@ class TaskOptions(RunKeywords, FlatMinimaOptions, total=False):
     clip_norm: float
     label_smoothing: float
     accumulate: int
-    damping: float
-    factor_ema: float
-    inverse_interval: int
     train_fraction: float
     batch_size: int
     schedule: str
