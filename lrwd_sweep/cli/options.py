@@ -320,7 +320,7 @@ def _default(field: Field) -> str:
         return ""
     if field.name == "beta1":
         return f" [{_usual('beta1')},{_usual('beta2')}]"
-    if field.unused is not None:
+    if field.default is None and users_of(field.name):
         return f" [{_usual(field.name)}]"
     default = (
         {True: "all", False: "no"}.get(field.default, field.default) if field.kind is bool else field.default

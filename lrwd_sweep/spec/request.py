@@ -11,9 +11,9 @@ from lrwd_sweep.errors import UnknownName, UsageError, arg
 from lrwd_sweep.science.lattice import Lattice, Timescales, parse_axis
 from lrwd_sweep.science.trial import Direction, says_lower
 from lrwd_sweep.spec.arguments import Named, finite, name_of, number
+from lrwd_sweep.spec.batches import CurvatureOptions
 from lrwd_sweep.spec.catalog import direction_of, metric_of
 from lrwd_sweep.spec.field import AXES, STORE, declared, fields_of
-from lrwd_sweep.spec.flat_minima import FlatMinimaOptions
 from lrwd_sweep.spec.net_options import options_text, parse_options
 from lrwd_sweep.spec.preset import DEFAULT, MOST_SEEDS, Preset, Variant, find_preset, refuse_unused
 from lrwd_sweep.spec.run_options import (
@@ -35,7 +35,7 @@ Axis = str | Iterable[float]  # as an option writes it, or its values
 Complete = Callable[[Task], Task]  # adds what only loaded data and user code tell of a task
 
 
-class TaskOptions(RunKeywords, FlatMinimaOptions, total=False):
+class TaskOptions(RunKeywords, CurvatureOptions, total=False):
     """The fields of a task that a call may set, as `FIELDS` declares them, or of a command."""
 
     net: Named
