@@ -17,21 +17,18 @@ from lrwd_sweep.report.trained_study import Comparison, Study
 from lrwd_sweep.runner.runner import Runner, check_device, completion
 from lrwd_sweep.runner.signals import Interrupted
 from lrwd_sweep.science.trial import requested_direction
+from lrwd_sweep.spec.arguments import Named, finite, refuse_other_than_text, whole
 from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.job import CHECKPOINT_SECONDS, ExecutorChoice
 from lrwd_sweep.spec.preset import DEFAULT, MOST_TRIALS, TRIALS
 from lrwd_sweep.spec.request import (
     REQUEST_FIELDS,
     Axis,
-    Named,
     Request,
     TaskOptions,
-    finite,
-    refuse_other_than_text,
     refuse_unknown,
-    whole,
 )
-from lrwd_sweep.spec.shard import Given, Shard, refuse_shard
+from lrwd_sweep.spec.shard import Given, Shard, refuse_refined_shard, refuse_shard
 from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.store import StudySummary, check_name, open_store
 from lrwd_sweep.store.database import shard_file
@@ -46,6 +43,8 @@ def sweep(
     weight_decay: Axis | None = None,
     seeds: int | None = None,
     first_seed: int | None = None,
+    refine: bool | None = None,
+    max_runs: int | None = None,
     metric: Named | None = None,
     cap: float | None = None,
     maximize: bool | None = None,
@@ -72,7 +71,8 @@ def sweep(
     axis is text, as "2^-12:2^-2", or a list of values. A cell whose metric reaches `cap` counts as diverged;
     `maximize` says which end of a metric of your own is better.
     `storage` is a file, by default $LRWD_STORAGE, else `lrwd-sweep.db` here. Stored lanes are not trained
-    again; a larger lattice or more seeds extend the study. `retrain_damaged` trains lanes again
+    again; a larger lattice or more seeds extend the study. `refine` trains only the runs that the verdict
+    needs, at most `max_runs`. `retrain_damaged` trains lanes again
     whose stored results are damaged; by default such a study is a StoreError. Packs in training are saved
     every `checkpoint_every` seconds (0: never). `shard` "3/8" trains the third of eight parts of the lanes,
     by default into `lrwd-sweep-3of8.db`; `study merge` joins them. `executor` is "threads", "processes" or
@@ -93,6 +93,8 @@ def tpe(
     weight_decay: Axis | None = None,
     seeds: int | None = None,
     first_seed: int | None = None,
+    refine: bool | None = None,
+    max_runs: int | None = None,
     metric: Named | None = None,
     cap: float | None = None,
     maximize: bool | None = None,
@@ -127,6 +129,8 @@ def compare(
     weight_decay: Axis | None = None,
     seeds: int | None = None,
     first_seed: int | None = None,
+    refine: bool | None = None,
+    max_runs: int | None = None,
     metric: Named | None = None,
     cap: float | None = None,
     maximize: bool | None = None,
@@ -228,6 +232,7 @@ class _Call:
     @contextmanager
     def runner(self, specs: Sequence[StudySpec]) -> Iterator[Runner]:
         """Yield a runner on an open store. Raises KeyboardInterrupt if a signal stopped it."""
+        refuse_refined_shard(self.shard, (spec.refine for spec in specs))
         self.files.check(specs)
         if not self.choice.is_ray:
             check_device(self.device)

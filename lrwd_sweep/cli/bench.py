@@ -305,9 +305,11 @@ def _shown_race(race: Race) -> Iterator[RenderableType]:
 
 def _shown_costs(costs: Sequence[Cost]) -> Iterator[RenderableType]:
     """Show a row per optimizer, and what a lane-step costs relative to the first."""
-    table = _table("optimizer", "lanes", "lane-steps/s", f"cost of a step, {costs[0].optimizer} 1")
+    rates = f"lane-steps/s, {costs[0].lanes} lanes"
+    table = _table("optimizer", rates, "µs per lane-step", f"ratio to {costs[0].optimizer}")
     for one in costs:
-        table.add_row(one.optimizer, str(one.lanes), _rate(one.lane_steps_per_second), one.cost.text(".2f"))
+        rate, microseconds = _rate(one.lane_steps_per_second), _rate(one.microseconds)
+        table.add_row(one.optimizer, rate, microseconds, one.cost.text(".2f"))
     yield table
 
 

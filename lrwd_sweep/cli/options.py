@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -268,7 +268,7 @@ def trains(**own: tuple[Any, Any]) -> Callable[[Callable[..., None]], Callable[.
             to = [given.pop(name) for name in _TO]
             given["beta1"], given["beta2"] = given.pop("betas") or (None, None)
             place = Place(where[0], where[1], choice, DataFiles(*where[2:]), *to)
-            request = Request.of(**given)
+            request = replace(Request.of(**given), margin=place.margin)
             tau = axis is AxisStyle.TAU or (axis is None and isinstance(request.weight_decay, Timescales))
             with decimal_axes(axis is AxisStyle.DECIMAL, tau=tau):
                 function(request, place, **mine)
@@ -320,7 +320,7 @@ def _default(field: Field) -> str:
         return ""
     if field.name == "beta1":
         return f" [{_usual('beta1')},{_usual('beta2')}]"
-    if field.unused is not None:
+    if field.default is None and users_of(field.name):
         return f" [{_usual(field.name)}]"
     default = (
         {True: "all", False: "no"}.get(field.default, field.default) if field.kind is bool else field.default

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,18 +20,20 @@ from lrwd_sweep.spec.request import Request
 
 if TYPE_CHECKING:
     from lrwd_sweep.report.scaled import Scaled
+    from lrwd_sweep.spec.shard import Shard
 
 
 class ScaleFormat(StrEnum):
     """Output of `transfer`."""
 
     TABLE = "table"
+    HTML = "html"
     JSON = "json"
     CSV = "csv"
 
 
 Scale = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--over",
         metavar="NAME=V,V,…",
@@ -45,7 +48,7 @@ FormatName = Annotated[
         "--format",
         metavar="NAME",
         parser=one_of("format", ScaleFormat),
-        help="table, json or csv [table]",
+        help="table, html, json or csv [table]",
         rich_help_panel=STORE,
         show_default=False,
     ),
@@ -53,6 +56,16 @@ FormatName = Annotated[
 Output = Annotated[
     Path | None,
     typer.Option("--output", metavar="FILE", help="File to write [standard output]", rich_help_panel=STORE),
+]
+Figure = Annotated[
+    Path | None,
+    typer.Option(
+        "--figure",
+        metavar="FILE",
+        help="Lines and lattices as .pdf, .svg or .png [none]",
+        rich_help_panel=STORE,
+        show_default=False,
+    ),
 ]
 MaxRegret = Annotated[
     float | None,
@@ -71,15 +84,17 @@ MaxRegret = Annotated[
     over=(Scale, None),
     form=(FormatName, ScaleFormat.TABLE),
     output=(Output, None),
+    figure=(Figure, None),
     max_carry_regret=(MaxRegret, None),
 )
 def transfer(
     request: Request,
     place: options.Place,
     optimizer: str | None,
-    over: str | None,
+    over: list[str] | None,
     form: ScaleFormat,
     output: Path | None,
+    figure: Path | None,
     max_carry_regret: float | None,
 ) -> None:
     """Train a lattice at every value of a scale, and measure how the best α, λ and τ move along it.
@@ -90,9 +105,21 @@ def transfer(
     """
     from lrwd_sweep.spec.over import EXAMPLE, Over
 
-    scale = Over.of_preset(request.preset) if over is None else Over.parse(over)
+    scale = Over.parse(over[0]) if over else Over.of_preset(request.preset)
     if scale is None:
         raise UsageError(f"{arg('over')} is required: write {arg('over', EXAMPLE)}")
+    if over and len(over) > 1:
+        raise UsageError(f"{arg('over')} is given {len(over)} times; sweep over one quantity at a time")
+    if place.shard is not None:
+        _refuse_report(place.shard, {"format": form, "output": output, "figure": figure}, max_carry_regret)
+    if place.full and form is not ScaleFormat.TABLE:
+        raise UsageError(f"--full adds nothing to {form}; choose table")
+    if figure is not None:
+        if output is not None and output.resolve() == figure.resolve():
+            raise UsageError(f"--output and --figure are both {output}; name two files")
+        from lrwd_sweep.report.view.paper_figure import check_figure
+
+        check_figure(figure)
     specs = scale.specs(request, optimizer, completion(place.quiet))
     if place.dry_run:
         show_forecast(place, specs)
@@ -112,20 +139,43 @@ def transfer(
             runner.store, list(specs), metric, data_dir=runner.files.folder, margin=margin
         )
         scaled = Scaled.of(scale, results, margin)
-        _write(scaled, form, output)
+        _write(scaled, form, output, figure, full=place.full)
         refuse_failed(trial for result in results for trial in result.trials)
     _judge(scaled, max_carry_regret)
 
 
-def _write(scaled: Scaled, form: ScaleFormat, output: Path | None) -> None:
+def _refuse_report(shard: Shard, outputs: Mapping[str, object], max_carry_regret: float | None) -> None:
+    """Raise UsageError for options of the report, which a shard does not print."""
+    for name, value in [*outputs.items(), ("max_carry_regret", max_carry_regret)]:
+        if value is not None and value is not ScaleFormat.TABLE:
+            raise UsageError(
+                f"{arg(name, str(value))} has no effect with {arg('shard', f'{shard.part}/{shard.parts}')}, "
+                "which has no report; give it to the same command without a shard, after study merge"
+            )
+
+
+def _write(
+    scaled: Scaled, form: ScaleFormat, output: Path | None, figure: Path | None, *, full: bool
+) -> None:
+    """Write figure and report, files first, so that an error leaves standard output empty."""
+    if figure is not None:
+        from lrwd_sweep.report.view.scaled_figure import save_scaled_figure
+
+        with consoles.replaced(figure, "--figure") as temporary:
+            save_scaled_figure(scaled, temporary)
+        consoles.note(f"wrote {figure}")
     if form is ScaleFormat.TABLE:
         from lrwd_sweep.report.view.report import text_of
         from lrwd_sweep.report.view.scaled_report import ScaledReport
 
         if output is None:
-            consoles.stdout().print(ScaledReport(scaled))
+            consoles.stdout().print(ScaledReport(scaled, full))
             return
-        text = text_of(ScaledReport(scaled))
+        text = text_of(ScaledReport(scaled, full))
+    elif form is ScaleFormat.HTML:
+        from lrwd_sweep.report.view.html_page import scaled_html
+
+        text = scaled_html(scaled)
     else:
         text = scaled.json() if form is ScaleFormat.JSON else scaled.csv()
     if output is None:

@@ -181,9 +181,11 @@ def _table(summaries: Sequence[StudySummary]) -> Table:
         counts = ((count, state) for state, count in summary.counts.items() if count and state != "cells")
         states = ", ".join(f"{count} {state}" for count, state in counts)
         cells = f"{summary.counts['cells']}: {states or 'none trained'}"
+        if summary.refined is not None:
+            cells = f"{summary.counts['cells']}: refined, {counted(summary.refined, 'run')}"
         if summary.training:
             cells += f"; in training, {summary.training}"
-        elif summary.last_trained and summary.counts["missing"]:
+        elif summary.refined is None and summary.last_trained and summary.counts["missing"]:
             cells += f"; stopped, last trained {summary.last_trained}"
         if summary.unreadable:
             cells = "damaged" if summary.damaged else "unreadable"

@@ -12,7 +12,7 @@ from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.notation import counted, styled
 from lrwd_sweep.runner.forecast import missing, runs, told
 from lrwd_sweep.runner.runner import Runner, check_device, check_place
-from lrwd_sweep.spec.shard import WHOLE, Shard
+from lrwd_sweep.spec.shard import WHOLE, Shard, refuse_refined_shard
 
 if TYPE_CHECKING:
     from lrwd_sweep.cli.options import Place
@@ -28,6 +28,7 @@ def opened(place: Place, specs: Mapping[str, StudySpec], points: int | None = No
 
     A line says what it is first: torch and the store take time to load.
     """
+    refuse_refined_shard(place.shard, (spec.refine for spec in specs.values()))
     check_place(
         specs.values(), place.device, place.max_lanes, place.files, place.checkpoint_every, place.choice
     )
@@ -71,6 +72,7 @@ def show_forecast(place: Place, specs: Mapping[str, StudySpec], points: int | No
         raise UsageError(f"{arg('dry_run', True)} does not count damaged lanes; leave --retrain-damaged out")
     if place.choice.is_ray:
         raise UsageError(f"{arg('dry_run', True)} measures this machine; leave {arg('executor', 'ray')} out")
+    refuse_refined_shard(place.shard, (spec.refine for spec in specs.values()))
     check_place(
         specs.values(), place.device, place.max_lanes, place.files, place.checkpoint_every, place.choice
     )
@@ -91,7 +93,9 @@ def show_forecast(place: Place, specs: Mapping[str, StudySpec], points: int | No
         found = forecast(specs, store, place.device, place.max_lanes, place.files, points, shard)
     lines = [("", told(list(specs.values()), place.device, points, place.shard))]
     for name, (every, new) in found.runs.items():
-        lines.append(("study", f"{name}: {every - new} of {counted(every, 'run')} are stored, {new} are new"))
+        rounds = " in the next round" * (specs[name].refine is not None)
+        stored = f"{every - new} of {counted(every, 'run')} are stored"
+        lines.append(("study", f"{name}: {stored}, {new} are new{rounds}"))
     lines.append(("store", f"{path}{'' if path.exists() else ', which would be created'}"))
     commands = [(name, spec) for name, spec in specs.items() if spec.command and found.runs[name][1]]
     for name, spec in commands:

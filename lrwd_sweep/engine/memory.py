@@ -59,6 +59,10 @@ def pack_bytes(task: Task, lanes: int, device: torch.device, optimizer: Optimize
     parameters = NUMBER * copies * sum(map(math.prod, net.shapes.values()))
     in_numba = compiled and isinstance(net, Mlp) and task.precision == FLOAT32
     kept, largest = _of_perceptron(net) if in_numba else _activations(one, task.precision)
+    if task.damping is not None and isinstance(
+        net, ModuleNetwork
+    ):  # factors, averages, inverses and two more
+        parameters += NUMBER * 5 * sum(n**2 for layer in net.factored for n in layer.sizes)
     engine = "loop" if in_numba or not net.stacked else "vmap" if task.engine == "vmap" else "native"
     held_out = max(task.data_set.validation, task.data_set.test)
     evaluated = min(task.eval_batch_size or EVAL_BATCH, held_out) if is_by_item(net) else held_out

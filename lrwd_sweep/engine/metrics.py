@@ -242,8 +242,9 @@ class Diagnostics:
 
     They describe what one update per epoch did to the scale-invariant tensors, f(cθ) = f(θ): a step turns
     such a tensor w on its sphere, by η α/‖w‖² times a gradient of unit length for SGD, by about η α/‖w‖ for
-    the adaptive families (Heo et al. 2021, section 2). The first three are missing for a network without
-    such tensors. NaN for a lane that has diverged, and for values that are not finite.
+    the adaptive families (Heo et al. 2021, section 2), and by about η α for K-FAC, whose steps grow with w
+    while its damping is small (Zhang et al. 2018). The first three are missing for a network without such
+    tensors. NaN for a lane that has diverged, and for values that are not finite.
     """
 
     def __init__(
@@ -251,7 +252,7 @@ class Diagnostics:
     ) -> None:
         self.arena, self.update = arena, update
         self.parts = [part.columns for part in arena.layout if part.name in scale_invariant]
-        self.power = 2 if family in (Family.SGD, Family.SGDP) else 1  # of ‖w‖ in the effective learning rate
+        self.power = {Family.SGD: 2, Family.SGDP: 2, Family.KFAC: 0}.get(family or Family.ADAM, 1)  # of ‖w‖
         self.curves: dict[str, list[list[float]]] = {}  # name → epoch → lane
 
     def before(self) -> Tensor | None:

@@ -19,7 +19,7 @@ from lrwd_sweep.engine.evaluation import Evaluation
 from lrwd_sweep.engine.graph import Program, begun, current, recorder
 from lrwd_sweep.engine.metrics import Diagnostics
 from lrwd_sweep.engine.sam import Sam
-from lrwd_sweep.nets import Predictor, network, of_seed
+from lrwd_sweep.nets import Predictor, network, of_seed, watched
 from lrwd_sweep.nets.batch import rows
 from lrwd_sweep.optim import DeviceUpdate, clip, make_update
 from lrwd_sweep.science.lattice import Cell
@@ -44,13 +44,15 @@ class PackTrainer:
     def __init__(
         self, optimizer: Optimizer, task: Task, cells: Sequence[Cell], seed: int, splits: Splits
     ) -> None:
+        task = task.of(optimizer)
         self.optimizer, self.task = optimizer, task
         self.cells, self.seed, self.splits = list(cells), seed, splits
         self.timetable, self.evaluations = task.timetable, frozenset(task.evaluations)
         self.initial: dict[str, list[float]] = {}  # name → lane, before the first step
         self.curves: dict[str, list[list[float]]] = {}  # name → epoch → lane; NaN where not evaluated
         self.snapshots: dict[int, dict[str, list[float]]] = {}  # epoch → name → lane
-        self.on_host = splits.train.device.type == "cpu" or isinstance(splits.train, StreamedSplit)
+        on_cpu, is_kfac = splits.train.device.type == "cpu", task.damping is not None
+        self.on_host = on_cpu or is_kfac or isinstance(splits.train, StreamedSplit)
         self.record = recorder(task, splits.train.device)
         self.program: Program | None = None
         self.order = generator(seed, "data order")
@@ -71,6 +73,7 @@ class PackTrainer:
             align=1 if train.device.type == "cpu" else ALIGNED,
         )
         self.lanes = net.lanes(self.arena.named, self.arena.named_grad, task.batch_size)
+        self.factors = watched(net, self.lanes, self.arena.theta) if task.damping else None
         self.update = make_update(
             self.optimizer,
             task,
@@ -78,6 +81,7 @@ class PackTrainer:
             self.arena.layout,
             alpha=self.arena.theta.new_tensor([[cell.lr] for cell in self.cells]),
             lam=self.arena.theta.new_tensor([[cell.weight_decay] for cell in self.cells]),
+            factors=self.factors,
         )
         self.evaluation = Evaluation(task, net)
         self.measures, self.center = self.evaluation.measures, train.center
@@ -181,6 +185,8 @@ class PackTrainer:
 
         With SAM the gradient is that after the ascent, and losses that are not finite there count too.
         """
+        if self.factors is not None:
+            self.factors.flat.zero_()  # batches add to them
         compute = self._accumulated if self.task.accumulate > 1 else self._of_batch
         losses, found = compute(x, y, self.draws[0])
         if self.sam is not None:

@@ -3,7 +3,8 @@
 Written independently of `optim`, which `verify` and the tests compare with these algorithms. Sources:
 Loshchilov & Hutter 2019, Algorithms 1 and 2 (SGD, Adam and their decays); Reddi et al. 2018, Algorithm 2;
 Duchi et al. 2011; Tieleman & Hinton 2012; Heo et al. 2021, Algorithms 1 and 2; Chen et al. 2023, and 2025
-for cautious decay; Zhang et al. 2017; Jordan et al. 2024; Defazio et al. 2024; Taniguchi et al. 2024. A
+for cautious decay; Zhang et al. 2017; Jordan et al. 2024; Defazio et al. 2024; Taniguchi et al. 2024. K-FAC,
+which needs a network, is a class: Martens & Grosse 2015, and Grosse & Martens 2016 for convolutions. A
 function's name says which version it is if torch.optim or the authors' package departs from the paper.
 """
 
@@ -14,7 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from lrwd_sweep.science.optimizer import DecayRule, Family, MomentumForm, Optimizer
 from lrwd_sweep.spec.task import Task
@@ -292,3 +294,97 @@ def follow(
             now = (times.eta(t), t + 1, times.steps_of_cycle(t), times.decay_eta(t))
             found[k] = rule(theta, gradient(k, t, theta), *now)
     return torch.cat([x.flatten() for x in found])
+
+
+class LoneKfac:
+    """K-FAC of one network of nn.Linear, nn.Conv2d and a bias of the logits, whose layers hooks find."""
+
+    def __init__(
+        self,
+        net: nn.Module,
+        optimizer: Optimizer,
+        task: Task,
+        alpha: float,
+        lam: float,
+        noise: torch.Generator,
+    ) -> None:
+        self.net, self.rule, self.task = net, optimizer.rule, task.of(optimizer)
+        self.alpha, self.lam, self.noise = alpha, lam, noise  # targets are sampled by the noise
+        self.seen: dict[nn.Module, tuple[Tensor, Tensor]] = {}  # inputs and outputs
+        layers = [part for part in net.modules() if isinstance(part, nn.Linear | nn.Conv2d)]
+        for layer in layers:
+            layer.register_forward_hook(self._keep)
+        self.parts: list[list[Tensor]] = [list(layer.parameters()) for layer in layers]
+        if isinstance(bias := getattr(net, "bias", None), Tensor):
+            self.parts.append([bias])
+        self.means: list[list[Tensor]] = []  # A and G of every layer
+        self.damped: list[tuple[Tensor, Tensor]] = []
+        self.m: dict[Tensor, Tensor] = {}
+
+    def _keep(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        self.seen[layer] = (inputs[0].detach(), output)
+        return output.clone()  # for operations in place
+
+    def step(self, batches: Sequence[tuple[Tensor, Tensor]], t: int) -> None:
+        """Update by the mean of the batches' losses, at t = 0, 1, …."""
+        self.net.zero_grad()
+        found = []
+        for x, y in batches:
+            logits = self.net(x)
+            found.append(self._factors(logits))
+            (functional.cross_entropy(logits, y) / len(batches)).backward()  # type: ignore[no-untyped-call]
+        new = [[sum(x) / len(found) for x in zip(*pairs, strict=True)] for pairs in zip(*found, strict=True)]
+        past = min(1 - 1 / (t + 1), self.task.factor_ema or 0.0)
+        both = [zip(*pairs, strict=True) for pairs in zip(self.means or new, new, strict=True)]
+        self.means = [[past * old + (1 - past) * now for old, now in pairs] for pairs in both]
+        if t % (self.task.inverse_interval or 1) == 0:
+            self.damped = [self._damped(a, g) for a, g in self.means]
+        with torch.no_grad():
+            self._move(self.task.timetable.eta(t))
+
+    def _factors(self, logits: Tensor) -> list[list[Tensor]]:
+        """Return A and G of every layer for targets that the softmax draws."""
+        count, p = len(logits), logits.detach().softmax(1)
+        u = torch.rand(count, 1, generator=self.noise, dtype=torch.float64, device=logits.device)
+        picks = [torch.searchsorted(row.cumsum(0), at * row.sum()) for row, at in zip(p, u, strict=True)]
+        picked = functional.cross_entropy(logits, torch.cat(picks), reduction="sum")
+        outputs = [output for _, output in self.seen.values()]
+        *slopes, at_logits = torch.autograd.grad(picked, [*outputs, logits], retain_graph=True)
+        pairs = []
+        for (layer, (x, _)), slope in zip(self.seen.items(), slopes, strict=True):
+            rows, g = x, slope
+            if isinstance(layer, nn.Conv2d):
+                x = functional.pad(x, layer._reversed_padding_repeated_twice)  # noqa: PLW2901
+                sides = zip((2, 3), layer.kernel_size, layer.stride, strict=True)
+                for side in sides:
+                    x = x.unfold(*side)  # noqa: PLW2901
+                rows = x.permute(0, 2, 3, 1, 4, 5).flatten(0, 2).flatten(1)
+                g = slope.permute(0, 2, 3, 1).flatten(0, 2)
+            if layer.bias is not None:
+                rows = functional.pad(rows, (0, 1), value=1.0)
+            pairs.append([rows.T @ rows / count, g.T @ g / len(g)])
+        if len(self.parts) > len(pairs):
+            pairs.append([torch.ones_like(p[:1, :1]), at_logits.T @ at_logits / count])
+        return pairs
+
+    def _damped(self, a: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+        root = math.sqrt(self.task.damping or 0.0)
+        pi = math.sqrt(float(a.trace()) / len(a) / (float(g.trace()) / len(g)))
+        return a + pi * root * torch.eye(len(a)).to(a), g + root / pi * torch.eye(len(g)).to(g)
+
+    def _move(self, eta: float) -> None:
+        shrunk = {
+            DecayRule.COUPLED: 0.0,
+            DecayRule.INDEPENDENT: eta * self.lam,
+            DecayRule.LR_SCALED: eta * self.alpha * self.lam,
+        }[self.rule]
+        l2 = self.lam if self.rule is DecayRule.COUPLED else 0.0
+        for part, (a, g) in zip(self.parts, self.damped, strict=True):
+            columns = [
+                (value.grad + l2 * value).view(len(value), -1) for value in part if value.grad is not None
+            ]
+            u = torch.linalg.solve(g, torch.linalg.solve(a, torch.cat(columns, dim=1), left=False))
+            sizes = [x.shape[1] for x in columns]
+            for value, step in zip(part, u.split(sizes, 1), strict=True):
+                self.m[value] = (self.task.momentum or 0) * self.m.get(value, 0) + step.reshape(value.shape)
+                value.copy_(value - shrunk * value - eta * self.alpha * self.m[value])

@@ -8,14 +8,17 @@ from collections.abc import Callable
 from functools import cache, partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lrwd_sweep.errors import UsageError, arg, brief
 from lrwd_sweep.nets import cnn, embedding, gpt, resnet, user_network, vgg
+from lrwd_sweep.nets.kronecker import Watch
+from lrwd_sweep.nets.loop import LoopLanes
 from lrwd_sweep.nets.loss import Loss, find_loss
 from lrwd_sweep.nets.mlp import Mlp, MlpNetwork
 from lrwd_sweep.nets.modules import ModuleNetwork
 from lrwd_sweep.nets.network import Lanes, Network, Predictor, Way
+from lrwd_sweep.optim import Factors
 from lrwd_sweep.spec import user_code
 from lrwd_sweep.spec.catalog import CLASS, CROSS_ENTROPY, FLOAT32, POSITION, REAL, DataSet
 from lrwd_sweep.spec.net_options import complete_options
@@ -45,6 +48,7 @@ __all__ = [
     "of_seed",
     "output_of",
     "undecayed",
+    "watched",
 ]
 
 
@@ -56,7 +60,7 @@ def network(task: Task) -> Network:
     sizes, code = task.data_set, task.code
     if not code and task.user_code:  # not looked up yet
         code = tuple((name, user_code.find(option, name).digest) for option, name in task.user_code.items())
-    return build(
+    net = build(
         task.net,
         sizes.shape,
         sizes.classes,
@@ -70,6 +74,21 @@ def network(task: Task) -> Network:
         logit_decay=task.logit_decay,
         code=code,
     )
+    if task.damping is not None and isinstance(net, ModuleNetwork):
+        try:
+            net.factored  # noqa: B018  # for K-FAC
+        except UsageError as error:
+            raise UsageError(f"{arg('net', task.net)}: {error.text}") from error
+    return net
+
+
+def watched(net: Network, lanes: Lanes, theta: Tensor) -> Factors:  # (L, P)
+    """Make lanes in a loop write the Kronecker factors of every batch; return these."""
+    assert isinstance(net, ModuleNetwork)
+    assert isinstance(lanes, LoopLanes)
+    factors = Factors.of(net.factored, theta)
+    lanes.watch = Watch(lanes.modules, net.trained, factors)
+    return factors
 
 
 def is_native(

@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.nets.batch import Inputs, call, copy, size
+from lrwd_sweep.nets.kronecker import Watch
 from lrwd_sweep.nets.network import DEFAULT_WAY, Noise, Way
 from lrwd_sweep.nets.precision import compute_type, computing
 from lrwd_sweep.nets.randomness import Noisy
@@ -45,6 +46,7 @@ class LoopLanes:
         self.noisy = [[part for part in one.modules() if isinstance(part, Noisy)] for one in self.modules]
         self.way, self.layout, self.dtype = way, layout, compute_type(way.precision, like)
         self.device, self.real = like.device, like.dtype
+        self.watch: Watch | None = None  # for K-FAC
 
     def gradient(self, x: Inputs, y: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
         """Return every lane's mean loss on the batch and its outputs; write the gradients."""
@@ -56,6 +58,8 @@ class LoopLanes:
             for k, (noisy, stream) in enumerate(zip(self.noisy, noise, strict=True)):
                 for part in noisy:
                     part.noise = stream
+                if self.watch is not None:
+                    self.watch.noise = stream
                 loss, logits = self._train(k, x, y)
                 losses.append(loss)
                 found.append(logits.t() if self.way.classifies else logits)
@@ -63,12 +67,13 @@ class LoopLanes:
 
     def _train(self, k: int, x: Inputs, y: Tensor) -> tuple[Tensor, Tensor]:  # (), (B, …)
         """Return loss and outputs of lane k; add its gradients to those in the arena."""
-        logits = self._output(k, x)
+        logits = self.outputs(k, x) if self.watch is None else self.watch.forward(k, self.outputs, x)
         loss = self._loss(logits, y)
         torch.autograd.backward(loss)
         return loss.detach(), logits.detach()
 
-    def _output(self, k: int, x: Inputs) -> Tensor:  # (B, …)
+    def outputs(self, k: int, x: Inputs) -> Tensor:  # (B, …)
+        """Return the outputs of lane k as its module is, in training or evaluation mode."""
         with computing(self.dtype, self.device):
             output = call(self.modules[k], x)
             assert isinstance(output, Tensor)
@@ -80,7 +85,7 @@ class LoopLanes:
     def _evaluate(self, k: int, x: Inputs) -> Tensor:  # (B, …)
         """Return the outputs of lane k in evaluation mode."""
         self.modules[k].eval()
-        logits = self._output(k, x)
+        logits = self.outputs(k, x)
         self.modules[k].train()
         return logits.detach()
 

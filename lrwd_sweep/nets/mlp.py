@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from lrwd_sweep.nets.lane_layers import BatchNorm, Normalised, cross_entropy, multiply, relu
 from lrwd_sweep.nets.modules import ModuleNetwork
@@ -180,8 +181,8 @@ class MlpModule(nn.Module):
         *hidden, last = [getattr(self, name) for name in self.weights]
         h = x.flatten(1)
         for weight, norm in zip(hidden, self.norms, strict=False):
-            h = torch.relu(norm(h @ weight.t()))
-        z = h @ last.t()
+            h = torch.relu(norm(linear(h, weight)))
+        z = linear(h, last)
         if len(self.norms) > len(hidden):
             z = self.norms[-1](z) * self.scale
         logits: Tensor = z + self.bias

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from lrwd_sweep.errors import UsageError, arg, brief
-from lrwd_sweep.nets.batch import Inputs, parts
+from lrwd_sweep.nets.batch import Inputs, made_up, parts
 from lrwd_sweep.nets.batch import copy as copy_of
 from lrwd_sweep.nets.dry_run import copied, dry_run, examine
+from lrwd_sweep.nets.kronecker import Layers, layers_seen
 from lrwd_sweep.nets.loop import (
     LoopLanes,
     UserLoopLanes,
@@ -34,6 +35,7 @@ from lrwd_sweep.spec.catalog import DataSet
 Make = Callable[[], nn.Module]
 State = Mapping[str, Tensor]
 
+FEW = 4  # items of a pass that only looks for layers
 WIDE = 8_000_000  # parameters of dense convolutions from which a CPU trains faster channels first
 
 
@@ -87,6 +89,18 @@ class ModuleNetwork:
             if self.way.user_code:  # which need not support float64
                 return ()
             raise
+
+    @cached_property
+    def factored(self) -> Layers:
+        """The layers with Kronecker factors, found by a forward pass. Raises UsageError as `layers_seen`."""
+        init, stream = self.init(torch.Generator().manual_seed(0)), torch.Generator()
+        theta = {name: value.float().unsqueeze(0) for name, value in init.items()}
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            lanes = LoopLanes(self.module, theta, theta, self.way, self.layout)
+            for part in lanes.noisy[0]:
+                part.noise = stream
+            x = copy_of(made_up(self.item, FEW, stream)[0], self.layout)
+            return layers_seen(lanes.modules[0], self.trained, lambda: lanes.outputs(0, x))
 
     def init(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the module's own initialisation by the generator: float64, in the network's layout."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lrwd_sweep.optim import jit
 from lrwd_sweep.optim.families import ScheduleFree, known, new_family
+from lrwd_sweep.optim.kfac import FactoredLayer, Factors, Kfac
 from lrwd_sweep.optim.projection import Projection, Segment, columns
 from lrwd_sweep.optim.update import Decay, DeviceUpdate, StepFamily, Update, clip
 from lrwd_sweep.science.optimizer import Family, Optimizer
@@ -18,7 +19,16 @@ from lrwd_sweep.spec.task import Task
 if TYPE_CHECKING:
     from lrwd_sweep.optim.numba_loops import NumbaLoop
 
-__all__ = ["DeviceUpdate", "Segment", "Update", "clip", "compiled_on", "make_update"]
+__all__ = [
+    "DeviceUpdate",
+    "FactoredLayer",
+    "Factors",
+    "Segment",
+    "Update",
+    "clip",
+    "compiled_on",
+    "make_update",
+]
 
 
 def make_update(
@@ -29,6 +39,7 @@ def make_update(
     *,
     alpha: Tensor,  # (L, 1)
     lam: Tensor,  # (L, 1)
+    factors: Factors | None = None,  # of the batch, for K-FAC
 ) -> Update:
     """Make the update of every lane, with fresh moments."""
     family, task = optimizer.family, task.of(optimizer)
@@ -48,7 +59,11 @@ def make_update(
         gain=1 / (1 - momentum) if family is Family.SGDP else 1.0,
         cautious=optimizer.cautious,
     )
-    steps = new_family(family, task, theta, layout, projection)
+    steps = (
+        Kfac.of(task, torch.zeros_like(theta), layout, factors or Factors.of((), theta))
+        if family is Family.KFAC
+        else new_family(family, task, theta, layout, projection)
+    )
     betas, acting = (known(task.beta1), known(task.beta2)), projection if family.projected else None
     averages = steps if isinstance(steps, ScheduleFree) else None
     return Update(steps, decay, alpha, lam, betas, acting, _loop(steps, decay, acting, theta), averages)

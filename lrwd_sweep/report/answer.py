@@ -70,7 +70,7 @@ def answer(results: Sequence[Result], comparisons: Sequence[ComparedResults] = (
 
 def _verdict(result: Result, among: Sequence[Result]) -> Line:
     found, label = result.separability, title(result, among)
-    meaning = "; ".join(filter(None, [_meaning(result), _bend(found), _unfinished(result)]))
+    meaning = "; ".join(filter(None, [_meaning(result), _bend(found), _refined(result), _unfinished(result)]))
     return Line(
         Topic.VERDICT, label, (str(found.verdict).upper(), _slope(found), meaning, _few_words(result))
     )
@@ -200,10 +200,21 @@ def _bend(found: Separability) -> str:
     return f"the ridge bends by {counted(round(abs(bow)), 'octave')}"
 
 
-def _unfinished(result: Result) -> str:
-    counts = result.surface.counts()
-    if result.spec.is_search or not counts["missing"] + counts["failed"]:
+def _refined(result: Result) -> str:
+    """Count the runs of a refined lattice, and the cells that it left untrained."""
+    found, spec = result.refinement, result.spec.refine
+    if found is None or spec is None or found.todo.any():
         return ""
+    text = f"{found.asked.sum()} of {counted(found.asked.size, 'run')}"
+    text += f", {counted(len(found.left), 'cell')} never trained" * bool(found.left)
+    return text + f"; {found.unfit} more would exceed --max-runs {spec.max_runs}" * bool(found.unfit)
+
+
+def _unfinished(result: Result) -> str:
+    if result.spec.is_search or not result.lacking:
+        return ""
+    if result.refinement is not None:
+        return f"unfinished: {counted(int(result.refinement.todo.sum()), 'run')} to go in this round"
     return f"unfinished: {runs_of([result.surface])}"
 
 

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lrwd_sweep.errors import UnknownName, UsageError, arg, brief
+from lrwd_sweep.report.study_surface import refinement, surface_of
 from lrwd_sweep.science.conversion import Conventions, conventions
-from lrwd_sweep.science.lattice import Cell, Lattice
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.refinement import Refinement, with_presumed
 from lrwd_sweep.science.separability import (
     Estimate,
     PairedDifferences,
@@ -22,7 +24,7 @@ from lrwd_sweep.science.separability import (
     compare,
 )
 from lrwd_sweep.science.separability.verdict import MARGIN
-from lrwd_sweep.science.surface import Surface, mean_and_error
+from lrwd_sweep.science.surface import CellStatus, Surface, mean_and_error
 from lrwd_sweep.science.trial import Direction, Status, Trial, metric_direction
 from lrwd_sweep.spec.catalog import direction_of
 from lrwd_sweep.spec.flat_minima import of_last_weights, refuse_early
@@ -68,6 +70,15 @@ class Result:
     data_dir: str | None = None  # directory of the data set's files, if given
     older: bool = False  # begun by a version that did not store its version: some numbers have changed since
     seconds: float = 0.0  # that training took; 0 if the store does not say
+    refinement: Refinement | None = None  # of a refined lattice; `surface` has its seeds only
+
+    @property
+    def lacking(self) -> int:
+        """The number of cells with missing or failed lanes; of a refined lattice those of its next round."""
+        if self.refinement is not None:
+            return int(self.refinement.todo.any(axis=2).sum())
+        counts = self.surface.counts()
+        return counts[CellStatus.MISSING.value] + counts[CellStatus.FAILED.value]
 
     @property
     def best(self) -> Cell | None:
@@ -83,7 +94,7 @@ class Result:
     @cached_property
     def _ranking(self) -> list[Candidate]:
         """All points that count, best first, without their test values."""
-        metric, seeds = self.surface.metric, self.spec.seeds
+        metric, seeds = self.surface.metric, self.surface.seeds
         points = {
             cell: {trial.seed: trial.metrics[metric] for trial in found if metric in trial.metrics}
             for cell, found in self._complete.items()
@@ -194,6 +205,7 @@ def result(
     name implies that higher is better and no direction is given, and for a margin outside (0, 0.5].
     """
     snapshot = _snapshot(name, spec, at_restart)
+    found = None if spec.refine is None else refinement(surface_of(trials, spec), spec)
     if at_restart is not None and snapshot is not None:
         trials = [_at(snapshot, trial) for trial in trials]
     if metric is not None and metric != spec.metric:
@@ -212,71 +224,30 @@ def result(
     if at_restart is not None and snapshot is not None:
         refuse_early(spec.metric, spec.task, at_restart, snapshot.epoch)
     surface = surface_of(trials, spec)
+    if found is not None:
+        surface = with_presumed(surface.with_seeds(found.seeds))
     return Result(
         name,
         spec,
         created,
         tuple(trials),
         surface,
-        analyse(surface, margin=margin, initial=_initial(trials, spec)),
+        analyse(surface, margin=margin, initial=_initial(trials, spec, surface.seeds)),
         storage,
         snapshot,
         data_dir,
         older,
+        refinement=found,
     )
 
 
-def surface_of(trials: Iterable[Trial], spec: StudySpec) -> Surface:
-    """Lay trials out on the study's lattice in its metric; those of a search in their nearest cells."""
-    return Surface.from_trials(
-        on_lattice(trials, spec.lattice, spec.metric) if spec.is_search else trials,
-        spec.lattice,
-        spec.seeds,
-        metric=spec.metric,
-        rule=spec.optimizer.rule,
-        cap=spec.cap,
-        normalized=spec.optimizer.normalized,
-        direction=spec.direction,
-        tau_of_one=spec.tau_of_one,
-    )
-
-
-def _initial(trials: Iterable[Trial], spec: StudySpec) -> list[float] | None:
+def _initial(trials: Iterable[Trial], spec: StudySpec, seeds: Sequence[int]) -> list[float] | None:
     """Return the metric before the first step by seed, common to all cells; None if it was not measured."""
     found: dict[int, float] = {}
     for trial in trials:
         if (value := trial.metrics.get(f"initial_{of_last_weights(spec.metric)}")) is not None:
             found.setdefault(trial.seed, value)
-    return [found[seed] for seed in spec.seeds] if found.keys() >= set(spec.seeds) else None
-
-
-def on_lattice(trials: Iterable[Trial], lattice: Lattice, metric: str) -> list[Trial]:
-    """Move trials of a continuous search to their nearest lattice cells in log distance.
-
-    Completed trials are averaged per cell and seed; without any, the cell keeps the first trial's status.
-    """
-    groups: dict[tuple[Cell, int], list[Trial]] = {}
-    for trial in trials:
-        groups.setdefault((nearest(trial.cell, lattice), trial.seed), []).append(trial)
-    moved = []
-    for (cell, seed), group in groups.items():
-        values = [trial.metrics[metric] for trial in group if metric in trial.metrics]
-        if values:
-            moved.append(Trial(cell, seed, Status.COMPLETE, {metric: sum(values) / len(values)}))
-        else:
-            moved.append(replace(group[0], cell=cell))
-    return moved
-
-
-def nearest(cell: Cell, lattice: Lattice) -> Cell:
-    """Return the lattice cell at the smallest log distance, axis by axis; 0 is near only to 0."""
-
-    def near(value: float, axis: Sequence[float]) -> float:
-        if value <= 0:
-            return min(axis)
-        return min((at for at in axis if at > 0), key=lambda at: abs(math.log(at / value)))
-
-    return Cell(near(cell.lr, lattice.lr), near(cell.weight_decay, lattice.weight_decay))
+    return [found[seed] for seed in seeds] if found.keys() >= set(seeds) else None
 
 
 def at_cap(result: Result, surface: Surface) -> str:

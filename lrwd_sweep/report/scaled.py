@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lrwd_sweep.report.result import Result
@@ -31,22 +31,33 @@ HEADER = [f"{name}{end}" for name in (LR, DECAY, TAU_EPOCHS, TAU_SHARE) for end 
 
 
 @dataclass(frozen=True, slots=True)
+class Length:
+    """Steps of a task."""
+
+    epoch: float
+    run: int  # that decay, N
+
+
+@dataclass(frozen=True, slots=True)
 class Scaled:
     """Studies along a scale, in the order of its values, with what was found."""
 
     over: Over
     results: Sequence[Result]
+    lengths: Sequence[Length]
     found: PowerLaws
+    margin: float
 
     @classmethod
     def of(cls, over: Over, results: Sequence[Result], margin: float = MARGIN) -> Scaled:
         """Analyse studies, one for each value of the scale."""
-        scales = []
-        for value, result in zip(over.values, results, strict=True):
-            task = result.spec.task
-            assert task is not None, "an imported study does not train"
-            scales.append(ScaledLattice(value, result.surface, task.decay_steps, task.steps_per_epoch))
-        return cls(over, results, scaling(over.axis, scales, margin=margin))
+        tasks = [result.spec.task for result in results]
+        lengths = [Length(task.steps_per_epoch, task.decay_steps) for task in tasks if task is not None]
+        scales = [
+            ScaledLattice(value, result.surface, length.run, length.epoch)
+            for value, result, length in zip(over.values, results, lengths, strict=True)
+        ]
+        return cls(over, results, lengths, scaling(over.axis, scales, margin=margin), margin)
 
     @property
     def symbol(self) -> str:
@@ -80,13 +91,21 @@ class Scaled:
         rows.append((metric, *(short_decimal(o.best) if o.best is not None else "-" for o in optima), ""))
         return rows
 
+    def rule_exponents(self) -> list[tuple[str, float, float]]:
+        """Return rule, exponent of α, exponent of λ (λ′ for coupled decay); the first rule keeps the cell."""
+        published = [(one.rule.name, one.rate, one.predicted) for one in self.found.rules]
+        return [(f"keep α and {self.symbol}", 0.0, self.found.kept), *published]
+
     def rule_rows(self) -> list[tuple[str, str, str, str]]:
         """Return rule, exponent of λ, conclusion and cost."""
-        rows = [("keep α and λ", "0", "-", estimate_text(self.found.regret, None))]
-        for one in self.found.rules:
-            exponent = f"{one.predicted:g}".replace("-", "−")
-            rows.append((one.rule.name, exponent, str(one.support), estimate_text(one.regret, None)))
-        return rows
+        support = ["-", *(str(one.support) for one in self.found.rules)]
+        costs = [self.found.regret, *(one.regret for one in self.found.rules)]
+        return [
+            (name, short_decimal(exponent, 2).replace("-", "−", 1), concluded, estimate_text(cost, None))
+            for (name, _, exponent), concluded, cost in zip(
+                self.rule_exponents(), support, costs, strict=True
+            )
+        ]
 
     def sources(self) -> str:
         """Name the papers of the rules."""
@@ -94,10 +113,13 @@ class Scaled:
 
     def sentence(self) -> str:
         """Say what carrying the smallest scale's cell to the largest costs."""
-        low, high = self.over.values[0], self.over.values[-1]
-        cost = estimate_text(self.found.regret, None)
-        metric = self.results[0].surface.metric
-        return f"the best cell of {self.over.label(low)} at {self.over.label(high)} costs {cost} {metric}"
+        low, high = (self.over.label(value) for value in (self.over.values[0], self.over.values[-1]))
+        cost = self.found.regret
+        if cost.value is None:
+            return f"the cost of the best cell of {low} at {high} is undetermined: {cost.reason}"
+        text = f"{estimate_text(replace(cost, reason=''), None)} {self.results[0].surface.metric}"
+        why = f" ({cost.reason})" if cost.reason else ""
+        return f"the best cell of {low} at {high} costs {text}{why}"
 
     def json(self) -> str:
         """Return it as one strict JSON document."""
@@ -120,6 +142,7 @@ class Scaled:
                     "rule": one.rule.name,
                     "source": one.rule.source,
                     "predicted_exponent": one.predicted,
+                    "predicted_lr_exponent": one.rate,
                     "conclusion": str(one.support),
                     "carry_regret": _numbers(one.regret),
                 }

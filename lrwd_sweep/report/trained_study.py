@@ -106,7 +106,8 @@ class Study:
 
     def __repr__(self) -> str:
         surface, best, counts = self.surface, self.best, self.surface.counts()
-        wrong = "".join(f", {counts[s]} {s}" for s in ("diverged", "failed", "missing") if counts[s])
+        states = ("diverged", "failed", *["missing"] * (not surface.is_refined))
+        wrong = "".join(f", {counts[s]} {s}" for s in states if counts[s]) + ", refined" * surface.is_refined
         parts = [
             f"{len(surface.lr)}×{len(surface.weight_decay)} cells × {len(surface.seeds)} seeds{wrong}",
             str(self.separability.verdict),

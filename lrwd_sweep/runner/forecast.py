@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lrwd_sweep.report.view.notation import counted
 from lrwd_sweep.science.lattice import Cell
-from lrwd_sweep.science.trial import unfinished
+from lrwd_sweep.science.trial import Status, unfinished
 from lrwd_sweep.spec.shard import WHOLE, Shard
 from lrwd_sweep.spec.study import StudySpec, labels
 
@@ -31,6 +31,7 @@ class Missing:
     further: int = 0  # points that a search has yet to propose
     seeds: int = 1
     whole: int = 0  # known points with all their seeds
+    stored: int | None = None  # ended lanes of a refined lattice, of which `todo` is the next round
 
     @property
     def runs(self) -> int:
@@ -44,6 +45,12 @@ def missing(
     """Find the missing lanes of a lattice, or of a search of `points` points; None is an empty store."""
     if store is not None and store.find_study(name) is None:
         store = None
+    if spec.refine is not None:
+        from lrwd_sweep.report.study_surface import round_of
+
+        trials = [] if store is None else store.trials(name)
+        ended = sum(trial.status is not Status.FAILED for trial in trials)
+        return Missing(round_of(spec, trials), seeds=len(spec.seeds), stored=ended)
     finished = set() if store is None else store.finished(name)
     cells = list(spec.lattice.cells())
     if points is not None:
@@ -55,8 +62,15 @@ def missing(
 
 
 def runs(spec: StudySpec, points: int | None = None, shard: Shard = WHOLE) -> int:
-    """Count the runs of a lattice, or of a search of `points` points."""
+    """Count the runs of a lattice, or of a search of `points` points; of a refined lattice the most."""
+    if spec.refine is not None and spec.refine.max_runs is not None:
+        return min(spec.refine.max_runs, shard.count(spec.lattice, spec.seeds))
     return shard.count(spec.lattice, spec.seeds) if points is None else points * len(spec.seeds)
+
+
+def _every(spec: StudySpec, points: int | None, shard: Shard, lacking: Missing) -> int:
+    """Count the runs of a command; of a refined lattice the stored ones and the next round."""
+    return runs(spec, points, shard) if lacking.stored is None else lacking.stored + lacking.runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +99,9 @@ def forecast(
     Raises what the command would raise before it trains.
     """
     lacking = {name: missing(store, name, spec, points, shard) for name, spec in specs.items()}
-    counts = {name: (runs(spec, points, shard), lacking[name].runs) for name, spec in specs.items()}
+    counts = {
+        name: (_every(spec, points, shard, lacking[name]), lacking[name].runs) for name, spec in specs.items()
+    }
     specs = {name: spec for name, spec in specs.items() if lacking[name].runs}
     if not specs or any(spec.command is not None for spec in specs.values()):
         return Forecast(counts)
@@ -127,6 +143,8 @@ def told(
     every = counted(sum(runs(spec, points) for spec in specs), "run")
     if shard is not None:
         every = f"{shard}: {sum(runs(spec, points, shard) for spec in specs)} of {every}"
+    if any(spec.refine is not None for spec in specs):
+        every = f"refined, at most {every}"
     stems = dict.fromkeys(spec.command.stem for spec in specs if spec.command is not None)
     where = f"of {' and '.join(stems)}" if stems else f"on {_place(device)}"
     return f"{', '.join(labels(specs))}: {what} × {seeds}, {every} {where}"

@@ -110,6 +110,10 @@ class Runner:
         self.store.begin_study(name, spec)
         self._drop_damaged(name)
         found, every = missing(self.store, name, spec, points, self.part), runs(spec, points, self.part)
+        if found.stored is not None:
+            next_ = f"training the next {found.runs}" if found.runs else "nothing to train"
+            self._tell(f"{name}: {counted(found.stored, 'run')} of a refined lattice in the store", next_)
+            return found.runs > 0
         of = f" of {self.shard}" if self.shard else ""
         if points is not None:
             seeds = f" with all {len(spec.seeds)} seeds" * (len(spec.seeds) > 1)
@@ -216,7 +220,9 @@ class Runner:
             if self.choice.spool and (found := store_packs(self.store, name, spec, self.choice.spool)):
                 self._tell(f"{name}: {counted(found, 'lane')} of an earlier run are stored from the spool")
             try:
-                if points is None:
+                if spec.refine is not None:
+                    loop.refine()
+                elif points is None:
                     loop.grid()
                 else:
                     loop.tpe(points)
@@ -226,9 +232,9 @@ class Runner:
                 if self.choice.spool:
                     store_packs(self.store, name, spec, self.choice.spool)
 
-    def _tell(self, text: str) -> None:
+    def _tell(self, text: str, left: str = "") -> None:
         if not self.quiet:
-            consoles.note(text)
+            consoles.note(text, left)
 
     def _checkpoints(self, name: str, spec: StudySpec, task: Task) -> CheckpointPlace | None:
         """Return where the packs of a study leave their state: beside the store, if they do."""

@@ -39,6 +39,17 @@ def grid_cells(lattice: Lattice) -> list[Cell]:
     return sorted(_cell(study.ask({**box})) for _ in range(len(lattice)))
 
 
+def enqueued_cells(lattice: Lattice, cells: Iterable[Cell]) -> list[Cell]:
+    """Return cells of the lattice as Optuna's study hands them out that they were enqueued in."""
+    axes = {"lr": lattice.lr, "weight_decay": lattice.weight_decay}
+    box: _Box = {name: FloatDistribution(min(values), max(values)) for name, values in axes.items()}
+    study, count = optuna.create_study(sampler=optuna.samplers.GridSampler(axes, seed=0)), 0
+    for cell in cells:
+        study.enqueue_trial({"lr": cell.lr, "weight_decay": cell.weight_decay})
+        count += 1
+    return sorted(_cell(study.ask({**box})) for _ in range(count))
+
+
 def propose_cells(
     lattice: Lattice,
     trials: Iterable[Trial],

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from lrwd_sweep.runner.sampler import grid_cells, propose_cells
+from lrwd_sweep.report.study_surface import round_of
+from lrwd_sweep.runner.sampler import enqueued_cells, grid_cells, propose_cells
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import unfinished
 from lrwd_sweep.spec.job import Pack, PackDone, PackLost, Watcher
@@ -43,7 +44,17 @@ class StudyLoop:
 
     def grid(self) -> None:
         """Train every lane of the lattice that is not finished. Raises Stopped when asked to stop."""
-        self._train(grid_cells(self.spec.lattice))
+        self._train(self._all_seeds(grid_cells(self.spec.lattice)))
+
+    def refine(self) -> None:
+        """Train the lanes that the verdict needs, in rounds, until it is determined. Raises Stopped.
+
+        A round of which lanes fail is the last one; the next run tries them again.
+        """
+        before: dict[int, list[Cell]] = {}
+        while (lanes := round_of(self.spec, self.store.trials(self.name))) and lanes != before:
+            self._train({seed: enqueued_cells(self.spec.lattice, cells) for seed, cells in lanes.items()})
+            before = lanes
 
     def tpe(self, points: int) -> None:
         """Search until there are `points` points, in rounds that fill the device. Raises Stopped."""
@@ -52,19 +63,24 @@ class StudyLoop:
         while True:
             stored = [trial.cell for trial in self.store.trials(self.name)]
             known = list(dict.fromkeys([*stored, *self._begun_cells()]))
-            self._train(known)  # points that an interruption left without some of their seeds
+            self._train(
+                self._all_seeds(known)
+            )  # points that an interruption left without some of their seeds
             if len(known) >= points:
                 return
             trials, count = self.store.trials(self.name), min(batch, points - len(known))
             cells = propose_cells(
                 spec.lattice, trials, count, seeds=spec.seeds, metric=spec.metric, direction=spec.direction
             )
-            self._train(cells)
+            self._train(self._all_seeds(cells))
 
-    def _train(self, cells: Sequence[Cell]) -> None:
-        """Train the missing lanes of these cells, also while other processes train the same study."""
+    def _all_seeds(self, cells: Sequence[Cell]) -> dict[int, Sequence[Cell]]:
+        return dict.fromkeys(self.spec.seeds, cells)
+
+    def _train(self, lanes: Mapping[int, Sequence[Cell]]) -> None:
+        """Train what is missing of lanes, cells by seed, also while other processes train the same study."""
         overtaken = False
-        while todo := self.shard.among(every := self._unfinished(cells)):
+        while todo := self.shard.among(every := self._unfinished(lanes)):
             packs = self._begun(todo, every)
             if rest := _without(todo, packs):
                 packs += self.execution.plan(rest, self.max_lanes, self.spec.optimizer)
@@ -76,10 +92,14 @@ class StudyLoop:
         if self.shard.parts == 1:
             self.store.delete_checkpoints(self.name)  # those of packs that ended in halves
         elif (place := self.execution.checkpoints) is not None:
-            _checkpoint().delete_finished(place, self._unfinished(cells))
+            _checkpoint().delete_finished(place, self._unfinished(lanes))
 
-    def _unfinished(self, cells: Sequence[Cell]) -> dict[int, list[Cell]]:
-        return unfinished(cells, self.spec.seeds, self.store.finished(self.name))
+    def _unfinished(self, lanes: Mapping[int, Sequence[Cell]]) -> dict[int, list[Cell]]:
+        finished = self.store.finished(self.name)
+        found: dict[int, list[Cell]] = {}
+        for seed, cells in lanes.items():
+            found |= unfinished(cells, [seed], finished)
+        return found
 
     def _begun_cells(self) -> list[Cell]:
         """Return the cells of packs that have a checkpoint."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from lrwd_sweep.errors import UsageError, arg, brief, shown
 
 MAX_COUNT = 10_000  # values of one range
+FIRST_SEEDS = 2  # of a refined lattice, in its coarse part
 
 
 def canonical(value: float) -> float:
@@ -59,6 +60,22 @@ class Lattice:
     def union(self, other: Lattice) -> Lattice:
         """Return the smallest lattice with the cells of both."""
         return Lattice(self.lr + other.lr, self.weight_decay + other.weight_decay)
+
+
+def coarse_indices(count: int) -> list[int]:
+    """Return every second index below `count`, and the last.
+
+    >>> coarse_indices(5), coarse_indices(6)
+    ([0, 2, 4], [0, 2, 4, 5])
+    """
+    return sorted({*range(0, count, 2), *range(count - 1, count)} - {-1})
+
+
+def coarse_count(lattice: Lattice) -> int:
+    """Count the cells of the coarse lattice: every second α and λ > 0, with the ends, and λ = 0."""
+    zero = lattice.weight_decay.count(0)
+    columns = len(coarse_indices(len(lattice.weight_decay) - zero)) + zero
+    return len(coarse_indices(len(lattice.lr))) * columns
 
 
 class Timescales(tuple[float, ...]):

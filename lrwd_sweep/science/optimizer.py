@@ -103,6 +103,7 @@ class Family(StrEnum):
     SCHEDULE_FREE = "schedule-free"  # g/(√v̂ + ε) at y  Defazio et al. 2024: the result is an average x
     MUON = "muon"  # NS(β₁m + (1−β₁)g) of matrices     Jordan et al. 2024; Adam for what is no matrix
     NDADAM = "ndadam"  # Adam by row, on ‖θ‖ = 1       Zhang et al. 2017; Adam for what is no matrix
+    KFAC = "kfac"  # m ← β₁m + (A⊗G)⁻¹g                Martens & Grosse 2015; linear layers and convolutions
 
     @property
     def display_name(self) -> str:
@@ -226,6 +227,12 @@ _FAMILIES = {
         " ; θ ← θ/|θ|",
         hyperparameters=_MOMENTS,
         steps_like=Family.ADAM,
+    ),
+    Family.KFAC: _About(
+        "K-FAC",
+        "m",
+        "m ← β₁m + (A⊗G)⁻¹g ; ",
+        hyperparameters={"momentum": 0.9, "damping": 1e-3, "factor_ema": 0.95, "inverse_interval": 10},
     ),
 }
 

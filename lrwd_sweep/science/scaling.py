@@ -7,7 +7,7 @@ seeds are resampled jointly, the same ones in every lattice.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from math import log2
 
@@ -39,11 +39,12 @@ class Axis(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ScalingRule:
-    """A published rule: the exponent of λ (independent, per step) along each axis, at the same α."""
+    """A published rule: the exponents of λ (independent, per step) and of α along each axis."""
 
     name: str
     source: str
     exponents: Mapping[Axis, float]
+    rates: Mapping[Axis, float] = field(default_factory=dict)  # of α; an axis without one keeps α
 
 
 RULES = (
@@ -52,13 +53,15 @@ RULES = (
         "Wang & Aitchison 2025",
         {Axis.EPOCHS: 0.0, Axis.BATCH_SIZE: 1.0, Axis.TRAIN_FRACTION: -1.0, Axis.WIDTH: 0.0},
     ),
-    ScalingRule("τ constant as a share of the run", "Bergsma et al. 2025", {Axis.EPOCHS: -1.0}),
+    ScalingRule("τ constant as a share of the run", "tested by Bergsma et al. 2025", {Axis.EPOCHS: -1.0}),
     ScalingRule(
         "λ ∝ 1/√N",
         "Loshchilov & Hutter 2019, B.1",
         {Axis.EPOCHS: -0.5, Axis.BATCH_SIZE: 0.5, Axis.TRAIN_FRACTION: -0.5},
     ),
-    ScalingRule("λ ∝ √width", "Fan et al. 2025", {Axis.WIDTH: 0.5}),
+    ScalingRule(  # λ = αw
+        "α ∝ 1/width, w ∝ √width", "Fan et al. 2025", {Axis.WIDTH: -0.5}, {Axis.WIDTH: -1.0}
+    ),
 )
 
 
@@ -99,6 +102,7 @@ class RuleResult:
 
     rule: ScalingRule
     predicted: float  # exponent of λ
+    rate: float  # exponent of α
     support: Support
     regret: Estimate  # cost at the largest scale of the smallest one's best cell, moved by the rule
 
@@ -111,6 +115,7 @@ class PowerLaws:
     optima: tuple[Optimum, ...]  # by x, ascending
     exponents: Mapping[str, Estimate]  # of lr, weight_decay (independent λ), tau_epochs, tau_share
     regret: Estimate  # cost at the largest x of the best cell of the smallest, in the metric's units
+    kept: float  # exponent of λ if that cell is kept: −½ per octave of steps for normalized decay, else 0
     rules: tuple[RuleResult, ...]
 
 
@@ -137,25 +142,34 @@ def scaling(
         places = [side.places(drawn.weights) for side in sides]
         optima = tuple(side.optimum(place, drawn) for side, place in zip(sides, places, strict=True))
         x = np.log2([scale.value for scale in scales])
-        together = scales[0].surface.rule in (DecayRule.LR_SCALED, DecayRule.CORRECTED)
-        of_decay = (LR, DECAY) if together else (DECAY,)
         exponents = {
-            name: _exponent(x, [place[name] for place in places], optima, axes, drawn)
-            for name, axes in ((LR, (LR,)), *((each, of_decay) for each in (DECAY, TAU_EPOCHS, TAU_SHARE)))
+            name: _exponent(
+                x, [place[name] for place in places], optima, axes_of(name, scales[0].surface.rule), drawn
+            )
+            for name in (LR, DECAY, TAU_EPOCHS, TAU_SHARE)
         }
         left_out = LeftOut.draw(len(seeds), resamples)
         ratio = float(x[-1] - x[0])
-        results = tuple(
-            RuleResult(
-                rule,
-                rule.exponents[axis],
-                _support(exponents[DECAY], rule.exponents[axis], margin),
-                _carried(sides[0], sides[-1], rule.exponents[axis] * ratio, left_out),
-            )
-            for rule in RULES
-            if axis in rule.exponents and scales[0].surface.rule is not DecayRule.COUPLED
-        )
-        return PowerLaws(axis, optima, exponents, _carried(sides[0], sides[-1], 0.0, left_out), results)
+        # λ = λ_norm/√N falls as N grows while the cell stays
+        kept = log2(scales[0].steps / scales[-1].steps) / 2 / ratio if scales[0].surface.normalized else 0.0
+        results = []
+        for rule in RULES if scales[0].surface.rule is not DecayRule.COUPLED else ():
+            if axis in rule.exponents:
+                predicted, rate = rule.exponents[axis], rule.rates.get(axis, 0.0)
+                found = [_support(exponents[DECAY], predicted, margin)]
+                found += [_support(exponents[LR], rate, margin)] * (axis in rule.rates)
+                own = predicted - kept - rate * (LR in axes_of(DECAY, scales[0].surface.rule))
+                cost = _carried(sides[0], sides[-1], rate * ratio, own * ratio, left_out)
+                results.append(RuleResult(rule, predicted, rate, _joint(found), cost))
+        cost = _carried(sides[0], sides[-1], 0.0, 0.0, left_out)
+        return PowerLaws(axis, optima, exponents, cost, kept, tuple(results))
+
+
+def axes_of(name: str, rule: DecayRule) -> tuple[str, ...]:
+    """Return the axes of the lattice from which a best value is made: λ = αw needs both."""
+    if name == LR:
+        return (LR,)
+    return (LR, DECAY) if rule in (DecayRule.LR_SCALED, DecayRule.CORRECTED) else (DECAY,)
 
 
 def _support(exponent: Estimate, predicted: float, margin: float) -> Support:
@@ -166,6 +180,13 @@ def _support(exponent: Estimate, predicted: float, margin: float) -> Support:
     if exponent.high <= predicted - margin or exponent.low >= predicted + margin:
         return Support.CONTRADICTED
     return Support.UNDETERMINED
+
+
+def _joint(found: Sequence[Support]) -> Support:
+    """Conclude on a rule of several exponents."""
+    if Support.CONTRADICTED in found:
+        return Support.CONTRADICTED
+    return Support.UNDETERMINED if Support.UNDETERMINED in found else Support.SUPPORTED
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,8 +294,8 @@ def _raised(found: Estimate) -> Estimate:
     return Estimate(value, low, high, found.reason)
 
 
-def _carried(small: _Side, large: _Side, octaves: float, left_out: LeftOut) -> Estimate:
-    """Return the cost at `large` of the best cell of `small`, its λ moved by some octaves.
+def _carried(small: _Side, large: _Side, rate: float, decay: float, left_out: LeftOut) -> Estimate:
+    """Return the cost at `large` of the best cell of `small`, its α and λ moved by some octaves.
 
     y(carried cell) − y(best cell of `large`), both chosen on some seeds and scored on the others, as transfer
     regret is. The carried cell is the nearest one of the large lattice in octaves.
@@ -283,8 +304,8 @@ def _carried(small: _Side, large: _Side, octaves: float, left_out: LeftOut) -> E
     for choose, score in left_out.ways(left_out.weights()):
         here = small.cells.means(choose).reshape(len(choose), -1).argmin(axis=1)
         i, j = np.divmod(here, len(small.log_decay))
-        row = np.abs(large.log_lr[None] - small.log_lr[i][:, None]).argmin(axis=1)
-        column = np.abs(large.log_decay[None] - (small.log_decay[j] + octaves)[:, None]).argmin(axis=1)
+        row = np.abs(large.log_lr[None] - (small.log_lr[i] + rate)[:, None]).argmin(axis=1)
+        column = np.abs(large.log_decay[None] - (small.log_decay[j] + decay)[:, None]).argmin(axis=1)
         chosen = large.cells.means(choose).reshape(len(choose), -1).argmin(axis=1)
         scores = large.cells.means(score)
         at = np.arange(len(scores))

@@ -61,6 +61,7 @@ class Surface:
     normalized: bool = False  # the decay is λ_norm, to be divided by √N
     direction: Direction = Direction.MINIMIZE  # better end of the metric
     tau_of_one: float | None = None  # τ of decay 1, as a share of the run; None if unknown, or α decides it
+    presumed: Float | None = None  # (I, J) of a refined lattice, values of the cells that it left untrained
 
     @classmethod
     def from_trials(
@@ -100,6 +101,11 @@ class Surface:
     def symbol(self) -> str:
         """Return the letter of the decay axis."""
         return "λ_norm" if self.normalized else self.rule.symbol
+
+    @property
+    def is_refined(self) -> bool:
+        """True if cells without a lane were left out on purpose."""
+        return self.presumed is not None
 
     @property
     def mean(self) -> Float:
@@ -182,7 +188,8 @@ class Surface:
         if self.direction is Direction.MINIMIZE:
             return self
         cap = None if self.cap is None else -self.cap
-        return replace(self, values=-self.values, cap=cap, direction=Direction.MINIMIZE)
+        presumed = None if self.presumed is None else -self.presumed
+        return replace(self, values=-self.values, cap=cap, direction=Direction.MINIMIZE, presumed=presumed)
 
     def without_baseline(self) -> Surface:
         """Return the surface without its λ = 0 column, which has no place on a log axis."""
@@ -190,7 +197,11 @@ class Surface:
         if keep.all():
             return self
         return replace(
-            self, weight_decay=self.weight_decay[keep], values=self.values[:, keep], lanes=self.lanes[:, keep]
+            self,
+            weight_decay=self.weight_decay[keep],
+            values=self.values[:, keep],
+            lanes=self.lanes[:, keep],
+            presumed=None if self.presumed is None else self.presumed[:, keep],
         )
 
     def with_seeds(self, seeds: tuple[int, ...]) -> Surface:

@@ -1,18 +1,26 @@
-"""The fields of a task that make steps of the training set: its share, batches a step, loss and gradient."""
+"""The fields of a task that make steps of the training set: its share, batches, gradient and curvature."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lrwd_sweep.spec.field import TRAIN, WHERE, declared
-from lrwd_sweep.spec.flat_minima import FlatMinima
+from lrwd_sweep.spec.field import OPTIMIZER, TRAIN, WHERE, declared
+from lrwd_sweep.spec.flat_minima import FlatMinima, FlatMinimaOptions
 
 LARGEST_EPS = 1e30  # which float32 holds, and products with it
 
 
+class CurvatureOptions(FlatMinimaOptions, total=False):
+    """The fields of K-FAC, and those for flat minima, as keywords of a call."""
+
+    damping: float
+    factor_ema: float
+    inverse_interval: int
+
+
 @dataclass(frozen=True, slots=True)
 class Batches(FlatMinima):
-    """The fields of a task for the items of a step, its loss and its gradient."""
+    """The fields of a task for the items of a step, its loss, its gradient and K-FAC's curvature."""
 
     clip_norm: float | None = declared(
         None,
@@ -73,4 +81,36 @@ class Batches(FlatMinima):
         compare=False,
         in_presets=False,
         rare=True,
+    )
+    damping: float | None = declared(  # None for the families without factors
+        None,
+        "γ added to K-FAC's curvature A⊗G",
+        kind=float,
+        panel=OPTIMIZER,
+        metavar="V",
+        below=LARGEST_EPS,
+        rare=True,
+        mark="damp{:g}",
+        words="damping {:g}",
+    )
+    factor_ema: float | None = declared(
+        None,
+        "Weight of the past in A and G",
+        kind=float,
+        panel=OPTIMIZER,
+        metavar="V",
+        rare=True,
+        mark="ema-of-factors{:g}",
+        words="factors averaged by {:g}",
+    )
+    inverse_interval: int | None = declared(
+        None,
+        "Steps between inverses of A and G",
+        kind=int,
+        panel=OPTIMIZER,
+        metavar="N",
+        least=1,
+        rare=True,
+        mark="inv{}",
+        words="inverses every {} steps",
     )

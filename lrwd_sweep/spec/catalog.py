@@ -211,7 +211,7 @@ _TORCHVISION = (  # beginnings of its names
 DIAGNOSTICS = {  # of the tensors whose scale makes no difference, at the last update of every epoch
     "norm": "‖θ‖ of the scale-invariant tensors together",
     "rotation": "angle by which an update turns a scale-invariant tensor w, radians, mean over them",
-    "effective_lr": "ηα/‖w‖² for sgd and sgdp, ηα/‖w‖ for the others, mean over the same",
+    "effective_lr": "ηα/‖w‖² for sgd and sgdp, ηα for kfac, ηα/‖w‖ for the others, mean over the same",
     "projection": "share of an epoch's updates whose radial part was removed; adamp and sgdp only",
 }
 

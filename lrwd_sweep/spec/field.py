@@ -47,7 +47,7 @@ class Field:
     rare: bool = False  # left out of JSON if it is the default
     mark: str = ""  # in a default study name, if it is unusual
     words: str = ""  # in a report, likewise; of a count in epochs with "{epochs}"
-    differs: str = ""  # in the name that tells studies apart; "{name} {value}" by default
+    differs: str = ""  # in the name that tells studies apart; "{name} {value}" by default; {s} is a plural's
     unused: Any = None  # value for families that do not have this hyperparameter
 
     @property

@@ -125,7 +125,7 @@ def refuse_impossible_averages(task: Any) -> None:  # a Task, which inherits fro
         raise UsageError(f"{arg('ema', 0)} keeps nothing but the last weights; choose more than 0 epochs")
     if task.ensemble is not None and task.schedule is Schedule.RESTARTS:
         if len(snapshots) < task.ensemble:
-            few = f"the run has {_counted(len(snapshots))}"
+            few = f"the run has {_counted(len(snapshots), 'snapshot')} of restarts"
             raise UsageError(f"{arg('ensemble', task.ensemble)}: {few}; choose fewer, or more epochs")
         if task.loss not in ("cross-entropy", "nll"):
             raise UsageError(
@@ -140,7 +140,7 @@ def _refuse_start(start: float, epochs: int, snapshots: Sequence[int]) -> None:
     found = averaged_epochs(start, epochs, snapshots)
     if len(found) < 2:  # one is no average
         ends = snapshots or range(1, epochs + 1)
-        what = f"{_counted(len(ends))}" if snapshots else f"{epochs} epochs"
+        what = f"{_counted(len(ends), 'snapshot')} of restarts" if snapshots else _counted(epochs, "epoch")
         remedy = f"choose at most {ends[-2]}" if len(ends) > 1 else "train for more epochs"
         given = arg("swa", int(start) if start >= 1 else start)
         raise UsageError(f"{given} leaves {len(found)} of {what} to average; {remedy}")
@@ -156,5 +156,5 @@ def refuse_early(metric: str, task: Any, restart: int, epoch: int) -> None:
         )
 
 
-def _counted(snapshots: int) -> str:
-    return f"{snapshots} snapshot{'s' * (snapshots != 1)} of restarts"
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"

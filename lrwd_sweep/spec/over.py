@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -27,7 +28,7 @@ class Over:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `epochs=15,60,240`. Raises UsageError or UnknownName."""
+        """Read `epochs=15,60,240`, in any order. Raises UsageError or UnknownName."""
         name, equals, values = text.partition("=")
         if not equals:
             raise UsageError(f"{arg('over', text)} names no values; write {EXAMPLE}")
@@ -67,6 +68,18 @@ class Over:
             raise UsageError(
                 f"{option} cannot be swept over {self.axis}: its steps are not known; sweep it with grid "
                 "for each value"
+            )
+        name = "net_options" if self.axis is Axis.WIDTH else self.axis.replace("-", "_")
+        given = dict(request.overrides).get(name)
+        if name == "net_options":
+            given = given and json.loads(given).get("width")
+        if given is not None:
+            stated = arg(name, f"width={given}") if name == "net_options" else arg(name, given)
+            raise UsageError(f"{stated} has no effect: {arg('over')} sets it; leave one of them out")
+        if request.refine:
+            raise UsageError(
+                f"{arg('refine', True)} ends at a verdict, but each lattice of a transfer needs all cells "
+                "and seeds; leave it out"
             )
         found: dict[str, StudySpec] = {}
         for value in self.values:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -11,9 +10,10 @@ from typing import Any, Self
 from lrwd_sweep.errors import UnknownName, UsageError, arg
 from lrwd_sweep.science.lattice import Lattice, Timescales, parse_axis
 from lrwd_sweep.science.trial import Direction, says_lower
+from lrwd_sweep.spec.arguments import Named, finite, name_of, number
+from lrwd_sweep.spec.batches import CurvatureOptions
 from lrwd_sweep.spec.catalog import direction_of, metric_of
 from lrwd_sweep.spec.field import AXES, STORE, declared, fields_of
-from lrwd_sweep.spec.flat_minima import FlatMinimaOptions
 from lrwd_sweep.spec.net_options import options_text, parse_options
 from lrwd_sweep.spec.preset import DEFAULT, MOST_SEEDS, Preset, Variant, find_preset, refuse_unused
 from lrwd_sweep.spec.run_options import (
@@ -24,7 +24,7 @@ from lrwd_sweep.spec.run_options import (
     foreign_optimizer,
     run_options,
 )
-from lrwd_sweep.spec.study import Kind, StudySpec, decays_of, tidy
+from lrwd_sweep.spec.study import Kind, Refine, StudySpec, decays_of, tidy
 from lrwd_sweep.spec.task import FIELDS, Task
 from lrwd_sweep.spec.user_code import find, is_user_code
 
@@ -32,11 +32,10 @@ DEFAULT_OPTIMIZER = "adamw"
 SEEDS_OF_COMMAND = 3  # what a verdict needs, as each may take hours
 
 Axis = str | Iterable[float]  # as an option writes it, or its values
-Named = str | Callable[..., Any]  # a name, or a function or class that has one
 Complete = Callable[[Task], Task]  # adds what only loaded data and user code tell of a task
 
 
-class TaskOptions(RunKeywords, FlatMinimaOptions, total=False):
+class TaskOptions(RunKeywords, CurvatureOptions, total=False):
     """The fields of a task that a call may set, as `FIELDS` declares them, or of a command."""
 
     net: Named
@@ -105,6 +104,18 @@ class Request:
     first_seed: int | None = declared(
         None, "Begin with seed N, for fresh draws [0]", kind=int, panel=AXES, metavar="N", most=MOST_SEEDS
     )
+    refine: bool | None = declared(
+        None, "Train only the runs that the verdict needs [all]", kind=bool, panel=AXES, in_presets=False
+    )
+    max_runs: int | None = declared(
+        None,
+        "Most runs with --refine, earlier ones included [no limit]",
+        kind=int,
+        panel=AXES,
+        metavar="N",
+        least=1,
+        in_presets=False,
+    )
     metric: str | None = declared(
         None, "{val,train}_{loss,error,…} or ./file.py:NAME [val_loss]", kind=str, panel=STORE
     )
@@ -126,6 +137,7 @@ class Request:
     )
     overrides: tuple[tuple[str, Any], ...] = ()  # of the task, by field
     options: RunOptions | None = None  # of a command or function of the user
+    margin: float | None = None  # of the verdict, for `refine`
 
     @classmethod
     def of(cls, preset: str = DEFAULT, **given: Any) -> Self:
@@ -195,7 +207,30 @@ class Request:
         metric = metric_of(metric) if own else metric
         direction = self._direction(metric) if metric in task.metrics else Direction.MINIMIZE  # or refused
         wd = decays_of(wd, variant.optimizer, task) if isinstance(wd, Timescales) else wd
-        return StudySpec(kind, variant.optimizer, Lattice(lr, wd), seeds, metric, task, direction, self.cap)
+        return StudySpec(
+            kind,
+            variant.optimizer,
+            Lattice(lr, wd),
+            seeds,
+            metric,
+            task,
+            direction,
+            self.cap,
+            refine=self._refine(kind),
+        )
+
+    def _refine(self, kind: Kind) -> Refine | None:
+        """Return the settings of a refined lattice, or None. Raises UsageError for a search."""
+        if not self.refine:
+            if self.max_runs is not None:
+                raise UsageError(f"{arg('max_runs', self.max_runs)} requires {arg('refine')}; add it")
+            return None
+        if kind is Kind.TPE:
+            raise UsageError(
+                f"{arg('refine', True)} chooses cells of a lattice, and TPE its own points; leave it out, or "
+                "train a grid"
+            )
+        return Refine(self.max_runs, self.margin)
 
     def _direction(self, metric: str) -> Direction:
         """Return the better end of a metric. Raises UsageError if it is unknown, or not the one asked for."""
@@ -233,7 +268,16 @@ class Request:
         metric = metric or self.preset.metric
         lattice, direction = Lattice(self.lr, self.weight_decay), self._asked(metric)
         return StudySpec(
-            kind, variant.optimizer, lattice, seeds, metric, None, direction, self.cap, command=command
+            kind,
+            variant.optimizer,
+            lattice,
+            seeds,
+            metric,
+            None,
+            direction,
+            self.cap,
+            command=command,
+            refine=self._refine(kind),
         )
 
     def _refuse_other_commands(self, options: RunOptions, names: Sequence[str]) -> None:
@@ -333,62 +377,6 @@ def _several(name: str, given: Any) -> tuple[Any, ...]:
             what = "text" if name == "run" else "a function; write f(lr, weight_decay, seed)"
             raise UsageError(f"{arg(name, each)} is not {what}")
     return several
-
-
-def name_of(keyword: str, given: Named) -> str:
-    """Return the name by which a function or class is imported, `package.module:NAME`; text is its own name.
-
-    Raises UsageError for a lambda, an object, or a cell of a notebook: another program could not find it.
-
-    >>> from fractions import Fraction
-    >>> name_of("net", Fraction.from_float)
-    'fractions:Fraction.from_float'
-    """
-    if isinstance(given, str):
-        return given
-    module, name = (getattr(given, key, None) for key in ("__module__", "__qualname__"))
-    found: Any = None if module == "__main__" else sys.modules.get(str(module))
-    for part in str(name).split("."):
-        found = getattr(found, part, None)
-    if found is None or found != given:
-        what = name or f"of type {type(given).__name__}"
-        raise UsageError(
-            f"{keyword} {what} cannot be found again by its name; write the function or class that makes it "
-            "to a file (in a notebook, by a cell that begins with %%writefile my.py) and give "
-            f"{keyword}='./my.py:NAME'"
-        )
-    return f"{module}:{name}"
-
-
-def number(value: Any) -> Any:
-    """Return a number of numpy or torch as Python's own; anything else unchanged."""
-    try:
-        return value.item() if hasattr(value, "item") else value
-    except (TypeError, ValueError, RuntimeError):  # several numbers
-        return value
-
-
-def finite(name: str, value: Any) -> float:
-    """Return a finite number. Raises UsageError for anything else."""
-    found = number(value)
-    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
-        raise UsageError(f"{arg(name, value)} is not a finite number; write for example {arg(name, 2.5)}")
-    return float(found)
-
-
-def whole(name: str, value: Any, most: int = 10**9) -> int:
-    """Return a whole number from 1 to `most`. Raises UsageError for anything else."""
-    found = number(value)
-    if isinstance(found, bool) or not isinstance(found, int) or not 1 <= found <= most:
-        raise UsageError(f"{arg(name, value)} is not a whole number from 1 to {most}")
-    return found
-
-
-def refuse_other_than_text(**given: object) -> None:
-    """Raise UsageError for an argument that is neither text nor None."""
-    for name, value in given.items():
-        if value is not None and not isinstance(value, str):
-            raise UsageError(f"{arg(name, value)} is not text")
 
 
 def refuse_unknown(given: Mapping[str, Any], known: Iterable[str]) -> None:

@@ -77,6 +77,15 @@ def refuse_shard(shard: Shard | None) -> None:
         )
 
 
+def refuse_refined_shard(shard: Shard | None, refines: Iterable[object]) -> None:
+    """Raise UsageError for a shard of a lattice that is refined, whose `refine` is not None."""
+    if shard is not None and any(refine is not None for refine in refines):
+        raise UsageError(
+            f"{arg('refine', True)} decides from all results so far, and a shard knows only its own; leave "
+            f"{arg('shard')} out, or train the whole lattice"
+        )
+
+
 def find_parts(stores: Iterable[Iterable[tuple[Cell, int]]]) -> int:
     """Return N if each store holds the lanes of one of N shards, as far as their lanes tell; else 1.
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any, Self
 
 from lrwd_sweep.errors import UnknownName, UsageError, arg, shown
-from lrwd_sweep.science.lattice import Lattice, Timescales
+from lrwd_sweep.science.lattice import FIRST_SEEDS, Lattice, Timescales, coarse_count
 from lrwd_sweep.science.optimizer import DecayRule, Family, Optimizer, formula
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.trial import Direction
 from lrwd_sweep.spec.catalog import EMBEDDINGS, MEANT_METRICS, METRICS, RECALL, chance_level
+from lrwd_sweep.spec.field import Field
 from lrwd_sweep.spec.flat_minima import of_last_weights
+from lrwd_sweep.spec.net_options import said_options
 from lrwd_sweep.spec.task import FIELDS, IDENTIFYING, Task
 from lrwd_sweep.spec.text_files import PYTHON_DOCS, is_text
 from lrwd_sweep.spec.user_code import short
@@ -28,6 +30,18 @@ class Kind(StrEnum):
     GRID = "grid"  # every cell of the lattice
     TPE = "tpe"  # points of the lattice's box, proposed by Optuna's TPE
     IMPORT = "import"  # results of another program
+
+
+@dataclass(frozen=True, slots=True)
+class Refine:
+    """Settings of a refined lattice, of which only the lanes that its verdict needs are trained."""
+
+    max_runs: int | None = None  # lanes in all, earlier runs included
+    margin: float | None = None  # of the verdict that is to be determined; None: the default
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it JSON-ready, without what is at its default."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +63,7 @@ class StudySpec:
     command: Command | None = None  # of the user, in place of a task
     scattered: bool = False  # an import of a search: its points do not lie on the lattice
     run_steps: int | None = None  # N of an imported study's runs, if the user gave it
+    refine: Refine | None = None  # None: the lattice is trained whole
 
     def __post_init__(self) -> None:
         if self.task is not None:
@@ -61,6 +76,13 @@ class StudySpec:
         for seed in self.seeds:
             if isinstance(seed, bool) or not isinstance(seed, int):
                 raise UsageError(f"seed {shown(seed)} is not a whole number")
+        if self.refine is not None and self.refine.max_runs is not None:
+            first = coarse_count(self.lattice) * min(len(self.seeds), FIRST_SEEDS)
+            if self.refine.max_runs < first:
+                raise UsageError(
+                    f"{arg('max_runs', self.refine.max_runs)} is less than the {first} runs of the coarse "
+                    f"lattice, with which {arg('refine')} begins; give at least {first}"
+                )
 
     @property
     def is_search(self) -> bool:
@@ -195,6 +217,7 @@ class StudySpec:
             other.command,
             self.scattered,
             self.run_steps,
+            other.refine,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -218,6 +241,7 @@ class StudySpec:
             **({} if self.command is None else {"command": self.command.to_dict()}),
             **({"scattered": True} if self.scattered else {}),
             **({} if self.run_steps is None else {"run_steps": self.run_steps}),
+            **({} if self.refine is None else {"refine": self.refine.to_dict()}),
         }
 
     @classmethod
@@ -243,6 +267,7 @@ class StudySpec:
             Command.from_dict(values["command"]) if "command" in values else None,
             values.get("scattered", False),
             values.get("run_steps"),
+            Refine(**values["refine"]) if "refine" in values else None,
         )
 
 
@@ -304,13 +329,22 @@ def labels(specs: Sequence[StudySpec]) -> list[str]:
         mine = spec.task
         alike = [other.task for other in specs if other.title == title and other.task is not None]
         words = [
-            (field.differs or f"{name} {{}}").format(getattr(mine, name))
+            _difference(name, field, getattr(mine, name))
             for name, field in FIELDS.items()
             if mine is not None and field.panel and name in IDENTIFYING
             if any(getattr(other, name) != getattr(mine, name) for other in alike)
         ]
         found.append(", ".join([title, *words]))
     return found
+
+
+def _difference(name: str, field: Field, value: Any) -> str:
+    """Write a value that tells a study from others."""
+    if name == "net_options":
+        return said_options(value) if value else "default net_options"
+    if value is None:
+        return "train_fraction 1" if name == "train_fraction" else f"no {name}"
+    return (field.differs or f"{name} {{}}").format(value, s="s" * (value != 1))
 
 
 _DATA = "data of"  # the digest of user data in a difference

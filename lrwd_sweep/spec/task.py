@@ -57,7 +57,7 @@ class Task(Batches):
         mark="{}",
         words="augmented by {}",
     )
-    epochs: int = declared(60, "Passes over the training set", panel=TRAIN, least=1, differs="{} epochs")
+    epochs: int = declared(60, "Passes over the training set", panel=TRAIN, least=1, differs="{} epoch{s}")
     batch_size: int = declared(
         64, "Samples per step; drops an incomplete batch", panel=TRAIN, least=2, differs="batch {}"
     )
@@ -317,7 +317,8 @@ class Task(Batches):
         restarts = {} if self.schedule is Schedule.RESTARTS else OF_RESTARTS
         decay = {} if optimizer.rule.is_scheduled else {"decay_schedule": None}
         refuse_impossible_optimizer(optimizer, self)
-        return replace(self, **_HYPERPARAMETERS | own | given | restarts | decay)
+        engine = {"engine": "loop"} if "damping" in own else {}  # the only one with factors
+        return replace(self, **_HYPERPARAMETERS | own | given | restarts | decay | engine)
 
     def changed(self, **overrides: Any) -> Task:
         """Return this task with other values, dropping those of a replaced data set or network."""

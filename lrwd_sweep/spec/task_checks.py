@@ -6,7 +6,7 @@ from typing import Any
 
 from lrwd_sweep.errors import UsageError, arg
 from lrwd_sweep.science.optimizer import Family, Optimizer
-from lrwd_sweep.spec.catalog import CROSS_ENTROPY, METRICS, DataSet, check_loss, metric_of
+from lrwd_sweep.spec.catalog import CLASS, CROSS_ENTROPY, METRICS, NLL, DataSet, check_loss, metric_of
 from lrwd_sweep.spec.field import check_pattern
 from lrwd_sweep.spec.flat_minima import refuse_impossible_averages
 from lrwd_sweep.spec.net_options import complete_options
@@ -20,7 +20,7 @@ def refuse_impossible(task: Any) -> None:  # a Task, which imports this module
         check_pattern(name, getattr(task, name))
     if task.warmup >= task.epochs:
         raise UsageError(
-            f"{arg('warmup', task.warmup)} leaves nothing of {task.epochs} epochs; "
+            f"{arg('warmup', task.warmup)} leaves nothing of {arg('epochs', task.epochs)}; "
             f"choose less than {task.epochs}"
         )
     if task.clip_norm == 0:
@@ -55,6 +55,29 @@ def refuse_impossible_optimizer(optimizer: Optimizer, task: Any) -> None:
         )
     if optimizer.family is Family.SCHEDULE_FREE and task.kinds:
         raise UsageError(f"{optimizer} averages its weights already; leave out {arg(task.kinds[0])}")
+    if optimizer.family is Family.KFAC:
+        _refuse_impossible_kfac(optimizer, task)
+
+
+def _refuse_impossible_kfac(optimizer: Optimizer, task: Any) -> None:
+    if task.damping == 0:
+        raise UsageError(f"{arg('damping', 0)} leaves singular factors; choose more than 0, such as 0.001")
+    if task.sam:
+        raise UsageError(
+            f"{arg('sam', task.sam)}: the factors of {optimizer} belong to θ, the gradient of SAM to another "
+            "point; leave it out"
+        )
+    if task.engine not in ("auto", "loop"):
+        raise UsageError(
+            f"{arg('engine', task.engine)} does not compute the factors of {optimizer}; choose auto or loop"
+        )
+    sampled = task.loss in (CROSS_ENTROPY, NLL) and (task.sizes is None or task.sizes.target == CLASS)
+    if not sampled:
+        what = arg("loss", task.loss) if task.loss not in (CROSS_ENTROPY, NLL) else task.data
+        raise UsageError(
+            f"{optimizer} samples a class for every item from the network's softmax, which {what} does not "
+            "have; choose another optimizer"
+        )
 
 
 def _refuse_sizes(task: Any, sizes: DataSet) -> None:

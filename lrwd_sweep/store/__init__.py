@@ -77,6 +77,7 @@ class StudySummary:
     last_trained: str = ""  # when, and by which process, if none does
     unreadable: str = ""  # why it cannot be read, and the remedy
     damaged: bool = False  # unreadable because what is stored is not what was written
+    refined: int | None = None  # lanes of a refined lattice, which are all that its verdict needed so far
 
 
 class Store:
@@ -363,7 +364,9 @@ def _summary(session: Session, row: RawStudy) -> StudySummary:
     driver = drivers.find_driver(session, row.id)
     training = str(driver) if driver is not None and driver.is_alive else ""
     last = "" if driver is None or training else driver.last
-    return StudySummary(record.name, str(spec.optimizer), record.created, counts, training, last)
+    refined = None if spec.refine is None else sum(map(len, cells.values()))
+    optimizer = str(spec.optimizer)
+    return StudySummary(record.name, optimizer, record.created, counts, training, last, refined=refined)
 
 
 def _cell_state(statuses: Sequence[Status], seeds: int) -> str:

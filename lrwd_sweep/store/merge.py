@@ -59,7 +59,7 @@ def merge_stores(into: Store, sources: Sequence[Store]) -> dict[str, MergedStudy
     for name, spec in specs.items():
         into.begin_study(name, spec)
         into.add_trials(name, lanes[name].values(), seconds=merged[name].seconds)
-        if spec.kind is Kind.GRID:
+        if spec.kind is Kind.GRID and spec.refine is None:
             _find_missing(merged[name], spec, into.finished(name), held.get(name, ()))
     for names in (source.latest() for source in sources):
         if names:

@@ -123,7 +123,7 @@ def test_optimizers_are_timed_relative_to_the_first(run: Run, monkeypatch: pytes
     rates = {"sgdw": 100.0, "adamw:cautious": 50.0}
     monkeypatch.setattr(race.Measurement, "in_process", lambda one, *_: {"rate": rates[one.optimizer]})
     asked = ("bench", "--optimizers", "sgdw,adamw:cautious", "--lanes", "4", "--repeats", "2")
-    assert "adamw:cautious 4 50 2.00" in words(run(*asked).out)
+    assert "adamw:cautious 50 20,000 2.00" in words(run(*asked).out)
     found = strict(run(*asked, "--format", "json").out)["optimizers"]
     assert [one["cost"]["median"] for one in found] == [1.0, 2.0]
     for option, said in (("--scaling", "two measurements"), ("--contenders=plain", "does not use")):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -81,6 +83,55 @@ def test_lanes_that_failed_are_exit_3_and_tried_again(run: Run, monkeypatch: pyt
     again = run(*GRID)
     assert again.code == 0
     assert {trial.status.value for trial in trials().values()} == {"complete"}
+
+
+def test_refined_lattice_trains_in_rounds_and_is_completed_by_the_same_command_without_it(run: Run) -> None:
+    axes = ("--lr=2^-11:2^-5", "--wd=2^-9:2^-3", "--seeds=2")
+    grid = ("grid", *TINY, *axes)
+    first = run(*grid, "--refine", "--max-runs", "34")
+    assert first.code == 0
+    assert "refined, at most 34 runs" in first.err
+    text = " ".join(first.out.replace("\\", "").split())
+    assert "would exceed --max-runs 34" in text
+    more = re.search(r"--refine --max-runs (\d+).* \+(\d+) runs: --max-runs 34 holds no further round", text)
+    assert more is not None
+    assert int(more[1]) == 32 + int(more[2])
+    found = run(*grid, "--refine")
+    assert f"{ADAMW}: 32 runs of a refined lattice in the store; training the next " in found.err
+    assert "· never trained" in found.out
+    study = json.loads(run("report", "--format", "json").out)["studies"][0]
+    refined = study["refined"]
+    lanes = trials()
+    assert 32 < len(lanes) == refined["runs"] < 98 == refined["of"]
+    left = {(cell["lr"], cell["weight_decay"]) for cell in refined["never_trained"]}
+    assert left == {
+        (c["lr"], c["weight_decay"])
+        for c in study["cells"]
+        if all(seed["status"] == "missing" for seed in c["seeds"])
+    }
+    assert {cell["why"] for cell in refined["never_trained"]} <= {"row", "column"}
+    again = run(*grid, "--refine")
+    assert "nothing to train" in again.err
+    assert again.out == found.out
+    assert "same command" not in found.out
+    assert f"refined, {len(lanes)} runs" in " ".join(run("study", "list").out.split())
+    whole = run(*grid)
+    assert f"{len(lanes)} of 98 lanes are in the store" in whole.err
+    assert len(trials()) == 98
+    assert "never trained" not in whole.out
+
+
+def test_refine_is_refused_where_it_cannot_decide(run: Run) -> None:
+    for command, line in (
+        (("grid", "--refine", "--shard=1/2"), "--refine decides from all results so far, and a shard knows"),
+        (("tpe", "--refine"), "--refine chooses cells of a lattice, and TPE its own points"),
+        (("grid", "--max-runs=500"), "--max-runs 500 requires --refine; add it"),
+        (("compare", "--refine", "--max-runs=5"), "--max-runs 5 is less than the 7"),
+        (("transfer", "--over=epochs=1,2", "--refine"), "--refine ends at a verdict, but each lattice"),
+    ):
+        found = run(*command)
+        assert found.code == 2, command
+        assert found.err.startswith(f"lrwd-sweep: {line}"), command
 
 
 @pytest.mark.slow

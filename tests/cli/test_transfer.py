@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from pathlib import Path
 
 from lrwd_sweep.store import open_store
 from tests.cli.conftest import STORE, Run, assert_refused, strict
@@ -13,7 +14,7 @@ EPOCHS = ("transfer", "--over", "epochs=2,3,4", *AXES)
 
 
 def test_transfer_reports_exponents_rules_and_cost_and_trains_once(run: Run) -> None:
-    first = run(*EPOCHS, "--epochs", "60")  # which --over replaces
+    first = run(*EPOCHS)
     assert first.code == 0, first.err
     for text in ("epochs 2", "epochs 4", "best α", "τ in epochs", "val_loss", "λ ∝ 1/√N", "keep α and λ"):
         assert text in first.out, text
@@ -30,6 +31,10 @@ def test_transfer_reports_exponents_rules_and_cost_and_trains_once(run: Run) -> 
     rows = list(csv.DictReader(io.StringIO(run(*EPOCHS, "--format", "csv").out)))
     assert [row["epochs"] for row in rows] == ["2.0", "3.0", "4.0"]
     assert float(rows[0]["val_loss"]) == found["scales"][0]["best"]
+    drawn = run(*EPOCHS, "--format", "html", "--output", "a.html", "--figure", "a.pdf")
+    assert (drawn.code, drawn.out) == (0, ""), drawn.err
+    assert Path("a.pdf").read_bytes().startswith(b"%PDF-")
+    assert "How the best values move" in Path("a.html").read_text()
     cost = found["carry_regret"]["value"]
     for limit, code in ((cost + 1, 0), (cost / 2 if cost > 0 else -1, 1)):
         assert limit < 0 or run(*EPOCHS, "--max-carry-regret", str(limit)).code == code, limit
@@ -55,6 +60,16 @@ def test_bad_scales_are_refused_in_one_line(run: Run) -> None:
         ((), "--over is required: write --over epochs=15,60,240"),
         (("--over", "epochs"), "--over epochs names no values; write epochs=15,60,240"),
         (("--over", "epochs=3"), "has one value; a scale needs two or more"),
+        (("--over", "epochs=3,4", "--figure", "a.gif"), "unknown figure format '.gif'"),
+        (
+            ("--over", "epochs=3,4", "--figure", "a.svg", "--output", "a.svg"),
+            "are both a.svg; name two files",
+        ),
+        (("--over", "epochs=3,4", "--over", "width=8,9"), "--over is given 2 times; sweep over one quantity"),
+        (("--over", "epochs=3,4", "--epochs", "60"), "--epochs 60 has no effect: --over sets it"),
+        (("--over", "width=8,9", "--net-options", "width=7"), "--net-options width=7 has no effect: --over"),
+        (("--over", "epochs=3,4", "--shard", "1/2", "--format", "csv"), "has no effect with --shard 1/2"),
+        (("--over", "epochs=3,4", "--full", "--format", "json"), "--full adds nothing to json; choose table"),
         (("--over", "epoch=3,4"), "unknown scale 'epoch'; did you mean epochs?"),
         (("--over", "epochs=3,x"), "'x' is not a number"),
         (("--over", "epochs=1.5,2"), "1.5 is not a whole number of at least 1"),

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from lrwd_sweep.lab.evidence import Check, Relation, Section
 from lrwd_sweep.lab.verify import rotation
 from lrwd_sweep.lab.verify.libraries import REFERENCES, TIMM, TORCH, Reference
-from lrwd_sweep.lab.verify.lone_runs import parity_of_flat_minima
+from lrwd_sweep.lab.verify.lone_runs import parity_of_flat_minima, parity_of_kfac
 from lrwd_sweep.lab.verify.parity import DIFFERENT, SAME, difference, parity_by_library, parity_with_papers
 from lrwd_sweep.lab.verify.problem import Problem, error, iterates
 from lrwd_sweep.lab.verify.propositions import filtering_identity, proposition_1, proposition_2, proposition_3
@@ -51,10 +51,13 @@ def test_lanes_follow_the_libraries_and_deviations_are_real(device: torch.device
 def test_every_family_and_rule_follows_its_paper(device: torch.device) -> None:
     section = parity_with_papers(device)
     assert section.failures == []
-    assert {check.cells[1] for check in section.checks} >= {*optimizer_names(), "adamw:cautious"}
+    of_tensors = {name for name in optimizer_names() if not name.startswith("kfac")}
+    assert {check.cells[1] for check in section.checks} >= of_tensors | {"adamw:cautious"}
     assert {check.cells[0] for check in section.checks} >= {"sgd of the paper", "sgd of torch"}
     section = parity_of_flat_minima(device)
     assert (section.failures, len(section.checks)) == ([], 12)
+    section = parity_of_kfac(device)
+    assert (section.failures, len(section.checks)) == ([], 6)
 
 
 PROPOSITIONS = [proposition_1, proposition_2, proposition_3, filtering_identity, rotation.scale_invariance]

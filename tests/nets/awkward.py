@@ -186,6 +186,23 @@ class OfSentences(Base):  # tokens up to the first 0 of the padding, which no se
         return self.head(self.body(packed)[1][-1])
 
 
+class Convolving(Base):  # borders of several kinds, layers with a bias and without, and one of the logits
+    def make(self) -> None:
+        self.body = nn.Sequential(
+            nn.Conv2d(1, 3, 3, stride=2, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(3, 4, (1, 3), padding="same", bias=False),
+            nn.BatchNorm2d(4, affine=False),
+            nn.Flatten(),
+            nn.Linear(64, 6),
+            nn.Tanh(),
+        )
+        self.head, self.bias = nn.Linear(6, 4, bias=False), nn.Parameter(torch.zeros(4))
+
+    def forward(self, x: Tensor) -> Any:
+        return self.head(self.body(x)) + self.bias
+
+
 VECTORISED = OfItsSeed, ChangingItsInput, Normed, Dropping, Tied, Remembering, SeveralOutputs, OfTokens, Lazy
 _UNVECTORISED = OfSentences, AveragedForever, Keeping, LookingAtValues
 LOOPED: dict[type[nn.Module], str] = {  # and why

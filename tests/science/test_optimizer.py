@@ -101,7 +101,7 @@ def test_formula_follows_the_hyperparameters() -> None:
         ("adampw:corrected", None, False, "paper", "θ ← θ − ηα Π(m̂/(√v̂+ε)) − κη²αcθ"),
     ):
         assert formula(parse(name), momentum=momentum, nesterov=nesterov, momentum_form=form) == text
-    assert users_of("momentum") == [Family.SGD, Family.RMSPROP, Family.SGDP, Family.MUON]
+    assert users_of("momentum") == [Family.SGD, Family.RMSPROP, Family.SGDP, Family.MUON, Family.KFAC]
     assert users_of("beta1") == [
         *(Family.ADAM, Family.AMSGRAD, Family.ADAMP, Family.LION, Family.ADOPT, Family.SCHEDULE_FREE),
         *(Family.MUON, Family.NDADAM),

@@ -120,6 +120,22 @@ def test_edges_and_unlike_lattices_are_told() -> None:
         scaling(Axis.WIDTH, [ScaledLattice(64, bowl(-6, -8), 90, 6)])
 
 
+def test_a_rule_of_both_exponents_needs_both() -> None:
+    for rule, tilt, decay in ((DecayRule.INDEPENDENT, 0.0, -0.5), (DecayRule.LR_SCALED, 0.0, 0.5)):
+        for rate, expected in ((-1.0, Support.SUPPORTED), (0.0, Support.CONTRADICTED)):
+            scales = [
+                ScaledLattice(
+                    64 * 4**k,
+                    replace(bowl(-5 + 2 * rate * k, -9 + 2 * decay * k, tilt=tilt, noise=1e-4), rule=rule),
+                    360, 6,
+                )
+                for k in (0, 1)
+            ]  # fmt: skip
+            one = scaling(Axis.WIDTH, scales).rules[-1]
+            assert (one.rule.source, one.support) == ("Fan et al. 2025", expected), (rule, rate)
+            assert (one.regret.value == pytest.approx(0, abs=1e-3)) == (rate == -1), (rule, rate)
+
+
 @pytest.mark.slow
 def test_intervals_of_planted_exponents_cover() -> None:
     for seeds, noise, tilt in ((3, 0.03, 0.0), (3, 0.06, -0.5), (5, 0.03, -0.5), (8, 0.06, 0.0)):

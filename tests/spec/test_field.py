@@ -76,7 +76,7 @@ IMPOSSIBLE: list[tuple[dict[str, Any], str]] = [  # one of a kind: number, range
     ({"epochs": 0}, "epochs=0 is not a whole number of at least 1"),
     ({"epochs": True}, "epochs=True is not a whole number"),
     ({"batch_size": 401}, "batch_size=401 is larger than the training set of digits (400); choose at most"),
-    ({"warmup": 60}, "warmup=60 leaves nothing of 60 epochs; choose less than 60"),
+    ({"warmup": 60}, "warmup=60 leaves nothing of epochs=60; choose less than 60"),
     ({"eta_min": 1.0}, "eta_min=1.0 is out of range; choose at least 0 and below 1"),
     ({"eta_min": None}, "eta_min=None is out of range"),
     ({"momentum": float("nan")}, "momentum=nan is out of range"),

@@ -200,6 +200,12 @@ class Cost:
     lane_steps_per_second: Spread
     cost: Spread  # time of a lane-step over that of the first optimizer, repeat by repeat
 
+    @property
+    def microseconds(self) -> Spread:
+        """The time of a lane-step on the whole machine."""
+        rate = self.lane_steps_per_second
+        return Spread(1e6 / rate.median, 1e6 / rate.high, 1e6 / rate.low)
+
 
 def compare_costs(
     asked: Sequence[Measurement],  # one for each optimizer

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from lrwd_sweep.engine.draws import generator
 from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.lab.bench.workload import module
 from lrwd_sweep.lab.evidence import Check, Section
+from lrwd_sweep.lab.references import LoneKfac
 from lrwd_sweep.nets import network
 from lrwd_sweep.nets.randomness import Noisy
 from lrwd_sweep.science.lattice import Cell
@@ -41,7 +42,7 @@ SEED = 5
 class LoneRun:
     """One lane by torch.optim, with what it averages on its way."""
 
-    optimizer: str  # adamw:lr-scaled, or sgd in torch's form of momentum
+    optimizer: str  # adamw:lr-scaled, sgd in torch's form of momentum, or K-FAC with a rule
     task: Task
     cell: Cell
     splits: Splits
@@ -55,7 +56,8 @@ class LoneRun:
         with torch.no_grad():
             for name, value in self.net.named_parameters():
                 value.copy_(first[name])
-        kind: Any = {"adamw:lr-scaled": torch.optim.AdamW, "sgd": torch.optim.SGD}[self.optimizer]
+        kinds: dict[str, Any] = {"adamw:lr-scaled": torch.optim.AdamW, "sgd": torch.optim.SGD}
+        kind = kinds.get(self.optimizer, torch.optim.SGD)
         momentum = {"momentum": 0.9} if kind is torch.optim.SGD else {}
         self.steps = kind(
             self.net.parameters(), lr=self.cell.lr, weight_decay=self.cell.weight_decay, **momentum
@@ -67,6 +69,10 @@ class LoneRun:
         for part in self.net.modules():
             if isinstance(part, Noisy):
                 part.noise = self.noise
+        self.kfac: LoneKfac | None = None
+        if self.optimizer not in kinds:
+            optimizer = Optimizer.parse(self.optimizer)
+            self.kfac = LoneKfac(self.net, optimizer, task, self.cell.lr, self.cell.weight_decay, self.noise)
 
     def train(self) -> None:
         """Take all steps."""
@@ -75,7 +81,11 @@ class LoneRun:
             for x, y in self._batches(order, task.items_per_step):
                 for group in self.steps.param_groups:
                     group["lr"] = self.cell.lr * task.timetable.eta(t)
-                self._step(x, y)
+                if self.kfac is None:
+                    self._step(x, y)
+                else:
+                    size = task.batch_size
+                    self.kfac.step(list(zip(x.split(size), y.split(size), strict=True)), t)  # type: ignore[no-untyped-call]
                 self.ema.update_parameters(self.net)
                 t += 1
             if epoch in task.swa_epochs:
@@ -197,6 +207,38 @@ CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (  # the method, by what to
     ("regularised softmax", "penalty by hand", {"logit_decay": 0.1}),
     ("snapshot ensemble", "mean softmax by hand", {"ensemble": 2, "schedule": Schedule.RESTARTS}),
 )
+
+
+class WithBiases(nn.Module):
+    """A convolution and two linear layers with biases, for images of 8×8."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        body = (nn.Conv2d(1, 3, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(48, 6), nn.Tanh())
+        self.net = nn.Sequential(*body, nn.Linear(6, SIZES.classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (B, 4) of x (B, 1, 8, 8)."""
+        logits: Tensor = self.net(x)
+        return logits
+
+
+def parity_of_kfac(device: torch.device) -> Section:
+    """Compare K-FAC with L2 and with decoupled decay with a lone run that solves with its factors."""
+    sizes = replace(SIZES, shape=(1, 8, 8))
+    splits, checks = made_up_splits(sizes, device), []
+    for net, what in (("cnn", "cnn"), (f"{__name__}:WithBiases", "layers with biases")):
+        for name in ("kfac", "kfacw", "kfacw:lr-scaled"):
+            task = Task(
+                net=net, data="digits", sizes=sizes, epochs=4, batch_size=16, damping=0.1, inverse_interval=3
+            )
+            cells = (what, name, Optimizer.parse(name).rule.update)
+            checks.append(Check(cells, apart(name, task, CELLS, splits), SAME))
+    return Section(
+        "K-FAC: lanes equal lone runs with the factors of Martens & Grosse 2015",
+        ("network", "ours", "decay"),
+        tuple(checks),
+    )
 
 
 def parity_of_flat_minima(device: torch.device) -> Section:

@@ -233,6 +233,12 @@ def _same_seeds(results: Sequence[Result]) -> bool:
 
 def _missing(result: Result, spec: StudySpec, points: int = 0) -> int:
     """Count the runs of a spec that the study does not have yet."""
+    if (found := result.refinement) is not None and spec.refine is not None:
+        if spec.refine != result.spec.refine:
+            return found.unfit
+        if spec.lattice == result.spec.lattice and (new := len(spec.seeds) - len(found.seeds)) > 0:
+            return int(found.asked[..., len(found.seeds) - 1].sum()) * new
+        return int(found.todo.sum())
     cells = points if spec.is_search else len(set(spec.lattice.cells()))
     done = sum(trial.status is not Status.FAILED and trial.seed in spec.seeds for trial in result.trials)
     return max(cells * len(spec.seeds) - done, 0)

@@ -99,6 +99,12 @@ def changes(result: Result) -> Iterator[Change]:
     if lost:
         yield Change(lost, result.spec)
         return
+    refine, found = result.spec.refine, result.refinement
+    if refine is not None and found is not None and found.unfit:
+        most = int(found.asked.sum()) + found.unfit
+        spec = replace(result.spec, refine=replace(refine, max_runs=most))
+        yield Change(f"--max-runs {refine.max_runs} holds no further round", spec)
+        return
     if not result.surface.inside.any():
         yield _elsewhere(result)
         return
@@ -128,8 +134,7 @@ def _unfinished(result: Result) -> str:
         lost = sum(not lanes.issuperset(result.spec.seeds) for lanes in done.values())
         what = "points"
     else:
-        counts = result.surface.counts()
-        lost, what = counts[CellStatus.MISSING.value] + counts[CellStatus.FAILED.value], "cells"
+        lost, what = result.lacking, "cells"
     if not lost:
         return ""
     if result.spec.kind is Kind.IMPORT:

@@ -235,7 +235,7 @@ def methods_of(spec: StudySpec) -> str:
     if kind == SWA and t.swa is not None:
         found.append(f"swa of the weights after epochs {t.swa_epochs[0]} to {t.swa_epochs[-1]}")
     if kind == EMA and t.ema is not None:
-        found.append(f"ema of the weights, half-life {t.ema:g} epochs")
+        found.append(f"ema of the weights, half-life {t.ema:g} epoch{'s' * (t.ema != 1)}")
     if kind == ENSEMBLE and t.ensemble is not None:
         found.append(f"ensemble of the last {t.ensemble} snapshots")
     return f"with {', '.join(found)}" if found else ""

@@ -120,6 +120,7 @@ def _of_command(
     words += [f"{option} {_quoted(str(value))}" for option, value in given.items() if value != ""]
     if spec.direction is Direction.MAXIMIZE or not says_lower(spec.metric):
         words.append(f"--{spec.direction}")
+    words += _refine(spec)
     if len(studies) == 1 and name != spec.default_name:
         words.append(f"--study-name {_quoted(name)}")
     return (*words, *_place(storage, None))
@@ -165,7 +166,7 @@ def _planned(preset: Preset) -> Iterator[StudySpec]:
 
 
 def _extents(spec: StudySpec) -> tuple[object, ...]:
-    return spec.lattice, spec.seeds, spec.metric, spec.given_cap
+    return spec.lattice, spec.seeds, spec.metric, spec.given_cap, spec.refine
 
 
 def _task(spec: StudySpec, task: Task) -> list[str]:
@@ -227,6 +228,16 @@ def _extent(spec: StudySpec, preset: Preset) -> Iterator[str]:
         yield f"--metric {spec.metric}"
     if spec.given_cap is not None:
         yield f"--cap {spec.given_cap!r}"
+    yield from _refine(spec)
+
+
+def _refine(spec: StudySpec) -> Iterator[str]:
+    if spec.refine is not None:
+        yield "--refine"
+        if spec.refine.max_runs is not None:
+            yield f"--max-runs {spec.refine.max_runs}"
+        if spec.refine.margin is not None:
+            yield f"--margin {spec.refine.margin:g}"
 
 
 def axis_text(values: tuple[float, ...]) -> str:

@@ -61,6 +61,7 @@ LIBRARIES = {
     ),
     Family.MUON: Constructors(unknown="momentum, betas and ε"),
     Family.NDADAM: Constructors(unknown="betas and ε"),
+    Family.KFAC: Constructors(unknown="momentum, damping and averages of the factors"),
 }
 
 # The decay of each step as code, from the number x; weight_decay that makes a projected family decay so,

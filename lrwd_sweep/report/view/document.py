@@ -20,8 +20,10 @@ from lrwd_sweep.report.recommend import Recommended, next_step, recommendations
 from lrwd_sweep.report.result import ComparedResults, Result
 from lrwd_sweep.report.view.fields import gate_headline, title
 from lrwd_sweep.report.view.pictures import Quantity
+from lrwd_sweep.science.refinement import Refinement
 from lrwd_sweep.science.separability import Estimate, Separability
 from lrwd_sweep.science.surface import Float
+from lrwd_sweep.spec.study import StudySpec
 
 SCHEMA_VERSION = 2
 
@@ -117,6 +119,8 @@ def _study(result: Result, among: Sequence[Result], shown: Sequence[Quantity]) -
         "recommended": _recommended(result, among),
         "cells": _cells(result),
     }
+    if result.refinement is not None:
+        found["refined"] = _refined(result.refinement, spec)
     if spec.command is not None:
         found["command"] = spec.command.text
     if result.snapshot:
@@ -124,6 +128,23 @@ def _study(result: Result, among: Sequence[Result], shown: Sequence[Quantity]) -
     if shown:
         found["shown"] = [_shown(result, quantity) for quantity in shown]
     return found
+
+
+def _refined(found: Refinement, spec: StudySpec) -> Document:
+    """Count the runs of a refined lattice, and list its cells that were never trained with the reason."""
+    return {
+        "runs": int(found.asked.sum() - found.todo.sum()),
+        "of": found.asked.size,
+        "max_runs": spec.refine and spec.refine.max_runs,
+        "todo": int(found.todo.sum()),
+        "beyond_max_runs": found.unfit,
+        "settled": found.settled,
+        "seeds": found.seeds,
+        "never_trained": [
+            {"lr": spec.lattice.lr[i], "weight_decay": spec.lattice.weight_decay[j], "why": str(why)}
+            for (i, j), why in found.left.items()
+        ],
+    }
 
 
 def _shown(result: Result, quantity: Quantity) -> Document:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from lrwd_sweep.report.gates import GateOutcome
 from lrwd_sweep.report.result import Candidate, ComparedResults, Result, at_cap, titles
 from lrwd_sweep.report.view.notation import (
+    NEVER,
     UNICODE,
     axes_are_decimal,
     axis_labels,
@@ -21,6 +23,7 @@ from lrwd_sweep.report.view.notation import (
 from lrwd_sweep.report.view.tiles import runs_of
 from lrwd_sweep.science.lattice import Cell, format_value
 from lrwd_sweep.science.optimizer import WD_RATIO
+from lrwd_sweep.science.refinement import Left, Refinement
 from lrwd_sweep.science.separability import Estimate
 from lrwd_sweep.science.surface import CellStatus
 from lrwd_sweep.science.trial import Direction, says_higher
@@ -33,6 +36,11 @@ GATE_HEAD = ("gate", "limit", "study", "value", "result", "basis")
 POINT_HEAD = ("learning rate α", "weight decay")  # then the metric, and:
 TEST_SPLIT = "test split"
 NOTHING = "–"
+LEFT = {
+    Left.COLUMN: "away from the best decay of the row",
+    Left.ROW: "in a row outside the basin",
+    Left.BUDGET: "beyond --max-runs",
+}
 _NAMED = 3  # failed gates in a headline
 _MANY_DIGITS = 1e7  # from here on numbers are written with an exponent
 
@@ -57,11 +65,24 @@ def task_text(result: Result) -> str:
         parts.append(str(result.snapshot))
     counts = result.surface.counts()
     parts.append(f"{counted(counts['cells'], 'cell')} × {counted(len(result.surface.seeds), 'seed')}")
-    if CellStatus.MISSING.value in result.surface.lanes:
+    if result.refinement is not None:
+        parts.append(refinement_text(result.refinement))
+        counts |= {CellStatus.MISSING.value: 0}
+    elif CellStatus.MISSING.value in result.surface.lanes:
         parts.append(runs_of([result.surface]))
     parts.append(", ".join(f"{n} {status}" for status, n in counts.items() if n and status != "cells"))
     parts.append(_direction_text(result))
     return "; ".join(part for part in parts if part)
+
+
+def refinement_text(found: Refinement) -> str:
+    """Count the runs of a refined lattice, and its cells that were never trained by the reason."""
+    text = f"refined: {found.asked.sum() - found.todo.sum()} of {counted(found.asked.size, 'run')}"
+    if not found.left:
+        return text
+    counts = Counter(found.left.values())
+    reasons = ", ".join(f"{counts[left]} {why}" for left, why in LEFT.items() if counts[left])
+    return f"{text}, {counted(len(found.left), 'cell')} {NEVER} ({reasons})"
 
 
 def _particulars(spec: StudySpec) -> list[str]:
@@ -154,7 +175,7 @@ def averaging(result: Result, cell: Cell) -> str:
     text = " to ".join(short_decimal(steps / size) for steps in ends if steps is not None)
     run = result.spec.run_steps
     share = f", {ends[0] / run:.2g} of the run" if run and ends[0] is not None else ""
-    return f"{text} {unit}{share}" if text else ""
+    return f"{text} {unit.removesuffix('s') if text == '1' else unit}{share}" if text else ""
 
 
 def best_rows(results: Sequence[Result]) -> list[Row]:

@@ -15,6 +15,8 @@ from rich.text import Text
 
 from lrwd_sweep.report.view.notation import (
     ASCII,
+    FEWER,
+    NEVER,
     UNICODE,
     Glyphs,
     axis_labels,
@@ -350,15 +352,16 @@ def _legend_items(surfaces: Sequence[Surface], tiles: Sequence[Tile], frame: Fra
     decays = ", ".join(f"{symbol} ({', '.join(names)})" for symbol, names in rules.items())
     yield Text(f"rows: learning rate {glyphs.alpha}; columns: weight decay {decays}")
 
+    refined = any(surface.is_refined for surface in surfaces)
     meanings: dict[Mark | Ridge, str] = {
-        Mark.PARTIAL: f"dim: some seeds are missing ({runs_of(surfaces)})",
+        Mark.PARTIAL: f"dim: {FEWER if refined else f'some seeds are missing ({runs_of(surfaces)})'}",
         Mark.BEST: "best",
         Mark.TOP: "ten best",
         Ridge.CARRIES: "row's best, the ridge",
         Ridge.APART: "row's best, not in the slope",
         Mark.DIVERGED: "diverged",
         Mark.FAILED: "failed",
-        Mark.MISSING: "missing",
+        Mark.MISSING: NEVER if refined else "missing",
     }
     found = {tile.mark for tile in tiles} | {tile.ridge for tile in tiles}
     for mark, meaning in meanings.items():

@@ -31,11 +31,14 @@ from lrwd_sweep.report.view.line_chart import MARKS, SIZE
 from lrwd_sweep.report.view.measures import separability_rows
 from lrwd_sweep.report.view.notation import RAISED, plain, short_decimal
 from lrwd_sweep.report.view.pictures import Picture
+from lrwd_sweep.report.view.scaled_report import LAW, WORDS, exponent_text, law_panels, rule_head
 from lrwd_sweep.report.view.svg import SvgLattice, SvgLegend, lay_out, svg_curves
 
 if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
+
+    from lrwd_sweep.report.scaled import Scaled
 
 _LOWERED = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹·", "−0123456789.")
 _FARTHEST = 4.0  # slopes beyond are drawn at the rim of the slope axis
@@ -80,6 +83,29 @@ def html(
         comparisons=comparisons,
         compared=[f"{title(each.b, results)} against {title(each.a, results)}" for each in comparisons],
         paired=_side_by_side([comparison_rows(compared) for compared in comparisons]),
+    )
+
+
+def scaled_html(scaled: Scaled) -> str:
+    """Write studies along a scale as a page without a script; the same input gives the same text."""
+    templates = _environment()
+    style = templates.get_template("style.css").render()
+    labels = [scaled.over.label(value) for value in scaled.over.values]
+    legends, lattices = lay_out(scaled.results, labels, numbered=False)
+    panels = law_panels(scaled)
+    return templates.get_template("scaled.html").render(
+        scaled=scaled,
+        style=style,
+        style_hash=_hash(style),
+        labels=labels,
+        panels=[(panel, exponent_text(panel.exponent)) for panel in panels],
+        rules=[name for name, *_ in scaled.rule_exponents()],
+        optimum_heading=LAW.format(scaled.over.axis),
+        rule_headings=rule_head(scaled),
+        words=WORDS.format(scaled.margin),
+        legends=legends,
+        lattices=lattices,
+        tasks=[task_text(result) for result in scaled.results],
     )
 
 

@@ -138,6 +138,7 @@ class Chart:
     x: Range
     y: Range
     joined: bool  # lines rather than points
+    labelled: tuple[float, ...] = ()  # values of x with a label; empty for round ones
 
     @classmethod
     def of(
@@ -183,6 +184,9 @@ class Chart:
     @property
     def x_ticks(self) -> list[tuple[float, str]]:
         """The places from the left, 0 to 1, and labels; only whole epochs."""
+        if self.labelled:
+            places = self.x.heights(np.array(self.labelled))
+            return [(1 - y / SIZE, f"{x:g}") for x, y in zip(self.labelled, places, strict=True)]
         ticks = [(1 - height / SIZE, label) for height, label in self.x.ticks()]
         return [(x, label) for x, label in ticks if not self.joined or "." not in label]
 

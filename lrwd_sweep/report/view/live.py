@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
@@ -18,7 +18,7 @@ from rich.segment import ControlType, Segment
 from rich.table import Table
 from rich.text import Text
 
-from lrwd_sweep.report.result import surface_of
+from lrwd_sweep.report.study_surface import count_runs, surface_of
 from lrwd_sweep.report.view.heatmap import Gallery, Heatmap
 from lrwd_sweep.report.view.notation import about, counted, spent, styled
 from lrwd_sweep.science.lattice import Cell
@@ -45,11 +45,11 @@ class Course:
     """The runs of one study, finished and in training: the `Watcher` of its training."""
 
     def __init__(
-        self, owner: Progress, spec: StudySpec, title: str, points: int | None, known: Iterable[Trial]
+        self, owner: Progress, spec: StudySpec, title: str, points: int | None, known: Sequence[Trial]
     ) -> None:
         self.owner, self.spec, self.title = owner, spec, title
         shard, seeds = owner.shard, spec.seeds
-        self.total = points * len(seeds) if points else shard.count(spec.lattice, seeds)  # runs
+        self.total = points * len(seeds) if points else count_runs(spec, known, shard)
         self.steps, self.epochs = (spec.task.steps, spec.task.epochs) if spec.task else (1, 1)
         self.finished: dict[Lane, Latest] = {}  # without curves, which would take most memory
         self.running: dict[Lane, Latest] = {}  # after the last epoch that was evaluated
@@ -63,13 +63,14 @@ class Course:
             asked = asked and shard.holds(trial.cell, trial.seed)
             if asked and (trial.status is not Status.FAILED or owner.watches):  # else it trains again
                 self._keep(trial)
-        if spec.kind is Kind.IMPORT:
-            self.total = len(self.finished)
+        self.total = len(self.finished) if spec.kind is Kind.IMPORT else self.total
 
     def begin(self, packs: Sequence[Pack]) -> None:
         """Start on these packs; forget those that began earlier and did not finish."""
         with self.owner.lock:
             self.packs = dict.fromkeys(packs, 0)
+            if self.spec.refine is not None:  # a further round
+                self.total = len(self.finished) + sum(len(pack.cells) for pack in packs)
             self.owner.started(self)
 
     def happened(self, event: EpochDone | PackDone | ClusterState) -> None:
@@ -91,14 +92,13 @@ class Course:
                     self.running[cell, event.pack.seed] = status, value
             self.owner.changed()
 
-    def stored(self, spec: StudySpec, trials: Iterable[Trial]) -> None:
+    def stored(self, spec: StudySpec, trials: Sequence[Trial]) -> None:
         """Record what another process has stored of the study."""
         with self.owner.lock:
             before, self.spec = len(self.finished), spec
             for trial in trials:
                 self._keep(trial)
-            if spec.kind is Kind.GRID:
-                self.total = len(spec.lattice) * len(spec.seeds)
+            self.total = count_runs(spec, trials) if spec.kind is Kind.GRID else self.total
             if len(self.finished) > before:
                 self.trained += len(self.finished) - before
                 self.began = self.began or time.monotonic()

@@ -24,7 +24,15 @@ from lrwd_sweep.report.view.fields import (
     title,
 )
 from lrwd_sweep.report.view.measures import separability_rows
-from lrwd_sweep.report.view.notation import UNICODE, axis_labels, decay_labels, decay_symbol, plain
+from lrwd_sweep.report.view.notation import (
+    FEWER,
+    NEVER,
+    UNICODE,
+    axis_labels,
+    decay_labels,
+    decay_symbol,
+    plain,
+)
 from lrwd_sweep.report.view.pictures import Picture
 from lrwd_sweep.report.view.terminal import snippet
 from lrwd_sweep.report.view.tiles import Mark, Numbers, Scale, Tile, Tiles, runs_of, seeds_of
@@ -148,10 +156,15 @@ def _lattice(surface: Surface, separability: Separability | None, *, ranked: boo
         [label, *(_entry(tile, numbers) for tile in row)]
         for label, row in zip(axis_labels(tiles.row_values, UNICODE), tiles.rows, strict=True)
     ]
-    so_far = f"~ some seeds are missing ({runs_of([surface])}), " * bool(surface.partial.any())
+    few, lost = (
+        (FEWER, NEVER)
+        if surface.is_refined
+        else (f"some seeds are missing ({runs_of([surface])})", "missing")
+    )
+    so_far = f"~ {few}, " * bool(surface.partial.any())
     legend = (
         f"{escaped(surface.metric)}, {seeds_of([surface])}; {so_far}"
-        f"{'★ best, ○ ten best, **bold** best of its row, ' * ranked}× diverged, ! failed, · missing"
+        f"{'★ best, ○ ten best, **bold** best of its row, ' * ranked}× diverged, ! failed, · {lost}"
     )
     columns = decay_labels(surface, tiles.column_values, UNICODE)
     head = [f"α ↑, {escaped(decay_symbol(surface))} →", *columns]

@@ -241,6 +241,8 @@ _WORDS = {
     "λ_norm": "lambda_norm",
     "η²": "eta^2",
     "g²": "g^2",
+    "⊗": "(x)",
+    "⁻¹": "^-1",
 }
 _TOKEN = re.compile(r"√(?:v̂|v|N)|" + "|".join(sorted(_WORDS, key=len, reverse=True)) + "|[a-z]|.")
 
@@ -264,7 +266,7 @@ def ascii_formula(formula: str) -> str:
         starts_factor = word[0].isalpha() or word == "("
         out += "*" if factor and starts_factor else " " * spaced
         out += word
-        factor = (word[0].isalpha() and token not in functions) or word in (")", "]")
+        factor = (word[0].isalpha() and token not in functions) or word in (")", "]", "^-1")
         spaced = False
     return out if out.isascii() else out.encode("ascii", "backslashreplace").decode()
 
@@ -291,6 +293,8 @@ _MATHEMATICS = {
     "ᵗ": "^t",
     "Π": r"\Pi",
     "κ": r"\kappa",
+    "⊗": r"\otimes",
+    "⁻¹": "^{-1}",
     "λ_norm": r"\lambda_{norm}",
     "←": r"\leftarrow",
     "−": "-",
@@ -323,6 +327,8 @@ _PLAIN_LETTERS = str.maketrans(
         "×": "x",
         "±": "+-",
         "≈": "~",
+        "∝": "~",
+        "÷": "/",
         "…": "...",
         "←": "<-",
         "→": "->",
@@ -341,6 +347,10 @@ _PLAIN_LETTERS = str.maketrans(
 )
 RAISED = re.compile("[⁻⁰¹²³⁴⁵⁶⁷⁸⁹][⁻⁰¹²³⁴⁵⁶⁷⁸⁹·]*")
 _LOWERED = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹·", "-0123456789.")
+
+
+NEVER = "never trained"  # of a cell that a refined lattice left out
+FEWER = "fewer seeds"  # of one that it ruled out with a few
 
 
 def to_ascii(text: str) -> str:

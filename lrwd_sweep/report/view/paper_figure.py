@@ -17,6 +17,8 @@ from lrwd_sweep.errors import HostError, NothingToReport, UnknownName, UsageErro
 from lrwd_sweep.report.result import Result
 from lrwd_sweep.report.view.fields import title
 from lrwd_sweep.report.view.notation import (
+    FEWER,
+    NEVER,
     UNICODE,
     axes_are_decimal,
     decay_labels,
@@ -255,7 +257,9 @@ def legend_handles(results: Sequence[Result]) -> list[Artist]:
 
     found = {tile.mark for result in results for tile in Tiles.of(result.surface).every}
     handles: list[Artist] = []
-    for mark, meaning in _MEANINGS.items():
+    refined = any(result.surface.is_refined for result in results)
+    meanings = _MEANINGS | ({Mark.PARTIAL: FEWER, Mark.MISSING: NEVER} if refined else {})
+    for mark, meaning in meanings.items():
         if mark in found:
             shape, of_cell, style = _MARKS[mark]
             face = style.get("facecolors", "none")
@@ -296,7 +300,7 @@ _STYLE = {
     "svg.hashsalt": "lrwd-sweep",
     "savefig.dpi": 300,
 }
-_SINGLE, _DOUBLE = 3.4, 7.0  # inches: one column of a paper, and both
+SINGLE, DOUBLE = 3.4, 7.0  # inches: one column of a paper, and both
 
 
 def save_figure(results: Sequence[Result], path: Path) -> None:
@@ -318,6 +322,13 @@ def figure_format(path: Path) -> str:
     if form not in _METADATA:
         raise UnknownName("figure format", path.suffix or path.name, [f".{name}" for name in _METADATA])
     return form
+
+
+def check_figure(path: Path) -> None:
+    """Raise UnknownName for a suffix that cannot be written, HostError without matplotlib."""
+    figure_format(path)
+    with _style():
+        pass
 
 
 def write_figure(path: Path, draw: Callable[[], Figure]) -> None:
@@ -348,29 +359,40 @@ def _style() -> Iterator[None]:
 
 def draw(results: Sequence[Result]) -> Figure:
     """Draw the figure: as wide as one column for one panel, as two columns for more."""
-    from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
-    columns = len(results) if len(results) <= 2 else 2 if len(results) == 4 else 3
-    rows = math.ceil(len(results) / columns)
-    width = _SINGLE if columns == 1 else _DOUBLE
-    height = rows * (0.72 * width / columns + 0.55) + 0.3
-    figure = Figure(figsize=(width, height), layout="constrained")
-    surfaces = [result.surface for result in results]
-    norm, ramp, extend = colour_scale(surfaces)
+    width = SINGLE if len(results) == 1 else DOUBLE
+    rows, columns, height = grid_of(len(results), width)
+    figure = Figure(figsize=(width, height + 0.3), layout="constrained")
     every = list(figure.subplots(rows, columns, squeeze=False).flat)
+    draw_lattices(figure, every, columns, results, [title(result, results) for result in results])
+    return figure
+
+
+def grid_of(count: int, width: float) -> tuple[int, int, float]:
+    """Return rows, columns and height of a grid of lattices, lengths in inches."""
+    columns = count if count <= 2 else 2 if count == 4 else 3
+    rows = math.ceil(count / columns)
+    return rows, columns, rows * (0.72 * width / columns + 0.55)
+
+
+def draw_lattices(
+    figure: Figure, every: Sequence[Axes], columns: int, results: Sequence[Result], names: Sequence[str]
+) -> None:
+    """Draw lattices on the first axes of a grid, with their colour bar and the legend of the figure."""
+    from matplotlib.cm import ScalarMappable
+
+    surfaces, (width, height) = [result.surface for result in results], figure.get_size_inches()
+    norm, ramp, extend = colour_scale(surfaces)
     for axes in every[len(results) :]:
         axes.set_axis_off()
-    panels = every[: len(results)]
-    for k, (axes, result) in enumerate(zip(panels, results, strict=True)):
-        Panel(axes, result, width / columns).draw(norm, ramp, title(result, results))
+    for k, (axes, result, name) in enumerate(zip(every, results, names, strict=False)):
+        Panel(axes, result, width / columns).draw(norm, ramp, name)
         if k % columns == 0:
             axes.set_ylabel(r"learning rate $\alpha$")
-    bar = figure.colorbar(
-        ScalarMappable(norm, ramp), ax=every, extend=extend, fraction=0.05, pad=0.02, aspect=30
-    )
-    label = f"{surfaces[0].metric}, {seeds_of(surfaces)}"
-    write(bar.ax.yaxis.label, label, figure.get_size_inches()[1])
+    scale = ScalarMappable(norm, ramp)
+    bar = figure.colorbar(scale, ax=every, extend=extend, fraction=0.05, pad=0.02, aspect=30)
+    write(bar.ax.yaxis.label, f"{surfaces[0].metric}, {seeds_of(surfaces)}", height)
     handles = legend_handles(results)
     figure.legend(
         handles=handles,
@@ -380,4 +402,3 @@ def draw(results: Sequence[Result]) -> Figure:
         handletextpad=0.3,
         columnspacing=1.2,
     )
-    return figure

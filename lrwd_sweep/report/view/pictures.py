@@ -10,7 +10,8 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
 from lrwd_sweep.errors import UnknownName
-from lrwd_sweep.report.result import Result, nearest, on_lattice
+from lrwd_sweep.report.result import Result
+from lrwd_sweep.report.study_surface import nearest, on_lattice
 from lrwd_sweep.report.view.fields import title
 from lrwd_sweep.report.view.heatmap import Gallery, Heatmap
 from lrwd_sweep.report.view.line_chart import Chart, Series, interpolated, usual

@@ -1,26 +1,196 @@
-"""The report of studies along a scale for a terminal: the lattices, the best values, and published rules."""
+"""Studies along a scale: lattices, best values as lines beside published rules, and tables.
+
+Panels are laid out for HTML and figure too; the report here is that of a terminal.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
+from rich.padding import Padding
 from rich.text import Text
 
 from lrwd_sweep.report.scaled import Scaled
+from lrwd_sweep.report.view.fields import Row, best_rows, estimate_text
 from lrwd_sweep.report.view.heatmap import Gallery, Heatmap
+from lrwd_sweep.report.view.line_chart import SIZE, Chart, Range, Series
+from lrwd_sweep.report.view.measures import separability_rows
 from lrwd_sweep.report.view.notation import styled
 from lrwd_sweep.report.view.terminal import table
+from lrwd_sweep.science.scaling import DECAY, LR, TAU_EPOCHS, TAU_SHARE, Axis, axes_of
+from lrwd_sweep.science.separability import Estimate
 
 LAW = "exponent e: y ∝ {}^e"
-WORDS = "brackets: 90 % interval from resampling seeds; supported: the interval lies within ±0.25 of the rule"
+WORDS = "brackets: 90 % interval from resampling seeds; supported: the interval lies within ±{:g} of the rule"
+_BETWEEN = 3  # characters of a table beside the words of a column
+_ROOM = 1.25  # factor between the outermost values and the frame
+_LEAST = 4.0  # ratio of the ends of a panel's y axis, so that round values lie between them
+_FAR = 16.0  # factor beyond points and lines: an interval is cut there
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LawPanel:
+    """The best values y of one quantity against x, on log axes, with a fitted line and those of rules."""
+
+    name: str  # of the exponent
+    label: str
+    exponent: Estimate
+    x: tuple[float, ...]  # (K,) ascending
+    y: tuple[Estimate, ...]  # (K,)
+    on_edge: tuple[bool, ...]  # (K,) y lies on the edge of its lattice's axis
+    fitted: tuple[float, ...]  # (K,) or empty without an exponent
+    rules: tuple[tuple[str, tuple[float, ...]], ...]  # name, (K,) from y of the smallest scale on
+    x_range: Range
+    y_range: Range
+
+    def across(self, x: float) -> float:
+        """Return the place of an x from the left, 0 to 1."""
+        return 1 - self.x_range.heights(np.array([x]))[0] / SIZE
+
+    def height(self, y: float) -> float:
+        """Return the place of a y from the top, 0 to 1; on the rim if it lies beyond."""
+        return self.y_range.heights(np.array([y]))[0] / SIZE
+
+    def line(self, y: Sequence[float]) -> list[tuple[float, float]]:
+        """Return the places of one y for every x."""
+        return [(self.across(a), self.height(b)) for a, b in zip(self.x, y, strict=True)]
+
+    def bars(self) -> list[tuple[float, float, float]]:
+        """Return the places (x, low, high) of the intervals."""
+        known = zip(self.x, self.y, strict=True)
+        return [
+            (self.across(x), self.height(y.low), self.height(y.high)) for x, y in known if y.low and y.high
+        ]
+
+    def points(self) -> list[tuple[float, float, bool]]:
+        """Return the places (x, y) of the best values, and if they lie on an edge."""
+        known = zip(self.x, self.y, self.on_edge, strict=True)
+        return [(self.across(x), self.height(y.value), edge) for x, y, edge in known if y.value is not None]
+
+    def x_ticks(self, room: float) -> list[tuple[float, str]]:
+        """Return places and labels of the x that lie `room` apart, the first and the last among them."""
+        first, *others, last = [(self.across(x), f"{x:g}") for x in self.x]
+        kept = [first]
+        for place, text in others:
+            if min(place - kept[-1][0], last[0] - place) >= room:
+                kept.append((place, text))
+        return [*kept, last]
+
+
+def law_panels(scaled: Scaled) -> list[LawPanel]:
+    """Lay out α*, λ* and τ*, except what is not known at any scale.
+
+    λ is that of the independent rule, or λ′ for coupled decay, which has no τ. τ in epochs has a panel only
+    if the epochs differ.
+    """
+    optima, x = scaled.found.optima, scaled.over.values
+    per_epoch, steps = ([getattr(each, name) for each in scaled.lengths] for name in ("epoch", "run"))
+    coupled = all(optimum.tau_epochs.value is None for optimum in optima)
+    times = [optimum.tau_epochs for optimum in optima]
+    decays = [optimum.weight_decay for optimum in optima] if coupled else list(map(_rate, times, per_epoch))
+    quantities: list[tuple[str, str, list[Estimate], Sequence[float]]] = [
+        (LR, "best α", [optimum.lr for optimum in optima], ()),
+        (DECAY, f"best {scaled.symbol}" if coupled else "best λ per step", decays, [1.0] * len(x)),
+        (TAU_EPOCHS, "best τ in epochs", times, per_epoch),
+        (TAU_SHARE, "best τ in runs", [optimum.tau_share for optimum in optima], steps),
+    ]
+    if scaled.found.axis is not Axis.EPOCHS:
+        del quantities[2]
+    panels = []
+    for name, label, y, lengths in quantities:
+        rules: list[tuple[str, tuple[float, ...]]] = []
+        for rule, rate, exponent in scaled.rule_exponents():
+            start, power = (optima[0].lr.value, rate) if name == LR else (decays[0].value, exponent)
+            if not start or (name == LR and rules and not rate):  # as the first rule, which keeps α
+                continue
+            moved = [start * (each / x[0]) ** power for each in x]
+            if name in (TAU_EPOCHS, TAU_SHARE):
+                moved = [1 / (lam * n) for lam, n in zip(moved, lengths, strict=True)]
+            rules.append((rule, tuple(moved)))
+        if any(each.value is not None for each in y):
+            axes = axes_of(name, scaled.results[0].surface.rule)
+            on_edge = [any(axis in optimum.edges for axis in axes) for optimum in optima]
+            panels.append(_panel(name, label, scaled.found.exponents[name], x, y, on_edge, rules))
+    return panels
+
+
+def _rate(time: Estimate, steps: float) -> Estimate:
+    """Return λ per step of an averaging time in epochs of `steps`."""
+    value, high, low = (
+        None if not each else 1 / (each * steps) for each in (time.value, time.low, time.high)
+    )
+    return Estimate(value, low, high, time.reason)
+
+
+def _panel(
+    name: str,
+    label: str,
+    exponent: Estimate,
+    x: Sequence[float],
+    y: Sequence[Estimate],
+    on_edge: Sequence[bool],
+    rules: Sequence[tuple[str, tuple[float, ...]]],
+) -> LawPanel:
+    fitted: tuple[float, ...] = ()
+    values = [each.value for each in y if each.value]
+    if exponent.value is not None and len(values) == len(x):
+        log_x, middle = np.log2(x), np.log2(values).mean()
+        fitted = tuple(map(float, 2.0 ** (middle + exponent.value * (log_x - log_x.mean()))))
+    values += [*fitted, *(each for _, moved in rules for each in moved)]
+    low, high = min(values), max(values)
+    ends = [end for each in y for end in (each.low, each.high) if end]
+    low, high = (
+        min([low, *(max(end, low / _FAR) for end in ends)]),
+        max([high, *(min(end, high * _FAR) for end in ends)]),
+    )
+    spare = max(_LEAST / (high / low), 1.0) ** 0.5 * _ROOM
+    x_spare = (x[-1] / x[0]) ** 0.06
+    return LawPanel(
+        name, label, exponent, tuple(x), tuple(y), tuple(on_edge), fitted, tuple(rules),
+        Range(x[0] / x_spare, x[-1] * x_spare, log=True), Range(low / spare, high * spare, log=True),
+    )  # fmt: skip
+
+
+def law_chart(scaled: Scaled) -> Chart | None:
+    """Draw α*, λ* and τ* as multiples of those of the smallest scale in one chart for a terminal."""
+    series = []
+    for panel in law_panels(scaled):
+        first, edges = (
+            panel.y[0].value,
+            [f"{x:g}" for x, edge in zip(panel.x, panel.on_edge, strict=True) if edge],
+        )
+        known = [(x, y.value) for x, y in zip(panel.x, panel.y, strict=True) if y.value]
+        if first and len(known) > 1:
+            label = panel.label + f", on the edge of its axis at {', '.join(edges)}" * bool(edges)
+            x, y = np.array(known).T
+            series.append(Series(label, x, y / first))
+    if not series:
+        return None
+    every = np.concatenate([each.y for each in series])
+    spare = max(_LEAST / (every.max() / every.min()), 1.0) ** 0.5
+    values = scaled.over.values
+    return Chart(
+        "slope of a line: its exponent",
+        f"best value ÷ that of {scaled.over.label(values[0])}",
+        str(scaled.over.axis),
+        tuple(series),
+        Range(values[0], values[-1], log=True),
+        Range(float(every.min()) / spare, float(every.max()) * spare, log=True),
+        joined=True,
+        labelled=values,
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScaledReport:
-    """Lattices side by side, a table of what moves, and a table of rules; the cost is the last line."""
+    """Lattices side by side, best values as lines and as a table, and a table of rules; the cost is last."""
 
     scaled: Scaled
+    full: bool = False  # with every number of each lattice
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         scaled, ascii_only = self.scaled, options.ascii_only
@@ -32,12 +202,59 @@ class ScaledReport:
             ]
         )
         yield Text()
+        if chart := law_chart(scaled):
+            yield chart
+        if self.full:
+            yield Rows("best cell", labels, best_rows(scaled.results))
+            yield Rows("separability", labels, separability_rows(scaled.results))
         optimizer = str(scaled.results[0].spec.optimizer)
         heading = LAW.format(scaled.over.axis)
-        yield table(optimizer, [*labels, heading], scaled.optimum_rows(), ascii_only)
-        head = ["its exponent of λ", "measured", f"its cost from {labels[0]} to {labels[-1]}"]
-        yield table("rule", head, scaled.rule_rows(), ascii_only)
+        yield Rows(optimizer, [*labels, heading], scaled.optimum_rows())
+        yield Rows("rule", rule_head(scaled), scaled.rule_rows())
         if scaled.found.rules:
             yield styled(scaled.sources(), ascii_only)
-        yield styled(WORDS, ascii_only)
+        yield styled(WORDS.format(scaled.margin), ascii_only)
         yield styled(scaled.sentence(), ascii_only, "bold")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """A table, or a paragraph for each row where its words do not fit beside each other."""
+
+    corner: str
+    headings: Sequence[str]
+    rows: Sequence[Row]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        ascii_only = options.ascii_only
+        columns = [
+            [styled(text, ascii_only).plain for text in column]
+            for column in zip([self.corner, *self.headings], *self.rows, strict=True)
+        ]
+        labels = max(map(cell_len, columns[0]))
+        words = [max(cell_len(word) for text in column for word in text.split()) for column in columns[1:]]
+        if labels + sum(words) + _BETWEEN * len(columns) < options.max_width:
+            made = table(self.corner, self.headings, self.rows, ascii_only)
+            for column, width in zip(made.columns[1:], words, strict=True):
+                column.min_width = width  # no word is broken
+            yield made
+            return
+        yield Text()
+        for label, *entries in self.rows:
+            yield styled(f"{self.corner}: {label.strip()}", ascii_only, "bold")
+            for heading, entry in zip(self.headings, entries, strict=True):
+                if entry:
+                    yield Padding(styled(f"{heading}: {entry}", ascii_only), (0, 0, 0, 2))
+        yield Text()
+
+
+def exponent_text(exponent: Estimate) -> str:
+    """Write an exponent, or why there is none."""
+    if exponent.value is None:
+        return "no exponent" + f": {exponent.reason.replace('_', ' ')}" * bool(exponent.reason)
+    return f"exponent {estimate_text(exponent)}"
+
+
+def rule_head(scaled: Scaled) -> list[str]:
+    """Return the headings of the table of rules."""
+    return ["exponent of λ", "measured", f"cost at {scaled.over.label(scaled.over.values[-1])}"]

@@ -13,10 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lrwd_sweep.report.result import Candidate, Result, at_cap, nearest
-from lrwd_sweep.report.view.fields import place_text, with_error
+from lrwd_sweep.report.result import Candidate, Result, at_cap
+from lrwd_sweep.report.study_surface import nearest
+from lrwd_sweep.report.view.fields import LEFT, place_text, with_error
 from lrwd_sweep.report.view.line_chart import SIZE, Range, even_ticks, interpolated
 from lrwd_sweep.report.view.notation import (
+    FEWER,
+    NEVER,
     UNICODE,
     axis_labels,
     decay_labels,
@@ -37,7 +40,7 @@ from lrwd_sweep.report.view.tiles import (
     seeds_of,
     text_on,
 )
-from lrwd_sweep.science.surface import Float
+from lrwd_sweep.science.surface import Float, Surface
 from lrwd_sweep.science.trial import Status
 
 _MOST_NUMBERED = 16  # columns; with more, squares are too small for a number
@@ -102,15 +105,18 @@ class SvgLattice:
     ridge: list[str]  # polylines through (λ*, α)
 
 
-def svg_lattice(result: Result, title: str, scale: Scale | None, *, ranked: bool = True) -> SvgLattice:
+def svg_lattice(
+    result: Result, title: str, scale: Scale | None, *, ranked: bool = True, numbered: bool = True
+) -> SvgLattice:
     """Lay out one lattice on a scale that others may share.
 
-    Cells are marked and the ridge is drawn only if values are `ranked`, that is, one end is better.
+    Squares hold numbers if `numbered`, and if they are large enough. Cells are marked and the ridge is drawn
+    only if values are `ranked`, that is, one end is better.
     """
     surface = result.surface
     rows = axis_labels([float(value) for value in surface.lr], UNICODE)
     columns = decay_labels(surface, [float(value) for value in surface.weight_decay], UNICODE)
-    zeros, numbered = int(surface.weight_decay[0] == 0), len(columns) <= _MOST_NUMBERED
+    zeros, numbered = int(surface.weight_decay[0] == 0), numbered and len(columns) <= _MOST_NUMBERED
     side = float(min(max(_WIDEST // len(columns), _SMALLEST), _LARGEST))
     width, height = _NUMBERED if numbered else (side, side)
     left, bottom = max(map(len, rows)) * _LETTER + 28, _TOP + len(rows) * height
@@ -194,6 +200,7 @@ def reading(result: Result, i: int, j: int, tile: Tile) -> str:
     """Write all that is known about a cell in three lines: place, value with marks, every seed."""
     surface = result.surface
     cell = surface.cell(i, j)
+    why = None if result.refinement is None else result.refinement.left.get((i, j))
     if tile.value is None:
         value = str(surface.status(i, j))
     else:
@@ -204,7 +211,8 @@ def reading(result: Result, i: int, j: int, tile: Tile) -> str:
         _NOTES.get(tile.mark, ""),
         _NOTES.get(tile.ridge, ""),
         f"does not count: {at_cap(result, surface)}" if tile.value is not None and surface.out[i, j] else "",
-        "some seeds are missing" if tile.mark is Mark.PARTIAL else "",
+        (FEWER if surface.is_refined else "some seeds are missing") if tile.mark is Mark.PARTIAL else "",
+        "" if why is None else f"{NEVER}: {LEFT[why]}",
     ]
     seeds = ", ".join(
         f"{seed}: {short_decimal(float(value), 4) if math.isfinite(value) else lane}"
@@ -228,7 +236,7 @@ class SvgLegend:
     colours: list[str]  # from the best to the dark end
     ends: tuple[str, str]  # labels of the bright and the dark end
     numbers: str
-    partial: str  # number of finished runs, if some cells lack seeds
+    partial: str  # what it means that some cells lack seeds; empty if none does
 
     @classmethod
     def of(cls, results: Sequence[Result], scale: Scale | None) -> SvgLegend:
@@ -241,12 +249,20 @@ class SvgLegend:
             [hexadecimal(colour(1 - k / (_RAMP - 1))) for k in range(_RAMP)] if scale else [],
             scale.ends if scale else ("", ""),
             scale.numbers.meaning(metric, scale, UNICODE) if scale else f"{metric}: no cell has a value",
-            runs_of(surfaces) if any(surface.partial.any() for surface in surfaces) else "",
+            _partial(surfaces),
         )
 
 
+def _partial(surfaces: Sequence[Surface]) -> str:
+    """Say that some cells lack seeds; empty if none does."""
+    if not any(surface.partial.any() for surface in surfaces):
+        return ""
+    refined = any(surface.is_refined for surface in surfaces)
+    return FEWER if refined else f"some seeds are missing ({runs_of(surfaces)})"
+
+
 def lay_out(
-    results: Sequence[Result], titles: Sequence[str], *, ranked: bool = True
+    results: Sequence[Result], titles: Sequence[str], *, ranked: bool = True, numbered: bool = True
 ) -> tuple[list[SvgLegend], list[SvgLattice]]:
     """Lay out lattices, those of one metric on one scale with one legend."""
     scales: dict[str, Scale | None] = {}
@@ -256,7 +272,7 @@ def lay_out(
         scales[metric] = Scale.of([result.surface for result in alike], ranked=ranked)
         legends.append(SvgLegend.of(alike, scales[metric]))
     return legends, [
-        svg_lattice(result, title, scales[result.surface.metric], ranked=ranked)
+        svg_lattice(result, title, scales[result.surface.metric], ranked=ranked, numbered=numbered)
         for result, title in zip(results, titles, strict=True)
     ]
 

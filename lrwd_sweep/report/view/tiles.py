@@ -23,9 +23,8 @@ _RESOLUTION = 20  # numbers resolve this many steps of the ramp
 
 Rgb = tuple[int, int, int]
 
-# The ramp, from dark purple to bright yellow: perceptually uniform and colour-blind-safe. Anchors are points
-# of Oklch (Ottosson 2020), between which lightness, chroma and hue run linearly. Lightness rises evenly from
-# end to end, so the order survives colour blindness and grey printing.
+# The ramp, from dark purple to bright yellow. Lightness, chroma and hue run linearly between anchors in Oklch
+# (Ottosson 2020). Lightness rises evenly, so the order survives colour blindness and grey printing.
 _ANCHORS = (  # (lightness, chroma, hue in degrees), evenly spaced
     (0.270, 0.115, 308.0),
     (0.430, 0.110, 272.0),
@@ -390,7 +389,8 @@ def seeds_of(surfaces: Sequence[Surface]) -> str:
     higher = ", higher is better" * (surfaces[0].direction is Direction.MAXIMIZE)
     counts = sorted({len(surface.seeds) for surface in surfaces})
     if any(surface.partial.any() for surface in surfaces):
-        return "mean of the seeds so far" + higher
+        refined = any(surface.is_refined for surface in surfaces)
+        return f"mean of {f'up to {counts[-1]} seeds' if refined else 'the seeds so far'}{higher}"
     return ("one seed" if counts == [1] else f"mean of {' or '.join(map(str, counts))} seeds") + higher
 
 

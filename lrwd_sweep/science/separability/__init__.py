@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -49,6 +49,7 @@ __all__ = [
 ]
 
 TOP = 10
+LEFT_OUT = "needs cells that a refined lattice leaves out"
 _NONE = Estimate(None, reason="not analysed")
 
 
@@ -162,6 +163,7 @@ def _report(analysis: Analysis) -> Separability:
     top = _top(analysis, TOP)
     mask = np.zeros(surface.inside.shape, dtype=bool)
     mask[:, offset:] = analysis.basin.mask
+    whole, cost = _whole(analysis), analysis.lr_sensitivity()
     open_ = analysis.verdict is Verdict.UNDETERMINED and not analysis.lost_in_noise()
     return Separability(
         verdict=analysis.verdict,
@@ -170,12 +172,12 @@ def _report(analysis: Analysis) -> Separability:
         noise_test=analysis.noise,
         ridge_slope=slope,
         ridge_rows=len(ridge),
-        reverse_slope=analysis.reverse_slope,
+        reverse_slope=whole(analysis.reverse_slope),
         ridge=ridge,
         slope_by_convention=_slope_by_convention(surface.rule, slope.value),
         curvature_coupling=analysis.curvature_coupling(),
-        transfer_regret=tuple(analysis.regrets.transfer()),
-        interaction_share=analysis.interaction_share(),
+        transfer_regret=tuple(_transfer(analysis)),
+        interaction_share=whole(analysis.interaction_share()),
         top10_tilt=top_tilt(analysis.log_lr, analysis.log_decay, top),
         top10=tuple((i, j + offset) for i, j in top),
         basin=mask,
@@ -197,12 +199,31 @@ def _report(analysis: Analysis) -> Separability:
         ridge_centre=analysis.centre(),
         bow=analysis.bow(),
         contour_slope=analysis.contour_slope(),
-        sequential_regret=analysis.sequential_regret(),
-        lr_sensitivity=analysis.lr_sensitivity(),
+        sequential_regret=tuple(
+            replace(each, estimate=whole(each.estimate)) for each in analysis.sequential_regret()
+        ),
+        lr_sensitivity=LrSensitivity(whole(cost.tuned), whole(cost.fixed), whole(cost.difference)),
         expected_best=analysis.expected_best(),
         contrast=analysis.contrast(),
         best_by_row=_best_by_row(analysis),
     )
+
+
+def _whole(analysis: Analysis) -> Callable[[Estimate], Estimate]:
+    """Return what replaces an estimate that needs every cell, if a refined lattice has left out some."""
+    part = analysis.positive
+    if not part.is_refined or (part.inside | part.out).all():
+        return lambda estimate: estimate
+    return lambda _: Estimate(None, reason=LEFT_OUT)
+
+
+def _transfer(analysis: Analysis) -> Iterator[TransferRegret]:
+    """Yield T(Δ); undetermined if a refined lattice has left out the transferred cell of a pair."""
+    whole, pairs = _whole(analysis), analysis.regrets.pairs
+    every = dict(zip(pairs.octaves, np.diff(pairs.starts, append=len(pairs.source)), strict=True))
+    for found in analysis.regrets.transfer():
+        lost = found.pairs + found.pairs_out < every[found.octaves]
+        yield replace(found, estimate=whole(found.estimate)) if lost else found
 
 
 def _best_by_row(analysis: Analysis) -> tuple[tuple[int, int], ...]:

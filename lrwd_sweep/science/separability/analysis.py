@@ -137,7 +137,7 @@ class Analysis:
             initial = -initial if negative else initial
         surface = surface.minimized()
         positive = surface.without_baseline()
-        basin = find_basin(positive.mean, positive.inside, settings.quantile, settings.tolerance)
+        basin = find_basin(positive, settings.quantile, settings.tolerance)
         seeds, count = len(surface.seeds), settings.resamples
         everything = Cells.of(surface)
         part = everything if positive is surface else Cells.of(positive)
@@ -150,7 +150,7 @@ class Analysis:
 
     def with_basin(self, quantile: float, tolerance: float | None) -> Analysis:
         """Return the same analysis with another basin; the transfer regret keeps the pairs of the first."""
-        basin = find_basin(self.positive.mean, self.positive.inside, quantile, tolerance)
+        basin = find_basin(self.positive, quantile, tolerance)
         settings = replace(self.settings, quantile=quantile, tolerance=tolerance)
         return replace(self, settings=settings, basin=basin)
 

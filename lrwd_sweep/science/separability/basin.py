@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrwd_sweep.science.separability.bootstrap import Estimate, student_interval
+from lrwd_sweep.science.surface import Surface
 
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -42,26 +43,38 @@ class Basin:
 
 
 def find_basin(
-    mean: Float,  # (I, J)
-    inside: Bool,  # (I, J) cells that count
+    surface: Surface,  # of λ > 0, lower is better
     quantile: float,
     tolerance: float | None = None,
 ) -> Basin:
     """Find the basin at `quantile` q, or at a given `tolerance` τ in the metric's units.
 
     τ is the smallest value at which B holds at least ⌈q·n⌉ of the n cells that count, and at least ten.
+    Cells that were left untrained are among the n with their presumed values; B holds none of them.
     """
+    mean, inside, presumed = surface.mean, surface.inside, surface.presumed
     values = mean[inside]
     if values.size < MIN_CELLS:
         return Basin(np.zeros_like(inside), None)
     lowest = float(values.min())
+    if presumed is not None:
+        values = np.concatenate([values, presumed[~inside & np.isfinite(presumed)]])
     if tolerance is not None:
         limit = lowest + tolerance
     else:
-        k = min(max(ceil(quantile * values.size), MIN_CELLS), values.size)
-        limit = float(np.partition(values, k - 1)[k - 1])  # compared as it stands: no rounding drops a tie
+        limit = basin_limit(values, quantile)  # compared as it stands: no rounding drops a tie
         tolerance = limit - lowest
     return Basin(inside & (np.where(inside, mean, np.inf) <= limit), tolerance)
+
+
+def basin_limit(values: Float, quantile: float) -> float:
+    """Return the largest of the best ⌈q·n⌉ of n values, at least ten.
+
+    >>> basin_limit(np.arange(40.0), 0.5), basin_limit(np.arange(12.0), 0.5)
+    (19.0, 9.0)
+    """
+    k = min(max(ceil(quantile * values.size), MIN_CELLS), values.size)
+    return float(np.partition(values, k - 1)[k - 1])
 
 
 def median(values: Float) -> float:

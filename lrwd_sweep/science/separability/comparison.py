@@ -103,6 +103,9 @@ class Pair:
         regrets = self._regrets_at_common_distance()
         if regrets is None:
             return Estimate(None, reason="the two have no row distance in common")
+        sides = (self.a.positive, self.b.positive)
+        if any(side.is_refined and not (side.inside | side.out).all() for side in sides):
+            return Estimate(None, reason="needs cells that a refined lattice leaves out")
         regret_a, regret_b = (np.where(regret > 0, regret, np.nan) for regret in regrets)
         undefined = "a transfer regret is undetermined or not above 0"
         found = self._estimate(np.log(regret_b / regret_a), undefined, self.a.regrets.left_out)

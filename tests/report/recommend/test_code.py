@@ -214,7 +214,9 @@ def test_pasted_code_of_every_optimizer_makes_the_studys_steps() -> None:
                         beta1=0.8, beta2=0.95, eps=1e-6)  # fmt: skip
             ran = check_by_execution(swept(name + normalized, task), Cell(0.05, 0.1))
             missing = () if "adamp" in PACKAGES else ("sgdp", "adamp")
-            assert ran or name.startswith(("muon", "ndadam", *missing)), name  # the former are formulas
+            assert ran or name.startswith(("muon", "ndadam", "kfac", *missing)), (
+                name
+            )  # the former are formulas
     ran = 0
     for k, (name, own) in enumerate(
         product(
@@ -243,14 +245,14 @@ def test_line_without_an_equivalent_is_explained_or_left_out() -> None:
         if name.endswith((":fixed", ":corrected")):  # lr-scaled lines only at a constant rate
             for moving in (Task(), Task(schedule=Schedule.FIXED, warmup=1)):
                 own, *rest = lines(swept(name, moving))
-                if name.startswith("muon"):  # only its formula
+                if name.startswith(("muon", "kfac")):  # only its formula
                     assert (own.code.startswith("dict("), rest) == (True, [])
                     continue
                 assert own.code.startswith("optimizer = "), name
                 assert [line.code for line in rest] == [""]
                 assert rest[0].remark.startswith("no line for decay that the schedule scales")
             _, *rest = lines(swept(name, Task(schedule=Schedule.FIXED)))
-            assert rest or name.startswith("muon"), name
+            assert rest or name.startswith(("muon", "kfac")), name
             assert all(line.code and "the same while the rate is constant" in line.remark for line in rest)
         assert not any("N**0.5" in line.code for line in lines(imported(name))), name
         (line,) = lines(swept(name), Cell(0.1, 0.0))

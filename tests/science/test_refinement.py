@@ -1,0 +1,148 @@
+"""A refined lattice gives the verdict of the whole one from fewer lanes, however it is interrupted."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lrwd_sweep.science.refinement import Left, Refinement, refine, with_presumed
+from lrwd_sweep.science.separability import Separability, Verdict, analyse
+from lrwd_sweep.science.separability.analysis import Settings
+from lrwd_sweep.science.surface import CellStatus, Float, Surface
+from lrwd_sweep.science.trial import Direction
+from tests.science.separability.surfaces import BOWL, NO_EFFECT, A, L, noisy, surface
+from tests.science.separability.test_simulation import Case, like, straight
+
+FEW = Settings(resamples=100)
+TILTED = 0.1 * A**2 + 0.3 * (L + A / 2) ** 2
+
+
+def trained(truth: Surface, lanes: np.ndarray) -> Surface:
+    """The surface of which only these lanes are stored."""
+    missing = CellStatus.MISSING.value
+    return replace(
+        truth, values=np.where(lanes, truth.values, np.nan), lanes=np.where(lanes, truth.lanes, missing)
+    )
+
+
+def refined(
+    truth: Surface, budget: int | None = None, rng: np.random.Generator | None = None
+) -> tuple[Refinement, Surface]:
+    """Train round by round; with `rng` half of each round's lanes, as if interrupted, then the rest."""
+    lanes = np.zeros(truth.lanes.shape, dtype=bool)
+    while (found := refine(trained(truth, lanes), budget=budget, settings=FEW)).todo.any():
+        some = found.todo if rng is None else found.todo & (rng.random(lanes.shape) < 0.5)
+        lanes |= some if some.any() else found.todo
+    assert (lanes == found.asked).all()
+    return found, trained(truth, lanes)
+
+
+def judged(found: Refinement, stored: Surface) -> Separability:
+    return analyse(with_presumed(stored.with_seeds(found.seeds)), resamples=100)
+
+
+def with_holes(y: Float) -> Float:
+    y = y.copy()
+    y[A + L > 6] = np.nan
+    return y
+
+
+@pytest.mark.parametrize(
+    ("y", "verdict"),
+    [
+        (noisy(BOWL, 5, 0.1), Verdict.SEPARABLE),
+        (noisy(TILTED, 5, 0.1), Verdict.COUPLED),
+        (with_holes(noisy(BOWL, 7, 2.0)), Verdict.SEPARABLE),
+    ],
+    ids=["bowl", "tilted", "diverged corner"],
+)
+def test_refined_lattice_has_the_verdict_of_the_whole_after_any_interruption(
+    y: Float, verdict: Verdict
+) -> None:
+    truth = surface(y)
+    found, stored = refined(truth)
+    assert found.settled
+    assert found.asked.mean() < 0.6
+    answer = judged(found, stored)
+    assert answer.verdict is analyse(truth, resamples=100).verdict is verdict
+    assert found.left.keys() == set(zip(*np.nonzero(~found.asked.any(axis=2)), strict=True))
+    interior = {i for i, _ in answer.ridge}
+    for i in interior:
+        inside = stored.with_seeds(found.seeds).inside[i]
+        j = int(np.where(inside, stored.with_seeds(found.seeds).mean[i], np.inf).argmin())
+        assert inside[j - 1 : j + 2].all(), "a row carries the slope with an untrained neighbour"
+    for needs_all in (answer.interaction_share, answer.reverse_slope, answer.sequential_regret[0].estimate):
+        assert needs_all.value is None
+    if verdict is not Verdict.SEPARABLE:  # on others all transferred cells are trained
+        assert answer.transfer_regret[-1].estimate.value is None
+    again, same = refined(truth, rng=np.random.default_rng(0))
+    assert (again.asked == found.asked).all()
+    assert np.array_equal(same.values, stored.values, equal_nan=True)
+
+
+def test_rules_hold_for_budgets_baselines_few_seeds_and_whole_lattices() -> None:
+    noise = surface(noisy(BOWL, 5, 3.0))
+    every, _ = refined(noise)
+    part, stored = refined(noise, budget=int(every.asked.sum()) - 1)
+    assert part.asked.sum() < every.asked.sum()
+    assert part.unfit
+    assert judged(part, stored).ridge_slope.value is not None, "the seeds of the last whole round"
+    few, _ = refined(noise, budget=36 * 2)
+    assert few.asked.sum() == 72
+    assert set(few.left.values()) == {Left.BUDGET, Left.COLUMN}
+    whole = refine(noise, settings=FEW)
+    assert (whole.seeds, whole.left) == (noise.seeds, {}), "a whole lattice is analysed whole"
+
+    y = noisy(BOWL + A**2, 5, 0.1)
+    plain, _ = refined(surface(y))
+    upside = replace(surface(-y), direction=Direction.MAXIMIZE)
+    assert (refined(upside)[0].asked == plain.asked).all()
+    assert Left.ROW in plain.left.values()
+    zero, _ = refined(surface(y, baseline=y[:, 0]))
+    assert (zero.asked[:, 1:] == plain.asked).all()
+    assert 6 <= zero.asked[:, 0].any(axis=1).sum() < 11
+    for seeds, size in ((1, 11), (2, 11), (5, 3)):
+        found, _ = refined(surface(noisy(BOWL[:size, :size], seeds, 0.1)))
+        assert found.asked.any(axis=(0, 1)).all(), (seeds, size)
+        assert not found.settled, (seeds, size)
+    assert found.asked.all(), "a lattice of fewer than ten cells is trained whole"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "step", "most"), [("adam", 1.5, 0.6), ("adamw", 1.0, 0.6), ("sgd", 1.0, 0.5), ("sgdw", 1.0, 0.4)]
+)
+def test_shapes_of_the_default_lattices_need_at_most_three_fifths(
+    name: str, step: float, most: float
+) -> None:
+    case, changed, share = like(name, step), 0, []
+    for stream in range(20):
+        truth = surface(case.draw(np.random.default_rng(stream), 7), case.log_lr, case.log_decay)
+        found, stored = refined(truth)
+        ours, theirs = judged(found, stored).verdict, analyse(truth, resamples=100).verdict
+        changed += ours is not theirs and Verdict.UNDETERMINED not in (ours, theirs)
+        share.append(found.asked.mean())
+    assert np.mean(share) <= most
+    assert changed <= 1
+
+
+@pytest.mark.slow
+def test_repeated_looks_at_noise_give_a_verdict_in_one_of_a_hundred_at_most() -> None:
+    found = {
+        name: sum(
+            refine(surface(draw(np.random.default_rng(k), 7)), settings=FEW).settled for k in range(100)
+        )
+        for name, draw in NO_EFFECT.items()
+    }
+    assert sum(found.values()) <= 4, found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slope", [0.0, -0.25, -1.0])
+def test_slope_after_repeated_looks_has_an_interval_that_holds_the_truth(slope: float) -> None:
+    case: Case = straight("bowl", slope)
+    held = []
+    for stream in range(60):
+        found, stored = refined(surface(case.draw(np.random.default_rng(stream), 7)))
+        held.append(not judged(found, stored).ridge_slope.excludes(slope))
+    assert np.mean(held) >= 0.8
