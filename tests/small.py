@@ -22,7 +22,8 @@ ILL = Cell(1e38, 1e-3)  # the loss overflows within a few steps
 WAYS = [  # every way to train: network and engine
     *[(net, "native") for net in ("mlp-norm", "mlp", "cnn-norm", "cnn")],
     *[(net, "loop") for net in ("mlp-norm", "cnn-norm", "cnn", "tests.nets.awkward:Normed")],
-    *[(net, "vmap") for net in ("mlp", "cnn", "tests.nets.awkward:Normed", "tests.nets.awkward:Dropping")],
+    *[(net, "vmap") for net in ("mlp", "embed-norm", "cnn")],
+    *[(f"tests.nets.awkward:{net}", "vmap") for net in ("Normed", "Dropping")],
 ]
 
 

@@ -22,7 +22,7 @@ from lrwd_sweep.data import Split
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.draws import Draws, generator
 from lrwd_sweep.nets import Lanes, Predictor
-from lrwd_sweep.spec.catalog import CLASS
+from lrwd_sweep.spec.catalog import CLASS, EMBEDDINGS
 from lrwd_sweep.spec.flat_minima import EMA, ENSEMBLE, SWA
 from lrwd_sweep.spec.task import Task
 
@@ -125,22 +125,30 @@ class Averages:
 
 
 class _Ensemble:
-    """The mean of the members' softmax; predictions are its logarithm."""
+    """The mean of the members' softmax; predictions are its logarithm.
+
+    The members' embeddings are joined, so that a cosine is the mean of theirs.
+    """
 
     def __init__(self, averages: Averages) -> None:
         self.averages = averages
         self.item = averages.task.data_set
+        self.embeds = averages.task.net in EMBEDDINGS
 
     def predict(self, x: Any) -> Tensor:
         """Return log probabilities (L, C, B), or of classes per position as the network's outputs."""
         total: Tensor | None = None
+        embeddings: list[Tensor] = []
         for member in self.averages.members:
             self.averages.load(member)
             outputs = self.averages.lanes.predictor().predict(x)
+            if self.embeds:
+                outputs, embedding = outputs.tensor_split([self.item.classes], dim=1)
+                embeddings.append(embedding)
             log_p = torch.log_softmax(outputs, self._classes(outputs))
             total = log_p if total is None else torch.logaddexp(total, log_p)
         assert total is not None, "there is a member"
-        return total - math.log(len(self.averages.members))
+        return torch.cat([total - math.log(len(self.averages.members)), *embeddings], dim=1)
 
     def _classes(self, outputs: Tensor) -> int:
         """Return the dimension of the classes."""

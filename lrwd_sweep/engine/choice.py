@@ -57,7 +57,8 @@ def chosen(task: Task, device: torch.device, *, keep: bool = True) -> Task:
             why = obstacle(task, device)
         if why:
             raise UsageError(f"{arg('engine', 'vmap')}: {task.net} {why}; choose auto or loop")
-    native = is_native(task.net, task.loss, task.train, task.data_set, task.label_smoothing)
+    of_loss = (task.label_smoothing, task.logit_decay)
+    native = is_native(task.net, task.loss, task.train, task.data_set, *of_loss)
     if task.engine != "auto" or (native and task.net in PERCEPTRONS):
         network(task)  # raises for an engine that it does not have
         return task
@@ -201,6 +202,7 @@ def _key(task: Task, device: torch.device) -> str:
         *([str(sizes.item)] if sizes.item != DataSet(0, 0, 0, sizes.classes, sizes.shape) else []),
         f"batch {task.batch_size}",
         f"smoothed {task.label_smoothing}" if task.label_smoothing else "",
+        "logits penalised" if task.logit_decay else "",
         task.precision,
         task.train,
     )

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from lrwd_sweep.data import EVAL_BATCH, Split
-from lrwd_sweep.engine.metrics import JoinedOutputs, Measures, UserMetric, losses_of
+from lrwd_sweep.engine.metrics import JoinedOutputs, Measures, UserMetric, losses_of, recall_at_1
 from lrwd_sweep.nets import Network, Predictor, is_by_item, loss_of, output_of
 from lrwd_sweep.nets.batch import fits
+from lrwd_sweep.spec.catalog import EMBEDDINGS
 from lrwd_sweep.spec.task import Task
 
 
@@ -21,7 +22,9 @@ class Evaluation:
         self.loss, self.whole = loss_of(net), task.whole_loss
         predicts = fits(output_of(net), task.data_set)
         metric = UserMetric.find(task.measure) if task.measure else None
-        self.measures = Measures(task.data_set.target, self.loss, predicts, metric)
+        embeds = task.net in EMBEDDINGS
+        self.classes = task.data_set.classes
+        self.measures = Measures(task.data_set.target, self.loss, predicts, embeds, metric)
         self.size, self.by_item = task.eval_batch_size or EVAL_BATCH, is_by_item(net)
 
     @torch.inference_mode()
@@ -34,24 +37,31 @@ class Evaluation:
         outputs depend on their batch gets all its items.
         """
         total, target, metric = self.measures.zeros(like), self.measures.target, self.measures.metric
-        found = JoinedOutputs(len(split), target)
+        found, embeddings = JoinedOutputs(len(split), target), JoinedOutputs(len(split))
         targets: list[Tensor] = []
         for x, y in split.batches(self.size if self.by_item else len(split)):
             outputs = predictor.predict(x)
+            if self.measures.embeds:
+                embeddings.add(outputs[:, self.classes :])
+                outputs = outputs[:, : self.classes]
             losses = (
                 outputs.new_zeros(len(outputs)) if self.whole else losses_of(self.loss, outputs, y, target)
             )
             total += self.measures.summed(losses, outputs, y, split.center)
             if self.whole or metric:
                 found.add(outputs)
+            if self.whole or metric or self.measures.embeds:
                 targets.append(y)
         if self.whole:
             total[0] = losses_of(self.loss, found.outputs, torch.cat(targets), target)
-        means = self.means(total, len(split), alive)
-        if metric is None:
-            return means
-        measured = metric.values(found.outputs, torch.cat(targets), alive, target)
-        return torch.cat([means, measured.to(means).unsqueeze(0)])
+        rows = [self.means(total, len(split), alive)]
+        if self.measures.embeds:
+            recalls = recall_at_1(embeddings.outputs, torch.cat(targets))
+            rows.append(torch.where(alive, recalls, math.nan).to(total).unsqueeze(0))
+        if metric is not None:
+            measured = metric.values(found.outputs, torch.cat(targets), alive, target)
+            rows.append(measured.to(total).unsqueeze(0))
+        return torch.cat(rows)
 
     def means(self, total: Tensor, size: int, alive: Tensor) -> Tensor:  # (measures, L)
         """Turn sums into means; NaN for a diverged lane, whose loss may be finite where it stopped."""

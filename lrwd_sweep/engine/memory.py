@@ -19,13 +19,15 @@ from torch.autograd.graph import saved_tensors_hooks
 from lrwd_sweep.data import EVAL_BATCH
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.engine.device import free_bytes
+from lrwd_sweep.engine.metrics import RECALL_ROWS
 from lrwd_sweep.errors import DeviceError, arg
 from lrwd_sweep.nets import Mlp, ModuleNetwork, Network, is_by_item, loss_of, network, output_of
 from lrwd_sweep.nets.batch import joined, made_up, parts, targets
 from lrwd_sweep.nets.loop import LoopLanes
 from lrwd_sweep.optim import compiled_on, make_update
 from lrwd_sweep.science.optimizer import Optimizer
-from lrwd_sweep.spec.catalog import FLOAT32
+from lrwd_sweep.spec.catalog import EMBEDDINGS, FLOAT32
+from lrwd_sweep.spec.net_options import complete_options
 from lrwd_sweep.spec.task import Task
 
 HEAP = 1.08  # factor for gaps between blocks
@@ -73,6 +75,9 @@ def pack_bytes(task: Task, lanes: int, device: torch.device, optimizer: Optimize
     )
     kept_outputs = lanes * NUMBER * math.prod(output_of(net)) * held_out
     whole = kept_outputs + _loss_bytes(one) if task.whole_loss else kept_outputs * bool(task.measure)
+    if task.net in EMBEDDINGS:
+        numbers = complete_options(task.net, task.net_options)["embedding"]
+        whole += NUMBER * held_out * (lanes * numbers + 3 * RECALL_ROWS)
     return int(HEAP * (lanes * parameters + together * activations + data + whole))
 
 

@@ -19,10 +19,11 @@ from lrwd_sweep.nets.loss import DEFAULT_LOSS, NamedLoss
 from lrwd_sweep.optim import Update
 from lrwd_sweep.science.optimizer import Family
 from lrwd_sweep.spec import user_code
-from lrwd_sweep.spec.catalog import CLASS, FLOAT, IGNORED, MULTI_HOT, POSITION, measures, metric_of
+from lrwd_sweep.spec.catalog import CLASS, FLOAT, IGNORED, MULTI_HOT, POSITION, RECALL, measures, metric_of
 from lrwd_sweep.spec.user_code import UserCode
 
 LARGEST_EXPONENT = 700  # of a perplexity in float64
+RECALL_ROWS = 512  # of cosines at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ class Measures:
     target: str = CLASS
     loss: Loss = DEFAULT_LOSS
     predicts: bool = True  # outputs can be held against the targets
+    embeds: bool = False  # predictions have an embedding
     metric: UserMetric | None = None
 
     @property
@@ -82,8 +84,9 @@ class Measures:
 
     @property
     def all_names(self) -> tuple[str, ...]:
-        """The same and the user's metric, which is not measured in training."""
-        return self.names if self.metric is None else (*self.names, self.metric.name)
+        """The same, recall and the user's metric, which are not measured in training."""
+        own = () if self.metric is None else (self.metric.name,)
+        return self.names + (RECALL,) * self.embeds + own
 
     def zeros(self, theta: Tensor) -> Tensor:  # (rows, L)
         """Return sums of nothing."""
@@ -159,6 +162,24 @@ def _errors(output: Tensor, y: Tensor) -> Tensor:  # one lane's → (2,)
 def _squares(predicted: Tensor, y: Tensor) -> Tensor:
     """Sum the squares of errors in float64, as float32 would overflow."""
     return (predicted.double() - y.double()).square().sum()
+
+
+def recall_at_1(embeddings: Tensor, y: Tensor) -> Tensor:  # (L, D, n), (n,) → (L,)
+    """Return the share of items whose nearest other item, by cosine, has their class.
+
+    Of equally near items the first counts; without a finite embedding it is NaN.
+    """
+    return torch.stack([_recall(lane.t(), y) for lane in embeddings])
+
+
+def _recall(embedding: Tensor, y: Tensor) -> Tensor:  # (n, D), (n,) → ()
+    unit, hits = torch.nn.functional.normalize(embedding, dim=1), embedding.new_zeros(())
+    for rows in torch.split(torch.arange(len(y), device=y.device), RECALL_ROWS):
+        cos = unit[rows] @ unit.t()
+        cos[torch.arange(len(rows), device=y.device), rows] = -math.inf
+        nearest = cos.argmax(dim=1)
+        hits += ((nearest != rows) & (y[nearest] == y[rows])).sum()
+    return torch.where(embedding.isfinite().all(), hits / len(y), math.nan)
 
 
 def means(total: Tensor, size: int) -> Tensor:  # (measures, L)

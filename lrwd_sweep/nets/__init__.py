@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lrwd_sweep.errors import UsageError, arg, brief
-from lrwd_sweep.nets import cnn, gpt, resnet, user_network, vgg
+from lrwd_sweep.nets import cnn, embedding, gpt, resnet, user_network, vgg
 from lrwd_sweep.nets.kronecker import Watch
 from lrwd_sweep.nets.loop import LoopLanes
 from lrwd_sweep.nets.loss import Loss, find_loss
@@ -71,6 +71,7 @@ def network(task: Task) -> Network:
         precision=task.precision,
         train=task.train,
         smoothing=task.label_smoothing,
+        logit_decay=task.logit_decay,
         code=code,
     )
     if task.damping is not None and isinstance(net, ModuleNetwork):
@@ -96,12 +97,13 @@ def is_native(
     train: str = "",
     item: DataSet | None = None,
     smoothing: float = 0.0,
+    logit_decay: float = 0.0,
 ) -> bool:
     """Test whether a network has a program of its own for all lanes, with the gradient written out."""
-    return not _unwritten(name, loss, train, item, smoothing)
+    return not _unwritten(name, loss, train, item, label_smoothing=smoothing, logit_decay=logit_decay)
 
 
-def _unwritten(name: str, loss: str, train: str, item: DataSet | None, smoothing: float) -> str:
+def _unwritten(name: str, loss: str, train: str, item: DataSet | None, **of_loss: float) -> str:
     """Say what the native programs are not written for; empty if they are."""
     if name not in NATIVE:
         return name
@@ -109,8 +111,9 @@ def _unwritten(name: str, loss: str, train: str, item: DataSet | None, smoothing
         return f"a loss other than {CROSS_ENTROPY}"
     if item is not None and item.target != CLASS:
         return f"{item.target} targets"
-    if smoothing:
-        return arg("label_smoothing", smoothing)
+    for option, value in of_loss.items():
+        if value:
+            return arg(option, value)
     return arg("train", train) if train else ""
 
 
@@ -176,6 +179,7 @@ def build(
     precision: str = FLOAT32,
     train: str = "",
     smoothing: float = 0.0,
+    logit_decay: float = 0.0,
     code: tuple[tuple[str, str], ...] = (),  # digests of user code: changed code is another network
 ) -> Network:
     """Build a network of the catalog, torchvision or the user for inputs of `shape`.
@@ -184,7 +188,7 @@ def build(
     for any exception of user code.
     """
     item = item or DataSet(0, 0, 0, classes, shape)
-    unwritten = _unwritten(name, loss, train, item, smoothing)
+    unwritten = _unwritten(name, loss, train, item, label_smoothing=smoothing, logit_decay=logit_decay)
     native = engine in ("auto", "native") and not unwritten
     if engine == "native" and unwritten:
         raise UsageError(
@@ -192,7 +196,7 @@ def build(
         )
     own = user_code.is_user_code(name)
     way = Way(
-        find_loss(loss, smoothing),
+        find_loss(loss, smoothing, logit_decay),
         precision,
         vmap=engine == "vmap",
         train=train,
@@ -204,6 +208,8 @@ def build(
     if name == "gpt":
         return gpt.build(item, options, way)
     _refuse_items(name, item)
+    if name == "embed-norm":
+        return embedding.build(item, options, way)
     if name.startswith("torchvision:"):
         from lrwd_sweep.nets import torchvision_models  # noqa: PLC0415  # slow to load
 

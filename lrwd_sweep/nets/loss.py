@@ -53,19 +53,22 @@ class NamedLoss:
 
     name: str = CROSS_ENTROPY
     smoothing: float = 0.0  # of training's labels
+    logit_decay: float = 0.0  # λ_C of the regularised softmax of ND-Adam (Zhang et al. 2017), in training
 
     def __call__(self, output: Tensor, y: Tensor) -> Tensor:
         """Return the mean loss of a batch."""
         smoothed = {"label_smoothing": self.smoothing} if self.smoothing else {}
-        return _FUNCTIONS[self.name](*self._aligned(output, y), **smoothed)
+        output, y = self._aligned(output, y)
+        mean = _FUNCTIONS[self.name](output, y, **smoothed)
+        return mean + self.logit_decay * _half_square(output, y) if self.logit_decay else mean
 
     def total(self, output: Tensor, y: Tensor) -> Tensor:
-        """Sum over the items of a batch, or the positions that count, without label smoothing."""
+        """Sum over the items of a batch, or the positions that count, without smoothing and penalty."""
         each = _FUNCTIONS[self.name](*self._aligned(output, y), reduction="none")
         return each.sum() if self._of_classes else each.sum() / max(1, y[:1].numel())
 
     def of_lanes(self, logits: Tensor, y: Tensor) -> Tensor:  # (L, C, B), (B,) → (L,)
-        """Sum over the items of a batch for every lane, without label smoothing."""
+        """Sum over the items of a batch for every lane, without smoothing and penalty."""
         return _FUNCTIONS[self.name](logits, y.expand(len(logits), -1), reduction="none").sum(dim=1)
 
     @property
@@ -76,13 +79,20 @@ class NamedLoss:
         return by_class(output, y) if self._of_classes else (output.reshape(y.shape), y)
 
 
+def _half_square(logits: Tensor, y: Tensor) -> Tensor:  # (N, C), (N,)
+    """Return the mean of ½‖z‖² over the logits z that count."""
+    counts = y != IGNORED
+    squares = logits.square().sum(dim=1)
+    return torch.where(counts, squares, 0).sum() / (2 * counts.sum())
+
+
 DEFAULT_LOSS = NamedLoss()
 
 
-def find_loss(name: str, smoothing: float = 0.0) -> Loss:
+def find_loss(name: str, smoothing: float = 0.0, logit_decay: float = 0.0) -> Loss:
     """Return the loss of the catalog or the user's. Raises UsageError or UnknownName."""
     if name in LOSSES:
-        return NamedLoss(name, smoothing)
+        return NamedLoss(name, smoothing, logit_decay)
     code = user_code.find("loss", name)
     if isinstance(code.thing, type):
         raise UsageError(

@@ -35,7 +35,10 @@ class Predictor(Protocol):
     """L networks in evaluation mode: running statistics, no random layers."""
 
     def predict(self, x: Any) -> Tensor:
-        """Return logits (L, C, B) of the inputs x (B, *shape); of targets other than classes (L, B, …)."""
+        """Return logits (L, C, B) of the inputs x (B, *shape); of targets other than classes (L, B, …).
+
+        Those of a network in EMBEDDINGS are (L, C + D, B): the embedding stands behind the logits.
+        """
 
 
 class Lanes(Protocol):

@@ -41,6 +41,16 @@ class Batches(FlatMinima):
         mark="smooth{:g}",
         words="labels smoothed by {:g}",
     )
+    logit_decay: float = declared(
+        0.0,
+        "λ_C of a penalty ½λ_C‖logits‖² in training",
+        panel=TRAIN,
+        metavar="V",
+        below=LARGEST_EPS,
+        rare=True,
+        mark="logits{:g}",
+        words="logits penalised by {:g}",
+    )
     accumulate: int = declared(
         1,
         "Batches per update, their mean gradient",

@@ -105,6 +105,7 @@ DATA_SETS = {  # validation images are held out of the published training part b
 NETWORKS = {
     "mlp-norm": "128-128, batch norm without affine parameters after every layer: scale-invariant",
     "mlp": "128-128, batch norm after the hidden layers, an ordinary output layer",
+    "embed-norm": "128-128 like mlp-norm, then ℓ2-normalised embeddings and a learned proxy per class",
     "cnn-norm": "three convolutions, 16-32-32, normalised like mlp-norm: scale-invariant",
     "cnn": "the same with an ordinary output layer",
     "resnet20": "residual network for small images, 0.27M parameters",
@@ -166,12 +167,16 @@ _MEASURES = {  # of a split, by target
     MULTI_HOT: ("loss",),
 }
 
+RECALL = "recall_at_1"
+EMBEDDINGS = ("embed-norm",)  # networks whose predictions have an embedding behind the logits
+
 METRICS = {
     "val_loss": "loss on the validation split: cross-entropy in nats, or that of --loss",
     "val_error": "share of the validation split that is misclassified, 0 to 1",
     "val_top5_error": "share whose class is not among the five most likely, 0 to 1",
     "val_perplexity": "exp(val_loss) of classes per position",
     "val_r2": "share of the targets' variance that is explained, at most 1; higher is better",
+    "val_recall_at_1": "share whose nearest other item by cosine has their class; higher is better",
     "train_loss": "loss over the last epoch's training batches",
     "train_error": "misclassified share of the same, 0 to 1",
     "train_top5_error": "the same for the five most likely classes, 0 to 1",
@@ -192,6 +197,7 @@ MEANT_METRICS = {  # names of other tools
     **dict.fromkeys(["accuracy", "acc", "val_accuracy", "val_acc"], "val_error, which is 1 − accuracy"),
     **dict.fromkeys(["train_accuracy", "train_acc"], "train_error, which is 1 − accuracy"),
     **dict.fromkeys(["top5", "top5_accuracy", "val_top5"], "val_top5_error"),
+    **dict.fromkeys(["recall", "recall@1", "r@1", "val_recall", "val_recall@1", RECALL], "val_recall_at_1"),
     "loss": "val_loss",
     "error": "val_error",
 }
@@ -296,9 +302,9 @@ def direction_of(metric: str, asked: Direction | None = None) -> Direction | Non
     Raises UsageError if another one is asked for.
     """
     metric = of_last_weights(metric)
-    if metric.partition("_")[2] not in {name for found in _MEASURES.values() for name in found}:
+    if metric.partition("_")[2] not in {RECALL, *(name for found in _MEASURES.values() for name in found)}:
         return asked
-    known = Direction.MAXIMIZE if metric.endswith("_r2") else Direction.MINIMIZE
+    known = Direction.MAXIMIZE if metric.endswith(("_r2", RECALL)) else Direction.MINIMIZE
     if asked not in (known, None):
         better = "lower" if known is Direction.MINIMIZE else "higher"
         raise UsageError(f"{arg(str(asked), True)}: a {better} {metric} is better; leave the option out")

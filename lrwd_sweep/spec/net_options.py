@@ -13,6 +13,7 @@ CONTEXT = 64  # tokens of a window of text by default
 OF_NETWORKS: dict[str, dict[str, Any]] = {  # with their defaults
     "mlp-norm": {"width": 128},
     "mlp": {"width": 128},
+    "embed-norm": {"width": 128, "embedding": 16, "scale": 16},
     "gpt": {"layers": 2, "heads": 4, "width": 64, "context": CONTEXT, "tie": False, "weight_norm": False},
 }
 

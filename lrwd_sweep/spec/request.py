@@ -50,6 +50,7 @@ class TaskOptions(RunKeywords, CurvatureOptions, total=False):
     eval_batch_size: int
     clip_norm: float
     label_smoothing: float
+    logit_decay: float
     accumulate: int
     train_fraction: float
     batch_size: int

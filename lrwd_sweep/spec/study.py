@@ -14,7 +14,7 @@ from lrwd_sweep.science.lattice import FIRST_SEEDS, Lattice, Timescales, coarse_
 from lrwd_sweep.science.optimizer import DecayRule, Family, Optimizer, formula
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.trial import Direction
-from lrwd_sweep.spec.catalog import MEANT_METRICS, METRICS, chance_level
+from lrwd_sweep.spec.catalog import EMBEDDINGS, MEANT_METRICS, METRICS, RECALL, chance_level
 from lrwd_sweep.spec.field import Field
 from lrwd_sweep.spec.flat_minima import of_last_weights
 from lrwd_sweep.spec.net_options import said_options
@@ -301,6 +301,11 @@ def _refuse_other_metrics(metric: str, task: Task) -> None:
     if of_last_weights(metric) in task.metrics:
         option = arg(metric.partition("_")[0])
         raise UsageError(f"{arg('metric', metric)} is only measured by studies that train with {option}")
+    if metric.endswith(RECALL):
+        raise UsageError(
+            f"{arg('metric', metric)} needs embeddings, which {task.net} does not give; choose "
+            f"{arg('net', EMBEDDINGS[0])}, or {', '.join(task.metrics)}"
+        )
     raise UsageError(
         f"{arg('metric', metric)} is not measured for the {task.data_set.target} targets of {task.data} and "
         f"{arg('loss', task.loss)}; choose {', '.join(task.metrics)}"

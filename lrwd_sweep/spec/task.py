@@ -14,9 +14,11 @@ from lrwd_sweep.spec.batches import LARGEST_EPS, Batches
 from lrwd_sweep.spec.catalog import (
     AUGMENTATIONS,
     CROSS_ENTROPY,
+    EMBEDDINGS,
     ENGINES,
     FLOAT32,
     PRECISIONS,
+    RECALL,
     DataSet,
     find_data_set,
     find_loss,
@@ -246,7 +248,8 @@ class Task(Batches):
     def metrics(self) -> tuple[str, ...]:
         """The names of the metrics that its lanes have."""
         found = measures(self.data_set.target, self.loss)
-        own = (metric_of(self.measure),) if self.measure else ()
+        own = (f"val_{RECALL}",) * (self.net in EMBEDDINGS)
+        own += (metric_of(self.measure),) if self.measure else ()
         last = tuple(f"{split}_{measure}" for split in ("val", "train") for measure in found) + own
         validated = [name for name in last if name.startswith("val_")]
         return last + tuple(f"{kind}_{name}" for kind in self.kinds for name in validated)

@@ -25,10 +25,11 @@ def refuse_impossible(task: Any) -> None:  # a Task, which imports this module
         )
     if task.clip_norm == 0:
         raise UsageError(f"{arg('clip_norm', 0)} leaves nothing of the gradients; choose more than 0")
-    if task.label_smoothing and task.loss != CROSS_ENTROPY:
-        raise UsageError(
-            f"{arg('label_smoothing')} has no effect on {arg('loss', task.loss)}; it is for {CROSS_ENTROPY}"
-        )
+    for name in ("label_smoothing", "logit_decay"):
+        if getattr(task, name) and task.loss != CROSS_ENTROPY:
+            raise UsageError(
+                f"{arg(name)} has no effect on {arg('loss', task.loss)}; it is for {CROSS_ENTROPY}"
+            )
     if task.measure and metric_of(task.measure) in METRICS:
         raise UsageError(
             f"{arg('metric', task.measure)} would hide {metric_of(task.measure)}; give the function another "

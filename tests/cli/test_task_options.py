@@ -113,6 +113,7 @@ def test_the_largest_value_is_best_where_higher_is_better(run: Run) -> None:
 def test_every_kind_of_target_trains_and_is_reported_in_each_of_its_metrics(run: Run) -> None:
     for net, data, options, metrics in (
         ("Tokens", "tokens", ("--metric", "val_perplexity"), ("val_loss", "val_error", "train_perplexity")),
+        ("Net", "items", ("--logit-decay", "0.1"), ("val_loss",)),
         ("Net", "hot", ("--loss", "bce-with-logits", "--clip-norm", "1"), ("train_loss",)),
         ("Net", "numbers", ("--loss", "huber", "--accumulate", "2"), ("val_r2",)),
     ):
@@ -171,6 +172,21 @@ def test_what_a_task_cannot_do_is_refused_in_one_line(run: Run) -> None:
             (*numbers, *mse, "--label-smoothing", "0.1"),
             "--label-smoothing has no effect on --loss mse; it is for",
         ),
+        ((*numbers, *mse, "--logit-decay", "0.1"), "--logit-decay has no effect on --loss mse; it is for"),
+        (("--logit-decay", "-1"), "--logit-decay '-1' is not a number"),
+        (
+            ("--metric", "val_recall_at_1"),
+            "which mlp-norm does not give; choose --net embed",
+        ),
+        (
+            ("--net", "embed-norm", "--metric", "val_recall_at_1", "--minimize"),
+            "a higher val_recall_at_1 is better; leave",
+        ),
+        (
+            ("--net", "embed-norm", *hot[2:], "--loss", "bce_with_logits"),
+            "embed-norm takes one class per item, not",
+        ),
+        (("--engine", "native", "--logit-decay", "0.1"), "native is not written for --logit-decay 0.1"),
         (
             (*numbers, *mse, "--accumulate", "6"),
             "--accumulate 6 batches of 16 are more than the training set of",

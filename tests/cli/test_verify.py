@@ -44,6 +44,7 @@ def test_every_section_is_shown_or_written_as_strict_json(run: Run) -> None:
         "Proposition 2",
         "Proposition 3",
         "Filtering",
+        "Scale invariance",
         "Rotation",
         "Flat minima",
         "Parity with",

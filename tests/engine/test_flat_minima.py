@@ -37,6 +37,8 @@ LONE: list[tuple[str, str, str, Fields]] = [  # network, engine, optimizer, fiel
     ("mlp", "loop", "adamw:lr-scaled", SAM | {"accumulate": 2, "ema": 2.5, "clip_norm": 0.1}),
     ("cnn", "native", "sgd", SAM | {"swa": 0.5}),
     ("cnn-norm", "loop", "adamw:lr-scaled", ASAM | EVERY),
+    ("embed-norm", "vmap", "adamw:lr-scaled", SAM | EVERY),
+    ("embed-norm", "loop", "sgd", {"swa": 1}),
     ("tests.nets.awkward:Normed", "vmap", "sgd", SAM | EVERY),
     ("tests.nets.awkward:Normed", "loop", "sgd", ASAM | {"swa": 1}),
     ("tests.nets.awkward:Dropping", "loop", "sgd", SAM),  # the same units are dropped in both passes
@@ -141,7 +143,8 @@ def test_metrics_of_averages_begin_with_their_first_weights() -> None:
 
 
 def test_run_with_averages_resumes_at_every_step_with_the_same_bits(tmp_path: Path) -> None:
-    for net, engine in (("mlp-norm", "native"), ("tests.nets.awkward:Dropping", "loop")):
+    others = [("embed-norm", "vmap"), ("tests.nets.awkward:Dropping", "loop")]
+    for net, engine in (("mlp-norm", "native"), *others):
         of, cells = task(net, 3, engine=engine, **SAM, **EVERY), (WELL[0], Cell(1e30, 0.25))
         whole = repr(pack("sgdw", of, cells).run())
         for step in range(1, of.steps, 1 if engine == "native" else 3):

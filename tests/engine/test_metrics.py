@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from lrwd_sweep.engine.metrics import Diagnostics, angle, losses_of, means
+from lrwd_sweep.engine.metrics import Diagnostics, angle, losses_of, means, recall_at_1
 from lrwd_sweep.engine.pack import PackTrainer
+from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status, Trial
 from tests.small import F64, ILL, WELL, pack, splits, task
 
@@ -22,6 +23,37 @@ def test_measures_without_a_finite_loss_are_nan() -> None:
         found = means(torch.tensor([[loss, 6.0], [3.0, 2.0], [1.0, 0.0]]), 4)
         assert found[:, 0].isnan().all()
         assert found[:, 1].tolist() == [1.5, 0.5, 0.0]
+
+
+def test_recall_counts_items_whose_nearest_other_item_has_their_class(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lrwd_sweep.engine.metrics.RECALL_ROWS", 4)
+    e, y = torch.randn(3, 5, 30, generator=torch.Generator().manual_seed(0), dtype=F64), torch.arange(30) % 3
+    e[1] = functional.one_hot(y, 5).t() * torch.arange(1, 31)  # a direction for each class
+    e[2, 0, 0] = math.nan
+    others = [[k for k in range(30) if k != item] for item in range(30)]
+    cosines = functional.cosine_similarity(e[0][:, :, None], e[0][:, None], dim=0)
+    nearest = [max(rest, key=cosines[item].__getitem__) for item, rest in enumerate(others)]
+    hits = sum(int(y[near] == y[item]) for item, near in enumerate(nearest))
+    found = recall_at_1(e, y).tolist()
+    assert found[:2] == [hits / 30, 1.0]
+    assert math.isnan(found[2])
+    assert 0 < hits < 30
+    assert recall_at_1(e[:1, :, :1], y[:1]).tolist() == [0]  # no other item
+    assert recall_at_1(e[1:2, :, :4], y[:4]).tolist() == [0.5]  # two have no other item of their class
+
+
+def test_networks_that_embed_have_recall_and_only_scale_invariant_tensors() -> None:
+    for name in ("sgdp", "adamp"):
+        trials = pack(name, task("embed-norm", 3), WELL).run()
+        for trial in trials:
+            assert trial.curves["projection"] == (1, 1, 1), name
+            named = {f"{split}_recall_at_1" for split in ("val", "test", "initial_val")}
+            assert {found for found in trial.metrics if "recall" in found} == named
+            assert trial.metrics["val_recall_at_1"] == trial.curves["val_recall_at_1"][-1] > 0.25
+    (ill,) = pack("sgd", task("embed-norm", 3), [Cell(math.inf, 0.0)]).run()
+    assert (ill.status, math.isnan(ill.curves["val_recall_at_1"][-1])) == (Status.DIVERGED, True)
 
 
 def _strict(logits: Tensor, y: Tensor) -> Tensor:

@@ -171,6 +171,7 @@ CASES = {
     "smoothed": Case(
         "three_classes", _labelled, F.cross_entropy, {"label_smoothing": 0.2}, ("loss", "error")
     ),
+    "penalised": Case("Tokens", _text, _tokens_loss, {"logit_decay": 0.3}),
     "nll": Case("three_likelihoods", _labelled, F.nll_loss, {"loss": "nll"}, ("loss", "error")),
     "two inputs": Case("Two", _two, lambda o, y: F.cross_entropy(o.logits, y), {}, ("loss", "error")),
     "bytes": Case("Bytes", _bytes, F.cross_entropy, {}, ("loss", "error")),
@@ -211,7 +212,10 @@ def _alone(case: Case, task: Task, train: Any, lane: int) -> nn.Module:
                 smoothed = (
                     F.cross_entropy(module(x), y, label_smoothing=0.2) if task.label_smoothing else None
                 )
-                loss = case.alone(_call(module, x), y) if smoothed is None else smoothed
+                output = _call(module, x)
+                loss = case.alone(output, y) if smoothed is None else smoothed
+                if task.logit_decay:
+                    loss = loss + task.logit_decay / 2 * output["logits"][y >= 0].square().sum(-1).mean()
                 (loss / task.accumulate).backward()  # type: ignore[no-untyped-call]
             if task.clip_norm is not None:
                 norm = nn.utils.clip_grad_norm_(module.parameters(), task.clip_norm)

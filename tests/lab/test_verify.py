@@ -55,12 +55,15 @@ def test_every_family_and_rule_follows_its_paper(device: torch.device) -> None:
     assert {check.cells[1] for check in section.checks} >= of_tensors | {"adamw:cautious"}
     assert {check.cells[0] for check in section.checks} >= {"sgd of the paper", "sgd of torch"}
     section = parity_of_flat_minima(device)
-    assert (section.failures, len(section.checks)) == ([], 10)
+    assert (section.failures, len(section.checks)) == ([], 12)
     section = parity_of_kfac(device)
     assert (section.failures, len(section.checks)) == ([], 6)
 
 
-@pytest.mark.parametrize("show", [proposition_1, proposition_2, proposition_3, filtering_identity])
+PROPOSITIONS = [proposition_1, proposition_2, proposition_3, filtering_identity, rotation.scale_invariance]
+
+
+@pytest.mark.parametrize("show", PROPOSITIONS)
 def test_propositions_hold(show: Callable[[torch.device], Section], device: torch.device) -> None:
     section = show(device)
     assert section.failures == []

@@ -16,7 +16,7 @@ from lrwd_sweep.spec.catalog import NETWORKS, find_network
 from tests.refusal import assert_raises
 
 F64 = torch.float64
-SMALL = ["mlp-norm", "mlp", "cnn-norm", "cnn", "resnet20", "vgg16-bn", "shake26-2x32d"]
+SMALL = ["mlp-norm", "mlp", "embed-norm", "cnn-norm", "cnn", "resnet20", "vgg16-bn", "shake26-2x32d"]
 SIZES = {  # parameters on CIFAR-10, as the papers give them
     "resnet20": 0.27e6,
     "resnet32": 0.46e6,
@@ -48,7 +48,7 @@ def test_parameter_counts_are_those_of_the_papers() -> None:
 
 
 def test_catalog_and_builders_name_the_same_networks() -> None:
-    assert {"mlp-norm", "mlp", "gpt", "torchvision:NAME", *CONVOLUTIONAL} == set(NETWORKS)
+    assert {"mlp-norm", "mlp", "embed-norm", "gpt", "torchvision:NAME", *CONVOLUTIONAL} == set(NETWORKS)
     assert build("resnet20", (1, 8, 8), 10) is build("resnet20", (1, 8, 8), 10)  # built once
 
 

@@ -46,7 +46,12 @@ def test_bad_options_are_refused_in_one_line() -> None:
         with pytest.raises(UsageError, match=complaint):
             parse_options(text)
     for net, options, complaint in (
-        ("cnn", {"width": 3}, "net_options='width=3' has no effect on cnn; it is for mlp-norm, mlp, gpt and"),
+        (
+            "cnn",
+            {"width": 3},
+            "'width=3' has no effect on cnn; it is for mlp-norm, mlp, embed-norm, gpt",
+        ),
+        ("embed-norm", {"scale": 0.5}, "net_options='scale=0.5' is not a whole number from 1 to"),
         ("mlp", {"width": 0}, "net_options='width=0' is not a whole number from 1 to"),
         ("gpt", {"widht": 3}, "unknown option of gpt 'widht'; did you mean width?"),
         ("gpt", {"width": 0}, "net_options='width=0' is not a whole number from 1 to"),

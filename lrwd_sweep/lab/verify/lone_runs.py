@@ -1,7 +1,7 @@
-"""Lone runs in plain torch with SAM, averages of weights and snapshot ensembles, compared with lanes.
+"""Lone runs in plain torch with SAM, averages, snapshot ensembles and penalised logits, compared with lanes.
 
-The optimizers are torch.optim's, the averages those of torch.optim.swa_utils; SAM and ensembles are written
-out. In float64, on made-up data.
+The optimizers are torch.optim's, the averages those of torch.optim.swa_utils; the rest is written out. In
+float64, on made-up data.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from lrwd_sweep.nets.randomness import Noisy
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import MomentumForm, Optimizer
 from lrwd_sweep.science.schedule import Schedule
-from lrwd_sweep.spec.catalog import DataSet
+from lrwd_sweep.spec.catalog import EMBEDDINGS, RECALL, DataSet
 from lrwd_sweep.spec.flat_minima import EMA, ENSEMBLE, ETA, SWA
 from lrwd_sweep.spec.task import Task
 
@@ -102,7 +102,9 @@ class LoneRun:
         self.steps.zero_grad()
         size = self.task.batch_size
         for part, targets in zip(x.split(size), y.split(size), strict=True):  # type: ignore[no-untyped-call]
-            (cross_entropy(self.net(part), targets) / self.task.accumulate).backward()  # type: ignore[no-untyped-call]
+            z = self.net(part)
+            loss = cross_entropy(z, targets) + self.task.logit_decay / 2 * z.square().sum(1).mean()
+            (loss / self.task.accumulate).backward()
 
     def _step(self, x: Tensor, y: Tensor) -> None:
         """Take a step; with SAM as in its Algorithm 1, or as ASAM's equation has it."""
@@ -134,21 +136,36 @@ class LoneRun:
 
     @torch.no_grad()
     def measured(self, kind: str) -> dict[str, float]:
-        """Return loss and error on the validation split: of the last weights, if no kind is named."""
+        """Return loss, error and recall on the validation split: of the last weights, if no kind is named."""
         x, y = self.splits.validation.x, self.splits.validation.y
+        classes = self.task.data_set.classes
         if kind == ENSEMBLE:
-            members = self.snapshots[-(self.task.ensemble or 0) :]
-            mean = torch.stack([one.eval()(x).softmax(1) for one in members]).mean(0)
+            members = [one.eval()(x) for one in self.snapshots[-(self.task.ensemble or 0) :]]
+            mean = torch.stack([one[:, :classes].softmax(1) for one in members]).mean(0)
             loss, found = nll_loss(mean.log(), y), mean
+            embedding = torch.cat([one[:, classes:] for one in members], 1)
         else:
             net: nn.Module = {SWA: self.swa, EMA: self.ema}.get(kind, self.net)
             if kind:
                 update_bn(self._batches(generator(self.seed, "averages"), self.task.batch_size), net)
-            found = net.eval()(x)
+            found, embedding = net.eval()(x).tensor_split([classes], 1)
             loss = cross_entropy(found, y)
         start = f"{kind}_" if kind else ""
         wrong = (found.argmax(1) != y).double().mean()
-        return {f"{start}val_loss": loss.item(), f"{start}val_error": wrong.item()}
+        measured = {"val_loss": loss.item(), "val_error": wrong.item()}
+        if self.task.net in EMBEDDINGS:
+            measured[f"val_{RECALL}"] = _recall(embedding, y)
+        return {f"{start}{name}": value for name, value in measured.items()}
+
+
+def _recall(embedding: Tensor, y: Tensor) -> float:  # (n, D), (n,)
+    """Return the share of items of the class of the one at the smallest angle."""
+    hits = 0
+    for k, e in enumerate(embedding):
+        cosines = torch.nn.functional.cosine_similarity(embedding, e, dim=1)
+        cosines[k] = -2
+        hits += int(y[cosines.argmax()] == y[k])
+    return hits / len(y)
 
 
 def made_up_splits(sizes: DataSet, device: torch.device) -> Splits:
@@ -187,6 +204,7 @@ CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (  # the method, by what to
     ("ASAM", "two gradients by hand", {"sam": 0.5, "sam_adaptive": True}),
     ("SWA", "AveragedModel, update_bn", {"swa": 3}),
     ("EMA", "AveragedModel, get_ema_multi_avg_fn", {"ema": 1.5}),
+    ("regularised softmax", "penalty by hand", {"logit_decay": 0.1}),
     ("snapshot ensemble", "mean softmax by hand", {"ensemble": 2, "schedule": Schedule.RESTARTS}),
 )
 
@@ -224,7 +242,7 @@ def parity_of_kfac(device: torch.device) -> Section:
 
 
 def parity_of_flat_minima(device: torch.device) -> Section:
-    """Compare SAM, averages and ensembles with lone runs of torch.optim, under both optimizers."""
+    """Compare SAM, averages, ensembles and penalised logits with lone runs, under both optimizers."""
     splits, checks = made_up_splits(SIZES, device), []
     for method, theirs, fields in CASES:
         for optimizer in ("sgd", "adamw:lr-scaled"):
@@ -240,7 +258,7 @@ def parity_of_flat_minima(device: torch.device) -> Section:
             cells = (method, theirs, optimizer)
             checks.append(Check(cells, apart(optimizer, task, CELLS, splits), SAME))
     return Section(
-        "Flat minima: lanes equal lone runs of torch.optim",
+        "Flat minima and regularised softmax: lanes equal lone runs of torch.optim",
         ("method", "in torch", "optimizer"),
         tuple(checks),
     )

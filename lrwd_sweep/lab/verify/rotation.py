@@ -1,4 +1,4 @@
-"""Rotation in equilibrium: the angle that decay lets a scale-invariant tensor turn in a step."""
+"""Scale invariance by ℓ2 normalisation; rotation in equilibrium, the angle that a tensor turns in a step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lrwd_sweep.lab.evidence import Check, Section
+from lrwd_sweep.lab.evidence import Check, Relation, Section
+from lrwd_sweep.lab.verify.problem import error
+from lrwd_sweep.nets import network
 from lrwd_sweep.optim import Segment, make_update
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.task import Task
@@ -17,6 +19,8 @@ from lrwd_sweep.spec.task import Task
 SHAPE = (64, 32)  # large: in few dimensions random gradients are not orthogonal to each other
 SETTLING, MEASURED = 2000, 4000  # steps; the norm settles at a rate of 4λ and the measure averages its noise
 THREE_DIGITS = 1e-3
+ROUNDING, APART = 1e-12, 1e-3
+SCALES = (1.0, 3.0, 0.2)  # c of scale invariance, a lane each
 _D = math.prod(SHAPE)
 _BETA = 0.9
 
@@ -76,6 +80,43 @@ EQUILIBRIA = (
         lambda alpha, w: _adam_norm(alpha, alpha * w),
     ),
 )
+
+
+def scale_invariance(device: torch.device) -> Section:
+    """Show that the last matrix and the proxies of embed-norm have no scale, unlike an output layer."""
+    checks = []
+    for tensor in ("last.weight", "proxies.weight"):
+        losses, theta, g, c = _scaled("embed-norm", tensor, device)
+        along = float((g[0] * theta[0]).sum().abs() / (g[0].norm() * theta[0].norm()))
+        for shown, off in (
+            ("L(cW) = L(W)", error(losses, losses[:1])),
+            ("∇L(cW) = ∇L(W)/c", error(c * g, g[:1])),
+            ("∇L·W = 0", along),
+        ):
+            checks.append(Check(("embed-norm", tensor, shown), off, ROUNDING))
+    losses, *_ = _scaled("mlp", "weight3", device)
+    why = "its output layer is an ordinary one"
+    off = error(losses, losses[:1])
+    checks.append(Check(("mlp", "weight3", "L(cW) = L(W)"), off, APART, Relation.DIFFER, why))
+    return Section(
+        "Scale invariance by ℓ2 normalisation (Heo et al. 2021): c = 3 and 0.2",
+        ("network", "tensor", "shown"),
+        tuple(checks),
+    )
+
+
+def _scaled(net: str, tensor: str, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return losses (L,), a tensor and its gradient (L, out, in), and c (L, 1, 1), by which it is scaled."""
+    made, stream = network(Task(net=net, engine="loop")), torch.Generator().manual_seed(0)
+    first = {name: value.to(device) for name, value in made.init(stream).items()}
+    theta = {name: value.repeat(len(SCALES), *[1] * value.dim()) for name, value in first.items()}
+    grad = {name: torch.zeros_like(value) for name, value in theta.items()}
+    c = theta[tensor].new_tensor(SCALES)[:, None, None]
+    theta[tensor].mul_(c)
+    x = torch.randn(64, 1, 8, 8, generator=stream, dtype=torch.float64).to(device)
+    y = torch.arange(64, device=device) % 10
+    losses, _ = made.lanes(theta, grad, 64).gradient(x, y, [torch.Generator(device) for _ in SCALES])
+    return losses, theta[tensor], grad[tensor], c
 
 
 def equilibrium_rotation(device: torch.device) -> Section:
