@@ -52,7 +52,8 @@ def test_no_system_call_loses_anything_when_it_is_the_last_or_fails(tmp_path: Pa
     store = tmp_path / STORE
 
     def removed() -> None:
-        store.unlink(missing_ok=True)
+        for file in (store, *tmp_path.glob(f"{STORE}.rescue-*")):
+            file.unlink(missing_ok=True)
         shutil.rmtree(f"{store}.packs", ignore_errors=True)
 
     violations, seen = [], Counter[str]()
@@ -70,6 +71,11 @@ def test_no_system_call_loses_anything_when_it_is_the_last_or_fails(tmp_path: Pa
                 if fault != "signal=KILL":
                     faults.assert_told(code, err, 0, 3)
                 seen[fault] += code == -9 or "INJECTED" in (tmp_path / "trace").read_text()
+                for rescue in tmp_path.glob(f"{STORE}.rescue-*"):
+                    assert rescue.name in err, f"I6: {err}"
+                    faults.assert_told(*commands.run("study", "merge", STORE, rescue.name)[:2], 0)
+                    rescue.unlink()
+                    seen["rescued"] += 1
                 seen["stored"] += faults.assert_kept(store, NAME, acknowledged, PACK)
                 code, err, _ = commands.run(*COMMAND)
                 faults.assert_told(code, err, 0)
@@ -77,6 +83,7 @@ def test_no_system_call_loses_anything_when_it_is_the_last_or_fails(tmp_path: Pa
             except AssertionError as violation:
                 violations.append((rule, str(violation).splitlines()[0]))
     done = ", ".join(f"{count} {fault}" for fault, count in seen.items())
+    sys.stdout.write("".join(f"{violation}\n" for violation in violations))
     sys.stdout.write(f"{sum(counts.values())} calls; {done}; {len(violations)} violations\n")
     assert violations == []
     assert seen["signal=KILL"] >= 125, seen
