@@ -37,6 +37,7 @@ _NO_MEMORY = (  # in errors of the loader, of threads, of torch and of LLVM
     *("can't start new thread", "unable to allocate", "out of memory"),
 )
 _PASSWORD = re.compile(r":[^\s/]+@(?=\D|\d+\.)")  # of user:password@host; folder:DIR@SIZE holds none
+_LONGEST = 1000  # characters of a message about arguments
 _COMPLETE = "_LRWD_SWEEP_COMPLETE"  # set by the shells' completion scripts
 
 app = group(
@@ -119,7 +120,7 @@ def run() -> int:  # noqa: PLR0911 - one return for each way to end
         return end.exit_code
     except TyperException as error:
         at = getattr(error, "ctx", None)
-        what = error.format_message().removesuffix(".")
+        what = _cut(error.format_message().removesuffix("."))
         return _fail(f"{what}; see {at.command_path if at else 'lrwd-sweep'} --help", error.exit_code)
     except LrwdError as error:
         return _fail(error.spelled(option_text), error.exit_code)
@@ -146,6 +147,11 @@ def run() -> int:  # noqa: PLR0911 - one return for each way to end
         what = f"{type(error).__name__}: {error}"
         return _fail(f"this is a fault of lrwd-sweep: {what} (LRWD_DEBUG=1 shows where)", OUR_BUG)
     return 0
+
+
+def _cut(text: str) -> str:
+    """Cut a message that repeats a long argument."""
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def _is_out_of_memory(error: Exception) -> bool:

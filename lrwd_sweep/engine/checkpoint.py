@@ -206,6 +206,8 @@ def _descriptions(place: CheckpointPlace) -> Iterator[Found]:
                 continue
             pack = Pack(tuple(Cell(*map(float, cell)) for cell in text["cells"]), int(text["seed"]))
             yield Found(file, pack, int(text["step"]), str(text["sha256"]), str(text["machine"]))
+        except FileNotFoundError:  # a pack that is training has just deleted it
+            continue
         except (OSError, ValueError, KeyError, TypeError) as error:
             _log.warning("the checkpoint %s is damaged (%s) and not used", file.name, type(error).__name__)
             with suppress(OSError):

@@ -87,6 +87,7 @@ class Store:
         self.path = path
         self._file = identity(path)
         self._specs: dict[str, StudySpec] = {}  # of the studies that were begun here, as they are stored
+        self._known: tuple[tuple[int, int, int], list[Trial]] | None = None  # what was read last, and its sum
         self._in_hand: tuple[str, Sequence[Trial]] | None = None  # a trained pack that is not stored yet
         self._rescuing = Lock()
         self._reader = engine
@@ -248,12 +249,8 @@ class Store:
     def finished(self, name: str) -> set[Lane]:
         """Return the lanes that are complete or diverged. Raises UnknownName."""
         with self._reading() as session:
-            found = trials.read_outcomes(session, studies.get_row(session, name))
-            return {
-                (trials.cell_of(lr, wd), seed)
-                for lr, wd, seed, status in found
-                if status is not Status.FAILED
-            }
+            found = self._read(session, studies.get_row(session, name))
+        return {(trial.cell, trial.seed) for trial in found if trial.status is not Status.FAILED}
 
     def add_trials(
         self, name: str, pack: Iterable[Trial], spec: StudySpec | None = None, seconds: float = 0.0
@@ -265,7 +262,7 @@ class Store:
         lane occurs twice or the study has changed since training began, and Inaccessible: see `_rescue`.
         """
         found = list(pack)
-        self._in_hand = name, found
+        self._in_hand, self._known = (name, found), None
         with self._writing() as session:
             if spec is not None:
                 self._check_unchanged(session, name, spec)
@@ -293,7 +290,18 @@ class Store:
     def trials(self, name: str, *, curves: bool = False) -> list[Trial]:
         """Return the study's trials in the order of storing, `curves` with theirs. Raises UnknownName."""
         with self._reading() as session:
-            return trials.read_trials(session, studies.get_row(session, name), curves=curves)
+            row = studies.get_row(session, name)
+            if curves:
+                return trials.read_trials(session, row, curves=True)
+            return list(self._read(session, row))
+
+    def _read(self, session: Session, row: RawStudy) -> list[Trial]:
+        """Return a study's trials without curves; read and verify them again only if others are stored."""
+        state = row.id, row.lanes, row.lanes_checksum
+        if self._known is None or self._known[0] != state:
+            self._known = None  # frees memory first
+            self._known = state, trials.read_trials(session, row, curves=False)
+        return self._known[1]
 
     @contextmanager
     def _session(self, engine: Engine) -> Iterator[Session]:

@@ -7,7 +7,7 @@ import is repeated, or the study deleted.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from itertools import islice
 
@@ -72,8 +72,9 @@ class BulkImport:
 
     def _insert(self, batch: Sequence[tuple[str, Sequence[Trial]]]) -> None:
         rows = dict(self._rows)
+        assert all(trial.cell.lr > 0 <= trial.cell.weight_decay for _, pack in batch for trial in pack)
         try:
-            with self._writing() as session:
+            with self._writing() as session, _without_checks(session):
                 for name, pack in batch:
                     row = rows[name]
                     added = trials.insert_new(session, row.id, pack)
@@ -122,6 +123,17 @@ class BulkImport:
                 return True
             session.execute(delete(StudyRow).where(StudyRow.id == row.id))
             return False
+
+
+@contextmanager
+def _without_checks(session: Session) -> Iterator[None]:
+    """Leave out SQLite's CHECK constraints, which take it two of five microseconds per trial."""
+    run = session.connection().exec_driver_sql
+    run("PRAGMA ignore_check_constraints = ON")
+    try:
+        yield
+    finally:
+        run("PRAGMA ignore_check_constraints = OFF")
 
 
 def refuse_repeated(row: RawStudy, lanes: Iterable[Lane]) -> None:

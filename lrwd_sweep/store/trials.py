@@ -173,13 +173,14 @@ def insert_new(session: Session, study: int, trials: Sequence[Trial]) -> list[in
             blobs = [(name.encode(), struct.pack(f"<{len(v)}d", *v)) for name, v in trial.curves.items()]
             curves += [(key, *curve) for curve in blobs]
             checksum = curves_checksum(blobs)
-        lane = (key, study, trial.cell.lr, trial.cell.weight_decay, trial.seed)
-        snapshots = {str(epoch): dict(found) for epoch, found in trial.snapshots.items()}
-        texts = (
-            *(trial.status.value, _metrics_text(trial.metrics), trial.detail),
-            json.dumps(snapshots) if snapshots else "{}",
-        )
-        rows.append((*lane, *texts, checksum, trial_checksum(*lane, checksum, *map(str.encode, texts))))
+        lr, decay, seed = trial.cell.lr, trial.cell.weight_decay, trial.seed
+        status, metrics, detail = trial.status._value_, _metrics_text(trial.metrics), trial.detail
+        snapshots = "{}"
+        if trial.snapshots:
+            snapshots = json.dumps({str(epoch): dict(found) for epoch, found in trial.snapshots.items()})
+        texts = status.encode(), metrics.encode(), detail.encode(), snapshots.encode()
+        whole = trial_checksum(key, study, lr, decay, seed, checksum, *texts)
+        rows.append((key, study, lr, decay, seed, status, metrics, detail, snapshots, checksum, whole))
     connection = session.connection()
     connection.exec_driver_sql(_INSERT_TRIAL, rows)
     if curves:

@@ -134,6 +134,9 @@ GOOD = {
     "--format": ("json", "csv", "junit", "html", "markdown", "github", "optuna", "wandb", "paths", "mlflow"),
     "--figure": ("a.svg", "a.png", "a.pdf"),
     "--metric": ("val_loss", "val_error", "val_accuracy", "loss"),
+    "--over": ("epochs=1,2", "batch-size=8,16", "width=4,8", "train-fraction=0.5,1", "epochs=2"),
+    "--head": ("127.0.0.1:1", "no.such.host:6379"),
+    "--device": ("nowhere", "cuda:9"),
     "--run": ("true {lr} {weight_decay}", "python x.py {lr} {weight_decay} {seed} {out}"),
 }
 IMPORT = (
@@ -153,6 +156,11 @@ POSITIONAL: dict[str, list[tuple[str, ...]]] = {
         ("digits-mlp-norm-adam-cosine-2ep-b64", "digits-mlp-norm-adamw-cosine-2ep-b64"),
     ],
     "preset": [("digits",), ("own.toml",)],
+    "transfer": [(), ("--over", "epochs=1,2")],
+    "worker": [("--head", "127.0.0.1:1"), ("--head", "user:SECRET@host:1")],
+    "verify": [()],
+    "bench": [()],
+    "docs": [("clusters",), ("no",)],
     "study": [
         ("imported",),
         ("runs.csv", *IMPORT),
@@ -162,7 +170,12 @@ POSITIONAL: dict[str, list[tuple[str, ...]]] = {
     ],
 }
 LEFT_OUT = {"--open", "--watch", "--download", "--install-completion", "--show-completion"}  # act outside
-COMMANDS = ("grid", "compare", "tpe", "report", "convert", "preset", "study")
+ENDS = {  # what keeps a command from training or measuring for long; a later option may still be invalid
+    **dict.fromkeys(("grid", "compare", "tpe", "transfer"), ("--dry-run",)),
+    "verify": ("--device", "nowhere"),
+    "bench": ("--scaling", "--overhead"),
+}
+COMMANDS = tuple(POSITIONAL)
 PAYLOADS = (
     *(
         b"\0",
@@ -269,8 +282,7 @@ def arguments_of(data: st.DataObject) -> list[str]:
         found.append(data.draw(st.sampled_from(known)))
         command = command.commands[found[-1]]
         known = tuple(sorted(getattr(command, "commands", ())))
-    if found[0] in ("grid", "compare", "tpe"):
-        found.append("--dry-run")
+    found += ENDS.get(found[0], ())
     some = st.sampled_from(HOSTILE) | st.text(string.printable, max_size=20).map(
         lambda text: text.replace("\0", "")
     )

@@ -57,7 +57,7 @@ BAD: tuple[tuple[tuple[str, ...], str], ...] = (
     (("no.db",), "no.db: No such file or directory"),
     (("sqlite:///no.db",), "no.db: there is no such file"),
     (("sqlite://",), "names no file; write sqlite:///FILE.db"),
-    (("nodb://user:secret@host/db",), "nodb://user:***@host/db"),
+    (("nodb://user:secret@host/db",), "nodb://user:…@host/db"),
     (("other.db",), "other.db is not a storage of Optuna: there is no table 'studies'"),
     (("other.db", "--format", "mlflow"), "other.db is not a store of MLflow: there is no table"),
     (("broken.db",), "broken.db cannot be read: no such table: study_directions; check the database"),

@@ -51,7 +51,12 @@ def _traces() -> bool:
 def test_no_system_call_loses_anything_when_it_is_the_last_or_fails(tmp_path: Path) -> None:
     store = tmp_path / STORE
 
+    def remove_rescued() -> None:
+        for file in tmp_path.glob(f"{STORE}.rescue-*"):
+            file.unlink()
+
     def removed() -> None:
+        remove_rescued()
         store.unlink(missing_ok=True)
         shutil.rmtree(f"{store}.packs", ignore_errors=True)
 
@@ -70,6 +75,13 @@ def test_no_system_call_loses_anything_when_it_is_the_last_or_fails(tmp_path: Pa
                 if fault != "signal=KILL":
                     faults.assert_told(code, err, 0, 3)
                 seen[fault] += code == -9 or "INJECTED" in (tmp_path / "trace").read_text()
+                for rescue in tmp_path.glob(f"{STORE}.rescue-*.db"):
+                    if rescue.name in err:
+                        faults.assert_told(*commands.run("study", "merge", STORE, rescue.name)[:2], 0)
+                        seen["rescued"] += 1
+                    else:  # what could not be deleted again
+                        assert (call, fault[-1]) == ("unlink", "+"), f"I6: {err}"
+                    remove_rescued()
                 seen["stored"] += faults.assert_kept(store, NAME, acknowledged, PACK)
                 code, err, _ = commands.run(*COMMAND)
                 faults.assert_told(code, err, 0)
@@ -77,6 +89,7 @@ def test_no_system_call_loses_anything_when_it_is_the_last_or_fails(tmp_path: Pa
             except AssertionError as violation:
                 violations.append((rule, str(violation).splitlines()[0]))
     done = ", ".join(f"{count} {fault}" for fault, count in seen.items())
+    sys.stdout.write("".join(f"{violation}\n" for violation in violations))
     sys.stdout.write(f"{sum(counts.values())} calls; {done}; {len(violations)} violations\n")
     assert violations == []
     assert seen["signal=KILL"] >= 125, seen

@@ -222,15 +222,9 @@ class Panel:
             reach = [(y.places[i], at) for i, at in run]
             if low == high:  # a line as tall as its row
                 reach = [(y.edges[low], run[0][1]), (y.edges[high + 1], run[0][1])]
+            up, along = zip(*reach, strict=True)
             for width, paint in ((2.4, "white"), (1.3, _RIDGE)):
-                self.axes.plot(
-                    [at for _, at in reach],
-                    [place for place, _ in reach],
-                    color=paint,
-                    linewidth=width,
-                    solid_joinstyle="round",
-                    zorder=3,
-                )
+                self.axes.plot(along, up, color=paint, linewidth=width, solid_joinstyle="round", zorder=3)
 
 
 _MARKS: dict[Mark, tuple[str, float, dict[str, object]]] = {  # shape, size as a share of the cell, style

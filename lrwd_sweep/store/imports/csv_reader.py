@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lrwd_sweep.errors import UsageError
-from lrwd_sweep.store.imports.run_table import RunTable, as_texts
+from lrwd_sweep.store.imports.run_table import BLOCK, RunTable, as_texts
 from lrwd_sweep.store.imports.source import ImportSource
 
 if TYPE_CHECKING:
     import _csv
 
-_BLOCK = 10_000  # rows that are turned into columns at once
 _SHARED = 50_000  # distinct texts of a column up to which equal ones are one object
 
 
@@ -51,7 +50,7 @@ def _table(path: Path, file: io.TextIOWrapper) -> RunTable:
         header = next(([*map(str.strip, fields)] for fields in lines if any(map(str.strip, fields))), [])
         columns = [_Column() for _ in header]
         rows = _whole_rows(lines, len(header), places, ragged)
-        while block := list(islice(rows, _BLOCK)):
+        while block := list(islice(rows, BLOCK)):
             for column, texts in zip(columns, zip(*block, strict=True), strict=True):
                 column.extend(texts)
     except csv.Error as error:
@@ -59,7 +58,8 @@ def _table(path: Path, file: io.TextIOWrapper) -> RunTable:
     if not places and not ragged:
         fault = "there are no rows below the header" if header else "the file is empty"
         raise UsageError(f"{path}: {fault}; write lr,weight_decay,seed,value and a row per run")
-    found = [as_texts(column.texts) for column in columns]
+    columns.reverse()
+    found = [as_texts(columns.pop().texts) for _ in header]  # one at a time, to save memory
     return RunTable(path, header, found, np.array(places), ragged, written=True)
 
 
@@ -68,12 +68,11 @@ def _whole_rows(
 ) -> Iterator[list[str]]:
     """Yield the rows of `width` fields and note their lines; keep others, unless blank, in `ragged`."""
     for fields in lines:
-        if any(map(str.strip, fields)):
-            if len(fields) == width:
-                places.append(lines.line_num)
-                yield fields
-            else:
-                ragged.append((f"line {lines.line_num}", [*map(str.strip, fields)]))
+        if len(fields) == width and (fields[0].strip() or any(map(str.strip, fields))):
+            places.append(lines.line_num)
+            yield fields
+        elif len(fields) != width and any(map(str.strip, fields)):
+            ragged.append((f"line {lines.line_num}", [*map(str.strip, fields)]))
 
 
 class _Column:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, overload
@@ -15,7 +15,7 @@ from lrwd_sweep.errors import shown
 from lrwd_sweep.science.lattice import Cell, canonical
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.store.imports.run_states import RunState, StateColumn, run_states, state_of
-from lrwd_sweep.store.imports.run_table import RowFault, RunTable, Texts, number
+from lrwd_sweep.store.imports.run_table import BLOCK, RowFault, RunTable, Texts, is_number, number, numbers
 
 Rows = NDArray[np.int64]
 
@@ -23,7 +23,6 @@ COMPLETE, DIVERGED, FAILED, UNFINISHED = range(4)  # an unfinished run has no tr
 _STATUS = (Status.COMPLETE, Status.DIVERGED, Status.FAILED, Status.FAILED)
 _PLACEHOLDERS = {"", "none", "null", "na", "nil", "missing", "undefined", "empty"}  # letters of a text
 _WITHOUT_VALUE = {RunState.UNFINISHED: UNFINISHED, RunState.FAILED: FAILED, RunState.DIVERGED: DIVERGED}
-_BLOCK = 10_000  # trials that are built at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +69,23 @@ class ImportedRuns:
 
     def cells(self) -> NDArray[np.int64]:
         """Number the distinct cells, ascending; return the number of each run's cell."""
-        lr = np.unique(self.lr, return_inverse=True)[1]
+        rates, lr = np.unique(self.lr, return_inverse=True)
         values, decay = np.unique(self.weight_decay, return_inverse=True)
-        cells: NDArray[np.int64] = np.unique(lr * len(values) + decay, return_inverse=True)[1]
-        return cells
+        lr *= len(values)
+        lr += decay
+        if (size := len(rates) * len(values)) > len(self):
+            return np.unique(lr, return_inverse=True)[1]
+        there = np.zeros(size, dtype=np.int64)  # without sorting
+        there[lr] = 1
+        return (np.cumsum(there) - 1)[lr]
 
     def lanes(self) -> NDArray[np.int64]:
         """Return a number for each run that is equal for runs of one lane."""
+        lanes = self.cells()
         seeds, seed = np.unique(self.seed, return_inverse=True)
-        return self.cells() * len(seeds) + seed
+        lanes *= len(seeds)
+        lanes += seed
+        return lanes
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,33 +117,42 @@ class ImportedTrials(Sequence[Trial]):
         return next(iter(replace(self, runs=self.runs.select(np.arange(len(self))[k, None]))))
 
     def __iter__(self) -> Iterator[Trial]:
-        for start in range(0, len(self), _BLOCK):
-            yield from self._built(self.runs.select(np.arange(start, min(start + _BLOCK, len(self)))))
+        for start in range(0, len(self), BLOCK):
+            yield from self._built(self.runs.select(np.arange(start, min(start + BLOCK, len(self)))))
 
     def _built(self, runs: ImportedRuns) -> Iterator[Trial]:
-        cell = lru_cache(_BLOCK)(Cell)
-        numeric = {name: runs.texts(name) for name in self.numeric}
+        cell = lru_cache(BLOCK)(Cell)
         details = [""] * len(runs) if runs.detail is None else runs.detail
-        lists = (one.tolist() for one in (runs.lr, runs.weight_decay, runs.seed, runs.status, runs.value))
-        for k, (lr, weight_decay, seed, status, value) in enumerate(zip(*lists, strict=True)):
-            where = cell(lr, weight_decay), seed, _STATUS[status]
-            detail, curves = details[k], self._curves(runs, k)
-            if status == COMPLETE:
-                metrics = {self.metric: value}
-                for name, texts in numeric.items():
-                    if (text := texts[k]) and math.isfinite(other := number(text)):
-                        metrics[name] = other
-                metrics.update(self.constant)
-                yield Trial(*where, metrics, curves, detail)
-            else:
+        every = self._metrics(runs)
+        nothing: dict[Any, Any] = {}
+        lists = (one.tolist() for one in (runs.lr, runs.weight_decay, runs.seed, runs.status))
+        for k, (lr, weight_decay, seed, status) in enumerate(zip(*lists, strict=True)):
+            detail, curves = details[k], self._curves(runs, k) if runs.table.curves else nothing
+            metrics = every[k] if status == COMPLETE else nothing
+            if status != COMPLETE and not detail:
                 word = runs.word[k]
                 plain = word.lower() in ("", *Status) or state_of(word) is RunState.COMPLETE
-                yield Trial(*where, {}, curves, detail or ("" if plain else word))
+                detail = "" if plain else word
+            yield Trial(cell(lr, weight_decay), seed, _STATUS[status], metrics, curves, detail, nothing)
+
+    def _metrics(self, runs: ImportedRuns) -> list[dict[str, float]]:
+        """Return the metrics of each run; they mean something if it is complete."""
+        found = [{self.metric: value} for value in runs.value.tolist()]
+        for name in self.numeric:
+            values = numbers(texts := runs.texts(name))
+            if values is None:  # of a run without a result
+                values = np.array([number(text) if is_number(text) else math.nan for text in texts])
+            finite = np.isfinite(values).tolist()
+            for metrics, value, there in zip(found, values.tolist(), finite, strict=True):
+                if there:
+                    metrics[name] = value
+        if self.constant:
+            for metrics in found:
+                metrics.update(self.constant)
+        return found
 
     def _curves(self, runs: ImportedRuns, k: int) -> dict[str, tuple[float, ...]]:
-        found = runs.table.curves and runs.table.curves.get((runs.place(k), self.measured))
-        if not found:
-            return {}
+        found = runs.table.curves.get((runs.place(k), self.measured)) or {}
         return {self.metric if name == "value" else name: tuple(values) for name, values in found.items()}
 
 
@@ -156,15 +172,18 @@ def parse_runs(
     for ended, code in _WITHOUT_VALUE.items():
         status[state == ended.value] = code
     with_value = np.flatnonzero(status == COMPLETE)
-    value = parser.parse("value", texts["value"], _value, math.nan, with_value)
+    value = np.full(size, math.nan)
+    found = numbers(texts["value"][with_value])
+    if found is None or (texts["value"][with_value] == "").any():
+        value = parser.parse("value", texts["value"], _value, math.nan, with_value)
+    else:
+        value[with_value] = found
     status[with_value] = np.where(np.isfinite(value[with_value]), COMPLETE, DIVERGED)
-    lr = parser.parse("lr", texts["lr"], lru_cache(_BLOCK)(_lr), math.nan)
-    weight_decay = parser.parse(
-        "weight_decay", texts["weight_decay"], lru_cache(_BLOCK)(_weight_decay), math.nan
-    )
+    lr = parser.parse("lr", texts["lr"], _lr, math.nan)
+    weight_decay = parser.parse("weight_decay", texts["weight_decay"], _weight_decay, math.nan)
     seed = np.zeros(size, dtype=np.int64)
     if "seed" in texts:
-        seed = parser.parse("seed", texts["seed"], lru_cache(_BLOCK)(_seed), 0)
+        seed = parser.parse("seed", texts["seed"], _seed, 0)
     runs = ImportedRuns(
         *(table, np.arange(size), lr, weight_decay, seed, value, status, word), texts.get("detail")
     )
@@ -202,20 +221,28 @@ class _Parser:
     ) -> NDArray[Any]:
         """Parse the texts of some rows (default: all); return `default` for others and for faults."""
         found = np.full(len(texts), default)
-        chosen = range(len(texts)) if rows is None else rows.tolist()
-        for row in chosen:
-            text = texts[row]
-            try:
-                found[row] = parse(text)
-            except ValueError as error:
-                fault = str(error)
-                place = self.table.place(row)
-                if name == "value" and not text:
-                    one = RowFault(place, f"value {fault}", f"value {fault}")
-                else:
-                    one = RowFault(place, f"{name} {shown(text)} {fault}", f"{name} {fault}")
-                self.faults.setdefault(row, []).append(one)
+        chosen = np.arange(len(texts)) if rows is None else rows
+        for start in range(0, len(chosen), BLOCK):
+            some = chosen[start : start + BLOCK]
+            block = texts[some].tolist()
+            known: dict[str, Any] = {}
+            faults: dict[str, str] = {}
+            for text in dict.fromkeys(block):
+                try:
+                    known[text] = parse(text)
+                except ValueError as error:
+                    known[text], faults[text] = default, str(error)
+            found[some] = [*map(known.__getitem__, block)]
+            if faults:
+                self._note(name, faults, zip(some.tolist(), block, strict=True))
         return found
+
+    def _note(self, name: str, faults: Mapping[str, str], rows: Iterable[tuple[int, str]]) -> None:
+        for row, text in rows:
+            if (fault := faults.get(text)) is not None:
+                what = name if name == "value" and not text else f"{name} {shown(text)}"
+                one = RowFault(self.table.place(row), f"{what} {fault}", f"{name} {fault}")
+                self.faults.setdefault(row, []).append(one)
 
 
 def _value(text: str) -> float:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrwd_sweep.errors import arg, shown
-from lrwd_sweep.store.imports.run_table import Columns, Texts, distinct, is_number, number, some
+from lrwd_sweep.store.imports.run_table import Columns, Texts, distinct, is_number, number, numbers, some
 
 
 class RunState(Enum):
@@ -68,6 +68,7 @@ _HEADERS = ("state", "status", "outcome")  # last word of a header that promises
 _ABOUT_A_RUN = {"is", "has", "was", "run", "trial", "job", "task", "exp", "experiment", "sys", "info"}
 _NO_STATES = {"random", "rng", "seed", "hidden", "init", "initial", "git", "data", "dataset", "upload"}
 _EXIT_CODES = {"exitcode", "returncode", "exitstatus", "rc", "retcode"}
+_OF_NUMBERS = {*_EXIT_CODES, *_FLAGS, *_HEADERS}  # other headers promise no state if the texts are numbers
 _EXIT_CODE = re.compile(r"-?\d+(\.0+)?(:\d+)?")
 _HEADER_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _PREFIX = re.compile(r"(job|trial|run|task)?_?(state|status)_", re.IGNORECASE)
@@ -108,6 +109,8 @@ def state_columns(columns: Columns, chosen: str | None) -> tuple[list[StateColum
     found: list[StateColumn] = []
     faults: list[str] = []
     for name, texts in columns.items():
+        if chosen is None and _meant(name) not in _OF_NUMBERS and numbers(texts) is not None:
+            continue
         words = distinct(texts)
         reader = _reader(name, words, chosen=chosen is not None)
         if reader is None or not words:
@@ -156,26 +159,34 @@ def run_states(columns: Iterable[StateColumn], texts: Columns, size: int) -> tup
 
 def _reader(name: str, texts: Sequence[str], *, chosen: bool) -> Reader | None:
     """Return a reader of the column's texts; None if it holds no states."""
-    words = [word.lower() for word in _HEADER_WORD.findall(name)]
-    meant = "".join(word for word in words if word not in _ABOUT_A_RUN)
+    meant, words = _meant(name), _words(name)
     promising = bool(words) and words[-1] in _HEADERS and not _NO_STATES & {*words}
-    numbers = all(map(is_number, texts))
+    numeric = all(map(is_number, texts))
     if meant in _EXIT_CODES and all(map(_EXIT_CODE.fullmatch, texts)):
         return _exit_code
     yes = _FLAGS.get(meant, RunState.COMPLETE if chosen and not promising else None)
-    if yes and all(_flag(text) is not None for text in texts) and not (numbers and meant in _NUMBERS):
+    if yes and all(_flag(text) is not None for text in texts) and not (numeric and meant in _NUMBERS):
         no = RunState.FAILED if meant in _SUCCESS.split() else RunState.UNFINISHED
         return lambda text: _flagged(text, yes, no)
-    if numbers and not chosen and meant not in _HEADERS:
+    if numeric and not chosen and meant not in _HEADERS:
         return None
     reader = _word_reader(texts)
-    if chosen or numbers:  # 0 and 1 of a "status" are ambiguous: refuse them
+    if chosen or numeric:  # 0 and 1 of a "status" are ambiguous: refuse them
         return reader
     states = {reader(text) for text in texts if text.lower() not in _BOOLEAN}
     if None not in states and len(states) > 1 and RunState.COMPLETE in states:
         return reader  # whatever the header
     told = meant in _FLAGS and meant != "error" and not any(text[0].isdigit() for text in texts)
     return reader if promising or told else None
+
+
+def _words(name: str) -> list[str]:
+    return [word.lower() for word in _HEADER_WORD.findall(name)]
+
+
+def _meant(name: str) -> str:
+    """Return the words of a header, without those that do not tell what it means."""
+    return "".join(word for word in _words(name) if word not in _ABOUT_A_RUN)
 
 
 def _word_reader(texts: Sequence[str]) -> Reader:

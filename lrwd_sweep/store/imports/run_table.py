@@ -23,6 +23,7 @@ REQUIRED = ("lr", "weight_decay", "value")
 OF_A_RUN = (*REQUIRED, "seed", "detail")
 _KNOWN = (*OF_A_RUN, "status", "decay_rule", "direction", "cap")
 SHOWN_FAULTS = 10
+BLOCK = 10_000  # rows that are handled at once, so that a million need no memory besides their texts
 
 Texts = NDArray[np.object_]  # (runs,) the texts of a column
 Columns = Mapping[str, Texts]
@@ -210,6 +211,20 @@ def is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def numbers(texts: Texts) -> NDArray[np.float64] | None:
+    """Parse a column as `number` does, and an empty text as NaN; None if a text is no number."""
+    found = np.empty(len(texts))
+    for start in range(0, len(texts), BLOCK):
+        block = [text or "nan" for text in texts[start : start + BLOCK].tolist()]
+        whole = "".join(block)
+        parse = float if whole.isascii() and "_" not in whole else number
+        try:
+            found[start : start + BLOCK] = [*map(parse, block)]
+        except ValueError:
+            return None
+    return found if all(map(is_number, distinct(texts[found == 0]))) else None  # 1e-400 is not 0
 
 
 def distinct(texts: Iterable[str]) -> list[str]:
