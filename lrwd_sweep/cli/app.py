@@ -36,7 +36,7 @@ _NO_MEMORY = (  # in errors of the loader, of threads, of torch and of LLVM
     *("failed to map segment", "cannot allocate memory", "can't allocate memory", "not enough memory"),
     *("can't start new thread", "unable to allocate", "out of memory"),
 )
-_PASSWORD = re.compile(r":[^\s/]+@(?=\D|\d+\.)")  # of user:password@host; folder:DIR@SIZE holds none
+_PASSWORD = re.compile(r"(?<!folder):[^\s/]+@(?=\D|\d+\.)")  # of user:password@host, not of folder:PATH@SIZE
 _LONGEST = 1000  # characters of a message about arguments
 _COMPLETE = "_LRWD_SWEEP_COMPLETE"  # set by the shells' completion scripts
 

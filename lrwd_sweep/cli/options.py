@@ -100,7 +100,7 @@ Spool = Annotated[
     typer.Option(
         "--spool",
         metavar="DIR",
-        help="Folder that all nodes share, for finished packs [none]",
+        help="Finished packs go here; all nodes see it [none]",
         rich_help_panel=WHERE,
     ),
 ]
@@ -133,7 +133,7 @@ ShardPart = Annotated[
         "--shard",
         metavar="K/N",
         parser=Shard.of,
-        help="Train the K-th of N parts; study merge joins them [all]",
+        help="Train part K of N; study merge joins them [all]",
         rich_help_panel=WHERE,
         show_default=False,
     ),
@@ -203,7 +203,7 @@ Full = Annotated[
 DryRun = Annotated[
     bool,
     typer.Option(
-        "--dry-run", help="Print runs, memory, time and names; write nothing", rich_help_panel=STORE
+        "--dry-run", help="Print runs, memory, time, names; write nothing", rich_help_panel=STORE
     ),
 ]
 Quiet = Annotated[

@@ -24,7 +24,7 @@ class Batches(FlatMinima):
 
     clip_norm: float | None = declared(
         None,
-        "Largest norm of a lane's gradient; more is scaled down [none]",
+        "Largest norm of a lane's gradient [none]",
         kind=float,
         panel=TRAIN,
         metavar="V",

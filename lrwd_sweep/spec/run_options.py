@@ -51,7 +51,7 @@ class RunOptions:
         least=-math.inf,
         below=math.inf,
     )
-    keep_out: bool = declared(False, "A further attempt continues in the {out} of the last", panel=RUN)
+    keep_out: bool = declared(False, "Continue in the {out} of the last attempt", panel=RUN)
     shell: bool = declared(False, "Run by sh -c, values quoted", panel=RUN)
     objective: tuple[Callable[..., Any], ...] = ()  # from Python, in place of `run`
 
