@@ -202,9 +202,7 @@ Full = Annotated[
 ]
 DryRun = Annotated[
     bool,
-    typer.Option(
-        "--dry-run", help="Print runs, memory, time, names; write nothing", rich_help_panel=STORE
-    ),
+    typer.Option("--dry-run", help="Print runs, memory, time, names; write nothing", rich_help_panel=STORE),
 ]
 Quiet = Annotated[
     bool,
