@@ -63,9 +63,7 @@ class StudyLoop:
         while True:
             stored = [trial.cell for trial in self.store.trials(self.name)]
             known = list(dict.fromkeys([*stored, *self._begun_cells()]))
-            self._train(
-                self._all_seeds(known)
-            )  # points that an interruption left without some of their seeds
+            self._train(self._all_seeds(known))  # an interruption may have left some without a seed
             if len(known) >= points:
                 return
             trials, count = self.store.trials(self.name), min(batch, points - len(known))
