@@ -122,7 +122,7 @@ class Result:
         """Average the same measure on the test split, which ranked nothing, over seeds; None if unknown."""
         metric = self.surface.metric.replace("val_", "test_").replace("train_", "test_")
         found = [t.metrics[metric] for t in self._complete.get(cell, ()) if metric in t.metrics]
-        return sum(found) / len(found) if found and metric.startswith("test_") else None
+        return sum(found) / len(found) if found and "_test_" in f"_{metric}" else None
 
     def conventions(self, cell: Cell) -> Conventions:
         """Convert the cell's decay to every convention, as far as the study's task is known.
