@@ -307,9 +307,10 @@ def _use(results: Sequence[Result]) -> Line:
         return Line(Topic.USE, "use", (value,), _in_own_flags(result, point), shell=True)
     first = recommendations(result, results).cells[0]
     code = next((line.code for line in first.lines if line.code), "")
-    if "\n" in code or "N**0.5" in code or not code:
+    no_library = code.startswith("dict(") and result.spec.task is not None
+    if "\n" in code or "N**0.5" in code or not code or no_library:
         lr, wd = (short_decimal(each) for each in (point.cell.lr, point.cell.weight_decay))
-        where = f"{title(result, results)} at lr {lr}, wd {wd}; its code: see --full"
+        where = f"{title(result, results)} at lr {lr}, wd {wd}" + "; its code: see --full" * (not no_library)
         return Line(Topic.USE, "use", (where, value))
     call = rounded(code, result.spec.lattice)
     scaled = result.spec.optimizer.rule is DecayRule.INDEPENDENT and "weight_decay=" in call
