@@ -36,7 +36,7 @@ class Left(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class Refinement:
-    """What the rules ask for, given the lanes that are trained."""
+    """The lanes that the rules ask for, given those that are trained."""
 
     todo: Bool  # (I, J, R) lanes of the present round that did not end; empty once refinement is over
     asked: Bool  # (I, J, R) lanes of all rounds so far
