@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,23 +17,75 @@ from lrwd_sweep.report.trained_study import Comparison, Study
 from lrwd_sweep.runner.runner import Runner, check_device, completion
 from lrwd_sweep.runner.signals import Interrupted
 from lrwd_sweep.science.trial import requested_direction
-from lrwd_sweep.spec.arguments import Named, finite, refuse_other_than_text, whole
-from lrwd_sweep.spec.data_files import DataFiles
-from lrwd_sweep.spec.job import CHECKPOINT_SECONDS, ExecutorChoice
+from lrwd_sweep.spec.field import Named, finite, refuse_other_than_text, whole
+from lrwd_sweep.spec.job import (
+    CHECKPOINT_SECONDS,
+    DataFiles,
+    ExecutorChoice,
+    Given,
+    Shard,
+    refuse_refined_shard,
+    refuse_shard,
+)
 from lrwd_sweep.spec.preset import DEFAULT, MOST_TRIALS, TRIALS
 from lrwd_sweep.spec.request import (
     REQUEST_FIELDS,
     Axis,
     Request,
-    TaskOptions,
     refuse_unknown,
 )
-from lrwd_sweep.spec.shard import Given, Shard, refuse_refined_shard, refuse_shard
+from lrwd_sweep.spec.run_options import RunKeywords
 from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.store import StudySummary, check_name, open_store
 from lrwd_sweep.store.database import shard_file
 
 Storage = str | os.PathLike[str]
+
+
+class TaskOptions(RunKeywords, total=False):
+    """The fields of a task that a call may set, as `FIELDS` declares them, or of a command."""
+
+    net: Named
+    data: Named
+    loss: Named
+    net_options: Mapping[str, Any] | str
+    standardize: bool  # byte images of user data
+    stream: bool  # map-style user data
+    augment: str
+    epochs: int
+    eval_every: int
+    eval_batch_size: int
+    clip_norm: float
+    label_smoothing: float
+    logit_decay: float
+    accumulate: int
+    train_fraction: float
+    batch_size: int
+    schedule: str
+    warmup: int
+    t_0: int
+    t_mult: int
+    eta_min: float
+    decay_schedule: str
+    momentum: float
+    nesterov: bool
+    momentum_form: str
+    beta1: float
+    beta2: float
+    eps: float
+    decay_all: bool
+    no_decay: str  # a regular expression
+    train: str  # a regular expression
+    precision: str
+    engine: str
+    sam: float
+    sam_adaptive: bool
+    swa: float
+    ema: float
+    ensemble: int
+    damping: float
+    factor_ema: float
+    inverse_interval: int
 
 
 def sweep(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lrwd_sweep.cli import app
-from lrwd_sweep.spec.data_files import DataFiles
+from lrwd_sweep.spec.job import DataFiles
 from lrwd_sweep.spec.study import StudySpec
 
 

@@ -16,13 +16,11 @@ from lrwd_sweep.report.view.notation import decimal_axes
 from lrwd_sweep.report.view.report import AxisStyle
 from lrwd_sweep.science.lattice import Timescales
 from lrwd_sweep.science.optimizer import users_of
-from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.field import HEADINGS, OPTIMIZER, STORE, TRAIN, WHERE, Field
-from lrwd_sweep.spec.job import CHECKPOINT_SECONDS, EXECUTORS, ExecutorChoice
+from lrwd_sweep.spec.job import CHECKPOINT_SECONDS, EXECUTORS, DataFiles, ExecutorChoice, Shard
 from lrwd_sweep.spec.preset import DEFAULT
 from lrwd_sweep.spec.request import DEFAULT_OPTIMIZER, REQUEST_FIELDS, Request
 from lrwd_sweep.spec.run_options import RUN_FIELDS
-from lrwd_sweep.spec.shard import Shard
 from lrwd_sweep.spec.task import FIELDS
 
 ALL_FIELDS = REQUEST_FIELDS | RUN_FIELDS | FIELDS

@@ -20,7 +20,7 @@ from lrwd_sweep.spec.request import Request
 
 if TYPE_CHECKING:
     from lrwd_sweep.report.scaled import Scaled
-    from lrwd_sweep.spec.shard import Shard
+    from lrwd_sweep.spec.job import Shard
 
 
 class ScaleFormat(StrEnum):

@@ -12,7 +12,7 @@ from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.notation import counted, styled
 from lrwd_sweep.runner.forecast import missing, runs, told
 from lrwd_sweep.runner.runner import Runner, check_device, check_place
-from lrwd_sweep.spec.shard import WHOLE, Shard, refuse_refined_shard
+from lrwd_sweep.spec.job import WHOLE, Shard, refuse_refined_shard
 
 if TYPE_CHECKING:
     from lrwd_sweep.cli.options import Place

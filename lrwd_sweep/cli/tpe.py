@@ -11,9 +11,9 @@ from lrwd_sweep.cli.parse import whole
 from lrwd_sweep.cli.study_run import opened, report, show_forecast
 from lrwd_sweep.runner.runner import completion
 from lrwd_sweep.spec.field import AXES
+from lrwd_sweep.spec.job import refuse_shard
 from lrwd_sweep.spec.preset import MOST_TRIALS, TRIALS
 from lrwd_sweep.spec.request import Request
-from lrwd_sweep.spec.shard import refuse_shard
 from lrwd_sweep.spec.study import Kind
 
 Trials = Annotated[

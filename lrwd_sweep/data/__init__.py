@@ -6,10 +6,9 @@ from lrwd_sweep.data import digits, images, tokens, user_data
 from lrwd_sweep.data.images import Augment, augmentation
 from lrwd_sweep.data.splits import EVAL_BATCH, Pixels, Split, Splits, StreamedSplit
 from lrwd_sweep.spec.catalog import DataSet
-from lrwd_sweep.spec.data_files import DataFiles
-from lrwd_sweep.spec.image_folder import PREFIX
-from lrwd_sweep.spec.text_files import is_text
+from lrwd_sweep.spec.job import DataFiles
 from lrwd_sweep.spec.user_code import is_user_code
+from lrwd_sweep.spec.user_files import PREFIX, is_text
 
 __all__ = [
     "EVAL_BATCH",

@@ -21,9 +21,9 @@ from torch.nn import functional
 
 from lrwd_sweep.data.splits import Pixels, Split, Splits
 from lrwd_sweep.errors import DataError, arg
-from lrwd_sweep.spec import image_folder
+from lrwd_sweep.spec import user_files
 from lrwd_sweep.spec.catalog import DataSet
-from lrwd_sweep.spec.data_files import DataFiles
+from lrwd_sweep.spec.job import DataFiles
 
 HOLD_OUT_SEED = 0
 IMAGENET_TRAIN = tuple(f"train_data_batch_{k}" for k in range(1, 11))
@@ -205,7 +205,7 @@ def load_folder(name: str, sizes: DataSet) -> Splits:
 
     As in downsampled ImageNet, an image of another shape is squeezed into the square, not cut.
     """
-    found = image_folder.scan(name)
+    found = user_files.scan_images(name)
     counts = (len(found.train), len(found.validation), len(found.test))
     if counts != (sizes.train, sizes.validation, sizes.test):
         raise DataError(f"{name} has changed while it was read; run the same command again")
@@ -215,7 +215,7 @@ def load_folder(name: str, sizes: DataSet) -> Splits:
     return as_splits(train, validation, test, sizes, Path(name))
 
 
-def _read_files(samples: Sequence[image_folder.Sample], sizes: DataSet) -> Images:
+def _read_files(samples: Sequence[user_files.Sample], sizes: DataSet) -> Images:
     images = Images.empty(len(samples), sizes)
     side = sizes.shape[-1]
     with ThreadPoolExecutor() as threads:

@@ -29,7 +29,7 @@ from lrwd_sweep.data.images import Images, as_splits, broken, held_out, read_pic
 from lrwd_sweep.data.splits import Splits
 from lrwd_sweep.errors import DataError, arg, brief
 from lrwd_sweep.spec.catalog import DataSet
-from lrwd_sweep.spec.data_files import DataFiles
+from lrwd_sweep.spec.job import DataFiles
 
 _SECONDS = 30.0  # without an answer before a download counts as failed
 Parts = tuple[Sequence[Images], Images]  # training images, file by file, and test images

@@ -7,7 +7,7 @@ import torch
 
 from lrwd_sweep.data.splits import Split, Splits
 from lrwd_sweep.errors import DataError, arg
-from lrwd_sweep.spec import text_files
+from lrwd_sweep.spec import user_files
 from lrwd_sweep.spec.catalog import DataSet
 
 
@@ -17,7 +17,7 @@ def load(name: str, sizes: DataSet) -> Splits:
     Raises UsageError, and DataError if the text is another than that of `sizes`.
     """
     (context,) = sizes.shape
-    text = text_files.read(name, context)
+    text = user_files.read_text(name, context)
     if text.digest != sizes.digest:
         raise DataError(f"{arg('data', name)} has changed a moment ago; run the same command again")
     if isinstance(text.tokens, bytes):

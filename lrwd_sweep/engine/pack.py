@@ -25,7 +25,7 @@ from lrwd_sweep.optim import DeviceUpdate, clip, make_update
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status, Trial
-from lrwd_sweep.spec.flat_minima import ENSEMBLE
+from lrwd_sweep.spec.catalog import ENSEMBLE
 from lrwd_sweep.spec.job import Stopped
 from lrwd_sweep.spec.task import Task
 

@@ -23,13 +23,14 @@ from torch import Tensor
 
 from lrwd_sweep.engine.arena import Arena
 from lrwd_sweep.nets import Lanes
-from lrwd_sweep.spec.flat_minima import ETA, FlatMinima
+from lrwd_sweep.spec.catalog import ETA
+from lrwd_sweep.spec.task_fields import TaskFields
 
 
 class Sam:
     """The ascent of every lane of a pack, with room for θ meanwhile."""
 
-    def __init__(self, task: FlatMinima, arena: Arena, lanes: Lanes) -> None:
+    def __init__(self, task: TaskFields, arena: Arena, lanes: Lanes) -> None:
         self.rho, self.adaptive = task.sam, task.sam_adaptive
         self.arena, self.lanes = arena, lanes
         self.theta = torch.empty_like(arena.theta)

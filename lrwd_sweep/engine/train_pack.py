@@ -18,8 +18,7 @@ from lrwd_sweep.errors import LrwdError, UsageError, arg
 from lrwd_sweep.nets.user_network import blamed
 from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.spec import user_code
-from lrwd_sweep.spec.data_files import DataFiles
-from lrwd_sweep.spec.job import Job, Stopped
+from lrwd_sweep.spec.job import DataFiles, Job, Stopped
 from lrwd_sweep.spec.task import Task
 
 

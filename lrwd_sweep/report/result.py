@@ -26,9 +26,9 @@ from lrwd_sweep.science.separability import (
 from lrwd_sweep.science.separability.verdict import MARGIN
 from lrwd_sweep.science.surface import CellStatus, Surface, mean_and_error
 from lrwd_sweep.science.trial import Direction, Status, Trial, metric_direction
-from lrwd_sweep.spec.catalog import direction_of
-from lrwd_sweep.spec.flat_minima import of_last_weights, refuse_early
+from lrwd_sweep.spec.catalog import direction_of, of_last_weights
 from lrwd_sweep.spec.study import StudySpec, labels
+from lrwd_sweep.spec.task import refuse_early
 
 if TYPE_CHECKING:
     from lrwd_sweep.store import Store

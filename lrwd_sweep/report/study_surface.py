@@ -14,7 +14,7 @@ from lrwd_sweep.science.separability.analysis import Settings
 from lrwd_sweep.science.separability.verdict import MARGIN
 from lrwd_sweep.science.surface import Surface
 from lrwd_sweep.science.trial import Status, Trial
-from lrwd_sweep.spec.shard import WHOLE, Shard
+from lrwd_sweep.spec.job import WHOLE, Shard
 from lrwd_sweep.spec.study import StudySpec
 
 

@@ -19,8 +19,7 @@ from lrwd_sweep.runner.executors.ray import IN_FLIGHT, RayCluster
 from lrwd_sweep.runner.executors.run_process import RunEnd
 from lrwd_sweep.runner.readers import Readout
 from lrwd_sweep.science.optimizer import Optimizer
-from lrwd_sweep.spec.data_files import DataFiles
-from lrwd_sweep.spec.job import Event, Pack, PackLost, Stopped
+from lrwd_sweep.spec.job import DataFiles, Event, Pack, PackLost, Stopped
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.spec.task import Task
 

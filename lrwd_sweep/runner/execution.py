@@ -24,10 +24,10 @@ from lrwd_sweep.runner.executors.threads import Threads
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status, Trial
-from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.job import (
     CheckpointPlace,
     ClusterState,
+    DataFiles,
     EpochDone,
     Event,
     Job,

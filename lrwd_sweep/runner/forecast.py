@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from lrwd_sweep.report.view.notation import counted
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status, unfinished
-from lrwd_sweep.spec.shard import WHOLE, Shard
+from lrwd_sweep.spec.job import WHOLE, Shard
 from lrwd_sweep.spec.study import StudySpec, labels
 
 if TYPE_CHECKING:
     from lrwd_sweep.runner.execution import TimeEstimate
-    from lrwd_sweep.spec.data_files import DataFiles
+    from lrwd_sweep.spec.job import DataFiles
     from lrwd_sweep.store import Store
 
 SECONDS = 4.0  # for the measurements of a forecast

@@ -20,18 +20,19 @@ from lrwd_sweep.runner.forecast import missing, runs, told
 from lrwd_sweep.runner.head import prepare_ray, refuse_elsewhere
 from lrwd_sweep.runner.signals import Interrupted, handlers_kept, on_suspension, stop_on_signals
 from lrwd_sweep.runner.spool import check_folder, store_packs, study_key
-from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.job import (
     AUTO,
     CHECKPOINT_SECONDS,
+    WHOLE,
     CheckpointPlace,
+    DataFiles,
     ExecutorChoice,
+    Shard,
     Stopped,
     Unwatched,
     Watcher,
     short_digest,
 )
-from lrwd_sweep.spec.shard import WHOLE, Shard
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.spec.task import Task
 from lrwd_sweep.spec.user_code import is_user_code

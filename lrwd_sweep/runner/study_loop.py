@@ -15,8 +15,7 @@ from lrwd_sweep.report.study_surface import round_of
 from lrwd_sweep.runner.sampler import enqueued_cells, grid_cells, propose_cells
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import unfinished
-from lrwd_sweep.spec.job import Pack, PackDone, PackLost, Watcher
-from lrwd_sweep.spec.shard import WHOLE, Shard
+from lrwd_sweep.spec.job import WHOLE, Pack, PackDone, PackLost, Shard, Watcher
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.store import Store
 

@@ -9,8 +9,7 @@ from typing import Any, Self
 
 from lrwd_sweep.errors import UnknownName, UsageError, arg
 from lrwd_sweep.science.trial import Direction
-from lrwd_sweep.spec import image_folder, text_files, user_code
-from lrwd_sweep.spec.flat_minima import EMA, ENSEMBLE, SWA, of_last_weights
+from lrwd_sweep.spec import user_code, user_files
 from lrwd_sweep.spec.net_options import CONTEXT
 
 CLASS, POSITION, FLOAT, MULTI_HOT = TARGETS = ("class", "class per position", "float", "multi-hot")
@@ -184,11 +183,14 @@ METRICS = {
     "train_r2": "explained share of the variance over the last epoch's training batches; higher is better",
 }
 
-_AVERAGES = {SWA: "the weights that --swa averages", EMA: "those that --ema averages", ENSEMBLE: "--ensemble"}
+SWA, EMA, ENSEMBLE = AVERAGES = ("swa", "ema", "ensemble")  # beginnings of their metrics' names
+ETA = 0.01  # η of ASAM, added to |w| so that weights of 0 move too
+
+_AVERAGED = {SWA: "the weights that --swa averages", EMA: "those that --ema averages", ENSEMBLE: "--ensemble"}
 
 METRICS |= {  # of averages
     f"{kind}_{name}": f"{name} of {what}"
-    for kind, what in _AVERAGES.items()
+    for kind, what in _AVERAGED.items()
     for name in list(METRICS)
     if name.startswith("val_")
 }
@@ -221,8 +223,8 @@ def find_data_set(name: str, context: int = CONTEXT) -> DataSet:
 
     Raises UnknownName, UsageError or DataError.
     """
-    if text_files.is_text(name):
-        text = text_files.read(name, context)
+    if user_files.is_text(name):
+        text = user_files.read_text(name, context)
         train, validation, test = (len(part) // context for part in text.ranges(context))
         tokens, window = len(text.vocabulary), (context,)
         return DataSet(
@@ -231,8 +233,8 @@ def find_data_set(name: str, context: int = CONTEXT) -> DataSet:
             target_shape=window,
             inputs=(Input(window, "int64", tokens - 1),),
         )
-    if name.startswith(image_folder.PREFIX):
-        found = image_folder.scan(name)
+    if name.startswith(user_files.PREFIX):
+        found = user_files.scan_images(name)
         sizes = (len(found.train), len(found.validation), len(found.test), len(found.classes))
         return DataSet(*sizes, shape=(3, found.side, found.side))
     if name not in DATA_SETS:
@@ -240,7 +242,7 @@ def find_data_set(name: str, context: int = CONTEXT) -> DataSet:
     return DATA_SETS[name]
 
 
-_PATHS = (text_files.PYTHON_DOCS, "folder:PATH", "text:PATH", "text-bytes:PATH")
+_PATHS = (user_files.PYTHON_DOCS, "folder:PATH", "text:PATH", "text-bytes:PATH")
 _OWN = ("package.module:NAME", "./file.py:NAME")
 
 
@@ -294,6 +296,16 @@ def metric_of(measure: str) -> str:
     """
     name = measure.rpartition(":")[2].rpartition(".")[2].lower()
     return name if name.startswith("val_") else f"val_{name}"
+
+
+def of_last_weights(metric: str) -> str:
+    """Return the metric of the last weights that an average's metric is like.
+
+    >>> of_last_weights("swa_val_loss"), of_last_weights("val_loss")
+    ('val_loss', 'val_loss')
+    """
+    kind, _, rest = metric.partition("_")
+    return rest if kind in AVERAGES and rest.startswith(("val_", "test_")) else metric
 
 
 def direction_of(metric: str, asked: Direction | None = None) -> Direction | None:

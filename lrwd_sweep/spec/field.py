@@ -1,17 +1,19 @@
 """Declarations of fields: options, keywords and preset keys with their checks and texts.
 
-`Task` and `Request` declare each of their fields once, by `declared`. The options of grid, compare and tpe
-with their help, the keywords of Python, the keys of a preset, validation, JSON, default study names and the
-lines that tell studies apart follow from these declarations.
+`Task`, `Request` and `RunOptions` declare each of their fields once, by `declared`. The options of grid,
+compare and tpe with their help, the keywords of Python, the keys of a preset, validation, JSON, default study
+names and the lines that tell studies apart follow from these declarations. Functions below check the other
+arguments of a call from Python.
 """
 
-from __future__ import annotations
-
 import dataclasses
+import math
 import re
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from enum import StrEnum
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from lrwd_sweep.errors import UnknownName, UsageError, arg, brief
 
@@ -44,7 +46,6 @@ class Field:
     most: int = 10**9  # of a whole number
     below: float = 1.0  # of a real number
     in_presets: bool = True
-    rare: bool = False  # left out of JSON if it is the default
     mark: str = ""  # in a default study name, if it is unusual
     words: str = ""  # in a report, likewise; of a count in epochs with "{epochs}"
     differs: str = ""  # in the name that tells studies apart; "{name} {value}" by default; {s} is a plural's
@@ -113,30 +114,84 @@ def check_pattern(name: str, pattern: str) -> None:
 
 
 def declared(
-    default: Any,
-    help: str = "",
-    *,
-    kind: type | None = None,
-    choices: Iterable[str] = (),
-    compare: bool = True,
-    **rest: Any,
+    default: Any, help: str = "", *, choices: Iterable[str] = (), compare: bool = True, **rest: Any
 ) -> Any:
     """Declare a dataclass field: its default, its line of help, and the rest of `Field`.
 
-    `kind` is that of the default unless that is None. A field without comparison does not tell tasks apart.
+    A field without comparison does not tell tasks apart.
     """
-    kind = kind or type(default)
-    if issubclass(kind, StrEnum):
-        choices = list(kind)
-    made = Field("", kind, default, help, choices=tuple(choices), **rest)
-    return dataclasses.field(default=default, compare=compare, metadata={"declared": made})
+    metadata = {"declared": {"default": default, "help": help, "choices": tuple(choices)} | rest}
+    return dataclasses.field(default=default, compare=compare, metadata=metadata)
 
 
 def fields_of(owner: type) -> dict[str, Field]:
-    """Return the declarations of a dataclass by name, in its order, inherited ones last."""
-    own = owner.__annotations__
-    return {
-        found.name: dataclasses.replace(found.metadata["declared"], name=found.name)
-        for found in sorted(dataclasses.fields(owner), key=lambda found: found.name not in own)
-        if "declared" in found.metadata
-    }
+    """Return the declarations of a dataclass by name, in its order, of the kinds that it annotates."""
+    hints, found = get_type_hints(owner), {}
+    for each in dataclasses.fields(owner):
+        if given := each.metadata.get("declared"):
+            kind = hints[each.name]
+            if isinstance(kind, UnionType):
+                kind = next(one for one in get_args(kind) if one is not NoneType)
+            kind = get_origin(kind) or kind
+            choices = tuple(kind) if issubclass(kind, StrEnum) else given["choices"]
+            found[each.name] = Field(each.name, kind, **given | {"choices": choices})
+    return found
+
+
+Named = str | Callable[..., Any]  # a name, or a function or class that has one
+
+
+def name_of(keyword: str, given: Named) -> str:
+    """Return the name by which a function or class is imported, `package.module:NAME`; text is its own name.
+
+    Raises UsageError for a lambda, an object, or a cell of a notebook: another program could not find it.
+
+    >>> from fractions import Fraction
+    >>> name_of("net", Fraction.from_float)
+    'fractions:Fraction.from_float'
+    """
+    if isinstance(given, str):
+        return given
+    module, name = (getattr(given, key, None) for key in ("__module__", "__qualname__"))
+    found: Any = None if module == "__main__" else sys.modules.get(str(module))
+    for part in str(name).split("."):
+        found = getattr(found, part, None)
+    if found is None or found != given:
+        what = name or f"of type {type(given).__name__}"
+        raise UsageError(
+            f"{keyword} {what} cannot be found again by its name; write the function or class that makes it "
+            "to a file (in a notebook, by a cell that begins with %%writefile my.py) and give "
+            f"{keyword}='./my.py:NAME'"
+        )
+    return f"{module}:{name}"
+
+
+def number(value: Any) -> Any:
+    """Return a number of numpy or torch as Python's own; anything else unchanged."""
+    try:
+        return value.item() if hasattr(value, "item") else value
+    except (TypeError, ValueError, RuntimeError):  # several numbers
+        return value
+
+
+def finite(name: str, value: Any) -> float:
+    """Return a finite number. Raises UsageError for anything else."""
+    found = number(value)
+    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
+        raise UsageError(f"{arg(name, value)} is not a finite number; write for example {arg(name, 2.5)}")
+    return float(found)
+
+
+def whole(name: str, value: Any, most: int = 10**9) -> int:
+    """Return a whole number from 1 to `most`. Raises UsageError for anything else."""
+    found = number(value)
+    if isinstance(found, bool) or not isinstance(found, int) or not 1 <= found <= most:
+        raise UsageError(f"{arg(name, value)} is not a whole number from 1 to {most}")
+    return found
+
+
+def refuse_other_than_text(**given: object) -> None:
+    """Raise UsageError for an argument that is neither text nor None."""
+    for name, value in given.items():
+        if value is not None and not isinstance(value, str):
+            raise UsageError(f"{arg(name, value)} is not text")

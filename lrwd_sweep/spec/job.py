@@ -1,23 +1,32 @@
-"""The unit of work: a pack of lanes, the job that trains it, and the events that a job reports."""
+"""What is trained where: shards and packs of lanes, data files, executors, and a job with its events."""
 
 from __future__ import annotations
 
 import hashlib
+import math
+import os
+import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 from lrwd_sweep.errors import UnknownName, UsageError, arg
-from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Trial
+from lrwd_sweep.spec.catalog import DATA_SETS
+from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.spec.task import Task
 
 CHECKPOINT_SECONDS = 60.0  # of training between two checkpoints of a pack, by default
 EXECUTORS = ("auto", "threads", "processes", "ray")
+MOST_SHARDS = 10_000
+_FEWEST = 16  # lanes besides the first of each store, from which the number of shards can be told
+
+Given = str | tuple[int, int]  # "3/8" or (3, 8)
 
 
 def short_digest(text: str) -> str:
@@ -33,6 +42,93 @@ def delete_files(*paths: Path) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Shard:
+    """The K-th of N parts of the lanes, K from 1.
+
+    A lane's part follows from (α, λ, seed) only: it stays as it is in a larger lattice or with more seeds.
+    """
+
+    part: int = 1
+    parts: int = 1
+
+    @classmethod
+    def of(cls, given: Given) -> Self:
+        """Read "3/8" or (3, 8). Raises UsageError.
+
+        >>> Shard.of("3/8") == Shard.of((3, 8)), str(Shard.of("3/8"))
+        (True, 'shard 3 of 8')
+        """
+        if not isinstance(given, str):
+            given = "/".join(map(str, given)) if isinstance(given, tuple | list) else str(given)
+        found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", given.strip())
+        part, parts = (int(found[1]), int(found[2])) if found else (0, 0)
+        if not 1 <= part <= parts <= MOST_SHARDS:
+            raise UsageError(
+                f"{arg('shard', given)} is not the K-th of N parts, K from 1 to N and N at most "
+                f"{MOST_SHARDS}; write for example {arg('shard', '1/4')}"
+            )
+        return cls(part, parts)
+
+    def __str__(self) -> str:
+        return f"shard {self.part} of {self.parts}"
+
+    def holds(self, cell: Cell, seed: int) -> bool:
+        """Return True if a lane belongs to this shard."""
+        return self.parts == 1 or _number_of(cell, seed) % self.parts == self.part - 1
+
+    def among(self, lanes: Mapping[int, Sequence[Cell]]) -> dict[int, list[Cell]]:
+        """Return the cells of each seed whose lanes belong to this shard, without seeds that have none."""
+        mine = {seed: [cell for cell in cells if self.holds(cell, seed)] for seed, cells in lanes.items()}
+        return {seed: cells for seed, cells in mine.items() if cells}
+
+    def count(self, lattice: Lattice, seeds: Sequence[int]) -> int:
+        """Count the lanes of a lattice that belong to this shard."""
+        if self.parts == 1:
+            return len(lattice) * len(seeds)
+        return sum(self.holds(cell, seed) for cell in lattice.cells() for seed in seeds)
+
+
+WHOLE = Shard()
+
+
+def refuse_shard(shard: Shard | None) -> None:
+    """Raise UsageError for a shard of a search."""
+    if shard is not None:
+        raise UsageError(
+            f"{arg('shard', f'{shard.part}/{shard.parts}')} divides a lattice, not a search: TPE chooses its "
+            f"next points from all results so far; leave {arg('shard')} out, or train a grid"
+        )
+
+
+def refuse_refined_shard(shard: Shard | None, refines: Iterable[object]) -> None:
+    """Raise UsageError for a shard of a lattice that is refined, whose `refine` is not None."""
+    if shard is not None and any(refine is not None for refine in refines):
+        raise UsageError(
+            f"{arg('refine', True)} decides from all results so far, and a shard knows only its own; leave "
+            f"{arg('shard')} out, or train the whole lattice"
+        )
+
+
+def find_parts(stores: Iterable[Iterable[tuple[Cell, int]]]) -> int:
+    """Return N if each store holds the lanes of one of N shards, as far as their lanes tell; else 1.
+
+    The numbers of a shard's lanes are equal modulo N, so N divides all their differences.
+    """
+    found, compared = 0, 0
+    for lanes in stores:
+        first, *others = [_number_of(cell, seed) for cell, seed in lanes] or [0]
+        found = math.gcd(found, *(number - first for number in others))
+        compared += len(others)
+    return found if compared >= _FEWEST and found <= MOST_SHARDS else 1
+
+
+def _number_of(cell: Cell, seed: int) -> int:
+    """Return a number of 64 bits that is the same for a lane on every machine, and looks random."""
+    text = f"{cell.lr:.12g} {cell.weight_decay:.12g} {seed}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
+@dataclass(frozen=True, slots=True)
 class Pack:
     """The lanes that train together: cells of one seed, on the same batches."""
 
@@ -43,6 +139,41 @@ class Pack:
         """Split the pack in two; a pack of one lane stays whole."""
         half = len(self.cells) // 2
         return [Pack(cells, self.seed) for cells in (self.cells[:half], self.cells[half:]) if cells]
+
+
+@dataclass(frozen=True, slots=True)
+class DataFiles:
+    """The folder of data sets; `download` fetches missing files, `quiet` shows no progress of it."""
+
+    folder: str | None = None
+    download: bool = False
+    quiet: bool = False
+
+    @property
+    def root(self) -> Path:
+        """Return the folder given, else $LRWD_DATA, else lrwd-sweep in the user's cache."""
+        if path := self.folder or os.environ.get("LRWD_DATA"):
+            return Path(os.path.expanduser(path))
+        return Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache"), "lrwd-sweep")
+
+    def check(self, specs: Iterable[StudySpec]) -> None:
+        """Raise UsageError for an option that has no effect on any of the data sets."""
+        if self.folder == "":
+            raise UsageError(
+                f"{arg('data_dir', '')} is not a folder; name one, as in {arg('data_dir', '~/data')}"
+            )
+        names = list(dict.fromkeys(spec.task.data for spec in specs if spec.task))
+        published = {name for name in names if name in DATA_SETS and name != "digits"}
+        if not published and (self.download or self.folder is not None):
+            option = arg("download", True) if self.download else arg("data_dir")
+            raise UsageError(
+                f"{option} has no effect on {', '.join(names)}, which needs no such files: leave it out"
+            )
+        if self.download and published == {"imagenet32"}:
+            raise UsageError(
+                f"{arg('download', True)}: imagenet32 is given only to holders of an account at "
+                "image-net.org; leave it out, and the same command says where to put the files"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,15 +10,12 @@ from typing import Any, Self
 from lrwd_sweep.errors import UnknownName, UsageError, arg
 from lrwd_sweep.science.lattice import Lattice, Timescales, parse_axis
 from lrwd_sweep.science.trial import Direction, says_lower
-from lrwd_sweep.spec.arguments import Named, finite, name_of, number
-from lrwd_sweep.spec.batches import CurvatureOptions
 from lrwd_sweep.spec.catalog import direction_of, metric_of
-from lrwd_sweep.spec.field import AXES, STORE, declared, fields_of
+from lrwd_sweep.spec.field import AXES, STORE, declared, fields_of, finite, name_of, number
 from lrwd_sweep.spec.net_options import options_text, parse_options
 from lrwd_sweep.spec.preset import DEFAULT, MOST_SEEDS, Preset, Variant, find_preset, refuse_unused
 from lrwd_sweep.spec.run_options import (
     RUN_FIELDS,
-    RunKeywords,
     RunOptions,
     command_of,
     foreign_optimizer,
@@ -35,94 +32,37 @@ Axis = str | Iterable[float]  # as an option writes it, or its values
 Complete = Callable[[Task], Task]  # adds what only loaded data and user code tell of a task
 
 
-class TaskOptions(RunKeywords, CurvatureOptions, total=False):
-    """The fields of a task that a call may set, as `FIELDS` declares them, or of a command."""
-
-    net: Named
-    data: Named
-    loss: Named
-    net_options: Mapping[str, Any] | str
-    standardize: bool  # byte images of user data
-    stream: bool  # map-style user data
-    augment: str
-    epochs: int
-    eval_every: int
-    eval_batch_size: int
-    clip_norm: float
-    label_smoothing: float
-    logit_decay: float
-    accumulate: int
-    train_fraction: float
-    batch_size: int
-    schedule: str
-    warmup: int
-    t_0: int
-    t_mult: int
-    eta_min: float
-    decay_schedule: str
-    momentum: float
-    nesterov: bool
-    momentum_form: str
-    beta1: float
-    beta2: float
-    eps: float
-    decay_all: bool
-    no_decay: str  # a regular expression
-    train: str  # a regular expression
-    precision: str
-    engine: str
-
-
 @dataclass(frozen=True, slots=True)
 class Request:
     """A request for studies, besides their optimizers; None is the preset's value, or no `cap`."""
 
     preset: Preset
     lr: tuple[float, ...] | None = declared(
-        None,
-        "α: 2^-12:2^-2, 1e-4:1e-1:9 or 1e-3,1e-2 [the preset's]",
-        kind=tuple,
-        panel=AXES,
-        metavar="AXIS",
+        None, "α: 2^-12:2^-2, 1e-4:1e-1:9 or 1e-3,1e-2 [the preset's]", panel=AXES, metavar="AXIS"
     )
     weight_decay: tuple[float, ...] | None = declared(
         None,
         "λ likewise, or τ as tau:0.05:5:7; 0 is a baseline [the preset's]",
-        kind=tuple,
         panel=AXES,
         flags="--wd",
         metavar="AXIS",
     )
     seeds: int | None = declared(
-        None,
-        "Seeds in every cell, 3 for intervals [the preset's]",
-        kind=int,
-        panel=AXES,
-        least=1,
-        most=MOST_SEEDS,
+        None, "Seeds in every cell, 3 for intervals [the preset's]", panel=AXES, least=1, most=MOST_SEEDS
     )
     first_seed: int | None = declared(
-        None, "Begin with seed N, for fresh draws [0]", kind=int, panel=AXES, metavar="N", most=MOST_SEEDS
+        None, "Begin with seed N, for fresh draws [0]", panel=AXES, most=MOST_SEEDS
     )
-    refine: bool | None = declared(
-        None, "Train only the runs that the verdict needs [all]", kind=bool, panel=AXES, in_presets=False
-    )
+    refine: bool | None = declared(None, "Train only the runs that the verdict needs [all]", panel=AXES)
     max_runs: int | None = declared(
-        None,
-        "Most runs with --refine, earlier ones included [no limit]",
-        kind=int,
-        panel=AXES,
-        metavar="N",
-        least=1,
-        in_presets=False,
+        None, "Most runs with --refine, earlier ones included [no limit]", panel=AXES, least=1
     )
     metric: str | None = declared(
-        None, "{val,train}_{loss,error,…} or ./file.py:NAME [val_loss]", kind=str, panel=STORE
+        None, "{val,train}_{loss,error,…} or ./file.py:NAME [val_loss]", panel=STORE
     )
     cap: float | None = declared(
         None,
         "Metric value that counts as diverged [chance, if error]",
-        kind=float,
         panel=STORE,
         metavar="V",
         least=-math.inf,
@@ -131,7 +71,6 @@ class Request:
     maximize: bool | None = declared(
         None,
         "A higher metric is better; --minimize [by its name]",
-        kind=bool,
         panel=STORE,
         flags="--maximize/--minimize",
     )

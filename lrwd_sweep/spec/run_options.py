@@ -17,9 +17,8 @@ from lrwd_sweep.errors import UsageError, arg
 from lrwd_sweep.science.optimizer import CAUTIOUS, NORMALIZED, DecayRule, Optimizer
 from lrwd_sweep.spec.field import RUN, declared, fields_of
 from lrwd_sweep.spec.preset import DEFAULT
-from lrwd_sweep.spec.template import fill_early, placeholders
 from lrwd_sweep.spec.user_code import Source, is_user_code
-from lrwd_sweep.spec.user_command import DIGITS, Command, example, with_imports
+from lrwd_sweep.spec.user_command import DIGITS, Command, example, fill_early, placeholders, with_imports
 
 _TIME = re.compile(r"(\d+(?:\.\d*)?)\s*([smhd]?)")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -30,7 +29,7 @@ class RunOptions:
     """The options of `--run`; an empty or None value was not given."""
 
     run: tuple[str, ...] = declared(
-        (), "Command with {lr} {weight_decay} {seed} {out} [none]", kind=tuple, panel=RUN, metavar="COMMAND"
+        (), "Command with {lr} {weight_decay} {seed} {out} [none]", panel=RUN, metavar="COMMAND"
     )
     read: str = declared(
         "", "auto, json:PATH:KEY, stdout:REGEX, … [$LRWD_RESULT]", panel=RUN, metavar="SOURCE"
@@ -39,13 +38,12 @@ class RunOptions:
         "last", "Point of a run that counts: last or best", panel=RUN, choices=("last", "best")
     )
     jobs: int | None = declared(
-        None, "Runs at a time [one per visible GPU, else 1]", kind=int, panel=RUN, least=1, most=1024
+        None, "Runs at a time [one per visible GPU, else 1]", panel=RUN, least=1, most=1024
     )
     timeout: str = declared("", "End a run after 90s, 30m or 2h [never]", panel=RUN, metavar="TIME")
     diverged_above: float | None = declared(
         None,
         "End a run whose loss is above V as diverged [no]",
-        kind=float,
         panel=RUN,
         metavar="V",
         least=-math.inf,

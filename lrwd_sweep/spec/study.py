@@ -14,14 +14,13 @@ from lrwd_sweep.science.lattice import FIRST_SEEDS, Lattice, Timescales, coarse_
 from lrwd_sweep.science.optimizer import DecayRule, Family, Optimizer, formula
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.trial import Direction
-from lrwd_sweep.spec.catalog import EMBEDDINGS, MEANT_METRICS, METRICS, RECALL, chance_level
+from lrwd_sweep.spec.catalog import EMBEDDINGS, MEANT_METRICS, METRICS, RECALL, chance_level, of_last_weights
 from lrwd_sweep.spec.field import Field
-from lrwd_sweep.spec.flat_minima import of_last_weights
 from lrwd_sweep.spec.net_options import said_options
 from lrwd_sweep.spec.task import FIELDS, IDENTIFYING, Task
-from lrwd_sweep.spec.text_files import PYTHON_DOCS, is_text
 from lrwd_sweep.spec.user_code import short
 from lrwd_sweep.spec.user_command import Command
+from lrwd_sweep.spec.user_files import PYTHON_DOCS, is_text
 
 
 class Kind(StrEnum):

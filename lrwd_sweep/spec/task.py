@@ -2,228 +2,46 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from typing import Any, Self
 
-from lrwd_sweep.errors import UsageError
-from lrwd_sweep.science.optimizer import MomentumForm, Optimizer, users_of
-from lrwd_sweep.science.schedule import DecaySchedule, Schedule, Timetable, evaluated_epochs
-from lrwd_sweep.spec.batches import LARGEST_EPS, Batches
+from lrwd_sweep.errors import UsageError, arg
+from lrwd_sweep.science.optimizer import Family, Optimizer, users_of
+from lrwd_sweep.science.schedule import Schedule, Timetable, evaluated_epochs
 from lrwd_sweep.spec.catalog import (
-    AUGMENTATIONS,
+    AVERAGES,
+    CLASS,
     CROSS_ENTROPY,
     EMBEDDINGS,
-    ENGINES,
-    FLOAT32,
-    PRECISIONS,
+    ENSEMBLE,
+    METRICS,
+    NLL,
     RECALL,
+    SWA,
     DataSet,
+    check_loss,
     find_data_set,
     find_loss,
     find_network,
     measures,
     metric_of,
 )
-from lrwd_sweep.spec.field import OPTIMIZER, SCHEDULE, TRAIN, WHERE, declared, fields_of
-from lrwd_sweep.spec.flat_minima import ENSEMBLE, averaged_epochs
-from lrwd_sweep.spec.image_folder import PREFIX
-from lrwd_sweep.spec.net_options import context, joined_options
-from lrwd_sweep.spec.task_checks import refuse_impossible, refuse_impossible_optimizer
-from lrwd_sweep.spec.text_files import is_text
+from lrwd_sweep.spec.field import check_pattern, fields_of
+from lrwd_sweep.spec.net_options import complete_options, context, joined_options
+from lrwd_sweep.spec.task_fields import TaskFields
 from lrwd_sweep.spec.user_code import canonical, is_user_code
+from lrwd_sweep.spec.user_files import PREFIX, is_text
 
 
 @dataclass(frozen=True, slots=True)
-class Task(Batches):
-    """Everything that decides a lane's result besides optimizer, α, λ and seed; see `FIELDS`.
+class Task(TaskFields):
+    """Everything that decides a lane's result besides optimizer, α, λ and seed; see `TaskFields`.
 
     Hyperparameters that are None are left to the optimizer's family; `of` fills them in. Raises UsageError.
     """
-
-    net: str = declared("mlp-norm", "Name, torchvision:NAME or ./file.py:NAME", panel=TRAIN, differs="{}")
-    data: str = declared("digits", "Name, folder:PATH or ./file.py:NAME", panel=TRAIN, differs="{}")
-    standardize: bool | None = declared(  # None: data without user images of bytes
-        None, "Standardise user byte images; --no-standardize [no]", kind=bool, panel=TRAIN, rare=True
-    )
-    stream: bool = declared(False, "Read your data anew each epoch", panel=TRAIN, compare=False, rare=True)
-    augment: str = declared(
-        "none",
-        "none, crop-flip or crop-flip-cutout",
-        panel=TRAIN,
-        noun="augmentation",
-        choices=AUGMENTATIONS,
-        mark="{}",
-        words="augmented by {}",
-    )
-    epochs: int = declared(60, "Passes over the training set", panel=TRAIN, least=1, differs="{} epoch{s}")
-    batch_size: int = declared(
-        64, "Samples per step; drops an incomplete batch", panel=TRAIN, least=2, differs="batch {}"
-    )
-    schedule: Schedule = declared(  # noqa: RUF009 - a member of an enum
-        Schedule.COSINE, "fixed, step, cosine, linear or restarts", panel=SCHEDULE, differs="{}"
-    )
-    warmup: int = declared(  # epochs before the schedule, in which η rises linearly
-        0,
-        "Epochs of linear rise before the schedule",
-        panel=SCHEDULE,
-        mark="warm{}",
-        words="{epochs} of warm-up",
-    )
-    t_0: int | None = declared(  # None: a fifteenth of the run
-        None,
-        "Epochs until the first restart [epochs / 15]",
-        kind=int,
-        panel=SCHEDULE,
-        flags="--t0",
-        least=1,
-        mark="t{}",
-        words="first cycle of {epochs}",
-    )
-    t_mult: int = declared(
-        2,
-        "Each cycle is N times as long as the last",
-        panel=SCHEDULE,
-        flags="--tmult",
-        least=1,
-        mark="x{}",
-        words="each cycle {} times the last",
-    )
-    eta_min: float = declared(
-        0.0, "Lowest η as a share of its highest", panel=SCHEDULE, mark="min{:g}", words="η down to {:g}"
-    )
-    decay_schedule: DecaySchedule | None = declared(  # noqa: RUF009 - a kind
-        None,
-        "Decay's own: constant, step, cosine or linear [η's]",
-        kind=DecaySchedule,
-        panel=SCHEDULE,
-        rare=True,
-        differs="{} decay",
-        mark="{}-decay",
-        words="{} decay",
-    )
-    momentum: float | None = declared(  # β₁ of SGD and SGDP; of RMSProp
-        None,
-        "β₁ of a momentum buffer",
-        kind=float,
-        panel=OPTIMIZER,
-        mark="mu{:g}",
-        words="momentum {:g}",
-        unused=0.9,
-    )
-    nesterov: bool = declared(
-        False,
-        "Nesterov's momentum; --no-nesterov [no]",
-        panel=OPTIMIZER,
-        mark="nesterov",
-        words="Nesterov's momentum",
-    )
-    momentum_form: MomentumForm = declared(  # noqa: RUF009 - a member of an enum
-        MomentumForm.PAPER,
-        "Place of α in SGD's momentum",
-        panel=OPTIMIZER,
-        noun="momentum form",
-        mark="{}-momentum",
-        words="momentum as in {}",
-    )
-    beta1: float | None = declared(
-        None,
-        "Averages of g, g²",
-        kind=float,
-        panel=OPTIMIZER,
-        flags="--betas",
-        metavar="B1,B2",
-        mark="b1-{:g}",
-        words="β₁ {:g}",
-        unused=0.9,
-    )
-    beta2: float | None = declared(
-        None, kind=float, panel=OPTIMIZER, flags="--betas", mark="b2-{:g}", words="β₂ {:g}", unused=0.999
-    )
-    eps: float | None = declared(
-        None,
-        "ε in the denominator",
-        kind=float,
-        panel=OPTIMIZER,
-        below=LARGEST_EPS,
-        mark="eps{:g}",
-        words="ε {:g}",
-        unused=1e-8,
-    )
-    decay_all: bool = declared(  # biases and parameters of normalisation too, as in the paper
-        True,
-        "Do not decay biases and norms; --decay-all [no]",
-        panel=OPTIMIZER,
-        flags="--decay-all/--no-decay-norm-bias",
-        mark="weights-only",
-        words="biases and normalisation not decayed",
-    )
-    no_decay: str = declared(
-        "",
-        "Further parameters that do not decay [none]",
-        panel=OPTIMIZER,
-        metavar="REGEX",
-        rare=True,
-        mark="spare-{}",
-        words="parameters that match {} not decayed",
-    )
-    undecayed: tuple[str, ...] = declared((), rare=True)  # parameters that do not decay; see `decay_all`
-    train: str = declared(
-        "",
-        "Parameters that train; the others stay frozen [all]",
-        panel=TRAIN,
-        metavar="REGEX",
-        rare=True,
-        mark="train-{}",
-        words="only parameters that match {} trained",
-    )
-    precision: str = declared(  # parameters and moments stay float32
-        FLOAT32,
-        "float32 or bfloat16 matrix products",
-        panel=TRAIN,
-        choices=PRECISIONS,
-        differs="{}",
-        mark="{}",
-        words="computed in {}",
-    )
-    loss: str = declared(
-        CROSS_ENTROPY, "Training loss, or ./file.py:NAME", panel=TRAIN, rare=True, mark="{}", words="loss {}"
-    )
-    net_options: str = declared(  # in JSON as `options_text` writes it
-        "",
-        "Its options, as layers=2,width=32 [none]",
-        panel=TRAIN,
-        metavar="K=V,…",
-        rare=True,
-        in_presets=False,
-        mark="{}",
-        words="network's options {}",
-    )
-    measure: str = declared("", rare=True, mark="{}", words="measured by {}")  # the user's metric
-    code: tuple[tuple[str, str], ...] = declared((), rare=True)  # name and digest of user code
-    whole_loss: bool = declared(False, rare=True)  # the loss is not a mean over items: a split is one batch
-    engine: str = declared(  # results differ only by rounding
-        "auto",
-        "auto, native, vmap or loop, for debugging",
-        panel=WHERE,
-        choices=ENGINES,
-        compare=False,
-        in_presets=False,
-        rare=True,
-    )
-    eval_every: int | None = declared(  # results do not depend on it, only how fine learning curves are
-        None,
-        "Validate every N epochs [about 12 times a run]",
-        kind=int,
-        panel=TRAIN,
-        metavar="N",
-        least=1,
-        compare=False,
-        rare=True,
-    )
-    tensors: str = declared("", compare=False, rare=True)  # decayed parameters, in words; "" before training
-    sizes: DataSet | None = None  # of the data; None: not read yet
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
@@ -235,7 +53,12 @@ class Task(Batches):
         set_(self, "measure", self.measure and canonical("metric", self.measure))
         if self.sizes is None and not is_user_code(self.data):  # user data is imported only for training
             set_(self, "sizes", find_data_set(self.data, context(self.net, self.net_options)))
-        refuse_impossible(self)
+        _refuse_impossible(self)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The averages that are evaluated beside the last weights."""
+        return tuple(kind for kind in AVERAGES if getattr(self, kind) is not None)
 
     @property
     def data_set(self) -> DataSet:
@@ -291,8 +114,16 @@ class Task(Batches):
 
     @property
     def swa_epochs(self) -> tuple[int, ...]:
-        """The epochs after which SWA adds the weights to its average."""
-        return () if self.swa is None else averaged_epochs(self.swa, self.epochs, self.timetable.snapshots)
+        """The epochs after which SWA adds the weights to its average; under restarts they end cycles.
+
+        >>> Task(epochs=8, swa=0.75).swa_epochs, Task(epochs=8, swa=7).swa_epochs
+        ((6, 7, 8), (7, 8))
+        """
+        if self.swa is None:
+            return ()
+        first = self.swa if self.swa >= 1 else math.ceil(self.swa * self.epochs - 1e-9)
+        ends = self.timetable.snapshots or range(1, self.epochs + 1)
+        return tuple(epoch for epoch in ends if epoch >= first)
 
     @property
     def timetable(self) -> Timetable:
@@ -316,7 +147,7 @@ class Task(Batches):
         given = {n: getattr(self, n) for n in _HYPERPARAMETERS if n in own and getattr(self, n) is not None}
         restarts = {} if self.schedule is Schedule.RESTARTS else OF_RESTARTS
         decay = {} if optimizer.rule.is_scheduled else {"decay_schedule": None}
-        refuse_impossible_optimizer(optimizer, self)
+        _refuse_impossible_optimizer(optimizer, self)
         engine = {"engine": "loop"} if "damping" in own else {}  # the only one with factors
         return replace(self, **_HYPERPARAMETERS | own | given | restarts | decay | engine)
 
@@ -339,11 +170,11 @@ class Task(Batches):
         return self if begun is None or self.engine != "auto" else replace(self, engine=begun.engine)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it JSON-ready, without sizes that the catalog knows and rare fields at their defaults."""
+        """Return it JSON-ready, without sizes that the catalog knows and most fields at their defaults."""
         values = {n: str(v) if isinstance(v, StrEnum) else v for n, v in asdict(self).items()}
         values |= {"code": dict(self.code), "undecayed": list(self.undecayed)}
         values["sizes"] = self.sizes and self.sizes.to_dict()
-        usual = [n for n, field in FIELDS.items() if field.rare and getattr(self, n) == field.default]
+        usual = [n for n, field in FIELDS.items() if n not in _STORED and getattr(self, n) == field.default]
         usual += ["sizes"] * (DataSet.known(self.data) == self.sizes)
         return {name: value for name, value in values.items() if name not in usual}
 
@@ -368,3 +199,144 @@ _HYPERPARAMETERS = {
     if users_of(name)
 }
 OF_RESTARTS = {name: FIELDS[name].default for name in ("t_0", "t_mult", ENSEMBLE)}
+_STORED = (  # in JSON also at their defaults
+    *("net", "data", "augment", "epochs", "batch_size", "schedule", "warmup", "t_0", "t_mult", "eta_min"),
+    *("momentum", "nesterov", "momentum_form", "beta1", "beta2", "eps", "decay_all", "precision"),
+)
+
+
+def _refuse_impossible(task: Task) -> None:
+    """Raise UsageError if fields of a task exclude each other, or do not fit its data."""
+    for name in ("no_decay", "train"):
+        check_pattern(name, getattr(task, name))
+    if task.warmup >= task.epochs:
+        raise UsageError(
+            f"{arg('warmup', task.warmup)} leaves nothing of {arg('epochs', task.epochs)}; "
+            f"choose less than {task.epochs}"
+        )
+    if task.clip_norm == 0:
+        raise UsageError(f"{arg('clip_norm', 0)} leaves nothing of the gradients; choose more than 0")
+    for name in ("label_smoothing", "logit_decay"):
+        if getattr(task, name) and task.loss != CROSS_ENTROPY:
+            raise UsageError(
+                f"{arg(name)} has no effect on {arg('loss', task.loss)}; it is for {CROSS_ENTROPY}"
+            )
+    if task.measure and metric_of(task.measure) in METRICS:
+        raise UsageError(
+            f"{arg('metric', task.measure)} would hide {metric_of(task.measure)}; give the function another "
+            "name"
+        )
+    if not is_user_code(task.net):
+        complete_options(task.net, task.net_options)
+    if task.standardize is not None and not is_user_code(task.data):
+        why = "holds no images" if is_text(task.data) else "is always standardised"
+        raise UsageError(f"{arg('standardize')} is for images of your own; {task.data} {why}: leave it out")
+    if task.stream and not is_user_code(task.data):
+        raise UsageError(f"{arg('stream', True)} is for data sets of your own; leave it out for {task.data}")
+    if task.sizes is not None:
+        _refuse_sizes(task, task.sizes)
+    if task.sam_adaptive and not task.sam:
+        raise UsageError(f"{arg('sam_adaptive', True)} has no effect without SAM; add {arg('sam', 0.5)}")
+    if task.sizes is not None:  # of the data; else the length of an epoch is not known
+        _refuse_averages(task)
+
+
+def _refuse_impossible_optimizer(optimizer: Optimizer, task: Task) -> None:
+    """Raise UsageError for hyperparameters that an optimizer cannot have."""
+    if optimizer.family is Family.SCHEDULE_FREE and task.beta1 == 0:
+        raise UsageError(
+            f"{arg('betas', '0,…')}: {optimizer} finds its average from β₁; choose β₁ above 0, such as 0.9"
+        )
+    if optimizer.family is Family.SCHEDULE_FREE and task.kinds:
+        raise UsageError(f"{optimizer} averages its weights already; leave out {arg(task.kinds[0])}")
+    if optimizer.family is Family.KFAC:
+        _refuse_impossible_kfac(optimizer, task)
+
+
+def _refuse_impossible_kfac(optimizer: Optimizer, task: Task) -> None:
+    if task.damping == 0:
+        raise UsageError(f"{arg('damping', 0)} leaves singular factors; choose more than 0, such as 0.001")
+    if task.sam:
+        raise UsageError(
+            f"{arg('sam', task.sam)}: the factors of {optimizer} belong to θ, the gradient of SAM to another "
+            "point; leave it out"
+        )
+    if task.engine not in ("auto", "loop"):
+        raise UsageError(
+            f"{arg('engine', task.engine)} does not compute the factors of {optimizer}; choose auto or loop"
+        )
+    sampled = task.loss in (CROSS_ENTROPY, NLL) and (task.sizes is None or task.sizes.target == CLASS)
+    if not sampled:
+        what = arg("loss", task.loss) if task.loss not in (CROSS_ENTROPY, NLL) else task.data
+        raise UsageError(
+            f"{optimizer} samples a class for every item from the network's softmax, which {what} does not "
+            "have; choose another optimizer"
+        )
+
+
+def _refuse_sizes(task: Task, sizes: DataSet) -> None:
+    count, share = task.train_items, ""
+    if task.train_fraction is not None:
+        share = f"{arg('train_fraction', task.train_fraction)} of "
+    if task.batch_size > count:
+        raise UsageError(
+            f"{arg('batch_size', task.batch_size)} is larger than {share}the training set of {task.data} "
+            f"({count}); choose at most {count}"
+        )
+    if task.items_per_step > count:
+        raise UsageError(
+            f"{arg('accumulate', task.accumulate)} batches of {task.batch_size} are more than {share}the "
+            f"training set of {task.data} ({count}); choose at most {count // task.batch_size}"
+        )
+    if task.augment != "none" and len(sizes.shape) != 3:
+        raise UsageError(f"{arg('augment', task.augment)}: {task.data} holds no images; choose none")
+    if task.augment != "none" and sizes.inputs:
+        raise UsageError(
+            f"{arg('augment', task.augment)} takes one floating-point image per item; choose none"
+        )
+    check_loss(task.loss, sizes.target, task.data)
+
+
+def _refuse_averages(task: Task) -> None:
+    snapshots = task.timetable.snapshots
+    if task.swa is not None:
+        if task.swa >= 1 and task.swa != int(task.swa):
+            raise UsageError(
+                f"{arg('swa', task.swa)} is neither a share of the run below 1 nor a whole epoch"
+            )
+        if len(task.swa_epochs) < 2:  # one is no average
+            ends = snapshots or range(1, task.epochs + 1)
+            what = (
+                _counted(len(ends), "snapshot") + " of restarts"
+                if snapshots
+                else _counted(len(ends), "epoch")
+            )
+            remedy = f"choose at most {ends[-2]}" if len(ends) > 1 else "train for more epochs"
+            given = arg("swa", int(task.swa) if task.swa >= 1 else task.swa)
+            raise UsageError(f"{given} leaves {len(task.swa_epochs)} of {what} to average; {remedy}")
+    if task.ema == 0:
+        raise UsageError(f"{arg('ema', 0)} keeps nothing but the last weights; choose more than 0 epochs")
+    if task.ensemble is not None and task.schedule is Schedule.RESTARTS:
+        given = arg("ensemble", task.ensemble)
+        if len(snapshots) < task.ensemble:
+            few = f"the run has {_counted(len(snapshots), 'snapshot')} of restarts"
+            raise UsageError(f"{given}: {few}; choose fewer, or more epochs")
+        if task.loss not in (CROSS_ENTROPY, NLL):
+            raise UsageError(
+                f"{given} averages probabilities of classes, which {arg('loss', task.loss)} does not train; "
+                "leave it out"
+            )
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def refuse_early(metric: str, task: Task | None, restart: int, epoch: int) -> None:
+    """Raise UsageError for the metric of an average that had not begun at the end of a cycle."""
+    if task is not None and metric.startswith(f"{SWA}_") and epoch < task.swa_epochs[0]:
+        first = task.timetable.snapshots.index(task.swa_epochs[0]) + 1
+        raise UsageError(
+            f"{arg('at_restart', restart)} is after epoch {epoch}, before {arg('swa')} averages; choose at "
+            f"least {first}"
+        )

@@ -28,8 +28,7 @@ from types import ModuleType
 from typing import Any
 
 from lrwd_sweep.errors import LrwdError, UnknownName, UsageError, arg
-from lrwd_sweep.spec.image_folder import PREFIX
-from lrwd_sweep.spec.text_files import BYTES, CHARACTERS
+from lrwd_sweep.spec.user_files import BYTES, CHARACTERS, PREFIX
 
 _NOT_CODE = (PREFIX, CHARACTERS, BYTES, "torchvision:")
 _NAME = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"

@@ -18,7 +18,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 
 from lrwd_sweep.errors import NothingToReport, StoreError, arg, brief
-from lrwd_sweep.spec.shard import Shard
+from lrwd_sweep.spec.job import Shard
 from lrwd_sweep.store.schema import MIGRATIONS, Damaged, Unreadable, migrate, schema_version
 
 DEFAULT_FILE = "lrwd-sweep.db"

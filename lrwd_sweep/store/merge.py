@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from lrwd_sweep.errors import SpecMismatch, StoreError, UsageError
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status, Trial, unfinished
-from lrwd_sweep.spec.shard import Shard, find_parts
+from lrwd_sweep.spec.job import Shard, find_parts
 from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.store import Lane, Store
 

@@ -17,7 +17,7 @@ from torchvision import datasets
 
 from lrwd_sweep.data import Splits, load
 from lrwd_sweep.spec.catalog import DataSet
-from lrwd_sweep.spec.data_files import DataFiles
+from lrwd_sweep.spec.job import DataFiles
 
 Array = np.ndarray[Any, Any]
 Images = tuple[Array, Array]  # (n, C, H, W) uint8, and (n,) from 0

@@ -17,8 +17,8 @@ from lrwd_sweep.data import Splits, load
 from lrwd_sweep.errors import DataError
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.spec.catalog import DataSet, find_data_set
-from lrwd_sweep.spec.image_folder import scan
 from lrwd_sweep.spec.study import StudySpec
+from lrwd_sweep.spec.user_files import scan_images
 from tests.refusal import assert_raises
 from tests.specs import spec
 
@@ -73,7 +73,7 @@ def test_every_image_is_in_one_split_wherever_the_folder_is(root: Path, tmp_path
 def test_torchvision_finds_the_same_images_and_classes(root: Path) -> None:
     write_images(root / "train" / "cat" / "more", 3, ending="JPEG", seed=5)
     (root / "train" / "cat" / "notes.txt").touch()
-    found, theirs = scan(f"folder:{root}"), ImageFolder(str(root / "train"))
+    found, theirs = scan_images(f"folder:{root}"), ImageFolder(str(root / "train"))
     assert list(found.classes) == theirs.classes
     assert sorted(found.train + found.validation + found.test) == sorted(theirs.samples)
 

@@ -20,7 +20,7 @@ from torchvision import datasets
 from lrwd_sweep.data import Split, Splits
 from lrwd_sweep.errors import DataError
 from lrwd_sweep.spec.catalog import DATA_SETS
-from lrwd_sweep.spec.data_files import DataFiles
+from lrwd_sweep.spec.job import DataFiles
 from tests.data.formats import COLOUR, FORMATS, Format, Images, publish, python2_pickle, write_idx
 
 CIFAR, MNIST = FORMATS["cifar10"], FORMATS["mnist"]

@@ -13,7 +13,7 @@ from lrwd_sweep.errors import DataError, UsageError
 from lrwd_sweep.spec.catalog import POSITION, find_data_set
 from lrwd_sweep.spec.request import Request
 from lrwd_sweep.spec.task import Task
-from lrwd_sweep.spec.text_files import read
+from lrwd_sweep.spec.user_files import read_text
 
 TEXT = "".join(f"zeile {k}: für Γ ⊂ λ\n" for k in range(60))  # characters of one to three bytes
 
@@ -43,13 +43,13 @@ def test_a_folder_is_its_files_in_the_order_of_their_paths(tmp_path: Path) -> No
     for name, text in (("b.txt", "two"), ("a/z.txt", "one"), (".hidden", "no"), (".git/x", "no"), ("c", "")):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text * 40)
-    found = read(f"text:{tmp_path}", 4)
+    found = read_text(f"text:{tmp_path}", 4)
     assert found.tokens == "one" * 40 + "two" * 40
-    assert read(f"text-bytes:{tmp_path}", 4).tokens == found.tokens.encode()
+    assert read_text(f"text-bytes:{tmp_path}", 4).tokens == found.tokens.encode()
 
 
 def test_pythons_topics_are_a_text_without_repetition() -> None:
-    found = read("python-docs", 32)
+    found = read_text("python-docs", 32)
     assert isinstance(found.tokens, str)
     assert len(found.tokens) == 1 << 17
     paragraphs = found.tokens.split("\n\n")

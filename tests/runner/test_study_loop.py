@@ -28,10 +28,10 @@ from lrwd_sweep.spec.job import (
     Pack,
     PackDone,
     PackLost,
+    Shard,
     Stopped,
     short_digest,
 )
-from lrwd_sweep.spec.shard import Shard
 from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.spec.task import Task
 from lrwd_sweep.store import Store, open_store

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import lrwd_sweep
+from lrwd_sweep.api import TaskOptions
 from lrwd_sweep.cli.grid import grid
 from lrwd_sweep.cli.options import ALL_FIELDS, option_text
 from lrwd_sweep.errors import SpecMismatch, UsageError, arg
@@ -14,7 +15,7 @@ from lrwd_sweep.science.optimizer import Family, Optimizer
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.spec.field import HEADINGS
 from lrwd_sweep.spec.preset import DEFAULT, find_preset, read_preset, refuse_unused
-from lrwd_sweep.spec.request import REQUEST_FIELDS, TaskOptions
+from lrwd_sweep.spec.request import REQUEST_FIELDS
 from lrwd_sweep.spec.run_options import RUN_FIELDS
 from lrwd_sweep.spec.task import FIELDS, Task
 from tests.refusal import assert_raises

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrwd_sweep.science.lattice import canonical, format_axis
-from lrwd_sweep.spec.arguments import name_of
+from lrwd_sweep.spec.field import name_of
 from lrwd_sweep.spec.request import Request, axis
 from lrwd_sweep.spec.task import Task
 from tests.refusal import assert_raises

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.trial import unfinished
-from lrwd_sweep.spec.shard import WHOLE, Shard, find_parts
+from lrwd_sweep.spec.job import WHOLE, Shard, find_parts
 from tests.specs import lattices, seeds
 
 

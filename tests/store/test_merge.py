@@ -9,7 +9,7 @@ import pytest
 
 from lrwd_sweep.errors import LrwdError, SpecMismatch, StoreError, UsageError
 from lrwd_sweep.science.trial import Status, Trial
-from lrwd_sweep.spec.shard import Shard
+from lrwd_sweep.spec.job import Shard
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.store import open_store
 from lrwd_sweep.store.merge import MergedStudy, merge_stores

@@ -28,8 +28,7 @@ from lrwd_sweep.nets.randomness import Noisy
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import MomentumForm, Optimizer
 from lrwd_sweep.science.schedule import Schedule
-from lrwd_sweep.spec.catalog import EMBEDDINGS, RECALL, DataSet
-from lrwd_sweep.spec.flat_minima import EMA, ENSEMBLE, ETA, SWA
+from lrwd_sweep.spec.catalog import EMA, EMBEDDINGS, ENSEMBLE, ETA, RECALL, SWA, DataSet
 from lrwd_sweep.spec.task import Task
 
 SAME = 1e-10  # relative

@@ -11,7 +11,7 @@ from lrwd_sweep.science.conversion import Conventions, Run
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Convention, DecayRule, Family, MomentumForm, Optimizer
 from lrwd_sweep.science.schedule import DecaySchedule, Schedule
-from lrwd_sweep.spec.flat_minima import EMA, ENSEMBLE, ETA, SWA
+from lrwd_sweep.spec.catalog import EMA, ENSEMBLE, ETA, SWA
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.spec.task import Task
 

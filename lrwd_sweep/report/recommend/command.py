@@ -10,8 +10,7 @@ from dataclasses import replace
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.science.lattice import Lattice, format_axis, format_value
 from lrwd_sweep.science.trial import Direction, says_lower
-from lrwd_sweep.spec.catalog import DataSet, metric_of
-from lrwd_sweep.spec.flat_minima import of_last_weights
+from lrwd_sweep.spec.catalog import DataSet, metric_of, of_last_weights
 from lrwd_sweep.spec.net_options import said_options
 from lrwd_sweep.spec.preset import DEFAULT, Preset, Variant, find_preset, preset_names
 from lrwd_sweep.spec.run_options import explicit_name

@@ -23,8 +23,7 @@ from lrwd_sweep.report.view.heatmap import Gallery, Heatmap
 from lrwd_sweep.report.view.notation import about, counted, spent, styled
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status, Trial
-from lrwd_sweep.spec.job import ClusterState, EpochDone, Pack, PackDone
-from lrwd_sweep.spec.shard import WHOLE, Shard
+from lrwd_sweep.spec.job import WHOLE, ClusterState, EpochDone, Pack, PackDone, Shard
 from lrwd_sweep.spec.study import Kind, StudySpec, labels
 
 Lane = tuple[Cell, int]  # cell and seed

@@ -33,9 +33,8 @@ from lrwd_sweep.runner.readers import Readout
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Direction, Status, Trial
-from lrwd_sweep.spec.arguments import name_of
-from lrwd_sweep.spec.job import EpochDone, Event, Pack, PackDone, Stopped
-from lrwd_sweep.spec.shard import WHOLE, Shard
+from lrwd_sweep.spec.field import name_of
+from lrwd_sweep.spec.job import WHOLE, EpochDone, Event, Pack, PackDone, Shard, Stopped
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.spec.user_command import STEPS
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from lrwd_sweep.errors import shown
-from lrwd_sweep.spec.arguments import number
+from lrwd_sweep.spec.field import number
 from lrwd_sweep.spec.user_code import find
 
 _VALUES = ("lr", "weight_decay", "seed")

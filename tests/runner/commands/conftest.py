@@ -11,7 +11,7 @@ import pytest
 from lrwd_sweep.runner.executors import commands, run_process
 from lrwd_sweep.runner.runner import Runner
 from lrwd_sweep.science.trial import Trial
-from lrwd_sweep.spec.data_files import DataFiles
+from lrwd_sweep.spec.job import DataFiles
 from lrwd_sweep.spec.request import Request
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.store import Store, open_store

@@ -17,8 +17,7 @@ from lrwd_sweep.runner.executors import commands
 from lrwd_sweep.runner.executors.commands import CommandExecution, FirstRunFailed, NothingRead
 from lrwd_sweep.runner.runner import Runner
 from lrwd_sweep.science.trial import Status, Trial
-from lrwd_sweep.spec.data_files import DataFiles
-from lrwd_sweep.spec.job import Pack
+from lrwd_sweep.spec.job import DataFiles, Pack
 from lrwd_sweep.spec.request import Request
 from lrwd_sweep.spec.study import Kind
 from lrwd_sweep.store import Store
