@@ -15,16 +15,14 @@ from typer.exceptions import TyperException
 
 from lrwd_sweep import __version__
 from lrwd_sweep.cli.bench import bench
-from lrwd_sweep.cli.compare import compare
 from lrwd_sweep.cli.convert import convert
 from lrwd_sweep.cli.docs import docs
-from lrwd_sweep.cli.grid import grid
 from lrwd_sweep.cli.options import Headed, group, option_text, show_help
 from lrwd_sweep.cli.preset import presets
 from lrwd_sweep.cli.report import report
 from lrwd_sweep.cli.scale import transfer
 from lrwd_sweep.cli.study import studies
-from lrwd_sweep.cli.tpe import tpe
+from lrwd_sweep.cli.training import compare, grid, tpe
 from lrwd_sweep.cli.verify import verify
 from lrwd_sweep.cli.worker import worker
 from lrwd_sweep.errors import HostError, LrwdError, brief

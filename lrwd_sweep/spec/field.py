@@ -38,7 +38,7 @@ class Field:
     default: Any  # None: left to the preset, the optimizer's family or the data
     help: str = ""  # one line without a full stop; "": not an option
     panel: str = ""  # heading in --help; "": not a keyword either
-    flags: str = ""  # the option, if it is not the name with dashes; for a switch "--on/--off"
+    flags: str = ""  # the option, if it is not the name with dashes; for a switch "--on/--off" or "--on/"
     metavar: str = "NAME"
     noun: str = ""  # name of the choices in an error
     choices: tuple[str, ...] = ()

@@ -8,8 +8,8 @@ from typing import Any, get_type_hints
 
 import lrwd_sweep
 from lrwd_sweep.api import TaskOptions
-from lrwd_sweep.cli.grid import grid
 from lrwd_sweep.cli.options import ALL_FIELDS, option_text
+from lrwd_sweep.cli.training import grid
 from lrwd_sweep.errors import SpecMismatch, UsageError, arg
 from lrwd_sweep.science.optimizer import Family, Optimizer
 from lrwd_sweep.science.schedule import Schedule
