@@ -28,12 +28,7 @@ from lrwd_sweep.spec.job import (
     refuse_shard,
 )
 from lrwd_sweep.spec.preset import DEFAULT, MOST_TRIALS, TRIALS
-from lrwd_sweep.spec.request import (
-    REQUEST_FIELDS,
-    Axis,
-    Request,
-    refuse_unknown,
-)
+from lrwd_sweep.spec.request import REQUEST_FIELDS, Axis, Request, refuse_unknown
 from lrwd_sweep.spec.run_options import RunKeywords
 from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.store import StudySummary, check_name, open_store

@@ -68,10 +68,7 @@ class Place:
         False, "Train damaged lanes again [refuse the study]", panel=STORE, flags="--retrain-damaged/"
     )
     checkpoint_every: float = declared(
-        CHECKPOINT_SECONDS,
-        "Save packs in training this often; 0: never [60]",
-        panel=STORE,
-        metavar="SECONDS",
+        CHECKPOINT_SECONDS, "Save packs in training this often; 0: never [60]", panel=STORE, metavar="SECONDS"
     )
     quiet: bool = declared(
         False, "No progress and no notes on stderr, only errors", panel=STORE, flags="--quiet/"

@@ -72,9 +72,7 @@ def compare(request: Request, place: options.Place, optimizers: list[str] | None
 
 
 @options.trains(
-    optimizer=(options.OptimizerName, None),
-    trials=(Trials, TRIALS),
-    study_name=(options.StudyName, None),
+    optimizer=(options.OptimizerName, None), trials=(Trials, TRIALS), study_name=(options.StudyName, None)
 )
 def tpe(
     request: Request, place: options.Place, optimizer: str | None, trials: int, study_name: str | None

@@ -14,13 +14,7 @@ from lrwd_sweep.spec.catalog import direction_of, metric_of
 from lrwd_sweep.spec.field import AXES, STORE, declared, fields_of, finite, name_of, number
 from lrwd_sweep.spec.net_options import options_text, parse_options
 from lrwd_sweep.spec.preset import DEFAULT, MOST_SEEDS, Preset, Variant, find_preset, refuse_unused
-from lrwd_sweep.spec.run_options import (
-    RUN_FIELDS,
-    RunOptions,
-    command_of,
-    foreign_optimizer,
-    run_options,
-)
+from lrwd_sweep.spec.run_options import RUN_FIELDS, RunOptions, command_of, foreign_optimizer, run_options
 from lrwd_sweep.spec.study import Kind, Refine, StudySpec, decays_of, tidy
 from lrwd_sweep.spec.task import FIELDS, Task
 from lrwd_sweep.spec.user_code import find, is_user_code

@@ -198,11 +198,7 @@ class StudySpec:
             standardize = theirs.standardize if mine.standardize is None else mine.standardize
             tensors = theirs.tensors or mine.tensors
             mine = replace(
-                mine,
-                sizes=sizes,
-                standardize=standardize,
-                tensors=tensors,
-                eval_every=theirs.eval_every,
+                mine, sizes=sizes, standardize=standardize, tensors=tensors, eval_every=theirs.eval_every
             ).resuming(theirs)
         return StudySpec(
             self.kind,

@@ -10,6 +10,10 @@ from lrwd_sweep import Study
 from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.store import open_store
 
+TINY: dict[str, Any] = {"lr": "2^-7:2^-6", "weight_decay": [0.01, 0.1], "epochs": 2, "seeds": 2}
+TINY["progress"] = False
+NAME = "digits-mlp-norm-adamw-cosine-2ep-b64"
+
 
 @pytest.fixture(autouse=True)
 def _empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,13 +27,8 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return tiny(storage=tmp_path_factory.mktemp("swept") / "here.db")
 
 
-LR, WEIGHT_DECAY = "2^-7:2^-6", [0.01, 0.1]
-NAME = "digits-mlp-norm-adamw-cosine-2ep-b64"
-
-
 def tiny(optimizer: str = "adamw", **others: Any) -> Study:
-    asked: dict[str, Any] = {"lr": LR, "weight_decay": WEIGHT_DECAY, "epochs": 2, "seeds": 2}
-    return lrwd_sweep.sweep(optimizer, **{**asked, "progress": False, **others})
+    return lrwd_sweep.sweep(optimizer, **TINY | others)
 
 
 def stored(storage: str = "lrwd-sweep.db", name: str = NAME) -> list[Trial]:

@@ -10,7 +10,6 @@ import signal
 import string
 import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,127 +46,46 @@ lr = "2^-7:2^-1:4"
 wd = "0,2^-14:2^-10:3"
 """
 SECRET, URL = "SECRET", "postgresql://user:SECRET@host/db"
-NUMBERS = (
-    "0",
-    "1",
-    "2",
-    "-1",
-    "nan",
-    "inf",
-    "-inf",
-    "1e999",
-    "1e-400",
-    "1e308",
-    "0x10",
-    "1_0",
-    "9" * 400,
-    "٣",
+NUMBERS = "0 1 2 -1 nan inf -inf 1e999 1e-400 1e308 0x10 1_0 ٣"
+WORDS = "-- - %s {} {lr} = =cmd()"
+PATHS = ". / .. /dev/full /dev/null no/such own.py own.toml runs.csv"
+AXES = "1e-3 2^-8:2^-6 1e-4:1:9 1e-4:1e-1:10000 0,1e-3 1:0 1:2:3:4 , 1e-3,nan"
+PLAIN = "digits mlp-norm adamw adam sgdw:lr-scaled lion cosine val_error json csv yes"
+CODE = "./own.py:net ./own.py:data ./own.py:loss ./own.py:broken ./own.py:no ./no.py:net"
+HOSTILE = (
+    *f"{NUMBERS} {WORDS} {PATHS} {STORE} {AXES} {PLAIN} {CODE}".split(),
+    *("", " ", "é😀", "\x1b[31mred", "a\nb", "a" * 10_000, "\udcff", "9" * 400, "a" * 300),
 )
-WORDS = (
-    "",
-    " ",
-    "é😀",
-    "\x1b[31mred",
-    "a\nb",
-    "a" * 10_000,
-    "\udcff",
-    "--",
-    "-",
-    "%s",
-    "{}",
-    "{lr}",
-    "=",
-    "=cmd()",
-)
-PATHS = (
-    ".",
-    "/",
-    "..",
-    "/dev/full",
-    "/dev/null",
-    "no/such",
-    "own.py",
-    "own.toml",
-    "runs.csv",
-    STORE,
-    "a" * 300,
-)
-AXES = ("1e-3", "2^-8:2^-6", "1e-4:1:9", "1e-4:1e-1:10000", "0,1e-3", "1:0", "1:2:3:4", ",", "1e-3,nan")
-PLAIN = (
-    "digits",
-    "mlp-norm",
-    "adamw",
-    "adam",
-    "sgdw:lr-scaled",
-    "lion",
-    "cosine",
-    "val_error",
-    "json",
-    "csv",
-    "yes",
-)
-CODE = ("./own.py:net", "./own.py:data", "./own.py:loss", "./own.py:broken", "./own.py:no", "./no.py:net")
-HOSTILE = (*NUMBERS, *WORDS, *PATHS, *AXES, *PLAIN, *CODE)
-GOOD = {
+LIKELY = {  # values of options
     "--lr": AXES,
     "--wd": AXES,
-    "--optimizer": ("adamw", "adam", "sgdw:lr-scaled", "lion:normalized"),
-    "--net": ("mlp", "resnet20", "gpt", "torchvision:resnet18", *CODE),
-    "--data": (
-        "digits",
-        "mnist",
-        "text:own.toml",
-        "text-bytes:own.py",
-        "folder:runs@8",
-        "python-docs",
-        *CODE,
-    ),
-    "--preset": ("digits", "fig2-mini", "own.toml"),
-    "--storage": (
-        STORE,
-        "new.db",
-        URL,
-        "sqlite:///new.db",
-        f"sqlite+x://u:{SECRET}@/x",
-        "user:SECRET@host/db",
-    ),
-    "--format": ("json", "csv", "junit", "html", "markdown", "github", "optuna", "wandb", "paths", "mlflow"),
-    "--figure": ("a.svg", "a.png", "a.pdf"),
-    "--metric": ("val_loss", "val_error", "val_accuracy", "loss"),
-    "--over": ("epochs=1,2", "batch-size=8,16", "width=4,8", "train-fraction=0.5,1", "epochs=2"),
-    "--head": ("127.0.0.1:1", "no.such.host:6379"),
-    "--device": ("nowhere", "cuda:9"),
-    "--run": ("true {lr} {weight_decay}", "python x.py {lr} {weight_decay} {seed} {out}"),
+    "--optimizer": "adamw adam sgdw:lr-scaled lion:normalized",
+    "--net": f"mlp resnet20 gpt torchvision:resnet18 {CODE}",
+    "--data": f"digits mnist text:own.toml text-bytes:own.py folder:runs@8 python-docs {CODE}",
+    "--preset": "digits fig2-mini own.toml",
+    "--storage": f"{STORE} new.db {URL} sqlite:///new.db sqlite+x://u:{SECRET}@/x user:{SECRET}@host/db",
+    "--format": "json csv junit html markdown github optuna wandb paths mlflow",
+    "--figure": "a.svg a.png a.pdf",
+    "--metric": "val_loss val_error val_accuracy loss",
+    "--over": "epochs=1,2 batch-size=8,16 width=4,8 train-fraction=0.5,1 epochs=2",
+    "--head": "127.0.0.1:1 no.such.host:6379",
+    "--device": "nowhere cuda:9",
 }
-IMPORT = (
-    *("--study-name", "imported", "-o", "adamw:lr-scaled", "--metric", "val_loss"),
-    *("--columns", "lr=learning_rate,value=val_loss"),
-)
-POSITIONAL: dict[str, list[tuple[str, ...]]] = {
-    "grid": [()],
-    "tpe": [()],
-    "convert": [
-        ("--optimizer", "adamw", "--lr", "1e-3", "--wd", "0.05"),
-        ("-o", "sgd", "--lr", "1", "--wd", "1"),
-    ],
-    "compare": [("adam", "adamw"), ("sgdw:lr-scaled", "sgdp", "lion")],
-    "report": [
-        ("imported",),
-        ("digits-mlp-norm-adam-cosine-2ep-b64", "digits-mlp-norm-adamw-cosine-2ep-b64"),
-    ],
-    "preset": [("digits",), ("own.toml",)],
-    "transfer": [(), ("--over", "epochs=1,2")],
-    "worker": [("--head", "127.0.0.1:1"), ("--head", "user:SECRET@host:1")],
-    "verify": [()],
-    "bench": [()],
-    "docs": [("clusters",), ("no",)],
-    "study": [
-        ("imported",),
-        ("runs.csv", *IMPORT),
-        (URL, *IMPORT),
-        ("optuna.db", *IMPORT[:4]),
-        ("new.db", STORE),
-    ],
+GOOD = {option: words.split() for option, words in LIKELY.items()}
+GOOD["--run"] = ["true {lr} {weight_decay}", "python x.py {lr} {weight_decay} {seed} {out}"]
+IMPORTED = "--study-name imported -o adamw:lr-scaled"
+COLUMNS = "--metric val_loss --columns lr=learning_rate,value=val_loss"
+IMPORT = f"runs.csv {IMPORTED} {COLUMNS}"
+POSITIONAL = {  # likely arguments
+    **{command: [""] for command in ("grid", "tpe", "verify", "bench")},
+    "convert": ["--optimizer adamw --lr 1e-3 --wd 0.05", "-o sgd --lr 1 --wd 1"],
+    "compare": ["adam adamw", "sgdw:lr-scaled sgdp lion"],
+    "report": ["imported", "digits-mlp-norm-adam-cosine-2ep-b64 digits-mlp-norm-adamw-cosine-2ep-b64"],
+    "preset": ["digits", "own.toml"],
+    "transfer": ["", "--over epochs=1,2"],
+    "worker": ["--head 127.0.0.1:1", "--head user:SECRET@host:1"],
+    "docs": ["clusters", "no"],
+    "study": ["imported", IMPORT, f"{URL} {IMPORTED}", f"optuna.db {IMPORTED}", f"new.db {STORE}"],
 }
 LEFT_OUT = {"--open", "--watch", "--download", "--install-completion", "--show-completion"}  # act outside
 ENDS = {  # what keeps a command from training or measuring for long; a later option may still be invalid
@@ -175,25 +93,19 @@ ENDS = {  # what keeps a command from training or measuring for long; a later op
     "verify": ("--device", "nowhere"),
     "bench": ("--scaling", "--overhead"),
 }
-COMMANDS = tuple(POSITIONAL)
-PAYLOADS = (
-    *(
-        b"\0",
-        b"\xff\xfe",
-        b"nan",
-        b"-1",
-        b"1e999",
-        b"9" * 400,
-        b'"',
-        b"\n",
-        b"{",
-        b"]",
-        b"[" * 100_000,
-        b"null",
-    ),
-    *(b"true", b"{}", b"[]", b"=", b",", b"lr", b"0", b"1e-400", b"\x1b[31m", b"a" * 10_000, b"../x", b"1_0"),
-    *(b"[[variants]]\n", b"2026-01-01", "é".encode(), b"COMPLETE", b"-", b"'''", b"\r", b";", b"\x80\x04N."),
+TEXTS = "nan -1 1e999 null true {} [] lr 0 1e-400 ../x 1_0 2026-01-01 COMPLETE { ] = , - ; [[variants]] é"
+BINARY = (
+    b"\0",
+    b"\xff\xfe",
+    b"9" * 400,
+    b"\n",
+    b"\r",
+    b"[" * 100_000,
+    b"a" * 10_000,
+    b"\x80\x04N.",
+    b"'" * 3,
 )
+PAYLOADS = (*map(str.encode, TEXTS.split()), *BINARY, b'"', b"'" * 3, b"\x1b[31m")
 CODES = {0, 1, 2, 3, 4}
 TAKEN = {STORE, f"{STORE}-journal", f"{STORE}.packs", "lrwd-runs"}  # places of the default store
 
@@ -210,7 +122,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, shape in (("images-idx3", (9, 28, 28)), ("labels-idx1", (9,))):
         for split in ("train", "t10k"):
             write_idx(raw / f"{split}-{name}-ubyte", torch.zeros(shape, dtype=torch.uint8).numpy())
-    for command in (("compare", "adam", "adamw", *TINY), ("study", "import", "runs.csv", *IMPORT)):
+    for command in (("compare", "adam", "adamw", *TINY), ("study", "import", *IMPORT.split())):
         assert ended(root, *command)[0] == 0, command
     return root
 
@@ -266,36 +178,33 @@ def check(root: Path, *arguments: str) -> None:
         assert place.parts[0] in TAKEN or place.parts[0].removesuffix("-journal") in named, f"{path}: {shown}"
 
 
-def options_of(command: Any) -> Iterator[tuple[str, bool]]:
-    for option in command.params:
-        for name in (*option.opts, *option.secondary_opts):
-            if name.startswith("-") and name not in LEFT_OUT:
-                yield name, bool(getattr(option, "is_flag", False))
-
-
 def arguments_of(data: st.DataObject) -> list[str]:
     """Draw a command with some of its own options, their values likely or hostile."""
     command: Any = typer.main.get_command(app.app)
     found: list[str] = []
-    known = COMMANDS
+    known = tuple(POSITIONAL)
     while known:
         found.append(data.draw(st.sampled_from(known)))
         command = command.commands[found[-1]]
         known = tuple(sorted(getattr(command, "commands", ())))
     found += ENDS.get(found[0], ())
-    some = st.sampled_from(HOSTILE) | st.text(string.printable, max_size=20).map(
-        lambda text: text.replace("\0", "")
+    some = st.sampled_from(HOSTILE) | st.text(string.printable, max_size=20)
+    likely = st.sampled_from(["", *POSITIONAL[found[0]]]).map(str.split)
+    found += data.draw(likely | st.lists(some, max_size=2))
+    options = sorted(
+        (name, bool(getattr(option, "is_flag", False)))
+        for option in command.params
+        for name in (*option.opts, *option.secondary_opts)
+        if name.startswith("-") and name not in LEFT_OUT
     )
-    found += data.draw(st.sampled_from([(), *POSITIONAL[found[0]]]) | st.lists(some, max_size=2))
-    options = sorted(options_of(command))
     hostile = 0
     chosen = st.lists(st.sampled_from(options), max_size=5, unique=True) if options else st.just([])
     for option, flag in data.draw(chosen):
         found.append(option)
         if not flag:
-            likely = GOOD.get(option, NUMBERS[:3])
+            values = GOOD.get(option, ["0", "1", "2"])
             one_fault = not hostile and data.draw(st.booleans())
-            found.append(data.draw(some if one_fault else st.sampled_from(likely)))
+            found.append(data.draw(some if one_fault else st.sampled_from(values)))
             hostile += one_fault
     return found
 
@@ -303,9 +212,8 @@ def arguments_of(data: st.DataObject) -> list[str]:
 def damaged(data: st.DataObject, whole: bytes) -> bytes:
     """Draw a file with up to four faults."""
     for _ in range(data.draw(st.integers(1, 4))):
-        tokens = [found.span() for found in re.finditer(rb"[^\s,:=\"'{}\[\]\0]+|.", whole, re.DOTALL)] or [
-            (0, 0)
-        ]
+        found = re.finditer(rb"[^\s,:=\"'{}\[\]\0]+|.", whole, re.DOTALL)
+        tokens = [token.span() for token in found] or [(0, 0)]
         start, end = tokens[int(data.draw(st.floats(0, 1, exclude_max=True)) * len(tokens))]
         payload = data.draw(st.sampled_from(PAYLOADS) | st.binary(max_size=8))
         kind = data.draw(st.sampled_from(("replace", "insert", "double", "cut", "truncate")))
@@ -320,49 +228,24 @@ def damaged(data: st.DataObject, whole: bytes) -> bytes:
 
 def files_of(data: st.DataObject, work: Path) -> list[str]:
     """Damage a file; return a command that reads it."""
-    kind = data.draw(st.sampled_from(("preset", "runs", "text", "idx", "code")))
-    tiny = ("--lr", "1e-3", "--wd", "0", "--epochs", "1", "--seeds", "1")
-    if kind == "runs":
-        every = sorted(path for path in work.rglob("*") if path.is_file() and path.name != STORE)
-        path = data.draw(
-            st.sampled_from([one for one in every if one.suffix != ".py" and "data" not in one.parts])
-        )
-        source = path.relative_to(work).parts[0] if "mlruns" in path.parts else str(path.relative_to(work))
-        further = [
-            ("--take", "best"),
-            ("--minimize",),
-            ("--by", "depth"),
-            ("--where", "lr=0.1"),
-            ("--steps", "9"),
-        ]
-        options = data.draw(st.lists(st.sampled_from(further), max_size=2, unique=True))
-        columns = data.draw(st.sampled_from([(), IMPORT[4:]]))
-        command = [
-            "study",
-            "import",
-            source,
-            *IMPORT[:4],
-            *columns,
-            *(word for option in options for word in option),
-        ]
-    else:
-        path, command = {
-            "preset": (work / "own.toml", ["grid", "--preset", "own.toml", "--dry-run"]),
-            "text": (
-                work / "own.toml",
-                ["grid", "--data", "text:own.toml", "--net", "gpt", *tiny, "--dry-run"],
-            ),
-            "idx": (
-                work / "data/MNIST/raw/train-images-idx3-ubyte",
-                ["grid", "--data", "mnist", "--data-dir", "data"],
-            ),
-            "code": (
-                work / "own.py",
-                ["grid", "--data", "./own.py:data", "--net", "./own.py:net", *tiny, "--dry-run"],
-            ),
-        }[kind]
-    path.write_bytes(damaged(data, path.read_bytes()))
-    return command
+    tiny = "--lr 1e-3 --wd 0 --epochs 1 --seeds 1 --dry-run"
+    kinds = {
+        "own.toml": ("grid --preset own.toml --dry-run", f"grid --data text:own.toml --net gpt {tiny}"),
+        "data/MNIST/raw/train-images-idx3-ubyte": ("grid --data mnist --data-dir data",),
+        "own.py": (f"grid --data ./own.py:data --net ./own.py:net {tiny}",),
+        "": (f"study import SOURCE {IMPORTED}",),
+    }
+    path = data.draw(st.sampled_from(sorted(kinds)))
+    words = data.draw(st.sampled_from(kinds[path])).split()
+    if not path:
+        every = [one.relative_to(work) for one in sorted(work.rglob("*")) if one.is_file()]
+        runs = [one for one in every if one.suffix != ".py" and "data" not in one.parts and one.name != STORE]
+        path = str(data.draw(st.sampled_from(runs)))
+        words[2] = path.split("/")[0] if "mlruns" in path else path
+        further = ("--take best", "--minimize", "--by depth", "--where lr=0.1", "--steps 9", COLUMNS)
+        words += " ".join(data.draw(st.lists(st.sampled_from(further), max_size=3, unique=True))).split()
+    (work / path).write_bytes(damaged(data, (work / path).read_bytes()))
+    return words
 
 
 def fuzz(origin: Path, root: Path, data: st.DataObject) -> None:

@@ -153,10 +153,7 @@ def test_what_a_task_cannot_do_is_refused_in_one_line(run: Run) -> None:
             numbers,
             "--loss cross-entropy is not for the float targets of ./kinds.py:numbers; choose mse, l1, huber",
         ),
-        (
-            hot,
-            "is not for the multi-hot targets of ./kinds.py:hot; choose mse, l1, huber or bce_with",
-        ),
+        (hot, "is not for the multi-hot targets of ./kinds.py:hot; choose mse, l1, huber or bce_with"),
         ((*numbers, "--loss", "bce"), "unknown loss 'bce'; did you mean bce_with_logits?"),
         ((*numbers, *mse, "--metric", "val_error"), "; choose val_loss, val_r2, train_loss, train_r2"),
         (
@@ -174,10 +171,7 @@ def test_what_a_task_cannot_do_is_refused_in_one_line(run: Run) -> None:
         ),
         ((*numbers, *mse, "--logit-decay", "0.1"), "--logit-decay has no effect on --loss mse; it is for"),
         (("--logit-decay", "-1"), "--logit-decay '-1' is not a number"),
-        (
-            ("--metric", "val_recall_at_1"),
-            "which mlp-norm does not give; choose --net embed",
-        ),
+        (("--metric", "val_recall_at_1"), "which mlp-norm does not give; choose --net embed"),
         (
             ("--net", "embed-norm", "--metric", "val_recall_at_1", "--minimize"),
             "a higher val_recall_at_1 is better; leave",

@@ -71,28 +71,20 @@ def test_values_are_held_as_their_fields_hold_them() -> None:
         assert_raises(said, Request.of, **given_)
 
 
-def test_an_importable_function_becomes_its_name() -> None:
+def test_an_importable_function_becomes_its_name_and_another_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for given_, name in (
         ("./my_net.py:Net", "./my_net.py:Net"),
         (Net, f"{__name__}:Net"),
         (Fraction.from_float, "fractions:Fraction.from_float"),
     ):
         assert name_of("net", given_) == name
-
-
-def _local() -> type:
-    class Inner:
-        pass
-
-    return Inner
-
-
-def test_a_function_without_a_name_to_import_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     here = types.ModuleType("__main__")
     exec("class Net: pass", here.__dict__)
     monkeypatch.setitem(sys.modules, "__main__", here)  # a notebook, in which only this process finds it
-    given_: list[Any] = [lambda: None, functools.partial(Net), Net(), Net().again, _local(), 5]
-    for one in (*given_, here.__dict__["Net"]):
+    nameless: list[Any] = [lambda: None, functools.partial(Net), Net(), Net().again, 5, here.__dict__["Net"]]
+    for one in nameless:
         assert_raises(r"%%writefile my.py\) and give net='\./my\.py:NAME'", name_of, "net", one)
     old = Net
     monkeypatch.setattr(sys.modules[__name__], "Net", type("Net", (), {}))
@@ -106,11 +98,7 @@ def test_an_axis_in_averaging_times_is_decay_over_the_run() -> None:
         expected = (0.0, canonical(unit / 5), canonical(unit / 0.5))
         assert spec.lattice.weight_decay == expected, name
         assert spec.tau_of_one == pytest.approx(unit), name
-    for name, remedy in (
-        ("adam", "write adamw"),
-        ("sgdw:lr-scaled", "write sgdw,"),
-        ("adamp", "write adampw"),
-    ):
-        assert_raises(remedy, request.spec, request.variant(name))
+    for name, remedy in (("adam", "adamw"), ("sgdw:lr-scaled", "sgdw,"), ("adamp", "adampw")):
+        assert_raises(f"write {remedy}", request.spec, request.variant(name))
     for text, said in (("tau:0,1", "τ = 0"), ("tau:tau:1,2", "not a number"), ("tau:2,1", "unordered")):
         assert_raises(said, Request.of, weight_decay=text)
