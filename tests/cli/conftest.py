@@ -1,7 +1,5 @@
 """The command line, run in this process or in one of its own, in an empty directory."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -9,9 +7,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -27,8 +24,7 @@ STORE = "lrwd-sweep.db"
 _OURS = ("LRWD_STORAGE", "LRWD_DEBUG", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM", "COLORTERM")
 
 
-@dataclass(frozen=True)
-class Ended:
+class Ended(NamedTuple):
     code: int
     out: str
     err: str
@@ -109,8 +105,4 @@ def trials(storage: str = STORE, name: str = ADAMW) -> dict[tuple[Cell, int], Tr
 
 def strict(text: str) -> Any:
     """Parse JSON, which has no NaN and no Infinity."""
-
-    def refuse(constant: str) -> None:
-        raise AssertionError(constant)
-
-    return json.loads(text, parse_constant=refuse)
+    return json.loads(text, parse_constant=pytest.fail)

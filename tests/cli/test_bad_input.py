@@ -1,94 +1,88 @@
 """Bad input: one line with the value and the remedy, nothing trained, nothing stored."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import ADAMW, STORE, TINY, Run, assert_refused
 
-GRID = ("grid", "-o", "adamw")
-
-# One of a kind of option for each command; tests/spec has the values that a field refuses.
-USAGE: list[tuple[tuple[str, ...], Sequence[str]]] = [
-    (("grid", "-o", "adamm"), ("'adamm'", "adam", "adamw")),
-    ((*GRID, "--schedule", "cosin"), ("'cosin'", "cosine")),
-    ((*GRID, "--preset", "digit"), ("'digit'", "digits")),
-    ((*GRID, "--preset", "no.toml"), ("'no.toml'", "name a preset or a TOML file")),
-    ((*GRID, "--metric", "accuracy"), ("'accuracy'", "val_error, which is 1 − accuracy")),
-    ((*GRID, "--lr", ""), ("--lr ''", "2^-12:2^-2")),
-    ((*GRID, "--lr=-1,1"), ("-1", "above 0")),
-    ((*GRID, "--lr", f"1e-4:1:{'9' * 5000}"), ("too large",)),
-    ((*GRID, "--wd", "x:y"), ("x", "1e-3")),
-    ((*GRID, "--epochs", "0"), ("--epochs 0", "at least 1")),
-    ((*GRID, "--epochs", "2.5"), ("--epochs '2.5'", "whole number")),
-    ((*GRID, "--seeds", "1000000000"), ("--seeds 1000000000", "at most")),
-    ((*GRID, "--max-lanes", "0"), ("--max-lanes 0", "at least 1")),
-    ((*GRID, "--device", "gpu"), ("'gpu'", "did you mean cuda?")),
-    ((*GRID, "--study-name", " "), ("' '", "--study-name my-sweep")),
-    ((*GRID, "--frobnicate"), ("--frobnicate", "lrwd-sweep grid --help")),
-    ((*GRID, "--lr"), ("--lr", "lrwd-sweep --help")),
-    (("tpe", "--trials", "0"), ("--trials 0", "at least 1")),
-    (("compare", "adamw", "adamw:independent"), ("two or more different",)),
-    (("report", "--format", "xml"), ("'xml'", "json")),
-    (("study", "export", "x", "--format", "xls"), ("'xls'", "csv")),
-    (("study", "import", "no.csv", "--study-name", "x", "-o", "adamw"), ("no.csv", "can be read")),
-    (("study", "import", "no.csv"), ("--study-name", "lrwd-sweep study import --help")),
-    (("preset", "show", "digitss"), ("'digitss'", "digits")),
-    (("docs", "separabilty"), ("'separabilty'", "did you mean separability")),
-    (("gird",), ("gird", "lrwd-sweep --help")),
-]
-USAGE += [
-    (tuple(words.split()), parts)
-    for words, *parts in (
-        ("convert -o rmsprop --lr 1 --wd 1 --to lr-scaled", "RMSProp", "rmspropw"),
-        ("convert -o adam:normalized --lr 1 --wd 1", "λ_norm", "give --steps"),
-        ("convert -o adam --lr 1 --wd 1 --to lr-scaled", "Proposition 2", "compare adam"),
-        ("convert -o adamw --lr 1e-3 --wd 1 --to l2", "'l2'", "coupled"),
-        ("convert -o adamw --lr 1e-3 --wd -1", "--wd -1", "above 0"),
-        ("convert -o adamw --lr 1e-3 --wd 1 --epochs 9", "--batch-size and --train-size", "--steps"),
-        ("convert -o adamw --lr 1e-3 --wd 1 --steps 9 --epochs 9", "--steps 9", "leave out"),
-        ("convert -o adamw --lr 1e-3 --wd 1 --drop-last", "--drop-last needs --train-size", "leave it out"),
-        ("convert -o adamw --lr 1e-3 --wd 1 --momentum 0.9", "--momentum 0.9", "leave it out"),
-        ("convert -o adamw --lr 1e-200 --wd 1e200", "1e+200", "lr-scaled"),
-        ("grid --executor rai", "unknown executor 'rai'; did you mean ray?"),
-        ("grid --ray-address a:1", "--ray-address a:1 has no effect without --executor ray"),
-        ("grid --executor threads --spool s", "--spool s has no effect without --executor ray"),
-        ("grid --executor ray --dry-run", "--dry-run measures this machine; leave --executor ray out"),
-        ("grid --executor ray --device cuda:1", "--device cuda:1 has no effect on a cluster"),
-        ("worker --head here", "--head here is not of the form HOST:PORT"),
-        ("grid --download", "--download has no effect on digits", "leave it out"),
-        ("grid --data imagenet32 --download", "account at image-net.org", "leave it out"),
-        ("grid --data folder:", "folder:PATH@SIZE"),
-        ("bench --scaling --overhead", "--scaling and --overhead are two measurements; choose one"),
-        ("bench --scaling --contenders plain", "--scaling does not use --contenders; leave it out"),
-        ("bench --device cpu --contenders graphs", "--contenders graphs runs only on cuda, not on cpu"),
-        ("bench --contenders plane", "unknown contender 'plane'; did you mean plain?"),
-        ("bench --lanes 0", "--lanes 0 is too small; choose at least 1"),
-    )
-]
-HOST = [
-    ((*GRID, "--device", "cuda:99"), ("--device cuda:99", "--device cpu")),
-    (("worker", "--head", "127.0.0.1:1"), ("--head 127.0.0.1:1: no head", "ray start --head --port 1")),
-    ((*GRID, "--executor", "ray", "--spool", "/dev/null/x"), ("--spool", "cannot be written")),
-    (("verify", "--device", "cuda:99"), ("--device cuda:99", "--device cpu")),
-    ((*GRID, "--storage", "postgresql://me:secret@host/x"), ("'postgresql'", "sqlite:///FILE.db")),
-    ((*GRID, "--storage", "no/such/directory.db"), ("no/such", "create it first")),
-    (("report", "--storage", "other.db"), ("'other.db'", "check --storage")),
-]
-
-
-NOTHING = [("report",), ("report", "x"), ("study", "list"), ("study", "show", "x"), ("study", "delete", "x")]
+USAGE = (  # one of a kind of option for each command; tests/spec has the values that a field refuses
+    ("grid -o adamm", "'adamm'", "adam", "adamw"),
+    ("grid --schedule cosin", "'cosin'", "cosine"),
+    ("grid --preset digit", "'digit'", "digits"),
+    ("grid --preset no.toml", "'no.toml'", "name a preset or a TOML file"),
+    ("grid --metric accuracy", "'accuracy'", "val_error, which is 1 − accuracy"),
+    ("grid --lr=", "--lr ''", "2^-12:2^-2"),
+    ("grid --lr=-1,1", "-1", "above 0"),
+    (f"grid --lr 1e-4:1:{'9' * 5000}", "too large"),
+    ("grid --wd x:y", "x", "1e-3"),
+    ("grid --epochs 0", "--epochs 0", "at least 1"),
+    ("grid --epochs 2.5", "--epochs '2.5'", "whole number"),
+    ("grid --seeds 1000000000", "--seeds 1000000000", "at most"),
+    ("grid --max-lanes 0", "--max-lanes 0", "at least 1"),
+    ("grid --device gpu", "'gpu'", "did you mean cuda?"),
+    ("grid --study-name=", "''", "--study-name my-sweep"),
+    ("grid --frobnicate", "--frobnicate", "lrwd-sweep grid --help"),
+    ("grid --lr", "--lr", "lrwd-sweep --help"),
+    ("tpe --trials 0", "--trials 0", "at least 1"),
+    ("compare adamw adamw:independent", "two or more different"),
+    ("report --format xml", "'xml'", "json"),
+    ("study export x --format xls", "'xls'", "csv"),
+    ("study import no.csv --study-name x -o adamw", "no.csv", "can be read"),
+    ("study import no.csv", "--study-name", "lrwd-sweep study import --help"),
+    ("preset show digitss", "'digitss'", "digits"),
+    ("docs separabilty", "'separabilty'", "did you mean separability"),
+    ("gird", "gird", "lrwd-sweep --help"),
+    ("convert -o rmsprop --lr 1 --wd 1 --to lr-scaled", "RMSProp", "rmspropw"),
+    ("convert -o adam:normalized --lr 1 --wd 1", "λ_norm", "give --steps"),
+    ("convert -o adam --lr 1 --wd 1 --to lr-scaled", "Proposition 2", "compare adam"),
+    ("convert -o adamw --lr 1e-3 --wd 1 --to l2", "'l2'", "coupled"),
+    ("convert -o adamw --lr 1e-3 --wd -1", "--wd -1", "above 0"),
+    ("convert -o adamw --lr 1e-3 --wd 1 --epochs 9", "--batch-size and --train-size", "--steps"),
+    ("convert -o adamw --lr 1e-3 --wd 1 --steps 9 --epochs 9", "--steps 9", "leave out"),
+    ("convert -o adamw --lr 1e-3 --wd 1 --drop-last", "--drop-last needs --train-size", "leave it out"),
+    ("convert -o adamw --lr 1e-3 --wd 1 --momentum 0.9", "--momentum 0.9", "leave it out"),
+    ("convert -o adamw --lr 1e-200 --wd 1e200", "1e+200", "lr-scaled"),
+    ("grid --executor rai", "unknown executor 'rai'; did you mean ray?"),
+    ("grid --ray-address a:1", "--ray-address a:1 has no effect without --executor ray"),
+    ("grid --executor threads --spool s", "--spool s has no effect without --executor ray"),
+    ("grid --executor ray --dry-run", "--dry-run measures this machine; leave --executor ray out"),
+    ("grid --executor ray --device cuda:1", "--device cuda:1 has no effect on a cluster"),
+    ("worker --head here", "--head here is not of the form HOST:PORT"),
+    ("grid --download", "--download has no effect on digits", "leave it out"),
+    ("grid --data imagenet32 --download", "account at image-net.org", "leave it out"),
+    ("grid --data folder:", "folder:PATH@SIZE"),
+    ("bench --scaling --overhead", "--scaling and --overhead are two measurements; choose one"),
+    ("bench --scaling --contenders plain", "--scaling does not use --contenders; leave it out"),
+    ("bench --device cpu --contenders graphs", "--contenders graphs runs only on cuda, not on cpu"),
+    ("bench --contenders plane", "unknown contender 'plane'; did you mean plain?"),
+    ("bench --lanes 0", "--lanes 0 is too small; choose at least 1"),
+    ("grid --refine --shard=1/2", "--refine decides from all results so far, and a shard knows"),
+    ("tpe --refine", "--refine chooses cells of a lattice, and TPE its own points"),
+    ("tpe --shard 1/2", "--shard 1/2 divides a lattice, not a search"),
+    ("grid --max-runs=500", "--max-runs 500 requires --refine; add it"),
+    ("compare --refine --max-runs=5", "--max-runs 5 is less than the 7"),
+    ("transfer --over=epochs=1,2 --refine", "--refine ends at a verdict, but each lattice"),
+    ("grid --margin 0.6", "--margin '0.6'", "above 0 and at most 0.5"),
+    ("grid --dry-run --retrain-damaged", "does not count damaged lanes; leave --retrain-damaged out"),
+)
+HOST = (
+    ("grid --device cuda:99", "--device cuda:99", "--device cpu"),
+    ("worker --head 127.0.0.1:1", "--head 127.0.0.1:1: no head", "ray start --head --port 1"),
+    ("grid --executor ray --spool /dev/null/x", "--spool", "cannot be written"),
+    ("verify --device cuda:99", "--device cuda:99", "--device cpu"),
+    ("grid --storage postgresql://me:secret@host/x", "'postgresql'", "sqlite:///FILE.db"),
+    ("grid --storage no/such/directory.db", "no/such", "create it first"),
+    ("report --storage other.db", "'other.db'", "check --storage"),
+)
+NOTHING = [(words, "lrwd-sweep compare") for words in ("report", "report x", "study list", "study show x")]
 
 
 def test_bad_input_is_one_line_and_leaves_no_store(run: Run, tmp_path: Path) -> None:
-    cases = [(*case, 2) for case in USAGE] + [(*case, 3) for case in HOST]
-    cases += [(arguments, ("lrwd-sweep compare",), 4) for arguments in NOTHING]
-    for arguments, parts, code in cases:
-        assert_refused(run(*arguments), code, *parts)
-        assert not list(tmp_path.iterdir()), arguments
+    for code, cases in ((2, USAGE), (3, HOST), (4, NOTHING)):
+        for words, *parts in cases:
+            assert_refused(run(*words.split()), code, *parts)
+            assert not list(tmp_path.iterdir()), words
 
 
 def test_impossible_report_and_unknown_study_are_one_line(run: Run, compared: Path) -> None:
@@ -126,15 +120,12 @@ def test_impossible_report_and_unknown_study_are_one_line(run: Run, compared: Pa
 
 def test_another_spec_under_the_same_name_is_refused_before_training(run: Run, compared: Path) -> None:
     before = compared.read_bytes()
-    for words, parts in (
-        (f"grid --epochs 3 --study-name {ADAMW}", ("--study-name", "epochs: 2, 3")),
-        (
-            f"grid -o adam --study-name {ADAMW}",
-            ("optimizer: adamw, adam", "decay_rule: independent, coupled"),
-        ),
+    for options, *parts in (
+        ("--epochs 3", "--study-name", "epochs: 2, 3"),
+        ("-o adam", "optimizer: adamw, adam", "decay_rule: independent, coupled"),
     ):
-        grid, *options = words.split()
-        assert_refused(run(grid, *TINY, *options), 2, f"'{ADAMW}'", *parts)
+        found = run("grid", *TINY, *options.split(), "--study-name", ADAMW)
+        assert_refused(found, 2, f"'{ADAMW}'", *parts)
     for command in (("report",), ("study", "export", ADAMW)):
         found = run(*command, "--output", str(compared))
         assert (found.code, found.out) == (2, "")

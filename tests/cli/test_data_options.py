@@ -1,7 +1,5 @@
 """`--data`, `--data-dir`, `--download` and `--augment` find data, or fail in one line."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

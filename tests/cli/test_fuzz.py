@@ -248,30 +248,15 @@ def files_of(data: st.DataObject, work: Path) -> list[str]:
     return words
 
 
-def fuzz(origin: Path, root: Path, data: st.DataObject) -> None:
+@given(data=st.data())
+@settings(
+    max_examples=60 if settings.default.derandomize else 2_000,  # in the slow run
+    deadline=None,
+    phases=[Phase.generate],
+    suppress_health_check=[*HealthCheck],
+)
+def test_hostile_input_ends_in_words(origin: Path, tmp_path: Path, data: st.DataObject) -> None:
+    root = tmp_path / "fuzz"
     shutil.rmtree(root, ignore_errors=True)
     shutil.copytree(origin, root / "work")
-    if data.draw(st.booleans()):
-        check(root, *arguments_of(data))
-    else:
-        check(root, *files_of(data, root / "work"))
-
-
-ALIKE: dict[str, Any] = {
-    "deadline": None,
-    "phases": [Phase.generate],
-    "suppress_health_check": [*HealthCheck],
-}
-
-
-@given(data=st.data())
-@settings(max_examples=60, **ALIKE)
-def test_hostile_input_ends_in_words(origin: Path, tmp_path: Path, data: st.DataObject) -> None:
-    fuzz(origin, tmp_path / "fuzz", data)
-
-
-@pytest.mark.slow
-@given(data=st.data())
-@settings(max_examples=2_000, **ALIKE)
-def test_much_hostile_input_ends_in_words(origin: Path, tmp_path: Path, data: st.DataObject) -> None:
-    fuzz(origin, tmp_path / "fuzz", data)
+    check(root, *(arguments_of(data) if data.draw(st.booleans()) else files_of(data, root / "work")))

@@ -1,7 +1,5 @@
 """The help names every option in a line, the shells complete them, and `docs` shows the guide."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
@@ -41,7 +39,8 @@ def test_root_shows_what_to_do_first_and_shells_complete_it(
     assert "lrwd-sweep compare adam adamw" in alone.out
     assert alone.out == run("--help").out == run("-h").out
     assert run("--version").out == run("-V").out == f"lrwd-sweep {version('lrwd-sweep')}\n"
-    shown = ended(process("--show-completion", "bash", **NO_DETECTION))
+    no_detection = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}  # of the shell that runs the tests
+    shown = ended(process("--show-completion", "bash", **no_detection))
     assert "_LRWD_SWEEP_COMPLETE=complete_bash" in shown.out
     monkeypatch.setenv("_LRWD_SWEEP_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_WORDS", "lrwd-sweep grid --mom")
@@ -92,23 +91,14 @@ def test_help_of_grid_has_groups_of_lines(run: Run, monkeypatch: pytest.MonkeyPa
         assert name in text
 
 
-NO_DETECTION = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}  # of the shell that runs the tests
-
-
-PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.md"))}
-
-
 def test_docs_lists_and_shows_the_pages(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    listed = run("docs")
-    assert (listed.code, listed.err) == (0, "")
-    lines = listed.out.splitlines()
-    for line, (name, text) in zip(lines, PAGES.items(), strict=False):
-        assert line.split(maxsplit=1) == [name, text.splitlines()[0].removeprefix("# ")]
+    pages = {path.stem: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.md"))}
+    lines = run("docs").out.splitlines()
     assert max(map(len, lines)) <= 80
-    for name, text in PAGES.items():
+    for line, (name, text) in zip(lines, pages.items(), strict=False):
+        assert line.split(maxsplit=1) == [name, text.splitlines()[0].removeprefix("# ")]
         assert run("docs", name).out == text, "off a terminal it is Markdown"
-    assert run("docs", "ci.md").out == PAGES["ci"]
+    assert run("docs", "ci.md").out == pages["ci"]
     monkeypatch.setenv("FORCE_COLOR", "1")
     out = run("docs", "separability").out
-    assert "\x1b[" in out
-    assert "```" not in out
+    assert ("\x1b[" in out, "```" in out) == (True, False)

@@ -1,7 +1,5 @@
 """`preset`: what there is to run, before it runs."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -14,19 +12,16 @@ from tests.cli.conftest import Run
 
 
 def test_presets_are_shown_without_data_or_a_store(run: Run, tmp_path: Path) -> None:
-    listed = json.loads(run("preset", "list", "--format", "json").out)
-    assert listed["schema_version"] == 1
+    listed = json.loads(run("preset", "list", "--format", "json").out)["presets"]
     assert {*preset_names()} <= {*run("preset", "list").out.split()}
-    assert [preset["name"] for preset in listed["presets"]] == preset_names()
-    for preset in listed["presets"]:
-        shown = json.loads(run("preset", "show", preset["name"], "--format", "json").out)["preset"]
+    assert [preset["name"] for preset in listed] == preset_names()
+    for preset in listed:
+        name = preset["name"]
+        shown = json.loads(run("preset", "show", name, "--format", "json").out)["preset"]
         assert {key: shown[key] for key in preset} == preset
-        names = [study["study_name"] for study in shown["studies"]]
-        assert len({*names}) == len(preset["optimizers"]), names
-    for name in preset_names():
+        assert len({study["study_name"] for study in shown["studies"]}) == len(preset["optimizers"]), name
         found = run("preset", "show", name, "--no-estimate")
-        assert (found.code, found.err) == (0, ""), name
-        assert "\x1b" not in found.out, name
+        assert (found.code, found.err, "\x1b" in found.out) == (0, "", False), name
         command = "transfer" if name == "transfer-mini" else "compare"
         assert f"lrwd-sweep {command} --preset {name}" in found.out, name
     assert not list(tmp_path.iterdir())

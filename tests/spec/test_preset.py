@@ -4,7 +4,7 @@ import re
 from fractions import Fraction
 from pathlib import Path
 
-from lrwd_sweep.science.lattice import Lattice, canonical, parse_axis
+from lrwd_sweep.science.lattice import Lattice, parse_axis
 from lrwd_sweep.science.optimizer import Optimizer, optimizer_names
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.spec import preset as presets
@@ -131,8 +131,7 @@ def test_lists_in_a_variant_are_multiplied_and_other_values_are_kept(tmp_path: P
     text = '[[variants]]\noptimizer = "adam"\nlr = "0.001"\nwd = ["0", "0.1"]\n'
     assert [(v.lr, v.wd) for v in read(tmp_path, text).variants] == [((0.001,), (0.0,)), ((0.001,), (0.1,))]
     own = read(tmp_path, MINE + '[net.options]\nwidth = 3\nact = "relu"\n').task
-    assert own.net_options == '{"act": "relu", "width": 3}'
-    assert own.sizes is None  # nothing is imported to read a preset
+    assert (own.net_options, own.sizes) == ('{"act": "relu", "width": 3}', None)  # nothing is imported
 
 
 def test_a_preset_overrides_what_it_is_like(tmp_path: Path) -> None:
@@ -158,31 +157,36 @@ def test_a_preset_that_trains_what_another_does_shares_its_studies(tmp_path: Pat
         assert read(tmp_path, text).owner == owner, text
 
 
-Axis = tuple[int, float, float]  # values above 0, their ends
-RAW, NORMALIZED = (5, 0.001 / 16, 0.001), (5, 1 / 80, 1 / 5)  # Figure S3
-ONE, FIG1_LR = (1, 0.001, 0.001), (11, 0.1 / 1024, 0.1)
-FIG1_WD, FIG2_WD = (7, 0.001 / 32, 0.002), (10, 0.001 / 32, 0.016)
-FIVE = ["adam", "adamw:normalized", "sgdw:normalized", "adamwr", "sgdwr"]
-
-
-def axis(values: tuple[float, ...]) -> Axis:
+def axis(values: tuple[float, ...]) -> str:
+    """Write an axis by the number of its values above 0 and their ends."""
     positive = [value for value in values if value > 0]
-    return len(positive), positive[0], positive[-1]
+    return f"{len(positive)} {positive[0]:.4g} {positive[-1]:.4g}"
 
 
-def lattice(spec: StudySpec) -> tuple[str, Axis, Axis]:
-    return spec.title, axis(spec.lattice.lr), axis(spec.lattice.weight_decay)
+FIG1, FIG2, ONE = "11 9.766e-05 0.1", "10 3.125e-05 0.016", "1 0.001 0.001"
+HELD = [("adam", ONE, "12 2.441e-07 0.0005"), ("adamw:normalized", ONE, "7 0.00625 0.4")]
+RAW, NORMALIZED = "5 6.25e-05 0.001", "5 0.0125 0.2"  # Figure S3
+LATTICES = {  # of the figures: optimizer, α and λ
+    "fig1": [(name, FIG1, "7 3.125e-05 0.002") for name in ("adam", "adamw")] * 3,
+    "fig2": [
+        *((name, "11 0.0009766 1", FIG2) for name in ("sgd", "sgdw")),
+        *((name, FIG1, FIG2) for name in ("adam", "adamw")),
+    ],
+    "fig3": HELD,
+    "figs4": HELD,
+    "figs2": [("adam", "4 1e-05 0.01", "4 1e-06 0.001"), ("adamw", "6 0.0001563 0.005", RAW)],
+    "figs3": [
+        (f"{family}{mark}", axis_, decay)
+        for family, axis_ in (("adamw", "6 0.0001563 0.005"), ("sgdw", "6 0.01562 0.5"))
+        for mark, decay in (("", RAW), (":normalized", NORMALIZED))
+        for _ in range(3)
+    ],
+}
+EPOCHS = {"fig1": {100}, "fig2": {100}, "fig3": {1800}, "fig4": {1800}, "figs4": {64}, "figs2": {1800, 100}}
+EPOCHS |= {"figs3": {25, 100, 400}, "figs3-imagenet": {1, 16, 64}, "fig4-imagenet": {150}}
 
 
-def row(title: str, lr: Axis, wd: Axis) -> tuple[str, Axis, Axis]:
-    ends = [(count, canonical(low), canonical(high)) for count, low, high in (lr, wd)]
-    return title, ends[0], ends[1]
-
-
-def test_every_figure_trains_shake_shake_in_batches_of_128() -> None:
-    budgets = {"fig1": 100, "fig2": 100, "fig3": 1800, "fig4": 1800, "fig4-imagenet": 150, "figs4": 64}
-    for name, epochs in budgets.items():
-        assert {task(spec).epochs for spec in studies(name)} == {epochs}, name
+def test_figures_train_the_papers_networks_on_its_lattices_and_schedules() -> None:
     for name in PAPERS:
         imagenet = "imagenet" in name or name in ("figs4", "figs6")
         assert find_preset(name).metric == ("val_top5_error" if imagenet else "val_error"), name
@@ -192,54 +196,18 @@ def test_every_figure_trains_shake_shake_in_batches_of_128() -> None:
             assert (t.beta1, t.beta2, t.eps) == (0.9, 0.999, 1e-8), name
             small = name in ("fig1", "fig2", "figs3", "figs3-imagenet") or (name, t.epochs) == ("figs2", 100)
             assert t.net == ("shake26-2x64d" if small else "shake26-2x96d"), name
-
-
-def test_lattices_are_those_of_the_figures() -> None:
-    held = [row("adam", ONE, (12, 0.001 / 2**12, 0.001 / 2)), row("adamw:normalized", ONE, (7, 0.00625, 0.4))]
-    second = [row(name, (11, 1 / 1024, 1), FIG2_WD) for name in ("sgd", "sgdw")]
-    second += [row(name, FIG1_LR, FIG2_WD) for name in ("adam", "adamw")]
-    adam = row("adam", (4, 1e-5, 1e-2), (4, 1e-6, 1e-3))
-    for name, rows in {
-        "fig1": [row(name, FIG1_LR, FIG1_WD) for name in ("adam", "adamw")] * 3,
-        "fig2": second,
-        "fig3": held,
-        "figs4": held,
-        "figs2": [adam, row("adamw", (6, 0.01 / 64, 0.01 / 2), RAW)],
-    }.items():
-        assert [lattice(spec) for spec in studies(name)] == rows, name
-        assert name not in ("fig1", "fig2") or all(s.lattice.weight_decay[0] == 0 for s in studies(name))
-
-
-def test_schedules_are_those_of_the_figures() -> None:
+            if t.schedule is Schedule.RESTARTS:
+                t_0 = 10 if name in ("fig4-imagenet", "figs6") else 100
+                assert (t.t_0, t.t_mult, t.eta_min) == (t_0, 2, 0), name
+    for name, rows in LATTICES.items():
+        found = [(s.title, axis(s.lattice.lr), axis(s.lattice.weight_decay)) for s in studies(name)]
+        assert found == rows, name
+    for name, epochs in EPOCHS.items():
+        assert {task(spec).epochs for spec in studies(name)} == epochs, name
     schedules = [task(spec).schedule for spec in studies("fig1")]
     assert schedules == ["fixed", "fixed", "step", "step", "cosine", "cosine"]
-    adam, adamw = map(task, studies("figs2"))
-    assert (adam.schedule, adam.epochs, adamw.schedule, adamw.epochs) == ("fixed", 1800, "cosine", 100)
-    for name in ("fig4", "fig4-imagenet", "figs1", "figs5", "figs6"):
-        restarted = [t for t in map(task, studies(name)) if t.schedule is Schedule.RESTARTS]
-        t_0 = 10 if name in ("fig4-imagenet", "figs6") else 100
-        assert restarted, name
-        for t in restarted:
-            assert (t.t_0, t.t_mult, t.eta_min) == (t_0, 2, 0), name
-            assert t.timetable.snapshots == (t_0, 3 * t_0, 7 * t_0, 15 * t_0), name
-
-
-def test_figure_4_has_five_optimizers_and_s5_and_s6_show_its_training_loss() -> None:
-    for name, studied in (("figs5", "fig4"), ("figs6", "fig4-imagenet")):
-        assert [spec.title for spec in studies(studied)] == FIVE
-        assert studies(name) == studies(studied)
-        assert "scatter" in find_preset(name).show
-
-
-def test_figure_s3_has_raw_and_normalised_decay_at_three_budgets() -> None:
-    for name, budgets in (("figs3", (25, 100, 400)), ("figs3-imagenet", (1, 16, 64))):
-        expected = [
-            (epochs, row(f"{family}{mark}", (6, scale / 64, scale / 2), wd))
-            for family, scale in (("adamw", 0.01), ("sgdw", 1.0))
-            for mark, wd in (("", RAW), (":normalized", NORMALIZED))
-            for epochs in budgets
-        ]
-        assert [(task(spec).epochs, lattice(spec)) for spec in studies(name)] == expected, name
+    assert " ".join(s.title for s in studies("fig4")) == "adam adamw:normalized sgdw:normalized adamwr sgdwr"
+    assert (studies("figs5"), studies("figs6")) == (studies("fig4"), studies("fig4-imagenet"))
 
 
 LR, WD = parse_axis("2^-11:2^-1", "lr"), parse_axis("0,2^-9:2^1", "wd")  # the middle of LR is 2^-6

@@ -32,6 +32,12 @@ def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         del sys.modules[name]
 
 
+def _written(files: Mapping[str, str]) -> None:
+    for name, text in files.items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(text)
+
+
 @given(paths, names, names)
 def test_a_path_has_one_canonical_form(path: str, file: str, name: str) -> None:
     found = canonical("net", f"{path}/{file}.py:{name}")
@@ -65,24 +71,6 @@ def test_a_file_is_imported_with_the_files_beside_it_and_prints_to_stderr(
     name = canonical("net", "~/mine.py:make")
     assert name == f"{tmp_path}/home/mine.py:make"
     assert find("net", name)() == 5
-
-
-def test_an_imported_module_keeps_the_digest_of_what_was_imported() -> None:
-    _written({"pkg_of_mine/__init__.py": "from pkg_of_mine.nets import make\n"})
-    _written({"pkg_of_mine/nets.py": "def make():\n    return 1\n"})
-    first = find("net", "pkg_of_mine:make")
-    assert {Path(path).name for path in first.sources} == {"__init__.py", "nets.py"}
-    _written({"pkg_of_mine/nets.py": "def make():\n    return 2\n"})
-    again = find("net", "pkg_of_mine:make")
-    assert again() == 1  # Python imports a module once
-    assert again.digest == first.digest
-    assert_raises(r"nets\.py' has changed on disk since it was imported; restart", again.refuse_stale)
-
-
-def _written(files: Mapping[str, str]) -> None:
-    for name, text in files.items():
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
-        Path(name).write_text(text)
 
 
 FILES = {
@@ -196,33 +184,29 @@ def test_a_module_that_changed_is_refused_until_it_is_reloaded(imported_before: 
     find("net", "net_of_mine:make").refuse_stale()
 
 
-WRONG: list[tuple[str | None, str, str]] = [
-    (None, "./absent.py:Net", "'./absent.py' cannot be read (no such file); paths begin at "),
-    (None, "absent_package.nets:Net", "there is no module 'absent_package'; install it, or run this in"),
-    ("def Nett(): pass", "./mine.py:Net", "unknown name in ./mine.py 'Net'; did you mean Nett?"),
-    ("Net = 3", "./mine.py:Net", "net='./mine.py:Net' is of type int; name a function or a class"),
-    ("import absent_thing", "./mine.py:Net", "ModuleNotFoundError: No module named 'absent_thing' (mine.py"),
-    ("def f(:", "./mine.py:Net", "cannot be imported: SyntaxError: invalid syntax (mine.py, line 1)"),
-    ("import sys\nsys.exit(3)", "./mine.py:Net", "cannot be imported: SystemExit: 3 (mine.py, line 2)"),
-]
-
-
 def test_code_that_cannot_be_imported_is_refused_in_one_line() -> None:
-    for source, name, complaint in WRONG:
-        if source is not None:
-            _written({"mine.py": source})
+    for source, name, complaint in (
+        ("", "./absent.py:Net", "'./absent.py' cannot be read (no such file); paths begin at "),
+        ("", "absent_package.nets:Net", "there is no module 'absent_package'; install it, or run this in"),
+        ("def Nett(): pass", "./mine.py:Net", "unknown name in ./mine.py 'Net'; did you mean Nett?"),
+        ("Net = 3", "./mine.py:Net", "net='./mine.py:Net' is of type int; name a function or a class"),
+        ("import absent_thing", "./mine.py:Net", "No module named 'absent_thing' (mine.py"),
+        ("def f(:", "./mine.py:Net", "cannot be imported: SyntaxError: invalid syntax (mine.py, line 1)"),
+        ("import sys\nsys.exit(3)", "./mine.py:Net", "cannot be imported: SystemExit: 3 (mine.py, line 2)"),
+    ):
+        _written({"mine.py": source})
         assert_raises(re.escape(complaint), find, "net", name)
 
 
-def test_a_function_gets_the_arguments_it_takes_and_its_exception_names_the_line(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(
+def test_a_function_gets_the_arguments_it_takes_and_its_exception_names_the_line() -> None:
+    functions = (
         "def some(b, *, c=2): return b, c\ndef any_(**options): return options\ndef none(): return ()\n"
     )
+    _written({"mine.py": functions})
     some, any_, none = (find("net", f"./mine.py:{name}") for name in ("some", "any_", "none"))
     offered = {"a": 1, "b": 2}
     assert some.arguments(offered, {"c": 3}) == {"b": 2, "c": 3}
-    assert any_.arguments(offered, {"c": 3}) == {"c": 3}
-    assert none.arguments(offered, {}) == {}
+    assert (any_.arguments(offered, {"c": 3}), none.arguments(offered, {})) == ({"c": 3}, {})
     assert_raises(r"unknown option of net='\./mine\.py:some' 'd'", some.arguments, offered, {"d": 3})
     assert_raises("wants 'b', which nothing gives", some.arguments, {}, {})
     _written({"outer.py": "from near import make\n", "near.py": "def other():\n    1/0\n\n\nmake = other\n"})
