@@ -6,7 +6,6 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from inspect import signature
 from typing import Any, Unpack
@@ -129,7 +128,7 @@ def sweep(
 
     Raises UsageError (or its UnknownName, SpecMismatch), StoreError, DataError or DeviceError.
     """
-    return _train(_call(sweep, locals()), Kind.GRID, Runner.grid)
+    return _train(_Call(sweep, locals()), Kind.GRID, Runner.grid)
 
 
 def tpe(
@@ -165,7 +164,7 @@ def tpe(
 
     `trials` is the number of points (α, λ), earlier calls included. Other arguments are as for `sweep`.
     """
-    call = _call(tpe, locals())
+    call = _Call(tpe, locals())
     return _train(call, Kind.TPE, partial(Runner.tpe, points=whole("trials", trials, MOST_TRIALS)))
 
 
@@ -200,7 +199,7 @@ def compare(
 
     Arguments and errors are those of `sweep`; on the command line this is `lrwd-sweep compare`.
     """
-    call = _call(compare, locals())
+    call = _Call(compare, locals())
     names = (optimizers,) if isinstance(optimizers, str) else tuple(optimizers)
     for name in names:
         refuse_other_than_text(optimizer=name)
@@ -254,27 +253,31 @@ def studies(storage: Storage | None = None) -> list[StudySummary]:
         return store.studies()
 
 
-@dataclass(frozen=True, slots=True)
 class _Call:
-    """The arguments of a call that trains, checked."""
+    """The checked arguments of `sweep`, `tpe` or `compare`. Raises UsageError or UnknownName."""
 
-    request: Request
-    optimizer: str | None
-    study_name: str | None
-    storage: str | None
-    device: str
-    max_lanes: int | None
-    files: DataFiles
-    quiet: bool
-    retrain_damaged: bool
-    checkpoint_every: float
-    choice: ExecutorChoice
-    shard: Shard | None
-
-    @property
-    def _storage(self) -> str | None:
-        by_default = self.storage is None and self.shard is not None
-        return shard_file(self.shard) if by_default and self.shard else self.storage
+    def __init__(self, function: Callable[..., object], given: Mapping[str, Any]) -> None:
+        refuse_unknown(given["task"], [name for name in signature(function).parameters if name != "task"])
+        texts = ("optimizer", "study_name", "device", "executor", "ray_address")
+        refuse_other_than_text(**{name: given.get(name) for name in texts})
+        self.optimizer, self.study_name = given.get("optimizer"), given.get("study_name")
+        self.device: str = given["device"]
+        self.request = Request.of(
+            **{name: given[name] for name in ("preset", *REQUEST_FIELDS)}, **given["task"]
+        )
+        lanes, shard = given["max_lanes"], given["shard"]
+        self.max_lanes = None if lanes is None else whole("max_lanes", lanes)
+        self.files = DataFiles(_path(given["data_dir"]), given["download"])
+        self.quiet, self.retrain_damaged = not given["progress"], given["retrain_damaged"]
+        self.checkpoint_every = finite("checkpoint_every", given["checkpoint_every"])
+        if self.checkpoint_every < 0:
+            wrong = arg("checkpoint_every", given["checkpoint_every"])
+            raise UsageError(f"{wrong} is too small; choose at least 0")
+        self.choice = ExecutorChoice(given["executor"], given["ray_address"], _path(given["spool"]))
+        self.shard = None if shard is None else Shard.of(shard)
+        self.storage = _path(given["storage"])
+        if self.storage is None and self.shard is not None:
+            self.storage = shard_file(self.shard)
 
     @contextmanager
     def runner(self, specs: Sequence[StudySpec]) -> Iterator[Runner]:
@@ -284,7 +287,7 @@ class _Call:
         if not self.choice.is_ray:
             check_device(self.device)
         try:
-            with open_store(self._storage, write=True) as store:
+            with open_store(self.storage, write=True) as store:
                 yield Runner(
                     store,
                     self.device,
@@ -300,39 +303,6 @@ class _Call:
             if stopped.signal != signal.SIGINT:
                 signal.raise_signal(stopped.signal)  # ends this process, unless the caller handles it
             raise KeyboardInterrupt("the work so far is kept; the same call continues") from None
-
-
-def _call(function: Callable[..., object], arguments: dict[str, Any]) -> _Call:
-    """Check the arguments of `sweep`, `tpe` or `compare`. Raises UsageError."""
-    task = arguments["task"]
-    refuse_unknown(task, [name for name in signature(function).parameters if name != "task"])
-    names = ("optimizer", "study_name", "device", "executor", "ray_address")
-    texts = {name: arguments.get(name) for name in names}
-    refuse_other_than_text(**texts)
-    asked = {name: arguments[name] for name in ("preset", *REQUEST_FIELDS)}
-    lanes = arguments["max_lanes"]
-    return _Call(
-        Request.of(**asked, **task),
-        texts["optimizer"],
-        texts["study_name"],
-        _path(arguments["storage"]),
-        arguments["device"],
-        None if lanes is None else whole("max_lanes", lanes),
-        DataFiles(_path(arguments["data_dir"]), arguments["download"]),
-        not arguments["progress"],
-        arguments["retrain_damaged"],
-        _seconds("checkpoint_every", arguments["checkpoint_every"]),
-        ExecutorChoice(arguments["executor"], arguments["ray_address"], _path(arguments["spool"])),
-        None if arguments["shard"] is None else Shard.of(arguments["shard"]),
-    )
-
-
-def _seconds(name: str, value: object) -> float:
-    """Return a time of at least 0. Raises UsageError."""
-    seconds = finite(name, value)
-    if seconds < 0:
-        raise UsageError(f"{arg(name, value)} is too small; choose at least 0")
-    return seconds
 
 
 def _train(call: _Call, kind: Kind, train: Callable[[Runner, str, StudySpec], None]) -> Study:

@@ -176,25 +176,10 @@ def test_every_command_optimizer_and_preset_is_named_and_every_link_leads_to_a_f
         assert f"lrwd-sweep {name}" in README, name
 
 
-def test_the_readme_and_its_paragraphs_and_cells_are_short() -> None:
-    assert len(README.split()) <= 1300
-    text = re.sub(r"^```.*?^```", "", "\n\n".join(PAGES.values()), flags=re.DOTALL | re.MULTILINE)
-    for paragraph in re.split(r"\n\n+", text):
-        if paragraph.startswith("|"):
-            cells = re.split(r"(?<!\\)\|", paragraph.replace("\n", "|"))
-            assert not [cell for cell in cells if len(re.sub(r"\]\([^)]*\)", "]", cell.strip())) > 80]
-        else:
-            for item in re.split(r"\n(?=- |\d\. )", paragraph):
-                assert len(item.split()) <= 60, item
-
-
 def test_ci_runs_the_readmes_test_command() -> None:
-    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    assert "<!-- test command -->" in script
-    assert README.count("<!-- test command -->") == 1
-    command = README.split("<!-- test command -->\n```sh\n")[1].split("\n```")[0]
+    assert "<!-- test command -->" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    (command,) = re.findall(r"<!-- test command -->\n```sh\n(.*)\n```", README)
     assert command.endswith("-m pytest -n 2 --dist worksteal")
-    assert "\n" not in command
 
 
 def steps() -> list[dict[str, Any]]:

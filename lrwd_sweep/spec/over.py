@@ -64,10 +64,9 @@ class Over:
     ) -> dict[str, StudySpec]:
         """Return the spec of every value, ascending, by study name. Raises UsageError or UnknownName."""
         if request.options is not None:
-            option = arg("run" if request.options.run else "objective")
             raise UsageError(
-                f"{option} cannot be swept over {self.axis}: its steps are not known; sweep it with grid "
-                "for each value"
+                f"{request.options.option} cannot be swept over {self.axis}: its steps are not known; sweep "
+                "it with grid for each value"
             )
         name = "net_options" if self.axis is Axis.WIDTH else self.axis.replace("-", "_")
         given = dict(request.overrides).get(name)

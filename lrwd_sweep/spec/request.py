@@ -88,12 +88,9 @@ class Request:
 
     def variant(self, name: str | None) -> Variant:
         """Return the named optimizer's, or the only one of the preset. Raises UsageError or UnknownName."""
-        if (
-            self.options is not None
-            and (given := max(len(self.options.run), len(self.options.objective))) > 1
-        ):
-            option = arg("run" if self.options.run else "objective")
-            raise UsageError(f"{option} is given {given} times; give it once, or compare several optimizers")
+        if self.options is not None and self.options.count > 1:
+            given = f"{self.options.option} is given {self.options.count} times"
+            raise UsageError(f"{given}; give it once, or compare several optimizers")
         if name is None and self.options is not None:
             raise UsageError(
                 f"{arg('optimizer')} is required: the decay rule of your script decides the verdict, and "
@@ -138,7 +135,10 @@ class Request:
         first = self.first_seed or 0
         seeds = tuple(range(first, first + (self.seeds or preset.seeds)))
         metric = metric_of(metric) if own else metric
-        direction = self._direction(metric) if metric in task.metrics else Direction.MINIMIZE  # or refused
+        direction = Direction.MINIMIZE
+        if metric in task.metrics:  # else it is refused
+            asked = {None: None, True: Direction.MAXIMIZE, False: Direction.MINIMIZE}[self.maximize]
+            direction = direction_of(metric, asked) or self._asked(metric)
         wd = decays_of(wd, variant.optimizer, task) if isinstance(wd, Timescales) else wd
         return StudySpec(
             kind,
@@ -164,11 +164,6 @@ class Request:
                 "train a grid"
             )
         return Refine(self.max_runs, self.margin)
-
-    def _direction(self, metric: str) -> Direction:
-        """Return the better end of a metric. Raises UsageError if it is unknown, or not the one asked for."""
-        given = {None: None, True: Direction.MAXIMIZE, False: Direction.MINIMIZE}[self.maximize]
-        return direction_of(metric, given) or self._asked(metric)
 
     def _asked(self, metric: str) -> Direction:
         """Return the direction that was asked for, or that a name as val_loss implies. Raises UsageError."""
@@ -213,16 +208,6 @@ class Request:
             refine=self._refine(kind),
         )
 
-    def _refuse_other_commands(self, options: RunOptions, names: Sequence[str]) -> None:
-        given = len(options.run or options.objective)
-        if not names:
-            raise UsageError("compare needs the names of the optimizers, as in compare adam adamw:lr-scaled")
-        if given not in (1, len(names)):
-            option = arg("run" if options.run else "objective")
-            raise UsageError(
-                f"{option} is given {given} times for {len(names)} optimizers; give one for each"
-            )
-
     def name(self, spec: StudySpec) -> str:
         """Return the study's default name, after the preset's unless that is the default preset.
 
@@ -237,12 +222,15 @@ class Request:
         Raises UsageError, or UnknownName, also if two are the same study or only one was named.
         """
         options = self.options
-        if options is not None:
-            self._refuse_other_commands(options, names)
+        if options is not None and not names:
+            raise UsageError("compare needs the names of the optimizers, as in compare adam adamw:lr-scaled")
+        if options is not None and options.count not in (1, len(names)):
+            given = f"{options.option} is given {options.count} times"
+            raise UsageError(f"{given} for {len(names)} optimizers; give one for each")
         variants = self.variants(names)
         specs = [self.spec(variant, complete=complete, place=k) for k, variant in enumerate(variants)]
         if options is not None and len({spec.command for spec in specs}) < len(specs):
-            option = arg("run" if options.run else "objective")
+            option = options.option
             raise UsageError(
                 f"{option} is the same for two optimizers; write {{optimizer}} in it (a function takes an "
                 f"argument optimizer; it is the name before the colon), or give one {option} for each"

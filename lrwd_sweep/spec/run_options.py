@@ -53,6 +53,16 @@ class RunOptions:
     shell: bool = declared(False, "Run by sh -c, values quoted", panel=RUN)
     objective: tuple[Callable[..., Any], ...] = ()  # from Python, in place of `run`
 
+    @property
+    def option(self) -> str:
+        """The argument that gave it, for messages."""
+        return arg("run" if self.run else "objective")
+
+    @property
+    def count(self) -> int:
+        """The number of commands or functions: one, or one for each optimizer."""
+        return len(self.run or self.objective)
+
 
 RUN_FIELDS = fields_of(RunOptions)
 

@@ -200,44 +200,46 @@ class StudySpec:
             mine = replace(
                 mine, sizes=sizes, standardize=standardize, tensors=tensors, eval_every=theirs.eval_every
             ).resuming(theirs)
-        return StudySpec(
-            self.kind,
-            self.optimizer,
-            self.lattice.union(other.lattice),
-            tuple(sorted({*self.seeds, *other.seeds})),
-            other.metric,
-            mine,
-            other.direction,
-            other.given_cap,
-            other.command,
-            self.scattered,
-            self.run_steps,
-            other.refine,
+        return replace(
+            self,
+            lattice=self.lattice.union(other.lattice),
+            seeds=tuple(sorted({*self.seeds, *other.seeds})),
+            metric=other.metric,
+            task=mine,
+            direction=other.direction,
+            given_cap=other.given_cap,
+            command=other.command,
+            refine=other.refine,
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Return it JSON-ready and complete; `from_dict` reads it."""
-        return {
+        optimizer: dict[str, Any] = {
+            "family": self.optimizer.family and str(self.optimizer.family),
+            "rule": str(self.optimizer.rule),
+            "label": self.optimizer.label,
+        }
+        for name in ("normalized", "cautious"):
+            if getattr(self.optimizer, name):
+                optimizer[name] = True
+        found: dict[str, Any] = {
             "kind": str(self.kind),
-            "optimizer": {
-                "family": self.optimizer.family and str(self.optimizer.family),
-                "rule": str(self.optimizer.rule),
-                "label": self.optimizer.label,
-            }
-            | ({"normalized": True} if self.optimizer.normalized else {})
-            | ({"cautious": True} if self.optimizer.cautious else {}),
+            "optimizer": optimizer,
             "lr": list(self.lattice.lr),
             "weight_decay": list(self.lattice.weight_decay),
             "seeds": list(self.seeds),
             "metric": self.metric,
             "training": self.task and self.task.to_dict(),
-            **({} if self.direction is Direction.MINIMIZE else {"direction": str(self.direction)}),
-            **({} if self.given_cap is None else {"cap": self.given_cap}),
-            **({} if self.command is None else {"command": self.command.to_dict()}),
-            **({"scattered": True} if self.scattered else {}),
-            **({} if self.run_steps is None else {"run_steps": self.run_steps}),
-            **({} if self.refine is None else {"refine": self.refine.to_dict()}),
         }
+        rare = {
+            "direction": str(self.direction) if self.direction is not Direction.MINIMIZE else None,
+            "cap": self.given_cap,
+            "command": self.command and self.command.to_dict(),
+            "scattered": self.scattered or None,
+            "run_steps": self.run_steps,
+            "refine": self.refine and self.refine.to_dict(),
+        }
+        return found | {name: value for name, value in rare.items() if value is not None}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from threadpoolctl import ThreadpoolController, threadpool_info  # type: ignore[import-untyped]
 
 import lrwd_sweep
 from lrwd_sweep import Study
@@ -67,18 +66,14 @@ def test_a_preset_says_what_a_call_leaves_open(monkeypatch: pytest.MonkeyPatch) 
     assert list(lrwd_sweep.compare(progress=False).studies) == ["adam", "adamw"]
 
 
-def test_a_sweep_in_any_thread_leaves_the_settings_of_torch_and_blas() -> None:
+def test_a_sweep_in_any_thread_leaves_the_settings_of_torch() -> None:
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
-        with ThreadpoolController().limit(limits=2, user_api="blas"):
-            thread = threading.Thread(target=tiny)
-            thread.start()
-            thread.join()
-            assert len(stored()) == 8
-            found = {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
-        assert torch.get_num_threads() == 3
-        assert found == {2}
+        thread = threading.Thread(target=tiny)
+        thread.start()
+        thread.join()
+        assert (len(stored()), torch.get_num_threads()) == (8, 3)
     finally:
         torch.set_num_threads(before)
 

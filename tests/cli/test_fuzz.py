@@ -250,7 +250,7 @@ def files_of(data: st.DataObject, work: Path) -> list[str]:
 
 @given(data=st.data())
 @settings(
-    max_examples=60 if settings.default.derandomize else 2_000,  # in the slow run
+    max_examples=60 if settings().derandomize else 2_000,  # in the slow run
     deadline=None,
     phases=[Phase.generate],
     suppress_health_check=[*HealthCheck],

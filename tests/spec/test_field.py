@@ -96,12 +96,13 @@ def test_impossible_values_are_refused_in_one_line() -> None:
 
 
 def test_each_family_has_its_papers_hyperparameters() -> None:
-    for name, given, found in (
+    cases: list[tuple[str, dict[str, Any], tuple[float, ...]]] = [
         ("sgdw", {}, (0.9, 0.9, 0.999, 1e-8)),
         ("rmsprop", {}, (0.0, 0.9, 0.99, 1e-8)),
         ("adagradw", {}, (0.9, 0.9, 0.999, 1e-10)),
         ("adamp", {"beta2": 0.95, "momentum": 0.5}, (0.9, 0.9, 0.95, 1e-8)),
-    ):
+    ]
+    for name, given, found in cases:
         t = Task(**given).of(Optimizer.parse(name))
         assert (t.momentum, t.beta1, t.beta2, t.eps) == found, name
 

@@ -37,7 +37,12 @@ def test_an_axis_of_numbers_is_the_one_that_is_written(values: list[float], orde
 
 def test_what_is_not_an_axis_is_refused_in_one_line() -> None:
     assert axis([0.1, 0, 1], "weight_decay") == axis("0,0.1,1", "weight_decay")  # with a baseline
-    bad = ((0.1, "is not an axis"), ([0.1, None], "is not an axis"), ([], "empty"), ([0.1, 0.1], "twice"))
+    bad: Any = (
+        (0.1, "is not an axis"),
+        ([0.1, None], "is not an axis"),
+        ([], "empty"),
+        ([0.1, 0.1], "twice"),
+    )
     for values, said in (*bad, ([0.1, float("nan")], "not a positive number"), ([0, 0.1, 1], "positive")):
         assert_raises(said, axis, values, "lr")
 

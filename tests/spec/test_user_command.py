@@ -94,6 +94,7 @@ def test_a_commands_text_can_be_quoted_and_split_again() -> None:
 
 def test_compared_optimizers_have_commands_of_their_own() -> None:
     two, plain = ("adam", "adamw:lr-scaled"), "a {lr} {weight_decay}"
+    run: Any
     for run in ("a {optimizer} {lr} {weight_decay}", (plain, "b {lr} {weight_decay}")):
         found = Request.of(**(AXES | {"run": run})).compared(two)
         assert len({each.command.template for each in found.values() if each.command}) == 2, run
