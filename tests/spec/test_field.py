@@ -1,10 +1,14 @@
 """One declaration of a field is its option, its keyword, its preset key, its check and its words."""
 
 import dataclasses
+import json
 import re
 from inspect import signature
 from pathlib import Path
 from typing import Any, get_type_hints
+
+from hypothesis import given
+from hypothesis import strategies as st
 
 import lrwd_sweep
 from lrwd_sweep.api import TaskOptions
@@ -14,8 +18,9 @@ from lrwd_sweep.errors import SpecMismatch, UsageError, arg
 from lrwd_sweep.science.optimizer import Family, Optimizer
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.spec.field import HEADINGS
+from lrwd_sweep.spec.net_options import complete_options, options_text, parse_options, said_options
 from lrwd_sweep.spec.preset import DEFAULT, find_preset, read_preset, refuse_unused
-from lrwd_sweep.spec.request import REQUEST_FIELDS
+from lrwd_sweep.spec.request import REQUEST_FIELDS, Request
 from lrwd_sweep.spec.run_options import RUN_FIELDS
 from lrwd_sweep.spec.task import FIELDS, Task
 from tests.refusal import assert_raises
@@ -51,7 +56,7 @@ def test_the_defaults_in_the_help_are_those_of_the_default_preset() -> None:
 
 
 def test_an_argument_in_a_message_is_an_option_or_a_keyword() -> None:
-    for given, option, keyword in (
+    for asked, option, keyword in (
         (arg("batch_size", 1), "--batch-size 1", "batch_size=1"),
         (arg("weight_decay"), "--wd", "weight_decay"),
         (arg("beta2"), "--betas", "beta2"),
@@ -60,7 +65,7 @@ def test_an_argument_in_a_message_is_an_option_or_a_keyword() -> None:
         (arg("study_name", " "), "--study-name ' '", "study_name=' '"),
         (arg("net", "./my.py:Net"), "--net ./my.py:Net", "net='./my.py:Net'"),
     ):
-        error = SpecMismatch(f"a -- {given}; {given}")
+        error = SpecMismatch(f"a -- {asked}; {asked}")
         assert error.spelled(option_text) == f"a -- {option}; {option}"
         assert str(error) == f"a -- {keyword}; {keyword}"
         assert str(UsageError(f"file: {error.text}")) == f"file: {error}"
@@ -102,8 +107,8 @@ def test_each_family_has_its_papers_hyperparameters() -> None:
         ("adagradw", {}, (0.9, 0.9, 0.999, 1e-10)),
         ("adamp", {"beta2": 0.95, "momentum": 0.5}, (0.9, 0.9, 0.95, 1e-8)),
     ]
-    for name, given, found in cases:
-        t = Task(**given).of(Optimizer.parse(name))
+    for name, asked, found in cases:
+        t = Task(**asked).of(Optimizer.parse(name))
         assert (t.momentum, t.beta1, t.beta2, t.eps) == found, name
 
 
@@ -116,16 +121,49 @@ def test_normalised_decay_counts_the_steps_of_the_last_whole_cycle() -> None:
 
 
 def test_a_field_that_no_optimizer_or_schedule_uses_is_refused() -> None:
-    def refuse(given: dict[str, Any], names: str, *schedules: str) -> None:
-        refuse_unused(given, [Optimizer.parse(name) for name in names.split()], schedules or ["cosine"])
+    def refuse(asked: dict[str, Any], names: str, *schedules: str) -> None:
+        refuse_unused(asked, [Optimizer.parse(name) for name in names.split()], schedules or ["cosine"])
 
-    for given, names, complaint in (
+    for asked, names, complaint in (
         ({"nesterov": True}, "adam", "nesterov has no effect on adam; it is for sgd, sgdp, adamp"),
         ({"momentum": 0.5}, "adam adamw", "momentum has no effect on adam; it is for sgd, rmsprop"),
         ({"beta1": 0.5}, "sgdw", "beta1 has no effect on sgd; it is for adam, amsgrad, adamp"),
         ({"t_0": 5}, "sgdw", "t_0 has no effect on schedule cosine; add schedule='restarts'"),
     ):
-        assert_raises(f"^{complaint}", refuse, given, names)
+        assert_raises(f"^{complaint}", refuse, asked, names)
     refuse({"nesterov": True, "eps": 1e-6, "epochs": 5}, "sgd adam")  # one user is enough
     refuse({"beta1": 0.5, "beta2": 0.5}, "rmsprop")
     refuse({"t_0": 5}, "sgd", "cosine", "restarts")
+
+
+NAMES = st.from_regex(r"\A[a-z_][a-z0-9_]{0,8}\Z")
+PLAIN = st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+
+
+@given(st.dictionaries(NAMES, PLAIN | st.lists(PLAIN, max_size=3), min_size=1, max_size=3))
+def test_options_are_read_back_as_they_are_said(options: dict[str, Any]) -> None:
+    stored = options_text(options)
+    assert parse_options(said_options(stored)) == json.loads(stored) == options
+
+
+def test_options_outweigh_those_of_a_preset_one_by_one() -> None:
+    task = Task(net="./my.py:Net", net_options=options_text({"width": 3, "act": "relu"}))
+    (name, text), *_ = Request.of(net_options="width=8").overrides
+    assert json.loads(task.changed(**{name: text}).net_options) == {"width": 8, "act": "relu"}
+    assert task.changed(net="./my.py:Other", net_options=text).net_options == text == '{"width": 8}'
+
+
+def test_bad_options_are_refused_in_one_line() -> None:
+    for text in ("width", "width=", "=3", ""):
+        assert_raises("is not options; write layers=2,width=32, or JSON", parse_options, text)
+    assert_raises("is not JSON", parse_options, "{width: 3}")
+    for net, options, complaint in (
+        ("cnn", "width=3", "'width=3' has no effect on cnn; it is for mlp-norm, mlp, embed-norm, gpt"),
+        ("embed-norm", "scale=0.5", "net_options='scale=0.5' is not a whole number from 1 to"),
+        ("mlp", "width=0", "net_options='width=0' is not a whole number from 1 to"),
+        ("gpt", "widht=3", "unknown option of gpt 'widht'; did you mean width?"),
+        ("gpt", "layers=true", "net_options='layers=true' is not a whole number"),
+        ("gpt", "tie=1", "net_options='tie=1' is neither true nor false"),
+        ("gpt", "width=30,heads=4", "makes 4 heads of width 30, which does not divide"),
+    ):
+        assert_raises(re.escape(complaint), complete_options, net, options_text(parse_options(options)))

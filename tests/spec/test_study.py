@@ -77,6 +77,7 @@ def test_change_of_identity_shows_and_has_another_name() -> None:
 
 def test_change_of_extent_or_of_an_unused_field_keeps_identity_and_name() -> None:
     assert not {"loss", "net_options", "code", "engine", "sizes"} & spec(net="cnn").identity().keys()
+    assert {"net", "epochs", "t_0", "momentum", "precision"} <= Task().to_dict().keys()  # at defaults too
     for other in (
         *(spec(lattice=Lattice((1.0,), (2.0,))), spec(seeds=(7,)), spec(metric="val_error")),
         *(spec(t_0=5, t_mult=3), spec(engine="loop")),
