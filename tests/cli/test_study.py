@@ -137,7 +137,7 @@ def test_delete_asks_first_and_keeps_other_studies(
 def test_optuna_reads_its_export_in_the_studys_direction(run: Run, compared: Path, tmp_path: Path) -> None:
     lower = plain(study(bowl, "mirrored", seeds=1))
     with open_store(str(compared), write=True) as store:
-        store.import_study("mirrored", replace(lower.spec, direction=Direction.MAXIMIZE), lower.trials)
+        store.import_studies({"mirrored": (replace(lower.spec, direction=Direction.MAXIMIZE), lower.trials)})
     import optuna
 
     assert run("study", "export", "mirrored", "--format", "optuna", "--output", "optuna.db").code == 0

@@ -54,8 +54,8 @@ def execute(path: Path, *statements: str) -> None:
 
 def rewrite_spec(path: Path, name: str, change: Callable[[dict[str, Any]], object]) -> None:
     """Change the specification of a study, with the checksum that belongs to it."""
-    with open_store(str(path), write=True) as store, store._writing() as session:
-        row = rows.get_row(session, name)
+    with open_store(str(path), write=True) as store, store._writing() as connection:
+        row = rows.get_row(connection, name)
         spec = json.loads(row.spec)
         change(spec)
-        rows.update_study(session, replace(row, spec=json.dumps(spec).encode()))
+        rows.update_study(connection, replace(row, spec=json.dumps(spec).encode()))

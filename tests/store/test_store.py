@@ -20,7 +20,7 @@ from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.study import Kind
 from lrwd_sweep.store import Store, open_store
-from lrwd_sweep.store.drivers import Driver
+from lrwd_sweep.store.studies import Driver
 from lrwd_sweep.store.schema import Unreadable
 from tests.store.sample import complete, lattice_trials, spec
 
@@ -94,11 +94,11 @@ class TestStudies:
 
     def test_import_stores_study_and_trials_or_nothing(self, store: Store) -> None:
         with pytest.raises(StoreError, match=r"lr 0\.1, weight decay 0\.001, seed 0 occurs twice"):
-            store.import_study("a", spec(), [complete(CELL), complete(CELL)])
+            store.import_studies({"a": (spec(), [complete(CELL), complete(CELL)])})
         assert (store.studies(), store.latest()) == ([], [])
-        store.import_study("a", spec(), lattice_trials(spec()))
+        store.import_studies({"a": (spec(), lattice_trials(spec()))})
         with pytest.raises(UsageError, match="study 'a' exists"):
-            store.import_study("a", spec(), [])
+            store.import_studies({"a": (spec(), [])})
         assert (store.get_study("a").spec, store.latest()) == (spec(), ["a"])
         assert store.trials("a", curves=True) == lattice_trials(spec())
 
@@ -118,7 +118,7 @@ class TestStudies:
                 begun.begin_study("b", spec())
             process.append(replace(process.pop(), pid=1, started=0))
             with pytest.raises(UsageError, match="study 'b' is being imported by process"):
-                begun.import_study("b", spec(), trials)
+                begun.import_studies({"b": (spec(), trials)})
             process[:] = [replace(process[0], pid=os.getpid(), started=real.started)]
             raise end
 
@@ -129,9 +129,9 @@ class TestStudies:
         assert begun.latest() == ["a"]
         begun.delete_study("c")
         with pytest.raises(ZeroDivisionError):
-            begun.import_study("b", spec(), found(ZeroDivisionError))
+            begun.import_studies({"b": (spec(), found(ZeroDivisionError))})
         with pytest.raises(StoreError, match="occurs twice"):
-            begun.import_study("b", spec(), [*trials, trials[0]])
+            begun.import_studies({"b": (spec(), [*trials, trials[0]])})
         assert [one.name for one in begun.studies()] == ["a"]
         begun.import_studies({"b": (spec(), iter(trials)), "c": (spec(), trials)})
         assert begun.trials("b", curves=True) == begun.trials("c", curves=True) == trials
@@ -210,8 +210,8 @@ class TestTrials:
             "INSERT INTO trials (study_id, lr, weight_decay, seed, status, metrics, detail)"
             " SELECT study_id, lr, weight_decay, seed, status, metrics, detail FROM trials"
         )
-        with pytest.raises(StoreError, match="UNIQUE"), begun._writing() as session:
-            session.connection().exec_driver_sql(again)
+        with pytest.raises(StoreError, match="UNIQUE"), begun._writing() as connection:
+            connection.exec_driver_sql(again)
         begun.begin_study("b", spec())
         assert begun.add_trials("b", [complete(CELL)]) == []  # another study
         assert begun.add_trials("b", [complete(Cell(0.1, -0.0))]) == []

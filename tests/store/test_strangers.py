@@ -109,8 +109,8 @@ def test_reading_opens_no_path_of_a_study(path: Path, monkeypatch: pytest.Monkey
 
 def test_foreign_specifications_are_refused_and_hide_no_other_study(path: Path) -> None:
     for text in ("[]", "3", "{}", "[[[", '{"kind": "grid"}', "[" * 100_000):
-        with open_store(str(path), write=True) as store, store._writing() as session:
-            rows.update_study(session, replace(rows.get_row(session, "odd"), spec=text.encode()))
+        with open_store(str(path), write=True) as store, store._writing() as connection:
+            rows.update_study(connection, replace(rows.get_row(connection, "odd"), spec=text.encode()))
         with open_store(str(path), write=False) as store:
             with pytest.raises(Unreadable) as refusal:
                 store.get_study("odd")
