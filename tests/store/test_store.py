@@ -20,8 +20,8 @@ from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.study import Kind
 from lrwd_sweep.store import Store, open_store
-from lrwd_sweep.store.studies import Driver
 from lrwd_sweep.store.schema import Unreadable
+from lrwd_sweep.store.studies import Driver
 from tests.store.sample import complete, lattice_trials, spec
 
 CELL = Cell(0.1, 0.001)
