@@ -1,7 +1,5 @@
 """Real processes share a store, and die while they write to it."""
 
-from __future__ import annotations
-
 import signal
 import subprocess
 import sys
@@ -26,16 +24,6 @@ with open_store(path, write=True) as store:
     store.begin_study("a", SPEC)
     for k in range(5):
         store.add_trials("a", pack(5 * number + k))
-"""
-
-WRITE_UNTIL_KILLED = """
-with open_store(path, write=True) as store:
-    store.begin_study("a", SPEC)
-    k = 0
-    while True:
-        store.add_trials("a", pack(k))
-        k += 1
-        print(k, flush=True)
 """
 
 DIE_BETWEEN_TRIALS_AND_CURVES = """
@@ -78,22 +66,6 @@ def test_two_processes_create_and_fill_one_store(tmp_path: Path) -> None:
     assert [writer.communicate() for writer in writers] == [("", ""), ("", "")]
     with open_store(str(path), write=False) as store:
         assert whole_packs(store) == 10
-
-
-def test_killed_process_leaves_whole_packs(tmp_path: Path) -> None:
-    path = tmp_path / "a.db"
-    writer = child(WRITE_UNTIL_KILLED, path, 0)
-    assert writer.stdout is not None
-    for _ in range(3):
-        stored = int(writer.stdout.readline())
-    with open_store(str(path), write=False) as store:  # a reader next to the writer sees whole packs too
-        assert whole_packs(store) >= stored
-    writer.kill()
-    writer.communicate()
-    assert writer.returncode == -signal.SIGKILL
-    with open_store(str(path), write=True) as store:
-        assert whole_packs(store) >= stored
-        store.add_trials("a", pack(9999))
 
 
 def test_process_killed_within_a_transaction_leaves_the_packs_before(tmp_path: Path) -> None:

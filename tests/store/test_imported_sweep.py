@@ -20,7 +20,7 @@ from lrwd_sweep.science.trial import Direction, Status, Trial
 from lrwd_sweep.spec.study import Kind
 from lrwd_sweep.store.imports import ImportedSweep, read_sweep, to_study
 from lrwd_sweep.store.imports.extent import merged_rates
-from lrwd_sweep.store.imports.run_table import SweepContext
+from lrwd_sweep.store.imports.run_states import SweepContext
 
 GOOD = "lr,weight_decay,seed,value\n0.1,0,0,1.5\n0.1,0.01,0,1.25\n0.2,0,0,nan\n0.2,0.01,0,2\n"
 TRIALS = [
