@@ -1,12 +1,9 @@
 """`study import` stores one study or several, or nothing with one line that names value and remedy."""
 
-from __future__ import annotations
-
 import io
 import json
 import re
 import shlex
-import sqlite3
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ from lrwd_sweep.store import open_store
 from lrwd_sweep.store.imports import READERS
 from tests.cli.conftest import STORE, Run
 from tests.store.imports import stubs
+from tests.store.sample import execute
 
 ROWS: list[dict[str, Any]] = [
     {"opt": {"lr": lr, "wd": wd}, "seed": seed, "width": width, "loss": lr * wd * width + seed, "state": "ok"}
@@ -41,6 +39,9 @@ BAD: tuple[tuple[tuple[str, ...], str], ...] = (
     (("mixed.json",), "mixed.json: its list does not hold objects"),
     (("two.json",), "two.json holds 2 lists of records, 'a[]', 'b[]'; name the one as --columns"),
     (("lines.jsonl",), "lines.jsonl: line 2: Expecting value; write a JSON object per line"),
+    (("runs.json", "--cap", "nan"), "--cap 'nan' is not a finite number; write one like 10"),
+    (("runs.json", "--columns", "lr"), "is not a list of OURS=THEIRS"),
+    (("runs.json", "--metric", " "), "--metric ' ' is empty"),
     (("runs.json", "--format", "xml"), "unknown format 'xml'"),
     (("runs.json", "--where", "width"), "--where 'width' is not COLUMN=VALUE"),
     (("runs.json", "--where", "width=7"), "no run has '7' in column 'width'; it holds '64', '128'"),
@@ -48,10 +49,7 @@ BAD: tuple[tuple[tuple[str, ...], str], ...] = (
     (("runs.json", "--take", "first"), "unknown value to take 'first'"),
     (("runs.json", "--steps", "0"), "--steps 0 is too small"),
     (("runs.json", "--initial-loss", "nan"), "--initial-loss 'nan' is not finite"),
-    (
-        ("runs.json", *READ[2:], *WIDE, "--initial-loss", "0"),
-        "--initial-loss 0.0 is better than",
-    ),
+    (("runs.json", *READ[2:], *WIDE, "--initial-loss", "0"), "--initial-loss 0.0 is better than"),
     (("runs.json", "--from", "{lr}"), "--from '{lr}' is for folders and charts, but runs.json is json"),
     (("runs.json", "--take", "best"), "--take best is for learning curves, but runs.json is json"),
     (("no.db",), "no.db: No such file or directory"),
@@ -69,10 +67,7 @@ BAD: tuple[tuple[tuple[str, ...], str], ...] = (
     (("runs", "--from", "lr{lr}.csv"), "is not TEMPLATE:KEY"),
     (("runs", "--from", "lr{lr}{lr}.csv:loss"), "has a part twice"),
     (("runs", "--from", "lr{lr.csv:loss"), "or one that is not closed"),
-    (
-        ("runs", "--from", "x{lr}.csv:loss"),
-        "no file below it fits --from 'x{lr}.csv:loss'; it",
-    ),
+    (("runs", "--from", "x{lr}.csv:loss"), "no file below it fits --from 'x{lr}.csv:loss'; it"),
     (("runs", "--from", "lr{lr}.csv:acc"), "lr0.1.csv: there is no column 'acc', only 'step', 'loss'"),
     (("runs", "--from", "lr{lr}.csv:loss"), "lr0.1.csv: loss 'fast' is not a number"),
     (("runs", "--from", "lr{lr}.json:acc"), "lr0.2.json: there is no number at 'acc'"),
@@ -91,7 +86,8 @@ def test_formats_of_the_help_are_those_that_are_read() -> None:
 
 
 def test_a_study_for_each_value_of_a_column(run: Run) -> None:
-    found = run(*IMPORT, "--metric", "loss", "--by", "width", "--initial-loss", "3", "--steps", "500")
+    by_width = (*IMPORT, "--metric", "loss", "--by", "width")
+    found = run(*by_width, "--initial-loss", "3", "--steps", "500")
     assert (found.code, found.out) == (0, "")
     assert found.err == "".join(
         f"imported 18 lanes as x-width-{width}: 9 cells × 2 seeds, adamw:lr-scaled, lower loss is better\n"
@@ -99,12 +95,12 @@ def test_a_study_for_each_value_of_a_column(run: Run) -> None:
     )
     report = run("report", "--full")
     assert report.code == 0
-    assert "x-width-64   θ" in report.out
-    assert " of the run" in report.out
+    for text in ("x-width-64   θ", " of the run", "θ ← θ − η"):
+        assert text in report.out
     sensitivity = lrwd_sweep.load("x-width-64").separability.lr_sensitivity
     assert sensitivity is not None
     assert sensitivity.tuned.value is not None
-    again = run(*IMPORT, "--metric", "loss", "--by", "width")
+    again = run(*by_width)
     assert (again.code, again.err.count("\n")) == (2, 1)
     assert "study 'x-width-64' exists" in again.err
 
@@ -115,30 +111,22 @@ def test_every_line_of_the_guide_runs(run: Run, tmp_path: Path) -> None:
     lines = re.findall(r"\| `(.*)` \|", table)
     assert len(lines) == 15
     for k, line in enumerate(lines):
-        name = ("--study-name", f"s{k}", "--optimizer", "adamw:lr-scaled")
         direction = () if "optuna" in line or "journal" in line else ("--minimize",)
-        found = run("study", "import", *shlex.split(line), *name, *direction)
-        assert found.code == 0, (line, found.err)
-        assert f"imported 3 lanes as s{k}" in found.err, line
+        found = run("study", "import", *shlex.split(line), "--study-name", f"s{k}", *READ[:2], *direction)
+        assert (found.code, f"imported 3 lanes as s{k}" in found.err) == (0, True), (line, found.err)
 
 
 def test_bad_imports_are_one_line_and_store_nothing(run: Run, tmp_path: Path) -> None:
-    def database(name: str, script: str) -> None:
-        with sqlite3.connect(tmp_path / name) as connection:
-            connection.executescript(script)
-        connection.close()
-
-    database("other.db", "CREATE TABLE a (b)")
-    database(
-        "broken.db",
-        "CREATE TABLE studies (study_id, study_name); CREATE TABLE trials (a);"
-        "CREATE TABLE trial_params (a); CREATE TABLE trial_values (a); INSERT INTO studies VALUES (1, 'a')",
+    execute(tmp_path / "other.db", "CREATE TABLE a (b)")
+    execute(
+        *(tmp_path / "broken.db", "CREATE TABLE studies (study_id, study_name)"),
+        *(f"CREATE TABLE {name} (a)" for name in ("trials", "trial_params", "trial_values")),
+        "INSERT INTO studies VALUES (1, 'a')",
     )
     (tmp_path / "cut.db").write_bytes((tmp_path / "other.db").read_bytes()[:1000])
-    (tmp_path / "mlruns/1/a").mkdir(parents=True)
-    (tmp_path / "mlruns/1/meta.yaml").write_text("experiment_id: 1\n")
-    (tmp_path / "mlruns/1/a/meta.yaml").write_text("{[")
-    files = {
+    for name, text in {
+        "mlruns/1/meta.yaml": "experiment_id: 1\n",
+        "mlruns/1/a/meta.yaml": "{[",
         "bad.json": "{'lr': 1}",
         "deep.json": "[" * 100_000,
         "number.json": "3.5",
@@ -150,9 +138,8 @@ def test_bad_imports_are_one_line_and_store_nothing(run: Run, tmp_path: Path) ->
         "runs/lr0.1.csv": "step,loss\n0,fast\n",
         "runs/lr0.2.json": '{"loss": []}',
         "runs/latin.csv": "step,löss\n0,1\n",
-    }
-    (tmp_path / "runs").mkdir()
-    for name, text in files.items():
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text, encoding="latin-1")
     named = ("--study-name", "x", "-o", "adam")
     for arguments, text in BAD:
@@ -161,7 +148,8 @@ def test_bad_imports_are_one_line_and_store_nothing(run: Run, tmp_path: Path) ->
         assert text in found.err, arguments
         assert "secret" not in found.err
     assert not (tmp_path / STORE).exists()
-    assert run(*IMPORT, "--metric", "loss", "--where", "width=64").code == 0
+    assert run(*IMPORT, *WIDE).code == 0
+    assert "study 'x' exists; delete it first (study delete)" in run(*IMPORT, *WIDE).err
     found = run("study", "import", STORE, *named)
     assert found.err.endswith("is a store of lrwd-sweep and needs no import; read it with --storage\n")
 
@@ -194,22 +182,24 @@ def test_several_files_and_a_chosen_study(run: Run, tmp_path: Path, monkeypatch:
 def test_every_export_is_read_back(run: Run, tmp_path: Path) -> None:
     rows = [dict(row) for row in ROWS if row["width"] == 64]
     rows[0] |= {"loss": None, "state": "diverged"}
-    rows[1]["state"] = "crashed"
-    rows[2]["state"] = "running"
+    rows[1]["state"], rows[2]["state"] = "crashed", "running"
     scattered = [
         row | {"opt": {"lr": row["opt"]["lr"] * 1.1**k, "wd": 0.3 + k}, "seed": 0}
         for k, row in enumerate(rows)
     ]
-    named = ("-o", "adamw:lr-scaled", "--columns", "weight_decay=wd,value=loss", "--cap", "-7")
-    for name, sweep, metric in (("a", rows, "f1"), ("b", scattered, "value")):
+    for name, sweep, metric, optimizer in (
+        ("a", rows, "f1", READ[:2]),
+        ("b", scattered, "value", ("-o", "Lion (ours)", "--decay-rule", "lr-scaled")),
+    ):
         (tmp_path / "runs.json").write_text(json.dumps(sweep))
-        how = ("--metric", metric, "--maximize")
-        assert run(*IMPORT[:4], name, *named, *how).code == 0, name
+        how = (*optimizer, "--metric", metric, "--maximize")
+        columns = ("--columns", "weight_decay=wd,value=loss", "--cap", "-7")
+        assert run(*IMPORT[:4], name, *columns, *how).code == 0, name
         for form in ("csv", "json", "wandb", "optuna"):
             back = f"{name}-{form}"
             assert run("study", "export", name, "--format", form, "--output", f"{back}.out").code == 0, back
-            told = ("--cap", "-7") if form == "optuna" else ()
-            found = run("study", "import", f"{back}.out", "--study-name", back, *named[:2], *how[:2], *told)
+            told = ("--cap", "-7", "--maximize") if form == "optuna" else ()
+            found = run("study", "import", f"{back}.out", "--study-name", back, *how[:-1], *told)
             assert found.code == 0, (back, found.err)
             with open_store(STORE, write=False) as store:
                 assert store.trials(back) == store.trials(name), back

@@ -185,8 +185,8 @@ def test_faults_of_the_file_and_its_columns(file: Path, read: Read, faults: Faul
         ),
         (
             *("LR,Weight Decay,seed,value\n1,1,1,1\n", {}, ""),
-            "there is no column 'lr' or 'weight_decay', only 'LR', 'Weight Decay', 'seed', 'value'; name them "
-            "with --columns 'lr=LR,weight_decay=Weight Decay'",
+            "there is no column 'lr' or 'weight_decay', only 'LR', 'Weight Decay', 'seed', 'value'; name "
+            "them with --columns 'lr=LR,weight_decay=Weight Decay'",
         ),
         (STATES, {"value": "lr"}, "", "column 'lr' is used for two things; see --columns"),
         (
