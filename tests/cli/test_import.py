@@ -31,27 +31,10 @@ WIDE = ("--metric", "loss", "--where", "width=64")
 IMPORT = ("study", "import", "runs.json", "--study-name", "x", *READ)
 
 
+CASES = Path(__file__).with_name("imports.txt")  # a title, a file, commands and what they print
+
 BAD: tuple[tuple[tuple[str, ...], str], ...] = (
-    (("bad.json",), "bad.json: line 1, column 2: Expecting property name enclosed in double quotes"),
     (("deep.json",), "deep.json cannot be read as json (RecursionError"),
-    (("number.json", "--format", "json"), "number.json holds 3.5; write a list of objects"),
-    (("empty.json",), "empty.json: there are no records in it"),
-    (("mixed.json",), "mixed.json: its list does not hold objects"),
-    (("two.json",), "two.json holds 2 lists of records, 'a[]', 'b[]'; name the one as --columns"),
-    (("lines.jsonl",), "lines.jsonl: line 2: Expecting value; write a JSON object per line"),
-    (("runs.json", "--cap", "nan"), "--cap 'nan' is not a finite number; write one like 10"),
-    (("runs.json", "--columns", "lr"), "is not a list of OURS=THEIRS"),
-    (("runs.json", "--metric", " "), "--metric ' ' is empty"),
-    (("runs.json", "--format", "xml"), "unknown format 'xml'"),
-    (("runs.json", "--where", "width"), "--where 'width' is not COLUMN=VALUE"),
-    (("runs.json", "--where", "width=7"), "no run has '7' in column 'width'; it holds '64', '128'"),
-    (("runs.json", "--by", "depth"), "--by depth: there is no column 'depth'"),
-    (("runs.json", "--take", "first"), "unknown value to take 'first'"),
-    (("runs.json", "--steps", "0"), "--steps 0 is too small"),
-    (("runs.json", "--initial-loss", "nan"), "--initial-loss 'nan' is not finite"),
-    (("runs.json", *READ[2:], *WIDE, "--initial-loss", "0"), "--initial-loss 0.0 is better than"),
-    (("runs.json", "--from", "{lr}"), "--from '{lr}' is for folders and charts, but runs.json is json"),
-    (("runs.json", "--take", "best"), "--take best is for learning curves, but runs.json is json"),
     (("no.db",), "no.db: No such file or directory"),
     (("sqlite:///no.db",), "no.db: there is no such file"),
     (("sqlite://",), "names no file; write sqlite:///FILE.db"),
@@ -61,8 +44,6 @@ BAD: tuple[tuple[tuple[str, ...], str], ...] = (
     (("broken.db",), "broken.db cannot be read: no such table: study_directions; check the database"),
     (("cut.db",), "cut.db cannot be read: "),
     (("mlruns",), "meta.yaml cannot be read"),
-    (("chart.csv",), "the name of run 'a' holds no lr=… and weight_decay=…"),
-    (("chart.csv", "--from", "{name}"), "'a - loss': 'x' is not a number"),
     (("runs",), "runs is a directory, but not one of MLflow; say with --from"),
     (("runs", "--from", "lr{lr}.csv"), "is not TEMPLATE:KEY"),
     (("runs", "--from", "lr{lr}{lr}.csv:loss"), "has a part twice"),
@@ -83,6 +64,21 @@ def _runs(tmp_path: Path, _empty_directory: None) -> None:
 
 def test_formats_of_the_help_are_those_that_are_read() -> None:
     assert {*transfer.FORMATS} == READERS.keys()
+
+
+def test_imports_print_and_store_what_the_cases_say(run: Run) -> None:
+    for case in CASES.read_text(encoding="utf-8").strip().split("\n\n"):
+        content, *commands = case.split("\n$ ")
+        title, _, rows = content.partition("\n")
+        for line, _, expected in (command.partition("\n") for command in commands):
+            words = shlex.split(line)
+            Path(words[0]).write_text(rows + "\n")
+            found = run("study", "import", *words, "--study-name", "x")
+            is_stored = "imported " in expected
+            assert (found.code, Path(STORE).exists()) == (0 if is_stored else 2, is_stored), (title, found)
+            export = run("study", "export", "x").out if "\nlr,weight_decay" in expected else ""
+            assert (found.err + export).rstrip("\n") == expected, (title, line)
+            Path(STORE).unlink(missing_ok=True)
 
 
 def test_a_study_for_each_value_of_a_column(run: Run) -> None:
@@ -127,14 +123,7 @@ def test_bad_imports_are_one_line_and_store_nothing(run: Run, tmp_path: Path) ->
     for name, text in {
         "mlruns/1/meta.yaml": "experiment_id: 1\n",
         "mlruns/1/a/meta.yaml": "{[",
-        "bad.json": "{'lr': 1}",
         "deep.json": "[" * 100_000,
-        "number.json": "3.5",
-        "empty.json": "[]",
-        "mixed.json": "[1, {}]",
-        "two.json": json.dumps({"a": [{"lr": 1}], "b": [{"lr": 2}]}),
-        "lines.jsonl": '{"lr": 1}\n{"lr": \n',
-        "chart.csv": "Step,a - loss,a - loss__MIN,a - loss__MAX\n0,x,1,1\n",
         "runs/lr0.1.csv": "step,loss\n0,fast\n",
         "runs/lr0.2.json": '{"loss": []}',
         "runs/latin.csv": "step,löss\n0,1\n",

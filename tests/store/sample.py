@@ -67,17 +67,8 @@ def rewrite_spec(path: Path, name: str, change: Callable[[dict[str, Any]], objec
         rows.update_study(connection, replace(row, spec=text))
 
 
-def read_sweeps(
-    path: Path | str,
-    template: str = "",
-    *,
-    where: Sequence[tuple[str, str]] = (),
-    by: str | None = None,
-    **options: Any,
-) -> dict[str, ImportedSweep]:
+def read_sweep(
+    path: Path | str, template: str = "", *, where: Sequence[tuple[str, str]] = (), **options: Any
+) -> ImportedSweep:
     source = ImportSource(str(path), template, **options)
-    return to_sweeps(read_table([source], where=where), source, by)
-
-
-def read_sweep(path: Path | str, template: str = "", **options: Any) -> ImportedSweep:
-    return read_sweeps(path, template, **options)[""]
+    return to_sweeps(read_table([source], where=where), source)[""]

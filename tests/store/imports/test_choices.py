@@ -1,4 +1,4 @@
-"""Rows are chosen, conventions are tried, points of a search are scattered: the same for every format."""
+"""Points of a search are scattered; initial value and steps of a run complete the analysis."""
 
 import itertools
 import json
@@ -8,86 +8,19 @@ from typing import Any
 
 import pytest
 
-from lrwd_sweep.cli.options import option_text
-from lrwd_sweep.errors import UsageError
 from lrwd_sweep.report.result import result
 from lrwd_sweep.science.lattice import Cell
-from lrwd_sweep.science.optimizer import DecayRule
-from lrwd_sweep.science.trial import Direction, Status
+from lrwd_sweep.science.trial import Status
 from lrwd_sweep.spec.study import StudySpec
-from lrwd_sweep.store.imports import ImportedStudy, ImportedSweep, to_study
-from tests.store.sample import read_sweeps
+from lrwd_sweep.store.imports import ImportedStudy, to_study
+from tests.store.sample import read_sweep
 
 Rows = list[dict[str, Any]]
 
 
-def sweeps(path: Path, rows: Rows, where: str = "", **options: Any) -> dict[str, ImportedSweep]:
-    """Read rows as JSON, whose table the user does not write by hand."""
-    path = path / "runs.json"
-    path.write_text(json.dumps(rows))
-    pairs = [(name, value) for text in where.split() for name, _, value in [text.partition("=")]]
-    return read_sweeps(path, where=pairs, **options)
-
-
 def study(path: Path, rows: Rows, optimizer: str = "adam", **options: Any) -> ImportedStudy:
-    return to_study(sweeps(path, rows)[""], optimizer, **options)
-
-
-def refusal(*arguments: Any, **options: Any) -> str:
-    with pytest.raises(UsageError) as error:
-        sweeps(*arguments, **options)
-    return error.value.spelled(option_text)
-
-
-def lattice(**further: Any) -> Rows:
-    """Return the rows of a 3 × 3 lattice of two seeds."""
-    cells = itertools.product((0.001, 0.01, 0.1), (0.01, 0.1, 1.0), (0, 1))
-    return [{"lr": lr, "weight_decay": wd, "seed": s, "value": lr * wd + s, **further} for lr, wd, s in cells]
-
-
-def test_where_and_by_choose_rows(tmp_path: Path) -> None:
-    rows = [row for width in (64, 512) for row in lattice(config={"width": width, "act": "relu"})]
-    text = refusal(tmp_path, rows)
-    assert "repeats record 1 (lr 0.001, weight_decay 0.01, seed 0); they differ in 'config.width'" in text
-    assert "--where config.width=64 keeps one value, --by config.width makes a study of each" in text
-    assert text.endswith(" (and 17 more records)")
-    for where in ("width=512", "config.width=512.0 act=relu"):
-        assert len(sweeps(tmp_path, rows, where=where)[""].trials) == 18, where
-    found = sweeps(tmp_path, rows, by="width")
-    assert [*found] == ["64", "512"]  # as numbers
-    assert all(len(each.trials) == 18 for each in found.values())
-    text = refusal(tmp_path, rows, where="width=3")
-    assert text.endswith("--where width=3: no run has '3' in column 'config.width'; it holds '64', '512'")
-    assert "there is no column 'wide'; there are 'config.width', 'lr'" in refusal(tmp_path, rows, by="wide")
-    rows[0]["config"] = {"act": "relu"}
-    assert "1 runs without width are left out" in sweeps(tmp_path, rows, by="width")["64"].notes
-
-
-def test_a_lattice_in_another_convention_is_found(tmp_path: Path) -> None:
-    for recorded, rule, power, symbol in (
-        ("lr-scaled", "independent", -1, "λ = αw"),
-        ("independent", "lr-scaled", 1, "w = λ/α"),
-    ):
-        rows = lattice()
-        for row in rows:
-            row["weight_decay"] = float(f"{row['weight_decay'] * row['lr'] ** power:.6g}")
-        (found,) = sweeps(tmp_path, rows).values()
-        assert found.scattered
-        theirs = to_study(found, f"adamw:{recorded}")
-        assert (theirs.spec.optimizer.rule, len(theirs.spec.lattice)) == (DecayRule(rule), 9), recorded
-        fits = f"(3 × 3) in {symbol}"
-        assert theirs.notes == (f"not a lattice in weight_decay, but a full one {fits}: read as {rule}",)
-        for mine, other in zip(study(tmp_path, lattice()).trials, theirs.trials, strict=True):
-            assert mine.metrics == other.metrics
-            assert other.cell.weight_decay == pytest.approx(mine.cell.weight_decay, rel=1e-5)
-        label = to_study(found, "my own", decay_rule=recorded).spec.optimizer
-        assert (str(label), label.rule) == ("my own", rule)
-        full = rf"they are a full one \(3 × 3\) in {symbol}, if weight_decay was"
-        with pytest.raises(UsageError, match=full):
-            to_study(found, f"adamw:{rule}")
-        assert to_study(found, "adam").spec.scattered  # L2 has no other convention
-        short = study(tmp_path, rows[:-2], "adamw", decay_rule=recorded)
-        assert (len(short.trials), short.notes[-1]) == (16, "2 of its lanes have no run: missing")
+    (path / "runs.json").write_text(json.dumps(rows))
+    return to_study(read_sweep(path / "runs.json"), optimizer, **options)
 
 
 def test_points_of_a_search_are_scattered(tmp_path: Path) -> None:
@@ -121,18 +54,12 @@ def test_points_of_a_search_are_scattered(tmp_path: Path) -> None:
         twice = [row | {"seed": seed * (1 + k)} for k, row in enumerate(rows) for seed in seeds]
         found = study(tmp_path, twice)
         assert (found.spec.seeds, len(found.trials)) == ((0, 1), 76), seeds
-    failed = [row | {"state": "FAIL"} for row in rows]
-    assert "no run has a result by column 'state' (40 'FAIL')" in refusal(tmp_path, failed)
 
 
-def test_lanes_without_a_run_are_missing(tmp_path: Path) -> None:
-    found = study(tmp_path, lattice()[:-1])
-    assert (len(found.trials), len(found.spec.lattice)) == (17, 9)
-    assert found.notes == ("there is no run of lr 0.1, weight_decay 1.0, seed 1: missing",)
-
-
-def test_initial_value_steps_and_direction(tmp_path: Path) -> None:
-    rows, name = lattice(), "adamw:lr-scaled"
+def test_initial_value_and_steps(tmp_path: Path) -> None:
+    cells = itertools.product((0.001, 0.01, 0.1), (0.01, 0.1, 1.0), (0, 1))
+    rows = [{"lr": lr, "weight_decay": wd, "seed": seed, "value": lr * wd + seed} for lr, wd, seed in cells]
+    name = "adamw:lr-scaled"
     plain, full = study(tmp_path, rows, name), study(tmp_path, rows, name, initial=2.5, steps=1000)
     assert not {"run_steps", "scattered"} & plain.spec.to_dict().keys()
     assert StudySpec.from_dict(full.spec.to_dict()) == full.spec
@@ -141,11 +68,6 @@ def test_initial_value_steps_and_direction(tmp_path: Path) -> None:
     assert told.conventions(Cell(0.1, 0.1)).normalized == pytest.approx(0.1 * 0.1 * 1000**0.5)
     tuned = [each.separability.lr_sensitivity.tuned.value for each in (found, told)]  # type: ignore[union-attr]
     assert tuned == [None, pytest.approx(0.00036)]
-    for direction, initial, best in ((Direction.MINIMIZE, -1.0, "1e-05"), (Direction.MAXIMIZE, 5.0, "1.1")):
-        with pytest.raises(UsageError) as error:
-            study(tmp_path, rows, name, direction=direction, initial=initial)
-        text = error.value.spelled(option_text)
-        assert text.startswith(f"--initial-loss {initial} is better than the best value of all runs, {best};")
 
 
 def test_steps_of_a_run_give_the_ridge_a_share_of_it(tmp_path: Path) -> None:
