@@ -1,16 +1,37 @@
-"""Every format gives the same runs: 2 × 2 cells, of which one diverged and one did not finish."""
+"""Every format gives the same runs: 2 × 2 cells, of which one diverged and one did not finish.
 
+What imports print is in `tests/cli/imports.txt`.
+"""
+
+import csv
+import io
+import itertools
 import json
+import random
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from lrwd_sweep.errors import UsageError
+from lrwd_sweep.report.result import result
 from lrwd_sweep.science.lattice import Cell, Lattice
-from lrwd_sweep.science.trial import Direction, Status
-from lrwd_sweep.store.imports import ImportedSweep, ImportSource, format_of, read_table, to_sweeps
+from lrwd_sweep.science.trial import Direction, Status, Trial
+from lrwd_sweep.spec.study import StudySpec
+from lrwd_sweep.store.imports import (
+    ImportedStudy,
+    ImportedSweep,
+    ImportSource,
+    format_of,
+    read_table,
+    to_study,
+    to_sweeps,
+)
+from lrwd_sweep.store.imports.extent import merged_rates
 from tests.store.imports import stubs
 from tests.store.imports.stubs import RECORDS, RUNS, curve
 from tests.store.sample import read_sweep
@@ -115,11 +136,10 @@ def test_json_of_any_shape(tmp_path: Path) -> None:
     check(to_sweeps(read_table(files), files[0])[""], "a file per run")
 
 
-def test_paths_of_the_tools(root: Path, tmp_path: Path) -> None:
+def test_paths_of_the_tools(root: Path) -> None:
     for folder, template, unit in (
         ("lightning_logs", "version_*/metrics.csv:val_loss", "step"),
         ("ray", "**/result.json:mean_loss", "iteration"),
-        ("ray", "trial_*/result.json:mean_loss", "iteration"),
         ("hf", "{lr}-{weight_decay}/trainer_state.json:log_history[].eval_loss", "step"),
         ("hf", "*/trainer_state.json:log_history[].eval_loss", "step"),
         ("deepobs", "**/*__{weight_decay}__lr__{lr}/random_seed__{seed}__*:valid_losses", ""),
@@ -130,12 +150,9 @@ def test_paths_of_the_tools(root: Path, tmp_path: Path) -> None:
         check(found, (folder, template), unit)
         assert first(read_sweep(root / folder, template, best=True, maximize=True)) == 2.5, folder
     assert found.notes[0] == "1 more .csv there do not fit width{width}_lr{lr}_wd{weight_decay}.csv"
-    for name, text in stubs.files_of_tools():
-        if name.startswith("out/"):
-            (tmp_path / Path(name).name).write_text(text)
-    (tmp_path / "width64_lr0.4_wd0.1.csv").write_text("epoch,loss\n")  # killed before its first epoch
-    (tmp_path / "config.yaml").write_text("lr: 7\n")  # the path says more
-    check(read_sweep(tmp_path, "width*_lr{lr}_wd{weight_decay}.csv:loss"), "a run without a value")
+    (root / "out/width64_lr0.4_wd0.1.csv").write_text("epoch,loss\n")  # killed before its first epoch
+    (root / "out/config.yaml").write_text("lr: 7\n")  # the path says more
+    check(read_sweep(root / "out", "width*_lr{lr}_wd{weight_decay}.csv:loss"), "a run without a value")
 
 
 def test_charts_and_tables_of_wandb(root: Path, tmp_path: Path) -> None:
@@ -165,3 +182,132 @@ def test_both_stores_of_mlflow(root: Path) -> None:
         check(found, source, "step")
         assert "left out, as they only group others: 1 run" in found.notes, source
         assert first(read_sweep(source, best=True, maximize=True, metric="val_loss")) == 2.5, source
+
+
+GOOD = "lr,weight_decay,seed,value\n0.1,0,0,1.5\n0.1,0.01,0,1.25\n0.2,0,0,nan\n0.2,0.01,0,2\n"
+TRIALS = [
+    Trial(Cell(0.1, 0.0), 0, Status.COMPLETE, {"value": 1.5}),
+    Trial(Cell(0.1, 0.01), 0, Status.COMPLETE, {"value": 1.25}),
+    Trial(Cell(0.2, 0.0), 0, Status.DIVERGED),
+    Trial(Cell(0.2, 0.01), 0, Status.COMPLETE, {"value": 2.0}),
+]
+
+
+def test_csv_dialects_give_the_same_trials(tmp_path: Path) -> None:
+    file = tmp_path / "sweep.csv"
+    for text in (
+        *(GOOD, "\ufeff" + GOOD, GOOD.replace("\n", "\r\n")),
+        *(GOOD.replace(",", ";"), GOOD.replace(",", " , ")),
+        GOOD.replace("0.1", '"0.1"').replace("lr", '"lr"'),
+        GOOD.replace("\n0.2,0,", "\n\n,,,\n0.2,0,"),
+        GOOD.replace("0.1", "1.0e-1").replace(",0,1.5", ",0.0,1.5"),
+    ):
+        file.write_bytes(text.encode())
+        assert [*read_sweep(file).trials] == TRIALS, text
+    file.write_bytes(GOOD.encode("utf-16"))
+    for path, fault in (
+        (file, "byte 0 is not UTF-8; save the file as UTF-8 CSV"),
+        *((tmp_path / "no", "No such file"), (tmp_path, "is a directory")),
+    ):
+        with pytest.raises(UsageError, match=fault):
+            read_sweep(path)
+
+
+@given(st.data())
+def test_written_trials_are_read_without_loss(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    positive, finite = st.floats(1e-12, 1e12), st.floats(allow_nan=False, allow_infinity=False)
+    axes = [data.draw(st.lists(axis, min_size=1, max_size=3)) for axis in (positive, st.floats(0, 1e12))]
+    lattice = Lattice(*map(tuple, axes))
+    assume(not any(merged_rates(dict.fromkeys(axis, 1)) for axis in (lattice.lr, lattice.weight_decay)))
+    trials, out = [], io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(["lr", "weight_decay", "seed", "value", "status", "extra"])
+    for cell in lattice.cells():
+        for seed in (-3, 2**40):
+            status = data.draw(st.sampled_from(Status))
+            names = ("value", "extra") if status is Status.COMPLETE else ()
+            metrics = {name: data.draw(finite) for name in names}
+            trials.append(Trial(cell, seed, status, metrics))
+            value, extra = metrics.get("value", ""), metrics.get("extra", "")
+            writer.writerow([cell.lr, cell.weight_decay, seed, value, status, extra])
+    path = tmp_path_factory.mktemp("csv") / "a.csv"
+    path.write_text(out.getvalue())
+    assert [*read_sweep(path).trials] == trials
+
+
+Rows = list[dict[str, Any]]
+
+
+def study(path: Path, rows: Rows, optimizer: str = "adam", **options: Any) -> ImportedStudy:
+    (path / "runs.json").write_text(json.dumps(rows))
+    return to_study(read_sweep(path / "runs.json"), optimizer, **options)
+
+
+def test_points_of_a_search_are_scattered(tmp_path: Path) -> None:
+    draw = random.Random(0)
+    rows: Rows = [
+        {
+            "lr": 10 ** draw.uniform(-4, -1),
+            "weight_decay": 10 ** draw.uniform(-3, 0),
+            "value": k,
+            "state": {3: "FAIL", 4: "PRUNED"}.get(k, "COMPLETE"),
+            "params": {"depth": k % 3, "name": "ab"[k % 2], "fixed": 7},
+        }
+        for k in range(40)
+    ]
+    found = study(tmp_path, rows)
+    spec, trials = found.spec, [*found.trials]
+    assert spec.scattered
+    assert StudySpec.from_dict(spec.to_dict()) == spec == spec.extended(spec)
+    assert {*trials[0].metrics} == {"value"}  # hyperparameters are no metrics
+    assert (len(trials), {trial.status for trial in trials}) == (38, {Status.COMPLETE})
+    assert (len(spec.lattice.lr), len(spec.lattice.weight_decay)) == (4, 4)
+    points = "not a lattice: 38 scattered points, as of a search, averaged on 4 × 4 cells"
+    for note, text in zip(
+        found.notes, (points, "1 FAIL, 1 PRUNED left out", "(params.depth, params.name)"), strict=True
+    ):
+        assert text in note
+    shown = result("x", spec, "", trials)
+    assert shown.best == Cell(rows[0]["lr"], rows[0]["weight_decay"])  # the point itself
+    assert shown.surface.counts()["cells"] == 16
+    for seeds in ((0, 1), (2, 3)):  # two runs of each point, with seeds of their own
+        twice = [row | {"seed": seed * (1 + k)} for k, row in enumerate(rows) for seed in seeds]
+        found = study(tmp_path, twice)
+        assert (found.spec.seeds, len(found.trials)) == ((0, 1), 76), seeds
+
+
+def test_initial_value_and_steps(tmp_path: Path) -> None:
+    cells = itertools.product((0.001, 0.01, 0.1), (0.01, 0.1, 1.0), (0, 1))
+    rows = [{"lr": lr, "weight_decay": wd, "seed": seed, "value": lr * wd + seed} for lr, wd, seed in cells]
+    name = "adamw:lr-scaled"
+    plain, full = study(tmp_path, rows, name), study(tmp_path, rows, name, initial=2.5, steps=1000)
+    assert not {"run_steps", "scattered"} & plain.spec.to_dict().keys()
+    assert StudySpec.from_dict(full.spec.to_dict()) == full.spec
+    found, told = (result("x", each.spec, "", [*each.trials]) for each in (plain, full))
+    assert found.conventions(Cell(0.1, 0.1)).normalized is None
+    assert told.conventions(Cell(0.1, 0.1)).normalized == pytest.approx(0.1 * 0.1 * 1000**0.5)
+    tuned = [each.separability.lr_sensitivity.tuned.value for each in (found, told)]  # type: ignore[union-attr]
+    assert tuned == [None, pytest.approx(0.00036)]
+
+
+def test_steps_of_a_run_give_the_ridge_a_share_of_it(tmp_path: Path) -> None:
+    rows = [
+        {
+            "lr": 2.0**a,
+            "weight_decay": 2.0**b,
+            "seed": s,
+            "value": (a + 5) ** 2 + (b + 3) ** 2 + s * a * b / 99,
+        }
+        for a, b, s in itertools.product(range(-8, -1), range(-6, 1), range(3))
+    ]
+    taus = []
+    for steps in (None, 2000):
+        found = study(tmp_path, rows, "adamw:independent", steps=steps)
+        taus.append(result("x", found.spec, "", [*found.trials]).timescale)
+    assert taus[0] is None
+    assert taus[1] is not None
+    assert taus[1].steps.value == pytest.approx(8, rel=0.1)  # 1/λ* = 2³
+    assert taus[1].share.value == pytest.approx((taus[1].steps.value or 0) / 2000)
+    assert taus[1].epochs.value is None
