@@ -5,6 +5,7 @@ import sqlite3
 import struct
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -48,13 +49,12 @@ Damage = Callable[..., Path]
 
 @pytest.fixture
 def damaged(whole: bytes, tmp_path: Path) -> Damage:
-    """Write the store's file anew and damage it by SQL."""
+    """Return a function that writes the store's file anew and damages it by SQL."""
 
     def write(*statements: str) -> Path:
-        path = tmp_path / "a.db"
-        path.write_bytes(whole)
-        execute(path, *statements)
-        return path
+        (tmp_path / "a.db").write_bytes(whole)
+        execute(tmp_path / "a.db", *statements)
+        return tmp_path / "a.db"
 
     return write
 
@@ -204,11 +204,13 @@ def test_damaged_study_is_not_written_and_can_be_deleted(damaged: Damage) -> Non
     ):
         path = damaged(damage)
         with open_store(str(path), write=True) as store:
-            if "studies SET" in damage:
+            acts = (
+                partial(store.add_trials, "a", [complete(Cell(1.0, 1.0))]),
+                partial(store.begin_study, "a", A),
+            )
+            for act in acts if "studies SET" in damage else ():
                 with pytest.raises((Damaged, Unreadable)):
-                    store.add_trials("a", [complete(Cell(1.0, 1.0))])
-                with pytest.raises((Damaged, Unreadable)):
-                    store.begin_study("a", A)
+                    act()
             store.delete_study("a")
             execute(path, "DELETE FROM trials WHERE study_id = 9")
             assert [summary.name for summary in store.studies()] == ["b"], damage

@@ -1,7 +1,8 @@
-"""A store is found, opened, and refused in one line that names the file and the remedy."""
+"""A store is found, opened, and refused in one line; processes share it, and die while they write."""
 
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -16,9 +17,9 @@ from lrwd_sweep.cli.options import option_text
 from lrwd_sweep.errors import NothingToReport, StoreError
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status, Trial
-from lrwd_sweep.store import database, open_store
+from lrwd_sweep.store import Store, database, open_store
 from lrwd_sweep.store.database import locate
-from tests.store.sample import execute, filled, spec
+from tests.store.sample import complete, execute, filled, spec
 
 SECRET_URLS = (  # one of a kind: a lost slash, another database, not a URL, a query, escaped
     *("postgresql:/jane:hunter2@host/db", "//jane:hunter2@host/db", "jane/hunter2@host:1521/db"),
@@ -145,11 +146,9 @@ def test_writing_is_durable_and_takes_its_lock_before_it_reads(monkeypatch: pyte
 @pytest.fixture
 def shared() -> Iterator[Path]:
     """A directory that any user can enter; pytest's own are closed to others."""
-    path = Path(tempfile.mkdtemp())
-    path.chmod(0o755)
-    yield path
-    path.chmod(0o755)
-    shutil.rmtree(path)
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
@@ -192,3 +191,85 @@ def test_file_permissions_are_explained(shared: Path) -> None:
     assert done.stderr == ""
     for line, case in zip(done.stdout.splitlines(), cases, strict=True):
         assert line.endswith(case[3]) if case[3] == "8" else case[3] in line, (line, case)
+
+
+SPEC = spec(lr=(0.01, 0.02), weight_decay=(0.001, 0.002), seeds=10)
+
+PREAMBLE = """
+import os, signal, sys
+from sqlalchemy import Engine, event
+from lrwd_sweep.store import open_store
+from tests.store.test_database import SPEC, pack
+path, number = sys.argv[1], int(sys.argv[2])
+"""
+
+WRITE_FIVE_PACKS = """
+with open_store(path, write=True) as store:
+    store.begin_study("a", SPEC)
+    for k in range(5):
+        store.add_trials("a", pack(5 * number + k))
+"""
+
+DIE_BETWEEN_TRIALS_AND_CURVES = """
+@event.listens_for(Engine, "begin")
+def tiny_cache(connection):  # as with a large pack, pages reach the file before the commit
+    connection.exec_driver_sql("PRAGMA cache_size = 1")
+
+@event.listens_for(Engine, "after_cursor_execute")
+def die(connection, cursor, statement, *_):
+    if statement.startswith("INSERT INTO curves"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+with open_store(path, write=True) as store:
+    store.add_trials("a", pack(number))
+"""
+
+
+def pack(number: int) -> list[Trial]:
+    """Return the lanes of a pack: all cells of SPEC with ten seeds of its own."""
+    return [complete(cell, 10 * number + k, 0.5) for cell in SPEC.lattice.cells() for k in range(10)]
+
+
+def child(code: str, path: Path, number: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-W", "error", "-c", PREAMBLE + code, str(path), str(number)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def whole_packs(store: Store) -> int:
+    """Count the packs in the store, after asserting that each has all its lanes and curves."""
+    trials = store.trials("a", curves=True)
+    numbers = sorted({trial.seed // 10 for trial in trials})
+    expected = [trial for number in numbers for trial in pack(number)]
+    assert sorted(trials, key=lambda t: (t.seed, t.cell)) == sorted(expected, key=lambda t: (t.seed, t.cell))
+    return len(numbers)
+
+
+def test_two_processes_create_and_fill_one_store(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    writers = [child(WRITE_FIVE_PACKS, path, number) for number in range(2)]
+    assert [writer.communicate() for writer in writers] == [("", ""), ("", "")]
+    with open_store(str(path), write=False) as store:
+        assert whole_packs(store) == 10
+
+
+def test_process_killed_within_a_transaction_leaves_the_packs_before(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    with open_store(str(path), write=True) as store:
+        store.begin_study("a", SPEC)
+        store.add_trials("a", pack(0))
+    before = path.read_bytes()
+    writer = child(DIE_BETWEEN_TRIALS_AND_CURVES, path, 1)
+    writer.communicate()
+    assert writer.returncode == -signal.SIGKILL
+    journal = path.with_name("a.db-journal")
+    torn = (path.read_bytes(), journal.read_bytes())
+    assert torn[0] != before
+    assert torn[1]
+    for write in (False, True):
+        path.write_bytes(torn[0])
+        journal.write_bytes(torn[1])
+        with open_store(str(path), write=write) as store:
+            assert whole_packs(store) == 1
+            if write:
+                store.add_trials("a", pack(1))
+                assert whole_packs(store) == 2
