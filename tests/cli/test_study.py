@@ -67,8 +67,6 @@ def test_delete_asks_first_and_keeps_other_studies(
         assert (ADAM not in run("study", "list").out) is deleted, answer
     assert run("report", ADAMW).out == expected
     assert run("report", ADAM).code == 2
-    found = run("study", "delete", ADAMW, "--yes")
-    assert (found.code, found.err) == (0, f"deleted {ADAMW} with 9 lanes\n")
 
 
 def test_optuna_reads_an_export_in_the_studys_direction(run: Run, tmp_path: Path) -> None:

@@ -62,7 +62,6 @@ def test_any_text_is_a_name_and_nothing_else(store: Store) -> None:
         with pytest.raises(UsageError, match="is not a name"):
             store.begin_study(name, spec())
         assert store.find_study(name) is None
-    assert store.studies() == []
     hostile = ["a'; DROP TABLE studies; --", "[/x]\x1b[31m", "λ′\nβ", "=cmd()"]
     for name in hostile:
         store.begin_study(name, spec())

@@ -35,7 +35,6 @@ from lrwd_sweep.store.imports import (
 )
 from lrwd_sweep.store.imports.extent import merged_rates
 from tests.store.imports import stubs
-from tests.store.imports.stubs import RUNS
 from tests.store.sample import read_sweep
 
 ONE = [("study", "one")]
@@ -99,41 +98,12 @@ def test_both_storages_of_optuna(root: Path, tmp_path: Path) -> None:
         read_sweep(path)
 
 
-def test_json_of_any_shape(tmp_path: Path) -> None:
-    flat: list[dict[str, Any]] = [
-        {"lr": lr, "weight_decay": wd, "value": None if isnan(value) else value, "status": end}
-        for lr, wd, value, end in RUNS
-    ]
-    nested = [
-        {"config": {"optim": {"lr": lr}, "wd": wd}, "loss": [3, 2, value], "state": end}
-        for lr, wd, value, end in RUNS
-    ]
-    by_column = {name: [one[name] for one in flat] for name in flat[0]}
-    ends = [{name: one[name] for name in ("value", "status")} for one in flat]
-    cells = [{"lr": lr, "wd": wd, "seeds": [end]} for (lr, wd, *_), end in zip(RUNS, ends, strict=True)]
-    deep = {"lr": "cells[].lr", "weight_decay": "cells[].wd", "value": "cells[].seeds[].value"}
-    paths = {"lr": "config.optim.lr", "weight_decay": "wd", "value": "loss[-1]"}
-    lines = "".join(json.dumps(one) + "\n" for one in flat)
-    for name, text, columns in (
-        ("records.json", json.dumps(flat), {}),
-        ("indented.json", "\n" + json.dumps(flat, indent=2), {}),
-        *(("lines.jsonl", lines, {}), ("lines.log", lines, {})),
-        ("columns.json", json.dumps(by_column), {}),
-        ("pandas.json", json.dumps({k: dict(enumerate(v)) for k, v in by_column.items()}), {}),
-        ("split.json", json.dumps({"columns": [*by_column], "data": [[*one.values()] for one in flat]}), {}),
-        ("named.json", json.dumps({f"run {k}": one for k, one in enumerate(flat)}), {}),
-        ("list.json", json.dumps({"name": "x", "results": flat, "log": [{"a": 1}]}), {}),
-        ("nested.json", json.dumps(nested), paths),
-        ("deep.json", json.dumps({"cells": cells, "other": [{"lr": 1, "weight_decay": 1}]}), deep),
-    ):
-        path = tmp_path / name
-        path.write_text(text)
-        assert format_name(path) == "json", name
-        check(read_sweep(path, columns=columns), name)
+def test_a_file_per_run_with_its_curve(tmp_path: Path) -> None:
     files = []
-    for k, one in enumerate(flat):  # a file per run, with the run's curve in it
+    for k, (lr, wd, value, end) in enumerate(stubs.RUNS):
         files.append(ImportSource(str(tmp_path / f"run{k}.json")))
-        files[-1].path.write_text(json.dumps(one | {"curve": [{"loss": 1}, {"loss": 2}]}))
+        record = {"lr": lr, "weight_decay": wd, "value": None if isnan(value) else value, "status": end}
+        files[-1].path.write_text(json.dumps(record | {"curve": [{"loss": 1}, {"loss": 2}]}))
     check(to_sweeps(read_table(files), files[0])[""], "a file per run")
 
 
