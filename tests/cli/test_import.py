@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-import lrwd_sweep
 from lrwd_sweep.cli import transfer
 from lrwd_sweep.cli.docs import FOLDER
 from lrwd_sweep.store import open_store
@@ -83,19 +82,15 @@ def test_a_study_for_each_value_of_a_column(run: Run) -> None:
         f"imported 18 lanes as x-width-{width}: 9 cells × 2 seeds, adamw:lr-scaled, lower loss is better\n"
         for width in (64, 128)
     )
-    report = run("report", "--full")
-    assert report.code == 0
-    for text in ("x-width-64   θ", " of the run", "θ ← θ − η"):
-        assert text in report.out
-    sensitivity = lrwd_sweep.load("x-width-64").separability.lr_sensitivity
-    assert sensitivity is not None
-    assert sensitivity.tuned.value is not None
+    report = run("report", "--full").out
+    assert all(text in report for text in ("x-width-64   θ", " of the run", "θ ← θ − η"))
     again = run(*by_width)
-    assert (again.code, again.err.count("\n")) == (2, 1)
-    assert "study 'x-width-64' exists" in again.err
+    assert (again.code, again.err.count("\n"), "study 'x-width-64' exists" in again.err) == (2, 1, True)
 
 
-def test_every_line_of_the_guide_runs(run: Run, tmp_path: Path) -> None:
+def test_every_line_of_the_guide_runs_and_a_terminal_is_asked(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stubs.write(tmp_path)
     (table,) = re.findall(r"\| your sweep .*?\n\n", (FOLDER / "import.md").read_text(), flags=re.DOTALL)
     lines = re.findall(r"\| `(.*)` \|", table)
@@ -104,6 +99,15 @@ def test_every_line_of_the_guide_runs(run: Run, tmp_path: Path) -> None:
         direction = () if "optuna" in line or "journal" in line else ("--minimize",)
         found = run("study", "import", *shlex.split(line), "--study-name", f"s{k}", *READ[:2], *direction)
         assert (found.code, f"imported 3 lanes as s{k}" in found.err) == (0, True), (line, found.err)
+    several = ("runs.jsonl", "wandb.csv", "--metric", "val_loss", "--by", "file", "--study-name", "x")
+    assert run("study", "import", *several, *READ[:2]).err.count("imported 3 lanes as x-file-") == 2
+    options = ("study", "import", "optuna.db", "--study-name", "o", *READ[:2])
+    assert "choose one as --where study=one, or import a study of each with --by study" in run(*options).err
+    monkeypatch.setattr(transfer, "_on_terminal", lambda: True)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("w7\nON\n"))
+    found = run(*options)
+    assert found.err.count("which study? [one/two] ") == 2
+    assert "imported 3 lanes as o: 4 cells × 1 seed" in found.err
 
 
 def test_bad_imports_are_one_line_and_store_nothing(run: Run, tmp_path: Path) -> None:
@@ -133,31 +137,6 @@ def test_bad_imports_are_one_line_and_store_nothing(run: Run, tmp_path: Path) ->
     assert "study 'x' exists; delete it first (study delete)" in run(*IMPORT, *WIDE).err
     found = run("study", "import", STORE, *named)
     assert found.err.endswith("is a store of lrwd-sweep and needs no import; read it with --storage\n")
-
-
-def test_several_files_and_a_chosen_study(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import optuna
-    from optuna.distributions import FloatDistribution
-
-    box = {"lr": FloatDistribution(0.001, 0.1), "wd": FloatDistribution(0.01, 1)}
-    for width in (64, 128):
-        runs = [row for row in ROWS if row["width"] == width]
-        (tmp_path / f"w{width}.json").write_text(json.dumps(runs))
-        study = optuna.create_study(storage="sqlite:///optuna.db", study_name=f"W{width}")
-        study.add_trials(
-            optuna.create_trial(params=row["opt"], distributions={**box}, value=row["loss"])
-            for row in runs
-            if row["seed"] == 0
-        )
-    found = run("study", "import", "w64.json", "w128.json", *IMPORT[3:], *WIDE[:2], "--by", "file")
-    assert found.err.count("imported 18 lanes as x-file-w") == 2
-    options = ("study", "import", "optuna.db", "--study-name", "o", *READ)
-    assert "choose one as --where study=W64, or import a study of each with --by study" in run(*options).err
-    monkeypatch.setattr(transfer, "_on_terminal", lambda: True)
-    monkeypatch.setattr(sys, "stdin", io.StringIO("w7\nw128\n"))
-    found = run(*options)
-    assert found.err.count("which study? [W64/W128] ") == 2
-    assert "imported 9 lanes as o: 9 cells × 1 seed" in found.err
 
 
 def test_every_export_is_read_back(run: Run, tmp_path: Path) -> None:

@@ -69,20 +69,11 @@ def test_delete_asks_first_and_keeps_other_studies(
     assert run("report", ADAM).code == 2
 
 
-def test_optuna_reads_an_export_in_the_studys_direction(run: Run, tmp_path: Path) -> None:
-    import optuna
-
-    assert run(*IMPORT, "x", "-o", "adam", "--maximize").code == 0
+def test_exports_that_cannot_be_written_are_refused(run: Run) -> None:
+    assert run(*IMPORT, "x", "-o", "adam").code == 0
     for arguments, part in (
         (("--format", "optuna"), "--output FILE.db"),
         (("--output", "no/such/file.csv"), "name a file that can be written"),
         (("--format", "optuna", "--output", "no/such/file.db"), "no/such"),
     ):
         assert_refused(run("study", "export", "x", *arguments), 2, part)
-    assert run("study", "export", "x", "--format", "optuna", "--output", "optuna.db").code == 0
-    storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/optuna.db")
-    loaded = optuna.load_study(study_name="x", storage=storage)
-    assert loaded.direction.name == "MAXIMIZE"
-    values = sorted(trial.values[0] for trial in loaded.trials)
-    storage.engine.dispose()
-    assert values == sorted(float(line.split(",")[3]) for line in SWEEP.splitlines()[1:])

@@ -261,24 +261,3 @@ def test_initial_value_and_steps(tmp_path: Path) -> None:
     assert told.conventions(Cell(0.1, 0.1)).normalized == pytest.approx(0.1 * 0.1 * 1000**0.5)
     tuned = [each.separability.lr_sensitivity.tuned.value for each in (found, told)]  # type: ignore[union-attr]
     assert tuned == [None, pytest.approx(0.00036)]
-
-
-def test_steps_of_a_run_give_the_ridge_a_share_of_it(tmp_path: Path) -> None:
-    rows = [
-        {
-            "lr": 2.0**a,
-            "weight_decay": 2.0**b,
-            "seed": s,
-            "value": (a + 5) ** 2 + (b + 3) ** 2 + s * a * b / 99,
-        }
-        for a, b, s in itertools.product(range(-8, -1), range(-6, 1), range(3))
-    ]
-    taus = []
-    for steps in (None, 2000):
-        found = study(tmp_path, rows, "adamw:independent", steps=steps)
-        taus.append(result("x", found.spec, "", [*found.trials]).timescale)
-    assert taus[0] is None
-    assert taus[1] is not None
-    assert taus[1].steps.value == pytest.approx(8, rel=0.1)  # 1/λ* = 2³
-    assert taus[1].share.value == pytest.approx((taus[1].steps.value or 0) / 2000)
-    assert taus[1].epochs.value is None
