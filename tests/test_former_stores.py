@@ -178,7 +178,7 @@ def test_a_study_of_a_still_earlier_version_continues(folder: Path, run: Run) ->
     assert (code, "nothing to train" in err) == (0, True)
 
 
-def test_former_interrupted_study_continues_to_the_values_of_a_fresh_one(folder: Path, run: Run) -> None:
+def test_former_interrupted_studies_continue_to_the_values_of_fresh_ones(folder: Path, run: Run) -> None:
     outputs = restored("unfinished", folder)
     before = lanes(folder, commands.GRID_NAME)
     assert 0 < len(before) < 24
@@ -191,11 +191,7 @@ def test_former_interrupted_study_continues_to_the_values_of_a_fresh_one(folder:
     assert after.keys() == fresh.keys()
     assert [lane for lane in fresh if after[lane] != fresh[lane] and lane not in before] == []
     assert_trained_alike(after, outputs[f"{commands.EXPORT} {commands.GRID_NAME} --storage whole.db"])
-
-
-def test_former_search_continues_to_more_points(folder: Path, run: Run) -> None:
-    restored("unfinished", folder)
-    before = lanes(folder, commands.TPE_NAME)
+    before = lanes(folder, commands.TPE_NAME)  # a search continues to more points
     code, _, err = run(f"{commands.TPE} --trials 7")
     assert (code, "5 of 7 points are in the store" in err) == (0, True), err
     after = lanes(folder, commands.TPE_NAME)

@@ -1,52 +1,197 @@
-"""`study` asks what an import leaves open, and deletes nothing without asking."""
+"""`study` imports whole sweeps or nothing, asks what they leave open, and deletes nothing without asking."""
 
 import io
 import json
+import re
+import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lrwd_sweep.cli import transfer
-from tests.cli.conftest import ADAM, ADAMW, Run, assert_refused
+from lrwd_sweep.cli.docs import FOLDER
+from lrwd_sweep.store import open_store
+from lrwd_sweep.store.imports import READERS
+from tests.cli.conftest import ADAM, ADAMW, STORE, Run, assert_refused
 from tests.report.view.examples import HOSTILE
+from tests.store.imports import stubs
+from tests.store.sample import execute
 
-SWEEP = "lr,weight_decay,seed,value\n" + "".join(
-    f"{lr},{wd},{seed},{lr + wd}\n" for lr in (0.001, 0.01, 0.1) for wd in (0.0, 0.1) for seed in (0, 7)
+ROWS: list[dict[str, Any]] = [
+    {"opt": {"lr": lr, "wd": wd}, "seed": seed, "width": width, "loss": lr * wd * width + seed, "state": "ok"}
+    for width in (64, 128)
+    for lr in (0.001, 0.01, 0.1)
+    for wd in (0.01, 0.1, 1.0)
+    for seed in (0, 1)
+]
+READ = ("-o", "adamw:lr-scaled", "--columns", "weight_decay=wd")
+WIDE = ("--metric", "loss", "--where", "width=64")
+IMPORT = ("study", "import", "runs.json", "--study-name", "x", *READ)
+ONE = ("study", "import", "runs.json", "--columns", "weight_decay=wd,value=loss", *WIDE[2:], "--study-name")
+
+
+CASES = Path(__file__).with_name("imports.txt")  # a title, a file, commands and what they print
+
+BAD: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("deep.json",), "deep.json cannot be read as json (RecursionError"),
+    (("no.db",), "no.db: No such file or directory"),
+    (("sqlite:///no.db",), "no.db: there is no such file"),
+    (("sqlite://",), "names no file; write sqlite:///FILE.db"),
+    (("nodb://user:secret@host/db",), "nodb://user:…@host/db"),
+    (("other.db",), "other.db is not a storage of Optuna: there is no table 'studies'"),
+    (("other.db", "--format", "mlflow"), "other.db is not a store of MLflow: there is no table"),
+    (("broken.db",), "broken.db cannot be read: no such table: study_directions; check the database"),
+    (("cut.db",), "cut.db cannot be read: "),
+    (("mlruns",), "meta.yaml cannot be read"),
+    (("runs", "--from", "{name}.csv:loss"), "latin.csv cannot be read"),
+    (("runs.json", "--from", "lr{lr}.csv:loss", "--format", "paths"), "runs.json is not a folder"),
 )
-IMPORT = ("study", "import", "sweep.csv", "--study-name")
 
 
 @pytest.fixture(autouse=True)
-def _sweep(tmp_path: Path, _empty_directory: None) -> None:
-    """A sweep of another program."""
-    (tmp_path / "sweep.csv").write_text(SWEEP)
+def _runs(tmp_path: Path, _empty_directory: None) -> None:
+    (tmp_path / "runs.json").write_text(json.dumps(ROWS))
+
+
+def test_formats_of_the_help_are_those_that_are_read() -> None:
+    assert {*transfer.FORMATS} == READERS.keys()
+
+
+def test_imports_print_and_store_what_the_cases_say(run: Run) -> None:
+    for case in CASES.read_text(encoding="utf-8").strip().split("\n\n"):
+        content, *commands = case.split("\n$ ")
+        title, _, rows = content.partition("\n")
+        for line, _, expected in (command.partition("\n") for command in commands):
+            words = shlex.split(line)
+            name, _, text = rows[2:].partition("\n") if rows.startswith("> ") else (words[0], "", rows)
+            Path(name).parent.mkdir(exist_ok=True)
+            Path(name).write_text(text + "\n")
+            found = run("study", "import", *words, "--study-name", "x")
+            is_stored = "imported " in expected
+            assert (found.code, Path(STORE).exists()) == (0 if is_stored else 2, is_stored), (title, found)
+            export = run("study", "export", "x").out if "\nlr,weight_decay" in expected else ""
+            assert (found.err + export).rstrip("\n") == expected, (title, line)
+            Path(STORE).unlink(missing_ok=True)
+
+
+def test_a_study_for_each_value_of_a_column(run: Run) -> None:
+    by_width = (*IMPORT, "--metric", "loss", "--by", "width")
+    found = run(*by_width, "--initial-loss", "3", "--steps", "500")
+    assert (found.code, found.out) == (0, "")
+    assert found.err == "".join(
+        f"imported 18 lanes as x-width-{width}: 9 cells × 2 seeds, adamw:lr-scaled, lower loss is better\n"
+        for width in (64, 128)
+    )
+    report = run("report", "--full").out
+    assert all(text in report for text in ("x-width-64   θ", " of the run", "θ ← θ − η"))
+    again = run(*by_width)
+    assert (again.code, again.err.count("\n"), "study 'x-width-64' exists" in again.err) == (2, 1, True)
+
+
+def test_every_line_of_the_guide_runs_and_a_terminal_is_asked(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stubs.write(tmp_path)
+    (table,) = re.findall(r"\| your sweep .*?\n\n", (FOLDER / "import.md").read_text(), flags=re.DOTALL)
+    lines = re.findall(r"\| `(.*)` \|", table)
+    assert len(lines) == 15
+    for k, line in enumerate(lines):
+        direction = () if "optuna" in line or "journal" in line else ("--minimize",)
+        found = run("study", "import", *shlex.split(line), "--study-name", f"s{k}", *READ[:2], *direction)
+        assert (found.code, f"imported 3 lanes as s{k}" in found.err) == (0, True), (line, found.err)
+    several = ("runs.jsonl", "wandb.csv", "--metric", "val_loss", "--by", "file", "--study-name", "x")
+    assert run("study", "import", *several, *READ[:2]).err.count("imported 3 lanes as x-file-") == 2
+    options = ("study", "import", "optuna.db", "--study-name", "o", *READ[:2])
+    assert "choose one as --where study=one, or import a study of each with --by study" in run(*options).err
+    monkeypatch.setattr(transfer, "_on_terminal", lambda: True)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("w7\nON\n"))
+    found = run(*options)
+    assert found.err.count("which study? [one/two] ") == 2
+    assert "imported 3 lanes as o: 4 cells × 1 seed" in found.err
+
+
+def test_bad_imports_are_one_line_and_store_nothing(run: Run, tmp_path: Path) -> None:
+    execute(tmp_path / "other.db", "CREATE TABLE a (b)")
+    execute(
+        *(tmp_path / "broken.db", "CREATE TABLE studies (study_id, study_name)"),
+        *(f"CREATE TABLE {name} (a)" for name in ("trials", "trial_params", "trial_values")),
+        "INSERT INTO studies VALUES (1, 'a')",
+    )
+    (tmp_path / "cut.db").write_bytes((tmp_path / "other.db").read_bytes()[:1000])
+    for name, text in {
+        "mlruns/1/meta.yaml": "experiment_id: 1\n",
+        "mlruns/1/a/meta.yaml": "{[",
+        "deep.json": "[" * 100_000,
+        "runs/latin.csv": "step,löss\n0,1\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="latin-1")
+    named = ("--study-name", "x", "-o", "adam")
+    for arguments, text in BAD:
+        found = run("study", "import", *arguments, *named)
+        assert (found.code, found.out, found.err.count("\n")) == (2, "", 1), (arguments, found.err)
+        assert text in found.err, arguments
+        assert "secret" not in found.err
+    assert not (tmp_path / STORE).exists()
+    assert run(*IMPORT, *WIDE).code == 0
+    assert "study 'x' exists; delete it first (study delete)" in run(*IMPORT, *WIDE).err
+    found = run("study", "import", STORE, *named)
+    assert found.err.endswith("is a store of lrwd-sweep and needs no import; read it with --storage\n")
+
+
+def test_every_export_is_read_back(run: Run, tmp_path: Path) -> None:
+    rows = [dict(row) for row in ROWS if row["width"] == 64]
+    rows[0] |= {"loss": None, "state": "diverged"}
+    rows[1]["state"], rows[2]["state"] = "crashed", "running"
+    scattered = [
+        row | {"opt": {"lr": row["opt"]["lr"] * 1.1**k, "wd": 0.3 + k}, "seed": 0}
+        for k, row in enumerate(rows)
+    ]
+    for name, sweep, metric, optimizer in (
+        ("a", rows, "f1", READ[:2]),
+        ("b", scattered, "value", ("-o", "Lion (ours)", "--decay-rule", "lr-scaled")),
+    ):
+        (tmp_path / "runs.json").write_text(json.dumps(sweep))
+        how = (*optimizer, "--metric", metric, "--maximize")
+        columns = ("--columns", "weight_decay=wd,value=loss", "--cap", "-7")
+        assert run(*IMPORT[:4], name, *columns, *how).code == 0, name
+        for form in ("csv", "json", "wandb", "optuna"):
+            back = f"{name}-{form}"
+            assert run("study", "export", name, "--format", form, "--output", f"{back}.out").code == 0, back
+            told = ("--cap", "-7", "--maximize") if form == "optuna" else ()
+            found = run("study", "import", f"{back}.out", "--study-name", back, *how[:-1], *told)
+            assert found.code == 0, (back, found.err)
+            with open_store(STORE, write=False) as store:
+                assert store.trials(back) == store.trials(name), back
+                assert store.get_study(back).spec == store.get_study(name).spec, back
 
 
 def test_open_questions_are_asked_on_a_terminal_only(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = run(*IMPORT, "x", "-o", "adamw")
+    found = run(*ONE, "x", "-o", "adamw")
     assert (found.code, found.out) == (2, "")
     assert found.err == (
         "lrwd-sweep: adamw: did you train torch.optim.AdamW (adamw:lr-scaled) or the paper's rule "
         "(adamw:independent)? add --decay-rule lr-scaled or --decay-rule independent\n"
     )
-    assert run(*IMPORT, "x", "-o", "adamw", "--decay-rule", "lr-scaled").code == 0
+    assert run(*ONE, "x", "-o", "adamw", "--decay-rule", "lr-scaled").code == 0
     assert "θ ← θ − ηα(m̂/(√v̂+ε) + wθ)" in (report := run("report", "x").out)
     assert run("study", "show", "x").out == report
     shown = run("study", "show", "x", "--format", "json").out
     assert json.loads(shown) == json.loads(run("report", "--format", "json").out)
     monkeypatch.setattr(transfer, "_on_terminal", lambda: True)
     monkeypatch.setattr(sys, "stdin", io.StringIO("\nwhat\nlr\nHigher\n"))
-    found = run(*IMPORT, "y", "-o", "adamw", "--metric", "acc")
+    found = run(*ONE, "y", "-o", "adamw", "--metric", "acc")
     assert found.code == 0
     assert found.err.count("(adamw:independent)? [lr-scaled/independent] ") == 3
     assert found.err.count("[higher/lower] ") == 1
     assert "adamw:lr-scaled, higher acc is better" in found.err
-    assert run(*IMPORT, "z", "-o", "adamw", "--metric", "acc").code == 2  # the input has ended
+    assert run(*ONE, "z", "-o", "adamw", "--metric", "acc").code == 2  # the input has ended
 
 
 def test_hostile_names_are_shown_harmlessly(run: Run) -> None:
-    assert run(*IMPORT, HOSTILE, "-o", HOSTILE, "--decay-rule", "independent").code == 0
+    assert run(*ONE, HOSTILE, "-o", HOSTILE, "--decay-rule", "independent").code == 0
     commands = [("study", "show", HOSTILE), ("study", "list"), ("study", "list", "--format", "json")]
     commands += [("report", HOSTILE, "--format", form) for form in ("table", "markdown", "json", "csv")]
     for command in [*commands, ("study", "export", HOSTILE), ("study", "delete", HOSTILE, "--yes")]:
@@ -70,7 +215,7 @@ def test_delete_asks_first_and_keeps_other_studies(
 
 
 def test_exports_that_cannot_be_written_are_refused(run: Run) -> None:
-    assert run(*IMPORT, "x", "-o", "adam").code == 0
+    assert run(*ONE, "x", "-o", "adam").code == 0
     for arguments, part in (
         (("--format", "optuna"), "--output FILE.db"),
         (("--output", "no/such/file.csv"), "name a file that can be written"),

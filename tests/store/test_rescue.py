@@ -2,6 +2,7 @@
 
 import logging
 import shlex
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -18,17 +19,12 @@ SPEC = spec(seeds=4)
 LANES = lattice_trials(SPEC)
 
 
-def copied(path: Path) -> None:
-    path.rename(f"{path}.old")
-    path.write_bytes(Path(f"{path}.old").read_bytes())
-
-
 GONE: dict[str, Callable[[Path], object]] = {
     "deleted": lambda path: path.unlink(),
     "renamed": lambda path: path.rename(path.with_name("renamed.db")),
     "replaced by another": lambda path: filled(path.with_name("other.db"), "b").replace(path),
     "replaced by nothing": lambda path: (path.unlink(), path.touch()),
-    "replaced by itself": copied,
+    "replaced by itself": lambda path: Path(shutil.copy(path, f"{path}.new")).replace(path),
 }
 
 

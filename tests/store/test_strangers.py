@@ -70,11 +70,9 @@ def test_reading_opens_no_path_of_a_study(path: Path, monkeypatch: pytest.Monkey
     for task, readable in (
         *(({"data": f"{folder}@16"}, False), ({"data": folder, "sizes": {}}, False)),
         ({"data": folder, "batch_size": 2, "sizes": SIZES}, True),
-        ({"data": f"{code}:data"}, False),
         ({"data": f"{code}:data", "batch_size": 2, "sizes": SIZES}, True),
-        ({"net": f"{code}:Net", "code": {"--net": "0123"}}, True),
-        ({"loss": f"{code}:loss"}, True),
-        ({"net": f"torchvision:{here}"}, True),
+        *(({"net": f"{code}:Net", "code": {"--net": "0123"}}, True), ({"data": f"{code}:data"}, False)),
+        *(({"loss": f"{code}:loss"}, True), ({"net": f"torchvision:{here}"}, True)),
         *(({"net": str(here)}, False), ({"data": [str(here)]}, False), ({"data_dir": str(here)}, False)),
     ):
         path.write_bytes(whole)

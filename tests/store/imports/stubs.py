@@ -48,7 +48,6 @@ def write_optuna(root: Path) -> None:
                 params={"optim.lr": lr, "optim.weight_decay": wd, "depth": 3 if end == "done" else 4},
                 distributions=box,
                 user_attrs={"note": "first"},
-                intermediate_values={0: 1.0},
             )
             one.add_trial(trial)
         one.enqueue_trial({"optim.lr": 0.5})

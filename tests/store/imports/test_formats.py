@@ -10,7 +10,6 @@ import json
 import random
 import re
 from collections import Counter
-from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,6 @@ from lrwd_sweep.store.imports import (
     format_of,
     read_table,
     to_study,
-    to_sweeps,
 )
 from lrwd_sweep.store.imports.extent import merged_rates
 from tests.store.imports import stubs
@@ -56,10 +54,6 @@ def check(found: ImportedSweep, label: object, unit: str | None = None) -> None:
         ] * bool(unit), label
 
 
-def format_name(path: Path) -> str:
-    return format_of(ImportSource(str(path)))
-
-
 def first(found: ImportedSweep) -> float:
     return next(iter(found.trials)).metrics[found.metric]
 
@@ -76,7 +70,7 @@ def test_both_storages_of_optuna(root: Path, tmp_path: Path) -> None:
     tables = []
     for name in ("optuna.db", "journal.log"):
         path = root / name
-        assert format_name(path) == "optuna", name
+        assert format_of(ImportSource(str(path))) == "optuna", name
         found = read_sweep(path, where=ONE)
         check(found, name)
         assert found.context.direction is Direction.MAXIMIZE, name
@@ -96,15 +90,6 @@ def test_both_storages_of_optuna(root: Path, tmp_path: Path) -> None:
     path.write_text('{"op_code": 0, "study_name": "a", "directions": [1]}\nnot JSON\n{"op_code": 1}\n')
     with pytest.raises(UsageError, match="line 2 is not an entry"):
         read_sweep(path)
-
-
-def test_a_file_per_run_with_its_curve(tmp_path: Path) -> None:
-    files = []
-    for k, (lr, wd, value, end) in enumerate(stubs.RUNS):
-        files.append(ImportSource(str(tmp_path / f"run{k}.json")))
-        record = {"lr": lr, "weight_decay": wd, "value": None if isnan(value) else value, "status": end}
-        files[-1].path.write_text(json.dumps(record | {"curve": [{"loss": 1}, {"loss": 2}]}))
-    check(to_sweeps(read_table(files), files[0])[""], "a file per run")
 
 
 def test_paths_of_the_tools(root: Path) -> None:
@@ -134,7 +119,7 @@ def test_charts_and_tables_of_wandb(root: Path, tmp_path: Path) -> None:
         (r"a\1_b\2", "a{lr}_b{weight_decay}"),
     ):
         path.write_text(re.sub("lr([0-9.]+)_wd([0-9.]+)_s0", form, (root / path.name).read_text()))
-        assert format_name(path) == "wandb", form
+        assert format_of(ImportSource(str(path))) == "wandb", form
         found = read_sweep(path, template)
         check(found, form, "step")
         assert found.context.higher == "column 'val_acc'", form
