@@ -4,8 +4,6 @@ Only the last transaction makes the studies readable; what an interrupted import
 import is repeated, or the study deleted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace

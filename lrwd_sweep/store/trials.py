@@ -4,8 +4,6 @@ Lanes are read whole and verified: each against its checksum, and all against th
 checksums that the study holds, so that a lost row is noticed too.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import struct

@@ -1,7 +1,5 @@
 """Sweeps of other programs. A format is a reader of its runs, and a line of READERS."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """The lattice that runs fill, in the recorded convention of weight decay or another; or scattered points."""
 
-from __future__ import annotations
-
 import math
 import struct
 from collections import Counter

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -200,12 +200,7 @@ class _Parser:
         self.faults: dict[int, list[RowFault]] = {}
 
     def parse(
-        self,
-        name: str,
-        texts: Texts,
-        parse: Callable[[str], Any],
-        default: float,
-        rows: Rows | None = None,
+        self, name: str, texts: Texts, parse: Callable[[str], Any], default: float, rows: Rows | None = None
     ) -> NDArray[Any]:
         """Parse the texts of some rows (default: all); return `default` for others and for faults."""
         found = np.full(len(texts), default)
@@ -221,16 +216,12 @@ class _Parser:
                 except ValueError as error:
                     known[text], faults[text] = default, str(error)
             found[some] = [*map(known.__getitem__, block)]
-            if faults:
-                self._note(name, faults, zip(some.tolist(), block, strict=True))
+            for row, text in zip(some.tolist(), block, strict=True) if faults else ():
+                if (fault := faults.get(text)) is not None:
+                    what = name if name == "value" and not text else f"{name} {shown(text)}"
+                    one = RowFault(self.table.place(row), f"{what} {fault}", f"{name} {fault}")
+                    self.faults.setdefault(row, []).append(one)
         return found
-
-    def _note(self, name: str, faults: Mapping[str, str], rows: Iterable[tuple[int, str]]) -> None:
-        for row, text in rows:
-            if (fault := faults.get(text)) is not None:
-                what = name if name == "value" and not text else f"{name} {shown(text)}"
-                one = RowFault(self.table.place(row), f"{what} {fault}", f"{name} {fault}")
-                self.faults.setdefault(row, []).append(one)
 
 
 def _value(text: str) -> float:

@@ -4,8 +4,6 @@ A database is a file of SQLite or a URL of SQLAlchemy, opened for reading only. 
 its search: `params.lr`, `metrics.val_loss`, `tags.name`, `status`, `experiment`.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re

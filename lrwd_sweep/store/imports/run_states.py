@@ -4,8 +4,6 @@ States are found by header and contents: `state`, `status`, `done`, `failed`, â€
 no result, even if its row holds a value: a pruned Optuna trial keeps its last intermediate value.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections import Counter
@@ -170,12 +168,14 @@ def _reader(name: str, texts: Sequence[str], *, chosen: bool) -> Reader | None:
     promising = bool(words) and words[-1] in _HEADERS and not _NO_STATES & {*words}
     numeric = all(map(is_number, texts))
     if meant in _EXIT_CODES and all(map(_EXIT_CODE.fullmatch, texts)):
-        return _exit_code
+        return lambda text: RunState.FAILED if text.strip("0.:") else RunState.COMPLETE
     yes = _FLAGS.get(meant, RunState.COMPLETE if chosen and not promising else None)
     are_flags = all(_flag(text) is not None for text in texts) and not (numeric and meant in _NUMBERS)
     if yes is not None and are_flags:
-        no = RunState.FAILED if meant in _SUCCESS.split() else RunState.UNFINISHED
-        return lambda text: _flagged(text, yes, no)
+        no = RunState.COMPLETE
+        if yes is RunState.COMPLETE:
+            no = RunState.FAILED if meant in _SUCCESS.split() else RunState.UNFINISHED
+        return lambda text: yes if _flag(text) else no
     if numeric and not chosen and meant not in _HEADERS:
         return None
     reader = _word_reader(texts)
@@ -214,16 +214,6 @@ def _flag(text: str) -> bool | None:
     if is_number(text):
         return {0.0: False, 1.0: True}.get(number(text))
     return _BOOLEAN.get(text.lower())
-
-
-def _flagged(text: str, yes: RunState, no: RunState) -> RunState:
-    if yes is RunState.COMPLETE:
-        return yes if _flag(text) else no
-    return yes if _flag(text) else RunState.COMPLETE
-
-
-def _exit_code(text: str) -> RunState:
-    return RunState.COMPLETE if not text.strip("0.:") else RunState.FAILED
 
 
 def _squeezed(text: str) -> str:
