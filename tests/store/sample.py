@@ -57,14 +57,13 @@ def execute(path: Path, *statements: str) -> None:
 
 
 def rewrite_spec(path: Path, name: str, change: Callable[[dict[str, Any]], object] | bytes) -> None:
-    """Change the specification of a study, with the checksum that belongs to it."""
+    """Change or replace the specification of a study, with the checksum that belongs to it."""
     with open_store(str(path), write=True) as store, store._writing() as connection:
         row = rows.get_row(connection, name)
-        text = change
         if not isinstance(change, bytes):
             change(found := json.loads(row.spec))
-            text = json.dumps(found).encode()
-        rows.update_study(connection, replace(row, spec=text))
+            change = json.dumps(found).encode()
+        rows.update_study(connection, replace(row, spec=change))
 
 
 def read_sweep(

@@ -1,6 +1,7 @@
 """A store that cannot be used any more while its study trains: what was trained is kept beside it."""
 
 import logging
+import os
 import shlex
 import shutil
 import sqlite3
@@ -23,7 +24,7 @@ GONE: dict[str, Callable[[Path], object]] = {
     "deleted": lambda path: path.unlink(),
     "renamed": lambda path: path.rename(path.with_name("renamed.db")),
     "replaced by another": lambda path: filled(path.with_name("other.db"), "b").replace(path),
-    "replaced by nothing": lambda path: (path.unlink(), path.touch()),
+    "replaced by nothing": lambda path: Path(shutil.copy(os.devnull, f"{path}.new")).replace(path),
     "replaced by itself": lambda path: Path(shutil.copy(path, f"{path}.new")).replace(path),
 }
 
