@@ -18,8 +18,12 @@ from typing import Any
 import pytest
 
 from lrwd_sweep.cli import app
+from lrwd_sweep.report.result import read_results
+from lrwd_sweep.science.separability import Separability
 from lrwd_sweep.spec import user_code
+from lrwd_sweep.store import open_store
 from tests.former import commands
+from tests.report.view.schema import faults
 from tests.store.sample import rewrite_spec
 
 # Sentences, whose words may change; everything else that `report` and `study list` print is compared.
@@ -29,8 +33,6 @@ DERIVED = 1e-8  # relative: statistics of the stored values, whose sums may be t
 TRAINED = 1e-3  # relative: values trained on another machine
 
 Lanes = dict[tuple[Any, ...], tuple[Any, ...]]
-
-
 Run = Callable[[str], tuple[int, str, str]]
 
 
@@ -73,20 +75,13 @@ def lanes(folder: Path, study: str, store: str = commands.STORE) -> Lanes:
     """Return every stored number of a study's lanes by (α, λ, seed), in the order of storing."""
     with closing(sqlite3.connect(folder / store)) as connection:
         rows = connection.execute(
-            "SELECT lr, weight_decay, seed, status, metrics, snapshots, trials.id FROM trials "
-            "JOIN studies ON studies.id = study_id WHERE studies.name = ? ORDER BY trials.id",
+            "SELECT lr, weight_decay, seed, status, metrics, snapshots, group_concat(curve) FROM trials "
+            'LEFT JOIN (SELECT trial_id, curves.name || hex("values") AS curve FROM curves ORDER BY 1, 2) '
+            "ON trial_id = trials.id JOIN studies ON studies.id = study_id WHERE studies.name = ? "
+            "GROUP BY trials.id ORDER BY trials.id",
             (study,),
-        ).fetchall()
-        curves = 'SELECT name, hex("values") FROM curves WHERE trial_id = ? ORDER BY name'
-        return {
-            tuple(row[:3]): (
-                row[3],
-                json.loads(row[4]),
-                json.loads(row[5]),
-                connection.execute(curves, row[6:]).fetchall(),
-            )
-            for row in rows
-        }
+        )
+        return {row[:3]: (row[3], json.loads(row[4]), *row[5:]) for row in rows}
 
 
 def differences(expected: Any, found: Any, where: str = "") -> Iterator[str]:
@@ -122,15 +117,38 @@ def assert_trained_alike(found: Lanes, csv: str) -> None:
 def test_former_store_gives_the_same_output(name: str, folder: Path, run: Run) -> None:
     outputs = restored(name, folder)
     for command in commands.READ[name]:
-        code, found, err = run(command)
+        code, text, err = run(command)
         assert code == 0, f"{command}: {err}"
         if isinstance(outputs[command], str):
-            assert found == outputs[command], command
-        else:
-            old = outputs[command] | (
-                {"schema_version": 2} if command.startswith("report") else {}
-            )  # keeps 1's
-            assert list(differences(old, json.loads(found))) == [], command
+            assert text == outputs[command], command
+            continue
+        found, old = json.loads(text), outputs[command]
+        if command.startswith("report"):
+            assert faults(found, "report") == [], command
+            old |= {"schema_version": 2}  # which keeps what 1 had
+        assert list(differences(old, found)) == [], command
+
+
+def test_numbers_of_the_json_are_those_of_the_analysis(folder: Path, run: Run) -> None:
+    restored("lattices", folder)
+    names = [commands.ADAM, commands.ADAMW]
+    document = json.loads(run(f"report {' '.join(names)} --format json")[1])
+    with open_store(commands.STORE, write=False) as store:
+        results, (compared,) = read_results(store, names)
+    for each, result in zip(document["studies"], results, strict=True):
+        written, found = each["separability"], result.separability
+        for name in set(Separability.__slots__) - {"ridge_rows", "basin_tolerance"}:  # written elsewhere
+            wanted, value = getattr(found, name), written.get(name)
+            if name in ("ridge", "best_by_row"):
+                assert [result.surface.lr[i] for i, _ in wanted] == [place["lr"] for place in value], name
+            elif isinstance(wanted, bool | int | float | str):
+                assert value == wanted, name
+            elif hasattr(wanted, "low"):
+                bounds = (wanted.value, wanted.low, wanted.high)
+                assert (value["value"], value.get("low"), value.get("high")) == bounds, name
+        assert written["lr_sensitivity"]["fixed"]["value"] is None, "it was not measured then"
+    distance = document["comparisons"][0]["distance_difference"]
+    assert distance["value"] == compared.comparison.distance_difference.value
 
 
 def test_same_command_trains_nothing_in_a_former_store(folder: Path, run: Run) -> None:
@@ -160,13 +178,12 @@ def test_a_study_of_a_still_earlier_version_continues(folder: Path, run: Run) ->
     assert (code, "nothing to train" in err) == (0, True)
 
 
-def test_former_interrupted_study_continues_to_the_values_of_a_fresh_one(folder: Path, run: Run) -> None:
+def test_former_interrupted_studies_continue_to_the_values_of_fresh_ones(folder: Path, run: Run) -> None:
     outputs = restored("unfinished", folder)
     before = lanes(folder, commands.GRID_NAME)
     assert 0 < len(before) < 24
     code, _, err = run(commands.GRID)
-    assert code == 0
-    assert f"{len(before)} of 24 lanes are in the store" in err
+    assert (code, f"{len(before)} of 24 lanes are in the store" in err) == (0, True), err
     after = lanes(folder, commands.GRID_NAME)
     assert {lane: after[lane] for lane in before} == before
     assert run(f"{commands.GRID} --storage fresh.db")[0] == 0
@@ -174,14 +191,9 @@ def test_former_interrupted_study_continues_to_the_values_of_a_fresh_one(folder:
     assert after.keys() == fresh.keys()
     assert [lane for lane in fresh if after[lane] != fresh[lane] and lane not in before] == []
     assert_trained_alike(after, outputs[f"{commands.EXPORT} {commands.GRID_NAME} --storage whole.db"])
-
-
-def test_former_search_continues_to_more_points(folder: Path, run: Run) -> None:
-    restored("unfinished", folder)
-    before = lanes(folder, commands.TPE_NAME)
+    before = lanes(folder, commands.TPE_NAME)  # a search continues to more points
     code, _, err = run(f"{commands.TPE} --trials 7")
-    assert code == 0
-    assert "5 of 7 points are in the store" in err
+    assert (code, "5 of 7 points are in the store" in err) == (0, True), err
     after = lanes(folder, commands.TPE_NAME)
     assert list(after.items())[: len(before)] == list(before.items())
     assert len({lane[:2] for lane in after}) == 7

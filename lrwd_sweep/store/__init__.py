@@ -15,16 +15,15 @@ from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Self
 
-from sqlalchemy import Engine, delete
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Session
 
 from lrwd_sweep.errors import LrwdError, SpecMismatch, StoreError, UsageError, arg
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.job import delete_files, short_digest
 from lrwd_sweep.spec.study import StudySpec
-from lrwd_sweep.store import drivers, studies, trials
-from lrwd_sweep.store.bulk_import import BulkImport, refuse_repeated
+from lrwd_sweep.store import studies, trials
+from lrwd_sweep.store.bulk_import import BulkImport
 from lrwd_sweep.store.database import (
     DEFAULT_FILE,
     IMMEDIATE,
@@ -36,9 +35,8 @@ from lrwd_sweep.store.database import (
     identity,
     open_database,
 )
-from lrwd_sweep.store.drivers import Driver
-from lrwd_sweep.store.schema import Damaged, StudyRow, Unreadable
-from lrwd_sweep.store.studies import RawStudy, StudyRecord
+from lrwd_sweep.store.schema import Damaged, Unreadable
+from lrwd_sweep.store.studies import Driver, RawStudy, StudyRecord
 from lrwd_sweep.store.trials import Lane
 
 __all__ = ["Lane", "Store", "StudyRecord", "StudySummary", "check_name", "open_store", "preview_store"]
@@ -110,14 +108,14 @@ class Store:
 
     def find_study(self, name: str) -> StudyRecord | None:
         """Return the study of a name, or None."""
-        with self._reading() as session:
-            row = studies.find_row(session, name)
+        with self._reading() as connection:
+            row = studies.find_row(connection, name)
             return None if row is None else row.record()
 
     def get_study(self, name: str) -> StudyRecord:
         """Return the study of a name. Raises UnknownName with the near names."""
-        with self._reading() as session:
-            return studies.get_row(session, name).record()
+        with self._reading() as connection:
+            return studies.get_row(connection, name).record()
 
     def check_study(self, name: str, spec: StudySpec) -> None:
         """Raise SpecMismatch, as `begin_study` would, if the name belongs to a study of another identity."""
@@ -130,20 +128,16 @@ class Store:
         Raises SpecMismatch, naming the difference, if the name belongs to a study of another identity.
         """
         check_name(name)
-        with self._writing() as session:
-            row = studies.find_row(session, name)
+        with self._writing() as connection:
+            row = studies.find_row(connection, name)
             if row is None:
-                row = studies.insert_study(session, name, spec)
+                row = studies.insert_study(connection, name, spec)
             else:
-                row = studies.update_study(session, row, _extended(row.record(), spec))
-            studies.insert_comparison(session, [name])
+                row = studies.update_study(connection, row, _extended(row.record(), spec))
+            studies.insert_comparison(connection, [name])
             record = row.record()
         self._specs[name] = record.spec
         return record
-
-    def import_study(self, name: str, spec: StudySpec, found: Iterable[Trial]) -> None:
-        """Create a study with all its trials, or nothing; see `import_studies`."""
-        self.import_studies({name: (spec, found)})
 
     def import_studies(self, new: Mapping[str, tuple[StudySpec, Iterable[Trial]]]) -> None:
         """Create studies with all their trials, or nothing; they become `latest`.
@@ -156,8 +150,8 @@ class Store:
 
     def count_lanes(self, name: str) -> int:
         """Count the stored lanes of a study, damaged or not. Raises UnknownName."""
-        with self._reading() as session:
-            return trials.count_lanes(session, studies.get_unverified_row(session, name).id)
+        with self._reading() as connection:
+            return trials.count_lanes(connection, studies.get_unverified_row(connection, name).id)
 
     def delete_study(self, name: str) -> None:
         """Remove a study with all its trials, damaged or not. Raises UnknownName."""
@@ -167,14 +161,13 @@ class Store:
             self._delete_study(name, damaged=True)
 
     def _delete_study(self, name: str, *, damaged: bool = False) -> None:
-        with self._writing() as session:
-            row = studies.get_unverified_row(session, name)
-            driver = drivers.find_driver(session, row.id)
-            if driver is not None and driver.is_alive:
+        with self._writing() as connection:
+            row = studies.get_unverified_row(connection, name)
+            if (driver := studies.find_driver(connection, row.id)) is not None:
                 raise UsageError(f"study {name!r} is being trained by {driver}; stop it first")
             if damaged:
-                trials.remove_lanes(session, row.id)
-            session.execute(delete(StudyRow).where(StudyRow.id == row.id))
+                trials.remove_lanes(connection, row.id)
+            studies.delete_row(connection, row)
         self.delete_checkpoints(name)
 
     def drop_damaged(self, name: str) -> int:
@@ -182,28 +175,28 @@ class Store:
 
         Raises UnknownName, or Damaged if more than lanes is damaged.
         """
-        with self._writing() as session:
-            return trials.drop_damaged(session, studies.get_row(session, name))
+        with self._writing() as connection:
+            return trials.drop_damaged(connection, studies.get_row(connection, name))
 
     def studies(self) -> list[StudySummary]:
         """Summarise all studies, oldest first, including those that cannot be read."""
-        with self._reading() as session:
-            return [_summary(session, row) for row in studies.all_rows(session)]
+        with self._reading() as connection:
+            return [_summary(connection, row) for row in studies.all_rows(connection)]
 
     @contextmanager
     def driving(self, name: str, remedy: str = "") -> Iterator[None]:
         """Be the only process that trains a study. Raises StoreError if another one does."""
         mine = Driver.here()
-        with self._writing() as session:
-            study = studies.get_row(session, name).id
-            found = drivers.find_driver(session, study)
-            if found is not None and not found.is_same(mine) and found.is_alive:
+        with self._writing() as connection:
+            study = studies.get_row(connection, name).id
+            found = studies.find_driver(connection, study)
+            if found is not None and not found.is_same(mine):
                 remedy = remedy or f"choose another {arg('study_name')}"
                 raise StoreError(
                     f"study {name!r} is being trained by {found}; wait until it has finished, stop it, or "
                     f"{remedy}"
                 )
-            drivers.note_driver(session, study, mine)
+            studies.note_driver(connection, study, mine)
         stopped = Event()
         beating = Thread(target=self._beat, args=(study, mine, stopped), daemon=True)
         beating.start()
@@ -213,19 +206,18 @@ class Store:
             stopped.set()
             if not isinstance(sys.exc_info()[1], Inaccessible):  # a locked store makes every write wait
                 beating.join()
-                with suppress(StoreError), self._writing() as session:
-                    drivers.note_end(session, study, mine)
+                with suppress(StoreError), self._writing() as connection:
+                    studies.note_end(connection, study, mine)
 
     def _beat(self, study: int, driver: Driver, stopped: Event) -> None:
-        while not stopped.wait(drivers.BEAT):
-            with suppress(StoreError), self._writing() as session:  # locked, or lost: training will tell
-                drivers.note_sign_of_life(session, study, driver)
+        while not stopped.wait(studies.BEAT):
+            with suppress(StoreError), self._writing() as connection:  # locked, or lost: training will tell
+                studies.note_sign_of_life(connection, study, driver)
 
     def driver(self, name: str) -> Driver | None:
         """Return the process that trains a study now. Raises UnknownName."""
-        with self._reading() as session:
-            found = drivers.find_driver(session, studies.get_row(session, name).id)
-        return found if found is not None and found.is_alive else None
+        with self._reading() as connection:
+            return studies.find_driver(connection, studies.get_row(connection, name).id)
 
     def delete_checkpoints(self, name: str) -> None:
         """Delete the files of a study's checkpoints; keep those that cannot be."""
@@ -236,20 +228,20 @@ class Store:
 
     def record_comparison(self, names: Sequence[str]) -> None:
         """Make these studies the `latest` comparison. Raises UnknownName."""
-        with self._writing() as session:
+        with self._writing() as connection:
             for name in names:
-                studies.get_row(session, name)
-            studies.insert_comparison(session, names)
+                studies.get_row(connection, name)
+            studies.insert_comparison(connection, names)
 
     def latest(self) -> list[str]:
         """Return the names of the latest study or comparison; [] if there is none."""
-        with self._reading() as session:
-            return studies.latest_comparison(session)
+        with self._reading() as connection:
+            return studies.latest_comparison(connection)
 
     def finished(self, name: str) -> set[Lane]:
         """Return the lanes that are complete or diverged. Raises UnknownName."""
-        with self._reading() as session:
-            found = self._read(session, studies.get_row(session, name))
+        with self._reading() as connection:
+            found = self._read(connection, studies.get_row(connection, name))
         return {(trial.cell, trial.seed) for trial in found if trial.status is not Status.FAILED}
 
     def add_trials(
@@ -262,20 +254,22 @@ class Store:
         lane occurs twice or the study has changed since training began, and Inaccessible: see `_rescue`.
         """
         found = list(pack)
+        trials.refuse_repeated(name, [(trial.cell, trial.seed) for trial in found])
         self._in_hand, self._known = (name, found), None
-        with self._writing() as session:
+        with self._writing() as connection:
             if spec is not None:
-                self._check_unchanged(session, name, spec)
-            row = studies.get_row(session, name)
+                self._check_unchanged(connection, name, spec)
+            row = studies.get_row(connection, name)
             if seconds:
-                studies.add_seconds(session, row, seconds)
-            kept = _insert(session, row, found)
+                add = "UPDATE studies SET seconds = seconds + ? WHERE id = ?"
+                connection.exec_driver_sql(add, (seconds, row.id))
+            kept = trials.insert_trials(connection, row, found)
         self._in_hand = None
         return kept
 
-    def _check_unchanged(self, session: Session, name: str, spec: StudySpec) -> None:
+    def _check_unchanged(self, connection: Connection, name: str, spec: StudySpec) -> None:
         """Raise StoreError if the study was deleted during training, and perhaps created differently."""
-        row = studies.find_row(session, name)
+        row = studies.find_row(connection, name)
         if row is None:
             raise StoreError(
                 f"study {name!r} was deleted while it was being trained; repeat the command to train it again"
@@ -285,40 +279,38 @@ class Store:
         except SpecMismatch as error:
             raise StoreError(f"while it was being trained, {error.text}") from None
         if (whole.lattice, whole.seeds) != (known.spec.lattice, known.spec.seeds):  # created again, smaller
-            studies.update_study(session, row, whole)
+            studies.update_study(connection, row, whole)
 
     def trials(self, name: str, *, curves: bool = False) -> list[Trial]:
         """Return the study's trials in the order of storing, `curves` with theirs. Raises UnknownName."""
-        with self._reading() as session:
-            row = studies.get_row(session, name)
+        with self._reading() as connection:
+            row = studies.get_row(connection, name)
             if curves:
-                return trials.read_trials(session, row, curves=True)
-            return list(self._read(session, row))
+                return trials.read_trials(connection, row, curves=True)
+            return list(self._read(connection, row))
 
-    def _read(self, session: Session, row: RawStudy) -> list[Trial]:
+    def _read(self, connection: Connection, row: RawStudy) -> list[Trial]:
         """Return a study's trials without curves; read and verify them again only if others are stored."""
         state = row.id, row.lanes, row.lanes_checksum
         if self._known is None or self._known[0] != state:
             self._known = None  # frees memory first
-            self._known = state, trials.read_trials(session, row, curves=False)
+            self._known = state, trials.read_trials(connection, row, curves=False)
         return self._known[1]
 
     @contextmanager
-    def _session(self, engine: Engine) -> Iterator[Session]:
+    def _transaction(self, engine: Engine) -> Iterator[Connection]:
         try:
             check_same(self.path, self._file)
-            with explained(self.path), Session(engine) as session:
-                yield session
+            with explained(self.path), engine.begin() as connection:
+                yield connection
         except Inaccessible as error:
             raise Inaccessible(error.text + self._rescue()) from error.__cause__
 
-    def _reading(self) -> AbstractContextManager[Session]:
-        return self._session(self._reader)
+    def _reading(self) -> AbstractContextManager[Connection]:
+        return self._transaction(self._reader)
 
-    @contextmanager
-    def _writing(self) -> Iterator[Session]:
-        with self._session(self._writer) as session, session.begin():
-            yield session
+    def _writing(self) -> AbstractContextManager[Connection]:
+        return self._transaction(self._writer)
 
     def _rescue(self) -> str:
         """Keep a pack in hand and what a deleted file held, beside it; return how to add them to a store."""
@@ -353,10 +345,10 @@ def check_name(name: str) -> None:
         raise UsageError(f"{arg('study_name', name)} is not a name; write for example {like}")
 
 
-def _summary(session: Session, row: RawStudy) -> StudySummary:
+def _summary(connection: Connection, row: RawStudy) -> StudySummary:
     try:
         record = row.record()
-        outcomes = trials.read_outcomes(session, row)
+        outcomes = trials.read_outcomes(connection, row)
     except (Damaged, Unreadable) as error:
         return StudySummary(row.shown, unreadable=str(error), damaged=isinstance(error, Damaged))
     spec = record.spec
@@ -369,7 +361,7 @@ def _summary(session: Session, row: RawStudy) -> StudySummary:
             cells.setdefault((lr, weight_decay), []).append(status)
     found = Counter(_cell_state(statuses, len(spec.seeds)) for statuses in cells.values())
     counts = {"cells": len(cells)} | {state: found[state] for state in _STATES}
-    driver = drivers.find_driver(session, row.id)
+    driver = studies.last_driver(connection, row.id)
     training = str(driver) if driver is not None and driver.is_alive else ""
     last = "" if driver is None or training else driver.last
     refined = None if spec.refine is None else sum(map(len, cells.values()))
@@ -382,12 +374,6 @@ def _cell_state(statuses: Sequence[Status], seeds: int) -> str:
         if worst in statuses:
             return worst.value
     return "complete" if len(statuses) >= seeds else "missing"
-
-
-def _insert(session: Session, row: RawStudy, pack: Sequence[Trial]) -> list[Lane]:
-    """Add trials to a study; return the lanes that it held already. Raises StoreError if one occurs twice."""
-    refuse_repeated(row, [(trial.cell, trial.seed) for trial in pack])
-    return trials.insert_trials(session, row, pack)
 
 
 def _extended(stored: StudyRecord, spec: StudySpec) -> StudySpec:

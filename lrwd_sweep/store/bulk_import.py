@@ -4,25 +4,20 @@ Only the last transaction makes the studies readable; what an interrupted import
 import is repeated, or the study deleted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
-from itertools import islice
+from itertools import groupby, islice
 
-from sqlalchemy import delete
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
 
 from lrwd_sweep.errors import StoreError, UsageError, arg
 from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.store import studies, trials
-from lrwd_sweep.store.drivers import Driver, find_driver, note_driver, note_sign_of_life, remove_driver
-from lrwd_sweep.store.schema import StudyRow, checksum_sum
-from lrwd_sweep.store.studies import RawStudy
-from lrwd_sweep.store.trials import Lane
+from lrwd_sweep.store.schema import checksum_sum
+from lrwd_sweep.store.studies import Driver, RawStudy
 
 BATCH = 50_000  # trials that are stored in one transaction: about a second
 
@@ -32,7 +27,7 @@ class BulkImport:
 
     def __init__(
         self,
-        writing: Callable[[], AbstractContextManager[Session]],
+        writing: Callable[[], AbstractContextManager[Connection]],
         new: Mapping[str, tuple[StudySpec, Iterable[Trial]]],
     ) -> None:
         self._writing = writing
@@ -42,10 +37,11 @@ class BulkImport:
 
     def store(self) -> None:
         """Store all studies, or nothing. Raises UsageError if a name is taken, StoreError."""
+        left = ((name, trial) for name, (_, found) in self._new.items() for trial in found)
         self._remove_unfinished()
         try:
             self._begin()
-            for batch in _batches({name: found for name, (_, found) in self._new.items()}):
+            while batch := list(islice(left, BATCH)):
                 self._insert(batch)
             self._publish()
         except Exception:
@@ -53,54 +49,53 @@ class BulkImport:
                 self._remove_unfinished()
             raise
         finally:  # at an interruption, the user deletes what is there or repeats the command
-            with suppress(StoreError), self._writing() as session:
+            with suppress(StoreError), self._writing() as connection:
                 for row in self._rows.values():
-                    remove_driver(session, row.id, self._driver)
+                    studies.remove_driver(connection, row.id, self._driver)
 
     def _begin(self) -> None:
-        with self._writing() as session:
-            for name in self._new:
-                if studies.find_row(session, name) is not None:
+        begun = {}
+        with self._writing() as connection:
+            for name, (spec, _) in self._new.items():
+                if studies.find_row(connection, name) is not None:
                     raise UsageError(
                         f"study {name!r} exists; delete it first (study delete) or choose another "
                         f"{arg('study_name')}"
                     )
-            begun = {name: studies.begin_import(session, name, spec) for name, (spec, _) in self._new.items()}
-            for row in begun.values():
-                note_driver(session, row.id, self._driver)
+                begun[name] = studies.insert_study(connection, name, spec, unfinished=True)
+                studies.note_driver(connection, begun[name].id, self._driver)
         self._rows = begun
 
-    def _insert(self, batch: Sequence[tuple[str, Sequence[Trial]]]) -> None:
+    def _insert(self, batch: Sequence[tuple[str, Trial]]) -> None:
+        packs = {
+            name: [trial for _, trial in named] for name, named in groupby(batch, lambda named: named[0])
+        }
+        assert all(trial.cell.lr > 0 <= trial.cell.weight_decay for _, trial in batch)
         rows = dict(self._rows)
-        assert all(trial.cell.lr > 0 <= trial.cell.weight_decay for _, pack in batch for trial in pack)
         try:
-            with self._writing() as session, _without_checks(session):
-                for name, pack in batch:
+            with self._writing() as connection, _without_checks(connection):
+                for name, pack in packs.items():
                     row = rows[name]
-                    added = trials.insert_new(session, row.id, pack)
+                    added = trials.insert_new(connection, row.id, pack)
                     total = checksum_sum([row.lanes_checksum, *added])
                     rows[name] = replace(row, lanes=row.lanes + len(added), lanes_checksum=total)
-                    note_sign_of_life(session, row.id, self._driver)
+                    studies.note_sign_of_life(connection, row.id, self._driver)
         except StoreError as error:
             if isinstance(error.__cause__, IntegrityError):
-                self._refuse_repeated(batch)
+                with self._writing() as connection:
+                    for name, pack in packs.items():
+                        stored = trials.stored_lanes(connection, self._rows[name], pack)
+                        trials.refuse_repeated(name, [*stored, *((trial.cell, trial.seed) for trial in pack)])
             raise
         self._rows = rows
 
-    def _refuse_repeated(self, batch: Sequence[tuple[str, Sequence[Trial]]]) -> None:
-        with self._writing() as session:
-            for name, pack in batch:
-                row = self._rows[name]
-                stored = trials.stored_lanes(session, row, pack)
-                refuse_repeated(row, [*stored, *((trial.cell, trial.seed) for trial in pack)])
-
     def _publish(self) -> None:
-        with self._writing() as session:
+        with self._writing() as connection:
             for name, row in self._rows.items():
-                if (found := studies.find_unfinished(session, name)) is None or found.id != row.id:
+                if (found := studies.find_unfinished(connection, name)) is None or found.id != row.id:
                     raise StoreError(f"study {name!r} was deleted while it was imported; import it again")
-                studies.update_study(session, row)
-            studies.insert_comparison(session, [*self._new])
+                studies.update_study(connection, row)
+            studies.insert_comparison(connection, [*self._new])
 
     def _remove_unfinished(self) -> None:
         """Remove what interrupted imports left. Raises UsageError for one that another process runs."""
@@ -110,55 +105,29 @@ class BulkImport:
 
     def _remove_batch(self, name: str) -> bool:
         """Remove a part of an unfinished study; return True if more is left."""
-        with self._writing() as session:
-            if (row := studies.find_unfinished(session, name)) is None:
+        with self._writing() as connection:
+            if (row := studies.find_unfinished(connection, name)) is None:
                 return False
-            driver = find_driver(session, row.id)
-            if driver is not None and driver.is_alive and not driver.is_same(self._driver):
+            driver = studies.find_driver(connection, row.id)
+            if driver is not None and not driver.is_same(self._driver):
                 raise UsageError(
                     f"study {name!r} is being imported by {driver}; wait until it has finished, or choose "
                     f"another {arg('study_name')}"
                 )
-            if trials.delete_some(session, row.id, BATCH):
+            some = "SELECT id FROM trials WHERE study_id = ? LIMIT ?"
+            delete = f"DELETE FROM trials WHERE id IN ({some})"
+            if connection.exec_driver_sql(delete, (row.id, BATCH)).rowcount:
                 return True
-            session.execute(delete(StudyRow).where(StudyRow.id == row.id))
+            studies.delete_row(connection, row)
             return False
 
 
 @contextmanager
-def _without_checks(session: Session) -> Iterator[None]:
+def _without_checks(connection: Connection) -> Iterator[None]:
     """Leave out SQLite's CHECK constraints, which take it two of five microseconds per trial."""
-    run = session.connection().exec_driver_sql
+    run = connection.exec_driver_sql
     run("PRAGMA ignore_check_constraints = ON")
     try:
         yield
     finally:
         run("PRAGMA ignore_check_constraints = OFF")
-
-
-def refuse_repeated(row: RawStudy, lanes: Iterable[Lane]) -> None:
-    """Raise StoreError if a lane occurs twice."""
-    seen: set[Lane] = set()
-    for cell, seed in lanes:
-        if (cell, seed) in seen:
-            raise StoreError(
-                f"lr {cell.lr!r}, weight decay {cell.weight_decay!r}, seed {seed} occurs twice for study "
-                f"{row.shown!r}; leave one out"
-            )
-        seen.add((cell, seed))
-
-
-def _batches(found: Mapping[str, Iterable[Trial]]) -> Iterator[list[tuple[str, list[Trial]]]]:
-    """Yield the trials of all studies by name, in batches that are stored at once."""
-    batch: list[tuple[str, list[Trial]]] = []
-    size = 0
-    for name, some in found.items():
-        left = iter(some)
-        while pack := list(islice(left, BATCH - size)):
-            batch.append((name, pack))
-            size += len(pack)
-            if size == BATCH:
-                yield batch
-                batch, size = [], 0
-    if batch:
-        yield batch

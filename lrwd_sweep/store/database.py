@@ -1,7 +1,5 @@
 """The SQLite file: find it, open it, and explain its errors."""
 
-from __future__ import annotations
-
 import itertools
 import logging
 import os

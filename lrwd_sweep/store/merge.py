@@ -1,7 +1,5 @@
 """Stores that trained parts of the same studies, joined into one."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 

@@ -1,130 +1,23 @@
-"""The tables, the migrations that create them, and the checksums by which a damaged row is noticed.
+"""The tables, made by migrations, and the checksums by which a damaged row is noticed.
 
 The first n migrations make schema version n. A released migration or checksum never changes: later versions
 read the stores that hold it.
 """
-
-from __future__ import annotations
 
 import itertools
 import struct
 from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from itertools import groupby
-from typing import Any, ClassVar
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    CheckConstraint,
-    Connection,
-    Double,
-    ForeignKey,
-    UniqueConstraint,
-    inspect,
-    text,
-)
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import Connection, inspect
 
 from lrwd_sweep.errors import StoreError, arg
-
-Migration = Callable[[Connection], None]
-
-MIGRATIONS: list[Migration] = []
 
 _DAMAGED = f"is damaged; restore it from a copy, or choose another file with {arg('storage')}"
 _WRAP = 1 << 64
 _SIGNED = struct.Struct("<q")
 _TRIAL = struct.Struct("<4q2q2d2q")  # lengths of the texts, then the numbers
-
-
-class Base(DeclarativeBase):
-    """All tables of the newest schema version; the migrations create them."""
-
-    type_annotation_map: ClassVar[dict[Any, Any]] = {
-        float: Double,
-        dict[str, Any]: JSON,
-        dict[str, float]: JSON,
-        list[str]: JSON,
-    }
-
-
-def _checksum_column() -> Mapped[int]:
-    return mapped_column(BigInteger, server_default=text("0"))  # 0: written by another program
-
-
-class StudyRow(Base):
-    """A study with its complete specification."""
-
-    __tablename__ = "studies"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(unique=True)
-    spec: Mapped[dict[str, Any]]  # StudySpec.to_dict()
-    created: Mapped[str]  # ISO 8601, UTC
-    version: Mapped[str] = mapped_column(server_default="")  # lrwd-sweep that created it; "" before schema 3
-    lanes: Mapped[int] = mapped_column(server_default=text("0"))  # number of its trials
-    lanes_checksum: Mapped[int] = _checksum_column()  # sum of the checksums of its trials
-    checksum: Mapped[int] = _checksum_column()
-    seconds: Mapped[float] = mapped_column(server_default=text("0"))  # of training; no result depends on it
-
-
-class TrialRow(Base):
-    """The outcome of one lane; α and λ are canonical doubles, which SQLite keeps and compares bit by bit."""
-
-    __tablename__ = "trials"
-    __table_args__ = (
-        UniqueConstraint("study_id", "lr", "weight_decay", "seed", name="one_trial_per_lane"),
-        CheckConstraint("lr > 0", name="positive_lr"),
-        CheckConstraint("weight_decay >= 0", name="no_negative_weight_decay"),
-        CheckConstraint("status IN ('complete', 'diverged', 'failed')", name="known_status"),
-    )
-
-    id: Mapped[int] = mapped_column(primary_key=True)  # ascending in the order of storing
-    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"))
-    lr: Mapped[float]
-    weight_decay: Mapped[float]
-    seed: Mapped[int]
-    status: Mapped[str]
-    metrics: Mapped[dict[str, float]]
-    detail: Mapped[str]
-    snapshots: Mapped[dict[str, Any]] = mapped_column(server_default="{}")  # metrics by epoch
-    curves_checksum: Mapped[int] = _checksum_column()
-    checksum: Mapped[int] = _checksum_column()
-
-
-class CurveRow(Base):
-    """A learning curve of a trial."""
-
-    __tablename__ = "curves"
-
-    trial_id: Mapped[int] = mapped_column(ForeignKey("trials.id", ondelete="CASCADE"), primary_key=True)
-    name: Mapped[str] = mapped_column(primary_key=True)
-    values: Mapped[bytes]  # float64, little-endian, one per epoch: holds float32 and float64 without loss
-
-
-class ComparisonRow(Base):
-    """The studies that one command worked on together (one name for a single study), newest last."""
-
-    __tablename__ = "comparisons"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    names: Mapped[list[str]]
-    checksum: Mapped[int] = _checksum_column()
-
-
-class DriverRow(Base):
-    """The process that trains or last trained a study; without a checksum, as no result depends on it."""
-
-    __tablename__ = "drivers"
-
-    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"), primary_key=True)
-    host: Mapped[str]
-    pid: Mapped[int]
-    boot: Mapped[str]
-    started: Mapped[int] = mapped_column(BigInteger)
-    since: Mapped[str]  # ISO 8601, UTC
-    seen: Mapped[float]  # Unix time
 
 
 class Unreadable(StoreError):
@@ -181,15 +74,13 @@ def _checksum(numbers: bytes, *texts: bytes) -> int:
     return int.from_bytes(blake2b(whole, digest_size=8).digest(), "little", signed=True)
 
 
-def migration(step: Migration) -> Migration:
-    """Append `step` to MIGRATIONS."""
-    MIGRATIONS.append(step)
-    return step
-
-
-@migration
 def m001_initial(connection: Connection) -> None:
-    """Create studies, trials, curves and comparisons."""
+    """Create studies, trials, curves and comparisons.
+
+    α and λ are canonical doubles, which SQLite keeps and compares bit by bit; ids ascend in the order of
+    storing; a curve is float64, little-endian, one per epoch. A comparison holds the studies that one command
+    worked on together.
+    """
     for statement in (
         """CREATE TABLE studies (
             id INTEGER NOT NULL PRIMARY KEY,
@@ -227,13 +118,11 @@ def m001_initial(connection: Connection) -> None:
         connection.exec_driver_sql(statement)
 
 
-@migration
 def m002_snapshots(connection: Connection) -> None:
     """Add the metrics at every warm restart, by epoch."""
     connection.exec_driver_sql("ALTER TABLE trials ADD COLUMN snapshots JSON NOT NULL DEFAULT '{}'")
 
 
-@migration
 def m003_checksums(connection: Connection) -> None:
     """Add a checksum for every stored value, and the version that created a study."""
     for table, column in (
@@ -289,9 +178,11 @@ def _add_checksums(connection: Connection) -> None:
             connection.exec_driver_sql(statement, rows)
 
 
-@migration
 def m004_drivers(connection: Connection) -> None:
-    """Add the process that trains a study, and the time that its training took."""
+    """Add the process that trains or last trained a study, and the time that its training took.
+
+    Neither has a checksum, as no result depends on it.
+    """
     connection.exec_driver_sql("ALTER TABLE studies ADD COLUMN seconds DOUBLE NOT NULL DEFAULT 0")
     connection.exec_driver_sql(
         """CREATE TABLE drivers (
@@ -305,6 +196,9 @@ def m004_drivers(connection: Connection) -> None:
             FOREIGN KEY (study_id) REFERENCES studies (id) ON DELETE CASCADE
         )"""
     )
+
+
+MIGRATIONS: list[Callable[[Connection], None]] = [m001_initial, m002_snapshots, m003_checksums, m004_drivers]
 
 
 def schema_version(connection: Connection) -> int:

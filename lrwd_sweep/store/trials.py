@@ -4,28 +4,26 @@ Lanes are read whole and verified: each against its checksum, and all against th
 checksums that the study holds, so that a lost row is noticed too.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, LargeBinary, cast, func, select
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
 
-from lrwd_sweep.errors import brief
+from lrwd_sweep.errors import StoreError, brief
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import Status, Trial
-from lrwd_sweep.store.schema import CurveRow, Damaged, TrialRow, checksum_sum, curves_checksum, trial_checksum
+from lrwd_sweep.store.schema import Damaged, checksum_sum, curves_checksum, trial_checksum
 from lrwd_sweep.store.studies import RawStudy, update_study
 
 Lane = tuple[Cell, int]  # cell and seed, by which a trial is unique within its study
 Curves = list[tuple[bytes, bytes]]  # name and values
+_Row = tuple[Any, ...]  # as selected; texts are bytes, because damaged ones may not be UTF-8
 
 # Written out, because SQLAlchemy takes longer to build ten thousand rows than SQLite to store them.
 FIND_LANE = """
@@ -39,9 +37,12 @@ _INSERT_CURVE = 'INSERT INTO curves (trial_id, name, "values") VALUES (?, CAST(?
 
 _SELECT = """
     SELECT id, study_id, lr, weight_decay, seed, curves_checksum, CAST(status AS BLOB), CAST(metrics AS BLOB),
-        CAST(detail AS BLOB), CAST(snapshots AS BLOB), checksum FROM trials WHERE {} ORDER BY id"""
-_INDEXED = "study_id = ?"
-_SCANNED = "study_id + 0 = ?"  # no index answers it, since an index may be damaged too
+        CAST(detail AS BLOB), CAST(snapshots AS BLOB), checksum
+    FROM trials WHERE study_id{} = ? ORDER BY id"""
+_SELECT_CURVES = """
+    SELECT trial_id, CAST(name AS BLOB), CAST("values" AS BLOB) FROM curves, trials
+    WHERE trial_id{0} = id AND study_id{0} = ?"""
+_INDEXED, _SCANNED = "", " + 0"  # no index answers an expression; it may be damaged too
 # Raised by a value of the wrong type, and by a senseless one that was written before there were checksums.
 _SENSELESS = (TypeError, ValueError, KeyError, AttributeError, ArithmeticError, struct.error)
 
@@ -50,104 +51,88 @@ _STATUS = {status.value.encode(): status for status in Status}
 _Read = TypeVar("_Read")
 
 
-class _RawTrial(NamedTuple):
-    """A row of `trials` as read; texts are bytes, because damaged ones may not be UTF-8."""
-
-    id: int
-    study: int
-    lr: float
-    weight_decay: float
-    seed: int
-    curves_checksum: int
-    status: bytes
-    metrics: bytes  # JSON
-    detail: bytes
-    snapshots: bytes  # JSON
-    checksum: int
-
-
-def read_trials(session: Session, study: RawStudy, *, curves: bool) -> list[Trial]:
+def read_trials(connection: Connection, study: RawStudy, *, curves: bool) -> list[Trial]:
     """Return a study's trials in the order of storing; `curves` adds learning curves. Raises Damaged."""
-    return _read_all(session, study, _trial, curves=curves)
+    return _read_all(connection, study, _trial, curves=curves)
 
 
-def read_outcomes(session: Session, study: RawStudy) -> list[tuple[float, float, int, Status]]:
+def read_outcomes(connection: Connection, study: RawStudy) -> list[tuple[float, float, int, Status]]:
     """Return α, λ, seed and status of a study's lanes in the order of storing. Raises Damaged."""
-    return _read_all(session, study, lambda row, _: (*row[2:5], _STATUS[row[6]]))
+    return _read_all(connection, study, lambda row, _: (*row[2:5], _STATUS[row[6]]))
 
 
-def insert_trials(session: Session, study: RawStudy, trials: Sequence[Trial]) -> list[Lane]:
+def insert_trials(connection: Connection, study: RawStudy, trials: Sequence[Trial]) -> list[Lane]:
     """Insert trials of distinct lanes with their curves, and replace failed trials of the same lanes.
 
     A lane that is complete or diverged stays as it is; return these.
     """
-    there = stored_lanes(session, study, trials)
+    there = stored_lanes(connection, study, trials)
     kept = {lane: None for lane, (_, failed, _) in there.items() if not failed}
     new = [trial for trial in trials if (trial.cell, trial.seed) not in kept]
     replaced = [(key, checksum) for key, failed, checksum in there.values() if failed]
     if new:
-        _delete(session, [key for key, _ in replaced])
-        added = insert_new(session, study.id, new)
+        _delete(connection, [key for key, _ in replaced])
+        added = insert_new(connection, study.id, new)
         total = checksum_sum([study.lanes_checksum, *added, *(-checksum for _, checksum in replaced)])
         lanes = study.lanes + len(added) - len(replaced)
-        update_study(session, replace(study, lanes=lanes, lanes_checksum=total))
+        update_study(connection, replace(study, lanes=lanes, lanes_checksum=total))
     return list(kept)
 
 
-def drop_damaged(session: Session, study: RawStudy) -> int:
+def drop_damaged(connection: Connection, study: RawStudy) -> int:
     """Remove a study's damaged lanes with their curves; return the number of lanes that are now missing."""
-    mine = TrialRow.study_id + 0 == study.id
-    curves = _read_curves(session, CurveRow.trial_id + 0 == TrialRow.id, mine)
-    _, checksums, damaged = _find(session, study, _trial, curves, where=_SCANNED)
-    _remove(session, [row.id for row in damaged])
+    curves = _read_curves(connection, study, _SCANNED)
+    _, checksums, damaged = _find(connection, study, _trial, curves, _SCANNED)
+    _remove(connection, [row[0] for row in damaged])
     lanes = len(checksums)
-    update_study(session, replace(study, lanes=lanes, lanes_checksum=checksum_sum(checksums)))
+    update_study(connection, replace(study, lanes=lanes, lanes_checksum=checksum_sum(checksums)))
     return max(len(damaged), study.lanes - lanes)
 
 
-def count_lanes(session: Session, study: int) -> int:
+def count_lanes(connection: Connection, study: int) -> int:
     """Count the trials of a study, damaged or not."""
-    where = TrialRow.study_id + 0 == study
-    return session.scalar(select(func.count()).select_from(TrialRow).where(where)) or 0
+    count = "SELECT count(*) FROM trials WHERE study_id + 0 = ?"
+    return int(connection.exec_driver_sql(count, (study,)).scalar_one())
 
 
-def remove_lanes(session: Session, study: int) -> None:
+def remove_lanes(connection: Connection, study: int) -> None:
     """Remove all trials of a study, damaged or not."""
-    _remove(session, list(session.scalars(select(TrialRow.id).where(TrialRow.study_id + 0 == study))))
+    keys = connection.exec_driver_sql("SELECT id FROM trials WHERE study_id + 0 = ?", (study,)).scalars()
+    _remove(connection, list(keys))
 
 
-def _remove(session: Session, keys: Sequence[int]) -> None:
+def _remove(connection: Connection, keys: Sequence[int]) -> None:
     """Remove trials by row id and rebuild the indexes, which may disagree with the rows."""
-    mended = _reindexed(session)  # fails if a damaged row repeats another row's lane
-    run = session.connection().exec_driver_sql
+    mended = _reindexed(connection)  # fails if a damaged row repeats another row's lane
+    run = connection.exec_driver_sql
     run("PRAGMA writable_schema = ON")  # else SQLite refuses to delete a row that an index lacks
     try:
-        _delete(session, keys)
+        _delete(connection, keys)
         run("DELETE FROM curves WHERE trial_id NOT IN (SELECT id FROM trials)")
     finally:
         run("PRAGMA writable_schema = OFF")
-    if keys and not mended and not _reindexed(session):
+    if keys and not mended and not _reindexed(connection):
         raise Damaged("other studies are damaged too; study list names them, remove those first")
 
 
-def _reindexed(session: Session) -> bool:
+def _reindexed(connection: Connection) -> bool:
     """Rebuild the indexes; return False if a unique key occurs twice."""
     try:
-        with session.begin_nested():
+        with connection.begin_nested():
             for table in ("studies", "trials", "curves"):
-                session.connection().exec_driver_sql(f"REINDEX {table}")
+                connection.exec_driver_sql(f"REINDEX {table}")
     except IntegrityError:
         return False
     return True
 
 
 def stored_lanes(
-    session: Session, study: RawStudy, trials: Sequence[Trial]
+    connection: Connection, study: RawStudy, trials: Sequence[Trial]
 ) -> dict[Lane, tuple[int, int, int]]:
     """Find the lanes that are stored: row id, whether it failed, checksum."""
     if not study.lanes:
         return {}
-    cursor = session.connection().connection.cursor()
+    cursor = connection.connection.cursor()
     found = {}
     for trial in trials:
         cursor.execute(FIND_LANE, (study.id, trial.cell.lr, trial.cell.weight_decay, trial.seed))
@@ -156,15 +141,27 @@ def stored_lanes(
     return found
 
 
-def _delete(session: Session, keys: Sequence[int]) -> None:
+def refuse_repeated(study: str, lanes: Iterable[Lane]) -> None:
+    """Raise StoreError if a lane occurs twice."""
+    seen: set[Lane] = set()
+    for cell, seed in lanes:
+        if (cell, seed) in seen:
+            raise StoreError(
+                f"lr {cell.lr!r}, weight decay {cell.weight_decay!r}, seed {seed} occurs twice for study "
+                f"{study!r}; leave one out"
+            )
+        seen.add((cell, seed))
+
+
+def _delete(connection: Connection, keys: Sequence[int]) -> None:
     if keys:
-        session.connection().exec_driver_sql("DELETE FROM trials WHERE id = ?", [(key,) for key in keys])
+        connection.exec_driver_sql("DELETE FROM trials WHERE id = ?", [(key,) for key in keys])
 
 
-def insert_new(session: Session, study: int, trials: Sequence[Trial]) -> list[int]:
+def insert_new(connection: Connection, study: int, trials: Sequence[Trial]) -> list[int]:
     """Insert trials whose lanes are free; return their checksums. Raises IntegrityError."""
     # This transaction holds the write lock: the next ids are free, and curves need not query them row by row.
-    first = (session.scalar(select(func.max(TrialRow.id))) or 0) + 1
+    first = (connection.exec_driver_sql("SELECT max(id) FROM trials").scalar_one() or 0) + 1
     rows: list[tuple[Any, ...]] = []
     curves: list[tuple[int, bytes, bytes]] = []
     for key, trial in enumerate(trials, start=first):
@@ -181,7 +178,6 @@ def insert_new(session: Session, study: int, trials: Sequence[Trial]) -> list[in
         texts = status.encode(), metrics.encode(), detail.encode(), snapshots.encode()
         whole = trial_checksum(key, study, lr, decay, seed, checksum, *texts)
         rows.append((key, study, lr, decay, seed, status, metrics, detail, snapshots, checksum, whole))
-    connection = session.connection()
     connection.exec_driver_sql(_INSERT_TRIAL, rows)
     if curves:
         connection.exec_driver_sql(_INSERT_CURVE, curves)
@@ -203,30 +199,21 @@ _digits = float.__repr__
 _quoted = lru_cache(json.dumps)
 
 
-def delete_some(session: Session, study: int, most: int) -> int:
-    """Delete some trials of a study; return their number."""
-    run = session.connection().exec_driver_sql
-    some = "SELECT id FROM trials WHERE study_id = ? LIMIT ?"
-    return run(f"DELETE FROM trials WHERE id IN ({some})", (study, most)).rowcount
-
-
 def _read_all(
-    session: Session,
+    connection: Connection,
     study: RawStudy,
-    read: Callable[[tuple[Any, ...], Curves], _Read],
+    read: Callable[[_Row, Curves], _Read],
     *,
     curves: bool = False,
 ) -> list[_Read]:
     """Apply `read` to every lane. Raises Damaged, naming a lane."""
-    by_trial = None
-    if curves:
-        by_trial = _read_curves(session, CurveRow.trial_id == TrialRow.id, TrialRow.study_id == study.id)
-    sound, checksums, damaged = _find(session, study, read, by_trial)
+    by_trial = _read_curves(connection, study, _INDEXED) if curves else None
+    sound, checksums, damaged = _find(connection, study, read, by_trial, _INDEXED)
     if not damaged and (len(sound), checksum_sum(checksums)) == (study.lanes, study.lanes_checksum):
         return sound
     if damaged:
-        row = damaged[0]
-        lane = brief(f"lr {row.lr!r}, weight_decay {row.weight_decay!r}, seed {row.seed!r}")
+        lr, weight_decay, seed = damaged[0][2:5]
+        lane = brief(f"lr {lr!r}, weight_decay {weight_decay!r}, seed {seed!r}")
         several = len(damaged) > 1
         more = f", and {len(damaged) - 1} more, are" if several else " is"
         what = f"lane {lane}{more} not what was stored"
@@ -240,22 +227,21 @@ def _read_all(
 
 
 def _find(
-    session: Session,
+    connection: Connection,
     study: RawStudy,
-    read: Callable[[tuple[Any, ...], Curves], _Read],
+    read: Callable[[_Row, Curves], _Read],
     by_trial: Mapping[int, Curves] | None,
-    *,
-    where: str = _INDEXED,
-) -> tuple[list[_Read], list[int], list[_RawTrial]]:
-    """Return the sound lanes in the order of storing, their checksums, and the damaged lanes.
+    by: str,
+) -> tuple[list[_Read], list[int], list[_Row]]:
+    """Return the sound lanes in the order of storing, their checksums, and the damaged rows.
 
     Curves are verified too if given, by trial.
     """
     sound: list[_Read] = []
     checksums: list[int] = []
-    damaged: list[_RawTrial] = []
-    cursor = session.connection().connection.cursor()  # SQLAlchemy takes longer for a row than SQLite
-    cursor.execute(_SELECT.format(where), (study.id,))
+    damaged: list[_Row] = []
+    cursor = connection.connection.cursor()  # SQLAlchemy takes longer for a row than SQLite
+    cursor.execute(_SELECT.format(by), (study.id,))
     curves: Curves = []
     for row in iter(cursor.fetchone, None):
         try:
@@ -269,21 +255,21 @@ def _find(
                 continue
         except _SENSELESS:
             pass
-        damaged.append(_RawTrial._make(row))
+        damaged.append(row)
     return sound, checksums, damaged
 
 
-def _trial(values: tuple[Any, ...], curves: Curves) -> Trial:
-    row = _RawTrial._make(values)
-    snapshots = {} if row.snapshots == b"{}" else json.loads(row.snapshots.decode())
+def _trial(row: _Row, curves: Curves) -> Trial:
+    _, _, lr, weight_decay, seed, _, status, metrics, detail, snapshots, _ = row
+    by_epoch = {} if snapshots == b"{}" else json.loads(snapshots.decode())
     return Trial(
-        cell_of(row.lr, row.weight_decay),
-        row.seed,
-        _STATUS[row.status],
-        _parsed(row.metrics.decode())[0],
+        cell_of(lr, weight_decay),
+        seed,
+        _STATUS[status],
+        _parsed(metrics.decode())[0],
         {name.decode(): struct.unpack(f"<{len(blob) // 8}d", blob) for name, blob in curves},
-        row.detail.decode(),
-        {int(epoch): found for epoch, found in snapshots.items()},
+        detail.decode(),
+        {int(epoch): found for epoch, found in by_epoch.items()},
     )
 
 
@@ -291,10 +277,9 @@ _parsed = json.JSONDecoder().raw_decode  # the text is verified
 cell_of = lru_cache(1 << 14)(Cell)  # equal cells are one object, which dictionaries compare sooner
 
 
-def _read_curves(session: Session, *where: ColumnElement[bool]) -> dict[int, Curves]:
-    """Read curves by trial; `where` joins the two tables."""
-    columns = (CurveRow.trial_id, cast(CurveRow.name, LargeBinary), cast(CurveRow.values, LargeBinary))
+def _read_curves(connection: Connection, study: RawStudy, by: str) -> dict[int, Curves]:
+    """Read the curves of a study by trial."""
     found: dict[int, Curves] = {}
-    for trial, name, values in session.execute(select(*columns).where(*where)):
+    for trial, name, values in connection.exec_driver_sql(_SELECT_CURVES.format(by), (study.id,)):
         found.setdefault(trial, []).append((name, values))
     return found

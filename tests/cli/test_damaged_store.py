@@ -1,7 +1,5 @@
 """Commands on a store that is damaged, foreign, of an earlier version, or used by two of them at once."""
 
-from __future__ import annotations
-
 import json
 import re
 from itertools import product

@@ -16,7 +16,7 @@ import pytest
 
 from lrwd_sweep.spec.job import short_digest
 from lrwd_sweep.store import open_store
-from lrwd_sweep.store.drivers import Driver
+from lrwd_sweep.store.studies import Driver
 from tests.cli.conftest import STORE, Run, ended, process
 from tests.faults import assert_finished, assert_kept, assert_told, children, stored
 

@@ -177,7 +177,9 @@ def test_watching_refuses_what_no_sweep_will_change(run: Run) -> None:
     add("begun", SPEC, 0)
     imported = replace(SPEC, kind=Kind.IMPORT, task=None)
     with open_store(STORE, write=True) as store:
-        store.import_study("theirs", imported, [Trial(next(iter(SPEC.lattice.cells())), 0, Status.COMPLETE)])
+        store.import_studies(
+            {"theirs": (imported, [Trial(next(iter(SPEC.lattice.cells())), 0, Status.COMPLETE)])}
+        )
     for names, parts in {
         "whole": ("--watch", "'whole' is finished", "leave --watch out"),
         "theirs whole": ("'theirs', 'whole' are finished",),

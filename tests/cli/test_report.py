@@ -26,7 +26,7 @@ def import_(name: str, height: Height) -> None:
     found = plain(study(height, name))
     trials = [replace(trial, curves={"projection": (1.0, 1.0)}) for trial in found.trials]
     with open_store(STORE, write=True) as store:
-        store.import_study(name, found.spec, trials)
+        store.import_studies({name: (found.spec, trials)})
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_direction_options_override_the_stored_direction(run: Run) -> None:
     with open_store(STORE, write=True) as store:
         for found in (mirrored(plain(study(bowl, "high"))), plain(study(bowl, "low"))):
             trials = [replace(t, metrics={**t.metrics, "val_acc": 1.0}) for t in found.trials]
-            store.import_study(found.name, found.spec, trials)
+            store.import_studies({found.name: (found.spec, trials)})
     high, low, turned = (only_study(run, *words) for words in (("high",), ("low",), ("high", "--minimize")))
     assert [each["direction"] for each in (high, low, turned)] == ["maximize", "minimize", "minimize"]
     assert high["best"]["lr"] == low["best"]["lr"]

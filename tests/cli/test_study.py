@@ -1,115 +1,197 @@
-"""`study` imports and exports without loss, and deletes nothing without asking."""
-
-from __future__ import annotations
+"""`study` imports whole sweeps or nothing, asks what they leave open, and deletes nothing without asking."""
 
 import io
 import json
+import re
+import shlex
 import sys
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-import lrwd_sweep
 from lrwd_sweep.cli import transfer
-from lrwd_sweep.science.trial import Direction
+from lrwd_sweep.cli.docs import FOLDER
 from lrwd_sweep.store import open_store
-from tests.cli.conftest import ADAM, ADAMW, Run, assert_refused
+from lrwd_sweep.store.imports import READERS
+from tests.cli.conftest import ADAM, ADAMW, STORE, Run, assert_refused
 from tests.report.view.examples import HOSTILE
-from tests.studies import bowl, plain, study
+from tests.store.imports import stubs
+from tests.store.sample import execute
 
-SWEEP = "lr,weight_decay,seed,value\n" + "".join(
-    f"{lr},{wd},{seed},{value}\n"
-    for lr, rest in ((0.001, "1.5 1.25"), (0.01, "0.1 nan"), (0.1, "inf 1e-3"))
-    for wd, value in zip((0.0, 0.1), rest.split(), strict=True)
-    for seed in (0, 7)
+ROWS: list[dict[str, Any]] = [
+    {"opt": {"lr": lr, "wd": wd}, "seed": seed, "width": width, "loss": lr * wd * width + seed, "state": "ok"}
+    for width in (64, 128)
+    for lr in (0.001, 0.01, 0.1)
+    for wd in (0.01, 0.1, 1.0)
+    for seed in (0, 1)
+]
+READ = ("-o", "adamw:lr-scaled", "--columns", "weight_decay=wd")
+WIDE = ("--metric", "loss", "--where", "width=64")
+IMPORT = ("study", "import", "runs.json", "--study-name", "x", *READ)
+ONE = ("study", "import", "runs.json", "--columns", "weight_decay=wd,value=loss", *WIDE[2:], "--study-name")
+
+
+CASES = Path(__file__).with_name("imports.txt")  # a title, a file, commands and what they print
+
+BAD: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("deep.json",), "deep.json cannot be read as json (RecursionError"),
+    (("no.db",), "no.db: No such file or directory"),
+    (("sqlite:///no.db",), "no.db: there is no such file"),
+    (("sqlite://",), "names no file; write sqlite:///FILE.db"),
+    (("nodb://user:secret@host/db",), "nodb://user:…@host/db"),
+    (("other.db",), "other.db is not a storage of Optuna: there is no table 'studies'"),
+    (("other.db", "--format", "mlflow"), "other.db is not a store of MLflow: there is no table"),
+    (("broken.db",), "broken.db cannot be read: no such table: study_directions; check the database"),
+    (("cut.db",), "cut.db cannot be read: "),
+    (("mlruns",), "meta.yaml cannot be read"),
+    (("runs", "--from", "{name}.csv:loss"), "latin.csv cannot be read"),
+    (("runs.json", "--from", "lr{lr}.csv:loss", "--format", "paths"), "runs.json is not a folder"),
 )
-IMPORT = ("study", "import", "sweep.csv", "--study-name")
 
 
 @pytest.fixture(autouse=True)
-def _sweep(tmp_path: Path, _empty_directory: None) -> None:
-    """A sweep of another program with a diverged cell."""
-    (tmp_path / "sweep.csv").write_text(SWEEP)
+def _runs(tmp_path: Path, _empty_directory: None) -> None:
+    (tmp_path / "runs.json").write_text(json.dumps(ROWS))
 
 
-def exported(run: Run, name: str, tmp_path: Path) -> bytes:
-    assert run("study", "export", name, "--output", "out.csv").code == 0
-    return (tmp_path / "out.csv").read_bytes()
+def test_formats_of_the_help_are_those_that_are_read() -> None:
+    assert {*transfer.FORMATS} == READERS.keys()
 
 
-def test_imported_sweep_is_analysed(run: Run) -> None:
-    found = run(*IMPORT, "theirs", "-o", "adamw:independent")
+def test_imports_print_and_store_what_the_cases_say(run: Run) -> None:
+    for case in CASES.read_text(encoding="utf-8").strip().split("\n\n"):
+        content, *commands = case.split("\n$ ")
+        title, _, rows = content.partition("\n")
+        for line, _, expected in (command.partition("\n") for command in commands):
+            words = shlex.split(line)
+            name, _, text = rows[2:].partition("\n") if rows.startswith("> ") else (words[0], "", rows)
+            Path(name).parent.mkdir(exist_ok=True)
+            Path(name).write_text(text + "\n")
+            found = run("study", "import", *words, "--study-name", "x")
+            is_stored = "imported " in expected
+            assert (found.code, Path(STORE).exists()) == (0 if is_stored else 2, is_stored), (title, found)
+            export = run("study", "export", "x").out if "\nlr,weight_decay" in expected else ""
+            assert (found.err + export).rstrip("\n") == expected, (title, line)
+            Path(STORE).unlink(missing_ok=True)
+
+
+def test_a_study_for_each_value_of_a_column(run: Run) -> None:
+    by_width = (*IMPORT, "--metric", "loss", "--by", "width")
+    found = run(*by_width, "--initial-loss", "3", "--steps", "500")
     assert (found.code, found.out) == (0, "")
-    said = "imported 12 lanes as theirs: 6 cells × 2 seeds, adamw (independent), lower value is better\n"
-    assert found.err == said
-    report = run("report")
-    assert report.code == 0
-    assert "θ ← θ − η(α m̂/(√v̂+ε) + λθ)" in report.out
-    assert run("study", "show", "theirs").out == report.out
-    shown = run("study", "show", "theirs", "--format", "json").out
-    assert json.loads(shown) == json.loads(run("report", "--format", "json").out)
+    assert found.err == "".join(
+        f"imported 18 lanes as x-width-{width}: 9 cells × 2 seeds, adamw:lr-scaled, lower loss is better\n"
+        for width in (64, 128)
+    )
+    report = run("report", "--full").out
+    assert all(text in report for text in ("x-width-64   θ", " of the run", "θ ← θ − η"))
+    again = run(*by_width)
+    assert (again.code, again.err.count("\n"), "study 'x-width-64' exists" in again.err) == (2, 1, True)
 
 
-def test_diverged_lanes_direction_cap_and_gaps_survive_the_round_trip(run: Run, tmp_path: Path) -> None:
-    rows = [f"{lr},{wd},{lr + wd},COMPLETE\n" for lr in (0.1, 0.2) for wd in (0, 0.1, 0.2)]
-    rows[2] = rows[2].replace("COMPLETE", "PRUNED")
-    rows[3] = rows[3].replace("COMPLETE", "FAIL")
-    gaps = "lr,weight_decay,f1,state\n" + "".join(rows)
-    label = ("-o", "Lion (ours)", "--decay-rule", "lr-scaled")
-    capped = ("-o", "adamw:lr-scaled", "--columns", "value=f1", "--cap", "0.15", "--metric", "f1")
-    for k, (text, how, back) in enumerate(
-        (
-            (SWEEP, label, label),
-            (gaps, (*capped, "--maximize"), ("-o", "adamw", "--metric", "f1")),
-        )
+def test_every_line_of_the_guide_runs_and_a_terminal_is_asked(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stubs.write(tmp_path)
+    (table,) = re.findall(r"\| your sweep .*?\n\n", (FOLDER / "import.md").read_text(), flags=re.DOTALL)
+    lines = re.findall(r"\| `(.*)` \|", table)
+    assert len(lines) == 15
+    for k, line in enumerate(lines):
+        direction = () if "optuna" in line or "journal" in line else ("--minimize",)
+        found = run("study", "import", *shlex.split(line), "--study-name", f"s{k}", *READ[:2], *direction)
+        assert (found.code, f"imported 3 lanes as s{k}" in found.err) == (0, True), (line, found.err)
+    several = ("runs.jsonl", "wandb.csv", "--metric", "val_loss", "--by", "file", "--study-name", "x")
+    assert run("study", "import", *several, *READ[:2]).err.count("imported 3 lanes as x-file-") == 2
+    options = ("study", "import", "optuna.db", "--study-name", "o", *READ[:2])
+    assert "choose one as --where study=one, or import a study of each with --by study" in run(*options).err
+    monkeypatch.setattr(transfer, "_on_terminal", lambda: True)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("w7\nON\n"))
+    found = run(*options)
+    assert found.err.count("which study? [one/two] ") == 2
+    assert "imported 3 lanes as o: 4 cells × 1 seed" in found.err
+
+
+def test_bad_imports_are_one_line_and_store_nothing(run: Run, tmp_path: Path) -> None:
+    execute(tmp_path / "other.db", "CREATE TABLE a (b)")
+    execute(
+        *(tmp_path / "broken.db", "CREATE TABLE studies (study_id, study_name)"),
+        *(f"CREATE TABLE {name} (a)" for name in ("trials", "trial_params", "trial_values")),
+        "INSERT INTO studies VALUES (1, 'a')",
+    )
+    (tmp_path / "cut.db").write_bytes((tmp_path / "other.db").read_bytes()[:1000])
+    for name, text in {
+        "mlruns/1/meta.yaml": "experiment_id: 1\n",
+        "mlruns/1/a/meta.yaml": "{[",
+        "deep.json": "[" * 100_000,
+        "runs/latin.csv": "step,löss\n0,1\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="latin-1")
+    named = ("--study-name", "x", "-o", "adam")
+    for arguments, text in BAD:
+        found = run("study", "import", *arguments, *named)
+        assert (found.code, found.out, found.err.count("\n")) == (2, "", 1), (arguments, found.err)
+        assert text in found.err, arguments
+        assert "secret" not in found.err
+    assert not (tmp_path / STORE).exists()
+    assert run(*IMPORT, *WIDE).code == 0
+    assert "study 'x' exists; delete it first (study delete)" in run(*IMPORT, *WIDE).err
+    found = run("study", "import", STORE, *named)
+    assert found.err.endswith("is a store of lrwd-sweep and needs no import; read it with --storage\n")
+
+
+def test_every_export_is_read_back(run: Run, tmp_path: Path) -> None:
+    rows = [dict(row) for row in ROWS if row["width"] == 64]
+    rows[0] |= {"loss": None, "state": "diverged"}
+    rows[1]["state"], rows[2]["state"] = "crashed", "running"
+    scattered = [
+        row | {"opt": {"lr": row["opt"]["lr"] * 1.1**k, "wd": 0.3 + k}, "seed": 0}
+        for k, row in enumerate(rows)
+    ]
+    for name, sweep, metric, optimizer in (
+        ("a", rows, "f1", READ[:2]),
+        ("b", scattered, "value", ("-o", "Lion (ours)", "--decay-rule", "lr-scaled")),
     ):
-        (tmp_path / "sweep.csv").write_text(text)
-        assert run(*IMPORT, f"a{k}", *how).code == 0
-        first = exported(run, f"a{k}", tmp_path)
-        (tmp_path / "sweep.csv").write_bytes(first)
-        assert run(*IMPORT, f"b{k}", *back).code == 0
-        assert exported(run, f"b{k}", tmp_path) == first
-        surfaces = [lrwd_sweep.load(f"{name}{k}").surface for name in "ab"]
-        assert (surfaces[0].lanes == surfaces[1].lanes).all()
-        if k:
-            assert surfaces[0].direction == surfaces[1].direction == how[-1].removeprefix("--")
-            assert surfaces[0].cap == surfaces[1].cap == 0.15
+        (tmp_path / "runs.json").write_text(json.dumps(sweep))
+        how = (*optimizer, "--metric", metric, "--maximize")
+        columns = ("--columns", "weight_decay=wd,value=loss", "--cap", "-7")
+        assert run(*IMPORT[:4], name, *columns, *how).code == 0, name
+        for form in ("csv", "json", "wandb", "optuna"):
+            back = f"{name}-{form}"
+            assert run("study", "export", name, "--format", form, "--output", f"{back}.out").code == 0, back
+            told = ("--cap", "-7", "--maximize") if form == "optuna" else ()
+            found = run("study", "import", f"{back}.out", "--study-name", back, *how[:-1], *told)
+            assert found.code == 0, (back, found.err)
+            with open_store(STORE, write=False) as store:
+                assert store.trials(back) == store.trials(name), back
+                assert store.get_study(back).spec == store.get_study(name).spec, back
 
 
 def test_open_questions_are_asked_on_a_terminal_only(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = run(*IMPORT, "x", "-o", "adamw")
+    found = run(*ONE, "x", "-o", "adamw")
     assert (found.code, found.out) == (2, "")
     assert found.err == (
         "lrwd-sweep: adamw: did you train torch.optim.AdamW (adamw:lr-scaled) or the paper's rule "
         "(adamw:independent)? add --decay-rule lr-scaled or --decay-rule independent\n"
     )
-    assert run(*IMPORT, "x", "-o", "adamw", "--decay-rule", "lr-scaled").code == 0
-    assert "torch.optim.AdamW(" in run("report", "x").out
+    assert run(*ONE, "x", "-o", "adamw", "--decay-rule", "lr-scaled").code == 0
+    assert "θ ← θ − ηα(m̂/(√v̂+ε) + wθ)" in (report := run("report", "x").out)
+    assert run("study", "show", "x").out == report
+    shown = run("study", "show", "x", "--format", "json").out
+    assert json.loads(shown) == json.loads(run("report", "--format", "json").out)
     monkeypatch.setattr(transfer, "_on_terminal", lambda: True)
     monkeypatch.setattr(sys, "stdin", io.StringIO("\nwhat\nlr\nHigher\n"))
-    found = run(*IMPORT, "y", "-o", "adamw", "--metric", "acc")
+    found = run(*ONE, "y", "-o", "adamw", "--metric", "acc")
     assert found.code == 0
     assert found.err.count("(adamw:independent)? [lr-scaled/independent] ") == 3
     assert found.err.count("[higher/lower] ") == 1
     assert "adamw:lr-scaled, higher acc is better" in found.err
-    assert run(*IMPORT, "z", "-o", "adamw", "--metric", "acc").code == 2  # the input has ended
-
-
-def test_impossible_imports_change_nothing(run: Run, compared: Path) -> None:
-    before = compared.read_bytes()
-    for options, text in (
-        (("x", "--cap", "nan"), "--cap 'nan' is not a finite number; write one like 10"),
-        (("x", "--columns", "lr"), "is not a list of OURS=THEIRS"),
-        (("x", "--metric", " "), "--metric ' ' is empty"),
-        ((ADAM,), f"study '{ADAM}' exists; delete it first (study delete)"),
-    ):
-        assert_refused(run(*IMPORT, *options, "-o", "adam"), 2, text)
-    assert compared.read_bytes() == before
+    assert run(*ONE, "z", "-o", "adamw", "--metric", "acc").code == 2  # the input has ended
 
 
 def test_hostile_names_are_shown_harmlessly(run: Run) -> None:
-    assert run(*IMPORT, HOSTILE, "-o", HOSTILE, "--decay-rule", "independent").code == 0
+    assert run(*ONE, HOSTILE, "-o", HOSTILE, "--decay-rule", "independent").code == 0
     commands = [("study", "show", HOSTILE), ("study", "list"), ("study", "list", "--format", "json")]
     commands += [("report", HOSTILE, "--format", form) for form in ("table", "markdown", "json", "csv")]
     for command in [*commands, ("study", "export", HOSTILE), ("study", "delete", HOSTILE, "--yes")]:
@@ -130,27 +212,13 @@ def test_delete_asks_first_and_keeps_other_studies(
         assert (ADAM not in run("study", "list").out) is deleted, answer
     assert run("report", ADAMW).out == expected
     assert run("report", ADAM).code == 2
-    found = run("study", "delete", ADAMW, "--yes")
-    assert (found.code, found.err) == (0, f"deleted {ADAMW} with 9 lanes\n")
 
 
-def test_optuna_reads_its_export_in_the_studys_direction(run: Run, compared: Path, tmp_path: Path) -> None:
-    lower = plain(study(bowl, "mirrored", seeds=1))
-    with open_store(str(compared), write=True) as store:
-        store.import_study("mirrored", replace(lower.spec, direction=Direction.MAXIMIZE), lower.trials)
-    import optuna
-
-    assert run("study", "export", "mirrored", "--format", "optuna", "--output", "optuna.db").code == 0
-    storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/optuna.db")
-    loaded = optuna.load_study(study_name="mirrored", storage=storage)
-    assert loaded.direction.name == "MAXIMIZE"
-    values = sorted(trial.values[0] for trial in loaded.trials)
-    storage.engine.dispose()
-    rows = run("study", "export", "mirrored").out.splitlines()[1:]
-    assert values == sorted(float(row.split(",")[3]) for row in rows)
+def test_exports_that_cannot_be_written_are_refused(run: Run) -> None:
+    assert run(*ONE, "x", "-o", "adam").code == 0
     for arguments, part in (
         (("--format", "optuna"), "--output FILE.db"),
         (("--output", "no/such/file.csv"), "name a file that can be written"),
         (("--format", "optuna", "--output", "no/such/file.db"), "no/such"),
     ):
-        assert_refused(run("study", "export", ADAMW, *arguments), 2, part)
+        assert_refused(run("study", "export", "x", *arguments), 2, part)

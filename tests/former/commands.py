@@ -5,8 +5,6 @@ interrupted by SIGINT after its first pack. They stand for what users of that ve
 not made again. The CSV of `--storage whole.db` in `unfinished.json` is that of uninterrupted commands.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -42,15 +40,8 @@ IMPORT = (
 )
 
 # The names that the program gave these studies.
-ADAM, ADAMW, GRID_NAME, TPE_NAME = (
-    f"digits-mlp-norm-{name}"
-    for name in (
-        "adam-cosine-4ep-b64",
-        "adamw-cosine-4ep-b64",
-        "sgdw-cosine-6ep-b64",
-        "sgdw-cosine-3ep-b64-tpe",
-    )
-)
+ADAM, ADAMW = (f"digits-mlp-norm-{name}-cosine-4ep-b64" for name in ("adam", "adamw"))
+GRID_NAME, TPE_NAME = "digits-mlp-norm-sgdw-cosine-6ep-b64", "digits-mlp-norm-sgdw-cosine-3ep-b64-tpe"
 USER_NAME = "mine-data-load-net-net-adamw-cosine-3ep-b16-weights-only-spare-head-loss-smooth-width-6"
 RESTARTS = "digits-mlp-norm-adamw-normalized-restarts-8ep-b64-warm1-t1"
 OPTION_NAMES = [

@@ -1,37 +1,32 @@
-"""Small studies and trials to put into a store, and ways to damage it."""
-
-from __future__ import annotations
+"""Small studies and trials to put into a store, ways to damage it, and the reading of a sweep."""
 
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lrwd_sweep.science.lattice import Cell, Lattice
-from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.trial import Status, Trial
-from lrwd_sweep.spec.study import Kind, StudySpec
-from lrwd_sweep.spec.task import Task
+from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.store import open_store
 from lrwd_sweep.store import studies as rows
+from lrwd_sweep.store.imports import ImportedSweep, ImportSource, read_table, to_sweeps
+from tests import specs
 
 
 def spec(
     optimizer: str = "adamw",
     *,
-    kind: Kind = Kind.GRID,
     lr: tuple[float, ...] = (0.01, 0.1),
     weight_decay: tuple[float, ...] = (0.0, 0.001),
     seeds: int = 2,
-    epochs: int = 60,
-    metric: str = "val_loss",
+    **changes: Any,
 ) -> StudySpec:
     lattice = Lattice(lr, weight_decay)
-    task = Task(epochs=epochs)
-    return StudySpec(kind, Optimizer.parse(optimizer), lattice, tuple(range(seeds)), metric, task)
+    return specs.spec(optimizer=optimizer, lattice=lattice, seeds=tuple(range(seeds)), **changes)
 
 
 def complete(cell: Cell, seed: int = 0, value: float = 0.1) -> Trial:
@@ -46,16 +41,33 @@ def lattice_trials(of: StudySpec) -> list[Trial]:
     ]
 
 
+def filled(path: Path, *names: str, of: StudySpec | None = None) -> Path:
+    """Make a store of finished studies."""
+    with open_store(str(path), write=True) as store:
+        for name in names or ("a",):
+            store.begin_study(name, of or spec())
+            store.add_trials(name, lattice_trials(of or spec()))
+    return path
+
+
 def execute(path: Path, *statements: str) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         for statement in statements:
             connection.execute(statement)
 
 
-def rewrite_spec(path: Path, name: str, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change the specification of a study, with the checksum that belongs to it."""
-    with open_store(str(path), write=True) as store, store._writing() as session:
-        row = rows.get_row(session, name)
-        spec = json.loads(row.spec)
-        change(spec)
-        rows.update_study(session, replace(row, spec=json.dumps(spec).encode()))
+def rewrite_spec(path: Path, name: str, change: Callable[[dict[str, Any]], object] | bytes) -> None:
+    """Change or replace the specification of a study, with the checksum that belongs to it."""
+    with open_store(str(path), write=True) as store, store._writing() as connection:
+        row = rows.get_row(connection, name)
+        if not isinstance(change, bytes):
+            change(found := json.loads(row.spec))
+            change = json.dumps(found).encode()
+        rows.update_study(connection, replace(row, spec=change))
+
+
+def read_sweep(
+    path: Path | str, template: str = "", *, where: Sequence[tuple[str, str]] = (), **options: Any
+) -> ImportedSweep:
+    source = ImportSource(str(path), template, **options)
+    return to_sweeps(read_table([source], where=where), source)[""]

@@ -1,9 +1,8 @@
-"""A store is found, opened, and refused in one line that names the file and the remedy."""
-
-from __future__ import annotations
+"""A store is found, opened, and refused in one line; processes share it, and die while they write."""
 
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -13,15 +12,14 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
 
 from lrwd_sweep.cli.options import option_text
 from lrwd_sweep.errors import NothingToReport, StoreError
-from lrwd_sweep.science.trial import Trial
-from lrwd_sweep.store import database, open_store
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.trial import Status, Trial
+from lrwd_sweep.store import Store, database, open_store
 from lrwd_sweep.store.database import locate
-from lrwd_sweep.store.schema import StudyRow
-from tests.store.sample import execute, lattice_trials, spec
+from tests.store.sample import complete, execute, filled, spec
 
 SECRET_URLS = (  # one of a kind: a lost slash, another database, not a URL, a query, escaped
     *("postgresql:/jane:hunter2@host/db", "//jane:hunter2@host/db", "jane/hunter2@host:1521/db"),
@@ -38,13 +36,6 @@ def _empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(database.VARIABLE, raising=False)
 
 
-def filled(path: Path) -> Path:
-    with open_store(str(path), write=True) as store:
-        store.begin_study("a", spec())
-        store.add_trials("a", lattice_trials(spec()))
-    return path
-
-
 def refusal(url: str | None, *, write: bool) -> str:
     with pytest.raises(StoreError) as error:
         open_store(url, write=write)
@@ -53,39 +44,33 @@ def refusal(url: str | None, *, write: bool) -> str:
     return text
 
 
-class TestPlace:
-    """A store is named by a path, a URL, the environment, or not at all."""
+def test_store_is_named_by_option_environment_or_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    for url, path in (
+        *(("runs/a.db", "runs/a.db"), ("/runs/a.db", "/runs/a.db")),
+        *(("sqlite:///runs/a.db", "runs/a.db"), ("sqlite:////runs/a.db", "/runs/a.db")),
+        ("~/a.db", str(Path("~/a.db").expanduser())),
+        *(("runs/a:b@c.db", "runs/a:b@c.db"), ("C:/runs/a.db", "C:/runs/a.db")),  # only look like URLs
+    ):
+        assert locate(url) == Path(path), url
+    assert locate(None) == Path("lrwd-sweep.db")
+    monkeypatch.setenv("LRWD_STORAGE", "sqlite:///env.db")
+    assert (locate(None), locate("a.db")) == (Path("env.db"), Path("a.db"))
+    monkeypatch.setenv("LRWD_STORAGE", "")
+    assert locate(None) == Path("lrwd-sweep.db")
+    for url in (" ", ":memory:", "sqlite:///", "sqlite:///a.db?mode=ro", "sqlite://[/a.db"):
+        assert "write sqlite:///FILE.db" in refusal(url, write=True), url
+    text = refusal("postgresql://host/db", write=True)
+    assert "'postgresql' is not known; write sqlite:///FILE.db" in text
 
-    def test_file_is_named_by_option_environment_or_default(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        for url, path in (
-            *(("runs/a.db", "runs/a.db"), ("/runs/a.db", "/runs/a.db")),
-            *(("sqlite:///runs/a.db", "runs/a.db"), ("sqlite:////runs/a.db", "/runs/a.db")),
-            ("~/a.db", str(Path("~/a.db").expanduser())),
-            *(("runs/a:b@c.db", "runs/a:b@c.db"), ("C:/runs/a.db", "C:/runs/a.db")),  # only look like URLs
-        ):
-            assert locate(url) == Path(path), url
-        assert locate(None) == Path("lrwd-sweep.db")
-        monkeypatch.setenv("LRWD_STORAGE", "sqlite:///env.db")
-        assert (locate(None), locate("a.db")) == (Path("env.db"), Path("a.db"))
-        monkeypatch.setenv("LRWD_STORAGE", "")
-        assert locate(None) == Path("lrwd-sweep.db")
 
-    def test_storage_that_is_not_a_file_is_refused(self) -> None:
-        for url in (" ", ":memory:", "sqlite:///", "sqlite:///a.db?mode=ro", "sqlite://[/a.db"):
-            assert "write sqlite:///FILE.db" in refusal(url, write=True), url
-        text = refusal("postgresql://host/db", write=True)
-        assert "'postgresql' is not known; write sqlite:///FILE.db" in text
-
-    def test_user_and_password_are_never_shown(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        for url in SECRET_URLS:
-            monkeypatch.setenv(database.VARIABLE, url)
-            for given, name in ((url, "--storage"), (None, database.VARIABLE), (str(Path(url)), "--storage")):
-                for write in (True, False):
-                    text = refusal(given, write=write)
-                    assert "jane" not in text, url
-                    assert "hun" not in text, url
-                    assert name in text or "scheme" in text, url
-        assert not list(tmp_path.iterdir())
+def test_user_and_password_are_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for url in SECRET_URLS:
+        monkeypatch.setenv(database.VARIABLE, url)
+        for given, name in ((url, "--storage"), (None, database.VARIABLE), (str(Path(url)), "--storage")):
+            text = refusal(given, write=True)
+            assert not {"jane", "hun"} & {text[k : k + n] for k in range(len(text)) for n in (3, 4)}, url
+            assert name in text or "scheme" in text, url
+    assert not list(tmp_path.iterdir())
 
 
 def test_reading_creates_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,57 +92,49 @@ def test_reading_creates_and_changes_nothing(tmp_path: Path, monkeypatch: pytest
         open_store("a.db", write=False)
 
 
-class TestRefusals:
-    """A file that cannot be a store is refused, and stays as it is."""
+def test_wrong_files_are_refused_and_stay_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "text.db").write_text("lr,weight_decay,seed,value\n" * 50)
+    execute(tmp_path / "other.db", "CREATE TABLE trials (id INTEGER)")
+    content = filled(tmp_path / "zeros.db").read_bytes()
+    (tmp_path / "zeros.db").write_bytes(content[:100] + bytes(len(content) - 100))
+    execute(filled(tmp_path / "unversioned.db"), "DELETE FROM lrwd_sweep_schema")
+    (tmp_path / "link.db").symlink_to("link.db")
+    (tmp_path / "folder").mkdir()
+    before = {path: path.read_bytes() for path in tmp_path.glob("*.db") if path.is_file()}
+    for name, text in (
+        ("text.db", "'text.db' is not an SQLite database; choose another file"),
+        ("other.db", "'other.db' is the database of another program"),
+        *(("zeros.db", "'zeros.db' is damaged"), ("unversioned.db", "is damaged; restore it")),
+        *(("link.db", "is a link to itself"), ("folder", "is a directory; name a file in it")),
+        ("runs/a.db", "there is no directory 'runs'; create it first"),
+    ):
+        for write in (True, False):
+            assert text in refusal(name, write=write), name
+    assert {path: path.read_bytes() for path in tmp_path.glob("*.db") if path.is_file()} == before
 
-    def test_wrong_files_are_refused(self, tmp_path: Path) -> None:
-        (tmp_path / "text.db").write_text("lr,weight_decay,seed,value\n" * 50)
-        with closing(sqlite3.connect(tmp_path / "other.db")) as other:
-            other.execute("CREATE TABLE trials (id INTEGER)")
-        content = filled(tmp_path / "zeros.db").read_bytes()
-        (tmp_path / "zeros.db").write_bytes(content[:100] + bytes(len(content) - 100))
-        execute(filled(tmp_path / "unversioned.db"), "DELETE FROM lrwd_sweep_schema")
-        (tmp_path / "link.db").symlink_to("link.db")
-        (tmp_path / "folder").mkdir()
-        before = {path: path.read_bytes() for path in tmp_path.glob("*.db") if path.is_file()}
-        for name, text in (
-            ("text.db", "'text.db' is not an SQLite database; choose another file"),
-            ("other.db", "'other.db' is the database of another program"),
-            ("zeros.db", "'zeros.db' is damaged"),
-            ("unversioned.db", "is damaged; restore it"),
-            ("link.db", "is a link to itself"),
-            ("folder", "is a directory; name a file in it"),
-            ("runs/a.db", "there is no directory 'runs'; create it first"),
-        ):
-            for write in (True, False):
-                assert text in refusal(name, write=write), name
-        assert {path: path.read_bytes() for path in tmp_path.glob("*.db") if path.is_file()} == before
 
-    def test_full_disk_is_named_even_if_the_rollback_fails(self, tmp_path: Path) -> None:
-        with open_store(str(tmp_path / "small.db"), write=True) as store:
-            store.begin_study("a", spec())
-            with store._writer.connect() as connection:
-                pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
-                connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
-            trials = [
-                Trial(trial.cell, trial.seed, trial.status, trial.metrics, {"val_loss": (0.5,) * 10_000})
-                for trial in lattice_trials(spec())
-            ]
-            with pytest.raises(StoreError, match="the disk is full; free space"):
-                store.add_trials("a", trials)
+def test_full_disk_is_named_even_if_the_rollback_fails() -> None:
+    with open_store("small.db", write=True) as store:
+        store.begin_study("a", spec())
+        with store._writer.connect() as connection:
+            pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+            connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+        large = Trial(Cell(1, 1), 0, Status.COMPLETE, {"val_loss": 0.5}, {"val_loss": (0.5,) * 100_000})
+        with pytest.raises(StoreError, match="the disk is full; free space"):
+            store.add_trials("a", [large])
 
 
 def test_writing_is_durable_and_takes_its_lock_before_it_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    with open_store("a.db", write=True) as store, store._writing() as session:
+    with open_store("a.db", write=True) as store, store._writing() as connection:
         for pragma, value in (
             *(("journal_mode", "delete"), ("synchronous", 3), ("foreign_keys", 1)),
             ("busy_timeout", 30_000),
         ):
-            assert session.connection().exec_driver_sql(f"PRAGMA {pragma}").scalar() == value, pragma
+            assert connection.exec_driver_sql(f"PRAGMA {pragma}").scalar() == value, pragma
     monkeypatch.setattr(database, "BUSY_SECONDS", 0.01)
     with open_store("a.db", write=True) as store, open_store("a.db", write=True) as other:
         with store._writing() as first:
-            assert first.scalar(select(StudyRow.id)) is None  # reads only, so far
+            assert first.exec_driver_sql("SELECT id FROM studies").all() == []  # reads only, so far
             with pytest.raises(StoreError, match="is locked"):
                 other.begin_study("a", spec())
             assert "'a.db' is locked by another process" in refusal("a.db", write=True)
@@ -169,11 +146,9 @@ def test_writing_is_durable_and_takes_its_lock_before_it_reads(monkeypatch: pyte
 @pytest.fixture
 def shared() -> Iterator[Path]:
     """A directory that any user can enter; pytest's own are closed to others."""
-    path = Path(tempfile.mkdtemp())
-    path.chmod(0o755)
-    yield path
-    path.chmod(0o755)
-    shutil.rmtree(path)
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
@@ -216,3 +191,85 @@ def test_file_permissions_are_explained(shared: Path) -> None:
     assert done.stderr == ""
     for line, case in zip(done.stdout.splitlines(), cases, strict=True):
         assert line.endswith(case[3]) if case[3] == "8" else case[3] in line, (line, case)
+
+
+SPEC = spec(lr=(0.01, 0.02), weight_decay=(0.001, 0.002), seeds=10)
+
+PREAMBLE = """
+import os, signal, sys
+from sqlalchemy import Engine, event
+from lrwd_sweep.store import open_store
+from tests.store.test_database import SPEC, pack
+path, number = sys.argv[1], int(sys.argv[2])
+"""
+
+WRITE_FIVE_PACKS = """
+with open_store(path, write=True) as store:
+    store.begin_study("a", SPEC)
+    for k in range(5):
+        store.add_trials("a", pack(5 * number + k))
+"""
+
+DIE_BETWEEN_TRIALS_AND_CURVES = """
+@event.listens_for(Engine, "begin")
+def tiny_cache(connection):  # as with a large pack, pages reach the file before the commit
+    connection.exec_driver_sql("PRAGMA cache_size = 1")
+
+@event.listens_for(Engine, "after_cursor_execute")
+def die(connection, cursor, statement, *_):
+    if statement.startswith("INSERT INTO curves"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+with open_store(path, write=True) as store:
+    store.add_trials("a", pack(number))
+"""
+
+
+def pack(number: int) -> list[Trial]:
+    """Return the lanes of a pack: all cells of SPEC with ten seeds of its own."""
+    return [complete(cell, 10 * number + k, 0.5) for cell in SPEC.lattice.cells() for k in range(10)]
+
+
+def child(code: str, path: Path, number: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-W", "error", "-c", PREAMBLE + code, str(path), str(number)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def whole_packs(store: Store) -> int:
+    """Count the packs in the store, after asserting that each has all its lanes and curves."""
+    trials = store.trials("a", curves=True)
+    numbers = sorted({trial.seed // 10 for trial in trials})
+    expected = [trial for number in numbers for trial in pack(number)]
+    assert sorted(trials, key=lambda t: (t.seed, t.cell)) == sorted(expected, key=lambda t: (t.seed, t.cell))
+    return len(numbers)
+
+
+def test_two_processes_create_and_fill_one_store(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    writers = [child(WRITE_FIVE_PACKS, path, number) for number in range(2)]
+    assert [writer.communicate() for writer in writers] == [("", ""), ("", "")]
+    with open_store(str(path), write=False) as store:
+        assert whole_packs(store) == 10
+
+
+def test_process_killed_within_a_transaction_leaves_the_packs_before(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    with open_store(str(path), write=True) as store:
+        store.begin_study("a", SPEC)
+        store.add_trials("a", pack(0))
+    before = path.read_bytes()
+    writer = child(DIE_BETWEEN_TRIALS_AND_CURVES, path, 1)
+    writer.communicate()
+    assert writer.returncode == -signal.SIGKILL
+    journal = path.with_name("a.db-journal")
+    torn = (path.read_bytes(), journal.read_bytes())
+    assert torn[0] != before
+    assert torn[1]
+    for write in (False, True):
+        path.write_bytes(torn[0])
+        journal.write_bytes(torn[1])
+        with open_store(str(path), write=write) as store:
+            assert whole_packs(store) == 1
+            if write:
+                store.add_trials("a", pack(1))
+                assert whole_packs(store) == 2

@@ -1,22 +1,21 @@
 """The lattice that runs fill, in the recorded convention of weight decay or another; or scattered points."""
 
-from __future__ import annotations
-
 import math
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lrwd_sweep.errors import UsageError, arg, shown
 from lrwd_sweep.science.lattice import Cell, Lattice, canonical
-from lrwd_sweep.store.imports.imported_run import UNFINISHED, ImportedRuns
-from lrwd_sweep.store.imports.run_states import StateColumn
-from lrwd_sweep.store.imports.run_table import SHOWN_FAULTS, RunTable, some
+from lrwd_sweep.store.imports.imported_runs import ImportedRuns
+from lrwd_sweep.store.imports.run_states import RunState, StateColumns
+from lrwd_sweep.store.imports.run_table import SHOWN_FAULTS, some
 from lrwd_sweep.store.trials import Lane
 
 Axis = NDArray[np.float64]  # (runs,)
@@ -57,32 +56,36 @@ class Extent:
 def _lanes(runs: ImportedRuns) -> ImportedRuns:
     """Return one run per lane: one with a result, else one that failed, else one that did not finish."""
     lanes = runs.lanes()
-    order = np.lexsort((np.where(runs.has_result, -1, runs.status), lanes))  # a stable sort
+    order = np.lexsort((np.where(runs.has_result, -RunState.DIVERGED, -runs.state), lanes))  # a stable sort
     first = np.diff(lanes[order], prepend=-1) != 0
     return runs if first.all() else runs.select(np.sort(order[first]))
 
 
-def extent_of(table: RunTable, runs: ImportedRuns, states: Sequence[StateColumn]) -> Extent:
+def extent_of(runs: ImportedRuns, states: StateColumns) -> Extent:
     """Return the lattice of all runs if they fill it, else of those with a result.
 
     A run that failed or did not finish may lie outside: it began a larger lattice, or was a test.
     """
     lanes = _lanes(runs)
     results = lanes.select(lanes.has_result)
-    trained = lanes.select(lanes.status != UNFINISHED)
+    trained = lanes.select(lanes.state != RunState.UNFINISHED)
     if not len(trained):
-        words = some(f"{n} {shown(word)}" for word, n in Counter(lanes.word).items())
-        raise UsageError(
-            f"{table.path}: no run has a result by {named(states)} ({words}); {arg('columns')} status= uses "
-            "every value"
-        )
+        raise _no_result(lanes, states)
     every = lanes.select(np.isin(lanes.seed, trained.seed))
-    lattice, seeds = _lattice(every), _seeds(trained)
+    lattice, seeds = _lattice(every), tuple(np.unique(trained.seed).tolist())
     if len(lattice) * len(seeds) == len(every) or not len(results):
         return Extent(lattice, seeds, every)
-    lattice, seeds = _lattice(results), _seeds(results)
+    lattice, seeds = _lattice(results), tuple(np.unique(results.seed).tolist())
     on_it = np.isin(lanes.lr, lattice.lr) & np.isin(lanes.weight_decay, lattice.weight_decay)
     return Extent(lattice, seeds, lanes.select(on_it & np.isin(lanes.seed, seeds)))
+
+
+def _no_result(runs: ImportedRuns, states: StateColumns) -> UsageError:
+    words = some(f"{n} {shown(word)}" for word, n in Counter(runs.word).items())
+    return UsageError(
+        f"{runs.table.path}: no run has a result by {named(states)} ({words}); {arg('columns')} status= uses "
+        "every value"
+    )
 
 
 def in_convention(runs: ImportedRuns, number_of: Callable[[Axis, Axis], Axis]) -> ImportedRuns:
@@ -98,29 +101,27 @@ def in_convention(runs: ImportedRuns, number_of: Callable[[Axis, Axis], Axis]) -
     return replace(runs, weight_decay=np.array(centres)[group[place]])
 
 
-def scattered(runs: ImportedRuns) -> tuple[Lattice, tuple[int, ...], ImportedRuns, list[str]]:
-    """Return the lattice on which scattered points are drawn, their seeds, runs with a result, and a note."""
+def scattered(runs: ImportedRuns, states: StateColumns) -> tuple[Extent, str]:
+    """Return the lattice on which scattered points are drawn, its runs with a result, and a note."""
     lanes = _lanes(runs)
     lanes = lanes.select(lanes.has_result)
+    if not len(lanes):
+        raise _no_result(runs, states)
     points: dict[int, dict[int, int]] = {}  # indices of runs by cell and seed
     for k, (cell, seed) in enumerate(zip(lanes.cells().tolist(), lanes.seed.tolist(), strict=True)):
         points.setdefault(cell, {})[seed] = k
-    numbers = {frozenset(seeds) for seeds in points.values()}
-    if len(numbers) > 1:  # the points do not share their seeds
+    if len({frozenset(seeds) for seeds in points.values()}) > 1:  # the points do not share their seeds
         points = {cell: dict(enumerate(seeds.values())) for cell, seeds in points.items()}
-    shared = min((seeds.keys() for seeds in points.values()), key=len)
-    seeds = tuple(sorted(shared))
+    seeds = sorted(min((list(seeds) for seeds in points.values()), key=len))
     count = max(LEAST_POINTS, min(MOST_PER_AXIS, round(math.sqrt(len(points) / 2))))
     lattice = Lattice(_drawn_on(lanes.lr, count), _drawn_on(lanes.weight_decay, count))
     numbered = [(k, seed) for found in points.values() for seed, k in found.items() if seed in seeds]
-    rows, numbers_of = np.array(numbered).T
-    kept = replace(lanes.select(rows), seed=numbers_of)
-    note = f"not a lattice: {len(points)} scattered points, as of a search, averaged on {len(lattice.lr)} × "
-    return (
-        lattice,
-        seeds,
-        kept,
-        [f"{note}{len(lattice.weight_decay)} cells; no cell has a neighbour of its own"],
+    rows, numbers = np.array(numbered).T
+    kept = replace(lanes.select(rows), seed=numbers)
+    size = f"{len(lattice.lr)} × {len(lattice.weight_decay)}"
+    return Extent(lattice, tuple(seeds), kept), (
+        f"not a lattice: {len(points)} scattered points, as of a search, averaged on {size} cells; no cell "
+        "has a neighbour of its own"
     )
 
 
@@ -138,16 +139,13 @@ def _lattice(runs: ImportedRuns) -> Lattice:
     return Lattice(*(tuple(np.unique(axis).tolist()) for axis in (runs.lr, runs.weight_decay)))
 
 
-def _seeds(runs: ImportedRuns) -> tuple[int, ...]:
-    return tuple(np.unique(runs.seed).tolist())
-
-
-def gap_note(table: RunTable, extent: Extent) -> str:
+def gap_note(extent: Extent) -> str:
     """Describe the lanes that a lattice lacks; "" for scattered points, which are none.
 
     Raises UsageError if the user writes a row for every run, and for rates that are nearly equal.
     """
     lattice, seeds, lanes = extent.lattice, extent.seeds, extent.runs
+    table = lanes.table
     points = len(np.unique(lanes.cells()))
     near = _nearly_equal(lanes, extent.lacking)
     own_seeds = not near and points == len(lattice) and extent.size > MOST_LANES_PER_ROW * len(lanes)
@@ -209,8 +207,9 @@ def _nearly_equal(lanes: ImportedRuns, lacking: int) -> str:
     return f"these are nearly equal: {named}; write each rate in one way"
 
 
-def named(states: Sequence[StateColumn]) -> str:
-    return f"column{'s' * (len(states) != 1)} {some(shown(state.name) for state in states)}"
+def named(states: StateColumns) -> str:
+    """List the columns of states."""
+    return f"column{'s' * (len(states) != 1)} {some(map(shown, states))}"
 
 
 def lane_text(cell: Cell, seed: int) -> str:
@@ -226,6 +225,20 @@ def equal_but_for_rounding(low: float, high: float) -> bool:
     (False, False)
     """
     return high - low <= FLOAT32 * high or _rounds_to(low, high) or _rounds_to(high, low)
+
+
+def merge_rates(runs: ImportedRuns) -> tuple[ImportedRuns, list[str]]:
+    """Return the runs with one rate for those that differ by rounding, and notes of the merges."""
+    notes = []
+    for axis in ("lr", "weight_decay"):
+        values, place, counts = np.unique(getattr(runs, axis), return_inverse=True, return_counts=True)
+        kept = merged_rates(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+        if kept:
+            merged = (f"{a!r} is read as {b!r}" for a, b in kept.items())
+            notes.append(f"{axis} equal but for rounding: {some(merged, 3)}")
+            rates: Any = {axis: np.array([kept.get(v, v) for v in values.tolist()])[place]}
+            runs = replace(runs, **rates)
+    return runs, notes
 
 
 def merged_rates(counts: Mapping[float, int]) -> dict[float, float]:

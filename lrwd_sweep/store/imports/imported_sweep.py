@@ -1,50 +1,50 @@
-"""A table of runs as a sweep: a full lattice or scattered points, and the trials of the runs that ended."""
+"""A table of runs as a sweep, a full lattice or scattered points, and the study that it becomes."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from lrwd_sweep.errors import arg, shown
+from lrwd_sweep.errors import UnknownName, UsageError, arg, shown
 from lrwd_sweep.science.lattice import Lattice
-from lrwd_sweep.science.optimizer import DecayRule
-from lrwd_sweep.science.trial import Trial
+from lrwd_sweep.science.optimizer import NORMALIZED, DecayRule, Family, Optimizer
+from lrwd_sweep.science.trial import Direction
+from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.store.imports.extent import (
     Axis,
+    Extent,
     extent_of,
     gap_note,
     in_convention,
     lane_text,
-    merged_rates,
+    merge_rates,
     named,
     scattered,
 )
-from lrwd_sweep.store.imports.imported_run import (
-    COMPLETE,
-    FAILED,
-    UNFINISHED,
-    ImportedRuns,
-    ImportedTrials,
-    parse_runs,
+from lrwd_sweep.store.imports.imported_runs import ImportedRuns, ImportedTrials, parse_runs
+from lrwd_sweep.store.imports.run_states import (
+    RunState,
+    StateColumns,
+    SweepContext,
+    end_column,
+    higher_is_better_source,
+    read_context,
+    state_columns,
 )
-from lrwd_sweep.store.imports.run_states import StateColumn, end_column, state_columns
 from lrwd_sweep.store.imports.run_table import (
     OF_A_RUN,
     Columns,
     RowFault,
     RunTable,
-    SweepContext,
     distinct,
     fault_lines,
-    higher_is_better_source,
     is_number,
     number,
     numbers,
-    read_context,
     some,
 )
 
@@ -67,16 +67,14 @@ DERIVED_RULES = {  # by the rule of the recorded number
 class ImportedSweep:
     """The trials of the runs that ended, and their lattice, or the box of scattered points."""
 
-    trials: Sequence[Trial]
+    trials: ImportedTrials
     lattice: Lattice
     seeds: tuple[int, ...]
-    metric: str = "value"
-    context: SweepContext = field(default_factory=SweepContext)
-    notes: tuple[str, ...] = ()  # merged rates, runs without a result, what varies besides
+    metric: str
+    context: SweepContext
+    notes: tuple[str, ...]  # merged rates, runs without a result, what varies besides
     scattered: bool = False  # points of a search: the lattice is what they are drawn on
-    converted: Mapping[DecayRule, ImportedSweep] = field(
-        default_factory=dict
-    )  # by the rule that was recorded
+    converted: Mapping[DecayRule, ImportedSweep] = field(default_factory=dict)  # by the recorded rule
 
 
 def to_sweep(table: RunTable, columns: Mapping[str, str], metric: str) -> ImportedSweep:
@@ -96,64 +94,44 @@ def to_sweep(table: RunTable, columns: Mapping[str, str], metric: str) -> Import
     further = {column: texts[column] for column in table.header if column and column not in used}
     states, unknown = state_columns(further, columns.get("status"))
     table.refuse(unclear + unknown)
-    states += end_column(table.progress, texts, names["value"]) if columns.get("status") is None else []
+    if columns.get("status") is None:
+        states |= end_column(table.progress, texts, names["value"])
     read, invalid, faults = parse_runs(table, of_a_run, states)
     table.refuse(fault_lines(faults))
-    runs, merges = _merged(read)
+    runs, merges = merge_rates(read)
     settings = table.settings - used
     remedy = _remedy(table, runs, further, settings, seeded="seed" in names)
     table.refuse(fault_lines(_repeated(runs, read, remedy) or _contradictions(runs, metric, names["value"])))
-    numeric = _metrics(runs, further, {*settings, table.progress, *(state.name for state in states)})
+    numeric = _metrics(runs, further, {*settings, table.progress, *states})
     context = replace(
         context, higher=higher_is_better_source(metric, table.measured or of_a_run["value"], further)
     )
 
-    def sweep(
-        lattice: Lattice, seeds: tuple[int, ...], kept: ImportedRuns, notes: Iterable[str]
-    ) -> ImportedSweep:
-        kept = kept.select(kept.status != UNFINISHED)
+    def sweep(extent: Extent, notes: Iterable[str]) -> ImportedSweep:
+        kept = extent.runs.select(extent.runs.state != RunState.UNFINISHED)
         left_out = Counter(invalid) + Counter(read.word) - Counter(kept.word)
         further_notes = [*_state_notes(states, left_out, kept), *_variation(kept, further, settings)]
-        trials = ImportedTrials(
-            replace(kept, table=table.only(numeric)), metric, numeric, measured=of_a_run["value"]
-        )
-        return ImportedSweep(trials, lattice, seeds, metric, context, (*table.notes, *notes, *further_notes))
+        kept = replace(kept, table=table.only(numeric))  # frees the texts that no trial needs
+        trials = ImportedTrials(kept, metric, numeric, of_a_run["value"])
+        every = (*table.notes, *notes, *further_notes)
+        return ImportedSweep(trials, extent.lattice, extent.seeds, metric, context, every)
 
-    extent = extent_of(table, runs, states)
+    extent = extent_of(runs, states)
     if not extent.lacking:
-        return sweep(extent.lattice, extent.seeds, extent.runs, merges)
-    converted = {}
+        return sweep(extent, merges)
+    converted, fits = {}, []
     for recorded, (rule, meaning, number_of) in DERIVED_RULES.items():
-        derived = extent_of(table, in_convention(read, number_of), states)
+        derived = extent_of(in_convention(read, number_of), states)
         if derived.is_nearly_full and not extent.is_nearly_full and len(derived.lattice) > 1:
             size = f"{len(derived.lattice.lr)} × {len(derived.lattice.weight_decay)}"
             note = f"not a lattice in weight_decay, but a full one ({size}) in {meaning}: read as {rule}"
             lacking = f"{derived.lacking} of its lanes have no run: missing"
-            notes = [note, *[lacking] * (derived.lacking > 0)]
-            converted[recorded] = sweep(derived.lattice, derived.seeds, derived.runs, notes)
-    if not converted and (note := gap_note(table, extent)):
-        return sweep(extent.lattice, extent.seeds, extent.runs, [*merges, note])
-    lattice, seeds, kept, notes = scattered(read)
-    fits = [
-        f"they fill a lattice in {DERIVED_RULES[rule].meaning}, if weight_decay was {rule}"
-        for rule in converted
-    ]
-    found = sweep(lattice, seeds, kept, [*notes, *fits])
-    return replace(found, scattered=True, converted=converted)
-
-
-def _merged(runs: ImportedRuns) -> tuple[ImportedRuns, list[str]]:
-    """Return the runs with one rate for those that differ by rounding, and notes of the merges."""
-    notes = []
-    for axis in ("lr", "weight_decay"):
-        values, place, counts = np.unique(getattr(runs, axis), return_inverse=True, return_counts=True)
-        kept = merged_rates(dict(zip(values.tolist(), counts.tolist(), strict=True)))
-        if kept:
-            merged = (f"{a!r} is read as {b!r}" for a, b in kept.items())
-            notes.append(f"{axis} equal but for rounding: {some(merged, 3)}")
-            rates: Any = {axis: np.array([kept.get(v, v) for v in values.tolist()])[place]}
-            runs = replace(runs, **rates)
-    return runs, notes
+            converted[recorded] = sweep(derived, [note, *[lacking] * (derived.lacking > 0)])
+            fits.append(f"they fill a lattice in {meaning}, if weight_decay was {recorded}")
+    if not converted and (note := gap_note(extent)):
+        return sweep(extent, [*merges, note])
+    points, note = scattered(read, states)
+    return replace(sweep(points, [note, *fits]), scattered=True, converted=converted)
 
 
 def _repeated(runs: ImportedRuns, read: ImportedRuns, remedy: Callable[[int, int], str]) -> list[RowFault]:
@@ -176,7 +154,7 @@ def _contradictions(runs: ImportedRuns, metric: str, column: str) -> list[RowFau
     """
     if metric not in runs.table.header or metric == column:
         return []
-    complete = np.flatnonzero(runs.status == COMPLETE)
+    complete = np.flatnonzero(runs.state == RunState.COMPLETE)
     found = numbers(runs.texts(metric)[complete])
     if found is not None:
         complete = complete[found != runs.value[complete]]
@@ -195,7 +173,7 @@ def _contradictions(runs: ImportedRuns, metric: str, column: str) -> list[RowFau
 
 def _metrics(runs: ImportedRuns, further: Columns, others: Collection[str]) -> list[str]:
     """Return the further columns that hold only numbers; an empty field is a run without one."""
-    complete = runs.select(runs.status == COMPLETE)
+    complete = runs.select(runs.state == RunState.COMPLETE)
 
     def is_metric(column: str) -> bool:
         texts = complete.texts(column)
@@ -243,12 +221,174 @@ def _variation(runs: ImportedRuns, further: Columns, settings: Collection[str]) 
     ]
 
 
-def _state_notes(states: Sequence[StateColumn], left_out: Mapping[str, int], kept: ImportedRuns) -> list[str]:
+def _state_notes(states: StateColumns, left_out: Mapping[str, int], kept: ImportedRuns) -> list[str]:
     """Describe the treatment of runs without a result."""
-    failed = Counter(kept.word[kept.status == FAILED])
+    failed = Counter(kept.word[kept.state == RunState.FAILED])
     parts = [
         f"{some(f'{n} {word}' for word, n in counts.items())} {what}"
         for counts, what in ((left_out, "left out, without a result"), (failed, "counted as failed"))
         if counts
     ]
     return [f"{named(states)}: {'; '.join(parts)}; --columns status= uses every value"] if parts else []
+
+
+class ImportedStudy(NamedTuple):
+    """A study to store, with remarks on its reading."""
+
+    spec: StudySpec
+    trials: ImportedTrials
+    notes: tuple[str, ...]
+
+
+def to_study(
+    sweep: ImportedSweep,
+    optimizer: str,
+    *,
+    decay_rule: str | None = None,
+    direction: Direction | None = None,
+    cap: float | None = None,
+    initial: float | None = None,
+    steps: int | None = None,
+) -> ImportedStudy:
+    """Return the study that `sweep` becomes; the file's own columns are defaults.
+
+    `initial` is the metric's value before the first step, `steps` the number of steps of a run. Raises
+    UsageError if the decay rule or the direction of the metric is unknown, if `optimizer` is a free label
+    without a decay rule, if `initial` is better than the best value, and if the file and the arguments
+    contradict each other.
+    """
+    rules = [arg("decay_rule", rule) for rule in ("lr-scaled", "independent")]
+    higher, lower = arg("maximize", True), arg("minimize", True)
+    open_questions = [
+        (open_rule(sweep, optimizer, decay_rule), f"add {' or '.join(rules)}"),
+        (open_direction(sweep, direction), f"add {higher}, or {lower} if lower is better"),
+    ]
+    if left := [f"{question} {remedy}" for question, remedy in open_questions if question]:
+        raise UsageError("\n".join(left))
+    stated = sweep.context.direction
+    if None not in (direction, stated) and direction is not stated:
+        raise UsageError(
+            f"{arg(str(direction), True)} contradicts the file, whose column direction holds {stated}; "
+            f"leave one out ({arg('columns')} direction=)"
+        )
+    found = _optimizer(optimizer, decay_rule, sweep.context.decay_rule)
+    sweep, found = _in_fitting_convention(sweep, found)
+    spec = StudySpec(
+        Kind.IMPORT,
+        found,
+        sweep.lattice,
+        sweep.seeds,
+        sweep.metric,
+        task=None,
+        direction=direction or stated or Direction.MINIMIZE,
+        given_cap=sweep.context.cap if cap is None else cap,
+        scattered=sweep.scattered,
+        run_steps=steps,
+    )
+    trials = sweep.trials
+    if initial is not None:
+        _refuse_worse(initial, trials, spec)
+        trials = replace(trials, constant={f"initial_{spec.metric}": initial})
+    return ImportedStudy(spec, trials, sweep.notes)
+
+
+def _refuse_worse(initial: float, trials: ImportedTrials, spec: StudySpec) -> None:
+    """Raise UsageError if the metric's value before the first step is better than every run's."""
+    values = trials.runs.value[trials.runs.state == RunState.COMPLETE].tolist()
+    higher = spec.direction is Direction.MAXIMIZE
+    best = (max if higher else min)(values, default=initial)
+    if best < initial if higher else best > initial:
+        raise UsageError(
+            f"{arg('initial_loss', initial)} is better than the best value of all runs, {best:g}; give the "
+            f"{spec.metric} before the first step"
+        )
+
+
+def _in_fitting_convention(sweep: ImportedSweep, optimizer: Optimizer) -> tuple[ImportedSweep, Optimizer]:
+    """Return the sweep in the convention in which it fills a lattice, and its optimizer there."""
+    if optimizer.rule in sweep.converted:
+        rule = DERIVED_RULES[optimizer.rule].rule
+        return sweep.converted[optimizer.rule], replace(optimizer, rule=rule)
+    for recorded, other in sweep.converted.items():
+        if optimizer.rule in DERIVED_RULES:
+            rule, meaning = DERIVED_RULES[recorded][:2]
+            size = f"{len(other.lattice.lr)} × {len(other.lattice.weight_decay)}"
+            name = arg("optimizer", f"{optimizer.family}w:{recorded}")
+            remedy = f"write {name}" if optimizer.family else f"add {arg('decay_rule', str(recorded))}"
+            raise UsageError(
+                f"the runs are not a lattice in weight_decay; they are a full one ({size}) in {meaning}, if "
+                f"weight_decay was {recorded}; {remedy}"
+            )
+    return sweep, optimizer
+
+
+def open_rule(sweep: ImportedSweep, optimizer: str, decay_rule: str | None) -> str:
+    """Return the question that a name like `adamw` leaves open: the paper's decay or torch.optim.AdamW's.
+
+    Empty if the name, `decay_rule` or the file answers it, and for an unknown name.
+    """
+    if decay_rule is not None or sweep.context.decay_rule is not None:
+        return ""
+    try:
+        known = Optimizer.parse(optimizer)
+    except UsageError:
+        return ""
+    if _settles(optimizer, known):
+        return ""
+    end = f":{NORMALIZED}" if known.normalized else ""
+    scaled, paper = (f"{known.family}w:{rule}{end}" for rule in (DecayRule.LR_SCALED, DecayRule.INDEPENDENT))
+    trained = {
+        Family.ADAM: "torch.optim.AdamW",
+        Family.AMSGRAD: "torch.optim.AdamW with amsgrad",
+    }.get(known.family or Family.SGD, "with a decay times the learning rate, like torch.optim.AdamW,")
+    return f"{optimizer.strip()}: did you train {trained} ({scaled}) or the paper's rule ({paper})?"
+
+
+def open_direction(sweep: ImportedSweep, direction: Direction | None) -> str:
+    """Return the question that a name like `val_acc` leaves open; empty if it is answered or clear."""
+    if direction is not None or sweep.context.direction is not None or not sweep.context.higher:
+        return ""
+    return f"is a higher or a lower value better ({sweep.context.higher} suggests higher)?"
+
+
+def _settles(name: str, known: Optimizer) -> bool:
+    """Return whether a name determines the rule: L2, the rule of its authors, or the rule itself."""
+    return known.rule is not DecayRule.INDEPENDENT or str(DecayRule.INDEPENDENT) in name.lower().split(":")
+
+
+def _optimizer(name: str, decay_rule: str | None, stated: DecayRule | None) -> Optimizer:
+    if decay_rule is not None and decay_rule not in list(DecayRule):
+        raise UnknownName("decay rule", decay_rule, DecayRule)
+    if not name.strip():
+        raise UsageError(f"{arg('optimizer', name)} is empty; name the optimizer that was swept")
+    if decay_rule is not None and stated is not None and decay_rule != stated:
+        raise UsageError(
+            f"{arg('decay_rule', decay_rule)} contradicts the file, whose column decay_rule holds {stated}; "
+            f"leave one out ({arg('columns')} decay_rule=)"
+        )
+    rule = stated if decay_rule is None else DecayRule(decay_rule)
+    try:
+        known = Optimizer.parse(name)
+    except UnknownName as unknown:
+        if rule is None:
+            rules = ", ".join(DecayRule)
+            raise UsageError(
+                f"{unknown.text} (for any other, add {arg('decay_rule')}: one of {rules})"
+            ) from None
+        return Optimizer(None, rule, name.strip())
+    if rule in (None, known.rule):
+        return known
+    if _settles(name, known) or rule is DecayRule.COUPLED:
+        source = "the file's column decay_rule" if decay_rule is None else arg("decay_rule")
+        what = known.rule if _settles(name, known) else "decoupled"
+        raise UsageError(
+            f"{source} {rule} contradicts {arg('optimizer', name)}, which is {what}; " + _spelled(known, rule)
+        )
+    return replace(known, rule=rule)
+
+
+def _spelled(known: Optimizer, rule: DecayRule) -> str:
+    if known.family is not None and known.family.projected and rule is DecayRule.COUPLED:
+        return f"{known.family} has no L2"
+    stem = str(known.family) if rule is DecayRule.COUPLED else f"{known.family}w:{rule}"
+    return f"write {arg('optimizer', stem)}" + f":{NORMALIZED}" * known.normalized

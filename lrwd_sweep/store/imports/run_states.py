@@ -1,26 +1,35 @@
-"""Columns that tell how a run ended, in the words of any tool: `state`, `status`, `done`, `failed`, …
+"""Columns with a meaning: how a run ended, in the words of any tool, and facts about the whole sweep.
 
-A run that did not finish has no result, even if its row holds a value: a pruned Optuna trial keeps its last
-intermediate value.
+States are found by header and contents: `state`, `status`, `done`, `failed`, … A run that did not finish has
+no result, even if its row holds a value: a pruned Optuna trial keeps its last intermediate value.
 """
-
-from __future__ import annotations
 
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lrwd_sweep.errors import arg, shown
-from lrwd_sweep.store.imports.run_table import Columns, Texts, distinct, is_number, number, numbers, some
+from lrwd_sweep.science.optimizer import DecayRule
+from lrwd_sweep.science.trial import Direction, says_higher
+from lrwd_sweep.store.imports.run_table import (
+    PLAIN_NAMES,
+    Columns,
+    Texts,
+    distinct,
+    is_number,
+    number,
+    numbers,
+    some,
+)
 
 
-class RunState(Enum):
+class RunState(IntEnum):
     """The end of a run; if two columns disagree, the later member here counts."""
 
     COMPLETE = 0
@@ -74,14 +83,7 @@ _HEADER_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _PREFIX = re.compile(r"(job|trial|run|task)?_?(state|status)_", re.IGNORECASE)
 
 Reader = Callable[[str], RunState | None]
-
-
-@dataclass(frozen=True, slots=True)
-class StateColumn:
-    """A column of states, and the state that each of its texts means."""
-
-    name: str
-    states: Mapping[str, RunState]
+StateColumns = dict[str, Mapping[str, RunState]]  # by name: the state that each of its texts means
 
 
 def state_of(text: str) -> RunState | None:
@@ -99,14 +101,14 @@ def state_of(text: str) -> RunState | None:
     return found
 
 
-def state_columns(columns: Columns, chosen: str | None) -> tuple[list[StateColumn], list[str]]:
+def state_columns(columns: Columns, chosen: str | None) -> tuple[StateColumns, list[str]]:
     """Find the columns of states; return them, and a fault for each that holds unknown words.
 
     `chosen` is the only column to read; "" reads none, None finds them by header and contents.
     """
     if chosen is not None:
         columns = {name: texts for name, texts in columns.items() if name == chosen}
-    found: list[StateColumn] = []
+    found: StateColumns = {}
     faults: list[str] = []
     for name, texts in columns.items():
         if chosen is None and _meant(name) not in _OF_NUMBERS and numbers(texts) is not None:
@@ -115,46 +117,49 @@ def state_columns(columns: Columns, chosen: str | None) -> tuple[list[StateColum
         reader = _reader(name, words, chosen=chosen is not None)
         if reader is None or not words:
             continue
-        read = {word: reader(word) for word in words}
-        states = {word: state for word, state in read.items() if state is not None}
+        states = {word: state for word in words if (state := reader(word)) is not None}
         if unknown := [word for word in words if word not in states]:
             faults.append(
                 f"column {shown(name)} seems to hold run states, but these words are unknown: "
                 f"{some(map(shown, unknown))}; write complete, failed or missing instead, ignore the column "
                 f"with {arg('columns')} status=, or name another with {arg('columns')} status=COLUMN"
             )
-        found.append(StateColumn(name, states))
+        found[name] = states
     return found, faults
 
 
-def end_column(column: str, texts: Columns, value: str) -> list[StateColumn]:
+def end_column(column: str, texts: Columns, value: str) -> StateColumns:
     """Return a column of last steps as states: a curve that ends before most others did not finish.
 
     One that ends with a value that is not finite diverged. If most runs have no common end, none is early.
     """
-    if not column:
-        return []
-    found = Counter(texts.get(column, ()))
-    finite = {end for end, text in zip(texts.get(column, ()), texts[value], strict=False) if _is_finite(text)}
-    ends = {end: number(end.split()[-1]) for end in finite if is_number(end.split()[-1])}
-    early = {end for end, text in zip(texts.get(column, ()), texts[value], strict=False) if not text}
+    if column not in texts:
+        return {}
+    found = Counter(texts[column])
+    early, ends = set(), {}
+    for end, text in zip(texts[column], texts[value], strict=True):
+        last = end.rpartition(" ")[2]
+        if not text:
+            early.add(end)
+        elif is_number(text) and math.isfinite(number(text)) and is_number(last):
+            ends[end] = number(last)
     if ends:
         usual = max(ends, key=lambda end: found[end])
         if 2 * found[usual] >= sum(found[end] for end in ends):
             early |= {end for end in ends if ends[end] < ends[usual]}
     states = {end: RunState.UNFINISHED if end in early else RunState.COMPLETE for end in found}
-    return [StateColumn(column, states)] if early else []
+    return {column: states} if early else {}
 
 
-def run_states(columns: Iterable[StateColumn], texts: Columns, size: int) -> tuple[NDArray[np.int8], Texts]:
-    """Return the value of the state of each run, and the word for it; −1 and "" if no column holds one."""
+def run_states(states: StateColumns, texts: Columns, size: int) -> tuple[NDArray[np.int8], Texts]:
+    """Return the state of each run, and the word for it; complete and "" if no column holds one."""
     state, word = np.full(size, -1, dtype=np.int8), np.full(size, "", dtype=object)
-    for column in columns:
-        value = {text: found.value for text, found in column.states.items()} | {"": -1}
-        found = np.array([value[text] for text in texts[column.name]], dtype=np.int8)
+    for name, states_of in states.items():
+        value = {**states_of, "": -1}
+        found = np.array([value[text] for text in texts[name]], dtype=np.int8)
         later = found > state
-        state[later], word[later] = found[later], texts[column.name][later]
-    return state, word
+        state[later], word[later] = found[later], texts[name][later]
+    return np.maximum(state, RunState.COMPLETE), word
 
 
 def _reader(name: str, texts: Sequence[str], *, chosen: bool) -> Reader | None:
@@ -163,11 +168,14 @@ def _reader(name: str, texts: Sequence[str], *, chosen: bool) -> Reader | None:
     promising = bool(words) and words[-1] in _HEADERS and not _NO_STATES & {*words}
     numeric = all(map(is_number, texts))
     if meant in _EXIT_CODES and all(map(_EXIT_CODE.fullmatch, texts)):
-        return _exit_code
+        return lambda text: RunState.FAILED if text.strip("0.:") else RunState.COMPLETE
     yes = _FLAGS.get(meant, RunState.COMPLETE if chosen and not promising else None)
-    if yes and all(_flag(text) is not None for text in texts) and not (numeric and meant in _NUMBERS):
-        no = RunState.FAILED if meant in _SUCCESS.split() else RunState.UNFINISHED
-        return lambda text: _flagged(text, yes, no)
+    are_flags = all(_flag(text) is not None for text in texts) and not (numeric and meant in _NUMBERS)
+    if yes is not None and are_flags:
+        no = RunState.COMPLETE
+        if yes is RunState.COMPLETE:
+            no = RunState.FAILED if meant in _SUCCESS.split() else RunState.UNFINISHED
+        return lambda text: yes if _flag(text) else no
     if numeric and not chosen and meant not in _HEADERS:
         return None
     reader = _word_reader(texts)
@@ -208,19 +216,83 @@ def _flag(text: str) -> bool | None:
     return _BOOLEAN.get(text.lower())
 
 
-def _flagged(text: str, yes: RunState, no: RunState) -> RunState:
-    if yes is RunState.COMPLETE:
-        return yes if _flag(text) else no
-    return yes if _flag(text) else RunState.COMPLETE
-
-
-def _exit_code(text: str) -> RunState:
-    return RunState.COMPLETE if not text.strip("0.:") else RunState.FAILED
-
-
-def _is_finite(text: str) -> bool:
-    return is_number(text) and math.isfinite(number(text))
-
-
 def _squeezed(text: str) -> str:
     return "".join(letter for letter in text.lower() if letter.isalnum())
+
+
+@dataclass(frozen=True, slots=True)
+class SweepContext:
+    """Facts about the whole sweep; None if the table does not tell."""
+
+    decay_rule: DecayRule | None = None
+    direction: Direction | None = None
+    cap: float | None = None
+    higher: str = ""  # the name or text by which higher is better
+    columns: frozenset[str] = frozenset()  # columns that were read for this
+
+
+def read_context(
+    names: Mapping[str, str], texts: Columns, asked: Mapping[str, str]
+) -> tuple[SweepContext, list[str]]:
+    """Return the context, and a fault for each column that cannot be read.
+
+    `names` maps known names to columns. Columns `direction` and `cap` may have another meaning, unless they
+    are `asked` for.
+    """
+    faults: list[str] = []
+    found = {
+        name: distinct(texts[names[name]]) for name in ("decay_rule", "direction", "cap") if name in names
+    }
+    rule = direction = cap = None
+    if words := found.get("decay_rule"):
+        rules = {word.lower().replace("_", "-") for word in words}
+        if rules <= {*DecayRule} and len(rules) == 1:
+            rule = DecayRule(rules.pop())
+        else:
+            known = ", ".join(DecayRule)
+            faults.append(_fault("decay_rule", names, words, f"one rule ({known})"))
+    if words := found.get("direction"):
+        directions = {_direction(word) for word in words}
+        if None not in directions and len(directions) == 1:
+            direction = directions.pop()
+        elif None not in directions or "direction" in asked:
+            faults.append(_fault("direction", names, words, "minimize or maximize"))
+    if words := found.get("cap"):
+        if len(words) == 1 and is_number(words[0]) and math.isfinite(number(words[0])):
+            cap = number(words[0])
+        elif "cap" in asked:
+            faults.append(_fault("cap", names, words, "one number"))
+    read = {"decay_rule": rule, "direction": direction, "cap": cap}
+    used = frozenset(names[name] for name, value in read.items() if value is not None)
+    return SweepContext(rule, direction, cap, columns=used), faults
+
+
+def higher_is_better_source(metric: str, value: str, further: Columns) -> str:
+    """Describe the evidence that higher is better: the metric's name, the value's column, or a text column.
+
+    A text column counts if neither name tells what was measured and all its rows are equal.
+    """
+    if says_higher(metric):
+        return f"metric {shown(metric)}"
+    if says_higher(value):
+        return f"column {shown(value)}"
+    if all(set(re.findall("[a-z]+", name.lower())) <= PLAIN_NAMES for name in (metric, value)):
+        for column, texts in further.items():
+            words = distinct(texts)
+            if len(words) == 1 and says_higher(words[0]):
+                return f"{shown(words[0])} in column {shown(column)}"
+    return ""
+
+
+def _fault(name: str, names: Mapping[str, str], words: Sequence[str], remedy: str) -> str:
+    return (
+        f"column {shown(names[name])} holds {some(map(shown, words))}; write {remedy} for the whole file, "
+        f"or ignore the column with {arg('columns')} {name}="
+    )
+
+
+def _direction(word: str) -> Direction | None:
+    word = word.rpartition(".")[2].lower()
+    return next(
+        (one for one in Direction if word in (one.value, one.value[:3], one.value[:-3] + "ise")), None
+    )

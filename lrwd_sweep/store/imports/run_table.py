@@ -1,4 +1,4 @@
-"""A table of runs as texts, from any file: columns, numbers, faults, and facts about the sweep."""
+"""A source of runs as the user names it, and its table of texts: columns, numbers and faults."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lrwd_sweep.errors import UnknownName, UsageError, arg, shown
 from lrwd_sweep.science.lattice import plain_float
-from lrwd_sweep.science.optimizer import DecayRule
-from lrwd_sweep.science.trial import Direction, says_higher
 
 REQUIRED = ("lr", "weight_decay", "value")
 OF_A_RUN = (*REQUIRED, "seed", "detail")
@@ -29,16 +27,39 @@ Texts = NDArray[np.object_]  # (runs,) the texts of a column
 Columns = Mapping[str, Texts]
 Curves = Mapping[tuple[str, str], Mapping[str, Sequence[float]]]  # by place and column: "value", and steps
 
-_PLAIN_WORDS = (  # of a name that does not tell what was measured
-    "value values metric measure objective result target final best last mean avg average val valid "
-    "validation test eval y"
-)
-_PLAIN_NAMES = set(_PLAIN_WORDS.split())
+PLAIN_NAMES = {  # that do not tell what was measured
+    *("value", "values", "metric", "measure", "objective", "result", "target", "final", "best", "last"),
+    *("mean", "avg", "average", "val", "valid", "validation", "test", "eval", "y"),
+}
 _SPELLINGS = {  # other names of a column, in letters and digits only
     "lr": "learningrate alpha lr0 baselr initlr initiallr maxlr peaklr stepsize",
     "weight_decay": "wd weightdecay decay l2 l2reg l2weight l2lambda lambda lmbda weightdecayrate",
     "seed": "randomseed randomstate rngseed rng seednum",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class ImportSource:
+    """A file, folder or database URL, and the options that a reader may need."""
+
+    name: str
+    template: str = ""  # names of files or runs with {lr}, {weight_decay}, …
+    columns: Mapping[str, str] = field(default_factory=dict)  # known name → column
+    metric: str = "value"
+    best: bool = False  # take the best value of a learning curve, not the last
+    maximize: bool = False  # the best is the highest
+
+    @property
+    def path(self) -> Path:
+        """The source as a path, if it is none of a database."""
+        return Path(self.name)
+
+    def value_of(self, curve: Sequence[float]) -> float:
+        """Return the value of a run with this learning curve (without empty entries)."""
+        finite = [value for value in curve if not math.isnan(value)]
+        if not self.best or math.isnan(curve[-1]):  # one that ends in NaN diverged
+            return curve[-1]
+        return max(finite) if self.maximize else min(finite)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +80,18 @@ class RunTable:
     curves: Curves = field(default_factory=dict)
 
     @classmethod
-    def of_rows(
-        cls, path: Path | str, header: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], **facts: Any
+    def of_records(
+        cls,
+        path: Path | str,
+        records: Sequence[Mapping[str, str]],  # of each run, its texts by column
+        places: Sequence[str],
+        header: Sequence[str] | None = None,  # default: the columns as they occur
+        **facts: Any,
     ) -> RunTable:
-        """Build a table of rows, each a place and a text per column."""
-        texts = [as_texts([row[1][k] for row in rows]) for k in range(len(header))]
-        return cls(path, header, texts, as_texts([place for place, _ in rows]), **facts)
+        """Build a table of records, in which a text that lacks is empty."""
+        header = header or list(dict.fromkeys(column for record in records for column in record))
+        texts = [as_texts([record.get(column, "") for record in records]) for column in header]
+        return cls(path, header, texts, as_texts(places), **facts)
 
     def columns(self) -> dict[str, Texts]:
         """Return the texts of each column."""
@@ -94,11 +121,8 @@ class RunTable:
             raise UsageError("\n".join(f"{self.path}: {fault}" for fault in [*faults[:SHOWN_FAULTS], *more]))
 
     def find(self, name: str) -> str | None:
-        """Return the column of a name: itself, else the only one that ends with it after a dot or slash."""
-        if name in self.header:
-            return name
-        found = [column for column in self.header if name and column.endswith((f".{name}", f"/{name}"))]
-        return found[0] if len(found) == 1 else None
+        """Return the column of a name; see `find_column`."""
+        return find_column(self.header, name)
 
     def get(self, name: str, option: str) -> str:
         """Return the column of a name that the option `option` asks for. Raises UsageError."""
@@ -127,7 +151,7 @@ class RunTable:
         names |= {name: columns.get(name) or self.find(name) or name for name in REQUIRED}
         if "seed" not in columns and (seed := self.find("seed")) is not None and seed not in taken:
             names["seed"] = seed
-        if "value" not in columns and names["value"] not in self.header and metric not in _PLAIN_NAMES:
+        if "value" not in columns and names["value"] not in self.header and metric not in PLAIN_NAMES:
             names["value"] = self.find(metric) or names["value"]
         needed = {*REQUIRED, *(name for name, column in columns.items() if column)}
         faults = []
@@ -162,8 +186,7 @@ class RunTable:
         return "COLUMN"
 
 
-@dataclass(frozen=True, slots=True)
-class RowFault:
+class RowFault(NamedTuple):
     """A fault in a row of the table."""
 
     place: str
@@ -173,15 +196,23 @@ class RowFault:
 
 def fault_lines(faults: Sequence[RowFault]) -> list[str]:
     """Return a line for each kind of fault: the first, and the number of others."""
-    first: dict[str, RowFault] = {}
+    kinds: dict[str, list[RowFault]] = {}
     for fault in faults:
-        first.setdefault(fault.kind, fault)
-    counts = Counter(fault.kind for fault in faults)
-    more = {kind: f" (and {n - 1} more {_unit(first[kind])}{'s' * (n > 2)})" for kind, n in counts.items()}
-    return [
-        f"{fault.place}: {fault.text}{more[kind] if counts[kind] > 1 else ''}"
-        for kind, fault in first.items()
-    ]
+        kinds.setdefault(fault.kind, []).append(fault)
+    lines = []
+    for (place, text, _), *others in kinds.values():
+        unit, _, number = place.partition(" ")
+        unit = (unit if number.isdecimal() else "run") + "s" * (len(others) > 1)
+        lines.append(f"{place}: {text}" + f" (and {len(others)} more {unit})" * bool(others))
+    return lines
+
+
+def find_column(header: Sequence[str], name: str) -> str | None:
+    """Return the column of a name: itself, else the only one that ends with it after a dot or slash."""
+    if name in header:
+        return name
+    found = [column for column in header if name and column.endswith((f".{name}", f"/{name}"))]
+    return found[0] if len(found) == 1 else None
 
 
 def as_texts(texts: Sequence[str]) -> Texts:
@@ -243,93 +274,9 @@ def some(texts: Iterable[str], most: int = 5) -> str:
     return ", ".join(texts[:most]) + more
 
 
-def _unit(fault: RowFault) -> str:
-    """Return the word for a row: `line` of "line 3"."""
-    word, _, number = fault.place.partition(" ")
-    return word if number.isdecimal() else "run"
-
-
 def _letters(text: str) -> str:
     return "".join(filter(str.isalnum, text.lower()))
 
 
 def _repeated(names: Sequence[str]) -> list[str]:
     return [name for name, count in Counter(names).items() if name and count > 1]
-
-
-@dataclass(frozen=True, slots=True)
-class SweepContext:
-    """Facts about the whole sweep; None if the table does not tell."""
-
-    decay_rule: DecayRule | None = None
-    direction: Direction | None = None
-    cap: float | None = None
-    higher: str = ""  # the name or text by which higher is better
-    columns: frozenset[str] = frozenset()  # columns that were read for this
-
-
-def read_context(
-    names: Mapping[str, str], texts: Columns, asked: Mapping[str, str]
-) -> tuple[SweepContext, list[str]]:
-    """Return the context, and a fault for each column that cannot be read.
-
-    `names` maps known names to columns. Columns `direction` and `cap` may have another meaning, unless they
-    are `asked` for.
-    """
-    faults: list[str] = []
-    found = {
-        name: distinct(texts[names[name]]) for name in ("decay_rule", "direction", "cap") if name in names
-    }
-    rule = direction = cap = None
-    if words := found.get("decay_rule"):
-        rules = {word.lower().replace("_", "-") for word in words}
-        if rules <= {*DecayRule} and len(rules) == 1:
-            rule = DecayRule(rules.pop())
-        else:
-            known = ", ".join(DecayRule)
-            faults.append(_fault("decay_rule", names, words, f"one rule ({known})"))
-    if words := found.get("direction"):
-        directions = {_direction(word) for word in words}
-        if None not in directions and len(directions) == 1:
-            direction = directions.pop()
-        elif None not in directions or "direction" in asked:
-            faults.append(_fault("direction", names, words, "minimize or maximize"))
-    if words := found.get("cap"):
-        if len(words) == 1 and is_number(words[0]) and math.isfinite(number(words[0])):
-            cap = number(words[0])
-        elif "cap" in asked:
-            faults.append(_fault("cap", names, words, "one number"))
-    read = {"decay_rule": rule, "direction": direction, "cap": cap}
-    used = frozenset(names[name] for name, value in read.items() if value is not None)
-    return SweepContext(rule, direction, cap, columns=used), faults
-
-
-def higher_is_better_source(metric: str, value: str, further: Columns) -> str:
-    """Describe the evidence that higher is better: the metric's name, the value's column, or a text column.
-
-    A text column counts if neither name tells what was measured and all its rows are equal.
-    """
-    if says_higher(metric):
-        return f"metric {shown(metric)}"
-    if says_higher(value):
-        return f"column {shown(value)}"
-    if all(set(re.findall("[a-z]+", name.lower())) <= _PLAIN_NAMES for name in (metric, value)):
-        for column, texts in further.items():
-            words = distinct(texts)
-            if len(words) == 1 and says_higher(words[0]):
-                return f"{shown(words[0])} in column {shown(column)}"
-    return ""
-
-
-def _fault(name: str, names: Mapping[str, str], words: Sequence[str], remedy: str) -> str:
-    return (
-        f"column {shown(names[name])} holds {some(map(shown, words))}; write {remedy} for the whole file, "
-        f"or ignore the column with {arg('columns')} {name}="
-    )
-
-
-def _direction(word: str) -> Direction | None:
-    word = word.rpartition(".")[2].lower()
-    return next(
-        (one for one in Direction if word in (one.value, one.value[:3], one.value[:-3] + "ise")), None
-    )

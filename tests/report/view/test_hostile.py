@@ -22,9 +22,10 @@ from lrwd_sweep.science.optimizer import DecayRule, Optimizer
 from lrwd_sweep.science.separability import Verdict
 from lrwd_sweep.science.trial import Status
 from lrwd_sweep.spec.study import Kind
-from lrwd_sweep.store.imports import read_sweep, to_study
+from lrwd_sweep.store.imports import to_study
 from tests.report.view.examples import HOSTILE, harmful, labelled, measured
 from tests.report.view.examples import study as study_of
+from tests.store.sample import read_sweep
 from tests.studies import study
 
 NAMES = {
@@ -127,7 +128,7 @@ def test_hostile_files_are_harmless_in_every_format(tmp_path: Path) -> None:
         with open(tmp_path / "sweep.csv", "w", encoding="utf-8", errors="replace", newline="") as file:
             csv.writer(file).writerows(rows)
         sweep = read_sweep(tmp_path / "sweep.csv")
-        found = [result(name, to_study(sweep, name, decay_rule="coupled").spec, "", sweep.trials), study()]
+        found = [result(name, to_study(sweep, name, decay_rule="coupled").spec, "", [*sweep.trials]), study()]
         compared = [comparison(*found)]
         for form in Format:
             text = text_of(render(found, compared, form))

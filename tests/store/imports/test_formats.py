@@ -1,47 +1,61 @@
-"""Every format gives the same runs: 2 × 2 cells, of which one diverged and one did not finish."""
+"""Every format gives the same runs: 2 × 2 cells, of which one diverged and one did not finish.
 
-from __future__ import annotations
+What imports print is in `tests/cli/imports.txt`.
+"""
 
+import csv
+import io
+import itertools
 import json
+import random
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from lrwd_sweep.errors import UsageError
+from lrwd_sweep.report.result import result
 from lrwd_sweep.science.lattice import Cell, Lattice
-from lrwd_sweep.science.trial import Direction, Status
-from lrwd_sweep.store.imports import ImportedSweep, ImportSource, format_of, read_table, to_sweeps
+from lrwd_sweep.science.trial import Direction, Status, Trial
+from lrwd_sweep.spec.study import StudySpec
+from lrwd_sweep.store.imports import (
+    ImportedStudy,
+    ImportedSweep,
+    ImportSource,
+    format_of,
+    read_table,
+    to_study,
+)
+from lrwd_sweep.store.imports.extent import merged_rates
 from tests.store.imports import stubs
-from tests.store.imports.stubs import RECORDS, RUNS, curve
+from tests.store.sample import read_sweep
 
-UNITS = {"ray": "iteration", "hf": "step", "deepobs": "", "lightning_logs": "step"}
+ONE = [("study", "one")]
 EXPECTED = {Cell(0.1, 0.01): 0.5, Cell(0.1, 0.02): 0.4, Cell(0.2, 0.02): None}  # None: diverged
 
 
-def sweep(path: Path | str, template: str = "", where: str = "", **options: Any) -> ImportedSweep:
-    source = ImportSource(str(path), template, **options)
-    pairs = [(name, value) for name, _, value in [where.partition("=")] if name]
-    return to_sweeps(read_table([source], where=pairs), source)[""]
-
-
-def check(found: ImportedSweep, label: object) -> None:
-    assert {trial.cell: trial.metrics.get(found.metric) for trial in found.trials} == EXPECTED, label
+def check(found: ImportedSweep, label: object, unit: str | None = None) -> None:
+    """Check the runs, and the learning curve of the first with its steps if the source has curves."""
+    trials = [*found.trials]
+    assert {trial.cell: trial.metrics.get(found.metric) for trial in trials} == EXPECTED, label
     assert found.lattice == Lattice((0.1, 0.2), (0.01, 0.02)), label
-    assert [trial.status for trial in found.trials].count(Status.DIVERGED) == 1, label
+    assert [trial.status for trial in trials].count(Status.DIVERGED) == 1, label
     assert any("left out" in note for note in found.notes), label
+    if unit is not None:
+        curves = dict(trials[0].curves)
+        assert curves.pop(found.metric) == (2.5, 1.5, 0.5), label
+        assert [(name, len(values), sorted(values) == [*values]) for name, values in curves.items()] == [
+            (unit, 3, True)
+        ] * bool(unit), label
 
 
-def check_curve(found: ImportedSweep, unit: str, label: object) -> None:
-    """Check that the first run has its learning curve, with steps if its source has them."""
-    curves = dict(found.trials[0].curves)
-    assert curves.pop(found.metric) == (2.5, 1.5, 0.5), label
-    assert [*curves] == [unit] * bool(unit), label
-    for values in curves.values():
-        assert len(values) == 3, label
-        assert [*values] == sorted(values), label
+def first(found: ImportedSweep) -> float:
+    return next(iter(found.trials)).metrics[found.metric]
 
 
 @pytest.fixture(scope="module")
@@ -52,133 +66,183 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_both_storages_of_optuna(root: Path) -> None:
+def test_both_storages_of_optuna(root: Path, tmp_path: Path) -> None:
     tables = []
     for name in ("optuna.db", "journal.log"):
         path = root / name
         assert format_of(ImportSource(str(path))) == "optuna", name
-        found = sweep(path, where="study=one")
+        found = read_sweep(path, where=ONE)
         check(found, name)
         assert found.context.direction is Direction.MAXIMIZE, name
         assert "lr × weight_decay is not all" in found.notes[-1], name
         assert "one more hyperparameter varies (depth)" in found.notes[-1], name
         with pytest.raises(UsageError, match=r"2 studies \('one', 'two'\); choose one as where='study=one'"):
-            sweep(path)
+            read_sweep(path)
         tables.append(read_table([ImportSource(str(path))]))
     database, journal = tables
     assert database.header == journal.header
     assert np.array_equal(database.texts, journal.texts)
     states = Counter(database.columns()["state"])
     assert states == {"COMPLETE": 5, "PRUNED": 1, "RUNNING": 1, "WAITING": 1}
-    url = f"sqlite:///{root}/optuna.db"
-    check(sweep(url, where="study=one"), url)
-
-
-def test_journal_that_was_cut_off_is_read_to_its_last_whole_line(root: Path, tmp_path: Path) -> None:
     path = tmp_path / "journal.log"
     path.write_text((root / "journal.log").read_text() + '{"op_code": 4, "wor')
-    check(sweep(path, where="study=one"), "cut")
+    check(read_sweep(path, where=ONE), "the last line was cut off")
     path.write_text('{"op_code": 0, "study_name": "a", "directions": [1]}\nnot JSON\n{"op_code": 1}\n')
     with pytest.raises(UsageError, match="line 2 is not an entry"):
-        sweep(path)
+        read_sweep(path)
 
 
-def test_json_of_any_shape(tmp_path: Path) -> None:
-    flat = [{name.replace("val_loss", "value"): text for name, text in one.items()} for one in RECORDS]
-    nested = [
-        {
-            "config": {"optim": {"lr": lr}, "wd": wd},
-            "loss": curve(value, end),
-            "state": end.replace("nan", "ok"),
-        }
-        for lr, wd, value, end in RUNS
-    ]
-    by_column = {name: [one[name] for one in flat] for name in flat[0]}
-    deep = {"lr": "cells[].lr", "weight_decay": "cells[].wd", "value": "cells[].seeds[].value"}
-    cells = [{"lr": lr, "wd": wd, "seeds": [one]} for (lr, wd, *_), one in zip(RUNS, flat, strict=True)]
-    ends = [{name: one[name] for name in ("value", "status")} for one in flat]
-    for cell, end in zip(cells, ends, strict=True):
-        cell["seeds"] = [end]
-    paths = {"lr": "config.optim.lr", "weight_decay": "wd", "value": "loss[-1]"}
-    lines = "".join(json.dumps(one) + "\n" for one in flat)
-    shapes: tuple[tuple[str, str, dict[str, str]], ...] = (
-        ("records.json", json.dumps(flat), {}),
-        ("indented.json", "\n" + json.dumps(flat, indent=2), {}),
-        ("lines.jsonl", lines, {}),
-        ("lines.log", lines, {}),
-        ("columns.json", json.dumps(by_column), {}),
-        ("pandas.json", json.dumps({k: dict(enumerate(v)) for k, v in by_column.items()}), {}),
-        ("split.json", json.dumps({"columns": [*by_column], "data": [[*one.values()] for one in flat]}), {}),
-        ("named.json", json.dumps({f"run {k}": one for k, one in enumerate(flat)}), {}),
-        ("list.json", json.dumps({"name": "x", "results": flat, "log": [{"a": 1}]}), {}),
-        ("nested.json", json.dumps(nested), paths),
-        ("deep.json", json.dumps({"cells": cells, "other": [{"lr": 1, "weight_decay": 1}]}), deep),
-    )
-    for name, text, columns in shapes:
-        path = tmp_path / name
-        path.write_text(text)
-        assert format_of(ImportSource(str(path))) == "json", name
-        check(sweep(path, columns=columns), name)
-    files = []
-    for k, one in enumerate(flat):  # a file per run, with the run's curve in it
-        files.append(tmp_path / f"run{k}.json")
-        files[-1].write_text(json.dumps(one | {"curve": [{"loss": 1}, {"loss": 2}]}))
-    table = read_table([ImportSource(str(path)) for path in files])
-    check(to_sweeps(table, ImportSource("runs"))[""], "a file per run")
-
-
-def test_paths_of_the_tools(root: Path, tmp_path: Path) -> None:
-    for folder, template in (
-        ("lightning_logs", "version_*/metrics.csv:val_loss"),
-        ("ray", "**/result.json:mean_loss"),
-        ("ray", "trial_*/result.json:mean_loss"),
-        ("hf", "{lr}-{weight_decay}/trainer_state.json:log_history[].eval_loss"),
-        ("hf", "*/trainer_state.json:log_history[].eval_loss"),
-        ("deepobs", "**/*__{weight_decay}__lr__{lr}/random_seed__{seed}__*:valid_losses"),
-        ("multirun", "*/log.csv:val_loss"),
-        ("out", "./width{width}_lr{lr}_wd{weight_decay}.csv:loss"),
+def test_paths_of_the_tools(root: Path) -> None:
+    for folder, template, unit in (
+        ("lightning_logs", "version_*/metrics.csv:val_loss", "step"),
+        ("ray", "**/result.json:mean_loss", "iteration"),
+        ("hf", "{lr}-{weight_decay}/trainer_state.json:log_history[].eval_loss", "step"),
+        ("hf", "*/trainer_state.json:log_history[].eval_loss", "step"),
+        ("deepobs", "**/*__{weight_decay}__lr__{lr}/random_seed__{seed}__*:valid_losses", ""),
+        ("multirun", "*/log.csv:val_loss", "epoch"),
+        ("out", "./width{width}_lr{lr}_wd{weight_decay}.csv:loss", "epoch"),
     ):
-        found = sweep(root / folder, template)
-        check(found, (folder, template))
-        check_curve(found, UNITS.get(folder, "epoch"), folder)
-        best = sweep(root / folder, template, best=True, maximize=True)
-        assert best.trials[0].metrics["value"] == 2.5, folder
+        found = read_sweep(root / folder, template)
+        check(found, (folder, template), unit)
+        assert first(read_sweep(root / folder, template, best=True, maximize=True)) == 2.5, folder
     assert found.notes[0] == "1 more .csv there do not fit width{width}_lr{lr}_wd{weight_decay}.csv"
-    for _, name, text in filter(lambda file: file[0] == "out", stubs.files_of_tools()):
-        (tmp_path / name).write_text(text)
-    (tmp_path / "width64_lr0.4_wd0.1.csv").write_text("epoch,loss\n")  # killed before its first epoch
-    (tmp_path / "config.yaml").write_text("lr: 7\n")  # the path says more
-    check(sweep(tmp_path, "width*_lr{lr}_wd{weight_decay}.csv:loss"), "a run without a value")
+    (root / "out/width64_lr0.4_wd0.1.csv").write_text("epoch,loss\n")  # killed before its first epoch
+    (root / "out/config.yaml").write_text("lr: 7\n")  # the path says more
+    check(read_sweep(root / "out", "width*_lr{lr}_wd{weight_decay}.csv:loss"), "a run without a value")
 
 
 def test_charts_and_tables_of_wandb(root: Path, tmp_path: Path) -> None:
-    check(sweep(root / "wandb.csv", metric="val_loss"), "table")
+    check(read_sweep(root / "wandb.csv", metric="val_loss"), "table")
     path = tmp_path / "chart.csv"
     for form, template in (
-        ("lr={} weight_decay={}", ""),
-        ("lr: {}, weight_decay: {}", ""),
-        ("a{}_b{}", "a{lr}_b{weight_decay}"),
+        *((r"lr=\1 weight_decay=\2", ""), (r"lr: \1, weight_decay: \2", "")),
+        (r"a\1_b\2", "a{lr}_b{weight_decay}"),
     ):
-        stubs.write_chart(path, form)
+        path.write_text(re.sub("lr([0-9.]+)_wd([0-9.]+)_s0", form, (root / path.name).read_text()))
         assert format_of(ImportSource(str(path))) == "wandb", form
-        found = sweep(path, template)
-        check(found, form)
-        check_curve(found, "step", form)
+        found = read_sweep(path, template)
+        check(found, form, "step")
         assert found.context.higher == "column 'val_acc'", form
-        assert sweep(path, template, best=True).trials[0].metrics["value"] == 0.5
-        assert sweep(path, template, best=True, maximize=True).trials[0].metrics["value"] == 2.5
+        assert first(read_sweep(path, template, best=True)) == 0.5
+        assert first(read_sweep(path, template, best=True, maximize=True)) == 2.5
     with pytest.raises(UsageError, match=r"run 'a0.1_b0.01' holds no lr=… .* from='lr\{lr\}_wd"):
-        sweep(path)
+        read_sweep(path)
     with pytest.raises(UsageError, match="does not fit x"):
-        sweep(path, "x{lr}")
+        read_sweep(path, "x{lr}")
 
 
 def test_both_stores_of_mlflow(root: Path) -> None:
     for source in (root / "mlruns", root / "mlruns/1", root / "mlflow.db", f"sqlite:///{root}/mlflow.db"):
         assert format_of(ImportSource(str(source))) == "mlflow", source
-        found = sweep(source, metric="val_loss")
-        check(found, source)
-        check_curve(found, "step", source)
+        found = read_sweep(source, metric="val_loss")
+        check(found, source, "step")
         assert "left out, as they only group others: 1 run" in found.notes, source
-        best = sweep(source, best=True, maximize=True, metric="val_loss")
-        assert best.trials[0].metrics["val_loss"] == 2.5, source
+        assert first(read_sweep(source, best=True, maximize=True, metric="val_loss")) == 2.5, source
+
+
+GOOD = "lr,weight_decay,seed,value\n0.1,0,0,1.5\n0.1,0.01,0,1.25\n0.2,0,0,nan\n0.2,0.01,0,2\n"
+TRIALS = [
+    Trial(Cell(0.1, 0.0), 0, Status.COMPLETE, {"value": 1.5}),
+    Trial(Cell(0.1, 0.01), 0, Status.COMPLETE, {"value": 1.25}),
+    Trial(Cell(0.2, 0.0), 0, Status.DIVERGED),
+    Trial(Cell(0.2, 0.01), 0, Status.COMPLETE, {"value": 2.0}),
+]
+
+
+def test_csv_dialects_give_the_same_trials(tmp_path: Path) -> None:
+    file = tmp_path / "sweep.csv"
+    for text in (
+        *(GOOD, "\ufeff" + GOOD, GOOD.replace("\n", "\r\n")),
+        *(GOOD.replace(",", ";"), GOOD.replace(",", " , ")),
+        GOOD.replace("0.1", '"0.1"').replace("lr", '"lr"'),
+        GOOD.replace("\n0.2,0,", "\n\n,,,\n0.2,0,"),
+        GOOD.replace("0.1", "1.0e-1").replace(",0,1.5", ",0.0,1.5"),
+    ):
+        file.write_bytes(text.encode())
+        assert [*read_sweep(file).trials] == TRIALS, text
+    file.write_bytes(GOOD.encode("utf-16"))
+    for path, fault in (
+        (file, "byte 0 is not UTF-8; save the file as UTF-8 CSV"),
+        *((tmp_path / "no", "No such file"), (tmp_path, "is a directory")),
+    ):
+        with pytest.raises(UsageError, match=fault):
+            read_sweep(path)
+
+
+@given(st.data())
+def test_written_trials_are_read_without_loss(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    positive, finite = st.floats(1e-12, 1e12), st.floats(allow_nan=False, allow_infinity=False)
+    axes = [data.draw(st.lists(axis, min_size=1, max_size=3)) for axis in (positive, st.floats(0, 1e12))]
+    lattice = Lattice(*map(tuple, axes))
+    assume(not any(merged_rates(dict.fromkeys(axis, 1)) for axis in (lattice.lr, lattice.weight_decay)))
+    trials, out = [], io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(["lr", "weight_decay", "seed", "value", "status", "extra"])
+    for cell in lattice.cells():
+        for seed in (-3, 2**40):
+            status = data.draw(st.sampled_from(Status))
+            names = ("value", "extra") if status is Status.COMPLETE else ()
+            metrics = {name: data.draw(finite) for name in names}
+            trials.append(Trial(cell, seed, status, metrics))
+            value, extra = metrics.get("value", ""), metrics.get("extra", "")
+            writer.writerow([cell.lr, cell.weight_decay, seed, value, status, extra])
+    path = tmp_path_factory.mktemp("csv") / "a.csv"
+    path.write_text(out.getvalue())
+    assert [*read_sweep(path).trials] == trials
+
+
+Rows = list[dict[str, Any]]
+
+
+def study(path: Path, rows: Rows, optimizer: str = "adam", **options: Any) -> ImportedStudy:
+    (path / "runs.json").write_text(json.dumps(rows))
+    return to_study(read_sweep(path / "runs.json"), optimizer, **options)
+
+
+def test_points_of_a_search_are_scattered(tmp_path: Path) -> None:
+    draw = random.Random(0)
+    rows: Rows = [
+        {
+            "lr": 10 ** draw.uniform(-4, -1),
+            "weight_decay": 10 ** draw.uniform(-3, 0),
+            "value": k,
+            "state": {3: "FAIL", 4: "PRUNED"}.get(k, "COMPLETE"),
+            "params": {"depth": k % 3, "name": "ab"[k % 2], "fixed": 7},
+        }
+        for k in range(40)
+    ]
+    found = study(tmp_path, rows)
+    spec, trials = found.spec, [*found.trials]
+    assert spec.scattered
+    assert StudySpec.from_dict(spec.to_dict()) == spec == spec.extended(spec)
+    assert {*trials[0].metrics} == {"value"}  # hyperparameters are no metrics
+    assert (len(trials), {trial.status for trial in trials}) == (38, {Status.COMPLETE})
+    assert (len(spec.lattice.lr), len(spec.lattice.weight_decay)) == (4, 4)
+    points = "not a lattice: 38 scattered points, as of a search, averaged on 4 × 4 cells"
+    for note, text in zip(
+        found.notes, (points, "1 FAIL, 1 PRUNED left out", "(params.depth, params.name)"), strict=True
+    ):
+        assert text in note
+    shown = result("x", spec, "", trials)
+    assert shown.best == Cell(rows[0]["lr"], rows[0]["weight_decay"])  # the point itself
+    assert shown.surface.counts()["cells"] == 16
+    for seeds in ((0, 1), (2, 3)):  # two runs of each point, with seeds of their own
+        twice = [row | {"seed": seed * (1 + k)} for k, row in enumerate(rows) for seed in seeds]
+        found = study(tmp_path, twice)
+        assert (found.spec.seeds, len(found.trials)) == ((0, 1), 76), seeds
+
+
+def test_initial_value_and_steps(tmp_path: Path) -> None:
+    cells = itertools.product((0.001, 0.01, 0.1), (0.01, 0.1, 1.0), (0, 1))
+    rows = [{"lr": lr, "weight_decay": wd, "seed": seed, "value": lr * wd + seed} for lr, wd, seed in cells]
+    name = "adamw:lr-scaled"
+    plain, full = study(tmp_path, rows, name), study(tmp_path, rows, name, initial=2.5, steps=1000)
+    assert not {"run_steps", "scattered"} & plain.spec.to_dict().keys()
+    assert StudySpec.from_dict(full.spec.to_dict()) == full.spec
+    found, told = (result("x", each.spec, "", [*each.trials]) for each in (plain, full))
+    assert found.conventions(Cell(0.1, 0.1)).normalized is None
+    assert told.conventions(Cell(0.1, 0.1)).normalized == pytest.approx(0.1 * 0.1 * 1000**0.5)
+    tuned = [each.separability.lr_sensitivity.tuned.value for each in (found, told)]  # type: ignore[union-attr]
+    assert tuned == [None, pytest.approx(0.00036)]

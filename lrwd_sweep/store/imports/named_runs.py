@@ -1,8 +1,8 @@
-"""Runs as files with hyperparameters in their paths, or in a file of settings beside them.
+"""Runs with hyperparameters in their names: files below a folder, and charts of Weights & Biases.
 
 A template such as `lr{lr}/wd{weight_decay}_seed{seed}.csv:val_loss` gives the path below a folder and the
 key of the value, which is the last or the best of a learning curve. `*` is any part of a name, `**/` any
-folders.
+folders. Hyperparameters may also lie in a file of settings beside a run.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ import yaml
 
 from lrwd_sweep.errors import UsageError, arg, brief, shown
 from lrwd_sweep.spec.user_command import STEPS
-from lrwd_sweep.store.imports.json_reader import curve_of, flat, load, text_of
-from lrwd_sweep.store.imports.run_table import RunTable, distinct, is_number, number, some
-from lrwd_sweep.store.imports.source import ImportSource
+from lrwd_sweep.store.imports.csv_and_json import curve_of, flat, load, read_csv, text_of
+from lrwd_sweep.store.imports.run_table import ImportSource, RunTable, distinct, is_number, number, some
 
 END = "last step"  # the column with the end of a curve
 NO_VALUE, DIVERGED = "no value", "not finite"  # its text for a curve without an end
@@ -35,6 +34,8 @@ _SETTINGS = (  # of Lightning, Ray, Weights & Biases, Hydra and others
     *("hparams.yaml", "params.json", "config.yaml", "config.json", "args.yaml", "args.json"),
     *(".hydra/config.yaml", "training_args.json", "hparams.json"),
 )
+_BOUNDS = ("__MIN", "__MAX")  # of a chart, beside a column
+_PAIR = re.compile(r"([A-Za-z_][\w./]*)\s*[=:]\s*([^\s,;|]+)")
 _LIKE = "'lr{lr}_wd{weight_decay}_seed{seed}.csv:val_loss'"
 
 
@@ -42,7 +43,6 @@ _LIKE = "'lr{lr}_wd{weight_decay}_seed{seed}.csv:val_loss'"
 class NamePattern:
     """A name with `{…}` for its parts, as a regular expression."""
 
-    text: str
     names: tuple[str, ...]
     expression: re.Pattern[str]
 
@@ -67,7 +67,7 @@ class NamePattern:
             raise UsageError(
                 f"{arg('from', text)} has a part twice, or one that is not closed; write for example {_LIKE}"
             )
-        return cls(text, tuple(names), re.compile("".join(parts)))
+        return cls(tuple(names), re.compile("".join(parts)))
 
     def parts_of(self, name: str) -> dict[str, str] | None:
         """Return the parts of a name; None if it does not fit."""
@@ -119,24 +119,19 @@ def read_paths(source: ImportSource) -> RunTable:
             f"{source.name}: no file below it fits {arg('from', source.template)}; it holds "
             f"{some(map(shown, _files(source.path, None)), 3) or 'no file'}"
         )
-    settings: dict[Path, dict[str, str]] = {}
-    records: list[tuple[str, dict[str, str], set[str]]] = []
-    curves = {}
+    known: dict[Path, dict[str, str]] = {}
+    records, settings, curves = [], set(), {}
     for name, parts in runs:
-        curve = read_curve(source.path / name, key)
+        curve = _read_curve(source.path / name, key)
         value, end = curve.texts(source)
+        named = {**_settings_of(source.path, Path(name).parent, known), **parts}
+        records.append({**curve.facts, **named, "value": value, END: end})
+        settings |= named.keys() - {"value", END}
         curves[name, "value"] = curve.points
-        beside = _settings_of(source.path, Path(name).parent, settings)
-        named = {**beside, **parts}
-        record = {**curve.facts, **named, "value": value, END: end}
-        records.append((name, record, set(named) - {"value", END}))
-    header = list(dict.fromkeys(column for _, record, _ in records for column in record))
-    rows = [(name, [record.get(column, "") for column in header]) for name, record, _ in records]
-    named_columns = frozenset[str]().union(*(names for *_, names in records))
     files = f"{others} more {Path(template).suffix or 'files'} there do not fit {template}"
-    return RunTable.of_rows(
-        *(source.name, header, rows),
-        settings=named_columns,
+    return RunTable.of_records(
+        *(source.name, records, [name for name, _ in runs]),
+        settings=frozenset(settings),
         progress=END,
         notes=(files,) * bool(others),
         measured=key,
@@ -144,7 +139,7 @@ def read_paths(source: ImportSource) -> RunTable:
     )
 
 
-def read_curve(path: Path, key: str) -> Curve:
+def _read_curve(path: Path, key: str) -> Curve:
     """Read the values of a key from a CSV, JSON or JSON lines file. Raises UsageError."""
     with path.open("rb") as file:
         beginning = file.read(256).lstrip()[:1]
@@ -229,3 +224,59 @@ def _document(path: Path) -> Any:
         return yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"{path} cannot be read: {brief(error)}") from None
+
+
+def is_chart(header: Sequence[str]) -> bool:
+    """Return whether the columns of a CSV are those of a chart panel."""
+    names = set(header)
+    return any(f"{name}{_BOUNDS[0]}" in names and " - " in name for name in header[1:])
+
+
+def read_wandb_chart(source: ImportSource) -> RunTable:
+    """Read a run per name and metric of a chart panel. Raises UsageError."""
+    table = read_csv(source)
+    if not is_chart(table.header):
+        raise UsageError(f"{source.name} has no columns 'RUN - metric'; a table of runs is --format csv")
+    texts = table.columns()
+    steps = texts[table.header[0]]
+    pattern = NamePattern.of(source.template, source.columns) if source.template else None
+    runs: dict[str, dict[str, str]] = {}
+    settings: set[str] = set()
+    curves: dict[tuple[str, str], Mapping[str, Sequence[float]]] = {}
+    for column in table.header[1:]:
+        name, dash, metric = column.rpartition(" - ")
+        if not dash or column.endswith(_BOUNDS):
+            continue
+        parts = dict(_PAIR.findall(name)) if pattern is None else pattern.parts_of(name)
+        if not parts:
+            how = f"does not fit {source.template}" if pattern else "holds no lr=… and weight_decay=…"
+            raise UsageError(
+                f"{source.name}: the name of run {shown(name)} {how}; say where they are, as "
+                f"{arg('from', 'lr{lr}_wd{weight_decay}_seed{seed}')}, or export the table of runs"
+            )
+        points = [(step, text) for step, text in zip(steps, texts[column], strict=True) if text]
+        if bad := next((text for _, text in points if not is_number(text)), None):
+            raise UsageError(f"{source.name}: {shown(column)}: {shown(bad)} is not a number")
+        known = [number(step) for step, _ in points] if all(is_number(step) for step, _ in points) else []
+        curve = Curve([number(text) for _, text in points], known, table.header[0].lower())
+        value, end = curve.texts(source)
+        curves[f"run {name}", metric] = curve.points
+        runs.setdefault(name, {"run": name, END: end, **parts})[metric] = value
+        settings |= parts.keys()
+    metrics = {key for run in runs.values() for key in run} - {"run", END, *settings}
+    measured = ""
+    if len(metrics) == 1:
+        (measured,) = metrics
+        if not any("value" in run for run in runs.values()):
+            runs = {
+                name: {"value" if key == measured else key: text for key, text in run.items()}
+                for name, run in runs.items()
+            }
+            curves = {(place, "value"): curve for (place, _), curve in curves.items()}
+    return RunTable.of_records(
+        *(source.name, [*runs.values()], [f"run {name}" for name in runs]),
+        settings=frozenset(settings),
+        progress=END,
+        measured=measured,
+        curves=curves,
+    )

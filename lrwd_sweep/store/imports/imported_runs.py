@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +14,17 @@ from numpy.typing import NDArray
 from lrwd_sweep.errors import shown
 from lrwd_sweep.science.lattice import Cell, canonical
 from lrwd_sweep.science.trial import Status, Trial
-from lrwd_sweep.store.imports.run_states import RunState, StateColumn, run_states, state_of
+from lrwd_sweep.store.imports.run_states import RunState, StateColumns, run_states, state_of
 from lrwd_sweep.store.imports.run_table import BLOCK, RowFault, RunTable, Texts, is_number, number, numbers
 
 Rows = NDArray[np.int64]
 
-COMPLETE, DIVERGED, FAILED, UNFINISHED = range(4)  # an unfinished run has no trial
-_STATUS = (Status.COMPLETE, Status.DIVERGED, Status.FAILED, Status.FAILED)
+_STATUS = {
+    RunState.COMPLETE: Status.COMPLETE,
+    RunState.DIVERGED: Status.DIVERGED,
+    RunState.FAILED: Status.FAILED,
+}
 _PLACEHOLDERS = {"", "none", "null", "na", "nil", "missing", "undefined", "empty"}  # letters of a text
-_WITHOUT_VALUE = {RunState.UNFINISHED: UNFINISHED, RunState.FAILED: FAILED, RunState.DIVERGED: DIVERGED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class ImportedRuns:
     weight_decay: NDArray[np.float64]  # canonical
     seed: NDArray[np.int64]
     value: NDArray[np.float64]  # defined if complete
-    status: NDArray[np.int8]  # COMPLETE, …
+    state: NDArray[np.int8]  # RunState
     word: Texts  # text of the column of states
     detail: Texts | None
 
@@ -45,13 +47,13 @@ class ImportedRuns:
     @property
     def has_result(self) -> NDArray[np.bool_]:
         """True if the run ended by itself: complete or diverged."""
-        return self.status <= DIVERGED
+        return np.isin(self.state, (RunState.COMPLETE, RunState.DIVERGED))
 
     def select(self, chosen: NDArray[Any]) -> ImportedRuns:
         """Return some runs, given by index or as a mask."""
         if chosen.dtype == bool and chosen.all():
             return self
-        names = ("row", "lr", "weight_decay", "seed", "value", "status", "word")
+        names = ("row", "lr", "weight_decay", "seed", "value", "state", "word")
         detail = None if self.detail is None else self.detail[chosen]
         return replace(self, **{name: getattr(self, name)[chosen] for name in names}, detail=detail)
 
@@ -89,7 +91,7 @@ class ImportedRuns:
 
 
 @dataclass(frozen=True, slots=True)
-class ImportedTrials(Sequence[Trial]):
+class ImportedTrials:
     """Runs as trials, each built when it is asked for, because a million of them fill the memory.
 
     The value is the metric `metric`, with its learning curve if the table has one of the column `measured`;
@@ -99,22 +101,11 @@ class ImportedTrials(Sequence[Trial]):
     runs: ImportedRuns
     metric: str
     numeric: Sequence[str]
+    measured: str
     constant: Mapping[str, float] = field(default_factory=dict)
-    measured: str = ""
 
     def __len__(self) -> int:
         return len(self.runs)
-
-    @overload
-    def __getitem__(self, k: int) -> Trial: ...
-
-    @overload
-    def __getitem__(self, k: slice) -> Sequence[Trial]: ...
-
-    def __getitem__(self, k: int | slice) -> Trial | Sequence[Trial]:
-        if isinstance(k, slice):
-            return replace(self, runs=self.runs.select(np.arange(len(self))[k]))
-        return next(iter(replace(self, runs=self.runs.select(np.arange(len(self))[k, None]))))
 
     def __iter__(self) -> Iterator[Trial]:
         for start in range(0, len(self), BLOCK):
@@ -125,15 +116,15 @@ class ImportedTrials(Sequence[Trial]):
         details = [""] * len(runs) if runs.detail is None else runs.detail
         every = self._metrics(runs)
         nothing: dict[Any, Any] = {}
-        lists = (one.tolist() for one in (runs.lr, runs.weight_decay, runs.seed, runs.status))
-        for k, (lr, weight_decay, seed, status) in enumerate(zip(*lists, strict=True)):
+        lists = (one.tolist() for one in (runs.lr, runs.weight_decay, runs.seed, runs.state))
+        for k, (lr, weight_decay, seed, state) in enumerate(zip(*lists, strict=True)):
             detail, curves = details[k], self._curves(runs, k) if runs.table.curves else nothing
-            metrics = every[k] if status == COMPLETE else nothing
-            if status != COMPLETE and not detail:
+            metrics = nothing if state else every[k]
+            if state and not detail:
                 word = runs.word[k]
                 plain = word.lower() in ("", *Status) or state_of(word) is RunState.COMPLETE
                 detail = "" if plain else word
-            yield Trial(cell(lr, weight_decay), seed, _STATUS[status], metrics, curves, detail, nothing)
+            yield Trial(cell(lr, weight_decay), seed, _STATUS[state], metrics, curves, detail, nothing)
 
     def _metrics(self, runs: ImportedRuns) -> list[dict[str, float]]:
         """Return the metrics of each run; they mean something if it is complete."""
@@ -157,7 +148,7 @@ class ImportedTrials(Sequence[Trial]):
 
 
 def parse_runs(
-    table: RunTable, names: Mapping[str, str], states: Sequence[StateColumn]
+    table: RunTable, names: Mapping[str, str], states: StateColumns
 ) -> tuple[ImportedRuns, list[str], list[RowFault]]:
     """Parse all rows: the runs, the states of runs without a result whose rates are invalid, the faults.
 
@@ -168,30 +159,27 @@ def parse_runs(
     texts = {name: columns[column] for name, column in names.items()}
     state, word = run_states(states, columns, size)
     parser = _Parser(table)
-    status = np.zeros(size, dtype=np.int8)
-    for ended, code in _WITHOUT_VALUE.items():
-        status[state == ended.value] = code
-    with_value = np.flatnonzero(status == COMPLETE)
+    with_value = np.flatnonzero(state == RunState.COMPLETE)
     value = np.full(size, math.nan)
     found = numbers(texts["value"][with_value])
     if found is None or (texts["value"][with_value] == "").any():
         value = parser.parse("value", texts["value"], _value, math.nan, with_value)
     else:
         value[with_value] = found
-    status[with_value] = np.where(np.isfinite(value[with_value]), COMPLETE, DIVERGED)
+    ended = state.copy()
+    ended[with_value[~np.isfinite(value[with_value])]] = RunState.DIVERGED
     lr = parser.parse("lr", texts["lr"], _lr, math.nan)
     weight_decay = parser.parse("weight_decay", texts["weight_decay"], _weight_decay, math.nan)
     seed = np.zeros(size, dtype=np.int64)
     if "seed" in texts:
         seed = parser.parse("seed", texts["seed"], _seed, 0)
     runs = ImportedRuns(
-        *(table, np.arange(size), lr, weight_decay, seed, value, status, word), texts.get("detail")
+        *(table, np.arange(size), lr, weight_decay, seed, value, ended, word), texts.get("detail")
     )
     faults: list[RowFault] = []
     left_out = []
-    without_result = (RunState.UNFINISHED.value, RunState.FAILED.value)
     for row, in_row in sorted(parser.faults.items()):
-        if state[row] in without_result:
+        if state[row] in (RunState.UNFINISHED, RunState.FAILED):
             left_out.append(word[row])
         else:
             faults += in_row
@@ -212,12 +200,7 @@ class _Parser:
         self.faults: dict[int, list[RowFault]] = {}
 
     def parse(
-        self,
-        name: str,
-        texts: Texts,
-        parse: Callable[[str], Any],
-        default: float,
-        rows: Rows | None = None,
+        self, name: str, texts: Texts, parse: Callable[[str], Any], default: float, rows: Rows | None = None
     ) -> NDArray[Any]:
         """Parse the texts of some rows (default: all); return `default` for others and for faults."""
         found = np.full(len(texts), default)
@@ -233,16 +216,12 @@ class _Parser:
                 except ValueError as error:
                     known[text], faults[text] = default, str(error)
             found[some] = [*map(known.__getitem__, block)]
-            if faults:
-                self._note(name, faults, zip(some.tolist(), block, strict=True))
+            for row, text in zip(some.tolist(), block, strict=True) if faults else ():
+                if (fault := faults.get(text)) is not None:
+                    what = name if name == "value" and not text else f"{name} {shown(text)}"
+                    one = RowFault(self.table.place(row), f"{what} {fault}", f"{name} {fault}")
+                    self.faults.setdefault(row, []).append(one)
         return found
-
-    def _note(self, name: str, faults: Mapping[str, str], rows: Iterable[tuple[int, str]]) -> None:
-        for row, text in rows:
-            if (fault := faults.get(text)) is not None:
-                what = name if name == "value" and not text else f"{name} {shown(text)}"
-                one = RowFault(self.table.place(row), f"{what} {fault}", f"{name} {fault}")
-                self.faults.setdefault(row, []).append(one)
 
 
 def _value(text: str) -> float:

@@ -1,21 +1,118 @@
-"""Runs in JSON or JSON lines: records with dotted keys, `config.lr`, in a list `results[].config.lr`."""
+"""Runs in a CSV file, a row per run, or in JSON or JSON lines: records with dotted keys, `config.lr`.
+
+A CSV is separated by commas, semicolons or tabs. JSON records are a list, or in one: `results[].config.lr`.
+"""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from lrwd_sweep.errors import UsageError, arg, shown
-from lrwd_sweep.store.imports.run_table import REQUIRED, RunTable, some
-from lrwd_sweep.store.imports.source import ImportSource
+from lrwd_sweep.store.imports.run_table import (
+    BLOCK,
+    REQUIRED,
+    ImportSource,
+    RunTable,
+    as_texts,
+    find_column,
+    some,
+)
 
+if TYPE_CHECKING:
+    import _csv
+
+_SHARED = 50_000  # distinct texts of a column up to which equal ones are one object
 _SETTINGS = {"config", "params", "param", "parameters", "hparams", "hyperparameters", "hyperparams", "args"}
 _SHORT = 8  # elements of a list that are shown as one text, such as betas
 
 Record = dict[str, str]
+
+
+def read_csv(source: ImportSource) -> RunTable:
+    """Read the header and all rows that are not blank. Raises UsageError."""
+    path = source.path
+    try:
+        with path.open("rb") as raw:
+            whole = raw if raw.seekable() else io.BytesIO(raw.read())
+            file = io.TextIOWrapper(whole, "utf-8-sig", newline="")
+            try:
+                return _table(path, file)
+            except UnicodeDecodeError:  # its position is that in a part of the file
+                whole.seek(0)
+                fault = _first_fault(whole.read())
+                raise UsageError(f"{path}: byte {fault} is not UTF-8; save the file as UTF-8 CSV") from None
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}; name a CSV file that can be read") from None
+
+
+def _table(path: Path, file: io.TextIOWrapper) -> RunTable:
+    first = next((line.strip("\n") for line in file if line.strip()), "")
+    file.seek(0)
+    delimiter = max(",;\t", key=first.count)  # a comma if in doubt; rows may hold decimal commas
+    lines = csv.reader(file, delimiter=delimiter, strict=True)
+    places = array("q")
+    ragged: list[tuple[str, list[str]]] = []
+    try:
+        header = next(([*map(str.strip, fields)] for fields in lines if any(map(str.strip, fields))), [])
+        columns = [_Column() for _ in header]
+        rows = _whole_rows(lines, len(header), places, ragged)
+        while block := list(islice(rows, BLOCK)):
+            for column, texts in zip(columns, zip(*block, strict=True), strict=True):
+                column.extend(texts)
+    except csv.Error as error:
+        raise UsageError(f"{path}: line {lines.line_num}: {error}; check the quotes") from None
+    if not places and not ragged:
+        fault = "there are no rows below the header" if header else "the file is empty"
+        raise UsageError(f"{path}: {fault}; write lr,weight_decay,seed,value and a row per run")
+    columns.reverse()
+    found = [as_texts(columns.pop().texts) for _ in header]  # one at a time, to save memory
+    return RunTable(path, header, found, np.array(places), ragged, written=True)
+
+
+def _whole_rows(
+    lines: _csv.Reader, width: int, places: array[int], ragged: list[tuple[str, list[str]]]
+) -> Iterator[list[str]]:
+    """Yield the rows of `width` fields and note their lines; keep others, unless blank, in `ragged`."""
+    for fields in lines:
+        if len(fields) == width and (fields[0].strip() or any(map(str.strip, fields))):
+            places.append(lines.line_num)
+            yield fields
+        elif len(fields) != width and any(map(str.strip, fields)):
+            ragged.append((f"line {lines.line_num}", [*map(str.strip, fields)]))
+
+
+class _Column:
+    """The texts of a column; equal ones are one object if there are few distinct ones."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self._known: dict[str, str] = {}
+
+    def extend(self, texts: Sequence[str]) -> None:
+        """Add texts without the blanks around them."""
+        stripped = [*map(str.strip, texts)]
+        if len(self._known) <= _SHARED:
+            stripped = [*map(self._known.setdefault, stripped, stripped)]
+        self.texts += stripped
+
+
+def _first_fault(raw: bytes) -> int:
+    try:
+        raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        return error.start
+    return 0
 
 
 def read_json(source: ImportSource) -> RunTable:
@@ -24,9 +121,9 @@ def read_json(source: ImportSource) -> RunTable:
     records = _records(source, document)
     if not records:
         raise UsageError(f"{source.name}: there are no records in it; write a list of objects, one per run")
-    header = list(dict.fromkeys(key for record in records for key in record))
-    rows = [(f"record {k}", [record.get(key, "") for key in header]) for k, record in enumerate(records, 1)]
-    return RunTable.of_rows(source.name, header, rows, settings=frozenset(filter(is_setting, header)))
+    places = [f"record {k}" for k in range(1, len(records) + 1)]
+    table = RunTable.of_records(source.name, records, places)
+    return replace(table, settings=frozenset(filter(_is_setting, table.header)))
 
 
 def load(path: Path) -> Any:
@@ -57,11 +154,9 @@ def text_of(value: object) -> str:
     """Return a JSON value as the text of a table: null is empty, a number is exact."""
     if value is None:
         return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return (
-        value.strip() if isinstance(value, str) else repr(value) if _is_scalar(value) else json.dumps(value)
-    )
+    if isinstance(value, str):
+        return value.strip()
+    return repr(value) if isinstance(value, float) else json.dumps(value)
 
 
 def flat(value: object, prefix: str = "") -> Record:
@@ -86,14 +181,14 @@ def flat(value: object, prefix: str = "") -> Record:
     return short | ({f"{prefix}[-1]": text_of(value[-1])} if numbers else {})
 
 
-def is_setting(column: str) -> bool:
+def _is_setting(column: str) -> bool:
     """Return whether a dotted name says that it is a hyperparameter."""
     return any(part.rstrip("[]") in _SETTINGS for part in column.replace("/", ".").split(".")[:-1])
 
 
 def _records(source: ImportSource, document: object) -> list[Record]:
     if isinstance(document, Mapping):
-        document = _table(document)
+        document = _by_run(document)
     if isinstance(document, list):
         if document and not all(isinstance(item, Mapping) for item in document):
             raise UsageError(f"{source.name}: its list does not hold objects; write one object per run")
@@ -105,7 +200,7 @@ def _records(source: ImportSource, document: object) -> list[Record]:
     return list(_expanded(document, "", opened))
 
 
-def _table(document: Mapping[str, Any]) -> Any:
+def _by_run(document: Mapping[str, Any]) -> Any:
     """Return the records of a table that pandas wrote by columns, or of named runs; else the document."""
     values = list(document.values())
     if {"columns", "data"} <= document.keys() and isinstance(document["data"], list):
@@ -132,15 +227,15 @@ def _named_lists(source: ImportSource) -> set[str]:
 
 def _only_list(source: ImportSource, document: Mapping[str, Any]) -> set[str]:
     """Return the list of a document that holds its records; none if the document is a record itself."""
-    wanted = [source.columns.get(name, name) for name in REQUIRED[:2]]
-    if all(map(RunTable.of_rows("", list(flat(document)), []).find, wanted)):
+
+    def has_rates(record: Mapping[str, Any]) -> bool:
+        wanted = [source.columns.get(name, name) for name in REQUIRED[:2]]
+        return all(find_column([*flat(record)], name) for name in wanted)
+
+    if has_rates(document):
         return set()
     lists = dict(_lists(document))
-    found = [
-        path
-        for path, items in lists.items()
-        if len(lists) == 1 or all(map(RunTable.of_rows("", list(flat(items[0])), []).find, wanted))
-    ]
+    found = [path for path, items in lists.items() if len(lists) == 1 or has_rates(items[0])]
     if len(found) > 1 or (lists and not found):
         raise UsageError(
             f"{source.name} holds {len(lists)} lists of records, {some(map(shown, lists))}; name the one as "
