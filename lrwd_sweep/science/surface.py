@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -210,3 +211,32 @@ class Surface:
             return self
         layers = [self.seeds.index(seed) for seed in seeds]
         return replace(self, seeds=seeds, values=self.values[..., layers], lanes=self.lanes[..., layers])
+
+
+def on_lattice(trials: Iterable[Trial], lattice: Lattice, metric: str) -> list[Trial]:
+    """Move trials of a continuous search to their nearest lattice cells in log distance.
+
+    Completed trials are averaged by cell and seed; without any, the cell keeps the first trial's status.
+    """
+    groups: dict[tuple[Cell, int], list[Trial]] = {}
+    for trial in trials:
+        groups.setdefault((nearest(trial.cell, lattice), trial.seed), []).append(trial)
+    moved = []
+    for (cell, seed), group in groups.items():
+        values = [trial.metrics[metric] for trial in group if metric in trial.metrics]
+        if values:
+            moved.append(Trial(cell, seed, Status.COMPLETE, {metric: sum(values) / len(values)}))
+        else:
+            moved.append(replace(group[0], cell=cell))
+    return moved
+
+
+def nearest(cell: Cell, lattice: Lattice) -> Cell:
+    """Return the lattice cell at the smallest log distance, axis by axis; 0 is near only to 0."""
+
+    def near(value: float, axis: Sequence[float]) -> float:
+        if value <= 0:
+            return min(axis)
+        return min((at for at in axis if at > 0), key=lambda at: abs(math.log(at / value)))
+
+    return Cell(near(cell.lr, lattice.lr), near(cell.weight_decay, lattice.weight_decay))

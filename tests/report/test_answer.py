@@ -61,7 +61,7 @@ def swept(
         for seed in spec.seeds:
             value = sign * (height + noise * random.standard_normal())
             trials.append(Trial(cell, seed, Status.COMPLETE, {spec.metric: float(value)}))
-    return result(spec.default_name, spec, "", trials, storage=storage)
+    return replace(result(spec.default_name, spec, "", trials), storage=storage)
 
 
 def lines(*results: Result) -> list[Line]:

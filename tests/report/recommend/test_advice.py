@@ -65,7 +65,7 @@ def trained(
                 trials.append(Trial(cell, seed, Status.DIVERGED))
             elif math.isfinite(found):
                 trials.append(Trial(cell, seed, Status.COMPLETE, {"val_loss": found}))
-    return result(name or spec.default_name, spec, "", trials, storage=storage)
+    return replace(result(name or spec.default_name, spec, "", trials), storage=storage)
 
 
 def as_search(found: Result, *more: Trial, keep: Callable[[Cell], bool] = lambda cell: True) -> Result:
