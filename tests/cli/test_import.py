@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import lrwd_sweep
-from lrwd_sweep.cli import transfer
+from lrwd_sweep.cli import import_export
 from lrwd_sweep.cli.docs import FOLDER
 from lrwd_sweep.store import open_store
 from lrwd_sweep.store.imports import READERS
@@ -87,7 +87,7 @@ def _runs(tmp_path: Path, _empty_directory: None) -> None:
 
 
 def test_formats_of_the_help_are_those_that_are_read() -> None:
-    assert {*transfer.FORMATS} == READERS.keys()
+    assert {*import_export.FORMATS} == READERS.keys()
 
 
 def test_a_study_for_each_value_of_a_column(run: Run) -> None:
@@ -184,7 +184,7 @@ def test_several_files_and_a_chosen_study(run: Run, tmp_path: Path, monkeypatch:
     assert found.err.count("imported 18 lanes as x-file-w") == 2
     options = ("study", "import", "optuna.db", "--study-name", "o", *READ)
     assert "choose one as --where study=W64, or import a study of each with --by study" in run(*options).err
-    monkeypatch.setattr(transfer, "_on_terminal", lambda: True)
+    monkeypatch.setattr(import_export, "_on_terminal", lambda: True)
     monkeypatch.setattr(sys, "stdin", io.StringIO("w7\nw128\n"))
     found = run(*options)
     assert found.err.count("which study? [W64/W128] ") == 2

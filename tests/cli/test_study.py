@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import lrwd_sweep
-from lrwd_sweep.cli import transfer
+from lrwd_sweep.cli import import_export
 from lrwd_sweep.science.trial import Direction
 from lrwd_sweep.store import open_store
 from tests.cli.conftest import ADAM, ADAMW, Run, assert_refused
@@ -86,7 +86,7 @@ def test_open_questions_are_asked_on_a_terminal_only(run: Run, monkeypatch: pyte
     )
     assert run(*IMPORT, "x", "-o", "adamw", "--decay-rule", "lr-scaled").code == 0
     assert "torch.optim.AdamW(" in run("report", "x").out
-    monkeypatch.setattr(transfer, "_on_terminal", lambda: True)
+    monkeypatch.setattr(import_export, "_on_terminal", lambda: True)
     monkeypatch.setattr(sys, "stdin", io.StringIO("\nwhat\nlr\nHigher\n"))
     found = run(*IMPORT, "y", "-o", "adamw", "--metric", "acc")
     assert found.code == 0

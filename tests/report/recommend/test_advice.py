@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrwd_sweep.report.recommend.advice import Advice, advice, extended, finer
+from lrwd_sweep.report.recommend import advice
+from lrwd_sweep.report.recommend.command import Advice, extended, finer
 from lrwd_sweep.report.result import Result, result
 from lrwd_sweep.science.lattice import Cell, Lattice, canonical
 from lrwd_sweep.science.optimizer import MomentumForm, Optimizer

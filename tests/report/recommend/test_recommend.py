@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrwd_sweep.report.recommend import blocks, most_forgiving, recommendations
+from lrwd_sweep.report.recommend import recommendations
 from lrwd_sweep.report.result import Result, result
 from lrwd_sweep.science.optimizer import DecayRule, Optimizer
-from lrwd_sweep.science.surface import CellStatus, Float
+from lrwd_sweep.science.surface import CellStatus, Float, blocks, most_forgiving
 from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.spec.study import Kind
 from tests.report.view.examples import lost, study, surface, valley
@@ -45,12 +45,12 @@ def test_block_is_a_cell_and_its_eight_neighbours_and_the_most_forgiving_has_the
     assert forgiving.around.mean < best.around.mean
     assert best.around.worst == pytest.approx(1.001)
     values = valley(6, 7)
-    found = blocks(surface(values))
-    assert found.mean[2, 3] == pytest.approx(values[1:4, 2:5].mean())
-    assert found.worst[2, 3] == values[1:4, 2:5].max()
-    assert np.isfinite(found.mean).sum() == np.isfinite(found.mean[1:-1, 1:-1]).sum() == 4 * 5
+    mean, worst = blocks(surface(values))
+    assert mean[2, 3] == pytest.approx(values[1:4, 2:5].mean())
+    assert worst[2, 3] == values[1:4, 2:5].max()
+    assert np.isfinite(mean).sum() == np.isfinite(mean[1:-1, 1:-1]).sum() == 4 * 5
     values[:, 0] = 0.0  # the baseline is not a neighbor
-    mean = blocks(surface(values, baseline=True)).mean
+    mean, _ = blocks(surface(values, baseline=True))
     assert np.isnan(mean[:, :2]).all()
     assert np.isfinite(mean[2, 2])
 
@@ -61,7 +61,7 @@ def test_cell_beside_one_that_does_not_count_has_no_block(i: int, j: int, how: s
     found.values[i, j] = 10.0 if how == "capped" else np.nan
     if how != "capped":
         found.lanes[i, j] = CellStatus(how).value
-    mean = blocks(found).mean
+    mean, _ = blocks(found)
     rows, columns = np.indices((5, 5))
     beside = (abs(rows - i) <= 1) & (abs(columns - j) <= 1)
     assert np.isnan(mean[beside]).all()
