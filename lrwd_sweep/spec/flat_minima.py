@@ -158,3 +158,20 @@ def refuse_early(metric: str, task: Any, restart: int, epoch: int) -> None:
 
 def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def methods_of(t: Any, metric: str) -> str:  # of a Task or None
+    """Name what a metric needs besides the optimizer, as `with SAM(rho=0.05)`; empty if nothing."""
+    kind = metric.partition("_")[0]
+    if t is None:
+        return ""
+    found = []
+    if t.sam:
+        found.append(f"ASAM(rho={t.sam:g}, eta={ETA})" if t.sam_adaptive else f"SAM(rho={t.sam:g})")
+    if kind == SWA and t.swa is not None:
+        found.append(f"swa of the weights after epochs {t.swa_epochs[0]} to {t.swa_epochs[-1]}")
+    if kind == EMA and t.ema is not None:
+        found.append(f"ema of the weights, half-life {t.ema:g} epoch{'s' * (t.ema != 1)}")
+    if kind == ENSEMBLE and t.ensemble is not None:
+        found.append(f"ensemble of the last {t.ensemble} snapshots")
+    return f"with {', '.join(found)}" if found else ""

@@ -162,7 +162,7 @@ def of_all(spec: StudySpec, result: Result, among: Sequence[Result]) -> tuple[st
 
 
 def then_report(words: tuple[str, ...], result: Result, among: Sequence[Result]) -> tuple[str, ...] | None:
-    """Append the shortest call that reports all studies again, if one can be typed; None if it is too long."""
+    """Append the shortest call that reports all studies, if one can be typed; None if it is too long."""
     again: tuple[str, ...] = ()
     if f"{' '.join(each.name for each in among)}{result.storage}".isprintable():
         names = (_quoted(each.name) for each in among)
