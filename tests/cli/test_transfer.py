@@ -6,6 +6,8 @@ import csv
 import io
 from pathlib import Path
 
+from lrwd_sweep.spec.over import Over
+from lrwd_sweep.spec.request import Request
 from lrwd_sweep.store import open_store
 from tests.cli.conftest import STORE, Run, assert_refused, strict
 
@@ -40,42 +42,34 @@ def test_transfer_reports_exponents_rules_and_cost_and_trains_once(run: Run) -> 
         assert limit < 0 or run(*EPOCHS, "--max-carry-regret", str(limit)).code == code, limit
 
 
-def test_other_scales_change_what_they_name(run: Run) -> None:
-    for scale, low, high in (
-        ("width=8,16", {"net_options": '{"width": 8}'}, {"net_options": '{"width": 16}'}),
-        ("batch-size=32,64", {"batch_size": 32}, {"batch_size": 64}),
-        ("train-fraction=0.5,1", {"train_fraction": 0.5, "steps_per_epoch": 3}, {"train_fraction": None}),
+def test_other_scales_change_what_they_name() -> None:
+    for scale, name, low, high in (
+        ("width=8,16", "net_options", '{"width": 8}', '{"width": 16}'),
+        ("batch-size=32,64", "batch_size", 32, 64),
+        ("train-fraction=0.5,1", "train_fraction", 0.5, None),
     ):
-        storage = ("--storage", f"{scale.partition('=')[0]}.db")
-        found = run("transfer", "--over", scale, *AXES[:-1], "1", "--epochs", "2", *storage)
-        assert found.code == 0, found.err
-        with open_store(storage[1], write=False) as store:
-            tasks = [store.get_study(name).spec.task for name in store.latest()]
-        for task, expected in zip(tasks, (low, high), strict=True):
-            assert {name: getattr(task, name) for name in expected} == expected, scale
+        specs = Over.parse(scale).specs(Request.of(epochs=2), None, lambda spec: spec)
+        assert [getattr(spec.task, name) for spec in specs.values()] == [low, high], scale
 
 
 def test_bad_scales_are_refused_in_one_line(run: Run) -> None:
     for given, part in (
-        ((), "--over is required: write --over epochs=15,60,240"),
-        (("--over", "epochs"), "--over epochs names no values; write epochs=15,60,240"),
-        (("--over", "epochs=3"), "has one value; a scale needs two or more"),
-        (("--over", "epochs=3,4", "--figure", "a.gif"), "unknown figure format '.gif'"),
-        (
-            ("--over", "epochs=3,4", "--figure", "a.svg", "--output", "a.svg"),
-            "are both a.svg; name two files",
-        ),
-        (("--over", "epochs=3,4", "--over", "width=8,9"), "--over is given 2 times; sweep over one quantity"),
-        (("--over", "epochs=3,4", "--epochs", "60"), "--epochs 60 has no effect: --over sets it"),
-        (("--over", "width=8,9", "--net-options", "width=7"), "--net-options width=7 has no effect: --over"),
-        (("--over", "epochs=3,4", "--shard", "1/2", "--format", "csv"), "has no effect with --shard 1/2"),
-        (("--over", "epochs=3,4", "--full", "--format", "json"), "--full adds nothing to json; choose table"),
-        (("--over", "epoch=3,4"), "unknown scale 'epoch'; did you mean epochs?"),
-        (("--over", "epochs=3,x"), "'x' is not a number"),
-        (("--over", "epochs=1.5,2"), "1.5 is not a whole number of at least 1"),
-        (("--over", "width=4,8", "--net", "resnet20"), "--net-options width=4 has no effect on resnet20"),
-        (("--over", "train-fraction=0.5,2"), "2 is not a share above 0, and at most 1"),
-        (("--over", "train-fraction=0.01,1"), "is larger than --train-fraction 0.01 of the training set of"),
-        (("--over", "epochs=1,2", "--run", "x {lr} {weight_decay}"), "--run cannot be swept over epochs"),
+        ("", "--over is required: write --over epochs=15,60,240"),
+        ("--over epochs", "--over epochs names no values; write epochs=15,60,240"),
+        ("--over epochs=3", "has one value; a scale needs two or more"),
+        ("--over epochs=3,4 --figure a.gif", "unknown figure format '.gif'"),
+        ("--over epochs=3,4 --figure a.svg --output a.svg", "are both a.svg; name two files"),
+        ("--over epochs=3,4 --over width=8,9", "--over is given 2 times; sweep over one quantity"),
+        ("--over epochs=3,4 --epochs 60", "--epochs 60 has no effect: --over sets it"),
+        ("--over width=8,9 --net-options width=7", "--net-options width=7 has no effect: --over"),
+        ("--over epochs=3,4 --shard 1/2 --format csv", "has no effect with --shard 1/2"),
+        ("--over epochs=3,4 --full --format json", "--full adds nothing to json; choose table"),
+        ("--over epoch=3,4", "unknown scale 'epoch'; did you mean epochs?"),
+        ("--over epochs=3,x", "'x' is not a number"),
+        ("--over epochs=1.5,2", "1.5 is not a whole number of at least 1"),
+        ("--over width=4,8 --net resnet20", "--net-options width=4 has no effect on resnet20"),
+        ("--over train-fraction=0.5,2", "2 is not a share above 0, and at most 1"),
+        ("--over train-fraction=0.01,1", "is larger than --train-fraction 0.01 of the training set of"),
+        ("--over epochs=1,2 --run x{lr}{weight_decay}", "--run cannot be swept over epochs"),
     ):
-        assert_refused(run("transfer", *given), 2, part)
+        assert_refused(run("transfer", *given.split()), 2, part)
