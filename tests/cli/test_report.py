@@ -91,108 +91,100 @@ def test_compare_trains_only_what_is_missing_and_report_shows_the_same(run: Run,
 
 
 @pytest.mark.usefixtures("judged")
-class TestGates:
-    """Gates decide the exit code and are part of the report."""
-
-    def test_failed_gate_ends_with_1_and_a_line_after_the_whole_report(self, run: Run) -> None:
-        found = run("report", "bad", "--require", "separable", "--no-edge")
-        assert found.code == 1
-        assert found.err == "lrwd-sweep: gate require failed for bad: product-coupled, limit separable\n"
-        assert found.out.endswith(run("report", "bad").out[-200:])  # the answer comes last
-        assert found.out.index("FAILED") < found.out.index("\nuse ")
-        assert run("report", "bad", "--max-best", "0", "--format", "junit", "--output", "out").code == 1
-        assert ET.parse("out").getroot().attrib["failures"] == "1"  # written although the gate fails
-        gate = ("report", "bad", "--max-transfer-regret", "0.02")  # the ridge costs 0.01, at two octaves 0.04
-        assert [run(*gate).code, run(*gate, "--octaves", "2").code] == [0, 1]
-        found = run("report", "good", "--format", "csv", "--no-edge")  # a CSV holds no gates
-        assert found.out == run("report", "good", "--format", "csv").out
-        assert found.err == "1 of 1 gate passed\ngate no-edge passed for good: inside, limit inside\n"
-        gates = ("--max-best", "0", "--min-seeds", "9", "--max-failed", "0", "--max-abs-slope", "0.1")
-        found = run("report", "bad", "--format", "json", *gates)
-        summary = strict(found.out)["gate_summary"]
-        assert (found.code, summary["failed"], summary["all"]) == (1, 3, 4)
-        assert found.err.count("lrwd-sweep: gate ") == 3
-        found = run("report", "bad", "--format", "github", *gates)
-        assert all(line.startswith(("::error title=", "::notice title=")) for line in found.out.splitlines())
-
-    def test_baseline_limits_the_regression(self, run: Run) -> None:
-        assert run("report", "good", "bad", "--format", "json", "--output", "old.json").code == 0
-        gate = ("--baseline", "old.json", "--max-regression")
-        assert run("report", "good", "bad", *gate, "0").code == 0
-        run("study", "delete", "good", "--yes")
-        import_("good", lambda a, b: bowl(a, b) + 0.05)
-        assert [run("report", "good", *gate, limit).code for limit in ("0.051", "0.049")] == [0, 1]
-        import_("new", bowl)
-        found = run("report", "good", "new", *gate, "1")
-        note, failed = found.err.splitlines()
-        assert (found.code, note) == (1, "study 'bad' of old.json is not in this report")
-        why = "(old.json has no study 'new', only 'good', 'bad')"
-        assert failed.endswith(f"gate max-regression failed for new: undetermined, limit 1 {why}")
-
-    def test_the_margin_decides_the_verdict(self, run: Run) -> None:
-        import_("tilted", lambda a, b: 0.1 + 0.01 * (b + 0.3 * a) ** 2 + 0.002 * a**2)
-        for margin, verdict in (("0.2", "COUPLED"), ("0.45", "SEPARABLE")):
-            assert f" {verdict} " in run("report", "tilted", "--margin", margin).out, margin
+def test_failed_gate_ends_with_1_and_a_line_after_the_whole_report(run: Run) -> None:
+    found = run("report", "bad", "--require", "separable", "--no-edge")
+    assert found.code == 1
+    assert found.err == "lrwd-sweep: gate require failed for bad: product-coupled, limit separable\n"
+    assert found.out.endswith(run("report", "bad").out[-200:])  # the answer comes last
+    assert found.out.index("FAILED") < found.out.index("\nuse ")
+    assert run("report", "bad", "--max-best", "0", "--format", "junit", "--output", "out").code == 1
+    assert ET.parse("out").getroot().attrib["failures"] == "1"  # written although the gate fails
+    gate = ("report", "bad", "--max-transfer-regret", "0.02")  # the ridge costs 0.01, at two octaves 0.04
+    assert [run(*gate).code, run(*gate, "--octaves", "2").code] == [0, 1]
+    found = run("report", "good", "--format", "csv", "--no-edge")  # a CSV holds no gates
+    assert found.out == run("report", "good", "--format", "csv").out
+    assert found.err == "1 of 1 gate passed\ngate no-edge passed for good: inside, limit inside\n"
+    gates = ("--max-best", "0", "--min-seeds", "9", "--max-failed", "0", "--max-abs-slope", "0.1")
+    found = run("report", "bad", "--format", "json", *gates)
+    summary = strict(found.out)["gate_summary"]
+    assert (found.code, summary["failed"], summary["all"]) == (1, 3, 4)
+    assert found.err.count("lrwd-sweep: gate ") == 3
+    found = run("report", "bad", "--format", "github", *gates)
+    assert all(line.startswith(("::error title=", "::notice title=")) for line in found.out.splitlines())
+    import_("tilted", lambda a, b: 0.1 + 0.01 * (b + 0.3 * a) ** 2 + 0.002 * a**2)
+    for margin, verdict in (("0.2", "COUPLED"), ("0.45", "SEPARABLE")):
+        assert f" {verdict} " in run("report", "tilted", "--margin", margin).out, margin
 
 
-class TestOutput:
-    """Files are written whole, and the same store gives the same bytes."""
+@pytest.mark.usefixtures("judged")
+def test_baseline_limits_the_regression(run: Run) -> None:
+    assert run("report", "good", "bad", "--format", "json", "--output", "old.json").code == 0
+    gate = ("--baseline", "old.json", "--max-regression")
+    assert run("report", "good", "bad", *gate, "0").code == 0
+    run("study", "delete", "good", "--yes")
+    import_("good", lambda a, b: bowl(a, b) + 0.05)
+    assert [run("report", "good", *gate, limit).code for limit in ("0.051", "0.049")] == [0, 1]
+    import_("new", bowl)
+    found = run("report", "good", "new", *gate, "1")
+    note, failed = found.err.splitlines()
+    assert (found.code, note) == (1, "study 'bad' of old.json is not in this report")
+    why = "(old.json has no study 'new', only 'good', 'bad')"
+    assert failed.endswith(f"gate max-regression failed for new: undetermined, limit 1 {why}")
 
-    def test_file_and_another_process_get_the_same_bytes(self, run: Run, compared: Path) -> None:
-        printed = []
-        for form in FORMATS:
-            printed.append(run("report", "--format", form).out)
-            written = run("report", "--format", form, "--output", "out")
-            assert (written.code, written.out, written.err) == (0, "", "wrote out\n"), form
-            assert Path("out").read_text(encoding="utf-8") == printed[-1], form
-            assert {path.name for path in compared.parent.iterdir()} == {STORE, "out"}, form
-        assert "learning curves" in printed[-1]
-        code = (
-            "import sys; from lrwd_sweep.cli import app\n"
-            f"for form in {FORMATS}:\n"
-            "    sys.argv = ['lrwd-sweep', 'report', '--format', form]\n"
-            "    assert app.run() == 0\n"
-        )
-        environ = os.environ | {"PYTHONHASHSEED": "1"}
-        other = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, check=True)
-        assert other.stdout.decode() == "".join(printed)
 
-    def test_open_shows_the_page_in_the_browser_and_keeps_it_without_one(
-        self, run: Run, compared: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        opened: list[str] = []
-        monkeypatch.setattr("webbrowser.open", lambda url: not opened.append(url))  # type: ignore[func-returns-value]
-        found = run("report", "--open", "--output", "page.html", "--max-best", "0")  # a gate fails
-        assert (found.code, found.out, found.err.splitlines()[0]) == (1, "", "opened page.html")
-        assert opened == [Path("page.html").resolve().as_uri()]
-        assert "<h1>" in Path("page.html").read_text(encoding="utf-8")
-        monkeypatch.setattr("webbrowser.open", lambda url: False)
-        monkeypatch.setattr("tempfile.tempdir", str(compared.parent))
-        found = run("report", "--open")
-        (page,) = compared.parent.glob("lrwd-sweep-*.html")
-        assert_refused(found, 3, f"there is no browser here; open {page} in one")
-        assert page.read_text(encoding="utf-8") == run("report", "--format", "html").out
+def test_file_and_another_process_get_the_same_bytes(run: Run, compared: Path) -> None:
+    printed = []
+    for form in FORMATS:
+        printed.append(run("report", "--format", form).out)
+        written = run("report", "--format", form, "--output", "out")
+        assert (written.code, written.out, written.err) == (0, "", "wrote out\n"), form
+        assert Path("out").read_text(encoding="utf-8") == printed[-1], form
+        assert {path.name for path in compared.parent.iterdir()} == {STORE, "out"}, form
+    code = (
+        "import sys; from lrwd_sweep.cli import app\n"
+        f"for form in {FORMATS}:\n"
+        "    sys.argv = ['lrwd-sweep', 'report', '--format', form]\n"
+        "    assert app.run() == 0\n"
+    )
+    environ = os.environ | {"PYTHONHASHSEED": "1"}
+    other = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, check=True)
+    assert other.stdout.decode() == "".join(printed)
+    Path("link").symlink_to("target")  # links and pipes are written through
+    assert run("report", "--output", "link", "--format", "csv").code == 0
+    assert Path("link").is_symlink()
+    os.mkfifo("pipe")
+    reader = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
+    assert run("report", "--format", "csv", "--output", "pipe").code == 0
+    assert os.read(reader, 100_000).decode() == Path("target").read_text()
+    os.close(reader)
 
-    def test_links_and_pipes_are_written_through(self, run: Run, compared: Path) -> None:
-        Path("link").symlink_to("target")
-        assert run("report", "--output", "link", "--format", "csv").code == 0
-        assert Path("link").is_symlink()
-        assert Path("target").read_text().startswith("lr,weight_decay,seed,value")
-        os.mkfifo("pipe")
-        reader = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
-        assert run("report", "--format", "csv", "--output", "pipe").code == 0
-        assert os.read(reader, 100_000).decode() == Path("target").read_text()
-        os.close(reader)
 
-    def test_figure_and_pictures_accompany_the_report(self, run: Run, compared: Path) -> None:
-        found = run("report", ADAM, "--figure", "figure.svg")
-        assert (found.code, found.err, found.out) == (0, "wrote figure.svg\n", run("report", ADAM).out)
-        assert Path("figure.svg").read_bytes().startswith(b"<?xml")
-        found = run("report", "--show", "norm,effective-lr", "--max-best", "0")
-        drawn, answer = found.out.split("\nuse ")
-        assert (found.code, run("report").out.endswith(answer)) == (1, True)
-        assert drawn.index("norm: ‖θ‖") < drawn.index("by epoch, one seed") < drawn.index("FAILED")
-        assert run("report", "--axis", "decimal").out.count("0.00391") > run("report").out.count("0.00391")
+def test_open_shows_the_page_in_the_browser_and_keeps_it_without_one(
+    run: Run, compared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda url: not opened.append(url))  # type: ignore[func-returns-value]
+    found = run("report", "--open", "--output", "page.html", "--max-best", "0")  # a gate fails
+    assert (found.code, found.out, found.err.splitlines()[0]) == (1, "", "opened page.html")
+    assert opened == [Path("page.html").resolve().as_uri()]
+    assert "<h1>" in Path("page.html").read_text(encoding="utf-8")
+    monkeypatch.setattr("webbrowser.open", lambda url: False)
+    monkeypatch.setattr("tempfile.tempdir", str(compared.parent))
+    found = run("report", "--open")
+    (page,) = compared.parent.glob("lrwd-sweep-*.html")
+    assert_refused(found, 3, f"there is no browser here; open {page} in one")
+    assert page.read_text(encoding="utf-8") == run("report", "--format", "html").out
+
+
+def test_figure_and_pictures_accompany_the_report(run: Run, compared: Path) -> None:
+    found = run("report", ADAM, "--figure", "figure.svg")
+    assert (found.code, found.err, found.out) == (0, "wrote figure.svg\n", run("report", ADAM).out)
+    assert Path("figure.svg").read_bytes().startswith(b"<?xml")
+    found = run("report", "--show", "norm,effective-lr", "--max-best", "0")
+    drawn, answer = found.out.split("\nuse ")
+    assert (found.code, run("report").out.endswith(answer)) == (1, True)
+    assert drawn.index("norm: ‖θ‖") < drawn.index("by epoch, one seed") < drawn.index("FAILED")
+    assert run("report", "--axis", "decimal").out.count("0.00391") > run("report").out.count("0.00391")
 
 
 def test_bad_values_are_refused_by_every_command_that_takes_them(run: Run, tmp_path: Path) -> None:
@@ -217,8 +209,8 @@ def test_documents_keep_to_their_contracts(run: Run, compared: Path, judged: Non
     assert (list(rows[0])[:4], len(rows)) == (["lr", "weight_decay", "seed", "value"], 9)
 
 
-def only_study(run: Run, *arguments: str) -> Any:
-    (found,) = json.loads(run("report", *arguments, "--format", "json").out)["studies"]
+def only_study(run: Run, words: str = "") -> Any:
+    (found,) = json.loads(run("report", *words.split(), "--format", "json").out)["studies"]
     return found
 
 
@@ -229,8 +221,8 @@ def test_cap_is_stored_with_the_study_and_belongs_to_its_metric(run: Run, compar
         assert "9 of 9 lanes are in the store; nothing to train" in again.err
         assert only_study(run)["cap"] == float(cap)
     assert "cells at or above the cap of 2.5 are out" in " ".join(run("report", "--full").out.split())
-    assert only_study(run, "--metric", "val_error")["cap"] == 0.9
-    assert only_study(run, "--metric", "val_error", "--cap", "0.5")["cap"] == 0.5
+    assert only_study(run, "--metric val_error")["cap"] == 0.9
+    assert only_study(run, "--metric val_error --cap 0.5")["cap"] == 0.5
 
 
 def test_direction_options_override_the_stored_direction(run: Run) -> None:
@@ -239,7 +231,7 @@ def test_direction_options_override_the_stored_direction(run: Run) -> None:
             trials = [replace(t, metrics={**t.metrics, "val_acc": 1.0}) for t in found.trials]
             store.import_study(found.name, found.spec, trials)
     for words, direction in (("high", "maximize"), ("low", "minimize"), ("high --minimize", "minimize")):
-        assert only_study(run, *words.split())["direction"] == direction
+        assert only_study(run, words)["direction"] == direction
     assert run("report", "high", "low", "--minimize").code == 0
     for words, part in (
         ("high low", "a higher val_loss is better in study 'high', a lower one in 'low'"),

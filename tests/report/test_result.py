@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 
 from lrwd_sweep.errors import UnknownName
 from lrwd_sweep.report.result import Result, Snapshot, result
 from lrwd_sweep.science.lattice import Cell, Lattice
-from lrwd_sweep.science.optimizer import DecayRule, Optimizer
+from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.surface import CellStatus
 from lrwd_sweep.science.trial import Status, Trial
@@ -17,25 +18,7 @@ from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.spec.task import Task
 from tests.refusal import assert_raises
 from tests.report.view.examples import study
-
-
-def test_cap_is_of_the_requested_metric_and_an_unknown_one_is_refused() -> None:
-    found = study()
-    assert found.surface.cap is None
-    capped = result(found.name, found.spec, found.created, found.trials, cap=0.3)
-    assert (capped.surface.cap, capped.spec.given_cap) == (0.3, 0.3)
-    for spec in (found.spec, capped.spec):  # a stored cap belongs to the study's own metric
-        other = result(found.name, spec, found.created, found.trials, metric="val_error")
-        assert (other.surface.cap, other.spec.metric) == (pytest.approx(0.9), "val_error")
-    imported = study(optimizer=Optimizer(None, DecayRule.LR_SCALED, "lion"), kind=Kind.IMPORT)
-    for each in (found, imported):
-        assert_raises("val_los", result, *each_of(each), metric="val_los", error=UnknownName)
-    assert_raises(r"at_restart=4: study 'wr' has 3, at .* 1, 3, 7; choose 1 to 3", restarted, 4)
-    assert_raises(r"at_restart=1: study 'study' has no snapshot", result, *each_of(found), at_restart=1)
-
-
-def each_of(found: Result) -> tuple[object, ...]:
-    return found.name, found.spec, "", found.trials
+from tests.studies import plain
 
 
 def restarted(at_restart: int | None = None) -> Result:
@@ -43,14 +26,29 @@ def restarted(at_restart: int | None = None) -> Result:
     lattice = Lattice((0.01,), (0.1, 0.2, 0.4))
     trials = []
     for cell, cycles in zip(lattice.cells(), (2, 3, 0), strict=True):
-        ends = {1: 3.0, 3: 2.0, 7: 1.0}
-        snapshots = {e: {"val_loss": k * cell.weight_decay} for e, k in list(ends.items())[:cycles]}
+        ends = list(zip((1, 3, 7), (3.0, 2.0, 1.0), strict=True))[:cycles]
+        snapshots = {epoch: {"val_loss": k * cell.weight_decay} for epoch, k in ends}
         status = Status.COMPLETE if cycles == 3 else Status.DIVERGED
         curves = {"val_loss": tuple(map(float, range(7)))}
         trials.append(Trial(cell, 0, status, snapshots.get(7, {}), curves, "lost", snapshots))
     task = Task(epochs=7, schedule=Schedule.RESTARTS, t_0=1, t_mult=2)
     spec = StudySpec(Kind.GRID, Optimizer.parse("adamwr"), lattice, (0,), "val_loss", task)
     return result("wr", spec, "", trials, at_restart=at_restart)
+
+
+def test_cap_is_of_the_requested_metric_and_unknown_names_are_refused() -> None:
+    found = study()
+    again = partial(result, found.name, found.spec, "", found.trials)
+    capped = again(cap=0.3)
+    assert (found.surface.cap, capped.surface.cap, capped.spec.given_cap) == (None, 0.3, 0.3)
+    for spec in (found.spec, capped.spec):  # a stored cap belongs to the study's own metric
+        other = result(found.name, spec, "", found.trials, metric="val_error")
+        assert (other.surface.cap, other.spec.metric) == (pytest.approx(0.9), "val_error")
+    imported = partial(result, found.name, plain(found).spec, "", found.trials)
+    for read in (again, imported):
+        assert_raises("val_los", read, metric="val_los", error=UnknownName)
+    assert_raises(r"at_restart=4: study 'wr' has 3, at .* 1, 3, 7; choose 1 to 3", restarted, 4)
+    assert_raises(r"at_restart=1: study 'study' has no snapshot", again, at_restart=1)
 
 
 def test_study_with_restarts_is_read_at_a_snapshot() -> None:
@@ -66,5 +64,5 @@ def test_study_with_restarts_is_read_at_a_snapshot() -> None:
         assert {len(trial.curves["val_loss"]) for trial in found.trials} == {epoch}
         assert found.surface.status(0, 0) is status, "a lane counts until it diverges"
         assert found.surface.status(0, 2) is CellStatus.DIVERGED
-        n = {1: 1, 2: 2, 3: 4}[at] * found.spec.task.steps_per_epoch  # type: ignore[union-attr]
+        n = {1: 1, 2: 2, 3: 4}[at] * 6  # steps of the cycle
         assert found.conventions(Cell(0.01, 0.2)).independent == pytest.approx(0.2 / math.sqrt(n))

@@ -17,6 +17,7 @@ from lrwd_sweep.spec.catalog import DataSet, metric_of
 from lrwd_sweep.spec.flat_minima import of_last_weights
 from lrwd_sweep.spec.net_options import said_options
 from lrwd_sweep.spec.preset import DEFAULT, Preset, Variant, find_preset, preset_names
+from lrwd_sweep.spec.request import Request
 from lrwd_sweep.spec.run_options import explicit_name
 from lrwd_sweep.spec.study import Kind, StudySpec, tidy
 from lrwd_sweep.spec.task import FIELDS, Task
@@ -57,14 +58,12 @@ def command(
     t = spec.task
     if spec.command is not None:
         return _of_command([(name, spec)], storage, points) if f"{name}{storage}".isprintable() else None
-    if t is None or not _sayable(t) or not f"{name}{storage}{data_dir}".isprintable():
+    if t is None or not f"{name}{storage}{data_dir}".isprintable():
         return None
-    words = [
-        "lrwd-sweep tpe" if spec.kind is Kind.TPE else "lrwd-sweep grid",
-        f"--optimizer {spec.title}",
-    ]
-    if spec.kind is Kind.TPE:
-        words.append(f"--trials {points}")
+    if DataSet.known(t.data) not in (t.sizes, None):
+        return None  # the data set has changed
+    words = [f"lrwd-sweep {'tpe' if spec.kind is Kind.TPE else 'grid'}", f"--optimizer {spec.title}"]
+    words += [f"--trials {points}"] * (spec.kind is Kind.TPE)
     words += _task(spec, t)
     if name != spec.default_name:
         words.append(f"--study-name {_quoted(name)}")
@@ -83,16 +82,17 @@ def compare_command(
     if len(specs) < 2 or any(spec.kind is not Kind.GRID for spec in specs.values()):
         return None
     if any(spec.command is not None for spec in specs.values()):
-        first = next(iter(specs.values()))
+        first, *_ = specs.values()
         alike = all(
-            spec.command == replace(first.command, template=spec.command.template, code=spec.command.code)
+            first.command is not None
+            and spec.command is not None
+            and spec.command == replace(first.command, template=spec.command.template, code=spec.command.code)
+            and not spec.command.function
             and _extents(spec) == _extents(first)
-            and (name == spec.default_name and not spec.command.function)
+            and name == spec.default_name
             for name, spec in specs.items()
-            if first.command is not None and spec.command is not None
         )
-        several = alike and all(spec.command is not None for spec in specs.values())
-        return _of_command(list(specs.items()), storage) if several else None
+        return _of_command(list(specs.items()), storage) if alike else None
     if (preset := _compared_by(specs)) is not None:
         return (f"lrwd-sweep compare --preset {preset}", *_place(storage, data_dir))
     tasks = []
@@ -116,10 +116,8 @@ def _of_command(
     if command is None or command.function:
         return None
     names = " ".join(explicit_name(each.optimizer) for _, each in studies)
-    if len(studies) > 1:
-        words = [f"lrwd-sweep compare {names}"]
-    else:
-        words = ["lrwd-sweep tpe" if spec.kind is Kind.TPE else "lrwd-sweep grid", f"--optimizer {names}"]
+    words = [f"lrwd-sweep {'tpe' if spec.kind is Kind.TPE else 'grid'}", f"--optimizer {names}"]
+    words = words if len(studies) == 1 else [f"lrwd-sweep compare {names}"]
     words += [f"--trials {points}"] * (spec.kind is Kind.TPE)
     words += [f"--run {shlex.quote(each.command.text)}" for _, each in studies if each.command is not None]
     words += ["--shell"] * command.shell + ["--keep-out"] * command.keep_out
@@ -192,25 +190,13 @@ def _compared_by(specs: Mapping[str, StudySpec]) -> str | None:
     """Return the preset, other than the default, that compares exactly these; None without one."""
     for name in preset_names():
         if name != DEFAULT and all(study.startswith(f"{tidy(name)}-") for study in specs):
-            planned = list(_planned(find_preset(name)))
+            planned = Request.of(name).compared(()).values()
             if len(planned) == len(specs) and all(
                 not plan.differences(spec) and _extents(plan) == _extents(spec)
                 for plan, spec in zip(planned, specs.values(), strict=True)
             ):
                 return name
     return None
-
-
-def _planned(preset: Preset) -> Iterator[StudySpec]:
-    """Yield the studies that a preset compares by default."""
-    for variant in preset.variants:
-        lr, wd = variant.lr, variant.wd
-        if lr is None or wd is None:
-            usual = preset.lattice(variant.optimizer)
-            lr, wd = lr or usual.lr, wd or usual.weight_decay
-        task = preset.task.changed(**variant.task)
-        seeds = tuple(range(preset.seeds))
-        yield StudySpec(Kind.GRID, variant.optimizer, Lattice(lr, wd), seeds, preset.metric, task)
 
 
 def _extents(spec: StudySpec) -> tuple[object, ...]:
@@ -229,11 +215,6 @@ def _place(storage: str | None, data_dir: str | None) -> Iterator[str]:
         yield f"--data-dir {_quoted(data_dir)}"
     if storage is not None:
         yield f"--storage {_quoted(storage)}"
-
-
-def _sayable(task: Task) -> bool:
-    """Check that options can say all of a task."""
-    return DataSet.known(task.data) in (task.sizes, None)
 
 
 def _settings(task: Task, usual: Task) -> Iterator[str]:

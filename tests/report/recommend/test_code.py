@@ -163,18 +163,20 @@ def test_pasted_code_of_every_optimizer_makes_the_studys_steps() -> None:
     cell = Cell(0.05, 0.1)
     common: dict[str, Any] = {"batch_size": 200, "momentum_form": MomentumForm.TORCH}
     missing = () if "adamp" in PACKAGES else ("sgdp", "adamp")
+    runs = (
+        (":normalized", {"schedule": Schedule.COSINE, "warmup": 1}),
+        ("", {"schedule": Schedule.RESTARTS, "t_0": 1, "t_mult": 2, "eta_min": 0.1}),
+        ("", {"schedule": Schedule.FIXED}),
+        (":normalized", {"schedule": Schedule.RESTARTS, "t_0": 1}),
+    )
+    own = {"momentum": 0.5, "beta1": 0.8, "beta2": 0.95, "eps": 1e-6} | common
     for k, name in enumerate(optimizer_names()):
-        for j, (end, run) in enumerate((
-            ("", {"schedule": Schedule.RESTARTS, "t_0": 1, "t_mult": 2, "eta_min": 0.1}),
-            ("", {"schedule": Schedule.FIXED, "warmup": k % 2}),
-            (":normalized", {"schedule": Schedule.RESTARTS, "t_0": 1}),
-            (":normalized", {"schedule": Schedule.COSINE, "warmup": 1}),
-        )):  # fmt: skip
+        for j, (end, run) in enumerate(runs):
             turns = {"decay_all": bool((k + j) % 2), "nesterov": bool((k + j) // 2 % 2)}
-            own = {"momentum": 0.5, "beta1": 0.8, "beta2": 0.95, "eps": 1e-6} if j < 3 else {}
-            task = Task(epochs=3, **run, **turns, **own, **common)  # type: ignore[arg-type]
+            task = Task(epochs=3, **run, **turns, **own if j else {"batch_size": 200})  # type: ignore[arg-type]
             ran = check_by_execution(swept(name + end, task), cell)
-            assert ran or name.startswith(("muon", "ndadam", "kfac", *missing)), name  # formulas
+            formulas = name.startswith(("muon", "ndadam", "kfac", *missing))
+            assert ran or formulas or (j == 0 and "sgd" in name), name  # the paper's momentum at first
     ran = 0
     for k, (name, own) in enumerate(
         product(
@@ -221,8 +223,6 @@ def test_line_without_an_equivalent_is_explained_or_left_out() -> None:
     assert not any("the paper's SGDW" in line.remark for line in coupled)
     assert not any("weight_decay" in line.code for line in lines(imported("sgdw")) if "torch" in line.code)
     assert "as the rate is constant" in lines(swept("sgd", Task(schedule=Schedule.FIXED)))[0].remark
-    remark = lines(swept("sgdw"))[0].remark
-    assert "the paper's momentum only while the rate is constant; --momentum-form torch sweeps" in remark
     remarks = " ".join(line.remark for line in lines(swept("sgdw", Task(momentum=0.0))))
     assert ("exact without momentum" in remarks, "asymptotically" in remarks) == (True, False)
     first, _, longer = lines(swept("adamw:lr-scaled:normalized"), Cell(0.1, 0.6))
