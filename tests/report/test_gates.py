@@ -51,7 +51,7 @@ NOTHING = study(lost=dict.fromkeys(np.ndindex(7, 7, 3), Status.DIVERGED))
 
 
 def earlier(value: float | None, **others: Any) -> EarlierReport:
-    fields = {"metric": "val_loss", "sem": 0.001} | others
+    fields: dict[str, Any] = {"metric": "val_loss", "sem": 0.001} | others
     return EarlierReport("old.json", {"mine": EarlierBest(value=value, **fields)})
 
 

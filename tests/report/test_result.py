@@ -43,7 +43,8 @@ def test_cap_is_of_the_requested_metric_and_unknown_names_are_refused() -> None:
     assert (found.surface.cap, capped.surface.cap, capped.spec.given_cap) == (None, 0.3, 0.3)
     for spec in (found.spec, capped.spec):  # a stored cap belongs to the study's own metric
         other = result(found.name, spec, "", found.trials, metric="val_error")
-        assert (other.surface.cap, other.spec.metric) == (pytest.approx(0.9), "val_error")
+        assert other.surface.cap == pytest.approx(0.9)
+        assert other.spec.metric == "val_error"
     imported = partial(result, found.name, plain(found).spec, "", found.trials)
     for read in (again, imported):
         assert_raises("val_los", read, metric="val_los", error=UnknownName)

@@ -44,10 +44,13 @@ LIBRARIES = {  # a new family needs a row; its other arguments follow from `Fami
         "schedule, which multiplies the decay too",
         share=' * (1 - group["momentum"])',
     ),
-    Family.LION: Library(*["pytorch_optimizer.Lion"] * 2, "betas", flags=("weight_decouple=False", "")),
+    Family.LION: Library(
+        "pytorch_optimizer.Lion", "pytorch_optimizer.Lion", "betas", flags=("weight_decouple=False", "")
+    ),
     Family.ADAMP: Library("", "adamp.AdamP", "betas and ε", f"adamp is its authors' package; {EXACT}"),
     Family.ADOPT: Library(
-        *["pytorch_optimizer.ADOPT"] * 2,
+        "pytorch_optimizer.ADOPT",
+        "pytorch_optimizer.ADOPT",
         "betas and ε",
         argument="clip_lambda=lambda step: (step - 1) ** 0.25",  # as the authors count
         flags=("", "weight_decouple=True"),

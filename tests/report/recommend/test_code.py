@@ -169,11 +169,11 @@ def test_pasted_code_of_every_optimizer_makes_the_studys_steps() -> None:
         ("", {"schedule": Schedule.FIXED}),
         (":normalized", {"schedule": Schedule.RESTARTS, "t_0": 1}),
     )
-    own = {"momentum": 0.5, "beta1": 0.8, "beta2": 0.95, "eps": 1e-6} | common
+    usual = {"momentum": 0.5, "beta1": 0.8, "beta2": 0.95, "eps": 1e-6} | common
     for k, name in enumerate(optimizer_names()):
         for j, (end, run) in enumerate(runs):
             turns = {"decay_all": bool((k + j) % 2), "nesterov": bool((k + j) // 2 % 2)}
-            task = Task(epochs=3, **run, **turns, **own if j else {"batch_size": 200})  # type: ignore[arg-type]
+            task = Task(epochs=3, **run, **turns, **usual if j else {"batch_size": 200})  # type: ignore[arg-type]
             ran = check_by_execution(swept(name + end, task), cell)
             formulas = name.startswith(("muon", "ndadam", "kfac", *missing))
             assert ran or formulas or (j == 0 and "sgd" in name), name  # the paper's momentum at first
