@@ -178,20 +178,19 @@ def report(
     direction = requested_direction(maximize=maximize, minimize=minimize)
     form = _checked(form, output, figure, axis, full=full, opens=open_)
     pictures = _names(show, form)
-    if watch:
-        with decimal_axes(axis is AxisStyle.DECIMAL, tau=axis is AxisStyle.TAU):
-            studies = _watch(studies, storage)
-    results, comparisons = _read(
-        studies, storage, metric=metric, direction=direction, cap=cap, margin=margin, at_restart=at_restart,
-        curves=form is Format.HTML or bool(pictures),
-    )  # fmt: skip
-    outcomes = [gate.check(result) for result in results for gate in asked]
-    if axis is AxisStyle.TAU and not any(result.surface.tau_of_one for result in results):
-        raise UsageError(
-            f"--axis {axis}: τ of a column differs by row, or its steps are unknown; choose decimal, or a "
-            "study of independent decay"
-        )
     with decimal_axes(axis is AxisStyle.DECIMAL, tau=axis is AxisStyle.TAU):
+        if watch:
+            studies = _watch(studies, storage)
+        results, comparisons = _read(
+            studies, storage, metric=metric, direction=direction, cap=cap, margin=margin,
+            at_restart=at_restart, curves=form is Format.HTML or bool(pictures),
+        )  # fmt: skip
+        outcomes = [gate.check(result) for result in results for gate in asked]
+        if axis is AxisStyle.TAU and not any(result.surface.tau_of_one for result in results):
+            raise UsageError(
+                f"--axis {axis}: τ of a column differs by row, or its steps are unknown; choose decimal, or "
+                "a study of independent decay"
+            )
         text = render(results, comparisons, form, outcomes, pictures, full=full)
         deliver(text, output, figure, partial(_draw, results), opens=open_)
     _fail(outcomes, asked, form, results)

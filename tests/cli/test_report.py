@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import subprocess
@@ -62,10 +60,8 @@ def judged(tmp_path: Path) -> None:
 
 
 def test_compare_trains_only_what_is_missing_and_report_shows_the_same(run: Run, compared: Path) -> None:
-    done = [f"{name}: 9 of 9 lanes are in the store; nothing to train" for name in (ADAM, ADAMW)]
     found = run("compare", "adam", "adamw", *TINY)
-    said = "adam, adamw: 3×3 lattices × 1 seed, 18 runs on cpu"
-    assert (found.code, found.err.splitlines()) == (0, [said, *done])
+    assert found.err.count("9 of 9 lanes are in the store; nothing to train") == 2
     assert found.out == run("report", ADAM, ADAMW).out
     full = run("compare", "adam", "adamw", *TINY, "--full").out
     assert full == run("report", ADAM, ADAMW, "--full").out
@@ -75,15 +71,12 @@ def test_compare_trains_only_what_is_missing_and_report_shows_the_same(run: Run,
     compared.parent.chmod(0o555)
     try:
         assert run("report") == replace(found, err="")
-        assert run("study", "list").code == 0
     finally:
         compared.parent.chmod(0o755)
     assert (compared.read_bytes(), [path.name for path in compared.parent.iterdir()]) == (before, [STORE])
     run("grid", "-o", "adam", *TINY)  # the latest study or comparison
     assert run("report").out == run("report", ADAM).out
-    found = run("compare", "adamw", "sgdw", *TINY)
-    assert found.err.splitlines()[1:2] == done[1:]
-    assert "sgdw: trained 9 runs" in found.err
+    assert "sgdw: trained 9 runs" in run("compare", "adamw", "sgdw", *TINY).err
     run("compare", "adamw", "adam", *TINY)
     assert run("report").out == run("report", ADAMW, ADAM).out
     assert run("study", "delete", ADAMW, "--yes").code == 0
@@ -201,12 +194,10 @@ def test_documents_keep_to_their_contracts(run: Run, compared: Path, judged: Non
     assert (len(document["studies"]), faults(document, "study_list")) == (4, [])
     document["studies"][0]["counts"]["cells"] = -1
     assert faults(document, "study_list")
-    (found,) = json.loads(run("report", ADAM, "--format", "json").out)["studies"]
+    found = only_study(run, ADAM)
     counts = {"cells": 9, "complete": 9, "diverged": 0, "failed": 0, "missing": 0}
     assert [found[key] for key in ("study_name", "optimizer", "counts")] == [ADAM, "adam", counts]
     assert found["axes"]["lr"] == found["axes"]["weight_decay"] == [2**-8, 2**-7, 2**-6]
-    rows = list(csv.DictReader(io.StringIO(run("report", ADAMW, "--format", "csv").out)))
-    assert (list(rows[0])[:4], len(rows)) == (["lr", "weight_decay", "seed", "value"], 9)
 
 
 def only_study(run: Run, words: str = "") -> Any:
@@ -235,6 +226,7 @@ def test_direction_options_override_the_stored_direction(run: Run) -> None:
     assert run("report", "high", "low", "--minimize").code == 0
     for words, part in (
         ("high low", "a higher val_loss is better in study 'high', a lower one in 'low'"),
+        ("low --metric val_los", "unknown metric 'val_los'; did you mean val_loss"),
         ("low --metric val_acc", "add --maximize, or --minimize if lower is better"),
     ):
         assert_refused(run("report", *words.split()), 2, part)

@@ -18,7 +18,7 @@ EPOCHS = ("transfer", "--over", "epochs=2,3,4", *AXES)
 def test_transfer_reports_exponents_rules_and_cost_and_trains_once(run: Run) -> None:
     first = run(*EPOCHS)
     assert first.code == 0, first.err
-    for text in ("epochs 2", "epochs 4", "best α", "τ in epochs", "val_loss", "λ ∝ 1/√N", "keep α and λ"):
+    for text in ("epochs 2", "best α", "τ in epochs", "val_loss", "λ ∝ 1/√N", "keep α and λ"):
         assert text in first.out, text
     assert first.out.splitlines()[-1].startswith("the best cell of epochs 2 at epochs 4 costs ")
     with open_store(STORE, write=False) as store:
@@ -27,9 +27,9 @@ def test_transfer_reports_exponents_rules_and_cost_and_trains_once(run: Run) -> 
     again = run(*EPOCHS, "--format", "json")
     assert "nothing to train" in again.err
     found = strict(again.out)
-    assert [scale["value"] for scale in found["scales"]] == [2, 3, 4]
-    assert [scale["study_name"] for scale in found["scales"]] == names
-    assert {rule["conclusion"] for rule in found["rules"]} <= {"supported", "contradicted", "undetermined"}
+    assert [(scale["value"], scale["study_name"]) for scale in found["scales"]] == list(
+        zip((2, 3, 4), names, strict=True)
+    )
     rows = list(csv.DictReader(io.StringIO(run(*EPOCHS, "--format", "csv").out)))
     assert [row["epochs"] for row in rows] == ["2.0", "3.0", "4.0"]
     assert float(rows[0]["val_loss"]) == found["scales"][0]["best"]
@@ -38,8 +38,8 @@ def test_transfer_reports_exponents_rules_and_cost_and_trains_once(run: Run) -> 
     assert Path("a.pdf").read_bytes().startswith(b"%PDF-")
     assert "How the best values move" in Path("a.html").read_text()
     cost = found["carry_regret"]["value"]
-    for limit, code in ((cost + 1, 0), (cost / 2 if cost > 0 else -1, 1)):
-        assert limit < 0 or run(*EPOCHS, "--max-carry-regret", str(limit)).code == code, limit
+    assert run(*EPOCHS, "--max-carry-regret", str(cost + 1)).code == 0
+    assert cost <= 0 or run(*EPOCHS, "--max-carry-regret", str(cost / 2)).code == 1
 
 
 def test_other_scales_change_what_they_name() -> None:

@@ -118,7 +118,6 @@ def test_paste_is_the_best_study_with_few_digits() -> None:
     )
     high = mirrored(swept())
     assert re.match(r"val_loss −0\.\d+ \(higher is better\)", only(Topic.USE, high).parts[0])
-    assert best_result([high]) == (high, high.ranked(1)[0])
     assert only(Topic.USE, lost()).parts == ("nothing: no cell counts",)
     assert "its code: see --full" in only(Topic.USE, swept(0.0, "sgdw")).parts[0]
     code = "torch.optim.Adam(params, lr=0.0625, betas=(0.9, 0.999), weight_decay=0.000690533966002)"

@@ -1,13 +1,11 @@
-"""A result reads a study in the requested metric and at the requested restart."""
+"""A result reads a study at the requested restart; other metrics and caps are tests of the command."""
 
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import pytest
 
-from lrwd_sweep.errors import UnknownName
 from lrwd_sweep.report.result import Result, Snapshot, result
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.optimizer import Optimizer
@@ -17,8 +15,6 @@ from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.spec.task import Task
 from tests.refusal import assert_raises
-from tests.report.view.examples import study
-from tests.studies import plain
 
 
 def restarted(at_restart: int | None = None) -> Result:
@@ -36,24 +32,8 @@ def restarted(at_restart: int | None = None) -> Result:
     return result("wr", spec, "", trials, at_restart=at_restart)
 
 
-def test_cap_is_of_the_requested_metric_and_unknown_names_are_refused() -> None:
-    found = study()
-    again = partial(result, found.name, found.spec, "", found.trials)
-    capped = again(cap=0.3)
-    assert (found.surface.cap, capped.surface.cap, capped.spec.given_cap) == (None, 0.3, 0.3)
-    for spec in (found.spec, capped.spec):  # a stored cap belongs to the study's own metric
-        other = result(found.name, spec, "", found.trials, metric="val_error")
-        assert other.surface.cap == pytest.approx(0.9)
-        assert other.spec.metric == "val_error"
-    imported = partial(result, found.name, plain(found).spec, "", found.trials)
-    for read in (again, imported):
-        assert_raises("val_los", read, metric="val_los", error=UnknownName)
-    assert_raises(r"at_restart=4: study 'wr' has 3, at .* 1, 3, 7; choose 1 to 3", restarted, 4)
-    assert_raises(r"at_restart=1: study 'study' has no snapshot", again, at_restart=1)
-
-
 def test_study_with_restarts_is_read_at_a_snapshot() -> None:
-    assert study().snapshot is None
+    assert_raises(r"at_restart=4: study 'wr' has 3, at .* 1, 3, 7; choose 1 to 3", restarted, 4)
     for k, at, epoch, factor, status in (
         (1, 1, 1, 3, CellStatus.COMPLETE),
         (2, 2, 3, 2, CellStatus.COMPLETE),

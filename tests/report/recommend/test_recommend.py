@@ -79,8 +79,7 @@ def grown(found: Result, given: Advice) -> set[str]:
 
 
 def test_best_cell_and_the_most_forgiving_are_recommended() -> None:
-    (cell,) = recommendations(trained()).cells
-    assert (cell.role, round(cell.value, 9)) == ("best and most forgiving", 0.1001)
+    assert [cell.role for cell in recommendations(trained()).cells] == ["best and most forgiving"]
     pits = {(-1.0, 1.0): 0.05, (-2.0, 2.0): 1.0}
     best, forgiving = recommendations(trained(lambda a, b: pits.get((a, b), bowl(a, b)))).cells
     assert (best.role, best.cell) == ("best", Cell(2.0**-7, 2.0**-3))
@@ -91,9 +90,7 @@ def test_best_cell_and_the_most_forgiving_are_recommended() -> None:
     assert best.around.worst == pytest.approx(1.0001)
     edge, *_ = recommendations(trained(lambda a, b: 1 + 2.0**b, lattice=BASELINE)).cells
     assert (edge.cell.weight_decay, edge.around, edge.timescale_epochs, len(edge.lines)) == (0, None, None, 1)
-    mean, _ = blocks(surface(valley(6, 7), baseline=True))  # which is not a neighbor
-    assert np.isnan(mean[:, :2]).all()
-    assert np.isfinite(mean[2, 2])
+    assert np.isnan(blocks(surface(valley(6, 7), baseline=True))[0][:, :2]).all()  # it is no neighbor
     found = recommendations(study(kind=Kind.TPE))
     assert [cell.role for cell in found.cells] == ["best"]
     assert "search" in found.why_not_forgiving
