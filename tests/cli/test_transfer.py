@@ -27,9 +27,8 @@ def test_transfer_reports_exponents_rules_and_cost_and_trains_once(run: Run) -> 
     again = run(*EPOCHS, "--format", "json")
     assert "nothing to train" in again.err
     found = strict(again.out)
-    assert [(scale["value"], scale["study_name"]) for scale in found["scales"]] == list(
-        zip((2, 3, 4), names, strict=True)
-    )
+    scales = [(scale["value"], scale["study_name"]) for scale in found["scales"]]
+    assert scales == list(zip((2, 3, 4), names, strict=True))
     rows = list(csv.DictReader(io.StringIO(run(*EPOCHS, "--format", "csv").out)))
     assert [row["epochs"] for row in rows] == ["2.0", "3.0", "4.0"]
     assert float(rows[0]["val_loss"]) == found["scales"][0]["best"]

@@ -18,7 +18,7 @@ EXACT = "w = λ/α: exact under any schedule, which multiplies the decay too"
 
 
 @dataclass(frozen=True, slots=True)
-class Library:
+class _Library:
     """The constructors of a family in libraries, by the meaning of their argument weight_decay."""
 
     coupled: str = ""  # it is λ′, L2; empty if no library has it
@@ -31,38 +31,38 @@ class Library:
 
 
 LIBRARIES = {  # a new family needs a row; its other arguments follow from `Family.hyperparameters`
-    None: Library(),  # an imported optimizer that is not one of ours
-    Family.SGD: Library("torch.optim.SGD", "", "momentum"),
-    Family.ADAM: Library("torch.optim.Adam", "torch.optim.AdamW", "betas and ε"),
-    Family.AMSGRAD: Library("torch.optim.Adam", "torch.optim.AdamW", "betas and ε", EXACT, "amsgrad=True"),
-    Family.ADAGRAD: Library("torch.optim.Adagrad", "", "ε"),
-    Family.RMSPROP: Library("torch.optim.RMSprop", "", "alpha, ε and momentum"),
-    Family.SGDP: Library(
+    None: _Library(),  # an imported optimizer that is not one of ours
+    Family.SGD: _Library("torch.optim.SGD", "", "momentum"),
+    Family.ADAM: _Library("torch.optim.Adam", "torch.optim.AdamW", "betas and ε"),
+    Family.AMSGRAD: _Library("torch.optim.Adam", "torch.optim.AdamW", "betas and ε", EXACT, "amsgrad=True"),
+    Family.ADAGRAD: _Library("torch.optim.Adagrad", "", "ε"),
+    Family.RMSPROP: _Library("torch.optim.RMSprop", "", "alpha, ε and momentum"),
+    Family.SGDP: _Library(
         decoupled="adamp.SGDP",
         unknown="momentum",
         remark="adamp is its authors' package, which divides w by 1−β₁: w = λ(1−β₁)/α, exact under any "
         "schedule, which multiplies the decay too",
         share=' * (1 - group["momentum"])',
     ),
-    Family.LION: Library(
+    Family.LION: _Library(
         "pytorch_optimizer.Lion", "pytorch_optimizer.Lion", "betas", flags=("weight_decouple=False", "")
     ),
-    Family.ADAMP: Library("", "adamp.AdamP", "betas and ε", f"adamp is its authors' package; {EXACT}"),
-    Family.ADOPT: Library(
+    Family.ADAMP: _Library("", "adamp.AdamP", "betas and ε", f"adamp is its authors' package; {EXACT}"),
+    Family.ADOPT: _Library(
         "pytorch_optimizer.ADOPT",
         "pytorch_optimizer.ADOPT",
         "betas and ε",
         argument="clip_lambda=lambda step: (step - 1) ** 0.25",  # as the authors count
         flags=("", "weight_decouple=True"),
     ),
-    Family.SCHEDULE_FREE: Library(
+    Family.SCHEDULE_FREE: _Library(
         decoupled="pytorch_optimizer.ScheduleFreeAdamW",
         unknown="betas and ε",
         remark=f"optimizer.eval() before it is evaluated, optimizer.train() after; {EXACT}",
     ),
-    Family.MUON: Library(unknown="momentum, betas and ε"),
-    Family.NDADAM: Library(unknown="betas and ε"),
-    Family.KFAC: Library(unknown="momentum, damping and averages of the factors"),
+    Family.MUON: _Library(unknown="momentum, betas and ε"),
+    Family.NDADAM: _Library(unknown="betas and ε"),
+    Family.KFAC: _Library(unknown="momentum, damping and averages of the factors"),
 }
 
 # The decay of each step as code, from the number x; weight_decay that makes a projected family decay so,
