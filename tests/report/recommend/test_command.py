@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lrwd_sweep.report.recommend.command import axis_text, command, compare_command, report_command
@@ -47,7 +47,6 @@ def default(optimizer: str = "adamw") -> StudySpec:
     return StudySpec(Kind.GRID, chosen, preset.lattice(chosen), seeds, preset.metric, task)
 
 
-@settings(max_examples=30)
 @given(specs, st.none() | printable, st.none() | printable)
 def test_command_is_read_as_the_same_study(spec: StudySpec, name: str | None, storage: str | None) -> None:
     words = command(spec, name or spec.default_name, storage, points=12)
