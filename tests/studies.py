@@ -13,6 +13,7 @@ from lrwd_sweep.science.trial import Direction, Status, Trial
 from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.spec.task import Task
 
+LATTICE = Lattice(tuple(2.0 ** np.arange(-9, -2)), tuple(2.0 ** np.arange(-7, 0)))
 Height = Callable[[float, float], float]  # of the surface at (log2 α, log2 λ), from the lattice's centre
 
 
@@ -26,35 +27,51 @@ def ridge(a: float, b: float) -> float:
 
 def study(
     height: Height = bowl,
-    name: str = "mine",
+    name: str | None = "mine",  # None: the default name
     *,
     seeds: int = 3,
     lost: Mapping[tuple[int, int, int], Status] | None = None,  # by (i, j, seed)
     kind: Kind = Kind.GRID,
+    lattice: Lattice = LATTICE,
+    optimizer: str = "adamw",
+    noise: float = 0.0,  # of every lane
+    stream: int = 0,
 ) -> Result:
-    """Return a 7×7 study of `height`, each seed a little above the one before; MISSING lanes have no metrics.
+    """Return a study of `height`, each seed a little above the one before; MISSING lanes have no metrics.
 
-    It is analysed once per process: do not change its trials.
+    NaN diverges, infinity is not trained. It is analysed once per process: do not change its trials.
     """
-    return _study(height, name, seeds, frozenset((lost or {}).items()), kind)
+    gone = frozenset((lost or {}).items())
+    return _study(height, name, seeds, gone, kind, lattice, optimizer, noise, stream)
 
 
 @cache
 def _study(
-    height: Height, name: str, seeds: int, lost: frozenset[tuple[tuple[int, int, int], Status]], kind: Kind
+    height: Height,
+    name: str | None,
+    seeds: int,
+    lost: frozenset[tuple[tuple[int, int, int], Status]],
+    kind: Kind,
+    lattice: Lattice,
+    optimizer: str,
+    noise: float,
+    stream: int,
 ) -> Result:
-    lattice = Lattice(tuple(2.0 ** np.arange(-9, -2)), tuple(2.0 ** np.arange(-7, 0)))
-    statuses = dict(lost)
-    trials = []
+    statuses, random, trials = dict(lost), np.random.default_rng(stream), []
+    lr, decay = (np.log2([value for value in axis if value]) for axis in (lattice.lr, lattice.weight_decay))
     for k, cell in enumerate(lattice.cells()):
-        i, j = divmod(k, 7)
+        i, j = divmod(k, len(lattice.weight_decay))
+        b = np.log2(cell.weight_decay) - decay.mean() if cell.weight_decay else -np.inf
         for seed in range(seeds):
-            status = statuses.get((i, j, seed), Status.COMPLETE)
-            value = height(i - 3, j - 3) + 1e-4 * seed
+            value = float(height(np.log2(cell.lr) - lr.mean(), b) + 1e-4 * seed + noise * random.normal())
+            if np.isinf(value):
+                continue
+            status = Status.DIVERGED if np.isnan(value) else statuses.get((i, j, seed), Status.COMPLETE)
             metrics = {"val_loss": value} if status is Status.COMPLETE else {}
             trials.append(Trial(cell, seed, status, metrics, detail="" if metrics else "no memory"))
-    spec = StudySpec(kind, Optimizer.parse("adamw"), lattice, tuple(range(seeds)), "val_loss", Task())
-    return result(name, spec, "", trials)
+    task = None if kind is Kind.IMPORT else Task()
+    spec = StudySpec(kind, Optimizer.parse(optimizer), lattice, tuple(range(seeds)), "val_loss", task)
+    return result(name or spec.default_name, spec, "", trials)
 
 
 def without(found: Result, *lanes: tuple[int, int, int]) -> Result:

@@ -20,9 +20,9 @@ from lrwd_sweep.cli.docs import docs
 from lrwd_sweep.cli.options import Headed, group, option_text, show_help
 from lrwd_sweep.cli.preset import presets
 from lrwd_sweep.cli.report import report
-from lrwd_sweep.cli.scale import transfer
 from lrwd_sweep.cli.study import studies
 from lrwd_sweep.cli.training import compare, grid, tpe
+from lrwd_sweep.cli.transfer import transfer
 from lrwd_sweep.cli.verify import verify
 from lrwd_sweep.cli.worker import worker
 from lrwd_sweep.errors import HostError, LrwdError, brief

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
+from lrwd_sweep.cli import options
 from lrwd_sweep.cli.parse import one_of, whole
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.report.view import consoles
@@ -21,13 +21,6 @@ from lrwd_sweep.science.optimizer import CAUTIOUS, Convention, DecayRule, Family
 MOMENTUM = 0.9
 _GIVE_STEPS = "give --steps, or --epochs, --batch-size and --train-size"
 _CONVENTIONS = f"{', '.join(list(Convention)[:-1])} or {list(Convention)[-1]}"
-
-
-class ConvertFormat(StrEnum):
-    """An output format of `convert`."""
-
-    TEXT = "text"
-    JSON = "json"
 
 
 def _option(name: str, metavar: str, text: str, parser: Any = None) -> Any:
@@ -73,12 +66,7 @@ def convert(
             help=f"Momentum β₁ of sgd for coupled, of sgdp for lr-scaled (default: {MOMENTUM}).",
         ),
     ] = None,
-    form: Annotated[
-        ConvertFormat,
-        typer.Option(
-            "--format", metavar="NAME", parser=one_of("format", ConvertFormat), help="text or json."
-        ),
-    ] = ConvertFormat.TEXT,
+    form: options.Format = options.TextFormat.TEXT,
 ) -> None:
     """Convert one weight decay to other conventions, with the formula and its limits.
 
@@ -96,7 +84,7 @@ def convert(
     if named.normalized and source is None:
         asked = asked.normalized()
     asked.check()
-    if form is ConvertFormat.JSON:
+    if form is options.TextFormat.JSON:
         import json
 
         consoles.write(json.dumps(asked.document(), indent=2) + "\n")

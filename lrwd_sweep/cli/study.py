@@ -14,10 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from lrwd_sweep.cli import options
+from lrwd_sweep.cli.import_export import Name, answer, export, import_
 from lrwd_sweep.cli.options import group
 from lrwd_sweep.cli.parse import one_of
 from lrwd_sweep.cli.report import report
-from lrwd_sweep.cli.transfer import Name, answer, export, import_
 from lrwd_sweep.errors import LrwdError, NothingToReport, StoreError, UsageError
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.consoles import note

@@ -10,7 +10,6 @@ from enum import StrEnum
 from itertools import pairwise
 
 from lrwd_sweep.report.recommend import next_step, recommendations
-from lrwd_sweep.report.recommend.code import methods_of
 from lrwd_sweep.report.result import Candidate, ComparedResults, Result
 from lrwd_sweep.report.view.fields import title
 from lrwd_sweep.report.view.notation import counted, plain, short_decimal
@@ -20,6 +19,7 @@ from lrwd_sweep.science.optimizer import DecayRule
 from lrwd_sweep.science.separability import Contrast, Estimate, Separability, Verdict
 from lrwd_sweep.science.separability.bootstrap import MIN_SEEDS
 from lrwd_sweep.science.trial import Direction
+from lrwd_sweep.spec.catalog import methods_of
 
 _FEW = 3  # studies whose differences have a line each
 _DIGITS = 3  # of a pasted number that is long
@@ -302,7 +302,7 @@ def _use(results: Sequence[Result]) -> Line:
     expected = result.expected_best.value
     if expected is not None:
         value += f", new seeds ≈ {_fixed(expected, places)}"
-    value += f", {methods}" if (methods := methods_of(result.spec)) else ""
+    value += f", {methods}" if (methods := methods_of(result.spec.task, result.spec.metric)) else ""
     if result.spec.command is not None and not result.spec.command.function:
         return Line(Topic.USE, "use", (value,), _in_own_flags(result, point), shell=True)
     first = recommendations(result, results).cells[0]

@@ -47,54 +47,72 @@ class Gate(Protocol):
         """Judge a study."""
 
 
-@dataclass(frozen=True, slots=True)
-class MaxBest:
+@dataclass(frozen=True)
+class _Limit:
+    """A gate that holds a number against a limit, by default the most that is allowed."""
+
+    limit: float
+    name: ClassVar[str]
+
+    def judged(
+        self, result: Result, value: float | None, reason: str = "", *, allowed: bool = True
+    ) -> GateOutcome:
+        passed = allowed and value is not None and self.allows(value)
+        return GateOutcome(self.name, result.name, value, self.limit, passed, reason)
+
+    def allows(self, value: float) -> bool:
+        return value <= self.limit
+
+
+class MaxBest(_Limit):
     """The best point's seed mean is at most `limit`, in the units of a metric of which lower is better.
 
     Only the mean decides; its standard error is shown. Fails if no point counts.
     """
 
-    limit: float
-    name: ClassVar[str] = "max-best"
+    name, direction, other = "max-best", Direction.MINIMIZE, "min_best"
 
     def check(self, result: Result) -> GateOutcome:
-        """Judge a study. Raises UsageError if higher is better."""
-        return _judge_best(self.name, result, self.limit, Direction.MINIMIZE, "min-best")
+        """Judge a study. Raises UsageError if the other end of the metric is better."""
+        metric = result.surface.metric
+        if result.surface.direction is not self.direction:
+            better = "higher" if self.direction is Direction.MINIMIZE else "lower"
+            given, instead = (arg(name, self.limit) for name in (self.name.replace("-", "_"), self.other))
+            raise UsageError(
+                f"{given}: in study {result.name!r} a {better} {brief(metric)} is better; give {instead}"
+            )
+        for best in result.ranked(1):
+            return self.judged(result, best.value, f"{metric}{_error(best.sem)}")
+        return self.judged(result, None, _NO_BEST)
 
 
-@dataclass(frozen=True, slots=True)
-class MinBest:
+class MinBest(MaxBest):
     """The best point's seed mean is at least `limit`, as `MaxBest` for metrics of which higher is better."""
 
-    limit: float
-    name: ClassVar[str] = "min-best"
+    name, direction, other = "min-best", Direction.MAXIMIZE, "max_best"
 
-    def check(self, result: Result) -> GateOutcome:
-        """Judge a study. Raises UsageError if lower is better."""
-        return _judge_best(self.name, result, self.limit, Direction.MAXIMIZE, "max-best")
+    def allows(self, value: float) -> bool:
+        return value >= self.limit
 
 
-@dataclass(frozen=True, slots=True)
-class MaxAbsSlope:
+class MaxAbsSlope(_Limit):
     """The ridge slope's whole 90 % interval lies within ±`limit`: max(|low|, |high|) ≤ `limit`.
 
     In octaves of λ per octave of α, in the study's own decay convention. Fails without an interval.
     """
 
-    limit: float
-    name: ClassVar[str] = "max-abs-slope"
+    name = "max-abs-slope"
 
     def check(self, result: Result) -> GateOutcome:
-        """Judge a study."""
         slope = result.separability.ridge_slope
         if slope.low is None or slope.high is None:
-            return _at_most(self.name, result, None, self.limit, slope.reason)
+            return self.judged(result, None, slope.reason)
         reason = f"far end of the slope's interval, {_interval(slope)}"
-        return _at_most(self.name, result, max(abs(slope.low), abs(slope.high)), self.limit, reason)
+        return self.judged(result, max(abs(slope.low), abs(slope.high)), reason)
 
 
-@dataclass(frozen=True, slots=True)
-class MaxTransferRegret:
+@dataclass(frozen=True)
+class MaxTransferRegret(_Limit):
     """Moving α by `octaves` without retuning λ costs at most `limit` on average, in the metric's units.
 
     The mean T(Δ) decides; its interval is shown. With fewer than three seeds the mean is scored in sample and
@@ -102,33 +120,25 @@ class MaxTransferRegret:
     the mean leaves a pair out: a transferred cell that diverged or reached the cap is worse than any number.
     """
 
-    limit: float
     octaves: float = 1.0
-    name: ClassVar[str] = "max-transfer-regret"
+    name = "max-transfer-regret"
 
     def check(self, result: Result) -> GateOutcome:
-        """Judge a study."""
         known = result.separability.transfer_regret
         at = f"at {self.octaves:g} octave{'s' * (self.octaves != 1)}"
         regret = next((r for r in known if abs(r.octaves - self.octaves) < SAME_DISTANCE), None)
         if regret is None:
             others = ", ".join(f"{r.octaves:g}" for r in known) or "none"
-            reason = f"{at} the basin has no two rows; distances are {others}"
-            return _at_most(self.name, result, None, self.limit, reason)
-        value, out = regret.estimate.value, regret.pairs_out
-        if value is None:
-            return _at_most(self.name, result, None, self.limit, f"{at}, {regret.estimate.reason}")
-        if out:
-            reason = (
-                f"{at}, {out} of {out + regret.pairs} transfers diverge or reach the cap, "
-                "which is worse than any number"
-            )
-            return GateOutcome(self.name, result.name, value, self.limit, False, reason)
-        return _at_most(self.name, result, value, self.limit, f"{at}, {_interval(regret.estimate)}")
+            return self.judged(result, None, f"{at} the basin has no two rows; distances are {others}")
+        found, out = regret.estimate, regret.pairs_out
+        if found.value is None or not out:
+            return self.judged(result, found.value, f"{at}, {_interval(found)}")
+        diverge = f"{out} of {out + regret.pairs} transfers diverge or reach the cap"
+        reason = f"{at}, {diverge}, which is worse than any number"
+        return self.judged(result, found.value, reason, allowed=False)
 
 
-@dataclass(frozen=True, slots=True)
-class MaxSequentialRegret:
+class MaxSequentialRegret(_Limit):
     """Tuning α and λ one at a time, once each in either order, costs at most `limit`, in the metric's units.
 
     The mean SR over all start values decides, of the worse order. With fewer than three seeds it is scored in
@@ -136,11 +146,9 @@ class MaxSequentialRegret:
     order has no value.
     """
 
-    limit: float
-    name: ClassVar[str] = "max-sequential-regret"
+    name = "max-sequential-regret"
 
     def check(self, result: Result) -> GateOutcome:
-        """Judge a study."""
         known = result.separability.sequential_regret
         names = {"lr": "α", "weight_decay": result.spec.optimizer.symbol}
         reason = "; ".join(f"{names[each.first]} first {_written(each.estimate)}" for each in known)
@@ -149,30 +157,26 @@ class MaxSequentialRegret:
         if out := sum(each.starts_out for each in known):
             reason += f"; {out} start value{'s' * (out != 1)} left out, where no cell counts"
         values = [each.estimate.value for each in known]
-        worse = max((value for value in values if value is not None), default=None)
-        return _at_most(self.name, result, None if None in values else worse, self.limit, reason)
+        worst = max((value for value in values if value is not None), default=None)
+        return self.judged(result, None if None in values else worst, reason)
 
 
-@dataclass(frozen=True, slots=True)
-class MaxLrSensitivity:
+class MaxLrSensitivity(_Limit):
     """A wrong learning rate at the best cell's λ costs at most `limit` on average, in the metric's units.
 
     The learning-rate sensitivity of Wortsman et al. (2023) over the lattice's α. Fails if the value before
     the first step is not known, as for an import.
     """
 
-    limit: float
-    name: ClassVar[str] = "max-lr-sensitivity"
+    name = "max-lr-sensitivity"
 
     def check(self, result: Result) -> GateOutcome:
-        """Judge a study."""
         found = result.separability.lr_sensitivity
         if found is None or found.fixed.value is None:
-            reason = "" if found is None else found.fixed.reason
-            return _at_most(self.name, result, None, self.limit, reason)
-        kept, retuned = (_written(each) for each in (found.fixed, found.tuned))
+            return self.judged(result, None, "" if found is None else found.fixed.reason)
+        kept, retuned = _written(found.fixed), _written(found.tuned)
         reason = f"best {result.spec.optimizer.symbol} kept {kept}, retuned {retuned}"
-        return _at_most(self.name, result, found.fixed.value, self.limit, reason)
+        return self.judged(result, found.fixed.value, reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,12 +187,9 @@ class Require:
     name: ClassVar[str] = "require"
 
     def check(self, result: Result) -> GateOutcome:
-        """Judge a study."""
-        found = result.separability
-        passed = found.verdict is self.verdict
-        return GateOutcome(
-            self.name, result.name, str(found.verdict), str(self.verdict), passed, found.reason
-        )
+        found, passed = result.separability, result.separability.verdict is self.verdict
+        limit = str(self.verdict)
+        return GateOutcome(self.name, result.name, str(found.verdict), limit, passed, found.reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,53 +199,46 @@ class NoEdge:
     name: ClassVar[str] = "no-edge"
 
     def check(self, result: Result) -> GateOutcome:
-        """Judge a study."""
-        positive = result.surface.without_baseline()
+        positive, value, reason = result.surface.without_baseline(), None, ""
         if positive.best() is None:
-            why = _NO_BEST if any(result.spec.lattice.weight_decay) else "no cell has weight decay above 0"
-            return GateOutcome(self.name, result.name, None, INSIDE, False, why)
-        if is_flat(positive.mean[positive.inside]):
+            reason = _NO_BEST if any(result.spec.lattice.weight_decay) else "no cell has weight decay above 0"
+        elif is_flat(positive.mean[positive.inside]):
             reason = "every cell that counts is as good"
-            return GateOutcome(self.name, result.name, None, INSIDE, False, reason)
-        edge = ", ".join(result.separability.on_edge)
-        return GateOutcome(self.name, result.name, edge or INSIDE, INSIDE, not edge)
+        else:
+            value = ", ".join(result.separability.on_edge) or INSIDE
+        return GateOutcome(self.name, result.name, value, INSIDE, value == INSIDE, reason)
 
 
-@dataclass(frozen=True, slots=True)
-class MaxFailed:
+class MaxFailed(_Limit):
     """At most `limit` lanes failed for a reason outside the mathematics, such as lack of memory.
 
     A diverged lane did not fail; a missing lane was not tried (see `MinSeeds`).
     """
 
-    limit: int
-    name: ClassVar[str] = "max-failed"
+    name = "max-failed"
 
     def check(self, result: Result) -> GateOutcome:
-        """Judge a study."""
         failed = [trial for trial in result.trials if trial.status is Status.FAILED]
-        reason = failed[0].detail if failed else ""
-        return _at_most(self.name, result, len(failed), self.limit, reason)
+        return self.judged(result, len(failed), failed[0].detail if failed else "")
 
 
-@dataclass(frozen=True, slots=True)
-class MinSeeds:
+class MinSeeds(_Limit):
     """Every cell (of a search: every point) was trained to its end with at least `limit` seeds.
 
     A diverged lane counts, a failed or missing one does not. Fails if nothing was trained.
     """
 
-    limit: int
-    name: ClassVar[str] = "min-seeds"
+    name = "min-seeds"
+
+    def allows(self, value: float) -> bool:
+        return value >= self.limit
 
     def check(self, result: Result) -> GateOutcome:
-        """Judge a study."""
         trained = Counter(trial.cell for trial in result.trials if trial.status is not Status.FAILED)
         tried = {trial.cell for trial in result.trials}
         cells: Iterable[Cell] = tried if result.spec.is_search else result.spec.lattice.cells()
         fewest = min((trained[cell] for cell in cells), default=0)
-        passed = fewest >= self.limit
-        return GateOutcome(self.name, result.name, fewest, self.limit, passed, "fewest seeds of any cell")
+        return self.judged(result, fewest, "fewest seeds of any cell")
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,8 +259,8 @@ class EarlierReport:
     studies: Mapping[str, EarlierBest]
 
 
-@dataclass(frozen=True, slots=True)
-class MaxRegression:
+@dataclass(frozen=True)
+class MaxRegression(_Limit):
     """The best point's seed mean is at most `limit` worse than an earlier report's, in the metric's units.
 
     Studies are matched by name. Only the difference of the means decides: a margin that grew with the noise
@@ -275,60 +269,50 @@ class MaxRegression:
     lacks the study or has it in another metric or direction, and if either has no point that counts.
     """
 
-    limit: float
     earlier: EarlierReport
-    name: ClassVar[str] = "max-regression"
+    name = "max-regression"
 
     def check(self, result: Result) -> GateOutcome:
-        """Judge a study."""
         then, now = self.earlier.studies.get(result.name), next(iter(result.ranked(1)), None)
-        undetermined = self._mismatch(then, result) or (_NO_BEST if now is None else "")
-        if undetermined or now is None or then is None or then.value is None:
-            return _at_most(self.name, result, None, self.limit, undetermined)
-        both = then.sem is not None and now.sem is not None
-        error = _error(hypot(then.sem or 0.0, now.sem or 0.0) if both else None)
-        reason = f"{now.value:.6g} now, {then.value:.6g} in {self.earlier.source}, {then.metric}{error}"
-        worse = now.value - then.value
-        if result.surface.direction is Direction.MAXIMIZE:
-            worse = -worse
-        return _at_most(self.name, result, worse, self.limit, reason)
-
-    def _mismatch(self, then: EarlierBest | None, result: Result) -> str:
-        """Explain why the earlier report is not comparable with the study; empty if it is."""
-        source, metric = self.earlier.source, result.surface.metric
+        source, metric, direction = self.earlier.source, result.surface.metric, result.surface.direction
         if then is None:
             names = list(self.earlier.studies)
             some = ", ".join(map(repr, names[:5])) + ", …" * (len(names) > 5) if names else "none"
-            return f"{source} has no study {result.name!r}, only {some}"
-        if then.metric != metric:
-            return f"{source} is in {then.metric}, this report in {metric}; see --metric"
-        if then.direction is not result.surface.direction:
-            return (
-                f"{source} has {metric} {then.direction}d, this report {result.surface.direction}d; "
-                "see --maximize and --minimize"
-            )
-        return f"in {source} no cell counts" if then.value is None else ""
+            why = f"{source} has no study {result.name!r}, only {some}"
+        elif then.metric != metric:
+            why = f"{source} is in {then.metric}, this report in {metric}; see --metric"
+        elif then.direction is not direction:
+            both = f"{source} has {metric} {then.direction}d, this report {direction}d"
+            why = f"{both}; see --maximize and --minimize"
+        elif then.value is None:
+            why = f"in {source} no cell counts"
+        elif now is None:
+            why = _NO_BEST
+        else:
+            known = then.sem is not None and now.sem is not None
+            error = _error(hypot(then.sem or 0.0, now.sem or 0.0) if known else None)
+            reason = f"{now.value:.6g} now, {then.value:.6g} in {source}, {metric}{error}"
+            sign = -1 if direction is Direction.MAXIMIZE else 1
+            return self.judged(result, sign * (now.value - then.value), reason)
+        return self.judged(result, None, why)
 
 
 def read_earlier_report(path: Path) -> EarlierReport:
     """Read a JSON report of schema_version 1 or 2. Raises UsageError naming the file and the remedy."""
-    remedy = "name a file that report --format json wrote"
+    file, remedy = arg("baseline", str(path)), "name a file that report --format json wrote"
     try:
         document = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except OSError as error:
-        raise UsageError(f"{arg('baseline', str(path))}: {error.strerror}; {remedy}") from None
+        raise UsageError(f"{file}: {error.strerror}; {remedy}") from None
     except (ValueError, RecursionError):
-        raise UsageError(f"{arg('baseline', str(path))} is not JSON; {remedy}") from None
+        raise UsageError(f"{file} is not JSON; {remedy}") from None
     version = document.get("schema_version", 1) if isinstance(document, dict) else 1
     if version not in (1, 2) or isinstance(version, bool):
-        raise UsageError(
-            f"{arg('baseline', str(path))} has schema_version {version!r}, this program "
-            "knows 1 and 2; write it again"
-        )
+        raise UsageError(f"{file} has schema_version {version!r}, this program knows 1 and 2; write it again")
     try:
         studies = {_text(study["study_name"]): _earlier_best(study) for study in document["studies"]}
     except (TypeError, KeyError, ValueError, OverflowError):
-        raise UsageError(f"{arg('baseline', str(path))} is not a report; {remedy}") from None
+        raise UsageError(f"{file} is not a report; {remedy}") from None
     return EarlierReport(str(path), studies)
 
 
@@ -355,24 +339,6 @@ def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
         raise TypeError(value)
     return float(value)
-
-
-def _at_most(gate: str, result: Result, value: float | None, limit: float, reason: str) -> GateOutcome:
-    return GateOutcome(gate, result.name, value, limit, value is not None and value <= limit, reason)
-
-
-def _judge_best(gate: str, result: Result, limit: float, direction: Direction, other: str) -> GateOutcome:
-    """Compare the best point with a limit on a metric of this direction; `other` is the opposite gate."""
-    if result.surface.direction is not direction:
-        better = "higher" if direction is Direction.MINIMIZE else "lower"
-        metric = brief(result.surface.metric)
-        given, instead = (arg(name.replace("-", "_"), limit) for name in (gate, other))
-        raise UsageError(f"{given}: in study {result.name!r} a {better} {metric} is better; give {instead}")
-    for best in result.ranked(1):
-        passed = best.value <= limit if direction is Direction.MINIMIZE else best.value >= limit
-        reason = f"{result.surface.metric}{_error(best.sem)}"
-        return GateOutcome(gate, result.name, best.value, limit, passed, reason)
-    return GateOutcome(gate, result.name, None, limit, False, _NO_BEST)
 
 
 def _error(sem: float | None) -> str:

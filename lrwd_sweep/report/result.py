@@ -1,4 +1,4 @@
-"""A study as it stands: specification, surface, separability; reading and comparing studies."""
+"""A study as it stands: its trials as a surface, and its separability; reading and comparing studies."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lrwd_sweep.errors import UnknownName, UsageError, arg, brief
-from lrwd_sweep.report.study_surface import refinement, surface_of
 from lrwd_sweep.science.conversion import Conventions, conventions
 from lrwd_sweep.science.lattice import Cell
-from lrwd_sweep.science.refinement import Refinement, with_presumed
+from lrwd_sweep.science.refinement import Refinement, refine, with_presumed
 from lrwd_sweep.science.separability import (
     Estimate,
     PairedDifferences,
@@ -23,10 +22,12 @@ from lrwd_sweep.science.separability import (
     analyse,
     compare,
 )
+from lrwd_sweep.science.separability.analysis import Settings
 from lrwd_sweep.science.separability.verdict import MARGIN
-from lrwd_sweep.science.surface import CellStatus, Surface, mean_and_error
+from lrwd_sweep.science.surface import CellStatus, Surface, mean_and_error, on_lattice
 from lrwd_sweep.science.trial import Direction, Status, Trial, metric_direction
 from lrwd_sweep.spec.catalog import direction_of, of_last_weights
+from lrwd_sweep.spec.job import WHOLE, Shard
 from lrwd_sweep.spec.study import StudySpec, labels
 from lrwd_sweep.spec.task import refuse_early
 
@@ -34,14 +35,54 @@ if TYPE_CHECKING:
     from lrwd_sweep.store import Store
 
 
+def surface_of(trials: Iterable[Trial], spec: StudySpec) -> Surface:
+    """Lay trials out on the study's lattice in its metric; those of a search in their nearest cells."""
+    return Surface.from_trials(
+        on_lattice(trials, spec.lattice, spec.metric) if spec.is_search else trials,
+        spec.lattice,
+        spec.seeds,
+        metric=spec.metric,
+        rule=spec.optimizer.rule,
+        cap=spec.cap,
+        normalized=spec.optimizer.normalized,
+        direction=spec.direction,
+        tau_of_one=spec.tau_of_one,
+    )
+
+
+def refinement(surface: Surface, spec: StudySpec) -> Refinement:
+    """Return the state of a refined lattice; `surface` is in the study's own metric, of all its seeds."""
+    assert spec.refine is not None, "the lattice is trained whole"
+    margin = MARGIN if spec.refine.margin is None else spec.refine.margin
+    with np.errstate(all="ignore"):  # absurdly large values overflow
+        return refine(surface, budget=spec.refine.max_runs, settings=Settings(margin=margin))
+
+
+def round_of(spec: StudySpec, trials: Sequence[Trial]) -> dict[int, list[Cell]]:
+    """Return the lanes of a refined lattice's present round that did not end, cells by seed."""
+    surface = surface_of(trials, spec)
+    found: dict[int, list[Cell]] = {}
+    for r, i, j in np.argwhere(np.moveaxis(refinement(surface, spec).todo, 2, 0)):
+        found.setdefault(spec.seeds[r], []).append(surface.cell(i, j))
+    return found
+
+
+def count_runs(spec: StudySpec, trials: Iterable[Trial], shard: Shard = WHOLE) -> int:
+    """Count the runs of a lattice; of a refined one those that ended and those of the present round."""
+    if spec.refine is None:
+        return shard.count(spec.lattice, spec.seeds)
+    surface = surface_of(trials, spec)
+    return surface.runs[0] + int(refinement(surface, spec).todo.sum())
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One point of a study with its seed means in the metric that ranks and in that of the test split."""
+    """One point of a study with its seed means in the metric that ranks."""
 
     cell: Cell
     value: float
     sem: float | None  # standard error of `value`; None with fewer than two seeds
-    test_value: float | None
+    test_value: float | None  # the same measure on the test split, which ranked nothing; None if unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,41 +129,34 @@ class Result:
 
     def ranked(self, count: int) -> list[Candidate]:
         """Return the `count` best points that count, best first; of a search its own points."""
-        best = self._ranking[:count]
-        return [replace(candidate, test_value=self.test_value(candidate.cell)) for candidate in best]
+        return self._ranking[:count]
 
     @cached_property
     def _ranking(self) -> list[Candidate]:
-        """All points that count, best first, without their test values."""
         metric, seeds = self.surface.metric, self.surface.seeds
-        points = {
-            cell: {trial.seed: trial.metrics[metric] for trial in found if metric in trial.metrics}
-            for cell, found in self._complete.items()
-        }
+        of_test = metric.replace("val_", "test_").replace("train_", "test_")
         sign = -1 if self.surface.direction is Direction.MAXIMIZE else 1
         limit = math.inf if self.surface.cap is None else sign * self.surface.cap
         found = []
-        for cell, values in points.items():
-            if all(sign * values.get(seed, math.nan) < limit for seed in seeds):
-                mean, error = mean_and_error(np.array([values[seed] for seed in seeds]))
-                if math.isfinite(mean):
-                    found.append(Candidate(cell, float(mean), float(error) if len(seeds) > 1 else None, None))
+        for cell, trials in self._complete.items():
+            values = {trial.seed: trial.metrics[metric] for trial in trials if metric in trial.metrics}
+            if not all(sign * values.get(seed, math.nan) < limit for seed in seeds):
+                continue
+            mean, error = mean_and_error(np.array([values[seed] for seed in seeds]))
+            if math.isfinite(mean):
+                tests = [trial.metrics[of_test] for trial in trials if of_test in trial.metrics]
+                test_value = sum(tests) / len(tests) if tests and "_test_" in f"_{of_test}" else None
+                sem = float(error) if len(seeds) > 1 else None
+                found.append(Candidate(cell, float(mean), sem, test_value))
         return sorted(found, key=lambda candidate: (sign * candidate.value, candidate.cell))
 
     @cached_property
     def _complete(self) -> dict[Cell, list[Trial]]:
-        """The complete trials by cell."""
         found: dict[Cell, list[Trial]] = {}
         for trial in self.trials:
             if trial.status is Status.COMPLETE:
                 found.setdefault(trial.cell, []).append(trial)
         return found
-
-    def test_value(self, cell: Cell) -> float | None:
-        """Average the same measure on the test split, which ranked nothing, over seeds; None if unknown."""
-        metric = self.surface.metric.replace("val_", "test_").replace("train_", "test_")
-        found = [t.metrics[metric] for t in self._complete.get(cell, ()) if metric in t.metrics]
-        return sum(found) / len(found) if found and "_test_" in f"_{metric}" else None
 
     def conventions(self, cell: Cell) -> Conventions:
         """Convert the cell's decay to every convention, as far as the study's task is known.
@@ -191,10 +225,7 @@ def result(
     metric: str | None = None,
     direction: Direction | None = None,
     cap: float | None = None,
-    storage: str | None = None,
     at_restart: int | None = None,
-    data_dir: str | None = None,
-    older: bool = False,
     margin: float = MARGIN,
 ) -> Result:
     """Lay a study's trials out as a surface in `metric` (default: the spec's) and analyse it.
@@ -210,13 +241,11 @@ def result(
         trials = [_at(snapshot, trial) for trial in trials]
     if metric is not None and metric != spec.metric:
         known = {name for trial in trials for name in trial.metrics}
-        if spec.task is None:
-            if metric not in known:
-                raise UnknownName("metric", metric, known)
+        if spec.task is None and metric not in known:
+            raise UnknownName("metric", metric, known)
+        if spec.task is None or direction_of(metric) is None:
             maximize, minimize = direction is Direction.MAXIMIZE, direction is Direction.MINIMIZE
             direction = metric_direction(metric, maximize=maximize, minimize=minimize)
-        elif direction_of(metric) is None and direction is None:
-            direction = metric_direction(metric, maximize=False, minimize=False)
         spec = replace(spec, metric=metric, direction=direction or Direction.MINIMIZE, given_cap=None)
     direction = direction if spec.task is None else direction_of(spec.metric, direction)
     cap = spec.given_cap if cap is None else cap
@@ -233,10 +262,7 @@ def result(
         tuple(trials),
         surface,
         analyse(surface, margin=margin, initial=_initial(trials, spec, surface.seeds)),
-        storage,
-        snapshot,
-        data_dir,
-        older,
+        snapshot=snapshot,
         refinement=found,
     )
 
@@ -270,17 +296,12 @@ def _snapshot(name: str, spec: StudySpec, at_restart: int | None) -> Snapshot | 
     epochs = () if spec.task is None else spec.task.timetable.snapshots
     if at_restart is None:
         return Snapshot(len(epochs), epochs[-1]) if epochs else None
+    asked = f"{arg('at_restart', at_restart)}: study {name!r}"
     if not epochs:
-        raise UsageError(
-            f"{arg('at_restart', at_restart)}: study {name!r} has no snapshot of a restart; leave it out"
-        )
+        raise UsageError(f"{asked} has no snapshot of a restart; leave it out")
     if at_restart > len(epochs):
         known = ", ".join(map(str, epochs))
-        raise UsageError(
-            f"{arg('at_restart', at_restart)}: study {name!r} has {len(epochs)}, at the "
-            f"end of epoch {known}; "
-            f"choose 1 to {len(epochs)}"
-        )
+        raise UsageError(f"{asked} has {len(epochs)}, at the end of epoch {known}; choose 1 to {len(epochs)}")
     return Snapshot(at_restart, epochs[at_restart - 1])
 
 
@@ -319,11 +340,15 @@ def comparison(a: Result, b: Result) -> ComparedResults:
     Raises UsageError if higher is better in one and lower in the other.
     """
     refuse_two_directions([a, b])
-    name_a, name_b = (
-        f"{name} ({each.spec.formula})" for name, each in zip(titles([a, b]), (a, b), strict=True)
+    of_a, of_b = titles([a, b])
+    differences = compare(
+        a.surface,
+        b.surface,
+        name_a=f"{of_a} ({a.spec.formula})",
+        name_b=f"{of_b} ({b.spec.formula})",
+        margin=a.separability.margin,
     )
-    margin = a.separability.margin
-    return ComparedResults(a, b, compare(a.surface, b.surface, name_a=name_a, name_b=name_b, margin=margin))
+    return ComparedResults(a, b, differences)
 
 
 def read_results(
@@ -348,22 +373,19 @@ def read_results(
         record = store.get_study(name)
         family = record.spec.optimizer.family
         needs_projection = family is not None and family.projected  # the time scale of decay depends on it
-        trials = store.trials(record.name, curves=curves or needs_projection)
         found = result(
             record.name,
             record.spec,
             record.created,
-            trials,
+            store.trials(record.name, curves=curves or needs_projection),
             metric=metric,
             direction=direction,
             cap=cap,
-            storage=store.storage,
             at_restart=at_restart,
-            data_dir=data_dir,
-            older=not record.version,
             margin=margin,
         )
-        results.append(replace(found, seconds=record.seconds))
+        found = replace(found, storage=store.storage, data_dir=data_dir)
+        results.append(replace(found, older=not record.version, seconds=record.seconds))
     refuse_two_directions(results)
     if cap is not None and len({result.surface.metric for result in results}) > 1:
         raise UsageError(f"{arg('cap', cap)}: the studies differ in metric; choose one with {arg('metric')}")

@@ -46,7 +46,7 @@ def missing(
     if store is not None and store.find_study(name) is None:
         store = None
     if spec.refine is not None:
-        from lrwd_sweep.report.study_surface import round_of
+        from lrwd_sweep.report.result import round_of
 
         trials = [] if store is None else store.trials(name)
         ended = sum(trial.status is not Status.FAILED for trial in trials)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from lrwd_sweep.report.study_surface import round_of
+from lrwd_sweep.report.result import round_of
 from lrwd_sweep.runner.sampler import enqueued_cells, grid_cells, propose_cells
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.trial import unfinished

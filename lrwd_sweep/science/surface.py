@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from lrwd_sweep.science.lattice import Cell, Lattice
@@ -210,3 +212,61 @@ class Surface:
             return self
         layers = [self.seeds.index(seed) for seed in seeds]
         return replace(self, seeds=seeds, values=self.values[..., layers], lanes=self.lanes[..., layers])
+
+
+def blocks(surface: Surface) -> tuple[Float, Float]:
+    """Return mean and worst value of the 3×3 block around every cell, (I, J) each.
+
+    A cell on the edge of the λ > 0 lattice has unknown neighbors: NaN, as for a cell beside one that
+    diverged, reached the cap, failed or is missing. The baseline λ = 0 has no place on a log axis and
+    no neighbors.
+    """
+    y = np.where(surface.inside & (surface.weight_decay > 0), surface.mean, np.nan)
+    mean, worst = np.full_like(y, np.nan), np.full_like(y, np.nan)
+    if min(y.shape) >= 3:
+        nine = sliding_window_view(y, (3, 3))
+        farthest = nine.min if surface.direction is Direction.MAXIMIZE else nine.max
+        with np.errstate(over="ignore"):
+            mean[1:-1, 1:-1], worst[1:-1, 1:-1] = nine.mean(axis=(2, 3)), farthest(axis=(2, 3))
+    return mean, worst
+
+
+def most_forgiving(surface: Surface) -> tuple[int, int] | None:
+    """Return the index (i, j) of the cell with the best mean over its 3×3 block, the smaller one of equals.
+
+    It suits a task that differs a little, or α and λ that cannot be set exactly. None if no cell has a block.
+    """
+    mean, _ = blocks(surface.minimized())
+    if np.isnan(mean).all():
+        return None
+    i, j = divmod(int(np.nanargmin(mean)), mean.shape[1])
+    return i, j
+
+
+def on_lattice(trials: Iterable[Trial], lattice: Lattice, metric: str) -> list[Trial]:
+    """Move trials of a continuous search to their nearest lattice cells in log distance.
+
+    Completed trials are averaged by cell and seed; without any, the cell keeps the first trial's status.
+    """
+    groups: dict[tuple[Cell, int], list[Trial]] = {}
+    for trial in trials:
+        groups.setdefault((nearest(trial.cell, lattice), trial.seed), []).append(trial)
+    moved = []
+    for (cell, seed), group in groups.items():
+        values = [trial.metrics[metric] for trial in group if metric in trial.metrics]
+        if values:
+            moved.append(Trial(cell, seed, Status.COMPLETE, {metric: sum(values) / len(values)}))
+        else:
+            moved.append(replace(group[0], cell=cell))
+    return moved
+
+
+def nearest(cell: Cell, lattice: Lattice) -> Cell:
+    """Return the lattice cell at the smallest log distance, axis by axis; 0 is near only to 0."""
+
+    def near(value: float, axis: Sequence[float]) -> float:
+        if value <= 0:
+            return min(axis)
+        return min((at for at in axis if at > 0), key=lambda at: abs(math.log(at / value)))
+
+    return Cell(near(cell.lr, lattice.lr), near(cell.weight_decay, lattice.weight_decay))

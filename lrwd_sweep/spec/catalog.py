@@ -326,3 +326,20 @@ def direction_of(metric: str, asked: Direction | None = None) -> Direction | Non
 def chance_level(metric: str, classes: int) -> float:
     """Return an error's value for a uniform guess among `classes`: 1 − k/C for the top k."""
     return max(0.0, 1 - (5 if metric.endswith("top5_error") else 1) / classes)
+
+
+def methods_of(t: Any, metric: str) -> str:  # of a Task or None
+    """Name what a metric needs besides the optimizer, as `with SAM(rho=0.05)`; empty if nothing."""
+    kind = metric.partition("_")[0]
+    if t is None:
+        return ""
+    found = []
+    if t.sam:
+        found.append(f"ASAM(rho={t.sam:g}, eta={ETA})" if t.sam_adaptive else f"SAM(rho={t.sam:g})")
+    if kind == SWA and t.swa is not None:
+        found.append(f"swa of the weights after epochs {t.swa_epochs[0]} to {t.swa_epochs[-1]}")
+    if kind == EMA and t.ema is not None:
+        found.append(f"ema of the weights, half-life {t.ema:g} epoch{'s' * (t.ema != 1)}")
+    if kind == ENSEMBLE and t.ensemble is not None:
+        found.append(f"ensemble of the last {t.ensemble} snapshots")
+    return f"with {', '.join(found)}" if found else ""

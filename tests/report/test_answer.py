@@ -5,24 +5,23 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 from rich.cells import cell_len
 
 from lrwd_sweep.report.answer import Line, Topic, answer, best_result, rounded
-from lrwd_sweep.report.result import Result, comparison, result
+from lrwd_sweep.report.result import Result, comparison
 from lrwd_sweep.report.view.terminal import MORE, Answer, Report
 from lrwd_sweep.science.lattice import Lattice
 from lrwd_sweep.science.optimizer import Optimizer
-from lrwd_sweep.science.trial import Direction, Status, Trial
 from lrwd_sweep.spec.preset import find_preset
-from lrwd_sweep.spec.study import Kind, StudySpec
-from lrwd_sweep.spec.task import Task
+from lrwd_sweep.spec.study import Kind
 from tests.command_line import understood
 from tests.report.view.examples import drawn, lost, stopped
+from tests.studies import mirrored, study
 
 AXIS = tuple(2.0 ** np.arange(-11, 0))
 
@@ -37,31 +36,17 @@ def swept(
     noise: float = 0.002,
     bow: float = 0.0,
     shift: float = 0.0,
-    storage: str | None = None,
     kind: Kind = Kind.GRID,
-    sign: int = 1,
 ) -> Result:
     """Return a study whose ridge has a slope and a bow; each seed and cell with noise of its own."""
-    usual, random = find_preset("digits").lattice(Optimizer.parse(optimizer)), np.random.default_rng(seeds)
-    lr, decay = (axis[:: 10 // (size - 1)] for axis in (usual.lr, usual.weight_decay))
-    spec = StudySpec(
-        kind,
-        Optimizer.parse(optimizer),
-        Lattice(lr, decay),
-        tuple(range(seeds)),
-        "val_loss" if sign > 0 else "accuracy",
-        None if kind is Kind.IMPORT else Task(),
-        Direction.MINIMIZE if sign > 0 else Direction.MAXIMIZE,
-    )
-    trials = []
-    for cell in spec.lattice.cells():
-        a = math.log2(cell.lr) - np.log2(lr).mean()
-        b = math.log2(cell.weight_decay) - np.log2(decay).mean() + shift
-        height = 0.1 + 0.002 * a**2 + 0.01 * (b - slope * a + bow * (1 - (a / 5) ** 2)) ** 2
-        for seed in spec.seeds:
-            value = sign * (height + noise * random.standard_normal())
-            trials.append(Trial(cell, seed, Status.COMPLETE, {spec.metric: float(value)}))
-    return result(spec.default_name, spec, "", trials, storage=storage)
+    usual = find_preset("digits").lattice(Optimizer.parse(optimizer))
+    lattice = Lattice(*(axis[:: 10 // (size - 1)] for axis in (usual.lr, usual.weight_decay)))
+
+    def height(a: float, b: float) -> float:
+        return 0.1 + 0.002 * a**2 + 0.01 * (b + shift - slope * a + bow * (1 - (a / 5) ** 2)) ** 2
+
+    options: dict[str, Any] = {"kind": kind, "lattice": lattice, "optimizer": optimizer, "noise": noise}
+    return replace(study(height, None, seeds=seeds, stream=seeds, **options), storage="/tmp/x.db")
 
 
 def lines(*results: Result) -> list[Line]:
@@ -88,8 +73,8 @@ def test_verdict_says_what_it_means_in_use_and_if_the_ridge_bends() -> None:
         assert line.parts[0] == verdict, slope
         assert line.parts[2] == meaning, slope
         assert re.fullmatch(r"slope −?\d\.\d\d \[−?\d\.\d\d, −?\d\.\d\d\]", line.parts[1]), line.parts[1]
-    for bow, said in ((4.0, True), (1.0, False)):
-        assert only(Topic.VERDICT, swept(bow=bow)).parts[2].endswith("; the ridge bends by 4 octaves") is said
+    for bow, bends in ((4.0, True), (1.0, False)):
+        assert ("; the ridge bends by 4 octaves" in only(Topic.VERDICT, swept(bow=bow)).parts[2]) is bends
     line = only(Topic.VERDICT, swept(-1.0, size=3))
     assert line.parts[1] == "no slope"
     assert re.match(r"raising lr by 10 octaves makes wd costlier by \d\.\d+ \[\d", line.parts[2])
@@ -98,12 +83,10 @@ def test_verdict_says_what_it_means_in_use_and_if_the_ridge_bends() -> None:
 
 
 def test_open_verdict_says_what_is_allowed_and_what_would_settle_it() -> None:
-    (few,) = (only(Topic.VERDICT, swept(-1.0, seeds=1)),)
+    few, noisy = only(Topic.VERDICT, swept(-1.0, seeds=1)), swept(-0.1, seeds=3, noise=0.15)
     assert few.parts[1].endswith("] (from rows)")
     assert few.parts[2] == "rows suggest product-coupled; a verdict needs 3 seeds, here 1"
-    noisy = swept(-0.1, seeds=3, noise=0.15)
     found = noisy.separability
-    assert found.seeds_to_settle is not None
     text = only(Topic.VERDICT, noisy).parts[2]
     assert text.startswith(" or ".join(found.allowed))
     assert f"; about {found.seeds_to_settle} seeds would tell" in text
@@ -127,14 +110,14 @@ def test_paste_is_the_best_study_with_few_digits() -> None:
     better, worse = swept(0.0), swept(0.0, "adam", noise=0.03, seeds=8)
     found = best_result([worse, better])
     assert found is not None
+    assert found[0] is min((worse, better), key=lambda each: each.expected_best.value or math.inf)
     use = only(Topic.USE, better)
     assert use.code_line.startswith("torch.optim.AdamW(params, lr=")
     assert re.search(
         r"val_loss 0\.\d{3,4}, new seeds ≈ 0\.\d{3,4}; weight_decay is wd / lr, wd ", use.parts[0]
     )
-    high = swept(0.0, kind=Kind.IMPORT, sign=-1)
-    assert re.match(r"accuracy −0\.\d+ \(higher is better\)", only(Topic.USE, high).parts[0])
-    assert best_result([high]) == (high, high.ranked(1)[0])
+    high = mirrored(swept())
+    assert re.match(r"val_loss −0\.\d+ \(higher is better\)", only(Topic.USE, high).parts[0])
     assert only(Topic.USE, lost()).parts == ("nothing: no cell counts",)
     assert "its code: see --full" in only(Topic.USE, swept(0.0, "sgdw")).parts[0]
     code = "torch.optim.Adam(params, lr=0.0625, betas=(0.9, 0.999), weight_decay=0.000690533966002)"
@@ -144,28 +127,21 @@ def test_paste_is_the_best_study_with_few_digits() -> None:
 
 
 def test_next_step_keeps_the_comparison_and_counts_its_runs() -> None:
-    storage = "/tmp/x.db"
-    adam, noisy = (
-        swept(-1.0, "adam", seeds=3, storage=storage),
-        swept(-0.1, seeds=3, noise=0.15, storage=storage),
-    )
-    need = noisy.separability.seeds_to_settle
-    assert need is not None
-    line = only(Topic.NEXT, adam, noisy)
-    more = max(need, 5)
+    adam, noisy = swept(-1.0, "adam", seeds=3), swept(-0.1, seeds=3, noise=0.15)
+    line, more = only(Topic.NEXT, adam, noisy), max(noisy.separability.seeds_to_settle or 0, 5)
     seeds = "" if more == 5 else f" --seeds {more}"  # five are the default
-    assert line.code_line == f"lrwd-sweep compare adam adamw{seeds} --storage {storage}"
+    assert line.code_line == f"lrwd-sweep compare adam adamw{seeds} --storage /tmp/x.db"
     cells = len(adam.spec.lattice) + len(noisy.spec.lattice)
     assert line.parts == (f"+{cells * (more - 3)} runs: {more} seeds should settle adamw",)
     settled = only(Topic.NEXT, swept(-1.0, "adam"), swept(0.0))
     assert settled.code == ()
     assert settled.parts[0].startswith("nothing: every verdict is settled")
-    edge = only(Topic.NEXT, adam, swept(0.0, seeds=3, shift=5.5, storage=storage))
+    edge = only(Topic.NEXT, adam, swept(0.0, seeds=3, shift=5.5))
     first, again = edge.code_line.split(" && ")
-    command = understood(first)
-    assert command.spec is not None
-    assert min(command.spec.lattice.weight_decay) < 2**-11
-    runs = len(list(command.spec.lattice.cells())) * 3 - 363
+    spec = understood(first).spec
+    assert spec is not None
+    assert min(spec.lattice.weight_decay) < 2**-11
+    runs = len(list(spec.lattice.cells())) * 3 - 363
     assert edge.parts[0].startswith(f"+{runs} runs: adamw: the best wd of 11 of 11 rows is on the edge")
     assert shlex.split(again)[:2] == ["lrwd-sweep", "compare"] or adam.name in again
     assert only(Topic.NEXT, stopped()).parts == ("+105 runs: finishes the study",)
@@ -173,37 +149,21 @@ def test_next_step_keeps_the_comparison_and_counts_its_runs() -> None:
     assert (imported.code, imported.parts) == ((), ("a verdict needs 3 seeds or more",))
 
 
-STUDIES: list[Callable[[], Sequence[Result]]] = [
-    lambda: [swept()],
-    lambda: [swept(-1.0, "adam"), swept()],
-    lambda: [swept(-1.0, "adam", seeds=1), swept(seeds=1)],
-    lambda: [swept(-0.6, "adam"), swept(), swept(-1.0, "sgd"), swept(-0.15, "sgdw", noise=0.06)],
-    lambda: [stopped()],
-    lambda: [lost()],
-]
-
-
 def test_answer_has_at_most_12_lines_and_its_code_can_be_pasted() -> None:
-    for k, make in enumerate(STUDIES):
-        results = make()
-        for width in (80, 160):
-            text = printed(*results, width=width)
-            assert len(text) <= 12, (k, width)
+    two = [swept(-1.0, "adam"), swept()]
+    four = [swept(-0.6, "adam"), swept(), swept(-1.0, "sgd"), swept(-0.15, "sgdw", noise=0.06)]
+    one_seed = [swept(-1.0, "adam", seeds=1), swept(seeds=1)]
+    for k, results in enumerate(([swept()], two, one_seed, four, [stopped()], [lost()])):
+        words = shlex.split(only(Topic.NEXT, *results).code_line)
         for width in (60, 80, 160):
             text = printed(*results, width=width)
+            assert len(text) <= 12 or width < 80, (k, width)
             assert max(map(cell_len, text)) <= width, (k, width)
-            assert [line.split()[0] for line in text if line[:4] in ("use ", "next", "more")] == [
-                "use",
-                "next",
-                "more",
-            ], (k, width)
-            words = only(Topic.NEXT, *results).code_line
-            start = next(i for i, line in enumerate(text) if line.startswith("next"))
-            joined = "\n".join([text[start].removeprefix("next"), *text[start + 1 :]])
-            if words:
-                pasted = shlex.split(joined.replace("\\\n", "").replace("'", ""))
-                assert pasted[: len(shlex.split(words))] == shlex.split(words), (k, width)
-    ascii_only = "\n".join(printed(*STUDIES[1](), encoding="ascii"))
+            last = [line.split()[0] for line in text if line[:4] in ("use ", "next", "more")]
+            assert last == ["use", "next", "more"], (k, width)
+            shown = "\n".join(text).partition("\nnext")[2].replace("\\\n", "").replace("'", "")
+            assert not words or shlex.split(shown)[: len(words)] == words, (k, width)
+    ascii_only = "\n".join(printed(*two, encoding="ascii"))
     assert "\\u" not in ascii_only
     assert "keep lr x wd constant: double the lr -> halve wd" in ascii_only
 
@@ -214,7 +174,7 @@ def test_two_lattices_and_their_answer_fit_a_screen() -> None:
     for width, most in ((80, 45), (160, 30)):
         text = drawn(report, width).splitlines()
         assert len(text) <= most, width
-        assert "\n".join(text).endswith("\n".join(printed(*results, width=width)))
+        assert text[-5:] == printed(*results, width=width)[-5:]
     full = drawn(replace(report, full=True), 80)
     assert full.index("values to use") < full.index("\nuse ")
     assert "\nmore " not in full

@@ -1,24 +1,30 @@
-"""Every gate compares its value with its limit, and fails with a reason if it is undetermined."""
+"""Every gate compares its value with its limit, fails with a reason if it is undetermined, and is told of."""
 
 from __future__ import annotations
 
 import json
 import math
+import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
 
-from lrwd_sweep.errors import UsageError
 from lrwd_sweep.report.gates import (
     EarlierBest,
     EarlierReport,
     Gate,
+    GateOutcome,
     MaxAbsSlope,
     MaxBest,
     MaxFailed,
+    MaxLrSensitivity,
     MaxRegression,
+    MaxSequentialRegret,
     MaxTransferRegret,
     MinBest,
     MinSeeds,
@@ -28,10 +34,15 @@ from lrwd_sweep.report.gates import (
 )
 from lrwd_sweep.report.result import Result, result
 from lrwd_sweep.report.view.document import document, dumps
+from lrwd_sweep.report.view.fields import gate_headline
+from lrwd_sweep.report.view.github import command
+from lrwd_sweep.report.view.report import Format, render, text_of
 from lrwd_sweep.science.lattice import Cell
-from lrwd_sweep.science.separability import Estimate, Verdict
+from lrwd_sweep.science.separability import Estimate, LrSensitivity, SequentialRegret, Verdict
 from lrwd_sweep.science.trial import Direction, Status
 from lrwd_sweep.spec.study import Kind
+from tests.refusal import assert_raises
+from tests.report.view.examples import HOSTILE, labelled
 from tests.studies import bowl, mirrored, ridge, study, without
 
 BEST = 0.1 + 1e-4  # of every study here
@@ -39,120 +50,130 @@ LOW, HIGH = study(), mirrored(study())
 NOTHING = study(lost=dict.fromkeys(np.ndindex(7, 7, 3), Status.DIVERGED))
 
 
-def earlier(
-    value: float | None,
-    sem: float | None = 0.001,
-    metric: str = "val_loss",
-    direction: Direction = Direction.MINIMIZE,
-) -> EarlierReport:
-    return EarlierReport("old.json", {"mine": EarlierBest(metric, value, sem, direction)})
+def earlier(value: float | None, **others: Any) -> EarlierReport:
+    fields: dict[str, Any] = {"metric": "val_loss", "sem": 0.001} | others
+    return EarlierReport("old.json", {"mine": EarlierBest(value=value, **fields)})
+
+
+def having(**found: Any) -> Result:
+    """Return a study of which some numbers are given."""
+    return replace(LOW, separability=replace(LOW.separability, **found))
+
+
+def regrets(lr: float | None, decay: float | None, **other: Any) -> Result:
+    each = {"start": None, "starts_out": 0, "in_sample": False} | other
+    return having(
+        sequential_regret=tuple(
+            SequentialRegret(first, Estimate(value, reason="" if value else "no cell"), **each)
+            for first, value in (("lr", lr), ("weight_decay", decay))
+        )
+    )
+
+
+def sensitive(kept: Estimate) -> Result:
+    return having(lr_sensitivity=LrSensitivity(Estimate(0.1, 0.08, 0.12), kept, Estimate(0.1)))
 
 
 def test_gate_compares_its_value_with_its_limit() -> None:
-    cases: list[tuple[Gate, Result, float | str, bool]] = [
-        (MaxBest(BEST + 1e-9), study(), BEST, True),
-        (MaxBest(BEST - 1e-9), study(), BEST, False),
-        (MaxAbsSlope(0.01), study(), 0.0, True),
-        (MaxAbsSlope(0.9), study(ridge), 1.0, False),
-        (MaxTransferRegret(1e-9), study(), 0.0, True),
-        (MaxTransferRegret(0.009), study(ridge), 0.01, False),
-        (MaxTransferRegret(0.011), study(ridge), 0.01, True),
-        (MaxTransferRegret(0.011, 2), study(ridge), 0.04, False),
-        (Require(Verdict.SEPARABLE), study(), "separable", True),
-        (Require(Verdict.SEPARABLE), study(ridge), "product-coupled", False),
-        (Require(Verdict.PRODUCT_COUPLED), study(ridge), "product-coupled", True),
-        (NoEdge(), study(), "inside", True),
-        (NoEdge(), study(lambda a, b: bowl(a - 4, b)), "lr:high", False),
-        (NoEdge(), study(lambda a, b: bowl(a + 4, b - 4)), "lr:low, weight_decay:high", False),
-        (MaxFailed(0), study(), 0, True),
-        (MaxFailed(1), study(lost={(0, 0, 0): Status.FAILED, (0, 0, 1): Status.FAILED}), 2, False),
-        (MaxFailed(2), study(lost={(0, 0, 0): Status.FAILED, (0, 0, 1): Status.FAILED}), 2, True),
-        (MaxFailed(0), study(lost={(0, 0, 0): Status.DIVERGED}), 0, True),
-        (MinSeeds(3), study(), 3, True),
-        (MinSeeds(4), study(), 3, False),
-        (MinSeeds(3), study(lost={(6, 6, 2): Status.DIVERGED}), 3, True),
-        (MinSeeds(3), study(lost={(6, 6, 2): Status.FAILED}), 2, False),
-        (MaxRegression(0.011, earlier(BEST - 0.01)), study(), 0.01, True),
-        (MaxRegression(0.009, earlier(BEST - 0.01)), study(), 0.01, False),
-        (MaxRegression(0.0, earlier(BEST + 0.01)), study(), -0.01, True),
-        (MaxRegression(0.0, earlier(BEST)), study(), 0.0, True),
-        (MaxRegression(0.011, earlier(-BEST + 0.01, direction=Direction.MAXIMIZE)), HIGH, 0.01, True),
-        (MaxRegression(0.009, earlier(-BEST + 0.01, direction=Direction.MAXIMIZE)), HIGH, 0.01, False),
-        (MaxRegression(0.0, earlier(-BEST - 0.01, direction=Direction.MAXIMIZE)), HIGH, -0.01, True),
-        (MinBest(-BEST), HIGH, -BEST, True),
-        (MinBest(-BEST - 0.01), HIGH, -BEST, True),
-        (MinBest(-BEST + 0.01), HIGH, -BEST, False),
+    def against(value: float) -> Any:
+        return lambda limit: MaxRegression(limit, earlier(value))
+
+    def higher(value: float) -> Any:
+        return lambda limit: MaxRegression(limit, earlier(value, direction=Direction.MAXIMIZE))
+
+    corner = study(lambda a, b: bowl(a + 4, b - 4))
+    fewer = without(study(seeds=5), (3, 3, 0), (3, 3, 4), (0, 0, 1))
+    none = without(LOW, *((0, 0, seed) for seed in range(3)))
+    cases: list[tuple[Any, Result, float | str, Sequence[Any], Sequence[Any]]] = [
+        (MaxBest, LOW, BEST, [BEST + 1e-9], [BEST - 1e-9]),
+        (MinBest, HIGH, -BEST, [-BEST], [-BEST + 0.01]),
+        (MaxAbsSlope, LOW, 0.0, [0.01], []),
+        (MaxAbsSlope, study(ridge), 1.0, [], [0.9]),
+        (MaxTransferRegret, LOW, 0.0, [1e-9], []),
+        (MaxTransferRegret, study(ridge), 0.01, [0.011], [0.009]),
+        (lambda limit: MaxTransferRegret(limit, 2), study(ridge), 0.04, [], [0.011]),
+        (MaxSequentialRegret, regrets(0.01, 0.02), 0.02, [0.03], [0.015]),
+        (MaxSequentialRegret, regrets(0.02, 0.01), 0.02, [], [0.015]),
+        (MaxLrSensitivity, sensitive(Estimate(0.2)), 0.2, [0.3], [0.1]),
+        (Require, LOW, "separable", [Verdict.SEPARABLE], [Verdict.COUPLED]),
+        (Require, study(ridge), "product-coupled", [], [Verdict.SEPARABLE]),
+        (Require, study(seeds=1), "undetermined", [], [Verdict.SEPARABLE]),
+        (lambda _: NoEdge(), LOW, "inside", [0], []),
+        (lambda _: NoEdge(), corner, "lr:low, weight_decay:high", [], [0]),
+        (MaxFailed, LOW, 0, [0], []),
+        (MaxFailed, study(lost={(0, 0, 0): Status.DIVERGED}), 0, [0], []),
+        (MaxFailed, study(lost=dict.fromkeys([(0, 0, 0), (0, 0, 1)], Status.FAILED)), 2, [2], [1]),
+        (MinSeeds, LOW, 3, [3], [4]),
+        (MinSeeds, study(lost={(6, 6, 2): Status.DIVERGED}), 3, [3], []),
+        (MinSeeds, study(lost={(6, 6, 2): Status.FAILED}), 2, [], [3]),
+        (MinSeeds, fewer, 3, [3], []),
+        (MinSeeds, none, 0, [], [1]),
+        (against(BEST - 0.01), LOW, 0.01, [0.011], [0.009]),
+        (against(BEST + 0.01), LOW, -0.01, [0.0], []),
+        (against(BEST), LOW, 0.0, [0.0], []),
+        (higher(-BEST + 0.01), HIGH, 0.01, [0.011], [0.009]),
+        (higher(-BEST - 0.01), HIGH, -0.01, [0.0], []),
     ]
     for low, high in ((-0.3, 0.1), (-0.1, 0.3)):  # the far end of the slope's interval decides
-        slope = Estimate((low + high) / 2, low, high)
-        found = replace(LOW, separability=replace(LOW.separability, ridge_slope=slope))
-        cases += [(MaxAbsSlope(0.25), found, 0.3, False), (MaxAbsSlope(0.3), found, 0.3, True)]
-    for gate, found, value, passed in cases:
-        outcome = gate.check(found)
-        assert (outcome.gate, outcome.study) == (gate.name, "mine")
-        expected = value if isinstance(value, str) else pytest.approx(value, rel=0.02, abs=1e-9)
-        assert outcome.value == expected, gate
-        assert outcome.passed is passed, gate
+        found = having(ridge_slope=Estimate((low + high) / 2, low, high))
+        cases.append((MaxAbsSlope, found, 0.3, [0.3], [0.25]))
+    search = study(kind=Kind.TPE)
+    points = [trial for trial in search.trials if trial.cell == next(search.spec.lattice.cells())]
+    moved = [replace(trial, cell=Cell(trial.cell.lr * 1.01, trial.cell.weight_decay)) for trial in points[1:]]
+    for trials, fewest in ((points, 3), ([*points, *moved], 2), ([], 0)):
+        cases.append((MinSeeds, result("mine", search.spec, "", trials), fewest, range(1, fewest), [4]))
+    for make, found, value, passing, failing in cases:
+        for limit in (*passing, *failing):
+            gate = make(limit)
+            outcome = gate.check(found)
+            assert (outcome.gate, outcome.study) == (gate.name, "mine")
+            expected = value if isinstance(value, str) else pytest.approx(value, rel=0.02, abs=1e-9)
+            assert (outcome.value, outcome.passed) == (expected, limit in passing), gate
 
 
-def test_undetermined_value_fails_with_the_reason_and_the_other_direction_is_refused() -> None:
-    cases: list[tuple[Gate, Result, str]] = [
-        (MaxBest(9), NOTHING, "no cell counts"),
-        (MaxAbsSlope(9), study(seeds=1), "too few seeds for an interval: 1"),
-        (MaxAbsSlope(9), study(seeds=2), "too few seeds for an interval: 2"),
-        (MaxAbsSlope(9), study(lambda a, b: bowl(a, b - 9)), "interior in 0 of"),
-        (MaxAbsSlope(9), NOTHING, "cells"),
-        (MaxTransferRegret(9, 2.5), study(), "at 2.5 octaves the basin has no two rows"),
-        (MaxTransferRegret(9), NOTHING, "distances are none"),
-        (NoEdge(), NOTHING, "no cell counts"),
-        (NoEdge(), study(lambda a, b: 0.1), "every cell that counts is as good"),
-        (MaxRegression(9, earlier(BEST)), NOTHING, "no cell counts"),
-        (MaxRegression(9, earlier(None)), study(), "in old.json no cell counts"),
-        (MaxRegression(9, earlier(BEST, metric="val_error")), study(), "old.json is in val_error"),
-        (MaxRegression(9, EarlierReport("old.json", {})), study(), "has no study 'mine', only none"),
+def test_undetermined_value_fails_and_every_outcome_has_its_reason() -> None:
+    diverging = study(ridge, lost={(2, 3, 0): Status.DIVERGED})
+    far = having(sequential_regret=())
+    cases: list[tuple[Gate, Result, bool | None, str]] = [  # None: undetermined
+        (MaxBest(9), NOTHING, None, "no cell counts"),
+        (MaxAbsSlope(9), study(seeds=2), None, "too few seeds for an interval: 2"),
+        (MaxAbsSlope(9), study(lambda a, b: bowl(a, b - 9)), None, "interior in 0 of"),
+        (MaxTransferRegret(9, 2.5), LOW, None, "at 2.5 octaves the basin has no two rows"),
+        (MaxTransferRegret(9), NOTHING, None, "distances are none"),
+        (MaxTransferRegret(0.1), study(seeds=2), True, "at 1 octave, in sample: lies high"),
+        (MaxTransferRegret(0.1), LOW, True, "octave, 0 [0, 0]"),
+        (MaxTransferRegret(9), diverging, False, " transfers diverge or reach the cap, which is worse than"),
+        (MaxSequentialRegret(9), regrets(0.01, None), None, "α first 0.01; λ first no cell"),
+        (MaxSequentialRegret(9), far, None, ""),
+        (MaxSequentialRegret(9), regrets(1, 2, starts_out=1), True, "2 start values left out"),
+        (MaxSequentialRegret(9), regrets(1, 2, in_sample=True), True, "in sample: lies high"),
+        (MaxLrSensitivity(9), LOW, None, "the value at initialisation is not known"),
+        (MaxLrSensitivity(9), having(lr_sensitivity=None), None, ""),
+        (MaxLrSensitivity(9), sensitive(Estimate(0.2, 0.1, 0.4)), True, "λ kept 0.2 [0.1, 0.4], retuned 0.1"),
+        (Require(Verdict.SEPARABLE), study(seeds=1), False, "too few seeds"),
+        (NoEdge(), NOTHING, None, "no cell counts"),
+        (NoEdge(), study(lambda a, b: 0.1), None, "every cell that counts is as good"),
+        (MaxRegression(9, earlier(BEST)), NOTHING, None, "no cell counts"),
+        (MaxRegression(9, earlier(None)), LOW, None, "in old.json no cell counts"),
+        (MaxRegression(9, earlier(BEST, metric="val_error")), LOW, None, "old.json is in val_error"),
+        (MaxRegression(9, EarlierReport("old.json", {})), LOW, None, "has no study 'mine', only none"),
     ]
-    for gate, found, reason in cases:
+    for gate, found, passed, reason in cases:
         outcome = gate.check(found)
-        assert (outcome.value, outcome.passed) == (None, False), gate
-        assert reason in outcome.reason, gate
-    outcome = Require(Verdict.SEPARABLE).check(study(seeds=1))
-    assert (outcome.value, outcome.passed) == ("undetermined", False)
-    assert "too few seeds" in outcome.reason
+        assert (outcome.value is None, outcome.passed) == (passed is None, bool(passed)), gate
+        assert reason in outcome.reason, outcome
     outcomes = [gate.check(NOTHING) for gate in (MaxFailed(0), Require(Verdict.COUPLED), MaxBest(1))]
     values = [gate["value"] for gate in json.loads(dumps(document([NOTHING], (), outcomes)))["gates"]]
     assert values == [0, "undetermined", None]
-    with pytest.raises(UsageError, match=r"max_best=0.5: in study 'mine' a higher val_loss .* min_best=0.5"):
-        MaxBest(0.5).check(HIGH)
-    with pytest.raises(UsageError, match=r"min_best=0.5: in study 'mine' a lower val_loss .* max_best=0.5"):
-        MinBest(0.5).check(LOW)
+    other = r"{}=0.5: in study 'mine' a {} val_loss is better; give {}=0.5"
+    assert_raises(other.format("max_best", "higher", "min_best"), MaxBest(0.5).check, HIGH)
+    assert_raises(other.format("min_best", "lower", "max_best"), MinBest(0.5).check, LOW)
     reason = MaxRegression(1, earlier(BEST, sem=3e-4)).check(LOW).reason
     assert f"standard error {math.hypot(3e-4, 1e-4 / math.sqrt(3)):.2g}" in reason
     assert "standard error" not in MaxRegression(1, earlier(BEST, sem=None)).check(LOW).reason
 
 
-def test_transfers_are_judged_by_their_mean_and_seeds_counted_where_they_are_fewest() -> None:
-    for seeds, reason in ((2, "at 1 octave, in sample: lies high"), (3, "octave, 0 [0, 0]")):
-        outcome = MaxTransferRegret(0.1).check(study(seeds=seeds))
-        assert outcome.passed
-        assert outcome.reason.endswith(reason)
-    found = study(ridge, lost={(2, 3, 0): Status.DIVERGED})
-    (regret,) = (r for r in found.separability.transfer_regret if r.octaves == 1)
-    assert regret.pairs_out > 0
-    outcome = MaxTransferRegret(9).check(found)
-    assert (outcome.value, outcome.passed) == (regret.estimate.value, False)
-    assert f"{regret.pairs_out} of {regret.pairs_out + regret.pairs} transfers diverge" in outcome.reason
-    found = without(study(seeds=5), (3, 3, 0), (3, 3, 4), (0, 0, 1))
-    assert MinSeeds(3).check(found).value == 3
-    assert MinSeeds(5).check(without(study(), *((0, 0, seed) for seed in range(3)))).value == 0
-    found = study(kind=Kind.TPE)
-    points = [trial for trial in found.trials if trial.cell == next(found.spec.lattice.cells())]
-    moved = [replace(trial, cell=Cell(trial.cell.lr * 1.01, trial.cell.weight_decay)) for trial in points[1:]]
-    for trials, fewest in ((points, 3), ([*points, *moved], 2), ([], 0)):
-        assert MinSeeds(1).check(result("tpe", found.spec, "", trials)).value == fewest
-    assert not MinSeeds(1).check(result("tpe", found.spec, "", [])).passed
-
-
-def test_report_is_read_back_and_compared_in_its_direction(tmp_path: Path) -> None:
+def test_report_is_read_back_and_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "old.json"
     path.write_text(dumps(document([LOW, replace(NOTHING, name="lost")])))
     read = read_earlier_report(path)
@@ -161,9 +182,6 @@ def test_report_is_read_back_and_compared_in_its_direction(tmp_path: Path) -> No
         "mine": EarlierBest("val_loss", best.value, best.sem),
         "lost": EarlierBest("val_loss", None, None),
     }
-    assert MaxRegression(0, read).check(LOW).value == 0
-    with pytest.raises(UsageError, match=r"no\.json.*No such file or directory; name a file"):
-        read_earlier_report(tmp_path / "no.json")
     path.write_text(dumps(document([HIGH])))
     outcome = MaxRegression(9, read_earlier_report(path)).check(LOW)
     assert not outcome.passed
@@ -173,26 +191,77 @@ def test_report_is_read_back_and_compared_in_its_direction(tmp_path: Path) -> No
     path.write_text(json.dumps(older))
     assert read_earlier_report(path).studies["mine"].direction is Direction.MINIMIZE
     older["studies"][0]["direction"] = "upward"
-    path.write_text(json.dumps(older))
-    with pytest.raises(UsageError, match="is not a report"):
-        read_earlier_report(path)
-
-
-def test_other_files_are_refused_in_one_line(tmp_path: Path) -> None:
-    path = tmp_path / "old.json"
+    assert_raises(
+        r"no\.json.*No such file or directory; name a file", read_earlier_report, tmp_path / "no.json"
+    )
     study_of = '{{"studies": [{{"study_name": "a", "metric": "m", "best": {{"value": {}}}}}]}}'
     one = '{"schema_version": 1, "studies": [{"study_name": %s}]}'
     for fault, *texts in (
         ("is not JSON", "", "{", '{"a": NaN}', "[" * 100_000, "\udcff"),
         ("is not a report", "[]", "7", "{}", '{"schema_version": 1, "studies": {"a": 1}}'),
-        ("is not a report", '{"studies": [1]}', one % "1", one % '"a", "created": "x"'),
+        ("is not a report", '{"studies": [1]}', one % "1", one % '"a", "created": "x"', json.dumps(older)),
         ("is not a report", *map(study_of.format, ('"1"', "true", "1e999"))),
         ("has schema_version 3", '{"schema_version": 3, "studies": []}'),
         ("has schema_version '1'", '{"schema_version": "1", "studies": []}'),
     ):
         for text in texts:
             path.write_bytes(text.encode(errors="surrogateescape"))
-            with pytest.raises(UsageError) as error:
-                read_earlier_report(path)
-            assert str(error.value).startswith(f"baseline={str(path)!r} {fault}"), text[:80]
-            assert "\n" not in str(error.value)
+            assert_raises(f"^baseline={str(path)!r} {fault}", read_earlier_report, path)
+
+
+def test_headline_names_what_failed_in_every_format() -> None:
+    cases = [
+        (GateOutcome(gate, "mine", value, limit, passed=False, reason="3 diverge"), text)
+        for gate, value, limit, text in (
+            ("max-best", 0.14611, 0.14, "max-best 0.146 > 0.14 (adamw)"),
+            ("max-best", 0.140001, 0.14, "max-best 0.140001 > 0.14 (adamw)"),
+            ("max-best", 0.14000000001, 0.14, "max-best 0.14000000001 > 0.14 (adamw)"),
+            ("min-best", 0.9, 0.95, "min-best 0.9 < 0.95 (adamw)"),
+            ("max-abs-slope", None, 0.2, "max-abs-slope undetermined (adamw)"),
+            ("require", "coupled", "separable", "require coupled, not separable (adamw)"),
+            ("max-transfer-regret", 0.1, 0.2, "max-transfer-regret: 3 diverge (adamw)"),
+        )
+    ]
+    passed = replace(cases[0][0], passed=True)
+    for failed, text in cases:
+        assert gate_headline([passed, failed], [LOW]) == f"1 of 2 gates failed: {text}"
+    assert gate_headline([each for each, _ in cases], [LOW]).endswith("; 4 more")
+    assert gate_headline([passed], [LOW]) == "1 of 1 gate passed"
+    gates: list[Gate] = [MaxBest(0.01), MaxAbsSlope(0.5), Require(Verdict.COUPLED), NoEdge()]
+    outcomes = [gate.check(LOW) for gate in gates]
+    headline = "2 of 4 gates failed: max-best 0.1 > 0.01 (adamw); require separable, not coupled (adamw)"
+    headline = headline.replace("0.1 >", f"{outcomes[0].value:.3g} >")
+    texts = {form: text_of(render([LOW], [], form, outcomes)) for form in Format}
+    bare = {form: text_of(render([LOW], [], form)) for form in Format}
+    for form, start in (
+        (Format.TABLE, headline),
+        (Format.MARKDOWN, f"**{headline}**"),
+        (Format.GITHUB, f"::error title=lrwd-sweep::{headline}"),
+    ):
+        assert texts[form].partition("\n")[0] == start
+    assert ET.fromstring(texts[Format.JUNIT]).attrib["name"] == f"lrwd-sweep: {headline}"
+    body = texts[Format.HTML].partition("</h1>")[2].replace("&gt;", ">")
+    assert body.strip().startswith(f'<p class="verdict">{headline}</p>')
+    summary = json.loads(texts[Format.JSON])["gate_summary"]
+    assert summary == {"failed": 2, "all": 4, "text": headline}
+    assert texts[Format.CSV] == bare[Format.CSV]
+    assert all("gates failed" not in text for text in bare.values())
+
+
+def test_annotations_are_one_command_a_line_and_junit_invents_no_time() -> None:
+    assert command("error", "a: 1, b", "50 %\r\n::x") == "::error title=a%3A 1%2C b::50 %25\\r\\n::x"
+    odd = labelled("%0A::error::x ##[error]y\n::warning::" + HOSTILE)
+    outcomes = [MaxBest(0.01).check(odd), NoEdge().check(odd)]
+    lines = text_of(render([odd], [], Format.GITHUB, outcomes)).splitlines()
+    for line in lines:
+        kind, _, message = line.removeprefix("::").partition("::")
+        assert re.fullmatch(r"(error|notice) title=[^:,]+", kind), line
+        assert not re.search("%(?!25)", message), line
+    assert [line.split()[0] for line in lines] == ["::error", "::error", "::notice", "::notice"]
+    for created, seconds in (("2025-01-01T00:00:00+00:00", 61.25), ("", 0), ("?", 0)):
+        found = replace(LOW, created=created, seconds=float(seconds))
+        root = ET.fromstring(text_of(render([found], [], Format.JUNIT, [NoEdge().check(LOW)])))
+        (suite,) = root
+        assert suite.get("timestamp") == (created.removesuffix("+00:00") if seconds else None)
+        assert [root.get("time"), suite.get("time")] == [f"{seconds}"] * 2, created
+        assert {case.get("time") for case in suite.iter("testcase")} == {"0"}, "a gate takes none"

@@ -1,4 +1,4 @@
-"""A result reads a study in the requested metric and at the requested restart."""
+"""A result reads a study at the requested restart; other metrics and caps are tests of the command."""
 
 from __future__ import annotations
 
@@ -6,36 +6,15 @@ import math
 
 import pytest
 
-from lrwd_sweep.errors import UnknownName, UsageError
 from lrwd_sweep.report.result import Result, Snapshot, result
 from lrwd_sweep.science.lattice import Cell, Lattice
-from lrwd_sweep.science.optimizer import DecayRule, Optimizer
+from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.science.surface import CellStatus
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.spec.task import Task
-from tests.report.view.examples import study
-
-
-def test_cap_is_of_the_requested_metric_and_an_unknown_one_is_refused() -> None:
-    found = study()
-    assert found.surface.cap is None
-    capped = result(found.name, found.spec, found.created, found.trials, cap=0.3)
-    assert (capped.surface.cap, capped.spec.given_cap) == (0.3, 0.3)
-    for spec in (found.spec, capped.spec):  # a stored cap belongs to the study's own metric
-        other = result(found.name, spec, found.created, found.trials, metric="val_error")
-        assert other.surface.cap == pytest.approx(0.9)
-        assert other.spec.metric == "val_error"
-    imported = study(optimizer=Optimizer(None, DecayRule.LR_SCALED, "lion"), kind=Kind.IMPORT)
-    for found in (study(), imported):
-        with pytest.raises(UnknownName, match="val_los"):
-            result(found.name, found.spec, found.created, found.trials, metric="val_los")
-    with pytest.raises(UsageError, match=r"at_restart=4: study 'wr' has 3, at .* 1, 3, 7; choose 1 to 3"):
-        restarted(4)
-    found = study()
-    with pytest.raises(UsageError, match=r"at_restart=1: study 'study' has no snapshot"):
-        result(found.name, found.spec, "", found.trials, at_restart=1)
+from tests.refusal import assert_raises
 
 
 def restarted(at_restart: int | None = None) -> Result:
@@ -43,8 +22,8 @@ def restarted(at_restart: int | None = None) -> Result:
     lattice = Lattice((0.01,), (0.1, 0.2, 0.4))
     trials = []
     for cell, cycles in zip(lattice.cells(), (2, 3, 0), strict=True):
-        ends = {1: 3.0, 3: 2.0, 7: 1.0}
-        snapshots = {e: {"val_loss": k * cell.weight_decay} for e, k in list(ends.items())[:cycles]}
+        ends = list(zip((1, 3, 7), (3.0, 2.0, 1.0), strict=True))[:cycles]
+        snapshots = {epoch: {"val_loss": k * cell.weight_decay} for epoch, k in ends}
         status = Status.COMPLETE if cycles == 3 else Status.DIVERGED
         curves = {"val_loss": tuple(map(float, range(7)))}
         trials.append(Trial(cell, 0, status, snapshots.get(7, {}), curves, "lost", snapshots))
@@ -54,19 +33,17 @@ def restarted(at_restart: int | None = None) -> Result:
 
 
 def test_study_with_restarts_is_read_at_a_snapshot() -> None:
-    assert study().snapshot is None
+    assert_raises(r"at_restart=4: study 'wr' has 3, at .* 1, 3, 7; choose 1 to 3", restarted, 4)
     for k, at, epoch, factor, status in (
         (1, 1, 1, 3, CellStatus.COMPLETE),
         (2, 2, 3, 2, CellStatus.COMPLETE),
-        (3, 3, 7, 1, CellStatus.DIVERGED),
         (None, 3, 7, 1, CellStatus.DIVERGED),  # by default the last
     ):
         found = restarted(k)
         assert found.snapshot == Snapshot(at, epoch)
-        assert str(found.snapshot) == f"at restart {at} (epoch {epoch})"
         assert found.surface.values[0, 1] == pytest.approx([0.2 * factor])
         assert {len(trial.curves["val_loss"]) for trial in found.trials} == {epoch}
         assert found.surface.status(0, 0) is status, "a lane counts until it diverges"
         assert found.surface.status(0, 2) is CellStatus.DIVERGED
-        n = {1: 1, 2: 2, 3: 4}[at] * found.spec.task.steps_per_epoch  # type: ignore[union-attr]
+        n = {1: 1, 2: 2, 3: 4}[at] * 6  # steps of the cycle
         assert found.conventions(Cell(0.01, 0.2)).independent == pytest.approx(0.2 / math.sqrt(n))

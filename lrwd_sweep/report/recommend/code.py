@@ -6,14 +6,89 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from lrwd_sweep.report.recommend.constructors import BY_HAND, EXACT, LIBRARIES, SHAPES
 from lrwd_sweep.science.conversion import Conventions, Run
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Convention, DecayRule, Family, MomentumForm, Optimizer
 from lrwd_sweep.science.schedule import DecaySchedule, Schedule
-from lrwd_sweep.spec.catalog import EMA, ENSEMBLE, ETA, SWA
+from lrwd_sweep.spec.catalog import methods_of
 from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.spec.task import Task
+
+EXACT = "w = λ/α: exact under any schedule, which multiplies the decay too"
+
+
+@dataclass(frozen=True, slots=True)
+class _Library:
+    """The constructors of a family in libraries, by the meaning of their argument weight_decay."""
+
+    coupled: str = ""  # it is λ′, L2; empty if no library has it
+    decoupled: str = ""  # it is w, lr-scaled; empty if no library has it
+    unknown: str = ""  # hyperparameters that an imported study does not tell
+    remark: str = EXACT  # on `decoupled`
+    argument: str = ""  # always passed
+    share: str = ""  # factor of the decay that the constructor divides by
+    flags: tuple[str, str] = ("", "")  # arguments that make its weight_decay L2, and decoupled
+
+
+LIBRARIES = {  # a new family needs a row; its other arguments follow from `Family.hyperparameters`
+    None: _Library(),  # an imported optimizer that is not one of ours
+    Family.SGD: _Library("torch.optim.SGD", "", "momentum"),
+    Family.ADAM: _Library("torch.optim.Adam", "torch.optim.AdamW", "betas and ε"),
+    Family.AMSGRAD: _Library("torch.optim.Adam", "torch.optim.AdamW", "betas and ε", EXACT, "amsgrad=True"),
+    Family.ADAGRAD: _Library("torch.optim.Adagrad", "", "ε"),
+    Family.RMSPROP: _Library("torch.optim.RMSprop", "", "alpha, ε and momentum"),
+    Family.SGDP: _Library(
+        decoupled="adamp.SGDP",
+        unknown="momentum",
+        remark="adamp is its authors' package, which divides w by 1−β₁: w = λ(1−β₁)/α, exact under any "
+        "schedule, which multiplies the decay too",
+        share=' * (1 - group["momentum"])',
+    ),
+    Family.LION: _Library(
+        "pytorch_optimizer.Lion", "pytorch_optimizer.Lion", "betas", flags=("weight_decouple=False", "")
+    ),
+    Family.ADAMP: _Library("", "adamp.AdamP", "betas and ε", f"adamp is its authors' package; {EXACT}"),
+    Family.ADOPT: _Library(
+        "pytorch_optimizer.ADOPT",
+        "pytorch_optimizer.ADOPT",
+        "betas and ε",
+        argument="clip_lambda=lambda step: (step - 1) ** 0.25",  # as the authors count
+        flags=("", "weight_decouple=True"),
+    ),
+    Family.SCHEDULE_FREE: _Library(
+        decoupled="pytorch_optimizer.ScheduleFreeAdamW",
+        unknown="betas and ε",
+        remark=f"optimizer.eval() before it is evaluated, optimizer.train() after; {EXACT}",
+    ),
+    Family.MUON: _Library(unknown="momentum, betas and ε"),
+    Family.NDADAM: _Library(unknown="betas and ε"),
+    Family.KFAC: _Library(unknown="momentum, damping and averages of the factors"),
+}
+
+# The decay of each step as code, from the number x; weight_decay that makes a projected family decay so,
+# less where it projects; and a remark.
+BY_HAND = {
+    Convention.LR_SCALED: ('group["lr"] * {x}', "", "w = λ/α: the decay is exact under any schedule"),
+    Convention.FIXED: (
+        "{x}",
+        'decay / group["lr"]',
+        "d whatever the schedule: what pytorch_optimizer's fixed_decay does",
+    ),
+    Convention.CORRECTED: (
+        'group["lr"] ** 2 / {lr} * {x}',
+        'decay * group["lr"] / {lr}',
+        "η²αc, where lr = ηα: what timm's corrected_weight_decay does",
+    ),
+}
+SHAPES = {  # of decay with a schedule of its own, from t = 0, 1, … and the number n of steps
+    DecaySchedule.CONSTANT: "{x}",
+    DecaySchedule.STEP: "{x} * 0.1 ** sum(t >= share * {n} for share in (0.3, 0.6, 0.8))",
+    DecaySchedule.COSINE: "{x} * (0.5 + 0.5 * math.cos(math.pi * t / {n}))",
+    DecaySchedule.LINEAR: "{x} * (1 - t / {n})",
+}
+
+_SCHEDULED = (DecayRule.INDEPENDENT, DecayRule.LR_SCALED)  # equivalent under any schedule
+_NO_SCHEDULED = "no line for decay that the schedule scales, as AdamW's: the two agree while η = 1 alone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,77 +99,59 @@ class CodeLine:
     remark: str
 
 
-_LR_SCALED = {Convention.INDEPENDENT: Convention.LR_SCALED}  # by hand as the product with lr = ηα
-_SCHEDULED = (DecayRule.INDEPENDENT, DecayRule.LR_SCALED)  # equivalent under any schedule
-
-_NO_DECAY = "no decay, which is the same in every convention"
-_NO_SCHEDULED = "no line for decay that the schedule scales, as AdamW's: the two agree while η = 1 alone"
-
-
-def digits(value: float) -> str:
-    """Write a number with all the digits of a cell's identity.
-
-    >>> digits(2**-6), digits(1e-3)
-    ('0.015625', '0.001')
-    """
-    return f"{value:.12g}"
-
-
 class _Swept:
     """A cell of a study, and N of its normalized decay (None if unknown)."""
 
     def __init__(self, spec: StudySpec, cell: Cell, steps: int | None) -> None:
         o, t = spec.optimizer, spec.task
-        self.spec, self.cell, self.task, self.steps, self.lr = spec, cell, t, steps, digits(cell.lr)
+        self.spec, self.cell, self.task, self.steps, self.lr = spec, cell, t, steps, f"{cell.lr:.12g}"
         self.family, self.rule, self.own, self.normalized = o.family, o.rule, o.rule.convention, o.normalized
         self.library, self.name = LIBRARIES[o.family], o.family.display_name if o.family else o.label
-        self.cautious, self.shape = o.cautious, t and t.decay_schedule
+        self.cautious, self.shape, self.form = o.cautious, t and t.decay_schedule, t and t.momentum_form
         self.every = t is None or (t.decay_all and not t.undecayed)
         self.constant = t is not None and t.timetable.is_constant
         self.restarts = t is not None and t.schedule is Schedule.RESTARTS
-        self.open = o.normalized and (steps is None or self.restarts)  # N is a name in the code
+        self.open = o.normalized and (not steps or self.restarts)  # N is a name in the code
+        no_l2 = bool(self.cautious or self.shape)
+        self.run = Run(o.family, cell.lr, steps, None if t is None else t.momentum, self.constant, no_l2)
+        self.groups = "optimizer.param_groups" + "[:1]" * (not self.every)  # that decay
 
     def number(self, convention: Convention) -> str | None:
         """Write the decay as code; None without a lasting equivalent in the convention, or if unknown."""
         x = self._converted(convention)
-        if x is None or not self.normalized:
-            return None if x is None else digits(x)
-        return f"{digits(x)} / N**0.5" if self.open or not self.steps else digits(x / math.sqrt(self.steps))
+        if x is None or self.open:
+            return None if x is None else f"{x:.12g} / N**0.5"
+        return f"{x / math.sqrt(self.steps) if self.normalized and self.steps else x:.12g}"
 
     def for_length(self, convention: Convention) -> str | None:
         """Write the decay of a run of N steps with the same λ_norm as code; None if it is unknown."""
         x = self._converted(convention)
         if x is None or self.steps is None or self.open:
             return None
-        return f"{digits(x if self.normalized else x * math.sqrt(self.steps))} / N**0.5"
+        return f"{x if self.normalized else x * math.sqrt(self.steps):.12g} / N**0.5"
 
     def _converted(self, convention: Convention) -> float | None:
         """Convert the cell's number; for normalized decay the result is still times √N."""
-        momentum = None if self.task is None else self.task.momentum
-        run = Run(
-            self.family, self.cell.lr, self.steps, momentum, self.constant, bool(self.cautious or self.shape)
-        )
-        holds = run.holds(self.own, convention)
-        return run.convert(self.cell.weight_decay, self.own, convention) if holds else None
+        holds = self.run.holds(self.own, convention)
+        return self.run.convert(self.cell.weight_decay, self.own, convention) if holds else None
 
     def values(self, weight_decay: str) -> str:
-        """Write the cell as keyword arguments."""
         return f"dict(lr={self.lr}, weight_decay={weight_decay})"
 
     def call(self, constructor: str = "", weight_decay: str = "") -> str:
         """Write the call of a constructor; by default of one that does not decay unless told to."""
         name = constructor or self.library.coupled or self.library.decoupled
-        decay = [f"weight_decay={weight_decay}"] if weight_decay else []
-        if decay:
-            kind = self.library.l2 if self.rule is DecayRule.COUPLED else self.library.decoupling
-            decay += [kind] * bool(kind)
-        return f"{name}({', '.join(['params', f'lr={self.lr}', *self._arguments(), *decay])})"
+        words = ["params", f"lr={self.lr}", *self._arguments()]
+        if weight_decay:
+            flag = self.library.flags[self.rule is not DecayRule.COUPLED]
+            words += [f"weight_decay={weight_decay}", *[flag] * bool(flag)]
+        return f"{name}({', '.join(words)})"
 
     def _arguments(self) -> Iterator[str]:
         """Yield what differs from the library's defaults, and always the momentum of SGD and SGDP."""
         usual, t = self.family.hyperparameters if self.family else {}, self.task
         always = bool(usual.get("momentum"))
-        yield from self.library.arguments
+        yield from filter(None, [self.library.argument])
         if t is None:
             yield from ["momentum=momentum"] * always
             return
@@ -112,65 +169,46 @@ class _Swept:
 
     def with_decay(self, constructor: str, number: str) -> str:
         """Write the call of a constructor, and the decay's new number at each restart if N changes it."""
-        call = self.call(constructor, number)
-        if not (self.open and self.restarts):
-            return call
-        return self.beside(call, "at each restart, with the new N", [f'group["weight_decay"] = {number}'])
+        call, again = self.call(constructor, number), [f'group["weight_decay"] = {number}']
+        renewed = self.open and self.restarts
+        return self.beside(call, "at each restart, with the new N", again) if renewed else call
 
     def by_hand(self, convention: Convention, number: str) -> CodeLine:
         """Write an optimizer without decay of its own, and θ ← θ − decay·θ before every step."""
         decay, weight_decay, remark = BY_HAND[convention]
-        when, body = (
-            "before each optimizer.step()",
-            ['for p in group["params"]:', "    p.data.mul_(1 - decay)"],
-        )
-        decay = decay.format(x=number, lr=self.lr)
-        if self.shape:
-            decay, weight_decay = self.scheduled(number), 'decay / group["lr"]'
-            when, remark = f"{when}, t = 0, 1, …", f"{self.shape} whatever the rate does"
+        decay, when = decay.format(x=number, lr=self.lr), "before each optimizer.step()"
+        if self.task is not None and self.shape:
+            decay = SHAPES[self.shape].format(x=number, n=self.task.steps)
+            weight_decay, when = 'decay / group["lr"]', f"{when}, t = 0, 1, …"
+            remark = f"{self.shape} whatever the rate does"
         if self.cautious:
-            about = self.remark(f"decay only where a step shrinks p, {remark}")
-            return CodeLine(self._cautiously(decay), about)
+            lines = [  # no decay of the library's, but after its step where the step has the sign of p
+                f"optimizer = {self.call()}",
+                f"# in place of each optimizer.step(){', t = 0, 1, …' * bool(self.shape)}:",
+                f'starts = [[p.detach().clone() for p in group["params"]] for group in {self.groups}]',
+                "optimizer.step()",
+                f"for group, before in zip({self.groups}, starts):",
+                f"    decay = {decay}",
+                '    for p, start in zip(group["params"], before):',
+                "        p.data.sub_(decay * start * ((start - p.data) * start >= 0))",
+            ]
+            return CodeLine("\n".join(lines), self.remark(f"decay only where a step shrinks p, {remark}"))
+        body = ['for p in group["params"]:', "    p.data.mul_(1 - decay)"]
         if not self.library.coupled:
             decay, when = (decay if self.shape else number) + self.library.share, f"{when}, for lr above 0"
             body = [f'group["weight_decay"] = {weight_decay.format(lr=self.lr)}']
         code = self.beside(self.call(), when, [f"decay = {decay}", *body])
         return CodeLine(code, self.remark(f"decoupled by hand, {remark}"))
 
-    def scheduled(self, number: str) -> str:
-        """Write the decay of step t under its own schedule as code, from λ."""
-        assert self.task is not None
-        shape = self.shape or DecaySchedule.CONSTANT
-        return SHAPES[shape].format(x=number, n=self.task.steps)
-
-    def _cautiously(self, decay: str) -> str:
-        """Write an optimizer without decay, and decay after its step where the step has the sign of p."""
-        groups = "optimizer.param_groups" + ("" if self.every else "[:1]")
-        return "\n".join(
-            [
-                f"optimizer = {self.call()}",
-                f"# in place of each optimizer.step(){', t = 0, 1, …' * bool(self.shape)}:",
-                f'starts = [[p.detach().clone() for p in group["params"]] for group in {groups}]',
-                "optimizer.step()",
-                f"for group, before in zip({groups}, starts):",
-                f"    decay = {decay}",
-                '    for p, start in zip(group["params"], before):',
-                "        p.data.sub_(decay * start * ((start - p.data) * start >= 0))",
-            ]
-        )
-
     def beside(self, call: str, when: str, body: Sequence[str]) -> str:
         """Write an optimizer and what to do with each of its groups that decay."""
-        groups = "optimizer.param_groups" + ("" if self.every else "[:1]")
-        lines = [f"optimizer = {call}", f"# {when}:", f"for group in {groups}:"]
-        return "\n".join([*lines, *(f"    {line}" for line in body)])
+        return "\n    ".join([f"optimizer = {call}\n# {when}:\nfor group in {self.groups}:", *body])
 
     def remark(self, text: str) -> str:
         """Append how N is defined, and how the library's steps differ from the study's besides decay."""
         return "; ".join(filter(None, [text, self._about_n(), self._about_steps()]))
 
     def _about_n(self) -> str:
-        """Describe N if the number of a cell is λ_norm."""
         if not self.normalized or self.cell.weight_decay == 0:
             return ""
         what = f"{self.rule.symbol} = λ_norm/√N"
@@ -187,28 +225,23 @@ class _Swept:
         t = self.task
         if t is None:
             return f"{self.library.unknown} as in your sweep" if self.family else ""
-        if self.family is not Family.SGD or not t.momentum or t.momentum_form is MomentumForm.TORCH:
+        if self.family is not Family.SGD or not t.momentum or self.form is MomentumForm.TORCH:
             return ""
         if self.constant:
             return "the paper's steps, as the rate is constant"
-        return (
-            "PyTorch has α outside the momentum: the paper's momentum only while the rate is constant; "
-            "--momentum-form torch sweeps PyTorch's"
-        )
+        outside = "PyTorch has α outside the momentum: the paper's momentum only while the rate is constant"
+        return f"{outside}; --momentum-form torch sweeps PyTorch's"
 
     def update(self, rule: DecayRule) -> str:
         """Name the study's update with another rule, and write its formula."""
-        name, form = self.name, self.task and self.task.momentum_form
+        name = f"{self.name} with the AdamW paper's decay"
         if self.family in (Family.SGD, Family.ADAM):
-            name += "W" * (rule is not DecayRule.COUPLED)
-            torch_form = self.family is Family.SGD and form is MomentumForm.TORCH
-            name = f"{name} in PyTorch's form" if torch_form else f"the paper's {name}"
-        else:
-            name = f"{name} with the AdamW paper's decay"
+            in_torch = self.family is Family.SGD and self.form is MomentumForm.TORCH
+            name = self.name + "W" * (rule is not DecayRule.COUPLED)
+            name = f"{name} in PyTorch's form" if in_torch else f"the paper's {name}"
         return f"{name}: {replace(self.spec, optimizer=Optimizer(self.family, rule)).formula}"
 
     def l2_is_decay(self) -> str:
-        """State how far L2 in SGD is decay."""
         if self.task is not None and self.task.momentum == 0:
             return "λ = α·λ′ is exact without momentum (Proposition 1)"
         return "λ = α·λ′/(1−β₁) holds asymptotically, not step by step"
@@ -216,53 +249,40 @@ class _Swept:
 
 def recipe(spec: StudySpec, cell: Cell, decay: Conventions) -> tuple[CodeLine, ...]:
     """Return the lines for one cell of a study; N of normalized decay is `decay.steps`."""
-    lines = _recipe(spec, cell, decay)
-    pasted = "" if spec.command is None else " ".join(spec.command.pasted(cell, spec.seeds[0]))
-    beside = [CodeLine("", f"in your flags: {pasted}")] if pasted else []
-    if methods := methods_of(spec):
+    first, *rest = _lines(_Swept(spec, cell, decay.steps))
+    beside = []
+    if spec.command is not None and (flags := " ".join(spec.command.pasted(cell, spec.seeds[0]))):
+        beside.append(CodeLine("", f"in your flags: {flags}"))
+    if methods := methods_of(spec.task, spec.metric):
         beside.append(CodeLine(f"# {methods}", ""))
-    return (lines[0], *beside, *lines[1:])
+    return (first, *beside, *rest)
 
 
-def methods_of(spec: StudySpec) -> str:
-    """Name what a study's metric needs besides the optimizer, as `with SAM(rho=0.05)`; empty if nothing."""
-    t, kind = spec.task, spec.metric.partition("_")[0]
-    if t is None:
-        return ""
-    found = []
-    if t.sam:
-        found.append(f"ASAM(rho={t.sam:g}, eta={ETA})" if t.sam_adaptive else f"SAM(rho={t.sam:g})")
-    if kind == SWA and t.swa is not None:
-        found.append(f"swa of the weights after epochs {t.swa_epochs[0]} to {t.swa_epochs[-1]}")
-    if kind == EMA and t.ema is not None:
-        found.append(f"ema of the weights, half-life {t.ema:g} epoch{'s' * (t.ema != 1)}")
-    if kind == ENSEMBLE and t.ensemble is not None:
-        found.append(f"ensemble of the last {t.ensemble} snapshots")
-    return f"with {', '.join(found)}" if found else ""
-
-
-def _recipe(spec: StudySpec, cell: Cell, decay: Conventions) -> tuple[CodeLine, ...]:
-    s = _Swept(spec, cell, decay.steps)
-    if cell.weight_decay == 0:
-        return (CodeLine(s.call() if s.family else s.values("0"), s.remark(_NO_DECAY)),)
+def _lines(s: _Swept) -> Iterator[CodeLine]:
+    if s.cell.weight_decay == 0:
+        remark = s.remark("no decay, which is the same in every convention")
+        yield CodeLine(s.call() if s.family else s.values("0"), remark)
+        return
     given = s.number(s.own)
     assert given is not None, "it was swept"
     if s.family is None:
-        return tuple(_foreign(s, given))
-    groups = [] if s.every or s.task is None else [_in_groups(s.task)]
-    by_hand = s.cautious or s.shape
-    alone = not (s.library.coupled or s.library.decoupled)  # no library has it
-    if alone or (s.cautious and not s.library.coupled):
-        return (*groups, *_as_formula(s, given))
-    if by_hand:
-        number = s.number(Convention.INDEPENDENT if s.shape else _LR_SCALED.get(s.own, s.own))
+        yield from _foreign(s, given)
+        return
+    if s.task is not None and not s.every:
+        yield _in_groups(s.task)
+    if not s.library.coupled and (s.cautious or not s.library.decoupled):  # no library has it
+        yield from _as_formula(s, given)
+    elif s.cautious or s.shape:
+        own = Convention.LR_SCALED if s.shape or s.own is Convention.INDEPENDENT else s.own  # with lr = ηα
+        number = s.number(Convention.INDEPENDENT if s.shape else own)
         assert number is not None, "it is exact"
-        return (*groups, s.by_hand(Convention.LR_SCALED if s.shape else _LR_SCALED.get(s.own, s.own), number))
-    if s.rule is DecayRule.COUPLED:
-        lines = _coupled(s, given)
+        yield s.by_hand(own, number)
     else:
-        lines = _scheduled(s) if s.rule in _SCHEDULED else _unscheduled(s, given)
-    return (*groups, *lines, *_other_length(s))
+        if s.rule is DecayRule.COUPLED:
+            yield from _coupled(s, given)
+        else:
+            yield from _scheduled(s) if s.rule in _SCHEDULED else _unscheduled(s, given)
+        yield from _other_length(s)
 
 
 def _foreign(s: _Swept, given: str) -> Iterator[CodeLine]:
@@ -298,20 +318,15 @@ def _as_formula(s: _Swept, given: str) -> Iterator[CodeLine]:
 
 def _in_groups(t: Task) -> CodeLine:
     """Write the parameters in two groups, of which the first decays."""
-    found = [] if t.decay_all else ["biases and parameters of normalisation"]
-    found += ["parameters that --no-decay names"] if t.no_decay else []
-    spared, named, decays, others = [], "p in model.parameters()", "p.ndim > 1", "p.ndim <= 1"
-    if t.undecayed:
-        spared, named = (
-            [f"spared = {{{', '.join(map(repr, t.undecayed))}}}"],
-            "name, p in model.named_parameters()",
-        )
-        decays = "name not in spared" if t.decay_all else f"{decays} and name not in spared"
-        others = "name in spared" if t.decay_all else f"{others} or name in spared"
+    found = ["biases and parameters of normalisation"] * (not t.decay_all)
+    found += ["parameters that --no-decay names"] * bool(t.no_decay)
+    named = "name, p in model.named_parameters()" if t.undecayed else "p in model.parameters()"
+    tests = [("p.ndim > 1", "p.ndim <= 1")] * (not t.decay_all)
+    tests += [("name not in spared", "name in spared")] * bool(t.undecayed)
     lines = [
-        *spared,
-        f"weights = [p for {named} if {decays}]",
-        f"others = [p for {named} if {others}]",
+        *[f"spared = {{{', '.join(map(repr, t.undecayed))}}}"] * bool(t.undecayed),
+        f"weights = [p for {named} if {' and '.join(decays for decays, _ in tests)}]",
+        f"others = [p for {named} if {' or '.join(spared for _, spared in tests)}]",
         "params = [dict(params=weights), dict(params=others, weight_decay=0.0)]",
     ]
     remark = f"params of these lines: {' and '.join(found)} do not decay in this study"
@@ -371,19 +386,15 @@ def _unscheduled(s: _Swept, given: str) -> Iterator[CodeLine]:
 
 def _other_length(s: _Swept) -> Iterator[CodeLine]:
     """Yield the cell for a run of N steps, as the paper proposes for λ; of L2 only SGD's is a λ."""
-    is_lambda = s.rule in _SCHEDULED or (s.family is Family.SGD and s.rule is DecayRule.COUPLED)
-    constructor, convention = "", s.own
-    if s.rule is DecayRule.COUPLED:
-        constructor = s.library.coupled
-    elif s.rule in _SCHEDULED:
-        constructor = s.library.decoupled
-        convention = Convention.LR_SCALED if constructor else Convention.INDEPENDENT
-    number = s.for_length(convention)
+    scheduled = s.rule in _SCHEDULED
+    is_lambda = scheduled or (s.family is Family.SGD and s.rule is DecayRule.COUPLED)
+    constructor = s.library.coupled if s.rule is DecayRule.COUPLED else s.library.decoupled * scheduled
+    own = Convention.LR_SCALED if constructor else Convention.INDEPENDENT
+    number = s.for_length(own if scheduled else s.own)
     if s.task is None or number is None or not (is_lambda or s.normalized):
         return
-    proposal = "λ = λ_norm/√N, as the paper proposes"
-    if not is_lambda:
-        proposal = f"{s.rule.symbol} = λ_norm/√N, as the paper proposes for λ"
+    symbol, of = ("λ", "") if is_lambda else (s.rule.symbol, " for λ")
+    proposal = f"{symbol} = λ_norm/√N, as the paper proposes{of}"
     cycle, train = "a last cycle of " * s.restarts, s.task.train_items
     remark = f"{cycle}T epochs at batch b, N = T·⌊{train}/b⌋ steps (here {s.steps}): {proposal}"
     yield CodeLine(s.call(constructor, number) if constructor else s.values(number), remark)

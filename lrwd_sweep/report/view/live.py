@@ -18,7 +18,7 @@ from rich.segment import ControlType, Segment
 from rich.table import Table
 from rich.text import Text
 
-from lrwd_sweep.report.study_surface import count_runs, surface_of
+from lrwd_sweep.report.result import count_runs, surface_of
 from lrwd_sweep.report.view.heatmap import Gallery, Heatmap
 from lrwd_sweep.report.view.notation import about, counted, spent, styled
 from lrwd_sweep.science.lattice import Cell

@@ -11,13 +11,12 @@ from rich.text import Text
 
 from lrwd_sweep.errors import UnknownName
 from lrwd_sweep.report.result import Result
-from lrwd_sweep.report.study_surface import nearest, on_lattice
 from lrwd_sweep.report.view.fields import title
 from lrwd_sweep.report.view.heatmap import Gallery, Heatmap
 from lrwd_sweep.report.view.line_chart import Chart, Series, interpolated, usual
 from lrwd_sweep.report.view.notation import UNICODE, axis_labels, styled
 from lrwd_sweep.science.separability import analyse
-from lrwd_sweep.science.surface import Float, Surface
+from lrwd_sweep.science.surface import Float, Surface, nearest, on_lattice
 from lrwd_sweep.science.trial import Direction, Status, Trial, says_higher
 from lrwd_sweep.spec.catalog import DIAGNOSTICS, METRICS, chance_level
 from lrwd_sweep.spec.user_command import STEPS

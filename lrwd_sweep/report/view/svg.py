@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from lrwd_sweep.report.result import Candidate, Result, at_cap
-from lrwd_sweep.report.study_surface import nearest
 from lrwd_sweep.report.view.fields import LEFT, place_text, with_error
 from lrwd_sweep.report.view.line_chart import SIZE, Range, even_ticks, interpolated
 from lrwd_sweep.report.view.notation import (
@@ -40,7 +39,7 @@ from lrwd_sweep.report.view.tiles import (
     seeds_of,
     text_on,
 )
-from lrwd_sweep.science.surface import Float, Surface
+from lrwd_sweep.science.surface import Float, Surface, nearest
 from lrwd_sweep.science.trial import Status
 
 _MOST_NUMBERED = 16  # columns; with more, squares are too small for a number

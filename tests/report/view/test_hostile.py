@@ -48,7 +48,7 @@ def hostile_studies(name: str) -> list[Result]:
     ]
     optimizer = Optimizer(None, DecayRule.LR_SCALED, name)
     spec = replace(found.spec, kind=Kind.IMPORT, optimizer=optimizer, metric=name, task=None)
-    return [result(name, spec, name, trials, storage=name), study(name="=ordinary")]
+    return [replace(result(name, spec, name, trials), storage=name), study(name="=ordinary")]
 
 
 def reported(name: str) -> dict[Format, str]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from lrwd_sweep.report.recommend import Recommendations, recommendations
-from lrwd_sweep.report.recommend.advice import Advice
+from lrwd_sweep.report.recommend.command import Advice
 from lrwd_sweep.report.result import Result, result
 from lrwd_sweep.report.view.markdown import code_block, markdown
 from lrwd_sweep.report.view.terminal import Recipes, new_lines, python_lines, shell_lines, snippet

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,15 +16,18 @@ from lrwd_sweep.errors import UnknownName, UsageError
 if TYPE_CHECKING:
     from lrwd_sweep.report.gates import Gate
 
+_GATES = (  # arguments of `report` that are limits, in the order in which they are judged
+    *("max_best", "min_best", "max_abs_slope", "max_transfer_regret", "max_sequential_regret"),
+    *("max_lr_sensitivity", "require", "no_edge", "max_failed", "min_seeds", "max_regression"),
+)
+
 
 def _gate(option: str, metavar: str, text: str, parser: Callable[[str], float] | None = None) -> Any:
-    """Declare an option whose help marks it as a gate."""
     text = f"Gate: {text} (default: no gate)."
     return typer.Option(option, metavar=metavar, parser=parser, help=text, show_default=False)
 
 
 def _limit(option: str, text: str, least: float = -math.inf) -> Any:
-    """Declare a gate whose limit is a number of at least `least`."""
     return _gate(option, "V", text, number(option, least))
 
 
@@ -83,8 +86,7 @@ Required = Annotated[
     _gate("--require", "VERDICT", "the verdict is separable, product-coupled, coupled or undetermined"),
 ]
 NoEdge = Annotated[
-    bool,
-    typer.Option("--no-edge", help="Gate: the best cell with λ > 0 is not on the edge of the lattice."),
+    bool, typer.Option("--no-edge", help="Gate: the best cell with λ > 0 is not on the edge of the lattice.")
 ]
 MaxFailed = Annotated[
     int | None,
@@ -117,57 +119,42 @@ Baseline = Annotated[
 ]
 
 
-def requested_gates(
-    max_best: float | None,
-    min_best: float | None,
-    max_abs_slope: float | None,
-    max_transfer_regret: float | None,
-    octaves: float | None,
-    max_sequential_regret: float | None,
-    max_lr_sensitivity: float | None,
-    require: str | None,
-    no_edge: bool,
-    max_failed: int | None,
-    min_seeds: int | None,
-    max_regression: float | None,
-    baseline: Path | None,
-) -> list[Gate]:
-    """Return the gates in the order of the options. Raises UsageError or UnknownName."""
-    if octaves is not None and max_transfer_regret is None:
+def requested_gates(arguments: Mapping[str, Any]) -> list[Gate]:
+    """Return the gates that `arguments` of report request, in the order of its options.
+
+    Raises UsageError or UnknownName.
+    """
+    octaves, baseline, regression = (arguments[name] for name in ("octaves", "baseline", "max_regression"))
+    if octaves is not None and arguments["max_transfer_regret"] is None:
         raise UsageError(f"--octaves {octaves:g} requires --max-transfer-regret V; add it")
     if octaves is not None and octaves <= 0:
         raise UsageError(f"--octaves {octaves:g} is not a distance; choose more than 0")
-    if baseline is not None and max_regression is None:
+    if baseline is not None and regression is None:
         raise UsageError(f"--baseline {str(baseline)!r} requires --max-regression V; add it")
-    if max_regression is not None and baseline is None:
+    if regression is not None and baseline is None:
         raise UsageError(
-            f"--max-regression {max_regression:g} requires --baseline OLD.json; "
+            f"--max-regression {regression:g} requires --baseline OLD.json; "
             "add a file written by report --format json"
         )
-    limits = (max_best, min_best, max_abs_slope, max_transfer_regret, max_sequential_regret)
-    others = (max_lr_sensitivity, require, no_edge or None, max_failed, min_seeds, max_regression)
-    if all(limit is None for limit in (*limits, *others)):
+    limits = {name: limit for name in _GATES if (limit := arguments[name]) is not None and limit is not False}
+    if not limits:
         return []  # without imports that are slow
     from lrwd_sweep.report import gates
     from lrwd_sweep.science.separability import Verdict
 
-    if require is not None and require not in list(Verdict):
-        raise UnknownName("verdict", require, Verdict)
-    transfer = partial(gates.MaxTransferRegret, octaves=octaves or 1.0)
-    asked: list[tuple[Callable[[Any], Gate], Any]] = [
-        (gates.MaxBest, max_best),
-        (gates.MinBest, min_best),
-        (gates.MaxAbsSlope, max_abs_slope),
-        (transfer, max_transfer_regret),
-        (gates.MaxSequentialRegret, max_sequential_regret),
-        (gates.MaxLrSensitivity, max_lr_sensitivity),
-        (gates.Require, require and Verdict(require)),
-        (lambda _: gates.NoEdge(), no_edge or None),
-        (gates.MaxFailed, max_failed),
-        (gates.MinSeeds, min_seeds),
-        (
-            lambda limit: gates.MaxRegression(limit, gates.read_earlier_report(Path(baseline or ""))),
-            max_regression,
-        ),
+    if limits.get("require", Verdict.COUPLED) not in list(Verdict):
+        raise UnknownName("verdict", limits["require"], Verdict)
+    made: list[Callable[[Any], Gate]] = [
+        gates.MaxBest,
+        gates.MinBest,
+        gates.MaxAbsSlope,
+        partial(gates.MaxTransferRegret, octaves=octaves or 1.0),
+        gates.MaxSequentialRegret,
+        gates.MaxLrSensitivity,
+        lambda verdict: gates.Require(Verdict(verdict)),
+        lambda _: gates.NoEdge(),
+        gates.MaxFailed,
+        gates.MinSeeds,
+        lambda limit: gates.MaxRegression(limit, gates.read_earlier_report(Path(baseline or ""))),
     ]
-    return [gate(limit) for gate, limit in asked if limit is not None]
+    return [gate(limits[name]) for name, gate in zip(_GATES, made, strict=True) if name in limits]
