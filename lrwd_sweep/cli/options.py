@@ -12,8 +12,7 @@ import typer
 from typer.core import TyperCommand
 
 from lrwd_sweep.cli.parse import fraction, margin, number, one_of, pair, whole
-from lrwd_sweep.report.view.notation import decimal_axes
-from lrwd_sweep.report.view.report import AxisStyle
+from lrwd_sweep.report.view.notation import AxisStyle, labelled_axes
 from lrwd_sweep.science.lattice import Timescales
 from lrwd_sweep.science.optimizer import users_of
 from lrwd_sweep.spec.data_files import DataFiles
@@ -267,8 +266,8 @@ def trains(**own: tuple[Any, Any]) -> Callable[[Callable[..., None]], Callable[.
             given["beta1"], given["beta2"] = given.pop("betas") or (None, None)
             place = Place(where[0], where[1], choice, DataFiles(*where[2:]), *to)
             request = replace(Request.of(**given), margin=place.margin)
-            tau = axis is AxisStyle.TAU or (axis is None and isinstance(request.weight_decay, Timescales))
-            with decimal_axes(axis is AxisStyle.DECIMAL, tau=tau):
+            usual = AxisStyle.TAU if isinstance(request.weight_decay, Timescales) else AxisStyle.POWERS
+            with labelled_axes(axis or usual):
                 function(request, place, **mine)
 
         command.__name__, command.__doc__ = function.__name__, function.__doc__

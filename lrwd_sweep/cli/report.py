@@ -15,10 +15,9 @@ from lrwd_sweep.cli.parse import number, one_of, whole
 from lrwd_sweep.cli.study_run import tell_what_changed
 from lrwd_sweep.cli.watch import watch as watch_studies
 from lrwd_sweep.errors import GateFailed, HostError, NothingToReport, UsageError
-from lrwd_sweep.report.view import consoles
+from lrwd_sweep.report.view import FORMATS, Format, consoles, render, text_of
 from lrwd_sweep.report.view.consoles import note, replaced, write_file
-from lrwd_sweep.report.view.notation import decimal_axes
-from lrwd_sweep.report.view.report import FORMATS, AxisStyle, Format, render, text_of
+from lrwd_sweep.report.view.notation import AxisStyle, labelled_axes
 from lrwd_sweep.science.trial import requested_direction
 from lrwd_sweep.spec.catalog import DIAGNOSTICS
 
@@ -185,7 +184,7 @@ def report(
     form = _checked(form, output, figure, axis, full=full, opens=open_)
     pictures = _names(show, form)
     if watch:
-        with decimal_axes(axis is AxisStyle.DECIMAL, tau=axis is AxisStyle.TAU):
+        with labelled_axes(axis):
             studies = watch_studies(studies, storage)
     results, comparisons = _read(
         studies, storage, metric=metric, direction=direction, cap=cap, margin=margin, at_restart=at_restart,
@@ -197,7 +196,7 @@ def report(
             f"--axis {axis}: τ of a column differs by row, or its steps are unknown; choose decimal, or a "
             "study of independent decay"
         )
-    with decimal_axes(axis is AxisStyle.DECIMAL, tau=axis is AxisStyle.TAU):
+    with labelled_axes(axis):
         text = render(results, comparisons, form, outcomes, pictures, full=full)
         _write(text, output, figure, results, opens=open_)
     _name_unmatched(gates, [result.name for result in results])
@@ -311,7 +310,7 @@ def _name_unmatched(gates: Sequence[Gate], names: Sequence[str]) -> None:
 
 def _fail(outcomes: Sequence[GateOutcome], form: Format, results: Sequence[Result]) -> None:
     """Raise GateFailed with the gates that failed; name all gates if the format holds none."""
-    from lrwd_sweep.report.view.fields import gate_headline, gate_sentence
+    from lrwd_sweep.report.view.ci import gate_headline, gate_sentence
 
     if form is Format.CSV and outcomes:
         note(gate_headline(outcomes, results))

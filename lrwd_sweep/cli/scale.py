@@ -165,7 +165,7 @@ def _write(
             save_scaled_figure(scaled, temporary)
         consoles.note(f"wrote {figure}")
     if form is ScaleFormat.TABLE:
-        from lrwd_sweep.report.view.report import text_of
+        from lrwd_sweep.report.view import text_of
         from lrwd_sweep.report.view.scaled_report import ScaledReport
 
         if output is None:

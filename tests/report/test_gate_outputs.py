@@ -21,9 +21,8 @@ from lrwd_sweep.report.gates import (
     Require,
 )
 from lrwd_sweep.report.result import Result
-from lrwd_sweep.report.view.fields import gate_headline
-from lrwd_sweep.report.view.github import command
-from lrwd_sweep.report.view.report import Format, render, text_of
+from lrwd_sweep.report.view import Format, render, text_of
+from lrwd_sweep.report.view.ci import command, gate_headline
 from lrwd_sweep.science.separability import Estimate, LrSensitivity, SequentialRegret, Verdict
 from tests.report.view.examples import HOSTILE, labelled
 from tests.studies import study

@@ -1,7 +1,5 @@
 """The report in GitHub-flavoured markdown: the answer, gates, a section per study; it fits a comment."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 
@@ -9,33 +7,12 @@ from lrwd_sweep.report.answer import Line, Topic, answer
 from lrwd_sweep.report.gates import GateOutcome
 from lrwd_sweep.report.recommend import recommendations
 from lrwd_sweep.report.result import ComparedResults, Result
-from lrwd_sweep.report.view.fields import (
-    GATE_HEAD,
-    POINT_HEAD,
-    TEST_SPLIT,
-    Row,
-    best_rows,
-    candidate_rows,
-    comparison_rows,
-    gate_headline,
-    gate_rows,
-    task_text,
-    tensors,
-    title,
-)
-from lrwd_sweep.report.view.measures import separability_rows
-from lrwd_sweep.report.view.notation import (
-    FEWER,
-    NEVER,
-    UNICODE,
-    axis_labels,
-    decay_labels,
-    decay_symbol,
-    plain,
-)
+from lrwd_sweep.report.view import ci, tables
+from lrwd_sweep.report.view.notation import UNICODE, axis_labels, decay_labels, decay_symbol, plain
 from lrwd_sweep.report.view.pictures import Picture
+from lrwd_sweep.report.view.tables import title
 from lrwd_sweep.report.view.terminal import snippet
-from lrwd_sweep.report.view.tiles import Mark, Numbers, Scale, Tile, Tiles, runs_of, seeds_of
+from lrwd_sweep.report.view.tiles import Mark, Numbers, Scale, Tile, Tiles, lacking, seeds_of
 from lrwd_sweep.science.separability import Separability
 from lrwd_sweep.science.surface import Surface
 
@@ -61,17 +38,17 @@ def markdown(
     """
     blocks = ["\n".join(map(_answered, answer(results, comparisons)))]
     if outcomes:
-        blocks.insert(0, f"**{escaped(gate_headline(outcomes, results))}**")
-        blocks += ["## Gates", pipe_table(GATE_HEAD, _escaped(gate_rows(outcomes, results)))]
-    blocks += [block for result in results for block in _study(result, results, full)]
+        blocks.insert(0, f"**{escaped(ci.gate_headline(outcomes, results))}**")
+        blocks += ["## Gates", pipe_table(ci.GATE_HEAD, _escaped(ci.gate_rows(outcomes, results)))]
+    for result in results:
+        blocks += _study(result, results, full)
     for compared in comparisons:
         a, b = title(compared.a, results), title(compared.b, results)
-        blocks += [
-            f"## {code(b)} against {code(a)}",
-            escaped(compared.comparison.verdict),
-            pipe_table(["paired, by seed", "value [90 % interval]"], _escaped(comparison_rows(compared))),
-        ]
-    blocks += [block for picture in shown for block in _picture(picture)]
+        rows = _escaped(tables.comparison_rows(compared))
+        blocks += [f"## {code(b)} against {code(a)}", escaped(compared.comparison.verdict)]
+        blocks.append(pipe_table(["paired, by seed", "value [90 % interval]"], rows))
+    for picture in shown:
+        blocks += _picture(picture)
     return fitted("\n\n".join(blocks) + "\n")
 
 
@@ -85,7 +62,7 @@ def _answered(line: Line) -> str:
 def code(text: str) -> str:
     """Write `text` as a code span, which disables markup, HTML and @mentions."""
     harmless = plain(text)
-    fence = "`" * (1 + max(map(len, re.findall("`+", harmless)), default=0))
+    fence = _fence(harmless, 1)
     pad = " " if len(fence) > 1 or not harmless.strip() else ""
     return f"{fence}{pad}{harmless}{pad}{fence}"
 
@@ -93,8 +70,12 @@ def code(text: str) -> str:
 def code_block(text: str, language: str) -> str:
     """Write lines of code in a fence that no run of backticks in them can close."""
     harmless = "\n".join(map(plain, text.splitlines()))
-    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", harmless)), default=0))
+    fence = _fence(harmless, 3)
     return f"{fence}{language}\n{harmless}\n{fence}"
+
+
+def _fence(text: str, least: int) -> str:
+    return "`" * max(least, 1 + max(map(len, re.findall("`+", text)), default=0))
 
 
 def escaped(text: str) -> str:
@@ -109,22 +90,23 @@ def pipe_table(head: Sequence[str], rows: Iterable[Sequence[str]], align: str = 
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _escaped(rows: Iterable[Row]) -> list[Row]:
+def _escaped(rows: Iterable[tables.Row]) -> list[tables.Row]:
     return [tuple(map(escaped, row)) for row in rows]
 
 
 def _study(result: Result, among: Sequence[Result], full: bool) -> list[str]:
     """Write one study's section; recommended cells are a block of Python, next steps blocks of shell."""
+    best, measures = tables.best_rows([result]), tables.separability_rows([result])
     blocks = [
         f"## {code(title(result, among))}",
-        f"{code(result.spec.formula)}  \nstudy {code(result.name)}: {escaped(task_text(result))}",
-        *([escaped(tensors(result))] if full else []),
-        pipe_table(["best cell", ""], _escaped(best_rows([result]))),
-        pipe_table(["separability", "value [90 % interval]"], _escaped(separability_rows([result]))),
+        f"{code(result.spec.formula)}  \nstudy {code(result.name)}: {escaped(tables.task_text(result))}",
+        *([escaped(tables.tensors(result))] if full else []),
+        pipe_table(["best cell", ""], _escaped(best)),
+        pipe_table(["separability", "value [90 % interval]"], _escaped(measures)),
     ]
     if result.spec.is_search:
-        head = ["best", *POINT_HEAD, escaped(result.surface.metric), TEST_SPLIT]
-        blocks.append(pipe_table(head, _escaped(candidate_rows(result))))
+        head = ["best", *map(escaped, tables.candidate_head(result))]
+        blocks.append(pipe_table(head, _escaped(tables.candidate_rows(result))))
     blocks += _lattice(result.surface, result.separability)
     found = recommendations(result, among)
     if found.cells:
@@ -156,15 +138,11 @@ def _lattice(surface: Surface, separability: Separability | None, *, ranked: boo
         [label, *(_entry(tile, numbers) for tile in row)]
         for label, row in zip(axis_labels(tiles.row_values, UNICODE), tiles.rows, strict=True)
     ]
-    few, lost = (
-        (FEWER, NEVER)
-        if surface.is_refined
-        else (f"some seeds are missing ({runs_of([surface])})", "missing")
-    )
-    so_far = f"~ {few}, " * bool(surface.partial.any())
+    some, every = lacking([surface])
+    so_far = f"~ {some}, " * bool(surface.partial.any())
     legend = (
         f"{escaped(surface.metric)}, {seeds_of([surface])}; {so_far}"
-        f"{'★ best, ○ ten best, **bold** best of its row, ' * ranked}× diverged, ! failed, · {lost}"
+        f"{'★ best, ○ ten best, **bold** best of its row, ' * ranked}× diverged, ! failed, · {every}"
     )
     columns = decay_labels(surface, tiles.column_values, UNICODE)
     head = [f"α ↑, {escaped(decay_symbol(surface))} →", *columns]

@@ -15,7 +15,6 @@ import numpy as np
 
 from lrwd_sweep.errors import HostError, NothingToReport, UnknownName, UsageError, arg
 from lrwd_sweep.report.result import Result
-from lrwd_sweep.report.view.fields import title
 from lrwd_sweep.report.view.notation import (
     FEWER,
     NEVER,
@@ -23,11 +22,11 @@ from lrwd_sweep.report.view.notation import (
     axes_are_decimal,
     decay_labels,
     decay_symbol,
-    decimal_axes,
     mathematics,
     plain,
     short_decimal,
 )
+from lrwd_sweep.report.view.tables import title
 from lrwd_sweep.report.view.tiles import Mark, Scale, Tiles, colour, ridge_runs, seeds_of
 from lrwd_sweep.science.lattice import format_value
 from lrwd_sweep.science.surface import Float, Surface
@@ -114,15 +113,15 @@ class LogAxis:
         half = (self.edges[1] - self.edges[0]) / 2
         return np.array([self.places[0] - half, self.places[0] + half])
 
-    def ticks(self, most: int = _MOST_LABELS) -> tuple[list[float], list[str]]:
+    def ticks(self, most: int = _MOST_LABELS, *, decimal: bool = False) -> tuple[list[float], list[str]]:
         """Return places and labels, at most about `most`: powers of two or of ten if any, else values.
 
-        Within `decimal_axes` always values.
+        With `decimal` always values.
         """
         positive = [float(value) for value in self.values if value > 0]
         names = [format_value(value) for value in positive]
         low, high = math.ceil(math.log10(positive[0]) - 1e-9), math.floor(math.log10(positive[-1]) + 1e-9)
-        if axes_are_decimal():
+        if decimal:
             found = [(math.log2(value), short_decimal(value)) for value in positive]
             most = math.ceil(most / _LONGER)
         elif all(name.startswith("2^") for name in names):
@@ -152,14 +151,13 @@ class Panel:
         self._mark(x, y)
         self._ridge(y)
         tau = decay_symbol(surface) != surface.symbol
-        with decimal_axes(tau or axes_are_decimal(), tau=tau):
-            places, labels = x.ticks(round(0.8 * self.width / _LABEL))
+        places, labels = x.ticks(round(0.8 * self.width / _LABEL), decimal=tau or axes_are_decimal())
         if tau:
             labels = decay_labels(
                 surface, [0.0] * x.zeros + [2.0**place for place in places[x.zeros :]], UNICODE
             )
         self.axes.set_xticks(places, labels)
-        self.axes.set_yticks(*y.ticks())
+        self.axes.set_yticks(*y.ticks(decimal=axes_are_decimal()))
         symbol = mathematics(decay_symbol(surface))
         self.axes.set_xlabel(f"weight decay {symbol} ({self.result.spec.optimizer.rule})")
         self.axes.spines[:].set_visible(False)

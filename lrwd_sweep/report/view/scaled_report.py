@@ -15,11 +15,10 @@ from rich.padding import Padding
 from rich.text import Text
 
 from lrwd_sweep.report.scaled import Scaled
-from lrwd_sweep.report.view.fields import Row, best_rows, estimate_text
 from lrwd_sweep.report.view.heatmap import Gallery, Heatmap
 from lrwd_sweep.report.view.line_chart import SIZE, Chart, Range, Series
-from lrwd_sweep.report.view.measures import separability_rows
-from lrwd_sweep.report.view.notation import styled
+from lrwd_sweep.report.view.notation import estimate_text, styled
+from lrwd_sweep.report.view.tables import Row, best_rows, separability_rows
 from lrwd_sweep.report.view.terminal import table
 from lrwd_sweep.science.scaling import DECAY, LR, TAU_EPOCHS, TAU_SHARE, Axis, axes_of
 from lrwd_sweep.science.separability import Estimate

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
+from lrwd_sweep.report.view import Format, render, text_of
 from lrwd_sweep.report.view.notation import UNICODE, axis_labels, decimal_axes
 from lrwd_sweep.report.view.paper_figure import LogAxis
-from lrwd_sweep.report.view.report import Format, render, text_of
 from lrwd_sweep.report.view.terminal import Report
 from tests.report.view.examples import drawn
 from tests.studies import study

@@ -13,9 +13,9 @@ import pytest
 from lrwd_sweep.report.gates import Gate, GateOutcome, MaxAbsSlope, MaxBest, MinSeeds, NoEdge, Require
 from lrwd_sweep.report.recommend import recommendations
 from lrwd_sweep.report.result import Result, comparison, result
+from lrwd_sweep.report.view.ci import gate_value
 from lrwd_sweep.report.view.document import document, dumps
-from lrwd_sweep.report.view.fields import gate_value, task_text, title
-from lrwd_sweep.report.view.measures import separability_rows
+from lrwd_sweep.report.view.tables import separability_rows, task_text, title
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.schedule import Schedule

@@ -16,7 +16,7 @@ from markdown_it import MarkdownIt
 from lrwd_sweep.report.gates import EarlierReport, Gate, MaxBest, MaxRegression, NoEdge, Require
 from lrwd_sweep.report.recommend import recommendations
 from lrwd_sweep.report.result import Result, comparison, result
-from lrwd_sweep.report.view.report import Format, notebook_html, render, text_of
+from lrwd_sweep.report.view import Format, notebook_html, render, text_of
 from lrwd_sweep.report.view.terminal import Report
 from lrwd_sweep.science.optimizer import DecayRule, Optimizer
 from lrwd_sweep.science.separability import Verdict

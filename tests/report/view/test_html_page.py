@@ -162,7 +162,7 @@ def test_curves_of_file_and_script_are_the_same_and_stay_small(monkeypatch: pyte
     text = page([large(25, 40, 3)])
     assert text.count('class="cell') >= 1000
     assert len(text.encode()) < 5e6
-    monkeypatch.setattr("lrwd_sweep.report.view.svg._POINTS", 1000)
+    monkeypatch.setattr("lrwd_sweep.report.view.pictures._POINTS", 1000)
     data = json.loads(all_of(parsed(page([large(5, 20, 2)])), "script", "data")[0].text or "")
     assert len(data["cells"]) <= 3  # only those of the chosen cells
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from lrwd_sweep.report.answer import answer
 from lrwd_sweep.report.result import Result
+from lrwd_sweep.report.view import Format, render, text_of
 from lrwd_sweep.report.view.html_page import SlopeAxis
-from lrwd_sweep.report.view.measures import separability_rows
-from lrwd_sweep.report.view.report import Format, render, text_of
+from lrwd_sweep.report.view.tables import separability_rows
 from lrwd_sweep.science.separability import Contrast, Estimate, LrSensitivity, SequentialRegret, Verdict
 from tests.report.view.examples import labelled, lost
 from tests.report.view.examples import study as small

@@ -11,6 +11,7 @@ from rich.cells import cell_len
 
 from lrwd_sweep.errors import UnknownName
 from lrwd_sweep.report.result import Result, result
+from lrwd_sweep.report.view import Format, render, text_of
 from lrwd_sweep.report.view.line_chart import Chart
 from lrwd_sweep.report.view.pictures import (
     Quantity,
@@ -21,7 +22,6 @@ from lrwd_sweep.report.view.pictures import (
     scatter,
     show_renderables,
 )
-from lrwd_sweep.report.view.report import Format, render, text_of
 from lrwd_sweep.science.surface import CellStatus, Surface
 from lrwd_sweep.science.trial import Status
 from lrwd_sweep.spec.catalog import DIAGNOSTICS
