@@ -159,7 +159,7 @@ def _write(
 ) -> None:
     """Write figure and report, files first, so that an error leaves standard output empty."""
     if figure is not None:
-        from lrwd_sweep.report.view.scaled_figure import save_scaled_figure
+        from lrwd_sweep.report.view.scaled_report import save_scaled_figure
 
         with consoles.replaced(figure, "--figure") as temporary:
             save_scaled_figure(scaled, temporary)

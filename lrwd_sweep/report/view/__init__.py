@@ -57,7 +57,7 @@ def render(  # noqa: PLR0911 - one return for each format
 
             return Report(results, comparisons, full, pictures(results, names), outcomes)
         case Format.MARKDOWN:
-            from lrwd_sweep.report.view.markdown import markdown
+            from lrwd_sweep.report.view.ci import markdown
 
             shown = pictures(results, [quantity.name for quantity in quantities(names)])
             return markdown(results, comparisons, outcomes, shown, full=full)

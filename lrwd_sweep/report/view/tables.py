@@ -1,4 +1,4 @@
-"""Studies and comparisons in words and tables: rows of a label and one entry per study."""
+"""Studies, comparisons and recommended cells in words and tables: rows of a label and one entry per study."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from lrwd_sweep.report.recommend import Recommendations, Recommended
+from lrwd_sweep.report.recommend.code import CodeLine
 from lrwd_sweep.report.result import Candidate, ComparedResults, Result, at_cap, titles
 from lrwd_sweep.report.view.notation import (
     NEVER,
@@ -358,3 +360,41 @@ def _basin(found: Separability) -> str:
 
 def _gain(found: Separability, has_baseline: bool) -> str:
     return estimate_text(found.baseline_gain, None) if has_baseline else NOTHING
+
+
+def headline(result: Result, found: Recommended) -> str:
+    """Describe a recommended cell: its place, its value, and the values of its neighbours."""
+    symbol, metric = result.spec.optimizer.symbol, plain(result.surface.metric)
+    text = (
+        f"{found.role}: α = {lattice_value(found.cell.lr)}, {symbol} = "
+        f"{lattice_value(found.cell.weight_decay)}; {metric} {short_decimal(found.value, 4)}"
+    )
+    if found.around is not None:
+        mean, worst = (short_decimal(value, 4) for value in (found.around.mean, found.around.worst))
+        text += f", with its neighbours {mean} on average, {worst} at worst"
+    tau = averaging(result, found.cell)
+    return f"{text}; decay averages over {tau} where η = 1" if tau else text
+
+
+def new_lines(found: Sequence[Recommended]) -> list[list[CodeLine]]:
+    """Return the lines of every cell, without the code and remarks of an earlier cell."""
+    seen: set[str] = set()
+    cells = []
+    for cell in found:
+        lines = [
+            CodeLine("" if line.code in seen else line.code, "" if line.remark in seen else line.remark)
+            for line in cell.lines
+        ]
+        seen |= {text for line in cell.lines for text in (line.code, line.remark)}
+        cells.append([line for line in lines if line.code or line.remark])
+    return cells
+
+
+def snippet(result: Result, found: Recommendations) -> str:
+    """Write the recommended cells as Python, with everything else in comments."""
+    lines: list[str] = []
+    for cell, recipe in zip(found.cells, new_lines(found.cells), strict=True):
+        lines.append(f"# {headline(result, cell)}")
+        for line in recipe:
+            lines += [f"# {line.remark}"] * bool(line.remark) + [line.code] * bool(line.code)
+    return "\n".join(lines)  # without an empty line, so that it stays one block of markdown

@@ -14,16 +14,13 @@ from rich.text import Text
 
 from lrwd_sweep.report.answer import Line, Topic, answer
 from lrwd_sweep.report.gates import GateOutcome
-from lrwd_sweep.report.recommend import Recommendations, Recommended, recommendations
-from lrwd_sweep.report.recommend.code import CodeLine
+from lrwd_sweep.report.recommend import Recommendations, recommendations
 from lrwd_sweep.report.result import ComparedResults, Result
 from lrwd_sweep.report.view import ci, tables
 from lrwd_sweep.report.view.heatmap import Gallery, Heatmap
 from lrwd_sweep.report.view.notation import (
     ascii_formula,
-    lattice_value,
     plain,
-    short_decimal,
     styled,
     to_ascii,
 )
@@ -279,8 +276,10 @@ class Recipes:
 
         width = options.max_width
         yield prose(f"{self.name}: values to use", 0, "bold")
-        for k, (cell, recipe) in enumerate(zip(self.found.cells, new_lines(self.found.cells), strict=True)):
-            yield prose(headline(self.result, cell), 1)
+        for k, (cell, recipe) in enumerate(
+            zip(self.found.cells, tables.new_lines(self.found.cells), strict=True)
+        ):
+            yield prose(tables.headline(self.result, cell), 1)
             for line in recipe[:1] if k else recipe:
                 yield from map(code, python_lines(line.code, width - 3, "   "))
                 if line.remark:
@@ -291,44 +290,6 @@ class Recipes:
             yield prose(f"next: {advice.why}", 1)
             if advice.command is not None:
                 yield from map(code, shell_lines(advice.command, width, "   "))
-
-
-def headline(result: Result, found: Recommended) -> str:
-    """Describe a recommended cell: its place, its value, and the values of its neighbours."""
-    symbol, metric = result.spec.optimizer.symbol, plain(result.surface.metric)
-    text = (
-        f"{found.role}: α = {lattice_value(found.cell.lr)}, {symbol} = "
-        f"{lattice_value(found.cell.weight_decay)}; {metric} {short_decimal(found.value, 4)}"
-    )
-    if found.around is not None:
-        mean, worst = (short_decimal(value, 4) for value in (found.around.mean, found.around.worst))
-        text += f", with its neighbours {mean} on average, {worst} at worst"
-    tau = tables.averaging(result, found.cell)
-    return f"{text}; decay averages over {tau} where η = 1" if tau else text
-
-
-def new_lines(found: Sequence[Recommended]) -> list[list[CodeLine]]:
-    """Return the lines of every cell, without the code and remarks of an earlier cell."""
-    seen: set[str] = set()
-    cells = []
-    for cell in found:
-        lines = [
-            CodeLine("" if line.code in seen else line.code, "" if line.remark in seen else line.remark)
-            for line in cell.lines
-        ]
-        seen |= {text for line in cell.lines for text in (line.code, line.remark)}
-        cells.append([line for line in lines if line.code or line.remark])
-    return cells
-
-
-def snippet(result: Result, found: Recommendations) -> str:
-    """Write the recommended cells as Python, with everything else in comments."""
-    lines: list[str] = []
-    for cell, recipe in zip(found.cells, new_lines(found.cells), strict=True):
-        lines.append(f"# {headline(result, cell)}")
-        for line in recipe:
-            lines += [f"# {line.remark}"] * bool(line.remark) + [line.code] * bool(line.code)
-    return "\n".join(lines)  # without an empty line, so that it stays one block of markdown
 
 
 def _ascii(text: str, spec: StudySpec) -> str:

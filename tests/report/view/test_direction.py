@@ -12,8 +12,7 @@ from lrwd_sweep.report.result import comparison, result
 from lrwd_sweep.report.view import Format, render, text_of
 from lrwd_sweep.report.view.heatmap import Heatmap
 from lrwd_sweep.report.view.paper_figure import colour_scale
-from lrwd_sweep.report.view.pictures import Quantity
-from lrwd_sweep.report.view.pictures import chosen_cells
+from lrwd_sweep.report.view.pictures import Quantity, chosen_cells
 from lrwd_sweep.report.view.tables import task_text
 from lrwd_sweep.report.view.tiles import Scale, Tiles
 from lrwd_sweep.science.trial import Direction

@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from lrwd_sweep.report.gates import Gate, GateOutcome, MaxAbsSlope, MaxBest, MaxFailed, NoEdge, Require
 from lrwd_sweep.report.result import Result, comparison, result
 from lrwd_sweep.report.view import Format, render
-from lrwd_sweep.report.view.ci import junit
-from lrwd_sweep.report.view.markdown import CUT, LEFT_OUT, MOST_CHARACTERS, code, escaped, fitted
+from lrwd_sweep.report.view.ci import CUT, LEFT_OUT, MOST_CHARACTERS, code, escaped, fitted, junit
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.separability import Verdict
 from lrwd_sweep.science.trial import Status, Trial

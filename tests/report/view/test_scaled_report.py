@@ -14,8 +14,7 @@ from rich.cells import cell_len
 from lrwd_sweep.report.result import result
 from lrwd_sweep.report.scaled import Scaled
 from lrwd_sweep.report.view.html_page import scaled_html
-from lrwd_sweep.report.view.scaled_figure import draw_scaled, save_scaled_figure
-from lrwd_sweep.report.view.scaled_report import ScaledReport, law_panels
+from lrwd_sweep.report.view.scaled_report import ScaledReport, draw_scaled, law_panels, save_scaled_figure
 from lrwd_sweep.science.lattice import Lattice
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.scaling import DECAY, LR, TAU_EPOCHS, TAU_SHARE

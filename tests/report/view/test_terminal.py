@@ -17,8 +17,9 @@ from rich.cells import cell_len
 from lrwd_sweep.report.recommend import Recommendations, recommendations
 from lrwd_sweep.report.recommend.advice import Advice
 from lrwd_sweep.report.result import Result, result
-from lrwd_sweep.report.view.markdown import code_block, markdown
-from lrwd_sweep.report.view.terminal import Recipes, new_lines, python_lines, shell_lines, snippet
+from lrwd_sweep.report.view.ci import code_block, markdown
+from lrwd_sweep.report.view.tables import new_lines, snippet
+from lrwd_sweep.report.view.terminal import Recipes, python_lines, shell_lines
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.optimizer import MomentumForm, optimizer_names
 from lrwd_sweep.science.schedule import Schedule
