@@ -292,16 +292,13 @@ def _cell(result: Result, place: Place) -> tuple[str, str]:
 
 def _cross(best: Place, known: Mapping[Place, Float]) -> list[Place]:
     """Return the ends of the best cell's row and of its column; with one axis, more along that."""
-    row = sorted(place for place in known if place[0] == best[0] and place != best)
-    column = sorted(place for place in known if place[1] == best[1] and place != best)
-    share = _OTHERS // 2 if row and column else _OTHERS
-    return [*_thinned(row, share), *_thinned(column, share)]
-
-
-def _thinned(places: Sequence[Place], count: int) -> list[Place]:
-    """Return about `count` of them, both ends among them."""
-    kept = np.linspace(0, len(places) - 1, min(count, len(places))).round().astype(int)
-    return [places[k] for k in kept]
+    lines = [sorted(at for at in known if at[axis] == best[axis] and at != best) for axis in (0, 1)]
+    share = _OTHERS // 2 if all(lines) else _OTHERS
+    return [
+        line[k]
+        for line in lines
+        for k in np.linspace(0, len(line) - 1, min(share, len(line))).round().astype(int)
+    ]
 
 
 Lane = dict[str, Float]  # one training run's curves by name, cut at the first value that is not finite

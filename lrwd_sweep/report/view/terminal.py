@@ -274,11 +274,9 @@ class Recipes:
         def code(text: str) -> Text:
             return Text(plain(text), overflow="fold")
 
-        width = options.max_width
+        width, recipes = options.max_width, tables.new_lines(self.found.cells)
         yield prose(f"{self.name}: values to use", 0, "bold")
-        for k, (cell, recipe) in enumerate(
-            zip(self.found.cells, tables.new_lines(self.found.cells), strict=True)
-        ):
+        for k, (cell, recipe) in enumerate(zip(self.found.cells, recipes, strict=True)):
             yield prose(tables.headline(self.result, cell), 1)
             for line in recipe[:1] if k else recipe:
                 yield from map(code, python_lines(line.code, width - 3, "   "))

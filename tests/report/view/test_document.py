@@ -1,82 +1,23 @@
-"""The texts and the JSON document of a report hold what was found; the package ships the JSON Schema."""
-
-from __future__ import annotations
+"""The JSON document holds what was found, and the package ships its JSON Schema."""
 
 import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from lrwd_sweep.report.gates import Gate, GateOutcome, MaxAbsSlope, MaxBest, MinSeeds, NoEdge, Require
+from lrwd_sweep.report.gates import Gate, MaxAbsSlope, MaxBest, MinSeeds, NoEdge, Require
 from lrwd_sweep.report.recommend import recommendations
 from lrwd_sweep.report.result import Result, comparison, result
-from lrwd_sweep.report.view.ci import gate_value
 from lrwd_sweep.report.view.document import document, dumps
-from lrwd_sweep.report.view.tables import separability_rows, task_text, title
-from lrwd_sweep.science.lattice import Cell, Lattice
-from lrwd_sweep.science.optimizer import Optimizer
-from lrwd_sweep.science.schedule import Schedule
-from lrwd_sweep.science.separability import Estimate, Verdict
+from lrwd_sweep.science.lattice import Cell
+from lrwd_sweep.science.separability import Verdict
 from lrwd_sweep.science.trial import Status, Trial
-from lrwd_sweep.spec.study import Kind, StudySpec
-from lrwd_sweep.spec.task import Task
+from lrwd_sweep.spec.study import Kind
 from tests import studies
 from tests.report.view.examples import HOSTILE, labelled, lost, stopped, study
 from tests.report.view.schema import faults, shipped
-
-
-def spec(optimizer: str, **task: Any) -> StudySpec:
-    lattice = Lattice((0.1, 0.2), (0.01, 0.02))
-    return StudySpec(Kind.GRID, Optimizer.parse(optimizer), lattice, (0,), "val_loss", Task(**task))
-
-
-def test_task_text_describes_only_deviations_from_the_defaults() -> None:
-    cases: list[tuple[str, dict[str, Any], str]] = [
-        ("adamw", {"warmup": 1}, "1 epoch of warm-up"),
-        ("adamwr", {"schedule": Schedule.RESTARTS, "t_0": 5}, "first cycle of 5 epochs"),
-        ("adamwr", {"schedule": Schedule.RESTARTS, "t_mult": 3}, "each cycle 3 times the last"),
-        ("adamw", {"eta_min": 0.01}, "η down to 0.01"),
-        ("sgd", {"momentum": 0.5, "nesterov": True}, "momentum 0.5, Nesterov's momentum"),
-        ("sgd", {"momentum_form": "torch"}, "momentum as in torch"),
-        ("adam", {"beta1": 0.8, "beta2": 0.95, "eps": 1e-6}, "β₁ 0.8, β₂ 0.95, ε 1e-06"),
-        ("adam", {"decay_all": False}, "biases and normalisation not decayed"),
-        ("adam", {"augment": "crop-flip"}, "augmented by crop-flip"),
-        ("adam", {"precision": "bfloat16"}, "computed in bfloat16"),
-    ]
-    for optimizer, task, words in cases:
-        assert f"; {words}; " in task_text(result("a", spec(optimizer, **task), "", [])), words
-    specs = [spec("adam"), spec("adam", schedule=Schedule.STEP), spec("adamw")]
-    results = [result(f"study {k}", one, "", []) for k, one in enumerate(specs)]
-    assert [title(found, results) for found in results] == ["adam, cosine", "adam, step", "adamw"]
-    assert task_text(result("a", spec("rmsprop"), "", [])) == (
-        "digits, mlp-norm, cosine schedule, 60 epochs, batch 64; 4 cells × 1 seed; 0 of 4 runs; 4 missing"
-    )
-
-
-def test_intervals_are_shown_as_far_as_they_mean_something() -> None:
-    results = [study(seeds=2), study(seeds=3)]
-    rows = {label: entries for label, *entries in separability_rows(results)}
-    assert rows["transfer regret, 1 octave"][0].endswith(" (in sample: lies high)")
-    assert rows["  scored"] == ["in sample: no interval below 3 seeds", "on the other seeds"]
-    found = [each["separability"]["transfer_regret"][0] for each in document(results)["studies"]]
-    assert [(each["in_sample"], each["low"] is None) for each in found] == [(True, True), (False, False)]
-    for value, text in ((0.15000000001, "0.15000000001"), (0.2, "0.2"), (None, "undetermined")):
-        assert gate_value(GateOutcome("max-best", "a", value, 0.15, passed=False)) == text
-    for share, text in (
-        (Estimate(-0.02, -2.21, 2.17), "0.00 [0.00, 1.00]"),
-        (Estimate(0.3, 0.1, 1.2), "0.30 [0.10, 1.00]"),
-        (Estimate(1.4, reason="one seed"), "1.00 (one seed)"),
-        (Estimate(None, reason="noise"), "undetermined: noise"),
-    ):
-        shared = replace(study(), separability=replace(study().separability, interaction_share=share))
-        rows = {label: entries for label, *entries in separability_rows([shared])}
-        assert rows["interaction share"] == [text]
-        kept = document([shared])["studies"][0]["separability"]["interaction_share"]
-        assert (kept["value"], kept["low"], kept["high"]) == (share.value, share.low, share.high)
-
 
 CONTRACT = {  # the keys that every object of the schema must require
     "": "schema_version studies comparisons",
@@ -101,13 +42,6 @@ def based() -> Result:
     return result("based", replace(found.spec, lattice=lattice), "", [*found.trials, *column])
 
 
-def every() -> list[Result]:
-    """Return studies of every kind, complete, begun, lost and never trained, some without common seeds."""
-    never = result("never", study().spec, "", [])
-    return [study(), study("b", "sgd"), based(), studies.study(), stopped(), never, lost(), labelled(),
-            study(kind=Kind.IMPORT), study(kind=Kind.TPE), study(seeds=1), study(seeds=2)]  # fmt: skip
-
-
 def text_of(results: Sequence[Result]) -> str:
     gates: list[Gate] = [MaxBest(1), MaxAbsSlope(0.1), Require(Verdict.SEPARABLE), NoEdge(), MinSeeds(2)]
     outcomes = [gate.check(result) for result in results for gate in gates]
@@ -115,8 +49,11 @@ def text_of(results: Sequence[Result]) -> str:
 
 
 def test_every_document_is_strict_json_and_the_schema_refuses_anything_else() -> None:
+    never = result("never", study().spec, "", [])  # some have no seeds in common
+    every = [study(), study("b", "sgd"), based(), studies.study(), stopped(), never, lost(), labelled(),
+             study(kind=Kind.IMPORT), study(kind=Kind.TPE), study(seeds=1), study(seeds=2)]  # fmt: skip
     for first in (study(), lost(), study(seeds=1)):
-        text = text_of([first, *every()])
+        text = text_of([first, *every])
         assert not {"NaN", "Infinity", "-Infinity"} & set(re.findall(r"[-\w]+", text))
         assert faults(json.loads(text), "report") == []
         assert text.isascii()
@@ -131,7 +68,6 @@ def test_every_document_is_strict_json_and_the_schema_refuses_anything_else() ->
         (("studies", 0, "separability", "ridge_slope", "surprise"), 1),
         (("studies", 0, "cells", 0, "status"), None),
         (("studies", 0, "best", "sem"), -1),
-        (("studies", 0, "surprise"), 1),
         (("comparisons", 0, "regret_ratio"), {"value": 1}),
         (("gates", 0, "passed"), "yes"),
     ]
@@ -144,9 +80,8 @@ def test_every_document_is_strict_json_and_the_schema_refuses_anything_else() ->
 
 
 def test_document_holds_what_was_measured_and_recommended() -> None:
-    study_of = study()
     found, partial, whole, imported, nothing = document(
-        [study_of, stopped(), studies.study(), labelled(), lost()]
+        [study(), stopped(), studies.study(), labelled(), lost()]
     )["studies"]
     assert found["counts"] == {"cells": 25, "complete": 22, "diverged": 1, "failed": 1, "missing": 1}
     assert [cell["status"] for cell in found["cells"][:4]] == ["diverged", "failed", "missing", "complete"]
@@ -155,20 +90,22 @@ def test_document_holds_what_was_measured_and_recommended() -> None:
     assert best["test_value"] == pytest.approx(best["value"] + 0.01)
     assert best["conventions"]["lr-scaled"] == pytest.approx(best["weight_decay"] / best["lr"])
     assert best["timescale_epochs"] == pytest.approx(1 / best["weight_decay"] / 6)
-    recommended, expected = found["recommended"], recommendations(study_of)
+    recommended, expected = found["recommended"], recommendations(study())
     assert [(cell["role"], cell["lr"], cell["weight_decay"]) for cell in recommended["cells"]] == [
         (cell.role, cell.cell.lr, cell.cell.weight_decay) for cell in expected.cells
     ]
     assert recommended["cells"][0]["lines"][0]["code"].startswith("torch.optim.AdamW(")
     assert recommended["next"][0]["command"] == expected.next[0].command_line
     assert nothing["recommended"]["why_not_forgiving"] == "no cell counts"
-    assert "extend lr downward" in nothing["recommended"]["next"][0]["why"]
     assert (partial["runs"], partial["best"]) == ({"done": 42, "all": 147}, None)
     assert [cell["partial_value"] for cell in partial["cells"]].count(None) == 7
-    assert all(cell["value"] is None for cell in partial["cells"])
-    assert {cell["partial_value"] for cell in whole["cells"]} == {None}
+    assert {cell["value"] for cell in partial["cells"]} == {cell["partial_value"] for cell in whole["cells"]}
     assert [imported[key] for key in ("family", "net", "schedule", "epochs")] == [None] * 4
     assert imported["study_name"] == HOSTILE
     found = document([based()])["studies"][0]["separability"]
     assert [other["basin"] for other in found["robustness"]] == [0.25, 1.0]
     assert found["baseline_gain"]["value"] == pytest.approx(0.9, abs=0.05)
+    regrets = [
+        each["separability"]["transfer_regret"][0] for each in document([study(seeds=2), study()])["studies"]
+    ]
+    assert [(each["in_sample"], each["low"] is None) for each in regrets] == [(True, True), (False, False)]

@@ -1,7 +1,5 @@
 """CSV and frames hold one row per lane, or per lane and epoch."""
 
-from __future__ import annotations
-
 import csv
 import io
 import math
