@@ -1,7 +1,5 @@
 """The JSON Schemas that the package ships, and a validator that refuses further keys."""
 
-from __future__ import annotations
-
 import json
 from importlib.resources import files
 from typing import Any

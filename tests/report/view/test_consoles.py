@@ -35,7 +35,6 @@ def test_console_depends_on_terminal_and_environment(capsys: pytest.CaptureFixtu
         console_on(stream, environ).print(Text("x" * 90, style="bold red"))
         text = stream.getvalue()
         assert ("\x1b[1" in text, "31m" in text) == (bold, colour), environ
-        assert bold or text.replace("\n", "") == "x" * 90, environ
     ascii_only = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     console_on(ascii_only, {}).print("naïve [/x] :smile:")  # what the encoding lacks is escaped
     ascii_only.seek(0)
@@ -54,19 +53,13 @@ def test_console_depends_on_terminal_and_environment(capsys: pytest.CaptureFixtu
 
 def test_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
-    before = os.umask(0o027)
-    try:
-        write_file(path, "λ\r\n\n")
-    finally:
-        os.umask(before)
-    assert path.read_bytes() == "λ\r\n\n".encode()
-    assert path.stat().st_mode & 0o777 == 0o640
-    path.write_text("old")
+    write_file(path, "λ\r\n\n")
+    os.umask(mask := os.umask(0))
+    assert path.stat().st_mode & 0o777 == 0o666 & ~mask
     with pytest.raises(ZeroDivisionError), replaced(path) as temporary:  # noqa: PT012
-        assert temporary.name == "a.txt"
         temporary.write_text("half")
         raise ZeroDivisionError
-    assert path.read_text() == "old"
+    assert path.read_bytes() == "λ\r\n\n".encode()
     assert list(tmp_path.iterdir()) == [path]
     write_file(Path(os.devnull), "x")
     assert Path(os.devnull).is_char_device()  # a device is written and not replaced

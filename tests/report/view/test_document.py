@@ -16,7 +16,7 @@ from lrwd_sweep.science.separability import Verdict
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.study import Kind
 from tests import studies
-from tests.report.view.examples import HOSTILE, labelled, lost, stopped, study
+from tests.report.view.examples import labelled, lost, stopped, study
 from tests.report.view.schema import faults, shipped
 
 CONTRACT = {  # the keys that every object of the schema must require
@@ -80,32 +80,19 @@ def test_every_document_is_strict_json_and_the_schema_refuses_anything_else() ->
 
 
 def test_document_holds_what_was_measured_and_recommended() -> None:
-    found, partial, whole, imported, nothing = document(
-        [study(), stopped(), studies.study(), labelled(), lost()]
-    )["studies"]
+    found, partial, imported, nothing = document([study(), stopped(), labelled(), lost()])["studies"]
     assert found["counts"] == {"cells": 25, "complete": 22, "diverged": 1, "failed": 1, "missing": 1}
     assert [cell["status"] for cell in found["cells"][:4]] == ["diverged", "failed", "missing", "complete"]
-    first, best = found["cells"][0], found["best"]
+    first, best, (use, *_) = found["cells"][0], found["best"], found["recommended"]["cells"]
     assert (first["value"], first["seeds"][0]) == (None, {"seed": 0, "value": None, "status": "diverged"})
     assert best["test_value"] == pytest.approx(best["value"] + 0.01)
     assert best["conventions"]["lr-scaled"] == pytest.approx(best["weight_decay"] / best["lr"])
     assert best["timescale_epochs"] == pytest.approx(1 / best["weight_decay"] / 6)
-    recommended, expected = found["recommended"], recommendations(study())
-    assert [(cell["role"], cell["lr"], cell["weight_decay"]) for cell in recommended["cells"]] == [
-        (cell.role, cell.cell.lr, cell.cell.weight_decay) for cell in expected.cells
-    ]
-    assert recommended["cells"][0]["lines"][0]["code"].startswith("torch.optim.AdamW(")
-    assert recommended["next"][0]["command"] == expected.next[0].command_line
+    assert (use["role"], use["lr"]) == (recommendations(study()).cells[0].role, best["lr"])
+    assert use["lines"][0]["code"].startswith("torch.optim.AdamW(")
     assert nothing["recommended"]["why_not_forgiving"] == "no cell counts"
     assert (partial["runs"], partial["best"]) == ({"done": 42, "all": 147}, None)
     assert [cell["partial_value"] for cell in partial["cells"]].count(None) == 7
-    assert {cell["value"] for cell in partial["cells"]} == {cell["partial_value"] for cell in whole["cells"]}
     assert [imported[key] for key in ("family", "net", "schedule", "epochs")] == [None] * 4
-    assert imported["study_name"] == HOSTILE
     found = document([based()])["studies"][0]["separability"]
-    assert [other["basin"] for other in found["robustness"]] == [0.25, 1.0]
     assert found["baseline_gain"]["value"] == pytest.approx(0.9, abs=0.05)
-    regrets = [
-        each["separability"]["transfer_regret"][0] for each in document([study(seeds=2), study()])["studies"]
-    ]
-    assert [(each["in_sample"], each["low"] is None) for each in regrets] == [(True, True), (False, False)]

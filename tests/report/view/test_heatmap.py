@@ -64,9 +64,8 @@ def test_numbers_become_relative_or_digits_and_no_row_wraps() -> None:
     text = drawn(Heatmap(surface(valley(6, 25)), "t"), 60)
     assert "digits: tenths of the scale" in text
     assert all(set(row[6:]) <= set("0123456789★○┃ ") for row in text.splitlines()[1:7])
-    values = np.array([[0.5, 0.4], [2.3, 2.3]])
-    some, none = (drawn(Heatmap(surface(values + more, cap=0.45), "t")) for more in (0, 2))
-    assert (".400★" in some, "2.30" in some, "4.30" in none, "★" in none) == (True, True, True, False)
+    capped = drawn(Heatmap(surface(np.array([[0.5, 0.4], [2.3, 2.3]]), cap=0.45), "t"))
+    assert (capped.count("★ "), ".400★" in capped, "2.30" in capped) == (1, True, True)
     assert "no cell has a value yet" in drawn(Heatmap(surface(np.full((3, 4), np.nan)), "t"))
     pair = Gallery([Heatmap(surface(valley()), "one"), Heatmap(surface(valley(diagonal=True)), "two")])
     assert ["two" in drawn(pair, width).splitlines()[0] for width in (170, 100)] == [True, False]
@@ -76,21 +75,10 @@ def test_numbers_become_relative_or_digits_and_no_row_wraps() -> None:
     text = drawn(Gallery([Heatmap(surface(values), "t")], max_rows=25))
     assert text.splitlines()[1 + (99 - 37) // 4].count("★") == 1
     assert "thinned: each tile is the best of 4×2 cells" in text
-    for k, (rows, columns) in enumerate([(1, 1), (1, 7), (7, 1), (40, 25), (11, 12)]):
-        heatmap = Heatmap(surface(valley(rows, columns), baseline=columns > 7), "")
-        for width in (8, 30, 80, 170):
-            encoding = ("utf-8", "ascii")[(k + width // 10) % 2]
-            lines = drawn(heatmap, width, encoding).splitlines()
-            case = (rows, columns, width, encoding)
-            assert max(map(cell_len, lines)) <= width, case
-            assert lines[rows].startswith("α↑" if encoding == "utf-8" else "lr^"), case
-
-
-@given(st.lists(st.floats() | st.just(0.0), min_size=12, max_size=12), st.integers(5, 100))
-def test_any_values_are_drawn(values: list[float], width: int) -> None:
-    grid = np.array(values).reshape(3, 4)
-    finite = np.where(np.isfinite(grid) & (np.abs(grid) < 1e150), grid, np.nan)
-    assert max(map(cell_len, drawn(Heatmap(surface(finite), ""), width).splitlines())) <= width
+    for rows, columns, width in ((1, 1, 8), (1, 7, 30), (7, 1, 80), (40, 25, 8), (40, 25, 170), (11, 12, 30)):
+        lines = drawn(Heatmap(surface(valley(rows, columns), baseline=columns > 7), ""), width).splitlines()
+        assert max(map(cell_len, lines)) <= width, (rows, columns, width)
+        assert lines[rows].startswith("α↑"), (rows, columns, width)
 
 
 def test_cells_that_lack_seeds_are_drawn_pale_and_rank_nowhere() -> None:
@@ -101,7 +89,6 @@ def test_cells_that_lack_seeds_are_drawn_pale_and_rank_nowhere() -> None:
     assert (text.count("~"), "best" in text) == (43, False)
     pale = next(tile for tile in Tiles.of(found).every if tile.mark is Mark.PARTIAL)
     assert pale.colour(Scale(0, 1)) == dimmed(colour(Scale(0, 1).goodness(pale.value or 0)))
-    assert dimmed((255, 0, 128)) == (191, 64, 128)
     assert "○" not in drawn(Heatmap(surface(valley(3, 3)), "t")), "the ten best of nine are all"
 
 

@@ -30,10 +30,8 @@ def test_task_text_describes_only_deviations_from_the_defaults() -> None:
     cases: list[tuple[str, dict[str, Any], str]] = [
         ("adamw", {"warmup": 1}, "1 epoch of warm-up"),
         ("adamwr", {"schedule": Schedule.RESTARTS, "t_0": 5}, "first cycle of 5 epochs"),
-        ("adamwr", {"schedule": Schedule.RESTARTS, "t_mult": 3}, "each cycle 3 times the last"),
         ("sgd", {"momentum": 0.5, "nesterov": True}, "momentum 0.5, Nesterov's momentum"),
         ("adam", {"beta1": 0.8, "beta2": 0.95, "eps": 1e-6}, "β₁ 0.8, β₂ 0.95, ε 1e-06"),
-        ("adam", {"decay_all": False}, "biases and normalisation not decayed"),
         ("adam", {"precision": "bfloat16"}, "computed in bfloat16"),
     ]
     for optimizer, task, words in cases:
@@ -95,13 +93,11 @@ def test_rows_hold_what_the_analysis_found() -> None:
     assert not any("undetermined: " in entry for entries in rows(lost()).values() for entry in entries)
     assert "a search's best point is no cell" not in str(rows(small(kind=small().spec.kind)))
 
-
-def test_intervals_are_shown_as_far_as_they_mean_something() -> None:
-    found = rows(small(seeds=2), small(seeds=3))
-    assert found["transfer regret, 1 octave"][0].endswith(" (in sample: lies high)")
-    assert found["scored"] == ["in sample: no interval below 3 seeds", "on the other seeds"]
-    for value, text in ((0.15000000001, "0.15000000001"), (0.2, "0.2"), (None, "undetermined")):
-        assert gate_value(GateOutcome("max-best", "a", value, 0.15, passed=False)) == text
+    assert rows(small(seeds=2), small())["scored"] == [
+        "in sample: no interval below 3 seeds",
+        "on the other seeds",
+    ]
+    assert gate_value(GateOutcome("max-best", "a", 0.15000000001, 0.15, passed=False)) == "0.15000000001"
     for share, text in (
         (Estimate(-0.02, -2.21, 2.17), "0.00 [0.00, 1.00]"),
         (Estimate(1.4, reason="one seed"), "1.00 (one seed)"),
