@@ -25,10 +25,9 @@ def test_console_depends_on_terminal_and_environment(capsys: pytest.CaptureFixtu
         (Terminal, xterm, True, True),
         (Terminal, {**xterm, "NO_COLOR": "1"}, True, False),
         (Terminal, {"TERM": "dumb", "FORCE_COLOR": "1"}, False, False),
-        (io.StringIO, {"FORCE_COLOR": "0"}, False, False),
         (io.StringIO, {"FORCE_COLOR": "1"}, True, True),
         (io.StringIO, {"FORCE_COLOR": "1", "NO_COLOR": "1"}, False, False),
-        *((io.StringIO, {**xterm, name: "1"}, False, False) for name in ("GITHUB_ACTIONS", "CI", "CLICOLOR")),
+        (io.StringIO, {**xterm, "CI": "1", "GITHUB_ACTIONS": "1", "CLICOLOR": "1"}, False, False),
     ]
     for kind, environ, bold, colour in cases:
         stream = kind()
@@ -42,7 +41,7 @@ def test_console_depends_on_terminal_and_environment(capsys: pytest.CaptureFixtu
     for level, system in (("1", "256"), ("3", "truecolor")):
         console = console_on(io.StringIO(), {"FORCE_COLOR": level})
         assert (console.color_system, console.is_terminal) == (system, False)
-    for columns, width in (("", 100), ("72", 72), ("0", 100), ("-4", 100), ("wide", 100)):
+    for columns, width in (("", 100), ("72", 72), ("0", 100), ("wide", 100)):
         assert console_on(io.StringIO(), {"COLUMNS": columns}).width == width, columns
     log = logging.getLogger("lrwd_sweep.anything")
     with logged("lrwd_sweep"):

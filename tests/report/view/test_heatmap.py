@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from lrwd_sweep.report.view.heatmap import Gallery, Heatmap
+from lrwd_sweep.report.view.paper_figure import colour_scale
 from lrwd_sweep.report.view.tiles import Mark, Numbers, Scale, Tiles, colour, dimmed, luminance, text_on
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.separability import analyse
 from lrwd_sweep.science.surface import CellStatus, Float
 from lrwd_sweep.science.trial import Direction
+from tests import studies
 from tests.report.view.examples import coloured, contrast, drawn, stopped, surface, valley
 
 FORMULA = Optimizer.parse("adamw").formula
@@ -66,7 +68,6 @@ def test_numbers_become_relative_or_digits_and_no_row_wraps() -> None:
     assert all(set(row[6:]) <= set("0123456789★○┃ ") for row in text.splitlines()[1:7])
     capped = drawn(Heatmap(surface(np.array([[0.5, 0.4], [2.3, 2.3]]), cap=0.45), "t"))
     assert (capped.count("★ "), ".400★" in capped, "2.30" in capped) == (1, True, True)
-    assert "no cell has a value yet" in drawn(Heatmap(surface(np.full((3, 4), np.nan)), "t"))
     pair = Gallery([Heatmap(surface(valley()), "one"), Heatmap(surface(valley(diagonal=True)), "two")])
     assert ["two" in drawn(pair, width).splitlines()[0] for width in (170, 100)] == [True, False]
     assert drawn(pair, 170).count("★ best") == 1  # one legend
@@ -133,3 +134,19 @@ def test_ramp_rises_in_luminance_under_readable_text() -> None:
     ramp = [colour(k / 64) for k in range(65)]
     assert all(luminance(a) < luminance(b) for a, b in pairwise(ramp))
     assert all(contrast(background, text_on(background)) >= 4.5 for background in ramp)  # WCAG AA
+
+
+def test_a_maximised_study_is_drawn_as_its_negative() -> None:
+    low = studies.plain(studies.study(studies.ridge, "low"))
+    high = studies.mirrored(low)
+    marks = [Tiles.of(each.surface, each.separability).every for each in (low, high)]
+    assert [(t.mark, t.ridge) for t in marks[0]] == [(t.mark, t.ridge) for t in marks[1]]
+    ((pooled, *_),) = Tiles.of(high.surface, pool=(7, 7)).rows
+    assert pooled.value == high.ranked(1)[0].value
+    scale, (norm, ramp, _) = Scale.of([low.surface]), colour_scale([high.surface])
+    assert scale is not None
+    assert (norm.vmin, norm.vmax) == (-scale.dark, -scale.bright)
+    assert ramp(1.0) == colour_scale([low.surface])[1](0.0)
+    text = drawn(Heatmap(replace(surface(2310 - valley()), direction=Direction.MAXIMIZE), "t"))
+    for part in ("below the best (2309.8", "┃ 0★", "higher is better"):
+        assert part in " ".join(text.split()), part

@@ -13,13 +13,11 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 import html5lib
-import matplotlib.image
 import numpy as np
 import pytest
 
 from lrwd_sweep.report.result import Result, comparison
 from lrwd_sweep.report.view.html_page import html, raised, slope_axis
-from lrwd_sweep.report.view.tiles import colour
 from lrwd_sweep.spec.study import Kind
 from tests.report.view.examples import EPOCHS, harmful, labelled, lost, measured, study
 
@@ -164,11 +162,8 @@ def browse(text: str, folder: Path, *flags: str) -> subprocess.CompletedProcess[
 
 
 @pytest.mark.browser
-def test_browser_shows_the_ramp_loads_nothing_and_walks_the_lattice(tmp_path: Path) -> None:
-    picture, text = tmp_path / "report.png", page(CASES["curves"]())
-    assert "CONSOLE" not in browse(text, tmp_path, f"--screenshot={picture}").stderr
-    pixels = (255 * matplotlib.image.imread(picture)[::4, ::4, :3]).round().astype(int).reshape(-1, 3)
-    assert colour(1) in {tuple(map(int, rgb)) for rgb in pixels}
+def test_browser_loads_nothing_and_walks_the_lattice(tmp_path: Path) -> None:
+    text = page(CASES["curves"]())
     loading = text.replace("</main>", '</main><img src="picture.png" alt="">')
     assert "Content Security Policy" in browse(loading, tmp_path, "--dump-dom").stderr
     text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)

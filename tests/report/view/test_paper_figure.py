@@ -17,7 +17,7 @@ from lrwd_sweep.report.view.paper_figure import LogAxis, draw, save_figure
 from lrwd_sweep.science.optimizer import Optimizer, optimizer_names
 from tests import studies
 from tests.report.view.examples import HOSTILE, labelled, lost, study
-from tests.report.view.test_document import based
+from tests.report.view.test_tables import based
 
 
 def saved(results: list[Result], path: Path) -> bytes:
@@ -94,7 +94,6 @@ def test_odd_studies_are_drawn_and_others_refused(tmp_path: Path, monkeypatch: p
     other = result("b", replace(found.spec, metric="val_error"), "", trials)
     cases: list[tuple[list[Result], str, type[LrwdError], str]] = [
         ([found], "figure.gif", UsageError, r"known: \.svg, \.pdf, \.png"),
-        ([found], "figure", UsageError, r"known: \.svg, \.pdf, \.png"),
         ([], "figure.pdf", NothingToReport, "study list"),
         ([found, other], "figure.pdf", UsageError, "choose one with metric"),
     ]

@@ -64,6 +64,5 @@ def test_schedule_is_drawn_as_stored_here_and_fits_any_console() -> None:
     assert caption(paper) == (
         "restarts over 1800 epochs, T_0 = 100, T_mult = 2, ▲ snapshots after 100, 300, 700, 1500"
     )
-    assert caption(Timetable(Schedule.COSINE, 60, 6, 20)) == "cosine over 60 epochs, 20 of them warm-up"
     cases = {0.0: "1 second", 99: "99 seconds", 101: "2 minutes", 7200: "2 hours", 86_400 * 30: "30 days"}
     assert {seconds: duration(seconds) for seconds in cases} == cases

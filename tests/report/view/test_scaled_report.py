@@ -60,7 +60,6 @@ def test_panels_hold_points_the_fitted_line_and_those_of_rules() -> None:
 
 def test_html_figure_and_terminal_draw_every_case(tmp_path: Path) -> None:
     cases: list[tuple[dict[str, Any], int, int, int]] = [
-        ({"over": "epochs=10,30,60,120,240"}, 20, 0, 4),
         ({"seeds": 1, "over": "batch-size=56,60,64"}, 9, 0, 3),
         ({"name": "adam"}, 6, 0, 2),
         ({"at": -3.0}, 6, 6, 1),  # on the edge: only of α there is an exponent
