@@ -1,11 +1,10 @@
 """The heatmap: a lattice of α (rows, the largest on top) and λ (columns) as numbers, colours and marks."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import pairwise
+from typing import Self
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderResult
@@ -54,7 +53,7 @@ class Ramp(StrEnum):
     FULL = "full"
 
     @classmethod
-    def of(cls, console: Console) -> Ramp:
+    def of(cls, console: Console) -> Self:
         """Return the ramp for a console."""
         if console.no_color or console.color_system is None:
             return cls.NONE

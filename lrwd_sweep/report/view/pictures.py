@@ -1,7 +1,5 @@
 """The pictures of `--show`: heatmaps, curves and a scatter of two metrics; the learning curves of HTML."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -114,6 +114,8 @@ def test_colours_keep_the_order_of_values_and_numbers_tell_tenths_apart(
 
 def test_scale_spans_all_surfaces_and_clips_one_absurd_value() -> None:
     assert scale_of(valley(), valley() - 0.05).bright == pytest.approx(float(valley().min()) - 0.05)
+    reach = 2 * (np.median(valley()) - valley().min())  # of the ramp, to twice the height of the better half
+    assert scale_of(valley()).dark == pytest.approx(float(valley().min() + reach))
     assert scale_of(np.full((3, 3), 0.5)).goodness(0.5) == 1.0
     for absurd, direction in product((6e15, -6e15), Direction):
         values = valley()

@@ -20,6 +20,7 @@ from lrwd_sweep.report.result import Result, comparison
 from lrwd_sweep.report.view.html_page import html, raised, slope_axis
 from lrwd_sweep.spec.study import Kind
 from tests.report.view.examples import EPOCHS, harmful, labelled, lost, measured, study
+from tests.report.view.test_tables import based
 
 LOADERS = {"link", "img", "iframe", "object", "embed", "image", "use", "video", "audio", "base", "form"}
 
@@ -103,6 +104,10 @@ def test_cells_carry_place_value_seeds_marks_and_the_ridge() -> None:
         left, top, width, height = (float(str(rect.get(name))) for name in ("x", "y", "width", "height"))
         assert left - 0.1 <= x <= left + width + 0.1
         assert y == pytest.approx(top + height / 2)
+    lattice = all_of(parsed(page([based()])), "svg", "lattice")[0]
+    rects = [cell.find("{*}rect") for cell in all_of(lattice, "g", "cell")]
+    gaps = np.diff(sorted({float(str(rect.get("x"))) for rect in rects if rect is not None}))
+    assert gaps[0] > gaps[1] == pytest.approx(gaps[2]), "the column without decay stands apart"
     assert raised("2⁻⁷·⁵ = <") == "2<sup>−7.5</sup> = &lt;"
 
 

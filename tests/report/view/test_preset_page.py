@@ -27,13 +27,11 @@ def test_every_page_is_complete_and_fits_80_columns() -> None:
                   f"run lrwd-sweep {command} --preset {name}", "time about a minute",
                   *(spec.formula for spec in specs)]  # fmt: skip
         page = PresetPage(preset, name, specs, "about a minute")
-        for encoding, shown in product(("utf-8", "ascii"), (page, PresetList([preset]))):
-            text = drawn(shown, 80, encoding)
+        for encoding in ("utf-8", "ascii"):
+            text = drawn(page, 80, encoding) + drawn(PresetList([preset]), 80, encoding)
             assert max(map(cell_len, text.splitlines())) <= 80, (name, encoding)
             assert not re.search(r"\\[xu]", text), (name, encoding)
-        assert all(
-            part in flat(drawn(PresetList([preset]))) for part in (name, preset.restates.split(" of ")[0])
-        )
+        assert preset.restates.split(" of ")[0] in flat(drawn(PresetList([preset]))), name
         text = flat(drawn(page, 100))
         assert [part for part in wanted if part not in text] == [], name
         assert ("κ 0.1 where Π acts, else 1" in text) == any("κ" in spec.formula for spec in specs), name

@@ -104,7 +104,7 @@ def test_shortened_markdown_fits(sizes: list[int], most: int) -> None:
 
 
 def test_every_gate_of_every_study_is_one_junit_case_with_its_value_and_limit() -> None:
-    results, gates = [study("a"), study("b", seeds=1)], [MaxBest(0.2), MaxBest(0.1), NoEdge()]
+    results, gates = [study("a"), study("b", seeds=1)], list[Gate]([MaxBest(0.2), MaxBest(0.1), NoEdge()])
     outcomes = [gate.check(result) for result in results for gate in gates]
     root = ET.fromstring(junit(results, outcomes))
     cases = list(root.iter("testcase"))

@@ -86,6 +86,7 @@ def test_rows_hold_what_the_analysis_found() -> None:
     ):
         assert found[label][0] == first, label
     assert found["of three-cell minima"][1] == found["interaction contrast"][1] == "–"
+    assert float(rows(study())["as lr-scaled"][0].replace("−", "-")) == -1  # of slope 0
     assert (
         not {"of three-cell minima", "contour slope", "interaction contrast", "remark"} & rows(study()).keys()
     )
