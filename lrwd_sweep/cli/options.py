@@ -12,8 +12,7 @@ import typer
 from typer.core import TyperCommand
 
 from lrwd_sweep.cli.parse import fraction, margin, number, one_of, pair, whole
-from lrwd_sweep.report.view.notation import decimal_axes
-from lrwd_sweep.report.view.report import AxisStyle
+from lrwd_sweep.report.view.notation import AxisStyle, labelled_axes
 from lrwd_sweep.science.lattice import Timescales
 from lrwd_sweep.science.optimizer import users_of
 from lrwd_sweep.spec.field import HEADINGS, OPTIMIZER, STORE, TRAIN, WHERE, Field, declared, fields_of
@@ -123,9 +122,9 @@ def trains(**own: tuple[Any, Any]) -> Callable[[Callable[..., None]], Callable[.
             mine = {name: given.pop(name) for name in own}
             place = Place(**{name: given.pop(name) for name in PLACE_FIELDS})
             given["beta1"], given["beta2"] = given.pop("betas") or (None, None)
-            request, axis = replace(Request.of(**given), margin=place.margin), place.axis
-            tau = axis is AxisStyle.TAU or (axis is None and isinstance(request.weight_decay, Timescales))
-            with decimal_axes(axis is AxisStyle.DECIMAL, tau=tau):
+            request = replace(Request.of(**given), margin=place.margin)
+            usual = AxisStyle.TAU if isinstance(request.weight_decay, Timescales) else AxisStyle.POWERS
+            with labelled_axes(place.axis or usual):
                 function(request, place, **mine)
 
         command.__name__, command.__doc__ = function.__name__, function.__doc__

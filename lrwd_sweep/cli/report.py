@@ -16,10 +16,9 @@ from lrwd_sweep.cli.parse import margin as parsed_margin
 from lrwd_sweep.cli.parse import number, one_of, whole
 from lrwd_sweep.cli.study_run import tell_what_changed
 from lrwd_sweep.errors import GateFailed, HostError, NothingToReport, UsageError, arg
-from lrwd_sweep.report.view import consoles
+from lrwd_sweep.report.view import FORMATS, Format, consoles, render, text_of
 from lrwd_sweep.report.view.consoles import note, replaced, write_file
-from lrwd_sweep.report.view.notation import decimal_axes
-from lrwd_sweep.report.view.report import FORMATS, AxisStyle, Format, render, text_of
+from lrwd_sweep.report.view.notation import AxisStyle, labelled_axes
 from lrwd_sweep.runner.signals import on_suspension
 from lrwd_sweep.science.trial import requested_direction
 from lrwd_sweep.spec.catalog import DIAGNOSTICS
@@ -178,7 +177,7 @@ def report(
     direction = requested_direction(maximize=maximize, minimize=minimize)
     form = _checked(form, output, figure, axis, full=full, opens=open_)
     pictures = _names(show, form)
-    with decimal_axes(axis is AxisStyle.DECIMAL, tau=axis is AxisStyle.TAU):
+    with labelled_axes(axis):
         if watch:
             studies = _watch(studies, storage)
         results, comparisons = _read(
@@ -304,7 +303,7 @@ def _fail(
     That are studies of a baseline that are not in the report, and all gates if the format holds none.
     """
     from lrwd_sweep.report.gates import MaxRegression
-    from lrwd_sweep.report.view.fields import gate_headline, gate_sentence
+    from lrwd_sweep.report.view.ci import gate_headline, gate_sentence
 
     for gate in asked:
         if isinstance(gate, MaxRegression):

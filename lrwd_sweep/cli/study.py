@@ -19,10 +19,9 @@ from lrwd_sweep.cli.options import group
 from lrwd_sweep.cli.parse import one_of
 from lrwd_sweep.cli.report import report
 from lrwd_sweep.errors import LrwdError, NothingToReport, StoreError, UsageError
-from lrwd_sweep.report.view import consoles
+from lrwd_sweep.report.view import Format, consoles
 from lrwd_sweep.report.view.consoles import note
 from lrwd_sweep.report.view.notation import counted, plain
-from lrwd_sweep.report.view.report import Format
 
 if TYPE_CHECKING:
     from lrwd_sweep.store import StudySummary

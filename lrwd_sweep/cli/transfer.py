@@ -174,6 +174,6 @@ def _rendered(scaled: Scaled, form: ScaleFormat, *, full: bool) -> RenderableTyp
 
 
 def _draw(scaled: Scaled, path: Path) -> None:
-    from lrwd_sweep.report.view.scaled_figure import save_scaled_figure
+    from lrwd_sweep.report.view.scaled_report import save_scaled_figure
 
     save_scaled_figure(scaled, path)

@@ -11,8 +11,8 @@ from itertools import pairwise
 
 from lrwd_sweep.report.recommend import next_step, recommendations
 from lrwd_sweep.report.result import Candidate, ComparedResults, Result
-from lrwd_sweep.report.view.fields import title
 from lrwd_sweep.report.view.notation import counted, plain, short_decimal
+from lrwd_sweep.report.view.tables import title
 from lrwd_sweep.report.view.tiles import runs_of
 from lrwd_sweep.science.lattice import Lattice
 from lrwd_sweep.science.optimizer import DecayRule

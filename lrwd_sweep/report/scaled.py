@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lrwd_sweep.report.result import Result
-from lrwd_sweep.report.view.fields import estimate_text
-from lrwd_sweep.report.view.notation import short_decimal
+from lrwd_sweep.report.view.notation import estimate_text, short_decimal
 from lrwd_sweep.science.scaling import (
     DECAY,
     LR,

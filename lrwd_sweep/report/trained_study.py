@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.report.recommend import recommendations
 from lrwd_sweep.report.result import Result, comparison, refuse_two_directions, titles
+from lrwd_sweep.report.view import notebook_html, text_of
 from lrwd_sweep.report.view.lane_table import curve_frame, lane_frame
 from lrwd_sweep.report.view.notation import plain
-from lrwd_sweep.report.view.report import notebook_html, text_of
-from lrwd_sweep.report.view.terminal import Report, snippet
+from lrwd_sweep.report.view.tables import snippet
+from lrwd_sweep.report.view.terminal import Report
 from lrwd_sweep.science.separability import PairedDifferences, Separability
 from lrwd_sweep.science.surface import Surface
 from lrwd_sweep.store import open_store

@@ -9,7 +9,7 @@ import typer
 
 from lrwd_sweep.cli.app import app
 from lrwd_sweep.cli.docs import FOLDER
-from lrwd_sweep.report.view.report import Format
+from lrwd_sweep.report.view import Format
 from lrwd_sweep.science.optimizer import MomentumForm
 from lrwd_sweep.science.schedule import Schedule
 from lrwd_sweep.spec.catalog import AUGMENTATIONS, ENGINES, PRECISIONS

@@ -70,7 +70,7 @@ def test_compare_trains_only_what_is_missing_and_report_shows_the_same(run: Run,
     compared.chmod(0o444)
     compared.parent.chmod(0o555)
     try:
-        assert run("report") == replace(found, err="")
+        assert run("report") == found._replace(err="")
     finally:
         compared.parent.chmod(0o755)
     assert (compared.read_bytes(), [path.name for path in compared.parent.iterdir()]) == (before, [STORE])

@@ -33,10 +33,9 @@ from lrwd_sweep.report.gates import (
     read_earlier_report,
 )
 from lrwd_sweep.report.result import Result, result
+from lrwd_sweep.report.view import Format, render, text_of
+from lrwd_sweep.report.view.ci import command, gate_headline
 from lrwd_sweep.report.view.document import document, dumps
-from lrwd_sweep.report.view.fields import gate_headline
-from lrwd_sweep.report.view.github import command
-from lrwd_sweep.report.view.report import Format, render, text_of
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.separability import Estimate, LrSensitivity, SequentialRegret, Verdict
 from lrwd_sweep.science.trial import Direction, Status

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lrwd_sweep.report.result import read_results
-from lrwd_sweep.report.view.report import Format, render, text_of
+from lrwd_sweep.report.view import Format, render, text_of
 from lrwd_sweep.store import open_store
 from lrwd_sweep.store.schema import Unreadable
 from tests.store.sample import execute, filled, rewrite_spec, spec

@@ -5,8 +5,6 @@ Only terminals get colour and cursor control, also under CI services. `NO_COLOR`
 `COLUMNS` sets the width, which is 100 by default off a terminal.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

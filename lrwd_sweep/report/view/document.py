@@ -4,8 +4,6 @@
 keys of version 1 with their meaning.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Sequence
@@ -18,11 +16,11 @@ from lrwd_sweep.report.answer import answer
 from lrwd_sweep.report.gates import GateOutcome
 from lrwd_sweep.report.recommend import Recommended, next_step, recommendations
 from lrwd_sweep.report.result import ComparedResults, Result
-from lrwd_sweep.report.view.fields import gate_headline, title
+from lrwd_sweep.report.view.ci import gate_headline
 from lrwd_sweep.report.view.pictures import Quantity
+from lrwd_sweep.report.view.tables import title
 from lrwd_sweep.science.refinement import Refinement
 from lrwd_sweep.science.separability import Estimate, Separability
-from lrwd_sweep.science.surface import Float
 from lrwd_sweep.spec.study import StudySpec
 
 SCHEMA_VERSION = 2
@@ -42,6 +40,7 @@ def document(
     """
     failed = sum(not outcome.passed for outcome in outcomes)
     summary = {"failed": failed, "all": len(outcomes), "text": gate_headline(outcomes, results)}
+    step = next_step(results, [title(result, results) for result in results])
     content: Document = {
         "schema_version": SCHEMA_VERSION,
         **({"gate_summary": summary} if outcomes else {}),
@@ -49,14 +48,13 @@ def document(
             {"topic": line.topic, "label": line.label, "parts": line.parts, "code": line.code_line or None}
             for line in answer(results, comparisons)
         ],
-        "next": _next(results),
+        "next": {"why": step.why, "command": step.command_line, "runs": step.runs},
         "studies": [_study(result, results, shown) for result in results],
         "comparisons": [_comparison(compared) for compared in comparisons],
     }
     if outcomes:
         content["gates"] = [_gate(outcome) for outcome in outcomes]
-    strict: Document = _strict(content)
-    return strict
+    return _strict(content)  # type: ignore[no-any-return]
 
 
 def dumps(content: Document) -> str:
@@ -65,8 +63,10 @@ def dumps(content: Document) -> str:
 
 
 def _strict(value: Any) -> Any:
-    """Replace arrays and numpy's numbers by Python's, and floats that are not finite by None."""
+    """Replace arrays and numpy's numbers by Python's, floats that are not finite by None, and estimates."""
     match value:
+        case Estimate():
+            return _strict(_interval(value))
         case dict():
             return {key: _strict(each) for key, each in value.items()}
         case list() | tuple():
@@ -87,15 +87,9 @@ def _interval(estimate: Estimate) -> Document:
     return _named(estimate, "value", "low", "high", "reason")
 
 
-def _next(results: Sequence[Result]) -> Document:
-    """Hold the one next step with all studies, which the answer gives."""
-    found = next_step(results, [title(result, results) for result in results])
-    return {"why": found.why, "command": found.command_line, "runs": found.runs}
-
-
 def _study(result: Result, among: Sequence[Result], shown: Sequence[Quantity]) -> Document:
     spec, task, surface = result.spec, result.spec.task, result.surface
-    counts = surface.counts()
+    counts, advised = surface.counts(), recommendations(result, among)
     found: Document = {
         "study_name": result.name,
         "optimizer": str(spec.optimizer),
@@ -116,7 +110,11 @@ def _study(result: Result, among: Sequence[Result], shown: Sequence[Quantity]) -
         "runs": dict(zip(("done", "all"), surface.runs, strict=True)),
         "best": _best(result),
         "separability": _separability(result.separability) | _on_axes(result),
-        "recommended": _recommended(result, among),
+        "recommended": {
+            "cells": [_cell_to_use(cell) for cell in advised.cells],
+            "why_not_forgiving": advised.why_not_forgiving,
+            "next": [{"why": advice.why, "command": advice.command_line} for advice in advised.next],
+        },
         "cells": _cells(result),
     }
     if result.refinement is not None:
@@ -165,17 +163,14 @@ def _shown(result: Result, quantity: Quantity) -> Document:
 
 
 def _best(result: Result) -> Document | None:
-    found = result.ranked(1)
-    if not found:
+    if not result.ranked(1):
         return None
-    best, task = found[0], result.spec.task
+    (best,), task = result.ranked(1), result.spec.task
     decay = result.conventions(best.cell)
     steps = decay.timescale_steps
     return {
-        "lr": best.cell.lr,
-        "weight_decay": best.cell.weight_decay,
-        "value": best.value,
-        "sem": best.sem,
+        **_named(best.cell, "lr", "weight_decay"),
+        **_named(best, "value", "sem"),
         "on_edge": result.separability.on_edge,
         "test_value": best.test_value,
         "conventions": {
@@ -188,24 +183,13 @@ def _best(result: Result) -> Document | None:
     }
 
 
-def _recommended(result: Result, among: Sequence[Result]) -> Document:
-    found = recommendations(result, among)
-    return {
-        "cells": [_cell_to_use(cell) for cell in found.cells],
-        "why_not_forgiving": found.why_not_forgiving,
-        "next": [{"why": advice.why, "command": advice.command_line} for advice in found.next],
-    }
-
-
 def _cell_to_use(found: Recommended) -> Document:
     return {
         "role": found.role,
-        "lr": found.cell.lr,
-        "weight_decay": found.cell.weight_decay,
+        **_named(found.cell, "lr", "weight_decay"),
         "value": found.value,
         "around": found.around and _named(found.around, "mean", "worst"),
-        "timescale_steps": found.timescale_steps,
-        "timescale_steps_projected": found.timescale_steps_projected,
+        **_named(found, "timescale_steps", "timescale_steps_projected"),
         "lines": [asdict(line) for line in found.lines],
     }
 
@@ -213,44 +197,31 @@ def _cell_to_use(found: Recommended) -> Document:
 def _separability(found: Separability) -> Document:
     test = found.noise_test
     return {
-        "verdict": str(found.verdict),
-        "point_verdict": str(found.point_verdict),
-        "reason": found.reason,
+        **_named(found, "verdict", "point_verdict", "reason"),
         "ridge_slope": _interval(found.ridge_slope) | {"rows": found.ridge_rows},
-        "curvature_coupling": _interval(found.curvature_coupling),
+        "curvature_coupling": found.curvature_coupling,
         "transfer_regret": [
             {"octaves": regret.octaves}
             | _interval(regret.estimate)
             | _named(regret, "pairs", "pairs_out", "in_sample")
             for regret in found.transfer_regret
         ],
-        "interaction_share": _interval(found.interaction_share),
+        "interaction_share": found.interaction_share,
         "top10_tilt": _named(found.top10_tilt, "value"),
         "basin": {"cells": np.sum(found.basin), "tolerance": found.basin_tolerance},
         "slope_by_convention": dict(found.slope_by_convention),
-        "reverse_slope": _interval(found.reverse_slope),
-        "baseline_gain": _interval(found.baseline_gain),
-        "basin_on_edge": found.basin_on_edge,
+        **_named(found, "reverse_slope", "baseline_gain", "basin_on_edge"),
         "noise_test": test and _named(test, "f", "f_of_ranks", "freedom", "needed", "passed"),
-        "robustness": [
-            {"basin": other.basin, "verdict": str(other.verdict), "ridge_slope": _interval(other.ridge_slope)}
-            for other in found.robustness
-        ],
+        "robustness": [_named(other, "basin", "verdict", "ridge_slope") for other in found.robustness],
         **_named(found, "margin", "margin_octaves", "allowed", "excluded", "product_not_excluded"),
-        **_named(found, "seeds_to_settle", "too_near_margin", "windowed", "rows_on_edge"),
-        "three_cell_slope": _interval(found.three_cell_slope),
-        "slope_from_rows": _interval(found.slope_from_rows),
-        "verdict_from_rows": str(found.verdict_from_rows),
-        "bow": _interval(found.bow),
-        "contour_slope": _interval(found.contour_slope),
+        **_named(found, "seeds_to_settle", "too_near_margin", "windowed", "rows_on_edge", "three_cell_slope"),
+        **_named(found, "slope_from_rows", "verdict_from_rows", "bow", "contour_slope"),
         "sequential_regret": [
             _interval(regret.estimate) | _named(regret, "first", "start", "starts_out", "in_sample")
             for regret in found.sequential_regret
         ],
         "lr_sensitivity": found.lr_sensitivity
-        and {
-            name: _interval(getattr(found.lr_sensitivity, name)) for name in ("tuned", "fixed", "difference")
-        },
+        and _named(found.lr_sensitivity, "tuned", "fixed", "difference"),
     }
 
 
@@ -259,22 +230,18 @@ def _on_axes(result: Result) -> Document:
     found, surface = result.separability, result.surface
     lr, decay, contrast, tau = surface.lr, surface.weight_decay, found.contrast, result.timescale
 
-    def ends(axis: Float, indices: tuple[int, int]) -> list[float]:
-        return [float(axis[k]) for k in indices]
-
     return {
         "ridge": [{"lr": lr[i], "weight_decay": 2.0**minimum} for i, minimum in found.ridge],
         "best_by_row": [{"lr": lr[i], "weight_decay": decay[j]} for i, j in found.best_by_row],
         "contrast": contrast
         and {
             **_interval(contrast.estimate),
-            "lr": ends(lr, contrast.rows),
-            "weight_decay": ends(decay, contrast.columns),
+            "lr": lr[[*contrast.rows]],
+            "weight_decay": decay[[*contrast.columns]],
             "octaves": dict(zip(("lr", "weight_decay"), contrast.octaves, strict=True)),
         },
-        "expected_best": _interval(result.expected_best),
-        "timescale": tau
-        and {"lr": tau.lr, **{name: _interval(getattr(tau, name)) for name in ("steps", "epochs", "share")}},
+        "expected_best": result.expected_best,
+        "timescale": tau and _named(tau, "lr", "steps", "epochs", "share"),
     }
 
 
@@ -288,7 +255,7 @@ def _cells(result: Result) -> list[Document]:
             "value": mean[i, j],
             "partial_value": so_far[i, j] if surface.partial[i, j] else None,
             "sem": sem[i, j],
-            "status": str(surface.status(i, j)),
+            "status": surface.status(i, j),
             "seeds": [
                 {"seed": seed, "value": value, "status": status}
                 for seed, value, status in zip(
@@ -305,12 +272,10 @@ def _comparison(compared: ComparedResults) -> Document:
     return {
         "a": compared.a.name,
         "b": compared.b.name,
-        "slope_difference": _interval(found.slope_difference),
-        "distance_difference": _interval(found.distance_difference),
+        **_named(found, "slope_difference", "distance_difference"),
         "regret_ratio": found.regret_ratio.value,
-        "regret_ratio_interval": _interval(found.regret_ratio),
-        "best_difference": _interval(found.best_difference),
-        "verdict": found.verdict,
+        "regret_ratio_interval": found.regret_ratio,
+        **_named(found, "best_difference", "verdict"),
     }
 
 

@@ -1,11 +1,10 @@
 """The heatmap: a lattice of α (rows, the largest on top) and λ (columns) as numbers, colours and marks."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import pairwise
+from typing import Self
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderResult
@@ -15,8 +14,6 @@ from rich.text import Text
 
 from lrwd_sweep.report.view.notation import (
     ASCII,
-    FEWER,
-    NEVER,
     UNICODE,
     Glyphs,
     axis_labels,
@@ -34,7 +31,7 @@ from lrwd_sweep.report.view.tiles import (
     Tile,
     Tiles,
     colour,
-    runs_of,
+    lacking,
     seeds_of,
     text_on,
 )
@@ -56,7 +53,7 @@ class Ramp(StrEnum):
     FULL = "full"
 
     @classmethod
-    def of(cls, console: Console) -> Ramp:
+    def of(cls, console: Console) -> Self:
         """Return the ramp for a console."""
         if console.no_color or console.color_system is None:
             return cls.NONE
@@ -67,19 +64,12 @@ class Ramp(StrEnum):
 # every terminal. Text and background are both given, so that they are readable on dark and on light ones.
 _FIVE = [
     Style(color=text, bgcolor=background)
-    for text, background in (
-        ("white", "magenta"),
-        ("white", "blue"),
-        ("black", "cyan"),
-        ("black", "green"),
-        ("black", "yellow"),
+    for text, background in zip(
+        ("white", "white", "black", "black", "black"),
+        ("magenta", "blue", "cyan", "green", "yellow"),
+        strict=True,
     )
 ]
-
-
-def _step(goodness: float) -> int:
-    """Return the step of the five that holds a goodness from 0 to 1."""
-    return min(int(len(_FIVE) * goodness), len(_FIVE) - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,35 +100,29 @@ class Frame:
 
     def body_width(self, surface: Surface) -> int:
         """Count the characters of one row of `surface`, label included."""
-        baseline = int(bool(len(surface.weight_decay)) and surface.weight_decay[0] == 0)
+        baseline = int(surface.weight_decay[0] == 0)
         columns = baseline + -(-(len(surface.weight_decay) - baseline) // self.pool[1])
         return self.label_width(surface) + columns * self.width + baseline * self.gap
 
-    def row(self, tiles: Sequence[Tile], baseline: bool) -> Text:
+    def starts(self, tiles: Tiles) -> list[int]:
+        """Return the character at which every tile of a row begins, from the first tile."""
+        return [
+            j * self.width + (self.gap if tiles.baseline and j else 0)
+            for j in range(len(tiles.column_values))
+        ]
+
+    def row(self, tiles: Sequence[Tile], starts: Sequence[int]) -> Text:
         """Draw one row of tiles, without its label."""
         text = Text(no_wrap=True, end="")
-        for j, tile in enumerate(tiles):
+        for tile, start in zip(tiles, starts, strict=True):
+            text.append(" " * (start - len(text)))
             text.append(self._characters(tile), self._style(tile))
-            if baseline and j == 0:
-                text.append(" " * self.gap)
         return text
 
-    def column(self, j: int, baseline: bool) -> int:
-        """Return the character at which tile j begins, from the first tile."""
-        return j * self.width + (self.gap if baseline and j else 0)
-
-    def ridge_column(self, tiles: Sequence[Tile], baseline: bool) -> int | None:
-        """Return the character of a row's ridge bar, from the first tile; None without one."""
-        for j, tile in enumerate(tiles):
-            if tile.best_of_row:
-                return self.column(j, baseline) + (self.width == 2)
-        return None
-
-    def column_labels(self, surface: Surface, tiles: Tiles, width: int) -> str:
+    def column_labels(self, labels: Sequence[str], tiles: Tiles, width: int) -> str:
         """Write the λ labels under the tiles, as many as fit in `width`, each starting at its column."""
-        labels = decay_labels(surface, tiles.column_values, self.glyphs)
         inset = 1 if self.width >= 3 else 0
-        starts = [self.column(j, tiles.baseline) + inset for j in range(len(labels))]
+        starts = [start + inset for start in self.starts(tiles)]
         for stride in range(1, len(labels) + 1):
             chosen = [0, *range(1, len(labels), stride)] if tiles.baseline else range(0, len(labels), stride)
             line = ""
@@ -157,7 +141,8 @@ class Frame:
         if background is None or self.ramp is Ramp.NONE:
             return Style(bold=bold, dim=tile.mark is Mark.PARTIAL or None)
         if self.ramp is Ramp.FIVE and tile.value is not None and self.scale is not None:
-            return _FIVE[_step(self.scale.goodness(tile.value))] + Style(bold=bold)
+            step = min(int(len(_FIVE) * self.scale.goodness(tile.value)), len(_FIVE) - 1)
+            return _FIVE[step] + Style(bold=bold)
         return Style(color=_rgb(text_on(background)), bgcolor=_rgb(background), bold=bold)
 
     def _characters(self, tile: Tile) -> str:
@@ -178,17 +163,6 @@ class Frame:
 
 def _rgb(channels: Rgb) -> str:
     return "rgb({},{},{})".format(*channels)
-
-
-def _frames(scale: Scale | None, glyphs: Glyphs, ramp: Ramp) -> Iterator[Frame]:
-    """Yield every frame worth trying, the most informative first: numbers, relative numbers, digits."""
-    absolute = scale and Numbers.absolute(scale)
-    if absolute:
-        yield Frame(absolute.room + 2, absolute, scale, glyphs, ramp)
-    if scale:
-        yield Frame(_NARROWEST_NUMBERS, Numbers.relative(scale), scale, glyphs, ramp)
-    for width in _GLYPH_WIDTHS:
-        yield Frame(width, None, scale, glyphs, ramp)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -218,21 +192,24 @@ class Heatmap:
 
     def body(self, frame: Frame, tiles: Tiles, width: int) -> Text:
         """Draw rows and column labels, each line at most `width` characters."""
-        margin = frame.label_width(self.surface)
+        margin, starts = frame.label_width(self.surface), frame.starts(tiles)
         labels = axis_labels(tiles.row_values, frame.glyphs)
-        bars = [frame.ridge_column(row, tiles.baseline) for row in tiles.rows]
+        bars = [  # the place of each row's ridge
+            next(
+                (at + (frame.width == 2) for tile, at in zip(row, starts, strict=True) if tile.best_of_row),
+                None,
+            )
+            for row in tiles.rows
+        ]
         lines = []
         for label, row, (bar, next_bar) in zip(labels, tiles.rows, pairwise([*bars, None]), strict=True):
-            text = frame.row(row, tiles.baseline)
+            text = frame.row(row, starts)
             if bar is not None and next_bar is not None and bar != next_bar:
                 text.stylize("underline", min(bar, next_bar), max(bar, next_bar) + 1)
             lines.append(Text(label.ljust(margin), no_wrap=True).append_text(text))
-        lines.append(
-            Text(
-                frame.corner(self.surface).ljust(margin)
-                + frame.column_labels(self.surface, tiles, width - margin)
-            )
-        )
+        decays = decay_labels(self.surface, tiles.column_values, frame.glyphs)
+        below = frame.column_labels(decays, tiles, width - margin)
+        lines.append(Text(frame.corner(self.surface).ljust(margin) + below))
         for line in lines:
             line.truncate(width)
         joined = Text("\n").join(lines)
@@ -275,15 +252,21 @@ class Gallery:
             yield _legend([heatmap.surface for heatmap in self.heatmaps], drawn, frame, width)
 
     def _frames(self, console: Console, options: ConsoleOptions) -> list[Frame]:
+        """Return every frame worth trying, the most informative first: numbers, relative numbers, digits."""
         surfaces = [heatmap.surface for heatmap in self.heatmaps]
         scale = Scale.of(surfaces, ranked=all(heatmap.ranked for heatmap in self.heatmaps))
-        ramp = Ramp.of(console)
         rows = max(len(surface.lr) for surface in surfaces)
         pool = (-(-rows // self.max_rows) if self.max_rows else 1, 1)
         glyphs = ASCII if options.ascii_only else UNICODE
         if not all(heatmap.marked for heatmap in self.heatmaps):
             glyphs = replace(glyphs, partial=" ")
-        return [replace(frame, pool=pool) for frame in _frames(scale, glyphs, ramp)]
+        formats: list[tuple[int, Numbers | None]] = [(width, None) for width in _GLYPH_WIDTHS]
+        if scale:
+            formats.insert(0, (_NARROWEST_NUMBERS, Numbers.relative(scale)))
+            if absolute := Numbers.absolute(scale):
+                formats.insert(0, (absolute.room + 2, absolute))
+        ramp = Ramp.of(console)
+        return [Frame(width, numbers, scale, glyphs, ramp, pool) for width, numbers in formats]
 
     def _fit(self, width: int, found: Sequence[Frame]) -> tuple[Frame, int]:
         """Choose the frame and the number of heatmaps per line."""
@@ -352,16 +335,16 @@ def _legend_items(surfaces: Sequence[Surface], tiles: Sequence[Tile], frame: Fra
     decays = ", ".join(f"{symbol} ({', '.join(names)})" for symbol, names in rules.items())
     yield Text(f"rows: learning rate {glyphs.alpha}; columns: weight decay {decays}")
 
-    refined = any(surface.is_refined for surface in surfaces)
+    some, every = lacking(surfaces)
     meanings: dict[Mark | Ridge, str] = {
-        Mark.PARTIAL: f"dim: {FEWER if refined else f'some seeds are missing ({runs_of(surfaces)})'}",
+        Mark.PARTIAL: f"dim: {some}",
         Mark.BEST: "best",
         Mark.TOP: "ten best",
         Ridge.CARRIES: "row's best, the ridge",
         Ridge.APART: "row's best, not in the slope",
         Mark.DIVERGED: "diverged",
         Mark.FAILED: "failed",
-        Mark.MISSING: NEVER if refined else "missing",
+        Mark.MISSING: every,
     }
     found = {tile.mark for tile in tiles} | {tile.ridge for tile in tiles}
     for mark, meaning in meanings.items():

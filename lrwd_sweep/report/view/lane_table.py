@@ -6,7 +6,8 @@ import csv
 import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from itertools import product
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -20,8 +21,36 @@ from lrwd_sweep.spec.study import Kind
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-_HEADER = ("lr", "weight_decay", "seed", "value")
+_PLACE = ("lr", "weight_decay", "seed")
 _FORMULA_STARTS = tuple("=+-@＝＋－＠")
+
+
+class _Lane(NamedTuple):
+    """One row of a table."""
+
+    place: tuple[float, float, int]  # α, λ and seed
+    status: str
+    value: float | None  # of the metric that ranks; None unless it is complete
+    detail: str
+    metrics: Mapping[str, float]
+
+
+def _lanes(result: Result) -> Iterator[_Lane]:
+    """Yield the lanes by α, λ and seed, then those that an imported study lacks: it cannot be finished."""
+    spec, there = result.spec, set()
+    for trial in sorted(result.trials, key=lambda trial: (trial.cell, trial.seed)):
+        place, value = _place(trial.cell, trial.seed), trial.metrics.get(result.surface.metric)
+        there.add(place)
+        if trial.status is not Status.COMPLETE or value is not None:  # else it is older than this metric
+            yield _Lane(place, str(trial.status), value, trial.detail, trial.metrics)
+    if spec.kind is Kind.IMPORT and not spec.scattered:
+        for cell, seed in product(spec.lattice.cells(), spec.seeds):
+            if (place := _place(cell, seed)) not in there:
+                yield _Lane(place, "missing", None, "", {})
+
+
+def _place(cell: Cell, seed: int) -> tuple[float, float, int]:
+    return cell.lr, cell.weight_decay, seed
 
 
 def csv_table(results: Sequence[Result]) -> str:
@@ -29,41 +58,37 @@ def csv_table(results: Sequence[Result]) -> str:
 
     An import needs `decay_rule` and, if they are not the default, `direction` and `cap`. Several studies have
     the column `study`. Numbers are written so that reading returns the same float. The value of a diverged
-    lane is nan, that of a failed one empty. A missing lane has no row, except in an imported study, which
-    cannot be finished: its row says `missing`.
+    lane is nan, that of a failed one empty. A missing lane has no row, except in an imported study, where its
+    status is `missing`.
     """
-    several = len(results) > 1
     metrics = sorted({name for result in results for trial in result.trials for name in trial.metrics})
     chosen = {result.surface.metric for result in results}
     further = [name for name in metrics if chosen != {name}]
-    directed = any(_needs_direction(result) for result in results)
-    capped = any(result.spec.given_cap is not None for result in results)
     detailed = any(trial.detail for result in results for trial in result.trials)
-    optional = {"direction": directed, "cap": capped, "study": several}
-    head = [*_HEADER, "status", *["detail"] * detailed, "decay_rule"]
-    head += [name for name, needed in optional.items() if needed]
+    optional = {
+        "direction": any(map(_needs_direction, results)),
+        "cap": any(result.spec.given_cap is not None for result in results),
+        "study": len(results) > 1,
+    }
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
+    head = [*_PLACE, "value", "status", *["detail"] * detailed, "decay_rule"]
+    head += [name for name, needed in optional.items() if needed]
     writer.writerow([*head, *map(spreadsheet_text, further)])
     for result in results:
-        cap = "" if result.spec.given_cap is None else repr(float(result.spec.given_cap))
         known = {
             "direction": str(result.surface.direction),
-            "cap": cap,
+            "cap": "" if result.spec.given_cap is None else repr(float(result.spec.given_cap)),
             "study": spreadsheet_text(result.name),
         }
         context = [str(result.spec.optimizer.rule), *(known[name] for name in optional if optional[name])]
-        for trial in sorted(result.trials, key=lambda trial: (trial.cell, trial.seed)):
-            value = trial.metrics.get(result.surface.metric)
-            if trial.status is Status.COMPLETE and value is None:
-                continue  # it was trained before this metric was recorded
-            numbers = [repr(float(trial.metrics[m])) if m in trial.metrics else "" for m in further]
-            detail = [spreadsheet_text(trial.detail)] * detailed
-            found = [_value(trial, value), str(trial.status), *detail]
-            writer.writerow([*_lane(trial.cell, trial.seed), *found, *context, *numbers])
-        for cell, seed in _missing(result):
-            empty = ["", "missing", *[""] * detailed]
-            writer.writerow([*_lane(cell, seed), *empty, *context, *[""] * len(further)])
+        for lane in _lanes(result):
+            value = "nan" if lane.status == "diverged" else ""
+            if lane.value is not None:
+                value = repr(float(lane.value))
+            detail = [spreadsheet_text(lane.detail)] * detailed
+            numbers = [repr(float(lane.metrics[m])) if m in lane.metrics else "" for m in further]
+            writer.writerow([*map(repr, lane.place), value, lane.status, *detail, *context, *numbers])
     return out.getvalue()
 
 
@@ -72,26 +97,18 @@ def lane_records(result: Result) -> list[dict[str, Any]]:
 
     The value of a lane that is not complete is None.
     """
-    spec, metric = result.spec, result.surface.metric
-    context: dict[str, Any] = {"decay_rule": str(spec.optimizer.rule)}
+    context: dict[str, Any] = {"decay_rule": str(result.spec.optimizer.rule)}
     if _needs_direction(result):
         context["direction"] = str(result.surface.direction)
-    if spec.given_cap is not None:
-        context["cap"] = spec.given_cap
+    if result.spec.given_cap is not None:
+        context["cap"] = result.spec.given_cap
     found = []
-    for trial in sorted(result.trials, key=lambda trial: (trial.cell, trial.seed)):
-        value = trial.metrics.get(metric)
-        if trial.status is Status.COMPLETE and value is None:
-            continue  # it was trained before this metric was recorded
-        place = {"lr": trial.cell.lr, "weight_decay": trial.cell.weight_decay, "seed": trial.seed}
-        end = {"value": value, "status": str(trial.status)} | (
-            {"detail": trial.detail} if trial.detail else {}
-        )
-        others = {name: number for name, number in sorted(trial.metrics.items()) if name != metric}
-        found.append({**place, **end, **context, **others})
-    for cell, seed in _missing(result):
-        place = {"lr": cell.lr, "weight_decay": cell.weight_decay, "seed": seed}
-        found.append({**place, "value": None, "status": "missing", **context})
+    for lane in _lanes(result):
+        record = dict(zip(_PLACE, lane.place, strict=True)) | {"value": lane.value, "status": lane.status}
+        if lane.detail:
+            record["detail"] = lane.detail
+        others = {name: x for name, x in sorted(lane.metrics.items()) if name != result.surface.metric}
+        found.append({**record, **context, **others})
     return found
 
 
@@ -100,53 +117,30 @@ _WANDB_STATES = {"complete": "finished", "diverged": "finished", "failed": "fail
 
 def wandb_table(result: Result) -> str:
     """Write a table of runs as Weights & Biases does: `Name`, `State`, the settings, then the metrics."""
-    records = lane_records(result)
-    metric = result.surface.metric
     rows = []
-    for record in records:
-        status = record.pop("status")
-        value = math.nan if status == "diverged" else record.pop("value")
-        record.pop("value", None)
-        place = {name: record.pop(name) for name in _HEADER[:3]}
+    for record in lane_records(result):
+        status, value = record.pop("status"), record.pop("value")
+        place = {name: record.pop(name) for name in _PLACE}
         name = ",".join(f"{key}={number!r}" for key, number in place.items())
-        rows.append({"Name": name, "State": _WANDB_STATES[status], **place, metric: value, **record})
+        value = math.nan if status == "diverged" else value
+        rows.append(
+            {"Name": name, "State": _WANDB_STATES[status], **place, result.surface.metric: value, **record}
+        )
     header = list(dict.fromkeys(name for row in rows for name in row))
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerow(map(spreadsheet_text, header))
     for row in rows:
-        writer.writerow([_text(row.get(name)) for name in header])
+        entries = (row.get(name) for name in header)
+        writer.writerow(
+            "" if x is None else spreadsheet_text(x) if isinstance(x, str) else repr(x) for x in entries
+        )
     return out.getvalue()
-
-
-def _text(value: object) -> str:
-    if value is None:
-        return ""
-    return spreadsheet_text(value) if isinstance(value, str) else repr(value)
-
-
-def _lane(cell: Cell, seed: int) -> list[str]:
-    return [repr(cell.lr), repr(cell.weight_decay), str(seed)]
 
 
 def _needs_direction(result: Result) -> bool:
     """Test whether an import without a direction would ask, or assume the other one."""
     return result.surface.direction is Direction.MAXIMIZE or says_higher(result.surface.metric)
-
-
-def _missing(result: Result) -> list[tuple[Cell, int]]:
-    """List the lanes that an imported study lacks."""
-    if result.spec.kind is not Kind.IMPORT or result.spec.scattered:
-        return []
-    there = {(trial.cell, trial.seed) for trial in result.trials}
-    lanes = ((cell, seed) for cell in result.spec.lattice.cells() for seed in result.spec.seeds)
-    return [lane for lane in lanes if lane not in there]
-
-
-def _value(trial: Trial, value: float | None) -> str:
-    if trial.status is Status.FAILED:
-        return ""
-    return "nan" if trial.status is Status.DIVERGED or value is None else repr(float(value))
 
 
 def spreadsheet_text(text: str) -> str:
@@ -170,12 +164,9 @@ def lane_frame(studies: Trials, metric: str) -> DataFrame:
     """
     rows = list(_rows(studies))
     names = sorted({name for _, trial in rows for name in trial.metrics}, key=lambda n: (n != metric, n))
-    return _frame(
-        _places(studies, rows)
-        | {"status": [str(trial.status) for _, trial in rows]}
-        | {"detail": [trial.detail for _, trial in rows]}
-        | {name: [trial.metrics.get(name, np.nan) for _, trial in rows] for name in names}
-    )
+    ends = {"status": [str(trial.status) for _, trial in rows], "detail": [trial.detail for _, trial in rows]}
+    numbers = {name: [trial.metrics.get(name, np.nan) for _, trial in rows] for name in names}
+    return _frame(_places(studies, rows) | ends | numbers)
 
 
 def curve_frame(studies: Trials) -> DataFrame:
@@ -192,11 +183,11 @@ def curve_frame(studies: Trials) -> DataFrame:
     }
     columns["epoch"] = [epoch for length in lengths for epoch in range(1, length + 1)]
     for name in sorted({name for _, trial in rows for name in trial.curves}):
-        columns[name] = [
-            value
+        padded = (
+            (*(curve := trial.curves.get(name, ())), *[np.nan] * (length - len(curve)))
             for (_, trial), length in zip(rows, lengths, strict=True)
-            for value in _padded(trial.curves.get(name, ()), length)
-        ]
+        )
+        columns[name] = [value for curve in padded for value in curve]
     return _frame(columns)
 
 
@@ -215,11 +206,6 @@ def _places(studies: Trials, rows: Sequence[tuple[str, Trial]]) -> dict[str, Any
         "weight_decay": [trial.cell.weight_decay for _, trial in rows],
         "seed": [trial.seed for _, trial in rows],
     }
-
-
-def _padded(values: Sequence[float], length: int) -> Sequence[float]:
-    """Pad values with NaN to `length`."""
-    return (*values, *[np.nan] * (length - len(values)))
 
 
 def _frame(columns: Mapping[str, Any]) -> DataFrame:

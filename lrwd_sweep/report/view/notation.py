@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -17,9 +18,11 @@ from rich.text import Text
 from lrwd_sweep.science.lattice import format_value
 
 if TYPE_CHECKING:
-    from lrwd_sweep.science.surface import Surface  # which loads numpy
+    from lrwd_sweep.science.separability import Estimate  # which loads numpy
+    from lrwd_sweep.science.surface import Surface
 
 _NUMBER = re.compile(r"\d+")
+_MANY_DIGITS = 1e7  # from here on numbers are written with an exponent
 _HARMFUL = frozenset({"Cc", "Cf", "Cn", "Cs", "Zl", "Zp"})  # control, bidirectional, separators, …
 
 
@@ -73,6 +76,11 @@ UNICODE = Glyphs("★", "○", "┃", "│", "×", "·", "!", "~", "↑", "→",
 ASCII = Glyphs("*", "o", "|", ":", "x", ".", "!", "~", "^", ">", ascii=True)
 
 _SUPERSCRIPT = str.maketrans("-0123456789.", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹·")
+_LOWERED = {raised: letter for letter, raised in _SUPERSCRIPT.items()}
+RAISED = re.compile("[⁻⁰¹²³⁴⁵⁶⁷⁸⁹][⁻⁰¹²³⁴⁵⁶⁷⁸⁹·]*")
+
+NEVER = "never trained"  # of a cell that a refined lattice left out
+FEWER = "fewer seeds"  # of one that it ruled out with a few
 
 
 def counted(number: float, noun: str) -> str:
@@ -116,11 +124,6 @@ def superscript(text: str) -> str:
     return text.translate(_SUPERSCRIPT)
 
 
-def power_of_ten(exponent: int, glyphs: Glyphs) -> str:
-    """Write 10 to an integer power."""
-    return f"1e{exponent}" if glyphs.ascii else "10" + superscript(str(exponent))
-
-
 def short_decimal(value: float, digits: int = 3) -> str:
     """Write `value` to `digits` significant digits, with an exponent if that is shorter.
 
@@ -139,40 +142,43 @@ def short_decimal(value: float, digits: int = 3) -> str:
     return decimal if len(decimal) <= max(5, len(scientific)) else scientific
 
 
-_DECIMAL = ContextVar("decimal", default=False)  # axis labels are decimal
-_TAU = ContextVar("tau", default=False)  # decay is labelled by its averaging time
+class AxisStyle(StrEnum):
+    """The labels of the lattices' axes."""
+
+    POWERS = "powers"  # of two, if the whole axis has them
+    DECIMAL = "decimal"
+    TAU = "tau"  # of decay: its averaging time as a share of the run, where α does not decide it
+
+
+_AXES = ContextVar("axes", default=AxisStyle.POWERS)
 
 
 @contextmanager
-def decimal_axes(on: bool = True, *, tau: bool = False) -> Iterator[None]:
-    """Label axes by decimals within the block, in every view; by powers of two if not `on`.
-
-    With `tau` columns are labelled by τ as a share of the run, where α does not decide it.
-    """
-    tokens = _DECIMAL.set(on), _TAU.set(tau)
+def labelled_axes(style: AxisStyle) -> Iterator[None]:
+    """Label axes in this style within the block, in every view."""
+    token = _AXES.set(style)
     try:
         yield
     finally:
-        _DECIMAL.reset(tokens[0])
-        _TAU.reset(tokens[1])
+        _AXES.reset(token)
 
 
 def axes_are_decimal() -> bool:
-    """Tell if axes are labelled by decimals here."""
-    return _DECIMAL.get()
+    """Tell if all axes are labelled by decimals here."""
+    return _AXES.get() is AxisStyle.DECIMAL
 
 
 def decay_symbol(surface: Surface) -> str:
     """Return the letter of the columns' labels: τ/N is τ as a share of the run's steps."""
-    return "τ/N" if _TAU.get() and surface.tau_of_one else surface.symbol
+    return "τ/N" if _AXES.get() is AxisStyle.TAU and surface.tau_of_one else surface.symbol
 
 
 def decay_labels(surface: Surface, values: Sequence[float], glyphs: Glyphs) -> list[str]:
     """Label decays as `axis_labels` does, or by τ = 1/λ as a share of the run, ∞ without decay."""
-    if not (_TAU.get() and surface.tau_of_one):
+    if not (_AXES.get() is AxisStyle.TAU and surface.tau_of_one):
         return axis_labels(values, glyphs)
     times = [surface.tau_of_one / value if value else math.inf for value in values]
-    with decimal_axes(tau=True):
+    with labelled_axes(AxisStyle.DECIMAL):
         finite = iter(axis_labels([time for time in times if time < math.inf], glyphs))
     return [next(finite) if time < math.inf else ("inf" if glyphs.ascii else "∞") for time in times]
 
@@ -180,13 +186,13 @@ def decay_labels(surface: Surface, values: Sequence[float], glyphs: Glyphs) -> l
 def axis_labels(values: Sequence[float], glyphs: Glyphs) -> list[str]:
     """Label every value: powers of two (half powers too) if the whole axis is, else short decimals.
 
-    Within `decimal_axes` always short decimals.
+    Under AxisStyle.DECIMAL always short decimals.
 
     >>> axis_labels([2**-7.5, 2.0], UNICODE), axis_labels([0.0, 0.01, 0.1], UNICODE)
     (['2⁻⁷·⁵', '2¹'], ['0', '0.01', '0.1'])
     """
     powers = [format_value(value) for value in values]
-    if not _DECIMAL.get() and all(
+    if not axes_are_decimal() and all(
         text.startswith("2^") or value == 0 for text, value in zip(powers, values, strict=True)
     ):
         if glyphs.ascii:
@@ -197,6 +203,48 @@ def axis_labels(values: Sequence[float], glyphs: Glyphs) -> list[str]:
         if len(set(labels)) == len(values):
             return labels
     return powers
+
+
+def lattice_value(value: float) -> str:
+    """Write a power of two with its decimal, any other value only as decimal."""
+    label, decimal = axis_labels([value], UNICODE)[0], short_decimal(value)
+    power = format_value(value).startswith("2^") and not axes_are_decimal()
+    return f"{label} = {decimal}" if power else decimal
+
+
+def with_error(value: float, sem: float | None) -> str:
+    """Write value ± standard error, to the error's second digit; absurdly large numbers in short."""
+    if sem is None or sem == 0:
+        return short_decimal(value, 4)
+    if max(abs(value), sem) >= _MANY_DIGITS:
+        return f"{short_decimal(value, 4)} ± {short_decimal(sem, 2)}"
+    places = min(max(1 - math.floor(math.log10(sem)), 0), 12)
+    return f"{value:.{places}f} ± {sem:.{places}f}"
+
+
+def estimate_text(estimate: Estimate, places: int | None = 2) -> str:
+    """Write value and 90 % interval to `places` decimals, or why there is none.
+
+    With `places` None, for numbers in the metric's units, three digits of the largest of the three.
+    """
+    if estimate.value is None:
+        return f"undetermined: {estimate.reason}" if estimate.reason else "undetermined"
+    numbers = [x for x in (estimate.value, estimate.low, estimate.high) if x is not None]
+    text, *interval = alike(numbers, places)
+    if len(interval) == 2:
+        text += f" [{', '.join(interval)}]"
+    return text + (f" ({estimate.reason})" if estimate.reason else "")
+
+
+def alike(numbers: Sequence[float], places: int | None) -> list[str]:
+    """Write numbers to the same decimal place, with a true minus and no minus before zero."""
+    if places is None:
+        largest = max(map(abs, numbers)) or 1.0
+        places = 2 - math.floor(math.log10(largest))
+        if not 0 <= places <= 7:
+            return [short_decimal(number).replace("-", "−", 1) for number in numbers]
+    texts = [f"{number:.{places}f}" for number in numbers]
+    return [text.replace("-", "−" if text.strip("-0.") else "") for text in texts]
 
 
 def fit_number(value: float, decimals: int, room: int) -> str:
@@ -216,34 +264,17 @@ def fit_number(value: float, decimals: int, room: int) -> str:
     return text if len(text) <= room else ">"
 
 
-_WORDS = {
-    "θ": "theta",
-    "η": "eta",
-    "α": "alpha",
-    "λ′": "lambda'",
-    "λ": "lambda",
-    "β₁": "beta1",
-    "β₂": "beta2",
-    "ε": "eps",
-    "m̂": "m_hat",
-    "m̂′": "m_hat'",
-    "v̂": "v_hat",
-    "Π": "proj",
-    "κ": "kappa",
-    "√": "sqrt",
-    "max": "max",
-    "sign": "sign",
-    "clip": "clip",
-    "NS": "NS",
-    "≥": ">=",
-    "η_λ": "eta_lambda",
-    "ᵗ": "^t",
-    "λ_norm": "lambda_norm",
-    "η²": "eta^2",
-    "g²": "g^2",
-    "⊗": "(x)",
-    "⁻¹": "^-1",
-}
+def _table(pairs: str) -> dict[str, str]:
+    """Read pairs of words as a table."""
+    words = pairs.split()
+    return dict(zip(words[::2], words[1::2], strict=True))
+
+
+_WORDS = _table(
+    "θ theta  η eta  α alpha  λ′ lambda'  λ lambda  β₁ beta1  β₂ beta2  ε eps  m̂ m_hat  m̂′ m_hat'  v̂ v_hat "
+    "Π proj  κ kappa  √ sqrt  max max  sign sign  clip clip  NS NS  ≥ >=  η_λ eta_lambda  ᵗ ^t "
+    "λ_norm lambda_norm  η² eta^2  g² g^2  ⊗ (x)  ⁻¹ ^-1"
+)
 _TOKEN = re.compile(r"√(?:v̂|v|N)|" + "|".join(sorted(_WORDS, key=len, reverse=True)) + "|[a-z]|.")
 
 
@@ -276,30 +307,11 @@ def written(formula: str, glyphs: Glyphs) -> str:
     return ascii_formula(formula) if glyphs.ascii else formula
 
 
-_MATHEMATICS = {
-    "θ": r"\theta",
-    "η": r"\eta",
-    "α": r"\alpha",
-    "λ": r"\lambda",
-    "τ": r"\tau",
-    "β": r"\beta",
-    "ε": r"\epsilon",
-    "m̂": r"\hat{m}",
-    "v̂": r"\hat{v}",
-    "′": r"^{\prime}",
-    "₁": "_1",
-    "₂": "_2",
-    "²": "^2",
-    "ᵗ": "^t",
-    "Π": r"\Pi",
-    "κ": r"\kappa",
-    "⊗": r"\otimes",
-    "⁻¹": "^{-1}",
-    "λ_norm": r"\lambda_{norm}",
-    "←": r"\leftarrow",
-    "−": "-",
-    ";": r",\quad",
-}
+_MATHEMATICS = _table(
+    r"θ \theta  η \eta  α \alpha  λ \lambda  τ \tau  β \beta  ε \epsilon  m̂ \hat{m}  v̂ \hat{v}  ′ ^{\prime} "
+    r"₁ _1  ₂ _2  ² ^2  ᵗ ^t  Π \Pi  κ \kappa  ⊗ \otimes  ⁻¹ ^{-1}  λ_norm \lambda_{norm}  ← \leftarrow  − - "
+    r"; ,\quad"
+)
 _MATHEMATICAL = re.compile("|".join(sorted(_MATHEMATICS, key=len, reverse=True)))
 
 
@@ -320,37 +332,12 @@ def mathematics(formula: str) -> str:
 
 
 _PLAIN_LETTERS = str.maketrans(
-    {
-        "−": "-",
-        "–": "-",
-        "·": ".",
-        "×": "x",
-        "±": "+-",
-        "≈": "~",
-        "∝": "~",
-        "÷": "/",
-        "…": "...",
-        "←": "<-",
-        "→": "->",
-        "⌊": "floor(",
-        "⌋": ")",
-        "β": "beta",
-        "′": "'",
-        "√": "sqrt",
-        "\u0302": "_hat",
-        "₁": "1",
-        "₂": "2",
-        "ρ": "rho",
-        "τ": "tau",
-    }
+    _table(
+        "− -  – -  · .  × x  ± +-  ≈ ~  ∝ ~  ÷ /  … ...  ← <-  → ->  ⌊ floor(  ⌋ )  β beta  ′ '  √ sqrt "
+        "\u0302 _hat  ₁ 1  ₂ 2  ρ rho  τ tau"
+    )
     | {symbol: word for symbol, word in _WORDS.items() if len(symbol) == 1}
 )
-RAISED = re.compile("[⁻⁰¹²³⁴⁵⁶⁷⁸⁹][⁻⁰¹²³⁴⁵⁶⁷⁸⁹·]*")
-_LOWERED = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹·", "-0123456789.")
-
-
-NEVER = "never trained"  # of a cell that a refined lattice left out
-FEWER = "fewer seeds"  # of one that it ruled out with a few
 
 
 def to_ascii(text: str) -> str:

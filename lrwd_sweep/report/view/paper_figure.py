@@ -15,7 +15,6 @@ import numpy as np
 
 from lrwd_sweep.errors import HostError, NothingToReport, UnknownName, UsageError, arg
 from lrwd_sweep.report.result import Result
-from lrwd_sweep.report.view.fields import title
 from lrwd_sweep.report.view.notation import (
     FEWER,
     NEVER,
@@ -23,11 +22,11 @@ from lrwd_sweep.report.view.notation import (
     axes_are_decimal,
     decay_labels,
     decay_symbol,
-    decimal_axes,
     mathematics,
     plain,
     short_decimal,
 )
+from lrwd_sweep.report.view.tables import title
 from lrwd_sweep.report.view.tiles import Mark, Scale, Tiles, colour, ridge_runs, seeds_of
 from lrwd_sweep.science.lattice import format_value
 from lrwd_sweep.science.surface import Float, Surface
@@ -108,162 +107,136 @@ class LogAxis:
         """1 if the axis begins with 0, else 0."""
         return int(self.values[0] == 0)
 
-    @property
-    def zero_edges(self) -> Float:
-        """The edges of the column at 0."""
-        half = (self.edges[1] - self.edges[0]) / 2
-        return np.array([self.places[0] - half, self.places[0] + half])
-
-    def ticks(self, most: int = _MOST_LABELS) -> tuple[list[float], list[str]]:
+    def ticks(self, most: int = _MOST_LABELS, *, decimal: bool = False) -> tuple[list[float], list[str]]:
         """Return places and labels, at most about `most`: powers of two or of ten if any, else values.
 
-        Within `decimal_axes` always values.
+        With `decimal` always values.
         """
         positive = [float(value) for value in self.values if value > 0]
+        found = [(math.log2(value), short_decimal(value)) for value in positive]
         names = [format_value(value) for value in positive]
         low, high = math.ceil(math.log10(positive[0]) - 1e-9), math.floor(math.log10(positive[-1]) + 1e-9)
-        if axes_are_decimal():
-            found = [(math.log2(value), short_decimal(value)) for value in positive]
+        if decimal:
             most = math.ceil(most / _LONGER)
         elif all(name.startswith("2^") for name in names):
-            found = [(math.log2(v), f"$2^{{{n[2:]}}}$") for v, n in zip(positive, names, strict=True)]
+            found = [(place, f"$2^{{{name[2:]}}}$") for (place, _), name in zip(found, names, strict=True)]
         elif high > low:
             found = [(math.log2(10) * power, f"$10^{{{power}}}$") for power in range(low, high + 1)]
-        else:
-            found = [(math.log2(value), short_decimal(value)) for value in positive]
         found = found[:: math.ceil(len(found) / most)]
         found = [(float(self.places[0]), "0")] * self.zeros + found
         return [place for place, _ in found], [label for _, label in found]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Panel:
-    """One study's lattice on matplotlib axes."""
-
-    axes: Axes
-    result: Result
-    width: float  # inches, labels included
-
-    def draw(self, norm: Normalize, ramp: Colormap, name: str) -> None:
-        """Draw colours, marks, ridge and axes, and the name above the formula."""
-        surface = self.result.surface
-        x, y = LogAxis.of(surface.weight_decay), LogAxis.of(surface.lr)
-        self._colour(x, y, norm, ramp)
-        self._mark(x, y)
-        self._ridge(y)
-        tau = decay_symbol(surface) != surface.symbol
-        with decimal_axes(tau or axes_are_decimal(), tau=tau):
-            places, labels = x.ticks(round(0.8 * self.width / _LABEL))
-        if tau:
-            labels = decay_labels(
-                surface, [0.0] * x.zeros + [2.0**place for place in places[x.zeros :]], UNICODE
-            )
-        self.axes.set_xticks(places, labels)
-        self.axes.set_yticks(*y.ticks())
-        symbol = mathematics(decay_symbol(surface))
-        self.axes.set_xlabel(f"weight decay {symbol} ({self.result.spec.optimizer.rule})")
-        self.axes.spines[:].set_visible(False)
-        self.axes.set_title(mathematics(self.result.spec.formula), fontsize=8, pad=4)
-        above = self.axes.annotate(
-            "", (0.5, 1), (0, 17), "axes fraction", "offset points",
-            ha="center", fontsize=9, fontweight="bold",
-        )  # fmt: skip
-        write(above, name, self.width)
-
-    def _colour(self, x: LogAxis, y: LogAxis, norm: Normalize, ramp: Colormap) -> None:
-        mean = np.ma.masked_invalid(self.result.surface.mean_so_far)
-        pale = np.where(self.result.surface.partial, _PALE, 1.0)
-        alike = bool((pale == 1).all())
-        few = mean.size <= _MANY
-        blocks = [(x.edges, slice(x.zeros, None))] + [(x.zero_edges, slice(None, 1))] * x.zeros
-        for edges, columns in blocks:
-            self.axes.pcolormesh(
-                edges,
-                y.edges,
-                mean[:, columns],
-                cmap=ramp,
-                norm=norm,
-                alpha=None if alike else pale[:, columns],  # type: ignore[arg-type]  # or one for each cell
-                edgecolors="white" if few else "face",
-                linewidth=0.4 if few else 0.1,
-            )
-
-    def _mark(self, x: LogAxis, y: LogAxis) -> None:
-        """Circle the ten best, mark the best by a star, and sign the cells without a value."""
-        size, tiles = self._cell_points(), Tiles.of(self.result.surface, self.result.separability)
-        for mark, (shape, of_cell, style) in _MARKS.items():
-            alike = {mark, Mark.BEST} if mark is Mark.TOP else {mark}
-            cells = [
-                (left, above)
-                for above, row in zip(reversed(y.places), tiles.rows, strict=True)
-                for left, tile in zip(x.places, row, strict=True)
-                if tile.mark in alike
-            ]
-            if cells:
-                across, up = zip(*cells, strict=True)
-                area = (of_cell * size) ** 2
-                self.axes.scatter(across, up, s=area, marker=shape, zorder=4, **style)  # type: ignore[arg-type]
-
-    def _cell_points(self) -> float:
-        """Estimate the smaller side of a cell, in points."""
-        figure = self.axes.figure
-        assert figure is not None, "the axes belong to a figure"
-        width, height = figure.get_size_inches()  # type: ignore[union-attr]
-        grid = self.axes.get_subplotspec()
-        rows, columns = grid.get_gridspec().get_geometry() if grid else (1, 1)
-        lattice = self.result.surface.mean.shape
-        across, up = 0.7 * width / columns / lattice[1], 0.6 * height / rows / lattice[0]
-        return float(72 * min(across, up))
-
-    def _ridge(self, y: LogAxis) -> None:
-        """Draw a line through (λ*, α), broken at rows that do not carry the slope."""
-        for run in ridge_runs(self.result.separability.ridge):
-            low, high = run[0][0], run[-1][0]
-            reach = [(y.places[i], at) for i, at in run]
-            if low == high:  # a line as tall as its row
-                reach = [(y.edges[low], run[0][1]), (y.edges[high + 1], run[0][1])]
-            up, along = zip(*reach, strict=True)
-            for width, paint in ((2.4, "white"), (1.3, _RIDGE)):
-                self.axes.plot(along, up, color=paint, linewidth=width, solid_joinstyle="round", zorder=3)
+def _draw_panel(
+    axes: Axes, result: Result, name: str, inches: float, norm: Normalize, ramp: Colormap
+) -> None:
+    """Draw one lattice: colours, marks, ridge and axes, and the name above the formula."""
+    surface = result.surface
+    x, y = LogAxis.of(surface.weight_decay), LogAxis.of(surface.lr)
+    _colour(axes, surface, x, y, norm, ramp)
+    _mark(axes, result, x, y)
+    _draw_ridge(axes, result, y)
+    tau = decay_symbol(surface) != surface.symbol
+    places, labels = x.ticks(round(0.8 * inches / _LABEL), decimal=tau or axes_are_decimal())
+    if tau:
+        decays = [0.0] * x.zeros + [2.0**place for place in places[x.zeros :]]
+        labels = decay_labels(surface, decays, UNICODE)
+    axes.set_xticks(places, labels)
+    axes.set_yticks(*y.ticks(decimal=axes_are_decimal()))
+    axes.set_xlabel(f"weight decay {mathematics(decay_symbol(surface))} ({result.spec.optimizer.rule})")
+    axes.spines[:].set_visible(False)
+    axes.set_title(mathematics(result.spec.formula), fontsize=8, pad=4)
+    above = axes.annotate(
+        "", (0.5, 1), (0, 17), "axes fraction", "offset points", ha="center", fontsize=9, fontweight="bold"
+    )
+    write(above, name, inches)
 
 
-_MARKS: dict[Mark, tuple[str, float, dict[str, object]]] = {  # shape, size as a share of the cell, style
-    Mark.TOP: ("o", 0.78, {"facecolors": "none", "edgecolors": "black", "linewidths": 1.1}),
-    Mark.BEST: ("*", 0.62, {"facecolors": "black", "edgecolors": "white", "linewidths": 0.3}),
-    Mark.PARTIAL: (r"$\sim$", 0.4, {"c": "#55555c", "linewidths": 0.0}),
-    Mark.DIVERGED: ("x", 0.36, {"c": "#55555c", "linewidths": 0.8}),
-    Mark.FAILED: ("_", 0.36, {"c": "#55555c", "linewidths": 0.8}),
-    Mark.MISSING: (".", 0.2, {"c": "#55555c", "linewidths": 0.0}),
-}
-_MEANINGS = {
-    Mark.BEST: "best",
-    Mark.TOP: "ten best",
-    Mark.PARTIAL: "some seeds missing",
-    Mark.DIVERGED: "diverged",
-    Mark.FAILED: "failed",
-    Mark.MISSING: "missing",
+def _colour(axes: Axes, surface: Surface, x: LogAxis, y: LogAxis, norm: Normalize, ramp: Colormap) -> None:
+    mean = np.ma.masked_invalid(surface.mean_so_far)
+    pale = np.where(surface.partial, _PALE, 1.0)
+    few = mean.size <= _MANY
+    blocks = [(x.edges, slice(x.zeros, None))]
+    if x.zeros:  # the column at 0
+        half = (x.edges[1] - x.edges[0]) / 2
+        blocks.append((x.places[0] + np.array([-half, half]), slice(None, 1)))
+    for edges, columns in blocks:
+        axes.pcolormesh(
+            edges,
+            y.edges,
+            mean[:, columns],
+            cmap=ramp,
+            norm=norm,
+            alpha=pale[:, columns] if surface.partial.any() else None,  # type: ignore[arg-type]  # one per cell
+            edgecolors="white" if few else "face",
+            linewidth=0.4 if few else 0.1,
+        )
+
+
+def _mark(axes: Axes, result: Result, x: LogAxis, y: LogAxis) -> None:
+    """Circle the ten best, mark the best by a star, and sign the cells without a value."""
+    size, tiles = _cell_points(axes, result.surface), Tiles.of(result.surface, result.separability)
+    for mark, (shape, of_cell, style, _) in _MARKS.items():
+        alike = {mark, Mark.BEST} if mark is Mark.TOP else {mark}
+        cells = [
+            (left, above)
+            for above, row in zip(reversed(y.places), tiles.rows, strict=True)
+            for left, tile in zip(x.places, row, strict=True)
+            if tile.mark in alike
+        ]
+        if cells:
+            across, up = zip(*cells, strict=True)
+            area = (of_cell * size) ** 2
+            axes.scatter(across, up, s=area, marker=shape, zorder=4, **style)
+
+
+def _cell_points(axes: Axes, surface: Surface) -> float:
+    """Estimate the smaller side of a cell, in points."""
+    grid = axes.get_subplotspec()
+    assert axes.figure is not None, "the axes belong to a figure"
+    assert grid is not None, "the axes are one panel of a grid"
+    (width, height), (rows, columns) = axes.figure.get_size_inches(), grid.get_gridspec().get_geometry()  # type: ignore[union-attr]
+    across, up = 0.7 * width / columns / len(surface.weight_decay), 0.6 * height / rows / len(surface.lr)
+    return float(72 * min(across, up))
+
+
+def _draw_ridge(axes: Axes, result: Result, y: LogAxis) -> None:
+    """Draw a line through (λ*, α), broken at rows that do not carry the slope."""
+    for run in ridge_runs(result.separability.ridge):
+        low, high = run[0][0], run[-1][0]
+        reach = [(y.places[i], at) for i, at in run]
+        if low == high:  # a line as tall as its row
+            reach = [(y.edges[low], run[0][1]), (y.edges[high + 1], run[0][1])]
+        up, along = zip(*reach, strict=True)
+        for width, paint in ((2.4, "white"), (1.3, _RIDGE)):
+            axes.plot(along, up, color=paint, linewidth=width, solid_joinstyle="round", zorder=3)
+
+
+_GREY: dict[str, Any] = {"c": "#55555c", "linewidths": 0.0}
+_MARKS: dict[Mark, tuple[str, float, dict[str, Any], str]] = {  # shape, share of the cell, style, meaning
+    Mark.TOP: ("o", 0.78, {"facecolors": "none", "edgecolors": "black", "linewidths": 1.1}, "ten best"),
+    Mark.BEST: ("*", 0.62, {"facecolors": "black", "edgecolors": "white", "linewidths": 0.3}, "best"),
+    Mark.PARTIAL: (r"$\sim$", 0.4, _GREY, "some seeds missing"),
+    Mark.DIVERGED: ("x", 0.36, _GREY | {"linewidths": 0.8}, "diverged"),
+    Mark.FAILED: ("_", 0.36, _GREY | {"linewidths": 0.8}, "failed"),
+    Mark.MISSING: (".", 0.2, _GREY, "missing"),
 }
 
 
-def legend_handles(results: Sequence[Result]) -> list[Artist]:
+def _legend_handles(results: Sequence[Result]) -> list[Artist]:
     """List the marks that occur, each with its meaning."""
     from matplotlib.lines import Line2D
 
     found = {tile.mark for result in results for tile in Tiles.of(result.surface).every}
     handles: list[Artist] = []
     refined = any(result.surface.is_refined for result in results)
-    meanings = _MEANINGS | ({Mark.PARTIAL: FEWER, Mark.MISSING: NEVER} if refined else {})
-    for mark, meaning in meanings.items():
-        if mark in found:
-            shape, of_cell, style = _MARKS[mark]
-            face = style.get("facecolors", "none")
-            edge = style.get("edgecolors", style.get("c"))
-            handles.append(
-                Line2D(
-                    [], [], linestyle="", marker=shape, markersize=4 + 5 * of_cell, label=meaning,
-                    markerfacecolor=face, markeredgecolor=edge,  # type: ignore[arg-type]
-                )
-            )  # fmt: skip
+    for mark in Mark:
+        if mark in found and mark in _MARKS:
+            shape, of_cell, style, meaning = _MARKS[mark]
+            meaning = {Mark.PARTIAL: FEWER, Mark.MISSING: NEVER}.get(mark, meaning) if refined else meaning
+            face, edge = style.get("facecolors", "none"), style.get("edgecolors", style.get("c"))
+            look = {"markersize": 4 + 5 * of_cell, "markerfacecolor": face, "markeredgecolor": edge}
+            handles.append(Line2D([], [], linestyle="", marker=shape, label=meaning, **look))
     if any(result.separability.ridge for result in results):
         handles.append(Line2D([], [], color=_RIDGE, linewidth=1.3, label=r"ridge: best $\lambda$ of a row"))
     return handles
@@ -381,18 +354,12 @@ def draw_lattices(
     for axes in every[len(results) :]:
         axes.set_axis_off()
     for k, (axes, result, name) in enumerate(zip(every, results, names, strict=False)):
-        Panel(axes, result, width / columns).draw(norm, ramp, name)
+        _draw_panel(axes, result, name, width / columns, norm, ramp)
         if k % columns == 0:
             axes.set_ylabel(r"learning rate $\alpha$")
     scale = ScalarMappable(norm, ramp)
     bar = figure.colorbar(scale, ax=every, extend=extend, fraction=0.05, pad=0.02, aspect=30)
     write(bar.ax.yaxis.label, f"{surfaces[0].metric}, {seeds_of(surfaces)}", height)
-    handles = legend_handles(results)
-    figure.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=len(handles),
-        frameon=False,
-        handletextpad=0.3,
-        columnspacing=1.2,
-    )
+    handles = _legend_handles(results)
+    spacing = {"handletextpad": 0.3, "columnspacing": 1.2}
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, **spacing)

@@ -1,9 +1,9 @@
-"""The pictures of `--show`: metrics and diagnostics as heatmaps and curves, and a scatter of two metrics."""
+"""The pictures of `--show`: heatmaps, curves and a scatter of two metrics; the learning curves of HTML."""
 
-from __future__ import annotations
-
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -11,10 +11,10 @@ from rich.text import Text
 
 from lrwd_sweep.errors import UnknownName
 from lrwd_sweep.report.result import Result
-from lrwd_sweep.report.view.fields import title
 from lrwd_sweep.report.view.heatmap import Gallery, Heatmap
-from lrwd_sweep.report.view.line_chart import Chart, Series, interpolated, usual
+from lrwd_sweep.report.view.line_chart import SIZE, Chart, Range, Series, even_ticks, interpolated, usual
 from lrwd_sweep.report.view.notation import UNICODE, axis_labels, styled
+from lrwd_sweep.report.view.tables import place_text, title
 from lrwd_sweep.science.separability import analyse
 from lrwd_sweep.science.surface import Float, Surface, nearest, on_lattice
 from lrwd_sweep.science.trial import Direction, Status, Trial, says_higher
@@ -31,6 +31,9 @@ _ABOUT = {
 _AT_THE_END = "norm"  # shown at the last epoch; other diagnostics fall with η to nothing: shown as a mean
 _WIDE = 100  # ratio of largest to smallest from which a diagnostic is drawn by its logarithm
 _OTHERS = 4  # curves beside that of the best cell
+_POINTS = 400_000  # of all curves of a page together, some 4 bytes each
+_FEWEST = 12  # points of a curve that still has a shape
+_WORDS = {"best": "best cell", "worst": "worst cell that counts", "centre": "centre of the lattice"}
 
 Place = tuple[int, int]  # (row, column) of a surface
 
@@ -90,19 +93,12 @@ class Quantity:
 
     def curves(self, result: Result) -> dict[Place, Float]:
         """Return the seed mean (E,) by lattice cell (i, j), of cells with every seed complete."""
-        lattice = result.spec.lattice
-        rows = {value: i for i, value in enumerate(lattice.lr)}
-        columns = {value: j for j, value in enumerate(lattice.weight_decay)}
-        lanes: dict[Place, list[Trial]] = {}
-        for trial in sorted(result.trials, key=lambda trial: trial.seed):  # not as they were stored
-            if trial.status is Status.COMPLETE and self.name in trial.curves:
-                cell = nearest(trial.cell, lattice)
-                lanes.setdefault((rows[cell.lr], columns[cell.weight_decay]), []).append(trial)
-        return {
-            place: np.array([interpolated(trial.curves[self.name]) for trial in found]).mean(axis=0)
-            for place, found in lanes.items()
-            if {trial.seed for trial in found}.issuperset(result.spec.seeds)
-        }
+        found = {}
+        for place, trials in _by_place(result).items():
+            whole = [t for t in trials if t.status is Status.COMPLETE and self.name in t.curves]
+            if {trial.seed for trial in whole}.issuperset(result.spec.seeds):
+                found[place] = np.array([interpolated(t.curves[self.name]) for t in whole]).mean(axis=0)
+        return found
 
     def absence(self, result: Result) -> str:
         """Explain why a study lacks it."""
@@ -114,6 +110,16 @@ class Quantity:
         if any(trial.curves for trial in result.trials):
             return f"no {self.name}: its network has no scale-invariant tensors, or it was trained without"
         return f"no {self.name}: the study has no learning curves"
+
+
+def _by_place(result: Result) -> dict[Place, list[Trial]]:
+    """Group the trials by their nearest lattice cell, in the order of seeds, not as they were stored."""
+    lattice, found = result.spec.lattice, dict[Place, list[Trial]]()
+    for trial in sorted(result.trials, key=lambda trial: trial.seed):
+        cell = nearest(trial.cell, lattice)
+        place = lattice.lr.index(cell.lr), lattice.weight_decay.index(cell.weight_decay)
+        found.setdefault(place, []).append(trial)
+    return found
 
 
 def quantities(names: Iterable[str]) -> list[Quantity]:
@@ -161,13 +167,13 @@ class Picture:
 
 
 def pictures(results: Sequence[Result], names: Sequence[str]) -> list[Picture]:
-    """Draw a picture for every name. Raises UnknownName."""
-    return [_picture(results, name) for name in resolved(names, results)] if names else []
+    """Draw a picture for every name, as `resolved` returns them."""
+    return [_picture(results, name) for name in names]
 
 
 def show_renderables(results: Sequence[Result], names: Sequence[str]) -> list[RenderableType]:
-    """Draw the same for a console, except "heatmap", which a preset may name and every report shows."""
-    return list(pictures(results, [name for name in names if name != HEATMAP]))
+    """Draw names that a preset shows, except "heatmap", which every report shows. Raises UnknownName."""
+    return list(pictures(results, resolved([name for name in names if name != HEATMAP], results)))
 
 
 def _picture(results: Sequence[Result], name: str) -> Picture:
@@ -283,13 +289,109 @@ def _cell(result: Result, place: Place) -> tuple[str, str]:
 
 def _cross(best: Place, known: Mapping[Place, Float]) -> list[Place]:
     """Return the ends of the best cell's row and of its column; with one axis, more along that."""
-    row = sorted(place for place in known if place[0] == best[0] and place != best)
-    column = sorted(place for place in known if place[1] == best[1] and place != best)
-    share = _OTHERS // 2 if row and column else _OTHERS
-    return [*_thinned(row, share), *_thinned(column, share)]
+    lines = [sorted(at for at in known if at[axis] == best[axis] and at != best) for axis in (0, 1)]
+    share = _OTHERS // 2 if all(lines) else _OTHERS
+    return [
+        line[k]
+        for line in lines
+        for k in np.linspace(0, len(line) - 1, min(share, len(line))).round().astype(int)
+    ]
 
 
-def _thinned(places: Sequence[Place], count: int) -> list[Place]:
-    """Return about `count` of them, both ends among them."""
-    kept = np.linspace(0, len(places) - 1, min(count, len(places))).round().astype(int)
-    return [places[k] for k in kept]
+Lane = dict[str, Float]  # one training run's curves by name, cut at the first value that is not finite
+
+
+def learning_curves(results: Sequence[Result]) -> list[dict[str, Any] | None]:
+    """Lay out the curves of every lane for HTML, on common ranges; None for a study loaded without curves.
+
+    The script only joins the points that are written here, so a curve drawn on a click and one drawn in the
+    file cannot differ.
+    """
+    found, count = [_lanes(result) for result in results], 0
+    whole: dict[str, list[Float]] = {}
+    for lanes in found:
+        every, epochs, names = _summary(lanes)
+        count += len(names) * len(every)
+        for name in names:
+            curves = (lane[name] for lane in every if name in lane)
+            whole.setdefault(name, []).extend(curve for curve in curves if len(curve) == epochs)
+    ranges = {name: Range.of(curves) for name, curves in whole.items()}
+    return [
+        _panels(result, lanes, ranges, _POINTS // max(count, 1))
+        for result, lanes in zip(results, found, strict=True)
+    ]
+
+
+def _lanes(result: Result) -> dict[Place, list[Lane]]:
+    """Return the metric that ranks and the training loss of every lane that did not fail, by lattice cell."""
+    found: dict[Place, list[Lane]] = {}
+    for place, trials in _by_place(result).items():
+        for trial in trials:
+            names = [name for name in (result.surface.metric, "train_loss") if name in trial.curves]
+            if names and trial.status is not Status.FAILED:
+                curves = {name: interpolated(trial.curves[name]) for name in names}
+                end = min(int(np.argmin(np.append(np.isfinite(each), False))) for each in curves.values())
+                found.setdefault(place, []).append({name: each[:end] for name, each in curves.items()})
+    return found
+
+
+def _summary(lanes: Mapping[Place, Sequence[Lane]]) -> tuple[list[Lane], int, set[str]]:
+    """Return all lanes, the epochs of one that ran to its end, and the names of their curves."""
+    every = [lane for several in lanes.values() for lane in several]
+    epochs = max((len(curve) for lane in every for curve in lane.values()), default=0)
+    return every, epochs, {name for lane in every for name in lane}
+
+
+def _panels(
+    result: Result, lanes: Mapping[Place, Sequence[Lane]], ranges: Mapping[str, Range | None], points: int
+) -> dict[str, Any] | None:
+    """Thin curves to `points` each; if that is too few, keep only those of the chosen cells."""
+    _, epochs, names = _summary(lanes)
+    drawn = [name for name in dict.fromkeys((result.surface.metric, "train_loss")) if name in names]
+    scales = {name: scale for name in drawn if (scale := ranges[name])}
+    if not epochs or not scales:
+        return None
+    chosen = {place: name for name, place in chosen_cells(result) if place in lanes}
+    if points < _FEWEST:
+        lanes = {place: lanes[place] for place in chosen}
+    count = min(epochs, max(points, _FEWEST))
+    kept = np.unique(np.linspace(0, epochs - 1, count).round().astype(int))
+    x = [round(SIZE * (int(epoch) + 1) / epochs) for epoch in kept]
+    heights = {
+        place: [
+            [scale.heights(lane[name][kept[kept < len(lane[name])]]) for lane in several if name in lane]
+            for name, scale in scales.items()
+        ]
+        for place, several in sorted(lanes.items())
+    }
+    series = []
+    for at, name in chosen.items():
+        polylines = [
+            [" ".join(f"{a},{b}" for a, b in zip(x, lane, strict=False)) for lane in panel]
+            for panel in heights[at]
+        ]
+        text = f"{_WORDS[name]}: {place_text(result, result.surface.cell(*at))}"
+        series.append((name, text, polylines))
+    ticks = [round(tick) for tick in even_ticks(0, epochs) if tick == round(tick)]
+    cells = {f"{i}-{j}": panels for (i, j), panels in heights.items()}
+    return {
+        "panels": [(name, scale.ticks()) for name, scale in scales.items()],
+        "epoch_ticks": [(round(SIZE * epoch / epochs), str(epoch)) for epoch in ticks],
+        "series": series,  # of each chosen cell: name, text, polylines by panel and lane
+        "data": json.dumps({"x": x, "cells": cells}, separators=(",", ":")),  # y by cell, panel and lane
+    }
+
+
+def chosen_cells(result: Result) -> Iterator[tuple[str, Place]]:
+    """Yield the cells shown without a click: centre of the λ > 0 lattice, worst that counts, best.
+
+    If two are the same cell, the last name applies.
+    """
+    surface = result.surface
+    first = int(surface.weight_decay[0] == 0)
+    yield "centre", (len(surface.lr) // 2, first + (len(surface.weight_decay) - first) // 2)
+    best = surface.best()
+    if best is not None:
+        worst = int(np.argmax(np.where(surface.inside, surface.minimized().mean, -np.inf)))
+        yield "worst", divmod(worst, len(surface.weight_decay))
+        yield "best", best

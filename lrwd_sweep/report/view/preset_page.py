@@ -1,7 +1,5 @@
 """The pages of presets: the list by paper; one preset's studies, how long they take, and its schedules."""
 
-from __future__ import annotations
-
 import math
 import shlex
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,12 +1,14 @@
-"""Studies along a scale: lattices, best values as lines beside published rules, and tables.
+"""Studies along a scale, for a terminal and as a figure: lattices, and best values as lines beside rules.
 
-Panels are laid out for HTML and figure too; the report here is that of a terminal.
+The panels of best values are those of the HTML page too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.cells import cell_len
@@ -15,14 +17,20 @@ from rich.padding import Padding
 from rich.text import Text
 
 from lrwd_sweep.report.scaled import Scaled
-from lrwd_sweep.report.view.fields import Row, best_rows, estimate_text
 from lrwd_sweep.report.view.heatmap import Gallery, Heatmap
-from lrwd_sweep.report.view.line_chart import SIZE, Chart, Range, Series
-from lrwd_sweep.report.view.measures import separability_rows
-from lrwd_sweep.report.view.notation import styled
+from lrwd_sweep.report.view.line_chart import COLOURS, SIZE, Chart, Range, Series
+from lrwd_sweep.report.view.notation import estimate_text, styled
+from lrwd_sweep.report.view.paper_figure import DOUBLE, draw_lattices, grid_of, write, write_figure
+from lrwd_sweep.report.view.tables import Row, best_rows, separability_rows
 from lrwd_sweep.report.view.terminal import table
 from lrwd_sweep.science.scaling import DECAY, LR, TAU_EPOCHS, TAU_SHARE, Axis, axes_of
 from lrwd_sweep.science.separability import Estimate
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.container import Container
+    from matplotlib.figure import Figure
 
 LAW = "exponent e: y ∝ {}^e"
 WORDS = "brackets: 90 % interval from resampling seeds; supported: the interval lies within ±{:g} of the rule"
@@ -30,6 +38,10 @@ _BETWEEN = 3  # characters of a table beside the words of a column
 _ROOM = 1.25  # factor between the outermost values and the frame
 _LEAST = 4.0  # ratio of the ends of a panel's y axis, so that round values lie between them
 _FAR = 16.0  # factor beyond points and lines: an interval is cut there
+_ROW = 2.0  # inches of a row of panels of the figure
+_APART = 0.16  # share of such a panel between two labels along x
+_DASHES = ((6, 2), (6, 1.5, 1, 1.5), (2.5, 1))  # of published rules, in line widths
+_MEASURED, _KEPT = "#000000", "#c8c9ce"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -258,3 +270,77 @@ def exponent_text(exponent: Estimate) -> str:
 def rule_head(scaled: Scaled) -> list[str]:
     """Return the headings of the table of rules."""
     return ["exponent of λ", "measured", f"cost at {scaled.over.label(scaled.over.values[-1])}"]
+
+
+def save_scaled_figure(scaled: Scaled, path: Path) -> None:
+    """Draw studies along a scale into an svg, png or pdf file. Raises as `write_figure` does."""
+    write_figure(path, lambda: draw_scaled(scaled))
+
+
+def draw_scaled(scaled: Scaled) -> Figure:
+    """Draw a panel for each best value, and under them all lattices on one colour scale."""
+    from matplotlib.figure import Figure
+
+    panels = law_panels(scaled)
+    rows, columns, height = grid_of(len(scaled.results), DOUBLE)
+    heights = [_ROW, height] if panels else [height]
+    figure = Figure(figsize=(DOUBLE, sum(heights) + 0.6), layout="constrained")
+    grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
+    names = [name for name, *_ in scaled.rule_exponents()]
+    if panels:
+        above = grid[0].subgridspec(1, len(panels)).subplots(squeeze=False)
+        handles: dict[str, Artist | Container] = {}
+        for axes, panel in zip(above.flat, panels, strict=True):
+            handles |= _draw_panel(axes, panel, names)
+            axes.set_xlabel(str(scaled.over.axis))
+        figure.legend(
+            handles=list(handles.values()),
+            loc="outside upper center",
+            ncols=3,
+            frameon=False,
+            columnspacing=1.2,
+        )
+    below = grid[-1].subgridspec(rows, columns).subplots(squeeze=False)
+    labels = [scaled.over.label(value) for value in scaled.over.values]
+    draw_lattices(figure, list(below.flat), columns, scaled.results, labels)
+    return figure
+
+
+def _draw_panel(axes: Axes, panel: LawPanel, rules: Sequence[str]) -> dict[str, Artist | Container]:
+    """Draw points with intervals, the fitted line, and lines of rules; return an artist for each name."""
+    found: dict[str, Artist | Container] = {}
+    for name, edge in (("best value, 90 % interval", False), ("on the edge of its axis", True)):
+        shown = [
+            (x, y.value, y.low or y.value, y.high or y.value)
+            for x, y, on_edge in zip(panel.x, panel.y, panel.on_edge, strict=True)
+            if y.value is not None and on_edge is edge
+        ]
+        if shown:
+            x, y, low, high = np.array(shown).T
+            found[name] = axes.errorbar(
+                x, y, yerr=[y - low, high - y], fmt="o", color=_MEASURED, label=name, zorder=3,
+                markerfacecolor="white" if edge else _MEASURED, markersize=4, elinewidth=0.8, capsize=2,
+            )  # fmt: skip
+    if panel.fitted:
+        style: dict[str, Any] = {"color": _MEASURED, "linewidth": 0.8}
+        (found["fitted"],) = axes.plot(panel.x, panel.fitted, label="fitted power law", **style)
+    for name, moved in panel.rules:
+        k = rules.index(name)
+        style = {"color": COLOURS[k - 1], "linewidth": 1.1, "dashes": _DASHES[k - 1]}
+        if not k:  # under a rule that says the same
+            style = {"color": _KEPT, "linewidth": 3.0, "zorder": 1}
+        (found[name],) = axes.plot(panel.x, moved, label=name, **style)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlim(panel.x_range.low, panel.x_range.high)
+    axes.set_ylim(panel.y_range.low, panel.y_range.high)
+    for axis, labels in (
+        (axes.xaxis, [label for _, label in panel.x_ticks(_APART)]),
+        (axes.yaxis, [label for _, label in panel.y_range.ticks()]),
+    ):
+        axis.set_ticks([float(label) for label in labels], labels)
+        axis.set_ticks([], minor=True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title(exponent_text(replace(panel.exponent, reason="")), fontsize=7, pad=3)
+    write(axes.yaxis.label, panel.label, _ROW)
+    return found

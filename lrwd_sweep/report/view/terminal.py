@@ -1,10 +1,9 @@
 """The report for a terminal: heatmaps, verdict, tables, code to paste and next steps."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 from rich import box
 from rich.cells import cell_len
@@ -15,27 +14,17 @@ from rich.text import Text
 
 from lrwd_sweep.report.answer import Line, Topic, answer
 from lrwd_sweep.report.gates import GateOutcome
-from lrwd_sweep.report.recommend import Recommendations, Recommended, recommendations
-from lrwd_sweep.report.recommend.code import CodeLine
+from lrwd_sweep.report.recommend import Recommendations, recommendations
 from lrwd_sweep.report.result import ComparedResults, Result
-from lrwd_sweep.report.view.fields import (
-    GATE_HEAD,
-    POINT_HEAD,
-    TEST_SPLIT,
-    Row,
-    averaging,
-    best_rows,
-    candidate_rows,
-    comparison_rows,
-    gate_rows,
-    lattice_value,
-    task_text,
-    tensors,
-    title,
-)
+from lrwd_sweep.report.view import ci, tables
 from lrwd_sweep.report.view.heatmap import Gallery, Heatmap
-from lrwd_sweep.report.view.measures import separability_rows
-from lrwd_sweep.report.view.notation import ascii_formula, plain, short_decimal, styled, to_ascii
+from lrwd_sweep.report.view.notation import (
+    ascii_formula,
+    plain,
+    styled,
+    to_ascii,
+)
+from lrwd_sweep.report.view.tables import title
 from lrwd_sweep.science.optimizer import DecayRule
 from lrwd_sweep.spec.study import StudySpec
 
@@ -58,18 +47,21 @@ class Report:
     results: Sequence[Result]
     comparisons: Sequence[ComparedResults] = ()
     full: bool = False  # with every number, the values to use and the parameters that decay
-    further: Sequence[RenderableType] = ()  # pictures and gates, before the answer
-    headline: str = ""  # of the gates, the first line
+    pictures: Sequence[RenderableType] = ()  # further ones
+    outcomes: Sequence[GateOutcome] = ()  # in the first line, and as a table
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        titles = [title(result, self.results) for result in self.results]
-        if self.headline:
-            yield styled(self.headline, options.ascii_only, "bold")
+        titles, ascii_only = [title(result, self.results) for result in self.results], options.ascii_only
+        if self.outcomes:
+            yield styled(ci.gate_headline(self.outcomes, self.results), ascii_only, "bold")
             yield Text()
         yield from self._galleries(titles)
         if self.full:
             yield from self._numbers(titles, options)
-        yield from self.further
+        yield from self.pictures
+        if self.outcomes:
+            corner, *headings = ci.GATE_HEAD
+            yield table(corner, headings, ci.gate_rows(self.outcomes, self.results), ascii_only)
         yield Text()
         lines = answer(self.results, self.comparisons)
         yield Answer(lines if self.full else [*lines, MORE])
@@ -85,13 +77,13 @@ class Report:
             yield styled(sentence, ascii_only, "bold")
         yield Text()
         for name, result in zip(titles, results, strict=True):
-            yield styled(f"{name}: {task_text(result)}", ascii_only)
+            yield styled(f"{name}: {tables.task_text(result)}", ascii_only)
             if plain(result.name) != name:
                 yield styled(f"  study {plain(result.name)}", ascii_only)
-            yield styled(f"  {tensors(result)}", ascii_only)
+            yield styled(f"  {tables.tensors(result)}", ascii_only)
         for corner, rows in (
-            ("best cell", best_rows(results)),
-            ("separability", separability_rows(results)),
+            ("best cell", tables.best_rows(results)),
+            ("separability", tables.separability_rows(results)),
         ):
             room = max(1, (options.max_width - _LABEL) // _READABLE)  # as many studies as are readable
             for first in range(0, len(titles), room):
@@ -100,11 +92,11 @@ class Report:
                 yield table(corner, titles[some], part, ascii_only)
         for compared in self.comparisons:
             heading = f"{title(compared.b, results)} against {title(compared.a, results)}"
-            yield table("paired, by seed", [heading], comparison_rows(compared), ascii_only)
+            yield table("paired, by seed", [heading], tables.comparison_rows(compared), ascii_only)
         for name, result in zip(titles, results, strict=True):
             if result.spec.is_search:
-                headings = [*POINT_HEAD, plain(result.surface.metric), TEST_SPLIT]
-                yield table(f"best of {name}", headings, candidate_rows(result), ascii_only)
+                head, rows = tables.candidate_head(result), tables.candidate_rows(result)
+                yield table(f"best of {name}", head, rows, ascii_only)
         yield styled("brackets: 90 % interval from resampling seeds, the basin kept as it is", ascii_only)
         for name, result in zip(titles, results, strict=True):
             yield Text()
@@ -165,7 +157,7 @@ class _Columns:
     slope: int
 
     @classmethod
-    def of(cls, lines: Sequence[Line], width: int, console: Console) -> _Columns:
+    def of(cls, lines: Sequence[Line], width: int, console: Console) -> Self:
         named = [line.label for line in lines if line.topic not in _SPANNING]
         verdicts = [line for line in lines if line.topic is Topic.VERDICT]
         differences = [line for line in lines if line.topic is Topic.DIFFERENCE]
@@ -209,8 +201,11 @@ class _Columns:
     def _with_code(self, line: Line) -> Iterator[Text]:
         """Yield code that can be pasted, broken as its language allows, then the parts."""
         indent, head = " " * self._indent, _padded(line.label, self.label)
-        break_ = shell_lines if line.topic is Topic.NEXT or line.shell else _call_lines
-        lines = [plain(text) for text in break_(line.code, self.width, indent)]
+        if line.topic is Topic.NEXT or line.shell:
+            broken = shell_lines(line.code, self.width, indent)
+        else:
+            broken = python_lines(line.code_line, self.width - len(indent), indent)
+        lines = [plain(text) for text in broken]
         if len(head) == len(indent):
             lines[0] = head + lines[0][len(indent) :]
         else:
@@ -246,28 +241,12 @@ class _Columns:
                 yield Text(" " * self._indent + more.plain.rstrip())
 
 
-def _call_lines(words: Sequence[str], width: int, indent: str) -> list[str]:
-    return python_lines(" ".join(words), width - len(indent), indent)
-
-
 def _padded(text: str, width: int) -> str:
     """Pad to a width in characters of a terminal; a longer text is followed by a gap."""
     return text + " " * max(width - cell_len(text), _GAP)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class GateTable:
-    """The table of gates and their outcomes."""
-
-    outcomes: Sequence[GateOutcome]
-    results: Sequence[Result]
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        corner, *headings = GATE_HEAD
-        yield table(corner, headings, gate_rows(self.outcomes, self.results), options.ascii_only)
-
-
-def table(corner: str, headings: Sequence[str], rows: Iterable[Row], ascii_only: bool) -> Table:
+def table(corner: str, headings: Sequence[str], rows: Iterable[tables.Row], ascii_only: bool) -> Table:
     """Make a table of text whose first column holds the labels."""
     found = Table(box=box.SIMPLE_HEAD)
     found.add_column(styled(corner, ascii_only), no_wrap=True)
@@ -295,10 +274,10 @@ class Recipes:
         def code(text: str) -> Text:
             return Text(plain(text), overflow="fold")
 
-        width = options.max_width
+        width, recipes = options.max_width, tables.new_lines(self.found.cells)
         yield prose(f"{self.name}: values to use", 0, "bold")
-        for k, (cell, recipe) in enumerate(zip(self.found.cells, new_lines(self.found.cells), strict=True)):
-            yield prose(headline(self.result, cell), 1)
+        for k, (cell, recipe) in enumerate(zip(self.found.cells, recipes, strict=True)):
+            yield prose(tables.headline(self.result, cell), 1)
             for line in recipe[:1] if k else recipe:
                 yield from map(code, python_lines(line.code, width - 3, "   "))
                 if line.remark:
@@ -309,44 +288,6 @@ class Recipes:
             yield prose(f"next: {advice.why}", 1)
             if advice.command is not None:
                 yield from map(code, shell_lines(advice.command, width, "   "))
-
-
-def headline(result: Result, found: Recommended) -> str:
-    """Describe a recommended cell: its place, its value, and the values of its neighbours."""
-    symbol, metric = result.spec.optimizer.symbol, plain(result.surface.metric)
-    text = (
-        f"{found.role}: α = {lattice_value(found.cell.lr)}, {symbol} = "
-        f"{lattice_value(found.cell.weight_decay)}; {metric} {short_decimal(found.value, 4)}"
-    )
-    if found.around is not None:
-        mean, worst = (short_decimal(value, 4) for value in (found.around.mean, found.around.worst))
-        text += f", with its neighbours {mean} on average, {worst} at worst"
-    tau = averaging(result, found.cell)
-    return f"{text}; decay averages over {tau} where η = 1" if tau else text
-
-
-def new_lines(found: Sequence[Recommended]) -> list[list[CodeLine]]:
-    """Return the lines of every cell, without the code and remarks of an earlier cell."""
-    seen: set[str] = set()
-    cells = []
-    for cell in found:
-        lines = [
-            CodeLine("" if line.code in seen else line.code, "" if line.remark in seen else line.remark)
-            for line in cell.lines
-        ]
-        seen |= {text for line in cell.lines for text in (line.code, line.remark)}
-        cells.append([line for line in lines if line.code or line.remark])
-    return cells
-
-
-def snippet(result: Result, found: Recommendations) -> str:
-    """Write the recommended cells as Python, with everything else in comments."""
-    lines: list[str] = []
-    for cell, recipe in zip(found.cells, new_lines(found.cells), strict=True):
-        lines.append(f"# {headline(result, cell)}")
-        for line in recipe:
-            lines += [f"# {line.remark}"] * bool(line.remark) + [line.code] * bool(line.code)
-    return "\n".join(lines)  # without an empty line, so that it stays one block of markdown
 
 
 def _ascii(text: str, spec: StudySpec) -> str:

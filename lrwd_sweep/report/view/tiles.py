@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import lru_cache
 
 import numpy as np
 
 from lrwd_sweep.report.view.line_chart import usual
-from lrwd_sweep.report.view.notation import Glyphs, fit_number, power_of_ten, short_decimal
+from lrwd_sweep.report.view.notation import FEWER, NEVER, Glyphs, fit_number, short_decimal, superscript
 from lrwd_sweep.science.separability import Separability
 from lrwd_sweep.science.separability.basin import median
 from lrwd_sweep.science.surface import CellStatus, Float, Surface
@@ -32,41 +31,36 @@ _ANCHORS = (  # (lightness, chroma, hue in degrees), evenly spaced
     (0.750, 0.140, 158.0),
     (0.910, 0.180, 104.0),
 )
+_LMS_OF_OKLAB = np.array([  # cube roots
+    [1, 0.3963377774, 0.2158037573], [1, -0.1055613458, -0.0638541728], [1, -0.0894841775, -1.2914855480],
+])  # fmt: skip
+_RGB_OF_LMS = np.array([  # linear
+    [4.0767416621, -3.3077115913, 0.2309699292],
+    [-1.2684380046, 2.6097574011, -0.3413193965],
+    [-0.0041960863, -0.7034186147, 1.7076147010],
+])  # fmt: skip
 _STEPS = 128
+
+
+def _ramp() -> list[Rgb]:
+    """Convert the ramp from Oklch to sRGB; channels outside the gamut are clipped."""
+    places = np.linspace(0, len(_ANCHORS) - 1, _STEPS + 1)
+    lightness, chroma, hue = (
+        np.interp(places, range(len(_ANCHORS)), each) for each in zip(*_ANCHORS, strict=True)
+    )
+    hue = np.radians(hue)
+    lms = _LMS_OF_OKLAB @ [lightness, chroma * np.cos(hue), chroma * np.sin(hue)]
+    linear = np.clip(_RGB_OF_LMS @ lms**3, 0, 1)
+    encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return [(red, green, blue) for red, green, blue in np.rint(255 * encoded).astype(int).T.tolist()]
+
+
+_COLOURS = _ramp()
 
 
 def colour(goodness: float) -> Rgb:
     """Return the colour of `goodness`: 1 the best, bright; 0 the end of the scale, dark. Clips to [0, 1]."""
-    return _step(round(_STEPS * min(max(goodness, 0.0), 1.0)))
-
-
-@lru_cache(maxsize=_STEPS + 1)
-def _step(k: int) -> Rgb:
-    place = k / _STEPS * (len(_ANCHORS) - 1)
-    first = min(int(place), len(_ANCHORS) - 2)
-    lightness, chroma, hue = (
-        x + (place - first) * (y - x) for x, y in zip(_ANCHORS[first], _ANCHORS[first + 1], strict=True)
-    )
-    return _oklch_to_rgb(lightness, chroma, hue)
-
-
-def _oklch_to_rgb(lightness: float, chroma: float, hue: float) -> Rgb:
-    """Convert an Oklch colour to sRGB; channels outside the gamut are clipped."""
-    a, b = chroma * math.cos(math.radians(hue)), chroma * math.sin(math.radians(hue))
-    long = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
-    medium = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3
-    short = (lightness - 0.0894841775 * a - 1.2914855480 * b) ** 3
-    return (
-        _srgb(4.0767416621 * long - 3.3077115913 * medium + 0.2309699292 * short),
-        _srgb(-1.2684380046 * long + 2.6097574011 * medium - 0.3413193965 * short),
-        _srgb(-0.0041960863 * long - 0.7034186147 * medium + 1.7076147010 * short),
-    )
-
-
-def _srgb(linear: float) -> int:
-    """Gamma-encode one linear channel, to 0…255."""
-    linear = min(max(linear, 0.0), 1.0)
-    return round(255 * (12.92 * linear if linear <= 0.0031308 else 1.055 * linear ** (1 / 2.4) - 0.055))
+    return _COLOURS[round(_STEPS * min(max(goodness, 0.0), 1.0))]
 
 
 def dimmed(rgb: Rgb) -> Rgb:
@@ -101,7 +95,7 @@ class Scale:
     counts: bool = True  # the value at the bright end belongs to a cell that counts
 
     @classmethod
-    def of(cls, surfaces: Iterable[Surface], *, ranked: bool = True) -> Scale | None:
+    def of(cls, surfaces: Sequence[Surface], *, ranked: bool = True) -> Scale | None:
         """Fit one scale to several surfaces, from the best value of all; None if no cell has a value.
 
         The dark end is the farthest over the surfaces of best + 2·(median − best): each basin, the better
@@ -109,33 +103,28 @@ class Scale:
         that are not `ranked` have no basin: the scale runs from the lowest to the highest. Absurd outliers
         are clipped.
         """
-        surfaces = list(surfaces)
-        direction = surfaces[0].direction if ranked and surfaces else Direction.MINIMIZE
+        direction = surfaces[0].direction if ranked else Direction.MINIMIZE
         sign = -1.0 if direction is Direction.MAXIMIZE else 1.0
         drawn = [(surface, sign * surface.mean_so_far) for surface in surfaces]
-        finite = [values[np.isfinite(values)] for _, values in drawn]
-        every = np.concatenate([np.empty(0), *finite])
-        if not every.size:
+        finite = [found for _, values in drawn if (found := values[np.isfinite(values)]).size]
+        if not finite:
             return None
+        every = np.concatenate(finite)
         if not ranked:
             low, high = usual(every)
             return cls(low, high, bool(every.max() > high), bool(every.min() < low), ranked=False)
         known = [values[np.isfinite(values) & ~surface.out] for surface, values in drawn]
-        known = [values for values in known if values.size] or [values for values in finite if values.size]
+        known = [values for values in known if values.size] or finite
         sane = _limit(np.concatenate(known))
         best = min(float(values.min()) for values in known)
         known = [v for values in known if (v := values[np.abs(values) <= sane]).size]
         low = min(float(values.min()) for values in known)
         high = max(float(values.min()) + _reach(values) for values in known)
         top = float(every[np.abs(every) <= sane].max())
-        if high <= low:  # half of the cells are equally good
-            high = top
-        inside = [values[surface.inside] for surface, values in drawn]
-        counts = any(values.size and values.min() <= best for values in inside)
-        high = min(high, top)
-        return cls(
-            sign * low, sign * high, bool(every.max() > high), best < low, direction=direction, counts=counts
-        )
+        high = top if high <= low else min(high, top)  # half of the cells may be equally good
+        counts = any((values[surface.inside] <= best).any() for surface, values in drawn)
+        clipped, clipped_bright = bool(every.max() > high), best < low
+        return cls(sign * low, sign * high, clipped, clipped_bright, direction=direction, counts=counts)
 
     @property
     def brightest(self) -> str:
@@ -152,8 +141,7 @@ class Scale:
     @property
     def beyond(self) -> tuple[str, str]:
         """The side on which clipped values lie, at the bright end and at the dark end."""
-        sides = ("below", "above")
-        return sides if self.direction is Direction.MINIMIZE else (sides[1], sides[0])
+        return ("below", "above") if self.direction is Direction.MINIMIZE else ("above", "below")
 
     @property
     def ends(self) -> tuple[str, str]:
@@ -240,7 +228,8 @@ class Numbers:
         """Explain the numbers, for the legend."""
         if self.origin is None:
             return f"numbers: {metric}"
-        unit = f" in units of {power_of_ten(-self.decimals, glyphs)}" if self.decimals else ""
+        power = f"1e{-self.decimals}" if glyphs.ascii else "10" + superscript(str(-self.decimals))
+        unit = f" in units of {power}" if self.decimals else ""
         origin = scale.written(self.origin, 1)
         if not scale.clipped_bright:
             origin = f"the {scale.brightest} ({origin})"
@@ -332,16 +321,15 @@ class Tiles:
             """Show the best value of a block, else one that does not count, else the block's status."""
             block = [(i, j) for i in rows for j in columns]
             known = [cell for cell in block if np.isfinite(values[cell])]
-            if known:
-                cell = min(known, key=lambda cell: (rank[cell], height[cell]))
-                found = [marks[cell] for cell in block if cell in marks]
-                unmarked = Mark.PARTIAL if partial[cell] else Mark.NONE
-                return Tile(float(values[cell]), min(found, key=_order, default=unmarked))
-            return Tile(
-                None, min((_LOST.get(surface.status(i, j), Mark.MISSING) for i, j in block), key=_order)
-            )
+            if not known:
+                lost = (_LOST.get(surface.status(*cell), Mark.MISSING) for cell in block)
+                return Tile(None, min(lost, key=_order))
+            cell = min(known, key=lambda cell: (rank[cell], height[cell]))
+            found = [marks[cell] for cell in block if cell in marks]
+            unmarked = Mark.PARTIAL if partial[cell] else Mark.NONE
+            return Tile(float(values[cell]), min(found, key=_order, default=unmarked))
 
-        baseline = bool(len(surface.weight_decay) and surface.weight_decay[0] == 0)
+        baseline = bool(surface.weight_decay[0] == 0)
         row_groups = _groups(len(surface.lr), pool[0])[::-1]
         column_groups = _groups(len(surface.weight_decay), pool[1], int(baseline))
         carrying = {i for i, _ in separability.ridge} if separability else set(range(len(surface.lr)))
@@ -398,3 +386,10 @@ def runs_of(surfaces: Sequence[Surface]) -> str:
     """Say how many of the runs are done, as in `62 of 363 runs`."""
     done, every = (sum(part) for part in zip(*(surface.runs for surface in surfaces), strict=True))
     return f"{done} of {every} runs"
+
+
+def lacking(surfaces: Sequence[Surface]) -> tuple[str, str]:
+    """Say why cells lack some of their seeds, and why they lack all."""
+    if any(surface.is_refined for surface in surfaces):
+        return FEWER, NEVER
+    return f"some seeds are missing ({runs_of(surfaces)})", "missing"

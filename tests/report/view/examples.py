@@ -1,7 +1,5 @@
 """Surfaces, results and consoles for the tests of the views."""
 
-from __future__ import annotations
-
 import io
 import unicodedata
 from dataclasses import replace
@@ -82,8 +80,7 @@ def labelled(name: str = HOSTILE) -> Result:
 
 def lost() -> Result:
     """Return a study in which every lane diverged."""
-    found = study()
-    return result("lost", found.spec, "", [Trial(t.cell, t.seed, Status.DIVERGED) for t in found.trials])
+    return result("lost", study().spec, "", [Trial(t.cell, t.seed, Status.DIVERGED) for t in study().trials])
 
 
 def stopped() -> Result:

@@ -1,7 +1,5 @@
 """The JSON Schemas that the package ships, and a validator that refuses further keys."""
 
-from __future__ import annotations
-
 import json
 from importlib.resources import files
 from typing import Any
@@ -23,11 +21,8 @@ def faults(document: Any, name: str) -> list[str]:
 
 def _closed(schema: Any, name: str = "") -> Any:
     """Close every object of a schema; an estimate only where it is used, for some have further keys."""
-    if isinstance(schema, list):
-        return [_closed(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    closed = {key: _closed(value, key) for key, value in schema.items()}
-    if ("properties" in schema or "$ref" in schema) and name not in ("estimate", "if", "then"):
-        closed["unevaluatedProperties"] = False
-    return closed
+    if isinstance(schema, dict):
+        closed = {key: _closed(value, key) for key, value in schema.items()}
+        is_object = {"properties", "$ref"} & schema.keys() and name not in ("estimate", "if", "then")
+        return closed | {"unevaluatedProperties": False} if is_object else closed
+    return [_closed(each) for each in schema] if isinstance(schema, list) else schema

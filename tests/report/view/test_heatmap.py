@@ -1,7 +1,6 @@
 """The heatmap shows values, marks, colours and ridge at every width; its scale says what it clips."""
 
-from __future__ import annotations
-
+import re
 from dataclasses import replace
 from itertools import pairwise, product
 
@@ -12,11 +11,13 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from lrwd_sweep.report.view.heatmap import Gallery, Heatmap
+from lrwd_sweep.report.view.paper_figure import colour_scale
 from lrwd_sweep.report.view.tiles import Mark, Numbers, Scale, Tiles, colour, dimmed, luminance, text_on
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.separability import analyse
 from lrwd_sweep.science.surface import CellStatus, Float
 from lrwd_sweep.science.trial import Direction
+from tests import studies
 from tests.report.view.examples import coloured, contrast, drawn, stopped, surface, valley
 
 FORMULA = Optimizer.parse("adamw").formula
@@ -48,6 +49,16 @@ def test_lattice_with_baseline_and_lost_cells_is_drawn_as_stored_here() -> None:
     assert "8;" not in coloured(heatmap, no_color=True)  # neither 38; nor 48;
 
 
+def test_sixteen_colours_give_five_backgrounds_and_eight_colours_suffice() -> None:
+    text = drawn(Heatmap(surface(valley())), force_terminal=True, color_system="standard")
+    used = {int(code) for codes in re.findall(r"\x1b\[([\d;]+)m", text) for code in codes.split(";")}
+    assert {code for code in used if 40 <= code <= 49 or code >= 100} == {42, 43, 44, 45, 46}
+    assert not used & {38, 48, *range(90, 108)}
+    best = re.search(r"\x1b\[([\d;]+)m[^\x1b]*★", text)
+    assert best is not None
+    assert {"43", "30"} <= set(best[1].split(";"))  # black on yellow
+
+
 def test_numbers_become_relative_or_digits_and_no_row_wraps() -> None:
     text = drawn(Heatmap(surface(2310 + valley()), "t"))
     assert "above the best (2310.1" in text
@@ -55,10 +66,8 @@ def test_numbers_become_relative_or_digits_and_no_row_wraps() -> None:
     text = drawn(Heatmap(surface(valley(6, 25)), "t"), 60)
     assert "digits: tenths of the scale" in text
     assert all(set(row[6:]) <= set("0123456789★○┃ ") for row in text.splitlines()[1:7])
-    values = np.array([[0.5, 0.4], [2.3, 2.3]])
-    some, none = (drawn(Heatmap(surface(values + more, cap=0.45), "t")) for more in (0, 2))
-    assert (".400★" in some, "2.30" in some, "4.30" in none, "★" in none) == (True, True, True, False)
-    assert "no cell has a value yet" in drawn(Heatmap(surface(np.full((3, 4), np.nan)), "t"))
+    capped = drawn(Heatmap(surface(np.array([[0.5, 0.4], [2.3, 2.3]]), cap=0.45), "t"))
+    assert (capped.count("★ "), ".400★" in capped, "2.30" in capped) == (1, True, True)
     pair = Gallery([Heatmap(surface(valley()), "one"), Heatmap(surface(valley(diagonal=True)), "two")])
     assert ["two" in drawn(pair, width).splitlines()[0] for width in (170, 100)] == [True, False]
     assert drawn(pair, 170).count("★ best") == 1  # one legend
@@ -67,21 +76,10 @@ def test_numbers_become_relative_or_digits_and_no_row_wraps() -> None:
     text = drawn(Gallery([Heatmap(surface(values), "t")], max_rows=25))
     assert text.splitlines()[1 + (99 - 37) // 4].count("★") == 1
     assert "thinned: each tile is the best of 4×2 cells" in text
-    for k, (rows, columns) in enumerate([(1, 1), (1, 7), (7, 1), (40, 25), (100, 100), (11, 12)]):
-        heatmap = Heatmap(surface(valley(rows, columns), baseline=columns > 7), "")
-        for width in (8, 30, 80, 170) if rows < 100 else (8, 170):
-            encoding = ("utf-8", "ascii")[(k + width // 10) % 2]
-            lines = drawn(heatmap, width, encoding).splitlines()
-            case = (rows, columns, width, encoding)
-            assert max(map(cell_len, lines)) <= width, case
-            assert lines[rows].startswith("α↑" if encoding == "utf-8" else "lr^"), case
-
-
-@given(st.lists(st.floats() | st.just(0.0), min_size=12, max_size=12), st.integers(5, 100))
-def test_any_values_are_drawn(values: list[float], width: int) -> None:
-    grid = np.array(values).reshape(3, 4)
-    finite = np.where(np.isfinite(grid) & (np.abs(grid) < 1e150), grid, np.nan)
-    assert max(map(cell_len, drawn(Heatmap(surface(finite), ""), width).splitlines())) <= width
+    for rows, columns, width in ((1, 1, 8), (1, 7, 30), (7, 1, 80), (40, 25, 8), (40, 25, 170), (11, 12, 30)):
+        lines = drawn(Heatmap(surface(valley(rows, columns), baseline=columns > 7), ""), width).splitlines()
+        assert max(map(cell_len, lines)) <= width, (rows, columns, width)
+        assert lines[rows].startswith("α↑"), (rows, columns, width)
 
 
 def test_cells_that_lack_seeds_are_drawn_pale_and_rank_nowhere() -> None:
@@ -92,7 +90,6 @@ def test_cells_that_lack_seeds_are_drawn_pale_and_rank_nowhere() -> None:
     assert (text.count("~"), "best" in text) == (43, False)
     pale = next(tile for tile in Tiles.of(found).every if tile.mark is Mark.PARTIAL)
     assert pale.colour(Scale(0, 1)) == dimmed(colour(Scale(0, 1).goodness(pale.value or 0)))
-    assert dimmed((255, 0, 128)) == (191, 64, 128)
     assert "○" not in drawn(Heatmap(surface(valley(3, 3)), "t")), "the ten best of nine are all"
 
 
@@ -117,6 +114,8 @@ def test_colours_keep_the_order_of_values_and_numbers_tell_tenths_apart(
 
 def test_scale_spans_all_surfaces_and_clips_one_absurd_value() -> None:
     assert scale_of(valley(), valley() - 0.05).bright == pytest.approx(float(valley().min()) - 0.05)
+    reach = 2 * (np.median(valley()) - valley().min())  # of the ramp, to twice the height of the better half
+    assert scale_of(valley()).dark == pytest.approx(float(valley().min() + reach))
     assert scale_of(np.full((3, 3), 0.5)).goodness(0.5) == 1.0
     for absurd, direction in product((6e15, -6e15), Direction):
         values = valley()
@@ -137,3 +136,19 @@ def test_ramp_rises_in_luminance_under_readable_text() -> None:
     ramp = [colour(k / 64) for k in range(65)]
     assert all(luminance(a) < luminance(b) for a, b in pairwise(ramp))
     assert all(contrast(background, text_on(background)) >= 4.5 for background in ramp)  # WCAG AA
+
+
+def test_a_maximised_study_is_drawn_as_its_negative() -> None:
+    low = studies.plain(studies.study(studies.ridge, "low"))
+    high = studies.mirrored(low)
+    marks = [Tiles.of(each.surface, each.separability).every for each in (low, high)]
+    assert [(t.mark, t.ridge) for t in marks[0]] == [(t.mark, t.ridge) for t in marks[1]]
+    ((pooled, *_),) = Tiles.of(high.surface, pool=(7, 7)).rows
+    assert pooled.value == high.ranked(1)[0].value
+    scale, (norm, ramp, _) = Scale.of([low.surface]), colour_scale([high.surface])
+    assert scale is not None
+    assert (norm.vmin, norm.vmax) == (-scale.dark, -scale.bright)
+    assert ramp(1.0) == colour_scale([low.surface])[1](0.0)
+    text = drawn(Heatmap(replace(surface(2310 - valley()), direction=Direction.MAXIMIZE), "t"))
+    for part in ("below the best (2309.8", "┃ 0★", "higher is better"):
+        assert part in " ".join(text.split()), part

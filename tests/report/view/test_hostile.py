@@ -1,46 +1,40 @@
 """Names that mean something to a terminal, browser or spreadsheet are harmless in every format."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import html5lib
 from markdown_it import MarkdownIt
 
-from lrwd_sweep.report.gates import EarlierReport, Gate, MaxBest, MaxRegression, NoEdge, Require
+from lrwd_sweep.report.gates import EarlierReport, Gate, MaxBest, MaxRegression, Require
 from lrwd_sweep.report.recommend import recommendations
-from lrwd_sweep.report.result import Result, comparison, result
-from lrwd_sweep.report.view.report import Format, notebook_html, render, text_of
+from lrwd_sweep.report.result import comparison, result
+from lrwd_sweep.report.view import Format, notebook_html, render, text_of
 from lrwd_sweep.report.view.terminal import Report
 from lrwd_sweep.science.optimizer import DecayRule, Optimizer
 from lrwd_sweep.science.separability import Verdict
 from lrwd_sweep.science.trial import Status
 from lrwd_sweep.spec.study import Kind
-from lrwd_sweep.store.imports import to_study
 from tests.report.view.examples import HOSTILE, harmful, labelled, measured
 from tests.report.view.examples import study as study_of
-from tests.store.sample import read_sweep
 from tests.studies import study
 
-NAMES = {
-    "terminal": "\x1b[31mred\x1b[0m \x1b]0;gone\x07 \x9b31m [/x] [link=http://a]b[/link] :boom:"
+NAMES = (
+    "\x1b[31mred\x1b[0m \x1b]0;gone\x07 \x9b31m [/x] [link=http://a]b[/link] :boom:"
     " \u202eabc\u2066\u200f first\nsecond\r\n\n# third\u2028| b | \x00\x0b\ufffe \ud800",  # half a character
-    "formula": "=cmd()",
-    "formula after a space": " +1",
-    "page": "<script>alert(1)</script><img src=x onerror=alert(1)>\"' onmouseover='alert(1)"
+    " =cmd()",
+    "<script>alert(1)</script><img src=x onerror=alert(1)>\"' onmouseover='alert(1)"
     " {{ 7 * 7 }} {% raw %} ${x} ]]> --> </style> </script> &lt; &#60;",
-    "markdown": "`*_~~ [a](javascript:alert(1)) ![x](y) | @all #1 <!-- http://a.example $\\frac{ $ \\",
-}
+    "`*_~~ [a](javascript:alert(1)) ![x](y) | @all #1 <!-- http://a.example $\\frac{ $ \\",
+)
 
 
-def hostile_studies(name: str) -> list[Result]:
-    """Return a study whose name, optimizer, metrics and details are all `name`, and an ordinary one."""
+def reported(name: str) -> dict[Format, str]:
+    """Report a study whose name, optimizer, metrics and details are all `name`, and an ordinary one."""
     found = study(lost={(0, 0, 0): Status.FAILED, (0, 1, 0): Status.DIVERGED})
     trials = [
         replace(t, metrics={name: v, f"{name}2": v} if (v := t.metrics.get("val_loss")) else {}, detail=name)
@@ -48,15 +42,10 @@ def hostile_studies(name: str) -> list[Result]:
     ]
     optimizer = Optimizer(None, DecayRule.LR_SCALED, name)
     spec = replace(found.spec, kind=Kind.IMPORT, optimizer=optimizer, metric=name, task=None)
-    return [replace(result(name, spec, name, trials), storage=name), study(name="=ordinary")]
-
-
-def reported(name: str) -> dict[Format, str]:
-    results, old = hostile_studies(name), MaxRegression(0, EarlierReport(name, {}))
-    gates: list[Gate] = [MaxBest(0.0), NoEdge(), Require(Verdict.COUPLED), old]
+    results = [replace(result(name, spec, name, trials), storage=name), study(name="=ordinary")]
+    gates: list[Gate] = [MaxBest(0.0), Require(Verdict.COUPLED), MaxRegression(0, EarlierReport(name, {}))]
     outcomes = [gate.check(result) for result in results for gate in gates]
-    compared = [comparison(*results)]
-    return {form: text_of(render(results, compared, form, outcomes)) for form in Format}
+    return {form: text_of(render(results, [comparison(*results)], form, outcomes)) for form in Format}
 
 
 def elements(text: str) -> set[tuple[str, frozenset[str]]]:
@@ -75,8 +64,6 @@ def check(form: Format, text: str, name: str) -> None:
     assert not harmful(text)
     text.encode()
     match form:
-        case Format.TABLE:
-            assert "★" in text
         case Format.MARKDOWN:
             parser = MarkdownIt("commonmark").enable(["table", "strikethrough"])
             found = [token for block in parser.parse(text) for token in (block, *(block.children or ()))]
@@ -98,40 +85,16 @@ def check(form: Format, text: str, name: str) -> None:
 
 
 def test_hostile_names_are_harmless_in_formats_pictures_recipes_and_notebooks() -> None:
-    for name in NAMES.values():
+    for name in NAMES:
         for form, text in reported(name).items():
             check(form, text, name)
     found = [measured(HOSTILE), measured(f"{HOSTILE}2"), labelled()]
-    names = ["norm", "scatter", "projection"]
     for form in (Format.TABLE, Format.MARKDOWN, Format.HTML):
-        text = text_of(render(found, [], form, show=names))
-        assert not harmful(text), form
-        if form is Format.HTML:
-            assert text.count("<script") == text_of(render(found, [], form)).count("<script")
+        assert not harmful(text_of(render(found, [], form, show=["norm", "scatter", "projection"]))), form
     notebook = notebook_html(Report([*found, study_of("</pre><script>alert(1)</script>")], full=True))
     assert not harmful(notebook)
-    known = {(tag, frozenset(names)) for tag in ("pre", "code", "span") for names in ({"style"}, ())}
-    assert elements(notebook) <= known | {(tag, frozenset()) for tag in ("html", "head", "body")}
-    assert "background-color: #" in notebook
+    assert {tag for tag, _ in elements(notebook)} == {"html", "head", "body", "pre", "span"}
     assert "url(" not in notebook
     for kind in Kind:
         each = labelled() if kind is Kind.IMPORT else study_of(HOSTILE, kind=kind)
         assert all(given.command is None for given in recommendations(each).next), kind
-
-
-def test_hostile_files_are_harmless_in_every_format(tmp_path: Path) -> None:
-    """The header names further metrics; the details are free text."""
-    for case, name in NAMES.items():
-        rows: list[list[object]] = [["lr", "weight_decay", "value", "detail", name], *(
-            [0.1 * i, 0.01 * j, i + j, name, 7] for i in (1, 2, 3) for j in (1, 2, 3)
-        )]  # fmt: skip
-        with open(tmp_path / "sweep.csv", "w", encoding="utf-8", errors="replace", newline="") as file:
-            csv.writer(file).writerows(rows)
-        sweep = read_sweep(tmp_path / "sweep.csv")
-        found = [result(name, to_study(sweep, name, decay_rule="coupled").spec, "", [*sweep.trials]), study()]
-        compared = [comparison(*found)]
-        for form in Format:
-            text = text_of(render(found, compared, form))
-            assert not harmful(text), (case, form)
-            if form is not Format.HTML:
-                check(form, text, name)
