@@ -13,10 +13,9 @@ from lrwd_sweep.report.recommend.command import command, compare_command, report
 from lrwd_sweep.report.result import Result, at_cap
 from lrwd_sweep.science.lattice import Cell, Lattice, canonical, format_value, parse_axis
 from lrwd_sweep.science.separability import Separability, Verdict
-from lrwd_sweep.science.separability.basin import MIN_CELLS, is_flat
 from lrwd_sweep.science.separability.bootstrap import MIN_SEEDS
 from lrwd_sweep.science.separability.ridge import MIN_ROWS
-from lrwd_sweep.science.surface import CellStatus
+from lrwd_sweep.science.surface import MIN_CELLS, CellStatus, is_flat
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.catalog import CROSS_ENTROPY, chance_level
 from lrwd_sweep.spec.study import Kind, StudySpec

@@ -71,7 +71,7 @@ def test_open_slope_says_what_is_not_excluded_and_how_many_seeds_would_settle_it
     assert found.seeds_to_settle == ceil(3 * (half / room) ** 2) > 3
     settled = analyse(surface(noisy(BOWL, 3, 0.1)))
     assert (settled.seeds_to_settle, settled.too_near_margin) == (None, False)
-    assert seeds_to_settle(Estimate(-0.24, -0.5, 0.02), 5) is None
+    assert seeds_to_settle(Estimate(-0.24, -0.5, 0.02), 5, 0.25) is None
     near = analyse(surface(noisy(BOWL + 0.23 * A * L, 3, 0.3)), margin=0.23)
     assert (near.verdict, near.seeds_to_settle, near.too_near_margin) == (Verdict.UNDETERMINED, None, True)
 
@@ -142,7 +142,7 @@ def test_reason_says_that_the_test_and_not_the_interval_left_the_verdict_open() 
     """A level f(α) only gives an interval that would decide in some of a hundred draws."""
     surfaces = (surface(NO_EFFECT["level"](np.random.default_rng(stream), 5)) for stream in range(200))
     found = next(
-        e for e in map(analyse, surfaces) if interval_verdict(e.ridge_slope) is not Verdict.UNDETERMINED
+        e for e in map(analyse, surfaces) if interval_verdict(e.ridge_slope, 0.25) is not Verdict.UNDETERMINED
     )
     assert (found.verdict, found.point_verdict is Verdict.UNDETERMINED) == (Verdict.UNDETERMINED, False)
     assert found.noise_test is not None
