@@ -17,7 +17,7 @@ from lrwd_sweep.lab import references
 from lrwd_sweep.lab.references import Gradient
 from lrwd_sweep.optim import DeviceUpdate, Segment, Update, jit, make_update
 from lrwd_sweep.optim.numba_loops import BLOCK
-from lrwd_sweep.optim.projection import DELTA, Projection
+from lrwd_sweep.optim.update import DELTA, Projection
 from lrwd_sweep.science.optimizer import DecayRule, Family, Optimizer
 from lrwd_sweep.spec.task import Task
 

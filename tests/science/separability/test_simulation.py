@@ -13,6 +13,7 @@ import pytest
 
 from lrwd_sweep.science.separability import Verdict, analyse
 from lrwd_sweep.science.separability.analysis import Analysis, Settings
+from lrwd_sweep.science.separability.ridge import slope_from_rows
 from lrwd_sweep.science.surface import Float
 from tests.science.separability.surfaces import NO_EFFECT, RIDGE, Draw, centred, noisy, regret, surface
 
@@ -162,6 +163,9 @@ def test_transfer_regrets_interval_holds_the_truth_if_the_best_decays_are_beyond
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_interval_from_rows_holds_the_truth_of_one_and_two_seeds(case: Case) -> None:
     for seeds in (1, 2):
-        found = [each.slope_from_rows() for each in case.analysed(seeds, 150)]
+        found = [
+            slope_from_rows(each.line.minima, each.log_lr, each.basin.rows)
+            for each in case.analysed(seeds, 150)
+        ]
         known = [slope for slope in found if slope.has_interval]
         assert np.mean([not slope.excludes(case.truth) for slope in known]) >= 0.83, seeds
