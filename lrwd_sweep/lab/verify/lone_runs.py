@@ -21,8 +21,8 @@ from lrwd_sweep.data import Split, Splits
 from lrwd_sweep.engine.draws import generator
 from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.lab.bench.workload import module
-from lrwd_sweep.lab.evidence import Check, Section
 from lrwd_sweep.lab.references import LoneKfac
+from lrwd_sweep.lab.verify import Check, Section
 from lrwd_sweep.nets import network
 from lrwd_sweep.nets.randomness import Noisy
 from lrwd_sweep.science.lattice import Cell
