@@ -1,7 +1,5 @@
 """The ridge where it leaves the axis, its interval from rows, its shape, and small lattices without one."""
 
-from __future__ import annotations
-
 from math import sqrt
 
 import numpy as np
