@@ -1,7 +1,5 @@
 """Surfaces with known answers, and what the tests read of a result."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from typing import TypeVar

@@ -1,7 +1,5 @@
 """The paired comparison of two surfaces."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
@@ -16,11 +14,9 @@ def test_closer_to_separable_is_named_and_nothing_claimed_of_failures() -> None:
     found = compare(ridge, bowl, name_a="adam", name_b="adamw")
     slopes = [value(analyse(each).ridge_slope) for each in (ridge, bowl)]
     assert value(found.slope_difference) == pytest.approx(slopes[1] - slopes[0])
-    assert found.slope_difference.value == pytest.approx(1, abs=0.1)
-    assert found.slope_difference.excludes(0)
-    for part in ("adam is product-coupled (ridge slope −", "adamw is separable", "their slopes differ by"):
+    for part in ("adam is product-coupled (ridge slope −", "adamw is separable", "their slopes differ by",
+                 "the latter is the closer to separable"):  # fmt: skip
         assert part in found.verdict
-    assert found.verdict.endswith("the latter is the closer to separable")
     found = compare(surface(noisy(0.3 * A**2, 3, 1.0)), surface(noisy(BOWL, 3, 0.1)))
     assert "; λ has no measurable effect within rows) and b is separable (ridge slope" in found.verdict
     lost = surface(np.full((11, 11, 3), np.nan))

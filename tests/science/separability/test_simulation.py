@@ -3,8 +3,6 @@
 Slow: about three minutes. The seeds of all draws are fixed, so that the rates are the same everywhere.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -88,10 +86,7 @@ LIKE = {
 
 
 def like(name: str, step: float = 1.0, axes: tuple[Float, Float] | None = None) -> Case:
-    """Surfaces shaped like a default lattice of columns `step` octaves apart, on its own axes or on others.
-
-    The true slope of a ridge that bends is that of the mean surface: the estimator's own limit without noise.
-    """
+    """Surfaces shaped like a default lattice; their true slope is the estimator's limit without noise."""
     parabolas, (rate, bend, wall, width, sigma0, power, shared) = LIKE[name]
     log_lr, log_decay = axes or (ELEVEN, centred(11, step))
     a, b = np.meshgrid(log_lr, log_decay / step, indexing="ij")
