@@ -194,10 +194,8 @@ def test_shifted_axes_another_unit_and_order_of_seeds_change_nothing_without_uni
     shift: tuple[float, float], scale: float, level: float, stream: int, slant: float, order: list[int]
 ) -> None:
     y, axis = noisy(0.1 * A**2 + 0.5 * (L + slant * A) ** 2, 3, 0.5, stream), centred(11)
-    initial = float(y.max())
-    here = analyse(surface(y), initial=initial)
-    shifted = surface(scale * y[..., order] + level, axis + shift[0], axis + shift[1])
-    there = analyse(shifted, initial=scale * initial + level)
+    here = analyse(surface(y))
+    there = analyse(surface(scale * y[..., order] + level, axis + shift[0], axis + shift[1]))
     assert there.windowed is here.windowed
     for name in WITHOUT_UNITS:
         mine, other = getattr(here, name), getattr(there, name)
@@ -205,12 +203,10 @@ def test_shifted_axes_another_unit_and_order_of_seeds_change_nothing_without_uni
             (mine.value, mine.low, mine.high), rel=1e-5, abs=1e-6
         ), name
     assert there.verdict is here.verdict
-    pairs = [*zip(here.transfer_regret, there.transfer_regret, strict=True)]
-    scaled = [(one.estimate, two.estimate) for one, two in pairs]
-    scaled += [(here.sequential_regret[k].estimate, there.sequential_regret[k].estimate) for k in (0, 1)]
-    assert here.lr_sensitivity is not None
-    assert there.lr_sensitivity is not None
-    for mine, other in [*scaled, (here.lr_sensitivity.fixed, there.lr_sensitivity.fixed)]:
+    for mine, other in (
+        *((here.transfer_regret[k].estimate, there.transfer_regret[k].estimate) for k in (0, 1)),
+        (here.sequential_regret[0].estimate, there.sequential_regret[0].estimate),
+    ):
         assert value(other) == pytest.approx(scale * value(mine), rel=1e-6, abs=1e-7)
 
 
