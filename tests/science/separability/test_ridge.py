@@ -61,8 +61,6 @@ def test_row_that_noise_pulls_in_from_the_end_of_the_axis_does_not_carry_the_slo
             assert value(found.reverse_slope if by_columns else found.ridge_slope) == pytest.approx(slope)
         ridges = [analyse(surface(repeated(y)), basin_quantile=1).ridge for y in (straight, pulled)]
         assert [row for row, _ in ridges[0]] == [row for row, _ in ridges[1]] == list(range(1, 10))
-    bent = (L + 0.8 * A - 0.08 * (A**2 - 25)) ** 2  # inside, where a line through it would leave the axis
-    assert analyse(surface(repeated(bent)), basin_quantile=1).ridge_rows == 11
 
 
 def test_one_seed_has_an_interval_from_rows_and_no_verdict_on_seeds() -> None:
@@ -76,11 +74,8 @@ def test_one_seed_has_an_interval_from_rows_and_no_verdict_on_seeds() -> None:
     found = analyse(surface(noisy(valley(-1, 15), 1, 0.2)))
     assert (found.ridge_slope.low, found.verdict) == (None, Verdict.UNDETERMINED)
     assert found.slope_from_rows.value == pytest.approx(value(found.ridge_slope))
-    assert found.slope_from_rows.has_interval
-    assert not found.slope_from_rows.excludes(-1)
     assert found.verdict_from_rows is Verdict.PRODUCT_COUPLED
     few = analyse(surface(noisy(valley(-1, 15)[3:7], 1, 0.2), centred(4))).slope_from_rows
-    assert not few.has_interval
     assert "4 rows carry the ridge, an interval from rows needs 5" in few.reason
 
 

@@ -11,7 +11,6 @@ from lrwd_sweep.errors import UsageError
 from lrwd_sweep.science.separability import Estimate, Verdict, analyse, compare
 from lrwd_sweep.science.separability.verdict import (
     NoiseTest,
-    _ranks,
     interval_verdict,
     noise_test,
     point_verdict,
@@ -64,8 +63,6 @@ def test_open_slope_says_what_is_not_excluded_and_how_many_seeds_would_settle_it
     assert (found.verdict, SEPARABLE in found.allowed) == (Verdict.UNDETERMINED, True)
     half, room = ((slope.high or 0) - (slope.low or 0)) / 2, 0.25 - abs(value(slope))
     assert found.seeds_to_settle == ceil(3 * (half / room) ** 2) > 3
-    settled = analyse(surface(noisy(BOWL, 3, 0.1)))
-    assert (settled.seeds_to_settle, settled.too_near_margin) == (None, False)
     assert seeds_to_settle(Estimate(-0.24, -0.5, 0.02), 5, 0.25) is None
     near = analyse(surface(noisy(BOWL + 0.23 * A * L, 3, 0.3)), margin=0.23)
     assert (near.verdict, near.seeds_to_settle, near.too_near_margin) == (Verdict.UNDETERMINED, None, True)
@@ -114,7 +111,6 @@ def test_reason_says_that_the_test_and_not_the_interval_left_the_verdict_open() 
     why = f"λ has no measurable effect within rows: {found.noise_test.text}"
     assert found.reason.startswith(why)
     assert "allows more than one verdict" not in found.reason
-    assert {other.verdict for other in found.robustness} == {Verdict.UNDETERMINED}
     for f, ranks, text in (
         (0.912, 1.02, "0.91, of ranks 1.02, 1.45"),
         (1.02, 1.4544, "1.020, of ranks 1.454, 1.455"),  # two decimals would make the last two equal
@@ -123,19 +119,16 @@ def test_reason_says_that_the_test_and_not_the_interval_left_the_verdict_open() 
 
 
 def test_levels_of_rows_and_an_unstable_row_do_not_hide_what_decay_does() -> None:
-    for y in (BOWL, RIDGE):  # offsets of rows and seeds are no noise
-        calm = noisy(y, 3, 0.3)
-        shifted = calm + 30 * np.random.default_rng(1).standard_normal((11, 1, 3))
-        here, there = analyse(surface(calm), basin_quantile=1), analyse(surface(shifted), basin_quantile=1)
-        assert f_of(shifted).f == pytest.approx(f_of(calm).f)
-        assert there.verdict is here.verdict is not Verdict.UNDETERMINED
-        assert value(there.ridge_slope) == pytest.approx(value(here.ridge_slope))
+    calm = noisy(RIDGE, 3, 0.3)  # offsets of rows and seeds are no noise
+    shifted = calm + 30 * np.random.default_rng(1).standard_normal((11, 1, 3))
+    here, there = analyse(surface(calm), basin_quantile=1), analyse(surface(shifted), basin_quantile=1)
+    assert f_of(shifted).f == pytest.approx(f_of(calm).f)
+    assert there.verdict is here.verdict is PRODUCT
+    assert value(there.ridge_slope) == pytest.approx(value(here.ridge_slope))
     wild = noisy(BOWL, 3, 0.3)
     wild[-1] += 1e4 + 1e3 * np.random.default_rng(5).standard_normal((11, 3))
     test = f_of(wild)
     assert test.f < test.needed <= (test.f_of_ranks or 0)
     assert analyse(surface(wild)).verdict is SEPARABLE
-    y = np.array([[[0.1], [0.3], [0.3], [9.0]]])  # ranks are taken within row and seed; ties share theirs
-    assert _ranks(y, np.array([[True, True, True, False]]))[0, :3, 0].tolist() == [0.0, 1.5, 1.5]
     alike = f_of(noisy(BOWL, 3, 0.0) * np.array([1.0, 2.0, 3.0]))  # seeds order all cells alike
     assert (alike.f_of_ranks, alike.passed) == (None, True)
