@@ -227,7 +227,6 @@ def test_cells_that_are_out_leave_a_pair_out_or_the_verdict_undetermined() -> No
         ("constant", repeated(np.full((11, 11), 0.1)) + np.array([0.1, 0.2, 0.3]), "flat"),
         ("one column", repeated(BOWL[:, 5:6]), "interior in 0 of"),
         ("λ idle", repeated(A**2), "interior in 0 of"),
-        ("no seed", np.empty((11, 11, 0)), "too few cells"),
         ("baseline only", np.empty((11, 0, 3)), "not applicable"),
     ):
         column = np.ones((11, 3)) if name == "baseline only" else None
