@@ -43,18 +43,18 @@ def test_threads_train_without_a_working_numba(tmp_path: Path) -> None:
 def test_threads_that_ask_at_once_get_one_answer(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    all_ask, compiled = threading.Barrier(4), jit.compiled
+    all_ask = threading.Barrier(4)
 
     def ask(_: int) -> bool:
         all_ask.wait()
         return jit.usable()
 
-    tries = []
+    tries = Mock(side_effect=jit.compiled)
     monkeypatch.setattr("numba.config.DISABLE_JIT", 1)
-    monkeypatch.setattr(jit, "compiled", lambda function: tries.append(1) or compiled(function))
+    monkeypatch.setattr(jit, "compiled", tries)
     with caplog.at_level("INFO", "lrwd_sweep"), ThreadPoolExecutor(4) as threads:
         assert list(threads.map(ask, range(4))) == [False] * 4
-    assert len(tries) == 1
+    assert tries.call_count == 1
     (message,) = caplog.messages
     assert "numba cannot be used (RuntimeError: NUMBA_DISABLE_JIT is set)" in message
 

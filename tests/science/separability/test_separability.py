@@ -53,8 +53,8 @@ def test_known_answers_of_slope_and_shape() -> None:
     assert not analyse(cases[3][0]).basin[0, 0], "a capped cell is out"
     slopes = {DecayRule.INDEPENDENT: (-1, -2), DecayRule.LR_SCALED: (0, -1)}
     for rule in DecayRule:
-        found = analyse(surface(repeated(RIDGE), rule=rule)).slope_by_convention
-        assert tuple(found.values()) == pytest.approx(slopes.get(rule, (None, None))), rule
+        by_convention = analyse(surface(repeated(RIDGE), rule=rule)).slope_by_convention
+        assert tuple(by_convention.values()) == pytest.approx(slopes.get(rule, (None, None))), rule
 
 
 def test_interaction_share_is_that_of_the_row_and_column_fit_without_noise() -> None:
@@ -117,7 +117,7 @@ def test_baseline_column_shifts_the_best_cells_and_has_a_gain() -> None:
     y = noisy(BOWL, 5, 0.01)
     bare = analyse(surface(y))
     assert [y.mean(axis=2)[cell] for cell in bare.top10] == sorted(y.mean(axis=2).ravel())[:10]
-    assert value(bare.top10_tilt) == pytest.approx(np.corrcoef(*zip(*bare.top10, strict=True))[0, 1])
+    assert value(bare.top10_tilt) == pytest.approx(np.corrcoef(np.array(bare.top10).T)[0, 1])
     assert "no column" in bare.baseline_gain.reason
     for gain in (2.0, -2.0):
         column = noisy(np.full((11, 1), 0.0), 5, 0.01, stream=1, offset=0)[:, 0]
