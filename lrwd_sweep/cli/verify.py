@@ -1,7 +1,5 @@
 """`lrwd-sweep verify`: this code compared with the papers and with other libraries."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Update rules over the arena of a pack: `families` in torch, `numba_loops` for a CPU."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

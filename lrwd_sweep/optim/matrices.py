@@ -3,8 +3,6 @@
 Nothing crosses lanes. With Muon and ND-Adam, what is no matrix follows Adam with the same α.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

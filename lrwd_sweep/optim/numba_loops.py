@@ -7,8 +7,6 @@ Numbers are cast to the arena's type, which they would widen.
 """
 # mypy: allow-untyped-defs
 
-from __future__ import annotations
-
 import math
 from typing import Any, NamedTuple
 

@@ -3,8 +3,6 @@
 A pure function of a partly trained surface, so that whole refinements are simulated without training.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any

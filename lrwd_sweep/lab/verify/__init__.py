@@ -1,7 +1,5 @@
 """Numeric demonstrations of the papers' propositions and of each update rule: checks with error and bound."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from enum import StrEnum

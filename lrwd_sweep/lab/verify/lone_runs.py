@@ -4,8 +4,6 @@ The optimizers are torch.optim's, the averages those of torch.optim.swa_utils; t
 float64, on made-up data.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from copy import deepcopy

@@ -1,7 +1,5 @@
 """Parity of the updates with the papers' algorithms and with the installed libraries, in float64."""
 
-from __future__ import annotations
-
 import importlib
 import math
 import re

@@ -4,8 +4,6 @@ Section 3 reads decoupled decay as Bayesian filtering (Aitchison 2018). Scale in
 rotation in equilibrium, the angle that a scale-invariant tensor turns in a step.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -3,8 +3,6 @@
 `analyse` and `compare` are the two questions; the numbers of a surface are the fields of `Separability`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import exp

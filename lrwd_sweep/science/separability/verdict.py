@@ -1,7 +1,5 @@
 """The verdict from the ridge slope's interval, if λ has a measurable effect at all, and the whole answer."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import StrEnum
 from math import ceil, inf, isfinite
