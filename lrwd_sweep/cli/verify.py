@@ -1,11 +1,10 @@
 """`lrwd-sweep verify`: this code compared with the papers and with other libraries."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderResult
@@ -17,7 +16,7 @@ from rich.text import Text
 from lrwd_sweep.cli import options
 from lrwd_sweep.cli.options import Format, OldJson, TextFormat
 from lrwd_sweep.errors import GateFailed
-from lrwd_sweep.lab.evidence import Check, Relation, Section
+from lrwd_sweep.lab.verify import Check, Relation, Section
 from lrwd_sweep.report.view import consoles
 from lrwd_sweep.report.view.notation import plain, to_ascii
 
@@ -38,13 +37,24 @@ def verify(
     check fails.
     """
     from lrwd_sweep.engine.device import choose, prepare
-    from lrwd_sweep.lab.verify import demonstrate
+    from lrwd_sweep.lab.verify import lone_runs, parity, propositions
 
     as_json = as_json or form is TextFormat.JSON
     chosen = choose(device)
     prepare(chosen)
     console, sections = consoles.stdout(), []
-    for section in demonstrate(chosen):
+    shows = (
+        propositions.proposition_1,
+        propositions.proposition_2,
+        propositions.proposition_3,
+        propositions.filtering_identity,
+        propositions.scale_invariance,
+        propositions.equilibrium_rotation,
+        lone_runs.parity_of_flat_minima,
+        lone_runs.parity_of_kfac,
+        parity.parity_with_papers,
+    )
+    for section in chain((show(chosen) for show in shows), parity.parity_by_library(chosen)):
         sections.append(section)
         if not as_json:
             console.print(Shown(section))

@@ -1,23 +1,16 @@
 """Update rules over the arena of a pack: `families` in torch, `numba_loops` for a CPU."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from lrwd_sweep.optim import jit
-from lrwd_sweep.optim.families import ScheduleFree, known, new_family
-from lrwd_sweep.optim.kfac import FactoredLayer, Factors, Kfac
-from lrwd_sweep.optim.projection import Projection, Segment, columns
-from lrwd_sweep.optim.update import Decay, DeviceUpdate, StepFamily, Update, clip
+from lrwd_sweep.optim.families import new_family
+from lrwd_sweep.optim.matrices import FactoredLayer, Factors, Kfac, known
+from lrwd_sweep.optim.update import Decay, DeviceUpdate, Projection, Segment, Update, clip, columns
 from lrwd_sweep.science.optimizer import Family, Optimizer
 from lrwd_sweep.spec.task import Task
-
-if TYPE_CHECKING:
-    from lrwd_sweep.optim.numba_loops import NumbaLoop
 
 __all__ = [
     "DeviceUpdate",
@@ -65,18 +58,14 @@ def make_update(
         else new_family(family, task, theta, layout, projection)
     )
     betas, acting = (known(task.beta1), known(task.beta2)), projection if family.projected else None
-    averages = steps if isinstance(steps, ScheduleFree) else None
-    return Update(steps, decay, alpha, lam, betas, acting, _loop(steps, decay, acting, theta), averages)
+    loop = None
+    if compiled_on(theta.device):
+        from lrwd_sweep.optim.numba_loops import numba_loop  # noqa: PLC0415  # slow to load
+
+        loop = numba_loop(steps, decay, acting, theta)
+    return Update(steps, decay, alpha, lam, betas, acting, loop)
 
 
 def compiled_on(device: torch.device) -> bool:
     """Return True if numba runs updates on this device; they need only θ, g and the moments."""
     return device.type == "cpu" and jit.usable()
-
-
-def _loop(steps: StepFamily, decay: Decay, projection: Projection | None, theta: Tensor) -> NumbaLoop | None:
-    if not compiled_on(theta.device):
-        return None
-    from lrwd_sweep.optim.numba_loops import NumbaLoop  # noqa: PLC0415  # slow to load
-
-    return NumbaLoop.of(steps, decay, projection, theta)

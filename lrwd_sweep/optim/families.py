@@ -4,8 +4,6 @@ Moments have the shape of the arena, (L, P). The bias corrections of Adam and it
 over the arena: m̂/(√v̂ + ε) = m/(√v + ε√(1−β₂ᵗ)) · √(1−β₂ᵗ)/(1−β₁ᵗ).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,15 +11,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lrwd_sweep.optim.matrices import Muon, NdAdam
-from lrwd_sweep.optim.projection import Projection, Segment
-from lrwd_sweep.optim.update import Now, Step, StepFamily
+from lrwd_sweep.optim.matrices import Muon, NdAdam, known
+from lrwd_sweep.optim.update import Now, Projection, Segment, Step, StepFamily
 from lrwd_sweep.science.optimizer import Family, MomentumForm
 from lrwd_sweep.spec.task import Task
 
 
 @dataclass(frozen=True, slots=True)
-class Sgd:
+class Sgd(StepFamily):
     """m ← β₁m + η_t α g ; the step is m, with Nesterov β₁m + η_t α g.
 
     Algorithm 1 of Loshchilov & Hutter 2019: α and η_t act inside the buffer.
@@ -39,13 +36,9 @@ class Sgd:
         self.m.mul_(self.beta1).add_(g)
         return Step(g.add_(self.m, alpha=self.beta1))
 
-    def moments(self) -> list[Tensor]:
-        """Return m."""
-        return [self.m]
-
 
 @dataclass(frozen=True, slots=True)
-class TorchSgd:
+class TorchSgd(StepFamily):
     """m ← β₁m + g ; the step is η_t α m, with Nesterov η_t α (g + β₁m), as in torch.optim.SGD.
 
     It agrees with `Sgd` while η_t is constant.
@@ -60,13 +53,9 @@ class TorchSgd:
         self.m.mul_(self.beta1).add_(g)
         return Step(g.add_(self.m, alpha=self.beta1) if self.nesterov else self.m, now.eta * alpha)
 
-    def moments(self) -> list[Tensor]:
-        """Return m."""
-        return [self.m]
-
 
 @dataclass(frozen=True, slots=True)
-class Sgdp:
+class Sgdp(StepFamily):
     """m ← Π(β₁m + g) ; the step is η_t α m. With Nesterov m ← β₁m + g ; the step is η_t α Π(g + β₁m).
 
     Heo et al. 2021. Without Nesterov the buffer itself is projected, as in the authors' package; their
@@ -85,13 +74,9 @@ class Sgdp:
         projected = self.projection.apply(theta, g, p)
         return Step(p, now.eta * alpha, projected)
 
-    def moments(self) -> list[Tensor]:
-        """Return m."""
-        return [self.m]
-
 
 @dataclass(frozen=True, slots=True)
-class Adam:
+class Adam(StepFamily):
     """m ← β₁m + (1−β₁) g ; v ← β₂v + (1−β₂) g² ; the step is η_t α m̂/(√v̂ + ε).
 
     Algorithm 2 of Loshchilov & Hutter 2019, with ε outside the bias correction as in torch.optim.
@@ -111,13 +96,9 @@ class Adam:
         scale = alpha * (now.eta * now.root2 / now.rest1)
         return Step(torch.div(self.m, denominator, out=g), scale)
 
-    def moments(self) -> list[Tensor]:
-        """Return m and v."""
-        return [self.m, self.v]
-
 
 @dataclass(frozen=True, slots=True)
-class Amsgrad:
+class Amsgrad(StepFamily):
     """m, v as in Adam ; u ← max(u, v) ; the step is η_t α m̂/(√û + ε), û = u/(1−β₂ᵗ).
 
     Reddi et al. 2018 in the form of torch.optim.Adam(amsgrad=True): the maximum is taken of the uncorrected
@@ -140,13 +121,9 @@ class Amsgrad:
         scale = alpha * (now.eta * now.root2 / now.rest1)
         return Step(torch.div(self.m, denominator, out=g), scale)
 
-    def moments(self) -> list[Tensor]:
-        """Return m, v and u."""
-        return [self.m, self.v, self.u]
-
 
 @dataclass(frozen=True, slots=True)
-class Adamp:
+class Adamp(StepFamily):
     """m, v as in Adam ; the step is η_t α Π(m̂/(√v̂ + ε)). Heo et al. 2021.
 
     With Nesterov β₁m + (1−β₁) g replaces m in the step.
@@ -169,13 +146,9 @@ class Adamp:
         projected = self.projection.apply(theta, g, p)
         return Step(p, alpha * (now.eta * now.root2 / now.rest1), projected)
 
-    def moments(self) -> list[Tensor]:
-        """Return m and v."""
-        return [self.m, self.v]
-
 
 @dataclass(frozen=True, slots=True)
-class Adagrad:
+class Adagrad(StepFamily):
     """v ← v + g² ; the step is η_t α g/(√v + ε).
 
     Duchi et al. 2011, with ε beside the root as in torch.optim.
@@ -189,13 +162,9 @@ class Adagrad:
         self.v.addcmul_(g, g)
         return Step(g.div_(torch.sqrt(self.v).add_(self.eps)), now.eta * alpha)
 
-    def moments(self) -> list[Tensor]:
-        """Return v."""
-        return [self.v]
-
 
 @dataclass(frozen=True, slots=True)
-class Rmsprop:
+class Rmsprop(StepFamily):
     """v ← β₂v + (1−β₂) g² ; d = g/(√v + ε) ; the step is η_t α d, with momentum η_t α m, m ← β₁m + d.
 
     Tieleman & Hinton 2012, with ε beside the root and α outside the buffer as in torch.optim. v starts at 0
@@ -216,13 +185,9 @@ class Rmsprop:
             return Step(g.div_(denominator), now.eta * alpha)
         return Step(self.m.mul_(self.beta1).addcdiv_(g, denominator), now.eta * alpha)
 
-    def moments(self) -> list[Tensor]:
-        """Return v, and m with momentum."""
-        return [self.v] if self.m is None else [self.v, self.m]
-
 
 @dataclass(frozen=True, slots=True)
-class Lion:
+class Lion(StepFamily):
     """The step is η_t α sign(β₁m + (1−β₁) g) ; m ← β₂m + (1−β₂) g. Chen et al. 2023, Algorithm 2."""
 
     beta1: float
@@ -236,13 +201,9 @@ class Lion:
         self.m.lerp_(g, 1 - self.beta2)
         return Step(direction, now.eta * alpha)
 
-    def moments(self) -> list[Tensor]:
-        """Return m."""
-        return [self.m]
-
 
 @dataclass(frozen=True, slots=True)
-class Adopt:
+class Adopt(StepFamily):
     """The step is η_t α m, m ← β₁m + (1−β₁) clip(g/max(√v, ε), (t−1)^¼) ; v ← β₂v + (1−β₂) g² after it.
 
     Taniguchi et al. 2024, Algorithm 2. The first step only sets v = g², and decays.
@@ -263,13 +224,9 @@ class Adopt:
         self.v.mul_(self.beta2).addcmul_(g, g * share)
         return Step(self.m, now.eta * alpha)
 
-    def moments(self) -> list[Tensor]:
-        """Return m and v."""
-        return [self.m, self.v]
-
 
 @dataclass(frozen=True, slots=True)
-class ScheduleFree:
+class ScheduleFree(StepFamily):
     """z ← z − s, s = η_t α g/(√v̂ + ε) and decay at y ; x ← (1−c)x + cz ; y ← (1−β₁)z + β₁x.
 
     Defazio et al. 2024, Algorithm 1: θ is y, where gradients are taken, and the result is the average x. A
@@ -283,6 +240,7 @@ class ScheduleFree:
     z: Tensor
     v: Tensor
     weights: Tensor  # (L, 2): the largest η, and Σw
+    averages = True
 
     def step(self, theta: Tensor, g: Tensor, alpha: Tensor, now: Now) -> Step:
         """Divide g by √v̂ + ε."""
@@ -305,10 +263,6 @@ class ScheduleFree:
     def average(self, theta: Tensor) -> Tensor:
         """Return x = (y − (1−β₁)z)/β₁."""
         return torch.lerp(theta, self.z, 1 - 1 / self.beta1)
-
-    def moments(self) -> list[Tensor]:
-        """Return z, v and the weights."""
-        return [self.z, self.v, self.weights]
 
 
 def new_family(
@@ -354,9 +308,3 @@ def new_family(
 def _restricted(beta1: float, beta2: float, eps: float, m: Tensor, v: Tensor, part: slice) -> StepFamily:
     """Make Adam for some columns."""
     return Adam(beta1, beta2, eps, m[:, part], v[:, part])
-
-
-def known(hyperparameter: float | None) -> float:
-    """Return a hyperparameter that `Task.of` has set."""
-    assert hyperparameter is not None
-    return hyperparameter

@@ -1,7 +1,5 @@
 """Compilers of the training loops: numba on a CPU, torch.compile on a GPU, and their fallbacks."""
 
-from __future__ import annotations
-
 import logging
 import os
 import threading

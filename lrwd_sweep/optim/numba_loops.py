@@ -3,16 +3,11 @@
 Every loop takes θ (L, P), g (L, P), α (L, 1), the rate of decay (L, 1), η_t, 1 − β₁ᵗ, √(1 − β₂ᵗ), the runs
 of columns that decay or do not, given by their ends (runs + 1,) and flags (runs,), and its own moments and
 hyperparameters. A moment that a family does not have is None, and so is `cautious` unless decay is it.
-Numbers are cast to the arena's type,
-which they would widen.
+Numbers are cast to the arena's type, which they would widen.
 """
 # mypy: allow-untyped-defs
 
-from __future__ import annotations
-
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,8 +25,7 @@ from lrwd_sweep.optim.families import (
     TorchSgd,
 )
 from lrwd_sweep.optim.jit import compiled
-from lrwd_sweep.optim.projection import DELTA, Projection, runs
-from lrwd_sweep.optim.update import Decay, Now, StepFamily
+from lrwd_sweep.optim.update import DELTA, CompiledLoop, Decay, Now, Projection, StepFamily, runs
 from lrwd_sweep.science.optimizer import WD_RATIO, DecayRule
 
 BLOCK = 4096  # numbers that are multiplied before they are summed by rows: they stay in a core's first cache
@@ -293,45 +287,36 @@ def adamp(
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class NumbaLoop:
-    """A compiled replacement of `Update.move`, which leaves g unchanged."""
+def numba_loop(
+    family: StepFamily, decay: Decay, projection: Projection | None, theta: Tensor
+) -> CompiledLoop | None:
+    """Return a compiled replacement of `Update.move` for the arena θ (L, P), which leaves g unchanged.
 
-    loop: Any  # one of the loops above
-    ends: Array
-    decays: Array
-    arguments: Sequence[Any]  # the loop's own
-    projection: Projection | None = None
+    None if the family has no loop.
+    """
+    call = _call(family)
+    if call is None:
+        return None
+    loop, own = call
+    tensors = () if projection is None else projection.tensors
+    ends, decays = runs(decay.parts, theta.shape[1], [tensor.columns for tensor in tensors])
+    shared: list[Any]
+    if projection is None:
+        shared = [decay.rule is DecayRule.COUPLED]
+    else:
+        channels = {tensor.start: tensor.shape[0] for tensor in tensors}
+        rows = np.array([channels.get(start, 0) for start in ends[:-1]])
+        shared = [rows, projection.found.numpy(), _scratch(np.diff(ends), rows, theta.numpy().dtype)]
+    shared.append(True if decay.cautious else None)  # None leaves the code of plain decay as it is
+    runs_of, arguments = (np.array(ends), np.array(decays)), [*shared, *own]
 
-    @classmethod
-    def of(
-        cls, family: StepFamily, decay: Decay, projection: Projection | None, theta: Tensor
-    ) -> NumbaLoop | None:
-        """Choose the loop of a family for the arena θ (L, P); None if it has none."""
-        call = _call(family)
-        if call is None:
-            return None
-        tensors = () if projection is None else projection.tensors
-        ends, decays = runs(decay.parts, theta.shape[1], [tensor.columns for tensor in tensors])
-        loop, own = call
-        shared: list[Any]
-        if projection is None:
-            shared = [decay.rule is DecayRule.COUPLED]
-        else:
-            channels = {tensor.start: tensor.shape[0] for tensor in tensors}
-            rows = np.array([channels.get(start, 0) for start in ends[:-1]])
-            scratch = _scratch(np.diff(ends), rows, theta.numpy().dtype)
-            shared = [rows, projection.found.numpy(), scratch]
-        shared.append(True if decay.cautious else None)  # None leaves the code of plain decay as it is
-        arguments = [x.numpy() if isinstance(x, Tensor) else x for x in (*shared, *own)]
-        return cls(loop, np.array(ends), np.array(decays), arguments, projection)
-
-    def move(self, theta: Tensor, g: Tensor, alpha: Tensor, rate: Tensor, now: Now) -> None:
-        """Update θ (L, P) in place; α and the rate of decay are (L, 1)."""
+    def move(theta: Tensor, g: Tensor, alpha: Tensor, rate: Tensor, now: Now) -> None:
         arrays = (x.numpy() for x in (theta, g, alpha, rate))
-        self.loop(*arrays, now.eta, now.rest1, now.root2, self.ends, self.decays, *self.arguments)
-        if self.projection is not None:
-            self.projection.seen += len(self.projection.tensors)
+        loop(*arrays, now.eta, now.rest1, now.root2, *runs_of, *arguments)
+        if projection is not None:
+            projection.seen += len(tensors)
+
+    return move
 
 
 def _call(family: StepFamily) -> tuple[Any, list[Any]] | None:
@@ -356,7 +341,7 @@ def _call(family: StepFamily) -> tuple[Any, list[Any]] | None:
             loop, own = adamp, [m, v, 1.0 - beta1, float(beta2), 1.0 - beta2, float(eps), nesterov]
         case _:
             return None
-    return loop, own
+    return loop, [x.numpy() if isinstance(x, Tensor) else x for x in own]
 
 
 def _scratch(widths: Array, rows: Array, dtype: np.dtype[Any]) -> Scratch:

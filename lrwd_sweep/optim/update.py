@@ -1,23 +1,133 @@
-"""One update of every lane: coupled decay, the family's step, decoupled decay."""
+"""One update of every lane: coupled decay, the family's step and its projection, decoupled decay.
+
+A parameter of a lane is a segment of the lane's flat row.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field, fields
 from functools import lru_cache
-from typing import Protocol
+from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from lrwd_sweep.optim.jit import Backend, torch_compiled
-from lrwd_sweep.optim.projection import Projection
 from lrwd_sweep.science.optimizer import WD_RATIO, DecayRule
 from lrwd_sweep.science.schedule import Timetable
 
+DELTA = 0.1  # δ of the projection
+
 Number = float | Tensor  # (), on the device
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One parameter tensor of a lane: columns `start` to `stop` of the arena."""
+
+    name: str
+    start: int
+    stop: int
+    shape: tuple[int, ...]  # of one lane
+
+    @property
+    def columns(self) -> slice:
+        """Return the segment's columns, an index of the arena."""
+        return slice(self.start, self.stop)
+
+    @property
+    def is_matrix(self) -> bool:
+        """True for more than one dimension, which excludes biases and parameters of normalisation."""
+        return len(self.shape) > 1
+
+
+def runs(parts: Sequence[slice], count: int, alone: Sequence[slice] = ()) -> tuple[list[int], list[bool]]:
+    """Split `count` columns into runs inside and outside the parts; return their ends and which are inside.
+
+    Each slice of `alone` becomes a run of its own.
+    """
+    ends = sorted({0, count, *(end for part in (*parts, *alone) for end in (part.start, part.stop))})
+    return ends, [any(part.start <= start < part.stop for part in parts) for start in ends[:-1]]
+
+
+def columns(segments: Iterable[Segment]) -> tuple[slice, ...]:
+    """Return the columns of segments in the arena's order, neighbours merged into one slice."""
+    found: list[slice] = []
+    for segment in segments:
+        if found and found[-1].stop == segment.start:
+            found[-1] = slice(found[-1].start, segment.stop)
+        else:
+            found.append(segment.columns)
+    return tuple(found)
+
+
+@dataclass(slots=True)
+class Projection:
+    """Π of Heo et al. 2021, "AdamP", as in the authors' package.
+
+    A weight counts as scale-invariant if its gradient is orthogonal to it: |cos(g, θ)| < δ/√(row length) in
+    every row, first with a row per output channel, then with the whole tensor as one row. Then every row of
+    the step loses its component along θ/(‖θ‖ + ε), and decay has WD_RATIO of its rate. Each lane decides for
+    itself.
+    """
+
+    tensors: tuple[Segment, ...]  # the matrices
+    found: Tensor  # (L,) projections since the last `take_rate`
+    eps: float
+    seen: Tensor = field(init=False)  # () checks since then; on the device, so that replayed steps count
+
+    def __post_init__(self) -> None:
+        self.seen = self.found.new_zeros(())
+
+    def apply(self, theta: Tensor, g: Tensor, p: Tensor) -> list[Tensor]:
+        """Remove the radial part from the step p (L, P) in place; return (L, 1) bool per tensor."""
+        self.seen += len(self.tensors)
+        return [
+            self._project(*(rows_of(x, segment) for x in (theta, g, p)))  # each (L, channels, row length)
+            for segment in self.tensors
+        ]
+
+    def _project(self, theta: Tensor, g: Tensor, p: Tensor) -> Tensor:
+        _, channels, length = theta.shape
+        inner, norm, norm_g = (theta * g).sum(2, keepdim=True), _norm(theta, 2), _norm(g, 2)
+        by_row = self._across(inner, norm, norm_g, length)
+        inner, whole, whole_g = inner.sum(1, keepdim=True), _norm(norm, 1), _norm(norm_g, 1)
+        found = by_row | self._across(inner, whole, whole_g, channels * length)
+        radial = (theta * p).sum(2, keepdim=True)
+        radial = torch.where(by_row, radial, radial.sum(1, keepdim=True))
+        norm = torch.where(by_row, norm, whole)
+        # Select, never multiply by 0: the quotient may be NaN if nothing is projected.
+        p.addcmul_(theta, torch.where(found, radial / (norm + self.eps) ** 2, 0), value=-1)
+        found = found.flatten(1)
+        self.found += found.squeeze(1)
+        return found
+
+    def _across(self, inner: Tensor, norm: Tensor, norm_g: Tensor, length: int) -> Tensor:  # (L, 1, 1)
+        """Compare every row's |cos| with the limit; each argument is (L, rows, 1)."""
+        cos = inner / (norm.clamp_min(self.eps) * norm_g.clamp_min(self.eps))
+        return cos.abs().amax(1, keepdim=True) < DELTA / math.sqrt(length)
+
+    def take_rate(self) -> Tensor:  # (L,)
+        """Return the share of (tensor, step) pairs that were projected since the last call."""
+        rate = self.found / self.seen
+        self.found.zero_()
+        self.seen.zero_()
+        return rate
+
+
+def rows_of(x: Tensor, segment: Segment) -> Tensor:
+    """View one tensor of the arena with a row per output channel, (L, channels, row length)."""
+    return x[:, segment.columns].view(len(x), segment.shape[0], -1)
+
+
+def _norm(x: Tensor, dim: int) -> Tensor:
+    """Compute the Euclidean norm over one dimension and keep it with length 1."""
+    norm: Tensor = vector_norm(x, dim=dim, keepdim=True)
+    return norm
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +175,11 @@ class Step:
     projected: Sequence[Tensor] = ()  # (L, 1) bool per matrix, for a family with a projection
 
 
-class StepFamily(Protocol):
-    """An optimizer family: computes a step from a gradient and holds the moments."""
+@dataclass(frozen=True, slots=True)
+class StepFamily:
+    """An optimizer family: computes a step from a gradient; its fields that are tensors are its moments."""
+
+    averages: ClassVar[bool] = False  # the result is not the θ that the gradients belong to
 
     def step(
         self,
@@ -76,11 +189,19 @@ class StepFamily(Protocol):
         now: Now,
     ) -> Step:
         """Compute the step of one update."""
-        ...
+        raise NotImplementedError
 
     def moments(self) -> list[Tensor]:
-        """Return the state, each (L, P)."""
-        ...
+        """Return the state: one row per lane each."""
+        values = (getattr(self, each.name) for each in fields(self))
+        return [value for value in values if isinstance(value, Tensor)]
+
+    def settle(self, before: Tensor, theta: Tensor, alpha: Tensor, now: Now) -> None:
+        """Finish an update of θ, which was `before`, in place, if the family averages; each (L, P)."""
+
+    def average(self, theta: Tensor) -> Tensor:
+        """Return the weights to evaluate, (L, P)."""
+        return theta
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,21 +257,8 @@ def _part(x: Tensor, columns: slice) -> Tensor:
     return x if columns.stop - columns.start == x.shape[1] else x[:, columns]
 
 
-class AveragedResult(Protocol):
-    """A family whose result is not the θ that its gradients belong to (`families.ScheduleFree`)."""
-
-    def settle(self, before: Tensor, theta: Tensor, alpha: Tensor, now: Now) -> None:
-        """Finish an update of θ, which was `before`, in place; each (L, P)."""
-
-    def average(self, theta: Tensor) -> Tensor:
-        """Return the weights to evaluate, (L, P)."""
-
-
-class CompiledLoop(Protocol):
-    """A family's `move` and its decay, compiled for a CPU (`numba_loops.NumbaLoop`)."""
-
-    def move(self, theta: Tensor, g: Tensor, alpha: Tensor, rate: Tensor, now: Now) -> None:
-        """Advance all lanes by one step, in place."""
+# `move` of a family on a CPU, compiled: θ, g, α and the rate of decay (L, 1), scalars of the step
+CompiledLoop = Callable[[Tensor, Tensor, Tensor, Tensor, Now], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +272,6 @@ class Update:
     betas: tuple[float, float]  # β₁ and β₂ of the bias corrections
     projection: Projection | None = None  # the family's, if it has one
     loop: CompiledLoop | None = None  # replaces `move` on a CPU if numba is usable
-    averages: AveragedResult | None = None  # the family, if its result is an average
 
     def apply(
         self, theta: Tensor, g: Tensor, eta: float, t: int, n: int, decay_eta: float | None = None
@@ -178,11 +285,11 @@ class Update:
         if self.loop is None:
             self.move(theta, g, now)
         else:
-            self.loop.move(theta, g, self.alpha, self.decay.rate(self.alpha, self.lam, now), now)
+            self.loop(theta, g, self.alpha, self.decay.rate(self.alpha, self.lam, now), now)
 
     def move(self, theta: Tensor, g: Tensor, now: Now) -> None:
         """Update θ (L, P) in place by torch's operators."""
-        before = theta if self.averages is None else theta.clone()
+        before = theta.clone() if self.family.averages else theta
         rate = self.decay.rate(self.alpha, self.lam, now)
         coupled = self.decay.rule is DecayRule.COUPLED
         if coupled:
@@ -194,17 +301,16 @@ class Update:
             theta.sub_(step.direction)
         else:
             theta.addcmul_(step.direction, step.scale, value=-1)
-        if self.averages is not None:
-            self.averages.settle(before, theta, self.alpha, now)
+        self.family.settle(before, theta, self.alpha, now)
 
     @contextmanager
     def evaluating(self, theta: Tensor) -> Iterator[None]:  # (L, P)
         """Hold the weights to evaluate in θ within the block."""
-        if self.averages is None:
+        if not self.family.averages:
             yield
             return
         trained = theta.clone()
-        theta.copy_(self.averages.average(theta))
+        theta.copy_(self.family.average(theta))
         try:
             yield
         finally:
@@ -220,10 +326,7 @@ class Update:
             torch.where(row, state, torch.zeros_like(row, dtype=state.dtype), out=state)
 
     def projection_rate(self) -> Tensor | None:  # (L,)
-        """Return the share of (matrix, step) pairs that were projected since the last call.
-
-        None for a family without a projection.
-        """
+        """Return the share of (matrix, step) pairs projected since the last call; None without projection."""
         return None if self.projection is None else self.projection.take_rate()
 
 

@@ -17,9 +17,9 @@ from lrwd_sweep.errors import UsageError, arg, brief
 from lrwd_sweep.report.result import Result
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.separability import Estimate, Verdict
-from lrwd_sweep.science.separability.basin import is_flat
 from lrwd_sweep.science.separability.bootstrap import IN_SAMPLE
 from lrwd_sweep.science.separability.regret import SAME_DISTANCE
+from lrwd_sweep.science.surface import is_flat
 from lrwd_sweep.science.trial import Direction, Status
 
 INSIDE = "inside"  # value of the gate no-edge for a best cell on no side of the lattice

@@ -7,8 +7,6 @@ lr-scaled decay by 1−β₁ too. Decay that the schedule does not scale, or squ
 η = 1. λ is the rate where SGDP and AdamP do not project; where they do, decay has WD_RATIO of it.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 A pure function of a partly trained surface, so that whole refinements are simulated without training.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -13,11 +11,10 @@ import numpy as np
 
 from lrwd_sweep.science.lattice import FIRST_SEEDS, coarse_indices
 from lrwd_sweep.science.separability.analysis import Analysis, Settings
-from lrwd_sweep.science.separability.basin import MIN_CELLS, basin_limit, median
 from lrwd_sweep.science.separability.bootstrap import MIN_SEEDS, t95
 from lrwd_sweep.science.separability.ridge import OCTAVES
 from lrwd_sweep.science.separability.verdict import Verdict, noise_test, possible_verdicts
-from lrwd_sweep.science.surface import Bool, CellStatus, Float, Surface
+from lrwd_sweep.science.surface import MIN_CELLS, Bool, CellStatus, Float, Surface, basin_limit, median
 from lrwd_sweep.science.trial import Direction
 
 FURTHER = 2  # seeds that are added at a time

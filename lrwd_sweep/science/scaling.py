@@ -12,16 +12,12 @@ from enum import StrEnum
 from math import log2
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lrwd_sweep.errors import UsageError
 from lrwd_sweep.science.optimizer import DecayRule
-from lrwd_sweep.science.separability.bootstrap import Estimate, LeftOut, Resamples, too_few_seeds
-from lrwd_sweep.science.separability.regret import Cells
+from lrwd_sweep.science.separability.bootstrap import Cells, Estimate, LeftOut, Resamples, too_few_seeds
 from lrwd_sweep.science.separability.verdict import MARGIN
-from lrwd_sweep.science.surface import Surface
-
-Float = NDArray[np.float64]
+from lrwd_sweep.science.surface import Float, Surface
 
 WINDOW = 2.0  # octaves on either side of the least cell of a profile, to which a parabola is fitted
 ON_EDGE = "best {} on the edge at {}"
@@ -234,7 +230,7 @@ class _Side:
             if finite.any() and int(profile.argmin()) in (0, len(profile) - 1):
                 edges.append(name)
         found = {
-            name: _raised(drawn.estimate(place[name], "no cell counts, or coupled decay"))
+            name: drawn.estimate(place[name], "no cell counts, or coupled decay").mapped(lambda x: 2.0**x)
             for name in (LR, "own", TAU_EPOCHS, TAU_SHARE)
         }
         best = float(means.min()) if finite.any() else None
@@ -286,12 +282,6 @@ def _exponent(
             return Estimate(None, reason=ON_EDGE.format(edges[0], f"{optimum.value:g}"))
     weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
     return drawn.estimate(weights @ np.stack(places), "coupled decay has no averaging time")
-
-
-def _raised(found: Estimate) -> Estimate:
-    """Return 2 to the power of an estimate."""
-    value, low, high = (None if each is None else 2.0**each for each in (found.value, found.low, found.high))
-    return Estimate(value, low, high, found.reason)
 
 
 def _carried(small: _Side, large: _Side, rate: float, decay: float, left_out: LeftOut) -> Estimate:

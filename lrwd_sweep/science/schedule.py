@@ -1,7 +1,5 @@
 """Schedules: the multiplier η_t of step and decay, updated at every batch."""
 
-from __future__ import annotations
-
 import math
 from bisect import bisect_right
 from collections.abc import Sequence

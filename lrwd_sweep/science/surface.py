@@ -1,4 +1,4 @@
-"""A surface: a study's cells with seed means and standard errors, ready for `separability`."""
+"""A surface: a study's cells with seed means and standard errors; its basin, the cells near the optimum."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ from lrwd_sweep.science.trial import Direction, Status, Trial
 
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
+Index = NDArray[np.intp]
+
+MIN_CELLS = 10  # of a basin
+ROUNDING = 1e-12  # differences below this share of the largest value are rounding, not shape
 
 
 class CellStatus(StrEnum):
@@ -270,3 +274,71 @@ def nearest(cell: Cell, lattice: Lattice) -> Cell:
         return min((at for at in axis if at > 0), key=lambda at: abs(math.log(at / value)))
 
     return Cell(near(cell.lr, lattice.lr), near(cell.weight_decay, lattice.weight_decay))
+
+
+@dataclass(frozen=True, eq=False)
+class Basin:
+    """B: the cells with y ≤ y_min + τ; empty, with τ None, if fewer than ten cells count."""
+
+    mask: Bool  # (I, J)
+    tolerance: float | None  # τ, in the metric's units
+
+    @property
+    def rows(self) -> Bool:
+        """Rows with a cell in B, (I,)."""
+        return np.asarray(self.mask.any(axis=1))
+
+    @property
+    def columns(self) -> Bool:
+        """Columns with a cell in B, (J,)."""
+        return np.asarray(self.mask.any(axis=0))
+
+
+def find_basin(
+    surface: Surface,  # of λ > 0, lower is better
+    quantile: float,
+    tolerance: float | None = None,
+) -> Basin:
+    """Find the basin at `quantile` q, or at a given `tolerance` τ in the metric's units.
+
+    τ is the smallest value at which B holds at least ⌈q·n⌉ of the n cells that count, and at least ten.
+    Cells that were left untrained are among the n with their presumed values; B holds none of them.
+    """
+    mean, inside, presumed = surface.mean, surface.inside, surface.presumed
+    values = mean[inside]
+    if values.size < MIN_CELLS:
+        return Basin(np.zeros_like(inside), None)
+    lowest = float(values.min())
+    if presumed is not None:
+        values = np.concatenate([values, presumed[~inside & np.isfinite(presumed)]])
+    if tolerance is not None:
+        limit = lowest + tolerance
+    else:
+        limit = basin_limit(values, quantile)  # compared as it stands: no rounding drops a tie
+        tolerance = limit - lowest
+    return Basin(inside & (np.where(inside, mean, np.inf) <= limit), tolerance)
+
+
+def basin_limit(values: Float, quantile: float) -> float:
+    """Return the largest of the best ⌈q·n⌉ of n values, at least ten.
+
+    >>> basin_limit(np.arange(40.0), 0.5), basin_limit(np.arange(12.0), 0.5)
+    (19.0, 9.0)
+    """
+    k = min(max(math.ceil(quantile * values.size), MIN_CELLS), values.size)
+    return float(np.partition(values, k - 1)[k - 1])
+
+
+def median(values: Float) -> float:
+    """Return the median of some values; numpy's own imports the whole of masked arrays.
+
+    >>> median(np.array([3.0, 1.0, 2.0])), median(np.array([4.0, 1.0]))
+    (2.0, 2.5)
+    """
+    ordered = np.sort(values)
+    return float(ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+
+
+def is_flat(y: Float) -> bool:
+    """Tell if the values differ by no more than rounding."""
+    return y.size == 0 or float(np.ptp(y)) <= ROUNDING * float(np.abs(y).max())

@@ -1,7 +1,5 @@
 """Trials, the outcomes of lanes (one cell and one seed), and the direction of their metric."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -15,7 +15,7 @@ from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.lab.bench.workload import module
 from lrwd_sweep.lab.references import lone_rule
 from lrwd_sweep.nets import build, network
-from lrwd_sweep.optim.projection import columns
+from lrwd_sweep.optim.update import columns
 from lrwd_sweep.science.lattice import Cell
 from lrwd_sweep.science.optimizer import Optimizer
 from lrwd_sweep.science.schedule import Schedule

@@ -9,15 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import assume, given
-from hypothesis import strategies as st
 from torch import Tensor
 
 from lrwd_sweep.lab import references
 from lrwd_sweep.lab.references import Gradient
 from lrwd_sweep.optim import DeviceUpdate, Segment, Update, jit, make_update
 from lrwd_sweep.optim.numba_loops import BLOCK
-from lrwd_sweep.optim.projection import DELTA, Projection
+from lrwd_sweep.optim.update import Projection
 from lrwd_sweep.science.optimizer import DecayRule, Family, Optimizer
 from lrwd_sweep.spec.task import Task
 
@@ -41,14 +39,17 @@ VARIANTS = {
 }
 
 
+RULES = {variant: Family(family).rules for variant, (family, _) in VARIANTS.items()}
+
+
 def layout(shapes: Sequence[tuple[int, ...]] = SHAPES) -> tuple[Segment, ...]:
     ends = zip(accumulate(math.prod(shape) for shape in shapes), shapes, strict=True)
     places = [(end - math.prod(shape), end, shape) for end, shape in ends]
     return tuple(Segment(f"tensor{k}", *place) for k, place in enumerate(places))
 
 
-def start(shapes: Sequence[tuple[int, ...]] = SHAPES, seed: int = 0) -> list[Tensor]:
-    stream = torch.Generator().manual_seed(seed)
+def start(shapes: Sequence[tuple[int, ...]] = SHAPES) -> list[Tensor]:
+    stream = torch.Generator().manual_seed(0)
     return [torch.randn(shape, generator=stream, dtype=torch.float64) for shape in shapes]
 
 
@@ -94,11 +95,13 @@ def train(
     tensors: Sequence[Tensor],
     gradient: Gradient,
     lanes: Sequence[tuple[float, float]],
+    numba: bool = True,
 ) -> tuple[Tensor, Update]:
     """Take all steps, every lane from `tensors`; return θ (L, P) at the end, and the update."""
     shapes = [tuple(x.shape) for x in tensors]
     theta = torch.cat([x.flatten() for x in tensors]).repeat(len(lanes), 1)
     update = update_of(optimizer, task, theta, lanes, shapes)
+    update = update if numba else replace(update, loop=None)
     parts = layout(shapes)
     for t in range(task.steps):
         pieces = [gradient(k, t, theta[:, s.columns].view(-1, *s.shape)) for k, s in enumerate(parts)]
@@ -129,117 +132,88 @@ def _case(variant: str, rule: DecayRule, **others: Any) -> tuple[Optimizer, Task
     return Optimizer(Family(family), rule, normalized=normalized, cautious=cautious), task
 
 
-def _rules(variant: str) -> list[DecayRule]:
-    return Family(VARIANTS[variant][0]).rules
-
-
-def _flat(lanes: int, shapes: Sequence[tuple[int, ...]] = SHAPES) -> Tensor:
-    return torch.cat([x.flatten() for x in start(shapes)]).repeat(lanes, 1)
+# Rows longer than a block of the numba loops, and many rows.
+LONG = ((3, BLOCK + 5), (7,), (300, 70), (1, 40), (2 * BLOCK // 64, 64))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_lanes_follow_the_algorithm_of_the_paper(variant: str) -> None:
-    for k, rule in enumerate(_rules(variant)):
+def test_lanes_follow_the_algorithm_of_the_paper_by_numba_and_by_torch(variant: str) -> None:
+    for k, rule in enumerate(RULES[variant]):
         first = (k + list(VARIANTS).index(variant)) % 3
-        for options in CONFIGURATIONS[first::3]:
+        cases: list[tuple[Sequence[tuple[int, ...]], dict[str, Any]]]
+        cases = [(SHAPES, options) for options in CONFIGURATIONS[first::3]]
+        cases += [(LONG, {"epochs": 1})] * (rule is DecayRule.LR_SCALED)
+        for shapes, options in cases:
             optimizer, task = _case(variant, rule, **options)
             lam = LAMBDA[rule] * (7 if optimizer.normalized else 1)  # divided by √N, of about 7
-            lanes, gradient = [(0.02, lam), (0.005, 3 * lam), (0.04, 0.0)], smooth(task.steps)
-            theta, update = train(optimizer, task, start(), gradient, lanes)
-            for row, (alpha, decay) in zip(theta, lanes, strict=True):
-                lone = references.follow(optimizer, task, start(), gradient, alpha, decay)
-                assert (row - lone).abs().max() < 1e-12, (rule, options)
-            assert (update.projection_rate() is not None) is optimizer.family.projected  # type: ignore[union-attr]
-
-
-def _moved(theta: Tensor, update: Update, shapes: Sequence[tuple[int, ...]], steps: int) -> Tensor:
-    """Take steps, a third across rows, a third across tensors; return lane 1, which dies halfway."""
-    gradient = smooth(steps, shapes)
-    for t in range(steps):
-        tensors = [theta[:, s.columns].view(-1, *s.shape).double() for s in layout(shapes)]
-        pieces = [gradient(k, t, x).flatten(1) for k, x in enumerate(tensors)]
-        g = torch.cat(pieces, dim=1).to(theta.dtype)
-        if t >= steps // 2:
-            if t == steps // 2:
-                dead = theta[1].clone()
-            g[1] = math.nan
-            update.freeze(g, torch.tensor([True, False, True]))
-        update.apply(theta, g, 0.5 + 0.02 * t, t + 1, steps)
-    return dead
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_numba_moves_and_projects_as_torch_does(variant: str) -> None:
-    matrices, some = {"decay_all": False}, {"undecayed": ("tensor1", "tensor2")}
-    decays: list[dict[str, Any]] = [matrices, some, matrices | {"undecayed": ("tensor0",)}, {}]
-    decays[:2] = [decay | {"cautious": True} for decay in decays[:2]]
-    types = torch.float32, torch.float64
-    cases: list[tuple[DecayRule, torch.dtype, Sequence[tuple[int, ...]], dict[str, Any], int]] = [
-        (rule, dtype, SHAPES, decays[(2 * k + j) % 4], 12)
-        for (k, rule), (j, dtype) in product(enumerate(_rules(variant)), enumerate(types))
-    ]
-    # rows longer than a block, and many rows
-    long = ((3, BLOCK + 5), (7,), (300, 70), (1, 40), (2 * BLOCK // 64, 64))
-    cases += [(DecayRule.LR_SCALED, torch.float64, long, {}, 6)] * (DecayRule.LR_SCALED in _rules(variant))
-    for rule, dtype, shapes, decay, steps in cases:
-        optimizer, task = _case(variant, rule, **decay)
-        found, expected = _flat(3, shapes).to(dtype), _flat(3, shapes).to(dtype)
-        by_numba, by_torch = (update_of(optimizer, task, x, LANES, shapes) for x in (found, expected))
-        if by_numba.loop is None:
-            assert variant in WITHOUT_LOOP
-            return
-        by_torch = replace(by_torch, loop=None)
-        dead = _moved(found, by_numba, shapes, steps)
-        _moved(expected, by_torch, shapes, steps)
-        near, case = (1e-12 if dtype is torch.float64 else 1e-5), f"{rule} {dtype} {decay} {shapes}"
-        assert torch.equal(found[1], dead), case
-        pairs = zip(by_numba.family.moments(), by_torch.family.moments(), strict=True)
-        for one, other in ((found, expected), *pairs):
-            assert torch.allclose(one, other, rtol=near, atol=near), case
-        rate, other_rate = by_numba.projection_rate(), by_torch.projection_rate()
-        if rate is not None and other_rate is not None:
-            assert torch.equal(rate, other_rate), case
-            assert steps == 6 or 0 < rate[0] < 1, case
+            lanes, gradient = [(0.02, lam), (0.005, 3 * lam), (0.04, 0.0)], smooth(task.steps, shapes)
+            lone = [references.follow(optimizer, task, start(shapes), gradient, *lane) for lane in lanes]
+            rates = []
+            for numba in (True, False):
+                theta, update = train(optimizer, task, start(shapes), gradient, lanes, numba)
+                assert (update.loop is None) is (not numba or variant in WITHOUT_LOOP)
+                assert (theta - torch.stack(lone)).abs().max() < 1e-12, (rule, options, numba)
+                rates.append(update.projection_rate())
+            if rates[0] is not None and rates[1] is not None:
+                assert torch.equal(*rates), (rule, options)  # type: ignore[arg-type]
+                assert shapes is LONG or 0 < rates[0][0] < 1
+            assert (rates[0] is not None) is Family(VARIANTS[variant][0]).projected
 
 
 # Rows of every length that a reduction might treat differently, in single precision.
 WIDE = ((17, 27), (17,), (3, 128), (6, 3, 5, 5), (2, 1), (1, 9))
+ILL = {1: math.nan, 3: math.inf, 5: 1e30, 8: -3.0}  # lane → all its θ when it diverges
+WELL = torch.tensor([lane not in ILL for lane in range(33)])
 
 
-def _wide(lanes: int) -> tuple[Tensor, list[Tensor]]:
-    """Make θ and gradients that are orthogonal to it in the first tensor and in some lanes of the others."""
-    stream = torch.Generator().manual_seed(5)
-    columns = sum(map(math.prod, WIDE))
-    theta, *gradients = (torch.randn(lanes, columns, generator=stream) for _ in range(7))
+def _run(
+    optimizer: Optimizer, task: Task, chosen: slice, *, ill: bool = False, numba: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Take six steps with some of 33 lanes, or with four of all diverging; return θ and projection rates.
+
+    Gradients are orthogonal to θ in the first tensor, and in some lanes of the others.
+    """
+    stream, size = torch.Generator().manual_seed(5), sum(map(math.prod, WIDE))
+    theta, *gradients = torch.randn(7, 33, size, generator=stream)
     odd = torch.arange(17 * 27) % 2 == 1
     theta[:, : 17 * 27][:, odd] = 0
     for g in gradients:
         g[:, : 17 * 27][:, ~odd] = 0
-    return theta, gradients
-
-
-def _run(optimizer: Optimizer, task: Task, chosen: slice) -> tuple[Tensor, Tensor | None]:
-    """Take six steps with some of 33 lanes; return θ and the projection's rate."""
-    theta, gradients = _wide(33)
-    theta, gradients = theta[chosen].clone(), [g[chosen].clone() for g in gradients]
     lanes = [(1e-3 * 1.1**k, LAMBDA[optimizer.rule] * 0.9**k) for k in range(33)][chosen]
+    for lane, number in ILL.items() if ill else ():
+        theta[lane] = number
+    theta = theta[chosen].clone()
     update = update_of(optimizer, task, theta, lanes, WIDE)
+    update = update if numba else replace(update, loop=None)
     for t, g in enumerate(gradients):
-        update.apply(theta, g, 1 - t / 6, t + 1, 6)
-    return theta, update.projection_rate()
+        if ill:
+            g[[1, 8]] = math.nan  # at first they die of it
+            stays = theta[5].clone()
+        if ill and t > 0:
+            update.freeze(g, WELL)
+        update.apply(theta, g[chosen].clone(), 1 - t / 6, t + 1, 6)
+    assert not ill or torch.equal(theta[5], stays)
+    assert not (ill and theta[[1, 3, 8]].isfinite().any())
+    rate = update.projection_rate()
+    return theta, torch.full((len(theta),), 0.5) if rate is None else rate
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_no_bit_depends_on_the_size_of_the_pack(variant: str) -> None:
-    for rule in _rules(variant):
-        optimizer, task = _case(variant, rule, decay_all=False)
+def test_no_bit_depends_on_the_size_of_the_pack_or_on_diverged_lanes(variant: str) -> None:
+    for k, rule in enumerate(RULES[variant]):
+        optimizer, task = _case(variant, rule, decay_all=k % 2 == 0, cautious=k % 2 == 1)
         whole, rate = _run(optimizer, task, slice(None))
+        assert 0 < rate.min() <= rate.max() < 1
         for chosen in (slice(1), slice(2), slice(3, 8), slice(22), slice(32, 33)):
             part, part_rate = _run(optimizer, task, chosen)
             assert torch.equal(part, whole[chosen]), (rule, chosen)
-            if rate is not None and part_rate is not None:
-                assert torch.equal(part_rate, rate[chosen]), (rule, chosen)
-                assert 0 < rate.min() <= rate.max() < 1
+            assert torch.equal(part_rate, rate[chosen]), (rule, chosen)
+        for numba in (True, False):
+            well, rate = _run(optimizer, task, slice(None), numba=numba)
+            assert torch.allclose(well, whole, rtol=1e-4, atol=1e-5), (rule, numba)
+            mixed, mixed_rate = _run(optimizer, task, slice(None), ill=True, numba=numba)
+            assert torch.equal(mixed[WELL], well[WELL]), (rule, numba)
+            assert torch.equal(mixed_rate[WELL], rate[WELL]), (rule, numba)
 
 
 def test_schedule_free_lanes_are_evaluated_at_the_average_of_the_authors() -> None:
@@ -260,46 +234,22 @@ def test_schedule_free_lanes_are_evaluated_at_the_average_of_the_authors() -> No
     assert torch.equal(theta, trained)
 
 
-ILL = {1: math.nan, 3: math.inf, 5: 1e30, 8: -3.0}  # lane → all its θ when it diverges
-
-
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_diverged_lanes_change_no_bit_of_their_neighbours_and_stay(variant: str) -> None:
-    rules = list(enumerate(_rules(variant)))
-    for (k, rule), numba in product(rules, (True, False)):
-        decay_all = numba is (k % 2 == 0)
-        optimizer, task = _case(variant, rule, decay_all=decay_all, cautious=k % 2 == 1)
-        well, gradients = _wide(9)
-        mixed = well.clone()
-        for lane, value in ILL.items():
-            mixed[lane] = value
-        updates = (update_of(optimizer, task, x, [(1e-3, LAMBDA[rule])] * 9, WIDE) for x in (well, mixed))
-        alone, beside = (update if numba else replace(update, loop=None) for update in updates)
-        alive = torch.tensor([lane not in ILL for lane in range(9)])
-        for t, g in enumerate(gradients):
-            g_beside = g.clone()
-            g_beside[[1, 8]] = math.nan  # at first they die of it
-            if t > 0:
-                beside.freeze(g_beside, alive)
-            frozen = mixed.clone()
-            alone.apply(well, g, 0.9, t + 1, 6)
-            beside.apply(mixed, g_beside, 0.9, t + 1, 6)
-            stays = torch.equal(mixed[5], frozen[5]) and not mixed[[1, 3, 8]].isfinite().any()
-            assert stays or t == 0, (rule, numba, t)
-        assert torch.equal(mixed[alive], well[alive]), (rule, numba)
-        rates = alone.projection_rate(), beside.projection_rate()
-        if rates[0] is not None and rates[1] is not None:
-            assert torch.equal(rates[0][alive], rates[1][alive]), (rule, numba)
+def test_device_update_equals_host_update_and_compiles_or_runs_as_written(
+    variant: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("no C compiler")
 
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_device_update_equals_host_update_and_compiles(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jit, "_told", set())
+    caplog.set_level("INFO", "lrwd_sweep")
     torch.compiler.reset()  # a function is compiled only so often in one process
-    cases = [(None, DecayRule.CORRECTED), (None, DecayRule.INDEPENDENT), ("aot_eager", DecayRule.CORRECTED)]
-    for backend, rule in [*cases, *([("inductor", DecayRule.LR_SCALED)] if variant == "adam" else [])]:
+    cases: list[tuple[Any, DecayRule]] = [(None, DecayRule.CORRECTED), (None, DecayRule.INDEPENDENT)]
+    cases += [(each, DecayRule.LR_SCALED) for each in ("inductor", broken) if variant == "adam"]
+    for backend, rule in [*cases, ("aot_eager", DecayRule.CORRECTED)]:
+        caplog.clear()
+        monkeypatch.setattr(jit, "_told", set())
         optimizer, task = _case(variant, rule, schedule="restarts", warmup=1, normalized=True)
-        told, read = _flat(3), _flat(3)
+        told, read = torch.cat([x.flatten() for x in start()]).repeat(2, 3, 1)
         first, second = (replace(update_of(optimizer, task, x, LANES), loop=None) for x in (told, read))
         device, times = DeviceUpdate(second, task.timetable, read, backend), task.timetable
         stream, died_at = torch.Generator().manual_seed(2), torch.full((3,), -1)
@@ -316,30 +266,13 @@ def test_device_update_equals_host_update_and_compiles(variant: str, monkeypatch
         assert torch.equal(stays, read[1])
         near = 0 if backend is None else 1e-12
         torch.testing.assert_close(read, told, rtol=near, atol=near)
-        assert backend == "inductor" or "torch.compile" not in jit._told  # inductor needs a C compiler
+        said = [
+            text for text in caplog.messages if text.startswith("updates are not compiled, which is slower")
+        ]
+        assert backend == "inductor" or len(said) == (backend is broken)  # inductor needs a C compiler
+        assert backend is not broken or re.fullmatch(".*no C compiler.*", said[0]), "one line"
         rates = first.projection_rate(), second.projection_rate()
         assert rates == (None, None) or torch.equal(*rates)  # type: ignore[arg-type]
-
-
-def test_update_runs_as_written_if_it_cannot_be_compiled(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def broken(*_: object) -> None:
-        raise RuntimeError("no C compiler")
-
-    monkeypatch.setattr(jit, "_told", set())
-    optimizer, task = _case("adam", DecayRule.LR_SCALED)
-    found = []
-    with caplog.at_level("INFO", "lrwd_sweep"):
-        for backend in (None, broken):
-            theta = _flat(3)
-            update = DeviceUpdate(update_of(optimizer, task, theta, LANES), task.timetable, theta, backend)
-            for t in range(3):
-                update.apply(theta, torch.ones_like(theta), torch.tensor([t]), torch.full((3,), -1))
-            found.append(theta)
-    assert torch.equal(*found)
-    (message,) = caplog.messages
-    assert re.fullmatch("updates are not compiled, which is slower.*no C compiler.*", message)  # one line
 
 
 def _projection(lanes: int, *shapes: tuple[int, ...]) -> Projection:
@@ -347,26 +280,23 @@ def _projection(lanes: int, *shapes: tuple[int, ...]) -> Projection:
     return Projection(tuple(s for s in layout(shapes) if s.is_matrix), found, 1e-8)
 
 
-@given(st.floats(0, 2), st.tuples(st.integers(1, 5), st.integers(2, 7)))
-def test_threshold_is_delta_over_the_root_of_the_row_length(times: float, size: tuple[int, int]) -> None:
-    assume(abs(times - 1) > 1e-9)
-    cosine = min(1.0, times * DELTA / math.sqrt(size[1]))
-    theta, g = torch.zeros(2, 1, *size, dtype=torch.float64)
-    theta[..., 0] = 5
-    g[..., 0], g[..., 1] = cosine, math.sqrt(1 - cosine**2)
-    (found,) = _projection(1, size).apply(theta.flatten(1), g.flatten(1), g.flatten(1))
-    assert bool(found) is (times < 1)  # the bound of the whole is the stricter one
+def test_threshold_is_delta_over_the_root_of_the_row_length() -> None:
+    for times, size in product((0.0, 0.9, 0.999, 1.001, 1.5), ((1, 2), (3, 7), (5, 4))):
+        cosine = min(1.0, times * 0.1 / math.sqrt(size[1]))
+        theta, g = torch.zeros(2, 1, *size, dtype=torch.float64)
+        theta[..., 0] = 5
+        g[..., 0], g[..., 1] = cosine, math.sqrt(1 - cosine**2)
+        (found,) = _projection(1, size).apply(theta.flatten(1), g.flatten(1), g.flatten(1))
+        assert bool(found) is (times < 1), (times, size)  # the bound of the whole is the stricter one
 
 
 def test_rate_is_the_share_of_tensors_and_steps_since_the_last_call() -> None:
-    shapes = ((2, 3), (3,), (4, 2))
     theta = torch.ones(2, 17, dtype=torch.float64)
-    along, none = theta.clone(), torch.zeros_like(theta)
-    first = along.clone()
+    first = theta.clone()
     first[1, :6] = 0  # of the second lane the first tensor is across
-    projection = _projection(2, *shapes)
-    for g in (first, along):
+    projection = _projection(2, (2, 3), (3,), (4, 2))
+    for g in (first, theta):
         projection.apply(theta, g, theta.clone())
     assert projection.take_rate().tolist() == [0.0, 0.25]
-    projection.apply(theta, none, theta.clone())
+    projection.apply(theta, torch.zeros_like(theta), theta.clone())
     assert projection.take_rate().tolist() == [1.0, 1.0]

@@ -8,13 +8,12 @@ import pytest
 from lrwd_sweep.science.refinement import Left, Refinement, refine, with_presumed
 from lrwd_sweep.science.separability import Separability, Verdict, analyse
 from lrwd_sweep.science.separability.analysis import Settings
-from lrwd_sweep.science.surface import CellStatus, Float, Surface
+from lrwd_sweep.science.surface import CellStatus, Surface
 from lrwd_sweep.science.trial import Direction
 from tests.science.separability.surfaces import BOWL, NO_EFFECT, A, L, noisy, surface
-from tests.science.separability.test_simulation import Case, like, straight
+from tests.science.separability.test_simulation import straight
 
 FEW = Settings(resamples=100)
-TILTED = 0.1 * A**2 + 0.3 * (L + A / 2) ** 2
 
 
 def trained(truth: Surface, lanes: np.ndarray) -> Surface:
@@ -41,43 +40,30 @@ def judged(found: Refinement, stored: Surface) -> Separability:
     return analyse(with_presumed(stored.with_seeds(found.seeds)), resamples=100)
 
 
-def with_holes(y: Float) -> Float:
-    y = y.copy()
-    y[A + L > 6] = np.nan
-    return y
-
-
-@pytest.mark.parametrize(
-    ("y", "verdict"),
-    [
-        (noisy(BOWL, 5, 0.1), Verdict.SEPARABLE),
-        (noisy(TILTED, 5, 0.1), Verdict.COUPLED),
-        (with_holes(noisy(BOWL, 7, 2.0)), Verdict.SEPARABLE),
-    ],
-    ids=["bowl", "tilted", "diverged corner"],
-)
-def test_refined_lattice_has_the_verdict_of_the_whole_after_any_interruption(
-    y: Float, verdict: Verdict
-) -> None:
-    truth = surface(y)
-    found, stored = refined(truth)
-    assert found.settled
-    assert found.asked.mean() < 0.6
-    answer = judged(found, stored)
-    assert answer.verdict is analyse(truth, resamples=100).verdict is verdict
-    assert found.left.keys() == set(zip(*np.nonzero(~found.asked.any(axis=2)), strict=True))
-    interior = {i for i, _ in answer.ridge}
-    for i in interior:
-        inside = stored.with_seeds(found.seeds).inside[i]
-        j = int(np.where(inside, stored.with_seeds(found.seeds).mean[i], np.inf).argmin())
-        assert inside[j - 1 : j + 2].all(), "a row carries the slope with an untrained neighbour"
-    for needs_all in (answer.interaction_share, answer.reverse_slope, answer.sequential_regret[0].estimate):
-        assert needs_all.value is None
-    if verdict is not Verdict.SEPARABLE:  # on others all transferred cells are trained
-        assert answer.transfer_regret[-1].estimate.value is None
-    again, same = refined(truth, rng=np.random.default_rng(0))
-    assert (again.asked == found.asked).all()
-    assert np.array_equal(same.values, stored.values, equal_nan=True)
+def test_refined_lattice_has_the_verdict_of_the_whole_after_any_interruption() -> None:
+    diverged_corner = noisy(BOWL, 7, 2.0)
+    diverged_corner[A + L > 6] = np.nan
+    for y, verdict in (
+        (noisy(0.1 * A**2 + 0.3 * (L + A / 2) ** 2, 5, 0.1), Verdict.COUPLED),
+        (diverged_corner, Verdict.SEPARABLE),
+    ):
+        truth = surface(y)
+        found, stored = refined(truth)
+        assert (found.settled, found.asked.mean() < 0.6) == (True, True), verdict
+        answer = judged(found, stored)
+        assert answer.verdict is analyse(truth, resamples=100).verdict is verdict
+        assert found.left.keys() == set(zip(*np.nonzero(~found.asked.any(axis=2)), strict=True))
+        whole = stored.with_seeds(found.seeds)
+        for i, _ in answer.ridge:
+            j = int(np.where(whole.inside[i], whole.mean[i], np.inf).argmin())
+            assert whole.inside[i, j - 1 : j + 2].all(), "a row carries the slope beside an untrained cell"
+        for of_all in (answer.interaction_share, answer.reverse_slope, answer.sequential_regret[0].estimate):
+            assert of_all.value is None
+        if verdict is Verdict.COUPLED:  # on others all transferred cells are trained
+            assert answer.transfer_regret[-1].estimate.value is None
+        again, same = refined(truth, rng=np.random.default_rng(0))
+        assert (again.asked == found.asked).all()
+        assert np.array_equal(same.values, stored.values, equal_nan=True)
 
 
 def test_rules_hold_for_budgets_baselines_few_seeds_and_whole_lattices() -> None:
@@ -109,40 +95,15 @@ def test_rules_hold_for_budgets_baselines_few_seeds_and_whole_lattices() -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "step", "most"), [("adam", 1.5, 0.6), ("adamw", 1.0, 0.6), ("sgd", 1.0, 0.5), ("sgdw", 1.0, 0.4)]
-)
-def test_shapes_of_the_default_lattices_need_at_most_three_fifths(
-    name: str, step: float, most: float
-) -> None:
-    case, changed, share = like(name, step), 0, []
-    for stream in range(20):
-        truth = surface(case.draw(np.random.default_rng(stream), 7), case.log_lr, case.log_decay)
-        found, stored = refined(truth)
-        ours, theirs = judged(found, stored).verdict, analyse(truth, resamples=100).verdict
-        changed += ours is not theirs and Verdict.UNDETERMINED not in (ours, theirs)
-        share.append(found.asked.mean())
-    assert np.mean(share) <= most
-    assert changed <= 1
-
-
-@pytest.mark.slow
-def test_repeated_looks_at_noise_give_a_verdict_in_one_of_a_hundred_at_most() -> None:
-    found = {
-        name: sum(
-            refine(surface(draw(np.random.default_rng(k), 7)), settings=FEW).settled for k in range(100)
-        )
-        for name, draw in NO_EFFECT.items()
-    }
-    assert sum(found.values()) <= 4, found
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("slope", [0.0, -0.25, -1.0])
-def test_slope_after_repeated_looks_has_an_interval_that_holds_the_truth(slope: float) -> None:
-    case: Case = straight("bowl", slope)
-    held = []
-    for stream in range(60):
-        found, stored = refined(surface(case.draw(np.random.default_rng(stream), 7)))
-        held.append(not judged(found, stored).ridge_slope.excludes(slope))
-    assert np.mean(held) >= 0.8
+def test_repeated_looks_keep_error_rates() -> None:
+    settled = 0  # a verdict on noise in one of a hundred
+    for draw in NO_EFFECT.values():
+        draws = (surface(draw(np.random.default_rng(k), 7)) for k in range(100))
+        settled += sum(refine(one, settings=FEW).settled for one in draws)
+    assert settled <= 4
+    for slope in (0.0, -0.25, -1.0):
+        case, held = straight("bowl", slope), []
+        for stream in range(60):
+            found, stored = refined(surface(case.draw(np.random.default_rng(stream), 7)))
+            held.append(not judged(found, stored).ridge_slope.excludes(slope))
+        assert np.mean(held) >= 0.8, slope

@@ -4,8 +4,6 @@ The optimizers are torch.optim's, the averages those of torch.optim.swa_utils; t
 float64, on made-up data.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -21,8 +19,8 @@ from lrwd_sweep.data import Split, Splits
 from lrwd_sweep.engine.draws import generator
 from lrwd_sweep.engine.pack import PackTrainer
 from lrwd_sweep.lab.bench.workload import module
-from lrwd_sweep.lab.evidence import Check, Section
 from lrwd_sweep.lab.references import LoneKfac
+from lrwd_sweep.lab.verify import Check, Section
 from lrwd_sweep.nets import network
 from lrwd_sweep.nets.randomness import Noisy
 from lrwd_sweep.science.lattice import Cell

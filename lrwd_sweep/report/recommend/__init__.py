@@ -22,7 +22,6 @@ from lrwd_sweep.report.recommend.command import (
 from lrwd_sweep.report.result import Result, at_cap
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.separability import Separability, Verdict
-from lrwd_sweep.science.separability.basin import MIN_CELLS, is_flat
 from lrwd_sweep.science.separability.bootstrap import MIN_SEEDS
 from lrwd_sweep.science.separability.ridge import MIN_ROWS
 from lrwd_sweep.science.surface import CellStatus, blocks, most_forgiving

@@ -12,8 +12,7 @@ import numpy as np
 from lrwd_sweep.report.view.line_chart import usual
 from lrwd_sweep.report.view.notation import FEWER, NEVER, Glyphs, fit_number, short_decimal, superscript
 from lrwd_sweep.science.separability import Separability
-from lrwd_sweep.science.separability.basin import median
-from lrwd_sweep.science.surface import CellStatus, Float, Surface
+from lrwd_sweep.science.surface import CellStatus, Float, Surface, median
 from lrwd_sweep.science.trial import Direction
 
 _CONTRAST = 2.0  # the ramp spans this many times the height of the basin, the better half of the cells

@@ -3,23 +3,30 @@
 `analyse` and `compare` are the two questions; the numbers of a surface are the fields of `Separability`.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import exp
 
 import numpy as np
 
 from lrwd_sweep.science.optimizer import DecayRule
 from lrwd_sweep.science.separability.analysis import Analysis, Settings
-from lrwd_sweep.science.separability.basin import Contrast, is_flat
-from lrwd_sweep.science.separability.bootstrap import Estimate
-from lrwd_sweep.science.separability.comparison import PairedDifferences, compare
-from lrwd_sweep.science.separability.regret import LrSensitivity, SequentialRegret, TransferRegret
-from lrwd_sweep.science.separability.ridge import RidgeCentre, RidgeTimescale
+from lrwd_sweep.science.separability.bootstrap import MIN_SEEDS, Estimate, LeftOut, Resamples
+from lrwd_sweep.science.separability.regret import (
+    LEFT_OUT,
+    SAME_DISTANCE,
+    Contrast,
+    LrSensitivity,
+    SequentialRegret,
+    TransferRegret,
+)
+from lrwd_sweep.science.separability.ridge import RidgeCentre, RidgeTimescale, slope_from_rows
 from lrwd_sweep.science.separability.verdict import (
     MARGIN,
+    NO_EFFECT,
+    AtBasin,
     NoiseTest,
+    Separability,
     Verdict,
     checked_margin,
     interval_verdict,
@@ -28,7 +35,8 @@ from lrwd_sweep.science.separability.verdict import (
     seeds_to_settle,
     too_near_margin,
 )
-from lrwd_sweep.science.surface import Bool, Float, Surface
+from lrwd_sweep.science.surface import Bool, Float, Surface, find_basin, is_flat
+from lrwd_sweep.science.trial import Direction
 
 __all__ = [
     "AtBasin",
@@ -45,91 +53,9 @@ __all__ = [
     "Verdict",
     "analyse",
     "compare",
-    "top_tilt",
 ]
 
 TOP = 10
-LEFT_OUT = "needs cells that a refined lattice leaves out"
-_NONE = Estimate(None, reason="not analysed")
-
-
-@dataclass(frozen=True, slots=True)
-class AtBasin:
-    """The verdict at another size of the basin."""
-
-    basin: float  # its quantile; its tolerance, where the analysis was given one
-    verdict: Verdict
-    ridge_slope: Estimate
-
-
-@dataclass(frozen=True, slots=True)
-class Separability:
-    """Every metric of one surface. Indices (i, j) are those of the surface given, baseline column included.
-
-    The baseline λ = 0 takes part only in `baseline_gain` and `expected_best`.
-    """
-
-    verdict: Verdict
-    point_verdict: Verdict
-    reason: str  # why undetermined; or a caution; may be empty
-    noise_test: NoiseTest | None  # verdict undetermined unless it passes; None without a test
-    ridge_slope: (
-        Estimate  # s = d log2 λ* / d log2 α, on which the verdict rests; windowed if `windowed` says so
-    )
-    ridge_rows: int  # rows that carried s
-    reverse_slope: Estimate  # s′ = d log2 α* / d log2 λ
-    ridge: tuple[tuple[int, float], ...]  # (row i, log2 λ*) of the rows that carried s
-    slope_by_convention: dict[str, float | None]  # s as "independent" and as "lr-scaled"
-    curvature_coupling: Estimate  # ρ
-    transfer_regret: tuple[TransferRegret, ...]  # by distance
-    interaction_share: Estimate
-    top10_tilt: Estimate
-    top10: tuple[tuple[int, int], ...]  # the ten best cells, best first
-    basin: Bool  # (I, J)
-    basin_tolerance: float | None  # τ, in the metric's units
-    on_edge: tuple[str, ...]  # sides of the lattice the best cell lies on: "lr:low", "weight_decay:high", …
-    basin_on_edge: tuple[str, ...]  # sides that the basin touches
-    rows_on_edge: dict[str, int]  # by side, number of the basin's rows with their best λ there, if many
-    baseline_gain: Estimate  # best λ = 0 mean minus best λ > 0 mean: above 0, decay helps
-    robustness: tuple[AtBasin, ...]  # at half and at double the basin
-
-    # The verdict's margin, and the verdicts that the slope's interval leaves open.
-    margin: float = MARGIN  # m
-    margin_octaves: float = (
-        0.0  # over this lattice λ* of a separable surface moves by at most as many octaves
-    )
-    allowed: tuple[Verdict, ...] = ()  # verdicts that the interval of s holds; empty without an interval
-    seeds_to_settle: int | None = None  # estimate; None if settled, without an interval, or too near
-    too_near_margin: bool = False  # undetermined, and s too near the margin for any number of seeds
-
-    # Other slopes, and the shape of the ridge.
-    windowed: bool = False  # the ridge leaves the λ axis: s follows it in a window of two octaves
-    three_cell_slope: Estimate = _NONE  # s of three-cell minima, drawn towards 0 if `windowed`
-    slope_from_rows: Estimate = _NONE  # s with the interval of its rows (HC3), whatever the number of seeds
-    verdict_from_rows: Verdict = Verdict.UNDETERMINED  # from that interval; not a verdict on seeds
-    ridge_centre: RidgeCentre | None = None  # the point of the ridge that is known best; gives τ*
-    bow: Estimate = _NONE  # octaves of λ by which the ridge's middle lies below the chord of its ends
-    contour_slope: Estimate = _NONE  # of the basin's wall, if no row has an interior minimum
-
-    # Costs of simpler tuning and the value to expect, in the metric's units.
-    sequential_regret: tuple[SequentialRegret, ...] = ()  # the learning rate first, then the decay first
-    lr_sensitivity: LrSensitivity | None = None
-    expected_best: Estimate = (
-        _NONE  # of new seeds at the best cell, λ = 0 included; in the metric's direction
-    )
-    contrast: Contrast | None = None  # of a lattice too small for a ridge slope
-    best_by_row: tuple[tuple[int, int], ...] = ()  # (row, column) of every row's best λ > 0
-
-    @property
-    def product_not_excluded(self) -> bool:
-        """Tell if the verdict is coupled and the interval overlaps that of product-coupled."""
-        return self.verdict is Verdict.COUPLED and Verdict.PRODUCT_COUPLED in self.allowed
-
-    @property
-    def excluded(self) -> tuple[Verdict, ...]:
-        """The verdicts that no value in the interval of s would give; empty without an interval."""
-        determined = [verdict for verdict in Verdict if verdict is not Verdict.UNDETERMINED]
-        return tuple(verdict for verdict in determined if self.allowed and verdict not in self.allowed)
 
 
 def analyse(
@@ -157,14 +83,22 @@ def analyse(
 
 def _report(analysis: Analysis) -> Separability:
     surface, offset, margin = analysis.surface, analysis.offset, analysis.settings.margin
-    slope, ridge, from_rows = analysis.ridge_slope, analysis.ridge(), analysis.slope_from_rows()
-    edge = _sides(_best_mask(analysis))
-    robustness = tuple(_at_other_basins(analysis))
-    top = _top(analysis, TOP)
-    mask = np.zeros(surface.inside.shape, dtype=bool)
-    mask[:, offset:] = analysis.basin.mask
-    whole, cost = _whole(analysis), analysis.lr_sensitivity()
+    slope, ridge = analysis.ridge_slope, analysis.ridge()
+    from_rows = slope_from_rows(analysis.line.minima, analysis.log_lr, analysis.basin.rows)
+    robustness, top = tuple(_at_other_basins(analysis)), _top(analysis)
+    inside = analysis.positive.inside
+    best = np.zeros_like(inside)
+    if not is_flat(analysis.positive.mean[inside]):  # where any cell is as good
+        best[top[0]] = True
+    edge = _sides(best)
+    basin = np.zeros(surface.inside.shape, dtype=bool)
+    basin[:, offset:] = analysis.basin.mask
+    cost = analysis.lr_sensitivity()
     open_ = analysis.verdict is Verdict.UNDETERMINED and not analysis.lost_in_noise()
+
+    def whole(estimate: Estimate) -> Estimate:
+        return LEFT_OUT if analysis.incomplete else estimate
+
     return Separability(
         verdict=analysis.verdict,
         point_verdict=point_verdict(slope, margin),
@@ -176,11 +110,11 @@ def _report(analysis: Analysis) -> Separability:
         ridge=ridge,
         slope_by_convention=_slope_by_convention(surface.rule, slope.value),
         curvature_coupling=analysis.curvature_coupling(),
-        transfer_regret=tuple(_transfer(analysis)),
+        transfer_regret=tuple(analysis.regrets.transfer(analysis.incomplete)),
         interaction_share=whole(analysis.interaction_share()),
-        top10_tilt=top_tilt(analysis.log_lr, analysis.log_decay, top),
+        top10_tilt=_top_tilt(analysis.log_lr, analysis.log_decay, top),
         top10=tuple((i, j + offset) for i, j in top),
-        basin=mask,
+        basin=basin,
         basin_tolerance=analysis.basin.tolerance,
         on_edge=edge,
         basin_on_edge=_sides(analysis.basin.mask),
@@ -209,23 +143,6 @@ def _report(analysis: Analysis) -> Separability:
     )
 
 
-def _whole(analysis: Analysis) -> Callable[[Estimate], Estimate]:
-    """Return what replaces an estimate that needs every cell, if a refined lattice has left out some."""
-    part = analysis.positive
-    if not part.is_refined or (part.inside | part.out).all():
-        return lambda estimate: estimate
-    return lambda _: Estimate(None, reason=LEFT_OUT)
-
-
-def _transfer(analysis: Analysis) -> Iterator[TransferRegret]:
-    """Yield T(Δ); undetermined if a refined lattice has left out the transferred cell of a pair."""
-    whole, pairs = _whole(analysis), analysis.regrets.pairs
-    every = dict(zip(pairs.octaves, np.diff(pairs.starts, append=len(pairs.source)), strict=True))
-    for found in analysis.regrets.transfer():
-        lost = found.pairs + found.pairs_out < every[found.octaves]
-        yield replace(found, estimate=whole(found.estimate)) if lost else found
-
-
 def _best_by_row(analysis: Analysis) -> tuple[tuple[int, int], ...]:
     """List (row, column of the surface) of the best λ > 0 of every row with a cell that counts."""
     y = np.where(analysis.positive.inside, analysis.positive.mean, np.inf)
@@ -233,35 +150,23 @@ def _best_by_row(analysis: Analysis) -> tuple[tuple[int, int], ...]:
     return tuple((int(i), int(y[i].argmin()) + analysis.offset) for i in rows)
 
 
-def _top(analysis: Analysis, count: int) -> list[tuple[int, int]]:
-    """List the `count` best cells with λ > 0, best first; ties go to the smaller index."""
+def _top(analysis: Analysis) -> list[tuple[int, int]]:
+    """List the ten best cells with λ > 0, best first; ties go to the smaller index."""
     inside = analysis.positive.inside
     order = np.argsort(np.where(inside, analysis.positive.mean, np.inf), axis=None, kind="stable")
-    chosen = order[: min(count, int(inside.sum()))]
-    return [divmod(int(k), inside.shape[1]) for k in chosen]
-
-
-def _best_mask(analysis: Analysis) -> Bool:
-    """Mark the best cell with λ > 0; none on a flat surface, where any cell is as good."""
-    inside = analysis.positive.inside
-    mask = np.zeros_like(inside)
-    if not is_flat(analysis.positive.mean[inside]):
-        mask[_top(analysis, 1)[0]] = True
-    return mask
+    return [divmod(int(k), inside.shape[1]) for k in order[: min(TOP, int(inside.sum()))]]
 
 
 def _sides(mask: Bool) -> tuple[str, ...]:
     """Name the sides of the λ > 0 lattice that a mask touches; an axis that was held fixed has none."""
-    sides = {
-        "lr": (mask[:1], mask[-1:]),
-        "weight_decay": (mask[:, :1], mask[:, -1:]),
+    ends = {
+        "lr:low": mask[:1],
+        "lr:high": mask[-1:],
+        "weight_decay:low": mask[:, :1],
+        "weight_decay:high": mask[:, -1:],
     }
-    return tuple(
-        f"{axis}:{side}"
-        for axis, ends, size in zip(sides, sides.values(), mask.shape, strict=True)
-        for side, cells in zip(("low", "high"), ends, strict=True)
-        if size > 1 and cells.any()
-    )
+    fixed = [name for name, size in zip(("lr", "weight_decay"), mask.shape, strict=True) if size < 2]
+    return tuple(side for side, cells in ends.items() if cells.any() and side.partition(":")[0] not in fixed)
 
 
 def _slope_by_convention(rule: DecayRule, slope: float | None) -> dict[str, float | None]:
@@ -276,7 +181,7 @@ def _slope_by_convention(rule: DecayRule, slope: float | None) -> dict[str, floa
     return {"independent": slope + shift, "lr-scaled": slope + shift - 1}
 
 
-def top_tilt(
+def _top_tilt(
     log_lr: Float,  # (I,)
     log_decay: Float,  # (J,)
     cells: list[tuple[int, int]],
@@ -289,10 +194,8 @@ def top_tilt(
     """
     if len(cells) < TOP:
         return Estimate(None, reason=f"only {len(cells)} cells count, the tilt needs {TOP}")
-    x, y = (
-        axis[list(index)] for axis, index in zip((log_lr, log_decay), zip(*cells, strict=True), strict=True)
-    )
-    x, y = x - x.mean(), y - y.mean()
+    i, j = np.array(cells).T
+    x, y = (values - values.mean() for values in (log_lr[i], log_decay[j]))
     size = float(np.sqrt((x @ x) * (y @ y)))
     if size == 0:
         return Estimate(None, reason=f"the {TOP} best cells lie in one row or column")
@@ -300,43 +203,186 @@ def top_tilt(
 
 
 def _at_other_basins(analysis: Analysis) -> Iterator[AtBasin]:
-    """Give the verdict at half and at double the basin, whose quantile ends at 1."""
+    """Give the verdict at half and at double the basin, whose quantile ends at 1.
+
+    The transfer regret keeps the pairs of the first basin.
+    """
     for factor in (0.5, 2.0):
         quantile = min(analysis.settings.quantile * factor, 1.0)
         given = analysis.settings.tolerance
         tolerance = None if given is None else given * factor
-        other = analysis.with_basin(quantile, tolerance)
+        other = replace(analysis, basin=find_basin(analysis.positive, quantile, tolerance))
         size = quantile if tolerance is None else tolerance
         yield AtBasin(size, other.verdict, other.ridge_slope)
 
 
 def _reason(analysis: Analysis, edge: tuple[str, ...], robustness: tuple[AtBasin, ...]) -> str:
     """Say why the verdict is undetermined, then what to be careful about."""
-    verdict = analysis.verdict
-    parts = [_why_undetermined(analysis.ridge_slope)] if verdict is Verdict.UNDETERMINED else []
+    slope, parts = analysis.ridge_slope, []
+    if analysis.verdict is Verdict.UNDETERMINED:
+        interval = f"the slope's interval {slope.low:.2f} to {slope.high:.2f}" if not slope.reason else ""
+        parts.append(slope.reason or f"noise: {interval} allows more than one verdict")
     if edge:
         parts.append(f"the best cell is on the edge of the lattice ({', '.join(edge)})")
-    if analysis.ridge_slope.value is not None:
-        parts += _leaves_the_axis(analysis)
-    changed = [other for other in robustness if other.verdict is not verdict]
+    if slope.value is not None and (found := analysis.rows_on_edge):
+        what = "which draws the slope towards 0: a longer axis there would tell"
+        if analysis.windowed:
+            what = "the slope is that of a window that follows the ridge: a longer axis there would settle it"
+        parts.append(
+            f"the best wd of {sum(found.values())} of {np.sum(analysis.basin.rows)} rows is on the edge "
+            f"({', '.join(found)}), {what}"
+        )
+    changed = [other for other in robustness if other.verdict is not analysis.verdict]
     parts += [f"with the basin at {other.basin:.3g} the verdict is {other.verdict}" for other in changed]
     return "; ".join(parts)
 
 
-def _leaves_the_axis(analysis: Analysis) -> Iterator[str]:
-    """Say that much of the ridge lies on the λ axis' ends, or beyond."""
-    if found := analysis.rows_on_edge:
-        what = "which draws the slope towards 0: a longer axis there would tell"
-        if analysis.windowed:
-            what = "the slope is that of a window that follows the ridge: a longer axis there would settle it"
-        yield (
-            f"the best wd of {sum(found.values())} of {np.sum(analysis.basin.rows)} rows is on the edge "
-            f"({', '.join(found)}), {what}"
+@dataclass(frozen=True, slots=True)
+class PairedDifferences:
+    """Two surfaces, resampled by the same seeds; differences are b − a, the ratio is b/a."""
+
+    slope_difference: Estimate
+    distance_difference: Estimate  # |s_b| − |s_a|: below 0 if b is the closer to separable
+    regret_ratio: Estimate
+    best_difference: Estimate
+    verdict: str  # one plain sentence that claims no more than the intervals do
+
+
+def compare(
+    a: Surface,
+    b: Surface,
+    *,
+    name_a: str = "a",
+    name_b: str = "b",
+    basin_quantile: float = 0.5,
+    basin_tolerance: float | None = None,
+    resamples: int = 1000,
+    margin: float = MARGIN,
+) -> PairedDifferences:
+    """Compare two surfaces, paired on the seeds that both have.
+
+    Seeds share initialisation and data order across studies, so an effect of a seed on both cancels. With
+    fewer than three common seeds the values come from all seeds of each, without intervals. Each slope is in
+    its own study's decay convention. Raises UsageError for a margin outside (0, 0.5].
+    """
+    settings = Settings(basin_quantile, basin_tolerance, resamples, checked_margin(margin))
+
+    def analysed(surface: Surface, count: int = resamples) -> Analysis:
+        return Analysis.of(surface, replace(settings, resamples=count))
+
+    common = tuple(seed for seed in a.seeds if seed in b.seeds)
+    with np.errstate(all="ignore"):  # as in `analyse`
+        own_a, own_b = analysed(a), analysed(b)
+        if a.seeds == b.seeds and len(common) >= MIN_SEEDS:
+            pair = _Pair(own_a, own_b)
+        elif len(common) >= MIN_SEEDS:
+            pair = _Pair(analysed(a.with_seeds(common)), analysed(b.with_seeds(common)))
+        else:
+            unpaired = f"too few common seeds for an interval: {len(common)}, at least {MIN_SEEDS} are needed"
+            pair = _Pair(analysed(a, 0), analysed(b, 0), unpaired)
+        slopes, best = pair.slope_difference(), pair.best_difference()
+        if a.direction is not b.direction and best.value is not None:
+            best = Estimate(None, reason="higher is better in one of them, lower in the other")
+        elif a.direction is Direction.MAXIMIZE:
+            best = best.negated()
+        distance = pair.distance_difference()
+        return PairedDifferences(
+            slope_difference=slopes,
+            distance_difference=distance,
+            regret_ratio=pair.regret_ratio(),
+            best_difference=best,
+            verdict=f"{_standing(name_a, own_a)} and {_standing(name_b, own_b)}; "
+            f"{_difference(slopes, distance)}",
         )
 
 
-def _why_undetermined(slope: Estimate) -> str:
-    """Say what the slope lacks for a verdict: an interval, an effect of λ, or an interval that decides."""
-    if slope.reason or slope.low is None or slope.high is None:
-        return slope.reason
-    return f"noise: the slope's interval {slope.low:.2f} to {slope.high:.2f} allows more than one verdict"
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """Two analyses whose resamples match row by row; if they do not, `unpaired` says why."""
+
+    a: Analysis
+    b: Analysis
+    unpaired: str = ""
+
+    def slope_difference(self) -> Estimate:
+        """Estimate s_b − s_a, octaves per octave; 0 if the ridges are parallel."""
+        return self._estimate(self.b.line.slope - self.a.line.slope, "a ridge slope is undetermined")
+
+    def distance_difference(self) -> Estimate:
+        """Estimate |s_b| − |s_a|; below 0 if b is the closer to separable."""
+        distances = np.abs(self.b.line.slope) - np.abs(self.a.line.slope)
+        return self._estimate(distances, "a ridge slope is undetermined")
+
+    def regret_ratio(self) -> Estimate:
+        """Estimate T_b/T_a at the smallest distance that both have; below 1 if b forgives more.
+
+        Dimensionless; the interval is that of the ratio's logarithm; none if the regrets are scored in
+        sample. Undefined unless both are above 0, which excludes a surface that loses nothing.
+        """
+        if self._metrics_differ():
+            return Estimate(None, reason=self._metrics_differ())
+        regrets = self._regrets_at_common_distance()
+        if regrets is None:
+            return Estimate(None, reason="the two have no row distance in common")
+        if self.a.incomplete or self.b.incomplete:
+            return LEFT_OUT
+        regret_a, regret_b = (np.where(regret > 0, regret, np.nan) for regret in regrets)
+        undefined = "a transfer regret is undetermined or not above 0"
+        return self._estimate(np.log(regret_b / regret_a), undefined, self.a.regrets.left_out).mapped(exp)
+
+    def best_difference(self) -> Estimate:
+        """Estimate the smallest mean of b minus that of a, in the metric's units; λ = 0 takes part.
+
+        Each is the luckiest of many cells, so both flatter; a larger or noisier lattice flatters more.
+        """
+        if self._metrics_differ():
+            return Estimate(None, reason=self._metrics_differ())
+        difference = self.b.best_value() - self.a.best_value()
+        return self._estimate(difference, "one of the two has no cell that counts")
+
+    def _regrets_at_common_distance(self) -> tuple[Float, Float] | None:
+        """Return T of a and of b, (1 + S,) each, at the smallest distance at which both have a pair."""
+        a, b = self.a.regrets, self.b.regrets
+        for d, octaves in enumerate(a.pairs.octaves):
+            for e, other in enumerate(b.pairs.octaves):
+                if abs(octaves - other) < SAME_DISTANCE and a.pairs_in[d] and b.pairs_in[e]:
+                    return a.values[:, d], b.values[:, e]
+        return None
+
+    def _metrics_differ(self) -> str:
+        metric_a, metric_b = self.a.surface.metric, self.b.surface.metric
+        return "" if metric_a == metric_b else f"they are measured in {metric_a} and {metric_b}"
+
+    def _estimate(
+        self, replicates: Float, undefined: str, resampled: Resamples | LeftOut | None = None
+    ) -> Estimate:
+        found = (resampled or self.a.resamples).estimate(replicates, undefined)
+        return replace(found, reason=self.unpaired) if self.unpaired and found.value is not None else found
+
+
+def _standing(name: str, analysis: Analysis) -> str:
+    """Write `adamw is separable (ridge slope 0.05)`."""
+    slope = analysis.ridge_slope.value
+    number = "no ridge slope" if slope is None else f"ridge slope {_number(slope)}"
+    effect = f"; {NO_EFFECT}" if analysis.lost_in_noise() else ""
+    return f"{name} is {analysis.verdict} ({number}{effect})"
+
+
+def _difference(slopes: Estimate, distance: Estimate) -> str:
+    """Describe the slope difference as far as its interval shows one."""
+    if slopes.value is None or slopes.low is None or slopes.high is None:
+        return f"whether their slopes differ is undetermined: {slopes.reason}"
+    interval = f"90 % interval {_number(slopes.low)} to {_number(slopes.high)}"
+    if not slopes.excludes(0):
+        return f"a difference of their slopes is not shown ({_number(slopes.value)}, {interval})"
+    text = f"their slopes differ by {_number(slopes.value)} ({interval})"
+    if not distance.excludes(0):
+        return text
+    closer = "latter" if distance.high is not None and distance.high < 0 else "former"
+    return f"{text}, the {closer} is the closer to separable"
+
+
+def _number(value: float) -> str:
+    """Write two decimals with a true minus, none before zero."""
+    text = f"{value:.2f}"
+    return text.replace("-", "−" if text.strip("-0.") else "")

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from lrwd_sweep.science.separability.basin import (
-    MIN_CELLS,
-    Basin,
-    Contrast,
-    contrast,
-    curvature_coupling,
-    find_basin,
-    interaction_share,
-    is_flat,
-    signal,
-)
-from lrwd_sweep.science.separability.bootstrap import Estimate, LeftOut, Resamples
+from lrwd_sweep.science.separability.bootstrap import Cells, Estimate, LeftOut, Resamples, chunks
 from lrwd_sweep.science.separability.regret import (
-    Cells,
+    Contrast,
     LrSensitivity,
     Regrets,
     SequentialRegret,
-    chunks,
+    contrast,
     expected_best,
+    interaction_share,
     lr_sensitivity,
 )
 from lrwd_sweep.science.separability.ridge import (
@@ -38,15 +28,20 @@ from lrwd_sweep.science.separability.ridge import (
     contour_slope,
     follows_ridge,
     row_minima,
-    slope_from_rows,
     windowed_minima,
 )
-from lrwd_sweep.science.separability.verdict import NoiseTest, Verdict, interval_verdict, noise_test
-from lrwd_sweep.science.surface import Bool, Float, Surface
+from lrwd_sweep.science.separability.verdict import (
+    MARGIN,
+    NoiseTest,
+    Verdict,
+    curvature_coupling,
+    interval_verdict,
+    noise_test,
+)
+from lrwd_sweep.science.surface import MIN_CELLS, Basin, Bool, Float, Surface, find_basin, is_flat
 from lrwd_sweep.science.trial import Direction
 
 _MANY_ON_EDGE = 0.25  # share of the basin's rows
-_ROWS, _COLUMNS = ("weight decay", "rows"), ("learning rate", "columns")  # minimum over, interior in
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +51,7 @@ class Settings:
     quantile: float = 0.5  # of the basin
     tolerance: float | None = None  # of the basin if it is given, in the metric's units
     resamples: int = 1000
-    margin: float = 0.25  # m of the verdict, octaves of λ per octave of α
+    margin: float = MARGIN  # m of the verdict, octaves of λ per octave of α
     initial: float | Sequence[float] | None = None  # y₀, the value before the first step; per seed or for all
     start: tuple[float | None, float | None] = (None, None)  # α and λ at which tuning one at a time starts
 
@@ -77,7 +72,8 @@ class Replicates:
     columns: Minima  # (1 + S, J) the optimum α* of every column with λ > 0
     best: Float  # (1 + S,) smallest mean with λ > 0; infinite if no cell counts
     baseline: Float  # (1 + S,) smallest mean with λ = 0; infinite if no cell counts
-    sensitivity: tuple[Float, Float]  # (1 + S,) to the learning rate, λ tuned and fixed; NaN without y₀
+    tuned: Float  # (1 + S,) sensitivity to the learning rate with λ tuned; NaN without y₀
+    fixed: Float  # (1 + S,) the same with λ fixed
 
     @classmethod
     def of(
@@ -85,28 +81,19 @@ class Replicates:
     ) -> Replicates:
         """Compute the replicates; `initial` is y₀ of every seed, (R,)."""
         zero, known = everything.weight_decay == 0, positive.inside | positive.out
-        axis, parts = np.log2(positive.weight_decay), []
+        rows, columns, others = [], [], []
         for weights in chunks(resamples.weights, everything.inside.size):
             means = everything.means(weights)
             y = means[:, :, ~zero]
-            nothing = np.full(len(y), np.nan)
-            parts.append(
-                (
-                    row_minima(y, axis),
-                    row_minima(y.transpose(0, 2, 1), positive.log_lr),
-                    y.min(axis=(1, 2), initial=np.inf),
-                    means[:, :, zero].min(axis=(1, 2), initial=np.inf),
-                    *((nothing, nothing) if initial is None else lr_sensitivity(y, known, weights @ initial)),
-                )
-            )
-        rows, columns, best, baseline, tuned, fixed = zip(*parts, strict=True)
-        return cls(
-            rows=Minima.joined(rows),
-            columns=Minima.joined(columns),
-            best=np.concatenate(best),
-            baseline=np.concatenate(baseline),
-            sensitivity=(np.concatenate(tuned), np.concatenate(fixed)),
-        )
+            rows.append(row_minima(y, np.log2(positive.weight_decay)))
+            columns.append(row_minima(y.transpose(0, 2, 1), positive.log_lr))
+            best = (each.min(axis=(1, 2), initial=np.inf) for each in (y, means[:, :, zero]))
+            costs = np.full((2, len(y)), np.nan)
+            if initial is not None:
+                costs = np.stack(lr_sensitivity(y, known, weights @ initial))
+            others.append((*best, *costs))
+        numbers = (np.concatenate(parts) for parts in zip(*others, strict=True))
+        return cls(Minima.joined(rows), Minima.joined(columns), *numbers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,12 +135,6 @@ class Analysis:
         cells = everything, part
         return cls(surface, positive, settings, cells, basin, drawn, found, regrets, noise, negative)
 
-    def with_basin(self, quantile: float, tolerance: float | None) -> Analysis:
-        """Return the same analysis with another basin; the transfer regret keeps the pairs of the first."""
-        basin = find_basin(self.positive, quantile, tolerance)
-        settings = replace(self.settings, quantile=quantile, tolerance=tolerance)
-        return replace(self, settings=settings, basin=basin)
-
     @property
     def offset(self) -> int:
         """The column of the surface at which its λ > 0 part begins."""
@@ -174,69 +155,64 @@ class Analysis:
         """The basin's cells seed by seed, (n, R)."""
         return self.positive.values[self.basin.mask]
 
-    @cached_property
-    def three_cell_minima(self) -> Minima:
-        """The rows' three-cell minima, away from the ends of the λ axis."""
-        return away_from_ends(self.replicates.rows, self.log_decay, self.log_lr, self.basin.rows)
+    @property
+    def incomplete(self) -> bool:
+        """Tell if the lattice is refined and has left out cells with λ > 0."""
+        return self.positive.is_refined and not (self.positive.inside | self.positive.out).all()
 
     @cached_property
     def three_cell_line(self) -> RidgeLine:
-        """The ridge of the rows' three-cell minima."""
-        return RidgeLine.fit(self.three_cell_minima, self.log_lr, self.basin.rows)
-
-    @cached_property
-    def windowed(self) -> bool:
-        """Tell if the ridge leaves the axis, and a window that follows it gives the slope instead."""
-        return self._window is not None
-
-    @cached_property
-    def _window(self) -> Minima | None:
-        """The windowed minima of a ridge that leaves the axis; None if it stays, or nothing can be fitted."""
-        if not self.rows_on_edge or not follows_ridge(self.log_decay) or self.nothing_to_fit:
-            return None
-        part, weights = self.cells[1], self.resamples.weights
-        axes = self.log_decay, self.log_lr, self.basin.rows
-        parts = [windowed_minima(part.means(some), *axes) for some in chunks(weights, part.inside.size)]
-        found = Minima.joined(parts)
-        return found if np.count_nonzero(found.curvature[0]) >= MIN_ROWS else None
-
-    @property
-    def row_minima(self) -> Minima:
-        """The minima that decide, windowed or of three cells."""
-        return self._window or self.three_cell_minima
+        """The ridge of the rows' three-cell minima, away from the ends of the λ axis."""
+        rows = self.basin.rows
+        minima = away_from_ends(self.replicates.rows, self.log_decay, self.log_lr, rows)
+        return RidgeLine.fit(minima, self.log_lr, rows)
 
     @cached_property
     def line(self) -> RidgeLine:
-        """The ridge line that decides."""
-        if self._window is None:
+        """The ridge line that decides: where the ridge leaves the axis, in a window that follows it."""
+        if not self.rows_on_edge or not follows_ridge(self.log_decay) or self.nothing_to_fit:
             return self.three_cell_line
-        return RidgeLine.fit(self._window, self.log_lr, self.basin.rows)
+        axes = self.log_decay, self.log_lr, self.basin.rows
+        minima = Minima.joined(windowed_minima(y, *axes) for y in self._means())
+        if np.count_nonzero(minima.curvature[0]) < MIN_ROWS:
+            return self.three_cell_line
+        return RidgeLine.fit(minima, self.log_lr, self.basin.rows)
+
+    def _means(self) -> Iterator[Float]:
+        """Yield the means of all resamples, (S, I, J), a part of them at a time."""
+        part, weights = self.cells[1], self.resamples.weights
+        return (part.means(some) for some in chunks(weights, part.inside.size))
+
+    @property
+    def windowed(self) -> bool:
+        """Tell if the ridge leaves the axis, and a window that follows it gives the slope instead."""
+        return self.line is not self.three_cell_line
 
     @cached_property
     def ridge_slope(self) -> Estimate:
         """s, see `RidgeLine`; if λ has no measurable effect within rows its reason says so."""
-        return self._with_noise(self._slope(self.line, self.row_minima, self.basin.rows, _ROWS))
+        return self._with_noise(self._slope(self.line, self.basin.rows, "weight decay", "rows"))
 
     @cached_property
     def three_cell_slope(self) -> Estimate:
         """s of the rows' three-cell minima, also where the ridge leaves the axis."""
         if not self.windowed:
             return self.ridge_slope
-        rows = self.basin.rows
-        return self._with_noise(self._slope(self.three_cell_line, self.three_cell_minima, rows, _ROWS))
+        return self._with_noise(self._slope(self.three_cell_line, self.basin.rows, "weight decay", "rows"))
 
     @cached_property
     def reverse_slope(self) -> Estimate:
         """s′, the same of the transposed surface; its interval is conditional on the sample's basin."""
         columns = self.basin.columns
         minima = away_from_ends(self.replicates.columns, self.log_lr, self.log_decay, columns)
-        return self._slope(RidgeLine.fit(minima, self.log_decay, columns), minima, columns, _COLUMNS)
+        line = RidgeLine.fit(minima, self.log_decay, columns)
+        return self._slope(line, columns, "learning rate", "columns")
 
-    def _slope(self, line: RidgeLine, minima: Minima, lines: Bool, names: tuple[str, str]) -> Estimate:
-        carried = int(np.count_nonzero(minima.curvature[0, lines]))
+    def _slope(self, line: RidgeLine, lines: Bool, over: str, names: str) -> Estimate:
+        carried = int(np.count_nonzero(line.minima.curvature[0, lines]))
         undefined = self.nothing_to_fit or (
-            f"the minimum over {names[0]} is interior in {carried} of {int(lines.sum())} {names[1]} of the "
-            f"basin, at least {MIN_ROWS} are needed"
+            f"the minimum over {over} is interior in {carried} of {int(lines.sum())} {names} of the basin, "
+            f"at least {MIN_ROWS} are needed"
         )
         return self.resamples.estimate(line.slope, undefined)
 
@@ -244,14 +220,10 @@ class Analysis:
         noise = "" if self.noise is None or self.nothing_to_fit else self.noise.reason
         return replace(slope, reason="; ".join(filter(None, (noise, slope.reason))))
 
-    def slope_from_rows(self) -> Estimate:
-        """Estimate s with the interval that its rows give, see `ridge.slope_from_rows`."""
-        return slope_from_rows(self.row_minima, self.log_lr, self.basin.rows)
-
     def ridge(self) -> tuple[tuple[int, float], ...]:
         """List (row, log2 λ*) of the rows that carry s."""
-        minima, rows = self.row_minima, self.basin.rows
-        carried = np.flatnonzero(rows & (minima.curvature[0] > 0))
+        minima = self.line.minima
+        carried = np.flatnonzero(self.basin.rows & (minima.curvature[0] > 0))
         return tuple((int(i), float(minima.position[0, i])) for i in carried)
 
     def bow(self) -> Estimate:
@@ -269,11 +241,7 @@ class Analysis:
         if tolerance is None or self.nothing_to_fit or self.ridge():
             reason = self.nothing_to_fit or "rows have an interior minimum: the ridge slope says more"
             return Estimate(None, reason=reason)
-        part, weights = self.cells[1], self.resamples.weights
-        slopes = [
-            contour_slope(part.means(some), self.log_decay, self.log_lr, tolerance)
-            for some in chunks(weights, part.inside.size)
-        ]
+        slopes = [contour_slope(y, self.log_decay, self.log_lr, tolerance) for y in self._means()]
         undefined = f"the basin's contour crosses fewer than {MIN_ROWS} rows between two cells"
         return self.resamples.estimate(np.concatenate(slopes), undefined)
 
@@ -294,7 +262,7 @@ class Analysis:
         return {side: count for side, count in found.items() if count and many}
 
     def curvature_coupling(self) -> Estimate:
-        """Estimate ρ, see `basin.curvature_coupling`; a ridge or saddle says so as its reason."""
+        """Estimate ρ, see `verdict.curvature_coupling`; a ridge or saddle says so as its reason."""
         i, j = np.nonzero(self.basin.mask)
         rho = curvature_coupling(self.values, self.log_lr[i], self.log_decay[j], self.resamples.weights)
         undefined = self.nothing_to_fit or "the basin fixes no quadratic with a minimum along both axes"
@@ -304,18 +272,8 @@ class Analysis:
         return found
 
     def interaction_share(self) -> Estimate:
-        """Estimate the masked share, see `basin.interaction_share`."""
-        i, j = np.nonzero(self.basin.mask)
-        share = interaction_share(self.values, i, j, self.resamples.weights)
-        undefined = self.nothing_to_fit or (
-            "the basin has no more cells than the additive fit has terms"
-            if signal(self.values, self.resamples.weights[:1])[0] > 0
-            else "noise: the basin's means spread no more than the seeds' residual variance spreads them"
-        )
-        found = self.resamples.estimate(share, undefined)
-        if len(self.surface.seeds) == 1 and found.value is not None:
-            return replace(found, reason="one seed: an upper bound, noise counts as interaction")
-        return found
+        """Estimate the masked share, see `regret.interaction_share`."""
+        return interaction_share(self.values, self.basin.mask, self.resamples, self.nothing_to_fit)
 
     def baseline_gain(self) -> Estimate:
         """Estimate the gain of decay: the best λ = 0 mean minus the best λ > 0 mean, in the metric's units.
@@ -323,12 +281,11 @@ class Analysis:
         Above 0, decay helps. Any real number; invariant to y → y + d, scales with y → cy. It flatters decay
         a little: the best of many λ > 0 cells is luckier than the best of the one λ = 0 column.
         """
+        undefined = "no cell at a weight decay above 0 counts"
         if self.positive is self.surface:
             undefined = "the lattice has no column at weight decay 0"
         elif not np.isfinite(self.replicates.baseline[0]):
             undefined = "no cell at weight decay 0 counts"
-        else:
-            undefined = "no cell at a weight decay above 0 counts"
         return self.resamples.estimate(self.replicates.baseline - self.replicates.best, undefined)
 
     def best_value(self) -> Float:
@@ -351,17 +308,17 @@ class Analysis:
 
     def lr_sensitivity(self) -> LrSensitivity:
         """Estimate the cost of a wrong α, see `regret.lr_sensitivity`; needs the value at initialisation."""
-        tuned, fixed = self.replicates.sensitivity
+        tuned, fixed = self.replicates.tuned, self.replicates.fixed
         undefined = "the value at initialisation is not known"
         if self.settings.initial is not None:
             undefined = "no cell counts, or the value at initialisation is not above the best cell's"
-        estimates = (self.resamples.estimate(each, undefined) for each in (tuned, fixed, fixed - tuned))
-        return LrSensitivity(*estimates)
+        return LrSensitivity(
+            *(self.resamples.estimate(each, undefined) for each in (tuned, fixed, fixed - tuned))
+        )
 
     def contrast(self) -> Contrast | None:
         """Compute the interaction contrast, if the surface is too small for a ridge slope."""
-        small = int(self.positive.inside.sum()) < MIN_CELLS or len(self.ridge()) < MIN_ROWS
-        if not small:
+        if int(self.positive.inside.sum()) >= MIN_CELLS and len(self.ridge()) >= MIN_ROWS:
             return None
         found = contrast(self.positive.values, self.positive.inside, self.log_lr, self.log_decay)
         if found is None:

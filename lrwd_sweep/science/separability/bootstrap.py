@@ -3,21 +3,21 @@
 A resample gives every seed a weight, the same in every cell. The first row of weights is always the sample
 itself, so that one function computes a statistic and all its replicates alike. A statistic that takes the
 seeds in groups, such as one half to choose and the other to score, has each group resampled by itself.
+
+Quantiles of Student's t and of F are computed here: to import scipy costs more than a whole analysis.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import combinations_with_replacement, product
-from math import comb, factorial, isfinite, prod, sqrt
+from math import comb, exp, factorial, isfinite, lgamma, log, log1p, prod, sqrt
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lrwd_sweep.science.separability.quantiles import t_quantile
-
-Float = NDArray[np.float64]
+from lrwd_sweep.science.surface import Bool, Float, Surface
 
 MIN_SEEDS = 3  # fewer have no interval
 CROSS_SCORED_SEEDS = 3  # with as many, what is chosen on some seeds is scored on the others
@@ -25,6 +25,8 @@ TOGETHER = (slice(None),)  # one group of seeds
 HALVES = (slice(0, None, 2), slice(1, None, 2))  # the even and the odd seeds
 IN_SAMPLE = "in sample: lies high"
 _MAX_UNDEFINED = 0.1  # more resamples without a value than the interval may err: no interval
+_HELD = 1_000_000  # numbers held at a time: 8 MB an array
+_Z95 = 1.644853626951472  # the normal distribution's quantile at 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,30 +47,14 @@ class Estimate:
         """Tell if the interval exists and `value` lies outside it."""
         return self.low is not None and self.high is not None and not self.low <= value <= self.high
 
-    def negated(self) -> Estimate:
-        """Return the same of the negative quantity."""
-        value, low, high = (None if x is None else -x for x in (self.value, self.high, self.low))
+    def mapped(self, function: Callable[[float], float]) -> Estimate:
+        """Return the same of an increasing function of the quantity."""
+        value, low, high = (None if x is None else function(x) for x in (self.value, self.low, self.high))
         return replace(self, value=value, low=low, high=high)
 
-
-def t95(nu: float) -> float:
-    """Return Student's t at level 0.95 for ν degrees of freedom.
-
-    >>> round(t95(1), 3), round(t95(4), 3), round(t95(1e9), 3)
-    (6.314, 2.132, 1.645)
-    """
-    return t_quantile(0.95, nu)
-
-
-def student_interval(
-    values: Float,  # (R,) one per seed
-) -> Estimate:
-    """Return the mean of independent values with Student's interval; none for a single value."""
-    seeds, mean = len(values), float(values.mean())
-    if seeds < 2:
-        return Estimate(mean, reason="one seed: no interval")
-    half = t95(seeds - 1) * float(values.std(ddof=1)) / sqrt(seeds)
-    return Estimate(mean, mean - half, mean + half)
+    def negated(self) -> Estimate:
+        """Return the same of the negative quantity."""
+        return replace(self, low=self.high, high=self.low).mapped(lambda x: -x)
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,3 +203,107 @@ def _every_resample(seeds: int) -> tuple[Float, list[float]]:
 def too_few_seeds(seeds: int) -> str:
     """Return the reason for a missing interval."""
     return f"too few seeds for an interval: {seeds}, at least {MIN_SEEDS} are needed"
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """The cells of a surface, flattened seed by seed, for one pass over resampled means."""
+
+    log_lr: Float  # (I,)
+    weight_decay: Float  # (J,)
+    inside: Bool  # (I, J) cells that count
+    out: Bool  # (I, J) cells that diverged or reached the cap
+    values: Float  # (R, I·J), 0 if a cell does not count
+
+    @classmethod
+    def of(cls, surface: Surface) -> Cells:
+        """Read a surface."""
+        inside = surface.inside
+        values = np.where(inside[..., None], surface.values, 0.0).reshape(inside.size, len(surface.seeds)).T
+        return cls(np.log2(surface.lr), surface.weight_decay, inside, surface.out, values)
+
+    def means(self, weights: Float) -> Float:
+        """Return the weighted seed means (S, I, J), infinite if a cell does not count."""
+        means = (weights @ self.values).reshape(len(weights), *self.inside.shape)
+        means[:, ~self.inside] = np.inf
+        return means
+
+
+def chunks(weights: Float, size: int) -> Iterator[Float]:
+    """Split rows of weights so that arrays of (rows, size) stay small."""
+    step = max(_HELD // max(size, 1), 1)
+    return (weights[start : start + step] for start in range(0, len(weights), step))
+
+
+@lru_cache(maxsize=4096)
+def t95(nu: float) -> float:
+    """Return Student's t at level 0.95 for ν degrees of freedom.
+
+    >>> [round(t95(nu), 6) for nu in (1, 4.5, 1e9)]
+    [6.313752, 2.065576, 1.644854]
+    """
+    z = _Z95
+    terms = (  # Abramowitz and Stegun 26.7.5
+        z,
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    near = sum(term / nu**k for k, term in enumerate(terms))
+    if nu > 1e3:  # the expansion is exact
+        return near
+    y = _beta_quantile(2 * 0.95 - 1, 0.5, nu / 2, near**2 / (near**2 + nu))  # of t²/(t² + ν)
+    return sqrt(nu * y / (1 - y))
+
+
+@lru_cache(maxsize=256)
+def f99(first: float, second: float) -> float:
+    """Return the value below which F with these degrees of freedom lies with probability 0.99.
+
+    >>> round(f99(110, 220), 6)
+    1.45476
+    """
+    y = _beta_quantile(0.99, first / 2, second / 2, first / (first + second))
+    rest = 1 - y if y < 0.5 else _beta_quantile(1 - 0.99, second / 2, first / 2, second / (first + second))
+    return second * (1 - rest) / (first * rest)
+
+
+def _beta_quantile(p: float, a: float, b: float, x: float) -> float:
+    """Return x with I_x(a, b) = p by Halley's method from `x`, within a bracket that always shrinks."""
+    log_beta = lgamma(a) + lgamma(b) - lgamma(a + b)
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        excess = _beta_probability(x, a, b, log_beta) - p
+        low, high = (low, x) if excess > 0 else (x, high)
+        density = exp((a - 1) * log(x) + (b - 1) * log1p(-x) - log_beta)
+        step = excess / density if density else 0.0
+        if step:  # Halley's correction, held within a factor of two of Newton's step
+            step /= min(max(1 - 0.5 * step * ((a - 1) / x - (b - 1) / (1 - x)), 0.5), 2.0)
+        before, x = x, x - step
+        if not low <= x <= high:
+            x = (low + high) / 2
+        if abs(x - before) <= 1e-7 * before:  # the error of the next is the cube
+            break
+    return x
+
+
+def _beta_probability(x: float, a: float, b: float, log_beta: float) -> float:
+    """Return the regularised incomplete beta function I_x(a, b) by its continued fraction (Lentz)."""
+    if x > (a + 1) / (a + b + 2):  # it converges fast below
+        return 1 - _beta_probability(1 - x, b, a, log_beta)
+    tiny = 1e-300
+    c, d = 1.0, 1 / (1 - (a + b) * x / (a + 1) or tiny)
+    fraction = d
+    for m in range(1, 2000):
+        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        change = 1.0
+        for term in (even, odd):
+            d = 1 / (1 + term * d or tiny)
+            c = 1 + term / c or tiny
+            change = c * d
+            fraction *= change
+        if abs(change - 1) <= 1e-16:
+            break
+    return exp(a * log(x) + b * log1p(-x) - log_beta) * fraction / a

@@ -1,24 +1,32 @@
-"""Costs of simpler tuning, in the metric's units: moving α without λ, one at a time, and a wrong α."""
+"""Costs of simpler tuning, in the metric's units: moving α without λ, one at a time, and a wrong α.
+
+Beside them the interaction that causes them: its share of a basin's variation, which no sum f(α) + g(λ)
+follows, and its contrast on a lattice too small for a ridge slope.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import combinations
+from math import sqrt
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lrwd_sweep.science.separability.bootstrap import CROSS_SCORED_SEEDS, Estimate, LeftOut
-from lrwd_sweep.science.surface import Surface
-
-Float = NDArray[np.float64]
-Bool = NDArray[np.bool_]
-Index = NDArray[np.intp]
+from lrwd_sweep.science.separability.bootstrap import (
+    CROSS_SCORED_SEEDS,
+    Cells,
+    Estimate,
+    LeftOut,
+    Resamples,
+    chunks,
+    t95,
+)
+from lrwd_sweep.science.surface import Bool, Float, Index
 
 MAX_OCTAVES = 3.0
 SAME_DISTANCE = 0.01  # distances within a hundredth of an octave are one distance
-_HELD = 1_000_000  # numbers held at a time: 8 MB an array
-_NO_INTERVAL = "no interval below four seeds"
+LEFT_OUT = Estimate(None, reason="needs cells that a refined lattice leaves out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,36 +61,6 @@ class LrSensitivity:
 
 
 @dataclass(frozen=True, eq=False)
-class Cells:
-    """The cells of a surface, flattened seed by seed, for one pass over resampled means."""
-
-    log_lr: Float  # (I,)
-    weight_decay: Float  # (J,)
-    inside: Bool  # (I, J) cells that count
-    out: Bool  # (I, J) cells that diverged or reached the cap
-    values: Float  # (R, I·J), 0 if a cell does not count
-
-    @classmethod
-    def of(cls, surface: Surface) -> Cells:
-        """Read a surface."""
-        inside = surface.inside
-        values = np.where(inside[..., None], surface.values, 0.0).reshape(inside.size, len(surface.seeds)).T
-        return cls(np.log2(surface.lr), surface.weight_decay, inside, surface.out, values)
-
-    def means(self, weights: Float) -> Float:
-        """Return the weighted seed means (S, I, J), infinite if a cell does not count."""
-        means = (weights @ self.values).reshape(len(weights), *self.inside.shape)
-        means[:, ~self.inside] = np.inf
-        return means
-
-
-def chunks(weights: Float, size: int) -> Iterator[Float]:
-    """Split rows of weights so that arrays of (rows, size) stay small."""
-    step = max(_HELD // max(size, 1), 1)
-    return (weights[start : start + step] for start in range(0, len(weights), step))
-
-
-@dataclass(frozen=True, eq=False)
 class Pairs:
     """Ordered pairs of rows (i, k), sorted by their distance."""
 
@@ -113,9 +91,7 @@ class Pairs:
 
     def count(self, marked: Bool) -> list[int]:
         """Count the marked pairs (P,) of each distance."""
-        if not self.octaves:
-            return []
-        return [int(n) for n in np.add.reduceat(marked.astype(np.intp), self.starts)]
+        return np.add.reduceat(marked.astype(np.intp), self.starts).tolist() if self.octaves else []
 
     def mean(self, loss: Float, valid: Bool) -> Float:
         """Average the valid ones of (S, P) losses by distance, (S, D); NaN without one."""
@@ -126,42 +102,31 @@ class Pairs:
         return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-@dataclass(frozen=True, eq=False)
-class Scored:
-    """Losses of choices, scored on some seeds."""
-
-    transfer: Float  # (S, P) y(k, ĵ(i)) − y(k, ĵ(k)) of every pair (i, k); 0 if the transferred cell is out
-    valid: Bool  # (S, P)
-    cell: Index  # (S, P) column of the transferred cell (k, ĵ(i))
-    lr_first: Float  # (S, J) loss of tuning α at column j and then λ; 0 if column j has no cell
-    decay_first: Float  # (S, I) loss of tuning λ at row i and then α; 0 if row i has no cell
-
-
-def scored(
+def _scored(
     choose: Float,  # (S, I, J) the means that choose, infinite if the cell is out
     score: Float,  # (S, I, J) the means that score; the same array in sample
     pairs: Pairs,
-) -> Scored:
-    """Choose λ in every row, α in every column and the best cell by `choose`; compare them by `score`."""
+) -> tuple[Float, Bool, Index, Float, Float]:
+    """Choose λ in every row, α in every column and the best cell by `choose`; compare them by `score`.
+
+    Return the losses y(k, ĵ(i)) − y(k, ĵ(k)) of all pairs (i, k), (S, P), 0 if the transferred cell
+    (k, ĵ(i)) is out; which are valid, (S, P); the column of that cell, (S, P); the losses of tuning α at
+    column j and then λ, (S, J), and λ at row i and then α, (S, I), 0 if the column or row has no cell.
+    """
     at = np.arange(len(choose))[:, None]
     by_row, by_column = choose.argmin(axis=2), choose.argmin(axis=1)  # ĵ(i) (S, I), î(j) (S, J)
     own = np.take_along_axis(score, by_row[..., None], axis=2)[..., 0]  # (S, I) y(i, ĵ(i))
     cell = by_row[:, pairs.source]
-    there = score[at, pairs.target, cell]
-    valid = np.isfinite(there) & np.isfinite(own[:, pairs.target])
-    loss = np.where(valid, there, 0.0) - np.where(valid, own[:, pairs.target], 0.0)
+    there, here = score[at, pairs.target, cell], own[:, pairs.target]
+    valid = np.isfinite(there) & np.isfinite(here)
+    loss = np.where(valid, there, 0.0) - np.where(valid, here, 0.0)
     best = choose.reshape(len(choose), -1).argmin(axis=1)[:, None]
     lowest = np.take_along_axis(score.reshape(len(choose), -1), best, axis=1)
-    lr_first = score[at, by_column, np.take_along_axis(by_row, by_column, axis=1)]
-    decay_first = score[at, np.take_along_axis(by_column, by_row, axis=1), by_row]
-    with_column, with_row = np.isfinite(choose).any(axis=1), np.isfinite(choose).any(axis=2)
-    return Scored(
-        loss,
-        valid,
-        cell,
-        np.where(with_column, lr_first - lowest, 0.0),
-        np.where(with_row, decay_first - lowest, 0.0),
-    )
+    lr_first = score[at, by_column, np.take_along_axis(by_row, by_column, axis=1)] - lowest
+    decay_first = score[at, np.take_along_axis(by_column, by_row, axis=1), by_row] - lowest
+    finite = np.isfinite(choose)
+    lr_first = np.where(finite.any(axis=1), lr_first, 0.0)
+    return loss, valid, cell, lr_first, np.where(finite.any(axis=2), decay_first, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,39 +159,38 @@ class Regrets:
         pairs, left_out = Pairs.of(cells.log_lr, rows), LeftOut.draw(seeds, count)
         starts = np.asarray(cells.inside.any(axis=0)), np.asarray(cells.inside.any(axis=1))
         if not cells.inside.size:
-            nothing = [
-                np.empty((1 + len(left_out.resamples.mass), n)) for n in (0, *cells.inside.shape[::-1])
-            ]
-            return cls(left_out, pairs, nothing[0], [], [], nothing[1], nothing[2], starts)
+            height, width = cells.inside.shape
+            none, by_column, by_row = (
+                np.empty((1 + len(left_out.resamples.mass), n)) for n in (0, width, height)
+            )
+            return cls(left_out, pairs, none, [], [], by_column, by_row, starts)
         parts = []
         for weights in chunks(left_out.weights(), max(cells.inside.size, len(pairs.source))):
-            ways = [
-                scored(cells.means(choose), cells.means(score), pairs)
-                for choose, score in left_out.ways(weights)
-            ]
-            valid = np.logical_and.reduce([way.valid for way in ways])
-            loss = left_out.combine([np.where(valid, way.transfer, 0.0) for way in ways])
-            parts.append(
-                (
-                    pairs.mean(loss, np.broadcast_to(valid, loss.shape)),
-                    left_out.combine([way.lr_first for way in ways]),
-                    left_out.combine([way.decay_first for way in ways]),
-                )
-            )
+            ways = left_out.ways(weights)
+            scored = [_scored(cells.means(choose), cells.means(score), pairs) for choose, score in ways]
+            losses, valids, columns, lr_first, decay_first = zip(*scored, strict=True)
+            valid = np.logical_and.reduce(valids)
+            loss = left_out.combine([np.where(valid, each, 0.0) for each in losses])
+            mean = pairs.mean(loss, np.broadcast_to(valid, loss.shape))
+            parts.append((mean, left_out.combine(lr_first), left_out.combine(decay_first)))
             if len(parts) == 1:  # its first row is the sample
-                out = np.logical_or.reduce([cells.out[pairs.target, way.cell[0]] for way in ways])
+                out = np.logical_or.reduce([cells.out[pairs.target, column[0]] for column in columns])
                 counts = pairs.count(valid[0]), pairs.count(out & ~valid[0])
-        values, lr_first, decay_first = (np.concatenate(each) for each in zip(*parts, strict=True))
-        return cls(left_out, pairs, values, *counts, lr_first, decay_first, starts)
+        values, by_column, by_row = (np.concatenate(each) for each in zip(*parts, strict=True))
+        return cls(left_out, pairs, values, *counts, by_column, by_row, starts)
 
-    def transfer(self) -> Iterator[TransferRegret]:
-        """Return T(Δ) at every distance of which at least one pair's transferred cell was trained."""
-        undefined = "at this distance no transferred cell counts"
-        for octaves, values, counted, out in zip(
-            self.pairs.octaves, self.values.T, self.pairs_in, self.pairs_out, strict=True
+    def transfer(self, incomplete: bool) -> Iterator[TransferRegret]:
+        """Return T(Δ) at every distance of which at least one pair's transferred cell was trained.
+
+        It is undetermined if the lattice is `incomplete` and has left out the transferred cell of a pair.
+        """
+        every = self.pairs.count(np.ones(len(self.pairs.source), dtype=bool))
+        for octaves, values, counted, out, whole in zip(
+            self.pairs.octaves, self.values.T, self.pairs_in, self.pairs_out, every, strict=True
         ):
             if counted or out:
-                estimate = self.left_out.estimate(values, undefined)
+                estimate = self.left_out.estimate(values, "at this distance no transferred cell counts")
+                estimate = LEFT_OUT if incomplete and counted + out < whole else estimate
                 yield TransferRegret(octaves, estimate, counted, out, self.left_out.in_sample)
 
     def sequential(self, first: str, axis: Float, start: float | None) -> SequentialRegret:
@@ -235,19 +199,17 @@ class Regrets:
         No interval below four seeds: its scatter is large, and left-out scores of three seeds miss the part
         that the choices have in it.
         """
-        losses, counts = (
-            (self.lr_first, self.starts[0]) if first == "lr" else (self.decay_first, self.starts[1])
-        )
+        at = 0 if first == "lr" else 1
+        losses, counts = (self.lr_first, self.decay_first)[at], self.starts[at]
         out = int(np.count_nonzero(~counts))
         if start is not None and axis.size:
             j = int(np.abs(np.log2(axis) - np.log2(start)).argmin())
             start, losses, counts = float(axis[j]), losses[:, [j]], counts[[j]]
             out = int(not counts[0])
-        some = bool(counts.any())
-        mean = losses[:, counts].mean(axis=1) if some else np.full(len(losses), np.nan)
+        mean = losses[:, counts].mean(axis=1) if counts.any() else np.full(len(losses), np.nan)
         found = self.left_out.estimate(mean, "no cell at the start value counts")
         if self.left_out.fixed and found.value is not None:
-            found = Estimate(found.value, reason=_NO_INTERVAL)
+            found = Estimate(found.value, reason="no interval below four seeds")
         return SequentialRegret(first, found, start, out, self.left_out.in_sample)
 
 
@@ -295,3 +257,115 @@ def lr_sensitivity(
     counted = known[:, j].T  # (S, I)
     fixed = np.where(counted, at, 0.0).sum(axis=1) / counted.sum(axis=1) - lowest
     return tuned, fixed
+
+
+def interaction_share(
+    y: Float,  # (n, R) the basin's cells, seed by seed
+    mask: Bool,  # (I, J) with n cells
+    resamples: Resamples,
+    undefined: str,  # why no metric of the basin exists; may be empty
+) -> Estimate:
+    """Estimate (RSS − df σ̂² Σw²) / (TSS − (n−1) σ̂² Σw²) of the additive row + column fit.
+
+    Dimensionless; 0 for an additive surface, 1 for pure interaction; noise only scatters it around 0, below
+    it too. df = n − rank. σ̂² is the variance of y without cell means and seed offsets: seeds share
+    initialisation and data order across cells, so a common offset is no noise. The mean of R seeds has the
+    noise σ̂²/R = σ̂² Σw² at w = 1/R; a resample that repeats seeds has more. Undefined if df is 0 or the
+    denominator is not positive. Invariant to shifting and stretching either axis, to y → cy + d with c ≠ 0;
+    the numerator to adding any f(a) + g(l) as long as the basin stays.
+
+    It misleads if noise differs much between cells (one σ̂² serves all). It is too low if noise rather than
+    shape decides which cells are in the basin (they are chosen for their luck), too high with one seed (noise
+    counts as interaction: an upper bound), and it depends on how λ is written: a surface additive in
+    (α, λ) is not additive in (α, λ/α). Its interval is conditional on the sample's basin.
+    """
+    weights, (cells, seeds) = resamples.weights, y.shape
+    if not cells:
+        return Estimate(None, reason=undefined)
+    spread, noise = y - y.mean(axis=0), np.zeros(len(weights))
+    if cells > 1 and seeds > 1:
+        residual = y - y.mean(axis=1, keepdims=True)
+        residual = residual - residual.mean(axis=0)
+        variance = float((residual**2).sum() / ((cells - 1) * (seeds - 1)))
+        noise = variance * (weights**2).sum(axis=1)
+    total = _quadratic(spread, weights) - (cells - 1) * noise
+    residual, rank = _additive_residual(spread, *np.nonzero(mask))
+    unexplained = _quadratic(residual, weights) - (cells - rank) * noise
+    defined = (total > 0) & (cells > rank)
+    share = np.where(defined, unexplained / np.where(defined, total, 1.0), np.nan)
+    undefined = undefined or (
+        "the basin has no more cells than the additive fit has terms"
+        if total[0] > 0
+        else "noise: the basin's means spread no more than the seeds' residual variance spreads them"
+    )
+    found = resamples.estimate(share, undefined)
+    if seeds == 1 and found.value is not None:
+        return replace(found, reason="one seed: an upper bound, noise counts as interaction")
+    return found
+
+
+def _quadratic(y: Float, weights: Float) -> Float:
+    """Sum (Σ_r w_r y_r)² over cells for every row of weights, through the R×R Gram matrix."""
+    gram = y.T @ y
+    return np.asarray(((weights @ gram) * weights).sum(axis=1))
+
+
+def _additive_residual(y: Float, rows: Index, columns: Index) -> tuple[Float, int]:
+    """Return the residual of y (n, R) after the row + column fit, and the fit's rank."""
+    _, rows = np.unique(rows, return_inverse=True)
+    _, columns = np.unique(columns, return_inverse=True)
+    height, width = rows.max() + 1, columns.max() + 1
+    # Normal equations: height + width unknowns, however many the cells.
+    incidence = np.zeros((height, width))
+    incidence[rows, columns] = 1
+    normal = np.block(
+        [[np.diag(incidence.sum(axis=1)), incidence], [incidence.T, np.diag(incidence.sum(axis=0))]]
+    )
+    sums = np.zeros((height + width, y.shape[1]))
+    np.add.at(sums, rows, y)
+    np.add.at(sums, height + columns, y)
+    effects, _, rank, _ = np.linalg.lstsq(normal, sums, rcond=1e-10)
+    return y - effects[rows] - effects[height + columns], int(rank)
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """The interaction contrast of four cells: how much costlier a higher α makes a higher λ.
+
+    [y(hi, hi) − y(hi, lo)] − [y(lo, hi) − y(lo, lo)], in the metric's units, lower being better. Indices are
+    those of the surface given.
+    """
+
+    estimate: Estimate  # with Student's interval over seeds
+    rows: tuple[int, int]  # lo and hi on the learning-rate axis
+    columns: tuple[int, int]  # lo and hi on the weight-decay axis
+    octaves: tuple[float, float]  # from lo to hi of α and of λ
+
+
+def contrast(
+    y: Float,  # (I, J, R), lower is better
+    inside: Bool,  # (I, J) cells that count
+    log_lr: Float,  # (I,) log2 α
+    log_decay: Float,  # (J,) log2 λ
+) -> Contrast | None:
+    """Contrast the corners of the largest rectangle, in octaves², whose four corners count.
+
+    Dimension of y; 0 for an additive surface; invariant to shifting the axes and to adding any f(α) + g(λ).
+    None if there is no such rectangle, and below two seeds. Ties go to the smaller index.
+    """
+    seeds, largest, corners = y.shape[2], 0.0, None
+    for i, k in combinations(range(len(log_lr)), 2):
+        common = np.flatnonzero(inside[i] & inside[k])
+        if len(common) < 2:
+            continue
+        lo, hi = int(common[0]), int(common[-1])
+        area = float((log_lr[k] - log_lr[i]) * (log_decay[hi] - log_decay[lo]))
+        if area > largest:
+            largest, corners = area, (i, k, lo, hi)
+    if corners is None or seeds < 2:
+        return None
+    i, k, lo, hi = corners
+    by_seed = (y[k, hi] - y[k, lo]) - (y[i, hi] - y[i, lo])
+    mean, half = float(by_seed.mean()), t95(seeds - 1) * float(by_seed.std(ddof=1)) / sqrt(seeds)
+    octaves = float(log_lr[k] - log_lr[i]), float(log_decay[hi] - log_decay[lo])
+    return Contrast(Estimate(mean, mean - half, mean + half), (i, k), (lo, hi), octaves)

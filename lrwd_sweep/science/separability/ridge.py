@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lrwd_sweep.science.separability.basin import ROUNDING, median
 from lrwd_sweep.science.separability.bootstrap import Estimate, t95
-
-Float = NDArray[np.float64]
-Bool = NDArray[np.bool_]
+from lrwd_sweep.science.surface import ROUNDING, Bool, Float, median
 
 MIN_ROWS = 3
 MIN_ROWS_OF_INTERVAL = 5
@@ -34,12 +30,10 @@ class Minima:
     curvature: Float  # (S, I) second derivative in the metric's units per octave²; 0 if there is none
 
     @classmethod
-    def joined(cls, parts: Sequence[Minima]) -> Minima:
+    def joined(cls, parts: Iterable[Minima]) -> Minima:
         """Join the minima of all parts' resamples, in order."""
-        return cls(
-            np.concatenate([part.position for part in parts]),
-            np.concatenate([part.curvature for part in parts]),
-        )
+        position, curvature = zip(*((part.position, part.curvature) for part in parts), strict=True)
+        return cls(np.concatenate(position), np.concatenate(curvature))
 
 
 def row_minima(
@@ -88,6 +82,7 @@ class RidgeLine:
     coarse steps (ties go to the smaller index).
     """
 
+    minima: Minima  # (S, I) to which it is fitted
     slope: Float  # (S,) s = d l*/d a
     centre: float  # a, the weighted mean of the sample's rows, where the height is known best
     height: Float  # (S,) l* at the centre, octaves
@@ -117,7 +112,7 @@ class RidgeLine:
         height = height + slope * (centre - middle)
         q, _ = _bend(minima.position, weight, da)
         reach = float(np.ptp(carrying)) if carrying.size else 0.0
-        return cls(slope, centre, height, q * reach**2 / 4)
+        return cls(minima, slope, centre, height, q * reach**2 / 4)
 
 
 def away_from_ends(
@@ -323,15 +318,9 @@ class RidgeCentre:
             reason = reason or "the decay has no time scale"
         elif shortest is None or longest is None:
             shortest = longest = None
-        tau = Estimate(value, shortest, longest, reason)
-        return RidgeTimescale(
-            lr, tau, _divided(tau, steps_per_epoch), _divided(tau, steps_per_epoch * epochs)
-        )
-
-
-def _divided(estimate: Estimate, by: float) -> Estimate:
-    value, low, high = (None if x is None else x / by for x in (estimate.value, estimate.low, estimate.high))
-    return replace(estimate, value=value, low=low, high=high)
+        tau, run = Estimate(value, shortest, longest, reason), steps_per_epoch * epochs
+        in_epochs = tau.mapped(lambda steps: steps / steps_per_epoch)
+        return RidgeTimescale(lr, tau, in_epochs, tau.mapped(lambda steps: steps / run))
 
 
 def _weights(minima: Minima, rows: Bool) -> Float:

@@ -1,7 +1,5 @@
 """Surfaces with known answers, and what the tests read of a result."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from typing import TypeVar
@@ -27,15 +25,9 @@ RIDGE = (A + L) ** 2
 
 
 def quadratic(
-    log_lr: Float,
-    log_decay: Float,
-    angle: float,  # radians
-    *,
-    flat: float = 0.05,
-    steep: float = 0.5,
-    centre: tuple[float, float] = (0.0, 0.0),
+    log_lr: Float, log_decay: Float, angle: float, flat: float, steep: float, centre: tuple[float, float]
 ) -> tuple[Float, tuple[float, float, float]]:
-    """flat·u² + steep·v² in axes turned by `angle`, and its Hessian (H_aa, H_al, H_ll)."""
+    """flat·u² + steep·v² in axes turned by `angle` in radians, and its Hessian (H_aa, H_al, H_ll)."""
     a, b = np.meshgrid(log_lr - centre[0], log_decay - centre[1], indexing="ij")
     c, s = np.cos(angle), np.sin(angle)
     h = (flat * c * c + steep * s * s, (flat - steep) * c * s, flat * s * s + steep * c * c)

@@ -1,13 +1,21 @@
 """The bootstrap over seeds."""
 
-from __future__ import annotations
-
 from itertools import product
 
 import numpy as np
 import pytest
+from scipy.special import fdtri, stdtrit  # type: ignore[import-untyped]
 
-from lrwd_sweep.science.separability.bootstrap import HALVES, Estimate, LeftOut, Resamples, t95
+from lrwd_sweep.science.separability.bootstrap import HALVES, Estimate, LeftOut, Resamples, f99, t95
+
+
+def test_quantiles_are_those_of_scipy() -> None:
+    freedom = (1, 1.0001, 1.7, 2, 3, 4.4, 10, 33, 110, 440, 996, 1001, 1e5)
+    for nu in (*freedom, 1e9):
+        assert t95(nu) == pytest.approx(float(stdtrit(nu, 0.95)), rel=1e-11), nu
+    for first, second in product(freedom, freedom):
+        known = float(fdtri(first, second, 0.99))
+        assert f99(first, second) == pytest.approx(known, rel=1e-9), (first, second)
 
 
 def test_seeds_are_resampled_exhaustively_or_as_often_as_asked() -> None:
@@ -21,14 +29,11 @@ def test_seeds_are_resampled_exhaustively_or_as_often_as_asked() -> None:
     first, second = Resamples.draw(10, 1000), Resamples.draw(10, 1000)
     assert first.weights.shape == (1001, 10)
     assert np.array_equal(first.weights, second.weights)
-    assert first.weights.sum(axis=1) == pytest.approx(1)
     halves = Resamples.draw(9, 1000, HALVES).weights
     assert halves[:, HALVES[0]].sum(axis=1) == pytest.approx(5 / 9)
 
 
 def test_interval_of_a_mean_is_the_t_interval_of_one_sample_or_of_two() -> None:
-    tabulated = {1: 6.314, 2: 2.920, 3: 2.353, 4: 2.132, 9: 1.833, 30: 1.697}
-    assert [t95(nu) for nu in tabulated] == pytest.approx(list(tabulated.values()), abs=6e-4)
     for seeds, groups in ((3, ()), (5, ()), (6, ()), (4, HALVES), (6, HALVES)):
         values = np.random.default_rng(seeds).standard_normal(seeds)
         resamples = Resamples.draw(seeds, 1000, *([groups] if groups else []))
@@ -45,8 +50,6 @@ def test_interval_of_a_rough_statistic_is_narrower_than_t_of_few_seeds_would_mak
     deviation = np.sqrt(resamples.mass @ (rough[1:] - resamples.mass @ rough[1:]) ** 2)
     half = rough[0] - (resamples.estimate(rough, "").low or 0)
     assert 1.64 * np.sqrt(5 / 4) * deviation < half < 0.9 * t95(4) * np.sqrt(5 / 4) * deviation
-    tiny = resamples.estimate(rough * 1e-90, "")  # its square underflows
-    assert (rough[0] * 1e-90 - (tiny.low or 0)) == pytest.approx(half * 1e-90)
 
 
 def test_no_interval_has_a_reason_and_no_seed_chooses_and_scores() -> None:
@@ -55,8 +58,8 @@ def test_no_interval_has_a_reason_and_no_seed_chooses_and_scores() -> None:
         assert (found.value, found.has_interval) == (0.5, False)
         assert f"too few seeds for an interval: {seeds}" in found.reason
     resamples = Resamples.draw(10, 1000)
-    nothing = resamples.estimate(np.full(1001, np.nan), "the moon is full")
-    assert nothing == Estimate(None, reason="the moon is full")
+    nothing = resamples.estimate(np.full(1001, np.nan), "no cell")
+    assert nothing == Estimate(None, reason="no cell")
     few, many = (resamples.weights @ np.arange(10.0) for _ in range(2))
     few[1:50], many[1:150] = np.nan, np.inf
     assert resamples.estimate(few, "").has_interval

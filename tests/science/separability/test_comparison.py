@@ -1,7 +1,5 @@
 """The paired comparison of two surfaces."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
@@ -16,11 +14,9 @@ def test_closer_to_separable_is_named_and_nothing_claimed_of_failures() -> None:
     found = compare(ridge, bowl, name_a="adam", name_b="adamw")
     slopes = [value(analyse(each).ridge_slope) for each in (ridge, bowl)]
     assert value(found.slope_difference) == pytest.approx(slopes[1] - slopes[0])
-    assert found.slope_difference.value == pytest.approx(1, abs=0.1)
-    assert found.slope_difference.excludes(0)
-    for part in ("adam is product-coupled (ridge slope −", "adamw is separable", "their slopes differ by"):
+    for part in ("adam is product-coupled (ridge slope −", "adamw is separable", "their slopes differ by",
+                 "the latter is the closer to separable"):  # fmt: skip
         assert part in found.verdict
-    assert found.verdict.endswith("the latter is the closer to separable")
     found = compare(surface(noisy(0.3 * A**2, 3, 1.0)), surface(noisy(BOWL, 3, 0.1)))
     assert "; λ has no measurable effect within rows) and b is separable (ridge slope" in found.verdict
     lost = surface(np.full((11, 11, 3), np.nan))
@@ -36,12 +32,9 @@ def test_closer_to_separable_is_named_and_nothing_claimed_of_failures() -> None:
 
 def test_swapping_the_two_swaps_the_signs() -> None:
     a, b = surface(noisy(TILTED, 3, 0.3)), surface(noisy(RIDGE + BOWL, 3, 0.3, stream=1))
-    forth, back = compare(a, b), compare(b, a)
-    for name in ("slope_difference", "best_difference"):
-        one, other = getattr(forth, name), getattr(back, name)
-        assert (one.value, one.low) == pytest.approx((-other.value, -other.high)), name
+    forth, back, same = compare(a, b), compare(b, a), compare(a, a)
+    assert forth.slope_difference == back.slope_difference.negated()
     assert forth.regret_ratio.value == pytest.approx(1 / (back.regret_ratio.value or 0))
-    same = compare(a, a)
     assert (same.slope_difference.value, same.slope_difference.low) == (0, 0)
     assert same.regret_ratio.value == pytest.approx(1)
     assert "a difference of their slopes is not shown" in same.verdict
@@ -51,10 +44,9 @@ def test_pairing_by_seed_cancels_what_a_seed_does_to_both() -> None:
     offset = np.array([-3.0, 0.5, 4.0])
     a = noisy(BOWL, 3, 0.01, offset=0) + offset
     b = noisy(BOWL + 0.5, 3, 0.01, stream=1, offset=0) + offset
-    reversed_b = surface(b[..., ::-1], seeds=(2, 1, 0))
-    for found in (compare(surface(a), surface(b)), compare(surface(a, seeds=(0, 1, 2)), reversed_b)):
-        low, high = found.best_difference.low, found.best_difference.high
-        assert 0.4 < (low or 0) < (high or 0) < 0.6
+    for other in (surface(b), surface(b[..., ::-1], seeds=(2, 1, 0))):
+        found = compare(surface(a), other).best_difference
+        assert 0.4 < (found.low or 0) < (found.high or 0) < 0.6
 
 
 def test_only_common_seeds_are_compared() -> None:
@@ -63,9 +55,7 @@ def test_only_common_seeds_are_compared() -> None:
     same = compare(surface(a[..., :3]), surface(b[..., :3]))
     assert found.slope_difference == same.slope_difference
     assert found.best_difference == same.best_difference
-    assert f"a is {analyse(surface(a)).verdict} (ridge slope" in found.verdict  # on all seeds of its own
-    strict = compare(surface(a), surface(b), margin=0.01)
-    assert "b is undetermined" in strict.verdict
+    assert "b is undetermined" in compare(surface(a), surface(b), margin=0.01).verdict
     for seeds in ((5, 6, 7), (1, 2, 8)):  # fewer than three in common: values without intervals
         found = compare(surface(a[..., :3]), surface(b[..., :3], seeds=seeds))
         for estimate in (found.slope_difference, found.best_difference):

@@ -1,8 +1,6 @@
 """Separability: known answers, laws, basin, baseline and seeds, and surfaces that have no answer."""
 
-from __future__ import annotations
-
-from math import isfinite, pi, sqrt
+from math import isfinite, sqrt
 
 import numpy as np
 import pytest
@@ -53,23 +51,21 @@ def test_known_answers_of_slope_and_shape() -> None:
     assert (bowl.reason, bowl.ridge_rows, len(bowl.transfer_regret)) == ("", 11, 3)
     assert "ridge" in analyse(cases[1][0]).curvature_coupling.reason
     assert not analyse(cases[3][0]).basin[0, 0], "a capped cell is out"
-    for rule, independent, lr_scaled in (
-        (DecayRule.INDEPENDENT, -1, -2),
-        (DecayRule.LR_SCALED, 0, -1),
-        (DecayRule.COUPLED, None, None),
-        (DecayRule.FIXED, None, None),
-        (DecayRule.CORRECTED, None, None),
-    ):
-        slopes = analyse(surface(repeated(RIDGE), rule=rule)).slope_by_convention
-        assert slopes == {"independent": pytest.approx(independent), "lr-scaled": pytest.approx(lr_scaled)}
+    slopes = {DecayRule.INDEPENDENT: (-1, -2), DecayRule.LR_SCALED: (0, -1)}
+    for rule in DecayRule:
+        by_convention = analyse(surface(repeated(RIDGE), rule=rule)).slope_by_convention
+        assert tuple(by_convention.values()) == pytest.approx(slopes.get(rule, (None, None))), rule
 
 
 def test_interaction_share_is_that_of_the_row_and_column_fit_without_noise() -> None:
     y = BOWL + A * L
     found = analyse(surface(y), basin_quantile=1)
     assert value(found.interaction_share) == pytest.approx(((A * L) ** 2).sum() / ((y - y.mean()) ** 2).sum())
-    sign = np.where((A + L) % 2 == 0, 1.0, -1.0)[:10, :10]
-    assert value(analyse(surface(repeated(sign)), basin_quantile=1).interaction_share) == pytest.approx(1)
+    rows = np.random.default_rng(0).standard_normal((11, 1, 3))
+    rows -= rows.mean(axis=2, keepdims=True)
+    found = analyse(surface(noisy(0.05 * np.abs(L), 3, 0.01) + rows))  # the basin's means spread little
+    assert found.interaction_share.value is None
+    assert "residual variance" in found.interaction_share.reason
     draws = [noisy(BOWL, 3, 1.0, stream) for stream in range(30)]
     corrected = [value(analyse(surface(y), resamples=0).interaction_share) for y in draws]
     raw = [value(analyse(surface(y.mean(axis=2)), resamples=0).interaction_share) for y in draws]
@@ -77,11 +73,7 @@ def test_interaction_share_is_that_of_the_row_and_column_fit_without_noise() -> 
     assert np.mean(raw) > 0.03
 
 
-def test_minimum_on_the_border_drops_the_row_and_names_the_side() -> None:
-    bent = (L - 2 * A) ** 2 + 0.1 * A**2  # l* = 2a leaves the lattice beyond |a| = 2.5
-    found = analyse(surface(repeated(bent)), basin_tolerance=3.0)
-    assert [row for row, _ in found.ridge] == [3, 4, 5, 6, 7]
-    assert value(found.ridge_slope) == pytest.approx(2)
+def test_best_cell_on_the_border_names_the_side() -> None:
     slants = {"lr:low": A, "lr:high": -A, "weight_decay:low": L, "weight_decay:high": -L}
     for side, slant in slants.items():
         tilted = analyse(surface(repeated(BOWL + 100 * slant)))
@@ -90,29 +82,22 @@ def test_minimum_on_the_border_drops_the_row_and_names_the_side() -> None:
         assert "edge" in tilted.reason
 
 
-def parabolas(position: Float, curvature: Float) -> Float:
-    """Rows of the given λ* and half second derivatives, (11, 11)."""
-    return np.asarray(curvature[:, None] * (L - position[:, None]) ** 2)
-
-
 def test_rows_weigh_in_the_slopes_by_their_smoothed_squared_curvature() -> None:
     rng = np.random.default_rng(0)
     position, curvature = rng.uniform(-2, 2, 11), rng.uniform(0.1, 2, 11)
-    smoothed = [float(np.median(curvature[max(k - 2, 0) : k + 3])) for k in range(11)]
-    weighted = np.polyfit(A[:, 0], position, 1, w=smoothed)[0]
-    y = parabolas(position, curvature)
-    found = analyse(surface(y), basin_quantile=1)
-    assert [l_star for _, l_star in found.ridge] == pytest.approx(position)
-    assert value(found.ridge_slope) == pytest.approx(weighted)
-    assert value(analyse(surface(y.T), basin_quantile=1).reverse_slope) == pytest.approx(weighted)
-    y[4] = np.arange(11.0)  # falls to the lowest λ: lends no curvature and has no weight
-    found, rest = analyse(surface(y), basin_quantile=1), np.delete(np.arange(11), 4)
-    weights = [np.median([curvature[k] for k in range(i - 2, i + 3) if k in rest]) for i in rest]
-    assert [row for row, _ in found.ridge] == list(rest)
-    weighted = np.polyfit(A[rest, 0], position[rest], 1, w=np.asarray(weights))[0]
-    assert value(found.ridge_slope) == pytest.approx(weighted)
-    steep, flat = np.eye(11)[10], np.ones(11)  # one steep row does not outvote the others
-    found = analyse(surface(parabolas(4 * steep, flat + 99 * steep)), basin_quantile=1)
+    y = curvature[:, None] * (L - position[:, None]) ** 2
+    for rest in (np.arange(11), np.delete(np.arange(11), 4)):
+        if len(rest) == 10:
+            y[4] = np.arange(11.0)  # falls to the lowest λ: lends no curvature and has no weight
+        weights = [np.median([curvature[k] for k in range(i - 2, i + 3) if k in rest]) for i in rest]
+        slope = np.polyfit(A[rest, 0], position[rest], 1, w=np.asarray(weights))[0]
+        found = analyse(surface(y), basin_quantile=1)
+        assert [row for row, _ in found.ridge] == list(rest)
+        assert [l_star for _, l_star in found.ridge] == pytest.approx(position[rest])
+        assert value(found.ridge_slope) == pytest.approx(slope)
+        assert value(analyse(surface(y.T), basin_quantile=1).reverse_slope) == pytest.approx(slope)
+    steep = np.eye(11)[10]  # one steep row does not outvote the others
+    found = analyse(surface((1 + 99 * steep[:, None]) * (L - 4 * steep[:, None]) ** 2), basin_quantile=1)
     assert value(found.ridge_slope) == pytest.approx(np.polyfit(A[:, 0], 4 * steep, 1)[0])
 
 
@@ -120,13 +105,11 @@ def test_basin_is_the_better_half_or_what_was_asked_and_a_change_of_verdict_is_s
     found, limit = analyse(surface(BOWL)), np.sort(BOWL, axis=None)[60]
     assert np.array_equal(found.basin, limit >= BOWL)
     assert found.basin_tolerance == pytest.approx(limit)
+    assert [other.basin for other in found.robustness] == [0.25, 1.0]
     assert analyse(surface(noisy(BOWL, 1, 0.1)), basin_quantile=0.01).basin.sum() == 10
     found = analyse(surface(BOWL + 3), basin_tolerance=2.0)
     assert np.array_equal(found.basin, BOWL <= 2.0)
     assert found.basin_tolerance == 2.0
-    steady = analyse(surface(repeated(RIDGE)))
-    assert [other.basin for other in steady.robustness] == [0.25, 1.0]
-    assert {other.verdict for other in steady.robustness} == {Verdict.PRODUCT_COUPLED}
     away = np.sign(A) * np.maximum(np.abs(A) - 2, 0)
     bent = (L - 2 * away) ** 2 + A**2  # separable only near the optimum
     found = analyse(surface(repeated(bent)), basin_quantile=0.2)
@@ -136,25 +119,19 @@ def test_basin_is_the_better_half_or_what_was_asked_and_a_change_of_verdict_is_s
 
 
 def test_baseline_column_shifts_the_best_cells_and_has_a_gain() -> None:
-    y = noisy(RIDGE + BOWL, 3, 0.5)
-    found, means = analyse(surface(y)), y.mean(axis=2)
-    assert [means[cell] for cell in found.top10] == sorted(means.ravel())[:10]
-    i, j = zip(*found.top10, strict=True)
-    assert value(found.top10_tilt) == pytest.approx(np.corrcoef(i, j)[0, 1])
     y = noisy(BOWL, 5, 0.01)
-    assert y.mean(axis=(0, 1)).std() > 0.1  # the seeds differ by more than the intervals below: paired
     bare = analyse(surface(y))
+    assert [y.mean(axis=2)[cell] for cell in bare.top10] == sorted(y.mean(axis=2).ravel())[:10]
+    assert value(bare.top10_tilt) == pytest.approx(np.corrcoef(np.array(bare.top10).T)[0, 1])
     assert "no column" in bare.baseline_gain.reason
     for gain in (2.0, -2.0):
-        level = y.min(axis=(0, 1)) + gain
-        column = noisy(np.full((11, 1), 0.0), 5, 0.01, stream=1, offset=0)[:, 0] + level
-        based = analyse(surface(y, baseline=column))
+        column = noisy(np.full((11, 1), 0.0), 5, 0.01, stream=1, offset=0)[:, 0]
+        based = analyse(surface(y, baseline=column + y.min(axis=(0, 1)) + gain))
         assert value(based.baseline_gain) == pytest.approx(gain, abs=0.1)
-        assert based.baseline_gain.excludes(0)
-        for name in ("ridge_slope", "transfer_regret", "sequential_regret", "bow", "on_edge"):
+        assert based.baseline_gain.excludes(0), "paired: the seeds differ by more"
+        for name in ("ridge_slope", "transfer_regret", "sequential_regret", "on_edge"):
             assert getattr(based, name) == getattr(bare, name), name
-        assert np.array_equal(based.basin[:, 1:], bare.basin)
-        assert not based.basin[:, 0].any()
+        assert np.array_equal(based.basin, np.pad(bare.basin, ((0, 0), (1, 0))))
         for name in ("top10", "best_by_row"):
             assert getattr(based, name) == tuple((i, j + 1) for i, j in getattr(bare, name)), name
 
@@ -164,19 +141,10 @@ def test_verdict_depends_on_seeds_and_interval_not_on_offsets_or_chance() -> Non
         found = analyse(surface(repeated(RIDGE, seeds)))
         assert (found.verdict, found.point_verdict) == (Verdict.UNDETERMINED, Verdict.PRODUCT_COUPLED)
         assert f"too few seeds for an interval: {seeds}" in found.reason
-    y, _ = quadratic(centred(11), centred(11), 0.25)
-    found = analyse(surface(noisy(y, 3, 3.0, stream=3)))
-    assert found.verdict is Verdict.UNDETERMINED
-    assert found.ridge_slope.has_interval
-    assert "noise" in found.reason
-    y = noisy(BOWL, 8, 0.5)  # eight seeds are resampled at random, yet always alike
-    assert list(every(float, analyse(surface(y)))) == list(every(float, analyse(surface(y))))
     calm, shifted = (analyse(surface(noisy(BOWL, 3, 0.1, offset=offset))) for offset in (0, 100))
     for name in ("ridge_slope", "interaction_share", "bow"):  # offsets of seeds are no noise
         here, there = getattr(calm, name), getattr(shifted, name)
         assert (there.value, there.low) == pytest.approx((here.value, here.low), abs=1e-9), name
-    y = noisy((L + 1.8 * A) ** 2 + 0.1 * A**2, 5, 0.05)
-    assert analyse(surface(y)).verdict is analyse(surface(y[:, ::-1])).verdict is Verdict.COUPLED
 
 
 @given(
@@ -193,7 +161,7 @@ def test_quadratic_has_the_slopes_and_coupling_of_its_hessian(
         step * (centred(count) + uneven * np.sin(9.0 * np.arange(count)))
         for step, count in zip(steps, (11, 13), strict=True)
     )
-    y, (aa, al, ll) = quadratic(log_lr, log_decay, angle, flat=0.5, steep=0.5 * anisotropy, centre=centre)
+    y, (aa, al, ll) = quadratic(log_lr, log_decay, angle, 0.5, 0.5 * anisotropy, centre)
     found = analyse(surface(y, log_lr, log_decay), basin_quantile=1)
     assume(found.ridge_rows >= 3 and found.reverse_slope.value is not None)
     s, reverse, rho = map(value, (found.ridge_slope, found.reverse_slope, found.curvature_coupling))
@@ -217,10 +185,8 @@ def test_shifted_axes_another_unit_and_order_of_seeds_change_nothing_without_uni
     shift: tuple[float, float], scale: float, level: float, stream: int, slant: float, order: list[int]
 ) -> None:
     y, axis = noisy(0.1 * A**2 + 0.5 * (L + slant * A) ** 2, 3, 0.5, stream), centred(11)
-    initial = float(y.max())
-    here = analyse(surface(y), initial=initial)
-    shifted = surface(scale * y[..., order] + level, axis + shift[0], axis + shift[1])
-    there = analyse(shifted, initial=scale * initial + level)
+    here = analyse(surface(y))
+    there = analyse(surface(scale * y[..., order] + level, axis + shift[0], axis + shift[1]))
     assert there.windowed is here.windowed
     for name in WITHOUT_UNITS:
         mine, other = getattr(here, name), getattr(there, name)
@@ -228,12 +194,10 @@ def test_shifted_axes_another_unit_and_order_of_seeds_change_nothing_without_uni
             (mine.value, mine.low, mine.high), rel=1e-5, abs=1e-6
         ), name
     assert there.verdict is here.verdict
-    pairs = [*zip(here.transfer_regret, there.transfer_regret, strict=True)]
-    scaled = [(one.estimate, two.estimate) for one, two in pairs]
-    scaled += [(here.sequential_regret[k].estimate, there.sequential_regret[k].estimate) for k in (0, 1)]
-    assert here.lr_sensitivity is not None
-    assert there.lr_sensitivity is not None
-    for mine, other in [*scaled, (here.lr_sensitivity.fixed, there.lr_sensitivity.fixed)]:
+    for mine, other in (
+        *((here.transfer_regret[k].estimate, there.transfer_regret[k].estimate) for k in (0, 1)),
+        (here.sequential_regret[0].estimate, there.sequential_regret[0].estimate),
+    ):
         assert value(other) == pytest.approx(scale * value(mine), rel=1e-6, abs=1e-7)
 
 
@@ -247,19 +211,6 @@ def test_slope_of_the_sheared_surface_is_less_by_one(stream: int, tilt: float) -
     assert (sheared.value, sheared.low, sheared.high) == pytest.approx(
         tuple(x - 1 for x in (mine.value, mine.low, mine.high) if x is not None)
     )
-
-
-@given(
-    y=arrays(np.float64, (6, 7), elements=st.floats(0, 1)),
-    f=arrays(np.float64, (6, 1), elements=st.floats(0, 1)),
-    g=arrays(np.float64, (1, 7), elements=st.floats(0, 1)),
-)
-def test_adding_an_additive_surface_leaves_the_interaction_where_it_was(y: Float, f: Float, g: Float) -> None:
-    def interaction(z: Float) -> float:
-        assume(np.ptp(z) > 1e-3)
-        return value(analyse(surface(z), basin_quantile=1).interaction_share) * float(z.var())
-
-    assert interaction(y + f + g) == pytest.approx(interaction(y), abs=1e-9)
 
 
 def test_cells_that_are_out_leave_a_pair_out_or_the_verdict_undetermined() -> None:
@@ -279,12 +230,8 @@ def test_cells_that_are_out_leave_a_pair_out_or_the_verdict_undetermined() -> No
         ("3x3", repeated(BOWL[4:7, 4:7]), "too few cells: 9 of 9"),
         ("all diverged", np.full((11, 11, 3), np.nan), "too few cells: 0 of 121"),
         ("constant", repeated(np.full((11, 11), 0.1)) + np.array([0.1, 0.2, 0.3]), "flat"),
-        ("one short row", repeated(BOWL[5:6]), "interior in 1 of 1"),
         ("one column", repeated(BOWL[:, 5:6]), "interior in 0 of"),
-        ("one row", noisy(np.ones((1, 15)), 3, 1.0), "interior in"),
         ("λ idle", repeated(A**2), "interior in 0 of"),
-        ("falling to the border", repeated(A**2 - L), "weight_decay:high"),
-        ("no seed", np.empty((11, 11, 0)), "too few cells"),
         ("baseline only", np.empty((11, 0, 3)), "not applicable"),
     ):
         column = np.ones((11, 3)) if name == "baseline only" else None
@@ -317,15 +264,3 @@ def test_whatever_the_surface_the_answer_is_finite_or_has_a_reason(
         assert (estimate.low is None) == (estimate.high is None)
         assert estimate.value is not None or estimate.reason
     assert (found.verdict is not Verdict.UNDETERMINED) or found.reason
-
-
-def test_intervals_cover_the_truth_nine_times_in_ten() -> None:
-    """A sample of `test_simulation`, which is slow."""
-    y, (aa, al, ll) = quadratic(centred(11), centred(11), pi / 6)
-    truth = {"ridge_slope": -al / ll, "curvature_coupling": al / sqrt(aa * ll)}
-    for seeds, noise in ((3, 0.05), (5, 0.3)):
-        found = [analyse(surface(noisy(y, seeds, noise, stream)), resamples=200) for stream in range(60)]
-        for metric, expected in truth.items():
-            known: list[Estimate] = [getattr(each, metric) for each in found]
-            held = sum(each.has_interval and not each.excludes(expected) for each in known) / 60
-            assert 0.83 <= held <= 0.97, (metric, seeds)

@@ -1,7 +1,5 @@
 """The verdict: its margin, what it leaves open, and the noise test that can leave it undetermined."""
 
-from __future__ import annotations
-
 from math import ceil
 
 import numpy as np
@@ -13,7 +11,6 @@ from lrwd_sweep.errors import UsageError
 from lrwd_sweep.science.separability import Estimate, Verdict, analyse, compare
 from lrwd_sweep.science.separability.verdict import (
     NoiseTest,
-    _ranks,
     interval_verdict,
     noise_test,
     point_verdict,
@@ -42,13 +39,10 @@ def test_interval_allows_the_verdicts_of_the_values_that_it_holds(ends: list[flo
     edges = [e for e in (-1 - margin, -1 + margin, -margin, margin) if low <= e <= high]
     values = np.array([low, high, *edges, *np.linspace(low, high, 200)])
     held = {point_verdict(Estimate(float(s)), margin) for s in values}
-    assert held <= set(possible_verdicts(slope, margin))
-    # an open band may be touched by its end only
-    assert len(set(possible_verdicts(slope, margin)) - held) <= (high - low < 0.05)
-    verdict = interval_verdict(slope, margin)
-    if len(held) == 1:
-        assert {verdict} == held
-    assert verdict in {Verdict.UNDETERMINED, SEPARABLE, PRODUCT, COUPLED}
+    allowed = set(possible_verdicts(slope, margin))
+    assert held <= allowed
+    assert len(allowed - held) <= (high - low < 0.05)  # an open band may be touched by its end only
+    assert len(held) > 1 or {interval_verdict(slope, margin)} == held
 
 
 def test_open_slope_says_what_is_not_excluded_and_how_many_seeds_would_settle_it() -> None:
@@ -69,9 +63,7 @@ def test_open_slope_says_what_is_not_excluded_and_how_many_seeds_would_settle_it
     assert (found.verdict, SEPARABLE in found.allowed) == (Verdict.UNDETERMINED, True)
     half, room = ((slope.high or 0) - (slope.low or 0)) / 2, 0.25 - abs(value(slope))
     assert found.seeds_to_settle == ceil(3 * (half / room) ** 2) > 3
-    settled = analyse(surface(noisy(BOWL, 3, 0.1)))
-    assert (settled.seeds_to_settle, settled.too_near_margin) == (None, False)
-    assert seeds_to_settle(Estimate(-0.24, -0.5, 0.02), 5) is None
+    assert seeds_to_settle(Estimate(-0.24, -0.5, 0.02), 5, 0.25) is None
     near = analyse(surface(noisy(BOWL + 0.23 * A * L, 3, 0.3)), margin=0.23)
     assert (near.verdict, near.seeds_to_settle, near.too_near_margin) == (Verdict.UNDETERMINED, None, True)
 
@@ -95,12 +87,11 @@ def test_f_is_that_of_the_definition_and_absent_without_noise() -> None:
             found = f_of(y)
             assert found.f == pytest.approx(f)
             assert found.freedom == (freedom, (seeds - 1) * freedom) == (expected, (seeds - 1) * expected)
-    baseline = np.full((11, 7), -50.0)
-    assert analyse(surface(whole, baseline=baseline)).noise_test == f_of(whole)
+            assert f_of(y * 1e305).f == pytest.approx(f)
+    assert analyse(surface(whole, baseline=np.full((11, 7), -50.0))).noise_test == f_of(whole)
     tabulated = noise_test(noisy(BOWL[:3, :6], 3, 1.0), np.repeat([[True], [True], [False]], 6, axis=1))
     assert tabulated is not None
-    assert tabulated.freedom == (10, 20)
-    assert tabulated.needed == pytest.approx(3.37, abs=0.005)  # as tabulated
+    assert (tabulated.freedom, round(tabulated.needed, 2)) == ((10, 20), 3.37)
     assert analyse(surface(noisy(BOWL, 1, 1.0))).noise_test is None
     agreed = analyse(surface(repeated(RIDGE / 7) + np.arange(3.0) / 3))  # seeds differ by an offset only
     assert (agreed.noise_test, agreed.verdict) == (None, PRODUCT)
@@ -109,47 +100,17 @@ def test_f_is_that_of_the_definition_and_absent_without_noise() -> None:
         assert noise_test(y, inside) is None
 
 
-@given(
-    stream=st.integers(0, 1000),
-    scale=st.sampled_from([0.01, 1.0, 100.0, 1e305]),
-    level=st.floats(-10, 10),
-    columns=st.permutations(range(11)),
-    seeds=st.permutations(range(3)),
-)
-def test_f_knows_no_unit_no_level_of_a_row_and_no_order(
-    stream: int, scale: float, level: float, columns: list[int], seeds: list[int]
-) -> None:
-    y = noisy(BOWL, 3, 5.0, stream)
-    levels = np.random.default_rng(stream).standard_normal((11, 1, 3)) * level
-    there = scale * (y[:, columns][..., seeds] + levels) + level
-    assert f_of(there).f == pytest.approx(f_of(y).f, rel=1e-6)
-
-
-def test_surface_without_an_effect_of_decay_is_undetermined_and_says_noise() -> None:
-    """A sample of `test_simulation`, which is slow."""
-    for name, draw in NO_EFFECT.items():
-        for seeds in (3, 5):
-            draws = [surface(draw(np.random.default_rng(stream), seeds)) for stream in range(10)]
-            found = [analyse(one, resamples=100) for one in draws]
-            assert {each.verdict for each in found} == {Verdict.UNDETERMINED}, name
-            said = ["λ has no measurable effect within rows: F(110, " in each.reason for each in found]
-            assert sum(said) >= 8, name  # F's quantile is that of even noise
-            assert all("noise" in each.reason or ok for each, ok in zip(found, said, strict=True))
-            assert all(each.seeds_to_settle is None for each, ok in zip(found, said, strict=True) if ok)
-
-
 def test_reason_says_that_the_test_and_not_the_interval_left_the_verdict_open() -> None:
     """A level f(α) only gives an interval that would decide in some of a hundred draws."""
     surfaces = (surface(NO_EFFECT["level"](np.random.default_rng(stream), 5)) for stream in range(200))
     found = next(
-        e for e in map(analyse, surfaces) if interval_verdict(e.ridge_slope) is not Verdict.UNDETERMINED
+        e for e in map(analyse, surfaces) if interval_verdict(e.ridge_slope, 0.25) is not Verdict.UNDETERMINED
     )
     assert (found.verdict, found.point_verdict is Verdict.UNDETERMINED) == (Verdict.UNDETERMINED, False)
     assert found.noise_test is not None
     why = f"λ has no measurable effect within rows: {found.noise_test.text}"
     assert found.reason.startswith(why)
     assert "allows more than one verdict" not in found.reason
-    assert {other.verdict for other in found.robustness} == {Verdict.UNDETERMINED}
     for f, ranks, text in (
         (0.912, 1.02, "0.91, of ranks 1.02, 1.45"),
         (1.02, 1.4544, "1.020, of ranks 1.454, 1.455"),  # two decimals would make the last two equal
@@ -158,25 +119,16 @@ def test_reason_says_that_the_test_and_not_the_interval_left_the_verdict_open() 
 
 
 def test_levels_of_rows_and_an_unstable_row_do_not_hide_what_decay_does() -> None:
-    for y in (BOWL, RIDGE):  # offsets of rows and seeds are no noise
-        calm = noisy(y, 3, 0.3)
-        shifted = calm + 30 * np.random.default_rng(1).standard_normal((11, 1, 3))
-        here, there = analyse(surface(calm), basin_quantile=1), analyse(surface(shifted), basin_quantile=1)
-        assert f_of(shifted).f == pytest.approx(f_of(calm).f)
-        assert there.verdict is here.verdict is not Verdict.UNDETERMINED
-        assert value(there.ridge_slope) == pytest.approx(value(here.ridge_slope))
-    rows = np.random.default_rng(0).standard_normal((11, 1, 3))
-    rows -= rows.mean(axis=2, keepdims=True)
-    found = analyse(surface(noisy(0.05 * np.abs(L), 3, 0.01) + rows))  # the basin's means spread little
-    assert found.interaction_share.value is None
-    assert "residual variance" in found.interaction_share.reason
-    assert (found.verdict, "noise" in found.reason) == (SEPARABLE, False)
+    calm = noisy(RIDGE, 3, 0.3)  # offsets of rows and seeds are no noise
+    shifted = calm + 30 * np.random.default_rng(1).standard_normal((11, 1, 3))
+    here, there = analyse(surface(calm), basin_quantile=1), analyse(surface(shifted), basin_quantile=1)
+    assert f_of(shifted).f == pytest.approx(f_of(calm).f)
+    assert there.verdict is here.verdict is PRODUCT
+    assert value(there.ridge_slope) == pytest.approx(value(here.ridge_slope))
     wild = noisy(BOWL, 3, 0.3)
     wild[-1] += 1e4 + 1e3 * np.random.default_rng(5).standard_normal((11, 3))
     test = f_of(wild)
     assert test.f < test.needed <= (test.f_of_ranks or 0)
     assert analyse(surface(wild)).verdict is SEPARABLE
-    y = np.array([[[0.1], [0.3], [0.3], [9.0]]])  # ranks are taken within row and seed; ties share theirs
-    assert _ranks(y, np.array([[True, True, True, False]]))[0, :3, 0].tolist() == [0.0, 1.5, 1.5]
     alike = f_of(noisy(BOWL, 3, 0.0) * np.array([1.0, 2.0, 3.0]))  # seeds order all cells alike
     assert (alike.f_of_ranks, alike.passed) == (None, True)
