@@ -86,7 +86,7 @@ def test_a_dry_run_tells_runs_time_and_memory_and_writes_nothing(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("lrwd_sweep.runner.forecast.SECONDS", 0.1)
+    monkeypatch.setattr("lrwd_sweep.runner.study_loop.SECONDS", 0.1)
     monkeypatch.setattr("lrwd_sweep.engine.device.cores", lambda: 2)
     for command, parts in DRY.items():
         found = run(*command.split(), *TINY, "--dry-run")
@@ -99,7 +99,7 @@ def test_a_dry_run_tells_runs_time_and_memory_and_writes_nothing(
 def test_a_dry_run_reads_the_store_and_refuses_what_the_command_refuses(
     run: Run, compared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lrwd_sweep.runner.forecast.SECONDS", 0.1)
+    monkeypatch.setattr("lrwd_sweep.runner.study_loop.SECONDS", 0.1)
     whole, before = compared.read_bytes(), sorted(os.listdir())
     found = run("compare", "adam", "adamw", *TINY, "--dry-run")
     assert f"study   {ADAM}: 9 of 9 runs are stored, 0 are new" in found.out

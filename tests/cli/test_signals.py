@@ -157,7 +157,7 @@ def test_a_signal_ends_every_phase_by_one_line(phase: str) -> None:
 
 
 TRAINING = """
-from lrwd_sweep.runner.executors import threads
+from lrwd_sweep.runner.executors import local
 
 def train(job, splits, on_epoch, should_stop):
     os.write(1, b"reached\\n")
@@ -166,7 +166,7 @@ def train(job, splits, on_epoch, should_stop):
     os.write(1, b"stopping\\n")
     time.sleep(600)
 
-threads.train_pack = train
+local.train_pack = train
 """
 
 

@@ -19,8 +19,8 @@ from lrwd_sweep.engine.memory import pack_bytes
 from lrwd_sweep.errors import DeviceError
 from lrwd_sweep.runner import execution
 from lrwd_sweep.runner.execution import ATTEMPTS, Execution, plan
-from lrwd_sweep.runner.executors import processes
-from lrwd_sweep.runner.executors.threads import Threads
+from lrwd_sweep.runner.executors import local
+from lrwd_sweep.runner.executors.local import Threads
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.job import EpochDone, Event, Job, Pack, PackDone, PackLost, Stopped
@@ -93,7 +93,7 @@ def test_lanes_train_in_threads_if_no_process_starts(
     ended = "a process for lanes ended at its start (exit status 3)"
     for target, name, value, why in (
         (sys, "executable", "", "a process of its own needs a POSIX"),
-        (processes, "_begin", strange.refuse_to_begin, ended),
+        (local, "_begin", strange.refuse_to_begin, ended),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(target, name, value)

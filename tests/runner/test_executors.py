@@ -19,11 +19,10 @@ from lrwd_sweep.data import Splits
 from lrwd_sweep.engine.device import cores
 from lrwd_sweep.engine.train_pack import load_data, train_pack
 from lrwd_sweep.errors import HostError
+from lrwd_sweep.runner.cluster import prepare_ray
 from lrwd_sweep.runner.executors import Executor
-from lrwd_sweep.runner.executors.processes import Processes
+from lrwd_sweep.runner.executors.local import Processes, Threads
 from lrwd_sweep.runner.executors.ray import RayCluster
-from lrwd_sweep.runner.executors.threads import Threads
-from lrwd_sweep.runner.head import prepare_ray
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.trial import Trial
 from lrwd_sweep.spec.job import ClusterState, EpochDone, Event, ExecutorChoice, Job, Pack, PackDone, PackLost

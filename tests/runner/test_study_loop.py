@@ -14,8 +14,8 @@ from lrwd_sweep.engine.checkpoint import Checkpoints, State, find
 from lrwd_sweep.engine.speed import Speed
 from lrwd_sweep.errors import StoreError
 from lrwd_sweep.runner import execution
+from lrwd_sweep.runner.cluster import store_packs, study_key, write_pack
 from lrwd_sweep.runner.execution import Execution, estimate
-from lrwd_sweep.runner.spool import store_packs, study_key, write_pack
 from lrwd_sweep.runner.study_loop import StudyLoop
 from lrwd_sweep.science.lattice import Cell, Lattice
 from lrwd_sweep.science.optimizer import Optimizer
