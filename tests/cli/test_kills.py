@@ -15,7 +15,7 @@ from lrwd_sweep.spec.job import short_digest
 from lrwd_sweep.store import open_store
 from lrwd_sweep.store.drivers import Driver
 from tests.cli.conftest import STORE, Run, ended, process
-from tests.faults import assert_finished, assert_kept, assert_told, children, stored
+from tests.faults import assert_ended, assert_finished, assert_kept, assert_told, children, stored
 
 NAME = "killed"
 SWEEP = ("--lr", "2^-8:2^-5", "--wd", "2^-8:2^-7", "--max-lanes", "4", "--study-name", NAME)
@@ -53,10 +53,8 @@ def kill(started: subprocess.Popen[str], victim: str, draw: random.Random) -> tu
             os.kill(draw.choice(workers), signal.SIGKILL)
     if victim != "worker":
         started.kill()
-    found, until = ended(started), time.monotonic() + 30
-    while left := [pid for pid in descendants if Path(f"/proc/{pid}").exists()]:
-        assert time.monotonic() < until, f"orphans: {left}"
-        time.sleep(0.05)
+    found = ended(started)
+    assert_ended(descendants)
     return found.code, found.err
 
 

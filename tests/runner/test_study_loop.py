@@ -35,6 +35,7 @@ from lrwd_sweep.spec.shard import Shard
 from lrwd_sweep.spec.study import Kind, StudySpec
 from lrwd_sweep.spec.task import Task
 from lrwd_sweep.store import Store, open_store
+from tests.specs import spec
 
 LATTICE = Lattice((0.005, 0.01, 0.02), (0.001, 0.01))
 CELLS = list(LATTICE.cells())
@@ -80,7 +81,10 @@ def _results(store: Store, name: str = "study") -> dict[tuple[Cell, int], Trial]
 
 
 def _points(store: Store) -> dict[Cell, set[int]]:
-    return {cell: {seed for c, seed in _results(store) if c == cell} for cell, _ in _results(store)}
+    found: dict[Cell, set[int]] = {}
+    for cell, seed in _results(store):
+        found.setdefault(cell, set()).add(seed)
+    return found
 
 
 def test_a_shard_trains_its_lanes_and_keeps_the_checkpoints_of_others(store: Store) -> None:
@@ -107,7 +111,8 @@ def test_grid_trains_only_missing_lanes(store: Store) -> None:
     loop, log = _loop(store)
     loop.grid()
     assert log.lanes == 11  # a failed lane trains again, a diverged one does not
-    before = _results(store)
+    before, seconds = _results(store), store.get_study("study").seconds
+    assert seconds > 0
     assert before.keys() == {(cell, seed) for cell in CELLS for seed in SPEC.seeds}
     assert before.pop((CELLS[1], 0)).status is Status.DIVERGED
     for trial in before.values():
@@ -123,6 +128,7 @@ def test_grid_trains_only_missing_lanes(store: Store) -> None:
     assert log.lanes == 8 * 3 - 12
     after = _results(store)
     assert {lane: after[lane] for lane in before} == before
+    assert store.get_study("study").seconds > seconds, "times add up"
 
 
 def test_an_interrupted_study_continues_to_the_same_bits(store: Store) -> None:
@@ -215,42 +221,35 @@ def test_lanes_of_another_process_are_kept(store: Store, caplog: pytest.LogCaptu
     assert all(seeds == {0, 1} for seeds in _points(store).values())
 
 
-def _begin_anew(store: Store, spec: StudySpec | None) -> None:
-    store.delete_study("study")
-    if spec is not None:
-        store.begin_study("study", spec)
-
-
 def test_a_study_deleted_or_begun_anew_during_training_gets_no_lanes_of_the_old_one(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def begin_anew(spec: StudySpec | None) -> None:
+        store.delete_study("study")
+        if spec is not None:
+            store.begin_study("study", spec)
+
     other = replace(SPEC, task=Task(epochs=1))
-    another = r"another specification \(epochs: 1, 2:"
-    for meanwhile, message in ((None, "was deleted while"), (other, another)):
+    for meanwhile, message in (
+        (None, "was deleted while"),
+        (other, r"another specification \(epochs: 1, 2:"),
+    ):
         loop, _ = _loop(store)
         train = loop.execution.train
 
-        def interrupted(*given: Any, train: Any = train, spec: Any = meanwhile) -> Iterator[Event]:
-            _begin_anew(store, spec)
+        def interrupted(*given: Any, train: Any = train, anew: Any = meanwhile) -> Iterator[Event]:
+            begin_anew(anew)
             yield from train(*given)
 
         monkeypatch.setattr(loop.execution, "train", interrupted)
         with pytest.raises(StoreError, match=message):
             loop.grid()
         assert meanwhile is None or store.trials("study") == []
-    _begin_anew(store, SPEC)
-    loop, _ = _loop(store)
-    _begin_anew(store, replace(SPEC, lattice=Lattice((0.005, 0.01), (0.001, 0.01)), seeds=(1,)))
+    begin_anew(replace(SPEC, lattice=Lattice((0.005, 0.01), (0.001, 0.01)), seeds=(1,)))
     trials = [Trial(cell, 0, Status.DIVERGED) for cell in CELLS]
-    store.add_trials("study", trials, loop.spec)
+    store.add_trials("study", trials, SPEC)  # of a larger lattice
     assert store.trials("study") == trials
-    spec = store.get_study("study").spec
-    assert (spec.lattice, spec.seeds) == (LATTICE, (0, 1))
-
-
-def study(name: str, seeds: int = 1, **options: int | str) -> StudySpec:
-    task, two = Task(**options), Lattice((0.1, 0.2), (0.0,))  # type: ignore[arg-type]
-    return StudySpec(Kind.GRID, Optimizer.parse(name), two, tuple(range(seeds)), "val_loss", task)
+    assert store.get_study("study").spec.lattice == LATTICE
 
 
 def test_each_kind_of_step_is_measured_once_and_studies_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,23 +260,14 @@ def test_each_kind_of_step_is_measured_once_and_studies_add_up(monkeypatch: pyte
         return Speed(step=1.0, sample=0.0, whole=task.net != "mlp")
 
     monkeypatch.setattr(execution, "measure", measure)
-    found = estimate([study("adam", seeds=3, epochs=10), study("sgd", epochs=20)])
-    assert (found.seconds, found.whole) == (2 * 3 * 10 * 6 + 2 * 20 * 6, True)
+    adam, more = spec(optimizer="adam", epochs=10), spec(optimizer="adamw", epochs=9, seeds=(0, 1, 2))
+    sgd, mlp = spec(optimizer="sgd", epochs=20), spec(optimizer="adam", net="mlp")
+    found = estimate([adam, sgd])
+    assert (found.seconds, found.whole) == (8 * 10 * 6 + 8 * 20 * 6, True)
     asked.clear()
-    adams = [study("adam"), study("adamw", seeds=5, epochs=9), study("adam", net="mlp")]
-    found = estimate([*adams, study("sgd")], 9.0)
-    assert asked == [("adam", "mlp-norm", 10, 3.0), ("adam", "mlp", 2, 3.0), ("sgd", "mlp-norm", 2, 3.0)]
+    found = estimate([adam, more, mlp, sgd], 9.0)
+    assert asked == [("adam", "mlp-norm", 12, 3.0), ("adam", "mlp", 8, 3.0), ("sgd", "mlp-norm", 8, 3.0)]
     assert not found.whole  # one was extrapolated
-
-
-def test_time_of_training_adds_up(store: Store) -> None:
-    loop, _ = _loop(store, max_lanes=3)
-    loop.grid()
-    first = store.get_study("study").seconds
-    assert first > 0
-    more, _ = _loop(store, replace(SPEC, seeds=(0, 1, 2)), max_lanes=3)
-    more.grid()
-    assert store.get_study("study").seconds > first
 
 
 def test_finished_packs_of_a_spool_are_stored_once(store: Store, tmp_path: Path) -> None:
