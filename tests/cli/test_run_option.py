@@ -1,6 +1,4 @@
-"""`--run` on the command line: grid, compare and tpe of a script, and the same study three ways."""
-
-from __future__ import annotations
+"""Sweeps of a script by `--run`, and of a function of Python."""
 
 import importlib
 import json
@@ -30,8 +28,12 @@ RUN = f"{sys.executable} -S -E 'my script.py' {{optimizer}} {{lr}} {{weight_deca
 SAID = ("--run", RUN, "--read", "auto", "--lr", "2^-8:2^-6", "--wd", "2^-6:2^-4", "--jobs", "2")
 
 
-def test_compare_runs_both_optimizers_and_says_what_to_paste(run: Run) -> None:
+@pytest.fixture(autouse=True)
+def _script() -> None:
     Path("my script.py").write_text(BOWL)
+
+
+def test_compare_runs_both_optimizers_and_says_what_to_paste(run: Run) -> None:
     compared = run("compare", "adam", "adamw:lr-scaled", *SAID)
     assert compared.code == 0, compared.err
     assert compared.err.count("val_loss 0.5 at step 20 from stdout, 2 points; ") == 2
@@ -56,7 +58,6 @@ def test_compare_runs_both_optimizers_and_says_what_to_paste(run: Run) -> None:
 
 
 def test_the_next_command_is_the_same_study_continued(run: Run) -> None:
-    Path("my script.py").write_text(BOWL)
     some = ("--timeout", "5m", "--diverged-above", "9.5", "--take", "best", "--seeds", "1")
     rest = (*some, "--cap", "4", "--keep-out")
     for command in (("grid", "-o", "adamw:independent"), ("tpe", "-o", "adam", "--trials", "4")):
@@ -76,7 +77,6 @@ def test_the_next_command_is_the_same_study_continued(run: Run) -> None:
 
 
 def test_a_script_without_a_seed_is_told_that_a_verdict_needs_seeds(run: Run) -> None:
-    Path("my script.py").write_text(BOWL)
     said = ("grid", "--run", f"{RUN[:-7]} 0", "--read", "auto", "-o", "adamw:lr-scaled", "--jobs", "2")
     axes = ("--lr", "2^-9:2^-5", "--wd", "2^-7:2^-3")
     found = run(*said, *axes)
@@ -86,7 +86,6 @@ def test_a_script_without_a_seed_is_told_that_a_verdict_needs_seeds(run: Run) ->
 
 
 def test_bad_options_end_with_one_line(run: Run) -> None:
-    Path("my script.py").write_text(BOWL)
     axes = ("--lr", "0.1", "--wd", "0.1")
     grid, said = ("grid", "--run", RUN, *axes), ("-o", "adam")
     cases = [
@@ -142,72 +141,6 @@ def other(lr, weight_decay, seed):
 def broken(lr, weight_decay, seed):
     return lr / (seed * 0)
 """
-SCRIPT = """
-# train.py
-import argparse
-
-import torch
-from torch import nn
-
-
-def net():
-    model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
-    with torch.no_grad():
-        for k, p in enumerate(model.parameters()):
-            p.copy_(torch.linspace(-0.5, 0.7, p.numel()).roll(k).reshape(p.shape))
-    return model
-
-
-def data():
-    x = torch.randn(96, 4, generator=torch.Generator().manual_seed(1))
-    y = (x[:, 0] > 0).long() + (x[:, 1] * x[:, 2] > 0).long()
-    return (x[:64], y[:64]), (x[64:], y[64:])
-
-
-def train(lr, weight_decay, seed):
-    model, ((x, y), (x_val, y_val)) = net(), data()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
-    for step in range(1, 31):
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(model(x), y).backward()
-        optimizer.step()
-        if step % 10 == 0:
-            with torch.no_grad():
-                yield {"step": step, "val_loss": nn.functional.cross_entropy(model(x_val), y_val).item()}
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    for name in ("--lr", "--weight-decay"):
-        parser.add_argument(name, type=float)
-    found = parser.parse_args()
-    for point in train(found.lr, found.weight_decay, 0):
-        print(f"step {point['step']}: val_loss {point['val_loss']!r}".replace("loss ", "loss: "))
-"""
-
-
-def test_engine_objective_and_run_give_the_same_values(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lrwd_sweep.engine.device.cores", lambda: 1)  # in a thread, without seconds of start
-    monkeypatch.syspath_prepend(Path.cwd())
-    monkeypatch.delitem(sys.modules, "train", raising=False)
-    Path("train.py").write_text(SCRIPT)
-    train: Any = importlib.import_module("train")
-    axes: dict[str, Any] = {"lr": [0.03], "weight_decay": [0.1, 2.0], "seeds": 1, "progress": False}
-    task: dict[str, Any] = {"epochs": 30, "batch_size": 64, "schedule": "fixed"}
-    name = "adamw:lr-scaled"
-    engine = lrwd_sweep.sweep(name, net=train.net, data=train.data, **task, **axes)
-    called = lrwd_sweep.sweep(name, objective=train.train, **axes)
-    words = f"{sys.executable} train.py --lr {{lr}} --weight-decay {{weight_decay}}"
-    ended = run("grid", "--run", words, "-o", name, "--read", "auto", "--lr", "0.03", "--wd", "0.1,2.0")
-    assert ended.code == 0, ended.err
-    ran = lrwd_sweep.load(lrwd_sweep.studies()[-1].name)
-    monkeypatch.delitem(sys.modules, "train")
-    values = [study.surface.mean.ravel() for study in (engine, called, ran)]
-    assert abs(values[1] - values[0]).max() < 1e-6, values
-    assert (values[1] == values[2]).all(), values
-    assert abs(values[0][0] - values[0][1]) > 1e-3, "the decay matters"
-    for study in (called, ran):
-        assert list(study.curves()["step"])[:3] == [10.0, 20.0, 30.0]
 
 
 def test_a_function_of_python_is_swept_here_or_in_processes(monkeypatch: pytest.MonkeyPatch) -> None:
