@@ -39,7 +39,7 @@ ROWS = {  # fault in the guide: the test of what it says, with its module if tha
         "runner.commands.test_commands.test_no_process_outlives_a_killed_or_interrupted_driver"
     ),
     "the disk is full": "test_full_disk_ends_in_one_line_and_the_command_goes_on",
-    "the store is deleted, renamed or replaced": "test_results_of_a_deleted_store_are_merged_and_training_goes_on",
+    "the store is deleted, renamed or replaced": "test_results_of_a_deleted_store_are_kept_and_merged",
     "the store or its folder is read-only": "store.test_database.test_file_permissions_are_explained",
     "another program locks the store": "test_lock_is_waited_for_and_refused_when_it_stays",
     "the store is damaged": (
@@ -113,7 +113,7 @@ def test_full_disk_ends_in_one_line_and_the_command_goes_on(run: Run, tmp_path: 
         assert_finished(folder / STORE, NAME, whole)
 
 
-def test_results_of_a_deleted_store_are_merged_and_training_goes_on(
+def test_results_of_a_deleted_store_are_kept_and_merged(
     run: Run, monkeypatch: pytest.MonkeyPatch, whole: Any
 ) -> None:
     add, packs = Store.add_trials, []
