@@ -1,8 +1,5 @@
 """Commands that train say what begins at once, tell the time before they spend it, and can be watched."""
 
-from __future__ import annotations
-
-import itertools
 import os
 import signal
 import subprocess
@@ -53,31 +50,27 @@ def test_the_first_line_comes_before_torch_and_the_store_are_loaded() -> None:
 
 
 def test_a_pipe_tells_of_the_whole_comparison_and_quiet_of_nothing(run: Run) -> None:
-    found = run("compare", "adam", "adamw", *TINY)
+    small = ("--lr", "2^-8:2^-7", "--wd", "2^-8", "--epochs", "1", "--seeds")
+    found = run("compare", "adam", "adamw", *small, "1")
     first, *rest = found.err.splitlines()
     adam, adamw = (line for line in rest if line.startswith("adam"))
-    assert first == "adam, adamw: 3×3 lattices × 1 seed, 18 runs on cpu"
-    assert adam.startswith("adam: trained 9 runs in ")
-    assert "; 9 of 18 runs" in adam
-    assert adamw.startswith("adamw: trained 9 runs in ")
+    assert first == "adam, adamw: 2×1 lattices × 1 seed, 4 runs on cpu"
+    assert adam.startswith("adam: trained 2 runs in ")
+    assert "; 2 of 4 runs" in adam
     assert adamw.endswith(" lane-steps/s")
-    more = (*TINY[:-1], "2")
-    again = run("compare", "adam", "adamw", *more)
-    assert f"{ADAM}: 9 of 18 lanes are in the store; training the 9 that are missing" in again.err
-    assert "; 27 of 36 runs" in again.err  # adamw's nine from before count
-    assert run("compare", "adam", "sgdw", *TINY, "--quiet").err == ""
+    again = run("compare", "adam", "adamw", *small, "2")
+    assert "1ep-b64: 2 of 4 lanes are in the store; training the 2 that are missing" in again.err
+    assert "; 6 of 8 runs" in again.err  # adamw's two from before count
+    assert run("compare", "adam", "sgdw", *small, "1", "--quiet").err == ""
 
 
 DRY = {  # command: what it says, besides that nothing is written
-    "grid": (
-        f"study   {ADAMW}: 0 of 9 runs are stored, 9 are new",
-        "adamw: 3×3 lattice × 1 seed, 9 runs on ",
-    ),
-    "compare adam adamw": ("adam, adamw: 3×3 lattices × 1 seed, 18 runs", f"{ADAM}: 0 of", f"{ADAMW}: 0 of"),
+    "compare adam adamw": ("adam, adamw: 3×3 lattices × 1 seed, 18 runs", f"{ADAM}: 0 of 9 runs are stored"),
     "tpe --trials 8 --quiet": ("adamw: 8 points × 1 seed, 8 runs", "2 runs at once, 1 in each of 2 packs"),
-    "grid --max-lanes 2": ("4 runs at once, 2 in each of 2 packs", "free"),
-    "grid --storage new.db": ("store   new.db, which would be created",),
-    "grid --net cnn-norm": ("digits-cnn-norm-adamw-cosine-2ep-b64",),
+    "grid --max-lanes 2 --storage new.db": (
+        *("4 runs at once, 2 in each of 2 packs", "free", "store   new.db, which would be created"),
+        f"study   {ADAMW}: 0 of 9 runs are stored, 9 are new",
+    ),
     "grid --data cifar10 --net cnn --data-dir no --download": ("about ",),  # it would be downloaded
 }
 
@@ -109,12 +102,9 @@ def test_a_dry_run_reads_the_store_and_refuses_what_the_command_refuses(
     Path("empty.db").touch()
     for command, code in {
         f"grid --study-name {ADAM}": 2,  # another specification
-        f"compare adam sgd --storage {STORE} --seeds 0": 2,
         "grid --storage no/such.db": 3,
         "grid --device cuda:77": 3,
-        "grid --device gpu": 2,
         "grid --data cifar10 --net cnn --data-dir nowhere": 3,
-        "grid --data ./nothing.py:data": 2,
         "tpe --trials 0": 2,
     }.items():
         dry, real = (run(*command.split(), *more) for more in (["--dry-run"], ["--quiet"]))
@@ -140,31 +130,22 @@ def add(name: str, spec: StudySpec, *places: int) -> None:
         store.add_trials(name, [Trial(cells[k], 0, Status.COMPLETE, metrics) for k in places])
 
 
-def watching(*arguments: str) -> subprocess.Popen[str]:
-    """Start to watch; return once it does."""
-    started = process("report", "--watch", *arguments)
-    assert started.stderr is not None
-    assert started.stderr.readline().endswith(": 5 of 12 runs are stored\n")
-    return started
-
-
 def test_watching_follows_a_sweep_to_its_end_and_then_reports(run: Run) -> None:
     other = replace(SPEC, optimizer=Optimizer.parse("adam"))
     add("a", other, 0, 1, 2)
     add("b", SPEC, 0, 1)
-    with open_store(STORE, write=True) as store:
-        store.record_comparison(["a", "b"])
-    first, second, third = watching(), watching("b", "a", "--format", "json"), watching("a", "b")
-    third.send_signal(signal.SIGINT)
-    found = ended(third)
+    first, second = (process("report", "--watch", "b", "a", *form) for form in ((), ("--format", "json")))
+    for started in (first, second):
+        assert started.stderr is not None
+        assert started.stderr.readline().endswith(": 5 of 12 runs are stored\n")
+    first.send_signal(signal.SIGINT)
+    found = ended(first)
     assert (found.code, found.out, found.err) == (130, "", "lrwd-sweep: interrupted\n")
     add("a", other, 3, 4, 5)
     add("b", SPEC, 2, 3, 4, 5)
-    found = ended(first)
-    assert (found.code, "α↑λ→" in found.out) == (0, True)
-    assert {line.partition(" is complete")[0] for line in found.err.splitlines()} >= {"adam", "adamw"}
     found = ended(second)
     assert (found.code, found.out.startswith("{")) == (0, True)
+    assert {line.partition(" is complete")[0] for line in found.err.splitlines()} >= {"adam", "adamw"}
 
 
 def test_watching_refuses_what_no_sweep_will_change(run: Run) -> None:
@@ -185,6 +166,5 @@ def test_watching_refuses_what_no_sweep_will_change(run: Run) -> None:
         "nothing": ("'nothing'", "begun"),
     }.items():
         assert_refused(run("report", *names.split(), "--watch"), 2, *parts)
-    for gone in itertools.islice(Path().glob("*.db"), 1):
-        gone.unlink()
+    Path(STORE).unlink()
     assert_refused(run("report", "--watch", "--storage", "no.db"), 3, "no.db")
