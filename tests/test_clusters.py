@@ -1,7 +1,5 @@
 """The guide's files for clusters run: Slurm's array and the job that joins it, Kubernetes, ssh, parallel."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

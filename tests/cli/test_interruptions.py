@@ -33,7 +33,7 @@ ROWS = {  # fault in the guide: the test of what it says, with its module if tha
     "Ctrl-Z, then `fg`": "cli.test_signals.test_ctrl_z_stops_training_and_gives_the_terminal_back_until_fg",
     "`kill -9`, a power cut": "cli.test_kills.test_killed_sweep_goes_on_and_ends_with_the_same_bits",
     "a process that trains lanes is killed": (
-        "runner.test_execution.test_a_killed_process_costs_only_its_own_pack"
+        "runner.test_execution.test_lost_packs_are_trained_again_in_halves"
     ),
     "a process that runs `--run` commands is killed": (
         "runner.commands.test_commands.test_no_process_outlives_a_killed_or_interrupted_driver"
