@@ -1,6 +1,5 @@
-"""The guide's table of what happens when: every row has a test; here are those of disk, memory and place."""
+"""What a full disk, a store that is gone or locked, and short memory do to a command, as the guide says."""
 
-import importlib
 import re
 import shlex
 import shutil
@@ -16,7 +15,6 @@ from typing import Any
 import pytest
 
 from lrwd_sweep.cli import app
-from lrwd_sweep.cli.docs import FOLDER
 from lrwd_sweep.store import Store, database
 from tests.cli.conftest import STORE, Run, assert_refused
 from tests.faults import assert_finished, assert_told, stored
@@ -26,49 +24,6 @@ COMMAND = (
     *("grid", "--lr", "2^-8:2^-7", "--wd", "2^-8:2^-7", "--seeds", "1", "--epochs", "2"),
     *("--max-lanes", "1", "-q", "--study-name", NAME),
 )
-ROWS = {  # fault in the guide: the test of what it says, with its module if that is another one
-    "Ctrl-C, `kill`, the terminal closes": "cli.test_kills.test_stopped_packs_continue_where_they_were",
-    "the same before or after training": "cli.test_signals.test_a_signal_ends_every_phase_by_one_line",
-    "a second signal": "cli.test_signals.test_a_second_signal_ends_training_at_once",
-    "Ctrl-Z, then `fg`": "cli.test_signals.test_ctrl_z_stops_training_and_gives_the_terminal_back_until_fg",
-    "`kill -9`, a power cut": "cli.test_kills.test_killed_sweep_goes_on_and_ends_with_the_same_bits",
-    "a process that trains lanes is killed": (
-        "runner.test_execution.test_lost_packs_are_trained_again_in_halves"
-    ),
-    "a process that runs `--run` commands is killed": (
-        "runner.commands.test_commands.test_no_process_outlives_a_killed_or_interrupted_driver"
-    ),
-    "the disk is full": "test_full_disk_ends_in_one_line_and_the_command_goes_on",
-    "the store is deleted, renamed or replaced": "test_results_of_a_deleted_store_are_kept_and_merged",
-    "the store or its folder is read-only": "store.test_database.test_file_permissions_are_explained",
-    "another program locks the store": "test_lock_is_waited_for_and_refused_when_it_stays",
-    "the store is damaged": (
-        "cli.test_damaged_store.test_damaged_lanes_are_refused_until_they_are_trained_again"
-    ),
-    "the store is on a network file system": "store.test_rescue.test_network_file_systems_are_named_once",
-    "a checkpoint is damaged": "engine.test_checkpoint.test_damaged_checkpoint_is_not_used",
-    "checkpoints of another machine or version": "engine.test_checkpoint.test_planner_sees_the_begun_packs",
-    "the same study is trained twice at once": "cli.test_kills.test_study_has_one_driver",
-    "the process that trained a study is dead": "cli.test_kills.test_study_has_one_driver",
-    "the limit of memory (`ulimit -v`) is too low": "test_memory_limit_and_a_deleted_directory_are_named",
-    "the current directory is deleted": "test_memory_limit_and_a_deleted_directory_are_named",
-}
-
-
-def test_every_row_of_the_guide_has_a_test() -> None:
-    page = (FOLDER / "interruptions.md").read_text(encoding="utf-8")
-    head, _, *rows = (line for line in page.splitlines() if line.startswith("|"))
-    assert [cell.strip() for cell in head.strip("|").split("|")] == [
-        *("what happens", "what you see", "what you keep", "how to go on")
-    ]
-    cells = [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
-    assert [row[0].strip() for row in cells] == [*ROWS]
-    assert all(len(row) == 4 and all(row) for row in cells)
-    for name in ROWS.values():
-        module, _, test = name.rpartition(".")
-        assert callable(getattr(importlib.import_module(f"tests.{module}" if module else __name__), test)), (
-            name
-        )
 
 
 @pytest.fixture(scope="module")

@@ -67,18 +67,15 @@ def test_a_shard_of_a_command_or_function_is_its_runs(run: Run, monkeypatch: pyt
         monkeypatch.setenv("LRWD_STORAGE", "mine.db")
 
 
-def test_bad_shards_end_with_one_line(run: Run) -> None:
+def test_bad_and_empty_shards(run: Run) -> None:
     for bad in ("0/3", "4/3", "a/b", "1/0"):
         assert_refused(run("grid", "--shard", bad), 2, f"--shard {bad} is not the K-th of N parts")
     assert_refused(run("tpe", "--shard", "1/3"), 2, "--shard 1/3 divides a lattice, not a search", "TPE")
     with pytest.raises(UsageError, match="shard='1/3' divides a lattice"):
         lrwd_sweep.tpe("adamw", shard="1/3")
     assert not list(Path().glob("*.db"))
-
-
-def test_a_shard_without_lanes_is_a_store_to_merge(run: Run) -> None:
     one = ("--lr", "2^-8", "--wd", "2^-8", "--epochs", "1", "--seeds", "1")
     found = run("compare", "adam", "adamw", *one, "--shard", "1/9")
     assert (found.code, found.out.split(";")[0]) == (0, "shard 1 of 9: 0 of 2 runs in lrwd-sweep-1of9.db")
     with open_store("lrwd-sweep-1of9.db", write=False) as store:
-        assert len(store.latest()) == 2
+        assert len(store.latest()) == 2, "a store to merge"

@@ -15,14 +15,8 @@ from tests.cli.conftest import ADAMW, TINY, Run, ended, process
 from tests.report.view.test_consoles import Terminal
 
 OUTPUTS = [
-    ("--help",),
-    ("report",),
-    ("report", "--format", "markdown"),
-    ("report", "--format", "json"),
-    ("study", "list"),
-    ("study", "export", ADAMW),
-    ("preset", "show"),
-    ("grid", "-o", "λ"),
+    *(("--help",), ("report",), ("report", "--format", "markdown"), ("report", "--format", "json")),
+    *(("study", "list"), ("study", "export", ADAMW), ("preset", "show"), ("grid", "-o", "λ")),
 ]
 
 
@@ -118,15 +112,11 @@ def test_full_disk_is_one_line_and_exit_3_and_an_error_without_room_keeps_its_co
         assert refused.returncode == 1
 
 
-def test_other_encodings_get_help_and_a_report(compared: Path) -> None:
+def test_another_encoding_gets_help() -> None:
     environ = os.environ | {"PYTHONIOENCODING": "cp437", "PYTHONUTF8": "0"}
     found = subprocess.run([*MAIN, "grid", "--help"], env=environ, capture_output=True, check=False)
     assert (found.returncode, found.stderr) == (0, b"")
     assert b"--optimizer" in found.stdout
-    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
-    report = ended(process("report", **locale))
-    assert (report.code, report.err, report.out.isascii()) == (0, "", True)
-    assert "theta <- theta" in report.out
 
 
 @pytest.mark.slow

@@ -18,8 +18,7 @@ from lrwd_sweep.runner.runner import Runner
 from lrwd_sweep.science.trial import Status, Trial
 from lrwd_sweep.spec.data_files import DataFiles
 from lrwd_sweep.spec.job import Pack
-from lrwd_sweep.spec.request import Request
-from lrwd_sweep.spec.study import Kind, StudySpec
+from lrwd_sweep.spec.study import StudySpec
 from lrwd_sweep.store import Store
 from tests.faults import assert_ended
 from tests.runner.commands.conftest import FAST, FOUR, HEAD, ONE, RUN, attempts, log_of, spec, sweep
@@ -253,18 +252,6 @@ def test_what_cannot_run_is_refused(store: Store) -> None:
     for device, lanes, folder in (("cpu", None, None), ("auto", 3, None), ("auto", None, "x")):
         with pytest.raises(UsageError, match="has no effect with run"):
             Runner(store, device, lanes, DataFiles(folder), quiet=True).grid("s", spec("pass", **ONE))
-
-
-def test_tpe_searches_with_a_command(store: Store) -> None:
-    request = Request.of(
-        run=RUN, metric="val_loss", lr="1e-3:1e-1:3", weight_decay="0.1:1:3", seeds=1, read="auto"
-    )
-    Path("script.py").write_text(HEAD + 'print("val_loss:", lr + wd)')
-    asked = request.spec(request.variant("sgd"), Kind.TPE)
-    Runner(store, "auto", None, DataFiles(), quiet=True).tpe("t", asked, 5)
-    found = store.trials("t")
-    assert len({trial.cell for trial in found}) == 5
-    assert all(trial.metrics["val_loss"] == trial.cell.lr + trial.cell.weight_decay for trial in found)
 
 
 def test_no_run_loads_torch() -> None:
