@@ -102,11 +102,11 @@ class StudyLoop:
         A round of which lanes fail is the last one; the next run tries them again.
         """
         from lrwd_sweep.report.study_surface import round_of
-        from lrwd_sweep.runner.sampler import enqueued_cells
+        from lrwd_sweep.runner.sampler import grid_cells
 
         before: dict[int, list[Cell]] = {}
         while (lanes := round_of(self.spec, self.store.trials(self.name))) and lanes != before:
-            self._train({seed: enqueued_cells(self.spec.lattice, cells) for seed, cells in lanes.items()})
+            self._train({seed: grid_cells(self.spec.lattice, cells) for seed, cells in lanes.items()})
             before = lanes
 
     def tpe(self, points: int) -> None:

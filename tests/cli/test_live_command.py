@@ -48,21 +48,6 @@ def test_the_first_line_comes_before_torch_and_the_store_are_loaded() -> None:
         assert (found.returncode, found.stderr.strip(), found.stdout) == (77, said, ""), command
 
 
-def test_a_pipe_tells_of_the_whole_comparison_and_quiet_of_nothing(run: Run) -> None:
-    small = ("--lr", "2^-8:2^-7", "--wd", "2^-8", "--epochs", "1", "--seeds")
-    found = run("compare", "adam", "adamw", *small, "1")
-    first, *rest = found.err.splitlines()
-    adam, adamw = (line for line in rest if line.startswith("adam"))
-    assert first == "adam, adamw: 2×1 lattices × 1 seed, 4 runs on cpu"
-    assert adam.startswith("adam: trained 2 runs in ")
-    assert "; 2 of 4 runs" in adam
-    assert adamw.endswith(" lane-steps/s")
-    again = run("compare", "adam", "adamw", *small, "2")
-    assert "1ep-b64: 2 of 4 lanes are in the store; training the 2 that are missing" in again.err
-    assert "; 6 of 8 runs" in again.err  # adamw's two from before count
-    assert run("compare", "adam", "sgdw", *small, "1", "--quiet").err == ""
-
-
 DRY = {  # command: what it says, besides that nothing is written
     "compare adam adamw": ("adam, adamw: 3×3 lattices × 1 seed, 18 runs", f"{ADAM}: 0 of 9 runs are stored"),
     "tpe --trials 8 --quiet": ("adamw: 8 points × 1 seed, 8 runs", "2 runs at once, 1 in each of 2 packs"),

@@ -77,13 +77,6 @@ def test_the_next_command_is_the_same_study_continued(run: Run) -> None:
         assert (asked.spec.given_cap, asked.spec.direction) == (spec.given_cap, spec.direction)
 
 
-def test_a_script_without_a_seed_is_told_that_a_verdict_needs_seeds(run: Run) -> None:
-    said = ("grid", "--run", f"{RUN[:-7]} 0", "--read", "auto", "-o", "adamw:lr-scaled", "--jobs", "2")
-    axes = ("--lr", "2^-9:2^-5", "--wd", "2^-7:2^-3")
-    assert "let the script take {seed}" in run(*said, *axes).out
-    assert_refused(run(*said, *axes, "--seeds", "2"), 2, "--seeds 2: --run has no {seed}", "give --seeds 1")
-
-
 def test_bad_options_end_with_one_line(run: Run) -> None:
     axes = ("--lr", "0.1", "--wd", "0.1")
     grid, adam = ("grid", "--run", RUN, *axes), ("-o", "adam")
@@ -93,6 +86,7 @@ def test_bad_options_end_with_one_line(run: Run) -> None:
         ((*grid, "-o", "adamw"), "(adamw:lr-scaled), or not, as in the paper (adamw:independent)?"),
         ((*grid, *adam, "--run", RUN), "--run is given 2 times; give it once"),
         ((*grid, *adam, "--timeout", "soon"), "--timeout soon is not a time"),
+        (("grid", "--run", RUN[:-7], *adam, *axes, "--seeds", "2"), "--seeds 2: --run has no {seed}"),
         (pair, "write {optimizer}"),
         (("compare", "--run", RUN, *axes), "compare needs the names of the optimizers"),
     ):

@@ -229,29 +229,21 @@ def train(setup: Setup, fetch: Fetch, job: Job, stop: str) -> Iterator[Message]:
     def work() -> Message:
         try:
             trials = train_job(job, on_epoch, _Told(stop), _splits(setup, fetch))
+            if setup.spool:
+                cluster.write_pack(setup.spool, setup.key, job.pack, trials)
         except OutOfMemory as error:
             return PackLost(job.pack, str(error), out_of_memory=True)
         except Stopped:
             return None
         except Exception as error:
             return error
-        done = PackDone(job.pack, trials)
-        return _spooled(setup, done)
+        return PackDone(job.pack, trials)
 
     with ThreadPoolExecutor(1) as pool:
         pool.submit(work).add_done_callback(heard.put)
         while isinstance(message := heard.get(), EpochDone):
             yield message
     yield message.result()
-
-
-def _spooled(setup: Setup, done: PackDone) -> Message:
-    if setup.spool:
-        try:
-            cluster.write_pack(setup.spool, setup.key, done.pack, done.trials)
-        except OSError as error:
-            return error
-    return done
 
 
 def run(setup: Setup, pack: Pack, attempt: int, stop: str) -> Iterator[Message]:
