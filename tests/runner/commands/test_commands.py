@@ -1,7 +1,6 @@
 """A user's command runs once per lane: its points are read, and no failure costs more than it has to."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
