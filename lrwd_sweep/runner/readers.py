@@ -1,7 +1,5 @@
 """Readers of a run's points: the values that a training script has written so far, and at which step."""
 
-from __future__ import annotations
-
 import csv
 import glob
 import io

@@ -4,8 +4,6 @@ Every call fills a new in-memory study and asks it: proposals follow only from t
 not told thousands of trials one by one.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import warnings

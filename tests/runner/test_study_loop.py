@@ -259,9 +259,9 @@ def test_finished_packs_of_a_spool_are_stored_once(store: Store, tmp_path: Path)
     for pack, trials in zip(packs, done, strict=True):
         write_pack(str(place), key, pack, trials)
     write_pack(str(place), "another", packs[0], done[0])
-    write_pack(str(place), key, third := Pack(tuple(CELLS[2:3]), 0), done[0])
+    write_pack(str(place), key, third := Pack(tuple(CELLS[2:3]), 0), [Trial(CELLS[2], 0, Status.COMPLETE)])
     (damaged,) = place.glob(f"*{short_digest(repr(third))}*")
-    damaged.write_text(damaged.read_text().replace("val_loss", "val_lost", 1))
+    damaged.write_text(damaged.read_text().replace("complete", "diverged", 1))
     assert store_packs(store, "study", SPEC, str(place)) == 4
     found = _results(store)
     assert len(found) == 4

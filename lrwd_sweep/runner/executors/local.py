@@ -6,8 +6,6 @@ one process, so that a process that is killed takes down no other pack; it is st
 first job, and again when it was lost.
 """
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import os

@@ -4,8 +4,6 @@ Files of user code are read from the driver's current folder and module path, so
 paths, or in a module path of its own. Data come from the driver.
 """
 
-from __future__ import annotations
-
 import os
 import platform
 import queue

@@ -4,8 +4,6 @@ Ray starts tasks on a node and moves data, no more. This file chooses the node, 
 before it gets work, so that nodes may come late and leave early; `Execution` decides what is tried again.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import secrets

@@ -3,8 +3,6 @@
 A run is a pack of one lane. Its points are read while it runs; its value is the last or the best of them.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os
@@ -117,21 +115,6 @@ def trial_of(end: RunEnd, spec: StudySpec) -> Trial:
     found = readout.latest | {name: values[place] for name, values in named.items()}
     metrics = {name: x for name, x in found.items() if math.isfinite(x) and name not in _COLUMNS}
     return Trial(cell, seed, Status.COMPLETE, metrics, curves)
-
-
-def open_runs(spec: StudySpec, folder: Path, *, on_node: bool = False) -> Calls | RunProcesses:
-    """Return the executor of a command's runs on this machine, one at a time if it is a cluster's node.
-
-    Their logs go to `folder`. Raises UsageError for a program that does not exist, or a function that other
-    processes cannot import.
-    """
-    assert spec.command is not None, "a study of a task trains in the engine"
-    command = replace(spec.command, jobs=1) if on_node else spec.command
-    is_call = command.function and command.jobs in (None, 1) and not command.timeout
-    lower = spec.direction is Direction.MINIMIZE
-    return (
-        Calls(command, spec.metric, lower) if is_call else RunProcesses(command, spec.metric, lower, folder)
-    )
 
 
 def _call(command: Command) -> Callable[..., object]:
@@ -350,6 +333,21 @@ class RunProcesses:
         for run in self.running:
             run.process.send_signal(signal.SIGCONT)
             run.began += time.monotonic() - run.paused
+
+
+def open_runs(spec: StudySpec, folder: Path, *, on_node: bool = False) -> Calls | RunProcesses:
+    """Return the executor of a command's runs on this machine, one at a time if it is a cluster's node.
+
+    Their logs go to `folder`. Raises UsageError for a program that does not exist, or a function that other
+    processes cannot import.
+    """
+    assert spec.command is not None, "a study of a task trains in the engine"
+    command = replace(spec.command, jobs=1) if on_node else spec.command
+    is_call = command.function and command.jobs in (None, 1) and not command.timeout
+    lower = spec.direction is Direction.MINIMIZE
+    return (
+        Calls(command, spec.metric, lower) if is_call else RunProcesses(command, spec.metric, lower, folder)
+    )
 
 
 def visible_gpus(environ: Mapping[str, str]) -> list[str]:
