@@ -51,9 +51,7 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
 
 
 def test_the_array_is_of_all_shards_and_its_job_joins_them(
-    run: Callable[[Sequence[str]], int],
-    shell: Shell,
-    capsys: pytest.CaptureFixture[str],
+    run: Callable[[Sequence[str]], int], shell: Shell, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("sweep.sh").write_text(ARRAY)
     first, last = map(int, re.findall(r"--array=(\d+)-(\d+)", ARRAY)[0])

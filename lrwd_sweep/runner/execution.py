@@ -113,10 +113,7 @@ class Execution:
         return plan(todo, min(share, self._lanes_of_pack(slots, max_lanes, optimizer)), len(slots))
 
     def train(
-        self,
-        optimizer: Optimizer,
-        packs: Sequence[Pack],
-        should_stop: Callable[[], bool] = lambda: False,
+        self, optimizer: Optimizer, packs: Sequence[Pack], should_stop: Callable[[], bool] = lambda: False
     ) -> Generator[Event, None, None]:
         """Train the packs and yield their events. Raises Stopped when asked to stop.
 
@@ -193,11 +190,7 @@ class Execution:
         """Count the lanes of a pack that every slot has room for."""
         return min(
             lanes_that_fit(
-                self.task,
-                device=place,
-                workers=slots.count(place),
-                max_lanes=max_lanes,
-                optimizer=optimizer,
+                self.task, device=place, workers=slots.count(place), max_lanes=max_lanes, optimizer=optimizer
             )
             for place in set(slots)
         )

@@ -99,10 +99,7 @@ class CommandExecution:
         return packs
 
     def train(
-        self,
-        optimizer: Optimizer,
-        packs: Sequence[Pack],
-        should_stop: Callable[[], bool] = lambda: False,
+        self, optimizer: Optimizer, packs: Sequence[Pack], should_stop: Callable[[], bool] = lambda: False
     ) -> Generator[Event, None, None]:
         """Run the packs and yield their events. Raises Stopped when asked to stop.
 
