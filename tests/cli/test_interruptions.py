@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from lrwd_sweep.cli import app
-from lrwd_sweep.store import Store, database
-from tests.cli.conftest import STORE, Run, assert_refused
+from lrwd_sweep.store import Store, database, open_store
+from tests.cli.conftest import ADAM, ADAMW, STORE, TINY, Run, assert_refused
 from tests.faults import assert_finished, assert_told, stored
 
 NAME = "x"
@@ -105,6 +105,17 @@ def test_lock_is_waited_for_and_refused_when_it_stays(
         found = run(*COMMAND)
     assert found.code == 0, found.err
     assert_finished(Path(STORE), NAME, whole)
+
+
+def test_an_interrupted_comparison_is_reported_as_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lrwd_sweep.runner.runner.StudyLoop.grid", interrupted)
+        assert run("compare", "adam", "adamw", *TINY).code == 130
+    with open_store(STORE, write=False) as store:
+        assert list(store.latest()) == [ADAM, ADAMW]
 
 
 def test_memory_limit_and_a_deleted_directory_are_named(tmp_path: Path) -> None:
